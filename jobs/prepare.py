@@ -1,0 +1,9 @@
+"""From CSV files to checked, split, encoded Parquet.
+
+``python jobs/prepare.py CONFIG [KEY=VALUE ...]`` here, or through ``ray job submit``.
+"""
+
+from sentiflow.cli import run_job
+
+if __name__ == "__main__":
+    run_job("prepare")

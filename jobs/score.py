@@ -1,0 +1,9 @@
+"""From a corpus to predictions.
+
+``python jobs/score.py CONFIG [KEY=VALUE ...]`` here, or through ``ray job submit``.
+"""
+
+from sentiflow.cli import run_job
+
+if __name__ == "__main__":
+    run_job("score")

@@ -1,0 +1,1 @@
+"""Batch sentiment on Ray: CSV -> Parquet -> recurrent model -> scored corpus -> report."""

@@ -1,0 +1,309 @@
+"""Command line -> one library call.
+
+Heavy modules are imported by the command that needs them, so that help and mistakes answer at once.
+"""
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from sentiflow import settings
+from sentiflow.errors import JobError, UserError
+
+if TYPE_CHECKING:
+    from sentiflow.pipeline import Outcome
+
+app = typer.Typer(
+    name="sentiflow",
+    help="From a CSV of short texts to your own sentiment model and a scored corpus.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(
+    no_args_is_help=True, help="The resolved settings; what is wrong with them."
+)
+app.add_typer(config_app, name="config")
+
+out = Console(highlight=False)
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A settings file (YAML).")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change: train.num_epochs=2"),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace results of other settings or inputs.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show the resolved settings and what would run.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show Ray's and MLflow's own messages.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write the result for programs.")]
+
+JOBS = {
+    "run": "Prepare, train, score and evaluate; what is complete is skipped.",
+    "prepare": "Shard a CSV into checked, split, encoded Parquet and a vocabulary.",
+    "train": "Train a model on prepared data.",
+    "score": "Apply a model to a whole corpus.",
+    "evaluate": "Turn predictions with labels into figures and a report.",
+}
+
+
+def main() -> None:
+    """Run the console script."""
+    app()
+
+
+def run_job(verb: str) -> None:
+    """Run one job as a script of its own, as ``jobs/<verb>.py`` do."""
+    job_app = typer.Typer(
+        add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+    )
+    job_app.command(help=JOBS[verb])(_job(verb))
+    job_app()
+
+
+def _job(verb: str) -> Callable[..., None]:
+    def command(
+        config: ConfigPath,
+        overrides: Overrides = None,
+        overwrite: Overwrite = False,
+        dry_run: DryRun = False,
+        verbose: Verbose = False,
+        as_json: AsJson = False,
+    ) -> None:
+        with _reporting(verbose):
+            resolved = settings.load(config, overrides or ())
+            from sentiflow import pipeline
+
+            verbs = pipeline.VERBS if verb == "run" else (verb,)
+            if dry_run:
+                _show_settings(resolved)
+                for plan in pipeline.plan(resolved, verbs, overwrite=overwrite):
+                    typer.echo(f"# {plan.verb:<9} {plan.state}: {plan.uri}")
+                return
+            outcomes = pipeline.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
+            if as_json:
+                typer.echo(json.dumps({o.verb: o.record for o in outcomes}, ensure_ascii=False))
+            elif verb == "run":
+                _summarize(outcomes, tracking_uri=resolved.tracking.uri)
+
+    return command
+
+
+for _verb, _help in JOBS.items():
+    app.command(name=_verb, help=_help)(_job(_verb))
+
+
+@app.command()
+def predict(
+    model_uri: Annotated[str, typer.Argument(metavar="MODEL_URI", help="A model package.")],
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TEXT]...", help="Texts; lines of standard input if none."),
+    ] = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Give the label and the probability of positive for each text."""
+    with _reporting(verbose):
+        import pyarrow as pa
+
+        from sentiflow.model_package import ModelPackage
+        from sentiflow.schema import LABEL_NAMES
+        from sentiflow.uris import absolute_uri
+
+        package = ModelPackage.load(absolute_uri(model_uri), setting="MODEL_URI")
+        for batch in _batches(texts if texts else _lines_of_input()):
+            scores = package.score(pa.array(batch, pa.string()))
+            for text, prediction, probability, num_tokens in zip(
+                batch, scores.prediction, scores.probability, scores.num_tokens, strict=True
+            ):
+                label, rounded = LABEL_NAMES[prediction], round(float(probability), 4)
+                if as_json:
+                    answer = {"text": text, "label": label, "probability": rounded}
+                    answer["num_tokens"] = int(num_tokens)
+                    typer.echo(json.dumps(answer, ensure_ascii=False))
+                else:
+                    doubt = "" if num_tokens else "\t(no known word: the prior)"
+                    shown = text.replace("\t", " ").replace("\n", " ")
+                    typer.echo(f"{label}\t{rounded:.4f}\t{shown}{doubt}")
+
+
+@app.command()
+def sample(
+    output: Annotated[Path, typer.Argument(metavar="OUT.csv")],
+    rows: Annotated[int, typer.Option(min=1, help="How many tweets.")],
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+) -> None:
+    """Write a synthetic corpus in Sentiment140's form, labels and oddities included."""
+    with _reporting(verbose=False):
+        from sentiflow import sample as corpus_sample
+        from sentiflow import storage
+        from sentiflow.progress import Progress, say
+        from sentiflow.uris import absolute_uri
+
+        if output.is_dir():
+            raise UserError(f"{output} is a directory", hint="name a file to write")
+        size = 0
+        with (
+            storage.publish(absolute_uri(str(output))) as stream,
+            Progress("sample", total=rows, unit="rows") as progress,
+        ):
+            for chunk in corpus_sample.generate(num_rows=rows, seed=seed):
+                stream.write(chunk)
+                size += len(chunk)
+                progress.advance(chunk.count(b"\n"))
+        say("sample", f"{rows:,} tweets, {size / 1e6:,.1f} MB: {output}")
+
+
+@config_app.command()
+def show(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Print every setting as the jobs will see it."""
+    with _reporting(verbose=False):
+        _show_settings(settings.load(config, overrides or ()))
+
+
+@config_app.command()
+def validate(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Say what is wrong with the settings, a line for each fault."""
+    with _reporting(verbose=False):
+        settings.load(config, overrides or ())
+        typer.echo(f"{config} is valid")
+
+
+def _show_settings(resolved: settings.Config) -> None:
+    typer.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False), nl=False)
+
+
+def _lines_of_input() -> Iterator[str]:
+    for line in sys.stdin:
+        yield line.rstrip("\n")
+
+
+def _batches(texts: Sequence[str] | Iterator[str], size: int = 4096) -> Iterator[list[str]]:
+    batch: list[str] = []
+    for text in texts:
+        batch.append(text)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _summarize(outcomes: Sequence["Outcome"], *, tracking_uri: str | None) -> None:
+    """Print what a whole run came to, and what to type next."""
+    from sentiflow import evaluation, tracking
+
+    records = {outcome.verb: outcome.record for outcome in outcomes}
+    uris = {outcome.verb: _short(outcome.uri) for outcome in outcomes}
+    counts = records["prepare"]["counts"]
+    split, figures = evaluation.headline(records["evaluate"]["figures"])
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(justify="left")
+    table.add_column(justify="right")
+    table.add_column(justify="left")
+    table.add_row("rows read", f"{counts['rows_read']:,}", "")
+    table.add_row("  accepted", f"{counts['accepted']:,}", "")
+    table.add_row("  rejected", f"{counts['rejected']:,}", uris["prepare"] + "/rejected")
+    table.add_row(
+        f"{split} accuracy",
+        f"{figures['accuracy']:.1%}",
+        f"95 % interval {figures['accuracy_low']:.1%} to {figures['accuracy_high']:.1%}, "
+        f"{figures['num_rows']:,} tweets",
+    )
+    for verb, rows in _rows_by_stage(records).items():
+        seconds = records[verb]["seconds"]
+        table.add_row(f"{verb}", f"{rows / seconds:,.0f} tweets/s", f"{seconds:.1f} s")
+    typer.echo("")
+    out.print(table)
+    if not any(outcome.ran for outcome in outcomes):
+        typer.echo("\nEverything was complete already; nothing was done again.")
+    store = tracking.default_uri(tracking_uri)
+    typer.echo("\nNext:")
+    typer.echo(f"  open the report     {uris['evaluate']}/report.html")
+    if store.startswith("http"):
+        typer.echo(f"  compare runs        {store}")
+    else:
+        typer.echo(f"  compare runs        mlflow ui --backend-store-uri {_short_store(store)}")
+    typer.echo(f'  score a text        sentiflow predict {uris["train"]}/model "not bad at all"')
+    typer.echo(f"  read predictions    {uris['score']}/predictions/*.parquet")
+
+
+def _rows_by_stage(records: dict[Any, dict[str, Any]]) -> dict[str, int]:
+    """Count the tweets that each stage worked on; training sees its rows once an epoch."""
+    train = records["prepare"]["counts"]["labels"]["train"]
+    epochs = records["train"]["counts"]["epochs"]
+    return {
+        "prepare": records["prepare"]["counts"]["rows_read"],
+        "train": epochs * (train["negative"] + train["positive"]),
+        "score": records["score"]["counts"]["accepted"],
+        "evaluate": records["evaluate"]["counts"]["rows"],
+    }
+
+
+def _short(uri: str) -> str:
+    """Write a location below the working directory as the user would type it."""
+    if not uri.startswith("/"):
+        return uri
+    relative = os.path.relpath(uri)
+    return uri if relative.startswith("..") else relative
+
+
+def _short_store(uri: str) -> str:
+    path = uri.removeprefix("sqlite:///")
+    return f"sqlite:///{_short(path)}" if path.startswith("/") else uri
+
+
+@contextmanager
+def _reporting(verbose: bool) -> Iterator[None]:
+    """Set logging up, and turn failures into one line and an exit code."""
+    from sentiflow.progress import LogHandler
+
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.ERROR,
+        format="%(name)s: %(message)s" if verbose else "%(message)s",
+        handlers=[LogHandler()],
+        force=True,
+    )
+    logging.getLogger("sentiflow").setLevel(logging.DEBUG if verbose else logging.INFO)
+    if not verbose:
+        warnings.simplefilter("ignore")
+    try:
+        yield
+    except UserError as error:
+        _fail(str(error), code=2)
+    except JobError as error:
+        _fail(str(error), code=1)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command continues", code=130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
+    except Exception as error:
+        if verbose:
+            raise
+        _fail(f"{type(error).__name__}: {error} (--verbose shows where)", code=1)
+
+
+def _fail(message: str, *, code: int) -> None:
+    typer.echo(f"sentiflow: {message}", err=True)
+    raise typer.Exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,261 @@
+"""Directory -> the record, written last, of what is in it and where it came from."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from importlib.metadata import version
+from typing import Any
+
+from pyarrow.fs import FileInfo
+
+from sentiflow import storage
+from sentiflow.errors import UserError
+from sentiflow.settings import flatten
+from sentiflow.uris import join
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+STARTED = "started.json"
+LIBRARIES = ("sentiflow", "ray", "torch", "pyarrow", "numpy", "pandas", "mlflow")
+
+
+class State(Enum):
+    """What a stage finds where its output goes."""
+
+    ABSENT = "absent"
+    UNFINISHED = "unfinished"
+    COMPLETE = "complete"
+    DIFFERENT = "different"
+    FOREIGN = "foreign"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a stage is about to make, where, and from what."""
+
+    stage: str
+    uri: str
+    settings: dict[str, Any]
+    """The settings that decide the result, and no others."""
+    inputs: dict[str, Any]
+    """By name: a dictionary with at least ``fingerprint``; beside it, what helps to find it."""
+    owns: tuple[str, ...] = ()
+    """Names in the directory that the stage writes, and may delete when it starts over."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identify the result: a hash of the stage, its settings and its inputs' fingerprints."""
+        inputs = {name: value["fingerprint"] for name, value in self.inputs.items()}
+        return fingerprint([FORMAT_VERSION, self.stage, self.settings, inputs])
+
+
+@dataclass(frozen=True)
+class Found:
+    """The state of a claim's directory, and the keys that differ from what is there."""
+
+    state: State
+    differences: tuple[str, ...] = field(default=())
+
+
+def fingerprint(value: Any) -> str:
+    """Hash a JSON value, independent of the order of keys; 16 hexadecimal digits."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read(uri: str) -> dict[str, Any] | None:
+    """Read the manifest of the directory ``uri``; None if it is not complete.
+
+    Raises:
+        UserError: There is a manifest, but of a newer form, or not one of ours.
+    """
+    return _read_record(join(uri, MANIFEST))
+
+
+def require(uri: str, *, stage: str, setting: str) -> dict[str, Any]:
+    """Read the manifest of a directory that must be complete and made by ``stage``.
+
+    Raises:
+        UserError: It is not; ``setting`` names where the location came from.
+    """
+    record = read(uri)
+    if record is None:
+        raise UserError(
+            f"{setting}: {uri} has no {MANIFEST}",
+            hint=f"it is not a finished result of {stage}; run sentiflow {stage} first",
+        )
+    if record.get("stage") != stage:
+        raise UserError(f"{setting}: {uri} was made by {record.get('stage')}, not by {stage}")
+    return record
+
+
+def look(claim: Claim) -> Found:
+    """Compare what a claim's directory holds with what the claim would make."""
+    record = read(claim.uri)
+    if record is not None:
+        differences = _differences(claim, record)
+        return Found(State.DIFFERENT if differences else State.COMPLETE, differences)
+    if storage.exists(join(claim.uri, STARTED)):
+        return Found(State.UNFINISHED)
+    return Found(State.FOREIGN if storage.listing(claim.uri) else State.ABSENT)
+
+
+def check(claim: Claim, *, overwrite: bool = False) -> None:
+    """Make sure that a stage may write to its directory.
+
+    Raises:
+        UserError: It belongs to other settings and ``overwrite`` is off, or to somebody else
+            altogether.
+    """
+    found = look(claim)
+    if found.state is State.FOREIGN:
+        raise UserError(
+            f"{claim.uri} holds files that are not from {claim.stage}",
+            hint="choose an empty or new directory",
+        )
+    if found.state is State.DIFFERENT and not overwrite:
+        raise UserError(
+            f"{claim.uri} belongs to other settings ({'; '.join(found.differences)})",
+            hint="choose another output_uri, or replace it with --overwrite",
+        )
+
+
+def begin(claim: Claim, *, overwrite: bool = False) -> None:
+    """Make the directory ready: what an unfinished or replaced run left is removed.
+
+    Raises:
+        UserError: As :func:`check`.
+    """
+    check(claim, overwrite=overwrite)
+    for name in (MANIFEST, *claim.owns):
+        storage.delete(join(claim.uri, name))
+    started = {
+        "stage": claim.stage,
+        "fingerprint": claim.fingerprint,
+        "format_version": FORMAT_VERSION,
+    }
+    storage.write_bytes(join(claim.uri, STARTED), _to_json(started))
+
+
+def abandon(claim: Claim) -> None:
+    """Take away what an unfinished stage has written, for a run that cannot succeed."""
+    for name in (*claim.owns, STARTED):
+        storage.delete(join(claim.uri, name))
+
+
+def publish(
+    claim: Claim,
+    *,
+    counts: dict[str, Any],
+    files: Sequence[dict[str, Any]],
+    seconds: float,
+    **details: Any,
+) -> dict[str, Any]:
+    """Write the manifest, which makes the directory complete; returns it.
+
+    Args:
+        claim: What was made, with the inputs' fingerprints known by now.
+        counts: Rows and the like.
+        files: A dictionary for each file: ``path`` in the directory, ``rows``, ``bytes``.
+        seconds: What the stage took.
+        details: More that a reader may want, by name.
+    """
+    record = {
+        "stage": claim.stage,
+        "format_version": FORMAT_VERSION,
+        "fingerprint": claim.fingerprint,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        "settings": claim.settings,
+        "inputs": claim.inputs,
+        "counts": counts,
+        **details,
+        "files": sorted(files, key=lambda item: item["path"]),
+        "versions": {name: version(name) for name in LIBRARIES},
+    }
+    storage.write_bytes(join(claim.uri, MANIFEST), _to_json(record))
+    storage.delete(join(claim.uri, STARTED))
+    return record
+
+
+def reference(uri: str, record: dict[str, Any]) -> dict[str, Any]:
+    """Name a finished directory as an input of the next stage."""
+    return {"uri": uri, "fingerprint": record["fingerprint"]}
+
+
+def files_input(uris: Sequence[str], *, known: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Describe input files: size, time and a hash of the content.
+
+    A file whose size and time equal those in ``known``, an earlier description, is not read
+    again.
+
+    Returns:
+        An input for a claim: ``fingerprint`` over the contents in order, and ``files``.
+    """
+    earlier = {item["uri"]: item for item in (known or {}).get("files", ())}
+    files = []
+    for uri in uris:
+        info = storage.file_info(uri)
+        item = describe_file(uri, info, sha256=earlier.get(uri, {}).get("sha256", ""))
+        if item != earlier.get(uri):
+            item["sha256"] = storage.sha256(uri)
+        files.append(item)
+    return join_files(files)
+
+
+def describe_file(uri: str, info: FileInfo, *, sha256: str) -> dict[str, Any]:
+    """Describe an input file that was read."""
+    return {"uri": uri, "bytes": info.size, "modified_ns": info.mtime_ns, "sha256": sha256}
+
+
+def join_files(files: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Make one input of several described files; only their contents decide, in their order."""
+    return {"fingerprint": fingerprint([item["sha256"] for item in files]), "files": list(files)}
+
+
+def _differences(claim: Claim, record: dict[str, Any]) -> tuple[str, ...]:
+    """Name the settings and inputs in which a finished directory differs from the claim."""
+    if record.get("stage") != claim.stage:
+        return (f"it is the result of {record.get('stage')}",)
+    old, new = flatten(record["settings"]), flatten(json.loads(json.dumps(claim.settings)))
+    settings = [
+        f"{key}: {_brief(old.get(key))} there, {_brief(new.get(key))} here"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+    inputs = [
+        f"another {name}"
+        for name in sorted(record["inputs"].keys() | claim.inputs.keys())
+        if _print_of(record["inputs"], name) != _print_of(claim.inputs, name)
+    ]
+    return (*settings, *inputs)
+
+
+def _print_of(inputs: dict[str, Any], name: str) -> Any:
+    return inputs.get(name, {}).get("fingerprint")
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _read_record(uri: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(storage.read_bytes(uri))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(f"{uri} is not JSON", hint="it is damaged, or not a manifest") from error
+    if not isinstance(record, dict) or "format_version" not in record:
+        raise UserError(f"{uri} is not a manifest of sentiflow")
+    if record["format_version"] > FORMAT_VERSION:
+        raise UserError(f"{uri} was written by a newer sentiflow", hint="update sentiflow")
+    return record
+
+
+def _to_json(record: dict[str, Any]) -> bytes:
+    return (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,88 @@
+"""Work done -> a bar on a terminal, a line every few seconds elsewhere."""
+
+import logging
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+log = logging.getLogger(__name__)
+
+LINE_EVERY_SECONDS = 5.0
+
+console = Console(stderr=True, highlight=False)
+"""Where progress and logs go; results go to standard output."""
+
+
+class Progress:
+    """The state of one long piece of work.
+
+    Example:
+        >>> with Progress("score", total=10, unit="rows") as progress:
+        ...     progress.advance(10)
+    """
+
+    def __init__(self, label: str, *, total: int, unit: str) -> None:
+        """Begin at nothing done of ``total`` units."""
+        self.label, self.total, self.unit = label, total, unit
+        self.done = 0
+        self.started = self.last_line = time.monotonic()
+        self.bar = _make_bar() if console.is_terminal else None
+        self.task = self.bar.add_task(label, total=total) if self.bar else None
+
+    def __enter__(self) -> "Progress":
+        """Show the bar."""
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Take the bar away."""
+        if self.bar:
+            self.bar.stop()
+
+    def advance(self, amount: int, note: str = "") -> None:
+        """Count ``amount`` more units as done; ``note`` says what the work has come to."""
+        self.done += amount
+        if self.bar and self.task is not None:
+            self.bar.update(self.task, advance=amount, description=f"{self.label} {note}".strip())
+        elif time.monotonic() - self.last_line >= LINE_EVERY_SECONDS and self.done < self.total:
+            self.last_line = time.monotonic()
+            log.info("%s", self._line(note))
+
+    def _line(self, note: str) -> str:
+        rate = self.done / (time.monotonic() - self.started)
+        remaining = (self.total - self.done) / rate if rate else 0
+        line = f"{self.label:<9} {self.done:,} of {self.total:,} {self.unit}"
+        return f"{line}, {rate:,.0f}/s, {remaining:.0f} s left{', ' + note if note else ''}"
+
+
+def say(label: str, message: str) -> None:
+    """Tell the user, in one line, what a stage has done or is about to do."""
+    log.info("%s", f"{label:<9} {message}")
+
+
+def _make_bar() -> RichProgress:
+    return RichProgress(
+        TextColumn("{task.description:<9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+class LogHandler(logging.Handler):
+    """Writes log records above the bar, so that the two do not mix."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        console.print(self.format(record), markup=False, soft_wrap=True)

@@ -1,0 +1,62 @@
+"""Column names, labels and Arrow schemas of every table at rest."""
+
+import pyarrow as pa
+
+NEGATIVE, POSITIVE, NEUTRAL = 0, 1, 2
+LABEL_NAMES = ("negative", "positive", "neutral")
+
+SPLITS = ("train", "validation", "test")
+
+TWEETS = pa.schema(
+    [
+        pa.field("row_id", pa.int64(), nullable=False),
+        pa.field("tweet_id", pa.string()),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("label", pa.int8()),
+    ]
+)
+"""Accepted rows; ``row_id`` is the record's 0-based number over all input files."""
+
+ENCODED = pa.schema(
+    [
+        pa.field("row_id", pa.int64(), nullable=False),
+        pa.field("label", pa.int8(), nullable=False),
+        pa.field("token_ids", pa.list_(pa.int32()), nullable=False),
+        pa.field("length", pa.int32(), nullable=False),
+    ]
+)
+"""Labelled rows as ids; ``length`` is 0 where no token is known."""
+
+REJECTED = pa.schema(
+    [
+        pa.field("row_id", pa.int64(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("raw", pa.binary(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+"""Refused records; ``offset`` is the byte at which the record begins in ``source``."""
+
+PREDICTIONS = pa.schema(
+    [
+        pa.field("row_id", pa.int64(), nullable=False),
+        pa.field("tweet_id", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("label", pa.int8()),
+        pa.field("prediction", pa.int8(), nullable=False),
+        pa.field("probability", pa.float32(), nullable=False),
+        pa.field("num_tokens", pa.int32(), nullable=False),
+    ]
+)
+"""Scored rows; ``probability`` is that of positive, ``num_tokens`` counts the known tokens."""
+
+VOCABULARY = pa.schema(
+    [
+        pa.field("id", pa.int32(), nullable=False),
+        pa.field("word", pa.string(), nullable=False),
+        pa.field("count", pa.int64()),
+        pa.field("vector", pa.list_(pa.float32())),
+    ]
+)
+"""Words in id order; ``count`` and ``vector`` are null where nothing is known of them."""

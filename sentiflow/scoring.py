@@ -1,0 +1,201 @@
+"""Corpus + model package -> predictions Parquet."""
+
+import functools
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from sentiflow import cluster, corpus, manifest, schema, storage
+from sentiflow.errors import UserError
+from sentiflow.manifest import Claim
+from sentiflow.model_package import ModelPackage, Scores
+from sentiflow.progress import Progress, say
+from sentiflow.settings import Config, ScoreSettings
+from sentiflow.tracking import Recorder
+from sentiflow.uris import join
+
+STAGE = "score"
+OWNS = ("predictions", "rejected", "failed")
+
+PREPARED = "prepared"
+
+
+def claim(config: Config) -> Claim:
+    """Say what scoring would make; files of a corpus are read only if they changed.
+
+    Raises:
+        UserError: The corpus or the model is not there.
+    """
+    settings = config.score
+    model = manifest.require(_model_uri(settings), stage="model", setting="score.model_uri")
+    decisive = settings.model_dump(include={"corpus", "keep_columns", "rows_per_file", "format"})
+    inputs = {"model": manifest.reference(_model_uri(settings), model)}
+    if settings.corpus == (PREPARED,):
+        record = manifest.require(
+            settings.prepared_uri, stage="prepare", setting="score.prepared_uri"
+        )
+        inputs["corpus"] = manifest.reference(settings.prepared_uri, record)
+    else:
+        decisive["corpus"] = "files"
+        before = manifest.read(settings.output_uri) or {"inputs": {}}
+        uris = storage.expand(list(settings.corpus))
+        inputs["corpus"] = manifest.files_input(uris, known=before["inputs"].get("corpus"))
+    return Claim(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
+
+
+def run(
+    config: Config, recorder: Recorder, *, resources: cluster.Resources, overwrite: bool
+) -> dict[str, Any]:
+    """Score a corpus; returns the manifest."""
+    began = time.monotonic()
+    settings = config.score
+    target = claim(config)
+    source = open_corpus(settings)
+    _check_columns(source, settings.keep_columns)
+    target = replace(target, inputs=target.inputs | {"corpus": source.files})
+    manifest.begin(target, overwrite=overwrite)
+    results = _score(source, settings, target.inputs["model"]["fingerprint"], resources)
+    counts = {
+        name: sum(result[name] for result in results)
+        for name in ("accepted", "rejected", "prior_only", "positive")
+    }
+    counts = {"rows_read": source.num_rows} | counts
+    record = manifest.publish(
+        target,
+        counts=counts,
+        files=[item for result in results for item in result["files"]],
+        seconds=time.monotonic() - began,
+    )
+    _report(record, recorder)
+    return record
+
+
+def open_corpus(settings: ScoreSettings) -> corpus.Corpus:
+    """Find the corpus that the settings name, and cut it into parts.
+
+    Raises:
+        UserError: It is not there, or of mixed or unknown kinds.
+    """
+    rows = settings.rows_per_file
+    if settings.corpus == (PREPARED,):
+        return corpus.open_prepared(
+            settings.prepared_uri, rows_per_part=rows, setting="score.prepared_uri"
+        )
+    uris = storage.expand(list(settings.corpus))
+    kinds = {uri.rpartition(".")[2].lower() for uri in uris}
+    if kinds == {"parquet"}:
+        return corpus.open_parquet(uris, rows_per_part=rows)
+    if kinds == {"csv"}:
+        return corpus.open_csv(uris, rows_per_part=rows)
+    raise UserError(
+        f"score.corpus: cannot tell what {', '.join(settings.corpus)} is",
+        hint="name .csv files or .parquet files",
+    )
+
+
+def score_part(
+    part: int, *, source: corpus.Corpus, settings: ScoreSettings, model: str, num_threads: int
+) -> dict[str, Any]:
+    """Score one part of the corpus, and write what comes of it; returns its counts and files.
+
+    Args:
+        part: Number of the part.
+        source: The corpus.
+        settings: Of the stage.
+        model: Fingerprint of the model, under which a worker process keeps it for the next part.
+        num_threads: For the network.
+    """
+    torch.set_num_threads(num_threads)
+    package = _load_model(_model_uri(settings), model)
+    checked = corpus.read_part(
+        source,
+        part,
+        errors=settings.format.errors if settings.format else "replace",
+        keep_columns=settings.keep_columns,
+    )
+    tweets = checked.tweets.combine_chunks()
+    text = tweets["text"].combine_chunks() if len(tweets) else pa.array([], pa.string())
+    scores = package.score(text, batch_size=settings.batch_size)
+    predictions = _tabulate(tweets, scores, settings.keep_columns)
+    return {
+        "accepted": len(predictions),
+        "rejected": checked.rejected.num_rows,
+        "prior_only": int((scores.num_tokens == 0).sum()),
+        "positive": int((scores.prediction == schema.POSITIVE).sum()),
+        "files": _write("predictions", part, predictions, settings.output_uri)
+        + _write("rejected", part, checked.rejected, settings.output_uri),
+    }
+
+
+@functools.lru_cache(maxsize=1)
+def _load_model(uri: str, fingerprint: str) -> ModelPackage:
+    """Load a model once for each worker process, on its GPU if it has one."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return ModelPackage.load(uri).to(device)
+
+
+def _tabulate(tweets: pa.Table, scores: Scores, keep_columns: Sequence[str]) -> pa.Table:
+    columns = {name: tweets[name] for name in ("row_id", "tweet_id", "split", "label")} | {
+        "prediction": scores.prediction,
+        "probability": scores.probability,
+        "num_tokens": scores.num_tokens,
+    }
+    predictions = pa.table(columns, schema=schema.PREDICTIONS)
+    for name in keep_columns:
+        if name not in columns:
+            predictions = predictions.append_column(name, tweets[name])
+    return predictions
+
+
+def _write(kind: str, part: int, table: pa.Table, root: str) -> list[dict[str, Any]]:
+    if table.num_rows == 0:
+        return []
+    name = f"{kind}/part-{part:05d}.parquet"
+    return [{"path": name} | storage.write_parquet(join(root, name), table)]
+
+
+def _score(
+    source: corpus.Corpus, settings: ScoreSettings, model: str, resources: cluster.Resources
+) -> list[dict[str, Any]]:
+    num_gpus, num_threads = resources.score_shares(len(source.parts))
+    work = functools.partial(
+        score_part, source=source, settings=settings, model=model, num_threads=num_threads
+    )
+    results = []
+    with Progress(STAGE, total=source.num_rows, unit="rows") as progress:
+        for result in cluster.map_parts(work, num_parts=len(source.parts), num_gpus=num_gpus):
+            results.append(result)
+            progress.advance(result["accepted"] + result["rejected"])
+    return results
+
+
+def _check_columns(source: corpus.Corpus, keep_columns: Sequence[str]) -> None:
+    missing = sorted(set(keep_columns) - set(source.columns))
+    if missing:
+        raise UserError(
+            f"score.keep_columns: the corpus has no column {', '.join(missing)}",
+            hint=f"it has {', '.join(source.columns)}",
+        )
+
+
+def _model_uri(settings: ScoreSettings) -> str:
+    assert settings.model_uri, "settings are resolved"
+    return settings.model_uri
+
+
+def _report(record: dict[str, Any], recorder: Recorder) -> None:
+    counts, seconds = record["counts"], record["seconds"]
+    rate = counts["accepted"] / seconds
+    share = counts["positive"] / counts["accepted"] if counts["accepted"] else float(np.nan)
+    say(
+        STAGE,
+        f"{counts['accepted']:,} rows scored, {share:.1%} positive, "
+        f"{counts['prior_only']:,} without a known word ({seconds:.1f} s, {rate:,.0f} rows/s)",
+    )
+    recorder.log_metrics({f"score/{name}": value for name, value in counts.items()})
+    recorder.log_metrics({"score/rows_per_second": rate, "score/positive_fraction": share})

@@ -1,0 +1,360 @@
+"""YAML file + dotted overrides -> one validated, frozen settings object."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from sentiflow.errors import UserError
+from sentiflow.uris import absolute_uri, join
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Strings = Annotated[
+    tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+]
+
+
+class Settings(BaseModel):
+    """A section of the settings: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+Section = TypeVar("Section", bound=Settings)
+
+
+class FormatSettings(Settings):
+    """What the CSV looks like."""
+
+    kind: Literal["sentiment140"] = "sentiment140"
+    """``sentiment140``: target, id, date, flag, user, text; targets 0, 2 and 4; no header."""
+    errors: Literal["replace", "ignore"] = "replace"
+    """Bytes that are no UTF-8: ``replace`` by U+FFFD, or ``ignore`` (drop) them."""
+
+
+class SplitSettings(Settings):
+    """Which rows are trained on, tuned on and tested on."""
+
+    kind: Literal["hash", "tutorial"] = "hash"
+    """``hash``: by the normalized text, so that equal tweets never part;
+    ``tutorial``: row number modulo 5 (0 to 2 train, 3 test, 4 validation)."""
+    validation_fraction: Fraction = 0.1
+    """Share of the texts, for ``hash``."""
+    test_fraction: Fraction = 0.1
+    """Share of the texts, for ``hash``."""
+
+
+class VocabularySettings(Settings):
+    """Which words the model knows, and the vectors it starts from."""
+
+    kind: Literal["corpus", "pretrained"] = "corpus"
+    """``corpus``: words of the train split, the others become ``<unk>``;
+    ``pretrained``: the first words of ``vectors``, the others are dropped."""
+    min_count: int = Field(default=3, ge=1)
+    """``corpus``: a word occurs at least this often in the train split."""
+    max_size: int | None = Field(default=50_000, ge=1)
+    """At most this many words; null: all of them."""
+    vectors: str = "package:glove.6B.50d"
+    """``package:glove.6B.50d``, or ``torchtext:6B.50d`` from torchtext's cache."""
+    vectors_cache: str = ".vector_cache"
+    """torchtext's cache directory."""
+
+
+class PrepareSettings(Settings):
+    """CSV -> checked, split, encoded Parquet and a vocabulary."""
+
+    csv: Strings = Field(default=(), min_length=1, validate_default=True)
+    """One URI, a glob, or a list of them, in the order that numbers the rows."""
+    output_uri: str = ""
+    """Where the prepared tables go; ``<output_uri>/prepared`` by default."""
+    every_nth: int = Field(default=1, ge=1)
+    """Keep the rows whose number this divides."""
+    max_rejected_fraction: Fraction = 0.01
+    """More refused rows than this share end the job before anything is published."""
+    keep_raw: bool = True
+    """Keep the bytes of refused rows (they may hold personal data)."""
+    split: SplitSettings = SplitSettings()
+    tokenizer: Literal["tweet", "tutorial"] = "tweet"
+    """``tweet`` knows links, mentions, entities, elongations and emoticons; ``tutorial`` splits at
+    blanks and four marks."""
+    vocabulary: VocabularySettings = VocabularySettings()
+    max_length: int = Field(default=64, ge=1)
+    """Tokens kept of a tweet."""
+    rows_per_file: int = Field(default=100_000, ge=1)
+    """About how many input rows go into one part, the unit of work and of resumption."""
+
+
+class ModelSettings(Settings):
+    """The network."""
+
+    kind: Literal["rnn"] = "rnn"
+    cell: Literal["rnn", "gru", "lstm"] = "gru"
+    hidden_size: int = Field(default=128, ge=1)
+    """Units of the recurrent state, for each direction."""
+    num_layers: int = Field(default=1, ge=1)
+    bidirectional: bool = True
+    pooling: Literal["last", "mean_max", "attention"] = "attention"
+    """What becomes of a tweet's states: the last valid one, mean and maximum, or attention."""
+    vectors: Literal["tuned", "frozen"] = "tuned"
+    """Whether the word vectors learn too."""
+    dropout: float = Field(default=0.4, ge=0, lt=1)
+    """On the word vectors and on the pooled state."""
+
+
+class BatchingSettings(Settings):
+    """How encoded tweets are grouped into padded batches."""
+
+    global_batch_size: int = Field(default=256, ge=1)
+    """Rows in one optimizer step over all workers; more workers take a smaller share each."""
+    bucketing: Literal["pooled", "exact"] = "pooled"
+    """``pooled``: nearly equal lengths; ``exact``: equal lengths, as in the tutorial."""
+    drop_last: bool = False
+    """Leave out a batch that is not full, as the tutorial does."""
+
+
+class TrainSettings(Settings):
+    """Encoded Parquet -> a model package."""
+
+    prepared_uri: str = ""
+    """The prepared data; what ``prepare`` left by default."""
+    output_uri: str = ""
+    """Where the model goes; ``<output_uri>/trained`` by default."""
+    model: ModelSettings = ModelSettings()
+    batching: BatchingSettings = BatchingSettings()
+    num_epochs: int = Field(default=5, ge=1)
+    learning_rate: float = Field(default=3e-3, gt=0)
+    """Adam's step size; the highest one under ``one_cycle``."""
+    schedule: Literal["one_cycle", "constant"] = "one_cycle"
+    """Learning rate over the steps: up and down again once (Smith 2018), or constant."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay (AdamW); 0 is plain Adam."""
+    clip_norm: float | None = Field(default=1.0, gt=0)
+    """Largest norm of the gradient; null: as it is."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """``auto``: bf16 autocast on a GPU, fp32 on a CPU."""
+    num_workers: int | Literal["auto"] = "auto"
+    """Data-parallel workers; ``auto``: one for each GPU, else one for each node."""
+    seed: int = 0
+
+
+class ScoreSettings(Settings):
+    """Corpus + model package -> predictions."""
+
+    corpus: Strings = ("prepared",)
+    """``prepared``: the prepared tweets of all splits; or files, CSV or Parquet with a ``text``."""
+    prepared_uri: str = ""
+    """The prepared data; what ``prepare`` left by default."""
+    model_uri: str | None = None
+    """A model package; what ``train`` left by default."""
+    output_uri: str = ""
+    """Where the predictions go; ``<output_uri>/scored`` by default."""
+    format: FormatSettings | None = None
+    """What a scored CSV looks like; the top level's ``format`` by default."""
+    keep_columns: Strings = ()
+    """Columns of the corpus to repeat beside the predictions, such as ``text``."""
+    rows_per_file: int = Field(default=100_000, ge=1)
+    batch_size: int = Field(default=512, ge=1)
+    """Rows in one padded batch; it changes the speed, never a prediction beyond rounding."""
+
+
+class EvaluateSettings(Settings):
+    """Predictions -> figures and a report."""
+
+    scored_uri: str = ""
+    """The predictions; what ``score`` left by default."""
+    output_uri: str = ""
+    """Where the report goes; ``<output_uri>/report`` by default."""
+
+
+class TrackingSettings(Settings):
+    """Where MLflow keeps the runs."""
+
+    uri: str | None = None
+    """A server or ``sqlite:////absolute/path.db``; else ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` in
+    the working directory."""
+    required: bool = True
+    """Stop when the store cannot be reached, rather than go on without a record."""
+
+
+class Config(Settings):
+    """One whole experiment; each job reads its own section."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """The MLflow experiment, and the name of the registered model."""
+    output_uri: str
+    """Below it lie ``prepared``, ``trained``, ``scored`` and ``report``."""
+    format: FormatSettings = FormatSettings()
+    prepare: PrepareSettings
+    train: TrainSettings = TrainSettings()
+    score: ScoreSettings = ScoreSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    tracking: TrackingSettings = TrackingSettings()
+
+
+def load(path: str | Path, overrides: Sequence[str] = (), *, base: str | None = None) -> Config:
+    """Read a settings file, apply ``section.key=value`` overrides, validate, resolve the URIs.
+
+    Args:
+        path: The YAML file.
+        overrides: Values are YAML: ``prepare.csv=[a.csv,b.csv]``, ``score.model_uri=null``.
+        base: What relative locations are relative to; the working directory by default.
+
+    Raises:
+        UserError: The file is missing or no YAML, or settings are wrong: a line for each.
+    """
+    raw = _read_yaml(Path(path))
+    for override in overrides:
+        _apply(raw, override)
+    return resolve(validate(raw, source=str(path)), base=base)
+
+
+def validate(raw: dict[str, Any], *, source: str) -> Config:
+    """Check a settings dictionary; every fault is named with its key and the way out."""
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        lines = [_explain(fault, source) for fault in error.errors(include_url=False)]
+        raise UserError("\n".join(lines)) from error
+
+
+def resolve(config: Config, *, base: str | None = None) -> Config:
+    """Make every location absolute and fill in those that default to what the job before left."""
+
+    def at(uri: str, default: str) -> str:
+        return absolute_uri(uri, base=base) if uri else default
+
+    root = absolute_uri(config.output_uri, base=base)
+    prepared = at(config.prepare.output_uri, join(root, "prepared"))
+    trained = at(config.train.output_uri, join(root, "trained"))
+    scored = at(config.score.output_uri, join(root, "scored"))
+    cache = absolute_uri(config.prepare.vocabulary.vectors_cache, base=base)
+    sections = {
+        "output_uri": root,
+        "prepare": {
+            "csv": tuple(absolute_uri(uri, base=base) for uri in config.prepare.csv),
+            "output_uri": prepared,
+            "vocabulary": _replace(config.prepare.vocabulary, vectors_cache=cache),
+        },
+        "train": {
+            "prepared_uri": at(config.train.prepared_uri, prepared),
+            "output_uri": trained,
+        },
+        "score": {
+            "corpus": tuple(
+                uri if uri == "prepared" else absolute_uri(uri, base=base)
+                for uri in config.score.corpus
+            ),
+            "prepared_uri": at(config.score.prepared_uri, prepared),
+            "model_uri": at(config.score.model_uri or "", join(trained, "model")),
+            "output_uri": scored,
+            "format": config.score.format or config.format,
+        },
+        "evaluate": {
+            "scored_uri": at(config.evaluate.scored_uri, scored),
+            "output_uri": at(config.evaluate.output_uri, join(root, "report")),
+        },
+    }
+    return _replace(
+        config,
+        **{
+            key: value if isinstance(value, str) else _replace(getattr(config, key), **value)
+            for key, value in sections.items()
+        },
+    )
+
+
+def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn nested settings into dotted keys.
+
+    Example:
+        >>> flatten({"model": {"cell": "gru"}, "seed": 0})
+        {'model.cell': 'gru', 'seed': 0}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _replace(settings: Section, **changes: Any) -> Section:
+    return settings.model_copy(update=changes)
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML in which a key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                line = node.start_mark.line + 1
+                raise yaml.YAMLError(f"the key {key!r} stands twice in the section at line {line}")
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        raise UserError(
+            f"{path} is a directory", hint="name a settings file, such as configs/quickstart.yaml"
+        )
+    if not path.exists():
+        raise UserError(f"no such settings file: {path}", hint="see configs/")
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML", hint=" ".join(str(error).split())) from error
+    if not isinstance(raw, dict):
+        raise UserError(f"{path} holds no settings", hint="it must be sections of key: value")
+    return raw
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"cannot read the override {override!r}", hint="write section.key=value")
+    *sections, last = key.split(".")
+    place: Any = raw
+    for section in sections:
+        if place.get(section) is None:
+            place[section] = {}
+        place = place[section]
+        if not isinstance(place, dict):
+            raise UserError(f"cannot override {key}", hint=f"{section} is a value, not a section")
+    try:
+        place[last] = yaml.load(value, Loader=_StrictLoader)  # noqa: S506
+    except yaml.YAMLError as error:
+        raise UserError(f"cannot read the value of {override!r}", hint="it must be YAML") from error
+
+
+def _explain(fault: Any, source: str) -> str:
+    location = [str(part) for part in fault["loc"]]
+    key = ".".join(location)
+    if fault["type"] == "extra_forbidden":
+        section = _section_at(location[:-1])
+        known = list(section.model_fields) if section else []
+        close = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+        return f"{source}: unknown setting {key}: {hint}"
+    if fault["type"] == "missing" or (key == "prepare.csv" and fault["input"] == ()):
+        return f"{source}: the setting {key} is missing: add it, or give {key}=VALUE"
+    message = fault["msg"][0].lower() + fault["msg"][1:]
+    return f"{source}: {key}={fault['input']!r}: {message}"
+
+
+def _section_at(location: Sequence[str]) -> type[Settings] | None:
+    """Find the section class that a dotted key leads to."""
+    section: type[Settings] = Config
+    for name in location:
+        field = section.model_fields.get(name)
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+        inner = [k for k in kinds if isinstance(k, type) and issubclass(k, Settings)]
+        if not inner:
+            return None
+        section = inner[0]
+    return section

@@ -1,0 +1,156 @@
+"""URI -> file system and path; files published atomically."""
+
+import fnmatch
+import hashlib
+import posixpath
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from sentiflow.errors import UserError
+from sentiflow.uris import absolute_uri, is_local, join
+
+PARQUET_COMPRESSION = "zstd"
+
+
+def locate(uri: str) -> tuple[fs.FileSystem, str]:
+    """Resolve ``uri`` to its file system and the path in it.
+
+    Raises:
+        UserError: The scheme is unknown or the URI malformed.
+    """
+    if is_local(uri):
+        return fs.LocalFileSystem(), absolute_uri(uri)
+    try:
+        return fs.FileSystem.from_uri(uri)
+    except (pa.ArrowInvalid, NotImplementedError) as error:
+        raise UserError(f"cannot open {uri}", hint=str(error).splitlines()[0]) from error
+
+
+def file_info(uri: str) -> fs.FileInfo:
+    """Look ``uri`` up: its type (``fs.FileType.NotFound`` if absent), size and time."""
+    file_system, path = locate(uri)
+    return file_system.get_file_info(path)
+
+
+def exists(uri: str) -> bool:
+    """Say whether there is a file or directory at ``uri``."""
+    return bool(file_info(uri).type != fs.FileType.NotFound)
+
+
+def listing(uri: str, *, suffix: str = "") -> list[str]:
+    """Name the files below the directory ``uri``, sorted, relative to it; none if it is absent."""
+    file_system, path = locate(uri)
+    selector = fs.FileSelector(path, recursive=True, allow_not_found=True)
+    infos = file_system.get_file_info(selector)
+    names = [posixpath.relpath(i.path, path) for i in infos if i.type == fs.FileType.File]
+    return sorted(name for name in names if name.endswith(suffix))
+
+
+def delete(uri: str) -> None:
+    """Remove the file or directory ``uri``; an absent one is no error."""
+    file_system, path = locate(uri)
+    kind = file_system.get_file_info(path).type
+    if kind == fs.FileType.Directory:
+        file_system.delete_dir(path)
+    elif kind == fs.FileType.File:
+        file_system.delete_file(path)
+
+
+def sha256(uri: str) -> str:
+    """Hash the content of a file."""
+    digest = hashlib.sha256()
+    file_system, path = locate(uri)
+    with file_system.open_input_stream(path) as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_bytes(uri: str) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    file_system, path = locate(uri)
+    with file_system.open_input_stream(path) as stream:
+        return bytes(stream.read())
+
+
+@contextmanager
+def publish(uri: str) -> Iterator[Any]:
+    """Open ``uri`` for writing so that it appears whole or not at all.
+
+    A local file is written beside its place under a temporary name and renamed; object stores
+    make an object visible only when its upload is complete.
+    """
+    file_system, path = locate(uri)
+    file_system.create_dir(posixpath.dirname(path), recursive=True)
+    local = isinstance(file_system, fs.LocalFileSystem)
+    target = f"{path}.{uuid.uuid4().hex[:8]}.tmp" if local else path
+    try:
+        with file_system.open_output_stream(target) as stream:
+            yield stream
+        if local:
+            file_system.move(target, path)
+    except BaseException:
+        if local and file_system.get_file_info(target).type == fs.FileType.File:
+            file_system.delete_file(target)
+        raise
+
+
+def write_bytes(uri: str, content: bytes) -> None:
+    """Publish ``content`` as the file ``uri``."""
+    with publish(uri) as stream:
+        stream.write(content)
+
+
+def write_parquet(uri: str, table: pa.Table) -> dict[str, int]:
+    """Publish ``table`` as one Parquet file; returns its ``rows`` and ``bytes``."""
+    with publish(uri) as stream:
+        pq.write_table(table, stream, compression=PARQUET_COMPRESSION)
+        size = stream.tell()
+    return {"rows": table.num_rows, "bytes": size}
+
+
+def read_parquet(uri: str, *, columns: list[str] | None = None) -> pa.Table:
+    """Read one Parquet file."""
+    file_system, path = locate(uri)
+    return pq.ParquetFile(path, filesystem=file_system).read(columns=columns)
+
+
+def expand(patterns: list[str]) -> list[str]:
+    """Name the files that ``patterns`` stand for, in the order given, globs sorted by name.
+
+    Raises:
+        UserError: A pattern matches nothing, or a name is no file.
+    """
+    return [uri for pattern in patterns for uri in _expand_one(pattern)]
+
+
+def _expand_one(pattern: str) -> list[str]:
+    if not any(mark in pattern for mark in "*?["):
+        info = file_info(pattern)
+        if info.type == fs.FileType.NotFound:
+            raise UserError(f"no such file: {pattern}", hint="check the path")
+        if info.type == fs.FileType.Directory:
+            raise UserError(f"{pattern} is a directory", hint="name a file, or a glob: *.csv")
+        return [pattern]
+    root = pattern.split("*")[0].split("?")[0].split("[")[0].rpartition("/")[0]
+    names = [join(root, name) for name in listing(root)]
+    found = [name for name in names if _matches(name, pattern)]
+    if not found:
+        raise UserError(f"no file matches {pattern}", hint="check the path")
+    return found
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Match like the shell does: ``*`` and ``?`` stay inside one path segment."""
+    parts, wanted = name.split("/"), pattern.split("/")
+    return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))

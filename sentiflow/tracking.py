@@ -1,0 +1,184 @@
+"""Settings, metrics and artifacts -> an MLflow run, through a picklable handle."""
+
+import logging
+import os
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# MLflow reads these when it is imported.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from sentiflow.errors import JobError, UserError
+from sentiflow.settings import flatten
+from sentiflow.uris import absolute_uri
+
+log = logging.getLogger(__name__)
+
+MAX_PARAM_LENGTH = 500
+STAGE_TAG, GROUP_TAG, REASON_TAG = "sentiflow.stage", "sentiflow.run", "sentiflow.reason"
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """Writes to one MLflow run, from any process; without a run it writes nothing."""
+
+    tracking_uri: str = ""
+    run_id: str = ""
+
+    def log_metrics(self, metrics: Mapping[str, float | None], *, step: int = 0) -> None:
+        """Log figures; those that are None (undefined) are left out."""
+        known = {name: float(value) for name, value in metrics.items() if value is not None}
+        if self.run_id and known:
+            now = _now_ms()
+            entities = [Metric(name, value, now, step) for name, value in known.items()]
+            self._client.log_batch(self.run_id, metrics=entities)
+
+    def log_settings(self, settings: Mapping[str, Any]) -> None:
+        """Log settings as parameters with dotted names, long values cut."""
+        if self.run_id:
+            flat = flatten(dict(settings))
+            params = [Param(key, str(value)[:MAX_PARAM_LENGTH]) for key, value in flat.items()]
+            self._client.log_batch(self.run_id, params=params)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Tag the run."""
+        if self.run_id:
+            entities = [RunTag(key, value) for key, value in tags.items()]
+            self._client.log_batch(self.run_id, tags=entities)
+
+    def log_files(self, files: Mapping[str, bytes]) -> None:
+        """Store files, by their path below the run's artifacts."""
+        if not self.run_id:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in files.items():
+                path = Path(folder, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            self._client.log_artifacts(self.run_id, folder)
+
+    def of_run(self, run_id: str) -> "Recorder":
+        """Make a recorder for another run of the same store; for none if it has no such run."""
+        if not self.run_id or not run_id:
+            return Recorder()
+        try:
+            self._client.get_run(run_id)
+        except MlflowException:
+            log.warning("MLflow at %s has no run %s", self.tracking_uri, run_id)
+            return Recorder()
+        return Recorder(self.tracking_uri, run_id)
+
+    @property
+    def _client(self) -> MlflowClient:
+        return MlflowClient(tracking_uri=self.tracking_uri)
+
+
+@dataclass(frozen=True)
+class Store:
+    """An MLflow tracking store with the experiment that runs go to; or none."""
+
+    tracking_uri: str = ""
+    experiment_id: str = ""
+
+    @contextmanager
+    def run(self, stage: str, *, group: str, tags: Mapping[str, str]) -> Iterator[Recorder]:
+        """Open a run for a job; it ends finished, failed, or killed on Ctrl-C and SIGTERM."""
+        if not self.experiment_id:
+            yield Recorder()
+            return
+        client = MlflowClient(tracking_uri=self.tracking_uri)
+        all_tags = {STAGE_TAG: stage, GROUP_TAG: group} | dict(tags)
+        run = client.create_run(self.experiment_id, tags=all_tags, run_name=f"{stage}-{group[-4:]}")
+        run_id = run.info.run_id
+        try:
+            yield Recorder(self.tracking_uri, run_id)
+        except BaseException as error:
+            killed = isinstance(error, KeyboardInterrupt | SystemExit)
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            client.set_tag(run_id, REASON_TAG, reason[:MAX_PARAM_LENGTH])
+            client.set_terminated(run_id, "KILLED" if killed else "FAILED")
+            raise
+        client.set_terminated(run_id, "FINISHED")
+
+
+def default_uri(setting: str | None) -> str:
+    """Decide which store is meant: the setting, ``MLFLOW_TRACKING_URI``, or SQLite right here."""
+    uri = setting or os.environ.get("MLFLOW_TRACKING_URI")
+    return uri or f"sqlite:///{absolute_uri('mlflow.db')}"
+
+
+def open_store(uri: str, *, experiment: str, required: bool) -> Store:
+    """Connect to a store, made where it is a new SQLite file, and find or make the experiment.
+
+    It is called once, before anything runs in parallel: two processes that make an SQLite store at
+    once would break it.
+
+    Raises:
+        UserError: The store's kind is not one that MLflow can track to.
+        JobError: It cannot be reached, and tracking is required.
+    """
+    if uri.startswith("file:") or "://" not in uri:
+        raise UserError(
+            f"tracking.uri={uri!r}: MLflow does not track to plain directories any more",
+            hint="use sqlite:////absolute/path/mlflow.db or a server's http:// address",
+        )
+    _quiet_migrations()
+    try:
+        _check_reachable(uri)
+        return Store(uri, _experiment_id(MlflowClient(tracking_uri=uri), experiment, uri))
+    except (MlflowException, OSError) as error:
+        problem = f"cannot reach the MLflow store {uri}: {str(error).splitlines()[0]}"
+        if required:
+            raise JobError(f"{problem}; tracking.required=false goes on without it") from error
+        log.warning("%s; going on without a record", problem)
+        return Store()
+
+
+def _check_reachable(uri: str) -> None:
+    """Ask a server for its health, which fails within seconds where MLflow would try for minutes.
+
+    Raises:
+        OSError: It does not answer, or not well.
+    """
+    if uri.startswith(("http://", "https://")):
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10):  # noqa: S310
+            pass
+
+
+def _experiment_id(client: MlflowClient, name: str, uri: str) -> str:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        return str(client.create_experiment(name, artifact_location=_artifact_location(uri, name)))
+    if experiment.lifecycle_stage != "active":
+        client.restore_experiment(experiment.experiment_id)
+    return str(experiment.experiment_id)
+
+
+def _artifact_location(uri: str, name: str) -> str | None:
+    """Keep the artifacts of an SQLite store beside its file, whatever the working directory."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return str(Path(uri.removeprefix("sqlite:///")).parent / "mlruns" / name)
+
+
+def _quiet_migrations() -> None:
+    """Silence the hundred lines with which MLflow makes an SQLite file."""
+    names: Sequence[str] = ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry")
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,167 @@
+"""Tokens -> ids; fitted or taken from word vectors, then frozen and saved with the model."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow import schema, storage
+
+PAD_ID, UNKNOWN_ID = 0, 1
+PAD, UNKNOWN = "<pad>", "<unk>"
+
+_DROPPED = -1
+
+
+@dataclass(frozen=True)
+class LocalTokens:
+    """Tokens of many tweets as ids into their own list of distinct words.
+
+    The hash of every token is taken once; counting words and encoding them are then look-ups in
+    small arrays.
+    """
+
+    words: pa.Array
+    """W distinct strings."""
+    ids: np.ndarray
+    """int32, one for each token, into ``words``."""
+    offsets: np.ndarray
+    """N + 1 positions of the tweets' first tokens in ``ids``."""
+
+    @classmethod
+    def from_lists(cls, tokens: pa.ListArray) -> "LocalTokens":
+        """Collect the distinct words of a list-of-strings column."""
+        coded = tokens.flatten().dictionary_encode()
+        offsets = tokens.offsets.to_numpy().astype(np.int64)
+        return cls(coded.dictionary, coded.indices.to_numpy(), offsets - offsets[0])
+
+    def count(self, rows: np.ndarray) -> np.ndarray:
+        """Count each word over the rows where ``rows`` is true: W int64."""
+        chosen = np.repeat(rows, np.diff(self.offsets))
+        return np.bincount(self.ids[chosen], minlength=len(self.words))
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words in id order; id 0 is padding."""
+
+    words: pa.Array
+    """Beginning with ``<pad>``, and ``<unk>`` where unknown words are kept."""
+    counts: pa.Array
+    """How often each stood in the train split; null where it was not counted."""
+    vectors: np.ndarray | None = None
+    """(len(self), D) float32, rows of NaN where no vector is known; None once frozen in a model."""
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @property
+    def has_unknown(self) -> bool:
+        """Say whether an unknown word keeps its place as ``<unk>``, or is dropped."""
+        return len(self) > UNKNOWN_ID and self.words[UNKNOWN_ID].as_py() == UNKNOWN
+
+    def look_up(self, words: pa.Array) -> np.ndarray:
+        """Give each word its id, int32; an unknown one that of ``<unk>``, or -1: dropped."""
+        default = UNKNOWN_ID if self.has_unknown else _DROPPED
+        known = self.words[self.num_special :]
+        found = pc.add(pc.index_in(words, value_set=known), self.num_special)
+        return pc.fill_null(found, default).to_numpy(zero_copy_only=False).astype(np.int32)
+
+    @property
+    def num_special(self) -> int:
+        """Number of ids that are no words."""
+        return 2 if self.has_unknown else 1
+
+    def encode(self, tokens: LocalTokens, *, max_length: int) -> tuple[pa.ListArray, np.ndarray]:
+        """Turn tokens into ids, cut to ``max_length``.
+
+        Args:
+            tokens: N tweets.
+            max_length: Ids kept of a tweet.
+
+        Returns:
+            N lists of int32 ids, empty where no token is known; and how many known words each
+            list holds, N int32.
+        """
+        ids = self.look_up(tokens.words)[tokens.ids] if len(tokens.ids) else tokens.ids
+        kept, offsets = _select(ids, tokens.offsets, ids != _DROPPED)
+        starts = np.repeat(offsets[:-1], np.diff(offsets))
+        kept, offsets = _select(kept, offsets, np.arange(len(kept)) - starts < max_length)
+        num_known = (
+            _count_by_row(kept != UNKNOWN_ID, offsets) if self.has_unknown else np.diff(offsets)
+        )
+        kept, offsets = _select(kept, offsets, np.repeat(num_known > 0, np.diff(offsets)))
+        lists = pa.ListArray.from_arrays(
+            pa.array(offsets.astype(np.int32)), pa.array(kept, pa.int32())
+        )
+        return lists, num_known.astype(np.int32)
+
+    def to_table(self) -> pa.Table:
+        """Lay the vocabulary out as the table ``schema.VOCABULARY``."""
+        size = len(self)
+        vectors = pa.nulls(size, pa.list_(pa.float32()))
+        if self.vectors is not None:
+            known = ~np.isnan(self.vectors[:, 0])
+            lengths = np.where(known, self.vectors.shape[1], 0)
+            offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+            values = pa.array(self.vectors[known].ravel(), pa.float32())
+            vectors = pa.ListArray.from_arrays(offsets, values, mask=pa.array(~known))
+        ids = pa.array(np.arange(size, dtype=np.int32))
+        columns = [ids, self.words, self.counts, vectors]
+        return pa.Table.from_arrays(columns, schema=schema.VOCABULARY)
+
+    def save(self, uri: str) -> dict[str, int]:
+        """Publish the vocabulary as Parquet; returns its rows and bytes."""
+        return storage.write_parquet(uri, self.to_table())
+
+
+def load(uri: str) -> Vocabulary:
+    """Read what :meth:`Vocabulary.save` wrote."""
+    table = storage.read_parquet(uri).combine_chunks()
+    column = table["vector"].combine_chunks()
+    vectors = None
+    if column.null_count < len(column):
+        known = column.is_valid().to_numpy(zero_copy_only=False)
+        dim = len(column.flatten()) // known.sum()
+        vectors = np.full((len(column), dim), np.nan, np.float32)
+        vectors[known] = column.flatten().to_numpy().reshape(-1, dim)
+    return Vocabulary(table["word"].combine_chunks(), table["count"].combine_chunks(), vectors)
+
+
+def fit(counts: pa.Table, *, min_count: int, max_size: int | None) -> Vocabulary:
+    """Choose the words of a corpus: the most frequent first, equally frequent ones by alphabet.
+
+    Args:
+        counts: ``word`` and ``count``; a word may stand several times.
+        min_count: The least count of a word.
+        max_size: At most so many words.
+    """
+    totals = counts.group_by("word").aggregate([("count", "sum")])
+    totals = totals.filter(pc.greater_equal(totals["count_sum"], min_count))
+    special = pc.is_in(totals["word"], value_set=pa.array([PAD, UNKNOWN]))
+    totals = totals.filter(pc.invert(special))
+    totals = totals.sort_by([("count_sum", "descending"), ("word", "ascending")])[:max_size]
+    words = pa.concat_arrays([pa.array([PAD, UNKNOWN]), totals["word"].combine_chunks()])
+    numbers = pa.concat_arrays([pa.nulls(2, pa.int64()), totals["count_sum"].combine_chunks()])
+    return Vocabulary(words, numbers)
+
+
+def from_words(words: pa.Array) -> Vocabulary:
+    """Take the words of pretrained vectors as they come; other words are dropped."""
+    return Vocabulary(
+        pa.concat_arrays([pa.array([PAD]), words]), pa.nulls(len(words) + 1, pa.int64())
+    )
+
+
+def _select(
+    values: np.ndarray, offsets: np.ndarray, chosen: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the chosen values of each row; returns them and the rows' new offsets."""
+    if chosen.all():
+        return values, offsets
+    return values[chosen], np.concatenate([[0], np.cumsum(chosen)])[offsets]
+
+
+def _count_by_row(chosen: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    return np.diff(np.concatenate([[0], np.cumsum(chosen)])[offsets])
