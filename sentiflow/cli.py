@@ -6,6 +6,7 @@ Heavy modules are imported by the command that needs them, so that help and mist
 import json
 import logging
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -89,7 +90,7 @@ def _job(verb: str) -> Callable[..., None]:
             resolved = settings.load(config, overrides or ())
             from sentiflow import pipeline
 
-            verbs = pipeline.VERBS if verb == "run" else (verb,)
+            verbs = [v for v in pipeline.VERBS if verb in (v, "run")]
             if dry_run:
                 _show_settings(resolved)
                 for plan in pipeline.plan(resolved, verbs, overwrite=overwrite):
@@ -219,15 +220,15 @@ def _summarize(outcomes: Sequence["Outcome"], *, tracking_uri: str | None) -> No
     table.add_column(justify="left")
     table.add_row("rows read", f"{counts['rows_read']:,}", "")
     table.add_row("  accepted", f"{counts['accepted']:,}", "")
-    table.add_row("  rejected", f"{counts['rejected']:,}", uris["prepare"] + "/rejected")
+    where = f"{uris['prepare']}/rejected" if counts["rejected"] else ""
+    table.add_row("  rejected", f"{counts['rejected']:,}", where)
     table.add_row(
         f"{split} accuracy",
         f"{figures['accuracy']:.1%}",
         f"95 % interval {figures['accuracy_low']:.1%} to {figures['accuracy_high']:.1%}, "
         f"{figures['num_rows']:,} tweets",
     )
-    for verb, rows in _rows_by_stage(records).items():
-        seconds = records[verb]["seconds"]
+    for verb, (rows, seconds) in _speeds(records).items():
         table.add_row(f"{verb}", f"{rows / seconds:,.0f} tweets/s", f"{seconds:.1f} s")
     typer.echo("")
     out.print(table)
@@ -239,21 +240,34 @@ def _summarize(outcomes: Sequence["Outcome"], *, tracking_uri: str | None) -> No
     if store.startswith("http"):
         typer.echo(f"  compare runs        {store}")
     else:
-        typer.echo(f"  compare runs        mlflow ui --backend-store-uri {_short_store(store)}")
-    typer.echo(f'  score a text        sentiflow predict {uris["train"]}/model "not bad at all"')
+        typer.echo(
+            f"  compare runs        {_program('mlflow')} ui --backend-store-uri {_short_store(store)}"
+        )
+    model = f"{uris['train']}/model"
+    typer.echo(f'  score a text        {_program("sentiflow")} predict {model} "not bad at all"')
     typer.echo(f"  read predictions    {uris['score']}/predictions/*.parquet")
 
 
-def _rows_by_stage(records: dict[Any, dict[str, Any]]) -> dict[str, int]:
-    """Count the tweets that each stage worked on; training sees its rows once an epoch."""
+def _speeds(records: dict[Any, dict[str, Any]]) -> dict[str, tuple[int, float]]:
+    """Give the tweets that each stage worked on, and its seconds.
+
+    Training sees its rows once an epoch.
+    """
     train = records["prepare"]["counts"]["labels"]["train"]
     epochs = records["train"]["counts"]["epochs"]
-    return {
+    rows = {
         "prepare": records["prepare"]["counts"]["rows_read"],
         "train": epochs * (train["negative"] + train["positive"]),
         "score": records["score"]["counts"]["accepted"],
         "evaluate": records["evaluate"]["counts"]["rows"],
     }
+    return {verb: (count, records[verb]["seconds"]) for verb, count in rows.items()}
+
+
+def _program(name: str) -> str:
+    """Write a console script as the user can type it: by its path where it is not on PATH."""
+    beside = str(Path(sys.executable).parent / name)
+    return name if shutil.which(name) == beside else _short(beside)
 
 
 def _short(uri: str) -> str:

@@ -50,9 +50,14 @@ class Resources:
         """Share of the cores for a training worker."""
         return max(0.5, self.num_cpus // num_workers)
 
-    def score_shares(self, num_parts: int) -> tuple[float, int]:
-        """Share of a GPU for each scoring task, and its number of threads."""
-        return min(1.0, self.num_gpus), max(1, self.num_cpus // max(1, num_parts))
+    def threads_per_train_worker(self, num_workers: int) -> int:
+        """Threads of a training worker: its share of the cores, less one.
+
+        A recurrent step is many small products. Where another process takes one of the cores, each
+        of them waits for the slowest thread, and all becomes ten times slower; the core left free
+        costs a sixth.
+        """
+        return max(1, self.num_cpus // num_workers - 1)
 
 
 @contextmanager
@@ -150,7 +155,7 @@ def train(
         JobError: It failed.
     """
     in_process = resources.runs_in_process(num_workers)
-    board = None if in_process else _Board.remote()
+    board = None if in_process else ray.remote(num_cpus=0)(_Board).remote()
     post = on_post if board is None else functools.partial(_post, board)
     trainer = ray.train.torch.TorchTrainer(
         lambda config: worker(config["job"], post),
@@ -171,56 +176,6 @@ def train(
         raise JobError(_cause(error)) from error
 
 
-class _Actor:
-    """Keeps one worker object of a stage for many parts."""
-
-    def __init__(
-        self, kind: Callable[..., Callable[[int], dict[str, Any]]], arguments: Any
-    ) -> None:
-        self.work = kind(*arguments)
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
-        return _do(self.work, row["id"])
-
-
-def _do(work: Callable[[int], dict[str, Any]], part: int) -> dict[str, str]:
-    """Do the work on one part; a failure travels to the driver as the text of its traceback.
-
-    Ray's own wrapping would lose the exception and log a page for each.
-    """
-    try:
-        return {"result": json.dumps(work(int(part))), "failure": ""}
-    except Exception:
-        return {"result": "", "failure": traceback.format_exc()}
-
-
-def _set_up_data(verbose: bool) -> None:
-    """Make Ray Data quiet: the stages report progress themselves."""
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = verbose
-    context.execution_options.verbose_progress = verbose
-    if not verbose:
-        for name in ("ray.data", "ray.train", "ray.tune"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def _guard_token() -> None:
-    """Make sure that the token which guards a local cluster is readable by its owner alone.
-
-    Ray writes it readable by everybody.
-    """
-    path = Path.home() / ".ray" / "auth_token"
-    if os.environ["RAY_AUTH_MODE"] != "token" or "RAY_AUTH_TOKEN" in os.environ:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
-    path.chmod(0o600)
-
-
-@ray.remote(num_cpus=0)
 class _Board:
     """Holds what workers post until the driver takes it."""
 
@@ -257,3 +212,27 @@ def _cause(error: ray.train.TrainingFailedError) -> str:
     rank, failure = min(failures.items())
     text = str(failure).strip().splitlines()
     return f"training worker {rank} failed: {text[-1] if text else type(failure).__name__}"
+
+
+def _set_up_data(verbose: bool) -> None:
+    """Make Ray Data quiet: the stages report progress themselves."""
+    ray.data.DataContext.get_current().enable_progress_bars = verbose
+    if not verbose:
+        for name in ("ray.data", "ray.train", "ray.tune"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _guard_token() -> None:
+    """Make sure that the token which guards a local cluster is readable by its owner alone.
+
+    Ray would write it readable by everybody.
+    """
+    if os.environ["RAY_AUTH_MODE"] != "token" or "RAY_AUTH_TOKEN" in os.environ:
+        return
+    path = Path.home() / ".ray" / "auth_token"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+    path.chmod(0o600)

@@ -137,11 +137,13 @@ def _ingest(
 
 
 def ingest_part(
-    part: int, *, parts: Sequence[CsvRange], settings: PrepareSettings, form: FormatSettings
+    part: int, *, parts: Sequence[corpus.Part], settings: PrepareSettings, form: FormatSettings
 ) -> dict[str, Any]:
     """Read, check, split and tokenize one part of the CSV, and write what comes of it."""
+    csv_range = parts[part]
+    assert isinstance(csv_range, CsvRange), "the parts of a CSV are ranges"
     checked = tweets.read_range(
-        parts[part],
+        csv_range,
         errors=form.errors,
         every_nth=settings.every_nth,
         keep_raw=settings.keep_raw,
@@ -156,7 +158,7 @@ def ingest_part(
     reasons = Counter(checked.rejected["reason"].to_pylist())
     return {
         "part": part,
-        "rows": parts[part].num_rows,
+        "rows": csv_range.num_rows,
         "left_out": checked.num_left_out,
         "reasons": dict(reasons),
         "examples": _examples(checked.rejected),

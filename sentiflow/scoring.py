@@ -99,7 +99,7 @@ def open_corpus(settings: ScoreSettings) -> corpus.Corpus:
 
 
 def score_part(
-    part: int, *, source: corpus.Corpus, settings: ScoreSettings, model: str, num_threads: int
+    part: int, *, source: corpus.Corpus, settings: ScoreSettings, model: str
 ) -> dict[str, Any]:
     """Score one part of the corpus, and write what comes of it; returns its counts and files.
 
@@ -108,9 +108,8 @@ def score_part(
         source: The corpus.
         settings: Of the stage.
         model: Fingerprint of the model, under which a worker process keeps it for the next part.
-        num_threads: For the network.
     """
-    torch.set_num_threads(num_threads)
+    torch.set_num_threads(1)
     package = _load_model(_model_uri(settings), model)
     checked = corpus.read_part(
         source,
@@ -162,10 +161,8 @@ def _write(kind: str, part: int, table: pa.Table, root: str) -> list[dict[str, A
 def _score(
     source: corpus.Corpus, settings: ScoreSettings, model: str, resources: cluster.Resources
 ) -> list[dict[str, Any]]:
-    num_gpus, num_threads = resources.score_shares(len(source.parts))
-    work = functools.partial(
-        score_part, source=source, settings=settings, model=model, num_threads=num_threads
-    )
+    work = functools.partial(score_part, source=source, settings=settings, model=model)
+    num_gpus = min(1.0, resources.num_gpus)
     results = []
     with Progress(STAGE, total=source.num_rows, unit="rows") as progress:
         for result in cluster.map_parts(work, num_parts=len(source.parts), num_gpus=num_gpus):

@@ -173,8 +173,8 @@ class TrackingSettings(Settings):
     """Where MLflow keeps the runs."""
 
     uri: str | None = None
-    """A server or ``sqlite:////absolute/path.db``; else ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` in
-    the working directory."""
+    """A server or ``sqlite:////absolute/path.db``; else ``MLFLOW_TRACKING_URI``, or ``mlflow.db``
+    in the working directory."""
     required: bool = True
     """Stop when the store cannot be reached, rather than go on without a record."""
 
@@ -231,7 +231,7 @@ def resolve(config: Config, *, base: str | None = None) -> Config:
     trained = at(config.train.output_uri, join(root, "trained"))
     scored = at(config.score.output_uri, join(root, "scored"))
     cache = absolute_uri(config.prepare.vocabulary.vectors_cache, base=base)
-    sections = {
+    sections: dict[str, Any] = {
         "output_uri": root,
         "prepare": {
             "csv": tuple(absolute_uri(uri, base=base) for uri in config.prepare.csv),

@@ -92,7 +92,7 @@ def run(
         ),
         lineage=target.inputs,
         recorder=recorder,
-        num_threads=max(1, resources.num_cpus // num_workers),
+        num_threads=resources.threads_per_train_worker(num_workers),
     )
     say(STAGE, _announce(job, num_workers))
     outcome = cluster.train(
@@ -202,7 +202,10 @@ class _Trainer:
         parameters = [p for p in network.parameters() if p.requires_grad]
         self.parameters = parameters
         self.optimizer = torch.optim.AdamW(
-            parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
+            parameters,
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
         num_steps = sum(len(self._order(epoch)) for epoch in range(settings.num_epochs))
         self.schedule = torch.optim.lr_scheduler.LambdaLR(

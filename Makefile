@@ -1,0 +1,53 @@
+# Each target makes .venv first where it is missing or older than what it is made from.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+READY := .venv/.ready
+READY_BENCH := .venv/.ready-bench
+
+export RAY_USAGE_STATS_ENABLED = 0
+export MLFLOW_DISABLE_TELEMETRY = true
+
+.PHONY: demo test check bench soak clean
+
+demo: $(READY) runs/quickstart/tweets.csv
+	$(BIN)/sentiflow run configs/quickstart.yaml
+
+test: $(READY)
+	$(MAKE) --no-print-directory lint
+	$(BIN)/pytest
+
+check: $(READY)
+	$(BIN)/ruff format .
+	$(MAKE) --no-print-directory lint
+	$(BIN)/pytest -m "not ray and not slow and not browser"
+
+.PHONY: lint
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY_BENCH)
+	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+soak: $(READY)
+	$(BIN)/pytest -m soak --timeout 3600
+
+clean:
+	rm -rf .venv runs/quickstart
+
+runs/quickstart/tweets.csv: | $(READY)
+	$(BIN)/sentiflow sample $@ --rows 20000 --seed 0
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(READY_BENCH): $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
+	touch $@
