@@ -240,9 +240,8 @@ def _summarize(outcomes: Sequence["Outcome"], *, tracking_uri: str | None) -> No
     if store.startswith("http"):
         typer.echo(f"  compare runs        {store}")
     else:
-        typer.echo(
-            f"  compare runs        {_program('mlflow')} ui --backend-store-uri {_short_store(store)}"
-        )
+        command = f"{_program('mlflow')} ui --backend-store-uri {_short_store(store)}"
+        typer.echo(f"  compare runs        {command}")
     model = f"{uris['train']}/model"
     typer.echo(f'  score a text        {_program("sentiflow")} predict {model} "not bad at all"')
     typer.echo(f"  read predictions    {uris['score']}/predictions/*.parquet")

@@ -21,6 +21,8 @@ MANIFEST = "manifest.json"
 STARTED = "started.json"
 LIBRARIES = ("sentiflow", "ray", "torch", "pyarrow", "numpy", "pandas", "mlflow")
 
+_EXPECTED = {"model": "a finished model package, such as runs/quickstart/trained/model"}
+
 
 class State(Enum):
     """What a stage finds where its output goes."""
@@ -82,13 +84,13 @@ def require(uri: str, *, stage: str, setting: str) -> dict[str, Any]:
         UserError: It is not; ``setting`` names where the location came from.
     """
     record = read(uri)
+    wanted = _EXPECTED.get(stage, f"the finished output of sentiflow {stage}")
     if record is None:
+        raise UserError(f"{setting}: {uri} has no {MANIFEST}", hint=f"name {wanted}")
+    if record["stage"] != stage:
         raise UserError(
-            f"{setting}: {uri} has no {MANIFEST}",
-            hint=f"it is not a finished result of {stage}; run sentiflow {stage} first",
+            f"{setting}: {uri} is an output of {record['stage']}", hint=f"name {wanted}"
         )
-    if record.get("stage") != stage:
-        raise UserError(f"{setting}: {uri} was made by {record.get('stage')}, not by {stage}")
     return record
 
 
@@ -144,6 +146,8 @@ def abandon(claim: Claim) -> None:
     """Take away what an unfinished stage has written, for a run that cannot succeed."""
     for name in (*claim.owns, STARTED):
         storage.delete(join(claim.uri, name))
+    if not storage.listing(claim.uri):
+        storage.delete(claim.uri)
 
 
 def publish(
@@ -250,7 +254,7 @@ def _read_record(uri: str) -> dict[str, Any] | None:
         return None
     except ValueError as error:
         raise UserError(f"{uri} is not JSON", hint="it is damaged, or not a manifest") from error
-    if not isinstance(record, dict) or "format_version" not in record:
+    if not isinstance(record, dict) or not {"format_version", "stage"} <= record.keys():
         raise UserError(f"{uri} is not a manifest of sentiflow")
     if record["format_version"] > FORMAT_VERSION:
         raise UserError(f"{uri} was written by a newer sentiflow", hint="update sentiflow")

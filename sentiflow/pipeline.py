@@ -82,9 +82,8 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
     plans: list[Plan] = []
     for verb in verbs:
         uri = getattr(config, verb).output_uri
-        waiting = [earlier.verb for earlier in plans if earlier.state.startswith("would")]
-        if waiting:
-            plans.append(Plan(verb, uri, f"would run after {waiting[-1]}"))
+        if plans and plans[-1].state != "complete":
+            plans.append(Plan(verb, uri, f"after {plans[-1].verb}"))
             continue
         claim = _CLAIMS[verb](config)
         found = manifest.look(claim)

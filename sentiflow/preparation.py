@@ -246,12 +246,18 @@ def _check_counts(parts: Sequence[dict[str, Any]], settings: PrepareSettings) ->
             hint="mend the CSV or format, or raise prepare.max_rejected_fraction"
             + "".join(f"\n  {example}" for example in examples),
         )
+    for label in (NEGATIVE, POSITIVE):
+        if not sum(labels[split][LABEL_NAMES[label]] for split in SPLITS):
+            raise UserError(
+                f"none of the {accepted:,} accepted rows is {LABEL_NAMES[label]}",
+                hint="a classifier needs both classes; is the CSV cut short?",
+            )
     for split in SPLITS:
         for label in (NEGATIVE, POSITIVE):
             if not labels[split][LABEL_NAMES[label]]:
                 raise UserError(
                     f"the {split} split has no {LABEL_NAMES[label]} row",
-                    hint="every split needs both classes; is the CSV cut short, or a fraction 0?",
+                    hint="every split needs both classes; take more rows or larger fractions",
                 )
 
 
