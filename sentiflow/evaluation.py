@@ -179,7 +179,7 @@ def _track(
         recorder.log_metrics({f"{split}/{name}": value for name, value in values.items()})
     recorder.log_files(files)
     split, values = headline(figures)
-    training_run = recorder.of_run(trained.get("mlflow", {}).get("run_id", ""))
+    training_run = recorder.of_run(trained.get("mlflow_run_id", ""))
     training_run.log_metrics({f"{split}/{name}": values[name] for name in _HEADLINES})
 
 

@@ -104,17 +104,16 @@ class ModelPackage:
         storage.write_bytes(join(uri, WEIGHTS), safetensors.torch.save(weights))
         replace(self.vocabulary, vectors=None).save(join(uri, VOCABULARY))
         storage.write_bytes(join(uri, SETTINGS), json.dumps(settings, indent=2).encode())
-        files = [
-            {
-                "path": name,
-                "rows": len(self.vocabulary) if name == VOCABULARY else None,
-                "bytes": storage.file_info(join(uri, name)).size,
-                "sha256": storage.sha256(join(uri, name)),
-            }
-            for name in FILES
-        ]
-        parameters = sum(tensor.numel() for tensor in weights.values())
-        return manifest.publish(claim, counts={"parameters": parameters}, files=files, seconds=0)
+        content = manifest.files_input([join(uri, name) for name in FILES])
+        return manifest.publish(
+            replace(claim, inputs=lineage | {"content": {"fingerprint": content["fingerprint"]}}),
+            counts={"parameters": sum(tensor.numel() for tensor in weights.values())},
+            files=[
+                {"path": name, "rows": None, "bytes": item["bytes"], "sha256": item["sha256"]}
+                for name, item in zip(FILES, content["files"], strict=True)
+            ],
+            seconds=0,
+        )
 
     @classmethod
     def load(cls, uri: str, *, setting: str = "the model") -> "ModelPackage":

@@ -1,6 +1,7 @@
 """YAML file + dotted overrides -> one validated, frozen settings object."""
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -15,6 +16,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Strings = Annotated[
     tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
 ]
+
+
+_CREDENTIALS = re.compile(r"://[^/\s]*@")
 
 
 class Settings(BaseModel):
@@ -214,10 +218,18 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, base: str | None = 
 def validate(raw: dict[str, Any], *, source: str) -> Config:
     """Check a settings dictionary; every fault is named with its key and the way out."""
     try:
-        return Config.model_validate(raw)
+        config = Config.model_validate(raw)
     except ValidationError as error:
         lines = [_explain(fault, source) for fault in error.errors(include_url=False)]
         raise UserError("\n".join(lines)) from error
+    for key, value in flatten(config.model_dump()).items():
+        if any(_CREDENTIALS.search(text) for text in _texts(value)):
+            raise UserError(
+                f"{source}: {key} holds a user name or password",
+                hint="settings are recorded; give it by the environment (AWS_ACCESS_KEY_ID, "
+                "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_URI)",
+            )
+    return config
 
 
 def resolve(config: Config, *, base: str | None = None) -> Config:
@@ -280,6 +292,12 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
+
+
+def _texts(value: Any) -> list[str]:
+    return [
+        item for item in (value if isinstance(value, tuple) else (value,)) if isinstance(item, str)
+    ]
 
 
 def _replace(settings: Section, **changes: Any) -> Section:

@@ -1,5 +1,6 @@
 """Settings, metrics and artifacts -> an MLflow run, through a picklable handle."""
 
+import getpass
 import logging
 import os
 import tempfile
@@ -27,6 +28,10 @@ from sentiflow.uris import absolute_uri
 log = logging.getLogger(__name__)
 
 MAX_PARAM_LENGTH = 500
+
+_MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+"""Makes the UI show an experiment as one of training runs, not of prompts and traces."""
+
 STAGE_TAG, GROUP_TAG, REASON_TAG = "sentiflow.stage", "sentiflow.run", "sentiflow.reason"
 
 
@@ -99,8 +104,16 @@ class Store:
             yield Recorder()
             return
         client = MlflowClient(tracking_uri=self.tracking_uri)
-        all_tags = {STAGE_TAG: stage, GROUP_TAG: group} | dict(tags)
-        run = client.create_run(self.experiment_id, tags=all_tags, run_name=f"{stage}-{group[-4:]}")
+        own_tags = {
+            STAGE_TAG: stage,
+            GROUP_TAG: group,
+            "mlflow.source.name": f"sentiflow {stage}",
+            "mlflow.source.type": "LOCAL",
+            "mlflow.user": getpass.getuser(),
+        }
+        run = client.create_run(
+            self.experiment_id, tags=own_tags | dict(tags), run_name=f"{stage}-{group[-4:]}"
+        )
         run_id = run.info.run_id
         try:
             yield Recorder(self.tracking_uri, run_id)
@@ -160,7 +173,8 @@ def _check_reachable(uri: str) -> None:
 def _experiment_id(client: MlflowClient, name: str, uri: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        return str(client.create_experiment(name, artifact_location=_artifact_location(uri, name)))
+        location = _artifact_location(uri, name)
+        return str(client.create_experiment(name, artifact_location=location, tags=_MODEL_TRAINING))
     if experiment.lifecycle_stage != "active":
         client.restore_experiment(experiment.experiment_id)
     return str(experiment.experiment_id)

@@ -1,4 +1,4 @@
-"""Encoded Parquet -> checkpoints, metrics, a model package.
+"""Encoded Parquet -> metrics by epoch, a model package.
 
 The batches of an epoch follow from the seed and the epoch alone; with several workers each takes
 its slice of every batch, so that the same optimizer steps are made whatever their number.
@@ -15,7 +15,7 @@ import torch
 import torch.distributed
 from torch import nn
 
-from sentiflow import batching, cluster, manifest, models, vocabulary
+from sentiflow import batching, cluster, manifest, models, storage, vocabulary
 from sentiflow.batching import EncodedRows
 from sentiflow.errors import UserError
 from sentiflow.manifest import Claim
@@ -28,7 +28,9 @@ from sentiflow.uris import join
 from sentiflow.vocabulary import Vocabulary
 
 STAGE = "train"
-OWNS = ("model", "checkpoints")
+RAY_RECORDS = "ray"
+"""Where Ray Train keeps its own records while it runs."""
+OWNS = ("model", "checkpoints", RAY_RECORDS)
 
 _EVALUATION_BATCH = 1024
 _WARM_UP_FRACTION = 0.3
@@ -90,7 +92,8 @@ def run(
         prepared=manifest.require(
             config.train.prepared_uri, stage="prepare", setting="train.prepared_uri"
         ),
-        lineage=target.inputs,
+        lineage=target.inputs
+        | {"training": {"uri": target.uri, "fingerprint": target.fingerprint}},
         recorder=recorder,
         num_threads=resources.threads_per_train_worker(num_workers),
     )
@@ -100,9 +103,10 @@ def run(
         job,
         num_workers=num_workers,
         resources=resources,
-        storage_path=join(target.uri, "checkpoints"),
+        storage_path=join(target.uri, RAY_RECORDS),
         on_post=_show_epoch,
     )
+    storage.delete(join(target.uri, RAY_RECORDS))
     history, package = outcome["history"], outcome["package"]
     record = manifest.publish(
         target,
@@ -115,7 +119,7 @@ def run(
         seconds=time.monotonic() - began,
         history=history,
         model_fingerprint=package["fingerprint"],
-        mlflow={"tracking_uri": recorder.tracking_uri, "run_id": recorder.run_id},
+        mlflow_run_id=recorder.run_id,
         num_workers=num_workers,
     )
     rate = float(np.median([epoch["tweets_per_second"] for epoch in history]))

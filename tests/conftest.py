@@ -1,0 +1,83 @@
+"""What several tests share: a quiet environment, one Ray, and one finished run of the pipeline."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+PROJECT = Path(__file__).parents[1]
+REAL_DATA = PROJECT.parent / "shared" / "data"
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+@pytest.fixture(scope="session")
+def sample_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a synthetic corpus of 6,000 tweets."""
+    from sentiflow import sample
+
+    path = tmp_path_factory.mktemp("corpus") / "tweets.csv"
+    path.write_bytes(b"".join(sample.generate(num_rows=6000, seed=1)))
+    return path
+
+
+@pytest.fixture(scope="session")
+def resources() -> Iterator["cluster.Resources"]:  # noqa: F821
+    """Start one local Ray for the whole session; what runs in this process uses it."""
+    from sentiflow import cluster
+
+    with cluster.started(verbose=False) as found:
+        yield found
+
+
+SMALL_MODEL = {"cell": "gru", "hidden_size": 16, "bidirectional": True, "pooling": "mean_max"}
+
+
+def write_config(folder: Path, csv: Path, **sections: object) -> Path:
+    """Write a settings file for a small, fast run below ``folder``."""
+    config = {
+        "name": "test",
+        "output_uri": str(folder / "run"),
+        "prepare": {"csv": str(csv), "rows_per_file": 2500, "vocabulary": {"min_count": 2}},
+        "train": {
+            "model": SMALL_MODEL,
+            "batching": {"global_batch_size": 128},
+            "num_epochs": 4,
+            "learning_rate": 0.01,
+        },
+        "score": {"rows_per_file": 2500},
+        "tracking": {"uri": f"sqlite:///{folder}/mlflow.db"},
+    }
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config | sections))
+    return path
+
+
+@pytest.fixture(scope="session")
+def sentiflow() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line as a user does, in a process of its own."""
+
+    def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+        program = [sys.executable, "-m", "sentiflow.cli", *map(str, arguments)]
+        defaults = {"capture_output": True, "text": True, "timeout": 200, "cwd": PROJECT}
+        return subprocess.run(program, **(defaults | options))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished_run(
+    tmp_path_factory: pytest.TempPathFactory, sample_csv: Path, sentiflow: Callable[..., object]
+) -> Path:
+    """Run the whole pipeline once; the folder holds ``config.yaml``, ``run`` and ``mlflow.db``."""
+    folder = tmp_path_factory.mktemp("finished")
+    result = sentiflow("run", write_config(folder, sample_csv))
+    assert result.returncode == 0, result.stderr
+    (folder / "stdout.txt").write_text(result.stdout)
+    (folder / "stderr.txt").write_text(result.stderr)
+    return folder

@@ -1,0 +1,35 @@
+"""The structure that README.md and the design promise."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT
+
+MODULES = sorted(path for path in (PROJECT / "sentiflow").glob("*.py") if path.stem != "__init__")
+
+
+def first_line(path: Path) -> str:
+    return ast.get_docstring(ast.parse(path.read_text())).splitlines()[0]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_the_readme_describes_each_module_by_its_first_line(path):
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|$", (PROJECT / "README.md").read_text(), re.M))
+    assert rows[path.stem] == first_line(path)
+
+
+def test_the_readme_describes_no_module_that_is_not_there():
+    rows = re.findall(r"^\| `(\w+)` \| .+ \|$", (PROJECT / "README.md").read_text(), re.M)
+    assert sorted(rows) == [path.stem for path in MODULES]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_each_module_has_a_test_file_or_is_tested_through_one(path):
+    through = {
+        "cluster": "test_pipeline", "corpus": "test_pipeline", "preparation": "test_pipeline",
+        "scoring": "test_pipeline", "evaluation": "test_pipeline", "schema": "test_pipeline",
+        "progress": "test_cli", "errors": "test_cli",
+    }  # fmt: skip
+    assert (PROJECT / "tests" / f"{through.get(path.stem, f'test_{path.stem}')}.py").exists()

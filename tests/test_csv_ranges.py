@@ -1,0 +1,409 @@
+"""Records are those of RFC 4180 wherever a file is cut, and a broken line costs itself alone."""
+
+import csv
+import hashlib
+import io
+import random
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sentiflow import csv_ranges
+from sentiflow.csv_ranges import cut, find_records
+from sentiflow.errors import UserError
+
+SETTINGS = settings(max_examples=150, deadline=None)
+
+CUT_SHORT = 12
+"""``MAX_RECORD_BYTES`` where a test wants long records."""
+
+
+def text_of(alphabet, max_size=40):
+    """Make bytes out of the pieces of ``alphabet``."""
+    return st.lists(st.sampled_from(alphabet), max_size=max_size).map(b"".join)
+
+
+BROKEN = text_of([b"a", b",", b'"', b"\n", b"\xff"])
+BROKEN_CRLF = text_of([b"a", b",", b'"', b"\n", b"\r\n"])
+BROKEN_CR = text_of([b"a", b",", b'"', b"\n", b"\r\n", b"\r"])
+
+
+@st.composite
+def rfc_4180(draw, *, in_plain=b""):
+    """Write records of plain and quoted fields, blank lines between them, in LF and CRLF.
+
+    A plain field may hold the bytes ``in_plain`` behind its first.
+    """
+    quoted = st.binary(max_size=8).map(lambda value: b'"' + value.replace(b'"', b'""') + b'"')
+    in_quotes = text_of([b"a", b",", b'""', b"\n", b"\r"]).map(lambda value: b'"' + value + b'"')
+    unsafe = bytes(set(b',"\r\n') - set(in_plain))
+    plain = st.binary(max_size=5).map(lambda value: value.translate(None, unsafe).lstrip(b'"'))
+    record = st.lists(st.one_of(quoted, in_quotes, plain), max_size=4).map(b",".join)
+    lines = draw(st.lists(st.tuples(record, st.sampled_from([b"\n", b"\r\n"])), max_size=8))
+    content = b"".join(record + end for record, end in lines)
+    return content.rstrip(b"\r\n") if draw(st.booleans()) else content
+
+
+def rows_of(content):
+    """Read rows as Python's csv module does, bytes for bytes; blank lines are none."""
+    return [row for row in csv.reader(io.StringIO(content.decode("latin-1"), newline="")) if row]
+
+
+def reference(content, max_bytes=csv_ranges.MAX_RECORD_BYTES):
+    """Walk the grammar of the module's docstring byte by byte: start, stop, malformed."""
+    found, start = [], 0
+    while start < len(content):
+        stop = _end_of_record(content, start)
+        malformed = stop is None or stop - start > max_bytes
+        if malformed:
+            stop = content.find(b"\n", start) + 1 or len(content)
+        if content[start:stop] not in (b"\n", b"\r\n", b"\r"):
+            found.append((start, stop, malformed))
+        start = stop
+    return found
+
+
+def _end_of_record(content, place):
+    while True:
+        if content[place : place + 1] == b'"':
+            place = _end_of_quoted(content, place + 1)
+            if place is None:
+                return None
+        else:
+            while place < len(content) and content[place : place + 1] not in (b",", b"\n"):
+                place += 1
+        if content[place : place + 1] == b",":
+            place += 1
+            continue
+        for end in (b"\n", b"\r\n"):
+            if content.startswith(end, place):
+                return place + len(end)
+        return len(content) if content[place:] in (b"", b"\r") else None
+
+
+def _end_of_quoted(content, place):
+    while True:
+        quote = content.find(b'"', place)
+        if quote < 0:
+            return None
+        if content[quote + 1 : quote + 2] != b'"':
+            return quote + 1
+        place = quote + 2
+
+
+def triples(records, offset=0):
+    """List start, stop and malformed of each record."""
+    starts, stops = (records.starts + offset).tolist(), (records.stops + offset).tolist()
+    return list(zip(starts, stops, records.malformed.tolist(), strict=True))
+
+
+def find_in_pieces(content, sizes):
+    """Find records in pieces of these sizes, each begun with what the one before left over."""
+    found, position, end = [], 0, 0
+    for size in sizes:
+        end = min(len(content), end + size)
+        records, used = find_records(content[position:end], last=False)
+        found += triples(records, position)
+        position += used
+    records, used = find_records(content[position:])
+    assert position + used == len(content)
+    return found + triples(records, position)
+
+
+def write(folder, content):
+    """Write a CSV; returns its path."""
+    path = folder / "tweets.csv"
+    path.write_bytes(content)
+    return str(path)
+
+
+def records_of(cut_file):
+    """List the records of a cut file with their place in it, each range read on its own."""
+    found = []
+    for csv_range in cut_file.ranges:
+        content = csv_range.read()
+        records, used = find_records(content)
+        assert used == len(content) == csv_range.stop - csv_range.start
+        assert len(records) == csv_range.num_rows
+        assert records.malformed.any() == csv_range.has_malformed
+        found += triples(records, csv_range.start)
+    return found
+
+
+def repeated(lines, size, seed=0):
+    """Repeat lines in random order up to about ``size`` bytes."""
+    mean = sum(map(len, lines)) / len(lines)
+    return b"".join(random.Random(seed).choices(lines, k=int(size / mean)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A directory for files that one example after the other overwrites."""
+    return tmp_path_factory.mktemp("csv")
+
+
+@pytest.fixture
+def small_ranges(monkeypatch):
+    """Let the first range be as small as the others: 4 KiB."""
+    monkeypatch.setattr(csv_ranges, "_HEAD_BYTES", 256)
+
+
+@pytest.fixture
+def short_records(monkeypatch):
+    """Let records be no longer than ``CUT_SHORT``."""
+    monkeypatch.setattr(csv_ranges, "MAX_RECORD_BYTES", CUT_SHORT)
+
+
+@SETTINGS
+@given(rfc_4180())
+def test_records_of_rfc_4180_are_those_of_python(content):
+    records, used = find_records(content)
+    rows = [rows_of(content[start:stop]) for start, stop, _ in triples(records)]
+    assert rows == [[row] for row in rows_of(content)]
+    assert not records.malformed.any()
+    assert used == len(content)
+
+
+@pytest.mark.xfail(strict=True, reason="_patterns: no CR between a closing quote and its LF")
+@SETTINGS
+@example(b'5" tall,"a"\r\n')
+@given(rfc_4180(in_plain=b'"'))
+def test_a_quote_in_a_plain_field_is_text_as_in_python(content):
+    records, _ = find_records(content)
+    rows = [rows_of(content[start:stop]) for start, stop, _ in triples(records)]
+    assert rows == [[row] for row in rows_of(content)]
+    assert not records.malformed.any()
+
+
+@settings(max_examples=400, deadline=None)
+@given(BROKEN)
+def test_records_of_any_bytes_follow_the_grammar(content):
+    assert triples(find_records(content)[0]) == reference(content)
+
+
+@pytest.mark.xfail(strict=True, reason="_patterns: no CR between a closing quote and its LF")
+@SETTINGS
+@example(b'"a"\r\n"b\n')
+@given(BROKEN_CRLF)
+def test_records_with_crlf_follow_the_grammar(content):
+    assert triples(find_records(content)[0]) == reference(content)
+
+
+@pytest.mark.xfail(strict=True, reason="the two finders disagree about a lone CR")
+@SETTINGS
+@example(b"\r\r\n")
+@example(b'"a"\rb\n')
+@given(BROKEN_CR)
+def test_records_with_lone_cr_follow_the_grammar(content):
+    assert triples(find_records(content)[0]) == reference(content)
+
+
+@SETTINGS
+@given(BROKEN)
+def test_both_finders_agree_where_the_fast_one_answers(content):
+    fast = csv_ranges._find_regular(content, ",", True)
+    slow = csv_ranges._find_one_by_one(content, ",", True)
+    assert fast is None or (triples(fast[0]), fast[1]) == (triples(slow[0]), slow[1])
+
+
+@SETTINGS
+@given(BROKEN)
+def test_of_an_unfinished_piece_the_fast_finder_finds_the_first_records(content):
+    fast = csv_ranges._find_regular(content, ",", False)
+    slow, used = csv_ranges._find_one_by_one(content, ",", False)
+    if fast is not None:
+        assert triples(fast[0]) == triples(slow)[: len(fast[0])]
+        assert fast[1] <= used
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b'"a","b"\r\n"c","d"\r\n', id="quoted field before CRLF"),
+        pytest.param(b'"a"\r', id="quoted field before a CR at the end"),
+        pytest.param(b"\r\r\n", id="nothing but CR in a line"),
+        pytest.param(b'"a"\rb\n', id="CR after a closing quote"),
+    ],
+)
+@pytest.mark.xfail(strict=True, reason="_find_one_by_one and _find_regular treat CR differently")
+def test_both_finders_agree_about_cr(content):
+    fast, slow = (
+        find(content, ",", True) for find in (csv_ranges._find_regular, csv_ranges._find_one_by_one)
+    )
+    assert fast is None or triples(fast[0]) == triples(slow[0])
+
+
+def test_the_fast_finder_answers_for_regular_csv():
+    content = b'"a","b ""c"", d\ne"\r\nf,g\n\n"","h"'
+    records, used = csv_ranges._find_regular(content, ",", True)
+    assert [content[start:stop] for start, stop, _ in triples(records)] == [
+        b'"a","b ""c"", d\ne"\r\n',
+        b"f,g\n",
+        b'"","h"',
+    ]
+    assert used == len(content)
+
+
+@SETTINGS
+@given(st.one_of(rfc_4180(), BROKEN), st.integers(0, 60))
+def test_cutting_at_any_byte_changes_no_record(content, place):
+    assert find_in_pieces(content, [place]) == triples(find_records(content)[0])
+
+
+@SETTINGS
+@given(st.one_of(rfc_4180(), BROKEN), st.lists(st.integers(1, 9), max_size=12))
+def test_cutting_often_changes_no_record(content, sizes):
+    assert find_in_pieces(content, sizes) == triples(find_records(content)[0])
+
+
+LONG = text_of([b"a", b"aaaa", b",", b'"', b"\n"]).filter(
+    lambda content: CUT_SHORT not in {stop - start for start, stop, _ in reference(content)}
+)
+"""Without records of exactly ``CUT_SHORT`` bytes."""
+
+
+@SETTINGS
+@given(LONG, st.lists(st.integers(1, 9), max_size=12))
+def test_a_record_beyond_the_limit_is_malformed_line_by_line(content, sizes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_ranges, "MAX_RECORD_BYTES", CUT_SHORT)
+        expected = reference(content, CUT_SHORT)
+        assert triples(find_records(content)[0]) == expected
+        assert find_in_pieces(content, sizes) == expected
+
+
+def test_a_line_beyond_the_limit_is_malformed_and_the_next_is_not(short_records):
+    content = b"short\n" + b"x" * CUT_SHORT + b"\nshort\n"
+    assert triples(find_records(content)[0]) == [(0, 6, False), (6, 19, True), (19, 25, False)]
+
+
+def test_a_quote_open_beyond_the_limit_costs_its_own_line(short_records):
+    content = b'"open\nb\nc\nd\ne\nf"\n'
+    assert triples(find_records(content)[0])[:3] == [(0, 6, True), (6, 8, False), (8, 10, False)]
+
+
+@pytest.mark.xfail(strict=True, reason="_walk refuses a record of exactly MAX_RECORD_BYTES")
+def test_a_record_of_exactly_the_limit_is_well_formed(short_records):
+    content = b"x" * (CUT_SHORT - 1) + b"\n" + b'"a"b\n'
+    assert triples(find_records(content)[0]) == [(0, 12, False), (12, 17, True)]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        pytest.param(b"", [], id="empty"),
+        pytest.param(b"\n\r\n\n", [], id="blank lines"),
+        pytest.param(b"a,b", [(0, 3, False)], id="no newline at the end"),
+        pytest.param(b"a,\n,\n", [(0, 3, False), (3, 5, False)], id="empty fields"),
+        pytest.param(b'""\n', [(0, 3, False)], id="nothing but an empty quoted field"),
+        pytest.param(b'a"b\nc\n', [(0, 4, False), (4, 6, False)], id="quote in a plain field"),
+        pytest.param(b'"a\nb\nc\n', [(0, 3, True), (3, 5, False), (5, 7, False)], id="unclosed"),
+        pytest.param(b'b\n"a', [(0, 2, False), (2, 4, True)], id="unclosed at the end"),
+        pytest.param(
+            b'"a" \n"b"c,d\n"e"\n',
+            [(0, 5, True), (5, 12, True), (12, 16, False)],
+            id="text after a closing quote",
+        ),
+        pytest.param(
+            b'"a\n"b","c"\n"d"\n',
+            [(0, 3, True), (3, 11, False), (11, 15, False)],
+            id="unclosed before quoted fields",
+        ),
+        pytest.param(b'"a\x00\xff\n\r"\n', [(0, 8, False)], id="any byte in quotes"),
+    ],
+)
+def test_records_of_small_files(content, expected):
+    assert triples(find_records(content)[0]) == expected
+
+
+def test_another_delimiter_parts_fields():
+    content = b'"a";"b,""c"\n"a","b"\n'
+    assert triples(find_records(content, delimiter=";")[0]) == [(0, 12, False), (12, 20, True)]
+    assert triples(find_records(b'"a"\t"b\n"\n', delimiter="\t")[0]) == [(0, 9, False)]
+
+
+LINES = st.lists(
+    st.sampled_from(
+        [
+            b'"0","plain text of some length"\n',
+            b'"4","two\nlines, a ""quote"""\n',
+            b"0,not quoted\n",
+            b"\n",
+            b'"0","unclosed\n',
+            b'"0"x,"after a closing quote"\n',
+            b"\xff\xfe\x00\n",
+        ]
+    ),
+    min_size=1,
+    max_size=7,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(LINES, st.booleans(), st.booleans(), st.integers(0, 10**6))
+def test_ranges_hold_the_records_of_the_file_whatever_their_size(folder, lines, mark, end, seed):
+    content = b"\xef\xbb\xbf" * mark + repeated(lines, 20_000, seed)
+    content = content if end else content.rstrip(b"\n")
+    path = write(folder, content)
+    start = 3 if mark else 0
+    expected = [(a + start, b + start, bad) for a, b, bad in reference(content[start:])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_ranges, "_HEAD_BYTES", 256)
+        files = [cut(path, rows_per_range=n) for n in (1, 200, 400, 10**6)]
+    assert [records_of(file) for file in files] == [expected] * 4
+    assert {(file.num_rows, file.num_bytes) for file in files} == {(len(expected), len(content))}
+
+
+@settings(max_examples=25, deadline=None)
+@given(LINES, st.integers(1, 400), st.integers(0, 10**9), st.integers(0, 10**6))
+def test_ranges_tile_the_file_and_number_rows_without_gap(folder, lines, rows, first_row, seed):
+    content = repeated([*lines, b"one,record\n"], 20_000, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_ranges, "_HEAD_BYTES", 256)
+        file = cut(write(folder, content), rows_per_range=rows, first_row=first_row)
+    edges = [0, *(edge for r in file.ranges for edge in (r.start, r.stop)), len(content)]
+    gaps = [content[stop:start] for stop, start in zip(edges[::2], edges[1::2], strict=True)]
+    assert b"".join(gaps).strip(b"\n") == b""
+    row = first_row
+    for csv_range in file.ranges:
+        assert csv_range.first_row == row
+        row += csv_range.num_rows
+    assert row == first_row + file.num_rows
+
+
+def test_ranges_are_nearly_equal_and_follow_rows_per_range(small_ranges, folder):
+    content = b'"0","a tweet of fifty bytes, give or take a few"\n' * 4000
+    ranges = cut(write(folder, content), rows_per_range=500).ranges
+    assert len(ranges) == 8
+    assert all(abs(csv_range.num_rows - 500) <= 6 for csv_range in ranges)
+    assert all(later.start == earlier.stop for earlier, later in pairwise(ranges))
+
+
+def test_cutting_twice_gives_the_same_ranges_and_the_hash_of_the_file(folder):
+    content = repeated([b'"0","a\nb"\n', b"c,d\n", b'"x\n'], 200_000)
+    path = write(folder, content)
+    sizes = []
+    file = cut(path, rows_per_range=1000, on_bytes=sizes.append)
+    assert file == cut(path, rows_per_range=1000)
+    assert file.sha256 == hashlib.sha256(content).hexdigest()
+    assert sum(sizes) == file.num_bytes == len(content)
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("content", [b"", b"\n\r\n"])
+def test_a_file_without_a_record_has_no_range(folder, mark, content):
+    file = cut(write(folder, mark + content), rows_per_range=10)
+    assert (file.ranges, file.num_rows, file.num_bytes) == ((), 0, len(mark + content))
+
+
+def test_a_byte_order_mark_belongs_to_no_record(folder):
+    path = write(folder, b'\xef\xbb\xbf"0","a"\n')
+    (csv_range,) = cut(path, rows_per_range=10).ranges
+    assert csv_range.read() == b'"0","a"\n'
+
+
+def test_a_file_without_line_ends_is_refused(short_records, small_ranges, folder):
+    with pytest.raises(UserError, match=r"tweets\.csv: the record at byte 0 has no end"):
+        cut(write(folder, b"x" * 20_000), rows_per_range=1)

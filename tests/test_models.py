@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from sentiflow import models
+from sentiflow.vocabulary import PAD_ID
+
+CELLS = ["rnn", "gru", "lstm"]
+POOLINGS = ["last", "mean_max", "attention"]
+
+
+def build(**settings: object) -> torch.nn.Module:
+    torch.manual_seed(0)
+    defaults = {
+        "cell": "gru",
+        "hidden_size": 7,
+        "num_layers": 1,
+        "bidirectional": False,
+        "pooling": "last",
+        "dropout": 0.3,
+    }
+    network = models.build(defaults | settings, vocabulary_size=40, embedding_dim=5)
+    return network.eval()
+
+
+def pad(rows: list[list[int]], width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    padded = [row + [PAD_ID] * (width - len(row)) for row in rows]
+    return torch.tensor(padded), torch.tensor([len(row) for row in rows])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_padding_and_company_never_change_a_logit(cell, pooling, bidirectional, num_layers):
+    network = build(cell=cell, pooling=pooling, bidirectional=bidirectional, num_layers=num_layers)
+    rows = [[3], [5, 9, 2, 7], [8, 8, 30], [1, 2, 3, 4, 5, 6]]
+    together = network(*pad(rows, width=11))
+    alone = torch.cat([network(*pad([row], width=len(row))) for row in rows])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_both_directions_equal_pytorchs_bidirectional_layer_on_rows_of_equal_length(cell):
+    network = build(cell=cell, bidirectional=True, pooling="last")
+    reference = getattr(torch.nn, cell.upper())(5, 7, batch_first=True, bidirectional=True)
+    for name, tensor in network.forward_layers[0].state_dict().items():
+        getattr(reference, name).data = tensor
+    for name, tensor in network.backward_layers[0].state_dict().items():
+        getattr(reference, f"{name}_reverse").data = tensor
+    token_ids = torch.randint(1, 40, (4, 6))
+    states, _ = reference(network.embedding(token_ids))
+    expected = network.output(torch.cat([states[:, -1, :7], states[:, 0, 7:]], dim=1))
+    actual = network(token_ids, torch.full((4,), 6))
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_one_direction_with_the_last_state_is_the_tutorials_network():
+    network = build(cell="rnn", pooling="last")
+    token_ids = torch.randint(1, 40, (3, 8))
+    states, _ = network.forward_layers[0](network.embedding(token_ids), torch.zeros(1, 3, 7))
+    expected = network.output(states[:, -1])
+    torch.testing.assert_close(network(token_ids, torch.full((3,), 8)), expected)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_order_of_words_matters(pooling):
+    network = build(pooling=pooling)
+    forward, backward = network(*pad([[3, 5, 9], [9, 5, 3]], width=3))
+    assert not torch.allclose(forward, backward, atol=1e-4)
+
+
+def test_mean_and_maximum_are_over_valid_states_only():
+    pooling = models.MeanMax(2, 2)
+    states = torch.tensor([[[1.0, -5.0], [3.0, -1.0], [9.0, 9.0]]])
+    valid = torch.tensor([[True, True, False]])
+    assert pooling(states, valid, torch.tensor([2])).tolist() == [[2.0, -3.0, 3.0, -1.0]]
+
+
+def test_padding_gets_no_gradient():
+    network = build(bidirectional=True, pooling="attention").train()
+    network(*pad([[3, 4], [5, 6, 7]], width=5)).sum().backward()
+    gradient = network.embedding.weight.grad
+    assert gradient[PAD_ID].abs().sum() == 0
+    assert gradient[3].abs().sum() > 0

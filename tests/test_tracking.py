@@ -1,0 +1,136 @@
+import pickle
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from mlflow import MlflowClient
+
+from sentiflow import tracking
+from sentiflow.errors import JobError, UserError
+
+
+@pytest.fixture
+def uri(tmp_path) -> str:
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture
+def store(uri) -> tracking.Store:
+    return tracking.open_store(uri, experiment="laws", required=True)
+
+
+def only_run(uri: str):
+    client = MlflowClient(tracking_uri=uri)
+    (experiment,) = [e for e in client.search_experiments() if e.name == "laws"]
+    (run,) = client.search_runs([experiment.experiment_id])
+    return run
+
+
+def test_what_is_logged_from_a_pickled_recorder_arrives(store, uri):
+    with store.run("train", group="0123abcd", tags={"more": "x"}) as recorder:
+        copy = pickle.loads(pickle.dumps(recorder))
+        copy.log_settings({"model": {"cell": "gru"}, "long": "x" * 9000})
+        copy.log_metrics({"train/loss": 0.5, "undefined": None}, step=3)
+        copy.log_files({"plots/a.png": b"png"})
+    run = only_run(uri)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["model.cell"] == "gru"
+    assert len(run.data.params["long"]) == tracking.MAX_PARAM_LENGTH
+    assert run.data.metrics == {"train/loss": 0.5}
+    assert run.data.tags["sentiflow.stage"] == "train"
+    assert run.data.tags["more"] == "x"
+    assert [f.path for f in MlflowClient(uri).list_artifacts(run.info.run_id)] == ["plots"]
+
+
+def test_artifacts_lie_beside_the_sqlite_file_whatever_the_working_directory(
+    store, uri, tmp_path, monkeypatch
+):
+    monkeypatch.chdir("/")
+    with store.run("train", group="0123abcd", tags={}) as recorder:
+        recorder.log_files({"a.txt": b"x"})
+    assert len(list((tmp_path / "mlruns" / "laws").glob("*/artifacts/a.txt"))) == 1
+
+
+def fail(error: BaseException, store: tracking.Store) -> None:
+    with store.run("train", group="0123abcd", tags={}):
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ValueError("no\nluck"), "FAILED"),
+        (KeyboardInterrupt(), "KILLED"),
+        (SystemExit(1), "KILLED"),
+    ],
+)
+def test_a_run_that_ends_badly_says_so_and_why(store, uri, error, status):
+    with pytest.raises(type(error)):
+        fail(error, store)
+    run = only_run(uri)
+    assert run.info.status == status
+    assert run.data.tags["sentiflow.reason"] in ("no", "1", "KeyboardInterrupt")
+
+
+def test_a_recorder_without_a_run_writes_nothing():
+    recorder = tracking.Recorder()
+    recorder.log_metrics({"a": 1})
+    recorder.log_settings({"a": 1})
+    recorder.log_files({"a": b""})
+    recorder.set_tags({"a": "b"})
+    assert recorder.of_run("0" * 32) == recorder
+
+
+def test_a_run_that_the_store_does_not_have_gives_no_recorder(store):
+    with store.run("train", group="0123abcd", tags={}) as recorder:
+        assert recorder.of_run("0" * 32) == tracking.Recorder()
+        assert recorder.of_run(recorder.run_id) == recorder
+
+
+@pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "mlruns"])
+def test_a_plain_directory_is_refused(uri):
+    with pytest.raises(UserError, match="sqlite:///"):
+        tracking.open_store(uri, experiment="laws", required=True)
+
+
+def test_a_server_that_is_away_stops_the_job_or_is_gone_without(caplog):
+    away = "http://127.0.0.1:9"
+    with pytest.raises(JobError, match="cannot reach the MLflow store"):
+        tracking.open_store(away, experiment="laws", required=True)
+    assert tracking.open_store(away, experiment="laws", required=False) == tracking.Store()
+    assert "going on without a record" in caplog.text
+
+
+def test_the_default_store_is_sqlite_in_the_working_directory(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert tracking.default_uri(None) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert tracking.default_uri(None) == "http://127.0.0.1:5000"
+    assert tracking.default_uri("sqlite:////x.db") == "sqlite:////x.db"
+
+
+def test_the_experiment_is_shown_as_one_of_training_runs(store, uri, tmp_path):
+    with sqlite3.connect(tmp_path / "mlflow.db") as connection:
+        tags = dict(connection.execute("SELECT key, value FROM experiment_tags"))
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_sigterm_ends_the_run_as_killed(uri, store):
+    script = f"""
+        import time
+        from sentiflow import pipeline, tracking
+        store = tracking.open_store({uri!r}, experiment="laws", required=True)
+        with pipeline._sigterm_ends(), store.run("train", group="0123abcd", tags={{}}):
+            print("ready", flush=True)
+            time.sleep(60)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    assert only_run(uri).info.status == "KILLED"
