@@ -186,6 +186,15 @@ def validate(config: ConfigPath, overrides: Overrides = None) -> None:
         typer.echo(f"{config} is valid")
 
 
+@config_app.command()
+def describe() -> None:
+    """List every setting with its default and its meaning, as a Markdown table."""
+    typer.echo("| setting | default | meaning |\n|---|---|---|")
+    for key, default, meaning in settings.describe():
+        text = meaning.replace("``", "`").replace("|", r"\|")
+        typer.echo(f"| `{key}` | `{default}` | {text} |")
+
+
 def _show_settings(resolved: settings.Config) -> None:
     typer.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False), nl=False)
 

@@ -95,11 +95,15 @@ class ModelSettings(Settings):
     """The network."""
 
     kind: Literal["rnn"] = "rnn"
+    """``rnn``: ``models.TweetRNN``."""
     cell: Literal["rnn", "gru", "lstm"] = "gru"
+    """The recurrent unit: Elman's, gated, or long short-term memory."""
     hidden_size: int = Field(default=128, ge=1)
     """Units of the recurrent state, for each direction."""
     num_layers: int = Field(default=1, ge=1)
+    """Recurrent layers on top of each other."""
     bidirectional: bool = True
+    """Whether a second recurrent layer reads each tweet from its end."""
     pooling: Literal["last", "mean_max", "attention"] = "attention"
     """What becomes of a tweet's states: the last valid one, mean and maximum, or attention."""
     vectors: Literal["tuned", "frozen"] = "tuned"
@@ -129,6 +133,7 @@ class TrainSettings(Settings):
     model: ModelSettings = ModelSettings()
     batching: BatchingSettings = BatchingSettings()
     num_epochs: int = Field(default=5, ge=1)
+    """Passes over the train split."""
     learning_rate: float = Field(default=3e-3, gt=0)
     """Adam's step size; the highest one under ``one_cycle``."""
     schedule: Literal["one_cycle", "constant"] = "one_cycle"
@@ -142,6 +147,7 @@ class TrainSettings(Settings):
     num_workers: int | Literal["auto"] = "auto"
     """Data-parallel workers; ``auto``: one for each GPU, else one for each node."""
     seed: int = 0
+    """Decides the first weights, the order of the rows and the dropout."""
 
 
 class ScoreSettings(Settings):
@@ -160,6 +166,7 @@ class ScoreSettings(Settings):
     keep_columns: Strings = ()
     """Columns of the corpus to repeat beside the predictions, such as ``text``."""
     rows_per_file: int = Field(default=100_000, ge=1)
+    """Rows in one part, the unit of work."""
     batch_size: int = Field(default=512, ge=1)
     """Rows in one padded batch; it changes the speed, never a prediction beyond rounding."""
 
@@ -292,6 +299,25 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
+
+
+def describe(section: type[Settings] = Config, prefix: str = "") -> list[tuple[str, str, str]]:
+    """List every setting: its dotted key, its default in YAML (or ``required``), its meaning."""
+    rows: list[tuple[str, str, str]] = []
+    for name, field in section.model_fields.items():
+        inner = _section_at([*prefix.split(".")[:-1], name])
+        if inner is not None:
+            rows += describe(inner, f"{prefix}{name}.")
+            continue
+        required = field.is_required() or f"{prefix}{name}" == "prepare.csv"
+        default = "required" if required else _to_yaml(field.default)
+        rows.append((prefix + name, default, " ".join((field.description or "").split())))
+    return rows
+
+
+def _to_yaml(value: Any) -> str:
+    plain = list(value) if isinstance(value, tuple) else value
+    return yaml.safe_dump(plain, default_flow_style=True).removesuffix("...\n").strip()
 
 
 def _texts(value: Any) -> list[str]:

@@ -1,12 +1,9 @@
-"""Encoded Parquet -> metrics by epoch, a model package.
+"""Encoded Parquet -> metrics by epoch, a model package."""
 
-The batches of an epoch follow from the seed and the epoch alone; with several workers each takes
-its slice of every batch, so that the same optimizer steps are made whatever their number.
-"""
-
+import functools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,15 +12,16 @@ import torch
 import torch.distributed
 from torch import nn
 
-from sentiflow import batching, cluster, manifest, models, storage, vocabulary
+from sentiflow import cluster, manifest, models, storage, vocabulary
 from sentiflow.batching import EncodedRows
 from sentiflow.errors import UserError
 from sentiflow.manifest import Claim
 from sentiflow.model_package import ModelPackage, PackageSettings
-from sentiflow.progress import say
+from sentiflow.progress import Progress, say
 from sentiflow.settings import Config, TrainSettings
 from sentiflow.tokenizer import TOKENIZERS
 from sentiflow.tracking import Recorder
+from sentiflow.trainer import EpochResult, Trainer
 from sentiflow.uris import join
 from sentiflow.vocabulary import Vocabulary
 
@@ -31,9 +29,6 @@ STAGE = "train"
 RAY_RECORDS = "ray"
 """Where Ray Train keeps its own records while it runs."""
 OWNS = ("model", "checkpoints", RAY_RECORDS)
-
-_EVALUATION_BATCH = 1024
-_WARM_UP_FRACTION = 0.3
 
 
 @dataclass(frozen=True)
@@ -46,24 +41,6 @@ class Job:
     lineage: dict[str, Any]
     recorder: Recorder
     num_threads: int
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """One epoch's figures, over all workers."""
-
-    epoch: int
-    """Counted from 1."""
-    train_loss: float
-    """Mean over the epoch's rows, each under the weights of its step."""
-    train_accuracy: float
-    validation_loss: float | None
-    validation_accuracy: float | None
-    learning_rate: float
-    """At the end of the epoch."""
-    seconds: float
-    """Of training alone."""
-    tweets_per_second: float
 
 
 def claim(config: Config) -> Claim:
@@ -98,14 +75,16 @@ def run(
         num_threads=resources.threads_per_train_worker(num_workers),
     )
     say(STAGE, _announce(job, num_workers))
-    outcome = cluster.train(
-        train_worker,
-        job,
-        num_workers=num_workers,
-        resources=resources,
-        storage_path=join(target.uri, RAY_RECORDS),
-        on_post=_show_epoch,
-    )
+    total = _count_train_rows(job.prepared) * config.train.num_epochs
+    with Progress(STAGE, total=total, unit="tweets") as progress:
+        outcome = cluster.train(
+            train_worker,
+            job,
+            num_workers=num_workers,
+            resources=resources,
+            storage_path=join(target.uri, RAY_RECORDS),
+            on_post=functools.partial(_show, progress=progress),
+        )
     storage.delete(join(target.uri, RAY_RECORDS))
     history, package = outcome["history"], outcome["package"]
     record = manifest.publish(
@@ -129,12 +108,25 @@ def run(
 
 def _announce(job: Job, num_workers: int) -> str:
     model, counts = job.settings.model, job.prepared["counts"]
-    rows = sum(counts["labels"]["train"][name] for name in ("negative", "positive"))
     directions = "two directions" if model.bidirectional else "one direction"
     return (
         f"{model.cell}({model.hidden_size}), {directions}, {counts['vocabulary_size']:,} words, "
-        f"on {rows:,} tweets, {num_workers} worker{'s' if num_workers > 1 else ''}"
+        f"on {_count_train_rows(job.prepared):,} tweets, "
+        f"{num_workers} worker{'s' if num_workers > 1 else ''}"
     )
+
+
+def _count_train_rows(prepared: dict[str, Any]) -> int:
+    labels = prepared["counts"]["labels"]["train"]
+    return int(labels["negative"] + labels["positive"])
+
+
+def _show(posted: dict[str, Any], *, progress: Progress) -> None:
+    """Show what rank 0 posts: rows done since the last time, or the figures of an epoch."""
+    if "epoch" in posted:
+        _show_epoch(posted)
+    else:
+        progress.advance(posted["rows"], note=f"loss {posted['loss']:.3f}")
 
 
 def _show_epoch(epoch: dict[str, Any]) -> None:
@@ -151,7 +143,7 @@ def train_worker(job: Job, post: Callable[[dict[str, Any]], None]) -> dict[str, 
 
     Args:
         job: The same in every worker.
-        post: Takes the figures of each epoch, on rank 0.
+        post: Takes, from rank 0, the figures of each epoch, and every second the rows done.
 
     Returns:
         On rank 0 ``history`` and the package's manifest; None on the others.
@@ -162,7 +154,7 @@ def train_worker(job: Job, post: Callable[[dict[str, Any]], None]) -> dict[str, 
     words = vocabulary.load(join(job.settings.prepared_uri, "vocabulary.parquet"))
     network = _build(job.settings, words)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = _Trainer(
+    trainer = Trainer(
         settings=job.settings,
         network=network.to(device),
         train=_read_split(job, "train"),
@@ -170,6 +162,7 @@ def train_worker(job: Job, post: Callable[[dict[str, Any]], None]) -> dict[str, 
         rank=rank,
         world_size=world_size,
         device=device,
+        on_progress=post if rank == 0 else lambda progress: None,
     )
     history = []
     for result in trainer.epochs():
@@ -184,151 +177,6 @@ def train_worker(job: Job, post: Callable[[dict[str, Any]], None]) -> dict[str, 
         "history": history,
         "package": package.save(join(job.settings.output_uri, "model"), lineage=job.lineage),
     }
-
-
-class _Trainer:
-    """The optimization of one network, with what it carries from step to step."""
-
-    def __init__(
-        self,
-        *,
-        settings: TrainSettings,
-        network: nn.Module,
-        train: EncodedRows,
-        validation: EncodedRows,
-        rank: int,
-        world_size: int,
-        device: torch.device,
-    ) -> None:
-        self.settings, self.network = settings, network
-        self.train, self.validation = train, validation
-        self.rank, self.world_size, self.device = rank, world_size, device
-        parameters = [p for p in network.parameters() if p.requires_grad]
-        self.parameters = parameters
-        self.optimizer = torch.optim.AdamW(
-            parameters,
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
-        num_steps = sum(len(self._order(epoch)) for epoch in range(settings.num_epochs))
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, _learning_rate_factor(settings.schedule, num_steps)
-        )
-
-    def epochs(self) -> Iterator[EpochResult]:
-        """Train epoch by epoch."""
-        for epoch in range(self.settings.num_epochs):
-            yield self._train_epoch(epoch)
-
-    def _order(self, epoch: int) -> list[np.ndarray]:
-        batching_settings = self.settings.batching
-        return batching.order_batches(
-            self.train.lengths,
-            batch_size=batching_settings.global_batch_size,
-            bucketing=batching_settings.bucketing,
-            drop_last=batching_settings.drop_last,
-            seed=self.settings.seed,
-            epoch=epoch,
-        )
-
-    def _train_epoch(self, epoch: int) -> EpochResult:
-        began = time.monotonic()
-        self.network.train()
-        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-        for rows in self._order(epoch):
-            sums += self._step(rows)
-        loss, correct, count = self._reduce(sums)
-        seconds = time.monotonic() - began
-        validation_loss, validation_correct, validation_count = self._evaluate(self.validation)
-        return EpochResult(
-            epoch=epoch + 1,
-            train_loss=loss / count,
-            train_accuracy=correct / count,
-            validation_loss=validation_loss / validation_count if validation_count else None,
-            validation_accuracy=validation_correct / validation_count if validation_count else None,
-            learning_rate=self.optimizer.param_groups[0]["lr"],
-            seconds=seconds,
-            tweets_per_second=count / seconds,
-        )
-
-    def _step(self, rows: np.ndarray) -> torch.Tensor:
-        """Make one optimizer step on a global batch; returns this worker's sums."""
-        own = rows[self.rank :: self.world_size]
-        self.optimizer.zero_grad(set_to_none=True)
-        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-        if len(own):
-            loss, sums = self._losses(self.train, own)
-            (loss / len(rows)).backward()
-        self._add_up_gradients()
-        if self.settings.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
-        self.optimizer.step()
-        self.schedule.step()
-        return sums
-
-    def _losses(self, rows: EncodedRows, chosen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute the summed loss of some rows; and loss, correct and count as numbers."""
-        batch = batching.collate(rows, chosen)
-        labels = batch.labels.to(self.device)
-        half = self.settings.precision == "bf16" or (
-            self.settings.precision == "auto" and self.device.type == "cuda"
-        )
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
-            logits = self.network(batch.token_ids.to(self.device), batch.lengths.to(self.device))
-        loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
-        correct = (logits.argmax(dim=1) == labels).sum()
-        count = torch.tensor(len(chosen), device=self.device)
-        return loss, torch.stack([loss.detach().double(), correct.double(), count.double()])
-
-    def _evaluate(self, rows: EncodedRows) -> tuple[float, float, float]:
-        """Sum loss, correct answers and count over all rows with a token, over all workers."""
-        self.network.eval()
-        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-        batches = batching.order_by_length(rows.lengths, batch_size=_EVALUATION_BATCH)
-        with torch.inference_mode():
-            for chosen in batches[self.rank :: self.world_size]:
-                sums += self._losses(rows, chosen)[1]
-        return self._reduce(sums)
-
-    def _add_up_gradients(self) -> None:
-        """Sum the workers' gradients, in one message; each is already divided by the batch."""
-        if self.world_size == 1:
-            return
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        torch.distributed.all_reduce(flat)
-        start = 0
-        for parameter in self.parameters:
-            stop = start + parameter.numel()
-            parameter.grad = flat[start:stop].view_as(parameter)
-            start = stop
-
-    def _reduce(self, sums: torch.Tensor) -> tuple[float, float, float]:
-        if self.world_size > 1:
-            torch.distributed.all_reduce(sums)
-        loss, correct, count = sums.tolist()
-        return loss, correct, count
-
-
-def _learning_rate_factor(schedule: str, num_steps: int) -> Callable[[int], float]:
-    """Give the factor on the learning rate for each step.
-
-    ``one_cycle``: along a cosine from 1/25 up to 1 in the first 30 % of the steps, then down to
-    1e-5 (Smith 2018, with the defaults of PyTorch's OneCycleLR, the last step apart).
-    """
-    if schedule == "constant":
-        return lambda step: 1.0
-    peak = max(1.0, _WARM_UP_FRACTION * num_steps)
-
-    def factor(step: int) -> float:
-        low, part = (1 / 25, step / peak) if step < peak else (1e-5, _falling(step))
-        return low + (1 - low) * (1 - math.cos(math.pi * part)) / 2
-
-    def _falling(step: int) -> float:
-        return max(0.0, (num_steps - step) / max(1.0, num_steps - peak))
-
-    return factor
 
 
 def _build(settings: TrainSettings, words: Vocabulary) -> nn.Module:

@@ -35,7 +35,7 @@ def resources() -> Iterator["cluster.Resources"]:  # noqa: F821
         yield found
 
 
-SMALL_MODEL = {"cell": "gru", "hidden_size": 16, "bidirectional": True, "pooling": "mean_max"}
+SMALL_MODEL = {"cell": "gru", "hidden_size": 32, "bidirectional": True, "pooling": "mean_max"}
 
 
 def write_config(folder: Path, csv: Path, **sections: object) -> Path:
@@ -47,7 +47,7 @@ def write_config(folder: Path, csv: Path, **sections: object) -> Path:
         "train": {
             "model": SMALL_MODEL,
             "batching": {"global_batch_size": 128},
-            "num_epochs": 4,
+            "num_epochs": 6,
             "learning_rate": 0.01,
         },
         "score": {"rows_per_file": 2500},

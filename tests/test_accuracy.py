@@ -11,6 +11,7 @@ from sentiflow import csv_ranges, sample, training, tweets, vocabulary, word_vec
 from sentiflow.batching import EncodedRows
 from sentiflow.settings import TrainSettings
 from sentiflow.tokenizer import tokenize
+from sentiflow.trainer import Trainer
 from sentiflow.vocabulary import LocalTokens
 
 pytestmark = pytest.mark.slow
@@ -46,7 +47,7 @@ def test_word_order_is_worth_five_points_to_an_rnn_of_50(corpus):
             "num_epochs": 6,
         }
     )
-    trainer = training._Trainer(
+    trainer = Trainer(
         settings=settings,
         network=training._build(settings, words),
         train=EncodedRows.from_lists(ids.filter(pa.array(~is_test)), label[~is_test]),

@@ -168,3 +168,9 @@ class TestPredict:
         assert labels[0] == "positive"
         assert labels[2] == "negative"
         assert "the prior" in result.stdout.splitlines()[1]
+
+
+def test_the_page_of_settings_lists_every_setting_as_it_is():
+    described = invoke("config", "describe").stdout
+    assert described in (PROJECT / "docs/settings.md").read_text()
+    assert all(not line.endswith("|  |") for line in described.splitlines()), "a meaning is missing"

@@ -141,7 +141,7 @@ def test_each_job_has_one_finished_mlflow_run_and_training_knows_the_test_accura
     figures = record(finished_run, "report")["figures"]["test"]
     assert train.data.metrics["test/accuracy"] == pytest.approx(figures["accuracy"])
     history = client.get_metric_history(train.info.run_id, "validation/accuracy")
-    assert [point.step for point in history] == [1, 2, 3, 4]
+    assert [point.step for point in history] == [1, 2, 3, 4, 5, 6]
     assert train.data.params["train.model.cell"] == "gru"
     files = {file.path for file in client.list_artifacts(runs["evaluate"].info.run_id)}
     assert {"report.html", "metrics.json", "plots", "settings.yaml"} <= files
@@ -152,8 +152,8 @@ def test_results_are_on_standard_output_and_progress_on_standard_error(finished_
     stderr = (finished_run / "stderr.txt").read_text()
     for word in ("rows read", "accepted", "rejected", "test accuracy", "95 % interval", "Next:"):
         assert word in stdout
-    assert "epoch 4" in stderr
-    assert "epoch 4" not in stdout
+    assert "epoch 6" in stderr
+    assert "epoch 6" not in stdout
     lines = stderr.strip().splitlines()
     assert all(line.split()[0] in STAGES for line in lines), "the libraries' own noise is silenced"
 
@@ -206,7 +206,7 @@ def test_dry_run_shows_settings_and_plan_and_does_nothing(copy_of_run, sentiflow
     before = sorted(copy_of_run.rglob("*"))
     result = sentiflow("run", copy_of_run / "config.yaml", "--dry-run")
     assert result.returncode == 0
-    assert "hidden_size: 16" in result.stdout
+    assert "hidden_size: 32" in result.stdout
     assert "# train     complete" in result.stdout
     assert "# score     would run" in result.stdout
     assert "# evaluate  after score" in result.stdout

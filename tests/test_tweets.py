@@ -1,6 +1,7 @@
 """Every row of a dirty CSV is accepted as it was written, refused with a reason, or left out."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pyarrow as pa
 import pytest
@@ -53,6 +54,7 @@ def judged_rows(draw):
     if kind == tweets.MALFORMED:
         return Row(draw(st.sampled_from([b'"0"x,"1"', b'x,"0" ,1', b'"0",""x'])), kind)
     if kind == tweets.WRONG_COLUMNS:
+        fields[5] = text.decode("utf-8", "ignore").encode()
         extra = draw(st.sampled_from([fields[:5], [*fields, b""], [b""], fields * 2]))
         return Row(b",".join(map(quote, extra)), kind)
     if kind == tweets.UNKNOWN_LABEL:
@@ -65,7 +67,7 @@ def judged_rows(draw):
     return Row(b",".join([*written, *map(quote, fields[4:])]), "", tweet_id, text, LABELS[label])
 
 
-def whole(path, *, malformed=None):
+def whole(path):
     """Take a file as one range."""
     content = path.read_bytes()
     records, used = find_records(content)
@@ -139,25 +141,25 @@ def test_reading_in_many_ranges_equals_reading_in_one(path, rows, cuts):
             ),
             every_nth=2,
         )
-        for first, last in zip(edges, edges[1:], strict=False)
+        for first, last in pairwise(edges)
     ]
     assert pa.concat_tables([piece.tweets for piece in pieces]).equals(once.tweets.combine_chunks())
     assert pa.concat_tables([piece.rejected for piece in pieces]).equals(once.rejected)
     assert sum(piece.num_left_out for piece in pieces) == once.num_left_out
 
 
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        pytest.param(b'"4","17","Mon","NO_QUERY","ann","hello', tweets.MALFORMED, id="unclosed"),
-        pytest.param(b'"4","17","Mon"x,"NO","ann","hi"', tweets.MALFORMED, id="misplaced"),
-        pytest.param(b'"4","17","Mon","NO_QUERY","hello"', tweets.WRONG_COLUMNS, id="too few"),
-        pytest.param(GOOD + b',"more"', tweets.WRONG_COLUMNS, id="too many"),
-        pytest.param(GOOD.replace(b'"4"', b'"3"'), tweets.UNKNOWN_LABEL, id="unknown label"),
-        pytest.param(GOOD.replace(b"hello", b""), tweets.EMPTY_TEXT, id="empty text"),
-        pytest.param(GOOD.replace(b"hello", b" \t "), tweets.EMPTY_TEXT, id="blank text"),
-    ],
-)
+REFUSED = {
+    "unclosed quote": (b'"4","17","Mon","NO_QUERY","ann","hello', tweets.MALFORMED),
+    "misplaced quote": (b'"4","17","Mon"x,"NO","ann","hi"', tweets.MALFORMED),
+    "too few columns": (b'"4","17","Mon","NO_QUERY","hello"', tweets.WRONG_COLUMNS),
+    "too many columns": (GOOD + b',"more"', tweets.WRONG_COLUMNS),
+    "unknown label": (GOOD.replace(b'"4"', b'"3"'), tweets.UNKNOWN_LABEL),
+    "empty text": (GOOD.replace(b"hello", b""), tweets.EMPTY_TEXT),
+    "blank text": (GOOD.replace(b"hello", b" \t "), tweets.EMPTY_TEXT),
+}
+
+
+@pytest.mark.parametrize(("line", "reason"), REFUSED.values(), ids=REFUSED)
 def test_a_refused_row_keeps_its_place_its_bytes_and_the_reason(path, line, reason):
     checked = read(path, b"\n".join([GOOD, line, GOOD, line]))
     assert checked.tweets["row_id"].to_pylist() == [0, 2]
@@ -168,12 +170,7 @@ def test_a_refused_row_keeps_its_place_its_bytes_and_the_reason(path, line, reas
 
 
 def test_the_hand_made_cases_show_every_reason():
-    (mark,) = (
-        mark
-        for mark in test_a_refused_row_keeps_its_place_its_bytes_and_the_reason.pytestmark
-        if mark.name == "parametrize"
-    )
-    assert {case.values[1] for case in mark.args[1]} == set(tweets.REASONS)
+    assert {reason for _, reason in REFUSED.values()} == set(tweets.REASONS)
 
 
 @pytest.mark.parametrize(
@@ -300,7 +297,7 @@ def test_a_malformed_row_of_a_crlf_file_costs_itself_alone(path):
 
 
 @pytest.mark.xfail(strict=True, reason="Arrow ends a row at a lone CR, csv_ranges does not")
-@pytest.mark.parametrize("line", [b"4,17,Mon,NO_QUERY,ann,one\rtwo", b"\r\r", b"a\r"])
+@pytest.mark.parametrize("line", [b"4,17,Mon,NO_QUERY,ann,one\rtwo", b"\r\r"])
 def test_a_lone_cr_outside_quotes_is_judged_like_any_byte(path, line):
     checked = read(path, b"\n".join([GOOD, line, GOOD]))
     assert checked.tweets.num_rows + checked.rejected.num_rows == whole(path).num_rows
@@ -313,3 +310,10 @@ def test_a_byte_order_mark_within_a_file_is_text_wherever_ranges_begin(path):
     start = len(GOOD) + 1
     alone = read_range(CsvRange(str(path), start, len(content), 1, 1, has_malformed=False))
     assert alone.rejected.equals(read_range(whole(path)).rejected)
+
+
+@pytest.mark.xfail(strict=True, reason="Arrow's handler of wrong rows decodes them as UTF-8")
+def test_a_row_with_broken_utf8_and_wrong_columns_is_refused(path):
+    checked = read(path, b"\n".join([GOOD, b"caf\xe9,", GOOD]))
+    assert checked.tweets["row_id"].to_pylist() == [0, 2]
+    assert checked.rejected["raw"].to_pylist() == [b"caf\xe9,"]
