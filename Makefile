@@ -8,7 +8,7 @@ READY_BENCH := .venv/.ready-bench
 export RAY_USAGE_STATS_ENABLED = 0
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: demo test check bench soak clean
+.PHONY: demo test check lint bench soak clean
 
 demo: $(READY) runs/quickstart/tweets.csv
 	$(BIN)/sentiflow run configs/quickstart.yaml
@@ -20,9 +20,8 @@ test: $(READY)
 check: $(READY)
 	$(BIN)/ruff format .
 	$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -m "not ray and not slow and not browser"
+	$(BIN)/pytest -m "not ray and not slow and not browser and not soak"
 
-.PHONY: lint
 lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -33,7 +32,7 @@ bench: $(READY_BENCH)
 	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 soak: $(READY)
-	$(BIN)/pytest -m soak --timeout 3600
+	$(BIN)/pytest -m soak --timeout 3600 tests/test_soak.py
 
 clean:
 	rm -rf .venv runs/quickstart
@@ -43,7 +42,7 @@ runs/quickstart/tweets.csv: | $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
-	$(PYTHON) -m venv --clear .venv
+	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@

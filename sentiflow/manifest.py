@@ -132,20 +132,20 @@ def begin(claim: Claim, *, overwrite: bool = False) -> None:
         UserError: As :func:`check`.
     """
     check(claim, overwrite=overwrite)
-    for name in (MANIFEST, *claim.owns):
-        storage.delete(join(claim.uri, name))
     started = {
         "stage": claim.stage,
         "fingerprint": claim.fingerprint,
         "format_version": FORMAT_VERSION,
     }
     storage.write_bytes(join(claim.uri, STARTED), _to_json(started))
+    storage.delete(join(claim.uri, MANIFEST))
+    _delete_owned(claim, keep=())
 
 
 def abandon(claim: Claim) -> None:
     """Take away what an unfinished stage has written, for a run that cannot succeed."""
-    for name in (*claim.owns, STARTED):
-        storage.delete(join(claim.uri, name))
+    _delete_owned(claim, keep=())
+    storage.delete(join(claim.uri, STARTED))
     if not storage.listing(claim.uri):
         storage.delete(claim.uri)
 
@@ -159,6 +159,8 @@ def publish(
     **details: Any,
 ) -> dict[str, Any]:
     """Write the manifest, which makes the directory complete; returns it.
+
+    What else the stage or a killed run of it has left there is removed first.
 
     Args:
         claim: What was made, with the inputs' fingerprints known by now.
@@ -180,6 +182,7 @@ def publish(
         "files": sorted(files, key=lambda item: item["path"]),
         "versions": {name: version(name) for name in LIBRARIES},
     }
+    _delete_owned(claim, keep=[item["path"] for item in files])
     storage.write_bytes(join(claim.uri, MANIFEST), _to_json(record))
     storage.delete(join(claim.uri, STARTED))
     return record
@@ -188,6 +191,15 @@ def publish(
 def reference(uri: str, record: dict[str, Any]) -> dict[str, Any]:
     """Name a finished directory as an input of the next stage."""
     return {"uri": uri, "fingerprint": record["fingerprint"]}
+
+
+def list_files(uri: str, name: str) -> list[dict[str, Any]]:
+    """List what lies in the subdirectory ``name``, for a manifest."""
+    paths = [join(name, path) for path in storage.listing(join(uri, name))]
+    return [
+        {"path": path, "rows": None, "bytes": storage.file_info(join(uri, path)).size}
+        for path in paths
+    ]
 
 
 def files_input(uris: Sequence[str], *, known: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -218,6 +230,19 @@ def describe_file(uri: str, info: FileInfo, *, sha256: str) -> dict[str, Any]:
 def join_files(files: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Make one input of several described files; only their contents decide, in their order."""
     return {"fingerprint": fingerprint([item["sha256"] for item in files]), "files": list(files)}
+
+
+def _delete_owned(claim: Claim, *, keep: Sequence[str]) -> None:
+    """Delete what the stage owns in its directory, except the files to ``keep``."""
+    if not keep:
+        for name in claim.owns:
+            storage.delete(join(claim.uri, name))
+    unpublished = tuple(f"{name}." for name in (*claim.owns, MANIFEST, STARTED))
+    for name in storage.listing(claim.uri):
+        first = name.split("/")[0]
+        owned = first in claim.owns or (first.endswith(".tmp") and first.startswith(unpublished))
+        if owned and name not in keep:
+            storage.delete(join(claim.uri, name))
 
 
 def _differences(claim: Claim, record: dict[str, Any]) -> tuple[str, ...]:

@@ -96,7 +96,6 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any
     words, unknown = _fit(settings, vectors, len(source.parts))
     vocabulary_file = words.save(join(settings.output_uri, VOCABULARY))
     encoded = _encode(len(source.parts), settings)
-    storage.delete(join(settings.output_uri, "_work"))
     files = [item for part in (*parts, *encoded) for item in part["files"]]
     record = manifest.publish(
         target,

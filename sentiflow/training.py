@@ -12,7 +12,7 @@ import torch
 import torch.distributed
 from torch import nn
 
-from sentiflow import cluster, manifest, models, storage, vocabulary
+from sentiflow import cluster, manifest, models, vocabulary
 from sentiflow.batching import EncodedRows
 from sentiflow.errors import UserError
 from sentiflow.manifest import Claim
@@ -85,7 +85,6 @@ def run(
             storage_path=join(target.uri, RAY_RECORDS),
             on_post=functools.partial(_show, progress=progress),
         )
-    storage.delete(join(target.uri, RAY_RECORDS))
     history, package = outcome["history"], outcome["package"]
     record = manifest.publish(
         target,
@@ -94,7 +93,7 @@ def run(
             "epochs": len(history),
             "parameters": package["counts"]["parameters"],
         },
-        files=[item | {"path": f"model/{item['path']}"} for item in package["files"]],
+        files=manifest.list_files(target.uri, "model"),
         seconds=time.monotonic() - began,
         history=history,
         model_fingerprint=package["fingerprint"],

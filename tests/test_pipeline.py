@@ -110,7 +110,7 @@ def test_every_manifest_lists_its_files_and_names_its_inputs(finished_run):
             assert (root / item["path"]).stat().st_size == item["bytes"]
         listed = {item["path"] for item in manifest["files"]} | {"manifest.json"}
         found = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()}
-        assert found - {"model/manifest.json"} == listed
+        assert found == listed
     chain = [record(finished_run, d) for d in ("prepared", "trained", "scored", "report")]
     assert chain[1]["inputs"]["prepared"]["fingerprint"] == chain[0]["fingerprint"]
     assert chain[2]["inputs"]["model"]["fingerprint"] == chain[1]["model_fingerprint"]

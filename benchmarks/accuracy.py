@@ -1,0 +1,105 @@
+"""Test accuracy of the quickstart's model against fastText and logistic regression, on one split.
+
+    python benchmarks/accuracy.py [CSV ...] [--config configs/quickstart.yaml]
+
+Without a CSV, 40,000 tweets of ``sentiflow sample`` are used. The rivals read the prepared tweets
+in our tokens, so everybody trains and is tested on the same rows and words. Seconds are of training
+alone; for sentiflow those of the stage, with the start of Ray Train.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import fasttext
+import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from sentiflow.tokenizer import tokenize_tweet
+
+Row = tuple[str, float, float]
+
+
+def run_sentiflow(csvs: list[str], config: str, folder: Path) -> tuple[Row, Path]:
+    """Run the pipeline; returns its line of the table, and the prepared tweets."""
+    overrides = [f"output_uri={folder}/run", f"prepare.csv={json.dumps(csvs)}"]
+    store = f"tracking.uri=sqlite:///{folder}/mlflow.db"
+    command = [sys.executable, "-m", "sentiflow.cli", "run", config, *overrides, store, "--json"]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    records = json.loads(output)
+    accuracy = records["evaluate"]["figures"]["test"]["accuracy"]
+    return ("sentiflow", accuracy, records["train"]["seconds"]), folder / "run/prepared/tweets"
+
+
+def read_split(tweets: Path, split: str) -> pd.DataFrame:
+    """Read the labelled rows of a split, tokenized as ours are, every token between blanks.
+
+    They are shuffled: fastText trains in the order of the file.
+    """
+    table = ds.dataset(tweets / f"split={split}").to_table(columns=["text", "label"])
+    tokens = tokenize_tweet(table["text"].combine_chunks())
+    frame = table.to_pandas().assign(text=pc.binary_join(tokens, " ").to_pandas())
+    return frame[frame["label"].isin([0, 1])].sample(frac=1, random_state=0)
+
+
+def run_fasttext(train: pd.DataFrame, test: pd.DataFrame, folder: Path, ngrams: int) -> Row:
+    """Train fastText as its authors advise for sentiment: words, or words and bigrams."""
+    path = folder / "fasttext.txt"
+    with path.open("w") as file:
+        for text, label in train[["text", "label"]].itertuples(index=False):
+            file.write(f"__label__{label} {text}\n")
+    began = time.perf_counter()
+    model = fasttext.train_supervised(
+        str(path), dim=50, epoch=5, wordNgrams=ngrams, minCount=2, bucket=500_000, verbose=0
+    )
+    seconds = time.perf_counter() - began
+    labels, _ = model.predict(test["text"].tolist())
+    right = [a[0] == f"__label__{b}" for a, b in zip(labels, test["label"], strict=True)]
+    return f"fastText, {ngrams}-grams", sum(right) / len(right), seconds
+
+
+def run_logistic_regression(train: pd.DataFrame, test: pd.DataFrame) -> Row:
+    """Train TF-IDF of words and bigrams with logistic regression."""
+    began = time.perf_counter()
+    vectorizer = TfidfVectorizer(
+        ngram_range=(1, 2), min_df=2, sublinear_tf=True, tokenizer=str.split, token_pattern=None
+    )
+    model = LogisticRegression(C=2.0, max_iter=300)
+    model.fit(vectorizer.fit_transform(train["text"]), train["label"])
+    seconds = time.perf_counter() - began
+    accuracy = model.score(vectorizer.transform(test["text"]), test["label"])
+    return "TF-IDF, 2-grams, logistic regression", accuracy, seconds
+
+
+def main() -> None:
+    """Run everybody and print a table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("csv", nargs="*")
+    parser.add_argument("--config", default="configs/quickstart.yaml")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        csvs = [str(Path(csv).resolve()) for csv in arguments.csv]
+        if not csvs:
+            csvs = [str(folder / "sample.csv")]
+            command = [sys.executable, "-m", "sentiflow.cli", "sample", *csvs, "--rows", "40000"]
+            subprocess.run(command, check=True)
+        ours, tweets = run_sentiflow(csvs, arguments.config, folder)
+        train, test = read_split(tweets, "train"), read_split(tweets, "test")
+        rows = [ours, *(run_fasttext(train, test, folder, ngrams) for ngrams in (1, 2))]
+        rows.append(run_logistic_regression(train, test))
+    print(f"{len(train):,} train, {len(test):,} test rows")
+    print(f"{'model':<38} {'test accuracy':>13} {'train seconds':>14}")
+    for model, accuracy, seconds in rows:
+        print(f"{model:<38} {accuracy:>13.4f} {seconds:>14.1f}")
+
+
+if __name__ == "__main__":
+    main()

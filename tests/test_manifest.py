@@ -1,0 +1,315 @@
+"""A directory is complete when its manifest is there, and only its owner's names are removed."""
+
+import itertools
+import json
+import os
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentiflow import manifest, storage
+from sentiflow.errors import UserError
+from sentiflow.manifest import Claim, State, fingerprint
+
+SETTINGS = settings(max_examples=100, deadline=None)
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner),
+    max_leaves=8,
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Where the stage under test writes."""
+    return tmp_path / "made"
+
+
+@pytest.fixture
+def claim(folder):
+    """Make a claim to ``folder``; its settings and inputs can be varied."""
+
+    def make(*, stage="prepare", seed=0, csv="c5f0", **settings):
+        return Claim(
+            stage=stage,
+            uri=str(folder),
+            settings={"seed": seed, "split": {"kind": "hash"}, "names": ("a", "b")} | settings,
+            inputs={"csv": {"fingerprint": csv, "uri": "/in/tweets.csv"}},
+            owns=("tables", "words.parquet"),
+        )
+
+    return make
+
+
+def fill(folder, *names):
+    """Write files that hold their name."""
+    for name in names:
+        storage.write_bytes(str(folder / name), name.encode())
+
+
+def finish(claim):
+    """Do what a stage does from its beginning to its manifest."""
+    manifest.begin(claim, overwrite=True)
+    storage.write_bytes(f"{claim.uri}/tables/part-0.parquet", b"rows")
+    return manifest.publish(
+        claim,
+        counts={"rows": 1},
+        files=[{"path": "tables/part-0.parquet", "rows": 1, "bytes": 4}],
+        seconds=1.23456,
+        note="more",
+    )
+
+
+def shuffled(value):
+    """Give each dictionary the reverse order of keys."""
+    if isinstance(value, dict):
+        return {key: shuffled(value[key]) for key in reversed(value)}
+    return [shuffled(item) for item in value] if isinstance(value, list) else value
+
+
+@SETTINGS
+@given(JSON)
+def test_a_fingerprint_does_not_depend_on_the_order_of_keys(value):
+    assert fingerprint(shuffled(value)) == fingerprint(value)
+
+
+@SETTINGS
+@given(JSON, JSON)
+def test_other_values_have_other_fingerprints(one, other):
+    same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    assert (fingerprint(one) == fingerprint(other)) == same
+
+
+def test_a_fingerprint_is_16_digits_and_the_same_everywhere():
+    assert fingerprint({"a": [1, "caf\u00e9"], "b": None}) == "8c83849043cf1613"
+
+
+def test_a_claim_is_identified_by_stage_settings_and_inputs_alone(claim):
+    def moved(one, uri, owns):
+        inputs = {"csv": {"fingerprint": one.inputs["csv"]["fingerprint"], "uri": uri}}
+        return Claim(one.stage, uri, one.settings, inputs, owns).fingerprint
+
+    assert moved(claim(), "/elsewhere", ("other",)) == claim().fingerprint
+    others = [claim(seed=1), claim(csv="0000"), claim(stage="train"), claim(split=None)]
+    assert len({one.fingerprint for one in [claim(), *others]}) == 5
+
+
+def test_a_new_place_is_absent(claim, folder):
+    assert manifest.look(claim()).state is State.ABSENT
+    folder.mkdir()
+    assert manifest.look(claim()).state is State.ABSENT
+
+
+def test_a_place_goes_from_absent_over_unfinished_to_complete(claim):
+    manifest.begin(claim())
+    assert manifest.look(claim()).state is State.UNFINISHED
+    assert manifest.read(claim().uri) is None
+    record = manifest.publish(claim(), counts={}, files=[], seconds=0)
+    assert manifest.look(claim()) == manifest.Found(State.COMPLETE)
+    assert manifest.read(claim().uri) == json.loads(json.dumps(record))
+    assert storage.listing(claim().uri) == ["manifest.json"]
+
+
+def test_the_record_says_what_was_made_from_what(claim):
+    record = finish(claim())
+    assert record["fingerprint"] == claim().fingerprint
+    assert (record["stage"], record["format_version"], record["seconds"]) == ("prepare", 1, 1.235)
+    assert (record["counts"], record["note"]) == ({"rows": 1}, "more")
+    assert record["inputs"]["csv"] == {"fingerprint": "c5f0", "uri": "/in/tweets.csv"}
+    assert record["versions"].keys() == set(manifest.LIBRARIES)
+    assert manifest.reference("/made", record) == {
+        "uri": "/made",
+        "fingerprint": claim().fingerprint,
+    }
+
+
+def test_files_are_recorded_in_the_order_of_their_paths(claim):
+    manifest.begin(claim())
+    files = [{"path": path, "rows": 1, "bytes": 1} for path in ("b", "a/2", "a/1")]
+    record = manifest.publish(claim(), counts={}, files=files, seconds=0)
+    assert [item["path"] for item in record["files"]] == ["a/1", "a/2", "b"]
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ({"seed": 3}, "seed: 0 there, 3 here"),
+        ({"split": {"kind": "user"}}, 'split.kind: "hash" there, "user" here'),
+        ({"names": ("b",)}, 'names: ["a", "b"] there, ["b"] here'),
+        ({"more": 1}, "more: null there, 1 here"),
+        ({"csv": "0000"}, "another csv"),
+        ({"stage": "train"}, "it is the result of prepare"),
+    ],
+)
+def test_a_difference_is_named_and_refused_unless_it_is_to_be_replaced(claim, change, difference):
+    finish(claim())
+    assert manifest.look(claim(**change)) == manifest.Found(State.DIFFERENT, (difference,))
+    before = storage.listing(claim().uri)
+    for act in (manifest.check, manifest.begin):
+        with pytest.raises(UserError) as error:
+            act(claim(**change))
+        assert difference in str(error.value)
+        assert "--overwrite" in str(error.value)
+    assert storage.listing(claim().uri) == before
+    manifest.check(claim(**change), overwrite=True)
+    finish(claim(**change))
+    assert manifest.look(claim(**change)).state is State.COMPLETE
+
+
+def test_every_difference_is_named(claim):
+    finish(claim())
+    found = manifest.look(claim(seed=3, csv="0000", split={"kind": "user"}))
+    assert len(found.differences) == 3
+
+
+def test_moving_an_input_is_no_difference(claim):
+    finish(claim())
+    moved = claim()
+    moved.inputs["csv"]["uri"] = "/moved/tweets.csv"
+    assert manifest.look(moved).state is State.COMPLETE
+
+
+def test_foreign_files_are_refused_and_never_deleted(claim, folder):
+    fill(folder, "thesis.docx", "tables/mine.parquet")
+    assert manifest.look(claim()).state is State.FOREIGN
+    for act, overwrite in itertools.product((manifest.check, manifest.begin), (False, True)):
+        with pytest.raises(UserError, match="holds files that are not from prepare: choose"):
+            act(claim(), overwrite=overwrite)
+    assert storage.listing(str(folder)) == ["tables/mine.parquet", "thesis.docx"]
+
+
+def test_beginning_again_removes_what_the_stage_owns_and_nothing_else(claim, folder):
+    finish(claim())
+    fill(folder, "tables/part-1.parquet", "words.parquet", "tables2/a", "notes.txt")
+    manifest.begin(claim(seed=1), overwrite=True)
+    assert storage.listing(str(folder)) == ["notes.txt", "started.json", "tables2/a"]
+    assert manifest.look(claim()).state is State.UNFINISHED
+
+
+def test_an_unfinished_run_is_begun_again_without_being_told_to(claim, folder):
+    manifest.begin(claim())
+    fill(folder, "tables/half.parquet")
+    manifest.begin(claim(seed=1))
+    assert storage.listing(str(folder)) == ["started.json"]
+
+
+def test_abandoning_takes_away_what_was_written_and_nothing_else(claim, folder):
+    manifest.begin(claim())
+    fill(folder, "tables/half.parquet", "notes.txt")
+    manifest.abandon(claim())
+    assert storage.listing(str(folder)) == ["notes.txt"]
+
+
+def test_abandoning_leaves_no_empty_directory(claim, folder):
+    manifest.begin(claim())
+    fill(folder, "tables/half.parquet", "words.parquet")
+    manifest.abandon(claim())
+    assert not folder.exists()
+    assert manifest.look(claim()).state is State.ABSENT
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"{", "is not JSON: it is damaged"),
+        (b"\xff", "is not JSON: it is damaged"),
+        (b"[]", "is not a manifest of sentiflow"),
+        (b'{"name": "an app"}', "is not a manifest of sentiflow"),
+        (b'{"stage": "prepare", "format_version": 2}', "was written by a newer sentiflow: update"),
+    ],
+)
+def test_a_manifest_that_is_not_ours_is_refused_and_kept(claim, folder, content, problem):
+    storage.write_bytes(str(folder / "manifest.json"), content)
+    for act in (manifest.look, manifest.check, manifest.begin):
+        with pytest.raises(UserError) as error:
+            act(claim())
+        assert f"{folder}/manifest.json {problem}" in str(error.value)
+    with pytest.raises(UserError):
+        manifest.begin(claim(), overwrite=True)
+    assert (folder / "manifest.json").read_bytes() == content
+
+
+def test_requiring_gives_the_record_of_a_complete_directory(claim, folder):
+    finish(claim())
+    record = manifest.require(str(folder), stage="prepare", setting="train.prepared_uri")
+    assert record["fingerprint"] == claim().fingerprint
+
+
+def test_requiring_names_the_setting_and_what_it_should_be(claim, folder):
+    with pytest.raises(UserError) as error:
+        manifest.require(str(folder), stage="prepare", setting="train.prepared_uri")
+    assert str(error.value) == (
+        f"train.prepared_uri: {folder} has no manifest.json: "
+        "name the finished output of sentiflow prepare"
+    )
+    finish(claim())
+    with pytest.raises(UserError) as error:
+        manifest.require(str(folder), stage="model", setting="score.model_uri")
+    assert f"score.model_uri: {folder} is an output of prepare: name a f" in str(error.value)
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """Names of the files whose content is read."""
+    names, sha256 = [], storage.sha256
+    monkeypatch.setattr(storage, "sha256", lambda uri: names.append(uri) or sha256(uri))
+    return names
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Two input files."""
+    fill(tmp_path, "a.csv", "b.csv")
+    return [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]
+
+
+def test_a_file_of_equal_size_and_time_is_not_read_again(files, hashed):
+    known = manifest.files_input(files)
+    assert hashed == files
+    assert manifest.files_input(files, known=json.loads(json.dumps(known))) == known
+    assert hashed == files
+
+
+def test_a_file_of_another_time_is_read_again(files, hashed):
+    known = manifest.files_input(files)
+    os.utime(files[1], ns=(1, 1))
+    again = manifest.files_input(files, known=known)
+    assert hashed == [*files, files[1]]
+    assert again["fingerprint"] == known["fingerprint"]
+
+
+def test_a_file_of_another_size_is_read_again(files, hashed, tmp_path):
+    known = manifest.files_input(files)
+    time = os.stat(files[0]).st_mtime_ns
+    (tmp_path / "a.csv").write_bytes(b"longer")
+    os.utime(files[0], ns=(time, time))
+    again = manifest.files_input(files, known=known)
+    assert hashed == [*files, files[0]]
+    assert again["fingerprint"] != known["fingerprint"]
+
+
+def test_a_file_that_is_not_known_is_read(files, hashed):
+    known = manifest.files_input(files[:1])
+    manifest.files_input(files, known=known)
+    assert hashed == files
+
+
+def test_inputs_are_identified_by_their_contents_in_order_wherever_they_lie(files, tmp_path):
+    fill(tmp_path / "moved", "a.csv", "b.csv")
+    moved = [str(tmp_path / "moved" / name) for name in ("a.csv", "b.csv")]
+    prints = [manifest.files_input(uris)["fingerprint"] for uris in (files, moved, files[::-1])]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_a_described_input_holds_place_size_time_and_hash(files):
+    described = manifest.files_input(files[:1])["files"]
+    assert described == [
+        {
+            "uri": files[0],
+            "bytes": 5,
+            "modified_ns": os.stat(files[0]).st_mtime_ns,
+            "sha256": storage.sha256(files[0]),
+        }
+    ]

@@ -1,0 +1,77 @@
+"""A location means the same wherever it is read, and paths below it are joined with slashes."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentiflow.uris import absolute_uri, is_local, join
+
+SETTINGS = settings(max_examples=300, deadline=None)
+
+NAMES = st.sampled_from(["a", "b.c", "..", ".", "", "x y", "*"])
+PATHS = st.lists(NAMES, max_size=5).map("/".join).map(lambda path: path.lstrip("/"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "absolute"),
+    [
+        ("data/tweets.csv", "/base/data/tweets.csv"),
+        ("./data/../tweets.csv", "/base/tweets.csv"),
+        ("../tweets.csv", "/tweets.csv"),
+        ("/data/tweets.csv", "/data/tweets.csv"),
+        ("/data//run/", "/data/run"),
+        ("file:///data/tweets.csv", "/data/tweets.csv"),
+        ("data/*.csv", "/base/data/*.csv"),
+        ("s3://bucket/key", "s3://bucket/key"),
+        ("s3://bucket/key/", "s3://bucket/key"),
+        ("gs://bucket/a/../b", "gs://bucket/a/../b"),
+        ("models:/sentiflow/3", "models:/sentiflow/3"),
+        ("a:b", "/base/a:b"),
+    ],
+)
+def test_a_typed_location_becomes_absolute(typed, absolute):
+    assert absolute_uri(typed, base="/base") == absolute
+
+
+def test_a_relative_location_is_below_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert absolute_uri("run") == str(tmp_path / "run")
+
+
+def test_a_tilde_is_the_home_directory(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert absolute_uri("~/run", base="/base") == "/home/ada/run"
+
+
+@SETTINGS
+@given(st.sampled_from(["", "/", "s3://bucket/", "file:///"]), PATHS)
+def test_an_absolute_location_does_not_depend_on_where_one_stands(root, path):
+    once = absolute_uri(root + path, base="/base")
+    assert absolute_uri(once, base="/elsewhere") == once
+    assert not once.endswith("/") or once == "/"
+
+
+@pytest.mark.parametrize(
+    ("uri", "local"),
+    [
+        ("data/tweets.csv", True),
+        ("/data/tweets.csv", True),
+        ("file:///data", True),
+        ("a:b", True),
+        ("s3://bucket/key", False),
+        ("gs://bucket", False),
+        ("hdfs://host:8020/x", False),
+    ],
+)
+def test_files_of_this_machine_are_local(uri, local):
+    assert is_local(uri) is local
+
+
+def test_paths_are_joined_by_slashes():
+    assert join("s3://bucket/run", "prepared", "manifest.json") == (
+        "s3://bucket/run/prepared/manifest.json"
+    )
+    assert join("/run/", "prepared") == "/run/prepared"
+    assert Path(join("/run", "prepared")) == Path("/run/prepared")
