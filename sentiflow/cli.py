@@ -21,6 +21,7 @@ from rich.table import Table
 
 from sentiflow import settings
 from sentiflow.errors import JobError, UserError
+from sentiflow.uris import absolute_uri, as_typed
 
 if TYPE_CHECKING:
     from sentiflow.pipeline import Outcome
@@ -125,7 +126,6 @@ def predict(
 
         from sentiflow.model_package import ModelPackage
         from sentiflow.schema import LABEL_NAMES
-        from sentiflow.uris import absolute_uri
 
         package = ModelPackage.load(absolute_uri(model_uri), setting="MODEL_URI")
         for batch in _batches(texts if texts else _lines_of_input()):
@@ -155,7 +155,6 @@ def sample(
         from sentiflow import sample as corpus_sample
         from sentiflow import storage
         from sentiflow.progress import Progress, say
-        from sentiflow.uris import absolute_uri
 
         if output.is_dir():
             raise UserError(f"{output} is a directory", hint="name a file to write")
@@ -220,7 +219,7 @@ def _summarize(outcomes: Sequence["Outcome"], *, tracking_uri: str | None) -> No
     from sentiflow import evaluation, tracking
 
     records = {outcome.verb: outcome.record for outcome in outcomes}
-    uris = {outcome.verb: _short(outcome.uri) for outcome in outcomes}
+    uris = {outcome.verb: as_typed(outcome.uri) for outcome in outcomes}
     counts = records["prepare"]["counts"]
     split, figures = evaluation.headline(records["evaluate"]["figures"])
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -249,7 +248,7 @@ def _summarize(outcomes: Sequence["Outcome"], *, tracking_uri: str | None) -> No
     if store.startswith("http"):
         typer.echo(f"  compare runs        {store}")
     else:
-        command = f"{_program('mlflow')} ui --backend-store-uri {_short_store(store)}"
+        command = f"{_program('mlflow')} ui --backend-store-uri {_store_as_typed(store)}"
         typer.echo(f"  compare runs        {command}")
     model = f"{uris['train']}/model"
     typer.echo(f'  score a text        {_program("sentiflow")} predict {model} "not bad at all"')
@@ -275,20 +274,12 @@ def _speeds(records: dict[Any, dict[str, Any]]) -> dict[str, tuple[int, float]]:
 def _program(name: str) -> str:
     """Write a console script as the user can type it: by its path where it is not on PATH."""
     beside = str(Path(sys.executable).parent / name)
-    return name if shutil.which(name) == beside else _short(beside)
+    return name if shutil.which(name) == beside else as_typed(beside)
 
 
-def _short(uri: str) -> str:
-    """Write a location below the working directory as the user would type it."""
-    if not uri.startswith("/"):
-        return uri
-    relative = os.path.relpath(uri)
-    return uri if relative.startswith("..") else relative
-
-
-def _short_store(uri: str) -> str:
+def _store_as_typed(uri: str) -> str:
     path = uri.removeprefix("sqlite:///")
-    return f"sqlite:///{_short(path)}" if path.startswith("/") else uri
+    return f"sqlite:///{as_typed(path)}" if path.startswith("/") else uri
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from sentiflow.manifest import State
 from sentiflow.progress import say
 from sentiflow.settings import Config
 from sentiflow.tracking import Recorder
+from sentiflow.uris import as_typed
 
 Verb = Literal["prepare", "train", "score", "evaluate"]
 
@@ -66,7 +67,7 @@ def run(
             if manifest.look(claim).state is State.COMPLETE:
                 record = manifest.read(claim.uri)
                 assert record is not None, "a complete directory has a manifest"
-                say(verb, f"complete: {claim.uri}")
+                say(verb, f"complete: {as_typed(claim.uri)}")
                 outcomes.append(Outcome(verb, claim.uri, record, ran=False))
                 continue
             manifest.check(claim, overwrite=overwrite)

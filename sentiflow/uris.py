@@ -31,6 +31,14 @@ def is_local(uri: str) -> bool:
     return uri.startswith("file://") or not _SCHEME.match(uri)
 
 
+def as_typed(uri: str) -> str:
+    """Write a location below the working directory relative to it, others as they are."""
+    if not is_local(uri):
+        return uri
+    relative = os.path.relpath(uri)
+    return uri if relative.startswith("..") else relative
+
+
 def join(uri: str, *parts: str) -> str:
     """Append path segments to ``uri``."""
     return posixpath.join(uri, *parts)

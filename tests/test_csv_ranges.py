@@ -276,6 +276,15 @@ def test_a_record_beyond_the_limit_is_malformed_line_by_line(content, sizes):
         assert find_in_pieces(content, sizes) == expected
 
 
+@SETTINGS
+@given(st.lists(text_of([b"a", b",", b'"'], max_size=4), max_size=30).map(b"\n".join))
+def test_what_is_left_of_a_piece_is_at_most_one_record_long(content):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_ranges, "MAX_RECORD_BYTES", CUT_SHORT)
+        _, used = find_records(content, last=False)
+    assert len(content) - used <= CUT_SHORT
+
+
 def test_a_line_beyond_the_limit_is_malformed_and_the_next_is_not(short_records):
     content = b"short\n" + b"x" * CUT_SHORT + b"\nshort\n"
     assert triples(find_records(content)[0]) == [(0, 6, False), (6, 19, True), (19, 25, False)]
@@ -323,6 +332,7 @@ def test_records_of_small_files(content, expected):
 def test_another_delimiter_parts_fields():
     content = b'"a";"b,""c"\n"a","b"\n'
     assert triples(find_records(content, delimiter=";")[0]) == [(0, 12, False), (12, 20, True)]
+    assert triples(find_records(b'a,"b\n"\n', delimiter=";")[0]) == [(0, 5, False), (5, 7, True)]
     assert triples(find_records(b'"a"\t"b\n"\n', delimiter="\t")[0]) == [(0, 9, False)]
 
 

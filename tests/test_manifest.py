@@ -188,6 +188,34 @@ def test_beginning_again_removes_what_the_stage_owns_and_nothing_else(claim, fol
     assert manifest.look(claim()).state is State.UNFINISHED
 
 
+def test_half_written_files_of_a_killed_run_are_removed_and_other_temporary_ones_are_not(
+    claim, folder
+):
+    half = ["words.parquet.0a1b2c3d.tmp", "manifest.json.0a1b2c3d.tmp", "tables/a.0a1b2c3d.tmp"]
+    mine = ["notes.txt.0a1b2c3d.tmp", "words.tmp", "deep/words.parquet.0a1b2c3d.tmp"]
+    manifest.begin(claim())
+    fill(folder, *half, *mine)
+    manifest.publish(claim(), counts={}, files=[], seconds=0)
+    assert storage.listing(str(folder)) == sorted([*mine, "manifest.json"])
+
+
+def test_publishing_keeps_the_listed_files_and_removes_what_else_the_stage_left(claim, folder):
+    manifest.begin(claim())
+    fill(folder, "tables/a.parquet", "tables/b.parquet", "words.parquet", "notes.txt")
+    files = [{"path": path, "rows": 1, "bytes": 1} for path in ("tables/b.parquet",)]
+    manifest.publish(claim(), counts={}, files=files, seconds=0)
+    assert storage.listing(str(folder)) == ["manifest.json", "notes.txt", "tables/b.parquet"]
+
+
+def test_listed_files_have_their_path_in_the_directory_and_their_bytes(folder):
+    fill(folder, "tables/x/b", "tables/a", "other")
+    assert manifest.list_files(str(folder), "tables") == [
+        {"path": "tables/a", "rows": None, "bytes": 8},
+        {"path": "tables/x/b", "rows": None, "bytes": 10},
+    ]
+    assert manifest.list_files(str(folder), "none") == []
+
+
 def test_an_unfinished_run_is_begun_again_without_being_told_to(claim, folder):
     manifest.begin(claim())
     fill(folder, "tables/half.parquet")

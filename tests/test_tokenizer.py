@@ -96,7 +96,7 @@ def test_tutorial_rule_on_examples(text, tokens):
         pytest.param("@ann @Bob_1: hi", "<user> <user> : hi", id="mentions"),
         pytest.param("@", "@", id="at sign alone"),
         pytest.param(
-            "see http://t.co/Ab?c=1 WWW.x.com https://y", "see <url> <url> <url>", id="links"
+            "see http://t.co/Ab?c=1\nWWW.x.com https://y", "see <url> <url> <url>", id="links"
         ),
         pytest.param(
             "&lt;3 &quot;hi&quot; a &amp; b &gt; c &#39;s",

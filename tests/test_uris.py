@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentiflow.uris import absolute_uri, is_local, join
+from sentiflow.uris import absolute_uri, as_typed, is_local, join
 
 SETTINGS = settings(max_examples=300, deadline=None)
 
@@ -75,3 +75,11 @@ def test_paths_are_joined_by_slashes():
     )
     assert join("/run/", "prepared") == "/run/prepared"
     assert Path(join("/run", "prepared")) == Path("/run/prepared")
+
+
+def test_a_location_below_the_working_directory_is_shown_as_it_may_be_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert as_typed(f"{tmp_path}/runs/trial") == "runs/trial"
+    assert as_typed("/elsewhere/run") == "/elsewhere/run"
+    assert as_typed("s3://bucket/run") == "s3://bucket/run"
+    assert absolute_uri(as_typed(f"{tmp_path}/runs/trial")) == f"{tmp_path}/runs/trial"
