@@ -1,4 +1,4 @@
-"""What Ray has -> workers, actors, blocks, threads."""
+"""What Ray has -> workers, tasks, threads."""
 
 import concurrent.futures
 import functools
@@ -15,8 +15,9 @@ from typing import Any
 
 # Ray reads these when it is imported or started.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+if "RAY_ADDRESS" not in os.environ:
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 import ray
 import ray.data
@@ -65,10 +66,12 @@ def started(*, verbose: bool) -> Iterator[Resources]:
     """Connect to the cluster of ``RAY_ADDRESS``, or start one on this machine, for the block."""
     owner = not ray.is_initialized()
     if owner:
-        _guard_token()
+        address = os.environ.get("RAY_ADDRESS", "local")
+        if address == "local":
+            _guard_token()
         ray.init(
-            address=os.environ.get("RAY_ADDRESS", "local"),
-            include_dashboard=None if "RAY_ADDRESS" in os.environ else verbose,
+            address=address,
+            include_dashboard=verbose if address == "local" else None,
             log_to_driver=verbose,
             logging_level=logging.INFO if verbose else logging.ERROR,
         )
@@ -227,7 +230,7 @@ def _guard_token() -> None:
 
     Ray would write it readable by everybody.
     """
-    if os.environ["RAY_AUTH_MODE"] != "token" or "RAY_AUTH_TOKEN" in os.environ:
+    if os.environ.get("RAY_AUTH_MODE") != "token" or "RAY_AUTH_TOKEN" in os.environ:
         return
     path = Path.home() / ".ray" / "auth_token"
     path.parent.mkdir(parents=True, exist_ok=True)

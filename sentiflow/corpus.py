@@ -156,7 +156,7 @@ def _read_slice(piece: TableSlice, has_row_ids: bool, keep_columns: Sequence[str
         "row_id": row_id,
         "tweet_id": _optional(table, "tweet_id", pa.string()),
         "text": text,
-        "label": _optional(table, "label", pa.int8()),
+        "label": _read_labels(table),
         "split": pa.array([piece.split] * len(table), pa.string()),
     }
     columns |= {name: table[name] for name in keep_columns if name not in columns}
@@ -179,6 +179,15 @@ def _optional(table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
     if name not in table.column_names:
         return pa.nulls(len(table), kind)
     return table[name].combine_chunks().cast(kind)
+
+
+def _read_labels(table: pa.Table) -> pa.Array:
+    """Read the column ``label``; what is none of ours becomes null."""
+    if "label" not in table.column_names or not pa.types.is_integer(table["label"].type):
+        return pa.nulls(len(table), pa.int8())
+    label = table["label"].combine_chunks()
+    known = pc.is_in(label, value_set=pa.array(range(len(schema.LABEL_NAMES)), label.type))
+    return pc.if_else(known, label, None).cast(pa.int8())
 
 
 def _split_of(path: str) -> str:

@@ -259,6 +259,17 @@ def test_a_manifest_that_is_not_ours_is_refused_and_kept(claim, folder, content,
     assert (folder / "manifest.json").read_bytes() == content
 
 
+@pytest.mark.xfail(strict=True, reason="only stage and format_version are checked")
+@pytest.mark.parametrize(
+    "content",
+    [b'{"stage": "prepare", "format_version": 1}', b'{"stage": "prepare", "format_version": "1"}'],
+)
+def test_a_manifest_without_its_parts_is_refused(claim, folder, content):
+    storage.write_bytes(str(folder / "manifest.json"), content)
+    with pytest.raises(UserError):
+        manifest.look(claim())
+
+
 def test_requiring_gives_the_record_of_a_complete_directory(claim, folder):
     finish(claim())
     record = manifest.require(str(folder), stage="prepare", setting="train.prepared_uri")
