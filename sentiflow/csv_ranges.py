@@ -2,8 +2,8 @@
 
 What a record is (the grammar of RFC 4180, a little wider):
 
-- A record is one or more fields, separated by the delimiter, up to a line end (LF or CRLF) or the
-  end of the file. Lines without a character are no records.
+- A record is one or more fields, separated by the delimiter, up to a line end (LF, CRLF or CR) or
+  the end of the file. Lines without a character are no records.
 - A field is quoted if it begins with a quote. In it a quote is doubled, line ends are text, and
   after its closing quote comes a delimiter or the line end. In other fields a quote is text.
 - Where a line does not begin such a record, because a quote is not closed or text follows a closing
@@ -30,6 +30,8 @@ MAX_RECORD_BYTES = 1 << 20
 _QUOTE, _NEWLINE, _RETURN = 0x22, 0x0A, 0x0D
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _HEAD_BYTES = 1 << 16
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_BLANK = (b"\n", b"\r\n", b"\r")
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def cut(
         on_bytes: Told how many bytes were read, after each read.
 
     Raises:
-        UserError: A single record is larger than a whole range.
+        UserError: No line ends within 64 MiB.
     """
     digest = hashlib.sha256()
     ranges: list[CsvRange] = []
@@ -126,8 +128,7 @@ def cut(
                 f"{source}: the record at byte {position} has no end within {len(pending):,} bytes",
                 hint="is it a CSV?",
             )
-    size = position + len(pending)
-    return CutFile(tuple(ranges), row - first_row, size, digest.hexdigest())
+    return CutFile(tuple(ranges), row - first_row, position, digest.hexdigest())
 
 
 def find_records(piece: bytes, *, delimiter: str = ",", last: bool = True) -> tuple[Records, int]:
@@ -149,15 +150,15 @@ def find_records(piece: bytes, *, delimiter: str = ",", last: bool = True) -> tu
 
 
 def _find_regular(piece: bytes, delimiter: str, last: bool) -> tuple[Records, int] | None:
-    """Find records by the parity of quotes; None where a quote is out of place.
+    """Find records by the parity of quotes; None where one that is complete is out of place.
 
     Where every opening quote begins a field and every closing one ends it, a line end is a record's
     end exactly if an even number of quotes precedes it.
     """
     data = np.frombuffer(piece, np.uint8)
     quotes = np.flatnonzero(data == _QUOTE)
-    newlines = np.flatnonzero(data == _NEWLINE)
-    stops = newlines[np.searchsorted(quotes, newlines) % 2 == 0] + 1
+    line_ends = _line_ends(data, last)
+    stops = line_ends[np.searchsorted(quotes, line_ends) % 2 == 0] + 1
     used = int(stops[-1]) if len(stops) else 0
     if last and used < len(data):
         if len(quotes) % 2:
@@ -168,7 +169,7 @@ def _find_regular(piece: bytes, delimiter: str, last: bool) -> tuple[Records, in
     if not _are_in_place(data[:used], quotes[: np.searchsorted(quotes, used)], delimiter):
         return None
     starts = np.concatenate([[0], stops[:-1]]) if len(stops) else stops
-    ends = stops - (data[stops - 1] == _NEWLINE)
+    ends = stops - ((data[stops - 1] == _NEWLINE) | (data[stops - 1] == _RETURN))
     ends -= (ends > starts) & (data[ends - 1] == _RETURN)
     filled = ends > starts
     starts, stops = starts[filled], stops[filled]
@@ -177,11 +178,23 @@ def _find_regular(piece: bytes, delimiter: str, last: bool) -> tuple[Records, in
     return Records(starts, stops, np.zeros(len(starts), bool)), used
 
 
+def _line_ends(data: np.ndarray, last: bool) -> np.ndarray:
+    """Find the last byte of each LF, CRLF and CR; a CR at the end may yet become a CRLF."""
+    ends = data == _NEWLINE
+    returns = np.flatnonzero(data == _RETURN)
+    if len(returns):
+        ends[returns[:-1]] = data[returns[:-1] + 1] != _NEWLINE
+        final = returns[-1]
+        ends[final] = last if final == len(data) - 1 else data[final + 1] != _NEWLINE
+    return np.flatnonzero(ends)
+
+
 def _are_in_place(data: np.ndarray, quotes: np.ndarray, delimiter: str) -> bool:
     """Check that quotes in turn begin a field and end it."""
     opening, closing = quotes[0::2], quotes[1::2]
     before = data[opening[opening > 0] - 1]
     begins = (before == ord(delimiter)) | (before == _NEWLINE) | (before == _QUOTE)
+    begins |= before == _RETURN
     after = data[closing[closing < len(data) - 1] + 1]
     ends = (after == ord(delimiter)) | (after == _NEWLINE) | (after == _QUOTE)
     ends |= after == _RETURN
@@ -192,10 +205,10 @@ def _are_in_place(data: np.ndarray, quotes: np.ndarray, delimiter: str) -> bool:
 def _patterns(delimiter: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
     """Compile one well-formed record, and one that may go on behind the end of the piece."""
     comma = re.escape(delimiter).encode()
-    quoted = rb'"(?:[^"]|"")*+"(?=' + comma + rb"|\r?\n|\r?\Z)"
-    plain = rb'[^"\n' + comma + rb"][^\n" + comma + rb"]*+"
+    quoted = rb'"(?:[^"]|"")*+"(?=' + comma + rb"|\r|\n|\Z)"
+    plain = rb'[^"\r\n' + comma + rb"][^\r\n" + comma + rb"]*+"
     field = rb"(?>" + quoted + rb"|" + plain + rb"|)"
-    whole = field + rb"(?:" + comma + field + rb")*+(?:\n|\Z)"
+    whole = field + rb"(?:" + comma + field + rb")*+(?:\r\n|\r|\n|\Z)"
     open_ended = rb"(?:" + field + comma + rb')*+"(?:[^"]|"")*+\Z'
     return re.compile(whole), re.compile(open_ended)
 
@@ -218,22 +231,29 @@ def _walk(piece: bytes, delimiter: str, last: bool) -> Iterator[tuple[int, int, 
     while position < len(piece):
         limit = min(len(piece), position + MAX_RECORD_BYTES)
         match = record.match(piece, position, limit)
-        if match and match.end() == limit < len(piece):
+        if match and match.end() == limit < len(piece) and not _ends_line(piece, limit):
             match = None
         stop = match.end() if match else _line_end(piece, position)
         ends_here = stop < len(piece) or piece[-1] == _NEWLINE
         may_go_on = not match and limit == len(piece) and open_ended.match(piece, position)
         if not last and (not ends_here or may_go_on):
             break
-        if piece[position:stop].strip(b"\r\n"):
+        if piece[position:stop] not in _BLANK:
             yield position, stop, match is None
         position = stop
     yield 0, position, False
 
 
 def _line_end(piece: bytes, position: int) -> int:
-    newline = piece.find(b"\n", position)
-    return len(piece) if newline < 0 else newline + 1
+    match = _LINE_END.search(piece, position)
+    return match.end() if match else len(piece)
+
+
+def _ends_line(piece: bytes, place: int) -> bool:
+    """Say whether a line ends before ``place``."""
+    return piece[place - 1] == _NEWLINE or (
+        piece[place - 1] == _RETURN and piece[place] != _NEWLINE
+    )
 
 
 def _blocks(source: str, rows_per_range: int, delimiter: str) -> Iterator[tuple[bytes, bool]]:

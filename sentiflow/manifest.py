@@ -21,6 +21,7 @@ MANIFEST = "manifest.json"
 STARTED = "started.json"
 LIBRARIES = ("sentiflow", "ray", "torch", "pyarrow", "numpy", "pandas", "mlflow")
 
+_REQUIRED = {"stage", "format_version", "fingerprint", "settings", "inputs", "counts", "files"}
 _EXPECTED = {"model": "a finished model package, such as runs/quickstart/trained/model"}
 
 
@@ -99,6 +100,8 @@ def look(claim: Claim) -> Found:
     record = read(claim.uri)
     if record is not None:
         differences = _differences(claim, record)
+        if not differences and record["fingerprint"] != claim.fingerprint:
+            differences = ("written by another version of sentiflow",)
         return Found(State.DIFFERENT if differences else State.COMPLETE, differences)
     if storage.exists(join(claim.uri, STARTED)):
         return Found(State.UNFINISHED)
@@ -279,10 +282,11 @@ def _read_record(uri: str) -> dict[str, Any] | None:
         return None
     except ValueError as error:
         raise UserError(f"{uri} is not JSON", hint="it is damaged, or not a manifest") from error
-    if not isinstance(record, dict) or not {"format_version", "stage"} <= record.keys():
-        raise UserError(f"{uri} is not a manifest of sentiflow")
-    if record["format_version"] > FORMAT_VERSION:
+    version = record.get("format_version") if isinstance(record, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
         raise UserError(f"{uri} was written by a newer sentiflow", hint="update sentiflow")
+    if version != FORMAT_VERSION or not record.keys() >= _REQUIRED:
+        raise UserError(f"{uri} is not a manifest of sentiflow")
     return record
 
 

@@ -56,7 +56,7 @@ VOCABULARY = pa.schema(
         pa.field("id", pa.int32(), nullable=False),
         pa.field("word", pa.string(), nullable=False),
         pa.field("count", pa.int64()),
-        pa.field("vector", pa.list_(pa.float32())),
     ]
 )
-"""Words in id order; ``count`` and ``vector`` are null where nothing is known of them."""
+"""Words in id order; ``count`` is null where it is not known. Prepared data have ``vector`` too,
+float32 lists, null where the pretrained vectors lack the word."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from sentiflow.errors import UserError
 from sentiflow.uris import absolute_uri, join
@@ -18,13 +18,21 @@ Strings = Annotated[
 ]
 
 
+def _check_workers(value: Any) -> int | str:
+    if value == "auto" or (isinstance(value, int) and value >= 1 and value is not True):
+        return value
+    raise ValueError("must be auto, or a whole number of at least 1")
+
+
 _CREDENTIALS = re.compile(r"://[^/\s]*@")
 
 
 class Settings(BaseModel):
     """A section of the settings: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 Section = TypeVar("Section", bound=Settings)
@@ -49,6 +57,12 @@ class SplitSettings(Settings):
     """Share of the texts, for ``hash``."""
     test_fraction: Fraction = 0.1
     """Share of the texts, for ``hash``."""
+
+    @model_validator(mode="after")
+    def _leave_some_to_train(self) -> "SplitSettings":
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError("validation_fraction and test_fraction leave nothing to train on")
+        return self
 
 
 class VocabularySettings(Settings):
@@ -144,9 +158,9 @@ class TrainSettings(Settings):
     """Largest norm of the gradient; null: as it is."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """``auto``: bf16 autocast on a GPU, fp32 on a CPU."""
-    num_workers: int | Literal["auto"] = "auto"
+    num_workers: Annotated[int | str, BeforeValidator(_check_workers)] = "auto"
     """Data-parallel workers; ``auto``: one for each GPU, else one for each node."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Decides the first weights, the order of the rows and the dropout."""
 
 
@@ -195,7 +209,7 @@ class Config(Settings):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """The MLflow experiment, and the name of the registered model."""
-    output_uri: str
+    output_uri: str = Field(min_length=1)
     """Below it lie ``prepared``, ``trained``, ``scored`` and ``report``."""
     format: FormatSettings = FormatSettings()
     prepare: PrepareSettings
@@ -379,6 +393,8 @@ def _apply(raw: dict[str, Any], override: str) -> None:
 def _explain(fault: Any, source: str) -> str:
     location = [str(part) for part in fault["loc"]]
     key = ".".join(location)
+    if key == "prepare" and fault["type"] == "missing":
+        key = "prepare.csv"
     if fault["type"] == "extra_forbidden":
         section = _section_at(location[:-1])
         known = list(section.model_fields) if section else []
@@ -387,7 +403,8 @@ def _explain(fault: Any, source: str) -> str:
         return f"{source}: unknown setting {key}: {hint}"
     if fault["type"] == "missing" or (key == "prepare.csv" and fault["input"] == ()):
         return f"{source}: the setting {key} is missing: add it, or give {key}=VALUE"
-    message = fault["msg"][0].lower() + fault["msg"][1:]
+    message = fault["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
     return f"{source}: {key}={fault['input']!r}: {message}"
 
 

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from sentiflow.schema import SPLITS
 
 _HASH_KEY = "sentiflow-splits"
+_WHITE_SPACE = r"[\s\p{Z}\x{0B}\x{1C}-\x{1F}\x{85}]+"
 _TRAIN, _VALIDATION, _TEST = range(len(SPLITS))
 
 
@@ -47,15 +48,20 @@ def assign_by_row_number(row_id: np.ndarray) -> np.ndarray:
 def hash_text(text: pa.Array) -> np.ndarray:
     """Hash normalized texts to uint64, the same on every machine and in every run.
 
-    SipHash-2-4 under a fixed key (``pandas.util.hash_array``) of :func:`normalize_text`.
+    :func:`normalize_text`, then ``pandas.util.hash_array`` under a fixed key (SipHash-2-4, its
+    result mixed once more).
     """
     normalized = normalize_text(text).to_numpy(zero_copy_only=False)
     return pd.util.hash_array(normalized, hash_key=_HASH_KEY, categorize=False)
 
 
 def normalize_text(text: pa.Array) -> pa.Array:
-    """Reduce texts to what makes them equal: NFKC, lower case, white space collapsed."""
+    """Reduce texts to what makes them equal: compatibility forms, case, runs of white space.
+
+    The compatibility form is NFKD; texts are equal in it exactly if they are in NFKC, which Arrow
+    does not compute right up to version 25 (apache/arrow#51225).
+    """
     if not pc.all(pc.string_is_ascii(text)).as_py():
-        text = pc.utf8_normalize(text, form="NFKC")
-    collapsed = pc.replace_substring_regex(pc.utf8_lower(text), r"\s+", " ")
+        text = pc.utf8_normalize(text, form="NFKD")
+    collapsed = pc.replace_substring_regex(pc.utf8_lower(text), _WHITE_SPACE, " ")
     return pc.utf8_trim_whitespace(collapsed)

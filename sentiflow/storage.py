@@ -92,15 +92,19 @@ def publish(uri: str) -> Iterator[Any]:
     """
     file_system, path = locate(uri)
     file_system.create_dir(posixpath.dirname(path), recursive=True)
-    local = isinstance(file_system, fs.LocalFileSystem)
-    target = f"{path}.{uuid.uuid4().hex[:8]}.tmp" if local else path
+    if not isinstance(file_system, fs.LocalFileSystem):
+        buffer = pa.BufferOutputStream()
+        yield buffer
+        with file_system.open_output_stream(path) as stream:
+            stream.write(buffer.getvalue())
+        return
+    target = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
     try:
         with file_system.open_output_stream(target) as stream:
             yield stream
-        if local:
-            file_system.move(target, path)
+        file_system.move(target, path)
     except BaseException:
-        if local and file_system.get_file_info(target).type == fs.FileType.File:
+        if file_system.get_file_info(target).type == fs.FileType.File:
             file_system.delete_file(target)
         raise
 
@@ -135,7 +139,7 @@ def expand(patterns: list[str]) -> list[str]:
 
 
 def _expand_one(pattern: str) -> list[str]:
-    if not any(mark in pattern for mark in "*?["):
+    if not any(mark in pattern for mark in "*?[") or (is_local(pattern) and exists(pattern)):
         info = file_info(pattern)
         if info.type == fs.FileType.NotFound:
             raise UserError(f"no such file: {pattern}", hint="check the path")

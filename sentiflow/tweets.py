@@ -29,7 +29,7 @@ class CsvFormat:
     label: int
     tweet_id: int
     text: int
-    labels: tuple[tuple[bytes, int], ...]
+    labels: tuple[tuple[str, int], ...]
     """Written value and meaning."""
 
 
@@ -38,7 +38,7 @@ SENTIMENT140 = CsvFormat(
     label=0,
     tweet_id=1,
     text=5,
-    labels=((b"0", schema.NEGATIVE), (b"4", schema.POSITIVE), (b"2", schema.NEUTRAL)),
+    labels=(("0", schema.NEGATIVE), ("4", schema.POSITIVE), ("2", schema.NEUTRAL)),
 )
 """Go, Bhayani and Huang 2009: target, id, date, flag, user, text."""
 
@@ -77,16 +77,15 @@ def read_range(
     content = csv_range.read()
     row_id = csv_range.first_row + np.arange(csv_range.num_rows)
     chosen = row_id % every_nth == 0
-    columns, fault = _parse(content, csv_range, csv_format)
+    columns, fault = _parse(content, csv_range, csv_format, errors)
     label, known_label = _read_labels(columns["label"], csv_format)
-    text = decode(columns["text"], errors=errors)
+    text, tweet_id = columns["text"], columns["tweet_id"]
     empty = pc.equal(pc.utf8_trim_whitespace(text), "").to_numpy(zero_copy_only=False)
     well_formed = fault == ""
     if labels_required:
         fault = np.where(well_formed & ~known_label, UNKNOWN_LABEL, fault)
     fault = np.where((fault == "") & empty, EMPTY_TEXT, fault)
     accepted = pa.array(chosen & (fault == ""))
-    tweet_id = decode(columns["tweet_id"], errors=errors)
     tweets = pa.Table.from_arrays(
         [
             pa.array(row_id),
@@ -101,50 +100,55 @@ def read_range(
     return Checked(tweets, rejected, int(len(row_id) - chosen.sum()))
 
 
-def decode(column: pa.Array, *, errors: str) -> pa.Array:
-    """Turn bytes into text as UTF-8; only where that fails are rows looked at one by one."""
-    try:
-        return column.cast(pa.string())
-    except pa.ArrowInvalid:
-        repaired = [value.decode("utf-8", errors) for value in column.to_pylist()]
-        return pa.array(repaired, pa.string())
-
-
 def _parse(
-    content: bytes, csv_range: CsvRange, csv_format: CsvFormat
+    content: bytes, csv_range: CsvRange, csv_format: CsvFormat, errors: str
 ) -> tuple[dict[str, pa.Array], np.ndarray]:
     """Split records into columns.
 
     Returns:
-        The columns ``label``, ``tweet_id`` and ``text`` as bytes, a row for each record (empty
+        The columns ``label``, ``tweet_id`` and ``text`` as strings, a row for each record (empty
         where it has a fault); and each record's fault, an empty string if it has none.
     """
-    num_rows = csv_range.num_rows
-    fault = np.full(num_rows, "", dtype=object)
+    fault = np.full(csv_range.num_rows, "", dtype=object)
     if csv_range.has_malformed:
         records, _ = find_records(content)
         fault[records.malformed] = MALFORMED
         content = _without(content, records, records.malformed)
     skipped: list[int] = []
-    table = _read_csv(content, csv_format, on_invalid=skipped.append)
+    table = _read_csv(_to_utf8(content, errors), csv_format, on_invalid=skipped.append)
     regular = np.flatnonzero(fault == "")
     assert table.num_rows + len(skipped) == len(regular), "CSV reader and record finder disagree"
     fault[regular[np.array(skipped, np.int64)]] = WRONG_COLUMNS
-    place = np.full(num_rows, table.num_rows, np.int64)
-    place[fault == ""] = np.arange(table.num_rows)
-    names = {"label": csv_format.label, "tweet_id": csv_format.tweet_id, "text": csv_format.text}
-    return {
-        name: pa.concat_arrays([*table[str(number)].chunks, pa.array([b""])]).take(pa.array(place))
-        if skipped or csv_range.has_malformed
-        else table[str(number)].combine_chunks()
-        for name, number in names.items()
-    }, fault
+    numbers = {"label": csv_format.label, "tweet_id": csv_format.tweet_id, "text": csv_format.text}
+    columns = {name: table[str(number)].combine_chunks() for name, number in numbers.items()}
+    return {name: _spread(column, fault == "") for name, column in columns.items()}, fault
+
+
+def _to_utf8(content: bytes, errors: str) -> bytes:
+    """Repair bytes that are no UTF-8; quotes, delimiters and line ends stay where they are.
+
+    UTF-8 is decoded so that a broken sequence never takes an ASCII byte with it.
+    """
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return content.decode(errors=errors).encode()
+    return content
+
+
+def _spread(column: pa.Array, filled: np.ndarray) -> pa.Array:
+    """Lay the values of a column into the rows that are ``filled``, empty strings into others."""
+    if filled.all():
+        return column
+    place = np.full(len(filled), len(column))
+    place[filled] = np.arange(len(column))
+    return pa.concat_arrays([column, pa.array([""])]).take(pa.array(place))
 
 
 def _read_csv(
     content: bytes, csv_format: CsvFormat, *, on_invalid: Callable[[int], None]
 ) -> pa.Table:
-    """Read well-formed records as columns of bytes named by their number.
+    """Read well-formed records as columns of strings named by their number.
 
     ``on_invalid`` is told the 0-based number of each record with another number of columns, which
     is left out.
@@ -152,21 +156,21 @@ def _read_csv(
     wanted = sorted({csv_format.label, csv_format.tweet_id, csv_format.text})
     names = [str(number) for number in range(csv_format.num_columns)]
     if not content:
-        return pa.table({str(number): pa.array([], pa.binary()) for number in wanted})
+        return pa.table({str(number): pa.array([], pa.string()) for number in wanted})
 
     def skip(row: pyarrow.csv.InvalidRow) -> str:
         on_invalid(row.number - 1)
         return "skip"
 
     return pyarrow.csv.read_csv(
-        io.BytesIO(content),
+        io.BytesIO(b"\n" + content),  # behind a blank line a byte order mark is text
         read_options=pyarrow.csv.ReadOptions(
-            column_names=names, use_threads=False, block_size=len(content) + 1
+            column_names=names, use_threads=False, block_size=len(content) + 2
         ),
         parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
         convert_options=pyarrow.csv.ConvertOptions(
             include_columns=[str(number) for number in wanted],
-            column_types={name: pa.binary() for name in names},
+            column_types={name: pa.string() for name in names},
             strings_can_be_null=False,
         ),
     )
@@ -174,7 +178,7 @@ def _read_csv(
 
 def _read_labels(column: pa.Array, csv_format: CsvFormat) -> tuple[pa.Array, np.ndarray]:
     """Translate written labels; returns int8 with null where unknown, and which are known."""
-    written = pa.array([value for value, _ in csv_format.labels], pa.binary())
+    written = pa.array([value for value, _ in csv_format.labels])
     meaning = pa.array([label for _, label in csv_format.labels], pa.int8())
     label = meaning.take(pc.index_in(column, value_set=written))
     return label, label.is_valid().to_numpy(zero_copy_only=False)

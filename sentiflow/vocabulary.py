@@ -12,6 +12,8 @@ PAD_ID, UNKNOWN_ID = 0, 1
 PAD, UNKNOWN = "<pad>", "<unk>"
 
 _DROPPED = -1
+_DIM = b"dim"
+"""Key of the vectors' size in the metadata of their column, as all of them may be null."""
 
 
 @dataclass(frozen=True)
@@ -98,18 +100,18 @@ class Vocabulary:
         return lists, num_known.astype(np.int32)
 
     def to_table(self) -> pa.Table:
-        """Lay the vocabulary out as the table ``schema.VOCABULARY``."""
-        size = len(self)
-        vectors = pa.nulls(size, pa.list_(pa.float32()))
-        if self.vectors is not None:
-            known = ~np.isnan(self.vectors[:, 0])
-            lengths = np.where(known, self.vectors.shape[1], 0)
-            offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
-            values = pa.array(self.vectors[known].ravel(), pa.float32())
-            vectors = pa.ListArray.from_arrays(offsets, values, mask=pa.array(~known))
-        ids = pa.array(np.arange(size, dtype=np.int32))
-        columns = [ids, self.words, self.counts, vectors]
-        return pa.Table.from_arrays(columns, schema=schema.VOCABULARY)
+        """Lay the vocabulary out as a table: ``schema.VOCABULARY``, and vectors if it has any."""
+        ids = pa.array(np.arange(len(self), dtype=np.int32))
+        table = pa.Table.from_arrays([ids, self.words, self.counts], schema=schema.VOCABULARY)
+        if self.vectors is None:
+            return table
+        known = ~np.isnan(self.vectors[:, 0])
+        dim = self.vectors.shape[1]
+        offsets = np.concatenate([[0], np.cumsum(np.where(known, dim, 0))]).astype(np.int32)
+        values = pa.array(self.vectors[known].ravel(), pa.float32())
+        lists = pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(~known))
+        field = pa.field("vector", lists.type, metadata={_DIM: str(dim)})
+        return table.append_column(field, lists)
 
     def save(self, uri: str) -> dict[str, int]:
         """Publish the vocabulary as Parquet; returns its rows and bytes."""
@@ -119,13 +121,14 @@ class Vocabulary:
 def load(uri: str) -> Vocabulary:
     """Read what :meth:`Vocabulary.save` wrote."""
     table = storage.read_parquet(uri).combine_chunks()
-    column = table["vector"].combine_chunks()
     vectors = None
-    if column.null_count < len(column):
-        known = column.is_valid().to_numpy(zero_copy_only=False)
-        dim = len(column.flatten()) // known.sum()
-        vectors = np.full((len(column), dim), np.nan, np.float32)
-        vectors[known] = column.flatten().to_numpy().reshape(-1, dim)
+    if "vector" in table.column_names:
+        column = table["vector"].combine_chunks()
+        dim = int(table.schema.field("vector").metadata[_DIM])
+        vectors = np.full((len(table), dim), np.nan, np.float32)
+        vectors[column.is_valid().to_numpy(zero_copy_only=False)] = (
+            column.flatten().to_numpy().reshape(-1, dim)
+        )
     return Vocabulary(table["word"].combine_chunks(), table["count"].combine_chunks(), vectors)
 
 

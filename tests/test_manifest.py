@@ -259,7 +259,6 @@ def test_a_manifest_that_is_not_ours_is_refused_and_kept(claim, folder, content,
     assert (folder / "manifest.json").read_bytes() == content
 
 
-@pytest.mark.xfail(strict=True, reason="only stage and format_version are checked")
 @pytest.mark.parametrize(
     "content",
     [b'{"stage": "prepare", "format_version": 1}', b'{"stage": "prepare", "format_version": "1"}'],

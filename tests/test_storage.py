@@ -13,10 +13,6 @@ from sentiflow import storage
 from sentiflow.errors import UserError
 from sentiflow.uris import join
 
-BROKEN_OFF = pytest.mark.xfail(
-    strict=True, reason="closing Arrow's stream completes the upload of a half-written object"
-)
-
 
 @pytest.fixture(scope="module")
 def bucket():
@@ -102,14 +98,14 @@ def write_half(uri, error):
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-@pytest.mark.parametrize("root", ["local", pytest.param("s3", marks=BROKEN_OFF)], indirect=True)
+@pytest.mark.parametrize("root", ["local", "s3"], indirect=True)
 def test_a_failed_write_leaves_nothing(root, error):
     fill(root, "other")
     write_half(join(root, "sub/new"), error)
     assert storage.listing(root) == ["other"]
 
 
-@pytest.mark.parametrize("root", ["local", pytest.param("s3", marks=BROKEN_OFF)], indirect=True)
+@pytest.mark.parametrize("root", ["local", "s3"], indirect=True)
 def test_a_failed_write_leaves_the_file_that_was_there(root):
     fill(root, "file")
     write_half(join(root, "file"), RuntimeError)
@@ -167,7 +163,6 @@ def test_an_unknown_scheme_is_refused():
         storage.file_info("nosuch://bucket/key")
 
 
-@pytest.mark.xfail(strict=True, reason="a name with brackets is always taken for a glob")
 def test_a_file_may_have_a_bracket_in_its_name(tmp_path):
     fill(str(tmp_path), "tweets[1].csv")
     uri = str(tmp_path / "tweets[1].csv")
