@@ -12,12 +12,14 @@ MARKS = (".", ",", ";", "?")
 _ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&#39;", "'"), ("&amp;", "&"))
 _CURLY_APOSTROPHE = "\u2019"
 _LINK = r"(?:https?://|www\.)\S+"
+_EMOJI_STYLE = r"[\x{FE0E}\x{FE0F}\x{1F3FB}-\x{1F3FF}]"  # presentation and skin tone
 _MENTION = r"@[a-z0-9_]+"
 
 _PIECES = "|".join(
     (
         r"<(?:url|user)>",
-        r"[:;=][-o'^]?[()\[\]dpo/\\|3*]+(?:\s|$)",  # :) ;-d =p
+        r"[:;=][-o'^]?[()\[\]/\\|*]+",  # :) ;-( :/
+        r"(?:^|\s)[:;=][-o'^]?[dpo]\b",  # :d ;-p, but not 4:do
         r"<+/?3+",  # <3 </3
         r"\^[_.]*\^|[-t>][_.]+[-t<]",  # ^_^ -_- t_t
         r"n't\b",
@@ -54,7 +56,7 @@ def tokenize_tweet(text: pa.Array) -> pa.ListArray:
         >>> tokenize_tweet(pa.array(["@ann Sooo can't wait!!! :) http://t.co/x"])).to_pylist()
         [['<user>', 'soo', 'ca', "n't", 'wait', '!', ':)', '<url>']]
     """
-    text = _undo_entities(text)
+    text = pc.replace_substring_regex(_undo_entities(text), _EMOJI_STYLE, "")
     text = pc.replace_substring(pc.utf8_lower(text), _CURLY_APOSTROPHE, "'")
     text = pc.replace_substring_regex(text, _LINK, " <url> ")
     text = pc.replace_substring_regex(text, _MENTION, " <user> ")
