@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -128,20 +129,20 @@ def predict(
         from sentiflow.schema import LABEL_NAMES
 
         package = ModelPackage.load(absolute_uri(model_uri), setting="MODEL_URI")
-        for batch in _batches(texts if texts else _lines_of_input()):
+        for batch in _batches(map(_printable, texts) if texts else _lines_of_input()):
             scores = package.score(pa.array(batch, pa.string()))
             for text, prediction, probability, num_tokens in zip(
                 batch, scores.prediction, scores.probability, scores.num_tokens, strict=True
             ):
-                label, rounded = LABEL_NAMES[prediction], round(float(probability), 4)
+                label, value = LABEL_NAMES[prediction], float(probability)
                 if as_json:
-                    answer = {"text": text, "label": label, "probability": rounded}
+                    answer = {"text": text, "label": label, "probability": value}
                     answer["num_tokens"] = int(num_tokens)
                     typer.echo(json.dumps(answer, ensure_ascii=False))
                 else:
                     doubt = "" if num_tokens else "\t(no known word: the prior)"
                     shown = text.replace("\t", " ").replace("\n", " ")
-                    typer.echo(f"{label}\t{rounded:.4f}\t{shown}{doubt}")
+                    typer.echo(f"{label}\t{value:.4f}\t{shown}{doubt}")
 
 
 @app.command()
@@ -198,7 +199,13 @@ def _show_settings(resolved: settings.Config) -> None:
     typer.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False), nl=False)
 
 
+def _printable(text: str) -> str:
+    """Replace what the command line held of bytes that are no UTF-8."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
+
+
 def _lines_of_input() -> Iterator[str]:
+    sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr]
     for line in sys.stdin:
         yield line.rstrip("\n")
 
@@ -242,7 +249,7 @@ def _summarize(outcomes: Sequence["Outcome"], *, tracking_uri: str | None) -> No
     out.print(table)
     if not any(outcome.ran for outcome in outcomes):
         typer.echo("\nEverything was complete already; nothing was done again.")
-    store = tracking.default_uri(tracking_uri)
+    store = tracking.without_user(tracking.default_uri(tracking_uri))
     typer.echo("\nNext:")
     typer.echo(f"  open the report     {uris['evaluate']}/report.html")
     if store.startswith("http"):
@@ -308,9 +315,8 @@ def _reporting(verbose: bool) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
     except Exception as error:
-        if verbose:
-            raise
-        _fail(f"{type(error).__name__}: {error} (--verbose shows where)", code=1)
+        traceback.print_exc()
+        _fail(f"the job failed: {type(error).__name__}: {error}", code=1)
 
 
 def _fail(message: str, *, code: int) -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import secrets
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ import ray.data
 import ray.train
 import ray.train.torch
 
-from sentiflow.errors import JobError
+from sentiflow.errors import JobError, UserError
 
 log = logging.getLogger(__name__)
 
@@ -36,20 +37,30 @@ class Resources:
     num_cpus: int
     num_gpus: int
     num_nodes: int
+    min_node_cpus: int
+    """Cores of the smallest node that has any."""
 
     def train_workers(self, wanted: int | str) -> int:
-        """Number of training workers; ``auto``: one for each GPU, else one for each node."""
-        if wanted != "auto":
-            return int(wanted)
-        return self.num_gpus or self.num_nodes
+        """Number of training workers; ``auto``: one for each GPU, else one for each node.
+
+        Raises:
+            UserError: More are wanted than there are cores; they would be waited for for ever.
+        """
+        num_workers = (self.num_gpus or self.num_nodes) if wanted == "auto" else int(wanted)
+        if num_workers > self.num_cpus:
+            raise UserError(
+                f"train.num_workers={num_workers}, but Ray has {self.num_cpus} cores",
+                hint="each worker needs one",
+            )
+        return num_workers
 
     def runs_in_process(self, num_workers: int) -> bool:
         """Say whether training may run in this process, which saves the start of Ray's workers."""
         return num_workers == 1 and self.num_nodes == 1
 
-    def cpus_per_train_worker(self, num_workers: int) -> float:
-        """Share of the cores for a training worker."""
-        return max(0.5, self.num_cpus // num_workers)
+    def cpus_per_train_worker(self, num_workers: int) -> int:
+        """Cores for a training worker: its share, if every node can give as much."""
+        return max(1, min(self.num_cpus // num_workers, self.min_node_cpus))
 
     def threads_per_train_worker(self, num_workers: int) -> int:
         """Threads of a training worker: its share of the cores, less one.
@@ -58,7 +69,7 @@ class Resources:
         of them waits for the slowest thread, and all becomes ten times slower; the core left free
         costs a sixth.
         """
-        return max(1, self.num_cpus // num_workers - 1)
+        return max(1, self.cpus_per_train_worker(num_workers) - 1)
 
 
 @contextmanager
@@ -87,10 +98,12 @@ def look() -> Resources:
     """Count what the running cluster has."""
     total = ray.cluster_resources()
     nodes = [node for node in ray.nodes() if node["Alive"]]
+    cpus = [int(node["Resources"].get("CPU", 0)) for node in nodes]
     return Resources(
         num_cpus=max(1, int(total.get("CPU", 1))),
         num_gpus=int(total.get("GPU", 0)),
         num_nodes=len(nodes),
+        min_node_cpus=min((count for count in cpus if count), default=1),
     )
 
 
@@ -109,27 +122,32 @@ def map_parts(
         num_gpus: Share of a GPU for each task.
 
     Raises:
-        JobError: The work failed on a part.
+        UserError: The work on a part raised it.
+        JobError: It failed otherwise; its traceback is logged.
     """
     if num_parts == 0:
         return
     dataset = ray.data.range(num_parts, override_num_blocks=num_parts)
     for row in dataset.map(lambda row: _do(work, row["id"]), num_gpus=num_gpus or None).iter_rows():
+        if row["problem"]:
+            raise UserError(row["problem"])
         if row["failure"]:
-            log.debug("%s", row["failure"])
+            log.error("%s", row["failure"])
             raise JobError(row["failure"].strip().splitlines()[-1])
         yield json.loads(row["result"])
 
 
 def _do(work: Callable[[int], dict[str, Any]], part: int) -> dict[str, str]:
-    """Do the work on one part; a failure travels to the driver as the text of its traceback.
+    """Do the work on one part; a failure travels to the driver as text.
 
     Ray's own wrapping would lose the exception and log a page for each.
     """
     try:
-        return {"result": json.dumps(work(int(part))), "failure": ""}
+        return {"result": json.dumps(work(int(part))), "problem": "", "failure": ""}
+    except UserError as error:
+        return {"result": "", "problem": str(error), "failure": ""}
     except Exception:
-        return {"result": "", "failure": traceback.format_exc()}
+        return {"result": "", "problem": "", "failure": traceback.format_exc()}
 
 
 def train(
@@ -155,7 +173,8 @@ def train(
         What ``worker`` returned on rank 0.
 
     Raises:
-        JobError: It failed.
+        UserError: A worker raised it.
+        JobError: A worker failed otherwise; what is known of it is logged.
     """
     in_process = resources.runs_in_process(num_workers)
     board = None if in_process else ray.remote(num_cpus=0)(_Board).remote()
@@ -175,8 +194,7 @@ def train(
             return trainer.fit().return_value
         return _fit_and_listen(trainer, board, on_post)
     except ray.train.TrainingFailedError as error:
-        log.debug("training failed", exc_info=True)
-        raise JobError(_cause(error)) from error
+        raise _cause(error) from error
 
 
 class _Board:
@@ -198,23 +216,35 @@ def _post(board: Any, item: dict[str, Any]) -> None:
 
 
 def _fit_and_listen(trainer: Any, board: Any, on_post: Callable[[dict[str, Any]], None]) -> Any:
-    """Fit in a thread, and pass on what is posted meanwhile."""
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        fit = pool.submit(trainer.fit)
-        while True:
-            finished = concurrent.futures.wait([fit], timeout=0.5).done
-            for item in ray.get(board.take.remote()):
-                on_post(item)
-            if finished:
-                return fit.result().return_value
+    """Fit in a thread, which an interrupt does not wait for, and pass on what is posted."""
+    fitted: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    def fit() -> None:
+        try:
+            fitted.set_result(trainer.fit())
+        except BaseException as error:
+            fitted.set_exception(error)
+
+    threading.Thread(target=fit, daemon=True).start()
+    while True:
+        finished = concurrent.futures.wait([fitted], timeout=0.5).done
+        for item in ray.get(board.take.remote()):
+            on_post(item)
+        if finished:
+            return fitted.result().return_value
 
 
-def _cause(error: ray.train.TrainingFailedError) -> str:
-    """Give the first worker's failure in one line."""
+def _cause(error: ray.train.TrainingFailedError) -> Exception:
+    """Make the first worker's failure an error of ours, in one line."""
     failures = getattr(error, "worker_failures", None) or {0: error}
     rank, failure = min(failures.items())
-    text = str(failure).strip().splitlines()
-    return f"training worker {rank} failed: {text[-1] if text else type(failure).__name__}"
+    text = str(failure).strip()
+    last = text.splitlines()[-1] if text else type(failure).__name__
+    _, is_problem, problem = last.partition(f"{UserError.__name__}: ")
+    if is_problem:
+        return UserError(problem)
+    log.error("%s", text)
+    return JobError(f"training worker {rank} failed: {last}")
 
 
 def _set_up_data(verbose: bool) -> None:

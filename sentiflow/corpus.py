@@ -87,20 +87,25 @@ def open_prepared(uri: str, *, rows_per_part: int, setting: str) -> Corpus:
     return Corpus(parts, total, manifest.reference(uri, record), has_row_ids=True)
 
 
-def open_parquet(uris: Sequence[str], *, rows_per_part: int) -> Corpus:
+def open_parquet(uris: Sequence[str], *, rows_per_part: int, files_input: dict[str, Any]) -> Corpus:
     """Take Parquet files with a ``text`` column as a corpus.
+
+    Args:
+        uris: Of the files.
+        rows_per_part: Rows of a part, but for the last.
+        files_input: What :func:`manifest.files_input` says of them.
 
     Raises:
         UserError: A file is no Parquet, or has no column ``text`` of strings.
     """
-    schemas = {uri: _read_schema(uri) for uri in uris}
-    files = [(uri, rows, None) for uri, (_, rows) in schemas.items()]
-    own_ids = all("row_id" in names for names, _ in schemas.values()) and _are_unique(uris)
+    schemas = [_read_schema(uri) for uri in uris]
+    files = [(uri, rows, None) for uri, (_, rows) in zip(uris, schemas, strict=True)]
+    own_ids = all("row_id" in names for names, _ in schemas) and _are_unique(uris)
     parts = tuple(_slice_tables(files, rows_per_part))
     total = sum(rows for _, rows, _ in files)
-    shared = set.intersection(*(set(names) for names, _ in schemas.values()))
+    shared = set.intersection(*(set(names) for names, _ in schemas))
     columns = tuple(sorted(shared | {"row_id"}))
-    return Corpus(parts, total, manifest.files_input(uris), columns, has_row_ids=own_ids)
+    return Corpus(parts, total, files_input, columns, has_row_ids=own_ids)
 
 
 def read_part(
@@ -148,7 +153,8 @@ def _slice_tables(
 
 
 def _read_slice(piece: TableSlice, has_row_ids: bool, keep_columns: Sequence[str]) -> Checked:
-    table = storage.read_parquet(piece.source)[piece.start : piece.stop].combine_chunks()
+    wanted = dict.fromkeys((*schema.TWEETS.names, *keep_columns))
+    table = storage.read_rows(piece.source, piece.start, piece.stop, columns=list(wanted))
     numbers = pa.array(np.arange(piece.first_row, piece.first_row + len(table)))
     row_id = table["row_id"].combine_chunks().cast(pa.int64()) if has_row_ids else numbers
     text = table["text"].combine_chunks().cast(pa.string())

@@ -24,6 +24,9 @@ import numpy as np
 from sentiflow import storage
 from sentiflow.errors import UserError
 
+RULES_VERSION = 1
+"""Changes whenever a file would be cut into other records."""
+COMPRESSED = (".gz", ".zip", ".zst", ".bz2", ".xz")
 MAX_RECORD_BYTES = 1 << 20
 """A record that is longer than this is malformed; a quote open for so long is unclosed."""
 
@@ -73,7 +76,6 @@ class CutFile:
 
     ranges: tuple[CsvRange, ...]
     num_rows: int
-    num_bytes: int
     sha256: str
 
 
@@ -88,8 +90,8 @@ def cut(
     """Cut a file into ranges of nearly equal size, and hash it, in one sequential read.
 
     A range ends with the last record that ends within each further ``range_bytes``, which is
-    ``rows_per_range`` times the mean size of the file's first records. So the ranges follow from
-    the file and ``rows_per_range`` alone. Memory is that of one range.
+    ``rows_per_range`` times the mean size of the file's first records, and at most 64 MiB. So the
+    ranges follow from the file and ``rows_per_range`` alone. Memory is that of one range.
 
     Args:
         source: URI of the file.
@@ -99,8 +101,10 @@ def cut(
         on_bytes: Told how many bytes were read, after each read.
 
     Raises:
-        UserError: No line ends within 64 MiB.
+        UserError: The file is compressed, or no line of it ends within 64 MiB.
     """
+    if source.lower().endswith(COMPRESSED):
+        raise UserError(f"{source} is compressed", hint="unpack it first")
     digest = hashlib.sha256()
     ranges: list[CsvRange] = []
     position, row, pending = 0, first_row, b""
@@ -128,7 +132,7 @@ def cut(
                 f"{source}: the record at byte {position} has no end within {len(pending):,} bytes",
                 hint="is it a CSV?",
             )
-    return CutFile(tuple(ranges), row - first_row, position, digest.hexdigest())
+    return CutFile(tuple(ranges), row - first_row, digest.hexdigest())
 
 
 def find_records(piece: bytes, *, delimiter: str = ",", last: bool = True) -> tuple[Records, int]:
@@ -259,7 +263,7 @@ def _ends_line(piece: bytes, place: int) -> bool:
 def _blocks(source: str, rows_per_range: int, delimiter: str) -> Iterator[tuple[bytes, bool]]:
     """Read a file in blocks of the range size, each with whether it is the last."""
     file_system, path = storage.locate(source)
-    with file_system.open_input_stream(path) as stream:
+    with file_system.open_input_stream(path, compression=None) as stream:
         head = stream.read(_HEAD_BYTES)
         range_bytes = _range_bytes(head, rows_per_range, delimiter)
         block = head + stream.read(max(0, range_bytes - len(head)))

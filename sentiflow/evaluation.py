@@ -1,7 +1,6 @@
 """Predictions -> figures and a report."""
 
 import json
-import posixpath
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -72,21 +71,21 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any
     ).encode()
     for name, content in files.items():
         storage.write_bytes(join(target.uri, name), content)
-    record = manifest.publish(
+    seconds = time.monotonic() - began
+    _track(data.figures, files, recorder, trained)
+    _report(data.figures, seconds)
+    return manifest.publish(
         target,
         counts={"rows": len(predictions)},
         files=[{"path": name, "rows": None, "bytes": len(files[name])} for name in files],
-        seconds=time.monotonic() - began,
+        seconds=seconds,
         figures=data.figures,
     )
-    _track(data.figures, files, recorder, trained)
-    _report(data.figures, record)
-    return record
 
 
 def headline(figures: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Choose the split that speaks for the model: test, or all rows of a corpus without splits."""
-    name = "test" if "test" in figures else next(iter(figures))
+    name = "test" if "test" in figures else list(figures)[-1]
     return name, figures[name]
 
 
@@ -94,22 +93,25 @@ def _read_labelled(uri: str, scored: dict[str, Any]) -> pd.DataFrame:
     """Read the evaluated predictions that have a binary label."""
     names = [item["path"] for item in scored["files"] if item["path"].startswith("predictions/")]
     tables = [storage.read_parquet(join(uri, name), columns=_COLUMNS) for name in names]
-    binary = pa.array([NEGATIVE, POSITIVE], pa.int8())
-    labelled = [table.filter(pc.is_in(table["label"], value_set=binary)) for table in tables]
+    labelled = [table.filter(_is_evaluated(table)) for table in tables]
     if not sum(len(table) for table in labelled):
         raise UserError(f"{uri} has no labelled row", hint="there is nothing to compare with")
     frame = pa.concat_tables(labelled).to_pandas()
-    frame["split"] = frame["split"].fillna(WHOLE)
-    return frame[frame["split"].isin(_EVALUATED)].reset_index(drop=True)
+    return frame.assign(split=frame["split"].fillna(WHOLE))
+
+
+def _is_evaluated(table: pa.Table) -> pa.ChunkedArray:
+    """Find the rows with a binary label that the model was not trained on."""
+    binary = pc.is_in(table["label"], value_set=pa.array([NEGATIVE, POSITIVE], pa.int8()))
+    return pc.and_(binary, pc.not_equal(pc.fill_null(table["split"], WHOLE), "train"))
 
 
 def _find_training(scored: dict[str, Any]) -> dict[str, Any]:
-    """Find the manifest of the training that made the model, if it lies beside the package."""
+    """Find the manifest of the training that made the model, if it is still where it was."""
     model = scored["inputs"]["model"]
-    record = manifest.read(posixpath.dirname(model["uri"]))
-    if record and record.get("model_fingerprint") == model["fingerprint"]:
-        return record
-    return {}
+    package = manifest.read(model["uri"]) or {"inputs": {}}
+    training = manifest.read_input(package, "training")
+    return training if training.get("model_fingerprint") == model["fingerprint"] else {}
 
 
 def _collect(
@@ -119,17 +121,16 @@ def _collect(
     trained: dict[str, Any],
     target: Claim,
 ) -> report.ReportData:
-    names = [name for name in _EVALUATED if (predictions["split"] == name).any()]
-    figures: dict[str, dict[str, Any]] = {
-        name: metrics.binary_figures(
-            label=rows["label"].to_numpy(),
-            probability=rows["probability"].to_numpy(),
-            prediction=rows["prediction"].to_numpy(),
-        )
-        for name in names
-        for rows in [predictions[predictions["split"] == name]]
-    }
-    prepared = manifest.read(scored["inputs"]["corpus"].get("uri", "")) or {}
+    figures: dict[str, dict[str, Any]] = {}
+    for name in _EVALUATED:
+        rows = predictions[predictions["split"] == name]
+        if len(rows):
+            figures[name] = metrics.binary_figures(
+                label=rows["label"].to_numpy(),
+                probability=rows["probability"].to_numpy(),
+                prediction=rows["prediction"].to_numpy(),
+            )
+    prepared = manifest.read_input(scored, "corpus")
     return report.ReportData(
         name=config.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -183,11 +184,11 @@ def _track(
     training_run.log_metrics({f"{split}/{name}": values[name] for name in _HEADLINES})
 
 
-def _report(figures: dict[str, Any], record: dict[str, Any]) -> None:
+def _report(figures: dict[str, Any], seconds: float) -> None:
     split, values = headline(figures)
     say(
         STAGE,
         f"{split} accuracy {values['accuracy']:.4f} "
         f"(95 % interval {values['accuracy_low']:.4f} to {values['accuracy_high']:.4f}) "
-        f"on {values['num_rows']:,} rows ({record['seconds']:.1f} s)",
+        f"on {values['num_rows']:,} rows ({seconds:.1f} s)",
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 from pyarrow.fs import FileInfo
 
-from sentiflow import storage
+from sentiflow import __version__, storage
 from sentiflow.errors import UserError
 from sentiflow.settings import flatten
 from sentiflow.uris import join
@@ -19,7 +19,7 @@ from sentiflow.uris import join
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 STARTED = "started.json"
-LIBRARIES = ("sentiflow", "ray", "torch", "pyarrow", "numpy", "pandas", "mlflow")
+LIBRARIES = ("ray", "torch", "pyarrow", "numpy", "pandas", "mlflow")
 
 _REQUIRED = {"stage", "format_version", "fingerprint", "settings", "inputs", "counts", "files"}
 _EXPECTED = {"model": "a finished model package, such as runs/quickstart/trained/model"}
@@ -98,6 +98,8 @@ def require(uri: str, *, stage: str, setting: str) -> dict[str, Any]:
 def look(claim: Claim) -> Found:
     """Compare what a claim's directory holds with what the claim would make."""
     record = read(claim.uri)
+    if record is not None and record["stage"] != claim.stage:
+        return Found(State.FOREIGN)
     if record is not None:
         differences = _differences(claim, record)
         if not differences and record["fingerprint"] != claim.fingerprint:
@@ -108,6 +110,18 @@ def look(claim: Claim) -> Found:
     return Found(State.FOREIGN if storage.listing(claim.uri) else State.ABSENT)
 
 
+def check_place(stage: str, uri: str) -> None:
+    """Make sure that ``uri`` is empty, or holds what ``stage`` has made or begun.
+
+    Raises:
+        UserError: It holds somebody else's files.
+    """
+    if look(Claim(stage, uri, {}, {})).state is State.FOREIGN:
+        raise UserError(
+            f"{uri} holds files that are not from {stage}", hint="choose an empty or new directory"
+        )
+
+
 def check(claim: Claim, *, overwrite: bool = False) -> None:
     """Make sure that a stage may write to its directory.
 
@@ -115,12 +129,8 @@ def check(claim: Claim, *, overwrite: bool = False) -> None:
         UserError: It belongs to other settings and ``overwrite`` is off, or to somebody else
             altogether.
     """
+    check_place(claim.stage, claim.uri)
     found = look(claim)
-    if found.state is State.FOREIGN:
-        raise UserError(
-            f"{claim.uri} holds files that are not from {claim.stage}",
-            hint="choose an empty or new directory",
-        )
     if found.state is State.DIFFERENT and not overwrite:
         raise UserError(
             f"{claim.uri} belongs to other settings ({'; '.join(found.differences)})",
@@ -183,12 +193,19 @@ def publish(
         "counts": counts,
         **details,
         "files": sorted(files, key=lambda item: item["path"]),
-        "versions": {name: version(name) for name in LIBRARIES},
+        "versions": {"sentiflow": __version__} | {name: version(name) for name in LIBRARIES},
     }
     _delete_owned(claim, keep=[item["path"] for item in files])
     storage.write_bytes(join(claim.uri, MANIFEST), _to_json(record))
     storage.delete(join(claim.uri, STARTED))
     return record
+
+
+def read_input(record: dict[str, Any], name: str) -> dict[str, Any]:
+    """Follow a manifest to that of an input; empty if it is gone, or has been made anew."""
+    named = record["inputs"].get(name, {})
+    found = read(named["uri"]) if "uri" in named else None
+    return found if found and found["fingerprint"] == named["fingerprint"] else {}
 
 
 def reference(uri: str, record: dict[str, Any]) -> dict[str, Any]:
@@ -237,21 +254,20 @@ def join_files(files: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _delete_owned(claim: Claim, *, keep: Sequence[str]) -> None:
     """Delete what the stage owns in its directory, except the files to ``keep``."""
-    if not keep:
-        for name in claim.owns:
+    kept = set(keep)
+    for name in claim.owns:
+        if not any(path == name or path.startswith(f"{name}/") for path in kept):
             storage.delete(join(claim.uri, name))
     unpublished = tuple(f"{name}." for name in (*claim.owns, MANIFEST, STARTED))
     for name in storage.listing(claim.uri):
         first = name.split("/")[0]
         owned = first in claim.owns or (first.endswith(".tmp") and first.startswith(unpublished))
-        if owned and name not in keep:
+        if owned and name not in kept:
             storage.delete(join(claim.uri, name))
 
 
 def _differences(claim: Claim, record: dict[str, Any]) -> tuple[str, ...]:
     """Name the settings and inputs in which a finished directory differs from the claim."""
-    if record.get("stage") != claim.stage:
-        return (f"it is the result of {record.get('stage')}",)
     old, new = flatten(record["settings"]), flatten(json.loads(json.dumps(claim.settings)))
     settings = [
         f"{key}: {_brief(old.get(key))} there, {_brief(new.get(key))} here"

@@ -5,12 +5,20 @@ import secrets
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, Literal
 
 import yaml
 
-from sentiflow import cluster, evaluation, manifest, preparation, scoring, tracking, training
+from sentiflow import (
+    __version__,
+    cluster,
+    evaluation,
+    manifest,
+    preparation,
+    scoring,
+    tracking,
+    training,
+)
 from sentiflow.manifest import State
 from sentiflow.progress import say
 from sentiflow.settings import Config
@@ -61,6 +69,8 @@ def run(
         JobError: A stage failed.
     """
     outcomes = []
+    for verb in verbs:
+        manifest.check_place(verb, getattr(config, verb).output_uri)
     with _Session(config, verbose=verbose) as session, _sigterm_ends():
         for verb in verbs:
             claim = _CLAIMS[verb](config)
@@ -142,7 +152,7 @@ class _Session(contextlib.ExitStack):
                 experiment=self.config.name,
                 required=self.config.tracking.required,
             )
-        tags = {"sentiflow.version": version("sentiflow")}
+        tags = {"sentiflow.version": __version__}
         with self._store.run(verb, group=self.group, tags=tags) as recorder:
             text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
             recorder.log_files({"settings.yaml": text.encode()})

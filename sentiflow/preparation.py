@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from sentiflow import (
     cluster,
     corpus,
+    csv_ranges,
     manifest,
     schema,
     splits,
@@ -28,7 +29,7 @@ from sentiflow import (
     word_vectors,
 )
 from sentiflow.csv_ranges import CsvRange
-from sentiflow.errors import UserError
+from sentiflow.errors import JobError, UserError
 from sentiflow.manifest import Claim
 from sentiflow.progress import Progress, say
 from sentiflow.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
@@ -64,10 +65,19 @@ def claim(config: Config) -> Claim:
     settings = config.prepare
     uris = storage.expand(list(settings.csv))
     decisive = settings.model_dump(
-        exclude={"csv": True, "output_uri": True, "vocabulary": {"vectors_cache"}}
+        exclude={
+            "csv": True,
+            "output_uri": True,
+            "max_rejected_fraction": True,
+            "vocabulary": {"vectors_cache"},
+        }
     )
     decisive["format"] = config.format.model_dump()
-    decisive["tokenizer_version"] = TOKENIZERS[settings.tokenizer][0]
+    decisive["versions"] = {
+        "tokenizer": TOKENIZERS[settings.tokenizer][0],
+        "csv": csv_ranges.RULES_VERSION,
+        "splits": splits.RULES_VERSION,
+    }
     record = manifest.read(settings.output_uri)
     known = record["inputs"].get("csv") if record else None
     found = manifest.files_input(uris, known=known) if known else {"fingerprint": "", "files": []}
@@ -97,14 +107,15 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any
     vocabulary_file = words.save(join(settings.output_uri, VOCABULARY))
     encoded = _encode(len(source.parts), settings)
     files = [item for part in (*parts, *encoded) for item in part["files"]]
-    record = manifest.publish(
+    counts = _count(parts, encoded, source, words) | unknown
+    seconds = time.monotonic() - began
+    _report(counts, seconds, recorder)
+    return manifest.publish(
         target,
-        counts=_count(parts, encoded, source, words) | unknown,
+        counts=counts,
         files=[*files, {"path": VOCABULARY} | vocabulary_file],
-        seconds=time.monotonic() - began,
+        seconds=seconds,
     )
-    _report(record, recorder)
-    return record
 
 
 def _load_vectors(settings: PrepareSettings) -> word_vectors.WordVectors:
@@ -305,7 +316,7 @@ def _encode(num_parts: int, settings: PrepareSettings) -> list[dict[str, Any]]:
 def encode_part(part: int, *, settings: PrepareSettings) -> dict[str, Any]:
     """Translate one part's word numbers to ids; rows without a binary label are left out."""
     root = settings.output_uri
-    words = vocabulary.load(join(root, VOCABULARY))
+    words = vocabulary.load(join(root, VOCABULARY), with_vectors=False)
     work = storage.read_parquet(join(root, f"_work/tokens-{part:05d}.parquet"))
     binary = pc.is_in(work["label"], value_set=pa.array([NEGATIVE, POSITIVE], pa.int8()))
     work = work.filter(binary).combine_chunks()
@@ -336,11 +347,17 @@ def _count(
     labels = _sum_labels(parts)
     accepted = sum(sum(count.values()) for count in labels.values())
     reasons: Counter[str] = sum((Counter(part["reasons"]) for part in parts), Counter())
+    left_out = sum(part["left_out"] for part in parts)
+    if source.num_rows != accepted + sum(reasons.values()) + left_out:
+        raise JobError(
+            f"of {source.num_rows:,} rows only {accepted + sum(reasons.values()) + left_out:,} "
+            "came out of the parts; a part is missing"
+        )
     return {
         "rows_read": source.num_rows,
         "accepted": accepted,
         "rejected": sum(reasons.values()),
-        "left_out": sum(part["left_out"] for part in parts),
+        "left_out": left_out,
         "rejected_by_reason": dict(reasons),
         "labels": {split: dict(count) for split, count in labels.items()},
         "encoded": sum(part["rows"] for part in encoded),
@@ -349,14 +366,13 @@ def _count(
     }
 
 
-def _report(record: dict[str, Any], recorder: Recorder) -> None:
-    counts = record["counts"]
-    rate = counts["rows_read"] / record["seconds"]
+def _report(counts: dict[str, Any], seconds: float, recorder: Recorder) -> None:
+    rate = counts["rows_read"] / seconds
     say(
         STAGE,
         f"{counts['rows_read']:,} rows read, {counts['accepted']:,} accepted, "
         f"{counts['rejected']:,} rejected; {counts['vocabulary_size']:,} words "
-        f"({record['seconds']:.1f} s, {rate:,.0f} rows/s)",
+        f"({seconds:.1f} s, {rate:,.0f} rows/s)",
     )
     names = ("rows_read", "accepted", "rejected", "left_out", "encoded", "vocabulary_size")
     recorder.log_metrics({f"prepare/{name}": counts[name] for name in names})

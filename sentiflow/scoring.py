@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 
 from sentiflow import cluster, corpus, manifest, schema, storage
-from sentiflow.errors import UserError
+from sentiflow.errors import JobError, UserError
 from sentiflow.manifest import Claim
 from sentiflow.model_package import ModelPackage, Scores
 from sentiflow.progress import Progress, say
@@ -51,11 +51,16 @@ def claim(config: Config) -> Claim:
 def run(
     config: Config, recorder: Recorder, *, resources: cluster.Resources, overwrite: bool
 ) -> dict[str, Any]:
-    """Score a corpus; returns the manifest."""
+    """Score a corpus; returns the manifest.
+
+    Raises:
+        UserError: Corpus or model cannot be used, or the directory belongs to other settings.
+        JobError: A part failed.
+    """
     began = time.monotonic()
     settings = config.score
     target = claim(config)
-    source = open_corpus(settings)
+    source = open_corpus(settings, target.inputs["corpus"])
     _check_columns(source, settings.keep_columns)
     target = replace(target, inputs=target.inputs | {"corpus": source.files})
     manifest.begin(target, overwrite=overwrite)
@@ -65,18 +70,20 @@ def run(
         for name in ("accepted", "rejected", "prior_only", "positive")
     }
     counts = {"rows_read": source.num_rows} | counts
-    record = manifest.publish(
+    if source.num_rows != counts["accepted"] + counts["rejected"]:
+        raise JobError(f"not all of the {source.num_rows:,} rows came out of the parts: {counts}")
+    seconds = time.monotonic() - began
+    _report(counts, seconds, recorder)
+    return manifest.publish(
         target,
         counts=counts,
         files=[item for result in results for item in result["files"]],
-        seconds=time.monotonic() - began,
+        seconds=seconds,
     )
-    _report(record, recorder)
-    return record
 
 
-def open_corpus(settings: ScoreSettings) -> corpus.Corpus:
-    """Find the corpus that the settings name, and cut it into parts.
+def open_corpus(settings: ScoreSettings, files_input: dict[str, Any]) -> corpus.Corpus:
+    """Find the corpus that the settings name, described by ``files_input``; cut it into parts.
 
     Raises:
         UserError: It is not there, or of mixed or unknown kinds.
@@ -89,7 +96,7 @@ def open_corpus(settings: ScoreSettings) -> corpus.Corpus:
     uris = storage.expand(list(settings.corpus))
     kinds = {uri.rpartition(".")[2].lower() for uri in uris}
     if kinds == {"parquet"}:
-        return corpus.open_parquet(uris, rows_per_part=rows)
+        return corpus.open_parquet(uris, rows_per_part=rows, files_input=files_input)
     if kinds == {"csv"}:
         return corpus.open_csv(uris, rows_per_part=rows)
     raise UserError(
@@ -172,6 +179,12 @@ def _score(
 
 
 def _check_columns(source: corpus.Corpus, keep_columns: Sequence[str]) -> None:
+    taken = sorted(set(keep_columns) & (set(schema.PREDICTIONS.names) - set(schema.TWEETS.names)))
+    if taken:
+        raise UserError(
+            f"score.keep_columns: predictions have a column {taken[0]} of their own",
+            hint="leave it out, or rename it in the corpus",
+        )
     missing = sorted(set(keep_columns) - set(source.columns))
     if missing:
         raise UserError(
@@ -185,8 +198,7 @@ def _model_uri(settings: ScoreSettings) -> str:
     return settings.model_uri
 
 
-def _report(record: dict[str, Any], recorder: Recorder) -> None:
-    counts, seconds = record["counts"], record["seconds"]
+def _report(counts: dict[str, Any], seconds: float, recorder: Recorder) -> None:
     rate = counts["accepted"] / seconds
     share = counts["positive"] / counts["accepted"] if counts["accepted"] else float(np.nan)
     say(

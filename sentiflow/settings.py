@@ -1,6 +1,7 @@
 """YAML file + dotted overrides -> one validated, frozen settings object."""
 
 import difflib
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from sentiflow.errors import UserError
-from sentiflow.uris import absolute_uri, join
+from sentiflow.uris import absolute_uri, is_local, join
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Strings = Annotated[
@@ -24,7 +25,9 @@ def _check_workers(value: Any) -> int | str:
     raise ValueError("must be auto, or a whole number of at least 1")
 
 
-_CREDENTIALS = re.compile(r"://[^/\s]*@")
+_CREDENTIALS = re.compile(
+    r"://[^/\s]*@|[?&][^=&]*(secret|token|password|key)[^=&]*=", re.IGNORECASE
+)
 
 
 class Settings(BaseModel):
@@ -167,7 +170,7 @@ class TrainSettings(Settings):
 class ScoreSettings(Settings):
     """Corpus + model package -> predictions."""
 
-    corpus: Strings = ("prepared",)
+    corpus: Strings = Field(default=("prepared",), min_length=1)
     """``prepared``: the prepared tweets of all splits; or files, CSV or Parquet with a ``text``."""
     prepared_uri: str = ""
     """The prepared data; what ``prepare`` left by default."""
@@ -208,7 +211,7 @@ class Config(Settings):
     """One whole experiment; each job reads its own section."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    """The MLflow experiment, and the name of the registered model."""
+    """The MLflow experiment."""
     output_uri: str = Field(min_length=1)
     """Below it lie ``prepared``, ``trained``, ``scored`` and ``report``."""
     format: FormatSettings = FormatSettings()
@@ -248,13 +251,20 @@ def validate(raw: dict[str, Any], *, source: str) -> Config:
             raise UserError(
                 f"{source}: {key} holds a user name or password",
                 hint="settings are recorded; give it by the environment (AWS_ACCESS_KEY_ID, "
-                "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_URI)",
+                "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)",
             )
     return config
 
 
 def resolve(config: Config, *, base: str | None = None) -> Config:
-    """Make every location absolute and fill in those that default to what the job before left."""
+    """Make every location absolute and fill in those that default to what the job before left.
+
+    Raises:
+        UserError: Two stages would write to one place; or a location is relative in a job that was
+            submitted to a cluster, where it would be below a temporary copy.
+    """
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        _refuse_relative(config)
 
     def at(uri: str, default: str) -> str:
         return absolute_uri(uri, base=base) if uri else default
@@ -290,13 +300,50 @@ def resolve(config: Config, *, base: str | None = None) -> Config:
             "output_uri": at(config.evaluate.output_uri, join(root, "report")),
         },
     }
-    return _replace(
+    resolved = _replace(
         config,
         **{
             key: value if isinstance(value, str) else _replace(getattr(config, key), **value)
             for key, value in sections.items()
         },
     )
+    _check_places(resolved)
+    return resolved
+
+
+_LOCATIONS = re.compile(r"(_uri|^prepare\.csv|^score\.corpus)$")
+
+
+def _refuse_relative(config: Config) -> None:
+    for key, value in flatten(config.model_dump()).items():
+        for uri in _texts(value) if _LOCATIONS.search(key) else ():
+            if uri and uri != "prepared" and is_local(uri) and not uri.startswith(("/", "~")):
+                raise UserError(
+                    f"{key}={uri!r} is relative, but this is a submitted job",
+                    hint="its working directory is a temporary copy; give an absolute URI",
+                )
+
+
+def _check_places(config: Config) -> None:
+    """Make sure that no stage writes into the directory of another."""
+    sections: dict[str, Any] = {
+        "prepare": config.prepare,
+        "train": config.train,
+        "score": config.score,
+        "evaluate": config.evaluate,
+    }
+    for name, section in sections.items():
+        if "?" in section.output_uri:
+            raise UserError(
+                f"{name}.output_uri={section.output_uri!r} has a query",
+                hint="give region and endpoint by the environment (AWS_REGION, AWS_ENDPOINT_URL)",
+            )
+        for other, another in sections.items():
+            if name != other and f"{section.output_uri}/".startswith(f"{another.output_uri}/"):
+                raise UserError(
+                    f"{name}.output_uri lies in {other}.output_uri ({another.output_uri})",
+                    hint="each stage needs a directory of its own",
+                )
 
 
 def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,6 +7,8 @@ import pyarrow.compute as pc
 
 from sentiflow.schema import SPLITS
 
+RULES_VERSION = 1
+"""Changes whenever a text would go to another split."""
 _HASH_KEY = "sentiflow-splits"
 _WHITE_SPACE = r"[\s\p{Z}\x{0B}\x{1C}-\x{1F}\x{85}]+"
 _TRAIN, _VALIDATION, _TEST = range(len(SPLITS))

@@ -4,10 +4,11 @@ import fnmatch
 import hashlib
 import posixpath
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
@@ -43,10 +44,10 @@ def exists(uri: str) -> bool:
     return bool(file_info(uri).type != fs.FileType.NotFound)
 
 
-def listing(uri: str, *, suffix: str = "") -> list[str]:
+def listing(uri: str, *, suffix: str = "", recursive: bool = True) -> list[str]:
     """Name the files below the directory ``uri``, sorted, relative to it; none if it is absent."""
     file_system, path = locate(uri)
-    selector = fs.FileSelector(path, recursive=True, allow_not_found=True)
+    selector = fs.FileSelector(path, recursive=recursive, allow_not_found=True)
     infos = file_system.get_file_info(selector)
     names = [posixpath.relpath(i.path, path) for i in infos if i.type == fs.FileType.File]
     return sorted(name for name in names if name.endswith(suffix))
@@ -66,7 +67,7 @@ def sha256(uri: str) -> str:
     """Hash the content of a file."""
     digest = hashlib.sha256()
     file_system, path = locate(uri)
-    with file_system.open_input_stream(path) as stream:
+    with file_system.open_input_stream(path, compression=None) as stream:
         while block := stream.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()
@@ -79,7 +80,7 @@ def read_bytes(uri: str) -> bytes:
         FileNotFoundError: There is none.
     """
     file_system, path = locate(uri)
-    with file_system.open_input_stream(path) as stream:
+    with file_system.open_input_stream(path, compression=None) as stream:
         return bytes(stream.read())
 
 
@@ -87,20 +88,21 @@ def read_bytes(uri: str) -> bytes:
 def publish(uri: str) -> Iterator[Any]:
     """Open ``uri`` for writing so that it appears whole or not at all.
 
-    A local file is written beside its place under a temporary name and renamed; object stores
-    make an object visible only when its upload is complete.
+    A local file is written beside its place under a temporary name and renamed. For an object
+    store the content is held in memory and uploaded at the end, as Arrow would complete the upload
+    of a half-written object.
     """
     file_system, path = locate(uri)
     file_system.create_dir(posixpath.dirname(path), recursive=True)
     if not isinstance(file_system, fs.LocalFileSystem):
         buffer = pa.BufferOutputStream()
         yield buffer
-        with file_system.open_output_stream(path) as stream:
+        with file_system.open_output_stream(path, compression=None) as stream:
             stream.write(buffer.getvalue())
         return
     target = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
     try:
-        with file_system.open_output_stream(target) as stream:
+        with file_system.open_output_stream(target, compression=None) as stream:
             yield stream
         file_system.move(target, path)
     except BaseException:
@@ -121,6 +123,22 @@ def write_parquet(uri: str, table: pa.Table) -> dict[str, int]:
         pq.write_table(table, stream, compression=PARQUET_COMPRESSION)
         size = stream.tell()
     return {"rows": table.num_rows, "bytes": size}
+
+
+def read_rows(uri: str, start: int, stop: int, *, columns: Sequence[str]) -> pa.Table:
+    """Read rows ``start`` to ``stop`` of a Parquet file, of it only the row groups they are in.
+
+    Columns that the file lacks are left out.
+    """
+    file_system, path = locate(uri)
+    file = pq.ParquetFile(path, filesystem=file_system)
+    sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
+    ends = np.cumsum(sizes)
+    first, last = np.searchsorted(ends, start, side="right"), np.searchsorted(ends, stop)
+    known = [name for name in columns if name in file.schema_arrow.names]
+    table = file.read_row_groups(list(range(first, last + 1)), columns=known)
+    before = start - (ends[first] - sizes[first])
+    return table.slice(before, stop - start).combine_chunks()
 
 
 def read_parquet(uri: str, *, columns: list[str] | None = None) -> pa.Table:
@@ -147,7 +165,8 @@ def _expand_one(pattern: str) -> list[str]:
             raise UserError(f"{pattern} is a directory", hint="name a file, or a glob: *.csv")
         return [pattern]
     root = pattern.split("*")[0].split("?")[0].split("[")[0].rpartition("/")[0]
-    names = [join(root, name) for name in listing(root)]
+    recursive = "/" in pattern.removeprefix(root).lstrip("/")
+    names = [join(root, name) for name in listing(root, recursive=recursive)]
     found = [name for name in names if _matches(name, pattern)]
     if not found:
         raise UserError(f"no file matches {pattern}", hint="check the path")

@@ -3,6 +3,7 @@
 import getpass
 import logging
 import os
+import re
 import tempfile
 import time
 import urllib.request
@@ -28,6 +29,7 @@ from sentiflow.uris import absolute_uri
 log = logging.getLogger(__name__)
 
 MAX_PARAM_LENGTH = 500
+_SQLITE = "sqlite:///"
 
 _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI show an experiment as one of training runs, not of prompts and traces."""
@@ -80,8 +82,10 @@ class Recorder:
             return Recorder()
         try:
             self._client.get_run(run_id)
-        except MlflowException:
-            log.warning("MLflow at %s has no run %s", self.tracking_uri, run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            log.warning("MLflow at %s has no run %s", without_user(self.tracking_uri), run_id)
             return Recorder()
         return Recorder(self.tracking_uri, run_id)
 
@@ -109,7 +113,7 @@ class Store:
             GROUP_TAG: group,
             "mlflow.source.name": f"sentiflow {stage}",
             "mlflow.source.type": "LOCAL",
-            "mlflow.user": getpass.getuser(),
+            "mlflow.user": _user(),
         }
         run = client.create_run(
             self.experiment_id, tags=own_tags | dict(tags), run_name=f"{stage}-{group[-4:]}"
@@ -118,18 +122,46 @@ class Store:
         try:
             yield Recorder(self.tracking_uri, run_id)
         except BaseException as error:
-            killed = isinstance(error, KeyboardInterrupt | SystemExit)
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            client.set_tag(run_id, REASON_TAG, reason[:MAX_PARAM_LENGTH])
-            client.set_terminated(run_id, "KILLED" if killed else "FAILED")
+            _end_badly(client, run_id, error)
             raise
         client.set_terminated(run_id, "FINISHED")
 
 
+def _end_badly(client: MlflowClient, run_id: str, error: BaseException) -> None:
+    """Mark a run as failed or killed; if the store is away too, ``error`` stays the one raised."""
+    killed = isinstance(error, KeyboardInterrupt | SystemExit)
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    try:
+        client.set_tag(run_id, REASON_TAG, reason[:MAX_PARAM_LENGTH])
+        client.set_terminated(run_id, "KILLED" if killed else "FAILED")
+    except MlflowException as second:
+        log.warning("the MLflow run %s could not be ended: %s", run_id, _first_line(second))
+
+
 def default_uri(setting: str | None) -> str:
-    """Decide which store is meant: the setting, ``MLFLOW_TRACKING_URI``, or SQLite right here."""
-    uri = setting or os.environ.get("MLFLOW_TRACKING_URI")
-    return uri or f"sqlite:///{absolute_uri('mlflow.db')}"
+    """Decide which store is meant: the setting, ``MLFLOW_TRACKING_URI``, or SQLite right here.
+
+    A relative SQLite file is made absolute, as workers have other working directories.
+
+    Raises:
+        UserError: It would be an SQLite file in a submitted job, whose directory is a temporary
+            copy.
+    """
+    uri = setting or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    if not uri.startswith(_SQLITE):
+        return uri
+    path = uri.removeprefix(_SQLITE)
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not path.startswith("/"):
+        raise UserError(
+            "tracking.uri: an SQLite store in a submitted job would be lost with its directory",
+            hint="give a server's address, by tracking.uri or MLFLOW_TRACKING_URI",
+        )
+    return _SQLITE + absolute_uri(path)
+
+
+def without_user(uri: str) -> str:
+    """Leave user name and password out of an address, for messages."""
+    return re.sub(r"://[^/@\s]*@", "://", uri)
 
 
 def open_store(uri: str, *, experiment: str, required: bool) -> Store:
@@ -152,7 +184,7 @@ def open_store(uri: str, *, experiment: str, required: bool) -> Store:
         _check_reachable(uri)
         return Store(uri, _experiment_id(MlflowClient(tracking_uri=uri), experiment, uri))
     except (MlflowException, OSError) as error:
-        problem = f"cannot reach the MLflow store {uri}: {str(error).splitlines()[0]}"
+        problem = f"cannot reach the MLflow store {without_user(uri)}: {_first_line(error)}"
         if required:
             raise JobError(f"{problem}; tracking.required=false goes on without it") from error
         log.warning("%s; going on without a record", problem)
@@ -166,7 +198,7 @@ def _check_reachable(uri: str) -> None:
         OSError: It does not answer, or not well.
     """
     if uri.startswith(("http://", "https://")):
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10):  # noqa: S310
+        with urllib.request.urlopen(f"{without_user(uri).rstrip('/')}/health", timeout=10):  # noqa: S310
             pass
 
 
@@ -182,9 +214,9 @@ def _experiment_id(client: MlflowClient, name: str, uri: str) -> str:
 
 def _artifact_location(uri: str, name: str) -> str | None:
     """Keep the artifacts of an SQLite store beside its file, whatever the working directory."""
-    if not uri.startswith("sqlite:///"):
+    if not uri.startswith(_SQLITE):
         return None
-    return str(Path(uri.removeprefix("sqlite:///")).parent / "mlruns" / name)
+    return str(Path(uri.removeprefix(_SQLITE)).parent / "mlruns" / name)
 
 
 def _quiet_migrations() -> None:
@@ -192,6 +224,18 @@ def _quiet_migrations() -> None:
     names: Sequence[str] = ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry")
     for name in names:
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _user() -> str:
+    """Name the user; in a container there may be none of that number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _now_ms() -> int:

@@ -17,7 +17,7 @@ from torch import nn
 
 from sentiflow import batching
 from sentiflow.batching import EncodedRows
-from sentiflow.errors import UserError
+from sentiflow.errors import JobError, UserError
 from sentiflow.settings import TrainSettings
 
 _EVALUATION_BATCH = 1024
@@ -89,7 +89,7 @@ class Trainer:
             weight_decay=settings.weight_decay,
             fused=True,
         )
-        num_steps = sum(len(self._order(epoch)) for epoch in range(settings.num_epochs))
+        num_steps = len(self._order(epoch=0)) * settings.num_epochs
         if num_steps == 0:
             raise UserError(
                 f"no full batch in the {int((train.lengths > 0).sum()):,} training rows",
@@ -99,8 +99,18 @@ class Trainer:
             self.optimizer, learning_rate_factor(settings.schedule, num_steps)
         )
 
+    @property
+    def uses_bf16(self) -> bool:
+        """Say whether matrices are multiplied in bf16."""
+        on_gpu = self.device.type == "cuda"
+        return self.settings.precision == "bf16" or (self.settings.precision == "auto" and on_gpu)
+
     def epochs(self) -> Iterator[EpochResult]:
-        """Train epoch by epoch."""
+        """Train epoch by epoch.
+
+        Raises:
+            JobError: The loss is not finite.
+        """
         for epoch in range(self.settings.num_epochs):
             yield self._train_epoch(epoch)
 
@@ -128,6 +138,11 @@ class Trainer:
                 done, told = 0, time.monotonic()
         self.on_progress({"rows": done, "loss": float(sums[0] / sums[2])})
         loss, correct, count = self._reduce(sums)
+        if not math.isfinite(loss):
+            raise JobError(
+                f"the loss of epoch {epoch + 1} is not finite; lower train.learning_rate "
+                f"({self.settings.learning_rate}) or train.clip_norm ({self.settings.clip_norm})"
+            )
         seconds = time.monotonic() - began
         validation_loss, validation_correct, validation_count = self._evaluate(self.validation)
         return EpochResult(
@@ -160,10 +175,7 @@ class Trainer:
         """Compute the summed loss of some rows; and loss, correct and count as numbers."""
         batch = batching.collate(rows, chosen)
         labels = batch.labels.to(self.device)
-        half = self.settings.precision == "bf16" or (
-            self.settings.precision == "auto" and self.device.type == "cuda"
-        )
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.uses_bf16):
             logits = self.network(batch.token_ids.to(self.device), batch.lengths.to(self.device))
         loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
         correct = (logits.argmax(dim=1) == labels).sum()

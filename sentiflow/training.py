@@ -21,7 +21,7 @@ from sentiflow.progress import Progress, say
 from sentiflow.settings import Config, TrainSettings
 from sentiflow.tokenizer import TOKENIZERS
 from sentiflow.tracking import Recorder
-from sentiflow.trainer import EpochResult, Trainer
+from sentiflow.trainer import Trainer
 from sentiflow.uris import join
 from sentiflow.vocabulary import Vocabulary
 
@@ -39,7 +39,6 @@ class Job:
     prepared: dict[str, Any]
     """The manifest of the prepared data."""
     lineage: dict[str, Any]
-    recorder: Recorder
     num_threads: int
 
 
@@ -71,7 +70,6 @@ def run(
         ),
         lineage=target.inputs
         | {"training": {"uri": target.uri, "fingerprint": target.fingerprint}},
-        recorder=recorder,
         num_threads=resources.threads_per_train_worker(num_workers),
     )
     say(STAGE, _announce(job, num_workers))
@@ -83,26 +81,29 @@ def run(
             num_workers=num_workers,
             resources=resources,
             storage_path=join(target.uri, RAY_RECORDS),
-            on_post=functools.partial(_show, progress=progress),
+            on_post=functools.partial(_take_post, progress=progress, recorder=recorder),
         )
     history, package = outcome["history"], outcome["package"]
-    record = manifest.publish(
+    seconds = time.monotonic() - began
+    rate = float(np.median([epoch["tweets_per_second"] for epoch in history]))
+    recorder.log_metrics({"train/seconds": seconds, "train/tweets_per_second": rate})
+    return manifest.publish(
         target,
         counts={
-            "rows": job.prepared["counts"]["encoded"],
+            "rows": _count_train_rows(job.prepared),
+            "rows_without_token": outcome["rows_without_token"],
             "epochs": len(history),
             "parameters": package["counts"]["parameters"],
         },
         files=manifest.list_files(target.uri, "model"),
-        seconds=time.monotonic() - began,
+        seconds=seconds,
         history=history,
         model_fingerprint=package["fingerprint"],
         mlflow_run_id=recorder.run_id,
         num_workers=num_workers,
+        device=outcome["device"],
+        precision=outcome["precision"],
     )
-    rate = float(np.median([epoch["tweets_per_second"] for epoch in history]))
-    recorder.log_metrics({"train/seconds": record["seconds"], "train/tweets_per_second": rate})
-    return record
 
 
 def _announce(job: Job, num_workers: int) -> str:
@@ -120,19 +121,21 @@ def _count_train_rows(prepared: dict[str, Any]) -> int:
     return int(labels["negative"] + labels["positive"])
 
 
-def _show(posted: dict[str, Any], *, progress: Progress) -> None:
-    """Show what rank 0 posts: rows done since the last time, or the figures of an epoch."""
+def _take_post(posted: dict[str, Any], *, progress: Progress, recorder: Recorder) -> None:
+    """Show and log what rank 0 posts: rows done since the last time, or an epoch's figures."""
     if "epoch" in posted:
         _show_epoch(posted)
+        _log_epoch(recorder, posted)
     else:
         progress.advance(posted["rows"], note=f"loss {posted['loss']:.3f}")
 
 
 def _show_epoch(epoch: dict[str, Any]) -> None:
+    accuracy = epoch["validation_accuracy"]
     say(
         STAGE,
         f"epoch {epoch['epoch']}: loss {epoch['train_loss']:.4f}, "
-        f"validation accuracy {epoch['validation_accuracy'] or math.nan:.4f} "
+        f"validation accuracy {math.nan if accuracy is None else accuracy:.4f} "
         f"({epoch['seconds']:.1f} s, {epoch['tweets_per_second']:,.0f} tweets/s)",
     )
 
@@ -145,13 +148,16 @@ def train_worker(job: Job, post: Callable[[dict[str, Any]], None]) -> dict[str, 
         post: Takes, from rank 0, the figures of each epoch, and every second the rows done.
 
     Returns:
-        On rank 0 ``history`` and the package's manifest; None on the others.
+        On rank 0 ``history``, the manifest of the ``package``, and what of the circumstances the
+        result depends on; None on the others.
     """
     torch.set_num_threads(job.num_threads)
     torch.manual_seed(job.settings.seed)
     rank, world_size = _place()
     words = vocabulary.load(join(job.settings.prepared_uri, "vocabulary.parquet"))
     network = _build(job.settings, words)
+    if rank:
+        torch.manual_seed(hash((job.settings.seed, rank)))  # each rank its own dropout masks
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trainer = Trainer(
         settings=job.settings,
@@ -168,13 +174,15 @@ def train_worker(job: Job, post: Callable[[dict[str, Any]], None]) -> dict[str, 
         if rank == 0:
             history.append(asdict(result))
             post(history[-1])
-            _log_epoch(job.recorder, result)
     if rank:
         return None
     package = _package(job, network, words, trainer.train)
     return {
         "history": history,
         "package": package.save(join(job.settings.output_uri, "model"), lineage=job.lineage),
+        "rows_without_token": int((trainer.train.lengths == 0).sum()),
+        "device": device.type,
+        "precision": "bf16" if trainer.uses_bf16 else "fp32",
     }
 
 
@@ -216,16 +224,16 @@ def _package(job: Job, network: nn.Module, words: Vocabulary, train: EncodedRows
     return ModelPackage(network, words, settings)
 
 
-def _log_epoch(recorder: Recorder, result: EpochResult) -> None:
-    names = {
-        "train/loss": result.train_loss,
-        "train/accuracy": result.train_accuracy,
-        "validation/loss": result.validation_loss,
-        "validation/accuracy": result.validation_accuracy,
-        "train/learning_rate": result.learning_rate,
-        "train/tweets_per_second": result.tweets_per_second,
+def _log_epoch(recorder: Recorder, epoch: dict[str, Any]) -> None:
+    metrics = {
+        "train/loss": epoch["train_loss"],
+        "train/accuracy": epoch["train_accuracy"],
+        "validation/loss": epoch["validation_loss"],
+        "validation/accuracy": epoch["validation_accuracy"],
+        "train/learning_rate": epoch["learning_rate"],
+        "train/tweets_per_second": epoch["tweets_per_second"],
     }
-    recorder.log_metrics(names, step=result.epoch)
+    recorder.log_metrics(metrics, step=epoch["epoch"])
 
 
 def _place() -> tuple[int, int]:

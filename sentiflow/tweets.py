@@ -69,7 +69,8 @@ def read_range(
     Args:
         csv_range: Which records.
         csv_format: What the columns mean.
-        errors: What becomes of bytes that are no UTF-8: ``replace`` or ``ignore`` (dropped).
+        errors: What becomes of bytes that are no UTF-8: ``replace``, or ``ignore`` (dropped, as are
+            the replacement characters U+FFFD that stand in the same range already).
         every_nth: Keep the rows whose number this divides.
         labels_required: Refuse a row with an unknown label; if not, its label is null.
         keep_raw: Keep the bytes of refused rows, cut to ``MAX_RAW_BYTES``.
@@ -115,24 +116,30 @@ def _parse(
         fault[records.malformed] = MALFORMED
         content = _without(content, records, records.malformed)
     skipped: list[int] = []
-    table = _read_csv(_to_utf8(content, errors), csv_format, on_invalid=skipped.append)
+    repaired = _to_utf8(content)
+    table = _read_csv(repaired, csv_format, on_invalid=skipped.append)
     regular = np.flatnonzero(fault == "")
     assert table.num_rows + len(skipped) == len(regular), "CSV reader and record finder disagree"
     fault[regular[np.array(skipped, np.int64)]] = WRONG_COLUMNS
     numbers = {"label": csv_format.label, "tweet_id": csv_format.tweet_id, "text": csv_format.text}
     columns = {name: table[str(number)].combine_chunks() for name, number in numbers.items()}
+    if errors == "ignore" and repaired is not content:
+        columns = {
+            name: pc.replace_substring(column, "\ufffd", "") for name, column in columns.items()
+        }
     return {name: _spread(column, fault == "") for name, column in columns.items()}, fault
 
 
-def _to_utf8(content: bytes, errors: str) -> bytes:
-    """Repair bytes that are no UTF-8; quotes, delimiters and line ends stay where they are.
+def _to_utf8(content: bytes) -> bytes:
+    """Replace bytes that are no UTF-8 by U+FFFD; quotes, delimiters and line ends stay.
 
-    UTF-8 is decoded so that a broken sequence never takes an ASCII byte with it.
+    A broken sequence never takes an ASCII byte with it. To drop the bytes instead would be wrong
+    here: what stands behind them could become the beginning of a field or an empty line.
     """
     try:
         content.decode()
     except UnicodeDecodeError:
-        return content.decode(errors=errors).encode()
+        return content.decode(errors="replace").encode()
     return content
 
 

@@ -118,9 +118,10 @@ class Vocabulary:
         return storage.write_parquet(uri, self.to_table())
 
 
-def load(uri: str) -> Vocabulary:
-    """Read what :meth:`Vocabulary.save` wrote."""
-    table = storage.read_parquet(uri).combine_chunks()
+def load(uri: str, *, with_vectors: bool = True) -> Vocabulary:
+    """Read what :meth:`Vocabulary.save` wrote, the vectors only if they are wanted."""
+    columns = None if with_vectors else ["word", "count"]
+    table = storage.read_parquet(uri, columns=columns).combine_chunks()
     vectors = None
     if "vector" in table.column_names:
         column = table["vector"].combine_chunks()
