@@ -64,6 +64,9 @@ def claim(config: Config) -> Claim:
     """
     settings = config.prepare
     uris = storage.expand(list(settings.csv))
+    for uri in uris:
+        if storage.file_info(uri).size == 0:
+            raise UserError(f"{uri} holds no record", hint="it is empty; name another CSV")
     decisive = settings.model_dump(
         exclude={
             "csv": True,

@@ -100,7 +100,7 @@ def test_a_model_that_is_none_gives_one_clear_line(tmp_path):
 
 def test_an_empty_csv_gives_one_clear_line(tmp_path, monkeypatch):
     monkeypatch.chdir(PROJECT)
-    (tmp_path / "empty.csv").write_bytes(b"\n\n")
+    (tmp_path / "empty.csv").write_bytes(b"")
     command = ["prepare", QUICKSTART, f"prepare.csv={tmp_path}/empty.csv", f"output_uri={tmp_path}"]
     result = invoke(
         *command, f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", "prepare.output_uri=x"
@@ -168,6 +168,12 @@ class TestPredict:
         assert labels[0] == "positive"
         assert labels[2] == "negative"
         assert "the prior" in result.stdout.splitlines()[1]
+
+
+def test_bytes_that_are_no_utf8_are_replaced_in_texts_to_predict():
+    from sentiflow.cli import _printable
+
+    assert _printable(b"caf\xe9".decode(errors="surrogateescape")) == "caf\ufffd"
 
 
 def test_the_page_of_settings_lists_every_setting_as_it_is():

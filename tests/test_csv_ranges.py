@@ -14,7 +14,7 @@ from sentiflow import csv_ranges
 from sentiflow.csv_ranges import cut, find_records
 from sentiflow.errors import UserError
 
-SETTINGS = settings(max_examples=2000, deadline=None)
+SETTINGS = settings(max_examples=300, deadline=None)
 
 CUT_SHORT = 12
 """``MAX_RECORD_BYTES`` where a test wants long records."""
@@ -183,7 +183,7 @@ def test_a_quote_in_a_plain_field_is_text_as_in_python(content):
     assert not records.malformed.any()
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(BROKEN)
 def test_records_of_any_bytes_follow_the_grammar(content):
     assert triples(find_records(content)[0]) == reference(content)
@@ -351,7 +351,7 @@ LINES = st.lists(
 )
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(LINES, st.booleans(), st.booleans(), st.integers(0, 10**6))
 def test_ranges_hold_the_records_of_the_file_whatever_their_size(folder, lines, mark, end, seed):
     content = b"\xef\xbb\xbf" * mark + repeated(lines, 20_000, seed)
@@ -366,7 +366,7 @@ def test_ranges_hold_the_records_of_the_file_whatever_their_size(folder, lines, 
     assert {file.num_rows for file in files} == {len(expected)}
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(LINES, st.integers(1, 400), st.integers(0, 10**9), st.integers(0, 10**6))
 def test_ranges_tile_the_file_and_number_rows_without_gap(folder, lines, rows, first_row, seed):
     content = repeated([*lines, b"one,record\n"], 20_000, seed)

@@ -286,7 +286,20 @@ def score_corpus(folder, corpus, *overrides: str) -> tuple[pd.DataFrame, list[di
     changes = (f"score.corpus={corpus}", f"score.output_uri={output}", *overrides)
     run_here(folder, "score", *changes, overwrite=True)
     rows = pq.read_table(output / "predictions").to_pandas().set_index("row_id")
-    return rows, pq.read_table(output / "rejected").to_pylist()
+    refused = output / "rejected"
+    return rows, pq.read_table(refused).to_pylist() if refused.exists() else []
+
+
+def test_a_file_named_twice_is_scored_twice(copy_of_run, resources):
+    path = copy_of_run / "other.parquet"
+    pq.write_table(pa.table({"text": ["so sad", "lovely"]}), path)
+    rows, _ = score_corpus(copy_of_run, f"[{path},{path}]")
+    assert sorted(rows.index) == [0, 1, 2, 3]
+
+
+def test_a_column_that_predictions_have_themselves_is_refused(copy_of_run, resources):
+    with pytest.raises(UserError, match="a column probability of their own"):
+        score_corpus(copy_of_run, "prepared", "score.keep_columns=[probability]")
 
 
 def test_a_column_that_the_corpus_lacks_is_refused(copy_of_run, resources):

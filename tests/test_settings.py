@@ -146,6 +146,34 @@ def test_every_fault_has_its_line(load):
 
 
 @pytest.mark.parametrize(
+    "override",
+    ["output_uri=runs/x", "prepare.csv=x.csv", "score.corpus=x.parquet", "score.model_uri=m"],
+)
+def test_a_submitted_job_refuses_relative_places(load, monkeypatch, override):
+    absolute = ("output_uri=/runs/x", "prepare.csv=s3://in/x.csv")
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    load(*absolute)
+    with pytest.raises(UserError, match="is relative, but this is a submitted job"):
+        load(*absolute, override)
+
+
+@pytest.mark.parametrize(
+    "override", ["train.output_uri=/runs/x/prepared", "score.output_uri=/runs/x/report/deep"]
+)
+def test_stages_do_not_write_into_each_other(load, override):
+    with pytest.raises(UserError, match="each stage needs a directory of its own"):
+        load("output_uri=/runs/x", override)
+
+
+@pytest.mark.parametrize("uri", ["s3://b/x?secret_key=abc", "s3://me:pw@b/x", "s3://b/x?region=eu"])
+def test_places_hold_neither_secrets_nor_queries(load, uri):
+    with pytest.raises(UserError) as error:
+        load(f"output_uri={uri}")
+    assert "abc" not in str(error.value)
+    assert "pw@" not in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("missing", "key"),
     [
         ("name", "name"),

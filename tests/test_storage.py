@@ -5,6 +5,7 @@ import os
 
 import boto3
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
@@ -167,3 +168,11 @@ def test_a_file_may_have_a_bracket_in_its_name(tmp_path):
     fill(str(tmp_path), "tweets[1].csv")
     uri = str(tmp_path / "tweets[1].csv")
     assert storage.expand([uri]) == [uri]
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 25), (0, 1), (9, 11), (10, 20), (24, 25), (3, 17)])
+def test_rows_of_a_file_are_read_whatever_its_row_groups(tmp_path, start, stop):
+    table = pa.table({"a": range(25), "b": list("abcde" * 5)})
+    pq.write_table(table, tmp_path / "x.parquet", row_group_size=10)
+    found = storage.read_rows(str(tmp_path / "x.parquet"), start, stop, columns=["b", "c"])
+    assert found.to_pydict() == {"b": table["b"].to_pylist()[start:stop]}

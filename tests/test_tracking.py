@@ -113,6 +113,26 @@ def test_the_default_store_is_sqlite_in_the_working_directory(monkeypatch, tmp_p
     assert tracking.default_uri("sqlite:////x.db") == "sqlite:////x.db"
 
 
+def test_a_relative_sqlite_file_is_made_absolute(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert tracking.default_uri("sqlite:///runs/m.db") == f"sqlite:///{tmp_path}/runs/m.db"
+
+
+def test_a_submitted_job_refuses_a_store_in_its_temporary_directory(monkeypatch):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert tracking.default_uri("sqlite:////m.db") == "sqlite:////m.db"
+    with pytest.raises(UserError, match="would be lost"):
+        tracking.default_uri(None)
+
+
+def test_a_password_is_in_no_message(caplog):
+    away = "http://me:secret@127.0.0.1:9"
+    with pytest.raises(JobError) as error:
+        tracking.open_store(away, experiment="laws", required=True)
+    assert "secret" not in str(error.value)
+
+
 def test_the_experiment_is_shown_as_one_of_training_runs(store, uri, tmp_path):
     with sqlite3.connect(tmp_path / "mlflow.db") as connection:
         tags = dict(connection.execute("SELECT key, value FROM experiment_tags"))

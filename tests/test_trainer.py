@@ -6,7 +6,7 @@ import torch
 
 from sentiflow import batching
 from sentiflow.batching import EncodedRows
-from sentiflow.errors import UserError
+from sentiflow.errors import JobError, UserError
 from sentiflow.models import build
 from sentiflow.settings import TrainSettings
 from sentiflow.trainer import Trainer, learning_rate_factor
@@ -143,6 +143,17 @@ def test_frozen_vectors_do_not_move_and_tuned_ones_do():
         before = weight.detach().clone()
         list(fresh.epochs())
         assert (not torch.equal(before, weight)) == moves
+
+
+def test_a_loss_that_is_not_finite_ends_the_training():
+    settings = SETTINGS.model_copy(
+        update={"learning_rate": 1e30, "clip_norm": None, "schedule": "constant"}
+    )
+    trainer = make_trainer(settings)
+    with torch.no_grad():
+        trainer.network.output.bias[:] = torch.nan
+    with pytest.raises(JobError, match="not finite; lower"):
+        list(trainer.epochs())
 
 
 def test_a_corpus_without_one_full_batch_is_refused():
