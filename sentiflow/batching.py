@@ -10,7 +10,7 @@ import torch
 from sentiflow import storage
 from sentiflow.vocabulary import PAD_ID
 
-POOL_BATCHES = 64
+NUM_POOL_BATCHES = 64
 """Batches in a pool: rows are sorted by length inside a pool only, so the order stays random."""
 
 
@@ -82,7 +82,7 @@ def order_batches(
     Args:
         lengths: Of the rows.
         batch_size: Rows in a batch.
-        bucketing: ``pooled`` sorts shuffled rows by length inside pools of ``POOL_BATCHES``
+        bucketing: ``pooled`` sorts shuffled rows by length inside pools of ``NUM_POOL_BATCHES``
             batches, so that lengths in a batch are nearly equal; ``exact`` makes them equal.
         drop_last: Leave out batches that are not full.
         seed: Of the run.
@@ -97,7 +97,7 @@ def order_batches(
     if bucketing == "exact":
         group = lengths[rows]
     else:
-        group = np.arange(len(rows)) // (batch_size * POOL_BATCHES)
+        group = np.arange(len(rows)) // (batch_size * NUM_POOL_BATCHES)
     by_group = np.lexsort((lengths[rows], group))
     rows, group = rows[by_group], group[by_group]
     batches = [

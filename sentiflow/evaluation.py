@@ -136,12 +136,17 @@ def _collect(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         figures=figures,
         predictions=predictions,
-        curve=pd.DataFrame(trained["history"]) if trained else None,
+        curve=_read_curve(trained["history"]) if trained else None,
         counts=_count_rows(prepared, scored),
         settings=_settings(prepared, trained, scored),
         lineage=_lineage(prepared, scored, target),
         versions=scored["versions"],
     )
+
+
+def _read_curve(history: list[dict[str, Any]]) -> pd.DataFrame:
+    """Lay out the figures by epoch; what was not measured is NaN."""
+    return pd.DataFrame(history).astype(float).astype({"epoch": int})
 
 
 def _count_rows(prepared: dict[str, Any], scored: dict[str, Any]) -> dict[str, int]:

@@ -277,12 +277,12 @@ def _differences(claim: Claim, record: dict[str, Any]) -> tuple[str, ...]:
     inputs = [
         f"another {name}"
         for name in sorted(record["inputs"].keys() | claim.inputs.keys())
-        if _print_of(record["inputs"], name) != _print_of(claim.inputs, name)
+        if _fingerprint_of(record["inputs"], name) != _fingerprint_of(claim.inputs, name)
     ]
     return (*settings, *inputs)
 
 
-def _print_of(inputs: dict[str, Any], name: str) -> Any:
+def _fingerprint_of(inputs: dict[str, Any], name: str) -> Any:
     return inputs.get(name, {}).get("fingerprint")
 
 

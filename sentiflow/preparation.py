@@ -166,7 +166,9 @@ def ingest_part(
     split = _assign(accepted, text, settings)
     tokens = LocalTokens.from_lists(tokenize(text, name=settings.tokenizer))
     files = _write_by_split("tweets", part, accepted, split, settings.output_uri)
-    files += _write(f"rejected/part-{part:05d}.parquet", checked.rejected, settings.output_uri)
+    files += storage.write_part(
+        settings.output_uri, f"rejected/part-{part:05d}.parquet", checked.rejected
+    )
     _write_work(part, accepted, split, tokens, settings.output_uri)
     reasons = Counter(checked.rejected["reason"].to_pylist())
     return {
@@ -208,20 +210,13 @@ def _examples(rejected: pa.Table) -> list[str]:
     ]
 
 
-def _write(name: str, table: pa.Table, root: str) -> list[dict[str, Any]]:
-    """Publish a table of one part, unless it is empty."""
-    if table.num_rows == 0:
-        return []
-    return [{"path": name} | storage.write_parquet(join(root, name), table)]
-
-
 def _write_by_split(
     kind: str, part: int, table: pa.Table, split: np.ndarray, root: str
 ) -> list[dict[str, Any]]:
     files = []
     for number, name in enumerate(SPLITS):
         path = f"{kind}/split={name}/part-{part:05d}.parquet"
-        files += _write(path, table.filter(pa.array(split == number)), root)
+        files += storage.write_part(root, path, table.filter(pa.array(split == number)))
     return files
 
 

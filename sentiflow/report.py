@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from string import Formatter
@@ -20,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from sentiflow.metrics import Figures, reliability_bins, wilson_interval
 from sentiflow.schema import LABEL_NAMES, NEGATIVE, POSITIVE
+from sentiflow.settings import flatten
 
 BLUE, ORANGE, GRAY, INK = "#0072b2", "#d55e00", "#8a9099", "#23282f"
 """Okabe and Ito's blue and vermilion, which the color-blind tell apart, and two neutrals."""
@@ -140,7 +140,7 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         curve=data.epochs.to_dict("records"),
         facts=_facts(data),
         plots={file: base64.b64encode(image).decode() for file, image in plots.items()},
-        settings=list(_flatten(data.settings)),
+        settings=_list_settings(data.settings),
     )
 
 
@@ -183,14 +183,12 @@ def _fill(form: str, figures: Figures) -> str:
     return "—" if any(figures[name] is None for name in names) else form.format(**figures)
 
 
-def _flatten(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _list_settings(settings: dict[str, Any]) -> list[tuple[str, str]]:
     """List settings by dotted key, as the command line takes them."""
-    for key, value in settings.items():
-        if isinstance(value, dict) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            yield f"{prefix}{key}", text
+    return [
+        (key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        for key, value in flatten(settings).items()
+    ]
 
 
 def _readable_time(created: str) -> str:

@@ -17,7 +17,6 @@ from sentiflow.model_package import ModelPackage, Scores
 from sentiflow.progress import Progress, say
 from sentiflow.settings import Config, ScoreSettings
 from sentiflow.tracking import Recorder
-from sentiflow.uris import join
 
 STAGE = "score"
 OWNS = ("predictions", "rejected", "failed")
@@ -133,8 +132,13 @@ def score_part(
         "rejected": checked.rejected.num_rows,
         "prior_only": int((scores.num_tokens == 0).sum()),
         "positive": int((scores.prediction == schema.POSITIVE).sum()),
-        "files": _write("predictions", part, predictions, settings.output_uri)
-        + _write("rejected", part, checked.rejected, settings.output_uri),
+        "files": [
+            item
+            for kind, table in (("predictions", predictions), ("rejected", checked.rejected))
+            for item in storage.write_part(
+                settings.output_uri, f"{kind}/part-{part:05d}.parquet", table
+            )
+        ],
     }
 
 
@@ -156,13 +160,6 @@ def _tabulate(tweets: pa.Table, scores: Scores, keep_columns: Sequence[str]) -> 
         if name not in columns:
             predictions = predictions.append_column(name, tweets[name])
     return predictions
-
-
-def _write(kind: str, part: int, table: pa.Table, root: str) -> list[dict[str, Any]]:
-    if table.num_rows == 0:
-        return []
-    name = f"{kind}/part-{part:05d}.parquet"
-    return [{"path": name} | storage.write_parquet(join(root, name), table)]
 
 
 def _score(

@@ -125,6 +125,18 @@ def write_parquet(uri: str, table: pa.Table) -> dict[str, int]:
     return {"rows": table.num_rows, "bytes": size}
 
 
+def write_part(root: str, path: str, table: pa.Table) -> list[dict[str, Any]]:
+    """Publish a table as ``path`` below ``root``, unless it is empty.
+
+    Returns:
+        What a manifest says of the file: ``path``, ``rows``, ``bytes``; nothing if none was
+        written.
+    """
+    if table.num_rows == 0:
+        return []
+    return [{"path": path} | write_parquet(join(root, path), table)]
+
+
 def read_rows(uri: str, start: int, stop: int, *, columns: Sequence[str]) -> pa.Table:
     """Read rows ``start`` to ``stop`` of a Parquet file, of it only the row groups they are in.
 

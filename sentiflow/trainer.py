@@ -20,7 +20,7 @@ from sentiflow.batching import EncodedRows
 from sentiflow.errors import JobError, UserError
 from sentiflow.settings import TrainSettings
 
-_EVALUATION_BATCH = 1024
+_EVALUATION_BATCH_SIZE = 1024
 _WARM_UP_FRACTION = 0.3
 _PROGRESS_EVERY_SECONDS = 1.0
 
@@ -186,7 +186,7 @@ class Trainer:
         """Sum loss, correct answers and count over all rows with a token, over all workers."""
         self.network.eval()
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-        batches = batching.order_by_length(rows.lengths, batch_size=_EVALUATION_BATCH)
+        batches = batching.order_by_length(rows.lengths, batch_size=_EVALUATION_BATCH_SIZE)
         with torch.inference_mode():
             for chosen in batches[self.rank :: self.world_size]:
                 sums += self._losses(rows, chosen)[1]
