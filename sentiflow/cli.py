@@ -22,6 +22,7 @@ from rich.table import Table
 
 from sentiflow import settings
 from sentiflow.errors import JobError, UserError
+from sentiflow.sections import Config
 from sentiflow.uris import absolute_uri, as_typed
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def describe() -> None:
         typer.echo(f"| `{key}` | `{default}` | {text} |")
 
 
-def _show_settings(resolved: settings.Config) -> None:
+def _show_settings(resolved: Config) -> None:
     typer.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False), nl=False)
 
 

@@ -14,7 +14,7 @@ from sentiflow.errors import UserError
 from sentiflow.manifest import Claim
 from sentiflow.progress import say
 from sentiflow.schema import NEGATIVE, POSITIVE
-from sentiflow.settings import Config
+from sentiflow.sections import Config
 from sentiflow.tracking import Recorder
 from sentiflow.uris import join
 

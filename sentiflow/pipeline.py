@@ -21,7 +21,7 @@ from sentiflow import (
 )
 from sentiflow.manifest import State
 from sentiflow.progress import say
-from sentiflow.settings import Config
+from sentiflow.sections import Config
 from sentiflow.tracking import Recorder
 from sentiflow.uris import as_typed
 

@@ -33,7 +33,7 @@ from sentiflow.errors import JobError, UserError
 from sentiflow.manifest import Claim
 from sentiflow.progress import Progress, say
 from sentiflow.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
-from sentiflow.settings import Config, FormatSettings, PrepareSettings
+from sentiflow.sections import Config, FormatSettings, PrepareSettings
 from sentiflow.tokenizer import TOKENIZERS, tokenize
 from sentiflow.tracking import Recorder
 from sentiflow.uris import join

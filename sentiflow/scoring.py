@@ -15,7 +15,7 @@ from sentiflow.errors import JobError, UserError
 from sentiflow.manifest import Claim
 from sentiflow.model_package import ModelPackage, Scores
 from sentiflow.progress import Progress, say
-from sentiflow.settings import Config, ScoreSettings
+from sentiflow.sections import Config, ScoreSettings
 from sentiflow.tracking import Recorder
 
 STAGE = "score"

@@ -18,7 +18,7 @@ from torch import nn
 from sentiflow import batching
 from sentiflow.batching import EncodedRows
 from sentiflow.errors import JobError, UserError
-from sentiflow.settings import TrainSettings
+from sentiflow.sections import TrainSettings
 
 _EVALUATION_BATCH_SIZE = 1024
 _WARM_UP_FRACTION = 0.3

@@ -18,7 +18,7 @@ from sentiflow.errors import UserError
 from sentiflow.manifest import Claim
 from sentiflow.model_package import ModelPackage, PackageSettings
 from sentiflow.progress import Progress, say
-from sentiflow.settings import Config, TrainSettings
+from sentiflow.sections import Config, TrainSettings
 from sentiflow.tokenizer import TOKENIZERS
 from sentiflow.tracking import Recorder
 from sentiflow.trainer import Trainer

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from sentiflow import csv_ranges, sample, training, tweets, vocabulary, word_vectors
 from sentiflow.batching import EncodedRows
-from sentiflow.settings import TrainSettings
+from sentiflow.sections import TrainSettings
 from sentiflow.tokenizer import tokenize
 from sentiflow.trainer import Trainer
 from sentiflow.vocabulary import LocalTokens

@@ -30,6 +30,6 @@ def test_each_module_has_a_test_file_or_is_tested_through_one(path):
     through = {
         "cluster": "test_pipeline", "corpus": "test_pipeline", "preparation": "test_pipeline",
         "scoring": "test_pipeline", "evaluation": "test_pipeline", "schema": "test_pipeline",
-        "progress": "test_cli", "errors": "test_cli",
+        "sections": "test_settings", "progress": "test_cli", "errors": "test_cli",
     }  # fmt: skip
     assert (PROJECT / "tests" / f"{through.get(path.stem, f'test_{path.stem}')}.py").exists()

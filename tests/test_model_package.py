@@ -9,7 +9,7 @@ import torch
 from sentiflow import models, vocabulary
 from sentiflow.errors import UserError
 from sentiflow.model_package import ModelPackage, PackageSettings
-from sentiflow.settings import ModelSettings
+from sentiflow.sections import ModelSettings
 
 TEXTS = ["good good morning", "", "bad", "unheard of", "good bad day", " ", "morning " * 200]
 

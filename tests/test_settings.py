@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from sentiflow import settings
 from sentiflow.errors import UserError
-from sentiflow.settings import Config, Settings, describe, flatten
+from sentiflow.sections import Config, Settings
+from sentiflow.settings import describe, flatten
 
 SHIPPED = sorted((PROJECT / "configs").glob("*.yaml"))
 

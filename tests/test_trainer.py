@@ -8,7 +8,7 @@ from sentiflow import batching
 from sentiflow.batching import EncodedRows
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import build
-from sentiflow.settings import TrainSettings
+from sentiflow.sections import TrainSettings
 from sentiflow.trainer import Trainer, learning_rate_factor
 
 SETTINGS = TrainSettings.model_validate(

@@ -3,7 +3,7 @@ import pyarrow as pa
 import torch
 
 from sentiflow import training, vocabulary
-from sentiflow.settings import TrainSettings
+from sentiflow.sections import TrainSettings
 
 
 def test_known_words_start_from_their_vectors_and_padding_from_zero():
