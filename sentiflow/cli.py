@@ -308,6 +308,9 @@ def _reporting(verbose: bool) -> Iterator[None]:
         yield
     except UserError as error:
         _fail(str(error), code=2)
+    except (PermissionError, NotADirectoryError) as error:
+        reason = " ".join(str(error).split()).removeprefix(f"[Errno {error.errno}] ")
+        _fail(f"{reason}: choose another place, or make it writable", code=2)
     except JobError as error:
         _fail(str(error), code=1)
     except KeyboardInterrupt:
