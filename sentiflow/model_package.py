@@ -16,7 +16,7 @@ from sentiflow.errors import UserError
 from sentiflow.schema import POSITIVE
 from sentiflow.tokenizer import TOKENIZERS, tokenize
 from sentiflow.uris import join
-from sentiflow.vocabulary import LocalTokens, Vocabulary
+from sentiflow.vocabulary import Vocabulary
 
 WEIGHTS, VOCABULARY, SETTINGS = "weights.safetensors", "vocabulary.parquet", "settings.json"
 FILES = (WEIGHTS, VOCABULARY, SETTINGS)
@@ -77,7 +77,7 @@ class ModelPackage:
             text: N strings, without nulls.
             batch_size: Rows in a padded batch; a matter of speed alone.
         """
-        tokens = LocalTokens.from_lists(tokenize(text, name=self.settings.tokenizer))
+        tokens = tokenize(text, name=self.settings.tokenizer)
         lists, num_tokens = self.vocabulary.encode(tokens, max_length=self.settings.max_length)
         rows = batching.EncodedRows.from_lists(lists)
         probability = np.full(len(rows), self.settings.prior, np.float32)

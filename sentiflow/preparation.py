@@ -34,10 +34,10 @@ from sentiflow.manifest import Claim
 from sentiflow.progress import Progress, say
 from sentiflow.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
 from sentiflow.sections import Config, FormatSettings, PrepareSettings
-from sentiflow.tokenizer import TOKENIZERS, tokenize
+from sentiflow.tokenizer import TOKENIZERS, Tokens, tokenize
 from sentiflow.tracking import Recorder
 from sentiflow.uris import join
-from sentiflow.vocabulary import LocalTokens, Vocabulary
+from sentiflow.vocabulary import Vocabulary
 
 STAGE = "prepare"
 VOCABULARY = "vocabulary.parquet"
@@ -164,7 +164,7 @@ def ingest_part(
     accepted = checked.tweets.combine_chunks()
     text = accepted["text"].combine_chunks()
     split = _assign(accepted, text, settings)
-    tokens = LocalTokens.from_lists(tokenize(text, name=settings.tokenizer))
+    tokens = tokenize(text, name=settings.tokenizer)
     files = _write_by_split("tweets", part, accepted, split, settings.output_uri)
     files += storage.write_part(
         settings.output_uri, f"rejected/part-{part:05d}.parquet", checked.rejected
@@ -221,7 +221,7 @@ def _write_by_split(
 
 
 def _write_work(
-    part: int, accepted: pa.Table, split: np.ndarray, tokens: LocalTokens, root: str
+    part: int, accepted: pa.Table, split: np.ndarray, tokens: Tokens, root: str
 ) -> None:
     lists = pa.ListArray.from_arrays(
         pa.array(tokens.offsets.astype(np.int32)), pa.array(tokens.ids, pa.int32())
@@ -320,7 +320,7 @@ def encode_part(part: int, *, settings: PrepareSettings) -> dict[str, Any]:
     work = work.filter(binary).combine_chunks()
     lists = work["words"].combine_chunks()
     local = storage.read_parquet(join(root, f"_work/words-{part:05d}.parquet"), columns=["word"])
-    tokens = LocalTokens(
+    tokens = Tokens(
         local["word"].combine_chunks(),
         lists.flatten().to_numpy(),
         lists.offsets.to_numpy().astype(np.int64) - lists.offsets[0].as_py(),

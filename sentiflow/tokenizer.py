@@ -1,6 +1,7 @@
-"""Text column -> list-of-tokens column."""
+"""Text column -> the tokens of each text."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,39 @@ _PIECES = "|".join(
         r"[\p{So}\p{Sk}\p{Pd}\p{Pi}\p{Pf}\p{Po}\p{Sm}\p{Sc}]",
     )
 )
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens of many tweets as ids into their own list of distinct words.
+
+    The hash of every token is taken once; counting words and encoding them are then look-ups in
+    small arrays.
+    """
+
+    words: pa.Array
+    """W distinct strings."""
+    ids: np.ndarray
+    """int32, one for each token, into ``words``."""
+    offsets: np.ndarray
+    """N + 1 positions of the tweets' first tokens in ``ids``."""
+
+    @classmethod
+    def from_lists(cls, tokens: pa.ListArray) -> "Tokens":
+        """Collect the distinct words of a list-of-strings column."""
+        coded = tokens.flatten().dictionary_encode()
+        offsets = tokens.offsets.to_numpy().astype(np.int64)
+        return cls(coded.dictionary, coded.indices.to_numpy(), offsets - offsets[0])
+
+    def count(self, rows: np.ndarray) -> np.ndarray:
+        """Count each word over the rows where ``rows`` is true: W int64."""
+        chosen = np.repeat(rows, np.diff(self.offsets))
+        return np.bincount(self.ids[chosen], minlength=len(self.words))
+
+    def to_lists(self) -> pa.ListArray:
+        """Write the tokens out as a list-of-strings column."""
+        offsets = pa.array(self.offsets.astype(np.int32))
+        return pa.ListArray.from_arrays(offsets, self.words.take(pa.array(self.ids)))
 
 
 def tokenize_tutorial(text: pa.Array) -> pa.ListArray:
@@ -72,9 +106,9 @@ TOKENIZERS: dict[str, tuple[int, Callable[[pa.Array], pa.ListArray]]] = {
 """By name: the version of the rule, which changes whenever a token of any text does; the rule."""
 
 
-def tokenize(text: pa.Array, *, name: str) -> pa.ListArray:
-    """Tokenize with the rule ``name``; a text without a token gives an empty list."""
-    return TOKENIZERS[name][1](text)
+def tokenize(text: pa.Array, *, name: str) -> Tokens:
+    """Tokenize with the rule ``name``; a text may have no token."""
+    return Tokens.from_lists(TOKENIZERS[name][1](text))
 
 
 def squeeze_runs(text: pa.Array) -> pa.Array:

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow import schema, storage
+from sentiflow.tokenizer import Tokens
 
 PAD_ID, UNKNOWN_ID = 0, 1
 PAD, UNKNOWN = "<pad>", "<unk>"
@@ -14,34 +15,6 @@ PAD, UNKNOWN = "<pad>", "<unk>"
 _DROPPED = -1
 _DIM = b"dim"
 """Key of the vectors' size in the metadata of their column, as all of them may be null."""
-
-
-@dataclass(frozen=True)
-class LocalTokens:
-    """Tokens of many tweets as ids into their own list of distinct words.
-
-    The hash of every token is taken once; counting words and encoding them are then look-ups in
-    small arrays.
-    """
-
-    words: pa.Array
-    """W distinct strings."""
-    ids: np.ndarray
-    """int32, one for each token, into ``words``."""
-    offsets: np.ndarray
-    """N + 1 positions of the tweets' first tokens in ``ids``."""
-
-    @classmethod
-    def from_lists(cls, tokens: pa.ListArray) -> "LocalTokens":
-        """Collect the distinct words of a list-of-strings column."""
-        coded = tokens.flatten().dictionary_encode()
-        offsets = tokens.offsets.to_numpy().astype(np.int64)
-        return cls(coded.dictionary, coded.indices.to_numpy(), offsets - offsets[0])
-
-    def count(self, rows: np.ndarray) -> np.ndarray:
-        """Count each word over the rows where ``rows`` is true: W int64."""
-        chosen = np.repeat(rows, np.diff(self.offsets))
-        return np.bincount(self.ids[chosen], minlength=len(self.words))
 
 
 @dataclass(frozen=True)
@@ -75,7 +48,7 @@ class Vocabulary:
         """Number of ids that are no words."""
         return 2 if self.has_unknown else 1
 
-    def encode(self, tokens: LocalTokens, *, max_length: int) -> tuple[pa.ListArray, np.ndarray]:
+    def encode(self, tokens: Tokens, *, max_length: int) -> tuple[pa.ListArray, np.ndarray]:
         """Turn tokens into ids, cut to ``max_length``.
 
         Args:

@@ -12,7 +12,6 @@ from sentiflow.batching import EncodedRows
 from sentiflow.sections import TrainSettings
 from sentiflow.tokenizer import tokenize
 from sentiflow.trainer import Trainer
-from sentiflow.vocabulary import LocalTokens
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +36,7 @@ def test_word_order_is_worth_five_points_to_an_rnn_of_50(corpus):
     words = vocabulary.from_words(vectors.words)
     matrix = np.vstack([np.full((1, 50), np.nan, np.float32), vectors.vectors])
     words = vocabulary.Vocabulary(words.words, words.counts, matrix)
-    ids, _ = words.encode(LocalTokens.from_lists(tokenize(text, name="tweet")), max_length=64)
+    ids, _ = words.encode(tokenize(text, name="tweet"), max_length=64)
     torch.manual_seed(0)
     settings = TrainSettings.model_validate(
         {

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiflow import schema, storage, vocabulary
-from sentiflow.vocabulary import PAD, UNKNOWN, LocalTokens, Vocabulary
+from sentiflow.tokenizer import Tokens
+from sentiflow.vocabulary import PAD, UNKNOWN, Vocabulary
 
 SETTINGS = settings(max_examples=100, deadline=None)
 
@@ -62,7 +63,7 @@ def encode_reference(words, tokens, max_length):
 )
 def test_encoding_equals_its_plain_form(words, rows, start, length, max_length):
     rows, tokens = rows[start : start + length], lists_of(rows)[start : start + length]
-    lists, num_known = words.encode(LocalTokens.from_lists(tokens), max_length=max_length)
+    lists, num_known = words.encode(Tokens.from_lists(tokens), max_length=max_length)
     expected = [encode_reference(words.words.to_pylist(), row, max_length) for row in rows]
     assert list(zip(lists.to_pylist(), num_known.tolist(), strict=True)) == expected
     assert (lists.type, num_known.dtype) == (pa.list_(pa.int32()), np.int32)
@@ -83,14 +84,14 @@ def test_encoding_equals_its_plain_form(words, rows, start, length, max_length):
     ],
 )
 def test_encoding_of_small_tweets(words, rows, ids, known):
-    lists, num_known = words.encode(LocalTokens.from_lists(lists_of(rows)), max_length=3)
+    lists, num_known = words.encode(Tokens.from_lists(lists_of(rows)), max_length=3)
     assert (lists.to_pylist(), num_known.tolist()) == (ids, known)
 
 
 @SETTINGS
 @given(rows=TOKENS, start=st.integers(0, 4), chosen=st.lists(st.booleans(), min_size=7, max_size=7))
 def test_counting_equals_its_plain_form(rows, start, chosen):
-    tokens = LocalTokens.from_lists(lists_of(rows)[start:])
+    tokens = Tokens.from_lists(lists_of(rows)[start:])
     counts = tokens.count(np.array(chosen[: len(rows[start:])], bool))
     expected = Counter(
         t for row, take in zip(rows[start:], chosen, strict=False) if take for t in row
@@ -175,12 +176,12 @@ def test_loading_gives_what_was_saved(tmp_path, vectors):
 def test_a_saved_vocabulary_encodes_as_before(tmp_path, words):
     uri = str(tmp_path / "vocabulary.parquet")
     words.save(uri)
-    tokens = LocalTokens.from_lists(lists_of([["a", "x", "c"], [], ["\u00e9", PAD]]))
+    tokens = Tokens.from_lists(lists_of([["a", "x", "c"], [], ["\u00e9", PAD]]))
     before, after = (v.encode(tokens, max_length=9)[0] for v in (words, vocabulary.load(uri)))
     assert before.equals(after)
 
 
 def test_a_vocabulary_of_padding_alone_knows_nothing():
     words = Vocabulary(pa.array([PAD]), pa.nulls(1, pa.int64()))
-    lists, num_known = words.encode(LocalTokens.from_lists(lists_of([["a"]])), max_length=2)
+    lists, num_known = words.encode(Tokens.from_lists(lists_of([["a"]])), max_length=2)
     assert (lists.to_pylist(), num_known.tolist()) == ([[]], [0])
