@@ -1,0 +1,202 @@
+"""CSV bytes -> its records, as places in the bytes.
+
+What a record is (the grammar of RFC 4180, a little wider):
+
+- A record is one or more fields, separated by the delimiter, up to a line end (LF, CRLF or CR) or
+  the end of the file. Lines without a character are no records.
+- A field is quoted if it begins with a quote. In it a quote is doubled, line ends are text, and
+  after its closing quote comes a delimiter or the line end. In other fields a quote is text.
+- Where a line does not begin such a record, because a quote is not closed or text follows a closing
+  quote (or the record is longer than ``MAX_RECORD_BYTES``), that line alone is a malformed record,
+  and the next line begins a new one. So an unclosed quote costs its own line and no other.
+
+Every byte lies in exactly one record or blank line, and the records do not depend on the ranges.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+RULES_VERSION = 1
+"""Changes whenever a file would be cut into other records."""
+MAX_RECORD_BYTES = 1 << 20
+"""A record that is longer than this is malformed; a quote open for so long is unclosed."""
+
+UNCLOSED_QUOTE = "unclosed quote"
+MISPLACED_QUOTE = "text after a closing quote"
+TOO_LONG = "record too long"
+FAULTS = (UNCLOSED_QUOTE, MISPLACED_QUOTE, TOO_LONG)
+"""What may be wrong with a malformed record."""
+
+_QUOTE, _NEWLINE, _RETURN = 0x22, 0x0A, 0x0D
+LINE_END = re.compile(rb"\r\n|\r|\n")
+_QUOTED = rb'"(?:[^"]|"")*+"'
+_BLANK = (b"\n", b"\r\n", b"\r")
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of a piece of CSV: ``starts[i]:stops[i]`` in bytes, with their line end."""
+
+    starts: np.ndarray
+    stops: np.ndarray
+    malformed: np.ndarray
+    """One bool a record: a quote in it is unclosed or out of place."""
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+
+def find_records(piece: bytes, *, delimiter: str = ",", last: bool = True) -> tuple[Records, int]:
+    """Find the records of a piece that begins at a record.
+
+    Args:
+        piece: Bytes of CSV.
+        delimiter: One ASCII character.
+        last: The piece goes to the end of the file; if not, a record that the piece does not
+            end is left out.
+
+    Returns:
+        The records, and how many bytes they and the blank lines between them take.
+    """
+    records = _find_regular(piece, delimiter, last)
+    if records is not None:
+        return records
+    return _find_one_by_one(piece, delimiter, last)
+
+
+def name_faults(piece: bytes, records: Records, *, delimiter: str = ",") -> list[str]:
+    """Say of each malformed record of a piece what is wrong with it: one of ``FAULTS``."""
+    chosen = np.flatnonzero(records.malformed)
+    return [_name_fault(piece[records.starts[i] : records.stops[i]], delimiter) for i in chosen]
+
+
+def _name_fault(line: bytes, delimiter: str) -> str:
+    if len(line) > MAX_RECORD_BYTES:
+        return TOO_LONG
+    fields, quoted = _parts(delimiter)
+    sound = fields.match(line)
+    assert sound is not None, "no field at all is sound too"
+    return MISPLACED_QUOTE if quoted.match(line, sound.end()) else UNCLOSED_QUOTE
+
+
+def _find_regular(piece: bytes, delimiter: str, last: bool) -> tuple[Records, int] | None:
+    """Find records by the parity of quotes; None where one that is complete is out of place.
+
+    Where every opening quote begins a field and every closing one ends it, a line end is a record's
+    end exactly if an even number of quotes precedes it.
+    """
+    data = np.frombuffer(piece, np.uint8)
+    quotes = np.flatnonzero(data == _QUOTE)
+    line_ends = _line_ends(data, last)
+    stops = line_ends[np.searchsorted(quotes, line_ends) % 2 == 0] + 1
+    used = int(stops[-1]) if len(stops) else 0
+    if last and used < len(data):
+        if len(quotes) % 2:
+            return None
+        stops, used = np.append(stops, len(data)), len(data)
+    elif len(data) - used > MAX_RECORD_BYTES:
+        return None
+    if not _are_in_place(data[:used], quotes[: np.searchsorted(quotes, used)], delimiter):
+        return None
+    starts = np.concatenate([[0], stops[:-1]]) if len(stops) else stops
+    ends = stops - ((data[stops - 1] == _NEWLINE) | (data[stops - 1] == _RETURN))
+    ends -= (ends > starts) & (data[ends - 1] == _RETURN)
+    filled = ends > starts
+    starts, stops = starts[filled], stops[filled]
+    if (stops - starts > MAX_RECORD_BYTES).any():
+        return None
+    return Records(starts, stops, np.zeros(len(starts), bool)), used
+
+
+def _line_ends(data: np.ndarray, last: bool) -> np.ndarray:
+    """Find the last byte of each LF, CRLF and CR; a CR at the end may yet become a CRLF."""
+    ends = data == _NEWLINE
+    returns = np.flatnonzero(data == _RETURN)
+    if len(returns):
+        ends[returns[:-1]] = data[returns[:-1] + 1] != _NEWLINE
+        final = returns[-1]
+        ends[final] = last if final == len(data) - 1 else data[final + 1] != _NEWLINE
+    return np.flatnonzero(ends)
+
+
+def _are_in_place(data: np.ndarray, quotes: np.ndarray, delimiter: str) -> bool:
+    """Check that quotes in turn begin a field and end it."""
+    opening, closing = quotes[0::2], quotes[1::2]
+    before = data[opening[opening > 0] - 1]
+    begins = (before == ord(delimiter)) | (before == _NEWLINE) | (before == _QUOTE)
+    begins |= before == _RETURN
+    after = data[closing[closing < len(data) - 1] + 1]
+    ends = (after == ord(delimiter)) | (after == _NEWLINE) | (after == _QUOTE)
+    ends |= after == _RETURN
+    return bool(begins.all() and ends.all())
+
+
+def _field(delimiter: str) -> bytes:
+    """Write the pattern of a well-formed field."""
+    comma = re.escape(delimiter).encode()
+    quoted = _QUOTED + rb"(?=" + comma + rb"|\r|\n|\Z)"
+    plain = rb'[^"\r\n' + comma + rb"][^\r\n" + comma + rb"]*+"
+    return rb"(?>" + quoted + rb"|" + plain + rb"|)"
+
+
+@cache
+def _parts(delimiter: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """Compile the well-formed fields that a line begins with, and what is in quotes."""
+    comma = re.escape(delimiter).encode()
+    return re.compile(rb"(?:" + _field(delimiter) + comma + rb")*+"), re.compile(_QUOTED)
+
+
+@cache
+def _patterns(delimiter: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """Compile one well-formed record, and one that may go on behind the end of the piece."""
+    comma, field = re.escape(delimiter).encode(), _field(delimiter)
+    whole = field + rb"(?:" + comma + field + rb")*+(?:\r\n|\r|\n|\Z)"
+    open_ended = rb"(?:" + field + comma + rb')*+"(?:[^"]|"")*+\Z'
+    return re.compile(whole), re.compile(open_ended)
+
+
+def _find_one_by_one(piece: bytes, delimiter: str, last: bool) -> tuple[Records, int]:
+    """Find records one after the other, by the grammar itself."""
+    found = list(_walk(piece, delimiter, last))
+    used = found.pop()[1]
+    starts, stops, malformed = zip(*found, strict=True) if found else ((), (), ())
+    return (
+        Records(np.array(starts, np.int64), np.array(stops, np.int64), np.array(malformed, bool)),
+        used,
+    )
+
+
+def _walk(piece: bytes, delimiter: str, last: bool) -> Iterator[tuple[int, int, bool]]:
+    """Yield start, stop and malformed of each record; at the end (0, bytes used, False)."""
+    record, open_ended = _patterns(delimiter)
+    position = 0
+    while position < len(piece):
+        limit = min(len(piece), position + MAX_RECORD_BYTES)
+        match = record.match(piece, position, limit)
+        if match and match.end() == limit < len(piece) and not _ends_line(piece, limit):
+            match = None
+        stop = match.end() if match else _line_end(piece, position)
+        ends_here = stop < len(piece) or piece[-1] == _NEWLINE
+        may_go_on = not match and limit == len(piece) and open_ended.match(piece, position)
+        if not last and (not ends_here or may_go_on):
+            break
+        if piece[position:stop] not in _BLANK:
+            yield position, stop, match is None
+        position = stop
+    yield 0, position, False
+
+
+def _line_end(piece: bytes, position: int) -> int:
+    match = LINE_END.search(piece, position)
+    return match.end() if match else len(piece)
+
+
+def _ends_line(piece: bytes, place: int) -> bool:
+    """Say whether a line ends before ``place``."""
+    return piece[place - 1] == _NEWLINE or (
+        piece[place - 1] == _RETURN and piece[place] != _NEWLINE
+    )
