@@ -27,25 +27,120 @@ class Settings(BaseModel):
 Section = TypeVar("Section", bound=Settings)
 
 
+def _as_written(value: Any) -> Any:
+    """Read one value or a list of them as they stand in a CSV: strings and whole numbers."""
+    values = value if isinstance(value, list | tuple) else (value,)
+    for item in values:
+        if isinstance(item, bool) or not isinstance(item, str | int):
+            raise ValueError("write each value as it stands in the CSV, in quotes")
+    return tuple(str(item) for item in values)
+
+
+Written = Annotated[tuple[str, ...], BeforeValidator(_as_written)]
+
+
+def _check_column(value: Any) -> int | str | None:
+    if value is None or (isinstance(value, int) and value is not True and value >= 0):
+        return value
+    if isinstance(value, str) and value:
+        return value
+    raise ValueError("must be a name in the header, or a position counted from 0")
+
+
+Column = Annotated[int | str | None, BeforeValidator(_check_column)]
+
+
+class ColumnsSettings(Settings):
+    """Which column is which: its name in the header, or its position counted from 0."""
+
+    text: Annotated[int | str, BeforeValidator(_check_column)]
+    """The text."""
+    label: Column = None
+    """The label; null: no row is labelled."""
+    id: Column = None
+    """The text's own id, which becomes ``tweet_id``."""
+    user: Column = None
+    """Who wrote it, for ``prepare.split.kind: user``."""
+    time: Column = None
+    """When it was written, for ``prepare.split.kind: time``."""
+
+
+class LabelsSettings(Settings):
+    """How labels are written: one value each, or a list; blanks around them do not count."""
+
+    negative: Written
+    """Become label 0."""
+    positive: Written
+    """Become label 1."""
+    neutral: Written = ()
+    """Become label 2: kept and scored, never trained on."""
+    unlabelled: Written = ("",)
+    """Stand for no label: kept and scored, never trained on. Any other value is refused."""
+
+    @model_validator(mode="after")
+    def _check_distinct(self) -> "LabelsSettings":
+        values = [*self.negative, *self.positive, *self.neutral, *self.unlabelled]
+        twice = sorted({value for value in values if values.count(value) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]!r} stands for two labels")
+        return self
+
+
 class FormatSettings(Settings):
     """What the CSV looks like."""
 
-    kind: Literal["sentiment140"] = "sentiment140"
-    """``sentiment140``: target, id, date, flag, user, text; targets 0, 2 and 4; no header."""
+    kind: Literal["sentiment140", "csv"] = "sentiment140"
+    """``sentiment140``: target, id, date, flag, user, text; targets 0, 2 and 4; no header;
+    ``csv``: as ``columns``, ``labels``, ``header`` and ``delimiter`` say."""
+    columns: ColumnsSettings | None = None
+    """``csv``: which column is which."""
+    labels: LabelsSettings | None = None
+    """``csv``: how labels are written."""
+    header: bool | None = None
+    """``csv``: whether the first record names the columns; null: if ``columns`` has a name."""
+    delimiter: str = ","
+    """``csv``: the one character between columns, such as ``;`` or a tab."""
+    time_format: str | None = None
+    """``csv``: of the time column, for strptime: ``%d/%m/%Y %H:%M``; null: ISO 8601, or seconds
+    since 1970."""
+    encoding: Literal["utf-8", "latin-1", "cp1252"] = "utf-8"
+    """Of the bytes."""
     errors: Literal["replace", "ignore"] = "replace"
-    """Bytes that are no UTF-8: ``replace`` by U+FFFD, or ``ignore`` (drop) them."""
+    """Bytes that are nothing in ``encoding``: ``replace`` by U+FFFD, or ``ignore`` (drop) them."""
+    max_text_length: int = Field(default=10_000, ge=1)
+    """A text of more characters is refused."""
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> "FormatSettings":
+        own = ("columns", "labels", "header", "time_format")
+        given = [name for name in own if getattr(self, name) is not None]
+        if self.kind == "sentiment140":
+            if given or self.delimiter != ",":
+                raise ValueError(f"{(*given, 'delimiter')[0]} needs kind: csv")
+            return self
+        if self.columns is None:
+            raise ValueError("kind: csv needs columns, such as columns: {text: 0}")
+        if (self.columns.label is None) != (self.labels is None):
+            raise ValueError("columns.label and labels need each other")
+        if len(self.delimiter) != 1 or not self.delimiter.isascii() or self.delimiter in '"\r\n':
+            raise ValueError(f"delimiter {self.delimiter!r} is not one ASCII character")
+        names = [value for value in dict(self.columns).values() if isinstance(value, str)]
+        if self.header is False and names:
+            raise ValueError(f"column {names[0]!r} is a name, but header is false")
+        return self
 
 
 class SplitSettings(Settings):
     """Which rows are trained on, tuned on and tested on."""
 
-    kind: Literal["hash", "tutorial"] = "hash"
-    """``hash``: by the normalized text, so that equal tweets never part;
-    ``tutorial``: row number modulo 5 (0 to 2 train, 3 test, 4 validation)."""
+    kind: Literal["hash", "tutorial", "user", "time"] = "hash"
+    """``hash``: by the normalized text, so that equal texts never part; ``tutorial``: row number
+    modulo 5 (0 to 2 train, 3 test, 4 validation); ``user``: no user in two splits;
+    ``time``: train before validation before test."""
     validation_fraction: Fraction = 0.1
-    """Share of the texts, for ``hash``."""
+    """Share of the texts, users or rows; not for ``tutorial``."""
     test_fraction: Fraction = 0.1
-    """Share of the texts, for ``hash``."""
+    """Share of the texts, users or rows; not for ``tutorial``."""
 
     @model_validator(mode="after")
     def _leave_some_to_train(self) -> "SplitSettings":
@@ -74,7 +169,8 @@ class PrepareSettings(Settings):
     """CSV -> checked, split, encoded Parquet and a vocabulary."""
 
     csv: Strings = Field(default=(), min_length=1, validate_default=True)
-    """One URI, a glob, or a list of them, in the order that numbers the rows."""
+    """One URI, a glob, or a list of them, in the order that numbers the rows; .gz, .zst and .zip
+    (``x.zip::member.csv``) are unpacked."""
     output_uri: str = ""
     """Where the prepared tables go; ``<output_uri>/prepared`` by default."""
     every_nth: int = Field(default=1, ge=1)
@@ -83,6 +179,12 @@ class PrepareSettings(Settings):
     """More refused rows than this share end the job before anything is published."""
     keep_raw: bool = True
     """Keep the bytes of refused rows (they may hold personal data)."""
+    duplicates: Literal["keep", "drop_contradicting", "drop"] = "keep"
+    """Of texts that are equal but for case and white space: ``keep`` all;
+    ``drop_contradicting``: leave out those that carry two labels; ``drop``: those, and all but one
+    row of the others."""
+    keep_columns: tuple[Literal["user", "time"], ...] = ()
+    """Columns to keep in ``tweets``: ``user``, ``time`` (they may be personal data)."""
     split: SplitSettings = SplitSettings()
     tokenizer: Literal["tweet", "tutorial"] = "tweet"
     """``tweet`` knows links, mentions, entities, elongations and emoticons; ``tutorial`` splits at

@@ -1,46 +1,40 @@
 """CSV rows -> accepted tweets and rejected rows with a reason."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from sentiflow import schema
-from sentiflow.csv_ranges import CsvRange, Records, find_records
+from sentiflow import csv_records, schema
+from sentiflow.csv_format import CsvFormat
+from sentiflow.csv_ranges import CsvRange
+from sentiflow.csv_records import Records, find_records
 
-MALFORMED = "unclosed or misplaced quote"
 WRONG_COLUMNS = "wrong number of columns"
 UNKNOWN_LABEL = "unknown label"
 EMPTY_TEXT = "empty text"
-REASONS = (MALFORMED, WRONG_COLUMNS, UNKNOWN_LABEL, EMPTY_TEXT)
+TEXT_TOO_LONG = "text too long"
+NO_USER = "no user"
+NO_TIME = "unreadable time"
+REASONS = (
+    *csv_records.FAULTS,
+    WRONG_COLUMNS,
+    UNKNOWN_LABEL,
+    EMPTY_TEXT,
+    TEXT_TOO_LONG,
+    NO_USER,
+    NO_TIME,
+)
+"""Why a row may be refused; the first that fits is given."""
 
 MAX_RAW_BYTES = 4096
 
-
-@dataclass(frozen=True)
-class CsvFormat:
-    """Which columns of a CSV without a header mean what, and how its labels are written."""
-
-    num_columns: int
-    label: int
-    tweet_id: int
-    text: int
-    labels: tuple[tuple[str, int], ...]
-    """Written value and meaning."""
-
-
-SENTIMENT140 = CsvFormat(
-    num_columns=6,
-    label=0,
-    tweet_id=1,
-    text=5,
-    labels=(("0", schema.NEGATIVE), ("4", schema.POSITIVE), ("2", schema.NEUTRAL)),
-)
-"""Go, Bhayani and Huang 2009: target, id, date, flag, user, text."""
+_SECONDS = r"^-?[0-9]{1,11}(\.[0-9]+)?$"
 
 
 @dataclass(frozen=True)
@@ -58,89 +52,134 @@ class Checked:
 def read_range(
     csv_range: CsvRange,
     *,
-    csv_format: CsvFormat = SENTIMENT140,
-    errors: str = "replace",
+    csv_format: CsvFormat,
     every_nth: int = 1,
-    labels_required: bool = True,
+    required: Collection[str] = ("label",),
+    keep: Collection[str] = (),
     keep_raw: bool = True,
 ) -> Checked:
     """Read a range of CSV and judge each of its rows.
 
     Args:
         csv_range: Which records.
-        csv_format: What the columns mean.
-        errors: What becomes of bytes that are no UTF-8: ``replace``, or ``ignore`` (dropped, as are
-            the replacement characters U+FFFD that stand in the same range already).
+        csv_format: What the columns mean. Where its ``errors`` is ``ignore``, replacement
+            characters U+FFFD that stand in a broken range already are dropped too.
         every_nth: Keep the rows whose number this divides.
-        labels_required: Refuse a row with an unknown label; if not, its label is null.
+        required: Of ``label``, ``user`` and ``time``: a row is refused without one. Otherwise
+            what is not known is null.
+        keep: Of ``user`` (string) and ``time`` (timestamp): columns to add to the tweets.
         keep_raw: Keep the bytes of refused rows, cut to ``MAX_RAW_BYTES``.
     """
     content = csv_range.read()
     row_id = csv_range.first_row + np.arange(csv_range.num_rows)
     chosen = row_id % every_nth == 0
-    columns, fault = _parse(content, csv_range, csv_format, errors)
-    label, known_label = _read_labels(columns["label"], csv_format)
-    text, tweet_id = columns["text"], columns["tweet_id"]
-    empty = pc.equal(pc.utf8_trim_whitespace(text), "").to_numpy(zero_copy_only=False)
-    well_formed = fault == ""
-    if labels_required:
-        fault = np.where(well_formed & ~known_label, UNKNOWN_LABEL, fault)
-    fault = np.where((fault == "") & empty, EMPTY_TEXT, fault)
+    wanted = {"text", "label", "id", *required, *keep}
+    columns, fault = _parse(content, csv_range, csv_format, wanted)
+    added, faults = _judge(columns, csv_format, required)
+    for reason, found in faults:
+        fault = np.where((fault == "") & found, reason, fault)
     accepted = pa.array(chosen & (fault == ""))
-    tweets = pa.Table.from_arrays(
-        [
-            pa.array(row_id),
-            pc.if_else(pc.equal(tweet_id, ""), pa.scalar(None, pa.string()), tweet_id),
-            text,
-            label,
-        ],
-        schema=schema.TWEETS,
-    ).filter(accepted)
+    values = [pa.array(row_id), _null_if_empty(columns["id"]), columns["text"], added["label"]]
+    tweets = pa.Table.from_arrays(values, schema=schema.TWEETS)
+    for name in keep:
+        tweets = tweets.append_column(name, added[name])
     refused = np.flatnonzero(chosen & (fault != ""))
-    rejected = _rejected_table(content, csv_range, refused, fault[refused], keep_raw)
-    return Checked(tweets, rejected, int(len(row_id) - chosen.sum()))
+    rejected = _rejected_table(content, csv_range, csv_format, refused, fault[refused], keep_raw)
+    return Checked(tweets.filter(accepted), rejected, int(len(row_id) - chosen.sum()))
+
+
+def _judge(
+    columns: dict[str, pa.Array], csv_format: CsvFormat, required: Collection[str]
+) -> tuple[dict[str, pa.Array], list[tuple[str, np.ndarray]]]:
+    """Read what columns mean; returns them, and for each reason which rows have that fault."""
+    text = columns["text"]
+    added, faults = {}, []
+    added["label"], unknown = _read_labels(columns["label"], csv_format)
+    if "label" in required:
+        faults.append((UNKNOWN_LABEL, unknown))
+    faults.append((EMPTY_TEXT, _to_numpy(pc.equal(pc.utf8_trim_whitespace(text), ""))))
+    if (pc.max(pc.binary_length(text)).as_py() or 0) > csv_format.max_text_length:
+        too_long = pc.greater(pc.utf8_length(text), csv_format.max_text_length)
+        faults.append((TEXT_TOO_LONG, _to_numpy(too_long)))
+    if "user" in columns:
+        added["user"] = _null_if_empty(pc.utf8_trim_whitespace(columns["user"]))
+    if "time" in columns:
+        added["time"] = read_times(columns["time"], csv_format.time_format)
+    for name, reason in (("user", NO_USER), ("time", NO_TIME)):
+        if name in required:
+            faults.append((reason, _to_numpy(added[name].is_null())))
+    return added, faults
+
+
+def read_times(written: pa.Array, time_format: str | None) -> pa.Array:
+    """Read times: timestamp in whole seconds, UTC where they name a zone or none; null if unknown.
+
+    Args:
+        written: Strings, many of which may be equal.
+        time_format: For strptime; None: ISO 8601, or seconds since 1970.
+    """
+    coded = written.dictionary_encode()
+    distinct = pd.Series(coded.dictionary.to_pylist(), dtype=object).str.strip()
+    times = pd.to_datetime(distinct, format=time_format or "ISO8601", errors="coerce", utc=True)
+    if time_format is None:
+        numbers = pd.to_numeric(distinct.where(distinct.str.match(_SECONDS)), errors="coerce")
+        since = pd.to_datetime(numbers, unit="s", errors="coerce", utc=True)
+        times = since.where(numbers.notna(), times)
+    seconds = times.dt.tz_convert(None).to_numpy("datetime64[s]")
+    return pa.array(seconds, pa.timestamp("s", tz="UTC")).take(coded.indices)
 
 
 def _parse(
-    content: bytes, csv_range: CsvRange, csv_format: CsvFormat, errors: str
+    content: bytes, csv_range: CsvRange, csv_format: CsvFormat, wanted: Collection[str]
 ) -> tuple[dict[str, pa.Array], np.ndarray]:
     """Split records into columns.
 
     Returns:
-        The columns ``label``, ``tweet_id`` and ``text`` as strings, a row for each record (empty
-        where it has a fault); and each record's fault, an empty string if it has none.
+        The wanted columns as strings, a row for each record (empty where it has a fault, or the
+        CSV has no such column); and each record's fault, an empty string if it has none.
     """
     fault = np.full(csv_range.num_rows, "", dtype=object)
     if csv_range.has_malformed:
-        records, _ = find_records(content)
-        fault[records.malformed] = MALFORMED
+        records, _ = find_records(content, delimiter=csv_format.delimiter)
+        fault[records.malformed] = csv_records.name_faults(
+            content, records, delimiter=csv_format.delimiter
+        )
         content = _without(content, records, records.malformed)
     skipped: list[int] = []
-    repaired = _to_utf8(content)
+    repaired = _to_utf8(content, csv_format.encoding)
     table = _read_csv(repaired, csv_format, on_invalid=skipped.append)
     regular = np.flatnonzero(fault == "")
     assert table.num_rows + len(skipped) == len(regular), "CSV reader and record finder disagree"
     fault[regular[np.array(skipped, np.int64)]] = WRONG_COLUMNS
-    numbers = {"label": csv_format.label, "tweet_id": csv_format.tweet_id, "text": csv_format.text}
-    columns = {name: table[str(number)].combine_chunks() for name, number in numbers.items()}
-    if errors == "ignore" and repaired is not content:
-        columns = {
-            name: pc.replace_substring(column, "\ufffd", "") for name, column in columns.items()
-        }
-    return {name: _spread(column, fault == "") for name, column in columns.items()}, fault
+    columns = {}
+    for name in wanted:
+        number = getattr(csv_format, name)
+        column = (
+            pa.array([""]).take(pa.array(np.zeros(table.num_rows, np.int64)))
+            if number is None
+            else table[str(number)].combine_chunks()
+        )
+        if csv_format.errors == "ignore" and repaired is not content:
+            column = pc.replace_substring(column, "\ufffd", "")
+        columns[name] = _spread(column, fault == "")
+    return columns, fault
 
 
-def _to_utf8(content: bytes) -> bytes:
-    """Replace bytes that are no UTF-8 by U+FFFD; quotes, delimiters and line ends stay.
+def _to_utf8(content: bytes, encoding: str) -> bytes:
+    """Turn bytes into UTF-8, broken ones into U+FFFD; quotes, delimiters and line ends stay.
 
     A broken sequence never takes an ASCII byte with it. To drop the bytes instead would be wrong
     here: what stands behind them could become the beginning of a field or an empty line.
     """
-    try:
-        content.decode()
-    except UnicodeDecodeError:
-        return content.decode(errors="replace").encode()
-    return content
+    if content.isascii():
+        return content
+    if encoding == "utf-8":
+        try:
+            content.decode()
+        except UnicodeDecodeError:
+            return content.decode(errors="replace").encode()
+        return content
+    return content.decode(encoding, errors="replace").encode()
 
 
 def _spread(column: pa.Array, filled: np.ndarray) -> pa.Array:
@@ -160,10 +199,9 @@ def _read_csv(
     ``on_invalid`` is told the 0-based number of each record with another number of columns, which
     is left out.
     """
-    wanted = sorted({csv_format.label, csv_format.tweet_id, csv_format.text})
     names = [str(number) for number in range(csv_format.num_columns)]
     if not content:
-        return pa.table({str(number): pa.array([], pa.string()) for number in wanted})
+        return pa.table({name: pa.array([], pa.string()) for name in names})
 
     def skip(row: pyarrow.csv.InvalidRow) -> str:
         on_invalid(row.number - 1)
@@ -174,21 +212,33 @@ def _read_csv(
         read_options=pyarrow.csv.ReadOptions(
             column_names=names, use_threads=False, block_size=len(content) + 2
         ),
-        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
+        parse_options=pyarrow.csv.ParseOptions(
+            delimiter=csv_format.delimiter, newlines_in_values=True, invalid_row_handler=skip
+        ),
         convert_options=pyarrow.csv.ConvertOptions(
-            include_columns=[str(number) for number in wanted],
-            column_types={name: pa.string() for name in names},
-            strings_can_be_null=False,
+            column_types={name: pa.string() for name in names}, strings_can_be_null=False
         ),
     )
 
 
 def _read_labels(column: pa.Array, csv_format: CsvFormat) -> tuple[pa.Array, np.ndarray]:
-    """Translate written labels; returns int8 with null where unknown, and which are known."""
+    """Translate written labels; returns int8, null where there is none, and which are unknown."""
+    if csv_format.label is None:
+        return pa.nulls(len(column), pa.int8()), np.zeros(len(column), bool)
+    coded = column.dictionary_encode()
     written = pa.array([value for value, _ in csv_format.labels])
     meaning = pa.array([label for _, label in csv_format.labels], pa.int8())
-    label = meaning.take(pc.index_in(column, value_set=written))
-    return label, label.is_valid().to_numpy(zero_copy_only=False)
+    found = pc.index_in(pc.utf8_trim_whitespace(coded.dictionary), value_set=written)
+    found = found.take(coded.indices)
+    return meaning.take(found), _to_numpy(found.is_null())
+
+
+def _null_if_empty(column: pa.Array) -> pa.Array:
+    return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+
+
+def _to_numpy(flags: pa.Array) -> np.ndarray:
+    return flags.to_numpy(zero_copy_only=False)
 
 
 def _without(content: bytes, records: Records, left_out: np.ndarray) -> bytes:
@@ -198,12 +248,17 @@ def _without(content: bytes, records: Records, left_out: np.ndarray) -> bytes:
 
 
 def _rejected_table(
-    content: bytes, csv_range: CsvRange, rows: np.ndarray, reasons: np.ndarray, keep_raw: bool
+    content: bytes,
+    csv_range: CsvRange,
+    csv_format: CsvFormat,
+    rows: np.ndarray,
+    reasons: np.ndarray,
+    keep_raw: bool,
 ) -> pa.Table:
     """Keep refused records with their place, their bytes and the reason."""
     if len(rows) == 0:
         return schema.REJECTED.empty_table()
-    records, _ = find_records(content)
+    records, _ = find_records(content, delimiter=csv_format.delimiter)
     starts, stops = records.starts[rows], records.stops[rows]
     raw = [
         content[start : min(stop, start + MAX_RAW_BYTES)].rstrip(b"\r\n") if keep_raw else b""

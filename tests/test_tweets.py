@@ -1,6 +1,6 @@
 """Every row of a dirty CSV is accepted as it was written, refused with a reason, or left out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pyarrow as pa
@@ -8,15 +8,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentiflow import schema, tweets
-from sentiflow.csv_ranges import CsvRange, cut, find_records
-from sentiflow.tweets import CsvFormat, _to_utf8, read_range
+from sentiflow import csv_format, csv_records, schema, tweets
+from sentiflow.csv_format import CsvFormat
+from sentiflow.csv_ranges import CsvRange
+from sentiflow.csv_records import find_records
+from sentiflow.sections import FormatSettings
+from sentiflow.tweets import _to_utf8
 
 SETTINGS = settings(max_examples=100, deadline=None)
 
-GOOD = b'"4","17","Mon Apr 06","NO_QUERY","ann","hello"'
+GOOD = b'"4","17","Mon Apr 06 22:19:45 PDT 2009","NO_QUERY","ann","hello"'
 
 LABELS = {b"0": 0, b"4": 1, b"2": 2}
+
+SENTIMENT140, _ = csv_format.resolve(FormatSettings(), b"", source="tweets.csv")
+
+KINDS = [csv_records.MISPLACED_QUOTE, tweets.WRONG_COLUMNS, tweets.UNKNOWN_LABEL, tweets.EMPTY_TEXT]
 
 
 @dataclass(frozen=True)
@@ -49,15 +56,15 @@ def judged_rows(draw):
     """Make a row whose fate is known."""
     label, tweet_id = draw(st.sampled_from([b"0", b"2", b"4"])), draw(st.sampled_from([b"", b"9"]))
     text = b"x" + draw(TEXTS)
-    kind = draw(st.sampled_from(["good", "good", "good", *tweets.REASONS]))
+    kind = draw(st.sampled_from(["good", "good", "good", *KINDS]))
     fields = [label, tweet_id, b"date", b"", b"user,name", text]
-    if kind == tweets.MALFORMED:
+    if kind == csv_records.MISPLACED_QUOTE:
         return Row(draw(st.sampled_from([b'"0"x,"1"', b'x,"0" ,1', b'"0",""x'])), kind)
     if kind == tweets.WRONG_COLUMNS:
         extra = draw(st.sampled_from([fields[:5], [*fields, b""], [b""], fields * 2]))
         return Row(b",".join(map(quote, extra)), kind)
     if kind == tweets.UNKNOWN_LABEL:
-        fields[0] = draw(st.sampled_from([b"", b"1", b" 0", b"0.0", b"-4", b"\xff", b"null"]))
+        fields[0] = draw(st.sampled_from([b"", b"1", b"0 0", b"0.0", b"-4", b"\xff", b"null"]))
         return Row(b",".join(map(quote, fields)), kind, tweet_id, text)
     if kind == tweets.EMPTY_TEXT:
         fields[5] = draw(BLANKS)
@@ -71,6 +78,12 @@ def whole(path):
     content = path.read_bytes()
     records, used = find_records(content)
     return CsvRange(str(path), 0, used, 0, len(records), bool(records.malformed.any()))
+
+
+def read_range(csv_range, *, form=SENTIMENT140, errors="replace", **options):
+    """Judge the rows of a range, of Sentiment140's form if no other is given."""
+    form = replace(form, errors=errors)
+    return tweets.read_range(csv_range, csv_format=form, **options)
 
 
 def read(path, content, **options):
@@ -90,18 +103,14 @@ def path(tmp_path_factory):
     st.lists(judged_rows(), max_size=12),
     st.sampled_from(["replace", "ignore"]),
     st.integers(1, 4),
-    st.booleans(),
+    st.sampled_from([(), ("label",)]),
     st.booleans(),
 )
-def test_every_row_is_accepted_refused_or_left_out(
-    path, rows, errors, every_nth, labels_required, ends
-):
+def test_every_row_is_accepted_refused_or_left_out(path, rows, errors, every_nth, required, ends):
     content = b"\n\n".join(row.written for row in rows) + b"\n" * ends
-    checked = read(
-        path, content, errors=errors, every_nth=every_nth, labels_required=labels_required
-    )
+    checked = read(path, content, errors=errors, every_nth=every_nth, required=required)
     chosen = [(number, row) for number, row in enumerate(rows) if number % every_nth == 0]
-    forgiven = () if labels_required else (tweets.UNKNOWN_LABEL,)
+    forgiven = () if required else (tweets.UNKNOWN_LABEL,)
     assert checked.tweets.to_pylist() == [
         {
             "row_id": number,
@@ -148,22 +157,27 @@ def test_reading_in_many_ranges_equals_reading_in_one(path, rows, cuts):
 
 
 REFUSED = {
-    "unclosed quote": (b'"4","17","Mon","NO_QUERY","ann","hello', tweets.MALFORMED),
-    "misplaced quote": (b'"4","17","Mon"x,"NO","ann","hi"', tweets.MALFORMED),
+    "unclosed quote": (b'"4","17","Mon","NO_QUERY","ann","hello', csv_records.UNCLOSED_QUOTE),
+    "misplaced quote": (b'"4","17","Mon"x,"NO","ann","hi"', csv_records.MISPLACED_QUOTE),
     "too few columns": (b'"4","17","Mon","NO_QUERY","hello"', tweets.WRONG_COLUMNS),
     "too many columns": (GOOD + b',"more"', tweets.WRONG_COLUMNS),
     "unknown label": (GOOD.replace(b'"4"', b'"3"'), tweets.UNKNOWN_LABEL),
     "empty text": (GOOD.replace(b"hello", b""), tweets.EMPTY_TEXT),
+    "long text": (GOOD.replace(b"hello", b"x" * 10_001), tweets.TEXT_TOO_LONG),
+    "long line": (b"x" * (csv_records.MAX_RECORD_BYTES + 1), csv_records.TOO_LONG),
+    "no user": (GOOD.replace(b"ann", b" "), tweets.NO_USER),
+    "no time": (GOOD.replace(b"Mon Apr 06", b"Mon Apr"), tweets.NO_TIME),
     "blank text": (GOOD.replace(b"hello", b" \t "), tweets.EMPTY_TEXT),
 }
 
 
 @pytest.mark.parametrize(("line", "reason"), REFUSED.values(), ids=REFUSED)
 def test_a_refused_row_keeps_its_place_its_bytes_and_the_reason(path, line, reason):
-    checked = read(path, b"\n".join([GOOD, line, GOOD, line]))
+    checked = read(path, b"\n".join([GOOD, line, GOOD, line]), required=("label", "user", "time"))
     assert checked.tweets["row_id"].to_pylist() == [0, 2]
+    raw = line[: tweets.MAX_RAW_BYTES]
     assert checked.rejected.to_pylist() == [
-        {"row_id": row, "source": str(path), "offset": offset, "raw": line, "reason": reason}
+        {"row_id": row, "source": str(path), "offset": offset, "raw": raw, "reason": reason}
         for row, offset in ((1, len(GOOD) + 1), (3, 2 * len(GOOD) + len(line) + 3))
     ]
 
@@ -175,7 +189,7 @@ def test_the_hand_made_cases_show_every_reason():
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        pytest.param(b'"3","1"x', tweets.MALFORMED, id="malformed before all"),
+        pytest.param(b'"3","1"x', csv_records.MISPLACED_QUOTE, id="malformed before all"),
         pytest.param(b'"3",""', tweets.WRONG_COLUMNS, id="columns before label"),
         pytest.param(b'"3","1","","","",""', tweets.UNKNOWN_LABEL, id="label before text"),
     ],
@@ -227,7 +241,7 @@ def test_a_text_of_broken_bytes_alone_is_empty_where_they_are_ignored(path):
 @given(st.lists(st.binary(max_size=8), max_size=6))
 def test_repairing_a_whole_piece_repairs_each_field_as_alone(values):
     fields = [value.replace(b",", b"") for value in values]
-    repaired = _to_utf8(b",".join(fields)).decode()
+    repaired = _to_utf8(b",".join(fields), "utf-8").decode()
     assert repaired == ",".join(field.decode("utf-8", "replace") for field in fields)
 
 
@@ -250,7 +264,7 @@ def test_every_nth_keeps_the_rows_whose_number_it_divides(path):
 
 def test_an_unknown_label_is_null_where_none_is_required(path):
     content = GOOD + b"\n" + GOOD.replace(b'"4"', b'"?"')
-    checked = read(path, content, labels_required=False)
+    checked = read(path, content, required=())
     assert checked.tweets["label"].to_pylist() == [1, None]
     assert checked.rejected.num_rows == 0
 
@@ -280,15 +294,15 @@ def test_a_range_may_hold_refused_rows_alone(path, line):
 def test_a_range_behind_the_first_knows_its_place_in_the_file(path):
     content = b"\xef\xbb\xbf" + b"\n".join([GOOD, b"wrong"] * 3)
     path.write_bytes(content)
-    (csv_range,) = cut(str(path), rows_per_range=100, first_row=50).ranges
+    csv_range = CsvRange(str(path), 3, len(content), 50, 6, has_malformed=False)
     rejected = read_range(csv_range).rejected.to_pylist()
     assert [row["row_id"] for row in rejected] == [51, 53, 55]
     assert all(content[row["offset"] :].startswith(b"wrong") for row in rejected)
 
 
 def test_columns_and_labels_follow_the_format(path):
-    mine = CsvFormat(num_columns=3, text=0, label=1, tweet_id=2, labels=((b"neg", 0), (b"pos", 1)))
-    checked = read(path, b"good day,pos,7\nbad day,neg,\nday,0,8", csv_format=mine)
+    mine = CsvFormat(num_columns=3, text=0, label=1, id=2, labels=(("neg", 0), ("pos", 1)))
+    checked = read(path, b"good day,pos,7\nbad day, neg ,\nday,0,8", form=mine)
     assert checked.tweets.to_pylist() == [
         {"row_id": 0, "tweet_id": "7", "text": "good day", "label": 1},
         {"row_id": 1, "tweet_id": None, "text": "bad day", "label": 0},
