@@ -169,7 +169,7 @@ def _lineage(
 ) -> list[tuple[str, str, str]]:
     corpus, model = scored["inputs"]["corpus"], scored["inputs"]["model"]
     files = prepared["inputs"]["csv"]["files"] if prepared else corpus["files"]
-    lineage = [("input file", item["uri"], item["sha256"][:16]) for item in files]
+    lineage = [("input file", item["uri"], item["tree_sha256"][:16]) for item in files]
     if prepared:
         lineage.append(("prepared data", corpus["uri"], corpus["fingerprint"]))
     lineage.append(("model", model["uri"], model["fingerprint"]))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,11 +15,14 @@ from pyarrow.fs import FileInfo
 from sentiflow import __version__, storage
 from sentiflow.errors import UserError
 from sentiflow.settings import flatten
-from sentiflow.uris import join
+from sentiflow.uris import join, join_member, split_member
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 STARTED = "started.json"
+_HALF_STARTED = re.compile(rf"{re.escape(STARTED)}\.[0-9a-f]+\.tmp")
+"""What is left where a run was killed before anything else was there."""
+
 LIBRARIES = ("ray", "torch", "pyarrow", "numpy", "pandas", "mlflow")
 
 _REQUIRED = {"stage", "format_version", "fingerprint", "settings", "inputs", "counts", "files"}
@@ -107,7 +111,8 @@ def look(claim: Claim) -> Found:
         return Found(State.DIFFERENT if differences else State.COMPLETE, differences)
     if storage.exists(join(claim.uri, STARTED)):
         return Found(State.UNFINISHED)
-    return Found(State.FOREIGN if storage.listing(claim.uri) else State.ABSENT)
+    theirs = [name for name in storage.listing(claim.uri) if not _HALF_STARTED.fullmatch(name)]
+    return Found(State.FOREIGN if theirs else State.ABSENT)
 
 
 def check_place(stage: str, uri: str) -> None:
@@ -138,25 +143,45 @@ def check(claim: Claim, *, overwrite: bool = False) -> None:
         )
 
 
-def begin(claim: Claim, *, overwrite: bool = False) -> None:
+def begin(claim: Claim, *, overwrite: bool = False, resumable: bool = False) -> bool:
     """Make the directory ready: what an unfinished or replaced run left is removed.
+
+    While it is removed, ``started.json`` names no fingerprint: what then is left of it by a kill
+    is nobody's to continue.
+
+    Args:
+        claim: What is to be made, with the inputs' fingerprints known.
+        overwrite: Replace a result of other settings.
+        resumable: Keep what an unfinished run of the same claim has left.
+
+    Returns:
+        Whether there is such a run, which the caller continues.
 
     Raises:
         UserError: As :func:`check`.
     """
     check(claim, overwrite=overwrite)
-    started = {
-        "stage": claim.stage,
-        "fingerprint": claim.fingerprint,
-        "format_version": FORMAT_VERSION,
-    }
-    storage.write_bytes(join(claim.uri, STARTED), _to_json(started))
+    if resumable and read(claim.uri) is None and _read_started(claim.uri) == claim.fingerprint:
+        return True
+    _write_started(claim, None)
     storage.delete(join(claim.uri, MANIFEST))
     _delete_owned(claim, keep=())
+    _write_started(claim, claim.fingerprint)
+    return False
+
+
+def settle(claim: Claim) -> None:
+    """Finish the tidying of a complete directory, which a kill may have interrupted."""
+    names = storage.listing(claim.uri, recursive=False)
+    if any(name == STARTED or _HALF_STARTED.fullmatch(name) for name in names):
+        record = read(claim.uri)
+        assert record is not None, "a complete directory has a manifest"
+        _tidy(claim, record)
 
 
 def abandon(claim: Claim) -> None:
     """Take away what an unfinished stage has written, for a run that cannot succeed."""
+    _write_started(claim, None)
     _delete_owned(claim, keep=())
     storage.delete(join(claim.uri, STARTED))
     if not storage.listing(claim.uri):
@@ -173,7 +198,8 @@ def publish(
 ) -> dict[str, Any]:
     """Write the manifest, which makes the directory complete; returns it.
 
-    What else the stage or a killed run of it has left there is removed first.
+    What else the stage or a killed run of it has left there is removed afterwards: until then a
+    resumed run may need it. If a kill interrupts that, :func:`settle` goes on.
 
     Args:
         claim: What was made, with the inputs' fingerprints known by now.
@@ -195,9 +221,8 @@ def publish(
         "files": sorted(files, key=lambda item: item["path"]),
         "versions": {"sentiflow": __version__} | {name: version(name) for name in LIBRARIES},
     }
-    _delete_owned(claim, keep=[item["path"] for item in files])
     storage.write_bytes(join(claim.uri, MANIFEST), _to_json(record))
-    storage.delete(join(claim.uri, STARTED))
+    _tidy(claim, record)
     return record
 
 
@@ -235,21 +260,52 @@ def files_input(uris: Sequence[str], *, known: dict[str, Any] | None = None) -> 
     files = []
     for uri in uris:
         info = storage.file_info(uri)
-        item = describe_file(uri, info, sha256=earlier.get(uri, {}).get("sha256", ""))
+        before = earlier.get(uri, {}).get("tree_sha256", "")
+        item = describe_file(uri, info, tree_sha256=before)
         if item != earlier.get(uri):
-            item["sha256"] = storage.sha256(uri)
+            item["tree_sha256"] = storage.tree_sha256(uri)
         files.append(item)
     return join_files(files)
 
 
-def describe_file(uri: str, info: FileInfo, *, sha256: str) -> dict[str, Any]:
-    """Describe an input file that was read."""
-    return {"uri": uri, "bytes": info.size, "modified_ns": info.mtime_ns, "sha256": sha256}
+def describe_file(uri: str, info: FileInfo, *, tree_sha256: str) -> dict[str, Any]:
+    """Describe an input file that was read; of a member of an archive, the archive."""
+    size, time = info.size, info.mtime_ns
+    return {"uri": uri, "bytes": size, "modified_ns": time, "tree_sha256": tree_sha256}
 
 
 def join_files(files: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Make one input of several described files; only their contents decide, in their order."""
-    return {"fingerprint": fingerprint([item["sha256"] for item in files]), "files": list(files)}
+    """Make one input of several described files.
+
+    Only their contents decide, in their order; of an archive, also which member is meant.
+    """
+    contents = [join_member(item["tree_sha256"], split_member(item["uri"])[1]) for item in files]
+    return {"fingerprint": fingerprint(contents), "files": list(files)}
+
+
+def _tidy(claim: Claim, record: dict[str, Any]) -> None:
+    """Delete what the stage owns and its manifest does not list; ``started.json`` at the end."""
+    _delete_owned(claim, keep=[item["path"] for item in record["files"]])
+    storage.delete(join(claim.uri, STARTED))
+
+
+def _write_started(claim: Claim, fingerprint: str | None) -> None:
+    started = {
+        "stage": claim.stage,
+        "fingerprint": fingerprint,
+        "format_version": FORMAT_VERSION,
+    }
+    storage.write_bytes(join(claim.uri, STARTED), _to_json(started))
+
+
+def _read_started(uri: str) -> Any:
+    """Read which result an unfinished run was making; None if it can be nobody's to continue."""
+    try:
+        started = json.loads(storage.read_bytes(join(uri, STARTED)))
+    except (FileNotFoundError, ValueError):
+        return None
+    same_form = isinstance(started, dict) and started.get("format_version") == FORMAT_VERSION
+    return started.get("fingerprint") if same_form else None
 
 
 def _delete_owned(claim: Claim, *, keep: Sequence[str]) -> None:

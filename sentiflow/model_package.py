@@ -104,14 +104,12 @@ class ModelPackage:
         storage.write_bytes(join(uri, WEIGHTS), safetensors.torch.save(weights))
         replace(self.vocabulary, vectors=None).save(join(uri, VOCABULARY))
         storage.write_bytes(join(uri, SETTINGS), json.dumps(settings, indent=2).encode())
-        content = manifest.files_input([join(uri, name) for name in FILES])
+        files = [_describe(uri, name) for name in FILES]
+        content = {"fingerprint": manifest.fingerprint([item["sha256"] for item in files])}
         return manifest.publish(
-            replace(claim, inputs=lineage | {"content": {"fingerprint": content["fingerprint"]}}),
+            replace(claim, inputs=lineage | {"content": content}),
             counts={"parameters": sum(tensor.numel() for tensor in weights.values())},
-            files=[
-                {"path": name, "rows": None, "bytes": item["bytes"], "sha256": item["sha256"]}
-                for name, item in zip(FILES, content["files"], strict=True)
-            ],
+            files=files,
             seconds=0,
         )
 
@@ -140,6 +138,12 @@ class ModelPackage:
         network.load_state_dict(weights)
         words = vocabulary.load(join(uri, VOCABULARY))
         return cls(network.eval(), words, settings)
+
+
+def _describe(uri: str, name: str) -> dict[str, Any]:
+    path = join(uri, name)
+    size = storage.file_info(path).size
+    return {"path": name, "rows": None, "bytes": size, "sha256": storage.sha256(path)}
 
 
 def _check_files(uri: str, record: dict[str, Any]) -> None:

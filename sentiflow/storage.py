@@ -14,17 +14,25 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from sentiflow.errors import UserError
-from sentiflow.uris import absolute_uri, is_local, join
+from sentiflow.uris import absolute_uri, is_local, join, join_member, split_member
 
 PARQUET_COMPRESSION = "zstd"
+LEAF_BYTES = 1 << 16
+"""Size of the blocks of which :func:`tree_sha256` is made."""
+
+_READ_BYTES = 64 * LEAF_BYTES
 
 
 def locate(uri: str) -> tuple[fs.FileSystem, str]:
     """Resolve ``uri`` to its file system and the path in it.
 
+    The name of a member of a zip archive stands for the archive, here and wherever this module
+    looks a URI up, reads or hashes it.
+
     Raises:
         UserError: The scheme is unknown or the URI malformed.
     """
+    uri, _ = split_member(uri)
     if is_local(uri):
         return fs.LocalFileSystem(), absolute_uri(uri)
     try:
@@ -66,11 +74,47 @@ def delete(uri: str) -> None:
 def sha256(uri: str) -> str:
     """Hash the content of a file."""
     digest = hashlib.sha256()
+    for block in _blocks(uri):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def tree_sha256(uri: str) -> str:
+    """Hash the content of a file so that several tasks could each hash a piece of it.
+
+    It is the SHA-256 of the SHA-256 digests of the file's blocks of ``LEAF_BYTES``.
+    """
+    return join_leaves(b"".join(map(hash_leaves, _blocks(uri))))
+
+
+def hash_leaves(content: Any) -> bytes:
+    """Hash a piece of a file that begins at a multiple of ``LEAF_BYTES``: for :func:`join_leaves`.
+
+    Args:
+        content: Bytes, or what gives a view of bytes; it ends at such a multiple, or with the
+            file.
+
+    Returns:
+        The digests of its blocks, one after the other; nothing for an empty piece.
+    """
+    with memoryview(content).cast("B") as view:
+        starts = range(0, len(view), LEAF_BYTES)
+        return b"".join(hashlib.sha256(view[i : i + LEAF_BYTES]).digest() for i in starts)
+
+
+def join_leaves(digests: bytes) -> str:
+    """Make the :func:`tree_sha256` of a file from the digests of all its blocks, in order."""
+    return hashlib.sha256(digests).hexdigest()
+
+
+def _blocks(uri: str) -> Iterator[bytes]:
+    """Read a file in blocks that all but the last are whole leaves, however short the reads."""
     file_system, path = locate(uri)
     with file_system.open_input_stream(path, compression=None) as stream:
-        while block := stream.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+        while block := stream.read(_READ_BYTES):
+            while (rest := -len(block) % LEAF_BYTES) and (more := stream.read(rest)):
+                block += more
+            yield block
 
 
 def read_bytes(uri: str) -> bytes:
@@ -162,10 +206,17 @@ def read_parquet(uri: str, *, columns: list[str] | None = None) -> pa.Table:
 def expand(patterns: list[str]) -> list[str]:
     """Name the files that ``patterns`` stand for, in the order given, globs sorted by name.
 
+    ``archive.zip::member`` is a member of each archive that ``archive.zip`` stands for; whether
+    the archive has it is not looked up.
+
     Raises:
         UserError: A pattern matches nothing, or a name is no file.
     """
-    return [uri for pattern in patterns for uri in _expand_one(pattern)]
+    uris = []
+    for pattern in patterns:
+        archives, member = split_member(pattern)
+        uris += [join_member(uri, member) for uri in _expand_one(archives)]
+    return uris
 
 
 def _expand_one(pattern: str) -> list[str]:

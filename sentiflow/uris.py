@@ -4,14 +4,19 @@ import os
 import posixpath
 import re
 
+MEMBER = "::"
+"""Stands between a zip archive and the name of a file in it."""
+
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/")
+_IN_ARCHIVE = re.compile(rf"(.+?\.zip){MEMBER}(.+)", re.DOTALL | re.IGNORECASE)
 
 
 def absolute_uri(uri: str, *, base: str | None = None) -> str:
     """Make a location independent of the working directory.
 
     Args:
-        uri: ``relative/path``, ``/absolute/path``, or ``scheme://…``, which stays as it is.
+        uri: ``relative/path``, ``/absolute/path``, or ``scheme://…``, which stays as it is; a
+            member of an archive keeps its name.
         base: What a relative path is relative to; the working directory by default.
 
     Example:
@@ -20,10 +25,11 @@ def absolute_uri(uri: str, *, base: str | None = None) -> str:
         >>> absolute_uri("s3://bucket/key/")
         's3://bucket/key'
     """
-    uri = uri.removeprefix("file://")
+    uri, member = split_member(uri.removeprefix("file://"))
     if _SCHEME.match(uri):
-        return uri.rstrip("/")
-    return os.path.normpath(os.path.join(base or os.getcwd(), os.path.expanduser(uri)))
+        return join_member(uri.rstrip("/"), member)
+    path = os.path.normpath(os.path.join(base or os.getcwd(), os.path.expanduser(uri)))
+    return join_member(path, member)
 
 
 def is_local(uri: str) -> bool:
@@ -35,8 +41,27 @@ def as_typed(uri: str) -> str:
     """Write a location below the working directory relative to it, others as they are."""
     if not is_local(uri):
         return uri
-    relative = os.path.relpath(uri)
-    return uri if relative.startswith("..") else relative
+    archive, member = split_member(uri)
+    relative = os.path.relpath(archive)
+    return uri if relative.startswith("..") else join_member(relative, member)
+
+
+def split_member(uri: str) -> tuple[str, str]:
+    """Split the name of a file in a zip archive into those of the archive and of the member.
+
+    Example:
+        >>> split_member("data/tweets.zip::train/tweets.csv")
+        ('data/tweets.zip', 'train/tweets.csv')
+        >>> split_member("data/tweets.csv")
+        ('data/tweets.csv', '')
+    """
+    found = _IN_ARCHIVE.fullmatch(uri)
+    return (found[1], found[2]) if found else (uri, "")
+
+
+def join_member(archive: str, member: str) -> str:
+    """Name a member of an archive; the archive itself if ``member`` is empty."""
+    return f"{archive}{MEMBER}{member}" if member else archive
 
 
 def join(uri: str, *parts: str) -> str:

@@ -1,12 +1,18 @@
 """Files appear whole or not at all, on this machine and in an object store."""
 
 import hashlib
+import io
+import itertools
 import os
+import types
 
 import boto3
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
@@ -77,6 +83,58 @@ def test_the_hash_is_that_of_the_content(root):
     content = os.urandom(5 << 20)
     storage.write_bytes(join(root, "big"), content)
     assert storage.sha256(join(root, "big")) == hashlib.sha256(content).hexdigest()
+
+
+LEAF = storage.LEAF_BYTES
+AROUND_LEAVES = [0, 1, LEAF - 1, LEAF, LEAF + 1, 3 * LEAF, (4 << 20) + 5 * LEAF + 7]
+
+
+def tree_sha256(content):
+    """Write the definition out."""
+    leaves = [content[i : i + LEAF] for i in range(0, len(content), LEAF)]
+    digests = b"".join(hashlib.sha256(leaf).digest() for leaf in leaves)
+    return hashlib.sha256(digests).hexdigest()
+
+
+@pytest.mark.parametrize("size", AROUND_LEAVES)
+def test_the_tree_hash_is_the_hash_of_the_hashes_of_the_leaves(tmp_path, size):
+    content = os.urandom(size)
+    (tmp_path / "file").write_bytes(content)
+    assert storage.tree_sha256(str(tmp_path / "file")) == tree_sha256(content)
+
+
+def test_the_tree_hash_of_a_file_is_the_same_in_an_object_store(root):
+    content = os.urandom(5 * LEAF + 3)
+    storage.write_bytes(join(root, "file"), content)
+    assert storage.tree_sha256(join(root, "file")) == tree_sha256(content)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 4 * LEAF + 9), st.lists(st.integers(0, 5)))
+def test_pieces_hashed_apart_give_the_hash_of_the_whole(size, cuts):
+    content = bytes(range(251)) * (size // 251 + 1)
+    content = content[:size]
+    ends = [0, *sorted(cut * LEAF for cut in cuts), max(size, 5 * LEAF)]
+    digests = [storage.hash_leaves(content[i:j]) for i, j in itertools.pairwise(ends)]
+    assert storage.join_leaves(b"".join(digests)) == tree_sha256(content)
+
+
+@pytest.mark.parametrize("view", [bytes, bytearray, memoryview, pa.py_buffer])
+def test_whatever_holds_the_bytes_of_a_piece_can_be_hashed(view):
+    content = os.urandom(LEAF + 8)
+    assert storage.hash_leaves(view(content)) == storage.hash_leaves(content)
+    assert storage.hash_leaves(np.frombuffer(content, np.int64)) == storage.hash_leaves(content)
+
+
+def test_short_reads_do_not_change_the_tree_hash(tmp_path, monkeypatch):
+    class Dripping(io.BytesIO):
+        def read(self, size):
+            return super().read(min(size, 40_000))
+
+    content = os.urandom(3 * LEAF + 5)
+    source = types.SimpleNamespace(open_input_stream=lambda path, compression: Dripping(content))
+    monkeypatch.setattr(storage, "locate", lambda uri: (source, uri))
+    assert storage.tree_sha256("anything") == tree_sha256(content)
 
 
 def test_deleting_removes_what_is_named_and_nothing_else(root):
@@ -157,6 +215,30 @@ def test_what_names_no_file_is_refused(root):
         with pytest.raises(UserError) as error:
             storage.expand([uri])
         assert str(error.value).startswith(problem.format(uri=uri))
+
+
+def test_a_member_of_an_archive_is_looked_up_as_the_archive(root):
+    fill(root, "x.zip", "xx.zip", "z.csv")
+    names = storage.expand([join(root, "*.zip::a/[b]*.csv"), join(root, "x.zip::none")])
+    found = [name.removeprefix(root + "/") for name in names]
+    assert found == ["x.zip::a/[b]*.csv", "xx.zip::a/[b]*.csv", "x.zip::none"]
+    assert storage.locate(names[0])[1] == storage.locate(join(root, "x.zip"))[1]
+    assert storage.exists(names[0])
+    assert storage.file_info(names[1]).size == len("xx.zip")
+    assert storage.tree_sha256(names[1]) == storage.tree_sha256(join(root, "xx.zip"))
+
+
+def test_a_member_of_an_archive_that_is_not_there_is_refused(root):
+    fill(root, "x.csv", "sub.zip/a")
+    for pattern, problem in [
+        ("none.zip::a.csv", "no such file: {root}/none.zip"),
+        ("*.zip::a.csv", "no file matches {root}/*.zip"),
+        ("sub.zip::a", "{root}/sub.zip is a directory"),
+        ("x.csv::a", "no such file: {root}/x.csv::a"),
+    ]:
+        with pytest.raises(UserError) as error:
+            storage.expand([join(root, pattern)])
+        assert str(error.value).startswith(problem.format(root=root))
 
 
 def test_an_unknown_scheme_is_refused():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentiflow.uris import absolute_uri, as_typed, is_local, join
+from sentiflow.uris import absolute_uri, as_typed, is_local, join, join_member, split_member
 
 SETTINGS = settings(max_examples=300, deadline=None)
 
@@ -29,6 +29,10 @@ PATHS = st.lists(NAMES, max_size=5).map("/".join).map(lambda path: path.lstrip("
         ("gs://bucket/a/../b", "gs://bucket/a/../b"),
         ("models:/sentiflow/3", "models:/sentiflow/3"),
         ("a:b", "/base/a:b"),
+        ("data/x.zip::a/../b.csv", "/base/data/x.zip::a/../b.csv"),
+        ("../x.ZIP::/b.csv/", "/x.ZIP::/b.csv/"),
+        ("s3://bucket/x.zip::a.csv", "s3://bucket/x.zip::a.csv"),
+        ("a.zip/../b::c", "/base/b::c"),
     ],
 )
 def test_a_typed_location_becomes_absolute(typed, absolute):
@@ -83,3 +87,28 @@ def test_a_location_below_the_working_directory_is_shown_as_it_may_be_typed(tmp_
     assert as_typed("/elsewhere/run") == "/elsewhere/run"
     assert as_typed("s3://bucket/run") == "s3://bucket/run"
     assert absolute_uri(as_typed(f"{tmp_path}/runs/trial")) == f"{tmp_path}/runs/trial"
+
+
+def test_a_member_of_an_archive_is_shown_as_it_may_be_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert as_typed(f"{tmp_path}/data/x.zip::a/../b.csv") == "data/x.zip::a/../b.csv"
+    assert as_typed("/elsewhere/x.zip::b.csv") == "/elsewhere/x.zip::b.csv"
+
+
+@pytest.mark.parametrize(
+    ("uri", "archive", "member"),
+    [
+        ("x.zip::a.csv", "x.zip", "a.csv"),
+        ("/data/x.Zip::a/b.csv", "/data/x.Zip", "a/b.csv"),
+        ("s3://bucket/*.zip::a.csv", "s3://bucket/*.zip", "a.csv"),
+        ("x.zip::a.zip::b.csv", "x.zip", "a.zip::b.csv"),
+        ("x.zip::a\nb.csv", "x.zip", "a\nb.csv"),
+        ("x.zip", "x.zip", ""),
+        ("x.zip::", "x.zip::", ""),
+        ("x.csv::a.csv", "x.csv::a.csv", ""),
+        ("xzip::a.csv", "xzip::a.csv", ""),
+    ],
+)
+def test_only_a_zip_archive_has_members(uri, archive, member):
+    assert split_member(uri) == (archive, member)
+    assert join_member(archive, member) == uri
