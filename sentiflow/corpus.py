@@ -1,5 +1,6 @@
 """CSV or Parquet files -> parts of a corpus, each read as checked tweets and rejected rows."""
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,11 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow.fs import FileInfo
 
-from sentiflow import csv_ranges, manifest, schema, storage, tweets
-from sentiflow.csv_ranges import CsvRange
+from sentiflow import compression, csv_format, csv_ranges, manifest, schema, storage, tweets
+from sentiflow.csv_format import CsvFormat
+from sentiflow.csv_ranges import CsvRange, CutStretch, Stretch
 from sentiflow.errors import UserError
 from sentiflow.schema import SPLITS
+from sentiflow.sections import FormatSettings
 from sentiflow.tweets import Checked
 from sentiflow.uris import join
 
@@ -30,8 +34,36 @@ class TableSlice:
     split: str | None = None
 
 
-Part = CsvRange | tuple[TableSlice, ...]
+@dataclass(frozen=True)
+class CsvPart:
+    """Consecutive records of one CSV file."""
+
+    csv_range: CsvRange
+    csv_format: CsvFormat
+
+
+Part = CsvPart | tuple[TableSlice, ...]
 """What is read, worked on and written as one: the unit of work and of resumption."""
+
+
+@dataclass(frozen=True)
+class _PlannedFile:
+    """A CSV file before it is cut."""
+
+    uri: str
+    info: FileInfo
+    csv_format: CsvFormat
+    stretches: list[Stretch]
+
+
+Work = Callable[[int], dict[str, Any]]
+MapParts = Callable[[Work, Sequence[int]], Iterable[dict[str, Any]]]
+"""Does the work on numbers from 0, of these sizes in bytes; yields what each came to, in order."""
+
+
+def map_here(work: Work, sizes: Sequence[int]) -> Iterable[dict[str, Any]]:
+    """Do work on one number after the other in this process."""
+    return map(work, range(len(sizes)))
 
 
 @dataclass(frozen=True)
@@ -47,32 +79,82 @@ class Corpus:
     has_row_ids: bool = False
     """The tables bring their own ``row_id``; if not, rows are numbered over all files."""
 
+    @property
+    def csv_parts(self) -> tuple[CsvPart, ...]:
+        """The parts of a corpus in CSV."""
+        return tuple(part for part in self.parts if isinstance(part, CsvPart))
+
 
 def open_csv(
     uris: Sequence[str],
     *,
+    form: FormatSettings,
     rows_per_part: int,
-    on_bytes: Callable[[int], None] = lambda size: None,
+    unpack_to: str,
+    map_parts: MapParts = map_here,
 ) -> Corpus:
-    """Cut CSV files into parts, and hash their content, in one read.
+    """Cut CSV files into parts, in parallel, and hash their content.
+
+    Args:
+        uris: Of the files, plain or compressed.
+        form: What they look like.
+        rows_per_part: About how many records a part holds.
+        unpack_to: A directory for the pieces of compressed files; they are left there.
+        map_parts: Does the work on each stretch of the files.
 
     Raises:
-        UserError: A file holds no record.
+        UserError: A file holds no record, lacks a column, or is damaged.
     """
+    files = [
+        _plan(uri, form, rows_per_part, join(unpack_to, f"file-{number:05d}"))
+        for number, uri in enumerate(uris)
+    ]
+    stretches = [stretch for file in files for stretch in file.stretches]
+    sizes = [(s.stop or file.info.size) - s.start for file in files for s in file.stretches]
+    work = functools.partial(cut_stretch, stretches=stretches)
+    found = map(CutStretch.from_json, map_parts(work, sizes))
     parts: list[Part] = []
-    files = []
+    described = []
     num_rows = 0
-    for uri in uris:
-        info = storage.file_info(uri)
-        found = csv_ranges.cut(
-            uri, rows_per_range=rows_per_part, first_row=num_rows, on_bytes=on_bytes
-        )
-        if not found.num_rows:
-            raise UserError(f"{uri} holds no record", hint="it is empty; name another CSV")
-        parts.extend(found.ranges)
-        num_rows += found.num_rows
-        files.append(manifest.describe_file(uri, info, sha256=found.sha256))
-    return Corpus(tuple(parts), num_rows, manifest.join_files(files))
+    for file in files:
+        results = [next(found) for _ in file.stretches]
+        ranges = csv_ranges.connect(file.stretches, results, first_row=num_rows)
+        if not ranges:
+            raise UserError(f"{file.uri} holds no record", hint="it is empty; name another CSV")
+        parts.extend(CsvPart(csv_range, file.csv_format) for csv_range in ranges)
+        num_rows = ranges[-1].first_row + ranges[-1].num_rows
+        leaves = b"".join(bytes.fromhex(result.leaves) for result in results)
+        tree = storage.join_leaves(leaves) if leaves else storage.tree_sha256(file.uri)
+        described.append(manifest.describe_file(file.uri, file.info, tree_sha256=tree))
+    return Corpus(tuple(parts), num_rows, manifest.join_files(described))
+
+
+def cut_stretch(number: int, *, stretches: Sequence[Stretch]) -> dict[str, Any]:
+    """Cut one of the stretches: the work of a task."""
+    return csv_ranges.cut(stretches[number]).to_json()
+
+
+def _plan(uri: str, form: FormatSettings, rows_per_part: int, unpack_to: str) -> _PlannedFile:
+    """Look at a file's beginning, and part it among tasks."""
+    info = storage.file_info(uri)
+    with compression.open_content(uri) as content:
+        head = content.read_at(0, csv_format.HEAD_BYTES)
+    found, start = csv_format.resolve(form, head, source=uri)
+    packed = compression.is_compressed(uri)
+    whole = Stretch(
+        source=uri,
+        start=0,
+        stop=None,
+        first_record=start,
+        range_bytes=csv_ranges.range_size(
+            head[start:], rows_per_range=rows_per_part, delimiter=form.delimiter
+        ),
+        num_columns=found.num_columns,
+        delimiter=form.delimiter,
+        unpack_to=unpack_to if packed else "",
+    )
+    stretches = [whole] if packed else csv_ranges.stretches(whole, info.size)
+    return _PlannedFile(uri, info, found, stretches)
 
 
 def open_prepared(uri: str, *, rows_per_part: int, setting: str) -> Corpus:
@@ -112,7 +194,6 @@ def read_part(
     corpus: Corpus,
     number: int,
     *,
-    errors: str = "replace",
     keep_columns: Sequence[str] = (),
 ) -> Checked:
     """Read a part for scoring: an unknown label becomes null and refuses no row.
@@ -122,8 +203,8 @@ def read_part(
         the columns of ``schema.TWEETS``; and the refused rows.
     """
     part = corpus.parts[number]
-    if isinstance(part, CsvRange):
-        checked = tweets.read_range(part, errors=errors, labels_required=False)
+    if isinstance(part, CsvPart):
+        checked = tweets.read_range(part.csv_range, csv_format=part.csv_format, required=())
         nulls = pa.nulls(checked.tweets.num_rows, pa.string())
         return Checked(checked.tweets.append_column("split", nulls), checked.rejected)
     checks = [_read_slice(piece, corpus.has_row_ids, keep_columns) for piece in part]

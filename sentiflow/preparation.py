@@ -1,15 +1,20 @@
 """CSV files -> checked, split, encoded Parquet and a vocabulary.
 
-Two passes over the parts. The first reads, checks, splits and tokenizes, writes the tweets and the
-rejected rows, and leaves each part's tokens as numbers into the part's own list of words. Then the
-vocabulary is fitted from those lists. The second pass translates the numbers, which is a look-up.
+Passes over the parts, each a Ray Data job of one task a part (:mod:`prepared_parts` is what the
+tasks do): the files are cut; the parts ingested, which writes the tweets and the rejected rows and
+leaves each part's tokens as numbers into the part's own list of words; then the vocabulary is
+fitted to those lists; and the numbers are translated to ids, which is a look-up. A finished task
+leaves a receipt, so that a killed preparation goes on where it was.
 """
 
+from __future__ import annotations
+
+import concurrent.futures
 import functools
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,43 +22,35 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow import (
-    cluster,
+    compression,
     corpus,
-    csv_ranges,
+    csv_records,
+    duplicates,
     manifest,
-    schema,
+    prepared_parts,
     splits,
     storage,
-    tweets,
     vocabulary,
     word_vectors,
 )
-from sentiflow.csv_ranges import CsvRange
 from sentiflow.errors import JobError, UserError
 from sentiflow.manifest import Claim
-from sentiflow.progress import Progress, say
+from sentiflow.passes import Passes
+from sentiflow.prepared_parts import VOCABULARY, Job
+from sentiflow.progress import say
 from sentiflow.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
-from sentiflow.sections import Config, FormatSettings, PrepareSettings
-from sentiflow.tokenizer import TOKENIZERS, Tokens, tokenize
+from sentiflow.sections import Config, PrepareSettings
+from sentiflow.tokenizer import TOKENIZERS
 from sentiflow.tracking import Recorder
-from sentiflow.uris import join
+from sentiflow.uris import as_typed, join
 from sentiflow.vocabulary import Vocabulary
 
 STAGE = "prepare"
-VOCABULARY = "vocabulary.parquet"
 OWNS = ("tweets", "encoded", "rejected", VOCABULARY, "_work")
 
-_WORK = pa.schema(
-    [
-        pa.field("row_id", pa.int64()),
-        pa.field("label", pa.int8()),
-        pa.field("split", pa.int8()),
-        pa.field("words", pa.list_(pa.int32())),
-    ]
-)
-"""Between the passes: ``words`` are numbers into the part's own list of words."""
-
 _NUM_EXAMPLES = 3
+_NUM_WORDS = 20
+"""Words named in the out-of-vocabulary report."""
 
 
 def claim(config: Config) -> Claim:
@@ -78,7 +75,7 @@ def claim(config: Config) -> Claim:
     decisive["format"] = config.format.model_dump()
     decisive["versions"] = {
         "tokenizer": TOKENIZERS[settings.tokenizer][0],
-        "csv": csv_ranges.RULES_VERSION,
+        "csv": csv_records.RULES_VERSION,
         "splits": splits.RULES_VERSION,
     }
     record = manifest.read(settings.output_uri)
@@ -88,36 +85,79 @@ def claim(config: Config) -> Claim:
 
 
 def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any]:
-    """Prepare a corpus; returns the manifest.
+    """Prepare a corpus, or go on where an earlier run of the same was killed.
+
+    Returns:
+        The manifest.
 
     Raises:
         UserError: The input cannot be used: no record, too many rejected, a class missing. Then
             nothing is left behind.
+        JobError: A task failed; what is finished is kept for the next run.
     """
     began = time.monotonic()
-    settings = config.prepare
-    vectors = _load_vectors(settings)
-    source = _cut(settings)
-    target = replace(claim(config), inputs={"csv": source.files})
-    manifest.begin(target, overwrite=overwrite)
+    target = claim(config)
+    uris = storage.expand(list(config.prepare.csv))
+    place = replace(target, inputs={"csv": _describe_as_found(uris)})
+    goes_on = manifest.begin(place, overwrite=overwrite, resumable=True)
+    passes = Passes(STAGE, config.prepare.output_uri, goes_on=goes_on)
     try:
-        parts = _ingest(source, settings, config.format)
-        _check_counts(parts, settings)
+        result = _prepare(config, uris, passes)
     except UserError:
         manifest.abandon(target)
         raise
-    words, unknown = _fit(settings, vectors, len(source.parts))
-    vocabulary_file = words.save(join(settings.output_uri, VOCABULARY))
-    encoded = _encode(len(source.parts), settings)
-    files = [item for part in (*parts, *encoded) for item in part["files"]]
-    counts = _count(parts, encoded, source, words) | unknown
     seconds = time.monotonic() - began
-    _report(counts, seconds, recorder)
+    _report(result, seconds, recorder)
     return manifest.publish(
-        target,
-        counts=counts,
-        files=[*files, {"path": VOCABULARY} | vocabulary_file],
+        replace(target, inputs={"csv": result.source.files}),
+        counts=result.counts,
+        files=result.files,
         seconds=seconds,
+        duplicates=result.duplicates,
+        vocabulary=result.vocabulary,
+    )
+
+
+def _describe_as_found(uris: Sequence[str]) -> dict[str, Any]:
+    """Describe input files by what can be known without reading them."""
+    files = [manifest.describe_file(uri, storage.file_info(uri), tree_sha256="") for uri in uris]
+    return {"fingerprint": manifest.fingerprint(files), "files": files}
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What a preparation has come to."""
+
+    source: corpus.Corpus
+    counts: dict[str, Any]
+    files: list[dict[str, Any]]
+    duplicates: dict[str, Any]
+    vocabulary: dict[str, Any]
+    usage: dict[str, Any]
+
+
+def _prepare(config: Config, uris: Sequence[str], passes: Passes) -> _Result:
+    settings = config.prepare
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(_load_vectors, settings)
+        source = _cut(config, uris, passes)
+        vectors = loading.result()
+    job = _make_job(settings, source, passes)
+    parts = _each_part(prepared_parts.ingest, job, passes)
+    _check_rejected(parts, settings)
+    repeats, parts = _handle_duplicates(parts, job, passes)
+    _check_classes(parts)
+    words, report = _fit(job, vectors, passes)
+    vocabulary_file = words.save(join(settings.output_uri, VOCABULARY))
+    encoded = _each_part(prepared_parts.encode, job, passes)
+    files = [item for part in (*parts, *encoded) for item in part["files"]]
+    return _Result(
+        source,
+        _count(parts, encoded, source, words),
+        [*files, {"path": VOCABULARY} | vocabulary_file],
+        repeats,
+        report | _sum_tokens(encoded),
+        _sum_usage(parts, encoded, files),
     )
 
 
@@ -127,125 +167,87 @@ def _load_vectors(settings: PrepareSettings) -> word_vectors.WordVectors:
     return word_vectors.load(wanted.vectors, max_words=max_words, cache=wanted.vectors_cache)
 
 
-def _cut(settings: PrepareSettings) -> corpus.Corpus:
-    uris = storage.expand(list(settings.csv))
-    total = sum(storage.file_info(uri).size or 0 for uri in uris)
-    with Progress("prepare", total=total, unit="bytes") as progress:
-        return corpus.open_csv(
-            uris, rows_per_part=settings.rows_per_file, on_bytes=progress.advance
-        )
-
-
-def _ingest(
-    source: corpus.Corpus, settings: PrepareSettings, form: FormatSettings
-) -> list[dict[str, Any]]:
-    """First pass: tweets, rejected rows and word numbers of every part."""
-    work = functools.partial(ingest_part, parts=source.parts, settings=settings, form=form)
-    results = []
-    with Progress("prepare", total=source.num_rows, unit="rows") as progress:
-        for result in cluster.map_parts(work, num_parts=len(source.parts)):
-            results.append(result)
-            progress.advance(result["rows"])
-    return sorted(results, key=lambda result: result["part"])
-
-
-def ingest_part(
-    part: int, *, parts: Sequence[corpus.Part], settings: PrepareSettings, form: FormatSettings
-) -> dict[str, Any]:
-    """Read, check, split and tokenize one part of the CSV, and write what comes of it."""
-    csv_range = parts[part]
-    assert isinstance(csv_range, CsvRange), "the parts of a CSV are ranges"
-    checked = tweets.read_range(
-        csv_range,
-        errors=form.errors,
-        every_nth=settings.every_nth,
-        keep_raw=settings.keep_raw,
+def _cut(config: Config, uris: Sequence[str], passes: Passes) -> corpus.Corpus:
+    """Cut the files into parts, and make sure that they have the columns that are needed."""
+    for uri in filter(compression.is_compressed, uris):
+        say(STAGE, f"{as_typed(uri)} is compressed: one task unpacks it")
+    source = corpus.open_csv(
+        uris,
+        form=config.format,
+        rows_per_part=config.prepare.rows_per_file,
+        unpack_to=join(config.prepare.output_uri, "_work"),
+        map_parts=passes.map_parts("cut", unit="bytes"),
     )
-    accepted = checked.tweets.combine_chunks()
-    text = accepted["text"].combine_chunks()
-    split = _assign(accepted, text, settings)
-    tokens = tokenize(text, name=settings.tokenizer)
-    files = _write_by_split("tweets", part, accepted, split, settings.output_uri)
-    files += storage.write_part(
-        settings.output_uri, f"rejected/part-{part:05d}.parquet", checked.rejected
-    )
-    _write_work(part, accepted, split, tokens, settings.output_uri)
-    reasons = Counter(checked.rejected["reason"].to_pylist())
-    return {
-        "part": part,
-        "rows": csv_range.num_rows,
-        "left_out": checked.num_left_out,
-        "reasons": dict(reasons),
-        "examples": _examples(checked.rejected),
-        "labels": _count_labels(accepted["label"], split),
-        "files": files,
-    }
+    kind = config.prepare.split.kind
+    wanted = {"label", *config.prepare.keep_columns, *({kind} & {"user", "time"})}
+    for name in sorted(wanted):
+        if any(getattr(part.csv_format, name) is None for part in source.csv_parts):
+            raise UserError(
+                f"format.columns has no {name}, which preparation needs",
+                hint="say which column it is"
+                if name == "label" or name == kind
+                else "or take it out of prepare.keep_columns",
+            )
+    return source
 
 
-def _assign(accepted: pa.Table, text: pa.Array, settings: PrepareSettings) -> np.ndarray:
-    if settings.split.kind == "tutorial":
-        return splits.assign_by_row_number(accepted["row_id"].to_numpy())
-    return splits.assign_by_hash(
-        text,
+def _make_job(settings: PrepareSettings, source: corpus.Corpus, passes: Passes) -> Job:
+    """Put together what the tasks need to know; a split by time looks at all times first."""
+    job = Job(settings, source.csv_parts)
+    if settings.split.kind != "time":
+        return job
+    _each_part(prepared_parts.count_times, job, passes)
+    tables = [storage.read_parquet(place) for place in job.places("times")]
+    times = pa.concat_tables(tables).group_by("second").aggregate([("count", "sum")])
+    bounds = splits.time_bounds(
+        times["second"].to_numpy(),
+        times["count_sum"].to_numpy(),
         validation_fraction=settings.split.validation_fraction,
         test_fraction=settings.split.test_fraction,
     )
+    return replace(job, time_bounds=bounds)
 
 
-def _count_labels(label: pa.ChunkedArray, split: np.ndarray) -> dict[str, dict[str, int]]:
-    """Count rows by split and label; ``unlabelled`` where it is null."""
-    values = pc.fill_null(label, len(LABEL_NAMES)).to_numpy()
-    names = (*LABEL_NAMES, "unlabelled")
-    return {
-        name: dict(zip(names, np.bincount(values[split == i], minlength=4).tolist(), strict=True))
-        for i, name in enumerate(SPLITS)
-    }
+def _each_part(work: Any, job: Job, passes: Passes) -> list[dict[str, Any]]:
+    """Do the work on every part; named by the function."""
+    ranges = [part.csv_range for part in job.parts]
+    sizes = [(item.num_rows, item.stop - item.start) for item in ranges]
+    return passes.run(work.__name__, functools.partial(work, job=job), sizes, unit="rows")
 
 
-def _examples(rejected: pa.Table) -> list[str]:
-    return [
-        f"{row['source']}, byte {row['offset']}, row {row['row_id']}: {row['reason']}: "
-        f"{row['raw'][:60]!r}"
-        for row in rejected[:_NUM_EXAMPLES].to_pylist()
-    ]
+def _each_partition(work: Any, job: Job, passes: Passes) -> list[dict[str, Any]]:
+    sizes = [(1, 0)] * job.num_partitions
+    return passes.run(work.__name__, functools.partial(work, job=job), sizes, unit="partitions")
 
 
-def _write_by_split(
-    kind: str, part: int, table: pa.Table, split: np.ndarray, root: str
-) -> list[dict[str, Any]]:
-    files = []
-    for number, name in enumerate(SPLITS):
-        path = f"{kind}/split={name}/part-{part:05d}.parquet"
-        files += storage.write_part(root, path, table.filter(pa.array(split == number)))
-    return files
+def _handle_duplicates(
+    parts: list[dict[str, Any]], job: Job, passes: Passes
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Report repeated texts, and drop what the settings say; returns the parts as they are then."""
+    found = _each_partition(prepared_parts.find_duplicates, job, passes)
+    report = functools.reduce(duplicates.add, (item["counts"] for item in found))
+    if not any(item["dropped"] for item in found):
+        return report, parts
+    changed = _each_part(prepared_parts.drop, job, passes)
+    return report, [_replace_tweets(old, new) for old, new in zip(parts, changed, strict=True)]
 
 
-def _write_work(
-    part: int, accepted: pa.Table, split: np.ndarray, tokens: Tokens, root: str
-) -> None:
-    lists = pa.ListArray.from_arrays(
-        pa.array(tokens.offsets.astype(np.int32)), pa.array(tokens.ids, pa.int32())
-    )
-    columns = [accepted["row_id"], accepted["label"], pa.array(split), lists]
-    storage.write_parquet(
-        join(root, f"_work/tokens-{part:05d}.parquet"), pa.table(columns, schema=_WORK)
-    )
-    counts = pa.table({"word": tokens.words, "count": tokens.count(split == 0)})
-    storage.write_parquet(join(root, f"_work/words-{part:05d}.parquet"), counts)
+def _replace_tweets(part: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
+    others = [item for item in part["files"] if not item["path"].startswith("tweets/")]
+    return part | changed | {"files": others + changed["files"]}
 
 
-def _check_counts(parts: Sequence[dict[str, Any]], settings: PrepareSettings) -> None:
-    """Refuse a corpus that cannot be trained on.
+def _check_rejected(parts: Sequence[dict[str, Any]], settings: PrepareSettings) -> None:
+    """Refuse a corpus of which too little is good.
 
     Raises:
-        UserError: Too many rows are rejected, none is accepted, or a split lacks a class.
+        UserError: Too many rows are rejected, or none is accepted.
     """
-    labels = _sum_labels(parts)
-    accepted = sum(sum(count.values()) for count in labels.values())
-    rejected = sum(sum(part["reasons"].values()) for part in parts)
+    accepted = sum(sum(count.values()) for count in _sum_labels(parts).values())
+    reasons = _sum_counters(part["reasons"] for part in parts)
+    rejected = reasons.total()
     judged = accepted + rejected
     if (judged and rejected / judged > settings.max_rejected_fraction) or not accepted:
-        reasons: Counter[str] = sum((Counter(part["reasons"]) for part in parts), Counter())
         by_reason = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
         examples = [example for part in parts for example in part["examples"]][:_NUM_EXAMPLES]
         problem = "no row was accepted" if not accepted else "too many rows were rejected"
@@ -254,6 +256,16 @@ def _check_counts(parts: Sequence[dict[str, Any]], settings: PrepareSettings) ->
             hint="mend the CSV or format, or raise prepare.max_rejected_fraction"
             + "".join(f"\n  {example}" for example in examples),
         )
+
+
+def _check_classes(parts: Sequence[dict[str, Any]]) -> None:
+    """Refuse a corpus that cannot be trained on.
+
+    Raises:
+        UserError: A class is missing altogether, or in a split.
+    """
+    labels = _sum_labels(parts)
+    accepted = sum(sum(count.values()) for count in labels.values())
     for label in (NEGATIVE, POSITIVE):
         if not sum(labels[split][LABEL_NAMES[label]] for split in SPLITS):
             raise UserError(
@@ -265,75 +277,67 @@ def _check_counts(parts: Sequence[dict[str, Any]], settings: PrepareSettings) ->
             if not labels[split][LABEL_NAMES[label]]:
                 raise UserError(
                     f"the {split} split has no {LABEL_NAMES[label]} row",
-                    hint="every split needs both classes; take more rows or larger fractions",
+                    hint="every split needs both classes; take more rows, larger fractions, or "
+                    "another prepare.split.kind",
                 )
 
 
+def _sum_counters(counters: Iterable[dict[str, int]]) -> Counter[str]:
+    return sum(map(Counter, counters), Counter())
+
+
 def _sum_labels(parts: Sequence[dict[str, Any]]) -> dict[str, Counter[str]]:
-    return {
-        split: sum((Counter(part["labels"][split]) for part in parts), Counter())
-        for split in SPLITS
-    }
+    return {split: _sum_counters(part["labels"][split] for part in parts) for split in SPLITS}
 
 
 def _fit(
-    settings: PrepareSettings, vectors: word_vectors.WordVectors, num_parts: int
+    job: Job, vectors: word_vectors.WordVectors, passes: Passes
 ) -> tuple[Vocabulary, dict[str, Any]]:
-    """Choose the words, and give each its vector; also says how many tokens stay unknown."""
-    names = [join(settings.output_uri, f"_work/words-{i:05d}.parquet") for i in range(num_parts)]
-    counts = pa.concat_tables([storage.read_parquet(name) for name in names])
-    wanted = settings.vocabulary
+    """Choose the words, and give each its vector; also says what stays unknown."""
+    _each_partition(prepared_parts.count_words, job, passes)
+    wanted = job.settings.vocabulary
     if wanted.kind == "pretrained":
         words = vocabulary.from_words(vectors.words)
     else:
-        words = vocabulary.fit(counts, min_count=wanted.min_count, max_size=wanted.max_size)
+        words = vocabulary.fit(
+            _word_counts(job), min_count=wanted.min_count, max_size=wanted.max_size
+        )
     place = vectors.find(words.words)
     matrix = np.where((place >= 0)[:, None], vectors.vectors[place], np.nan).astype(np.float32)
-    known = words.look_up(counts["word"].combine_chunks()) >= words.num_special
-    total = pc.sum(counts["count"]).as_py() or 0
-    unknown = total - int(counts["count"].to_numpy()[known].sum())
     report = {
-        "train_tokens": total,
-        "train_unknown_fraction": round(unknown / total, 5) if total else None,
+        "words": len(words),
         "words_with_vector": int((place >= 0).sum()),
+        "frequent_unknown": _frequent(job, words.knows),
+        "frequent_without_vector": _frequent(job, lambda found: vectors.find(found) >= 0),
     }
     return replace(words, vectors=matrix), report
 
 
-def _encode(num_parts: int, settings: PrepareSettings) -> list[dict[str, Any]]:
-    """Second pass: every part's word numbers to ids."""
-    work = functools.partial(encode_part, settings=settings)
-    with Progress("prepare", total=num_parts, unit="parts encoded") as progress:
-        results = []
-        for result in cluster.map_parts(work, num_parts=num_parts):
-            results.append(result)
-            progress.advance(1)
-    return results
+def _word_counts(job: Job) -> Iterator[pa.Table]:
+    """Read the counts of all words, a partition at a time."""
+    for partition in range(job.num_partitions):
+        yield storage.read_parquet(job.place("counts", partition))
 
 
-def encode_part(part: int, *, settings: PrepareSettings) -> dict[str, Any]:
-    """Translate one part's word numbers to ids; rows without a binary label are left out."""
-    root = settings.output_uri
-    words = vocabulary.load(join(root, VOCABULARY), with_vectors=False)
-    work = storage.read_parquet(join(root, f"_work/tokens-{part:05d}.parquet"))
-    binary = pc.is_in(work["label"], value_set=pa.array([NEGATIVE, POSITIVE], pa.int8()))
-    work = work.filter(binary).combine_chunks()
-    lists = work["words"].combine_chunks()
-    local = storage.read_parquet(join(root, f"_work/words-{part:05d}.parquet"), columns=["word"])
-    tokens = Tokens(
-        local["word"].combine_chunks(),
-        lists.flatten().to_numpy(),
-        lists.offsets.to_numpy().astype(np.int64) - lists.offsets[0].as_py(),
-    )
-    ids, _ = words.encode(tokens, max_length=settings.max_length)
-    lengths = pc.list_value_length(ids).cast(pa.int32())
-    table = pa.table([work["row_id"], work["label"], ids, lengths], schema=schema.ENCODED)
-    split = work["split"].to_numpy()
-    return {
-        "rows": table.num_rows,
-        "without_token": pc.sum(pc.equal(lengths, 0)).as_py() or 0,
-        "files": _write_by_split("encoded", part, table, split, root),
-    }
+def _frequent(job: Job, is_known: Callable[[pa.Array], np.ndarray]) -> list[dict[str, str | int]]:
+    """List the most frequent words of the train split that are not known."""
+    found = []
+    for counts in _word_counts(job):
+        counts = counts.filter(pc.greater(counts["count"], 0)).combine_chunks()
+        counts = counts.filter(pa.array(~is_known(counts["word"].combine_chunks())))
+        order = [("count", "descending"), ("word", "ascending")]
+        found += counts.sort_by(order)[:_NUM_WORDS].to_pylist()
+    return sorted(found, key=lambda item: (-item["count"], item["word"]))[:_NUM_WORDS]
+
+
+def _sum_tokens(encoded: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Sum tokens, and those that are not known, by split."""
+    by_split = {}
+    for split in SPLITS:
+        total = _sum_counters(part["tokens"][split] for part in encoded)
+        share = total["unknown"] / total["tokens"] if total["tokens"] else 0.0
+        by_split[split] = dict(total) | {"unknown_fraction": round(share, 5)}
+    return {"tokens": by_split}
 
 
 def _count(
@@ -344,27 +348,44 @@ def _count(
 ) -> dict[str, Any]:
     labels = _sum_labels(parts)
     accepted = sum(sum(count.values()) for count in labels.values())
-    reasons: Counter[str] = sum((Counter(part["reasons"]) for part in parts), Counter())
-    left_out = sum(part["left_out"] for part in parts)
-    if source.num_rows != accepted + sum(reasons.values()) + left_out:
+    reasons = _sum_counters(part["reasons"] for part in parts)
+    left_out = _sum_counters(
+        {"every_nth": part["left_out"]} | part.get("dropped", {}) for part in parts
+    )
+    found = accepted + reasons.total() + left_out.total()
+    if source.num_rows != found:
         raise JobError(
-            f"of {source.num_rows:,} rows only {accepted + sum(reasons.values()) + left_out:,} "
-            "came out of the parts; a part is missing"
+            f"of {source.num_rows:,} rows {found:,} came out of the parts; run again with "
+            "--overwrite, and report this"
         )
     return {
         "rows_read": source.num_rows,
         "accepted": accepted,
-        "rejected": sum(reasons.values()),
-        "left_out": left_out,
+        "rejected": reasons.total(),
+        "left_out": left_out.total(),
+        "left_out_by_reason": {name: count for name, count in left_out.items() if count},
         "rejected_by_reason": dict(reasons),
         "labels": {split: dict(count) for split, count in labels.items()},
-        "encoded": sum(part["rows"] for part in encoded),
+        "encoded": sum(part["encoded"] for part in encoded),
         "encoded_without_token": sum(part["without_token"] for part in encoded),
         "vocabulary_size": len(words),
     }
 
 
-def _report(counts: dict[str, Any], seconds: float, recorder: Recorder) -> None:
+def _sum_usage(
+    parts: Sequence[dict[str, Any]],
+    encoded: Sequence[dict[str, Any]],
+    files: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
+    return {
+        "bytes_read": sum(part["bytes"] for part in parts),
+        "bytes_written": sum(item["bytes"] for item in files),
+        "peak_memory_bytes": max(part["peak_memory_bytes"] for part in (*parts, *encoded)),
+    }
+
+
+def _report(result: _Result, seconds: float, recorder: Recorder) -> None:
+    counts, usage = result.counts, result.usage
     rate = counts["rows_read"] / seconds
     say(
         STAGE,
@@ -373,10 +394,10 @@ def _report(counts: dict[str, Any], seconds: float, recorder: Recorder) -> None:
         f"({seconds:.1f} s, {rate:,.0f} rows/s)",
     )
     names = ("rows_read", "accepted", "rejected", "left_out", "encoded", "vocabulary_size")
-    recorder.log_metrics({f"prepare/{name}": counts[name] for name in names})
-    recorder.log_metrics(
-        {
-            "prepare/rows_per_second": rate,
-            "prepare/unknown_fraction": counts["train_unknown_fraction"],
-        }
-    )
+    figures = {name: counts[name] for name in names} | usage
+    figures |= {
+        "rows_per_second": rate,
+        "bytes_per_second": usage["bytes_read"] / seconds,
+        "unknown_fraction": result.vocabulary["tokens"]["train"]["unknown_fraction"],
+    }
+    recorder.log_metrics({f"prepare/{name}": value for name, value in figures.items()})

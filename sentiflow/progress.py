@@ -24,10 +24,10 @@ class Progress:
         ...     progress.advance(10)
     """
 
-    def __init__(self, label: str, *, total: int, unit: str) -> None:
-        """Begin at nothing done of ``total`` units."""
-        self.label, self.total, self.unit = label, total, unit
-        self.done = 0
+    def __init__(self, label: str, *, total: int, unit: str, total_bytes: int = 0) -> None:
+        """Begin at nothing done of ``total`` units, which stand for ``total_bytes``."""
+        self.label, self.total, self.unit, self.total_bytes = label, total, unit, total_bytes
+        self.done = self.done_bytes = 0
         self.started = self.last_line = time.monotonic()
         self.bar = _make_bar() if console.is_terminal else None
         self.task = self.bar.add_task(label, total=total) if self.bar else None
@@ -48,14 +48,21 @@ class Progress:
         if self.bar:
             self.bar.stop()
 
-    def advance(self, amount: int, note: str = "") -> None:
+    def advance(self, amount: int, note: str = "", *, num_bytes: int = 0) -> None:
         """Count ``amount`` more units as done; ``note`` says what the work has come to."""
         self.done += amount
+        self.done_bytes += num_bytes
+        note = note or self._bytes()
         if self.bar and self.task is not None:
             self.bar.update(self.task, advance=amount, description=f"{self.label} {note}".strip())
         elif time.monotonic() - self.last_line >= LINE_EVERY_SECONDS and self.done < self.total:
             self.last_line = time.monotonic()
             log.info("%s", self._line(note))
+
+    def _bytes(self) -> str:
+        if not self.total_bytes:
+            return ""
+        return f"{self.done_bytes / 1e6:,.0f} of {self.total_bytes / 1e6:,.0f} MB"
 
     def _line(self, note: str) -> str:
         rate = self.done / (time.monotonic() - self.started)

@@ -14,12 +14,14 @@ from sentiflow import cluster, corpus, manifest, schema, storage
 from sentiflow.errors import JobError, UserError
 from sentiflow.manifest import Claim
 from sentiflow.model_package import ModelPackage, Scores
+from sentiflow.passes import Passes
 from sentiflow.progress import Progress, say
 from sentiflow.sections import Config, ScoreSettings
 from sentiflow.tracking import Recorder
+from sentiflow.uris import join
 
 STAGE = "score"
-OWNS = ("predictions", "rejected", "failed")
+OWNS = ("predictions", "rejected", "failed", "_work")
 
 PREPARED = "prepared"
 
@@ -59,10 +61,14 @@ def run(
     began = time.monotonic()
     settings = config.score
     target = claim(config)
-    source = open_corpus(settings, target.inputs["corpus"])
-    _check_columns(source, settings.keep_columns)
-    target = replace(target, inputs=target.inputs | {"corpus": source.files})
     manifest.begin(target, overwrite=overwrite)
+    try:
+        source = open_corpus(settings, target.inputs["corpus"])
+        _check_columns(source, settings.keep_columns)
+    except UserError:
+        manifest.abandon(target)
+        raise
+    target = replace(target, inputs=target.inputs | {"corpus": source.files})
     results = _score(source, settings, target.inputs["model"]["fingerprint"], resources)
     counts = {
         name: sum(result[name] for result in results)
@@ -93,14 +99,23 @@ def open_corpus(settings: ScoreSettings, files_input: dict[str, Any]) -> corpus.
             settings.prepared_uri, rows_per_part=rows, setting="score.prepared_uri"
         )
     uris = storage.expand(list(settings.corpus))
-    kinds = {uri.rpartition(".")[2].lower() for uri in uris}
-    if kinds == {"parquet"}:
+    are_parquet = {uri.lower().endswith(".parquet") for uri in uris}
+    if are_parquet == {True}:
         return corpus.open_parquet(uris, rows_per_part=rows, files_input=files_input)
-    if kinds == {"csv"}:
-        return corpus.open_csv(uris, rows_per_part=rows)
+    if are_parquet == {False}:
+        assert settings.format is not None, "settings are resolved"
+        return corpus.open_csv(
+            uris,
+            form=settings.format,
+            rows_per_part=rows,
+            unpack_to=join(settings.output_uri, "_work"),
+            map_parts=Passes(STAGE, settings.output_uri, goes_on=False).map_parts(
+                "cut", unit="bytes"
+            ),
+        )
     raise UserError(
-        f"score.corpus: cannot tell what {', '.join(settings.corpus)} is",
-        hint="name .csv files or .parquet files",
+        f"score.corpus: {', '.join(settings.corpus)} are of two kinds",
+        hint="name CSV files or .parquet files",
     )
 
 
@@ -117,12 +132,7 @@ def score_part(
     """
     torch.set_num_threads(1)
     package = _load_model(_model_uri(settings), model)
-    checked = corpus.read_part(
-        source,
-        part,
-        errors=settings.format.errors if settings.format else "replace",
-        keep_columns=settings.keep_columns,
-    )
+    checked = corpus.read_part(source, part, keep_columns=settings.keep_columns)
     tweets = checked.tweets.combine_chunks()
     text = tweets["text"].combine_chunks() if len(tweets) else pa.array([], pa.string())
     scores = package.score(text, batch_size=settings.batch_size)

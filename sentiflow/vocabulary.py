@@ -1,5 +1,6 @@
 """Tokens -> ids; fitted or taken from word vectors, then frozen and saved with the model."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,10 @@ class Vocabulary:
         known = self.words[self.num_special :]
         found = pc.add(pc.index_in(words, value_set=known), self.num_special)
         return pc.fill_null(found, default).to_numpy(zero_copy_only=False).astype(np.int32)
+
+    def knows(self, words: pa.Array) -> np.ndarray:
+        """Say of each word whether it has an id of its own."""
+        return self.look_up(words) >= self.num_special
 
     @property
     def num_special(self) -> int:
@@ -106,21 +111,24 @@ def load(uri: str, *, with_vectors: bool = True) -> Vocabulary:
     return Vocabulary(table["word"].combine_chunks(), table["count"].combine_chunks(), vectors)
 
 
-def fit(counts: pa.Table, *, min_count: int, max_size: int | None) -> Vocabulary:
+def fit(counts: Iterable[pa.Table], *, min_count: int, max_size: int | None) -> Vocabulary:
     """Choose the words of a corpus: the most frequent first, equally frequent ones by alphabet.
 
     Args:
-        counts: ``word`` and ``count``; a word may stand several times.
+        counts: Tables of ``word`` and ``count``; each word stands in one row of one of them.
         min_count: The least count of a word.
         max_size: At most so many words.
     """
-    totals = counts.group_by("word").aggregate([("count", "sum")])
-    totals = totals.filter(pc.greater_equal(totals["count_sum"], min_count))
-    special = pc.is_in(totals["word"], value_set=pa.array([PAD, UNKNOWN]))
-    totals = totals.filter(pc.invert(special))
-    totals = totals.sort_by([("count_sum", "descending"), ("word", "ascending")])[:max_size]
-    words = pa.concat_arrays([pa.array([PAD, UNKNOWN]), totals["word"].combine_chunks()])
-    numbers = pa.concat_arrays([pa.nulls(2, pa.int64()), totals["count_sum"].combine_chunks()])
+    special = pa.array([PAD, UNKNOWN])
+    frequent = [
+        table.filter(pc.greater_equal(table["count"], min_count)).select(["word", "count"])
+        for table in counts
+    ]
+    totals = pa.concat_tables(frequent)
+    totals = totals.filter(pc.invert(pc.is_in(totals["word"], value_set=special)))
+    totals = totals.sort_by([("count", "descending"), ("word", "ascending")])[:max_size]
+    words = pa.concat_arrays([special, totals["word"].combine_chunks()])
+    numbers = pa.concat_arrays([pa.nulls(2, pa.int64()), totals["count"].combine_chunks()])
     return Vocabulary(words, numbers)
 
 
