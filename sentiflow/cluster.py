@@ -1,29 +1,30 @@
 """What Ray has -> workers, tasks, threads."""
 
-import concurrent.futures
-import functools
+import importlib
 import json
 import logging
 import os
+import re
 import secrets
+import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Ray reads these when it is imported or started.
+# Ray reads these when it is imported or started. Had it been imported already, it would half
+# believe the mode; left alone, it chooses the same when it starts.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-if "RAY_ADDRESS" not in os.environ:
+if "RAY_ADDRESS" not in os.environ and "ray" not in sys.modules:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 
+import psutil  # type: ignore[import-untyped]
 import ray
-import ray.data
-import ray.train
-import ray.train.torch
 
 from sentiflow.errors import JobError, UserError
 
@@ -75,23 +76,103 @@ class Resources:
 @contextmanager
 def started(*, verbose: bool) -> Iterator[Resources]:
     """Connect to the cluster of ``RAY_ADDRESS``, or start one on this machine, for the block."""
-    owner = not ray.is_initialized()
-    if owner:
-        address = os.environ.get("RAY_ADDRESS", "local")
-        if address == "local":
-            _guard_token()
-        ray.init(
-            address=address,
-            include_dashboard=verbose if address == "local" else None,
-            log_to_driver=verbose,
-            logging_level=logging.INFO if verbose else logging.ERROR,
-        )
-    _set_up_data(verbose)
+    with starting(verbose=verbose) as resources:
+        yield resources()
+
+
+@contextmanager
+def starting(*, verbose: bool, modules: Sequence[str] = ()) -> Iterator[Callable[[], Resources]]:
+    """Begin with :func:`started`, and let the block do something else meanwhile.
+
+    It takes seconds, most of which are spent waiting for Ray's processes. The thread that starts
+    them stays until the block ends: Linux ends them with their thread. Out of the main thread,
+    Ray leaves the handling of SIGTERM as it is.
+
+    Args:
+        verbose: Show Ray's own messages.
+        modules: For :func:`warm`, as soon as Ray is there.
+
+    Yields:
+        A function that waits for Ray; it raises what went wrong with it.
+    """
+    found: Future[Resources] = Future()
+    over = threading.Event()
+
+    def hold() -> None:
+        try:
+            with _connected(verbose):
+                warm(modules)
+                found.set_result(look())
+                over.wait()
+        except BaseException as error:
+            if found.done():
+                raise
+            found.set_exception(error)
+
+    def wait() -> Resources:
+        resources = found.result()
+        _set_up_data(verbose)
+        return resources
+
+    thread = threading.Thread(target=hold, name="ray", daemon=True)
+    thread.start()
     try:
-        yield look()
+        yield wait
     finally:
-        if owner:
-            ray.shutdown()
+        over.set()
+        thread.join()
+
+
+@contextmanager
+def _connected(verbose: bool) -> Iterator[None]:
+    """Start or join Ray for the block, unless this process has joined one already."""
+    if ray.is_initialized():
+        yield
+        return
+    level = logging.INFO if verbose else logging.ERROR
+    logging.getLogger("ray").setLevel(level)
+    address = os.environ.get("RAY_ADDRESS", "local")
+    if address == "local":
+        _guard_token()
+    ray.init(
+        address=address,
+        include_dashboard=verbose if address == "local" else None,
+        log_to_driver=verbose,
+        logging_level=level,
+    )
+    try:
+        yield
+    finally:
+        _end_monitor()
+        ray.shutdown()
+
+
+def _end_monitor() -> None:
+    """End the autoscaler's process of a cluster that this process has started.
+
+    Ray ends it last, and waits a second in vain for an answer to SIGTERM before it kills it.
+    """
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if any(re.search(r"/autoscaler/.*/monitor\.py$", part) for part in child.cmdline()):
+                child.kill()
+
+
+def warm(modules: Sequence[str]) -> None:
+    """Have a worker on each core import modules, so that the first parts of a stage need not.
+
+    Nobody waits for it, and a module that is not there is left to the part that will miss it.
+    """
+    if modules:
+        load = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_load)
+        for _ in range(look().num_cpus):
+            load.remote(tuple(modules))
+
+
+def _load(modules: Sequence[str]) -> None:
+    for name in modules:
+        with suppress(ImportError):
+            importlib.import_module(name)
 
 
 def look() -> Resources:
@@ -127,6 +208,8 @@ def map_parts(
     """
     if num_parts == 0:
         return
+    import ray.data
+
     dataset = ray.data.range(num_parts, override_num_blocks=num_parts)
     for row in dataset.map(lambda row: _do(work, row["id"]), num_gpus=num_gpus or None).iter_rows():
         if row["problem"]:
@@ -150,105 +233,17 @@ def _do(work: Callable[[int], dict[str, Any]], part: int) -> dict[str, str]:
         return {"result": "", "problem": "", "failure": traceback.format_exc()}
 
 
-def train(
-    worker: Callable[[Any, Callable[[dict[str, Any]], None]], Any],
-    job: Any,
-    *,
-    num_workers: int,
-    resources: Resources,
-    storage_path: str,
-    on_post: Callable[[dict[str, Any]], None],
-) -> Any:
-    """Run a training function on workers of Ray Train; in this process if one is all there is.
-
-    Args:
-        worker: Takes the job, and a function that posts a dictionary to the driver.
-        job: Picklable.
-        num_workers: Processes that train in step.
-        resources: Of the cluster.
-        storage_path: A directory that every node can reach, for Ray's own records.
-        on_post: Told, in this process, what the workers post.
-
-    Returns:
-        What ``worker`` returned on rank 0.
-
-    Raises:
-        UserError: A worker raised it.
-        JobError: A worker failed otherwise; what is known of it is logged.
-    """
-    in_process = resources.runs_in_process(num_workers)
-    board = None if in_process else ray.remote(num_cpus=0)(_Board).remote()
-    post = on_post if board is None else functools.partial(_post, board)
-    trainer = ray.train.torch.TorchTrainer(
-        lambda config: worker(config["job"], post),
-        train_loop_config={"job": job},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=0 if in_process else num_workers,
-            use_gpu=resources.num_gpus > 0,
-            resources_per_worker={"CPU": resources.cpus_per_train_worker(num_workers)},
-        ),
-        run_config=ray.train.RunConfig(name="ray-train", storage_path=storage_path),
-    )
-    try:
-        if board is None:
-            return trainer.fit().return_value
-        return _fit_and_listen(trainer, board, on_post)
-    except ray.train.TrainingFailedError as error:
-        raise _cause(error) from error
-
-
-class _Board:
-    """Holds what workers post until the driver takes it."""
-
-    def __init__(self) -> None:
-        self.items: list[dict[str, Any]] = []
-
-    def put(self, item: dict[str, Any]) -> None:
-        self.items.append(item)
-
-    def take(self) -> list[dict[str, Any]]:
-        items, self.items = self.items, []
-        return items
-
-
-def _post(board: Any, item: dict[str, Any]) -> None:
-    ray.get(board.put.remote(item))
-
-
-def _fit_and_listen(trainer: Any, board: Any, on_post: Callable[[dict[str, Any]], None]) -> Any:
-    """Fit in a thread, which an interrupt does not wait for, and pass on what is posted."""
-    fitted: concurrent.futures.Future[Any] = concurrent.futures.Future()
-
-    def fit() -> None:
-        try:
-            fitted.set_result(trainer.fit())
-        except BaseException as error:
-            fitted.set_exception(error)
-
-    threading.Thread(target=fit, daemon=True).start()
-    while True:
-        finished = concurrent.futures.wait([fitted], timeout=0.5).done
-        for item in ray.get(board.take.remote()):
-            on_post(item)
-        if finished:
-            return fitted.result().return_value
-
-
-def _cause(error: ray.train.TrainingFailedError) -> Exception:
-    """Make the first worker's failure an error of ours, in one line."""
-    failures = getattr(error, "worker_failures", None) or {0: error}
-    rank, failure = min(failures.items())
-    text = str(failure).strip()
-    last = text.splitlines()[-1] if text else type(failure).__name__
-    _, is_problem, problem = last.partition(f"{UserError.__name__}: ")
-    if is_problem:
-        return UserError(problem)
-    log.error("%s", text)
-    return JobError(f"training worker {rank} failed: {last}")
-
-
 def _set_up_data(verbose: bool) -> None:
-    """Make Ray Data quiet: the stages report progress themselves."""
+    """Make Ray Data quick, and quiet: the stages report progress themselves.
+
+    Ray Data 2.60 believes for the first second of each pass that the cluster has no core, and so
+    runs one task; and it looks for finished tasks ten times a second. Both are private constants.
+    """
+    import ray.data
+    from ray.data._internal.execution import resource_manager, streaming_executor_state
+
+    resource_manager.ResourceManager.GLOBAL_LIMITS_UPDATE_INTERVAL_S = 0.05
+    streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S = 0.01
     ray.data.DataContext.get_current().enable_progress_bars = verbose
     if not verbose:
         for name in ("ray.data", "ray.train", "ray.tune"):
@@ -260,7 +255,7 @@ def _guard_token() -> None:
 
     Ray would write it readable by everybody.
     """
-    if os.environ.get("RAY_AUTH_MODE") != "token" or "RAY_AUTH_TOKEN" in os.environ:
+    if os.environ.get("RAY_AUTH_MODE", "token") != "token" or "RAY_AUTH_TOKEN" in os.environ:
         return
     path = Path.home() / ".ray" / "auth_token"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,40 +1,38 @@
-"""Config -> Ray started, a tracked run, the stages in order, an exit code."""
+"""Config -> Ray started, a tracked run, the stages in order, an exit code.
+
+Stages, Ray and MLflow are imported by the verb that needs them: each takes a second or two.
+"""
 
 import contextlib
 import secrets
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from sentiflow import (
-    __version__,
-    cluster,
-    evaluation,
-    manifest,
-    preparation,
-    scoring,
-    tracking,
-    training,
-)
+from sentiflow import __version__, manifest
 from sentiflow.manifest import State
 from sentiflow.progress import say
 from sentiflow.sections import Config
-from sentiflow.tracking import Recorder
 from sentiflow.uris import as_typed
+
+if TYPE_CHECKING:
+    from sentiflow.cluster import Resources
+    from sentiflow.tracking import Recorder, Store
 
 Verb = Literal["prepare", "train", "score", "evaluate"]
 
 VERBS: tuple[Verb, ...] = ("prepare", "train", "score", "evaluate")
 
-_CLAIMS: dict[Verb, Any] = {
-    "prepare": preparation.claim,
-    "train": training.claim,
-    "score": scoring.claim,
-    "evaluate": evaluation.claim,
+_ON_WORKERS: dict[Verb, tuple[str, ...]] = {
+    "prepare": ("ray.data", "pyarrow.parquet", "pyarrow.csv", "pandas", "sentiflow.preparation"),
+    "train": (),
+    "score": ("ray.data", "pyarrow.parquet", "pyarrow.csv", "pandas", "sentiflow.scoring"),
 }
+"""The stages that need Ray, and what their parts import on its workers."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +71,16 @@ def run(
         manifest.check_place(verb, getattr(config, verb).output_uri)
     with _Session(config, verbose=verbose) as session, _sigterm_ends():
         for verb in verbs:
-            claim = _CLAIMS[verb](config)
+            claim = _stage(verb).claim(config)
             if manifest.look(claim).state is State.COMPLETE:
                 record = manifest.read(claim.uri)
                 assert record is not None, "a complete directory has a manifest"
+                manifest.settle(claim)
                 say(verb, f"complete: {as_typed(claim.uri)}")
                 outcomes.append(Outcome(verb, claim.uri, record, ran=False))
                 continue
             manifest.check(claim, overwrite=overwrite)
+            session.start_ray(verb)
             with session.recorder(verb) as recorder:
                 record = _run_stage(verb, config, recorder, session, overwrite)
                 recorder.set_tags({"sentiflow.fingerprint": record["fingerprint"]})
@@ -96,7 +96,7 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
         if plans and plans[-1].state != "complete":
             plans.append(Plan(verb, uri, f"after {plans[-1].verb}"))
             continue
-        claim = _CLAIMS[verb](config)
+        claim = _stage(verb).claim(config)
         found = manifest.look(claim)
         states = {
             State.COMPLETE: "complete",
@@ -110,16 +110,35 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
     return plans
 
 
+def _stage(verb: Verb) -> ModuleType:
+    """Import the module of a stage."""
+    if verb == "prepare":
+        from sentiflow import preparation
+
+        return preparation
+    if verb == "train":
+        from sentiflow import training
+
+        return training
+    if verb == "score":
+        from sentiflow import scoring
+
+        return scoring
+    from sentiflow import evaluation
+
+    return evaluation
+
+
 def _run_stage(
-    verb: Verb, config: Config, recorder: Recorder, session: "_Session", overwrite: bool
+    verb: Verb, config: Config, recorder: "Recorder", session: "_Session", overwrite: bool
 ) -> dict[str, Any]:
     recorder.log_settings(_tracked_settings(config, verb))
-    if verb == "evaluate":
-        return evaluation.run(config, recorder, overwrite=overwrite)
+    stage = _stage(verb)
+    if verb not in _ON_WORKERS:
+        return stage.run(config, recorder, overwrite=overwrite)
     resources = session.resources()
     if verb == "prepare":
-        return preparation.run(config, recorder, overwrite=overwrite)
-    stage = training if verb == "train" else scoring
+        return stage.run(config, recorder, overwrite=overwrite)
     return stage.run(config, recorder, resources=resources, overwrite=overwrite)
 
 
@@ -134,18 +153,27 @@ class _Session(contextlib.ExitStack):
         super().__init__()
         self.config, self.verbose = config, verbose
         self.group = secrets.token_hex(4)
-        self._resources: cluster.Resources | None = None
-        self._store: tracking.Store | None = None
+        self._resources: Callable[[], Resources] | None = None
+        self._store: Store | None = None
 
-    def resources(self) -> cluster.Resources:
-        """Start Ray, or connect to it."""
-        if self._resources is None:
-            self._resources = self.enter_context(cluster.started(verbose=self.verbose))
-        return self._resources
+    def start_ray(self, verb: Verb) -> None:
+        """Begin to start Ray, or to connect to it, if the stage needs it; do not wait for it."""
+        if verb in _ON_WORKERS and self._resources is None:
+            from sentiflow import cluster
+
+            starting = cluster.starting(verbose=self.verbose, modules=_ON_WORKERS[verb])
+            self._resources = self.enter_context(starting)
+
+    def resources(self) -> "Resources":
+        """Wait for Ray."""
+        assert self._resources is not None, "the stage has it started"
+        return self._resources()
 
     @contextlib.contextmanager
-    def recorder(self, verb: Verb) -> Iterator[Recorder]:
+    def recorder(self, verb: Verb) -> Iterator["Recorder"]:
         """Open the stage's MLflow run."""
+        from sentiflow import tracking
+
         if self._store is None:
             self._store = tracking.open_store(
                 tracking.default_uri(self.config.tracking.uri),

@@ -5,25 +5,28 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.distributed
 from torch import nn
 
-from sentiflow import cluster, manifest, models, vocabulary
+from sentiflow import manifest, models, train_workers, vocabulary
 from sentiflow.batching import EncodedRows
+from sentiflow.cluster import Resources
 from sentiflow.errors import UserError
 from sentiflow.manifest import Claim
 from sentiflow.model_package import ModelPackage, PackageSettings
 from sentiflow.progress import Progress, say
 from sentiflow.sections import Config, TrainSettings
 from sentiflow.tokenizer import TOKENIZERS
-from sentiflow.tracking import Recorder
 from sentiflow.trainer import Trainer
 from sentiflow.uris import join
 from sentiflow.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from sentiflow.tracking import Recorder
 
 STAGE = "train"
 RAY_RECORDS = "ray"
@@ -56,7 +59,7 @@ def claim(config: Config) -> Claim:
 
 
 def run(
-    config: Config, recorder: Recorder, *, resources: cluster.Resources, overwrite: bool
+    config: Config, recorder: "Recorder", *, resources: Resources, overwrite: bool
 ) -> dict[str, Any]:
     """Train a model and publish its package; returns the manifest."""
     began = time.monotonic()
@@ -75,7 +78,7 @@ def run(
     say(STAGE, _announce(job, num_workers))
     total = _count_train_rows(job.prepared) * config.train.num_epochs
     with Progress(STAGE, total=total, unit="tweets") as progress:
-        outcome = cluster.train(
+        outcome = train_workers.train(
             train_worker,
             job,
             num_workers=num_workers,
@@ -121,7 +124,7 @@ def _count_train_rows(prepared: dict[str, Any]) -> int:
     return int(labels["negative"] + labels["positive"])
 
 
-def _take_post(posted: dict[str, Any], *, progress: Progress, recorder: Recorder) -> None:
+def _take_post(posted: dict[str, Any], *, progress: Progress, recorder: "Recorder") -> None:
     """Show and log what rank 0 posts: rows done since the last time, or an epoch's figures."""
     if "epoch" in posted:
         _show_epoch(posted)
@@ -224,7 +227,7 @@ def _package(job: Job, network: nn.Module, words: Vocabulary, train: EncodedRows
     return ModelPackage(network, words, settings)
 
 
-def _log_epoch(recorder: Recorder, epoch: dict[str, Any]) -> None:
+def _log_epoch(recorder: "Recorder", epoch: dict[str, Any]) -> None:
     metrics = {
         "train/loss": epoch["train_loss"],
         "train/accuracy": epoch["train_accuracy"],

@@ -1,0 +1,115 @@
+"""Training function -> run by Ray Train's workers, its posts passed on."""
+
+import concurrent.futures
+import functools
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from sentiflow.cluster import Resources  # first, as it sets what Ray reads when it is imported
+from sentiflow.errors import JobError, UserError
+
+# isort: split
+import ray
+import ray.train
+import ray.train.torch
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    worker: Callable[[Any, Callable[[dict[str, Any]], None]], Any],
+    job: Any,
+    *,
+    num_workers: int,
+    resources: Resources,
+    storage_path: str,
+    on_post: Callable[[dict[str, Any]], None],
+) -> Any:
+    """Run a training function on workers of Ray Train; in this process if one is all there is.
+
+    Args:
+        worker: Takes the job, and a function that posts a dictionary to the driver.
+        job: Picklable.
+        num_workers: Processes that train in step.
+        resources: Of the cluster.
+        storage_path: A directory that every node can reach, for Ray's own records.
+        on_post: Told, in this process, what the workers post.
+
+    Returns:
+        What ``worker`` returned on rank 0.
+
+    Raises:
+        UserError: A worker raised it.
+        JobError: A worker failed otherwise; what is known of it is logged.
+    """
+    in_process = resources.runs_in_process(num_workers)
+    board = None if in_process else ray.remote(num_cpus=0)(_Board).remote()
+    post = on_post if board is None else functools.partial(_post, board)
+    trainer = ray.train.torch.TorchTrainer(
+        lambda config: worker(config["job"], post),
+        train_loop_config={"job": job},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=0 if in_process else num_workers,
+            use_gpu=resources.num_gpus > 0,
+            resources_per_worker={"CPU": resources.cpus_per_train_worker(num_workers)},
+        ),
+        run_config=ray.train.RunConfig(name="ray-train", storage_path=storage_path),
+    )
+    try:
+        if board is None:
+            return trainer.fit().return_value
+        return _fit_and_listen(trainer, board, on_post)
+    except ray.train.TrainingFailedError as error:
+        raise _cause(error) from error
+
+
+class _Board:
+    """Holds what workers post until the driver takes it."""
+
+    def __init__(self) -> None:
+        self.items: list[dict[str, Any]] = []
+
+    def put(self, item: dict[str, Any]) -> None:
+        self.items.append(item)
+
+    def take(self) -> list[dict[str, Any]]:
+        items, self.items = self.items, []
+        return items
+
+
+def _post(board: Any, item: dict[str, Any]) -> None:
+    ray.get(board.put.remote(item))
+
+
+def _fit_and_listen(trainer: Any, board: Any, on_post: Callable[[dict[str, Any]], None]) -> Any:
+    """Fit in a thread, which an interrupt does not wait for, and pass on what is posted."""
+    fitted: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    def fit() -> None:
+        try:
+            fitted.set_result(trainer.fit())
+        except BaseException as error:
+            fitted.set_exception(error)
+
+    threading.Thread(target=fit, daemon=True).start()
+    while True:
+        finished = concurrent.futures.wait([fitted], timeout=0.5).done
+        for item in ray.get(board.take.remote()):
+            on_post(item)
+        if finished:
+            return fitted.result().return_value
+
+
+def _cause(error: ray.train.TrainingFailedError) -> Exception:
+    """Make the first worker's failure an error of ours, in one line."""
+    failures = getattr(error, "worker_failures", None) or {0: error}
+    rank, failure = min(failures.items())
+    text = str(failure).strip()
+    last = text.splitlines()[-1] if text else type(failure).__name__
+    _, is_problem, problem = last.partition(f"{UserError.__name__}: ")
+    if is_problem:
+        return UserError(problem)
+    log.error("%s", text)
+    return JobError(f"training worker {rank} failed: {last}")
