@@ -8,19 +8,17 @@ import gc
 import json
 import logging
 import os
-import shutil
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import yaml
 from rich.console import Console
-from rich.table import Table
 
 from sentiflow import settings
 from sentiflow.errors import JobError, UserError
@@ -115,8 +113,8 @@ def _job(verb: str) -> Callable[..., None]:
             outcomes = pipeline.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
             if as_json:
                 typer.echo(json.dumps({o.verb: o.record for o in outcomes}, ensure_ascii=False))
-            elif verb == "run":
-                _summarize(outcomes, tracking_uri=resolved.tracking.uri)
+            else:
+                _summarize(verb, outcomes, tracking_uri=resolved.tracking.uri)
 
     return command
 
@@ -235,72 +233,27 @@ def _batches(texts: Sequence[str] | Iterator[str], size: int = 4096) -> Iterator
         yield batch
 
 
-def _summarize(outcomes: Sequence["Outcome"], *, tracking_uri: str | None) -> None:
-    """Print what a whole run came to, and what to type next."""
+def _summarize(verb: str, outcomes: Sequence["Outcome"], *, tracking_uri: str | None) -> None:
+    """Print what a job came to, and after a whole run what to type next."""
+    from sentiflow import summary
+
+    records: summary.Records = {outcome.verb: outcome.record for outcome in outcomes}
+    uris: dict[str, str] = {outcome.verb: as_typed(outcome.uri) for outcome in outcomes}
+    if verb == "prepare":
+        out.print(summary.of_preparation(records["prepare"], uris["prepare"]))
+    if verb != "run":
+        return
     from sentiflow import evaluation, tracking
 
-    records = {outcome.verb: outcome.record for outcome in outcomes}
-    uris = {outcome.verb: as_typed(outcome.uri) for outcome in outcomes}
-    counts = records["prepare"]["counts"]
-    split, figures = evaluation.headline(records["evaluate"]["figures"])
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(justify="left")
-    table.add_column(justify="right")
-    table.add_column(justify="left")
-    table.add_row("rows read", f"{counts['rows_read']:,}", "")
-    table.add_row("  accepted", f"{counts['accepted']:,}", "")
-    where = f"{uris['prepare']}/rejected" if counts["rejected"] else ""
-    table.add_row("  rejected", f"{counts['rejected']:,}", where)
-    table.add_row(
-        f"{split} accuracy",
-        f"{figures['accuracy']:.1%}",
-        f"95 % interval {figures['accuracy_low']:.1%} to {figures['accuracy_high']:.1%}, "
-        f"{figures['num_rows']:,} tweets",
-    )
-    for verb, (rows, seconds) in _speeds(records).items():
-        table.add_row(f"{verb}", f"{rows / seconds:,.0f} tweets/s", f"{seconds:.1f} s")
     typer.echo("")
-    out.print(table)
+    headline = evaluation.headline(records["evaluate"]["figures"])
+    out.print(summary.of_run(records, uris, headline))
     if not any(outcome.ran for outcome in outcomes):
         typer.echo("\nEverything was complete already; nothing was done again.")
     store = tracking.without_user(tracking.default_uri(tracking_uri))
     typer.echo("\nNext:")
-    typer.echo(f"  open the report     {uris['evaluate']}/report.html")
-    if store.startswith("http"):
-        typer.echo(f"  compare runs        {store}")
-    else:
-        command = f"{_program('mlflow')} ui --backend-store-uri {_store_as_typed(store)}"
-        typer.echo(f"  compare runs        {command}")
-    model = f"{uris['train']}/model"
-    typer.echo(f'  score a text        {_program("sentiflow")} predict {model} "not bad at all"')
-    typer.echo(f"  read predictions    {uris['score']}/predictions/*.parquet")
-
-
-def _speeds(records: dict[Any, dict[str, Any]]) -> dict[str, tuple[int, float]]:
-    """Give the tweets that each stage worked on, and its seconds.
-
-    Training sees its rows once an epoch.
-    """
-    train = records["prepare"]["counts"]["labels"]["train"]
-    epochs = records["train"]["counts"]["epochs"]
-    rows = {
-        "prepare": records["prepare"]["counts"]["rows_read"],
-        "train": epochs * (train["negative"] + train["positive"]),
-        "score": records["score"]["counts"]["accepted"],
-        "evaluate": records["evaluate"]["counts"]["rows"],
-    }
-    return {verb: (count, records[verb]["seconds"]) for verb, count in rows.items()}
-
-
-def _program(name: str) -> str:
-    """Write a console script as the user can type it: by its path where it is not on PATH."""
-    beside = str(Path(sys.executable).parent / name)
-    return name if shutil.which(name) == beside else as_typed(beside)
-
-
-def _store_as_typed(uri: str) -> str:
-    path = uri.removeprefix("sqlite:///")
-    return f"sqlite:///{as_typed(path)}" if path.startswith("/") else uri
+    for line in summary.next_steps(uris, store):
+        typer.echo(f"  {line}")
 
 
 @contextmanager

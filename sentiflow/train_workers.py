@@ -106,6 +106,8 @@ def _cause(error: ray.train.TrainingFailedError) -> Exception:
     """Make the first worker's failure an error of ours, in one line."""
     failures = getattr(error, "worker_failures", None) or {0: error}
     rank, failure = min(failures.items())
+    if isinstance(failure, UserError):
+        return failure
     text = str(failure).strip()
     last = text.splitlines()[-1] if text else type(failure).__name__
     _, is_problem, problem = last.partition(f"{UserError.__name__}: ")
