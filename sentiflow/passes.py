@@ -55,13 +55,12 @@ class Passes:
                 progress.advance(sizes[done["number"]][0], num_bytes=sizes[done["number"]][1])
         return [results[number] for number in range(len(sizes))]
 
-    def map_parts(
-        self, name: str, *, unit: str
-    ) -> Callable[[Work, Sequence[int]], Iterator[dict[str, Any]]]:
-        """Make a function that does a pass over numbers of which only the size is known."""
+    def map_parts(self, name: str) -> Callable[[Work, Sequence[int]], Iterator[dict[str, Any]]]:
+        """Make a function that does a pass over numbers of which the sizes in bytes are known."""
 
         def run(work: Work, sizes: Sequence[int]) -> Iterator[dict[str, Any]]:
-            return iter(self.run(name, work, [(size, 0) for size in sizes], unit=unit))
+            millions = [(round(size / 1e6), 0) for size in sizes]
+            return iter(self.run(name, work, millions, unit="MB"))
 
         return run
 

@@ -176,7 +176,7 @@ def _cut(config: Config, uris: Sequence[str], passes: Passes) -> corpus.Corpus:
         form=config.format,
         rows_per_part=config.prepare.rows_per_file,
         unpack_to=join(config.prepare.output_uri, "_work"),
-        map_parts=passes.map_parts("cut", unit="bytes"),
+        map_parts=passes.map_parts("cut"),
     )
     kind = config.prepare.split.kind
     wanted = {"label", *config.prepare.keep_columns, *({kind} & {"user", "time"})}
@@ -320,13 +320,15 @@ def _word_counts(job: Job) -> Iterator[pa.Table]:
 
 
 def _frequent(job: Job, is_known: Callable[[pa.Array], np.ndarray]) -> list[dict[str, str | int]]:
-    """List the most frequent words of the train split that are not known."""
-    found = []
+    """List the most frequent words, over all splits, that are not known."""
+    found: list[dict[str, Any]] = []
     for counts in _word_counts(job):
-        counts = counts.filter(pc.greater(counts["count"], 0)).combine_chunks()
-        counts = counts.filter(pa.array(~is_known(counts["word"].combine_chunks())))
+        total = pc.add(counts["count"], counts["held_out"])
+        table = pa.table({"word": counts["word"], "count": total}).combine_chunks()
+        table = table.filter(pc.greater(table["count"], 0)).combine_chunks()
+        table = table.filter(pa.array(~is_known(table["word"].combine_chunks())))
         order = [("count", "descending"), ("word", "ascending")]
-        found += counts.sort_by(order)[:_NUM_WORDS].to_pylist()
+        found += table.sort_by(order)[:_NUM_WORDS].to_pylist()
     return sorted(found, key=lambda item: (-item["count"], item["word"]))[:_NUM_WORDS]
 
 

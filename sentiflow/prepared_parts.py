@@ -129,8 +129,8 @@ def drop(part: int, *, job: Job) -> dict[str, Any]:
 def count_words(partition: int, *, job: Job) -> dict[str, Any]:
     """Sum the counts of one partition's words over all parts."""
     counts = partitions.read(job.places("words"), partition)
-    totals = counts.group_by("word").aggregate([("count", "sum")])
-    totals = totals.rename_columns({"count_sum": "count"}).select(["word", "count"])
+    totals = counts.group_by("word").aggregate([("count", "sum"), ("held_out", "sum")])
+    totals = totals.rename_columns({"count_sum": "count", "held_out_sum": "held_out"})
     storage.write_parquet(job.place("counts", partition), totals)
     return {"words": len(totals)}
 
@@ -294,9 +294,12 @@ def _group_words(tokens: Tokens, job: Job) -> tuple[Tokens, np.ndarray]:
 def _write_words(
     part: int, rows: pa.Table, split: np.ndarray, tokens: Tokens, group: np.ndarray, job: Job
 ) -> None:
-    """Write the part's words, with how often each stands in rows that are trained on."""
-    trained = (split == _TRAIN) & _is_binary(rows["label"]).to_numpy()
-    table = pa.table({"word": tokens.words, "count": tokens.count(trained)})
+    """Write the part's words, and how often each stands in rows trained on and in rows held out."""
+    binary = _is_binary(rows["label"]).to_numpy()
+    count, held_out = (
+        tokens.count(binary & chosen) for chosen in (split == _TRAIN, split != _TRAIN)
+    )
+    table = pa.table({"word": tokens.words, "count": count, "held_out": held_out})
     partitions.write(job.place("words", part), table, group, num_partitions=job.num_partitions)
 
 

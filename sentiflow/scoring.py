@@ -109,9 +109,7 @@ def open_corpus(settings: ScoreSettings, files_input: dict[str, Any]) -> corpus.
             form=settings.format,
             rows_per_part=rows,
             unpack_to=join(settings.output_uri, "_work"),
-            map_parts=Passes(STAGE, settings.output_uri, goes_on=False).map_parts(
-                "cut", unit="bytes"
-            ),
+            map_parts=Passes(STAGE, settings.output_uri, goes_on=False).map_parts("cut"),
         )
     raise UserError(
         f"score.corpus: {', '.join(settings.corpus)} are of two kinds",
