@@ -12,8 +12,7 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,18 +26,18 @@ from sentiflow import (
     csv_records,
     duplicates,
     manifest,
+    part_counts,
     prepared_parts,
     splits,
     storage,
     vocabulary,
     word_vectors,
 )
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import UserError
 from sentiflow.manifest import Claim
 from sentiflow.passes import Passes
 from sentiflow.prepared_parts import VOCABULARY, Job
 from sentiflow.progress import say
-from sentiflow.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
 from sentiflow.sections import Config, PrepareSettings
 from sentiflow.tokenizer import TOKENIZERS
 from sentiflow.tracking import Recorder
@@ -48,7 +47,6 @@ from sentiflow.vocabulary import Vocabulary
 STAGE = "prepare"
 OWNS = ("tweets", "encoded", "rejected", VOCABULARY, "_work")
 
-_NUM_EXAMPLES = 3
 _NUM_WORDS = 20
 """Words named in the out-of-vocabulary report."""
 
@@ -144,20 +142,20 @@ def _prepare(config: Config, uris: Sequence[str], passes: Passes) -> _Result:
         vectors = loading.result()
     job = _make_job(settings, source, passes)
     parts = _each_part(prepared_parts.ingest, job, passes)
-    _check_rejected(parts, settings)
+    part_counts.check_rejected(parts, max_rejected_fraction=settings.max_rejected_fraction)
     repeats, parts = _handle_duplicates(parts, job, passes)
-    _check_classes(parts)
+    part_counts.check_classes(parts)
     words, report = _fit(job, vectors, passes)
     vocabulary_file = words.save(join(settings.output_uri, VOCABULARY))
     encoded = _each_part(prepared_parts.encode, job, passes)
     files = [item for part in (*parts, *encoded) for item in part["files"]]
     return _Result(
         source,
-        _count(parts, encoded, source, words),
+        part_counts.count(parts, encoded, num_rows=source.num_rows, vocabulary_size=len(words)),
         [*files, {"path": VOCABULARY} | vocabulary_file],
         repeats,
-        report | _sum_tokens(encoded),
-        _sum_usage(parts, encoded, files),
+        report | part_counts.sum_tokens(encoded),
+        part_counts.sum_usage(parts, encoded, files),
     )
 
 
@@ -237,59 +235,6 @@ def _replace_tweets(part: dict[str, Any], changed: dict[str, Any]) -> dict[str, 
     return part | changed | {"files": others + changed["files"]}
 
 
-def _check_rejected(parts: Sequence[dict[str, Any]], settings: PrepareSettings) -> None:
-    """Refuse a corpus of which too little is good.
-
-    Raises:
-        UserError: Too many rows are rejected, or none is accepted.
-    """
-    accepted = sum(sum(count.values()) for count in _sum_labels(parts).values())
-    reasons = _sum_counters(part["reasons"] for part in parts)
-    rejected = reasons.total()
-    judged = accepted + rejected
-    if (judged and rejected / judged > settings.max_rejected_fraction) or not accepted:
-        by_reason = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
-        examples = [example for part in parts for example in part["examples"]][:_NUM_EXAMPLES]
-        problem = "no row was accepted" if not accepted else "too many rows were rejected"
-        raise UserError(
-            f"{problem}: {rejected:,} of {judged:,} rejected ({by_reason or 'none judged'})",
-            hint="mend the CSV or format, or raise prepare.max_rejected_fraction"
-            + "".join(f"\n  {example}" for example in examples),
-        )
-
-
-def _check_classes(parts: Sequence[dict[str, Any]]) -> None:
-    """Refuse a corpus that cannot be trained on.
-
-    Raises:
-        UserError: A class is missing altogether, or in a split.
-    """
-    labels = _sum_labels(parts)
-    accepted = sum(sum(count.values()) for count in labels.values())
-    for label in (NEGATIVE, POSITIVE):
-        if not sum(labels[split][LABEL_NAMES[label]] for split in SPLITS):
-            raise UserError(
-                f"none of the {accepted:,} accepted rows is {LABEL_NAMES[label]}",
-                hint="a classifier needs both classes; is the CSV cut short?",
-            )
-    for split in SPLITS:
-        for label in (NEGATIVE, POSITIVE):
-            if not labels[split][LABEL_NAMES[label]]:
-                raise UserError(
-                    f"the {split} split has no {LABEL_NAMES[label]} row",
-                    hint="every split needs both classes; take more rows, larger fractions, or "
-                    "another prepare.split.kind",
-                )
-
-
-def _sum_counters(counters: Iterable[dict[str, int]]) -> Counter[str]:
-    return sum(map(Counter, counters), Counter())
-
-
-def _sum_labels(parts: Sequence[dict[str, Any]]) -> dict[str, Counter[str]]:
-    return {split: _sum_counters(part["labels"][split] for part in parts) for split in SPLITS}
-
-
 def _fit(
     job: Job, vectors: word_vectors.WordVectors, passes: Passes
 ) -> tuple[Vocabulary, dict[str, Any]]:
@@ -330,60 +275,6 @@ def _frequent(job: Job, is_known: Callable[[pa.Array], np.ndarray]) -> list[dict
         order = [("count", "descending"), ("word", "ascending")]
         found += table.sort_by(order)[:_NUM_WORDS].to_pylist()
     return sorted(found, key=lambda item: (-item["count"], item["word"]))[:_NUM_WORDS]
-
-
-def _sum_tokens(encoded: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Sum tokens, and those that are not known, by split."""
-    by_split = {}
-    for split in SPLITS:
-        total = _sum_counters(part["tokens"][split] for part in encoded)
-        share = total["unknown"] / total["tokens"] if total["tokens"] else 0.0
-        by_split[split] = dict(total) | {"unknown_fraction": round(share, 5)}
-    return {"tokens": by_split}
-
-
-def _count(
-    parts: Sequence[dict[str, Any]],
-    encoded: Sequence[dict[str, Any]],
-    source: corpus.Corpus,
-    words: Vocabulary,
-) -> dict[str, Any]:
-    labels = _sum_labels(parts)
-    accepted = sum(sum(count.values()) for count in labels.values())
-    reasons = _sum_counters(part["reasons"] for part in parts)
-    left_out = _sum_counters(
-        {"every_nth": part["left_out"]} | part.get("dropped", {}) for part in parts
-    )
-    found = accepted + reasons.total() + left_out.total()
-    if source.num_rows != found:
-        raise JobError(
-            f"of {source.num_rows:,} rows {found:,} came out of the parts; run again with "
-            "--overwrite, and report this"
-        )
-    return {
-        "rows_read": source.num_rows,
-        "accepted": accepted,
-        "rejected": reasons.total(),
-        "left_out": left_out.total(),
-        "left_out_by_reason": {name: count for name, count in left_out.items() if count},
-        "rejected_by_reason": dict(reasons),
-        "labels": {split: dict(count) for split, count in labels.items()},
-        "encoded": sum(part["encoded"] for part in encoded),
-        "encoded_without_token": sum(part["without_token"] for part in encoded),
-        "vocabulary_size": len(words),
-    }
-
-
-def _sum_usage(
-    parts: Sequence[dict[str, Any]],
-    encoded: Sequence[dict[str, Any]],
-    files: Sequence[dict[str, Any]],
-) -> dict[str, Any]:
-    return {
-        "bytes_read": sum(part["bytes"] for part in parts),
-        "bytes_written": sum(item["bytes"] for item in files),
-        "peak_memory_bytes": max(part["peak_memory_bytes"] for part in (*parts, *encoded)),
-    }
 
 
 def _report(result: _Result, seconds: float, recorder: Recorder) -> None:
