@@ -10,6 +10,7 @@ from sentiflow import models, vocabulary
 from sentiflow.errors import UserError
 from sentiflow.model_package import ModelPackage, PackageSettings
 from sentiflow.sections import ModelSettings
+from sentiflow.tokenizer import TOKENIZERS
 
 TEXTS = ["good good morning", "", "bad", "unheard of", "good bad day", " ", "morning " * 200]
 
@@ -18,10 +19,10 @@ TEXTS = ["good good morning", "", "bad", "unheard of", "good bad day", " ", "mor
 def package() -> ModelPackage:
     torch.manual_seed(0)
     counts = pa.table({"word": ["good", "bad", "morning", "day"], "count": [9, 8, 7, 6]})
-    words = vocabulary.fit(counts, min_count=1, max_size=None)
+    words = vocabulary.fit([counts], min_count=1, max_size=None)
     model = ModelSettings(hidden_size=6).model_dump()
     network = models.build(model, vocabulary_size=len(words), embedding_dim=5)
-    settings = PackageSettings(model, 5, "tweet", 1, max_length=20, prior=0.25)
+    settings = PackageSettings(model, 5, "tweet", TOKENIZERS["tweet"][0], max_length=20, prior=0.25)
     return ModelPackage(network.eval(), words, settings)
 
 
