@@ -129,8 +129,6 @@ def _connected(verbose: bool) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    level = logging.INFO if verbose else logging.ERROR
-    logging.getLogger("ray").setLevel(level)
     address = os.environ.get("RAY_ADDRESS", "local")
     if address == "local":
         _guard_token()
@@ -138,7 +136,7 @@ def _connected(verbose: bool) -> Iterator[None]:
         address=address,
         include_dashboard=verbose if address == "local" else None,
         log_to_driver=verbose,
-        logging_level=level,
+        logging_level=logging.INFO if verbose else logging.ERROR,
     )
     try:
         yield

@@ -27,10 +27,11 @@ Verb = Literal["prepare", "train", "score", "evaluate"]
 
 VERBS: tuple[Verb, ...] = ("prepare", "train", "score", "evaluate")
 
+_BY_EVERY_PART = ("ray.data", "pyarrow.parquet", "pyarrow.csv", "pandas")
 _ON_WORKERS: dict[Verb, tuple[str, ...]] = {
-    "prepare": ("ray.data", "pyarrow.parquet", "pyarrow.csv", "pandas", "sentiflow.preparation"),
+    "prepare": (*_BY_EVERY_PART, "sentiflow.passes", "sentiflow.prepared_parts"),
     "train": (),
-    "score": ("ray.data", "pyarrow.parquet", "pyarrow.csv", "pandas", "sentiflow.scoring"),
+    "score": (*_BY_EVERY_PART, "sentiflow.scoring"),
 }
 """The stages that need Ray, and what their parts import on its workers."""
 

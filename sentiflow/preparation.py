@@ -47,6 +47,8 @@ from sentiflow.vocabulary import Vocabulary
 STAGE = "prepare"
 OWNS = ("tweets", "encoded", "rejected", VOCABULARY, "_work")
 
+_CUT_HERE_BYTES = 1 << 28
+"""Less than this is cut in this process before the first workers are up."""
 _NUM_WORDS = 20
 """Words named in the out-of-vocabulary report."""
 
@@ -167,14 +169,17 @@ def _load_vectors(settings: PrepareSettings) -> word_vectors.WordVectors:
 
 def _cut(config: Config, uris: Sequence[str], passes: Passes) -> corpus.Corpus:
     """Cut the files into parts, and make sure that they have the columns that are needed."""
-    for uri in filter(compression.is_compressed, uris):
+    compressed = list(filter(compression.is_compressed, uris))
+    for uri in compressed:
         say(STAGE, f"{as_typed(uri)} is compressed: one task unpacks it")
+    size = sum(storage.file_info(uri).size for uri in uris)
+    is_brief = not compressed and size <= _CUT_HERE_BYTES
     source = corpus.open_csv(
         uris,
         form=config.format,
         rows_per_part=config.prepare.rows_per_file,
         unpack_to=join(config.prepare.output_uri, "_work"),
-        map_parts=passes.map_parts("cut"),
+        map_parts=corpus.map_here if is_brief else passes.map_parts("cut"),
     )
     kind = config.prepare.split.kind
     wanted = {"label", *config.prepare.keep_columns, *({kind} & {"user", "time"})}

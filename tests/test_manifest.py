@@ -394,6 +394,14 @@ def test_a_new_place_an_other_claim_and_a_finished_one_are_not_continued(claim, 
     assert storage.listing(str(folder)) == ["started.json"]
 
 
+def test_a_finished_place_that_was_not_tidied_is_begun_anew_not_continued(claim):
+    finish(claim())
+    started = {"format_version": manifest.FORMAT_VERSION, "fingerprint": claim().fingerprint}
+    storage.write_bytes(f"{claim().uri}/started.json", json.dumps(started).encode())
+    assert manifest.begin(claim(), resumable=True) is False
+    assert storage.listing(claim().uri) == ["started.json"]
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"\xff", b"[]", b"{}", b'{"format_version": 2, "fingerprint": "F"}']
 )

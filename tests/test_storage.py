@@ -85,7 +85,7 @@ def test_the_hash_is_that_of_the_content(root):
     assert storage.sha256(join(root, "big")) == hashlib.sha256(content).hexdigest()
 
 
-LEAF = storage.LEAF_BYTES
+LEAF = 65536
 AROUND_LEAVES = [0, 1, LEAF - 1, LEAF, LEAF + 1, 3 * LEAF, (4 << 20) + 5 * LEAF + 7]
 
 
