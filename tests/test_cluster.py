@@ -1,0 +1,192 @@
+"""Ray is started beside other work, whatever was imported first, and always stopped."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+import types
+
+import pytest
+
+from sentiflow import cluster
+
+
+def python(script, **environment):
+    """Run a script in a process of its own; returns its output, if it succeeds."""
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        | environment,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    return result.stdout.strip()
+
+
+def test_a_worker_loads_nothing_that_only_training_or_tracking_needs():
+    heavy = ("torch", "mlflow", "sklearn", "matplotlib", "ray.train", "ray.data", "pandas")
+    script = f"import sentiflow.cluster, sys; print([m for m in {heavy} if m in sys.modules])"
+    assert python(script) == "[]"
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("first", ["import ray", "import ray.data", "import sentiflow.cluster"])
+def test_ray_starts_guarded_whatever_was_imported_first(tmp_path, first):
+    script = f"""
+{first}
+import pathlib
+from sentiflow import cluster
+with cluster.started(verbose=False) as resources:
+    token = pathlib.Path.home() / ".ray/auth_token"
+    print(resources.num_cpus > 0, oct(token.stat().st_mode)[-3:])
+"""
+    began = time.monotonic()
+    assert python(script, HOME=str(tmp_path)) == "True 600"
+    assert time.monotonic() - began < 60
+
+
+class FakeRay:
+    """Stands for Ray: notes what is done with it, and in which thread."""
+
+    def __init__(self, monkeypatch):
+        self.calls, self.init = [], lambda: None
+        self.came = threading.Event()
+        monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+        monkeypatch.setattr(cluster.ray, "init", self._init)
+        monkeypatch.setattr(cluster.ray, "shutdown", lambda: self._note("shutdown"))
+        monkeypatch.setattr(cluster, "look", lambda: "what there is")
+        monkeypatch.setattr(cluster, "warm", lambda modules: self._note(f"warm {modules}"))
+        monkeypatch.setattr(cluster, "_set_up_data", lambda verbose: None)
+
+    def _note(self, what):
+        self.calls.append((what, threading.current_thread()))
+
+    def _init(self, **options):
+        self._note("init")
+        self.came.set()
+        self.init()
+
+    @property
+    def done(self):
+        return [what for what, _ in self.calls]
+
+
+@pytest.fixture
+def ray(monkeypatch):
+    return FakeRay(monkeypatch)
+
+
+def test_what_follows_does_not_wait_for_ray_until_it_asks(ray):
+    meanwhile = threading.Event()
+    ray.init = lambda: meanwhile.wait(20)
+    with cluster.starting(verbose=False, modules=("wave",)) as resources:
+        assert ray.came.wait(20)
+        assert ray.done == ["init"]
+        meanwhile.set()
+        assert resources() == "what there is"
+        assert resources() == "what there is"
+        assert ray.done == ["init", "warm ('wave',)"]
+    assert ray.done == ["init", "warm ('wave',)", "shutdown"]
+
+
+def test_the_thread_that_starts_ray_lives_until_it_has_stopped_it(ray):
+    """Linux ends the processes of a thread with the thread."""
+    with cluster.starting(verbose=False) as resources:
+        resources()
+        (starter,) = {thread for _, thread in ray.calls}
+        starter.join(0.2)
+        assert starter.is_alive()
+        assert ray.done[-1] != "shutdown"
+        assert starter is not threading.current_thread()
+    assert ray.calls[-1] == ("shutdown", starter)
+    assert not starter.is_alive()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no Ray"), SystemExit(3)])
+def test_what_goes_wrong_with_ray_is_raised_where_it_is_waited_for(ray, error):
+    def fail():
+        raise error
+
+    ray.init = fail
+    with cluster.starting(verbose=False) as resources, pytest.raises(type(error), match=str(error)):
+        resources()
+    assert ray.done == ["init"]
+
+
+def test_what_goes_wrong_with_ray_hides_no_other_error(ray):
+    def fail():
+        raise RuntimeError("no Ray")
+
+    ray.init = fail
+    with pytest.raises(KeyError, match="mine"):
+        fail_beside_ray(KeyError("mine"))
+
+
+def fail_beside_ray(error, *, waited=False):
+    """Raise ``error`` in the block, before Ray is there or after."""
+    with cluster.starting(verbose=False) as resources:
+        if waited:
+            resources()
+        raise error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError])
+@pytest.mark.parametrize("waited", [True, False])
+def test_ray_is_stopped_when_the_block_fails_even_before_it_is_there(ray, error, waited):
+    ray.init = lambda: time.sleep(0.2)
+    with pytest.raises(error):
+        fail_beside_ray(error, waited=waited)
+    assert ray.done[-1] == "shutdown"
+
+
+def test_a_ray_that_was_there_is_not_stopped(ray, monkeypatch):
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: True)
+    with cluster.started(verbose=False) as resources:
+        assert resources == "what there is"
+    assert ray.done == ["warm ()"]
+
+
+def test_each_core_is_warmed_and_nobody_waits(monkeypatch):
+    options, calls = [], []
+    task = types.SimpleNamespace(remote=lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(cluster.ray, "remote", lambda **o: options.append(o) or (lambda f: task))
+    monkeypatch.setattr(cluster, "look", lambda: types.SimpleNamespace(num_cpus=3))
+    cluster.warm(["wave", "queue"])
+    assert calls == [(("wave", "queue"),)] * 3
+    assert options[0]["num_cpus"] == 1
+    cluster.warm([])
+    assert len(calls) == 3
+
+
+def test_a_module_that_is_not_there_does_not_keep_others_from_being_loaded(monkeypatch):
+    monkeypatch.delitem(sys.modules, "wave", raising=False)
+    cluster._load(["no_such_module", "wave"])
+    assert "wave" in sys.modules
+
+
+@pytest.mark.ray
+def test_a_worker_that_was_warmed_has_the_modules(resources):
+    import ray as real
+
+    has_loaded = real.remote(lambda: "sndhdr" in sys.modules)
+    assert not real.get(has_loaded.remote())
+    cluster.warm(["sndhdr"])
+    deadline = time.monotonic() + 60
+    while not any(real.get([has_loaded.remote() for _ in range(resources.num_cpus)])):
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.ray
+def test_ray_is_gone_soon_after_it_is_stopped(tmp_path):
+    script = """
+import time
+from sentiflow import cluster
+with cluster.started(verbose=False):
+    began = time.monotonic()
+print(time.monotonic() - began)
+"""
+    assert float(python(script, HOME=str(tmp_path))) < 1

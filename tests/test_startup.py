@@ -1,0 +1,220 @@
+"""A command loads what its stage needs, waits for Ray and the store at once, and ends cleanly."""
+
+import contextlib
+import importlib
+import signal
+import subprocess
+import sys
+import time
+import types
+
+import psutil
+import pytest
+from conftest import PROJECT, write_config
+from mlflow import MlflowClient
+
+from sentiflow import manifest, pipeline, settings, storage
+from sentiflow.errors import UserError
+from sentiflow.manifest import Claim
+
+HEAVY = ("torch", "matplotlib", "sklearn", "mlflow", "ray", "pandas")
+
+
+def loaded(script):
+    """Run a script in a process of its own; returns which heavy modules it has loaded."""
+    names = f"import sys; print(*(m for m in {HEAVY} if m in sys.modules))"
+    result = subprocess.run(
+        [sys.executable, "-c", f"{script}\n{names}"],
+        capture_output=True, text=True, timeout=200, cwd=PROJECT,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return set(result.stdout.split())
+
+
+def test_the_pipeline_loads_no_stage_before_it_is_named():
+    assert loaded("from sentiflow import pipeline") == set()
+
+
+@pytest.mark.parametrize(
+    ("verb", "needless"),
+    [
+        ("prepare", {"torch", "matplotlib", "sklearn"}),
+        ("train", {"matplotlib", "sklearn"}),
+        ("score", {"matplotlib", "sklearn"}),
+        ("evaluate", {"torch", "ray"}),
+    ],
+)
+def test_a_stage_loads_nothing_that_only_others_need(verb, needless):
+    script = f"from sentiflow import pipeline; pipeline._stage({verb!r})"
+    assert not loaded(script) & needless
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_preparing_loads_neither_torch_nor_plots(tmp_path, sample_csv):
+    config = write_config(tmp_path, sample_csv)
+    script = f"""
+from sentiflow import pipeline, settings
+pipeline.run(settings.load({str(config)!r}, ()), ["prepare"])
+"""
+    assert not loaded(script) & {"torch", "matplotlib", "sklearn"}
+    assert (tmp_path / "run/prepared/manifest.json").exists()
+
+
+@pytest.mark.parametrize("verb", ["prepare", "train", "score"])
+def test_what_workers_are_told_to_load_is_there(verb):
+    for name in pipeline._ON_WORKERS[verb]:
+        importlib.import_module(name)
+
+
+def test_a_worker_that_prepares_loads_neither_torch_nor_mlflow():
+    script = "".join(f"import {name}\n" for name in pipeline._ON_WORKERS["prepare"])
+    assert not loaded(script) & {"torch", "matplotlib", "sklearn", "mlflow"}
+
+
+def start(*arguments):
+    """Start the command line in a process of its own."""
+    command = [sys.executable, "-m", "sentiflow.cli", *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for(condition, *, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)
+    return found
+
+
+def ray_of(process):
+    """Find the Ray processes that a command has started."""
+    return [p for p in psutil.Process(process.pid).children(recursive=True) if is_of_ray(p)]
+
+
+def is_of_ray(process):
+    try:
+        return "/ray/" in " ".join(process.cmdline())
+    except psutil.Error:  # it has ended
+        return False
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)]
+)
+@pytest.mark.parametrize("num_processes", [1, 6])
+def test_a_command_stopped_while_ray_starts_leaves_none_of_it(
+    tmp_path, sample_csv, number, code, num_processes
+):
+    """Ray has a dozen processes: stop it at the first, and in the midst."""
+    with start("prepare", write_config(tmp_path, sample_csv)) as process:
+        wait_for(lambda: len(ray_of(process)) >= num_processes)
+        processes = ray_of(process)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code, stderr
+    assert "Traceback" not in stderr
+    _, alive = psutil.wait_procs(processes, timeout=20)
+    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+    assert not (tmp_path / "run/prepared/manifest.json").exists()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_stopped_command_ends_its_mlflow_run_as_killed(tmp_path, sample_csv):
+    with start("prepare", write_config(tmp_path, sample_csv)) as process:
+        wait_for(lambda: runs(tmp_path))
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, stderr
+    assert [run.info.status for run in runs(tmp_path)] == ["KILLED"]
+
+
+def runs(folder):
+    """List the MLflow runs so far; the store is not made by looking at it."""
+    if not (folder / "mlruns").exists():
+        return []
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("test")
+    return client.search_runs([experiment.experiment_id]) if experiment else []
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_store_that_is_away_ends_the_command_though_ray_is_starting(
+    tmp_path, sample_csv, sentiflow
+):
+    config = write_config(tmp_path, sample_csv)
+    result = sentiflow("prepare", config, "tracking.uri=http://127.0.0.1:9")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert "cannot reach the MLflow store http://127.0.0.1:9" in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def happened(monkeypatch):
+    """Note, in place of Ray, the store and a stage, when each of them is asked for something."""
+    from sentiflow import cluster, tracking
+
+    notes = []
+
+    @contextlib.contextmanager
+    def starting(**options):
+        notes.append("Ray starts")
+        yield lambda: notes.append("Ray is waited for")
+        notes.append("Ray is stopped")
+
+    def note(what, answer):
+        return lambda *_, **__: notes.append(what) or answer
+
+    stage = types.SimpleNamespace(
+        claim=lambda config: Claim("prepare", config.prepare.output_uri, {}, {}, owns=("_work",)),
+        run=note("the stage runs", {"fingerprint": ""}),
+    )
+    monkeypatch.setattr(cluster, "starting", starting)
+    monkeypatch.setattr(tracking, "open_store", note("the store opens", tracking.Store()))
+    monkeypatch.setattr(pipeline, "_stage", lambda verb: stage)
+    return notes
+
+
+def run(folder, csv, verb="prepare"):
+    return pipeline.run(settings.load(write_config(folder, csv), ()), [verb])
+
+
+def test_the_store_opens_while_ray_starts(tmp_path, sample_csv, happened):
+    run(tmp_path, sample_csv)
+    assert happened == [
+        "Ray starts", "the store opens", "Ray is waited for", "the stage runs", "Ray is stopped"
+    ]  # fmt: skip
+
+
+def test_what_is_complete_starts_nothing_and_is_tidied(tmp_path, sample_csv, happened):
+    uri = settings.load(write_config(tmp_path, sample_csv), ()).prepare.output_uri
+    claim = Claim("prepare", uri, {}, {}, owns=("_work",))
+    manifest.begin(claim)
+    manifest.publish(claim, counts={}, files=[], seconds=0)
+    storage.write_bytes(f"{uri}/started.json", b"{}")
+    storage.write_bytes(f"{uri}/_work/part", b"left by a kill")
+    (outcome,) = run(tmp_path, sample_csv)
+    assert not outcome.ran
+    assert happened == []
+    assert storage.listing(uri) == ["manifest.json"]
+
+
+def test_a_wrong_input_is_said_before_anything_is_started(tmp_path, sample_csv, happened):
+    def refuse(config):
+        raise UserError("no such file")
+
+    pipeline._stage("prepare").claim = refuse
+    with pytest.raises(UserError):
+        run(tmp_path, sample_csv)
+    assert happened == []
+
+
+def test_an_evaluation_does_without_ray(tmp_path, sample_csv, happened):
+    run(tmp_path, sample_csv, verb="evaluate")
+    assert happened == ["the store opens", "the stage runs"]

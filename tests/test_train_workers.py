@@ -1,0 +1,152 @@
+"""What workers post comes in order, and what stops them becomes one line."""
+
+import threading
+import types
+
+import pytest
+
+from sentiflow import train_workers
+from sentiflow.cluster import Resources
+from sentiflow.errors import JobError, UserError
+
+
+class RayError(Exception):
+    """Stands for Ray's report of a failed training, which has the failures by rank."""
+
+    def __init__(self, failures=None, text="all is lost"):
+        super().__init__(text)
+        if failures is not None:
+            self.worker_failures = failures
+
+
+def test_a_mistake_of_the_user_in_a_worker_stays_one():
+    text = "Traceback ...\n  here\nsentiflow.errors.UserError: no row: check prepare.csv\n"
+    cause = train_workers._cause(RayError({0: text}))
+    assert type(cause) is UserError
+    assert str(cause) == "no row: check prepare.csv"
+
+
+def test_a_mistake_of_the_user_that_comes_as_it_was_raised_stays_one():
+    mistake = UserError("no row", hint="check prepare.csv")
+    assert train_workers._cause(RayError({0: mistake, 1: "later"})) is mistake
+
+
+def test_any_other_failure_is_told_by_the_first_worker_in_its_last_line(caplog):
+    cause = train_workers._cause(RayError({1: "later", 0: "Traceback ...\nOSError: disk full"}))
+    assert type(cause) is JobError
+    assert str(cause) == "training worker 0 failed: OSError: disk full"
+    assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize("failures", [None, {}])
+def test_a_failure_of_no_worker_is_told_too(failures):
+    cause = train_workers._cause(RayError(failures))
+    assert str(cause) == "training worker 0 failed: all is lost"
+
+
+def test_a_failure_without_a_text_is_named_by_its_kind():
+    cause = train_workers._cause(RayError({0: MemoryError()}))
+    assert str(cause) == "training worker 0 failed: MemoryError"
+
+
+def test_a_board_gives_each_item_once_and_in_order():
+    board = train_workers._Board()
+    assert board.take() == []
+    for item in ({"n": 1}, {"n": 2}):
+        board.put(item)
+    assert board.take() == [{"n": 1}, {"n": 2}]
+    assert board.take() == []
+
+
+class LocalBoard:
+    """A board that is no actor: its methods have ``remote``, which answers at once."""
+
+    def __init__(self):
+        board = train_workers._Board()
+        self.put = types.SimpleNamespace(remote=board.put)
+        self.take = types.SimpleNamespace(remote=board.take)
+
+
+@pytest.fixture
+def board(monkeypatch):
+    monkeypatch.setattr(train_workers.ray, "get", lambda answer: answer)
+    return LocalBoard()
+
+
+def test_what_is_posted_until_the_end_is_passed_on(board):
+    def fit():
+        for n in range(3):
+            train_workers._post(board, {"n": n})
+        return types.SimpleNamespace(return_value="trained")
+
+    heard = []
+    trainer = types.SimpleNamespace(fit=fit)
+    assert train_workers._fit_and_listen(trainer, board, heard.append) == "trained"
+    assert heard == [{"n": 0}, {"n": 1}, {"n": 2}]
+
+
+def test_posts_are_passed_on_while_it_trains(board):
+    heard = threading.Event()
+
+    def fit():
+        train_workers._post(board, {"n": 0})
+        assert heard.wait(20)
+        return types.SimpleNamespace(return_value="trained")
+
+    trainer = types.SimpleNamespace(fit=fit)
+    answer = train_workers._fit_and_listen(trainer, board, lambda item: heard.set())
+    assert answer == "trained"
+
+
+def test_what_fails_is_raised_after_what_was_posted_before(board):
+    def fit():
+        train_workers._post(board, {"n": 0})
+        raise OSError("disk full")
+
+    heard = []
+    with pytest.raises(OSError, match="disk full"):
+        train_workers._fit_and_listen(types.SimpleNamespace(fit=fit), board, heard.append)
+    assert heard == [{"n": 0}]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_function_is_run_by_as_many_workers_and_the_first_answers(
+    tmp_path, resources, num_workers
+):
+    def worker(job, post):
+        import torch.distributed as dist
+
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        world_size = dist.get_world_size() if dist.is_initialized() else 1
+        if rank == 0:
+            post({"job": job})
+        return {"rank": rank, "world_size": world_size}
+
+    assert run(worker, tmp_path, resources, num_workers) == (
+        {"rank": 0, "world_size": num_workers},
+        [{"job": "the job"}],
+    )
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_what_a_worker_raises_is_raised_as_what_it_is(tmp_path, resources, num_workers):
+    def refuse(job, post):
+        raise UserError("nothing to learn from", hint="give more")
+
+    with pytest.raises(UserError, match="nothing to learn from: give more"):
+        run(refuse, tmp_path, resources, num_workers)
+
+
+def run(worker, folder, resources, num_workers):
+    """Train with ``worker``; returns its answer and what was posted."""
+    heard = []
+    place = Resources(num_cpus=max(2, resources.num_cpus), num_gpus=0, num_nodes=1, min_node_cpus=1)
+    answer = train_workers.train(
+        worker, "the job", num_workers=num_workers, resources=place,
+        storage_path=str(folder / "ray"), on_post=heard.append,
+    )  # fmt: skip
+    return answer, heard
