@@ -81,3 +81,26 @@ def finished_run(
     (folder / "stdout.txt").write_text(result.stdout)
     (folder / "stderr.txt").write_text(result.stderr)
     return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Where the stage under test writes."""
+    return tmp_path / "made"
+
+
+@pytest.fixture
+def claim(folder):
+    """Make a claim to ``folder``; its settings and inputs can be varied."""
+    from sentiflow.manifest import Claim
+
+    def make(*, stage="prepare", seed=0, csv="c5f0", **settings):
+        return Claim(
+            stage=stage,
+            uri=str(folder),
+            settings={"seed": seed, "split": {"kind": "hash"}, "names": ("a", "b")} | settings,
+            inputs={"csv": {"fingerprint": csv, "uri": "/in/tweets.csv"}},
+            owns=("tables", "words.parquet"),
+        )
+
+    return make
