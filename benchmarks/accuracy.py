@@ -22,7 +22,7 @@ import pyarrow.dataset as ds
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from sentiflow.tokenizer import tokenize_tweet
+from sentiflow.tokenizer import tokenize
 
 Row = tuple[str, float, float]
 
@@ -44,7 +44,7 @@ def read_split(tweets: Path, split: str) -> pd.DataFrame:
     They are shuffled: fastText trains in the order of the file.
     """
     table = ds.dataset(tweets / f"split={split}").to_table(columns=["text", "label"])
-    tokens = tokenize_tweet(table["text"].combine_chunks())
+    tokens = tokenize(table["text"].combine_chunks(), name="tweet").to_lists()
     frame = table.to_pandas().assign(text=pc.binary_join(tokens, " ").to_pandas())
     return frame[frame["label"].isin([0, 1])].sample(frac=1, random_state=0)
 

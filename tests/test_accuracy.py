@@ -7,9 +7,10 @@ import torch
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from sentiflow import csv_ranges, sample, training, tweets, vocabulary, word_vectors
+from sentiflow import sample, training, vocabulary, word_vectors
 from sentiflow.batching import EncodedRows
-from sentiflow.sections import TrainSettings
+from sentiflow.corpus import open_csv, read_part
+from sentiflow.sections import FormatSettings, TrainSettings
 from sentiflow.tokenizer import tokenize
 from sentiflow.trainer import Trainer
 
@@ -20,8 +21,10 @@ pytestmark = pytest.mark.slow
 def corpus(tmp_path_factory) -> tuple[pa.Array, np.ndarray, np.ndarray]:
     path = tmp_path_factory.mktemp("accuracy") / "tweets.csv"
     path.write_bytes(b"".join(sample.generate(num_rows=16_000, seed=2)))
-    (csv_range,) = csv_ranges.cut(str(path), rows_per_range=100_000).ranges
-    table = tweets.read_range(csv_range).tweets
+    form = FormatSettings()
+    source = open_csv([str(path)], form=form, rows_per_part=100_000, unpack_to=str(path.parent))
+    table = read_part(source, 0).tweets
+    assert len(table) == 16_000
     is_test = np.random.default_rng(0).random(len(table)) < 0.2
     return table["text"].combine_chunks(), table["label"].to_numpy(), is_test
 
