@@ -63,8 +63,7 @@ pipeline.run(settings.load({str(config)!r}, ()), ["prepare"])
 
 @pytest.mark.parametrize("verb", ["prepare", "train", "score"])
 def test_what_workers_are_told_to_load_is_there(verb):
-    for name in pipeline._ON_WORKERS[verb]:
-        importlib.import_module(name)
+    assert all(importlib.import_module(name) for name in pipeline._ON_WORKERS[verb])
 
 
 def test_a_worker_that_prepares_loads_neither_torch_nor_mlflow():
@@ -73,10 +72,18 @@ def test_a_worker_that_prepares_loads_neither_torch_nor_mlflow():
 
 
 def start(*arguments):
-    """Start the command line in a process of its own."""
+    """Start the command line in a process of its own, as a terminal would.
+
+    A shell's background job, which the tests may be, begins with SIGINT ignored.
+    """
     command = [sys.executable, "-m", "sentiflow.cli", *map(str, arguments)]
     return subprocess.Popen(
-        command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
