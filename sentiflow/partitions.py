@@ -32,9 +32,7 @@ def write(uri: str, table: pa.Table, partition: np.ndarray, *, num_partitions: i
     """
     with (
         storage.publish(uri) as stream,
-        pq.ParquetWriter(
-            stream, table.schema, compression=storage.PARQUET_COMPRESSION, use_dictionary=False
-        ) as writer,
+        pq.ParquetWriter(stream, table.schema, **storage.PARQUET_OPTIONS) as writer,
     ):
         for number in range(num_partitions):
             chosen = table if num_partitions == 1 else table.filter(pa.array(partition == number))

@@ -57,7 +57,7 @@ class Job:
 
     def place(self, name: str, number: int) -> str:
         """Name a file that is only needed until the stage is complete."""
-        return join(self.settings.output_uri, f"_work/{name}-{number:05d}.parquet")
+        return join(self.settings.output_uri, f"_work/{name}-{number:05d}")
 
     def places(self, name: str) -> list[str]:
         """Name such a file of every part."""
@@ -112,7 +112,7 @@ def drop(part: int, *, job: Job) -> dict[str, Any]:
     kept = ~np.isin(accepted["row_id"].to_numpy(), row_ids)
     accepted, split = accepted.filter(pa.array(kept)), split[kept]
     files = _write_tweets(part, accepted, split, job.settings)
-    work = storage.read_parquet(job.place("tokens", part))
+    work = storage.read_arrow(job.place("tokens", part))
     work = work.filter(pa.array(~np.isin(work["row_id"].to_numpy(), row_ids))).combine_chunks()
     words = storage.read_parquet(job.place("words", part))
     tokens, word_group = _group_words(_tokens_of(work, words), job)
@@ -139,7 +139,7 @@ def encode(part: int, *, job: Job) -> dict[str, Any]:
     """Translate one part's tokens to ids; rows without a binary label are left out."""
     settings = job.settings
     words = vocabulary.load(join(settings.output_uri, VOCABULARY), with_vectors=False)
-    work = storage.read_parquet(job.place("tokens", part))
+    work = storage.read_arrow(job.place("tokens", part))
     work = work.filter(_is_binary(work["label"])).combine_chunks()
     tokens = _tokens_of(work, storage.read_parquet(job.place("words", part)))
     ids, _ = words.encode(tokens, max_length=settings.max_length)
@@ -268,7 +268,7 @@ def _write_tokens(part: int, rows: pa.Table, split: np.ndarray, tokens: Tokens, 
         pa.array(tokens.offsets.astype(np.int32)), pa.array(tokens.ids, pa.int32())
     )
     columns = [rows["row_id"], rows["label"], pa.array(split), lists]
-    storage.write_parquet(job.place("tokens", part), pa.table(columns, schema=_TOKENS))
+    storage.write_arrow(job.place("tokens", part), pa.table(columns, schema=_TOKENS))
 
 
 def _write_keys(part: int, keys: pa.Table, job: Job) -> None:

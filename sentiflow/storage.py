@@ -16,7 +16,8 @@ from pyarrow import fs
 from sentiflow.errors import UserError
 from sentiflow.uris import absolute_uri, is_local, join, join_member, split_member
 
-PARQUET_COMPRESSION = "zstd"
+PARQUET_OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": False}
+"""Texts and lists of numbers hardly repeat: dictionaries of them cost time and space."""
 LEAF_BYTES = 1 << 16
 """Size of the blocks of which :func:`tree_sha256` is made."""
 
@@ -164,9 +165,23 @@ def write_bytes(uri: str, content: bytes) -> None:
 def write_parquet(uri: str, table: pa.Table) -> dict[str, int]:
     """Publish ``table`` as one Parquet file; returns its ``rows`` and ``bytes``."""
     with publish(uri) as stream:
-        pq.write_table(table, stream, compression=PARQUET_COMPRESSION)
+        pq.write_table(table, stream, **PARQUET_OPTIONS)
         size = stream.tell()
     return {"rows": table.num_rows, "bytes": size}
+
+
+def write_arrow(uri: str, table: pa.Table) -> None:
+    """Publish ``table`` as an Arrow file: larger than Parquet, and quicker to write and read."""
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with publish(uri) as stream, pa.ipc.new_file(stream, table.schema, options=options) as writer:
+        writer.write_table(table)
+
+
+def read_arrow(uri: str) -> pa.Table:
+    """Read what :func:`write_arrow` wrote."""
+    file_system, path = locate(uri)
+    with file_system.open_input_file(path) as file:
+        return pa.ipc.open_file(file).read_all()
 
 
 def write_part(root: str, path: str, table: pa.Table) -> list[dict[str, Any]]:

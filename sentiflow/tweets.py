@@ -1,6 +1,7 @@
 """CSV rows -> accepted tweets and rejected rows with a reason."""
 
 import io
+import itertools
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -34,6 +35,8 @@ REASONS = (
 
 MAX_RAW_BYTES = 4096
 
+_PIECE_BYTES = 1 << 14
+"""Only pieces that hold a broken byte are decoded."""
 _SECONDS = r"^-?[0-9]{1,11}(\.[0-9]+)?$"
 
 
@@ -147,7 +150,8 @@ def _parse(
         content = _without(content, records, records.malformed)
     skipped: list[int] = []
     repaired = _to_utf8(content, csv_format.encoding)
-    table = _read_csv(repaired, csv_format, on_invalid=skipped.append)
+    numbers = {getattr(csv_format, name) for name in wanted} - {None}
+    table = _read_csv(repaired, csv_format, sorted(numbers), on_invalid=skipped.append)
     regular = np.flatnonzero(fault == "")
     assert table.num_rows + len(skipped) == len(regular), "CSV reader and record finder disagree"
     fault[regular[np.array(skipped, np.int64)]] = WRONG_COLUMNS
@@ -173,13 +177,27 @@ def _to_utf8(content: bytes, encoding: str) -> bytes:
     """
     if content.isascii():
         return content
-    if encoding == "utf-8":
-        try:
-            content.decode()
-        except UnicodeDecodeError:
-            return content.decode(errors="replace").encode()
+    if encoding != "utf-8":
+        return content.decode(encoding, errors="replace").encode()
+    if _is_utf8(content):
         return content
-    return content.decode(encoding, errors="replace").encode()
+    places = range(_PIECE_BYTES, len(content), _PIECE_BYTES)
+    line_ends = (content.find(b"\n", place) + 1 or len(content) for place in places)
+    pieces = (content[i:k] for i, k in itertools.pairwise((0, *line_ends, len(content))))
+    return b"".join(
+        piece if _is_utf8(piece) else piece.decode(errors="replace").encode() for piece in pieces
+    )
+
+
+def _is_utf8(content: bytes) -> bool:
+    """Say whether bytes are UTF-8; ten times as fast as to decode them."""
+    offsets = pa.py_buffer(np.array([0, len(content)], np.int64))
+    text = pa.LargeStringArray.from_buffers(1, offsets, pa.py_buffer(content))
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _spread(column: pa.Array, filled: np.ndarray) -> pa.Array:
@@ -192,16 +210,20 @@ def _spread(column: pa.Array, filled: np.ndarray) -> pa.Array:
 
 
 def _read_csv(
-    content: bytes, csv_format: CsvFormat, *, on_invalid: Callable[[int], None]
+    content: bytes,
+    csv_format: CsvFormat,
+    wanted: list[int],
+    *,
+    on_invalid: Callable[[int], None],
 ) -> pa.Table:
-    """Read well-formed records as columns of strings named by their number.
+    """Read the wanted columns of well-formed records, as strings, each named by its number.
 
     ``on_invalid`` is told the 0-based number of each record with another number of columns, which
     is left out.
     """
     names = [str(number) for number in range(csv_format.num_columns)]
     if not content:
-        return pa.table({name: pa.array([], pa.string()) for name in names})
+        return pa.table({str(number): pa.array([], pa.string()) for number in wanted})
 
     def skip(row: pyarrow.csv.InvalidRow) -> str:
         on_invalid(row.number - 1)
@@ -216,7 +238,9 @@ def _read_csv(
             delimiter=csv_format.delimiter, newlines_in_values=True, invalid_row_handler=skip
         ),
         convert_options=pyarrow.csv.ConvertOptions(
-            column_types={name: pa.string() for name in names}, strings_can_be_null=False
+            include_columns=[str(number) for number in wanted],
+            column_types={name: pa.string() for name in names},
+            strings_can_be_null=False,
         ),
     )
 
