@@ -4,6 +4,7 @@ Each part writes its table as one row group for each partition of the keys. Whoe
 partition reads that row group of every part, and so all rows of its keys, in bounded memory.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,13 +13,21 @@ import pyarrow.parquet as pq
 
 from sentiflow import storage
 
-PARTS_PER_PARTITION = 64
-"""As many rows as so many parts have stand in a partition: some hundred megabytes."""
+MAX_PARTS = 64
+"""A partition has at most as many rows as so many parts: some hundred megabytes."""
+_USUAL_PARTS = 16
+_MAX_USUAL = 64
+"""Up to so many partitions are of the usual size. Beyond, larger ones spare row groups, of which
+there is one for each part and partition."""
+_FEW = 4
+"""Partitions of a corpus that would fit into one: smaller ones are sorted faster, by all cores."""
 
 
 def count(num_parts: int) -> int:
     """Say how many partitions the keys of a corpus are put into."""
-    return max(1, -(-num_parts // PARTS_PER_PARTITION))
+    few = min(_FEW, num_parts // _FEW)
+    usual = min(_MAX_USUAL, math.ceil(num_parts / _USUAL_PARTS))
+    return max(1, few, usual, math.ceil(num_parts / MAX_PARTS))
 
 
 def write(uri: str, table: pa.Table, partition: np.ndarray, *, num_partitions: int) -> None:

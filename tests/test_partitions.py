@@ -36,6 +36,8 @@ def test_a_partition_holds_the_rows_of_its_keys_from_all_parts(folder, parts, nu
         assert list(zip(*found.to_pydict().values(), strict=True)) == expected
 
 
-@pytest.mark.parametrize(("num_parts", "number"), [(0, 1), (1, 1), (64, 1), (65, 2), (6400, 100)])
-def test_a_partition_has_the_rows_of_at_most_64_parts(num_parts, number):
+@pytest.mark.parametrize(
+    ("num_parts", "number"), [(0, 1), (7, 1), (8, 2), (16, 4), (160, 10), (4096, 64), (6400, 100)]
+)
+def test_a_partition_has_the_rows_of_4_to_64_parts(num_parts, number):
     assert partitions.count(num_parts) == number
