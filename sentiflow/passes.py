@@ -42,7 +42,7 @@ class Passes:
         results = receipts.read(self.root, name) if self.goes_on else {}
         todo = [number for number in range(len(sizes)) if number not in results]
         if results and todo:
-            say(self.stage, f"goes on: of {len(sizes)} parts {len(results)} are done ({name})")
+            say(self.stage, f"goes on: {name}, {len(results)} of {len(sizes)} parts done before")
         task = functools.partial(_do, work=work, name=name, root=self.root, numbers=todo)
         with Progress(
             self.stage,
