@@ -80,7 +80,9 @@ def test_a_killed_driver_is_continued_to_the_same_files(
     before = {p: p.stat().st_mtime_ns for p in first.rglob("*.parquet")}
     result = sentiflow("prepare", config)
     assert result.returncode == 0, result.stderr
-    assert f"goes on: ingest, {len(done)} of 12 parts done before" in result.stderr or len(done) == 12
+    assert (
+        f"goes on: ingest, {len(done)} of 12 parts done before" in result.stderr or len(done) == 12
+    )
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert files_of(tmp_path) == undisturbed
 
