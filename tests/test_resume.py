@@ -64,7 +64,7 @@ def wait_for(folder, name, number, is_over):
         time.sleep(0.002)
 
 
-@pytest.mark.parametrize(("name", "number"), [("ingest", 5), ("drop", 2), ("encode", 3)])
+@pytest.mark.parametrize(("name", "number"), [("ingest", 5), ("drop", 2)])
 def test_a_killed_driver_is_continued_to_the_same_files(
     tmp_path, csv, undisturbed, sentiflow, name, number
 ):
