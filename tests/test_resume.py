@@ -1,5 +1,6 @@
 """Whatever is killed while a corpus is prepared, the same command goes on to the same files."""
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -64,6 +65,16 @@ def wait_for(folder, name, number, is_over):
         time.sleep(0.002)
 
 
+def busy_workers():
+    """List the workers that have a part at this moment: Ray then names them after the task."""
+    busy = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended since it was listed
+            if child.name().startswith("ray::") and "Map" in child.name():
+                busy.append(child)
+    return busy
+
+
 @pytest.mark.parametrize(("name", "number"), [("ingest", 5), ("drop", 2)])
 def test_a_killed_driver_is_continued_to_the_same_files(
     tmp_path, csv, undisturbed, sentiflow, name, number
@@ -92,12 +103,8 @@ def test_a_killed_worker_is_not_noticed(tmp_path, csv, undisturbed, resources):
     thread = threading.Thread(target=pipeline.run, args=(config, ["prepare"]))
     thread.start()
     wait_for(tmp_path, "ingest", 2, lambda: not thread.is_alive())
-    workers = [
-        child
-        for child in psutil.Process().children(recursive=True)
-        if child.name().startswith("ray::") and "Map" in child.name()
-    ]
-    assert workers
+    while not (workers := busy_workers()):
+        assert thread.is_alive(), "it was over before a worker was seen at work"
     workers[0].kill()
     thread.join()
     assert files_of(tmp_path) == undisturbed
