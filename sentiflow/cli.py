@@ -26,6 +26,8 @@ from sentiflow.sections import Config
 from sentiflow.uris import absolute_uri, as_typed
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from sentiflow.pipeline import Outcome
 
 app = typer.Typer(
@@ -240,20 +242,28 @@ def _summarize(verb: str, outcomes: Sequence["Outcome"], *, tracking_uri: str | 
     records: summary.Records = {outcome.verb: outcome.record for outcome in outcomes}
     uris: dict[str, str] = {outcome.verb: as_typed(outcome.uri) for outcome in outcomes}
     if verb == "prepare":
-        out.print(summary.of_preparation(records["prepare"], uris["prepare"]))
+        _print(summary.of_preparation(records["prepare"], uris["prepare"]))
     if verb != "run":
         return
     from sentiflow import evaluation, tracking
 
     typer.echo("")
     headline = evaluation.headline(records["evaluate"]["figures"])
-    out.print(summary.of_run(records, uris, headline))
+    _print(summary.of_run(records, uris, headline))
     if not any(outcome.ran for outcome in outcomes):
         typer.echo("\nEverything was complete already; nothing was done again.")
     store = tracking.without_user(tracking.default_uri(tracking_uri))
     typer.echo("\nNext:")
     for line in summary.next_steps(uris, store):
         typer.echo(f"  {line}")
+
+
+def _print(table: "Table") -> None:
+    """Print a table without the blanks that fill its last column up."""
+    with out.capture() as captured:
+        out.print(table)
+    for line in captured.get().splitlines():
+        typer.echo(line.rstrip())
 
 
 @contextmanager

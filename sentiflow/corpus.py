@@ -120,7 +120,7 @@ def open_csv(
         results = [next(found) for _ in file.stretches]
         ranges = csv_ranges.connect(file.stretches, results, first_row=num_rows)
         if not ranges:
-            raise UserError(f"{file.uri} holds no record", hint="it is empty; name another CSV")
+            raise UserError(f"{file.uri} holds no record", hint="there is at most a header in it")
         parts.extend(CsvPart(csv_range, file.csv_format) for csv_range in ranges)
         num_rows = ranges[-1].first_row + ranges[-1].num_rows
         leaves = b"".join(bytes.fromhex(result.leaves) for result in results)

@@ -27,6 +27,9 @@ _SENTIMENT140_LABELS = LabelsSettings(negative="0", positive="4", neutral="2", u
 _SENTIMENT140_TIME = "%a %b %d %H:%M:%S PDT %Y"
 _SENTIMENT140_NUM_COLUMNS = 6
 _UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_COMPRESSED_MARKS = {b"PK\x03\x04": ".zip", b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
+_NAMES_SHOWN = 12
+_NAME_LENGTH_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,9 @@ def resolve(form: FormatSettings, head: bytes, *, source: str) -> tuple[CsvForma
     """
     if head.startswith(_UTF_16_MARKS):
         raise UserError(f"{source} is UTF-16", hint="convert it to UTF-8 first")
+    for mark, suffix in _COMPRESSED_MARKS.items():
+        if head.startswith(mark):
+            raise UserError(f"{source} is compressed", hint=f"let its name end in {suffix}")
     start = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
     if form.kind == "sentiment140":
         num_columns, columns, labels = _SENTIMENT140_NUM_COLUMNS, _SENTIMENT140_COLUMNS, None
@@ -153,10 +159,19 @@ def _position(
             hint="give its position, counted from 0",
         )
     close = difflib.get_close_matches(column, names, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(map(repr, names[:12]))}"
     if len(names) == 1:
-        hint += "; is format.delimiter right?"
+        hint = f"it has one, {_brief(names[0])}; is format.delimiter right?"
+    elif close:
+        hint = f"did you mean {_brief(close[0])}?"
+    else:
+        more = ", ..." if len(names) > _NAMES_SHOWN else ""
+        hint = f"it has {', '.join(map(_brief, names[:_NAMES_SHOWN]))}{more}"
     raise UserError(f"format.columns.{key}: {source} has no column {column!r}", hint=hint)
+
+
+def _brief(name: str) -> str:
+    """Quote the name of a column, cut where it is too long to be one."""
+    return repr(name if len(name) <= _NAME_LENGTH_SHOWN else f"{name[: _NAME_LENGTH_SHOWN - 3]}...")
 
 
 def _meanings(labels: LabelsSettings | None) -> tuple[tuple[str, int | None], ...]:

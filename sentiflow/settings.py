@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -249,6 +249,8 @@ def _explain(fault: Any, source: str) -> str:
         return f"{source}: the setting {key} is missing: add it, or give {key}=VALUE"
     message = fault["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
+    if isinstance(fault["input"], Mapping):  # the rule is about several settings of a section
+        return f"{source}: {key}: {message}"
     return f"{source}: {key}={fault['input']!r}: {message}"
 
 

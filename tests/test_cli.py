@@ -33,6 +33,7 @@ def one_line(result) -> str:
             ["train.model.cell=gur"],
             "train.model.cell='gur': input should be 'rnn', 'gru' or 'lstm'",
         ),
+        (["format.header=true"], "quickstart.yaml: format: header needs kind: csv"),
         (["train.num_epochs"], "write section.key=value"),
         (["name.x=1"], "name is a value, not a section"),
         (["prepare.csv=null"], "prepare.csv"),

@@ -2,7 +2,9 @@
 
 import csv
 import io
+import zipfile
 
+import pyarrow as pa
 import pytest
 import yaml
 from hypothesis import example, given
@@ -213,6 +215,12 @@ REFUSED = {
         {"text": 1},
         "has 1 column: positions count from 0; is format.delimiter right?",
     ),
+    "many names": (
+        b",".join(b"%d" % i for i in range(13)) + b"\n",
+        {"text": "text"},
+        "'text': it has '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '10', '11', ...",
+    ),
+    "no names": (b"x" * 41 + b",b\n", {"text": "text"}, f"it has {'x' * 37 + '...'!r}, 'b'"),
     "unclosed header": (b'id,"text\n' + ROWS, {"text": "text"}, "the header is no record: is it a"),
     "binary": (b"\x00" * HEAD_BYTES, {"text": "text"}, "the header is no record: is it a CSV?"),
     "binary without header": (b"\x00" * HEAD_BYTES, {"text": 0}, "begins with no sound record: "),
@@ -243,6 +251,22 @@ def test_utf_16_is_refused_by_its_mark(encoding, form):
         resolve(form, head, source="tweets.csv")
     with pytest.raises(UserError, match="is UTF-16"):
         resolve(form, b"\xfe\xff\x00i", source="tweets.csv")
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst", ".zip"])
+@pytest.mark.parametrize("form", [FormatSettings(), csv_form()], ids=["sentiment140", "csv"])
+def test_a_compressed_file_of_another_name_is_told_by_its_mark(suffix, form):
+    packed = io.BytesIO()
+    if suffix == ".zip":
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr("tweets.csv", HEADER + ROWS)
+        head = packed.getvalue()
+    else:
+        codec = pa.Codec({".gz": "gzip", ".zst": "zstd"}[suffix])
+        head = codec.compress(HEADER + ROWS, asbytes=True)
+    with pytest.raises(UserError) as caught:
+        resolve(form, head, source="tweets.csv")
+    assert str(caught.value) == f"tweets.csv is compressed: let its name end in {suffix}"
 
 
 @pytest.mark.parametrize(

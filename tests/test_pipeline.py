@@ -152,6 +152,7 @@ def test_results_are_on_standard_output_and_progress_on_standard_error(finished_
     stderr = (finished_run / "stderr.txt").read_text()
     for word in ("rows read", "accepted", "rejected", "test accuracy", "95 % interval", "Next:"):
         assert word in stdout
+    assert not any(line.endswith(" ") for line in stdout.splitlines())
     assert "epoch 6" in stderr
     assert "epoch 6" not in stdout
     lines = stderr.strip().splitlines()
