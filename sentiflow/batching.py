@@ -1,17 +1,16 @@
-"""Encoded rows -> length-bucketed, padded tensors in a reproducible order."""
+"""Encoded rows -> padded tensors of nearly equal length."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from sentiflow import storage
 from sentiflow.vocabulary import PAD_ID
 
-NUM_POOL_BATCHES = 64
-"""Batches in a pool: rows are sorted by length inside a pool only, so the order stays random."""
+COLUMNS = ("row_id", "label", "token_ids")
+"""What of ``schema.ENCODED`` becomes :class:`EncodedRows`."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,8 @@ class EncodedRows:
     """N + 1 positions of the tweets' first ids, int64."""
     labels: np.ndarray
     """N int8; empty where nothing is known of labels."""
+    row_ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    """N int64; empty where nobody asks for them."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -34,21 +35,20 @@ class EncodedRows:
         return np.diff(self.offsets)
 
     @classmethod
-    def from_lists(cls, token_ids: pa.ListArray, labels: np.ndarray | None = None) -> "EncodedRows":
-        """View a list<int32> column, and labels beside it."""
+    def from_lists(cls, token_ids: pa.ListArray) -> "EncodedRows":
+        """View a list<int32> column."""
         offsets = token_ids.offsets.to_numpy().astype(np.int64)
-        values = token_ids.flatten().to_numpy()
-        return cls(values, offsets - offsets[0], np.zeros(0, np.int8) if labels is None else labels)
+        return cls(token_ids.flatten().to_numpy(), offsets - offsets[0], np.zeros(0, np.int8))
 
     @classmethod
-    def read(cls, uris: Sequence[str]) -> "EncodedRows":
-        """Read files of ``schema.ENCODED``, in the order given."""
-        tables = [storage.read_parquet(uri, columns=["label", "token_ids"]) for uri in uris]
+    def from_tables(cls, tables: Sequence[pa.Table]) -> "EncodedRows":
+        """Join tables with ``COLUMNS`` of ``schema.ENCODED``, in the order given."""
         if not tables:
             return cls(np.zeros(0, np.int32), np.zeros(1, np.int64), np.zeros(0, np.int8))
         table = pa.concat_tables(tables).combine_chunks()
-        lists = table["token_ids"].combine_chunks()
-        return cls.from_lists(lists, table["label"].to_numpy().astype(np.int8))
+        rows = cls.from_lists(table["token_ids"].combine_chunks())
+        labels = table["label"].to_numpy().astype(np.int8)
+        return cls(rows.token_ids, rows.offsets, labels, table["row_id"].to_numpy())
 
 
 @dataclass(frozen=True)
@@ -64,49 +64,6 @@ class Batch:
     token_ids: torch.Tensor
     lengths: torch.Tensor
     labels: torch.Tensor
-
-
-def order_batches(
-    lengths: np.ndarray,
-    *,
-    batch_size: int,
-    bucketing: str,
-    drop_last: bool,
-    seed: int,
-    epoch: int,
-) -> list[np.ndarray]:
-    """Group rows into batches for one epoch, as a function of the arguments alone.
-
-    Rows of length 0 are in no batch; every other row is in exactly one, unless ``drop_last``.
-
-    Args:
-        lengths: Of the rows.
-        batch_size: Rows in a batch.
-        bucketing: ``pooled`` sorts shuffled rows by length inside pools of ``NUM_POOL_BATCHES``
-            batches, so that lengths in a batch are nearly equal; ``exact`` makes them equal.
-        drop_last: Leave out batches that are not full.
-        seed: Of the run.
-        epoch: Counted from 0.
-
-    Returns:
-        Row numbers of each batch, in the order of training.
-    """
-    generator = np.random.default_rng([seed, epoch])
-    rows = generator.permutation(len(lengths))
-    rows = rows[lengths[rows] > 0]
-    if bucketing == "exact":
-        group = lengths[rows]
-    else:
-        group = np.arange(len(rows)) // (batch_size * NUM_POOL_BATCHES)
-    by_group = np.lexsort((lengths[rows], group))
-    rows, group = rows[by_group], group[by_group]
-    batches = [
-        members[start : start + batch_size]
-        for members in np.split(rows, np.flatnonzero(np.diff(group)) + 1)
-        for start in range(0, len(members), batch_size)
-    ]
-    full = [batch for batch in batches if len(batch) == batch_size or not drop_last]
-    return [full[i] for i in generator.permutation(len(full)) if len(full[i])]
 
 
 def order_by_length(lengths: np.ndarray, *, batch_size: int) -> list[np.ndarray]:

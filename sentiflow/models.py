@@ -1,5 +1,6 @@
 """Padded token ids -> logits: `TweetRNN`."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ class TweetRNN(nn.Module):
     Shape: (B tweets, T steps after padding, C classes)
         - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``.
         - lengths: ``(B,)`` int64, each from 1 to T, in any order.
+        - noise: ``(B, F)`` float, what ``num_noise_features`` features are multiplied with in
+          training; see :mod:`sentiflow.noise`.
         - returns: ``(B, C)`` unnormalized logits.
     """
 
@@ -35,7 +38,6 @@ class TweetRNN(nn.Module):
         num_layers: int = 1,
         bidirectional: bool = False,
         pooling: str = "last",
-        dropout: float = 0.0,
     ) -> None:
         """Build the layers, with PyTorch's own initial weights."""
         super().__init__()
@@ -45,23 +47,41 @@ class TweetRNN(nn.Module):
         self.forward_layers = _stack(cell, sizes, hidden_size)
         self.backward_layers = _stack(cell, sizes if bidirectional else [], hidden_size)
         self.pooling = _POOLINGS[pooling](state_size, hidden_size)
-        self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(self.pooling.output_size, NUM_CLASSES)
+        self._noise_sizes = [*sizes, self.pooling.output_size]
 
-    def forward(self, token_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    @property
+    def num_noise_features(self) -> int:
+        """Inputs of the recurrent layers and of the last one, together."""
+        return sum(self._noise_sizes)
+
+    def forward(
+        self,
+        token_ids: torch.Tensor,
+        lengths: torch.Tensor,
+        noise: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Compute the logits of each tweet."""
         steps = torch.arange(token_ids.shape[1], device=token_ids.device)
         valid = steps < lengths[:, None]
         mirrored = torch.where(valid, lengths[:, None] - 1 - steps, steps)
+        masks = self._masks(noise)
         states = self.embedding(token_ids)
         for number, layer in enumerate(self.forward_layers):
-            inputs = self.dropout(states)
+            mask = next(masks)
+            inputs = states if mask is None else states * mask[:, None, :]
             states = layer(inputs)[0]
             if self.backward_layers:
                 backward = self.backward_layers[number](_permute_steps(inputs, mirrored))[0]
                 states = torch.cat([states, _permute_steps(backward, mirrored)], dim=-1)
-        pooled = self.pooling(states, valid, lengths)
-        return self.output(self.dropout(pooled))
+        pooled, mask = self.pooling(states, valid, lengths), next(masks)
+        return self.output(pooled if mask is None else pooled * mask)
+
+    def _masks(self, noise: torch.Tensor | None) -> Iterator[torch.Tensor | None]:
+        """Cut the noise into what belongs to each layer."""
+        if noise is None:
+            return iter([None] * len(self._noise_sizes))
+        return iter(torch.split(noise, self._noise_sizes, dim=1))
 
 
 class LastState(nn.Module):
@@ -131,7 +151,6 @@ def build(settings: dict[str, Any], *, vocabulary_size: int, embedding_dim: int)
         num_layers=settings["num_layers"],
         bidirectional=settings["bidirectional"],
         pooling=settings["pooling"],
-        dropout=settings["dropout"],
     )
 
 

@@ -27,7 +27,7 @@ class Progress:
     def __init__(self, label: str, *, total: int, unit: str, total_bytes: int = 0) -> None:
         """Begin at nothing done of ``total`` units, which stand for ``total_bytes``."""
         self.label, self.total, self.unit, self.total_bytes = label, total, unit, total_bytes
-        self.done = self.done_bytes = 0
+        self.done = self.done_bytes = self.before = 0
         self.started = self.last_line = time.monotonic()
         self.bar = _make_bar() if console.is_terminal else None
         self.task = self.bar.add_task(label, total=total) if self.bar else None
@@ -48,6 +48,12 @@ class Progress:
         if self.bar:
             self.bar.stop()
 
+    def start_at(self, done: int) -> None:
+        """Begin now, with ``done`` units done before."""
+        self.started = self.last_line = time.monotonic()
+        self.advance(done - self.done)
+        self.before = done
+
     def advance(self, amount: int, note: str = "", *, num_bytes: int = 0) -> None:
         """Count ``amount`` more units as done; ``note`` says what the work has come to."""
         self.done += amount
@@ -65,7 +71,7 @@ class Progress:
         return f"{self.done_bytes / 1e6:,.0f} of {self.total_bytes / 1e6:,.0f} MB"
 
     def _line(self, note: str) -> str:
-        rate = self.done / (time.monotonic() - self.started)
+        rate = (self.done - self.before) / (time.monotonic() - self.started)
         remaining = (self.total - self.done) / rate if rate else 0
         line = f"{self.label:<9} {self.done:,} of {self.total:,} {self.unit}"
         return f"{line}, {rate:,.0f}/s, {remaining:.0f} s left{', ' + note if note else ''}"

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from string import Formatter
@@ -115,6 +116,12 @@ def render_plots(data: ReportData) -> dict[str, bytes]:
             drawn["reliability.png"] = _draw_reliability(label, probability)
             drawn["probabilities.png"] = _draw_probabilities(label, probability)
         return {file: _png(figure) for file, figure in drawn.items()}
+
+
+def render_training_curve(history: Sequence[dict[str, Any]]) -> bytes:
+    """Draw loss and accuracy by epoch, as PNG."""
+    with mpl.rc_context(PLOT_STYLE):
+        return _png(_draw_training_curve(pd.DataFrame(history).astype(float)))
 
 
 def render_page(data: ReportData, plots: dict[str, bytes]) -> str:

@@ -214,7 +214,8 @@ class ModelSettings(Settings):
     vectors: Literal["tuned", "frozen"] = "tuned"
     """Whether the word vectors learn too."""
     dropout: float = Field(default=0.4, ge=0, lt=1)
-    """On the word vectors and on the pooled state."""
+    """Probability that an input of a recurrent layer or of the last layer is dropped; the same for
+    all tokens of a tweet."""
 
 
 class BatchingSettings(Settings):
@@ -226,6 +227,28 @@ class BatchingSettings(Settings):
     """``pooled``: nearly equal lengths; ``exact``: equal lengths, as in the tutorial."""
     drop_last: bool = False
     """Leave out a batch that is not full, as the tutorial does."""
+
+
+class CheckpointSettings(Settings):
+    """When the state of a training is written, to go on from; each epoch's end is a time too."""
+
+    every_steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps from one checkpoint to the next; null: none by steps."""
+    every_minutes: float | None = Field(default=5.0, gt=0)
+    """Minutes from one checkpoint to the next; null: none by time."""
+    keep_last: int = Field(default=2, ge=1)
+    """So many of the latest stay, and the best epoch's."""
+
+
+class SelectionSettings(Settings):
+    """Which epoch's weights become the model, and when the training has had enough."""
+
+    metric: Literal["accuracy", "loss"] = "accuracy"
+    """On the validation rows: highest ``accuracy``, or lowest ``loss``."""
+    keep: Literal["best", "last"] = "best"
+    """Take the ``best`` epoch's weights, or the ``last`` one's."""
+    patience: int | None = Field(default=None, ge=1)
+    """End after so many epochs without a better one; null: train them all."""
 
 
 class TrainSettings(Settings):
@@ -241,8 +264,9 @@ class TrainSettings(Settings):
     """Passes over the train split."""
     learning_rate: float = Field(default=3e-3, gt=0)
     """Adam's step size; the highest one under ``one_cycle``."""
-    schedule: Literal["one_cycle", "constant"] = "one_cycle"
-    """Learning rate over the steps: up and down again once (Smith 2018), or constant."""
+    schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
+    """Learning rate over the steps: up and down again once (Smith 2018), down along a cosine, or
+    constant."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay (AdamW); 0 is plain Adam."""
     clip_norm: float | None = Field(default=1.0, gt=0)
@@ -251,8 +275,16 @@ class TrainSettings(Settings):
     """``auto``: bf16 autocast on a GPU, fp32 on a CPU."""
     num_workers: Annotated[int | str, BeforeValidator(_check_workers)] = "auto"
     """Data-parallel workers; ``auto``: one for each GPU, else one for each node."""
-    seed: int = Field(default=0, ge=0)
+    max_failures: int = Field(default=3, ge=0)
+    """So many times workers are started again after one has died, from the last checkpoint."""
+    seed: int = Field(default=0, ge=0, lt=1 << 63)
     """Decides the first weights, the order of the rows and the dropout."""
+    frozen_epochs: int = Field(default=0, ge=0)
+    """Epochs at the beginning in which ``tuned`` vectors stay as they are."""
+    init_from: str | None = None
+    """A model package of the same network to start from; words are matched by their spelling."""
+    checkpoints: CheckpointSettings = CheckpointSettings()
+    selection: SelectionSettings = SelectionSettings()
 
 
 class ScoreSettings(Settings):

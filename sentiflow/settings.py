@@ -81,6 +81,7 @@ def resolve(config: Config, *, base: str | None = None) -> Config:
         "train": {
             "prepared_uri": at(config.train.prepared_uri, prepared),
             "output_uri": trained,
+            "init_from": at(config.train.init_from or "", "") or None,
         },
         "score": {
             "corpus": tuple(
@@ -108,7 +109,7 @@ def resolve(config: Config, *, base: str | None = None) -> Config:
     return resolved
 
 
-_LOCATIONS = re.compile(r"(_uri|^prepare\.csv|^score\.corpus)$")
+_LOCATIONS = re.compile(r"(_uri|^prepare\.csv|^train\.init_from|^score\.corpus)$")
 
 
 def _refuse_relative(config: Config) -> None:

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 
 MAX_PARAM_LENGTH = 500
 _SQLITE = "sqlite:///"
+_MAX_METRICS = 1000
+"""MLflow takes so many figures at once."""
+_SYSTEM_EVERY_SECONDS = 10.0
 
 _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI show an experiment as one of training runs, not of prompts and traces."""
@@ -51,6 +54,41 @@ class Recorder:
             now = _now_ms()
             entities = [Metric(name, value, now, step) for name, value in known.items()]
             self._client.log_batch(self.run_id, metrics=entities)
+
+    def log_series(self, series: Sequence[tuple[int, Mapping[str, float | None]]]) -> None:
+        """Log figures of many steps at once."""
+        now = _now_ms()
+        entities = [
+            Metric(name, float(value), now, step)
+            for step, metrics in series
+            for name, value in metrics.items()
+            if value is not None
+        ]
+        for start in range(0, len(entities), _MAX_METRICS):
+            if self.run_id:
+                batch = entities[start : start + _MAX_METRICS]
+                self._client.log_batch(self.run_id, metrics=batch)
+
+    @contextmanager
+    def watching_system(self) -> Iterator[None]:
+        """Log the use of cores, memory, disk, network and GPUs of this machine for the block."""
+        if not self.run_id:
+            yield
+            return
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
+        monitor = SystemMetricsMonitor(
+            self.run_id,
+            sampling_interval=_SYSTEM_EVERY_SECONDS,
+            samples_before_logging=1,
+            tracking_uri=self.tracking_uri,
+        )
+        monitor.start()
+        try:
+            yield
+        finally:
+            monitor.finish()
 
     def log_settings(self, settings: Mapping[str, Any]) -> None:
         """Log settings as parameters with dotted names, long values cut."""

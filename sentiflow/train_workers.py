@@ -4,6 +4,7 @@ import concurrent.futures
 import functools
 import logging
 import threading
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ def train(
     num_workers: int,
     resources: Resources,
     storage_path: str,
+    max_failures: int = 0,
     on_post: Callable[[dict[str, Any]], None],
 ) -> Any:
     """Run a training function on workers of Ray Train; in this process if one is all there is.
@@ -35,6 +37,7 @@ def train(
         num_workers: Processes that train in step.
         resources: Of the cluster.
         storage_path: A directory that every node can reach, for Ray's own records.
+        max_failures: So many times workers are started again after one has died, or failed.
         on_post: Told, in this process, what the workers post.
 
     Returns:
@@ -55,7 +58,11 @@ def train(
             use_gpu=resources.num_gpus > 0,
             resources_per_worker={"CPU": resources.cpus_per_train_worker(num_workers)},
         ),
-        run_config=ray.train.RunConfig(name="ray-train", storage_path=storage_path),
+        run_config=ray.train.RunConfig(
+            name=f"train-{uuid.uuid4().hex[:8]}",  # Ray would believe to know a name again
+            storage_path=storage_path,
+            failure_config=ray.train.FailureConfig(max_failures=max_failures),
+        ),
     )
     try:
         if board is None:

@@ -1,28 +1,29 @@
-"""Network + encoded rows -> trained weights, and each epoch's figures.
+"""Network + slices of global batches -> trained weights, and each epoch's figures.
 
-The batches of an epoch follow from the seed and the epoch alone; with several workers each takes
-its slice of every batch, so that the same optimizer steps are made whatever their number.
+The batches, the learning rate and the dropout follow from the seed and the step alone; with several
+workers each takes its slices, so that the same optimizer steps are made whatever their number, and
+a training that goes on from a checkpoint makes those that were left.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed
 from torch import nn
 
-from sentiflow import batching
+from sentiflow import batching, noise, schedules
 from sentiflow.batching import EncodedRows
 from sentiflow.errors import JobError, UserError
+from sentiflow.lanes import Slice, TrainInput, own_lanes
 from sentiflow.sections import TrainSettings
 
 _EVALUATION_BATCH_SIZE = 1024
-_WARM_UP_FRACTION = 0.3
-_PROGRESS_EVERY_SECONDS = 1.0
+_STEPS_AHEAD = 32
+"""On a GPU, so many steps may be under way before their figures are looked at."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,45 @@ class EpochResult:
     validation_accuracy: float | None
     learning_rate: float
     """At the end of the epoch."""
+    gradient_norm: float
+    """Mean over the steps, before clipping."""
+    padding_fraction: float
+    """Share of the cells of the padded batches that hold no token."""
     seconds: float
     """Of training alone."""
     tweets_per_second: float
+    step: int
+    """Optimizer steps made until then."""
+
+
+@dataclass
+class Sums:
+    """Figures added up over rows, steps and workers."""
+
+    loss: float = 0.0
+    correct: float = 0.0
+    rows: float = 0.0
+    tokens: float = 0.0
+    cells: float = 0.0
+    """Of the padded batches."""
+    gradient_norm: float = 0.0
+    steps: float = 0.0
+    seconds: float = 0.0
+
+    def add(self, other: "Sums") -> None:
+        """Add what came later."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+    def means(self) -> dict[str, float]:
+        """Say what they come to for a row, a step and a second."""
+        return {
+            "loss": self.loss / max(1, self.rows),
+            "accuracy": self.correct / max(1, self.rows),
+            "gradient_norm": self.gradient_norm / max(1, self.steps),
+            "padding_fraction": 1 - self.tokens / max(1, self.cells),
+            "tweets_per_second": self.rows / max(1e-9, self.seconds),
+        }
 
 
 class Trainer:
@@ -54,50 +91,48 @@ class Trainer:
         *,
         settings: TrainSettings,
         network: nn.Module,
-        train: EncodedRows,
-        validation: EncodedRows,
+        train: TrainInput,
+        validation: Iterable[EncodedRows],
         rank: int,
         world_size: int,
         device: torch.device,
-        on_progress: Callable[[dict[str, Any]], None] = lambda progress: None,
     ) -> None:
         """Make the optimizer.
 
         Args:
             settings: Of the stage.
-            network: On ``device``; its parameters that require a gradient are trained.
-            train: All rows of the split; each worker uses its share.
-            validation: Likewise.
+            network: On ``device``, the same weights in each worker; its parameters that require a
+                gradient are trained.
+            train: This worker's slices of the global batches.
+            validation: This worker's share of the validation rows.
             rank: Of this worker.
             world_size: Number of workers.
             device: Of this worker.
-            on_progress: Told every second how many ``rows`` were done since the last time, and
-                the mean ``loss`` of the epoch so far.
 
         Raises:
             UserError: There is not one batch to train on.
         """
-        self.settings, self.network = settings, network
+        self.settings, self.network, self.device = settings, network, device
         self.train, self.validation = train, validation
-        self.rank, self.world_size, self.device = rank, world_size, device
-        self.on_progress = on_progress
-        parameters = [p for p in network.parameters() if p.requires_grad]
-        self.parameters = parameters
+        self.rank, self.world_size = rank, world_size
+        self.tuned = {n: p for n, p in network.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(
-            parameters,
+            list(self.tuned.values()),
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
             fused=True,
         )
-        num_steps = len(self._order(epoch=0)) * settings.num_epochs
-        if num_steps == 0:
+        self.num_steps = sum(map(train.num_steps, range(settings.num_epochs)))
+        if self.num_steps == 0:
             raise UserError(
-                f"no full batch in the {int((train.lengths > 0).sum()):,} training rows",
+                f"no full batch in the {train.num_rows:,} training rows",
                 hint="lower train.batching.global_batch_size, or drop_last=false",
             )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, learning_rate_factor(settings.schedule, num_steps)
-        )
+        self.step = self.epoch = self.step_in_epoch = 0
+        self.sums, self.recent = Sums(), Sums()
+        self._pending: list[tuple[int, Slice, torch.Tensor]] = []
+        self._not_finite: tuple[int, Slice] | None = None
+        self._looked = time.monotonic()
 
     @property
     def uses_bf16(self) -> bool:
@@ -105,128 +140,238 @@ class Trainer:
         on_gpu = self.device.type == "cuda"
         return self.settings.precision == "bf16" or (self.settings.precision == "auto" and on_gpu)
 
-    def epochs(self) -> Iterator[EpochResult]:
-        """Train epoch by epoch.
+    @property
+    def rows_done(self) -> int:
+        """Rows trained on so far, those of earlier epochs as often as there were epochs."""
+        return self.epoch * self.train.num_rows + int(self.sums.rows)
+
+    def train_epoch(self, after_step: Callable[[], None] = lambda: None) -> EpochResult:
+        """Make the steps that are left of the present epoch, and evaluate.
+
+        Args:
+            after_step: Called after each optimizer step.
 
         Raises:
             JobError: The loss is not finite.
         """
-        for epoch in range(self.settings.num_epochs):
-            yield self._train_epoch(epoch)
-
-    def _order(self, epoch: int) -> list[np.ndarray]:
-        batching_settings = self.settings.batching
-        return batching.order_batches(
-            self.train.lengths,
-            batch_size=batching_settings.global_batch_size,
-            bucketing=batching_settings.bucketing,
-            drop_last=batching_settings.drop_last,
-            seed=self.settings.seed,
-            epoch=epoch,
-        )
-
-    def _train_epoch(self, epoch: int) -> EpochResult:
-        began = time.monotonic()
         self.network.train()
-        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-        done, told = 0, began
-        for rows in self._order(epoch):
-            sums += self._step(rows)
-            done += len(rows)
-            if time.monotonic() - told > _PROGRESS_EVERY_SECONDS:
-                self.on_progress({"rows": done, "loss": float(sums[0] / sums[2])})
-                done, told = 0, time.monotonic()
-        self.on_progress({"rows": done, "loss": float(sums[0] / sums[2])})
-        loss, correct, count = self._reduce(sums)
-        if not math.isfinite(loss):
-            raise JobError(
-                f"the loss of epoch {epoch + 1} is not finite; lower train.learning_rate "
-                f"({self.settings.learning_rate}) or train.clip_norm ({self.settings.clip_norm})"
-            )
-        seconds = time.monotonic() - began
-        validation_loss, validation_correct, validation_count = self._evaluate(self.validation)
-        return EpochResult(
-            epoch=epoch + 1,
-            train_loss=loss / count,
-            train_accuracy=correct / count,
-            validation_loss=validation_loss / validation_count if validation_count else None,
-            validation_accuracy=validation_correct / validation_count if validation_count else None,
-            learning_rate=self.optimizer.param_groups[0]["lr"],
-            seconds=seconds,
-            tweets_per_second=count / seconds,
+        self._freeze(self.epoch < self.settings.frozen_epochs)
+        self._looked = time.monotonic()
+        for part in self.train.slices(self.epoch, first_step=self.step_in_epoch):
+            self._make_step(part)
+            after_step()
+        self._check_finite()
+        loss, correct, count = self._evaluate()
+        means = self.sums.means()
+        result = EpochResult(
+            epoch=self.epoch + 1,
+            train_loss=means.pop("loss"),
+            train_accuracy=means.pop("accuracy"),
+            validation_loss=loss / count if count else None,
+            validation_accuracy=correct / count if count else None,
+            learning_rate=self.learning_rate,
+            seconds=self.sums.seconds,
+            step=self.step,
+            **means,
         )
+        self.epoch, self.step_in_epoch, self.sums = self.epoch + 1, 0, Sums()
+        return result
 
-    def _step(self, rows: np.ndarray) -> torch.Tensor:
-        """Make one optimizer step on a global batch; returns this worker's sums."""
-        own = rows[self.rank :: self.world_size]
+    @property
+    def learning_rate(self) -> float:
+        """Of the last step."""
+        return self._rate(max(0, self.step - 1))
+
+    def _rate(self, step: int) -> float:
+        part = schedules.factor(self.settings.schedule, step, self.num_steps)
+        return self.settings.learning_rate * part
+
+    @property
+    def is_sound(self) -> bool:
+        """Say whether the losses of all steps made are finite, so that the weights are of use."""
+        self._settle()
+        return self._not_finite is None
+
+    def take_recent(self) -> dict[str, float]:
+        """Give the mean figures since the last time."""
+        self._settle()
+        recent, self.recent = self.recent, Sums()
+        return recent.means() | {"learning_rate": self.learning_rate}
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Give all that must be saved to go on, with :meth:`position`."""
+        found = {f"network/{n}": tensor for n, tensor in self.network.state_dict().items()}
+        for name, parameter in self.tuned.items():
+            for key, tensor in self.optimizer.state[parameter].items():
+                found[f"optimizer/{name}/{key}"] = tensor
+        return found
+
+    def position(self) -> dict[str, Any]:
+        """Say where the training stands, in what JSON can hold."""
+        self._settle()
+        names = ("step", "epoch", "step_in_epoch")
+        return {name: getattr(self, name) for name in names} | {"sums": asdict(self.sums)}
+
+    def resume(self, tensors: dict[str, torch.Tensor], position: dict[str, Any]) -> None:
+        """Go on from what :meth:`tensors` and :meth:`position` gave, with any number of workers."""
+        weights = {n.removeprefix("network/"): t for n, t in tensors.items() if "network/" in n}
+        self.network.load_state_dict(weights)
+        for name, parameter in self.tuned.items():
+            prefix = f"optimizer/{name}/"
+            state = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+            if state:
+                self.optimizer.state[parameter] = {k: t.to(self.device) for k, t in state.items()}
+        self.step, self.epoch = position["step"], position["epoch"]
+        self.step_in_epoch, self.sums = position["step_in_epoch"], Sums(**position["sums"])
+
+    def _freeze(self, frozen: bool) -> None:
+        """Let the word vectors rest, or learn if they may."""
+        for name, parameter in self.tuned.items():
+            if name == "embedding.weight":
+                parameter.requires_grad_(not frozen)
+
+    def _make_step(self, part: Slice) -> None:
+        """Make one optimizer step on a global batch."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate(self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-        if len(own):
-            loss, sums = self._losses(self.train, own)
-            (loss / len(rows)).backward()
-        self._add_up_gradients()
-        if self.settings.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
+        sums = torch.zeros(5, device=self.device)
+        token_ids = torch.zeros(0, dtype=torch.int64)
+        if len(part.chosen):
+            batch = batching.collate(part.rows, part.chosen)
+            token_ids = batch.token_ids
+            loss, correct = self._losses(batch, self._draw_noise(part))
+            (loss / part.global_size).backward()
+            sizes = (len(part.chosen), int(batch.lengths.sum()), batch.token_ids.numel())
+            counts = torch.tensor(sizes, dtype=torch.float32).to(self.device, non_blocking=True)
+            sums = torch.cat([torch.stack([loss.detach(), correct.float()]), counts])
+        sums = self._add_up(sums, token_ids)
+        limit = self.settings.clip_norm or math.inf
+        norm = nn.utils.clip_grad_norm_(list(self.tuned.values()), limit)
         self.optimizer.step()
-        self.schedule.step()
-        return sums
+        self.step, self.step_in_epoch = self.step + 1, self.step_in_epoch + 1
+        self._pending.append((self.step, part, torch.cat([sums, norm[None]])))
+        if self.device.type == "cpu" or self.step % _STEPS_AHEAD == 0:
+            self._check_finite()
 
-    def _losses(self, rows: EncodedRows, chosen: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute the summed loss of some rows; and loss, correct and count as numbers."""
-        batch = batching.collate(rows, chosen)
+    def _draw_noise(self, part: Slice) -> torch.Tensor | None:
+        dropout = self.settings.model.dropout
+        if not dropout:
+            return None
+        own = own_lanes(self.rank, self.world_size)
+        drawn = noise.draw(
+            part.lane_sizes[own.start : own.stop].tolist(),
+            num_features=self.network.num_noise_features,
+            dropout=dropout,
+            seed=self.settings.seed,
+            step=self.step,
+            first_lane=own.start,
+        )
+        return drawn.to(self.device, non_blocking=True)
+
+    def _losses(
+        self, batch: batching.Batch, drawn: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute the summed loss of a batch, and how many answers are correct."""
         labels = batch.labels.to(self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.uses_bf16):
-            logits = self.network(batch.token_ids.to(self.device), batch.lengths.to(self.device))
-        loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
-        correct = (logits.argmax(dim=1) == labels).sum()
-        count = torch.tensor(len(chosen), device=self.device)
-        return loss, torch.stack([loss.detach().double(), correct.double(), count.double()])
+            logits = self.network(
+                batch.token_ids.to(self.device), batch.lengths.to(self.device), drawn
+            ).float()
+        loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
+        return loss, (logits.argmax(dim=1) == labels).sum()
 
-    def _evaluate(self, rows: EncodedRows) -> tuple[float, float, float]:
+    def _add_up(self, sums: torch.Tensor, token_ids: torch.Tensor) -> torch.Tensor:
+        """Add up the workers' gradients and figures in one message; returns the figures.
+
+        Each gradient is already divided by the batch. Of the word vectors only the rows travel
+        that a worker has used: they are a small part, and the vectors most of the network.
+        """
+        if self.world_size == 1:
+            return sums
+        rows = self._used_rows(token_ids)
+        gradients = []
+        for name, parameter in self.tuned.items():
+            if parameter.requires_grad and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            if parameter.grad is not None:
+                whole = parameter.grad
+                gradients.append((whole, whole[rows] if name == "embedding.weight" else whole))
+        flat = torch.cat([sums, *(sent.flatten() for _, sent in gradients)])
+        torch.distributed.all_reduce(flat)
+        start = len(sums)
+        for whole, sent in gradients:
+            received = flat[start : start + sent.numel()].view_as(sent)
+            if whole is sent:
+                whole.copy_(received)
+            else:
+                whole[rows] = received
+            start += sent.numel()
+        return flat[: len(sums)]
+
+    def _used_rows(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """Number the word vectors of which any worker has a gradient."""
+        vectors = self.tuned.get("embedding.weight")
+        if vectors is None or not vectors.requires_grad:
+            return torch.zeros(0, dtype=torch.int64, device=self.device)
+        used = torch.zeros(len(vectors), dtype=torch.uint8)
+        used[token_ids.flatten()] = 1
+        used = used.to(self.device)
+        torch.distributed.all_reduce(used, torch.distributed.ReduceOp.MAX)
+        return used.nonzero().squeeze(1)
+
+    def _settle(self) -> None:
+        """Look at the figures of the steps made; this waits for a GPU."""
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        now = time.monotonic()
+        found = torch.stack([figures for *_, figures in pending]).tolist()
+        for (step, part, _), figures in zip(pending, found, strict=True):
+            if not math.isfinite(figures[0]):
+                self._not_finite = self._not_finite or (step, part)
+            sums = Sums(*figures)
+            sums.steps, sums.seconds = 1, (now - self._looked) / len(pending)
+            self.sums.add(sums)
+            self.recent.add(sums)
+        self._looked = now
+
+    def _check_finite(self) -> None:
+        """Make sure that all losses so far are finite; the workers come here together.
+
+        Raises:
+            JobError: One is not.
+        """
+        self._settle()
+        if self._not_finite is None:
+            return
+        step, part = self._not_finite
+        first_lane = own_lanes(self.rank, self.world_size).start
+        start = int(part.lane_sizes[:first_lane].sum())
+        row_ids = torch.zeros(part.global_size, dtype=torch.int64)
+        row_ids[start : start + len(part.chosen)] = torch.from_numpy(part.rows.row_ids[part.chosen])
+        row_ids = row_ids.to(self.device)
+        if self.world_size > 1:
+            torch.distributed.all_reduce(row_ids)
+        raise JobError(
+            f"the loss of step {step} (epoch {self.epoch + 1}) is not finite; lower "
+            f"train.learning_rate ({self.settings.learning_rate}) or train.clip_norm "
+            f"({self.settings.clip_norm}), or look at the batch's rows: "
+            f"{', '.join(map(str, row_ids.tolist()))}"
+        )
+
+    def _evaluate(self) -> tuple[float, float, float]:
         """Sum loss, correct answers and count over all rows with a token, over all workers."""
         self.network.eval()
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-        batches = batching.order_by_length(rows.lengths, batch_size=_EVALUATION_BATCH_SIZE)
         with torch.inference_mode():
-            for chosen in batches[self.rank :: self.world_size]:
-                sums += self._losses(rows, chosen)[1]
-        return self._reduce(sums)
-
-    def _add_up_gradients(self) -> None:
-        """Sum the workers' gradients, in one message; each is already divided by the batch."""
-        if self.world_size == 1:
-            return
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        torch.distributed.all_reduce(flat)
-        start = 0
-        for parameter in self.parameters:
-            stop = start + parameter.numel()
-            parameter.grad = flat[start:stop].view_as(parameter)
-            start = stop
-
-    def _reduce(self, sums: torch.Tensor) -> tuple[float, float, float]:
+            for rows in self.validation:
+                batches = batching.order_by_length(rows.lengths, batch_size=_EVALUATION_BATCH_SIZE)
+                for chosen in batches:
+                    loss, correct = self._losses(batching.collate(rows, chosen))
+                    count = torch.tensor(len(chosen), device=self.device)
+                    sums += torch.stack([loss.double(), correct.double(), count.double()])
         if self.world_size > 1:
             torch.distributed.all_reduce(sums)
         loss, correct, count = sums.tolist()
         return loss, correct, count
-
-
-def learning_rate_factor(schedule: str, num_steps: int) -> Callable[[int], float]:
-    """Give the factor on the learning rate for each step.
-
-    ``one_cycle``: along a cosine from 1/25 up to 1 in the first 30 % of the steps, then down to
-    1e-5 (Smith 2018, with the defaults of PyTorch's OneCycleLR, the last step apart).
-    """
-    if schedule == "constant":
-        return lambda step: 1.0
-    peak = max(1.0, _WARM_UP_FRACTION * num_steps)
-
-    def factor(step: int) -> float:
-        low, part = (1 / 25, step / peak) if step < peak else (1e-5, _falling(step))
-        return low + (1 - low) * (1 - math.cos(math.pi * part)) / 2
-
-    def _falling(step: int) -> float:
-        return max(0.0, (num_steps - step) / max(1.0, num_steps - peak))
-
-    return factor

@@ -1,95 +1,109 @@
-"""Encoded Parquet -> metrics by epoch, a model package."""
+"""Encoded Parquet -> checkpoints, metrics, a model package."""
 
-import functools
-import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import torch.distributed
-from torch import nn
 
-from sentiflow import manifest, models, train_workers, vocabulary
-from sentiflow.batching import EncodedRows
+from sentiflow import manifest, report, storage, train_task, train_workers
+from sentiflow.checkpoints import FOLDER as CHECKPOINTS
 from sentiflow.cluster import Resources
-from sentiflow.errors import UserError
+from sentiflow.errors import JobError, UserError
+from sentiflow.lanes import NUM_LANES
 from sentiflow.manifest import Claim
-from sentiflow.model_package import ModelPackage, PackageSettings
 from sentiflow.progress import Progress, say
 from sentiflow.sections import Config, TrainSettings
-from sentiflow.tokenizer import TOKENIZERS
-from sentiflow.trainer import Trainer
+from sentiflow.train_task import MODEL, Job
 from sentiflow.uris import join
-from sentiflow.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from sentiflow.tracking import Recorder
 
 STAGE = "train"
+CURVE = "plots/training_curve.png"
 RAY_RECORDS = "ray"
 """Where Ray Train keeps its own records while it runs."""
-OWNS = ("model", "checkpoints", RAY_RECORDS)
+OWNS = (MODEL, CHECKPOINTS, "plots", RAY_RECORDS)
 
-
-@dataclass(frozen=True)
-class Job:
-    """Everything a training worker needs; it travels to other machines."""
-
-    settings: TrainSettings
-    prepared: dict[str, Any]
-    """The manifest of the prepared data."""
-    lineage: dict[str, Any]
-    num_threads: int
+_RECORD_EVERY_SECONDS = 5.0
+_NOT_DECISIVE = {"prepared_uri", "output_uri", "num_workers", "max_failures", "checkpoints"}
 
 
 def claim(config: Config) -> Claim:
     """Say what training would make.
 
     Raises:
-        UserError: The prepared data are not there, or not complete.
+        UserError: The prepared data are not there, or not complete; or the model to start from.
     """
     settings = config.train
     record = manifest.require(settings.prepared_uri, stage="prepare", setting="train.prepared_uri")
-    decisive = settings.model_dump(exclude={"prepared_uri", "output_uri", "num_workers"})
+    decisive = settings.model_dump(exclude=_NOT_DECISIVE | {"init_from"})
     inputs = {"prepared": manifest.reference(settings.prepared_uri, record)}
+    if settings.init_from is not None:
+        first = manifest.require(settings.init_from, stage="model", setting="train.init_from")
+        inputs["init_from"] = manifest.reference(settings.init_from, first)
     return Claim(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
 
 
 def run(
     config: Config, recorder: "Recorder", *, resources: Resources, overwrite: bool
 ) -> dict[str, Any]:
-    """Train a model and publish its package; returns the manifest."""
+    """Train a model and publish its package, or go on where an earlier run of the same was killed.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        UserError: The data cannot be trained on.
+        JobError: A loss is not finite, or workers died too often; checkpoints are kept.
+    """
     began = time.monotonic()
     target = claim(config)
-    manifest.begin(target, overwrite=overwrite)
-    num_workers = resources.train_workers(config.train.num_workers)
+    manifest.begin(target, overwrite=overwrite, resumable=True)
+    num_workers = _count_workers(config.train, resources)
+    prepared_uri = config.train.prepared_uri
     job = Job(
         settings=config.train,
-        prepared=manifest.require(
-            config.train.prepared_uri, stage="prepare", setting="train.prepared_uri"
-        ),
+        prepared=manifest.require(prepared_uri, stage="prepare", setting="train.prepared_uri"),
         lineage=target.inputs
         | {"training": {"uri": target.uri, "fingerprint": target.fingerprint}},
         num_threads=resources.threads_per_train_worker(num_workers),
     )
     say(STAGE, _announce(job, num_workers))
     total = _count_train_rows(job.prepared) * config.train.num_epochs
-    with Progress(STAGE, total=total, unit="tweets") as progress:
+    with Progress(STAGE, total=total, unit="tweets") as progress, recorder.watching_system():
         outcome = train_workers.train(
-            train_worker,
+            train_task.run,
             job,
             num_workers=num_workers,
             resources=resources,
             storage_path=join(target.uri, RAY_RECORDS),
-            on_post=functools.partial(_take_post, progress=progress, recorder=recorder),
+            max_failures=config.train.max_failures,
+            on_post=_Audience(progress, recorder, config.train.num_epochs).take,
         )
+    if "problem" in outcome:
+        manifest.abandon(target)
+        raise UserError(outcome["problem"])
+    if "failure" in outcome:
+        raise JobError(outcome["failure"])
+    return _publish(target, job, outcome, recorder, num_workers, time.monotonic() - began)
+
+
+def _publish(
+    target: Claim,
+    job: Job,
+    outcome: dict[str, Any],
+    recorder: "Recorder",
+    num_workers: int,
+    seconds: float,
+) -> dict[str, Any]:
     history, package = outcome["history"], outcome["package"]
-    seconds = time.monotonic() - began
     rate = float(np.median([epoch["tweets_per_second"] for epoch in history]))
     recorder.log_metrics({"train/seconds": seconds, "train/tweets_per_second": rate})
+    curve = report.render_training_curve(history)
+    storage.write_bytes(join(target.uri, CURVE), curve)
+    recorder.log_files({CURVE: curve})
     return manifest.publish(
         target,
         counts={
@@ -98,15 +112,34 @@ def run(
             "epochs": len(history),
             "parameters": package["counts"]["parameters"],
         },
-        files=manifest.list_files(target.uri, "model"),
+        files=[
+            item for name in (MODEL, CHECKPOINTS, "plots")
+            for item in manifest.list_files(target.uri, name)
+        ],
         seconds=seconds,
         history=history,
+        chosen_epoch=outcome["chosen_epoch"],
         model_fingerprint=package["fingerprint"],
         mlflow_run_id=recorder.run_id,
         num_workers=num_workers,
         device=outcome["device"],
         precision=outcome["precision"],
-    )
+    )  # fmt: skip
+
+
+def _count_workers(settings: TrainSettings, resources: Resources) -> int:
+    """Count the workers; each needs a lane of its own.
+
+    Raises:
+        UserError: More are wanted than there are lanes, or cores.
+    """
+    num_workers = resources.train_workers(settings.num_workers)
+    if num_workers > NUM_LANES and settings.num_workers != "auto":
+        raise UserError(
+            f"train.num_workers={num_workers}: there can be {NUM_LANES}",
+            hint="the rows are read in so many lanes",
+        )
+    return min(num_workers, NUM_LANES)
 
 
 def _announce(job: Job, num_workers: int) -> str:
@@ -124,123 +157,85 @@ def _count_train_rows(prepared: dict[str, Any]) -> int:
     return int(labels["negative"] + labels["positive"])
 
 
-def _take_post(posted: dict[str, Any], *, progress: Progress, recorder: "Recorder") -> None:
-    """Show and log what rank 0 posts: rows done since the last time, or an epoch's figures."""
-    if "epoch" in posted:
-        _show_epoch(posted)
-        _log_epoch(recorder, posted)
-    else:
-        progress.advance(posted["rows"], note=f"loss {posted['loss']:.3f}")
+class _Audience:
+    """Shows and records what rank 0 posts; what comes twice, after a worker's death, only once."""
+
+    def __init__(self, progress: Progress, recorder: "Recorder", num_epochs: int) -> None:
+        self.progress, self.recorder, self.num_epochs = progress, recorder, num_epochs
+        self.epochs_seen = self.step_seen = 0
+        self.begun = False
+        self.unrecorded: list[tuple[int, Mapping[str, float | None]]] = []
+        self.recorded = time.monotonic()
+
+    def take(self, posted: dict[str, Any]) -> None:
+        """Take one of the posts of :func:`train_task.run`."""
+        if posted["kind"] == "begins":
+            self._begin(posted)
+        elif posted["kind"] == "epoch":
+            self._show_epoch(posted["result"])
+        elif posted["step"] > self.step_seen:
+            self._show_step(posted)
+        self.step_seen = max(self.step_seen, posted["step"])
+
+    def _begin(self, posted: dict[str, Any]) -> None:
+        if self.begun:
+            say(STAGE, f"workers were lost; going on from {_place(posted)}")
+            return
+        self.begun = True
+        self.num_steps = posted["num_steps"]
+        self.progress.start_at(posted["rows_done"])
+        if posted["step"]:
+            say(STAGE, f"goes on: {_place(posted)}")
+            for result in posted["history"]:
+                self._record_epoch(result)
+            self.epochs_seen = len(posted["history"])
+
+    def _show_step(self, posted: dict[str, Any]) -> None:
+        note = (
+            f"epoch {posted['epoch'] + 1} of {self.num_epochs}, "
+            f"step {posted['step']:,} of {self.num_steps:,}, "
+            f"loss {posted['loss']:.3f}, accuracy {posted['accuracy']:.3f}"
+        )
+        self.progress.advance(posted["rows_done"] - self.progress.done, note=note)
+        names = ("loss", "accuracy", "tweets_per_second", "learning_rate", "gradient_norm",
+                 "padding_fraction")  # fmt: skip
+        figures = {f"step/{name}": posted[name] for name in names}
+        self.unrecorded.append((posted["step"], figures))
+        if time.monotonic() - self.recorded >= _RECORD_EVERY_SECONDS:
+            self._record()
+
+    def _show_epoch(self, result: dict[str, Any]) -> None:
+        if result["epoch"] <= self.epochs_seen:
+            return
+        self.epochs_seen = result["epoch"]
+        accuracy = result["validation_accuracy"]
+        known = "no validation rows" if accuracy is None else f"validation accuracy {accuracy:.4f}"
+        say(
+            STAGE,
+            f"epoch {result['epoch']}: loss {result['train_loss']:.4f}, {known} "
+            f"({result['seconds']:.1f} s, {result['tweets_per_second']:,.0f} tweets/s)",
+        )
+        self._record()
+        self._record_epoch(result)
+
+    def _record(self) -> None:
+        self.recorder.log_series(self.unrecorded)
+        self.unrecorded, self.recorded = [], time.monotonic()
+
+    def _record_epoch(self, result: dict[str, Any]) -> None:
+        metrics = {
+            "train/loss": result["train_loss"],
+            "train/accuracy": result["train_accuracy"],
+            "validation/loss": result["validation_loss"],
+            "validation/accuracy": result["validation_accuracy"],
+            "train/learning_rate": result["learning_rate"],
+            "train/gradient_norm": result["gradient_norm"],
+            "train/padding_fraction": result["padding_fraction"],
+            "train/tweets_per_second": result["tweets_per_second"],
+        }
+        self.recorder.log_metrics(metrics, step=result["epoch"])
 
 
-def _show_epoch(epoch: dict[str, Any]) -> None:
-    accuracy = epoch["validation_accuracy"]
-    say(
-        STAGE,
-        f"epoch {epoch['epoch']}: loss {epoch['train_loss']:.4f}, "
-        f"validation accuracy {math.nan if accuracy is None else accuracy:.4f} "
-        f"({epoch['seconds']:.1f} s, {epoch['tweets_per_second']:,.0f} tweets/s)",
-    )
-
-
-def train_worker(job: Job, post: Callable[[dict[str, Any]], None]) -> dict[str, Any] | None:
-    """Train in one of the worker processes, which step in time with each other.
-
-    Args:
-        job: The same in every worker.
-        post: Takes, from rank 0, the figures of each epoch, and every second the rows done.
-
-    Returns:
-        On rank 0 ``history``, the manifest of the ``package``, and what of the circumstances the
-        result depends on; None on the others.
-    """
-    torch.set_num_threads(job.num_threads)
-    torch.manual_seed(job.settings.seed)
-    rank, world_size = _place()
-    words = vocabulary.load(join(job.settings.prepared_uri, "vocabulary.parquet"))
-    network = _build(job.settings, words)
-    if rank:
-        torch.manual_seed(hash((job.settings.seed, rank)))  # each rank its own dropout masks
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = Trainer(
-        settings=job.settings,
-        network=network.to(device),
-        train=_read_split(job, "train"),
-        validation=_read_split(job, "validation"),
-        rank=rank,
-        world_size=world_size,
-        device=device,
-        on_progress=post if rank == 0 else lambda progress: None,
-    )
-    history = []
-    for result in trainer.epochs():
-        if rank == 0:
-            history.append(asdict(result))
-            post(history[-1])
-    if rank:
-        return None
-    package = _package(job, network, words, trainer.train)
-    return {
-        "history": history,
-        "package": package.save(join(job.settings.output_uri, "model"), lineage=job.lineage),
-        "rows_without_token": int((trainer.train.lengths == 0).sum()),
-        "device": device.type,
-        "precision": "bf16" if trainer.uses_bf16 else "fp32",
-    }
-
-
-def _build(settings: TrainSettings, words: Vocabulary) -> nn.Module:
-    """Build the network, its word vectors the pretrained ones where there are any."""
-    matrix = torch.from_numpy(words.vectors)
-    network = models.build(
-        settings.model.model_dump(), vocabulary_size=len(words), embedding_dim=matrix.shape[1]
-    )
-    known = ~torch.isnan(matrix[:, :1])
-    spread = float(matrix[known.squeeze(1)].std()) if known.any() else 1.0
-    with torch.no_grad():
-        random = torch.randn_like(matrix) * spread
-        network.embedding.weight.copy_(torch.where(known, matrix, random))
-        network.embedding.weight[vocabulary.PAD_ID] = 0
-    network.embedding.weight.requires_grad_(settings.model.vectors == "tuned")
-    return network
-
-
-def _read_split(job: Job, split: str) -> EncodedRows:
-    prefix = f"encoded/split={split}/"
-    names = [item["path"] for item in job.prepared["files"] if item["path"].startswith(prefix)]
-    rows = EncodedRows.read([join(job.settings.prepared_uri, name) for name in sorted(names)])
-    if split == "train" and not (rows.lengths > 0).any():
-        raise UserError("no training row has a known word", hint="check prepare.vocabulary")
-    return rows
-
-
-def _package(job: Job, network: nn.Module, words: Vocabulary, train: EncodedRows) -> ModelPackage:
-    prepared = job.prepared["settings"]
-    settings = PackageSettings(
-        model=job.settings.model.model_dump(),
-        embedding_dim=network.embedding.embedding_dim,
-        tokenizer=prepared["tokenizer"],
-        tokenizer_version=TOKENIZERS[prepared["tokenizer"]][0],
-        max_length=prepared["max_length"],
-        prior=float(train.labels.mean()),
-    )
-    return ModelPackage(network, words, settings)
-
-
-def _log_epoch(recorder: "Recorder", epoch: dict[str, Any]) -> None:
-    metrics = {
-        "train/loss": epoch["train_loss"],
-        "train/accuracy": epoch["train_accuracy"],
-        "validation/loss": epoch["validation_loss"],
-        "validation/accuracy": epoch["validation_accuracy"],
-        "train/learning_rate": epoch["learning_rate"],
-        "train/tweets_per_second": epoch["tweets_per_second"],
-    }
-    recorder.log_metrics(metrics, step=epoch["epoch"])
-
-
-def _place() -> tuple[int, int]:
-    """Find this worker's rank and the number of workers."""
-    if torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
+def _place(posted: dict[str, Any]) -> str:
+    """Say where in a training a checkpoint stands."""
+    return f"step {posted['step']:,} of {posted['num_steps']:,}, in epoch {posted['epoch'] + 1}"

@@ -35,6 +35,17 @@ def resources() -> Iterator["cluster.Resources"]:  # noqa: F821
         yield found
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Let small products not wait for a second core that another process has."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 SMALL_MODEL = {"cell": "gru", "hidden_size": 32, "bidirectional": True, "pooling": "mean_max"}
 
 

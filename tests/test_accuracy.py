@@ -2,19 +2,20 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from sentiflow import sample, training, vocabulary, word_vectors
-from sentiflow.batching import EncodedRows
+from sentiflow import sample, schema, storage, train_task, vocabulary, word_vectors
 from sentiflow.corpus import open_csv, read_part
+from sentiflow.lanes import NUM_LANES, Lanes, OwnRows, TrainInput
 from sentiflow.sections import FormatSettings, TrainSettings
 from sentiflow.tokenizer import tokenize
 from sentiflow.trainer import Trainer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def corpus(tmp_path_factory) -> tuple[pa.Array, np.ndarray, np.ndarray]:
     return table["text"].combine_chunks(), table["label"].to_numpy(), is_test
 
 
-def test_word_order_is_worth_five_points_to_an_rnn_of_50(corpus):
+def test_word_order_is_worth_five_points_to_an_rnn_of_50(corpus, tmp_path):
     text, label, is_test = corpus
     counts = CountVectorizer().fit_transform(text.to_pylist())
     linear = LogisticRegression(max_iter=300).fit(counts[~is_test], label[~is_test])
@@ -40,7 +41,6 @@ def test_word_order_is_worth_five_points_to_an_rnn_of_50(corpus):
     matrix = np.vstack([np.full((1, 50), np.nan, np.float32), vectors.vectors])
     words = vocabulary.Vocabulary(words.words, words.counts, matrix)
     ids, _ = words.encode(tokenize(text, name="tweet"), max_length=64)
-    torch.manual_seed(0)
     settings = TrainSettings.model_validate(
         {
             "model": {"cell": "rnn", "hidden_size": 50, "bidirectional": False, "pooling": "last"}
@@ -49,15 +49,34 @@ def test_word_order_is_worth_five_points_to_an_rnn_of_50(corpus):
             "num_epochs": 6,
         }
     )
+    lists = {False: ids.filter(pa.array(~is_test)), True: ids.filter(pa.array(is_test))}
+    train, validation = (
+        write_encoded(tmp_path / str(held_out), lists[held_out], label[is_test == held_out])
+        for held_out in (False, True)
+    )
     trainer = Trainer(
         settings=settings,
-        network=training._build(settings, words),
-        train=EncodedRows.from_lists(ids.filter(pa.array(~is_test)), label[~is_test]),
-        validation=EncodedRows.from_lists(ids.filter(pa.array(is_test)), label[is_test]),
+        network=train_task.build(settings, words),
+        train=TrainInput(
+            train,
+            own=range(NUM_LANES),
+            counts=train.count_lengths(range(NUM_LANES), max_length=64),
+            batch_size=64,
+        ),
+        validation=OwnRows(validation, own=range(NUM_LANES)),
         rank=0,
         world_size=1,
         device=torch.device("cpu"),
     )
-    *_, last = trainer.epochs()
+    while trainer.epoch < settings.num_epochs:
+        last = trainer.train_epoch()
     assert last.validation_accuracy > linear_accuracy + 0.05
     assert last.validation_accuracy > 0.85
+
+
+def write_encoded(folder, lists, label):
+    """Write encoded rows as one file."""
+    length = pc.list_value_length(lists)
+    columns = [np.arange(len(lists)), label, lists, length]
+    storage.write_parquet(str(folder / "0.parquet"), pa.table(columns, schema=schema.ENCODED))
+    return Lanes.plan([str(folder / "0.parquet")])

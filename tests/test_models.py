@@ -16,7 +16,6 @@ def build(**settings: object) -> torch.nn.Module:
         "num_layers": 1,
         "bidirectional": False,
         "pooling": "last",
-        "dropout": 0.3,
     }
     network = models.build(defaults | settings, vocabulary_size=40, embedding_dim=5)
     return network.eval()
@@ -60,6 +59,21 @@ def test_one_direction_with_the_last_state_is_the_tutorials_network():
     states, _ = network.forward_layers[0](network.embedding(token_ids), torch.zeros(1, 3, 7))
     expected = network.output(states[:, -1])
     torch.testing.assert_close(network(token_ids, torch.full((3,), 8)), expected)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_noise_multiplies_what_each_layer_reads(pooling, num_layers):
+    network = build(pooling=pooling, num_layers=num_layers, bidirectional=True)
+    batch = pad([[3, 5, 9], [4, 4]], width=4)
+    ones = torch.ones(2, network.num_noise_features)
+    torch.testing.assert_close(network(*batch, ones), network(*batch))
+    dropped = network(*batch, torch.zeros_like(ones))
+    torch.testing.assert_close(dropped, network.output.bias.expand(2, -1))
+    dropped = ones.clone()
+    dropped[:, :5] = 0
+    network.embedding.weight.data[:] = 0
+    torch.testing.assert_close(network(*batch, ones), network(*batch, dropped))
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)

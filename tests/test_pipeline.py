@@ -234,7 +234,7 @@ def test_a_killed_run_is_continued_by_the_same_command(copy_of_run, finished_run
 
 
 def test_two_workers_take_the_same_steps_as_one(copy_of_run, resources):
-    changes = ("train.num_epochs=1", "train.model.dropout=0")
+    changes = ("train.num_epochs=1",)
     histories = []
     for num_workers in (1, 2):
         place = f"train.output_uri={copy_of_run}/by-{num_workers}"

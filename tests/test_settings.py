@@ -148,7 +148,13 @@ def test_every_fault_has_its_line(load):
 
 @pytest.mark.parametrize(
     "override",
-    ["output_uri=runs/x", "prepare.csv=x.csv", "score.corpus=x.parquet", "score.model_uri=m"],
+    [
+        "output_uri=runs/x",
+        "prepare.csv=x.csv",
+        "score.corpus=x.parquet",
+        "score.model_uri=m",
+        "train.init_from=m",
+    ],
 )
 def test_a_submitted_job_refuses_relative_places(load, monkeypatch, override):
     absolute = ("output_uri=/runs/x", "prepare.csv=s3://in/x.csv")

@@ -1,82 +1,115 @@
-import math
+"""The same steps are made whatever the number of workers and wherever a training was left."""
+
+import multiprocessing
+import os
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed
+from test_lanes import MAX_LENGTH, write
 
 from sentiflow import batching
-from sentiflow.batching import EncodedRows
 from sentiflow.errors import JobError, UserError
+from sentiflow.lanes import NUM_LANES, Lanes, OwnRows, TrainInput, own_lanes
 from sentiflow.models import build
 from sentiflow.sections import TrainSettings
-from sentiflow.trainer import Trainer, learning_rate_factor
+from sentiflow.trainer import Trainer
 
-SETTINGS = TrainSettings.model_validate(
-    {
-        "model": {"cell": "rnn", "hidden_size": 8, "bidirectional": False, "pooling": "last"}
-        | {"dropout": 0.0},
-        "batching": {"global_batch_size": 16},
-        "num_epochs": 2,
-        "learning_rate": 0.01,
-    }
-)
+SETTINGS = {
+    "model": {"cell": "rnn", "hidden_size": 8, "bidirectional": False, "pooling": "last"}
+    | {"dropout": 0.0},
+    "batching": {"global_batch_size": 16},
+    "num_epochs": 2,
+    "learning_rate": 0.01,
+}
+WITH_DROPOUT = {"model": {"cell": "gru", "hidden_size": 8, "dropout": 0.3}}
+NUM_ROWS = 150
 
-
-def random_rows(num_rows: int = 100, seed: int = 0) -> EncodedRows:
-    generator = np.random.default_rng(seed)
-    lengths = generator.integers(0, 9, num_rows)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    token_ids = generator.integers(1, 20, offsets[-1]).astype(np.int32)
-    return EncodedRows(token_ids, offsets, generator.integers(0, 2, num_rows).astype(np.int8))
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def make_trainer(settings: TrainSettings = SETTINGS) -> Trainer:
+def make_settings(**changes):
+    return TrainSettings.model_validate(SETTINGS | changes)
+
+
+@pytest.fixture(scope="module")
+def uris(tmp_path_factory):
+    """Write a train split and a validation split."""
+    folder = tmp_path_factory.mktemp("encoded")
+    lengths = np.random.default_rng(0).integers(0, 9, 2 * NUM_ROWS)
+    return write(folder / "train", lengths[:NUM_ROWS]), write(folder / "rest", lengths[NUM_ROWS:])
+
+
+def make_trainer(uris, settings=None, *, rank=0, world_size=1):
+    settings = settings or make_settings()
+    train, validation = map(Lanes.plan, uris)
     torch.manual_seed(0)
-    network = build(settings.model.model_dump(), vocabulary_size=20, embedding_dim=4)
+    network = build(settings.model.model_dump(), vocabulary_size=NUM_ROWS + 1, embedding_dim=4)
+    own = own_lanes(rank, world_size)
     return Trainer(
         settings=settings,
         network=network,
-        train=random_rows(),
-        validation=random_rows(seed=1),
-        rank=0,
-        world_size=1,
+        train=TrainInput(
+            train,
+            own=own,
+            counts=train.count_lengths(range(NUM_LANES), max_length=MAX_LENGTH),
+            batch_size=settings.batching.global_batch_size,
+            drop_last=settings.batching.drop_last,
+            seed=settings.seed,
+        ),
+        validation=OwnRows(validation, own=own),
+        rank=rank,
+        world_size=world_size,
         device=torch.device("cpu"),
     )
 
 
-def test_training_equals_a_plain_loop_over_the_same_batches():
-    settings = SETTINGS.model_copy(update={"schedule": "constant", "clip_norm": None})
-    trainer = make_trainer(settings)
-    results = list(trainer.epochs())
-    torch.manual_seed(0)
-    network = build(settings.model.model_dump(), vocabulary_size=20, embedding_dim=4)
+def train_all(trainer, after_step=lambda: None):
+    results = []
+    while trainer.epoch < trainer.settings.num_epochs:
+        results.append(trainer.train_epoch(after_step))
+    return results
+
+
+def flat_weights(trainer):
+    return torch.cat([p.detach().flatten() for p in trainer.network.parameters()])
+
+
+def figures(results):
+    """Leave out what the clock decides."""
+    clock = {"seconds", "tweets_per_second"}
+    return [{k: v for k, v in vars(r).items() if k not in clock} for r in results]
+
+
+def test_training_equals_a_plain_loop_over_the_same_batches(uris):
+    settings = make_settings(schedule="constant", clip_norm=None)
+    trainer = make_trainer(uris, settings)
+    results = train_all(trainer)
+    plain = make_trainer(uris, settings)
+    network, losses = plain.network, []
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
-    rows, losses = random_rows(), []
     for epoch in range(2):
-        total, count = 0.0, 0
-        for chosen in batching.order_batches(
-            rows.lengths, batch_size=16, bucketing="pooled", drop_last=False, seed=0, epoch=epoch
-        ):
-            batch = batching.collate(rows, chosen)
+        total = count = 0
+        for part in plain.train.slices(epoch):
+            batch = batching.collate(part.rows, part.chosen)
             loss = torch.nn.functional.cross_entropy(
                 network(batch.token_ids, batch.lengths), batch.labels
             )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            total, count = total + loss.item() * len(chosen), count + len(chosen)
+            total, count = total + loss.item() * len(part.chosen), count + len(part.chosen)
         losses.append(total / count)
     np.testing.assert_allclose([r.train_loss for r in results], losses, rtol=1e-5)
-    for ours, theirs in zip(trainer.network.parameters(), network.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(flat_weights(trainer), flat_weights(plain), rtol=1e-4, atol=1e-6)
 
 
-def test_validation_figures_are_over_all_rows_with_a_token():
-    trainer = make_trainer()
-    *_, result = trainer.epochs()
-    rows = random_rows(seed=1)
-    chosen = np.flatnonzero(rows.lengths > 0)
-    batch = batching.collate(rows, chosen)
+def test_validation_figures_are_over_all_rows_with_a_token(uris):
+    trainer = make_trainer(uris)
+    *_, result = train_all(trainer)
+    (rows,) = OwnRows(Lanes.plan(uris[1]), own=range(NUM_LANES))
+    batch = batching.collate(rows, np.flatnonzero(rows.lengths))
     with torch.no_grad():
         logits = trainer.network.eval()(batch.token_ids, batch.lengths)
     loss = torch.nn.functional.cross_entropy(logits, batch.labels).item()
@@ -85,80 +118,126 @@ def test_validation_figures_are_over_all_rows_with_a_token():
     assert result.validation_accuracy == pytest.approx(accuracy)
 
 
-def test_the_same_seed_gives_the_same_curve():
-    assert [r.train_loss for r in make_trainer().epochs()] == [
-        r.train_loss for r in make_trainer().epochs()
-    ]
+def test_padding_and_rows_of_an_epoch_are_counted(uris):
+    trainer = make_trainer(uris)
+    result = trainer.train_epoch()
+    cells = tokens = 0
+    for part in trainer.train.slices(0):
+        batch = batching.collate(part.rows, part.chosen)
+        cells, tokens = cells + batch.token_ids.numel(), tokens + int(batch.lengths.sum())
+    assert result.padding_fraction == pytest.approx(1 - tokens / cells)
+    assert result.step == trainer.train.num_steps(0)
+    assert trainer.rows_done == trainer.train.num_rows
 
 
-def test_slices_of_workers_add_up_to_the_whole_gradient():
-    """The sum over ranks of the gradients that ranks compute is that of the whole batch."""
-    rows = np.flatnonzero(random_rows().lengths > 0)[:13]
+@pytest.mark.parametrize("stop", [0, 1, 5, 8, 9, 12, 17])
+def test_a_training_that_goes_on_ends_with_the_same_weights(uris, stop):
+    settings = make_settings(**WITH_DROPOUT)
+    undisturbed = make_trainer(uris, settings)
+    saved = {}
 
-    def gradient(world_size: int) -> torch.Tensor:
-        total = None
-        for rank in range(world_size):
-            trainer = make_trainer()
-            loss, _ = trainer._losses(trainer.train, rows[rank::world_size])
-            (loss / len(rows)).backward()
-            flat = torch.cat([p.grad.flatten() for p in trainer.parameters])
-            total = flat if total is None else total + flat
-        return total
+    def save():
+        if undisturbed.step == max(1, stop):
+            tensors = {name: t.clone() for name, t in undisturbed.tensors().items()}
+            saved.update(tensors=tensors, position=undisturbed.position())
 
-    for world_size in (2, 4, 8):
-        torch.testing.assert_close(gradient(world_size), gradient(1), rtol=1e-4, atol=1e-7)
-
-
-def test_one_cycle_rises_and_falls_once():
-    factor = learning_rate_factor("one_cycle", 100)
-    values = [factor(step) for step in range(100)]
-    peak = int(np.argmax(values))
-    assert peak == 30
-    assert values[0] == pytest.approx(1 / 25)
-    assert values[peak] == pytest.approx(1.0)
-    assert (np.diff(values[: peak + 1]) > 0).all()
-    assert (np.diff(values[peak:]) < 0).all()
-    assert values[-1] < 0.01
+    results = train_all(undisturbed, save)
+    resumed = make_trainer(uris, settings)
+    if stop:
+        resumed.resume(**saved)
+        assert resumed.step == stop
+    later = train_all(resumed)
+    assert torch.equal(flat_weights(resumed), flat_weights(undisturbed))
+    assert figures(later) == figures(results[-len(later) :])
 
 
-@pytest.mark.parametrize("num_steps", [1, 2, 3])
-def test_one_cycle_is_sound_for_very_few_steps(num_steps):
-    factor = learning_rate_factor("one_cycle", num_steps)
-    values = [factor(step) for step in range(num_steps + 1)]
-    assert all(0 < value <= 1 and math.isfinite(value) for value in values)
+def test_the_same_seed_gives_the_same_curve_and_another_seed_another(uris):
+    settings = make_settings(**WITH_DROPOUT)
+    first, second = (figures(train_all(make_trainer(uris, settings))) for _ in range(2))
+    assert first == second
+    other = settings.model_copy(update={"seed": 1})
+    assert figures(train_all(make_trainer(uris, other))) != first
 
 
-def test_frozen_vectors_do_not_move_and_tuned_ones_do():
-    for vectors, moves in (("frozen", False), ("tuned", True)):
-        trainer = make_trainer()
-        weight = trainer.network.embedding.weight
-        weight.requires_grad_(vectors == "tuned")
-        fresh = Trainer(
-            **{
-                name: getattr(trainer, name)
-                for name in ("settings", "network", "train", "validation", "rank", "world_size")
-            },
-            device=trainer.device,
-        )
-        before = weight.detach().clone()
-        list(fresh.epochs())
-        assert (not torch.equal(before, weight)) == moves
+def run_rank(rank, world_size, uris, settings, port, queue):
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=world_size)
+    trainer = make_trainer(uris, settings, rank=rank, world_size=world_size)
+    try:
+        results = figures(train_all(trainer))
+        queue.put((rank, results, flat_weights(trainer).numpy()))
+    except JobError as error:
+        queue.put((rank, str(error), None))
+    torch.distributed.destroy_process_group()
 
 
-def test_a_loss_that_is_not_finite_ends_the_training():
-    settings = SETTINGS.model_copy(
-        update={"learning_rate": 1e30, "clip_norm": None, "schedule": "constant"}
-    )
-    trainer = make_trainer(settings)
-    with torch.no_grad():
-        trainer.network.output.bias[:] = torch.nan
-    with pytest.raises(JobError, match="not finite; lower"):
-        list(trainer.epochs())
+def run_workers(uris, settings, world_size, port):
+    """Train with several processes; returns what each came to, by rank."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    arguments = (world_size, uris, settings, port, queue)
+    workers = [context.Process(target=run_rank, args=(r, *arguments)) for r in range(world_size)]
+    for worker in workers:
+        worker.start()
+    found = sorted([queue.get(timeout=100) for _ in workers], key=lambda item: item[0])
+    for worker in workers:
+        worker.join()
+    return found
 
 
-def test_a_corpus_without_one_full_batch_is_refused():
-    batching_settings = SETTINGS.batching.model_copy(
-        update={"global_batch_size": 1000, "drop_last": True}
-    )
+@pytest.mark.slow
+@pytest.mark.parametrize(("world_size", "port"), [(2, 29611), (4, 29612)])
+def test_workers_train_as_one_does(uris, world_size, port):
+    settings = make_settings(**WITH_DROPOUT, frozen_epochs=1)
+    alone = make_trainer(uris, settings)
+    expected = figures(train_all(alone))
+    for _, results, weights in run_workers(uris, settings, world_size, port):
+        np.testing.assert_allclose(weights, flat_weights(alone).numpy(), atol=1e-5)
+        for ours, theirs in zip(results, expected, strict=True):
+            ours.pop("padding_fraction"), theirs.get("padding_fraction")
+            assert ours == pytest.approx({k: theirs[k] for k in ours}, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_workers_name_the_whole_batch_of_a_bad_loss(uris):
+    settings = make_settings(learning_rate=1e38, clip_norm=None, schedule="constant")
+    texts = {text for _, text, _ in run_workers(uris, settings, 2, 29613)}
+    assert len(texts) == 1
+    with pytest.raises(JobError) as raised:
+        train_all(make_trainer(uris, settings))
+    assert texts == {str(raised.value)}
+
+
+def test_vectors_learn_unless_they_are_frozen(uris):
+    for frozen_epochs, moved in ((0, [True, True]), (1, [False, True]), (2, [False, False])):
+        trainer = make_trainer(uris, make_settings(frozen_epochs=frozen_epochs))
+        found = []
+        for _ in range(2):
+            before = trainer.network.embedding.weight.detach().clone()
+            trainer.train_epoch()
+            found.append(not torch.equal(before, trainer.network.embedding.weight))
+        assert found == moved
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_with_its_rows(uris):
+    trainer = make_trainer(uris)
+    parts = list(trainer.train.slices(0))
+
+    def spoil():
+        if trainer.step == 2:
+            trainer.network.output.bias.data[:] = torch.nan
+
+    with pytest.raises(
+        JobError, match=r"loss of step 3 \(epoch 1\) is not finite; lower"
+    ) as raised:
+        train_all(trainer, spoil)
+    ids = parts[2].rows.row_ids[parts[2].chosen]
+    assert str(raised.value).endswith(f"rows: {', '.join(map(str, ids))}")
+    assert not trainer.is_sound
+
+
+def test_a_corpus_without_one_full_batch_is_refused(uris):
+    settings = make_settings(batching={"global_batch_size": 1000, "drop_last": True})
     with pytest.raises(UserError, match="no full batch in the"):
-        make_trainer(SETTINGS.model_copy(update={"batching": batching_settings}))
+        make_trainer(uris, settings)

@@ -1,19 +1,245 @@
-import numpy as np
-import pyarrow as pa
+"""Whatever dies while a model is trained, the same command goes on to the same weights."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
 import torch
+from conftest import PROJECT, write_config
+from safetensors.torch import load_file
+from test_resume import IMPATIENT, nodes  # noqa: F401
 
-from sentiflow import training, vocabulary
-from sentiflow.sections import TrainSettings
+from sentiflow import checkpoints, manifest, pipeline, settings, storage
+from sentiflow.errors import JobError, UserError
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+TRAIN = {
+    "model": {"cell": "gru", "hidden_size": 16, "pooling": "mean_max", "dropout": 0.3},
+    "batching": {"global_batch_size": 32},
+    "num_epochs": 4,
+    "checkpoints": {"every_steps": 10},
+}
+"""Some 600 steps."""
 
 
-def test_known_words_start_from_their_vectors_and_padding_from_zero():
-    matrix = np.full((4, 3), np.nan, np.float32)
-    matrix[2] = [1, 2, 3]
-    words = vocabulary.Vocabulary(
-        pa.array(["<pad>", "<unk>", "good", "zzzz"]), pa.nulls(4, pa.int64()), matrix
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, sample_csv, resources):
+    """Prepare a corpus once for all trainings."""
+    folder = tmp_path_factory.mktemp("prepared")
+    pipeline.run(settings.load(write_config(folder, sample_csv)), ["prepare"])
+    return folder / "run/prepared"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, prepared, resources):
+    """Train once without a kill."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (outcome,) = pipeline.run(settings.load(configure(folder, prepared)), ["train"])
+    return folder, outcome.record
+
+
+def configure(folder, prepared, **train):
+    """Write settings of a training on the prepared corpus."""
+    chosen = TRAIN | {"prepared_uri": str(prepared)} | train
+    return write_config(folder, prepared / "none.csv", train=chosen)
+
+
+def weights_of(folder):
+    return load_file(folder / "run/trained/model/weights.safetensors")
+
+
+def assert_equal(folder, undisturbed, atol):
+    """Compare the weights and the curve with those of the undisturbed training."""
+    expected_folder, expected = undisturbed
+    theirs, ours = weights_of(expected_folder), weights_of(folder)
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=atol, msg=name)
+    record = manifest.read(str(folder / "run/trained"))
+    assert record["fingerprint"] == expected["fingerprint"]
+    assert len(record["history"]) == len(expected["history"])
+    for epoch, wanted in zip(record["history"], expected["history"], strict=True):
+        for name in ("train_loss", "validation_loss", "validation_accuracy", "step"):
+            assert epoch[name] == pytest.approx(wanted[name], abs=1e-5), name
+
+
+def wait_for_step(folder, step, is_over):
+    """Wait until there is a checkpoint of a step, or a later one."""
+    root = str(folder / "run/trained" / checkpoints.FOLDER)
+    while not (steps := checkpoints.list_steps(root)) or steps[-1] < step:
+        assert not is_over(), f"it was over before step {step}"
+        time.sleep(0.005)
+    return steps[-1]
+
+
+def start(config, *overrides, log=subprocess.DEVNULL):
+    command = [sys.executable, "-m", "sentiflow.cli", "train", str(config), *overrides]
+    return subprocess.Popen(command, cwd=PROJECT, stderr=log)
+
+
+def training_workers():
+    """List the processes that train: Ray names an actor's process after what it does."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        try:
+            if "RayTrainWorker" in child.name() or "RayTrainWorker" in " ".join(child.cmdline()):
+                found.append(child)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_killed_driver_is_continued_in_the_middle_of_an_epoch(
+    tmp_path, prepared, undisturbed, sentiflow
+):
+    config = configure(tmp_path, prepared)
+    for step in (200, 380):
+        with start(config) as process:
+            wait_for_step(tmp_path, step, lambda: process.poll() is not None)
+            os.kill(process.pid, signal.SIGKILL)
+    result = sentiflow("train", config)
+    assert result.returncode == 0, result.stderr
+    assert "goes on: step " in result.stderr
+    assert_equal(tmp_path, undisturbed, atol=0)
+
+
+def test_another_setting_is_not_continued(tmp_path, prepared, undisturbed, sentiflow):
+    with start(configure(tmp_path, prepared)) as process:
+        wait_for_step(tmp_path, 100, lambda: process.poll() is not None)
+        os.kill(process.pid, signal.SIGKILL)
+    result = sentiflow("train", tmp_path / "config.yaml", "train.num_epochs=1")
+    assert result.returncode == 0, result.stderr
+    assert "goes on" not in result.stderr
+    history = manifest.read(str(tmp_path / "run/trained"))["history"]
+    assert [epoch["epoch"] for epoch in history] == [1]
+
+
+def test_more_workers_may_continue_and_one_that_is_killed_is_replaced(
+    tmp_path, prepared, undisturbed, resources, caplog
+):
+    """One worker begins; two go on, of which one is killed; and there the weights are the same."""
+    config = configure(tmp_path, prepared)
+    with start(config) as process:
+        step = wait_for_step(tmp_path, 150, lambda: process.poll() is not None)
+        os.kill(process.pid, signal.SIGKILL)
+    resolved = settings.load(config, ["train.num_workers=2"])
+    thread = threading.Thread(target=pipeline.run, args=(resolved, ["train"]))
+    caplog.set_level(logging.INFO, logger="sentiflow.progress")
+    thread.start()
+    wait_for_step(tmp_path, step + 100, lambda: not thread.is_alive())
+    workers = training_workers()
+    assert len(workers) == 2
+    workers[1].kill()
+    thread.join()
+    assert "workers were lost; going on from step" in caplog.text
+    assert_equal(tmp_path, undisturbed, atol=1e-4)
+
+
+def test_a_node_killed_while_it_trains_is_replaced(tmp_path, prepared, undisturbed, nodes):  # noqa: F811
+    config = configure(tmp_path, prepared)
+    log = tmp_path / "log.txt"
+    with start(config, "train.num_workers=2", log=log.open("w")) as process:
+        wait_for_step(tmp_path, 150, lambda: process.poll() is not None)
+        (victim, *_) = nodes.worker_nodes
+        os.kill(victim.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+        nodes.add_node(num_cpus=1)
+        assert process.wait(timeout=200) == 0, log.read_text()
+    assert "workers were lost; going on from step" in log.read_text()
+    assert_equal(tmp_path, undisturbed, atol=1e-4)
+
+
+def test_checkpoints_of_the_last_and_the_best_epoch_stay(undisturbed):
+    folder, record = undisturbed
+    history = record["history"]
+    best = max(history, key=lambda epoch: epoch["validation_accuracy"])
+    steps = checkpoints.list_steps(str(folder / "run/trained/checkpoints"))
+    assert history[-1]["step"] in steps
+    assert best["step"] in steps
+    assert record["chosen_epoch"] == best["epoch"]
+    saved = checkpoints.load(str(folder / "run/trained/checkpoints"), best["step"]).tensors
+    for name, tensor in weights_of(folder).items():
+        assert torch.equal(tensor, saved[f"network/{name}"])
+
+
+def test_the_run_in_mlflow_has_steps_epochs_and_the_curve(undisturbed):
+    from mlflow import MlflowClient
+
+    folder, record = undisturbed
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
+    run_id = record["mlflow_run_id"]
+    epochs = client.get_metric_history(run_id, "validation/accuracy")
+    assert [point.step for point in epochs] == [1, 2, 3, 4]
+    for name in ("loss", "learning_rate", "gradient_norm", "padding_fraction"):
+        steps = [point.step for point in client.get_metric_history(run_id, f"step/{name}")]
+        assert steps == sorted(set(steps))
+        assert steps
+    plots = [item.path for item in client.list_artifacts(run_id, "plots")]
+    assert plots == ["plots/training_curve.png"]
+
+
+def test_training_may_start_from_an_earlier_model(tmp_path, prepared, undisturbed, resources):
+    folder, _ = undisturbed
+    model = folder / "run/trained/model"
+    config = configure(tmp_path, prepared, init_from=str(model), num_epochs=1, learning_rate=1e-9)
+    (outcome,) = pipeline.run(settings.load(config), ["train"])
+    for name, tensor in weights_of(tmp_path).items():
+        torch.testing.assert_close(tensor, weights_of(folder)[name], rtol=0, atol=1e-4)
+    assert outcome.record["inputs"]["init_from"]["uri"] == str(model)
+    other = configure(tmp_path, prepared, init_from=str(model), model={"hidden_size": 8})
+    with pytest.raises(UserError, match="is of another network"):
+        pipeline.run(settings.load(other), ["train"], overwrite=True)
+    assert not (tmp_path / "run/trained/manifest.json").exists()
+
+
+def test_training_ends_early_where_it_gets_no_better(tmp_path, prepared, resources):
+    config = configure(
+        tmp_path, prepared, num_epochs=9, learning_rate=1e-9, selection={"patience": 2}
     )
-    weight = training._build(TrainSettings(), words).embedding.weight
-    assert weight[2].tolist() == [1, 2, 3]
-    assert weight[0].tolist() == [0, 0, 0]
-    assert torch.isfinite(weight).all()
-    assert weight[3].abs().sum() > 0
+    (outcome,) = pipeline.run(settings.load(config), ["train"])
+    accuracy = [epoch["validation_accuracy"] for epoch in outcome.record["history"]]
+    best = accuracy.index(max(accuracy))
+    assert len(accuracy) == best + 3
+    assert outcome.record["chosen_epoch"] == best + 1
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_loss_that_is_not_finite_ends_the_job_with_its_rows(
+    tmp_path, prepared, resources, num_workers
+):
+    config = configure(
+        tmp_path, prepared, learning_rate=1e38, clip_norm=None, schedule="constant",
+        num_workers=num_workers,
+    )  # fmt: skip
+    with pytest.raises(
+        JobError, match=r"the loss of step \d+ \(epoch 1\) is not finite; lower"
+    ) as e:
+        pipeline.run(settings.load(config), ["train"])
+    rows = str(e.value).partition("rows: ")[2].split(", ")
+    encoded = storage.listing(str(prepared / "encoded/split=train"))
+    known = {
+        row
+        for name in encoded
+        for row in storage.read_parquet(str(prepared / "encoded/split=train" / name))["row_id"]
+        .to_pylist()
+    }  # fmt: skip
+    assert len(rows) == 32
+    assert set(map(int, rows)) <= known
+
+
+def test_more_workers_than_lanes_are_refused(tmp_path, prepared, resources, monkeypatch):
+    from sentiflow import training
+    from sentiflow.cluster import Resources
+
+    wanted = settings.load(configure(tmp_path, prepared, num_workers=9)).train
+    place = Resources(num_cpus=64, num_gpus=0, num_nodes=1, min_node_cpus=64)
+    with pytest.raises(UserError, match=r"train\.num_workers=9: there can be 8"):
+        training._count_workers(wanted, place)
+    many = Resources(num_cpus=64, num_gpus=16, num_nodes=2, min_node_cpus=32)
+    auto = wanted.model_copy(update={"num_workers": "auto"})
+    assert training._count_workers(auto, many) == 8

@@ -1,0 +1,298 @@
+"""Description of a training -> one worker's part of it: checkpoints, history, a model package."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+import torch.distributed
+from torch import nn
+
+from sentiflow import checkpoints, models, vocabulary
+from sentiflow.checkpoints import Checkpoint
+from sentiflow.errors import JobError, UserError
+from sentiflow.lanes import Lanes, OwnRows, TrainInput, own_lanes
+from sentiflow.model_package import ModelPackage, PackageSettings
+from sentiflow.sections import SelectionSettings, TrainSettings
+from sentiflow.tokenizer import TOKENIZERS
+from sentiflow.trainer import Trainer
+from sentiflow.uris import join
+from sentiflow.vocabulary import Vocabulary
+
+MODEL = "model"
+_POST_EVERY_SECONDS = 1.0
+
+Post = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a training worker needs; it travels to other machines."""
+
+    settings: TrainSettings
+    prepared: dict[str, Any]
+    """The manifest of the prepared data."""
+    lineage: dict[str, Any]
+    num_threads: int
+
+
+@dataclass
+class History:
+    """The finished epochs, and which of them is the best."""
+
+    selection: SelectionSettings
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    """As :class:`trainer.EpochResult`."""
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The best epoch, the first of equals; None before the first, or without validation."""
+        name = f"validation_{self.selection.metric}"
+        known = [epoch for epoch in self.epochs if epoch[name] is not None]
+        sign = 1 if self.selection.metric == "loss" else -1
+        return min(known, key=lambda epoch: sign * epoch[name], default=None)
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The epoch whose weights become the model."""
+        return (self.best if self.selection.keep == "best" else None) or self.epochs[-1]
+
+    @property
+    def has_had_enough(self) -> bool:
+        """Say whether no better epoch is expected any more."""
+        patience = self.selection.patience
+        if patience is None or self.best is None:
+            return False
+        return self.epochs[-1]["epoch"] - self.best["epoch"] >= patience
+
+
+def run(job: Job, post: Post) -> dict[str, Any] | None:
+    """Train in one of the worker processes, which step in time with each other.
+
+    It goes on from the last checkpoint where there is one.
+
+    Args:
+        job: The same in every worker.
+        post: Takes what there is to see, from rank 0: where the training begins (``begins``),
+            figures every second, and those of each epoch.
+
+    Returns:
+        On rank 0 the ``history``, the manifest of the ``package``, and what of the circumstances
+        the result depends on; or, on every rank, the ``problem`` that the user, or the ``failure``
+        that nobody but a new run can mend. These are not raised, as Ray would start the workers
+        again.
+    """
+    torch.set_num_threads(job.num_threads)
+    rank, world_size = _place()
+    problem, work = "", None
+    try:
+        work = _Work(job, post, rank, world_size)
+    except UserError as error:
+        problem = str(error)
+    problems = _gather(problem, world_size)
+    if any(problems):
+        return {"problem": next(filter(None, problems))}
+    assert work is not None, "without a problem there is work"
+    try:
+        work.train()
+    except JobError as error:
+        return {"failure": str(error)}
+    return work.finish() if rank == 0 else None
+
+
+class _Work:
+    """A worker's trainer, with what of its results is kept and shown."""
+
+    def __init__(self, job: Job, post: Post, rank: int, world_size: int) -> None:
+        """Read the input, build the network, and go on from the last checkpoint."""
+        self.job, self.settings, self.rank = job, job.settings, rank
+        self.post: Post = post if rank == 0 else lambda item: None
+        self.root = join(self.settings.output_uri, checkpoints.FOLDER)
+        self.words = vocabulary.load(join(self.settings.prepared_uri, "vocabulary.parquet"))
+        own = own_lanes(rank, world_size)
+        train, validation = (
+            Lanes.plan(_list_files(job, split)) for split in ("train", "validation")
+        )
+        self.counts = _count_lengths(train, own, job, world_size)
+        if not self.counts[:, :, 1:].any():
+            raise UserError("no training row has a known word", hint="check prepare.vocabulary")
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        batching = self.settings.batching
+        self.trainer = Trainer(
+            settings=self.settings,
+            network=build(self.settings, self.words).to(device),
+            train=TrainInput(
+                train,
+                own=own,
+                counts=self.counts,
+                batch_size=batching.global_batch_size,
+                bucketing=batching.bucketing,
+                drop_last=batching.drop_last,
+                seed=self.settings.seed,
+            ),
+            validation=OwnRows(validation, own=own),
+            rank=rank,
+            world_size=world_size,
+            device=device,
+        )
+        self.history = History(self.settings.selection)
+        self._go_on()
+        self.saved = self.posted = time.monotonic()
+
+    def _go_on(self) -> None:
+        found = checkpoints.load_last(self.root)
+        if found is not None:
+            self.trainer.resume(found.tensors, found.state["position"])
+            self.history.epochs = found.state["history"]
+        self.post(self._where("begins") | {"history": list(self.history.epochs)})
+
+    def train(self) -> None:
+        """Train the epochs that are left.
+
+        Raises:
+            JobError: The loss is not finite.
+        """
+        trainer = self.trainer
+        while trainer.epoch < self.settings.num_epochs and not self.history.has_had_enough:
+            result = trainer.train_epoch(self._after_step)
+            self.history.epochs.append(asdict(result))
+            self._save()
+            self.post(self._where("epoch") | {"result": asdict(result)})
+
+    def _after_step(self) -> None:
+        if self.rank:
+            return
+        now, when, trainer = time.monotonic(), self.settings.checkpoints, self.trainer
+        by_time = when.every_minutes is not None and now - self.saved >= 60 * when.every_minutes
+        by_step = when.every_steps is not None and trainer.step % when.every_steps == 0
+        if by_time or by_step:
+            self._save()
+        if now - self.posted >= _POST_EVERY_SECONDS:
+            self.posted = now
+            self.post(self._where("step") | trainer.take_recent())
+
+    def _save(self) -> None:
+        if self.rank or not self.trainer.is_sound:
+            return
+        state = {"position": self.trainer.position(), "history": self.history.epochs}
+        checkpoints.save(self.root, Checkpoint(self.trainer.step, self.trainer.tensors(), state))
+        best = self.history.best
+        checkpoints.keep(
+            self.root,
+            last=self.settings.checkpoints.keep_last,
+            best=best["step"] if best else None,
+        )
+        self.saved = time.monotonic()
+
+    def _where(self, kind: str) -> dict[str, Any]:
+        names = ("step", "epoch", "rows_done", "num_steps")
+        return {"kind": kind} | {name: getattr(self.trainer, name) for name in names}
+
+    def finish(self) -> dict[str, Any]:
+        """Publish the model of the chosen epoch."""
+        trainer, chosen = self.trainer, self.history.chosen
+        if chosen["step"] != trainer.step:
+            found = checkpoints.load(self.root, chosen["step"])
+            trainer.resume(found.tensors, found.state["position"])
+        package = _package(self.job, trainer.network, self.words)
+        return {
+            "history": self.history.epochs,
+            "chosen_epoch": chosen["epoch"],
+            "package": package.save(
+                join(self.settings.output_uri, MODEL), lineage=self.job.lineage
+            ),
+            "rows_without_token": int(self.counts[:, :, 0].sum()),
+            "device": trainer.device.type,
+            "precision": "bf16" if trainer.uses_bf16 else "fp32",
+        }
+
+
+def build(settings: TrainSettings, words: Vocabulary) -> nn.Module:
+    """Build the network, its word vectors the pretrained ones where there are any.
+
+    Raises:
+        UserError: ``init_from`` is a package of another network.
+    """
+    torch.manual_seed(settings.seed)
+    matrix = torch.from_numpy(words.vectors)
+    network = models.build(
+        settings.model.model_dump(), vocabulary_size=len(words), embedding_dim=matrix.shape[1]
+    )
+    known = ~torch.isnan(matrix[:, :1])
+    spread = float(matrix[known.squeeze(1)].std()) if known.any() else 1.0
+    with torch.no_grad():
+        random = torch.randn_like(matrix) * spread
+        network.embedding.weight.copy_(torch.where(known, matrix, random))
+        network.embedding.weight[vocabulary.PAD_ID] = 0
+    if settings.init_from is not None:
+        _take_weights(network, words, settings.init_from)
+    network.embedding.weight.requires_grad_(settings.model.vectors == "tuned")
+    return network
+
+
+def _take_weights(network: nn.Module, words: Vocabulary, uri: str) -> None:
+    """Start from a package's weights; a word that it does not know keeps its own vector."""
+    package = ModelPackage.load(uri, setting="train.init_from")
+    theirs, ours = package.network.state_dict(), network.state_dict()
+    matrix, vectors = theirs.pop("embedding.weight"), ours.pop("embedding.weight")
+    shapes = [{n: tuple(t.shape) for n, t in weights.items()} for weights in (theirs, ours)]
+    if shapes[0] != shapes[1] or matrix.shape[1] != vectors.shape[1]:
+        raise UserError(
+            f"train.init_from: {uri} is of another network ({package.settings.model})",
+            hint="give train.model the same settings",
+        )
+    found = pc.index_in(words.words, value_set=package.vocabulary.words)
+    place = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
+    known = np.flatnonzero(place >= 0)
+    with torch.no_grad():
+        network.load_state_dict(theirs, strict=False)
+        network.embedding.weight[known] = matrix[place[known]]
+
+
+def _package(job: Job, network: nn.Module, words: Vocabulary) -> ModelPackage:
+    prepared, labels = job.prepared["settings"], job.prepared["counts"]["labels"]["train"]
+    settings = PackageSettings(
+        model=job.settings.model.model_dump(),
+        embedding_dim=network.embedding.embedding_dim,
+        tokenizer=prepared["tokenizer"],
+        tokenizer_version=TOKENIZERS[prepared["tokenizer"]][0],
+        max_length=prepared["max_length"],
+        prior=labels["positive"] / (labels["positive"] + labels["negative"]),
+    )
+    return ModelPackage(network, words, settings)
+
+
+def _list_files(job: Job, split: str) -> list[str]:
+    prefix = f"encoded/split={split}/"
+    names = [item["path"] for item in job.prepared["files"] if item["path"].startswith(prefix)]
+    return [join(job.settings.prepared_uri, name) for name in sorted(names)]
+
+
+def _count_lengths(lanes: Lanes, own: range, job: Job, world_size: int) -> np.ndarray:
+    """Count the lengths in all lanes, each worker in its own."""
+    counts = lanes.count_lengths(own, max_length=job.prepared["settings"]["max_length"])
+    if world_size == 1:
+        return counts
+    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+    shared = torch.from_numpy(counts).to(device)
+    torch.distributed.all_reduce(shared)
+    return shared.cpu().numpy()
+
+
+def _gather(text: str, world_size: int) -> list[str]:
+    """Let every worker know a text of each."""
+    if world_size == 1:
+        return [text]
+    texts: list[str] = [""] * world_size
+    torch.distributed.all_gather_object(texts, text)
+    return texts
+
+
+def _place() -> tuple[int, int]:
+    """Find this worker's rank and the number of workers."""
+    if torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
