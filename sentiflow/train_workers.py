@@ -15,6 +15,7 @@ from sentiflow.errors import JobError, UserError
 import ray
 import ray.train
 import ray.train.torch
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def train(
         JobError: A worker failed otherwise; what is known of it is logged.
     """
     in_process = resources.runs_in_process(num_workers)
-    board = None if in_process else ray.remote(num_cpus=0)(_Board).remote()
+    board = None if in_process else _put_up_board()
     post = on_post if board is None else functools.partial(_post, board)
     trainer = ray.train.torch.TorchTrainer(
         lambda config: worker(config["job"], post),
@@ -84,6 +85,12 @@ class _Board:
     def take(self) -> list[dict[str, Any]]:
         items, self.items = self.items, []
         return items
+
+
+def _put_up_board() -> Any:
+    """Start a board on this process's own node, with which alone it may end."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(_Board).remote()
 
 
 def _post(board: Any, item: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from conftest import PROJECT, write_config
 from safetensors.torch import load_file
 from test_resume import IMPATIENT, nodes  # noqa: F401
 
-from sentiflow import checkpoints, manifest, pipeline, settings, storage
+from sentiflow import checkpoints, manifest, pipeline, settings, storage, training
+from sentiflow.cluster import Resources
 from sentiflow.errors import JobError, UserError
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -39,15 +41,25 @@ def prepared(tmp_path_factory, sample_csv, resources):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, prepared, resources):
-    """Train once without a kill."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    (outcome,) = pipeline.run(settings.load(configure(folder, prepared)), ["train"])
+    """Train once without a kill, by one worker."""
+    return train_in(tmp_path_factory.mktemp("one"), prepared, num_workers=1)
+
+
+@pytest.fixture(scope="module")
+def undisturbed_pair(tmp_path_factory, prepared, resources):
+    """Train once without a kill, by two workers."""
+    return train_in(tmp_path_factory.mktemp("two"), prepared, num_workers=2)
+
+
+def train_in(folder, prepared, **train):
+    (outcome,) = pipeline.run(settings.load(configure(folder, prepared, **train)), ["train"])
     return folder, outcome.record
 
 
 def configure(folder, prepared, **train):
     """Write settings of a training on the prepared corpus."""
     chosen = TRAIN | {"prepared_uri": str(prepared)} | train
+    folder.mkdir(exist_ok=True)
     return write_config(folder, prepared / "none.csv", train=chosen)
 
 
@@ -96,52 +108,58 @@ def training_workers():
 
 
 def test_a_killed_driver_is_continued_in_the_middle_of_an_epoch(
-    tmp_path, prepared, undisturbed, sentiflow
+    tmp_path, prepared, undisturbed, sentiflow, caplog
 ):
-    config = configure(tmp_path, prepared)
-    for step in (200, 380):
-        with start(config) as process:
-            wait_for_step(tmp_path, step, lambda: process.poll() is not None)
-            os.kill(process.pid, signal.SIGKILL)
+    config = configure(tmp_path / "run-here", prepared)
+    with start(config) as process:
+        wait_for_step(tmp_path / "run-here", 200, lambda: process.poll() is not None)
+        os.kill(process.pid, signal.SIGKILL)
+    shutil.copytree(tmp_path / "run-here/run", tmp_path / "other/run")
     result = sentiflow("train", config)
     assert result.returncode == 0, result.stderr
     assert "goes on: step " in result.stderr
-    assert_equal(tmp_path, undisturbed, atol=0)
+    assert_equal(tmp_path / "run-here", undisturbed, atol=0)
 
-
-def test_another_setting_is_not_continued(tmp_path, prepared, undisturbed, sentiflow):
-    with start(configure(tmp_path, prepared)) as process:
-        wait_for_step(tmp_path, 100, lambda: process.poll() is not None)
-        os.kill(process.pid, signal.SIGKILL)
-    result = sentiflow("train", tmp_path / "config.yaml", "train.num_epochs=1")
-    assert result.returncode == 0, result.stderr
-    assert "goes on" not in result.stderr
-    history = manifest.read(str(tmp_path / "run/trained"))["history"]
-    assert [epoch["epoch"] for epoch in history] == [1]
-
-
-def test_more_workers_may_continue_and_one_that_is_killed_is_replaced(
-    tmp_path, prepared, undisturbed, resources, caplog
-):
-    """One worker begins; two go on, of which one is killed; and there the weights are the same."""
-    config = configure(tmp_path, prepared)
-    with start(config) as process:
-        step = wait_for_step(tmp_path, 150, lambda: process.poll() is not None)
-        os.kill(process.pid, signal.SIGKILL)
-    resolved = settings.load(config, ["train.num_workers=2"])
-    thread = threading.Thread(target=pipeline.run, args=(resolved, ["train"]))
     caplog.set_level(logging.INFO, logger="sentiflow.progress")
+    _, record = train_in(tmp_path / "other", prepared, num_epochs=1)
+    assert "goes on" not in caplog.text
+    assert [epoch["epoch"] for epoch in record["history"]] == [1]
+
+
+def test_a_killed_worker_is_replaced(tmp_path, prepared, undisturbed_pair, resources, caplog):
+    caplog.set_level(logging.INFO, logger="sentiflow.progress")
+    resolved = settings.load(configure(tmp_path, prepared, num_workers=2))
+    thread = threading.Thread(target=pipeline.run, args=(resolved, ["train"]))
     thread.start()
-    wait_for_step(tmp_path, step + 100, lambda: not thread.is_alive())
+    wait_for_step(tmp_path, 200, lambda: not thread.is_alive())
     workers = training_workers()
     assert len(workers) == 2
     workers[1].kill()
     thread.join()
     assert "workers were lost; going on from step" in caplog.text
-    assert_equal(tmp_path, undisturbed, atol=1e-4)
+    assert_equal(tmp_path, undisturbed_pair, atol=1e-6)
 
 
-def test_a_node_killed_while_it_trains_is_replaced(tmp_path, prepared, undisturbed, nodes):  # noqa: F811
+def test_one_worker_may_continue_what_two_began(
+    tmp_path, prepared, undisturbed, undisturbed_pair, resources, caplog
+):
+    """Take the last but one checkpoint of the pair, as if they had been killed then."""
+    folder, _ = undisturbed_pair
+    config = settings.load(configure(tmp_path, prepared))
+    manifest.begin(training.claim(config), resumable=True)
+    ours, theirs = (str(f / "run/trained/checkpoints") for f in (tmp_path, folder))
+    step = checkpoints.list_steps(theirs)[-2]
+    checkpoints.save(ours, checkpoints.load(theirs, step))
+    caplog.set_level(logging.INFO, logger="sentiflow.progress")
+    (outcome,) = pipeline.run(config, ["train"])
+    assert f"goes on: step {step}" in caplog.text
+    curve = [epoch["validation_loss"] for epoch in outcome.record["history"]]
+    for _, record in (undisturbed, undisturbed_pair):
+        expected = [epoch["validation_loss"] for epoch in record["history"]]
+        assert curve == pytest.approx(expected, abs=0.01)
+
+
+def test_a_node_killed_while_it_trains_is_replaced(tmp_path, prepared, undisturbed_pair, nodes):  # noqa: F811
     config = configure(tmp_path, prepared)
     log = tmp_path / "log.txt"
     with start(config, "train.num_workers=2", log=log.open("w")) as process:
@@ -151,7 +169,7 @@ def test_a_node_killed_while_it_trains_is_replaced(tmp_path, prepared, undisturb
         nodes.add_node(num_cpus=1)
         assert process.wait(timeout=200) == 0, log.read_text()
     assert "workers were lost; going on from step" in log.read_text()
-    assert_equal(tmp_path, undisturbed, atol=1e-4)
+    assert_equal(tmp_path, undisturbed_pair, atol=1e-6)
 
 
 def test_checkpoints_of_the_last_and_the_best_epoch_stay(undisturbed):
@@ -233,9 +251,6 @@ def test_a_loss_that_is_not_finite_ends_the_job_with_its_rows(
 
 
 def test_more_workers_than_lanes_are_refused(tmp_path, prepared, resources, monkeypatch):
-    from sentiflow import training
-    from sentiflow.cluster import Resources
-
     wanted = settings.load(configure(tmp_path, prepared, num_workers=9)).train
     place = Resources(num_cpus=64, num_gpus=0, num_nodes=1, min_node_cpus=64)
     with pytest.raises(UserError, match=r"train\.num_workers=9: there can be 8"):

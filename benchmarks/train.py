@@ -1,0 +1,283 @@
+"""Training against a bare PyTorch loop, against more workers, and against the tutorial's loop.
+
+    python benchmarks/train.py --prepared runs/x/prepared [--repeats 3]
+
+Without ``--prepared``, 100,000 tweets of ``sentiflow sample`` are prepared first. Each figure is
+tweets per second after the first epoch, the median of the repeats; a ratio is of figures taken in
+this run, in turn.
+
+- bare: forward, loss, backward, Adam over the same padded batches, made beforehand and held in
+  memory; the same network, no dropout, no checkpoints, no validation, one thread.
+- bare gloo: the same by two processes that add up their gradients in one message a step.
+- tutorial: batches of 64 tweets of equal length, a DataLoader for each length with its default
+  collation of one tensor a tweet, as the tutorial has it.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed
+from torch import nn
+
+from sentiflow import batching, manifest, vocabulary
+from sentiflow.lanes import NUM_LANES, Lanes, OwnRows, TrainInput, own_lanes
+from sentiflow.sections import TrainSettings
+from sentiflow.train_task import build
+from sentiflow.trainer import Trainer
+
+BIGRU = {"model": {"cell": "gru", "hidden_size": 128, "dropout": 0.0}}
+RNN = {
+    "model": {"cell": "rnn", "hidden_size": 50, "bidirectional": False, "pooling": "last"}
+    | {"vectors": "frozen", "dropout": 0.0}
+}
+
+
+def settings_of(model: dict, batch_size: int, **changes: object) -> TrainSettings:
+    """Write the settings of a comparison."""
+    batch = {"batching": {"global_batch_size": batch_size}, "schedule": "constant"}
+    return TrainSettings.model_validate(model | batch | {"num_epochs": 2} | changes)
+
+
+def open_train(prepared: Path, settings: TrainSettings, own: range) -> TrainInput:
+    """Open the global batches of the train split."""
+    lanes = plan(prepared, "train")
+    counts = lanes.count_lengths(range(NUM_LANES), max_length=64)
+    batch = settings.batching
+    return TrainInput(
+        lanes,
+        own=own,
+        counts=counts,
+        batch_size=batch.global_batch_size,
+        bucketing=batch.bucketing,
+        drop_last=batch.drop_last,
+    )
+
+
+def plan(prepared: Path, split: str) -> Lanes:
+    """Find the files of a split."""
+    return Lanes.plan(sorted(map(str, (prepared / f"encoded/split={split}").glob("*.parquet"))))
+
+
+def run_ours(prepared: Path, settings: TrainSettings, rank: int = 0, world_size: int = 1) -> float:
+    """Train two epochs with the trainer; tweets/s of the second, without validation."""
+    words = vocabulary.load(str(prepared / "vocabulary.parquet"))
+    own = own_lanes(rank, world_size)
+    trainer = Trainer(
+        settings=settings,
+        network=build(settings, words),
+        train=open_train(prepared, settings, own),
+        validation=OwnRows(Lanes.plan([]), own=own),
+        rank=rank,
+        world_size=world_size,
+        device=torch.device("cpu"),
+    )
+    trainer.train_epoch()
+    return trainer.train_epoch().tweets_per_second
+
+
+def run_bare(prepared: Path, settings: TrainSettings, rank: int = 0, world_size: int = 1) -> float:
+    """Train two epochs with a plain loop over batches in memory; tweets/s of the second."""
+    words = vocabulary.load(str(prepared / "vocabulary.parquet"))
+    network = build(settings, words).train()
+    train = open_train(prepared, settings, own_lanes(rank, world_size))
+    parts = list(train.slices(1))
+    batches = [batching.collate(part.rows, part.chosen) for part in parts]
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.0, fused=True)
+    for _ in range(2):
+        began = time.perf_counter()
+        for batch, part in zip(batches, parts, strict=True):
+            logits = network(batch.token_ids, batch.lengths)
+            loss = nn.functional.cross_entropy(logits, batch.labels, reduction="sum")
+            optimizer.zero_grad()
+            (loss / part.global_size).backward()
+            if world_size > 1:
+                flat = torch.cat([p.grad.flatten() for p in parameters])
+                torch.distributed.all_reduce(flat)
+                sizes = [p.numel() for p in parameters]
+                for p, gradient in zip(parameters, flat.split(sizes), strict=True):
+                    p.grad = gradient.view_as(p)
+            optimizer.step()
+        seconds = time.perf_counter() - began
+    return train.num_rows / seconds
+
+
+def run_tutorial(prepared: Path, settings: TrainSettings) -> float:
+    """Train two epochs as the tutorial does: a DataLoader for each length; tweets/s of the second.
+
+    The tutorial makes a tensor of each tweet beforehand, and shuffles the batches of all loaders.
+    """
+    words = vocabulary.load(str(prepared / "vocabulary.parquet"))
+    network = build(settings, words).train()
+    by_length: dict[int, list] = {}
+    for rows in OwnRows(plan(prepared, "train"), own=range(NUM_LANES)):
+        for i in np.flatnonzero(rows.lengths):
+            ids = rows.token_ids[rows.offsets[i] : rows.offsets[i + 1]].astype(np.int64)
+            item = (torch.from_numpy(ids), int(rows.labels[i]))
+            by_length.setdefault(len(ids), []).append(item)
+    loaders = [
+        torch.utils.data.DataLoader(items, batch_size=64, shuffle=True, drop_last=True)
+        for items in by_length.values()
+    ]
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=2e-4)
+    generator = np.random.default_rng(0)
+    for _ in range(2):
+        began, done = time.perf_counter(), 0
+        sources = [iter(loader) for loader in loaders]
+        for number in generator.permutation(
+            np.repeat(np.arange(len(loaders)), list(map(len, loaders)))
+        ):
+            token_ids, labels = next(sources[number])
+            lengths = torch.full((len(labels),), token_ids.shape[1])
+            loss = nn.functional.cross_entropy(network(token_ids, lengths), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            done += len(labels)
+        seconds = time.perf_counter() - began
+    return done / seconds
+
+
+def run_process(run, prepared, settings, rank, world_size, port, queue) -> None:
+    """Run one of the workers of a comparison."""
+    torch.set_num_threads(1)
+    if world_size > 1:
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        torch.distributed.init_process_group("gloo", rank=rank, world_size=world_size)
+    arguments = (rank, world_size) if world_size > 1 else ()
+    queue.put(run(prepared, settings, *arguments))
+
+
+def measure(run, prepared: Path, settings: TrainSettings, world_size: int = 1) -> float:
+    """Run a contestant in processes of its own; tweets/s over all of them."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    port = 29700 + int(time.time()) % 200
+    workers = [
+        context.Process(
+            target=run_process, args=(run, prepared, settings, rank, world_size, port, queue)
+        )
+        for rank in range(world_size)
+    ]
+    for worker in workers:
+        worker.start()
+    rates = [queue.get() for _ in workers]
+    for worker in workers:
+        worker.join()
+    return min(rates)
+
+
+def compare(name: str, contestants: dict, repeats: int) -> None:
+    """Run contestants in turn and print their medians, and the ratio of each to the first."""
+    rates: dict[str, list[float]] = {key: [] for key in contestants}
+    for _ in range(repeats):
+        for key, arguments in contestants.items():
+            rates[key].append(measure(*arguments))
+    first = statistics.median(next(iter(rates.values())))
+    print(f"\n{name}")
+    for key, found in rates.items():
+        middle = statistics.median(found)
+        spread = f"{min(found):,.0f} to {max(found):,.0f}"
+        print(f"  {key:<34} {middle:>9,.0f} tweets/s ({spread}) {middle / first:>6.2f}", flush=True)
+
+
+def time_first_step(prepared: Path, num_workers: int) -> float:
+    """Measure the seconds from typing the command to the end of a training of one step."""
+    with tempfile.TemporaryDirectory() as name:
+        settings = {
+            "name": "bench", "output_uri": f"{name}/run", "prepare": {"csv": "none.csv"},
+            "train": settings_of(RNN, 1 << 30).model_dump()
+            | {"prepared_uri": str(prepared), "num_epochs": 1, "num_workers": num_workers},
+            "tracking": {"uri": f"sqlite:///{name}/mlflow.db"},
+        }  # fmt: skip
+        Path(name, "config.json").write_text(json.dumps(settings))
+        began = time.perf_counter()
+        command = [sys.executable, "-m", "sentiflow.cli", "train", f"{name}/config.json"]
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+        return time.perf_counter() - began
+
+
+def prepare_sample(folder: Path) -> Path:
+    """Prepare a synthetic corpus."""
+    settings = {"name": "bench", "output_uri": str(folder / "run")}
+    settings |= {"prepare": {"csv": str(folder / "sample.csv")}}
+    settings |= {"tracking": {"uri": f"sqlite:///{folder}/mlflow.db"}}
+    (folder / "config.json").write_text(json.dumps(settings))
+    for arguments in (
+        ["sample", str(folder / "sample.csv"), "--rows", "100000"],
+        ["prepare", str(folder / "config.json")],
+    ):
+        subprocess.run([sys.executable, "-m", "sentiflow.cli", *arguments], check=True)
+    return folder / "run/prepared"
+
+
+def main() -> None:
+    """Run all comparisons."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--prepared", type=Path)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", default="", help="comparisons whose name holds this")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        prepared = arguments.prepared or prepare_sample(Path(name))
+        prepared = prepared.resolve()
+        rows = manifest.read(str(prepared))["counts"]["labels"]["train"]
+        print(f"{rows['negative'] + rows['positive']:,} train rows")
+        big, small = settings_of(RNN, 8192), settings_of(RNN, 512)
+        tuned = settings_of({"model": RNN["model"] | {"vectors": "tuned"}}, 512)
+        gru = settings_of(BIGRU, 256)
+        slow = {"learning_rate": 2e-4, "clip_norm": None}
+        exact = {"global_batch_size": 64, "bucketing": "exact", "drop_last": True}
+        tutorial, pooled = (
+            settings_of(RNN, 64, **slow, **more) for more in ({"batching": exact}, {})
+        )
+        comparisons = {
+            "one worker, BiGRU(128), tuned vectors, batch 256": {
+                "bare loop": (run_bare, prepared, gru),
+                "sentiflow": (run_ours, prepared, gru),
+            },
+            "one worker, RNN(50), frozen vectors, batch 512": {
+                "bare loop": (run_bare, prepared, small),
+                "sentiflow": (run_ours, prepared, small),
+            },
+            "two workers, RNN(50), frozen vectors, batch 8192": {
+                "sentiflow, 1 worker": (run_ours, prepared, big),
+                "sentiflow, 2 workers": (run_ours, prepared, big, 2),
+                "bare loop": (run_bare, prepared, big),
+                "bare gloo loop, 2 processes": (run_bare, prepared, big, 2),
+            },
+            "two workers, RNN(50), tuned vectors, batch 512": {
+                "sentiflow, 1 worker": (run_ours, prepared, tuned),
+                "sentiflow, 2 workers": (run_ours, prepared, tuned, 2),
+                "bare loop": (run_bare, prepared, tuned),
+                "bare gloo loop, 2 processes": (run_bare, prepared, tuned, 2),
+            },
+            "tutorial's network, batch 64": {
+                "tutorial's loop": (run_tutorial, prepared, tutorial),
+                "sentiflow, exact": (run_ours, prepared, tutorial),
+                "sentiflow, pooled": (run_ours, prepared, pooled),
+            },
+        }
+        for title, contestants in comparisons.items():
+            if arguments.only in title:
+                compare(title, contestants, arguments.repeats)
+        if arguments.only in "start":
+            for num_workers in (1, 2):
+                seconds = [time_first_step(prepared, num_workers) for _ in range(arguments.repeats)]
+                print(f"\nstart: command with one step, {num_workers} worker(s): "
+                      f"{statistics.median(seconds):.1f} s")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
