@@ -31,6 +31,7 @@ from torch import nn
 
 from sentiflow import batching, manifest, vocabulary
 from sentiflow.lanes import NUM_LANES, Lanes, OwnRows, TrainInput, own_lanes
+from sentiflow.objectives import Labelling
 from sentiflow.sections import TrainSettings
 from sentiflow.train_task import build
 from sentiflow.trainer import Trainer
@@ -74,7 +75,7 @@ def run_ours(prepared: Path, settings: TrainSettings, rank: int = 0, world_size:
     own = own_lanes(rank, world_size)
     trainer = Trainer(
         settings=settings,
-        network=build(settings, words),
+        objective=Labelling(build(settings, words)),
         train=open_train(prepared, settings, own),
         validation=OwnRows(Lanes.plan([]), own=own),
         rank=rank,

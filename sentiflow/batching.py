@@ -65,6 +65,10 @@ class Batch:
     lengths: torch.Tensor
     labels: torch.Tensor
 
+    def to(self, device: torch.device) -> "Batch":
+        """Copy the tensors to a device."""
+        return Batch(self.token_ids.to(device), self.lengths.to(device), self.labels.to(device))
+
 
 def order_by_length(lengths: np.ndarray, *, batch_size: int) -> list[np.ndarray]:
     """Group all rows with a token into batches of nearly equal length, for scoring."""

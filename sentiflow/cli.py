@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
@@ -28,7 +28,7 @@ from sentiflow.uris import absolute_uri, as_typed
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sentiflow.pipeline import Outcome
+    from sentiflow.pipeline import Outcome, Verb
 
 app = typer.Typer(
     name="sentiflow",
@@ -57,6 +57,10 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show the resolved settings and what would run.")
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show Ray's and MLflow's own messages.")]
+BestTo = Annotated[
+    Path | None,
+    typer.Option("--best-to", metavar="FILE.yaml", help="Write the settings of the best trial."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Write the result for programs.")]
 
 JOBS = {
@@ -65,6 +69,7 @@ JOBS = {
     "train": "Train a model on prepared data.",
     "score": "Apply a model to a whole corpus.",
     "evaluate": "Turn predictions with labels into figures and a report.",
+    "sweep": "Train a model for each of many settings, and list them, best first.",
 }
 
 
@@ -79,7 +84,7 @@ def run_job(verb: str) -> None:
     job_app = typer.Typer(
         add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
     )
-    job_app.command(help=JOBS[verb])(_job(verb))
+    job_app.command(help=JOBS[verb])(sweep if verb == "sweep" else _job(verb))
     _spare_the_collector()
     job_app()
 
@@ -108,9 +113,7 @@ def _job(verb: str) -> Callable[..., None]:
 
             verbs = [v for v in pipeline.VERBS if verb in (v, "run")]
             if dry_run:
-                _show_settings(resolved)
-                for plan in pipeline.plan(resolved, verbs, overwrite=overwrite):
-                    typer.echo(f"# {plan.verb:<9} {plan.state}: {plan.uri}")
+                _show_plan(resolved, verbs, overwrite)
                 return
             outcomes = pipeline.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
             if as_json:
@@ -121,8 +124,65 @@ def _job(verb: str) -> Callable[..., None]:
     return command
 
 
+def sweep(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    verbose: Verbose = False,
+    as_json: AsJson = False,
+    best_to: BestTo = None,
+) -> None:
+    """Do the job whose help is in ``JOBS``."""
+    with _reporting(verbose):
+        resolved = settings.load(config, overrides or ())
+        if best_to is not None:
+            _check_free(best_to, config, overwrite)
+        from sentiflow import pipeline
+
+        if dry_run:
+            _show_plan(resolved, ["sweep"], overwrite)
+            return
+        (outcome,) = pipeline.run(resolved, ["sweep"], overwrite=overwrite, verbose=verbose)
+        from sentiflow import sweep as sweeping
+
+        if as_json:
+            typer.echo(json.dumps(outcome.record["trials"], ensure_ascii=False))
+        else:
+            typer.echo(sweeping.to_text(outcome.record))
+        if best_to is not None:
+            best = sweeping.best(outcome.record)
+            origin = f"# The best of {len(outcome.record['trials'])} trials of {config.name}: "
+            origin += f"validation accuracy {best['validation_accuracy']:.4f}.\n"
+            _write_best(best_to, settings.read(config, overrides or ()), best, origin)
+
+
+def _check_free(path: Path, config: Path, overwrite: bool) -> None:
+    """Make sure, before hours of training, that the best settings can be written."""
+    if path.resolve() == config.resolve():
+        raise UserError(f"--best-to {path} is the settings file itself", hint="name another file")
+    if path.is_dir():
+        raise UserError(f"--best-to {path} is a directory", hint="name a file to write")
+    if path.exists() and not overwrite:
+        raise UserError(f"--best-to {path} is there", hint="name another file, or add --overwrite")
+
+
+def _write_best(path: Path, raw: dict[str, Any], best: dict[str, Any], origin: str) -> None:
+    """Write the settings as they stand in the file, with the best trial's values."""
+    from sentiflow import storage
+    from sentiflow.progress import say
+
+    raw.pop("sweep", None)
+    for key, value in best["values"].items():
+        settings.put(raw, key, value)
+    settings.validate(raw, source=str(path))
+    text = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
+    storage.write_bytes(absolute_uri(str(path)), (origin + text).encode())
+    say("sweep", f"settings of trial {best['trial']}: {path}")
+
+
 for _verb, _help in JOBS.items():
-    app.command(name=_verb, help=_help)(_job(_verb))
+    app.command(name=_verb, help=_help)(sweep if _verb == "sweep" else _job(_verb))
 
 
 @app.command()
@@ -207,6 +267,14 @@ def describe() -> None:
     for key, default, meaning in settings.describe():
         text = meaning.replace("``", "`").replace("|", r"\|")
         typer.echo(f"| `{key}` | `{default}` | {text} |")
+
+
+def _show_plan(resolved: Config, verbs: Sequence["Verb"], overwrite: bool) -> None:
+    from sentiflow import pipeline
+
+    _show_settings(resolved)
+    for plan in pipeline.plan(resolved, verbs, overwrite=overwrite):
+        typer.echo(f"# {plan.verb:<9} {plan.state}: {plan.uri}")
 
 
 def _show_settings(resolved: Config) -> None:

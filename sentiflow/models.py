@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -23,8 +24,8 @@ class TweetRNN(nn.Module):
     Shape: (B tweets, T steps after padding, C classes)
         - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``.
         - lengths: ``(B,)`` int64, each from 1 to T, in any order.
-        - noise: ``(B, F)`` float, what ``num_noise_features`` features are multiplied with in
-          training; see :mod:`sentiflow.noise`.
+        - noise: ``(B, F)`` float, what the features of the layers' inputs are multiplied with in
+          training, see :mod:`sentiflow.noise`.
         - returns: ``(B, C)`` unnormalized logits.
     """
 
@@ -38,6 +39,8 @@ class TweetRNN(nn.Module):
         num_layers: int = 1,
         bidirectional: bool = False,
         pooling: str = "last",
+        ngrams: int = 0,
+        ngram_buckets: int = 1 << 20,
     ) -> None:
         """Build the layers, with PyTorch's own initial weights."""
         super().__init__()
@@ -48,12 +51,19 @@ class TweetRNN(nn.Module):
         self.backward_layers = _stack(cell, sizes if bidirectional else [], hidden_size)
         self.pooling = _POOLINGS[pooling](state_size, hidden_size)
         self.output = nn.Linear(self.pooling.output_size, NUM_CLASSES)
+        self.ngrams = NgramBag(vocabulary_size, max_n=ngrams, num_buckets=ngram_buckets)
         self._noise_sizes = [*sizes, self.pooling.output_size]
 
-    @property
-    def num_noise_features(self) -> int:
-        """Inputs of the recurrent layers and of the last one, together."""
-        return sum(self._noise_sizes)
+    def dropout_of_features(self, *, inputs: float, output: float) -> np.ndarray:
+        """Say how probable it is that each of the ``F`` features of the noise is dropped.
+
+        Args:
+            inputs: Of what the recurrent layers read.
+            output: Of the pooled state.
+        """
+        *layers, last = self._noise_sizes
+        parts = [np.full(sum(layers), inputs), np.full(last, output)]
+        return np.concatenate(parts).astype(np.float32)
 
     def forward(
         self,
@@ -62,26 +72,94 @@ class TweetRNN(nn.Module):
         noise: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Compute the logits of each tweet."""
-        steps = torch.arange(token_ids.shape[1], device=token_ids.device)
-        valid = steps < lengths[:, None]
-        mirrored = torch.where(valid, lengths[:, None] - 1 - steps, steps)
+        states, ngrams = self.answer_apart(token_ids, lengths, noise)
+        return states if ngrams is None else states + ngrams
+
+    def answer_apart(
+        self,
+        token_ids: torch.Tensor,
+        lengths: torch.Tensor,
+        noise: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Compute the logits of the recurrent part, and those of the n-grams if there are any."""
+        ngrams = self.ngrams(token_ids) if self.ngrams.max_n else None
+        valid, mirrored = _steps_of(token_ids, lengths)
         masks = self._masks(noise)
         states = self.embedding(token_ids)
-        for number, layer in enumerate(self.forward_layers):
-            mask = next(masks)
-            inputs = states if mask is None else states * mask[:, None, :]
-            states = layer(inputs)[0]
-            if self.backward_layers:
-                backward = self.backward_layers[number](_permute_steps(inputs, mirrored))[0]
-                states = torch.cat([states, _permute_steps(backward, mirrored)], dim=-1)
+        for number in range(len(self.forward_layers)):
+            states = self._read(number, states, next(masks), mirrored)
         pooled, mask = self.pooling(states, valid, lengths), next(masks)
-        return self.output(pooled if mask is None else pooled * mask)
+        return self.output(pooled if mask is None else pooled * mask), ngrams
+
+    def read_first(
+        self,
+        token_ids: torch.Tensor,
+        lengths: torch.Tensor,
+        noise: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Compute the states of the first recurrent layer, ``(B, T, H)``, forward half first."""
+        _, mirrored = _steps_of(token_ids, lengths)
+        return self._read(0, self.embedding(token_ids), next(self._masks(noise)), mirrored)
+
+    def _read(
+        self,
+        number: int,
+        inputs: torch.Tensor,
+        mask: torch.Tensor | None,
+        mirrored: torch.Tensor,
+    ) -> torch.Tensor:
+        """Let one layer read its inputs, in each direction."""
+        if mask is not None:
+            inputs = inputs * mask[:, None, :]
+        states = self.forward_layers[number](inputs)[0]
+        if not self.backward_layers:
+            return states
+        backward = self.backward_layers[number](_permute_steps(inputs, mirrored))[0]
+        return torch.cat([states, _permute_steps(backward, mirrored)], dim=-1)
 
     def _masks(self, noise: torch.Tensor | None) -> Iterator[torch.Tensor | None]:
         """Cut the noise into what belongs to each layer."""
         if noise is None:
             return iter([None] * len(self._noise_sizes))
         return iter(torch.split(noise, self._noise_sizes, dim=1))
+
+
+class NgramBag(nn.Module):
+    """Weights of a tweet's words and word n-grams, added up: a linear model beside the network.
+
+    An n-gram's weights are those of the bucket that its hash names (Joulin et al. 2017). All begin
+    at zero. The sum is divided by the square root of the number of n-grams, so that it is as large
+    for long tweets as for short ones.
+
+    Shape: (B tweets, T steps after padding, C classes)
+        - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``.
+        - returns: ``(B, C)`` logits.
+    """
+
+    def __init__(self, vocabulary_size: int, *, max_n: int, num_buckets: int) -> None:
+        """Make the table; without n-grams there is none."""
+        super().__init__()
+        self.max_n, self.first_bucket, self.num_buckets = max_n, vocabulary_size, num_buckets
+        if max_n:
+            self.weights = nn.Embedding(vocabulary_size + num_buckets, NUM_CLASSES, PAD_ID)
+            nn.init.zeros_(self.weights.weight)
+            self.bias = nn.Parameter(torch.zeros(NUM_CLASSES))
+
+    def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """Compute the logits of each tweet."""
+        found = self.find(token_ids)
+        count = (found != PAD_ID).sum(dim=1, keepdim=True)
+        return self.weights(found).sum(dim=1) / count.sqrt() + self.bias
+
+    def find(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """Number each tweet's words and n-grams in the table; ``PAD_ID`` where there is none."""
+        found, hashed = [token_ids], token_ids
+        for n in range(2, self.max_n + 1):
+            last = token_ids[:, n - 1 :]
+            hashed = (hashed[:, :-1] * 1_000_003 + last) % 2_147_483_647
+            bucket = (hashed * 2_654_435_761 % 4_294_967_296 >> 8) % self.num_buckets
+            found.append(torch.where(last == PAD_ID, PAD_ID, bucket + self.first_bucket))
+        return torch.cat(found, dim=1)
 
 
 class LastState(nn.Module):
@@ -151,11 +229,20 @@ def build(settings: dict[str, Any], *, vocabulary_size: int, embedding_dim: int)
         num_layers=settings["num_layers"],
         bidirectional=settings["bidirectional"],
         pooling=settings["pooling"],
+        ngrams=settings.get("ngrams", 0),
+        ngram_buckets=settings.get("ngram_buckets", 1),
     )
 
 
 def _stack(cell: str, sizes: list[int], hidden_size: int) -> nn.ModuleList:
     return nn.ModuleList(_CELLS[cell](size, hidden_size, batch_first=True) for size in sizes)
+
+
+def _steps_of(token_ids: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Say which cells hold a token, and where each row's steps are when it is read from its end."""
+    steps = torch.arange(token_ids.shape[1], device=token_ids.device)
+    valid = steps < lengths[:, None]
+    return valid, torch.where(valid, lengths[:, None] - 1 - steps, steps)
 
 
 def _permute_steps(states: torch.Tensor, places: torch.Tensor) -> torch.Tensor:

@@ -9,8 +9,7 @@ import torch
 def draw(
     shape: Sequence[int],
     *,
-    num_features: int,
-    dropout: float,
+    dropout: np.ndarray,
     seed: int,
     step: int,
     first_lane: int,
@@ -22,21 +21,20 @@ def draw(
 
     Args:
         shape: Rows of each lane of the slice, in order.
-        num_features: That the network drops from.
-        dropout: Probability that a feature is dropped.
+        dropout: Probability that each feature is dropped, ``(F,)`` float32.
         seed: Of the run.
         step: Of the run.
         first_lane: Number of the first lane in ``shape``.
 
     Returns:
-        ``(B, num_features)`` float32 on the CPU, B the sum of ``shape``.
+        ``(B, F)`` float32 on the CPU, B the sum of ``shape``.
     """
     masks = [
         np.random.Generator(np.random.Philox(key=[seed, step * 256 + lane])).random(
-            (num_rows, num_features), np.float32
+            (num_rows, len(dropout)), np.float32
         )
         >= dropout
         for lane, num_rows in enumerate(shape, first_lane)
     ]
-    kept = np.concatenate([*masks, np.zeros((0, num_features), bool)])
-    return torch.from_numpy(kept.astype(np.float32) / np.float32(1 - dropout))
+    kept = np.concatenate([*masks, np.zeros((0, len(dropout)), bool)])
+    return torch.from_numpy(kept / (1 - dropout))

@@ -23,15 +23,17 @@ if TYPE_CHECKING:
     from sentiflow.cluster import Resources
     from sentiflow.tracking import Recorder, Store
 
-Verb = Literal["prepare", "train", "score", "evaluate"]
+Verb = Literal["prepare", "train", "score", "evaluate", "sweep"]
 
 VERBS: tuple[Verb, ...] = ("prepare", "train", "score", "evaluate")
+"""The stages of a whole run, in their order."""
 
 _BY_EVERY_PART = ("ray.data", "pyarrow.parquet", "pyarrow.csv", "pandas")
 _ON_WORKERS: dict[Verb, tuple[str, ...]] = {
     "prepare": (*_BY_EVERY_PART, "sentiflow.passes", "sentiflow.prepared_parts"),
     "train": (),
     "score": (*_BY_EVERY_PART, "sentiflow.scoring"),
+    "sweep": (),
 }
 """The stages that need Ray, and what their parts import on its workers."""
 
@@ -125,6 +127,10 @@ def _stage(verb: Verb) -> ModuleType:
         from sentiflow import scoring
 
         return scoring
+    if verb == "sweep":
+        from sentiflow import sweep
+
+        return sweep
     from sentiflow import evaluation
 
     return evaluation
@@ -144,7 +150,8 @@ def _run_stage(
 
 
 def _tracked_settings(config: Config, verb: Verb) -> dict[str, Any]:
-    return config.model_dump(mode="json", include={"format", verb})
+    also = "train" if verb == "sweep" else "format"
+    return config.model_dump(mode="json", include={also, verb})
 
 
 class _Session(contextlib.ExitStack):

@@ -2,7 +2,14 @@
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Strings = Annotated[
@@ -214,8 +221,15 @@ class ModelSettings(Settings):
     vectors: Literal["tuned", "frozen"] = "tuned"
     """Whether the word vectors learn too."""
     dropout: float = Field(default=0.4, ge=0, lt=1)
-    """Probability that an input of a recurrent layer or of the last layer is dropped; the same for
-    all tokens of a tweet."""
+    """Probability that a feature of the word vectors, or of a layer's states on the way to the
+    next, is dropped; the same features for all tokens of a tweet."""
+    output_dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Of the pooled state, before the last layer; null: as ``dropout``."""
+    ngrams: int = Field(default=0, ge=0, le=5)
+    """Longest word n-gram of a linear model that is trained and asked beside the network; 0: there
+    is none."""
+    ngram_buckets: int = Field(default=1 << 20, ge=1, le=1 << 24)
+    """Weights of n-grams for each class; n-grams of the same hash share one."""
 
 
 class BatchingSettings(Settings):
@@ -227,6 +241,17 @@ class BatchingSettings(Settings):
     """``pooled``: nearly equal lengths; ``exact``: equal lengths, as in the tutorial."""
     drop_last: bool = False
     """Leave out a batch that is not full, as the tutorial does."""
+
+
+class PretrainSettings(Settings):
+    """What the first recurrent layer learns from the train split's text, before any label."""
+
+    num_epochs: int = Field(default=0, ge=0)
+    """Passes over the train split in which it foretells the next and the previous word."""
+    learning_rate: float = Field(default=3e-3, gt=0)
+    """Adam's highest step size; it goes up and down once."""
+    num_negatives: int = Field(default=500, ge=1)
+    """Words from which the right one must be told."""
 
 
 class CheckpointSettings(Settings):
@@ -260,10 +285,13 @@ class TrainSettings(Settings):
     """Where the model goes; ``<output_uri>/trained`` by default."""
     model: ModelSettings = ModelSettings()
     batching: BatchingSettings = BatchingSettings()
+    pretrain: PretrainSettings = PretrainSettings()
     num_epochs: int = Field(default=5, ge=1)
     """Passes over the train split."""
     learning_rate: float = Field(default=3e-3, gt=0)
     """Adam's step size; the highest one under ``one_cycle``."""
+    ngram_learning_rate: float = Field(default=0.1, gt=0)
+    """Of the n-grams' weights, on the same schedule; they are not clipped."""
     schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
     """Learning rate over the steps: up and down again once (Smith 2018), down along a cosine, or
     constant."""
@@ -317,6 +345,80 @@ class EvaluateSettings(Settings):
     """Where the report goes; ``<output_uri>/report`` by default."""
 
 
+class RangeSettings(Settings):
+    """Numbers to draw from."""
+
+    low: int | float
+    """The smallest."""
+    high: int | float
+    """The largest; where both are whole numbers, only such are drawn."""
+    log: bool = False
+    """Draw their logarithms evenly."""
+
+    @model_validator(mode="after")
+    def _check_order(self) -> "RangeSettings":
+        if self.low >= self.high:
+            raise ValueError("low must be below high")
+        if self.log and self.low <= 0:
+            raise ValueError("log: true needs a low above 0")
+        return self
+
+
+def _check_choices(value: Any) -> Any:
+    """Read a list of values or a range; of what is wrong with a range, say the first."""
+    if isinstance(value, list | tuple) and value:
+        return tuple(value)
+    if not isinstance(value, dict | RangeSettings):
+        raise ValueError("must be a list of values, or {low: 1.0e-4, high: 1.0e-2, log: true}")
+    try:
+        return RangeSettings.model_validate(value)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        message = fault["msg"].removeprefix("Value error, ")
+        raise ValueError(": ".join([*map(str, fault["loc"]), message])) from error
+
+
+def _flatten_space(value: Any, prefix: str = "") -> Any:
+    """Let a setting be written as a dotted name, or below its sections; the later one counts."""
+    if not isinstance(value, dict):
+        return value
+    flat: dict[str, Any] = {}
+    for key, choices in value.items():
+        is_section = isinstance(choices, dict) and not choices.keys() & RangeSettings.model_fields
+        inner = _flatten_space(choices, f"{prefix}{key}.") if is_section else {}
+        flat |= inner or {f"{prefix}{key}": choices}
+    return flat
+
+
+Choices = Annotated[tuple[Any, ...] | RangeSettings, BeforeValidator(_check_choices)]
+Space = Annotated[dict[str, Choices], BeforeValidator(_flatten_space)]
+
+
+class SweepSettings(Settings):
+    """One training -> many, over a space of settings."""
+
+    output_uri: str = ""
+    """Where the trials and their table go; ``<output_uri>/sweep`` by default."""
+    space: Space = {}
+    """By setting, such as ``train.model.hidden_size``: a list of values, or a range to draw from,
+    ``{low: 1.0e-4, high: 1.0e-2, log: true}``."""
+    search: Literal["grid", "random"] = "grid"
+    """``grid``: every combination of the lists; ``random``: ``num_trials`` draws."""
+    num_trials: int = Field(default=8, ge=1)
+    """``random``: how many combinations to draw, no two alike."""
+    seed: int = Field(default=0, ge=0)
+    """``random``: decides the draws."""
+    grace_epochs: int = Field(default=1, ge=1)
+    """Epochs that each trial gets before it may be stopped; at least ``train.num_epochs``: none
+    is. Trials of several workers are never stopped."""
+    reduction_factor: int = Field(default=3, ge=2)
+    """About one in so many trials goes on, at ``grace_epochs`` and each time that the epochs have
+    become so many times more (ASHA, Li et al. 2020)."""
+    max_concurrent: Annotated[int | str, BeforeValidator(_check_workers)] = "auto"
+    """Trials at the same time; ``auto``: one for each GPU, else one for each core, or as many as
+    have room where a trial has several workers."""
+
+
 class TrackingSettings(Settings):
     """Where MLflow keeps the runs."""
 
@@ -333,10 +435,11 @@ class Config(Settings):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """The MLflow experiment."""
     output_uri: str = Field(min_length=1)
-    """Below it lie ``prepared``, ``trained``, ``scored`` and ``report``."""
+    """Below it lie ``prepared``, ``trained``, ``scored``, ``report`` and ``sweep``."""
     format: FormatSettings = FormatSettings()
     prepare: PrepareSettings
     train: TrainSettings = TrainSettings()
     score: ScoreSettings = ScoreSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    sweep: SweepSettings = SweepSettings()
     tracking: TrackingSettings = TrackingSettings()

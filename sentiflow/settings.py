@@ -30,10 +30,42 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, base: str | None = 
     Raises:
         UserError: The file is missing or no YAML, or settings are wrong: a line for each.
     """
+    return resolve(validate(read(path, overrides), source=str(path)), base=base)
+
+
+def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a settings file as it is written, with the overrides applied, and do not validate it.
+
+    Raises:
+        UserError: As :func:`load`, but for what validation finds.
+    """
     raw = _read_yaml(Path(path))
     for override in overrides:
         _apply(raw, override)
-    return resolve(validate(raw, source=str(path)), base=base)
+    return raw
+
+
+def put(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Set the value of a dotted key in a settings dictionary, and make sections that are missing.
+
+    Raises:
+        UserError: A part of the key before the last is a value.
+
+    Example:
+        >>> raw = {"train": {"seed": 0}}
+        >>> put(raw, "train.model.cell", "gru")
+        >>> raw
+        {'train': {'seed': 0, 'model': {'cell': 'gru'}}}
+    """
+    *sections, last = key.split(".")
+    place: Any = raw
+    for section in sections:
+        if place.get(section) is None:
+            place[section] = {}
+        place = place[section]
+        if not isinstance(place, dict):
+            raise UserError(f"cannot override {key}", hint=f"{section} is a value, not a section")
+    place[last] = value
 
 
 def validate(raw: dict[str, Any], *, source: str) -> Config:
@@ -97,6 +129,7 @@ def resolve(config: Config, *, base: str | None = None) -> Config:
             "scored_uri": at(config.evaluate.scored_uri, scored),
             "output_uri": at(config.evaluate.output_uri, join(root, "report")),
         },
+        "sweep": {"output_uri": at(config.sweep.output_uri, join(root, "sweep"))},
     }
     resolved = _replace(
         config,
@@ -129,6 +162,7 @@ def _check_places(config: Config) -> None:
         "train": config.train,
         "score": config.score,
         "evaluate": config.evaluate,
+        "sweep": config.sweep,
     }
     for name, section in sections.items():
         if "?" in section.output_uri:
@@ -153,7 +187,7 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """
     flat: dict[str, Any] = {}
     for key, value in settings.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
@@ -221,18 +255,11 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise UserError(f"cannot read the override {override!r}", hint="write section.key=value")
-    *sections, last = key.split(".")
-    place: Any = raw
-    for section in sections:
-        if place.get(section) is None:
-            place[section] = {}
-        place = place[section]
-        if not isinstance(place, dict):
-            raise UserError(f"cannot override {key}", hint=f"{section} is a value, not a section")
     try:
-        place[last] = yaml.load(value, Loader=_StrictLoader)  # noqa: S506
+        parsed = yaml.load(value, Loader=_StrictLoader)  # noqa: S506
     except yaml.YAMLError as error:
         raise UserError(f"cannot read the value of {override!r}", hint="it must be YAML") from error
+    put(raw, key, parsed)
 
 
 def _explain(fault: Any, source: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 # MLflow reads these when it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -126,6 +126,26 @@ class Recorder:
             log.warning("MLflow at %s has no run %s", without_user(self.tracking_uri), run_id)
             return Recorder()
         return Recorder(self.tracking_uri, run_id)
+
+    def begin_nested(self, name: str, *, stage: str, tags: Mapping[str, str]) -> "Recorder":
+        """Begin a run below this one; it stays open until :meth:`end`."""
+        if not self.run_id:
+            return Recorder()
+        parent = self._client.get_run(self.run_id)
+        kept = (GROUP_TAG, "mlflow.source.name", "mlflow.source.type", "mlflow.user")
+        own_tags = {key: parent.data.tags[key] for key in kept if key in parent.data.tags}
+        own_tags |= {STAGE_TAG: stage, "mlflow.parentRunId": self.run_id}
+        run = self._client.create_run(
+            parent.info.experiment_id, tags=own_tags | dict(tags), run_name=name
+        )
+        return Recorder(self.tracking_uri, run.info.run_id)
+
+    def end(self, status: Literal["FINISHED", "FAILED", "KILLED"], *, reason: str = "") -> None:
+        """End a run that :meth:`begin_nested` began."""
+        if self.run_id:
+            if reason:
+                self.set_tags({REASON_TAG: reason.splitlines()[0][:MAX_PARAM_LENGTH]})
+            self._client.set_terminated(self.run_id, status)
 
     @property
     def _client(self) -> MlflowClient:

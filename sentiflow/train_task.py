@@ -1,7 +1,7 @@
 """Description of a training -> one worker's part of it: checkpoints, history, a model package."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,10 +12,12 @@ import torch.distributed
 from torch import nn
 
 from sentiflow import checkpoints, models, vocabulary
+from sentiflow.batching import EncodedRows
 from sentiflow.checkpoints import Checkpoint
 from sentiflow.errors import JobError, UserError
 from sentiflow.lanes import Lanes, OwnRows, TrainInput, own_lanes
 from sentiflow.model_package import ModelPackage, PackageSettings
+from sentiflow.objectives import Labelling, WordPrediction
 from sentiflow.sections import SelectionSettings, TrainSettings
 from sentiflow.tokenizer import TOKENIZERS
 from sentiflow.trainer import Trainer
@@ -23,6 +25,7 @@ from sentiflow.uris import join
 from sentiflow.vocabulary import Vocabulary
 
 MODEL = "model"
+PRETRAIN, TRAIN = "pretrain", "train"
 _POST_EVERY_SECONDS = 1.0
 
 Post = Callable[[dict[str, Any]], None]
@@ -104,11 +107,15 @@ def run(job: Job, post: Post) -> dict[str, Any] | None:
 
 
 class _Work:
-    """A worker's trainer, with what of its results is kept and shown."""
+    """A worker's part of the training, with what of its results is kept and shown.
+
+    It has one or two phases, each with a trainer of its own: pretraining and training.
+    """
 
     def __init__(self, job: Job, post: Post, rank: int, world_size: int) -> None:
         """Read the input, build the network, and go on from the last checkpoint."""
         self.job, self.settings, self.rank = job, job.settings, rank
+        self.world_size = world_size
         self.post: Post = post if rank == 0 else lambda item: None
         self.root = join(self.settings.output_uri, checkpoints.FOLDER)
         self.words = vocabulary.load(join(self.settings.prepared_uri, "vocabulary.parquet"))
@@ -119,35 +126,72 @@ class _Work:
         self.counts = _count_lengths(train, own, job, world_size)
         if not self.counts[:, :, 1:].any():
             raise UserError("no training row has a known word", hint="check prepare.vocabulary")
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         batching = self.settings.batching
-        self.trainer = Trainer(
-            settings=self.settings,
-            network=build(self.settings, self.words).to(device),
-            train=TrainInput(
-                train,
-                own=own,
-                counts=self.counts,
-                batch_size=batching.global_batch_size,
-                bucketing=batching.bucketing,
-                drop_last=batching.drop_last,
-                seed=self.settings.seed,
-            ),
-            validation=OwnRows(validation, own=own),
-            rank=rank,
-            world_size=world_size,
-            device=device,
+        self.train_input = TrainInput(
+            train,
+            own=own,
+            counts=self.counts,
+            batch_size=batching.global_batch_size,
+            bucketing=batching.bucketing,
+            drop_last=batching.drop_last,
+            seed=self.settings.seed,
         )
+        self.validation = OwnRows(validation, own=own)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network = build(self.settings, self.words).to(self.device)
         self.history = History(self.settings.selection)
+        self.pretraining: list[dict[str, Any]] = []
         self._go_on()
         self.saved = self.posted = time.monotonic()
 
     def _go_on(self) -> None:
+        """Open the phase of the last checkpoint there, or the first phase at its beginning."""
         found = checkpoints.load_last(self.root)
-        if found is not None:
-            self.trainer.resume(found.tensors, found.state["position"])
-            self.history.epochs = found.state["history"]
-        self.post(self._where("begins") | {"history": list(self.history.epochs)})
+        state = found.state if found is not None else {"pretraining": [], "history": []}
+        self.pretraining, self.history.epochs = state["pretraining"], state["history"]
+        pretrains = len(self.pretraining) < self.settings.pretrain.num_epochs
+        self._open(PRETRAIN if pretrains else TRAIN)
+        if found is not None and state["phase"] == self.phase:
+            self.trainer.resume(found.tensors, state["position"])
+        elif found is not None:
+            self._take_network(found)
+        finished = {"history": self.history.epochs, "pretraining": self.pretraining}
+        self.post(self._where("begins") | {name: list(done) for name, done in finished.items()})
+
+    def _open(self, phase: str) -> None:
+        """Make the trainer of a phase, with the network as it is."""
+        self.phase, settings = phase, self.settings
+        validation: Iterable[EncodedRows] = self.validation
+        objective: Labelling | WordPrediction = Labelling(self.network)
+        self.first_step = self.first_row = 0
+        if phase == PRETRAIN:
+            settings, validation = _pretrain_settings(settings), ()
+            objective = WordPrediction(
+                self.network,
+                counts=_counts_of(self.words),
+                num_negatives=settings.pretrain.num_negatives,
+                seed=settings.seed,
+            )
+        elif settings.pretrain.num_epochs:
+            epochs = range(settings.pretrain.num_epochs)
+            self.first_step = sum(map(self.train_input.num_steps, epochs))
+            self.first_row = self.train_input.num_rows * len(epochs)
+        self.trainer = Trainer(
+            settings=settings,
+            objective=objective.to(self.device),
+            train=self.train_input,
+            validation=validation,
+            rank=self.rank,
+            world_size=self.world_size,
+            device=self.device,
+        )
+
+    def _take_network(self, found: Checkpoint) -> None:
+        prefix = "weights/network."
+        weights = {
+            n.removeprefix(prefix): t for n, t in found.tensors.items() if n.startswith(prefix)
+        }
+        self.network.load_state_dict(weights)
 
     def train(self) -> None:
         """Train the epochs that are left.
@@ -155,30 +199,43 @@ class _Work:
         Raises:
             JobError: The loss is not finite.
         """
-        trainer = self.trainer
-        while trainer.epoch < self.settings.num_epochs and not self.history.has_had_enough:
-            result = trainer.train_epoch(self._after_step)
-            self.history.epochs.append(asdict(result))
-            self._save()
-            self.post(self._where("epoch") | {"result": asdict(result)})
+        if self.phase == PRETRAIN:
+            while self.trainer.epoch < self.settings.pretrain.num_epochs:
+                self._train_epoch(self.pretraining)
+            self._open(TRAIN)
+        while self.trainer.epoch < self.settings.num_epochs and not self.history.has_had_enough:
+            self._train_epoch(self.history.epochs)
+
+    def _train_epoch(self, finished: list[dict[str, Any]]) -> None:
+        result = asdict(self.trainer.train_epoch(self._after_step))
+        result["step"] += self.first_step
+        finished.append(result)
+        self._save()
+        self.post(self._where("epoch") | {"result": result})
 
     def _after_step(self) -> None:
         if self.rank:
             return
-        now, when, trainer = time.monotonic(), self.settings.checkpoints, self.trainer
+        now, when, step = time.monotonic(), self.settings.checkpoints, self.trainer.step
         by_time = when.every_minutes is not None and now - self.saved >= 60 * when.every_minutes
-        by_step = when.every_steps is not None and trainer.step % when.every_steps == 0
+        by_step = when.every_steps is not None and step % when.every_steps == 0
         if by_time or by_step:
             self._save()
         if now - self.posted >= _POST_EVERY_SECONDS:
             self.posted = now
-            self.post(self._where("step") | trainer.take_recent())
+            self.post(self._where("step") | self.trainer.take_recent())
 
     def _save(self) -> None:
         if self.rank or not self.trainer.is_sound:
             return
-        state = {"position": self.trainer.position(), "history": self.history.epochs}
-        checkpoints.save(self.root, Checkpoint(self.trainer.step, self.trainer.tensors(), state))
+        state = {
+            "phase": self.phase,
+            "position": self.trainer.position(),
+            "pretraining": self.pretraining,
+            "history": self.history.epochs,
+        }
+        step = self.first_step + self.trainer.step
+        checkpoints.save(self.root, Checkpoint(step, self.trainer.tensors(), state))
         best = self.history.best
         checkpoints.keep(
             self.root,
@@ -188,26 +245,53 @@ class _Work:
         self.saved = time.monotonic()
 
     def _where(self, kind: str) -> dict[str, Any]:
-        names = ("step", "epoch", "rows_done", "num_steps")
-        return {"kind": kind} | {name: getattr(self.trainer, name) for name in names}
+        """Say where the training stands; steps and rows are counted from the first phase on."""
+        trainer = self.trainer
+        return {
+            "kind": kind,
+            "phase": self.phase,
+            "epoch": trainer.epoch,
+            "step": self.first_step + trainer.step,
+            "num_steps": self.first_step + trainer.num_steps,
+            "rows_done": self.first_row + trainer.rows_done,
+        }
 
     def finish(self) -> dict[str, Any]:
         """Publish the model of the chosen epoch."""
-        trainer, chosen = self.trainer, self.history.chosen
-        if chosen["step"] != trainer.step:
-            found = checkpoints.load(self.root, chosen["step"])
-            trainer.resume(found.tensors, found.state["position"])
-        package = _package(self.job, trainer.network, self.words)
+        chosen = self.history.chosen
+        if chosen["step"] != self.first_step + self.trainer.step:
+            self._take_network(checkpoints.load(self.root, chosen["step"]))
+        package = _package(self.job, self.network, self.words)
         return {
             "history": self.history.epochs,
+            "pretraining": self.pretraining,
             "chosen_epoch": chosen["epoch"],
             "package": package.save(
                 join(self.settings.output_uri, MODEL), lineage=self.job.lineage
             ),
             "rows_without_token": int(self.counts[:, :, 0].sum()),
-            "device": trainer.device.type,
-            "precision": "bf16" if trainer.uses_bf16 else "fp32",
+            "device": self.device.type,
+            "precision": "bf16" if self.trainer.uses_bf16 else "fp32",
         }
+
+
+def _pretrain_settings(settings: TrainSettings) -> TrainSettings:
+    """Make the settings of the first phase."""
+    return settings.model_copy(
+        update={
+            "num_epochs": settings.pretrain.num_epochs,
+            "learning_rate": settings.pretrain.learning_rate,
+            "schedule": "one_cycle",
+            "frozen_epochs": 0,
+        }
+    )
+
+
+def _counts_of(words: Vocabulary) -> np.ndarray:
+    """Say how often each word occurs; by Zipf's law where nobody has counted."""
+    counts = words.counts.to_numpy(zero_copy_only=False).astype(np.float64)
+    by_rank = np.nanmax(counts, initial=1.0) / np.arange(1, len(counts) + 1)
+    return np.where(np.isnan(counts), by_rank, counts)
 
 
 def build(settings: TrainSettings, words: Vocabulary) -> nn.Module:

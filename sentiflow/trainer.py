@@ -16,10 +16,15 @@ import torch.distributed
 from torch import nn
 
 from sentiflow import batching, noise, schedules
-from sentiflow.batching import EncodedRows
+from sentiflow.batching import Batch, EncodedRows
 from sentiflow.errors import JobError, UserError
 from sentiflow.lanes import Slice, TrainInput, own_lanes
+from sentiflow.objectives import NGRAMS, VECTORS, Labelling, Losses, WordPrediction
 from sentiflow.sections import TrainSettings
+
+_NGRAMS_EPS = 1e-3
+"""Adam's epsilon for the n-grams' weights: with so large a one, rare n-grams stay small."""
+LARGE_TABLES = (VECTORS, NGRAMS)
 
 _EVALUATION_BATCH_SIZE = 1024
 _STEPS_AHEAD = 32
@@ -90,7 +95,7 @@ class Trainer:
         self,
         *,
         settings: TrainSettings,
-        network: nn.Module,
+        objective: Labelling | WordPrediction,
         train: TrainInput,
         validation: Iterable[EncodedRows],
         rank: int,
@@ -101,8 +106,8 @@ class Trainer:
 
         Args:
             settings: Of the stage.
-            network: On ``device``, the same weights in each worker; its parameters that require a
-                gradient are trained.
+            objective: On ``device``, the same weights in each worker; its parameters that require
+                a gradient are trained.
             train: This worker's slices of the global batches.
             validation: This worker's share of the validation rows.
             rank: Of this worker.
@@ -112,13 +117,23 @@ class Trainer:
         Raises:
             UserError: There is not one batch to train on.
         """
-        self.settings, self.network, self.device = settings, network, device
+        self.settings, self.objective, self.device = settings, objective, device
         self.train, self.validation = train, validation
         self.rank, self.world_size = rank, world_size
-        self.tuned = {n: p for n, p in network.named_parameters() if p.requires_grad}
+        self.tuned = {
+            name: parameter
+            for name, parameter in objective.named_parameters()
+            if parameter.requires_grad and objective.trains(name)
+        }
+        ngrams = {n: p for n, p in self.tuned.items() if n.startswith("network.ngrams.")}
+        self.clipped = [p for n, p in self.tuned.items() if n not in ngrams]
+        groups: list[dict[str, Any]] = [
+            {"params": self.clipped, "peak": settings.learning_rate},
+            {"params": list(ngrams.values()), "peak": settings.ngram_learning_rate}
+            | {"eps": _NGRAMS_EPS, "weight_decay": 0.0},
+        ]
         self.optimizer = torch.optim.AdamW(
-            list(self.tuned.values()),
-            lr=settings.learning_rate,
+            [group for group in groups if group["params"]],
             weight_decay=settings.weight_decay,
             fused=True,
         )
@@ -128,6 +143,11 @@ class Trainer:
                 f"no full batch in the {train.num_rows:,} training rows",
                 hint="lower train.batching.global_batch_size, or drop_last=false",
             )
+        model = settings.model
+        self._dropout = objective.network.dropout_of_features(
+            inputs=model.dropout,
+            output=model.dropout if model.output_dropout is None else model.output_dropout,
+        )
         self.step = self.epoch = self.step_in_epoch = 0
         self.sums, self.recent = Sums(), Sums()
         self._pending: list[tuple[int, Slice, torch.Tensor]] = []
@@ -154,7 +174,7 @@ class Trainer:
         Raises:
             JobError: The loss is not finite.
         """
-        self.network.train()
+        self.objective.train()
         self._freeze(self.epoch < self.settings.frozen_epochs)
         self._looked = time.monotonic()
         for part in self.train.slices(self.epoch, first_step=self.step_in_epoch):
@@ -180,11 +200,10 @@ class Trainer:
     @property
     def learning_rate(self) -> float:
         """Of the last step."""
-        return self._rate(max(0, self.step - 1))
+        return self.settings.learning_rate * self._rate_factor(max(0, self.step - 1))
 
-    def _rate(self, step: int) -> float:
-        part = schedules.factor(self.settings.schedule, step, self.num_steps)
-        return self.settings.learning_rate * part
+    def _rate_factor(self, step: int) -> float:
+        return schedules.factor(self.settings.schedule, step, self.num_steps)
 
     @property
     def is_sound(self) -> bool:
@@ -200,7 +219,7 @@ class Trainer:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Give all that must be saved to go on, with :meth:`position`."""
-        found = {f"network/{n}": tensor for n, tensor in self.network.state_dict().items()}
+        found = {f"weights/{n}": tensor for n, tensor in self.objective.state_dict().items()}
         for name, parameter in self.tuned.items():
             for key, tensor in self.optimizer.state[parameter].items():
                 found[f"optimizer/{name}/{key}"] = tensor
@@ -214,8 +233,9 @@ class Trainer:
 
     def resume(self, tensors: dict[str, torch.Tensor], position: dict[str, Any]) -> None:
         """Go on from what :meth:`tensors` and :meth:`position` gave, with any number of workers."""
-        weights = {n.removeprefix("network/"): t for n, t in tensors.items() if "network/" in n}
-        self.network.load_state_dict(weights)
+        prefix = "weights/"
+        weights = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        self.objective.load_state_dict(weights)
         for name, parameter in self.tuned.items():
             prefix = f"optimizer/{name}/"
             state = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
@@ -227,27 +247,28 @@ class Trainer:
     def _freeze(self, frozen: bool) -> None:
         """Let the word vectors rest, or learn if they may."""
         for name, parameter in self.tuned.items():
-            if name == "embedding.weight":
+            if name == VECTORS:
                 parameter.requires_grad_(not frozen)
 
     def _make_step(self, part: Slice) -> None:
         """Make one optimizer step on a global batch."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate(self.step)
+            group["lr"] = group["peak"] * self._rate_factor(self.step)
         self.optimizer.zero_grad(set_to_none=True)
         sums = torch.zeros(5, device=self.device)
-        token_ids = torch.zeros(0, dtype=torch.int64)
+        batch = None
         if len(part.chosen):
             batch = batching.collate(part.rows, part.chosen)
-            token_ids = batch.token_ids
-            loss, correct = self._losses(batch, self._draw_noise(part))
-            (loss / part.global_size).backward()
             sizes = (len(part.chosen), int(batch.lengths.sum()), batch.token_ids.numel())
             counts = torch.tensor(sizes, dtype=torch.float32).to(self.device, non_blocking=True)
-            sums = torch.cat([torch.stack([loss.detach(), correct.float()]), counts])
-        sums = self._add_up(sums, token_ids)
+            batch = batch.to(self.device)
+            losses = self._losses(batch, self._draw_noise(part))
+            (losses.trained.sum() / part.global_size).backward()
+            shown = torch.stack([losses.shown.sum(), losses.correct.float()])
+            sums = torch.cat([shown, counts])
+        sums = self._add_up(sums, batch)
         limit = self.settings.clip_norm or math.inf
-        norm = nn.utils.clip_grad_norm_(list(self.tuned.values()), limit)
+        norm = nn.utils.clip_grad_norm_(self.clipped, limit)
         self.optimizer.step()
         self.step, self.step_in_epoch = self.step + 1, self.step_in_epoch + 1
         self._pending.append((self.step, part, torch.cat([sums, norm[None]])))
@@ -255,70 +276,61 @@ class Trainer:
             self._check_finite()
 
     def _draw_noise(self, part: Slice) -> torch.Tensor | None:
-        dropout = self.settings.model.dropout
-        if not dropout:
+        if not self._dropout.any():
             return None
         own = own_lanes(self.rank, self.world_size)
         drawn = noise.draw(
             part.lane_sizes[own.start : own.stop].tolist(),
-            num_features=self.network.num_noise_features,
-            dropout=dropout,
+            dropout=self._dropout,
             seed=self.settings.seed,
             step=self.step,
             first_lane=own.start,
         )
         return drawn.to(self.device, non_blocking=True)
 
-    def _losses(
-        self, batch: batching.Batch, drawn: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute the summed loss of a batch, and how many answers are correct."""
-        labels = batch.labels.to(self.device)
+    def _losses(self, batch: Batch, drawn: torch.Tensor | None = None) -> Losses:
+        """Compute the losses of a batch on the device."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.uses_bf16):
-            logits = self.network(
-                batch.token_ids.to(self.device), batch.lengths.to(self.device), drawn
-            ).float()
-        loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
-        return loss, (logits.argmax(dim=1) == labels).sum()
+            return self.objective(batch, drawn, self.step)
 
-    def _add_up(self, sums: torch.Tensor, token_ids: torch.Tensor) -> torch.Tensor:
+    def _add_up(self, sums: torch.Tensor, batch: Batch | None) -> torch.Tensor:
         """Add up the workers' gradients and figures in one message; returns the figures.
 
-        Each gradient is already divided by the batch. Of the word vectors only the rows travel
-        that a worker has used: they are a small part, and the vectors most of the network.
+        Each gradient is already divided by the batch. Of the large tables only the rows travel
+        that a worker has used: they are a small part, and the tables most of the network.
         """
         if self.world_size == 1:
             return sums
-        rows = self._used_rows(token_ids)
+        rows = self._used_rows(batch)
         gradients = []
         for name, parameter in self.tuned.items():
             if parameter.requires_grad and parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             if parameter.grad is not None:
                 whole = parameter.grad
-                gradients.append((whole, whole[rows] if name == "embedding.weight" else whole))
-        flat = torch.cat([sums, *(sent.flatten() for _, sent in gradients)])
+                gradients.append((whole, rows.get(name)))
+        sent = [whole if used is None else whole[used] for whole, used in gradients]
+        flat = torch.cat([sums, *(tensor.flatten() for tensor in sent)])
         torch.distributed.all_reduce(flat)
-        start = len(sums)
-        for whole, sent in gradients:
-            received = flat[start : start + sent.numel()].view_as(sent)
-            if whole is sent:
-                whole.copy_(received)
-            else:
-                whole[rows] = received
-            start += sent.numel()
+        received = flat[len(sums) :].split([tensor.numel() for tensor in sent])
+        for (whole, used), tensor, summed in zip(gradients, sent, received, strict=True):
+            whole[slice(None) if used is None else used] = summed.view_as(tensor)
         return flat[: len(sums)]
 
-    def _used_rows(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """Number the word vectors of which any worker has a gradient."""
-        vectors = self.tuned.get("embedding.weight")
-        if vectors is None or not vectors.requires_grad:
-            return torch.zeros(0, dtype=torch.int64, device=self.device)
-        used = torch.zeros(len(vectors), dtype=torch.uint8)
-        used[token_ids.flatten()] = 1
-        used = used.to(self.device)
+    def _used_rows(self, batch: Batch | None) -> dict[str, torch.Tensor]:
+        """Number the rows of the large tables of which any worker has a gradient."""
+        tables = [n for n in LARGE_TABLES if n in self.tuned and self.tuned[n].requires_grad]
+        if not tables:
+            return {}
+        sizes = [len(self.tuned[name]) for name in tables]
+        used = torch.zeros(sum(sizes), dtype=torch.uint8, device=self.device)
+        own = {} if batch is None else self.objective.used_rows(batch, self.step)
+        for name, marks in zip(tables, used.split(sizes), strict=True):
+            if name in own:
+                marks[own[name]] = 1
         torch.distributed.all_reduce(used, torch.distributed.ReduceOp.MAX)
-        return used.nonzero().squeeze(1)
+        marked = used.split(sizes)
+        return {n: m.nonzero().squeeze(1) for n, m in zip(tables, marked, strict=True)}
 
     def _settle(self) -> None:
         """Look at the figures of the steps made; this waits for a GPU."""
@@ -362,15 +374,17 @@ class Trainer:
 
     def _evaluate(self) -> tuple[float, float, float]:
         """Sum loss, correct answers and count over all rows with a token, over all workers."""
-        self.network.eval()
+        self.objective.eval()
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         with torch.inference_mode():
             for rows in self.validation:
                 batches = batching.order_by_length(rows.lengths, batch_size=_EVALUATION_BATCH_SIZE)
                 for chosen in batches:
-                    loss, correct = self._losses(batching.collate(rows, chosen))
-                    count = torch.tensor(len(chosen), device=self.device)
-                    sums += torch.stack([loss.double(), correct.double(), count.double()])
+                    batch = batching.collate(rows, chosen).to(self.device)
+                    losses = self._losses(batch)
+                    shown = losses.shown.double().sum()
+                    count = torch.tensor(len(chosen), device=self.device).double()
+                    sums += torch.stack([shown, losses.correct.double(), count])
         if self.world_size > 1:
             torch.distributed.all_reduce(sums)
         loss, correct, count = sums.tolist()

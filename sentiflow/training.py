@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sentiflow import manifest, report, storage, train_task, train_workers
+from sentiflow import manifest, storage, train_task, train_workers
 from sentiflow.checkpoints import FOLDER as CHECKPOINTS
 from sentiflow.cluster import Resources
 from sentiflow.errors import JobError, UserError
@@ -14,7 +14,7 @@ from sentiflow.lanes import NUM_LANES
 from sentiflow.manifest import Claim
 from sentiflow.progress import Progress, say
 from sentiflow.sections import Config, TrainSettings
-from sentiflow.train_task import MODEL, Job
+from sentiflow.train_task import MODEL, PRETRAIN, TRAIN, Job
 from sentiflow.uris import join
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ RAY_RECORDS = "ray"
 OWNS = (MODEL, CHECKPOINTS, "plots", RAY_RECORDS)
 
 _RECORD_EVERY_SECONDS = 5.0
+_PREFIX = {PRETRAIN: "pretraining ", TRAIN: ""}
+_FOLDER = {PRETRAIN: "pretrain/", TRAIN: ""}
+"""Of the names in MLflow."""
 _NOT_DECISIVE = {"prepared_uri", "output_uri", "num_workers", "max_failures", "checkpoints"}
 
 
@@ -71,7 +74,8 @@ def run(
         num_threads=resources.threads_per_train_worker(num_workers),
     )
     say(STAGE, _announce(job, num_workers))
-    total = _count_train_rows(job.prepared) * config.train.num_epochs
+    num_epochs = config.train.pretrain.num_epochs + config.train.num_epochs
+    total = _count_train_rows(job.prepared) * num_epochs
     with Progress(STAGE, total=total, unit="tweets") as progress, recorder.watching_system():
         outcome = train_workers.train(
             train_task.run,
@@ -80,7 +84,7 @@ def run(
             resources=resources,
             storage_path=join(target.uri, RAY_RECORDS),
             max_failures=config.train.max_failures,
-            on_post=_Audience(progress, recorder, config.train.num_epochs).take,
+            on_post=_Audience(progress, recorder, config.train).take,
         )
     if "problem" in outcome:
         manifest.abandon(target)
@@ -98,6 +102,8 @@ def _publish(
     num_workers: int,
     seconds: float,
 ) -> dict[str, Any]:
+    from sentiflow import report  # it takes a second, which a training that fails need not spend
+
     history, package = outcome["history"], outcome["package"]
     rate = float(np.median([epoch["tweets_per_second"] for epoch in history]))
     recorder.log_metrics({"train/seconds": seconds, "train/tweets_per_second": rate})
@@ -117,6 +123,7 @@ def _publish(
             for item in manifest.list_files(target.uri, name)
         ],
         seconds=seconds,
+        pretraining=outcome["pretraining"],
         history=history,
         chosen_epoch=outcome["chosen_epoch"],
         model_fingerprint=package["fingerprint"],
@@ -160,9 +167,11 @@ def _count_train_rows(prepared: dict[str, Any]) -> int:
 class _Audience:
     """Shows and records what rank 0 posts; what comes twice, after a worker's death, only once."""
 
-    def __init__(self, progress: Progress, recorder: "Recorder", num_epochs: int) -> None:
-        self.progress, self.recorder, self.num_epochs = progress, recorder, num_epochs
-        self.epochs_seen = self.step_seen = 0
+    def __init__(self, progress: Progress, recorder: "Recorder", settings: TrainSettings) -> None:
+        self.progress, self.recorder = progress, recorder
+        self.num_epochs = {PRETRAIN: settings.pretrain.num_epochs, TRAIN: settings.num_epochs}
+        self.epochs_seen: set[tuple[str, int]] = set()
+        self.step_seen = 0
         self.begun = False
         self.unrecorded: list[tuple[int, Mapping[str, float | None]]] = []
         self.recorded = time.monotonic()
@@ -172,7 +181,7 @@ class _Audience:
         if posted["kind"] == "begins":
             self._begin(posted)
         elif posted["kind"] == "epoch":
-            self._show_epoch(posted["result"])
+            self._show_epoch(posted["phase"], posted["result"])
         elif posted["step"] > self.step_seen:
             self._show_step(posted)
         self.step_seen = max(self.step_seen, posted["step"])
@@ -182,47 +191,51 @@ class _Audience:
             say(STAGE, f"workers were lost; going on from {_place(posted)}")
             return
         self.begun = True
-        self.num_steps = posted["num_steps"]
         self.progress.start_at(posted["rows_done"])
         if posted["step"]:
             say(STAGE, f"goes on: {_place(posted)}")
-            for result in posted["history"]:
-                self._record_epoch(result)
-            self.epochs_seen = len(posted["history"])
+            for phase, name in ((PRETRAIN, "pretraining"), (TRAIN, "history")):
+                for result in posted[name]:
+                    self.epochs_seen.add((phase, result["epoch"]))
+                    self._record_epoch(phase, result)
 
     def _show_step(self, posted: dict[str, Any]) -> None:
+        phase = posted["phase"]
         note = (
-            f"epoch {posted['epoch'] + 1} of {self.num_epochs}, "
-            f"step {posted['step']:,} of {self.num_steps:,}, "
+            f"{_PREFIX[phase]}epoch {posted['epoch'] + 1} of {self.num_epochs[phase]}, "
+            f"step {posted['step']:,} of {posted['num_steps']:,}, "
             f"loss {posted['loss']:.3f}, accuracy {posted['accuracy']:.3f}"
         )
         self.progress.advance(posted["rows_done"] - self.progress.done, note=note)
         names = ("loss", "accuracy", "tweets_per_second", "learning_rate", "gradient_norm",
                  "padding_fraction")  # fmt: skip
-        figures = {f"step/{name}": posted[name] for name in names}
+        figures = {f"{_FOLDER[phase]}step/{name}": posted[name] for name in names}
         self.unrecorded.append((posted["step"], figures))
         if time.monotonic() - self.recorded >= _RECORD_EVERY_SECONDS:
             self._record()
 
-    def _show_epoch(self, result: dict[str, Any]) -> None:
-        if result["epoch"] <= self.epochs_seen:
+    def _show_epoch(self, phase: str, result: dict[str, Any]) -> None:
+        if (phase, result["epoch"]) in self.epochs_seen:
             return
-        self.epochs_seen = result["epoch"]
+        self.epochs_seen.add((phase, result["epoch"]))
         accuracy = result["validation_accuracy"]
-        known = "no validation rows" if accuracy is None else f"validation accuracy {accuracy:.4f}"
+        known = "" if accuracy is None else f", validation accuracy {accuracy:.4f}"
         say(
             STAGE,
-            f"epoch {result['epoch']}: loss {result['train_loss']:.4f}, {known} "
+            f"{_PREFIX[phase]}epoch {result['epoch']}: loss {result['train_loss']:.4f}{known} "
             f"({result['seconds']:.1f} s, {result['tweets_per_second']:,.0f} tweets/s)",
         )
         self._record()
-        self._record_epoch(result)
+        self._record_epoch(phase, result)
 
     def _record(self) -> None:
         self.recorder.log_series(self.unrecorded)
         self.unrecorded, self.recorded = [], time.monotonic()
 
-    def _record_epoch(self, result: dict[str, Any]) -> None:
+    def _record_epoch(self, phase: str, result: dict[str, Any]) -> None:
+        if phase == PRETRAIN:
+            self.recorder.log_metrics({"pretrain/loss": result["train_loss"]}, step=result["epoch"])
+            return
         metrics = {
             "train/loss": result["train_loss"],
             "train/accuracy": result["train_accuracy"],
@@ -238,4 +251,5 @@ class _Audience:
 
 def _place(posted: dict[str, Any]) -> str:
     """Say where in a training a checkpoint stands."""
-    return f"step {posted['step']:,} of {posted['num_steps']:,}, in epoch {posted['epoch'] + 1}"
+    epoch = f"{_PREFIX[posted['phase']]}epoch {posted['epoch'] + 1}"
+    return f"step {posted['step']:,} of {posted['num_steps']:,}, in {epoch}"

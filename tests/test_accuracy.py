@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sentiflow import sample, schema, storage, train_task, vocabulary, word_vectors
 from sentiflow.corpus import open_csv, read_part
 from sentiflow.lanes import NUM_LANES, Lanes, OwnRows, TrainInput
+from sentiflow.objectives import Labelling
 from sentiflow.sections import FormatSettings, TrainSettings
 from sentiflow.tokenizer import tokenize
 from sentiflow.trainer import Trainer
@@ -56,7 +57,7 @@ def test_word_order_is_worth_five_points_to_an_rnn_of_50(corpus, tmp_path):
     )
     trainer = Trainer(
         settings=settings,
-        network=train_task.build(settings, words),
+        objective=Labelling(train_task.build(settings, words)),
         train=TrainInput(
             train,
             own=range(NUM_LANES),

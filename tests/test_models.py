@@ -66,7 +66,7 @@ def test_one_direction_with_the_last_state_is_the_tutorials_network():
 def test_noise_multiplies_what_each_layer_reads(pooling, num_layers):
     network = build(pooling=pooling, num_layers=num_layers, bidirectional=True)
     batch = pad([[3, 5, 9], [4, 4]], width=4)
-    ones = torch.ones(2, network.num_noise_features)
+    ones = torch.ones(2, len(network.dropout_of_features(inputs=0, output=0)))
     torch.testing.assert_close(network(*batch, ones), network(*batch))
     dropped = network(*batch, torch.zeros_like(ones))
     torch.testing.assert_close(dropped, network.output.bias.expand(2, -1))
@@ -81,6 +81,32 @@ def test_order_of_words_matters(pooling):
     network = build(pooling=pooling)
     forward, backward = network(*pad([[3, 5, 9], [9, 5, 3]], width=3))
     assert not torch.allclose(forward, backward, atol=1e-4)
+
+
+def test_ngrams_are_a_linear_model_that_padding_does_not_change():
+    network = build(ngrams=3, ngram_buckets=1000)
+    bag = network.ngrams
+    torch.nn.init.normal_(bag.weights.weight)
+    bag.weights.weight.data[PAD_ID] = 0
+    rows = [[3], [5, 9, 2, 7], [9, 5, 2, 7]]
+    together = bag(pad(rows, width=8)[0])
+    torch.testing.assert_close(
+        together, torch.cat([bag(torch.tensor([row])) for row in rows]), rtol=1e-5, atol=1e-6
+    )
+    assert not torch.allclose(together[1], together[2])
+    found = bag.find(torch.tensor([[5, 9, 2, 7]]))
+    assert found.shape == (1, 4 + 3 + 2)
+    assert found[0, :4].tolist() == [5, 9, 2, 7]
+    assert (found[0, 4:] >= 40).all()
+    assert len(set(found[0].tolist())) == 9
+    torch.testing.assert_close(
+        together[1], bag.weights(found[0]).sum(dim=0) / 3 + bag.bias, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_the_bucket_of_an_ngram_is_part_of_a_saved_model():
+    bag = build(ngrams=3, ngram_buckets=1 << 20).ngrams
+    assert bag.find(torch.tensor([[5, 9, 2]])).tolist() == [[5, 9, 2, 279767, 904817, 385394]]
 
 
 def test_mean_and_maximum_are_over_valid_states_only():

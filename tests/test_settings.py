@@ -52,8 +52,9 @@ def test_shipped_settings_load(shipped):
     assert settings.validate(config.model_dump(), source="itself") == config
 
 
-def test_two_configs_are_shipped():
-    assert [path.name for path in SHIPPED] == ["quickstart.yaml", "sentiment140.yaml"]
+def test_three_configs_are_shipped():
+    names = ["quickstart.yaml", "sentiment140.yaml", "tutorial_rnn.yaml"]
+    assert [path.name for path in SHIPPED] == names
 
 
 @pytest.mark.parametrize(
@@ -244,6 +245,7 @@ def test_relative_locations_become_absolute_and_defaults_follow_the_output(load)
         "score.output_uri": "/base/runs/trial/scored",
         "evaluate.scored_uri": "/base/runs/trial/scored",
         "evaluate.output_uri": "/base/runs/trial/report",
+        "sweep.output_uri": "/base/runs/trial/sweep",
         "tracking.uri": None,
     }
 

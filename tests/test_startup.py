@@ -41,6 +41,7 @@ def test_the_pipeline_loads_no_stage_before_it_is_named():
         ("prepare", {"torch", "matplotlib", "sklearn"}),
         ("train", {"matplotlib", "sklearn"}),
         ("score", {"matplotlib", "sklearn"}),
+        ("sweep", {"matplotlib", "sklearn"}),
         ("evaluate", {"torch", "ray"}),
     ],
 )

@@ -13,6 +13,7 @@ from sentiflow import batching
 from sentiflow.errors import JobError, UserError
 from sentiflow.lanes import NUM_LANES, Lanes, OwnRows, TrainInput, own_lanes
 from sentiflow.models import build
+from sentiflow.objectives import Labelling, WordPrediction
 from sentiflow.sections import TrainSettings
 from sentiflow.trainer import Trainer
 
@@ -23,7 +24,8 @@ SETTINGS = {
     "num_epochs": 2,
     "learning_rate": 0.01,
 }
-WITH_DROPOUT = {"model": {"cell": "gru", "hidden_size": 8, "dropout": 0.3}}
+WITH_DROPOUT = {"model": {"cell": "gru", "hidden_size": 8, "dropout": 0.3, "output_dropout": 0.1}}
+WITH_NGRAMS = {"model": WITH_DROPOUT["model"] | {"ngrams": 2, "ngram_buckets": 100}}
 NUM_ROWS = 150
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -49,7 +51,7 @@ def make_trainer(uris, settings=None, *, rank=0, world_size=1):
     own = own_lanes(rank, world_size)
     return Trainer(
         settings=settings,
-        network=network,
+        objective=make_objective(network, settings),
         train=TrainInput(
             train,
             own=own,
@@ -65,6 +67,14 @@ def make_trainer(uris, settings=None, *, rank=0, world_size=1):
     )
 
 
+def make_objective(network, settings):
+    """Make the objective of pretraining if the settings have one."""
+    if not settings.pretrain.num_epochs:
+        return Labelling(network)
+    counts = np.arange(NUM_ROWS + 1)
+    return WordPrediction(network, counts=counts, num_negatives=20, seed=0)
+
+
 def train_all(trainer, after_step=lambda: None):
     results = []
     while trainer.epoch < trainer.settings.num_epochs:
@@ -73,7 +83,7 @@ def train_all(trainer, after_step=lambda: None):
 
 
 def flat_weights(trainer):
-    return torch.cat([p.detach().flatten() for p in trainer.network.parameters()])
+    return torch.cat([p.detach().flatten() for p in trainer.objective.network.parameters()])
 
 
 def figures(results):
@@ -87,7 +97,7 @@ def test_training_equals_a_plain_loop_over_the_same_batches(uris):
     trainer = make_trainer(uris, settings)
     results = train_all(trainer)
     plain = make_trainer(uris, settings)
-    network, losses = plain.network, []
+    network, losses = plain.objective.network, []
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     for epoch in range(2):
         total = count = 0
@@ -111,7 +121,7 @@ def test_validation_figures_are_over_all_rows_with_a_token(uris):
     (rows,) = OwnRows(Lanes.plan(uris[1]), own=range(NUM_LANES))
     batch = batching.collate(rows, np.flatnonzero(rows.lengths))
     with torch.no_grad():
-        logits = trainer.network.eval()(batch.token_ids, batch.lengths)
+        logits = trainer.objective.network.eval()(batch.token_ids, batch.lengths)
     loss = torch.nn.functional.cross_entropy(logits, batch.labels).item()
     assert result.validation_loss == pytest.approx(loss, rel=1e-5)
     accuracy = (logits.argmax(dim=1) == batch.labels).double().mean().item()
@@ -187,9 +197,16 @@ def run_workers(uris, settings, world_size, port):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("world_size", "port"), [(2, 29611), (4, 29612)])
-def test_workers_train_as_one_does(uris, world_size, port):
-    settings = make_settings(**WITH_DROPOUT, frozen_epochs=1)
+@pytest.mark.parametrize(
+    ("world_size", "port", "changes"),
+    [
+        (2, 29611, WITH_NGRAMS),
+        (4, 29612, WITH_DROPOUT | {"frozen_epochs": 1}),
+        (2, 29614, WITH_DROPOUT | {"pretrain": {"num_epochs": 1}}),
+    ],
+)
+def test_workers_train_as_one_does(uris, world_size, port, changes):
+    settings = make_settings(**changes)
     alone = make_trainer(uris, settings)
     expected = figures(train_all(alone))
     for _, results, weights in run_workers(uris, settings, world_size, port):
@@ -214,9 +231,9 @@ def test_vectors_learn_unless_they_are_frozen(uris):
         trainer = make_trainer(uris, make_settings(frozen_epochs=frozen_epochs))
         found = []
         for _ in range(2):
-            before = trainer.network.embedding.weight.detach().clone()
+            before = trainer.objective.network.embedding.weight.detach().clone()
             trainer.train_epoch()
-            found.append(not torch.equal(before, trainer.network.embedding.weight))
+            found.append(not torch.equal(before, trainer.objective.network.embedding.weight))
         assert found == moved
 
 
@@ -226,7 +243,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_its_rows(uris):
 
     def spoil():
         if trainer.step == 2:
-            trainer.network.output.bias.data[:] = torch.nan
+            trainer.objective.network.output.bias.data[:] = torch.nan
 
     with pytest.raises(
         JobError, match=r"loss of step 3 \(epoch 1\) is not finite; lower"

@@ -1,0 +1,9 @@
+"""From prepared data to a table of many trainings.
+
+``python jobs/sweep.py CONFIG [KEY=VALUE ...]`` here, or through ``ray job submit``.
+"""
+
+from sentiflow.cli import run_job
+
+if __name__ == "__main__":
+    run_job("sweep")
