@@ -153,7 +153,8 @@ def sweep(
         if best_to is not None:
             best = sweeping.best(outcome.record)
             origin = f"# The best of {len(outcome.record['trials'])} trials of {config.name}: "
-            origin += f"validation accuracy {best['validation_accuracy']:.4f}.\n"
+            metric = resolved.train.selection.metric
+            origin += f"validation {metric} {best[f'validation_{metric}']:.4f}.\n"
             _write_best(best_to, settings.read(config, overrides or ()), best, origin)
 
 
