@@ -1,11 +1,14 @@
 """Batch -> loss of each of its rows: of labelling it, or of foretelling its words."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from sentiflow import cpu
 from sentiflow.batching import Batch
 from sentiflow.models import TweetRNN
 from sentiflow.vocabulary import PAD_ID
@@ -13,6 +16,7 @@ from sentiflow.vocabulary import PAD_ID
 VECTORS = "network.embedding.weight"
 NGRAMS = "network.ngrams.weights.weight"
 """The large tables among the parameters, of which a batch uses few rows."""
+_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -125,30 +129,102 @@ class WordPrediction(nn.Module):
         """
         states = self.network.read_first(batch.token_ids, batch.lengths, noise)
         size = self.heads[0].in_features
-        negatives = self.draw_negatives(step).to(states.device)
-        rows, steps = _positions(batch.lengths - 1, states.shape[1])
+        negatives = self._weigh(self.draw_negatives(step).to(states.device))
+        rows, steps = _positions(batch.lengths - 1, len(states))
         before, after = batch.token_ids[rows, steps], batch.token_ids[rows, steps + 1]
-        sides = [(states[rows, steps, :size], after), (states[rows, steps + 1, size:], before)]
+        sides = [(states[steps, rows, :size], after), (states[steps + 1, rows, size:], before)]
         losses = torch.zeros(len(batch.lengths), device=states.device)
         right = torch.zeros(len(batch.lengths), device=states.device)
         weights = 1.0 / (len(self.heads) * (batch.lengths - 1).clamp(min=1)).float()
         for head, (known, words) in zip(self.heads, sides, strict=False):
-            loss, correct = self._tell(head(known), words, negatives)
+            loss, correct = self._tell(cpu.linear(head, known), words, *negatives)
             losses.index_add_(0, rows, loss * weights[rows])
             right.index_add_(0, rows, correct * weights[rows])
         return Losses(losses, losses.detach(), right.sum())
 
+    def _weigh(self, negatives: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Give the different words among the negatives, their vectors, and what to add to each.
+
+        A word drawn c times counts c times: log c is added to its score.
+        """
+        words, counts = negatives.unique(return_counts=True)
+        added = (self.bias - self.log_expected)[words] + counts.log()
+        return words, self.network.embedding(words), added
+
     def _tell(
-        self, guess: torch.Tensor, words: torch.Tensor, negatives: torch.Tensor
+        self,
+        guess: torch.Tensor,
+        words: torch.Tensor,
+        negatives: torch.Tensor,
+        vectors: torch.Tensor,
+        added: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Tell each of N words from the negatives; the loss of each, and whether it was right."""
-        vectors = self.network.embedding
-        right = (guess * vectors(words)).sum(dim=1) + (self.bias - self.log_expected)[words]
-        wrong = guess @ vectors(negatives).T + (self.bias - self.log_expected)[negatives]
-        right, wrong = right.float(), wrong.float()
-        wrong = wrong.masked_fill(negatives == words[:, None], -torch.inf)
-        total = torch.logsumexp(torch.cat([right[:, None], wrong], dim=1), dim=1)
-        return total - right, (right.detach() > wrong.detach().amax(dim=1)).float()
+        place = torch.searchsorted(negatives, words).clamp(max=len(negatives) - 1)
+        place = torch.where(negatives[place] == words, place, -1)
+        right = (guess * self.network.embedding(words)).sum(dim=1)
+        right = right + (self.bias - self.log_expected)[words]
+        losses, margins = _TellApart.apply(
+            guess.float(), right.float(), vectors.float(), added.float(), place
+        )
+        return losses, (margins > 0).float()
+
+
+class _TellApart(torch.autograd.Function):
+    """Cross-entropy of a right answer's score among K wrong ones, and by how much it leads.
+
+    Shape: (N answers, K wrong ones, D dimensions)
+        - guess: ``(N, D)`` float32, multiplied with the vectors of the wrong ones.
+        - right: ``(N,)`` float32, the score of the right one.
+        - vectors: ``(K, D)`` float32.
+        - added: ``(K,)`` float32, to the scores of the wrong ones.
+        - equal: ``(N,)`` int64, which of the wrong ones is the right one, so does not count; or -1.
+        - returns: ``(N,)`` losses; ``(N,)`` leads over the best wrong score, without gradient.
+
+    The ``(N, K)`` scores are computed in place, some rows at a time, while they are in the cache.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        guess: torch.Tensor,
+        right: torch.Tensor,
+        vectors: torch.Tensor,
+        added: torch.Tensor,
+        equal: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        parts, totals, tops = [], [], []
+        for known, score, same in _in_parts(guess, right, equal):
+            wrong = cpu.multiply(known, vectors, added)
+            rows = (same >= 0).nonzero().squeeze(1)
+            wrong[rows, same[rows]] = -torch.inf
+            tops.append(wrong.amax(dim=1))
+            top = torch.maximum(tops[-1], score)
+            wrong.sub_(top[:, None]).exp_()
+            totals.append(wrong.sum(dim=1).add_((score - top).exp_()).log_().add_(top))
+            parts.append(wrong.mul_((top - totals[-1]).exp_()[:, None]))
+        losses = torch.cat(totals) - right
+        leads = right - torch.cat(tops)
+        ctx.mark_non_differentiable(leads)
+        ctx.save_for_backward(guess, vectors, losses, *parts)
+        return losses, leads
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor, _: Any) -> tuple[torch.Tensor | None, ...]:
+        guess, vectors, losses, *parts = ctx.saved_tensors
+        of_right = gradient * ((-losses).exp() - 1)
+        of_guess, transposed = [], vectors.T.contiguous()
+        of_vectors, of_added = torch.zeros_like(vectors), torch.zeros_like(vectors[:, 0])
+        for share, (known, slope) in zip(parts, _in_parts(guess, gradient), strict=True):
+            share.mul_(slope[:, None])
+            of_guess.append(cpu.multiply(share, transposed))
+            of_vectors.add_(cpu.multiply_sides(share, known))
+            of_added.add_(share.sum(dim=0))
+        return torch.cat(of_guess), of_right, of_vectors, of_added, None
+
+
+def _in_parts(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    return zip(*(tensor.split(_ROWS) for tensor in tensors), strict=True)
 
 
 def _positions(lengths: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:

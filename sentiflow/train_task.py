@@ -11,7 +11,7 @@ import torch
 import torch.distributed
 from torch import nn
 
-from sentiflow import checkpoints, models, vocabulary
+from sentiflow import checkpoints, cpu, models, vocabulary
 from sentiflow.batching import EncodedRows
 from sentiflow.checkpoints import Checkpoint
 from sentiflow.errors import JobError, UserError
@@ -89,6 +89,7 @@ def run(job: Job, post: Post) -> dict[str, Any] | None:
         again.
     """
     torch.set_num_threads(job.num_threads)
+    cpu.keep_freed_memory()
     rank, world_size = _place()
     problem, work = "", None
     try:

@@ -56,9 +56,10 @@ def test_both_directions_equal_pytorchs_bidirectional_layer_on_rows_of_equal_len
 def test_one_direction_with_the_last_state_is_the_tutorials_network():
     network = build(cell="rnn", pooling="last")
     token_ids = torch.randint(1, 40, (3, 8))
-    states, _ = network.forward_layers[0](network.embedding(token_ids), torch.zeros(1, 3, 7))
-    expected = network.output(states[:, -1])
-    torch.testing.assert_close(network(token_ids, torch.full((3,), 8)), expected)
+    states, _ = network.forward_layers[0](network.embedding(token_ids.T), torch.zeros(1, 3, 7))
+    expected = network.output(states[-1])
+    actual = network(token_ids, torch.full((3,), 8))
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
@@ -111,8 +112,8 @@ def test_the_bucket_of_an_ngram_is_part_of_a_saved_model():
 
 def test_mean_and_maximum_are_over_valid_states_only():
     pooling = models.MeanMax(2, 2)
-    states = torch.tensor([[[1.0, -5.0], [3.0, -1.0], [9.0, 9.0]]])
-    valid = torch.tensor([[True, True, False]])
+    states = torch.tensor([[[1.0, -5.0]], [[3.0, -1.0]], [[9.0, 9.0]]])
+    valid = torch.tensor([[True], [True], [False]])
     assert pooling(states, valid, torch.tensor([2])).tolist() == [[2.0, -3.0, 3.0, -1.0]]
 
 

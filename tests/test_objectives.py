@@ -56,7 +56,7 @@ def test_words_are_told_as_a_plain_loop_tells_them(bidirectional):
             layers = objective.network.forward_layers
             if head is not objective.heads[0]:
                 layers = objective.network.backward_layers
-            states = layers[0](vectors[reads][None])[0][0]
+            states = layers[0](vectors[reads][:, None])[0][:, 0]
             for state, word in zip(states[:-1], reads[1:], strict=True):
                 others = [n for n in negatives.tolist() if n != word]
                 ids = torch.tensor([word, *others])
@@ -93,7 +93,7 @@ def test_a_state_never_knows_the_word_that_it_foretells():
     objective = predict(make_network(bidirectional=False))
     batches = [make_batch([[1, 2, word]]) for word in (3, 9)]
     states = [objective.network.read_first(batch.token_ids, batch.lengths) for batch in batches]
-    torch.testing.assert_close(states[0][:, :2], states[1][:, :2])
+    torch.testing.assert_close(states[0][:2], states[1][:2])
 
 
 def test_negatives_follow_from_seed_and_step_and_are_drawn_by_their_count():
