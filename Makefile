@@ -32,7 +32,7 @@ bench: $(READY_BENCH)
 	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 soak: $(READY)
-	$(BIN)/pytest -m soak --timeout 3600 tests/test_soak.py
+	$(BIN)/pytest -m soak --timeout 3600 tests
 
 clean:
 	rm -rf .venv runs/quickstart

@@ -11,6 +11,8 @@ this run, in turn.
 - bare gloo: the same by two processes that add up their gradients in one message a step.
 - tutorial: batches of 64 tweets of equal length, a DataLoader for each length with its default
   collation of one tensor a tweet, as the tutorial has it.
+- curves: validation accuracy after each epoch, the mean of as many seeds as repeats, of the
+  tutorial's batches and of those of 1,024 with a larger learning rate.
 """
 
 import argparse
@@ -29,7 +31,7 @@ import torch
 import torch.distributed
 from torch import nn
 
-from sentiflow import batching, manifest, vocabulary
+from sentiflow import batching, cpu, manifest, vocabulary
 from sentiflow.lanes import NUM_LANES, Lanes, OwnRows, TrainInput, own_lanes
 from sentiflow.objectives import Labelling
 from sentiflow.sections import TrainSettings
@@ -61,6 +63,7 @@ def open_train(prepared: Path, settings: TrainSettings, own: range) -> TrainInpu
         batch_size=batch.global_batch_size,
         bucketing=batch.bucketing,
         drop_last=batch.drop_last,
+        seed=settings.seed,
     )
 
 
@@ -71,19 +74,33 @@ def plan(prepared: Path, split: str) -> Lanes:
 
 def run_ours(prepared: Path, settings: TrainSettings, rank: int = 0, world_size: int = 1) -> float:
     """Train two epochs with the trainer; tweets/s of the second, without validation."""
+    trainer = make_trainer(prepared, settings, Lanes.plan([]), rank, world_size)
+    trainer.train_epoch()
+    return trainer.train_epoch().tweets_per_second
+
+
+def run_curve(prepared: Path, settings: TrainSettings) -> list[float]:
+    """Train with the trainer; validation accuracy after each epoch."""
+    trainer = make_trainer(prepared, settings, plan(prepared, "validation"), 0, 1)
+    return [trainer.train_epoch().validation_accuracy for _ in range(settings.num_epochs)]
+
+
+def make_trainer(
+    prepared: Path, settings: TrainSettings, validation: Lanes, rank: int, world_size: int
+) -> Trainer:
+    """Set up a worker's training as the train stage does."""
+    cpu.keep_freed_memory()
     words = vocabulary.load(str(prepared / "vocabulary.parquet"))
     own = own_lanes(rank, world_size)
-    trainer = Trainer(
+    return Trainer(
         settings=settings,
         objective=Labelling(build(settings, words)),
         train=open_train(prepared, settings, own),
-        validation=OwnRows(Lanes.plan([]), own=own),
+        validation=OwnRows(validation, own=own),
         rank=rank,
         world_size=world_size,
         device=torch.device("cpu"),
     )
-    trainer.train_epoch()
-    return trainer.train_epoch().tweets_per_second
 
 
 def run_bare(prepared: Path, settings: TrainSettings, rank: int = 0, world_size: int = 1) -> float:
@@ -160,8 +177,8 @@ def run_process(run, prepared, settings, rank, world_size, port, queue) -> None:
     queue.put(run(prepared, settings, *arguments))
 
 
-def measure(run, prepared: Path, settings: TrainSettings, world_size: int = 1) -> float:
-    """Run a contestant in processes of its own; tweets/s over all of them."""
+def measure(run, prepared: Path, settings: TrainSettings, world_size: int = 1):
+    """Run a contestant in processes of its own; tweets/s over all of them, or its curve."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     port = 29700 + int(time.time()) % 200
@@ -191,6 +208,20 @@ def compare(name: str, contestants: dict, repeats: int) -> None:
         middle = statistics.median(found)
         spread = f"{min(found):,.0f} to {max(found):,.0f}"
         print(f"  {key:<34} {middle:>9,.0f} tweets/s ({spread}) {middle / first:>6.2f}", flush=True)
+
+
+def compare_curves(prepared: Path, contestants: dict, repeats: int) -> None:
+    """Print the mean validation accuracy of several seeds after each epoch."""
+    print("\ncurves: validation accuracy after each epoch")
+    for name, settings in contestants.items():
+        curves = [
+            measure(
+                run_curve, prepared, settings.model_copy(update={"seed": seed, "num_epochs": 6})
+            )
+            for seed in range(repeats)
+        ]
+        means = " ".join(f"{accuracy:.4f}" for accuracy in np.mean(curves, axis=0))
+        print(f"  {name:<34} {means}", flush=True)
 
 
 def time_first_step(prepared: Path, num_workers: int) -> float:
@@ -243,6 +274,7 @@ def main() -> None:
         tutorial, pooled = (
             settings_of(RNN, 64, **slow, **more) for more in ({"batching": exact}, {})
         )
+        large = settings_of(RNN, 1024, learning_rate=3e-3, clip_norm=1.0)
         comparisons = {
             "one worker, BiGRU(128), tuned vectors, batch 256": {
                 "bare loop": (run_bare, prepared, gru),
@@ -264,15 +296,20 @@ def main() -> None:
                 "bare loop": (run_bare, prepared, tuned),
                 "bare gloo loop, 2 processes": (run_bare, prepared, tuned, 2),
             },
-            "tutorial's network, batch 64": {
-                "tutorial's loop": (run_tutorial, prepared, tutorial),
-                "sentiflow, exact": (run_ours, prepared, tutorial),
-                "sentiflow, pooled": (run_ours, prepared, pooled),
+            "tutorial's network": {
+                "tutorial's loop, batch 64": (run_tutorial, prepared, tutorial),
+                "sentiflow, batch 64, exact": (run_ours, prepared, tutorial),
+                "sentiflow, batch 64, pooled": (run_ours, prepared, pooled),
+                "sentiflow, batch 1,024": (run_ours, prepared, large),
+                "sentiflow, batch 1,024, 2 workers": (run_ours, prepared, large, 2),
             },
         }
         for title, contestants in comparisons.items():
             if arguments.only in title:
                 compare(title, contestants, arguments.repeats)
+        if arguments.only in "curves":
+            contestants = {"tutorial's batches of 64": tutorial, "batches of 1,024": large}
+            compare_curves(prepared, contestants, arguments.repeats)
         if arguments.only in "start":
             for num_workers in (1, 2):
                 seconds = [time_first_step(prepared, num_workers) for _ in range(arguments.repeats)]

@@ -3,12 +3,11 @@
 import json
 import math
 import os
-import textwrap
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -17,8 +16,9 @@ from sentiflow.cluster import Resources  # first, as it sets what Ray reads when
 from sentiflow.errors import JobError, UserError
 from sentiflow.manifest import Claim
 from sentiflow.progress import say
-from sentiflow.sections import Config, SelectionSettings
-from sentiflow.sweep_trials import STOPPED, TRIALS, Curve, Task, train
+from sentiflow.sections import Config
+from sentiflow.sweep_results import ENDS, Audience, brief
+from sentiflow.sweep_trials import STOPPED, TRIALS, Task, train
 from sentiflow.uris import join
 
 # isort: split
@@ -34,16 +34,6 @@ RAY_RECORDS = "ray"
 """Where Ray Tune keeps its own records while it runs."""
 OWNS = (TRIALS, TABLE, STOPPED, RAY_RECORDS)
 
-Status = Literal["finished", "stopped", "failed"]
-_ENDS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
-    "finished": "FINISHED",
-    "stopped": "KILLED",
-    "failed": "FAILED",
-}
-"""In the order of the table: what MLflow calls them."""
-
-_MAX_REASON = 160
-"""Characters of a failure that are shown; the manifest has all of them."""
 _NOT_DECISIVE = {"output_uri", "max_concurrent"}
 _TUNE_VARIABLES = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one is never silent
@@ -95,7 +85,7 @@ def run(
     before = f"{sum(settled)} of them trained before, " if any(settled) else ""
     say(STAGE, f"{len(tasks)} trials, {before}{room.num_concurrent} at a time")
     num_rows = _count_rows(config, "train")
-    with _Audience(tasks, recorder, config.train.selection, num_rows=num_rows) as audience:
+    with Audience(tasks, recorder, config.train.selection, num_rows=num_rows) as audience:
         _tune(config, tasks, settled, room, audience, join(target.uri, RAY_RECORDS))
     records = audience.records()
     if all(record["status"] == "failed" for record in records):
@@ -138,7 +128,7 @@ def to_text(record: Mapping[str, Any]) -> str:
         }
         for trial in trials
     )
-    failed = [f"trial {t['trial']} failed: {_brief(t['reason'])}" for t in trials if t["reason"]]
+    failed = [f"trial {t['trial']} failed: {brief(t['reason'])}" for t in trials if t["reason"]]
     lines = table.to_string(index=False).splitlines()
     return "\n".join([*(line.rstrip() for line in lines), *failed])
 
@@ -146,10 +136,6 @@ def to_text(record: Mapping[str, Any]) -> str:
 def _written(value: Any) -> str:
     """Write a value as in YAML."""
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
-
-
-def _brief(reason: str) -> str:
-    return textwrap.shorten(reason, _MAX_REASON, placeholder=" ...")
 
 
 def _rounded(value: float | None) -> str:
@@ -168,7 +154,7 @@ def _publish(
     storage.write_bytes(join(target.uri, TABLE), table)
     recorder.log_files({TABLE: table})
     counts: dict[str, int] = {
-        status: sum(r["status"] == status for r in records) for status in _ENDS
+        status: sum(r["status"] == status for r in records) for status in ENDS
     }
     recorder.log_metrics(
         {f"trials/{status}": count for status, count in counts.items()}
@@ -244,7 +230,7 @@ def _tune(
     tasks: Sequence[Task],
     settled: Sequence[bool],
     room: _Room,
-    audience: "_Audience",
+    audience: Audience,
     storage_path: str,
 ) -> None:
     """Let Ray Tune run the trials, the settled ones first: the others are compared with them."""
@@ -255,8 +241,6 @@ def _tune(
     def work(asked: dict[str, Any]) -> None:
         train(tasks[asked["index"]], metric=metric, share=room.share)
 
-    # Ray Tune would leave the workers of a stopped trial behind, and their cores with them.
-    grace_epochs = config.sweep.grace_epochs if room.keeps_processes else max_epochs
     os.environ.update(_TUNE_VARIABLES)
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(work, room.request),
@@ -269,7 +253,7 @@ def _tune(
                 metric=metric,
                 mode="min" if metric == "loss" else "max",
                 max_t=max_epochs,
-                grace_period=min(grace_epochs, max_epochs),
+                grace_period=min(config.sweep.grace_epochs, max_epochs),
                 reduction_factor=config.sweep.reduction_factor,
             ),
         ),
@@ -282,149 +266,3 @@ def _tune(
         ),
     )
     tuner.fit()
-
-
-@dataclass
-class _Result:
-    """What is known of a trial so far."""
-
-    recorder: "Recorder"
-    """Of its own MLflow run."""
-    curve: Curve = field(default_factory=dict)
-    status: Status | None = None
-    """None while it is trained."""
-    reason: str = ""
-
-    def take(self, epoch: int, figures: dict[str, float | None]) -> None:
-        """Take an epoch; one that comes again, after a death, is known."""
-        if epoch not in self.curve:
-            self.curve[epoch] = figures
-            self.recorder.log_metrics(figures, step=epoch)
-
-    def seconds(self, num_rows: int) -> float:
-        """Add up what the epochs took, in whichever process each was trained."""
-        rates = [figures["train/tweets_per_second"] for figures in self.curve.values()]
-        return sum(num_rows / rate for rate in rates if rate)
-
-    def chosen(self, selection: SelectionSettings) -> tuple[int, dict[str, float | None]]:
-        """Find the epoch whose weights the trial's model has, or would have; 0 before the first."""
-        if not self.curve:
-            return 0, {}
-        sign = -1 if selection.metric == "loss" else 1
-        values = {
-            epoch: sign * (figures[f"validation/{selection.metric}"] or 0.0)
-            for epoch, figures in self.curve.items()
-        }
-        epoch = max(values, key=values.__getitem__ if selection.keep == "best" else int)
-        return epoch, self.curve[epoch]
-
-
-class _Audience(ray.tune.Callback):
-    """Takes what Ray Tune hears of the trials: shows it, and keeps an MLflow run of each."""
-
-    def __init__(
-        self,
-        tasks: Sequence[Task],
-        recorder: "Recorder",
-        selection: SelectionSettings,
-        *,
-        num_rows: int,
-    ) -> None:
-        self.tasks, self.recorder, self.selection = tasks, recorder, selection
-        self.num_rows = num_rows
-        self.results: dict[int, _Result] = {}
-        self.short = search_space.short_names(list(tasks[0].trial.values))
-
-    def __enter__(self) -> "_Audience":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """End the runs of trials that an interrupt has left in their midst."""
-        for result in self.results.values():
-            if result.status is None:
-                result.recorder.end("KILLED", reason="the sweep was ended")
-
-    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Begin the trial's run, unless it is started again after a death."""
-        index = trial.config["index"]
-        if index in self.results:
-            return
-        task = self.tasks[index]
-        tags = {"sentiflow.trial": task.name}
-        recorder = self.recorder.begin_nested(task.name, stage=training.STAGE, tags=tags)
-        recorder.log_settings(task.config.model_dump(mode="json", include={"train"}))
-        self.results[index] = _Result(recorder)
-
-    def on_trial_result(
-        self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        """Take an epoch, or why the trial failed."""
-        known = self.results[trial.config["index"]]
-        known.reason = result.get("reason", known.reason)
-        if "figures" in result:
-            known.take(result["epoch"], result["figures"])
-
-    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Find out what became of a trial with which Tune has done."""
-        index = trial.config["index"]
-        known, task = self.results[index], self.tasks[index]
-        if known.reason:
-            return self._end(index, "failed")
-        finished = task.finished_curve()
-        curve = finished or task.stopped_curve()
-        if curve is None:
-            task.keep_stopped(known.curve)
-        for epoch, figures in (curve or {}).items():
-            known.take(epoch, figures)
-        return self._end(index, "finished" if finished else "stopped")
-
-    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Take a failure that no trial foresees, such as a lost machine."""
-        index = trial.config["index"]
-        text = str(trial.get_error() or "").strip()
-        self.results[index].reason = text.splitlines()[-1] if text else "its process died"
-        self._end(index, "failed")
-
-    def records(self) -> list[dict[str, Any]]:
-        """List the trials for the manifest: finished, stopped, failed; in each the best first."""
-        sign = 1 if self.selection.metric == "loss" else -1
-        name = f"validation_{self.selection.metric}"
-        order = list(_ENDS)
-        return sorted(
-            map(self._record, sorted(self.results)),
-            key=lambda record: (order.index(record["status"]), sign * (record[name] or 0.0)),
-        )
-
-    def _record(self, index: int) -> dict[str, Any]:
-        known, task = self.results[index], self.tasks[index]
-        epoch, figures = known.chosen(self.selection)
-        assert known.status is not None, "Tune has done with every trial"
-        return {
-            "trial": task.trial.number,
-            "name": task.name,
-            "status": known.status,
-            "values": task.trial.values,
-            "validation_accuracy": figures.get("validation/accuracy"),
-            "validation_loss": figures.get("validation/loss"),
-            "chosen_epoch": epoch,
-            "epochs": len(known.curve),
-            "seconds": round(known.seconds(self.num_rows), 1),
-            "reason": known.reason,
-        }
-
-    def _end(self, index: int, status: Status) -> None:
-        known = self.results[index]
-        known.status = status
-        known.recorder.end(_ENDS[status], reason=known.reason)
-        record = self._record(index)
-        values = ", ".join(f"{self.short[key]} {item}" for key, item in record["values"].items())
-        if status == "failed":
-            outcome = f"failed: {_brief(known.reason)}"
-        else:
-            metric = self.selection.metric
-            outcome = f"validation {metric} {record[f'validation_{metric}']:.4f}"
-        epochs = f"{record['epochs']} epoch{'' if record['epochs'] == 1 else 's'}"
-        note = (
-            f"{'stopped after ' if status == 'stopped' else ''}{epochs}, {record['seconds']:.1f} s"
-        )
-        say(STAGE, f"trial {record['trial']} of {len(self.tasks)}: {values}: {outcome} ({note})")

@@ -15,6 +15,9 @@ from sentiflow.errors import JobError, UserError
 import ray
 import ray.train
 import ray.train.torch
+from ray._private.state import state
+from ray.core.generated import gcs_pb2
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 log = logging.getLogger(__name__)
@@ -108,12 +111,30 @@ def _fit_and_listen(trainer: Any, board: Any, on_post: Callable[[dict[str, Any]]
             fitted.set_exception(error)
 
     threading.Thread(target=fit, daemon=True).start()
+    has_begun = False
     while True:
         finished = concurrent.futures.wait([fitted], timeout=0.5).done
         for item in ray.get(board.take.remote()):
+            has_begun = True
             on_post(item)
+        if not has_begun:
+            _free_cores_of_dead_trainings()
         if finished:
             return fitted.result().return_value
+
+
+def _free_cores_of_dead_trainings() -> None:
+    """Give back what Ray Train has set aside for trainings of this job that have died.
+
+    That happens to a trial of a sweep, whose process Tune ends or somebody kills. Ray keeps its
+    workers' cores for as long as the job runs, and Ray Train's own cleaner needs the dashboard.
+    """
+    job = ray.get_runtime_context().get_job_id()
+    for entry in state._connect_and_get_accessor().get_placement_group_table():
+        group = gcs_pb2.PlacementGroupTableData.FromString(entry)
+        is_here = group.state != gcs_pb2.PlacementGroupTableData.REMOVED
+        if is_here and group.creator_actor_dead and group.creator_job_id.hex() == job:
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
 
 
 def _cause(error: ray.train.TrainingFailedError) -> Exception:

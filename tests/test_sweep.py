@@ -134,6 +134,7 @@ class TestSweep:
             assert child.info.status == ends[trial["status"]]
             for key, value in trial["values"].items():
                 assert child.data.params[key] == str(value)
+            assert child.info.run_id == trial["mlflow_run_id"]
             for name in ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy",
                          "train/learning_rate"):  # fmt: skip
                 points = client.get_metric_history(child.info.run_id, name)
@@ -180,6 +181,71 @@ def is_training(process):
         return False
 
 
+def plan(config):
+    resolved = settings.load(config)
+    trials = sweep.search_space.expand(resolved)
+    return [sweep.Task.plan(trial, resolved.sweep.output_uri) for trial in trials]
+
+
+def start(config):
+    command = [sys.executable, "-m", "sentiflow.cli", "sweep", str(config)]
+    return subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_checkpoint(root, process):
+    """Wait until a trial has one; returns the processes below the sweep's."""
+    deadline = time.monotonic() + 60
+    while not checkpoints.list_steps(root):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+@pytest.mark.ray
+@pytest.mark.soak
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_killed_process_of_a_trial_is_replaced(tmp_path, prepared, num_workers):  # noqa: F811
+    space = {"train.learning_rate": [0.02], "train.seed": [1, 2]}
+    train = {"batching": {"global_batch_size": 32}, "num_workers": num_workers}
+    config = configure(tmp_path, prepared, space, train=train, max_concurrent=1, grace_epochs=4)
+    tasks = plan(config)
+    root = f"{tasks[0].uri}/{checkpoints.FOLDER}"
+    with start(config) as process:
+        victim = next(filter(is_training, wait_for_checkpoint(root, process)))
+        begun = checkpoints.load_last(root).state["history"]
+        victim.kill()
+        lines = process.stderr.read()
+    assert process.returncode == 0, lines
+    record = manifest.read(str(tmp_path / "run/sweep"))
+    assert [trial["status"] for trial in record["trials"]] == ["finished"] * 2
+    assert manifest.read(tasks[0].uri)["history"][: len(begun)] == begun
+    client, _ = runs_of(tmp_path)
+    for trial in record["trials"]:
+        points = client.get_metric_history(trial["mlflow_run_id"], "validation/accuracy")
+        assert [p.step for p in points] == [1, 2, 3, 4]
+
+
+@pytest.mark.ray
+@pytest.mark.soak
+def test_an_interrupted_sweep_ends_its_runs_and_goes_on(tmp_path, prepared, resources):  # noqa: F811
+    space = {"train.learning_rate": [0.02], "train.seed": [1, 2]}
+    train = {"batching": {"global_batch_size": 32}}
+    config = configure(tmp_path, prepared, space, train=train, max_concurrent=1, grace_epochs=4)
+    tasks = plan(config)
+    with start(config) as process:
+        wait_for_checkpoint(f"{tasks[1].uri}/{checkpoints.FOLDER}", process)
+        process.send_signal(signal.SIGINT)
+        lines = process.stderr.read()
+    assert process.returncode == 130, lines
+    assert "Traceback" not in lines
+    assert {r.info.status for r in runs_of(tmp_path)[1]} == {"FINISHED", "KILLED"}
+    first = manifest.read(tasks[0].uri)
+    record = run(config).record
+    assert [trial["status"] for trial in record["trials"]] == ["finished"] * 2
+    assert manifest.read(tasks[0].uri) == first
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on_without_training_anything_twice(tmp_path, prepared, resources):  # noqa: F811
@@ -187,21 +253,12 @@ def test_a_killed_sweep_goes_on_without_training_anything_twice(tmp_path, prepar
     space = {"train.learning_rate": [0.02], "train.seed": [1, 2, 3]}
     train = {"batching": {"global_batch_size": 32}}
     config = configure(tmp_path, prepared, space, train=train, max_concurrent=1, grace_epochs=4)
-    resolved = settings.load(config)
-    tasks = [
-        sweep.Task.plan(trial, resolved.sweep.output_uri)
-        for trial in sweep.search_space.expand(resolved)
-    ]
+    tasks = plan(config)
     root = f"{tasks[1].uri}/{checkpoints.FOLDER}"
-    command = [sys.executable, "-m", "sentiflow.cli", "sweep", str(config)]
-    with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
-        while not checkpoints.list_steps(root):
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        children = psutil.Process(process.pid).children(recursive=True)
+    with start(config) as process:
+        children = wait_for_checkpoint(root, process)
         os.kill(process.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 60
     while any(is_training(child) for child in children):
         assert time.monotonic() < deadline
         time.sleep(0.05)

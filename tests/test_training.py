@@ -160,6 +160,7 @@ def test_one_worker_may_continue_what_two_began(
         assert curve == pytest.approx(expected, abs=0.01)
 
 
+@pytest.mark.soak
 def test_a_node_killed_while_it_trains_is_replaced(tmp_path, prepared, undisturbed_pair, nodes):  # noqa: F811
     config = configure(tmp_path, prepared)
     log = tmp_path / "log.txt"
