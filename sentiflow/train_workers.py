@@ -132,8 +132,10 @@ def _free_cores_of_dead_trainings() -> None:
     job = ray.get_runtime_context().get_job_id()
     for entry in state._connect_and_get_accessor().get_placement_group_table():
         group = gcs_pb2.PlacementGroupTableData.FromString(entry)
-        is_here = group.state != gcs_pb2.PlacementGroupTableData.REMOVED
-        if is_here and group.creator_actor_dead and group.creator_job_id.hex() == job:
+        is_ours = group.creator_job_id.hex() == job
+        is_an_actors = not ray.ActorID(group.creator_actor_id).is_nil()
+        is_there = group.state != gcs_pb2.PlacementGroupTableData.REMOVED
+        if is_ours and is_an_actors and is_there and group.creator_actor_dead:
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
 
 
