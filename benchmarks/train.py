@@ -8,9 +8,11 @@ this run, in turn.
 
 - bare: forward, loss, backward, Adam over the same padded batches, made beforehand and held in
   memory; the same network, no dropout, no checkpoints, no validation, one thread.
-- bare gloo: the same by two processes that add up their gradients in one message a step.
+- PyTorch's layers: the bare loop with ``nn.GRU`` or ``nn.RNN`` in place of our loops.
+- bare gloo: the bare loop by two processes that add up their gradients in one message a step.
 - tutorial: batches of 64 tweets of equal length, a DataLoader for each length with its default
   collation of one tensor a tweet, as the tutorial has it.
+- workers, with ``--plot``: validation loss after each epoch with 1, 2 and 4 workers.
 - curves: validation accuracy after each epoch, the mean of as many seeds as repeats, of the
   tutorial's batches and of those of 1,024 with a larger learning rate.
 """
@@ -29,6 +31,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed
+from matplotlib.figure import Figure
 from torch import nn
 
 from sentiflow import batching, cpu, manifest, vocabulary
@@ -85,6 +88,14 @@ def run_curve(prepared: Path, settings: TrainSettings) -> list[float]:
     return [trainer.train_epoch().validation_accuracy for _ in range(settings.num_epochs)]
 
 
+def run_losses(
+    prepared: Path, settings: TrainSettings, rank: int = 0, world_size: int = 1
+) -> list[float]:
+    """Train with one or several workers; validation loss after each epoch."""
+    trainer = make_trainer(prepared, settings, plan(prepared, "validation"), rank, world_size)
+    return [trainer.train_epoch().validation_loss for _ in range(settings.num_epochs)]
+
+
 def make_trainer(
     prepared: Path, settings: TrainSettings, validation: Lanes, rank: int, world_size: int
 ) -> Trainer:
@@ -130,11 +141,18 @@ def run_bare(prepared: Path, settings: TrainSettings, rank: int = 0, world_size:
     return train.num_rows / seconds
 
 
+def run_pytorch(prepared: Path, settings: TrainSettings) -> float:
+    """Train as the bare loop does, the network's layers PyTorch's own."""
+    cpu.is_plain = lambda tensor: False
+    return run_bare(prepared, settings)
+
+
 def run_tutorial(prepared: Path, settings: TrainSettings) -> float:
     """Train two epochs as the tutorial does: a DataLoader for each length; tweets/s of the second.
 
     The tutorial makes a tensor of each tweet beforehand, and shuffles the batches of all loaders.
     """
+    cpu.is_plain = lambda tensor: False
     words = vocabulary.load(str(prepared / "vocabulary.parquet"))
     network = build(settings, words).train()
     by_length: dict[int, list] = {}
@@ -210,6 +228,22 @@ def compare(name: str, contestants: dict, repeats: int) -> None:
         print(f"  {key:<34} {middle:>9,.0f} tweets/s ({spread}) {middle / first:>6.2f}", flush=True)
 
 
+def draw_workers(prepared: Path, path: Path) -> None:
+    """Draw the curves of 1, 2 and 4 workers over each other, dropout included."""
+    model = {"model": BIGRU["model"] | {"hidden_size": 32, "dropout": 0.2}}
+    settings = settings_of(model, 256).model_copy(update={"num_epochs": 6})
+    print("\nworkers: validation loss after each epoch")
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for world_size, style in ((1, "-"), (2, "--"), (4, ":")):
+        curve = measure(run_losses, prepared, settings, world_size)
+        print(f"  {world_size:<34} " + " ".join(f"{loss:.6f}" for loss in curve), flush=True)
+        axes.plot(range(1, 7), curve, style, linewidth=1 + world_size, alpha=0.7, label=world_size)
+    axes.set(xlabel="epoch", ylabel="validation loss")
+    axes.legend(title="workers")
+    figure.savefig(path, dpi=100)
+
+
 def compare_curves(prepared: Path, contestants: dict, repeats: int) -> None:
     """Print the mean validation accuracy of several seeds after each epoch."""
     print("\ncurves: validation accuracy after each epoch")
@@ -260,6 +294,7 @@ def main() -> None:
     parser.add_argument("--prepared", type=Path)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", default="", help="comparisons whose name holds this")
+    parser.add_argument("--plot", type=Path, help="draw the curves of 1, 2 and 4 workers there")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         prepared = arguments.prepared or prepare_sample(Path(name))
@@ -277,10 +312,12 @@ def main() -> None:
         large = settings_of(RNN, 1024, learning_rate=3e-3, clip_norm=1.0)
         comparisons = {
             "one worker, BiGRU(128), tuned vectors, batch 256": {
+                "bare loop, PyTorch's layers": (run_pytorch, prepared, gru),
                 "bare loop": (run_bare, prepared, gru),
                 "sentiflow": (run_ours, prepared, gru),
             },
             "one worker, RNN(50), frozen vectors, batch 512": {
+                "bare loop, PyTorch's layers": (run_pytorch, prepared, small),
                 "bare loop": (run_bare, prepared, small),
                 "sentiflow": (run_ours, prepared, small),
             },
@@ -310,6 +347,8 @@ def main() -> None:
         if arguments.only in "curves":
             contestants = {"tutorial's batches of 64": tutorial, "batches of 1,024": large}
             compare_curves(prepared, contestants, arguments.repeats)
+        if arguments.plot:
+            draw_workers(prepared, arguments.plot)
         if arguments.only in "start":
             for num_workers in (1, 2):
                 seconds = [time_first_step(prepared, num_workers) for _ in range(arguments.repeats)]
