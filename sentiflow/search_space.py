@@ -10,7 +10,8 @@ import numpy as np
 
 from sentiflow import settings
 from sentiflow.errors import UserError
-from sentiflow.sections import Config, RangeSettings, SweepSettings
+from sentiflow.sections import Config, SweepSettings
+from sentiflow.sweep_space import RangeSettings
 
 _SOURCE = "sweep.space"
 _NOT_SWEPT = ("train.prepared_uri", "train.output_uri", "train.num_workers", "train.max_failures",

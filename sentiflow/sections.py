@@ -1,66 +1,25 @@
 """Section -> its settings: name, default, bounds and meaning of each."""
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
+from pydantic import Field, model_validator
+
+from sentiflow.setting_types import (
+    Column,
+    Fraction,
+    RequiredColumn,
+    Settings,
+    Strings,
+    Workers,
+    Written,
 )
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Strings = Annotated[
-    tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
-]
-
-
-def _check_workers(value: Any) -> int | str:
-    if value == "auto" or (isinstance(value, int) and value >= 1 and value is not True):
-        return value
-    raise ValueError("must be auto, or a whole number of at least 1")
-
-
-class Settings(BaseModel):
-    """A section of the settings: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
-    )
-
-
-Section = TypeVar("Section", bound=Settings)
-
-
-def _as_written(value: Any) -> Any:
-    """Read one value or a list of them as they stand in a CSV: strings and whole numbers."""
-    values = value if isinstance(value, list | tuple) else (value,)
-    for item in values:
-        if isinstance(item, bool) or not isinstance(item, str | int):
-            raise ValueError("write each value as it stands in the CSV, in quotes")
-    return tuple(str(item) for item in values)
-
-
-Written = Annotated[tuple[str, ...], BeforeValidator(_as_written)]
-
-
-def _check_column(value: Any) -> int | str | None:
-    if value is None or (isinstance(value, int) and value is not True and value >= 0):
-        return value
-    if isinstance(value, str) and value:
-        return value
-    raise ValueError("must be a name in the header, or a position counted from 0")
-
-
-Column = Annotated[int | str | None, BeforeValidator(_check_column)]
+from sentiflow.sweep_space import Space
 
 
 class ColumnsSettings(Settings):
     """Which column is which: its name in the header, or its position counted from 0."""
 
-    text: Annotated[int | str, BeforeValidator(_check_column)]
+    text: RequiredColumn
     """The text."""
     label: Column = None
     """The label; null: no row is labelled."""
@@ -301,7 +260,7 @@ class TrainSettings(Settings):
     """Largest norm of the gradient; null: as it is."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """``auto``: bf16 autocast on a GPU, fp32 on a CPU."""
-    num_workers: Annotated[int | str, BeforeValidator(_check_workers)] = "auto"
+    num_workers: Workers = "auto"
     """Data-parallel workers; ``auto``: one for each GPU, else one for each node."""
     max_failures: int = Field(default=3, ge=0)
     """So many times workers are started again after one has died, from the last checkpoint."""
@@ -345,61 +304,12 @@ class EvaluateSettings(Settings):
     """Where the report goes; ``<output_uri>/report`` by default."""
 
 
-class RangeSettings(Settings):
-    """Numbers to draw from."""
-
-    low: int | float
-    """The smallest."""
-    high: int | float
-    """The largest; where both are whole numbers, only such are drawn."""
-    log: bool = False
-    """Draw their logarithms evenly."""
-
-    @model_validator(mode="after")
-    def _check_order(self) -> "RangeSettings":
-        if self.low >= self.high:
-            raise ValueError("low must be below high")
-        if self.log and self.low <= 0:
-            raise ValueError("log: true needs a low above 0")
-        return self
-
-
-def _check_choices(value: Any) -> Any:
-    """Read a list of values or a range; of what is wrong with a range, say the first."""
-    if isinstance(value, list | tuple) and value:
-        return tuple(value)
-    if not isinstance(value, dict | RangeSettings):
-        raise ValueError("must be a list of values, or {low: 1.0e-4, high: 1.0e-2, log: true}")
-    try:
-        return RangeSettings.model_validate(value)
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        message = fault["msg"].removeprefix("Value error, ")
-        raise ValueError(": ".join([*map(str, fault["loc"]), message])) from error
-
-
-def _flatten_space(value: Any, prefix: str = "") -> Any:
-    """Let a setting be written as a dotted name, or below its sections; the later one counts."""
-    if not isinstance(value, dict):
-        return value
-    flat: dict[str, Any] = {}
-    for key, choices in value.items():
-        is_section = isinstance(choices, dict) and not choices.keys() & RangeSettings.model_fields
-        inner = _flatten_space(choices, f"{prefix}{key}.") if is_section else {}
-        flat |= inner or {f"{prefix}{key}": choices}
-    return flat
-
-
-Choices = Annotated[tuple[Any, ...] | RangeSettings, BeforeValidator(_check_choices)]
-Space = Annotated[dict[str, Choices], BeforeValidator(_flatten_space)]
-
-
 class SweepSettings(Settings):
     """One training -> many, over a space of settings."""
 
     output_uri: str = ""
     """Where the trials and their table go; ``<output_uri>/sweep`` by default."""
-    space: Space = {}
+    space: Space = Field(default={})
     """By setting, such as ``train.model.hidden_size``: a list of values, or a range to draw from,
     ``{low: 1.0e-4, high: 1.0e-2, log: true}``."""
     search: Literal["grid", "random"] = "grid"
@@ -410,11 +320,11 @@ class SweepSettings(Settings):
     """``random``: decides the draws."""
     grace_epochs: int = Field(default=1, ge=1)
     """Epochs that each trial gets before it may be stopped; at least ``train.num_epochs``: none
-    is. Trials of several workers are never stopped."""
+    is."""
     reduction_factor: int = Field(default=3, ge=2)
     """About one in so many trials goes on, at ``grace_epochs`` and each time that the epochs have
     become so many times more (ASHA, Li et al. 2020)."""
-    max_concurrent: Annotated[int | str, BeforeValidator(_check_workers)] = "auto"
+    max_concurrent: Workers = "auto"
     """Trials at the same time; ``auto``: one for each GPU, else one for each core, or as many as
     have room where a trial has several workers."""
 

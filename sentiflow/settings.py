@@ -11,7 +11,8 @@ import yaml
 from pydantic import ValidationError
 
 from sentiflow.errors import UserError
-from sentiflow.sections import Config, Section, Settings
+from sentiflow.sections import Config
+from sentiflow.setting_types import Section, Settings
 from sentiflow.uris import absolute_uri, is_local, join
 
 _CREDENTIALS = re.compile(

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from sentiflow import settings
 from sentiflow.errors import UserError
-from sentiflow.sections import Config, Settings
+from sentiflow.sections import Config
+from sentiflow.setting_types import Settings
 from sentiflow.settings import describe, flatten
 
 SHIPPED = sorted((PROJECT / "configs").glob("*.yaml"))

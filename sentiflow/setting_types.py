@@ -1,0 +1,54 @@
+"""Value as written in a settings file -> a checked value."""
+
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Strings = Annotated[
+    tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+]
+
+
+def _check_workers(value: Any) -> int | str:
+    if value == "auto" or (isinstance(value, int) and value >= 1 and value is not True):
+        return value
+    raise ValueError("must be auto, or a whole number of at least 1")
+
+
+Workers = Annotated[int | str, BeforeValidator(_check_workers)]
+
+
+class Settings(BaseModel):
+    """A section of the settings: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+Section = TypeVar("Section", bound=Settings)
+
+
+def _as_written(value: Any) -> Any:
+    """Read one value or a list of them as they stand in a CSV: strings and whole numbers."""
+    values = value if isinstance(value, list | tuple) else (value,)
+    for item in values:
+        if isinstance(item, bool) or not isinstance(item, str | int):
+            raise ValueError("write each value as it stands in the CSV, in quotes")
+    return tuple(str(item) for item in values)
+
+
+Written = Annotated[tuple[str, ...], BeforeValidator(_as_written)]
+
+
+def _check_column(value: Any) -> int | str | None:
+    if value is None or (isinstance(value, int) and value is not True and value >= 0):
+        return value
+    if isinstance(value, str) and value:
+        return value
+    raise ValueError("must be a name in the header, or a position counted from 0")
+
+
+Column = Annotated[int | str | None, BeforeValidator(_check_column)]
+RequiredColumn = Annotated[int | str, BeforeValidator(_check_column)]
