@@ -58,11 +58,12 @@ class Labelling(nn.Module):
         """Compute the loss of each row, and how many answers are correct."""
         parts = self.network.answer_apart(batch.token_ids, batch.lengths, noise)
         logits = [part.float() for part in parts if part is not None]
-        answer = torch.stack(logits).sum(dim=0)
+        answer = sum(logits[1:], start=logits[0])
         losses = [_cross_entropy(part, batch.labels) for part in logits]
+        shown = losses[0] if len(logits) == 1 else _cross_entropy(answer, batch.labels)
         return Losses(
-            trained=torch.stack(losses).sum(dim=0),
-            shown=_cross_entropy(answer, batch.labels).detach(),
+            trained=sum(losses[1:], start=losses[0]),
+            shown=shown.detach(),
             correct=(answer.argmax(dim=1) == batch.labels).sum(),
         )
 
