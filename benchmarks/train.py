@@ -231,14 +231,14 @@ def compare(name: str, contestants: dict, repeats: int) -> None:
 def draw_workers(prepared: Path, path: Path) -> None:
     """Draw the curves of 1, 2 and 4 workers over each other, dropout included."""
     model = {"model": BIGRU["model"] | {"hidden_size": 32, "dropout": 0.2}}
-    settings = settings_of(model, 256).model_copy(update={"num_epochs": 6})
+    settings = settings_of(model, 256, schedule="one_cycle", num_epochs=4)
     print("\nworkers: validation loss after each epoch")
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for world_size, style in ((1, "-"), (2, "--"), (4, ":")):
         curve = measure(run_losses, prepared, settings, world_size)
         print(f"  {world_size:<34} " + " ".join(f"{loss:.6f}" for loss in curve), flush=True)
-        axes.plot(range(1, 7), curve, style, linewidth=1 + world_size, alpha=0.7, label=world_size)
+        axes.plot(range(1, 5), curve, style, linewidth=1 + world_size, alpha=0.7, label=world_size)
     axes.set(xlabel="epoch", ylabel="validation loss")
     axes.legend(title="workers")
     figure.savefig(path, dpi=100)
@@ -258,8 +258,8 @@ def compare_curves(prepared: Path, contestants: dict, repeats: int) -> None:
         print(f"  {name:<34} {means}", flush=True)
 
 
-def time_first_step(prepared: Path, num_workers: int) -> float:
-    """Measure the seconds from typing the command to the end of a training of one step."""
+def time_first_steps(prepared: Path, num_workers: int, repeats: int) -> list[float]:
+    """Measure the seconds that commands which train one step take, MLflow's store being there."""
     with tempfile.TemporaryDirectory() as name:
         settings = {
             "name": "bench", "output_uri": f"{name}/run", "prepare": {"csv": "none.csv"},
@@ -268,10 +268,14 @@ def time_first_step(prepared: Path, num_workers: int) -> float:
             "tracking": {"uri": f"sqlite:///{name}/mlflow.db"},
         }  # fmt: skip
         Path(name, "config.json").write_text(json.dumps(settings))
-        began = time.perf_counter()
         command = [sys.executable, "-m", "sentiflow.cli", "train", f"{name}/config.json"]
-        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-        return time.perf_counter() - began
+        seconds = []
+        for seed in range(repeats + 1):
+            began = time.perf_counter()
+            changes = [f"train.seed={seed}", "--overwrite"]
+            subprocess.run([*command, *changes], check=True, stderr=subprocess.DEVNULL)
+            seconds.append(time.perf_counter() - began)
+        return seconds[1:]
 
 
 def prepare_sample(folder: Path) -> Path:
@@ -309,7 +313,10 @@ def main() -> None:
         tutorial, pooled = (
             settings_of(RNN, 64, **slow, **more) for more in ({"batching": exact}, {})
         )
-        large = settings_of(RNN, 1024, learning_rate=3e-3, clip_norm=1.0)
+        medium, large, huge = (
+            settings_of(RNN, size, learning_rate=rate, clip_norm=1.0)
+            for size, rate in ((512, 1.5e-3), (1024, 3e-3), (2048, 4e-3))
+        )
         comparisons = {
             "one worker, BiGRU(128), tuned vectors, batch 256": {
                 "bare loop, PyTorch's layers": (run_pytorch, prepared, gru),
@@ -337,21 +344,24 @@ def main() -> None:
                 "tutorial's loop, batch 64": (run_tutorial, prepared, tutorial),
                 "sentiflow, batch 64, exact": (run_ours, prepared, tutorial),
                 "sentiflow, batch 64, pooled": (run_ours, prepared, pooled),
+                "sentiflow, batch 512": (run_ours, prepared, medium),
                 "sentiflow, batch 1,024": (run_ours, prepared, large),
-                "sentiflow, batch 1,024, 2 workers": (run_ours, prepared, large, 2),
+                "sentiflow, batch 2,048": (run_ours, prepared, huge),
+                "sentiflow, batch 2,048, 2 workers": (run_ours, prepared, huge, 2),
             },
         }
         for title, contestants in comparisons.items():
             if arguments.only in title:
                 compare(title, contestants, arguments.repeats)
         if arguments.only in "curves":
-            contestants = {"tutorial's batches of 64": tutorial, "batches of 1,024": large}
+            contestants = {"tutorial's batches of 64": tutorial, "batches of 512": medium}
+            contestants |= {"batches of 1,024": large, "batches of 2,048": huge}
             compare_curves(prepared, contestants, arguments.repeats)
         if arguments.plot:
             draw_workers(prepared, arguments.plot)
         if arguments.only in "start":
             for num_workers in (1, 2):
-                seconds = [time_first_step(prepared, num_workers) for _ in range(arguments.repeats)]
+                seconds = time_first_steps(prepared, num_workers, arguments.repeats)
                 print(f"\nstart: command with one step, {num_workers} worker(s): "
                       f"{statistics.median(seconds):.1f} s")  # fmt: skip
 
