@@ -37,10 +37,16 @@ def is_plain(tensor: torch.Tensor) -> bool:
     return is_cpu and not torch.is_autocast_enabled("cpu")
 
 
+def _pays(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Say whether oneDNN can multiply two matrices, and is the faster."""
+    is_large = len(inputs) * weight.numel() >= _SMALL
+    return _LINEAR is not None and is_large and inputs.device.type == "cpu"
+
+
 def multiply(
     inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Compute ``inputs @ weight.T + bias`` of plain matrices; no gradient.
+    """Compute ``inputs @ weight.T + bias`` of float32 matrices; no gradient.
 
     Shape:
         - inputs: ``(M, K)``.
@@ -48,20 +54,20 @@ def multiply(
         - bias: ``(N,)``.
         - returns: ``(M, N)``.
     """
-    if _LINEAR is None or len(inputs) * weight.numel() < _SMALL:
+    if not _pays(inputs, weight):
         return nn.functional.linear(inputs, weight, bias)
     return _LINEAR(inputs, weight, bias, "none", [], "")
 
 
 def multiply_add(inputs: torch.Tensor, weight: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Compute ``inputs @ weight.T + other`` of plain matrices; no gradient."""
-    if _LINEAR is None or len(inputs) * weight.numel() < _SMALL:
+    """Compute ``inputs @ weight.T + other`` of float32 matrices; no gradient."""
+    if not _pays(inputs, weight):
         return torch.addmm(other, inputs, weight.T)
     return _LINEAR.binary(inputs, other, weight, None, "add")
 
 
 def multiply_sides(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Compute ``left.T @ right`` of plain matrices ``(R, M)`` and ``(R, N)``; no gradient.
+    """Compute ``left.T @ right`` of float32 matrices ``(R, M)`` and ``(R, N)``; no gradient.
 
     Many rows are multiplied some at a time, as long as they are in the processor's cache.
     """

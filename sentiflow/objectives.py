@@ -165,10 +165,11 @@ class WordPrediction(nn.Module):
         place = torch.where(negatives[place] == words, place, -1)
         right = (guess * self.network.embedding(words)).sum(dim=1)
         right = right + (self.bias - self.log_expected)[words]
-        losses, margins = _TellApart.apply(
-            guess.float(), right.float(), vectors.float(), added.float(), place
-        )
-        return losses, (margins > 0).float()
+        with torch.autocast(guess.device.type, enabled=False):
+            losses, leads = _TellApart.apply(
+                guess.float(), right.float(), vectors.float(), added.float(), place
+            )
+        return losses, (leads > 0).float()
 
 
 class _TellApart(torch.autograd.Function):

@@ -129,7 +129,8 @@ def _read_gated(
     of_gates, of_new = layer.bias_hh_l0.tensor_split([2 * layer.hidden_size])
     bias = layer.bias_ih_l0 + nn.functional.pad(of_gates, (0, layer.hidden_size))
     gates = cpu.affine(inputs, layer.weight_ih_l0, bias)
-    return _GatedLoop.apply(gates, layer.weight_hh_l0, of_new, mask, backward)
+    learns = torch.is_grad_enabled()
+    return _GatedLoop.apply(gates, layer.weight_hh_l0, of_new, mask, backward, learns)
 
 
 class _GatedLoop(torch.autograd.Function):
@@ -146,6 +147,7 @@ class _GatedLoop(torch.autograd.Function):
         bias: torch.Tensor,
         mask: torch.Tensor | None,
         backward: bool,
+        learns: bool,
     ) -> torch.Tensor:
         size = len(bias)
         states = gates.new_empty(*gates.shape[:2], size)
@@ -161,7 +163,7 @@ class _GatedLoop(torch.autograd.Function):
             torch.lerp(new, state, update, out=states[step])
             if mask is not None:
                 states[step].mul_(mask[step])
-            if any(ctx.needs_input_grad):
+            if learns:
                 kept += [reset, update, hidden_new, new]
         ctx.save_for_backward(states, weight, mask, *kept)
         ctx.reads_backward = backward
@@ -189,7 +191,8 @@ class _GatedLoop(torch.autograd.Function):
             carried = cpu.multiply(of_hidden[step], transposed).add_(passed)
         of_gates[:, :, : 2 * size] = of_hidden[:, :, : 2 * size]
         of_weight = _of_weight(states, of_hidden, ctx.reads_backward)
-        return of_gates, of_weight, of_hidden[:, :, 2 * size :].sum(dim=(0, 1)), None, None
+        of_bias = of_hidden[:, :, 2 * size :].sum(dim=(0, 1))
+        return of_gates, of_weight, of_bias, None, None, None
 
 
 _TANH_GRADIENT = torch.ops.aten.tanh_backward.grad_input

@@ -7,7 +7,12 @@ from sentiflow import cpu
 
 
 @pytest.mark.parametrize("rows", [3, 900, 5000])
-def test_products_are_pytorchs(rows):
+@pytest.mark.parametrize("has_onednn", [True, False])
+def test_products_are_pytorchs(rows, has_onednn, monkeypatch):
+    if has_onednn:
+        assert cpu._LINEAR is not None
+    else:
+        monkeypatch.setattr(cpu, "_LINEAR", None)
     torch.manual_seed(0)
     left, right, other = torch.randn(rows, 40), torch.randn(30, 40), torch.randn(rows, 30)
     bias = torch.randn(30)

@@ -89,6 +89,19 @@ def test_padding_and_company_change_no_loss():
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
 
 
+def test_bf16_changes_a_loss_by_its_rounding_alone():
+    objective, batch = (
+        predict(make_network(), num_negatives=300),
+        make_batch([[1, 2, 3, 4], [5, 6]]),
+    )
+    expected = objective(batch, None, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = objective(batch, None, 3)
+    assert found.trained.dtype == torch.float32
+    torch.testing.assert_close(found.shown, expected.shown, rtol=0.02, atol=0.02)
+    found.trained.sum().backward()
+
+
 def test_a_state_never_knows_the_word_that_it_foretells():
     objective = predict(make_network(bidirectional=False))
     batches = [make_batch([[1, 2, word]]) for word in (3, 9)]
