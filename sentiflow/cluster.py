@@ -45,14 +45,16 @@ class Resources:
         """Number of training workers; ``auto``: one for each GPU, else one for each node.
 
         Raises:
-            UserError: More are wanted than there are cores; they would be waited for for ever.
+            UserError: More are wanted than there are cores, or GPUs if there are any; they would
+                be waited for for ever.
         """
         num_workers = (self.num_gpus or self.num_nodes) if wanted == "auto" else int(wanted)
-        if num_workers > self.num_cpus:
-            raise UserError(
-                f"train.num_workers={num_workers}, but Ray has {self.num_cpus} cores",
-                hint="each worker needs one",
-            )
+        for number, name in ((self.num_cpus, "cores"), (self.num_gpus or num_workers, "GPUs")):
+            if num_workers > number:
+                raise UserError(
+                    f"train.num_workers={num_workers}, but Ray has {number} {name}",
+                    hint="each worker needs one",
+                )
         return num_workers
 
     def runs_in_process(self, num_workers: int) -> bool:
@@ -60,8 +62,11 @@ class Resources:
         return num_workers == 1 and self.num_nodes == 1
 
     def cpus_per_train_worker(self, num_workers: int) -> int:
-        """Cores for a training worker: its share, if every node can give as much."""
-        return max(1, min(self.num_cpus // num_workers, self.min_node_cpus))
+        """Cores for a training worker: its share, if nodes like the smallest have room for all."""
+        share = min(self.num_cpus // num_workers, self.min_node_cpus)
+        while share > 1 and self.num_nodes * (self.min_node_cpus // share) < num_workers:
+            share -= 1
+        return max(1, share)
 
     def threads_per_train_worker(self, num_workers: int) -> int:
         """Threads of a training worker: its share of the cores, less one.

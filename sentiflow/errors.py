@@ -19,3 +19,7 @@ class UserError(Exception):
 
 class JobError(Exception):
     """A job that failed for a reason outside the user's input: exit code 1, one line."""
+
+
+class WorkerError(JobError):
+    """A process of a job that died, or failed where another try may do."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from sentiflow import cpu
 from sentiflow.batching import Batch
@@ -212,6 +213,7 @@ class _TellApart(torch.autograd.Function):
         return losses, leads
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor, _: Any) -> tuple[torch.Tensor | None, ...]:
         guess, vectors, losses, *parts = ctx.saved_tensors
         of_right = gradient * ((-losses).exp() - 1)

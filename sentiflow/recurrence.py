@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from sentiflow import cpu
 
@@ -108,6 +109,7 @@ class _TanhLoop(torch.autograd.Function):
         return states
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         states, weight, mask = ctx.saved_tensors
         of_gate, transposed = torch.empty_like(states), weight.T.contiguous()
@@ -170,6 +172,7 @@ class _GatedLoop(torch.autograd.Function):
         return states
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         states, weight, mask, *kept = ctx.saved_tensors
         size, transposed = states.shape[2], weight.T.contiguous()

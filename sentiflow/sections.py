@@ -1,5 +1,6 @@
 """Section -> its settings: name, default, bounds and meaning of each."""
 
+import math
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -233,6 +234,12 @@ class SelectionSettings(Settings):
     """Take the ``best`` epoch's weights, or the ``last`` one's."""
     patience: int | None = Field(default=None, ge=1)
     """End after so many epochs without a better one; null: train them all."""
+
+    def order(self, value: float | None) -> float:
+        """Turn a value of the metric into a number that is lower for a better one."""
+        if value is None:
+            return math.inf
+        return value if self.metric == "loss" else -value
 
 
 class TrainSettings(Settings):

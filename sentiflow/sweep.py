@@ -84,8 +84,7 @@ def run(
     settled = [task.settled_curve() is not None for task in tasks]
     before = f"{sum(settled)} of them trained before, " if any(settled) else ""
     say(STAGE, f"{len(tasks)} trials, {before}{room.num_concurrent} at a time")
-    num_rows = _count_rows(config, "train")
-    with Audience(tasks, recorder, config.train.selection, num_rows=num_rows) as audience:
+    with Audience(tasks, recorder, config.train.selection) as audience:
         _tune(config, tasks, settled, room, audience, join(target.uri, RAY_RECORDS))
     records = audience.records()
     if all(record["status"] == "failed" for record in records):
@@ -220,7 +219,9 @@ class _Room:
             no_core = {"cpu": 0.0, "memory": 1.0}  # an empty request is refused
             return cls(num_concurrent, no_core, share, keeps_processes=False)
         num_concurrent = min(num_concurrent, resources.num_cpus)
-        gpu = min(1.0, math.floor(1000 * resources.num_gpus / num_concurrent) / 1000)
+        gpu = 0.0
+        if resources.num_gpus:  # Ray gives a share of one GPU, never of two
+            gpu = math.floor(1000 / math.ceil(num_concurrent / resources.num_gpus)) / 1000
         share = Resources(num_cpus=1, num_gpus=int(gpu > 0), num_nodes=1, min_node_cpus=1)
         return cls(num_concurrent, {"cpu": 1, "gpu": gpu}, share, keeps_processes=True)
 

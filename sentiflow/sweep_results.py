@@ -24,7 +24,6 @@ ENDS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
 }
 """In the order of the table: what MLflow calls them."""
 
-_STAGE = "sweep"
 _MAX_REASON = 160
 """Characters of a failure that are shown; the manifest has all of them."""
 
@@ -51,21 +50,20 @@ class _Result:
             self.curve[epoch] = figures
             self.recorder.log_metrics(figures, step=epoch)
 
-    def seconds(self, num_rows: int) -> float:
-        """Add up what the epochs took, in whichever process each was trained."""
-        rates = [figures["train/tweets_per_second"] for figures in self.curve.values()]
-        return sum(num_rows / rate for rate in rates if rate)
+    @property
+    def seconds(self) -> float:
+        """Add up what pretraining and the epochs took, in whichever process each was trained."""
+        names = ("pretrain/seconds", "train/epoch_seconds")
+        return sum(figures.get(name) or 0.0 for figures in self.curve.values() for name in names)
 
     def chosen(self, selection: SelectionSettings) -> tuple[int, dict[str, float | None]]:
         """Find the epoch whose weights the trial's model has, or would have; 0 before the first."""
         if not self.curve:
             return 0, {}
-        sign = -1 if selection.metric == "loss" else 1
-        values = {
-            epoch: sign * (figures[f"validation/{selection.metric}"] or 0.0)
-            for epoch, figures in self.curve.items()
-        }
-        epoch = max(values, key=values.__getitem__ if selection.keep == "best" else int)
+        name = f"validation/{selection.metric}"
+        epoch = max(self.curve)
+        if selection.keep == "best":
+            epoch = min(self.curve, key=lambda epoch: selection.order(self.curve[epoch][name]))
         return epoch, self.curve[epoch]
 
 
@@ -77,8 +75,6 @@ class Audience(ray.tune.Callback):
         tasks: Sequence[Task],
         recorder: "Recorder",
         selection: SelectionSettings,
-        *,
-        num_rows: int,
     ) -> None:
         """Expect the trials.
 
@@ -86,10 +82,8 @@ class Audience(ray.tune.Callback):
             tasks: All trials, in their order.
             recorder: Of the sweep's own run.
             selection: By which an epoch is the best.
-            num_rows: Of the train split.
         """
         self.tasks, self.recorder, self.selection = tasks, recorder, selection
-        self.num_rows = num_rows
         self.results: dict[int, _Result] = {}
         self.short = search_space.short_names(list(tasks[0].trial.values))
 
@@ -146,12 +140,10 @@ class Audience(ray.tune.Callback):
 
     def records(self) -> list[dict[str, Any]]:
         """List the trials for the manifest: finished, stopped, failed; in each the best first."""
-        sign = 1 if self.selection.metric == "loss" else -1
-        name = f"validation_{self.selection.metric}"
-        order = list(ENDS)
+        name, order = f"validation_{self.selection.metric}", list(ENDS)
         return sorted(
             map(self._record, sorted(self.results)),
-            key=lambda record: (order.index(record["status"]), sign * (record[name] or 0.0)),
+            key=lambda r: (order.index(r["status"]), self.selection.order(r[name])),
         )
 
     def _record(self, index: int) -> dict[str, Any]:
@@ -168,7 +160,7 @@ class Audience(ray.tune.Callback):
             "validation_loss": figures.get("validation/loss"),
             "chosen_epoch": epoch,
             "epochs": len(known.curve),
-            "seconds": round(known.seconds(self.num_rows), 1),
+            "seconds": round(known.seconds, 1),
             "reason": known.reason,
         }
 
@@ -187,4 +179,4 @@ class Audience(ray.tune.Callback):
         note = (
             f"{'stopped after ' if status == 'stopped' else ''}{epochs}, {record['seconds']:.1f} s"
         )
-        say(_STAGE, f"trial {record['trial']} of {len(self.tasks)}: {values}: {outcome} ({note})")
+        say("sweep", f"trial {record['trial']} of {len(self.tasks)}: {values}: {outcome} ({note})")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sentiflow import manifest, storage, training
 from sentiflow.cluster import Resources  # first, as it sets what Ray reads when it is imported
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import JobError, UserError, WorkerError
 from sentiflow.manifest import State
 from sentiflow.search_space import Trial
 from sentiflow.sections import Config
@@ -52,13 +52,15 @@ class Task:
         return self.config.train.output_uri
 
     def finished_curve(self) -> Curve | None:
-        """Read the curve of a trial that was trained to its end; None for another."""
+        """Read the curve of a trial that was trained to its end, and tidy up; None for another."""
         target = training.claim(self.config)
         record = manifest.read(self.uri)
         if record is None or manifest.look(target).state is not State.COMPLETE:
             return None
         manifest.settle(target)
-        return {epoch["epoch"]: _figures(epoch) for epoch in record["history"]}
+        curve = {epoch["epoch"]: training.name_figures(epoch) for epoch in record["history"]}
+        curve[1]["pretrain/seconds"] = sum(epoch["seconds"] for epoch in record["pretraining"])
+        return curve
 
     def stopped_curve(self) -> Curve | None:
         """Read the curve of a trial that Tune has stopped; None for another."""
@@ -97,6 +99,8 @@ def train(task: Task, *, metric: str, share: Resources) -> None:
         try:
             recorder = cast("Recorder", reporter)
             training.run(task.config, recorder, resources=share, overwrite=False)
+        except WorkerError:
+            raise
         except (UserError, JobError) as error:
             ray.tune.report({"reason": str(error)})
             return
@@ -113,14 +117,20 @@ class _Reporter:
     metric: str
     num_epochs: int
     last: dict[str, Any] | None = None
+    pretraining_seconds: float = 0.0
     run_id: str = ""
 
     def log_metrics(self, metrics: Mapping[str, float | None], *, step: int = 0) -> None:
         """Report an epoch, or keep it if it is the last one; other figures are left out."""
+        self.pretraining_seconds += metrics.get("pretrain/epoch_seconds") or 0.0
         if "validation/loss" not in metrics:
             return
-        value = metrics[f"validation/{self.metric}"]
-        result = {"epoch": step, self.metric: value, "figures": dict(metrics)}
+        value, figures = metrics[f"validation/{self.metric}"], dict(metrics)
+        if value is None:
+            raise JobError("no validation row has a known word, and by them trials are compared")
+        if step == 1:
+            figures.setdefault("pretrain/seconds", self.pretraining_seconds)
+        result = {"epoch": step, self.metric: value, "figures": figures}
         if step < self.num_epochs:
             ray.tune.report(result)
         else:
@@ -141,11 +151,3 @@ class _Reporter:
     def watching_system(self) -> Iterator[None]:
         """Leave the machine's figures out."""
         yield
-
-
-def _figures(epoch: Mapping[str, Any]) -> dict[str, float | None]:
-    """Name the figures of an epoch in a manifest as a training's recorder is given them."""
-    names = ("loss", "accuracy", "learning_rate", "gradient_norm", "padding_fraction",
-             "tweets_per_second")  # fmt: skip
-    train = {f"train/{name}": epoch.get(f"train_{name}", epoch.get(name)) for name in names}
-    return train | {f"validation/{name}": epoch[f"validation_{name}"] for name in names[:2]}

@@ -55,8 +55,7 @@ class History:
         """The best epoch, the first of equals; None before the first, or without validation."""
         name = f"validation_{self.selection.metric}"
         known = [epoch for epoch in self.epochs if epoch[name] is not None]
-        sign = 1 if self.selection.metric == "loss" else -1
-        return min(known, key=lambda epoch: sign * epoch[name], default=None)
+        return min(known, key=lambda epoch: self.selection.order(epoch[name]), default=None)
 
     @property
     def chosen(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sentiflow.cluster import Resources  # first, as it sets what Ray reads when it is imported
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import JobError, UserError, WorkerError
 
 # isort: split
 import ray
@@ -49,7 +49,7 @@ def train(
 
     Raises:
         UserError: A worker raised it.
-        JobError: A worker failed otherwise; what is known of it is logged.
+        WorkerError: A worker failed otherwise; what is known of it is logged.
     """
     in_process = resources.runs_in_process(num_workers)
     board = None if in_process else _put_up_board()
@@ -72,7 +72,9 @@ def train(
         if board is None:
             return trainer.fit().return_value
         return _fit_and_listen(trainer, board, on_post)
-    except ray.train.TrainingFailedError as error:
+    except (UserError, JobError):
+        raise
+    except Exception as error:  # from Ray Train, or from the worker in this process
         raise _cause(error) from error
 
 
@@ -101,7 +103,10 @@ def _post(board: Any, item: dict[str, Any]) -> None:
 
 
 def _fit_and_listen(trainer: Any, board: Any, on_post: Callable[[dict[str, Any]], None]) -> Any:
-    """Fit in a thread, which an interrupt does not wait for, and pass on what is posted."""
+    """Fit in a thread, which an interrupt does not wait for, and pass on what is posted.
+
+    If nobody can take the posts, the board goes, and with it the workers.
+    """
     fitted: concurrent.futures.Future[Any] = concurrent.futures.Future()
 
     def fit() -> None:
@@ -112,15 +117,18 @@ def _fit_and_listen(trainer: Any, board: Any, on_post: Callable[[dict[str, Any]]
 
     threading.Thread(target=fit, daemon=True).start()
     has_begun = False
-    while True:
-        finished = concurrent.futures.wait([fitted], timeout=0.5).done
-        for item in ray.get(board.take.remote()):
-            has_begun = True
-            on_post(item)
-        if not has_begun:
-            _free_cores_of_dead_trainings()
-        if finished:
-            return fitted.result().return_value
+    try:
+        while True:
+            finished = concurrent.futures.wait([fitted], timeout=0.5).done
+            for item in ray.get(board.take.remote()):
+                has_begun = True
+                on_post(item)
+            if not has_begun:
+                _free_cores_of_dead_trainings()
+            if finished:
+                return fitted.result().return_value
+    finally:
+        ray.kill(board)
 
 
 def _free_cores_of_dead_trainings() -> None:
@@ -134,12 +142,12 @@ def _free_cores_of_dead_trainings() -> None:
         group = gcs_pb2.PlacementGroupTableData.FromString(entry)
         is_ours = group.creator_job_id.hex() == job
         is_an_actors = not ray.ActorID(group.creator_actor_id).is_nil()
-        is_there = group.state != gcs_pb2.PlacementGroupTableData.REMOVED
+        is_there = group.state != gcs_pb2.PlacementGroupTableData.REMOVED and not group.is_detached
         if is_ours and is_an_actors and is_there and group.creator_actor_dead:
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
 
 
-def _cause(error: ray.train.TrainingFailedError) -> Exception:
+def _cause(error: Exception) -> Exception:
     """Make the first worker's failure an error of ours, in one line."""
     failures = getattr(error, "worker_failures", None) or {0: error}
     rank, failure = min(failures.items())
@@ -151,4 +159,4 @@ def _cause(error: ray.train.TrainingFailedError) -> Exception:
     if is_problem:
         return UserError(problem)
     log.error("%s", text)
-    return JobError(f"training worker {rank} failed: {last}")
+    return WorkerError(f"training worker {rank} failed: {last}")

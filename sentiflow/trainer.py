@@ -172,7 +172,7 @@ class Trainer:
             after_step: Called after each optimizer step.
 
         Raises:
-            JobError: The loss is not finite.
+            JobError: A loss is not finite.
         """
         self.objective.train()
         self._freeze(self.epoch < self.settings.frozen_epochs)
@@ -182,6 +182,10 @@ class Trainer:
             after_step()
         self._check_finite()
         loss, correct, count = self._evaluate()
+        if not math.isfinite(loss):
+            raise JobError(
+                f"the validation loss after epoch {self.epoch + 1} is not finite; {self._remedy}"
+            )
         means = self.sums.means()
         result = EpochResult(
             epoch=self.epoch + 1,
@@ -366,11 +370,14 @@ class Trainer:
         if self.world_size > 1:
             torch.distributed.all_reduce(row_ids)
         raise JobError(
-            f"the loss of step {step} (epoch {self.epoch + 1}) is not finite; lower "
-            f"train.learning_rate ({self.settings.learning_rate}) or train.clip_norm "
-            f"({self.settings.clip_norm}), or look at the batch's rows: "
-            f"{', '.join(map(str, row_ids.tolist()))}"
+            f"the loss of step {step} (epoch {self.epoch + 1}) is not finite; {self._remedy}, "
+            f"or look at the batch's rows: {', '.join(map(str, row_ids.tolist()))}"
         )
+
+    @property
+    def _remedy(self) -> str:
+        rate, norm = self.settings.learning_rate, self.settings.clip_norm
+        return f"lower train.learning_rate ({rate}) or train.clip_norm ({norm})"
 
     def _evaluate(self) -> tuple[float, float, float]:
         """Sum loss, correct answers and count over all rows with a token, over all workers."""

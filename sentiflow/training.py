@@ -234,19 +234,26 @@ class _Audience:
 
     def _record_epoch(self, phase: str, result: dict[str, Any]) -> None:
         if phase == PRETRAIN:
-            self.recorder.log_metrics({"pretrain/loss": result["train_loss"]}, step=result["epoch"])
-            return
-        metrics = {
-            "train/loss": result["train_loss"],
-            "train/accuracy": result["train_accuracy"],
-            "validation/loss": result["validation_loss"],
-            "validation/accuracy": result["validation_accuracy"],
-            "train/learning_rate": result["learning_rate"],
-            "train/gradient_norm": result["gradient_norm"],
-            "train/padding_fraction": result["padding_fraction"],
-            "train/tweets_per_second": result["tweets_per_second"],
-        }
-        self.recorder.log_metrics(metrics, step=result["epoch"])
+            figures = {"pretrain/loss": result["train_loss"]}
+            figures["pretrain/epoch_seconds"] = result["seconds"]
+        else:
+            figures = name_figures(result)
+        self.recorder.log_metrics(figures, step=result["epoch"])
+
+
+def name_figures(epoch: Mapping[str, Any]) -> dict[str, float | None]:
+    """Name the figures of an epoch, a :class:`trainer.EpochResult`, as MLflow has them."""
+    return {
+        "train/loss": epoch["train_loss"],
+        "train/accuracy": epoch["train_accuracy"],
+        "validation/loss": epoch["validation_loss"],
+        "validation/accuracy": epoch["validation_accuracy"],
+        "train/learning_rate": epoch["learning_rate"],
+        "train/gradient_norm": epoch["gradient_norm"],
+        "train/padding_fraction": epoch["padding_fraction"],
+        "train/tweets_per_second": epoch["tweets_per_second"],
+        "train/epoch_seconds": epoch["seconds"],
+    }
 
 
 def _place(posted: dict[str, Any]) -> str:

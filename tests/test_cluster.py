@@ -10,6 +10,7 @@ import types
 import pytest
 
 from sentiflow import cluster
+from sentiflow.errors import UserError
 
 
 def python(script, **environment):
@@ -190,3 +191,28 @@ with cluster.started(verbose=False):
 print(time.monotonic() - began)
 """
     assert float(python(script, HOME=str(tmp_path))) < 1
+
+
+@pytest.mark.parametrize(
+    ("place", "num_workers", "cores"),
+    [
+        ((2, 0, 1, 2), 2, 1),
+        ((16, 0, 1, 16), 3, 5),
+        ((4, 0, 1, 16), 2, 2),
+        ((10, 0, 2, 5), 3, 2),
+        ((16, 0, 2, 8), 5, 2),
+        ((17, 0, 2, 1), 8, 1),
+    ],
+)
+def test_all_training_workers_find_their_cores(place, num_workers, cores):
+    resources = cluster.Resources(*place)
+    assert resources.train_workers(num_workers) == num_workers
+    assert resources.cpus_per_train_worker(num_workers) == cores
+
+
+def test_more_training_workers_than_gpus_or_cores_are_refused():
+    with pytest.raises(UserError, match=r"train\.num_workers=2, but Ray has 1 GPUs"):
+        cluster.Resources(16, 1, 1, 16).train_workers(2)
+    with pytest.raises(UserError, match=r"train\.num_workers=3, but Ray has 2 cores"):
+        cluster.Resources(2, 0, 1, 2).train_workers(3)
+    assert cluster.Resources(16, 4, 1, 16).train_workers("auto") == 4

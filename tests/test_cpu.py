@@ -55,14 +55,23 @@ def test_other_types_are_left_to_pytorch():
     assert torch.equal(cpu.tanh(inputs), torch.tanh(inputs))
 
 
-def test_freed_memory_is_kept_for_the_next_tensor():
+@pytest.mark.parametrize("num_bytes", [8 << 20, 100 << 20])
+def test_freed_memory_is_kept_for_the_next_tensor(num_bytes):
     cpu.keep_freed_memory()
 
     def count_faults() -> int:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         for _ in range(20):
-            torch.zeros(2 << 20).add_(1)
+            torch.zeros(num_bytes // 4).add_(1)
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
     count_faults()
-    assert count_faults() < 20 * (8 << 20) / resource.getpagesize() / 4
+    assert count_faults() < 20 * num_bytes / resource.getpagesize() / 4
+
+
+def test_products_of_many_rows_are_added_up_as_they_come():
+    left, right = torch.randn(70 * cpu._ROWS, 64), torch.randn(70 * cpu._ROWS, 64)
+    expected = left.double().T @ right.double()
+    torch.testing.assert_close(
+        cpu.multiply_sides(left, right).double(), expected, rtol=1e-3, atol=1e-2
+    )

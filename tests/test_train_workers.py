@@ -7,7 +7,7 @@ import pytest
 
 from sentiflow import train_workers
 from sentiflow.cluster import Resources
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import UserError, WorkerError
 
 
 class RayError(Exception):
@@ -33,7 +33,7 @@ def test_a_mistake_of_the_user_that_comes_as_it_was_raised_stays_one():
 
 def test_any_other_failure_is_told_by_the_first_worker_in_its_last_line(caplog):
     cause = train_workers._cause(RayError({1: "later", 0: "Traceback ...\nOSError: disk full"}))
-    assert type(cause) is JobError
+    assert type(cause) is WorkerError
     assert str(cause) == "training worker 0 failed: OSError: disk full"
     assert "Traceback" in caplog.text
 
@@ -65,11 +65,17 @@ class LocalBoard:
         board = train_workers._Board()
         self.put = types.SimpleNamespace(remote=board.put)
         self.take = types.SimpleNamespace(remote=board.take)
+        self.killed = False
+
+    def kill(self):
+        self.killed = True
 
 
 @pytest.fixture
 def board(monkeypatch):
     monkeypatch.setattr(train_workers.ray, "get", lambda answer: answer)
+    monkeypatch.setattr(train_workers.ray, "kill", LocalBoard.kill)
+    monkeypatch.setattr(train_workers, "_free_cores_of_dead_trainings", lambda: None)
     return LocalBoard()
 
 
@@ -107,6 +113,33 @@ def test_what_fails_is_raised_after_what_was_posted_before(board):
     with pytest.raises(OSError, match="disk full"):
         train_workers._fit_and_listen(types.SimpleNamespace(fit=fit), board, heard.append)
     assert heard == [{"n": 0}]
+
+
+def test_if_nobody_takes_the_posts_the_workers_end(board):
+    listened = threading.Event()
+
+    def fit():
+        train_workers._post(board, {"n": 0})
+        assert listened.wait(20)
+
+    def refuse(item):
+        raise OSError("the tracking server is away")
+
+    with pytest.raises(OSError, match="tracking server"):
+        train_workers._fit_and_listen(types.SimpleNamespace(fit=fit), board, refuse)
+    listened.set()
+    assert board.killed
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_what_fails_in_a_worker_may_be_tried_again(tmp_path, resources, num_workers):
+    def fail(job, post):
+        raise OSError("disk full")
+
+    with pytest.raises(WorkerError, match=r"training worker 0 failed: .*disk full"):
+        run(fail, tmp_path, resources, num_workers)
 
 
 @pytest.mark.ray

@@ -254,6 +254,18 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_its_rows(uris):
     assert not trainer.is_sound
 
 
+def test_weights_spoilt_by_the_last_step_end_the_training_too(uris):
+    trainer = make_trainer(uris)
+    last = trainer.train.num_steps(0)
+
+    def spoil():
+        if trainer.step == last:
+            trainer.objective.network.output.bias.data[:] = torch.nan
+
+    with pytest.raises(JobError, match="the validation loss after epoch 1 is not finite; lower"):
+        train_all(trainer, spoil)
+
+
 def test_a_corpus_without_one_full_batch_is_refused(uris):
     settings = make_settings(batching={"global_batch_size": 1000, "drop_last": True})
     with pytest.raises(UserError, match="no full batch in the"):
