@@ -54,6 +54,21 @@ def settings_of(model: dict, batch_size: int, **changes: object) -> TrainSetting
     return TrainSettings.model_validate(model | batch | {"num_epochs": 2} | changes)
 
 
+BIG, SMALL, GRU = settings_of(RNN, 8192), settings_of(RNN, 512), settings_of(BIGRU, 256)
+TUNED = settings_of({"model": RNN["model"] | {"vectors": "tuned"}}, 512)
+TUTORIAL, POOLED = (
+    settings_of(RNN, 64, learning_rate=2e-4, clip_norm=None, **more)
+    for more in (
+        {"batching": {"global_batch_size": 64, "bucketing": "exact", "drop_last": True}},
+        {},
+    )
+)
+MEDIUM, LARGE, HUGE = (
+    settings_of(RNN, size, learning_rate=rate, clip_norm=1.0)
+    for size, rate in ((512, 1.5e-3), (1024, 3e-3), (2048, 4e-3))
+)
+
+
 def open_train(prepared: Path, settings: TrainSettings, own: range) -> TrainInput:
     """Open the global batches of the train split."""
     lanes = plan(prepared, "train")
@@ -299,6 +314,43 @@ def prepare_sample(folder: Path) -> Path:
     return folder / "run/prepared"
 
 
+def list_comparisons(prepared: Path) -> dict[str, dict]:
+    """List what is run in turn."""
+    return {
+        "one worker, BiGRU(128), tuned vectors, batch 256": {
+            "bare loop, PyTorch's layers": (run_pytorch, prepared, GRU),
+            "bare loop": (run_bare, prepared, GRU),
+            "sentiflow": (run_ours, prepared, GRU),
+        },
+        "one worker, RNN(50), frozen vectors, batch 512": {
+            "bare loop, PyTorch's layers": (run_pytorch, prepared, SMALL),
+            "bare loop": (run_bare, prepared, SMALL),
+            "sentiflow": (run_ours, prepared, SMALL),
+        },
+        "two workers, RNN(50), frozen vectors, batch 8192": {
+            "sentiflow, 1 worker": (run_ours, prepared, BIG),
+            "sentiflow, 2 workers": (run_ours, prepared, BIG, 2),
+            "bare loop": (run_bare, prepared, BIG),
+            "bare gloo loop, 2 processes": (run_bare, prepared, BIG, 2),
+        },
+        "two workers, RNN(50), tuned vectors, batch 512": {
+            "sentiflow, 1 worker": (run_ours, prepared, TUNED),
+            "sentiflow, 2 workers": (run_ours, prepared, TUNED, 2),
+            "bare loop": (run_bare, prepared, TUNED),
+            "bare gloo loop, 2 processes": (run_bare, prepared, TUNED, 2),
+        },
+        "tutorial's network": {
+            "tutorial's loop, batch 64": (run_tutorial, prepared, TUTORIAL),
+            "sentiflow, batch 64, exact": (run_ours, prepared, TUTORIAL),
+            "sentiflow, batch 64, pooled": (run_ours, prepared, POOLED),
+            "sentiflow, batch 512": (run_ours, prepared, MEDIUM),
+            "sentiflow, batch 1,024": (run_ours, prepared, LARGE),
+            "sentiflow, batch 2,048": (run_ours, prepared, HUGE),
+            "sentiflow, batch 2,048, 2 workers": (run_ours, prepared, HUGE, 2),
+        },
+    }
+
+
 def main() -> None:
     """Run all comparisons."""
     parser = argparse.ArgumentParser()
@@ -312,57 +364,12 @@ def main() -> None:
         prepared = prepared.resolve()
         rows = manifest.read(str(prepared))["counts"]["labels"]["train"]
         print(f"{rows['negative'] + rows['positive']:,} train rows")
-        big, small = settings_of(RNN, 8192), settings_of(RNN, 512)
-        tuned = settings_of({"model": RNN["model"] | {"vectors": "tuned"}}, 512)
-        gru = settings_of(BIGRU, 256)
-        slow = {"learning_rate": 2e-4, "clip_norm": None}
-        exact = {"global_batch_size": 64, "bucketing": "exact", "drop_last": True}
-        tutorial, pooled = (
-            settings_of(RNN, 64, **slow, **more) for more in ({"batching": exact}, {})
-        )
-        medium, large, huge = (
-            settings_of(RNN, size, learning_rate=rate, clip_norm=1.0)
-            for size, rate in ((512, 1.5e-3), (1024, 3e-3), (2048, 4e-3))
-        )
-        comparisons = {
-            "one worker, BiGRU(128), tuned vectors, batch 256": {
-                "bare loop, PyTorch's layers": (run_pytorch, prepared, gru),
-                "bare loop": (run_bare, prepared, gru),
-                "sentiflow": (run_ours, prepared, gru),
-            },
-            "one worker, RNN(50), frozen vectors, batch 512": {
-                "bare loop, PyTorch's layers": (run_pytorch, prepared, small),
-                "bare loop": (run_bare, prepared, small),
-                "sentiflow": (run_ours, prepared, small),
-            },
-            "two workers, RNN(50), frozen vectors, batch 8192": {
-                "sentiflow, 1 worker": (run_ours, prepared, big),
-                "sentiflow, 2 workers": (run_ours, prepared, big, 2),
-                "bare loop": (run_bare, prepared, big),
-                "bare gloo loop, 2 processes": (run_bare, prepared, big, 2),
-            },
-            "two workers, RNN(50), tuned vectors, batch 512": {
-                "sentiflow, 1 worker": (run_ours, prepared, tuned),
-                "sentiflow, 2 workers": (run_ours, prepared, tuned, 2),
-                "bare loop": (run_bare, prepared, tuned),
-                "bare gloo loop, 2 processes": (run_bare, prepared, tuned, 2),
-            },
-            "tutorial's network": {
-                "tutorial's loop, batch 64": (run_tutorial, prepared, tutorial),
-                "sentiflow, batch 64, exact": (run_ours, prepared, tutorial),
-                "sentiflow, batch 64, pooled": (run_ours, prepared, pooled),
-                "sentiflow, batch 512": (run_ours, prepared, medium),
-                "sentiflow, batch 1,024": (run_ours, prepared, large),
-                "sentiflow, batch 2,048": (run_ours, prepared, huge),
-                "sentiflow, batch 2,048, 2 workers": (run_ours, prepared, huge, 2),
-            },
-        }
-        for title, contestants in comparisons.items():
+        for title, contestants in list_comparisons(prepared).items():
             if arguments.only in title:
                 compare(title, contestants, arguments.repeats)
         if arguments.only in "curves":
-            contestants = {"tutorial's batches of 64": tutorial, "batches of 512": medium}
-            contestants |= {"batches of 1,024": large, "batches of 2,048": huge}
+            contestants = {"tutorial's batches of 64": TUTORIAL, "batches of 512": MEDIUM}
+            contestants |= {"batches of 1,024": LARGE, "batches of 2,048": HUGE}
             compare_curves(prepared, contestants, arguments.repeats)
         if arguments.plot:
             draw_workers(prepared, arguments.plot)

@@ -64,18 +64,10 @@ def _order(num_steps: int, backward: bool) -> list[tuple[int, int | None]]:
     return list(zip(steps, [None, *steps], strict=False))
 
 
-def _neighbours(
-    states: torch.Tensor, gradients: torch.Tensor, backward: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Put beside each state the gradients of the step that read it, as matrices."""
-    pair = (states[1:], gradients[:-1]) if backward else (states[:-1], gradients[1:])
-    return pair[0].flatten(end_dim=1), pair[1].flatten(end_dim=1)
-
-
 def _of_weight(states: torch.Tensor, gradients: torch.Tensor, backward: bool) -> torch.Tensor:
     """Sum, over the steps, the gradient of the weight that each state was multiplied with."""
-    before, after = _neighbours(states, gradients, backward)
-    return cpu.multiply_sides(after, before)
+    before, after = (states[1:], gradients[:-1]) if backward else (states[:-1], gradients[1:])
+    return cpu.multiply_sides(after.flatten(end_dim=1), before.flatten(end_dim=1))
 
 
 def _read_tanh(
