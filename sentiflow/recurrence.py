@@ -1,7 +1,7 @@
 """Inputs of each step -> states of a recurrent layer, read in either direction.
 
 On a CPU in float32 the tanh and the gated layer (Cho et al. 2014) run by loops of our own, with
-their gradients: PyTorch's take up to three times as long to score and half as long again to train.
+their gradients: PyTorch's take up to twice as long to score and half as long again to train.
 Everything else (LSTM, GPU, bf16) is PyTorch's.
 
 Shape: (T steps, B tweets, D features of the inputs, H of the states)
