@@ -30,6 +30,8 @@ from sentiflow.errors import JobError, UserError
 
 log = logging.getLogger(__name__)
 
+_TASKS_ON_GPU = 4
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -76,6 +78,15 @@ class Resources:
         costs a sixth.
         """
         return max(1, self.cpus_per_train_worker(num_workers) - 1)
+
+    def gpus_per_score_task(self) -> float:
+        """Share of a GPU for a scoring task; 0 where there is none.
+
+        Several share one: while one reads and tokenizes, another computes.
+        """
+        if not self.num_gpus:
+            return 0
+        return 1 / min(_TASKS_ON_GPU, max(1, self.num_cpus // self.num_gpus))
 
 
 @contextmanager
@@ -192,7 +203,11 @@ def look() -> Resources:
 
 
 def map_parts(
-    work: Callable[[int], dict[str, Any]], *, num_parts: int, num_gpus: float = 0
+    work: Callable[[int], dict[str, Any]],
+    *,
+    num_parts: int,
+    num_gpus: float = 0,
+    concurrency: int | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Do a stage's work on each of its parts with Ray Data, and yield what each came to.
 
@@ -204,6 +219,7 @@ def map_parts(
         work: Takes a part's number; returns what JSON can hold.
         num_parts: Parts are numbered from 0.
         num_gpus: Share of a GPU for each task.
+        concurrency: At most so many tasks at the same time; None: as many as there are cores.
 
     Raises:
         UserError: The work on a part raised it.
@@ -214,7 +230,10 @@ def map_parts(
     import ray.data
 
     dataset = ray.data.range(num_parts, override_num_blocks=num_parts)
-    for row in dataset.map(lambda row: _do(work, row["id"]), num_gpus=num_gpus or None).iter_rows():
+    done = dataset.map(
+        lambda row: _do(work, row["id"]), num_gpus=num_gpus or None, concurrency=concurrency
+    )
+    for row in done.iter_rows():
         if row["problem"]:
             raise UserError(row["problem"])
         if row["failure"]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sentiflow import schema
 from sentiflow.csv_records import find_records
 from sentiflow.errors import UserError
 from sentiflow.schema import NEGATIVE, NEUTRAL, POSITIVE
@@ -50,6 +51,25 @@ class CsvFormat:
     errors: str = "replace"
     time_format: str | None = None
     max_text_length: int = 10_000
+    header: tuple[str, ...] = ()
+    """Names of all columns, in order; empty if none are written."""
+
+    def position(self, name: str) -> int | None:
+        """Find a column by what it means, or one that means nothing by its name in the header."""
+        if name in _MEANINGS:
+            return getattr(self, name)
+        return self.header.index(name) if name in self.names else None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """List what :meth:`position` finds beside text, label and id."""
+        meant = [name for name in ("user", "time") if getattr(self, name) is not None]
+        known = {"", *_MEANINGS, *schema.TWEETS.names}
+        written = [n for n in self.header if n not in known and self.header.count(n) == 1]
+        return (*meant, *written)
+
+
+_MEANINGS = tuple(ColumnsSettings.model_fields)
 
 
 def resolve(form: FormatSettings, head: bytes, *, source: str) -> tuple[CsvFormat, int]:
@@ -74,6 +94,7 @@ def resolve(form: FormatSettings, head: bytes, *, source: str) -> tuple[CsvForma
     start = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
     if form.kind == "sentiment140":
         num_columns, columns, labels = _SENTIMENT140_NUM_COLUMNS, _SENTIMENT140_COLUMNS, None
+        names: list[str] = []
     else:
         assert form.columns is not None, "settings are validated"
         columns, labels = form.columns, form.labels
@@ -91,6 +112,7 @@ def resolve(form: FormatSettings, head: bytes, *, source: str) -> tuple[CsvForma
         errors=form.errors,
         time_format=time_format,
         max_text_length=form.max_text_length,
+        header=tuple(names),
     ), start
 
 

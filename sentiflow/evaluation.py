@@ -109,8 +109,7 @@ def _is_evaluated(table: pa.Table) -> pa.ChunkedArray:
 def _find_training(scored: dict[str, Any]) -> dict[str, Any]:
     """Find the manifest of the training that made the model, if it is still where it was."""
     model = scored["inputs"]["model"]
-    package = manifest.read(model["uri"]) or {"inputs": {}}
-    training = manifest.read_input(package, "training")
+    training = manifest.read_input({"inputs": model}, "training")
     return training if training.get("model_fingerprint") == model["fingerprint"] else {}
 
 

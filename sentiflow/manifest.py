@@ -10,16 +10,16 @@ from enum import Enum
 from importlib.metadata import version
 from typing import Any
 
-from pyarrow.fs import FileInfo
-
 from sentiflow import __version__, storage
 from sentiflow.errors import UserError
 from sentiflow.settings import flatten
-from sentiflow.uris import join, join_member, split_member
+from sentiflow.uris import join
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 STARTED = "started.json"
+BEFORE = "before.json"
+"""The manifest of a complete directory, while something is added to it."""
 _HALF_STARTED = re.compile(rf"{re.escape(STARTED)}\.[0-9a-f]+\.tmp")
 """What is left where a run was killed before anything else was there."""
 
@@ -35,6 +35,8 @@ class State(Enum):
     ABSENT = "absent"
     UNFINISHED = "unfinished"
     COMPLETE = "complete"
+    GROWN = "grown"
+    """Complete for the first of the input's files; others have come at the end."""
     DIFFERENT = "different"
     FOREIGN = "foreign"
 
@@ -51,6 +53,8 @@ class Claim:
     """By name: a dictionary with at least ``fingerprint``; beside it, what helps to find it."""
     owns: tuple[str, ...] = ()
     """Names in the directory that the stage writes, and may delete when it starts over."""
+    grows: str = ""
+    """Name of an input of files; where some have come at its end, what is there is added to."""
 
     @property
     def fingerprint(self) -> str:
@@ -101,18 +105,43 @@ def require(uri: str, *, stage: str, setting: str) -> dict[str, Any]:
 
 def look(claim: Claim) -> Found:
     """Compare what a claim's directory holds with what the claim would make."""
-    record = read(claim.uri)
+    complete = read(claim.uri)
+    record = complete or read_before(claim.uri)
     if record is not None and record["stage"] != claim.stage:
         return Found(State.FOREIGN)
     if record is not None:
-        differences = _differences(claim, record)
-        if not differences and record["fingerprint"] != claim.fingerprint:
-            differences = ("written by another version of sentiflow",)
-        return Found(State.DIFFERENT if differences else State.COMPLETE, differences)
+        return _compare(claim, record, is_complete=complete is not None)
     if storage.exists(join(claim.uri, STARTED)):
         return Found(State.UNFINISHED)
     theirs = [name for name in storage.listing(claim.uri) if not _HALF_STARTED.fullmatch(name)]
     return Found(State.FOREIGN if theirs else State.ABSENT)
+
+
+def _compare(claim: Claim, record: dict[str, Any], *, is_complete: bool) -> Found:
+    differences = _differences(claim, record)
+    if _has_grown(claim, record, differences):
+        return Found(State.GROWN if is_complete else State.UNFINISHED)
+    if not differences and record["fingerprint"] != claim.fingerprint:
+        differences = ("written by another version of sentiflow",)
+    if differences:
+        return Found(State.DIFFERENT, differences)
+    return Found(State.COMPLETE if is_complete else State.UNFINISHED)
+
+
+def _has_grown(claim: Claim, record: dict[str, Any], differences: Sequence[str]) -> bool:
+    """Say whether a claim differs from a record by more files of the input that may grow alone."""
+    if not claim.grows or tuple(differences) != (f"another {claim.grows}",):
+        return False
+    old, new = (
+        [item["tree_sha256"] for item in inputs.get(claim.grows, {}).get("files", ())]
+        for inputs in (record["inputs"], claim.inputs)
+    )
+    return len(new) > len(old) > 0 and new[: len(old)] == old
+
+
+def read_before(uri: str) -> dict[str, Any] | None:
+    """Read the manifest of what a directory held before something was added, if it is being."""
+    return _read_record(join(uri, BEFORE))
 
 
 def check_place(stage: str, uri: str) -> None:
@@ -143,44 +172,63 @@ def check(claim: Claim, *, overwrite: bool = False) -> None:
         )
 
 
-def begin(claim: Claim, *, overwrite: bool = False, resumable: bool = False) -> bool:
+def begin(
+    claim: Claim, *, overwrite: bool = False, resumable: bool = False, key: str | None = None
+) -> bool:
     """Make the directory ready: what an unfinished or replaced run left is removed.
 
     While it is removed, ``started.json`` names no fingerprint: what then is left of it by a kill
-    is nobody's to continue.
+    is nobody's to continue. What is there of a claim that has grown stays; its manifest waits as
+    ``before.json`` for the new one.
 
     Args:
         claim: What is to be made, with the inputs' fingerprints known.
         overwrite: Replace a result of other settings.
         resumable: Keep what an unfinished run of the same claim has left.
+        key: What must be equal for a run to be the same; the claim's fingerprint by default.
 
     Returns:
-        Whether there is such a run, which the caller continues.
+        Whether there is such a run, or one to add to, which the caller continues.
 
     Raises:
         UserError: As :func:`check`.
     """
     check(claim, overwrite=overwrite)
-    if resumable and read(claim.uri) is None and _read_started(claim.uri) == claim.fingerprint:
+    state, key = look(claim).state, key or claim.fingerprint
+    if state is State.GROWN:
+        storage.write_bytes(join(claim.uri, BEFORE), storage.read_bytes(join(claim.uri, MANIFEST)))
+        _write_started(claim, key)
+        storage.delete(join(claim.uri, MANIFEST))
+        return True
+    if resumable and state is State.UNFINISHED and _read_started(claim.uri) == key:
         return True
     _write_started(claim, None)
     storage.delete(join(claim.uri, MANIFEST))
+    storage.delete(join(claim.uri, BEFORE))
     _delete_owned(claim, keep=())
-    _write_started(claim, claim.fingerprint)
+    _write_started(claim, key)
     return False
 
 
 def settle(claim: Claim) -> None:
     """Finish the tidying of a complete directory, which a kill may have interrupted."""
     names = storage.listing(claim.uri, recursive=False)
-    if any(name == STARTED or _HALF_STARTED.fullmatch(name) for name in names):
+    if any(name in (STARTED, BEFORE) or _HALF_STARTED.fullmatch(name) for name in names):
         record = read(claim.uri)
         assert record is not None, "a complete directory has a manifest"
         _tidy(claim, record)
 
 
 def abandon(claim: Claim) -> None:
-    """Take away what an unfinished stage has written, for a run that cannot succeed."""
+    """Take away what an unfinished stage has written, for a run that cannot succeed.
+
+    A directory to which something was being added is complete again, as it was.
+    """
+    before = read_before(claim.uri)
+    if before is not None:
+        storage.write_bytes(join(claim.uri, MANIFEST), _to_json(before))
+        _tidy(claim, before)
+        return
     _write_started(claim, None)
     _delete_owned(claim, keep=())
     storage.delete(join(claim.uri, STARTED))
@@ -228,7 +276,7 @@ def publish(
 
 def read_input(record: dict[str, Any], name: str) -> dict[str, Any]:
     """Follow a manifest to that of an input; empty if it is gone, or has been made anew."""
-    named = record["inputs"].get(name, {})
+    named = record["inputs"].get(name) or {}
     found = read(named["uri"]) if "uri" in named else None
     return found if found and found["fingerprint"] == named["fingerprint"] else {}
 
@@ -247,45 +295,10 @@ def list_files(uri: str, name: str) -> list[dict[str, Any]]:
     ]
 
 
-def files_input(uris: Sequence[str], *, known: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Describe input files: size, time and a hash of the content.
-
-    A file whose size and time equal those in ``known``, an earlier description, is not read
-    again.
-
-    Returns:
-        An input for a claim: ``fingerprint`` over the contents in order, and ``files``.
-    """
-    earlier = {item["uri"]: item for item in (known or {}).get("files", ())}
-    files = []
-    for uri in uris:
-        info = storage.file_info(uri)
-        before = earlier.get(uri, {}).get("tree_sha256", "")
-        item = describe_file(uri, info, tree_sha256=before)
-        if item != earlier.get(uri):
-            item["tree_sha256"] = storage.tree_sha256(uri)
-        files.append(item)
-    return join_files(files)
-
-
-def describe_file(uri: str, info: FileInfo, *, tree_sha256: str) -> dict[str, Any]:
-    """Describe an input file that was read; of a member of an archive, the archive."""
-    size, time = info.size, info.mtime_ns
-    return {"uri": uri, "bytes": size, "modified_ns": time, "tree_sha256": tree_sha256}
-
-
-def join_files(files: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Make one input of several described files.
-
-    Only their contents decide, in their order; of an archive, also which member is meant.
-    """
-    contents = [join_member(item["tree_sha256"], split_member(item["uri"])[1]) for item in files]
-    return {"fingerprint": fingerprint(contents), "files": list(files)}
-
-
 def _tidy(claim: Claim, record: dict[str, Any]) -> None:
     """Delete what the stage owns and its manifest does not list; ``started.json`` at the end."""
     _delete_owned(claim, keep=[item["path"] for item in record["files"]])
+    storage.delete(join(claim.uri, BEFORE))
     storage.delete(join(claim.uri, STARTED))
 
 
@@ -314,7 +327,7 @@ def _delete_owned(claim: Claim, *, keep: Sequence[str]) -> None:
     for name in claim.owns:
         if not any(path == name or path.startswith(f"{name}/") for path in kept):
             storage.delete(join(claim.uri, name))
-    unpublished = tuple(f"{name}." for name in (*claim.owns, MANIFEST, STARTED))
+    unpublished = tuple(f"{name}." for name in (*claim.owns, MANIFEST, STARTED, BEFORE))
     for name in storage.listing(claim.uri):
         first = name.split("/")[0]
         owned = first in claim.owns or (first.endswith(".tmp") and first.startswith(unpublished))

@@ -1,19 +1,31 @@
-"""Weights + vocabulary + tokenizer + settings -> one directory that can score text."""
+"""Weights + vocabulary + tokenizer + settings -> one directory that can score text.
 
+A package holds numbers, words and settings: safetensors, Parquet and JSON. Nothing in it is run or
+unpickled, and what is not as its manifest says is refused.
+"""
+
+import concurrent.futures
+import hashlib
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import safetensors
 import safetensors.torch
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from sentiflow import batching, manifest, models, storage, vocabulary
+from sentiflow.drift import Profile
 from sentiflow.errors import UserError
-from sentiflow.schema import POSITIVE
+from sentiflow.schema import LABEL_NAMES, POSITIVE
+from sentiflow.sections import ModelSettings
+from sentiflow.setting_types import Fraction, Settings
 from sentiflow.tokenizer import TOKENIZERS, tokenize
 from sentiflow.uris import join
 from sentiflow.vocabulary import Vocabulary
@@ -21,20 +33,23 @@ from sentiflow.vocabulary import Vocabulary
 WEIGHTS, VOCABULARY, SETTINGS = "weights.safetensors", "vocabulary.parquet", "settings.json"
 FILES = (WEIGHTS, VOCABULARY, SETTINGS)
 
+_COPY_AGAIN = "the model package is damaged; copy it again"
 
-@dataclass(frozen=True)
-class PackageSettings:
+
+class PackageSettings(Settings):
     """What a package must know beside its weights and words; all of it is in ``settings.json``."""
 
-    model: dict[str, Any]
+    model: ModelSettings
     """The ``train.model`` section."""
     embedding_dim: int
     tokenizer: str
     tokenizer_version: int
     max_length: int
-    prior: float
+    prior: Fraction
     """Share of positive labels in training: the answer where no word is known."""
-    labels: tuple[str, ...] = ("negative", "positive")
+    labels: tuple[str, ...] = LABEL_NAMES[:2]
+    temperature: float = 1.0
+    """What logits are divided by (Guo et al. 2017); 1: they are as they were trained."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +60,35 @@ class Scores:
     """Of positive, float32."""
     num_tokens: np.ndarray
     """Words that the model knows, int32; 0: only the prior spoke."""
+    lengths: np.ndarray
+    """Tokens of each text, known or not, int64."""
+    num_unknown: np.ndarray
+    """Those of them that the model does not know, int32."""
 
     @property
     def prediction(self) -> np.ndarray:
         """The more probable label, int8; positive at exactly one half."""
         return (self.probability >= 0.5).astype(np.int8)
+
+    @property
+    def profile(self) -> Profile:
+        """Count what the texts look like to the model."""
+        return Profile.of(
+            lengths=self.lengths,
+            num_unknown=self.num_unknown,
+            probability=self.probability,
+            prediction=self.prediction,
+        )
+
+    def take(self, rows: np.ndarray) -> "Scores":
+        """Choose some of the answers."""
+        return Scores(*(values[rows] for values in vars(self).values()))
+
+    @classmethod
+    def join(cls, scores: Sequence["Scores"]) -> "Scores":
+        """Put the answers for several lots of texts one after the other."""
+        columns = zip(*(vars(lot).values() for lot in scores), strict=True)
+        return cls(*map(np.concatenate, columns))
 
 
 @dataclass(frozen=True)
@@ -70,34 +109,48 @@ class ModelPackage:
         """Move the network to a device, in evaluation mode."""
         return replace(self, network=self.network.to(device).eval())
 
-    def score(self, text: pa.Array, *, batch_size: int = 512) -> Scores:
+    def score(self, text: pa.Array, *, batch_size: int = 512, bf16: bool = False) -> Scores:
         """Answer each text; rows in give rows out, in the same order.
 
         Args:
             text: N strings, without nulls.
             batch_size: Rows in a padded batch; a matter of speed alone.
+            bf16: Multiply in bfloat16: quicker on a GPU, a little less exact.
         """
         tokens = tokenize(text, name=self.settings.tokenizer)
-        lists, num_tokens = self.vocabulary.encode(tokens, max_length=self.settings.max_length)
-        rows = batching.EncodedRows.from_lists(lists)
+        encoded = self.vocabulary.encode(tokens, max_length=self.settings.max_length)
+        rows = batching.EncodedRows.from_lists(encoded.token_ids)
         probability = np.full(len(rows), self.settings.prior, np.float32)
         device = next(self.network.parameters()).device
-        with torch.inference_mode():
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16),
+        ):
             for chosen in batching.order_by_length(rows.lengths, batch_size=batch_size):
-                batch = batching.collate(rows, chosen)
-                logits = self.network(batch.token_ids.to(device), batch.lengths.to(device))
-                positive = torch.softmax(logits.float(), dim=1)[:, POSITIVE]
+                batch = batching.collate(rows, chosen).to(device)
+                logits = self.network(batch.token_ids, batch.lengths).float()
+                positive = torch.softmax(logits / self.settings.temperature, dim=1)[:, POSITIVE]
                 probability[chosen] = positive.cpu().numpy()
-        return Scores(probability, num_tokens)
+        lengths = np.diff(tokens.offsets)
+        return Scores(probability, encoded.num_known, lengths, encoded.num_unknown)
 
-    def save(self, uri: str, *, lineage: dict[str, Any]) -> dict[str, Any]:
+    def save(
+        self,
+        uri: str,
+        *,
+        lineage: dict[str, Any],
+        metrics: Mapping[str, float] | None = None,
+        reference: Profile | None = None,
+    ) -> dict[str, Any]:
         """Publish the package as a directory; returns its manifest.
 
         Args:
             uri: The directory; an unfinished or older package of ours there is replaced.
             lineage: What the model was made from: inputs for the manifest.
+            metrics: Of the epoch that the weights are from, such as ``validation/accuracy``.
+            reference: What rows that it was not trained on look like to the model.
         """
-        settings = vars(self.settings) | {"vocabulary_size": len(self.vocabulary)}
+        settings = self.settings.model_dump() | {"vocabulary_size": len(self.vocabulary)}
         claim = manifest.Claim("model", uri, settings, lineage, owns=FILES)
         manifest.begin(claim, overwrite=True)
         weights = {name: tensor.cpu() for name, tensor in self.network.state_dict().items()}
@@ -111,6 +164,8 @@ class ModelPackage:
             counts={"parameters": sum(tensor.numel() for tensor in weights.values())},
             files=files,
             seconds=0,
+            metrics=dict(metrics or {}),
+            reference=asdict(reference) if reference else None,
         )
 
     @classmethod
@@ -122,21 +177,26 @@ class ModelPackage:
             setting: Named in an error as where ``uri`` came from.
 
         Raises:
-            UserError: It is no finished package, or its files are not those that were saved, or
-                need a newer sentiflow.
+            UserError: It is no finished package, its files are not those that were saved or do not
+                fit each other, or it needs a newer sentiflow.
         """
         record = manifest.require(uri, stage="model", setting=setting)
-        _check_files(uri, record)
-        raw = json.loads(storage.read_bytes(join(uri, SETTINGS)))
-        size = raw.pop("vocabulary_size")
-        settings = PackageSettings(**raw)
-        _check_tokenizer(uri, settings)
-        network = models.build(
-            settings.model, vocabulary_size=size, embedding_dim=settings.embedding_dim
-        )
-        weights = safetensors.torch.load(storage.read_bytes(join(uri, WEIGHTS)))
-        network.load_state_dict(weights)
-        words = vocabulary.load(join(uri, VOCABULARY))
+        content = _read_files(uri, record)
+        settings, size = _read_settings(join(uri, SETTINGS), content[SETTINGS])
+        words = _read_vocabulary(join(uri, VOCABULARY), content[VOCABULARY])
+        if len(words) != size:
+            raise UserError(
+                f"{uri} has a vocabulary of {len(words):,} words for a network of {size:,}",
+                hint=_COPY_AGAIN,
+            )
+        with torch.device("meta"):  # the weights are read, so that none need be drawn
+            network = models.build(
+                settings.model.model_dump(),
+                vocabulary_size=size,
+                embedding_dim=settings.embedding_dim,
+            )
+        weights = _read_weights(join(uri, WEIGHTS), content[WEIGHTS], network)
+        network.load_state_dict(weights, assign=True)
         return cls(network.eval(), words, settings)
 
 
@@ -146,24 +206,85 @@ def _describe(uri: str, name: str) -> dict[str, Any]:
     return {"path": name, "rows": None, "bytes": size, "sha256": storage.sha256(path)}
 
 
-def _check_files(uri: str, record: dict[str, Any]) -> None:
-    for item in record["files"]:
-        path = join(uri, item["path"])
-        if not storage.exists(path):
+def _read_files(uri: str, record: dict[str, Any]) -> dict[str, bytes]:
+    """Read each file once, and make sure that it is the one that was saved, and no other is there.
+
+    Raises:
+        UserError: It is not, or something else is there.
+    """
+    saved = {item["path"]: item.get("sha256") for item in record["files"]}
+    if saved.keys() != set(FILES):
+        raise UserError(f"{uri} lists {', '.join(saved)}", hint=f"a package has {', '.join(FILES)}")
+    present = set(storage.listing(uri))
+    for name in sorted(saved.keys() - present):
+        raise UserError(f"{join(uri, name)} is missing", hint=_COPY_AGAIN)
+    for name in sorted(present - saved.keys() - {manifest.MANIFEST, manifest.STARTED}):
+        raise UserError(f"{join(uri, name)} is no part of a model package", hint="take it away")
+    with concurrent.futures.ThreadPoolExecutor(len(FILES)) as pool:
+        contents = pool.map(storage.read_bytes, (join(uri, name) for name in FILES))
+        content = dict(zip(FILES, contents, strict=True))
+    for name, data in content.items():
+        if hashlib.sha256(data).hexdigest() != saved[name]:
             raise UserError(
-                f"{path} is missing", hint="the model package is damaged; copy it again"
+                f"{join(uri, name)} is not the file that was saved (its checksum differs)",
+                hint=_COPY_AGAIN,
             )
-        if storage.sha256(path) != item["sha256"]:
-            raise UserError(
-                f"{path} is not the file that was saved (its checksum differs)",
-                hint="the model package is damaged; copy it again",
-            )
+    return content
 
 
-def _check_tokenizer(uri: str, settings: PackageSettings) -> None:
+def _read_settings(path: str, content: bytes) -> tuple[PackageSettings, int]:
+    """Read the settings, and how many words the network knows."""
+    try:
+        raw = json.loads(content)
+        size = raw.pop("vocabulary_size")
+        settings = PackageSettings.model_validate(raw)
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        problem = f"{path} cannot be read"
+        if isinstance(error, ValidationError):
+            first = error.errors(include_url=False)[0]
+            problem = f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise UserError(problem, hint="it is damaged, or needs a newer sentiflow") from error
     version = TOKENIZERS[settings.tokenizer][0] if settings.tokenizer in TOKENIZERS else None
     if version != settings.tokenizer_version:
         raise UserError(
-            f"{uri} needs tokenizer {settings.tokenizer} version {settings.tokenizer_version}",
+            f"{path} needs tokenizer {settings.tokenizer} version {settings.tokenizer_version}",
             hint=f"this sentiflow has version {version}",
         )
+    return settings, size
+
+
+def _read_vocabulary(path: str, content: bytes) -> Vocabulary:
+    try:
+        return vocabulary.from_table(pq.read_table(pa.BufferReader(content)))
+    except (pa.ArrowException, KeyError) as error:
+        raise UserError(f"{path} is no vocabulary", hint=_COPY_AGAIN) from error
+
+
+def _read_weights(path: str, content: bytes, network: nn.Module) -> dict[str, torch.Tensor]:
+    """Read the tensors, and make sure that they are those of the network.
+
+    Raises:
+        UserError: They are not, or the file is no safetensors.
+    """
+    try:
+        weights = safetensors.torch.load(content)
+    except safetensors.SafetensorError as error:
+        raise UserError(f"{path} is no safetensors file", hint=_COPY_AGAIN) from error
+    expected = network.state_dict()
+    for name in sorted(expected.keys() - weights.keys()):
+        raise UserError(f"{path} has no tensor {name}", hint=_COPY_AGAIN)
+    for name in sorted(weights.keys() - expected.keys()):
+        raise UserError(f"{path} has a tensor {name}, which its network has not", hint=_COPY_AGAIN)
+    for name, tensor in weights.items():
+        wanted = expected[name]
+        if tensor.shape != wanted.shape or tensor.dtype != wanted.dtype:
+            raise UserError(
+                f"{path}: the tensor {name} is {_form(tensor)}, not {_form(wanted)}",
+                hint=_COPY_AGAIN,
+            )
+    return weights
+
+
+def _form(tensor: torch.Tensor) -> str:
+    kind = str(tensor.dtype).removeprefix("torch.")
+    return f"{kind} {'x'.join(map(str, tensor.shape))}"

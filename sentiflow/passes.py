@@ -26,7 +26,15 @@ class Passes:
         self.stage, self.root, self.goes_on = stage, root, goes_on
 
     def run(
-        self, name: str, work: Work, sizes: Sequence[tuple[int, int]], *, unit: str
+        self,
+        name: str,
+        work: Work,
+        sizes: Sequence[tuple[int, int]],
+        *,
+        unit: str,
+        keys: Sequence[str] | None = None,
+        num_gpus: float = 0,
+        concurrency: int | None = None,
     ) -> list[dict[str, Any]]:
         """Do the work on numbers from 0 that have no receipt of this pass yet.
 
@@ -35,39 +43,73 @@ class Passes:
             work: Takes a number; returns what JSON can hold.
             sizes: Of each number: units of progress, and bytes.
             unit: Of progress.
+            keys: Of each number: what it stands for. A receipt of another key does not count.
+            num_gpus: Share of a GPU for each piece of work.
+            concurrency: At most so many at the same time; None: as many as there are cores.
 
         Returns:
             The results in order.
         """
-        results = receipts.read(self.root, name) if self.goes_on else {}
+        keys = keys or [""] * len(sizes)
+        results = self._read_receipts(name, keys) if self.goes_on else {}
         todo = [number for number in range(len(sizes)) if number not in results]
+        left = sum(sizes[number][0] for number in todo)
         if results and todo:
-            say(self.stage, f"goes on: {name}, {len(results)} of {len(sizes)} parts done before")
-        task = functools.partial(_do, work=work, name=name, root=self.root, numbers=todo)
+            say(
+                self.stage,
+                f"goes on: {name}, {len(results)} of {len(sizes)} parts done before, "
+                f"{left:,} of {sum(size for size, _ in sizes):,} {unit} are left",
+            )
+        task = functools.partial(_do, work=work, name=name, root=self.root, numbers=todo, keys=keys)
         with Progress(
             self.stage,
-            total=sum(sizes[number][0] for number in todo),
+            total=left,
             unit=unit,
             total_bytes=sum(sizes[number][1] for number in todo),
         ) as progress:
-            for done in cluster.map_parts(task, num_parts=len(todo)):
+            for done in cluster.map_parts(
+                task, num_parts=len(todo), num_gpus=num_gpus, concurrency=concurrency
+            ):
                 results[done["number"]] = done["result"]
                 progress.advance(sizes[done["number"]][0], num_bytes=sizes[done["number"]][1])
         return [results[number] for number in range(len(sizes))]
 
-    def map_parts(self, name: str) -> Callable[[Work, Sequence[int]], Iterator[dict[str, Any]]]:
-        """Make a function that does a pass over numbers of which the sizes in bytes are known."""
+    def map_parts(
+        self, name: str, *, key: str = ""
+    ) -> Callable[[Work, Sequence[int]], Iterator[dict[str, Any]]]:
+        """Make a function that does a pass over numbers of which the sizes in bytes are known.
+
+        Args:
+            name: Of the pass.
+            key: What all of the numbers stand for.
+        """
 
         def run(work: Work, sizes: Sequence[int]) -> Iterator[dict[str, Any]]:
             millions = [(round(size / 1e6), 0) for size in sizes]
-            return iter(self.run(name, work, millions, unit="MB"))
+            return iter(self.run(name, work, millions, unit="MB", keys=[key] * len(sizes)))
 
         return run
 
+    def _read_receipts(self, name: str, keys: Sequence[str]) -> dict[int, dict[str, Any]]:
+        found = receipts.read(self.root, name)
+        return {
+            number: receipt["result"]
+            for number, receipt in found.items()
+            if number < len(keys) and receipt["key"] == keys[number]
+        }
 
-def _do(index: int, *, work: Work, name: str, root: str, numbers: Sequence[int]) -> dict[str, Any]:
+
+def _do(
+    index: int,
+    *,
+    work: Work,
+    name: str,
+    root: str,
+    numbers: Sequence[int],
+    keys: Sequence[str],
+) -> dict[str, Any]:
     """Do the work on one of the numbers, and keep a receipt: what a task of a worker does."""
     number = numbers[index]
     result = work(number)
-    receipts.keep(root, name, number, result)
+    receipts.keep(root, name, number, {"key": keys[number], "result": result})
     return {"number": number, "result": result}

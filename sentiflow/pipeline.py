@@ -32,7 +32,7 @@ _BY_EVERY_PART = ("ray.data", "pyarrow.parquet", "pyarrow.csv", "pandas")
 _ON_WORKERS: dict[Verb, tuple[str, ...]] = {
     "prepare": (*_BY_EVERY_PART, "sentiflow.passes", "sentiflow.prepared_parts"),
     "train": (),
-    "score": (*_BY_EVERY_PART, "sentiflow.scoring"),
+    "score": (*_BY_EVERY_PART, "sentiflow.passes", "sentiflow.scored_parts"),
     "sweep": (),
 }
 """The stages that need Ray, and what their parts import on its workers."""
@@ -105,6 +105,7 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
             State.COMPLETE: "complete",
             State.ABSENT: "would run",
             State.UNFINISHED: "would run (an earlier run did not finish)",
+            State.GROWN: "would add what is new",
             State.FOREIGN: "cannot run: the directory holds other files",
             State.DIFFERENT: f"{'would replace' if overwrite else 'needs --overwrite'}: "
             + ", ".join(found.differences),

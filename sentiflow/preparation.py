@@ -25,6 +25,7 @@ from sentiflow import (
     corpus,
     csv_records,
     duplicates,
+    input_files,
     manifest,
     part_counts,
     prepared_parts,
@@ -80,7 +81,7 @@ def claim(config: Config) -> Claim:
     }
     record = manifest.read(settings.output_uri)
     known = record["inputs"].get("csv") if record else None
-    found = manifest.files_input(uris, known=known) if known else {"fingerprint": "", "files": []}
+    found = input_files.describe(uris, known=known) if known else {"fingerprint": "", "files": []}
     return Claim(STAGE, settings.output_uri, decisive, {"csv": found}, owns=OWNS)
 
 
@@ -98,7 +99,7 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any
     began = time.monotonic()
     target = claim(config)
     uris = storage.expand(list(config.prepare.csv))
-    place = replace(target, inputs={"csv": _describe_as_found(uris)})
+    place = replace(target, inputs={"csv": input_files.as_found(uris)})
     goes_on = manifest.begin(place, overwrite=overwrite, resumable=True)
     passes = Passes(STAGE, config.prepare.output_uri, goes_on=goes_on)
     try:
@@ -116,12 +117,6 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any
         duplicates=result.duplicates,
         vocabulary=result.vocabulary,
     )
-
-
-def _describe_as_found(uris: Sequence[str]) -> dict[str, Any]:
-    """Describe input files by what can be known without reading them."""
-    files = [manifest.describe_file(uri, storage.file_info(uri), tree_sha256="") for uri in uris]
-    return {"fingerprint": manifest.fingerprint(files), "files": files}
 
 
 @dataclass(frozen=True)

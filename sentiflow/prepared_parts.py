@@ -142,7 +142,7 @@ def encode(part: int, *, job: Job) -> dict[str, Any]:
     work = storage.read_arrow(job.place("tokens", part))
     work = work.filter(_is_binary(work["label"])).combine_chunks()
     tokens = _tokens_of(work, storage.read_parquet(job.place("words", part)))
-    ids, _ = words.encode(tokens, max_length=settings.max_length)
+    ids = words.encode(tokens, max_length=settings.max_length).token_ids
     lengths = pc.list_value_length(ids).cast(pa.int32())
     table = pa.table([work["row_id"], work["label"], ids, lengths], schema=schema.ENCODED)
     split = work["split"].to_numpy()

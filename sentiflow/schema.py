@@ -51,6 +51,16 @@ PREDICTIONS = pa.schema(
 )
 """Scored rows; ``probability`` is that of positive, ``num_tokens`` counts the known tokens."""
 
+FAILED = pa.schema(
+    [
+        pa.field("row_id", pa.int64(), nullable=False),
+        pa.field("tweet_id", pa.string()),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("error", pa.string(), nullable=False),
+    ]
+)
+"""Accepted rows for which the model gave no answer, and why."""
+
 VOCABULARY = pa.schema(
     [
         pa.field("id", pa.int32(), nullable=False),

@@ -1,29 +1,35 @@
-"""Corpus + model package -> predictions Parquet."""
+"""Corpus + model package -> predictions Parquet.
+
+One pass over the parts of the corpus, each a task (:mod:`scored_parts` is what it does). A finished
+part leaves a receipt that names the model, the settings and the rows: a scoring that was killed
+goes on with what has none, and one whose corpus has grown with what is new. Ray Data's own
+checkpoints know neither model nor settings, and with them a rerun may keep what another has scored.
+"""
 
 import functools
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import torch
-
-from sentiflow import cluster, corpus, manifest, schema, storage
+from sentiflow import cluster, corpus, drift, input_files, manifest, schema, storage
+from sentiflow.corpus import Corpus
+from sentiflow.drift import Profile
 from sentiflow.errors import JobError, UserError
 from sentiflow.manifest import Claim
-from sentiflow.model_package import ModelPackage, Scores
 from sentiflow.passes import Passes
-from sentiflow.progress import Progress, say
+from sentiflow.progress import say
 from sentiflow.sections import Config, ScoreSettings
 from sentiflow.tracking import Recorder
-from sentiflow.uris import join
+from sentiflow.uris import as_typed, join
 
 STAGE = "score"
 OWNS = ("predictions", "rejected", "failed", "_work")
 
 PREPARED = "prepared"
+
+_DECISIVE = {"keep_columns", "rows_per_file", "format", "text_column", "precision", "keep_raw"}
+_COUNTS = ("accepted", "rejected", "failed", "prior_only", "positive")
 
 
 def claim(config: Config) -> Claim:
@@ -33,65 +39,121 @@ def claim(config: Config) -> Claim:
         UserError: The corpus or the model is not there.
     """
     settings = config.score
-    model = manifest.require(_model_uri(settings), stage="model", setting="score.model_uri")
-    decisive = settings.model_dump(include={"corpus", "keep_columns", "rows_per_file", "format"})
-    inputs = {"model": manifest.reference(_model_uri(settings), model)}
+    decisive = settings.model_dump(include=_DECISIVE)
+    inputs = {"model": _find_model(settings)}
     if settings.corpus == (PREPARED,):
         record = manifest.require(
             settings.prepared_uri, stage="prepare", setting="score.prepared_uri"
         )
         inputs["corpus"] = manifest.reference(settings.prepared_uri, record)
     else:
-        decisive["corpus"] = "files"
-        before = manifest.read(settings.output_uri) or {"inputs": {}}
         uris = storage.expand(list(settings.corpus))
-        inputs["corpus"] = manifest.files_input(uris, known=before["inputs"].get("corpus"))
-    return Claim(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
+        inputs["corpus"] = _describe_files(settings.output_uri, uris)
+    decisive["corpus"] = PREPARED if settings.corpus == (PREPARED,) else "files"
+    return Claim(STAGE, settings.output_uri, decisive, inputs, owns=OWNS, grows="corpus")
 
 
 def run(
     config: Config, recorder: Recorder, *, resources: cluster.Resources, overwrite: bool
 ) -> dict[str, Any]:
-    """Score a corpus; returns the manifest.
+    """Score a corpus, or go on where an earlier run was killed, or the corpus ended then.
+
+    Returns:
+        The manifest.
 
     Raises:
         UserError: Corpus or model cannot be used, or the directory belongs to other settings.
-        JobError: A part failed.
+        JobError: A part failed, or too many rows; what is finished is kept for the next run.
     """
     began = time.monotonic()
     settings = config.score
     target = claim(config)
-    manifest.begin(target, overwrite=overwrite)
+    key = manifest.fingerprint([target.settings, target.inputs["model"]["fingerprint"]])
+    goes_on = manifest.begin(target, overwrite=overwrite, resumable=True, key=key)
+    earlier = _Earlier.read(target)
+    passes = Passes(STAGE, target.uri, goes_on=goes_on)
     try:
-        source = open_corpus(settings, target.inputs["corpus"])
+        source = _open_corpus(settings, earlier, passes)
         _check_columns(source, settings.keep_columns)
     except UserError:
         manifest.abandon(target)
         raise
-    target = replace(target, inputs=target.inputs | {"corpus": source.files})
-    results = _score(source, settings, target.inputs["model"]["fingerprint"], resources)
-    counts = {
-        name: sum(result[name] for result in results)
-        for name in ("accepted", "rejected", "prior_only", "positive")
-    }
-    counts = {"rows_read": source.num_rows} | counts
-    if source.num_rows != counts["accepted"] + counts["rejected"]:
-        raise JobError(f"not all of the {source.num_rows:,} rows came out of the parts: {counts}")
+    results = _score(settings, target, source, earlier, passes, resources)
+    counts = _count(source, earlier, results)
+    _check_failed(counts, settings)
+    profile = sum((Profile.from_json(item["profile"]) for item in results), earlier.profile)
+    found = _compare(profile, target.inputs["model"])
     seconds = time.monotonic() - began
-    _report(counts, seconds, recorder)
+    _report(counts, found, seconds, recorder, num_scored=sum(r["accepted"] for r in results))
+    files = [item for result in results for item in result["files"]]
     return manifest.publish(
-        target,
+        replace(target, inputs=target.inputs | {"corpus": earlier.join_files(source)}),
         counts=counts,
-        files=[item for result in results for item in result["files"]],
+        files=[*earlier.files, *files],
         seconds=seconds,
+        num_parts=earlier.num_parts + len(source.parts),
+        has_row_ids=source.has_row_ids,
+        profile=vars(profile),
+        drift=found,
+        peak_memory_bytes=max((item["peak_memory_bytes"] for item in results), default=0),
     )
 
 
-def open_corpus(settings: ScoreSettings, files_input: dict[str, Any]) -> corpus.Corpus:
-    """Find the corpus that the settings name, described by ``files_input``; cut it into parts.
+@dataclass(frozen=True)
+class _Earlier:
+    """What was scored before the corpus has grown; nothing, where it has not."""
+
+    counts: dict[str, int]
+    num_parts: int
+    input_files: tuple[dict[str, Any], ...]
+    files: tuple[dict[str, Any], ...]
+    profile: Profile
+    has_row_ids: bool
+
+    @classmethod
+    def read(cls, target: Claim) -> "_Earlier":
+        """Read it from the manifest of that time."""
+        record = manifest.read_before(target.uri)
+        if record is None:
+            return cls(dict.fromkeys(("rows_read", *_COUNTS), 0), 0, (), (), Profile(), False)
+        return cls(
+            counts=record["counts"],
+            num_parts=record["num_parts"],
+            input_files=tuple(record["inputs"]["corpus"].get("files", ())),
+            files=tuple(record["files"]),
+            profile=Profile.from_json(record["profile"]),
+            has_row_ids=record["has_row_ids"],
+        )
+
+    def join_files(self, source: Corpus) -> dict[str, Any]:
+        """Describe the whole corpus as an input."""
+        if not self.input_files:
+            return source.files
+        return input_files.join([*self.input_files, *source.files["files"]])
+
+
+def _find_model(settings: ScoreSettings) -> dict[str, Any]:
+    """Name the model as an input, with what it was made from and what it was made for."""
+    assert settings.model_uri, "settings are resolved"
+    record = manifest.require(settings.model_uri, stage="model", setting="score.model_uri")
+    more = {"training": record["inputs"].get("training"), "reference": record.get("reference")}
+    return manifest.reference(settings.model_uri, record) | more
+
+
+def _describe_files(output_uri: str, uris: Sequence[str]) -> dict[str, Any]:
+    """Describe the files of a corpus, without reading those that were read before, or none yet."""
+    record = manifest.read(output_uri) or manifest.read_before(output_uri)
+    known = record["inputs"].get("corpus", {}) if record else {}
+    if "files" not in known:
+        return input_files.as_found(uris)
+    return input_files.add(known, uris) or input_files.describe(uris, known=known)
+
+
+def _open_corpus(settings: ScoreSettings, earlier: _Earlier, passes: Passes) -> Corpus:
+    """Cut what is to be scored into parts.
 
     Raises:
-        UserError: It is not there, or of mixed or unknown kinds.
+        UserError: It is of mixed or unknown kinds, or cannot be read.
     """
     rows = settings.rows_per_file
     if settings.corpus == (PREPARED,):
@@ -99,91 +161,86 @@ def open_corpus(settings: ScoreSettings, files_input: dict[str, Any]) -> corpus.
             settings.prepared_uri, rows_per_part=rows, setting="score.prepared_uri"
         )
     uris = storage.expand(list(settings.corpus))
+    old, new = uris[: len(earlier.input_files)], uris[len(earlier.input_files) :]
     are_parquet = {uri.lower().endswith(".parquet") for uri in uris}
-    if are_parquet == {True}:
-        return corpus.open_parquet(uris, rows_per_part=rows, files_input=files_input)
-    if are_parquet == {False}:
-        assert settings.format is not None, "settings are resolved"
-        return corpus.open_csv(
-            uris,
-            form=settings.format,
-            rows_per_part=rows,
-            unpack_to=join(settings.output_uri, "_work"),
-            map_parts=Passes(STAGE, settings.output_uri, goes_on=False).map_parts("cut"),
+    if len(are_parquet) > 1:
+        raise UserError(
+            f"score.corpus: {', '.join(settings.corpus)} are of two kinds",
+            hint="name CSV files or .parquet files",
         )
-    raise UserError(
-        f"score.corpus: {', '.join(settings.corpus)} are of two kinds",
-        hint="name CSV files or .parquet files",
+    key = input_files.as_found(new)["fingerprint"]
+    if are_parquet == {True}:
+        source = corpus.open_parquet(
+            new,
+            text_column=settings.text_column,
+            rows_per_part=rows,
+            map_parts=passes.map_parts("hash", key=key),
+            first_row=earlier.counts["rows_read"],
+            earlier=old,
+        )
+        if earlier.has_row_ids and not source.has_row_ids:
+            raise UserError(
+                f"{new[0]} or a later file has no row_id of its own, or one of an earlier file",
+                hint="number the new rows on, or score all into another directory",
+            )
+        return source
+    assert settings.format is not None, "settings are resolved"
+    return corpus.open_csv(
+        new,
+        form=settings.format,
+        rows_per_part=rows,
+        unpack_to=join(settings.output_uri, "_work"),
+        map_parts=passes.map_parts("cut", key=key),
+        first_row=earlier.counts["rows_read"],
     )
 
 
-def score_part(
-    part: int, *, source: corpus.Corpus, settings: ScoreSettings, model: str
-) -> dict[str, Any]:
-    """Score one part of the corpus, and write what comes of it; returns its counts and files.
-
-    Args:
-        part: Number of the part.
-        source: The corpus.
-        settings: Of the stage.
-        model: Fingerprint of the model, under which a worker process keeps it for the next part.
-    """
-    torch.set_num_threads(1)
-    package = _load_model(_model_uri(settings), model)
-    checked = corpus.read_part(source, part, keep_columns=settings.keep_columns)
-    tweets = checked.tweets.combine_chunks()
-    text = tweets["text"].combine_chunks() if len(tweets) else pa.array([], pa.string())
-    scores = package.score(text, batch_size=settings.batch_size)
-    predictions = _tabulate(tweets, scores, settings.keep_columns)
-    return {
-        "accepted": len(predictions),
-        "rejected": checked.rejected.num_rows,
-        "prior_only": int((scores.num_tokens == 0).sum()),
-        "positive": int((scores.prediction == schema.POSITIVE).sum()),
-        "files": [
-            item
-            for kind, table in (("predictions", predictions), ("rejected", checked.rejected))
-            for item in storage.write_part(
-                settings.output_uri, f"{kind}/part-{part:05d}.parquet", table
-            )
-        ],
-    }
-
-
-@functools.lru_cache(maxsize=1)
-def _load_model(uri: str, fingerprint: str) -> ModelPackage:
-    """Load a model once for each worker process, on its GPU if it has one."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return ModelPackage.load(uri).to(device)
-
-
-def _tabulate(tweets: pa.Table, scores: Scores, keep_columns: Sequence[str]) -> pa.Table:
-    columns = {name: tweets[name] for name in ("row_id", "tweet_id", "split", "label")} | {
-        "prediction": scores.prediction,
-        "probability": scores.probability,
-        "num_tokens": scores.num_tokens,
-    }
-    predictions = pa.table(columns, schema=schema.PREDICTIONS)
-    for name in keep_columns:
-        if name not in columns:
-            predictions = predictions.append_column(name, tweets[name])
-    return predictions
-
-
 def _score(
-    source: corpus.Corpus, settings: ScoreSettings, model: str, resources: cluster.Resources
+    settings: ScoreSettings,
+    target: Claim,
+    source: Corpus,
+    earlier: _Earlier,
+    passes: Passes,
+    resources: cluster.Resources,
 ) -> list[dict[str, Any]]:
-    work = functools.partial(score_part, source=source, settings=settings, model=model)
-    num_gpus = min(1.0, resources.num_gpus)
-    results = []
-    with Progress(STAGE, total=source.num_rows, unit="rows") as progress:
-        for result in cluster.map_parts(work, num_parts=len(source.parts), num_gpus=num_gpus):
-            results.append(result)
-            progress.advance(result["accepted"] + result["rejected"])
-    return results
+    from sentiflow import scored_parts  # it takes seconds, in which Ray starts
+
+    num_rows = earlier.counts["rows_read"] + source.num_rows
+    job = scored_parts.Job(
+        settings=settings,
+        source=source,
+        model_uri=target.inputs["model"]["uri"],
+        model_fingerprint=target.inputs["model"]["fingerprint"],
+        first_part=earlier.num_parts,
+        max_failed=int(settings.max_failed_fraction * num_rows),
+    )
+    return passes.run(
+        STAGE,
+        functools.partial(scored_parts.score, job=job),
+        [(part.num_rows, 0) for part in source.parts],
+        unit="rows",
+        keys=_keys(source),
+        num_gpus=resources.gpus_per_score_task(),
+        concurrency=None if settings.num_workers == "auto" else int(settings.num_workers),
+    )
 
 
-def _check_columns(source: corpus.Corpus, keep_columns: Sequence[str]) -> None:
+def _keys(source: Corpus) -> list[str]:
+    """Name each part by its rows and the content of its files."""
+    contents = {item["uri"]: item["tree_sha256"] for item in source.files.get("files", ())}
+    return [
+        manifest.fingerprint(
+            [
+                str(part),
+                source.has_row_ids,
+                [contents.get(uri, source.files["fingerprint"]) for uri in part.sources],
+            ]
+        )
+        for part in source.parts
+    ]
+
+
+def _check_columns(source: Corpus, keep_columns: Sequence[str]) -> None:
     taken = sorted(set(keep_columns) & (set(schema.PREDICTIONS.names) - set(schema.TWEETS.names)))
     if taken:
         raise UserError(
@@ -198,18 +255,55 @@ def _check_columns(source: corpus.Corpus, keep_columns: Sequence[str]) -> None:
         )
 
 
-def _model_uri(settings: ScoreSettings) -> str:
-    assert settings.model_uri, "settings are resolved"
-    return settings.model_uri
+def _count(source: Corpus, earlier: _Earlier, results: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Count the rows of the whole corpus by what became of them.
+
+    Raises:
+        JobError: Not all came out of the parts.
+    """
+    new = {name: sum(result[name] for result in results) for name in _COUNTS}
+    if source.num_rows != new["accepted"] + new["rejected"] + new["failed"]:
+        raise JobError(f"not all of the {source.num_rows:,} rows came out of the parts: {new}")
+    new["rows_read"] = source.num_rows
+    return {name: count + new[name] for name, count in earlier.counts.items()}
 
 
-def _report(counts: dict[str, Any], seconds: float, recorder: Recorder) -> None:
-    rate = counts["accepted"] / seconds
-    share = counts["positive"] / counts["accepted"] if counts["accepted"] else float(np.nan)
+def _check_failed(counts: dict[str, int], settings: ScoreSettings) -> None:
+    asked = counts["accepted"] + counts["failed"]
+    if counts["failed"] > settings.max_failed_fraction * asked:
+        raise JobError(
+            f"the model fails for {counts['failed']:,} of {asked:,} rows, see failed/ in "
+            f"{as_typed(settings.output_uri)}; a larger score.max_failed_fraction leaves them out"
+        )
+
+
+def _compare(profile: Profile, model: dict[str, Any]) -> dict[str, Any]:
+    """Compare the corpus with the rows that the model was made for, if it tells of them."""
+    known = model["reference"]
+    return drift.compare(profile, Profile.from_json(known)) if known else {}
+
+
+def _report(
+    counts: dict[str, int],
+    found: dict[str, Any],
+    seconds: float,
+    recorder: Recorder,
+    *,
+    num_scored: int,
+) -> None:
+    rate = num_scored / seconds
+    share = counts["positive"] / counts["accepted"] if counts["accepted"] else None
+    positive = "" if share is None else f"{share:.1%} positive, "
+    failed = f"{counts['failed']:,} failed, " if counts["failed"] else ""
     say(
         STAGE,
-        f"{counts['accepted']:,} rows scored, {share:.1%} positive, "
+        f"{num_scored:,} rows scored, {positive}{failed}"
         f"{counts['prior_only']:,} without a known word ({seconds:.1f} s, {rate:,.0f} rows/s)",
     )
-    recorder.log_metrics({f"score/{name}": value for name, value in counts.items()})
-    recorder.log_metrics({"score/rows_per_second": rate, "score/positive_fraction": share})
+    for line in found.get("warnings", ()):
+        say(STAGE, f"unlike the training data: {line}")
+    figures: dict[str, float | None] = {**counts, "rows_per_second": rate}
+    figures["positive_fraction"] = share
+    psi = {name: value for name, value in found.items() if name.endswith("_psi")}
+    figures |= {f"drift/{name}": value for name, value in (psi | found.get("corpus", {})).items()}
+    recorder.log_metrics({f"score/{name}": value for name, value in figures.items()})

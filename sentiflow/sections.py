@@ -285,21 +285,33 @@ class ScoreSettings(Settings):
     """Corpus + model package -> predictions."""
 
     corpus: Strings = Field(default=("prepared",), min_length=1)
-    """``prepared``: the prepared tweets of all splits; or files, CSV or Parquet with a ``text``."""
+    """``prepared``: the prepared tweets of all splits; or files or globs, CSV or Parquet."""
     prepared_uri: str = ""
     """The prepared data; what ``prepare`` left by default."""
     model_uri: str | None = None
-    """A model package; what ``train`` left by default."""
+    """A model package: a directory, ``models:/name@champion``, ``models:/name/3`` or
+    ``runs:/ID/model``; what ``train`` left by default."""
     output_uri: str = ""
     """Where the predictions go; ``<output_uri>/scored`` by default."""
     format: FormatSettings | None = None
     """What a scored CSV looks like; the top level's ``format`` by default."""
+    text_column: str = "text"
+    """Where a scored Parquet file has its texts."""
     keep_columns: Strings = ()
     """Columns of the corpus to repeat beside the predictions, such as ``text``."""
+    keep_raw: bool = True
+    """Keep the bytes of refused rows (they may hold personal data)."""
     rows_per_file: int = Field(default=100_000, ge=1)
-    """Rows in one part, the unit of work."""
+    """Rows in one part, the unit of work and of resumption; of a CSV, about so many."""
     batch_size: int = Field(default=512, ge=1)
     """Rows in one padded batch; it changes the speed, never a prediction beyond rounding."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """``auto``: bf16 on a GPU, fp32 on a CPU."""
+    num_workers: Workers = "auto"
+    """Parts at the same time, each on a core of its own; ``auto``: as many as there are cores, or
+    up to four for each GPU."""
+    max_failed_fraction: Fraction = 0.01
+    """Rows for which the model fails are kept aside; more of them than this share fail the job."""
 
 
 class EvaluateSettings(Settings):

@@ -6,14 +6,16 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 import torch.distributed
 from torch import nn
 
-from sentiflow import checkpoints, cpu, models, vocabulary
+from sentiflow import checkpoints, cpu, models, storage, vocabulary
 from sentiflow.batching import EncodedRows
 from sentiflow.checkpoints import Checkpoint
+from sentiflow.drift import Profile
 from sentiflow.errors import JobError, UserError
 from sentiflow.lanes import Lanes, OwnRows, TrainInput, own_lanes
 from sentiflow.model_package import ModelPackage, PackageSettings
@@ -27,6 +29,8 @@ from sentiflow.vocabulary import Vocabulary
 MODEL = "model"
 PRETRAIN, TRAIN = "pretrain", "train"
 _POST_EVERY_SECONDS = 1.0
+_PROFILE_ROWS, _PROFILE_FILES = 20_000, 64
+"""As many validation rows, of as many files, say what texts look like to the model."""
 
 Post = Callable[[dict[str, Any]], None]
 
@@ -261,14 +265,18 @@ class _Work:
         chosen = self.history.chosen
         if chosen["step"] != self.first_step + self.trainer.step:
             self._take_network(checkpoints.load(self.root, chosen["step"]))
-        package = _package(self.job, self.network, self.words)
+        package = _package(self.job, self.network, self.words).to(self.device)
+        record = package.save(
+            join(self.settings.output_uri, MODEL),
+            lineage=self.job.lineage,
+            metrics=_metrics(chosen),
+            reference=_look_at_validation(self.job, package),
+        )
         return {
             "history": self.history.epochs,
             "pretraining": self.pretraining,
             "chosen_epoch": chosen["epoch"],
-            "package": package.save(
-                join(self.settings.output_uri, MODEL), lineage=self.job.lineage
-            ),
+            "package": record,
             "rows_without_token": int(self.counts[:, :, 0].sum()),
             "device": self.device.type,
             "precision": "bf16" if self.trainer.uses_bf16 else "fp32",
@@ -339,7 +347,7 @@ def _take_weights(network: nn.Module, words: Vocabulary, uri: str) -> None:
 def _package(job: Job, network: nn.Module, words: Vocabulary) -> ModelPackage:
     prepared, labels = job.prepared["settings"], job.prepared["counts"]["labels"]["train"]
     settings = PackageSettings(
-        model=job.settings.model.model_dump(),
+        model=job.settings.model,
         embedding_dim=network.embedding.embedding_dim,
         tokenizer=prepared["tokenizer"],
         tokenizer_version=TOKENIZERS[prepared["tokenizer"]][0],
@@ -349,8 +357,27 @@ def _package(job: Job, network: nn.Module, words: Vocabulary) -> ModelPackage:
     return ModelPackage(network, words, settings)
 
 
-def _list_files(job: Job, split: str) -> list[str]:
-    prefix = f"encoded/split={split}/"
+def _metrics(epoch: dict[str, Any]) -> dict[str, float]:
+    """Name what an epoch, a :class:`trainer.EpochResult`, came to on the validation rows."""
+    names = {f"validation/{name}": epoch[f"validation_{name}"] for name in ("accuracy", "loss")}
+    return {name: value for name, value in names.items() if value is not None}
+
+
+def _look_at_validation(job: Job, package: ModelPackage) -> Profile | None:
+    """Take the profile of validation rows from all over the corpus; None if there are none."""
+    files = _list_files(job, "validation", table="tweets")
+    chosen = files[:: -(-len(files) // _PROFILE_FILES) or 1]
+    quota = -(-_PROFILE_ROWS // max(1, len(chosen)))
+    profiles = []
+    for uri in chosen:
+        text = storage.read_parquet(uri, columns=["text"])["text"].combine_chunks()
+        rows = np.arange(0, len(text), -(-len(text) // quota))
+        profiles.append(package.score(text.take(pa.array(rows))).profile)
+    return sum(profiles, Profile()) if profiles else None
+
+
+def _list_files(job: Job, split: str, *, table: str = "encoded") -> list[str]:
+    prefix = f"{table}/split={split}/"
     names = [item["path"] for item in job.prepared["files"] if item["path"].startswith(prefix)]
     return [join(job.settings.prepared_uri, name) for name in sorted(names)]
 

@@ -70,7 +70,8 @@ def read_range(
         every_nth: Keep the rows whose number this divides.
         required: Of ``label``, ``user`` and ``time``: a row is refused without one. Otherwise
             what is not known is null.
-        keep: Of ``user`` (string) and ``time`` (timestamp): columns to add to the tweets.
+        keep: Columns to add to the tweets: ``user`` (string), ``time`` (timestamp), and those that
+            the header names (string, null where empty).
         keep_raw: Keep the bytes of refused rows, cut to ``MAX_RAW_BYTES``.
     """
     content = csv_range.read()
@@ -82,10 +83,13 @@ def read_range(
     for reason, found in faults:
         fault = np.where((fault == "") & found, reason, fault)
     accepted = pa.array(chosen & (fault == ""))
-    values = [pa.array(row_id), _null_if_empty(columns["id"]), columns["text"], added["label"]]
-    tweets = pa.Table.from_arrays(values, schema=schema.TWEETS)
+    tweet_id = _null_if_empty(columns["id"])
+    tweets = pa.Table.from_arrays(
+        [pa.array(row_id), tweet_id, columns["text"], added["label"]], schema=schema.TWEETS
+    )
     for name in keep:
-        tweets = tweets.append_column(name, added[name])
+        values = added[name] if name in added else _null_if_empty(columns[name])
+        tweets = tweets.append_column(name, values)
     refused = np.flatnonzero(chosen & (fault != ""))
     rejected = _rejected_table(content, csv_range, csv_format, refused, fault[refused], keep_raw)
     return Checked(tweets.filter(accepted), rejected, int(len(row_id) - chosen.sum()))
@@ -150,14 +154,15 @@ def _parse(
         content = _without(content, records, records.malformed)
     skipped: list[int] = []
     repaired = _to_utf8(content, csv_format.encoding)
-    numbers = {getattr(csv_format, name) for name in wanted} - {None}
+    positions = map(csv_format.position, wanted)
+    numbers = {number for number in positions if number is not None}
     table = _read_csv(repaired, csv_format, sorted(numbers), on_invalid=skipped.append)
     regular = np.flatnonzero(fault == "")
     assert table.num_rows + len(skipped) == len(regular), "CSV reader and record finder disagree"
     fault[regular[np.array(skipped, np.int64)]] = WRONG_COLUMNS
     columns = {}
     for name in wanted:
-        number = getattr(csv_format, name)
+        number = csv_format.position(name)
         column = (
             pa.array([""]).take(pa.array(np.zeros(table.num_rows, np.int64)))
             if number is None

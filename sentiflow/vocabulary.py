@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,17 @@ PAD, UNKNOWN = "<pad>", "<unk>"
 _DROPPED = -1
 _DIM = b"dim"
 """Key of the vectors' size in the metadata of their column, as all of them may be null."""
+
+
+class Encoded(NamedTuple):
+    """N tweets as ids."""
+
+    token_ids: pa.ListArray
+    """N lists of int32, empty where no token is known."""
+    num_known: np.ndarray
+    """Known words in each list, N int32."""
+    num_unknown: np.ndarray
+    """Unknown tokens of each tweet, before it was cut, N int32."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +65,11 @@ class Vocabulary:
         """Number of ids that are no words."""
         return 2 if self.has_unknown else 1
 
-    def encode(self, tokens: Tokens, *, max_length: int) -> tuple[pa.ListArray, np.ndarray]:
-        """Turn tokens into ids, cut to ``max_length``.
-
-        Args:
-            tokens: N tweets.
-            max_length: Ids kept of a tweet.
-
-        Returns:
-            N lists of int32 ids, empty where no token is known; and how many known words each
-            list holds, N int32.
-        """
-        ids = self.look_up(tokens.words)[tokens.ids] if len(tokens.ids) else tokens.ids
+    def encode(self, tokens: Tokens, *, max_length: int) -> Encoded:
+        """Turn tokens into ids, cut to ``max_length`` ids a tweet."""
+        words = self.look_up(tokens.words)
+        ids = words[tokens.ids] if len(tokens.ids) else tokens.ids
+        num_unknown = _count_by_row((words < self.num_special)[tokens.ids], tokens.offsets)
         kept, offsets = _select(ids, tokens.offsets, ids != _DROPPED)
         starts = np.repeat(offsets[:-1], np.diff(offsets))
         kept, offsets = _select(kept, offsets, np.arange(len(kept)) - starts < max_length)
@@ -75,7 +80,7 @@ class Vocabulary:
         lists = pa.ListArray.from_arrays(
             pa.array(offsets.astype(np.int32)), pa.array(kept, pa.int32())
         )
-        return lists, num_known.astype(np.int32)
+        return Encoded(lists, num_known.astype(np.int32), num_unknown.astype(np.int32))
 
     def to_table(self) -> pa.Table:
         """Lay the vocabulary out as a table: ``schema.VOCABULARY``, and vectors if it has any."""
@@ -99,7 +104,12 @@ class Vocabulary:
 def load(uri: str, *, with_vectors: bool = True) -> Vocabulary:
     """Read what :meth:`Vocabulary.save` wrote, the vectors only if they are wanted."""
     columns = None if with_vectors else ["word", "count"]
-    table = storage.read_parquet(uri, columns=columns).combine_chunks()
+    return from_table(storage.read_parquet(uri, columns=columns))
+
+
+def from_table(table: pa.Table) -> Vocabulary:
+    """Take a vocabulary out of what :meth:`Vocabulary.to_table` made."""
+    table = table.combine_chunks()
     vectors = None
     if "vector" in table.column_names:
         column = table["vector"].combine_chunks()

@@ -41,7 +41,7 @@ def test_word_order_is_worth_five_points_to_an_rnn_of_50(corpus, tmp_path):
     words = vocabulary.from_words(vectors.words)
     matrix = np.vstack([np.full((1, 50), np.nan, np.float32), vectors.vectors])
     words = vocabulary.Vocabulary(words.words, words.counts, matrix)
-    ids, _ = words.encode(tokenize(text, name="tweet"), max_length=64)
+    ids = words.encode(tokenize(text, name="tweet"), max_length=64).token_ids
     settings = TrainSettings.model_validate(
         {
             "model": {"cell": "rnn", "hidden_size": 50, "bidirectional": False, "pooling": "last"}

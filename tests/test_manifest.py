@@ -2,7 +2,7 @@
 
 import itertools
 import json
-import os
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -274,82 +274,6 @@ def test_requiring_names_the_setting_and_what_it_should_be(claim, folder):
     assert f"score.model_uri: {folder} is an output of prepare: name a f" in str(error.value)
 
 
-@pytest.fixture
-def hashed(monkeypatch):
-    """Names of the files whose content is read."""
-    names, tree_sha256 = [], storage.tree_sha256
-    monkeypatch.setattr(storage, "tree_sha256", lambda uri: names.append(uri) or tree_sha256(uri))
-    return names
-
-
-@pytest.fixture
-def files(tmp_path):
-    """Two input files."""
-    fill(tmp_path, "a.csv", "b.csv")
-    return [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]
-
-
-def test_a_file_of_equal_size_and_time_is_not_read_again(files, hashed):
-    known = manifest.files_input(files)
-    assert hashed == files
-    assert manifest.files_input(files, known=json.loads(json.dumps(known))) == known
-    assert hashed == files
-
-
-def test_a_file_of_another_time_is_read_again(files, hashed):
-    known = manifest.files_input(files)
-    os.utime(files[1], ns=(1, 1))
-    again = manifest.files_input(files, known=known)
-    assert hashed == [*files, files[1]]
-    assert again["fingerprint"] == known["fingerprint"]
-
-
-def test_a_file_of_another_size_is_read_again(files, hashed, tmp_path):
-    known = manifest.files_input(files)
-    time = os.stat(files[0]).st_mtime_ns
-    (tmp_path / "a.csv").write_bytes(b"longer")
-    os.utime(files[0], ns=(time, time))
-    again = manifest.files_input(files, known=known)
-    assert hashed == [*files, files[0]]
-    assert again["fingerprint"] != known["fingerprint"]
-
-
-def test_a_file_that_is_not_known_is_read(files, hashed):
-    known = manifest.files_input(files[:1])
-    manifest.files_input(files, known=known)
-    assert hashed == files
-
-
-def test_inputs_are_identified_by_their_contents_in_order_wherever_they_lie(files, tmp_path):
-    fill(tmp_path / "moved", "a.csv", "b.csv")
-    moved = [str(tmp_path / "moved" / name) for name in ("a.csv", "b.csv")]
-    prints = [manifest.files_input(uris)["fingerprint"] for uris in (files, moved, files[::-1])]
-    assert prints[0] == prints[1] != prints[2]
-
-
-def test_a_described_input_holds_place_size_time_and_hash(files):
-    described = manifest.files_input(files[:1])["files"]
-    assert described == [
-        {
-            "uri": files[0],
-            "bytes": 5,
-            "modified_ns": os.stat(files[0]).st_mtime_ns,
-            "tree_sha256": storage.tree_sha256(files[0]),
-        }
-    ]
-
-
-def test_two_members_of_an_archive_are_two_inputs_and_a_moved_archive_is_none(tmp_path):
-    fill(tmp_path, "a.zip")
-    (tmp_path / "b.zip").write_bytes(b"a.zip")
-    names = ("a.zip", "a.zip::x.csv", "a.zip::y.csv", "b.zip", "b.zip::x.csv", "b.zip::y.csv")
-    described = [manifest.files_input([f"{tmp_path}/{name}"]) for name in names]
-    prints = [item["fingerprint"] for item in described]
-    assert len(set(prints)) == 3
-    assert prints[:3] == prints[3:]
-    assert described[1]["files"][0]["bytes"] == 5
-
-
 def test_an_unfinished_run_of_the_same_claim_is_continued_where_that_is_wanted(claim, folder):
     manifest.begin(claim())
     fill(folder, "tables/half.parquet")
@@ -386,3 +310,68 @@ def test_what_began_in_another_form_is_not_continued(claim, folder, content):
     fill(folder, "tables/half.parquet")
     assert manifest.begin(claim(), resumable=True) is False
     assert storage.listing(str(folder)) == ["started.json"]
+
+
+def grow(claim, *names):
+    """Make a claim to files of these names, whose content is their name, that may grow."""
+    files = [{"uri": f"/in/{name}", "tree_sha256": name} for name in names]
+    corpus = {"fingerprint": "+".join(names), "files": files}
+    return replace(claim(), inputs={"corpus": corpus}, grows="corpus")
+
+
+def test_only_files_at_the_end_are_growth(claim):
+    finish(grow(claim, "a", "b"))
+    states = {
+        names: manifest.look(grow(claim, *names)).state
+        for names in ("ab", "abc", "abcd", "a", "ba", "acb", "cab", "c")
+    }
+    grown = {name for name, state in states.items() if state is State.GROWN}
+    assert states.pop("ab") is State.COMPLETE
+    assert grown == {"abc", "abcd"}
+    assert {states[name] for name in states.keys() - grown} == {State.DIFFERENT}
+
+
+def test_growth_with_another_setting_is_no_growth(claim):
+    finish(grow(claim, "a"))
+    other = replace(grow(claim, "a", "b"), settings={"seed": 1})
+    assert manifest.look(other).state is State.DIFFERENT
+    assert manifest.look(replace(grow(claim, "a", "b"), grows="")).state is State.DIFFERENT
+
+
+def test_what_has_grown_keeps_its_files_and_its_manifest_until_there_is_a_new_one(claim, folder):
+    finish(grow(claim, "a"))
+    record = manifest.read(str(folder))
+    grown = grow(claim, "a", "b")
+    assert manifest.begin(grown, resumable=True) is True
+    assert manifest.read(str(folder)) is None
+    assert manifest.read_before(str(folder)) == record
+    assert manifest.look(grown).state is State.UNFINISHED
+    assert manifest.begin(grown, resumable=True) is True
+    manifest.publish(grown, counts={}, files=record["files"], seconds=0)
+    assert storage.listing(str(folder)) == ["manifest.json", "tables/part-0.parquet"]
+
+
+def test_a_growth_that_cannot_succeed_leaves_what_was_there(claim, folder):
+    finish(grow(claim, "a"))
+    record = manifest.read(str(folder))
+    manifest.begin(grow(claim, "a", "b"), resumable=True)
+    fill(folder, "tables/half.parquet")
+    manifest.abandon(grow(claim, "a", "b"))
+    assert storage.listing(str(folder)) == ["manifest.json", "tables/part-0.parquet"]
+    assert manifest.read(str(folder)) == record
+
+
+def test_an_unfinished_growth_is_given_up_for_another_input_only_by_force(claim, folder):
+    finish(grow(claim, "a"))
+    manifest.begin(grow(claim, "a", "b"), resumable=True)
+    with pytest.raises(UserError, match="another corpus"):
+        manifest.begin(grow(claim, "c"), resumable=True)
+    assert manifest.begin(grow(claim, "c"), resumable=True, overwrite=True) is False
+    assert storage.listing(str(folder)) == ["started.json"]
+
+
+def test_a_run_is_the_same_by_its_key_where_one_is_given(claim, folder):
+    manifest.begin(grow(claim, "a"), key="model 1")
+    fill(folder, "tables/half.parquet")
+    assert manifest.begin(grow(claim, "b"), resumable=True, key="model 1") is True
+    assert manifest.begin(grow(claim, "b"), resumable=True, key="model 2") is False

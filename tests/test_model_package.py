@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +21,16 @@ def package() -> ModelPackage:
     torch.manual_seed(0)
     counts = pa.table({"word": ["good", "bad", "morning", "day"], "count": [9, 8, 7, 6]})
     words = vocabulary.fit([counts], min_count=1, max_size=None)
-    model = ModelSettings(hidden_size=6).model_dump()
-    network = models.build(model, vocabulary_size=len(words), embedding_dim=5)
-    settings = PackageSettings(model, 5, "tweet", TOKENIZERS["tweet"][0], max_length=20, prior=0.25)
+    model = ModelSettings(hidden_size=6)
+    network = models.build(model.model_dump(), vocabulary_size=len(words), embedding_dim=5)
+    settings = PackageSettings(
+        model=model,
+        embedding_dim=5,
+        tokenizer="tweet",
+        tokenizer_version=TOKENIZERS["tweet"][0],
+        max_length=20,
+        prior=0.25,
+    )
     return ModelPackage(network.eval(), words, settings)
 
 
@@ -90,9 +98,7 @@ def test_a_missing_file_is_refused(saved):
 
 
 def test_a_tokenizer_of_another_version_is_refused(package, tmp_path):
-    from dataclasses import replace
-
-    other = replace(package, settings=replace(package.settings, tokenizer_version=99))
+    other = replace(package, settings=package.settings.model_copy(update={"tokenizer_version": 99}))
     other.save(str(tmp_path / "other"), lineage={})
     with pytest.raises(UserError, match="needs tokenizer tweet version 99"):
         ModelPackage.load(str(tmp_path / "other"))

@@ -63,7 +63,7 @@ def encode_reference(words, tokens, max_length):
 )
 def test_encoding_equals_its_plain_form(words, rows, start, length, max_length):
     rows, tokens = rows[start : start + length], lists_of(rows)[start : start + length]
-    lists, num_known = words.encode(Tokens.from_lists(tokens), max_length=max_length)
+    lists, num_known, _ = words.encode(Tokens.from_lists(tokens), max_length=max_length)
     expected = [encode_reference(words.words.to_pylist(), row, max_length) for row in rows]
     assert list(zip(lists.to_pylist(), num_known.tolist(), strict=True)) == expected
     assert (lists.type, num_known.dtype) == (pa.list_(pa.int32()), np.int32)
@@ -84,7 +84,7 @@ def test_encoding_equals_its_plain_form(words, rows, start, length, max_length):
     ],
 )
 def test_encoding_of_small_tweets(words, rows, ids, known):
-    lists, num_known = words.encode(Tokens.from_lists(lists_of(rows)), max_length=3)
+    lists, num_known, _ = words.encode(Tokens.from_lists(lists_of(rows)), max_length=3)
     assert (lists.to_pylist(), num_known.tolist()) == (ids, known)
 
 
@@ -183,5 +183,5 @@ def test_a_saved_vocabulary_encodes_as_before(tmp_path, words):
 
 def test_a_vocabulary_of_padding_alone_knows_nothing():
     words = Vocabulary(pa.array([PAD]), pa.nulls(1, pa.int64()))
-    lists, num_known = words.encode(Tokens.from_lists(lists_of([["a"]])), max_length=2)
+    lists, num_known, _ = words.encode(Tokens.from_lists(lists_of([["a"]])), max_length=2)
     assert (lists.to_pylist(), num_known.tolist()) == ([[]], [0])

@@ -1,0 +1,175 @@
+"""Part of a corpus + model package -> predictions, rejected rows and failed rows, as files.
+
+What each task of scoring does; no Ray, so that a worker starts fast. A worker's process keeps the
+model for its next part.
+"""
+
+import functools
+import resource
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from sentiflow import corpus, cpu, manifest, schema, storage
+from sentiflow.errors import JobError
+from sentiflow.model_package import ModelPackage, Scores
+from sentiflow.sections import ScoreSettings
+
+NOT_FINITE = "the probability is not a number"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all tasks of one scoring know."""
+
+    settings: ScoreSettings
+    source: corpus.Corpus
+    model_uri: str
+    """Where the package lies."""
+    model_fingerprint: str
+    first_part: int
+    """Number of the first part's files; earlier ones are of a corpus that has grown."""
+    max_failed: int
+    """Rows of the whole corpus for which the model may fail."""
+
+
+def score(part: int, *, job: Job) -> dict[str, Any]:
+    """Score one part, and write what comes of it; returns its counts, profile and files.
+
+    Raises:
+        UserError: The part cannot be read.
+        JobError: The model fails too often, or is no longer the one that the job began with.
+    """
+    settings = job.settings
+    package = _load_model(job.model_uri, job.model_fingerprint)
+    checked = corpus.read_part(
+        job.source, part, keep_columns=settings.keep_columns, keep_raw=settings.keep_raw
+    )
+    tweets = checked.tweets.combine_chunks()
+    text = tweets["text"].combine_chunks() if len(tweets) else pa.array([], pa.string())
+    on_gpu = next(package.network.parameters()).is_cuda
+    ask = functools.partial(
+        package.score,
+        batch_size=settings.batch_size,
+        bf16=settings.precision == "bf16" or (settings.precision == "auto" and on_gpu),
+    )
+    scores, errors = answer(text, ask, max_failed=job.max_failed)
+    answered = np.setdiff1d(np.arange(len(text)), list(errors))
+    scores = scores.take(answered)
+    predictions = tabulate(tweets.take(pa.array(answered)), scores, settings.keep_columns)
+    tables = {
+        "predictions": predictions,
+        "rejected": checked.rejected,
+        "failed": _tabulate_failed(tweets, errors),
+    }
+    return {
+        "accepted": len(predictions),
+        "rejected": checked.rejected.num_rows,
+        "failed": len(errors),
+        "prior_only": int((scores.num_tokens == 0).sum()),
+        "positive": int((scores.prediction == schema.POSITIVE).sum()),
+        "profile": asdict(scores.profile),
+        "peak_memory_bytes": _peak_memory(),
+        "files": [
+            item
+            for kind, table in tables.items()
+            for item in storage.write_part(
+                settings.output_uri, f"{kind}/part-{job.first_part + part:05d}.parquet", table
+            )
+        ],
+    }
+
+
+def answer(
+    text: pa.Array, ask: Callable[[pa.Array], Scores], *, max_failed: int
+) -> tuple[Scores, dict[int, str]]:
+    """Ask for the scores of texts; those for which that fails are found by halving.
+
+    Args:
+        text: N strings.
+        ask: Gives the scores of some of them; may raise.
+        max_failed: More failures end it.
+
+    Returns:
+        The scores of all N, and by its row the error of each of which they mean nothing.
+
+    Raises:
+        JobError: There are more failures.
+    """
+    errors: dict[int, str] = {}
+
+    def fail(row: int, problem: str) -> None:
+        errors[row] = problem
+        if len(errors) > max_failed:
+            raise JobError(
+                f"the model fails for more than {max_failed:,} rows "
+                f"(score.max_failed_fraction); the last, {text[row].as_py()[:60]!r}: {problem}"
+            )
+
+    def ask_for(first: int, some: pa.Array) -> Scores:
+        try:
+            return ask(some)
+        except Exception as error:  # whatever it is, it is kept with the row
+            if len(some) < 2:
+                fail(first, f"{type(error).__name__}: {error}".splitlines()[0])
+                return _UNANSWERED
+            half = len(some) // 2
+            pieces = ((first, some[:half]), (first + half, some[half:]))
+            return Scores.join([ask_for(*piece) for piece in pieces])
+
+    scores = ask_for(0, text)
+    for row in np.flatnonzero(~np.isfinite(scores.probability)):
+        if int(row) not in errors:
+            fail(int(row), NOT_FINITE)
+    return scores, errors
+
+
+_UNANSWERED = Scores(
+    probability=np.array([np.nan], np.float32),
+    num_tokens=np.zeros(1, np.int32),
+    lengths=np.zeros(1, np.int64),
+    num_unknown=np.zeros(1, np.int32),
+)
+
+
+def tabulate(tweets: pa.Table, scores: Scores, keep_columns: Sequence[str]) -> pa.Table:
+    """Put the answers beside the columns of the tweets that predictions repeat."""
+    columns = {name: tweets[name] for name in ("row_id", "tweet_id", "split", "label")} | {
+        "prediction": scores.prediction,
+        "probability": scores.probability,
+        "num_tokens": scores.num_tokens,
+    }
+    predictions = pa.table(columns, schema=schema.PREDICTIONS)
+    for name in keep_columns:
+        if name not in columns:
+            predictions = predictions.append_column(name, tweets[name])
+    return predictions
+
+
+def _tabulate_failed(tweets: pa.Table, errors: dict[int, str]) -> pa.Table:
+    rows = tweets.select(["row_id", "tweet_id", "text"]).take(pa.array(sorted(errors), pa.int64()))
+    problems = pa.array([errors[row] for row in sorted(errors)], pa.string())
+    return rows.append_column("error", problems).cast(schema.FAILED)
+
+
+@functools.lru_cache(maxsize=1)
+def _load_model(uri: str, fingerprint: str) -> ModelPackage:
+    """Load a model once for each worker process, on its GPU if it has one."""
+    torch.set_num_threads(1)
+    cpu.keep_freed_memory()
+    record = manifest.require(uri, stage="model", setting="score.model_uri")
+    if record["fingerprint"] != fingerprint:
+        raise JobError(f"the model in {uri} has been replaced since the job began; run it again")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return ModelPackage.load(uri).to(device)
+
+
+def _peak_memory() -> int:
+    """Say how many bytes of memory this process has taken at most."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
