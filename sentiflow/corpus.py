@@ -30,6 +30,8 @@ from sentiflow.sections import FormatSettings
 from sentiflow.tweets import Checked
 from sentiflow.uris import join
 
+_CUT_HERE_BYTES = 1 << 28
+
 
 @dataclass(frozen=True)
 class TableSlice:
@@ -101,6 +103,13 @@ MapParts = Callable[[Work, Sequence[int]], Iterable[dict[str, Any]]]
 def map_here(work: Work, sizes: Sequence[int]) -> Iterable[dict[str, Any]]:
     """Do work on one number after the other in this process."""
     return map(work, range(len(sizes)))
+
+
+def is_brief(uris: Sequence[str]) -> bool:
+    """Say whether files are cut here before the first workers are up."""
+    if any(map(compression.is_compressed, uris)):
+        return False
+    return sum(storage.file_info(uri).size for uri in uris) <= _CUT_HERE_BYTES
 
 
 @dataclass(frozen=True)

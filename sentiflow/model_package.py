@@ -189,12 +189,9 @@ class ModelPackage:
                 f"{uri} has a vocabulary of {len(words):,} words for a network of {size:,}",
                 hint=_COPY_AGAIN,
             )
-        with torch.device("meta"):  # the weights are read, so that none need be drawn
-            network = models.build(
-                settings.model.model_dump(),
-                vocabulary_size=size,
-                embedding_dim=settings.embedding_dim,
-            )
+        network = models.build(
+            settings.model.model_dump(), vocabulary_size=size, embedding_dim=settings.embedding_dim
+        )
         weights = _read_weights(join(uri, WEIGHTS), content[WEIGHTS], network)
         network.load_state_dict(weights, assign=True)
         return cls(network.eval(), words, settings)

@@ -48,8 +48,6 @@ from sentiflow.vocabulary import Vocabulary
 STAGE = "prepare"
 OWNS = ("tweets", "encoded", "rejected", VOCABULARY, "_work")
 
-_CUT_HERE_BYTES = 1 << 28
-"""Less than this is cut in this process before the first workers are up."""
 _NUM_WORDS = 20
 """Words named in the out-of-vocabulary report."""
 
@@ -164,17 +162,14 @@ def _load_vectors(settings: PrepareSettings) -> word_vectors.WordVectors:
 
 def _cut(config: Config, uris: Sequence[str], passes: Passes) -> corpus.Corpus:
     """Cut the files into parts, and make sure that they have the columns that are needed."""
-    compressed = list(filter(compression.is_compressed, uris))
-    for uri in compressed:
+    for uri in filter(compression.is_compressed, uris):
         say(STAGE, f"{as_typed(uri)} is compressed: one task unpacks it")
-    size = sum(storage.file_info(uri).size for uri in uris)
-    is_brief = not compressed and size <= _CUT_HERE_BYTES
     source = corpus.open_csv(
         uris,
         form=config.format,
         rows_per_part=config.prepare.rows_per_file,
         unpack_to=join(config.prepare.output_uri, "_work"),
-        map_parts=corpus.map_here if is_brief else passes.map_parts("cut"),
+        map_parts=corpus.map_here if corpus.is_brief(uris) else passes.map_parts("cut"),
     )
     kind = config.prepare.split.kind
     wanted = {"label", *config.prepare.keep_columns, *({kind} & {"user", "time"})}

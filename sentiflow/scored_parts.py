@@ -8,7 +8,7 @@ import functools
 import resource
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -23,43 +23,38 @@ from sentiflow.sections import ScoreSettings
 NOT_FINITE = "the probability is not a number"
 
 
-@dataclass(frozen=True)
-class Job:
-    """What all tasks of one scoring know."""
-
-    settings: ScoreSettings
-    source: corpus.Corpus
-    model_uri: str
-    """Where the package lies."""
-    model_fingerprint: str
-    first_part: int
-    """Number of the first part's files; earlier ones are of a corpus that has grown."""
-    max_failed: int
-    """Rows of the whole corpus for which the model may fail."""
-
-
-def score(part: int, *, job: Job) -> dict[str, Any]:
+def score(
+    part: int,
+    *,
+    source: corpus.Corpus,
+    settings: ScoreSettings,
+    model_uri: str,
+    model_fingerprint: str,
+    first_part: int,
+    max_failed: int,
+) -> dict[str, Any]:
     """Score one part, and write what comes of it; returns its counts, profile and files.
+
+    Args:
+        part: Its number in ``source``.
+        source: The corpus, or what it has grown by.
+        settings: Of the stage.
+        model_uri: Where the package lies.
+        model_fingerprint: What is there must be still.
+        first_part: Number that the files of part 0 bear.
+        max_failed: Rows of the whole corpus for which the model may fail.
 
     Raises:
         UserError: The part cannot be read.
         JobError: The model fails too often, or is no longer the one that the job began with.
     """
-    settings = job.settings
-    package = _load_model(job.model_uri, job.model_fingerprint)
+    package = _load_model(model_uri, model_fingerprint)
     checked = corpus.read_part(
-        job.source, part, keep_columns=settings.keep_columns, keep_raw=settings.keep_raw
+        source, part, keep_columns=settings.keep_columns, keep_raw=settings.keep_raw
     )
     tweets = checked.tweets.combine_chunks()
-    text = tweets["text"].combine_chunks() if len(tweets) else pa.array([], pa.string())
-    on_gpu = next(package.network.parameters()).is_cuda
-    ask = functools.partial(
-        package.score,
-        batch_size=settings.batch_size,
-        bf16=settings.precision == "bf16" or (settings.precision == "auto" and on_gpu),
-    )
-    scores, errors = answer(text, ask, max_failed=job.max_failed)
-    answered = np.setdiff1d(np.arange(len(text)), list(errors))
+    scores, errors = answer(_text_of(tweets), _asking(package, settings), max_failed=max_failed)
+    answered = np.setdiff1d(np.arange(len(tweets)), list(errors))
     scores = scores.take(answered)
     predictions = tabulate(tweets.take(pa.array(answered)), scores, settings.keep_columns)
     tables = {
@@ -79,10 +74,21 @@ def score(part: int, *, job: Job) -> dict[str, Any]:
             item
             for kind, table in tables.items()
             for item in storage.write_part(
-                settings.output_uri, f"{kind}/part-{job.first_part + part:05d}.parquet", table
+                settings.output_uri, f"{kind}/part-{first_part + part:05d}.parquet", table
             )
         ],
     }
+
+
+def _text_of(tweets: pa.Table) -> pa.Array:
+    return tweets["text"].combine_chunks() if len(tweets) else pa.array([], pa.string())
+
+
+def _asking(package: ModelPackage, settings: ScoreSettings) -> Callable[[pa.Array], Scores]:
+    """Make a function that asks the model as the settings say."""
+    on_gpu = next(package.network.parameters()).is_cuda
+    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and on_gpu)
+    return functools.partial(package.score, batch_size=settings.batch_size, bf16=bf16)
 
 
 def answer(

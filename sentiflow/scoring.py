@@ -174,7 +174,9 @@ def _open_corpus(settings: ScoreSettings, earlier: _Earlier, passes: Passes) -> 
             new,
             text_column=settings.text_column,
             rows_per_part=rows,
-            map_parts=passes.map_parts("hash", key=key),
+            map_parts=corpus.map_here
+            if corpus.is_brief(new)
+            else passes.map_parts("hash", key=key),
             first_row=earlier.counts["rows_read"],
             earlier=old,
         )
@@ -190,7 +192,7 @@ def _open_corpus(settings: ScoreSettings, earlier: _Earlier, passes: Passes) -> 
         form=settings.format,
         rows_per_part=rows,
         unpack_to=join(settings.output_uri, "_work"),
-        map_parts=passes.map_parts("cut", key=key),
+        map_parts=corpus.map_here if corpus.is_brief(new) else passes.map_parts("cut", key=key),
         first_row=earlier.counts["rows_read"],
     )
 
@@ -203,12 +205,11 @@ def _score(
     passes: Passes,
     resources: cluster.Resources,
 ) -> list[dict[str, Any]]:
-    from sentiflow import scored_parts  # it takes seconds, in which Ray starts
-
     num_rows = earlier.counts["rows_read"] + source.num_rows
-    job = scored_parts.Job(
-        settings=settings,
+    work = functools.partial(
+        score_part,
         source=source,
+        settings=settings,
         model_uri=target.inputs["model"]["uri"],
         model_fingerprint=target.inputs["model"]["fingerprint"],
         first_part=earlier.num_parts,
@@ -216,13 +217,20 @@ def _score(
     )
     return passes.run(
         STAGE,
-        functools.partial(scored_parts.score, job=job),
+        work,
         [(part.num_rows, 0) for part in source.parts],
         unit="rows",
         keys=_keys(source),
         num_gpus=resources.gpus_per_score_task(),
         concurrency=None if settings.num_workers == "auto" else int(settings.num_workers),
     )
+
+
+def score_part(part: int, **job: Any) -> dict[str, Any]:
+    """Do the work of a task, see :func:`scored_parts.score`; torch is imported there alone."""
+    from sentiflow import scored_parts
+
+    return scored_parts.score(part, **job)
 
 
 def _keys(source: Corpus) -> list[str]:
