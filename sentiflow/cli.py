@@ -198,26 +198,13 @@ def predict(
 ) -> None:
     """Give the label and the probability of positive for each text."""
     with _reporting(verbose):
-        import pyarrow as pa
-
+        from sentiflow import lines
         from sentiflow.model_package import ModelPackage
-        from sentiflow.schema import LABEL_NAMES
 
         package = ModelPackage.load(absolute_uri(model_uri), setting="MODEL_URI")
-        for batch in _batches(map(_printable, texts) if texts else _lines_of_input()):
-            scores = package.score(pa.array(batch, pa.string()))
-            for text, prediction, probability, num_tokens in zip(
-                batch, scores.prediction, scores.probability, scores.num_tokens, strict=True
-            ):
-                label, value = LABEL_NAMES[prediction], float(probability)
-                if as_json:
-                    answer = {"text": text, "label": label, "probability": value}
-                    answer["num_tokens"] = int(num_tokens)
-                    typer.echo(json.dumps(answer, ensure_ascii=False))
-                else:
-                    doubt = "" if num_tokens else "\t(no known word: the prior)"
-                    shown = text.replace("\t", " ").replace("\n", " ")
-                    typer.echo(f"{label}\t{value:.4f}\t{shown}{doubt}")
+        blocks = lines.take(map(_printable, texts)) if texts else lines.read(sys.stdin.buffer)
+        render = lines.to_json if as_json else lines.to_tsv
+        lines.answer(package, blocks, sys.stdout.buffer, render)
 
 
 @app.command()
@@ -285,23 +272,6 @@ def _show_settings(resolved: Config) -> None:
 def _printable(text: str) -> str:
     """Replace what the command line held of bytes that are no UTF-8."""
     return text.encode(errors="surrogateescape").decode(errors="replace")
-
-
-def _lines_of_input() -> Iterator[str]:
-    sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr]
-    for line in sys.stdin:
-        yield line.rstrip("\n")
-
-
-def _batches(texts: Sequence[str] | Iterator[str], size: int = 4096) -> Iterator[list[str]]:
-    batch: list[str] = []
-    for text in texts:
-        batch.append(text)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _summarize(verb: str, outcomes: Sequence["Outcome"], *, tracking_uri: str | None) -> None:

@@ -237,8 +237,9 @@ def map_parts(
         if row["problem"]:
             raise UserError(row["problem"])
         if row["failure"]:
-            log.error("%s", row["failure"])
-            raise JobError(row["failure"].strip().splitlines()[-1])
+            if row["traceback"]:
+                log.error("%s", row["traceback"])
+            raise JobError(row["failure"])
         yield json.loads(row["result"])
 
 
@@ -247,12 +248,16 @@ def _do(work: Callable[[int], dict[str, Any]], part: int) -> dict[str, str]:
 
     Ray's own wrapping would lose the exception and log a page for each.
     """
+    report = {"result": "", "problem": "", "failure": "", "traceback": ""}
     try:
-        return {"result": json.dumps(work(int(part))), "problem": "", "failure": ""}
+        return report | {"result": json.dumps(work(int(part)))}
     except UserError as error:
-        return {"result": "", "problem": str(error), "failure": ""}
-    except Exception:
-        return {"result": "", "problem": "", "failure": traceback.format_exc()}
+        return report | {"problem": str(error)}
+    except JobError as error:
+        return report | {"failure": str(error)}
+    except Exception as error:
+        failure = traceback.format_exception_only(error)[-1].strip()
+        return report | {"failure": failure, "traceback": traceback.format_exc()}
 
 
 def _set_up_data(verbose: bool) -> None:

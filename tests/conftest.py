@@ -36,6 +36,13 @@ def resources() -> Iterator["cluster.Resources"]:  # noqa: F821
 
 
 @pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """Hear what a stage that runs in this process says to the user."""
+    caplog.set_level("INFO", "sentiflow")
+    return caplog
+
+
+@pytest.fixture
 def one_thread() -> Iterator[None]:
     """Let small products not wait for a second core that another process has."""
     import torch

@@ -1,0 +1,41 @@
+"""Row ids number the rows of a corpus only where each stands for one row."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentiflow import row_ids
+
+
+def write(folder, *files):
+    """Write a file for each list of ids."""
+    uris = []
+    for number, ids in enumerate(files):
+        uris.append(f"{folder}/{number}.parquet")
+        column = ids if isinstance(ids, pa.Array) else pa.array(ids, pa.int64())
+        pq.write_table(pa.table({"row_id": column}), uris[-1])
+    return uris
+
+
+@settings(deadline=None, max_examples=60)
+@given(files=st.lists(st.lists(st.integers(-20, 20), max_size=4), min_size=1, max_size=4))
+def test_ids_are_unique_if_no_two_rows_of_all_files_share_one(tmp_path_factory, files):
+    uris = write(tmp_path_factory.mktemp("files"), *files)
+    ids = [number for file in files for number in file]
+    assert row_ids.are_unique(uris) == (len(set(ids)) == len(ids))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [pa.array([1, None]), pa.array(["1", "2"]), pa.array([1.0, 2.0])],
+    ids=["one is missing", "strings", "fractions"],
+)
+def test_what_is_no_whole_number_is_no_row_id(tmp_path, column):
+    assert not row_ids.are_unique(write(tmp_path, [7, 8], column))
+
+
+def test_a_file_without_the_column_has_none(tmp_path):
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
+    assert not row_ids.are_unique([f"{tmp_path}/a.parquet"])

@@ -1,0 +1,394 @@
+"""Every row is scored exactly once, whatever is killed, grows or fails."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import PROJECT, write_config
+from test_resume import busy_workers, nodes  # noqa: F401
+
+from sentiflow import pipeline, sample, settings
+from sentiflow.errors import JobError, UserError
+from sentiflow.model_package import ModelPackage
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+NUM_ROWS = 30_000
+ROWS_PER_FILE = 2500
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory):
+    """Make a corpus of a dozen parts, and the same in three files."""
+    folder = tmp_path_factory.mktemp("corpus")
+    records = b"".join(sample.generate(num_rows=NUM_ROWS, seed=3)).splitlines(keepends=True)
+    (folder / "all.csv").write_bytes(b"".join(records))
+    for number in range(3):
+        part = records[number * NUM_ROWS // 3 : (number + 1) * NUM_ROWS // 3]
+        (folder / f"day-{number}.csv").write_bytes(b"".join(part))
+    return folder
+
+
+def configure(folder, finished_run, corpus, **score):
+    """Write settings that score a corpus with the model of the finished run."""
+    model = str(finished_run / "run/trained/model")
+    section = {"corpus": str(corpus), "model_uri": model, "rows_per_file": ROWS_PER_FILE} | score
+    return write_config(folder, corpus, score=section)
+
+
+def score(config, *overrides, **options):
+    """Score in this process, on the session's Ray."""
+    (outcome,) = pipeline.run(settings.load(config, overrides), ["score"], **options)
+    return outcome
+
+
+def table(folder, name="predictions"):
+    """Read what was scored, by its row ids."""
+    files = ds.dataset(folder / "run/scored" / name, format="parquet")
+    return files.to_table().to_pandas().sort_values("row_id").reset_index(drop=True)
+
+
+def record(folder):
+    """Read the manifest of what was scored."""
+    return json.loads((folder / "run/scored/manifest.json").read_text())
+
+
+def times(folder):
+    """List the files of predictions with the time of each."""
+    return {p.name: p.stat().st_mtime_ns for p in (folder / "run/scored/predictions").iterdir()}
+
+
+def assert_same(predictions, expected):
+    """Compare tables of predictions, of which probabilities may differ by rounding."""
+    assert predictions["row_id"].tolist() == expected["row_id"].tolist()
+    exact = [name for name in expected.columns if name != "probability"]
+    pd.testing.assert_frame_equal(predictions[exact], expected[exact])
+    np.testing.assert_allclose(predictions["probability"], expected["probability"], atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, corpora, finished_run, resources):
+    """Score the corpus once without a kill."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    score(configure(folder, finished_run, corpora / "all.csv"))
+    return table(folder)
+
+
+def test_every_row_is_scored_once(undisturbed):
+    assert undisturbed["row_id"].tolist() == list(range(NUM_ROWS))
+
+
+# What is killed
+
+
+def receipts(folder):
+    """Find the receipts of the parts that are scored."""
+    return sorted((folder / "run/scored/_work/receipts").glob("score-*.json"))
+
+
+def wait_for(folder, number, is_over):
+    """Wait until so many parts are scored."""
+    while len(receipts(folder)) < number:
+        assert not is_over(), f"it was over before {number} parts were scored"
+        time.sleep(0.002)
+
+
+def test_a_killed_driver_is_continued_and_nothing_is_scored_again(
+    tmp_path, corpora, finished_run, undisturbed, sentiflow
+):
+    config = configure(tmp_path, finished_run, corpora / "all.csv")
+    command = [sys.executable, "-m", "sentiflow.cli", "score", str(config)]
+    with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL) as process:
+        wait_for(tmp_path, 3, lambda: process.poll() is not None)
+        os.kill(process.pid, signal.SIGKILL)
+    time.sleep(1)  # what was begun may still be finished
+    done = {path: path.stat().st_mtime_ns for path in receipts(tmp_path)}
+    parts = [f"part-{path.stem[-5:]}.parquet" for path in done]
+    before = {name: time for name, time in times(tmp_path).items() if name in parts}
+    assert not (tmp_path / "run/scored/manifest.json").exists()
+    result = sentiflow("score", config)
+    assert result.returncode == 0, result.stderr
+    left = NUM_ROWS - sum(
+        pq.read_metadata(tmp_path / "run/scored/predictions" / name).num_rows for name in before
+    )
+    assert left == 0 or f"{left:,} of {NUM_ROWS:,} rows are left" in result.stderr
+    after = times(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert_same(table(tmp_path), undisturbed)
+    assert not (tmp_path / "run/scored/_work").exists()
+
+
+def test_a_killed_worker_is_not_noticed(tmp_path, corpora, finished_run, undisturbed, resources):
+    config = configure(tmp_path, finished_run, corpora / "all.csv")
+    thread = threading.Thread(target=score, args=(config,))
+    thread.start()
+    wait_for(tmp_path, 1, lambda: not thread.is_alive())
+    while not (workers := busy_workers()):
+        assert thread.is_alive(), "it was over before a worker was seen at work"
+    workers[0].kill()
+    thread.join()
+    assert_same(table(tmp_path), undisturbed)
+
+
+def test_a_killed_node_is_not_noticed(
+    tmp_path,
+    corpora,
+    finished_run,
+    undisturbed,
+    nodes,  # noqa: F811
+):
+    config = configure(tmp_path, finished_run, corpora / "all.csv")
+    command = [sys.executable, "-m", "sentiflow.cli", "score", str(config)]
+    log = tmp_path / "log.txt"
+    with subprocess.Popen(command, cwd=PROJECT, stderr=log.open("w")) as process:
+        wait_for(tmp_path, 1, lambda: process.poll() is not None)
+        (victim, *_) = nodes.worker_nodes
+        os.kill(victim.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+        assert process.wait(timeout=150) == 0, log.read_text()
+    assert_same(table(tmp_path), undisturbed)
+
+
+# What grows
+
+
+def test_of_a_corpus_that_grew_only_what_is_new_is_scored(
+    tmp_path, corpora, finished_run, undisturbed, resources, said
+):
+    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    score(config)
+    before = times(tmp_path)
+    days = [f"{corpora}/day-{number}.csv" for number in range(3)]
+    said.clear()
+    score(config, f"score.corpus=[{days[0]},{days[1]}]")
+    assert "score     10,000 rows scored" in said.text
+    score(config, f"score.corpus={corpora}/day-*.csv")
+    after = times(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert_same(table(tmp_path), undisturbed)
+    assert record(tmp_path)["counts"]["accepted"] == record(tmp_path)["profile"]["rows"] == NUM_ROWS
+    assert [f["uri"] for f in record(tmp_path)["inputs"]["corpus"]["files"]] == days
+    assert not score(config, f"score.corpus={corpora}/day-*.csv").ran
+
+
+def test_a_scoring_killed_while_its_corpus_grew_is_continued_with_what_came_since(
+    tmp_path, corpora, finished_run, undisturbed, sentiflow
+):
+    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    assert sentiflow("score", config).returncode == 0
+    days = f"[{corpora}/day-0.csv,{corpora}/day-1.csv]"
+    command = [sys.executable, "-m", "sentiflow.cli", "score", config, f"score.corpus={days}"]
+    with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL) as process:
+        wait_for(tmp_path, 2, lambda: process.poll() is not None)
+        os.kill(process.pid, signal.SIGKILL)
+    time.sleep(1)
+    before = times(tmp_path)
+    done = len(receipts(tmp_path))
+    result = sentiflow("score", config, f"score.corpus={corpora}/day-*.csv")
+    assert result.returncode == 0, result.stderr
+    assert f"{done} of " in result.stderr
+    after = times(tmp_path)
+    assert sum(after[name] == time for name, time in before.items()) >= done
+    assert_same(table(tmp_path), undisturbed)
+
+
+@pytest.mark.parametrize("has_row_ids", [False, True])
+def test_parquet_that_grew_goes_on_with_its_numbers(
+    tmp_path, corpora, finished_run, resources, has_row_ids
+):
+    texts = [f"good day number {number}" for number in range(50)]
+    ids = np.arange(50) * 7 if has_row_ids else np.zeros(50, np.int64)
+    for name, rows in (("a", slice(0, 30)), ("b", slice(30, 50))):
+        rows = pa.table({"row_id": ids[rows], "text": texts[rows]})
+        pq.write_table(rows, tmp_path / f"{name}.parquet")
+    config = configure(tmp_path, finished_run, tmp_path / "a.parquet", keep_columns=["text"])
+    score(config, "score.rows_per_file=20")
+    score(config, "score.rows_per_file=20", f"score.corpus={tmp_path}/?.parquet")
+    found = table(tmp_path)
+    assert found["row_id"].tolist() == (ids if has_row_ids else np.arange(50)).tolist()
+    assert found["text"].tolist() == texts
+    assert len(times(tmp_path)) == 3
+
+
+def test_a_new_file_that_repeats_a_row_id_leaves_what_was_scored(tmp_path, finished_run, resources):
+    for name, ids in (("a", [1, 2]), ("b", [2, 3])):
+        rows = pa.table({"row_id": ids, "text": ["good", "bad"]})
+        pq.write_table(rows, tmp_path / f"{name}.parquet")
+    config = configure(tmp_path, finished_run, tmp_path / "a.parquet")
+    score(config)
+    before = record(tmp_path)
+    with pytest.raises(UserError, match="no row_id of its own, or one of an earlier file"):
+        score(config, f"score.corpus={tmp_path}/?.parquet")
+    assert record(tmp_path) == before
+    assert table(tmp_path)["row_id"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("override", "difference"),
+    [
+        ("score.corpus={}/day-1.csv", "another corpus"),
+        ("score.corpus=[{0}/day-1.csv,{0}/day-0.csv]", "another corpus"),
+        ("score.keep_columns=[text]", "keep_columns"),
+        ("score.model_uri={}/model", "another model"),
+    ],
+)
+def test_another_model_corpus_or_setting_is_refused(
+    tmp_path, corpora, finished_run, resources, override, difference
+):
+    place = corpora
+    if "model_uri" in override:
+        place = tmp_path
+        package = ModelPackage.load(str(finished_run / "run/trained/model"))
+        with torch.no_grad():
+            package.network.output.bias += 1
+        package.save(str(tmp_path / "model"), lineage={})
+    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    score(config)
+    before = times(tmp_path)
+    with pytest.raises(UserError, match=f"belongs to other settings.*{difference}"):
+        score(config, override.format(place))
+    assert times(tmp_path) == before
+
+
+# What fails
+
+
+@pytest.fixture
+def spoilt(tmp_path, finished_run):
+    """Make a model that has no answer for a text with the word ``happy``."""
+    package = ModelPackage.load(str(finished_run / "run/trained/model"))
+    word = package.vocabulary.words.index("happy").as_py()
+    with torch.no_grad():
+        package.network.embedding.weight[word] = float("nan")
+    package.save(str(tmp_path / "spoilt"), lineage={})
+    return str(tmp_path / "spoilt")
+
+
+def test_a_row_for_which_the_model_fails_is_kept_with_its_error(
+    tmp_path, corpora, finished_run, spoilt, undisturbed, resources
+):
+    config = configure(tmp_path, finished_run, corpora / "all.csv", keep_columns=["text"])
+    score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=0.9")
+    found, failed = table(tmp_path), table(tmp_path, "failed")
+    assert set(failed["error"]) == {"the probability is not a number"}
+    assert failed["text"].str.contains("happy", case=False).all()
+    assert not found["text"].str.contains(r"\bhappy\b", case=False).any()
+    both = np.concatenate([found["row_id"], failed["row_id"]])
+    assert sorted(both) == list(range(NUM_ROWS))
+    counts = record(tmp_path)["counts"]
+    assert (counts["accepted"], counts["failed"]) == (len(found), len(failed))
+    expected = undisturbed.set_index("row_id").loc[found["row_id"]]
+    np.testing.assert_allclose(found["probability"], expected["probability"], atol=1e-6)
+
+
+def test_too_many_failures_fail_the_job_and_nothing_is_scored_again_when_they_are_allowed(
+    tmp_path, corpora, finished_run, spoilt, resources
+):
+    config = configure(tmp_path, finished_run, corpora / "all.csv")
+    with pytest.raises(JobError, match="the model fails for"):
+        score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=0.001")
+    assert not (tmp_path / "run/scored/manifest.json").exists()
+    with pytest.raises(JobError, match=r"the model fails for [0-9,]+ of 30,000 rows"):
+        score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=0.004")
+    before = times(tmp_path)
+    score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=1")
+    assert times(tmp_path) == before
+
+
+def test_a_damaged_parquet_file_is_named_and_what_else_is_scored_is_kept(
+    tmp_path, finished_run, resources
+):
+    for name in "ab":
+        rows = pa.table({"text": [f"good day {number}" for number in range(5000)]})
+        pq.write_table(rows, tmp_path / f"{name}.parquet", compression="zstd")
+    whole = (tmp_path / "b.parquet").read_bytes()
+    (tmp_path / "b.parquet").write_bytes(whole[:100] + bytes(200) + whole[300:])
+    config = configure(tmp_path, finished_run, tmp_path / "?.parquet")
+    with pytest.raises(UserError, match=r"b\.parquet, rows [0-9,]+ to [0-9,]+: .*damaged"):
+        score(config)
+    assert receipts(tmp_path)
+
+
+def test_a_model_that_is_replaced_while_it_scores_ends_the_job(
+    tmp_path, corpora, finished_run, resources
+):
+    from sentiflow import scored_parts
+
+    model = str(finished_run / "run/trained/model")
+    with pytest.raises(JobError, match="has been replaced since the job began"):
+        scored_parts._load_model(model, "another")
+
+
+# What is asked for
+
+
+def test_columns_of_a_csv_are_kept_by_their_name(tmp_path, finished_run, resources):
+    path = tmp_path / "shop.csv"
+    path.write_text("when,body,stars\n2024-01-01,good day,5\n,bad day,\n2024-01-02,,1\n")
+    form = {"kind": "csv", "columns": {"text": "body", "time": "when"}}
+    config = configure(
+        tmp_path, finished_run, path, format=form, keep_columns=["stars", "time", "text"]
+    )
+    score(config)
+    found = table(tmp_path)
+    assert found["text"].tolist() == ["good day", "bad day"]
+    assert found["stars"].fillna("none").tolist() == ["5", "none"]
+    assert found["time"].isna().tolist() == [False, True]
+    assert record(tmp_path)["counts"]["rejected"] == 1
+    with pytest.raises(UserError, match=r"has no column color: it has row_id, .*stars"):
+        score(config, "score.keep_columns=[color]", f"score.output_uri={tmp_path}/other")
+
+
+def test_texts_may_stand_in_another_column_and_repeat(tmp_path, finished_run, resources):
+    text = pa.array(["good day", "bad day", "good day"]).dictionary_encode()
+    pq.write_table(pa.table({"body": text}), tmp_path / "posts.parquet")
+    config = configure(tmp_path, finished_run, tmp_path / "posts.parquet", keep_columns=["text"])
+    with pytest.raises(UserError, match=r"has no column text of strings.*set score\.text_column"):
+        score(config)
+    score(config, "score.text_column=body")
+    assert table(tmp_path)["text"].tolist() == ["good day", "bad day", "good day"]
+
+
+def test_bf16_is_a_setting_whose_answers_are_near(
+    tmp_path, corpora, finished_run, undisturbed, resources
+):
+    score(configure(tmp_path, finished_run, corpora / "all.csv", precision="bf16"))
+    difference = np.abs(table(tmp_path)["probability"] - undisturbed["probability"])
+    assert 0 < difference.max() < 0.1
+
+
+def test_a_corpus_unlike_the_training_data_is_warned_of(tmp_path, finished_run, resources, said):
+    words = ["guten", "Tag", "allerseits", "heute", "scheint", "die", "Sonne"] * 8
+    rows = [" ".join(np.random.default_rng(n).permutation(words)) for n in range(3000)]
+    pq.write_table(pa.table({"text": rows}), tmp_path / "german.parquet")
+    score(configure(tmp_path, finished_run, tmp_path / "german.parquet"))
+    assert "unlike the training data: unknown words: 100.0% here" in said.text
+    assert "unlike the training data: length of the texts" in said.text
+    assert len(record(tmp_path)["drift"]["warnings"]) >= 2
+
+
+def test_the_training_data_are_like_themselves(finished_run):
+    found = json.loads((finished_run / "run/scored/manifest.json").read_text())["drift"]
+    assert found["warnings"] == []
+    assert 0 <= found["probability_psi"] < 0.1
+    assert 0 <= found["length_psi"] < 0.1
+
+
+def test_predictions_can_be_queried_with_duckdb(finished_run):
+    files = f"{finished_run}/run/scored/predictions/*.parquet"
+    query = f"SELECT count(*), count(DISTINCT row_id), avg(probability) FROM '{files}'"
+    rows, distinct, mean = duckdb.sql(query).fetchall()[0]
+    expected = ds.dataset(finished_run / "run/scored/predictions").to_table().to_pandas()
+    assert rows == distinct == len(expected)
+    assert mean == pytest.approx(expected["probability"].mean(), abs=1e-6)
