@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from torch import nn
 
 from sentiflow import batching, manifest, models, storage, vocabulary
@@ -41,14 +41,14 @@ class PackageSettings(Settings):
 
     model: ModelSettings
     """The ``train.model`` section."""
-    embedding_dim: int
+    embedding_dim: int = Field(ge=1)
     tokenizer: str
     tokenizer_version: int
-    max_length: int
+    max_length: int = Field(ge=1)
     prior: Fraction
     """Share of positive labels in training: the answer where no word is known."""
     labels: tuple[str, ...] = LABEL_NAMES[:2]
-    temperature: float = 1.0
+    temperature: float = Field(default=1.0, gt=0)
     """What logits are divided by (Guo et al. 2017); 1: they are as they were trained."""
 
 
