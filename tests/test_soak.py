@@ -12,7 +12,9 @@ import psutil
 import pytest
 from conftest import PROJECT, write_config
 from test_pipeline import read
-from test_resume import configure, csv, files_of, undisturbed  # noqa: F401
+from test_resume import configure, csv, files_of, nodes, undisturbed  # noqa: F401
+from test_scoring import NUM_ROWS, assert_same, corpora, receipts, table  # noqa: F401
+from test_scoring import configure as configure_scoring
 
 pytestmark = pytest.mark.soak
 
@@ -20,6 +22,8 @@ NUM_KILLS = 12
 LATEST_KILL_SECONDS = 22
 NUM_PREPARE_KILLS = 20
 LATEST_PREPARE_KILL_SECONDS = 9
+NUM_SCORE_KILLS = 30
+SCORED_ROWS_PER_FILE = 300
 
 
 @pytest.mark.parametrize("seed", range(NUM_KILLS))
@@ -67,3 +71,64 @@ def kill_one(driver: int, chance: random.Random) -> None:
         chance.choice(workers).kill()
         time.sleep(chance.uniform(0, 1))
     os.kill(driver, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory, corpora, finished_run, sentiflow):  # noqa: F811
+    """Score a corpus of a hundred parts once without a kill."""
+    folder = tmp_path_factory.mktemp("scored")
+    result = sentiflow("score", configure_hundred_parts(folder, finished_run, corpora))
+    assert result.returncode == 0, result.stderr
+    return table(folder)
+
+
+def configure_hundred_parts(folder, finished_run, corpora):  # noqa: F811
+    return configure_scoring(
+        folder, finished_run, corpora / "all.csv", rows_per_file=SCORED_ROWS_PER_FILE
+    )
+
+
+@pytest.mark.parametrize("seed", range(NUM_SCORE_KILLS))
+def test_every_row_is_scored_once_whatever_is_killed_when(
+    tmp_path,
+    corpora,  # noqa: F811
+    finished_run,
+    scored,
+    sentiflow,
+    seed,
+    request,
+):
+    chance, victim = random.Random(seed), ("driver", "worker", "node")[seed % 3]
+    config = configure_hundred_parts(tmp_path, finished_run, corpora)
+    started = request.getfixturevalue("nodes") if victim == "node" else None
+    command = [sys.executable, "-m", "sentiflow.cli", "score", str(config)]
+    log = tmp_path / "log.txt"
+    with subprocess.Popen(command, cwd=PROJECT, stderr=log.open("w")) as process:
+        wait_for_parts(tmp_path, chance.randrange(90), process)
+        if victim == "node":
+            node = chance.choice(list(started.worker_nodes))
+            os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+        elif victim == "worker":
+            processes = psutil.Process(process.pid).children(recursive=True)
+            workers = [child for child in processes if child.name().startswith("ray::")]
+            chance.choice(workers).kill()
+        else:
+            process.kill()
+        process.wait(timeout=200)
+    assert victim == "driver" or process.returncode == 0, log.read_text()
+    done = {path: path.stat().st_mtime_ns for path in (tmp_path / "run/scored").rglob("*.parquet")}
+    kept = len(receipts(tmp_path))
+    result = sentiflow("score", config)
+    assert result.returncode == 0, result.stderr
+    same = sum(path.stat().st_mtime_ns == time for path, time in done.items())
+    assert same >= (kept if victim == "driver" else len(done))
+    assert_same(table(tmp_path), scored)
+    assert len(scored) == NUM_ROWS
+    assert not list((tmp_path / "run").rglob("started.json"))
+    assert not list((tmp_path / "run").rglob("*.tmp"))
+
+
+def wait_for_parts(folder, number, process):
+    """Wait until so many parts are scored; or none yet, where the number is 0."""
+    while len(receipts(folder)) < number and process.poll() is None:
+        time.sleep(0.005)

@@ -1,0 +1,257 @@
+"""Scoring against the bare model, against fastText, by one worker and two, of ten times the rows.
+
+    python benchmarks/score.py [--rows 1600000] [--repeats 3] [--models rnn50,best] [--large]
+
+The corpus is that many tweets of ``sentiflow sample``, in one CSV; the models are trained on
+100,000 others. All figures are of this run, taken in turn, the median of the repeats, in rows per
+second over all cores. ``whole`` is rows by the time of the stage (Ray has started) or of the processes
+(from their start, imports and all); ``steady`` leaves out what comes before each process has
+finished its first 100,000 rows.
+
+- sentiflow: the command, from CSV to Parquet.
+- bare: the same model, a process for each core, the same batches; the text is in memory, the
+  answers are dropped.
+- fastText: its own ``predict`` in Python, a process for each core, a list of texts in memory; with
+  bigrams, and with character 3- to 5-grams.
+- ``--large``: ten times the rows; time, and the most memory that a process took.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import yaml
+
+from sentiflow import manifest, sample
+
+PIECE = 100_000
+CORES = len(os.sched_getaffinity(0))
+MODELS = {
+    "rnn50": {"cell": "rnn", "hidden_size": 50, "bidirectional": False, "pooling": "last"}
+    | {"vectors": "frozen", "dropout": 0.0},
+    "gru64": {"cell": "gru", "hidden_size": 64, "pooling": "mean_max"},
+    "lstm128": {"cell": "lstm", "hidden_size": 128},
+    "best": {"cell": "gru", "hidden_size": 128, "ngrams": 3},
+}
+FASTTEXT = {"bigrams": {"wordNgrams": 2}, "characters": {"wordNgrams": 2, "minn": 3, "maxn": 5}}
+
+Figures = dict[str, float]
+
+
+def main() -> None:
+    """Run the comparisons and print them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=1_600_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--models", default="rnn50,best")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--large", action="store_true")
+    parser.add_argument("--process", nargs=4, metavar=("KIND", "MODEL", "TEXT", "RANK"))
+    options = parser.parse_args()
+    if options.process:
+        kind, model, text, rank = options.process
+        print(json.dumps(PROCESSES[kind](model, read_pieces(text, int(rank)))))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        compare(Path(folder), options)
+
+
+def compare(folder: Path, options: argparse.Namespace) -> None:
+    """Make the corpus and the models, and measure in turn."""
+    make_csv(folder / "train.csv", 100_000, seed=2)
+    make_csv(folder / "corpus.csv", options.rows, seed=1)
+    names = options.models.split(",")
+    configs = {name: train(folder, name, options.precision) for name in names}
+    write_text(folder)
+    for name in FASTTEXT:
+        train_fasttext(folder, name)
+    runs: dict[str, Callable[[], Figures]] = {}
+    for name, config in configs.items():
+        runs[f"sentiflow, {name}"] = lambda config=config: score(config)
+        runs[f"sentiflow, {name}, one worker"] = lambda config=config: score(
+            config, "score.num_workers=1"
+        )
+        model = folder / name / "trained/model"
+        runs[f"bare, {name}"] = lambda model=model: run_processes("bare", model, folder)
+    for name in FASTTEXT:
+        model = folder / f"{name}.bin"
+        runs[f"fastText, {name}"] = lambda model=model: run_processes("fasttext", model, folder)
+    measured: dict[str, list[Figures]] = {name: [] for name in runs}
+    for _ in range(options.repeats):
+        for name, run in runs.items():
+            measured[name].append(run())
+            print(f"  {name}: {measured[name][-1]}", file=sys.stderr)
+    report(names, {name: median(figures) for name, figures in measured.items()})
+    if options.large:
+        make_csv(folder / "large.csv", 10 * options.rows, seed=3)
+        for name, config in configs.items():
+            figures = score(config, f"score.corpus={folder}/large.csv")
+            print(f"{10 * options.rows:,} rows, {name}: {show(figures)}")
+
+
+def report(names: list[str], figures: dict[str, Figures]) -> None:
+    """Print the medians, then the ratios."""
+    for name, values in figures.items():
+        print(f"{name:<34} {show(values)}")
+    for name in names:
+        ours = figures[f"sentiflow, {name}"]
+        rivals = {"bare": f"bare, {name}", "one worker": f"sentiflow, {name}, one worker"}
+        rivals |= {f"fastText, {kind}": f"fastText, {kind}" for kind in FASTTEXT}
+        for rival, key in rivals.items():
+            ratios = (ours[kind] / figures[key][kind] for kind in ("whole", "steady"))
+            print("{}: to {}: whole {:.2f}, steady {:.2f}".format(name, rival, *ratios))
+
+
+def show(figures: Figures) -> str:
+    """Write rates, and memory where it is known."""
+    text = f"whole {figures['whole']:>9,.0f}/s, steady {figures['steady']:>9,.0f}/s"
+    memory = figures.get("memory")
+    return f"{text}, {memory / 1e6:,.0f} MB" if memory else text
+
+
+def median(figures: list[Figures]) -> Figures:
+    """Take the median of each figure."""
+    return {name: statistics.median(item[name] for item in figures) for name in figures[0]}
+
+
+def make_csv(path: Path, rows: int, *, seed: int) -> None:
+    """Write a synthetic corpus."""
+    with path.open("wb") as file:
+        for chunk in sample.generate(num_rows=rows, seed=seed):
+            file.write(chunk)
+
+
+def write_text(folder: Path) -> None:
+    """Write the texts of the corpus as they are in memory, for those that read no CSV."""
+    import pyarrow.csv
+
+    names = ["target", "id", "date", "flag", "user", "text"]
+    for name in ("corpus", "train"):
+        table = pyarrow.csv.read_csv(
+            folder / f"{name}.csv",
+            read_options=pyarrow.csv.ReadOptions(column_names=names),
+            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+            convert_options=pyarrow.csv.ConvertOptions(include_columns=["target", "text"]),
+        )
+        with pa.ipc.new_file(folder / f"{name}.arrow", table.schema) as writer:
+            writer.write_table(table, max_chunksize=PIECE)
+
+
+def train(folder: Path, name: str, precision: str) -> Path:
+    """Train a model for an epoch; its speed is that of any of its size."""
+    config = folder / f"{name}.yaml"
+    sections = {
+        "name": name,
+        "output_uri": str(folder / name),
+        "prepare": {"csv": str(folder / "train.csv")},
+        "train": {"model": MODELS[name], "num_epochs": 1},
+        "score": {"corpus": str(folder / "corpus.csv"), "precision": precision},
+        "tracking": {"uri": f"sqlite:///{folder}/mlflow.db"},
+    }
+    config.write_text(yaml.safe_dump(sections))
+    run("prepare", config)
+    run("train", config)
+    return config
+
+
+def run(verb: str, config: Path, *overrides: str) -> None:
+    """Run a job as a user does."""
+    command = [sys.executable, "-m", "sentiflow.cli", verb, str(config), *overrides]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def score(config: Path, *overrides: str) -> Figures:
+    """Score the corpus into a new directory; the steady rate by the times of its files."""
+    with tempfile.TemporaryDirectory(dir=config.parent) as output:
+        run("score", config, *overrides, f"score.output_uri={output}/scored")
+        record = manifest.read(f"{output}/scored")
+        files = sorted(
+            (Path(output, "scored", item["path"]).stat().st_mtime, item["rows"])
+            for item in record["files"]
+        )
+    first = 1 if "score.num_workers=1" in overrides else CORES
+    steady = sum(rows for _, rows in files[first:]) / (files[-1][0] - files[first - 1][0])
+    whole = record["counts"]["accepted"] / record["seconds"]
+    return {"whole": whole, "steady": steady, "memory": record["peak_memory_bytes"]}
+
+
+def run_processes(kind: str, model: Path, folder: Path) -> Figures:
+    """Run a process for each core over its share of the pieces."""
+    command = [sys.executable, __file__, "--process", kind, str(model), f"{folder}/corpus.arrow"]
+    began = time.monotonic()
+    processes = [
+        subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE) for rank in range(CORES)
+    ]
+    results = [json.loads(process.communicate()[0]) for process in processes]
+    seconds = time.monotonic() - began
+    rows = sum(result["rows"] for result in results)
+    steady = sum(result["steady"] for result in results)
+    return {"whole": rows / seconds, "steady": steady}
+
+
+def read_pieces(path: str, rank: int) -> list[pa.Array]:
+    """Read this process's share of the texts, in pieces."""
+    with pa.memory_map(path) as source:
+        table = pa.ipc.open_file(source).read_all()
+    pieces = table["text"].chunks
+    return pieces[rank::CORES]
+
+
+def run_bare(model: str, pieces: list[pa.Array]) -> dict[str, float]:
+    """Score pieces with the model package, and nothing else."""
+    import torch
+
+    from sentiflow import cpu
+    from sentiflow.model_package import ModelPackage
+
+    torch.set_num_threads(1)
+    cpu.keep_freed_memory()
+    package = ModelPackage.load(model)
+    return time_pieces(package.score, pieces)
+
+
+def train_fasttext(folder: Path, name: str) -> None:
+    """Train fastText on what the models were trained on."""
+    import fasttext
+
+    with pa.memory_map(str(folder / "train.arrow")) as source:
+        table = pa.ipc.open_file(source).read_all()
+    rows = zip(table["target"].to_pylist(), table["text"].to_pylist(), strict=True)
+    path = folder / "train.txt"
+    path.write_text("".join(f"__label__{label} {' '.join(t.split())}\n" for label, t in rows))
+    settings = {"dim": 50, "epoch": 1, "thread": 1, "verbose": 0} | FASTTEXT[name]
+    fasttext.train_supervised(str(path), **settings).save_model(str(folder / f"{name}.bin"))
+
+
+def run_fasttext(model: str, pieces: list[pa.Array]) -> dict[str, float]:
+    """Predict lists of texts with fastText."""
+    import fasttext
+
+    predict = fasttext.load_model(model).predict
+    return time_pieces(predict, [[" ".join(t.split()) for t in p.to_pylist()] for p in pieces])
+
+
+def time_pieces(answer: Callable, pieces: list) -> dict[str, float]:
+    """Answer pieces one after the other; the rate from the second on."""
+    answer(pieces[0])
+    began = time.monotonic()
+    for piece in pieces[1:]:
+        answer(piece)
+    seconds = time.monotonic() - began
+    rows = sum(map(len, pieces))
+    return {"rows": rows, "steady": (rows - len(pieces[0])) / seconds}
+
+
+PROCESSES = {"bare": run_bare, "fasttext": run_fasttext}
+
+
+if __name__ == "__main__":
+    main()
