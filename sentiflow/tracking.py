@@ -16,6 +16,8 @@ from typing import Any, Literal
 # MLflow reads these when it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 from mlflow import MlflowClient
@@ -193,7 +195,7 @@ def _end_badly(client: MlflowClient, run_id: str, error: BaseException) -> None:
         client.set_tag(run_id, REASON_TAG, reason[:MAX_PARAM_LENGTH])
         client.set_terminated(run_id, "KILLED" if killed else "FAILED")
     except MlflowException as second:
-        log.warning("the MLflow run %s could not be ended: %s", run_id, _first_line(second))
+        log.warning("the MLflow run %s could not be ended: %s", run_id, first_line(second))
 
 
 def default_uri(setting: str | None) -> str:
@@ -232,21 +234,51 @@ def open_store(uri: str, *, experiment: str, required: bool) -> Store:
         UserError: The store's kind is not one that MLflow can track to.
         JobError: It cannot be reached, and tracking is required.
     """
-    if uri.startswith("file:") or "://" not in uri:
-        raise UserError(
-            f"tracking.uri={uri!r}: MLflow does not track to plain directories any more",
-            hint="use sqlite:////absolute/path/mlflow.db or a server's http:// address",
-        )
+    _check_kind(uri)
     _quiet_migrations()
     try:
         _check_reachable(uri)
         return Store(uri, _experiment_id(MlflowClient(tracking_uri=uri), experiment, uri))
     except (MlflowException, OSError) as error:
-        problem = f"cannot reach the MLflow store {without_user(uri)}: {_first_line(error)}"
+        problem = _unreachable(uri, error)
         if required:
             raise JobError(f"{problem}; tracking.required=false goes on without it") from error
         log.warning("%s; going on without a record", problem)
         return Store()
+
+
+def connect(uri: str) -> MlflowClient:
+    """Connect to a store that must be there already, for what is read from it.
+
+    Raises:
+        UserError: There is none, or its kind is not one that MLflow can track to.
+        JobError: It cannot be reached.
+    """
+    _check_kind(uri)
+    if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).exists():
+        raise UserError(
+            f"there is no MLflow store {uri}",
+            hint="name the one that the model was recorded in, by tracking.uri or "
+            "MLFLOW_TRACKING_URI",
+        )
+    _quiet_migrations()
+    try:
+        _check_reachable(uri)
+    except OSError as error:
+        raise JobError(_unreachable(uri, error)) from error
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _check_kind(uri: str) -> None:
+    if uri.startswith("file:") or "://" not in uri:
+        raise UserError(
+            f"tracking.uri={uri!r}: MLflow does not track to plain directories any more",
+            hint="use sqlite:////absolute/path/mlflow.db or a server's http:// address",
+        )
+
+
+def _unreachable(uri: str, error: BaseException) -> str:
+    return f"cannot reach the MLflow store {without_user(uri)}: {first_line(error)}"
 
 
 def _check_reachable(uri: str) -> None:
@@ -292,7 +324,8 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Give the beginning of a message, which MLflow often goes on with a traceback."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
