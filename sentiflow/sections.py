@@ -356,13 +356,15 @@ class TrackingSettings(Settings):
     in the working directory."""
     required: bool = True
     """Stop when the store cannot be reached, rather than go on without a record."""
+    register_model: bool = True
+    """Register a trained model under ``name``, as candidate."""
 
 
 class Config(Settings):
     """One whole experiment; each job reads its own section."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    """The MLflow experiment."""
+    """The MLflow experiment, and the model in MLflow's registry."""
     output_uri: str = Field(min_length=1)
     """Below it lie ``prepared``, ``trained``, ``scored``, ``report`` and ``sweep``."""
     format: FormatSettings = FormatSettings()

@@ -91,7 +91,25 @@ def run(
         raise UserError(outcome["problem"])
     if "failure" in outcome:
         raise JobError(outcome["failure"])
-    return _publish(target, job, outcome, recorder, num_workers, time.monotonic() - began)
+    registered = _register(config, recorder)
+    seconds = time.monotonic() - began
+    return _publish(target, job, outcome, recorder, num_workers, seconds, registered)
+
+
+def _register(config: Config, recorder: "Recorder") -> dict[str, Any] | None:
+    """Register the package as candidate, if there is a run to register it from."""
+    if not config.tracking.register_model or not recorder.run_id:
+        return None
+    from sentiflow import registry
+
+    version = registry.register(
+        join(config.train.output_uri, MODEL),
+        name=config.name,
+        tracking_uri=recorder.tracking_uri,
+        run_id=recorder.run_id,
+    )
+    say(STAGE, f"registered: {version} ({registry.CANDIDATE})")
+    return {"name": version.name, "version": version.number}
 
 
 def _publish(
@@ -101,6 +119,7 @@ def _publish(
     recorder: "Recorder",
     num_workers: int,
     seconds: float,
+    registered: dict[str, Any] | None,
 ) -> dict[str, Any]:
     from sentiflow import report  # it takes a second, which a training that fails need not spend
 
@@ -128,6 +147,7 @@ def _publish(
         chosen_epoch=outcome["chosen_epoch"],
         model_fingerprint=package["fingerprint"],
         mlflow_run_id=recorder.run_id,
+        registered=registered,
         num_workers=num_workers,
         device=outcome["device"],
         precision=outcome["precision"],

@@ -37,6 +37,16 @@ def is_local(uri: str) -> bool:
     return uri.startswith("file://") or not _SCHEME.match(uri)
 
 
+def names_model(uri: str) -> bool:
+    """Say whether ``uri`` names a model in MLflow, not a directory.
+
+    Example:
+        >>> names_model("models:/quickstart@champion"), names_model("runs/quickstart/trained/model")
+        (True, False)
+    """
+    return uri.startswith(("models:/", "runs:/"))
+
+
 def as_typed(uri: str) -> str:
     """Write a location below the working directory relative to it, others as they are."""
     if not is_local(uri):

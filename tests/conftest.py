@@ -101,6 +101,60 @@ def finished_run(
     return folder
 
 
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """Start an S3 endpoint with one bucket, and let this process and its children know it."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    variables = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket="corpus")
+        yield "s3://corpus"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def make_package(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Save a small model package that was not trained; equal seeds give equal packages."""
+    import pyarrow as pa
+    import torch
+
+    from sentiflow import models, vocabulary
+    from sentiflow.model_package import ModelPackage, PackageSettings
+    from sentiflow.sections import ModelSettings
+    from sentiflow.tokenizer import TOKENIZERS
+
+    def make(uri: str | None = None, *, seed: int = 0, sign: int = 1) -> str:
+        """Make one; with ``sign=-1`` it gives the opposite answers."""
+        torch.manual_seed(seed)
+        counts = pa.table({"word": ["good", "bad", "morning", "day"], "count": [9, 8, 7, 6]})
+        words = vocabulary.fit([counts], min_count=1, max_size=None)
+        model = ModelSettings(hidden_size=6).model_dump()
+        network = models.build(model, vocabulary_size=len(words), embedding_dim=5)
+        with torch.no_grad():
+            for parameter in network.output.parameters():
+                parameter *= sign
+        version = TOKENIZERS["tweet"][0]
+        settings = PackageSettings(model, 5, "tweet", version, max_length=20, prior=0.25)
+        uri = uri or str(tmp_path_factory.mktemp("package"))
+        ModelPackage(network.eval(), words, settings).save(uri, lineage={})
+        return uri
+
+    return make
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Where the stage under test writes."""

@@ -34,6 +34,7 @@ def test_each_module_has_a_test_file_or_is_tested_through_one(path):
         "passes": "test_resume", "part_counts": "test_preparation",
         "prepared_parts": "test_preparation", "sweep_trials": "test_sweep",
         "sweep_results": "test_sweep", "sweep_space": "test_search_space",
-        "setting_types": "test_settings",
+        "setting_types": "test_settings", "served_model": "test_registry",
+        "mlflow_model": "test_registry", "model_uris": "test_registry",
     }  # fmt: skip
     assert (PROJECT / "tests" / f"{through.get(path.stem, f'test_{path.stem}')}.py").exists()
