@@ -208,6 +208,33 @@ def predict(
 
 
 @app.command()
+def promote(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    version: Annotated[
+        int | None, typer.Option("--version", min=1, help="The version; the candidate by default.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote it even if the champion is as good.")
+    ] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make a registered model the champion if it beats the present one on the test rows."""
+    with _reporting(verbose):
+        resolved = settings.load(config, overrides or ())
+        from sentiflow import promotion
+
+        outcome = promotion.promote(resolved, version=version, force=force)
+        if as_json:
+            typer.echo(json.dumps(outcome.to_json(), ensure_ascii=False))
+        if outcome.refused:
+            raise JobError(promotion.explain_refusal(outcome))
+        if not as_json:
+            typer.echo(promotion.to_text(outcome))
+
+
+@app.command()
 def sample(
     output: Annotated[Path, typer.Argument(metavar="OUT.csv")],
     rows: Annotated[int, typer.Option(min=1, help="How many tweets.")],
