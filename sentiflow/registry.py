@@ -61,7 +61,8 @@ def register(
     """
     record = manifest.require(package_uri, stage="model", setting="the model")
     client = tracking.connect(tracking_uri)
-    with _asking(tracking_uri, f"register {name}"):
+    hint = "; tracking.register_model=false does without"
+    with _asking(tracking_uri, f"register {name}", hint=hint):
         known = _find_package(client, name, record["fingerprint"])
         version = known or _create(client, name, run_id, package_uri, record)
         client.set_registered_model_alias(name, alias, str(version.number))
@@ -175,7 +176,7 @@ def _find_package(client: MlflowClient, name: str, fingerprint: str) -> Version 
 
 
 @contextmanager
-def _asking(tracking_uri: str, what: str) -> Iterator[None]:
+def _asking(tracking_uri: str, what: str, *, hint: str = "") -> Iterator[None]:
     """Keep MLflow's messages away for the block, but under ``--verbose``; its errors are one line.
 
     Raises:
@@ -189,6 +190,6 @@ def _asking(tracking_uri: str, what: str) -> Iterator[None]:
         yield
     except MlflowException as error:
         store = tracking.without_user(tracking_uri)
-        raise JobError(f"cannot {what} in {store}: {tracking.first_line(error)}") from error
+        raise JobError(f"cannot {what} in {store}: {tracking.first_line(error)}{hint}") from error
     finally:
         logger.setLevel(before)

@@ -178,11 +178,13 @@ def test_a_version_can_be_named(config, register, good, bad):
 def test_what_was_reached_is_tagged_on_both_versions(config, register, store, prepared, good, bad):
     register(good)
     promotion.promote(settings.load(config))
+    name, client = settings.load(config).name, tracking.connect(store)
+    client.set_model_version_tag(name, "1", "sentiflow.test_rows", "of other data")
     register(bad)
     promotion.promote(settings.load(config))
     data = manifest.read(prepared)["fingerprint"]
     for number, accuracy in (("1", "0.875000"), ("2", "0.125000")):
-        tags = tracking.connect(store).get_model_version(settings.load(config).name, number).tags
+        tags = client.get_model_version(name, number).tags
         assert tags["sentiflow.test_accuracy"] == accuracy
         assert tags["sentiflow.test_rows"] == "8"
         assert tags["sentiflow.test_data"] == data

@@ -261,6 +261,14 @@ def test_a_fetch_that_fails_leaves_no_finished_package(uri, make_package, tmp_pa
     assert "manifest.json" not in read_files(str(tmp_path / "half"))
 
 
+def test_a_registration_that_mlflow_refuses_is_one_line_with_the_way_out(laws, make_package):
+    with pytest.raises(JobError) as error:
+        registry.register(make_package(seed=9), name="laws", tracking_uri=laws, run_id="0" * 32)
+    (line,) = str(error.value).splitlines()
+    assert line.startswith(f"cannot register laws in {laws}: ")
+    assert line.endswith("; tracking.register_model=false does without")
+
+
 def test_a_training_without_a_run_or_told_not_to_registers_nothing():
     from sentiflow.sections import Config
 
