@@ -124,6 +124,7 @@ class TestSweep:
         assert [f.path for f in client.list_artifacts(parent.info.run_id)] == [
             "settings.yaml", "trials.csv"
         ]  # fmt: skip
+        assert list(client.search_registered_models()) == []
         children = {r.data.tags["sentiflow.trial"]: r for r in runs if r is not parent}
         assert len(children) == 4
         for trial in record["trials"]:
