@@ -4,9 +4,9 @@
 
 The corpus is that many tweets of ``sentiflow sample``, in one CSV; the models are trained on
 100,000 others. All figures are of this run, taken in turn, the median of the repeats, in rows per
-second over all cores. ``whole`` is rows by the time of the stage (Ray has started) or of the processes
-(from their start, imports and all); ``steady`` leaves out what comes before each process has
-finished its first 100,000 rows.
+second over all cores. ``whole`` is rows by the time of the stage (Ray has started) or of the
+processes (from their start, imports and all); ``steady`` leaves out what comes before each process
+has finished its first 100,000 rows.
 
 - sentiflow: the command, from CSV to Parquet.
 - bare: the same model, a process for each core, the same batches; the text is in memory, the

@@ -188,7 +188,13 @@ for _verb, _help in JOBS.items():
 
 @app.command()
 def predict(
-    model_uri: Annotated[str, typer.Argument(metavar="MODEL_URI", help="A model package.")],
+    model_uri: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL_URI",
+            help="A model package: a directory, s3://..., models:/NAME@champion, runs:/ID/model.",
+        ),
+    ],
     texts: Annotated[
         list[str] | None,
         typer.Argument(metavar="[TEXT]...", help="Texts; lines of standard input if none."),
@@ -198,10 +204,9 @@ def predict(
 ) -> None:
     """Give the label and the probability of positive for each text."""
     with _reporting(verbose):
-        from sentiflow import lines
-        from sentiflow.model_package import ModelPackage
+        from sentiflow import lines, model_sources
 
-        package = ModelPackage.load(absolute_uri(model_uri), setting="MODEL_URI")
+        package = model_sources.load(model_uri)
         blocks = lines.take(map(_printable, texts)) if texts else lines.read(sys.stdin.buffer)
         render = lines.to_json if as_json else lines.to_tsv
         lines.answer(package, blocks, sys.stdout.buffer, render)

@@ -1,6 +1,5 @@
 """Candidate and champion of a registry -> the better one as champion, by the same test rows."""
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,7 +11,6 @@ import torch
 
 from sentiflow import manifest, registry, storage, tracking
 from sentiflow.errors import UserError
-from sentiflow.model_package import ModelPackage
 from sentiflow.progress import Progress
 from sentiflow.registry import CANDIDATE, CHAMPION, Located
 from sentiflow.schema import NEGATIVE, POSITIVE
@@ -136,7 +134,8 @@ def explain_refusal(promotion: Promotion) -> str:
 def _compare(config: Config, models: list[Located]) -> Comparison:
     prepared_uri = config.train.prepared_uri
     prepared = manifest.require(prepared_uri, stage="prepare", setting="train.prepared_uri")
-    packages = [_load(model) for model in models]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    packages = [registry.load(model).to(device) for model in models]
     batches = [
         [package.score(text).prediction == label for package in packages]
         for text, label in _test_rows(prepared_uri, prepared)
@@ -154,14 +153,6 @@ def _compare(config: Config, models: list[Located]) -> Comparison:
     new, old = right
     only_new, only_old = int((new & ~old).sum()), int((old & ~new).sum())
     return Comparison(len(new), accuracies[0], accuracies[1], only_new, only_old)
-
-
-def _load(model: Located) -> ModelPackage:
-    """Fetch a package and load it, onto a GPU if there is one."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    with tempfile.TemporaryDirectory() as folder:
-        registry.fetch(model, to=folder)
-        return ModelPackage.load(folder, setting=model.uri).to(device)
 
 
 def _test_rows(uri: str, prepared: dict[str, Any]) -> Iterator[tuple[pa.Array, np.ndarray]]:

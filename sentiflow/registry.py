@@ -12,6 +12,7 @@ from typing import Any
 from sentiflow import manifest, mlflow_model, model_uris, storage, tracking
 from sentiflow.errors import JobError, UserError
 from sentiflow.manifest import MANIFEST
+from sentiflow.model_package import ModelPackage
 from sentiflow.model_uris import Version
 from sentiflow.uris import join
 
@@ -103,6 +104,18 @@ def fetch(located: Located, *, to: str) -> None:
         for name in mlflow_model.name_files(located.record):
             path = mlflow_model.download(located.source, name, Path(folder), tracking_uri=uri)
             storage.write_bytes(join(to, name), path.read_bytes())
+
+
+def load(located: Located) -> ModelPackage:
+    """Fetch a model package and read it, on the CPU.
+
+    Raises:
+        UserError: It is damaged, or needs a newer sentiflow.
+        JobError: A file cannot be read.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        fetch(located, to=folder)
+        return ModelPackage.load(folder, setting=located.uri)
 
 
 def read_aliases(name: str, *, tracking_uri: str) -> dict[str, int]:

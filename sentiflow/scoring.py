@@ -12,7 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sentiflow import cluster, corpus, drift, input_files, manifest, schema, storage
+from sentiflow import (
+    cluster,
+    corpus,
+    drift,
+    input_files,
+    manifest,
+    model_sources,
+    schema,
+    storage,
+)
 from sentiflow.corpus import Corpus
 from sentiflow.drift import Profile
 from sentiflow.errors import JobError, UserError
@@ -40,7 +49,9 @@ def claim(config: Config) -> Claim:
     """
     settings = config.score
     decisive = settings.model_dump(include=_DECISIVE)
-    inputs = {"model": _find_model(settings)}
+    assert settings.model_uri, "settings are resolved"
+    model = model_sources.describe(settings.model_uri, tracking=config.tracking.uri)
+    inputs = {"model": model}
     if settings.corpus == (PREPARED,):
         record = manifest.require(
             settings.prepared_uri, stage="prepare", setting="score.prepared_uri"
@@ -75,10 +86,33 @@ def run(
     try:
         source = _open_corpus(settings, earlier, passes)
         _check_columns(source, settings.keep_columns)
+        model_uri = model_sources.bring(
+            target.inputs["model"],
+            to=join(target.uri, "_work/model"),
+            tracking=config.tracking.uri,
+        )
     except UserError:
         manifest.abandon(target)
         raise
-    results = _score(settings, target, source, earlier, passes, resources)
+    num_rows = earlier.counts["rows_read"] + source.num_rows
+    work = functools.partial(
+        score_part,
+        source=source,
+        settings=settings,
+        model_uri=model_uri,
+        model_fingerprint=target.inputs["model"]["fingerprint"],
+        first_part=earlier.num_parts,
+        max_failed=int(settings.max_failed_fraction * num_rows),
+    )
+    results = passes.run(
+        STAGE,
+        work,
+        [(part.num_rows, 0) for part in source.parts],
+        unit="rows",
+        keys=_keys(source),
+        num_gpus=resources.gpus_per_score_task(),
+        concurrency=None if settings.num_workers == "auto" else int(settings.num_workers),
+    )
     counts = _count(source, earlier, results)
     _check_failed(counts, settings)
     profile = sum((Profile.from_json(item["profile"]) for item in results), earlier.profile)
@@ -130,14 +164,6 @@ class _Earlier:
         if not self.input_files:
             return source.files
         return input_files.join([*self.input_files, *source.files["files"]])
-
-
-def _find_model(settings: ScoreSettings) -> dict[str, Any]:
-    """Name the model as an input, with what it was made from and what it was made for."""
-    assert settings.model_uri, "settings are resolved"
-    record = manifest.require(settings.model_uri, stage="model", setting="score.model_uri")
-    more = {"training": record["inputs"].get("training"), "reference": record.get("reference")}
-    return manifest.reference(settings.model_uri, record) | more
 
 
 def _describe_files(output_uri: str, uris: Sequence[str]) -> dict[str, Any]:
@@ -194,35 +220,6 @@ def _open_corpus(settings: ScoreSettings, earlier: _Earlier, passes: Passes) -> 
         unpack_to=join(settings.output_uri, "_work"),
         map_parts=corpus.map_here if corpus.is_brief(new) else passes.map_parts("cut", key=key),
         first_row=earlier.counts["rows_read"],
-    )
-
-
-def _score(
-    settings: ScoreSettings,
-    target: Claim,
-    source: Corpus,
-    earlier: _Earlier,
-    passes: Passes,
-    resources: cluster.Resources,
-) -> list[dict[str, Any]]:
-    num_rows = earlier.counts["rows_read"] + source.num_rows
-    work = functools.partial(
-        score_part,
-        source=source,
-        settings=settings,
-        model_uri=target.inputs["model"]["uri"],
-        model_fingerprint=target.inputs["model"]["fingerprint"],
-        first_part=earlier.num_parts,
-        max_failed=int(settings.max_failed_fraction * num_rows),
-    )
-    return passes.run(
-        STAGE,
-        work,
-        [(part.num_rows, 0) for part in source.parts],
-        unit="rows",
-        keys=_keys(source),
-        num_gpus=resources.gpus_per_score_task(),
-        concurrency=None if settings.num_workers == "auto" else int(settings.num_workers),
     )
 
 

@@ -16,6 +16,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from conftest import PROJECT, write_config
 from test_resume import busy_workers, nodes  # noqa: F401
 
@@ -259,6 +260,44 @@ def test_another_model_corpus_or_setting_is_refused(
     with pytest.raises(UserError, match=f"belongs to other settings.*{difference}"):
         score(config, override.format(place))
     assert times(tmp_path) == before
+
+
+# Which model
+
+
+def test_a_model_of_the_registry_is_brought_to_where_all_nodes_find_it(
+    tmp_path, corpora, finished_run, resources
+):
+    store = {"uri": f"sqlite:///{finished_run}/mlflow.db"}
+    config = configure(
+        tmp_path, finished_run, corpora / "day-0.csv", model_uri="models:/test@wrong"
+    )
+    config = write_config(tmp_path, corpora, score=read_section(config, "score"), tracking=store)
+    with pytest.raises(UserError, match="test has no alias wrong"):
+        score(config)
+    model = "score.model_uri=models:/test@candidate"
+    assert score(config, model).ran
+    assert record(tmp_path)["inputs"]["model"]["uri"] == "models:/test/1"
+    assert not score(config, model).ran
+    assert not (tmp_path / "run/scored/_work").exists()
+    direct = f"score.output_uri={tmp_path}/direct"
+    score(config, f"score.model_uri={finished_run}/run/trained/model", direct)
+    expected = ds.dataset(tmp_path / "direct/predictions").to_table().to_pandas()
+    assert_same(table(tmp_path), expected.sort_values("row_id").reset_index(drop=True))
+
+
+def read_section(config, name):
+    """Read one section of a settings file."""
+    return yaml.safe_load(config.read_text())[name]
+
+
+def test_texts_are_answered_by_a_model_of_the_registry(finished_run, sentiflow):
+    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{finished_run}/mlflow.db"}
+    named, direct = (
+        sentiflow("predict", model, "good day", "bad day", env=environment)
+        for model in ("models:/test@candidate", finished_run / "run/trained/model")
+    )
+    assert named.stdout == direct.stdout != ""
 
 
 # What fails
