@@ -30,7 +30,8 @@ from pathlib import Path
 import pyarrow as pa
 import yaml
 
-from sentiflow import manifest, sample
+from sentiflow import corpus, manifest, sample
+from sentiflow.sections import FormatSettings
 
 PIECE = 100_000
 CORES = len(os.sched_getaffinity(0))
@@ -130,19 +131,16 @@ def make_csv(path: Path, rows: int, *, seed: int) -> None:
 
 
 def write_text(folder: Path) -> None:
-    """Write the texts of the corpus as they are in memory, for those that read no CSV."""
-    import pyarrow.csv
-
-    names = ["target", "id", "date", "flag", "user", "text"]
+    """Write texts and labels as they are in memory, for those that read no CSV."""
     for name in ("corpus", "train"):
-        table = pyarrow.csv.read_csv(
-            folder / f"{name}.csv",
-            read_options=pyarrow.csv.ReadOptions(column_names=names),
-            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-            convert_options=pyarrow.csv.ConvertOptions(include_columns=["target", "text"]),
+        source = corpus.open_csv(
+            [f"{folder}/{name}.csv"], form=FormatSettings(), rows_per_part=PIECE, unpack_to=""
         )
-        with pa.ipc.new_file(folder / f"{name}.arrow", table.schema) as writer:
-            writer.write_table(table, max_chunksize=PIECE)
+        parts = (corpus.read_part(source, number) for number in range(len(source.parts)))
+        tables = [part.tweets.select(["label", "text"]) for part in parts]
+        with pa.ipc.new_file(folder / f"{name}.arrow", tables[0].schema) as writer:
+            for table in tables:
+                writer.write_table(table.combine_chunks())
 
 
 def train(folder: Path, name: str, precision: str) -> Path:
@@ -224,7 +222,7 @@ def train_fasttext(folder: Path, name: str) -> None:
 
     with pa.memory_map(str(folder / "train.arrow")) as source:
         table = pa.ipc.open_file(source).read_all()
-    rows = zip(table["target"].to_pylist(), table["text"].to_pylist(), strict=True)
+    rows = zip(table["label"].to_pylist(), table["text"].to_pylist(), strict=True)
     path = folder / "train.txt"
     path.write_text("".join(f"__label__{label} {' '.join(t.split())}\n" for label, t in rows))
     settings = {"dim": 50, "epoch": 1, "thread": 1, "verbose": 0} | FASTTEXT[name]

@@ -109,12 +109,12 @@ class ModelPackage:
         """Move the network to a device, in evaluation mode."""
         return replace(self, network=self.network.to(device).eval())
 
-    def score(self, text: pa.Array, *, batch_size: int = 512, bf16: bool = False) -> Scores:
+    def score(self, text: pa.Array, *, batch_size: int | None = None, bf16: bool = False) -> Scores:
         """Answer each text; rows in give rows out, in the same order.
 
         Args:
             text: N strings, without nulls.
-            batch_size: Rows in a padded batch; a matter of speed alone.
+            batch_size: Rows in a padded batch, a matter of speed alone; None: what suits best.
             bf16: Multiply in bfloat16: quicker on a GPU, a little less exact.
         """
         tokens = tokenize(text, name=self.settings.tokenizer)
@@ -126,9 +126,11 @@ class ModelPackage:
             torch.inference_mode(),
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16),
         ):
-            for chosen in batching.order_by_length(rows.lengths, batch_size=batch_size):
+            answer = self.network.answering(len(rows.token_ids))
+            size = batch_size or self.network.scoring_batch_size
+            for chosen in batching.order_by_length(rows.lengths, batch_size=size):
                 batch = batching.collate(rows, chosen).to(device)
-                logits = self.network(batch.token_ids, batch.lengths).float()
+                logits = answer(batch.token_ids, batch.lengths).float()
                 positive = torch.softmax(logits / self.settings.temperature, dim=1)[:, POSITIVE]
                 probability[chosen] = positive.cpu().numpy()
         lengths = np.diff(tokens.offsets)

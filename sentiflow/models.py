@@ -1,16 +1,23 @@
 """Padded token ids -> logits: `TweetRNN`."""
 
-from collections.abc import Iterator
+import functools
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from sentiflow import cpu, recurrence
+from sentiflow import cpu, inference, recurrence
 from sentiflow.vocabulary import PAD_ID
 
 NUM_CLASSES = 2
+
+_USES_OF_A_WORD = 3
+"""From so many tokens for each word on a table of all words pays."""
+_MAX_TABLE_BYTES = 200 << 20
+_GATES_IN_CACHE, _MIN_BATCH, _MAX_BATCH, _MAX_BATCH_ON_GPU = 1 << 18, 128, 2048, 4096
 
 _CELLS: dict[str, Any] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
@@ -84,11 +91,50 @@ class TweetRNN(nn.Module):
         """Compute the logits of the recurrent part, and those of the n-grams if there are any."""
         ngrams = self.ngrams(token_ids) if self.ngrams.max_n else None
         valid, masks = _find_valid(token_ids, lengths), self._masks(noise)
-        states = self.embedding(token_ids.T)
-        for number in range(len(self.forward_layers)):
-            states = self._read(number, states, valid, next(masks))
+        states = self._read_on(self.embedding(token_ids.T), valid, masks)
         pooled, mask = self.pooling(states, valid, lengths), next(masks)
         return self.output(pooled if mask is None else pooled * mask), ngrams
+
+    @property
+    def scoring_batch_size(self) -> int:
+        """Rows in a batch that are answered quickest: on a CPU, if a step's gates fit its cache."""
+        weight = self.forward_layers[0].weight_hh_l0
+        if weight.is_cuda:
+            return _MAX_BATCH_ON_GPU
+        rows = _GATES_IN_CACHE // weight.shape[0]
+        return int(2 ** np.floor(np.log2(np.clip(rows, _MIN_BATCH, _MAX_BATCH))))
+
+    def answering(self, num_tokens: int) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """Make a function like :meth:`forward` for batches of ``num_tokens`` tokens altogether.
+
+        Where that pays, what each word gives to the gates of the first layer is computed once.
+        """
+        layers = [*self.forward_layers[:1], *self.backward_layers[:1]]
+        words = self.embedding.weight
+        bytes_of_table = len(words) * sum(layer.weight_hh_l0.shape[0] for layer in layers) * 4
+        if (
+            num_tokens < _USES_OF_A_WORD * len(words)
+            or bytes_of_table > _MAX_TABLE_BYTES
+            or not all(inference.can_read(layer, words) for layer in layers)
+        ):
+            return self
+        tables = [inference.to_gates(layer, words) for layer in layers]
+        return functools.partial(self._answer_by_tables, tables)
+
+    def _answer_by_tables(
+        self, tables: list[torch.Tensor], token_ids: torch.Tensor, lengths: torch.Tensor
+    ) -> torch.Tensor:
+        valid = _find_valid(token_ids, lengths)
+        layers = [*self.forward_layers[:1], *self.backward_layers[:1]]
+        halves = []
+        for backward, (layer, table) in enumerate(zip(layers, tables, strict=True)):
+            gates = nn.functional.embedding(token_ids.T, table)
+            mask = recurrence.mask_of(valid, backward=bool(backward))
+            halves.append(inference.read(layer, gates, mask, backward=bool(backward)))
+        states = halves[0] if len(halves) == 1 else torch.cat(halves, dim=-1)
+        states = self._read_on(states, valid, itertools.repeat(None), first=1)
+        logits = self.output(self.pooling(states, valid, lengths))
+        return logits + self.ngrams(token_ids) if self.ngrams.max_n else logits
 
     def read_first(
         self,
@@ -99,6 +145,19 @@ class TweetRNN(nn.Module):
         """Compute the states of the first recurrent layer, ``(T, B, H)``, forward half first."""
         valid, mask = _find_valid(token_ids, lengths), next(self._masks(noise))
         return self._read(0, self.embedding(token_ids.T), valid, mask)
+
+    def _read_on(
+        self,
+        states: torch.Tensor,
+        valid: torch.Tensor,
+        masks: Iterator[torch.Tensor | None],
+        *,
+        first: int = 0,
+    ) -> torch.Tensor:
+        """Let all layers from the ``first`` on read what is below them."""
+        for number in range(first, len(self.forward_layers)):
+            states = self._read(number, states, valid, next(masks))
+        return states
 
     def _read(
         self, number: int, inputs: torch.Tensor, valid: torch.Tensor, mask: torch.Tensor | None

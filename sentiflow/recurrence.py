@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from sentiflow import cpu
+from sentiflow import cpu, inference
 
 
 def read(
@@ -33,8 +33,16 @@ def read(
     loop = _LOOPS.get(layer.mode)
     if loop is None or not cpu.is_plain(inputs):
         return _read_natively(layer, inputs, valid, backward)
-    mask = None if not backward or bool(valid.all()) else valid[:, :, None].to(inputs.dtype)
+    mask = mask_of(valid, backward=backward)
+    if inference.can_read(layer, inputs):
+        gates = inference.to_gates(layer, inputs)
+        return inference.read(layer, gates, mask, backward=backward)
     return loop(layer, inputs, mask, backward)
+
+
+def mask_of(valid: torch.Tensor, *, backward: bool) -> torch.Tensor | None:
+    """Make the mask ``(T, B, 1)`` of the steps that hold a token; None where it changes nothing."""
+    return None if not backward or bool(valid.all()) else valid[:, :, None].float()
 
 
 def _read_natively(
@@ -54,14 +62,6 @@ def _read_natively(
 def _permute(states: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """Reorder states: step t of tweet b comes from step ``places[t, b]``."""
     return states.gather(0, places[:, :, None].expand(-1, -1, states.shape[2]))
-
-
-def _order(num_steps: int, backward: bool) -> list[tuple[int, int | None]]:
-    """List each step and the one that is read before it."""
-    steps = list(range(num_steps))
-    if backward:
-        steps.reverse()
-    return list(zip(steps, [None, *steps], strict=False))
 
 
 def _of_weight(states: torch.Tensor, gradients: torch.Tensor, backward: bool) -> torch.Tensor:
@@ -89,7 +89,7 @@ class _TanhLoop(torch.autograd.Function):
         backward: bool,
     ) -> torch.Tensor:
         states = torch.empty_like(gate)
-        for step, before in _order(len(gate), backward):
+        for step, before in inference.order_steps(len(gate), backward):
             if before is None:
                 total = gate[step].clone()
             else:
@@ -106,7 +106,7 @@ class _TanhLoop(torch.autograd.Function):
         states, weight, mask = ctx.saved_tensors
         of_gate, transposed = torch.empty_like(states), weight.T.contiguous()
         after = None
-        for step, _ in reversed(_order(len(states), ctx.reads_backward)):
+        for step, _ in reversed(inference.order_steps(len(states), ctx.reads_backward)):
             of_state = gradient[step]
             if after is not None:
                 of_state = cpu.multiply_add(of_gate[after], transposed, of_state)
@@ -123,8 +123,7 @@ def _read_gated(
     of_gates, of_new = layer.bias_hh_l0.tensor_split([2 * layer.hidden_size])
     bias = layer.bias_ih_l0 + nn.functional.pad(of_gates, (0, layer.hidden_size))
     gates = cpu.affine(inputs, layer.weight_ih_l0, bias)
-    learns = torch.is_grad_enabled()
-    return _GatedLoop.apply(gates, layer.weight_hh_l0, of_new, mask, backward, learns)
+    return _GatedLoop.apply(gates, layer.weight_hh_l0, of_new, mask, backward)
 
 
 class _GatedLoop(torch.autograd.Function):
@@ -141,12 +140,11 @@ class _GatedLoop(torch.autograd.Function):
         bias: torch.Tensor,
         mask: torch.Tensor | None,
         backward: bool,
-        learns: bool,
     ) -> torch.Tensor:
         size = len(bias)
         states = gates.new_empty(*gates.shape[:2], size)
         first, kept = torch.zeros_like(states[0]), []
-        for step, before in _order(len(gates), backward):
+        for step, before in inference.order_steps(len(gates), backward):
             state = first if before is None else states[before]
             hidden = cpu.multiply(state, weight).split(size, dim=1)
             gate = gates[step].split(size, dim=1)
@@ -157,8 +155,7 @@ class _GatedLoop(torch.autograd.Function):
             torch.lerp(new, state, update, out=states[step])
             if mask is not None:
                 states[step].mul_(mask[step])
-            if learns:
-                kept += [reset, update, hidden_new, new]
+            kept += [reset, update, hidden_new, new]
         ctx.save_for_backward(states, weight, mask, *kept)
         ctx.reads_backward = backward
         return states
@@ -170,7 +167,7 @@ class _GatedLoop(torch.autograd.Function):
         size, transposed = states.shape[2], weight.T.contiguous()
         of_gates, of_hidden = (states.new_empty(*states.shape[:2], 3 * size) for _ in range(2))
         first, carried = torch.zeros_like(states[0]), torch.zeros_like(states[0])
-        for step, before in reversed(_order(len(states), ctx.reads_backward)):
+        for step, before in reversed(inference.order_steps(len(states), ctx.reads_backward)):
             state = first if before is None else states[before]
             *kept, reset, update, hidden_new, new = kept
             of_state = carried.add_(gradient[step])
@@ -187,7 +184,7 @@ class _GatedLoop(torch.autograd.Function):
         of_gates[:, :, : 2 * size] = of_hidden[:, :, : 2 * size]
         of_weight = _of_weight(states, of_hidden, ctx.reads_backward)
         of_bias = of_hidden[:, :, 2 * size :].sum(dim=(0, 1))
-        return of_gates, of_weight, of_bias, None, None, None
+        return of_gates, of_weight, of_bias, None, None
 
 
 _TANH_GRADIENT = torch.ops.aten.tanh_backward.grad_input

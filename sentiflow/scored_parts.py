@@ -54,14 +54,12 @@ def score(
     )
     tweets = checked.tweets.combine_chunks()
     scores, errors = answer(_text_of(tweets), _asking(package, settings), max_failed=max_failed)
-    answered = np.setdiff1d(np.arange(len(tweets)), list(errors))
-    scores = scores.take(answered)
-    predictions = tabulate(tweets.take(pa.array(answered)), scores, settings.keep_columns)
-    tables = {
-        "predictions": predictions,
-        "rejected": checked.rejected,
-        "failed": _tabulate_failed(tweets, errors),
-    }
+    failed = _tabulate_failed(tweets, errors)
+    if errors:
+        answered = np.setdiff1d(np.arange(len(tweets)), list(errors))
+        scores, tweets = scores.take(answered), tweets.take(pa.array(answered))
+    predictions = tabulate(tweets, scores, settings.keep_columns)
+    tables = {"predictions": predictions, "rejected": checked.rejected, "failed": failed}
     return {
         "accepted": len(predictions),
         "rejected": checked.rejected.num_rows,
@@ -88,7 +86,8 @@ def _asking(package: ModelPackage, settings: ScoreSettings) -> Callable[[pa.Arra
     """Make a function that asks the model as the settings say."""
     on_gpu = next(package.network.parameters()).is_cuda
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and on_gpu)
-    return functools.partial(package.score, batch_size=settings.batch_size, bf16=bf16)
+    batch_size = None if settings.batch_size == "auto" else int(settings.batch_size)
+    return functools.partial(package.score, batch_size=batch_size, bf16=bf16)
 
 
 def answer(

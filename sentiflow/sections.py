@@ -7,11 +7,11 @@ from pydantic import Field, model_validator
 
 from sentiflow.setting_types import (
     Column,
+    CountOrAuto,
     Fraction,
     RequiredColumn,
     Settings,
     Strings,
-    Workers,
     Written,
 )
 from sentiflow.sweep_space import Space
@@ -267,7 +267,7 @@ class TrainSettings(Settings):
     """Largest norm of the gradient; null: as it is."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """``auto``: bf16 autocast on a GPU, fp32 on a CPU."""
-    num_workers: Workers = "auto"
+    num_workers: CountOrAuto = "auto"
     """Data-parallel workers; ``auto``: one for each GPU, else one for each node."""
     max_failures: int = Field(default=3, ge=0)
     """So many times workers are started again after one has died, from the last checkpoint."""
@@ -303,11 +303,12 @@ class ScoreSettings(Settings):
     """Keep the bytes of refused rows (they may hold personal data)."""
     rows_per_file: int = Field(default=100_000, ge=1)
     """Rows in one part, the unit of work and of resumption; of a CSV, about so many."""
-    batch_size: int = Field(default=512, ge=1)
-    """Rows in one padded batch; it changes the speed, never a prediction beyond rounding."""
+    batch_size: CountOrAuto = "auto"
+    """Rows in one padded batch; it changes the speed, never a prediction beyond rounding. ``auto``:
+    what suits the network."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """``auto``: bf16 on a GPU, fp32 on a CPU."""
-    num_workers: Workers = "auto"
+    num_workers: CountOrAuto = "auto"
     """Parts at the same time, each on a core of its own; ``auto``: as many as there are cores, or
     up to four for each GPU."""
     max_failed_fraction: Fraction = 0.01
@@ -343,7 +344,7 @@ class SweepSettings(Settings):
     reduction_factor: int = Field(default=3, ge=2)
     """About one in so many trials goes on, at ``grace_epochs`` and each time that the epochs have
     become so many times more (ASHA, Li et al. 2020)."""
-    max_concurrent: Workers = "auto"
+    max_concurrent: CountOrAuto = "auto"
     """Trials at the same time; ``auto``: one for each GPU, else one for each core, or as many as
     have room where a trial has several workers."""
 

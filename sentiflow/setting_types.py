@@ -10,13 +10,13 @@ Strings = Annotated[
 ]
 
 
-def _check_workers(value: Any) -> int | str:
+def _check_count(value: Any) -> int | str:
     if value == "auto" or (isinstance(value, int) and value >= 1 and value is not True):
         return value
     raise ValueError("must be auto, or a whole number of at least 1")
 
 
-Workers = Annotated[int | str, BeforeValidator(_check_workers)]
+CountOrAuto = Annotated[int | str, BeforeValidator(_check_count)]
 
 
 class Settings(BaseModel):

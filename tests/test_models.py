@@ -39,6 +39,29 @@ def test_padding_and_company_never_change_a_logit(cell, pooling, bidirectional, 
 
 
 @pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("ngrams", [0, 2])
+def test_what_is_computed_once_for_all_words_changes_no_logit(
+    cell, pooling, bidirectional, num_layers, ngrams
+):
+    network = build(
+        cell=cell, pooling=pooling, bidirectional=bidirectional, num_layers=num_layers,
+        ngrams=ngrams,
+    )  # fmt: skip
+    if ngrams:
+        torch.nn.init.normal_(network.ngrams.weights.weight)
+    token_ids, lengths = pad([[3], [5, 9, 2, 7], [8, 8, 30], [1, 2, 3, 4, 5, 6]], width=7)
+    expected = network(token_ids, lengths)
+    with torch.inference_mode():
+        for num_tokens in (14, 1000):
+            answer = network.answering(num_tokens)
+            assert (answer is network) == (cell == "lstm" or num_tokens == 14)
+            torch.testing.assert_close(answer(token_ids, lengths), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", CELLS)
 def test_both_directions_equal_pytorchs_bidirectional_layer_on_rows_of_equal_length(cell):
     network = build(cell=cell, bidirectional=True, pooling="last")
     reference = getattr(torch.nn, cell.upper())(5, 7, batch_first=True, bidirectional=True)
