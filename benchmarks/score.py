@@ -207,11 +207,11 @@ def run_bare(model: str, pieces: list[pa.Array]) -> dict[str, float]:
     """Score pieces with the model package, and nothing else."""
     import torch
 
-    from sentiflow import cpu
+    from sentiflow import memory
     from sentiflow.model_package import ModelPackage
 
     torch.set_num_threads(1)
-    cpu.keep_freed_memory()
+    memory.keep_freed()
     package = ModelPackage.load(model)
     return time_pieces(package.score, pieces)
 

@@ -34,7 +34,7 @@ import torch.distributed
 from matplotlib.figure import Figure
 from torch import nn
 
-from sentiflow import batching, cpu, manifest, vocabulary
+from sentiflow import batching, cpu, manifest, memory, vocabulary
 from sentiflow.lanes import NUM_LANES, Lanes, OwnRows, TrainInput, own_lanes
 from sentiflow.objectives import Labelling
 from sentiflow.sections import TrainSettings
@@ -115,7 +115,7 @@ def make_trainer(
     prepared: Path, settings: TrainSettings, validation: Lanes, rank: int, world_size: int
 ) -> Trainer:
     """Set up a worker's training as the train stage does."""
-    cpu.keep_freed_memory()
+    memory.keep_freed()
     words = vocabulary.load(str(prepared / "vocabulary.parquet"))
     own = own_lanes(rank, world_size)
     return Trainer(

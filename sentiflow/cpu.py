@@ -1,13 +1,11 @@
-"""What PyTorch leaves slow in float32 on a CPU: linear maps, tanh, memory that comes and goes.
+"""What PyTorch leaves slow in float32 on a CPU: linear maps and tanh.
 
 Matrices go through oneDNN, which uses the full width of any processor (PyTorch's own products are
 MKL's, which on AMD leaves half of it unused). :func:`linear`, :func:`affine` and :func:`tanh` are
 PyTorch's own where their input is not plain: on a GPU, of another type, or under autocast.
 """
 
-import ctypes
 import functools
-import threading
 from typing import Any
 
 import torch
@@ -18,24 +16,6 @@ _LINEAR: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 _SMALL = 1 << 19
 """Multiplications below which calling oneDNN costs more than it gains."""
 _ROWS = 2048
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep up to 2 GiB of freed memory for its next tensors, from now on.
-
-    The C library gives a large tensor's pages back as soon as it dies, and the kernel clears each
-    page for the next one: up to a quarter of the time of a training step. That is for the main
-    thread; others keep some 64 MiB each, whatever they are told. Other libraries than glibc are
-    left as they are.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return
-    mallopt(_M_MMAP_THRESHOLD, 32 << 20)
-    mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
-    if threading.current_thread() is threading.main_thread():
-        mallopt(_M_MMAP_MAX, 0)
 
 
 def is_plain(tensor: torch.Tensor) -> bool:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from sentiflow import cpu
+from sentiflow import memory
 from sentiflow.model_package import ModelPackage, Scores
 from sentiflow.schema import LABEL_NAMES
 
@@ -43,7 +43,7 @@ def answer(package: ModelPackage, blocks: Iterable[Block], out: BinaryIO, render
         render: :func:`to_tsv` or :func:`to_json`.
     """
     torch.set_num_threads(1)
-    cpu.keep_freed_memory()
+    memory.keep_freed()
     num_threads = min(len(os.sched_getaffinity(0)), MAX_THREADS)
     pending: collections.deque[concurrent.futures.Future[bytes]] = collections.deque()
 

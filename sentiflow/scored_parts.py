@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from sentiflow import corpus, cpu, manifest, schema, storage
+from sentiflow import corpus, manifest, memory, schema, storage
 from sentiflow.errors import JobError
 from sentiflow.model_package import ModelPackage, Scores
 from sentiflow.sections import ScoreSettings
@@ -166,7 +166,7 @@ def _tabulate_failed(tweets: pa.Table, errors: dict[int, str]) -> pa.Table:
 def _load_model(uri: str, fingerprint: str) -> ModelPackage:
     """Load a model once for each worker process, on its GPU if it has one."""
     torch.set_num_threads(1)
-    cpu.keep_freed_memory()
+    memory.keep_freed()
     record = manifest.require(uri, stage="model", setting="score.model_uri")
     if record["fingerprint"] != fingerprint:
         raise JobError(f"the model in {uri} has been replaced since the job began; run it again")

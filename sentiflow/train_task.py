@@ -12,7 +12,7 @@ import torch
 import torch.distributed
 from torch import nn
 
-from sentiflow import checkpoints, cpu, models, storage, vocabulary
+from sentiflow import checkpoints, memory, models, storage, vocabulary
 from sentiflow.batching import EncodedRows
 from sentiflow.checkpoints import Checkpoint
 from sentiflow.drift import Profile
@@ -92,7 +92,7 @@ def run(job: Job, post: Post) -> dict[str, Any] | None:
         again.
     """
     torch.set_num_threads(job.num_threads)
-    cpu.keep_freed_memory()
+    memory.keep_freed()
     rank, world_size = _place()
     problem, work = "", None
     try:

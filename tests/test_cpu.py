@@ -1,4 +1,3 @@
-import resource
 
 import pytest
 import torch
@@ -53,20 +52,6 @@ def test_other_types_are_left_to_pytorch():
     inputs = torch.randn(2, 4, dtype=torch.float64)
     assert torch.equal(cpu.linear(layer, inputs), layer(inputs))
     assert torch.equal(cpu.tanh(inputs), torch.tanh(inputs))
-
-
-@pytest.mark.parametrize("num_bytes", [8 << 20, 100 << 20])
-def test_freed_memory_is_kept_for_the_next_tensor(num_bytes):
-    cpu.keep_freed_memory()
-
-    def count_faults() -> int:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        for _ in range(20):
-            torch.zeros(num_bytes // 4).add_(1)
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-    count_faults()
-    assert count_faults() < 20 * num_bytes / resource.getpagesize() / 4
 
 
 def test_products_of_many_rows_are_added_up_as_they_come():
