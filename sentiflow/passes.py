@@ -10,20 +10,24 @@ from sentiflow import cluster, receipts
 from sentiflow.progress import Progress, say
 
 Work = Callable[[int], dict[str, Any]]
+Engine = Callable[..., Iterator[dict[str, Any]]]
 
 
 class Passes:
     """The passes of one stage over its parts, each part of each pass done once."""
 
-    def __init__(self, stage: str, root: str, *, goes_on: bool) -> None:
+    def __init__(
+        self, stage: str, root: str, *, goes_on: bool, engine: Engine = cluster.map_parts
+    ) -> None:
         """Begin.
 
         Args:
             stage: Its name, for progress.
             root: Its directory.
             goes_on: Whether an earlier run was killed whose receipts count.
+            engine: Does the work: ``cluster.map_parts`` or ``cluster.map_tasks``.
         """
-        self.stage, self.root, self.goes_on = stage, root, goes_on
+        self.stage, self.root, self.goes_on, self.engine = stage, root, goes_on, engine
 
     def run(
         self,
@@ -67,7 +71,7 @@ class Passes:
             unit=unit,
             total_bytes=sum(sizes[number][1] for number in todo),
         ) as progress:
-            for done in cluster.map_parts(
+            for done in self.engine(
                 task, num_parts=len(todo), num_gpus=num_gpus, concurrency=concurrency
             ):
                 results[done["number"]] = done["result"]

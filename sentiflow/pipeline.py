@@ -28,11 +28,11 @@ Verb = Literal["prepare", "train", "score", "evaluate", "sweep"]
 VERBS: tuple[Verb, ...] = ("prepare", "train", "score", "evaluate")
 """The stages of a whole run, in their order."""
 
-_BY_EVERY_PART = ("ray.data", "pyarrow.parquet", "pyarrow.csv", "pandas")
+_BY_EVERY_PART = ("pyarrow.parquet", "pyarrow.csv", "pandas", "sentiflow.passes")
 _ON_WORKERS: dict[Verb, tuple[str, ...]] = {
-    "prepare": (*_BY_EVERY_PART, "sentiflow.passes", "sentiflow.prepared_parts"),
+    "prepare": ("ray.data", *_BY_EVERY_PART, "sentiflow.prepared_parts"),
     "train": (),
-    "score": (*_BY_EVERY_PART, "sentiflow.passes", "sentiflow.scored_parts"),
+    "score": (*_BY_EVERY_PART, "sentiflow.scored_parts"),
     "sweep": (),
 }
 """The stages that need Ray, and what their parts import on its workers."""

@@ -4,6 +4,8 @@ One pass over the parts of the corpus, each a task (:mod:`scored_parts` is what 
 part leaves a receipt that names the model, the settings and the rows: a scoring that was killed
 goes on with what has none, and one whose corpus has grown with what is new. Ray Data's own
 checkpoints know neither model nor settings, and with them a rerun may keep what another has scored.
+The parts are plain tasks of Ray: no data pass from one to another, and Ray Data waits a quarter of
+a part's time before it starts the next.
 """
 
 import functools
@@ -82,7 +84,7 @@ def run(
     key = manifest.fingerprint([target.settings, target.inputs["model"]["fingerprint"]])
     goes_on = manifest.begin(target, overwrite=overwrite, resumable=True, key=key)
     earlier = _Earlier.read(target)
-    passes = Passes(STAGE, target.uri, goes_on=goes_on)
+    passes = Passes(STAGE, target.uri, goes_on=goes_on, engine=cluster.map_tasks)
     try:
         source = _open_corpus(settings, earlier, passes)
         _check_columns(source, settings.keep_columns)

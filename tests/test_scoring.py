@@ -107,7 +107,7 @@ def wait_for(folder, number, is_over):
 
 
 def test_a_killed_driver_is_continued_and_nothing_is_scored_again(
-    tmp_path, corpora, finished_run, undisturbed, sentiflow
+    tmp_path, corpora, finished_run, undisturbed, resources, said
 ):
     config = configure(tmp_path, finished_run, corpora / "all.csv")
     command = [sys.executable, "-m", "sentiflow.cli", "score", str(config)]
@@ -119,12 +119,11 @@ def test_a_killed_driver_is_continued_and_nothing_is_scored_again(
     parts = [f"part-{path.stem[-5:]}.parquet" for path in done]
     before = {name: time for name, time in times(tmp_path).items() if name in parts}
     assert not (tmp_path / "run/scored/manifest.json").exists()
-    result = sentiflow("score", config)
-    assert result.returncode == 0, result.stderr
+    score(config)
     left = NUM_ROWS - sum(
         pq.read_metadata(tmp_path / "run/scored/predictions" / name).num_rows for name in before
     )
-    assert left == 0 or f"{left:,} of {NUM_ROWS:,} rows are left" in result.stderr
+    assert left == 0 or f"{left:,} of {NUM_ROWS:,} rows are left" in said.text
     after = times(tmp_path)
     assert {name: after[name] for name in before} == before
     assert_same(table(tmp_path), undisturbed)
@@ -184,10 +183,10 @@ def test_of_a_corpus_that_grew_only_what_is_new_is_scored(
 
 
 def test_a_scoring_killed_while_its_corpus_grew_is_continued_with_what_came_since(
-    tmp_path, corpora, finished_run, undisturbed, sentiflow
+    tmp_path, corpora, finished_run, undisturbed, resources, said
 ):
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    assert sentiflow("score", config).returncode == 0
+    score(config)
     days = f"[{corpora}/day-0.csv,{corpora}/day-1.csv]"
     command = [sys.executable, "-m", "sentiflow.cli", "score", config, f"score.corpus={days}"]
     with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL) as process:
@@ -196,9 +195,8 @@ def test_a_scoring_killed_while_its_corpus_grew_is_continued_with_what_came_sinc
     time.sleep(1)
     before = times(tmp_path)
     done = len(receipts(tmp_path))
-    result = sentiflow("score", config, f"score.corpus={corpora}/day-*.csv")
-    assert result.returncode == 0, result.stderr
-    assert f"{done} of " in result.stderr
+    score(config, f"score.corpus={corpora}/day-*.csv")
+    assert f"goes on: score, {done} of " in said.text
     after = times(tmp_path)
     assert sum(after[name] == time for name, time in before.items()) >= done
     assert_same(table(tmp_path), undisturbed)
