@@ -8,7 +8,7 @@ second over all cores. ``whole`` is rows by the time of the stage (Ray has start
 processes (from their start, imports and all); ``steady`` leaves out what comes before each process
 has finished its first 100,000 rows.
 
-- sentiflow: the command, from CSV to Parquet.
+- sentiflow: the command, from CSV to Parquet; ``from Parquet``, where the texts lie in Parquet.
 - bare: the same model, a process for each core, the same batches; the text is in memory, the
   answers are dropped.
 - fastText: its own ``predict`` in Python, a process for each core, a list of texts in memory; with
@@ -28,6 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 
 from sentiflow import corpus, manifest, sample
@@ -80,6 +81,9 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
         runs[f"sentiflow, {name}, one worker"] = lambda config=config: score(
             config, "score.num_workers=1"
         )
+        runs[f"sentiflow, {name}, from Parquet"] = lambda config=config: score(
+            config, f"score.corpus={folder}/corpus.parquet"
+        )
         model = folder / name / "trained/model"
         runs[f"bare, {name}"] = lambda model=model: run_processes("bare", model, folder)
     for name in FASTTEXT:
@@ -103,12 +107,14 @@ def report(names: list[str], figures: dict[str, Figures]) -> None:
     for name, values in figures.items():
         print(f"{name:<34} {show(values)}")
     for name in names:
-        ours = figures[f"sentiflow, {name}"]
-        rivals = {"bare": f"bare, {name}", "one worker": f"sentiflow, {name}, one worker"}
-        rivals |= {f"fastText, {kind}": f"fastText, {kind}" for kind in FASTTEXT}
-        for rival, key in rivals.items():
-            ratios = (ours[kind] / figures[key][kind] for kind in ("whole", "steady"))
-            print("{}: to {}: whole {:.2f}, steady {:.2f}".format(name, rival, *ratios))
+        rivals = [f"bare, {name}", f"sentiflow, {name}, one worker"]
+        rivals += [f"fastText, {kind}" for kind in FASTTEXT]
+        for ours in (f"sentiflow, {name}", f"sentiflow, {name}, from Parquet"):
+            for rival in rivals:
+                ratios = (
+                    figures[ours][kind] / figures[rival][kind] for kind in ("whole", "steady")
+                )
+                print("{} to {}: whole {:.2f}, steady {:.2f}".format(ours, rival, *ratios))
 
 
 def show(figures: Figures) -> str:
@@ -141,6 +147,7 @@ def write_text(folder: Path) -> None:
         with pa.ipc.new_file(folder / f"{name}.arrow", tables[0].schema) as writer:
             for table in tables:
                 writer.write_table(table.combine_chunks())
+        pq.write_table(pa.concat_tables(tables), folder / f"{name}.parquet", row_group_size=PIECE)
 
 
 def train(folder: Path, name: str, precision: str) -> Path:

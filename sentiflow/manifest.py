@@ -185,7 +185,8 @@ def begin(
         claim: What is to be made, with the inputs' fingerprints known.
         overwrite: Replace a result of other settings.
         resumable: Keep what an unfinished run of the same claim has left.
-        key: What must be equal for a run to be the same; the claim's fingerprint by default.
+        key: What must be equal for a run to be the same, by default the claim's fingerprint. Where
+            one is given, what an unfinished run of another has left is replaced only by force.
 
     Returns:
         Whether there is such a run, or one to add to, which the caller continues.
@@ -194,13 +195,16 @@ def begin(
         UserError: As :func:`check`.
     """
     check(claim, overwrite=overwrite)
-    state, key = look(claim).state, key or claim.fingerprint
+    state, started = look(claim).state, _read_started(claim.uri)
+    if key and state is State.UNFINISHED and started not in (None, key) and not overwrite:
+        _check_empty(claim)
+    key = key or claim.fingerprint
     if state is State.GROWN:
         storage.write_bytes(join(claim.uri, BEFORE), storage.read_bytes(join(claim.uri, MANIFEST)))
         _write_started(claim, key)
         storage.delete(join(claim.uri, MANIFEST))
         return True
-    if resumable and state is State.UNFINISHED and _read_started(claim.uri) == key:
+    if resumable and state is State.UNFINISHED and started == key:
         return True
     _write_started(claim, None)
     storage.delete(join(claim.uri, MANIFEST))
@@ -208,6 +212,19 @@ def begin(
     _delete_owned(claim, keep=())
     _write_started(claim, key)
     return False
+
+
+def _check_empty(claim: Claim) -> None:
+    """Make sure that an unfinished run has left nothing.
+
+    Raises:
+        UserError: It has.
+    """
+    if any(name.split("/")[0] in claim.owns for name in storage.listing(claim.uri)):
+        raise UserError(
+            f"{claim.uri} holds an unfinished run of other settings",
+            hint="choose another output_uri, or replace it with --overwrite",
+        )
 
 
 def settle(claim: Claim) -> None:

@@ -28,6 +28,8 @@ class Passes:
             engine: Does the work: ``cluster.map_parts`` or ``cluster.map_tasks``.
         """
         self.stage, self.root, self.goes_on, self.engine = stage, root, goes_on, engine
+        self.fresh: list[int] = []
+        """Numbers that the last pass has worked on, as nobody had before."""
 
     def run(
         self,
@@ -57,7 +59,7 @@ class Passes:
         keys = keys or [""] * len(sizes)
         results = self._read_receipts(name, keys) if self.goes_on else {}
         todo = [number for number in range(len(sizes)) if number not in results]
-        left = sum(sizes[number][0] for number in todo)
+        self.fresh, left = todo, sum(sizes[number][0] for number in todo)
         if results and todo:
             say(
                 self.stage,

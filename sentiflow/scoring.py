@@ -81,9 +81,11 @@ def run(
     began = time.monotonic()
     settings = config.score
     target = claim(config)
-    key = manifest.fingerprint([target.settings, target.inputs["model"]["fingerprint"]])
-    goes_on = manifest.begin(target, overwrite=overwrite, resumable=True, key=key)
+    goes_on = manifest.begin(target, overwrite=overwrite, resumable=True, key=key_of(target))
     earlier = _Earlier.read(target)
+    if earlier.fingerprint == target.fingerprint:  # what was to be added is not wanted any more
+        manifest.abandon(target)
+        return manifest.require(target.uri, stage=STAGE, setting="score.output_uri")
     passes = Passes(STAGE, target.uri, goes_on=goes_on, engine=cluster.map_tasks)
     try:
         source = _open_corpus(settings, earlier, passes)
@@ -94,7 +96,8 @@ def run(
             tracking=config.tracking.uri,
         )
     except UserError:
-        manifest.abandon(target)
+        if earlier.fingerprint or not goes_on:
+            manifest.abandon(target)
         raise
     num_rows = earlier.counts["rows_read"] + source.num_rows
     work = functools.partial(
@@ -120,7 +123,8 @@ def run(
     profile = sum((Profile.from_json(item["profile"]) for item in results), earlier.profile)
     found = _compare(profile, target.inputs["model"])
     seconds = time.monotonic() - began
-    _report(counts, found, seconds, recorder, num_scored=sum(r["accepted"] for r in results))
+    num_scored = sum(results[number]["accepted"] for number in passes.fresh)
+    _report(counts, found, seconds, recorder, num_scored=num_scored)
     files = [item for result in results for item in result["files"]]
     return manifest.publish(
         replace(target, inputs=target.inputs | {"corpus": earlier.join_files(source)}),
@@ -139,6 +143,7 @@ def run(
 class _Earlier:
     """What was scored before the corpus has grown; nothing, where it has not."""
 
+    fingerprint: str
     counts: dict[str, int]
     num_parts: int
     input_files: tuple[dict[str, Any], ...]
@@ -151,8 +156,10 @@ class _Earlier:
         """Read it from the manifest of that time."""
         record = manifest.read_before(target.uri)
         if record is None:
-            return cls(dict.fromkeys(("rows_read", *_COUNTS), 0), 0, (), (), Profile(), False)
+            counts = dict.fromkeys(("rows_read", *_COUNTS), 0)
+            return cls("", counts, 0, (), (), Profile(), False)
         return cls(
+            fingerprint=record["fingerprint"],
             counts=record["counts"],
             num_parts=record["num_parts"],
             input_files=tuple(record["inputs"]["corpus"].get("files", ())),
@@ -166,6 +173,11 @@ class _Earlier:
         if not self.input_files:
             return source.files
         return input_files.join([*self.input_files, *source.files["files"]])
+
+
+def key_of(target: Claim) -> str:
+    """Name what must be equal for an unfinished scoring to be continued; the corpus may grow."""
+    return manifest.fingerprint([target.settings, target.inputs["model"]["fingerprint"]])
 
 
 def _describe_files(output_uri: str, uris: Sequence[str]) -> dict[str, Any]:
@@ -302,9 +314,11 @@ def _report(
     share = counts["positive"] / counts["accepted"] if counts["accepted"] else None
     positive = "" if share is None else f"{share:.1%} positive, "
     failed = f"{counts['failed']:,} failed, " if counts["failed"] else ""
+    before = counts["accepted"] - num_scored
+    also = f"{before:,} before; of all " if before else ""
     say(
         STAGE,
-        f"{num_scored:,} rows scored, {positive}{failed}"
+        f"{num_scored:,} rows scored, {also}{positive}{failed}"
         f"{counts['prior_only']:,} without a known word ({seconds:.1f} s, {rate:,.0f} rows/s)",
     )
     for line in found.get("warnings", ()):

@@ -374,4 +374,10 @@ def test_a_run_is_the_same_by_its_key_where_one_is_given(claim, folder):
     manifest.begin(grow(claim, "a"), key="model 1")
     fill(folder, "tables/half.parquet")
     assert manifest.begin(grow(claim, "b"), resumable=True, key="model 1") is True
-    assert manifest.begin(grow(claim, "b"), resumable=True, key="model 2") is False
+    with pytest.raises(UserError, match=r"unfinished run of other settings.*--overwrite"):
+        manifest.begin(grow(claim, "b"), resumable=True, key="model 2")
+    assert (folder / "tables/half.parquet").exists()
+    begun = manifest.begin(grow(claim, "b"), resumable=True, key="model 2", overwrite=True)
+    assert begun is False
+    assert storage.listing(str(folder)) == ["started.json"]
+    assert manifest.begin(grow(claim, "b"), resumable=True, key="model 3") is False

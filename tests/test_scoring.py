@@ -20,7 +20,7 @@ import yaml
 from conftest import PROJECT, write_config
 from test_resume import busy_workers, nodes  # noqa: F401
 
-from sentiflow import pipeline, sample, settings
+from sentiflow import manifest, pipeline, sample, scoring, settings, storage
 from sentiflow.errors import JobError, UserError
 from sentiflow.model_package import ModelPackage
 
@@ -200,6 +200,35 @@ def test_a_scoring_killed_while_its_corpus_grew_is_continued_with_what_came_sinc
     after = times(tmp_path)
     assert sum(after[name] == time for name, time in before.items()) >= done
     assert_same(table(tmp_path), undisturbed)
+
+
+def test_what_was_to_be_added_may_be_left_out_again(tmp_path, corpora, finished_run, resources):
+    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    score(config)
+    before = record(tmp_path), times(tmp_path)
+    days = f"score.corpus=[{corpora}/day-0.csv,{corpora}/day-1.csv]"
+    grown = scoring.claim(settings.load(config, [days]))
+    manifest.begin(grown, resumable=True, key=scoring.key_of(grown))
+    storage.write_bytes(f"{tmp_path}/run/scored/predictions/part-00004.parquet", b"half")
+    score(config)
+    assert not (tmp_path / "run/scored/predictions/part-00004.parquet").exists()
+    score(config, days)
+    assert len(table(tmp_path)) == 20_000
+    assert before[1].items() <= times(tmp_path).items()
+
+
+def test_an_unfinished_scoring_with_another_model_is_replaced_only_by_force(
+    tmp_path, corpora, finished_run, resources, said
+):
+    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    score(config)
+    os.remove(tmp_path / "run/scored/manifest.json")
+    manifest._write_started(scoring.claim(settings.load(config)), "another model")
+    with pytest.raises(UserError, match="unfinished run of other settings"):
+        score(config)
+    assert len(times(tmp_path)) == 4
+    score(config, overwrite=True)
+    assert len(table(tmp_path)) == 10_000
 
 
 @pytest.mark.parametrize("has_row_ids", [False, True])
