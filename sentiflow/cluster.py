@@ -276,9 +276,8 @@ def map_tasks(
 def _get(task: Any, part: int) -> dict[str, str]:
     try:
         return ray.get(task)
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
-        reason = str(error).splitlines()[0]
-        raise JobError(f"part {part} has ended its worker again and again: {reason}") from error
+    except ray.exceptions.RayError as error:
+        raise JobError(f"part {part} was lost: {str(error).splitlines()[0]}") from error
 
 
 def _unpack(report: dict[str, str]) -> dict[str, Any]:

@@ -2,13 +2,10 @@
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyarrow.fs import FileInfo
 
 from sentiflow import (
@@ -17,9 +14,9 @@ from sentiflow import (
     csv_ranges,
     input_files,
     manifest,
-    row_ids,
     schema,
     storage,
+    table_files,
     tweets,
 )
 from sentiflow.csv_format import CsvFormat
@@ -27,23 +24,13 @@ from sentiflow.csv_ranges import CsvRange, CutStretch, Stretch
 from sentiflow.errors import UserError
 from sentiflow.schema import SPLITS
 from sentiflow.sections import FormatSettings
+from sentiflow.table_files import TableForm, TablePart, TablePlan
 from sentiflow.tweets import Checked
 from sentiflow.uris import join
 
 _CUT_HERE_BYTES = 1 << 28
-
-
-@dataclass(frozen=True)
-class TableSlice:
-    """Consecutive rows of one Parquet file."""
-
-    source: str
-    start: int
-    stop: int
-    """Rows in the file."""
-    first_row: int
-    """Number of row ``start``, counted over all files."""
-    split: str | None = None
+_KEPT = {"user": pa.string(), "time": pa.timestamp("s", tz="UTC")}
+"""What preparation may keep beside the columns of every tweet."""
 
 
 @dataclass(frozen=True)
@@ -64,29 +51,12 @@ class CsvPart:
         return (self.csv_range.source,)
 
 
-@dataclass(frozen=True)
-class TablePart:
-    """Consecutive rows of one or more Parquet files."""
-
-    slices: tuple[TableSlice, ...]
-
-    @property
-    def num_rows(self) -> int:
-        """Number of its rows."""
-        return sum(piece.stop - piece.start for piece in self.slices)
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """The files."""
-        return tuple(piece.source for piece in self.slices)
-
-
 Part = CsvPart | TablePart
 """What is read, worked on and written as one: the unit of work and of resumption."""
 
 
 @dataclass(frozen=True)
-class _PlannedFile:
+class PlannedFile:
     """A CSV file before it is cut."""
 
     uri: str
@@ -109,7 +79,7 @@ def is_brief(uris: Sequence[str]) -> bool:
     """Say whether files are cut here before the first workers are up."""
     if any(map(compression.is_compressed, uris)):
         return False
-    return sum(storage.file_info(uri).size for uri in uris) <= _CUT_HERE_BYTES
+    return sum(info.size for info in input_files.look_up(uris)) <= _CUT_HERE_BYTES
 
 
 @dataclass(frozen=True)
@@ -123,15 +93,28 @@ class Corpus:
     """An input for a claim: what was read, with its fingerprint."""
     columns: tuple[str, ...] = tuple(schema.TWEETS.names)
     """What ``score.keep_columns`` may name."""
-    has_row_ids: bool = False
-    """The tables bring their own ``row_id``; if not, rows are numbered over all files."""
-    text_column: str = "text"
-    """Where the tables have the texts."""
+    form: TableForm = field(default_factory=TableForm)
+    """How tables are read."""
+    notes: tuple[str, ...] = ()
+    """What a user might miss."""
 
     @property
     def csv_parts(self) -> tuple[CsvPart, ...]:
         """The parts of a corpus in CSV."""
         return tuple(part for part in self.parts if isinstance(part, CsvPart))
+
+
+@dataclass(frozen=True)
+class CsvPlan:
+    """What the beginnings of CSV files tell."""
+
+    files: tuple[PlannedFile, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """List what may be kept."""
+        shared = set.intersection(*(set(file.csv_format.names) for file in self.files))
+        return (*schema.TWEETS.names, *sorted(shared))
 
 
 def open_csv(
@@ -141,33 +124,53 @@ def open_csv(
     rows_per_part: int,
     unpack_to: str,
     map_parts: MapParts = map_here,
-    first_row: int = 0,
 ) -> Corpus:
-    """Cut CSV files into parts, in parallel, and hash their content.
+    """Plan and cut CSV files, see :func:`plan_csv` and :func:`cut_csv`."""
+    plan = plan_csv(uris, form=form, rows_per_part=rows_per_part, unpack_to=unpack_to)
+    return cut_csv(plan, map_parts=map_parts)
+
+
+def plan_csv(
+    uris: Sequence[str], *, form: FormatSettings, rows_per_part: int, unpack_to: str
+) -> CsvPlan:
+    """Look at the beginning of CSV files.
 
     Args:
         uris: Of the files, plain or compressed.
         form: What they look like.
         rows_per_part: About how many records a part holds.
         unpack_to: A directory for the pieces of compressed files; they are left there.
+
+    Raises:
+        UserError: A file lacks a column, or is no text.
+    """
+    return CsvPlan(
+        tuple(
+            _plan(uri, form, rows_per_part, join(unpack_to, f"file-{number:05d}"))
+            for number, uri in enumerate(uris)
+        )
+    )
+
+
+def cut_csv(plan: CsvPlan, *, map_parts: MapParts = map_here, first_row: int = 0) -> Corpus:
+    """Cut CSV files into parts, in parallel, and hash their content.
+
+    Args:
+        plan: Of the files.
         map_parts: Does the work on each stretch of the files.
         first_row: Number of the first record.
 
     Raises:
-        UserError: A file holds no record, lacks a column, or is damaged.
+        UserError: A file holds no record, or is damaged.
     """
-    files = [
-        _plan(uri, form, rows_per_part, join(unpack_to, f"file-{number:05d}"))
-        for number, uri in enumerate(uris)
-    ]
-    stretches = [stretch for file in files for stretch in file.stretches]
-    sizes = [(s.stop or file.info.size) - s.start for file in files for s in file.stretches]
+    stretches = [stretch for file in plan.files for stretch in file.stretches]
+    sizes = [(s.stop or file.info.size) - s.start for file in plan.files for s in file.stretches]
     work = functools.partial(cut_stretch, stretches=stretches)
     found = map(CutStretch.from_json, map_parts(work, sizes))
     parts: list[Part] = []
     described = []
     next_row = first_row
-    for file in files:
+    for file in plan.files:
         results = [next(found) for _ in file.stretches]
         ranges = csv_ranges.connect(file.stretches, results, first_row=next_row)
         if not ranges:
@@ -177,9 +180,8 @@ def open_csv(
         leaves = b"".join(bytes.fromhex(result.leaves) for result in results)
         tree = storage.join_leaves(leaves) if leaves else storage.tree_sha256(file.uri)
         described.append(input_files.describe_file(file.uri, file.info, tree_sha256=tree))
-    shared = set.intersection(*(set(file.csv_format.names) for file in files))
-    columns = dict.fromkeys((*schema.TWEETS.names, *sorted(shared)))
-    return Corpus(tuple(parts), next_row - first_row, input_files.join(described), tuple(columns))
+    inputs = input_files.join(described)
+    return Corpus(tuple(parts), next_row - first_row, inputs, plan.columns)
 
 
 def cut_stretch(number: int, *, stretches: Sequence[Stretch]) -> dict[str, Any]:
@@ -187,7 +189,7 @@ def cut_stretch(number: int, *, stretches: Sequence[Stretch]) -> dict[str, Any]:
     return csv_ranges.cut(stretches[number]).to_json()
 
 
-def _plan(uri: str, form: FormatSettings, rows_per_part: int, unpack_to: str) -> _PlannedFile:
+def _plan(uri: str, form: FormatSettings, rows_per_part: int, unpack_to: str) -> PlannedFile:
     """Look at a file's beginning, and part it among tasks."""
     info = storage.file_info(uri)
     with compression.open_content(uri) as content:
@@ -207,62 +209,55 @@ def _plan(uri: str, form: FormatSettings, rows_per_part: int, unpack_to: str) ->
         unpack_to=unpack_to if packed else "",
     )
     stretches = [whole] if packed else csv_ranges.stretches(whole, info.size)
-    return _PlannedFile(uri, info, found, stretches)
+    return PlannedFile(uri, info, found, stretches)
 
 
-def open_prepared(uri: str, *, rows_per_part: int, setting: str) -> Corpus:
+def open_prepared(
+    uri: str, *, rows_per_part: int, setting: str, keep_columns: Sequence[str] = ()
+) -> Corpus:
     """Take the tweets of all splits of a prepared directory as a corpus."""
     record = manifest.require(uri, stage="prepare", setting=setting)
     names = [item["path"] for item in record["files"] if item["path"].startswith("tweets/")]
     rows = {item["path"]: item["rows"] for item in record["files"]}
     order = sorted(names, key=lambda name: (SPLITS.index(_split_of(name)), name))
     files = [(join(uri, name), rows[name], _split_of(name)) for name in order]
-    parts = tuple(_slice_tables(files, rows_per_part, 0))
-    total = sum(rows[name] for name in names)
-    columns = dict.fromkeys((*schema.TWEETS.names, *record["settings"]["keep_columns"]))
-    files_input = manifest.reference(uri, record)
-    return Corpus(parts, total, files_input, tuple(columns), has_row_ids=True)
+    parts = table_files.cut(files, rows_per_part=rows_per_part, first_row=0)
+    present = record["settings"]["keep_columns"]
+    return Corpus(
+        parts,
+        sum(rows[name] for name in names),
+        manifest.reference(uri, record),
+        (*schema.TWEETS.names, *present),
+        TableForm(kept=tuple((n, _KEPT[n]) for n in keep_columns if n in present)),
+    )
 
 
-def open_parquet(
-    uris: Sequence[str],
-    *,
-    text_column: str,
-    rows_per_part: int,
-    map_parts: MapParts = map_here,
-    first_row: int = 0,
-    earlier: Sequence[str] = (),
+def open_tables(
+    plan: TablePlan, *, rows_per_part: int, map_parts: MapParts = map_here, first_row: int = 0
 ) -> Corpus:
-    """Take Parquet files with a column of texts as a corpus, and hash their content.
+    """Cut Parquet files into parts, and hash their content.
 
     Args:
-        uris: Of the files.
-        text_column: Name of the column.
+        plan: Of the files.
         rows_per_part: Rows of a part, but for the last.
         map_parts: Does the work on each file.
         first_row: Number of the first row, where the files bring no numbers of their own.
-        earlier: Files that were read before; no ``row_id`` may stand in them too.
-
-    Raises:
-        UserError: A file is no Parquet, or has no such column of strings.
     """
-    schemas = [_read_schema(uri, text_column) for uri in uris]
-    files = [(uri, rows, None) for uri, (_, rows) in zip(uris, schemas, strict=True)]
-    own_ids = row_ids.are_unique([*earlier, *uris])
-    parts = tuple(_slice_tables(files, rows_per_part, first_row))
-    total = sum(rows for _, rows, _ in files)
-    shared = set.intersection(*(set(names) for names, _ in schemas))
-    columns = tuple(sorted(shared | {"row_id", "text"}))
-    infos = [storage.file_info(uri) for uri in uris]
-    work = functools.partial(hash_file, uris=uris)
+    files = [(uri, rows, None) for uri, rows in zip(plan.uris, plan.num_rows, strict=True)]
+    infos = input_files.look_up(plan.uris)
+    hashes = map_parts(functools.partial(hash_file, uris=plan.uris), [info.size for info in infos])
     described = [
         input_files.describe_file(uri, info, tree_sha256=result["tree_sha256"])
-        for uri, info, result in zip(
-            uris, infos, map_parts(work, [info.size for info in infos]), strict=True
-        )
+        for uri, info, result in zip(plan.uris, infos, hashes, strict=True)
     ]
-    inputs = input_files.join(described)
-    return Corpus(parts, total, inputs, columns, has_row_ids=own_ids, text_column=text_column)
+    return Corpus(
+        table_files.cut(files, rows_per_part=rows_per_part, first_row=first_row),
+        sum(plan.num_rows),
+        input_files.join(described),
+        plan.columns,
+        plan.form,
+        plan.notes,
+    )
 
 
 def hash_file(number: int, *, uris: Sequence[str]) -> dict[str, Any]:
@@ -282,7 +277,7 @@ def read_part(
     Args:
         corpus: The corpus.
         number: Of the part.
-        keep_columns: Of the corpus, to add.
+        keep_columns: Of a CSV, to add; what is kept of tables was planned.
         keep_raw: Keep the bytes of refused records.
 
     Returns:
@@ -293,111 +288,18 @@ def read_part(
         UserError: A file is damaged.
     """
     part = corpus.parts[number]
-    others = [name for name in keep_columns if name not in schema.TWEETS.names]
-    if isinstance(part, CsvPart):
-        checked = tweets.read_range(
-            part.csv_range,
-            csv_format=part.csv_format,
-            required=(),
-            keep=others,
-            keep_raw=keep_raw,
-        )
-        nulls = pa.nulls(checked.tweets.num_rows, pa.string())
-        return Checked(checked.tweets.append_column("split", nulls), checked.rejected)
-    checks = [_read_slice(piece, corpus, others) for piece in part.slices]
-    return Checked(
-        pa.concat_tables([check.tweets for check in checks]),
-        pa.concat_tables([check.rejected for check in checks]),
+    if isinstance(part, TablePart):
+        return table_files.read(part, corpus.form)
+    checked = tweets.read_range(
+        part.csv_range,
+        csv_format=part.csv_format,
+        required=(),
+        keep=[name for name in keep_columns if name not in schema.TWEETS.names],
+        keep_raw=keep_raw,
     )
-
-
-def _slice_tables(
-    files: Iterable[tuple[str, int, str | None]], rows_per_part: int, first_row: int
-) -> Iterable[TablePart]:
-    """Cut files, as one long table, every ``rows_per_part`` rows."""
-    part: list[TableSlice] = []
-    room, row = rows_per_part, first_row
-    for uri, num_rows, split in files:
-        start = 0
-        while start < num_rows:
-            stop = min(num_rows, start + room)
-            part.append(TableSlice(uri, start, stop, row, split))
-            room, row, start = room - (stop - start), row + stop - start, stop
-            if room == 0:
-                yield TablePart(tuple(part))
-                part, room = [], rows_per_part
-    if part:
-        yield TablePart(tuple(part))
-
-
-def _read_slice(piece: TableSlice, corpus: Corpus, others: Sequence[str]) -> Checked:
-    wanted = dict.fromkeys((*schema.TWEETS.names, corpus.text_column, *others))
-    try:
-        table = storage.read_rows(piece.source, piece.start, piece.stop, columns=list(wanted))
-    except (pa.ArrowInvalid, OSError) as error:
-        rows = f"rows {piece.start:,} to {piece.stop - 1:,}"
-        raise UserError(
-            f"{piece.source}, {rows}: {str(error).splitlines()[0]}",
-            hint="the file is damaged; make it again",
-        ) from error
-    numbers = pa.array(np.arange(piece.first_row, piece.first_row + len(table)))
-    row_id = table["row_id"].combine_chunks().cast(pa.int64()) if corpus.has_row_ids else numbers
-    text = table[corpus.text_column].combine_chunks().cast(pa.string())
-    columns = {
-        "row_id": row_id,
-        "tweet_id": _optional(table, "tweet_id", pa.string()),
-        "text": text,
-        "label": _read_labels(table),
-        "split": pa.array([piece.split] * len(table), pa.string()),
-    }
-    columns |= {name: table[name] for name in others if name not in columns}
-    filled = pc.not_equal(pc.utf8_trim_whitespace(pc.fill_null(text, "")), "")
-    refused = np.flatnonzero(~filled.to_numpy(zero_copy_only=False))
-    rejected = pa.Table.from_arrays(
-        [
-            row_id.take(pa.array(refused)),
-            pa.array([piece.source] * len(refused), pa.string()),
-            pa.array(piece.start + refused),
-            pa.array([b""] * len(refused), pa.binary()),
-            pa.array([tweets.EMPTY_TEXT] * len(refused), pa.string()),
-        ],
-        schema=schema.REJECTED,
-    )
-    return Checked(pa.table(columns).filter(filled), rejected)
-
-
-def _optional(table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
-    if name not in table.column_names:
-        return pa.nulls(len(table), kind)
-    return table[name].combine_chunks().cast(kind)
-
-
-def _read_labels(table: pa.Table) -> pa.Array:
-    """Read the column ``label``; what is none of ours becomes null."""
-    if "label" not in table.column_names or not pa.types.is_integer(table["label"].type):
-        return pa.nulls(len(table), pa.int8())
-    label = table["label"].combine_chunks()
-    known = pc.is_in(label, value_set=pa.array(range(len(schema.LABEL_NAMES)), label.type))
-    return pc.if_else(known, label, None).cast(pa.int8())
+    nulls = pa.nulls(checked.tweets.num_rows, pa.string())
+    return Checked(checked.tweets.append_column("split", nulls), checked.rejected)
 
 
 def _split_of(path: str) -> str:
     return path.split("split=")[1].split("/")[0]
-
-
-def _read_schema(uri: str, text_column: str) -> tuple[list[str], int]:
-    file_system, path = storage.locate(uri)
-    try:
-        file = pq.ParquetFile(path, filesystem=file_system)
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{uri} is not Parquet", hint=str(error).splitlines()[0]) from error
-    arrow = file.schema_arrow
-    kind = arrow.field(text_column).type if text_column in arrow.names else None
-    if kind is not None and pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if kind not in (pa.string(), pa.large_string(), pa.string_view()):
-        raise UserError(
-            f"{uri} has no column {text_column} of strings",
-            hint=f"it has {', '.join(arrow.names)}; set score.text_column",
-        )
-    return arrow.names, file.metadata.num_rows

@@ -1,12 +1,14 @@
 """Input files -> an input for a claim: their sizes, times, and a hash of their content."""
 
+import concurrent.futures
 from collections.abc import Sequence
 from typing import Any
 
 from pyarrow.fs import FileInfo
 
 from sentiflow import manifest, storage
-from sentiflow.uris import join_member, split_member
+
+_LOOKED_UP_AT_ONCE = 16
 
 
 def describe(uris: Sequence[str], *, known: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -20,8 +22,7 @@ def describe(uris: Sequence[str], *, known: dict[str, Any] | None = None) -> dic
     """
     earlier = {item["uri"]: item for item in (known or {}).get("files", ())}
     files = []
-    for uri in uris:
-        info = storage.file_info(uri)
+    for uri, info in zip(uris, look_up(uris), strict=True):
         before = earlier.get(uri, {}).get("tree_sha256", "")
         item = describe_file(uri, info, tree_sha256=before)
         if item != earlier.get(uri):
@@ -46,7 +47,8 @@ def add(known: dict[str, Any], uris: Sequence[str]) -> dict[str, Any] | None:
 
 def as_found(uris: Sequence[str]) -> dict[str, Any]:
     """Describe input files by what can be known without reading them: not their content."""
-    files = [describe_file(uri, storage.file_info(uri), tree_sha256="") for uri in uris]
+    found = zip(uris, look_up(uris), strict=True)
+    files = [describe_file(uri, info, tree_sha256="") for uri, info in found]
     return {"fingerprint": manifest.fingerprint(files), "files": files}
 
 
@@ -57,9 +59,12 @@ def describe_file(uri: str, info: FileInfo, *, tree_sha256: str) -> dict[str, An
 
 
 def join(files: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Make one input of several described files.
-
-    Only their contents decide, in their order; of an archive, also which member is meant.
-    """
-    contents = [join_member(item["tree_sha256"], split_member(item["uri"])[1]) for item in files]
+    """Make one input of several described files; only their contents decide, in their order."""
+    contents = [manifest.identify_file(item) for item in files]
     return {"fingerprint": manifest.fingerprint(contents), "files": list(files)}
+
+
+def look_up(uris: Sequence[str]) -> list[FileInfo]:
+    """Look many files up at the same time, as an object store takes long to answer for each."""
+    with concurrent.futures.ThreadPoolExecutor(_LOOKED_UP_AT_ONCE) as pool:
+        return list(pool.map(storage.file_info, uris))

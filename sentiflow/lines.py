@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import torch
 
 from sentiflow import memory
+from sentiflow.errors import JobError
 from sentiflow.model_package import ModelPackage, Scores
 from sentiflow.schema import LABEL_NAMES
 
@@ -44,11 +45,15 @@ def answer(package: ModelPackage, blocks: Iterable[Block], out: BinaryIO, render
     """
     torch.set_num_threads(1)
     memory.keep_freed()
-    num_threads = min(len(os.sched_getaffinity(0)), MAX_THREADS)
+    num_threads = min(_count_cores(), MAX_THREADS)
     pending: collections.deque[concurrent.futures.Future[bytes]] = collections.deque()
 
     def work(text: pa.Array) -> bytes:
-        return render(text, package.score(text))
+        scores = package.score(text)
+        if not np.isfinite(scores.probability).all():
+            row = int(np.flatnonzero(~np.isfinite(scores.probability))[0])
+            raise JobError(f"the model has no probability for {text[row].as_py()[:60]!r}")
+        return render(text, scores)
 
     with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
         for text, more in blocks:
@@ -57,6 +62,13 @@ def answer(package: ModelPackage, blocks: Iterable[Block], out: BinaryIO, render
                 out.write(pending.popleft().result())
             if not more:
                 out.flush()
+
+
+def _count_cores() -> int:
+    """Count the cores that this process may use, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def take(texts: Iterable[str]) -> Iterator[Block]:
@@ -71,16 +83,17 @@ def read(stream: BinaryIO) -> Iterator[Block]:
     Broken UTF-8 is replaced.
     """
     rest: list[bytes] = []
-    size = 0
+    size, has_line = 0, False
     while content := stream.read1(BLOCK_BYTES):  # type: ignore[attr-defined]
         rest.append(content)
         size += len(content)
+        has_line = has_line or b"\n" in content
         more = _is_ready(stream)
-        if b"\n" not in content or (more and size < BLOCK_BYTES):
+        if not has_line or (more and size < BLOCK_BYTES):
             continue
         block, _, begun = b"".join(rest).rpartition(b"\n")
         yield _split(block), more
-        rest, size = [begun], len(begun)
+        rest, size, has_line = [begun], len(begun), False
     if last := b"".join(rest):
         yield _split(last.removesuffix(b"\n")), False
 
@@ -108,10 +121,10 @@ def _split(block: bytes) -> pa.Array:
 
 def to_tsv(text: pa.Array, scores: Scores) -> bytes:
     """Write label, probability of positive and text; tabs in it become blanks."""
-    thousandths = np.rint(scores.probability * 10_000).astype(np.int32)
+    ten_thousandths = np.rint(scores.probability * 10_000).astype(np.int32)
     doubt = pa.array(["", _ONLY_PRIOR]).take(pa.array((scores.num_tokens == 0).astype(np.int8)))
     shown = pc.replace_substring_regex(text, r"[\t\n\r]", " ")
-    columns = (_labels(scores), _FOUR_DIGITS.take(pa.array(thousandths)), shown)
+    columns = (_labels(scores), _FOUR_DIGITS.take(pa.array(ten_thousandths)), shown)
     return _join_lines(pc.binary_join_element_wise(*columns, "\t"), doubt)
 
 

@@ -13,13 +13,11 @@ from typing import Any
 from sentiflow import __version__, storage
 from sentiflow.errors import UserError
 from sentiflow.settings import flatten
-from sentiflow.uris import join
+from sentiflow.uris import join, join_member, split_member
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 STARTED = "started.json"
-BEFORE = "before.json"
-"""The manifest of a complete directory, while something is added to it."""
 _HALF_STARTED = re.compile(rf"{re.escape(STARTED)}\.[0-9a-f]+\.tmp")
 """What is left where a run was killed before anything else was there."""
 
@@ -105,27 +103,24 @@ def require(uri: str, *, stage: str, setting: str) -> dict[str, Any]:
 
 def look(claim: Claim) -> Found:
     """Compare what a claim's directory holds with what the claim would make."""
-    complete = read(claim.uri)
-    record = complete or read_before(claim.uri)
+    record = read(claim.uri)
     if record is not None and record["stage"] != claim.stage:
         return Found(State.FOREIGN)
     if record is not None:
-        return _compare(claim, record, is_complete=complete is not None)
+        return _compare(claim, record)
     if storage.exists(join(claim.uri, STARTED)):
         return Found(State.UNFINISHED)
     theirs = [name for name in storage.listing(claim.uri) if not _HALF_STARTED.fullmatch(name)]
     return Found(State.FOREIGN if theirs else State.ABSENT)
 
 
-def _compare(claim: Claim, record: dict[str, Any], *, is_complete: bool) -> Found:
+def _compare(claim: Claim, record: dict[str, Any]) -> Found:
     differences = _differences(claim, record)
     if _has_grown(claim, record, differences):
-        return Found(State.GROWN if is_complete else State.UNFINISHED)
+        return Found(State.GROWN)
     if not differences and record["fingerprint"] != claim.fingerprint:
         differences = ("written by another version of sentiflow",)
-    if differences:
-        return Found(State.DIFFERENT, differences)
-    return Found(State.COMPLETE if is_complete else State.UNFINISHED)
+    return Found(State.DIFFERENT if differences else State.COMPLETE, differences)
 
 
 def _has_grown(claim: Claim, record: dict[str, Any], differences: Sequence[str]) -> bool:
@@ -133,15 +128,15 @@ def _has_grown(claim: Claim, record: dict[str, Any], differences: Sequence[str])
     if not claim.grows or tuple(differences) != (f"another {claim.grows}",):
         return False
     old, new = (
-        [item["tree_sha256"] for item in inputs.get(claim.grows, {}).get("files", ())]
+        [identify_file(item) for item in inputs.get(claim.grows, {}).get("files", ())]
         for inputs in (record["inputs"], claim.inputs)
     )
     return len(new) > len(old) > 0 and new[: len(old)] == old
 
 
-def read_before(uri: str) -> dict[str, Any] | None:
-    """Read the manifest of what a directory held before something was added, if it is being."""
-    return _read_record(join(uri, BEFORE))
+def identify_file(item: dict[str, Any]) -> str:
+    """Name the content of a described input file; of an archive, also which member is meant."""
+    return join_member(item["tree_sha256"], split_member(item["uri"])[1])
 
 
 def check_place(stage: str, uri: str) -> None:
@@ -178,8 +173,7 @@ def begin(
     """Make the directory ready: what an unfinished or replaced run left is removed.
 
     While it is removed, ``started.json`` names no fingerprint: what then is left of it by a kill
-    is nobody's to continue. What is there of a claim that has grown stays; its manifest waits as
-    ``before.json`` for the new one.
+    is nobody's to continue. What is complete of a claim that has grown stays, with its manifest.
 
     Args:
         claim: What is to be made, with the inputs' fingerprints known.
@@ -189,27 +183,26 @@ def begin(
             one is given, what an unfinished run of another has left is replaced only by force.
 
     Returns:
-        Whether there is such a run, or one to add to, which the caller continues.
+        Whether there is such a run, which the caller continues.
 
     Raises:
         UserError: As :func:`check`.
     """
     check(claim, overwrite=overwrite)
-    state, started = look(claim).state, _read_started(claim.uri)
+    state, started = look(claim).state, read_key(claim.uri)
     if key and state is State.UNFINISHED and started not in (None, key) and not overwrite:
         _check_empty(claim)
     key = key or claim.fingerprint
-    if state is State.GROWN:
-        storage.write_bytes(join(claim.uri, BEFORE), storage.read_bytes(join(claim.uri, MANIFEST)))
-        _write_started(claim, key)
-        storage.delete(join(claim.uri, MANIFEST))
-        return True
-    if resumable and state is State.UNFINISHED and started == key:
+    if resumable and state in (State.UNFINISHED, State.GROWN) and started == key:
         return True
     _write_started(claim, None)
-    storage.delete(join(claim.uri, MANIFEST))
-    storage.delete(join(claim.uri, BEFORE))
-    _delete_owned(claim, keep=())
+    if state is State.GROWN:
+        record = read(claim.uri)
+        assert record is not None, "what has grown has a manifest"
+        _delete_owned(claim, keep=[item["path"] for item in record["files"]])
+    else:
+        storage.delete(join(claim.uri, MANIFEST))
+        _delete_owned(claim, keep=())
     _write_started(claim, key)
     return False
 
@@ -230,7 +223,7 @@ def _check_empty(claim: Claim) -> None:
 def settle(claim: Claim) -> None:
     """Finish the tidying of a complete directory, which a kill may have interrupted."""
     names = storage.listing(claim.uri, recursive=False)
-    if any(name in (STARTED, BEFORE) or _HALF_STARTED.fullmatch(name) for name in names):
+    if any(name == STARTED or _HALF_STARTED.fullmatch(name) for name in names):
         record = read(claim.uri)
         assert record is not None, "a complete directory has a manifest"
         _tidy(claim, record)
@@ -239,12 +232,11 @@ def settle(claim: Claim) -> None:
 def abandon(claim: Claim) -> None:
     """Take away what an unfinished stage has written, for a run that cannot succeed.
 
-    A directory to which something was being added is complete again, as it was.
+    A directory to which something was to be added is left complete, as it was.
     """
-    before = read_before(claim.uri)
-    if before is not None:
-        storage.write_bytes(join(claim.uri, MANIFEST), _to_json(before))
-        _tidy(claim, before)
+    record = read(claim.uri)
+    if record is not None:
+        _tidy(claim, record)
         return
     _write_started(claim, None)
     _delete_owned(claim, keep=())
@@ -315,7 +307,6 @@ def list_files(uri: str, name: str) -> list[dict[str, Any]]:
 def _tidy(claim: Claim, record: dict[str, Any]) -> None:
     """Delete what the stage owns and its manifest does not list; ``started.json`` at the end."""
     _delete_owned(claim, keep=[item["path"] for item in record["files"]])
-    storage.delete(join(claim.uri, BEFORE))
     storage.delete(join(claim.uri, STARTED))
 
 
@@ -328,8 +319,8 @@ def _write_started(claim: Claim, fingerprint: str | None) -> None:
     storage.write_bytes(join(claim.uri, STARTED), _to_json(started))
 
 
-def _read_started(uri: str) -> Any:
-    """Read which result an unfinished run was making; None if it can be nobody's to continue."""
+def read_key(uri: str) -> Any:
+    """Read which result an unfinished run is making; None if it can be nobody's to continue."""
     try:
         started = json.loads(storage.read_bytes(join(uri, STARTED)))
     except (FileNotFoundError, ValueError):
@@ -344,7 +335,7 @@ def _delete_owned(claim: Claim, *, keep: Sequence[str]) -> None:
     for name in claim.owns:
         if not any(path == name or path.startswith(f"{name}/") for path in kept):
             storage.delete(join(claim.uri, name))
-    unpublished = tuple(f"{name}." for name in (*claim.owns, MANIFEST, STARTED, BEFORE))
+    unpublished = tuple(f"{name}." for name in (*claim.owns, MANIFEST, STARTED))
     for name in storage.listing(claim.uri):
         first = name.split("/")[0]
         owned = first in claim.owns or (first.endswith(".tmp") and first.startswith(unpublished))

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,10 +20,10 @@ import torch
 from pydantic import Field, ValidationError
 from torch import nn
 
-from sentiflow import batching, manifest, models, storage, vocabulary
+from sentiflow import batching, manifest, models, schema, storage, vocabulary
 from sentiflow.drift import Profile
 from sentiflow.errors import UserError
-from sentiflow.schema import LABEL_NAMES, POSITIVE
+from sentiflow.schema import POSITIVE
 from sentiflow.sections import ModelSettings
 from sentiflow.setting_types import Fraction, Settings
 from sentiflow.tokenizer import TOKENIZERS, tokenize
@@ -41,13 +41,14 @@ class PackageSettings(Settings):
 
     model: ModelSettings
     """The ``train.model`` section."""
+    vocabulary_size: int = Field(ge=1)
     embedding_dim: int = Field(ge=1)
     tokenizer: str
     tokenizer_version: int
     max_length: int = Field(ge=1)
     prior: Fraction
     """Share of positive labels in training: the answer where no word is known."""
-    labels: tuple[str, ...] = LABEL_NAMES[:2]
+    labels: tuple[Literal["negative"], Literal["positive"]] = ("negative", "positive")
     temperature: float = Field(default=1.0, gt=0)
     """What logits are divided by (Guo et al. 2017); 1: they are as they were trained."""
 
@@ -152,7 +153,7 @@ class ModelPackage:
             metrics: Of the epoch that the weights are from, such as ``validation/accuracy``.
             reference: What rows that it was not trained on look like to the model.
         """
-        settings = self.settings.model_dump() | {"vocabulary_size": len(self.vocabulary)}
+        settings = self.settings.model_dump()
         claim = manifest.Claim("model", uri, settings, lineage, owns=FILES)
         manifest.begin(claim, overwrite=True)
         weights = {name: tensor.cpu() for name, tensor in self.network.state_dict().items()}
@@ -160,7 +161,7 @@ class ModelPackage:
         replace(self.vocabulary, vectors=None).save(join(uri, VOCABULARY))
         storage.write_bytes(join(uri, SETTINGS), json.dumps(settings, indent=2).encode())
         files = [_describe(uri, name) for name in FILES]
-        content = {"fingerprint": manifest.fingerprint([item["sha256"] for item in files])}
+        content = {"fingerprint": _fingerprint(files)}
         return manifest.publish(
             replace(claim, inputs=lineage | {"content": content}),
             counts={"parameters": sum(tensor.numel() for tensor in weights.values())},
@@ -184,17 +185,16 @@ class ModelPackage:
         """
         record = manifest.require(uri, stage="model", setting=setting)
         content = _read_files(uri, record)
-        settings, size = _read_settings(join(uri, SETTINGS), content[SETTINGS])
+        settings = _read_settings(join(uri, SETTINGS), content[SETTINGS])
         words = _read_vocabulary(join(uri, VOCABULARY), content[VOCABULARY])
-        if len(words) != size:
+        if len(words) != settings.vocabulary_size:
             raise UserError(
-                f"{uri} has a vocabulary of {len(words):,} words for a network of {size:,}",
+                f"{uri} has a vocabulary of {len(words):,} words for a network of "
+                f"{settings.vocabulary_size:,}",
                 hint=_COPY_AGAIN,
             )
-        network = models.build(
-            settings.model.model_dump(), vocabulary_size=size, embedding_dim=settings.embedding_dim
-        )
-        weights = _read_weights(join(uri, WEIGHTS), content[WEIGHTS], network)
+        weights = _read_weights(join(uri, WEIGHTS), content[WEIGHTS])
+        network = _build(join(uri, WEIGHTS), weights, settings)
         network.load_state_dict(weights, assign=True)
         return cls(network.eval(), words, settings)
 
@@ -211,7 +211,12 @@ def _read_files(uri: str, record: dict[str, Any]) -> dict[str, bytes]:
     Raises:
         UserError: It is not, or something else is there.
     """
-    saved = {item["path"]: item.get("sha256") for item in record["files"]}
+    try:
+        saved = {item["path"]: item["sha256"] for item in record["files"]}
+        content_print = record["inputs"]["content"]["fingerprint"]
+        claimed = manifest.Claim("model", uri, record["settings"], record["inputs"]).fingerprint
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{uri} has no manifest of a model package", hint=_COPY_AGAIN) from error
     if saved.keys() != set(FILES):
         raise UserError(f"{uri} lists {', '.join(saved)}", hint=f"a package has {', '.join(FILES)}")
     present = set(storage.listing(uri))
@@ -228,18 +233,23 @@ def _read_files(uri: str, record: dict[str, Any]) -> dict[str, bytes]:
                 f"{join(uri, name)} is not the file that was saved (its checksum differs)",
                 hint=_COPY_AGAIN,
             )
+    if (content_print, record["fingerprint"]) != (_fingerprint(record["files"]), claimed):
+        raise UserError(f"{uri} has the fingerprint of another model", hint=_COPY_AGAIN)
     return content
 
 
-def _read_settings(path: str, content: bytes) -> tuple[PackageSettings, int]:
-    """Read the settings, and how many words the network knows."""
+def _fingerprint(files: Sequence[dict[str, Any]]) -> str:
+    """Identify a model by its files."""
+    hashes = {item["path"]: item["sha256"] for item in files}
+    return manifest.fingerprint([hashes[name] for name in FILES])
+
+
+def _read_settings(path: str, content: bytes) -> PackageSettings:
     try:
-        raw = json.loads(content)
-        size = raw.pop("vocabulary_size")
-        settings = PackageSettings.model_validate(raw)
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        settings = PackageSettings.model_validate(json.loads(content))
+    except ValueError as error:
         problem = f"{path} cannot be read"
-        if isinstance(error, ValidationError):
+        if isinstance(error, ValidationError) and error.errors()[0]["loc"]:
             first = error.errors(include_url=False)[0]
             problem = f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise UserError(problem, hint="it is damaged, or needs a newer sentiflow") from error
@@ -249,26 +259,42 @@ def _read_settings(path: str, content: bytes) -> tuple[PackageSettings, int]:
             f"{path} needs tokenizer {settings.tokenizer} version {settings.tokenizer_version}",
             hint=f"this sentiflow has version {version}",
         )
-    return settings, size
+    return settings
 
 
 def _read_vocabulary(path: str, content: bytes) -> Vocabulary:
     try:
-        return vocabulary.from_table(pq.read_table(pa.BufferReader(content)))
-    except (pa.ArrowException, KeyError) as error:
+        table = pq.read_table(pa.BufferReader(content), columns=schema.VOCABULARY.names)
+        words = vocabulary.from_table(table.cast(schema.VOCABULARY))
+    except (pa.ArrowException, KeyError, ValueError) as error:
         raise UserError(f"{path} is no vocabulary", hint=_COPY_AGAIN) from error
+    if words.words[:1].to_pylist() != [vocabulary.PAD]:
+        raise UserError(f"{path} does not begin with {vocabulary.PAD}", hint=_COPY_AGAIN)
+    return words
 
 
-def _read_weights(path: str, content: bytes, network: nn.Module) -> dict[str, torch.Tensor]:
-    """Read the tensors, and make sure that they are those of the network.
-
-    Raises:
-        UserError: They are not, or the file is no safetensors.
-    """
+def _read_weights(path: str, content: bytes) -> dict[str, torch.Tensor]:
     try:
-        weights = safetensors.torch.load(content)
+        return safetensors.torch.load(content)
     except safetensors.SafetensorError as error:
         raise UserError(f"{path} is no safetensors file", hint=_COPY_AGAIN) from error
+
+
+def _build(path: str, weights: dict[str, torch.Tensor], settings: PackageSettings) -> nn.Module:
+    """Build the network, and make sure that the tensors are its own.
+
+    Raises:
+        UserError: They are not.
+    """
+    model, total = settings.model, sum(tensor.numel() for tensor in weights.values())
+    least = settings.vocabulary_size * settings.embedding_dim + model.hidden_size**2
+    if max(least, model.ngram_buckets if model.ngrams else 0, model.num_layers) > total:
+        raise UserError(f"{path} is too small for its network", hint=_COPY_AGAIN)
+    network = models.build(
+        model.model_dump(),
+        vocabulary_size=settings.vocabulary_size,
+        embedding_dim=settings.embedding_dim,
+    )
     expected = network.state_dict()
     for name in sorted(expected.keys() - weights.keys()):
         raise UserError(f"{path} has no tensor {name}", hint=_COPY_AGAIN)
@@ -281,7 +307,7 @@ def _read_weights(path: str, content: bytes, network: nn.Module) -> dict[str, to
                 f"{path}: the tensor {name} is {_form(tensor)}, not {_form(wanted)}",
                 hint=_COPY_AGAIN,
             )
-    return weights
+    return network
 
 
 def _form(tensor: torch.Tensor) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sentiflow import manifest
+from sentiflow import manifest, storage
 from sentiflow.uris import absolute_uri, names_model
 
 SETTING = "score.model_uri"
@@ -43,6 +43,7 @@ def bring(model: dict[str, Any], *, to: str, tracking: str | None) -> str:
 
     present = manifest.read(to)
     if present is None or present["fingerprint"] != model["fingerprint"]:
+        storage.delete(to)  # a kill may have left half of it
         registry.fetch(_locate(model["uri"], tracking), to=to)
     return to
 

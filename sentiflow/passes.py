@@ -101,7 +101,7 @@ class Passes:
         return {
             number: receipt["result"]
             for number, receipt in found.items()
-            if number < len(keys) and receipt["key"] == keys[number]
+            if number < len(keys) and receipt.get("key") == keys[number]
         }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from sentiflow import manifest, mlflow_model, model_uris, storage, tracking
 from sentiflow.errors import JobError, UserError
 from sentiflow.manifest import MANIFEST
-from sentiflow.model_package import ModelPackage
+from sentiflow.model_package import FILES, ModelPackage
 from sentiflow.model_uris import Version
 from sentiflow.uris import join
 
@@ -88,8 +88,8 @@ def locate(uri: str, *, tracking_uri: str) -> Located:
         with tempfile.TemporaryDirectory() as folder:
             mlflow_model.download(source, MANIFEST, Path(folder), tracking_uri=tracking_uri)
             record = manifest.require(folder, stage="model", setting=uri)
-    if any("/" in name for name in mlflow_model.name_files(record)):
-        raise UserError(f"{uri} is damaged", hint="its manifest names files outside of the package")
+    if set(mlflow_model.name_files(record)) != {*FILES, MANIFEST}:
+        raise UserError(f"{uri} is damaged", hint="its manifest names files of no model package")
     return Located(uri, tracking_uri, source, run_id, version, record)
 
 

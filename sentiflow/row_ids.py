@@ -11,31 +11,47 @@ from sentiflow import storage
 COLUMN = "row_id"
 
 
-def are_unique(uris: Sequence[str]) -> bool:
-    """Say whether every file has whole numbers as ``row_id``, none missing and none twice.
+def find_fault(uris: Sequence[str]) -> str | None:
+    """Say why the column does not number the rows; None if it does.
 
-    One file is in memory at a time, or as many as have numbers between each other's.
+    It does if every file has whole numbers, none missing and none twice. One file is in memory at a
+    time, or as many as have numbers between each other's.
+
+    Returns:
+        The fault, with the file; empty if no file has the column.
     """
     ranges = []
     for uri in uris:
         ids = _read(uri)
-        if ids is None or not _differ(ids):
-            return False
+        if isinstance(ids, str):
+            return ids
+        if not _differ(ids):
+            return f"{uri} has a {COLUMN} twice"
         if len(ids):
             bounds = pc.min_max(ids).as_py()
             ranges.append((bounds["min"], bounds["max"], uri))
-    groups = (group for group in _overlapping(sorted(ranges)) if len(group) > 1)
-    return all(_differ(pa.chunked_array(map(_read, group))) for group in groups)
+    for group in _overlapping(sorted(ranges)):
+        if len(group) > 1 and not _differ(pa.chunked_array(map(_read, group))):
+            return f"{group[0]} has a {COLUMN} that another file has"
+    return None
 
 
-def _read(uri: str) -> pa.Array | None:
-    """Read the numbers of one file; None if they are none, or some are missing."""
+def _read(uri: str) -> pa.Array | str:
+    """Read the numbers of one file; or say why that cannot be."""
     file_system, path = storage.locate(uri)
     arrow = pq.ParquetFile(path, filesystem=file_system).schema_arrow
-    if COLUMN not in arrow.names or not pa.types.is_integer(arrow.field(COLUMN).type):
-        return None
+    if COLUMN not in arrow.names:
+        return ""
+    kind = arrow.field(COLUMN).type
+    if not pa.types.is_integer(kind):
+        return f"{uri} has a {COLUMN} of type {kind}"
     ids = storage.read_parquet(uri, columns=[COLUMN])[COLUMN].combine_chunks()
-    return None if ids.null_count else ids.cast(pa.int64())
+    if ids.null_count:
+        return f"{uri} has a row without {COLUMN}"
+    try:
+        return ids.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return f"{uri} has a {COLUMN} of more than 63 bits"
 
 
 def _overlapping(ranges: Sequence[tuple[int, int, str]]) -> Iterator[list[str]]:

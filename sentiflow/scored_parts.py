@@ -28,10 +28,12 @@ def score(
     *,
     source: corpus.Corpus,
     settings: ScoreSettings,
+    precision: str,
     model_uri: str,
     model_fingerprint: str,
     first_part: int,
     max_failed: int,
+    run_key: str,
 ) -> dict[str, Any]:
     """Score one part, and write what comes of it; returns its counts, profile and files.
 
@@ -39,26 +41,33 @@ def score(
         part: Its number in ``source``.
         source: The corpus, or what it has grown by.
         settings: Of the stage.
+        precision: ``fp32`` or ``bf16``.
         model_uri: Where the package lies.
         model_fingerprint: What is there must be still.
         first_part: Number that the files of part 0 bear.
         max_failed: Rows of the whole corpus for which the model may fail.
+        run_key: Of the run, which writes as long as the directory is its own.
 
     Raises:
         UserError: The part cannot be read.
-        JobError: The model fails too often, or is no longer the one that the job began with.
+        JobError: The model fails too often, or is no longer the one that the job began with; or
+            another run has taken the directory over, and this is what a killed one has left.
     """
     package = _load_model(model_uri, model_fingerprint)
     checked = corpus.read_part(
         source, part, keep_columns=settings.keep_columns, keep_raw=settings.keep_raw
     )
     tweets = checked.tweets.combine_chunks()
-    scores, errors = answer(_text_of(tweets), _asking(package, settings), max_failed=max_failed)
+    scores, errors = answer(
+        _text_of(tweets), _asking(package, settings, precision), max_failed=max_failed
+    )
     failed = _tabulate_failed(tweets, errors)
     if errors:
         answered = np.setdiff1d(np.arange(len(tweets)), list(errors))
         scores, tweets = scores.take(answered), tweets.take(pa.array(answered))
     predictions = tabulate(tweets, scores, settings.keep_columns)
+    if manifest.read_key(settings.output_uri) != run_key:
+        raise JobError(f"another run has taken {settings.output_uri} over")
     tables = {"predictions": predictions, "rejected": checked.rejected, "failed": failed}
     return {
         "accepted": len(predictions),
@@ -82,12 +91,12 @@ def _text_of(tweets: pa.Table) -> pa.Array:
     return tweets["text"].combine_chunks() if len(tweets) else pa.array([], pa.string())
 
 
-def _asking(package: ModelPackage, settings: ScoreSettings) -> Callable[[pa.Array], Scores]:
+def _asking(
+    package: ModelPackage, settings: ScoreSettings, precision: str
+) -> Callable[[pa.Array], Scores]:
     """Make a function that asks the model as the settings say."""
-    on_gpu = next(package.network.parameters()).is_cuda
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and on_gpu)
     batch_size = None if settings.batch_size == "auto" else int(settings.batch_size)
-    return functools.partial(package.score, batch_size=batch_size, bf16=bf16)
+    return functools.partial(package.score, batch_size=batch_size, bf16=precision == "bf16")
 
 
 def answer(
@@ -121,6 +130,8 @@ def answer(
             return ask(some)
         except Exception as error:  # whatever it is, it is kept with the row
             if len(some) < 2:
+                if _is_of_machine(error):
+                    raise
                 fail(first, f"{type(error).__name__}: {error}".splitlines()[0])
                 return _UNANSWERED
             half = len(some) // 2
@@ -132,6 +143,11 @@ def answer(
         if int(row) not in errors:
             fail(int(row), NOT_FINITE)
     return scores, errors
+
+
+def _is_of_machine(error: Exception) -> bool:
+    """Say whether an error is no fault of the row."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "CUDA error" in str(error)
 
 
 _UNANSWERED = Scores(

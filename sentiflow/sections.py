@@ -314,6 +314,14 @@ class ScoreSettings(Settings):
     max_failed_fraction: Fraction = 0.01
     """Rows for which the model fails are kept aside; more of them than this share fail the job."""
 
+    @model_validator(mode="after")
+    def _check_twice(self) -> "ScoreSettings":
+        names = [name.lower() for name in self.keep_columns]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"keep_columns names {twice[0]} twice")
+        return self
+
 
 class EvaluateSettings(Settings):
     """Predictions -> figures and a report."""

@@ -348,6 +348,7 @@ def _package(job: Job, network: nn.Module, words: Vocabulary) -> ModelPackage:
     prepared, labels = job.prepared["settings"], job.prepared["counts"]["labels"]["train"]
     settings = PackageSettings(
         model=job.settings.model,
+        vocabulary_size=len(words),
         embedding_dim=network.embedding.embedding_dim,
         tokenizer=prepared["tokenizer"],
         tokenizer_version=TOKENIZERS[prepared["tokenizer"]][0],

@@ -141,13 +141,20 @@ def make_package(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]
         torch.manual_seed(seed)
         counts = pa.table({"word": ["good", "bad", "morning", "day"], "count": [9, 8, 7, 6]})
         words = vocabulary.fit([counts], min_count=1, max_size=None)
-        model = ModelSettings(hidden_size=6).model_dump()
-        network = models.build(model, vocabulary_size=len(words), embedding_dim=5)
+        model = ModelSettings(hidden_size=6)
+        network = models.build(model.model_dump(), vocabulary_size=len(words), embedding_dim=5)
         with torch.no_grad():
             for parameter in network.output.parameters():
                 parameter *= sign
-        version = TOKENIZERS["tweet"][0]
-        settings = PackageSettings(model, 5, "tweet", version, max_length=20, prior=0.25)
+        settings = PackageSettings(
+            model=model,
+            vocabulary_size=len(words),
+            embedding_dim=5,
+            tokenizer="tweet",
+            tokenizer_version=TOKENIZERS["tweet"][0],
+            max_length=20,
+            prior=0.25,
+        )
         uri = uri or str(tmp_path_factory.mktemp("package"))
         ModelPackage(network.eval(), words, settings).save(uri, lineage={})
         return uri

@@ -338,36 +338,54 @@ def test_growth_with_another_setting_is_no_growth(claim):
     assert manifest.look(replace(grow(claim, "a", "b"), grows="")).state is State.DIFFERENT
 
 
-def test_what_has_grown_keeps_its_files_and_its_manifest_until_there_is_a_new_one(claim, folder):
-    finish(grow(claim, "a"))
-    record = manifest.read(str(folder))
+def test_members_of_one_archive_are_not_each_others_growth(claim):
+    def of(*members):
+        files = [{"uri": f"/in/t.zip::{name}", "tree_sha256": "zip"} for name in members]
+        corpus = {"fingerprint": "+".join(members), "files": files}
+        return replace(claim(), inputs={"corpus": corpus}, grows="corpus")
+
+    finish(of("a.csv"))
+    assert manifest.look(of("b.csv", "a.csv")).state is State.DIFFERENT
+    assert manifest.look(of("a.csv", "b.csv")).state is State.GROWN
+
+
+def test_what_has_grown_stays_complete_until_there_is_a_new_manifest(claim, folder):
+    record = finish(grow(claim, "a"))
+    before = manifest.read(str(folder))
     grown = grow(claim, "a", "b")
+    assert manifest.begin(grown, resumable=True) is False
+    fill(folder, "tables/part-1.parquet")
     assert manifest.begin(grown, resumable=True) is True
-    assert manifest.read(str(folder)) is None
-    assert manifest.read_before(str(folder)) == record
-    assert manifest.look(grown).state is State.UNFINISHED
-    assert manifest.begin(grown, resumable=True) is True
-    manifest.publish(grown, counts={}, files=record["files"], seconds=0)
-    assert storage.listing(str(folder)) == ["manifest.json", "tables/part-0.parquet"]
+    assert manifest.read(str(folder)) == before
+    added = [*record["files"], {"path": "tables/part-1.parquet", "rows": 1, "bytes": 1}]
+    manifest.publish(grown, counts={}, files=added, seconds=0)
+    assert storage.listing(str(folder)) == [
+        "manifest.json",
+        "tables/part-0.parquet",
+        "tables/part-1.parquet",
+    ]
+    assert manifest.look(grown).state is State.COMPLETE
 
 
-def test_a_growth_that_cannot_succeed_leaves_what_was_there(claim, folder):
+def test_what_another_growth_has_left_is_removed_and_what_is_complete_stays(claim, folder):
     finish(grow(claim, "a"))
-    record = manifest.read(str(folder))
     manifest.begin(grow(claim, "a", "b"), resumable=True)
     fill(folder, "tables/half.parquet")
-    manifest.abandon(grow(claim, "a", "b"))
-    assert storage.listing(str(folder)) == ["manifest.json", "tables/part-0.parquet"]
-    assert manifest.read(str(folder)) == record
+    assert manifest.begin(grow(claim, "a", "c"), resumable=True) is False
+    assert storage.listing(str(folder)) == [
+        "manifest.json",
+        "started.json",
+        "tables/part-0.parquet",
+    ]
 
 
-def test_an_unfinished_growth_is_given_up_for_another_input_only_by_force(claim, folder):
+def test_a_growth_that_is_given_up_leaves_what_was_there(claim, folder):
     finish(grow(claim, "a"))
-    manifest.begin(grow(claim, "a", "b"), resumable=True)
-    with pytest.raises(UserError, match="another corpus"):
-        manifest.begin(grow(claim, "c"), resumable=True)
-    assert manifest.begin(grow(claim, "c"), resumable=True, overwrite=True) is False
-    assert storage.listing(str(folder)) == ["started.json"]
+    for give_up in (manifest.abandon, lambda _: manifest.settle(grow(claim, "a"))):
+        manifest.begin(grow(claim, "a", "b"), resumable=True)
+        fill(folder, "tables/half.parquet")
+        give_up(grow(claim, "a", "b"))
+        assert storage.listing(str(folder)) == ["manifest.json", "tables/part-0.parquet"]
 
 
 def test_a_run_is_the_same_by_its_key_where_one_is_given(claim, folder):

@@ -19,7 +19,7 @@ from conftest import PROJECT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sentiflow import models, storage, vocabulary
+from sentiflow import manifest, models, storage, vocabulary
 from sentiflow.drift import Profile
 from sentiflow.errors import UserError
 from sentiflow.model_package import FILES, ModelPackage, PackageSettings, Scores
@@ -38,6 +38,7 @@ def package() -> ModelPackage:
     network = models.build(model.model_dump(), vocabulary_size=len(words), embedding_dim=5)
     settings = PackageSettings(
         model=model,
+        vocabulary_size=len(words),
         embedding_dim=5,
         tokenizer="tweet",
         tokenizer_version=TOKENIZERS["tweet"][0],
@@ -139,6 +140,11 @@ def forge(saved, **contents):
         if stem in contents:
             storage.write_bytes(f"{saved}/{item['path']}", contents[stem])
             item["sha256"] = hashlib.sha256(contents[stem]).hexdigest()
+    hashes = {item["path"]: item["sha256"] for item in record["files"]}
+    content = {"fingerprint": manifest.fingerprint([hashes[name] for name in FILES])}
+    record["inputs"]["content"] = content
+    claim = manifest.Claim("model", saved, record["settings"], record["inputs"])
+    record["fingerprint"] = claim.fingerprint
     storage.write_bytes(f"{saved}/manifest.json", json.dumps(record).encode())
 
 
@@ -210,18 +216,41 @@ def test_a_vocabulary_of_another_size_is_refused(package, saved):
 
 
 @pytest.mark.parametrize(
-    ("content", "problem"),
+    ("columns", "problem"),
     [
-        (b"not Parquet", r"vocabulary\.parquet is no vocabulary"),
-        (None, r"vocabulary\.parquet is no vocabulary"),
+        (None, "is no vocabulary"),
+        ({"other": ["good"]}, "is no vocabulary"),
+        ({"id": [0], "word": [1.5], "count": [{"a": 1}]}, "is no vocabulary"),
+        ({"id": [0, 1], "word": ["good", "bad"], "count": [1, 1]}, "does not begin with <pad>"),
     ],
 )
-def test_what_is_no_vocabulary_is_refused(saved, content, problem):
-    if content is None:
-        storage.write_parquet(f"{saved}/vocabulary.parquet", pa.table({"other": ["good"]}))
+def test_what_is_no_vocabulary_is_refused(saved, columns, problem):
+    content = b"not Parquet"
+    if columns is not None:
+        storage.write_parquet(f"{saved}/vocabulary.parquet", pa.table(columns))
         content = storage.read_bytes(f"{saved}/vocabulary.parquet")
     forge(saved, vocabulary=content)
-    with pytest.raises(UserError, match=problem):
+    with pytest.raises(UserError, match=rf"vocabulary\.parquet {problem}"):
+        ModelPackage.load(saved)
+
+
+@pytest.mark.parametrize("files", [["x"], [{"path": "weights.safetensors"}], 7])
+def test_a_manifest_that_lists_no_files_is_refused(saved, files):
+    with open(f"{saved}/manifest.json") as file:
+        record = json.load(file)
+    storage.write_bytes(f"{saved}/manifest.json", json.dumps(record | {"files": files}).encode())
+    with pytest.raises(UserError, match="has no manifest of a model package"):
+        ModelPackage.load(saved)
+
+
+@pytest.mark.parametrize("part", ["fingerprint", "inputs"])
+def test_a_model_under_the_fingerprint_of_another_is_refused(saved, part):
+    other = {"content": {"fingerprint": "f00d"}}
+    with open(f"{saved}/manifest.json") as file:
+        record = json.load(file)
+    record[part] = {"fingerprint": "f00d", "inputs": record["inputs"] | other}[part]
+    storage.write_bytes(f"{saved}/manifest.json", json.dumps(record).encode())
+    with pytest.raises(UserError, match="has the fingerprint of another model"):
         ModelPackage.load(saved)
 
 
@@ -233,6 +262,10 @@ def test_what_is_no_vocabulary_is_refused(saved, content, problem):
         ({"temperature": 0}, r"settings\.json: temperature: "),
         ({"max_length": "many"}, r"settings\.json: max_length: "),
         ({"model": {"cell": "transformer"}}, r"settings\.json: model\.cell: "),
+        ({"vocabulary_size": "many"}, r"settings\.json: vocabulary_size: "),
+        ({"labels": ["positive", "negative"]}, r"settings\.json: labels\.0: "),
+        ({"embedding_dim": 10**9}, r"weights\.safetensors is too small for its network"),
+        ({"model": {"hidden_size": 10**9}}, r"weights\.safetensors is too small for its network"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(saved, change, problem):
@@ -243,7 +276,7 @@ def test_settings_that_cannot_be_are_refused(saved, change, problem):
         ModelPackage.load(saved)
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b"null", b"\xff"])
+@pytest.mark.parametrize("content", [b"{", b"[]", b"null", b"\xff"])
 def test_what_is_no_settings_is_refused(saved, content):
     forge(saved, settings=content)
     with pytest.raises(UserError, match=r"settings\.json cannot be read"):

@@ -245,7 +245,7 @@ def test_a_manifest_that_names_files_elsewhere_is_refused(sqlite, make_package):
     source = registry.locate(str(version), tracking_uri=sqlite).source
     path = Path(source, "artifacts/package/manifest.json")
     path.write_text(path.read_text().replace('"path": "settings.json"', '"path": "../../MLmodel"'))
-    with pytest.raises(UserError, match="names files outside of the package"):
+    with pytest.raises(UserError, match="names files of no model package"):
         registry.locate(str(version), tracking_uri=sqlite)
 
 

@@ -24,18 +24,24 @@ def write(folder, *files):
 def test_ids_are_unique_if_no_two_rows_of_all_files_share_one(tmp_path_factory, files):
     uris = write(tmp_path_factory.mktemp("files"), *files)
     ids = [number for file in files for number in file]
-    assert row_ids.are_unique(uris) == (len(set(ids)) == len(ids))
+    assert (row_ids.find_fault(uris) is None) == (len(set(ids)) == len(ids))
 
 
 @pytest.mark.parametrize(
-    "column",
-    [pa.array([1, None]), pa.array(["1", "2"]), pa.array([1.0, 2.0])],
-    ids=["one is missing", "strings", "fractions"],
+    ("column", "fault"),
+    [
+        (pa.array([1, None]), "has a row without row_id"),
+        (pa.array(["1", "2"]), "has a row_id of type string"),
+        (pa.array([1.0, 2.0]), "has a row_id of type double"),
+        (pa.array([1, 1 << 63], pa.uint64()), "has a row_id of more than 63 bits"),
+        (pa.array([1, 1]), "has a row_id twice"),
+        (pa.array([1, 8]), "has a row_id that another file has"),
+    ],
 )
-def test_what_is_no_whole_number_is_no_row_id(tmp_path, column):
-    assert not row_ids.are_unique(write(tmp_path, [7, 8], column))
+def test_what_does_not_number_the_rows_is_named(tmp_path, column, fault):
+    assert fault in row_ids.find_fault(write(tmp_path, [7, 8], column))
 
 
 def test_a_file_without_the_column_has_none(tmp_path):
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
-    assert not row_ids.are_unique([f"{tmp_path}/a.parquet"])
+    assert row_ids.find_fault([f"{tmp_path}/a.parquet"]) == ""

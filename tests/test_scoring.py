@@ -20,7 +20,7 @@ import yaml
 from conftest import PROJECT, write_config
 from test_resume import busy_workers, nodes  # noqa: F401
 
-from sentiflow import manifest, pipeline, sample, scoring, settings, storage
+from sentiflow import corpus, manifest, pipeline, sample, scoring, settings, storage
 from sentiflow.errors import JobError, UserError
 from sentiflow.model_package import ModelPackage
 
@@ -198,37 +198,111 @@ def test_a_scoring_killed_while_its_corpus_grew_is_continued_with_what_came_sinc
     score(config, f"score.corpus={corpora}/day-*.csv")
     assert f"goes on: score, {done} of " in said.text
     after = times(tmp_path)
-    assert sum(after[name] == time for name, time in before.items()) >= done
+    assert sum(after[name] == time for name, time in before.items()) >= 4 + done
     assert_same(table(tmp_path), undisturbed)
 
 
-def test_what_was_to_be_added_may_be_left_out_again(tmp_path, corpora, finished_run, resources):
-    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    score(config)
-    before = record(tmp_path), times(tmp_path)
-    days = f"score.corpus=[{corpora}/day-0.csv,{corpora}/day-1.csv]"
-    grown = scoring.claim(settings.load(config, [days]))
-    manifest.begin(grown, resumable=True, key=scoring.key_of(grown))
-    storage.write_bytes(f"{tmp_path}/run/scored/predictions/part-00004.parquet", b"half")
-    score(config)
-    assert not (tmp_path / "run/scored/predictions/part-00004.parquet").exists()
-    score(config, days)
-    assert len(table(tmp_path)) == 20_000
-    assert before[1].items() <= times(tmp_path).items()
-
-
-def test_an_unfinished_scoring_with_another_model_is_replaced_only_by_force(
-    tmp_path, corpora, finished_run, resources, said
+def test_a_growth_that_fails_leaves_what_was_scored_in_use(
+    tmp_path, corpora, finished_run, resources
 ):
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
     score(config)
-    os.remove(tmp_path / "run/scored/manifest.json")
-    manifest._write_started(scoring.claim(settings.load(config)), "another model")
+    before = record(tmp_path), times(tmp_path)
+    (tmp_path / "empty.csv").write_text("\n")
+    with pytest.raises(UserError, match=r"empty\.csv holds no record"):
+        score(config, f"score.corpus=[{corpora}/day-0.csv,{tmp_path}/empty.csv]")
+    assert (record(tmp_path), times(tmp_path)) == before
+    assert not score(config).ran
+
+
+def test_what_a_growth_has_left_is_removed_where_it_is_not_wanted_any_more(
+    tmp_path, corpora, finished_run, resources
+):
+    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    score(config)
+    before = times(tmp_path)
+    days = f"score.corpus=[{corpora}/day-0.csv,{corpora}/day-1.csv]"
+    manifest.begin(scoring.claim(settings.load(config, [days])), resumable=True)
+    storage.write_bytes(f"{tmp_path}/run/scored/predictions/part-00004.parquet", b"half")
+    assert not score(config).ran
+    assert times(tmp_path) == before
+
+
+def leave_unfinished(folder, config, *overrides, key="another model"):
+    """Make a finished scoring look like one that was killed at its end."""
+    score(config, *overrides)
+    os.remove(folder / "run/scored/manifest.json")
+    manifest._write_started(scoring.claim(settings.load(config)), key)
+
+
+def test_an_unfinished_scoring_with_another_model_is_replaced_only_by_force(
+    tmp_path, corpora, finished_run, resources
+):
+    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    leave_unfinished(tmp_path, config)
     with pytest.raises(UserError, match="unfinished run of other settings"):
         score(config)
     assert len(times(tmp_path)) == 4
     score(config, overwrite=True)
     assert len(table(tmp_path)) == 10_000
+
+
+def test_an_unfinished_scoring_of_another_corpus_is_replaced_only_by_force(
+    tmp_path, corpora, finished_run, resources
+):
+    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    target = scoring.claim(settings.load(config))
+    leave_unfinished(tmp_path, config, key=manifest.fingerprint([scoring.key_of(target), "fp32"]))
+    scoring._note_corpus(target)
+    with pytest.raises(UserError, match="unfinished run of another corpus"):
+        score(config, f"score.corpus={corpora}/day-1.csv")
+    assert len(times(tmp_path)) == 4
+    score(config, f"score.corpus={corpora}/day-1.csv", overwrite=True)
+    assert len(table(tmp_path)) == 10_000
+
+
+def test_what_a_killed_run_has_left_at_work_writes_nothing_into_anothers_directory(
+    tmp_path, corpora, finished_run
+):
+    from sentiflow import scored_parts
+
+    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    target = scoring.claim(settings.load(config))
+    source = corpus.open_csv(
+        [f"{corpora}/day-0.csv"],
+        form=settings.load(config).score.format,
+        rows_per_part=ROWS_PER_FILE,
+        unpack_to="",
+    )
+    job = {
+        "source": source,
+        "settings": settings.load(config).score,
+        "precision": "fp32",
+        "model_uri": target.inputs["model"]["uri"],
+        "model_fingerprint": target.inputs["model"]["fingerprint"],
+        "first_part": 0,
+        "max_failed": 0,
+    }
+    with pytest.raises(JobError, match="another run has taken"):
+        scored_parts.score(0, run_key="an older run", **job)
+    assert not list((tmp_path / "run/scored").rglob("*.parquet"))
+
+
+def test_a_request_that_cannot_be_met_deletes_nothing_even_by_force(
+    tmp_path, corpora, finished_run, resources
+):
+    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    score(config)
+    before = record(tmp_path), times(tmp_path)
+    (tmp_path / "no.parquet").write_bytes(b"PAR1")
+    for override, problem in (
+        ("score.keep_columns=[typo]", "has no column typo"),
+        (f"score.corpus={tmp_path}/no.parquet", "is not Parquet"),
+        (f"score.corpus=[{corpora}/day-0.csv,{tmp_path}/no.parquet]", "of two kinds"),
+    ):
+        with pytest.raises(UserError, match=problem):
+            score(config, override, overwrite=True)
+    assert (record(tmp_path), times(tmp_path)) == before
 
 
 @pytest.mark.parametrize("has_row_ids", [False, True])
@@ -256,7 +330,7 @@ def test_a_new_file_that_repeats_a_row_id_leaves_what_was_scored(tmp_path, finis
     config = configure(tmp_path, finished_run, tmp_path / "a.parquet")
     score(config)
     before = record(tmp_path)
-    with pytest.raises(UserError, match="no row_id of its own, or one of an earlier file"):
+    with pytest.raises(UserError, match=r"a\.parquet has a row_id that another file has: number"):
         score(config, f"score.corpus={tmp_path}/?.parquet")
     assert record(tmp_path) == before
     assert table(tmp_path)["row_id"].tolist() == [1, 2]
@@ -414,6 +488,57 @@ def test_columns_of_a_csv_are_kept_by_their_name(tmp_path, finished_run, resourc
     assert record(tmp_path)["counts"]["rejected"] == 1
     with pytest.raises(UserError, match=r"has no column color: it has row_id, .*stars"):
         score(config, "score.keep_columns=[color]", f"score.output_uri={tmp_path}/other")
+
+
+def test_a_kept_column_has_one_type_over_all_files(tmp_path, finished_run, resources):
+    for name, values in {"a": [1, 2], "b": [1.5, None], "c": ["x", "y"]}.items():
+        rows = pa.table({"text": ["good", "bad"], "k": values})
+        pq.write_table(rows, tmp_path / f"{name}.parquet")
+    config = configure(tmp_path, finished_run, tmp_path / "[ab].parquet", keep_columns=["k"])
+    score(config)
+    assert table(tmp_path)["k"].tolist()[:3] == [1, 2, 1.5]
+    with pytest.raises(UserError, match=r"k is string in .*c\.parquet, and double before"):
+        score(config, f"score.corpus={tmp_path}/?.parquet", f"score.output_uri={tmp_path}/other")
+    with pytest.raises(UserError, match="k is string in the new files, double in what is there"):
+        score(config, f"score.corpus={tmp_path}/?.parquet")
+    assert len(table(tmp_path)) == 4
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        ("[text,text]", "names text twice"),
+        ("[Text,text]", "names text twice"),
+        ("[Prediction]", "predictions have a column prediction of their own"),
+    ],
+)
+def test_columns_that_would_stand_twice_are_refused(
+    tmp_path, corpora, finished_run, resources, names, problem
+):
+    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    with pytest.raises(UserError, match=problem):
+        score(config, f"score.keep_columns={names}")
+
+
+def test_what_pandas_writes_of_ids_and_labels_is_read_or_named(
+    tmp_path, finished_run, resources, said
+):
+    frame = pd.DataFrame(
+        {"row_id": [1.0, None, 3.0], "text": ["good", "bad", "day"], "label": [0.0, None, 1.0]}
+    )
+    frame.to_parquet(tmp_path / "a.parquet")
+    score(configure(tmp_path, finished_run, tmp_path / "a.parquet"))
+    assert table(tmp_path)["row_id"].tolist() == [0, 1, 2]
+    assert table(tmp_path)["label"].fillna(9).tolist() == [0, 9, 1]
+    assert "a.parquet has a row_id of type double: rows are numbered over all files" in said.text
+
+
+def test_broken_bytes_in_a_parquet_file_are_replaced(tmp_path, finished_run, resources):
+    text = pa.array([b"caf\xe9 good", b"bad", None], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"text": text}), tmp_path / "a.parquet")
+    score(configure(tmp_path, finished_run, tmp_path / "a.parquet", keep_columns=["text"]))
+    assert table(tmp_path)["text"].tolist() == ["caf\ufffd good", "bad"]
+    assert record(tmp_path)["counts"]["rejected"] == 1
 
 
 def test_texts_may_stand_in_another_column_and_repeat(tmp_path, finished_run, resources):

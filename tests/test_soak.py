@@ -110,7 +110,8 @@ def test_every_row_is_scored_once_whatever_is_killed_when(
             os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
         elif victim == "worker":
             processes = psutil.Process(process.pid).children(recursive=True)
-            workers = [child for child in processes if child.name().startswith("ray::")]
+            names = ("ray::_do", "ray::IDLE")  # the node's agents are ray::, too
+            workers = [child for child in processes if child.name().startswith(names)]
             chance.choice(workers).kill()
         else:
             process.kill()
