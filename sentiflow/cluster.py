@@ -250,8 +250,7 @@ def map_tasks(
 ) -> Iterator[dict[str, Any]]:
     """Do the same as :func:`map_parts` by plain tasks of Ray.
 
-    Between two tasks on a core pass 5 ms, not 50, which counts where a part takes 200. Ray Data is
-    for passes that hand tables on to each other.
+    Between two tasks on a core pass 4 ms, not 40, which counts where a part takes 200.
 
     Raises:
         UserError: The work on a part raised it.

@@ -18,6 +18,8 @@ from sentiflow.uris import join, join_member, split_member
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 STARTED = "started.json"
+WORK = "_work"
+"""Holds what is only needed until a stage is complete."""
 _HALF_STARTED = re.compile(rf"{re.escape(STARTED)}\.[0-9a-f]+\.tmp")
 """What is left where a run was killed before anything else was there."""
 
@@ -191,7 +193,7 @@ def begin(
     check(claim, overwrite=overwrite)
     state, started = look(claim).state, read_key(claim.uri)
     if key and state is State.UNFINISHED and started not in (None, key) and not overwrite:
-        _check_empty(claim)
+        check_nothing_done(claim, "other settings")
     key = key or claim.fingerprint
     if resumable and state in (State.UNFINISHED, State.GROWN) and started == key:
         return True
@@ -207,15 +209,16 @@ def begin(
     return False
 
 
-def _check_empty(claim: Claim) -> None:
-    """Make sure that an unfinished run has left nothing.
+def check_nothing_done(claim: Claim, other: str) -> None:
+    """Make sure that an unfinished run of something else has finished nothing.
 
     Raises:
         UserError: It has.
     """
-    if any(name.split("/")[0] in claim.owns for name in storage.listing(claim.uri)):
+    names = [name.split("/")[0] for name in storage.listing(claim.uri)]
+    if any(name in claim.owns and name != WORK for name in names):
         raise UserError(
-            f"{claim.uri} holds an unfinished run of other settings",
+            f"{claim.uri} holds an unfinished run of {other}",
             hint="choose another output_uri, or replace it with --overwrite",
         )
 

@@ -20,7 +20,16 @@ import yaml
 from conftest import PROJECT, write_config
 from test_resume import busy_workers, nodes  # noqa: F401
 
-from sentiflow import corpus, manifest, pipeline, sample, scoring, settings, storage
+from sentiflow import (
+    corpus,
+    manifest,
+    pipeline,
+    sample,
+    scored_corpus,
+    scoring,
+    settings,
+    storage,
+)
 from sentiflow.errors import JobError, UserError
 from sentiflow.model_package import ModelPackage
 
@@ -253,7 +262,7 @@ def test_an_unfinished_scoring_of_another_corpus_is_replaced_only_by_force(
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
     target = scoring.claim(settings.load(config))
     leave_unfinished(tmp_path, config, key=manifest.fingerprint([scoring.key_of(target), "fp32"]))
-    scoring._note_corpus(target)
+    scored_corpus.note(target)
     with pytest.raises(UserError, match="unfinished run of another corpus"):
         score(config, f"score.corpus={corpora}/day-1.csv")
     assert len(times(tmp_path)) == 4
