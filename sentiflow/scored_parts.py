@@ -67,7 +67,10 @@ def score(
         scores, tweets = scores.take(answered), tweets.take(pa.array(answered))
     predictions = tabulate(tweets, scores, settings.keep_columns)
     if manifest.read_key(settings.output_uri) != run_key:
-        raise JobError(f"another run has taken {settings.output_uri} over")
+        raise JobError(
+            f"{settings.output_uri} is not this run's: another has taken it over, or this node "
+            "does not see it (is it a directory of one machine?)"
+        )
     tables = {"predictions": predictions, "rejected": checked.rejected, "failed": failed}
     return {
         "accepted": len(predictions),

@@ -292,7 +292,7 @@ def test_what_a_killed_run_has_left_at_work_writes_nothing_into_anothers_directo
         "first_part": 0,
         "max_failed": 0,
     }
-    with pytest.raises(JobError, match="another run has taken"):
+    with pytest.raises(JobError, match="another has taken it over"):
         scored_parts.score(0, run_key="an older run", **job)
     assert not list((tmp_path / "run/scored").rglob("*.parquet"))
 
