@@ -111,7 +111,7 @@ class TestSweep:
             assert trial["chosen_epoch"] == best["epoch"]
             settings_of_model = ModelPackage.load(f"{uri}/model", setting="x").settings
             hidden_size = trial["values"]["train.model.hidden_size"]
-            assert settings_of_model.model["hidden_size"] == hidden_size
+            assert settings_of_model.model.hidden_size == hidden_size
 
     def test_each_trial_is_a_run_below_that_of_the_sweep(self, swept):
         folder, record = swept
