@@ -76,24 +76,7 @@ def run(
     key = manifest.fingerprint([key_of(target), precision])
     goes_on = _begin(target, key, found, overwrite)
     passes = Passes(STAGE, target.uri, goes_on=goes_on, engine=cluster.map_tasks)
-    try:
-        source = scored_corpus.cut(
-            plan,
-            rows_per_part=settings.rows_per_file,
-            first_row=earlier.counts["rows_read"],
-            map_parts=passes.map_parts,
-        )
-        model_uri = model_sources.bring(
-            target.inputs["model"],
-            to=join(target.uri, f"{WORK}/model"),
-            tracking=config.tracking.uri,
-        )
-    except UserError:
-        if not goes_on:
-            manifest.abandon(target)
-        raise
-    for note in source.notes:
-        say(STAGE, note)
+    source, model_uri = _open(config, target, plan, earlier, passes)
     num_rows = earlier.counts["rows_read"] + source.num_rows
     work = functools.partial(
         score_part,
@@ -122,19 +105,62 @@ def run(
     seconds = time.monotonic() - began
     num_scored = sum(results[number]["accepted"] for number in passes.fresh)
     _report(counts, differences, seconds, recorder, num_scored=num_scored)
-    target = replace(target, inputs=target.inputs | {"corpus": earlier.join_files(source)})
-    return manifest.publish(
-        target,
-        counts=counts,
-        files=[*earlier.files, *(item for result in results for item in result["files"])],
-        seconds=seconds,
+    return _publish(
+        target, source, earlier, results,
+        counts=counts, seconds=seconds, precision=precision, drift=differences,
         profile=vars(profile),
-        drift=differences,
+    )  # fmt: skip
+
+
+def _open(
+    config: Config,
+    target: Claim,
+    plan: scored_corpus.Plan,
+    earlier: Earlier,
+    passes: Passes,
+) -> tuple[Corpus, str]:
+    """Cut the corpus, and bring the model to where all nodes find it; returns both.
+
+    Raises:
+        UserError: A file holds nothing, or the model is damaged; then nothing new is left behind.
+    """
+    try:
+        source = scored_corpus.cut(
+            plan,
+            rows_per_part=config.score.rows_per_file,
+            first_row=earlier.counts["rows_read"],
+            map_parts=passes.map_parts,
+        )
+        model_uri = model_sources.bring(
+            target.inputs["model"],
+            to=join(target.uri, f"{WORK}/model"),
+            tracking=config.tracking.uri,
+        )
+    except UserError:
+        if not passes.goes_on:
+            manifest.abandon(target)
+        raise
+    for note in source.notes:
+        say(STAGE, note)
+    return source, model_uri
+
+
+def _publish(
+    target: Claim,
+    source: Corpus,
+    earlier: Earlier,
+    results: Sequence[dict[str, Any]],
+    **details: Any,
+) -> dict[str, Any]:
+    """Make what was scored complete, together with what was there."""
+    return manifest.publish(
+        replace(target, inputs=target.inputs | {"corpus": earlier.join_files(source)}),
+        files=[*earlier.files, *(item for result in results for item in result["files"])],
         peak_memory_bytes=max((item["peak_memory_bytes"] for item in results), default=0),
         num_parts=earlier.num_parts + len(source.parts),
-        precision=precision,
         has_row_ids=source.form.has_row_ids,
         kept_types=kept_types(source.form),
+        **details,
     )
 
 

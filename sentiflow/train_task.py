@@ -6,22 +6,19 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 import torch.distributed
 from torch import nn
 
-from sentiflow import checkpoints, memory, models, storage, vocabulary
+from sentiflow import checkpoints, memory, models, trained_package, vocabulary
 from sentiflow.batching import EncodedRows
 from sentiflow.checkpoints import Checkpoint
-from sentiflow.drift import Profile
 from sentiflow.errors import JobError, UserError
 from sentiflow.lanes import Lanes, OwnRows, TrainInput, own_lanes
-from sentiflow.model_package import ModelPackage, PackageSettings
+from sentiflow.model_package import ModelPackage
 from sentiflow.objectives import Labelling, WordPrediction
 from sentiflow.sections import SelectionSettings, TrainSettings
-from sentiflow.tokenizer import TOKENIZERS
 from sentiflow.trainer import Trainer
 from sentiflow.uris import join
 from sentiflow.vocabulary import Vocabulary
@@ -29,8 +26,6 @@ from sentiflow.vocabulary import Vocabulary
 MODEL = "model"
 PRETRAIN, TRAIN = "pretrain", "train"
 _POST_EVERY_SECONDS = 1.0
-_PROFILE_ROWS, _PROFILE_FILES = 20_000, 64
-"""As many validation rows, of as many files, say what texts look like to the model."""
 
 Post = Callable[[dict[str, Any]], None]
 
@@ -265,12 +260,15 @@ class _Work:
         chosen = self.history.chosen
         if chosen["step"] != self.first_step + self.trainer.step:
             self._take_network(checkpoints.load(self.root, chosen["step"]))
-        package = _package(self.job, self.network, self.words).to(self.device)
-        record = package.save(
+        record = trained_package.save(
             join(self.settings.output_uri, MODEL),
+            network=self.network.to(self.device),
+            words=self.words,
+            model=self.settings.model,
+            epoch=chosen,
+            prepared=self.job.prepared,
+            validation=_list_files(self.job, "validation", table="tweets"),
             lineage=self.job.lineage,
-            metrics=_metrics(chosen),
-            reference=_look_at_validation(self.job, package),
         )
         return {
             "history": self.history.epochs,
@@ -342,39 +340,6 @@ def _take_weights(network: nn.Module, words: Vocabulary, uri: str) -> None:
     with torch.no_grad():
         network.load_state_dict(theirs, strict=False)
         network.embedding.weight[known] = matrix[place[known]]
-
-
-def _package(job: Job, network: nn.Module, words: Vocabulary) -> ModelPackage:
-    prepared, labels = job.prepared["settings"], job.prepared["counts"]["labels"]["train"]
-    settings = PackageSettings(
-        model=job.settings.model,
-        vocabulary_size=len(words),
-        embedding_dim=network.embedding.embedding_dim,
-        tokenizer=prepared["tokenizer"],
-        tokenizer_version=TOKENIZERS[prepared["tokenizer"]][0],
-        max_length=prepared["max_length"],
-        prior=labels["positive"] / (labels["positive"] + labels["negative"]),
-    )
-    return ModelPackage(network, words, settings)
-
-
-def _metrics(epoch: dict[str, Any]) -> dict[str, float]:
-    """Name what an epoch, a :class:`trainer.EpochResult`, came to on the validation rows."""
-    names = {f"validation/{name}": epoch[f"validation_{name}"] for name in ("accuracy", "loss")}
-    return {name: value for name, value in names.items() if value is not None}
-
-
-def _look_at_validation(job: Job, package: ModelPackage) -> Profile | None:
-    """Take the profile of validation rows from all over the corpus; None if there are none."""
-    files = _list_files(job, "validation", table="tweets")
-    chosen = files[:: -(-len(files) // _PROFILE_FILES) or 1]
-    quota = -(-_PROFILE_ROWS // max(1, len(chosen)))
-    profiles = []
-    for uri in chosen:
-        text = storage.read_parquet(uri, columns=["text"])["text"].combine_chunks()
-        rows = np.arange(0, len(text), -(-len(text) // quota))
-        profiles.append(package.score(text.take(pa.array(rows))).profile)
-    return sum(profiles, Profile()) if profiles else None
 
 
 def _list_files(job: Job, split: str, *, table: str = "encoded") -> list[str]:

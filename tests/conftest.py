@@ -125,9 +125,11 @@ def bucket() -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture(scope="session")
-def make_package(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """Save a small model package that was not trained; equal seeds give equal packages."""
+def new_package(*, seed: int = 0, sign: int = 1) -> "ModelPackage":  # noqa: F821
+    """Make a small model package that was not trained; equal seeds give equal packages.
+
+    With ``sign=-1`` it gives the opposite answers.
+    """
     import pyarrow as pa
     import torch
 
@@ -136,27 +138,33 @@ def make_package(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]
     from sentiflow.sections import ModelSettings
     from sentiflow.tokenizer import TOKENIZERS
 
-    def make(uri: str | None = None, *, seed: int = 0, sign: int = 1) -> str:
-        """Make one; with ``sign=-1`` it gives the opposite answers."""
-        torch.manual_seed(seed)
-        counts = pa.table({"word": ["good", "bad", "morning", "day"], "count": [9, 8, 7, 6]})
-        words = vocabulary.fit([counts], min_count=1, max_size=None)
-        model = ModelSettings(hidden_size=6)
-        network = models.build(model.model_dump(), vocabulary_size=len(words), embedding_dim=5)
-        with torch.no_grad():
-            for parameter in network.output.parameters():
-                parameter *= sign
-        settings = PackageSettings(
-            model=model,
-            vocabulary_size=len(words),
-            embedding_dim=5,
-            tokenizer="tweet",
-            tokenizer_version=TOKENIZERS["tweet"][0],
-            max_length=20,
-            prior=0.25,
-        )
+    torch.manual_seed(seed)
+    counts = pa.table({"word": ["good", "bad", "morning", "day"], "count": [9, 8, 7, 6]})
+    words = vocabulary.fit([counts], min_count=1, max_size=None)
+    model = ModelSettings(hidden_size=6)
+    network = models.build(model.model_dump(), vocabulary_size=len(words), embedding_dim=5)
+    with torch.no_grad():
+        for parameter in network.output.parameters():
+            parameter *= sign
+    settings = PackageSettings(
+        model=model,
+        vocabulary_size=len(words),
+        embedding_dim=5,
+        tokenizer="tweet",
+        tokenizer_version=TOKENIZERS["tweet"][0],
+        max_length=20,
+        prior=0.25,
+    )
+    return ModelPackage(network.eval(), words, settings)
+
+
+@pytest.fixture(scope="session")
+def make_package(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Save a :func:`new_package`, and name its directory."""
+
+    def make(uri: str | None = None, **what: int) -> str:
         uri = uri or str(tmp_path_factory.mktemp("package"))
-        ModelPackage(network.eval(), words, settings).save(uri, lineage={})
+        new_package(**what).save(uri, lineage={})
         return uri
 
     return make

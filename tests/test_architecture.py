@@ -29,6 +29,7 @@ def test_the_readme_describes_no_module_that_is_not_there():
 def test_each_module_has_a_test_file_or_is_tested_through_one(path):
     through = {
         "corpus": "test_pipeline", "inference": "test_recurrence", "model_sources": "test_scoring",
+        "trained_package": "test_train_task",
         "table_files": "test_scoring", "scored_corpus": "test_scoring", "growth": "test_scoring",
         "evaluation": "test_pipeline", "schema": "test_pipeline",
         "sections": "test_settings", "progress": "test_cli", "errors": "test_cli",

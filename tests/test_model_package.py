@@ -15,37 +15,21 @@ import pyarrow as pa
 import pytest
 import safetensors.torch
 import torch
-from conftest import PROJECT
+from conftest import PROJECT, new_package
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sentiflow import manifest, models, storage, vocabulary
+from sentiflow import manifest, storage
 from sentiflow.drift import Profile
 from sentiflow.errors import UserError
-from sentiflow.model_package import FILES, ModelPackage, PackageSettings, Scores
-from sentiflow.sections import ModelSettings
-from sentiflow.tokenizer import TOKENIZERS
+from sentiflow.model_package import FILES, ModelPackage, Scores
 
 TEXTS = ["good good morning", "", "bad", "unheard of", "good bad day", " ", "morning " * 200]
 
 
 @pytest.fixture
 def package() -> ModelPackage:
-    torch.manual_seed(0)
-    counts = pa.table({"word": ["good", "bad", "morning", "day"], "count": [9, 8, 7, 6]})
-    words = vocabulary.fit([counts], min_count=1, max_size=None)
-    model = ModelSettings(hidden_size=6)
-    network = models.build(model.model_dump(), vocabulary_size=len(words), embedding_dim=5)
-    settings = PackageSettings(
-        model=model,
-        vocabulary_size=len(words),
-        embedding_dim=5,
-        tokenizer="tweet",
-        tokenizer_version=TOKENIZERS["tweet"][0],
-        max_length=20,
-        prior=0.25,
-    )
-    return ModelPackage(network.eval(), words, settings)
+    return new_package()
 
 
 @pytest.fixture
