@@ -4,6 +4,7 @@ Heavy modules are imported by the command that needs them, so that help and mist
 """
 
 import atexit
+import functools
 import gc
 import json
 import logging
@@ -208,7 +209,8 @@ def predict(
 
         package = model_sources.load(model_uri)
         blocks = lines.take(map(_printable, texts)) if texts else lines.read(sys.stdin.buffer)
-        render = lines.to_json if as_json else lines.to_tsv
+        to_tsv = functools.partial(lines.to_tsv, with_notes=sys.stdout.isatty())
+        render = lines.to_json if as_json else to_tsv
         lines.answer(package, blocks, sys.stdout.buffer, render)
 
 

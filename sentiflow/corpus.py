@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -298,7 +298,7 @@ def read_part(
         keep_raw=keep_raw,
     )
     nulls = pa.nulls(checked.tweets.num_rows, pa.string())
-    return Checked(checked.tweets.append_column("split", nulls), checked.rejected)
+    return replace(checked, tweets=checked.tweets.append_column("split", nulls))
 
 
 def _split_of(path: str) -> str:

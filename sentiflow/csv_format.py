@@ -88,6 +88,8 @@ def resolve(form: FormatSettings, head: bytes, *, source: str) -> tuple[CsvForma
     """
     if head.startswith(_UTF_16_MARKS):
         raise UserError(f"{source} is UTF-16", hint="convert it to UTF-8 first")
+    if head.startswith(b"PAR1"):
+        raise UserError(f"{source} is Parquet", hint="let its name end in .parquet")
     for mark, suffix in _COMPRESSED_MARKS.items():
         if head.startswith(mark):
             raise UserError(f"{source} is compressed", hint=f"let its name end in {suffix}")

@@ -92,12 +92,20 @@ def headline(figures: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 def _read_labelled(uri: str, scored: dict[str, Any]) -> pd.DataFrame:
     """Read the evaluated predictions that have a binary label."""
     names = [item["path"] for item in scored["files"] if item["path"].startswith("predictions/")]
-    tables = [storage.read_parquet(join(uri, name), columns=_COLUMNS) for name in names]
+    tables = [_read(join(uri, name)) for name in names]
     labelled = [table.filter(_is_evaluated(table)) for table in tables]
     if not sum(len(table) for table in labelled):
         raise UserError(f"{uri} has no labelled row", hint="there is nothing to compare with")
     frame = pa.concat_tables(labelled).to_pandas()
     return frame.assign(split=frame["split"].fillna(WHOLE))
+
+
+def _read(uri: str) -> pa.Table:
+    try:
+        return storage.read_parquet(uri, columns=_COLUMNS)
+    except (pa.ArrowInvalid, OSError) as error:
+        hint = "sentiflow score CONFIG --overwrite makes the predictions anew"
+        raise UserError(f"{uri} is gone or damaged", hint=hint) from error
 
 
 def _is_evaluated(table: pa.Table) -> pa.ChunkedArray:

@@ -9,7 +9,7 @@ from sentiflow.drift import Profile
 from sentiflow.errors import UserError
 from sentiflow.table_files import TableForm, TablePlan
 
-OF_PARTS = ("accepted", "rejected", "failed", "prior_only", "positive")
+OF_PARTS = ("accepted", "rejected", "failed", "prior_only", "positive", "unknown_labels")
 """What is counted in each part."""
 COUNTS = ("rows_read", *OF_PARTS)
 

@@ -1,5 +1,6 @@
 """Lines of text -> a line of answer for each, as tab-separated values or JSON."""
 
+import codecs
 import collections
 import concurrent.futures
 import io
@@ -80,10 +81,10 @@ def read(stream: BinaryIO) -> Iterator[Block]:
     """Cut a stream into blocks of whole lines, as much as is there at the time.
 
     Lines end with a line feed, before which a carriage return is dropped; the last may lack it.
-    Broken UTF-8 is replaced.
+    Broken UTF-8 is replaced, a byte order mark at the beginning dropped.
     """
     rest: list[bytes] = []
-    size, has_line = 0, False
+    size, has_line, is_first = 0, False, True
     while content := stream.read1(BLOCK_BYTES):  # type: ignore[attr-defined]
         rest.append(content)
         size += len(content)
@@ -92,9 +93,14 @@ def read(stream: BinaryIO) -> Iterator[Block]:
         if not has_line or (more and size < BLOCK_BYTES):
             continue
         block, _, begun = b"".join(rest).rpartition(b"\n")
+        if is_first:
+            block, is_first = block.removeprefix(codecs.BOM_UTF8), False
         yield _split(block), more
         rest, size, has_line = [begun], len(begun), False
-    if last := b"".join(rest):
+    last = b"".join(rest)
+    if is_first:
+        last = last.removeprefix(codecs.BOM_UTF8)
+    if last:
         yield _split(last.removesuffix(b"\n")), False
 
 
@@ -119,10 +125,17 @@ def _split(block: bytes) -> pa.Array:
     return pc.replace_substring_regex(lines, r"\r?\n$", "") if len(ends) else lines
 
 
-def to_tsv(text: pa.Array, scores: Scores) -> bytes:
-    """Write label, probability of positive and text; tabs in it become blanks."""
+def to_tsv(text: pa.Array, scores: Scores, *, with_notes: bool = False) -> bytes:
+    """Write label, probability of positive and text; tabs in it become blanks.
+
+    Args:
+        text: N strings.
+        scores: Of them.
+        with_notes: Say, in a fourth column, where only the prior spoke: for people, not programs.
+    """
     ten_thousandths = np.rint(scores.probability * 10_000).astype(np.int32)
-    doubt = pa.array(["", _ONLY_PRIOR]).take(pa.array((scores.num_tokens == 0).astype(np.int8)))
+    notes = pa.array(["", _ONLY_PRIOR if with_notes else ""])
+    doubt = notes.take(pa.array((scores.num_tokens == 0).astype(np.int8)))
     shown = pc.replace_substring_regex(text, r"[\t\n\r]", " ")
     columns = (_labels(scores), _FOUR_DIGITS.take(pa.array(ten_thousandths)), shown)
     return _join_lines(pc.binary_join_element_wise(*columns, "\t"), doubt)

@@ -37,6 +37,8 @@ class State(Enum):
     COMPLETE = "complete"
     GROWN = "grown"
     """Complete for the first of the input's files; others have come at the end."""
+    DAMAGED = "damaged"
+    """Complete, but a file is gone or of another size."""
     DIFFERENT = "different"
     FOREIGN = "foreign"
 
@@ -122,12 +124,23 @@ def _compare(claim: Claim, record: dict[str, Any]) -> Found:
         return Found(State.GROWN)
     if not differences and record["fingerprint"] != claim.fingerprint:
         differences = ("written by another version of sentiflow",)
-    return Found(State.DIFFERENT if differences else State.COMPLETE, differences)
+    if differences:
+        return Found(State.DIFFERENT, differences)
+    damaged = _find_damaged(claim.uri, record)
+    return Found(State.DAMAGED, (damaged,)) if damaged else Found(State.COMPLETE)
+
+
+def _find_damaged(uri: str, record: dict[str, Any]) -> str:
+    """Name a file that is not as the manifest says; empty if there is none."""
+    sizes = storage.sizes(uri)
+    wrong = (item["path"] for item in record["files"] if sizes.get(item["path"]) != item["bytes"])
+    return next(wrong, "")
 
 
 def _has_grown(claim: Claim, record: dict[str, Any], differences: Sequence[str]) -> bool:
     """Say whether a claim differs from a record by more files of the input that may grow alone."""
-    if not claim.grows or tuple(differences) != (f"another {claim.grows}",):
+    only = len(differences) == 1 and differences[0].startswith(f"another {claim.grows}")
+    if not claim.grows or not only:
         return False
     old, new = (
         [identify_file(item) for item in inputs.get(claim.grows, {}).get("files", ())]
@@ -166,6 +179,11 @@ def check(claim: Claim, *, overwrite: bool = False) -> None:
         raise UserError(
             f"{claim.uri} belongs to other settings ({'; '.join(found.differences)})",
             hint="choose another output_uri, or replace it with --overwrite",
+        )
+    if found.state is State.DAMAGED and not overwrite:
+        raise UserError(
+            f"{join(claim.uri, found.differences[0])} is gone or damaged",
+            hint="make it all anew with --overwrite",
         )
 
 
@@ -355,11 +373,24 @@ def _differences(claim: Claim, record: dict[str, Any]) -> tuple[str, ...]:
         if old.get(key) != new.get(key)
     ]
     inputs = [
-        f"another {name}"
+        f"another {name}" + _explain_files(record["inputs"].get(name), claim.inputs.get(name))
         for name in sorted(record["inputs"].keys() | claim.inputs.keys())
         if _fingerprint_of(record["inputs"], name) != _fingerprint_of(claim.inputs, name)
     ]
     return (*settings, *inputs)
+
+
+def _explain_files(before: Any, now: Any) -> str:
+    """Say in which file two inputs of files differ first, and how."""
+    old, new = ((inputs or {}).get("files", []) for inputs in (before, now))
+    there, here = ([identify_file(item) for item in files] for files in (old, new))
+    if not old or not new or there == here[: len(there)]:
+        return ""
+    first = next(i for i, name in enumerate(there) if here[i : i + 1] != [name])
+    uris = [item["uri"] for item in new]
+    if there[first] in here and first < len(uris):
+        return f", {uris[first]} is not at the end"
+    return f", {old[first]['uri']} {'was changed' if old[first]['uri'] in uris else 'is gone'}"
 
 
 def _fingerprint_of(inputs: dict[str, Any], name: str) -> Any:

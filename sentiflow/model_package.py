@@ -219,7 +219,7 @@ def _read_files(uri: str, record: dict[str, Any]) -> dict[str, bytes]:
         raise UserError(f"{uri} has no manifest of a model package", hint=_COPY_AGAIN) from error
     if saved.keys() != set(FILES):
         raise UserError(f"{uri} lists {', '.join(saved)}", hint=f"a package has {', '.join(FILES)}")
-    present = set(storage.listing(uri))
+    present = {name for name in storage.listing(uri) if not name.startswith(".")}
     for name in sorted(saved.keys() - present):
         raise UserError(f"{join(uri, name)} is missing", hint=_COPY_AGAIN)
     for name in sorted(present - saved.keys() - {manifest.MANIFEST, manifest.STARTED}):

@@ -106,6 +106,8 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
             State.ABSENT: "would run",
             State.UNFINISHED: "would run (an earlier run did not finish)",
             State.GROWN: "would add what is new",
+            State.DAMAGED: f"{'would replace' if overwrite else 'needs --overwrite'}: damaged, "
+            + ", ".join(found.differences),
             State.FOREIGN: "cannot run: the directory holds other files",
             State.DIFFERENT: f"{'would replace' if overwrite else 'needs --overwrite'}: "
             + ", ".join(found.differences),

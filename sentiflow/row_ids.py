@@ -20,9 +20,12 @@ def find_fault(uris: Sequence[str]) -> str | None:
     Returns:
         The fault, with the file; empty if no file has the column.
     """
-    ranges = []
+    ranges, without = [], []
     for uri in uris:
         ids = _read(uri)
+        if ids is None:
+            without.append(uri)
+            continue
         if isinstance(ids, str):
             return ids
         if not _differ(ids):
@@ -30,18 +33,20 @@ def find_fault(uris: Sequence[str]) -> str | None:
         if len(ids):
             bounds = pc.min_max(ids).as_py()
             ranges.append((bounds["min"], bounds["max"], uri))
+    if without:
+        return f"{without[0]} has no {COLUMN}" if len(without) < len(uris) else ""
     for group in _overlapping(sorted(ranges)):
         if len(group) > 1 and not _differ(pa.chunked_array(map(_read, group))):
             return f"{group[0]} has a {COLUMN} that another file has"
     return None
 
 
-def _read(uri: str) -> pa.Array | str:
-    """Read the numbers of one file; or say why that cannot be."""
+def _read(uri: str) -> pa.Array | str | None:
+    """Read the numbers of one file, None if it has no such column; or say why that cannot be."""
     file_system, path = storage.locate(uri)
     arrow = pq.ParquetFile(path, filesystem=file_system).schema_arrow
     if COLUMN not in arrow.names:
-        return ""
+        return None
     kind = arrow.field(COLUMN).type
     if not pa.types.is_integer(kind):
         return f"{uri} has a {COLUMN} of type {kind}"

@@ -7,6 +7,7 @@ model for its next part.
 import functools
 import resource
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -76,6 +77,8 @@ def score(
         "accepted": len(predictions),
         "rejected": checked.rejected.num_rows,
         "failed": len(errors),
+        "rejected_by_reason": dict(Counter(checked.rejected["reason"].to_pylist())),
+        "unknown_labels": checked.num_unknown_labels,
         "prior_only": int((scores.num_tokens == 0).sum()),
         "positive": int((scores.prediction == schema.POSITIVE).sum()),
         "profile": asdict(scores.profile),

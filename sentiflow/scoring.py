@@ -10,6 +10,7 @@ ms, where Ray Data takes 40.
 
 import functools
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -64,7 +65,8 @@ def run(
     settings = config.score
     target = claim(config)
     found = manifest.look(target).state
-    if found is State.COMPLETE:  # another driver was quicker
+    if found is State.COMPLETE:
+        say(STAGE, f"complete: {as_typed(target.uri)}, by another run")
         return manifest.require(target.uri, stage=STAGE, setting="score.output_uri")
     earlier = Earlier.read(target.uri) if found is State.GROWN else Earlier()
     plan = scored_corpus.plan(
@@ -99,12 +101,14 @@ def run(
         concurrency=None if settings.num_workers == "auto" else int(settings.num_workers),
     )
     counts = _count(source, earlier, results)
+    reasons = sum((Counter(result["rejected_by_reason"]) for result in results), Counter())
+    _check_accepted(target, counts, reasons)
     _check_failed(counts, settings)
     profile = sum((Profile.from_json(item["profile"]) for item in results), earlier.profile)
     differences = drift.compare(profile, reference) if reference else {}
     seconds = time.monotonic() - began
     num_scored = sum(results[number]["accepted"] for number in passes.fresh)
-    _report(counts, differences, seconds, recorder, num_scored=num_scored)
+    _report(counts, reasons, differences, seconds, recorder, num_scored=num_scored)
     return _publish(
         target, source, earlier, results,
         counts=counts, seconds=seconds, precision=precision, drift=differences,
@@ -220,6 +224,24 @@ def _count(source: Corpus, earlier: Earlier, results: Sequence[dict[str, Any]]) 
     return {name: count + new[name] for name, count in earlier.counts.items()}
 
 
+def _check_accepted(target: Claim, counts: dict[str, int], reasons: Counter[str]) -> None:
+    """Refuse a corpus of which nothing could be scored.
+
+    Raises:
+        UserError: Every row was rejected; nothing new is left behind.
+    """
+    if counts["rejected"] and counts["rejected"] == counts["rows_read"]:
+        manifest.abandon(target)
+        raise UserError(
+            f"no row was accepted: {counts['rejected']:,} rejected ({_name_reasons(reasons)})",
+            hint="mend the corpus, or say by score.format or score.text_column what it is",
+        )
+
+
+def _name_reasons(reasons: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+
+
 def _check_failed(counts: dict[str, int], settings: ScoreSettings) -> None:
     asked = counts["accepted"] + counts["failed"]
     if counts["failed"] > settings.max_failed_fraction * asked:
@@ -231,6 +253,7 @@ def _check_failed(counts: dict[str, int], settings: ScoreSettings) -> None:
 
 def _report(
     counts: dict[str, int],
+    reasons: Counter[str],
     differences: dict[str, Any],
     seconds: float,
     recorder: Recorder,
@@ -248,6 +271,10 @@ def _report(
         f"{num_scored:,} rows scored, {also}{positive}{failed}"
         f"{counts['prior_only']:,} without a known word ({seconds:.1f} s, {rate:,.0f} rows/s)",
     )
+    if reasons:
+        say(STAGE, f"{reasons.total():,} rows rejected ({_name_reasons(reasons)}): see rejected/")
+    if counts["unknown_labels"]:
+        say(STAGE, f"{counts['unknown_labels']:,} labels are none of ours, and so null")
     for line in differences.get("warnings", ()):
         say(STAGE, f"unlike the training data: {line}")
     figures: dict[str, float | None] = {**counts, "rows_per_second": rate}

@@ -256,6 +256,8 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise UserError(f"cannot read the override {override!r}", hint="write section.key=value")
+    if not value.strip():
+        raise UserError(f"{override!r} has no value", hint=f"write {key}=null for none")
     try:
         parsed = yaml.load(value, Loader=_StrictLoader)  # noqa: S506
     except yaml.YAMLError as error:

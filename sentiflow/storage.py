@@ -62,6 +62,14 @@ def listing(uri: str, *, suffix: str = "", recursive: bool = True) -> list[str]:
     return sorted(name for name in names if name.endswith(suffix))
 
 
+def sizes(uri: str) -> dict[str, int]:
+    """Give the size of each file below the directory ``uri``, by its path relative to it."""
+    file_system, path = locate(uri)
+    selector = fs.FileSelector(path, recursive=True, allow_not_found=True)
+    infos = file_system.get_file_info(selector)
+    return {posixpath.relpath(i.path, path): i.size for i in infos if i.type == fs.FileType.File}
+
+
 def delete(uri: str) -> None:
     """Remove the file or directory ``uri``; an absent one is no error."""
     file_system, path = locate(uri)

@@ -155,6 +155,7 @@ def read(part: TablePart, form: TableForm) -> Checked:
     return Checked(
         pa.concat_tables([check.tweets for check in checks]),
         pa.concat_tables([check.rejected for check in checks]),
+        num_unknown_labels=sum(check.num_unknown_labels for check in checks),
     )
 
 
@@ -232,12 +233,12 @@ def _read_slice(piece: TableSlice, form: TableForm) -> Checked:
     numbers = pa.array(np.arange(piece.first_row, piece.first_row + len(table)))
     row_id = table["row_id"].combine_chunks().cast(pa.int64()) if form.has_row_ids else numbers
     has_ids = form.has_tweet_ids and "tweet_id" in table.column_names
-    text = _to_text(table[form.text_column])
+    text, label = _to_text(table[form.text_column]), _read_labels(table, form)
     columns = {
         "row_id": row_id,
         "tweet_id": _to_text(table["tweet_id"]) if has_ids else nulls,
         "text": text,
-        "label": _read_labels(table, form),
+        "label": label,
         "split": pa.array([piece.split] * len(table), pa.string()),
     }
     columns |= {name: table[name].cast(kind) for name, kind in form.kept}
@@ -253,7 +254,16 @@ def _read_slice(piece: TableSlice, form: TableForm) -> Checked:
         ],
         schema=schema.REJECTED,
     )
-    return Checked(pa.table(columns).filter(filled), rejected)
+    lost = (
+        table["label"].is_valid().to_numpy() & label.is_null().to_numpy(False)
+        if (form.has_labels and "label" in table.column_names)
+        else np.zeros(len(table), bool)
+    )
+    return Checked(
+        pa.table(columns).filter(filled),
+        rejected,
+        num_unknown_labels=int((lost & filled.to_numpy(zero_copy_only=False)).sum()),
+    )
 
 
 def _to_text(column: pa.ChunkedArray) -> pa.Array:

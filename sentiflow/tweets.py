@@ -50,6 +50,8 @@ class Checked:
     """``schema.REJECTED``."""
     num_left_out: int = 0
     """Rows that ``every_nth`` left out, which nobody judged."""
+    num_unknown_labels: int = 0
+    """Tweets whose label is none of ours, and so null."""
 
 
 def read_range(
@@ -79,10 +81,10 @@ def read_range(
     chosen = row_id % every_nth == 0
     wanted = {"text", "label", "id", *required, *keep}
     columns, fault = _parse(content, csv_range, csv_format, wanted)
-    added, faults = _judge(columns, csv_format, required)
+    added, faults, unknown = _judge(columns, csv_format, required)
     for reason, found in faults:
         fault = np.where((fault == "") & found, reason, fault)
-    accepted = pa.array(chosen & (fault == ""))
+    is_accepted = chosen & (fault == "")
     tweet_id = _null_if_empty(columns["id"])
     tweets = pa.Table.from_arrays(
         [pa.array(row_id), tweet_id, columns["text"], added["label"]], schema=schema.TWEETS
@@ -92,13 +94,22 @@ def read_range(
         tweets = tweets.append_column(name, values)
     refused = np.flatnonzero(chosen & (fault != ""))
     rejected = _rejected_table(content, csv_range, csv_format, refused, fault[refused], keep_raw)
-    return Checked(tweets.filter(accepted), rejected, int(len(row_id) - chosen.sum()))
+    return Checked(
+        tweets.filter(pa.array(is_accepted)),
+        rejected,
+        num_left_out=int(len(row_id) - chosen.sum()),
+        num_unknown_labels=int((unknown & is_accepted).sum()),
+    )
 
 
 def _judge(
     columns: dict[str, pa.Array], csv_format: CsvFormat, required: Collection[str]
-) -> tuple[dict[str, pa.Array], list[tuple[str, np.ndarray]]]:
-    """Read what columns mean; returns them, and for each reason which rows have that fault."""
+) -> tuple[dict[str, pa.Array], list[tuple[str, np.ndarray]], np.ndarray]:
+    """Read what columns mean.
+
+    Returns:
+        The columns; for each reason which rows have that fault; which labels are none of ours.
+    """
     text = columns["text"]
     added, faults = {}, []
     added["label"], unknown = _read_labels(columns["label"], csv_format)
@@ -115,7 +126,7 @@ def _judge(
     for name, reason in (("user", NO_USER), ("time", NO_TIME)):
         if name in required:
             faults.append((reason, _to_numpy(added[name].is_null())))
-    return added, faults
+    return added, faults, unknown
 
 
 def read_times(written: pa.Array, time_format: str | None) -> pa.Array:

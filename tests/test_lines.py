@@ -42,6 +42,12 @@ def test_lines_are_read_as_the_documentation_says(content):
     assert read(io.BytesIO(content)) == split(content)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_line():
+    for content in (b"\xef\xbb\xbfgood\nbad", b"\xef\xbb\xbfgood", b"\xef\xbb\xbf"):
+        expected = split(content.removeprefix(b"\xef\xbb\xbf"))
+        assert read(io.BytesIO(content)) == read(Dribble(content, 2)) == expected
+
+
 class Dribble(io.RawIOBase):
     """A stream that gives a few bytes at a time."""
 
@@ -86,12 +92,14 @@ def test_json_lines_hold_the_texts_and_the_answers(texts):
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), min_size=1))
 def test_tab_separated_values_have_a_line_for_each_text(texts):
     scores = scores_for(texts)
-    rows = [row.split("\t") for row in lines.to_tsv(pa.array(texts), scores).decode().split("\n")]
-    assert rows.pop() == [""]
-    assert len(rows) == len(texts)
-    for row, p, known in zip(rows, scores.probability, scores.num_tokens, strict=True):
-        assert row[:2] == ["positive" if p >= 0.5 else "negative", f"{p:.4f}"]
-        assert len(row) == (3 if known else 4)
+    for with_notes in (False, True):
+        written = lines.to_tsv(pa.array(texts), scores, with_notes=with_notes)
+        rows = [row.split("\t") for row in written.decode().split("\n")]
+        assert rows.pop() == [""]
+        assert len(rows) == len(texts)
+        for row, p, known in zip(rows, scores.probability, scores.num_tokens, strict=True):
+            assert row[:2] == ["positive" if p >= 0.5 else "negative", f"{p:.4f}"]
+            assert len(row) == (4 if with_notes and not known else 3)
 
 
 class Package:

@@ -349,6 +349,36 @@ def test_members_of_one_archive_are_not_each_others_growth(claim):
     assert manifest.look(of("a.csv", "b.csv")).state is State.GROWN
 
 
+@pytest.mark.parametrize(
+    ("now", "how"),
+    [("xab", "/in/x is not at the end"), ("a", "/in/b is gone"), ("b", "/in/a is gone")],
+)
+def test_the_file_that_differs_is_named(claim, now, how):
+    finish(grow(claim, "a", "b"))
+    assert manifest.look(grow(claim, *now)).differences == (f"another corpus, {how}",)
+
+
+def test_a_file_that_was_changed_is_named(claim):
+    finish(grow(claim, "a"))
+    changed = grow(claim, "a")
+    changed.inputs["corpus"]["files"][0]["tree_sha256"] = "other"
+    changed.inputs["corpus"]["fingerprint"] = "other"
+    assert manifest.look(changed).differences == ("another corpus, /in/a was changed",)
+
+
+def test_a_complete_directory_of_which_a_file_is_gone_is_made_anew_only_by_force(claim, folder):
+    finish(claim())
+    for damage in (b"half", None):
+        storage.delete(str(folder / "tables/part-0.parquet"))
+        if damage:
+            storage.write_bytes(str(folder / "tables/part-0.parquet"), damage + b"!")
+        assert manifest.look(claim()).state is State.DAMAGED
+        with pytest.raises(UserError, match=r"part-0\.parquet is gone or damaged: .*--overwrite"):
+            manifest.check(claim())
+    manifest.begin(claim(), overwrite=True)
+    assert storage.listing(str(folder)) == ["started.json"]
+
+
 def test_what_has_grown_stays_complete_until_there_is_a_new_manifest(claim, folder):
     record = finish(grow(claim, "a"))
     before = manifest.read(str(folder))
@@ -357,7 +387,7 @@ def test_what_has_grown_stays_complete_until_there_is_a_new_manifest(claim, fold
     fill(folder, "tables/part-1.parquet")
     assert manifest.begin(grown, resumable=True) is True
     assert manifest.read(str(folder)) == before
-    added = [*record["files"], {"path": "tables/part-1.parquet", "rows": 1, "bytes": 1}]
+    added = [*record["files"], {"path": "tables/part-1.parquet", "rows": 1, "bytes": 21}]
     manifest.publish(grown, counts={}, files=added, seconds=0)
     assert storage.listing(str(folder)) == [
         "manifest.json",

@@ -42,6 +42,12 @@ def test_what_does_not_number_the_rows_is_named(tmp_path, column, fault):
     assert fault in row_ids.find_fault(write(tmp_path, [7, 8], column))
 
 
+def test_a_file_without_the_column_among_others_is_named(tmp_path):
+    uris = write(tmp_path, [1, 2])
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
+    assert row_ids.find_fault([*uris, f"{tmp_path}/a.parquet"]).endswith("a.parquet has no row_id")
+
+
 def test_a_file_without_the_column_has_none(tmp_path):
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
     assert row_ids.find_fault([f"{tmp_path}/a.parquet"]) == ""

@@ -542,6 +542,32 @@ def test_what_pandas_writes_of_ids_and_labels_is_read_or_named(
     assert "a.parquet has a row_id of type double: rows are numbered over all files" in said.text
 
 
+def test_rows_and_labels_that_are_lost_are_counted_and_said(
+    tmp_path, finished_run, resources, said
+):
+    rows = pa.table({"text": ["good", "", None, "bad"], "label": [0, 1, 1, 4]})
+    pq.write_table(rows, tmp_path / "a.parquet")
+    config = configure(tmp_path, finished_run, tmp_path / "a.parquet")
+    score(config)
+    assert "2 rows rejected (2 empty text): see rejected/" in said.text
+    assert "1 labels are none of ours, and so null" in said.text
+    (tmp_path / "b.csv").write_text('9,1,d,q,u,good\n"4","2","d","q","u","bad"\n')
+    said.clear()
+    score(config, f"score.corpus={tmp_path}/b.csv", f"score.output_uri={tmp_path}/b")
+    assert "1 labels are none of ours, and so null" in said.text
+
+
+def test_a_corpus_of_which_nothing_can_be_read_is_refused(tmp_path, finished_run, resources):
+    (tmp_path / "ab.csv").write_text("a,b\nc,d\n")
+    pq.write_table(pa.table({"text": ["good"]}), tmp_path / "x.pq")
+    config = configure(tmp_path, finished_run, tmp_path / "ab.csv")
+    with pytest.raises(UserError, match=r"no row was accepted: 2 rejected \(2 wrong number"):
+        score(config)
+    assert not (tmp_path / "run/scored").exists()
+    with pytest.raises(UserError, match=r"x\.pq is Parquet: let its name end in \.parquet"):
+        score(config, f"score.corpus={tmp_path}/x.pq")
+
+
 def test_broken_bytes_in_a_parquet_file_are_replaced(tmp_path, finished_run, resources):
     text = pa.array([b"caf\xe9 good", b"bad", None], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"text": text}), tmp_path / "a.parquet")

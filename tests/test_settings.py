@@ -68,7 +68,7 @@ def test_three_configs_are_shipped():
         ("train.num_workers=auto", "auto"),
         ("train.num_workers=2", 2),
         ("train.clip_norm=null", None),
-        ("prepare.vocabulary.max_size=", None),
+        ("prepare.vocabulary.max_size=null", None),
         ("prepare.csv=[a.csv, /b.csv]", ("/base/a.csv", "/b.csv")),
         ("prepare.csv=s3://bucket/*.csv", ("s3://bucket/*.csv",)),
         ("score.keep_columns=text", ("text",)),
@@ -371,3 +371,9 @@ def test_the_hint_for_a_missing_section_is_an_override_that_helps(tmp_path):
     path.write_text("name: trial\noutput_uri: runs\n")
     with pytest.raises(UserError, match=r"prepare\.csv=VALUE"):
         settings.load(path)
+
+
+@pytest.mark.parametrize("override", ["score.model_uri=", "score.model_uri=  "])
+def test_an_override_without_a_value_is_refused(load, override):
+    with pytest.raises(UserError, match=r"has no value: write score\.model_uri=null for none"):
+        load(override)
