@@ -31,7 +31,10 @@ from sentiflow.uris import as_typed, join
 STAGE = "score"
 OWNS = ("predictions", "rejected", "failed", WORK)
 
-_DECISIVE = {"keep_columns", "rows_per_file", "format", "text_column", "precision", "keep_raw"}
+_NOT_DECISIVE = {
+    *("corpus", "prepared_uri", "model_uri", "output_uri"),
+    *("batch_size", "num_workers", "max_failed_fraction"),
+}
 
 
 def claim(config: Config) -> Claim:
@@ -41,7 +44,7 @@ def claim(config: Config) -> Claim:
         UserError: The corpus or the model is not there.
     """
     settings = config.score
-    decisive = settings.model_dump(include=_DECISIVE)
+    decisive = settings.model_dump(exclude=_NOT_DECISIVE)
     assert settings.model_uri, "settings are resolved"
     model = model_sources.describe(settings.model_uri, tracking=config.tracking.uri)
     inputs = {"model": model, "corpus": scored_corpus.describe(settings)}
