@@ -147,6 +147,7 @@ def _open(
         if not passes.goes_on:
             manifest.abandon(target)
         raise
+    say(STAGE, f"{as_typed(target.inputs['model']['uri'])} on {source.num_rows:,} rows")
     for note in source.notes:
         say(STAGE, note)
     return source, model_uri
