@@ -207,13 +207,7 @@ def look() -> Resources:
     )
 
 
-def map_parts(
-    work: Callable[[int], dict[str, Any]],
-    *,
-    num_parts: int,
-    num_gpus: float = 0,
-    concurrency: int | None = None,
-) -> Iterator[dict[str, Any]]:
+def map_parts(work: Callable[[int], dict[str, Any]], *, num_parts: int) -> Iterator[dict[str, Any]]:
     """Do a stage's work on each of its parts with Ray Data, and yield what each came to.
 
     One task for each part, one core for each task: there are no actors whose cores Ray Data could
@@ -223,8 +217,6 @@ def map_parts(
     Args:
         work: Takes a part's number; returns what JSON can hold.
         num_parts: Parts are numbered from 0.
-        num_gpus: Share of a GPU for each task.
-        concurrency: At most so many tasks at the same time; None: as many as there are cores.
 
     Raises:
         UserError: The work on a part raised it.
@@ -236,9 +228,7 @@ def map_parts(
 
     _set_up_data()
     dataset = ray.data.range(num_parts, override_num_blocks=num_parts)
-    done = dataset.map(
-        lambda row: _do(work, row["id"]), num_gpus=num_gpus or None, concurrency=concurrency
-    )
+    done = dataset.map(lambda row: _do(work, row["id"]))
     yield from map(_unpack, done.iter_rows())
 
 
@@ -252,6 +242,12 @@ def map_tasks(
     """Do the same as :func:`map_parts` by plain tasks of Ray.
 
     Between two tasks on a core pass 4 ms, not 40, which counts where a part takes 200.
+
+    Args:
+        work: As for :func:`map_parts`.
+        num_parts: As there.
+        num_gpus: Share of a GPU for each task.
+        concurrency: At most so many tasks at the same time; None: as many as there are cores.
 
     Raises:
         UserError: The work on a part raised it.

@@ -39,8 +39,7 @@ class Passes:
         *,
         unit: str,
         keys: Sequence[str] | None = None,
-        num_gpus: float = 0,
-        concurrency: int | None = None,
+        **options: Any,
     ) -> list[dict[str, Any]]:
         """Do the work on numbers from 0 that have no receipt of this pass yet.
 
@@ -50,8 +49,7 @@ class Passes:
             sizes: Of each number: units of progress, and bytes.
             unit: Of progress.
             keys: Of each number: what it stands for. A receipt of another key does not count.
-            num_gpus: Share of a GPU for each piece of work.
-            concurrency: At most so many at the same time; None: as many as there are cores.
+            options: Of the engine.
 
         Returns:
             The results in order.
@@ -73,9 +71,7 @@ class Passes:
             unit=unit,
             total_bytes=sum(sizes[number][1] for number in todo),
         ) as progress:
-            for done in self.engine(
-                task, num_parts=len(todo), num_gpus=num_gpus, concurrency=concurrency
-            ):
+            for done in self.engine(task, num_parts=len(todo), **options):
                 results[done["number"]] = done["result"]
                 progress.advance(sizes[done["number"]][0], num_bytes=sizes[done["number"]][1])
         return [results[number] for number in range(len(sizes))]
