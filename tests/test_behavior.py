@@ -159,6 +159,13 @@ def test_a_direction_has_a_tolerance_of_one_tenth(name, texts, passes):
     assert (name not in names_of_failed(check_behavior(score, texts=TEXTS))) == passes
 
 
+def test_an_invariance_asks_for_the_label_alone():
+    texts = {"hi there": 0.49, "HI THERE": 0.51, "what now": 0.99, "WHAT NOW": 0.51}
+    score = score_all(lambda text: texts.get(text, 0.5))
+    result = by_name(check_behavior(score, texts=["hi there", "what now"]))["upper case"]
+    assert [failure.text for failure in result.failures] == ["hi there"]
+
+
 def test_one_half_counts_as_positive():
     def failed_at(probability):
         return names_of_failed(check_behavior(score_all(lambda _: probability), texts=[]))
@@ -235,6 +242,7 @@ def test_results_are_json_and_depend_on_the_seed_alone():
         (lambda texts: np.zeros((len(texts), 2)), "shape"),
         (lambda texts: np.full(len(texts), np.nan), r"not in \[0, 1\]"),
         (lambda texts: np.full(len(texts), 1.1), r"not in \[0, 1\]"),
+        (lambda texts: np.full(len(texts), -0.1), r"not in \[0, 1\]"),
     ],
 )
 def test_what_is_no_probability_for_each_text_is_refused(score, message):

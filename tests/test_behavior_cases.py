@@ -15,6 +15,7 @@ TEXTS = [
     "WE CAN'T wait for Friday!!",
     "The end.",
     "on @ann",
+    "'t was nice...",
     "so it goes",
 ]
 TWEETS = st.lists(st.text("abn ANT'\u2019t.,!&;@#:/\n\u00e9", max_size=30), max_size=5)
@@ -91,6 +92,12 @@ def test_a_typo_swaps_two_neighbors_within_a_word(texts, seed):
         assert len(text[first - 1 : second + 2]) == 4
 
 
+def test_a_typo_swaps_two_different_letters():
+    made = {cases_by_name(["steEl"], seed=seed)["typo"][0][1] for seed in range(20)}
+    assert made == {"setEl"}
+    assert cases_by_name(["look, a cooool b2b-word"])["typo"] == []
+
+
 def test_typos_follow_the_seed():
     made = [tuple(cases_by_name(TEXTS, seed=seed)["typo"]) for seed in (0, 0, 1, 2, 3, 4)]
     assert made[0] == made[1]
@@ -100,7 +107,7 @@ def test_typos_follow_the_seed():
 
 def test_each_change_is_the_one_it_says():
     changed = {name: dict(cases) for name, cases in cases_by_name(TEXTS).items()}
-    first, second, third, fourth, fifth, last = TEXTS
+    first, second, third, fourth, fifth, sixth, last = TEXTS
     assert changed["mention"][last] == "@somebody so it goes"
     assert changed["link"][first] == f"{first.strip()} http://example.com/a1b2c3"
     assert changed["white space"][first].split() == first.split()
@@ -115,6 +122,7 @@ def test_each_change_is_the_one_it_says():
         third: "WE CAN'T WAIT FOR FRIDAY!!",
         fourth: "THE END.",
         fifth: "ON @ann",
+        sixth: "'T WAS NICE...",
         last: "SO IT GOES",
     }
     assert changed["full stop"] == {
@@ -124,6 +132,7 @@ def test_each_change_is_the_one_it_says():
         last: "so it goes.",
     }
     assert changed["added praise"][last] == "so it goes. I love it"
+    assert changed["added praise"][sixth] == "'t was nice... I love it"
     assert changed["added praise"][fifth] == "on @ann I love it"
     assert changed["added complaint"][third] == "WE CAN'T wait for Friday!! I hate it"
     assert changed["added complaint"][fourth] == "The end. I hate it"
