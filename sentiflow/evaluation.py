@@ -1,31 +1,45 @@
 """Predictions -> figures and a report."""
 
+import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from sentiflow import manifest, metrics, report, storage
-from sentiflow.errors import UserError
+from sentiflow import (
+    behavior,
+    charts,
+    evaluated_rows,
+    findings,
+    group_bias,
+    manifest,
+    mistakes,
+    model_sources,
+    report,
+    storage,
+)
+from sentiflow.errors import JobError, UserError
+from sentiflow.findings import Findings
 from sentiflow.manifest import Claim
 from sentiflow.progress import say
-from sentiflow.schema import NEGATIVE, POSITIVE
 from sentiflow.sections import Config
 from sentiflow.tracking import Recorder
-from sentiflow.uris import join
+from sentiflow.uris import join, names_model
 
 STAGE = "evaluate"
-OWNS = ("metrics.json", "report.html", "plots")
+METRICS, PAGE, MISTAKES, PLOTS = "metrics.json", "report.html", "mistakes.parquet", "plots"
+OWNS = (METRICS, PAGE, MISTAKES, PLOTS)
 
-WHOLE = "all"
-"""Name of the rows of a corpus that has no splits."""
+SCORED_TAG = "sentiflow.scored_uri"
+"""Of the run that trained a model: where its evaluated predictions lie."""
 
-_EVALUATED = ("validation", "test", WHOLE)
-_COLUMNS = ["split", "label", "prediction", "probability"]
+_NUM_CHANGED = 400
+"""Texts of the corpus that are changed a little, to see whether the answer changes."""
 _HEADLINES = (
     "accuracy",
     "accuracy_low",
@@ -34,6 +48,7 @@ _HEADLINES = (
     "roc_auc",
     "log_loss",
     "brier",
+    "expected_calibration_error",
 )
 
 
@@ -57,61 +72,94 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any
         UserError: No prediction has a label to compare it with.
     """
     began = time.monotonic()
-    target = claim(config)
+    target, settings = claim(config), config.evaluate
     scored = manifest.require(target.inputs["scored"]["uri"], stage="score", setting="")
-    predictions = _read_labelled(target.inputs["scored"]["uri"], scored)
-    trained = _find_training(scored)
+    rows = evaluated_rows.read(target.inputs["scored"]["uri"], scored)
     manifest.begin(target, overwrite=overwrite)
-    data = _collect(config, predictions, scored, trained, target)
-    plots = report.render_plots(data)
-    files = {f"plots/{name}": content for name, content in plots.items()}
-    files["report.html"] = report.render_page(data, plots).encode()
-    files["metrics.json"] = (
-        json.dumps({"name": data.name, "figures": data.figures}, indent=2)
-    ).encode()
+    found: Findings = {"name": config.name} | findings.measure(
+        rows,
+        model=scored["inputs"]["model"],
+        margin=settings.neutral_margin,
+        patterns=settings.slices,
+    )
+    chosen = evaluated_rows.of_split(rows, found["split"])
+    found |= _ask_model(config, scored, chosen)
+    trained = _find_training(scored)
+    data = _collect(config, found, chosen, scored, trained, target)
+    files = _render(data)
     for name, content in files.items():
         storage.write_bytes(join(target.uri, name), content)
+    tables = storage.write_part(target.uri, MISTAKES, data.mistakes)
     seconds = time.monotonic() - began
-    _track(data.figures, files, recorder, trained)
-    _report(data.figures, seconds)
+    _track(found, files, recorder, trained, target)
+    _report(found, seconds)
     return manifest.publish(
         target,
-        counts={"rows": len(predictions)},
-        files=[{"path": name, "rows": None, "bytes": len(files[name])} for name in files],
+        counts={"rows": sum(values["num_rows"] for values in found["figures"].values())},
+        files=[
+            *({"path": name, "rows": None, "bytes": len(files[name])} for name in files),
+            *tables,
+        ],
         seconds=seconds,
-        figures=data.figures,
+        figures=found["figures"],
     )
 
 
 def headline(figures: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Choose the split that speaks for the model: test, or all rows of a corpus without splits."""
-    name = "test" if "test" in figures else list(figures)[-1]
+    """Choose the split that speaks for the model, and its figures."""
+    name = evaluated_rows.headline_split(list(figures))
     return name, figures[name]
 
 
-def _read_labelled(uri: str, scored: dict[str, Any]) -> pd.DataFrame:
-    """Read the evaluated predictions that have a binary label."""
-    names = [item["path"] for item in scored["files"] if item["path"].startswith("predictions/")]
-    tables = [_read(join(uri, name)) for name in names]
-    labelled = [table.filter(_is_evaluated(table)) for table in tables]
-    if not sum(len(table) for table in labelled):
-        raise UserError(f"{uri} has no labelled row", hint="there is nothing to compare with")
-    frame = pa.concat_tables(labelled).to_pandas()
-    return frame.assign(split=frame["split"].fillna(WHOLE))
-
-
-def _read(uri: str) -> pa.Table:
+def _ask_model(config: Config, scored: dict[str, Any], rows: pa.Table) -> Findings:
+    """Let the model answer made-up texts, and changed ones: ``behavior`` and ``group_bias``."""
+    found: Findings = {"behavior": [], "group_bias": [], "not_asked": ""}
+    if not config.evaluate.behavior:
+        return found | {"not_asked": "evaluate.behavior is false"}
     try:
-        return storage.read_parquet(uri, columns=_COLUMNS)
-    except (pa.ArrowInvalid, OSError) as error:
-        hint = "sentiflow score CONFIG --overwrite makes the predictions anew"
-        raise UserError(f"{uri} is gone or damaged", hint=hint) from error
+        package = _load_model(scored, config)
+    except (UserError, JobError) as error:
+        say(STAGE, f"the model is not asked how it behaves: {error}")
+        return found | {"not_asked": str(error)}
+
+    def score(texts: Sequence[str]) -> np.ndarray:
+        return package.score(pa.array(texts, pa.string())).probability
+
+    def knows(term: str) -> bool:
+        return not package.score(pa.array([term], pa.string())).num_unknown.any()
+
+    results = behavior.check_behavior(score, texts=_some_texts(rows))
+    biases = group_bias.measure_group_bias(score, knows=knows)
+    if not config.evaluate.num_examples:
+        results = [dataclasses.replace(result, failures=()) for result in results]
+    found["behavior"] = [dataclasses.asdict(result) for result in results]
+    found["group_bias"] = [dataclasses.asdict(bias) for bias in biases]
+    return found
 
 
-def _is_evaluated(table: pa.Table) -> pa.ChunkedArray:
-    """Find the rows with a binary label that the model was not trained on."""
-    binary = pc.is_in(table["label"], value_set=pa.array([NEGATIVE, POSITIVE], pa.int8()))
-    return pc.and_(binary, pc.not_equal(pc.fill_null(table["split"], WHOLE), "train"))
+def _load_model(scored: dict[str, Any], config: Config) -> Any:
+    """Read the package that made the predictions.
+
+    Raises:
+        UserError: It is gone, or another is in its place.
+        JobError: MLflow cannot be reached.
+    """
+    model = scored["inputs"]["model"]
+    if not names_model(model["uri"]) and not manifest.read_input(scored, "model"):
+        raise UserError(f"{model['uri']} has another model now, or none")
+    import torch
+
+    torch.set_num_threads(1)  # of so few texts, a second thread would make more waits than work
+    return model_sources.load(model["uri"], tracking=config.tracking.uri)
+
+
+def _some_texts(rows: pa.Table) -> list[str]:
+    """Choose texts from all over the corpus."""
+    if "text" not in rows.column_names:
+        return []
+    order = np.argsort(rows["row_id"].to_numpy(), kind="stable")
+    chosen = np.linspace(0, len(order) - 1, min(_NUM_CHANGED, len(order))).astype(int)
+    return rows["text"].take(pa.array(order[chosen])).to_pylist()
 
 
 def _find_training(scored: dict[str, Any]) -> dict[str, Any]:
@@ -123,32 +171,35 @@ def _find_training(scored: dict[str, Any]) -> dict[str, Any]:
 
 def _collect(
     config: Config,
-    predictions: pd.DataFrame,
+    found: Findings,
+    rows: pa.Table,
     scored: dict[str, Any],
     trained: dict[str, Any],
     target: Claim,
 ) -> report.ReportData:
-    figures: dict[str, dict[str, Any]] = {}
-    for name in _EVALUATED:
-        rows = predictions[predictions["split"] == name]
-        if len(rows):
-            figures[name] = metrics.binary_figures(
-                label=rows["label"].to_numpy(),
-                probability=rows["probability"].to_numpy(),
-                prediction=rows["prediction"].to_numpy(),
-            )
-    prepared = manifest.read_input(scored, "corpus")
+    prepared = evaluated_rows.corpus_of(scored)
     return report.ReportData(
         name=config.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        figures=figures,
-        predictions=predictions,
+        findings=found,
+        mistakes=_find_mistakes(rows, config.evaluate.num_examples),
+        num_examples=config.evaluate.num_examples,
+        rows=rows,
         curve=_read_curve(trained["history"]) if trained else None,
         counts=_count_rows(prepared, scored),
-        settings=_settings(prepared, trained, scored),
+        settings=_settings(prepared, trained, scored) | {STAGE: target.settings},
         lineage=_lineage(prepared, scored, target),
         versions=scored["versions"],
     )
+
+
+def _find_mistakes(rows: pa.Table, num_examples: int) -> pa.Table:
+    """Choose the mistakes to read; none where the texts are not at hand, or not to be shown."""
+    if "text" not in rows.column_names or not num_examples:
+        return mistakes.COLUMNS.empty_table()
+    names = ("row_id", "label", "probability", "prediction")
+    columns = {name: rows[name].to_numpy() for name in names}
+    return mistakes.find(text=rows["text"].combine_chunks(), **columns)
 
 
 def _read_curve(history: list[dict[str, Any]]) -> pd.DataFrame:
@@ -175,7 +226,7 @@ def _lineage(
     prepared: dict[str, Any], scored: dict[str, Any], target: Claim
 ) -> list[tuple[str, str, str]]:
     corpus, model = scored["inputs"]["corpus"], scored["inputs"]["model"]
-    files = prepared["inputs"]["csv"]["files"] if prepared else corpus["files"]
+    files = prepared["inputs"]["csv"]["files"] if prepared else corpus.get("files", ())
     lineage = [("input file", item["uri"], item["tree_sha256"][:16]) for item in files]
     if prepared:
         lineage.append(("prepared data", corpus["uri"], corpus["fingerprint"]))
@@ -184,20 +235,50 @@ def _lineage(
     return [*lineage, ("predictions", scored_input["uri"], scored_input["fingerprint"])]
 
 
+def _render(data: report.ReportData) -> dict[str, bytes]:
+    """Make the files of a report, by their names."""
+    columns = {name: data.rows[name].to_numpy() for name in ("label", "probability", "num_tokens")}
+    calibrated, before = data.findings["calibration"], None
+    if calibrated and calibrated["temperature"] != 1:
+        before = findings.before_temperature(
+            columns["probability"], columns["num_tokens"], temperature=calibrated["temperature"]
+        )
+    plots = charts.render(
+        data.findings,
+        label=columns["label"],
+        probability=columns["probability"].astype(np.float64),
+        before=before,
+        curve=data.epochs,
+    )
+    files = {f"{PLOTS}/{name}": content for name, content in plots.items()}
+    files[PAGE] = report.render_page(data, plots).encode()
+    files[METRICS] = json.dumps(data.findings, indent=2, allow_nan=False).encode()
+    return files
+
+
 def _track(
-    figures: dict[str, Any], files: dict[str, bytes], recorder: Recorder, trained: dict[str, Any]
+    found: Findings,
+    files: dict[str, bytes],
+    recorder: Recorder,
+    trained: dict[str, Any],
+    target: Claim,
 ) -> None:
     """Log the figures and the report; the test headlines also to the run that trained the model."""
-    for split, values in figures.items():
+    for split, values in found["figures"].items():
         recorder.log_metrics({f"{split}/{name}": value for name, value in values.items()})
+    recorder.log_metrics(
+        {f"behavior/{result['name']}": result["pass_rate"] for result in found["behavior"]}
+        | {f"bias/{bias['category']}_spread": bias["spread"] for bias in found["group_bias"]}
+    )
     recorder.log_files(files)
-    split, values = headline(figures)
+    split, values = headline(found["figures"])
     training_run = recorder.of_run(trained.get("mlflow_run_id", ""))
     training_run.log_metrics({f"{split}/{name}": values[name] for name in _HEADLINES})
+    training_run.set_tags({SCORED_TAG: target.inputs["scored"]["uri"]})
 
 
-def _report(figures: dict[str, Any], seconds: float) -> None:
-    split, values = headline(figures)
+def _report(found: Findings, seconds: float) -> None:
+    split, values = headline(found["figures"])
     say(
         STAGE,
         f"{split} accuracy {values['accuracy']:.4f} "

@@ -144,6 +144,7 @@ class ModelPackage:
         lineage: dict[str, Any],
         metrics: Mapping[str, float] | None = None,
         reference: Profile | None = None,
+        calibration: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Publish the package as a directory; returns its manifest.
 
@@ -152,6 +153,7 @@ class ModelPackage:
             lineage: What the model was made from: inputs for the manifest.
             metrics: Of the epoch that the weights are from, such as ``validation/accuracy``.
             reference: What rows that it was not trained on look like to the model.
+            calibration: What its temperature changes, and from which certainty on it answers.
         """
         settings = self.settings.model_dump()
         claim = manifest.Claim("model", uri, settings, lineage, owns=FILES)
@@ -169,6 +171,7 @@ class ModelPackage:
             seconds=0,
             metrics=dict(metrics or {}),
             reference=asdict(reference) if reference else None,
+            calibration=dict(calibration) if calibration else None,
         )
 
     @classmethod

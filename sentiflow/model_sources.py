@@ -16,8 +16,8 @@ def describe(uri: str, *, tracking: str | None) -> dict[str, Any]:
         tracking: The setting ``tracking.uri``.
 
     Returns:
-        ``uri``, in which the version stands for an alias of today; ``fingerprint``; ``training``
-        and ``reference`` as the package's manifest has them, or None.
+        ``uri``, in which the version stands for an alias of today; ``fingerprint``; ``training``,
+        ``reference``, ``calibration`` and ``settings`` as the package's manifest has them, or None.
 
     Raises:
         UserError: There is no such model, or it is no finished package.
@@ -28,7 +28,8 @@ def describe(uri: str, *, tracking: str | None) -> dict[str, Any]:
         record, uri = located.record, str(located.version or uri)
     else:
         record = manifest.require(uri, stage="model", setting=SETTING)
-    more = {"training": record["inputs"].get("training"), "reference": record.get("reference")}
+    more = {name: record.get(name) for name in ("reference", "calibration", "settings")}
+    more["training"] = record["inputs"].get("training")
     return manifest.reference(uri, record) | more
 
 

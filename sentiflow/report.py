@@ -1,56 +1,24 @@
-"""Figures -> plots and one self-contained HTML page."""
+"""Findings -> one self-contained HTML page."""
 
 import base64
-import io
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 from string import Formatter
 from typing import Any
 
 import jinja2
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+import pyarrow as pa
 
-from sentiflow.metrics import Figures, reliability_bins, wilson_interval
+from sentiflow.findings import Findings
+from sentiflow.group_bias import CAVEAT
+from sentiflow.metrics import Figures, reliability_bins
 from sentiflow.schema import LABEL_NAMES, NEGATIVE, POSITIVE
 from sentiflow.settings import flatten
-
-BLUE, ORANGE, GRAY, INK = "#0072b2", "#d55e00", "#8a9099", "#23282f"
-"""Okabe and Ito's blue and vermilion, which the color-blind tell apart, and two neutrals."""
-
-BLUES = LinearSegmentedColormap.from_list("blues", ["#eef4f9", "#6aaed6"])
-"""Shades on which ``INK`` stays readable."""
-
-LABEL_STYLES: tuple[tuple[int, dict[str, Any]], ...] = (
-    (NEGATIVE, {"color": ORANGE, "linestyle": "--"}),
-    (POSITIVE, {"color": BLUE, "linestyle": "-"}),
-)
-
-PLOT_STYLE: Any = {
-    "axes.edgecolor": GRAY,
-    "axes.labelcolor": INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.constrained_layout.use": True,
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "savefig.dpi": 220,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-}
-
-MAX_CURVE_POINTS = 2000
-"""More points than a plot can show; drawing a million takes seconds."""
+from sentiflow.slices import MIN_ROWS
 
 
 @dataclass(frozen=True)
@@ -63,11 +31,17 @@ class ReportData:
     created: str
     """ISO 8601 time."""
 
-    figures: dict[str, Figures]
-    """``metrics.binary_figures`` by name of the split."""
+    findings: Findings
+    """Of ``findings.measure``, with ``behavior``, ``group_bias`` and ``not_asked`` beside it."""
 
-    predictions: pd.DataFrame
-    """Labelled rows: ``split``, ``label``, ``probability`` (of positive), ``prediction``."""
+    rows: pa.Table
+    """Of the headline split: ``label``, ``probability`` (of positive)."""
+
+    mistakes: pa.Table
+    """As ``mistakes.COLUMNS``."""
+
+    num_examples: int
+    """Of each kind, to show; 0: none, by setting."""
 
     curve: pd.DataFrame | None
     """A row an epoch: ``epoch``, ``train_loss``, ``validation_loss``, ``validation_accuracy``."""
@@ -86,8 +60,13 @@ class ReportData:
 
     @property
     def split(self) -> str:
-        """Name the split that headline and plots are about: test, or else the last."""
-        return "test" if "test" in self.figures else next(reversed(self.figures), "")
+        """Name the split that headline and plots are about."""
+        return str(self.findings["split"])
+
+    @property
+    def figures(self) -> Figures:
+        """Give the figures of that split; empty if no row is labelled."""
+        return dict(self.findings["figures"].get(self.split, {}))
 
     @property
     def epochs(self) -> pd.DataFrame:
@@ -95,40 +74,11 @@ class ReportData:
         return pd.DataFrame() if self.curve is None else self.curve
 
 
-def render_plots(data: ReportData) -> dict[str, bytes]:
-    """Draw the headline split's PNG images, by file name, on white.
-
-    ``training_curve.png`` needs a curve; ``roc.png`` and ``precision_recall.png`` need both
-    classes in the split; the others need labelled rows. What cannot be drawn is left out. The
-    same data and the same matplotlib give the same bytes.
-    """
-    label, probability = _label_and_probability(data)
-    drawn: dict[str, Figure] = {}
-    with mpl.rc_context(PLOT_STYLE):
-        if len(data.epochs):
-            drawn["training_curve.png"] = _draw_training_curve(data.epochs)
-        if len(label):
-            figures = data.figures[data.split]
-            drawn["confusion.png"] = _draw_confusion(figures)
-            if len(np.unique(label)) == 2:
-                drawn["roc.png"] = _draw_roc(label, probability, figures)
-                drawn["precision_recall.png"] = _draw_precision_recall(label, probability, figures)
-            drawn["reliability.png"] = _draw_reliability(label, probability)
-            drawn["probabilities.png"] = _draw_probabilities(label, probability)
-        return {file: _png(figure) for file, figure in drawn.items()}
-
-
-def render_training_curve(history: Sequence[dict[str, Any]]) -> bytes:
-    """Draw loss and accuracy by epoch, as PNG."""
-    with mpl.rc_context(PLOT_STYLE):
-        return _png(_draw_training_curve(pd.DataFrame(history).astype(float)))
-
-
 def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
     """Write one HTML page with everything inside: styles, images, no scripts.
 
     A content security policy in it forbids scripts and any use of the network. ``plots`` are
-    those of ``render_plots``; the page does without those that are absent.
+    those of ``charts.render``; the page does without those that are absent.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sentiflow"),
@@ -137,13 +87,23 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["fill"] = _fill
-    environment.filters["readable_time"] = _readable_time
+    environment.filters |= {"fill": _fill, "points": _points, "readable_time": _readable_time}
+    found = data.findings
     return environment.get_template("report.html.j2").render(
         data=data,
-        figures=data.figures.get(data.split, {}),
-        splits=sorted(data.figures, key=lambda split: split != data.split),
-        headline=_headline(data),
+        found=found,
+        figures=data.figures,
+        intervals=found["intervals"].get(data.split, {}),
+        splits=sorted(found["figures"], key=lambda split: split != data.split),
+        headline=_headline(data.figures),
+        conclusions=_conclude(data),
+        slices=_lay_out_slices(found["slices"], data.figures),
+        min_rows=MIN_ROWS,
+        mistakes=_choose_mistakes(data),
+        behavior=[(kind, list(tests)) for kind, tests in groupby(found["behavior"], _kind)],
+        group_bias=_lay_out_bias(found["group_bias"]),
+        caveat=CAVEAT,
+        label_names=LABEL_NAMES,
         curve=data.epochs.to_dict("records"),
         facts=_facts(data),
         plots={file: base64.b64encode(image).decode() for file, image in plots.items()},
@@ -151,23 +111,105 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
     )
 
 
-def _headline(data: ReportData) -> dict[str, Any] | None:
+def _headline(figures: Figures) -> dict[str, Any] | None:
     """Set the accuracy beside that of one answer for every text; None without labelled rows."""
-    figures: dict[str, Any] = data.figures.get(data.split, {})
-    if not figures.get("num_rows"):
+    known: dict[str, Any] = figures
+    if not known.get("num_rows"):
         return None
-    positive_fraction = figures["positive_fraction"]
+    positive_fraction = known["positive_fraction"]
     usual = POSITIVE if positive_fraction >= 0.5 else NEGATIVE
     return {
-        "num_right": figures["true_positive"] + figures["true_negative"],
+        "num_right": known["true_positive"] + known["true_negative"],
         "usual_label": LABEL_NAMES[usual],
         "usual_fraction": max(positive_fraction, 1 - positive_fraction),
     }
 
 
+def _conclude(data: ReportData) -> list[tuple[str, str, str]]:
+    """Say in a few lines what a reader should take along: a figure, what it is, and where it is."""
+    found, figures = data.findings, data.figures
+    lines: list[tuple[str, str, str]] = []
+    error = figures.get("expected_calibration_error")
+    if error is not None:
+        gap = f"{100 * error:.1f} points"
+        lines.append((gap, "is how far its probabilities are from what happens", "probabilities"))
+    neutral = found["neutral"]
+    if neutral and neutral["accuracy"] is not None:
+        text = f"of its answers are right if it answers only the {neutral['coverage']:.0%} of the"
+        text += " texts of which it is most certain"
+        lines.append((f"{neutral['accuracy']:.1%}", text, "certainty"))
+    worst = next((item for item in found["slices"] if item["num_rows"] >= MIN_ROWS), None)
+    if worst:
+        text = f"is its accuracy where it is worst: {worst['name']} ({worst['num_rows']:,} texts)"
+        lines.append((f"{worst['accuracy']:.1%}", text, "slices"))
+    doubtful = found["label_errors"]
+    if doubtful["fraction"]:
+        text = "of the labels look wrong themselves, by an estimate that trusts the model"
+        lines.append((f"{doubtful['fraction']:.1%}", text, "mistakes"))
+    tests = [test for test in found["behavior"] if test["pass_rate"] is not None]
+    if tests:
+        test = min(tests, key=lambda test: test["pass_rate"])
+        text = f"is the lowest pass rate of {len(tests)} behavior tests: {test['name']}"
+        lines.append((f"{test['pass_rate']:.0%}", text, "behavior"))
+    if found["group_bias"]:
+        bias = max(found["group_bias"], key=lambda bias: bias["spread"])
+        text = "is the widest gap that exchanging one group for another makes in the probability: "
+        lines.append((f"{100 * bias['spread']:.0f} points", text + bias["category"], "groups"))
+    return lines
+
+
+def _lay_out_slices(slices: list[dict[str, Any]], figures: Any) -> dict[str, Any] | None:
+    """Choose an axis that holds every slice of enough rows, and where the whole stands on it."""
+    if not slices:
+        return None
+    shown = [item for item in slices if item["num_rows"] >= MIN_ROWS] or slices
+    low = np.floor(20 * min(item["low"] for item in shown)) / 20
+    high = np.ceil(20 * max(item["high"] for item in shown)) / 20
+
+    def place(value: float) -> str:
+        return f"{100 * np.clip((value - low) / (high - low), 0, 1):.2f}%"
+
+    def judge(item: dict[str, Any]) -> str:
+        if item["num_rows"] < MIN_ROWS:
+            return "few"
+        if item["high"] < figures["accuracy"]:
+            return "worse"
+        return "better" if item["low"] > figures["accuracy"] else ""
+
+    rows = [item | {"verdict": judge(item)} for item in slices]
+    return {"rows": rows, "low": low, "high": high, "place": place}
+
+
+def _lay_out_bias(group_bias: list[dict[str, Any]]) -> dict[str, Any]:
+    """Choose one axis around 0 for the terms of all categories."""
+    ends = [
+        abs(term[end]) for bias in group_bias for term in bias["terms"] for end in ("low", "high")
+    ]
+    reach = max(0.05, np.ceil(20 * max(ends, default=0)) / 20)
+
+    def place(value: float) -> str:
+        return f"{50 + 50 * np.clip(value / reach, -1, 1):.2f}%"
+
+    return {"categories": group_bias, "reach": reach, "place": place}
+
+
+def _choose_mistakes(data: ReportData) -> dict[str, list[dict[str, Any]]]:
+    """Take the first rows of each kind."""
+    chosen: dict[str, list[dict[str, Any]]] = {"confident": [], "near miss": [], "label": []}
+    for row in data.mistakes.to_pylist():
+        if len(chosen[row["kind"]]) < data.num_examples:
+            chosen[row["kind"]].append(row)
+    return chosen
+
+
+def _kind(test: dict[str, Any]) -> str:
+    return str(test["kind"])
+
+
 def _facts(data: ReportData) -> dict[str, Any]:
-    """Collect the numbers that alternative texts need and the figures do not hold."""
-    label, probability = _label_and_probability(data)
+    """Collect the numbers that alternative texts need and the findings do not hold."""
+    label = data.rows["label"].to_numpy().astype(np.int64)
+    probability = data.rows["probability"].to_numpy().astype(np.float64)
     bins = reliability_bins(label=label, probability=probability)
     return {
         "bins": bins[bins["num_rows"] > 0].to_dict("records"),
@@ -178,16 +220,15 @@ def _facts(data: ReportData) -> dict[str, Any]:
     }
 
 
-def _label_and_probability(data: ReportData) -> tuple[np.ndarray, np.ndarray]:
-    """Take both columns of the headline split."""
-    rows = data.predictions[data.predictions["split"] == data.split]
-    return rows["label"].to_numpy(dtype=np.int64), rows["probability"].to_numpy(dtype=np.float64)
-
-
 def _fill(form: str, figures: Figures) -> str:
     """Format ``figures`` into ``form``; a dash where one that it names is undefined."""
     names = [name for _, name, _, _ in Formatter().parse(form) if name]
     return "—" if any(figures[name] is None for name in names) else form.format(**figures)
+
+
+def _points(share: float) -> str:
+    """Write a difference of shares in points, with its sign."""
+    return f"{100 * share:+.1f}".replace("-", "\u2212")
 
 
 def _list_settings(settings: dict[str, Any]) -> list[tuple[str, str]]:
@@ -203,128 +244,3 @@ def _readable_time(created: str) -> str:
     if time.tzinfo is None:
         return f"{time:%Y-%m-%d %H:%M}"
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _draw_training_curve(curve: pd.DataFrame) -> Figure:
-    figure = Figure(figsize=(4.4, 4.4))
-    losses, accuracies = figure.subplots(2, 1, sharex=True)
-    epoch = curve["epoch"]
-    losses.plot(epoch, curve["train_loss"], "o--", color=GRAY, label="train", markersize=4)
-    losses.plot(epoch, curve["validation_loss"], "o-", color=BLUE, label="validation", markersize=4)
-    losses.set(ylabel="Loss")
-    losses.legend()
-    accuracies.plot(epoch, curve["validation_accuracy"], "o-", color=BLUE, markersize=4)
-    accuracies.set(xlabel="Epoch", ylabel="Validation accuracy")
-    accuracies.set_xlim(epoch.min() - 0.3, epoch.max() + 0.3)
-    accuracies.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    accuracies.yaxis.set_major_formatter(_percent)
-    figure.align_ylabels()
-    return figure
-
-
-def _draw_confusion(figures: dict[str, Any]) -> Figure:
-    counts = np.array(
-        [
-            [figures["true_negative"], figures["false_positive"]],
-            [figures["false_negative"], figures["true_positive"]],
-        ]
-    )
-    of_label = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(4.4, 3.6))
-    axes = figure.subplots()
-    axes.imshow(of_label, cmap=BLUES, vmin=0, vmax=1, aspect="auto")
-    for (row, column), share in np.ndenumerate(of_label):
-        count = f"{counts[row, column]:,}"
-        axes.text(column, row, count, ha="center", va="bottom", fontsize=15)
-        axes.text(column, row + 0.06, f"{share:.1%}", ha="center", va="top")
-    names = [LABEL_NAMES[NEGATIVE], LABEL_NAMES[POSITIVE]]
-    axes.set_xticks([0, 1], names)
-    axes.set_yticks([0, 1], names, rotation=90, va="center")
-    axes.set(xlabel="Prediction", ylabel="Label")
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    axes.axhline(0.5, color="white", linewidth=3)
-    axes.axvline(0.5, color="white", linewidth=3)
-    return figure
-
-
-def _draw_roc(label: np.ndarray, probability: np.ndarray, figures: dict[str, Any]) -> Figure:
-    from sklearn.metrics import roc_curve
-
-    false_rate, true_rate, _ = roc_curve(label, probability)
-    figure, axes = _unit_square("False positive rate", "True positive rate")
-    axes.plot([0, 1], [0, 1], "--", color=GRAY, linewidth=1)
-    axes.plot(_thinned(false_rate), _thinned(true_rate), color=BLUE)
-    negatives = figures["false_positive"] + figures["true_negative"]
-    axes.plot(figures["false_positive"] / negatives, figures["recall_positive"], "o", color=INK)
-    axes.text(0.97, 0.06, f"AUC {figures['roc_auc']:.4f}", ha="right")
-    return figure
-
-
-def _draw_precision_recall(
-    label: np.ndarray, probability: np.ndarray, figures: dict[str, Any]
-) -> Figure:
-    from sklearn.metrics import precision_recall_curve
-
-    precision, recall, _ = precision_recall_curve(label, probability)
-    figure, axes = _unit_square("Recall of positive", "Precision of positive")
-    axes.axhline(figures["positive_fraction"], linestyle="--", color=GRAY, linewidth=1)
-    axes.plot(_thinned(recall), _thinned(precision), color=BLUE, drawstyle="steps-post")
-    if figures["precision_positive"] is not None:
-        axes.plot(figures["recall_positive"], figures["precision_positive"], "o", color=INK)
-    axes.text(0.03, 0.06, f"Average precision {figures['average_precision']:.4f}")
-    return figure
-
-
-def _draw_reliability(label: np.ndarray, probability: np.ndarray) -> Figure:
-    bins = reliability_bins(label=label, probability=probability)
-    bins = bins[bins["num_rows"] > 0]
-    share = bins["positive_fraction"].to_numpy()
-    intervals = [
-        wilson_interval(round(total * part), total)
-        for total, part in zip(bins["num_rows"], share, strict=True)
-    ]
-    reach = np.abs(np.array(intervals).T - share)
-    figure, axes = _unit_square("Mean probability of positive", "Share that is positive")
-    axes.plot([0, 1], [0, 1], "--", color=GRAY, linewidth=1)
-    axes.errorbar(bins["mean_probability"], share, yerr=reach, fmt="o-", color=BLUE, markersize=4)
-    return figure
-
-
-def _draw_probabilities(label: np.ndarray, probability: np.ndarray) -> Figure:
-    figure = Figure(figsize=(4.4, 3.6))
-    axes = figure.subplots()
-    for value, style in LABEL_STYLES:
-        of_label = probability[label == value]
-        if not len(of_label):
-            continue
-        counts, edges = np.histogram(of_label, bins=40, range=(0, 1))
-        axes.stairs(counts / len(of_label), edges, fill=True, alpha=0.15, color=style["color"])
-        axes.stairs(counts / len(of_label), edges, label=LABEL_NAMES[value], **style)
-    axes.set(xlim=(0, 1), xlabel="Probability of positive", ylabel="Share of texts with the label")
-    axes.yaxis.set_major_formatter(_percent)
-    axes.legend(loc="upper center")
-    return figure
-
-
-def _unit_square(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(4.4, 3.6))
-    axes = figure.subplots()
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=xlabel, ylabel=ylabel)
-    return figure, axes
-
-
-def _percent(share: float, _: float) -> str:
-    return f"{100 * share:.4g}%"
-
-
-def _thinned(points: np.ndarray) -> np.ndarray:
-    """Keep at most ``MAX_CURVE_POINTS`` at equal steps, first and last among them."""
-    num_points = min(len(points), MAX_CURVE_POINTS)
-    return points[np.linspace(0, len(points) - 1, num_points).round().astype(int)]
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()

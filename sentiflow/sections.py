@@ -9,6 +9,7 @@ from sentiflow.setting_types import (
     Column,
     CountOrAuto,
     Fraction,
+    Patterns,
     RequiredColumn,
     Settings,
     Strings,
@@ -330,6 +331,17 @@ class EvaluateSettings(Settings):
     """The predictions; what ``score`` left by default."""
     output_uri: str = ""
     """Where the report goes; ``<output_uri>/report`` by default."""
+    slices: Patterns = Field(default={})
+    """Slices of your own: a regular expression (RE2) by name: ``{weather: "(?i)rain|sun"}``."""
+    neutral_margin: float | None = Field(default=None, ge=0, le=0.5)
+    """A probability nearer to one half counts as neutral; null: what was chosen on the validation
+    rows when the model was trained."""
+    num_examples: int = Field(default=15, ge=0)
+    """Mistakes of each kind to show in the report; 0: it shows no text, and no table of mistakes is
+    written."""
+    behavior: bool = True
+    """Ask the model made-up texts too: whether it understands negation, minds typos, treats groups
+    alike."""
 
 
 class SweepSettings(Settings):

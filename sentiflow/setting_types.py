@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Strings = Annotated[
@@ -52,3 +52,20 @@ def _check_column(value: Any) -> int | str | None:
 
 Column = Annotated[int | str | None, BeforeValidator(_check_column)]
 RequiredColumn = Annotated[int | str, BeforeValidator(_check_column)]
+
+
+def _check_patterns(patterns: dict[str, str]) -> dict[str, str]:
+    """Make sure that each is a regular expression of RE2, which reads a text once."""
+    for name, form in patterns.items():
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        try:
+            pc.match_substring_regex(pa.array([""]), form)
+        except pa.ArrowInvalid as error:
+            reason = str(error).removeprefix("Invalid regular expression: ")
+            raise ValueError(f"{name}: {form!r} is no regular expression: {reason}") from error
+    return patterns
+
+
+Patterns = Annotated[dict[str, str], AfterValidator(_check_patterns)]

@@ -1,21 +1,24 @@
 """Trained network + what it was trained on -> its model package, with figures and a reference."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from torch import nn
 
-from sentiflow import storage
-from sentiflow.drift import Profile
-from sentiflow.model_package import ModelPackage, PackageSettings
+from sentiflow import abstention, calibration, storage
+from sentiflow.model_package import ModelPackage, PackageSettings, Scores
+from sentiflow.schema import NEGATIVE, POSITIVE
 from sentiflow.sections import ModelSettings
 from sentiflow.tokenizer import TOKENIZERS
 from sentiflow.vocabulary import Vocabulary
 
-_PROFILE_ROWS, _PROFILE_FILES = 20_000, 64
-"""As many validation rows, of as many files, say what texts look like to the model."""
+_SAMPLE_ROWS, _SAMPLE_FILES = 20_000, 64
+"""As many validation rows, of as many files, say how sure the model may be of its answers, and
+what texts look like to it."""
 
 
 def save(
@@ -53,8 +56,24 @@ def save(
         prior=labels["positive"] / (labels["positive"] + labels["negative"]),
     )
     package = ModelPackage(network.eval(), words, settings)
+    if not validation:
+        return package.save(uri, lineage=lineage, metrics=_metrics(epoch))
+    label, scores = _score_sample(package, validation)
+    asked = scores.num_tokens > 0  # of the others, the prior speaks, which has no temperature
+    temperature = calibration.fit_temperature(
+        label=label[asked], probability=scores.probability[asked]
+    )
+    package = replace(package, settings=settings.model_copy(update={"temperature": temperature}))
+    rescaled = calibration.rescale(scores.probability, temperature=temperature)
+    scores = replace(
+        scores, probability=np.where(asked, rescaled, scores.probability).astype(np.float32)
+    )
     return package.save(
-        uri, lineage=lineage, metrics=_metrics(epoch), reference=_profile(package, validation)
+        uri,
+        lineage=lineage,
+        metrics=_metrics(epoch),
+        reference=scores.profile,
+        calibration=_describe(label, scores, temperature),
     )
 
 
@@ -64,13 +83,30 @@ def _metrics(epoch: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in names.items() if value is not None}
 
 
-def _profile(package: ModelPackage, files: Sequence[str]) -> Profile | None:
-    """Take the profile of rows from all over the files; None if there are none."""
-    chosen = files[:: -(-len(files) // _PROFILE_FILES) or 1]
-    quota = -(-_PROFILE_ROWS // max(1, len(chosen)))
-    profiles = []
+def _score_sample(package: ModelPackage, files: Sequence[str]) -> tuple[np.ndarray, Scores]:
+    """Score rows from all over the files; returns their labels too, -1 where there is none."""
+    chosen = files[:: -(-len(files) // _SAMPLE_FILES)]
+    quota = -(-_SAMPLE_ROWS // len(chosen))
+    labels, scores = [], []
     for uri in chosen:
-        text = storage.read_parquet(uri, columns=["text"])["text"].combine_chunks()
-        rows = np.arange(0, len(text), -(-len(text) // quota))
-        profiles.append(package.score(text.take(pa.array(rows))).profile)
-    return sum(profiles, Profile()) if profiles else None
+        table = storage.read_parquet(uri, columns=["text", "label"]).combine_chunks()
+        rows = pa.array(np.arange(0, len(table), -(-len(table) // quota)))
+        labels.append(pc.fill_null(table["label"], -1).take(rows).to_numpy())
+        scores.append(package.score(table["text"].combine_chunks().take(rows)))
+    return np.concatenate(labels), Scores.join(scores)
+
+
+def _describe(label: np.ndarray, scores: Scores, temperature: float) -> dict[str, Any] | None:
+    """Say what the temperature changes, and how sure the model must be to answer."""
+    binary, labelled = np.isin(label, (NEGATIVE, POSITIVE)), label >= 0
+    if not binary.any():
+        return None
+    before = calibration.rescale(scores.probability, temperature=1 / temperature)
+    before = np.where(scores.num_tokens > 0, before, scores.probability)
+    found = calibration.describe(
+        label=label[binary], before=before[binary], after=scores.probability[binary]
+    )
+    margin = abstention.choose_margin(
+        label=label[labelled], probability=scores.probability[labelled]
+    )
+    return {"temperature": temperature, **found, "neutral_margin": margin}

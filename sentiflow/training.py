@@ -121,12 +121,12 @@ def _publish(
     seconds: float,
     registered: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    from sentiflow import report  # it takes a second, which a training that fails need not spend
+    from sentiflow import charts  # it takes a second, which a training that fails need not spend
 
     history, package = outcome["history"], outcome["package"]
     rate = float(np.median([epoch["tweets_per_second"] for epoch in history]))
     recorder.log_metrics({"train/seconds": seconds, "train/tweets_per_second": rate})
-    curve = report.render_training_curve(history)
+    curve = charts.render_training_curve(history)
     storage.write_bytes(join(target.uri, CURVE), curve)
     recorder.log_files({CURVE: curve})
     return manifest.publish(
