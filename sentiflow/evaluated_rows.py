@@ -33,14 +33,17 @@ def read(uri: str, scored: dict[str, Any]) -> pa.Table:
         are still where they were, and ``time`` where either has it.
 
     Raises:
-        UserError: No row has a label, or a file is damaged.
+        UserError: No row is labelled negative or positive, or a file is damaged.
     """
     names = [item["path"] for item in scored["files"] if item["path"].startswith("predictions/")]
     kept = _find_kept(scored["settings"])
     tables = [_read(join(uri, name), [*_COLUMNS, *kept]) for name in names]
     rows = pa.concat_tables([table.filter(_speaks(table)) for table in tables])
-    if not len(rows):
-        raise UserError(f"{uri} has no labelled row", hint="there is nothing to compare with")
+    if not pc.any(_is_binary(rows)).as_py():
+        raise UserError(
+            f"{uri} has no labelled row outside the train split",
+            hint="negative or positive ones are what an evaluation compares with",
+        )
     split = rows.schema.get_field_index("split")
     rows = rows.set_column(split, "split", pc.fill_null(rows["split"], WHOLE))
     rows = _name_kept(rows, kept).combine_chunks()

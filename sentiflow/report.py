@@ -65,8 +65,8 @@ class ReportData:
 
     @property
     def figures(self) -> Figures:
-        """Give the figures of that split; empty if no row is labelled."""
-        return dict(self.findings["figures"].get(self.split, {}))
+        """Give the figures of that split."""
+        return dict(self.findings["figures"][self.split])
 
     @property
     def epochs(self) -> pd.DataFrame:
@@ -93,7 +93,7 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         data=data,
         found=found,
         figures=data.figures,
-        intervals=found["intervals"].get(data.split, {}),
+        intervals=found["intervals"][data.split],
         splits=sorted(found["figures"], key=lambda split: split != data.split),
         headline=_headline(data.figures),
         conclusions=_conclude(data),
@@ -111,11 +111,9 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
     )
 
 
-def _headline(figures: Figures) -> dict[str, Any] | None:
-    """Set the accuracy beside that of one answer for every text; None without labelled rows."""
+def _headline(figures: Figures) -> dict[str, Any]:
+    """Set the accuracy beside that of one answer for every text."""
     known: dict[str, Any] = figures
-    if not known.get("num_rows"):
-        return None
     positive_fraction = known["positive_fraction"]
     usual = POSITIVE if positive_fraction >= 0.5 else NEGATIVE
     return {
