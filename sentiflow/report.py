@@ -149,8 +149,8 @@ def _conclude(data: ReportData) -> list[tuple[str, str, str]]:
         test = min(tests, key=lambda test: test["pass_rate"])
         text = f"is the lowest pass rate of {len(tests)} behavior tests: {test['name']}"
         lines.append((f"{test['pass_rate']:.0%}", text, "behavior"))
-    if found["group_bias"]:
-        bias = max(found["group_bias"], key=lambda bias: bias["spread"])
+    if beyond := [bias for bias in found["group_bias"] if bias["spread"] > bias["chance_spread"]]:
+        bias = max(beyond, key=lambda bias: bias["spread"])
         text = "is the widest gap that exchanging one group for another makes in the probability: "
         lines.append((f"{100 * bias['spread']:.0f} points", text + bias["category"], "groups"))
     return lines

@@ -1,0 +1,152 @@
+"""From predictions to the report's directory: what is measured, what is said, what is refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sentiflow import calibration, evaluation, manifest, settings
+from sentiflow.errors import UserError
+from sentiflow.model_package import ModelPackage
+from sentiflow.tracking import Recorder
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@pytest.fixture
+def evaluate(finished_run, tmp_path):
+    """Evaluate, into a directory of one's own; returns what ``metrics.json`` holds."""
+
+    def run(*overrides):
+        report = tmp_path / "report"
+        config = settings.load(
+            finished_run / "config.yaml", [f"evaluate.output_uri={report}", *overrides]
+        )
+        record = evaluation.run(config, Recorder(), overwrite=True)
+        listed = {item["path"] for item in record["files"]}
+        assert listed == {
+            str(path.relative_to(report))
+            for path in report.rglob("*")
+            if path.is_file() and path.name != "manifest.json"
+        }
+        return json.loads((report / "metrics.json").read_text())
+
+    return run
+
+
+def test_every_kind_of_finding_is_in_metrics_json(evaluate, tmp_path):
+    found = evaluate("evaluate.slices={morning: '(?i)morning'}")
+    assert found["split"] == "test"
+    assert set(found["figures"]) == set(found["intervals"]) == {"validation", "test"}
+    for name in ("coverage", "slices", "lengths", "behavior", "group_bias"):
+        assert found[name], name
+    assert {"morning", "negation", "mention"} <= {item["name"] for item in found["slices"]}
+    assert found["label_errors"]["num_rows"] == found["figures"]["test"]["num_rows"]
+    table = pq.read_table(tmp_path / "report/mistakes.parquet").to_pandas()
+    wrong = table[table["kind"] != "label"]
+    assert len(wrong)
+    assert (wrong["label"] != wrong["prediction"]).all()
+    page = (tmp_path / "report/report.html").read_text()
+    assert "Where it fails" in page
+
+
+def test_the_temperature_was_fitted_on_validation_and_is_in_the_package(finished_run, evaluate):
+    package = ModelPackage.load(str(finished_run / "run/trained/model"))
+    known = manifest.read(str(finished_run / "run/trained/model"))["calibration"]
+    assert package.settings.temperature == known["temperature"] != 1
+    found = evaluate()["calibration"]
+    assert found["temperature"] == known["temperature"]
+    files = (finished_run / "run/prepared/tweets/split=validation").glob("*.parquet")
+    rows = pa.concat_tables([pq.read_table(file) for file in files])
+    label = rows["label"].to_numpy()
+    scores = package.score(rows["text"].combine_chunks())
+    raw = calibration.rescale(scores.probability, temperature=1 / known["temperature"])
+    asked = scores.num_tokens > 0
+    fitted = calibration.fit_temperature(label=label[asked], probability=raw[asked])
+    assert fitted == pytest.approx(known["temperature"], abs=2e-3)
+    assert known["after"]["log_loss"] <= known["before"]["log_loss"]
+
+
+def test_without_the_model_the_rest_is_evaluated(finished_run, evaluate, tmp_path, said):
+    scored = tmp_path / "scored"
+    shutil.copytree(finished_run / "run/scored", scored)
+    path = scored / "manifest.json"
+    gone = str(finished_run / "run/trained/model")
+    path.write_text(path.read_text().replace(gone, str(tmp_path / "gone")))
+    found = evaluate(f"evaluate.scored_uri={scored}")
+    assert found["behavior"] == found["group_bias"] == []
+    assert "has another model now, or none" in found["not_asked"]
+    assert "the model is not asked how it behaves" in said.text
+    assert found["slices"]
+
+
+def test_a_model_need_not_be_asked(evaluate):
+    found = evaluate("evaluate.behavior=false")
+    assert found["behavior"] == found["group_bias"] == []
+    assert found["not_asked"] == "evaluate.behavior is false"
+
+
+def test_no_text_leaves_its_tables_where_none_is_wanted(finished_run, evaluate, tmp_path):
+    found = evaluate("evaluate.num_examples=0")
+    assert not (tmp_path / "report/mistakes.parquet").exists()
+    assert all(not test["failures"] for test in found["behavior"])
+    page = (tmp_path / "report/report.html").read_text()
+    tweets = pq.read_table(finished_run / "run/prepared/tweets/split=test")["text"].to_pylist()
+    assert not [text for text in tweets if len(text) > 25 and text in page]
+
+
+def test_a_corpus_with_neutral_texts_is_evaluated_with_three_labels(
+    finished_run, evaluate, tmp_path, resources
+):
+    from sentiflow import scoring
+
+    csv = tmp_path / "manual.csv"
+    rng = np.random.default_rng(0)
+    lines = (finished_run / "run").parents[0]
+    tweets = pq.read_table(lines / "run/prepared/tweets/split=test")["text"].to_pylist()[:300]
+    labels = rng.choice([0, 2, 4], len(tweets))
+    csv.write_text(
+        "".join(
+            f'"{label}","1","","","","{text.replace(chr(34), "")}"\n'
+            for label, text in zip(labels, tweets, strict=True)
+        )
+    )
+    scored = tmp_path / "scored"
+    overrides = [f"score.corpus={csv}", f"score.output_uri={scored}"]
+    config = settings.load(finished_run / "config.yaml", overrides)
+    scoring.run(config, Recorder(), resources=resources, overwrite=False)
+    found = evaluate(f"evaluate.scored_uri={scored}", "evaluate.neutral_margin=0.2")
+    assert list(found["figures"]) == ["all"]
+    three = found["three_class"]["all"]
+    counts = {name: sum(row.values()) for name, row in three["confusion"].items()}
+    values = {"negative": 0, "neutral": 2, "positive": 4}
+    assert counts == {name: int((labels == value).sum()) for name, value in values.items()}
+    assert found["slices"] == []
+    with_texts = tmp_path / "with_texts"
+    overrides[1] = f"score.output_uri={with_texts}"
+    config = settings.load(finished_run / "config.yaml", [*overrides, "score.keep_columns=[text]"])
+    scoring.run(config, Recorder(), resources=resources, overwrite=False)
+    assert evaluate(f"evaluate.scored_uri={with_texts}")["slices"]
+
+
+def test_predictions_without_labels_are_refused_before_anything_is_written(finished_run, tmp_path):
+    scored = tmp_path / "scored"
+    shutil.copytree(finished_run / "run/scored", scored)
+    for file in (scored / "predictions").glob("*.parquet"):
+        table = pq.read_table(file)
+        place = table.schema.get_field_index("label")
+        nothing = pa.nulls(len(table), pa.int8())
+        pq.write_table(table.set_column(place, "label", nothing), file)
+    overrides = [f"evaluate.scored_uri={scored}", f"evaluate.output_uri={tmp_path}/report"]
+    config = settings.load(finished_run / "config.yaml", overrides)
+    with pytest.raises(UserError, match="has no labelled row outside the train split"):
+        evaluation.run(config, Recorder(), overwrite=False)
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_pattern_that_is_none_is_refused_with_the_settings(finished_run):
+    with pytest.raises(UserError, match=r"evaluate.slices.*is no regular expression"):
+        settings.load(finished_run / "config.yaml", ["evaluate.slices={a: '(x'}"])
