@@ -263,7 +263,7 @@ def test_behavior_and_groups_are_shown_with_what_they_mean(data, page):
     for bias in data.findings["group_bias"]:
         assert f"{100 * bias['spread']:.1f} points of probability" in text
     assert "made-up sentences" in text
-    assert "Sikh unknown to the model" in text
+    assert "Sikh words unknown to the model" in text
 
 
 def test_a_model_that_could_not_be_asked_is_said_so(rows):
