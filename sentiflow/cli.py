@@ -316,6 +316,11 @@ def _summarize(verb: str, outcomes: Sequence["Outcome"], *, tracking_uri: str | 
     uris: dict[str, str] = {outcome.verb: as_typed(outcome.uri) for outcome in outcomes}
     if verb == "prepare":
         _print(summary.of_preparation(records["prepare"], uris["prepare"]))
+    if verb == "evaluate":
+        from sentiflow import evaluation
+
+        headline = evaluation.headline(records["evaluate"]["figures"])
+        _print(summary.of_evaluation(records["evaluate"], uris["evaluate"], headline))
     if verb != "run":
         return
     from sentiflow import evaluation, tracking

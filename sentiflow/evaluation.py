@@ -14,6 +14,7 @@ import pyarrow as pa
 from sentiflow import (
     behavior,
     charts,
+    conclusions,
     evaluated_rows,
     findings,
     group_bias,
@@ -102,6 +103,7 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any
         ],
         seconds=seconds,
         figures=found["figures"],
+        conclusions=conclusions.draw(found),
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from sentiflow import conclusions
 from sentiflow.findings import Findings
 from sentiflow.group_bias import CAVEAT
 from sentiflow.metrics import Figures, reliability_bins
@@ -96,7 +97,7 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         intervals=found["intervals"][data.split],
         splits=sorted(found["figures"], key=lambda split: split != data.split),
         headline=_headline(data.figures),
-        conclusions=_conclude(data),
+        conclusions=conclusions.draw(found),
         slices=_lay_out_slices(found["slices"], data.figures),
         min_rows=MIN_ROWS,
         mistakes=_choose_mistakes(data),
@@ -121,39 +122,6 @@ def _headline(figures: Figures) -> dict[str, Any]:
         "usual_label": LABEL_NAMES[usual],
         "usual_fraction": max(positive_fraction, 1 - positive_fraction),
     }
-
-
-def _conclude(data: ReportData) -> list[tuple[str, str, str]]:
-    """Say in a few lines what a reader should take along: a figure, what it is, and where it is."""
-    found, figures = data.findings, data.figures
-    lines: list[tuple[str, str, str]] = []
-    error = figures.get("expected_calibration_error")
-    if error is not None:
-        gap = f"{100 * error:.1f} points"
-        lines.append((gap, "is how far its probabilities are from what happens", "probabilities"))
-    neutral = found["neutral"]
-    if neutral and neutral["accuracy"] is not None:
-        text = f"of its answers are right if it answers only the {neutral['coverage']:.0%} of the"
-        text += " texts of which it is most certain"
-        lines.append((f"{neutral['accuracy']:.1%}", text, "certainty"))
-    worst = next((item for item in found["slices"] if item["num_rows"] >= MIN_ROWS), None)
-    if worst:
-        text = f"is its accuracy where it is worst: {worst['name']} ({worst['num_rows']:,} texts)"
-        lines.append((f"{worst['accuracy']:.1%}", text, "slices"))
-    doubtful = found["label_errors"]
-    if doubtful["fraction"]:
-        text = "of the labels look wrong themselves, by an estimate that trusts the model"
-        lines.append((f"{doubtful['fraction']:.1%}", text, "mistakes"))
-    tests = [test for test in found["behavior"] if test["pass_rate"] is not None]
-    if tests:
-        test = min(tests, key=lambda test: test["pass_rate"])
-        text = f"is the lowest pass rate of {len(tests)} behavior tests: {test['name']}"
-        lines.append((f"{test['pass_rate']:.0%}", text, "behavior"))
-    if beyond := [bias for bias in found["group_bias"] if bias["spread"] > bias["chance_spread"]]:
-        bias = max(beyond, key=lambda bias: bias["spread"])
-        text = "is the widest gap that exchanging one group for another makes in the probability: "
-        lines.append((f"{100 * bias['spread']:.0f} points", text + bias["category"], "groups"))
-    return lines
 
 
 def _lay_out_slices(slices: list[dict[str, Any]], figures: Any) -> dict[str, Any] | None:

@@ -66,6 +66,23 @@ def of_preparation(record: Mapping[str, Any], uri: str) -> Table:
     return table
 
 
+def of_evaluation(
+    record: Mapping[str, Any], uri: str, headline: tuple[str, Mapping[str, Any]]
+) -> Table:
+    """Sum up an evaluation: the accuracy, what else to take along, and where all of it stands."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(justify="right")
+    table.add_column(justify="left")
+    split, figures = headline
+    interval = f"{figures['accuracy_low']:.1%} to {figures['accuracy_high']:.1%}"
+    meaning = f"of {figures['num_rows']:,} {split} texts are labelled correctly "
+    table.add_row(f"{figures['accuracy']:.1%}", f"{meaning}(95 % interval {interval})")
+    for figure, text, _ in record["conclusions"]:
+        table.add_row(figure, text)
+    table.add_row("report", f"{uri}/report.html")
+    return table
+
+
 def next_steps(uris: Mapping[str, str], store: str) -> list[str]:
     """Say what a user may type after a run.
 

@@ -73,3 +73,13 @@ def test_after_a_run_the_next_steps_name_its_results():
     assert compare.endswith("  http://127.0.0.1:5000")
     assert "predict run/trained/model" in score
     assert predictions.endswith("run/scored/predictions/*.parquet")
+
+
+def test_an_evaluation_is_summed_up_by_its_accuracy_and_conclusions():
+    figures = {"accuracy": 0.81, "accuracy_low": 0.8, "accuracy_high": 0.82, "num_rows": 1234}
+    record = {"conclusions": [["76.1%", "is its accuracy where it is worst", "slices"]]}
+    assert lines_of(summary.of_evaluation(record, "runs/a/report", ("test", figures))) == [
+        "81.0% of 1,234 test texts are labelled correctly (95 % interval 80.0% to 82.0%)",
+        "76.1% is its accuracy where it is worst",
+        "report runs/a/report/report.html",
+    ]

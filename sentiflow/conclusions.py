@@ -1,0 +1,81 @@
+"""Findings -> the few lines that a reader should take along."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from sentiflow.findings import Findings
+from sentiflow.slices import MIN_ROWS
+
+
+class Conclusion(NamedTuple):
+    """A figure in words: ``76.1% is its accuracy where it is worst``."""
+
+    figure: str
+    meaning: str
+    """Goes on where the figure ends."""
+    section: str
+    """Of the report, which tells more."""
+
+
+def draw(findings: Findings) -> list[Conclusion]:
+    """Draw what can be drawn from findings, with what the model said when asked.
+
+    Args:
+        findings: Of ``findings.measure``, with ``behavior`` and ``group_bias``.
+    """
+    sources: tuple[Callable[[Findings], Conclusion | None], ...] = (
+        _of_calibration, _of_coverage, _of_slices, _of_labels, _of_behavior, _of_groups,
+    )  # fmt: skip
+    return [conclusion for source in sources if (conclusion := source(findings))]
+
+
+def _of_calibration(findings: Findings) -> Conclusion | None:
+    error = findings["figures"][findings["split"]]["expected_calibration_error"]
+    meaning = "is how far its probabilities are from what happens"
+    return Conclusion(f"{100 * error:.1f} points", meaning, "probabilities")
+
+
+def _of_coverage(findings: Findings) -> Conclusion | None:
+    neutral = findings["neutral"]
+    if not neutral or neutral["accuracy"] is None:
+        return None
+    meaning = "of its answers are right if it answers only the "
+    meaning += f"{neutral['coverage']:.0%} of the texts of which it is most certain"
+    return Conclusion(f"{neutral['accuracy']:.1%}", meaning, "certainty")
+
+
+def _of_slices(findings: Findings) -> Conclusion | None:
+    large = (item for item in findings["slices"] if item["num_rows"] >= MIN_ROWS)
+    worst: dict[str, Any] | None = next(large, None)
+    if not worst:
+        return None
+    meaning = f"is its accuracy where it is worst: {worst['name']} ({worst['num_rows']:,} texts)"
+    return Conclusion(f"{worst['accuracy']:.1%}", meaning, "slices")
+
+
+def _of_labels(findings: Findings) -> Conclusion | None:
+    fraction = findings["label_errors"]["fraction"]
+    if not fraction or not findings["slices"]:
+        return None
+    meaning = "of the labels look wrong themselves, by an estimate that trusts the model"
+    return Conclusion(f"{fraction:.1%}", meaning, "mistakes")
+
+
+def _of_behavior(findings: Findings) -> Conclusion | None:
+    tests = [test for test in findings["behavior"] if test["pass_rate"] is not None]
+    if not tests:
+        return None
+    worst = min(tests, key=lambda test: test["pass_rate"])
+    meaning = f"is the lowest pass rate of {len(tests)} behavior tests: {worst['name']}"
+    return Conclusion(f"{worst['pass_rate']:.0%}", meaning, "behavior")
+
+
+def _of_groups(findings: Findings) -> Conclusion | None:
+    beyond = [bias for bias in findings["group_bias"] if bias["spread"] > bias["chance_spread"]]
+    if not beyond:
+        return None
+    widest = max(beyond, key=lambda bias: bias["spread"])
+    meaning = "is the widest gap that exchanging one group for another makes in the probability: "
+    return Conclusion(
+        f"{100 * widest['spread']:.0f} points", meaning + widest["category"], "groups"
+    )

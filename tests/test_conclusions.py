@@ -1,0 +1,52 @@
+"""A reader takes the telling figures along, and none that is not there."""
+
+from sentiflow import conclusions
+
+FINDINGS = {
+    "split": "test",
+    "figures": {"test": {"expected_calibration_error": 0.0123}},
+    "neutral": {"accuracy": 0.87, "coverage": 0.8},
+    "slices": [
+        {"name": "question", "num_rows": 1200, "accuracy": 0.75},
+        {"name": "tiny", "num_rows": 2, "accuracy": 0.0},
+    ],
+    "label_errors": {"fraction": 0.05},
+    "behavior": [
+        {"name": "praise", "pass_rate": 0.9},
+        {"name": "not bad", "pass_rate": 0.1},
+        {"name": "no case", "pass_rate": None},
+    ],
+    "group_bias": [
+        {"category": "age", "spread": 0.2, "chance_spread": 0.1},
+        {"category": "religion", "spread": 0.3, "chance_spread": 0.4},
+    ],
+}
+
+
+def test_each_part_gives_the_line_that_a_reader_wants():
+    lines = {section: f"{figure} {text}" for figure, text, section in conclusions.draw(FINDINGS)}
+    assert lines["probabilities"].startswith("1.2 points")
+    assert lines["certainty"].startswith("87.0% of its answers are right")
+    assert "only the 80% of the texts" in lines["certainty"]
+    assert lines["slices"].endswith("where it is worst: question (1,200 texts)")
+    assert lines["mistakes"].startswith("5.0% of the labels")
+    assert lines["behavior"] == "10% is the lowest pass rate of 2 behavior tests: not bad"
+
+
+def test_a_gap_within_chance_is_no_conclusion():
+    lines = {section: text for _, text, section in conclusions.draw(FINDINGS)}
+    assert lines["groups"].endswith("age")
+    within = FINDINGS | {"group_bias": FINDINGS["group_bias"][1:]}
+    assert "groups" not in {section for _, _, section in conclusions.draw(within)}
+
+
+def test_what_was_not_measured_gives_no_line():
+    bare = FINDINGS | {"neutral": None, "slices": [], "behavior": [], "group_bias": []}
+    assert [section for _, _, section in conclusions.draw(bare)] == ["probabilities"]
+    silent = FINDINGS | {"neutral": {"accuracy": None, "coverage": 0.0}}
+    assert "certainty" not in {section for _, _, section in conclusions.draw(silent)}
+
+
+def test_slices_of_few_texts_are_no_conclusion():
+    few = FINDINGS | {"slices": FINDINGS["slices"][1:]}
+    assert "slices" not in {section for _, _, section in conclusions.draw(few)}
