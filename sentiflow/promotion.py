@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from sentiflow import manifest, registry, storage, tracking
+from sentiflow import manifest, paired, registry, storage, tracking
 from sentiflow.errors import UserError
 from sentiflow.progress import Progress
 from sentiflow.registry import CANDIDATE, CHAMPION, Located
@@ -30,6 +30,8 @@ class Comparison:
     only_candidate_right: int
     """Rows; with the next figure the discordant pairs of McNemar's test."""
     only_champion_right: int
+    p_value: float | None = None
+    """Of McNemar's test that both are right equally often; it does not decide."""
 
     @property
     def candidate_is_better(self) -> bool:
@@ -113,7 +115,7 @@ def to_text(promotion: Promotion) -> str:
         lines += [
             f"  {old}: test accuracy {found.champion_accuracy:.4f}, the same rows",
             f"  right only by {new}: {found.only_candidate_right:,} rows; "
-            f"only by {old}: {found.only_champion_right:,}",
+            f"only by {old}: {found.only_champion_right:,}{_write_p(found)}",
         ]
     aliases = ", ".join(f"{alias} is version {n}" for alias, n in promotion.aliases.items())
     return "\n".join([*lines, f"  {aliases}"])
@@ -126,9 +128,13 @@ def explain_refusal(promotion: Promotion) -> str:
     return (
         f"version {promotion.candidate} of {promotion.name} does not beat the champion, version "
         f"{promotion.champion}: test accuracy {found.candidate_accuracy:.4f} against "
-        f"{found.champion_accuracy:.4f} on {found.num_rows:,} rows; --force promotes it all the "
-        "same"
+        f"{found.champion_accuracy:.4f} on {found.num_rows:,} rows{_write_p(found)}; --force "
+        "promotes it all the same"
     )
+
+
+def _write_p(found: Comparison) -> str:
+    return "" if found.p_value is None else f" (McNemar's test: {paired.write_p(found.p_value)})"
 
 
 def _compare(config: Config, models: list[Located]) -> Comparison:
@@ -152,7 +158,8 @@ def _compare(config: Config, models: list[Located]) -> Comparison:
         return Comparison(len(right[0]), accuracies[0], None, 0, 0)
     new, old = right
     only_new, only_old = int((new & ~old).sum()), int((old & ~new).sum())
-    return Comparison(len(new), accuracies[0], accuracies[1], only_new, only_old)
+    p_value = paired.mcnemar(only_old, only_new)
+    return Comparison(len(new), accuracies[0], accuracies[1], only_new, only_old, p_value)
 
 
 def _test_rows(uri: str, prepared: dict[str, Any]) -> Iterator[tuple[pa.Array, np.ndarray]]:

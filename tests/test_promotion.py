@@ -106,6 +106,7 @@ def test_the_first_candidate_becomes_champion(config, register, bad):
     assert result.champion is None
     assert result.comparison.num_rows == 8
     assert result.comparison.candidate_accuracy == 1 / 8
+    assert result.comparison.p_value is None
     assert aliases(config) == result.aliases == {CANDIDATE: 1, CHAMPION: 1}
 
 
@@ -119,7 +120,7 @@ def test_a_better_candidate_becomes_champion(config, register, good, bad):
         "version 2 is the champion of test_a_better_candidate_becomes_champion now",
         "  version 2: test accuracy 0.8750, 8 rows",
         "  version 1: test accuracy 0.1250, the same rows",
-        "  right only by version 2: 7 rows; only by version 1: 1",
+        "  right only by version 2: 7 rows; only by version 1: 1 (McNemar's test: p = 0.07)",
         "  candidate is version 2, champion is version 2",
     ]
     assert aliases(config) == {CANDIDATE: 2, CHAMPION: 2}
@@ -134,10 +135,11 @@ def test_a_worse_candidate_is_refused_in_one_line(config, register, good, bad):
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
     assert "version 2 of test_a_worse" in line
-    assert "test accuracy 0.1250 against 0.8750 on 8 rows; --force promotes it" in line
+    assert "0.1250 against 0.8750 on 8 rows (McNemar's test: p = 0.07); --force promotes it" in line
     assert aliases(config) == {CANDIDATE: 2, CHAMPION: 1}
     answer = json.loads(invoke(config, "--json").stdout)
     assert (answer["promoted"], answer["comparison"]["only_champion_right"]) == (False, 7)
+    assert answer["comparison"]["p_value"] == pytest.approx(2 * (1 + 8) / 2**8)
 
 
 def test_an_equally_good_candidate_is_refused(config, register, good, tmp_path):
