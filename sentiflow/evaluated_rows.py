@@ -65,6 +65,13 @@ def corpus_of(scored: dict[str, Any]) -> dict[str, Any]:
     return manifest.read_input(scored, "corpus")
 
 
+def training_of(scored: dict[str, Any]) -> dict[str, Any]:
+    """Find the manifest of the training that made the model, if it is still where it was."""
+    model = scored["inputs"]["model"]
+    training = manifest.read_input({"inputs": model}, "training")
+    return training if training.get("model_fingerprint") == model["fingerprint"] else {}
+
+
 def _read(uri: str, columns: list[str]) -> pa.Table:
     try:
         return storage.read_parquet(uri, columns=columns)

@@ -36,8 +36,9 @@ STAGE = "evaluate"
 METRICS, PAGE, MISTAKES, PLOTS = "metrics.json", "report.html", "mistakes.parquet", "plots"
 OWNS = (METRICS, PAGE, MISTAKES, PLOTS)
 
-SCORED_TAG = "sentiflow.scored_uri"
-"""Of the run that trained a model: where its evaluated predictions lie."""
+SCORED_TAG, SCORED_FINGERPRINT_TAG = "sentiflow.scored_uri", "sentiflow.scored_fingerprint"
+"""Of an evaluation's run, and of the run that trained the model: where the evaluated predictions
+lie, and which they are."""
 
 _NUM_CHANGED = 400
 """Texts of the corpus that are changed a little, to see whether the answer changes."""
@@ -85,7 +86,7 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any
     )
     chosen = evaluated_rows.of_split(rows, found["split"])
     found |= _ask_model(config, scored, chosen)
-    trained = _find_training(scored)
+    trained = evaluated_rows.training_of(scored)
     data = _collect(config, found, chosen, scored, trained, target)
     files = _render(data)
     for name, content in files.items():
@@ -162,13 +163,6 @@ def _some_texts(rows: pa.Table) -> list[str]:
     order = np.argsort(rows["row_id"].to_numpy(), kind="stable")
     chosen = np.linspace(0, len(order) - 1, min(_NUM_CHANGED, len(order))).astype(int)
     return rows["text"].take(pa.array(order[chosen])).to_pylist()
-
-
-def _find_training(scored: dict[str, Any]) -> dict[str, Any]:
-    """Find the manifest of the training that made the model, if it is still where it was."""
-    model = scored["inputs"]["model"]
-    training = manifest.read_input({"inputs": model}, "training")
-    return training if training.get("model_fingerprint") == model["fingerprint"] else {}
 
 
 def _collect(
@@ -276,7 +270,9 @@ def _track(
     split, values = headline(found["figures"])
     training_run = recorder.of_run(trained.get("mlflow_run_id", ""))
     training_run.log_metrics({f"{split}/{name}": values[name] for name in _HEADLINES})
-    training_run.set_tags({SCORED_TAG: target.inputs["scored"]["uri"]})
+    scored = target.inputs["scored"]
+    for run in (recorder, training_run):
+        run.set_tags({SCORED_TAG: scored["uri"], SCORED_FINGERPRINT_TAG: scored["fingerprint"]})
 
 
 def _report(found: Findings, seconds: float) -> None:

@@ -72,7 +72,7 @@ def find(
     text: pa.Array,
     *,
     lengths: np.ndarray,
-    num_tokens: np.ndarray,
+    num_tokens: np.ndarray | None,
     time: pa.Array | None = None,
     patterns: Mapping[str, str] | None = None,
 ) -> list[Slice]:
@@ -81,13 +81,14 @@ def find(
     Args:
         text: N strings, without nulls.
         lengths: Of each, by :func:`count_tokens`.
-        num_tokens: Of each, how many of them the model knows.
+        num_tokens: Of each, how many of them the model knows; None leaves the slices by unknown
+            tokens out, which are no two models' own.
         time: When each was written (UTC, or whatever its corpus has), if that is kept.
         patterns: A user's own slices: a regular expression (RE2) by name.
     """
     found = _by_length(lengths)
     found += [Slice(name, about, _matches(text, form)) for name, (about, form) in PATTERNS.items()]
-    found += _by_unknown(lengths, num_tokens)
+    found += [] if num_tokens is None else _by_unknown(lengths, num_tokens)
     found.append(Slice("repeated", "the text stands on more than one row", _repeats(text)))
     if time is not None:
         found += _by_hour(time)

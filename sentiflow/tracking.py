@@ -269,6 +269,26 @@ def connect(uri: str) -> MlflowClient:
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
+def read_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
+    """Read the tags of a run.
+
+    Raises:
+        UserError: There is no such store, or no such run in it.
+        JobError: The store cannot be reached.
+    """
+    client = connect(tracking_uri)
+    try:
+        return dict(client.get_run(run_id).data.tags)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise JobError(_unreachable(tracking_uri, error)) from error
+        store = without_user(tracking_uri)
+        raise UserError(
+            f"MLflow at {store} has no run {run_id}",
+            hint="name its store by tracking.uri or MLFLOW_TRACKING_URI",
+        ) from error
+
+
 def _check_kind(uri: str) -> None:
     if uri.startswith("file:") or "://" not in uri:
         raise UserError(

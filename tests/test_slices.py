@@ -147,3 +147,9 @@ def test_texts_are_counted_by_length():
         {"tokens": 2, "num_rows": 2, "num_right": 1},
         {"tokens": 5, "num_rows": 1, "num_right": 0},
     ]
+
+
+def test_two_models_have_no_slices_by_unknown_tokens_in_common():
+    text, lengths = pa.array(["good morning", "xyz"]), np.array([2, 1])
+    names = {item.name for item in slices.find(text, lengths=lengths, num_tokens=None)}
+    assert names == {"0 to 4 tokens"}

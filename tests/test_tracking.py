@@ -126,6 +126,22 @@ def test_a_submitted_job_refuses_a_store_in_its_temporary_directory(monkeypatch)
         tracking.default_uri(None)
 
 
+def test_the_tags_of_a_run_are_read(store, uri):
+    with store.run("train", group="0123abcd", tags={"more": "x"}) as recorder:
+        pass
+    tags = tracking.read_tags(uri, recorder.run_id)
+    assert (tags["more"], tags["sentiflow.stage"]) == ("x", "train")
+
+
+def test_tags_that_cannot_be_read_give_one_clear_line(store, uri, tmp_path):
+    with pytest.raises(UserError, match="has no run 0{32}: name its store by"):
+        tracking.read_tags(uri, "0" * 32)
+    with pytest.raises(UserError, match="there is no MLflow store"):
+        tracking.read_tags(f"sqlite:///{tmp_path}/absent.db", "0" * 32)
+    with pytest.raises(JobError, match="cannot reach"):
+        tracking.read_tags("http://127.0.0.1:9", "0" * 32)
+
+
 def test_a_password_is_in_no_message(caplog):
     away = "http://me:secret@127.0.0.1:9"
     with pytest.raises(JobError) as error:
