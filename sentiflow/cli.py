@@ -64,6 +64,8 @@ BestTo = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Write the result for programs.")]
 
+_RUN_HELP = "A run's output_uri, a scored directory, or the id of an MLflow run."
+
 JOBS = {
     "run": "Prepare, train, score and evaluate; what is complete is skipped.",
     "prepare": "Shard a CSV into checked, split, encoded Parquet and a vocabulary.",
@@ -239,6 +241,46 @@ def promote(
             raise JobError(promotion.explain_refusal(outcome))
         if not as_json:
             typer.echo(promotion.to_text(outcome))
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="RUN", help=_RUN_HELP)],
+    second: Annotated[str, typer.Argument(metavar="RUN", help="The run to compare with it.")],
+    slices: Annotated[
+        list[str] | None,
+        typer.Option("--slice", metavar="NAME=REGEX", help="A slice of your own; may be repeated."),
+    ] = None,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option("--tracking-uri", metavar="URI", help="The store of MLflow run ids."),
+    ] = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Compare two models on the same test rows: what differs, and whether it may be chance."""
+    with _reporting(verbose):
+        patterns = _read_patterns(slices or ())
+        from sentiflow import comparison, comparison_text
+
+        found = comparison.compare(first, second, patterns=patterns, tracking_uri=tracking_uri)
+        if as_json:
+            typer.echo(json.dumps(found.to_json(), ensure_ascii=False, allow_nan=False))
+        else:
+            typer.echo(comparison_text.to_text(found))
+
+
+def _read_patterns(options: Sequence[str]) -> dict[str, str]:
+    """Read a user's own slices, each written as ``NAME=REGEX``."""
+    from sentiflow.setting_types import check_patterns
+
+    for option in options:
+        if "=" not in option:
+            raise UserError(f"--slice {option}", hint="write NAME=REGEX")
+    try:
+        return check_patterns(dict(option.split("=", 1) for option in options))
+    except ValueError as error:
+        raise UserError(f"--slice {error}") from error
 
 
 @app.command()

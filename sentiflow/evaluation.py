@@ -29,16 +29,12 @@ from sentiflow.findings import Findings
 from sentiflow.manifest import Claim
 from sentiflow.progress import say
 from sentiflow.sections import Config
-from sentiflow.tracking import Recorder
+from sentiflow.tracking import SCORED_FINGERPRINT_TAG, SCORED_TAG, Recorder
 from sentiflow.uris import join, names_model
 
 STAGE = "evaluate"
 METRICS, PAGE, MISTAKES, PLOTS = "metrics.json", "report.html", "mistakes.parquet", "plots"
 OWNS = (METRICS, PAGE, MISTAKES, PLOTS)
-
-SCORED_TAG, SCORED_FINGERPRINT_TAG = "sentiflow.scored_uri", "sentiflow.scored_fingerprint"
-"""Of an evaluation's run, and of the run that trained the model: where the evaluated predictions
-lie, and which they are."""
 
 _NUM_CHANGED = 400
 """Texts of the corpus that are changed a little, to see whether the answer changes."""

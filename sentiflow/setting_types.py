@@ -54,7 +54,7 @@ Column = Annotated[int | str | None, BeforeValidator(_check_column)]
 RequiredColumn = Annotated[int | str, BeforeValidator(_check_column)]
 
 
-def _check_patterns(patterns: dict[str, str]) -> dict[str, str]:
+def check_patterns(patterns: dict[str, str]) -> dict[str, str]:
     """Make sure that each is a regular expression of RE2, which reads a text once."""
     for name, form in patterns.items():
         import pyarrow as pa
@@ -68,4 +68,4 @@ def _check_patterns(patterns: dict[str, str]) -> dict[str, str]:
     return patterns
 
 
-Patterns = Annotated[dict[str, str], AfterValidator(_check_patterns)]
+Patterns = Annotated[dict[str, str], AfterValidator(check_patterns)]

@@ -40,6 +40,11 @@ _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI show an experiment as one of training runs, not of prompts and traces."""
 
 STAGE_TAG, GROUP_TAG, REASON_TAG = "sentiflow.stage", "sentiflow.run", "sentiflow.reason"
+OUTPUT_TAG, FINGERPRINT_TAG = "sentiflow.output_uri", "sentiflow.fingerprint"
+"""Of a job's run: where its output lies, and which it is."""
+SCORED_TAG, SCORED_FINGERPRINT_TAG = "sentiflow.scored_uri", "sentiflow.scored_fingerprint"
+"""Of an evaluation's run, and of the run that trained the model: where the evaluated predictions
+lie, and which they are."""
 
 
 @dataclass(frozen=True)

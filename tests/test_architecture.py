@@ -38,5 +38,7 @@ def test_each_module_has_a_test_file_or_is_tested_through_one(path):
         "sweep_results": "test_sweep", "sweep_space": "test_search_space",
         "setting_types": "test_settings", "served_model": "test_registry",
         "mlflow_model": "test_registry", "model_uris": "test_registry",
+        "seen_rows": "test_compared_rows", "changed_settings": "test_comparison",
+        "differences": "test_comparison", "comparison_text": "test_comparison",
     }  # fmt: skip
     assert (PROJECT / "tests" / f"{through.get(path.stem, f'test_{path.stem}')}.py").exists()

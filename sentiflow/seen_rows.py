@@ -1,0 +1,98 @@
+"""Scored directory -> numbers of the rows that its model was trained on, or chosen by."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from sentiflow import evaluated_rows, manifest, storage
+from sentiflow.errors import UserError
+from sentiflow.manifest import identify_file
+from sentiflow.schema import SPLITS
+from sentiflow.uris import join
+
+_SEEN = tuple(f"tweets/split={split}/" for split in SPLITS[:2])
+"""Of prepared data: what weights, epoch and temperature hang on."""
+
+
+@dataclass(frozen=True)
+class SeenRows:
+    """What is known of the rows that a model has seen of a scored corpus."""
+
+    row_ids: np.ndarray
+    is_known: bool
+    """Whether every training that led to the model could be looked at."""
+
+
+def find(scored: dict[str, Any], *, name: str) -> SeenRows:
+    """Follow a model to the data that it was trained on, and that the model it began from was.
+
+    Args:
+        scored: Manifest of the scored directory.
+        name: What to call the model in a message.
+
+    Returns:
+        Numbers of rows of the scored corpus, of training and validation. Rows of other files than
+        those of the corpus have not been seen, whatever their texts.
+
+    Raises:
+        UserError: Some, not all of the corpus's files were trained on, under other row numbers; or
+            prepared rows are damaged.
+    """
+    training, found = evaluated_rows.training_of(scored), [np.empty(0, np.int64)]
+    is_known = bool(training)
+    while training:
+        rows = _find_in(training, scored, name)
+        found, is_known = [*found, *(rows or ())], is_known and rows is not None
+        if "init_from" not in training["inputs"]:
+            break
+        first = manifest.read_input(training, "init_from")
+        training = manifest.read_input(first, "training") if first else {}
+        is_known = is_known and bool(training)
+    return SeenRows(np.unique(np.concatenate(found)), is_known)
+
+
+def files_of(scored: dict[str, Any]) -> dict[str, Any] | None:
+    """Find the input files that a scored corpus numbers the rows of; None if it is not known."""
+    corpus = scored["inputs"]["corpus"]
+    if "files" in corpus:
+        return corpus
+    prepared = evaluated_rows.corpus_of(scored)
+    return prepared["inputs"]["csv"] if prepared else None
+
+
+def _find_in(
+    training: dict[str, Any], scored: dict[str, Any], name: str
+) -> list[np.ndarray] | None:
+    """Find rows of the scored corpus among those of one training; None if it cannot be known."""
+    named, prepared = training["inputs"]["prepared"], manifest.read_input(training, "prepared")
+    corpus, uri = scored["inputs"]["corpus"], named["uri"]
+    if named["fingerprint"] == corpus["fingerprint"]:
+        return _read_row_ids(prepared, uri) if prepared else []  # predictions know the splits
+    files = files_of(scored)
+    if files is None or not prepared:
+        return None
+    csv = prepared["inputs"]["csv"]
+    if files["fingerprint"] == csv["fingerprint"]:
+        return _read_row_ids(prepared, uri)
+    trained_on = {identify_file(item) for item in csv["files"]}
+    inside = tuple(join(uri, path) for path in _SEEN)
+    for item in files["files"]:
+        if identify_file(item) in trained_on or item["uri"].startswith(inside):
+            raise UserError(
+                f"{name} was trained on rows of {item['uri']}, and has scored them under other "
+                "numbers",
+                hint="score its prepared data instead, whose test rows it has not seen",
+            )
+    return []
+
+
+def _read_row_ids(prepared: dict[str, Any], uri: str) -> list[np.ndarray]:
+    paths = [item["path"] for item in prepared["files"] if item["path"].startswith(_SEEN)]
+    try:
+        tables = [storage.read_parquet(join(uri, path), columns=["row_id"]) for path in paths]
+    except (pa.ArrowInvalid, OSError) as error:
+        hint = "which rows were trained on can be read there alone"
+        raise UserError(f"{uri} is gone or damaged", hint=hint) from error
+    return [table["row_id"].to_numpy() for table in tables]
