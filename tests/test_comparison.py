@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_compared_rows import LABEL, ROW_IDS, TEXTS, csv_input, runs, tens  # noqa: F401
+from test_compared_rows import LABEL, ROW_IDS, TEXTS, Runs, by_tens, csv_input, tens
 from typer.testing import CliRunner
 
 from sentiflow import comparison, manifest, metrics, paired, tracking
@@ -19,6 +19,11 @@ from sentiflow.uris import join
 TEST = np.array(tens(8, 9))
 WITH_NOT = [i for i in TEST.tolist() if i % 4 == 0]
 """Test rows that hold a negation, and a question mark."""
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return Runs(tmp_path)
 
 
 @pytest.fixture
@@ -49,7 +54,7 @@ def line_of(result):
 # Figures
 
 
-def test_figures_and_differences_are_those_of_the_common_rows(runs):  # noqa: F811
+def test_figures_and_differences_are_those_of_the_common_rows(runs):
     a, b = runs.run("a", wrong=[8, 18, 19, 29]), runs.run("b2", wrong=[8, 9])
     found = comparison.compare(a, b)
     assert found.num_rows == 60
@@ -65,7 +70,7 @@ def test_figures_and_differences_are_those_of_the_common_rows(runs):  # noqa: F8
         assert difference.low <= difference.value <= difference.high
 
 
-def test_turned_around_every_difference_changes_its_sign(runs):  # noqa: F811
+def test_turned_around_every_difference_changes_its_sign(runs):
     a, b = runs.run("a", wrong=[8, 18, 19, 29]), runs.run("b2", wrong=[8, 9])
     there, back = comparison.compare(a, b), comparison.compare(b, a)
     for name, difference in there.differences.items():
@@ -73,7 +78,7 @@ def test_turned_around_every_difference_changes_its_sign(runs):  # noqa: F811
     assert there.mcnemar.only_first_right == back.mcnemar.only_second_right
 
 
-def test_a_slice_that_moved_stands_first_and_others_have_not_moved(runs):  # noqa: F811
+def test_a_slice_that_moved_stands_first_and_others_have_not_moved(runs):
     a, b = runs.run("a"), runs.run("b", wrong=WITH_NOT)
     found = comparison.compare(a, b, patterns={"tens": "[0-9]8"})
     by_name = {item.name: item for item in found.slices}
@@ -90,29 +95,25 @@ def test_a_slice_that_moved_stands_first_and_others_have_not_moved(runs):  # noq
     assert not any("unknown" in name or "known" in name for name in by_name)
 
 
-def test_slices_of_models_that_err_alike_have_not_moved(runs):  # noqa: F811
+def test_slices_of_models_that_err_alike_have_not_moved(runs):
     found = comparison.compare(runs.run("a", wrong=WITH_NOT), runs.run("b", wrong=WITH_NOT))
     assert found.slices
     assert not any(item.moved for item in found.slices)
 
 
-def test_without_texts_there_are_no_slices_and_it_is_said(runs):  # noqa: F811
+def test_without_texts_there_are_no_slices_and_it_is_said(runs):
     a = runs.run("a")
-    b = runs.score("b", f"{a}/prepared", f"{a}/trained", split=manifest_split())
+    b = runs.score("b", f"{a}/prepared", f"{a}/trained", split=by_tens())
     shutil.rmtree(f"{a}/prepared")
     found = comparison.compare(a, b)
     assert found.slices == []
     assert any(note.startswith("no slices: the texts are not at hand") for note in found.notes)
 
 
-def manifest_split():
-    return np.array([{7: "validation", 8: "test", 9: "test"}.get(i % 10, "train") for i in ROW_IDS])
-
-
 # Settings
 
 
-def test_settings_that_differ_are_listed_by_key(runs):  # noqa: F811
+def test_settings_that_differ_are_listed_by_key(runs):
     a = runs.run("a", train={"model": {"cell": "gru"}, "dropout": 0.3})
     b = runs.run(
         "b", prepare={"tokenizer": "tutorial"}, train={"model": {"cell": "rnn"}, "dropout": 0.3}
@@ -124,7 +125,7 @@ def test_settings_that_differ_are_listed_by_key(runs):  # noqa: F811
     }
 
 
-def test_the_model_to_begin_from_and_the_csv_count_by_their_content(runs):  # noqa: F811
+def test_the_model_to_begin_from_and_the_csv_count_by_their_content(runs):
     began = runs.train("old", runs.prepare("old"))
     shutil.copytree(began, f"{began}-copy")
     (a, b, c) = (
@@ -144,7 +145,7 @@ def test_the_model_to_begin_from_and_the_csv_count_by_their_content(runs):  # no
     )
 
 
-def test_settings_of_what_is_gone_are_not_compared_and_it_is_said(runs):  # noqa: F811
+def test_settings_of_what_is_gone_are_not_compared_and_it_is_said(runs):
     a, b = runs.run("a"), runs.run("b", prepare={"tokenizer": "tutorial"})
     shutil.rmtree(f"{b}/trained")
     found = comparison.compare(a, b)
@@ -155,7 +156,7 @@ def test_settings_of_what_is_gone_are_not_compared_and_it_is_said(runs):  # noqa
 # Verdict
 
 
-def test_the_verdict_says_better_worse_or_that_it_may_be_chance(runs):  # noqa: F811
+def test_the_verdict_says_better_worse_or_that_it_may_be_chance(runs):
     good, bad = runs.run("good"), runs.run("bad", wrong=TEST[:20])
     fair = runs.run("fair", wrong=TEST[:3])
     verdict = comparison.compare(bad, good).verdict
@@ -169,7 +170,7 @@ def test_the_verdict_says_better_worse_or_that_it_may_be_chance(runs):  # noqa: 
     assert verdict.endswith("; the difference may be chance: p = 0.25.")
 
 
-def test_the_verdict_on_models_that_are_right_as_often(runs):  # noqa: F811
+def test_the_verdict_on_models_that_are_right_as_often(runs):
     a, b = runs.run("a", wrong=[8]), runs.run("b2", wrong=[9])
     assert "both are right as often" in comparison.compare(a, b).verdict
     same = comparison.compare(a, a)
@@ -180,7 +181,7 @@ def test_the_verdict_on_models_that_are_right_as_often(runs):  # noqa: F811
 # Names
 
 
-def test_a_run_is_named_by_its_directory_or_that_of_its_predictions(runs, monkeypatch):  # noqa: F811
+def test_a_run_is_named_by_its_directory_or_that_of_its_predictions(runs, monkeypatch):
     a, b = runs.run("a", wrong=[8]), runs.run("b")
     monkeypatch.chdir(runs.folder)
     found = comparison.compare("a", "b/scored")
@@ -192,7 +193,7 @@ def test_a_run_is_named_by_its_directory_or_that_of_its_predictions(runs, monkey
 @pytest.mark.parametrize(
     "name", ["absent", "a/trained", "a/scored/predictions", "a/scored/manifest.json"]
 )
-def test_what_holds_no_predictions_gives_one_clear_line(runs, monkeypatch, name):  # noqa: F811
+def test_what_holds_no_predictions_gives_one_clear_line(runs, monkeypatch, name):
     runs.run("a")
     monkeypatch.chdir(runs.folder)
     assert f"{name} holds no finished predictions: name the output_uri" in line_of(
@@ -200,7 +201,7 @@ def test_what_holds_no_predictions_gives_one_clear_line(runs, monkeypatch, name)
     )
 
 
-def test_a_run_is_named_by_an_mlflow_id_of_any_job(runs, store):  # noqa: F811
+def test_a_run_is_named_by_an_mlflow_id_of_any_job(runs, store):
     a = runs.run("a", wrong=[8])
     prints = manifest.read(join(a, "scored"))["fingerprint"]
     where = {"scored_uri": f"{a}/scored", "scored_fingerprint": prints}
@@ -217,7 +218,7 @@ def test_a_run_is_named_by_an_mlflow_id_of_any_job(runs, store):  # noqa: F811
         assert found.verdict.startswith("No difference shown")
 
 
-def test_an_mlflow_run_without_predictions_gives_one_clear_line(runs, store):  # noqa: F811
+def test_an_mlflow_run_without_predictions_gives_one_clear_line(runs, store):
     a, uri = runs.run("a"), store.tracking_uri
     for stage in ("train", "score"):
         run_id = tagged(store, stage)
@@ -230,7 +231,7 @@ def test_an_mlflow_run_without_predictions_gives_one_clear_line(runs, store):  #
 
 
 @pytest.mark.parametrize("stage", ["train", "score"])
-def test_predictions_that_were_replaced_are_not_taken_for_the_runs_own(runs, store, stage):  # noqa: F811
+def test_predictions_that_were_replaced_are_not_taken_for_the_runs_own(runs, store, stage):
     a = runs.run("a")
     names = ("output_uri", "fingerprint") if stage == "score" else (
         "scored_uri", "scored_fingerprint"
@@ -245,7 +246,7 @@ def test_predictions_that_were_replaced_are_not_taken_for_the_runs_own(runs, sto
 # Output
 
 
-def test_json_holds_all_of_it(runs):  # noqa: F811
+def test_json_holds_all_of_it(runs):
     a, b = runs.run("a", wrong=[8]), runs.run("b", wrong=WITH_NOT)
     result = invoke(a, b, "--json", "--slice", "tens=[0-9]8")
     assert result.exit_code == 0, result.output
@@ -261,7 +262,7 @@ def test_json_holds_all_of_it(runs):  # noqa: F811
         assert found["second"]["figures"][name] == expected[name]
 
 
-def test_text_shows_what_differs_and_fits_the_page(runs, monkeypatch):  # noqa: F811
+def test_text_shows_what_differs_and_fits_the_page(runs, monkeypatch):
     name = "a-run-with-a-long-name"
     runs.run("a", train={"dropout": 0.3, "model": {"vectors": "x" * 90}})
     runs.run(name, wrong=WITH_NOT, train={"dropout": 0.4}, rows=[i for i in ROW_IDS if i != 9])
@@ -286,8 +287,8 @@ def test_text_shows_what_differs_and_fits_the_page(runs, monkeypatch):  # noqa: 
     assert text.endswith("59 rows, p < 0.001).")
 
 
-def test_text_tells_of_rows_that_a_model_has_seen(runs):  # noqa: F811
-    other = np.roll(manifest_split(), 1)
+def test_text_tells_of_rows_that_a_model_has_seen(runs):
+    other = np.roll(by_tens(), 1)
     text = to_text(comparison.compare(runs.run("a"), runs.run("b", split=other)))
     assert (
         "30 labelled test rows are compared. 30 of the second are left out: the first"
@@ -295,13 +296,13 @@ def test_text_tells_of_rows_that_a_model_has_seen(runs):  # noqa: F811
     )
 
 
-def test_a_wrong_slice_gives_one_clear_line(runs):  # noqa: F811
+def test_a_wrong_slice_gives_one_clear_line(runs):
     a = runs.run("a")
     assert "--slice rain: write NAME=REGEX" in line_of(invoke(a, a, "--slice", "rain"))
     assert "--slice rain: '(' is no regular" in line_of(invoke(a, a, "--slice", "rain=("))
 
 
-def test_no_outcome_is_a_failure(runs):  # noqa: F811
+def test_no_outcome_is_a_failure(runs):
     good, bad = runs.run("good"), runs.run("bad", wrong=TEST)
     for pair in ((good, bad), (bad, good), (good, good)):
         assert invoke(*pair).exit_code == 0
