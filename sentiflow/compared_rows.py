@@ -45,10 +45,10 @@ class ComparedRows:
     ``text`` and ``time`` where one of both has them."""
     split: str
     num_only_in: tuple[int, int]
-    """Labelled rows of the split that the other has not, or not in this split."""
+    """Labelled rows of the split that neither has seen, and the other has not in this split."""
     num_seen_by: tuple[int, int]
-    """Rows of the other's split that the model was trained on, or chosen by; not compared, and in
-    no other count."""
+    """Rows of the other's split that the model was trained on, or chosen by: not compared, nor
+    counted as rows of one alone."""
     notes: tuple[str, ...]
     """What a reader should know of them."""
 
@@ -67,9 +67,12 @@ def read(pair: Pair) -> ComparedRows:
     _check_labels(pair, [t.filter(pc.equal(t["split"], split)) for t in tables])
     seen = [seen_rows.find(scored.record, name=scored.name) for scored in pair]
     row_ids = [table["row_id"].to_numpy() for table in chosen]
-    is_seen = [np.isin(row_ids[i], seen[1 - i].row_ids) for i in (0, 1)]
-    common = np.intersect1d(row_ids[0][~is_seen[0]], row_ids[1][~is_seen[1]])
-    only_in = [int((~np.isin(row_ids[i], common) & ~is_seen[i]).sum()) for i in (0, 1)]
+    is_seen = [[np.isin(ids, known.row_ids) for known in seen] for ids in row_ids]
+    left = [
+        ids[~by_first & ~by_second]
+        for ids, (by_first, by_second) in zip(row_ids, is_seen, strict=True)
+    ]
+    common = np.intersect1d(*left)
     if not len(common):
         raise UserError(
             f"{pair[0].name} and {pair[1].name} have no labelled row in common that neither model "
@@ -79,8 +82,8 @@ def read(pair: Pair) -> ComparedRows:
     return ComparedRows(
         _put_together(chosen, common),
         split,
-        (only_in[0], only_in[1]),
-        (int(is_seen[1].sum()), int(is_seen[0].sum())),
+        (len(left[0]) - len(common), len(left[1]) - len(common)),
+        (int(is_seen[1][0].sum()), int(is_seen[0][1].sum())),
         tuple(_notes(pair, seen)),
     )
 

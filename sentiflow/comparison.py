@@ -32,7 +32,7 @@ class Model:
     """Its settings in brief; empty if they are not known."""
     figures: metrics.Figures
     num_rows_only_here: int
-    """Labelled rows of the split that the other has not, or not in this split."""
+    """Labelled rows of the split that neither has seen, and the other has not in this split."""
     num_rows_seen: int
     """Test rows of the other that this model was trained on, or chosen by; not compared."""
 

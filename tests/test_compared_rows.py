@@ -253,7 +253,7 @@ def test_a_corpus_without_splits_is_compared_whole_but_for_what_a_model_has_seen
     c = runs.score("c", csv_input(), runs.train("c", runs.prepare("c")))
     found = read(a, c)
     assert row_ids(found) == tens(8, 9)
-    assert found.num_seen_by == (0, 240)
+    assert (found.num_only_in, found.num_seen_by) == ((0, 0), (0, 240))
 
 
 def test_files_that_were_trained_on_under_other_numbers_are_refused(runs):
