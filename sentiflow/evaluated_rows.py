@@ -39,15 +39,24 @@ def read(uri: str, scored: dict[str, Any]) -> pa.Table:
     kept = _find_kept(scored["settings"])
     tables = [_read(join(uri, name), [*_COLUMNS, *kept]) for name in names]
     rows = pa.concat_tables([table.filter(_speaks(table)) for table in tables])
-    if not pc.any(_is_binary(rows)).as_py():
-        raise UserError(
-            f"{uri} has no labelled row outside the train split",
-            hint="negative or positive ones are what an evaluation compares with",
-        )
+    require_labelled(rows, uri)
     split = rows.schema.get_field_index("split")
     rows = rows.set_column(split, "split", pc.fill_null(rows["split"], WHOLE))
     rows = _name_kept(rows, kept).combine_chunks()
     return rows if _TEXT in rows.column_names else _add_texts(rows, scored)
+
+
+def require_labelled(rows: pa.Table, uri: str) -> None:
+    """Make sure that there is something to compare predictions with.
+
+    Raises:
+        UserError: No row is labelled negative or positive.
+    """
+    if not pc.any(_is_binary(rows), min_count=0).as_py():
+        raise UserError(
+            f"{uri} has no labelled row that the model was not trained on",
+            hint="negative or positive ones are what it is compared with",
+        )
 
 
 def headline_split(names: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ from sentiflow import (
     mistakes,
     model_sources,
     report,
+    seen_rows,
     storage,
 )
 from sentiflow.errors import JobError, UserError
@@ -67,14 +68,16 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any
     """Evaluate predictions and render the report; returns the manifest.
 
     Raises:
-        UserError: No prediction has a label to compare it with.
+        UserError: No row that the model was not trained on has a label to compare with.
     """
     began = time.monotonic()
     target, settings = claim(config), config.evaluate
     scored = manifest.require(target.inputs["scored"]["uri"], stage="score", setting="")
     rows = evaluated_rows.read(target.inputs["scored"]["uri"], scored)
+    rows, notes = _leave_out_seen(rows, scored)
+    evaluated_rows.require_labelled(rows, target.inputs["scored"]["uri"])
     manifest.begin(target, overwrite=overwrite)
-    found: Findings = {"name": config.name} | findings.measure(
+    found: Findings = {"name": config.name, "notes": notes} | findings.measure(
         rows,
         model=scored["inputs"]["model"],
         margin=settings.neutral_margin,
@@ -108,6 +111,30 @@ def headline(figures: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Choose the split that speaks for the model, and its figures."""
     name = evaluated_rows.headline_split(list(figures))
     return name, figures[name]
+
+
+def _leave_out_seen(rows: pa.Table, scored: dict[str, Any]) -> tuple[pa.Table, list[str]]:
+    """Leave out rows of another corpus than its own that the model was made by, and say so.
+
+    Of its own prepared data, the splits tell which those are.
+    """
+    trained = evaluated_rows.training_of(scored)
+    corpus = scored["inputs"]["corpus"]["fingerprint"]
+    if trained and trained["inputs"]["prepared"]["fingerprint"] == corpus:
+        return rows, []
+    try:
+        seen = seen_rows.find(scored, name="the model")
+    except UserError as error:
+        notes = [f"the figures flatter the model: {error}"]
+    else:
+        fresh = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen.row_ids))
+        count, rows = len(rows) - len(fresh), fresh
+        notes = [f"{count:,} rows are left out: the model was made by them"] if count else []
+        if not seen.is_known:
+            notes.append("the model's training is gone: whether it has seen the rows is not known")
+    for note in notes:
+        say(STAGE, note)
+    return rows, notes
 
 
 def _ask_model(config: Config, scored: dict[str, Any], rows: pa.Table) -> Findings:
@@ -263,6 +290,8 @@ def _track(
         | {f"bias/{bias['category']}_spread": bias["spread"] for bias in found["group_bias"]}
     )
     recorder.log_files(files)
+    lines = (f"- **{figure}** {meaning}" for figure, meaning, _ in conclusions.draw(found))
+    recorder.set_tags({"mlflow.note.content": "\n".join(lines)})
     split, values = headline(found["figures"])
     training_run = recorder.of_run(trained.get("mlflow_run_id", ""))
     training_run.log_metrics({f"{split}/{name}": values[name] for name in _HEADLINES})

@@ -105,8 +105,9 @@ def test_a_corpus_with_neutral_texts_is_evaluated_with_three_labels(
 
     csv = tmp_path / "manual.csv"
     rng = np.random.default_rng(0)
-    lines = (finished_run / "run").parents[0]
-    tweets = pq.read_table(lines / "run/prepared/tweets/split=test")["text"].to_pylist()[:300]
+    tweets = pq.read_table(finished_run / "run/prepared/tweets/split=test")["text"].to_pylist()[
+        :300
+    ]
     labels = rng.choice([0, 2, 4], len(tweets))
     csv.write_text(
         "".join(
@@ -142,9 +143,26 @@ def test_predictions_without_labels_are_refused_before_anything_is_written(finis
         pq.write_table(table.set_column(place, "label", nothing), file)
     overrides = [f"evaluate.scored_uri={scored}", f"evaluate.output_uri={tmp_path}/report"]
     config = settings.load(finished_run / "config.yaml", overrides)
-    with pytest.raises(UserError, match="has no labelled row outside the train split"):
+    with pytest.raises(UserError, match="has no labelled row that the model was not trained on"):
         evaluation.run(config, Recorder(), overwrite=False)
     assert not (tmp_path / "report").exists()
+
+
+def test_rows_that_the_model_was_made_by_do_not_flatter_it(
+    finished_run, evaluate, tmp_path, sample_csv, resources
+):
+    from sentiflow import scoring
+
+    scored = tmp_path / "scored"
+    overrides = [f"score.corpus={sample_csv}", f"score.output_uri={scored}"]
+    config = settings.load(finished_run / "config.yaml", overrides)
+    scoring.run(config, Recorder(), resources=resources, overwrite=False)
+    found = evaluate(f"evaluate.scored_uri={scored}", "evaluate.behavior=false")
+    whole = json.loads((finished_run / "run/report/metrics.json").read_text())
+    assert found["figures"]["all"]["num_rows"] == whole["figures"]["test"]["num_rows"]
+    assert found["figures"]["all"]["accuracy"] == whole["figures"]["test"]["accuracy"]
+    assert "rows are left out: the model was made by them" in found["notes"][0]
+    assert found["notes"][0][1:] in (tmp_path / "report/report.html").read_text()
 
 
 def test_a_pattern_that_is_none_is_refused_with_the_settings(finished_run):
