@@ -13,11 +13,7 @@ from pydantic import ValidationError
 from sentiflow.errors import UserError
 from sentiflow.sections import Config
 from sentiflow.setting_types import Section, Settings
-from sentiflow.uris import absolute_uri, is_local, join
-
-_CREDENTIALS = re.compile(
-    r"://[^/\s]*@|[?&][^=&]*(secret|token|password|key)[^=&]*=", re.IGNORECASE
-)
+from sentiflow.uris import absolute_uri, holds_credentials, is_local, join, without_credentials
 
 
 def load(path: str | Path, overrides: Sequence[str] = (), *, base: str | None = None) -> Config:
@@ -77,7 +73,7 @@ def validate(raw: dict[str, Any], *, source: str) -> Config:
         lines = [_explain(fault, source) for fault in error.errors(include_url=False)]
         raise UserError("\n".join(lines)) from error
     for key, value in flatten(config.model_dump()).items():
-        if any(_CREDENTIALS.search(text) for text in _texts(value)):
+        if any(holds_credentials(text) for text in _texts(value)):
             raise UserError(
                 f"{source}: {key} holds a user name or password",
                 hint="settings are recorded; give it by the environment (AWS_ACCESS_KEY_ID, "
@@ -282,7 +278,7 @@ def _explain(fault: Any, source: str) -> str:
     message = message[0].lower() + message[1:]
     if isinstance(fault["input"], Mapping):  # the rule is about several settings of a section
         return f"{source}: {key}: {message}"
-    return f"{source}: {key}={fault['input']!r}: {message}"
+    return f"{source}: {key}={without_credentials(repr(fault['input']))}: {message}"
 
 
 def _section_at(location: Sequence[str]) -> type[Settings] | None:

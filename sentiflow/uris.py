@@ -7,6 +7,11 @@ import re
 MEMBER = "::"
 """Stands between a zip archive and the name of a file in it."""
 
+_USER = re.compile(r"://(?:[^/\s:@]*:(?!\d*/)[^\s'\"]*|[^/\s@]*)@")
+"""User and password in a URI; one may hold a ``/`` or ``@`` that should have been encoded."""
+_SECRET = re.compile(
+    r"([?&][^=&\s]*(?:secret|token|password|key)[^=&\s]*=)[^&\s'\"]*", re.IGNORECASE
+)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/")
 _IN_ARCHIVE = re.compile(rf"(.+?\.zip){MEMBER}(.+)", re.DOTALL | re.IGNORECASE)
 
@@ -54,6 +59,23 @@ def as_typed(uri: str) -> str:
     archive, member = split_member(uri)
     relative = os.path.relpath(archive)
     return uri if relative.startswith("..") else join_member(relative, member)
+
+
+def holds_credentials(text: str) -> bool:
+    """Say whether there is a user name, a password or a key in a URI."""
+    return bool(_USER.search(text) or _SECRET.search(text))
+
+
+def without_credentials(text: str) -> str:
+    """Leave user names, passwords and keys out of the URIs in a text.
+
+    Example:
+        >>> without_credentials("cannot open s3://AKIA:se/cret@bucket/tweets.csv")
+        'cannot open s3://bucket/tweets.csv'
+        >>> without_credentials("http://host:5000/a@b?token=abc")
+        'http://host:5000/a@b?token=***'
+    """
+    return _SECRET.sub(r"\1***", _USER.sub("://", text))
 
 
 def split_member(uri: str) -> tuple[str, str]:
