@@ -43,6 +43,8 @@ config_app = typer.Typer(
     no_args_is_help=True, help="The resolved settings; what is wrong with them."
 )
 app.add_typer(config_app, name="config")
+tracking_app = typer.Typer(no_args_is_help=True, help="What MLflow missed while it was away.")
+app.add_typer(tracking_app, name="tracking")
 
 out = Console(highlight=False)
 
@@ -307,6 +309,42 @@ def sample(
                 size += len(chunk)
                 progress.advance(chunk.count(b"\n"))
         say("sample", f"{rows:,} tweets, {size / 1e6:,.1f} MB: {output}")
+
+
+@tracking_app.callback()
+def tracking_group() -> None:
+    """Keep the name of the only command."""
+
+
+@tracking_app.command("import")
+def import_unsent(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="mlflow-unsent-….jsonl files, also at s3://…"),
+    ],
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="Another address of the store, or one with a password."),
+    ] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Send to MLflow what it missed while it was away; a file of which all is sent is deleted."""
+    with _reporting(verbose):
+        from sentiflow import outbox
+        from sentiflow.progress import say
+
+        for unsent in [outbox.read(absolute_uri(file)) for file in files]:
+            store = outbox.find_store(unsent.header, tracking_uri)
+            outbox.import_file(unsent, tracking_uri=store, register=_register)
+            count = len(unsent.records)
+            say("tracking", f"{as_typed(unsent.uri)}: {count:,} records are in {store} now")
+
+
+def _register(*arguments: Any, **options: Any) -> object:
+    """Register a model that a file holds; few do, and it takes torch along."""
+    from sentiflow import registry
+
+    return registry.register(*arguments, **options)
 
 
 @config_app.command()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import sentiflow.tracking  # noqa: F401 - before MLflow, which reads what it sets
+import sentiflow.mlflow_store  # noqa: F401 - before MLflow, which reads what it sets
 from sentiflow import dependencies, storage
 from sentiflow.manifest import MANIFEST
 from sentiflow.uris import join

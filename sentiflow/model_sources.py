@@ -68,6 +68,6 @@ def load(uri: str, *, tracking: str | None = None) -> Any:
 def _locate(uri: str, tracking: str | None) -> Any:
     """Look a model up by the names that it has now; MLflow is imported for that alone."""
     from sentiflow import registry
-    from sentiflow.tracking import default_uri
+    from sentiflow.mlflow_store import default_uri
 
     return registry.locate(uri, tracking_uri=default_uri(tracking))

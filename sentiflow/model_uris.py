@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sentiflow import tracking  # before MLflow, which reads what it sets
+from sentiflow import mlflow_store  # before MLflow, which reads what it sets
 from sentiflow.errors import UserError
 
 # isort: split
@@ -87,7 +87,7 @@ def _find_registered_model(client: MlflowClient, name: str, uri: str) -> Registe
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         known = ", ".join(model.name for model in client.search_registered_models(max_results=20))
-        store = tracking.without_user(client.tracking_uri)
+        store = mlflow_store.without_user(client.tracking_uri)
         raise UserError(
             f"{uri}: no model {name} is registered in {store}",
             hint=f"it has {known}" if known else "sentiflow train registers one",

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from sentiflow import __version__, manifest
+from sentiflow import manifest
 from sentiflow.manifest import State
 from sentiflow.progress import say
 from sentiflow.sections import Config
-from sentiflow.uris import as_typed
+from sentiflow.uris import as_typed, join, without_credentials
 
 if TYPE_CHECKING:
     from sentiflow.cluster import Resources
@@ -84,9 +84,9 @@ def run(
                 continue
             manifest.check(claim, overwrite=overwrite)
             session.start_ray(verb)
-            with session.recorder(verb) as recorder:
+            with session.recorder(claim, verb) as recorder:
                 record = _run_stage(verb, config, recorder, session, overwrite)
-                recorder.set_tags({"sentiflow.fingerprint": record["fingerprint"]})
+                _record_result(record, claim, recorder)
             outcomes.append(Outcome(verb, claim.uri, record, ran=True))
     return outcomes
 
@@ -152,6 +152,19 @@ def _run_stage(
     return stage.run(config, recorder, resources=resources, overwrite=overwrite)
 
 
+def _record_result(record: dict[str, Any], claim: manifest.Claim, recorder: "Recorder") -> None:
+    """Tag a run with what came out, and log the inputs that only reading them has identified."""
+    recorder.set_tags({"sentiflow.fingerprint": record["fingerprint"]})
+    known = _known_inputs(claim)
+    late = {name: value for name, value in record["inputs"].items() if name not in known}
+    recorder.log_inputs(late, stage=claim.stage)
+
+
+def _known_inputs(claim: manifest.Claim) -> dict[str, Any]:
+    """Name the inputs whose content is known before the stage runs: all but files."""
+    return {name: value for name, value in claim.inputs.items() if "files" not in value}
+
+
 def _tracked_settings(config: Config, verb: Verb) -> dict[str, Any]:
     also = "train" if verb == "sweep" else "format"
     return config.model_dump(mode="json", include={also, verb})
@@ -181,20 +194,26 @@ class _Session(contextlib.ExitStack):
         return self._resources()
 
     @contextlib.contextmanager
-    def recorder(self, verb: Verb) -> Iterator["Recorder"]:
+    def recorder(self, claim: manifest.Claim, verb: Verb) -> Iterator["Recorder"]:
         """Open the stage's MLflow run."""
-        from sentiflow import tracking
+        from sentiflow import provenance, tracking
 
         if self._store is None:
             self._store = tracking.open_store(
                 tracking.default_uri(self.config.tracking.uri),
                 experiment=self.config.name,
                 required=self.config.tracking.required,
+                unsent_uri=join(self.config.output_uri, f"mlflow-unsent-{self.group}.jsonl"),
             )
-        tags = {"sentiflow.version": __version__}
-        with self._store.run(verb, group=self.group, tags=tags) as recorder:
+            self.callback(self._store.close)
+        inputs = _known_inputs(claim)
+        name = provenance.name_run(verb, self.config, group=self.group)
+        tags = provenance.describe_code() | {provenance.OUTPUT_TAG: claim.uri}
+        tags |= provenance.describe_lineage(inputs)
+        with self._store.run(verb, group=self.group, tags=tags, name=name) as recorder:
             text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
-            recorder.log_files({"settings.yaml": text.encode()})
+            recorder.log_files({"settings.yaml": without_credentials(text).encode()})
+            recorder.log_inputs(inputs, stage=claim.stage)
             yield recorder
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sentiflow import manifest, mlflow_model, model_uris, storage, tracking
+from sentiflow import manifest, mlflow_model, mlflow_store, model_uris, storage
 from sentiflow.errors import JobError, UserError
 from sentiflow.manifest import MANIFEST
+from sentiflow.mlflow_store import StoreAwayError
 from sentiflow.model_package import FILES, ModelPackage
 from sentiflow.model_uris import Version
 from sentiflow.uris import join
@@ -59,9 +60,10 @@ def register(
     Raises:
         UserError: There is no such package, or no such store.
         JobError: MLflow refuses.
+        StoreAwayError: The store does not answer; what was done is found by the next try.
     """
     record = manifest.require(package_uri, stage="model", setting="the model")
-    client = tracking.connect(tracking_uri)
+    client = mlflow_store.connect(tracking_uri)
     hint = "; tracking.register_model=false does without"
     with _asking(tracking_uri, f"register {name}", hint=hint):
         known = _find_package(client, name, record["fingerprint"])
@@ -78,7 +80,7 @@ def locate(uri: str, *, tracking_uri: str) -> Located:
             sentiflow's.
         JobError: The store cannot be reached, or refuses.
     """
-    client = tracking.connect(tracking_uri)
+    client = mlflow_store.connect(tracking_uri)
     with _asking(tracking_uri, f"look up {uri}"):
         source, run_id, version = model_uris.resolve(client, uri)
         if not mlflow_model.holds_package(source, tracking_uri=tracking_uri):
@@ -125,7 +127,7 @@ def read_aliases(name: str, *, tracking_uri: str) -> dict[str, int]:
         UserError: There is no such model, or no such store.
         JobError: The store cannot be reached, or refuses.
     """
-    client = tracking.connect(tracking_uri)
+    client = mlflow_store.connect(tracking_uri)
     with _asking(tracking_uri, f"look up {name}"):
         return model_uris.read_aliases(client, name, uri=f"models:/{name}")
 
@@ -136,7 +138,7 @@ def set_alias(version: Version, alias: str, *, tracking_uri: str) -> None:
     Raises:
         JobError: MLflow refuses.
     """
-    client = tracking.connect(tracking_uri)
+    client = mlflow_store.connect(tracking_uri)
     with _asking(tracking_uri, f"set the alias {alias}"):
         client.set_registered_model_alias(version.name, alias, str(version.number))
 
@@ -147,7 +149,7 @@ def set_tags(version: Version, tags: dict[str, str], *, tracking_uri: str) -> No
     Raises:
         JobError: MLflow refuses.
     """
-    client = tracking.connect(tracking_uri)
+    client = mlflow_store.connect(tracking_uri)
     with _asking(tracking_uri, f"tag {version}"):
         for key, value in tags.items():
             client.set_model_version_tag(version.name, str(version.number), key, value)
@@ -194,15 +196,18 @@ def _asking(tracking_uri: str, what: str, *, hint: str = "") -> Iterator[None]:
 
     Raises:
         JobError: MLflow refuses.
+        StoreAwayError: It does not answer.
     """
     logger = logging.getLogger("mlflow")
     before = logger.level
     if not log.isEnabledFor(logging.DEBUG):
         logger.setLevel(logging.ERROR)
     try:
-        yield
-    except MlflowException as error:
-        store = tracking.without_user(tracking_uri)
-        raise JobError(f"cannot {what} in {store}: {tracking.first_line(error)}{hint}") from error
+        with mlflow_store.patient():
+            yield
+    except mlflow_store.REFUSED_OR_AWAY as error:
+        store, reason = mlflow_store.without_user(tracking_uri), mlflow_store.first_line(error)
+        kind = JobError if mlflow_store.is_refusal(error) else StoreAwayError
+        raise kind(f"cannot {what} in {store}: {reason}{hint}") from error
     finally:
         logger.setLevel(before)

@@ -102,13 +102,21 @@ def _register(config: Config, recorder: "Recorder") -> dict[str, Any] | None:
         return None
     from sentiflow import registry
 
-    version = registry.register(
-        join(config.train.output_uri, MODEL),
-        name=config.name,
-        tracking_uri=recorder.tracking_uri,
-        run_id=recorder.run_id,
-    )
-    say(STAGE, f"registered: {version} ({registry.CANDIDATE})")
+    package_uri, alias = join(config.train.output_uri, MODEL), registry.CANDIDATE
+    try:
+        version = registry.register(
+            package_uri,
+            name=config.name,
+            tracking_uri=recorder.tracking_uri,
+            run_id=recorder.require_known(),
+            alias=alias,
+        )
+    except registry.StoreAwayError as error:
+        recorder.leave_model(
+            package_uri, name=config.name, alias=alias, because=error, register=registry.register
+        )
+        return None
+    say(STAGE, f"registered: {version} ({alias})")
     return {"name": version.name, "version": version.number}
 
 

@@ -8,7 +8,7 @@ import textwrap
 import pytest
 from mlflow import MlflowClient
 
-from sentiflow import tracking
+from sentiflow import run_records, tracking
 from sentiflow.errors import JobError, UserError
 
 
@@ -38,7 +38,7 @@ def test_what_is_logged_from_a_pickled_recorder_arrives(store, uri):
     run = only_run(uri)
     assert run.info.status == "FINISHED"
     assert run.data.params["model.cell"] == "gru"
-    assert len(run.data.params["long"]) == tracking.MAX_PARAM_LENGTH
+    assert len(run.data.params["long"]) == run_records.MAX_PARAM_LENGTH
     assert run.data.metrics == {"train/loss": 0.5}
     assert run.data.tags["sentiflow.stage"] == "train"
     assert run.data.tags["more"] == "x"

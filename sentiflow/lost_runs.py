@@ -1,0 +1,87 @@
+"""Runs whose process is gone without a word -> ended, as killed."""
+
+import os
+import socket
+from functools import partial
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+from sentiflow import mlflow_store  # before MLflow, which reads what it sets
+from sentiflow.mlflow_sender import REASON_TAG
+from sentiflow.run_records import now_ms
+
+# isort: split
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+HOST_TAG, PID_TAG, STARTED_TAG = "sentiflow.host", "sentiflow.pid", "sentiflow.started"
+TAGS = (HOST_TAG, PID_TAG, STARTED_TAG)
+
+REASON = "its process ended without a word"
+
+_SAME_SECONDS = 2.0
+"""The start of a process is known no better where the clock is set."""
+
+
+def describe_process() -> dict[str, str]:
+    """Name this process by tags, so that others can tell whether it lives."""
+    return {
+        HOST_TAG: _name_host(),
+        PID_TAG: str(os.getpid()),
+        STARTED_TAG: f"{_started(os.getpid()):.2f}",
+    }
+
+
+def end_lost(client: MlflowClient, experiment_id: str) -> list[str]:
+    """End the experiment's runs that are open though their processes, on this host, are gone.
+
+    Runs of other hosts, and of other containers, are left alone: whether they live, nobody here
+    can tell.
+
+    Returns:
+        Their ids.
+    """
+    wanted = f"attributes.status = 'RUNNING' and tags.`{HOST_TAG}` = '{_name_host()}'"
+    ended = []
+    for run in client.search_runs([experiment_id], filter_string=wanted):
+        if not _lives(run.data.tags):
+            mlflow_store.when_unlocked(partial(_end, client, run))
+            ended.append(run.info.run_id)
+    return ended
+
+
+def _end(client: MlflowClient, run: Run) -> None:
+    client.set_tag(run.info.run_id, REASON_TAG, REASON)
+    client.set_terminated(run.info.run_id, "KILLED", _last_sign(client, run))
+
+
+def _last_sign(client: MlflowClient, run: Run) -> int:
+    """Find the time of the last figure; now, if there is none."""
+    times = [
+        figure.timestamp
+        for name in run.data.metrics
+        for figure in client.get_metric_history(run.info.run_id, name)
+    ]
+    return max(times, default=now_ms())
+
+
+def _lives(tags: dict[str, str]) -> bool:
+    pid, started = int(tags[PID_TAG]), float(tags[STARTED_TAG])
+    try:
+        is_same = abs(_started(pid) - started) < _SAME_SECONDS
+        return is_same and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _started(pid: int) -> float:
+    """Tell when a process started, in seconds since the machine did: setting a clock is no end."""
+    return psutil.Process(pid).create_time() - psutil.boot_time()
+
+
+def _name_host() -> str:
+    """Name the host; in a container also that, as its numbers of processes are its own."""
+    namespace = Path("/proc/self/ns/pid")
+    inside = f" {namespace.readlink()}" if namespace.is_symlink() else ""
+    return f"{socket.gethostname()}{inside}"

@@ -1,0 +1,235 @@
+"""Address of an MLflow store -> a client that answers soon, or why it does not."""
+
+import fcntl
+import logging
+import os
+import random
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import unquote, urlsplit
+
+# MLflow reads these when it is imported.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+# No job waits long for a server: what it misses, ``outbox`` sends again later.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from requests.exceptions import RequestException
+from sqlalchemy.exc import SQLAlchemyError
+
+from sentiflow.errors import JobError, UserError
+from sentiflow.uris import absolute_uri, without_credentials
+
+Answer = TypeVar("Answer")
+
+_PATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "120"}
+"""For what cannot be put off, and may be large."""
+_IS_OURS = os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "10"
+"""The limit is not one that the user has set."""
+
+_SQLITE = "sqlite:///"
+_LOCKED_TRIES = 6
+"""MLflow waits 20 s for a locked SQLite file, but where two would wait for each other SQLite gives
+up at once."""
+_REFUSALS = {
+    "BAD_REQUEST", "FEATURE_DISABLED", "INVALID_PARAMETER_VALUE", "INVALID_STATE",
+    "MALFORMED_REQUEST", "NOT_IMPLEMENTED", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST",
+}  # fmt: skip
+
+
+REFUSED_OR_AWAY = (MlflowException, SQLAlchemyError, RequestException)
+"""What MLflow's calls raise, but for those that read and write files."""
+
+
+class StoreAwayError(JobError):
+    """A store that does not answer, or not well; later it may."""
+
+
+def default_uri(setting: str | None) -> str:
+    """Decide which store is meant: the setting, ``MLFLOW_TRACKING_URI``, or SQLite right here.
+
+    A relative SQLite file is made absolute, as workers have other working directories. User and
+    password in a server's address go where MLflow looks for them, its environment variables, so
+    that the address can be shown.
+
+    Raises:
+        UserError: It would be an SQLite file in a submitted job, whose directory is a temporary
+            copy.
+    """
+    uri = setting or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    if not uri.startswith(_SQLITE):
+        return _take_credentials(uri)
+    path = uri.removeprefix(_SQLITE)
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not path.startswith("/"):
+        raise UserError(
+            "tracking.uri: an SQLite store in a submitted job would be lost with its directory",
+            hint="give a server's address, by tracking.uri or MLFLOW_TRACKING_URI",
+        )
+    return _SQLITE + absolute_uri(path)
+
+
+def _take_credentials(uri: str) -> str:
+    """Move user and password of a server's address to the environment; other URIs stay."""
+    user_and_password, at, _ = urlsplit(uri).netloc.rpartition("@")
+    if not at or not _is_server(uri):
+        return uri
+    user, _, password = user_and_password.partition(":")
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(user)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(password)
+    return without_user(uri)
+
+
+def without_user(uri: str) -> str:
+    """Leave user name and password out of an address, for messages."""
+    return without_credentials(uri)
+
+
+def connect(uri: str) -> MlflowClient:
+    """Connect to a store that must be there already, for what is read from it.
+
+    Raises:
+        UserError: There is none, or its kind is not one that MLflow can track to.
+        StoreAwayError: It cannot be reached.
+    """
+    check_kind(uri)
+    if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).exists():
+        raise UserError(
+            f"there is no MLflow store {without_user(uri)}",
+            hint="name the one that the model was recorded in, by tracking.uri or "
+            "MLFLOW_TRACKING_URI",
+        )
+    quiet()
+    try:
+        check_reachable(uri)
+    except OSError as error:
+        raise StoreAwayError(unreachable(uri, error)) from error
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def check_kind(uri: str) -> None:
+    """Refuse what MLflow does not track to.
+
+    Raises:
+        UserError: It is a directory.
+    """
+    if uri.startswith("file:") or "://" not in uri:
+        raise UserError(
+            f"tracking.uri={uri!r}: MLflow does not track to plain directories any more",
+            hint="use sqlite:////absolute/path/mlflow.db or a server's http:// address",
+        )
+
+
+def check_reachable(uri: str) -> None:
+    """Ask a server for its health, which fails within seconds whatever MLflow's own limits are.
+
+    Raises:
+        OSError: It does not answer, or not well.
+    """
+    if not _is_server(uri):
+        return
+    try:
+        with urllib.request.urlopen(f"{without_user(uri).rstrip('/')}/health", timeout=10):  # noqa: S310
+            pass
+    except urllib.error.HTTPError as error:
+        if error.code >= 500:
+            raise
+
+
+def unreachable(uri: str, error: BaseException) -> str:
+    """Say in one line that a store cannot be reached, and why."""
+    return f"cannot reach the MLflow store {without_user(uri)}: {first_line(error)}"
+
+
+def first_line(error: BaseException) -> str:
+    """Give the beginning of a message, which MLflow often goes on with a traceback."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return without_credentials(text)
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """Name what a call raises when a store is away or refuses: MLflow's, S3's, or our own."""
+    known: tuple[type[Exception], ...] = (*REFUSED_OR_AWAY, OSError, JobError, UserError)
+    if "boto3" in sys.modules:
+        from boto3.exceptions import Boto3Error  # type: ignore[import-untyped]
+        from botocore.exceptions import (  # type: ignore[import-untyped]
+            BotoCoreError,
+            ClientError,
+        )
+
+        known += (Boto3Error, BotoCoreError, ClientError)
+    return known
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Say whether a store answers that it will never take what it was given."""
+    if isinstance(error, JobError | UserError):
+        return not isinstance(error, StoreAwayError)
+    if isinstance(error, MlflowException):
+        return error.error_code in _REFUSALS
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    return 400 <= status < 500 and status not in (401, 403, 408, 429)
+
+
+def when_unlocked(call: Callable[[], Answer]) -> Answer:
+    """Call, and call again a few times while another process keeps an SQLite file locked."""
+    for attempt in range(1, _LOCKED_TRIES):
+        try:
+            return call()
+        except (MlflowException, SQLAlchemyError) as error:
+            if "database is locked" not in str(error):
+                raise
+            time.sleep(random.uniform(0, 0.2) * attempt)  # noqa: S311
+    return call()
+
+
+@contextmanager
+def making(uri: str) -> Iterator[None]:
+    """Let one process at a time make an SQLite store, or look whether it is made."""
+    if not uri.startswith(_SQLITE):
+        yield
+        return
+    path = Path(f"{uri.removeprefix(_SQLITE)}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
+        yield
+
+
+@contextmanager
+def patient() -> Iterator[None]:
+    """Let MLflow take its time for the block, unless the user's environment says how long."""
+    before = {name: os.environ[name] for name in _PATIENT}
+    os.environ.update(_PATIENT if _IS_OURS else {})
+    try:
+        yield
+    finally:
+        os.environ.update(before)
+
+
+def quiet() -> None:
+    """Silence the hundred lines with which MLflow makes an SQLite file, and its tracebacks."""
+    names: Sequence[str] = ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry")
+    for name in names:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def artifact_location(uri: str, name: str) -> str | None:
+    """Keep the artifacts of an SQLite store beside its file, whatever the working directory."""
+    if not uri.startswith(_SQLITE):
+        return None
+    return str(Path(uri.removeprefix(_SQLITE)).parent / "mlruns" / name)
+
+
+def _is_server(uri: str) -> bool:
+    return uri.startswith(("http://", "https://"))

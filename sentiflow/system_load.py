@@ -1,0 +1,41 @@
+"""This machine -> figures of its load every ten seconds, as MLflow names them."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sentiflow import mlflow_store  # noqa: F401 - before MLflow, which reads what it sets
+
+# isort: split
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+_EVERY_SECONDS = 10.0
+
+
+@contextmanager
+def watching(log: Callable[[dict[str, float], int], None], *, tracking_uri: str) -> Iterator[None]:
+    """Give ``log`` the use of cores, memory, disk, network and GPUs, and a step, for the block.
+
+    MLflow's own monitor ends for good when the server does not answer once.
+    """
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)
+    monitor = SystemMetricsMonitor("", _EVERY_SECONDS, tracking_uri=tracking_uri)
+    ended = threading.Event()
+
+    def watch() -> None:
+        step = 0
+        while not ended.wait(monitor.sampling_interval):
+            monitor.collect_metrics()
+            log({f"system/{key}": item for key, item in monitor.aggregate_metrics().items()}, step)
+            for part in monitor.monitors:
+                part.clear_metrics()
+            step += 1
+
+    thread = threading.Thread(target=watch, name="system load", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
