@@ -20,6 +20,8 @@ TAGS = (HOST_TAG, PID_TAG, STARTED_TAG)
 
 REASON = "its process ended without a word"
 
+_OUTERMOST = "pid:[4026531836]"
+"""Linux calls the processes outside any container so."""
 _SAME_SECONDS = 2.0
 """The start of a process is known no better where the clock is set."""
 
@@ -44,9 +46,9 @@ def end_lost(client: MlflowClient, experiment_id: str) -> list[str]:
     """
     wanted = f"attributes.status = 'RUNNING' and tags.`{HOST_TAG}` = '{_name_host()}'"
     ended = []
-    for run in client.search_runs([experiment_id], filter_string=wanted):
+    for run in mlflow_store.ask(lambda: client.search_runs([experiment_id], filter_string=wanted)):
         if not _lives(run.data.tags):
-            mlflow_store.when_unlocked(partial(_end, client, run))
+            mlflow_store.ask(partial(_end, client, run))
             ended.append(run.info.run_id)
     return ended
 
@@ -82,6 +84,7 @@ def _started(pid: int) -> float:
 
 def _name_host() -> str:
     """Name the host; in a container also that, as its numbers of processes are its own."""
-    namespace = Path("/proc/self/ns/pid")
-    inside = f" {namespace.readlink()}" if namespace.is_symlink() else ""
+    link = Path("/proc/self/ns/pid")
+    namespace = str(link.readlink()) if link.is_symlink() else _OUTERMOST
+    inside = "" if namespace == _OUTERMOST else f" {namespace}"
     return f"{socket.gethostname()}{inside}"

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import sentiflow.mlflow_store  # noqa: F401 - before MLflow, which reads what it sets
-from sentiflow import dependencies, storage
+from sentiflow import dependencies, mlflow_store, storage  # the second before MLflow
 from sentiflow.manifest import MANIFEST
 from sentiflow.uris import join
 
@@ -66,14 +65,16 @@ def write(package_uri: str, record: dict[str, Any], folder: Path, *, model: Logg
 
 def holds_package(source: str, *, tracking_uri: str) -> bool:
     """Say whether the MLflow model whose files are at ``source`` was written by :func:`write`."""
-    found = list_artifacts(_locate(source, ""), tracking_uri=tracking_uri)
+    known = mlflow_store.with_password(tracking_uri)
+    found = list_artifacts(_locate(source, ""), tracking_uri=known)
     return any(Path(file.path).name == MANIFEST for file in found)
 
 
 def download(source: str, name: str, folder: Path, *, tracking_uri: str) -> Path:
     """Download a file of the package in the MLflow model whose files are at ``source``."""
     uri = _locate(source, name)
-    return Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=tracking_uri))
+    known = mlflow_store.with_password(tracking_uri)
+    return Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=known))
 
 
 def _locate(source: str, name: str) -> str:

@@ -1,7 +1,6 @@
 """Records -> an MLflow store, in which what is sent twice stands once."""
 
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,8 +29,6 @@ PROVISIONAL_TAG = "sentiflow.provisional_id"
 """By it a run is found that began while the store was away."""
 
 _PROVISIONAL = "unsent-"
-_AT_ONCE_SECONDS = 2.0
-"""A request that fails sooner is tried a second time: the server may have dropped a connection."""
 
 
 def is_provisional(run_id: str) -> bool:
@@ -63,13 +60,7 @@ class Sender:
             Exception: One of :func:`mlflow_store.failures`; whether a later try may do,
                 :func:`mlflow_store.is_refusal` says.
         """
-        began = time.monotonic()
-        try:
-            mlflow_store.when_unlocked(lambda: self._send(record))
-        except mlflow_store.failures() as error:
-            if mlflow_store.is_refusal(error) or time.monotonic() - began > _AT_ONCE_SECONDS:
-                raise
-            self._send(record)
+        mlflow_store.ask(lambda: self._send(record))
 
     def find(self, run_id: str) -> str:
         """Find the store's id of a run; one that it does not have yet keeps its provisional id."""
@@ -83,10 +74,18 @@ class Sender:
                 self.known[run_id] = found[0].info.run_id
         return self.known.get(run_id, run_id)
 
+    def require(self, run_id: str) -> None:
+        """Make sure that there is a run.
+
+        Raises:
+            Exception: One of :func:`mlflow_store.failures`.
+        """
+        self.client.get_run(self.find(run_id))
+
     @cached_property
     def client(self) -> MlflowClient:
         """MLflow's own client."""
-        return MlflowClient(tracking_uri=self.tracking_uri)
+        return mlflow_store.make_client(self.tracking_uri)
 
     def _send(self, record: AnyRecord) -> None:
         run = self.find(record.run)

@@ -4,6 +4,7 @@ import fcntl
 import logging
 import os
 import random
+import re
 import sys
 import time
 import urllib.error
@@ -42,6 +43,8 @@ _SQLITE = "sqlite:///"
 _LOCKED_TRIES = 6
 """MLflow waits 20 s for a locked SQLite file, but where two would wait for each other SQLite gives
 up at once."""
+_AT_ONCE_SECONDS = 2.0
+"""A call that fails sooner is made a second time."""
 _REFUSALS = {
     "BAD_REQUEST", "FEATURE_DISABLED", "INVALID_PARAMETER_VALUE", "INVALID_STATE",
     "MALFORMED_REQUEST", "NOT_IMPLEMENTED", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST",
@@ -60,8 +63,8 @@ def default_uri(setting: str | None) -> str:
     """Decide which store is meant: the setting, ``MLFLOW_TRACKING_URI``, or SQLite right here.
 
     A relative SQLite file is made absolute, as workers have other working directories. User and
-    password in a server's address go where MLflow looks for them, its environment variables, so
-    that the address can be shown.
+    password are left out, so that the address can be shown and kept: those of a server go where
+    MLflow looks for them, its own variables; those of a database, :func:`with_password` gives back.
 
     Raises:
         UserError: It would be an SQLite file in a submitted job, whose directory is a temporary
@@ -69,7 +72,8 @@ def default_uri(setting: str | None) -> str:
     """
     uri = setting or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     if not uri.startswith(_SQLITE):
-        return _take_credentials(uri)
+        _note_credentials(uri)
+        return without_user(uri)
     path = uri.removeprefix(_SQLITE)
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not path.startswith("/"):
         raise UserError(
@@ -79,15 +83,25 @@ def default_uri(setting: str | None) -> str:
     return _SQLITE + absolute_uri(path)
 
 
-def _take_credentials(uri: str) -> str:
-    """Move user and password of a server's address to the environment; other URIs stay."""
+def _note_credentials(uri: str) -> None:
+    """Put user and password of a server's address into MLflow's variables."""
     user_and_password, at, _ = urlsplit(uri).netloc.rpartition("@")
-    if not at or not _is_server(uri):
-        return uri
-    user, _, password = user_and_password.partition(":")
-    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(user)
-    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(password)
-    return without_user(uri)
+    if at and _is_server(uri):
+        user, _, password = user_and_password.partition(":")
+        os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(user)
+        os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(password)
+
+
+def with_password(uri: str) -> str:
+    """Give the address of a database the password that ``MLFLOW_TRACKING_URI`` has for it."""
+    mine = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return mine if without_user(mine) == uri and not _is_server(uri) else uri
+
+
+def make_client(uri: str) -> MlflowClient:
+    """Make MLflow's client for runs and models of the same store."""
+    known = with_password(uri)
+    return MlflowClient(tracking_uri=known, registry_uri=known)
 
 
 def without_user(uri: str) -> str:
@@ -114,7 +128,7 @@ def connect(uri: str) -> MlflowClient:
         check_reachable(uri)
     except OSError as error:
         raise StoreAwayError(unreachable(uri, error)) from error
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    return make_client(uri)
 
 
 def check_kind(uri: str) -> None:
@@ -148,7 +162,15 @@ def check_reachable(uri: str) -> None:
 
 def unreachable(uri: str, error: BaseException) -> str:
     """Say in one line that a store cannot be reached, and why."""
-    return f"cannot reach the MLflow store {without_user(uri)}: {first_line(error)}"
+    return f"cannot reach the MLflow store {without_user(uri)}: {_reason(error)}"
+
+
+def _reason(error: BaseException) -> str:
+    """Find the reason in the history of a failed request, which is long."""
+    system = re.search(r"\[Errno -?\d+\] (\w[\w ]+)", str(error))
+    if system:
+        return system[1]
+    return "it does not answer" if "timed out" in str(error) else first_line(error)
 
 
 def first_line(error: BaseException) -> str:
@@ -181,7 +203,22 @@ def is_refusal(error: BaseException) -> bool:
     return 400 <= status < 500 and status not in (401, 403, 408, 429)
 
 
-def when_unlocked(call: Callable[[], Answer]) -> Answer:
+def ask(call: Callable[[], Answer]) -> Answer:
+    """Call a store, and again where that helps at once: its file is locked, a connection broke.
+
+    Raises:
+        Exception: One of :func:`failures`.
+    """
+    began = time.monotonic()
+    try:
+        return _when_unlocked(call)
+    except failures() as error:
+        if is_refusal(error) or time.monotonic() - began > _AT_ONCE_SECONDS:
+            raise
+        return call()
+
+
+def _when_unlocked(call: Callable[[], Answer]) -> Answer:
     """Call, and call again a few times while another process keeps an SQLite file locked."""
     for attempt in range(1, _LOCKED_TRIES):
         try:
@@ -199,7 +236,7 @@ def making(uri: str) -> Iterator[None]:
     if not uri.startswith(_SQLITE):
         yield
         return
-    path = Path(f"{uri.removeprefix(_SQLITE)}.lock")
+    path = Path(f"{uri.removeprefix(_SQLITE).partition('?')[0]}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed

@@ -15,6 +15,7 @@ from sentiflow.errors import JobError, UserError
 from sentiflow.mlflow_sender import Sender
 from sentiflow.mlflow_store import StoreAwayError, default_uri, first_line, without_user
 from sentiflow.run_records import AnyRecord, parse
+from sentiflow.uris import as_typed
 
 Line = TypeVar("Line")
 
@@ -82,7 +83,7 @@ class Outbox:
         if self.unsent_uri:
             log.warning(
                 "%d records are missing in the MLflow store %s; to send them: "
-                "sentiflow tracking import %s", count, store, self.unsent_uri,
+                "sentiflow tracking import %s", count, store, as_typed(self.unsent_uri),
             )  # fmt: skip
         else:
             log.warning("%d records are missing in the MLflow store %s, and lost", count, store)
@@ -105,7 +106,7 @@ class Outbox:
                 self._thread.start()
         if is_news:
             problem = mlflow_store.unreachable(self.sender.tracking_uri, error)
-            where = f" in {self.unsent_uri}" if self.unsent_uri else ""
+            where = f" in {as_typed(self.unsent_uri)}" if self.unsent_uri else ""
             log.warning("%s; going on, and keeping%s what it misses", problem, where)
 
     def _refuse(self, record: AnyRecord, error: BaseException) -> None:
@@ -243,9 +244,11 @@ def find_store(header: Header, option: str | None) -> str:
     User and password are in ``option``, in ``MLFLOW_TRACKING_URI`` if that is the same store, or
     in MLflow's own variables.
     """
+    if option:
+        os.environ["MLFLOW_TRACKING_URI"] = option
     mine = os.environ.get("MLFLOW_TRACKING_URI", "")
     is_same = without_user(mine) == header.tracking_uri
-    return default_uri(option or (mine if is_same else header.tracking_uri))
+    return default_uri(mine if option or is_same else header.tracking_uri)
 
 
 def import_file(unsent: Unsent, *, tracking_uri: str, register: Callable[..., object]) -> None:
@@ -277,6 +280,8 @@ def import_file(unsent: Unsent, *, tracking_uri: str, register: Callable[..., ob
             f"MLflow refuses {len(refusals)} of {len(unsent.records)} records of {unsent.uri}, "
             f"which is kept: {refusals[0]}"
         )
+    if not storage.exists(unsent.uri):
+        return  # its job was as quick
     if storage.read_bytes(unsent.uri) != unsent.content:
         raise JobError(f"{unsent.uri} has changed meanwhile: import it again when its job is over")
     storage.delete(unsent.uri)

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sentiflow import mlflow_store  # noqa: F401 - before MLflow, which reads what it sets
+from sentiflow import mlflow_store  # before MLflow, which reads what it sets
 
 # isort: split
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -20,7 +20,8 @@ def watching(log: Callable[[dict[str, float], int], None], *, tracking_uri: str)
     MLflow's own monitor ends for good when the server does not answer once.
     """
     logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)
-    monitor = SystemMetricsMonitor("", _EVERY_SECONDS, tracking_uri=tracking_uri)
+    known = mlflow_store.with_password(tracking_uri)
+    monitor = SystemMetricsMonitor("", _EVERY_SECONDS, tracking_uri=known)
     ended = threading.Event()
 
     def watch() -> None:

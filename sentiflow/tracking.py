@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from sentiflow import lost_runs, mlflow_store, outbox, provenance, run_records, system_load
@@ -16,6 +17,7 @@ from sentiflow.mlflow_store import StoreAwayError, connect, first_line, without_
 from sentiflow.mlflow_store import default_uri as default_uri
 from sentiflow.outbox import Outbox
 from sentiflow.run_records import Begin, End, Files, Inputs, Model, Status
+from sentiflow.uris import as_typed
 
 # isort: split
 from mlflow import MlflowClient
@@ -101,8 +103,7 @@ class Recorder:
             return Recorder()
         if not self._outbox.away:
             try:
-                known = self._outbox.sender.find(run_id)
-                self._outbox.sender.client.get_run(known)
+                mlflow_store.ask(partial(self._outbox.sender.require, run_id))
             except mlflow_store.failures() as error:
                 if mlflow_store.is_refusal(error):
                     log.warning(
@@ -149,7 +150,7 @@ class Recorder:
         self._outbox.keep(record, because)
         log.warning(
             "the model is not registered: when the MLflow store is back, this job does it, "
-            "or later: sentiflow tracking import %s", self.unsent_uri,
+            "or later: sentiflow tracking import %s", as_typed(self.unsent_uri),
         )  # fmt: skip
 
     def require_known(self) -> str:
@@ -225,7 +226,7 @@ def _begin(kept: Outbox, experiment_id: str, name: str, tags: Mapping[str, str])
     begun = run_records.now_ms()
     if not kept.away and not is_provisional(tags.get(PARENT_TAG, "")):
         try:
-            run = mlflow_store.when_unlocked(
+            run = mlflow_store.ask(
                 lambda: kept.sender.client.create_run(experiment_id, begun, tags, name)
             )
         except mlflow_store.failures() as error:
@@ -258,10 +259,8 @@ def open_store(uri: str, *, experiment: str, required: bool, unsent_uri: str = "
     try:
         mlflow_store.check_reachable(uri)
         with mlflow_store.making(uri):
-            client = MlflowClient(tracking_uri=uri)
-            experiment_id = mlflow_store.when_unlocked(
-                lambda: _experiment_id(client, experiment, uri)
-            )
+            client = mlflow_store.make_client(uri)
+            experiment_id = mlflow_store.ask(lambda: _experiment_id(client, experiment, uri))
     except ImportError as error:
         store = without_user(uri)
         raise UserError(
@@ -289,7 +288,7 @@ def read_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
     """
     client = connect(tracking_uri)
     try:
-        return dict(client.get_run(run_id).data.tags)
+        return dict(mlflow_store.ask(lambda: client.get_run(run_id)).data.tags)
     except mlflow_store.failures() as error:
         if mlflow_store.is_refusal(error):
             store = without_user(tracking_uri)

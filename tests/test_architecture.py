@@ -31,7 +31,7 @@ def test_each_module_has_a_test_file_or_is_tested_through_one(path):
         "corpus": "test_pipeline", "inference": "test_recurrence", "model_sources": "test_scoring",
         "trained_package": "test_train_task",
         "table_files": "test_scoring", "scored_corpus": "test_scoring", "growth": "test_scoring",
-        "evaluation": "test_pipeline", "schema": "test_pipeline",
+        "schema": "test_pipeline", "evaluated_rows": "test_evaluation",
         "sections": "test_settings", "progress": "test_cli", "errors": "test_cli",
         "passes": "test_resume", "part_counts": "test_preparation",
         "prepared_parts": "test_preparation", "sweep_trials": "test_sweep",
@@ -40,5 +40,6 @@ def test_each_module_has_a_test_file_or_is_tested_through_one(path):
         "mlflow_model": "test_registry", "model_uris": "test_registry",
         "seen_rows": "test_compared_rows", "changed_settings": "test_comparison",
         "differences": "test_comparison", "comparison_text": "test_comparison",
+        "mlflow_sender": "test_outbox", "system_load": "test_outbox",
     }  # fmt: skip
     assert (PROJECT / "tests" / f"{through.get(path.stem, f'test_{path.stem}')}.py").exists()

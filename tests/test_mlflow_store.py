@@ -10,7 +10,7 @@ import threading
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
 
 from sentiflow import mlflow_store, settings, tracking
 from sentiflow.errors import JobError, UserError
@@ -70,11 +70,11 @@ def test_a_locked_file_is_tried_again_and_not_for_ever(monkeypatch):
             raise MlflowException("(sqlite3.OperationalError) database is locked")
         return "done"
 
-    assert mlflow_store.when_unlocked(lambda: locked(2)) == "done"
+    assert mlflow_store._when_unlocked(lambda: locked(2)) == "done"
     tried.clear()
     monkeypatch.setattr(mlflow_store.time, "sleep", lambda seconds: None)
     with pytest.raises(MlflowException, match="locked") as error:
-        mlflow_store.when_unlocked(lambda: locked(99))
+        mlflow_store._when_unlocked(lambda: locked(99))
     assert not mlflow_store.is_refusal(error.value)
     assert len(tried) == mlflow_store._LOCKED_TRIES
 
@@ -103,6 +103,35 @@ def test_a_password_in_an_address_is_used_and_not_shown(monkeypatch):
         MlflowClient(uri).get_run("0" * 32)
     server.shutdown()
     assert asked[-1][1] == "Basic " + base64.b64encode(b"ann:s@cret").decode()
+
+
+def test_the_password_of_a_database_is_known_to_the_client_alone(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@host/db")
+    uri = mlflow_store.default_uri(None)
+    assert uri == "postgresql://host/db"
+    assert mlflow_store.with_password(uri) == "postgresql://me:secret@host/db"
+    assert mlflow_store.with_password("postgresql://other/db") == "postgresql://other/db"
+
+
+def test_a_connection_that_broke_is_made_again_and_a_refusal_is_final():
+    asked = []
+
+    def answer(*errors: Exception) -> str:
+        asked.append(errors)
+        if len(asked) <= len(errors):
+            raise errors[len(asked) - 1]
+        return "done"
+
+    broken, refused = OSError("reset"), MlflowException("no", error_code=INVALID_PARAMETER_VALUE)
+    assert mlflow_store.ask(lambda: answer(broken)) == "done"
+    asked.clear()
+    with pytest.raises(OSError, match="reset"):
+        mlflow_store.ask(lambda: answer(broken, broken, broken))
+    assert len(asked) == 2
+    asked.clear()
+    with pytest.raises(MlflowException, match="no"):
+        mlflow_store.ask(lambda: answer(refused))
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(

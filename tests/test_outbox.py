@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import re
 import signal
@@ -18,7 +19,7 @@ from mlflow import MlflowClient
 from mlflow_server import Server
 from typer.testing import CliRunner
 
-from sentiflow import manifest, outbox, storage, tracking
+from sentiflow import manifest, outbox, pipeline, settings, storage, tracking
 from sentiflow.cli import app
 from sentiflow.errors import JobError, UserError
 
@@ -75,6 +76,16 @@ def invoke(*arguments: str):
     return CliRunner().invoke(app, ["tracking", "import", *arguments])
 
 
+@contextlib.contextmanager
+def hanging(server: Server) -> Iterator[None]:
+    """Let the server take connections and answer nobody, for the block."""
+    server.signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        server.signal(signal.SIGCONT)
+
+
 def wait_until(condition) -> None:
     deadline = time.monotonic() + 20
     while not condition():
@@ -126,25 +137,28 @@ def test_a_server_that_hangs_costs_a_job_one_timeout_and_doubles_nothing(
     server, store, unsent, monkeypatch
 ):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    with open_run(store, "hang") as recorder:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    with open_run(store, "hang") as recorder, recorder.watching_system():
         recorder.log_metrics({"loss": 0.0}, step=0)
-        server.signal(signal.SIGSTOP)
-        try:
+        with hanging(server):
             began = time.monotonic()
             for step in range(1, 200):
                 recorder.log_metrics({"loss": float(step)}, step=step)
             assert 1 <= time.monotonic() - began < 3
             assert recorder.of_run("0" * 32).run_id == "0" * 32
-        finally:
-            server.signal(signal.SIGCONT)
+            time.sleep(1)
         wait_until(lambda: not outbox.find(server.uri, unsent).away)
     (run,) = runs(server, "hang")
     assert history(server, run.info.run_id) == [(step, float(step)) for step in range(200)]
+    load = history(server, run.info.run_id, "system/cpu_utilization_percentage")
+    assert [step for step, _ in load] == [*range(len(load))]
+    assert len(load) > 5
 
 
 def test_what_a_server_misses_to_the_end_is_imported_later_and_only_once(
-    server, store, unsent, tmp_path, caplog
+    server, store, unsent, tmp_path, caplog, monkeypatch
 ):
+    monkeypatch.setattr(outbox, "RETRY_EVERY_SECONDS", 1000)
     with open_run(store, "first") as recorder:
         recorder.log_metrics({"loss": 1.0, "nan": float("nan")}, step=0)
         server.kill()
@@ -211,15 +225,15 @@ def test_what_a_killed_driver_had_kept_is_in_the_file(server, unsent):
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, text=True, bufsize=1, **pipes) as process:
+    quick = {"env": os.environ | {"MLFLOW_HTTP_REQUEST_TIMEOUT": "1"}}
+    with subprocess.Popen(command, text=True, bufsize=1, **pipes, **quick) as process:
         assert process.stdout.readline() == "ready\n"
-        server.kill()
-        for step in range(3):
-            process.stdin.write("\n")
-            assert process.stdout.readline() == f"{step}\n"
-        wait_until(lambda: storage.exists(unsent) and len(outbox.read(unsent).records) == 3)
-        process.kill()
-    server.start()
+        with hanging(server):
+            for step in range(3):
+                process.stdin.write("\n")
+                assert process.stdout.readline() == f"{step}\n"
+            wait_until(lambda: storage.exists(unsent) and len(outbox.read(unsent).records) == 3)
+            process.kill()
     assert invoke(unsent).exit_code == 0
     (run,) = runs(server, "lost")
     assert history(server, run.info.run_id) == [(0, 0.0), (1, 1.0), (2, 2.0)]
@@ -252,48 +266,59 @@ def test_what_mlflow_refuses_is_kept_and_holds_nothing_up(server, store, unsent,
     assert storage.exists(unsent)
 
 
-def test_what_is_kept_goes_to_object_storage_too(server, bucket):
+def test_what_is_kept_goes_to_object_storage_too(server, bucket, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setattr(outbox, "RETRY_EVERY_SECONDS", 1000)
     unsent = f"{bucket}/run/mlflow-unsent-0123abcd.jsonl"
     store = tracking.open_store(server.uri, experiment="laws", required=True, unsent_uri=unsent)
-    server.kill()
-    with open_run(store, "s3") as recorder:
+    with hanging(server), open_run(store, "s3") as recorder:
         recorder.log_metrics({"loss": 1.0})
     assert storage.exists(unsent)
-    server.start()
     result = invoke(unsent)
     assert result.exit_code == 0, result.stderr
     assert not storage.exists(unsent)
     assert runs(server, "s3")[0].data.metrics == {"loss": 1.0}
 
 
+class KillingHandler(logging.Handler):
+    """Kills a server when a stage says something."""
+
+    def __init__(self, server: Server, word: str) -> None:
+        super().__init__()
+        self.server, self.word = server, word
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.word in record.getMessage():
+            self.server.kill()
+
+
 @pytest.mark.ray
 def test_a_whole_run_outlives_its_server_and_the_import_completes_the_record(
-    server, tmp_path, sample_csv, sentiflow
+    server, tmp_path, sample_csv, resources, said, monkeypatch, capfd
 ):
-    config = write_config(tmp_path, sample_csv, tracking={})
-    plain = {"env": os.environ | {"MLFLOW_TRACKING_URI": server.uri}}
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
     secret = server.uri.replace("//", "//me:wordthatnobodysees@")
-    hidden = {"env": os.environ | {"MLFLOW_TRACKING_URI": secret}}
-    command = [sys.executable, "-m", "sentiflow.cli", "run", str(config)]
-    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes, **hidden) as job:
-        lines = []
-        for line in job.stderr:
-            lines.append(line)
-            if "epoch 2:" in line:
-                server.kill()
-        shown = job.stdout.read() + "".join(lines)
-        assert job.wait() == 0, shown
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", secret)
+    config = settings.load(write_config(tmp_path, sample_csv, tracking={}))
+    killing = KillingHandler(server, "epoch 2:")
+    logging.getLogger("sentiflow").addHandler(killing)
+    try:
+        pipeline.run(config, pipeline.VERBS)
+    finally:
+        logging.getLogger("sentiflow").removeHandler(killing)
+    lines = said.messages
+    log = said.text
     record = manifest.read(str(tmp_path / "run/trained"))
     assert record["registered"] is None
     (unsent,) = (tmp_path / "run").glob("mlflow-unsent-*.jsonl")
-    assert shown.count("cannot reach the MLflow store") == 1
-    assert "the model is not registered" in shown
-    assert lines[-1].endswith(f"sentiflow tracking import {unsent}\n")
+    assert log.count("cannot reach the MLflow store") == 1
+    assert "the model is not registered" in log
+    assert lines[-1].endswith(f"sentiflow tracking import {unsent}")
     server.start()
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-    result = sentiflow("tracking", "import", unsent, **plain)
-    assert result.returncode == 0, result.stderr
+    result = invoke(str(unsent))
+    assert result.exit_code == 0, result.stderr
     client = MlflowClient(server.uri)
     experiment = client.get_experiment_by_name("test").experiment_id
     by_stage = {run.data.tags["sentiflow.stage"]: run for run in client.search_runs([experiment])}
@@ -310,7 +335,8 @@ def test_a_whole_run_outlives_its_server_and_the_import_completes_the_record(
     version = client.get_model_version_by_alias("test", "candidate")
     assert version.run_id == run.info.run_id
     kept = b"".join(path.read_bytes() for path in server.folder.rglob("*") if path.is_file())
-    everything = written + kept + (shown + result.stderr).encode()
+    shown = "".join([log, *capfd.readouterr(), result.output])
+    everything = written + kept + shown.encode()
     assert server.uri.encode() in everything
     assert b"wordthatnobodysees" not in everything
 

@@ -1,3 +1,5 @@
+import json
+import os
 import pickle
 import signal
 import sqlite3
@@ -8,7 +10,7 @@ import textwrap
 import pytest
 from mlflow import MlflowClient
 
-from sentiflow import run_records, tracking
+from sentiflow import __version__, run_records, tracking
 from sentiflow.errors import JobError, UserError
 
 
@@ -170,3 +172,70 @@ def test_sigterm_ends_the_run_as_killed(uri, store):
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 128 + signal.SIGTERM
     assert only_run(uri).info.status == "KILLED"
+
+
+def test_a_run_can_be_read_in_a_page_of_many(store, uri):
+    with store.run("train", group="0b1c3f2a", tags={}, name="train gru(128) 3f2a") as recorder:
+        recorder.begin_nested("0001-c5f0", stage="train", tags={"sentiflow.trial": "0001"}).end(
+            "FINISHED"
+        )
+    with store.run("prepare", group="0b1c3f2a", tags={}):
+        pass
+    found = MlflowClient(uri).search_runs([store.experiment_id])
+    names = {run.info.run_name for run in found}
+    assert names == {"train gru(128) 3f2a", "0001-c5f0", "prepare 3f2a"}
+
+
+def test_a_run_below_another_shares_its_group_lineage_and_process(store, uri):
+    tags = {"sentiflow.input.prepared": "c5f0", "sentiflow.output_uri": "/x"}
+    with store.run("sweep", group="0b1c3f2a", tags=tags) as recorder:
+        nested = recorder.begin_nested("0001", stage="train", tags={"sentiflow.trial": "0001"})
+        nested.end("FINISHED")
+    found = tracking.read_tags(uri, nested.run_id)
+    assert found["mlflow.parentRunId"] == recorder.run_id
+    assert found["sentiflow.stage"] == "train"
+    assert found["sentiflow.run"] == "0b1c3f2a"
+    assert found["sentiflow.input.prepared"] == "c5f0"
+    assert found["sentiflow.pid"] == str(os.getpid())
+    assert "sentiflow.output_uri" not in found
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_every_stage_says_what_it_read_where_it_wrote_and_by_which_code(finished_run):
+    uri, folder = f"sqlite:///{finished_run}/mlflow.db", finished_run / "run"
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("test").experiment_id
+    runs = {run.data.tags["sentiflow.stage"]: run for run in client.search_runs([experiment])}
+    places = {"prepare": "prepared", "train": "trained", "score": "scored", "evaluate": "report"}
+    read = {
+        "prepare": ("preparation", {"csv": "tweets.csv"}),
+        "train": ("training", {"prepared": "prepared"}),
+        "score": ("scoring", {"model": "model", "corpus": "corpus"}),
+        "evaluate": ("evaluation", {"scored": "scored"}),
+    }
+    assert len({run.data.tags["sentiflow.run"] for run in runs.values()}) == 1
+    for stage, place in places.items():
+        record, run = json.loads((folder / place / "manifest.json").read_text()), runs[stage]
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["sentiflow.output_uri"] == str(folder / place)
+        assert run.data.tags["sentiflow.fingerprint"] == record["fingerprint"]
+        assert run.data.tags["sentiflow.version"] == __version__
+        context, names = read[stage]
+        logged = {item.dataset.name: item for item in run.inputs.dataset_inputs}
+        assert set(logged) == set(names.values())
+        for name, shown in names.items():
+            fingerprint = record["inputs"][name]["fingerprint"]
+            assert run.data.tags[f"sentiflow.input.{name}"] == fingerprint
+            assert logged[shown].dataset.digest == fingerprint[:36]
+            assert [tag.value for tag in logged[shown].tags] == [context]
+    assert runs["train"].info.run_name.startswith("train gru(32) ")
+
+
+def test_a_sweep_with_a_wide_space_fits_into_mlflow(store, uri):
+    space = {f"train.model.setting{n}": list(range(3000)) for n in range(150)}
+    with store.run("sweep", group="0b1c3f2a", tags={}) as recorder:
+        recorder.log_settings({"sweep": {"space": space}})
+    params = only_run(uri).data.params
+    assert len(params) == 150
+    assert {len(value) for value in params.values()} == {run_records.MAX_PARAM_LENGTH}
