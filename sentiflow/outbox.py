@@ -263,7 +263,10 @@ def import_file(unsent: Unsent, *, tracking_uri: str, register: Callable[..., ob
         UserError: There is no such store.
         JobError: The store is away, or refuses some; the file stays, and can be imported again.
     """
-    mlflow_store.connect(tracking_uri)
+    try:
+        mlflow_store.connect(tracking_uri)
+    except StoreAwayError as error:
+        raise StoreAwayError(f"{error}; {as_typed(unsent.uri)} is kept") from error
     sender = Sender(tracking_uri, unsent.header.experiment_id, register=register)
     refusals = []
     for record in unsent.records:
@@ -273,7 +276,7 @@ def import_file(unsent: Unsent, *, tracking_uri: str, register: Callable[..., ob
         except mlflow_store.failures() as error:
             if not mlflow_store.is_refusal(error):
                 problem = mlflow_store.unreachable(tracking_uri, error)
-                raise StoreAwayError(f"{problem}; {unsent.uri} is kept") from error
+                raise StoreAwayError(f"{problem}; {as_typed(unsent.uri)} is kept") from error
             refusals.append(f"{record.kind} of the run {record.run}: {first_line(error)}")
     if refusals:
         raise JobError(

@@ -211,9 +211,10 @@ def _to_yaml(value: Any) -> str:
 
 
 def _texts(value: Any) -> list[str]:
-    return [
-        item for item in (value if isinstance(value, tuple) else (value,)) if isinstance(item, str)
-    ]
+    """List the texts in a value, however deep."""
+    if isinstance(value, tuple | list):
+        return [text for item in value for text in _texts(item)]
+    return [value] if isinstance(value, str) else []
 
 
 def _replace(settings: Section, **changes: Any) -> Section:

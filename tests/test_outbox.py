@@ -181,6 +181,7 @@ def test_what_a_server_misses_to_the_end_is_imported_later_and_only_once(
     away = invoke(unsent)
     assert away.exit_code == 1
     assert away.stderr.startswith(f"sentiflow: cannot reach the MLflow store {server.uri}")
+    assert away.stderr.endswith(f"; {unsent} is kept\n")
     assert storage.read_bytes(unsent) == copy.read_bytes()
 
     server.start()
