@@ -154,6 +154,8 @@ def _run_stage(
 
 def _record_result(record: dict[str, Any], claim: manifest.Claim, recorder: "Recorder") -> None:
     """Tag a run with what came out, and log the inputs that only reading them has identified."""
+    if not recorder.run_id:
+        return
     recorder.set_tags({"sentiflow.fingerprint": record["fingerprint"]})
     known = _known_inputs(claim)
     late = {name: value for name, value in record["inputs"].items() if name not in known}

@@ -163,7 +163,7 @@ def test_settings_refuse_a_key_even_if_it_is_not_encoded():
         settings.validate(raw, source="x")
     assert "cr+et" not in str(error.value)
     space = {"train.init_from": [["s3://AKIA:se/cr+et@bucket/x"]]}
-    with pytest.raises(UserError, match="sweep.space.train.init_from holds a user name"):
+    with pytest.raises(UserError, match=r"sweep\.space\.train\.init_from holds a user name"):
         settings.validate(raw | {"prepare": {"csv": "x"}, "sweep": {"space": space}}, source="x")
     raw |= {"prepare": {"csv": "x", "max_length": "s3://AKIA:se/cr+et@bucket/x.csv"}}
     with pytest.raises(UserError, match=r"prepare\.max_length") as error:
