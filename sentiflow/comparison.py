@@ -5,7 +5,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sentiflow import changed_settings, compared_rows, differences, manifest, metrics, tracking
+from sentiflow import (
+    changed_settings,
+    compared_rows,
+    differences,
+    manifest,
+    metrics,
+    provenance,
+    tracking,
+)
 from sentiflow.changed_settings import Setting
 from sentiflow.compared_rows import Scored
 from sentiflow.differences import McNemar, SliceDifference
@@ -122,7 +130,7 @@ def _find(name: str, tracking_uri: str | None) -> Scored:
 def _find_run(run_id: str, tracking_uri: str | None) -> Scored:
     tags = tracking.read_tags(tracking.default_uri(tracking_uri), run_id)
     stage = tags.get(tracking.STAGE_TAG, "unknown")
-    own = (tracking.OUTPUT_TAG, tracking.FINGERPRINT_TAG)
+    own = (provenance.OUTPUT_TAG, provenance.FINGERPRINT_TAG)
     names = own if stage == "score" else (tracking.SCORED_TAG, tracking.SCORED_FINGERPRINT_TAG)
     uri, fingerprint = (tags.get(name) for name in names)
     if uri is None:

@@ -29,6 +29,8 @@ _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI show an experiment as one of training runs, not of prompts and traces."""
 
 STAGE_TAG, GROUP_TAG = "sentiflow.stage", "sentiflow.run"
+SCORED_TAG, SCORED_FINGERPRINT_TAG = "sentiflow.scored_uri", "sentiflow.scored_fingerprint"
+"""Of an evaluation, and of the training that made its model: which predictions were evaluated."""
 
 _MAX_REASON = 500
 """Characters."""
@@ -292,7 +294,10 @@ def read_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
     except mlflow_store.failures() as error:
         if mlflow_store.is_refusal(error):
             store = without_user(tracking_uri)
-            raise UserError(f"there is no run {run_id} in {store}", hint="check its id") from error
+            raise UserError(
+                f"there is no run {run_id} in {store}",
+                hint="check its id, or name its store by MLFLOW_TRACKING_URI",
+            ) from error
         raise StoreAwayError(mlflow_store.unreachable(tracking_uri, error)) from error
 
 
