@@ -133,7 +133,10 @@ def _publish(
 
     history, package = outcome["history"], outcome["package"]
     rate = float(np.median([epoch["tweets_per_second"] for epoch in history]))
-    recorder.log_metrics({"train/seconds": seconds, "train/tweets_per_second": rate})
+    figures = {"train/seconds": seconds, "train/tweets_per_second": rate}
+    if package["calibration"]:
+        figures["train/temperature"] = package["calibration"]["temperature"]
+    recorder.log_metrics(figures)
     curve = charts.render_training_curve(history)
     storage.write_bytes(join(target.uri, CURVE), curve)
     recorder.log_files({CURVE: curve})
