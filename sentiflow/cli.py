@@ -330,12 +330,12 @@ def import_unsent(
 ) -> None:
     """Send to MLflow what it missed while it was away; a file of which all is sent is deleted."""
     with _reporting(verbose):
-        from sentiflow import outbox
+        from sentiflow import unsent_files
         from sentiflow.progress import say
 
-        for unsent in [outbox.read(absolute_uri(file)) for file in files]:
-            store = outbox.find_store(unsent.header, tracking_uri)
-            outbox.import_file(unsent, tracking_uri=store, register=_register)
+        for unsent in [unsent_files.read(absolute_uri(file)) for file in files]:
+            store = unsent_files.find_store(unsent.header, tracking_uri)
+            unsent_files.import_file(unsent, tracking_uri=store, register=_register)
             count = len(unsent.records)
             say("tracking", f"{as_typed(unsent.uri)}: {count:,} records are in {store} now")
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from sentiflow import mlflow_store  # before MLflow, which reads what it sets
+from sentiflow.mlflow_store import StoreAwayError
 from sentiflow.run_records import (
     AnyRecord,
     Begin,
@@ -52,6 +53,37 @@ class Sender:
     """Ids of runs by the provisional ones."""
     register: Callable[..., object] | None = None
     """:func:`registry.register`; it takes torch along, so who needs it brings it."""
+
+    def offer(self, record: AnyRecord, following: AnyRecord | None = None) -> Exception | None:
+        """Send a record.
+
+        Args:
+            record: What to send.
+            following: What is to be sent next. A store that fails at the one, but takes the other,
+                is not away: it will never take the one.
+
+        Returns:
+            Why the store will not take the record; None if it has it.
+
+        Raises:
+            StoreAwayError: The store takes nothing now.
+        """
+        try:
+            self.send(record)
+        except mlflow_store.failures() as error:
+            if mlflow_store.is_refusal(error) or self._takes(following, error):
+                return error
+            raise StoreAwayError(mlflow_store.unreachable(self.tracking_uri, error)) from error
+        return None
+
+    def _takes(self, record: AnyRecord | None, error: Exception) -> bool:
+        if record is None or mlflow_store.is_timeout(error):
+            return False
+        try:
+            self.send(record)
+        except mlflow_store.failures():
+            return False
+        return True
 
     def send(self, record: AnyRecord) -> None:
         """Send a record; where it was sent before, nothing changes.

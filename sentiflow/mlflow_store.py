@@ -170,7 +170,7 @@ def _reason(error: BaseException) -> str:
     system = re.search(r"\[Errno -?\d+\] (\w[\w ]+)", str(error))
     if system:
         return system[1]
-    return "it does not answer" if "timed out" in str(error) else first_line(error)
+    return "it does not answer" if is_timeout(error) else first_line(error)
 
 
 def first_line(error: BaseException) -> str:
@@ -228,6 +228,11 @@ def _when_unlocked(call: Callable[[], Answer]) -> Answer:
                 raise
             time.sleep(random.uniform(0, 0.2) * attempt)  # noqa: S311
     return call()
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Say whether a store was waited for in vain."""
+    return "timed out" in str(error)
 
 
 @contextmanager

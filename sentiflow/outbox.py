@@ -1,30 +1,21 @@
-"""What MLflow could not take -> a file, and from there into MLflow later."""
+"""What a run is told -> MLflow; while the store is away, a file, and MLflow later."""
 
 import logging
-import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from sentiflow import mlflow_store, storage
-from sentiflow.errors import JobError, UserError
+from sentiflow import storage, unsent_files
 from sentiflow.mlflow_sender import Sender
-from sentiflow.mlflow_store import StoreAwayError, default_uri, first_line, without_user
-from sentiflow.run_records import AnyRecord, parse
+from sentiflow.mlflow_store import StoreAwayError, first_line, without_user
+from sentiflow.run_records import AnyRecord
 from sentiflow.uris import as_typed
-
-Line = TypeVar("Line")
 
 log = logging.getLogger(__name__)
 
 RETRY_EVERY_SECONDS = 20.0
 RENEW_EVERY_SECONDS = 1.0
 """Of the file, while there is more to keep."""
-FORMAT_VERSION = 1
 
 
 class Outbox:
@@ -63,12 +54,11 @@ class Outbox:
             if self._keep_if_away(record):
                 continue
             try:
-                self.sender.send(record)
-            except mlflow_store.failures() as error:
-                if mlflow_store.is_refusal(error):
-                    self._refuse(record, error)
-                else:
-                    self.keep(record, error)
+                refusal = self.sender.offer(record)
+            except StoreAwayError as error:
+                self.keep(record, error)
+            else:
+                self._refuse(record, refusal)
 
     def flush(self) -> None:
         """Try once more to send what is kept; what stays is in the file afterwards."""
@@ -95,7 +85,7 @@ class Outbox:
                 self._num_changes += 1
             return bool(self._kept)
 
-    def keep(self, record: AnyRecord, error: BaseException) -> None:
+    def keep(self, record: AnyRecord, error: StoreAwayError) -> None:
         """Keep a record that the store could not take, for the reason ``error``."""
         with self._lock:
             is_news = not self._kept
@@ -105,16 +95,19 @@ class Outbox:
                 self._thread = threading.Thread(target=self._watch, name="outbox", daemon=True)
                 self._thread.start()
         if is_news:
-            problem = mlflow_store.unreachable(self.sender.tracking_uri, error)
             where = f" in {as_typed(self.unsent_uri)}" if self.unsent_uri else ""
-            log.warning("%s; going on, and keeping%s what it misses", problem, where)
+            log.warning("%s; going on, and keeping%s what it misses", error, where)
 
-    def _refuse(self, record: AnyRecord, error: BaseException) -> None:
-        log.warning("MLflow refuses %s of the run %s: %s", record.kind, record.run,
-                    first_line(error))  # fmt: skip
+    def _refuse(self, record: AnyRecord, refusal: Exception | None) -> None:
+        """Set a record aside that the store will not take, if there is a reason."""
+        if refusal is None:
+            return
+        reason = first_line(refusal)
+        log.warning("MLflow refuses %s of the run %s: %s", record.kind, record.run, reason)
         with self._lock:
             self._refused.append(record)
             self._num_changes += 1
+        self._write()
 
     def _watch(self) -> None:
         """Renew the file, and try to send from time to time, until everything is sent."""
@@ -132,22 +125,20 @@ class Outbox:
         self._write()
 
     def _send_kept(self) -> None:
-        """Send in order, up to the first record that the store still cannot take."""
+        """Send in order, as long as the store takes something."""
         with self._sending:
-            count = 0
+            was_away = self.away
             while self._kept:
-                record = self._kept[0]
+                following = self._kept[1] if len(self._kept) > 1 else None
                 try:
-                    self.sender.send(record)
-                except mlflow_store.failures() as error:
-                    if not mlflow_store.is_refusal(error):
-                        return
-                    self._refuse(record, error)
+                    refusal = self.sender.offer(self._kept[0], following)
+                except StoreAwayError:
+                    return
+                self._refuse(self._kept[0], refusal)
                 with self._lock:
                     self._kept.popleft()
                     self._num_changes += 1
-                count += 1
-            if count:
+            if was_away:
                 store = without_user(self.sender.tracking_uri)
                 log.info("the MLflow store %s answers again, and has what it missed", store)
 
@@ -161,21 +152,14 @@ class Outbox:
                 return
             try:
                 if records:
-                    storage.write_bytes(self.unsent_uri, self._to_jsonl(records))
+                    storage.write_bytes(
+                        self.unsent_uri, unsent_files.to_jsonl(self.sender, records)
+                    )
                 else:
                     storage.delete(self.unsent_uri)
             except OSError as error:
                 log.warning("cannot write %s: %s", self.unsent_uri, first_line(error))
             self._num_written = num_changes
-
-    def _to_jsonl(self, records: list[AnyRecord]) -> bytes:
-        header = Header(
-            format_version=FORMAT_VERSION,
-            tracking_uri=without_user(self.sender.tracking_uri),
-            experiment_id=self.sender.experiment_id,
-        )
-        lines = [header.model_dump_json(), *(record.model_dump_json() for record in records)]
-        return "\n".join([*lines, ""]).encode()
 
 
 _outboxes: dict[tuple[str, str], Outbox] = {}
@@ -184,107 +168,3 @@ _outboxes: dict[tuple[str, str], Outbox] = {}
 def find(tracking_uri: str, unsent_uri: str) -> Outbox:
     """Find this process's outbox for a store, or make it."""
     return _outboxes.setdefault((tracking_uri, unsent_uri), Outbox(tracking_uri, unsent_uri))
-
-
-class Header(BaseModel):
-    """The first line of a file of records."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format_version: int
-    tracking_uri: str
-    """Without user and password."""
-    experiment_id: str
-
-
-class Unsent(NamedTuple):
-    """What a file holds."""
-
-    uri: str
-    content: bytes
-    header: Header
-    records: list[AnyRecord]
-
-
-def read(uri: str) -> Unsent:
-    """Read a file of records.
-
-    Raises:
-        UserError: There is none, or it is something else.
-    """
-    try:
-        content = storage.read_bytes(uri)
-    except FileNotFoundError:
-        raise UserError(f"no such file: {uri}", hint="was it imported before?") from None
-    except OSError as error:
-        raise UserError(f"cannot read {uri}", hint=first_line(error)) from error
-    lines = content.decode(errors="replace").split("\n")
-    header = _read_line(uri, 1, lines[0], Header.model_validate_json)
-    if header.format_version > FORMAT_VERSION:
-        raise UserError(f"{uri} needs a newer sentiflow", hint="pip install -U sentiflow")
-    records = [
-        _read_line(uri, number, line, parse)
-        for number, line in enumerate(lines[1:], start=2)
-        if line or number < len(lines)
-    ]
-    return Unsent(uri, content, header, records)
-
-
-def _read_line(uri: str, number: int, line: str, read_as: Callable[[str], Line]) -> Line:
-    try:
-        return read_as(line)
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]["msg"]
-        raise UserError(f"{uri}, line {number} is no record for MLflow", hint=fault) from error
-
-
-def find_store(header: Header, option: str | None) -> str:
-    """Decide where to send what a file holds: where it was to go, unless the user says otherwise.
-
-    User and password are in ``option``, in ``MLFLOW_TRACKING_URI`` if that is the same store, or
-    in MLflow's own variables.
-    """
-    if option:
-        os.environ["MLFLOW_TRACKING_URI"] = option
-    mine = os.environ.get("MLFLOW_TRACKING_URI", "")
-    is_same = without_user(mine) == header.tracking_uri
-    return default_uri(mine if option or is_same else header.tracking_uri)
-
-
-def import_file(unsent: Unsent, *, tracking_uri: str, register: Callable[..., object]) -> None:
-    """Send all records of a file, and delete it when all are in the store.
-
-    Args:
-        unsent: By :func:`read`.
-        tracking_uri: Where to.
-        register: As :func:`registry.register`, for models.
-
-    Raises:
-        UserError: There is no such store.
-        JobError: The store is away, or refuses some; the file stays, and can be imported again.
-    """
-    try:
-        mlflow_store.connect(tracking_uri)
-    except StoreAwayError as error:
-        raise StoreAwayError(f"{error}; {as_typed(unsent.uri)} is kept") from error
-    sender = Sender(tracking_uri, unsent.header.experiment_id, register=register)
-    refusals = []
-    for record in unsent.records:
-        try:
-            with mlflow_store.patient():
-                sender.send(record)
-        except mlflow_store.failures() as error:
-            if not mlflow_store.is_refusal(error):
-                problem = mlflow_store.unreachable(tracking_uri, error)
-                raise StoreAwayError(f"{problem}; {as_typed(unsent.uri)} is kept") from error
-            refusals.append(f"{record.kind} of the run {record.run}: {first_line(error)}")
-    if refusals:
-        raise JobError(
-            f"MLflow refuses {len(refusals)} of {len(unsent.records)} records of {unsent.uri}, "
-            f"which is kept: {refusals[0]}"
-        )
-    if not storage.exists(unsent.uri):
-        return  # its job was as quick
-    if storage.read_bytes(unsent.uri) != unsent.content:
-        raise JobError(f"{unsent.uri} has changed meanwhile: import it again when its job is over")
-    storage.delete(unsent.uri)

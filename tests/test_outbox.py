@@ -19,7 +19,16 @@ from mlflow import MlflowClient
 from mlflow_server import Server
 from typer.testing import CliRunner
 
-from sentiflow import manifest, outbox, pipeline, settings, storage, tracking
+from sentiflow import (
+    manifest,
+    mlflow_store,
+    outbox,
+    pipeline,
+    settings,
+    storage,
+    tracking,
+    unsent_files,
+)
 from sentiflow.cli import app
 from sentiflow.errors import JobError, UserError
 
@@ -233,7 +242,9 @@ def test_what_a_killed_driver_had_kept_is_in_the_file(server, unsent):
             for step in range(3):
                 process.stdin.write("\n")
                 assert process.stdout.readline() == f"{step}\n"
-            wait_until(lambda: storage.exists(unsent) and len(outbox.read(unsent).records) == 3)
+            wait_until(
+                lambda: storage.exists(unsent) and len(unsent_files.read(unsent).records) == 3
+            )
             process.kill()
     assert invoke(unsent).exit_code == 0
     (run,) = runs(server, "lost")
@@ -260,10 +271,26 @@ def test_what_mlflow_refuses_is_kept_and_holds_nothing_up(server, store, unsent,
         recorder.log_metrics({"loss": 1.0})
     assert runs(server, "refused")[0].info.status == "FINISHED"
     assert "MLflow refuses params of the run" in caplog.text
-    assert [record.kind for record in outbox.read(unsent).records] == ["params"]
+    assert [record.kind for record in unsent_files.read(unsent).records] == ["params"]
     result = invoke(unsent)
     assert result.exit_code == 1
     assert f"MLflow refuses 1 of 1 records of {unsent}, which is kept: params" in result.stderr
+    assert storage.exists(unsent)
+
+
+def test_a_record_at_which_the_server_fails_holds_nothing_up(
+    server, store, unsent, caplog, monkeypatch
+):
+    monkeypatch.setattr(mlflow_store, "_IS_OURS", False)  # an import is not patient then
+    with open_run(store, "poison") as recorder:
+        recorder.log_files({"a": b"a file"})
+        recorder.log_files({"a/b": b"in a directory of the same name"})
+        recorder.log_metrics({"loss": 1.0})
+    (run,) = runs(server, "poison")
+    assert (run.data.metrics, run.info.status) == ({"loss": 1.0}, "FINISHED")
+    assert "MLflow refuses files of the run" in caplog.text
+    assert [record.kind for record in unsent_files.read(unsent).records] == ["files"]
+    assert invoke(unsent).exit_code == 1
     assert storage.exists(unsent)
 
 
@@ -369,16 +396,16 @@ def test_a_file_that_is_something_else_is_refused_in_one_line(tmp_path, content,
 
 
 def test_the_password_for_an_import_comes_from_option_or_variable(monkeypatch):
-    header = outbox.Header(format_version=1, tracking_uri="http://host:1", experiment_id="1")
+    header = unsent_files.Header(format_version=1, tracking_uri="http://host:1", experiment_id="1")
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:other@elsewhere:1")
-    assert outbox.find_store(header, None) == "http://host:1"
+    assert unsent_files.find_store(header, None) == "http://host:1"
     assert os.environ["MLFLOW_TRACKING_PASSWORD"] == ""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:one@host:1")
-    assert outbox.find_store(header, None) == "http://host:1"
+    assert unsent_files.find_store(header, None) == "http://host:1"
     assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "one"
-    assert outbox.find_store(header, "http://bob:t%40o@there:2") == "http://there:2"
+    assert unsent_files.find_store(header, "http://bob:t%40o@there:2") == "http://there:2"
     assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "t@o"
     assert os.environ["MLFLOW_TRACKING_USERNAME"] == "bob"
 
