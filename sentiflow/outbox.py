@@ -36,6 +36,7 @@ class Outbox:
         self._sending = threading.Lock()
         self._writing = threading.Lock()
         self._num_changes = self._num_written = 0
+        self._is_unwritable = False
         self._thread: threading.Thread | None = None
 
     @property
@@ -157,9 +158,12 @@ class Outbox:
                     )
                 else:
                     storage.delete(self.unsent_uri)
-            except OSError as error:
-                log.warning("cannot write %s: %s", self.unsent_uri, first_line(error))
-            self._num_written = num_changes
+            except OSError as error:  # the next time may do: in a second, or at the stage's end
+                if not self._is_unwritable:
+                    log.warning("cannot write %s yet: %s", self.unsent_uri, first_line(error))
+                self._is_unwritable = True
+            else:
+                self._num_written, self._is_unwritable = num_changes, False
 
 
 _outboxes: dict[tuple[str, str], Outbox] = {}

@@ -24,6 +24,7 @@ from sentiflow import (
     mlflow_store,
     outbox,
     pipeline,
+    run_records,
     settings,
     storage,
     tracking,
@@ -367,6 +368,18 @@ def test_a_whole_run_outlives_its_server_and_the_import_completes_the_record(
     everything = written + kept + shown.encode()
     assert server.uri.encode() in everything
     assert b"wordthatnobodysees" not in everything
+
+
+def test_a_file_that_cannot_be_written_is_tried_again(tmp_path, unsent, caplog):
+    tmp_path.joinpath("run").write_text("in the way")
+    box = outbox.Outbox("http://127.0.0.1:9", unsent)
+    box.take(run_records.End(run="0" * 32, status="FINISHED", time=1))
+    time.sleep(0.5)
+    box.flush()
+    assert caplog.text.count("cannot write") == 1
+    tmp_path.joinpath("run").unlink()
+    box.flush()
+    assert len(unsent_files.read(unsent).records) == 1
 
 
 @pytest.mark.parametrize(
