@@ -198,7 +198,7 @@ def is_refusal(error: BaseException) -> bool:
     if isinstance(error, JobError | UserError):
         return not isinstance(error, StoreAwayError)
     if isinstance(error, MlflowException):
-        return error.error_code in _REFUSALS
+        return error.error_code in _REFUSALS and not _is_contended(error)
     status = getattr(getattr(error, "response", None), "status_code", 0)
     return 400 <= status < 500 and status not in (401, 403, 408, 429)
 
@@ -219,12 +219,12 @@ def ask(call: Callable[[], Answer]) -> Answer:
 
 
 def _when_unlocked(call: Callable[[], Answer]) -> Answer:
-    """Call, and call again a few times while another process keeps an SQLite file locked."""
+    """Call, and call again a few times while other processes are in the way."""
     for attempt in range(1, _LOCKED_TRIES):
         try:
             return call()
         except (MlflowException, SQLAlchemyError) as error:
-            if "database is locked" not in str(error):
+            if not _is_contended(error):
                 raise
             time.sleep(random.uniform(0, 0.2) * attempt)  # noqa: S311
     return call()
@@ -233,6 +233,11 @@ def _when_unlocked(call: Callable[[], Answer]) -> Answer:
 def is_timeout(error: BaseException) -> bool:
     """Say whether a store was waited for in vain."""
     return "timed out" in str(error)
+
+
+def _is_contended(error: BaseException) -> bool:
+    """Say whether another process has a file locked, or has just made what was to be made."""
+    return "database is locked" in str(error) or "IntegrityError" in str(error)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
+from mlflow.exceptions import BAD_REQUEST, INVALID_PARAMETER_VALUE, MlflowException
 
 from sentiflow import mlflow_store, settings, tracking
 from sentiflow.errors import JobError, UserError
@@ -29,6 +29,7 @@ def test_jobs_that_make_one_store_at_once_and_log_at_once_lose_nothing(tmp_path)
         input()
         store = tracking.open_store({uri!r}, experiment="laws", required=True)
         with store.run("train", group=sys.argv[1][-8:], tags={{}}) as recorder:
+            recorder.log_inputs({{"prepared": {{"uri": "/p", "fingerprint": "c5"}}}}, stage="train")
             for step in range({NUM_STEPS}):
                 recorder.log_metrics({{"loss": step, "accuracy": step}}, step=step)
             recorder.log_settings({{"seed": 1}})
@@ -55,6 +56,7 @@ def test_jobs_that_make_one_store_at_once_and_log_at_once_lose_nothing(tmp_path)
     found = client.search_runs([experiment.experiment_id])
     assert [run.info.status for run in found] == ["FINISHED"] * NUM_JOBS
     for run in found:
+        assert [item.dataset.digest for item in run.inputs.dataset_inputs] == ["c5"]
         for name in ("loss", "accuracy"):
             figures = client.get_metric_history(run.info.run_id, name)
             assert [figure.step for figure in figures] == [*range(NUM_STEPS)]
@@ -111,6 +113,18 @@ def test_the_password_of_a_database_is_known_to_the_client_alone(monkeypatch):
     assert uri == "postgresql://host/db"
     assert mlflow_store.with_password(uri) == "postgresql://me:secret@host/db"
     assert mlflow_store.with_password("postgresql://other/db") == "postgresql://other/db"
+
+
+def test_what_another_job_has_written_at_the_same_time_is_no_refusal():
+    asked = []
+
+    def answer() -> str:
+        asked.append(1)
+        if len(asked) == 1:
+            raise MlflowException("(sqlite3.IntegrityError) UNIQUE", error_code=BAD_REQUEST)
+        return "done"
+
+    assert mlflow_store.ask(answer) == "done"
 
 
 def test_a_connection_that_broke_is_made_again_and_a_refusal_is_final():
