@@ -1,5 +1,6 @@
 """Labels and probabilities -> when a model had better not answer, and what it gains by that."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ UNANSWERED_FRACTION = 0.2
 MIN_NEUTRAL = 20
 """As many neutral validation texts decide where neutral begins."""
 
-_DIGITS = 3
-"""Kept of a margin: the same on every machine."""
+_PER_UNIT = 1000
+"""Steps of a margin: the same on every machine. It is rounded down, never past a text."""
 
 
 def accuracy_by_coverage(*, label: np.ndarray, probability: np.ndarray) -> pd.DataFrame:
@@ -38,7 +39,7 @@ def accuracy_by_coverage(*, label: np.ndarray, probability: np.ndarray) -> pd.Da
     right = ((probability >= 0.5) == (label == POSITIVE))[order].cumsum()
     rows = []
     for aim in COVERAGES if len(label) else ():
-        last = certainty[order[max(1, round(aim * len(label))) - 1]]
+        last = certainty[order[math.ceil(round(aim * len(label), 6)) - 1]]
         answered = int((certainty >= last).sum())
         low, high = wilson_interval(int(right[answered - 1]), answered)
         rows.append(
@@ -66,15 +67,15 @@ def choose_margin(*, label: np.ndarray, probability: np.ndarray) -> float:
         probability: Of positive.
 
     Returns:
-        From 0 to 1/2; 0 without rows. Rounded to three digits.
+        From 0 to 1/2; 0 without rows. Rounded down to three digits.
     """
     certainty = _certainty(probability)
     if not len(label):
         return 0.0
     num_neutral = (label == NEUTRAL).sum()
     if not MIN_NEUTRAL <= num_neutral < len(label):
-        return round(float(np.quantile(certainty, UNANSWERED_FRACTION)), _DIGITS)
-    tried = np.unique(np.quantile(certainty, np.linspace(0, 1, 101)).round(_DIGITS))
+        return float(_round_down(np.quantile(certainty, UNANSWERED_FRACTION)))
+    tried = np.unique(_round_down(np.quantile(certainty, np.linspace(0, 1, 101))))
     found = [three_class_figures(label=label, probability=probability, margin=m) for m in tried]
     return float(tried[int(np.argmax([figures["f1_macro"] for figures in found]))])
 
@@ -120,6 +121,10 @@ def three_class_figures(
             for k, name in enumerate(LABEL_NAMES)
         },
     }
+
+
+def _round_down(margin: np.ndarray) -> np.ndarray:
+    return np.floor(margin * _PER_UNIT + 1e-9) / _PER_UNIT
 
 
 def _certainty(probability: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sentiflow.metrics import NUM_CALIBRATION_BINS, PROBABILITY_FLOOR
+from sentiflow.metrics import NUM_CALIBRATION_BINS, bin_probabilities, log_losses
 from sentiflow.schema import POSITIVE
 
 NUM_RESAMPLES = 1000
@@ -73,8 +73,7 @@ class _Groups:
         self.bin = _bin(probability[first])
         self.rank, self.label, self.prediction = keys // 4, keys // 2 % 2, keys % 2
         self.num_ranks = int(self.rank[-1]) + 1
-        clipped = probability.clip(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
-        loss = -np.log(np.where(label == POSITIVE, clipped, 1 - clipped))
+        loss = log_losses(label=label, probability=probability)
         self.mean_loss = np.bincount(member, loss) / self.num_rows
         self.mean_square = np.bincount(member, np.square(probability - label)) / self.num_rows
         self.mean_probability = np.bincount(member, probability) / self.num_rows
@@ -156,9 +155,7 @@ def _rank(probability: np.ndarray) -> np.ndarray:
 
 
 def _bin(probability: np.ndarray) -> np.ndarray:
-    edges = np.linspace(0, 1, NUM_CALIBRATION_BINS + 1)
-    found = np.searchsorted(edges, probability, side="right") - 1
-    return np.minimum(found, NUM_CALIBRATION_BINS - 1)
+    return bin_probabilities(probability, num_bins=NUM_CALIBRATION_BINS)
 
 
 def _sum_by(

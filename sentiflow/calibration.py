@@ -10,7 +10,7 @@ from sentiflow.schema import NEGATIVE, POSITIVE
 
 MIN_ROWS = 100
 """Of fewer labelled rows nothing is fitted."""
-LOWEST, HIGHEST = 0.1, 10.0
+LOWEST, HIGHEST = 0.25, 10.0
 
 _DIGITS = 3
 """Kept of a temperature: far below its own error, and the same on every machine."""

@@ -46,7 +46,7 @@ app.add_typer(config_app, name="config")
 tracking_app = typer.Typer(no_args_is_help=True, help="What MLflow missed while it was away.")
 app.add_typer(tracking_app, name="tracking")
 
-out = Console(highlight=False)
+out = Console(highlight=False, markup=False)
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A settings file (YAML).")]
 Overrides = Annotated[

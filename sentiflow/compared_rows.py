@@ -12,7 +12,7 @@ from sentiflow import evaluated_rows, seen_rows
 from sentiflow.errors import UserError
 from sentiflow.evaluated_rows import WHOLE, headline_split
 from sentiflow.schema import LABEL_NAMES, SPLITS
-from sentiflow.seen_rows import SeenRows
+from sentiflow.seen_rows import SeenRows, has_header
 
 _SPEAKING = (SPLITS[2], WHOLE)
 _TEXT, _TIME = "text", "time"
@@ -104,7 +104,7 @@ def _check_numbers(pair: Pair) -> None:
                 f"{names} have scored other files ({what})",
                 hint="score the same corpus with both models",
             )
-    if _has_header(pair[0].record) != _has_header(pair[1].record):
+    if has_header(pair[0].record) != has_header(pair[1].record):
         raise UserError(
             f"{names} number their rows differently: only one takes the first record of a file for "
             "a header",
@@ -121,14 +121,6 @@ def _files_of(scored: Scored, names: str) -> dict[str, Any]:
             hint="score the same prepared data with both models",
         )
     return found
-
-
-def _has_header(record: dict[str, Any]) -> bool:
-    """Say whether the first record of each CSV was taken for a header, as ``csv_format`` does."""
-    form = (evaluated_rows.corpus_of(record) or record)["settings"].get("format") or {}
-    if form.get("header") is not None:
-        return bool(form["header"])
-    return any(isinstance(column, str) for column in (form.get("columns") or {}).values())
 
 
 def _list(uris: Sequence[str]) -> str:

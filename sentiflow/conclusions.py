@@ -30,9 +30,13 @@ def draw(findings: Findings) -> list[Conclusion]:
 
 
 def _of_calibration(findings: Findings) -> Conclusion | None:
-    error = findings["figures"][findings["split"]]["expected_calibration_error"]
-    meaning = "is how far its probabilities are from what happens"
-    return Conclusion(f"{100 * error:.1f} points", meaning, "probabilities")
+    interval = findings["intervals"][findings["split"]].get("expected_calibration_error")
+    if interval is None:
+        return None
+    low, high = (f"{100 * end:.1f}" for end in interval)
+    figure = f"under {high} points" if low == "0.0" else f"{low} to {high} points"
+    meaning = "is how far its probabilities are from what happens, on average (95 % interval)"
+    return Conclusion(figure, meaning, "probabilities")
 
 
 def _of_coverage(findings: Findings) -> Conclusion | None:
@@ -45,8 +49,13 @@ def _of_coverage(findings: Findings) -> Conclusion | None:
 
 
 def _of_slices(findings: Findings) -> Conclusion | None:
-    large = (item for item in findings["slices"] if item["num_rows"] >= MIN_ROWS)
-    worst: dict[str, Any] | None = next(large, None)
+    accuracy = findings["figures"][findings["split"]]["accuracy"]
+    worse = (
+        item
+        for item in findings["slices"]
+        if item["num_rows"] >= MIN_ROWS and item["high"] < accuracy
+    )
+    worst: dict[str, Any] | None = next(worse, None)
     if not worst:
         return None
     meaning = f"is its accuracy where it is worst: {worst['name']} ({worst['num_rows']:,} texts)"
@@ -55,8 +64,10 @@ def _of_slices(findings: Findings) -> Conclusion | None:
 
 def _of_labels(findings: Findings) -> Conclusion | None:
     fraction = findings["label_errors"]["fraction"]
-    if not fraction or not findings["slices"]:
-        return None
+    known = findings["figures"][findings["split"]]
+    usual = max(known["positive_fraction"], 1 - known["positive_fraction"])
+    if not fraction or not findings["slices"] or known["accuracy_low"] <= usual:
+        return None  # a model that tells nothing apart cannot doubt a label
     meaning = "of the labels look wrong themselves, by an estimate that trusts the model"
     return Conclusion(f"{fraction:.1%}", meaning, "mistakes")
 

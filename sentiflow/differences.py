@@ -77,6 +77,7 @@ def measure(
     of_both = {"label": label, "first": probability[0], "second": probability[1]}
     called = of_both | {"first": prediction[0], "second": prediction[1]}
     accuracy, counts = _compare_right(*right)
+    chosen, _ = slices.find_in(rows, settings=settings, patterns=patterns, by_unknown=False)
     return Differences(
         (
             metrics.binary_figures(
@@ -95,7 +96,7 @@ def measure(
         },
         counts,
         bool((prediction[0] == prediction[1]).all()),
-        _measure_slices(_find_slices(rows, settings, patterns), *right),
+        _measure_slices(chosen, *right),
     )
 
 
@@ -125,19 +126,6 @@ def _compare_right(first: np.ndarray, second: np.ndarray) -> tuple[Difference, M
     )
     assert found is not None, "there are rows"
     return found, McNemar(only_first, only_second, paired.mcnemar(only_first, only_second))
-
-
-def _find_slices(
-    rows: pa.Table, settings: Mapping[str, Any], patterns: Mapping[str, str]
-) -> list[slices.Slice]:
-    if "text" not in rows.column_names or "tokenizer" not in settings:
-        return []
-    text = rows["text"].combine_chunks()
-    lengths = slices.count_tokens(
-        text, tokenizer=settings["tokenizer"], max_length=settings["max_length"]
-    )
-    time = rows["time"].combine_chunks() if "time" in rows.column_names else None
-    return slices.find(text, lengths=lengths, num_tokens=None, time=time, patterns=patterns)
 
 
 def _measure_slices(

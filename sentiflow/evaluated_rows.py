@@ -108,13 +108,20 @@ def _find_kept(settings: dict[str, Any]) -> dict[str, str]:
 def _name_kept(rows: pa.Table, kept: dict[str, str]) -> pa.Table:
     """Name kept columns for what they hold; one of another type holds something else."""
     for name, role in kept.items():
-        kind = rows.schema.field(name).type
-        holds = pa.types.is_timestamp(kind) if role == _TIME else pa.types.is_string(kind)
         column = rows[name]
         rows = rows.drop_columns(name)
-        if holds and role not in rows.column_names and not column.null_count:
+        if _holds(role, column) and role not in rows.column_names:
+            column = column if role == _TIME else column.cast(pa.string())
             rows = rows.append_column(role, column)
     return rows
+
+
+def _holds(role: str, column: pa.ChunkedArray) -> bool:
+    kind = column.type
+    if role == _TIME:
+        return pa.types.is_timestamp(kind)
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return (is_text or pa.types.is_string_view(kind)) and not column.null_count
 
 
 def _add_texts(rows: pa.Table, scored: dict[str, Any]) -> pa.Table:

@@ -1,16 +1,18 @@
 """Predictions -> figures and a report."""
 
+import contextlib
 import dataclasses
 import json
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sentiflow import (
     behavior,
@@ -26,20 +28,24 @@ from sentiflow import (
     seen_rows,
     storage,
 )
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import UserError
 from sentiflow.findings import Findings
 from sentiflow.manifest import Claim
 from sentiflow.progress import say
 from sentiflow.sections import Config
 from sentiflow.tracking import SCORED_FINGERPRINT_TAG, SCORED_TAG, Recorder
-from sentiflow.uris import join, names_model
+from sentiflow.uris import join
 
 STAGE = "evaluate"
 METRICS, PAGE, MISTAKES, PLOTS = "metrics.json", "report.html", "mistakes.parquet", "plots"
 OWNS = (METRICS, PAGE, MISTAKES, PLOTS)
 
-_NUM_CHANGED = 400
-"""Texts of the corpus that are changed a little, to see whether the answer changes."""
+REPORT_VERSION = 1
+"""Changes whenever the same predictions would get another report."""
+
+_NUM_CHANGED, _LONGEST_CHANGED = 400, 1000
+"""Texts of the corpus that are changed a little, to see whether the answer changes; the most
+characters of one."""
 _HEADLINES = (
     "accuracy",
     "accuracy_low",
@@ -61,6 +67,7 @@ def claim(config: Config) -> Claim:
     settings = config.evaluate
     record = manifest.require(settings.scored_uri, stage="score", setting="evaluate.scored_uri")
     decisive = settings.model_dump(exclude={"scored_uri", "output_uri"})
+    decisive["report_version"] = REPORT_VERSION
     inputs = {"scored": manifest.reference(settings.scored_uri, record)}
     return Claim(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
 
@@ -75,17 +82,21 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any
     target, settings = claim(config), config.evaluate
     scored = manifest.require(target.inputs["scored"]["uri"], stage="score", setting="")
     rows = evaluated_rows.read(target.inputs["scored"]["uri"], scored)
-    rows, notes = _leave_out_seen(rows, scored)
+    rows, seen = _leave_out_seen(rows, scored)
     evaluated_rows.require_labelled(rows, target.inputs["scored"]["uri"])
     manifest.begin(target, overwrite=overwrite)
-    found: Findings = {"name": config.name, "notes": notes} | findings.measure(
+    found: Findings = {"name": config.name} | findings.measure(
         rows,
-        model=scored["inputs"]["model"],
+        model=_describe_model(scored),
         margin=settings.neutral_margin,
         patterns=settings.slices,
     )
     chosen = evaluated_rows.of_split(rows, found["split"])
-    found |= _ask_model(config, scored, chosen)
+    found |= seen | _ask_model(config, scored, chosen)
+    found["notes"] = [*seen["notes"], *_find_unmatched(found, settings.slices)]
+    found["conclusions"] = conclusions.draw(found)
+    for note in found["notes"]:
+        say(STAGE, note)
     trained = evaluated_rows.training_of(scored)
     data = _collect(config, found, chosen, scored, trained, target)
     files = _render(data)
@@ -104,7 +115,7 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any
         ],
         seconds=seconds,
         figures=found["figures"],
-        conclusions=conclusions.draw(found),
+        conclusions=found["conclusions"],
     )
 
 
@@ -114,49 +125,51 @@ def headline(figures: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return name, figures[name]
 
 
-def _leave_out_seen(rows: pa.Table, scored: dict[str, Any]) -> tuple[pa.Table, list[str]]:
-    """Leave out rows of another corpus than its own that the model was made by, and say so.
+def _describe_model(scored: dict[str, Any]) -> dict[str, Any]:
+    """Tell of the model what its predictions do, or else, if they are older, its package."""
+    model: dict[str, Any] = scored["inputs"]["model"]
+    if model.get("settings"):
+        return model
+    package = manifest.read_input(scored, "model")
+    return model | {name: package.get(name) for name in ("settings", "calibration")}
 
-    Of its own prepared data, the splits tell which those are.
+
+def _leave_out_seen(rows: pa.Table, scored: dict[str, Any]) -> tuple[pa.Table, Findings]:
+    """Leave out rows that the model was made by, as far as no split tells them, and say so.
+
+    Returns:
+        The others; ``is_unseen``, whether it has seen none of them for sure; and ``notes``.
     """
-    trained = evaluated_rows.training_of(scored)
-    corpus = scored["inputs"]["corpus"]["fingerprint"]
-    if trained and trained["inputs"]["prepared"]["fingerprint"] == corpus:
-        return rows, []
     try:
-        seen = seen_rows.find(scored, name="the model")
+        seen = seen_rows.find(scored, name="the model", by_splits=False)
     except UserError as error:
-        notes = [f"the figures flatter the model: {error}"]
-    else:
-        fresh = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen.row_ids))
-        count, rows = len(rows) - len(fresh), fresh
-        notes = [f"{count:,} rows are left out: the model was made by them"] if count else []
-        if not seen.is_known:
-            notes.append("the model's training is gone: whether it has seen the rows is not known")
-    for note in notes:
-        say(STAGE, note)
-    return rows, notes
+        note = f"the figures flatter the model: {error}"
+        return rows, {"is_unseen": False, "notes": [note]}
+    fresh = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen.row_ids))
+    count, notes = len(rows) - len(fresh), []
+    if count:
+        notes.append(f"{count:,} rows are left out: the model was made by them")
+    if not seen.is_known:
+        notes.append("the model's training is gone: whether it has seen the rows is not known")
+    return fresh, {"is_unseen": seen.is_known, "notes": notes}
 
 
 def _ask_model(config: Config, scored: dict[str, Any], rows: pa.Table) -> Findings:
-    """Let the model answer made-up texts, and changed ones: ``behavior`` and ``group_bias``."""
+    """Let the model answer made-up texts, and changed ones: ``behavior`` and ``group_bias``.
+
+    Raises:
+        JobError: MLflow, which has the model, cannot be reached.
+    """
     found: Findings = {"behavior": [], "group_bias": [], "not_asked": ""}
     if not config.evaluate.behavior:
         return found | {"not_asked": "evaluate.behavior is false"}
     try:
-        package = _load_model(scored, config)
-    except (UserError, JobError) as error:
+        score, knows = _load_model(scored, config)
+        results = behavior.check_behavior(score, texts=_some_texts(rows))
+        biases = group_bias.measure_group_bias(score, knows=knows)
+    except UserError as error:
         say(STAGE, f"the model is not asked how it behaves: {error}")
         return found | {"not_asked": str(error)}
-
-    def score(texts: Sequence[str]) -> np.ndarray:
-        return package.score(pa.array(texts, pa.string())).probability
-
-    def knows(term: str) -> bool:
-        return not package.score(pa.array([term], pa.string())).num_unknown.any()
-
-    results = behavior.check_behavior(score, texts=_some_texts(rows))
-    biases = group_bias.measure_group_bias(score, knows=knows)
     if not config.evaluate.num_examples:
         results = [dataclasses.replace(result, failures=()) for result in results]
     found["behavior"] = [dataclasses.asdict(result) for result in results]
@@ -164,29 +177,65 @@ def _ask_model(config: Config, scored: dict[str, Any], rows: pa.Table) -> Findin
     return found
 
 
-def _load_model(scored: dict[str, Any], config: Config) -> Any:
-    """Read the package that made the predictions.
+def _load_model(
+    scored: dict[str, Any], config: Config
+) -> tuple[behavior.Score, Callable[[str], bool]]:
+    """Make what scores texts with the model of the predictions, and what tells the words it knows.
 
     Raises:
         UserError: It is gone, or another is in its place.
         JobError: MLflow cannot be reached.
     """
-    model = scored["inputs"]["model"]
-    if not names_model(model["uri"]) and not manifest.read_input(scored, "model"):
-        raise UserError(f"{model['uri']} has another model now, or none")
+    model, tracking = scored["inputs"]["model"], config.tracking.uri
+    if (
+        model_sources.describe(model["uri"], tracking=tracking)["fingerprint"]
+        != (model["fingerprint"])
+    ):
+        raise UserError(f"{model['uri']} has another model now")
+    package = model_sources.load(model["uri"], tracking=tracking)
+
+    def score(texts: Sequence[str]) -> np.ndarray:
+        with _one_thread():
+            probability = package.score(pa.array(texts, pa.string())).probability
+        if not np.isfinite(probability).all():
+            raise UserError("for some made-up text it gives no number")
+        return probability
+
+    def knows(words: str) -> bool:
+        return not package.score(pa.array([words], pa.string())).num_unknown.any()
+
+    return score, knows
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Answer on one core: of so few texts, a second thread makes more waits than work."""
     import torch
 
-    torch.set_num_threads(1)  # of so few texts, a second thread would make more waits than work
-    return model_sources.load(model["uri"], tracking=config.tracking.uri)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _some_texts(rows: pa.Table) -> list[str]:
     """Choose texts from all over the corpus."""
     if "text" not in rows.column_names:
         return []
+    rows = rows.filter(pc.less_equal(pc.utf8_length(rows["text"]), _LONGEST_CHANGED))
     order = np.argsort(rows["row_id"].to_numpy(), kind="stable")
     chosen = np.linspace(0, len(order) - 1, min(_NUM_CHANGED, len(order))).astype(int)
     return rows["text"].take(pa.array(order[chosen])).to_pylist()
+
+
+def _find_unmatched(found: Findings, patterns: Mapping[str, str]) -> list[str]:
+    """Say which of a user's slices have no text."""
+    names = {item["name"] for item in found["slices"]}
+    if not names:
+        return []
+    return [f"no text is in the slice {name}" for name in patterns if name not in names]
 
 
 def _collect(
@@ -291,7 +340,7 @@ def _track(
         | {f"bias/{bias['category']}_spread": bias["spread"] for bias in found["group_bias"]}
     )
     recorder.log_files(files)
-    lines = (f"- **{figure}** {meaning}" for figure, meaning, _ in conclusions.draw(found))
+    lines = (f"- **{figure}** {meaning}" for figure, meaning, _ in found["conclusions"])
     recorder.set_tags({"mlflow.note.content": "\n".join(lines)})
     split, values = headline(found["figures"])
     training_run = recorder.of_run(trained.get("mlflow_run_id", ""))

@@ -127,22 +127,12 @@ def _measure_answered(
 
 def _measure_texts(
     rows: pa.Table,
-    columns: dict[str, np.ndarray],
+    columns: dict[str, Any],
     settings: Mapping[str, Any],
     patterns: Mapping[str, str],
 ) -> dict[str, Any]:
-    if "text" not in rows.column_names or "tokenizer" not in settings or not len(rows):
+    chosen, lengths = slices.find_in(rows, settings=settings, patterns=patterns)
+    if not len(lengths):
         return {"slices": [], "lengths": []}
-    text = rows["text"].combine_chunks()
-    lengths = slices.count_tokens(
-        text, tokenizer=settings["tokenizer"], max_length=settings["max_length"]
-    )
-    chosen = slices.find(
-        text,
-        lengths=lengths,
-        num_tokens=rows["num_tokens"].to_numpy(),
-        time=rows["time"].combine_chunks() if "time" in rows.column_names else None,
-        patterns=patterns,
-    )
     by_length = slices.by_length(lengths, right=columns["prediction"] == columns["label"])
     return {"slices": slices.measure(chosen, **columns), "lengths": by_length}

@@ -40,7 +40,8 @@ def wilson_interval(successes: int, total: int, *, confidence: float = 0.95) -> 
     center = share + z**2 / (2 * total)
     reach = z * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
     scale = 1 + z**2 / total
-    return max(0.0, (center - reach) / scale), min(1.0, (center + reach) / scale)
+    low, high = (center - reach) / scale, (center + reach) / scale
+    return max(0.0, min(share, low)), min(1.0, max(share, high))  # rounding may pass the share
 
 
 def binary_figures(
@@ -102,6 +103,18 @@ def expected_calibration_error(*, label: np.ndarray, probability: np.ndarray) ->
     return float((gap * bins["num_rows"]).sum() / len(label)) if len(label) else math.nan
 
 
+def log_losses(*, label: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Give each row's -ln(probability of its label), clipped at ``PROBABILITY_FLOOR``: N floats."""
+    clipped = np.float64(probability).clip(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
+    return -np.log(np.where(label == POSITIVE, clipped, 1 - clipped))
+
+
+def bin_probabilities(probability: np.ndarray, *, num_bins: int) -> np.ndarray:
+    """Number the equal bin of each probability, from 0; the last bin holds 1 too."""
+    edges = np.linspace(0, 1, num_bins + 1)
+    return np.minimum(np.searchsorted(edges, probability, side="right"), num_bins) - 1
+
+
 def reliability_bins(
     *, label: np.ndarray, probability: np.ndarray, num_bins: int = 10
 ) -> pd.DataFrame:
@@ -115,7 +128,7 @@ def reliability_bins(
     """
     probability = np.asarray(probability, dtype=np.float64)
     edges = np.linspace(0, 1, num_bins + 1)
-    index = np.minimum(np.searchsorted(edges, probability, side="right"), num_bins) - 1
+    index = bin_probabilities(probability, num_bins=num_bins)
     num_rows = np.bincount(index, minlength=num_bins)
     sums = {
         "mean_probability": np.bincount(index, weights=probability, minlength=num_bins),
@@ -173,10 +186,8 @@ def _ranking_figures(*, label: np.ndarray, probability: np.ndarray) -> dict[str,
 def _probability_figures(*, label: np.ndarray, probability: np.ndarray) -> dict[str, float | None]:
     if not len(label):
         return {"log_loss": None, "brier": None, "expected_calibration_error": None}
-    clipped = probability.clip(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
-    of_label = np.where(label == POSITIVE, clipped, 1 - clipped)
     return {
-        "log_loss": float(-np.log(of_label).mean()),
+        "log_loss": float(log_losses(label=label, probability=probability).mean()),
         "brier": float(np.square(probability - label).mean()),
         "expected_calibration_error": expected_calibration_error(
             label=label, probability=probability

@@ -152,7 +152,7 @@ def _contradicting(
     rows = _first_of_each(np.flatnonzero(both[member] & (label == rarer[member])), same)
     rows = rows[np.argsort(-counts[member[rows]], kind="stable")]
     reasons = [
-        f"the corpus has this text with both labels: positive {_times(num_positive[k])}, "
+        f"these rows have this text with both labels: positive {_times(num_positive[k])}, "
         f"negative {_times(num_negative[k])}"
         for k in member[rows]
     ]

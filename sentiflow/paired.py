@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from sentiflow.metrics import PROBABILITY_FLOOR
+from sentiflow.metrics import log_losses
 from sentiflow.schema import NEGATIVE, POSITIVE
 
 NUM_RESAMPLES = 10_000
@@ -108,7 +108,9 @@ def log_loss_difference(
 
     Arguments as of :func:`roc_auc_difference`, interval as of :func:`mean_difference`.
     """
-    return mean_difference(_log_loss(label, second) - _log_loss(label, first))
+    return mean_difference(
+        log_losses(label=label, probability=second) - log_losses(label=label, probability=first)
+    )
 
 
 def brier_difference(
@@ -215,11 +217,6 @@ def _area_parts(probability: np.ndarray, positive: np.ndarray) -> tuple[np.ndarr
     of_positive = (above - rankdata(probability[positive])) / len(below)
     of_negative = 1 - (below - rankdata(probability[~positive])) / len(above)
     return of_positive, of_negative
-
-
-def _log_loss(label: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    clipped = np.float64(probability).clip(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
-    return -np.log(np.where(label == POSITIVE, clipped, 1 - clipped))
 
 
 def _f1_difference(counts: np.ndarray) -> np.ndarray:

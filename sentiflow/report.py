@@ -13,13 +13,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from sentiflow import conclusions
 from sentiflow.findings import Findings
 from sentiflow.group_bias import CAVEAT
 from sentiflow.metrics import Figures, reliability_bins
 from sentiflow.schema import LABEL_NAMES, NEGATIVE, POSITIVE
 from sentiflow.settings import flatten
 from sentiflow.slices import MIN_ROWS
+
+MAX_SHOWN = 1000
+"""Characters of a text."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,12 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"fill": _fill, "points": _points, "readable_time": _readable_time}
+    environment.filters |= {
+        "cut": _cut,
+        "fill": _fill,
+        "points": _points,
+        "readable_time": _readable_time,
+    }
     found = data.findings
     return environment.get_template("report.html.j2").render(
         data=data,
@@ -97,7 +104,6 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         intervals=found["intervals"][data.split],
         splits=sorted(found["figures"], key=lambda split: split != data.split),
         headline=_headline(data.figures),
-        conclusions=conclusions.draw(found),
         slices=_lay_out_slices(found["slices"], data.figures),
         min_rows=MIN_ROWS,
         mistakes=_choose_mistakes(data),
@@ -105,7 +111,7 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         group_bias=_lay_out_bias(found["group_bias"]),
         caveat=CAVEAT,
         label_names=LABEL_NAMES,
-        curve=data.epochs.to_dict("records"),
+        curve=data.epochs.astype(object).where(data.epochs.notna(), None).to_dict("records"),
         facts=_facts(data),
         plots={file: base64.b64encode(image).decode() for file, image in plots.items()},
         settings=_list_settings(data.settings),
@@ -190,6 +196,10 @@ def _fill(form: str, figures: Figures) -> str:
     """Format ``figures`` into ``form``; a dash where one that it names is undefined."""
     names = [name for _, name, _, _ in Formatter().parse(form) if name]
     return "—" if any(figures[name] is None for name in names) else form.format(**figures)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
 
 
 def _points(share: float) -> str:

@@ -25,12 +25,14 @@ class SeenRows:
     """Whether every training that led to the model could be looked at."""
 
 
-def find(scored: dict[str, Any], *, name: str) -> SeenRows:
+def find(scored: dict[str, Any], *, name: str, by_splits: bool = True) -> SeenRows:
     """Follow a model to the data that it was trained on, and that the model it began from was.
 
     Args:
         scored: Manifest of the scored directory.
         name: What to call the model in a message.
+        by_splits: Whether rows of the prepared data that was scored count, of which the splits tell
+            as much.
 
     Returns:
         Numbers of rows of the scored corpus, of training and validation. Rows of other files than
@@ -41,9 +43,10 @@ def find(scored: dict[str, Any], *, name: str) -> SeenRows:
             prepared rows are damaged.
     """
     training, found = evaluated_rows.training_of(scored), [np.empty(0, np.int64)]
-    is_known = bool(training)
+    corpus, is_known = scored["inputs"]["corpus"]["fingerprint"], bool(training)
     while training:
-        rows = _find_in(training, scored, name)
+        is_own = training["inputs"]["prepared"]["fingerprint"] == corpus
+        rows = [] if is_own and not by_splits else _find_in(training, scored, name)
         found, is_known = [*found, *(rows or ())], is_known and rows is not None
         if "init_from" not in training["inputs"]:
             break
@@ -62,6 +65,14 @@ def files_of(scored: dict[str, Any]) -> dict[str, Any] | None:
     return prepared["inputs"]["csv"] if prepared else None
 
 
+def has_header(record: dict[str, Any]) -> bool:
+    """Say whether the first record of each CSV was taken for a header, as ``csv_format`` does."""
+    form = (evaluated_rows.corpus_of(record) or record)["settings"].get("format") or {}
+    if form.get("header") is not None:
+        return bool(form["header"])
+    return any(isinstance(column, str) for column in (form.get("columns") or {}).values())
+
+
 def _find_in(
     training: dict[str, Any], scored: dict[str, Any], name: str
 ) -> list[np.ndarray] | None:
@@ -75,7 +86,8 @@ def _find_in(
         return None
     csv = prepared["inputs"]["csv"]
     if files["fingerprint"] == csv["fingerprint"]:
-        return _read_row_ids(prepared, uri)
+        same_numbers = has_header(scored) == has_header(prepared)
+        return _read_row_ids(prepared, uri) if same_numbers else None
     trained_on = {identify_file(item) for item in csv["files"]}
     inside = tuple(join(uri, path) for path in _SEEN)
     for item in files["files"]:

@@ -16,18 +16,19 @@ from sentiflow.tokenizer import tokenize
 MIN_ROWS = 30
 """Slices of fewer rows say little, and stand last."""
 
-HAPPY = r"(?:^|\s)(?:[:;=8]['^]?[-o]?[)\]D]+|\(\^?[-:;=]|<3+|\^[_.-]?\^)"
-SAD = r"(?:^|\s)(?:[:;=]['^]?[-o]?[(\[/\\|]+|\)[-:;=]|</3+|[T;]_[T;])"
-"""Emoticons that follow white space, so that no link or ratio passes for one."""
+_BEGIN, _END = r"(?:^|\s)", r"(?:$|[\s.,!?])"
+HAPPY = rf"{_BEGIN}(?:[:;=]['^]?[-o]?[)\]D]+|\([-:;=]|<3+|\^[_.-]?\^){_END}"
+SAD = rf"{_BEGIN}(?:[:;=]['^]?[-o]?[(\[/\\|]+|\)[-:;=]|</3+|[T;]_[T;]){_END}"
+"""Emoticons that stand apart, so that no link, ratio or number passes for one."""
 
 _LINK = r"(?i)\b(?:https?://|www\.)\S"
-PATTERNS: Mapping[str, tuple[str, str]] = {
+PATTERNS: dict[str, tuple[str, str]] = {
     "negation": (
         "not, no, never, cannot, n't and the like",
         r"(?i)\b(?:not|no|never|none|nobody|nothing|neither|nor|without|cannot|"
         r"(?:ca|wo|do|does|did|is|are|was|were|has|have|had|could|would|should|ai)n['\x{2019}]?t)\b",
     ),
-    "mention": ("an @user", r"@\w"),
+    "mention": ("an @user", r"(?:^|[^\w])@\w"),
     "link": ("an address on the web", _LINK),
     "hashtag": ("a #topic", r"(?:^|\s)#\w"),
     "elongation": (
@@ -68,6 +69,35 @@ def count_tokens(text: pa.Array, *, tokenizer: str, max_length: int) -> np.ndarr
     return np.minimum(np.diff(tokenize(text, name=tokenizer).offsets), max_length)
 
 
+def find_in(
+    rows: pa.Table,
+    *,
+    settings: Mapping[str, Any],
+    patterns: Mapping[str, str],
+    by_unknown: bool = True,
+) -> tuple[list[Slice], np.ndarray]:
+    """Find the slices of a table's rows, by :func:`find`; returns the lengths of its texts too.
+
+    Args:
+        rows: With ``num_tokens``, and ``text`` and ``time`` where they are known.
+        settings: Of the model's package; without a tokenizer, or texts, there are no slices.
+        patterns: A user's own slices.
+        by_unknown: Whether there are slices by unknown tokens.
+    """
+    if "text" not in rows.column_names or "tokenizer" not in settings or not len(rows):
+        return [], np.empty(0, np.int64)
+    text = rows["text"].combine_chunks()
+    lengths = count_tokens(text, tokenizer=settings["tokenizer"], max_length=settings["max_length"])
+    found = find(
+        text,
+        lengths=lengths,
+        num_tokens=rows["num_tokens"].to_numpy() if by_unknown else None,
+        time=rows["time"].combine_chunks() if "time" in rows.column_names else None,
+        patterns=patterns,
+    )
+    return found, lengths
+
+
 def find(
     text: pa.Array,
     *,
@@ -84,16 +114,17 @@ def find(
         num_tokens: Of each, how many of them the model knows; None leaves the slices by unknown
             tokens out, which are no two models' own.
         time: When each was written (UTC, or whatever its corpus has), if that is kept.
-        patterns: A user's own slices: a regular expression (RE2) by name.
+        patterns: A user's own slices: a regular expression (RE2) by name; one of a name known here
+            takes its place.
     """
+    own = {name: (f"matches {form}", form) for name, form in (patterns or {}).items()}
     found = _by_length(lengths)
-    found += [Slice(name, about, _matches(text, form)) for name, (about, form) in PATTERNS.items()]
+    for name, (about, form) in (PATTERNS | own).items():
+        found.append(Slice(name, about, _matches(text, form)))
     found += [] if num_tokens is None else _by_unknown(lengths, num_tokens)
     found.append(Slice("repeated", "the text stands on more than one row", _repeats(text)))
     if time is not None:
         found += _by_hour(time)
-    for name, form in (patterns or {}).items():
-        found.append(Slice(name, f"matches {form}", _matches(text, form)))
     return [item for item in found if item.rows.any()]
 
 

@@ -64,16 +64,15 @@ def save(
         label=label[asked], probability=scores.probability[asked]
     )
     package = replace(package, settings=settings.model_copy(update={"temperature": temperature}))
-    rescaled = calibration.rescale(scores.probability, temperature=temperature)
-    scores = replace(
-        scores, probability=np.where(asked, rescaled, scores.probability).astype(np.float32)
-    )
+    before = scores.probability
+    after = np.where(asked, calibration.rescale(before, temperature=temperature), before)
+    scores = replace(scores, probability=after.astype(np.float32))
     return package.save(
         uri,
         lineage=lineage,
         metrics=_metrics(epoch),
         reference=scores.profile,
-        calibration=_describe(label, scores, temperature),
+        calibration=_describe(label, before, scores.probability, temperature),
     )
 
 
@@ -96,17 +95,13 @@ def _score_sample(package: ModelPackage, files: Sequence[str]) -> tuple[np.ndarr
     return np.concatenate(labels), Scores.join(scores)
 
 
-def _describe(label: np.ndarray, scores: Scores, temperature: float) -> dict[str, Any] | None:
+def _describe(
+    label: np.ndarray, before: np.ndarray, after: np.ndarray, temperature: float
+) -> dict[str, Any] | None:
     """Say what the temperature changes, and how sure the model must be to answer."""
     binary, labelled = np.isin(label, (NEGATIVE, POSITIVE)), label >= 0
     if not binary.any():
         return None
-    before = calibration.rescale(scores.probability, temperature=1 / temperature)
-    before = np.where(scores.num_tokens > 0, before, scores.probability)
-    found = calibration.describe(
-        label=label[binary], before=before[binary], after=scores.probability[binary]
-    )
-    margin = abstention.choose_margin(
-        label=label[labelled], probability=scores.probability[labelled]
-    )
+    found = calibration.describe(label=label[binary], before=before[binary], after=after[binary])
+    margin = abstention.choose_margin(label=label[labelled], probability=after[labelled])
     return {"temperature": temperature, **found, "neutral_margin": margin}

@@ -22,6 +22,9 @@ def test_coverage_and_accuracy_equal_hand_counted_ones():
     assert curve.loc[4, "accuracy"].iloc[0] == 1
     assert curve.loc[4, "confidence"].iloc[0] == pytest.approx(0.6)
     assert curve.loc[1, "coverage"].iloc[0] == pytest.approx(1 / 6)
+    aims = np.array(abstention.COVERAGES)
+    found = accuracy_by_coverage(label=LABEL, probability=PROBABILITY)["coverage"].to_numpy()
+    assert (found >= aims - 1e-9).all()
 
 
 def test_honest_probabilities_are_right_more_often_the_less_they_answer():
@@ -68,6 +71,14 @@ def test_the_margin_leaves_a_fifth_unanswered_where_nothing_is_labelled_neutral(
     margin = choose_margin(**rows)
     unanswered = np.abs(rows["probability"] - 0.5) < margin
     assert unanswered.mean() == pytest.approx(abstention.UNANSWERED_FRACTION, abs=0.01)
+
+
+def test_a_margin_never_passes_the_texts_that_it_answers():
+    for probability in (np.full(50, 0.7, np.float32), np.repeat([0.0, 0.9999, 1.0], 20)):
+        label = (probability >= 0.5).astype(int)
+        margin = choose_margin(label=label, probability=probability)
+        answered = np.abs(probability.astype(np.float64) - 0.5) >= margin
+        assert answered.mean() >= 1 - abstention.UNANSWERED_FRACTION
 
 
 def test_neutral_texts_decide_the_margin():

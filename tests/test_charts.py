@@ -3,6 +3,7 @@
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from test_report import ALL_PLOTS, PNG_SIGNATURE, draw, report_data, rows_of
 
@@ -59,6 +60,15 @@ def test_a_training_curve_of_nan_is_drawn():
     history = [{"epoch": k, "train_loss": np.nan, "validation_loss": None,
                 "validation_accuracy": 0.5} for k in (1, 2)]  # fmt: skip
     assert charts.render_training_curve(history).startswith(PNG_SIGNATURE)
+
+
+@pytest.mark.parametrize("prediction", [0, 1])
+def test_a_model_that_is_always_right_or_wrong_is_drawn(prediction):
+    rows = rows_of("test", 60, seed=3)
+    probability = np.where(rows["label"].to_numpy() == prediction, 0.9, 0.1).astype(np.float32)
+    rows = rows.set_column(4, "probability", pa.array(probability))
+    rows = rows.set_column(3, "prediction", pa.array((probability >= 0.5).astype(np.int8)))
+    assert set(draw(report_data(rows, asked=False))) == ALL_PLOTS
 
 
 def test_neighboring_lengths_share_a_bin_and_keep_their_texts():

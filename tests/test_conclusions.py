@@ -4,11 +4,12 @@ from sentiflow import conclusions
 
 FINDINGS = {
     "split": "test",
-    "figures": {"test": {"expected_calibration_error": 0.0123}},
+    "figures": {"test": {"accuracy": 0.8, "accuracy_low": 0.79, "positive_fraction": 0.4}},
+    "intervals": {"test": {"expected_calibration_error": (0.005, 0.0123)}},
     "neutral": {"accuracy": 0.87, "coverage": 0.8},
     "slices": [
-        {"name": "question", "num_rows": 1200, "accuracy": 0.75},
-        {"name": "tiny", "num_rows": 2, "accuracy": 0.0},
+        {"name": "question", "num_rows": 1200, "accuracy": 0.75, "high": 0.78},
+        {"name": "tiny", "num_rows": 2, "accuracy": 0.0, "high": 0.6},
     ],
     "label_errors": {"fraction": 0.05},
     "behavior": [
@@ -25,7 +26,7 @@ FINDINGS = {
 
 def test_each_part_gives_the_line_that_a_reader_wants():
     lines = {section: f"{figure} {text}" for figure, text, section in conclusions.draw(FINDINGS)}
-    assert lines["probabilities"].startswith("1.2 points")
+    assert lines["probabilities"].startswith("0.5 to 1.2 points is how far")
     assert lines["certainty"].startswith("87.0% of its answers are right")
     assert "only the 80% of the texts" in lines["certainty"]
     assert lines["slices"].endswith("where it is worst: question (1,200 texts)")
@@ -50,3 +51,13 @@ def test_what_was_not_measured_gives_no_line():
 def test_slices_of_few_texts_are_no_conclusion():
     few = FINDINGS | {"slices": FINDINGS["slices"][1:]}
     assert "slices" not in {section for _, _, section in conclusions.draw(few)}
+
+
+def test_what_may_be_chance_is_no_conclusion():
+    within = FINDINGS | {"slices": [FINDINGS["slices"][0] | {"high": 0.81}]}
+    assert "slices" not in {section for _, _, section in conclusions.draw(within)}
+    blind = FINDINGS["figures"]["test"] | {"accuracy_low": 0.59}
+    drawn = conclusions.draw(FINDINGS | {"figures": {"test": blind}})
+    assert "mistakes" not in {section for _, _, section in drawn}
+    honest = {"test": {"expected_calibration_error": (0.0, 0.0123)}}
+    assert conclusions.draw(FINDINGS | {"intervals": honest})[0][0] == "under 1.2 points"

@@ -78,7 +78,7 @@ def test_without_the_model_the_rest_is_evaluated(finished_run, evaluate, tmp_pat
     path.write_text(path.read_text().replace(gone, str(tmp_path / "gone")))
     found = evaluate(f"evaluate.scored_uri={scored}")
     assert found["behavior"] == found["group_bias"] == []
-    assert "has another model now, or none" in found["not_asked"]
+    assert "is not finished" in found["not_asked"] or "no" in found["not_asked"]
     assert "the model is not asked how it behaves" in said.text
     assert found["slices"]
 

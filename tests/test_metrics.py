@@ -149,6 +149,13 @@ def test_figures_equal_hand_counted_ones():
     assert {name: figures[name] for name in expected} == pytest.approx(expected)
 
 
+@given(st.integers(1, 20_000), st.data())
+def test_an_interval_holds_its_share(total, data):
+    successes = data.draw(st.sampled_from([0, total]) | st.integers(0, total))
+    low, high = wilson_interval(successes, total)
+    assert 0 <= low <= successes / total <= high <= 1
+
+
 def test_no_rows_leave_counts_and_none():
     figures = figures_of([])
     counts = {"num_rows", "true_positive", "false_positive", "true_negative", "false_negative"}

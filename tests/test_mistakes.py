@@ -60,7 +60,7 @@ def test_contradicting_texts_come_first_on_the_row_of_the_rarer_label():
     first = find(ROWS)["label"][0]
     assert (first["row_id"], first["label"]) == (107, 0)
     assert first["why"] == (
-        "the corpus has this text with both labels: positive 2 times, negative once"
+        "these rows have this text with both labels: positive 2 times, negative once"
     )
 
 

@@ -50,6 +50,11 @@ def slices_of(texts, num_tokens=None, **more):
         ("</3", {"sad emoticon"}),
         ("http://a.b:/c", {"link"}),
         ("it is 3:(4)", set()),
+        ("cold (-5 degrees)", set()),
+        ("go :Done", set()),
+        ("8) item", set()),
+        ("mail me@home.org", set()),
+        ("nice :), really", {"happy emoticon"}),
         ("THIS IS LOUD", {"shouting"}),
         ("THIS IS quiet", set()),
         ("really?", {"question"}),
@@ -93,6 +98,10 @@ def test_hours_of_the_day_are_slices_where_the_time_is_known():
 def test_a_users_pattern_is_a_slice():
     found = slices_of(["Rain again", "dry", "it rains"], patterns={"weather": "(?i)rain"})
     assert found["weather"] == [0, 2]
+
+
+def test_a_users_slice_takes_the_place_of_one_of_its_name():
+    assert slices_of(["why?", "so"], patterns={"question": "so"})["question"] == [1]
 
 
 def test_an_empty_slice_is_not_listed():
