@@ -397,10 +397,7 @@ def _summarize(verb: str, outcomes: Sequence["Outcome"], *, tracking_uri: str | 
     if verb == "prepare":
         _print(summary.of_preparation(records["prepare"], uris["prepare"]))
     if verb == "evaluate":
-        from sentiflow import evaluation
-
-        headline = evaluation.headline(records["evaluate"]["figures"])
-        _print(summary.of_evaluation(records["evaluate"], uris["evaluate"], headline))
+        _print(summary.of_evaluation(records["evaluate"], uris["evaluate"]))
     if verb != "run":
         return
     from sentiflow import evaluation, tracking

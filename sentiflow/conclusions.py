@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from sentiflow.evaluated_rows import WHOLE
 from sentiflow.findings import Findings
+from sentiflow.schema import LABEL_NAMES, NEUTRAL
 from sentiflow.slices import MIN_ROWS
 
 
@@ -17,6 +19,11 @@ class Conclusion(NamedTuple):
     """Of the report, which tells more."""
 
 
+def name_texts(split: str) -> str:
+    """Name the texts of a split, or of a corpus without splits."""
+    return "texts" if split == WHOLE else f"{split} texts"
+
+
 def draw(findings: Findings) -> list[Conclusion]:
     """Draw what can be drawn from findings, with what the model said when asked.
 
@@ -24,9 +31,28 @@ def draw(findings: Findings) -> list[Conclusion]:
         findings: Of ``findings.measure``, with ``behavior`` and ``group_bias``.
     """
     sources: tuple[Callable[[Findings], Conclusion | None], ...] = (
-        _of_calibration, _of_coverage, _of_slices, _of_labels, _of_behavior, _of_groups,
+        _of_accuracy, _of_three_labels, _of_calibration, _of_coverage,
+        _of_slices, _of_labels, _of_behavior, _of_groups,
     )  # fmt: skip
     return [conclusion for source in sources if (conclusion := source(findings))]
+
+
+def _of_accuracy(findings: Findings) -> Conclusion | None:
+    figures, split = findings["figures"][findings["split"]], findings["split"]
+    low, high = figures["accuracy_low"], figures["accuracy_high"]
+    meaning = f"of {figures['num_rows']:,} {name_texts(split)} are labelled correctly "
+    meaning += f"(95 % interval {low:.1%} to {high:.1%})"
+    return Conclusion(f"{figures['accuracy']:.1%}", meaning, "figures")
+
+
+def _of_three_labels(findings: Findings) -> Conclusion | None:
+    three = findings["three_class"].get(findings["split"])
+    if not three:
+        return None
+    neutral = sum(three["confusion"][LABEL_NAMES[NEUTRAL]].values())
+    meaning = f"of all {three['num_rows']:,} are, with {neutral:,} that are labelled neutral and a "
+    meaning += f"neutral band (macro F1 {three['f1_macro']:.3f})"
+    return Conclusion(f"{three['accuracy']:.1%}", meaning, "certainty")
 
 
 def _of_calibration(findings: Findings) -> Conclusion | None:
@@ -44,7 +70,7 @@ def _of_coverage(findings: Findings) -> Conclusion | None:
     if not neutral or neutral["accuracy"] is None:
         return None
     meaning = "of its answers are right if it answers only the "
-    meaning += f"{neutral['coverage']:.0%} of the texts of which it is most certain"
+    meaning += f"{neutral['coverage']:.1%} of the texts of which it is most certain"
     return Conclusion(f"{neutral['accuracy']:.1%}", meaning, "certainty")
 
 
@@ -86,7 +112,8 @@ def _of_groups(findings: Findings) -> Conclusion | None:
     if not beyond:
         return None
     widest = max(beyond, key=lambda bias: bias["spread"])
-    meaning = "is the widest gap that exchanging one group for another makes in the probability: "
-    return Conclusion(
-        f"{100 * widest['spread']:.0f} points", meaning + widest["category"], "groups"
-    )
+    terms = widest["terms"]
+    ends = f"{terms[0]['term']} and {terms[-1]['term']}"
+    meaning = f"of probability lie between {ends}, in the same sentences: the widest gap by "
+    meaning += f"{widest['category']} (chance reaches {100 * widest['chance_spread']:.0f})"
+    return Conclusion(f"{100 * widest['spread']:.0f} points", meaning, "groups")

@@ -104,7 +104,8 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any
         storage.write_bytes(join(target.uri, name), content)
     tables = storage.write_part(target.uri, MISTAKES, data.mistakes)
     seconds = time.monotonic() - began
-    _track(found, files, recorder, trained, target)
+    own = trained if _is_own(trained, scored) else {}
+    _track(found, files, recorder, own, target)
     _report(found, seconds)
     return manifest.publish(
         target,
@@ -116,6 +117,7 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any
         seconds=seconds,
         figures=found["figures"],
         conclusions=found["conclusions"],
+        notes=found["notes"],
     )
 
 
@@ -233,9 +235,15 @@ def _some_texts(rows: pa.Table) -> list[str]:
 def _find_unmatched(found: Findings, patterns: Mapping[str, str]) -> list[str]:
     """Say which of a user's slices have no text."""
     names = {item["name"] for item in found["slices"]}
-    if not names:
-        return []
+    if patterns and not names:
+        return ["slices of your own need the texts: score with score.keep_columns=[text]"]
     return [f"no text is in the slice {name}" for name in patterns if name not in names]
+
+
+def _is_own(trained: dict[str, Any], scored: dict[str, Any]) -> bool:
+    """Say whether the scored corpus is the one whose rows the training put aside."""
+    corpus = scored["inputs"]["corpus"]["fingerprint"]
+    return bool(trained) and trained["inputs"]["prepared"]["fingerprint"] == corpus
 
 
 def _collect(
@@ -332,7 +340,11 @@ def _track(
     trained: dict[str, Any],
     target: Claim,
 ) -> None:
-    """Log the figures and the report; the test headlines also to the run that trained the model."""
+    """Log the figures and the report.
+
+    Headlines on the rows that the training itself put aside go to its run, too; those on another
+    corpus would pass for them there.
+    """
     for split, values in found["figures"].items():
         recorder.log_metrics({f"{split}/{name}": value for name, value in values.items()})
     recorder.log_metrics(
@@ -340,14 +352,15 @@ def _track(
         | {f"bias/{bias['category']}_spread": bias["spread"] for bias in found["group_bias"]}
     )
     recorder.log_files(files)
-    lines = (f"- **{figure}** {meaning}" for figure, meaning, _ in found["conclusions"])
-    recorder.set_tags({"mlflow.note.content": "\n".join(lines)})
     split, values = headline(found["figures"])
-    training_run = recorder.of_run(trained.get("mlflow_run_id", ""))
-    training_run.log_metrics({f"{split}/{name}": values[name] for name in _HEADLINES})
+    lines = (f"- **{figure}** {meaning}" for figure, meaning, _ in found["conclusions"])
     scored = target.inputs["scored"]
-    for run in (recorder, training_run):
-        run.set_tags({SCORED_TAG: scored["uri"], SCORED_FINGERPRINT_TAG: scored["fingerprint"]})
+    tags = {SCORED_TAG: scored["uri"], SCORED_FINGERPRINT_TAG: scored["fingerprint"]}
+    recorder.set_tags(tags | {"mlflow.note.content": "\n".join(lines)})
+    if trained:
+        training_run = recorder.of_run(trained.get("mlflow_run_id", ""))
+        training_run.log_metrics({f"{split}/{name}": values[name] for name in _HEADLINES})
+        training_run.set_tags(tags)
 
 
 def _mean_pass_rates(tests: list[dict[str, Any]]) -> dict[str, float]:
@@ -361,9 +374,10 @@ def _mean_pass_rates(tests: list[dict[str, Any]]) -> dict[str, float]:
 
 def _report(found: Findings, seconds: float) -> None:
     split, values = headline(found["figures"])
+    name = "" if split == evaluated_rows.WHOLE else f"{split} "
     say(
         STAGE,
-        f"{split} accuracy {values['accuracy']:.4f} "
+        f"{name}accuracy {values['accuracy']:.4f} "
         f"(95 % interval {values['accuracy_low']:.4f} to {values['accuracy_high']:.4f}) "
         f"on {values['num_rows']:,} rows ({seconds:.1f} s)",
     )

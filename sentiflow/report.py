@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from sentiflow.conclusions import name_texts
 from sentiflow.findings import Findings
 from sentiflow.group_bias import CAVEAT
 from sentiflow.metrics import Figures, reliability_bins
@@ -103,9 +104,11 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         figures=data.figures,
         intervals=found["intervals"][data.split],
         splits=sorted(found["figures"], key=lambda split: split != data.split),
+        texts=name_texts(data.split),
         headline=_headline(data.figures),
         slices=_lay_out_slices(found["slices"], data.figures),
         min_rows=MIN_ROWS,
+        on_unit=lambda share: f"{100 * share:.2f}%",
         mistakes=_choose_mistakes(data),
         behavior=[(kind, list(tests)) for kind, tests in groupby(found["behavior"], _kind)],
         group_bias=_lay_out_bias(found["group_bias"]),

@@ -333,7 +333,7 @@ class EvaluateSettings(Settings):
     """Where the report goes; ``<output_uri>/report`` by default."""
     slices: Patterns = Field(default={})
     """Slices of your own: a regular expression (RE2) by name: ``{weather: "(?i)rain|sun"}``."""
-    neutral_margin: float | None = Field(default=None, ge=0, le=0.5)
+    neutral_margin: float | None = Field(default=None, ge=0, lt=0.5)
     """A probability nearer to one half counts as neutral; null: what was chosen on the validation
     rows when the model was trained."""
     num_examples: int = Field(default=15, ge=0)

@@ -66,19 +66,15 @@ def of_preparation(record: Mapping[str, Any], uri: str) -> Table:
     return table
 
 
-def of_evaluation(
-    record: Mapping[str, Any], uri: str, headline: tuple[str, Mapping[str, Any]]
-) -> Table:
-    """Sum up an evaluation: the accuracy, what else to take along, and where all of it stands."""
+def of_evaluation(record: Mapping[str, Any], uri: str) -> Table:
+    """Sum up an evaluation: what to take along, what to mind, and where all of it stands."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(justify="right")
     table.add_column(justify="left")
-    split, figures = headline
-    interval = f"{figures['accuracy_low']:.1%} to {figures['accuracy_high']:.1%}"
-    meaning = f"of {figures['num_rows']:,} {split} texts are labelled correctly "
-    table.add_row(f"{figures['accuracy']:.1%}", f"{meaning}(95 % interval {interval})")
-    for figure, text, _ in record["conclusions"]:
-        table.add_row(figure, text)
+    for figure, meaning, _ in record["conclusions"]:
+        table.add_row(figure, meaning)
+    for note in record["notes"]:
+        table.add_row("mind", note)
     table.add_row("report", f"{uri}/report.html")
     return table
 
@@ -95,7 +91,7 @@ def next_steps(uris: Mapping[str, str], store: str) -> list[str]:
     return [
         f"open the report     {uris['evaluate']}/report.html",
         f"compare runs        {store if store.startswith('http') else compare}",
-        f'score a text        {program} predict {model} "not bad at all"',
+        f'score a text        {program} predict {model} "what a lovely day"',
         f"read predictions    {uris['score']}/predictions/*.parquet",
     ]
 

@@ -2,10 +2,19 @@
 
 from sentiflow import conclusions
 
+TERMS = [{"term": "elderly"}, {"term": "older"}, {"term": "teenage"}]
+FIGURES = {
+    "num_rows": 1234,
+    "accuracy": 0.8,
+    "accuracy_low": 0.79,
+    "accuracy_high": 0.81,
+    "positive_fraction": 0.4,
+}
 FINDINGS = {
     "split": "test",
-    "figures": {"test": {"accuracy": 0.8, "accuracy_low": 0.79, "positive_fraction": 0.4}},
+    "figures": {"test": FIGURES},
     "intervals": {"test": {"expected_calibration_error": (0.005, 0.0123)}},
+    "three_class": {},
     "neutral": {"accuracy": 0.87, "coverage": 0.8},
     "slices": [
         {"name": "question", "num_rows": 1200, "accuracy": 0.75, "high": 0.78},
@@ -18,8 +27,8 @@ FINDINGS = {
         {"name": "no case", "pass_rate": None},
     ],
     "group_bias": [
-        {"category": "age", "spread": 0.2, "chance_spread": 0.1},
-        {"category": "religion", "spread": 0.3, "chance_spread": 0.4},
+        {"category": "age", "spread": 0.2, "chance_spread": 0.1, "terms": TERMS},
+        {"category": "religion", "spread": 0.3, "chance_spread": 0.4, "terms": TERMS},
     ],
 }
 
@@ -28,7 +37,7 @@ def test_each_part_gives_the_line_that_a_reader_wants():
     lines = {section: f"{figure} {text}" for figure, text, section in conclusions.draw(FINDINGS)}
     assert lines["probabilities"].startswith("0.5 to 1.2 points is how far")
     assert lines["certainty"].startswith("87.0% of its answers are right")
-    assert "only the 80% of the texts" in lines["certainty"]
+    assert "only the 80.0% of the texts" in lines["certainty"]
     assert lines["slices"].endswith("where it is worst: question (1,200 texts)")
     assert lines["mistakes"].startswith("5.0% of the labels")
     assert lines["behavior"] == "10% is the lowest pass rate of 2 behavior tests: not bad"
@@ -36,14 +45,14 @@ def test_each_part_gives_the_line_that_a_reader_wants():
 
 def test_a_gap_within_chance_is_no_conclusion():
     lines = {section: text for _, text, section in conclusions.draw(FINDINGS)}
-    assert lines["groups"].endswith("age")
+    assert lines["groups"].startswith("of probability lie between elderly and teenage")
     within = FINDINGS | {"group_bias": FINDINGS["group_bias"][1:]}
     assert "groups" not in {section for _, _, section in conclusions.draw(within)}
 
 
 def test_what_was_not_measured_gives_no_line():
     bare = FINDINGS | {"neutral": None, "slices": [], "behavior": [], "group_bias": []}
-    assert [section for _, _, section in conclusions.draw(bare)] == ["probabilities"]
+    assert [section for _, _, section in conclusions.draw(bare)] == ["figures", "probabilities"]
     silent = FINDINGS | {"neutral": {"accuracy": None, "coverage": 0.0}}
     assert "certainty" not in {section for _, _, section in conclusions.draw(silent)}
 
@@ -60,4 +69,14 @@ def test_what_may_be_chance_is_no_conclusion():
     drawn = conclusions.draw(FINDINGS | {"figures": {"test": blind}})
     assert "mistakes" not in {section for _, _, section in drawn}
     honest = {"test": {"expected_calibration_error": (0.0, 0.0123)}}
-    assert conclusions.draw(FINDINGS | {"intervals": honest})[0][0] == "under 1.2 points"
+    assert conclusions.draw(FINDINGS | {"intervals": honest})[1][0] == "under 1.2 points"
+
+
+def test_three_labels_are_told_beside_two():
+    three = {"accuracy": 0.55, "num_rows": 500, "f1_macro": 0.5,
+             "confusion": {"neutral": {"negative": 40, "positive": 60, "neutral": 40}}}  # fmt: skip
+    found = FINDINGS | {"split": "all", "figures": {"all": FIGURES}, "three_class": {"all": three}}
+    found["intervals"] = {"all": {}}
+    first, second = (f"{figure} {text}" for figure, text, _ in conclusions.draw(found)[:2])
+    assert first.startswith("80.0% of 1,234 texts are labelled correctly (95 % interval 79.0% to")
+    assert second.startswith("55.0% of all 500 are, with 140 that are labelled neutral")

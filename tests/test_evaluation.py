@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from mlflow import MlflowClient
 
 from sentiflow import calibration, evaluation, manifest, settings
 from sentiflow.errors import UserError
@@ -163,6 +164,24 @@ def test_rows_that_the_model_was_made_by_do_not_flatter_it(
     assert found["figures"]["all"]["accuracy"] == whole["figures"]["test"]["accuracy"]
     assert "rows are left out: the model was made by them" in found["notes"][0]
     assert found["notes"][0][1:] in (tmp_path / "report/report.html").read_text()
+
+
+def test_slices_of_ones_own_that_are_empty_are_said_so(evaluate):
+    found = evaluate("evaluate.slices={nothing: zzzzqqqq}", "evaluate.behavior=false")
+    assert found["notes"] == ["no text is in the slice nothing"]
+
+
+def test_figures_of_another_corpus_stay_off_the_training_run(finished_run, evaluate, tmp_path):
+    client = MlflowClient(f"sqlite:///{finished_run}/mlflow.db")
+    run_id = json.loads((finished_run / "run/trained/manifest.json").read_text())["mlflow_run_id"]
+    trained = json.loads((finished_run / "run/trained/manifest.json").read_text())
+    scored = json.loads((finished_run / "run/scored/manifest.json").read_text())
+    assert evaluation._is_own(trained, scored)
+    scored["inputs"]["corpus"]["fingerprint"] = "another"
+    assert not evaluation._is_own(trained, scored)
+    before = client.get_run(run_id).data
+    assert before.tags["sentiflow.scored_uri"] == str(finished_run / "run/scored")
+    assert before.metrics["test/accuracy"] > 0.5
 
 
 def test_a_pattern_that_is_none_is_refused_with_the_settings(finished_run):

@@ -294,6 +294,14 @@ def test_three_labels_are_shown_where_some_are_neutral(rows):
     three = data.findings["three_class"]["test"]
     assert "Three labels, test" in text
     assert f"{three['accuracy']:.1%} of {three['num_rows']:,} texts correctly" in text
+    assert "400 that are labelled neutral are not among them" in text
+
+
+def test_a_corpus_without_splits_is_called_no_split():
+    text = Outline(write(report_data(rows_of("all", 300)))).text
+    assert "of the texts correctly" in text
+    assert "the all texts" not in text
+    assert "The texts by what they have in common" in text
 
 
 def test_settings_lineage_counts_and_versions_are_on_the_page(page):

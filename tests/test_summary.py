@@ -35,7 +35,7 @@ def manifest_of_preparation(**counts):
 
 def lines_of(table):
     """Print a table as the command line does, without colors."""
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=200, record=True, markup=False, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(table)
     return [" ".join(line.split()) for line in console.export_text().splitlines()]
 
@@ -75,11 +75,13 @@ def test_after_a_run_the_next_steps_name_its_results():
     assert predictions.endswith("run/scored/predictions/*.parquet")
 
 
-def test_an_evaluation_is_summed_up_by_its_accuracy_and_conclusions():
-    figures = {"accuracy": 0.81, "accuracy_low": 0.8, "accuracy_high": 0.82, "num_rows": 1234}
-    record = {"conclusions": [["76.1%", "is its accuracy where it is worst", "slices"]]}
-    assert lines_of(summary.of_evaluation(record, "runs/a/report", ("test", figures))) == [
-        "81.0% of 1,234 test texts are labelled correctly (95 % interval 80.0% to 82.0%)",
-        "76.1% is its accuracy where it is worst",
-        "report runs/a/report/report.html",
+def test_an_evaluation_is_summed_up_by_its_conclusions_and_notes():
+    record = {
+        "conclusions": [["76.1%", "is its accuracy where it is worst: [/b]", "slices"]],
+        "notes": ["9 rows are left out"],
+    }
+    assert lines_of(summary.of_evaluation(record, "runs/[a]/report")) == [
+        "76.1% is its accuracy where it is worst: [/b]",
+        "mind 9 rows are left out",
+        "report runs/[a]/report/report.html",
     ]
