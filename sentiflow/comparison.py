@@ -19,7 +19,7 @@ from sentiflow.compared_rows import Scored
 from sentiflow.differences import McNemar, SliceDifference
 from sentiflow.errors import UserError
 from sentiflow.paired import Difference
-from sentiflow.uris import absolute_uri, as_typed, join
+from sentiflow.uris import absolute_uri, as_typed, join, names_model
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -113,6 +113,9 @@ def _find(name: str, tracking_uri: str | None) -> Scored:
     """Find the predictions that a user means."""
     if _RUN_ID.fullmatch(name):
         return _find_run(name, tracking_uri)
+    hint = "name the output_uri of a run, a scored directory, or the id of an MLflow run"
+    if names_model(name):
+        raise UserError(f"{name} names a model, which has no predictions yet", hint=hint)
     uri = absolute_uri(name)
     for place in (uri, join(uri, "scored")):
         try:
@@ -121,10 +124,9 @@ def _find(name: str, tracking_uri: str | None) -> Scored:
             break
         if record is not None and record["stage"] == "score":
             return Scored(name, place, record)
-    raise UserError(
-        f"{name} holds no finished predictions",
-        hint="name the output_uri of a run, a scored directory, or the id of an MLflow run",
-    )
+    if re.fullmatch(r"[0-9a-f]{6,40}", name):
+        hint = f"an MLflow id has 32 digits, this has {len(name)}"
+    raise UserError(f"{name} holds no finished predictions", hint=hint)
 
 
 def _find_run(run_id: str, tracking_uri: str | None) -> Scored:
