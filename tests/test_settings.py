@@ -115,7 +115,7 @@ def test_an_override_that_cannot_be_read_is_named(load, override, fault):
         ("trian.num_epochs=3", "trian", "did you mean train?"),
         ("train.model.hiden_size=3", "train.model.hiden_size", "did you mean hidden_size?"),
         ("score.format.erors=ignore", "score.format.erors", "did you mean errors?"),
-        ("promote.zzz=1", "promote", "known here: name, output_uri"),
+        ("tracking.zzz=1", "tracking.zzz", "known here: uri, required, register_model"),
     ],
 )
 def test_a_misspelt_setting_names_the_closest(load, path, override, key, hint):
