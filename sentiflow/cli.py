@@ -334,8 +334,9 @@ def import_unsent(
         from sentiflow.progress import say
 
         for unsent in [unsent_files.read(absolute_uri(file)) for file in files]:
-            store = unsent_files.find_store(unsent.header, tracking_uri)
-            unsent_files.import_file(unsent, tracking_uri=store, register=_register)
+            with unsent_files.keeping_credentials():
+                store = unsent_files.find_store(unsent.header, tracking_uri)
+                unsent_files.import_file(unsent, tracking_uri=store, register=_register)
             count = len(unsent.records)
             say("tracking", f"{as_typed(unsent.uri)}: {count:,} records are in {store} now")
 

@@ -47,15 +47,19 @@ def end_lost(client: MlflowClient, experiment_id: str) -> list[str]:
     wanted = f"attributes.status = 'RUNNING' and tags.`{HOST_TAG}` = '{_name_host()}'"
     ended = []
     for run in mlflow_store.ask(lambda: client.search_runs([experiment_id], filter_string=wanted)):
-        if not _lives(run.data.tags):
-            mlflow_store.ask(partial(_end, client, run))
+        if not _lives(run.data.tags) and mlflow_store.ask(partial(_end, client, run)):
             ended.append(run.info.run_id)
     return ended
 
 
-def _end(client: MlflowClient, run: Run) -> None:
-    client.set_tag(run.info.run_id, REASON_TAG, REASON)
-    client.set_terminated(run.info.run_id, "KILLED", _last_sign(client, run))
+def _end(client: MlflowClient, run: Run) -> bool:
+    """End a run, unless it has ended itself meanwhile; returns whether it was ended here."""
+    run_id, last = run.info.run_id, _last_sign(client, run)
+    if client.get_run(run_id).info.status != "RUNNING":
+        return False
+    client.set_tag(run_id, REASON_TAG, REASON)
+    client.set_terminated(run_id, "KILLED", last)
+    return True
 
 
 def _last_sign(client: MlflowClient, run: Run) -> int:
@@ -69,12 +73,17 @@ def _last_sign(client: MlflowClient, run: Run) -> int:
 
 
 def _lives(tags: dict[str, str]) -> bool:
+    """Say whether a process lives, or may live for all that can be told."""
+    if not tags.keys() >= {PID_TAG, STARTED_TAG}:
+        return True
     pid, started = int(tags[PID_TAG]), float(tags[STARTED_TAG])
     try:
         is_same = abs(_started(pid) - started) < _SAME_SECONDS
         return is_same and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+    except psutil.AccessDenied:
+        return True
 
 
 def _started(pid: int) -> float:
@@ -87,4 +96,6 @@ def _name_host() -> str:
     link = Path("/proc/self/ns/pid")
     namespace = str(link.readlink()) if link.is_symlink() else _OUTERMOST
     inside = "" if namespace == _OUTERMOST else f" {namespace}"
-    return f"{socket.gethostname()}{inside}"
+    machine = Path("/etc/machine-id")  # two machines may be called localhost
+    number = f" {machine.read_text()[:8].strip()}" if machine.is_file() else ""
+    return f"{socket.gethostname()}{number}{inside}"

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from sentiflow import mlflow_store  # before MLflow, which reads what it sets
+from sentiflow.errors import UserError
 from sentiflow.mlflow_store import StoreAwayError
 from sentiflow.run_records import (
     AnyRecord,
@@ -23,6 +24,7 @@ from sentiflow.run_records import (
 # isort: split
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 
 REASON_TAG = "sentiflow.reason"
 PARENT_TAG = "mlflow.parentRunId"
@@ -77,7 +79,9 @@ class Sender:
         return None
 
     def _takes(self, record: AnyRecord | None, error: Exception) -> bool:
-        if record is None or mlflow_store.is_timeout(error):
+        if record is None or not isinstance(error, MlflowException):
+            return False  # no answer to the record: an artifact store, say, is away
+        if mlflow_store.is_timeout(error):
             return False
         try:
             self.send(record)
@@ -160,6 +164,8 @@ class Sender:
         with tempfile.TemporaryDirectory() as folder:
             for name, content in files.items():
                 path = Path(folder, name)
+                if not path.resolve().is_relative_to(Path(folder).resolve()):
+                    raise UserError(f"{name!r} is no name of a run's file")
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
             self.client.log_artifacts(run, folder)

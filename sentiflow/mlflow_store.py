@@ -1,11 +1,13 @@
 """Address of an MLflow store -> a client that answers soon, or why it does not."""
 
 import fcntl
+import http.client
 import logging
 import os
 import random
 import re
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -34,10 +36,13 @@ from sentiflow.uris import absolute_uri, without_credentials
 
 Answer = TypeVar("Answer")
 
-_PATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "120"}
-"""For what cannot be put off, and may be large."""
-_IS_OURS = os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "10"
+_PATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
+"""For what may be large; no more, as a server that hangs holds the job up for as long."""
+_BRIEF = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+_IS_OURS = os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == _BRIEF["MLFLOW_HTTP_REQUEST_TIMEOUT"]
 """The limit is not one that the user has set."""
+_patience, _num_patient = threading.Lock(), 0
+"""Threads that are patient now: the variables are those of the whole process."""
 
 _SQLITE = "sqlite:///"
 _LOCKED_TRIES = 6
@@ -50,6 +55,14 @@ _REFUSALS = {
     "MALFORMED_REQUEST", "NOT_IMPLEMENTED", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST",
 }  # fmt: skip
 
+
+_OF_CLOUDS = {
+    "boto3.exceptions": ("Boto3Error",),
+    "botocore.exceptions": ("BotoCoreError", "ClientError"),
+    "google.api_core.exceptions": ("GoogleAPIError",),
+    "azure.core.exceptions": ("AzureError",),
+}
+"""By module, if MLflow has imported it: what reading and writing artifacts may raise."""
 
 REFUSED_OR_AWAY = (MlflowException, SQLAlchemyError, RequestException)
 """What MLflow's calls raise, but for those that read and write files."""
@@ -89,7 +102,8 @@ def _note_credentials(uri: str) -> None:
     if at and _is_server(uri):
         user, _, password = user_and_password.partition(":")
         os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(user)
-        os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(password)
+        if password:
+            os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(password)
 
 
 def with_password(uri: str) -> str:
@@ -158,6 +172,8 @@ def check_reachable(uri: str) -> None:
     except urllib.error.HTTPError as error:
         if error.code >= 500:
             raise
+    except (http.client.HTTPException, ValueError) as error:
+        raise OSError(f"it answers as no server of MLflow does: {first_line(error)}") from error
 
 
 def unreachable(uri: str, error: BaseException) -> str:
@@ -180,17 +196,14 @@ def first_line(error: BaseException) -> str:
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """Name what a call raises when a store is away or refuses: MLflow's, S3's, or our own."""
-    known: tuple[type[Exception], ...] = (*REFUSED_OR_AWAY, OSError, JobError, UserError)
-    if "boto3" in sys.modules:
-        from boto3.exceptions import Boto3Error  # type: ignore[import-untyped]
-        from botocore.exceptions import (  # type: ignore[import-untyped]
-            BotoCoreError,
-            ClientError,
-        )
-
-        known += (Boto3Error, BotoCoreError, ClientError)
-    return known
+    """Name what a call raises when a store is away or refuses: MLflow's, a cloud's, or our own."""
+    of_clouds = [
+        getattr(sys.modules[module], name)
+        for module, names in _OF_CLOUDS.items()
+        if module in sys.modules
+        for name in names
+    ]
+    return (*REFUSED_OR_AWAY, OSError, JobError, UserError, *of_clouds)
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -220,11 +233,12 @@ def ask(call: Callable[[], Answer]) -> Answer:
 
 def _when_unlocked(call: Callable[[], Answer]) -> Answer:
     """Call, and call again a few times while other processes are in the way."""
+    began = time.monotonic()
     for attempt in range(1, _LOCKED_TRIES):
         try:
             return call()
         except (MlflowException, SQLAlchemyError) as error:
-            if not _is_contended(error):
+            if not _is_contended(error) or time.monotonic() - began > _AT_ONCE_SECONDS:
                 raise
             time.sleep(random.uniform(0, 0.2) * attempt)  # noqa: S311
     return call()
@@ -256,12 +270,18 @@ def making(uri: str) -> Iterator[None]:
 @contextmanager
 def patient() -> Iterator[None]:
     """Let MLflow take its time for the block, unless the user's environment says how long."""
-    before = {name: os.environ[name] for name in _PATIENT}
-    os.environ.update(_PATIENT if _IS_OURS else {})
+    global _num_patient
+    with _patience:
+        _num_patient += 1
+        if _IS_OURS:
+            os.environ.update(_PATIENT)
     try:
         yield
     finally:
-        os.environ.update(before)
+        with _patience:
+            _num_patient -= 1
+            if _IS_OURS and not _num_patient:
+                os.environ.update(_BRIEF)
 
 
 def quiet() -> None:

@@ -8,7 +8,7 @@ from collections import deque
 from sentiflow import storage, unsent_files
 from sentiflow.mlflow_sender import Sender
 from sentiflow.mlflow_store import StoreAwayError, first_line, without_user
-from sentiflow.run_records import AnyRecord
+from sentiflow.run_records import MAX_METRICS, AnyRecord, Metrics
 from sentiflow.uris import as_typed
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,8 @@ class Outbox:
         self._writing = threading.Lock()
         self._num_changes = self._num_written = 0
         self._is_unwritable = False
+        self._told: set[tuple[str, str]] = set()
+        """Runs and kinds of records of which a refusal was told."""
         self._thread: threading.Thread | None = None
 
     @property
@@ -62,7 +64,8 @@ class Outbox:
                 self._refuse(record, refusal)
 
     def flush(self) -> None:
-        """Try once more to send what is kept; what stays is in the file afterwards."""
+        """Try once more to send what is kept; what stays is in the file, before and afterwards."""
+        self._write()
         self._send_kept()
         self._write()
 
@@ -82,16 +85,25 @@ class Outbox:
     def _keep_if_away(self, record: AnyRecord) -> bool:
         with self._lock:
             if self._kept:
-                self._kept.append(record)
-                self._num_changes += 1
+                self._append(record)
             return bool(self._kept)
+
+    def _append(self, record: AnyRecord) -> None:
+        """Add a record to those kept; figures join those before, but for what is being sent."""
+        last = self._kept[-1] if len(self._kept) > 2 else None
+        if isinstance(record, Metrics) and isinstance(last, Metrics) and record.run == last.run:
+            values = (*last.values, *record.values)
+            if len(values) <= MAX_METRICS:
+                self._kept.pop()
+                record = Metrics(run=record.run, values=values)
+        self._kept.append(record)
+        self._num_changes += 1
 
     def keep(self, record: AnyRecord, error: StoreAwayError) -> None:
         """Keep a record that the store could not take, for the reason ``error``."""
         with self._lock:
             is_news = not self._kept
-            self._kept.append(record)
-            self._num_changes += 1
+            self._append(record)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, name="outbox", daemon=True)
                 self._thread.start()
@@ -103,27 +115,37 @@ class Outbox:
         """Set a record aside that the store will not take, if there is a reason."""
         if refusal is None:
             return
-        reason = first_line(refusal)
-        log.warning("MLflow refuses %s of the run %s: %s", record.kind, record.run, reason)
         with self._lock:
             self._refused.append(record)
             self._num_changes += 1
-        self._write()
+            is_news = (record.run, record.kind) not in self._told
+            self._told.add((record.run, record.kind))
+        if is_news:
+            reason = first_line(refusal)
+            log.warning("MLflow refuses %s of the run %s: %s", record.kind, record.run, reason)
+            self._write()
 
     def _watch(self) -> None:
-        """Renew the file, and try to send from time to time, until everything is sent."""
-        tried = time.monotonic()
-        while True:
+        """Renew the file, and try to send from time to time, until everything is sent.
+
+        Sending has a thread of its own: a server that hangs does not keep the file from being
+        renewed.
+        """
+        tried, sending = time.monotonic(), threading.Thread()
+        while self._is_needed():
             self._write()
-            time.sleep(RENEW_EVERY_SECONDS)
-            if time.monotonic() - tried >= RETRY_EVERY_SECONDS:
-                self._send_kept()
+            time.sleep(RENEW_EVERY_SECONDS * max(1, len(self._kept) / 1000))
+            if time.monotonic() - tried >= RETRY_EVERY_SECONDS and not sending.is_alive():
+                sending = threading.Thread(target=self._send_kept, name="sender", daemon=True)
+                sending.start()
                 tried = time.monotonic()
-            with self._lock:
-                if not self._kept:
-                    self._thread = None
-                    break
         self._write()
+
+    def _is_needed(self) -> bool:
+        with self._lock:
+            if not self._kept:
+                self._thread = None
+            return bool(self._kept)
 
     def _send_kept(self) -> None:
         """Send in order, as long as the store takes something."""

@@ -205,7 +205,9 @@ def _asking(tracking_uri: str, what: str, *, hint: str = "") -> Iterator[None]:
     try:
         with mlflow_store.patient():
             yield
-    except mlflow_store.REFUSED_OR_AWAY as error:
+    except (JobError, UserError):
+        raise
+    except mlflow_store.failures() as error:
         store, reason = mlflow_store.without_user(tracking_uri), mlflow_store.first_line(error)
         kind = JobError if mlflow_store.is_refusal(error) else StoreAwayError
         raise kind(f"cannot {what} in {store}: {reason}{hint}") from error

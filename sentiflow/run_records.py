@@ -148,7 +148,7 @@ def make_metrics(
 def make_params(run: str, settings: Mapping[str, Any]) -> Iterator[Params]:
     """Make records of settings, with dotted names, long values cut."""
     values = _with_keys(
-        {key: without_credentials(str(value)) for key, value in flatten(dict(settings)).items()},
+        {key: _to_text(str(value)) for key, value in flatten(dict(settings)).items()},
         max_length=MAX_PARAM_LENGTH,
     )
     return (Params(run=run, values=dict(part)) for part in _parts(values.items(), MAX_PARAMS))
@@ -162,8 +162,13 @@ def make_tags(run: str, tags: Mapping[str, str]) -> Iterator[Tags]:
 
 def to_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """Bring tags within MLflow's limits."""
-    masked = {key: without_credentials(value) for key, value in tags.items()}
+    masked = {key: _to_text(value) for key, value in tags.items()}
     return _with_keys(masked, max_length=MAX_TAG_LENGTH)
+
+
+def _to_text(value: str) -> str:
+    """Leave credentials out, and write out what is no character, as of a file's name."""
+    return without_credentials(value).encode(errors="backslashreplace").decode()
 
 
 def _parts(values: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:

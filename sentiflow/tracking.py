@@ -1,5 +1,6 @@
 """Settings, metrics and artifacts -> an MLflow run, through a picklable handle."""
 
+import contextlib
 import getpass
 import logging
 import os
@@ -11,8 +12,14 @@ from functools import partial
 from typing import Any
 
 from sentiflow import lost_runs, mlflow_store, outbox, provenance, run_records, system_load
-from sentiflow.errors import JobError, UserError
-from sentiflow.mlflow_sender import PARENT_TAG, REASON_TAG, is_provisional, make_provisional
+from sentiflow.errors import UserError
+from sentiflow.mlflow_sender import (
+    PARENT_TAG,
+    PROVISIONAL_TAG,
+    REASON_TAG,
+    is_provisional,
+    make_provisional,
+)
 from sentiflow.mlflow_store import StoreAwayError, connect, first_line, without_user
 from sentiflow.mlflow_store import default_uri as default_uri
 from sentiflow.outbox import Outbox
@@ -223,21 +230,25 @@ class Store:
 
 
 def _begin(kept: Outbox, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
-    """Make a run; while the store is away, it gets a provisional id."""
-    tags = run_records.to_tags(tags)
-    begun = run_records.now_ms()
-    if not kept.away and not is_provisional(tags.get(PARENT_TAG, "")):
-        try:
-            run = mlflow_store.ask(
-                lambda: kept.sender.client.create_run(experiment_id, begun, tags, name)
-            )
-        except mlflow_store.failures() as error:
-            if mlflow_store.is_refusal(error):
-                raise JobError(f"MLflow refuses a run: {first_line(error)}") from error
-        else:
-            return str(run.info.run_id)
-    run_id = make_provisional(uuid.uuid4().hex)
-    kept.take(Begin(run=run_id, experiment_id=experiment_id, name=name, time=begun, tags=tags))
+    """Make a run; while the store is away, it goes by a provisional id.
+
+    That id is a tag at first, so that a run is found, and not made twice, whose making the store
+    did but could not answer.
+    """
+    provisional = make_provisional(uuid.uuid4().hex)
+    kept.take(
+        Begin(
+            run=provisional,
+            experiment_id=experiment_id,
+            name=name,
+            time=run_records.now_ms(),
+            tags=run_records.to_tags(tags),
+        )
+    )
+    run_id = kept.sender.known.get(provisional, provisional)
+    if not is_provisional(run_id):
+        with contextlib.suppress(*mlflow_store.failures()):  # it would only be a tag too many
+            kept.sender.client.delete_tag(run_id, PROVISIONAL_TAG)
     return run_id
 
 

@@ -1,7 +1,8 @@
 """Records that a store has missed -> a file of lines, and from there into the store."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import zip_longest
 from typing import NamedTuple, TypeVar
 
@@ -80,6 +81,21 @@ def _read_line(uri: str, number: int, line: str, read_as: Callable[[str], Line])
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]["msg"]
         raise UserError(f"{uri}, line {number} is no record for MLflow", hint=fault) from error
+
+
+@contextmanager
+def keeping_credentials() -> Iterator[None]:
+    """Give the next file's store no user and password that this one's had."""
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def find_store(header: Header, option: str | None) -> str:

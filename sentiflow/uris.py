@@ -7,10 +7,11 @@ import re
 MEMBER = "::"
 """Stands between a zip archive and the name of a file in it."""
 
-_USER = re.compile(r"://(?:[^/\s:@]*:(?!\d*/)[^\s'\"]*|[^/\s@]*)@")
+_USER = re.compile(r"://(?:[^/\s:@]*:(?!\d*/)[^\s'\"]*|[^/\s]*)@")
 """User and password in a URI; one may hold a ``/`` or ``@`` that should have been encoded."""
 _SECRET = re.compile(
-    r"([?&][^=&\s]*(?:secret|token|password|key)[^=&\s]*=)[^&\s'\"]*", re.IGNORECASE
+    r"([?&][^=&\s]*(?:secret|token|passw|pwd|key|sig|credential|auth|odbc_connect)[^=&\s]*=)[^&\s'\"]*",
+    re.IGNORECASE,
 )
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/")
 _IN_ARCHIVE = re.compile(rf"(.+?\.zip){MEMBER}(.+)", re.DOTALL | re.IGNORECASE)

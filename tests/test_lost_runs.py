@@ -72,6 +72,15 @@ def test_only_a_process_of_this_host_that_is_gone_is_lost(uri, tags, status):
         assert open_again(uri)["train abcd"].info.status == status
 
 
+def test_a_run_that_ends_while_it_is_looked_at_stays_as_it_ended(uri):
+    store = tracking.open_store(uri, experiment="laws", required=True)
+    client = MlflowClient(uri)
+    with store.run("train", group="0123abcd", tags={}) as recorder:
+        seen = client.get_run(recorder.run_id)
+    assert not lost_runs._end(client, seen)
+    assert client.get_run(seen.info.run_id).info.status == "FINISHED"
+
+
 def test_a_run_without_a_process_is_left_alone(uri):
     store = tracking.open_store(uri, experiment="laws", required=True)
     MlflowClient(uri).create_run(store.experiment_id, run_name="by hand")

@@ -154,7 +154,9 @@ def test_a_connection_that_broke_is_made_again_and_a_refusal_is_final():
         ("http://me:secret@host:5000/a", "http://host:5000/a"),
         ("http://me:se/cr@et@host:5000/a", "http://host:5000/a"),
         ("postgresql://me:secret@host/db", "postgresql://host/db"),
+        ("http://me@corp.com:secret@host:5000/a", "http://host:5000/a"),
         ("postgresql://host/db?password=secret", "postgresql://host/db?password=***"),
+        ("mssql+pyodbc:///?odbc_connect=PWD%3Dsecret", "mssql+pyodbc:///?odbc_connect=***"),
         ("sqlite:////home/me@work/x.db", "sqlite:////home/me@work/x.db"),
         ("http://host:5000/a@b", "http://host:5000/a@b"),
     ],
@@ -187,7 +189,7 @@ def test_settings_refuse_a_key_even_if_it_is_not_encoded():
 
 def test_who_has_set_a_limit_keeps_it(monkeypatch):
     with mlflow_store.patient():
-        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "120"
+        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "60"
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "10"
     monkeypatch.setattr(mlflow_store, "_IS_OURS", False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")

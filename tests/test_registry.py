@@ -358,7 +358,7 @@ def fresh_bin(laws, tmp_path) -> Iterator[Path]:
     shutil.rmtree(tmp_path / "fresh")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_an_environment_of_the_models_own_requirements_is_enough(
     laws, fresh_bin, make_package, tmp_path
 ):

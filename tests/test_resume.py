@@ -75,7 +75,9 @@ def busy_workers():
     return busy
 
 
-@pytest.mark.parametrize(("name", "number"), [("ingest", 5), ("drop", 2)])
+@pytest.mark.parametrize(
+    ("name", "number"), [("ingest", 5), pytest.param("drop", 2, marks=pytest.mark.soak)]
+)
 def test_a_killed_driver_is_continued_to_the_same_files(
     tmp_path, csv, undisturbed, sentiflow, name, number
 ):

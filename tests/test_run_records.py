@@ -66,3 +66,9 @@ def test_no_record_holds_a_secret():
     assert "se/cret" not in params.model_dump_json() + tagged.model_dump_json()
     assert "http://h/?access_key=***&a=b" in params.values["space.csv"]
     assert tagged.values["reason"] == "cannot open s3://bucket/x"
+
+
+def test_what_is_no_character_is_written_out():
+    (record,) = run_records.make_tags("r", {"file": "caf\udce9"})
+    assert record.values == {"file": "caf\\udce9"}
+    assert run_records.parse(record.model_dump_json()) == record
