@@ -196,7 +196,9 @@ def _with_keys(values: Mapping[str, str], *, max_length: int) -> dict[str, str]:
 def _to_key(name: str) -> str:
     """Replace characters that MLflow does not allow; a name that is too long ends in its hash."""
     key = _NO_KEY_CHARACTER.sub("_", name)
-    if posixpath.normpath(key) != key or key.startswith(("/", "..")):  # it would be a file's path
+    if (
+        key == "." or posixpath.normpath(key) != key or key.startswith(("/", ".."))
+    ):  # it would be a file's path
         key = key.replace("/", "_").replace(".", "_") or "_"
     if len(key) <= MAX_KEY_LENGTH:
         return key
