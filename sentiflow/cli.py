@@ -7,13 +7,8 @@ import atexit
 import functools
 import gc
 import json
-import logging
-import os
 import sys
-import traceback
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +18,7 @@ from rich.console import Console
 
 from sentiflow import settings
 from sentiflow.errors import JobError, UserError
+from sentiflow.exits import reporting
 from sentiflow.sections import Config
 from sentiflow.uris import absolute_uri, as_typed
 
@@ -112,7 +108,7 @@ def _job(verb: str) -> Callable[..., None]:
         verbose: Verbose = False,
         as_json: AsJson = False,
     ) -> None:
-        with _reporting(verbose):
+        with reporting(verbose):
             resolved = settings.load(config, overrides or ())
             from sentiflow import pipeline
 
@@ -139,7 +135,7 @@ def sweep(
     best_to: BestTo = None,
 ) -> None:
     """Do the job whose help is in ``JOBS``."""
-    with _reporting(verbose):
+    with reporting(verbose):
         resolved = settings.load(config, overrides or ())
         if best_to is not None:
             _check_free(best_to, config, overwrite)
@@ -208,7 +204,7 @@ def predict(
     verbose: Verbose = False,
 ) -> None:
     """Give the label and the probability of positive for each text."""
-    with _reporting(verbose):
+    with reporting(verbose):
         from sentiflow import lines, model_sources
 
         package = model_sources.load(model_uri)
@@ -232,7 +228,7 @@ def promote(
     verbose: Verbose = False,
 ) -> None:
     """Make a registered model the champion if it beats the present one on the test rows."""
-    with _reporting(verbose):
+    with reporting(verbose):
         resolved = settings.load(config, overrides or ())
         from sentiflow import promotion
 
@@ -261,7 +257,7 @@ def compare(
     verbose: Verbose = False,
 ) -> None:
     """Compare two models on the same test rows: what differs, and whether it may be chance."""
-    with _reporting(verbose):
+    with reporting(verbose):
         patterns = _read_patterns(slices or ())
         from sentiflow import comparison, comparison_text
 
@@ -292,7 +288,7 @@ def sample(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
 ) -> None:
     """Write a synthetic corpus in Sentiment140's form, labels and oddities included."""
-    with _reporting(verbose=False):
+    with reporting(verbose=False):
         from sentiflow import sample as corpus_sample
         from sentiflow import storage
         from sentiflow.progress import Progress, say
@@ -329,7 +325,7 @@ def import_unsent(
     verbose: Verbose = False,
 ) -> None:
     """Send to MLflow what it missed while it was away; a file of which all is sent is deleted."""
-    with _reporting(verbose):
+    with reporting(verbose):
         from sentiflow import unsent_files
         from sentiflow.progress import say
 
@@ -351,14 +347,14 @@ def _register(*arguments: Any, **options: Any) -> object:
 @config_app.command()
 def show(config: ConfigPath, overrides: Overrides = None) -> None:
     """Print every setting as the jobs will see it."""
-    with _reporting(verbose=False):
+    with reporting(verbose=False):
         _show_settings(settings.load(config, overrides or ()))
 
 
 @config_app.command()
 def validate(config: ConfigPath, overrides: Overrides = None) -> None:
     """Say what is wrong with the settings, a line for each fault."""
-    with _reporting(verbose=False):
+    with reporting(verbose=False):
         settings.load(config, overrides or ())
         typer.echo(f"{config} is valid")
 
@@ -420,44 +416,6 @@ def _print(table: "Table") -> None:
         out.print(table)
     for line in captured.get().splitlines():
         typer.echo(line.rstrip())
-
-
-@contextmanager
-def _reporting(verbose: bool) -> Iterator[None]:
-    """Set logging up, and turn failures into one line and an exit code."""
-    from sentiflow.progress import LogHandler
-
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.ERROR,
-        format="%(name)s: %(message)s" if verbose else "%(message)s",
-        handlers=[LogHandler()],
-        force=True,
-    )
-    logging.getLogger("sentiflow").setLevel(logging.DEBUG if verbose else logging.INFO)
-    if not verbose:
-        warnings.simplefilter("ignore")
-    try:
-        yield
-    except UserError as error:
-        _fail(str(error), code=2)
-    except (PermissionError, NotADirectoryError) as error:
-        reason = " ".join(str(error).split()).removeprefix(f"[Errno {error.errno}] ")
-        _fail(f"{reason}: choose another place, or make it writable", code=2)
-    except JobError as error:
-        _fail(str(error), code=1)
-    except KeyboardInterrupt:
-        _fail("interrupted; the same command continues", code=130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(1) from None
-    except Exception as error:
-        traceback.print_exc()
-        _fail(f"the job failed: {type(error).__name__}: {error}", code=1)
-
-
-def _fail(message: str, *, code: int) -> None:
-    typer.echo(f"sentiflow: {message}", err=True)
-    raise typer.Exit(code)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def test_each_module_has_a_test_file_or_is_tested_through_one(path):
         "table_files": "test_scoring", "scored_corpus": "test_scoring", "growth": "test_scoring",
         "schema": "test_pipeline", "evaluated_rows": "test_evaluation",
         "sections": "test_settings", "progress": "test_cli", "errors": "test_cli",
+        "exits": "test_cli",
         "passes": "test_resume", "part_counts": "test_preparation",
         "prepared_parts": "test_preparation", "sweep_trials": "test_sweep",
         "sweep_results": "test_sweep", "sweep_space": "test_search_space",
