@@ -115,5 +115,5 @@ def _of_groups(findings: Findings) -> Conclusion | None:
     terms = widest["terms"]
     ends = f"{terms[0]['term']} and {terms[-1]['term']}"
     meaning = f"of probability lie between {ends}, in the same sentences: the widest gap by "
-    meaning += f"{widest['category']} (chance reaches {100 * widest['chance_spread']:.0f})"
-    return Conclusion(f"{100 * widest['spread']:.0f} points", meaning, "groups")
+    meaning += f"{widest['category']} (chance reaches {100 * widest['chance_spread']:.1f})"
+    return Conclusion(f"{100 * widest['spread']:.1f} points", meaning, "groups")

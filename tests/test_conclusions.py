@@ -45,6 +45,7 @@ def test_each_part_gives_the_line_that_a_reader_wants():
 
 def test_a_gap_within_chance_is_no_conclusion():
     lines = {section: text for _, text, section in conclusions.draw(FINDINGS)}
+    assert lines["groups"].endswith("the widest gap by age (chance reaches 10.0)")
     assert lines["groups"].startswith("of probability lie between elderly and teenage")
     within = FINDINGS | {"group_bias": FINDINGS["group_bias"][1:]}
     assert "groups" not in {section for _, _, section in conclusions.draw(within)}

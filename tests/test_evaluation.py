@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
+from test_compared_rows import Runs, by_tens, tens
 
-from sentiflow import calibration, evaluation, manifest, settings
+from sentiflow import calibration, evaluated_rows, evaluation, manifest, settings
 from sentiflow.errors import UserError
 from sentiflow.model_package import ModelPackage
 from sentiflow.tracking import Recorder
@@ -164,6 +165,23 @@ def test_rows_that_the_model_was_made_by_do_not_flatter_it(
     assert found["figures"]["all"]["accuracy"] == whole["figures"]["test"]["accuracy"]
     assert "rows are left out: the model was made by them" in found["notes"][0]
     assert found["notes"][0][1:] in (tmp_path / "report/report.html").read_text()
+
+
+def test_what_the_model_to_begin_from_has_seen_does_not_speak_for_its_successor(tmp_path):
+    runs = Runs(tmp_path)
+    began = runs.train("old", runs.prepare("old", by_tens(validation=(), test=(9, 0))))
+    scored = f"{runs.run('b', train={'init_from': f'{began}/model'})}/scored"
+    record = manifest.read(scored)
+    rows = evaluated_rows.read(scored, record)
+    left, seen = evaluation._leave_out_seen(rows, record)
+    assert sorted(evaluated_rows.of_split(left, "test")["row_id"].to_pylist()) == tens(9)
+    assert seen["is_unseen"]
+    assert seen["notes"] == ["60 rows are left out: the model was made by them"]
+    shutil.rmtree(began)
+    left, seen = evaluation._leave_out_seen(rows, record)
+    assert len(left) == len(rows)
+    assert not seen["is_unseen"]
+    assert "is not known" in seen["notes"][0]
 
 
 def test_slices_of_ones_own_that_are_empty_are_said_so(evaluate):
