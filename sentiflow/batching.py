@@ -56,8 +56,8 @@ class Batch:
     """Padded tweets.
 
     Shape: (B tweets, T tokens of the longest)
-        - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``.
-        - lengths: ``(B,)`` int64, at least 1 each.
+        - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``; T is at least 1.
+        - lengths: ``(B,)`` int64.
         - labels: ``(B,)`` int64, or ``(0,)``.
     """
 
@@ -78,9 +78,9 @@ def order_by_length(lengths: np.ndarray, *, batch_size: int) -> list[np.ndarray]
 
 
 def collate(rows: EncodedRows, chosen: np.ndarray) -> Batch:
-    """Pad the chosen rows, each of at least one token, to the longest of them."""
+    """Pad the chosen rows to the longest of them."""
     starts, lengths = rows.offsets[chosen], rows.offsets[chosen + 1] - rows.offsets[chosen]
-    padded = np.full((len(chosen), int(lengths.max())), PAD_ID, np.int64)
+    padded = np.full((len(chosen), max(1, int(lengths.max()))), PAD_ID, np.int64)
     filled = np.arange(padded.shape[1]) < lengths[:, None]
     ends = np.cumsum(lengths)
     places = np.arange(ends[-1]) + np.repeat(starts - ends + lengths, lengths)

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from sentiflow import (
     changed_settings,
     compared_rows,
@@ -18,10 +20,12 @@ from sentiflow.changed_settings import Setting
 from sentiflow.compared_rows import Scored
 from sentiflow.differences import McNemar, SliceDifference
 from sentiflow.errors import UserError
+from sentiflow.model_sections import ModelSettings
 from sentiflow.paired import Difference
 from sentiflow.uris import absolute_uri, as_typed, join, names_model
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
+_MODEL: TypeAdapter[ModelSettings] = TypeAdapter(ModelSettings)
 
 
 @dataclass(frozen=True)
@@ -170,11 +174,8 @@ def _sum_up(settings: Mapping[str, Any]) -> str:
     """Write the settings of a model package in brief."""
     if "tokenizer" not in settings:
         return ""
-    model = settings["model"]
-    ways = "both directions" if model["bidirectional"] else "one direction"
-    ngrams = f", n-grams up to {model['ngrams']}" if model.get("ngrams") else ""
     return (
-        f"{model['cell']} of {model['hidden_size']}, {ways}, {model['pooling']}{ngrams}; "
+        f"{_MODEL.validate_python(settings['model']).summary}; "
         f"tokenizer {settings['tokenizer']}, {settings['vocabulary_size']:,} words"
     )
 

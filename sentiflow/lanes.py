@@ -114,8 +114,8 @@ class Slice:
 class TrainInput:
     """The global batches of a training, of which this worker gets its slices.
 
-    Rows of length 0 are in no batch; every other row is in exactly one of each epoch, unless
-    ``drop_last``.
+    Every row is in exactly one batch of each epoch, but for those of length 0 unless
+    ``keep_empty``, and those that ``drop_last`` leaves out.
     """
 
     def __init__(
@@ -127,6 +127,7 @@ class TrainInput:
         batch_size: int,
         bucketing: str = "pooled",
         drop_last: bool = False,
+        keep_empty: bool = False,
         seed: int = 0,
     ) -> None:
         """Describe the batches.
@@ -140,18 +141,20 @@ class TrainInput:
                 ``BATCHES_IN_POOL`` batches, so that lengths in a batch are nearly equal;
                 ``exact`` makes them equal.
             drop_last: Leave out batches that are not full.
+            keep_empty: Have rows of length 0 in the batches, too.
             seed: Of the run.
         """
         self.lanes, self.own, self.seed = lanes, tuple(own), seed
+        self.min_length = 0 if keep_empty else 1
         self.counts = counts.copy()
-        self.counts[:, :, 0] = 0
+        self.counts[:, :, : self.min_length] = 0
         self.batch_size, self.bucketing, self.drop_last = batch_size, bucketing, drop_last
         self._held: tuple[bytes, EncodedRows, np.ndarray] | None = None
         self._dealt: tuple[bytes, np.ndarray, np.ndarray] | None = None
 
     @property
     def num_rows(self) -> int:
-        """Rows with a token."""
+        """Rows that are in the batches, with ``drop_last`` all that could be."""
         return int(self.counts.sum())
 
     def num_steps(self, epoch: int) -> int:
@@ -214,7 +217,7 @@ class TrainInput:
         self, lengths: np.ndarray, groups: np.ndarray, random: np.random.Generator
     ) -> np.ndarray:
         """Order a lane's rows: shuffled, then by group, and by length inside a group."""
-        rows = random.permutation(np.flatnonzero(lengths))
+        rows = random.permutation(np.flatnonzero(lengths >= self.min_length))
         if self.bucketing == "exact":
             return rows[np.argsort(lengths[rows], kind="stable")]
         return rows[np.lexsort((lengths[rows], np.repeat(np.arange(len(groups)), groups)))]

@@ -23,8 +23,8 @@ from torch import nn
 from sentiflow import batching, manifest, models, schema, storage, vocabulary
 from sentiflow.drift import Profile
 from sentiflow.errors import UserError
+from sentiflow.model_sections import KINDS, ModelSettings
 from sentiflow.schema import POSITIVE
-from sentiflow.sections import ModelSettings
 from sentiflow.setting_types import Fraction, Settings
 from sentiflow.tokenizer import TOKENIZERS, tokenize
 from sentiflow.uris import join
@@ -254,7 +254,8 @@ def _read_settings(path: str, content: bytes) -> PackageSettings:
         problem = f"{path} cannot be read"
         if isinstance(error, ValidationError) and error.errors()[0]["loc"]:
             first = error.errors(include_url=False)[0]
-            problem = f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+            key = ".".join(str(part) for part in first["loc"] if part not in KINDS)
+            problem = f"{path}: {key}: {first['msg']}"
         raise UserError(problem, hint="it is damaged, or needs a newer sentiflow") from error
     version = TOKENIZERS[settings.tokenizer][0] if settings.tokenizer in TOKENIZERS else None
     if version != settings.tokenizer_version:
@@ -289,15 +290,16 @@ def _build(path: str, weights: dict[str, torch.Tensor], settings: PackageSetting
     Raises:
         UserError: They are not.
     """
-    model, total = settings.model, sum(tensor.numel() for tensor in weights.values())
-    least = settings.vocabulary_size * settings.embedding_dim + model.hidden_size**2
-    if max(least, model.ngram_buckets if model.ngrams else 0, model.num_layers) > total:
+    total = sum(tensor.numel() for tensor in weights.values())
+    table = settings.vocabulary_size * settings.embedding_dim
+    if table + settings.model.least_weights > total:
         raise UserError(f"{path} is too small for its network", hint=_COPY_AGAIN)
-    network = models.build(
-        model.model_dump(),
-        vocabulary_size=settings.vocabulary_size,
-        embedding_dim=settings.embedding_dim,
-    )
+    with torch.device("meta"):
+        network = models.build(
+            settings.model.model_dump(),
+            vocabulary_size=settings.vocabulary_size,
+            embedding_dim=settings.embedding_dim,
+        )
     expected = network.state_dict()
     for name in sorted(expected.keys() - weights.keys()):
         raise UserError(f"{path} has no tensor {name}", hint=_COPY_AGAIN)

@@ -1,18 +1,17 @@
-"""Padded token ids -> logits: `TweetRNN`."""
+"""Padded token ids -> logits: `TweetRNN`, `BagOfEmbeddings`."""
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from sentiflow import cpu, inference, recurrence
+from sentiflow import inference, poolings, recurrence
+from sentiflow.ngrams import NUM_CLASSES, NgramBag
 from sentiflow.vocabulary import PAD_ID
-
-NUM_CLASSES = 2
 
 _USES_OF_A_WORD = 3
 """From so many tokens for each word on a table of all words pays."""
@@ -36,6 +35,9 @@ class TweetRNN(nn.Module):
         - returns: ``(B, C)`` unnormalized logits.
     """
 
+    needs_token: ClassVar[bool] = True
+    """Whether a tweet without a known word is nothing to learn from."""
+
     def __init__(
         self,
         *,
@@ -56,7 +58,7 @@ class TweetRNN(nn.Module):
         self.embedding = nn.Embedding(vocabulary_size, embedding_dim, padding_idx=PAD_ID)
         self.forward_layers = _stack(cell, sizes, hidden_size)
         self.backward_layers = _stack(cell, sizes if bidirectional else [], hidden_size)
-        self.pooling = _POOLINGS[pooling](state_size, hidden_size)
+        self.pooling = poolings.POOLINGS[pooling](state_size, hidden_size)
         self.output = nn.Linear(self.pooling.output_size, NUM_CLASSES)
         self.ngrams = NgramBag(vocabulary_size, max_n=ngrams, num_buckets=ngram_buckets)
         self._noise_sizes = [*sizes, self.pooling.output_size]
@@ -178,114 +180,104 @@ class TweetRNN(nn.Module):
         return iter(torch.split(noise, self._noise_sizes, dim=1))
 
 
-class NgramBag(nn.Module):
-    """Weights of a tweet's words and word n-grams, added up: a linear model beside the network.
+class BagOfEmbeddings(nn.Module):
+    """Sum or mean of a tweet's word vectors, then linear layers with ReLU between them.
 
-    An n-gram's weights are those of the bucket that its hash names (Joulin et al. 2017). All begin
-    at zero. The sum is divided by the square root of the number of n-grams, so that it is as large
-    for long tweets as for short ones.
+    The order of the words counts for nothing (a deep averaging network, Iyyer et al. 2015). A tweet
+    without a word is the zero vector. Padding never changes a logit.
 
     Shape: (B tweets, T steps after padding, C classes)
         - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``.
-        - returns: ``(B, C)`` logits.
+        - lengths: ``(B,)`` int64, each from 0 to T; nothing hangs on them.
+        - noise: ``(B, F)`` float, what the pooled vector and the last layer's inputs are multiplied
+          with in training, see :mod:`sentiflow.noise`.
+        - returns: ``(B, C)`` unnormalized logits.
     """
 
-    def __init__(self, vocabulary_size: int, *, max_n: int, num_buckets: int) -> None:
-        """Make the table; without n-grams there is none."""
-        super().__init__()
-        self.max_n, self.first_bucket, self.num_buckets = max_n, vocabulary_size, num_buckets
-        if max_n:
-            self.weights = nn.Embedding(vocabulary_size + num_buckets, NUM_CLASSES, PAD_ID)
-            nn.init.zeros_(self.weights.weight)
-            self.bias = nn.Parameter(torch.zeros(NUM_CLASSES))
+    needs_token: ClassVar[bool] = False
+    """Whether a tweet without a known word is nothing to learn from."""
+    scoring_batch_size: ClassVar[int] = 4096
+    """Rows in a batch that are answered quickest."""
 
-    def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
+    def __init__(
+        self,
+        *,
+        vocabulary_size: int,
+        embedding_dim: int,
+        hidden_sizes: Sequence[int] = (30, 10),
+        pooling: str = "sum",
+        ngrams: int = 0,
+        ngram_buckets: int = 1 << 20,
+    ) -> None:
+        """Build the layers, with PyTorch's own initial weights."""
+        super().__init__()
+        sizes = [embedding_dim, *hidden_sizes]
+        self.embedding = nn.Embedding(vocabulary_size, embedding_dim, padding_idx=PAD_ID)
+        self.pooling = pooling
+        self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(sizes))
+        self.output = nn.Linear(sizes[-1], NUM_CLASSES)
+        self.ngrams = NgramBag(vocabulary_size, max_n=ngrams, num_buckets=ngram_buckets)
+        self._noise_sizes = [sizes[0], sizes[-1]]
+
+    def dropout_of_features(self, *, inputs: float, output: float) -> np.ndarray:
+        """Say how probable it is that each of the ``F`` features of the noise is dropped.
+
+        Args:
+            inputs: Of the pooled vector.
+            output: Of what the last layer reads.
+        """
+        return np.repeat(np.array([inputs, output], np.float32), self._noise_sizes)
+
+    def forward(
+        self,
+        token_ids: torch.Tensor,
+        lengths: torch.Tensor,
+        noise: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Compute the logits of each tweet."""
-        found = self.find(token_ids)
-        count = (found != PAD_ID).sum(dim=1, keepdim=True)
-        return self.weights(found).sum(dim=1) / count.sqrt() + self.bias
+        answer, ngrams = self.answer_apart(token_ids, lengths, noise)
+        return answer if ngrams is None else answer + ngrams
 
-    def find(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """Number each tweet's words and n-grams in the table; ``PAD_ID`` where there is none."""
-        found, hashed = [token_ids], token_ids
-        for n in range(2, self.max_n + 1):
-            last = token_ids[:, n - 1 :]
-            hashed = (hashed[:, :-1] * 1_000_003 + last) % 2_147_483_647
-            bucket = (hashed * 2_654_435_761 % 4_294_967_296 >> 8) % self.num_buckets
-            found.append(torch.where(last == PAD_ID, PAD_ID, bucket + self.first_bucket))
-        return torch.cat(found, dim=1)
+    def answer_apart(
+        self,
+        token_ids: torch.Tensor,
+        lengths: torch.Tensor,
+        noise: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Compute the logits of the layers, and those of the n-grams if there are any."""
+        ngrams = self.ngrams(token_ids) if self.ngrams.max_n else None
+        masks = (1.0, 1.0) if noise is None else torch.split(noise, self._noise_sizes, dim=1)
+        state = masks[0] * nn.functional.embedding_bag(
+            token_ids, self.embedding.weight, mode=self.pooling, padding_idx=PAD_ID
+        )
+        for layer in self.hidden:
+            state = torch.relu(layer(state))
+        return self.output(masks[1] * state), ngrams
 
-
-class LastState(nn.Module):
-    """The state after the last token; of a backward half, that after the first."""
-
-    def __init__(self, state_size: int, hidden_size: int) -> None:
-        """Note where the forward half ends."""
-        super().__init__()
-        self.output_size = state_size
-        self.hidden_size = hidden_size
-
-    def forward(
-        self, states: torch.Tensor, valid: torch.Tensor, lengths: torch.Tensor
-    ) -> torch.Tensor:
-        """Pool ``(T, B, H)`` states to ``(B, H)``."""
-        rows = torch.arange(len(lengths), device=lengths.device)
-        last = states[lengths - 1, rows, : self.hidden_size]
-        return torch.cat([last, states[0, :, self.hidden_size :]], dim=-1)
+    def answering(self, num_tokens: int) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """Give what answers batches of ``num_tokens`` tokens altogether: the network itself."""
+        return self
 
 
-class MeanMax(nn.Module):
-    """Mean and maximum of the valid states, side by side."""
-
-    def __init__(self, state_size: int, hidden_size: int) -> None:
-        """Note the size of the pooled vector."""
-        super().__init__()
-        self.output_size = 2 * state_size
-
-    def forward(
-        self, states: torch.Tensor, valid: torch.Tensor, lengths: torch.Tensor
-    ) -> torch.Tensor:
-        """Pool ``(T, B, H)`` states to ``(B, 2 H)``."""
-        mask = valid[:, :, None]
-        mean = (states * mask).sum(dim=0) / lengths[:, None]
-        return torch.cat([mean, states.masked_fill(~mask, -torch.inf).amax(dim=0)], dim=-1)
-
-
-class Attention(nn.Module):
-    """Weighted mean of the valid states, weights by additive attention (Bahdanau et al. 2015)."""
-
-    def __init__(self, state_size: int, hidden_size: int) -> None:
-        """Build the scoring layers."""
-        super().__init__()
-        self.output_size = state_size
-        self.hidden = nn.Linear(state_size, hidden_size)
-        self.score = nn.Linear(hidden_size, 1, bias=False)
-
-    def forward(
-        self, states: torch.Tensor, valid: torch.Tensor, lengths: torch.Tensor
-    ) -> torch.Tensor:
-        """Pool ``(T, B, H)`` states to ``(B, H)``."""
-        scores = self.score(cpu.tanh(cpu.linear(self.hidden, states))).squeeze(-1)
-        weights = torch.softmax(scores.masked_fill(~valid, -torch.inf), dim=0)
-        return (weights[:, :, None] * states).sum(dim=0)
-
-
-_POOLINGS: dict[str, Any] = {"last": LastState, "mean_max": MeanMax, "attention": Attention}
-
-
-def build(settings: dict[str, Any], *, vocabulary_size: int, embedding_dim: int) -> nn.Module:
+def build(
+    settings: dict[str, Any], *, vocabulary_size: int, embedding_dim: int
+) -> TweetRNN | BagOfEmbeddings:
     """Build the network that a ``train.model`` section describes."""
-    return TweetRNN(
-        vocabulary_size=vocabulary_size,
-        embedding_dim=embedding_dim,
-        cell=settings["cell"],
-        hidden_size=settings["hidden_size"],
-        num_layers=settings["num_layers"],
-        bidirectional=settings["bidirectional"],
-        pooling=settings["pooling"],
-        ngrams=settings.get("ngrams", 0),
-        ngram_buckets=settings.get("ngram_buckets", 1),
-    )
+    sizes = {
+        "vocabulary_size": vocabulary_size,
+        "embedding_dim": embedding_dim,
+        "ngrams": settings.get("ngrams", 0),
+        "ngram_buckets": settings.get("ngram_buckets", 1),
+    }
+    network, own = _KINDS[settings.get("kind", "rnn")]
+    return network(**sizes, **{name: settings[name] for name in own})
+
+
+_KINDS: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "rnn": (TweetRNN, ("cell", "hidden_size", "num_layers", "bidirectional", "pooling")),
+    "bag_of_embeddings": (BagOfEmbeddings, ("hidden_sizes", "pooling")),
+}
+"""By ``train.model.kind``: the network, and the settings that it alone has."""
 
 
 def _stack(cell: str, sizes: list[int], hidden_size: int) -> nn.ModuleList:

@@ -35,8 +35,7 @@ def name_run(stage: str, config: Config, *, group: str) -> str:
         >>> name_run("train", config, group="0b1c3f2a"), name_run("score", config, group="0b1c3f2a")
         ('train gru(128) 3f2a', 'score 3f2a')
     """
-    model = config.train.model
-    what = f" {model.cell}({model.hidden_size})" if stage == "train" else ""
+    what = f" {config.train.model.brief}" if stage == "train" else ""
     return f"{stage}{what} {group[-GROUP_DIGITS:]}"
 
 

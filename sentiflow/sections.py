@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from sentiflow.model_sections import ModelSettings, RnnSettings
 from sentiflow.setting_types import (
     Column,
     CountOrAuto,
@@ -164,35 +165,6 @@ class PrepareSettings(Settings):
     """About how many input rows go into one part, the unit of work and of resumption."""
 
 
-class ModelSettings(Settings):
-    """The network."""
-
-    kind: Literal["rnn"] = "rnn"
-    """``rnn``: ``models.TweetRNN``."""
-    cell: Literal["rnn", "gru", "lstm"] = "gru"
-    """The recurrent unit: Elman's, gated, or long short-term memory."""
-    hidden_size: int = Field(default=128, ge=1)
-    """Units of the recurrent state, for each direction."""
-    num_layers: int = Field(default=1, ge=1)
-    """Recurrent layers on top of each other."""
-    bidirectional: bool = True
-    """Whether a second recurrent layer reads each tweet from its end."""
-    pooling: Literal["last", "mean_max", "attention"] = "attention"
-    """What becomes of a tweet's states: the last valid one, mean and maximum, or attention."""
-    vectors: Literal["tuned", "frozen"] = "tuned"
-    """Whether the word vectors learn too."""
-    dropout: float = Field(default=0.4, ge=0, lt=1)
-    """Probability that a feature of the word vectors, or of a layer's states on the way to the
-    next, is dropped; the same features for all tokens of a tweet."""
-    output_dropout: float | None = Field(default=None, ge=0, lt=1)
-    """Of the pooled state, before the last layer; null: as ``dropout``."""
-    ngrams: int = Field(default=0, ge=0, le=5)
-    """Longest word n-gram of a linear model that is trained and asked beside the network; 0: there
-    is none."""
-    ngram_buckets: int = Field(default=1 << 20, ge=1, le=1 << 24)
-    """Weights of n-grams for each class; n-grams of the same hash share one."""
-
-
 class BatchingSettings(Settings):
     """How encoded tweets are grouped into padded batches."""
 
@@ -250,7 +222,7 @@ class TrainSettings(Settings):
     """The prepared data; what ``prepare`` left by default."""
     output_uri: str = ""
     """Where the model goes; ``<output_uri>/trained`` by default."""
-    model: ModelSettings = ModelSettings()
+    model: ModelSettings = RnnSettings()
     batching: BatchingSettings = BatchingSettings()
     pretrain: PretrainSettings = PretrainSettings()
     num_epochs: int = Field(default=5, ge=1)
@@ -280,6 +252,15 @@ class TrainSettings(Settings):
     """A model package of the same network to start from; words are matched by their spelling."""
     checkpoints: CheckpointSettings = CheckpointSettings()
     selection: SelectionSettings = SelectionSettings()
+
+    @model_validator(mode="after")
+    def _check_pretrain(self) -> "TrainSettings":
+        if self.pretrain.num_epochs and not isinstance(self.model, RnnSettings):
+            raise ValueError(
+                f"model.kind={self.model.kind} has no recurrent layer to pretrain: set "
+                "pretrain.num_epochs=0"
+            )
+        return self
 
 
 class ScoreSettings(Settings):

@@ -9,8 +9,10 @@ from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from sentiflow.errors import UserError
+from sentiflow.model_sections import KINDS
 from sentiflow.sections import Config
 from sentiflow.setting_types import Section, Settings
 from sentiflow.uris import absolute_uri, holds_credentials, is_local, join, without_credentials
@@ -195,13 +197,14 @@ def describe(section: type[Settings] = Config, prefix: str = "") -> list[tuple[s
     """List every setting: its dotted key, its default in YAML (or ``required``), its meaning."""
     rows: list[tuple[str, str, str]] = []
     for name, field in section.model_fields.items():
-        inner = _section_at([*prefix.split(".")[:-1], name])
-        if inner is not None:
-            rows += describe(inner, f"{prefix}{name}.")
+        key = f"{prefix}{name}"
+        inner = [row for kind in _sections_in(field) for row in describe(kind, f"{key}.")]
+        if inner:  # what several kinds of a section have in common is listed once
+            rows += {(row[0], row[2]): row for row in inner}.values()
             continue
-        required = field.is_required() or f"{prefix}{name}" == "prepare.csv"
+        required = field.is_required() or key == "prepare.csv"
         default = "required" if required else _to_yaml(field.default)
-        rows.append((prefix + name, default, " ".join((field.description or "").split())))
+        rows.append((key, default, " ".join((field.description or "").split())))
     return rows
 
 
@@ -263,14 +266,13 @@ def _apply(raw: dict[str, Any], override: str) -> None:
 
 
 def _explain(fault: Any, source: str) -> str:
-    location = [str(part) for part in fault["loc"]]
-    key = ".".join(location)
+    *sections, name = (str(part) for part in fault["loc"])
+    key = ".".join([*(part for part in sections if part not in KINDS), name])
     if key == "prepare" and fault["type"] == "missing":
         key = "prepare.csv"
     if fault["type"] == "extra_forbidden":
-        section = _section_at(location[:-1])
-        known = list(section.model_fields) if section else []
-        close = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        known = _known_settings(sections)
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
         return f"{source}: unknown setting {key}: {hint}"
     if fault["type"] == "missing" or (key == "prepare.csv" and fault["input"] == ()):
@@ -282,14 +284,15 @@ def _explain(fault: Any, source: str) -> str:
     return f"{source}: {key}={without_credentials(repr(fault['input']))}: {message}"
 
 
-def _section_at(location: Sequence[str]) -> type[Settings] | None:
-    """Find the section class that a dotted key leads to."""
-    section: type[Settings] = Config
+def _known_settings(location: Sequence[str]) -> list[str]:
+    """List the settings of the section at a place, in which a kind of section is a step, too."""
+    found: type[Settings] = Config
     for name in location:
-        field = section.model_fields.get(name)
-        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
-        inner = [k for k in kinds if isinstance(k, type) and issubclass(k, Settings)]
-        if not inner:
-            return None
-        section = inner[0]
-    return section
+        found = KINDS.get(name) or _sections_in(found.model_fields[name])[0]
+    return list(found.model_fields)
+
+
+def _sections_in(field: FieldInfo) -> list[type[Settings]]:
+    """List the section that a field holds, or each kind of it that it may hold."""
+    kinds = [get_args(kind) or (kind,) for kind in (field.annotation, *get_args(field.annotation))]
+    return [k for k, *_ in kinds if isinstance(k, type) and issubclass(k, Settings)]

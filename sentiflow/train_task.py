@@ -17,6 +17,7 @@ from sentiflow.checkpoints import Checkpoint
 from sentiflow.errors import JobError, UserError
 from sentiflow.lanes import Lanes, OwnRows, TrainInput, own_lanes
 from sentiflow.model_package import ModelPackage
+from sentiflow.models import BagOfEmbeddings, TweetRNN
 from sentiflow.objectives import Labelling, WordPrediction
 from sentiflow.sections import SelectionSettings, TrainSettings
 from sentiflow.trainer import Trainer
@@ -125,6 +126,8 @@ class _Work:
         self.counts = _count_lengths(train, own, job, world_size)
         if not self.counts[:, :, 1:].any():
             raise UserError("no training row has a known word", hint="check prepare.vocabulary")
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network = build(self.settings, self.words).to(self.device)
         batching = self.settings.batching
         self.train_input = TrainInput(
             train,
@@ -133,11 +136,10 @@ class _Work:
             batch_size=batching.global_batch_size,
             bucketing=batching.bucketing,
             drop_last=batching.drop_last,
+            keep_empty=not self.network.needs_token,
             seed=self.settings.seed,
         )
         self.validation = OwnRows(validation, own=own)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.network = build(self.settings, self.words).to(self.device)
         self.history = History(self.settings.selection)
         self.pretraining: list[dict[str, Any]] = []
         self._go_on()
@@ -190,7 +192,7 @@ class _Work:
         weights = {
             n.removeprefix(prefix): t for n, t in found.tensors.items() if n.startswith(prefix)
         }
-        self.network.load_state_dict(weights)
+        self.network.load_state_dict(self.network.state_dict() | weights)
 
     def train(self) -> None:
         """Train the epochs that are left.
@@ -300,7 +302,7 @@ def _counts_of(words: Vocabulary) -> np.ndarray:
     return np.where(np.isnan(counts), by_rank, counts)
 
 
-def build(settings: TrainSettings, words: Vocabulary) -> nn.Module:
+def build(settings: TrainSettings, words: Vocabulary) -> TweetRNN | BagOfEmbeddings:
     """Build the network, its word vectors the pretrained ones where there are any.
 
     Raises:
@@ -331,7 +333,7 @@ def _take_weights(network: nn.Module, words: Vocabulary, uri: str) -> None:
     shapes = [{n: tuple(t.shape) for n, t in weights.items()} for weights in (theirs, ours)]
     if shapes[0] != shapes[1] or matrix.shape[1] != vectors.shape[1]:
         raise UserError(
-            f"train.init_from: {uri} is of another network ({package.settings.model})",
+            f"train.init_from: {uri} is of another network ({package.settings.model.summary})",
             hint="give train.model the same settings",
         )
     found = pc.index_in(words.words, value_set=package.vocabulary.words)

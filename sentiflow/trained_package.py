@@ -11,8 +11,8 @@ from torch import nn
 
 from sentiflow import abstention, calibration, storage
 from sentiflow.model_package import ModelPackage, PackageSettings, Scores
+from sentiflow.model_sections import ModelSettings
 from sentiflow.schema import NEGATIVE, POSITIVE
-from sentiflow.sections import ModelSettings
 from sentiflow.tokenizer import TOKENIZERS
 from sentiflow.vocabulary import Vocabulary
 

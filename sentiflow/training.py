@@ -181,11 +181,9 @@ def _count_workers(settings: TrainSettings, resources: Resources) -> int:
 
 
 def _announce(job: Job, num_workers: int) -> str:
-    model, counts = job.settings.model, job.prepared["counts"]
-    directions = "two directions" if model.bidirectional else "one direction"
     return (
-        f"{model.cell}({model.hidden_size}), {directions}, {counts['vocabulary_size']:,} words, "
-        f"on {_count_train_rows(job.prepared):,} tweets, "
+        f"{job.settings.model.summary}; {job.prepared['counts']['vocabulary_size']:,} words, "
+        f"{_count_train_rows(job.prepared):,} tweets, "
         f"{num_workers} worker{'s' if num_workers > 1 else ''}"
     )
 

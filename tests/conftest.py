@@ -135,13 +135,13 @@ def new_package(*, seed: int = 0, sign: int = 1) -> "ModelPackage":  # noqa: F82
 
     from sentiflow import models, vocabulary
     from sentiflow.model_package import ModelPackage, PackageSettings
-    from sentiflow.sections import ModelSettings
+    from sentiflow.model_sections import RnnSettings
     from sentiflow.tokenizer import TOKENIZERS
 
     torch.manual_seed(seed)
     counts = pa.table({"word": ["good", "bad", "morning", "day"], "count": [9, 8, 7, 6]})
     words = vocabulary.fit([counts], min_count=1, max_size=None)
-    model = ModelSettings(hidden_size=6)
+    model = RnnSettings(hidden_size=6)
     network = models.build(model.model_dump(), vocabulary_size=len(words), embedding_dim=5)
     with torch.no_grad():
         for parameter in network.output.parameters():

@@ -68,26 +68,32 @@ def test_workers_take_slices_of_the_same_batches(tmp_path, lengths, bucketing, w
     st.sampled_from(["pooled", "exact"]),
     st.integers(1, 50),
     st.booleans(),
+    st.booleans(),
 )
-def test_every_row_with_a_token_is_in_exactly_one_batch(
-    tmp_path_factory, lengths, bucketing, batch_size, drop_last
+def test_every_row_to_learn_from_is_in_exactly_one_batch(
+    tmp_path_factory, lengths, bucketing, batch_size, drop_last, keep_empty
 ):
     lengths = lengths.astype(np.int64)
     uris = write(tmp_path_factory.mktemp("rows"), lengths)
     (given_input,) = open_inputs(
-        uris, bucketing=bucketing, batch_size=batch_size, drop_last=drop_last
+        uris,
+        bucketing=bucketing,
+        batch_size=batch_size,
+        drop_last=drop_last,
+        keep_empty=keep_empty,
     )
+    wanted = np.flatnonzero(lengths >= (0 if keep_empty else 1)).tolist()
     batches = batches_of([given_input])
     assert given_input.num_steps(0) == len(batches)
-    assert given_input.num_rows == (lengths > 0).sum()
+    assert given_input.num_rows == len(wanted)
     assert all(0 < len(batch) <= batch_size for batch in batches)
     rows = sorted(row for batch in batches for row in batch)
     if drop_last:
         assert all(len(batch) == batch_size for batch in batches)
         assert len(set(rows)) == len(rows)
-        assert set(rows) <= set(np.flatnonzero(lengths))
+        assert set(rows) <= set(wanted)
     else:
-        assert rows == np.flatnonzero(lengths).tolist()
+        assert rows == wanted
 
 
 def test_exact_bucketing_mixes_no_lengths(tmp_path, lengths):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sentiflow import models
+from sentiflow import models, poolings
 from sentiflow.vocabulary import PAD_ID
 
 CELLS = ["rnn", "gru", "lstm"]
@@ -19,6 +19,12 @@ def build(**settings: object) -> torch.nn.Module:
     }
     network = models.build(defaults | settings, vocabulary_size=40, embedding_dim=5)
     return network.eval()
+
+
+def build_bag(**settings: object) -> torch.nn.Module:
+    torch.manual_seed(0)
+    settings = {"kind": "bag_of_embeddings", "hidden_sizes": [7, 6], "pooling": "sum"} | settings
+    return models.build(settings, vocabulary_size=40, embedding_dim=5).eval()
 
 
 def pad(rows: list[list[int]], width: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -134,7 +140,7 @@ def test_the_bucket_of_an_ngram_is_part_of_a_saved_model():
 
 
 def test_mean_and_maximum_are_over_valid_states_only():
-    pooling = models.MeanMax(2, 2)
+    pooling = poolings.MeanMax(2, 2)
     states = torch.tensor([[[1.0, -5.0]], [[3.0, -1.0]], [[9.0, 9.0]]])
     valid = torch.tensor([[True], [True], [False]])
     assert pooling(states, valid, torch.tensor([2])).tolist() == [[2.0, -3.0, 3.0, -1.0]]
@@ -146,3 +152,75 @@ def test_padding_gets_no_gradient():
     gradient = network.embedding.weight.grad
     assert gradient[PAD_ID].abs().sum() == 0
     assert gradient[3].abs().sum() > 0
+
+
+BAG_POOLINGS = ["sum", "mean"]
+
+
+@pytest.mark.parametrize("pooling", BAG_POOLINGS)
+@pytest.mark.parametrize("ngrams", [0, 2])
+def test_padding_and_company_never_change_a_logit_of_a_bag(pooling, ngrams):
+    network = build_bag(pooling=pooling, ngrams=ngrams)
+    if ngrams:
+        torch.nn.init.normal_(network.ngrams.weights.weight)
+        network.ngrams.weights.weight.data[PAD_ID] = 0
+    network.embedding.weight.data[PAD_ID] = 9  # padding is left out, whatever its vector
+    rows = [[3], [5, 9, 2, 7], [], [8, 8, 30], [1, 2, 3, 4, 5, 6]]
+    together = network(*pad(rows, width=11))
+    alone = torch.cat([network(*pad([row], width=max(1, len(row)))) for row in rows])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+    assert together.isfinite().all()
+
+
+@pytest.mark.parametrize("pooling", BAG_POOLINGS)
+def test_a_bag_is_linear_layers_over_the_pooled_vectors(pooling):
+    network = build_bag(pooling=pooling)
+    rows = [[3, 3, 9], [5], []]
+    vectors = torch.stack(
+        [
+            getattr(network.embedding(torch.tensor(row)), pooling)(dim=0) if row else torch.zeros(5)
+            for row in rows
+        ]
+    )
+    first, second = network.hidden
+    expected = network.output(torch.relu(second(torch.relu(first(vectors)))))
+    torch.testing.assert_close(network(*pad(rows, width=4)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_bag_does_not_mind_the_order_of_words_and_the_sum_minds_their_number():
+    summed, mean = build_bag(), build_bag(pooling="mean")
+    rows = pad([[3, 5, 9], [9, 3, 5], [3, 5, 9, 3, 5, 9]], width=6)
+    for network in (summed, mean):
+        one, turned, twice = network(*rows)
+        torch.testing.assert_close(one, turned)
+        assert torch.allclose(one, twice, atol=1e-6) == (network is mean)
+
+
+def test_a_bag_without_hidden_layers_is_logistic_regression():
+    network = build_bag(hidden_sizes=[])
+    rows = pad([[3, 5]], width=2)
+    pooled = network.embedding.weight[3] + network.embedding.weight[5]
+    torch.testing.assert_close(network(*rows)[0], network.output(pooled))
+
+
+def test_noise_multiplies_a_bags_vector_and_what_its_last_layer_reads():
+    network = build_bag()
+    batch = pad([[3, 5, 9], []], width=4)
+    chances = network.dropout_of_features(inputs=0.3, output=0.1)
+    assert chances.tolist() == pytest.approx([0.3] * 5 + [0.1] * 6)
+    ones = torch.ones(2, len(chances))
+    torch.testing.assert_close(network(*batch, ones), network(*batch))
+    dropped = ones.clone()
+    dropped[:, 5:] = 0
+    torch.testing.assert_close(network(*batch, dropped), network.output.bias.expand(2, -1))
+    dropped = ones.clone()
+    dropped[:, :5] = 0
+    torch.testing.assert_close(network(*batch, dropped)[0], network(*batch)[1])
+
+
+def test_words_of_a_bag_get_a_gradient_and_padding_none():
+    network = build_bag().train()
+    network(*pad([[3, 4], [5, 6, 7], []], width=5)).sum().backward()
+    gradient = network.embedding.weight.grad
+    assert gradient[PAD_ID].abs().sum() == 0
+    assert (gradient[3:8].abs().sum(dim=1) > 0).all()

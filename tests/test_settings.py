@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from sentiflow import settings
 from sentiflow.errors import UserError
+from sentiflow.model_sections import KINDS, BagSettings, RnnSettings
 from sentiflow.sections import Config
 from sentiflow.setting_types import Settings
 from sentiflow.settings import describe, flatten
@@ -53,8 +54,8 @@ def test_shipped_settings_load(shipped):
     assert settings.validate(config.model_dump(), source="itself") == config
 
 
-def test_three_configs_are_shipped():
-    names = ["quickstart.yaml", "sentiment140.yaml", "tutorial_rnn.yaml"]
+def test_four_configs_are_shipped():
+    names = ["quickstart.yaml", "sentiment140.yaml", "tutorial_ann.yaml", "tutorial_rnn.yaml"]
     assert [path.name for path in SHIPPED] == names
 
 
@@ -132,7 +133,7 @@ def test_a_misspelt_setting_names_the_closest(load, path, override, key, hint):
         ("prepare.split.test_fraction=1.5", "prepare.split.test_fraction=1.5: input should be le"),
         ("prepare.split.test_fraction=.nan", "prepare.split.test_fraction=nan: input should be "),
         ("train.model.hidden_size=1.5", "train.model.hidden_size=1.5: input should be a valid in"),
-        ("train.model=gru", "train.model='gru': input should be a valid dictionary"),
+        ("train.model=gru", "train.model='gru': must be a section whose kind is rnn or bag"),
         ("name=two words", "name='two words': string should match pattern"),
         ("prepare.csv=3", "prepare.csv=3: input should be a valid tuple"),
         ("output_uri=null", "output_uri=None: input should be a valid string"),
@@ -312,28 +313,66 @@ def test_every_setting_has_a_meaning():
     assert [key for key, _, meaning in describe() if not meaning] == []
 
 
-def every_setting():
+def every_setting(**model):
     """Flatten settings in which no section is left out."""
     labels = {"negative": "0", "positive": "4"}
     form = {"kind": "csv", "columns": {"text": 0, "label": 1}, "labels": labels}
-    full = MINIMAL | {"format": form, "score": {"format": form}}
+    full = MINIMAL | {"format": form, "score": {"format": form}, "train": {"model": model}}
     return flatten(settings.validate(full, source="full").model_dump())
 
 
+def all_kinds():
+    return [every_setting(), every_setting(kind="bag_of_embeddings")]
+
+
 def test_described_settings_are_those_of_the_program():
-    assert [key for key, _, _ in describe()] == list(every_setting())
+    described = [key for key, _, _ in describe()]
+    rnn, _ = all_kinds()
+    assert [key for key in dict.fromkeys(described) if key in rnn] == list(rnn)
+    assert set(described) == {key for found in all_kinds() for key in found}
+    assert sorted(key for key in set(described) if described.count(key) > 1) == [
+        "train.model.kind",
+        "train.model.pooling",
+    ]
 
 
 def test_described_defaults_are_the_real_ones():
-    found = every_setting()
     for key, default, _ in describe():
         if default != "required" and not key.endswith(("format.kind", "columns.label")):
-            real = found[key]
-            assert yaml.safe_load(default) == (list(real) if isinstance(real, tuple) else real)
+            value = yaml.safe_load(default)
+            reals = [found[key] for found in all_kinds() if key in found]
+            assert value in [list(real) if isinstance(real, tuple) else real for real in reals]
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("train.model={kind: bag_of_embeddings, cell: gru}", "unknown setting train.model.cell: "),
+        ("train.model={kind: transformer}", "train.model: must be a section whose kind is rnn or"),
+        ("train.model={kind: bag_of_embeddings, hidden_sizes: [3, 0]}", "train.model.hidden_sizes"),
+        ("train.model={kind: bag_of_embeddings, pooling: max}", "train.model.pooling='max': "),
+        ("train.model.hidden_sizes=[3]", "unknown setting train.model.hidden_sizes: did you mean"),
+        (
+            "train={model: {kind: bag_of_embeddings}, pretrain: {num_epochs: 1}}",
+            "train: model.kind=bag_of_embeddings has no recurrent layer to pretrain",
+        ),
+    ],
+)
+def test_a_setting_of_another_kind_of_network_is_refused(load, override, line):
+    (fault,) = faults_of(load, override)
+    assert line in fault
+
+
+def test_networks_are_named_in_a_word_and_in_a_few():
+    rnn = RnnSettings(hidden_size=64, num_layers=2, ngrams=3)
+    bag = BagSettings()
+    assert (rnn.brief, bag.brief) == ("gru(64)", "bag(30-10)")
+    assert rnn.summary == "gru(64), 2 layers, two directions, attention, n-grams up to 3"
+    assert bag.summary == "bag(30-10), sum of the word vectors"
 
 
 def test_every_section_refuses_unknown_keys():
-    sections, seen = [Config], []
+    sections, seen = [Config, *KINDS.values()], []
     while sections:
         section = sections.pop()
         seen.append(section.__name__)

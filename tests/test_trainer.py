@@ -26,6 +26,8 @@ SETTINGS = {
 }
 WITH_DROPOUT = {"model": {"cell": "gru", "hidden_size": 8, "dropout": 0.3, "output_dropout": 0.1}}
 WITH_NGRAMS = {"model": WITH_DROPOUT["model"] | {"ngrams": 2, "ngram_buckets": 100}}
+A_BAG = {"model": {"kind": "bag_of_embeddings", "hidden_sizes": [5], "dropout": 0.3}}
+A_FROZEN_BAG = {"model": A_BAG["model"] | {"vectors": "frozen"}}
 NUM_ROWS = 150
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -48,6 +50,7 @@ def make_trainer(uris, settings=None, *, rank=0, world_size=1):
     train, validation = map(Lanes.plan, uris)
     torch.manual_seed(0)
     network = build(settings.model.model_dump(), vocabulary_size=NUM_ROWS + 1, embedding_dim=4)
+    network.embedding.weight.requires_grad_(settings.model.vectors == "tuned")
     own = own_lanes(rank, world_size)
     return Trainer(
         settings=settings,
@@ -58,6 +61,7 @@ def make_trainer(uris, settings=None, *, rank=0, world_size=1):
             counts=train.count_lengths(range(NUM_LANES), max_length=MAX_LENGTH),
             batch_size=settings.batching.global_batch_size,
             drop_last=settings.batching.drop_last,
+            keep_empty=not network.needs_token,
             seed=settings.seed,
         ),
         validation=OwnRows(validation, own=own),
@@ -140,9 +144,12 @@ def test_padding_and_rows_of_an_epoch_are_counted(uris):
     assert trainer.rows_done == trainer.train.num_rows
 
 
-@pytest.mark.parametrize("stop", [0, 1, 5, 8, 9, 12, 17])
-def test_a_training_that_goes_on_ends_with_the_same_weights(uris, stop):
-    settings = make_settings(**WITH_DROPOUT)
+@pytest.mark.parametrize(
+    ("stop", "changes"),
+    [(stop, WITH_DROPOUT) for stop in (0, 1, 5, 8, 9, 12, 17)] + [(5, A_BAG), (12, A_FROZEN_BAG)],
+)
+def test_a_training_that_goes_on_ends_with_the_same_weights(uris, stop, changes):
+    settings = make_settings(**changes)
     undisturbed = make_trainer(uris, settings)
     saved = {}
 
@@ -202,6 +209,7 @@ def run_workers(uris, settings, world_size, port):
     [
         (2, 29611, WITH_NGRAMS),
         (4, 29612, WITH_DROPOUT | {"frozen_epochs": 1}),
+        (2, 29615, A_BAG),
         (2, 29614, WITH_DROPOUT | {"pretrain": {"num_epochs": 1}}),
     ],
 )
@@ -235,6 +243,19 @@ def test_vectors_learn_unless_they_are_frozen(uris):
             trainer.train_epoch()
             found.append(not torch.equal(before, trainer.objective.network.embedding.weight))
         assert found == moved
+
+
+def test_what_is_saved_of_a_training_has_no_frozen_vectors(uris):
+    tuned, frozen = (make_trainer(uris, make_settings(**bag)) for bag in (A_BAG, A_FROZEN_BAG))
+    vectors = "weights/network.embedding.weight"
+    assert tuned.tensors().keys() - frozen.tensors().keys() == {vectors}
+
+
+def test_a_bag_learns_from_rows_without_a_token(uris):
+    bag, rnn = make_trainer(uris, make_settings(**A_BAG)), make_trainer(uris)
+    bag.train_epoch(), rnn.train_epoch()
+    assert (bag.rows_done, rnn.rows_done) == (NUM_ROWS, rnn.train.num_rows)
+    assert rnn.train.num_rows < NUM_ROWS
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_with_its_rows(uris):
