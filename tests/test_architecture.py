@@ -32,6 +32,7 @@ def test_each_module_has_a_test_file_or_is_tested_through_one(path):
         "trained_package": "test_train_task",
         "table_files": "test_scoring", "scored_corpus": "test_scoring", "growth": "test_scoring",
         "schema": "test_pipeline", "evaluated_rows": "test_evaluation",
+        "poolings": "test_models", "ngrams": "test_models", "model_sections": "test_settings",
         "sections": "test_settings", "progress": "test_cli", "errors": "test_cli",
         "exits": "test_cli",
         "passes": "test_resume", "part_counts": "test_preparation",
