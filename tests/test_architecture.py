@@ -43,6 +43,7 @@ def test_each_module_has_a_test_file_or_is_tested_through_one(path):
         "seen_rows": "test_compared_rows", "changed_settings": "test_comparison",
         "differences": "test_comparison", "comparison_text": "test_comparison",
         "mlflow_sender": "test_outbox",
-        "unsent_files": "test_outbox",
+        "unsent_files": "test_outbox", "transfer": "test_download", "archives": "test_download",
+        "unpacking": "test_download",
     }  # fmt: skip
     assert (PROJECT / "tests" / f"{through.get(path.stem, f'test_{path.stem}')}.py").exists()
