@@ -555,6 +555,8 @@ def test_space_is_looked_for_before_a_byte_comes(get, fails, server, folder, arc
     huge = replace(archive, members=MEMBERS.fromkeys(MEMBERS, 10**18))
     with pytest.raises(UserError, match="MB free, and 2,000,000,000,000 MB are needed: free some"):
         download(huge, folder, patience=QUICK)
+    with pytest.raises(UserError, match="MB free, and 1,000,000,000,000 MB are needed: free some"):
+        download(replace(archive, size=10**18), folder, patience=QUICK)
     assert server.requests == []
     (folder / "tweets.zip").write_bytes(CONTENT)
     with pytest.raises(UserError, match="free some"):
