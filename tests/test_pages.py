@@ -1,0 +1,107 @@
+"""The pages that teach hold commands that run from top to bottom, and what they print."""
+
+import doctest
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT
+
+PAGES = ["tutorial", "words"]
+LEFT_OUT = "…"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command of a page, and the lines that stand below it."""
+
+    command: str
+    lines: tuple[str, ...]
+
+    @property
+    def is_exact(self) -> bool:
+        """Say whether its output is the same wherever it runs: that of the vectors that ship."""
+        return self.command.startswith("sentiflow words") and "runs/" not in self.command
+
+
+def blocks_of(page: str, language: str) -> list[str]:
+    text = (PROJECT / f"docs/{page}.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def steps_of(page: str) -> list[Step]:
+    steps: list[Step] = []
+    for block in blocks_of(page, "console"):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, *lines = part.splitlines()
+            steps.append(Step(command, tuple(lines)))
+    return steps
+
+
+def form_of(line: str) -> str:
+    """Leave out of a line what hangs on the data and the clock: its numbers and its blanks."""
+    numbers = re.sub(r"\d[\d,.]*%?", "#", line)
+    return " ".join(re.sub(r"#(, #)+", "#", numbers).split())
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, sentiflow) -> Path:
+    """Make a directory as a user has it who has downloaded the corpus."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(PROJECT / "configs", folder / "configs")
+    csv = "data/training.1600000.processed.noemoticon.csv"
+    made = sentiflow("sample", csv, "--rows", "6000", cwd=folder)
+    assert made.returncode == 0, made.stderr
+    return folder
+
+
+def run(command: str, place: Path) -> list[str]:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "COLUMNS": "100", "XDG_CACHE_HOME": str(place)}
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=place, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{command}\n{done.stdout}"
+    return done.stdout.splitlines()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("page", PAGES)
+def test_each_command_of_a_page_prints_what_stands_below_it(page, place):
+    steps = steps_of(page)
+    assert len(steps) > 8
+    for step in steps:
+        printed = run(step.command, place)
+        if step.is_exact:
+            assert [line.rstrip() for line in printed] == list(step.lines), step.command
+            continue
+        forms = iter(map(form_of, printed))
+        for line in step.lines:
+            if line.strip() != LEFT_OUT:
+                assert form_of(line) in forms, f"{step.command}\n{line}\n" + "\n".join(printed)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_of_a_page_answers_as_it_stands_there(page):
+    for number, block in enumerate(blocks_of(page, "python")):
+        examples = doctest.DocTestParser().get_doctest(block, {}, f"{page} {number}", None, None)
+        assert examples.examples
+        assert doctest.DocTestRunner().run(examples).failed == 0
+
+
+def test_a_form_keeps_all_but_numbers_and_blanks():
+    one, other = "train  epoch 3: loss 0.64 (0.1 s)", "train epoch 12: loss 1.2 (10.5 s)"
+    assert (
+        form_of(one)
+        == form_of(other)
+        == "train epoch # loss # (# s)".replace("epoch #", "epoch #:")
+    )
+    assert form_of("[1, 22, 3]") == form_of("[4, 5]")
+    assert form_of("rows read 10") != form_of("rows left 10")
