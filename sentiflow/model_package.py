@@ -4,53 +4,27 @@ A package holds numbers, words and settings: safetensors, Parquet and JSON. Noth
 unpickled, and what is not as its manifest says is refused.
 """
 
-import concurrent.futures
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import Field, ValidationError
 from torch import nn
 
-from sentiflow import batching, manifest, models, schema, storage, vocabulary
+from sentiflow import batching, manifest, models, package_files, storage
 from sentiflow.drift import Profile
 from sentiflow.errors import UserError
-from sentiflow.model_sections import KINDS, ModelSettings
+from sentiflow.package_files import COPY_AGAIN as _COPY_AGAIN
+from sentiflow.package_files import FILES, SETTINGS, VOCABULARY, WEIGHTS, PackageSettings
 from sentiflow.schema import POSITIVE
-from sentiflow.setting_types import Fraction, Settings
-from sentiflow.tokenizer import TOKENIZERS, tokenize
+from sentiflow.tokenizer import tokenize
 from sentiflow.uris import join
 from sentiflow.vocabulary import Vocabulary
-
-WEIGHTS, VOCABULARY, SETTINGS = "weights.safetensors", "vocabulary.parquet", "settings.json"
-FILES = (WEIGHTS, VOCABULARY, SETTINGS)
-
-_COPY_AGAIN = "the model package is damaged; copy it again"
-
-
-class PackageSettings(Settings):
-    """What a package must know beside its weights and words; all of it is in ``settings.json``."""
-
-    model: ModelSettings
-    """The ``train.model`` section."""
-    vocabulary_size: int = Field(ge=1)
-    embedding_dim: int = Field(ge=1)
-    tokenizer: str
-    tokenizer_version: int
-    max_length: int = Field(ge=1)
-    prior: Fraction
-    """Share of positive labels in training: the answer where no word is known."""
-    labels: tuple[Literal["negative"], Literal["positive"]] = ("negative", "positive")
-    temperature: float = Field(default=1.0, gt=0)
-    """What logits are divided by (Guo et al. 2017); 1: they are as they were trained."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +136,8 @@ class ModelPackage:
         storage.write_bytes(join(uri, WEIGHTS), safetensors.torch.save(weights))
         replace(self.vocabulary, vectors=None).save(join(uri, VOCABULARY))
         storage.write_bytes(join(uri, SETTINGS), json.dumps(settings, indent=2).encode())
-        files = [_describe(uri, name) for name in FILES]
-        content = {"fingerprint": _fingerprint(files)}
+        files = [package_files.describe(uri, name) for name in FILES]
+        content = {"fingerprint": package_files.fingerprint(files)}
         return manifest.publish(
             replace(claim, inputs=lineage | {"content": content}),
             counts={"parameters": sum(tensor.numel() for tensor in weights.values())},
@@ -186,95 +160,11 @@ class ModelPackage:
             UserError: It is no finished package, its files are not those that were saved or do not
                 fit each other, or it needs a newer sentiflow.
         """
-        record = manifest.require(uri, stage="model", setting=setting)
-        content = _read_files(uri, record)
-        settings = _read_settings(join(uri, SETTINGS), content[SETTINGS])
-        words = _read_vocabulary(join(uri, VOCABULARY), content[VOCABULARY])
-        if len(words) != settings.vocabulary_size:
-            raise UserError(
-                f"{uri} has a vocabulary of {len(words):,} words for a network of "
-                f"{settings.vocabulary_size:,}",
-                hint=_COPY_AGAIN,
-            )
-        weights = _read_weights(join(uri, WEIGHTS), content[WEIGHTS])
-        network = _build(join(uri, WEIGHTS), weights, settings)
+        files = package_files.read(uri, setting=setting)
+        weights = _read_weights(join(uri, WEIGHTS), files.weights)
+        network = _build(join(uri, WEIGHTS), weights, files.settings)
         network.load_state_dict(weights, assign=True)
-        return cls(network.eval(), words, settings)
-
-
-def _describe(uri: str, name: str) -> dict[str, Any]:
-    path = join(uri, name)
-    size = storage.file_info(path).size
-    return {"path": name, "rows": None, "bytes": size, "sha256": storage.sha256(path)}
-
-
-def _read_files(uri: str, record: dict[str, Any]) -> dict[str, bytes]:
-    """Read each file once, and make sure that it is the one that was saved, and no other is there.
-
-    Raises:
-        UserError: It is not, or something else is there.
-    """
-    try:
-        saved = {item["path"]: item["sha256"] for item in record["files"]}
-        content_print = record["inputs"]["content"]["fingerprint"]
-        claimed = manifest.Claim("model", uri, record["settings"], record["inputs"]).fingerprint
-    except (TypeError, KeyError) as error:
-        raise UserError(f"{uri} has no manifest of a model package", hint=_COPY_AGAIN) from error
-    if saved.keys() != set(FILES):
-        raise UserError(f"{uri} lists {', '.join(saved)}", hint=f"a package has {', '.join(FILES)}")
-    present = {name for name in storage.listing(uri) if not name.startswith(".")}
-    for name in sorted(saved.keys() - present):
-        raise UserError(f"{join(uri, name)} is missing", hint=_COPY_AGAIN)
-    for name in sorted(present - saved.keys() - {manifest.MANIFEST, manifest.STARTED}):
-        raise UserError(f"{join(uri, name)} is no part of a model package", hint="take it away")
-    with concurrent.futures.ThreadPoolExecutor(len(FILES)) as pool:
-        contents = pool.map(storage.read_bytes, (join(uri, name) for name in FILES))
-        content = dict(zip(FILES, contents, strict=True))
-    for name, data in content.items():
-        if hashlib.sha256(data).hexdigest() != saved[name]:
-            raise UserError(
-                f"{join(uri, name)} is not the file that was saved (its checksum differs)",
-                hint=_COPY_AGAIN,
-            )
-    if (content_print, record["fingerprint"]) != (_fingerprint(record["files"]), claimed):
-        raise UserError(f"{uri} has the fingerprint of another model", hint=_COPY_AGAIN)
-    return content
-
-
-def _fingerprint(files: Sequence[dict[str, Any]]) -> str:
-    """Identify a model by its files."""
-    hashes = {item["path"]: item["sha256"] for item in files}
-    return manifest.fingerprint([hashes[name] for name in FILES])
-
-
-def _read_settings(path: str, content: bytes) -> PackageSettings:
-    try:
-        settings = PackageSettings.model_validate(json.loads(content))
-    except ValueError as error:
-        problem = f"{path} cannot be read"
-        if isinstance(error, ValidationError) and error.errors()[0]["loc"]:
-            first = error.errors(include_url=False)[0]
-            key = ".".join(str(part) for part in first["loc"] if part not in KINDS)
-            problem = f"{path}: {key}: {first['msg']}"
-        raise UserError(problem, hint="it is damaged, or needs a newer sentiflow") from error
-    version = TOKENIZERS[settings.tokenizer][0] if settings.tokenizer in TOKENIZERS else None
-    if version != settings.tokenizer_version:
-        raise UserError(
-            f"{path} needs tokenizer {settings.tokenizer} version {settings.tokenizer_version}",
-            hint=f"this sentiflow has version {version}",
-        )
-    return settings
-
-
-def _read_vocabulary(path: str, content: bytes) -> Vocabulary:
-    try:
-        table = pq.read_table(pa.BufferReader(content), columns=schema.VOCABULARY.names)
-        words = vocabulary.from_table(table.cast(schema.VOCABULARY))
-    except (pa.ArrowException, KeyError, ValueError) as error:
-        raise UserError(f"{path} is no vocabulary", hint=_COPY_AGAIN) from error
-    if words.words[:1].to_pylist() != [vocabulary.PAD]:
-        raise UserError(f"{path} does not begin with {vocabulary.PAD}", hint=_COPY_AGAIN)
-    return words
+        return cls(network.eval(), files.vocabulary, files.settings)
 
 
 def _read_weights(path: str, content: bytes) -> dict[str, torch.Tensor]:

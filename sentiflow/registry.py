@@ -13,8 +13,9 @@ from sentiflow import manifest, mlflow_model, mlflow_store, model_uris, storage
 from sentiflow.errors import JobError, UserError
 from sentiflow.manifest import MANIFEST
 from sentiflow.mlflow_store import StoreAwayError
-from sentiflow.model_package import FILES, ModelPackage
+from sentiflow.model_package import ModelPackage
 from sentiflow.model_uris import Version
+from sentiflow.package_files import FILES
 from sentiflow.uris import join
 
 # isort: split

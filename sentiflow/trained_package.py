@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 from torch import nn
 
 from sentiflow import abstention, calibration, storage
-from sentiflow.model_package import ModelPackage, PackageSettings, Scores
+from sentiflow.model_package import ModelPackage, Scores
 from sentiflow.model_sections import ModelSettings
+from sentiflow.package_files import PackageSettings
 from sentiflow.schema import NEGATIVE, POSITIVE
 from sentiflow.tokenizer import TOKENIZERS
 from sentiflow.vocabulary import Vocabulary

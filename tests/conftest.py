@@ -134,8 +134,9 @@ def new_package(*, seed: int = 0, sign: int = 1) -> "ModelPackage":  # noqa: F82
     import torch
 
     from sentiflow import models, vocabulary
-    from sentiflow.model_package import ModelPackage, PackageSettings
+    from sentiflow.model_package import ModelPackage
     from sentiflow.model_sections import RnnSettings
+    from sentiflow.package_files import PackageSettings
     from sentiflow.tokenizer import TOKENIZERS
 
     torch.manual_seed(seed)

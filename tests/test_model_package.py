@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from sentiflow import manifest, storage
 from sentiflow.drift import Profile
 from sentiflow.errors import UserError
-from sentiflow.model_package import FILES, ModelPackage, Scores
+from sentiflow.model_package import ModelPackage, Scores
+from sentiflow.package_files import FILES
 
 TEXTS = ["good good morning", "", "bad", "unheard of", "good bad day", " ", "morning " * 200]
 
