@@ -16,7 +16,7 @@ import typer
 import yaml
 from rich.console import Console
 
-from sentiflow import settings
+from sentiflow import settings, words_cli
 from sentiflow.errors import JobError, UserError
 from sentiflow.exits import reporting
 from sentiflow.sections import Config
@@ -43,6 +43,7 @@ tracking_app = typer.Typer(no_args_is_help=True, help="What MLflow missed while 
 app.add_typer(tracking_app, name="tracking")
 download_app = typer.Typer(no_args_is_help=True, help="Fetch the real tweets or word vectors.")
 app.add_typer(download_app, name="download")
+app.add_typer(words_cli.app, name="words")
 
 out = Console(highlight=False, markup=False)
 

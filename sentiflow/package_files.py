@@ -173,7 +173,7 @@ def _read_settings(path: str, content: bytes) -> PackageSettings:
 
 def _read_vocabulary(path: str, content: bytes) -> Vocabulary:
     try:
-        table = pq.read_table(pa.BufferReader(content), columns=schema.VOCABULARY.names)
+        table = pq.ParquetFile(pa.BufferReader(content)).read(schema.VOCABULARY.names)
         words = vocabulary.from_table(table.cast(schema.VOCABULARY))
     except (pa.ArrowException, KeyError, ValueError) as error:
         raise UserError(f"{path} is no vocabulary", hint=COPY_AGAIN) from error

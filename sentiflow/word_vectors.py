@@ -27,7 +27,9 @@ class WordVectors:
     words: pa.Array
     """V strings."""
     vectors: np.ndarray
-    """(V, D) float32."""
+    """(V, D) float32; it may lie in a file, read-only."""
+    source: str = ""
+    """What the user called it."""
 
     @property
     def dim(self) -> int:
@@ -55,26 +57,26 @@ def load(source: str, *, max_words: int | None = None, cache: str = ".vector_cac
     """
     kind, _, name = source.partition(":")
     if kind == "package" and name in _PACKAGES:
-        return _load_package(name, max_words)
+        return WordVectors(*_load_package(name, max_words), source)
     if kind == "torchtext" and (match := re.fullmatch(r"(\S+)\.(\d+)d", name)):
-        return _load_torchtext(match[1], match[2], max_words, Path(cache))
+        return WordVectors(*_load_torchtext(match[1], match[2], max_words, Path(cache)), source)
     raise UserError(f"unknown vector source {source!r}", hint=f"use {SOURCES}")
 
 
-def _load_package(name: str, max_words: int | None) -> WordVectors:
+def _load_package(name: str, max_words: int | None) -> tuple[pa.Array, np.ndarray]:
     module, words_file, vectors_file = _PACKAGES[name]
     if importlib.util.find_spec(module) is None:
         package = module.replace("_", "-")
         raise UserError(f"package:{name} is not installed", hint=f"pip install {package}")
     root = Path(importlib.import_module(module).ROOT)
-    words = pq.read_table(root / words_file)["index"].combine_chunks()
+    words = pq.ParquetFile(root / words_file).read(["index"])["index"].combine_chunks()
     vectors = np.load(root / vectors_file, mmap_mode="r", allow_pickle=False)
-    return WordVectors(
-        words[:max_words].cast(pa.string()), np.array(vectors[:max_words], np.float32)
-    )
+    return words[:max_words].cast(pa.string()), vectors[:max_words]
 
 
-def _load_torchtext(name: str, dim: str, max_words: int | None, cache: Path) -> WordVectors:
+def _load_torchtext(
+    name: str, dim: str, max_words: int | None, cache: Path
+) -> tuple[pa.Array, np.ndarray]:
     text_file = cache / f"glove.{name}.{dim}d.txt"
     parsed_file = Path(f"{text_file}_{max_words}.pt" if max_words else f"{text_file}.pt")
     if not text_file.exists() and not parsed_file.exists():
@@ -87,4 +89,4 @@ def _load_torchtext(name: str, dim: str, max_words: int | None, cache: Path) -> 
 
     glove = torchtext.vocab.GloVe(name=name, dim=dim, cache=str(cache), max_vectors=max_words)
     count = len(glove.itos) if max_words is None else min(max_words, len(glove.itos))
-    return WordVectors(pa.array(glove.itos[:count], pa.string()), glove.vectors[:count].numpy())
+    return pa.array(glove.itos[:count], pa.string()), glove.vectors[:count].numpy()

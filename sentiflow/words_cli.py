@@ -1,0 +1,264 @@
+"""`words` commands -> one call of word geometry each, and what came of it as lines or JSON.
+
+With ``--json`` a command prints one object: ``vectors``, the source; ``words``, those of the
+question; and ``results``, a list of ``{"word": ..., "value": ...}``, or what the command is for.
+"""
+
+import inspect
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from sentiflow.errors import UserError
+from sentiflow.exits import reporting
+from sentiflow.uris import names_model
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sentiflow.word_vectors import WordVectors
+
+_SOURCES = """\b
+SOURCE of the vectors:
+  package:glove.6B.50d   400,000 words, installed with sentiflow; the default
+  torchtext:6B.100d      a GloVe that lies in torchtext's cache, .vector_cache
+  vectors.txt            a file in GloVe's or word2vec's text form; also .txt.gz or
+                         .zip, and a file in an archive: glove.zip::glove.300d.txt
+  runs/x/trained/model   a model package of sentiflow: the vectors it has learned;
+                         also models:/NAME@champion and runs:/ID/model
+"""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Word vectors: distances, neighbors, midpoints, analogies, a map.",
+    epilog=_SOURCES,
+)
+
+Source = Annotated[str, typer.Option("--vectors", metavar="SOURCE", help="See below.")]
+MaxWords = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Only the first N words; they are the most frequent."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Write the result for programs.")]
+Count = Annotated[int, typer.Option("-n", min=1, metavar="N", help="How many words.")]
+By = Annotated[
+    Literal["euclidean", "cosine"],
+    typer.Option(help="The least Euclidean distance or the greatest cosine similarity."),
+]
+ExcludeQuery = Annotated[
+    bool,
+    typer.Option(
+        "--exclude-query",
+        help="Leave out the words of the question; without it the nearest word is left out, "
+        "whatever it is, and said if it is none of them.",
+    ),
+]
+
+_DEFAULT = "package:glove.6B.50d"
+_NUMBERS_A_LINE = 10
+
+
+@app.command(epilog=_SOURCES)
+def vector(
+    word: Annotated[str, typer.Argument(metavar="WORD")],
+    source: Source = _DEFAULT,
+    max_words: MaxWords = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the vector of a word, and its rank: that of the most frequent word is 1.
+
+    Example: sentiflow words vector car
+    """
+    with reporting(verbose=False):
+        vectors = _load(source, max_words)
+        from sentiflow import word_geometry
+
+        (row,) = word_geometry.look_up(vectors, [word]).tolist()
+        numbers = vectors.vectors[row]
+        if as_json:
+            _echo_json(vectors, [word], rank=row + 1, vector=numbers.tolist())
+            return
+        typer.echo(f"{word}: rank {row + 1:,} of {len(vectors.words):,}")
+        for first in range(0, len(numbers), _NUMBERS_A_LINE):
+            line = (f"{number:9.4f}" for number in numbers[first : first + _NUMBERS_A_LINE])
+            typer.echo("".join(line))
+
+
+def distance(vectors: "WordVectors", word: str, others: Sequence[str]) -> "np.ndarray":
+    """Print the Euclidean distance of the first word from each of the others.
+
+    Example: sentiflow words distance cat dog
+
+    Example: sentiflow words distance cat pet dog bike kitten
+    """
+    from sentiflow import word_geometry
+
+    return word_geometry.distance(vectors, word, others)
+
+
+def similarity(vectors: "WordVectors", word: str, others: Sequence[str]) -> "np.ndarray":
+    """Print the cosine similarity of the first word to each of the others, from -1 to 1.
+
+    Example: sentiflow words similarity good bad well perfect
+    """
+    from sentiflow import word_geometry
+
+    return word_geometry.similarity(vectors, word, others)
+
+
+def _measuring(measure: Callable[..., "np.ndarray"]) -> Callable[..., None]:
+    def command(
+        words: Annotated[list[str], typer.Argument(metavar="WORD", help="Two or more.")],
+        source: Source = _DEFAULT,
+        max_words: MaxWords = None,
+        as_json: AsJson = False,
+    ) -> None:
+        with reporting(verbose=False):
+            _check_number(words, 2)
+            vectors = _load(source, max_words)
+            values = measure(vectors, words[0], words[1:]).tolist()
+            if as_json:
+                _echo_json(vectors, words, results=_to_json(zip(words[1:], values, strict=True)))
+            elif len(values) == 1:
+                typer.echo(f"{values[0]:.4f}")
+            else:
+                _echo_values(zip(words[1:], values, strict=True))
+
+    return command
+
+
+for _measure in (distance, similarity):
+    app.command(_measure.__name__, help=inspect.getdoc(_measure), epilog=_SOURCES)(
+        _measuring(_measure)
+    )
+
+Place = tuple["np.ndarray", Sequence[str]]
+"""A point, and the words that it was asked for with."""
+
+
+def nearest(vectors: "WordVectors", words: Sequence[str]) -> Place:
+    """List the words nearest to a word.
+
+    Example: sentiflow words nearest cat
+
+    Example: sentiflow words nearest cat -n 5 --by cosine
+    """
+    from sentiflow import word_geometry
+
+    _check_number(words, 1, 1)
+    return word_geometry.midpoint(vectors, words), words
+
+
+def midpoint(vectors: "WordVectors", words: Sequence[str]) -> Place:
+    """List the words nearest to the point in the middle between words.
+
+    Example: sentiflow words midpoint happy sad
+    """
+    from sentiflow import word_geometry
+
+    _check_number(words, 2)
+    return word_geometry.midpoint(vectors, words), words
+
+
+def analogy(vectors: "WordVectors", words: Sequence[str]) -> Place:
+    """List the words nearest to A - B + C: those that are to C as A is to B.
+
+    Example: sentiflow words analogy king man woman
+    """
+    from sentiflow import word_geometry
+
+    _check_number(words, 3, 3)
+    return word_geometry.analogy(vectors, *words), words
+
+
+def near(vectors: "WordVectors", words: Sequence[str]) -> Place:
+    """List the words nearest to a sum of words; + and - stand between blanks.
+
+    Example: sentiflow words near "good - bad + programmer"
+    """
+    from sentiflow import word_geometry
+
+    terms = word_geometry.parse(" ".join(words))
+    return word_geometry.combine(vectors, terms), [term.word for term in terms]
+
+
+def _listing(locate: Callable[..., Place], wanted: str) -> Callable[..., None]:
+    def command(
+        words: Annotated[list[str], typer.Argument(metavar="WORD", help=wanted)],
+        n: Count = 10,
+        by: By = "euclidean",
+        exclude_query: ExcludeQuery = False,
+        source: Source = _DEFAULT,
+        max_words: MaxWords = None,
+        as_json: AsJson = False,
+    ) -> None:
+        with reporting(verbose=False):
+            vectors = _load(source, max_words)
+            from sentiflow import word_geometry
+
+            point, query = locate(vectors, words)
+            exclude = query if exclude_query else None
+            there = word_geometry.nearest(vectors, point, n=n, by=by, exclude=exclude)
+            dropped = [there.left_out] if there.left_out else []
+            if as_json:
+                results, left_out = _to_json(there.found), _to_json(dropped)
+                _echo_json(vectors, query, by=by, results=results, left_out=left_out)
+                return
+            _echo_values(there.found)
+            for name, value in dropped:
+                if name not in query:
+                    typer.echo(f"left out: {name} {value:.4f}", err=True)
+
+    return command
+
+
+_POINTS: dict[str, tuple[Callable[..., Place], str]] = {
+    "nearest": (nearest, "One."),
+    "midpoint": (midpoint, "Two or more."),
+    "analogy": (analogy, "Three: A, B and C."),
+    "near": (near, "Words and signs between blanks; quotes are not needed."),
+}
+for _name, (_locate, _wanted) in _POINTS.items():
+    app.command(_name, help=inspect.getdoc(_locate), epilog=_SOURCES)(_listing(_locate, _wanted))
+
+
+def _load(source: str, max_words: int | None) -> "WordVectors":
+    """Load the vectors; those of a model in MLflow from a copy of its package."""
+    from sentiflow import word_vectors
+
+    if not names_model(source):
+        return word_vectors.load(source, max_words=max_words)
+    from sentiflow import model_sources
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = model_sources.describe(source, tracking=None)
+        path = model_sources.bring(model, to=folder, tracking=None)
+        return replace(word_vectors.load(path, max_words=max_words), source=source)
+
+
+def _check_number(words: Sequence[str], least: int, most: int | None = None) -> None:
+    if len(words) < least or (most and len(words) > most):
+        wanted = f"{least} or more words" if most is None else f"exactly {least}"
+        raise UserError(f"{len(words)} given: {' '.join(words)}", hint=f"name {wanted}")
+
+
+def _echo_values(values: Iterable[tuple[str, float]]) -> None:
+    """Print words and values in two columns."""
+    rows = list(values)
+    width = max((len(word) for word, _ in rows), default=0)
+    for word, value in rows:
+        typer.echo(f"{word:<{width}} {value:.4f}")
+
+
+def _to_json(values: Iterable[tuple[str, float]]) -> list[dict[str, Any]]:
+    return [{"word": word, "value": value} for word, value in values]
+
+
+def _echo_json(vectors: "WordVectors", words: Sequence[str], **found: Any) -> None:
+    record = {"vectors": vectors.source, "words": list(words)} | found
+    typer.echo(json.dumps(record, ensure_ascii=False))
