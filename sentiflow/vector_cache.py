@@ -1,0 +1,63 @@
+"""Words and vectors of a file -> a copy that the next command maps into memory."""
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from sentiflow import storage
+from sentiflow.uris import absolute_uri
+
+log = logging.getLogger(__name__)
+
+_VERSION = 1
+"""Of the form of a copy; another one is not read."""
+
+
+def locate(uri: str, *, max_words: int | None = None) -> Path:
+    """Name the place for the copy of a file as it is now, of all of it or of its first words.
+
+    It is in ``$XDG_CACHE_HOME/sentiflow/vectors``, or in ``~/.cache/sentiflow/vectors``; path,
+    size and time of the file decide its name.
+    """
+    info = storage.file_info(uri)
+    what = [_VERSION, absolute_uri(uri), info.size, info.mtime_ns, max_words]
+    name = hashlib.sha256(repr(what).encode()).hexdigest()[:32]
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(root, "sentiflow", "vectors", f"{name}.arrow")
+
+
+def read(path: Path) -> tuple[pa.Array, np.ndarray] | None:
+    """Map a copy into memory; None if there is none, or it is damaged.
+
+    Returns:
+        V strings, and (V, D) float32, read-only.
+    """
+    try:
+        with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
+            (batch,) = (reader.get_batch(i) for i in range(reader.num_record_batches))
+        batch.validate(full=True)
+        words, vectors = batch["word"], batch["vector"]
+        dim = vectors.type.list_size
+        return words, vectors.values.to_numpy().reshape(len(words), dim)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, AttributeError, pa.ArrowException) as error:
+        log.debug("%s", f"{path} is damaged and is made again: {error}")
+        return None
+
+
+def write(path: Path, words: pa.Array, vectors: np.ndarray) -> None:
+    """Keep a copy, whole or not at all; if there is no place for it, none is kept."""
+    if not path.is_absolute():  # nobody's home
+        return
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+    table = pa.RecordBatch.from_arrays([words, lists], ["word", "vector"])
+    try:
+        with storage.publish(str(path)) as stream, pa.ipc.new_file(stream, table.schema) as writer:
+            writer.write_batch(table)
+    except OSError as error:
+        log.debug("%s", f"no copy of the vectors is kept: {error}")
