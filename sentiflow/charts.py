@@ -83,13 +83,20 @@ def render(
             drawn["coverage.png"] = _draw_coverage(findings["coverage"], findings["neutral"])
         if findings["lengths"]:
             drawn["lengths.png"] = _draw_lengths(findings["lengths"])
-        return {file: _png(figure) for file, figure in drawn.items()}
+        return {file: to_png(figure) for file, figure in drawn.items()}
 
 
 def render_training_curve(history: Sequence[dict[str, Any]]) -> bytes:
     """Draw loss and accuracy by epoch, as PNG."""
     with mpl.rc_context(PLOT_STYLE):
-        return _png(_draw_training_curve(pd.DataFrame(history).astype(float)))
+        return to_png(_draw_training_curve(pd.DataFrame(history).astype(float)))
+
+
+def to_png(figure: Figure) -> bytes:
+    """Turn a figure into PNG, the same bytes each time."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def _draw_training_curve(curve: pd.DataFrame) -> Figure:
@@ -277,9 +284,3 @@ def _thinned(points: np.ndarray) -> np.ndarray:
     """Keep at most ``MAX_CURVE_POINTS`` at equal steps, first and last among them."""
     num_points = min(len(points), MAX_CURVE_POINTS)
     return points[np.linspace(0, len(points) - 1, num_points).round().astype(int)]
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()

@@ -104,7 +104,7 @@ def _read_lines(content: Content) -> Iterator[bytes]:
 def _recognize(block: bytes, uri: str) -> _Form:
     """Tell from the first lines how many numbers belong to a word."""
     lines = block.split(b"\n", _LINES_LOOKED_AT)[:_LINES_LOOKED_AT]
-    numbers = lines[0].split()
+    numbers = lines[0].split(b" ")
     if len(numbers) == 2 and all(map(bytes.isdigit, numbers)) and len(lines) > 1:
         form = _Form(dim=int(numbers[1]), num_words=int(numbers[0]))
     else:

@@ -9,13 +9,14 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from sentiflow.errors import UserError
 from sentiflow.exits import reporting
-from sentiflow.uris import names_model
+from sentiflow.uris import absolute_uri, names_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -225,6 +226,43 @@ _POINTS: dict[str, tuple[Callable[..., Place], str]] = {
 }
 for _name, (_locate, _wanted) in _POINTS.items():
     app.command(_name, help=inspect.getdoc(_locate), epilog=_SOURCES)(_listing(_locate, _wanted))
+
+
+@app.command("map", epilog=_SOURCES)
+def draw_map(
+    words: Annotated[list[str], typer.Argument(metavar="WORD", help="Two or more.")],
+    to: Annotated[Path, typer.Option(metavar="FILE.png", help="Where to draw it.")],
+    source: Source = _DEFAULT,
+    max_words: MaxWords = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw words in the plane in which their vectors differ most, as PNG.
+
+    The axes are the first two principal components of these words: words that are near each other
+    are near in the picture, but not always the other way round. The less of the variance the axes
+    explain, the more the picture leaves out.
+
+    Example: sentiflow words map king queen man woman prince princess --to royals.png
+    """
+    with reporting(verbose=False):
+        words = list(dict.fromkeys(words))
+        _check_number(words, 2)
+        if to.is_dir() or to.suffix.lower() != ".png":
+            raise UserError(f"--to {to}", hint="name a file that ends in .png")
+        vectors = _load(source, max_words)
+        from sentiflow import storage, word_charts, word_geometry
+        from sentiflow.progress import say
+
+        rows = word_geometry.look_up(vectors, words)
+        projection = word_geometry.project(vectors.vectors[rows])
+        image = word_charts.draw_map(words, projection)
+        storage.write_bytes(absolute_uri(str(to)), image)
+        if as_json:
+            points = zip(words, projection.points.tolist(), strict=True)
+            results = [{"word": word, "point": point} for word, point in points]
+            _echo_json(vectors, words, explained=projection.explained.tolist(), results=results)
+        share = projection.explained.sum()
+        say("words", f"{len(words)} words, {share:.0%} of their variance is shown: {to}")
 
 
 def _load(source: str, max_words: int | None) -> "WordVectors":
