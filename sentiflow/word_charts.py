@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -14,7 +15,7 @@ from sentiflow.word_geometry import Projection
 _WORDS_ON_A_PAGE = 30
 """Of a map of the usual size; one of more words is larger."""
 _MAX_SCALE = 3
-_RINGS = np.array([5, 16, 28])
+_RINGS = np.array([5, 16, 28, 42])
 """How far a label may stand from its point, in typographic points."""
 _DIRECTIONS = np.array(
     [(1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7)]
@@ -51,7 +52,9 @@ def draw_map(words: Sequence[str], projection: Projection) -> bytes:
 
 def _label(axes: Axes, words: Sequence[str], points: np.ndarray) -> None:
     """Put each label to the first place around its point that is free, or to the freest."""
-    dots_per_point = axes.figure.dpi / 72
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    renderer, dots_per_point = FigureCanvasAgg(figure).get_renderer(), figure.dpi / 72
     offsets = dots_per_point * (_RINGS[:, None, None] * _DIRECTIONS).reshape(-1, 2)
     places = axes.transData.transform(points)
     page = _boxes(np.array(axes.bbox.min), np.array(axes.bbox.size))[None]
@@ -61,7 +64,7 @@ def _label(axes: Axes, words: Sequence[str], points: np.ndarray) -> None:
             word, point, (0, 0), textcoords="offset points", va="bottom", parse_math=False
         )
         label.set_in_layout(False)
-        size = np.array(label.get_window_extent().size)
+        size = np.array(label.get_window_extent(renderer).size)
         corners = offsets + (np.sign(offsets.round(6)) - 1) / 2 * size
         boxes = _boxes(places[row] + corners, size)
         ties = _boxes(places[row] + offsets * _ON_THE_WAY - _DOT / 2, _DOT)
@@ -75,6 +78,8 @@ def _label(axes: Axes, words: Sequence[str], points: np.ndarray) -> None:
 
 def _find_free(boxes: np.ndarray, ties: np.ndarray, taken: np.ndarray, page: np.ndarray) -> int:
     """Choose the first of the boxes, with its tie, that covers least and is least off the page."""
+    reach = np.stack([boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)])[None]
+    taken = taken[_overlap(taken, reach)[:, 0] > 0]
     covered = _overlap(boxes, taken).sum(axis=1) + _overlap(ties, taken).sum(axis=(0, 2))
     off_the_page = _overlap(boxes, boxes).max(axis=1) - _overlap(boxes, page)[:, 0]
     return int(np.argmin(np.round(covered + off_the_page)))

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sentiflow.errors import UserError
 from sentiflow.spelling import find_alike
@@ -66,11 +67,11 @@ def look_up(vectors: WordVectors, words: Sequence[str]) -> np.ndarray:
     Raises:
         UserError: Words are unknown: a line for each, with known ones that are spelled like it.
     """
-    rows = vectors.find(pa.array(words, pa.string()))
-    unknown = dict.fromkeys(word for word, row in zip(words, rows, strict=True) if row < 0)
+    rows = pc.index_in(_to_strings(words), value_set=vectors.words).to_pylist()
+    unknown = dict.fromkeys(word for word, row in zip(words, rows, strict=True) if row is None)
     if unknown:
         raise UserError("\n".join(_explain_unknown(vectors, word) for word in unknown))
-    return rows
+    return np.array(rows, np.int64)
 
 
 def distance(vectors: WordVectors, word: str, others: Sequence[str]) -> np.ndarray:
@@ -133,7 +134,7 @@ def nearest(
     if exclude:
         ranked_by[look_up(vectors, exclude)] = np.inf
     rows = _least(ranked_by, n + 1 if exclude is None else n)
-    words = vectors.words.take(pa.array(rows)).to_pylist()
+    words = (vectors.words[row].as_py() for row in rows.tolist())
     found = tuple(map(Neighbor, words, values[rows].tolist()))
     if exclude is None:
         return Neighbors(found[1:], next(iter(found), None))
@@ -211,6 +212,17 @@ def project(vectors: np.ndarray) -> Projection:
     points[:, : len(sizes)] = centered @ axes[:2].T
     explained[: len(sizes)] = variances[:2]
     return Projection(points, explained)
+
+
+def _to_strings(words: Sequence[str]) -> pa.Array:
+    """Make an Arrow array of words, which may hold broken bytes.
+
+    ``pa.array`` would load pandas first, which takes as long as all the rest.
+    """
+    encoded = [word.encode(errors="backslashreplace") for word in words]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    buffers = pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))
+    return pa.StringArray.from_buffers(len(words), *buffers)
 
 
 def _explain_unknown(vectors: WordVectors, word: str) -> str:

@@ -82,7 +82,7 @@ def _load(source: str, max_words: int | None, cache: Path) -> _Found:
         return _load_torchtext(match[1], match[2], max_words, cache)
     place = storage.file_info(source).type if source else FileType.NotFound
     if place == FileType.Directory:
-        return package_files.read_vectors(absolute_uri(source), setting=source)
+        return package_files.read_vectors(absolute_uri(source), setting="the vectors")
     if place == FileType.File:
         return _load_once(source, max_words, lambda: vector_text.read(source, max_words=max_words))
     raise UserError(f"there are no word vectors {source!r}", hint=f"use {SOURCES}")

@@ -26,6 +26,14 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
+def glove() -> "WordVectors":  # noqa: F821
+    """Load all vectors of the package."""
+    from sentiflow import word_vectors
+
+    return word_vectors.load("package:glove.6B.50d")
+
+
+@pytest.fixture(scope="session")
 def sample_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a synthetic corpus of 6,000 tweets."""
     from sentiflow import sample

@@ -1,19 +1,18 @@
-"""Both sources give the real GloVe vectors, and a missing one names the way out."""
+"""Each source gives its words and vectors, and a missing one names the way out."""
+
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from conftest import PROJECT, new_package
 
-from sentiflow import word_vectors
+from sentiflow import package_files, vector_text, word_vectors
 from sentiflow.errors import UserError
 
 PACKAGE = "package:glove.6B.50d"
-
-
-@pytest.fixture(scope="module")
-def glove():
-    """All vectors of the package."""
-    return word_vectors.load(PACKAGE)
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +23,25 @@ def cache(glove, tmp_path_factory):
     lines = [f"{word} {' '.join(f'{x:.9g}' for x in vector)}\n" for word, vector in pairs]
     (folder / "glove.6B.50d.txt").write_text("".join(lines), encoding="utf-8")
     return folder
+
+
+@pytest.fixture
+def text(tmp_path, monkeypatch):
+    """A file of vectors, of which no copy is kept yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache_home"))
+    path = tmp_path / "vectors.txt"
+    path.write_text("cat 1 2\ndog 3 4\nbird 5 6\n")
+    return path
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """Note each file that is parsed."""
+    noted, read = [], vector_text.read
+    monkeypatch.setattr(
+        vector_text, "read", lambda uri, **options: noted.append(uri) or read(uri, **options)
+    )
+    return noted
 
 
 def vector_of(vectors, word):
@@ -77,7 +95,7 @@ def test_a_cache_without_the_vectors_names_the_file_and_the_ways_out(tmp_path):
 
 @pytest.mark.parametrize(
     "source",
-    ["", "glove", "package:", "package:glove.6B.300d", "torchtext:6B", "torchtext:6B.d", "file:x"],
+    ["", "glove", "package:", "package:glove.6B.300d", "torchtext:6B", "torchtext:6B.d", "x.txt"],
 )
 def test_an_unknown_source_names_the_known_ones(source):
     with pytest.raises(UserError) as error:
@@ -92,3 +110,107 @@ def test_a_package_that_is_not_installed_names_the_command(monkeypatch):
     monkeypatch.setattr(word_vectors, "_PACKAGES", packages)
     with pytest.raises(UserError, match="is not installed: pip install no-such-vectors"):
         word_vectors.load(PACKAGE)
+
+
+# Files
+
+
+def test_a_file_is_parsed_once_and_then_mapped(text, parsed):
+    for _ in range(3):
+        found = word_vectors.load(str(text))
+        assert found.words.to_pylist() == ["cat", "dog", "bird"]
+        assert found.vectors.tolist() == [[1, 2], [3, 4], [5, 6]]
+        assert found.source == str(text)
+    assert parsed == [str(text)]
+    assert not found.vectors.flags.owndata
+
+
+def test_a_file_that_has_changed_is_parsed_again(text, parsed):
+    word_vectors.load(str(text))
+    text.write_text("cat 7 2\ndog 3 4\nbird 5 6\n")  # of the same size
+    os.utime(text, ns=(0, 1))
+    assert word_vectors.load(str(text)).vectors[0].tolist() == [7, 2]
+    assert len(parsed) == 2
+
+
+def test_a_damaged_copy_is_made_again(text, parsed, tmp_path):
+    word_vectors.load(str(text))
+    (copy,) = (tmp_path / "cache_home/sentiflow/vectors").iterdir()
+    copy.write_bytes(copy.read_bytes()[:-20])
+    for _ in range(2):
+        assert word_vectors.load(str(text)).vectors.tolist() == [[1, 2], [3, 4], [5, 6]]
+    assert len(parsed) == 2
+
+
+def test_a_place_that_cannot_be_written_is_no_error(text, parsed, tmp_path):
+    (tmp_path / "cache_home").write_text("a file")
+    for _ in range(2):
+        assert len(word_vectors.load(str(text)).words) == 3
+    assert len(parsed) == 2
+
+
+def test_a_copy_of_all_words_serves_the_first_ones_but_not_the_other_way_round(text, parsed):
+    for max_words, num_parsed in [(2, 1), (2, 1), (1, 2), (None, 3), (1, 3), (3, 3), (9, 3)]:
+        found = word_vectors.load(str(text), max_words=max_words)
+        assert found.words.to_pylist() == ["cat", "dog", "bird"][:max_words]
+        assert len(found.vectors) == len(found.words)
+        assert len(parsed) == num_parsed
+
+
+# Model packages
+
+
+def test_a_model_package_gives_the_vectors_that_it_has_learned(tmp_path):
+    package = new_package()
+    package.save(str(tmp_path), lineage={})
+    found = word_vectors.load(str(tmp_path), max_words=3)
+    assert found.words.to_pylist() == ["good", "bad", "morning"]
+    learned = package.network.embedding.weight.detach().numpy()
+    np.testing.assert_array_equal(found.vectors, learned[2:5])
+
+
+def test_a_directory_that_is_no_package_is_refused(tmp_path):
+    with pytest.raises(UserError, match="name a finished model package"):
+        word_vectors.load(str(tmp_path))
+
+
+def test_a_damaged_package_is_refused(make_package):
+    uri = make_package()
+    with open(f"{uri}/{package_files.WEIGHTS}", "ab") as file:
+        file.write(b"more")
+    with pytest.raises(UserError, match="is not the file that was saved"):
+        word_vectors.load(uri)
+
+
+# What is loaded along
+
+
+@pytest.mark.parametrize("max_words", [None, 50])
+def test_the_second_time_torchtext_vectors_need_no_torch(glove, cache, max_words):
+    options = f"max_words={max_words}, cache={str(cache)!r}"
+    word_vectors.load("torchtext:6B.50d", max_words=max_words, cache=str(cache))
+    assert not loads_torch(f"word_vectors.load('torchtext:6B.50d', {options})")
+
+
+def test_no_other_source_needs_torch(text, make_package):
+    for source in (PACKAGE, str(text), make_package()):
+        assert not loads_torch(f"word_vectors.load({source!r})")
+
+
+def test_torchtexts_own_copy_is_enough(glove, cache, tmp_path, monkeypatch):
+    word_vectors.load("torchtext:6B.50d", cache=str(cache))
+    name = "glove.6B.50d.txt.pt"
+    (tmp_path / name).write_bytes((cache / name).read_bytes())
+    for _ in range(2):  # the second time from our copy of that
+        found = word_vectors.load("torchtext:6B.50d", cache=str(tmp_path))
+        np.testing.assert_array_equal(found.vectors, glove.vectors[:200])
+
+
+def loads_torch(call):
+    """Say whether a call makes a process of its own load torch."""
+    script = (
+        f"import sys; from sentiflow import word_vectors; {call}; print('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True, cwd=PROJECT)
+    return ran.stdout.strip() == "True"
