@@ -20,6 +20,7 @@ import pyarrow as pa
 import pytest
 import yaml
 from mlflow.entities import LoggedModelOutput
+from test_cli import invoke
 
 from sentiflow import registry, storage, tracking, training
 from sentiflow.errors import JobError, UserError
@@ -116,6 +117,15 @@ def test_a_registered_package_comes_back_by_any_of_its_names(uri, make_package, 
         assert found.record == json.loads(read_files(package)["manifest.json"])
         registry.fetch(found, to=str(tmp_path / f"fetched{number}"))
         assert read_files(str(tmp_path / f"fetched{number}")) == read_files(package)
+
+
+def test_the_word_vectors_of_a_registered_package_are_asked_by_its_name(laws, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", laws)
+    result = invoke("words", "nearest", "good", "--vectors", "models:/laws@candidate", "--json")
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    assert record["vectors"] == "models:/laws@candidate"
+    assert {found["word"] for found in record["results"]} == {"bad", "morning", "day"}
 
 
 def test_the_same_package_is_registered_once_and_another_becomes_the_candidate(
