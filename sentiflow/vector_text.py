@@ -122,8 +122,6 @@ def _parse(block: bytes, dim: int) -> tuple[pa.Array, np.ndarray]:
         _LineError: One of them is no word with ``dim`` finite numbers.
     """
     num_lines = block.count(b"\n")
-    if block[: block.index(b"\n")].count(b" ") < dim:
-        raise _explain(block, dim, "")
     joined = block if block.count(b" ") == num_lines * dim else _join_words(block, dim)
     names = ["word", *map(str, range(dim))]
     types = dict.fromkeys(names, pa.float32()) | {"word": pa.string()}
@@ -132,13 +130,14 @@ def _parse(block: bytes, dim: int) -> tuple[pa.Array, np.ndarray]:
             pa.BufferReader(joined),
             pyarrow.csv.ReadOptions(column_names=names),
             _CSV,
-            pyarrow.csv.ConvertOptions(column_types=types, null_values=[]),
+            pyarrow.csv.ConvertOptions(column_types=types),
         ).combine_chunks()
     except pa.ArrowInvalid as error:
         raise _explain(block, dim, str(error)) from error
+    assert len(table) == num_lines
     vectors = np.stack([column.to_numpy() for column in table.columns[1:]], axis=1)
-    if len(table) != num_lines or not np.isfinite(vectors).all():
-        raise _explain(block, dim, "a carriage return in it")
+    if not np.isfinite(vectors).all():
+        raise _explain(block, dim, "a number is not finite")
     words = table["word"].combine_chunks()
     return words if joined is block else pc.replace_substring(words, _IN_WORD, " "), vectors
 

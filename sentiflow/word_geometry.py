@@ -130,7 +130,6 @@ def nearest(
         raise UserError("the point is zero", hint="it has no cosine similarity to a word")
     values = _measure(vectors.vectors, point, by)
     ranked_by = values if by == "euclidean" else -values
-    ranked_by[np.isnan(ranked_by)] = np.inf
     if exclude:
         ranked_by[look_up(vectors, exclude)] = np.inf
     rows = _least(ranked_by, n + 1 if exclude is None else n)

@@ -90,29 +90,19 @@ def vector(
             typer.echo("".join(line))
 
 
-def distance(vectors: "WordVectors", word: str, others: Sequence[str]) -> "np.ndarray":
-    """Print the Euclidean distance of the first word from each of the others.
+_MEASURES = {
+    "distance": """Print the Euclidean distance of the first word from each of the others.
 
     Example: sentiflow words distance cat dog
 
-    Example: sentiflow words distance cat pet dog bike kitten
-    """
-    from sentiflow import word_geometry
+    Example: sentiflow words distance cat pet dog bike kitten""",
+    "similarity": """Print the cosine similarity of the first word to each of the others, -1 to 1.
 
-    return word_geometry.distance(vectors, word, others)
-
-
-def similarity(vectors: "WordVectors", word: str, others: Sequence[str]) -> "np.ndarray":
-    """Print the cosine similarity of the first word to each of the others, from -1 to 1.
-
-    Example: sentiflow words similarity good bad well perfect
-    """
-    from sentiflow import word_geometry
-
-    return word_geometry.similarity(vectors, word, others)
+    Example: sentiflow words similarity good bad well perfect""",
+}
 
 
-def _measuring(measure: Callable[..., "np.ndarray"]) -> Callable[..., None]:
+def _measuring(name: str) -> Callable[..., None]:
     def command(
         words: Annotated[list[str], typer.Argument(metavar="WORD", help="Two or more.")],
         source: Source = _DEFAULT,
@@ -122,21 +112,23 @@ def _measuring(measure: Callable[..., "np.ndarray"]) -> Callable[..., None]:
         with reporting(verbose=False):
             _check_number(words, 2)
             vectors = _load(source, max_words)
-            values = measure(vectors, words[0], words[1:]).tolist()
+            from sentiflow import word_geometry
+
+            first, *others = words
+            values = getattr(word_geometry, name)(vectors, first, others).tolist()
+            found = list(zip(others, values, strict=True))
             if as_json:
-                _echo_json(vectors, words, results=_to_json(zip(words[1:], values, strict=True)))
-            elif len(values) == 1:
+                _echo_json(vectors, words, results=_to_json(found))
+            elif len(found) == 1:
                 typer.echo(f"{values[0]:.4f}")
             else:
-                _echo_values(zip(words[1:], values, strict=True))
+                _echo_values(found)
 
     return command
 
 
-for _measure in (distance, similarity):
-    app.command(_measure.__name__, help=inspect.getdoc(_measure), epilog=_SOURCES)(
-        _measuring(_measure)
-    )
+for _name, _help in _MEASURES.items():
+    app.command(_name, help=inspect.cleandoc(_help), epilog=_SOURCES)(_measuring(_name))
 
 Place = tuple["np.ndarray", Sequence[str]]
 """A point, and the words that it was asked for with."""
@@ -218,14 +210,16 @@ def _listing(locate: Callable[..., Place], wanted: str) -> Callable[..., None]:
     return command
 
 
-_POINTS: dict[str, tuple[Callable[..., Place], str]] = {
-    "nearest": (nearest, "One."),
-    "midpoint": (midpoint, "Two or more."),
-    "analogy": (analogy, "Three: A, B and C."),
-    "near": (near, "Words and signs between blanks; quotes are not needed."),
+_POINTS: dict[Callable[..., Place], str] = {
+    nearest: "One.",
+    midpoint: "Two or more.",
+    analogy: "Three: A, B and C.",
+    near: "Words and signs between blanks; quotes are not needed.",
 }
-for _name, (_locate, _wanted) in _POINTS.items():
-    app.command(_name, help=inspect.getdoc(_locate), epilog=_SOURCES)(_listing(_locate, _wanted))
+for _locate, _wanted in _POINTS.items():
+    app.command(_locate.__name__, help=inspect.getdoc(_locate), epilog=_SOURCES)(
+        _listing(_locate, _wanted)
+    )
 
 
 @app.command("map", epilog=_SOURCES)

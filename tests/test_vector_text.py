@@ -49,6 +49,7 @@ def refusal(path, content):
         LINES + b"\n\n",
         LINES.rstrip(),
         b"\xef\xbb\xbf" + LINES,
+        b"\xef\xbb\xbf3 2\n" + LINES,
     ],
 )
 @pytest.mark.parametrize("block_bytes", [14, 1 << 20])
@@ -107,6 +108,7 @@ def test_of_a_repeated_word_the_first_counts_and_the_others_are_counted(path, sa
         (b"", "has 0 instead of 2 numbers: is it complete"),
         (b"bird 1 two", "'two' is no number: correct or delete the line"),
         (b"bird  2", "'' is no number"),
+        (b"bird NA 2", "'NA' is no number"),
         (b"bird 1_0 2", "'1_0' is no number"),
         (b"bird nan 2", "nan is not finite: correct or delete the line"),
         (b"bird -inf 2", "-inf is not finite"),

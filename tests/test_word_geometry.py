@@ -150,6 +150,7 @@ def test_similarity_is_symmetric_and_sees_directions_alone(rows, factor):
     vectors = vectors_of([*rows[:2], factor * rows[0], -rows[0]], ["a", "b", "a2", "-a"])
     same, opposite, b = word_geometry.similarity(vectors, "a", ["a2", "-a", "b"])
     assert (same, opposite) == pytest.approx((1, -1), abs=1e-6)
+    assert -1 <= opposite <= same <= 1
     assert b == word_geometry.similarity(vectors, "b", ["a"])[0]
     assert b == pytest.approx(word_geometry.similarity(vectors, "a2", ["b"])[0], abs=1e-6)
 
