@@ -20,12 +20,13 @@ _VERSION = 1
 def locate(uri: str, *, max_words: int | None = None) -> Path:
     """Name the place for the copy of a file as it is now, of all of it or of its first words.
 
-    It is in ``$XDG_CACHE_HOME/sentiflow/vectors``, or in ``~/.cache/sentiflow/vectors``; path,
-    size and time of the file decide its name.
+    It is in ``$XDG_CACHE_HOME/sentiflow/vectors``, or in ``~/.cache/sentiflow/vectors``; its name
+    tells which file it is of, in which state that was, and of how many words.
     """
     info = storage.file_info(uri)
-    what = [_VERSION, absolute_uri(uri), info.size, info.mtime_ns, max_words]
-    name = hashlib.sha256(repr(what).encode()).hexdigest()[:32]
+    state = f"{_VERSION} {info.size} {info.mtime_ns}"
+    names = (hashlib.sha256(text.encode()).hexdigest()[:20] for text in (absolute_uri(uri), state))
+    name = "-".join([*names, str(max_words or "all")])
     root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(root, "sentiflow", "vectors", f"{name}.arrow")
 
@@ -51,7 +52,10 @@ def read(path: Path) -> tuple[pa.Array, np.ndarray] | None:
 
 
 def write(path: Path, words: pa.Array, vectors: np.ndarray) -> None:
-    """Keep a copy, whole or not at all; if there is no place for it, none is kept."""
+    """Keep a copy, whole or not at all; if there is no place for it, none is kept.
+
+    Copies of what the file was before are deleted.
+    """
     if not path.is_absolute():  # nobody's home
         return
     lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
@@ -59,5 +63,9 @@ def write(path: Path, words: pa.Array, vectors: np.ndarray) -> None:
     try:
         with storage.publish(str(path)) as stream, pa.ipc.new_file(stream, table.schema) as writer:
             writer.write_batch(table)
+        file, state, _ = path.name.split("-")
+        for other in path.parent.glob(f"{file}-*.arrow"):
+            if not other.name.startswith(f"{file}-{state}-"):
+                other.unlink(missing_ok=True)
     except OSError as error:
         log.debug("%s", f"no copy of the vectors is kept: {error}")

@@ -216,7 +216,7 @@ def project(vectors: np.ndarray) -> Projection:
 def _to_strings(words: Sequence[str]) -> pa.Array:
     """Make an Arrow array of words, which may hold broken bytes.
 
-    ``pa.array`` would load pandas first, which takes as long as all the rest.
+    ``pa.array`` would load pandas first, which takes 0.2 s.
     """
     encoded = [word.encode(errors="backslashreplace") for word in words]
     ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)

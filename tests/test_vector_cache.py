@@ -53,6 +53,18 @@ def test_the_name_follows_path_size_time_and_number_of_words(source, copy, tmp_p
     assert vector_cache.locate(str(source)) != later
 
 
+def test_a_new_copy_takes_the_place_of_those_of_what_the_file_was(source, copy):
+    few = vector_cache.locate(str(source), max_words=1)
+    vector_cache.write(few, WORDS[:1], VECTORS[:1])
+    other_file = copy.with_name(f"{'0' * 20}-{'0' * 20}-all.arrow")
+    vector_cache.write(other_file, WORDS, VECTORS)
+    assert set(copy.parent.iterdir()) == {copy, few, other_file}
+    os.utime(source, ns=(0, 1))
+    later = vector_cache.locate(str(source))
+    vector_cache.write(later, WORDS, VECTORS)
+    assert set(copy.parent.iterdir()) == {later, other_file}
+
+
 def test_a_relative_path_names_the_same_copy(source, copy, monkeypatch):
     monkeypatch.chdir(source.parent)
     assert vector_cache.locate(source.name) == copy
