@@ -27,6 +27,7 @@ from sentiflow import (
     report,
     seen_rows,
     storage,
+    word_bias,
 )
 from sentiflow.errors import UserError
 from sentiflow.findings import Findings
@@ -35,12 +36,13 @@ from sentiflow.progress import say
 from sentiflow.sections import Config
 from sentiflow.tracking import SCORED_FINGERPRINT_TAG, SCORED_TAG, Recorder
 from sentiflow.uris import join
+from sentiflow.word_vectors import WordVectors
 
 STAGE = "evaluate"
 METRICS, PAGE, MISTAKES, PLOTS = "metrics.json", "report.html", "mistakes.parquet", "plots"
 OWNS = (METRICS, PAGE, MISTAKES, PLOTS)
 
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 """Changes whenever the same predictions would get another report."""
 
 _NUM_CHANGED, _LONGEST_CHANGED = 400, 1000
@@ -159,14 +161,16 @@ def _leave_out_seen(rows: pa.Table, scored: dict[str, Any]) -> tuple[pa.Table, F
 def _ask_model(config: Config, scored: dict[str, Any], rows: pa.Table) -> Findings:
     """Let the model answer made-up texts, and changed ones: ``behavior`` and ``group_bias``.
 
+    Beside them stands what its word vectors hold, ``word_bias``, None where it is not asked.
+
     Raises:
         JobError: MLflow, which has the model, cannot be reached.
     """
-    found: Findings = {"behavior": [], "group_bias": [], "not_asked": ""}
+    found: Findings = {"behavior": [], "group_bias": [], "word_bias": None, "not_asked": ""}
     if not config.evaluate.behavior:
         return found | {"not_asked": "evaluate.behavior is false"}
     try:
-        score, knows = _load_model(scored, config)
+        score, knows, vectors = _load_model(scored, config)
         results = behavior.check_behavior(score, texts=_some_texts(rows))
         biases = group_bias.measure_group_bias(score, knows=knows)
     except UserError as error:
@@ -176,13 +180,16 @@ def _ask_model(config: Config, scored: dict[str, Any], rows: pa.Table) -> Findin
         results = [dataclasses.replace(result, failures=()) for result in results]
     found["behavior"] = [dataclasses.asdict(result) for result in results]
     found["group_bias"] = [dataclasses.asdict(bias) for bias in biases]
+    found["word_bias"] = _measure_words(vectors)
     return found
 
 
 def _load_model(
     scored: dict[str, Any], config: Config
-) -> tuple[behavior.Score, Callable[[str], bool]]:
+) -> tuple[behavior.Score, Callable[[str], bool], WordVectors]:
     """Make what scores texts with the model of the predictions, and what tells the words it knows.
+
+    The third are the vectors of these words, as training left them.
 
     Raises:
         UserError: It is gone, or another is in its place.
@@ -206,7 +213,18 @@ def _load_model(
     def knows(words: str) -> bool:
         return not package.score(pa.array([words], pa.string())).num_unknown.any()
 
-    return score, knows
+    first = package.vocabulary.num_special
+    weights = package.network.embedding.weight[first:].detach().numpy()
+    return score, knows, WordVectors(package.vocabulary.words[first:], weights)
+
+
+def _measure_words(vectors: WordVectors) -> dict[str, Any]:
+    """Measure word bias; where too few words are known for a direction, go without, and say so."""
+    try:
+        return dataclasses.asdict(word_bias.measure_word_bias(vectors)) | {"no_direction": ""}
+    except UserError as error:
+        found = word_bias.measure_word_bias(vectors, pairs=())
+        return dataclasses.asdict(found) | {"no_direction": str(error)}
 
 
 @contextlib.contextmanager

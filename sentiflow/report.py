@@ -24,6 +24,9 @@ from sentiflow.slices import MIN_ROWS
 MAX_SHOWN = 1000
 """Characters of a text."""
 
+_EACH_END = 7
+"""Words shown of each end of a direction."""
+
 
 @dataclass(frozen=True)
 class ReportData:
@@ -36,7 +39,8 @@ class ReportData:
     """ISO 8601 time."""
 
     findings: Findings
-    """Of ``findings.measure``, with ``behavior``, ``group_bias`` and ``not_asked`` beside it."""
+    """Of ``findings.measure``, with ``behavior``, ``group_bias``, ``word_bias`` and ``not_asked``
+    beside it."""
 
     rows: pa.Table
     """Of the headline split: ``label``, ``probability`` (of positive)."""
@@ -112,6 +116,7 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         mistakes=_choose_mistakes(data),
         behavior=[(kind, list(tests)) for kind, tests in groupby(found["behavior"], _kind)],
         group_bias=_lay_out_bias(found["group_bias"]),
+        word_bias=_lay_out_words(found["word_bias"]),
         caveat=CAVEAT,
         label_names=LABEL_NAMES,
         curve=data.epochs.astype(object).where(data.epochs.notna(), None).to_dict("records"),
@@ -166,6 +171,30 @@ def _lay_out_bias(group_bias: list[dict[str, Any]]) -> dict[str, Any]:
         return f"{50 + 50 * np.clip(value / reach, -1, 1):.2f}%"
 
     return {"categories": group_bias, "reach": reach, "place": place}
+
+
+def _lay_out_words(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Choose the words at both ends of the direction, an axis for them, and count known words."""
+    if not found:
+        return None
+    direction = found["direction"]
+    placed = direction["projections"] if direction else ()
+    reach = max(0.1, np.ceil(10 * max((abs(each["cosine"]) for each in placed), default=0)) / 10)
+    ends = placed if len(placed) <= 2 * _EACH_END else (*placed[:_EACH_END], *placed[-_EACH_END:])
+
+    def count(test: dict[str, Any], name: str) -> int:
+        return sum(each[name] for each in (*test["targets"], *test["attributes"]))
+
+    return {
+        "direction": direction,
+        "no_direction": found["no_direction"],
+        "ends": ends,
+        "place": lambda cosine: f"{50 + 50 * cosine / reach:.2f}%",
+        "tests": [
+            test | {name: count(test, name) for name in ("num_known", "num_words")}
+            for test in found["associations"]
+        ],
+    }
 
 
 def _choose_mistakes(data: ReportData) -> dict[str, list[dict[str, Any]]]:

@@ -213,7 +213,7 @@ def _associate(units: _Units, test: AssociationTest, *, seed: int) -> Associatio
     few = [each for each in (first, second, one, other) if each.num_known < MIN_KNOWN]
     if few:
         listed = ", ".join(f"{each.num_known} of {each.num_words} {each.name}" for each in few)
-        return replace(result, not_made=f"too few words known: {listed}")
+        return replace(result, not_made=f"only {listed} are known")
     apart = known[2].mean(axis=0) - known[3].mean(axis=0)
     association = np.concatenate(known[:2]) @ apart
     if np.ptp(association) < _ROUNDING:

@@ -14,6 +14,8 @@ from sentiflow import calibration, evaluated_rows, evaluation, manifest, setting
 from sentiflow.errors import UserError
 from sentiflow.model_package import ModelPackage
 from sentiflow.tracking import Recorder
+from sentiflow.word_sets import TESTS
+from sentiflow.word_vectors import WordVectors
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -43,7 +45,7 @@ def test_every_kind_of_finding_is_in_metrics_json(evaluate, tmp_path):
     found = evaluate("evaluate.slices={morning: '(?i)morning'}")
     assert found["split"] == "test"
     assert set(found["figures"]) == set(found["intervals"]) == {"validation", "test"}
-    for name in ("coverage", "slices", "lengths", "behavior", "group_bias"):
+    for name in ("coverage", "slices", "lengths", "behavior", "group_bias", "word_bias"):
         assert found[name], name
     assert {"morning", "negation", "mention"} <= {item["name"] for item in found["slices"]}
     assert found["label_errors"]["num_rows"] == found["figures"]["test"]["num_rows"]
@@ -53,6 +55,30 @@ def test_every_kind_of_finding_is_in_metrics_json(evaluate, tmp_path):
     assert (wrong["label"] != wrong["prediction"]).all()
     page = (tmp_path / "report/report.html").read_text()
     assert "Where it fails" in page
+
+
+def test_word_bias_is_that_of_the_words_and_weights_in_the_package(finished_run, evaluate):
+    package = ModelPackage.load(str(finished_run / "run/trained/model"))
+    weights = package.network.state_dict()["embedding.weight"].numpy()
+    words = package.vocabulary.words.to_pylist()
+    found = evaluate()["word_bias"]
+    for test, each in zip(TESTS, found["associations"], strict=True):
+        counted = [item["num_known"] for item in (*each["targets"], *each["attributes"])]
+        assert counted == [
+            sum(word in words or word.lower() in words for word in part.words) for part in test.sets
+        ]
+    vectors = WordVectors(pa.array(words[2:]), weights[2:])
+    assert json.loads(json.dumps(evaluation._measure_words(vectors))) == found
+
+
+def test_without_a_direction_the_tests_are_made_all_the_same():
+    words = [word for each in TESTS[0].sets for word in each.words]
+    vectors = np.random.default_rng(0).normal(size=(len(words), 4)).astype(np.float32)
+    found = evaluation._measure_words(WordVectors(pa.array(words), vectors))
+    assert found["direction"] is None
+    assert found["no_direction"].startswith("only 0 of 10 pairs of words are known")
+    assert found["associations"][0]["effect_size"] is not None
+    assert json.dumps(found, allow_nan=False)
 
 
 def test_the_temperature_was_fitted_on_validation_and_is_in_the_package(finished_run, evaluate):
@@ -80,6 +106,7 @@ def test_without_the_model_the_rest_is_evaluated(finished_run, evaluate, tmp_pat
     path.write_text(path.read_text().replace(gone, str(tmp_path / "gone")))
     found = evaluate(f"evaluate.scored_uri={scored}")
     assert found["behavior"] == found["group_bias"] == []
+    assert found["word_bias"] is None
     assert "is not finished" in found["not_asked"] or "no" in found["not_asked"]
     assert "the model is not asked how it behaves" in said.text
     assert found["slices"]

@@ -17,6 +17,9 @@ from sentiflow.charts import render as render_charts
 from sentiflow.evaluated_rows import of_split
 from sentiflow.group_bias import measure_group_bias
 from sentiflow.report import ReportData, render_page
+from sentiflow.word_bias import measure_word_bias
+from sentiflow.word_sets import GENDER_PAIRS, PROFESSIONS, TESTS
+from sentiflow.word_vectors import WordVectors
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -72,6 +75,15 @@ def answer(texts):
     )
 
 
+def word_vectors(*, unknown=("homemaker", *TESTS[3].targets[1].words)):
+    """Random vectors of the words of all sets, in lower case, but those unknown."""
+    words = {w for test in TESTS for each in test.sets for w in each.words} | set(PROFESSIONS)
+    words |= {w for pair in GENDER_PAIRS for w in pair}
+    known = sorted({w.lower() for w in words} - {w.lower() for w in unknown})
+    vectors = np.random.default_rng(0).normal(size=(len(known), 8))
+    return WordVectors(pa.array(known, pa.string()), vectors.astype(np.float32))
+
+
 def report_data(rows, *, model=MODEL, asked=True, **changes):
     """A report on ``rows`` with three epochs, two of every list, and ``changes``."""
     found = findings.measure(rows, model=model, margin=None, patterns={"weather": "rain"})
@@ -80,6 +92,7 @@ def report_data(rows, *, model=MODEL, asked=True, **changes):
     found |= {
         "behavior": [dataclasses.asdict(test) for test in tests],
         "group_bias": [dataclasses.asdict(bias) for bias in biases],
+        "word_bias": WORD_BIAS if asked else None,
         "not_asked": "" if asked else "the model is gone",
         "notes": ["9 rows are left out"],
         "is_unseen": True,
@@ -112,6 +125,10 @@ def report_data(rows, *, model=MODEL, asked=True, **changes):
         versions={"torch": "2.13.0", "ray": "2.60.0"},
     )
     return dataclasses.replace(data, **changes)
+
+
+WORD_BIAS = dataclasses.asdict(measure_word_bias(word_vectors())) | {"no_direction": ""}
+"""Of a model; three tests of it are not made."""
 
 
 def draw(data):
@@ -267,6 +284,44 @@ def test_behavior_and_groups_are_shown_with_what_they_mean(data, page):
         assert f"{100 * bias['spread']:.1f} points of probability" in text
     assert "made-up sentences" in text
     assert "Sikh words unknown to the model" in text
+
+
+def test_the_biases_of_word_vectors_are_shown_with_how_many_words_are_known(page):
+    text = " ".join(Outline(page).text.partition("How it answers to groups")[2].split())
+    assert "Those are what goes in; the figures above are what the model makes of it" in text
+    placed = WORD_BIAS["direction"]["projections"]
+    for word in (*placed[:7], *placed[-7:]):
+        assert f"{word['word']} {word['cosine']:+.2f}".replace("-", "\u2212") in text
+    assert f"{placed[20]['word']} " not in text
+    assert f"The two ends of {len(placed)} professions" in text
+    assert "Unknown to the model: homemaker." in text
+    for test in WORD_BIAS["associations"]:
+        (first, second), (one, other) = test["targets"], test["attributes"]
+        known = sum(each["num_known"] for each in (first, second, one, other))
+        words = sum(each["num_words"] for each in (first, second, one, other))
+        row = f"{first['name']} with {one['name']}, {second['name']} with {other['name']}"
+        row += f" {test['name']}; {known} of {words} words known; "
+        if test["not_made"]:
+            row += f"not made: {test['not_made']} \u2014 \u2014"
+        else:
+            num = f"{test['num_partitions']:,}"
+            row += f"all {num} ways tried" if test["is_exact"] else f"{num} ways drawn"
+            row += f" {test['effect_size']:+.2f} {test['p_value']:.4f}".replace("-", "\u2212")
+        assert row in text
+    assert {bool(test["not_made"]) for test in WORD_BIAS["associations"]} == {True, False}
+
+
+def test_a_vocabulary_of_few_words_leaves_clear_lines_in_place_of_figures(rows):
+    vectors = word_vectors(unknown=word_vectors().words[9:].to_pylist())
+    few = dataclasses.asdict(measure_word_bias(vectors, pairs=()))
+    data = report_data(rows)
+    data.findings["word_bias"] = few | {"no_direction": "only 0 of 10 pairs of words are known"}
+    text = Outline(write(data)).text
+    assert "no direction to place them on: only 0 of 10 pairs of words are known." in text
+    assert "None of the ten published tests (WEAT) can be made" in text
+    lone = measure_word_bias(word_vectors(unknown=PROFESSIONS), tests=())
+    data.findings["word_bias"] = dataclasses.asdict(lone) | {"no_direction": ""}
+    assert f"Unknown to the model: {', '.join(PROFESSIONS)}." in Outline(write(data)).text
 
 
 def test_a_model_that_could_not_be_asked_is_said_so(rows):

@@ -148,7 +148,7 @@ def test_p_of_tests_without_an_association_is_evenly_spread():
 def test_a_set_with_too_few_known_words_leaves_its_test_out():
     test = make_test("ijkl12", "mno123", "abcd", "ef345")
     (found,) = associate(random_vectors(), test)
-    assert found.not_made == "too few words known: 3 of 6 mno123, 2 of 5 ef345"
+    assert found.not_made == "only 3 of 6 mno123, 2 of 5 ef345 are known"
     assert (found.effect_size, found.p_value, found.num_partitions) == (None, None, 0)
     assert (found.num_known, found.num_words) == (4 + 3 + 4 + 2, 21)
 
@@ -315,5 +315,5 @@ def test_the_text_says_what_is_unknown_and_not_made():
     )
     assert "the main axis of 1 of 2 pairs" in text
     assert "without a vector: 3" in text
-    assert "test: too few words known: 1 of 4 i123" in text
+    assert "test: only 1 of 4 i123 are known" in text
     assert to_text(measure_word_bias(vectors, pairs=(), tests=tests)).startswith("Association")
