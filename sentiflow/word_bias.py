@@ -272,7 +272,9 @@ def _describe_associations(associations: Sequence[Association]) -> str:
     )
     head = ("", "targets", "attributes", "known", "d", "p", "")
     table = _align([head, *map(_describe_association, associations)], "<<<>>><")
-    not_made = [f"{each.name}: {each.not_made}" for each in associations if each.not_made]
+    not_made = [
+        f"{each.name} is not made: {each.not_made}" for each in associations if each.not_made
+    ]
     return "\n\n".join(filter(None, (_wrap(explained), table, "\n".join(not_made))))
 
 

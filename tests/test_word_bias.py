@@ -315,5 +315,5 @@ def test_the_text_says_what_is_unknown_and_not_made():
     )
     assert "the main axis of 1 of 2 pairs" in text
     assert "without a vector: 3" in text
-    assert "test: only 1 of 4 i123 are known" in text
+    assert "test is not made: only 1 of 4 i123 are known" in text
     assert to_text(measure_word_bias(vectors, pairs=(), tests=tests)).startswith("Association")
