@@ -22,7 +22,7 @@ from sentiflow.errors import UserError
 log = logging.getLogger(__name__)
 
 BLOCK_BYTES = 1 << 24
-"""About as much is parsed at once."""
+"""About as much is parsed at once; a line is shorter."""
 
 _LARGEST = float(np.finfo(np.float32).max)
 _BOM = b"\xef\xbb\xbf"
@@ -94,7 +94,9 @@ def _read_lines(content: Content) -> Iterator[bytes]:
         block = content.read_at(place, BLOCK_BYTES)
         is_complete = content.ends_at(place + len(block))
         cut = len(block) if is_complete else block.rfind(b"\n") + 1 or len(block)
-        lines = block.rstrip() + b"\n" if is_complete else block[:cut]
+        lines = block[:cut]
+        if is_complete or not lines.endswith(b"\n"):
+            lines = lines.rstrip() + b"\n"
         place += cut
         content.forget(place)
         if lines != b"\n":

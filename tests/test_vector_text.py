@@ -125,6 +125,12 @@ def test_a_wrong_line_is_named(path, line, problem, header, number, block_bytes,
     assert found.startswith(f"vectors.txt, line {number}: {problem}")
 
 
+def test_a_line_of_no_end_is_refused(path, monkeypatch):
+    monkeypatch.setattr(vector_text, "BLOCK_BYTES", 40)
+    found = refusal(path, LINES + b"endless " * 99)
+    assert found.startswith("vectors.txt, line 4: has ")
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
