@@ -165,7 +165,8 @@ def measure_word_bias(
 def to_text(bias: WordBias) -> str:
     """Write the figures as tables for a terminal, with what they mean."""
     parts = [_describe_direction(bias.direction)] if bias.direction else []
-    return "\n\n\n".join([*parts, _describe_associations(bias.associations), _wrap(CAVEAT)])
+    parts += [_describe_associations(bias.associations)] if bias.associations else []
+    return "\n\n\n".join([*parts, _wrap(CAVEAT)])
 
 
 def _look_up(vectors: WordVectors, words: Iterable[str]) -> _Units:

@@ -8,7 +8,7 @@ import inspect
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -36,7 +36,7 @@ SOURCE of the vectors:
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Word vectors: distances, neighbors, midpoints, analogies, a map.",
+    help="Word vectors: distances, neighbors, midpoints, analogies, bias, a map.",
     epilog=_SOURCES,
 )
 
@@ -241,8 +241,7 @@ def draw_map(
     with reporting(verbose=False):
         words = list(dict.fromkeys(words))
         _check_number(words, 2)
-        if to.is_dir() or to.suffix.lower() != ".png":
-            raise UserError(f"--to {to}", hint="name a file that ends in .png")
+        _check_png(to)
         vectors = _load(source, max_words)
         from sentiflow import storage, word_charts, word_geometry
         from sentiflow.progress import say
@@ -257,6 +256,67 @@ def draw_map(
             _echo_json(vectors, words, explained=projection.explained.tolist(), results=results)
         share = projection.explained.sum()
         say("words", f"{len(words)} words, {share:.0%} of their variance is shown: {to}")
+
+
+@app.command(epilog=_SOURCES)
+def bias(
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option("--pair", metavar="A:B", help="Two words that differ in one thing."),
+    ] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Option("--word", metavar="WORD", help="To be placed, in place of professions."),
+    ] = None,
+    to: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw it there, too.")] = None,
+    source: Source = _DEFAULT,
+    max_words: MaxWords = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what associations the vectors hold: a gender direction, and published tests.
+
+    Professions are placed on the direction that sets ten pairs like he and she apart (Bolukbasi et
+    al. 2016). The ten association tests are WEAT 1 to 10 (Caliskan et al. 2017). With --pair or
+    --word, both of which may be repeated, the direction is another and the tests are left out.
+
+    Example: sentiflow words bias --to bias.png
+
+    Example: sentiflow words bias --pair young:old --pair youth:age --word wise --word fast
+    """
+    with reporting(verbose=False):
+        chosen = [_read_pair(pair) for pair in pairs or ()]
+        if to is not None:
+            _check_png(to)
+        vectors = _load(source, max_words)
+        from sentiflow import storage, word_bias, word_bias_chart
+        from sentiflow.progress import say
+
+        found = word_bias.measure_word_bias(
+            vectors,
+            pairs=chosen or word_bias.GENDER_PAIRS,
+            words=words or word_bias.PROFESSIONS,
+            tests=() if chosen or words else word_bias.TESTS,
+        )
+        if to is not None:
+            storage.write_bytes(absolute_uri(str(to)), word_bias_chart.render(found))
+            say("words", f"drawn: {to}")
+        if as_json:
+            asked = words or list(word_bias.PROFESSIONS)
+            _echo_json(vectors, asked, **asdict(found))
+        else:
+            typer.echo(word_bias.to_text(found))
+
+
+def _read_pair(text: str) -> tuple[str, str]:
+    first, _, second = text.partition(":")
+    if not first or not second:
+        raise UserError(f"--pair {text}", hint="write two words as he:she")
+    return first, second
+
+
+def _check_png(to: Path) -> None:
+    if to.is_dir() or to.suffix.lower() != ".png":
+        raise UserError(f"--to {to}", hint="name a file that ends in .png")
 
 
 def _load(source: str, max_words: int | None) -> "WordVectors":

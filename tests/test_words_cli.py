@@ -9,7 +9,7 @@ from conftest import PROJECT
 from test_cli import invoke, one_line
 
 LISTS = ("nearest", "midpoint", "analogy", "near")
-COMMANDS = ("vector", "distance", "similarity", *LISTS, "map")
+COMMANDS = ("vector", "distance", "similarity", *LISTS, "bias", "map")
 
 
 @pytest.fixture
@@ -165,6 +165,26 @@ def test_a_map_is_not_drawn_over_a_directory(tmp_path):
 
 
 # What a user sees before anything is asked
+
+
+def test_bias_shows_a_direction_and_the_published_tests_and_draws_both(tmp_path):
+    path = tmp_path / "bias.png"
+    text, notes = words("bias", "--to", path)
+    assert "Direction from she to he" in text
+    assert "WEAT 10" in text
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert notes == f"words     drawn: {path}\n"
+
+
+def test_bias_of_other_pairs_and_words_is_that_of_the_direction_alone():
+    pairs = ("--pair", "young:old", "--pair", "youth:age")
+    found = json.loads(words("bias", *pairs, "--word", "wise", "--word", "qqxz", "--json")[0])
+    assert found["words"] == ["wise", "qqxz"]
+    assert found["direction"]["pairs"] == [["young", "old"], ["youth", "age"]]
+    assert [item["word"] for item in found["direction"]["projections"]] == ["wise"]
+    assert found["direction"]["unknown"] == ["qqxz"]
+    assert found["associations"] == []
+    assert "WEAT" not in words("bias", *pairs)[0]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
