@@ -127,8 +127,8 @@ def test_a_wrong_line_is_named(path, line, problem, header, number, block_bytes,
 
 def test_a_line_of_no_end_is_refused(path, monkeypatch):
     monkeypatch.setattr(vector_text, "BLOCK_BYTES", 40)
-    found = refusal(path, LINES + b"endless " * 99)
-    assert found.startswith("vectors.txt, line 4: has ")
+    found = refusal(path, LINES + b"endless" * 99)
+    assert found.startswith("vectors.txt, line 4: has 0 instead of 2 numbers")
 
 
 @pytest.mark.parametrize(
