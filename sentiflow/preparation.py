@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow.fs import FileType
 
 from sentiflow import (
     compression,
@@ -42,7 +43,7 @@ from sentiflow.progress import say
 from sentiflow.sections import Config, PrepareSettings
 from sentiflow.tokenizer import TOKENIZERS
 from sentiflow.tracking import Recorder
-from sentiflow.uris import as_typed, join
+from sentiflow.uris import as_typed, join, names_vectors
 from sentiflow.vocabulary import Vocabulary
 
 STAGE = "prepare"
@@ -71,6 +72,8 @@ def claim(config: Config) -> Claim:
             "vocabulary": {"vectors_cache"},
         }
     )
+    if not names_vectors(settings.vocabulary.vectors):
+        del decisive["vocabulary"]["vectors"]  # what is in the file decides, wherever it lies
     decisive["format"] = config.format.model_dump()
     decisive["versions"] = {
         "tokenizer": TOKENIZERS[settings.tokenizer][0],
@@ -78,9 +81,11 @@ def claim(config: Config) -> Claim:
         "splits": splits.RULES_VERSION,
     }
     record = manifest.read(settings.output_uri)
-    known = record["inputs"].get("csv") if record else None
+    inputs = record["inputs"] if record else {}
+    known = inputs.get("csv")
     found = input_files.describe(uris, known=known) if known else {"fingerprint": "", "files": []}
-    return Claim(STAGE, settings.output_uri, decisive, {"csv": found}, owns=OWNS)
+    vectors = _describe_vectors(settings, known=inputs.get("vectors"))
+    return Claim(STAGE, settings.output_uri, decisive, {"csv": found} | vectors, owns=OWNS)
 
 
 def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any]:
@@ -97,7 +102,7 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any
     began = time.monotonic()
     target = claim(config)
     uris = storage.expand(list(config.prepare.csv))
-    place = replace(target, inputs={"csv": input_files.as_found(uris)})
+    place = replace(target, inputs=target.inputs | {"csv": input_files.as_found(uris)})
     goes_on = manifest.begin(place, overwrite=overwrite, resumable=True)
     passes = Passes(STAGE, config.prepare.output_uri, goes_on=goes_on)
     try:
@@ -108,7 +113,7 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any
     seconds = time.monotonic() - began
     _report(result, seconds, recorder)
     return manifest.publish(
-        replace(target, inputs={"csv": result.source.files}),
+        replace(target, inputs=target.inputs | {"csv": result.source.files}),
         counts=result.counts,
         files=result.files,
         seconds=seconds,
@@ -154,10 +159,27 @@ def _prepare(config: Config, uris: Sequence[str], passes: Passes) -> _Result:
     )
 
 
+def _describe_vectors(settings: PrepareSettings, *, known: dict[str, Any] | None) -> dict[str, Any]:
+    """Describe the vectors as an input, if they are not those of an installed package."""
+    source, options = _name_vectors(settings)
+    place = word_vectors.locate(source, **options)
+    if place is None:
+        return {}
+    if storage.file_info(place).type == FileType.Directory:
+        model = manifest.require(place, stage="model", setting="prepare.vocabulary.vectors")
+        return {"vectors": manifest.reference(place, model)}
+    return {"vectors": input_files.describe([place], known=known)}
+
+
 def _load_vectors(settings: PrepareSettings) -> word_vectors.WordVectors:
+    source, options = _name_vectors(settings)
+    return word_vectors.load(source, **options)
+
+
+def _name_vectors(settings: PrepareSettings) -> tuple[str, dict[str, Any]]:
     wanted = settings.vocabulary
     max_words = wanted.max_size if wanted.kind == "pretrained" else None
-    return word_vectors.load(wanted.vectors, max_words=max_words, cache=wanted.vectors_cache)
+    return wanted.vectors, {"max_words": max_words, "cache": wanted.vectors_cache}
 
 
 def _cut(config: Config, uris: Sequence[str], passes: Passes) -> corpus.Corpus:

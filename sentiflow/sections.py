@@ -129,7 +129,9 @@ class VocabularySettings(Settings):
     max_size: int | None = Field(default=50_000, ge=1)
     """At most this many words; null: all of them."""
     vectors: str = "package:glove.6B.50d"
-    """``package:glove.6B.50d``, or ``torchtext:6B.50d`` from torchtext's cache."""
+    """``package:glove.6B.50d``; ``torchtext:6B.50d`` from torchtext's cache; a file in GloVe's or
+    word2vec's text form (.txt, .txt.gz, .zip); or a model package, to use the vectors it has
+    learned."""
     vectors_cache: str = ".vector_cache"
     """torchtext's cache directory."""
 

@@ -15,7 +15,14 @@ from sentiflow.errors import UserError
 from sentiflow.model_sections import KINDS
 from sentiflow.sections import Config
 from sentiflow.setting_types import Section, Settings
-from sentiflow.uris import absolute_uri, holds_credentials, is_local, join, without_credentials
+from sentiflow.uris import (
+    absolute_uri,
+    holds_credentials,
+    is_local,
+    join,
+    names_vectors,
+    without_credentials,
+)
 
 
 def load(path: str | Path, overrides: Sequence[str] = (), *, base: str | None = None) -> Config:
@@ -101,13 +108,16 @@ def resolve(config: Config, *, base: str | None = None) -> Config:
     prepared = at(config.prepare.output_uri, join(root, "prepared"))
     trained = at(config.train.output_uri, join(root, "trained"))
     scored = at(config.score.output_uri, join(root, "scored"))
-    cache = absolute_uri(config.prepare.vocabulary.vectors_cache, base=base)
+    words = config.prepare.vocabulary
+    vectors = {"vectors_cache": absolute_uri(words.vectors_cache, base=base)}
+    if not names_vectors(words.vectors):
+        vectors["vectors"] = absolute_uri(words.vectors, base=base)
     sections: dict[str, Any] = {
         "output_uri": root,
         "prepare": {
             "csv": tuple(absolute_uri(uri, base=base) for uri in config.prepare.csv),
             "output_uri": prepared,
-            "vocabulary": _replace(config.prepare.vocabulary, vectors_cache=cache),
+            "vocabulary": _replace(words, **vectors),
         },
         "train": {
             "prepared_uri": at(config.train.prepared_uri, prepared),
@@ -141,13 +151,17 @@ def resolve(config: Config, *, base: str | None = None) -> Config:
     return resolved
 
 
-_LOCATIONS = re.compile(r"(_uri|^prepare\.csv|^train\.init_from|^score\.corpus)$")
+_LOCATIONS = re.compile(
+    r"(_uri|^prepare\.csv|^prepare\.vocabulary\.vectors|^train\.init_from|^score\.corpus)$"
+)
 
 
 def _refuse_relative(config: Config) -> None:
     for key, value in flatten(config.model_dump()).items():
         for uri in _texts(value) if _LOCATIONS.search(key) else ():
-            if uri and uri != "prepared" and is_local(uri) and not uri.startswith(("/", "~")):
+            if not uri or uri == "prepared" or names_vectors(uri):
+                continue
+            if is_local(uri) and not uri.startswith(("/", "~")):
                 raise UserError(
                     f"{key}={uri!r} is relative, but this is a submitted job",
                     hint="its working directory is a temporary copy; give an absolute URI",

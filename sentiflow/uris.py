@@ -53,6 +53,16 @@ def names_model(uri: str) -> bool:
     return uri.startswith(("models:/", "runs:/"))
 
 
+def names_vectors(source: str) -> bool:
+    """Say whether ``source`` names word vectors, and is not the location of some.
+
+    Example:
+        >>> names_vectors("package:glove.6B.50d"), names_vectors("vectors/glove.6B.300d.txt")
+        (True, False)
+    """
+    return source.startswith(("package:", "torchtext:"))
+
+
 def as_typed(uri: str) -> str:
     """Write a location below the working directory relative to it, others as they are."""
     if not is_local(uri):

@@ -70,22 +70,55 @@ def load(source: str, *, max_words: int | None = None, cache: str = ".vector_cac
     Raises:
         UserError: The source is unknown, not there or damaged.
     """
-    words, vectors = _load(source, max_words, Path(cache))
+    words, vectors = _load(source, max_words, cache)
     return WordVectors(words[:max_words], vectors[:max_words], source)
 
 
-def _load(source: str, max_words: int | None, cache: Path) -> _Found:
-    kind, _, name = source.partition(":")
-    if kind == "package" and name in _PACKAGES:
-        return _load_package(name)
-    if kind == "torchtext" and (match := re.fullmatch(r"(\S+)\.(\d+)d", name)):
-        return _load_torchtext(match[1], match[2], max_words, cache)
-    place = storage.file_info(source).type if source else FileType.NotFound
-    if place == FileType.Directory:
-        return package_files.read_vectors(absolute_uri(source), setting="the vectors")
-    if place == FileType.File:
-        return _load_once(source, max_words, lambda: vector_text.read(source, max_words=max_words))
-    raise UserError(f"there are no word vectors {source!r}", hint=f"use {SOURCES}")
+def locate(
+    source: str, *, max_words: int | None = None, cache: str = ".vector_cache"
+) -> str | None:
+    """Name the file, or the directory of a model, that :func:`load` reads; None for a package.
+
+    Raises:
+        UserError: The source is unknown, or not there.
+    """
+    if source.startswith("package:") and _name_of(source) in _PACKAGES:
+        return None
+    if (glove := _as_glove(source)) is not None:
+        text_file = Path(cache, f"glove.{glove[1]}.{glove[2]}d.txt")
+        parsed_file = Path(f"{text_file}_{max_words}.pt" if max_words else f"{text_file}.pt")
+        here = next((str(path) for path in (text_file, parsed_file) if path.exists()), None)
+        if here is None:
+            raise UserError(
+                f"{source} is not in {cache}",
+                hint=f"put {text_file.name} there (sentiflow download glove), set "
+                "prepare.vocabulary.vectors_cache, or use package:glove.6B.50d",
+            )
+        return here
+    if not source or storage.file_info(source).type == FileType.NotFound:
+        raise UserError(f"there are no word vectors {source!r}", hint=f"use {SOURCES}")
+    return source
+
+
+def _name_of(source: str) -> str:
+    return source.partition(":")[2]
+
+
+def _as_glove(source: str) -> re.Match[str] | None:
+    """Take ``torchtext:NAME.DIMd`` apart."""
+    return re.fullmatch(r"torchtext:(\S+)\.(\d+)d", source)
+
+
+def _load(source: str, max_words: int | None, cache: str) -> _Found:
+    place = locate(source, max_words=max_words, cache=cache)
+    if place is None:
+        return _load_package(_name_of(source))
+    if (glove := _as_glove(source)) is not None:
+        name, dim = glove.groups()
+        return _load_once(place, max_words, lambda: _parse_glove(name, dim, max_words, cache))
+    if storage.file_info(place).type == FileType.Directory:
+        return package_files.read_vectors(absolute_uri(place), setting="the vectors")
+    return _load_once(place, max_words, lambda: vector_text.read(place, max_words=max_words))
 
 
 def _load_package(name: str) -> _Found:
@@ -98,25 +131,12 @@ def _load_package(name: str) -> _Found:
     return words.cast(pa.string()), np.load(root / vectors_file, mmap_mode="r", allow_pickle=False)
 
 
-def _load_torchtext(name: str, dim: str, max_words: int | None, cache: Path) -> _Found:
-    text_file = cache / f"glove.{name}.{dim}d.txt"
-    parsed_file = Path(f"{text_file}_{max_words}.pt" if max_words else f"{text_file}.pt")
-    here = next((str(path) for path in (text_file, parsed_file) if path.exists()), None)
-    if here is None:
-        raise UserError(
-            f"torchtext:{name}.{dim}d is not in {cache}",
-            hint=f"put {text_file.name} there, set prepare.vocabulary.vectors_cache, "
-            "or use package:glove.6B.50d",
-        )
+def _parse_glove(name: str, dim: str, max_words: int | None, cache: str) -> _Found:
+    import torchtext.vocab
 
-    def parse() -> _Found:
-        import torchtext.vocab
-
-        glove = torchtext.vocab.GloVe(name=name, dim=dim, cache=str(cache), max_vectors=max_words)
-        count = len(glove.itos) if max_words is None else min(max_words, len(glove.itos))
-        return pa.array(glove.itos[:count], pa.string()), glove.vectors[:count].numpy()
-
-    return _load_once(here, max_words, parse)
+    glove = torchtext.vocab.GloVe(name=name, dim=dim, cache=cache, max_vectors=max_words)
+    count = len(glove.itos) if max_words is None else min(max_words, len(glove.itos))
+    return pa.array(glove.itos[:count], pa.string()), glove.vectors[:count].numpy()
 
 
 def _load_once(uri: str, max_words: int | None, parse: Callable[[], _Found]) -> _Found:

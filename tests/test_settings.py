@@ -157,6 +157,7 @@ def test_every_fault_has_its_line(load):
         "score.corpus=x.parquet",
         "score.model_uri=m",
         "train.init_from=m",
+        "prepare.vocabulary.vectors=v.txt",
     ],
 )
 def test_a_submitted_job_refuses_relative_places(load, monkeypatch, override):
@@ -270,8 +271,12 @@ def test_the_prepared_corpus_is_a_word_and_other_corpora_are_locations(load):
     assert load("score.corpus=[prepared,new.csv]").score.corpus == ("prepared", "/base/new.csv")
 
 
-def test_the_vector_cache_becomes_absolute(load):
+def test_the_vectors_become_absolute_unless_they_are_a_name(load):
     assert load().prepare.vocabulary.vectors_cache == "/base/.vector_cache"
+    for name in ("package:glove.6B.50d", "torchtext:6B.300d", "/v/x.zip::y.txt", "s3://b/v.txt"):
+        assert load(f"prepare.vocabulary.vectors={name}").prepare.vocabulary.vectors == name
+    found = load("prepare.vocabulary.vectors=v.zip::y.txt").prepare.vocabulary.vectors
+    assert found == "/base/v.zip::y.txt"
 
 
 def test_the_format_of_a_scored_corpus_defaults_to_the_top_level_one(load):
