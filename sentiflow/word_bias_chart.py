@@ -1,6 +1,5 @@
 """Word bias -> a picture of words on a direction and of association tests, as PNG on white."""
 
-import io
 from typing import Any
 
 import matplotlib as mpl
@@ -8,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sentiflow.charts import BLUE, GRAY, INK, ORANGE, PLOT_STYLE
+from sentiflow.charts import BLUE, GRAY, INK, ORANGE, PLOT_STYLE, to_png
 from sentiflow.errors import UserError
 from sentiflow.word_bias import Association, Direction, Projection, WordBias
 
@@ -39,9 +38,7 @@ def render(bias: WordBias) -> bytes:
             _draw_direction(next(panels), bias.direction, words)
         if bias.associations:
             _draw_associations(next(panels), bias.associations)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+        return to_png(figure)
 
 
 def _choose(placed: tuple[Projection, ...]) -> tuple[Projection, ...]:
