@@ -16,7 +16,8 @@ import typer
 import yaml
 from rich.console import Console
 
-from sentiflow import settings, words_cli
+from sentiflow import download_cli, settings, words_cli
+from sentiflow.cli_options import AsJson
 from sentiflow.errors import JobError, UserError
 from sentiflow.exits import reporting
 from sentiflow.sections import Config
@@ -41,8 +42,7 @@ config_app = typer.Typer(
 app.add_typer(config_app, name="config")
 tracking_app = typer.Typer(no_args_is_help=True, help="What MLflow missed while it was away.")
 app.add_typer(tracking_app, name="tracking")
-download_app = typer.Typer(no_args_is_help=True, help="Fetch the real tweets or word vectors.")
-app.add_typer(download_app, name="download")
+app.add_typer(download_cli.app, name="download")
 app.add_typer(words_cli.app, name="words")
 
 out = Console(highlight=False, markup=False)
@@ -63,17 +63,6 @@ BestTo = Annotated[
     Path | None,
     typer.Option("--best-to", metavar="FILE.yaml", help="Write the settings of the best trial."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Write the result for programs.")]
-To = Annotated[Path, typer.Option("--to", metavar="DIR", help="Where the files go.")]
-Mirror = Annotated[
-    str | None,
-    typer.Option("--url", metavar="URL", help="Another place that has the same archive."),
-]
-KeepArchive = Annotated[bool, typer.Option("--keep-archive", help="Keep the archive, too.")]
-Replace = Annotated[
-    bool, typer.Option("--overwrite", help="Replace files of these names that are others.")
-]
-
 _RUN_HELP = "A run's output_uri, a scored directory, or the id of an MLflow run."
 
 JOBS = {
@@ -317,56 +306,6 @@ def sample(
                 size += len(chunk)
                 progress.advance(chunk.count(b"\n"))
         say("sample", f"{rows:,} tweets, {size / 1e6:,.1f} MB: {output}")
-
-
-@download_app.command("sentiment140")
-def download_sentiment140(
-    to: To = Path("data"),
-    url: Mirror = None,
-    keep_archive: KeepArchive = False,
-    overwrite: Replace = False,
-    as_json: AsJson = False,
-) -> None:
-    """Fetch the 1.6 million tweets of Sentiment140 (81 MB)."""
-    with reporting(verbose=False):
-        from sentiflow import archives, download
-
-        paths = download.download(
-            archives.SENTIMENT140, to, url=url, keep_archive=keep_archive, overwrite=overwrite
-        )
-        _print_files(paths, as_json)
-
-
-@download_app.command("glove")
-def download_glove(
-    name: Annotated[str, typer.Option(metavar="NAME", help="6B, twitter.27B, 42B or 840B.")] = "6B",
-    dim: Annotated[
-        int | None, typer.Option(help="Unpack the vectors of this dimension alone.")
-    ] = None,
-    to: To = Path(".vector_cache"),
-    url: Mirror = None,
-    keep_archive: KeepArchive = False,
-    overwrite: Replace = False,
-    as_json: AsJson = False,
-) -> None:
-    """Fetch GloVe's word vectors (862 MB for 6B)."""
-    with reporting(verbose=False):
-        from sentiflow import archives, download
-
-        archive, names = archives.choose_glove(name, dim)
-        paths = download.download(
-            archive, to, names=names, url=url, keep_archive=keep_archive, overwrite=overwrite
-        )
-        _print_files(paths, as_json)
-
-
-def _print_files(paths: Sequence[Path], as_json: bool) -> None:
-    """Print where files are."""
-    if as_json:
-        files = [{"path": str(path), "bytes": path.stat().st_size} for path in paths]
-        typer.echo(json.dumps({"files": files}, ensure_ascii=False))
-    else:
-        typer.echo("\n".join(map(str, paths)))
 
 
 @tracking_app.callback()

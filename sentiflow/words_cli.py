@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from sentiflow.cli_options import AsJson
 from sentiflow.errors import UserError
 from sentiflow.exits import reporting
 from sentiflow.uris import absolute_uri, names_model
@@ -45,7 +46,6 @@ MaxWords = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="Only the first N words; they are the most frequent."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Write the result for programs.")]
 Count = Annotated[int, typer.Option("-n", min=1, metavar="N", help="How many words.")]
 By = Annotated[
     Literal["euclidean", "cosine"],
