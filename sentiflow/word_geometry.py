@@ -1,4 +1,4 @@
-"""Word vectors -> distances, neighbors, analogies, bias.
+"""Word vectors -> distances, neighbors, midpoints, analogies, a plane to draw them in.
 
 Vectors and points are float32, as they come; what is measured between them is computed in float64,
 so that its digits do not depend on the order in which a machine adds.
