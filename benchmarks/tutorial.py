@@ -132,6 +132,8 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="divides the configs' every_nth")
     parser.add_argument("--plots", type=Path, help="draw the curves into this directory")
     arguments = parser.parse_args()
+    if arguments.plots:
+        arguments.plots.mkdir(parents=True, exist_ok=True)
     csv = [str(Path(file).resolve()) for file in arguments.csv]
     histories = {}
     with tempfile.TemporaryDirectory() as name:

@@ -287,6 +287,7 @@ def sample(
     output: Annotated[Path, typer.Argument(metavar="OUT.csv")],
     rows: Annotated[int, typer.Option(min=1, help="How many tweets.")],
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
     """Write a synthetic corpus in Sentiment140's form, labels and oddities included."""
     with reporting(verbose=False):
@@ -296,6 +297,8 @@ def sample(
 
         if output.is_dir():
             raise UserError(f"{output} is a directory", hint="name a file to write")
+        if output.exists() and not overwrite:
+            raise UserError(f"{output} is there", hint="name another file, or add --overwrite")
         size = 0
         with (
             storage.publish(absolute_uri(str(output))) as stream,

@@ -130,7 +130,7 @@ def _find(name: str, tracking_uri: str | None) -> Scored:
             return Scored(name, place, record)
     if re.fullmatch(r"[0-9a-f]{6,40}", name):
         hint = f"an MLflow id has 32 digits, this has {len(name)}"
-    raise UserError(f"{name} holds no finished predictions", hint=hint)
+    raise UserError(f"{name} holds no finished predictions", hint=f"score it first; or {hint}")
 
 
 def _find_run(run_id: str, tracking_uri: str | None) -> Scored:

@@ -108,7 +108,12 @@ def _of_behavior(findings: Findings) -> Conclusion | None:
 
 
 def _of_groups(findings: Findings) -> Conclusion | None:
-    beyond = [bias for bias in findings["group_bias"] if bias["spread"] > bias["chance_spread"]]
+    beyond = [
+        bias
+        for bias in findings["group_bias"]
+        if bias["spread"] > bias["chance_spread"]
+        and not any(bias["terms"][end]["known"] is False for end in (0, -1))
+    ]
     if not beyond:
         return None
     widest = max(beyond, key=lambda bias: bias["spread"])

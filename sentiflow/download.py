@@ -50,9 +50,12 @@ def download(
         UserError: No network, no such archive there, no space, or other files are in the way.
         JobError: The server breaks off again and again; what has come stays.
     """
+    if url is not None and not url.startswith(("http://", "https://")):
+        hint = f"write http://… or https://…, or put the file at {folder / archive.name}"
+        raise UserError(f"--url {url}", hint=hint)
     place, names = _Place(archive, folder), names or list(archive.members)
     paths = [folder / name for name in names]
-    if not place.missing(names):
+    if not place.missing(names) and not place.part.exists():
         say("download", f"nothing to do: {' and '.join(map(str, paths))} complete")
         return paths
     with _writing(folder):
@@ -60,19 +63,18 @@ def download(
         with transfer.open_partial(place.part) as part:
             if is_there := place.whole.exists():
                 _check(place)
-            missing = place.missing(names)
-            if not missing:
-                return paths
-            _check_clear(place, missing, overwrite=overwrite)
-            to_come = 0 if is_there else archive.size - transfer.length(part)
-            _check_space(place, missing, to_come=to_come)
-            if not is_there:
-                _fetch(place, part, url or archive.url, patience)
-            unpacking.unpack(place.whole if is_there else place.part, missing, folder)
-            _forget_parsed(folder, missing)
-            if keep_archive and not is_there:
+            if missing := place.missing(names):
+                _check_clear(place, missing, overwrite=overwrite)
+                to_come = 0 if is_there else archive.size - transfer.length(part)
+                _check_space(place, missing, to_come=to_come)
+                if not is_there:
+                    _fetch(place, part, url or archive.url, patience)
+                _forget_parsed(folder, missing)
+                unpacking.unpack(place.whole if is_there else place.part, missing, folder)
+            has_come = transfer.length(part) == archive.size  # now, or before a kill
+            if has_come and keep_archive and not is_there:
                 place.part.replace(place.whole)
-            else:
+            elif has_come or is_there:
                 part.truncate(0)
     return paths
 

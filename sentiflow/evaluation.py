@@ -213,7 +213,14 @@ def _load_model(
     def knows(words: str) -> bool:
         return not package.score(pa.array([words], pa.string())).num_unknown.any()
 
-    return score, knows, package.word_vectors
+    return score, knows, _take_vectors(package)
+
+
+def _take_vectors(package: Any) -> WordVectors:
+    """Take the vectors of a package's words, and not those of padding and unknown ones."""
+    first = package.vocabulary.num_special
+    weights = package.network.embedding.weight.detach().numpy()
+    return WordVectors(package.vocabulary.words[first:], weights[first:])
 
 
 def _measure_words(vectors: WordVectors) -> dict[str, Any]:

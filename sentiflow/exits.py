@@ -12,6 +12,7 @@ import typer
 
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import LogHandler
+from sentiflow.uris import without_credentials
 
 
 @contextmanager
@@ -54,5 +55,5 @@ def reporting(verbose: bool) -> Iterator[None]:
 
 
 def _fail(message: str, *, code: int) -> None:
-    typer.echo(f"sentiflow: {message}", err=True)
+    typer.echo(f"sentiflow: {without_credentials(message)}", err=True)
     raise typer.Exit(code)

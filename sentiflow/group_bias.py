@@ -23,8 +23,8 @@ CAVEAT = (
     "These are a few made-up sentences: the figures say how a model answers to the words for a "
     "group, not how it treats tweets by people of that group or about them, which differ in far "
     "more than a word. A gap beyond chance is a reason to look closer before the model is used to "
-    "compare groups. No gap proves nothing: other words and other sentences may show one. Terms "
-    "that the model does not know are all the same to it, so between them there is never a gap."
+    "compare groups. No gap proves nothing: other words and other sentences may show one. Of a "
+    "term that the model does not know it sees no more than how many words it has."
 )
 """What the figures can say and what they cannot."""
 

@@ -386,6 +386,8 @@ def _explain_files(before: Any, now: Any) -> str:
     there, here = ([identify_file(item) for item in files] for files in (old, new))
     if not old or not new or there == here[: len(there)]:
         return ""
+    if len(old) == len(new) == 1 and old[0]["uri"] != new[0]["uri"]:
+        return f": {old[0]['uri']} there, {new[0]['uri']} here"
     first = next(i for i, name in enumerate(there) if here[i : i + 1] != [name])
     uris = [item["uri"] for item in new]
     if there[first] in here and first < len(uris):

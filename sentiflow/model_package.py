@@ -25,7 +25,6 @@ from sentiflow.schema import POSITIVE
 from sentiflow.tokenizer import tokenize
 from sentiflow.uris import join
 from sentiflow.vocabulary import Vocabulary
-from sentiflow.word_vectors import WordVectors
 
 
 @dataclass(frozen=True)
@@ -84,13 +83,6 @@ class ModelPackage:
     def to(self, device: torch.device | str) -> "ModelPackage":
         """Move the network to a device, in evaluation mode."""
         return replace(self, network=self.network.to(device).eval())
-
-    @property
-    def word_vectors(self) -> WordVectors:
-        """The vectors of the words that it knows, without those for padding and unknown ones."""
-        first = self.vocabulary.num_special
-        weights = self.network.embedding.weight.detach().cpu().numpy()
-        return WordVectors(self.vocabulary.words[first:], weights[first:])
 
     def score(self, text: pa.Array, *, batch_size: int | None = None, bf16: bool = False) -> Scores:
         """Answer each text; rows in give rows out, in the same order.

@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from sentiflow.setting_types import Settings
 
@@ -43,7 +43,7 @@ class RnnSettings(NetworkSettings):
     """``rnn``: the recurrent unit: Elman's, gated, or long short-term memory."""
     hidden_size: int = Field(default=128, ge=1)
     """``rnn``: units of the recurrent state, for each direction."""
-    num_layers: int = Field(default=1, ge=1)
+    num_layers: int = Field(default=1, ge=1, le=16)
     """``rnn``: recurrent layers on top of each other."""
     bidirectional: bool = True
     """``rnn``: whether a second recurrent layer reads each tweet from its end."""
@@ -69,17 +69,27 @@ class RnnSettings(NetworkSettings):
         return self._with_ngrams(f"{self.brief}{layers}, {directions}, {self.pooling}")
 
 
+def _as_sizes(value: Any) -> Any:
+    if isinstance(value, int) and value is not True and value is not False:
+        return (value,)
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be a list of whole numbers, such as [30, 10]")
+    return value
+
+
 class BagSettings(NetworkSettings):
     """The network that does not mind the order of words."""
 
     kind: Literal["bag_of_embeddings"] = "bag_of_embeddings"
     """``bag_of_embeddings``: ``models.BagOfEmbeddings``, fully connected layers over the sum of the
     word vectors."""
-    hidden_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(30, 10), max_length=16)
+    hidden_sizes: Annotated[
+        tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_as_sizes), Field(max_length=16)
+    ] = (30, 10)
     """``bag_of_embeddings``: units of each layer between the tweet's vector and the answer; none:
     ``[]``, which is logistic regression."""
     pooling: Literal["sum", "mean"] = "sum"
-    """``bag_of_embeddings``: what becomes of a tweet's word vectors."""
+    """``bag_of_embeddings``: what becomes of a tweet's word vectors; their ``sum`` by default."""
 
     @property
     def least_weights(self) -> int:
@@ -90,7 +100,7 @@ class BagSettings(NetworkSettings):
     @property
     def brief(self) -> str:
         """Name the network in a word, such as ``bag(30-10)``."""
-        return f"bag({'-'.join(map(str, self.hidden_sizes))})"
+        return f"bag({'-'.join(map(str, self.hidden_sizes)) or 'linear'})"
 
     @property
     def summary(self) -> str:

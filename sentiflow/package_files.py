@@ -102,6 +102,8 @@ def read_vectors(uri: str, *, setting: str = "the model") -> tuple[pa.Array, np.
         raise UserError(f"{path} holds no word vectors", hint=COPY_AGAIN) from error
     if vectors.shape != form or vectors.dtype != np.float32:
         raise UserError(f"{path} holds no vectors of {form[0]} words", hint=COPY_AGAIN)
+    if not np.isfinite(vectors).all():
+        raise UserError(f"{path} holds vectors that are not finite", hint="train it anew")
     first = files.vocabulary.num_special
     return files.vocabulary.words[first:], vectors[first:]
 
@@ -173,7 +175,9 @@ def _read_settings(path: str, content: bytes) -> PackageSettings:
 
 def _read_vocabulary(path: str, content: bytes) -> Vocabulary:
     try:
-        table = pq.ParquetFile(pa.BufferReader(content)).read(schema.VOCABULARY.names)
+        # A thread of Arrow's that still held our bytes when Python ends would abort the process.
+        file = pq.ParquetFile(pa.BufferReader(content))
+        table = file.read(schema.VOCABULARY.names, use_threads=False)
         words = vocabulary.from_table(table.cast(schema.VOCABULARY))
     except (pa.ArrowException, KeyError, ValueError) as error:
         raise UserError(f"{path} is no vocabulary", hint=COPY_AGAIN) from error

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +36,7 @@ from sentiflow import (
     vocabulary,
     word_vectors,
 )
+from sentiflow.archives import SENTIMENT140
 from sentiflow.errors import UserError
 from sentiflow.manifest import Claim
 from sentiflow.passes import Passes
@@ -46,8 +48,13 @@ from sentiflow.tracking import Recorder
 from sentiflow.uris import as_typed, join, names_vectors
 from sentiflow.vocabulary import Vocabulary
 
+log = logging.getLogger(__name__)
+
 STAGE = "prepare"
 OWNS = ("tweets", "encoded", "rejected", VOCABULARY, "_work")
+
+_FEW_VECTORS = 0.5
+"""If fewer of the words have one, the user is told."""
 
 _NUM_WORDS = 20
 """Words named in the out-of-vocabulary report."""
@@ -60,7 +67,7 @@ def claim(config: Config) -> Claim:
         UserError: The CSV is not there.
     """
     settings = config.prepare
-    uris = storage.expand(list(settings.csv))
+    uris = _expand(settings)
     for uri in uris:
         if storage.file_info(uri).size == 0:
             raise UserError(f"{uri} holds no record", hint="it is empty; name another CSV")
@@ -101,7 +108,7 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any
     """
     began = time.monotonic()
     target = claim(config)
-    uris = storage.expand(list(config.prepare.csv))
+    uris = _expand(config.prepare)
     place = replace(target, inputs=target.inputs | {"csv": input_files.as_found(uris)})
     goes_on = manifest.begin(place, overwrite=overwrite, resumable=True)
     passes = Passes(STAGE, config.prepare.output_uri, goes_on=goes_on)
@@ -120,6 +127,16 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any
         duplicates=result.duplicates,
         vocabulary=result.vocabulary,
     )
+
+
+def _expand(settings: PrepareSettings) -> list[str]:
+    """List the input files."""
+    corpus_file = next(iter(SENTIMENT140.members))
+    for uri in settings.csv:
+        if uri.endswith(f"/{corpus_file}") and not storage.exists(uri):
+            hint = "sentiflow download sentiment140 brings it, sentiflow sample makes one like it"
+            raise UserError(f"no such file: {uri}", hint=hint)
+    return storage.expand(list(settings.csv))
 
 
 @dataclass(frozen=True)
@@ -272,7 +289,15 @@ def _fit(
         "frequent_unknown": _frequent(job, words.knows),
         "frequent_without_vector": _frequent(job, lambda found: vectors.find(found) >= 0),
     }
+    _warn_of_few_vectors(int((place >= 0).sum()), len(words) - words.num_special, job.settings)
     return replace(words, vectors=matrix), report
+
+
+def _warn_of_few_vectors(num_known: int, num_words: int, settings: PrepareSettings) -> None:
+    """Say so where most words would begin with a vector drawn at random."""
+    if num_known < _FEW_VECTORS * num_words:
+        source = as_typed(settings.vocabulary.vectors)
+        log.warning("%s", f"only {num_known:,} of {num_words:,} words have a vector in {source}")
 
 
 def _word_counts(job: Job) -> Iterator[pa.Table]:

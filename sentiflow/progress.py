@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from sentiflow.uris import without_credentials
+
 log = logging.getLogger(__name__)
 
 LINE_EVERY_SECONDS = 5.0
@@ -98,4 +100,4 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
-        console.print(self.format(record), markup=False, soft_wrap=True)
+        console.print(without_credentials(self.format(record)), markup=False, soft_wrap=True)

@@ -17,6 +17,7 @@ from sentiflow.setting_types import (
     Written,
 )
 from sentiflow.sweep_space import Space
+from sentiflow.uris import names_model
 
 
 class ColumnsSettings(Settings):
@@ -134,6 +135,12 @@ class VocabularySettings(Settings):
     learned."""
     vectors_cache: str = ".vector_cache"
     """torchtext's cache directory."""
+
+    @model_validator(mode="after")
+    def _check_vectors(self) -> "VocabularySettings":
+        if names_model(self.vectors):
+            raise ValueError(f"vectors={self.vectors}: give the directory of the model's package")
+        return self
 
 
 class PrepareSettings(Settings):

@@ -213,13 +213,23 @@ def describe(section: type[Settings] = Config, prefix: str = "") -> list[tuple[s
     for name, field in section.model_fields.items():
         key = f"{prefix}{name}"
         inner = [row for kind in _sections_in(field) for row in describe(kind, f"{key}.")]
-        if inner:  # what several kinds of a section have in common is listed once
-            rows += {(row[0], row[2]): row for row in inner}.values()
+        if inner:
+            rows += _join_kinds(inner)
             continue
         required = field.is_required() or key == "prepare.csv"
         default = "required" if required else _to_yaml(field.default)
         rows.append((key, default, " ".join((field.description or "").split())))
     return rows
+
+
+def _join_kinds(rows: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Make one row of those that kinds of a section have for one key, by default the first kind."""
+    joined: dict[str, tuple[str, str, str]] = {}
+    for key, default, meaning in rows:
+        _, first, before = joined.setdefault(key, (key, default, meaning))
+        if meaning not in before:
+            joined[key] = (key, first, f"{before} {meaning}")
+    return list(joined.values())
 
 
 def _to_yaml(value: Any) -> str:
@@ -288,6 +298,9 @@ def _explain(fault: Any, source: str) -> str:
         known = _known_settings(sections)
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+        if sections[-1:] and sections[-1] in KINDS:
+            others = [kind for kind, section in KINDS.items() if name in section.model_fields]
+            hint = f"it belongs to kind: {others[0]}" if others else hint
         return f"{source}: unknown setting {key}: {hint}"
     if fault["type"] == "missing" or (key == "prepare.csv" and fault["input"] == ()):
         return f"{source}: the setting {key} is missing: add it, or give {key}=VALUE"

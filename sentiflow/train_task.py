@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from sentiflow.errors import JobError, UserError
 from sentiflow.lanes import Lanes, OwnRows, TrainInput, own_lanes
 from sentiflow.model_package import ModelPackage
 from sentiflow.models import BagOfEmbeddings, TweetRNN
-from sentiflow.objectives import Labelling, WordPrediction
+from sentiflow.objectives import VECTORS, Labelling, WordPrediction
 from sentiflow.sections import SelectionSettings, TrainSettings
 from sentiflow.trainer import Trainer
 from sentiflow.uris import join
@@ -27,6 +27,8 @@ from sentiflow.vocabulary import Vocabulary
 MODEL = "model"
 PRETRAIN, TRAIN = "pretrain", "train"
 _POST_EVERY_SECONDS = 1.0
+_VECTORS = f"weights/{VECTORS}"
+"""The word vectors in a checkpoint: with all words of GloVe, they are 80 MB."""
 
 Post = Callable[[dict[str, Any]], None]
 
@@ -128,6 +130,7 @@ class _Work:
             raise UserError("no training row has a known word", hint="check prepare.vocabulary")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = build(self.settings, self.words).to(self.device)
+        self.vectors_are_given = _are_given(self.settings, self.words)
         batching = self.settings.batching
         self.train_input = TrainInput(
             train,
@@ -147,7 +150,7 @@ class _Work:
 
     def _go_on(self) -> None:
         """Open the phase of the last checkpoint there, or the first phase at its beginning."""
-        found = checkpoints.load_last(self.root)
+        found = self._complete(checkpoints.load_last(self.root))
         state = found.state if found is not None else {"pretraining": [], "history": []}
         self.pretraining, self.history.epochs = state["pretraining"], state["history"]
         pretrains = len(self.pretraining) < self.settings.pretrain.num_epochs
@@ -187,12 +190,18 @@ class _Work:
             device=self.device,
         )
 
+    def _complete(self, found: Checkpoint | None) -> Checkpoint | None:
+        """Add to a checkpoint the vectors that were left out of it."""
+        if found is None or not self.vectors_are_given:
+            return found
+        return replace(found, tensors={_VECTORS: self.network.embedding.weight} | found.tensors)
+
     def _take_network(self, found: Checkpoint) -> None:
         prefix = "weights/network."
         weights = {
             n.removeprefix(prefix): t for n, t in found.tensors.items() if n.startswith(prefix)
         }
-        self.network.load_state_dict(self.network.state_dict() | weights)
+        self.network.load_state_dict(weights)
 
     def train(self) -> None:
         """Train the epochs that are left.
@@ -235,8 +244,10 @@ class _Work:
             "pretraining": self.pretraining,
             "history": self.history.epochs,
         }
-        step = self.first_step + self.trainer.step
-        checkpoints.save(self.root, Checkpoint(step, self.trainer.tensors(), state))
+        step, tensors = self.first_step + self.trainer.step, self.trainer.tensors()
+        if self.vectors_are_given:
+            del tensors[_VECTORS]
+        checkpoints.save(self.root, Checkpoint(step, tensors, state))
         best = self.history.best
         checkpoints.keep(
             self.root,
@@ -261,7 +272,9 @@ class _Work:
         """Publish the model of the chosen epoch."""
         chosen = self.history.chosen
         if chosen["step"] != self.first_step + self.trainer.step:
-            self._take_network(checkpoints.load(self.root, chosen["step"]))
+            found = self._complete(checkpoints.load(self.root, chosen["step"]))
+            assert found is not None, "what was there is there"
+            self._take_network(found)
         record = trained_package.save(
             join(self.settings.output_uri, MODEL),
             network=self.network.to(self.device),
@@ -302,6 +315,15 @@ def _counts_of(words: Vocabulary) -> np.ndarray:
     return np.where(np.isnan(counts), by_rank, counts)
 
 
+def _are_given(settings: TrainSettings, words: Vocabulary) -> bool:
+    """Say whether the vectors follow from the inputs alone, so that no checkpoint need have them.
+
+    They do not where a word has none: its vector is drawn, and not the same on every machine.
+    """
+    assert words.vectors is not None, "prepared words have vectors, if only of NaN"
+    return settings.model.vectors == "frozen" and not np.isnan(words.vectors[1:]).any()
+
+
 def build(settings: TrainSettings, words: Vocabulary) -> TweetRNN | BagOfEmbeddings:
     """Build the network, its word vectors the pretrained ones where there are any.
 
@@ -320,21 +342,29 @@ def build(settings: TrainSettings, words: Vocabulary) -> TweetRNN | BagOfEmbeddi
         network.embedding.weight.copy_(torch.where(known, matrix, random))
         network.embedding.weight[vocabulary.PAD_ID] = 0
     if settings.init_from is not None:
-        _take_weights(network, words, settings.init_from)
+        _take_weights(network, words, settings)
     network.embedding.weight.requires_grad_(settings.model.vectors == "tuned")
     return network
 
 
-def _take_weights(network: nn.Module, words: Vocabulary, uri: str) -> None:
+def _take_weights(network: nn.Module, words: Vocabulary, settings: TrainSettings) -> None:
     """Start from a package's weights; a word that it does not know keeps its own vector."""
+    uri = settings.init_from
+    assert uri is not None, "there is a package to start from"
     package = ModelPackage.load(uri, setting="train.init_from")
     theirs, ours = package.network.state_dict(), network.state_dict()
     matrix, vectors = theirs.pop("embedding.weight"), ours.pop("embedding.weight")
     shapes = [{n: tuple(t.shape) for n, t in weights.items()} for weights in (theirs, ours)]
-    if shapes[0] != shapes[1] or matrix.shape[1] != vectors.shape[1]:
+    if matrix.shape[1] != vectors.shape[1]:
         raise UserError(
-            f"train.init_from: {uri} is of another network ({package.settings.model.summary})",
-            hint="give train.model the same settings",
+            f"train.init_from: {uri} has word vectors of {matrix.shape[1]} numbers",
+            hint=f"those of the prepared data have {vectors.shape[1]}",
+        )
+    its, own = package.settings.model, settings.model
+    if shapes[0] != shapes[1] or (its.kind, its.pooling) != (own.kind, own.pooling):
+        raise UserError(
+            f"train.init_from: {uri} is of another network ({its.summary})",
+            hint=f"train.model is {own.summary}; all but dropout and vectors must be the same",
         )
     found = pc.index_in(words.words, value_set=package.vocabulary.words)
     place = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)

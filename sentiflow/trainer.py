@@ -222,14 +222,8 @@ class Trainer:
         return recent.means() | {"learning_rate": self.learning_rate}
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Give all that must be saved to go on, with :meth:`position`.
-
-        Frozen vectors are not among it, large as they are: they are as they were at the beginning.
-        """
-        weights = self.objective.state_dict()
-        if VECTORS not in self.tuned:
-            weights.pop(VECTORS)
-        found = {f"weights/{name}": tensor for name, tensor in weights.items()}
+        """Give all that must be saved to go on, with :meth:`position`."""
+        found = {f"weights/{n}": tensor for n, tensor in self.objective.state_dict().items()}
         for name, parameter in self.tuned.items():
             for key, tensor in self.optimizer.state[parameter].items():
                 found[f"optimizer/{name}/{key}"] = tensor
@@ -245,7 +239,7 @@ class Trainer:
         """Go on from what :meth:`tensors` and :meth:`position` gave, with any number of workers."""
         prefix = "weights/"
         weights = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        self.objective.load_state_dict(self.objective.state_dict() | weights)
+        self.objective.load_state_dict(weights)
         for name, parameter in self.tuned.items():
             prefix = f"optimizer/{name}/"
             state = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

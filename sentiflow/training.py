@@ -63,7 +63,7 @@ def run(
     """
     began = time.monotonic()
     target = claim(config)
-    manifest.begin(target, overwrite=overwrite, resumable=True)
+    manifest.begin(target, overwrite=overwrite, resumable=True, key=target.fingerprint)
     num_workers = _count_workers(config.train, resources)
     prepared_uri = config.train.prepared_uri
     job = Job(

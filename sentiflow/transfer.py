@@ -7,17 +7,20 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from io import FileIO
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 import requests
+import urllib3
 
 from sentiflow.progress import Progress, say
 from sentiflow.uris import without_credentials
 
 _BLOCK_BYTES = 1 << 16
 _MAX_REDIRECTS = 10
+_RANGE = r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)"
 _TRY_AGAIN = (408, 425, 429)
 """Answers that may be others a little later, beside all from 500 on."""
 
@@ -141,9 +144,18 @@ def _ask(session: requests.Session, url: str, start: int, patience: Patience) ->
                 return response
             response.close()
             url = _redirected(url, target)
-        except (requests.RequestException, ValueError) as error:
-            raise _NoAnswerError(_explain(error, url)) from error
+        except (OSError, ValueError) as error:  # all of requests' errors are the one or the other
+            kind = BrokenOffError if _was_there(error) else _NoAnswerError
+            raise kind(_explain(error, url)) from error
     raise RefusedError(f"it redirects more than {_MAX_REDIRECTS} times")
+
+
+def _was_there(error: Exception) -> bool:
+    """Say whether a server took the question, though it gave no answer."""
+    if isinstance(error, requests.exceptions.ReadTimeout):
+        return True
+    reason = error.args[0] if error.args else None
+    return isinstance(reason, urllib3.exceptions.ProtocolError)
 
 
 def _redirected(url: str, target: str) -> str:
@@ -159,12 +171,16 @@ def _explain(error: Exception, url: str) -> str:
     if isinstance(error, ValueError):  # also of requests, as for a wrong port
         return "the address, or that of the proxy, is wrong"
     host = urlsplit(url).hostname
+    if not isinstance(error, requests.RequestException):  # before anything is asked
+        return "the certificates that REQUESTS_CA_BUNDLE names are not there"
     if isinstance(error, requests.exceptions.ProxyError):
         return f"the proxy does not connect to {host} (see HTTPS_PROXY)"
     if isinstance(error, requests.exceptions.SSLError):
         return f"the certificate of {host} is not trusted (see REQUESTS_CA_BUNDLE)"
     if isinstance(error, requests.exceptions.Timeout):
         return f"{host} does not answer"
+    if _was_there(error):
+        return f"{host} broke the connection"
     return f"no connection to {host} (no network, or a proxy to name in HTTPS_PROXY?)"
 
 
@@ -172,7 +188,7 @@ def _begin(response: requests.Response, file: FileIO, size: int) -> bool:
     """Look at an answer before its content; say whether that goes on with what ``file`` holds."""
     status = response.status_code
     if status == 206:
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        found = re.fullmatch(_RANGE, response.headers.get("Content-Range", ""))
         if found and found[2] != "*":
             _check_size(int(found[2]), size)
         if found and int(found[1]) == length(file):
@@ -180,12 +196,19 @@ def _begin(response: requests.Response, file: FileIO, size: int) -> bool:
     if status in (200, 206, 416):
         file.truncate(0)
     if status == 200:
-        if (announced := response.headers.get("Content-Length", "")).isdecimal():
+        announced = response.headers.get("Content-Length", "")
+        if re.fullmatch(r"\d{1,18}", announced):
             _check_size(int(announced), size)
         return False
     if status in (206, 416) or status in _TRY_AGAIN or status >= 500:
-        raise BrokenOffError(f"the server answers {status} {response.reason}")
-    raise RefusedError(f"the server answers {status} {response.reason}")
+        raise BrokenOffError(f"the server answers {_name(status)}")
+    raise RefusedError(f"the server answers {_name(status)}")
+
+
+def _name(status: int) -> str:
+    """Name an answer in the standard's words, as the server's own may hold anything."""
+    known = {item.value: item.phrase for item in HTTPStatus}
+    return f"{status} {known.get(status, '')}".strip()
 
 
 def _check_size(found: int, size: int) -> None:

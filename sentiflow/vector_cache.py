@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow import storage
-from sentiflow.uris import absolute_uri
+from sentiflow.uris import absolute_uri, is_local, split_member
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
 """Of the form of a copy; another one is not read."""
 
 
@@ -24,11 +24,19 @@ def locate(uri: str, *, max_words: int | None = None) -> Path:
     tells which file it is of, in which state that was, and of how many words.
     """
     info = storage.file_info(uri)
-    state = f"{_VERSION} {info.size} {info.mtime_ns}"
+    state = f"{_VERSION} {info.size} {info.mtime_ns} {_find_change(uri)}"
     names = (hashlib.sha256(text.encode()).hexdigest()[:20] for text in (absolute_uri(uri), state))
     name = "-".join([*names, str(max_words or "all")])
     root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(root, "sentiflow", "vectors", f"{name}.arrow")
+
+
+def _find_change(uri: str) -> str:
+    """Tell when a file of this machine was changed last, also if its time was set back then."""
+    if not is_local(uri):
+        return ""
+    found = os.stat(split_member(absolute_uri(uri))[0])
+    return f"{found.st_ino} {found.st_ctime_ns}"
 
 
 def read(path: Path) -> tuple[pa.Array, np.ndarray] | None:
@@ -42,7 +50,11 @@ def read(path: Path) -> tuple[pa.Array, np.ndarray] | None:
             (batch,) = (reader.get_batch(i) for i in range(reader.num_record_batches))
         batch.validate(full=True)
         words, vectors = batch["word"], batch["vector"]
+        if words.type != pa.string() or vectors.type.value_type != pa.float32():
+            raise pa.ArrowTypeError(f"a table of {batch.schema}")
         dim = vectors.type.list_size
+        if words.null_count or vectors.null_count or vectors.values.null_count:
+            raise pa.ArrowInvalid("a word or a number is missing")
         return words, vectors.values.to_numpy().reshape(len(words), dim)
     except FileNotFoundError:
         return None

@@ -6,6 +6,7 @@ the numbers of words and of dimensions comes first. A word may hold blanks: a fe
 
 import logging
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
@@ -107,7 +108,7 @@ def _recognize(block: bytes, uri: str) -> _Form:
     """Tell from the first lines how many numbers belong to a word."""
     lines = block.split(b"\n", _LINES_LOOKED_AT)[:_LINES_LOOKED_AT]
     numbers = lines[0].split(b" ")
-    if len(numbers) == 2 and all(map(bytes.isdigit, numbers)) and len(lines) > 1:
+    if len(lines) > 1 and re.fullmatch(rb"\d{1,12} \d{1,12}", lines[0]):
         form = _Form(dim=int(numbers[1]), num_words=int(numbers[0]))
     else:
         counts = Counter(line.count(b" ") for line in lines if line)
@@ -124,12 +125,14 @@ def _parse(block: bytes, dim: int) -> tuple[pa.Array, np.ndarray]:
         _LineError: One of them is no word with ``dim`` finite numbers.
     """
     num_lines = block.count(b"\n")
-    joined = block if block.count(b" ") == num_lines * dim else _join_words(block, dim)
+    joined, places = block, list[int]()
+    if block.count(b" ") != num_lines * dim:
+        joined, places = _join_words(block, dim)
     names = ["word", *map(str, range(dim))]
     types = dict.fromkeys(names, pa.float32()) | {"word": pa.string()}
     try:
         table = pyarrow.csv.read_csv(
-            pa.BufferReader(joined),
+            _to_arrow(joined),
             pyarrow.csv.ReadOptions(column_names=names),
             _CSV,
             pyarrow.csv.ConvertOptions(column_types=types),
@@ -141,18 +144,34 @@ def _parse(block: bytes, dim: int) -> tuple[pa.Array, np.ndarray]:
     if not np.isfinite(vectors).all():
         raise _explain(block, dim, "a number is not finite")
     words = table["word"].combine_chunks()
-    return words if joined is block else pc.replace_substring(words, _IN_WORD, " "), vectors
+    if places:
+        is_joined = np.zeros(num_lines, bool)
+        is_joined[places] = True
+        words = pc.if_else(is_joined, pc.replace_substring(words, _IN_WORD, " "), words)
+    return words, vectors
 
 
-def _join_words(block: bytes, dim: int) -> bytes:
-    """Put something else for the blanks in words, so that each line has ``dim`` blanks."""
-    lines = block.split(b"\n")
+def _to_arrow(block: bytes) -> pa.BufferReader:
+    """Copy bytes: Python's own, held by a thread of Arrow's when Python ends, abort the process."""
+    stream = pa.BufferOutputStream()
+    stream.write(block)
+    return pa.BufferReader(stream.getvalue())
+
+
+def _join_words(block: bytes, dim: int) -> tuple[bytes, list[int]]:
+    """Put something else for the blanks in words, so that each line has ``dim`` blanks.
+
+    Returns:
+        The block, and the places of the lines with such words.
+    """
+    lines, places = block.split(b"\n"), []
     for place, line in enumerate(lines):
         if (extra := line.count(b" ") - dim) > 0:
             if _find_fault(line, dim):
                 raise _explain(block, dim, "")
             lines[place] = line.replace(b" ", _IN_WORD.encode(), extra)
-    return b"\n".join(lines)
+            places.append(place)
+    return b"\n".join(lines), places
 
 
 def _explain(block: bytes, dim: int, reason: str) -> _LineError:
@@ -165,6 +184,12 @@ def _explain(block: bytes, dim: int, reason: str) -> _LineError:
 
 def _find_fault(line: bytes, dim: int) -> str:
     """Say what is wrong with a line and what to do; nothing if all is well."""
+    if not line.strip():
+        return "is blank: delete it"
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return "is not UTF-8: convert the file; of word2vec's binary form, save the text form"
     word, *numbers = line.rsplit(b" ", dim)
     more = word.split(b" ")[1:]
     if len(numbers) < dim or (more and all(map(_is_number, more))):
@@ -172,10 +197,8 @@ def _find_fault(line: bytes, dim: int) -> str:
         return f"has {found} instead of {dim} numbers: is it complete, and a text of word vectors?"
     if b"\r" in line:
         return "has a carriage return in it: delete that"
-    try:
-        word.decode()
-    except UnicodeDecodeError:
-        return "is not UTF-8: convert the file to UTF-8"
+    if more and _IN_WORD.encode() in word:
+        return "has the control character 1F in its word: delete that"
     for number in numbers:
         if not _is_number(number):
             return f"{number.decode(errors='replace')!r} is no number: correct or delete the line"
@@ -199,6 +222,6 @@ def _leave_repeats_out(
     num_repeats = len(words) - len(encoded.dictionary)
     if num_repeats == 0:
         return words, vectors
-    log.info("%s", f"{uri}: {num_repeats:,} lines repeat a word and are left out")
+    log.info("%s", f"{uri}: repeated words are left out: {num_repeats:,}")
     _, first = np.unique(encoded.indices.to_numpy(), return_index=True)
     return words.take(pa.array(first)), vectors[first]

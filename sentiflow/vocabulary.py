@@ -143,7 +143,11 @@ def fit(counts: Iterable[pa.Table], *, min_count: int, max_size: int | None) -> 
 
 
 def from_words(words: pa.Array) -> Vocabulary:
-    """Take the words of pretrained vectors as they come; other words are dropped."""
+    """Take the words of pretrained vectors as they come; other words are dropped.
+
+    What is called like padding or the unknown in a file of vectors is no word either.
+    """
+    words = words.filter(pc.invert(pc.is_in(words, value_set=pa.array([PAD, UNKNOWN]))))
     return Vocabulary(
         pa.concat_arrays([pa.array([PAD]), words]), pa.nulls(len(words) + 1, pa.int64())
     )

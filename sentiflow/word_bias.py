@@ -29,15 +29,20 @@ MAX_PARTITIONS = 20_000
 CAVEAT = (
     "These are figures of the vectors: they repeat what stood together in the texts that the "
     "vectors were made of, stereotypes included. They do not say what a model makes of that, nor "
-    "anything of people. Other words may show more or less, and of twenty tests of vectors without "
-    "an association one has p below 0.05. Without capital letters some names are words too, such "
-    "as bill or ebony."
+    "anything of people. Other words may show more or less."
 )
 """What the figures can say and what they cannot."""
+
+TESTS_CAVEAT = (
+    "Of twenty tests of vectors without an association one has p below 0.05. Without capital "
+    "letters some names are words too, such as bill or ebony."
+)
+"""The same, of the tests alone."""
 
 _ROUNDING = 1e-12
 """Sums of cosines that differ by less are equal."""
 
+_FEW_WORDS = 10
 _LINE = 98
 """Characters of a line of prose."""
 
@@ -89,8 +94,8 @@ class Association:
     targets: tuple[KnownSet, KnownSet]
     attributes: tuple[KnownSet, KnownSet]
     effect_size: float | None = None
-    """d, from -2 to 2; above 0 where the first targets go with the first attributes. None: the test
-    is not made."""
+    """d; above 0 where the first targets go with the first attributes. From -2 to 2 where as many
+    of both targets are known, else a little more. None: the test is not made."""
     p_value: float | None = None
     """One-sided: the share of partitions of the targets that go at least as well."""
     num_partitions: int = 0
@@ -166,7 +171,8 @@ def to_text(bias: WordBias) -> str:
     """Write the figures as tables for a terminal, with what they mean."""
     parts = [_describe_direction(bias.direction)] if bias.direction else []
     parts += [_describe_associations(bias.associations)] if bias.associations else []
-    return "\n\n\n".join([*parts, _wrap(CAVEAT)])
+    caveat = f"{CAVEAT} {TESTS_CAVEAT}" if bias.associations else CAVEAT
+    return "\n\n\n".join([*parts, _wrap(caveat)])
 
 
 def _look_up(vectors: WordVectors, words: Iterable[str]) -> _Units:
@@ -248,9 +254,9 @@ def _permute(association: np.ndarray, num_first: int, *, seed: int) -> tuple[flo
 
 
 def _describe_direction(direction: Direction) -> str:
-    """Write two columns, the words furthest out above."""
+    """Write two columns, the words furthest out above; one where they are few."""
     negative, positive, placed = direction.negative, direction.positive, direction.projections
-    half = (len(placed) + 1) // 2
+    half = len(placed) if len(placed) < _FEW_WORDS else (len(placed) + 1) // 2
     num_pairs = len(direction.pairs) + len(direction.unknown_pairs)
     cells = [(each.word, f"{each.cosine:+.3f}") for each in placed]
     sides = zip_longest(cells[:half], cells[half:][::-1], fillvalue=("", ""))
@@ -259,7 +265,7 @@ def _describe_direction(direction: Direction) -> str:
         f"{num_pairs} pairs of words, with {direction.variance_fraction:.0%} of what sets them "
         f"apart. Cosine with it: below 0 a word leans to {negative}, above 0 to {positive}."
     )
-    head = ("lowest first", "", "highest first", "")
+    head = ("lowest first", "", "highest first" if half < len(placed) else "", "")
     table = _align([head, *(left + right for left, right in sides)], "<><>")
     unknown = f"without a vector: {', '.join(direction.unknown)}" if direction.unknown else ""
     return "\n\n".join(filter(None, (_wrap(explained), table, _wrap(unknown))))
@@ -267,7 +273,7 @@ def _describe_direction(direction: Direction) -> str:
 
 def _describe_associations(associations: Sequence[Association]) -> str:
     explained = (
-        "Association tests. d, from -2 to 2: above 0 the first targets go with the first "
+        "Association tests. d, about -2 to 2: above 0 the first targets go with the first "
         "attributes, the second with the second. p: in which share of the partitions of the "
         f"targets, all or {MAX_PARTITIONS:,} drawn ones, they do so as much; * is below 0.05."
     )

@@ -14,6 +14,8 @@ from sentiflow.word_bias import Association, Direction, Projection, WordBias
 MAX_WORDS = 60
 """That stay readable; of more, those at both ends are drawn."""
 
+_AS_IT_IS: Any = {"parse_math": False}
+"""Words may hold a dollar."""
 _ON_WHITE: Any = {"facecolor": "white", "edgecolor": "none", "pad": 2}
 
 
@@ -53,13 +55,18 @@ def _draw_direction(axes: Axes, direction: Direction, words: tuple[Projection, .
     axes.hlines(places, 0, cosines, color=colors, linewidth=1.4)
     axes.scatter(cosines, places, color=colors, s=22, zorder=3)
     axes.axvline(0, color=GRAY, linewidth=0.8)
-    axes.set_yticks(places, [each.word for each in words], fontsize=9)
-    axes.set(xlabel=f"Cosine with the direction from {direction.negative} to {direction.positive}")
+    axes.set_yticks(places, [each.word for each in words], fontsize=9, **_AS_IT_IS)
+    ends = f"from {direction.negative} to {direction.positive}"
+    axes.set_xlabel(f"Cosine with the direction {ends}", **_AS_IT_IS)
     axes.set_ylim(-0.8, len(words) - 0.2)
     reach = 1.1 * max(0.1, np.abs(cosines).max())
     axes.set_xlim(-reach, reach)
-    axes.set_title(f"\u2190 {direction.negative}", loc="left", fontsize=11, color=ORANGE)
-    axes.set_title(f"{direction.positive} \u2192", loc="right", fontsize=11, color=BLUE)
+    axes.set_title(
+        f"\u2190 {direction.negative}", loc="left", fontsize=11, color=ORANGE, **_AS_IT_IS
+    )
+    axes.set_title(
+        f"{direction.positive} \u2192", loc="right", fontsize=11, color=BLUE, **_AS_IT_IS
+    )
     _trim(axes)
 
 
@@ -74,7 +81,9 @@ def _draw_associations(axes: Axes, associations: tuple[Association, ...]) -> Non
         axes.plot(each.effect_size, place, "o", color=INK, markerfacecolor=fill, markersize=6)
     axes.axvline(0, color=GRAY, linewidth=0.8, zorder=0)
     axes.set_yticks(range(len(associations)), [_label(each) for each in associations], fontsize=9)
-    axes.set(xlabel="Effect size d", xlim=(-2.1, 2.1))
+    furthest = max((abs(each.effect_size or 0) for each in associations), default=0)
+    reach = max(2.1, furthest + 0.1)
+    axes.set(xlabel="Effect size d", xlim=(-reach, reach))
     axes.set_ylim(len(associations) - 0.3, -0.7)
     axes.set_title("\u25cf p < 0.05   \u25cb p \u2265 0.05", loc="right", fontsize=10)
     _trim(axes)

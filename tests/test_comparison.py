@@ -196,7 +196,7 @@ def test_a_run_is_named_by_its_directory_or_that_of_its_predictions(runs, monkey
 def test_what_holds_no_predictions_gives_one_clear_line(runs, monkeypatch, name):
     runs.run("a")
     monkeypatch.chdir(runs.folder)
-    assert f"{name} holds no finished predictions: name the output_uri" in line_of(
+    assert f"{name} holds no finished predictions: score it first; or name" in line_of(
         invoke("a", name)
     )
 

@@ -2,7 +2,11 @@
 
 from sentiflow import conclusions
 
-TERMS = [{"term": "elderly"}, {"term": "older"}, {"term": "teenage"}]
+TERMS = [
+    {"term": "elderly", "known": True},
+    {"term": "older", "known": False},
+    {"term": "teenage", "known": True},
+]
 FIGURES = {
     "num_rows": 1234,
     "accuracy": 0.8,
@@ -41,6 +45,15 @@ def test_each_part_gives_the_line_that_a_reader_wants():
     assert lines["slices"].endswith("where it is worst: question (1,200 texts)")
     assert lines["mistakes"].startswith("5.0% of the labels")
     assert lines["behavior"] == "10% is the lowest pass rate of 2 behavior tests: not bad"
+
+
+def test_a_gap_of_a_term_that_the_model_does_not_know_is_no_conclusion():
+    for end in (0, -1):
+        terms = [dict(term) for term in TERMS]
+        terms[end]["known"] = False
+        gap = {"category": "age", "spread": 0.2, "chance_spread": 0.1, "terms": terms}
+        found = conclusions.draw(FINDINGS | {"group_bias": [gap]})
+        assert "groups" not in {item.section for item in found}
 
 
 def test_a_gap_within_chance_is_no_conclusion():

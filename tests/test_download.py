@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -459,8 +460,6 @@ def test_a_refusal_is_final_and_names_the_way_by_hand(fails, server, folder, sta
     [
         ("http://127.0.0.1:9/x.zip", "no connection to 127.0.0.1 (no network"),
         ("http://name.invalid/x.zip", "no connection to name.invalid (no network"),
-        ("ftp://127.0.0.1/x.zip", "the address, or that of the proxy, is wrong"),
-        ("x.zip", "the address, or that of the proxy, is wrong"),
         ("http://me:s3cret@[x/x.zip", "cannot download http://[x/x.zip: the address, or"),
         (f"http://{'x' * 64}.org/x.zip", "the address, or that of the proxy, is wrong"),
         ("http://me:s3cret@127.0.0.1:9/x", "cannot download http://127.0.0.1:9/x: no connection"),
@@ -621,6 +620,56 @@ def test_a_member_that_is_not_there_is_named(tmp_path):
     (tmp_path / "a.zip").write_bytes(CONTENT)
     with pytest.raises(JobError, match=r"no item named 'absent.csv'"):
         unpacking.unpack(tmp_path / "a.zip", ["absent.csv"], tmp_path)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_what_a_kill_after_unpacking_has_left_is_put_in_order(get, server, folder, part, keep):
+    get()
+    part.write_bytes(CONTENT)
+    get(keep_archive=keep)
+    assert len(server.requests) == 1
+    check_complete(folder, *["tweets.zip"] * keep)
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/x.zip", "x.zip", "file:///x.zip"])
+def test_an_address_is_one_of_http(fails, server, folder, url):
+    line = fails(UserError, url=url)
+    assert line.startswith(f"--url {url}: write http://… or https://…, or put the file at {folder}")
+    assert not server.requests
+
+
+def test_a_server_that_breaks_the_connection_before_it_answers_is_asked_again(get, server, folder):
+    server.answers = [lambda request: request.connection.shutdown(socket.SHUT_RDWR), serve()]
+    get()
+    assert len(server.requests) == 2
+    check_complete(folder)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda request: request.head(200, Content_Length="9" * 5000),
+        lambda request: request.head(206, Content_Range=f"bytes 0-1/{'9' * 5000}"),
+    ],
+)
+def test_a_length_of_thousands_of_digits_is_no_length(fails, server, answer):
+    server.answers = [answer]
+    fails(JobError)
+
+
+def test_what_a_server_calls_its_answer_is_not_repeated(fails, server):
+    server.answers = [
+        lambda request: (request.send_response(404, "\x1b[31mHA"), request.end_headers())
+    ]
+    line = fails(UserError)
+    assert "the server answers 404 Not Found" in line
+    assert "\x1b" not in line
+
+
+def test_certificates_that_are_not_there_are_named(fails, monkeypatch, folder):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere.pem")
+    line = fails(UserError, url="https://127.0.0.1:9/x.zip")
+    assert "the certificates that REQUESTS_CA_BUNDLE names are not there" in line
 
 
 def test_a_killed_unpacking_is_done_again(get, folder):

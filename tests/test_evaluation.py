@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import new_package
 from mlflow import MlflowClient
 from test_compared_rows import Runs, by_tens, tens
 
@@ -57,11 +58,20 @@ def test_every_kind_of_finding_is_in_metrics_json(evaluate, tmp_path):
     assert "Where it fails" in page
 
 
+def test_the_vectors_of_a_package_are_those_of_its_words_alone():
+    package = new_package()
+    found = evaluation._take_vectors(package)
+    assert found.words.to_pylist() == ["good", "bad", "morning", "day"]
+    for word, vector in zip(found.words, found.vectors, strict=True):
+        (token_id,) = package.vocabulary.look_up(pa.array([word.as_py()]))
+        np.testing.assert_array_equal(vector, package.network.embedding.weight[token_id].detach())
+
+
 def test_word_bias_is_that_of_the_package(finished_run, evaluate):
     package = ModelPackage.load(str(finished_run / "run/trained/model"))
     words = set(package.vocabulary.words.to_pylist())
     found = evaluate()["word_bias"]
-    measured = evaluation._measure_words(package.word_vectors)
+    measured = evaluation._measure_words(evaluation._take_vectors(package))
     assert json.loads(json.dumps(measured)) == found
     for test, each in zip(TESTS, found["associations"], strict=True):
         counted = [item["num_known"] for item in (*each["targets"], *each["attributes"])]

@@ -347,12 +347,3 @@ def test_answers_are_joined_and_chosen(package):
         chosen.probability, package.score(texts).probability[[5, 0]], atol=1e-6
     )
     assert chosen.lengths.tolist() == [0, 3]
-
-
-def test_the_vectors_of_a_package_are_those_of_its_words_alone():
-    package = new_package()
-    found = package.word_vectors
-    assert found.words.to_pylist() == ["good", "bad", "morning", "day"]
-    for word, vector in zip(found.words, found.vectors, strict=True):
-        (token_id,) = package.vocabulary.look_up(pa.array([word.as_py()]))
-        np.testing.assert_array_equal(vector, package.network.embedding.weight[token_id].detach())

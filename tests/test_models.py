@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sentiflow import models, poolings
+from sentiflow import model_sections, models, poolings
 from sentiflow.vocabulary import PAD_ID
 
 CELLS = ["rnn", "gru", "lstm"]
@@ -224,3 +224,11 @@ def test_words_of_a_bag_get_a_gradient_and_padding_none():
     gradient = network.embedding.weight.grad
     assert gradient[PAD_ID].abs().sum() == 0
     assert (gradient[3:8].abs().sum(dim=1) > 0).all()
+
+
+def test_each_kind_of_the_settings_is_a_network():
+    for kind, section in model_sections.KINDS.items():
+        settings = section().model_dump()
+        assert settings["kind"] == kind
+        network = models.build(settings, vocabulary_size=40, embedding_dim=5)
+        assert network(*pad([[3, 4]], width=2)).shape == (1, models.NUM_CLASSES)

@@ -96,10 +96,11 @@ def test_each_command_of_a_page_prints_what_stands_below_it(page, place, monkeyp
                 assert form_of(line) in forms, f"{step.command}\n{line}\n" + "\n".join(printed)
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_the_python_of_a_page_answers_as_it_stands_there(page):
-    for number, block in enumerate(blocks_of(page, "python")):
-        examples = doctest.DocTestParser().get_doctest(block, {}, f"{page} {number}", None, None)
+def test_the_python_of_the_tutorial_answers_as_it_stands_there():
+    blocks = blocks_of("tutorial", "python")
+    assert blocks
+    for block in blocks:
+        examples = doctest.DocTestParser().get_doctest(block, {}, "tutorial", None, None)
         assert examples.examples
         assert doctest.DocTestRunner().run(examples).failed == 0
 

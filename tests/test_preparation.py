@@ -399,4 +399,7 @@ def test_vectors_come_from_a_model_package(tmp_path, resources):
     record = prepare(tmp_path, few_tweets(tmp_path), PLAIN, vocabulary=words, split=THIRDS)
     assert record["inputs"]["vectors"]["fingerprint"] == made["fingerprint"]
     found = pq.read_table(tmp_path / "run/prepared/vocabulary.parquet")["word"].to_pylist()
-    assert found == ["<pad>", *package.word_vectors.words.to_pylist()]
+    assert found == [
+        "<pad>",
+        *package.vocabulary.words[package.vocabulary.num_special :].to_pylist(),
+    ]

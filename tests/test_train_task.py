@@ -1,9 +1,14 @@
 import numpy as np
 import pyarrow as pa
+import pytest
 import torch
+from safetensors.torch import load_file
+from test_lanes import MAX_LENGTH, write
 
-from sentiflow import train_task, vocabulary
+from sentiflow import checkpoints, train_task, vocabulary
 from sentiflow.sections import TrainSettings
+
+NUM_ROWS = 90
 
 
 def test_known_words_start_from_their_vectors_and_padding_from_zero():
@@ -17,3 +22,69 @@ def test_known_words_start_from_their_vectors_and_padding_from_zero():
     assert weight[0].tolist() == [0, 0, 0]
     assert torch.isfinite(weight).all()
     assert weight[3].abs().sum() > 0
+
+
+class StoppedError(Exception):
+    """A process that ends in the middle."""
+
+
+@pytest.fixture
+def make_job(tmp_path):
+    """Prepare rows by hand, in which a word may be without a vector, and describe a training."""
+
+    def make(name, *, unknown=(), **model):
+        root = tmp_path / "prepared"
+        lengths = np.random.default_rng(0).integers(0, 9, NUM_ROWS)
+        files = [
+            uri.removeprefix(f"{root}/")
+            for split in ("train", "validation")
+            for uri in write(root / f"encoded/split={split}", lengths)
+        ]
+        words = pa.array(["<pad>", *(f"word{i}" for i in range(NUM_ROWS))])
+        matrix = np.random.default_rng(1).normal(size=(len(words), 4)).astype(np.float32)
+        matrix[[0, *unknown]] = np.nan
+        counts = pa.nulls(len(words), pa.int64())
+        vocabulary.Vocabulary(words, counts, matrix).save(str(root / "vocabulary.parquet"))
+        settings = TrainSettings(
+            prepared_uri=str(root),
+            output_uri=str(tmp_path / name),
+            model={"kind": "bag_of_embeddings", "vectors": "frozen"} | model,
+            batching={"global_batch_size": 16},
+            num_epochs=3,
+            selection={"keep": "last"},
+        )
+        prepared = {
+            "files": [{"path": path} for path in files],
+            "settings": {"max_length": MAX_LENGTH, "tokenizer": "tweet"},
+            "counts": {"labels": {"train": {"positive": 45, "negative": 45}}},
+        }
+        return train_task.Job(settings, prepared, lineage={}, num_threads=1)
+
+    return make
+
+
+def weights_of(job):
+    return load_file(f"{job.settings.output_uri}/model/weights.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("what", "is_saved"),
+    [({}, False), ({"unknown": [7]}, True), ({"vectors": "tuned"}, True)],
+)
+def test_a_training_goes_on_also_where_vectors_are_in_no_checkpoint(make_job, what, is_saved):
+    def stop(posted):
+        if posted["kind"] == "epoch" and posted["epoch"] == 2:
+            raise StoppedError
+
+    whole, stopped = make_job("whole", **what), make_job("stopped", **what)
+    train_task.run(whole, lambda posted: None)
+    with pytest.raises(StoppedError):
+        train_task.run(stopped, stop)
+    found = checkpoints.load_last(f"{stopped.settings.output_uri}/checkpoints")
+    assert ("weights/network.embedding.weight" in found.tensors) == is_saved
+    begun = []
+    train_task.run(stopped, begun.append)
+    assert begun[0]["step"] == found.step > 0
+    expected = weights_of(whole)
+    for name, tensor in weights_of(stopped).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0, msg=name)

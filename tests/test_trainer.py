@@ -245,12 +245,6 @@ def test_vectors_learn_unless_they_are_frozen(uris):
         assert found == moved
 
 
-def test_what_is_saved_of_a_training_has_no_frozen_vectors(uris):
-    tuned, frozen = (make_trainer(uris, make_settings(**bag)) for bag in (A_BAG, A_FROZEN_BAG))
-    vectors = "weights/network.embedding.weight"
-    assert tuned.tensors().keys() - frozen.tensors().keys() == {vectors}
-
-
 def test_a_bag_learns_from_rows_without_a_token(uris):
     bag, rnn = make_trainer(uris, make_settings(**A_BAG)), make_trainer(uris)
     bag.train_epoch(), rnn.train_epoch()

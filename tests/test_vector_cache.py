@@ -101,6 +101,24 @@ def test_another_table_is_no_copy(copy):
     assert vector_cache.read(copy) is None
 
 
+@pytest.mark.parametrize(
+    ("words", "numbers"),
+    [
+        (WORDS, VECTORS.astype(np.float64).ravel()),
+        (pa.array([1, 2, 3]), VECTORS.ravel()),
+        (WORDS.dictionary_encode(), VECTORS.ravel()),
+        (pa.array(["the", None, "of"]), VECTORS.ravel()),
+        (WORDS, pa.array([0, None, 1, 2, 3, 4], pa.float32())),
+    ],
+)
+def test_words_and_vectors_of_other_types_are_no_copy(copy, words, numbers):
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(numbers), 2)
+    batch = pa.RecordBatch.from_arrays([words, lists], ["word", "vector"])
+    with pa.OSFile(str(copy), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
+        writer.write_batch(batch)
+    assert vector_cache.read(copy) is None
+
+
 def test_without_a_place_no_copy_is_kept(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     vector_cache.write(tmp_path / "file/below.arrow", WORDS, VECTORS)

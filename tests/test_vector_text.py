@@ -97,7 +97,7 @@ def test_of_a_repeated_word_the_first_counts_and_the_others_are_counted(path, sa
     words, vectors = read(path, content)
     assert words == [*WORDS, "bird"]
     assert vectors == [*VECTORS.tolist(), [1, 1]]
-    assert f"{path}: 3 lines repeat a word and are left out" in said.messages
+    assert f"{path}: repeated words are left out: 3" in said.messages
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,8 @@ def test_of_a_repeated_word_the_first_counts_and_the_others_are_counted(path, sa
     [
         (b"bird 1", "has 1 instead of 2 numbers: is it complete"),
         (b"bird 1 2 3", "has 3 instead of 2 numbers: is it complete"),
-        (b"", "has 0 instead of 2 numbers: is it complete"),
+        (b"", "is blank: delete it"),
+        (b"many\x1f many words 1 2", "has the control character 1F in its word: delete that"),
         (b"bird 1 two", "'two' is no number: correct or delete the line"),
         (b"bird  2", "'' is no number"),
         (b"bird NA 2", "'NA' is no number"),
@@ -113,7 +114,7 @@ def test_of_a_repeated_word_the_first_counts_and_the_others_are_counted(path, sa
         (b"bird nan 2", "nan is not finite: correct or delete the line"),
         (b"bird -inf 2", "-inf is not finite"),
         (b"bird 1e39 2", "1e39 is not finite"),
-        (b"\xff 1 2", "is not UTF-8: convert the file to UTF-8"),
+        (b"\xff 1 2", "is not UTF-8: convert the file; of word2vec's binary form, save"),
         (b"bi\rrd 1 2", "has a carriage return in it"),
     ],
 )

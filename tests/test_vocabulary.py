@@ -185,3 +185,10 @@ def test_a_vocabulary_of_padding_alone_knows_nothing():
     words = Vocabulary(pa.array([PAD]), pa.nulls(1, pa.int64()))
     lists, num_known, _ = words.encode(Tokens.from_lists(lists_of([["a"]])), max_length=2)
     assert (lists.to_pylist(), num_known.tolist()) == ([[]], [0])
+
+
+def test_padding_and_the_unknown_are_no_words_of_pretrained_vectors():
+    words = vocabulary.from_words(pa.array(["<unk>", "good", "<pad>", "day"]))
+    assert words.words.to_pylist() == ["<pad>", "good", "day"]
+    assert not words.has_unknown
+    assert words.look_up(pa.array(["day", "night"])).tolist() == [2, -1]

@@ -1,6 +1,7 @@
 """Each source gives its words and vectors, and a missing one names the way out."""
 
 import os
+import ssl
 import subprocess
 import sys
 
@@ -79,10 +80,24 @@ def test_max_words_takes_the_first_ones(glove):
 @pytest.mark.parametrize("max_words", [None, 50, 1000])
 def test_torchtext_gives_the_vectors_of_the_package(glove, cache, max_words):
     size = min(max_words or 200, 200)
-    for _ in range(2):  # the second time from torchtext's own copy
+    for _ in range(2):  # the second time from our copy
         found = word_vectors.load("torchtext:6B.50d", max_words=max_words, cache=str(cache))
         assert found.words.equals(glove.words[:size])
         np.testing.assert_array_equal(found.vectors, glove.vectors[:size])
+
+
+def parse_by_torchtext(cache, max_words=None):
+    import torchtext.vocab
+
+    return torchtext.vocab.GloVe("6B", dim=50, cache=str(cache), max_vectors=max_words)
+
+
+def test_a_text_is_read_even_if_torchtext_has_parsed_what_it_was(glove, cache, tmp_path):
+    lines = (cache / "glove.6B.50d.txt").read_text().splitlines(keepends=True)
+    (tmp_path / "glove.6B.50d.txt").write_text("".join(lines))
+    parse_by_torchtext(tmp_path)
+    (tmp_path / "glove.6B.50d.txt").write_text("".join(lines[:20]))
+    assert len(word_vectors.load("torchtext:6B.50d", cache=str(tmp_path)).words) == 20
 
 
 def test_a_cache_without_the_vectors_names_the_file_and_the_ways_out(tmp_path):
@@ -185,25 +200,31 @@ def test_a_damaged_package_is_refused(make_package):
 # What is loaded along
 
 
-@pytest.mark.parametrize("max_words", [None, 50])
-def test_the_second_time_torchtext_vectors_need_no_torch(glove, cache, max_words):
-    options = f"max_words={max_words}, cache={str(cache)!r}"
-    word_vectors.load("torchtext:6B.50d", max_words=max_words, cache=str(cache))
-    assert not loads_torch(f"word_vectors.load('torchtext:6B.50d', {options})")
-
-
-def test_no_other_source_needs_torch(text, make_package):
+def test_no_source_but_torchtexts_own_copy_needs_torch(text, cache, make_package):
     for source in (PACKAGE, str(text), make_package()):
         assert not loads_torch(f"word_vectors.load({source!r})")
+    assert not loads_torch(f"word_vectors.load('torchtext:6B.50d', cache={str(cache)!r})")
 
 
-def test_torchtexts_own_copy_is_enough(glove, cache, tmp_path, monkeypatch):
-    word_vectors.load("torchtext:6B.50d", cache=str(cache))
-    name = "glove.6B.50d.txt.pt"
-    (tmp_path / name).write_bytes((cache / name).read_bytes())
+@pytest.mark.parametrize("max_words", [None, 50])
+def test_torchtexts_own_copy_is_enough(glove, cache, tmp_path, monkeypatch, max_words):
+    text_file = tmp_path / "glove.6B.50d.txt"
+    text_file.write_bytes((cache / text_file.name).read_bytes())
+    expected = parse_by_torchtext(tmp_path, max_words)
+    text_file.unlink()
+    checking = ssl.create_default_context
+    monkeypatch.setattr(ssl, "_create_default_https_context", checking)
     for _ in range(2):  # the second time from our copy of that
-        found = word_vectors.load("torchtext:6B.50d", cache=str(tmp_path))
-        np.testing.assert_array_equal(found.vectors, glove.vectors[:200])
+        found = word_vectors.load("torchtext:6B.50d", max_words=max_words, cache=str(tmp_path))
+        assert found.words.to_pylist() == expected.itos
+        np.testing.assert_array_equal(found.vectors, expected.vectors.numpy())
+    assert ssl._create_default_https_context is checking
+
+
+def test_a_damaged_copy_of_torchtexts_is_named(tmp_path):
+    (tmp_path / "glove.6B.50d.txt.pt").write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"glove\.6B\.50d\.txt\.pt cannot be read: .* delete it"):
+        word_vectors.load("torchtext:6B.50d", cache=str(tmp_path))
 
 
 def loads_torch(call):

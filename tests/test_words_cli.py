@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from conftest import PROJECT
+from conftest import PROJECT, new_package
 from test_cli import invoke, one_line
+
+from sentiflow import word_vectors
 
 LISTS = ("nearest", "midpoint", "analogy", "near")
 COMMANDS = ("vector", "distance", "similarity", *LISTS, "bias", "map")
@@ -125,7 +127,12 @@ def test_a_model_package_is_asked_like_any_source(make_package):
         ("analogy king man", "2 given: king man: name exactly 3"),
         ("analogy king man woman boy", "4 given: king man woman boy: name exactly 3"),
         ("near king man", "'king man' is no sum of words: write king - man + woman"),
-        ("nearest cat --vectors nowhere.txt", "there are no word vectors 'nowhere.txt': use pack"),
+        ("nearest cat --vectors nowhere.txt", "there is no file or directory 'nowhere.txt', nor w"),
+        (
+            "bias --pair man:womann",
+            "'womann' is not among the 400,000 words of package:glove.6B.50",
+        ),
+        ("bias --word qqxz --json", "'qqxz' is not among the 400,000 words"),
         ("similarity cat zero --vectors FEW", "the vector of 'zero' is zero"),
         ("map cat dog --to x.jpg", "--to x.jpg: name a file that ends in .png"),
         ("map cat cat --to x.png", "1 given: cat: name 2 or more words"),
@@ -143,6 +150,30 @@ def test_all_unknown_words_are_named():
         "womann", "qqzzqqzz", "Cat"
     ]  # fmt: skip
     assert result.stderr.endswith("did you mean cat, at, can?\n")
+
+
+def test_what_a_terminal_would_obey_is_shown_as_text(tmp_path):
+    path = tmp_path / "odd.txt"
+    path.write_bytes(b"cat 1 0\nd\x1b[31mog 2 0\n")
+    assert words("nearest", "cat", "--vectors", path)[0] == "d\\x1b[31mog 1.0000\n"
+
+
+@pytest.mark.parametrize("question", [("nearest", "cat", "--json"), ("nearest", "dog")])
+def test_no_password_of_a_source_is_shown(few, question, monkeypatch):
+    secret = "s3://AKIA:se/cret@bucket/v.txt"
+    load = word_vectors._load
+    monkeypatch.setattr(word_vectors, "_load", lambda source, *rest: load(few, *rest))
+    result = invoke("words", *question, "--vectors", secret)
+    assert "se/cret" not in result.output
+    assert ("s3://bucket/v.txt" in result.output) == (question[-1] == "--json")
+
+
+def test_vectors_of_a_model_that_are_not_finite_are_refused(tmp_path):
+    package = new_package()
+    package.network.embedding.weight.data[2] = float("nan")
+    package.save(str(tmp_path / "model"), lineage={})
+    line = one_line(invoke("words", "nearest", "good", "--vectors", str(tmp_path / "model")))
+    assert "weights.safetensors holds vectors that are not finite" in line
 
 
 # Maps
@@ -178,13 +209,16 @@ def test_bias_shows_a_direction_and_the_published_tests_and_draws_both(tmp_path)
 
 def test_bias_of_other_pairs_and_words_is_that_of_the_direction_alone():
     pairs = ("--pair", "young:old", "--pair", "youth:age")
-    found = json.loads(words("bias", *pairs, "--word", "wise", "--word", "qqxz", "--json")[0])
-    assert found["words"] == ["wise", "qqxz"]
+    found = json.loads(words("bias", *pairs, "--word", "wise", "--json")[0])
+    assert found["words"] == ["wise"]
     assert found["direction"]["pairs"] == [["young", "old"], ["youth", "age"]]
     assert [item["word"] for item in found["direction"]["projections"]] == ["wise"]
-    assert found["direction"]["unknown"] == ["qqxz"]
     assert found["associations"] == []
-    assert "WEAT" not in words("bias", *pairs)[0]
+    text = words("bias", *pairs, "--word", "wise")[0]
+    assert "WEAT" not in text
+    assert "twenty tests" not in text
+    assert "highest first" not in text
+    assert "highest first" in words("bias", *pairs)[0]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
