@@ -1,7 +1,11 @@
+import re
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from conftest import new_package
 from safetensors.torch import load_file
 from test_lanes import MAX_LENGTH, write
 
@@ -88,3 +92,30 @@ def test_a_training_goes_on_also_where_vectors_are_in_no_checkpoint(make_job, wh
     expected = weights_of(whole)
     for name, tensor in weights_of(stopped).items():
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("model", "problem"),
+    [
+        ({"pooling": "mean"}, r"of another network \(bag\(30-10\), sum of the word vectors\): "
+         r"train\.model is bag\(30-10\), mean"),
+        ({"hidden_sizes": [5]}, r"train\.model is bag\(5\), sum"),
+    ],
+)  # fmt: skip
+def test_a_training_starts_only_from_the_same_network(make_job, tmp_path, model, problem):
+    first = make_job("first")
+    train_task.run(first, lambda posted: None)
+    second = make_job("second", **model)
+    start = {"init_from": f"{first.settings.output_uri}/model"}
+    second = replace(second, settings=second.settings.model_copy(update=start))
+    outcome = train_task.run(second, lambda posted: None)
+    assert re.search(problem, outcome["problem"])
+
+
+def test_a_training_does_not_start_from_vectors_of_another_size(make_job):
+    package, job = new_package(), make_job("job")
+    uri = f"{job.settings.output_uri}/five"
+    package.save(uri, lineage={})
+    job = replace(job, settings=job.settings.model_copy(update={"init_from": uri}))
+    outcome = train_task.run(job, lambda posted: None)
+    assert "has word vectors of 5 numbers: those of the prepared data have 4" in outcome["problem"]

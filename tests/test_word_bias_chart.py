@@ -36,6 +36,14 @@ def test_words_without_a_vector_leave_the_tests_alone():
     assert word_bias_chart.render(measure(words=["1"])) == word_bias_chart.render(measure(pairs=()))
 
 
+def test_words_with_dollars_are_no_formulas():
+    words = {"a$x$": (1, 0, 0), "b$\\frac$": (0, 1, 0), "c": (0, 0, 1), "$\\frac$": (1, 1, 0)}
+    vectors = make_vectors({name: np.array(vector) for name, vector in words.items()})
+    pairs, placed = [("a$x$", "b$\\frac$")], ["c", "$\\frac$"]
+    bias = measure_word_bias(vectors, pairs=pairs, words=placed, tests=())
+    size_of(word_bias_chart.render(bias))
+
+
 def test_of_many_words_those_at_both_ends_are_drawn():
     rng = np.random.default_rng(0)
     many = {f"word{k}": rng.normal(size=3) for k in range(200)} | {"a": (1, 0, 0), "b": (0, 1, 0)}
