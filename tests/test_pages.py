@@ -96,11 +96,12 @@ def test_each_command_of_a_page_prints_what_stands_below_it(page, place, monkeyp
                 assert form_of(line) in forms, f"{step.command}\n{line}\n" + "\n".join(printed)
 
 
-def test_the_python_of_the_tutorial_answers_as_it_stands_there():
-    blocks = blocks_of("tutorial", "python")
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_of_a_page_answers_as_it_stands_there(page):
+    blocks = blocks_of(page, "python")
     assert blocks
     for block in blocks:
-        examples = doctest.DocTestParser().get_doctest(block, {}, "tutorial", None, None)
+        examples = doctest.DocTestParser().get_doctest(block, {}, page, None, None)
         assert examples.examples
         assert doctest.DocTestRunner().run(examples).failed == 0
 
