@@ -21,7 +21,47 @@ _GATES_IN_CACHE, _MIN_BATCH, _MAX_BATCH, _MAX_BATCH_ON_GPU = 1 << 18, 128, 2048,
 _CELLS: dict[str, Any] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 
-class TweetRNN(nn.Module):
+class Network(nn.Module):
+    """What answers tweets, with a linear model of their n-grams beside it if it has one.
+
+    Shape: (B tweets, T steps after padding, C classes)
+        - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``.
+        - lengths: ``(B,)`` int64.
+        - noise: ``(B, F)`` float, what features are multiplied with in training, see
+          :mod:`sentiflow.noise`.
+        - returns: ``(B, C)`` unnormalized logits.
+    """
+
+    needs_token: ClassVar[bool]
+    """Whether a tweet without a known word is nothing to learn from."""
+    embedding: nn.Embedding
+    ngrams: NgramBag
+
+    def forward(
+        self,
+        token_ids: torch.Tensor,
+        lengths: torch.Tensor,
+        noise: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Compute the logits of each tweet."""
+        answer, ngrams = self.answer_apart(token_ids, lengths, noise)
+        return answer if ngrams is None else answer + ngrams
+
+    def answer_apart(
+        self,
+        token_ids: torch.Tensor,
+        lengths: torch.Tensor,
+        noise: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Compute the logits of the network, and those of the n-grams if there are any."""
+        raise NotImplementedError
+
+    def dropout_of_features(self, *, inputs: float, output: float) -> np.ndarray:
+        """Say how probable it is that each of the ``F`` features of the noise is dropped."""
+        raise NotImplementedError
+
+
+class TweetRNN(Network):
     """Embedding, recurrent layers, pooling over the valid states, and a linear layer.
 
     Padding never changes a logit: a tweet scored alone or in company gives the same answer up to
@@ -35,8 +75,7 @@ class TweetRNN(nn.Module):
         - returns: ``(B, C)`` unnormalized logits.
     """
 
-    needs_token: ClassVar[bool] = True
-    """Whether a tweet without a known word is nothing to learn from."""
+    needs_token = True
 
     def __init__(
         self,
@@ -73,16 +112,6 @@ class TweetRNN(nn.Module):
         *layers, last = self._noise_sizes
         parts = [np.full(sum(layers), inputs), np.full(last, output)]
         return np.concatenate(parts).astype(np.float32)
-
-    def forward(
-        self,
-        token_ids: torch.Tensor,
-        lengths: torch.Tensor,
-        noise: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Compute the logits of each tweet."""
-        states, ngrams = self.answer_apart(token_ids, lengths, noise)
-        return states if ngrams is None else states + ngrams
 
     def answer_apart(
         self,
@@ -180,7 +209,7 @@ class TweetRNN(nn.Module):
         return iter(torch.split(noise, self._noise_sizes, dim=1))
 
 
-class BagOfEmbeddings(nn.Module):
+class BagOfEmbeddings(Network):
     """Sum or mean of a tweet's word vectors, then linear layers with ReLU between them.
 
     The order of the words counts for nothing (a deep averaging network, Iyyer et al. 2015). A tweet
@@ -194,8 +223,7 @@ class BagOfEmbeddings(nn.Module):
         - returns: ``(B, C)`` unnormalized logits.
     """
 
-    needs_token: ClassVar[bool] = False
-    """Whether a tweet without a known word is nothing to learn from."""
+    needs_token = False
     scoring_batch_size: ClassVar[int] = 4096
     """Rows in a batch that are answered quickest."""
 
@@ -228,16 +256,6 @@ class BagOfEmbeddings(nn.Module):
         """
         return np.repeat(np.array([inputs, output], np.float32), self._noise_sizes)
 
-    def forward(
-        self,
-        token_ids: torch.Tensor,
-        lengths: torch.Tensor,
-        noise: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Compute the logits of each tweet."""
-        answer, ngrams = self.answer_apart(token_ids, lengths, noise)
-        return answer if ngrams is None else answer + ngrams
-
     def answer_apart(
         self,
         token_ids: torch.Tensor,
@@ -259,9 +277,7 @@ class BagOfEmbeddings(nn.Module):
         return self
 
 
-def build(
-    settings: dict[str, Any], *, vocabulary_size: int, embedding_dim: int
-) -> TweetRNN | BagOfEmbeddings:
+def build(settings: dict[str, Any], *, vocabulary_size: int, embedding_dim: int) -> Network:
     """Build the network that a ``train.model`` section describes."""
     sizes = {
         "vocabulary_size": vocabulary_size,

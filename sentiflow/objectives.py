@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from sentiflow import cpu
 from sentiflow.batching import Batch
-from sentiflow.models import BagOfEmbeddings, TweetRNN
+from sentiflow.models import Network, TweetRNN
 from sentiflow.vocabulary import PAD_ID
 
 VECTORS = "network.embedding.weight"
@@ -39,7 +39,7 @@ class Labelling(nn.Module):
     the loss of the sum would let the easier of the two do the other's work.
     """
 
-    def __init__(self, network: TweetRNN | BagOfEmbeddings) -> None:
+    def __init__(self, network: Network) -> None:
         """Train a network."""
         super().__init__()
         self.network = network

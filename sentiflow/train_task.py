@@ -17,7 +17,7 @@ from sentiflow.checkpoints import Checkpoint
 from sentiflow.errors import JobError, UserError
 from sentiflow.lanes import Lanes, OwnRows, TrainInput, own_lanes
 from sentiflow.model_package import ModelPackage
-from sentiflow.models import BagOfEmbeddings, TweetRNN
+from sentiflow.models import Network
 from sentiflow.objectives import VECTORS, Labelling, WordPrediction
 from sentiflow.sections import SelectionSettings, TrainSettings
 from sentiflow.trainer import Trainer
@@ -324,7 +324,7 @@ def _are_given(settings: TrainSettings, words: Vocabulary) -> bool:
     return settings.model.vectors == "frozen" and not np.isnan(words.vectors[1:]).any()
 
 
-def build(settings: TrainSettings, words: Vocabulary) -> TweetRNN | BagOfEmbeddings:
+def build(settings: TrainSettings, words: Vocabulary) -> Network:
     """Build the network, its word vectors the pretrained ones where there are any.
 
     Raises:
