@@ -233,6 +233,7 @@ def test_a_killed_run_is_continued_by_the_same_command(copy_of_run, finished_run
     assert read(copy_of_run, "scored/predictions").equals(read(finished_run, "scored/predictions"))
 
 
+@pytest.mark.soak
 def test_two_workers_take_the_same_steps_as_one(copy_of_run, resources):
     changes = ("train.num_epochs=1",)
     histories = []

@@ -388,7 +388,7 @@ def test_vectors_come_from_a_file_and_another_content_of_it_is_refused(
     config = settings.resolve(settings.validate(whole, source="test"))
     assert manifest.look(preparation.claim(config)).state is manifest.State.COMPLETE
     moved.write_text("good 1 2\nbad -1 2\nday 0 4\n")
-    with pytest.raises(UserError, match=r"another vectors, .*vectors\.txt"):
+    with pytest.raises(UserError, match=r"another vectors: .*/vectors\.txt there, .*/moved\.txt"):
         manifest.check(preparation.claim(config))
 
 

@@ -76,7 +76,11 @@ def busy_workers():
 
 
 @pytest.mark.parametrize(
-    ("name", "number"), [("ingest", 5), pytest.param("drop", 2, marks=pytest.mark.soak)]
+    ("name", "number"),
+    [
+        pytest.param("ingest", 5, marks=pytest.mark.soak),
+        pytest.param("drop", 2, marks=pytest.mark.soak),
+    ],
 )
 def test_a_killed_driver_is_continued_to_the_same_files(
     tmp_path, csv, undisturbed, sentiflow, name, number

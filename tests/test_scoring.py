@@ -191,6 +191,7 @@ def test_of_a_corpus_that_grew_only_what_is_new_is_scored(
     assert not score(config, f"score.corpus={corpora}/day-*.csv").ran
 
 
+@pytest.mark.soak
 def test_a_scoring_killed_while_its_corpus_grew_is_continued_with_what_came_since(
     tmp_path, corpora, finished_run, undisturbed, resources, said
 ):

@@ -111,9 +111,14 @@ def is_of_ray(process):
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)]
+    ("num_processes", "number", "code"),
+    [
+        (1, signal.SIGINT, 130),
+        (6, signal.SIGTERM, 128 + signal.SIGTERM),
+        pytest.param(6, signal.SIGINT, 130, marks=pytest.mark.soak),
+        pytest.param(1, signal.SIGTERM, 128 + signal.SIGTERM, marks=pytest.mark.soak),
+    ],
 )
-@pytest.mark.parametrize("num_processes", [1, 6])
 def test_a_command_stopped_while_ray_starts_leaves_none_of_it(
     tmp_path, sample_csv, number, code, num_processes
 ):

@@ -122,9 +122,12 @@ def test_a_killed_driver_is_continued_in_the_middle_of_an_epoch(
     assert_equal(tmp_path / "run-here", undisturbed, atol=0)
 
     caplog.set_level(logging.INFO, logger="sentiflow.progress")
-    _, record = train_in(tmp_path / "other", prepared, num_epochs=1)
+    with pytest.raises(UserError, match=r"an unfinished run of other settings: .*--overwrite"):
+        train_in(tmp_path / "other", prepared, num_epochs=1)
+    other = settings.load(tmp_path / "other/config.yaml")
+    (outcome,) = pipeline.run(other, ["train"], overwrite=True)
     assert "goes on" not in caplog.text
-    assert [epoch["epoch"] for epoch in record["history"]] == [1]
+    assert [epoch["epoch"] for epoch in outcome.record["history"]] == [1]
 
 
 def test_a_killed_worker_is_replaced(tmp_path, prepared, undisturbed_pair, resources, caplog):
