@@ -4,6 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 READY_BENCH := .venv/.ready-bench
+FAST_TESTS := $(BIN)/pytest -n logical --maxprocesses 8 -m "not ray and not slow and not browser and not soak"
 
 export RAY_USAGE_STATS_ENABLED = 0
 export MLFLOW_DISABLE_TELEMETRY = true
@@ -15,12 +16,13 @@ demo: $(READY) runs/quickstart/tweets.csv
 
 test: $(READY)
 	$(MAKE) --no-print-directory lint
-	$(BIN)/pytest
+	$(FAST_TESTS)
+	$(BIN)/pytest -m "(ray or slow or browser) and not soak"
 
 check: $(READY)
 	$(BIN)/ruff format .
 	$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -m "not ray and not slow and not browser and not soak"
+	$(FAST_TESTS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -53,13 +53,10 @@ def form_of(line: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, sentiflow) -> Path:
-    """Make a directory as a user has it who has downloaded the corpus."""
+def place(tmp_path_factory) -> Path:
+    """Make a directory as a user has it."""
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(PROJECT / "configs", folder / "configs")
-    csv = "data/training.1600000.processed.noemoticon.csv"
-    made = sentiflow("sample", csv, "--rows", "6000", cwd=folder)
-    assert made.returncode == 0, made.stderr
     return folder
 
 
