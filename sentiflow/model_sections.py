@@ -70,7 +70,7 @@ class RnnSettings(NetworkSettings):
 
 
 def _as_sizes(value: Any) -> Any:
-    if isinstance(value, int) and value is not True and value is not False:
+    if isinstance(value, int) and not isinstance(value, bool):
         return (value,)
     if not isinstance(value, list | tuple):
         raise ValueError("must be a list of whole numbers, such as [30, 10]")

@@ -35,7 +35,7 @@ def test_each_module_has_a_test_file_or_is_tested_through_one(path):
         "download_cli": "test_download", "cli_options": "test_cli", "poolings": "test_models",
         "ngrams": "test_models", "model_sections": "test_settings",
         "sections": "test_settings", "progress": "test_cli", "errors": "test_cli",
-        "exits": "test_cli",
+        "exits": "test_cli", "questioning": "test_evaluation",
         "passes": "test_resume", "part_counts": "test_preparation",
         "prepared_parts": "test_preparation", "sweep_trials": "test_sweep",
         "sweep_results": "test_sweep", "sweep_space": "test_search_space",

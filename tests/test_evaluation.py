@@ -11,7 +11,7 @@ from conftest import new_package
 from mlflow import MlflowClient
 from test_compared_rows import Runs, by_tens, tens
 
-from sentiflow import calibration, evaluated_rows, evaluation, manifest, settings
+from sentiflow import calibration, evaluated_rows, evaluation, manifest, questioning, settings
 from sentiflow.errors import UserError
 from sentiflow.model_package import ModelPackage
 from sentiflow.tracking import Recorder
@@ -60,7 +60,7 @@ def test_every_kind_of_finding_is_in_metrics_json(evaluate, tmp_path):
 
 def test_the_vectors_of_a_package_are_those_of_its_words_alone():
     package = new_package()
-    found = evaluation._take_vectors(package)
+    found = questioning._take_vectors(package)
     assert found.words.to_pylist() == ["good", "bad", "morning", "day"]
     for word, vector in zip(found.words, found.vectors, strict=True):
         (token_id,) = package.vocabulary.look_up(pa.array([word.as_py()]))
@@ -71,7 +71,7 @@ def test_word_bias_is_that_of_the_package(finished_run, evaluate):
     package = ModelPackage.load(str(finished_run / "run/trained/model"))
     words = set(package.vocabulary.words.to_pylist())
     found = evaluate()["word_bias"]
-    measured = evaluation._measure_words(evaluation._take_vectors(package))
+    measured = questioning._measure_words(questioning._take_vectors(package))
     assert json.loads(json.dumps(measured)) == found
     for test, each in zip(TESTS, found["associations"], strict=True):
         counted = [item["num_known"] for item in (*each["targets"], *each["attributes"])]
@@ -83,7 +83,7 @@ def test_word_bias_is_that_of_the_package(finished_run, evaluate):
 def test_without_a_direction_the_tests_are_made_all_the_same():
     words = [word for each in TESTS[0].sets for word in each.words]
     vectors = np.random.default_rng(0).normal(size=(len(words), 4)).astype(np.float32)
-    found = evaluation._measure_words(WordVectors(pa.array(words), vectors))
+    found = questioning._measure_words(WordVectors(pa.array(words), vectors))
     assert found["direction"] is None
     assert found["no_direction"].startswith("only 0 of 10 pairs of words are known")
     assert found["associations"][0]["effect_size"] is not None

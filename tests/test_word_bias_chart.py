@@ -41,7 +41,8 @@ def test_words_with_dollars_are_no_formulas():
     vectors = make_vectors({name: np.array(vector) for name, vector in words.items()})
     pairs, placed = [("a$x$", "b$\\frac$")], ["c", "$\\frac$"]
     bias = measure_word_bias(vectors, pairs=pairs, words=placed, tests=())
-    size_of(word_bias_chart.render(bias))
+    width, height = size_of(word_bias_chart.render(bias))
+    assert min(width, height) > 100
 
 
 def test_of_many_words_those_at_both_ends_are_drawn():
