@@ -16,7 +16,7 @@ from sentiflow.csv_ranges import CutStretch, Stretch, connect, cut, range_size, 
 from sentiflow.csv_records import find_records
 from sentiflow.errors import UserError
 
-SETTINGS = settings(max_examples=200, deadline=None)
+SETTINGS = settings(max_examples=120, deadline=None)
 
 SIZES = st.integers(1, 40)
 """Bytes of a range, and of a stretch in ranges."""

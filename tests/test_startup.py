@@ -114,7 +114,7 @@ def is_of_ray(process):
     ("num_processes", "number", "code"),
     [
         (1, signal.SIGINT, 130),
-        (6, signal.SIGTERM, 128 + signal.SIGTERM),
+        pytest.param(6, signal.SIGTERM, 128 + signal.SIGTERM, marks=pytest.mark.soak),
         pytest.param(6, signal.SIGINT, 130, marks=pytest.mark.soak),
         pytest.param(1, signal.SIGTERM, 128 + signal.SIGTERM, marks=pytest.mark.soak),
     ],

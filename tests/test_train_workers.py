@@ -133,7 +133,7 @@ def test_if_nobody_takes_the_posts_the_workers_end(board):
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.soak)])
 def test_what_fails_in_a_worker_may_be_tried_again(tmp_path, resources, num_workers):
     def fail(job, post):
         raise OSError("disk full")
@@ -165,7 +165,7 @@ def test_a_function_is_run_by_as_many_workers_and_the_first_answers(
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.soak)])
 def test_what_a_worker_raises_is_raised_as_what_it_is(tmp_path, resources, num_workers):
     def refuse(job, post):
         raise UserError("nothing to learn from", hint="give more")

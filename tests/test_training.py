@@ -108,6 +108,7 @@ def training_workers():
     return found
 
 
+@pytest.mark.soak
 def test_a_killed_driver_is_continued_in_the_middle_of_an_epoch(
     tmp_path, prepared, undisturbed, sentiflow, caplog
 ):
@@ -232,7 +233,7 @@ def test_training_ends_early_where_it_gets_no_better(tmp_path, prepared, resourc
     assert outcome.record["chosen_epoch"] == best + 1
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.soak)])
 def test_a_loss_that_is_not_finite_ends_the_job_with_its_rows(
     tmp_path, prepared, resources, num_workers
 ):
