@@ -182,6 +182,7 @@ def test_nearest_is_a_plain_stable_sort(rows, n, by, data):
 
 @given(matrices(), st.sampled_from([0.5, 4]))
 def test_scaling_all_vectors_scales_distances_and_keeps_neighbors(rows, factor):
+    rows = rows.round(3)  # a power of two times the smallest numbers of float32 is rounded
     vectors, scaled = vectors_of(rows), vectors_of(rows * np.float32(factor))
     before = word_geometry.nearest(vectors, vectors.vectors[0])
     after = word_geometry.nearest(scaled, scaled.vectors[0])
