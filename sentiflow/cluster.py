@@ -1,19 +1,16 @@
-"""What Ray has -> workers, tasks, threads."""
+"""Address -> a connection to Ray, or Ray started on this machine; what it has; room for work."""
 
 import importlib
-import itertools
-import json
 import logging
 import os
 import re
 import secrets
 import sys
 import threading
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,73 +24,13 @@ if "RAY_ADDRESS" not in os.environ and "ray" not in sys.modules:
 
 import psutil  # type: ignore[import-untyped]
 import ray
-import ray.exceptions
+from ray._private.state import state
 
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import JobError
+from sentiflow.progress import say
+from sentiflow.resources import Resources
 
-log = logging.getLogger(__name__)
-
-_TASKS_ON_GPU = 4
-_MAX_RETRIES = 10
-"""So often a task is done again whose worker or node has died."""
-_MAX_WAITING = 1000
-"""Tasks that Ray is told of at a time."""
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What the cluster has."""
-
-    num_cpus: int
-    num_gpus: int
-    num_nodes: int
-    min_node_cpus: int
-    """Cores of the smallest node that has any."""
-
-    def train_workers(self, wanted: int | str) -> int:
-        """Number of training workers; ``auto``: one for each GPU, else one for each node.
-
-        Raises:
-            UserError: More are wanted than there are cores, or GPUs if there are any; they would
-                be waited for for ever.
-        """
-        num_workers = (self.num_gpus or self.num_nodes) if wanted == "auto" else int(wanted)
-        for number, name in ((self.num_cpus, "cores"), (self.num_gpus or num_workers, "GPUs")):
-            if num_workers > number:
-                raise UserError(
-                    f"train.num_workers={num_workers}, but Ray has {number} {name}",
-                    hint="each worker needs one",
-                )
-        return num_workers
-
-    def runs_in_process(self, num_workers: int) -> bool:
-        """Say whether training may run in this process, which saves the start of Ray's workers."""
-        return num_workers == 1 and self.num_nodes == 1
-
-    def cpus_per_train_worker(self, num_workers: int) -> int:
-        """Cores for a training worker: its share, if nodes like the smallest have room for all."""
-        share = min(self.num_cpus // num_workers, self.min_node_cpus)
-        while share > 1 and self.num_nodes * (self.min_node_cpus // share) < num_workers:
-            share -= 1
-        return max(1, share)
-
-    def threads_per_train_worker(self, num_workers: int) -> int:
-        """Threads of a training worker: its share of the cores, less one.
-
-        A recurrent step is many small products. Where another process takes one of the cores, each
-        of them waits for the slowest thread, and all becomes ten times slower; the core left free
-        costs a sixth.
-        """
-        return max(1, self.cpus_per_train_worker(num_workers) - 1)
-
-    def gpus_per_score_task(self) -> float:
-        """Share of a GPU for a scoring task; 0 where there is none.
-
-        Several share one: while one reads and tokenizes, another computes.
-        """
-        if not self.num_gpus:
-            return 0
-        return 1 / min(_TASKS_ON_GPU, max(1, self.num_cpus // self.num_gpus))
+_LOOK_EVERY_SECONDS = 2.0
 
 
 @contextmanager
@@ -195,130 +132,79 @@ def _load(modules: Sequence[str]) -> None:
 
 
 def look() -> Resources:
-    """Count what the running cluster has."""
-    total = ray.cluster_resources()
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    cpus = [int(node["Resources"].get("CPU", 0)) for node in nodes]
+    """Count what the running cluster has, and what an autoscaler may make of it."""
+    nodes = _living_nodes()
+    working = [cpus for node in nodes if (cpus := int(node["Resources"].get("CPU", 0)))]
+    most = state.get_max_resources_from_cluster_config() or {}
     return Resources(
-        num_cpus=max(1, int(total.get("CPU", 1))),
-        num_gpus=int(total.get("GPU", 0)),
-        num_nodes=len(nodes),
-        min_node_cpus=min((count for count in cpus if count), default=1),
+        num_cpus=max(1, sum(working)),
+        num_gpus=sum(int(node["Resources"].get("GPU", 0)) for node in nodes),
+        num_nodes=len(working),
+        min_node_cpus=min(working, default=1),
+        is_one_machine=len(nodes) == 1,
+        max_cpus=int(most.get("CPU", 0)),
+        max_gpus=int(most.get("GPU", 0)),
     )
 
 
-def map_parts(work: Callable[[int], dict[str, Any]], *, num_parts: int) -> Iterator[dict[str, Any]]:
-    """Do a stage's work on each of its parts with Ray Data, and yield what each came to.
+def _living_nodes() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
 
-    One task for each part, one core for each task: there are no actors whose cores Ray Data could
-    wait for, and a task that is lost with its worker or node is done again. The parts' tables stay
-    in the process that reads and writes them; only the small result travels.
 
-    Args:
-        work: Takes a part's number; returns what JSON can hold.
-        num_parts: Parts are numbered from 0.
+class Room:
+    """A place for some work: a node that has what it needs, or several.
 
-    Raises:
-        UserError: The work on a part raised it.
-        JobError: It failed otherwise; its traceback is logged.
+    Ray lets work wait for it for ever, though the last such node may be gone; here that ends.
     """
-    if num_parts == 0:
-        return
-    import ray.data
 
-    _set_up_data()
-    dataset = ray.data.range(num_parts, override_num_blocks=num_parts)
-    done = dataset.map(lambda row: _do(work, row["id"]))
-    yield from map(_unpack, done.iter_rows())
+    def __init__(
+        self, need: Mapping[str, float], *, times: int = 1, max_wait_seconds: float
+    ) -> None:
+        """Begin.
 
+        Args:
+            need: Of each resource of Ray, how much: ``{"CPU": 1, "GPU": 0.25}``.
+            times: So often it is needed, on one node or on several.
+            max_wait_seconds: So long it may not be there.
+        """
+        self.times = times
+        self.need = {name: number for name, number in need.items() if number}
+        self.max_wait_seconds = max_wait_seconds
+        self._looked = 0.0
+        self._missed: float | None = None
 
-def map_tasks(
-    work: Callable[[int], dict[str, Any]],
-    *,
-    num_parts: int,
-    num_gpus: float = 0,
-    concurrency: int | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Do the same as :func:`map_parts` by plain tasks of Ray.
+    def check(self) -> None:
+        """Look, every few seconds, whether it is there, busy or not.
 
-    Between two tasks on a core pass 4 ms, not 40, which counts where a part takes 200.
+        Raises:
+            JobError: There has been none for too long.
+        """
+        now = time.monotonic()
+        if now - self._looked < _LOOK_EVERY_SECONDS:
+            return
+        self._looked = now
+        if sum(self._count(node["Resources"]) for node in _living_nodes()) >= self.times:
+            self._missed = None
+            return
+        if self._missed is None:
+            self._missed = now
+            say("ray", f"no node with {self}: waiting for one, {self.max_wait_seconds:g} s at most")
+        if now - self._missed >= self.max_wait_seconds:
+            raise JobError(
+                f"the cluster has had no node with {self} for {self.max_wait_seconds:g} s "
+                "(cluster.max_wait_minutes): add one, and the same command goes on"
+            )
 
-    Args:
-        work: As for :func:`map_parts`.
-        num_parts: As there.
-        num_gpus: Share of a GPU for each task.
-        concurrency: At most so many tasks at the same time; None: as many as there are cores.
+    def _count(self, has: Mapping[str, float]) -> int:
+        return int(min(has.get(name, 0) // number for name, number in self.need.items()))
 
-    Raises:
-        UserError: The work on a part raised it.
-        JobError: It failed otherwise, or a part ended its worker again and again.
-    """
-    function = ray.remote(num_cpus=1, num_gpus=num_gpus, max_retries=_MAX_RETRIES)(_do)
-    shared, numbers = ray.put(work), iter(range(num_parts))
-    waiting: dict[Any, int] = {}
-    try:
-        while True:
-            for part in itertools.islice(numbers, (concurrency or _MAX_WAITING) - len(waiting)):
-                waiting[function.remote(shared, part)] = part
-            if not waiting:
-                return
-            (done, *_), _ = ray.wait(list(waiting), num_returns=1)
-            yield _unpack(_get(done, waiting.pop(done)))
-    finally:
-        for task in waiting:
-            ray.cancel(task)
-
-
-def _get(task: Any, part: int) -> dict[str, str]:
-    try:
-        return ray.get(task)
-    except ray.exceptions.RayError as error:
-        raise JobError(f"part {part} was lost: {str(error).splitlines()[0]}") from error
-
-
-def _unpack(report: dict[str, str]) -> dict[str, Any]:
-    """Take the result out of a task's report, or raise what it has met with."""
-    if report["problem"]:
-        raise UserError(report["problem"])
-    if report["failure"]:
-        if report["traceback"]:
-            log.error("%s", report["traceback"])
-        raise JobError(report["failure"])
-    return json.loads(report["result"])
-
-
-def _do(work: Callable[[int], dict[str, Any]], part: int) -> dict[str, str]:
-    """Do the work on one part; a failure travels to the driver as text.
-
-    Ray's own wrapping would lose the exception and log a page for each.
-    """
-    report = {"result": "", "problem": "", "failure": "", "traceback": ""}
-    try:
-        return report | {"result": json.dumps(work(int(part)))}
-    except UserError as error:
-        return report | {"problem": str(error)}
-    except JobError as error:
-        return report | {"failure": str(error)}
-    except Exception as error:
-        failure = traceback.format_exception_only(error)[-1].strip()
-        return report | {"failure": failure, "traceback": traceback.format_exc()}
-
-
-def _set_up_data() -> None:
-    """Make Ray Data quick, and quiet: the stages report progress themselves.
-
-    Ray Data 2.60 believes for the first second of each pass that the cluster has no core, and so
-    runs one task; and it looks for finished tasks ten times a second. Both are private constants.
-    """
-    import ray.data
-    from ray.data._internal.execution import resource_manager, streaming_executor_state
-
-    resource_manager.ResourceManager.GLOBAL_LIMITS_UPDATE_INTERVAL_S = 0.05
-    streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S = 0.01
-    verbose = log.isEnabledFor(logging.DEBUG)
-    ray.data.DataContext.get_current().enable_progress_bars = verbose
-    if not verbose:
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+    def __str__(self) -> str:
+        names = {"CPU": "core", "GPU": "GPU"}
+        one = " with ".join(
+            f"{number:g} {names[name]}{'s' if number > 1 else ''}"
+            for name, number in self.need.items()
+        )
+        return f"{one} for {self.times} workers" if self.times > 1 else one
 
 
 def _guard_token() -> None:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from sentiflow import cluster, receipts
+from sentiflow import part_tasks, receipts
 from sentiflow.progress import Progress, say
 
 Work = Callable[[int], dict[str, Any]]
@@ -17,7 +17,7 @@ class Passes:
     """The passes of one stage over its parts, each part of each pass done once."""
 
     def __init__(
-        self, stage: str, root: str, *, goes_on: bool, engine: Engine = cluster.map_parts
+        self, stage: str, root: str, *, goes_on: bool, engine: Engine = part_tasks.map_parts
     ) -> None:
         """Begin.
 
@@ -25,7 +25,7 @@ class Passes:
             stage: Its name, for progress.
             root: Its directory.
             goes_on: Whether an earlier run was killed whose receipts count.
-            engine: Does the work: ``cluster.map_parts`` or ``cluster.map_tasks``.
+            engine: Does the work: ``part_tasks.map_parts`` or ``part_tasks.map_tasks``.
         """
         self.stage, self.root, self.goes_on, self.engine = stage, root, goes_on, engine
         self.fresh: list[int] = []

@@ -30,6 +30,7 @@ from sentiflow import (
     input_files,
     manifest,
     part_counts,
+    part_tasks,
     prepared_parts,
     splits,
     storage,
@@ -42,6 +43,7 @@ from sentiflow.manifest import Claim
 from sentiflow.passes import Passes
 from sentiflow.prepared_parts import VOCABULARY, Job
 from sentiflow.progress import say
+from sentiflow.resources import as_limit
 from sentiflow.sections import Config, PrepareSettings
 from sentiflow.tokenizer import TOKENIZERS
 from sentiflow.tracking import Recorder
@@ -75,6 +77,7 @@ def claim(config: Config) -> Claim:
         exclude={
             "csv": True,
             "output_uri": True,
+            "num_workers": True,
             "max_rejected_fraction": True,
             "vocabulary": {"vectors_cache"},
         }
@@ -111,7 +114,12 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any
     uris = _expand(config.prepare)
     place = replace(target, inputs=target.inputs | {"csv": input_files.as_found(uris)})
     goes_on = manifest.begin(place, overwrite=overwrite, resumable=True)
-    passes = Passes(STAGE, config.prepare.output_uri, goes_on=goes_on)
+    engine = functools.partial(
+        part_tasks.map_parts,
+        max_wait_seconds=60 * config.cluster.max_wait_minutes,
+        concurrency=as_limit(config.prepare.num_workers),
+    )
+    passes = Passes(STAGE, config.prepare.output_uri, goes_on=goes_on, engine=engine)
     try:
         result = _prepare(config, uris, passes)
     except UserError:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sentiflow import cluster, drift, manifest, model_sources, scored_corpus
+from sentiflow import drift, manifest, model_sources, part_tasks, scored_corpus
 from sentiflow.corpus import Corpus
 from sentiflow.drift import Profile
 from sentiflow.errors import JobError, UserError
@@ -23,6 +23,7 @@ from sentiflow.growth import OF_PARTS, Earlier, kept_types
 from sentiflow.manifest import WORK, Claim, State
 from sentiflow.passes import Passes
 from sentiflow.progress import say
+from sentiflow.resources import Resources, as_limit
 from sentiflow.scored_corpus import PREPARED
 from sentiflow.sections import Config, ScoreSettings
 from sentiflow.tracking import Recorder
@@ -33,7 +34,7 @@ OWNS = ("predictions", "rejected", "failed", WORK)
 
 _NOT_DECISIVE = {
     *("corpus", "prepared_uri", "model_uri", "output_uri"),
-    *("batch_size", "num_workers", "max_failed_fraction"),
+    *("batch_size", "num_workers", "gpus_per_worker", "max_failed_fraction"),
 }
 
 
@@ -53,7 +54,7 @@ def claim(config: Config) -> Claim:
 
 
 def run(
-    config: Config, recorder: Recorder, *, resources: cluster.Resources, overwrite: bool
+    config: Config, recorder: Recorder, *, resources: Resources, overwrite: bool
 ) -> dict[str, Any]:
     """Score a corpus, or go on where an earlier run was killed, or the corpus ended then.
 
@@ -80,7 +81,13 @@ def run(
     earlier.check_fits(plan, precision)
     key = manifest.fingerprint([key_of(target), precision])
     goes_on = _begin(target, key, found, overwrite)
-    passes = Passes(STAGE, target.uri, goes_on=goes_on, engine=cluster.map_tasks)
+    engine = functools.partial(
+        part_tasks.map_tasks,
+        max_wait_seconds=60 * config.cluster.max_wait_minutes,
+        concurrency=as_limit(settings.num_workers),
+        num_gpus=resources.gpus_per_score_task(settings.gpus_per_worker),
+    )
+    passes = Passes(STAGE, target.uri, goes_on=goes_on, engine=engine)
     source, model_uri = _open(config, target, plan, earlier, passes)
     num_rows = earlier.counts["rows_read"] + source.num_rows
     work = functools.partial(
@@ -100,8 +107,6 @@ def run(
         [(part.num_rows, 0) for part in source.parts],
         unit="rows",
         keys=scored_corpus.name_parts(source, key),
-        num_gpus=resources.gpus_per_score_task(),
-        concurrency=None if settings.num_workers == "auto" else int(settings.num_workers),
     )
     counts = _count(source, earlier, results)
     reasons = sum((Counter(result["rejected_by_reason"]) for result in results), Counter())
@@ -192,9 +197,9 @@ def key_of(target: Claim) -> str:
     return manifest.fingerprint([target.settings, target.inputs["model"]["fingerprint"]])
 
 
-def _choose_precision(settings: ScoreSettings, resources: cluster.Resources) -> str:
+def _choose_precision(settings: ScoreSettings, resources: Resources) -> str:
     if settings.precision == "auto":
-        return "bf16" if resources.num_gpus else "fp32"
+        return "bf16" if resources.uses_gpus(settings.gpus_per_worker) else "fp32"
     return settings.precision
 
 

@@ -13,6 +13,7 @@ from sentiflow.setting_types import (
     Patterns,
     RequiredColumn,
     Settings,
+    ShareOrAuto,
     Strings,
     Written,
 )
@@ -172,6 +173,8 @@ class PrepareSettings(Settings):
     """Tokens kept of a tweet."""
     rows_per_file: int = Field(default=100_000, ge=1)
     """About how many input rows go into one part, the unit of work and of resumption."""
+    num_workers: CountOrAuto = "auto"
+    """Parts at the same time, each on a core of its own; ``auto``: as many as there are cores."""
 
 
 class BatchingSettings(Settings):
@@ -251,6 +254,11 @@ class TrainSettings(Settings):
     """``auto``: bf16 autocast on a GPU, fp32 on a CPU."""
     num_workers: CountOrAuto = "auto"
     """Data-parallel workers; ``auto``: one for each GPU, else one for each node."""
+    min_workers: int = Field(default=1, ge=1)
+    """When nodes are lost it goes on with as many workers as still have room, but not with fewer
+    than this; the model is the same."""
+    cpus_per_worker: CountOrAuto = "auto"
+    """Cores set aside for a worker, which computes on one fewer; ``auto``: its share of a node."""
     max_failures: int = Field(default=3, ge=0)
     """So many times workers are started again after one has died, from the last checkpoint."""
     seed: int = Field(default=0, ge=0, lt=1 << 63)
@@ -302,6 +310,8 @@ class ScoreSettings(Settings):
     num_workers: CountOrAuto = "auto"
     """Parts at the same time, each on a core of its own; ``auto``: as many as there are cores, or
     up to four for each GPU."""
+    gpus_per_worker: ShareOrAuto = "auto"
+    """Share of a GPU for a part; 0: use none; ``auto``: a quarter or more, where there are GPUs."""
     max_failed_fraction: Fraction = 0.01
     """Rows for which the model fails are kept aside; more of them than this share fail the job."""
 
@@ -371,6 +381,14 @@ class TrackingSettings(Settings):
     """Register a trained model under ``name``, as candidate."""
 
 
+class ClusterSettings(Settings):
+    """What a job expects of a cluster."""
+
+    max_wait_minutes: float = Field(default=10.0, ge=0)
+    """So long a job waits when no node is left that could go on with its work, or none is there
+    yet; then it fails, and the same command goes on."""
+
+
 class Config(Settings):
     """One whole experiment; each job reads its own section."""
 
@@ -385,3 +403,4 @@ class Config(Settings):
     evaluate: EvaluateSettings = EvaluateSettings()
     sweep: SweepSettings = SweepSettings()
     tracking: TrackingSettings = TrackingSettings()
+    cluster: ClusterSettings = ClusterSettings()

@@ -16,7 +16,15 @@ def _check_count(value: Any) -> int | str:
     raise ValueError("must be auto, or a whole number of at least 1")
 
 
+def _check_share(value: Any) -> float | str:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value == "auto" or (is_number and 0 <= value <= 1):
+        return value
+    raise ValueError("must be auto, or a number from 0 to 1")
+
+
 CountOrAuto = Annotated[int | str, BeforeValidator(_check_count)]
+ShareOrAuto = Annotated[float | str, BeforeValidator(_check_share)]
 
 
 class Settings(BaseModel):

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sentiflow import manifest, search_space, storage, training
-from sentiflow.cluster import Resources  # first, as it sets what Ray reads when it is imported
+from sentiflow import cluster, manifest, search_space, storage, training
 from sentiflow.errors import JobError, UserError
 from sentiflow.manifest import Claim
 from sentiflow.progress import say
+from sentiflow.resources import Resources
 from sentiflow.sections import Config
 from sentiflow.sweep_results import ENDS, Audience, brief
 from sentiflow.sweep_trials import STOPPED, TRIALS, Task, train
@@ -226,6 +226,17 @@ class _Room:
         return cls(num_concurrent, {"cpu": 1, "gpu": gpu}, share, keeps_processes=True)
 
 
+class _Watch(ray.tune.Callback):
+    """Ends a sweep of which no trial has room in the cluster any more."""
+
+    def __init__(self, room: _Room, max_wait_seconds: float) -> None:
+        need = {"CPU": max(1.0, room.request["cpu"]), "GPU": room.request.get("gpu", 0.0)}
+        self.room = cluster.Room(need, max_wait_seconds=max_wait_seconds)
+
+    def on_step_begin(self, **info: Any) -> None:
+        self.room.check()
+
+
 def _tune(
     config: Config,
     tasks: Sequence[Task],
@@ -263,7 +274,7 @@ def _tune(
             storage_path=storage_path,
             verbose=0,
             failure_config=ray.tune.FailureConfig(max_failures=config.train.max_failures),
-            callbacks=[audience],
+            callbacks=[audience, _Watch(room, 60 * config.cluster.max_wait_minutes)],
         ),
     )
     tuner.fit()

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from sentiflow import manifest, storage, training
-from sentiflow.cluster import Resources  # first, as it sets what Ray reads when it is imported
 from sentiflow.errors import JobError, UserError, WorkerError
+from sentiflow.lanes import NUM_LANES
 from sentiflow.manifest import State
+from sentiflow.resources import Resources
 from sentiflow.search_space import Trial
 from sentiflow.sections import Config
 from sentiflow.uris import join
@@ -98,13 +99,19 @@ def train(task: Task, *, metric: str, share: Resources) -> None:
     else:
         try:
             recorder = cast("Recorder", reporter)
-            training.run(task.config, recorder, resources=share, overwrite=False)
+            training.run(_steady(task.config), recorder, resources=share, overwrite=False)
         except WorkerError:
             raise
         except (UserError, JobError) as error:
             ray.tune.report({"reason": str(error)})
             return
     reporter.report_last()
+
+
+def _steady(config: Config) -> Config:
+    """Give a training as many workers as it asks for, always: others share the cluster with it."""
+    train = config.train.model_copy(update={"min_workers": NUM_LANES})
+    return config.model_copy(update={"train": train})
 
 
 @dataclass

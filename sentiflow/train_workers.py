@@ -8,8 +8,9 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from sentiflow.cluster import Resources  # first, as it sets what Ray reads when it is imported
+from sentiflow.cluster import Room  # first, as it sets what Ray reads when it is imported
 from sentiflow.errors import JobError, UserError, WorkerError
+from sentiflow.resources import Resources
 
 # isort: split
 import ray
@@ -22,15 +23,22 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 log = logging.getLogger(__name__)
 
+_GROW_EVERY_SECONDS = 300.0
+"""So often Ray Train looks whether there is room for workers that are missing. To take them in, all
+workers start again from the last checkpoint."""
+
 
 def train(
     worker: Callable[[Any, Callable[[dict[str, Any]], None]], Any],
     job: Any,
     *,
     num_workers: int,
+    min_workers: int = 1,
+    cpus_per_worker: int = 1,
     resources: Resources,
     storage_path: str,
     max_failures: int = 0,
+    max_wait_seconds: float = 600,
     on_post: Callable[[dict[str, Any]], None],
 ) -> Any:
     """Run a training function on workers of Ray Train; in this process if one is all there is.
@@ -39,9 +47,12 @@ def train(
         worker: Takes the job, and a function that posts a dictionary to the driver.
         job: Picklable.
         num_workers: Processes that train in step.
+        min_workers: So many go on when there is no room for more after a loss.
+        cpus_per_worker: Cores set aside for each; beside a GPU, where there are any.
         resources: Of the cluster.
         storage_path: A directory that every node can reach, for Ray's own records.
         max_failures: So many times workers are started again after one has died, or failed.
+        max_wait_seconds: So long the cluster may be without room for any worker.
         on_post: Told, in this process, what the workers post.
 
     Returns:
@@ -50,17 +61,22 @@ def train(
     Raises:
         UserError: A worker raised it.
         WorkerError: A worker failed otherwise; what is known of it is logged.
+        JobError: There is no node left with room for a worker.
     """
     in_process = resources.runs_in_process(num_workers)
     board = None if in_process else _put_up_board()
     post = on_post if board is None else functools.partial(_post, board)
+    fewest, use_gpu = min(min_workers, num_workers), resources.uses_gpus("auto")
+    need = {"CPU": cpus_per_worker, "GPU": int(use_gpu)}
+    room = Room(need, times=fewest, max_wait_seconds=max_wait_seconds)
     trainer = ray.train.torch.TorchTrainer(
         lambda config: worker(config["job"], post),
         train_loop_config={"job": job},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=0 if in_process else num_workers,
-            use_gpu=resources.num_gpus > 0,
-            resources_per_worker={"CPU": resources.cpus_per_train_worker(num_workers)},
+            num_workers=0 if in_process else _elastic(fewest, num_workers),
+            use_gpu=use_gpu,
+            resources_per_worker=need,
+            elastic_resize_monitor_interval_s=_GROW_EVERY_SECONDS,
         ),
         run_config=ray.train.RunConfig(
             name=f"train-{uuid.uuid4().hex[:8]}",  # Ray would believe to know a name again
@@ -71,11 +87,16 @@ def train(
     try:
         if board is None:
             return trainer.fit().return_value
-        return _fit_and_listen(trainer, board, on_post)
+        return _fit_and_listen(trainer, board, on_post, room)
     except (UserError, JobError):
         raise
     except Exception as error:  # from Ray Train, or from the worker in this process
         raise _cause(error) from error
+
+
+def _elastic(fewest: int, most: int) -> int | tuple[int, int]:
+    """Say to Ray Train how many workers may train."""
+    return most if fewest == most else (fewest, most)
 
 
 class _Board:
@@ -102,10 +123,13 @@ def _post(board: Any, item: dict[str, Any]) -> None:
     ray.get(board.put.remote(item))
 
 
-def _fit_and_listen(trainer: Any, board: Any, on_post: Callable[[dict[str, Any]], None]) -> Any:
+def _fit_and_listen(
+    trainer: Any, board: Any, on_post: Callable[[dict[str, Any]], None], room: Room
+) -> Any:
     """Fit in a thread, which an interrupt does not wait for, and pass on what is posted.
 
-    If nobody can take the posts, the board goes, and with it the workers.
+    If nobody can take the posts, or there is no room to train in, the board goes, and with it the
+    workers.
     """
     fitted: concurrent.futures.Future[Any] = concurrent.futures.Future()
 
@@ -123,6 +147,7 @@ def _fit_and_listen(trainer: Any, board: Any, on_post: Callable[[dict[str, Any]]
             for item in ray.get(board.take.remote()):
                 has_begun = True
                 on_post(item)
+            room.check()
             if not has_begun:
                 _free_cores_of_dead_trainings()
             if finished:

@@ -8,11 +8,11 @@ import numpy as np
 
 from sentiflow import manifest, storage, train_task, train_workers
 from sentiflow.checkpoints import FOLDER as CHECKPOINTS
-from sentiflow.cluster import Resources
 from sentiflow.errors import JobError, UserError
 from sentiflow.lanes import NUM_LANES
 from sentiflow.manifest import Claim
 from sentiflow.progress import Progress, say
+from sentiflow.resources import Resources
 from sentiflow.sections import Config, TrainSettings
 from sentiflow.train_task import MODEL, PRETRAIN, TRAIN, Job
 from sentiflow.uris import join
@@ -30,7 +30,10 @@ _RECORD_EVERY_SECONDS = 5.0
 _PREFIX = {PRETRAIN: "pretraining ", TRAIN: ""}
 _FOLDER = {PRETRAIN: "pretrain/", TRAIN: ""}
 """Of the names in MLflow."""
-_NOT_DECISIVE = {"prepared_uri", "output_uri", "num_workers", "max_failures", "checkpoints"}
+_NOT_DECISIVE = {
+    *("prepared_uri", "output_uri", "checkpoints"),
+    *("num_workers", "min_workers", "cpus_per_worker", "max_failures"),
+}
 
 
 def claim(config: Config) -> Claim:
@@ -64,14 +67,14 @@ def run(
     began = time.monotonic()
     target = claim(config)
     manifest.begin(target, overwrite=overwrite, resumable=True, key=target.fingerprint)
-    num_workers = _count_workers(config.train, resources)
+    num_workers, asked = _count_workers(config.train, resources), config.train.cpus_per_worker
     prepared_uri = config.train.prepared_uri
     job = Job(
         settings=config.train,
         prepared=manifest.require(prepared_uri, stage="prepare", setting="train.prepared_uri"),
         lineage=target.inputs
         | {"training": {"uri": target.uri, "fingerprint": target.fingerprint}},
-        num_threads=resources.threads_per_train_worker(num_workers),
+        num_threads=resources.threads_per_train_worker(num_workers, asked),
     )
     say(STAGE, _announce(job, num_workers))
     num_epochs = config.train.pretrain.num_epochs + config.train.num_epochs
@@ -81,9 +84,12 @@ def run(
             train_task.run,
             job,
             num_workers=num_workers,
+            min_workers=config.train.min_workers,
+            cpus_per_worker=resources.cpus_per_train_worker(num_workers, asked),
             resources=resources,
             storage_path=join(target.uri, RAY_RECORDS),
             max_failures=config.train.max_failures,
+            max_wait_seconds=60 * config.cluster.max_wait_minutes,
             on_post=_Audience(progress, recorder, config.train).take,
         )
     if "problem" in outcome:

@@ -1,0 +1,100 @@
+"""What the cluster has, and may get -> workers, tasks, cores and threads for each of them.
+
+The rules are here, all of them; what a setting says goes before each rule. They decide how fast a
+job is and never what comes out: which rows stand in which part, and in which batch, follows from
+input and settings alone.
+
+- A part of a corpus is a task of one core. A cluster is busy while there are at least as many parts
+  as cores, and a part should take seconds, as starting one takes milliseconds: ``rows_per_file``.
+- No work is set aside for Ray: its own tasks hold no core, and no actor holds one that a task would
+  have to wait for.
+- A training worker takes one GPU where there are any, else the cores of a node in equal shares.
+- It computes on one thread less than it has cores: the other is for reading and for Ray.
+- Several scoring tasks share a GPU: while one reads and tokenizes, another computes.
+- A node that cannot work, such as a head without cores, is not counted.
+"""
+
+from dataclasses import dataclass
+
+from sentiflow.errors import UserError
+
+_TASKS_ON_GPU = 4
+
+
+def as_limit(num_workers: int | str) -> int | None:
+    """Turn a number of workers, or ``auto``, into a limit to what runs at the same time."""
+    return None if num_workers == "auto" else int(num_workers)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the cluster has, and may get."""
+
+    num_cpus: int
+    num_gpus: int
+    num_nodes: int
+    """Nodes with cores."""
+    min_node_cpus: int
+    """Cores of the smallest of them."""
+    is_one_machine: bool = True
+    """Whether the only node is that of this process."""
+    max_cpus: int = 0
+    """What an autoscaler may make of ``num_cpus``; 0 where there is none."""
+    max_gpus: int = 0
+    """What it may make of ``num_gpus``."""
+
+    def train_workers(self, wanted: int | str) -> int:
+        """Number of training workers; ``auto``: one for each GPU, else one for each node.
+
+        What an autoscaler could add is used only where it is asked for: it costs money.
+
+        Raises:
+            UserError: More are wanted than there can be cores, or GPUs if there are any; they would
+                be waited for for ever.
+        """
+        if wanted == "auto":
+            return max(1, self.num_gpus or self.num_nodes)
+        num_workers = int(wanted)
+        cpus, gpus = max(self.num_cpus, self.max_cpus), max(self.num_gpus, self.max_gpus)
+        for number, name in ((cpus, "cores"), (gpus or num_workers, "GPUs")):
+            if num_workers > number:
+                has = "can have" if self.max_cpus else "has"
+                raise UserError(
+                    f"train.num_workers={num_workers}, but Ray {has} {number} {name}",
+                    hint="each worker needs one",
+                )
+        return num_workers
+
+    def runs_in_process(self, num_workers: int) -> bool:
+        """Say whether training may run in this process, which saves the start of Ray's workers."""
+        return num_workers == 1 and self.num_nodes == 1 and self.is_one_machine
+
+    def cpus_per_train_worker(self, num_workers: int, wanted: int | str = "auto") -> int:
+        """Cores for a training worker: its share, if nodes like the smallest have room for all."""
+        if wanted != "auto":
+            return int(wanted)
+        share = min(self.num_cpus // num_workers, self.min_node_cpus)
+        while share > 1 and self.num_nodes * (self.min_node_cpus // share) < num_workers:
+            share -= 1
+        return max(1, share)
+
+    def threads_per_train_worker(self, num_workers: int, wanted: int | str = "auto") -> int:
+        """Threads of a training worker: its share of the cores, less one.
+
+        A recurrent step is many small products. Where another process takes one of the cores, each
+        of them waits for the slowest thread, and all becomes ten times slower; the core left free
+        costs a sixth.
+        """
+        return max(1, self.cpus_per_train_worker(num_workers, wanted) - 1)
+
+    def uses_gpus(self, wanted: float | str) -> bool:
+        """Say whether scoring is a work for GPUs."""
+        return self.num_gpus > 0 if wanted == "auto" else float(wanted) > 0
+
+    def gpus_per_score_task(self, wanted: float | str = "auto") -> float:
+        """Share of a GPU for a scoring task; 0 where there is none."""
+        if wanted != "auto":
+            return float(wanted)
+        if not self.num_gpus:
+            return 0
+        return 1 / min(_TASKS_ON_GPU, max(1, self.num_cpus // self.num_gpus))
