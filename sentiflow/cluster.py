@@ -25,6 +25,7 @@ if "RAY_ADDRESS" not in os.environ and "ray" not in sys.modules:
 import psutil  # type: ignore[import-untyped]
 import ray
 from ray._private.state import state
+from ray.util.placement_group import placement_group, remove_placement_group
 
 from sentiflow.errors import JobError
 from sentiflow.progress import say
@@ -142,6 +143,7 @@ def look() -> Resources:
         num_nodes=len(working),
         min_node_cpus=min(working, default=1),
         is_one_machine=len(nodes) == 1,
+        may_grow=os.environ.get("RAY_ADDRESS", "local") != "local",
         max_cpus=int(most.get("CPU", 0)),
         max_gpus=int(most.get("GPU", 0)),
     )
@@ -173,8 +175,28 @@ class Room:
         self._looked = 0.0
         self._missed: float | None = None
 
+    def is_there(self) -> bool:
+        """Say whether it is there, busy or not."""
+        return sum(self._count(node["Resources"]) for node in _living_nodes()) >= self.times
+
+    def await_nodes(self) -> Resources:
+        """Wait until it is there, or for as long as may be; an autoscaler is asked for the nodes.
+
+        Ray Data and Ray Train tell the autoscaler again and again what they need, each in place of
+        what was said before; a placement group that is waiting counts beside that.
+
+        Returns:
+            What the cluster has then.
+        """
+        if not self.is_there():
+            say("ray", f"waiting for nodes with {self}, {self.max_wait_seconds:g} s at most")
+            wanted = placement_group([self.need] * self.times)
+            wanted.wait(self.max_wait_seconds)
+            remove_placement_group(wanted)
+        return look()
+
     def check(self) -> None:
-        """Look, every few seconds, whether it is there, busy or not.
+        """Look, every few seconds, whether it is there, and begin or end to wait.
 
         Raises:
             JobError: There has been none for too long.
@@ -183,7 +205,7 @@ class Room:
         if now - self._looked < _LOOK_EVERY_SECONDS:
             return
         self._looked = now
-        if sum(self._count(node["Resources"]) for node in _living_nodes()) >= self.times:
+        if self.is_there():
             self._missed = None
             return
         if self._missed is None:
@@ -200,7 +222,7 @@ class Room:
 
     def __str__(self) -> str:
         names = {"CPU": "core", "GPU": "GPU"}
-        one = " with ".join(
+        one = " and ".join(
             f"{number:g} {names[name]}{'s' if number > 1 else ''}"
             for name, number in self.need.items()
         )

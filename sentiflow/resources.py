@@ -38,29 +38,44 @@ class Resources:
     """Cores of the smallest of them."""
     is_one_machine: bool = True
     """Whether the only node is that of this process."""
+    may_grow: bool = False
+    """Whether nodes may come: of an autoscaler, or in place of others."""
     max_cpus: int = 0
-    """What an autoscaler may make of ``num_cpus``; 0 where there is none."""
+    """What an autoscaler may make of ``num_cpus``; 0 where it does not say."""
     max_gpus: int = 0
     """What it may make of ``num_gpus``."""
 
-    def train_workers(self, wanted: int | str) -> int:
+    def gpus_per_train_worker(self, wanted: int | str = "auto") -> int:
+        """GPUs for a training worker; ``auto``: one, where there are any, or may be."""
+        if wanted != "auto":
+            return int(wanted)
+        return int(self.num_gpus + self.max_gpus > 0)
+
+    def train_workers(self, wanted: int | str, *, gpus: int | None = None) -> int:
         """Number of training workers; ``auto``: one for each GPU, else one for each node.
 
         What an autoscaler could add is used only where it is asked for: it costs money.
 
+        Args:
+            wanted: The setting.
+            gpus: For each worker; as :meth:`gpus_per_train_worker` says by default.
+
         Raises:
-            UserError: More are wanted than there can be cores, or GPUs if there are any; they would
-                be waited for for ever.
+            UserError: More are wanted than there are, or can be, cores or GPUs; they would be
+                waited for for ever.
         """
+        gpus = self.gpus_per_train_worker() if gpus is None else gpus
         if wanted == "auto":
-            return max(1, self.num_gpus or self.num_nodes)
+            return max(1, self.num_gpus if gpus else self.num_nodes)
         num_workers = int(wanted)
-        cpus, gpus = max(self.num_cpus, self.max_cpus), max(self.num_gpus, self.max_gpus)
-        for number, name in ((cpus, "cores"), (gpus or num_workers, "GPUs")):
-            if num_workers > number:
-                has = "can have" if self.max_cpus else "has"
+        for number, most, name in (
+            (self.num_cpus, self.max_cpus, "cores"),
+            (self.num_gpus if gpus else num_workers, self.max_gpus, "GPUs"),
+        ):
+            is_hopeless = 0 < most < num_workers if self.may_grow else True
+            if num_workers > number and is_hopeless:
                 raise UserError(
-                    f"train.num_workers={num_workers}, but Ray {has} {number} {name}",
+                    f"train.num_workers={num_workers}, but Ray has {max(number, most)} {name}",
                     hint="each worker needs one",
                 )
         return num_workers

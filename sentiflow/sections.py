@@ -259,6 +259,9 @@ class TrainSettings(Settings):
     than this; the model is the same."""
     cpus_per_worker: CountOrAuto = "auto"
     """Cores set aside for a worker, which computes on one fewer; ``auto``: its share of a node."""
+    gpus_per_worker: Literal["auto", 0, 1] = "auto"
+    """GPUs for a worker; ``auto``: one, where the cluster has any, or its autoscaler says that it
+    may; 1 waits for nodes that have one."""
     max_failures: int = Field(default=3, ge=0)
     """So many times workers are started again after one has died, from the last checkpoint."""
     seed: int = Field(default=0, ge=0, lt=1 << 63)

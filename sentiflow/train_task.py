@@ -160,7 +160,8 @@ class _Work:
         elif found is not None:
             self._take_network(found)
         finished = {"history": self.history.epochs, "pretraining": self.pretraining}
-        self.post(self._where("begins") | {name: list(done) for name, done in finished.items()})
+        begins = self._where("begins") | {"num_workers": self.world_size}
+        self.post(begins | {name: list(done) for name, done in finished.items()})
 
     def _open(self, phase: str) -> None:
         """Make the trainer of a phase, with the network as it is."""

@@ -35,6 +35,7 @@ def train(
     num_workers: int,
     min_workers: int = 1,
     cpus_per_worker: int = 1,
+    gpus_per_worker: int = 0,
     resources: Resources,
     storage_path: str,
     max_failures: int = 0,
@@ -48,7 +49,8 @@ def train(
         job: Picklable.
         num_workers: Processes that train in step.
         min_workers: So many go on when there is no room for more after a loss.
-        cpus_per_worker: Cores set aside for each; beside a GPU, where there are any.
+        cpus_per_worker: Cores set aside for each.
+        gpus_per_worker: GPUs for each.
         resources: Of the cluster.
         storage_path: A directory that every node can reach, for Ray's own records.
         max_failures: So many times workers are started again after one has died, or failed.
@@ -66,15 +68,14 @@ def train(
     in_process = resources.runs_in_process(num_workers)
     board = None if in_process else _put_up_board()
     post = on_post if board is None else functools.partial(_post, board)
-    fewest, use_gpu = min(min_workers, num_workers), resources.uses_gpus("auto")
-    need = {"CPU": cpus_per_worker, "GPU": int(use_gpu)}
+    fewest, need = min(min_workers, num_workers), {"CPU": cpus_per_worker, "GPU": gpus_per_worker}
     room = Room(need, times=fewest, max_wait_seconds=max_wait_seconds)
     trainer = ray.train.torch.TorchTrainer(
         lambda config: worker(config["job"], post),
         train_loop_config={"job": job},
         scaling_config=ray.train.ScalingConfig(
             num_workers=0 if in_process else _elastic(fewest, num_workers),
-            use_gpu=use_gpu,
+            use_gpu=gpus_per_worker > 0,
             resources_per_worker=need,
             elastic_resize_monitor_interval_s=_GROW_EVERY_SECONDS,
         ),

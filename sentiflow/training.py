@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sentiflow import manifest, storage, train_task, train_workers
+from sentiflow import cluster, manifest, storage, train_task, train_workers
 from sentiflow.checkpoints import FOLDER as CHECKPOINTS
 from sentiflow.errors import JobError, UserError
 from sentiflow.lanes import NUM_LANES
@@ -32,7 +32,7 @@ _FOLDER = {PRETRAIN: "pretrain/", TRAIN: ""}
 """Of the names in MLflow."""
 _NOT_DECISIVE = {
     *("prepared_uri", "output_uri", "checkpoints"),
-    *("num_workers", "min_workers", "cpus_per_worker", "max_failures"),
+    *("num_workers", "min_workers", "cpus_per_worker", "gpus_per_worker", "max_failures"),
 }
 
 
@@ -68,6 +68,12 @@ def run(
     target = claim(config)
     manifest.begin(target, overwrite=overwrite, resumable=True, key=target.fingerprint)
     num_workers, asked = _count_workers(config.train, resources), config.train.cpus_per_worker
+    gpus = resources.gpus_per_train_worker(config.train.gpus_per_worker)
+    max_wait_seconds = 60 * config.cluster.max_wait_minutes
+    if resources.may_grow:
+        need = {"CPU": 1, "GPU": gpus}
+        room = cluster.Room(need, times=num_workers, max_wait_seconds=max_wait_seconds)
+        resources = room.await_nodes()
     prepared_uri = config.train.prepared_uri
     job = Job(
         settings=config.train,
@@ -86,10 +92,11 @@ def run(
             num_workers=num_workers,
             min_workers=config.train.min_workers,
             cpus_per_worker=resources.cpus_per_train_worker(num_workers, asked),
+            gpus_per_worker=gpus,
             resources=resources,
             storage_path=join(target.uri, RAY_RECORDS),
             max_failures=config.train.max_failures,
-            max_wait_seconds=60 * config.cluster.max_wait_minutes,
+            max_wait_seconds=max_wait_seconds,
             on_post=_Audience(progress, recorder, config.train).take,
         )
     if "problem" in outcome:
@@ -177,7 +184,8 @@ def _count_workers(settings: TrainSettings, resources: Resources) -> int:
     Raises:
         UserError: More are wanted than there are lanes, or cores.
     """
-    num_workers = resources.train_workers(settings.num_workers)
+    gpus = resources.gpus_per_train_worker(settings.gpus_per_worker)
+    num_workers = resources.train_workers(settings.num_workers, gpus=gpus)
     if num_workers > NUM_LANES and settings.num_workers != "auto":
         raise UserError(
             f"train.num_workers={num_workers}: there can be {NUM_LANES}",
@@ -190,8 +198,12 @@ def _announce(job: Job, num_workers: int) -> str:
     return (
         f"{job.settings.model.summary}; {job.prepared['counts']['vocabulary_size']:,} words, "
         f"{_count_train_rows(job.prepared):,} tweets, "
-        f"{num_workers} worker{'s' if num_workers > 1 else ''}"
+        f"{_workers(num_workers)}"
     )
+
+
+def _workers(number: int) -> str:
+    return f"{number} worker{'s' if number > 1 else ''}"
 
 
 def _count_train_rows(prepared: dict[str, Any]) -> int:
@@ -207,7 +219,7 @@ class _Audience:
         self.num_epochs = {PRETRAIN: settings.pretrain.num_epochs, TRAIN: settings.num_epochs}
         self.epochs_seen: set[tuple[str, int]] = set()
         self.step_seen = 0
-        self.begun = False
+        self.num_workers = 0
         self.unrecorded: list[tuple[int, Mapping[str, float | None]]] = []
         self.recorded = time.monotonic()
 
@@ -222,10 +234,11 @@ class _Audience:
         self.step_seen = max(self.step_seen, posted["step"])
 
     def _begin(self, posted: dict[str, Any]) -> None:
-        if self.begun:
-            say(STAGE, f"workers were lost; going on from {_place(posted)}")
+        before, self.num_workers = self.num_workers, posted["num_workers"]
+        if before:
+            why = "there is room for more" if self.num_workers > before else "workers were lost"
+            say(STAGE, f"{why}; going on from {_place(posted)}, {_workers(self.num_workers)}")
             return
-        self.begun = True
         self.progress.start_at(posted["rows_done"])
         if posted["step"]:
             say(STAGE, f"goes on: {_place(posted)}")

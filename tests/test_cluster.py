@@ -10,7 +10,7 @@ import types
 import pytest
 
 from sentiflow import cluster
-from sentiflow.errors import UserError
+from sentiflow.errors import JobError
 
 
 def python(script, **environment):
@@ -61,7 +61,6 @@ class FakeRay:
         monkeypatch.setattr(cluster.ray, "shutdown", lambda: self._note("shutdown"))
         monkeypatch.setattr(cluster, "look", lambda: "what there is")
         monkeypatch.setattr(cluster, "warm", lambda modules: self._note(f"warm {modules}"))
-        monkeypatch.setattr(cluster, "_set_up_data", lambda verbose: None)
 
     def _note(self, what):
         self.calls.append((what, threading.current_thread()))
@@ -193,26 +192,49 @@ print(time.monotonic() - began)
     assert float(python(script, HOME=str(tmp_path))) < 1
 
 
-@pytest.mark.parametrize(
-    ("place", "num_workers", "cores"),
-    [
-        ((2, 0, 1, 2), 2, 1),
-        ((16, 0, 1, 16), 3, 5),
-        ((4, 0, 1, 16), 2, 2),
-        ((10, 0, 2, 5), 3, 2),
-        ((16, 0, 2, 8), 5, 2),
-        ((17, 0, 2, 1), 8, 1),
-    ],
-)
-def test_all_training_workers_find_their_cores(place, num_workers, cores):
-    resources = cluster.Resources(*place)
-    assert resources.train_workers(num_workers) == num_workers
-    assert resources.cpus_per_train_worker(num_workers) == cores
+@pytest.fixture
+def nodes(monkeypatch):
+    """Stand for the nodes of Ray, and for a clock."""
+    alive = []
+    clock = types.SimpleNamespace(now=100.0)
+    monkeypatch.setattr(
+        cluster.ray, "nodes", lambda: [{"Alive": True, "Resources": has} for has in alive]
+    )
+    monkeypatch.setattr(cluster.time, "monotonic", lambda: clock.now)
+
+    def at(seconds, *there):
+        clock.now = 100 + seconds
+        alive[:] = there
+
+    return at
 
 
-def test_more_training_workers_than_gpus_or_cores_are_refused():
-    with pytest.raises(UserError, match=r"train\.num_workers=2, but Ray has 1 GPUs"):
-        cluster.Resources(16, 1, 1, 16).train_workers(2)
-    with pytest.raises(UserError, match=r"train\.num_workers=3, but Ray has 2 cores"):
-        cluster.Resources(2, 0, 1, 2).train_workers(3)
-    assert cluster.Resources(16, 4, 1, 16).train_workers("auto") == 4
+def test_work_waits_for_room_but_not_for_ever(nodes, said):
+    room = cluster.Room({"CPU": 2, "GPU": 0.5}, max_wait_seconds=60)
+    nodes(0, {"CPU": 2.0, "GPU": 1.0})
+    room.check()
+    assert not said.text
+    nodes(10, {"CPU": 2.0}, {"CPU": 1.0, "GPU": 1.0})
+    room.check()
+    nodes(69, {"CPU": 2.0})
+    room.check()
+    assert said.text.count("no node with 2 cores and 0.5 GPU: waiting for one, 60 s at most") == 1
+    nodes(71, {"CPU": 2.0})
+    with pytest.raises(JobError, match=r"had no node with 2 cores and 0\.5 GPU for 60 s"):
+        room.check()
+
+
+def test_the_waiting_begins_anew_when_there_was_room_meanwhile(nodes):
+    room = cluster.Room({"CPU": 1}, max_wait_seconds=60)
+    for seconds in range(0, 600, 50):
+        nodes(seconds, *([{"CPU": 1.0}] if seconds % 100 else []))
+        room.check()
+
+
+def test_room_for_several_may_be_on_several_nodes(nodes):
+    room = cluster.Room({"CPU": 2}, times=3, max_wait_seconds=0)
+    nodes(0, {"CPU": 5.0}, {"CPU": 2.0})
+    assert room.is_there()
+    nodes(0, {"CPU": 5.0}, {"CPU": 1.0})
+    assert not room.is_there()
+    assert str(room) == "2 cores for 3 workers"

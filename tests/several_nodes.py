@@ -1,0 +1,51 @@
+"""A real Ray cluster of several nodes on this machine, of which tests may kill any."""
+
+import os
+import signal
+from typing import Any
+
+from sentiflow import cluster
+
+IMPATIENT = {
+    "RAY_health_check_initial_delay_ms": "500",
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_timeout_ms": "500",
+    "RAY_health_check_failure_threshold": "4",
+}
+"""A dead node is noticed after two seconds. The head reads this when it starts."""
+
+
+class Nodes:
+    """A head without cores, where the driver runs, and nodes of one core each."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        cluster._guard_token()
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        self.living: list[Any] = []
+
+    @property
+    def address(self) -> str:
+        """For ``RAY_ADDRESS``."""
+        return self.cluster.address
+
+    def add(self) -> None:
+        """Start a node."""
+        self.living.append(self.cluster.add_node(num_cpus=1))
+
+    def kill(self) -> None:
+        """Kill the oldest node, as if its machine were lost."""
+        node = self.living.pop(0)
+        os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+
+    def have(self, number: int) -> None:
+        """Start nodes, or kill some, until there are so many."""
+        while len(self.living) < number:
+            self.add()
+        while len(self.living) > number:
+            self.kill()
+
+    def stop(self) -> None:
+        """End them all."""
+        self.cluster.shutdown()

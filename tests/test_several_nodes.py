@@ -1,0 +1,194 @@
+"""Jobs on a head and two nodes with data in object storage: the same results, whoever dies."""
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from conftest import PROJECT, write_config
+from several_nodes import IMPATIENT, Nodes
+
+from sentiflow import checkpoints, manifest, storage
+from sentiflow.model_package import ModelPackage
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+ROWS_PER_FILE = 300
+PATIENCE = 400
+"""Seconds that a command may take when all is well, but slow."""
+
+
+@pytest.fixture(scope="module")
+def started(bucket):
+    """Start a cluster whose nodes know the object store."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in IMPATIENT.items():
+            patch.setenv(name, value)
+        nodes = Nodes()
+        patch.setenv("RAY_ADDRESS", nodes.address)
+        yield nodes
+        nodes.stop()
+
+
+@pytest.fixture
+def nodes(started):
+    """Have two nodes, whatever became of those of the last test."""
+    started.have(2)
+    return started
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory, sample_csv, bucket):
+    """Write settings with many small parts, all in the bucket."""
+    storage.write_bytes(f"{bucket}/in/tweets.csv", sample_csv.read_bytes())
+    folder = tmp_path_factory.mktemp("several_nodes")
+    path = write_config(folder, sample_csv)
+    changes = {
+        f"prepare:\n  csv: {sample_csv}\n  rows_per_file: 2500": "prepare:\n"
+        f"  csv: {bucket}/in/*.csv\n  rows_per_file: {ROWS_PER_FILE}",
+        "score:\n  rows_per_file: 2500": f"score:\n  rows_per_file: {ROWS_PER_FILE}",
+        f"output_uri: {folder}/run": f"output_uri: {bucket}/undisturbed",
+    }
+    text = path.read_text()
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text + "cluster: {max_wait_minutes: 0.1}\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(started, config, bucket, sentiflow):
+    """Prepare, train on both nodes and score, with nobody killed."""
+    started.have(2)
+    result = sentiflow("run", config, "train.num_workers=2", timeout=PATIENCE)
+    assert result.returncode == 0, result.stderr
+    assert "2 workers" in result.stderr
+    return f"{bucket}/undisturbed"
+
+
+def table(uri):
+    """Read a table in the bucket by its row ids."""
+    names = storage.listing(uri, suffix=".parquet")
+    return pa.concat_tables([storage.read_parquet(f"{uri}/{n}") for n in names]).sort_by("row_id")
+
+
+def assert_same_prepared(ours, theirs):
+    """Compare every file to the byte, but for the manifest, which has times."""
+    names = [storage.listing(f"{root}/prepared", suffix=".parquet") for root in (ours, theirs)]
+    assert names[0] == names[1]
+    for name in names[0]:
+        content = [storage.read_bytes(f"{root}/prepared/{name}") for root in (ours, theirs)]
+        assert content[0] == content[1], name
+
+
+def assert_same_predictions(ours, theirs, atol=1e-6):
+    """Compare the predictions, of which the probabilities may differ by rounding."""
+    ours, theirs = table(f"{ours}/scored/predictions"), table(f"{theirs}/scored/predictions")
+    exact = [name for name in theirs.column_names if name not in ("probability", "prediction")]
+    assert ours.select(exact).equals(theirs.select(exact))
+    np.testing.assert_allclose(ours["probability"], theirs["probability"], atol=atol)
+
+
+def test_nodes_and_object_storage_leave_what_one_machine_leaves(undisturbed, finished_run, config):
+    alone = str(finished_run / "run")
+    for name in ("prepared/tweets", "prepared/encoded"):
+        assert table(f"{undisturbed}/{name}").equals(table(f"{alone}/{name}")), name
+    assert_same_predictions(undisturbed, alone, atol=1e-3)
+    assert len(ModelPackage.load(f"{undisturbed}/trained/model").vocabulary) > 100
+    left = storage.listing(undisturbed)
+    assert not [name for name in left if "_work" in name or "/ray/" in name]
+
+
+def start(config, verb, bucket, log, *overrides):
+    """Begin a stage on what the undisturbed run has made, with output of its own."""
+    uri = f"{bucket}/{log.parent.name}"
+    chosen = [f"output_uri={uri}", *overrides]
+    if verb != "prepare":
+        chosen += [f"{verb}.prepared_uri={bucket}/undisturbed/prepared"]
+    if verb == "score":
+        chosen += [f"score.model_uri={bucket}/undisturbed/trained/model"]
+    command = [sys.executable, "-m", "sentiflow.cli", verb, str(config), *chosen]
+    return uri, command, subprocess.Popen(command, cwd=PROJECT, stderr=log.open("w"))
+
+
+def has_begun(uri, verb):
+    """Say whether a stage is in the middle of its work."""
+    if verb == "train":
+        return len(checkpoints.list_steps(f"{uri}/trained/{checkpoints.FOLDER}")) > 1
+    root = f"{uri}/prepared" if verb == "prepare" else f"{uri}/scored"
+    return len(storage.listing(f"{root}/_work/receipts")) > 3
+
+
+def wait_until_begun(uri, verb, process, log):
+    while not has_begun(uri, verb):
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("verb", "is_replaced"),
+    [
+        ("prepare", False),
+        ("train", False),
+        ("score", True),
+        pytest.param("prepare", True, marks=pytest.mark.soak),
+        pytest.param("train", True, marks=pytest.mark.soak),
+        pytest.param("score", False, marks=pytest.mark.soak),
+    ],
+)
+def test_a_killed_node_changes_no_result(
+    tmp_path, config, bucket, undisturbed, nodes, verb, is_replaced
+):
+    log = tmp_path / "log.txt"
+    workers = ["train.num_workers=2"] if verb == "train" else []
+    uri, _, process = start(config, verb, bucket, log, *workers)
+    with process:
+        wait_until_begun(uri, verb, process, log)
+        nodes.kill()
+        if is_replaced:
+            nodes.add()
+        assert process.wait(timeout=PATIENCE) == 0, log.read_text()
+    if verb == "prepare":
+        assert_same_prepared(uri, undisturbed)
+    elif verb == "score":
+        assert_same_predictions(uri, undisturbed)
+    else:
+        assert "workers were lost; going on from step" in log.read_text()
+        assert is_replaced or log.read_text().count("1 worker\n") == 1
+        curves = [
+            [epoch["validation_loss"] for epoch in manifest.read(f"{root}/trained")["history"]]
+            for root in (uri, undisturbed)
+        ]
+        assert curves[0] == pytest.approx(curves[1], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "score",
+        pytest.param("prepare", marks=pytest.mark.soak),
+        pytest.param("train", marks=pytest.mark.soak),
+    ],
+)
+def test_without_a_node_a_job_ends_and_the_same_command_goes_on(
+    tmp_path, config, bucket, undisturbed, nodes, verb
+):
+    log = tmp_path / "log.txt"
+    uri, command, process = start(config, verb, bucket, log)
+    with process:
+        wait_until_begun(uri, verb, process, log)
+        nodes.have(0)
+        assert process.wait(timeout=PATIENCE) == 1, log.read_text()
+    said = log.read_text()
+    assert "no node with 1 core: waiting for one, 6 s at most" in said
+    assert said.endswith(
+        "sentiflow: the cluster has had no node with 1 core for 6 s (cluster.max_wait_minutes): "
+        "add one, and the same command goes on\n"
+    )
+    nodes.have(1)
+    again = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE)
+    assert again.returncode == 0, again.stderr
+    assert "goes on" in again.stderr
