@@ -5,6 +5,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 READY_BENCH := .venv/.ready-bench
 FAST_TESTS := $(BIN)/pytest -n logical --maxprocesses 8 -m "not ray and not slow and not browser and not soak"
+SLOW_TESTS := $(BIN)/pytest -n 2 --dist loadfile -m "(ray or slow or browser) and not soak"
+SAME_EXAMPLES := --hypothesis-profile same_examples
 
 export RAY_USAGE_STATS_ENABLED = 0
 export MLFLOW_DISABLE_TELEMETRY = true
@@ -16,8 +18,8 @@ demo: $(READY) runs/quickstart/tweets.csv
 
 test: $(READY)
 	$(MAKE) --no-print-directory lint
-	$(FAST_TESTS)
-	$(BIN)/pytest -m "(ray or slow or browser) and not soak"
+	$(FAST_TESTS) $(SAME_EXAMPLES)
+	$(SLOW_TESTS) $(SAME_EXAMPLES)
 
 check: $(READY)
 	$(BIN)/ruff format .
