@@ -146,10 +146,7 @@ def _run_stage(
     stage = _stage(verb)
     if verb not in _ON_WORKERS:
         return stage.run(config, recorder, overwrite=overwrite)
-    resources = session.resources()
-    if verb == "prepare":
-        return stage.run(config, recorder, overwrite=overwrite)
-    return stage.run(config, recorder, resources=resources, overwrite=overwrite)
+    return stage.run(config, recorder, resources=session.resources(), overwrite=overwrite)
 
 
 def _record_result(record: dict[str, Any], claim: manifest.Claim, recorder: "Recorder") -> None:

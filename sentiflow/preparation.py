@@ -43,7 +43,7 @@ from sentiflow.manifest import Claim
 from sentiflow.passes import Passes
 from sentiflow.prepared_parts import VOCABULARY, Job
 from sentiflow.progress import say
-from sentiflow.resources import as_limit
+from sentiflow.resources import Resources, as_limit
 from sentiflow.sections import Config, PrepareSettings
 from sentiflow.tokenizer import TOKENIZERS
 from sentiflow.tracking import Recorder
@@ -98,7 +98,9 @@ def claim(config: Config) -> Claim:
     return Claim(STAGE, settings.output_uri, decisive, {"csv": found} | vectors, owns=OWNS)
 
 
-def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any]:
+def run(
+    config: Config, recorder: Recorder, *, resources: Resources, overwrite: bool
+) -> dict[str, Any]:
     """Prepare a corpus, or go on where an earlier run of the same was killed.
 
     Returns:
@@ -121,7 +123,7 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any
     )
     passes = Passes(STAGE, config.prepare.output_uri, goes_on=goes_on, engine=engine)
     try:
-        result = _prepare(config, uris, passes)
+        result = _prepare(config, uris, passes, resources)
     except UserError:
         manifest.abandon(target)
         raise
@@ -159,11 +161,16 @@ class _Result:
     usage: dict[str, Any]
 
 
-def _prepare(config: Config, uris: Sequence[str], passes: Passes) -> _Result:
+def _prepare(config: Config, uris: Sequence[str], passes: Passes, resources: Resources) -> _Result:
     settings = config.prepare
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         loading = pool.submit(_load_vectors, settings)
         source = _cut(config, uris, passes)
+        advice = resources.advise_parts(
+            len(source.parts), num_rows=source.num_rows, setting="prepare.rows_per_file"
+        )
+        if advice:
+            say(STAGE, advice)
         vectors = loading.result()
     job = _make_job(settings, source, passes)
     parts = _each_part(prepared_parts.ingest, job, passes)

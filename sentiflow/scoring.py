@@ -90,6 +90,11 @@ def run(
     passes = Passes(STAGE, target.uri, goes_on=goes_on, engine=engine)
     source, model_uri = _open(config, target, plan, earlier, passes)
     num_rows = earlier.counts["rows_read"] + source.num_rows
+    advice = resources.advise_parts(
+        len(source.parts), num_rows=source.num_rows, setting="score.rows_per_file"
+    )
+    if advice:
+        say(STAGE, advice)
     work = functools.partial(
         score_part,
         source=source,

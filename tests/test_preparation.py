@@ -15,6 +15,7 @@ from conftest import new_package
 
 from sentiflow import manifest, preparation, schema, settings
 from sentiflow.errors import UserError
+from sentiflow.resources import Resources
 from sentiflow.tracking import Recorder
 
 pytestmark = pytest.mark.ray
@@ -32,6 +33,7 @@ PLAIN = yaml.safe_load("""
   labels: {negative: n, positive: p, neutral: u}
 """)
 WITH_USER = PLAIN | {"columns": {"label": 0, "text": 1, "user": 2, "time": 3}}
+HERE = Resources(2, 0, 1, 2)
 MEANINGS = {"n": 0, "p": 1, "u": 2, "": None}
 
 THIRDS = {"kind": "hash", "validation_fraction": 0.3, "test_fraction": 0.3}
@@ -47,7 +49,7 @@ def prepare(folder, files, form, **chosen):
         "prepare": {"csv": str(files), "vocabulary": {"min_count": 1}} | chosen,
     }
     config = settings.resolve(settings.validate(raw, source="test"))
-    record = preparation.run(config, Recorder(), overwrite=False)
+    record = preparation.run(config, Recorder(), resources=HERE, overwrite=False)
     counts = record["counts"]
     assert counts["rows_read"] == counts["accepted"] + counts["rejected"] + counts["left_out"]
     assert counts["left_out"] == sum(counts["left_out_by_reason"].values())

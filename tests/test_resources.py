@@ -70,3 +70,12 @@ def test_several_scoring_tasks_share_a_gpu_but_not_more_than_it_has_cores():
     assert Resources(4, 2, 1, 4).gpus_per_score_task() == 1 / 2
     assert Resources(1, 2, 1, 1).gpus_per_score_task() == 1
     assert Resources(8, 0, 1, 8).gpus_per_score_task() == 0
+
+
+def test_too_few_parts_for_a_cluster_are_told():
+    place = Resources(64, 0, 8, 8, is_one_machine=False)
+    advice = place.advise_parts(16, num_rows=1_600_000, setting="score.rows_per_file")
+    assert advice == "16 parts for 64 cores: score.rows_per_file=25000 would make enough for all"
+    assert place.advise_parts(64, num_rows=1_600_000, setting="x") == ""
+    assert place.advise_parts(2, num_rows=20_000, setting="x") == ""
+    assert Resources(64, 0, 1, 64).advise_parts(16, num_rows=1_600_000, setting="x") == ""
