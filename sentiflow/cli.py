@@ -37,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 config_app = typer.Typer(
-    no_args_is_help=True, help="The resolved settings; what is wrong with them."
+    no_args_is_help=True, help="The resolved settings; what is wrong with them, or a cluster file."
 )
 app.add_typer(config_app, name="config")
 tracking_app = typer.Typer(no_args_is_help=True, help="What MLflow missed while it was away.")
@@ -361,6 +361,18 @@ def validate(config: ConfigPath, overrides: Overrides = None) -> None:
     with reporting(verbose=False):
         settings.load(config, overrides or ())
         typer.echo(f"{config} is valid")
+
+
+@config_app.command()
+def cluster(
+    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="A file for `ray up`.")],
+) -> None:
+    """Say what is wrong with a cluster file, a line for each fault; nothing is started."""
+    with reporting(verbose=False):
+        from sentiflow import cluster_file
+
+        cluster_file.check(file)
+        typer.echo(f"{file} is valid")
 
 
 @config_app.command()
