@@ -4,6 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 READY_BENCH := .venv/.ready-bench
+READY_AUDIT := .venv/.ready-audit
 FAST_TESTS := $(BIN)/pytest -n logical --maxprocesses 8 -m "not ray and not slow and not browser and not soak"
 SLOW_TESTS := $(BIN)/pytest -n 2 --dist loadfile -m "(ray or slow or browser) and not soak"
 SAME_EXAMPLES := --hypothesis-profile same_examples
@@ -11,7 +12,7 @@ SAME_EXAMPLES := --hypothesis-profile same_examples
 export RAY_USAGE_STATS_ENABLED = 0
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: demo test check lint bench soak clean
+.PHONY: demo test check lint bench soak audit clean
 
 demo: $(READY) runs/quickstart/tweets.csv
 	$(BIN)/sentiflow run configs/quickstart.yaml
@@ -38,6 +39,9 @@ bench: $(READY_BENCH)
 soak: $(READY)
 	$(BIN)/pytest -m soak --timeout 3600 tests
 
+audit: $(READY_AUDIT)
+	$(BIN)/python security/audit.py
+
 clean:
 	rm -rf .venv runs/quickstart
 
@@ -53,4 +57,8 @@ $(READY): pyproject.toml constraints.txt
 
 $(READY_BENCH): $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
+	touch $@
+
+$(READY_AUDIT): $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,audit]'
 	touch $@

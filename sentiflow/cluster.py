@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ if "RAY_ADDRESS" not in os.environ and "ray" not in sys.modules:
 
 import psutil  # type: ignore[import-untyped]
 import ray
+from ray._private import ray_constants
 from ray._private.state import state
 from ray.util.placement_group import placement_group, remove_placement_group
 
@@ -91,17 +92,37 @@ def _connected(verbose: bool) -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS", "local")
     if address == "local":
         _guard_token()
-    ray.init(
-        address=address,
-        include_dashboard=verbose if address == "local" else None,
-        log_to_driver=verbose,
-        logging_level=logging.INFO if verbose else logging.ERROR,
-    )
+    with _on_loopback() if address == "local" else nullcontext():
+        ray.init(
+            address=address,
+            include_dashboard=verbose if address == "local" else None,
+            log_to_driver=verbose,
+            logging_level=logging.INFO if verbose else logging.ERROR,
+        )
     try:
         yield
     finally:
         _end_monitor()
         ray.shutdown()
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Have the Ray that starts in the block listen on loopback alone, on Linux as elsewhere.
+
+    Its processes listen on every interface unless the node's address is 127.0.0.1, and Ray
+    replaces that, too, by one that others can reach, except where it has no clusters: on macOS
+    and Windows. The constant says where that is. Training workers, which inherit the variable,
+    would send each other gradients through the interface that the host's name leads to.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    if sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _end_monitor() -> None:

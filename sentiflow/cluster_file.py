@@ -1,6 +1,7 @@
 """Cluster file for `ray up` -> what is wrong with it."""
 
 import difflib
+import functools
 import importlib.util
 import io
 import json
@@ -137,11 +138,9 @@ def _check_instances(config: Mapping[str, Any]) -> Iterator[str]:
     has_boto = importlib.util.find_spec("botocore")
     if config["provider"].get("type") != "aws" or not has_boto:
         return
-    import botocore.session  # type: ignore[import-untyped]
     import botocore.validate  # type: ignore[import-untyped]
 
-    model = botocore.session.get_session().get_service_model("ec2")
-    shape = model.operation_model("RunInstances").input_shape
+    shape = _shape_of_instances()
     for name, group in (config.get("available_node_types") or {}).items():
         asked = dict(group.get("node_config") or {}) if isinstance(group, dict) else {}
         if "InstanceType" not in asked:
@@ -153,6 +152,14 @@ def _check_instances(config: Mapping[str, Any]) -> Iterator[str]:
         report = botocore.validate.ParamValidator().validate(asked | counts, shape)
         for line in report.generate_report().splitlines():
             yield f"{where[:-1]}: {line}"
+
+
+@functools.cache
+def _shape_of_instances() -> Any:
+    import botocore.session  # type: ignore[import-untyped]
+
+    model = botocore.session.get_session().get_service_model("ec2")
+    return model.operation_model("RunInstances").input_shape
 
 
 def _check_commands(config: Mapping[str, Any]) -> Iterator[str]:

@@ -1,0 +1,128 @@
+"""A file for `ray up` is checked before it costs a machine; those that come along hold no fault."""
+
+import shlex
+import sys
+
+import pytest
+import yaml
+from conftest import PROJECT
+from test_cli import invoke
+
+from sentiflow import cluster_file
+from sentiflow.errors import UserError
+
+FILES = ["ray_cluster.yaml", "ray_cluster_local.yaml"]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """Make a home with the token that the files send to the machines."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    token = tmp_path / "home/.ray/auth_token"
+    token.parent.mkdir(parents=True)
+    token.write_text("token")
+    return token
+
+
+def load(name):
+    return yaml.safe_load((PROJECT / name).read_text())
+
+
+def faults_of(tmp_path, text):
+    """Check a cluster file that lies beside what it sends; returns what is wrong with it."""
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).touch()
+    path = tmp_path / "cluster.yaml"
+    path.write_text(text)
+    try:
+        cluster_file.check(path)
+    except UserError as error:
+        return [line.removeprefix(f"{path}: ") for line in str(error).splitlines()]
+    return []
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_cluster_files_that_come_along_hold_no_fault(name):
+    cluster_file.check(PROJECT / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong", "fault"),
+    [
+        (0, "  region:", "  regoin:", "unknown key provider.regoin: did you mean region?"),
+        (0, "type: aws", "type: awz", "provider.type: awz: did you mean aws?"),
+        (0, "upscaling_speed", "upscaling_sped", "unknown key upscaling_sped: did you mean"),
+        (0, "ssh_user", "ssh_usr", "auth: Additional properties are not allowed"),
+        (0, "min_workers: 0", "min_workers: none", "min_workers: 'none' is not of type 'integer'"),
+        (0, "head_node_type: head", "head_node_type: haed", "head_node_type"),
+        (0, "    node_config: &machine\n", "    node_config: &machine\n      ImageID: x\n",
+         "unknown key available_node_types.head.node_config.ImageID: did you mean ImageId?"),
+        (0, "MarketType", "MarketTyp", 'Unknown parameter in InstanceMarketOptions: "MarketTyp"'),
+        (0, "VolumeSize: 200", "VolumeSize: big", "VolumeSize, value: big"),
+        (0, "      InstanceType: m7i.xlarge\n", "", "head.node_config.InstanceType is missing"),
+        (0, "--dashboard-host", "--dashbord-host", "No such option '--dashbord-host'"),
+        (0, "--node-manager-port=8077", "--node-manager-port=x", "'x' is not a valid integer"),
+        (1, "worker_ips:", "workers_ips:", "unknown key provider.workers_ips: did you mean worker"),
+        (1, "  head_ip: 192.168.1.10", "", "provider.head_ip is missing"),
+        (1, "test -d ~/sentiflow/venv ||", "if test -d ~/sentiflow/venv;", "syntax error"),
+        (1, ": constraints.txt", ": constraint.txt", "file_mounts: constraint.txt is not there"),
+        (1, "\nprovider:\n  type: local", "\nprovider: local\nnone:", "no section provider"),
+        (1, "cluster_name: s", "cluster_name: [s", "no YAML"),
+    ],
+)  # fmt: skip
+def test_a_fault_is_named_with_its_place(tmp_path, name, right, wrong, fault):
+    text = (PROJECT / FILES[name]).read_text()
+    found = faults_of(tmp_path, text.replace(right, wrong))
+    assert [line for line in found if fault in line]
+
+
+def test_a_token_that_was_not_made_is_missed(tmp_path, home):
+    home.unlink()
+    (fault,) = faults_of(tmp_path, (PROJECT / FILES[0]).read_text())
+    assert "make the token first" in fault
+
+
+def test_the_command_line_says_what_is_wrong(tmp_path):
+    assert invoke("config", "cluster", str(PROJECT / FILES[0])).exit_code == 0
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("provider: {type: local, head_pi: 10.0.0.1, worker_ips: []}\ncluster_name: x\n")
+    result = invoke("config", "cluster", str(bad))
+    assert result.exit_code == 2
+    assert f"{bad}: unknown key provider.head_pi: did you mean head_ip?" in result.stderr
+    assert invoke("config", "cluster", str(tmp_path / "none.yaml")).exit_code == 2
+
+
+def test_instances_are_not_checked_where_boto3_is_not_installed(tmp_path, monkeypatch):
+    text = (PROJECT / FILES[0]).read_text().replace("MarketType", "MarketTyp")
+    monkeypatch.setitem(sys.modules, "botocore", None)
+    monkeypatch.setattr(cluster_file.importlib.util, "find_spec", lambda name: None)
+    assert faults_of(tmp_path, text) == []
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_of_the_clusters_stands_open(name):
+    config = load(name)
+    environment = next(text for text in config["setup_commands"] if "environment.sh" in text)
+    for variable in (
+        "RAY_AUTH_MODE=token", "RAY_USAGE_STATS_ENABLED=0", "MLFLOW_DISABLE_TELEMETRY=true",
+    ):  # fmt: skip
+        assert f"export {variable}\n" in environment
+    assert config["setup_commands"][0] == "chmod 700 ~/.ray && chmod 600 ~/.ray/auth_token"
+    assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    starts = [config["head_start_ray_commands"][-1], config["worker_start_ray_commands"][-1]]
+    for command in starts:
+        assert command.startswith(". ~/sentiflow/environment.sh; ")
+        assert "--disable-usage-stats" in shlex.split(command)
+        assert "0.0.0.0" not in command
+    assert "--dashboard-host=127.0.0.1" in shlex.split(starts[0])
+
+
+def test_workers_come_from_nothing_and_may_be_spot_machines_but_the_head_works_for_none():
+    groups = load("ray_cluster.yaml")["available_node_types"]
+    assert groups["head"]["resources"] == {"CPU": 0}
+    assert "InstanceMarketOptions" not in groups["head"]["node_config"]
+    for name in ("cpu", "gpu"):
+        assert groups[name]["min_workers"] == 0 < groups[name]["max_workers"]
+        assert groups[name]["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+    profiles = {str(group["node_config"]["IamInstanceProfile"]) for group in groups.values()}
+    assert len(profiles) == 2, "workers have fewer rights than the head"
