@@ -126,3 +126,40 @@ def test_workers_come_from_nothing_and_may_be_spot_machines_but_the_head_works_f
         assert groups[name]["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
     profiles = {str(group["node_config"]["IamInstanceProfile"]) for group in groups.values()}
     assert len(profiles) == 2, "workers have fewer rights than the head"
+
+
+KUBERAY = {
+    "cluster": {"rayVersion", "authOptions", "enableInTreeAutoscaling", "autoscalerOptions",
+                "headGroupSpec", "workerGroupSpecs"},
+    "head": {"serviceType", "rayStartParams", "template"},
+    "group": {"groupName", "replicas", "minReplicas", "maxReplicas", "idleTimeoutSeconds",
+              "rayStartParams", "template"},
+    "job": {"clusterSelector", "submissionMode", "entrypoint", "backoffLimit"},
+}  # fmt: skip
+"""Fields of ray.io/v1 that the example may use, read off KubeRay's own definitions."""
+
+
+def test_the_kuberay_example_has_the_layout_of_the_cluster_file():
+    cluster, job, policy = yaml.safe_load_all((PROJECT / "docs/kuberay.yaml").read_text())
+    spec = cluster["spec"]
+    head, groups = spec["headGroupSpec"], spec["workerGroupSpecs"]
+    assert set(spec) <= KUBERAY["cluster"]
+    assert set(head) <= KUBERAY["head"]
+    assert all(set(group) <= KUBERAY["group"] for group in groups)
+    assert set(job["spec"]) <= KUBERAY["job"]
+    assert spec["authOptions"] == {"mode": "token"}
+    assert (head["serviceType"], head["rayStartParams"]["num-cpus"]) == ("ClusterIP", "0")
+    aws = load("ray_cluster.yaml")["available_node_types"]
+    for group in groups:
+        assert group["minReplicas"] == group["replicas"] == aws[group["groupName"]]["min_workers"]
+        assert group["maxReplicas"] == aws[group["groupName"]]["max_workers"]
+    for pod in [head["template"]["spec"], *(group["template"]["spec"] for group in groups)]:
+        (container,) = pod["containers"]
+        variables = {item["name"]: item["value"] for item in container["env"]}
+        assert variables["RAY_USAGE_STATS_ENABLED"] == "0"
+        assert variables["MLFLOW_DISABLE_TELEMETRY"] == "true"
+        assert pod["securityContext"]["runAsNonRoot"]
+    for group in groups:
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+    name = {"ray.io/cluster": cluster["metadata"]["name"]}
+    assert job["spec"]["clusterSelector"] == policy["spec"]["podSelector"]["matchLabels"] == name
