@@ -17,6 +17,7 @@ from conftest import PROJECT, write_config
 
 TELLS_BEFORE_IMPORT = """
 import importlib, os, sys
+import psutil, pyarrow.fs, pyarrow.parquet, pydantic, requests, sqlalchemy  # once for all
 
 class Watch:
     def find_spec(self, name, path=None, target=None):
