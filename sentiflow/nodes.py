@@ -1,5 +1,6 @@
 """Function -> what it gave on each node of the cluster, or why that node gave nothing."""
 
+import posixpath
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -27,6 +28,9 @@ class Node:
     num_cpus: float
     num_gpus: float
     object_store_bytes: int
+    session_dir: str
+    """Where Ray keeps the node's logs, and spills what its object store cannot hold."""
+    is_head: bool
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,8 @@ def _to_node(raw: dict[str, Any], addresses: Sequence[str]) -> Node:
         num_cpus=resources.get("CPU", 0),
         num_gpus=resources.get("GPU", 0),
         object_store_bytes=int(resources.get("object_store_memory", 0)),
+        session_dir=posixpath.dirname(posixpath.dirname(raw["ObjectStoreSocketName"])),
+        is_head="node:__internal_head__" in resources,
     )
 
 

@@ -23,6 +23,8 @@ def test_a_node_answers_with_its_name_and_the_time_in_between(resources):
     assert answer.node.num_cpus == resources.num_cpus
     assert answer.node.object_store_bytes > 1 << 20
     assert answer.node.is_alive
+    assert answer.node.is_head
+    assert os.path.isdir(f"{answer.node.session_dir}/logs")
     assert answer.node in nodes.listed()
 
 
@@ -64,5 +66,6 @@ def test_a_node_whose_cores_are_all_taken_answers(resources):
 
 def test_nodes_of_one_address_are_told_apart_by_their_id():
     raw = {"NodeManagerAddress": "10.0.0.2", "NodeID": "ab12cd34", "Alive": True, "Resources": {}}
+    raw["ObjectStoreSocketName"] = "/tmp/ray/session_1/sockets/plasma_store"
     assert nodes._to_node(raw, ["10.0.0.2"]).name == "10.0.0.2"
     assert nodes._to_node(raw, ["10.0.0.2"] * 2).name == "10.0.0.2 (ab12cd)"

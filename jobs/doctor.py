@@ -1,0 +1,9 @@
+"""From a config to what a job would fail for on this machine or cluster.
+
+``python jobs/doctor.py [CONFIG] [KEY=VALUE ...]`` here, or through ``ray job submit``.
+"""
+
+from sentiflow.doctor_cli import main
+
+if __name__ == "__main__":
+    main()

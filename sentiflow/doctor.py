@@ -1,0 +1,305 @@
+"""Config -> findings about this machine or cluster: what a job would fail for, before it does."""
+
+import logging
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib import metadata
+from typing import Any
+
+import ray
+import ray.exceptions
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
+
+from sentiflow import cluster, manifest, node_checks, node_probes, nodes, place_checks, storage
+from sentiflow.cluster import Resources
+from sentiflow.diagnosis import Finding
+from sentiflow.errors import UserError
+from sentiflow.nodes import NodeAnswer
+from sentiflow.sections import Config
+from sentiflow.shared_place import Exchange, exchange
+from sentiflow.uris import is_local, join, split_member, without_credentials
+
+log = logging.getLogger(__name__)
+
+_ANSWER_SECONDS = 20.0
+_TORCH_SECONDS = 60.0
+"""A cold disk takes long to load it."""
+_CONNECT_SECONDS = 5.0
+_MAX_FILES = 200
+"""So many input files are looked at, from the first to the last."""
+_NEED = 1.5
+"""Bytes of results for each byte of CSV: 1.2 were seen at most, while real tweets are prepared."""
+_NEED_AT_LEAST = 500_000_000
+"""For checkpoints, which do not grow with the corpus."""
+_UNPACKED = 4
+"""Bytes of CSV in a byte of a compressed one."""
+_NO_CONFIG = "no CONFIG was given"
+
+
+def examine(config: Config | None, *, verbose: bool = False) -> list[Finding]:
+    """Look at the cluster of ``RAY_ADDRESS``, or at this machine alone, as a job would use it.
+
+    Everything that is asked of a node has a time limit, so that this ends whatever is broken.
+
+    Args:
+        config: The experiment; without one, its files are not looked at.
+        verbose: Show Ray's own messages, and all that the nodes say.
+    """
+    with _joined(verbose=verbose) as joined:
+        if isinstance(joined, Finding):
+            return [joined, *_without_ray(config)]
+        return _examine_nodes(config, joined)
+
+
+@contextmanager
+def _joined(*, verbose: bool) -> Iterator[Resources | Finding]:
+    """Join the cluster for the block, or say why that cannot be done."""
+    address = os.environ.get("RAY_ADDRESS", "local")
+    problem = _find_silence(address)
+    if problem:
+        yield _unreachable(address, problem)
+        return
+    with cluster.starting(verbose=verbose) as resources:
+        found: Resources | Finding
+        try:
+            found = resources()
+        except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+            found = _unreachable(address, " ".join(str(error).split())[:300])
+        yield found
+
+
+def _find_silence(address: str) -> str:
+    """Say why nothing listens at an address; Ray would try for minutes."""
+    place = re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d+)", address)
+    if not place:
+        return ""
+    try:
+        socket.create_connection((place[1], int(place[2])), timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return ""
+
+
+def _unreachable(address: str, problem: str) -> Finding:
+    """Say that Ray cannot be joined or started."""
+    if address == "local":
+        return Finding(
+            "ray",
+            "error",
+            f"Ray does not start on this machine: {problem}",
+            why="every job but evaluate needs it",
+            do="look at the newest /tmp/ray/session_*/logs, and at the free memory and disk",
+        )
+    return Finding(
+        "ray",
+        "error",
+        f"the cluster at RAY_ADDRESS={address} cannot be joined: {problem}",
+        why="no job could start",
+        do="check the address (ray status on the head), that this machine is a node of the "
+        "cluster, and that both have the same ~/.ray/auth_token and versions of Ray and Python",
+    )
+
+
+def _without_ray(config: Config | None) -> list[Finding]:
+    """Name what nobody could be asked for."""
+    checks = ["versions", "disk", "memory", "torch", "clock", "dashboard", "token", "tracking"]
+    checks += ["input", "output"] if config is not None else []
+    return [Finding(check, "unchecked", "no node could be asked") for check in checks]
+
+
+def _examine_nodes(config: Config | None, resources: Resources) -> list[Finding]:
+    """Ask all nodes everything at the same time, and judge the answers."""
+    listed, living = nodes.listed(), nodes.living()
+    outputs = [] if config is None else _find_outputs(config)
+    uris, missing = ([], []) if config is None else _find_inputs(config)
+    chosen = uris[:: max(1, -(-len(uris) // _MAX_FILES))]
+    session_dirs = {node.id: node.session_dir for node in living}
+    folders = [uri for uri in outputs if is_local(uri)]
+    address = _dashboard_address()
+    with ThreadPoolExecutor() as pool:
+
+        def ask(work: Callable[..., Any], *arguments: Any) -> Future[list[NodeAnswer]]:
+            return pool.submit(nodes.on_each, work, *arguments, timeout_seconds=_ANSWER_SECONDS)
+
+        looks = ask(node_probes.look, session_dirs, folders)
+        begun = ask(node_probes.read_beginnings, chosen) if chosen else None
+        shared = pool.submit(lambda: [(uri, exchange(uri)) for uri in outputs])
+        tracked = pool.submit(_check_tracking, config, len(living))
+        torch = pool.submit(
+            nodes.on_each,
+            node_probes.try_torch,
+            _TORCH_SECONDS - 10,
+            timeout_seconds=_TORCH_SECONDS,
+        )
+        head = [node for node in living if node.is_head]
+        board = pool.submit(nodes.on_each, node_probes.ask_dashboard, address, nodes=head)
+    read = begun.result() if begun else []
+    num_left_out = len(uris) - len(chosen)
+    clocks = nodes.on_each(node_probes.read_clock)
+    for answer in (*looks.result(), *torch.result()):
+        log.debug("%s", node_checks.describe(answer))
+    good = [answer for answer in looks.result() if not answer.problem]
+    need = None if config is None else _estimate_need(config, _good(read))
+    is_guarded = is_token_auth_enabled()
+    return [
+        *node_checks.check_nodes(listed, looks.result()),
+        *node_checks.check_versions(good, _requirements()),
+        *node_checks.check_gpus(_good(torch.result())),
+        *_check_workers(config, resources),
+        *_check_input(config, read, missing, num_left_out),
+        *_check_output(config, shared.result()),
+        tracked.result(),
+        *node_checks.check_disks(good, need),
+        *node_checks.check_memory(good),
+        *node_checks.check_open_files(good),
+        node_checks.check_clocks(_good(clocks)),
+        place_checks.check_dashboard(
+            address, board.result() if address else [], num_nodes=len(living), has_token=is_guarded
+        ),
+        *place_checks.check_token(_tokens(good)),
+    ]
+
+
+def _good(answers: Sequence[NodeAnswer]) -> list[NodeAnswer]:
+    return [answer for answer in answers if not answer.problem]
+
+
+def _find_outputs(config: Config) -> list[str]:
+    """Name the directory of the whole run, and those of stages that lie elsewhere."""
+    stages = (config.prepare, config.train, config.score, config.evaluate, config.sweep)
+    elsewhere = [
+        stage.output_uri
+        for stage in stages
+        if not f"{stage.output_uri}/".startswith(f"{config.output_uri}/")
+    ]
+    return list(dict.fromkeys([config.output_uri, *elsewhere]))
+
+
+def _find_inputs(config: Config) -> tuple[list[str], list[Finding]]:
+    """Name the files that the jobs would read, and say which cannot even be named."""
+    uris, findings = [], []
+    patterns = {"prepare.csv": config.prepare.csv, "score.corpus": config.score.corpus}
+    for setting, values in patterns.items():
+        for value in values:
+            if value == "prepared":
+                continue
+            try:
+                uris += storage.expand([value])
+            except (UserError, OSError) as error:
+                problem = without_credentials(str(error).splitlines()[0])
+                findings.append(
+                    Finding(
+                        "input",
+                        "error",
+                        f"{setting}: {problem}",
+                        why="the job would stop at once",
+                        do="check the setting, and that the file is visible from this node",
+                    )
+                )
+    record = join(config.train.prepared_uri, manifest.MANIFEST)
+    if config.train.prepared_uri != config.prepare.output_uri or storage.exists(record):
+        uris.append(record)
+    return list(dict.fromkeys(uris)), findings
+
+
+def _estimate_need(config: Config, read: Sequence[NodeAnswer]) -> int | None:
+    """Estimate the bytes of all results; None if nobody could tell the size of the input."""
+    archives: dict[str, int] = {}
+    for answer in read:
+        for uri, found in answer.result.items():
+            if not uri.endswith(manifest.MANIFEST):
+                packed = split_member(uri)[1] or uri.endswith((".gz", ".zst", ".zip"))
+                archives[uri] = found["bytes"] * (_UNPACKED if packed else 1)
+    if not any(archives.values()):
+        return None
+    return int(_NEED * sum(archives.values()) / config.prepare.every_nth) + _NEED_AT_LEAST
+
+
+def _check_input(
+    config: Config | None,
+    read: Sequence[NodeAnswer],
+    missing: Sequence[Finding],
+    num_left_out: int,
+) -> list[Finding]:
+    if config is None:
+        return [Finding("input", "unchecked", _NO_CONFIG)]
+    if missing and not read:
+        return list(missing)
+    return [*missing, *place_checks.check_input(_good(read), num_left_out)]
+
+
+def _check_output(
+    config: Config | None, exchanges: Sequence[tuple[str, Exchange]]
+) -> list[Finding]:
+    if config is None:
+        return [Finding("output", "unchecked", _NO_CONFIG)]
+    return [found for uri, done in exchanges for found in place_checks.check_output(uri, done)]
+
+
+def _check_workers(config: Config | None, resources: Resources) -> list[Finding]:
+    """Check that the training workers that are wanted find room."""
+    if config is None:
+        return [Finding("workers", "unchecked", _NO_CONFIG)]
+    try:
+        number = resources.train_workers(config.train.num_workers)
+    except UserError as error:
+        return [
+            Finding(
+                "workers",
+                "error",
+                str(error),
+                why="they would be waited for for ever",
+                do="set train.num_workers=auto, or to less",
+            )
+        ]
+    kind = "GPU" if resources.num_gpus else "core"
+    return [Finding("workers", "ok", f"train.num_workers: {number}, each with a {kind} at least")]
+
+
+def _check_tracking(config: Config | None, num_nodes: int) -> Finding:
+    """Ask all nodes for the tracking store of the settings or of the environment."""
+    from sentiflow import mlflow_store
+
+    setting = None if config is None else config.tracking.uri
+    try:
+        uri = mlflow_store.default_uri(setting)
+        mlflow_store.check_kind(uri)
+    except UserError as error:
+        return Finding(
+            "tracking",
+            "error",
+            str(error),
+            why="runs are recorded there",
+            do="name a server's address by tracking.uri or MLFLOW_TRACKING_URI",
+        )
+    answers = []
+    if not uri.startswith("sqlite:"):
+        answers = nodes.on_each(node_probes.ask_tracking, uri, timeout_seconds=_ANSWER_SECONDS)
+    required = config is None or config.tracking.required
+    return place_checks.check_tracking(uri, answers, num_nodes=num_nodes, required=required)
+
+
+def _requirements() -> list[str] | None:
+    """Give what sentiflow declares to need; None if it is not installed as a package."""
+    try:
+        return [text for text in metadata.requires("sentiflow") or () if "extra ==" not in text]
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _dashboard_address() -> str:
+    """Give host and port of the dashboard of the cluster that this process has joined."""
+    return str(ray.init(ignore_reinit_error=True, logging_level=logging.ERROR).dashboard_url or "")
+
+
+def _tokens(answers: Sequence[NodeAnswer]) -> dict[str, dict[str, Any] | None]:
+    """Give the token's file on each node, and the one that this process has, if it is another."""
+    tokens = {answer.node.name: answer.result["token"] for answer in answers}
+    mine = node_probes.token()
+    if mine is not None and mine not in tokens.values():
+        tokens["of this process"] = mine
+    return tokens

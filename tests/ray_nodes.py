@@ -1,0 +1,130 @@
+"""A real Ray cluster of several nodes on this machine, each with an environment of its own."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from conftest import PROJECT
+
+BIN = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+class RayNodes:
+    """Nodes that ``ray start`` has started; their session lies in a short path of its own."""
+
+    def __init__(self, home: Path, **environment: str) -> None:
+        self.temp_dir = tempfile.mkdtemp(prefix="sfray")  # a socket's path is short
+        self.port, self.dashboard_port = free_port(), free_port()
+        self.dashboard = f"http://127.0.0.1:{self.dashboard_port}"
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+        self.environment = clean | {
+            "HOME": str(home),
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "PYTHONPATH": str(PROJECT),
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+        self.environment |= environment
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def client_environment(self) -> dict[str, str]:
+        """What a command needs to find the cluster."""
+        return self.environment | {"RAY_ADDRESS": f"127.0.0.1:{self.port}"}
+
+    def start_head(self, *options: str) -> None:
+        """Start the head; it is not waited for."""
+        self._start(
+            ["--head", "--port", str(self.port), "--temp-dir", self.temp_dir]
+            + ["--dashboard-host", "127.0.0.1", "--dashboard-port", str(self.dashboard_port)]
+            + ["--ray-client-server-port", str(free_port()), *options],
+            {},
+            "",
+        )
+
+    def start_node(
+        self, *options: str, environment: Mapping[str, str] | None = None, before: str = ""
+    ) -> None:
+        """Start another node once the head is there.
+
+        Args:
+            options: For ``ray start``.
+            environment: What is different there.
+            before: Shell commands in a mount namespace of its own, for root alone.
+        """
+        self.wait_for_port(self.port)
+        address = f"127.0.0.1:{self.port}"
+        self._start(["--address", address, *options], environment or {}, before)
+
+    def wait_for_port(self, port: int) -> None:
+        deadline = time.monotonic() + 90
+        while True:
+            assert all(process.poll() is None for process in self.processes), "one has ended"
+            assert time.monotonic() < deadline
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            except OSError:
+                time.sleep(0.1)
+            else:
+                return
+
+    def wait_for_nodes(self, number: int) -> None:
+        """Wait until the dashboard lists so many living nodes."""
+        self.wait_for_port(self.dashboard_port)
+        deadline = time.monotonic() + 90
+        while self._count() < number:
+            assert all(process.poll() is None for process in self.processes), "one has ended"
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+    def _count(self) -> int:
+        url = f"{self.dashboard}/nodes?view=summary"
+        request = urllib.request.Request(url)
+        token = Path(self.environment["HOME"]) / ".ray" / "auth_token"
+        if token.exists():
+            request.add_header("Authorization", f"Bearer {token.read_text()}")
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return answer.read().count(b'"ALIVE"')
+        except urllib.error.URLError:
+            return 0
+
+    def _start(self, options: Sequence[str], environment: Mapping[str, str], before: str) -> None:
+        command = ["ray", "start", "--block", "--disable-usage-stats", *options]
+        command += ["--min-worker-port", "0", "--max-worker-port", "0"]
+        command += ["--dashboard-agent-listen-port", str(free_port())]
+        if before:
+            script = f'{before}\nexec "$@"'
+            namespace = ["unshare", "--mount", "--propagation", "private"]
+            command = [*namespace, "sh", "-ec", script, "sh", *command]
+        log = open(f"{self.temp_dir}/start-{len(self.processes)}.log", "wb")  # noqa: SIM115
+        self.processes.append(
+            subprocess.Popen(
+                command,
+                env=self.environment | dict(environment),
+                cwd=self.temp_dir,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        )
+
+    def kill(self) -> None:
+        """Kill all nodes; what they started ends with them."""
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        shutil.rmtree(self.temp_dir, ignore_errors=True)
