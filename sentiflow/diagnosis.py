@@ -1,5 +1,6 @@
 """What a check found -> a few lines for a terminal, or an object for a program."""
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from sentiflow.uris import without_credentials
 Level = Literal["ok", "unchecked", "warning", "error"]
 
 _NAMED = 3
+_WIDTH = 100
 _UNITS = {"GB": 1e9, "MB": 1e6, "kB": 1e3}
 
 
@@ -40,10 +42,10 @@ def to_text(findings: Sequence[Finding]) -> str:
     """Write a line for each finding, two more for one that is not well, and a last line."""
     lines = []
     for finding in findings:
-        lines.append(f"{finding.level:<9} {finding.check:<12} {finding.what}")
-        lines += [f"{'':<22} why: {finding.why}"] if finding.why else []
-        lines += [f"{'':<22} do:  {finding.do}"] if finding.do else []
-    return without_credentials("\n".join([*lines, "", _summarize(findings)]))
+        lines += _wrap(f"{finding.level:<9} {finding.check:<10} ", finding.what)
+        lines += _wrap(f"{'':<20} why: ", finding.why) if finding.why else []
+        lines += _wrap(f"{'':<20} do:  ", finding.do) if finding.do else []
+    return "\n".join([*lines, "", _summarize(findings)])
 
 
 def name_all(names: Sequence[str]) -> str:
@@ -90,6 +92,18 @@ def _summarize(findings: Sequence[Finding]) -> str:
     parts = [count(levels[level], level) for level in ("error", "warning") if levels[level]]
     parts += [f"{levels['unchecked']} unchecked"] if levels["unchecked"] else []
     return ", ".join(parts) or f"all is well: {len(findings)} checks"
+
+
+def _wrap(label: str, text: str) -> list[str]:
+    """Break a text into lines that stand beside its label; no word is broken."""
+    return textwrap.wrap(
+        without_credentials(text),
+        _WIDTH,
+        initial_indent=label,
+        subsequent_indent=" " * len(label),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _clean(value: Any) -> Any:

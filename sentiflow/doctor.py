@@ -1,6 +1,7 @@
 """Config -> findings about this machine or cluster: what a job would fail for, before it does."""
 
 import logging
+import math
 import os
 import re
 import socket
@@ -139,7 +140,7 @@ def _examine_nodes(config: Config | None, resources: Resources) -> list[Finding]
         board = pool.submit(nodes.on_each, node_probes.ask_dashboard, address, nodes=head)
     read = begun.result() if begun else []
     num_left_out = len(uris) - len(chosen)
-    clocks = nodes.on_each(node_probes.read_clock)
+    clocks = _read_clocks()
     for answer in (*looks.result(), *torch.result()):
         log.debug("%s", node_checks.describe(answer))
     good = [answer for answer in looks.result() if not answer.problem]
@@ -149,14 +150,17 @@ def _examine_nodes(config: Config | None, resources: Resources) -> list[Finding]
         *node_checks.check_nodes(listed, looks.result()),
         *node_checks.check_versions(good, _requirements()),
         *node_checks.check_gpus(_good(torch.result())),
+        *_unanswered("torch", torch.result(), good),
         *_check_workers(config, resources),
         *_check_input(config, read, missing, num_left_out),
+        *_unanswered("input", read, good),
         *_check_output(config, shared.result()),
         tracked.result(),
         *node_checks.check_disks(good, need),
         *node_checks.check_memory(good),
         *node_checks.check_open_files(good),
         node_checks.check_clocks(_good(clocks)),
+        *_unanswered("clock", clocks, good),
         place_checks.check_dashboard(
             address, board.result() if address else [], num_nodes=len(living), has_token=is_guarded
         ),
@@ -166,6 +170,36 @@ def _examine_nodes(config: Config | None, resources: Resources) -> list[Finding]
 
 def _good(answers: Sequence[NodeAnswer]) -> list[NodeAnswer]:
     return [answer for answer in answers if not answer.problem]
+
+
+def _unanswered(
+    check: str, answers: Sequence[NodeAnswer], good: Sequence[NodeAnswer]
+) -> list[Finding]:
+    """Name the nodes that gave no answer to one question, though they did to another."""
+    names = {answer.node.name for answer in good}
+    return [
+        Finding(
+            check,
+            "unchecked",
+            f"node {answer.node.name}: {answer.problem}",
+            nodes=(answer.node.name,),
+        )
+        for answer in answers
+        if answer.problem and answer.node.name in names
+    ]
+
+
+def _read_clocks() -> list[NodeAnswer]:
+    """Ask each node for its time, and take the answer that came sooner after the question."""
+    rounds = [nodes.on_each(node_probes.read_clock) for _ in range(2)]
+    best: dict[str, NodeAnswer] = {}
+    for answer in sorted((a for asked in rounds for a in asked), key=_patience):
+        best.setdefault(answer.node.id, answer)
+    return list(best.values())
+
+
+def _patience(answer: NodeAnswer) -> float:
+    return math.inf if answer.problem else answer.answered - answer.asked
 
 
 def _find_outputs(config: Config) -> list[str]:

@@ -71,10 +71,14 @@ def check_versions(
         holders: dict[str, list[str]] = defaultdict(list)
         for node, found in by_node.items():
             holders[found.get(name, "")].append(node)
-        if len(holders) > 1:
+        outside = [
+            found
+            for version, holding in holders.items()
+            for found in _outside(name, version, holding, requirements or ())
+        ]
+        findings += outside
+        if len(holders) > 1 and not outside:
             findings.append(_differing(name, holders))
-        for version, holding in holders.items():
-            findings += _outside(name, version, holding, requirements or ())
     codes: dict[str, list[str]] = defaultdict(list)
     for answer in answers:
         codes[answer.result["code"]].append(answer.node.name)

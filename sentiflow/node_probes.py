@@ -178,9 +178,9 @@ def _read_beginning(uri: str) -> dict[str, Any]:
 def _reason(error: Exception) -> str:
     """Find the reason in a message that may be a long history."""
     text = " ".join(str(error).split())
-    system = re.search(r"\[Errno -?\d+\] (\w[\w ]+)", text)
-    if system:
-        return system[1].strip().lower()
+    system = re.findall(r"\[errno -?\d+\] (\w[\w ]+)", text, re.IGNORECASE)
+    if system:  # the last is the cause of those before
+        return system[-1].strip().lower()
     if "timed out" in text.lower():
         return "no answer in time"
     return without_credentials(text[:200]) or type(error).__name__

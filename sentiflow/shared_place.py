@@ -60,34 +60,40 @@ def check_shared(setting: str, uri: str) -> None:
 def exchange(uri: str, *, timeout_seconds: float = 20.0) -> Exchange:
     """Have each node write a small file below ``uri``, and read those of all others."""
     token = secrets.token_hex(6)
-    places = {node.id: join(uri, f".sentiflow-{token}-{node.id[:12]}") for node in nodes.living()}
-    written = nodes.on_each(_write, places, timeout_seconds=timeout_seconds)
+    places = {node.id: join(uri, f".sentiflow-{token}-{node.id}") for node in nodes.living()}
+    absent = nodes.on_each(_find_absent, uri, timeout_seconds=timeout_seconds)
+    asked = [answer.node for answer in absent if not answer.problem]
+    written = [answer for answer in absent if answer.problem]
+    written += nodes.on_each(_write, places, timeout_seconds=timeout_seconds, nodes=asked)
     there = {places[a.node.id]: a for a in written if not a.problem}
     try:
         readers = [answer.node for answer in written if not answer.problem]
         seen = nodes.on_each(_see, list(there), timeout_seconds=timeout_seconds, nodes=readers)
     finally:
-        made = {answer.node.id: answer.result for answer in there.values()}
-        nodes.on_each(_clear, places, made, timeout_seconds=timeout_seconds)
+        made = {answer.node.id: answer.result for answer in absent}
+        nodes.on_each(_clear, places, made, timeout_seconds=timeout_seconds, nodes=asked)
     unseen = [
         (answer.node.name, writer.node.name)
         for answer in seen
         if not answer.problem
         for place, writer in there.items()
-        if place not in (answer.result)
+        if place not in answer.result
     ]
     return Exchange(written, seen, unseen)
 
 
-def _write(places: dict[str, str]) -> list[str]:
-    """Write this node's file; returns the directories that were made for it, deepest first."""
+def _find_absent(uri: str) -> list[str]:
+    """List the directories that writing at a location will make on this node, deepest first."""
+    if not is_local(uri):
+        return []
+    path = Path(absolute_uri(uri))
+    return [str(folder) for folder in (path, *path.parents) if not folder.exists()]
+
+
+def _write(places: dict[str, str]) -> None:
+    """Write this node's file."""
     place = places[nodes.here()]
-    missing: list[str] = []
-    if is_local(place):
-        folders = Path(absolute_uri(place)).parents
-        missing = [str(folder) for folder in folders if not folder.exists()]
     storage.write_bytes(place, place.encode())
-    return missing
 
 
 def _see(places: Sequence[str]) -> list[str]:
@@ -104,8 +110,11 @@ def _see(places: Sequence[str]) -> list[str]:
 
 
 def _clear(places: dict[str, str], made: dict[str, list[str]]) -> None:
-    """Delete this node's file, and the directories that were made for it if nothing is in them."""
+    """Delete this node's file, and directories that were absent before if nothing is in them.
+
+    Where nodes share them, the last one that deletes its file finds them empty.
+    """
     storage.delete(places[nodes.here()])
-    for folder in made.get(nodes.here(), ()):
+    for folder in made[nodes.here()]:
         with suppress(OSError):  # another node was quicker, or has put something there
             os.rmdir(folder)

@@ -47,13 +47,10 @@ class RayNodes:
 
     def start_head(self, *options: str) -> None:
         """Start the head; it is not waited for."""
-        self._start(
-            ["--head", "--port", str(self.port), "--temp-dir", self.temp_dir]
-            + ["--dashboard-host", "127.0.0.1", "--dashboard-port", str(self.dashboard_port)]
-            + ["--ray-client-server-port", str(free_port()), *options],
-            {},
-            "",
-        )
+        own = ["--head", "--port", str(self.port), "--temp-dir", self.temp_dir]
+        own += ["--dashboard-host", "127.0.0.1", "--dashboard-port", str(self.dashboard_port)]
+        own += ["--ray-client-server-port", str(free_port())]
+        self._start([*own, *options], {}, "")
 
     def start_node(
         self, *options: str, environment: Mapping[str, str] | None = None, before: str = ""
@@ -98,7 +95,7 @@ class RayNodes:
             request.add_header("Authorization", f"Bearer {token.read_text()}")
         try:
             with urllib.request.urlopen(request, timeout=5) as answer:
-                return answer.read().count(b'"ALIVE"')
+                return answer.read().count(b'"state": "ALIVE"')
         except urllib.error.URLError:
             return 0
 
