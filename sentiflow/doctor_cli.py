@@ -1,6 +1,8 @@
 """`doctor` command -> the findings about a machine or cluster, as text or JSON."""
 
+import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +36,8 @@ def doctor(
         from sentiflow import diagnosis
         from sentiflow import doctor as examination
 
-        findings = examination.examine(resolved, verbose=verbose)
+        with contextlib.redirect_stdout(sys.stderr):  # Ray prints there that a node is lost
+            findings = examination.examine(resolved, verbose=verbose)
         if as_json:
             typer.echo(json.dumps([found.to_json() for found in findings], ensure_ascii=False))
         else:

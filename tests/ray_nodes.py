@@ -24,7 +24,7 @@ def free_port() -> int:
 
 
 class RayNodes:
-    """Nodes that ``ray start`` has started; their session lies in a short path of its own."""
+    """Nodes that ``ray start`` has started; their sessions lie in short paths."""
 
     def __init__(self, home: Path, **environment: str) -> None:
         self.temp_dir = tempfile.mkdtemp(prefix="sfray")  # a socket's path is short
@@ -45,9 +45,13 @@ class RayNodes:
         """What a command needs to find the cluster."""
         return self.environment | {"RAY_ADDRESS": f"127.0.0.1:{self.port}"}
 
+    def own_dir(self, number: int) -> str:
+        """Name the directory of a node: in one, they would unpack jobs over each other."""
+        return f"{self.temp_dir}/{number}"
+
     def start_head(self, *options: str) -> None:
         """Start the head; it is not waited for."""
-        own = ["--head", "--port", str(self.port), "--temp-dir", self.temp_dir]
+        own = ["--head", "--port", str(self.port)]
         own += ["--dashboard-host", "127.0.0.1", "--dashboard-port", str(self.dashboard_port)]
         own += ["--ray-client-server-port", str(free_port())]
         self._start([*own, *options], {}, "")
@@ -100,14 +104,17 @@ class RayNodes:
             return 0
 
     def _start(self, options: Sequence[str], environment: Mapping[str, str], before: str) -> None:
+        number = len(self.processes)
+        Path(self.own_dir(number)).mkdir()
         command = ["ray", "start", "--block", "--disable-usage-stats", *options]
+        command += ["--temp-dir", self.own_dir(number)]
         command += ["--min-worker-port", "0", "--max-worker-port", "0"]
         command += ["--dashboard-agent-listen-port", str(free_port())]
         if before:
             script = f'{before}\nexec "$@"'
             namespace = ["unshare", "--mount", "--propagation", "private"]
             command = [*namespace, "sh", "-ec", script, "sh", *command]
-        log = open(f"{self.temp_dir}/start-{len(self.processes)}.log", "wb")  # noqa: SIM115
+        log = open(f"{self.temp_dir}/start-{number}.log", "wb")  # noqa: SIM115
         self.processes.append(
             subprocess.Popen(
                 command,
