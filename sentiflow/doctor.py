@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
@@ -26,7 +27,8 @@ from sentiflow.uris import is_local, join, split_member, without_credentials
 
 log = logging.getLogger(__name__)
 
-_ANSWER_SECONDS = 20.0
+_ANSWER_SECONDS = 40.0
+"""For each question; a busy node takes long to start a worker."""
 _TORCH_SECONDS = 60.0
 """A cold disk takes long to load it."""
 _CONNECT_SECONDS = 5.0
@@ -128,8 +130,10 @@ def _examine_nodes(config: Config | None, resources: Resources) -> list[Finding]
 
         looks = ask(node_probes.look, session_dirs, folders)
         begun = ask(node_probes.read_beginnings, chosen) if chosen else None
-        shared = pool.submit(lambda: [(uri, exchange(uri)) for uri in outputs])
-        tracked = pool.submit(_check_tracking, config, len(living))
+        shared = pool.submit(
+            lambda: [(uri, exchange(uri, timeout_seconds=_ANSWER_SECONDS)) for uri in outputs]
+        )
+        tracked = pool.submit(_ask_tracking, config)
         torch = pool.submit(
             nodes.on_each,
             node_probes.try_torch,
@@ -137,7 +141,13 @@ def _examine_nodes(config: Config | None, resources: Resources) -> list[Finding]
             timeout_seconds=_TORCH_SECONDS,
         )
         head = [node for node in living if node.is_head]
-        board = pool.submit(nodes.on_each, node_probes.ask_dashboard, address, nodes=head)
+        board = pool.submit(
+            nodes.on_each,
+            node_probes.ask_dashboard,
+            address,
+            nodes=head,
+            timeout_seconds=_ANSWER_SECONDS,
+        )
     read = begun.result() if begun else []
     num_left_out = len(uris) - len(chosen)
     clocks = _read_clocks()
@@ -147,15 +157,15 @@ def _examine_nodes(config: Config | None, resources: Resources) -> list[Finding]
     need = None if config is None else _estimate_need(config, _good(read))
     is_guarded = is_token_auth_enabled()
     return [
-        *node_checks.check_nodes(listed, looks.result()),
+        *node_checks.check_nodes(listed, looks.result(), place=_name_place()),
         *node_checks.check_versions(good, _requirements()),
         *node_checks.check_gpus(_good(torch.result())),
         *_unanswered("torch", torch.result(), good),
         *_check_workers(config, resources),
         *_check_input(config, read, missing, num_left_out),
         *_unanswered("input", read, good),
-        *_check_output(config, shared.result()),
-        tracked.result(),
+        *_check_output(config, shared.result(), good),
+        _check_tracking(config, tracked.result(), good, num_nodes=len(living)),
         *node_checks.check_disks(good, need),
         *node_checks.check_memory(good),
         *node_checks.check_open_files(good),
@@ -267,11 +277,23 @@ def _check_input(
 
 
 def _check_output(
-    config: Config | None, exchanges: Sequence[tuple[str, Exchange]]
+    config: Config | None,
+    exchanges: Sequence[tuple[str, Exchange]],
+    good: Sequence[NodeAnswer],
 ) -> list[Finding]:
     if config is None:
         return [Finding("output", "unchecked", _NO_CONFIG)]
-    return [found for uri, done in exchanges for found in place_checks.check_output(uri, done)]
+    return [
+        found
+        for uri, done in exchanges
+        for found in place_checks.check_output(uri, replace(done, written=_of(good, done.written)))
+    ]
+
+
+def _of(good: Sequence[NodeAnswer], answers: Sequence[NodeAnswer]) -> list[NodeAnswer]:
+    """Leave out nodes that answer nothing at all, which is a finding of its own."""
+    ids = {answer.node.id for answer in good}
+    return [answer for answer in answers if answer.node.id in ids]
 
 
 def _check_workers(config: Config | None, resources: Resources) -> list[Finding]:
@@ -294,7 +316,7 @@ def _check_workers(config: Config | None, resources: Resources) -> list[Finding]
     return [Finding("workers", "ok", f"train.num_workers: {number}, each with a {kind} at least")]
 
 
-def _check_tracking(config: Config | None, num_nodes: int) -> Finding:
+def _ask_tracking(config: Config | None) -> tuple[str, list[NodeAnswer]] | Finding:
     """Ask all nodes for the tracking store of the settings or of the environment."""
     from sentiflow import mlflow_store
 
@@ -310,11 +332,25 @@ def _check_tracking(config: Config | None, num_nodes: int) -> Finding:
             why="runs are recorded there",
             do="name a server's address by tracking.uri or MLFLOW_TRACKING_URI",
         )
-    answers = []
-    if not uri.startswith("sqlite:"):
-        answers = nodes.on_each(node_probes.ask_tracking, uri, timeout_seconds=_ANSWER_SECONDS)
+    if uri.startswith("sqlite:"):
+        return uri, []
+    return uri, nodes.on_each(node_probes.ask_tracking, uri, timeout_seconds=_ANSWER_SECONDS)
+
+
+def _check_tracking(
+    config: Config | None,
+    asked: tuple[str, list[NodeAnswer]] | Finding,
+    good: Sequence[NodeAnswer],
+    *,
+    num_nodes: int,
+) -> Finding:
+    if isinstance(asked, Finding):
+        return asked
+    uri, answers = asked
     required = config is None or config.tracking.required
-    return place_checks.check_tracking(uri, answers, num_nodes=num_nodes, required=required)
+    return place_checks.check_tracking(
+        uri, _of(good, answers), num_nodes=num_nodes, required=required
+    )
 
 
 def _requirements() -> list[str] | None:
@@ -323,6 +359,12 @@ def _requirements() -> list[str] | None:
         return [text for text in metadata.requires("sentiflow") or () if "extra ==" not in text]
     except metadata.PackageNotFoundError:
         return None
+
+
+def _name_place() -> str:
+    """Say what is looked at, as a job would find it."""
+    address = os.environ.get("RAY_ADDRESS", "local")
+    return f"the cluster at {address}" if address != "local" else "this machine (no RAY_ADDRESS)"
 
 
 def _dashboard_address() -> str:

@@ -21,8 +21,10 @@ _MIN_BYTES_PER_CORE = 1_000_000_000
 _MIN_OPEN_FILES = 4096
 
 
-def check_nodes(listed: Sequence[Node], answers: Sequence[NodeAnswer]) -> list[Finding]:
-    """Check that all nodes are there and can run sentiflow."""
+def check_nodes(
+    listed: Sequence[Node], answers: Sequence[NodeAnswer], *, place: str
+) -> list[Finding]:
+    """Check that all nodes of a ``place`` are there and can run sentiflow."""
     findings = []
     for answer in answers:
         if answer.problem:
@@ -36,7 +38,9 @@ def check_nodes(listed: Sequence[Node], answers: Sequence[NodeAnswer]) -> list[F
                     nodes=(answer.node.name,),
                 )
             )
-    lost = sorted(node.name for node in listed if not node.is_alive)
+    alive = [node for node in listed if node.is_alive]
+    again = {node.name for node in alive}
+    lost = sorted({node.name for node in listed if not node.is_alive} - again)
     if lost:
         findings.append(
             Finding(
@@ -48,9 +52,9 @@ def check_nodes(listed: Sequence[Node], answers: Sequence[NodeAnswer]) -> list[F
                 nodes=tuple(lost),
             )
         )
-    alive = [node for node in listed if node.is_alive]
     cores, gpus = sum(node.num_cpus for node in alive), sum(node.num_gpus for node in alive)
-    what = f"{count(len(alive), 'node')}, {count(int(cores), 'core')}, {count(int(gpus), 'GPU')}"
+    what = f"{place}: {count(len(alive), 'node')}, {count(int(cores), 'core')}, "
+    what += count(int(gpus), "GPU")
     return findings or [Finding("nodes", "ok", what)]
 
 

@@ -160,6 +160,8 @@ def _ask_server(uri: str) -> str:
             json={"max_results": 1},
             timeout=_REQUEST_SECONDS,
         )
+    if "Host header" in search.text:
+        return f"it takes no requests to {urlsplit(root).netloc} (mlflow server --allowed-hosts)"
     if search.status_code in (401, 403):
         return f"it refuses this node's credentials (status {search.status_code})"
     return "" if search.ok else f"it answers as no server of MLflow does ({search.status_code})"

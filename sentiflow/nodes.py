@@ -125,6 +125,8 @@ def _call(work: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, st
 def _get(task: Any) -> tuple[Any, str]:
     try:
         result, problem = ray.get(task)
+    except ray.exceptions.TaskUnschedulableError:
+        return None, "Ray has lost it meanwhile"
     except ray.exceptions.RayError as error:  # the node cannot import it, or has died
         return None, _one_line(error)
     return result, problem

@@ -80,6 +80,8 @@ def check_output(uri: str, exchange: Exchange) -> list[Finding]:
             cure = "make it writable for the user that Ray runs as"
             if not is_local(uri):
                 cure = "give that node credentials that may write there (AWS_ACCESS_KEY_ID, ...)"
+            if problem.startswith("no answer"):
+                cure = "look whether its file system hangs (ls there), or its way to the store"
             findings.append(
                 Finding(
                     "output",

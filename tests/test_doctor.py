@@ -31,7 +31,7 @@ def examine(nodes, *arguments, code, says=""):
     """Run the command as a user of the cluster does; returns its findings."""
     command = [sys.executable, "-m", "sentiflow.cli", "doctor", *map(str, arguments), "--json"]
     done = subprocess.run(
-        command, env=nodes.client_environment, capture_output=True, text=True, timeout=150
+        command, env=nodes.client_environment, capture_output=True, text=True, timeout=220
     )
     assert done.returncode == code, done.stdout + done.stderr
     assert says in done.stderr if says else done.stderr == ""
@@ -226,6 +226,7 @@ def test_a_node_that_answers_one_question_and_not_another_is_named():
     (finding,) = doctor._unanswered("torch", [good[0], silent], good)
     assert (finding.level, finding.nodes) == ("unchecked", ("10.0.0.3",))
     assert doctor._unanswered("torch", [silent], good[:1]) == []
+    assert doctor._of(good[:1], [good[0], silent]) == [good[0]]
 
 
 @pytest.mark.parametrize(
@@ -236,7 +237,7 @@ def test_a_tracking_store_that_a_job_would_lose_is_an_error(config, monkeypatch,
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     resolved = settings.load(config, [f"tracking.uri={uri or 'null'}"])
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-    finding = doctor._check_tracking(resolved, 1)
+    finding = doctor._ask_tracking(resolved)
     assert finding.level == "error"
     assert expected in finding.what
 
@@ -322,6 +323,6 @@ def test_a_node_that_hangs_does_not_hang_the_doctor(healthy, config):
         found = examine(nodes, config, f"tracking.uri={server.uri}", code=1, says="(raylet)")
     finally:
         raylet.resume()
-    assert time.monotonic() - began < 120
+    assert time.monotonic() - began < 180
     (finding, *_) = [f for f in found if f["check"] == "nodes"]
-    assert "no answer within 20 s" in finding["what"] or "lost" in finding["what"]
+    assert "no answer within" in finding["what"] or "lost" in finding["what"]

@@ -57,7 +57,7 @@ def the(findings):
 def test_all_is_well_with_nodes_that_are_well():
     nodes = [node(2), node(3), node(4)]
     found = [
-        *node_checks.check_nodes(nodes, looks()),
+        *node_checks.check_nodes(nodes, looks(), place="here"),
         *node_checks.check_versions(looks(), REQUIREMENTS),
         *node_checks.check_disks(looks(), 10 * GB),
         *node_checks.check_memory(looks()),
@@ -66,7 +66,7 @@ def test_all_is_well_with_nodes_that_are_well():
         node_checks.check_clocks([NodeAnswer(node(), 100.01, asked=100.0, answered=100.02)]),
     ]
     assert [finding.level for finding in found] == ["ok"] * 7
-    assert found[0].what == "3 nodes, 12 cores, 0 GPUs"
+    assert found[0].what == "here: 3 nodes, 12 cores, 0 GPUs"
     assert "ray 2.60.0" in found[1].what
 
 
@@ -89,15 +89,20 @@ def test_a_check_that_cannot_be_made_is_said(check):
 def test_a_node_that_does_not_answer_is_an_error_and_a_lost_one_a_warning():
     silent = NodeAnswer(node(3), problem="no answer within 20 s")
     listed = [node(2), node(3), node(4, is_alive=False)]
-    error, warning = node_checks.check_nodes(listed, [silent])
+    error, warning = node_checks.check_nodes(listed, [silent], place="here")
     assert (error.level, error.nodes) == ("error", ("10.0.0.3",))
     assert "no answer within 20 s" in error.what
     assert (warning.level, warning.nodes) == ("warning", ("10.0.0.4",))
 
 
+def test_a_node_that_was_started_again_is_not_lost():
+    listed = [node(2), node(2, is_alive=False)]
+    assert the(node_checks.check_nodes(listed, [], place="here")).level == "ok"
+
+
 def test_a_node_without_sentiflow_is_told_how_to_get_it():
     answer = NodeAnswer(node(), problem="ModuleNotFoundError: No module named 'sentiflow'")
-    assert "--working-dir" in the(node_checks.check_nodes([node()], [answer])).do
+    assert "--working-dir" in the(node_checks.check_nodes([node()], [answer], place="here")).do
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,10 @@ class Answering(BaseHTTPRequestHandler):
 
     def _answer(self, status):
         self.send_response(status)
-        self.send_header("Content-Length", "0")
+        text = self.server.text
+        self.send_header("Content-Length", str(len(text)))
         self.end_headers()
+        self.wfile.write(text)
 
     def log_message(self, *arguments):
         pass
@@ -39,7 +41,7 @@ def server():
     """Start a server on loopback that answers like one of MLflow that is well, or not."""
     found = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
     found.uri = f"http://127.0.0.1:{found.server_port}"
-    found.health, found.search, found.asked = 200, 200, []
+    found.health, found.search, found.text, found.asked = 200, 200, b"", []
     threading.Thread(target=found.serve_forever, daemon=True).start()
     yield found
     found.shutdown()
@@ -101,6 +103,12 @@ def test_each_file_is_read_or_says_why_not(tmp_path):
 def test_a_tracking_server_is_asked_whether_it_lets_in(server, health, search, expected):
     server.health, server.search = health, search
     assert node_probes.ask_tracking(server.uri) == expected
+
+
+def test_a_server_that_knows_itself_by_another_name_is_told_how_to_learn_it(server, monkeypatch):
+    monkeypatch.setattr(server, "text", b"Invalid Host header - possible DNS rebinding")
+    server.health, server.search = 200, 403
+    assert "mlflow server --allowed-hosts" in node_probes.ask_tracking(server.uri)
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,11 @@ def test_output_that_a_node_cannot_share_is_an_error(uri, done, expected):
     assert ("AWS_ACCESS_KEY_ID" in finding.do) == uri.startswith("s3:")
 
 
+def test_a_file_system_that_hangs_is_no_matter_of_rights():
+    finding = the(place_checks.check_output(RUN, exchange(("", "no answer within 40 s"))))
+    assert "hangs" in finding.do
+
+
 def asked(*results):
     return [NodeAnswer(node(n), result) for n, result in enumerate(results, 2)]
 
