@@ -252,15 +252,16 @@ def _find_inputs(config: Config) -> tuple[list[str], list[Finding]]:
 
 def _estimate_need(config: Config, read: Sequence[NodeAnswer]) -> int | None:
     """Estimate the bytes of all results; None if nobody could tell the size of the input."""
-    archives: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     for answer in read:
         for uri, found in answer.result.items():
             if not uri.endswith(manifest.MANIFEST):
                 packed = split_member(uri)[1] or uri.endswith((".gz", ".zst", ".zip"))
-                archives[uri] = found["bytes"] * (_UNPACKED if packed else 1)
-    if not any(archives.values()):
+                size = found["bytes"] * (_UNPACKED if packed else 1)
+                sizes[uri] = max(size, sizes.get(uri, 0))  # some nodes may not have read it
+    if not any(sizes.values()):
         return None
-    return int(_NEED * sum(archives.values()) / config.prepare.every_nth) + _NEED_AT_LEAST
+    return int(_NEED * sum(sizes.values()) / config.prepare.every_nth) + _NEED_AT_LEAST
 
 
 def _check_input(

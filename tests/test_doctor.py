@@ -210,8 +210,9 @@ def test_each_place_for_results_is_looked_at_once(config, place):
 
 def test_the_space_that_is_needed_grows_with_the_corpus(config):
     def need(uri, *overrides):
-        answer = NodeAnswer(node(), {uri: {"bytes": 1000, "problem": ""}})
-        return doctor._estimate_need(settings.load(config, overrides), [answer])
+        answer = NodeAnswer(node(2), {uri: {"bytes": 1000, "problem": ""}})
+        blind = NodeAnswer(node(3), {uri: {"bytes": 0, "problem": "no such file"}})
+        return doctor._estimate_need(settings.load(config, overrides), [answer, blind])
 
     least = doctor._NEED_AT_LEAST
     assert need("/a.csv") == least + 1500
