@@ -1,0 +1,9 @@
+"""From CSV files to a report: prepare, train, score and evaluate, what is complete skipped.
+
+``python jobs/run.py CONFIG [KEY=VALUE ...]`` here, or through ``ray job submit``.
+"""
+
+from sentiflow.cli import run_job
+
+if __name__ == "__main__":
+    run_job("run")
