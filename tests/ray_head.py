@@ -105,6 +105,7 @@ class Head:
             "--disable-usage-stats", *options,
         ]  # fmt: skip
         environment = self.client_environment(RAY_AUTH_MODE="token", **self._environment)
+        environment["PATH"] = f"{BIN}{os.pathsep}{environment['PATH']}"  # jobs run `python`
         environment.pop("PYTHONPATH", None)
         with (self.folder / "start.log").open("ab") as log:
             self._processes.append(
