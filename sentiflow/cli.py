@@ -16,7 +16,7 @@ import typer
 import yaml
 from rich.console import Console
 
-from sentiflow import doctor_cli, download_cli, settings, words_cli
+from sentiflow import doctor_cli, download_cli, settings, submit_cli, words_cli
 from sentiflow.cli_options import AsJson
 from sentiflow.errors import JobError, UserError
 from sentiflow.exits import reporting
@@ -45,6 +45,7 @@ app.add_typer(tracking_app, name="tracking")
 app.add_typer(download_cli.app, name="download")
 app.add_typer(words_cli.app, name="words")
 app.command()(doctor_cli.doctor)
+app.command()(submit_cli.submit)
 
 out = Console(highlight=False, markup=False)
 

@@ -31,6 +31,7 @@ from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
+from sentiflow import temporary_copy
 from sentiflow.errors import JobError, UserError
 from sentiflow.uris import absolute_uri, without_credentials
 
@@ -80,20 +81,15 @@ def default_uri(setting: str | None) -> str:
     MLflow looks for them, its own variables; those of a database, :func:`with_password` gives back.
 
     Raises:
-        UserError: It would be an SQLite file in a submitted job, whose directory is a temporary
-            copy.
+        UserError: It would be an SQLite file, in a submitted job.
     """
     uri = setting or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    if temporary_copy.is_here():
+        temporary_copy.refuse_store(uri)
     if not uri.startswith(_SQLITE):
         _note_credentials(uri)
         return without_user(uri)
-    path = uri.removeprefix(_SQLITE)
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not path.startswith("/"):
-        raise UserError(
-            "tracking.uri: an SQLite store in a submitted job would be lost with its directory",
-            hint="give a server's address, by tracking.uri or MLFLOW_TRACKING_URI",
-        )
-    return _SQLITE + absolute_uri(path)
+    return _SQLITE + absolute_uri(uri.removeprefix(_SQLITE))
 
 
 def _note_credentials(uri: str) -> None:

@@ -1,11 +1,12 @@
 """Stage, settings and inputs -> the name, the tags and the datasets of its MLflow run."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sentiflow import __version__
+from sentiflow import __version__, temporary_copy
 from sentiflow.run_records import MAX_DIGEST_LENGTH, Input
 from sentiflow.sections import Config
 from sentiflow.uris import is_local, split_member, without_credentials
@@ -14,6 +15,9 @@ GROUP_DIGITS = 4
 """Of the group, in the names of its runs."""
 OUTPUT_TAG, FINGERPRINT_TAG = "sentiflow.output_uri", "sentiflow.fingerprint"
 COMMIT_TAG = "mlflow.source.git.commit"
+SUBMISSION_TAG = "sentiflow.submission_id"
+COMMIT_VARIABLE = "SENTIFLOW_COMMIT"
+"""Tells the commit where there is no repository, as in a submitted job."""
 
 _INPUT_TAG = "sentiflow.input."
 _CONTEXTS = {
@@ -40,10 +44,13 @@ def name_run(stage: str, config: Config, *, group: str) -> str:
 
 
 def describe_code() -> dict[str, str]:
-    """Tag the version of sentiflow, and the commit of the working directory if it has one."""
-    tags = {"sentiflow.version": __version__}
-    commit = _read_commit()
-    return tags | {COMMIT_TAG: commit} if commit else tags
+    """Tag the version of sentiflow, and what there is of commit and submitted job."""
+    tags = {
+        "sentiflow.version": __version__,
+        COMMIT_TAG: os.environ.get(COMMIT_VARIABLE) or read_commit(),
+        SUBMISSION_TAG: temporary_copy.submission_id(),
+    }
+    return {name: value for name, value in tags.items() if value}
 
 
 def describe_lineage(inputs: Mapping[str, Any]) -> dict[str, str]:
@@ -84,8 +91,8 @@ def _name_files(uris: list[str]) -> str:
     return f"{first} and {more} more" if more else first
 
 
-def _read_commit() -> str:
-    """Ask git for the commit; nothing where there is no git, or no repository."""
+def read_commit() -> str:
+    """Ask git for the commit right here; nothing where there is no git, or no repository."""
     try:
         asked = subprocess.run(
             ["git", "rev-parse", "HEAD"],  # noqa: S607

@@ -1,7 +1,6 @@
 """YAML file + dotted overrides -> one validated, frozen settings object."""
 
 import difflib
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from sentiflow import temporary_copy
 from sentiflow.errors import UserError
 from sentiflow.model_sections import KINDS
 from sentiflow.sections import Config
@@ -18,25 +18,32 @@ from sentiflow.setting_types import Section, Settings
 from sentiflow.uris import (
     absolute_uri,
     holds_credentials,
-    is_local,
     join,
     names_vectors,
     without_credentials,
 )
 
 
-def load(path: str | Path, overrides: Sequence[str] = (), *, base: str | None = None) -> Config:
+def load(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    base: str | None = None,
+    submitted: bool | None = None,
+) -> Config:
     """Read a settings file, apply ``section.key=value`` overrides, validate, resolve the URIs.
 
     Args:
         path: The YAML file.
         overrides: Values are YAML: ``prepare.csv=[a.csv,b.csv]``, ``score.model_uri=null``.
         base: What relative locations are relative to; the working directory by default.
+        submitted: Judge them as those of a job on a cluster; by default, if this is one.
 
     Raises:
         UserError: The file is missing or no YAML, or settings are wrong: a line for each.
     """
-    return resolve(validate(read(path, overrides), source=str(path)), base=base)
+    config = validate(read(path, overrides), source=str(path))
+    return resolve(config, base=base, submitted=submitted)
 
 
 def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -91,15 +98,15 @@ def validate(raw: dict[str, Any], *, source: str) -> Config:
     return config
 
 
-def resolve(config: Config, *, base: str | None = None) -> Config:
+def resolve(config: Config, *, base: str | None = None, submitted: bool | None = None) -> Config:
     """Make every location absolute and fill in those that default to what the job before left.
 
     Raises:
         UserError: Two stages would write to one place; or a location is relative in a job that was
             submitted to a cluster, where it would be below a temporary copy.
     """
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-        _refuse_relative(config)
+    if temporary_copy.is_here() if submitted is None else submitted:
+        temporary_copy.refuse_relative(_locations(config))
 
     def at(uri: str, default: str) -> str:
         return absolute_uri(uri, base=base) if uri else default
@@ -156,16 +163,10 @@ _LOCATIONS = re.compile(
 )
 
 
-def _refuse_relative(config: Config) -> None:
-    for key, value in flatten(config.model_dump()).items():
-        for uri in _texts(value) if _LOCATIONS.search(key) else ():
-            if not uri or uri == "prepared" or names_vectors(uri):
-                continue
-            if is_local(uri) and not uri.startswith(("/", "~")):
-                raise UserError(
-                    f"{key}={uri!r} is relative, but this is a submitted job",
-                    hint="its working directory is a temporary copy; give an absolute URI",
-                )
+def _locations(config: Config) -> list[tuple[str, str]]:
+    """List every location in the settings with its key."""
+    flat = flatten(config.model_dump())
+    return [(key, uri) for key in flat if _LOCATIONS.search(key) for uri in _texts(flat[key])]
 
 
 def _check_places(config: Config) -> None:

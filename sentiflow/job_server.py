@@ -1,0 +1,234 @@
+"""Address of a Ray cluster -> its server for jobs, which submits them and tells of them."""
+
+import logging
+import os
+import sys
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# Ray reads it when it is imported.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import aiohttp
+import ray
+import requests
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobSubmissionClient
+
+from sentiflow.errors import JobError, UserError
+from sentiflow.submission import Submission
+from sentiflow.uris import holds_credentials
+
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+_ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+_SECONDS = (10, 120)
+"""To connect, and for an answer: Ray itself would wait for ever."""
+_TERMINAL = ("SUCCEEDED", "FAILED", "STOPPED")
+_HOW_TO_GIVE = "put it into ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"
+
+
+class AwayError(JobError):
+    """A server that does not answer, or not well; later it may."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What the cluster knows of a job."""
+
+    status: str
+    message: str = ""
+    exit_code: int | None = None
+    """Of the driver; None if it has not ended by itself."""
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_final(self) -> bool:
+        """Say whether the job has ended."""
+        return self.status in _TERMINAL
+
+
+class JobServer:
+    """The part of a cluster's dashboard that is for jobs."""
+
+    def __init__(self, address: str, client: JobSubmissionClient) -> None:
+        """Take a client that is connected."""
+        self.address, self._client = address, client
+
+    def submit(self, submission: Submission, *, folder: Path) -> None:
+        """Upload the working directory, unless the cluster has the same, and start the job.
+
+        Raises:
+            JobError: The cluster refuses, or goes away before it can be known.
+        """
+        wanted = submission.submission_id
+        try:
+            self._client.submit_job(
+                entrypoint=submission.entrypoint,
+                submission_id=wanted,
+                runtime_env=submission.runtime_env(folder),
+                metadata=submission.metadata(),
+            )
+        except AwayError:
+            self.look(wanted)  # the answer alone may have been lost
+        except (RuntimeError, AuthenticationError) as error:
+            raise JobError(f"the cluster refuses the job: {_last_line(error)}") from error
+
+    def look(self, submission_id: str) -> State:
+        """Ask for the state of a job.
+
+        Raises:
+            UserError: There is none of that name.
+            AwayError: The server does not answer.
+        """
+        try:
+            found = self._client.get_job_info(submission_id)
+        except (RuntimeError, AuthenticationError) as error:
+            if "404" in str(error):
+                raise UserError(
+                    f"there is no job {submission_id} at {self.address}",
+                    hint="`ray job list` names those that are",
+                ) from error
+            raise AwayError(_last_line(error)) from error
+        return State(
+            status=str(found.status.value),
+            message=found.message or "",
+            exit_code=found.driver_exit_code,
+            metadata=found.metadata or {},
+        )
+
+    def read_log(self, submission_id: str) -> str:
+        """Read all that a job has written so far.
+
+        Raises:
+            AwayError: The server does not answer, or not the machine that has the log.
+        """
+        try:
+            return self._client.get_job_logs(submission_id)
+        except (RuntimeError, AuthenticationError) as error:
+            raise AwayError(_last_line(error)) from error
+
+    async def tail_log(self, submission_id: str) -> AsyncGenerator[str, None]:
+        """Give what a job writes, from its beginning, as it writes it.
+
+        It ends with the job, and also if the server just closes the connection.
+
+        Raises:
+            AwayError: The connection broke.
+        """
+        try:
+            async for text in self._client.tail_job_logs(submission_id):
+                yield text
+        except (aiohttp.ClientError, RuntimeError, OSError) as error:
+            raise AwayError(_last_line(error)) from error
+
+
+class _Client(JobSubmissionClient):
+    """Ray's client, with limits of time, and one error for a server that is away."""
+
+    def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
+        try:
+            answer = super()._do_request(method, endpoint, timeout=_SECONDS, **options)
+        except requests.RequestException as error:
+            raise AwayError(f"no answer from {self._address}") from error
+        if answer.status_code >= 500:
+            raise AwayError(
+                f"{self._address} answers: {answer.status_code} {_last_line(answer.text)}"
+            )
+        return answer
+
+
+def choose_address(option: str | None) -> str:
+    """Decide which cluster is meant: the option, Ray's variables, or the dashboard right here.
+
+    Raises:
+        UserError: It is no address of a dashboard.
+    """
+    named = [(f"--address {option}", option)]
+    named += [(f"{name}={os.environ.get(name)}", os.environ.get(name)) for name in _ADDRESSES]
+    source, address = next(((s, a) for s, a in named if a), ("", DEFAULT_ADDRESS))
+    assert address is not None, "one is the default"
+    if holds_credentials(address):
+        raise UserError("the cluster's address holds a password", hint=_HOW_TO_GIVE)
+    if not address.startswith(("http://", "https://")):
+        raise UserError(
+            f"{source} is no address of a dashboard", hint="write http://HOST:8265, by --address"
+        )
+    return address.rstrip("/")
+
+
+def connect(address: str, *, verbose: bool = False) -> JobServer:
+    """Connect to a cluster of the same versions as here, with the token that is here.
+
+    Raises:
+        UserError: It does not answer, wants a token or another one, or has other versions.
+    """
+    if not verbose:
+        _quiet()
+    for name in _ADDRESSES:  # they would go before the address that is asked for
+        os.environ.pop(name, None)
+    token = read_token()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        client = _Client(address, headers=headers)
+        metadata = client._do_request("GET", "/api/v0/cluster_metadata").json()["data"]
+    except AwayError as error:
+        raise UserError(
+            f"no cluster answers at {address}",
+            hint="name it by --address, and forward its port 8265: ssh -L 8265:127.0.0.1:8265 HEAD",
+        ) from error
+    except AuthenticationError as error:
+        problem = "refuses the token that is here" if token else "wants a token, and there is none"
+        raise UserError(f"{address} {problem}", hint=_HOW_TO_GIVE) from error
+    except (RuntimeError, requests.RequestException, ValueError, KeyError) as error:
+        raise UserError(
+            f"{address} answers as no dashboard of Ray does", hint="write http://HOST:8265"
+        ) from error
+    _check_versions(address, metadata["rayVersion"], metadata["pythonVersion"])
+    return JobServer(address, client)
+
+
+def read_token() -> str:
+    """Read the token of Ray's clusters, where Ray looks for it; nothing if there is none.
+
+    Ray would use it only if ``RAY_AUTH_MODE`` was ``token`` when it was imported.
+
+    Raises:
+        UserError: ``RAY_AUTH_TOKEN_PATH`` names no file.
+    """
+    if os.environ.get("RAY_AUTH_MODE") == "disabled":
+        return ""
+    if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
+        return token
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(named) if named else Path.home() / ".ray" / "auth_token"
+    if path.is_file():
+        return path.read_text(encoding="utf-8").strip()
+    if named:
+        raise UserError(f"RAY_AUTH_TOKEN_PATH={named} is no file", hint="it must hold the token")
+    return ""
+
+
+def _check_versions(address: str, ray_version: str, python_version: str) -> None:
+    """Make sure that the cluster has what sentiflow was tested with, as there is here."""
+    here = ".".join(map(str, sys.version_info[:2]))
+    if ray_version != ray.__version__ or python_version.split(".")[:2] != here.split("."):
+        raise UserError(
+            f"{address} has Ray {ray_version} on Python {python_version}, "
+            f"but here are Ray {ray.__version__} and Python {here}",
+            hint="install the same on both, from constraints.txt",
+        )
+
+
+def _quiet() -> None:
+    """Silence what Ray says of each upload, request and connection."""
+    names = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _last_line(error: object) -> str:
+    """Give the end of a message, which for a failed request is a traceback of the server."""
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip()[:300] if lines else type(error).__name__
