@@ -18,7 +18,8 @@ _QUIET_SECONDS = 2.0
 _STALE_SECONDS = 60.0
 """After so long the connection is made anew: one that has died may look like one that is quiet."""
 _PENDING_SECONDS = 20.0
-_MAX_DELAY_SECONDS = 15.0
+_DELAY_SECONDS, _MAX_DELAY_SECONDS = 0.5, 15.0
+"""Between two tries."""
 _PATIENCE_SECONDS = 1800.0
 _KILLED_BY = {9: "SIGKILL; was there too little memory?", 15: "SIGTERM", 6: "SIGABRT"}
 
@@ -75,7 +76,7 @@ class _Follower:
         """Characters."""
         self.began = time.monotonic()
         self.away_since: float | None = None
-        self.delay = 0.5
+        self.delay = _DELAY_SECONDS
         self.seen = self.said_pending = False
 
     async def run(self) -> Ending:
@@ -85,6 +86,7 @@ class _Follower:
                 if state.is_final:
                     return await self._finish(state)
                 await self._tail()
+                await asyncio.sleep(_DELAY_SECONDS)
             except AwayError as error:
                 await self._wait(error)
 
@@ -101,7 +103,7 @@ class _Follower:
         self.seen = True
         if self.away_since is not None:
             say("submit", f"connected to {self.server.address} again")
-            self.away_since, self.delay = None, 0.5
+            self.away_since, self.delay = None, _DELAY_SECONDS
         self._tell_of_waiting(state)
         return state
 

@@ -26,6 +26,7 @@ _ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 _SECONDS = (10, 120)
 """To connect, and for an answer: Ray itself would wait for ever."""
 _TERMINAL = ("SUCCEEDED", "FAILED", "STOPPED")
+_NOISY = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 _HOW_TO_GIVE = "put it into ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"
 
 
@@ -223,8 +224,7 @@ def _check_versions(address: str, ray_version: str, python_version: str) -> None
 
 def _quiet() -> None:
     """Silence what Ray says of each upload, request and connection."""
-    names = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
-    for name in names:
+    for name in _NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

@@ -1,6 +1,7 @@
 """What several tests share: a quiet environment, one Ray, and one finished run of the pipeline."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -146,6 +147,22 @@ def bucket() -> Iterator[str]:
         boto3.client("s3").create_bucket(Bucket="corpus")
         yield "s3://corpus"
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy the project as a clone has it, and add what lies in one that was worked in: 15 MB."""
+    folder = tmp_path_factory.mktemp("clone") / "sentiflow"
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=PROJECT, capture_output=True, check=True, text=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        if (PROJECT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(PROJECT / name, folder / name)
+    for name in (".git/objects/pack", ".venv/lib/blob", "runs/x/blob", "data/tweets.csv", ".env"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(os.urandom(3_000_000))
+    return folder
 
 
 def new_package(*, seed: int = 0, sign: int = 1) -> "ModelPackage":  # noqa: F821

@@ -120,12 +120,13 @@ def test_a_relative_sqlite_file_is_made_absolute(monkeypatch, tmp_path):
     assert tracking.default_uri("sqlite:///runs/m.db") == f"sqlite:///{tmp_path}/runs/m.db"
 
 
-def test_a_submitted_job_refuses_a_store_in_its_temporary_directory(monkeypatch):
+def test_a_submitted_job_refuses_a_store_that_is_a_file(monkeypatch):
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert tracking.default_uri("sqlite:////m.db") == "sqlite:////m.db"
-    with pytest.raises(UserError, match="would be lost"):
-        tracking.default_uri(None)
+    assert tracking.default_uri("http://tracking:5000") == "http://tracking:5000"
+    for uri in (None, "sqlite:////m.db"):
+        with pytest.raises(UserError, match="would be lost"):
+            tracking.default_uri(uri)
 
 
 def test_the_tags_of_a_run_are_read(store, uri):

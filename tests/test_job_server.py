@@ -1,0 +1,158 @@
+"""A cluster that cannot take a job is told from one that can, in one line each."""
+
+import contextlib
+import json
+import logging
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import ray
+
+from sentiflow import job_server
+from sentiflow.errors import UserError
+
+TOKEN = "c0ffee" * 10
+
+
+class FakeDashboard(ThreadingHTTPServer):
+    """Answers as a dashboard of some versions, for who has the token."""
+
+    ray_version, python_version, status = ray.__version__, "3.11.99", 200
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        header = self.headers.get("Authorization")
+        status = self.server.status
+        if status == 200 and header != f"Bearer {TOKEN}":
+            status = 403 if header else 401
+        answers = {
+            "/api/version": {"version": "4", "ray_version": self.server.ray_version},
+            "/api/v0/cluster_metadata": {
+                "data": {
+                    "rayVersion": self.server.ray_version,
+                    "pythonVersion": self.server.python_version,
+                }
+            },
+        }
+        if self.path not in answers:
+            status = 404
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps(answers.get(self.path)).encode())
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """Have a home without a token, and no variables of Ray."""
+    for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    levels = {name: logging.getLogger(name).level for name in job_server._NOISY}
+    yield tmp_path
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+@pytest.fixture
+def dashboard():
+    server = FakeDashboard()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def problem_of(address):
+    with pytest.raises(UserError) as error:
+        job_server.connect(address)
+    assert "\n" not in str(error.value)
+    assert TOKEN not in str(error.value)
+    return str(error.value)
+
+
+def test_a_token_in_rays_file_is_enough(dashboard, home):
+    (home / ".ray").mkdir()
+    (home / ".ray/auth_token").write_text(f"{TOKEN}\n")
+    assert job_server.connect(dashboard.address).address == dashboard.address
+
+
+def test_a_token_is_found_where_ray_finds_it(dashboard, home, monkeypatch):
+    (home / "token").write_text(TOKEN)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(home / "token"))
+    job_server.connect(dashboard.address)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "another")
+    assert job_server.read_token() == "another"
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    assert job_server.read_token() == ""
+
+
+def test_a_token_that_is_missing_or_wrong_is_said_and_where_it_goes(dashboard, monkeypatch, home):
+    assert "wants a token, and there is none: put it into ~/.ray" in problem_of(dashboard.address)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "f00")
+    assert "refuses the token that is here" in problem_of(dashboard.address)
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(home / "none"))
+    assert "none is no file" in problem_of(dashboard.address)
+
+
+@pytest.mark.parametrize(
+    ("ray_version", "python_version"), [("2.59.0", "3.11.7"), (ray.__version__, "3.10.1")]
+)
+def test_other_versions_are_refused(dashboard, monkeypatch, ray_version, python_version):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    dashboard.ray_version, dashboard.python_version = ray_version, python_version
+    problem = problem_of(dashboard.address)
+    assert f"has Ray {ray_version} on Python {python_version}, but here are Ray" in problem
+
+
+def test_what_is_no_dashboard_is_refused(dashboard, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    dashboard.status = 418
+    assert "answers as no dashboard of Ray does" in problem_of(dashboard.address)
+    dashboard.status = 502
+    assert "no cluster answers" in problem_of(dashboard.address)
+    assert "no cluster answers at http://127.0.0.1:9: name it by" in problem_of(
+        "http://127.0.0.1:9"
+    )
+
+
+def test_a_server_that_hangs_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(job_server, "_SECONDS", (0.2, 0.2))
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        assert "no cluster answers" in problem_of(f"http://127.0.0.1:{silent.getsockname()[1]}")
+
+
+def test_the_address_is_the_options_or_rays_or_the_usual_one(monkeypatch):
+    assert job_server.choose_address(None) == "http://127.0.0.1:8265"
+    monkeypatch.setenv("RAY_ADDRESS", "http://a:1/")
+    assert job_server.choose_address(None) == "http://a:1"
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://b:1")
+    assert job_server.choose_address(None) == "http://b:1"
+    assert job_server.choose_address("https://c:1") == "https://c:1"
+
+
+@pytest.mark.parametrize("address", ["auto", "head:6379", "ray://head:10001", "http://me:pw@head"])
+def test_what_is_no_address_of_a_dashboard_is_refused(monkeypatch, address):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(UserError) as error:
+        job_server.choose_address(None)
+    assert "pw" not in str(error.value)
+
+
+def test_the_address_that_is_asked_for_wins_over_rays_variables(dashboard, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")
+    job_server.connect(dashboard.address)

@@ -1,0 +1,43 @@
+"""What means the temporary copy of a submitted job is refused, and nothing else."""
+
+import pytest
+
+from sentiflow import provenance, temporary_copy
+from sentiflow.errors import UserError
+
+
+@pytest.mark.parametrize(
+    "uri", ["runs/x", "./x", "../x", "x.csv", "file://x.csv", "a/b.zip::c.csv"]
+)
+def test_a_relative_location_is_refused_by_its_key(uri):
+    with pytest.raises(UserError, match=r"^score\.corpus='.*' is relative, .* absolute URI$"):
+        temporary_copy.refuse_relative([("output_uri", "/runs"), ("score.corpus", uri)])
+
+
+def test_other_locations_are_not():
+    uris = ["", "prepared", "/x", "~/x", "file:///x", "s3://b/x", "gs://b/x", "models:/x@champion"]
+    vectors = ["package:glove.6B.50d", "torchtext:6B.100d"]
+    temporary_copy.refuse_relative([("key", uri) for uri in uris + vectors])
+
+
+@pytest.mark.parametrize("uri", ["sqlite:///mlflow.db", "sqlite:////shared/mlflow.db"])
+def test_a_store_that_is_a_file_is_refused(uri):
+    with pytest.raises(UserError, match=r"^tracking\.uri: .* give a server's address"):
+        temporary_copy.refuse_store(uri)
+
+
+def test_a_store_that_is_a_server_is_not():
+    temporary_copy.refuse_store("http://tracking:5000")
+    temporary_copy.refuse_store("postgresql://tracking/db")
+
+
+def test_a_run_of_a_submitted_job_names_it_and_its_commit(monkeypatch):
+    assert provenance.SUBMISSION_TAG not in provenance.describe_code()
+    assert not temporary_copy.is_here()
+    job = '{"runtime_env": {}, "metadata": {"job_submission_id": "sentiflow-run-x-1a2b3c"}}'
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", job)
+    monkeypatch.setenv(provenance.COMMIT_VARIABLE, "c0ffee")
+    assert temporary_copy.is_here()
+    tags = provenance.describe_code()
+    assert tags[provenance.SUBMISSION_TAG] == "sentiflow-run-x-1a2b3c"
+    assert tags[provenance.COMMIT_TAG] == "c0ffee"
