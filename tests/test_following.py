@@ -34,7 +34,7 @@ class FakeServer:
 
     async def tail_log(self, submission_id):
         """Give the log in pieces up to a length, then break, close or hang."""
-        length, end = self.streams.pop(0)
+        length, end = self.streams.pop(0) if self.streams else (0, "hang")
         for first in range(0, length, 7):
             yield self.log[first : min(first + 7, length)]
         if isinstance(end, Exception):
