@@ -53,9 +53,9 @@ class State:
 class JobServer:
     """The part of a cluster's dashboard that is for jobs."""
 
-    def __init__(self, address: str, client: JobSubmissionClient) -> None:
-        """Take a client that is connected."""
-        self.address, self._client = address, client
+    def __init__(self, address: str, client: JobSubmissionClient, *, guarded: bool) -> None:
+        """Take a client that is connected, and whether it has shown a token."""
+        self.address, self._client, self.guarded = address, client, guarded
 
     def submit(self, submission: Submission, *, folder: Path) -> None:
         """Upload the working directory, unless the cluster has the same, and start the job.
@@ -187,7 +187,7 @@ def connect(address: str, *, verbose: bool = False) -> JobServer:
             f"{address} answers as no dashboard of Ray does", hint="write http://HOST:8265"
         ) from error
     _check_versions(address, metadata["rayVersion"], metadata["pythonVersion"])
-    return JobServer(address, client)
+    return JobServer(address, client, guarded=bool(token))
 
 
 def read_token() -> str:

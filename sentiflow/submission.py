@@ -24,7 +24,16 @@ _PASSED = (
     _STORE, "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION",
 )  # fmt: skip
 """Variables of the user that a job gets, if they are set: addresses, no keys."""
-_ALWAYS = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}
+_ALWAYS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "RAY_JOB_STOP_WAIT_TIME_S": "30",  # from SIGTERM to SIGKILL; Ray's 3 may not do for MLflow
+}
+"""What runtime_env.yaml has for who submits without this module."""
+_PINNED = {
+    "packages": ["-r ${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}/constraints.txt"],
+    "pip_check": False,
+}
 _SECRET = re.compile(r"secret|token|passw|pwd|key|credential|auth|private", re.IGNORECASE)
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _MAX_NAME = 40
@@ -42,10 +51,13 @@ class Submission:
     upload: upload.Upload
     results: Mapping[str, str]
     """By name: where the job leaves what it makes, and records that it did."""
+    installs: bool = False
+    """Each node installs the packages of constraints.txt for this job, where it lacks them."""
 
     def runtime_env(self, folder: Path) -> dict[str, Any]:
         """Describe the job's environment to Ray."""
-        return {"working_dir": str(folder), "env_vars": dict(self.variables)}
+        described = {"working_dir": str(folder), "env_vars": dict(self.variables)}
+        return described | ({"pip": _PINNED} if self.installs else {})
 
     def metadata(self) -> dict[str, str]:
         """Give what Ray keeps with the job."""
@@ -60,6 +72,7 @@ def prepare(
     folder: Path,
     options: Sequence[str] = (),
     variables: Sequence[str] = (),
+    installs: bool = False,
 ) -> Submission:
     """Make sure that a job could run on a cluster, and describe it.
 
@@ -70,6 +83,7 @@ def prepare(
         folder: The working directory, of which the job gets a copy.
         options: More words of the command, such as ``--overwrite``.
         variables: ``NAME`` of one that is set here, or ``NAME=VALUE``.
+        installs: Install the packages of constraints.txt for the job.
 
     Raises:
         UserError: The settings are wrong, or would be in a submitted job; a file would be missing
@@ -90,6 +104,7 @@ def prepare(
         variables=environment,
         upload=files,
         results=_name_results(verb, resolved, environment),
+        installs=installs,
     )
 
 

@@ -46,6 +46,10 @@ Variables = Annotated[
     list[str] | None,
     typer.Option("--env", metavar="NAME[=VALUE]", help="A variable for the job; no secret."),
 ]
+Install = Annotated[
+    bool,
+    typer.Option("--install", help="Install constraints.txt for this job, on nodes without it."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be submitted.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace results of other settings or inputs.")
@@ -61,6 +65,7 @@ def submit(
     no_wait: NoWait = False,
     attach: Attach = None,
     variables: Variables = None,
+    install: Install = False,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -76,8 +81,22 @@ def submit(
     Example: sentiflow submit --attach sentiflow-train-sentiment140-1a2b3c
     """
     with reporting(verbose):
+        from sentiflow import submission as submissions
+
         if attach is None:
-            submission = _prepare(verb, config, overrides, variables, overwrite, verbose)
+            if verb is None or config is None:
+                hint = "such as: sentiflow submit run configs/my.yaml"
+                raise UserError("VERB and CONFIG are missing", hint=hint)
+            words = {"--overwrite": overwrite, "--verbose": verbose}
+            submission = submissions.prepare(
+                verb,
+                config,
+                overrides or (),
+                folder=Path.cwd(),
+                options=[word for word, is_given in words.items() if is_given],
+                variables=variables or (),
+                installs=install,
+            )
             if dry_run:
                 _show(submission, as_json)
                 return
@@ -97,31 +116,6 @@ def submit(
         code = _follow(server, job, as_json)
     if code:
         raise typer.Exit(code)
-
-
-def _prepare(
-    verb: str | None,
-    config: Path | None,
-    overrides: list[str] | None,
-    variables: list[str] | None,
-    overwrite: bool,
-    verbose: bool,
-) -> "Submission":
-    if verb is None or config is None:
-        raise UserError(
-            "VERB and CONFIG are missing", hint="such as: sentiflow submit run configs/my.yaml"
-        )
-    from sentiflow import submission
-
-    words = {"--overwrite": overwrite, "--verbose": verbose}
-    return submission.prepare(
-        verb,
-        config,
-        overrides or (),
-        folder=Path.cwd(),
-        options=[word for word, is_given in words.items() if is_given],
-        variables=variables or (),
-    )
 
 
 def _submit(server: "JobServer", job: "Submission") -> None:
@@ -180,8 +174,9 @@ def _again(server: "JobServer", job: str) -> str:
 
 
 def _ray(server: "JobServer", verb: str, job: str) -> str:
-    """Write a command of Ray, which needs to be told that there is a token."""
-    return f"RAY_AUTH_MODE=token ray job {verb} {job} --address {server.address}"
+    """Write a command of Ray, which needs to be told if there is a token."""
+    mode = "RAY_AUTH_MODE=token " if server.guarded else ""
+    return f"{mode}ray job {verb} {job} --address {server.address}"
 
 
 def _show(job: "Submission", as_json: bool) -> None:

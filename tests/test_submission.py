@@ -51,6 +51,7 @@ def test_addresses_travel_and_secrets_do_not(monkeypatch):
     assert dict(job.variables) == {
         "RAY_USAGE_STATS_ENABLED": "0",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "RAY_JOB_STOP_WAIT_TIME_S": "30",
         "MLFLOW_TRACKING_URI": "https://tracking",
         "AWS_ENDPOINT_URL": "http://minio:9000",
         "AWS_REGION": "eu-west-1",
@@ -155,3 +156,12 @@ def test_an_address_of_this_machine_is_minded_for_another_one():
     job = prepare(overrides=(*PLACES[:2], "tracking.uri=http://localhost:5000"))
     assert submission.find_loopback(job, "http://head:8265") == ["tracking.uri"]
     assert submission.find_loopback(job, "http://127.0.0.1:8265") == []
+
+
+def test_rays_own_command_is_offered_the_same_environment():
+    text = Path("runtime_env.yaml").read_text()
+    assert yaml.safe_load(text) == {"env_vars": submission._ALWAYS}
+    pinned = "".join(f"{line[2:]}\n" for line in text.splitlines()[-3:])
+    assert yaml.safe_load(pinned) == {"pip": submission._PINNED}
+    assert "pip" not in prepare().runtime_env(Path("/x"))
+    assert prepare(installs=True).runtime_env(Path("/x"))["pip"] == submission._PINNED
