@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 _SECONDS = (10, 120)
 """To connect, and for an answer: Ray itself would wait for ever."""
+_TRIES_SECONDS = (1.0, 2.0, 4.0, 8.0)
+"""A head that has just started has no agent yet that would take a job."""
 _TERMINAL = ("SUCCEEDED", "FAILED", "STOPPED")
 _NOISY = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 _HOW_TO_GIVE = "put it into ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"
@@ -63,18 +66,33 @@ class JobServer:
         Raises:
             JobError: The cluster refuses, or goes away before it can be known.
         """
-        wanted = submission.submission_id
+        for delay in _TRIES_SECONDS:
+            try:
+                return self._submit(submission, folder)
+            except AwayError as error:
+                problem = error
+            if self._knows(submission.submission_id):  # the answer alone was lost
+                return None
+            time.sleep(delay)
+        raise JobError(f"the job was not submitted: {problem}") from problem
+
+    def _submit(self, submission: Submission, folder: Path) -> None:
         try:
             self._client.submit_job(
                 entrypoint=submission.entrypoint,
-                submission_id=wanted,
+                submission_id=submission.submission_id,
                 runtime_env=submission.runtime_env(folder),
                 metadata=submission.metadata(),
             )
-        except AwayError:
-            self.look(wanted)  # the answer alone may have been lost
         except (RuntimeError, AuthenticationError) as error:
             raise JobError(f"the cluster refuses the job: {_last_line(error)}") from error
+
+    def _knows(self, submission_id: str) -> bool:
+        try:
+            self.look(submission_id)
+        except (UserError, AwayError):
+            return False
+        return True
 
     def look(self, submission_id: str) -> State:
         """Ask for the state of a job.

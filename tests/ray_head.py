@@ -58,9 +58,9 @@ class Head:
         while True:
             assert self._processes[0].poll() is None, (self.folder / "start.log").read_text()
             assert time.monotonic() < deadline, (self.folder / "start.log").read_text()
-            with contextlib.suppress(OSError):
-                self.get("/api/version")
+            with contextlib.suppress(OSError):  # the agent, which takes the jobs, comes last
                 self.get("/api/v0/cluster_metadata")
+                socket.create_connection(("127.0.0.1", self._agent_port), timeout=5).close()
                 return
             time.sleep(0.2)
 

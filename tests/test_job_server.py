@@ -5,15 +5,20 @@ import json
 import logging
 import socket
 import threading
+import types
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import ray
 
 from sentiflow import job_server
-from sentiflow.errors import UserError
+from sentiflow.errors import JobError, UserError
+from sentiflow.job_server import AwayError
+from sentiflow.submission import Submission
+from sentiflow.upload import Upload
 
 TOKEN = "c0ffee" * 10
+JOB = Submission("sentiflow-train-x-1a2b3c", "python jobs/train.py x", {}, Upload({}), {})
 
 
 class FakeDashboard(ThreadingHTTPServer):
@@ -156,3 +161,57 @@ def test_the_address_that_is_asked_for_wins_over_rays_variables(dashboard, monke
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")
     job_server.connect(dashboard.address)
+
+
+class FakeClient:
+    """Answers as it is told, one answer after the other."""
+
+    def __init__(self, *answers):
+        self.answers, self.known, self.calls = list(answers), set(), 0
+
+    def submit_job(self, *, submission_id, **options):
+        self.calls += 1
+        answer = self.answers.pop(0)
+        if "yes" in str(answer) or "lost" in str(answer):
+            self.known.add(submission_id)
+        if isinstance(answer, Exception):
+            raise answer
+
+    def get_job_info(self, submission_id):
+        if submission_id not in self.known:
+            raise RuntimeError("Request failed with status code 404: Job x does not exist.")
+        return types.SimpleNamespace(
+            status=types.SimpleNamespace(value="PENDING"),
+            message=None,
+            driver_exit_code=None,
+            metadata=None,
+        )
+
+
+@pytest.mark.parametrize(
+    ("answers", "calls"),
+    [
+        (["yes"], 1),
+        ([AwayError("no agent"), AwayError("no agent"), "yes"], 3),
+        ([AwayError("the answer was lost")], 1),
+    ],
+    ids=["at once", "an agent that starts", "a lost answer"],
+)
+def test_a_job_is_submitted_once_whatever_happens_to_the_answer(
+    monkeypatch, tmp_path, answers, calls
+):
+    monkeypatch.setattr(job_server, "_TRIES_SECONDS", (0.01,) * 4)
+    client = FakeClient(*answers)
+    job_server.JobServer("http://x", client, guarded=False).submit(JOB, folder=tmp_path)
+    assert (client.calls, client.known) == (calls, {JOB.submission_id})
+
+
+def test_a_job_that_cannot_be_submitted_has_failed(monkeypatch, tmp_path):
+    monkeypatch.setattr(job_server, "_TRIES_SECONDS", (0.01,) * 4)
+    away = job_server.JobServer("http://x", FakeClient(*[AwayError("gone")] * 4), guarded=False)
+    with pytest.raises(JobError, match="the job was not submitted: gone"):
+        away.submit(JOB, folder=tmp_path)
+    refusal = RuntimeError("status code 400: Traceback\nValueError: no such thing.")
+    server = job_server.JobServer("http://x", FakeClient(refusal), guarded=False)
+    with pytest.raises(JobError, match="^the cluster refuses the job: ValueError: no such thing.$"):
+        server.submit(JOB, folder=tmp_path)
