@@ -142,7 +142,7 @@ def test_help_imports_nothing_heavy():
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("verb", ["prepare", "train", "score", "evaluate", "sweep"])
+@pytest.mark.parametrize("verb", ["run", "prepare", "train", "score", "evaluate", "sweep"])
 def test_each_job_is_a_script_of_its_own(verb):
     command = [sys.executable, f"jobs/{verb}.py", "--help"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
