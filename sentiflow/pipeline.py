@@ -17,7 +17,7 @@ from sentiflow import manifest
 from sentiflow.manifest import State
 from sentiflow.progress import say
 from sentiflow.sections import Config
-from sentiflow.uris import as_typed, join, without_credentials
+from sentiflow.uris import as_typed, is_local, join, without_credentials
 
 if TYPE_CHECKING:
     from sentiflow.cluster import Resources
@@ -84,6 +84,7 @@ def run(
                 continue
             manifest.check(claim, overwrite=overwrite)
             session.start_ray(verb)
+            session.check_shared(verb, claim.uri)
             with session.recorder(claim, verb) as recorder:
                 record = _run_stage(verb, config, recorder, session, overwrite)
                 _record_result(record, claim, recorder)
@@ -191,6 +192,17 @@ class _Session(contextlib.ExitStack):
         """Wait for Ray."""
         assert self._resources is not None, "the stage has it started"
         return self._resources()
+
+    def check_shared(self, verb: Verb, uri: str) -> None:
+        """Make sure that all nodes of a cluster write to the same place.
+
+        Raises:
+            UserError: It is a directory that each has for itself.
+        """
+        if verb in _ON_WORKERS and is_local(uri) and not self.resources().is_one_machine:
+            from sentiflow import shared_place
+
+            shared_place.check_shared(f"{verb}.output_uri", uri)
 
     @contextlib.contextmanager
     def recorder(self, claim: manifest.Claim, verb: Verb) -> Iterator["Recorder"]:
