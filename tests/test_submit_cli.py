@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
@@ -68,27 +67,22 @@ def place(clone, bucket) -> str:
 
 
 @pytest.fixture(scope="module")
-def servers(place, tmp_path_factory) -> Iterator[tuple[Head, Server]]:
-    """Start a head whose nodes have the keys of the object store, and an MLflow server."""
-    keys = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-    head, store = Head(keys), Server(tmp_path_factory.mktemp("server"))
+def cluster(place) -> Iterator[Head]:
+    """Start a head whose nodes have the keys of the object store."""
+    head = Head({name: value for name, value in os.environ.items() if name.startswith("AWS_")})
     try:
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda server: server.start(), (head, store)))
-        yield head, store
+        head.start()
+        yield head
     finally:
-        store.kill()
         head.stop()
 
 
 @pytest.fixture(scope="module")
-def cluster(servers) -> Head:
-    return servers[0]
-
-
-@pytest.fixture(scope="module")
-def store(servers) -> Server:
-    return servers[1]
+def store(tmp_path_factory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"))
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture
@@ -237,6 +231,19 @@ def test_what_is_not_there_is_refused_with_one_line(start):
     assert "there is no job no-such-job at http://" in err
 
 
+def test_rays_own_command_refuses_a_place_in_the_temporary_copy_and_gives_a_failure(start):
+    process = start(
+        "job", "submit", "--working-dir", ".", "--runtime-env", "runtime_env.yaml",
+        "--", "python", "jobs/train.py", "configs/quickstart.yaml",
+        program=[BIN / "ray"], RAY_AUTH_MODE="token",
+    )  # fmt: skip
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 1, out + err
+    assert "output_uri='runs/quickstart' is relative, but this is a submitted job" in out
+    assert "failed with exit code 2" in out
+
+
+@SOAK
 def test_the_documented_command_of_ray_runs_a_job_from_a_clone_that_was_worked_in(
     start, store, place, clone
 ):
