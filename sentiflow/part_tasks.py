@@ -1,10 +1,11 @@
 """Work on numbered parts -> done by tasks of Ray, of one core each, over the whole cluster."""
 
+import functools
 import itertools
 import json
 import logging
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from sentiflow.cluster import Room  # first, as it sets what Ray reads when it is imported
@@ -51,8 +52,9 @@ def map_parts(
     import ray.data
 
     _set_up_data(Room({"CPU": 1}, max_wait_seconds=max_wait_seconds))
+    shared = ray.put(work)
     dataset = ray.data.range(num_parts, override_num_blocks=num_parts)
-    done = dataset.map(lambda row: _do(work, row["id"]), concurrency=concurrency)
+    done = dataset.map(lambda row: _do_shared([shared], row["id"]), concurrency=concurrency)
     yield from map(_unpack, done.iter_rows())
 
 
@@ -81,13 +83,13 @@ def map_tasks(
             left that could do it.
     """
     room = Room({"CPU": 1, "GPU": num_gpus}, max_wait_seconds=max_wait_seconds)
-    function = ray.remote(num_cpus=1, num_gpus=num_gpus, max_retries=_MAX_RETRIES)(_do)
+    function = ray.remote(num_cpus=1, num_gpus=num_gpus, max_retries=_MAX_RETRIES)(_do_shared)
     shared, numbers = ray.put(work), iter(range(num_parts))
     waiting: dict[Any, int] = {}
     try:
         while True:
             for part in itertools.islice(numbers, (concurrency or _MAX_WAITING) - len(waiting)):
-                waiting[function.remote(shared, part)] = part
+                waiting[function.remote([shared], part)] = part
             if not waiting:
                 return
             done, _ = ray.wait(list(waiting), num_returns=1, timeout=_LOOK_EVERY_SECONDS)
@@ -116,6 +118,22 @@ def _unpack(report: dict[str, str]) -> dict[str, Any]:
             log.error("%s", report["traceback"])
         raise JobError(report["failure"])
     return json.loads(report["result"])
+
+
+def _do_shared(shared: Sequence[Any], part: int) -> dict[str, str]:
+    """Do the work on one part; ``shared`` holds the reference to it alone.
+
+    In a list Ray leaves the reference as it is. The work knows all parts of the corpus, and to
+    unpack it for each of them would take time that grows with the square of their number.
+    """
+    return _do(lambda number: _unpack_work(*shared)(number), part)
+
+
+@functools.lru_cache(maxsize=1)
+def _unpack_work(shared: Any) -> Callable[[int], dict[str, Any]]:
+    """Fetch the work once for each worker process."""
+    work: Callable[[int], dict[str, Any]] = ray.get(shared)
+    return work
 
 
 def _do(work: Callable[[int], dict[str, Any]], part: int) -> dict[str, str]:
