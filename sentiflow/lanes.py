@@ -11,6 +11,7 @@ order, and shuffles the rows of a window; so memory is bounded, and a corpus tha
 window, about four million tweets, is shuffled as a whole.
 """
 
+import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -45,12 +46,10 @@ class Lanes:
     """Rows of the files up to and with each."""
 
     @classmethod
-    def plan(cls, uris: Sequence[str]) -> "Lanes":
-        """Look up how many rows the files have."""
-        sizes = [0] * len(uris)
-        for number, uri in enumerate(uris):
-            file_system, path = storage.locate(uri)
-            sizes[number] = pq.read_metadata(path, filesystem=file_system).num_rows
+    def plan(cls, uris: Sequence[str], *, sizes: Sequence[int] | None = None) -> "Lanes":
+        """Take files of which the rows are known, or look up how many they have."""
+        if sizes is None:
+            sizes = [_count_rows(uri) for uri in uris]
         return cls(tuple(uris), tuple(np.cumsum(sizes, dtype=int).tolist()))
 
     @property
@@ -86,12 +85,18 @@ class Lanes:
         start, stop = (
             number * self.num_rows // (NUM_LANES * self.num_chunks) for number in (place, place + 1)
         )
-        before = 0
-        for uri, end in zip(self.uris, self.ends, strict=True):
-            first, last = max(start, before), min(stop, end)
+        for number in range(bisect.bisect_right(self.ends, start), len(self.uris)):
+            before = self.ends[number - 1] if number else 0
+            if before >= stop:
+                return
+            first, last = max(start, before) - before, min(stop, self.ends[number]) - before
             if first < last:
-                yield storage.read_rows(uri, first - before, last - before, columns=columns)
-            before = end
+                yield storage.read_rows(self.uris[number], first, last, columns=columns)
+
+
+def _count_rows(uri: str) -> int:
+    file_system, path = storage.locate(uri)
+    return int(pq.read_metadata(path, filesystem=file_system).num_rows)
 
 
 @dataclass(frozen=True)

@@ -122,9 +122,7 @@ class _Work:
         self.root = join(self.settings.output_uri, checkpoints.FOLDER)
         self.words = vocabulary.load(join(self.settings.prepared_uri, "vocabulary.parquet"))
         own = own_lanes(rank, world_size)
-        train, validation = (
-            Lanes.plan(_list_files(job, split)) for split in ("train", "validation")
-        )
+        train, validation = (_plan(job, split) for split in ("train", "validation"))
         self.counts = _count_lengths(train, own, job, world_size)
         if not self.counts[:, :, 1:].any():
             raise UserError("no training row has a known word", hint="check prepare.vocabulary")
@@ -283,7 +281,7 @@ class _Work:
             model=self.settings.model,
             epoch=chosen,
             prepared=self.job.prepared,
-            validation=_list_files(self.job, "validation", table="tweets"),
+            validation=list(_list_files(self.job, "validation", table="tweets")),
             lineage=self.job.lineage,
         )
         return {
@@ -375,10 +373,18 @@ def _take_weights(network: nn.Module, words: Vocabulary, settings: TrainSettings
         network.embedding.weight[known] = matrix[place[known]]
 
 
-def _list_files(job: Job, split: str, *, table: str = "encoded") -> list[str]:
+def _plan(job: Job, split: str) -> Lanes:
+    """Cut a split into lanes; how many rows its files have stands in the manifest."""
+    rows = _list_files(job, split, table="encoded")
+    return Lanes.plan(list(rows), sizes=list(rows.values()))
+
+
+def _list_files(job: Job, split: str, *, table: str) -> dict[str, int]:
+    """List the files of a table in their order, with the rows of each."""
     prefix = f"{table}/split={split}/"
-    names = [item["path"] for item in job.prepared["files"] if item["path"].startswith(prefix)]
-    return [join(job.settings.prepared_uri, name) for name in sorted(names)]
+    files = [item for item in job.prepared["files"] if item["path"].startswith(prefix)]
+    files.sort(key=lambda item: item["path"])
+    return {join(job.settings.prepared_uri, item["path"]): item["rows"] for item in files}
 
 
 def _count_lengths(lanes: Lanes, own: range, job: Job, world_size: int) -> np.ndarray:

@@ -139,6 +139,28 @@ def test_a_corpus_of_many_windows_is_held_one_at_a_time(tmp_path, lengths, monke
     assert batches != batches_of([given_input], epoch=1)
 
 
+def test_a_chunk_opens_only_the_files_that_it_is_in(tmp_path, lengths):
+    uris = write(tmp_path, lengths, num_files=70)
+    known = Lanes.plan(uris, sizes=[10] * 70)
+    assert known == Lanes.plan(uris)
+    (whole,) = known.read(3, [0])[:1]
+    first, last = 3 * 700 // NUM_LANES // 10, 4 * 700 // NUM_LANES // 10
+    for uri in (*uris[:first], *uris[last + 1 :]):
+        storage.delete(uri)
+    tables = known.read(3, [0])
+    assert tables[0] == whole
+    ids = [row for table in tables for row in table["row_id"].to_pylist()]
+    assert ids == list(range(3 * 700 // NUM_LANES, 4 * 700 // NUM_LANES))
+
+
+def test_files_without_rows_change_no_chunk(tmp_path, lengths):
+    uris = write(tmp_path / "full", lengths)
+    (empty,) = write(tmp_path / "empty", lengths[:0], num_files=1)
+    mixed = Lanes.plan([empty, uris[0], empty, empty, *uris[1:], empty])
+    for lane in range(NUM_LANES):
+        assert mixed.read(lane, [0]) == Lanes.plan(uris).read(lane, [0])
+
+
 def test_pools_hold_padding_below_a_twentieth(tmp_path):
     lengths = np.clip(np.random.default_rng(0).poisson(14, 20_000), 1, MAX_LENGTH)
     for item in open_inputs(write(tmp_path, lengths), batch_size=128, world_size=2):
