@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -128,10 +129,11 @@ def _add_texts(rows: pa.Table, scored: dict[str, Any]) -> pa.Table:
     """Look the texts of prepared tweets up by their row numbers, and their times if kept."""
     uri, tweets = scored["inputs"]["corpus"].get("uri", ""), []
     folders = tuple(f"tweets/split={split}/" for split in SPLITS[1:])
+    wanted = np.sort(rows["row_id"].to_numpy())
     for item in corpus_of(scored).get("files", ()):
         if item["path"].startswith(folders):
             table = _read(join(uri, item["path"]), ["row_id", _TEXT, _TIME])
-            tweets.append(table.filter(pc.is_in(table["row_id"], value_set=rows["row_id"])))
+            tweets.append(table.filter(_are_among(table["row_id"], wanted)))
     if not tweets:
         return rows
     found = pa.concat_tables(tweets)
@@ -140,3 +142,14 @@ def _add_texts(rows: pa.Table, scored: dict[str, Any]) -> pa.Table:
         if name in found.column_names and name not in rows.column_names:
             rows = rows.append_column(name, found[name].take(place))
     return rows.combine_chunks()
+
+
+def _are_among(row_ids: pa.ChunkedArray, wanted: np.ndarray) -> pa.Array:
+    """Find the numbers that are wanted, of which there are some, in order.
+
+    A hash of the wanted would be made anew for each file, in time that grows with the square of
+    the corpus.
+    """
+    numbers = row_ids.to_numpy()
+    place = np.searchsorted(wanted, numbers)
+    return pa.array(wanted[np.minimum(place, len(wanted) - 1)] == numbers)
