@@ -147,6 +147,7 @@ def test_a_chunk_opens_only_the_files_that_it_is_in(tmp_path, lengths):
     first, last = 3 * 700 // NUM_LANES // 10, 4 * 700 // NUM_LANES // 10
     for uri in (*uris[:first], *uris[last + 1 :]):
         storage.delete(uri)
+    assert known == Lanes.plan(uris, sizes=[10] * 70)
     tables = known.read(3, [0])
     assert tables[0] == whole
     ids = [row for table in tables for row in table["row_id"].to_pylist()]
