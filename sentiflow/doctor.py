@@ -16,14 +16,22 @@ import ray
 import ray.exceptions
 from ray._private.authentication.authentication_utils import is_token_auth_enabled
 
-from sentiflow import cluster, manifest, node_checks, node_probes, nodes, place_checks, storage
+from sentiflow import (
+    cluster,
+    examined_places,
+    node_checks,
+    node_probes,
+    nodes,
+    place_checks,
+    software_checks,
+)
 from sentiflow.cluster import Resources
 from sentiflow.diagnosis import Finding
 from sentiflow.errors import UserError
 from sentiflow.nodes import NodeAnswer
 from sentiflow.sections import Config
 from sentiflow.shared_place import Exchange, exchange
-from sentiflow.uris import is_local, join, split_member, without_credentials
+from sentiflow.uris import is_local
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +42,6 @@ _TORCH_SECONDS = 60.0
 _CONNECT_SECONDS = 5.0
 _MAX_FILES = 200
 """So many input files are looked at, from the first to the last."""
-_NEED = 1.5
-"""Bytes of results for each byte of CSV: 1.2 were seen at most, while real tweets are prepared."""
-_NEED_AT_LEAST = 500_000_000
-"""For checkpoints, which do not grow with the corpus."""
-_UNPACKED = 4
-"""Bytes of CSV in a byte of a compressed one."""
 _NO_CONFIG = "no CONFIG was given"
 
 
@@ -117,8 +119,8 @@ def _without_ray(config: Config | None) -> list[Finding]:
 def _examine_nodes(config: Config | None, resources: Resources) -> list[Finding]:
     """Ask all nodes everything at the same time, and judge the answers."""
     listed, living = nodes.listed(), nodes.living()
-    outputs = [] if config is None else _find_outputs(config)
-    uris, missing = ([], []) if config is None else _find_inputs(config)
+    outputs = [] if config is None else examined_places.find_outputs(config)
+    uris, missing = ([], []) if config is None else examined_places.find_inputs(config)
     chosen = uris[:: max(1, -(-len(uris) // _MAX_FILES))]
     session_dirs = {node.id: node.session_dir for node in living}
     folders = [uri for uri in outputs if is_local(uri)]
@@ -154,12 +156,12 @@ def _examine_nodes(config: Config | None, resources: Resources) -> list[Finding]
     for answer in (*looks.result(), *torch.result()):
         log.debug("%s", node_checks.describe(answer))
     good = [answer for answer in looks.result() if not answer.problem]
-    need = None if config is None else _estimate_need(config, _good(read))
+    need = None if config is None else examined_places.estimate_need(config, _good(read))
     is_guarded = is_token_auth_enabled()
     return [
         *node_checks.check_nodes(listed, looks.result(), place=_name_place()),
-        *node_checks.check_versions(good, _requirements()),
-        *node_checks.check_gpus(_good(torch.result())),
+        *software_checks.check_versions(good, _requirements()),
+        *software_checks.check_gpus(_good(torch.result())),
         *_unanswered("torch", torch.result(), good),
         *_check_workers(config, resources),
         *_check_input(config, read, missing, num_left_out),
@@ -210,58 +212,6 @@ def _read_clocks() -> list[NodeAnswer]:
 
 def _patience(answer: NodeAnswer) -> float:
     return math.inf if answer.problem else answer.answered - answer.asked
-
-
-def _find_outputs(config: Config) -> list[str]:
-    """Name the directory of the whole run, and those of stages that lie elsewhere."""
-    stages = (config.prepare, config.train, config.score, config.evaluate, config.sweep)
-    elsewhere = [
-        stage.output_uri
-        for stage in stages
-        if not f"{stage.output_uri}/".startswith(f"{config.output_uri}/")
-    ]
-    return list(dict.fromkeys([config.output_uri, *elsewhere]))
-
-
-def _find_inputs(config: Config) -> tuple[list[str], list[Finding]]:
-    """Name the files that the jobs would read, and say which cannot even be named."""
-    uris, findings = [], []
-    patterns = {"prepare.csv": config.prepare.csv, "score.corpus": config.score.corpus}
-    for setting, values in patterns.items():
-        for value in values:
-            if value == "prepared":
-                continue
-            try:
-                uris += storage.expand([value])
-            except (UserError, OSError) as error:
-                problem = without_credentials(str(error).splitlines()[0])
-                findings.append(
-                    Finding(
-                        "input",
-                        "error",
-                        f"{setting}: {problem}",
-                        why="the job would stop at once",
-                        do="check the setting, and that the file is visible from this node",
-                    )
-                )
-    record = join(config.train.prepared_uri, manifest.MANIFEST)
-    if config.train.prepared_uri != config.prepare.output_uri or storage.exists(record):
-        uris.append(record)
-    return list(dict.fromkeys(uris)), findings
-
-
-def _estimate_need(config: Config, read: Sequence[NodeAnswer]) -> int | None:
-    """Estimate the bytes of all results; None if nobody could tell the size of the input."""
-    sizes: dict[str, int] = {}
-    for answer in read:
-        for uri, found in answer.result.items():
-            if not uri.endswith(manifest.MANIFEST):
-                packed = split_member(uri)[1] or uri.endswith((".gz", ".zst", ".zip"))
-                size = found["bytes"] * (_UNPACKED if packed else 1)
-                sizes[uri] = max(size, sizes.get(uri, 0))  # some nodes may not have read it
-    if not any(sizes.values()):
-        return None
-    return int(_NEED * sum(sizes.values()) / config.prepare.every_nth) + _NEED_AT_LEAST
 
 
 def _check_input(

@@ -46,6 +46,7 @@ def test_each_module_has_a_test_file_or_is_tested_through_one(path):
         "mlflow_sender": "test_outbox",
         "unsent_files": "test_outbox", "transfer": "test_download", "archives": "test_download",
         "unpacking": "test_download", "doctor_cli": "test_doctor",
-        "torch_probe": "test_node_probes",
+        "torch_probe": "test_node_probes", "software_checks": "test_node_checks",
+        "examined_places": "test_doctor",
     }  # fmt: skip
     assert (PROJECT / "tests" / f"{through.get(path.stem, f'test_{path.stem}')}.py").exists()

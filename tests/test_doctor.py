@@ -15,7 +15,7 @@ from ray_nodes import RayNodes
 from test_cli import invoke, one_line
 from test_node_checks import node
 
-from sentiflow import doctor, settings
+from sentiflow import doctor, examined_places, settings
 from sentiflow.nodes import NodeAnswer
 
 needs_root = pytest.mark.skipif(
@@ -190,7 +190,7 @@ def test_a_ray_that_does_not_start_is_a_finding(monkeypatch):
 
 def test_input_that_cannot_be_named_is_a_finding(config):
     missing = ["prepare.csv=/no/such.csv", "score.corpus=/no/*.csv"]
-    uris, findings = doctor._find_inputs(settings.load(config, missing))
+    uris, findings = examined_places.find_inputs(settings.load(config, missing))
     assert uris == []
     assert [f.level for f in findings] == ["error", "error"]
     assert findings[0].what.startswith("prepare.csv: no such file: /no/such.csv")
@@ -198,12 +198,26 @@ def test_input_that_cannot_be_named_is_a_finding(config):
 
 
 def test_prepared_data_of_another_run_is_input(config, place):
-    uris, _ = doctor._find_inputs(settings.load(config, ["train.prepared_uri=/other/prepared"]))
+    uris, _ = examined_places.find_inputs(
+        settings.load(config, ["train.prepared_uri=/other/prepared"])
+    )
     assert uris == [str(place / "in/tweets.csv"), "/other/prepared/manifest.json"]
 
 
+def test_a_store_that_does_not_answer_here_is_left_to_the_nodes(config, monkeypatch):
+    def fail(uri):
+        raise OSError("access denied")
+
+    monkeypatch.setattr(examined_places.storage, "file_info", fail)
+    uris, findings = examined_places.find_inputs(settings.load(config))
+    assert [f.what for f in findings] == ["prepare.csv: access denied"]
+    assert [uri.rpartition("/")[2] for uri in uris] == ["manifest.json"]
+
+
 def test_each_place_for_results_is_looked_at_once(config, place):
-    found = doctor._find_outputs(settings.load(config, ["score.output_uri=s3://bucket/scored"]))
+    found = examined_places.find_outputs(
+        settings.load(config, ["score.output_uri=s3://bucket/scored"])
+    )
     assert found == [str(place / "out/run"), "s3://bucket/scored"]
 
 
@@ -211,9 +225,9 @@ def test_the_space_that_is_needed_grows_with_the_corpus(config):
     def need(uri, *overrides):
         answer = NodeAnswer(node(2), {uri: {"bytes": 1000, "problem": ""}})
         blind = NodeAnswer(node(3), {uri: {"bytes": 0, "problem": "no such file"}})
-        return doctor._estimate_need(settings.load(config, overrides), [answer, blind])
+        return examined_places.estimate_need(settings.load(config, overrides), [answer, blind])
 
-    least = doctor._NEED_AT_LEAST
+    least = examined_places._NEED_AT_LEAST
     assert need("/a.csv") == least + 1500
     assert need("/a.csv", "prepare.every_nth=10") == least + 150
     assert need("/a.csv.gz") == need("/a.zip::b.csv") == least + 6000

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sentiflow import node_checks
+from sentiflow import node_checks, software_checks
 from sentiflow.nodes import Node, NodeAnswer
 
 VERSIONS = {
@@ -58,11 +58,11 @@ def test_all_is_well_with_nodes_that_are_well():
     nodes = [node(2), node(3), node(4)]
     found = [
         *node_checks.check_nodes(nodes, looks(), place="here"),
-        *node_checks.check_versions(looks(), REQUIREMENTS),
+        *software_checks.check_versions(looks(), REQUIREMENTS),
         *node_checks.check_disks(looks(), 10 * GB),
         *node_checks.check_memory(looks()),
         *node_checks.check_open_files(looks()),
-        *node_checks.check_gpus([NodeAnswer(node(), TORCH)]),
+        *software_checks.check_gpus([NodeAnswer(node(), TORCH)]),
         node_checks.check_clocks([NodeAnswer(node(), 100.01, asked=100.0, answered=100.02)]),
     ]
     assert [finding.level for finding in found] == ["ok"] * 7
@@ -73,11 +73,11 @@ def test_all_is_well_with_nodes_that_are_well():
 @pytest.mark.parametrize(
     "check",
     [
-        lambda: node_checks.check_versions([], REQUIREMENTS),
+        lambda: software_checks.check_versions([], REQUIREMENTS),
         lambda: node_checks.check_disks([], 1),
         lambda: node_checks.check_memory([]),
         lambda: node_checks.check_open_files([]),
-        lambda: node_checks.check_gpus([]),
+        lambda: software_checks.check_gpus([]),
         lambda: [node_checks.check_clocks([])],
     ],
 )
@@ -118,7 +118,7 @@ def test_a_node_without_sentiflow_is_told_how_to_get_it():
     ],
 )
 def test_a_node_of_another_version_is_named_with_both_versions(name, version, level):
-    finding = the(node_checks.check_versions(versions(**{name: version}), REQUIREMENTS))
+    finding = the(software_checks.check_versions(versions(**{name: version}), REQUIREMENTS))
     assert finding.level == level
     assert f"{name} differs: {VERSIONS[name]} on nodes 10.0.0.2 and 10.0.0.3, " in finding.what
     assert f"{version or 'none'} on node 10.0.0.4" in finding.what
@@ -129,22 +129,22 @@ def test_a_version_that_sentiflow_does_not_ask_for_is_an_error_even_if_all_have_
     all_old = [
         NodeAnswer(node(n), FINE | {"versions": VERSIONS | {"ray": "2.9.0"}}) for n in (2, 3)
     ]
-    finding = the(node_checks.check_versions(all_old, REQUIREMENTS))
+    finding = the(software_checks.check_versions(all_old, REQUIREMENTS))
     assert (
         finding.what
         == "ray 2.9.0 on nodes 10.0.0.2 and 10.0.0.3; sentiflow asks for ray<2.61,>=2.60"
     )
-    one_old = the(node_checks.check_versions(versions(pandas="1.5.3"), REQUIREMENTS))
+    one_old = the(software_checks.check_versions(versions(pandas="1.5.3"), REQUIREMENTS))
     assert (one_old.level, one_old.nodes) == ("error", ("10.0.0.4",))
 
 
 def test_other_code_of_the_same_version_is_an_error():
-    finding = the(node_checks.check_versions(looks(code="def"), REQUIREMENTS))
+    finding = the(software_checks.check_versions(looks(code="def"), REQUIREMENTS))
     assert (finding.level, "code of sentiflow" in finding.what) == ("error", True)
 
 
 def test_without_known_requirements_the_versions_are_compared_alone():
-    good, unchecked = node_checks.check_versions(looks(), None)
+    good, unchecked = software_checks.check_versions(looks(), None)
     assert (good.level, unchecked.level) == ("ok", "unchecked")
 
 
@@ -221,6 +221,6 @@ def test_few_open_files_are_a_warning_and_no_limit_is_well():
 )  # fmt: skip
 def test_gpus_are_to_be_counted_by_ray_and_usable_by_torch(counted, found, level, expected):
     answer = NodeAnswer(node(num_gpus=counted), TORCH | found)
-    finding = the(node_checks.check_gpus([answer]))
+    finding = the(software_checks.check_gpus([answer]))
     assert finding.level == level
     assert expected in finding.what
