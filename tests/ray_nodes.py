@@ -7,8 +7,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -82,26 +80,15 @@ class RayNodes:
             else:
                 return
 
-    def wait_for_nodes(self, number: int) -> None:
-        """Wait until the dashboard lists so many living nodes."""
+    def wait_for_nodes(self) -> None:
+        """Wait until all nodes say that they are there, and the dashboard listens."""
         self.wait_for_port(self.dashboard_port)
         deadline = time.monotonic() + 90
-        while self._count() < number:
-            assert all(process.poll() is None for process in self.processes), "one has ended"
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-
-    def _count(self) -> int:
-        url = f"{self.dashboard}/nodes?view=summary"
-        request = urllib.request.Request(url)
-        token = Path(self.environment["HOME"]) / ".ray" / "auth_token"
-        if token.exists():
-            request.add_header("Authorization", f"Bearer {token.read_text()}")
-        try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
-                return answer.read().count(b'"state": "ALIVE"')
-        except urllib.error.URLError:
-            return 0
+        for log in [Path(f"{self.own_dir(n)}.log") for n in range(len(self.processes))]:
+            while b"Ray runtime started" not in log.read_bytes():
+                assert all(process.poll() is None for process in self.processes), log.read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
 
     def _start(self, options: Sequence[str], environment: Mapping[str, str], before: str) -> None:
         number = len(self.processes)
@@ -114,7 +101,7 @@ class RayNodes:
             script = f'{before}\nexec "$@"'
             namespace = ["unshare", "--mount", "--propagation", "private"]
             command = [*namespace, "sh", "-ec", script, "sh", *command]
-        log = open(f"{self.temp_dir}/start-{number}.log", "wb")  # noqa: SIM115
+        log = open(f"{self.own_dir(number)}.log", "wb")  # noqa: SIM115
         self.processes.append(
             subprocess.Popen(
                 command,

@@ -94,7 +94,7 @@ def findings(place, config):
         nodes.start_head("--num-cpus", "2", "--object-store-memory", "100000000")
         options = ["--num-cpus", "1", "--num-gpus", "1", "--object-store-memory", "80000000"]
         nodes.start_node(*options, **break_node(place, nodes))
-        nodes.wait_for_nodes(2)
+        nodes.wait_for_nodes()
         yield examine(nodes, config, "train.num_workers=3", code=1)
     finally:
         nodes.kill()
@@ -270,7 +270,7 @@ def healthy(tmp_path_factory, place):
         nodes.start_head("--num-cpus", "2", "--object-store-memory", "100000000")
         server.start()
         nodes.start_node("--num-cpus", "1", "--object-store-memory", "100000000")
-        nodes.wait_for_nodes(2)
+        nodes.wait_for_nodes()
         yield nodes, server, token
     finally:
         nodes.kill()
