@@ -6,6 +6,7 @@ Stages, Ray and MLflow are imported by the verb that needs them: each takes a se
 import contextlib
 import secrets
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -72,7 +73,7 @@ def run(
     outcomes = []
     for verb in verbs:
         manifest.check_place(verb, getattr(config, verb).output_uri)
-    with _Session(config, verbose=verbose) as session, _sigterm_ends():
+    with _Session(config, verbose=verbose) as session, _sigterm_ends(), _results_alone():
         for verb in verbs:
             claim = _stage(verb).claim(config)
             if manifest.look(claim).state is State.COMPLETE:
@@ -226,6 +227,13 @@ class _Session(contextlib.ExitStack):
             recorder.log_files({"settings.yaml": without_credentials(text).encode()})
             recorder.log_inputs(inputs, stage=claim.stage)
             yield recorder
+
+
+@contextlib.contextmanager
+def _results_alone() -> Iterator[None]:
+    """Keep standard output for results: Ray prints there, too, such as that a node has died."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
 
 
 @contextlib.contextmanager

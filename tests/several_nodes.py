@@ -9,10 +9,11 @@ from sentiflow import cluster
 IMPATIENT = {
     "RAY_health_check_initial_delay_ms": "500",
     "RAY_health_check_period_ms": "500",
-    "RAY_health_check_timeout_ms": "500",
+    "RAY_health_check_timeout_ms": "5000",
     "RAY_health_check_failure_threshold": "4",
 }
-"""A dead node is noticed after two seconds. The head reads this when it starts."""
+"""A dead node is noticed after two seconds, one that is slow to answer is left alone. The head
+reads this when it starts."""
 
 
 class Nodes:

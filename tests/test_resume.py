@@ -14,7 +14,7 @@ import psutil
 import pytest
 from conftest import PROJECT, write_config
 
-from sentiflow import cluster, pipeline, sample, settings, storage
+from sentiflow import pipeline, sample, settings, storage
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -133,41 +133,3 @@ def test_another_input_is_not_continued(tmp_path, csv, resources, said):
     ]
     assert sum(rows) <= 15_000
     assert not (tmp_path / "run/prepared/_work").exists()
-
-
-IMPATIENT = {
-    "RAY_health_check_initial_delay_ms": "500",
-    "RAY_health_check_period_ms": "500",
-    "RAY_health_check_timeout_ms": "500",
-    "RAY_health_check_failure_threshold": "4",
-}
-"""A dead node is noticed after two seconds."""
-
-
-@pytest.fixture
-def nodes(monkeypatch):
-    """Start a head without cores and two nodes with one core each."""
-    from ray.cluster_utils import Cluster
-
-    for name, value in IMPATIENT.items():
-        monkeypatch.setenv(name, value)
-    cluster._guard_token()
-    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    for _ in range(2):
-        started.add_node(num_cpus=1)
-    monkeypatch.setenv("RAY_ADDRESS", started.address)
-    yield started
-    started.shutdown()
-
-
-def test_a_node_killed_while_it_works_changes_no_file(tmp_path, csv, undisturbed, nodes):
-    command = [sys.executable, "-m", "sentiflow.cli", "prepare", str(configure(tmp_path, csv))]
-    log = tmp_path / "log.txt"
-    with subprocess.Popen(command, cwd=PROJECT, stderr=log.open("w")) as process:
-        wait_for(tmp_path, "ingest", 2, lambda: process.poll() is not None)
-        (victim, *_) = nodes.worker_nodes
-        raylet = victim.all_processes["raylet"][0].process
-        os.kill(raylet.pid, signal.SIGKILL)
-        assert process.wait(timeout=150) == 0, log.read_text()
-    assert not receipts(tmp_path, "ingest")
-    assert files_of(tmp_path) == undisturbed

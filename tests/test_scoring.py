@@ -18,7 +18,7 @@ import pytest
 import torch
 import yaml
 from conftest import PROJECT, write_config
-from test_resume import busy_workers, nodes  # noqa: F401
+from test_resume import busy_workers
 
 from sentiflow import (
     corpus,
@@ -148,24 +148,6 @@ def test_a_killed_worker_is_not_noticed(tmp_path, corpora, finished_run, undistu
         assert thread.is_alive(), "it was over before a worker was seen at work"
     workers[0].kill()
     thread.join()
-    assert_same(table(tmp_path), undisturbed)
-
-
-def test_a_killed_node_is_not_noticed(
-    tmp_path,
-    corpora,
-    finished_run,
-    undisturbed,
-    nodes,  # noqa: F811
-):
-    config = configure(tmp_path, finished_run, corpora / "all.csv")
-    command = [sys.executable, "-m", "sentiflow.cli", "score", str(config)]
-    log = tmp_path / "log.txt"
-    with subprocess.Popen(command, cwd=PROJECT, stderr=log.open("w")) as process:
-        wait_for(tmp_path, 1, lambda: process.poll() is not None)
-        (victim, *_) = nodes.worker_nodes
-        os.kill(victim.all_processes["raylet"][0].process.pid, signal.SIGKILL)
-        assert process.wait(timeout=150) == 0, log.read_text()
     assert_same(table(tmp_path), undisturbed)
 
 

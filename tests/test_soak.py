@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import PROJECT, write_config
+from several_nodes import IMPATIENT, Nodes
 from test_pipeline import read
-from test_resume import configure, csv, files_of, nodes, undisturbed  # noqa: F401
+from test_resume import configure, csv, files_of, undisturbed  # noqa: F401
 from test_scoring import NUM_ROWS, assert_same, corpora, receipts, table  # noqa: F401
 from test_scoring import configure as configure_scoring
 
@@ -63,6 +64,18 @@ def test_a_preparation_killed_twice_at_any_moments_leaves_the_same_files(
     assert files_of(tmp_path) == undisturbed
 
 
+@pytest.fixture
+def nodes(monkeypatch):
+    """Start a head without cores and two nodes with one core each."""
+    for name, value in IMPATIENT.items():
+        monkeypatch.setenv(name, value)
+    started = Nodes()
+    started.have(2)
+    monkeypatch.setenv("RAY_ADDRESS", started.address)
+    yield started
+    started.stop()
+
+
 def kill_one(driver: int, chance: random.Random) -> None:
     """Kill the driver, or first one of its workers."""
     processes = psutil.Process(driver).children(recursive=True)
@@ -106,8 +119,7 @@ def test_every_row_is_scored_once_whatever_is_killed_when(
     with subprocess.Popen(command, cwd=PROJECT, stderr=log.open("w")) as process:
         wait_for_parts(tmp_path, chance.randrange(70), process)
         if victim == "node":
-            node = chance.choice(list(started.worker_nodes))
-            os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+            started.kill()
         elif victim == "worker":
             processes = psutil.Process(process.pid).children(recursive=True)
             names = ("ray::_do", "ray::IDLE")  # the node's agents are ray::, too

@@ -14,7 +14,6 @@ import pytest
 import torch
 from conftest import PROJECT, write_config
 from safetensors.torch import load_file
-from test_resume import IMPATIENT, nodes  # noqa: F401
 
 from sentiflow import checkpoints, manifest, pipeline, settings, storage, training
 from sentiflow.cluster import Resources
@@ -162,20 +161,6 @@ def test_one_worker_may_continue_what_two_began(
     for _, record in (undisturbed, undisturbed_pair):
         expected = [epoch["validation_loss"] for epoch in record["history"]]
         assert curve == pytest.approx(expected, abs=0.01)
-
-
-@pytest.mark.soak
-def test_a_node_killed_while_it_trains_is_replaced(tmp_path, prepared, undisturbed_pair, nodes):  # noqa: F811
-    config = configure(tmp_path, prepared)
-    log = tmp_path / "log.txt"
-    with start(config, "train.num_workers=2", log=log.open("w")) as process:
-        wait_for_step(tmp_path, 150, lambda: process.poll() is not None)
-        (victim, *_) = nodes.worker_nodes
-        os.kill(victim.all_processes["raylet"][0].process.pid, signal.SIGKILL)
-        nodes.add_node(num_cpus=1)
-        assert process.wait(timeout=200) == 0, log.read_text()
-    assert "workers were lost; going on from step" in log.read_text()
-    assert_equal(tmp_path, undisturbed_pair, atol=1e-6)
 
 
 def test_checkpoints_of_the_last_and_the_best_epoch_stay(undisturbed):
