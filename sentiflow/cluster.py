@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import secrets
+import socket
 import sys
 import threading
 import time
@@ -28,10 +29,11 @@ from ray._private import ray_constants
 from ray._private.state import state
 from ray.util.placement_group import placement_group, remove_placement_group
 
-from sentiflow.errors import JobError
+from sentiflow.errors import JobError, UserError
 from sentiflow.progress import say
 from sentiflow.resources import Resources
 
+_CONNECT_SECONDS = 5.0
 _LOOK_EVERY_SECONDS = 2.0
 
 
@@ -92,6 +94,11 @@ def _connected(verbose: bool) -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS", "local")
     if address == "local":
         _guard_token()
+    elif silence := find_silence(address):
+        raise UserError(
+            f"RAY_ADDRESS={address}: no Ray cluster answers ({silence})",
+            hint="start it, or unset RAY_ADDRESS to use this machine",
+        )
     with _on_loopback() if address == "local" else nullcontext():
         ray.init(
             address=address,
@@ -123,6 +130,18 @@ def _on_loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def find_silence(address: str) -> str:
+    """Say why nothing listens at an address of Ray; it would itself try for minutes."""
+    place = re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d+)", address)
+    if not place:
+        return ""
+    try:
+        socket.create_connection((place[1], int(place[2])), timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return ""
 
 
 def _end_monitor() -> None:

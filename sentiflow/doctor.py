@@ -3,8 +3,6 @@
 import logging
 import math
 import os
-import re
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -39,7 +37,6 @@ _ANSWER_SECONDS = 40.0
 """For each question; a busy node takes long to start a worker."""
 _TORCH_SECONDS = 60.0
 """A cold disk takes long to load it."""
-_CONNECT_SECONDS = 5.0
 _MAX_FILES = 200
 """So many input files are looked at, from the first to the last."""
 _NO_CONFIG = "no CONFIG was given"
@@ -64,7 +61,7 @@ def examine(config: Config | None, *, verbose: bool = False) -> list[Finding]:
 def _joined(*, verbose: bool) -> Iterator[Resources | Finding]:
     """Join the cluster for the block, or say why that cannot be done."""
     address = os.environ.get("RAY_ADDRESS", "local")
-    problem = _find_silence(address)
+    problem = cluster.find_silence(address)
     if problem:
         yield _unreachable(address, problem)
         return
@@ -75,18 +72,6 @@ def _joined(*, verbose: bool) -> Iterator[Resources | Finding]:
         except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
             found = _unreachable(address, " ".join(str(error).split())[:300])
         yield found
-
-
-def _find_silence(address: str) -> str:
-    """Say why nothing listens at an address; Ray would try for minutes."""
-    place = re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d+)", address)
-    if not place:
-        return ""
-    try:
-        socket.create_connection((place[1], int(place[2])), timeout=_CONNECT_SECONDS).close()
-    except OSError as error:
-        return (error.strerror or str(error)).lower()
-    return ""
 
 
 def _unreachable(address: str, problem: str) -> Finding:

@@ -1,8 +1,6 @@
 """`doctor` command -> the findings about a machine or cluster, as text or JSON."""
 
-import contextlib
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +8,7 @@ import typer
 
 from sentiflow.cli_options import AsJson
 from sentiflow.exits import reporting
+from sentiflow.ray_messages import aside
 
 
 def doctor(
@@ -36,7 +35,7 @@ def doctor(
         from sentiflow import diagnosis
         from sentiflow import doctor as examination
 
-        with contextlib.redirect_stdout(sys.stderr):  # Ray prints there that a node is lost
+        with aside(verbose=verbose):
             findings = examination.examine(resolved, verbose=verbose)
         if as_json:
             typer.echo(json.dumps([found.to_json() for found in findings], ensure_ascii=False))

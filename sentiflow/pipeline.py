@@ -6,7 +6,6 @@ Stages, Ray and MLflow are imported by the verb that needs them: each takes a se
 import contextlib
 import secrets
 import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -17,6 +16,7 @@ import yaml
 from sentiflow import manifest
 from sentiflow.manifest import State
 from sentiflow.progress import say
+from sentiflow.ray_messages import aside
 from sentiflow.sections import Config
 from sentiflow.uris import as_typed, is_local, join, without_credentials
 
@@ -73,7 +73,7 @@ def run(
     outcomes = []
     for verb in verbs:
         manifest.check_place(verb, getattr(config, verb).output_uri)
-    with _Session(config, verbose=verbose) as session, _sigterm_ends(), _results_alone():
+    with _Session(config, verbose=verbose) as session, _sigterm_ends(), aside(verbose=verbose):
         for verb in verbs:
             claim = _stage(verb).claim(config)
             if manifest.look(claim).state is State.COMPLETE:
@@ -227,13 +227,6 @@ class _Session(contextlib.ExitStack):
             recorder.log_files({"settings.yaml": without_credentials(text).encode()})
             recorder.log_inputs(inputs, stage=claim.stage)
             yield recorder
-
-
-@contextlib.contextmanager
-def _results_alone() -> Iterator[None]:
-    """Keep standard output for results: Ray prints there, too, such as that a node has died."""
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Ray is started beside other work, whatever was imported first, and always stopped."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ from collections import Counter
 import pytest
 
 from sentiflow import cluster, part_tasks
-from sentiflow.errors import JobError
+from sentiflow.errors import JobError, UserError
 
 
 def python(script, **environment):
@@ -261,3 +262,16 @@ def test_room_for_several_may_be_on_several_nodes(nodes):
     nodes(0, {"CPU": 5.0}, {"CPU": 1.0})
     assert not room.is_there()
     assert str(room) == "2 cores for 3 workers"
+
+
+def test_a_cluster_that_is_not_there_is_said_at_once(monkeypatch):
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{sock.getsockname()[1]}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    with (
+        pytest.raises(UserError, match=rf"RAY_ADDRESS={address}: no Ray cluster answers \(conn"),
+        cluster.started(verbose=False),
+    ):
+        pass

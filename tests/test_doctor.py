@@ -245,7 +245,7 @@ def test_a_node_that_answers_one_question_and_not_another_is_named():
 
 @pytest.mark.parametrize(
     ("uri", "expected"),
-    [(None, "would be lost with its directory"), ("mlruns", "plain directories")],
+    [(None, "would be lost with the machine"), ("mlruns", "plain directories")],
 )
 def test_a_tracking_store_that_a_job_would_lose_is_an_error(config, monkeypatch, uri, expected):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -309,7 +309,7 @@ def test_a_submitted_job_examines_the_cluster_from_within(healthy, config, tmp_p
     assert "all is well: 13 checks" in good.stdout
     bare = submit()
     assert bare.returncode == 1
-    assert "would be lost with its directory" in " ".join(bare.stdout.split())
+    assert "would be lost with the machine" in " ".join(bare.stdout.split())
 
 
 @pytest.mark.ray
