@@ -143,16 +143,17 @@ def publish(uri: str) -> Iterator[Any]:
 
     A local file is written beside its place under a temporary name and renamed. For an object
     store the content is held in memory and uploaded at the end, as Arrow would complete the upload
-    of a half-written object.
+    of a half-written object; nor are directories made there, each of which would be an object and
+    a request.
     """
     file_system, path = locate(uri)
-    file_system.create_dir(posixpath.dirname(path), recursive=True)
     if not isinstance(file_system, fs.LocalFileSystem):
         buffer = pa.BufferOutputStream()
         yield buffer
         with file_system.open_output_stream(path, compression=None) as stream:
             stream.write(buffer.getvalue())
         return
+    file_system.create_dir(posixpath.dirname(path), recursive=True)
     target = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
     try:
         with file_system.open_output_stream(target, compression=None) as stream:

@@ -60,6 +60,12 @@ def test_what_is_written_is_read_and_listed(root):
     assert storage.listing(join(root, "sub")) == ["deep/a.txt"]
 
 
+def test_a_file_in_an_object_store_is_one_object(bucket):
+    storage.write_bytes(f"{bucket}/one/two/three.json", b"{}")
+    found = boto3.client("s3").list_objects_v2(Bucket=bucket.removeprefix("s3://"), Prefix="one/")
+    assert [item["Key"] for item in found["Contents"]] == ["one/two/three.json"]
+
+
 def test_what_is_not_there_is_absent(root):
     assert not storage.exists(join(root, "none"))
     assert storage.listing(join(root, "none")) == []
