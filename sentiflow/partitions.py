@@ -4,6 +4,8 @@ Each part writes its table as one row group for each partition of the keys. Whoe
 partition reads that row group of every part, and so all rows of its keys, in bounded memory.
 """
 
+import concurrent.futures
+import functools
 import math
 from collections.abc import Sequence
 
@@ -21,6 +23,8 @@ _MAX_USUAL = 64
 there is one for each part and partition."""
 _FEW = 4
 """Partitions of a corpus that would fit into one: smaller ones are sorted faster, by all cores."""
+_READ_AT_ONCE = 16
+"""Parts: a piece of a file in an object store takes long to come, but many come as fast as one."""
 
 
 def count(num_parts: int) -> int:
@@ -49,9 +53,12 @@ def write(uri: str, table: pa.Table, partition: np.ndarray, *, num_partitions: i
 
 
 def read(uris: Sequence[str], number: int) -> pa.Table:
-    """Read the rows of one partition from the files of all parts."""
-    groups = []
-    for uri in uris:
-        file_system, path = storage.locate(uri)
-        groups.append(pq.ParquetFile(path, filesystem=file_system).read_row_group(number))
+    """Read the rows of one partition from the files of all parts, in their order."""
+    with concurrent.futures.ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+        groups = list(pool.map(functools.partial(_read_group, number=number), uris))
     return pa.concat_tables(groups).combine_chunks()
+
+
+def _read_group(uri: str, *, number: int) -> pa.Table:
+    file_system, path = storage.locate(uri)
+    return pq.ParquetFile(path, filesystem=file_system).read_row_group(number)
