@@ -237,7 +237,7 @@ def measure_growth(folder: Path) -> dict:
         "rows": rows.tolist(),
         "seconds": seconds.tolist(),
         "memory": memory.tolist(),
-        "rows_per_second": float((rows[-1] - rows[0]) / (seconds[-1] - seconds[0])),
+        "rows_per_second": float((rows[-1] - rows[-2]) / (seconds[-1] - seconds[-2])),
         "seconds_of_start": float(seconds[0]),
     }
 
@@ -254,8 +254,8 @@ def measure_engines() -> dict:
     found = {}
     with cluster.started(verbose=False) as resources:
         for engine, sizes in (
-            (part_tasks.map_tasks, (2_000, 20_000)),
-            (part_tasks.map_parts, (500, 4_000)),
+            (part_tasks.map_tasks, (1_000, 10_000)),
+            (part_tasks.map_parts, (200, 1_500)),
         ):
             list(engine(do_nothing, num_parts=50))
             times = []

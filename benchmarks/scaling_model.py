@@ -98,6 +98,8 @@ class Pass:
     puts: float = 0.0
     bytes: float = 0.0
     engine: str = "map_parts"
+    at_once: int = 1
+    """Requests that a task waits for together."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ class Model:
         if one.engine == "map_tasks":
             busy = min(busy, MAX_WAITING)
         rounds = math.ceil(one.tasks / busy) * busy / one.tasks
-        waits = (one.gets + one.puts) * place.store.seconds
+        waits = (one.gets / one.at_once + one.puts) * place.store.seconds
         shares = {
             "driver": driver * one.tasks / min(1, place.speed)
             if place.speed >= 1
@@ -181,12 +183,11 @@ class Model:
         size, parts = rows * sizes["csv"], math.ceil(rows / rows_per_file)
         number, pieces = partitions.count(parts), parts * partitions.count(parts)
         read = self.piece_seconds(number)
-        stretches = math.ceil(size / STRETCH_BYTES)
         written = rows * (sizes["tweets"] + sizes["encoded"])
         gets, puts = (self._asked("prepare", kind) for kind in ("gets", "puts"))
         per_piece = self.requests["gets_per_piece"]
         passes = [
-            Pass("cut", stretches, rows / rates["cut"]["rows_per_second"], parts, stretches, size),
+            self._cut(rows, parts, "map_parts"),
             Pass(
                 "ingest",
                 parts,
@@ -202,6 +203,7 @@ class Model:
                 pieces * per_piece,
                 number,
                 rows * 26,
+                at_once=PIECES_AT_ONCE,
             ),
             Pass(
                 "words",
@@ -210,6 +212,7 @@ class Model:
                 pieces * per_piece,
                 number,
                 rows * 2,
+                at_once=PIECES_AT_ONCE,
             ),
             Pass(
                 "encode",
@@ -243,15 +246,25 @@ class Model:
         rate = self.rates[name]
         return rows / rate["rows_per_second"] + parts * rate["seconds_per_part"]
 
-    def score(self, rows: float, rows_per_file: int, place: Place) -> Time:
-        """Say how long a scoring of prepared tweets takes."""
+    def score(
+        self, rows: float, rows_per_file: int, place: Place, *, from_csv: bool = False
+    ) -> Time:
+        """Say how long a scoring takes, of prepared tweets or of a CSV, which is cut first."""
         parts = math.ceil(rows / rows_per_file)
         gets, puts = (self._asked("score", kind) for kind in ("gets", "puts"))
-        size = rows * (self.sizes["tweets"] + self.sizes["predictions"])
+        size = rows * (self.sizes["csv" if from_csv else "tweets"] + self.sizes["predictions"])
         cpu = self._cpu("score", rows, parts)
         one = Pass("score", parts, cpu, gets * parts, puts * parts, size, "map_tasks")
         start = self.start("score", place) + self.record_seconds(parts, place)
-        return Time({}, start=start, parts=[self.run(one, place)])
+        passes = [self._cut(rows, parts, "map_tasks")] if from_csv else []
+        return Time({}, start=start, parts=[self.run(item, place) for item in (*passes, one)])
+
+    def _cut(self, rows: float, parts: int, engine: str) -> Pass:
+        """Describe the pass that finds where the records of a CSV begin."""
+        size, rate = rows * self.sizes["csv"], self.rates["cut"]["rows_per_second"]
+        stretches = math.ceil(size / STRETCH_BYTES)
+        puts = 3 * stretches  # a receipt, as an upload in several pieces
+        return Pass("cut", stretches, rows / rate, parts + stretches, puts, size, engine)
 
     def train(self, rows: float, epochs: int, batch: int, workers: int, place: Place) -> Time:
         """Say how long a training takes, of rows of the train split."""
@@ -296,6 +309,8 @@ class Model:
         return low + (high - low) / (more - few) * max(0.0, rows - few)
 
 
+PIECES_AT_ONCE = 16
+"""Of a partition, see ``sentiflow/partitions.py``."""
 MAX_WAITING = 1_000
 """Tasks of a scoring that Ray is told of at a time."""
 RAY_TRAIN_SECONDS = 15.0
@@ -313,6 +328,8 @@ class Plan:
     place: Place
     rows_per_file: int
     workers: int
+    prepared: float
+    """Rows that are prepared; if not all, the others are scored from the CSV."""
     trained: float
     """Rows that are trained on in each epoch."""
     evaluated: float
@@ -320,9 +337,9 @@ class Plan:
 
 
 PLANS = (
-    Plan("1.6 million", 1.6e6, Place(M7I_4XL, 1), 100_000, 8, 1.28e6, 320_000),
-    Plan("160 million", 160e6, Place(M7I_4XL, 8), 200_000, 8, 16e6, 3.2e6),
-    Plan("16 billion", 16e9, Place(M7I_4XL, 64), 400_000, 8, 64e6, 3.2e6),
+    Plan("1.6 million", 1.6e6, Place(M7I_4XL, 1), 100_000, 8, 1.6e6, 1.28e6, 320_000),
+    Plan("160 million", 160e6, Place(M7I_4XL, 8), 200_000, 8, 160e6, 16e6, 3.2e6),
+    Plan("16 billion", 16e9, Place(M7I_4XL, 64), 400_000, 8, 80e6, 64e6, 3.2e6),
 )
 """Each trains and evaluates on one machine of the same kind."""
 
@@ -341,12 +358,25 @@ def clock(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def dollars(amount: float) -> str:
+    """Write a price."""
+    return f"${amount:,.2f}" if amount >= 0.01 else "under $0.01"
+
+
+def machines_of(place: Place) -> str:
+    """Name the machines of a cluster."""
+    return f"{place.nodes} x {place.machine.name}"
+
+
 def stages_of(model: Model, plan: Plan) -> Iterator[tuple[str, Time, Place]]:
     """Give the times of the stages of a plan, and where each of them runs."""
-    alone, files = Place(plan.place.machine, 1), math.ceil(plan.rows / plan.rows_per_file)
-    yield "prepare", model.prepare(plan.rows, plan.rows_per_file, plan.place), plan.place
+    alone, files = Place(plan.place.machine, 1), math.ceil(plan.prepared / plan.rows_per_file)
+    yield "prepare", model.prepare(plan.prepared, plan.rows_per_file, plan.place), plan.place
     yield "train", model.train(plan.trained, EPOCHS, LARGE_BATCH, plan.workers, alone), alone
-    yield "score", model.score(plan.rows, plan.rows_per_file, plan.place), plan.place
+    score = model.score(
+        plan.rows, plan.rows_per_file, plan.place, from_csv=plan.prepared < plan.rows
+    )
+    yield "score", score, plan.place
     yield "evaluate", model.evaluate(plan.evaluated, files, alone), alone
 
 
@@ -365,10 +395,14 @@ def show_plans(model: Model) -> str:
             rent = time.seconds / 3600 * place.nodes * place.machine.dollars
             prices = [rent + time.all_dollars, rent * SPOT + time.all_dollars]
             total = [sum(pair) for pair in zip(total, prices, strict=True)]
-            machines = f"{place.nodes} x {place.machine.name}"
-            cells = [plan.name, stage, machines, clock(time.seconds), time.limit]
-            lines.append(f"| {' | '.join(cells)} | ${prices[0]:,.2f} | ${prices[1]:,.2f} |")
+            cells = [plan.name, stage, machines_of(place), clock(time.seconds), time.limit]
+            lines.append(f"| {' | '.join([*cells, *map(dollars, prices)])} |")
         lines.append(f"| {plan.name} | **all** | | | | ${total[0]:,.2f} | ${total[1]:,.2f} |")
+    whole = model.prepare(plan.rows, plan.rows_per_file, plan.place)
+    rent = whole.seconds / 3600 * plan.place.nodes * plan.place.machine.dollars
+    cells = [plan.name, "prepare all, if need be", machines_of(plan.place)]
+    cells += [clock(whole.seconds), whole.limit, f"${rent + whole.all_dollars:,.2f}"]
+    lines.append(f"| {' | '.join(cells)} | ${rent * SPOT + whole.all_dollars:,.2f} |")
     return "\n".join(lines)
 
 
@@ -433,8 +467,10 @@ def put(page: str, model: Model) -> str:
     """Put the tables between their marks in the page."""
     for name, show in TABLES.items():
         begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
-        before, _, rest = page.partition(begin)
-        _, _, after = rest.partition(end)
+        before, found, rest = page.partition(begin)
+        _, found_too, after = rest.partition(end)
+        assert found, f"the page has no {begin}"
+        assert found_too, f"the page has no {end}"
         page = before + begin + show(model) + end + after
     return page
 
@@ -448,6 +484,7 @@ def draw(model: Model, path: Path) -> None:
 
     with mpl.rc_context(PLOT_STYLE):
         figure = Figure(figsize=(9.6, 3.6), layout="constrained")
+        size = model.measured["nodes"]["cores_per_node"]
         titles = {"prepare": "prepare", "score": "score", "epoch": "one epoch of training"}
         found = predict_nodes(model)
         for axes, (stage, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
@@ -455,7 +492,7 @@ def draw(model: Model, path: Path) -> None:
             axes.plot(nodes, [found[stage][n][0] for n in nodes], color=BLUE, label="model")
             measured = [found[stage][n][1] for n in nodes]
             axes.plot(nodes, measured, "o", color="black", label="measured")
-            axes.set(title=title, xlabel="nodes of half a core", xscale="log", yscale="log")
+            axes.set(title=title, xlabel=f"nodes of {size} cores", xscale="log", yscale="log")
             axes.set_xticks(nodes, [str(n) for n in nodes], minor=False)
             axes.minorticks_off()
             ticks = [round(value) for value in measured]

@@ -44,11 +44,11 @@ def test_more_rows_take_longer_and_more_nodes_never_do(model, place, stage):
 
 
 def test_a_pass_is_as_slow_as_the_slowest_of_what_it_needs(scaling, model, place):
-    one = scaling.Pass("any", tasks=1000, cpu=1000.0)
+    one = scaling.Pass("any", tasks=1000, cpu=1e5)
     assert model.run(one, place).limit == "cores"
     assert model.run(replace(one, cpu=1.0), place).limit == "driver"
     assert model.run(replace(one, bytes=1e14), place).limit == "network"
-    assert model.run(replace(one, gets=1e5), place).limit == "waiting for objects"
+    assert model.run(replace(one, gets=1e7), place).limit == "waiting for objects"
     many = replace(place, nodes=10_000)
     assert model.run(replace(one, tasks=10**6, cpu=0.0, gets=1e9), many).limit == "requests"
 
