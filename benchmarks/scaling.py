@@ -566,13 +566,15 @@ def main() -> None:
         if arguments.nodes:
             import scaling_nodes
 
-            found["nodes"] = scaling_nodes.measure(
+            measured = scaling_nodes.measure(
                 Path(folder),
                 [int(number) for number in arguments.nodes.split(",")],
                 cores_per_node=arguments.cores_per_node,
                 num_rows=arguments.rows,
                 repeats=arguments.repeats,
             )
+            known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+            found["nodes"] = known.get("nodes", {}) | {str(arguments.cores_per_node): measured}
         else:
             for name in ["rates"] if arguments.calibrate else arguments.only:
                 own = Path(folder) / name

@@ -406,9 +406,9 @@ def show_plans(model: Model) -> str:
     return "\n".join(lines)
 
 
-def predict_nodes(model: Model) -> dict[str, dict[int, tuple[float, float]]]:
+def predict_nodes(model: Model, cores: str) -> dict[str, dict[int, tuple[float, float]]]:
     """Give, by stage and number of simulated nodes, the seconds predicted and measured."""
-    known = model.measured["nodes"]
+    known = model.measured["nodes"][cores]
     rows, small = known["rows"], known["rows_trained"]
     trained, batch = small * TRAIN_SHARE, LARGE_BATCH
     found: dict[str, dict[int, tuple[float, float]]] = {}
@@ -426,22 +426,26 @@ def predict_nodes(model: Model) -> dict[str, dict[int, tuple[float, float]]]:
 
 
 TRAIN_SHARE, LARGE_BATCH = 0.8, 2_048
+TICKS = (2, 5, 10, 20, 50, 100, 200)
 
 
 def show_nodes(model: Model) -> str:
     """Make the table of the simulated nodes."""
     lines = [
-        "| | nodes | measured | model | error | faster than on one node | by the model |",
-        "|---|---|---|---|---|---|---|",
+        "| | cores of a node | nodes | measured | model | error | faster than one | by the model |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     names = {"epoch": "one epoch of training", "train": "train, with its start"}
-    for stage, by_nodes in predict_nodes(model).items():
-        first = by_nodes[min(by_nodes)]
-        for nodes, (predicted, measured) in sorted(by_nodes.items()):
-            error = f"{100 * (predicted / measured - 1):+.0f} %"
-            cells = [names.get(stage, stage), str(nodes), f"{measured:.1f} s", f"{predicted:.1f} s"]
-            cells += [error, f"{first[1] / measured:.2f}", f"{first[0] / predicted:.2f}"]
-            lines.append(f"| {' | '.join(cells)} |")
+    for stage in ("prepare", "score", "train", "epoch"):
+        for cores in sorted(model.measured["nodes"]):
+            by_nodes = predict_nodes(model, cores)[stage]
+            first = by_nodes[min(by_nodes)]
+            for nodes, (predicted, measured) in sorted(by_nodes.items()):
+                cells = [names.get(stage, stage), cores, str(nodes)]
+                cells += [f"{measured:.1f} s", f"{predicted:.1f} s"]
+                cells.append(f"{100 * (predicted / measured - 1):+.0f} %")
+                cells += [f"{first[1] / measured:.2f}", f"{first[0] / predicted:.2f}"]
+                lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -480,24 +484,26 @@ def draw(model: Model, path: Path) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from sentiflow.charts import BLUE, PLOT_STYLE, to_png
+    from sentiflow.charts import BLUE, ORANGE, PLOT_STYLE, to_png
 
     with mpl.rc_context(PLOT_STYLE):
         figure = Figure(figsize=(9.6, 3.6), layout="constrained")
-        size = model.measured["nodes"]["cores_per_node"]
         titles = {"prepare": "prepare", "score": "score", "epoch": "one epoch of training"}
-        found = predict_nodes(model)
         for axes, (stage, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
-            nodes = sorted(found[stage])
-            axes.plot(nodes, [found[stage][n][0] for n in nodes], color=BLUE, label="model")
-            measured = [found[stage][n][1] for n in nodes]
-            axes.plot(nodes, measured, "o", color="black", label="measured")
-            axes.set(title=title, xlabel=f"nodes of {size} cores", xscale="log", yscale="log")
-            axes.set_xticks(nodes, [str(n) for n in nodes], minor=False)
+            seen = []
+            for cores, color in zip(sorted(model.measured["nodes"]), (BLUE, ORANGE), strict=False):
+                by_nodes = sorted(predict_nodes(model, cores)[stage].items())
+                nodes, seconds = zip(*by_nodes, strict=True)
+                predicted, measured = zip(*seconds, strict=True)
+                axes.plot(nodes, predicted, color=color, label=f"model, {cores} cores a node")
+                axes.plot(nodes, measured, "o", color=color, label="measured")
+                seen += [predicted[-1], *measured]
+            axes.set(title=title, xlabel="nodes", xscale="log", yscale="log")
+            axes.set_xticks([1, 2, 4], ["1", "2", "4"], minor=False)
             axes.minorticks_off()
-            ticks = [round(value) for value in measured]
-            axes.set_yticks(ticks, [f"{value} s" for value in ticks])
-        axes.legend()
+            ticks = [t for t in TICKS if min(seen) / 1.3 <= t <= max(seen) * 1.3]
+            axes.set_yticks(ticks, [f"{tick} s" for tick in ticks])
+        axes.legend(fontsize="small")
         path.write_bytes(to_png(figure))
 
 
