@@ -10,12 +10,8 @@ from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
-import ray
-import ray.exceptions
-from ray._private.authentication.authentication_utils import is_token_auth_enabled
-
 from sentiflow import (
-    cluster,
+    cluster,  # first, as it sets what Ray reads when it is imported
     examined_places,
     node_checks,
     node_probes,
@@ -30,6 +26,10 @@ from sentiflow.nodes import NodeAnswer
 from sentiflow.sections import Config
 from sentiflow.shared_place import Exchange, exchange
 from sentiflow.uris import is_local
+
+# isort: split
+import ray.exceptions
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
 
 log = logging.getLogger(__name__)
 

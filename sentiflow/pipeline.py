@@ -85,7 +85,6 @@ def run(
                 continue
             manifest.check(claim, overwrite=overwrite)
             session.start_ray(verb)
-            session.check_shared(verb, claim.uri)
             with session.recorder(claim, verb) as recorder:
                 record = _run_stage(verb, config, recorder, session, overwrite)
                 _record_result(record, claim, recorder)
@@ -148,7 +147,13 @@ def _run_stage(
     stage = _stage(verb)
     if verb not in _ON_WORKERS:
         return stage.run(config, recorder, overwrite=overwrite)
-    return stage.run(config, recorder, resources=session.resources(), overwrite=overwrite)
+    resources = session.resources()
+    uri = getattr(config, verb).output_uri
+    if is_local(uri) and not resources.is_one_machine:
+        from sentiflow import shared_place
+
+        shared_place.check_shared(f"{verb}.output_uri", uri)
+    return stage.run(config, recorder, resources=resources, overwrite=overwrite)
 
 
 def _record_result(record: dict[str, Any], claim: manifest.Claim, recorder: "Recorder") -> None:
@@ -193,17 +198,6 @@ class _Session(contextlib.ExitStack):
         """Wait for Ray."""
         assert self._resources is not None, "the stage has it started"
         return self._resources()
-
-    def check_shared(self, verb: Verb, uri: str) -> None:
-        """Make sure that all nodes of a cluster write to the same place.
-
-        Raises:
-            UserError: It is a directory that each has for itself.
-        """
-        if verb in _ON_WORKERS and is_local(uri) and not self.resources().is_one_machine:
-            from sentiflow import shared_place
-
-            shared_place.check_shared(f"{verb}.output_uri", uri)
 
     @contextlib.contextmanager
     def recorder(self, claim: manifest.Claim, verb: Verb) -> Iterator["Recorder"]:

@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from sentiflow import manifest, pipeline, settings, storage
 from sentiflow.errors import UserError
 from sentiflow.manifest import Claim
+from sentiflow.resources import Resources
 
 HEAVY = ("torch", "matplotlib", "sklearn", "mlflow", "ray", "pandas")
 
@@ -186,7 +187,7 @@ def happened(monkeypatch):
     @contextlib.contextmanager
     def starting(**options):
         notes.append("Ray starts")
-        yield lambda: notes.append("Ray is waited for")
+        yield lambda: notes.append("Ray is waited for") or Resources(2, 0, 1, 2)
         notes.append("Ray is stopped")
 
     def note(what, answer):

@@ -9,7 +9,7 @@ from conftest import new_package
 from safetensors.torch import load_file
 from test_lanes import MAX_LENGTH, write
 
-from sentiflow import checkpoints, train_task, vocabulary
+from sentiflow import checkpoints, storage, train_task, vocabulary
 from sentiflow.sections import TrainSettings
 
 NUM_ROWS = 90
@@ -40,7 +40,7 @@ def make_job(tmp_path):
         root = tmp_path / "prepared"
         lengths = np.random.default_rng(0).integers(0, 9, NUM_ROWS)
         files = [
-            uri.removeprefix(f"{root}/")
+            (uri.removeprefix(f"{root}/"), storage.read_parquet(uri).num_rows)
             for split in ("train", "validation")
             for uri in write(root / f"encoded/split={split}", lengths)
         ]
@@ -58,7 +58,7 @@ def make_job(tmp_path):
             selection={"keep": "last"},
         )
         prepared = {
-            "files": [{"path": path} for path in files],
+            "files": [{"path": path, "rows": rows} for path, rows in files],
             "settings": {"max_length": MAX_LENGTH, "tokenizer": "tweet"},
             "counts": {"labels": {"train": {"positive": 45, "negative": 45}}},
         }

@@ -58,6 +58,10 @@ def test_a_board_gives_each_item_once_and_in_order():
     assert board.take() == []
 
 
+ROOM = types.SimpleNamespace(check=lambda: None)
+"""There is always a node for all workers."""
+
+
 class LocalBoard:
     """A board that is no actor: its methods have ``remote``, which answers at once."""
 
@@ -87,7 +91,7 @@ def test_what_is_posted_until_the_end_is_passed_on(board):
 
     heard = []
     trainer = types.SimpleNamespace(fit=fit)
-    assert train_workers._fit_and_listen(trainer, board, heard.append) == "trained"
+    assert train_workers._fit_and_listen(trainer, board, heard.append, ROOM) == "trained"
     assert heard == [{"n": 0}, {"n": 1}, {"n": 2}]
 
 
@@ -100,7 +104,7 @@ def test_posts_are_passed_on_while_it_trains(board):
         return types.SimpleNamespace(return_value="trained")
 
     trainer = types.SimpleNamespace(fit=fit)
-    answer = train_workers._fit_and_listen(trainer, board, lambda item: heard.set())
+    answer = train_workers._fit_and_listen(trainer, board, lambda item: heard.set(), ROOM)
     assert answer == "trained"
 
 
@@ -111,7 +115,7 @@ def test_what_fails_is_raised_after_what_was_posted_before(board):
 
     heard = []
     with pytest.raises(OSError, match="disk full"):
-        train_workers._fit_and_listen(types.SimpleNamespace(fit=fit), board, heard.append)
+        train_workers._fit_and_listen(types.SimpleNamespace(fit=fit), board, heard.append, ROOM)
     assert heard == [{"n": 0}]
 
 
@@ -126,7 +130,7 @@ def test_if_nobody_takes_the_posts_the_workers_end(board):
         raise OSError("the tracking server is away")
 
     with pytest.raises(OSError, match="tracking server"):
-        train_workers._fit_and_listen(types.SimpleNamespace(fit=fit), board, refuse)
+        train_workers._fit_and_listen(types.SimpleNamespace(fit=fit), board, refuse, ROOM)
     listened.set()
     assert board.killed
 
