@@ -136,6 +136,7 @@ def test_what_is_no_dashboard_is_refused(dashboard, monkeypatch):
 
 def test_a_server_that_hangs_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(job_server, "_SECONDS", (0.2, 0.2))
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)  # Ray may have been imported for clusters with one
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent:
         assert "no cluster answers" in problem_of(f"http://127.0.0.1:{silent.getsockname()[1]}")
 
