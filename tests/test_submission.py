@@ -126,9 +126,7 @@ def test_settings_that_the_job_would_not_find_are_refused(tmp_path):
 
 
 def test_a_job_that_is_not_there_is_refused(tmp_path, monkeypatch):
-    with pytest.raises(
-        UserError, match=r"no jobs/trian\.py .*: jobs here: doctor, evaluate"
-    ):
+    with pytest.raises(UserError, match=r"no jobs/trian\.py .*: jobs here: doctor, evaluate"):
         prepare("trian")
     with pytest.raises(UserError, match="there is no jobs/"):
         prepare("../../x")
