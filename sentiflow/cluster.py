@@ -20,21 +20,23 @@ from typing import Any
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of imports nobody waits for any more
-if "RAY_ADDRESS" not in os.environ and "ray" not in sys.modules:
+if not os.environ.get("RAY_ADDRESS") and "ray" not in sys.modules:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 import psutil  # type: ignore[import-untyped]
 import ray
 from ray._private import ray_constants
 from ray._private.state import state
+from ray.exceptions import AuthenticationError
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import say
 from sentiflow.resources import Resources
 
+_ADDRESS = re.compile(r"\[?([^/@]+?)\]?:(\d{1,5})")
 _CONNECT_SECONDS = 5.0
-_LOOK_EVERY_SECONDS = 2.0
+LOOK_EVERY_SECONDS = 2.0
 
 
 @contextmanager
@@ -57,16 +59,17 @@ def starting(*, verbose: bool, modules: Sequence[str] = ()) -> Iterator[Callable
         modules: For :func:`warm`, as soon as Ray is there.
 
     Yields:
-        A function that waits for Ray; it raises what went wrong with it.
+        A function that waits for Ray, and counts what it has at that moment; it raises what went
+        wrong with it.
     """
-    found: Future[Resources] = Future()
+    found: Future[None] = Future()
     over = threading.Event()
 
     def hold() -> None:
         try:
             with _connected(verbose):
                 warm(modules)
-                found.set_result(look())
+                found.set_result(None)
                 over.wait()
         except BaseException as error:
             if found.done():
@@ -78,8 +81,13 @@ def starting(*, verbose: bool, modules: Sequence[str] = ()) -> Iterator[Callable
             logging.getLogger(name).setLevel(logging.ERROR)
     thread = threading.Thread(target=hold, name="ray", daemon=True)
     thread.start()
+
+    def wait_and_look() -> Resources:
+        found.result()
+        return look()
+
     try:
-        yield found.result
+        yield wait_and_look
     finally:
         over.set()
         thread.join()
@@ -91,21 +99,23 @@ def _connected(verbose: bool) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    address = os.environ.get("RAY_ADDRESS", "local")
+    address = name_address()
     if address == "local":
         _guard_token()
     elif silence := find_silence(address):
-        raise UserError(
-            f"RAY_ADDRESS={address}: no Ray cluster answers ({silence})",
-            hint="start it, or unset RAY_ADDRESS to use this machine",
-        )
+        raise _not_joined(address, silence)
     with _on_loopback() if address == "local" else nullcontext():
-        ray.init(
-            address=address,
-            include_dashboard=verbose if address == "local" else None,
-            log_to_driver=verbose,
-            logging_level=logging.INFO if verbose else logging.ERROR,
-        )
+        try:
+            ray.init(
+                address=address,
+                include_dashboard=verbose if address == "local" else None,
+                log_to_driver=verbose,
+                logging_level=logging.INFO if verbose else logging.ERROR,
+            )
+        except (ConnectionError, AuthenticationError) as error:
+            if address == "local":
+                raise
+            raise _not_joined(address, str(error).strip().partition("\n")[0]) from error
     try:
         yield
     finally:
@@ -132,16 +142,38 @@ def _on_loopback() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
+def name_address() -> str:
+    """Read which cluster is meant: ``local``, ``auto`` or ``host:port``.
+
+    Raises:
+        UserError: It is the address of something else.
+    """
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    if address in ("local", "auto") or _ADDRESS.fullmatch(address):
+        return address
+    hint = "write HOST:6379, or unset it to use this machine"
+    if "://" in address:
+        hint = "from outside of the cluster use `sentiflow submit`; on one of its nodes, HOST:6379"
+    raise UserError(f"RAY_ADDRESS={address} is no address that a job can join", hint=hint)
+
+
 def find_silence(address: str) -> str:
     """Say why nothing listens at an address of Ray; it would itself try for minutes."""
-    place = re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d+)", address)
+    place = _ADDRESS.fullmatch(address)
     if not place:
         return ""
     try:
         socket.create_connection((place[1], int(place[2])), timeout=_CONNECT_SECONDS).close()
-    except OSError as error:
-        return (error.strerror or str(error)).lower()
+    except (OSError, UnicodeError) as error:
+        return (getattr(error, "strerror", None) or str(error)).lower()
     return ""
+
+
+def _not_joined(address: str, problem: str) -> UserError:
+    return UserError(
+        f"RAY_ADDRESS={address}: no Ray cluster can be joined there ({problem})",
+        hint="start it, give its token, or unset RAY_ADDRESS to use this machine",
+    )
 
 
 def _end_monitor() -> None:
@@ -183,7 +215,7 @@ def look() -> Resources:
         num_nodes=len(working),
         min_node_cpus=min(working, default=1),
         is_one_machine=len(nodes) == 1,
-        may_grow=os.environ.get("RAY_ADDRESS", "local") != "local",
+        may_grow=name_address() != "local",
         max_cpus=int(most.get("CPU", 0)),
         max_gpus=int(most.get("GPU", 0)),
     )
@@ -242,7 +274,7 @@ class Room:
             JobError: There has been none for too long.
         """
         now = time.monotonic()
-        if now - self._looked < _LOOK_EVERY_SECONDS:
+        if now - self._looked < LOOK_EVERY_SECONDS:
             return
         self._looked = now
         if self.is_there():
@@ -279,7 +311,11 @@ def _guard_token() -> None:
     path = Path.home() / ".ray" / "auth_token"
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        own = path.with_name(f"auth_token.{secrets.token_hex(4)}")
+        descriptor = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_hex(32))
+        with suppress(FileExistsError):  # another process was quicker
+            os.link(own, path)
+        own.unlink()
     path.chmod(0o600)

@@ -8,7 +8,10 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from sentiflow.cluster import Room  # first, as it sets what Ray reads when it is imported
+from sentiflow.cluster import (  # first, as it sets what Ray reads when it is imported
+    LOOK_EVERY_SECONDS,
+    Room,
+)
 from sentiflow.errors import JobError, UserError
 
 # isort: split
@@ -21,7 +24,6 @@ _MAX_RETRIES = 10
 """So often a task is done again whose worker or node has died."""
 _MAX_WAITING = 1000
 """Tasks that Ray is told of at a time."""
-_LOOK_EVERY_SECONDS = 2.0
 
 
 def map_parts(
@@ -54,8 +56,15 @@ def map_parts(
     _set_up_data(Room({"CPU": 1}, max_wait_seconds=max_wait_seconds))
     shared = ray.put(work)
     dataset = ray.data.range(num_parts, override_num_blocks=num_parts)
-    done = dataset.map(lambda row: _do_shared([shared], row["id"]), concurrency=concurrency)
-    yield from map(_unpack, done.iter_rows())
+    done = dataset.map(
+        lambda row: _do_shared([shared], row["id"]),
+        concurrency=concurrency,
+        max_retries=_MAX_RETRIES,
+    )
+    try:
+        yield from map(_unpack, done.iter_rows())
+    except ray.exceptions.RayError as error:
+        raise JobError(f"a part was lost: {_first_line(error)}") from error
 
 
 def map_tasks(
@@ -92,7 +101,7 @@ def map_tasks(
                 waiting[function.remote([shared], part)] = part
             if not waiting:
                 return
-            done, _ = ray.wait(list(waiting), num_returns=1, timeout=_LOOK_EVERY_SECONDS)
+            done, _ = ray.wait(list(waiting), num_returns=1, timeout=LOOK_EVERY_SECONDS)
             for task in done:
                 yield _unpack(_get(task, waiting.pop(task)))
             if not done:
@@ -106,7 +115,11 @@ def _get(task: Any, part: int) -> dict[str, str]:
     try:
         return ray.get(task)
     except ray.exceptions.RayError as error:
-        raise JobError(f"part {part} was lost: {str(error).splitlines()[0]}") from error
+        raise JobError(f"part {part} was lost: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _unpack(report: dict[str, str]) -> dict[str, Any]:

@@ -51,13 +51,16 @@ class Resources:
             return int(wanted)
         return int(self.num_gpus + self.max_gpus > 0)
 
-    def train_workers(self, wanted: int | str, *, gpus: int | None = None) -> int:
+    def train_workers(
+        self, wanted: int | str, *, cpus: int | str = "auto", gpus: int | None = None
+    ) -> int:
         """Number of training workers; ``auto``: one for each GPU, else one for each node.
 
         What an autoscaler could add is used only where it is asked for: it costs money.
 
         Args:
             wanted: The setting.
+            cpus: For each worker; one is enough for ``auto``.
             gpus: For each worker; as :meth:`gpus_per_train_worker` says by default.
 
         Raises:
@@ -65,24 +68,26 @@ class Resources:
                 waited for for ever.
         """
         gpus = self.gpus_per_train_worker() if gpus is None else gpus
-        if wanted == "auto":
-            return max(1, self.num_gpus if gpus else self.num_nodes)
-        num_workers = int(wanted)
-        for number, most, name in (
-            (self.num_cpus, self.max_cpus, "cores"),
-            (self.num_gpus if gpus else num_workers, self.max_gpus, "GPUs"),
+        each = 1 if cpus == "auto" else int(cpus)
+        num_workers = max(1, self.num_gpus if gpus else self.num_nodes)
+        if wanted != "auto":
+            num_workers = int(wanted)
+        for needed, number, most, name in (
+            (each, self.num_cpus, self.max_cpus, "cores"),
+            (gpus, self.num_gpus, self.max_gpus, "GPUs"),
         ):
-            is_hopeless = 0 < most < num_workers if self.may_grow else True
-            if num_workers > number and is_hopeless:
+            is_hopeless = 0 < most < needed * num_workers if self.may_grow else True
+            if needed * num_workers > number and is_hopeless:
                 raise UserError(
-                    f"train.num_workers={num_workers}, but Ray has {max(number, most)} {name}",
-                    hint="each worker needs one",
+                    f"train.num_workers={wanted}, but Ray has {max(number, most)} {name}",
+                    hint=f"each worker needs {needed}",
                 )
         return num_workers
 
-    def runs_in_process(self, num_workers: int) -> bool:
+    def runs_in_process(self, num_workers: int, *, gpus: int = 0) -> bool:
         """Say whether training may run in this process, which saves the start of Ray's workers."""
-        return num_workers == 1 and self.num_nodes == 1 and self.is_one_machine
+        is_here = self.num_nodes == 1 and self.is_one_machine and gpus <= self.num_gpus
+        return num_workers == 1 and is_here
 
     def cpus_per_train_worker(self, num_workers: int, wanted: int | str = "auto") -> int:
         """Cores for a training worker: its share, if nodes like the smallest have room for all."""
@@ -123,8 +128,16 @@ class Resources:
         return self.num_gpus > 0 if wanted == "auto" else float(wanted) > 0
 
     def gpus_per_score_task(self, wanted: float | str = "auto") -> float:
-        """Share of a GPU for a scoring task; 0 where there is none."""
+        """Share of a GPU for a scoring task; ``auto``: 0 where there is none.
+
+        Raises:
+            UserError: A share of none is wanted; it would be waited for for ever.
+        """
         if wanted != "auto":
+            if wanted and not self.num_gpus and not self.may_grow:
+                raise UserError(
+                    f"score.gpus_per_worker={wanted}, but Ray has no GPU", hint="leave it at auto"
+                )
             return float(wanted)
         if not self.num_gpus:
             return 0

@@ -30,6 +30,7 @@ def score(
     source: corpus.Corpus,
     settings: ScoreSettings,
     precision: str,
+    on_gpu: bool,
     model_uri: str,
     model_fingerprint: str,
     first_part: int,
@@ -43,6 +44,7 @@ def score(
         source: The corpus, or what it has grown by.
         settings: Of the stage.
         precision: ``fp32`` or ``bf16``.
+        on_gpu: Whether the task was given a share of a GPU.
         model_uri: Where the package lies.
         model_fingerprint: What is there must be still.
         first_part: Number that the files of part 0 bear.
@@ -54,7 +56,7 @@ def score(
         JobError: The model fails too often, or is no longer the one that the job began with; or
             another run has taken the directory over, and this is what a killed one has left.
     """
-    package = _load_model(model_uri, model_fingerprint)
+    package = _load_model(model_uri, model_fingerprint, on_gpu)
     checked = corpus.read_part(
         source, part, keep_columns=settings.keep_columns, keep_raw=settings.keep_raw
     )
@@ -185,14 +187,17 @@ def _tabulate_failed(tweets: pa.Table, errors: dict[int, str]) -> pa.Table:
 
 
 @functools.lru_cache(maxsize=1)
-def _load_model(uri: str, fingerprint: str) -> ModelPackage:
-    """Load a model once for each worker process, on its GPU if it has one."""
+def _load_model(uri: str, fingerprint: str, on_gpu: bool) -> ModelPackage:
+    """Load a model once for each worker process.
+
+    A task sees GPUs of which it was given no share: it uses one only if it was.
+    """
     torch.set_num_threads(1)
     memory.keep_freed()
     record = manifest.require(uri, stage="model", setting="score.model_uri")
     if record["fingerprint"] != fingerprint:
         raise JobError(f"the model in {uri} has been replaced since the job began; run it again")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = "cuda" if on_gpu and torch.cuda.is_available() else "cpu"
     return ModelPackage.load(uri).to(device)
 
 

@@ -9,13 +9,14 @@ ms, where Ray Data takes 40.
 """
 
 import functools
+import json
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sentiflow import drift, manifest, model_sources, part_tasks, scored_corpus
+from sentiflow import drift, manifest, model_sources, part_tasks, scored_corpus, storage
 from sentiflow.corpus import Corpus
 from sentiflow.drift import Profile
 from sentiflow.errors import JobError, UserError
@@ -32,6 +33,8 @@ from sentiflow.uris import as_typed, join
 STAGE = "score"
 OWNS = ("predictions", "rejected", "failed", WORK)
 
+_BEGUN = f"{WORK}/begun.json"
+"""In what precision an unfinished scoring was begun."""
 _NOT_DECISIVE = {
     *("corpus", "prepared_uri", "model_uri", "output_uri"),
     *("batch_size", "num_workers", "gpus_per_worker", "max_failed_fraction"),
@@ -77,16 +80,18 @@ def run(
         settings, target.inputs["corpus"], num_earlier=len(earlier.input_files)
     )
     reference = _read_reference(target)
-    precision = _choose_precision(settings, resources)
+    precision = _choose_precision(target, earlier, settings, resources)
     earlier.check_fits(plan, precision)
     key = manifest.fingerprint([key_of(target), precision])
     goes_on = _begin(target, key, found, overwrite)
+    begun = {"key": key_of(target), "precision": precision}
+    storage.write_bytes(join(target.uri, _BEGUN), json.dumps(begun).encode())
     engine = functools.partial(
         part_tasks.map_tasks,
         max_wait_seconds=60 * config.cluster.max_wait_minutes,
         concurrency=as_limit(settings.num_workers),
-        num_gpus=resources.gpus_per_score_task(settings.gpus_per_worker),
     )
+    num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
     passes = Passes(STAGE, target.uri, goes_on=goes_on, engine=engine)
     source, model_uri = _open(config, target, plan, earlier, passes)
     num_rows = earlier.counts["rows_read"] + source.num_rows
@@ -100,6 +105,7 @@ def run(
         source=source,
         settings=settings,
         precision=precision,
+        on_gpu=num_gpus > 0,
         model_uri=model_uri,
         model_fingerprint=target.inputs["model"]["fingerprint"],
         first_part=earlier.num_parts,
@@ -112,6 +118,7 @@ def run(
         [(part.num_rows, 0) for part in source.parts],
         unit="rows",
         keys=scored_corpus.name_parts(source, key),
+        num_gpus=num_gpus,
     )
     counts = _count(source, earlier, results)
     reasons = sum((Counter(result["rejected_by_reason"]) for result in results), Counter())
@@ -202,10 +209,22 @@ def key_of(target: Claim) -> str:
     return manifest.fingerprint([target.settings, target.inputs["model"]["fingerprint"]])
 
 
-def _choose_precision(settings: ScoreSettings, resources: Resources) -> str:
-    if settings.precision == "auto":
-        return "bf16" if resources.uses_gpus(settings.gpus_per_worker) else "fp32"
-    return settings.precision
+def _choose_precision(
+    target: Claim, earlier: Earlier, settings: ScoreSettings, resources: Resources
+) -> str:
+    """Choose it by what there is, unless a part of the same was scored before, with what was then.
+
+    A cluster may have lost its GPUs since, or got some.
+    """
+    if settings.precision != "auto":
+        return settings.precision
+    if earlier.precision:
+        return earlier.precision
+    if storage.exists(place := join(target.uri, _BEGUN)):
+        begun = json.loads(storage.read_bytes(place))
+        if begun["key"] == key_of(target):
+            return str(begun["precision"])
+    return "bf16" if resources.uses_gpus(settings.gpus_per_worker) else "fp32"
 
 
 def _read_reference(target: Claim) -> Profile | None:

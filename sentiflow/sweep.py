@@ -78,14 +78,14 @@ def run(
     """
     began = time.monotonic()
     target = claim(config)
-    room = _Room.find(config, resources)
+    division = _Division.find(config, resources)
     manifest.begin(target, overwrite=overwrite, resumable=True)
     tasks = [Task.plan(trial, target.uri) for trial in search_space.expand(config)]
     settled = [task.settled_curve() is not None for task in tasks]
     before = f"{sum(settled)} of them trained before, " if any(settled) else ""
-    say(STAGE, f"{len(tasks)} trials, {before}{room.num_concurrent} at a time")
+    say(STAGE, f"{len(tasks)} trials, {before}{division.num_concurrent} at a time")
     with Audience(tasks, recorder, config.train.selection) as audience:
-        _tune(config, tasks, settled, room, audience, join(target.uri, RAY_RECORDS))
+        _tune(config, tasks, settled, division, audience, join(target.uri, RAY_RECORDS))
     records = audience.records()
     if all(record["status"] == "failed" for record in records):
         raise JobError(f"all {len(records)} trials failed: {records[0]['reason']}")
@@ -187,7 +187,7 @@ def _to_csv(records: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 @dataclass(frozen=True)
-class _Room:
+class _Division:
     """How many trials run at once, and what each gets of the cluster."""
 
     num_concurrent: int
@@ -199,38 +199,47 @@ class _Room:
     """Whether one trial after another runs in the same process."""
 
     @classmethod
-    def find(cls, config: Config, resources: Resources) -> "_Room":
+    def find(cls, config: Config, resources: Resources) -> "_Division":
         """Divide the cluster: one core and one process for a trial, unless it has more workers.
+
+        What an autoscaler could add is counted if ``sweep.max_concurrent`` is a number.
 
         Raises:
             UserError: A trial wants more workers than there are cores.
         """
-        wanted, limit = config.train.num_workers, config.sweep.max_concurrent
-        num_workers = 1 if wanted == "auto" else resources.train_workers(wanted)
-        fitting = max(1, (resources.num_gpus or resources.num_cpus) // num_workers)
+        train, limit = config.train, config.sweep.max_concurrent
+        num_workers = 1 if train.num_workers == "auto" else training.count_workers(train, resources)
+        gpus = resources.gpus_per_train_worker(train.gpus_per_worker)
+        cpus = 1 if train.cpus_per_worker == "auto" else int(train.cpus_per_worker)
+        num_cpus, num_gpus = resources.num_cpus, resources.num_gpus if gpus else 0
+        if limit != "auto":
+            num_cpus = max(num_cpus, resources.max_cpus)
+            num_gpus = max(num_gpus, resources.max_gpus if gpus else 0)
+        fitting = max(1, (num_gpus or num_cpus // cpus) // num_workers)
         num_concurrent = fitting if limit == "auto" else int(limit)
         if num_workers > 1:
             num_concurrent = min(num_concurrent, fitting)
             share = replace(
                 resources,
-                num_cpus=resources.num_cpus // num_concurrent,
-                num_gpus=resources.num_gpus // num_concurrent,
+                num_cpus=num_cpus // num_concurrent,
+                num_gpus=num_gpus // num_concurrent,
+                may_grow=False,  # or a trial would look at, and take, all of it
             )
             no_core = {"cpu": 0.0, "memory": 1.0}  # an empty request is refused
             return cls(num_concurrent, no_core, share, keeps_processes=False)
-        num_concurrent = min(num_concurrent, resources.num_cpus)
+        num_concurrent = max(1, min(num_concurrent, num_cpus // cpus))
         gpu = 0.0
-        if resources.num_gpus:  # Ray gives a share of one GPU, never of two
-            gpu = math.floor(1000 / math.ceil(num_concurrent / resources.num_gpus)) / 1000
-        share = Resources(num_cpus=1, num_gpus=int(gpu > 0), num_nodes=1, min_node_cpus=1)
-        return cls(num_concurrent, {"cpu": 1, "gpu": gpu}, share, keeps_processes=True)
+        if num_gpus:  # Ray gives a share of one GPU, never of two
+            gpu = math.floor(1000 / math.ceil(num_concurrent / num_gpus)) / 1000
+        share = Resources(num_cpus=cpus, num_gpus=int(gpu > 0), num_nodes=1, min_node_cpus=cpus)
+        return cls(num_concurrent, {"cpu": cpus, "gpu": gpu}, share, keeps_processes=True)
 
 
 class _Watch(ray.tune.Callback):
     """Ends a sweep of which no trial has room in the cluster any more."""
 
-    def __init__(self, room: _Room, max_wait_seconds: float) -> None:
-        need = {"CPU": max(1.0, room.request["cpu"]), "GPU": room.request.get("gpu", 0.0)}
+    def __init__(self, division: _Division, max_wait_seconds: float) -> None:
+        need = {"CPU": max(1.0, division.request["cpu"]), "GPU": division.request.get("gpu", 0.0)}
         self.room = cluster.Room(need, max_wait_seconds=max_wait_seconds)
 
     def on_step_begin(self, **info: Any) -> None:
@@ -241,7 +250,7 @@ def _tune(
     config: Config,
     tasks: Sequence[Task],
     settled: Sequence[bool],
-    room: _Room,
+    division: _Division,
     audience: Audience,
     storage_path: str,
 ) -> None:
@@ -251,15 +260,15 @@ def _tune(
     order = sorted(range(len(tasks)), key=lambda index: not settled[index])
 
     def work(asked: dict[str, Any]) -> None:
-        train(tasks[asked["index"]], metric=metric, share=room.share)
+        train(tasks[asked["index"]], metric=metric, share=division.share)
 
     os.environ.update(_TUNE_VARIABLES)
     tuner = ray.tune.Tuner(
-        ray.tune.with_resources(work, room.request),
+        ray.tune.with_resources(work, division.request),
         param_space={"index": ray.tune.grid_search(order)},
         tune_config=ray.tune.TuneConfig(
-            max_concurrent_trials=room.num_concurrent,
-            reuse_actors=room.keeps_processes,
+            max_concurrent_trials=division.num_concurrent,
+            reuse_actors=division.keeps_processes,
             scheduler=ASHAScheduler(
                 time_attr="epoch",
                 metric=metric,
@@ -274,7 +283,7 @@ def _tune(
             storage_path=storage_path,
             verbose=0,
             failure_config=ray.tune.FailureConfig(max_failures=config.train.max_failures),
-            callbacks=[audience, _Watch(room, 60 * config.cluster.max_wait_minutes)],
+            callbacks=[audience, _Watch(division, 60 * config.cluster.max_wait_minutes)],
         ),
     )
     tuner.fit()

@@ -42,6 +42,8 @@ class Job:
     """The manifest of the prepared data."""
     lineage: dict[str, Any]
     num_threads: int
+    on_gpu: bool = False
+    """Whether each worker was given a GPU; others see those of their node, and leave them alone."""
 
 
 @dataclass
@@ -126,7 +128,7 @@ class _Work:
         self.counts = _count_lengths(train, own, job, world_size)
         if not self.counts[:, :, 1:].any():
             raise UserError("no training row has a known word", hint="check prepare.vocabulary")
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = _choose_device(job, world_size)
         self.network = build(self.settings, self.words).to(self.device)
         self.vectors_are_given = _are_given(self.settings, self.words)
         batching = self.settings.batching
@@ -293,6 +295,22 @@ class _Work:
             "device": self.device.type,
             "precision": "bf16" if self.trainer.uses_bf16 else "fp32",
         }
+
+
+def _choose_device(job: Job, world_size: int) -> torch.device:
+    """Choose where to compute, the same in all workers.
+
+    Raises:
+        UserError: A worker was given a GPU that torch cannot use; alone it computes without.
+    """
+    if job.on_gpu and not torch.cuda.is_available():
+        if world_size > 1 or job.settings.gpus_per_worker == 1:
+            raise UserError(
+                "Ray counts a GPU that torch cannot use",
+                hint="install a build of torch for it, or set train.gpus_per_worker=0",
+            )
+        return torch.device("cpu")
+    return torch.device("cuda" if job.on_gpu else "cpu")
 
 
 def _pretrain_settings(settings: TrainSettings) -> TrainSettings:

@@ -3,6 +3,7 @@
 import concurrent.futures
 import functools
 import logging
+import os
 import threading
 import uuid
 from collections.abc import Callable
@@ -13,11 +14,13 @@ from sentiflow.errors import JobError, UserError, WorkerError
 from sentiflow.resources import Resources
 
 # isort: split
+import psutil  # type: ignore[import-untyped]
 import ray
 import ray.train
 import ray.train.torch
 from ray._private.state import state
 from ray.core.generated import gcs_pb2
+from ray.train.torch.config import _TorchBackend
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -65,7 +68,7 @@ def train(
         WorkerError: A worker failed otherwise; what is known of it is logged.
         JobError: There is no node left with room for a worker.
     """
-    in_process = resources.runs_in_process(num_workers)
+    in_process = resources.runs_in_process(num_workers, gpus=gpus_per_worker)
     board = None if in_process else _put_up_board()
     post = on_post if board is None else functools.partial(_post, board)
     fewest, need = min(min_workers, num_workers), {"CPU": cpus_per_worker, "GPU": gpus_per_worker}
@@ -73,6 +76,7 @@ def train(
     trainer = ray.train.torch.TorchTrainer(
         lambda config: worker(config["job"], post),
         train_loop_config={"job": job},
+        torch_config=_TorchConfig(),
         scaling_config=ray.train.ScalingConfig(
             num_workers=0 if in_process else _elastic(fewest, num_workers),
             use_gpu=gpus_per_worker > 0,
@@ -93,6 +97,32 @@ def train(
         raise
     except Exception as error:  # from Ray Train, or from the worker in this process
         raise _cause(error) from error
+
+
+class _Backend(_TorchBackend):
+    """Has the workers talk through the interface by which Ray's nodes talk.
+
+    Gloo would take that to which the host's name leads, and many a Linux leads its own name to
+    loopback, so that workers of two hosts would never meet.
+    """
+
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        worker_group.execute(_choose_interface)
+        super().on_start(worker_group, backend_config)
+
+
+class _TorchConfig(ray.train.torch.TorchConfig):
+    @property
+    def backend_cls(self) -> type[_Backend]:
+        return _Backend
+
+
+def _choose_interface() -> None:
+    """Name the interface of this node's address to Gloo, unless the environment names one."""
+    address = ray.util.get_node_ip_address()
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(found.address == address for found in addresses):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
 
 
 def _elastic(fewest: int, most: int) -> int | tuple[int, int]:

@@ -66,21 +66,18 @@ def run(
     """
     began = time.monotonic()
     target = claim(config)
-    manifest.begin(target, overwrite=overwrite, resumable=True, key=target.fingerprint)
-    num_workers, asked = _count_workers(config.train, resources), config.train.cpus_per_worker
+    num_workers, resources = _make_room(config, resources)
+    cpus = config.train.cpus_per_worker
     gpus = resources.gpus_per_train_worker(config.train.gpus_per_worker)
-    max_wait_seconds = 60 * config.cluster.max_wait_minutes
-    if resources.may_grow:
-        need = {"CPU": 1, "GPU": gpus}
-        room = cluster.Room(need, times=num_workers, max_wait_seconds=max_wait_seconds)
-        resources = room.await_nodes()
+    manifest.begin(target, overwrite=overwrite, resumable=True, key=target.fingerprint)
     prepared_uri = config.train.prepared_uri
     job = Job(
         settings=config.train,
         prepared=manifest.require(prepared_uri, stage="prepare", setting="train.prepared_uri"),
         lineage=target.inputs
         | {"training": {"uri": target.uri, "fingerprint": target.fingerprint}},
-        num_threads=resources.threads_per_train_worker(num_workers, asked),
+        num_threads=resources.threads_per_train_worker(num_workers, cpus),
+        on_gpu=gpus > 0,
     )
     say(STAGE, _announce(job, num_workers))
     num_epochs = config.train.pretrain.num_epochs + config.train.num_epochs
@@ -91,12 +88,12 @@ def run(
             job,
             num_workers=num_workers,
             min_workers=config.train.min_workers,
-            cpus_per_worker=resources.cpus_per_train_worker(num_workers, asked),
+            cpus_per_worker=resources.cpus_per_train_worker(num_workers, cpus),
             gpus_per_worker=gpus,
             resources=resources,
             storage_path=join(target.uri, RAY_RECORDS),
             max_failures=config.train.max_failures,
-            max_wait_seconds=max_wait_seconds,
+            max_wait_seconds=60 * config.cluster.max_wait_minutes,
             on_post=_Audience(progress, recorder, config.train).take,
         )
     if "problem" in outcome:
@@ -178,20 +175,42 @@ def _publish(
     )  # fmt: skip
 
 
-def _count_workers(settings: TrainSettings, resources: Resources) -> int:
+def count_workers(settings: TrainSettings, resources: Resources) -> int:
     """Count the workers; each needs a lane of its own.
 
     Raises:
-        UserError: More are wanted than there are lanes, or cores.
+        UserError: More are wanted than there are lanes, or can be cores or GPUs.
     """
-    gpus = resources.gpus_per_train_worker(settings.gpus_per_worker)
-    num_workers = resources.train_workers(settings.num_workers, gpus=gpus)
+    num_workers = resources.train_workers(
+        settings.num_workers,
+        cpus=settings.cpus_per_worker,
+        gpus=resources.gpus_per_train_worker(settings.gpus_per_worker),
+    )
     if num_workers > NUM_LANES and settings.num_workers != "auto":
         raise UserError(
             f"train.num_workers={num_workers}: there can be {NUM_LANES}",
             hint="the rows are read in so many lanes",
         )
     return min(num_workers, NUM_LANES)
+
+
+def _make_room(config: Config, resources: Resources) -> tuple[int, Resources]:
+    """Count the workers and, where nodes may come, wait for those that are missing.
+
+    Returns:
+        The number of workers, and what the cluster has then.
+    """
+    settings = config.train
+    num_workers = count_workers(settings, resources)
+    if not resources.may_grow:
+        return num_workers, resources
+    need = {
+        "CPU": 1 if settings.cpus_per_worker == "auto" else int(settings.cpus_per_worker),
+        "GPU": resources.gpus_per_train_worker(settings.gpus_per_worker),
+    }
+    patience = 60 * config.cluster.max_wait_minutes
+    room = cluster.Room(need, times=num_workers, max_wait_seconds=patience)
+    return num_workers, room.await_nodes()
 
 
 def _announce(job: Job, num_workers: int) -> str:

@@ -1,6 +1,7 @@
 """Ray is started beside other work, whatever was imported first, and always stopped."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -271,7 +272,58 @@ def test_a_cluster_that_is_not_there_is_said_at_once(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", address)
     monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
     with (
-        pytest.raises(UserError, match=rf"RAY_ADDRESS={address}: no Ray cluster answers \(conn"),
+        pytest.raises(
+            UserError, match=rf"RAY_ADDRESS={address}: no Ray cluster can be joined there \(conn"
+        ),
         cluster.started(verbose=False),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("address", "hint"),
+    [
+        ("http://127.0.0.1:8265", "from outside of the cluster use `sentiflow submit`"),
+        ("ray://head:10001", "from outside of the cluster use `sentiflow submit`"),
+        ("10.0.0.1", "write HOST:6379"),
+        ("a b:c", "write HOST:6379"),
+    ],
+)
+def test_an_address_of_something_else_is_refused(monkeypatch, address, hint):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(UserError, match=rf"^RAY_ADDRESS={re.escape(address)} is no .*: {hint}"):
+        cluster.name_address()
+
+
+@pytest.mark.parametrize("address", ["", "local", "auto", "head:6379", "[::1]:6379"])
+def test_an_address_of_ray_is_taken(monkeypatch, address):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert cluster.name_address() == (address or "local")
+    if ":" not in address:
+        assert cluster.find_silence(address) == ""
+
+
+def test_a_name_that_is_none_is_silent():
+    assert cluster.find_silence("a..b:6379")
+
+
+def test_processes_that_start_at_once_agree_on_a_token(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    seen = set()
+
+    def guard():
+        cluster._guard_token()
+        seen.add((tmp_path / ".ray/auth_token").read_text())
+
+    for _ in range(20):
+        (tmp_path / ".ray/auth_token").unlink(missing_ok=True)
+        threads = [threading.Thread(target=guard) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(seen) == 1
+        assert len(seen.pop()) == 64
+    assert [path.name for path in (tmp_path / ".ray").iterdir()] == ["auth_token"]

@@ -79,6 +79,17 @@ def test_a_part_whose_worker_dies_is_worked_on_again(resources, engine, tmp_path
     assert [r["part"] for r in engine(work, num_parts=1)] == [0]
 
 
+def die(part):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@ENGINES
+def test_a_part_that_always_ends_its_worker_ends_the_job(resources, engine, monkeypatch):
+    monkeypatch.setattr(part_tasks, "_MAX_RETRIES", 1)
+    with pytest.raises(JobError, match=r"^(a part|part 0) was lost: \S"):
+        list(engine(die, num_parts=1))
+
+
 @ENGINES
 def test_work_for_which_no_node_is_left_ends(resources, engine, monkeypatch):
     """Ray would let it wait for ever; the nodes are hidden from the look that is taken at them."""

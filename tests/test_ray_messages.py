@@ -30,3 +30,9 @@ def test_all_of_it_is_there_for_who_wants_it(capsys):
     print("a result")
     assert capsys.readouterr().out == "a result\n"
     assert sys.stdout is not sys.stderr
+
+
+def test_what_others_print_is_passed_on_whole(capsys):
+    with ray_messages.aside(verbose=False):
+        print("  indented\n\nlast", end="")
+    assert capsys.readouterr() == ("", "  indented\n\nlast\n")

@@ -79,3 +79,15 @@ def test_too_few_parts_for_a_cluster_are_told():
     assert place.advise_parts(64, num_rows=1_600_000, setting="x") == ""
     assert place.advise_parts(2, num_rows=20_000, setting="x") == ""
     assert Resources(64, 0, 1, 64).advise_parts(16, num_rows=1_600_000, setting="x") == ""
+
+
+def test_what_can_never_be_there_is_refused_at_once():
+    place = Resources(2, 0, 1, 2)
+    with pytest.raises(UserError, match=r"num_workers=2, but Ray has 2 cores: each worker needs 2"):
+        place.train_workers(2, cpus=2)
+    with pytest.raises(UserError, match=r"num_workers=auto, but Ray has 0 GPUs"):
+        place.train_workers("auto", gpus=1)
+    with pytest.raises(UserError, match=r"score\.gpus_per_worker=0\.5, but Ray has no GPU"):
+        place.gpus_per_score_task(0.5)
+    assert Resources(2, 0, 1, 2, may_grow=True).gpus_per_score_task(0.5) == 0.5
+    assert not place.runs_in_process(1, gpus=1)

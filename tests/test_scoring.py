@@ -459,7 +459,7 @@ def test_a_model_that_is_replaced_while_it_scores_ends_the_job(
 
     model = str(finished_run / "run/trained/model")
     with pytest.raises(JobError, match="has been replaced since the job began"):
-        scored_parts._load_model(model, "another")
+        scored_parts._load_model(model, "another", on_gpu=False)
 
 
 # What is asked for

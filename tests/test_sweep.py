@@ -343,13 +343,27 @@ def test_the_cluster_is_divided_among_the_trials(cluster, num_workers, limit, ex
         PROJECT / "configs/quickstart.yaml",
         [f"train.num_workers={num_workers}", f"sweep.max_concurrent={limit}"],
     )
-    room = sweep._Room.find(config, Resources(*cluster))
+    room = sweep._Division.find(config, Resources(*cluster))
     num_concurrent, request, share = expected
     assert (room.num_concurrent, room.request) == (num_concurrent, request)
     assert room.share == Resources(*share)
 
 
+def test_a_sweep_may_ask_for_what_an_autoscaler_could_add():
+    place = Resources(1, 0, 0, 1, may_grow=True, max_cpus=64, max_gpus=4)
+    config = PROJECT / "configs/quickstart.yaml"
+
+    def divide(*overrides):
+        found = sweep._Division.find(settings.load(config, overrides), place)
+        return found.num_concurrent, found.request
+
+    assert divide("sweep.max_concurrent=16") == (16, {"cpu": 1, "gpu": 0.25})
+    on_cores = ("train.gpus_per_worker=0", "train.cpus_per_worker=4")
+    assert divide("sweep.max_concurrent=20", *on_cores) == (16, {"cpu": 4, "gpu": 0.0})
+    assert divide(*on_cores) == (1, {"cpu": 4, "gpu": 0.0})
+
+
 def test_more_workers_than_cores_are_refused():
     config = settings.load(PROJECT / "configs/quickstart.yaml", ["train.num_workers=4"])
     with pytest.raises(UserError, match=r"train\.num_workers=4, but Ray has 2 cores"):
-        sweep._Room.find(config, Resources(2, 0, 1, 2))
+        sweep._Division.find(config, Resources(2, 0, 1, 2))
