@@ -31,7 +31,10 @@ from sentiflow import (
     storage,
 )
 from sentiflow.errors import JobError, UserError
+from sentiflow.growth import Earlier
 from sentiflow.model_package import ModelPackage
+from sentiflow.resources import Resources
+from sentiflow.sections import ScoreSettings
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -460,6 +463,35 @@ def test_a_model_that_is_replaced_while_it_scores_ends_the_job(
     model = str(finished_run / "run/trained/model")
     with pytest.raises(JobError, match="has been replaced since the job began"):
         scored_parts._load_model(model, "another", on_gpu=False)
+
+
+def test_a_scoring_goes_on_in_the_precision_that_it_began_with(tmp_path):
+    target = manifest.Claim("score", str(tmp_path), {}, {"model": {"fingerprint": "c5f0"}}, owns=())
+    with_gpu, without = Resources(2, 1, 1, 2), Resources(2, 0, 1, 2)
+
+    def choose(resources, *, earlier=None, **score):
+        return scoring._choose_precision(
+            target, earlier or Earlier(), ScoreSettings(**score), resources
+        )
+
+    assert (choose(with_gpu), choose(without)) == ("bf16", "fp32")
+    assert choose(with_gpu, gpus_per_worker=0) == "fp32"
+    assert choose(without, earlier=Earlier(precision="bf16")) == "bf16"
+    for key, expected in ((scoring.key_of(target), "bf16"), ("of another model", "fp32")):
+        begun = json.dumps({"key": key, "precision": "bf16"}).encode()
+        storage.write_bytes(f"{tmp_path}/{scoring._BEGUN}", begun)
+        assert choose(without) == expected
+    assert choose(without, precision="fp32") == "fp32"
+
+
+def test_a_task_without_a_share_of_a_gpu_uses_none(finished_run, monkeypatch):
+    from sentiflow import scored_parts
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    model = str(finished_run / "run/trained/model")
+    fingerprint = manifest.read(model)["fingerprint"]
+    package = scored_parts._load_model(model, fingerprint, on_gpu=False)
+    assert {parameter.device.type for parameter in package.network.parameters()} == {"cpu"}
 
 
 # What is asked for

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from test_lanes import MAX_LENGTH, write
 
 from sentiflow import checkpoints, storage, train_task, vocabulary
+from sentiflow.errors import UserError
 from sentiflow.sections import TrainSettings
 
 NUM_ROWS = 90
@@ -119,3 +120,26 @@ def test_a_training_does_not_start_from_vectors_of_another_size(make_job):
     job = replace(job, settings=job.settings.model_copy(update={"init_from": uri}))
     outcome = train_task.run(job, lambda posted: None)
     assert "has word vectors of 5 numbers: those of the prepared data have 4" in outcome["problem"]
+
+
+@pytest.mark.parametrize(
+    ("on_gpu", "is_usable", "num_workers", "device"),
+    [
+        (False, True, 2, "cpu"),  # it sees the GPUs of its node, of which none is its own
+        (True, True, 2, "cuda"),
+        (True, False, 1, "cpu"),
+        (False, False, 1, "cpu"),
+    ],
+)
+def test_a_worker_computes_where_it_was_given_room(
+    make_job, monkeypatch, on_gpu, is_usable, num_workers, device
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: is_usable)
+    job = replace(make_job("somewhere"), on_gpu=on_gpu)
+    assert train_task._choose_device(job, num_workers).type == device
+
+
+def test_workers_do_not_compute_in_different_places(make_job):
+    job = replace(make_job("somewhere"), on_gpu=True)
+    with pytest.raises(UserError, match="Ray counts a GPU that torch cannot use: install"):
+        train_task._choose_device(job, 2)
