@@ -1,5 +1,6 @@
 """A file for `ray up` is checked before it costs a machine; those that come along hold no fault."""
 
+import copy
 import shlex
 import sys
 
@@ -163,3 +164,111 @@ def test_the_kuberay_example_has_the_layout_of_the_cluster_file():
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
     name = {"ray.io/cluster": cluster["metadata"]["name"]}
     assert job["spec"]["clusterSelector"] == policy["spec"]["podSelector"]["matchLabels"] == name
+
+
+def commands_of(*commands):
+    """Write a cluster file with commands that start Ray."""
+    local = {"type": "local", "head_ip": "10.0.0.1", "worker_ips": ["10.0.0.2"]}
+    auth = {"ssh_user": "ada"}
+    config = {"cluster_name": "x", "provider": local, "auth": auth, "max_workers": 1}
+    return yaml.safe_dump(config | {"head_start_ray_commands": list(commands)})
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        'bash -c "ray start --bad"',
+        "bash -c 'ray stop; ray start --bad'",
+        'echo "ray start --bad"',
+        "echo ray start --bad",
+        "ray stop # don't ask\nray start --head # it's the head\necho done",
+        """ray start --head --resources='{"a;b": 1}' --labels='c=d&e'""",
+        "ray start --head > ~/ray.log 2>&1",
+        "ray start --head &> ~/ray.log || exit 1",
+        "ray start --head 2>/dev/null >>log </dev/null &",
+        "ray start --help",
+        'ray start --address=$RAY_HEAD_IP:6379 --num-cpus "$(nproc --ignore 2)" $MORE',
+        "ray start --num-cpus `nproc` \\\n  --head",
+        "cat <<X\nray start --bad\nX",
+        "if ! ray start --head; then exit 1; fi",
+        "(ray start --head)",
+        "ray start --head; echo $(ray start --bad)",
+        "ray start --temp-dir='$('\"a\"'\")'",
+    ],
+)
+def test_a_command_that_a_shell_can_run_holds_no_fault(tmp_path, command):
+    assert faults_of(tmp_path, commands_of(command)) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "fault"),
+    [
+        ("ulimit -n 65536; ray start --hed", "No such option '--hed'"),
+        ("ulimit -n 65536 && A=1 ~/venv/bin/ray start --head 2>&1 extra", "argument (extra)"),
+        ("if true; then ray start --num-cpus=two; fi", "'two' is not a valid integer"),
+        ("ray stop\nray start \\\n  --head --prot 1", "No such option '--prot'"),
+        ("ray start --head > 'it", "unexpected EOF"),
+    ],
+)
+def test_a_bad_option_is_found_wherever_ray_is_started(tmp_path, command, fault):
+    (found,) = faults_of(tmp_path, commands_of("ray stop", command))
+    assert found.startswith("head_start_ray_commands: ")
+    assert fault in found
+
+
+ODD = [None, 1, -0.5, True, "x", [], ["x"], [None], {}, {"x": 1}, {1: []}, {"x": None}, "\ud800"]
+
+
+def places_in(value, place=()):
+    """Give the place of everything in a file, as keys from outside."""
+    items = value.items() if isinstance(value, dict) else ()
+    items = enumerate(value) if isinstance(value, list) else items
+    for key, item in items:
+        yield (*place, key)
+        yield from places_in(item, (*place, key))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_odd_value_is_stumbled_over(tmp_path, name):
+    whole = load(name)
+    for number, place in enumerate(places_in(whole)):
+        for odd in ODD[number % 6 :: 6]:
+            config = copy.deepcopy(whole)
+            section = config
+            for key in place[:-1]:
+                section = section[key]
+            section[place[-1]] = odd
+            faults_of(tmp_path, yaml.safe_dump(config))  # raises nothing else
+
+
+@pytest.mark.parametrize(
+    ("section", "fault"),
+    [
+        ("available_node_types: [x]", "available_node_types: ['x'] is not of type 'object'"),
+        ("available_node_types: x", "available_node_types: 'x' is not of type 'object'"),
+        ("available_node_types: {head: null}", "head: None is not of type 'object'"),
+        ("available_node_types: {a: {node_config: x}}", "node_config: 'x' is not of type 'object'"),
+        ("available_node_types: {1: {}}", "the key available_node_types.1 is no text"),
+        ("setup_commands: x", "setup_commands: 'x' is not of type 'array'"),
+        ("setup_commands: [1]", "setup_commands.0: 1 is not of type 'string'"),
+        ("file_mounts: [a]", "file_mounts: ['a'] is not of type 'object'"),
+        ("provider: {type: [aws]}", "provider.type: ['aws'] is not of type 'string'"),
+        ("provider: {type: local, worker_ips: null}", "worker_ips: None is not of type 'array'"),
+        ("provider: {type: local, worker_ips: 3}", "worker_ips: 3 is not of type 'array'"),
+        ("provider: {type: local, worker_ips: [3]}", "provider.worker_ips: 3 is no address"),
+        ("provider: {type: local, head_ip: 3}", "head_ip: 3 is not of type 'string'"),
+        ("x: &x [*x]", "Circular reference"),
+        ("x: " + "[" * 3000, "too many brackets"),
+        ("x: 2024-13-01", "no YAML"),
+        ("x: !!int ''", "no YAML"),
+    ],
+)
+def test_what_has_a_wrong_type_is_named_and_nothing_stumbles_over_it(tmp_path, section, fault):
+    text = "cluster_name: x\n" + section + "\n"
+    text += "" if section.startswith("provider") else "provider: {type: aws, region: x}\n"
+    assert [line for line in faults_of(tmp_path, text) if fault in line]
+
+
+def test_a_directory_is_no_cluster_file(tmp_path):
+    with pytest.raises(UserError, match=r"cannot be read: Is a directory"):
+        cluster_file.check(tmp_path)
