@@ -160,6 +160,11 @@ def test_the_kuberay_example_has_the_layout_of_the_cluster_file():
         assert variables["RAY_USAGE_STATS_ENABLED"] == "0"
         assert variables["MLFLOW_DISABLE_TELEMETRY"] == "true"
         assert pod["securityContext"]["runAsNonRoot"]
+    head_pod, *pods = [group["template"]["spec"] for group in (head, *groups)]
+    assert head_pod["automountServiceAccountToken"], "the autoscaler asks for pods"
+    for pod in pods:
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["serviceAccountName"] != head_pod["serviceAccountName"]
     for group in groups:
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
     name = {"ray.io/cluster": cluster["metadata"]["name"]}
