@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from sentiflow.errors import JobError, UserError
 from sentiflow.job_server import AwayError, JobServer, State
@@ -32,6 +32,8 @@ class Ending:
     exit_code: int
     """Its own; 1 if it has none: it was stopped, could not start, or was lost."""
     reason: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """What Ray keeps with the job."""
 
 
 def follow(
@@ -55,7 +57,7 @@ def follow(
 
     Raises:
         UserError: There is no such job.
-        JobError: The server was away for too long, or has forgotten the job.
+        JobError: The server was away for too long, refuses to tell, or has forgotten the job.
     """
     return asyncio.run(_Follower(server, submission_id, write, patience_seconds).run())
 
@@ -158,7 +160,7 @@ class _Follower:
             log.warning("submit    the end of the log cannot be read: %s", error)
         else:
             self._write_new(whole, 0)
-        return _judge(state)
+        return replace(_judge(state), metadata=state.metadata)
 
     def _write_new(self, text: str, position: int) -> None:
         """Write of a text that stands at a position of the log what was not written before."""

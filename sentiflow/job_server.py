@@ -2,12 +2,12 @@
 
 import logging
 import os
-import sys
+import socket
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 # Ray reads it when it is imported.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -20,7 +20,7 @@ from ray.job_submission import JobSubmissionClient
 
 from sentiflow.errors import JobError, UserError
 from sentiflow.submission import Submission
-from sentiflow.uris import holds_credentials
+from sentiflow.uris import holds_credentials, names_this_machine
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
@@ -33,8 +33,20 @@ _NOISY = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.j
 _HOW_TO_GIVE = "put it into ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"
 
 
+_NOT_NOW = (408, 429)
+"""Among the answers of a server that mean that the question is wrong, those that do not."""
+
+
 class AwayError(JobError):
     """A server that does not answer, or not well; later it may."""
+
+
+class _StatusError(RuntimeError):
+    """An answer that is none, with its status."""
+
+    def __init__(self, answer: requests.Response) -> None:
+        super().__init__(f"{answer.status_code} {_last_line(answer.text)}")
+        self.status = answer.status_code
 
 
 @dataclass(frozen=True)
@@ -90,7 +102,7 @@ class JobServer:
     def _knows(self, submission_id: str) -> bool:
         try:
             self.look(submission_id)
-        except (UserError, AwayError):
+        except (UserError, JobError):
             return False
         return True
 
@@ -100,15 +112,25 @@ class JobServer:
         Raises:
             UserError: There is none of that name.
             AwayError: The server does not answer.
+            JobError: It answers that it will not tell.
         """
         try:
             found = self._client.get_job_info(submission_id)
-        except (RuntimeError, AuthenticationError) as error:
-            if "404" in str(error):
+        except AuthenticationError as error:
+            raise JobError(
+                f"{self.address} does not take the token that is here; the job may go on: "
+                f"sentiflow submit --attach {submission_id}"
+            ) from error
+        except _StatusError as error:
+            if error.status == 404:
                 raise UserError(
                     f"there is no job {submission_id} at {self.address}",
                     hint="`ray job list` names those that are",
                 ) from error
+            if error.status in _NOT_NOW:
+                raise AwayError(f"{self.address} answers: {error}") from error
+            raise JobError(f"{self.address} does not tell of the job: {error}") from error
+        except (RuntimeError, ValueError) as error:
             raise AwayError(_last_line(error)) from error
         return State(
             status=str(found.status.value),
@@ -127,6 +149,21 @@ class JobServer:
             return self._client.get_job_logs(submission_id)
         except (RuntimeError, AuthenticationError) as error:
             raise AwayError(_last_line(error)) from error
+
+    def is_here(self) -> bool:
+        """Say whether this machine is all of the cluster, as far as its server tells."""
+        try:
+            answer = self._client._do_request("GET", "/nodes?view=summary").json()
+            nodes = [node["raylet"] for node in answer["data"]["summary"]]
+            places = {
+                (node["nodeManagerHostname"], node["nodeManagerAddress"])
+                for node in nodes
+                if node["state"] == "ALIVE"
+            }
+        except (AwayError, AuthenticationError, ValueError, KeyError, TypeError):
+            return False
+        name = socket.gethostname()
+        return bool(places) and all(host == name and _is_mine(ip) for host, ip in places)
 
     async def tail_log(self, submission_id: str) -> AsyncGenerator[str, None]:
         """Give what a job writes, from its beginning, as it writes it.
@@ -157,6 +194,9 @@ class _Client(JobSubmissionClient):
             )
         return answer
 
+    def _raise_error(self, r: requests.Response) -> NoReturn:
+        raise _StatusError(r)
+
 
 def choose_address(option: str | None) -> str:
     """Decide which cluster is meant: the option, Ray's variables, or the dashboard right here.
@@ -178,16 +218,19 @@ def choose_address(option: str | None) -> str:
 
 
 def connect(address: str, *, verbose: bool = False) -> JobServer:
-    """Connect to a cluster of the same versions as here, with the token that is here.
+    """Connect to a cluster of the same Ray as here, with the token that is here.
 
     Raises:
-        UserError: It does not answer, wants a token or another one, or has other versions.
+        UserError: It does not answer, wants a token or another one, or has another Ray; or the
+            token could be read on the way.
     """
     if not verbose:
         _quiet()
     for name in _ADDRESSES:  # they would go before the address that is asked for
         os.environ.pop(name, None)
     token = read_token()
+    if token:
+        _check_way(address)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         client = _Client(address, headers=headers)
@@ -204,7 +247,7 @@ def connect(address: str, *, verbose: bool = False) -> JobServer:
         raise UserError(
             f"{address} answers as no dashboard of Ray does", hint="write http://HOST:8265"
         ) from error
-    _check_versions(address, metadata["rayVersion"], metadata["pythonVersion"])
+    _check_version(address, metadata["rayVersion"])
     return JobServer(address, client, guarded=bool(token))
 
 
@@ -216,7 +259,7 @@ def read_token() -> str:
     Raises:
         UserError: ``RAY_AUTH_TOKEN_PATH`` names no file.
     """
-    if os.environ.get("RAY_AUTH_MODE") == "disabled":
+    if _mode() == "disabled":
         return ""
     if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
         return token
@@ -229,15 +272,42 @@ def read_token() -> str:
     return ""
 
 
-def _check_versions(address: str, ray_version: str, python_version: str) -> None:
-    """Make sure that the cluster has what sentiflow was tested with, as there is here."""
-    here = ".".join(map(str, sys.version_info[:2]))
-    if ray_version != ray.__version__ or python_version.split(".")[:2] != here.split("."):
+def _mode() -> str:
+    """Give what the user has told Ray of tokens."""
+    return os.environ.get("RAY_AUTH_MODE", "").lower()
+
+
+def _check_way(address: str) -> None:
+    """Make sure that nobody reads the token on its way, or that the user says that nobody can."""
+    if address.startswith("http://") and not names_this_machine(address) and _mode() != "token":
         raise UserError(
-            f"{address} has Ray {ray_version} on Python {python_version}, "
-            f"but here are Ray {ray.__version__} and Python {here}",
+            f"the token would travel to {address} unencrypted",
+            hint="forward its port: ssh -L 8265:127.0.0.1:8265 HEAD, or name an https:// address; "
+            "RAY_AUTH_MODE=token says that the network is trusted",
+        )
+
+
+def _check_version(address: str, ray_version: str) -> None:
+    """Make sure that the cluster has the Ray that sentiflow was tested with, as there is here.
+
+    Its Python may be another one: what is submitted is text and a zip archive.
+    """
+    if ray_version != ray.__version__:
+        raise UserError(
+            f"{address} has Ray {ray_version}, but here is Ray {ray.__version__}",
             hint="install the same on both, from constraints.txt",
         )
+
+
+def _is_mine(ip: str) -> bool:
+    """Say whether an address is one of this machine's."""
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((ip, 0))
+    except OSError:
+        return False
+    return True
 
 
 def _quiet() -> None:

@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from sentiflow import provenance, settings, temporary_copy, upload
 from sentiflow.errors import UserError
 from sentiflow.sections import Config
-from sentiflow.uris import holds_credentials, join, without_credentials
+from sentiflow.uris import holds_credentials, join, names_this_machine, without_credentials
 
 RESULTS_KEY = "sentiflow.results"
 """Of a job's metadata: where its results will be, for who attaches to it."""
@@ -35,7 +34,6 @@ _PINNED = {
     "pip_check": False,
 }
 _SECRET = re.compile(r"secret|token|passw|pwd|key|credential|auth|private", re.IGNORECASE)
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _MAX_NAME = 40
 """Characters of a config's name in a job's."""
 
@@ -108,12 +106,10 @@ def prepare(
     )
 
 
-def find_loopback(submission: Submission, address: str) -> list[str]:
-    """Name variables and stores with an address of this machine, if the cluster is another one."""
-    if urlsplit(address).hostname in _LOOPBACK:
-        return []
+def find_loopback(submission: Submission) -> list[str]:
+    """Name variables and stores with an address of this machine, which is each node's own there."""
     named = {**submission.variables, "tracking.uri": submission.results.get("runs", "")}
-    return [name for name, value in named.items() if urlsplit(value).hostname in _LOOPBACK]
+    return [name for name, value in named.items() if names_this_machine(value)]
 
 
 def _choose_variables(variables: Sequence[str]) -> dict[str, str]:

@@ -122,8 +122,10 @@ def _submit(server: "JobServer", job: "Submission") -> None:
     from sentiflow import submission, upload
     from sentiflow.progress import say
 
-    for name in submission.find_loopback(job, server.address):
-        say("submit", f"mind: {name} is an address of this machine, which the job may not reach")
+    names = submission.find_loopback(job)
+    for name in names if names and not server.is_here() else ():
+        meaning = "on a node of the cluster it means that node, and goes before what is set there"
+        say("submit", f"mind: {name} is an address of this machine; {meaning}")
     server.submit(job, folder=Path.cwd())
     size = upload.to_text(job.upload.num_bytes)
     say("submit", f"{job.submission_id} at {server.address}: {len(job.upload.sizes)} files, {size}")
@@ -141,8 +143,6 @@ def _follow(server: "JobServer", job: str, as_json: bool) -> int:
         stream.flush()
 
     began = time.monotonic()
-    metadata = server.look(job).metadata
-    results = json.loads(metadata.get(submission.RESULTS_KEY, "{}"))
     try:
         with _sigterm_interrupts():
             ending = following.follow(server, job, write)
@@ -150,6 +150,7 @@ def _follow(server: "JobServer", job: str, as_json: bool) -> int:
         say("submit", f"left alone; the job goes on. Follow it: {_again(server, job)}")
         say("submit", f"stop it: {_ray(server, 'stop', job)}")
         return 128 + (interruption.args[0] if interruption.args else signal.SIGINT)
+    results = json.loads(ending.metadata.get(submission.RESULTS_KEY, "{}"))
     if as_json:
         record = {"job": job, "status": ending.status, "exit_code": ending.exit_code}
         typer.echo(json.dumps(record | {"reason": ending.reason, "results": results}))

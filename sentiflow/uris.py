@@ -1,8 +1,10 @@
 """Location as typed -> absolute URI, and paths below it."""
 
+import ipaddress
 import os
 import posixpath
 import re
+from urllib.parse import urlsplit
 
 MEMBER = "::"
 """Stands between a zip archive and the name of a file in it."""
@@ -41,6 +43,23 @@ def absolute_uri(uri: str, *, base: str | None = None) -> str:
 def is_local(uri: str) -> bool:
     """Say whether ``uri`` names a file of this machine."""
     return uri.startswith("file://") or not _SCHEME.match(uri)
+
+
+def names_this_machine(uri: str) -> bool:
+    """Say whether the host of ``uri`` is the machine itself, whichever one uses it.
+
+    Example:
+        >>> names_this_machine("http://localhost:5000"), names_this_machine("http://tracking:5000")
+        (True, False)
+    """
+    try:
+        host = urlsplit(uri).hostname or ""
+        if host == "localhost" or host.endswith(".localhost"):
+            return True
+        address = ipaddress.ip_address(host)
+    except ValueError:  # a name, or no address at all
+        return False
+    return address.is_loopback or address.is_unspecified
 
 
 def names_model(uri: str) -> bool:

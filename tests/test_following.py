@@ -101,6 +101,17 @@ def test_a_server_that_comes_back_is_said_once(said):
     ]
 
 
+def test_what_is_kept_with_the_job_comes_with_its_end_though_the_server_was_away_first():
+    done = State("SUCCEEDED", exit_code=0, metadata={"a": "b"})
+    assert follow(FakeServer([], [AWAY, AWAY, done]))[1].metadata == {"a": "b"}
+
+
+def test_a_server_that_refuses_to_tell_is_not_asked_again():
+    states = [RUNNING, JobError("does not take the token"), DONE]
+    with pytest.raises(JobError, match="does not take the token"):
+        follow(FakeServer([(40, AWAY)], states))
+
+
 def test_a_server_that_stays_away_is_given_up_and_the_way_back_named():
     server = FakeServer([(40, AWAY)], [RUNNING, AWAY])
     with pytest.raises(JobError, match=r"the job may go on: sentiflow submit --attach job"):

@@ -24,7 +24,8 @@ JOB = Submission("sentiflow-train-x-1a2b3c", "python jobs/train.py x", {}, Uploa
 class FakeDashboard(ThreadingHTTPServer):
     """Answers as a dashboard of some versions, for who has the token."""
 
-    ray_version, python_version, status = ray.__version__, "3.11.99", 200
+    ray_version, python_version, status, nodes = ray.__version__, "3.11.99", 200, None
+    text = b""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -46,11 +47,13 @@ class Handler(BaseHTTPRequestHandler):
                 }
             },
         }
-        if self.path not in answers:
+        if self.server.nodes is not None:
+            answers["/nodes?view=summary"] = {"data": {"summary": self.server.nodes}}
+        if self.path not in answers and status == 200:
             status = 404
         self.send_response(status)
         self.end_headers()
-        self.wfile.write(json.dumps(answers.get(self.path)).encode())
+        self.wfile.write(self.server.text or json.dumps(answers.get(self.path)).encode())
 
     def log_message(self, *arguments):
         pass
@@ -72,7 +75,7 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def dashboard():
     server = FakeDashboard()
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=[0.01])
     thread.start()
     yield server
     server.shutdown()
@@ -113,14 +116,92 @@ def test_a_token_that_is_missing_or_wrong_is_said_and_where_it_goes(dashboard, m
     assert "none is no file" in problem_of(dashboard.address)
 
 
-@pytest.mark.parametrize(
-    ("ray_version", "python_version"), [("2.59.0", "3.11.7"), (ray.__version__, "3.10.1")]
-)
-def test_other_versions_are_refused(dashboard, monkeypatch, ray_version, python_version):
+def test_another_ray_is_refused_and_another_python_is_not(dashboard, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
-    dashboard.ray_version, dashboard.python_version = ray_version, python_version
-    problem = problem_of(dashboard.address)
-    assert f"has Ray {ray_version} on Python {python_version}, but here are Ray" in problem
+    for dashboard.python_version in ("3.10.1", "3.11.2", "3.12.3"):
+        job_server.connect(dashboard.address)
+    dashboard.ray_version = "2.59.0"
+    assert "has Ray 2.59.0, but here is Ray" in problem_of(dashboard.address)
+
+
+@pytest.mark.parametrize("address", ["http://head:8265", "http://10.0.0.1:8265", "http://[bad"])
+def test_a_token_does_not_travel_where_it_can_be_read(monkeypatch, address):
+    monkeypatch.setattr(job_server, "_Client", None)  # nothing is sent
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    problem = problem_of(address)
+    assert f"the token would travel to {address} unencrypted: forward its port: ssh -L" in problem
+    assert "RAY_AUTH_MODE=token" in problem
+
+
+@pytest.mark.parametrize(
+    ("address", "variables"),
+    [
+        ("https://head", {"RAY_AUTH_TOKEN": TOKEN}),
+        ("http://localhost:8265", {"RAY_AUTH_TOKEN": TOKEN}),
+        ("http://[::1]:8265", {"RAY_AUTH_TOKEN": TOKEN}),
+        ("http://head:8265", {"RAY_AUTH_TOKEN": TOKEN, "RAY_AUTH_MODE": "token"}),
+        ("http://head:8265", {"RAY_AUTH_TOKEN": TOKEN, "RAY_AUTH_MODE": "disabled"}),
+        ("http://head:8265", {}),
+    ],
+)
+def test_other_ways_are_gone(monkeypatch, address, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    def client(address, headers):
+        assert bool(headers) == (variables.get("RAY_AUTH_MODE") != "disabled" and bool(variables))
+        raise AwayError("it was asked")
+
+    monkeypatch.setattr(job_server, "_Client", client)
+    assert "no cluster answers" in problem_of(address)
+
+
+def node(name, ip, state="ALIVE"):
+    return {"raylet": {"nodeManagerHostname": name, "nodeManagerAddress": ip, "state": state}}
+
+
+MINE, OTHER = node(socket.gethostname(), "127.0.0.1"), node(socket.gethostname(), "192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "is_here"),
+    [
+        ([MINE], True),
+        ([MINE, node("worker", "192.0.2.1", "DEAD")], True),
+        ([OTHER], False),
+        ([node("head", "127.0.0.1")], False),
+        ([MINE, OTHER], False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_a_cluster_is_here_if_all_of_its_nodes_are(dashboard, monkeypatch, nodes, is_here):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    dashboard.nodes = nodes
+    assert job_server.connect(dashboard.address).is_here() is is_here
+
+
+@pytest.mark.parametrize(
+    ("status", "job", "error", "message"),
+    [
+        (404, "x", UserError, "there is no job x at"),
+        (400, "x", JobError, "does not tell of the job: 400 no"),
+        (400, "x-404", JobError, "does not tell of the job: 400 no"),
+        (401, "x", JobError, "does not take the token that is here; the job may go on: sentiflow"),
+        (403, "x", JobError, "does not take the token that is here"),
+        (429, "x", AwayError, "answers: 429 no"),
+        (500, "x-404", AwayError, "answers: 500 no"),
+    ],
+)
+def test_an_answer_is_final_or_not_by_its_status(
+    dashboard, monkeypatch, status, job, error, message
+):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    server = job_server.connect(dashboard.address)
+    dashboard.status, dashboard.text = status, b"no"
+    with pytest.raises(error, match=message) as caught:
+        server.look(job)
+    assert type(caught.value) is error
 
 
 def test_what_is_no_dashboard_is_refused(dashboard, monkeypatch):
@@ -180,7 +261,7 @@ class FakeClient:
 
     def get_job_info(self, submission_id):
         if submission_id not in self.known:
-            raise RuntimeError("Request failed with status code 404: Job x does not exist.")
+            raise job_server._StatusError(types.SimpleNamespace(status_code=404, text="no job"))
         return types.SimpleNamespace(
             status=types.SimpleNamespace(value="PENDING"),
             message=None,

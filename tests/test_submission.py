@@ -152,10 +152,13 @@ def test_a_job_says_where_its_results_will_be(verb, names):
     assert all(results[name].startswith("s3://bucket/run/") for name in names)
 
 
-def test_an_address_of_this_machine_is_minded_for_another_one():
-    job = prepare(overrides=(*PLACES[:2], "tracking.uri=http://localhost:5000"))
-    assert submission.find_loopback(job, "http://head:8265") == ["tracking.uri"]
-    assert submission.find_loopback(job, "http://127.0.0.1:8265") == []
+def test_addresses_of_this_machine_are_found(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.2:9000")
+    job = prepare(
+        overrides=(*PLACES[:2], "tracking.uri=http://localhost:5000"),
+        variables=["A=http://[::1]:80", "B=http://[odd", "C=http://10.0.0.1", "D=http://0.0.0.0:1"],
+    )
+    assert submission.find_loopback(job) == ["AWS_ENDPOINT_URL", "A", "D", "tracking.uri"]
 
 
 def test_rays_own_command_is_offered_the_same_environment():

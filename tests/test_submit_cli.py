@@ -16,7 +16,9 @@ from mlflow_server import Server
 from ray_head import BIN, Head
 from tcp_proxy import Proxy
 
-from sentiflow import sample, storage
+from sentiflow import sample, storage, submission, submit_cli
+from sentiflow.job_server import AwayError, State
+from sentiflow.upload import Upload
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -123,6 +125,42 @@ def lines_of(log: str) -> list[int]:
 
 def job_of(err: str) -> str:
     return re.search(r"sentiflow-\w+-submitted-[0-9a-f]{6}", err)[0]
+
+
+class AnsweringServer:
+    """Takes a job, is away for a moment, and has seen the job succeed then."""
+
+    address, guarded, is_known = "http://127.0.0.1:8265", True, False
+
+    def __init__(self, is_here=False):
+        self.is_here = lambda: is_here
+
+    def submit(self, submission, *, folder):
+        pass
+
+    def look(self, job):
+        if not self.is_known:
+            self.is_known = True
+            raise AwayError("no answer")
+        results = json.dumps({"model": "s3://bucket/model"})
+        return State("SUCCEEDED", exit_code=0, metadata={submission.RESULTS_KEY: results})
+
+    def read_log(self, job):
+        return ""
+
+
+@pytest.mark.parametrize("is_here", [False, True])
+def test_an_address_of_this_machine_is_minded_unless_all_of_the_cluster_is_here(said, is_here):
+    variables = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:5000"}
+    job = submission.Submission("job", "python x", variables, Upload({}), {})
+    submit_cli._submit(AnsweringServer(is_here), job)
+    minded = "mind: MLFLOW_TRACKING_URI is an address of this machine" in said.text
+    assert minded is not is_here
+
+
+def test_a_server_that_is_away_right_after_the_submission_ends_nothing(said):
+    assert submit_cli._follow(AnsweringServer(), "job", as_json=False) == 0
+    assert "s3://bucket/model" in said.text
 
 
 SOAK = pytest.mark.soak
