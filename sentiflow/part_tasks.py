@@ -5,6 +5,7 @@ import itertools
 import json
 import logging
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from sentiflow.errors import JobError, UserError
 # isort: split
 import ray
 import ray.exceptions
+from ray.util.annotations import RayDeprecationWarning
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +58,13 @@ def map_parts(
     _set_up_data(Room({"CPU": 1}, max_wait_seconds=max_wait_seconds))
     shared = ray.put(work)
     dataset = ray.data.range(num_parts, override_num_blocks=num_parts)
-    done = dataset.map(
-        lambda row: _do_shared([shared], row["id"]),
-        concurrency=concurrency,
-        max_retries=_MAX_RETRIES,
-    )
+    with warnings.catch_warnings():  # 2.60 has no other way to say how often, and would for ever
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        done = dataset.map(
+            lambda row: _do_shared([shared], row["id"]),
+            concurrency=concurrency,
+            max_retries=_MAX_RETRIES,
+        )
     try:
         yield from map(_unpack, done.iter_rows())
     except ray.exceptions.RayError as error:

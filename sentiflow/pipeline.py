@@ -149,7 +149,7 @@ def _run_stage(
         return stage.run(config, recorder, overwrite=overwrite)
     resources = session.resources()
     uri = getattr(config, verb).output_uri
-    if is_local(uri) and not resources.is_one_machine:
+    if is_local(uri) and (resources.may_grow or not resources.is_one_machine):
         from sentiflow import shared_place
 
         shared_place.check_shared(f"{verb}.output_uri", uri)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 from typing import Any
 
 from sentiflow import cluster
@@ -16,6 +17,20 @@ IMPATIENT = {
 reads this when it starts."""
 
 
+def own_address() -> str:
+    """Find the address by which others reach this machine; nothing is sent for that.
+
+    A Ray that this process has started on loopback would have the nodes there, too, where drivers
+    do not look for them.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(("192.0.2.1", 9))
+        except OSError:  # no network
+            return "127.0.0.1"
+        return str(sock.getsockname()[0])
+
+
 class Nodes:
     """A head without cores, where the driver runs, and nodes of one core each."""
 
@@ -23,7 +38,11 @@ class Nodes:
         from ray.cluster_utils import Cluster
 
         cluster._guard_token()
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        self.address_of_all = own_address()
+        self.cluster = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": 0, "node_ip_address": self.address_of_all},
+        )
         self.living: list[Any] = []
 
     @property
@@ -33,7 +52,8 @@ class Nodes:
 
     def add(self) -> None:
         """Start a node."""
-        self.living.append(self.cluster.add_node(num_cpus=1))
+        node = self.cluster.add_node(num_cpus=1, node_ip_address=self.address_of_all)
+        self.living.append(node)
 
     def kill(self) -> None:
         """Kill the oldest node, as if its machine were lost."""
