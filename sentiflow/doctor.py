@@ -2,7 +2,7 @@
 
 import logging
 import math
-import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,11 +20,11 @@ from sentiflow import (
     software_checks,
 )
 from sentiflow.cluster import Resources
-from sentiflow.diagnosis import Finding
+from sentiflow.diagnosis import Finding, count
 from sentiflow.errors import UserError
-from sentiflow.nodes import NodeAnswer
+from sentiflow.nodes import Node, NodeAnswer
 from sentiflow.sections import Config
-from sentiflow.shared_place import Exchange, exchange
+from sentiflow.shared_place import Exchange, exchange, is_on_network, lacks_workers
 from sentiflow.uris import is_local
 
 # isort: split
@@ -33,6 +33,8 @@ from ray._private.authentication.authentication_utils import is_token_auth_enabl
 
 log = logging.getLogger(__name__)
 
+_JOIN_SECONDS = 60.0
+"""For Ray to start, or to be joined: with a wrong token it would try for ever."""
 _ANSWER_SECONDS = 40.0
 """For each question; a busy node takes long to start a worker."""
 _TORCH_SECONDS = 60.0
@@ -45,7 +47,7 @@ _NO_CONFIG = "no CONFIG was given"
 def examine(config: Config | None, *, verbose: bool = False) -> list[Finding]:
     """Look at the cluster of ``RAY_ADDRESS``, or at this machine alone, as a job would use it.
 
-    Everything that is asked of a node has a time limit, so that this ends whatever is broken.
+    Whatever is asked has a time limit, so that this ends whatever is broken.
 
     Args:
         config: The experiment; without one, its files are not looked at.
@@ -60,18 +62,49 @@ def examine(config: Config | None, *, verbose: bool = False) -> list[Finding]:
 @contextmanager
 def _joined(*, verbose: bool) -> Iterator[Resources | Finding]:
     """Join the cluster for the block, or say why that cannot be done."""
-    address = os.environ.get("RAY_ADDRESS", "local")
+    address = cluster.name_address()
     problem = cluster.find_silence(address)
     if problem:
         yield _unreachable(address, problem)
         return
-    with cluster.starting(verbose=verbose) as resources:
+    with _starting(verbose=verbose) as resources:
         found: Resources | Finding
         try:
-            found = resources()
+            found = resources.result(_JOIN_SECONDS)
+        except TimeoutError:
+            found = _unreachable(address, f"no answer within {_JOIN_SECONDS:g} s")
         except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
             found = _unreachable(address, " ".join(str(error).split())[:300])
         yield found
+
+
+@contextmanager
+def _starting(*, verbose: bool) -> Iterator[Future[Resources]]:
+    """Begin to start Ray, or to join it, for the block; while there is no answer, leave it so.
+
+    A thread waits for it, which nobody need wait for.
+    """
+    found: Future[Resources] = Future()
+    over = threading.Event()
+
+    def hold() -> None:
+        try:
+            with cluster.starting(verbose=verbose) as resources:
+                found.set_result(resources())
+                over.wait()
+        except BaseException as error:
+            if found.done():
+                raise
+            found.set_exception(error)
+
+    thread = threading.Thread(target=hold, name="doctor", daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        if found.done():
+            thread.join()
 
 
 def _unreachable(address: str, problem: str) -> Finding:
@@ -105,64 +138,78 @@ def _examine_nodes(config: Config | None, resources: Resources) -> list[Finding]
     """Ask all nodes everything at the same time, and judge the answers."""
     listed, living = nodes.listed(), nodes.living()
     outputs = [] if config is None else examined_places.find_outputs(config)
-    uris, missing = ([], []) if config is None else examined_places.find_inputs(config)
-    chosen = uris[:: max(1, -(-len(uris) // _MAX_FILES))]
+    lacking = lacks_workers(living, resources)
     session_dirs = {node.id: node.session_dir for node in living}
     folders = [uri for uri in outputs if is_local(uri)]
     address = _dashboard_address()
     with ThreadPoolExecutor() as pool:
 
-        def ask(work: Callable[..., Any], *arguments: Any) -> Future[list[NodeAnswer]]:
-            return pool.submit(nodes.on_each, work, *arguments, timeout_seconds=_ANSWER_SECONDS)
+        def ask(
+            work: Callable[..., Any],
+            *arguments: Any,
+            among: Sequence[Node] = living,
+            seconds: float = _ANSWER_SECONDS,
+        ) -> Future[list[NodeAnswer]]:
+            return pool.submit(
+                nodes.on_each, work, *arguments, nodes=among, timeout_seconds=seconds
+            )
 
         looks = ask(node_probes.look, session_dirs, folders)
-        begun = ask(node_probes.read_beginnings, chosen) if chosen else None
         shared = pool.submit(
-            lambda: [(uri, exchange(uri, timeout_seconds=_ANSWER_SECONDS)) for uri in outputs]
+            lambda: [
+                (uri, exchange(uri, among=living, timeout_seconds=_ANSWER_SECONDS))
+                for uri in outputs
+            ]
         )
-        tracked = pool.submit(_ask_tracking, config)
-        torch = pool.submit(
-            nodes.on_each,
-            node_probes.try_torch,
-            _TORCH_SECONDS - 10,
-            timeout_seconds=_TORCH_SECONDS,
-        )
+        tracked = pool.submit(_ask_tracking, config, living)
+        torch = ask(node_probes.try_torch, _TORCH_SECONDS - 10, seconds=_TORCH_SECONDS)
         head = [node for node in living if node.is_head]
-        board = pool.submit(
-            nodes.on_each,
-            node_probes.ask_dashboard,
-            address,
-            nodes=head,
-            timeout_seconds=_ANSWER_SECONDS,
-        )
+        board = ask(node_probes.ask_dashboard, address, among=head)
+        uris, missing = ([], []) if config is None else examined_places.find_inputs(config)
+        chosen = uris[:: max(1, -(-len(uris) // _MAX_FILES))]
+        begun = ask(node_probes.read_beginnings, chosen) if chosen else None
+        local = [uri for uri in (*chosen, *outputs) if is_local(uri)]
+        mounted = ask(_find_on_disk, local, among=head) if lacking and local else None
     read = begun.result() if begun else []
     num_left_out = len(uris) - len(chosen)
-    clocks = _read_clocks()
+    num_nodes = len(living) + lacking
+    clocks = _read_clocks(living)
     for answer in (*looks.result(), *torch.result()):
         log.debug("%s", node_checks.describe(answer))
     good = [answer for answer in looks.result() if not answer.problem]
     need = None if config is None else examined_places.estimate_need(config, _good(read))
     is_guarded = is_token_auth_enabled()
-    return [
+    on_disk = (
+        [uri for answer in _good(mounted.result()) for uri in answer.result] if mounted else []
+    )
+    findings = [
         *node_checks.check_nodes(listed, looks.result(), place=_name_place()),
+        *node_checks.check_names(good),
         *software_checks.check_versions(good, _requirements()),
-        *software_checks.check_gpus(_good(torch.result())),
+        *software_checks.check_gpus(_good(torch.result()), may_come=resources.max_gpus > 0),
         *_unanswered("torch", torch.result(), good),
         *_check_workers(config, resources),
+        *place_checks.check_heads_disk(on_disk, outputs),
         *_check_input(config, read, missing, num_left_out),
         *_unanswered("input", read, good),
         *_check_output(config, shared.result(), good),
-        _check_tracking(config, tracked.result(), good, num_nodes=len(living)),
+        _check_tracking(config, tracked.result(), good, num_nodes=num_nodes),
         *node_checks.check_disks(good, need),
         *node_checks.check_memory(good),
         *node_checks.check_open_files(good),
         node_checks.check_clocks(_good(clocks)),
         *_unanswered("clock", clocks, good),
         place_checks.check_dashboard(
-            address, board.result() if address else [], num_nodes=len(living), has_token=is_guarded
+            address, board.result() if address else [], num_nodes=num_nodes, has_token=is_guarded
         ),
         *place_checks.check_token(_tokens(good)),
     ]
+    return node_checks.doubt(findings) if lacking else findings
+
+
+def _find_on_disk(paths: Sequence[str]) -> list[str]:
+    """Choose the paths that no other machine can see."""
+    return [path for path in paths if not is_on_network(path)]
 
 
 def _good(answers: Sequence[NodeAnswer]) -> list[NodeAnswer]:
@@ -186,9 +233,9 @@ def _unanswered(
     ]
 
 
-def _read_clocks() -> list[NodeAnswer]:
+def _read_clocks(living: Sequence[Node]) -> list[NodeAnswer]:
     """Ask each node for its time, and take the answer that came sooner after the question."""
-    rounds = [nodes.on_each(node_probes.read_clock) for _ in range(2)]
+    rounds = [nodes.on_each(node_probes.read_clock, nodes=living) for _ in range(2)]
     best: dict[str, NodeAnswer] = {}
     for answer in sorted((a for asked in rounds for a in asked), key=_patience):
         best.setdefault(answer.node.id, answer)
@@ -236,8 +283,11 @@ def _check_workers(config: Config | None, resources: Resources) -> list[Finding]
     """Check that the training workers that are wanted find room."""
     if config is None:
         return [Finding("workers", "unchecked", _NO_CONFIG)]
+    from sentiflow.training import count_workers
+
+    settings = config.train
     try:
-        number = resources.train_workers(config.train.num_workers)
+        number = count_workers(settings, resources)
     except UserError as error:
         return [
             Finding(
@@ -245,14 +295,34 @@ def _check_workers(config: Config | None, resources: Resources) -> list[Finding]
                 "error",
                 str(error),
                 why="they would be waited for for ever",
-                do="set train.num_workers=auto, or to less",
+                do="set train.num_workers, cpus_per_worker and gpus_per_worker to auto, or to less",
             )
         ]
-    kind = "GPU" if resources.num_gpus else "core"
-    return [Finding("workers", "ok", f"train.num_workers: {number}, each with a {kind} at least")]
+    gpus = resources.gpus_per_train_worker(settings.gpus_per_worker)
+    cpus = resources.cpus_per_train_worker(number, settings.cpus_per_worker)
+    patience = 60 * config.cluster.max_wait_minutes
+    room = cluster.Room({"CPU": cpus, "GPU": gpus}, times=number, max_wait_seconds=patience)
+    if room.is_there() or resources.runs_in_process(number, gpus=gpus):
+        each = f"{count(cpus, 'core')} and {count(gpus, 'GPU')}" if gpus else count(cpus, "core")
+        return [Finding("workers", "ok", f"train.num_workers: {number}, each with {each}")]
+    may_come = resources.max_cpus > resources.num_cpus or resources.max_gpus > resources.num_gpus
+    return [
+        Finding(
+            "workers",
+            "warning" if may_come else "error",
+            f"no nodes are there with {room}",
+            why=f"training waits for them, for {patience:g} s at most (cluster.max_wait_minutes)",
+            do="see that the autoscaler may add such nodes"
+            if may_come
+            else "add such nodes, or set train.num_workers, cpus_per_worker and gpus_per_worker to "
+            "auto, or to less",
+        )
+    ]
 
 
-def _ask_tracking(config: Config | None) -> tuple[str, list[NodeAnswer]] | Finding:
+def _ask_tracking(
+    config: Config | None, living: Sequence[Node]
+) -> tuple[str, list[NodeAnswer]] | Finding:
     """Ask all nodes for the tracking store of the settings or of the environment."""
     from sentiflow import mlflow_store
 
@@ -270,7 +340,9 @@ def _ask_tracking(config: Config | None) -> tuple[str, list[NodeAnswer]] | Findi
         )
     if uri.startswith("sqlite:"):
         return uri, []
-    return uri, nodes.on_each(node_probes.ask_tracking, uri, timeout_seconds=_ANSWER_SECONDS)
+    return uri, nodes.on_each(
+        node_probes.ask_tracking, uri, nodes=living, timeout_seconds=_ANSWER_SECONDS
+    )
 
 
 def _check_tracking(
@@ -299,7 +371,7 @@ def _requirements() -> list[str] | None:
 
 def _name_place() -> str:
     """Say what is looked at, as a job would find it."""
-    address = os.environ.get("RAY_ADDRESS", "local")
+    address = cluster.name_address()
     return f"the cluster at {address}" if address != "local" else "this machine (no RAY_ADDRESS)"
 
 

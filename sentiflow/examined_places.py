@@ -1,13 +1,21 @@
 """Config -> the files that its jobs would read, where they would write, and about how much."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 from sentiflow import manifest, storage
 from sentiflow.diagnosis import Finding
 from sentiflow.errors import UserError
-from sentiflow.nodes import NodeAnswer
 from sentiflow.sections import Config
 from sentiflow.uris import join, split_member, without_credentials
+
+if TYPE_CHECKING:
+    from sentiflow.nodes import NodeAnswer  # which would import Ray into the child process, too
 
 _NEED = 1.5
 """Bytes of results for each byte of CSV: 1.2 were seen at most, while real tweets are prepared."""
@@ -15,6 +23,7 @@ _NEED_AT_LEAST = 500_000_000
 """For checkpoints, which do not grow with the corpus."""
 _UNPACKED = 4
 """Bytes of CSV in a byte of a compressed one."""
+_AT_ONCE = 16
 
 
 def find_outputs(config: Config) -> list[str]:
@@ -28,42 +37,92 @@ def find_outputs(config: Config) -> list[str]:
     return list(dict.fromkeys([config.output_uri, *elsewhere]))
 
 
-def find_inputs(config: Config) -> tuple[list[str], list[Finding]]:
-    """Name the files that the jobs would read, and say which cannot even be named."""
+def find_inputs(
+    config: Config, *, timeout_seconds: float = 30.0
+) -> tuple[list[str], list[Finding]]:
+    """Name the files that the jobs would read, and say which cannot even be named.
+
+    Args:
+        config: The experiment.
+        timeout_seconds: For all of them together: a file system or store may never answer.
+    """
     uris, findings = [], []
-    patterns = {"prepare.csv": config.prepare.csv, "score.corpus": config.score.corpus}
-    for setting, values in patterns.items():
-        for value in values:
-            if value == "prepared":
-                continue
-            try:
-                uris += storage.expand([value])
-            except (UserError, OSError) as error:
-                problem = without_credentials(str(error).splitlines()[0])
-                findings.append(
-                    Finding(
-                        "input",
-                        "error",
-                        f"{setting}: {problem}",
-                        why="the job would stop at once",
-                        do="check the setting, and that the file is visible from this node",
-                    )
-                )
+    settings = {"prepare.csv": config.prepare.csv, "score.corpus": config.score.corpus}
+    wanted = [(name, value) for name, values in settings.items() for value in values]
+    wanted = [(name, value) for name, value in wanted if value != "prepared"]
     record = join(config.train.prepared_uri, manifest.MANIFEST)
-    if config.train.prepared_uri != config.prepare.output_uri or _may_be(record):
+    found = _expand_aside([*(value for _, value in wanted), record], timeout_seconds)
+    for name, value in wanted:
+        uris += found[value]["uris"]
+        if problem := found[value]["problem"]:
+            findings.append(
+                Finding(
+                    "input",
+                    "error",
+                    f"{name}: {problem}",
+                    why="the job would stop at once, or wait for as long",
+                    do="check the setting, and that the file is visible from this node",
+                )
+            )
+    is_elsewhere = config.train.prepared_uri != config.prepare.output_uri
+    if is_elsewhere or not found[record]["is_absent"]:  # nodes say why nobody could know
         uris.append(record)
     return list(dict.fromkeys(uris)), findings
 
 
-def _may_be(uri: str) -> bool:
-    """Say whether there is a file, or at least no way to know it; the nodes will say why."""
+def _expand_aside(patterns: Sequence[str], timeout_seconds: float) -> dict[str, dict[str, Any]]:
+    """Expand each pattern in a process of its own, which can be ended, and say so of those left.
+
+    A thread that waits for an object store cannot be left behind: Arrow lets no process end before
+    it has its answer.
+    """
+    path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
     try:
-        return storage.exists(uri)
-    except OSError:
-        return True
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "sentiflow.examined_places"],
+            input=json.dumps(list(patterns)),
+            capture_output=True,
+            text=True,
+            timeout=timeout_seconds,
+            env=os.environ | {"PYTHONPATH": path},
+        )
+        lines, problem = done.stdout, (done.stderr.strip().splitlines() or ["no answer"])[-1]
+    except subprocess.TimeoutExpired as late:
+        lines = (late.stdout or b"").decode()  # bytes whatever was asked for
+        problem = f"no answer within {timeout_seconds:g} s"
+    answers = dict(json.loads(line) for line in lines.splitlines(True) if line.endswith("\n"))
+    nothing = {"uris": [], "is_absent": False}
+    return {
+        pattern: answers.get(pattern)
+        or nothing | {"problem": without_credentials(f"{pattern}: {problem}")}
+        for pattern in patterns
+    }
 
 
-def estimate_need(config: Config, read: Sequence[NodeAnswer]) -> int | None:
+def expand(pattern: str) -> dict[str, Any]:
+    """Name the files that a pattern stands for: ``uris``, or the ``problem``.
+
+    ``is_absent``: there is none, for certain.
+    """
+    try:
+        return {"uris": storage.expand([pattern]), "problem": "", "is_absent": False}
+    except (UserError, OSError) as error:
+        problem = without_credentials(str(error).splitlines()[0])
+        return {"uris": [], "problem": problem, "is_absent": isinstance(error, UserError)}
+
+
+def _answer() -> None:
+    """Expand the patterns of standard input; a line for each as soon as it is known."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+
+        def tell(pattern: str) -> None:
+            sys.stdout.write(json.dumps([pattern, expand(pattern)]) + "\n")
+            sys.stdout.flush()
+
+        list(pool.map(tell, json.load(sys.stdin)))
+
+
+def estimate_need(config: Config, read: "Sequence[NodeAnswer]") -> int | None:
     """Estimate the bytes of all results; None if nobody could tell the size of the input."""
     sizes: dict[str, int] = {}
     for answer in read:
@@ -75,3 +134,7 @@ def estimate_need(config: Config, read: Sequence[NodeAnswer]) -> int | None:
     if not any(sizes.values()):
         return None
     return int(_NEED * sum(sizes.values()) / config.prepare.every_nth) + _NEED_AT_LEAST
+
+
+if __name__ == "__main__":
+    _answer()

@@ -1,6 +1,7 @@
 """What nodes say of themselves -> findings: who is there, clocks, disks, memory."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sentiflow.diagnosis import Finding, count, name_all, size
@@ -14,6 +15,11 @@ _MIN_FREE_BYTES = 2_000_000_000
 _MIN_STORE_BYTES = 100_000_000
 _MIN_BYTES_PER_CORE = 1_000_000_000
 _MIN_OPEN_FILES = 4096
+_OF_WORKERS = {
+    *("versions", "torch", "input", "output", "tracking"),
+    *("disk", "memory", "open files", "clock", "token"),
+}
+"""Checks that another node may not pass."""
 
 
 def check_nodes(
@@ -51,6 +57,58 @@ def check_nodes(
     what = f"{place}: {count(len(alive), 'node')}, {count(int(cores), 'core')}, "
     what += count(int(gpus), "GPU")
     return findings or [Finding("nodes", "ok", what)]
+
+
+def doubt(findings: Sequence[Finding]) -> list[Finding]:
+    """Say of findings about a head that no other node is there yet, which may be less well."""
+    warning = Finding(
+        "nodes",
+        "warning",
+        "no worker node is there yet: the head alone was examined",
+        why="one that comes may have other software, disks, credentials and ways to the stores",
+        do="start one (a job that waits, or ray up with min_workers: 1), and ask again",
+    )
+    return [
+        warning,
+        *(
+            replace(found, level="unchecked", what=f"{found.what} (on the head alone)")
+            if found.level == "ok" and found.check in _OF_WORKERS
+            else found
+            for found in findings
+        ),
+    ]
+
+
+def check_names(answers: Sequence[NodeAnswer]) -> list[Finding]:
+    """Check that training workers on cores can name an address of theirs; nothing if they can.
+
+    Where an interface has the node's address, they name that. Else Gloo takes what the host's own
+    name leads to, which on Debian and Ubuntu is 127.0.1.1.
+
+    Args:
+        answers: Of ``node_probes.look``.
+    """
+    wrong = {
+        answer.node.name: found["by_name"] or "nothing"
+        for answer in answers
+        if not (found := answer.result["address"])["is_own"]
+        and (found["by_name"].startswith("127.") or not found["by_name"])
+    }
+    if len(answers) < 2 or not wrong:
+        return []
+    names, (found, *_) = sorted(wrong), wrong.values()
+    return [
+        Finding(
+            "nodes",
+            "warning",
+            f"no interface has the address that Ray knows {name_all(names)} by, and the host's "
+            f"name leads to {found} there",
+            why="training workers on cores tell each other that address, and wait for ever",
+            do="lead the host's name to its address in /etc/hosts, or start Ray there with "
+            "GLOO_SOCKET_IFNAME=eth0, the interface by which nodes reach each other",
+            nodes=tuple(names),
+        )
+    ]
 
 
 def check_clocks(answers: Sequence[NodeAnswer]) -> Finding:

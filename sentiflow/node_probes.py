@@ -48,6 +48,7 @@ def look(session_dirs: dict[str, str], folders: Sequence[str]) -> dict[str, Any]
         "shm_bytes": shutil.disk_usage("/dev/shm").total if os.path.isdir("/dev/shm") else None,  # noqa: S108
         "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         "token": token(),
+        "address": address(),
     }
 
 
@@ -78,6 +79,22 @@ def token() -> dict[str, Any] | None:
     if not path.exists():
         return None
     return {"path": str(path), "mode": path.stat().st_mode & 0o777}
+
+
+def address() -> dict[str, Any]:
+    """Describe the machine's address: ``is_own``, ``by_name``.
+
+    ``is_own``: an interface has the address by which Ray knows this node, or the environment names
+    an interface. ``by_name`` is the address that its own name leads to; "" for none.
+    """
+    known = nodes.name_address()
+    interfaces = psutil.net_if_addrs().values()
+    is_own = any(found.address == known for each in interfaces for found in each)
+    try:
+        by_name = socket.gethostbyname(socket.gethostname())
+    except OSError:
+        by_name = ""
+    return {"is_own": is_own or "GLOO_SOCKET_IFNAME" in os.environ, "by_name": by_name}
 
 
 def read_clock() -> float:

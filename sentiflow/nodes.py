@@ -63,6 +63,11 @@ def here() -> str:
     return str(ray.get_runtime_context().get_node_id())
 
 
+def name_address() -> str:
+    """Give the address by which Ray knows the node that this process runs on."""
+    return str(ray.util.get_node_ip_address())
+
+
 def on_each(
     work: Callable[..., Any],
     *arguments: Any,

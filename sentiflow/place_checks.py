@@ -114,6 +114,39 @@ def check_output(uri: str, exchange: Exchange) -> list[Finding]:
     return [Finding("output", "ok", what + (", each other's files, too" if number > 1 else ""))]
 
 
+def check_heads_disk(on_disk: Sequence[str], outputs: Sequence[str]) -> list[Finding]:
+    """Say what nodes that are still to come will not see.
+
+    Args:
+        on_disk: Input files and directories for results that are on a disk of the head.
+        outputs: All directories for results.
+    """
+    inputs = [uri for uri in on_disk if uri not in outputs]
+    findings = []
+    if inputs:
+        more = f" and {count(len(inputs) - 1, 'other file')}" if inputs[1:] else ""
+        findings.append(
+            Finding(
+                "input",
+                "warning",
+                f"{inputs[0]}{more}: on a disk of the head",
+                why="nodes that come have disks of their own",
+                do=f"put it where all nodes see it, unless their image has it: {_PLACES}",
+            )
+        )
+    return findings + [
+        Finding(
+            "output",
+            "error",
+            f"{uri} is on a disk of the head",
+            why="nodes are still to come that will not see it, and the job is refused",
+            do=f"set output_uri to a place that all nodes have in common: {_PLACES}",
+        )
+        for uri in outputs
+        if uri in on_disk
+    ]
+
+
 def check_tracking(
     uri: str, answers: Sequence[NodeAnswer], *, num_nodes: int, required: bool = True
 ) -> Finding:
@@ -122,7 +155,7 @@ def check_tracking(
     Args:
         uri: The store.
         answers: Of ``node_probes.ask_tracking``; none if it is a file.
-        num_nodes: Living nodes.
+        num_nodes: Living nodes, and one more if others are still to come.
         required: A job stops without it.
     """
     if uri.startswith("sqlite:"):
@@ -131,7 +164,7 @@ def check_tracking(
         return Finding(
             "tracking",
             "error",
-            f"{uri} is a file, and there are {num_nodes} nodes",
+            f"{uri} is a file, and there is more than one node, or will be",
             why="a training worker on another node would write into a file of its own",
             do="start a server (mlflow server --host 0.0.0.0) and name it by MLFLOW_TRACKING_URI",
         )
@@ -168,7 +201,7 @@ def check_dashboard(
     Args:
         address: Host and port; "" if there is none.
         answers: The status it gave without a token, asked on the head node.
-        num_nodes: Living nodes.
+        num_nodes: Living nodes, and one more if others are still to come.
         has_token: This process shows Ray a token.
     """
     alone = num_nodes == 1

@@ -1,6 +1,7 @@
 """Location -> whether each node of the cluster can write there, and all others read it."""
 
 import os
+import re
 import secrets
 import time
 from collections.abc import Sequence
@@ -8,11 +9,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sentiflow import nodes, storage
+from sentiflow import cluster, nodes, storage
 from sentiflow.errors import UserError
-from sentiflow.nodes import NodeAnswer
+from sentiflow.nodes import Node, NodeAnswer
+from sentiflow.resources import Resources
 from sentiflow.uris import absolute_uri, is_local, join, without_credentials
 
+_MOUNTS = "/proc/self/mounts"
+_NETWORK = re.compile(
+    r"nfs4?|cifs|smb3|smbfs|ceph|lustre|glusterfs|gpfs|beegfs\w*|wekafs|pvfs2|orangefs|afs"
+    r"|fuse(\.(?!fuse-overlayfs|lxcfs).*)?"
+)
+"""Types of file systems whose files other machines have, too; FUSE is mostly one to a bucket."""
 _VISIBLE_AFTER_SECONDS = 2.0
 """A network file system may show another node's file a little later."""
 
@@ -29,19 +37,57 @@ class Exchange:
     """Pairs of nodes' names: the first did not see what the second wrote."""
 
 
+def lacks_workers(living: Sequence[Node], resources: Resources) -> bool:
+    """Say whether the nodes that will do the work are still to come: only the head is there.
+
+    A head that has cores does the work itself, unless an autoscaler may add nodes to it.
+    """
+    more = resources.max_cpus > resources.num_cpus or resources.max_gpus > resources.num_gpus
+    return all(node.is_head for node in living) and (not resources.num_nodes or more)
+
+
+def is_on_network(path: str) -> bool:
+    """Say whether a directory is, or would be, on a file system that other machines can mount."""
+    folder = os.path.realpath(absolute_uri(path))
+    while not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    if not os.path.exists(_MOUNTS):
+        return False
+    kinds = {}  # of what is mounted at one place, the last is seen
+    for line in Path(_MOUNTS).read_text(errors="replace").splitlines():
+        _, place, kind, *_ = line.split(" ")
+        kinds[re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), place)] = kind
+    while folder not in kinds and folder != "/":
+        folder = os.path.dirname(folder)
+    return bool(_NETWORK.fullmatch(kinds.get(folder, "")))
+
+
 def check_shared(setting: str, uri: str) -> None:
     """Make sure that all nodes see one directory at a local path; others are not looked at.
+
+    Where only a head is there and the nodes that will work are still to come, nobody can be asked:
+    the directory must then be on a network file system.
 
     Args:
         setting: What the user calls it, for the message.
         uri: The directory; it need not be there, and is not afterwards if it was not before.
 
     Raises:
-        UserError: A node cannot write there, or does not see what another one wrote.
+        UserError: A node cannot write there, or does not see what another one wrote; or it is on
+            the disk of a head that will not do the work.
     """
-    if not is_local(uri) or len(nodes.living()) < 2:
+    if not is_local(uri):
         return
-    found, shown = exchange(uri), without_credentials(uri)
+    living, shown = nodes.living(), without_credentials(uri)
+    if lacks_workers(living, cluster.look()) and not is_on_network(uri):
+        raise UserError(
+            f"{setting}={shown} is on a disk of the head, and nodes are still to come that will "
+            "not see it",
+            hint="give a place that all nodes have in common, such as NFS or s3://bucket/run",
+        )
+    if len(living) < 2:
+        return
+    found = exchange(uri, among=living)
     for answers, what in ((found.written, "write"), (found.read, "read")):
         for answer in answers:
             if answer.problem:
@@ -57,11 +103,19 @@ def check_shared(setting: str, uri: str) -> None:
         )
 
 
-def exchange(uri: str, *, timeout_seconds: float = 20.0) -> Exchange:
-    """Have each node write a small file below ``uri``, and read those of all others."""
+def exchange(uri: str, *, among: Sequence[Node], timeout_seconds: float = 20.0) -> Exchange:
+    """Have each node write a small file below ``uri``, and read those of all others.
+
+    Nodes that come meanwhile are not asked, and of those that go nothing is said.
+
+    Args:
+        uri: The directory.
+        among: The nodes, as ``nodes.living`` gave them.
+        timeout_seconds: For each of four steps.
+    """
     token = secrets.token_hex(6)
-    places = {node.id: join(uri, f".sentiflow-{token}-{node.id}") for node in nodes.living()}
-    absent = nodes.on_each(_find_absent, uri, timeout_seconds=timeout_seconds)
+    places = {node.id: join(uri, f".sentiflow-{token}-{node.id}") for node in among}
+    absent = nodes.on_each(_find_absent, uri, timeout_seconds=timeout_seconds, nodes=among)
     asked = [answer.node for answer in absent if not answer.problem]
     written = [answer for answer in absent if answer.problem]
     written += nodes.on_each(_write, places, timeout_seconds=timeout_seconds, nodes=asked)
@@ -72,12 +126,15 @@ def exchange(uri: str, *, timeout_seconds: float = 20.0) -> Exchange:
     finally:
         made = {answer.node.id: answer.result for answer in absent}
         nodes.on_each(_clear, places, made, timeout_seconds=timeout_seconds, nodes=asked)
+    left = {node.id for node in nodes.living()}
+    written = [answer for answer in written if answer.node.id in left]
+    seen = [answer for answer in seen if answer.node.id in left]
     unseen = [
         (answer.node.name, writer.node.name)
         for answer in seen
         if not answer.problem
         for place, writer in there.items()
-        if place not in answer.result
+        if place not in answer.result and writer.node.id in left
     ]
     return Exchange(written, seen, unseen)
 

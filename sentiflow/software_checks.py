@@ -59,11 +59,12 @@ def check_versions(
     return findings if any(f.level != "unchecked" for f in findings) else [good, *findings]
 
 
-def check_gpus(answers: Sequence[NodeAnswer]) -> list[Finding]:
+def check_gpus(answers: Sequence[NodeAnswer], *, may_come: bool = False) -> list[Finding]:
     """Check that torch works, and can use the GPUs that Ray counts.
 
     Args:
         answers: Of ``node_probes.try_torch``.
+        may_come: An autoscaler may add nodes with GPUs.
     """
     findings = [found for answer in answers if (found := _check_gpus(answer)) is not None]
     if findings or not answers:
@@ -71,6 +72,9 @@ def check_gpus(answers: Sequence[NodeAnswer]) -> list[Finding]:
     names = sorted({gpu["name"] for answer in answers for gpu in answer.result["gpus"]})
     number = sum(len(answer.result["gpus"]) for answer in answers)
     slow = [gpu for answer in answers for gpu in answer.result["gpus"] if not gpu["bf16"]]
+    if not number and may_come:
+        what = "it computes on every node; one with a GPU is still to come"
+        return [Finding("torch", "unchecked", what)]
     if not number:
         return [Finding("torch", "ok", "it computes on every node; no GPU, so jobs run on cores")]
     what = f"it computes on {count(number, 'GPU')}: {', '.join(names)}"

@@ -3,9 +3,11 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -17,6 +19,7 @@ from test_node_checks import node
 
 from sentiflow import doctor, examined_places, settings
 from sentiflow.nodes import NodeAnswer
+from sentiflow.resources import Resources
 
 needs_root = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("unshare") is None,
@@ -197,6 +200,103 @@ def test_input_that_cannot_be_named_is_a_finding(config):
     assert findings[1].what.startswith("score.corpus: no file matches /no/*.csv")
 
 
+def test_a_store_that_never_answers_keeps_nobody(config, place, monkeypatch):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ada")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "abc")
+        changed = settings.load(config, ["score.corpus=s3://bucket/*.csv"])
+        began = time.monotonic()
+        uris, (finding,) = examined_places.find_inputs(changed, timeout_seconds=6)
+    assert time.monotonic() - began < 20
+    assert finding.what == "score.corpus: s3://bucket/*.csv: no answer within 6 s"
+    assert uris == [str(place / "in/tweets.csv")], "what did answer is known"
+
+
+def test_a_process_that_cannot_look_says_why(config, monkeypatch, tmp_path):
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho 'ImportError: libarrow' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(broken))
+    _, (finding,) = examined_places.find_inputs(settings.load(config))
+    assert finding.what.endswith("tweets.csv: ImportError: libarrow")
+
+
+JOIN = """
+from sentiflow import cluster, doctor
+doctor._JOIN_SECONDS = 1
+print(doctor.examine(None)[0].what)
+"""
+
+
+def test_a_cluster_that_never_answers_keeps_nobody():
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        done = subprocess.run(
+            [sys.executable, "-c", JOIN], capture_output=True, text=True, timeout=60,
+            env=os.environ | {"RAY_ADDRESS": address, "RAY_AUTH_MODE": "disabled"},
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    expected = f"RAY_ADDRESS={address} cannot be joined: no answer within 1 s"
+    assert expected in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("cores", "changes", "is_there", "level", "what"),
+    [
+        ((16, 0, 4, 4), [], True, "ok", "train.num_workers: 4, each with 4 cores"),
+        ((48, 2, 3, 16), [], True, "ok", "train.num_workers: 2, each with 16 cores and 1 GPU"),
+        ((48, 2, 3, 16), ["gpus_per_worker=0"], True, "ok", "3, each with 16 cores"),
+        ((64, 0, 16, 4), [], True, "ok", "train.num_workers: 8, each with 4 cores"),
+        ((64, 0, 16, 4), ["num_workers=9"], True, "error", "there can be 8"),
+        ((8, 0, 2, 4), ["num_workers=2", "cpus_per_worker=6"], True, "error", "Ray has 8 cores"),
+        ((8, 0, 2, 4), ["num_workers=1", "cpus_per_worker=6"], False, "error", "with 6 cores"),
+        ((2, 0, 1, 2), [], False, "ok", "train.num_workers: 1, each with 2 cores"),
+    ],
+)  # fmt: skip
+def test_training_workers_are_counted_as_training_counts_them(
+    config, monkeypatch, cores, changes, is_there, level, what
+):
+    monkeypatch.setattr(doctor.cluster.Room, "is_there", lambda room: is_there)
+    changed = settings.load(config, [f"train.{change}" for change in changes])
+    has = Resources(*cores, is_one_machine=cores[2] == 1)
+    (finding,) = doctor._check_workers(changed, has)
+    assert finding.level == level
+    assert what in finding.what
+
+
+def test_training_workers_for_which_nodes_may_come_are_a_warning(config, monkeypatch):
+    monkeypatch.setattr(doctor.cluster.Room, "is_there", lambda room: False)
+    zero = Resources(1, 0, 0, 1, may_grow=True, max_cpus=64, max_gpus=4)
+    changed = settings.load(config, ["train.num_workers=4"])
+    (finding,) = doctor._check_workers(changed, zero)
+    assert (finding.level, finding.check) == ("warning", "workers")
+    assert finding.what == "no nodes are there with 1 core and 1 GPU for 4 workers"
+
+
+@pytest.mark.ray
+def test_a_head_alone_is_no_cluster_that_is_well(resources, tmp_path, sample_csv, monkeypatch):
+    """Ray of this machine stands for the head of a cluster that has scaled to zero."""
+    grows = replace(resources, may_grow=True, max_cpus=resources.num_cpus + 64)
+    local = settings.load(write_config(tmp_path, sample_csv))
+    monkeypatch.setattr(doctor.node_probes, "try_torch", no_torch)
+    found = doctor._examine_nodes(local, grows)
+    levels = {(f.check, f.level) for f in found}
+    assert ("nodes", "warning") in levels
+    assert ("output", "error") in levels
+    assert ("input", "warning") in levels
+    well = {check for check, level in levels if level == "ok"}
+    assert not well - {"nodes", "workers", "dashboard", "memory"}
+
+
+def no_torch(timeout_seconds):
+    return {"version": "2", "built_for": "", "gpus": [], "problem": ""}
+
+
 def test_prepared_data_of_another_run_is_input(config, place):
     uris, _ = examined_places.find_inputs(
         settings.load(config, ["train.prepared_uri=/other/prepared"])
@@ -208,7 +308,11 @@ def test_a_store_that_does_not_answer_here_is_left_to_the_nodes(config, monkeypa
     def fail(uri):
         raise OSError("access denied")
 
+    def expand_here(patterns, timeout_seconds):
+        return {pattern: examined_places.expand(pattern) for pattern in patterns}
+
     monkeypatch.setattr(examined_places.storage, "file_info", fail)
+    monkeypatch.setattr(examined_places, "_expand_aside", expand_here)
     uris, findings = examined_places.find_inputs(settings.load(config))
     assert [f.what for f in findings] == ["prepare.csv: access denied"]
     assert [uri.rpartition("/")[2] for uri in uris] == ["manifest.json"]
@@ -251,7 +355,7 @@ def test_a_tracking_store_that_a_job_would_lose_is_an_error(config, monkeypatch,
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     resolved = settings.load(config, [f"tracking.uri={uri or 'null'}"])
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-    finding = doctor._ask_tracking(resolved)
+    finding = doctor._ask_tracking(resolved, [])
     assert finding.level == "error"
     assert expected in finding.what
 
@@ -322,6 +426,21 @@ def test_a_token_that_all_users_can_read_is_found_on_every_node(healthy):
     (finding,) = [f for f in found if f["check"] == "token"]
     assert finding["level"] == "error"
     assert len(finding["nodes"]) == 2
+
+
+@pytest.mark.ray
+@pytest.mark.soak
+def test_a_wrong_token_is_told_in_time(healthy, tmp_path):
+    nodes, _, _ = healthy
+    token = tmp_path / ".ray/auth_token"
+    token.parent.mkdir()
+    token.write_text("f" * 64)
+    token.chmod(0o600)
+    done = subprocess.run(
+        [sys.executable, "-c", JOIN], capture_output=True, text=True, timeout=60,
+        env=nodes.client_environment | {"HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert "cannot be joined" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.ray

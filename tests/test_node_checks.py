@@ -3,6 +3,7 @@
 import pytest
 
 from sentiflow import node_checks, software_checks
+from sentiflow.diagnosis import Finding
 from sentiflow.nodes import Node, NodeAnswer
 
 VERSIONS = {
@@ -20,6 +21,7 @@ FINE = {
     "memory_bytes": 16 * GB,
     "shm_bytes": 8 * GB,
     "open_files": 65536,
+    "address": {"is_own": True, "by_name": "127.0.1.1"},
 }
 TORCH = {"version": "2.13.0+cu130", "built_for": "13.0", "gpus": [], "problem": ""}
 GPU = {"name": "H100", "bf16": True, "problem": ""}
@@ -62,6 +64,7 @@ def test_all_is_well_with_nodes_that_are_well():
         *node_checks.check_disks(looks(), 10 * GB),
         *node_checks.check_memory(looks()),
         *node_checks.check_open_files(looks()),
+        *node_checks.check_names(looks()),
         *software_checks.check_gpus([NodeAnswer(node(), TORCH)]),
         node_checks.check_clocks([NodeAnswer(node(), 100.01, asked=100.0, answered=100.02)]),
     ]
@@ -224,3 +227,43 @@ def test_gpus_are_to_be_counted_by_ray_and_usable_by_torch(counted, found, level
     finding = the(software_checks.check_gpus([answer]))
     assert finding.level == level
     assert expected in finding.what
+
+
+def test_gpus_that_an_autoscaler_may_add_are_unchecked():
+    finding = the_unchecked(software_checks.check_gpus([NodeAnswer(node(), TORCH)], may_come=True))
+    assert "still to come" in finding.what
+    has_one = NodeAnswer(node(num_gpus=1), TORCH | {"gpus": [GPU]})
+    assert the(software_checks.check_gpus([has_one], may_come=True)).level == "ok"
+
+
+def the_unchecked(findings):
+    (finding,) = findings
+    assert finding.level == "unchecked"
+    return finding
+
+
+def test_what_is_well_on_the_head_alone_is_not_said_to_be_well_everywhere():
+    found = [
+        *(Finding(check, "ok", "fine") for check in ("nodes", "workers", "output", "torch")),
+        Finding("disk", "error", "full"),
+    ]
+    warning, *others = node_checks.doubt(found)
+    assert (warning.check, warning.level) == ("nodes", "warning")
+    assert "no worker node is there yet" in warning.what
+    assert [f.level for f in others] == ["ok", "ok", "unchecked", "unchecked", "error"]
+
+
+@pytest.mark.parametrize(
+    ("is_own", "by_name", "is_found"),
+    [
+        (True, "127.0.1.1", False),
+        (False, "10.0.0.4", False),
+        (False, "127.0.1.1", True),
+        (False, "", True),
+    ],
+)
+def test_a_node_whose_workers_would_name_loopback_to_others_is_found(is_own, by_name, is_found):
+    address = {"is_own": is_own, "by_name": by_name}
+    found = node_checks.check_names(looks(address=address))
+    assert [f.nodes for f in found] == [("10.0.0.4",)] * is_found
+    assert node_checks.check_names([NodeAnswer(node(4), FINE | {"address": address})]) == []

@@ -57,6 +57,7 @@ def test_versions_are_those_that_are_imported():
 
 def test_all_that_a_machine_says_of_itself_is_json(monkeypatch, tmp_path):
     monkeypatch.setattr(node_probes.nodes, "here", lambda: "this")
+    monkeypatch.setattr(node_probes.nodes, "name_address", lambda: "127.0.0.1")
     absent = str(tmp_path / "not/there")
     found = node_probes.look({"this": str(tmp_path), "other": "/other"}, [absent])
     assert json.loads(json.dumps(found)) == found
@@ -206,3 +207,17 @@ def test_gpus_that_ray_hides_from_its_tasks_are_seen(fake_torch, monkeypatch):
 def test_a_torch_that_hangs_or_dies_takes_nothing_with_it(fake_torch, text, expected):
     fake_torch(text)
     assert expected in node_probes.try_torch(1 if "sleep" in text else 60)["problem"]
+
+
+def test_an_address_that_no_interface_has_is_not_the_nodes_own(monkeypatch):
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    monkeypatch.setattr(node_probes.nodes, "name_address", lambda: "192.0.2.250")
+    monkeypatch.setattr(socket, "gethostname", lambda: "localhost")
+    assert node_probes.address() == {"is_own": False, "by_name": "127.0.0.1"}
+    monkeypatch.setattr(socket, "gethostname", lambda: "no-such-host.invalid")
+    assert node_probes.address()["by_name"] == ""
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth0")
+    assert node_probes.address()["is_own"]
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME")
+    monkeypatch.setattr(node_probes.nodes, "name_address", lambda: "127.0.0.1")
+    assert node_probes.address()["is_own"]

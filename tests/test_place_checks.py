@@ -134,3 +134,15 @@ def test_a_token_that_others_can_read_is_found(mode, expected):
 
 def test_no_token_to_guard_is_well():
     assert the(place_checks.check_token({"10.0.0.2": None})).level == "ok"
+
+
+def test_what_is_on_the_heads_disk_alone_is_told():
+    other = "/data/more.csv"
+    warning, error = place_checks.check_heads_disk([CSV, other, RUN], [RUN, "/shared/scored"])
+    assert (warning.check, warning.level, error.check, error.level) == (
+        *("input", "warning"),
+        *("output", "error"),
+    )
+    assert warning.what == f"{CSV} and 1 other file: on a disk of the head"
+    assert error.what == f"{RUN} is on a disk of the head"
+    assert place_checks.check_heads_disk([], [RUN]) == []

@@ -8,8 +8,12 @@ from test_node_checks import node
 from sentiflow import nodes, shared_place, storage
 from sentiflow.errors import UserError
 from sentiflow.nodes import NodeAnswer
+from sentiflow.resources import Resources
 
 ALL = [node(2), node(3), node(4)]
+HEAD = ALL[:1]
+WITHOUT_CORES = Resources(1, 0, 0, 1, may_grow=True)
+WITH_CORES = Resources(4, 0, 1, 4, may_grow=True)
 
 
 @pytest.fixture
@@ -17,17 +21,21 @@ def cluster(monkeypatch):
     """Do in this process, for one node after the other, what nodes would do."""
     now = []
 
-    def on_each(work, *arguments, timeout_seconds=20.0, nodes=ALL):
+    def on_each(work, *arguments, timeout_seconds=20.0, nodes=None):
         answers = []
-        for one in nodes:
+        for one in now_living() if nodes is None else nodes:
             now[:] = [one]
             try:
                 answers.append(NodeAnswer(one, work(*arguments)))
-            except OSError as error:
+            except (OSError, KeyError) as error:
                 answers.append(NodeAnswer(one, problem=str(error)))
         return answers
 
+    def now_living():
+        return nodes.living()
+
     monkeypatch.setattr(nodes, "living", lambda: ALL)
+    monkeypatch.setattr(shared_place.cluster, "look", lambda: Resources(12, 0, 3, 4, False))
     monkeypatch.setattr(nodes, "on_each", on_each)
     monkeypatch.setattr(nodes, "here", lambda: now[0].id)
     monkeypatch.setattr(shared_place, "_VISIBLE_AFTER_SECONDS", 0.1)
@@ -37,7 +45,7 @@ def cluster(monkeypatch):
 def test_a_place_that_all_share_is_as_it_was_afterwards(cluster, tmp_path):
     uri = str(tmp_path / "data/run")
     shared_place.check_shared("output_uri", uri)
-    found = shared_place.exchange(uri)
+    found = shared_place.exchange(uri, among=ALL)
     assert len(found.written) == len(found.read) == 3
     assert found.unseen == []
     assert os.listdir(tmp_path) == []
@@ -46,7 +54,7 @@ def test_a_place_that_all_share_is_as_it_was_afterwards(cluster, tmp_path):
 def test_a_directory_that_was_there_stays_with_what_is_in_it(cluster, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/manifest.json").write_text("{}")
-    shared_place.exchange(str(tmp_path / "run"))
+    shared_place.exchange(str(tmp_path / "run"), among=ALL)
     assert os.listdir(tmp_path / "run") == ["manifest.json"]
 
 
@@ -86,5 +94,90 @@ def test_nothing_is_asked_for_an_object_store_or_of_one_node(monkeypatch):
     monkeypatch.setattr(nodes, "living", lambda: ALL)
     monkeypatch.setattr(nodes, "on_each", None)
     shared_place.check_shared("output_uri", "s3://bucket/run")
-    monkeypatch.setattr(nodes, "living", lambda: ALL[:1])
+    monkeypatch.setattr(nodes, "living", lambda: HEAD)
+    monkeypatch.setattr(shared_place.cluster, "look", lambda: WITH_CORES)
     shared_place.check_shared("output_uri", "/data/run")
+
+
+def test_a_node_that_comes_meanwhile_is_not_asked(cluster, tmp_path, monkeypatch):
+    lists = [ALL[:2]]
+    monkeypatch.setattr(nodes, "living", lambda: lists.pop() if lists else ALL)
+    shared_place.check_shared("output_uri", str(tmp_path / "run"))
+
+
+def test_of_a_node_that_goes_meanwhile_nothing_is_said(cluster, tmp_path, monkeypatch):
+    write, lists = storage.write_bytes, [ALL]
+
+    def die(*arguments):
+        if cluster[0] == ALL[2]:
+            raise OSError("Ray has lost it meanwhile")
+        write(*arguments)
+
+    monkeypatch.setattr(storage, "write_bytes", die)
+    monkeypatch.setattr(nodes, "living", lambda: lists.pop() if lists else ALL[:2])
+    shared_place.check_shared("output_uri", str(tmp_path / "run"))
+
+
+def test_what_a_node_wrote_that_has_gone_need_not_be_seen(cluster, tmp_path, monkeypatch):
+    read, lists = storage.read_bytes, [ALL]
+
+    def blind(place):
+        if ALL[2].id in place or cluster[0] == ALL[2]:
+            raise FileNotFoundError(place)
+        return read(place)
+
+    monkeypatch.setattr(storage, "read_bytes", blind)
+    monkeypatch.setattr(nodes, "living", lambda: lists.pop() if lists else ALL[:2])
+    shared_place.check_shared("output_uri", str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("living", "place", "lacks"),
+    [
+        (HEAD, WITH_CORES, False),
+        (HEAD, WITHOUT_CORES, True),
+        (HEAD, Resources(4, 0, 1, 4, may_grow=True, max_cpus=4), False),
+        (HEAD, Resources(4, 0, 1, 4, may_grow=True, max_cpus=64), True),
+        (HEAD, Resources(4, 0, 1, 4, may_grow=True, max_gpus=1), True),
+        (ALL, Resources(8, 0, 2, 4, False, may_grow=True, max_cpus=64), False),
+    ],
+)
+def test_workers_are_lacking_where_a_head_alone_is_there_and_others_may_come(living, place, lacks):
+    assert shared_place.lacks_workers(living, place) is lacks
+
+
+def test_a_local_place_is_refused_before_the_first_worker_comes(monkeypatch, tmp_path):
+    monkeypatch.setattr(nodes, "living", lambda: HEAD)
+    monkeypatch.setattr(shared_place.cluster, "look", lambda: WITHOUT_CORES)
+    uri = str(tmp_path / "run")
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"none / overlay rw 0 0\nnone {tmp_path} tmpfs rw 0 0\n")
+    monkeypatch.setattr(shared_place, "_MOUNTS", str(mounts))
+    with pytest.raises(UserError, match=f"output_uri={uri} is on a disk of the head.*s3://"):
+        shared_place.check_shared("output_uri", uri)
+    shared_place.check_shared("output_uri", "s3://bucket/run")
+    mounts.write_text(f"none / overlay rw 0 0\nhost:/export {tmp_path} nfs4 rw 0 0\n")
+    shared_place.check_shared("output_uri", uri)
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_shared"),
+    [
+        *((kind, True) for kind in ("nfs", "nfs4", "cifs", "lustre", "ceph", "fuse.s3fs", "fuse")),
+        *((kind, False) for kind in ("ext4", "xfs", "tmpfs", "overlay", "fuse.fuse-overlayfs")),
+        *((kind, False) for kind in ("fuseblk", "fuse.lxcfs", "9p", "nfsd")),
+    ],
+)
+def test_a_network_file_system_is_known_by_its_type(monkeypatch, tmp_path, kind, is_shared):
+    folder, mounts = tmp_path / "my data", tmp_path / "mounts"
+    folder.mkdir()
+    place = str(folder).replace(" ", "\\040")
+    mounts.write_text(f"auto {place} autofs rw 0 0\nx {place} {kind} rw 0 0\nx / nfs rw 0 0\n")
+    monkeypatch.setattr(shared_place, "_MOUNTS", str(mounts))
+    assert shared_place.is_on_network(f"{folder}/run/1") is is_shared
+    assert shared_place.is_on_network(str(tmp_path))
+
+
+def test_where_mounts_are_not_told_nothing_counts_as_shared(monkeypatch, tmp_path):
+    monkeypatch.setattr(shared_place, "_MOUNTS", "/no/such/file")
+    assert not shared_place.is_on_network(str(tmp_path))
