@@ -113,7 +113,7 @@ BROKEN = [
     ("token", "error", "is open to all users (mode 0644) on node", "chmod 600"),
     ("open files", "warning", "at most 1,024 a process on node", "ulimit -n 65536"),
     ("memory", "warning", "an object store of 80.0 MB on node", "--object-store-memory"),
-    ("workers", "error", "train.num_workers=3, but Ray has 1 GPUs", "train.num_workers"),
+    ("workers", "error", "no nodes are there with 1 core and 1 GPU for 3", "train.num_workers"),
 ]
 BROKEN_BY_ROOT = [
     ("input", "error", "tweets.csv cannot be read on node", "copy or mount it there"),
