@@ -19,6 +19,8 @@ from typing import Any
 # believe the mode; left alone, it chooses the same when it starts.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+# When a node is lost, Ray Train believes for a while that it is there, and waits for it so long.
+os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
 os.environ.setdefault("RAY_task_oom_retries", "10")  # for ever, a part too large for memory
 os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of imports nobody waits for any more
 if not os.environ.get("RAY_ADDRESS") and "ray" not in sys.modules:
