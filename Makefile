@@ -6,7 +6,7 @@ READY := .venv/.ready
 READY_BENCH := .venv/.ready-bench
 READY_AUDIT := .venv/.ready-audit
 FAST_TESTS := $(BIN)/pytest -n logical --maxprocesses 8 -m "not ray and not slow and not browser and not soak"
-SLOW_TESTS := $(BIN)/pytest -n 2 --dist loadfile -m "(ray or slow or browser) and not soak"
+SLOW_TESTS := $(BIN)/pytest -n 2 --dist loadfile --durations 30 -m "(ray or slow or browser) and not soak"
 SAME_EXAMPLES := --hypothesis-profile same_examples
 
 export RAY_USAGE_STATS_ENABLED = 0

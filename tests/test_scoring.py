@@ -273,6 +273,7 @@ def test_what_a_killed_run_has_left_at_work_writes_nothing_into_anothers_directo
         "source": source,
         "settings": settings.load(config).score,
         "precision": "fp32",
+        "on_gpu": False,
         "model_uri": target.inputs["model"]["uri"],
         "model_fingerprint": target.inputs["model"]["fingerprint"],
         "first_part": 0,

@@ -15,7 +15,7 @@ from sentiflow.model_package import ModelPackage
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(420)]
 
-ROWS_PER_FILE = 300
+ROWS_PER_FILE = 500
 PATIENCE = 200
 """Seconds that a command may take when all is well, but slow."""
 
@@ -132,7 +132,7 @@ def has_begun(uri, verb):
     if verb == "train":
         return len(checkpoints.list_steps(f"{uri}/trained/{checkpoints.FOLDER}")) > 1
     root = f"{uri}/prepared" if verb == "prepare" else f"{uri}/scored"
-    return len(storage.listing(f"{root}/_work/receipts")) > 3
+    return len(storage.listing(f"{root}/_work/receipts")) > 2
 
 
 def wait_until_begun(uri, verb, process, log):
@@ -146,7 +146,7 @@ def wait_until_begun(uri, verb, process, log):
     [
         ("prepare", False),
         ("train", False),
-        ("score", True),
+        pytest.param("score", True, marks=pytest.mark.soak),
         pytest.param("prepare", True, marks=pytest.mark.soak),
         pytest.param("train", True, marks=pytest.mark.soak),
         pytest.param("score", False, marks=pytest.mark.soak),

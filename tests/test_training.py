@@ -246,7 +246,7 @@ def test_more_workers_than_lanes_are_refused(tmp_path, prepared, resources, monk
     wanted = settings.load(configure(tmp_path, prepared, num_workers=9)).train
     place = Resources(num_cpus=64, num_gpus=0, num_nodes=1, min_node_cpus=64)
     with pytest.raises(UserError, match=r"train\.num_workers=9: there can be 8"):
-        training._count_workers(wanted, place)
+        training.count_workers(wanted, place)
     many = Resources(num_cpus=64, num_gpus=16, num_nodes=2, min_node_cpus=32)
     auto = wanted.model_copy(update={"num_workers": "auto"})
-    assert training._count_workers(auto, many) == 8
+    assert training.count_workers(auto, many) == 8
