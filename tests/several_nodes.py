@@ -1,9 +1,10 @@
 """A real Ray cluster of several nodes on this machine, of which tests may kill any."""
 
-import os
-import signal
+import contextlib
 import socket
 from typing import Any
+
+import psutil
 
 from sentiflow import cluster
 
@@ -56,9 +57,12 @@ class Nodes:
         self.living.append(node)
 
     def kill(self) -> None:
-        """Kill the oldest node, as if its machine were lost."""
+        """Kill the oldest node with all that runs on it, as if its machine were lost."""
         node = self.living.pop(0)
-        os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+        raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+        for process in [raylet, *raylet.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended since it was listed
+                process.kill()
 
     def have(self, number: int) -> None:
         """Start nodes, or kill some, until there are so many."""

@@ -10,7 +10,7 @@ import pytest
 from conftest import PROJECT, write_config
 from several_nodes import IMPATIENT, Nodes
 
-from sentiflow import checkpoints, manifest, storage
+from sentiflow import manifest, storage
 from sentiflow.model_package import ModelPackage
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(420)]
@@ -50,6 +50,7 @@ def config(tmp_path_factory, sample_csv, bucket):
         f"  csv: {bucket}/in/*.csv\n  rows_per_file: {ROWS_PER_FILE}",
         "score:\n  rows_per_file: 2500": f"score:\n  rows_per_file: {ROWS_PER_FILE}",
         f"output_uri: {folder}/run": f"output_uri: {bucket}/undisturbed",
+        "num_epochs: 6": "num_epochs: 12",
     }
     text = path.read_text()
     for old, new in changes.items():
@@ -127,16 +128,16 @@ def start(config, verb, bucket, log, *overrides):
     return uri, command, subprocess.Popen(command, cwd=PROJECT, stderr=log.open("w"))
 
 
-def has_begun(uri, verb):
+def has_begun(uri, verb, log):
     """Say whether a stage is in the middle of its work."""
     if verb == "train":
-        return len(checkpoints.list_steps(f"{uri}/trained/{checkpoints.FOLDER}")) > 1
+        return "epoch 2:" in log.read_text()
     root = f"{uri}/prepared" if verb == "prepare" else f"{uri}/scored"
     return len(storage.listing(f"{root}/_work/receipts")) > 2
 
 
 def wait_until_begun(uri, verb, process, log):
-    while not has_begun(uri, verb):
+    while not has_begun(uri, verb, log):
         assert process.poll() is None, log.read_text()
         time.sleep(0.02)
 
