@@ -23,7 +23,9 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
 os.environ.setdefault("RAY_task_oom_retries", "10")  # for ever, a part too large for memory
 os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of imports nobody waits for any more
-if not os.environ.get("RAY_ADDRESS") and "ray" not in sys.modules:
+if "ray" not in sys.modules and (
+    not os.environ.get("RAY_ADDRESS") or (Path.home() / ".ray" / "auth_token").is_file()
+):
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 import psutil  # type: ignore[import-untyped]

@@ -60,7 +60,7 @@ def find_inputs(
                     "input",
                     "error",
                     f"{name}: {problem}",
-                    why="the job would stop at once, or wait for as long",
+                    why="the job would stop at once",
                     do="check the setting, and that the file is visible from this node",
                 )
             )

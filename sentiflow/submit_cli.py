@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 Verb = Annotated[
     str | None,
-    typer.Argument(metavar="VERB", help="run, prepare, train, score, evaluate, sweep: of jobs/."),
+    typer.Argument(
+        metavar="VERB", help="Of jobs/: run, prepare, train, score, evaluate, sweep, doctor."
+    ),
 ]
 ConfigPath = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A settings file.")]
 Overrides = Annotated[
@@ -153,7 +155,8 @@ def _follow(server: "JobServer", job: str, as_json: bool) -> int:
     results = json.loads(ending.metadata.get(submission.RESULTS_KEY, "{}"))
     if as_json:
         record = {"job": job, "status": ending.status, "exit_code": ending.exit_code}
-        typer.echo(json.dumps(record | {"reason": ending.reason, "results": results}))
+        made = {} if ending.exit_code else results
+        typer.echo(json.dumps(record | {"reason": ending.reason, "results": made}))
     _tell(job, ending, results, time.monotonic() - began)
     return ending.exit_code
 
