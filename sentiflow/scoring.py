@@ -22,7 +22,7 @@ from sentiflow.drift import Profile
 from sentiflow.errors import JobError, UserError
 from sentiflow.growth import OF_PARTS, Earlier, kept_types
 from sentiflow.manifest import WORK, Claim, State
-from sentiflow.passes import Passes
+from sentiflow.passes import Engine, Passes
 from sentiflow.progress import say
 from sentiflow.resources import Resources, as_limit
 from sentiflow.scored_corpus import PREPARED
@@ -84,15 +84,9 @@ def run(
     earlier.check_fits(plan, precision)
     key = manifest.fingerprint([key_of(target), precision])
     goes_on = _begin(target, key, found, overwrite)
-    begun = {"key": key_of(target), "precision": precision}
-    storage.write_bytes(join(target.uri, _BEGUN), json.dumps(begun).encode())
-    engine = functools.partial(
-        part_tasks.map_tasks,
-        max_wait_seconds=60 * config.cluster.max_wait_minutes,
-        concurrency=as_limit(settings.num_workers),
-    )
+    _note_precision(target, precision)
     num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
-    passes = Passes(STAGE, target.uri, goes_on=goes_on, engine=engine)
+    passes = Passes(STAGE, target.uri, goes_on=goes_on, engine=_choose_engine(config))
     source, model_uri = _open(config, target, plan, earlier, passes)
     num_rows = earlier.counts["rows_read"] + source.num_rows
     advice = resources.advise_parts(
@@ -225,6 +219,21 @@ def _choose_precision(
         if begun["key"] == key_of(target):
             return str(begun["precision"])
     return "bf16" if resources.uses_gpus(settings.gpus_per_worker) else "fp32"
+
+
+def _note_precision(target: Claim, precision: str) -> None:
+    """Keep it for the run that may have to go on."""
+    begun = {"key": key_of(target), "precision": precision}
+    storage.write_bytes(join(target.uri, _BEGUN), json.dumps(begun).encode())
+
+
+def _choose_engine(config: Config) -> Engine:
+    """Choose what does the work on the parts, and how much of it at the same time."""
+    return functools.partial(
+        part_tasks.map_tasks,
+        max_wait_seconds=60 * config.cluster.max_wait_minutes,
+        concurrency=as_limit(config.score.num_workers),
+    )
 
 
 def _read_reference(target: Claim) -> Profile | None:
