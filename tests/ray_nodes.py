@@ -1,5 +1,6 @@
 """A real Ray cluster of several nodes on this machine, each with an environment of its own."""
 
+import functools
 import os
 import shutil
 import socket
@@ -13,12 +14,22 @@ from pathlib import Path
 from conftest import PROJECT
 
 BIN = Path(sys.executable).parent
+NAMESPACE = ["unshare", "--mount", "--propagation", "private"]
 
 
 def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
+
+
+@functools.cache
+def may_mount() -> bool:
+    """Say whether a process may have file systems of its own: root may, but not everywhere."""
+    if shutil.which("unshare") is None:
+        return False
+    trial = [*NAMESPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return subprocess.run(trial, capture_output=True).returncode == 0
 
 
 class RayNodes:
@@ -99,7 +110,7 @@ class RayNodes:
         command += ["--dashboard-agent-listen-port", str(free_port())]
         if before:
             script = f'{before}\nexec "$@"'
-            namespace = ["unshare", "--mount", "--propagation", "private"]
+            namespace = NAMESPACE if may_mount() else []
             command = [*namespace, "sh", "-ec", script, "sh", *command]
         log = open(f"{self.own_dir(number)}.log", "wb")  # noqa: SIM115
         self.processes.append(

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from conftest import PROJECT, write_config
 from mlflow_server import Server
-from ray_nodes import RayNodes
+from ray_nodes import RayNodes, may_mount
 from test_cli import invoke, one_line
 from test_node_checks import node
 
@@ -22,8 +22,7 @@ from sentiflow.nodes import NodeAnswer
 from sentiflow.resources import Resources
 
 needs_root = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("unshare") is None,
-    reason="only root can give a node file systems of its own",
+    not may_mount(), reason="only root can give a node file systems of its own, and not everywhere"
 )
 
 AHEAD_SECONDS = 60
@@ -85,8 +84,7 @@ mount -t tmpfs -o size=60m tmpfs '{nodes.own_dir(1)}'
 head -c 59M /dev/zero > '{nodes.own_dir(1)}/full'
 mount -t tmpfs -o size=64m tmpfs /dev/shm
 """
-    is_root = os.geteuid() == 0 and shutil.which("unshare") is not None
-    return {"environment": environment, "before": mounts if is_root else "ulimit -n 1024"}
+    return {"environment": environment, "before": mounts if may_mount() else "ulimit -n 1024"}
 
 
 @pytest.fixture(scope="module")
