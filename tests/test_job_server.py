@@ -242,7 +242,7 @@ def test_what_is_no_address_of_a_dashboard_is_refused(monkeypatch, address):
 def test_the_address_that_is_asked_for_wins_over_rays_variables(dashboard, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")
-    job_server.connect(dashboard.address)
+    assert job_server.connect(dashboard.address).address == dashboard.address
 
 
 class FakeClient:
