@@ -451,7 +451,7 @@ def test_a_node_that_hangs_does_not_hang_the_doctor(healthy, config):
     raylet.suspend()
     began = time.monotonic()
     try:
-        found = examine(nodes, config, f"tracking.uri={server.uri}", code=1, says="(raylet)")
+        found = examine(nodes, config, f"tracking.uri={server.uri}", code=1, says="marked dead")
     finally:
         raylet.resume()
     assert time.monotonic() - began < 180
