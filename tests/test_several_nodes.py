@@ -41,7 +41,11 @@ def nodes(started):
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory, sample_csv, bucket):
-    """Write settings with many small parts, all in the bucket."""
+    """Write settings with many small parts, all in the bucket.
+
+    At a learning rate of 0.003 what rounding changes stays below 1e-6 in every loss, with one
+    worker or two; at 0.01 it grows to 3e-3 on the way.
+    """
     storage.write_bytes(f"{bucket}/in/tweets.csv", sample_csv.read_bytes())
     folder = tmp_path_factory.mktemp("several_nodes")
     path = write_config(folder, sample_csv)
@@ -51,6 +55,7 @@ def config(tmp_path_factory, sample_csv, bucket):
         "score:\n  rows_per_file: 2500": f"score:\n  rows_per_file: {ROWS_PER_FILE}",
         f"output_uri: {folder}/run": f"output_uri: {bucket}/undisturbed",
         "num_epochs: 6": "num_epochs: 12",
+        "learning_rate: 0.01": "learning_rate: 0.003",
     }
     text = path.read_text()
     for old, new in changes.items():
@@ -176,7 +181,7 @@ def test_a_killed_node_changes_no_result(
             [epoch["validation_loss"] for epoch in manifest.read(f"{root}/trained")["history"]]
             for root in (uri, undisturbed)
         ]
-        assert curves[0] == pytest.approx(curves[1], abs=1e-3)
+        assert curves[0] == pytest.approx(curves[1], abs=1e-5)
 
 
 @pytest.mark.parametrize(
