@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from sentiflow import manifest, storage
+from sentiflow import manifest, place_errors, storage
 from sentiflow.diagnosis import Finding
 from sentiflow.errors import UserError
 from sentiflow.sections import Config
@@ -107,7 +107,9 @@ def expand(pattern: str) -> dict[str, Any]:
     try:
         return {"uris": storage.expand([pattern]), "problem": "", "is_absent": False}
     except (UserError, OSError) as error:
-        problem = without_credentials(str(error).splitlines()[0])
+        trouble = place_errors.find_store_trouble(str(error))
+        said = f"{pattern}: {trouble.what}" if trouble else str(error).splitlines()[0]
+        problem = without_credentials(said)
         return {"uris": [], "problem": problem, "is_absent": isinstance(error, UserError)}
 
 

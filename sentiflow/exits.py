@@ -7,9 +7,11 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import typer
 
+from sentiflow import place_errors
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import LogHandler
 from sentiflow.uris import without_credentials
@@ -37,23 +39,21 @@ def reporting(verbose: bool) -> Iterator[None]:
         warnings.simplefilter("ignore")
     try:
         yield
-    except UserError as error:
-        _fail(str(error), code=2)
-    except (PermissionError, NotADirectoryError) as error:
-        reason = " ".join(str(error).split()).removeprefix(f"[Errno {error.errno}] ")
-        _fail(f"{reason}: choose another place, or make it writable", code=2)
-    except JobError as error:
-        _fail(str(error), code=1)
     except KeyboardInterrupt:
         _fail("interrupted; the same command continues", code=130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
     except Exception as error:
-        traceback.print_exc()
-        _fail(f"the job failed: {type(error).__name__}: {error}", code=1)
+        known = place_errors.explain(error) or error
+        if isinstance(known, UserError):
+            _fail(str(known), code=2)
+        if not isinstance(known, JobError):
+            traceback.print_exc()
+            _fail(f"the job failed: {type(error).__name__}: {error}", code=1)
+        _fail(str(known), code=1)
 
 
-def _fail(message: str, *, code: int) -> None:
+def _fail(message: str, *, code: int) -> NoReturn:
     typer.echo(f"sentiflow: {without_credentials(message)}", err=True)
     raise typer.Exit(code)

@@ -228,7 +228,7 @@ def connect(address: str, *, verbose: bool = False) -> JobServer:
         _quiet()
     for name in _ADDRESSES:  # they would go before the address that is asked for
         os.environ.pop(name, None)
-    token = read_token()
+    token, origin = _find_token()
     if token:
         _check_way(address)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -241,8 +241,13 @@ def connect(address: str, *, verbose: bool = False) -> JobServer:
             hint="name it by --address, and forward its port 8265: ssh -L 8265:127.0.0.1:8265 HEAD",
         ) from error
     except AuthenticationError as error:
-        problem = "refuses the token that is here" if token else "wants a token, and there is none"
-        raise UserError(f"{address} {problem}", hint=_HOW_TO_GIVE) from error
+        if not token:
+            problem = f"{address} wants a token, and there is none"
+            raise UserError(problem, hint=_HOW_TO_GIVE) from error
+        raise UserError(
+            f"{address} refuses the token of {origin}",
+            hint="put the one there that its head has in ~/.ray/auth_token",
+        ) from error
     except (RuntimeError, requests.RequestException, ValueError, KeyError) as error:
         raise UserError(
             f"{address} answers as no dashboard of Ray does", hint="write http://HOST:8265"
@@ -259,17 +264,22 @@ def read_token() -> str:
     Raises:
         UserError: ``RAY_AUTH_TOKEN_PATH`` names no file.
     """
+    return _find_token()[0]
+
+
+def _find_token() -> tuple[str, str]:
+    """Read the token, and name the variable or file that holds it; nothing if there is none."""
     if _mode() == "disabled":
-        return ""
+        return "", ""
     if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
-        return token
+        return token, "RAY_AUTH_TOKEN"
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
     path = Path(named) if named else Path.home() / ".ray" / "auth_token"
     if path.is_file():
-        return path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8").strip(), str(path)
     if named:
         raise UserError(f"RAY_AUTH_TOKEN_PATH={named} is no file", hint="it must hold the token")
-    return ""
+    return "", ""
 
 
 def _mode() -> str:

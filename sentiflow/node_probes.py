@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import psutil  # type: ignore[import-untyped]
 
 import sentiflow
-from sentiflow import nodes, storage, torch_probe
+from sentiflow import nodes, place_errors, storage, torch_probe
 from sentiflow.uris import without_credentials
 
 PACKAGES = ("ray", "torch", "pyarrow", "pandas", "numpy", "mlflow", "torchtext")
@@ -196,6 +196,8 @@ def _read_beginning(uri: str) -> dict[str, Any]:
 
 def _reason(error: Exception) -> str:
     """Find the reason in a message that may be a long history."""
+    if trouble := place_errors.find_store_trouble(str(error)):
+        return trouble.what
     text = " ".join(str(error).split())
     system = re.findall(r"\[errno -?\d+\] (\w[\w ]+)", text, re.IGNORECASE)
     if system:  # the last is the cause of those before

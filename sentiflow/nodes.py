@@ -14,6 +14,7 @@ import ray
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from sentiflow import place_errors
 from sentiflow.uris import without_credentials
 
 
@@ -140,5 +141,7 @@ def _get(task: Any) -> tuple[Any, str]:
 def _one_line(error: BaseException) -> str:
     """Give the line of a failure that says most: Ray puts the cause last, below its traceback."""
     cause = getattr(error, "cause", None) or error
+    if trouble := place_errors.find_store_trouble(str(cause)):
+        return trouble.what
     text = traceback.format_exception_only(cause)[-1].strip()
     return without_credentials(text.splitlines()[-1])

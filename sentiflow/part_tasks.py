@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from sentiflow import place_errors
 from sentiflow.cluster import (  # first, as it sets what Ray reads when it is imported
     LOOK_EVERY_SECONDS,
     Room,
@@ -161,11 +162,12 @@ def _do(work: Callable[[int], dict[str, Any]], part: int) -> dict[str, str]:
     report = {"result": "", "problem": "", "failure": "", "traceback": ""}
     try:
         return report | {"result": json.dumps(work(int(part)))}
-    except UserError as error:
-        return report | {"problem": str(error)}
-    except JobError as error:
-        return report | {"failure": str(error)}
     except Exception as error:
+        known = place_errors.explain(error) or error
+        if isinstance(known, UserError):
+            return report | {"problem": str(known)}
+        if isinstance(known, JobError):
+            return report | {"failure": str(known)}
         failure = traceback.format_exception_only(error)[-1].strip()
         return report | {"failure": failure, "traceback": traceback.format_exc()}
 

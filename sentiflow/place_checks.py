@@ -79,7 +79,8 @@ def check_output(uri: str, exchange: Exchange) -> list[Finding]:
         for problem, names in holders.items():
             cure = "make it writable for the user that Ray runs as"
             if not is_local(uri):
-                cure = "give that node credentials that may write there (AWS_ACCESS_KEY_ID, ...)"
+                cure = "make the bucket, or give that node credentials that may write there "
+                cure += "(AWS_ACCESS_KEY_ID, ...) and a way to the store"
             if problem.startswith("no answer"):
                 cure = "look whether its file system hangs (ls there), or its way to the store"
             findings.append(

@@ -2,6 +2,7 @@
 
 import fnmatch
 import hashlib
+import os
 import posixpath
 import uuid
 from collections.abc import Iterator, Sequence
@@ -159,9 +160,11 @@ def publish(uri: str) -> Iterator[Any]:
         with file_system.open_output_stream(target, compression=None) as stream:
             yield stream
         file_system.move(target, path)
-    except BaseException:
+    except BaseException as error:
         if file_system.get_file_info(target).type == fs.FileType.File:
             file_system.delete_file(target)
+        if isinstance(error, OSError) and error.errno and not error.filename:  # Arrow names none
+            raise OSError(error.errno, os.strerror(error.errno), path) from error
         raise
 
 

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from sentiflow import place_errors
 from sentiflow.cluster import Room  # first, as it sets what Ray reads when it is imported
 from sentiflow.errors import JobError, UserError, WorkerError
 from sentiflow.resources import Resources
@@ -207,12 +208,16 @@ def _cause(error: Exception) -> Exception:
     """Make the first worker's failure an error of ours, in one line."""
     failures = getattr(error, "worker_failures", None) or {0: error}
     rank, failure = min(failures.items())
-    if isinstance(failure, UserError):
-        return failure
     text = str(failure).strip()
     last = text.splitlines()[-1] if text else type(failure).__name__
+    known = place_errors.explain(failure) or place_errors.explain_text(last) or failure
+    if isinstance(known, UserError):
+        return known
     _, is_problem, problem = last.partition(f"{UserError.__name__}: ")
     if is_problem:
         return UserError(problem)
-    log.error("%s", text)
+    if known is failure:
+        log.error("%s", text)
+    else:
+        last = str(known)
     return WorkerError(f"training worker {rank} failed: {last}")

@@ -110,8 +110,11 @@ def test_a_token_is_found_where_ray_finds_it(dashboard, home, monkeypatch):
 def test_a_token_that_is_missing_or_wrong_is_said_and_where_it_goes(dashboard, monkeypatch, home):
     assert "wants a token, and there is none: put it into ~/.ray" in problem_of(dashboard.address)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "f00")
-    assert "refuses the token that is here" in problem_of(dashboard.address)
+    assert "refuses the token of RAY_AUTH_TOKEN: put the one there" in problem_of(dashboard.address)
     monkeypatch.delenv("RAY_AUTH_TOKEN")
+    (home / ".ray").mkdir()
+    (home / ".ray/auth_token").write_text("f00")
+    assert f"refuses the token of {home}/.ray/auth_token: put" in problem_of(dashboard.address)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(home / "none"))
     assert "none is no file" in problem_of(dashboard.address)
 
