@@ -9,20 +9,18 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from sentiflow import place_errors
+from sentiflow import place_errors, train_reservations
 from sentiflow.cluster import Room  # first, as it sets what Ray reads when it is imported
 from sentiflow.errors import JobError, UserError, WorkerError
 from sentiflow.resources import Resources
+from sentiflow.train_reservations import Reservations
 
 # isort: split
 import psutil  # type: ignore[import-untyped]
 import ray
 import ray.train
 import ray.train.torch
-from ray._private.state import state
-from ray.core.generated import gcs_pb2
 from ray.train.torch.config import _TorchBackend
-from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 log = logging.getLogger(__name__)
@@ -93,7 +91,8 @@ def train(
     try:
         if board is None:
             return trainer.fit().return_value
-        return _fit_and_listen(trainer, board, on_post, room)
+        reservations = Reservations() if fewest < num_workers else None
+        return _fit_and_listen(trainer, board, on_post, room, reservations)
     except (UserError, JobError):
         raise
     except Exception as error:  # from Ray Train, or from the worker in this process
@@ -156,7 +155,11 @@ def _post(board: Any, item: dict[str, Any]) -> None:
 
 
 def _fit_and_listen(
-    trainer: Any, board: Any, on_post: Callable[[dict[str, Any]], None], room: Room
+    trainer: Any,
+    board: Any,
+    on_post: Callable[[dict[str, Any]], None],
+    room: Room,
+    reservations: Reservations | None = None,
 ) -> Any:
     """Fit in a thread, which an interrupt does not wait for, and pass on what is posted.
 
@@ -181,27 +184,13 @@ def _fit_and_listen(
                 on_post(item)
             room.check()
             if not has_begun:
-                _free_cores_of_dead_trainings()
+                train_reservations.free_cores_of_dead()
+            if reservations is not None:
+                reservations.look(has_begun=has_begun)
             if finished:
                 return fitted.result().return_value
     finally:
         ray.kill(board)
-
-
-def _free_cores_of_dead_trainings() -> None:
-    """Give back what Ray Train has set aside for trainings of this job that have died.
-
-    That happens to a trial of a sweep, whose process Tune ends or somebody kills. Ray keeps its
-    workers' cores for as long as the job runs, and Ray Train's own cleaner needs the dashboard.
-    """
-    job = ray.get_runtime_context().get_job_id()
-    for entry in state._connect_and_get_accessor().get_placement_group_table():
-        group = gcs_pb2.PlacementGroupTableData.FromString(entry)
-        is_ours = group.creator_job_id.hex() == job
-        is_an_actors = not ray.ActorID(group.creator_actor_id).is_nil()
-        is_there = group.state != gcs_pb2.PlacementGroupTableData.REMOVED and not group.is_detached
-        if is_ours and is_an_actors and is_there and group.creator_actor_dead:
-            remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
 
 
 def _cause(error: Exception) -> Exception:

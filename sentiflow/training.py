@@ -83,6 +83,7 @@ def run(
     num_epochs = config.train.pretrain.num_epochs + config.train.num_epochs
     total = _count_train_rows(job.prepared) * num_epochs
     with Progress(STAGE, total=total, unit="tweets") as progress, recorder.watching_system():
+        audience = _Audience(progress, recorder, config.train, num_workers)
         outcome = train_workers.train(
             train_task.run,
             job,
@@ -94,7 +95,7 @@ def run(
             storage_path=join(target.uri, RAY_RECORDS),
             max_failures=config.train.max_failures,
             max_wait_seconds=60 * config.cluster.max_wait_minutes,
-            on_post=_Audience(progress, recorder, config.train).take,
+            on_post=audience.take,
         )
     if "problem" in outcome:
         manifest.abandon(target)
@@ -103,7 +104,7 @@ def run(
         raise JobError(outcome["failure"])
     registered = _register(config, recorder)
     seconds = time.monotonic() - began
-    return _publish(target, job, outcome, recorder, num_workers, seconds, registered)
+    return _publish(target, job, outcome, recorder, audience.num_workers, seconds, registered)
 
 
 def _register(config: Config, recorder: "Recorder") -> dict[str, Any] | None:
@@ -233,12 +234,18 @@ def _count_train_rows(prepared: dict[str, Any]) -> int:
 class _Audience:
     """Shows and records what rank 0 posts; what comes twice, after a worker's death, only once."""
 
-    def __init__(self, progress: Progress, recorder: "Recorder", settings: TrainSettings) -> None:
+    def __init__(
+        self,
+        progress: Progress,
+        recorder: "Recorder",
+        settings: TrainSettings,
+        expected_workers: int,
+    ) -> None:
         self.progress, self.recorder = progress, recorder
         self.num_epochs = {PRETRAIN: settings.pretrain.num_epochs, TRAIN: settings.num_epochs}
         self.epochs_seen: set[tuple[str, int]] = set()
         self.step_seen = 0
-        self.num_workers = 0
+        self.expected_workers, self.num_workers = expected_workers, 0
         self.unrecorded: list[tuple[int, Mapping[str, float | None]]] = []
         self.recorded = time.monotonic()
 
@@ -258,6 +265,8 @@ class _Audience:
             why = "there is room for more" if self.num_workers > before else "workers were lost"
             say(STAGE, f"{why}; going on from {_place(posted)}, {_workers(self.num_workers)}")
             return
+        if self.num_workers < self.expected_workers:
+            say(STAGE, f"begins with {_workers(self.num_workers)}: there is no room for more now")
         self.progress.start_at(posted["rows_done"])
         if posted["step"]:
             say(STAGE, f"goes on: {_place(posted)}")

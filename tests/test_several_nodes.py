@@ -16,8 +16,9 @@ from sentiflow.model_package import ModelPackage
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(420)]
 
 ROWS_PER_FILE = 500
-PATIENCE = 200
-"""Seconds that a command may take when all is well, but slow."""
+PATIENCE = 170
+"""Seconds that a command may take when all is well, but slow. Ray would keep the room of a training
+that has died for 180."""
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +44,8 @@ def nodes(started):
 def config(tmp_path_factory, sample_csv, bucket):
     """Write settings with many small parts, all in the bucket.
 
-    At a learning rate of 0.003 what rounding changes stays below 1e-6 in every loss, with one
-    worker or two; at 0.01 it grows to 3e-3 on the way.
+    The training is one that does not magnify rounding (docs/training.md): with one worker and with
+    two, each epoch's loss is the same to 2e-8.
     """
     storage.write_bytes(f"{bucket}/in/tweets.csv", sample_csv.read_bytes())
     folder = tmp_path_factory.mktemp("several_nodes")
@@ -56,6 +57,8 @@ def config(tmp_path_factory, sample_csv, bucket):
         f"output_uri: {folder}/run": f"output_uri: {bucket}/undisturbed",
         "num_epochs: 6": "num_epochs: 12",
         "learning_rate: 0.01": "learning_rate: 0.003",
+        "global_batch_size: 128": "global_batch_size: 64",
+        "pooling: mean_max": "pooling: last",
     }
     text = path.read_text()
     for old, new in changes.items():
@@ -73,7 +76,7 @@ def undisturbed(started, config, bucket):
     command = [sys.executable, "-m", "sentiflow.cli", "run", str(config), "train.num_workers=2"]
     with subprocess.Popen(command, cwd=PROJECT, stderr=log.open("w")) as process:
         assert end_of(process, log) == 0, log.read_text()
-    assert "2 workers" in log.read_text()
+    assert manifest.read(f"{bucket}/undisturbed/trained")["num_workers"] == 2
     return f"{bucket}/undisturbed"
 
 
@@ -133,16 +136,17 @@ def start(config, verb, bucket, log, *overrides):
     return uri, command, subprocess.Popen(command, cwd=PROJECT, stderr=log.open("w"))
 
 
-def has_begun(uri, verb, log):
+def has_begun(uri, verb):
     """Say whether a stage is in the middle of its work."""
-    if verb == "train":
-        return "epoch 2:" in log.read_text()
+    if verb == "train":  # its log may be late, as the driver records epochs before it tells them
+        checkpoints = storage.listing(f"{uri}/trained/checkpoints", suffix="/state.json")
+        return len(checkpoints) > 1
     root = f"{uri}/prepared" if verb == "prepare" else f"{uri}/scored"
     return len(storage.listing(f"{root}/_work/receipts")) > 2
 
 
 def wait_until_begun(uri, verb, process, log):
-    while not has_begun(uri, verb, log):
+    while not has_begun(uri, verb):
         assert process.poll() is None, log.read_text()
         time.sleep(0.02)
 
@@ -176,12 +180,28 @@ def test_a_killed_node_changes_no_result(
         assert_same_predictions(uri, undisturbed)
     else:
         assert "workers were lost; going on from step" in log.read_text()
-        assert is_replaced or log.read_text().count("1 worker\n") == 1
+        assert is_replaced or manifest.read(f"{uri}/trained")["num_workers"] == 1
         curves = [
             [epoch["validation_loss"] for epoch in manifest.read(f"{root}/trained")["history"]]
             for root in (uri, undisturbed)
         ]
-        assert curves[0] == pytest.approx(curves[1], abs=1e-5)
+        assert curves[0] == pytest.approx(curves[1], abs=1e-6)
+
+
+@pytest.mark.soak
+def test_a_killed_driver_leaves_all_its_room_to_the_same_command(
+    tmp_path, config, bucket, undisturbed, nodes
+):
+    log = tmp_path / "log.txt"
+    uri, command, process = start(config, "train", bucket, log, "train.num_workers=2")
+    with process:
+        wait_until_begun(uri, "train", process, log)
+        process.kill()
+    with subprocess.Popen(command, cwd=PROJECT, stderr=log.open("w")) as again:
+        assert end_of(again, log) == 0, log.read_text()
+    assert "goes on: step" in log.read_text()
+    assert "begins with 1 worker" not in log.read_text()
+    assert manifest.read(f"{uri}/trained")["num_workers"] == 2
 
 
 @pytest.mark.parametrize(

@@ -25,11 +25,13 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 NUM_LINES = 4000
 JOBS = {
     "count": f"""
-import sys, time
+import os, sys, time
 for number in range({NUM_LINES}):
     print(f"line {{number}} of the log", file=sys.stderr if number % 2 else sys.stdout)
     if number % 1000 == 500:
         time.sleep(float(sys.argv[-1].partition("=")[2]))
+    while number == {NUM_LINES // 2} and not os.path.exists(os.environ.get("GOES_ON_AT", "/")):
+        time.sleep(0.05)
 """,
     "fail": """
 import os, sys
@@ -201,11 +203,12 @@ def test_settings_addresses_and_code_reach_driver_and_workers_and_keys_do_not(su
     assert len(err.splitlines()) == 4, "one of the upload, one of the end, and where results are"
 
 
-def test_a_broken_connection_and_a_client_that_ends_cost_no_line_and_double_none(start, cluster):
-    proxy = Proxy(cluster.dashboard_port)
-    process = start(
-        "submit", "count", "configs/submitted.yaml", "train.seed=1", "--address", proxy.address
-    )
+def test_a_broken_connection_and_a_client_that_ends_cost_no_line_and_double_none(
+    start, cluster, tmp_path
+):
+    proxy, gate = Proxy(cluster.dashboard_port), tmp_path / "gate"
+    waits = ("--env", f"GOES_ON_AT={gate}", "--address", proxy.address)
+    process = start("submit", "count", "configs/submitted.yaml", "train.seed=1", *waits)
     log = "".join(process.stdout.readline() for _ in range(300))
     assert log.endswith("\n"), process.communicate()
     proxy.refusing = True
@@ -226,6 +229,7 @@ def test_a_broken_connection_and_a_client_that_ends_cost_no_line_and_double_none
     assert f"ray job stop {job_of(err)}" in err
     assert f"sentiflow submit --attach {job_of(err)}" in err
 
+    gate.touch()
     again = start("submit", "--attach", job_of(err))
     out, err = again.communicate(timeout=100)
     assert again.returncode == 0, err

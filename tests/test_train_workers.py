@@ -79,7 +79,7 @@ class LocalBoard:
 def board(monkeypatch):
     monkeypatch.setattr(train_workers.ray, "get", lambda answer: answer)
     monkeypatch.setattr(train_workers.ray, "kill", LocalBoard.kill)
-    monkeypatch.setattr(train_workers, "_free_cores_of_dead_trainings", lambda: None)
+    monkeypatch.setattr(train_workers.train_reservations, "free_cores_of_dead", lambda: None)
     return LocalBoard()
 
 

@@ -1,0 +1,91 @@
+"""What Ray keeps for trainings -> for those that live alone, and of the nodes that are there."""
+
+import logging
+import time
+from typing import Any
+
+import sentiflow.cluster  # noqa: F401 - before Ray, which reads what it sets
+
+# isort: split
+import ray
+import ray.exceptions
+from ray._private.state import state
+from ray.core.generated import gcs_pb2
+from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+    get_or_create_autoscaling_coordinator,
+)
+from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+log = logging.getLogger(__name__)
+
+_RENEW_EVERY_SECONDS = 2.0
+_ANSWER_SECONDS = 30.0
+
+
+class Reservations:
+    """Keeps the share of the cluster up to date from which Ray Train counts its elastic workers.
+
+    Ray 2.60 divides the cluster among trainings in an actor that outlives them. It looks for new
+    and lost nodes every 20 s, and keeps the share of a training whose driver was killed for three
+    minutes: whoever begins meanwhile begins with fewer workers, or waits.
+    """
+
+    def __init__(self) -> None:
+        """Look, before a training begins, which shares there are, and renew them."""
+
+        def name_trainings(coordinator: Any) -> list[str]:  # in here, it travels as code
+            return [name for name in coordinator._ongoing_reqs if name.startswith("train-")]
+
+        self._coordinator = get_or_create_autoscaling_coordinator()
+        self._earlier = self._ask(self._coordinator.__ray_call__.remote(name_trainings)) or []
+        self._nodes: set[str] = set()
+        self._renewed = 0.0
+        self.look()
+
+    def look(self, *, has_begun: bool = False) -> None:
+        """Renew the shares if nodes have come or gone, and every few seconds before a beginning."""
+        nodes = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        is_due = not has_begun and time.monotonic() - self._renewed > _RENEW_EVERY_SECONDS
+        if nodes == self._nodes and not is_due:
+            return
+        job = ray.get_runtime_context().get_job_id()
+        if self._earlier and not _others_train(job):
+            for name in self._earlier:
+                self._ask(self._coordinator.cancel_request.remote(name))
+            self._earlier = []
+        self._ask(self._coordinator.get_reserved_resources.remote("", recompute=True))
+        self._nodes, self._renewed = nodes, time.monotonic()
+
+    @staticmethod
+    def _ask(answer: Any) -> Any:
+        """Wait for an answer; without one Ray Train goes by what it knew before."""
+        try:
+            return ray.get(answer, timeout=_ANSWER_SECONDS)
+        except (ray.exceptions.RayError, TimeoutError) as error:
+            log.warning("Ray does not say what is free for training: %s", error)
+            return None
+
+
+def _others_train(job: str) -> bool:
+    """Say whether trainings of other jobs than this live on this cluster."""
+    actors = state.actor_table(None, None, "ALIVE").values()
+    return any(
+        actor["ActorClassName"].rpartition(".")[2] == "TrainController" and actor["JobID"] != job
+        for actor in actors
+    )
+
+
+def free_cores_of_dead() -> None:
+    """Give back what Ray Train has set aside for trainings of this job that have died.
+
+    That happens to a trial of a sweep, whose process Tune ends or somebody kills. Ray keeps its
+    workers' cores for as long as the job runs, and Ray Train's own cleaner needs the dashboard.
+    """
+    job = ray.get_runtime_context().get_job_id()
+    for entry in state._connect_and_get_accessor().get_placement_group_table():
+        group = gcs_pb2.PlacementGroupTableData.FromString(entry)
+        is_ours = group.creator_job_id.hex() == job
+        is_an_actors = not ray.ActorID(group.creator_actor_id).is_nil()
+        is_there = group.state != gcs_pb2.PlacementGroupTableData.REMOVED and not group.is_detached
+        if is_ours and is_an_actors and is_there and group.creator_actor_dead:
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
