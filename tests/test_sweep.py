@@ -248,7 +248,7 @@ def test_an_interrupted_sweep_ends_its_runs_and_goes_on(tmp_path, prepared, reso
 
 
 @pytest.mark.ray
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_killed_sweep_goes_on_without_training_anything_twice(tmp_path, prepared, resources):  # noqa: F811
     """Kill it when the first trial is finished, and the second has an epoch."""
     space = {"train.learning_rate": [0.02], "train.seed": [1, 2, 3]}

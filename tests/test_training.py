@@ -130,6 +130,7 @@ def test_a_killed_driver_is_continued_in_the_middle_of_an_epoch(
     assert [epoch["epoch"] for epoch in outcome.record["history"]] == [1]
 
 
+@pytest.mark.soak
 def test_a_killed_worker_is_replaced(tmp_path, prepared, undisturbed_pair, resources, caplog):
     caplog.set_level(logging.INFO, logger="sentiflow.progress")
     resolved = settings.load(configure(tmp_path, prepared, num_workers=2))
