@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from sentiflow import storage
-from sentiflow.errors import UserError
+from sentiflow import place_errors, storage
+from sentiflow.errors import JobError, UserError
 from sentiflow.uris import split_member
 
 SUFFIXES = (".gz", ".zst", ".zip")
@@ -127,9 +127,9 @@ def _open_stream(uri: str, file: pa.NativeFile, member: str) -> Any:
         raise EOFError("it has no byte")
     kind = split_member(uri)[0].lower().rpartition(".")[2]
     if kind == "gz":
-        return gzip.open(file)
+        return gzip.open(pa.BufferedInputStream(file, _READ_BYTES))  # it asks for 8 KiB at a time
     if kind == "zst":
-        return pa.CompressedInputStream(file, "zstd")
+        return pa.CompressedInputStream(pa.BufferedInputStream(file, _READ_BYTES), "zstd")
     return _open_member(uri, zipfile.ZipFile(file), member)
 
 
@@ -148,7 +148,9 @@ def _open_member(uri: str, archive: zipfile.ZipFile, member: str) -> Any:
     return archive.open(chosen)
 
 
-def _damage(uri: str, error: Exception) -> UserError:
+def _damage(uri: str, error: Exception) -> UserError | JobError:
+    if known := place_errors.explain(error, uri=uri):
+        return known
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     way_out = "unpack it first" if isinstance(error, NotImplementedError) else "is it complete?"
     return UserError(f"{uri} cannot be unpacked", hint=f"{reason}; {way_out}")

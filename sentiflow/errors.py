@@ -17,6 +17,10 @@ class UserError(Exception):
         super().__init__(f"{problem}: {hint}" if hint else problem)
 
 
+class PlaceError(UserError):
+    """A place that is not there or must not be used: it may be another node's turn to try."""
+
+
 class JobError(Exception):
     """A job that failed for a reason outside the user's input: exit code 1, one line."""
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow import manifest, storage
+from sentiflow import manifest, place_errors, storage
 from sentiflow.errors import UserError
 from sentiflow.schema import NEGATIVE, POSITIVE, SPLITS
 from sentiflow.uris import join
@@ -87,7 +87,8 @@ def _read(uri: str, columns: list[str]) -> pa.Table:
         return storage.read_parquet(uri, columns=columns)
     except (pa.ArrowInvalid, OSError) as error:
         hint = "sentiflow score CONFIG --overwrite makes the predictions anew"
-        raise UserError(f"{uri} is gone or damaged", hint=hint) from error
+        problem = UserError(f"{uri} is gone or damaged", hint=hint)
+        raise place_errors.explain(error, uri=uri) or problem from error
 
 
 def _speaks(table: pa.Table) -> pa.ChunkedArray:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sentiflow import evaluated_rows, manifest, storage
+from sentiflow import evaluated_rows, manifest, place_errors, storage
 from sentiflow.errors import UserError
 from sentiflow.manifest import identify_file
 from sentiflow.schema import SPLITS
@@ -106,5 +106,6 @@ def _read_row_ids(prepared: dict[str, Any], uri: str) -> list[np.ndarray]:
         tables = [storage.read_parquet(join(uri, path), columns=["row_id"]) for path in paths]
     except (pa.ArrowInvalid, OSError) as error:
         hint = "which rows were trained on can be read there alone"
-        raise UserError(f"{uri} is gone or damaged", hint=hint) from error
+        problem = UserError(f"{uri} is gone or damaged", hint=hint)
+        raise place_errors.explain(error, uri=uri) or problem from error
     return [table["row_id"].to_numpy() for table in tables]

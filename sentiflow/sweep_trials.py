@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from sentiflow import manifest, storage, training
-from sentiflow.errors import JobError, UserError, WorkerError
+from sentiflow.errors import JobError, PlaceError, UserError, WorkerError
 from sentiflow.lanes import NUM_LANES
 from sentiflow.manifest import State
 from sentiflow.resources import Resources
@@ -100,7 +100,7 @@ def train(task: Task, *, metric: str, share: Resources) -> None:
         try:
             recorder = cast("Recorder", reporter)
             training.run(_steady(task.config), recorder, resources=share, overwrite=False)
-        except WorkerError:
+        except (WorkerError, PlaceError):
             raise
         except (UserError, JobError) as error:
             ray.tune.report({"reason": str(error)})
@@ -109,7 +109,10 @@ def train(task: Task, *, metric: str, share: Resources) -> None:
 
 
 def _steady(config: Config) -> Config:
-    """Give a training as many workers as it asks for, always: others share the cluster with it."""
+    """Give a training as many workers as it asks for, always: others share the cluster with it.
+
+    `Reservations` could not tell the trainings of one job that live from those that are dead.
+    """
     train = config.train.model_copy(update={"min_workers": NUM_LANES})
     return config.model_copy(update={"train": train})
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sentiflow import row_ids, schema, storage, tweets
+from sentiflow import place_errors, row_ids, schema, storage, tweets
 from sentiflow.errors import UserError
 from sentiflow.tweets import Checked
 
@@ -166,7 +166,8 @@ def _open(uri: str) -> pq.ParquetFile:
     except FileNotFoundError:
         raise
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{uri} is not Parquet", hint=str(error).splitlines()[0]) from error
+        problem = UserError(f"{uri} is not Parquet", hint=str(error).splitlines()[0])
+        raise place_errors.explain(error, uri=uri) or problem from error
 
 
 def _check(uri: str, arrow: pa.Schema, text_column: str) -> None:
@@ -225,10 +226,11 @@ def _read_slice(piece: TableSlice, form: TableForm) -> Checked:
         table = storage.read_rows(piece.source, piece.start, piece.stop, columns=list(wanted))
     except (pa.ArrowInvalid, OSError) as error:
         rows = f"rows {piece.start:,} to {piece.stop - 1:,}"
-        raise UserError(
+        problem = UserError(
             f"{piece.source}, {rows}: {str(error).splitlines()[0]}",
             hint="the file is damaged; make it again",
-        ) from error
+        )
+        raise place_errors.explain(error, uri=piece.source) or problem from error
     nulls = pa.nulls(len(table), pa.string())
     numbers = pa.array(np.arange(piece.first_row, piece.first_row + len(table)))
     row_id = table["row_id"].combine_chunks().cast(pa.int64()) if form.has_row_ids else numbers

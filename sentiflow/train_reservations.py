@@ -1,10 +1,11 @@
 """What Ray keeps for trainings -> for those that live alone, and of the nodes that are there."""
 
 import logging
+import math
 import time
 from typing import Any
 
-import sentiflow.cluster  # noqa: F401 - before Ray, which reads what it sets
+from sentiflow.cluster import LOOK_EVERY_SECONDS  # first, as it sets what Ray reads
 
 # isort: split
 import ray
@@ -18,8 +19,10 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 log = logging.getLogger(__name__)
 
-_RENEW_EVERY_SECONDS = 2.0
-_ANSWER_SECONDS = 30.0
+_TRAINS = ("TrainController", "TrainTrainable")
+"""Actors that lead a training: Ray Train's, and those of its older version."""
+_ANSWER_SECONDS = 5.0
+"""So long Ray Train, too, waits for the same answers."""
 
 
 class Reservations:
@@ -28,6 +31,9 @@ class Reservations:
     Ray 2.60 divides the cluster among trainings in an actor that outlives them. It looks for new
     and lost nodes every 20 s, and keeps the share of a training whose driver was killed for three
     minutes: whoever begins meanwhile begins with fewer workers, or waits.
+
+    Shares are taken from the dead only while no other job trains, and of one job's trainings only
+    one may be elastic.
     """
 
     def __init__(self) -> None:
@@ -39,29 +45,29 @@ class Reservations:
         self._coordinator = get_or_create_autoscaling_coordinator()
         self._earlier = self._ask(self._coordinator.__ray_call__.remote(name_trainings)) or []
         self._nodes: set[str] = set()
-        self._renewed = 0.0
-        self.look()
+        self._looked = -math.inf
+        self.renew()
 
-    def look(self, *, has_begun: bool = False) -> None:
-        """Renew the shares if nodes have come or gone, and every few seconds before a beginning."""
-        nodes = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-        is_due = not has_begun and time.monotonic() - self._renewed > _RENEW_EVERY_SECONDS
-        if nodes == self._nodes and not is_due:
+    def renew(self, *, has_begun: bool = False) -> None:
+        """Renew the shares, every few seconds, if nodes have come or gone or it has not begun."""
+        if time.monotonic() - self._looked < LOOK_EVERY_SECONDS:
             return
-        job = ray.get_runtime_context().get_job_id()
-        if self._earlier and not _others_train(job):
-            for name in self._earlier:
-                self._ask(self._coordinator.cancel_request.remote(name))
-            self._earlier = []
-        self._ask(self._coordinator.get_reserved_resources.remote("", recompute=True))
-        self._nodes, self._renewed = nodes, time.monotonic()
+        nodes = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        if nodes != self._nodes or not has_begun:
+            job = ray.get_runtime_context().get_job_id()
+            if self._earlier and not _others_train(job):
+                for name in self._earlier:
+                    self._ask(self._coordinator.cancel_request.remote(name))
+                self._earlier = []
+            self._ask(self._coordinator.get_reserved_resources.remote("", recompute=True))
+        self._nodes, self._looked = nodes, time.monotonic()
 
     @staticmethod
     def _ask(answer: Any) -> Any:
         """Wait for an answer; without one Ray Train goes by what it knew before."""
         try:
             return ray.get(answer, timeout=_ANSWER_SECONDS)
-        except (ray.exceptions.RayError, TimeoutError) as error:
+        except ray.exceptions.RayError as error:
             log.warning("Ray does not say what is free for training: %s", error)
             return None
 
@@ -70,7 +76,7 @@ def _others_train(job: str) -> bool:
     """Say whether trainings of other jobs than this live on this cluster."""
     actors = state.actor_table(None, None, "ALIVE").values()
     return any(
-        actor["ActorClassName"].rpartition(".")[2] == "TrainController" and actor["JobID"] != job
+        actor["ActorClassName"].rpartition(".")[2] in _TRAINS and actor["JobID"] != job
         for actor in actors
     )
 

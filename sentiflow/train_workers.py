@@ -11,7 +11,7 @@ from typing import Any
 
 from sentiflow import place_errors, train_reservations
 from sentiflow.cluster import Room  # first, as it sets what Ray reads when it is imported
-from sentiflow.errors import JobError, UserError, WorkerError
+from sentiflow.errors import JobError, PlaceError, UserError, WorkerError
 from sentiflow.resources import Resources
 from sentiflow.train_reservations import Reservations
 
@@ -91,8 +91,7 @@ def train(
     try:
         if board is None:
             return trainer.fit().return_value
-        reservations = Reservations() if fewest < num_workers else None
-        return _fit_and_listen(trainer, board, on_post, room, reservations)
+        return _fit_and_listen(trainer, board, on_post, room, is_elastic=fewest < num_workers)
     except (UserError, JobError):
         raise
     except Exception as error:  # from Ray Train, or from the worker in this process
@@ -159,7 +158,8 @@ def _fit_and_listen(
     board: Any,
     on_post: Callable[[dict[str, Any]], None],
     room: Room,
-    reservations: Reservations | None = None,
+    *,
+    is_elastic: bool = False,
 ) -> Any:
     """Fit in a thread, which an interrupt does not wait for, and pass on what is posted.
 
@@ -174,9 +174,10 @@ def _fit_and_listen(
         except BaseException as error:
             fitted.set_exception(error)
 
-    threading.Thread(target=fit, daemon=True).start()
     has_begun = False
     try:
+        reservations = Reservations() if is_elastic else None
+        threading.Thread(target=fit, daemon=True).start()
         while True:
             finished = concurrent.futures.wait([fitted], timeout=0.5).done
             for item in ray.get(board.take.remote()):
@@ -186,7 +187,7 @@ def _fit_and_listen(
             if not has_begun:
                 train_reservations.free_cores_of_dead()
             if reservations is not None:
-                reservations.look(has_begun=has_begun)
+                reservations.renew(has_begun=has_begun)
             if finished:
                 return fitted.result().return_value
     finally:
@@ -197,16 +198,17 @@ def _cause(error: Exception) -> Exception:
     """Make the first worker's failure an error of ours, in one line."""
     failures = getattr(error, "worker_failures", None) or {0: error}
     rank, failure = min(failures.items())
+    if isinstance(failure, UserError):
+        return failure
     text = str(failure).strip()
     last = text.splitlines()[-1] if text else type(failure).__name__
-    known = place_errors.explain(failure) or place_errors.explain_text(last) or failure
-    if isinstance(known, UserError):
+    for kind in (UserError, PlaceError):
+        _, is_problem, problem = last.partition(f"{kind.__name__}: ")
+        if is_problem:
+            return kind(problem)
+    known = place_errors.explain(failure) or place_errors.explain_text(last)
+    if isinstance(known, PlaceError):
         return known
-    _, is_problem, problem = last.partition(f"{UserError.__name__}: ")
-    if is_problem:
-        return UserError(problem)
-    if known is failure:
+    if known is None:
         log.error("%s", text)
-    else:
-        last = str(known)
-    return WorkerError(f"training worker {rank} failed: {last}")
+    return WorkerError(f"training worker {rank} failed: {known or last}")

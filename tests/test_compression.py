@@ -3,6 +3,7 @@
 import base64
 import gzip
 import io
+import logging
 import random
 import zipfile
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sentiflow import compression, corpus
+from sentiflow import compression, corpus, storage
 from sentiflow.compression import is_compressed, open_content, read_unpacked, write_unpacked
 from sentiflow.errors import UserError
 from sentiflow.sections import FormatSettings
@@ -313,3 +314,18 @@ def test_other_ways_of_packing_are_refused_with_a_hint(folder, name):
 def test_an_unpacked_piece_is_read_as_it_was_written(folder, piece):
     write_unpacked(str(folder / "piece"), piece)
     assert read_unpacked(str(folder / "piece")) == piece
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pack"),
+    [(".gz", gzip.compress), (".zst", pack_zst), (".zip", lambda c: pack_zip(("a.csv", c)))],
+)
+def test_a_packed_file_in_object_storage_is_read_in_few_requests(bucket, caplog, suffix, pack):
+    content = random.Random(0).randbytes(5_000_000)
+    uri = f"{bucket}/noise{suffix}"
+    storage.write_bytes(uri, pack(content))
+    caplog.clear()
+    caplog.set_level(logging.INFO, logger="werkzeug")  # moto's server says what it is asked for
+    with open_content(uri) as file:
+        assert file.read_at(0, len(content)) == content
+    assert 0 < caplog.text.count("GET ") < 12

@@ -60,6 +60,17 @@ def test_what_a_part_raises_is_raised_here(resources, engine, kind, raised):
         list(engine(functools.partial(fail, kind=kind), num_parts=1))
 
 
+def refuse(part):
+    raise PermissionError(13, "Permission denied", "/data/run")
+
+
+@ENGINES
+def test_a_place_that_a_worker_must_not_use_is_a_mistake_of_the_user(resources, engine, caplog):
+    with pytest.raises(UserError, match=r"^Permission denied: '/data/run': choose another place"):
+        list(engine(refuse, num_parts=1))
+    assert "Traceback" not in caplog.text
+
+
 @ENGINES
 def test_another_failure_is_one_line_and_its_traceback_is_logged(resources, engine, caplog):
     with pytest.raises(JobError, match=r"^ZeroDivisionError: part 0 is wrong$"):

@@ -1,6 +1,8 @@
 """Errors of real disks and of a real object store, each in one line with the way out."""
 
+import gzip
 import os
+import random
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -8,8 +10,16 @@ from collections.abc import Iterator
 import pytest
 from conftest import write_config
 
-from sentiflow import place_errors, storage
-from sentiflow.errors import JobError, UserError
+from sentiflow import (
+    compression,
+    examined_places,
+    node_probes,
+    nodes,
+    place_errors,
+    storage,
+    table_files,
+)
+from sentiflow.errors import JobError, PlaceError
 from sentiflow.exits import reporting
 
 
@@ -26,6 +36,9 @@ def told(text):
     return type(error), str(error)
 
 
+ELSEWHERE = " Looks like the configured region is '' while the bucket is located in 'eu-west-1'."
+
+
 def of_store(rest, place="key 'run/a b' in bucket 'there'"):
     return f"When getting information for {place}: AWS Error {rest}"
 
@@ -35,21 +48,21 @@ def of_store(rest, place="key 'run/a b' in bucket 'there'"):
     [
         (
             of_store("NO_SUCH_BUCKET during HeadBucket operation: x", "bucket 'there'"),
-            UserError,
+            PlaceError,
             "s3://there: there is no bucket there: make it, or check its name and AWS_ENDPOINT_URL",
         ),
         (
-            of_store("UNKNOWN (HTTP status 301) during HeadObject operation: No response body. ")
-            + "Looks like the configured region is '' while the bucket is located in 'eu-west-1'.",
-            UserError,
-            "s3://there/run/a b: the bucket is in the region eu-west-1, and asked for in '': "
-            "set AWS_DEFAULT_REGION=eu-west-1",
+            of_store("UNKNOWN (HTTP status 301) during HeadObject operation: No response body.")
+            + ELSEWHERE,
+            PlaceError,
+            "s3://there/run/a b: the bucket is in the region eu-west-1: set "
+            "AWS_DEFAULT_REGION=eu-west-1, or AWS_ENDPOINT_URL",
         ),
         (
             of_store("UNKNOWN (HTTP status 400) during UploadPart operation: Unable to parse ")
             + "ExceptionName: ExpiredToken Message: The provided token has expired. (Request ID: 7)"
             "\nmore",
-            UserError,
+            PlaceError,
             "s3://there/run/a b: the object store refuses access (ExpiredToken: The provided token "
             "has expired): give credentials that may use it (AWS_ACCESS_KEY_ID, a profile or a "
             "role)",
@@ -57,7 +70,7 @@ def of_store(rest, place="key 'run/a b' in bucket 'there'"):
         (
             of_store("UNKNOWN (HTTP status 503) during HeadObject operation: No response body."),
             JobError,
-            "s3://there/run/a b: the object store is away or failing (UNKNOWN): check "
+            "s3://there/run/a b: the object store is away or failing (UNKNOWN, status 503): check "
             "AWS_ENDPOINT_URL; when it is well again, the same command goes on",
         ),
         (
@@ -66,6 +79,25 @@ def of_store(rest, place="key 'run/a b' in bucket 'there'"):
             "s3://there/run/a b: the object store is away or failing (SLOW_DOWN: Reduce your "
             "rate): check AWS_ENDPOINT_URL; when it is well again, the same command goes on",
         ),
+        (
+            of_store("UNKNOWN (HTTP status 301) during ListObjectsV2 operation: Unable to parse ")
+            + "ExceptionName: PermanentRedirect Message: Use the specified endpoint.",
+            PlaceError,
+            "s3://there/run/a b: the bucket is in another region: set AWS_DEFAULT_REGION, or "
+            "AWS_ENDPOINT_URL",
+        ),
+        (
+            of_store("UNKNOWN (HTTP status 400) during HeadObject operation: No response body."),
+            PlaceError,
+            "s3://there/run/a b: the object store refuses the request (UNKNOWN, status 400): have "
+            "the credentials expired, or is the bucket in another region?",
+        ),
+        (
+            "Bucket 'absent' not found",
+            PlaceError,
+            "s3://absent: there is no bucket absent: make it, or check its name and "
+            "AWS_ENDPOINT_URL",
+        ),
     ],
 )
 def test_what_a_store_says_becomes_one_line(text, kind, line):
@@ -73,10 +105,36 @@ def test_what_a_store_says_becomes_one_line(text, kind, line):
 
 
 @pytest.mark.parametrize(
+    ("status", "kind", "what"),
+    [
+        (403, PlaceError, "the object store refuses access (UNKNOWN, status 403)"),
+        (503, JobError, "the object store is away or failing (UNKNOWN, status 503)"),
+    ],
+)
+def test_a_refusal_and_an_outage_are_no_question_of_the_region(status, kind, what):
+    text = of_store(
+        f"UNKNOWN (HTTP status {status}) during HeadObject operation: No response body."
+    )
+    found, line = told(text + ELSEWHERE)
+    assert found is kind
+    assert what in line
+
+
+def test_nodes_that_write_files_of_their_own_are_told_the_same():
+    said = (
+        'User a is not authorized to perform: s3:PutObject on resource: "arn:aws:s3:::b/of-node-1"'
+    )
+    text = of_store(f"ACCESS_DENIED during PutObject operation: {said}")
+    assert place_errors.find_store_trouble(text).what == (
+        "the object store refuses access (ACCESS_DENIED: User a is not authorized to perform: "
+        "s3:PutObject)"
+    )
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",
-        "AWS Error NO_SUCH_BUCKET during HeadBucket operation: of no bucket that is named",
         "When getting information for bucket 'there': it said nothing",
         of_store("UNKNOWN (HTTP status 400) during UploadPart operation: Unable to parse ")
         + "ExceptionName: BadDigest Message: The checksum did not match.",
@@ -87,14 +145,25 @@ def test_other_messages_are_left_alone(text):
     assert place_errors.explain(OSError(text)) is None
 
 
+def test_where_arrow_names_no_place_that_of_the_caller_is_told():
+    error = OSError("AWS Error ACCESS_DENIED during GetObject operation: ")
+    what = "the object store refuses access (ACCESS_DENIED): give credentials"
+    assert str(place_errors.explain(error)).startswith(what)
+    assert str(place_errors.explain(error, uri="s3://b/a")).startswith(f"s3://b/a: {what}")
+    nowhere = place_errors.explain_text("AWS Error NO_SUCH_BUCKET during GetObject operation: x")
+    assert str(nowhere).startswith("there is no such bucket: make it")
+
+
 def test_errors_of_the_system_are_told_without_their_number(tmp_path):
     (tmp_path / "file").write_text("x")
     error = place_errors.explain(error_of(lambda: os.listdir(tmp_path / "file")))
-    assert isinstance(error, UserError)
+    assert isinstance(error, PlaceError)
     assert str(error) == (
         f"Not a directory: '{tmp_path}/file': choose another place, or make it writable"
     )
     assert place_errors.explain(ValueError("AWS Error")) is None
+    of_a_library = PermissionError(1, "Operation not permitted")
+    assert place_errors.explain(of_a_library) is None, "it names no place"
 
 
 @pytest.fixture(scope="module")
@@ -163,9 +232,10 @@ class TestStore:
             lambda: storage.write_bytes(f"{strict}/file", b"x"),
             lambda: storage.read_bytes(f"{strict}/file"),
             lambda: storage.listing(f"{strict}/folder"),
+            lambda: storage.file_info(f"{strict}/file"),
         ):
             error = place_errors.explain(error_of(work))
-            assert isinstance(error, UserError)
+            assert isinstance(error, PlaceError)
             assert str(error).startswith(f"{strict}/f")
             assert "the object store refuses access (" in str(error)
             assert str(error).endswith(
@@ -181,6 +251,28 @@ class TestStore:
             "connect to server): check AWS_ENDPOINT_URL; when it is well again, the same command "
             "goes on"
         )
+
+    def test_a_store_that_refuses_has_damaged_no_file(self, bucket):
+        uri = f"{bucket}/packed.csv.gz"
+        noise = random.Random(0).randbytes(20_000_000)  # more than is read at first
+        storage.write_bytes(uri, gzip.compress(noise, 1))
+        with compression.open_content(uri) as content:
+            content.read_at(0, 100)
+            self.ask_for_keys("0")
+            try:
+                with pytest.raises(PlaceError, match="the object store refuses access"):
+                    content.read_at(0, len(noise))
+                with pytest.raises(PlaceError, match="the object store refuses access"):
+                    table_files._open(f"{bucket}/a.parquet")
+            finally:
+                self.ask_for_keys("inf")
+
+    def test_a_node_and_the_doctor_say_what_the_store_has_said(self, strict):
+        error = error_of(lambda: storage.read_bytes(f"{strict}/file"))
+        said = "the object store refuses access (ACCESS_DENIED)"
+        assert nodes._one_line(error) == said
+        assert node_probes._reason(error) == said
+        assert examined_places.expand(f"{strict}/file")["problem"] == f"{strict}/file: {said}"
 
     def test_a_command_says_so_in_one_line(self, bucket, capsys):
         import typer

@@ -1,5 +1,6 @@
 """A training begins with all the room there is, whatever trainings were before it."""
 
+import math
 import time
 
 import pytest
@@ -50,9 +51,8 @@ def share_of(coordinator, name):
 def test_a_training_that_is_dead_has_no_share(coordinator, resources):
     number = resources.num_cpus
     ask_for(coordinator, "train-earlier", number)
-    reservations = Reservations()
+    Reservations()
     ask_for(coordinator, "train-new", number)
-    reservations.look()
     assert share_of(coordinator, "train-earlier") == 0
     assert share_of(coordinator, "train-new") == number
 
@@ -60,15 +60,16 @@ def test_a_training_that_is_dead_has_no_share(coordinator, resources):
 def test_a_training_of_another_job_keeps_its_share_until_it_dies(
     coordinator, resources, monkeypatch
 ):
-    number, others = resources.num_cpus, [True]
-    monkeypatch.setattr(train_reservations, "_others_train", lambda job: others[0])
+    number = resources.num_cpus
+    monkeypatch.setattr(train_reservations, "_others_train", lambda job: True)
     ask_for(coordinator, "train-earlier", number)
     reservations = Reservations()
     ask_for(coordinator, "train-new", number)
-    for others[0], share in ((True, 0), (False, number)):
-        reservations._renewed = 0
-        reservations.look()
-        assert share_of(coordinator, "train-new") == share
+    assert share_of(coordinator, "train-new") == 0
+    monkeypatch.setattr(train_reservations, "_others_train", lambda job: False)
+    reservations._looked = -math.inf
+    reservations.renew()
+    assert share_of(coordinator, "train-new") == number
 
 
 def test_trainings_of_others_are_told_from_those_of_this_job(resources):
@@ -89,6 +90,6 @@ def test_what_this_training_asks_for_itself_stays(coordinator):
     reservations = Reservations()
     ask_for(coordinator, "train-new", 1)
     for has_begun in (False, True):
-        reservations._renewed = 0
-        reservations.look(has_begun=has_begun)
+        reservations._looked = -math.inf
+        reservations.renew(has_begun=has_begun)
         assert share_of(coordinator, "train-new") == 1

@@ -7,7 +7,7 @@ import pytest
 
 from sentiflow import train_workers
 from sentiflow.cluster import Resources
-from sentiflow.errors import UserError, WorkerError
+from sentiflow.errors import PlaceError, UserError, WorkerError
 
 
 class RayError(Exception):
@@ -29,6 +29,34 @@ def test_a_mistake_of_the_user_in_a_worker_stays_one():
 def test_a_mistake_of_the_user_that_comes_as_it_was_raised_stays_one():
     mistake = UserError("no row", hint="check prepare.csv")
     assert train_workers._cause(RayError({0: mistake, 1: "later"})) is mistake
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        PermissionError(13, "Permission denied", "/data/run"),
+        "Traceback ...\nsentiflow.errors.PlaceError: Permission denied: '/data/run': choose "
+        "another place, or make it writable",
+    ],
+)
+def test_a_place_that_must_not_be_used_is_a_mistake_of_the_user(failure, caplog):
+    cause = train_workers._cause(RayError({0: failure}))
+    assert type(cause) is PlaceError
+    assert str(cause) == (
+        "Permission denied: '/data/run': choose another place, or make it writable"
+    )
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("kind", [OSError, "Traceback ...\nOSError: {}".format])
+def test_a_store_that_is_away_may_be_tried_again(kind, caplog):
+    text = "When reading key 'a' in bucket 'b': AWS Error NETWORK_CONNECTION during X operation: y"
+    cause = train_workers._cause(RayError({0: kind(text)}))
+    assert type(cause) is WorkerError
+    assert str(cause).startswith(
+        "training worker 0 failed: s3://b/a: the object store is away or failing (NETWORK"
+    )
+    assert caplog.text == ""
 
 
 def test_any_other_failure_is_told_by_the_first_worker_in_its_last_line(caplog):
