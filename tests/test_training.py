@@ -145,6 +145,7 @@ def test_a_killed_worker_is_replaced(tmp_path, prepared, undisturbed_pair, resou
     assert_equal(tmp_path, undisturbed_pair, atol=1e-6)
 
 
+@pytest.mark.soak
 def test_one_worker_may_continue_what_two_began(
     tmp_path, prepared, undisturbed, undisturbed_pair, resources, caplog
 ):
