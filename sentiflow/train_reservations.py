@@ -23,6 +23,8 @@ _TRAINS = ("TrainController", "TrainTrainable")
 """Actors that lead a training: Ray Train's, and those of its older version."""
 _ANSWER_SECONDS = 5.0
 """So long Ray Train, too, waits for the same answers."""
+_FIRST_ANSWER_SECONDS = 60.0
+"""The actor may have to start."""
 
 
 class Reservations:
@@ -43,7 +45,8 @@ class Reservations:
             return [name for name in coordinator._ongoing_reqs if name.startswith("train-")]
 
         self._coordinator = get_or_create_autoscaling_coordinator()
-        self._earlier = self._ask(self._coordinator.__ray_call__.remote(name_trainings)) or []
+        names = self._coordinator.__ray_call__.remote(name_trainings)
+        self._earlier = self._ask(names, _FIRST_ANSWER_SECONDS) or []
         self._nodes: set[str] = set()
         self._looked = -math.inf
         self.renew()
@@ -63,10 +66,10 @@ class Reservations:
         self._nodes, self._looked = nodes, time.monotonic()
 
     @staticmethod
-    def _ask(answer: Any) -> Any:
+    def _ask(answer: Any, timeout_seconds: float = _ANSWER_SECONDS) -> Any:
         """Wait for an answer; without one Ray Train goes by what it knew before."""
         try:
-            return ray.get(answer, timeout=_ANSWER_SECONDS)
+            return ray.get(answer, timeout=timeout_seconds)
         except ray.exceptions.RayError as error:
             log.warning("Ray does not say what is free for training: %s", error)
             return None
