@@ -211,9 +211,7 @@ def choose_address(option: str | None) -> str:
     if holds_credentials(address):
         raise UserError("the cluster's address holds a password", hint=_HOW_TO_GIVE)
     if not address.startswith(("http://", "https://")):
-        raise UserError(
-            f"{source} is no address of a dashboard", hint="write http://HOST:8265, by --address"
-        )
+        raise UserError(f"{source} is no address of a dashboard", hint="write http://HOST:8265")
     return address.rstrip("/")
 
 
