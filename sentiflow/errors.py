@@ -18,7 +18,7 @@ class UserError(Exception):
 
 
 class PlaceError(UserError):
-    """A place that is not there or must not be used: it may be another node's turn to try."""
+    """A place that is not there or must not be used; another node may see it, or be let in."""
 
 
 class JobError(Exception):

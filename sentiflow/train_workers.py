@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sentiflow import place_errors, train_reservations
-from sentiflow.cluster import Room  # first, as it sets what Ray reads when it is imported
+from sentiflow.cluster import Room  # before Ray, as it sets what Ray reads
 from sentiflow.errors import JobError, PlaceError, UserError, WorkerError
 from sentiflow.resources import Resources
 from sentiflow.train_reservations import Reservations

@@ -19,9 +19,9 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file
 from test_training import prepared  # noqa: F401
 
-from sentiflow import checkpoints, manifest, pipeline, settings, sweep
+from sentiflow import checkpoints, manifest, pipeline, settings, sweep, sweep_trials
 from sentiflow.cluster import Resources
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import JobError, PlaceError, UserError, WorkerError
 from sentiflow.model_package import ModelPackage
 
 TRAIN = {
@@ -245,6 +245,25 @@ def test_an_interrupted_sweep_ends_its_runs_and_goes_on(tmp_path, prepared, reso
     record = run(config).record
     assert [trial["status"] for trial in record["trials"]] == ["finished"] * 2
     assert manifest.read(tasks[0].uri) == first
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [WorkerError, PlaceError])
+def test_what_another_node_may_do_is_raised_for_tune_to_try_again(
+    tmp_path,
+    prepared,  # noqa: F811
+    monkeypatch,
+    kind,
+):
+    def fail(*arguments, **options):
+        raise kind("this node is not let in")
+
+    monkeypatch.setattr(sweep_trials.training, "run", fail)
+    (task,) = plan(configure(tmp_path, prepared, {"train.seed": [1]}))
+    share = Resources(num_cpus=1, num_gpus=0, num_nodes=1, min_node_cpus=1, is_one_machine=True)
+    with pytest.raises(kind, match="not let in"):
+        sweep_trials.train(task, metric="accuracy", share=share)
 
 
 @pytest.mark.ray
