@@ -25,7 +25,7 @@ import pyarrow.dataset as ds
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from sentiflow.tokenizer import tokenize
+from sentiflow.models.tokenizer import tokenize
 
 Row = tuple[str, float, float]
 
@@ -38,7 +38,7 @@ def run_sentiflow(
     for seed in range(seeds):
         overrides = [f"output_uri={folder}/run-{seed}", f"prepare.csv={json.dumps(csvs)}"]
         overrides += [f"tracking.uri=sqlite:///{folder}/mlflow.db", f"train.seed={seed}", *changes]
-        command = [sys.executable, "-m", "sentiflow.cli", "run", config, *overrides, "--json"]
+        command = [sys.executable, "-m", "sentiflow", "run", config, *overrides, "--json"]
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         records = json.loads(output)
         accuracy = records["evaluate"]["figures"]["test"]["accuracy"]
@@ -121,7 +121,7 @@ def main() -> None:
         csvs = [str(Path(csv).resolve()) for csv in arguments.csv]
         if not csvs:
             csvs = [str(folder / "sample.csv")]
-            command = [sys.executable, "-m", "sentiflow.cli", "sample", *csvs, "--rows", "40000"]
+            command = [sys.executable, "-m", "sentiflow", "sample", *csvs, "--rows", "40000"]
             subprocess.run(command, check=True)
         ours, trained, tweets = run_sentiflow(
             csvs, arguments.config, folder, seeds=arguments.seeds, changes=arguments.set

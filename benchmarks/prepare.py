@@ -181,7 +181,7 @@ def measure_prepare(folder: Path, path: Path, num_rows: int, num_cores: int = 0)
     config = {"name": "benchmark", "output_uri": f"{folder}/run", "prepare": {"csv": str(path)}}
     config["tracking"] = {"uri": f"sqlite:///{folder}/mlflow.db"}
     (folder / "config.yaml").write_text(json.dumps(config))
-    run = run_python(["-m", "sentiflow.cli", "prepare", "config.yaml"], folder, num_cores)
+    run = run_python(["-m", "sentiflow", "prepare", "config.yaml"], folder, num_cores)
     record = json.loads((folder / "run/prepared/manifest.json").read_text())
     counts = record["counts"]
     check("rows", [counts["rows_read"], counts["accepted"] + counts["rejected"]], num_rows)
@@ -194,11 +194,11 @@ def measure_prepare(folder: Path, path: Path, num_rows: int, num_cores: int = 0)
 
 def choose(arguments: argparse.Namespace, folder: Path) -> dict[str, Callable[[Path], Run]]:
     """Make the inputs; returns the competitors in the order in which they take turns."""
-    from sentiflow import word_vectors
+    from sentiflow.words import word_vectors
 
     def sample(name: str, num_rows: int) -> Path:
         options = ["--rows", str(num_rows), "--seed", "1"]
-        run_python(["-m", "sentiflow.cli", "sample", name, *options], folder)
+        run_python(["-m", "sentiflow", "sample", name, *options], folder)
         return folder / name
 
     words_file, rows = folder / "words.txt", arguments.rows

@@ -12,7 +12,7 @@ import random
 import sys
 import time
 
-from sentiflow import sample
+from sentiflow.data import sample
 
 
 def plain_loop(num_rows: int) -> int:

@@ -62,7 +62,7 @@ def settings_of(folder: str, csv: str, rows_per_file: int, **train: object) -> d
 
 def resolve(folder: Path, *arguments: object, place: str = "", **train: object):
     """Make a settings file, and what ``sentiflow`` makes of it; all goes to ``place``."""
-    from sentiflow import settings
+    from sentiflow.config import settings
 
     folder.mkdir(exist_ok=True)
     path = folder / "config.yaml"
@@ -72,7 +72,7 @@ def resolve(folder: Path, *arguments: object, place: str = "", **train: object):
 
 def make_sample(path: Path, num_rows: int) -> Path:
     """Write a synthetic corpus."""
-    from sentiflow import sample
+    from sentiflow.data import sample
 
     path.write_bytes(b"".join(sample.generate(num_rows=num_rows, seed=1)))
     return path
@@ -104,9 +104,13 @@ def run_stages(
     **options: object,
 ) -> dict:
     """Do all stages in this process; returns CPU seconds by pass, and what the manifests say."""
-    from sentiflow import evaluation, part_tasks, preparation, scoring, training
-    from sentiflow.resources import Resources
-    from sentiflow.tracking import Recorder
+    from sentiflow.cluster import part_tasks
+    from sentiflow.cluster.resources import Resources
+    from sentiflow.evaluation import evaluate
+    from sentiflow.preparation import prepare
+    from sentiflow.scoring import score
+    from sentiflow.tracking.recording import Recorder
+    from sentiflow.training import train as training
 
     config = resolve(folder, str(csv), rows_per_file, **options)
     here, recorder = Here(), Recorder()
@@ -118,10 +122,10 @@ def run_stages(
         patch.object(part_tasks, "map_tasks", here),
     ):
         for stage, arguments in (
-            (preparation, alone),
+            (prepare, alone),
             (training, with_one_core),
-            (scoring, with_one_core),
-            (evaluation, alone),
+            (score, with_one_core),
+            (evaluate, alone),
         ):
             began = time.process_time()
             records[stage.STAGE] = stage.run(config, **arguments)
@@ -159,8 +163,8 @@ def measure_rates(folder: Path, num_rows: int) -> dict:
 
 def measure_cut(csv: Path, num_rows: int) -> dict[str, float]:
     """Measure how fast a file is cut into ranges and hashed."""
-    from sentiflow.corpus import cut_csv, plan_csv
-    from sentiflow.sections import FormatSettings
+    from sentiflow.config.sections import FormatSettings
+    from sentiflow.data.corpus import cut_csv, plan_csv
 
     options = {"rows_per_part": num_rows // 4, "unpack_to": ""}
     plan = plan_csv([str(csv)], form=FormatSettings(), **options)
@@ -249,10 +253,10 @@ def do_nothing(part: int) -> dict:
 
 def measure_engines() -> dict:
     """Measure what a part costs a pass: the driver's CPU seconds, and seconds between two parts."""
-    from sentiflow import cluster, part_tasks
+    from sentiflow.cluster import connection, part_tasks
 
     found = {}
-    with cluster.started(verbose=False) as resources:
+    with connection.started(verbose=False) as resources:
         for engine, sizes in (
             (part_tasks.map_tasks, (1_000, 10_000)),
             (part_tasks.map_parts, (200, 1_500)),
@@ -279,7 +283,7 @@ def train_and_count(rank: int, folder: str, job: object) -> None:
     """Train as one of two workers, and note what they send each other."""
     import torch.distributed
 
-    from sentiflow import train_task
+    from sentiflow.training import task
 
     group = {"init_method": f"file://{folder}/group", "rank": rank, "world_size": 2}
     torch.distributed.init_process_group("gloo", **group)
@@ -292,7 +296,7 @@ def train_and_count(rank: int, folder: str, job: object) -> None:
         sent.append((tensor.numel() * tensor.element_size(), time.perf_counter() - began))
 
     torch.distributed.all_reduce = count
-    result = train_task.run(job, lambda item: None)
+    result = task.run(job, lambda item: None)
     if result is not None:
         steps = result["history"][-1]["step"]
         record = {"steps": steps, "bytes": [size for size, _ in sent]}
@@ -307,8 +311,8 @@ def measure_messages(folder: Path, csv: Path | None) -> dict:
     """
     import torch.multiprocessing
 
-    from sentiflow import manifest
-    from sentiflow.train_task import Job
+    from sentiflow.data import manifest
+    from sentiflow.training.task import Job
 
     csv = csv or make_sample(folder / "tweets.csv", 40_000)
     run_stages(folder / "run", csv, 10_000)
@@ -372,7 +376,7 @@ def measure_requests(folder: Path) -> dict:
     """Count what stages ask of S3, with few and with many parts; returns what one part adds."""
     from pyarrow import fs
 
-    from sentiflow import partitions
+    from sentiflow.preparation import partitions
 
     csv = make_sample(folder / "tweets.csv", 48_000)
     counts: dict[int, dict[str, Counter]] = {}
@@ -417,7 +421,7 @@ def run_command(stage: str, config: Path, **environment: str) -> float:
     """Run a stage as a user does; returns the seconds of the command."""
     began = time.perf_counter()
     result = subprocess.run(
-        [sys.executable, "-m", "sentiflow.cli", stage, str(config)],
+        [sys.executable, "-m", "sentiflow", stage, str(config)],
         cwd=config.parent,
         env={name: os.environ[name] for name in os.environ if name != "RAY_ADDRESS"} | environment,
         capture_output=True,
@@ -432,12 +436,13 @@ def measure_metadata(folder: Path, num_parts: int = MANY_PARTS) -> dict:
     """Measure what the driver does with the record of many made-up parts, in CPU seconds."""
     from ray import cloudpickle
 
-    from sentiflow import manifest, receipts
-    from sentiflow.corpus import CsvPart
-    from sentiflow.csv_format import resolve as resolve_format
-    from sentiflow.csv_ranges import CsvRange
-    from sentiflow.prepared_parts import Job
-    from sentiflow.sections import FormatSettings
+    from sentiflow.cluster import completion_markers
+    from sentiflow.config.sections import FormatSettings
+    from sentiflow.data import manifest
+    from sentiflow.data.corpus import CsvPart
+    from sentiflow.data.csv_format import resolve as resolve_format
+    from sentiflow.data.csv_ranges import CsvRange
+    from sentiflow.preparation.prepared_parts import Job
 
     found: dict[str, float] = {"parts": num_parts}
 
@@ -461,9 +466,11 @@ def measure_metadata(folder: Path, num_parts: int = MANY_PARTS) -> dict:
     ] * 3
     measure(
         "write_receipts",
-        lambda: [receipts.keep(str(folder), "ingest", i, result) for i in range(num_parts)],
+        lambda: [
+            completion_markers.keep(str(folder), "ingest", i, result) for i in range(num_parts)
+        ],
     )
-    measure("read_receipts", lambda: receipts.read(str(folder), "ingest"))
+    measure("read_receipts", lambda: completion_markers.read(str(folder), "ingest"))
     splits = ("train", "validation", "test")
     files = [
         {"path": f"{table}/split={split}/part-{i:05d}.parquet", "rows": 33_333, "bytes": 3_000_000}
@@ -482,7 +489,7 @@ def measure_shuffle(folder: Path) -> dict:
     """Measure what it takes to read one partition from one part, by the number of partitions."""
     import pyarrow as pa
 
-    from sentiflow import partitions
+    from sentiflow.preparation import partitions
 
     found = {}
     table = pa.table({"word": [f"w{i}" for i in range(20_000)], "count": np.arange(20_000)})
@@ -523,7 +530,7 @@ print(json.dumps({"rows": n, "seconds": seconds, "memory": scaling.peak_memory()
 
 def measure_dealing() -> dict:
     """Measure how fast a worker finds out which lanes give to which batch."""
-    from sentiflow.lanes import NUM_LANES, Lanes, TrainInput
+    from sentiflow.training.virtual_shards import NUM_LANES, Lanes, TrainInput
 
     num_rows = 8_000_000
     lanes = Lanes(("",), (num_rows,))

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sentiflow import partitions
-from sentiflow.csv_ranges import STRETCH_BYTES
+from sentiflow.data.csv_ranges import STRETCH_BYTES
+from sentiflow.preparation import partitions
 
 RESULTS = Path(__file__).with_name("scaling.json")
 PAGE = Path(__file__).parents[1] / "docs/scaling.md"
@@ -484,7 +484,7 @@ def draw(model: Model, path: Path) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from sentiflow.charts import BLUE, ORANGE, PLOT_STYLE, to_png
+    from sentiflow.evaluation.charts import BLUE, ORANGE, PLOT_STYLE, to_png
 
     with mpl.rc_context(PLOT_STYLE):
         figure = Figure(figsize=(9.6, 3.6), layout="constrained")

@@ -31,8 +31,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from sentiflow import corpus, manifest, sample
-from sentiflow.sections import FormatSettings
+from sentiflow.config.sections import FormatSettings
+from sentiflow.data import corpus, manifest, sample
 
 PIECE = 100_000
 CORES = len(os.sched_getaffinity(0))
@@ -169,7 +169,7 @@ def train(folder: Path, name: str, precision: str) -> Path:
 
 def run(verb: str, config: Path, *overrides: str) -> None:
     """Run a job as a user does."""
-    command = [sys.executable, "-m", "sentiflow.cli", verb, str(config), *overrides]
+    command = [sys.executable, "-m", "sentiflow", verb, str(config), *overrides]
     subprocess.run(command, check=True, capture_output=True)
 
 
@@ -214,8 +214,8 @@ def run_bare(model: str, pieces: list[pa.Array]) -> dict[str, float]:
     """Score pieces with the model package, and nothing else."""
     import torch
 
-    from sentiflow import memory
-    from sentiflow.model_package import ModelPackage
+    from sentiflow.cluster import memory
+    from sentiflow.models.package import ModelPackage
 
     torch.set_num_threads(1)
     memory.keep_freed()

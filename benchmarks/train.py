@@ -36,12 +36,14 @@ import torch.distributed
 from matplotlib.figure import Figure
 from torch import nn
 
-from sentiflow import batching, cpu, manifest, memory, vocabulary
-from sentiflow.lanes import NUM_LANES, Lanes, OwnRows, TrainInput, own_lanes
-from sentiflow.objectives import Labelling
-from sentiflow.sections import TrainSettings
-from sentiflow.train_task import build
-from sentiflow.trainer import Trainer
+from sentiflow.cluster import memory
+from sentiflow.config.sections import TrainSettings
+from sentiflow.data import manifest
+from sentiflow.models import batching, cpu, vocabulary
+from sentiflow.training.objectives import Labelling
+from sentiflow.training.task import build
+from sentiflow.training.trainer import Trainer
+from sentiflow.training.virtual_shards import NUM_LANES, Lanes, OwnRows, TrainInput, own_lanes
 
 BIGRU = {"model": {"cell": "gru", "hidden_size": 128, "dropout": 0.0}}
 RNN = {
@@ -323,7 +325,7 @@ def time_starts(prepared: Path, num_workers: int, repeats: int) -> list[float]:
             "tracking": {"uri": f"sqlite:///{name}/mlflow.db"},
         }  # fmt: skip
         Path(name, "config.json").write_text(json.dumps(settings))
-        command = [sys.executable, "-m", "sentiflow.cli", "train", f"{name}/config.json"]
+        command = [sys.executable, "-m", "sentiflow", "train", f"{name}/config.json"]
         seconds = []
         for seed in range(repeats + 1):
             began = time.perf_counter()
@@ -347,7 +349,7 @@ def prepare_sample(folder: Path) -> Path:
         ["sample", str(folder / "sample.csv"), "--rows", "100000"],
         ["prepare", str(folder / "config.json")],
     ):
-        subprocess.run([sys.executable, "-m", "sentiflow.cli", *arguments], check=True)
+        subprocess.run([sys.executable, "-m", "sentiflow", *arguments], check=True)
     return folder / "run/prepared"
 
 

@@ -84,7 +84,7 @@ def train(curve: Curve, csv: list[str], every: int, folder: Path) -> list[dict]:
         *curve.settings,
     )
     for verb in ("prepare", "train"):
-        command = [sys.executable, "-m", "sentiflow.cli", verb, str(CONFIGS / curve.config)]
+        command = [sys.executable, "-m", "sentiflow", verb, str(CONFIGS / curve.config)]
         subprocess.run([*command, *changes], check=True, capture_output=True)
     return json.loads((folder / "trained/manifest.json").read_text())["history"]
 

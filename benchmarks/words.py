@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sentiflow import word_vectors
+from sentiflow.words import word_vectors
 
 TUTORIAL = """
 import sys
@@ -52,7 +52,7 @@ def main() -> None:
         text = Path(folder, "glove.6B.50d.txt")
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
         write_text(text)
-        ours = [sys.executable, "-m", "sentiflow.cli", "words", "nearest", "cat", "--vectors"]
+        ours = [sys.executable, "-m", "sentiflow", "words", "nearest", "cat", "--vectors"]
         torchtexts = [sys.executable, "-c", TUTORIAL, folder]
         ways = {  # the command, and what is forgotten before it
             "sentiflow, package": ([*ours, "package:glove.6B.50d"], ""),

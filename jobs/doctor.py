@@ -3,7 +3,7 @@
 ``python jobs/doctor.py [CONFIG] [KEY=VALUE ...]`` here, or through ``ray job submit``.
 """
 
-from sentiflow.doctor_cli import main
+from sentiflow.cli.doctor import main
 
 if __name__ == "__main__":
     main()

@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 import yaml
 
-from sentiflow import sample
+from sentiflow.data import sample
 
 ROLES = (
     (r"gcs_server", "GCS", "the cluster's directory of nodes, actors and jobs"),
@@ -101,7 +101,7 @@ def local_run(folder: Path) -> subprocess.Popen[bytes]:
         "tracking": {"uri": f"sqlite:///{folder}/mlflow.db"},
     }  # fmt: skip
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "sentiflow.cli", "run", str(folder / "config.yaml")]
+    command = [sys.executable, "-m", "sentiflow", "run", str(folder / "config.yaml")]
     return subprocess.Popen(command, env=os.environ | {"HOME": str(folder)})
 
 

@@ -13,27 +13,27 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from sentiflow import manifest
-from sentiflow.manifest import State
+from sentiflow.cluster.ray_messages import aside
+from sentiflow.config.sections import Config
+from sentiflow.data import manifest
+from sentiflow.data.manifest import State
 from sentiflow.progress import say
-from sentiflow.ray_messages import aside
-from sentiflow.sections import Config
-from sentiflow.uris import as_typed, is_local, join, without_credentials
+from sentiflow.storage.uris import as_typed, is_local, join, without_credentials
 
 if TYPE_CHECKING:
-    from sentiflow.cluster import Resources
-    from sentiflow.tracking import Recorder, Store
+    from sentiflow.cluster.connection import Resources
+    from sentiflow.tracking.recording import Recorder, Store
 
 Verb = Literal["prepare", "train", "score", "evaluate", "sweep"]
 
 VERBS: tuple[Verb, ...] = ("prepare", "train", "score", "evaluate")
 """The stages of a whole run, in their order."""
 
-_BY_EVERY_PART = ("pyarrow.parquet", "pyarrow.csv", "pandas", "sentiflow.passes")
+_BY_EVERY_PART = ("pyarrow.parquet", "pyarrow.csv", "pandas", "sentiflow.cluster.map_stages")
 _ON_WORKERS: dict[Verb, tuple[str, ...]] = {
-    "prepare": ("ray.data", *_BY_EVERY_PART, "sentiflow.prepared_parts"),
+    "prepare": ("ray.data", *_BY_EVERY_PART, "sentiflow.preparation.prepared_parts"),
     "train": (),
-    "score": (*_BY_EVERY_PART, "sentiflow.scored_parts"),
+    "score": (*_BY_EVERY_PART, "sentiflow.scoring.scored_parts"),
     "sweep": (),
 }
 """The stages that need Ray, and what their parts import on its workers."""
@@ -120,24 +120,24 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
 def _stage(verb: Verb) -> ModuleType:
     """Import the module of a stage."""
     if verb == "prepare":
-        from sentiflow import preparation
+        from sentiflow.preparation import prepare
 
-        return preparation
+        return prepare
     if verb == "train":
-        from sentiflow import training
+        from sentiflow.training import train
 
-        return training
+        return train
     if verb == "score":
-        from sentiflow import scoring
+        from sentiflow.scoring import score
 
-        return scoring
+        return score
     if verb == "sweep":
-        from sentiflow import sweep
+        from sentiflow.training import sweep
 
         return sweep
-    from sentiflow import evaluation
+    from sentiflow.evaluation import evaluate
 
-    return evaluation
+    return evaluate
 
 
 def _run_stage(
@@ -150,9 +150,9 @@ def _run_stage(
     resources = session.resources()
     uri = getattr(config, verb).output_uri
     if is_local(uri) and (resources.may_grow or not resources.is_one_machine):
-        from sentiflow import shared_place
+        from sentiflow.cluster import shared_storage
 
-        shared_place.check_shared(f"{verb}.output_uri", uri)
+        shared_storage.check_shared(f"{verb}.output_uri", uri)
     return stage.run(config, recorder, resources=resources, overwrite=overwrite)
 
 
@@ -189,9 +189,9 @@ class _Session(contextlib.ExitStack):
     def start_ray(self, verb: Verb) -> None:
         """Begin to start Ray, or to connect to it, if the stage needs it; do not wait for it."""
         if verb in _ON_WORKERS and self._resources is None:
-            from sentiflow import cluster
+            from sentiflow.cluster import connection
 
-            starting = cluster.starting(verbose=self.verbose, modules=_ON_WORKERS[verb])
+            starting = connection.starting(verbose=self.verbose, modules=_ON_WORKERS[verb])
             self._resources = self.enter_context(starting)
 
     def resources(self) -> "Resources":
@@ -202,11 +202,11 @@ class _Session(contextlib.ExitStack):
     @contextlib.contextmanager
     def recorder(self, claim: manifest.Claim, verb: Verb) -> Iterator["Recorder"]:
         """Open the stage's MLflow run."""
-        from sentiflow import provenance, tracking
+        from sentiflow.tracking import provenance, recording
 
         if self._store is None:
-            self._store = tracking.open_store(
-                tracking.default_uri(self.config.tracking.uri),
+            self._store = recording.open_store(
+                recording.default_uri(self.config.tracking.uri),
                 experiment=self.config.name,
                 required=self.config.tracking.required,
                 unsent_uri=join(self.config.output_uri, f"mlflow-unsent-{self.group}.jsonl"),

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from sentiflow.uris import without_credentials
+from sentiflow.storage.uris import without_credentials
 
 log = logging.getLogger(__name__)
 

@@ -35,7 +35,7 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def glove() -> "WordVectors":  # noqa: F821
     """Load all vectors of the package."""
-    from sentiflow import word_vectors
+    from sentiflow.words import word_vectors
 
     return word_vectors.load("package:glove.6B.50d")
 
@@ -43,7 +43,7 @@ def glove() -> "WordVectors":  # noqa: F821
 @pytest.fixture(scope="session")
 def sample_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a synthetic corpus of 6,000 tweets."""
-    from sentiflow import sample
+    from sentiflow.data import sample
 
     path = tmp_path_factory.mktemp("corpus") / "tweets.csv"
     path.write_bytes(b"".join(sample.generate(num_rows=6000, seed=1)))
@@ -53,9 +53,9 @@ def sample_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def resources() -> Iterator["cluster.Resources"]:  # noqa: F821
     """Start one local Ray for the whole session; what runs in this process uses it."""
-    from sentiflow import cluster
+    from sentiflow.cluster import connection
 
-    with cluster.started(verbose=False) as found:
+    with connection.started(verbose=False) as found:
         yield found
 
 
@@ -105,7 +105,7 @@ def sentiflow() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command line as a user does, in a process of its own."""
 
     def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-        program = [sys.executable, "-m", "sentiflow.cli", *map(str, arguments)]
+        program = [sys.executable, "-m", "sentiflow", *map(str, arguments)]
         defaults = {"capture_output": True, "text": True, "timeout": 200, "cwd": PROJECT}
         return subprocess.run(program, **(defaults | options))
 
@@ -173,17 +173,17 @@ def new_package(*, seed: int = 0, sign: int = 1) -> "ModelPackage":  # noqa: F82
     import pyarrow as pa
     import torch
 
-    from sentiflow import models, vocabulary
-    from sentiflow.model_package import ModelPackage
-    from sentiflow.model_sections import RnnSettings
-    from sentiflow.package_files import PackageSettings
-    from sentiflow.tokenizer import TOKENIZERS
+    from sentiflow.config.model_sections import RnnSettings
+    from sentiflow.models import networks, vocabulary
+    from sentiflow.models.package import ModelPackage
+    from sentiflow.models.package_files import PackageSettings
+    from sentiflow.models.tokenizer import TOKENIZERS
 
     torch.manual_seed(seed)
     counts = pa.table({"word": ["good", "bad", "morning", "day"], "count": [9, 8, 7, 6]})
     words = vocabulary.fit([counts], min_count=1, max_size=None)
     model = RnnSettings(hidden_size=6)
-    network = models.build(model.model_dump(), vocabulary_size=len(words), embedding_dim=5)
+    network = networks.build(model.model_dump(), vocabulary_size=len(words), embedding_dim=5)
     with torch.no_grad():
         for parameter in network.output.parameters():
             parameter *= sign
@@ -220,7 +220,7 @@ def folder(tmp_path):
 @pytest.fixture
 def claim(folder):
     """Make a claim to ``folder``; its settings and inputs can be varied."""
-    from sentiflow.manifest import Claim
+    from sentiflow.data.manifest import Claim
 
     def make(*, stage="prepare", seed=0, csv="c5f0", **settings):
         return Claim(

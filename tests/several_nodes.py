@@ -6,7 +6,7 @@ from typing import Any
 
 import psutil
 
-from sentiflow import cluster
+from sentiflow.cluster import connection
 
 IMPATIENT = {
     "RAY_health_check_initial_delay_ms": "500",
@@ -38,7 +38,7 @@ class Nodes:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
-        cluster._guard_token()
+        connection._guard_token()
         self.address_of_all = own_address()
         self.cluster = Cluster(
             initialize_head=True,

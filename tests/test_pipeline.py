@@ -17,10 +17,12 @@ from conftest import PROJECT, REAL_DATA, write_config
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
-from sentiflow import pipeline, sample, schema, settings
-from sentiflow.cli import app
+from sentiflow import pipeline
+from sentiflow.cli.app import app
+from sentiflow.config import settings
+from sentiflow.data import sample, schema
 from sentiflow.errors import UserError
-from sentiflow.model_package import ModelPackage
+from sentiflow.models.package import ModelPackage
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -218,7 +220,7 @@ def test_a_killed_run_is_continued_by_the_same_command(copy_of_run, finished_run
     """Kill the driver while it trains; what was prepared is kept, and the result is the same."""
     for directory in ("trained", "scored", "report"):
         shutil.rmtree(copy_of_run / "run" / directory)
-    command = [sys.executable, "-m", "sentiflow.cli", "run", str(copy_of_run / "config.yaml")]
+    command = [sys.executable, "-m", "sentiflow", "run", str(copy_of_run / "config.yaml")]
     with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
             if line.startswith("train     epoch"):

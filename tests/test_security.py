@@ -37,11 +37,10 @@ for module in sys.argv[1:]:
 
 def test_telemetry_is_off_before_ray_or_mlflow_is_imported():
     """Each module is imported first of all, up to the line that imports one of them."""
-    texts = {path.stem: path.read_text() for path in (PROJECT / "sentiflow").glob("*.py")}
     modules = [
-        f"sentiflow.{name}"
-        for name, text in texts.items()
-        if re.search(r"^(import|from) (ray|mlflow)\b", text, re.MULTILINE)
+        ".".join(path.relative_to(PROJECT).with_suffix("").parts)
+        for path in (PROJECT / "sentiflow").rglob("*.py")
+        if re.search(r"^(import|from) (ray|mlflow)\b", path.read_text(), re.MULTILINE)
     ]
     variables = ("RAY_USAGE_STATS_ENABLED", "MLFLOW_DISABLE_TELEMETRY")
     result = subprocess.run(
@@ -54,7 +53,8 @@ def test_telemetry_is_off_before_ray_or_mlflow_is_imported():
     found = [line.split() for line in result.stdout.splitlines()]
     assert {name for _, name, _ in found} == {"ray", "mlflow"}
     told = {module for module, name, value in found if value != {"ray": "0"}.get(name, "true")}
-    assert told == {"sentiflow.served_model"}, "which a server of MLflow's imports, not sentiflow"
+    served = "sentiflow.tracking.served_model"
+    assert told == {served}, "which a server of MLflow's imports, not sentiflow"
 
 
 class Watched:
@@ -99,7 +99,7 @@ def ray_folder():
 
 def watch(arguments, environment, *, token):
     """Run a command; returns its output, and what was seen of its processes."""
-    command = [sys.executable, "-m", "sentiflow.cli", *arguments]
+    command = [sys.executable, "-m", "sentiflow", *arguments]
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
             command, cwd=PROJECT, env=os.environ | environment, stdout=output, stderr=output

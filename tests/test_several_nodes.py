@@ -10,8 +10,9 @@ import pytest
 from conftest import PROJECT, write_config
 from several_nodes import IMPATIENT, Nodes
 
-from sentiflow import manifest, storage
-from sentiflow.model_package import ModelPackage
+from sentiflow.data import manifest
+from sentiflow.models.package import ModelPackage
+from sentiflow.storage import filesystem
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(420)]
 
@@ -47,7 +48,7 @@ def config(tmp_path_factory, sample_csv, bucket):
     The training is one that does not magnify rounding (docs/training.md): with one worker and with
     two, each epoch's loss is the same to 2e-8.
     """
-    storage.write_bytes(f"{bucket}/in/tweets.csv", sample_csv.read_bytes())
+    filesystem.write_bytes(f"{bucket}/in/tweets.csv", sample_csv.read_bytes())
     folder = tmp_path_factory.mktemp("several_nodes")
     path = write_config(folder, sample_csv)
     changes = {
@@ -73,7 +74,7 @@ def undisturbed(started, config, bucket):
     """Prepare, train on both nodes and score, with nobody killed."""
     started.have(2)
     log = config.parent / "log.txt"
-    command = [sys.executable, "-m", "sentiflow.cli", "run", str(config), "train.num_workers=2"]
+    command = [sys.executable, "-m", "sentiflow", "run", str(config), "train.num_workers=2"]
     with subprocess.Popen(command, cwd=PROJECT, stderr=log.open("w")) as process:
         assert end_of(process, log) == 0, log.read_text()
     assert manifest.read(f"{bucket}/undisturbed/trained")["num_workers"] == 2
@@ -91,16 +92,18 @@ def end_of(process, log):
 
 def table(uri):
     """Read a table in the bucket by its row ids."""
-    names = storage.listing(uri, suffix=".parquet")
-    return pa.concat_tables([storage.read_parquet(f"{uri}/{n}") for n in names]).sort_by("row_id")
+    names = filesystem.listing(uri, suffix=".parquet")
+    return pa.concat_tables([filesystem.read_parquet(f"{uri}/{n}") for n in names]).sort_by(
+        "row_id"
+    )
 
 
 def assert_same_prepared(ours, theirs):
     """Compare every file to the byte, but for the manifest, which has times."""
-    names = [storage.listing(f"{root}/prepared", suffix=".parquet") for root in (ours, theirs)]
+    names = [filesystem.listing(f"{root}/prepared", suffix=".parquet") for root in (ours, theirs)]
     assert names[0] == names[1]
     for name in names[0]:
-        content = [storage.read_bytes(f"{root}/prepared/{name}") for root in (ours, theirs)]
+        content = [filesystem.read_bytes(f"{root}/prepared/{name}") for root in (ours, theirs)]
         assert content[0] == content[1], name
 
 
@@ -120,7 +123,7 @@ def test_nodes_and_object_storage_leave_what_one_machine_leaves(undisturbed, fin
     names = [n for n in theirs.column_names if n not in ("prediction", "probability")]
     assert ours.select(names).equals(theirs.select(names)), "the batches differ, and so the model"
     assert len(ModelPackage.load(f"{undisturbed}/trained/model").vocabulary) > 100
-    left = storage.listing(undisturbed)
+    left = filesystem.listing(undisturbed)
     assert not [name for name in left if "_work" in name or "/ray/" in name]
 
 
@@ -132,17 +135,17 @@ def start(config, verb, bucket, log, *overrides):
         chosen += [f"{verb}.prepared_uri={bucket}/undisturbed/prepared"]
     if verb == "score":
         chosen += [f"score.model_uri={bucket}/undisturbed/trained/model"]
-    command = [sys.executable, "-m", "sentiflow.cli", verb, str(config), *chosen]
+    command = [sys.executable, "-m", "sentiflow", verb, str(config), *chosen]
     return uri, command, subprocess.Popen(command, cwd=PROJECT, stderr=log.open("w"))
 
 
 def has_begun(uri, verb):
     """Say whether a stage is in the middle of its work."""
     if verb == "train":  # its log may be late, as the driver records epochs before it tells them
-        checkpoints = storage.listing(f"{uri}/trained/checkpoints", suffix="/state.json")
+        checkpoints = filesystem.listing(f"{uri}/trained/checkpoints", suffix="/state.json")
         return len(checkpoints) > 1
     root = f"{uri}/prepared" if verb == "prepare" else f"{uri}/scored"
-    return len(storage.listing(f"{root}/_work/receipts")) > 2
+    return len(filesystem.listing(f"{root}/_work/receipts")) > 2
 
 
 def wait_until_begun(uri, verb, process, log):

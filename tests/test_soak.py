@@ -14,8 +14,8 @@ from conftest import PROJECT, write_config
 from several_nodes import IMPATIENT, Nodes
 from test_pipeline import read
 from test_resume import configure, csv, files_of, undisturbed  # noqa: F401
-from test_scoring import NUM_ROWS, assert_same, corpora, receipts, table  # noqa: F401
-from test_scoring import configure as configure_scoring
+from test_score import NUM_ROWS, assert_same, corpora, receipts, table  # noqa: F401
+from test_score import configure as configure_scoring
 
 pytestmark = pytest.mark.soak
 
@@ -32,7 +32,7 @@ def test_a_driver_killed_at_any_moment_is_continued_to_the_same_tables(
     tmp_path: Path, sample_csv: Path, finished_run: Path, sentiflow, seed: int
 ):
     config = write_config(tmp_path, sample_csv)
-    command = [sys.executable, "-m", "sentiflow.cli", "run", str(config)]
+    command = [sys.executable, "-m", "sentiflow", "run", str(config)]
     with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL) as process:
         time.sleep(random.Random(seed).uniform(1, LATEST_KILL_SECONDS))
         os.kill(process.pid, signal.SIGKILL)
@@ -53,7 +53,7 @@ def test_a_preparation_killed_twice_at_any_moments_leaves_the_same_files(
     seed: int,
 ):
     config = configure(tmp_path, csv)
-    command = [sys.executable, "-m", "sentiflow.cli", "prepare", str(config)]
+    command = [sys.executable, "-m", "sentiflow", "prepare", str(config)]
     chance = random.Random(seed)
     for _ in range(2):
         with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL) as process:
@@ -114,7 +114,7 @@ def test_every_row_is_scored_once_whatever_is_killed_when(
     chance, victim = random.Random(seed), ("driver", "worker", "node")[seed % 3]
     config = configure_hundred_parts(tmp_path, finished_run, corpora)
     started = request.getfixturevalue("nodes") if victim == "node" else None
-    command = [sys.executable, "-m", "sentiflow.cli", "score", str(config)]
+    command = [sys.executable, "-m", "sentiflow", "score", str(config)]
     log = tmp_path / "log.txt"
     with subprocess.Popen(command, cwd=PROJECT, stderr=log.open("w")) as process:
         wait_for_parts(tmp_path, chance.randrange(70), process)

@@ -13,10 +13,13 @@ import pytest
 from conftest import PROJECT, write_config
 from mlflow import MlflowClient
 
-from sentiflow import manifest, pipeline, settings, storage
+from sentiflow import pipeline
+from sentiflow.cluster.resources import Resources
+from sentiflow.config import settings
+from sentiflow.data import manifest
+from sentiflow.data.manifest import Claim
 from sentiflow.errors import UserError
-from sentiflow.manifest import Claim
-from sentiflow.resources import Resources
+from sentiflow.storage import filesystem
 
 HEAVY = ("torch", "matplotlib", "sklearn", "mlflow", "ray", "pandas")
 
@@ -56,7 +59,8 @@ def test_a_stage_loads_nothing_that_only_others_need(verb, needless):
 def test_preparing_loads_neither_torch_nor_plots(tmp_path, sample_csv):
     config = write_config(tmp_path, sample_csv)
     script = f"""
-from sentiflow import pipeline, settings
+from sentiflow import pipeline
+from sentiflow.config import settings
 pipeline.run(settings.load({str(config)!r}, ()), ["prepare"])
 """
     assert not loaded(script) & {"torch", "matplotlib", "sklearn"}
@@ -78,7 +82,7 @@ def start(*arguments):
 
     A shell's background job, which the tests may be, begins with SIGINT ignored.
     """
-    command = [sys.executable, "-m", "sentiflow.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "sentiflow", *map(str, arguments)]
     return subprocess.Popen(
         command,
         cwd=PROJECT,
@@ -180,7 +184,8 @@ def test_a_store_that_is_away_ends_the_command_though_ray_is_starting(
 @pytest.fixture
 def happened(monkeypatch):
     """Note, in place of Ray, the store and a stage, when each of them is asked for something."""
-    from sentiflow import cluster, tracking
+    from sentiflow.cluster import connection
+    from sentiflow.tracking import recording
 
     notes = []
 
@@ -197,8 +202,8 @@ def happened(monkeypatch):
         claim=lambda config: Claim("prepare", config.prepare.output_uri, {}, {}, owns=("_work",)),
         run=note("the stage runs", {"fingerprint": ""}),
     )
-    monkeypatch.setattr(cluster, "starting", starting)
-    monkeypatch.setattr(tracking, "open_store", note("the store opens", tracking.Store()))
+    monkeypatch.setattr(connection, "starting", starting)
+    monkeypatch.setattr(recording, "open_store", note("the store opens", recording.Store()))
     monkeypatch.setattr(pipeline, "_stage", lambda verb: stage)
     return notes
 
@@ -219,12 +224,12 @@ def test_what_is_complete_starts_nothing_and_is_tidied(tmp_path, sample_csv, hap
     claim = Claim("prepare", uri, {}, {}, owns=("_work",))
     manifest.begin(claim)
     manifest.publish(claim, counts={}, files=[], seconds=0)
-    storage.write_bytes(f"{uri}/started.json", b"{}")
-    storage.write_bytes(f"{uri}/_work/part", b"left by a kill")
+    filesystem.write_bytes(f"{uri}/started.json", b"{}")
+    filesystem.write_bytes(f"{uri}/_work/part", b"left by a kill")
     (outcome,) = run(tmp_path, sample_csv)
     assert not outcome.ran
     assert happened == []
-    assert storage.listing(uri) == ["manifest.json"]
+    assert filesystem.listing(uri) == ["manifest.json"]
 
 
 def test_a_wrong_input_is_said_before_anything_is_started(tmp_path, sample_csv, happened):

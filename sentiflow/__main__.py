@@ -1,0 +1,5 @@
+"""``python -m sentiflow``: the console script."""
+
+from sentiflow.cli.app import main
+
+main()

@@ -1,0 +1,222 @@
+"""`submit` command -> a job on a cluster, followed to its end."""
+
+import contextlib
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sentiflow.cli.exits import reporting
+from sentiflow.cli.options import AsJson
+from sentiflow.errors import UserError
+
+if TYPE_CHECKING:
+    from sentiflow.cluster.job_client import JobServer
+    from sentiflow.cluster.log_streaming import Ending
+    from sentiflow.cluster.submission import Submission
+
+Verb = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="VERB", help="Of jobs/: run, prepare, train, score, evaluate, sweep, doctor."
+    ),
+]
+ConfigPath = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A settings file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change: train.num_epochs=2"),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="The cluster's dashboard; RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or "
+        "http://127.0.0.1:8265 by default.",
+    ),
+]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Print the job's id, and leave it alone.")]
+Attach = Annotated[
+    str | None,
+    typer.Option("--attach", metavar="JOB", help="Follow a job that was submitted before."),
+]
+Variables = Annotated[
+    list[str] | None,
+    typer.Option("--env", metavar="NAME[=VALUE]", help="A variable for the job; no secret."),
+]
+Install = Annotated[
+    bool,
+    typer.Option("--install", help="Install constraints.txt for this job, on nodes without it."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be submitted.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace results of other settings or inputs.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show Ray's and MLflow's own messages.")]
+
+
+def submit(
+    verb: Verb = None,
+    config: ConfigPath = None,
+    overrides: Overrides = None,
+    address: Address = None,
+    no_wait: NoWait = False,
+    attach: Attach = None,
+    variables: Variables = None,
+    install: Install = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run a job on a Ray cluster: check it, upload this directory, follow it to its end.
+
+    The job's log, in which Ray mixes its standard output and error, goes to standard output; with
+    --json to standard error. The exit code is the job's own.
+
+    Example: sentiflow submit train configs/sentiment140.yaml output_uri=s3://bucket/run
+
+    Example: sentiflow submit --attach sentiflow-train-sentiment140-1a2b3c
+    """
+    with reporting(verbose):
+        from sentiflow.cluster import submission as submissions
+
+        if attach is None:
+            if verb is None or config is None:
+                hint = "such as: sentiflow submit run configs/my.yaml"
+                raise UserError("VERB and CONFIG are missing", hint=hint)
+            words = {"--overwrite": overwrite, "--verbose": verbose}
+            submission = submissions.prepare(
+                verb,
+                config,
+                overrides or (),
+                folder=Path.cwd(),
+                options=[word for word, is_given in words.items() if is_given],
+                variables=variables or (),
+                installs=install,
+            )
+            if dry_run:
+                _show(submission, as_json)
+                return
+        elif verb or dry_run or no_wait:
+            raise UserError("--attach follows a job that is there", hint="give nothing else")
+        from sentiflow.cluster import job_client
+        from sentiflow.progress import say
+
+        server = job_client.connect(job_client.choose_address(address), verbose=verbose)
+        if attach is None:
+            _submit(server, submission)
+        job = attach or submission.submission_id
+        if no_wait:
+            say("submit", f"follow it: {_again(server, job)}")
+            typer.echo(json.dumps({"job": job, "address": server.address}) if as_json else job)
+            return
+        code = _follow(server, job, as_json)
+    if code:
+        raise typer.Exit(code)
+
+
+def _submit(server: "JobServer", job: "Submission") -> None:
+    from sentiflow.cluster import submission, upload
+    from sentiflow.progress import say
+
+    names = submission.find_loopback(job)
+    for name in names if names and not server.is_here() else ():
+        meaning = "on a node of the cluster it means that node, and goes before what is set there"
+        say("submit", f"mind: {name} is an address of this machine; {meaning}")
+    server.submit(job, folder=Path.cwd())
+    size = upload.to_text(job.upload.num_bytes)
+    say("submit", f"{job.submission_id} at {server.address}: {len(job.upload.sizes)} files, {size}")
+
+
+def _follow(server: "JobServer", job: str, as_json: bool) -> int:
+    """Follow a job; give the exit code."""
+    from sentiflow.cluster import log_streaming, submission
+    from sentiflow.progress import say
+
+    stream = sys.stderr if as_json else sys.stdout
+
+    def write(text: str) -> None:
+        stream.write(text)
+        stream.flush()
+
+    began = time.monotonic()
+    try:
+        with _sigterm_interrupts():
+            ending = log_streaming.follow(server, job, write)
+    except KeyboardInterrupt as interruption:
+        say("submit", f"left alone; the job goes on. Follow it: {_again(server, job)}")
+        say("submit", f"stop it: {_ray(server, 'stop', job)}")
+        return 128 + (interruption.args[0] if interruption.args else signal.SIGINT)
+    results = json.loads(ending.metadata.get(submission.RESULTS_KEY, "{}"))
+    if as_json:
+        record = {"job": job, "status": ending.status, "exit_code": ending.exit_code}
+        made = {} if ending.exit_code else results
+        typer.echo(json.dumps(record | {"reason": ending.reason, "results": made}))
+    _tell(job, ending, results, time.monotonic() - began)
+    return ending.exit_code
+
+
+def _tell(job: str, ending: "Ending", results: Mapping[str, str], seconds: float) -> None:
+    """Say how it has ended, and where the results are."""
+    from sentiflow.progress import say
+
+    if ending.exit_code:
+        say("submit", f"{job} failed: {ending.reason}")
+        return
+    say("submit", f"{job} is done ({seconds:,.0f} s)")
+    for name, place in results.items():
+        say("", f"{name:<11} {place}")
+
+
+def _again(server: "JobServer", job: str) -> str:
+    return f"sentiflow submit --attach {job} --address {server.address}"
+
+
+def _ray(server: "JobServer", verb: str, job: str) -> str:
+    """Write a command of Ray, which needs to be told if there is a token."""
+    mode = "RAY_AUTH_MODE=token " if server.guarded else ""
+    return f"{mode}ray job {verb} {job} --address {server.address}"
+
+
+def _show(job: "Submission", as_json: bool) -> None:
+    """Print what would be submitted."""
+    from sentiflow.cluster import upload
+
+    if as_json:
+        record: dict[str, Any] = {
+            "job": job.submission_id,
+            "entrypoint": job.entrypoint,
+            "env": dict(job.variables),
+            "upload": {"bytes": job.upload.num_bytes, "files": dict(job.upload.sizes)},
+            "results": dict(job.results),
+        }
+        typer.echo(json.dumps(record, ensure_ascii=False))
+        return
+    typer.echo(f"entrypoint  {job.entrypoint}")
+    for name, value in job.variables.items():
+        typer.echo(f"env         {name}={value}")
+    size = upload.to_text(job.upload.num_bytes)
+    typer.echo(f"upload      {len(job.upload.sizes)} files, {size}")
+    for name, count in job.upload.largest(5):
+        typer.echo(f"            {name} {upload.to_text(count)}")
+    for name, place in job.results.items():
+        typer.echo(f"{name:<11} {place}")
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM leave the block as Ctrl-C does."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    before: Callable[..., object] | int | None = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,144 @@
+"""Manifests of a job -> what a user reads at its end, and may type next."""
+
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from sentiflow.data.schema import SPLITS
+from sentiflow.storage.uris import as_typed
+
+Records = Mapping[str, Mapping[str, Any]]
+"""By job: its manifest."""
+
+
+def of_run(
+    records: Records, uris: Mapping[str, str], headline: tuple[str, Mapping[str, Any]]
+) -> Table:
+    """Sum up a whole run.
+
+    Args:
+        records: Of all four jobs.
+        uris: By job: its directory.
+        headline: Name of a split, and the figures of it to show.
+    """
+    counts = records["prepare"]["counts"]
+    split, figures = headline
+    table = _table()
+    _add_counts(table, counts, uris["prepare"])
+    table.add_row(
+        f"{split} accuracy",
+        f"{figures['accuracy']:.1%}",
+        f"95 % interval {figures['accuracy_low']:.1%} to {figures['accuracy_high']:.1%}, "
+        f"{figures['num_rows']:,} tweets",
+    )
+    for verb, (rows, seconds) in _speeds(records).items():
+        table.add_row(f"{verb}", f"{rows / seconds:,.0f} tweets/s", f"{seconds:.1f} s")
+    return table
+
+
+def of_preparation(record: Mapping[str, Any], uri: str) -> Table:
+    """Sum up a preparation: rows, splits, repeated texts, unknown words."""
+    counts, repeats, words = record["counts"], record["duplicates"], record["vocabulary"]
+    table = _table()
+    _add_counts(table, counts, uri)
+    for split in SPLITS:
+        by_label = counts["labels"][split]
+        labels = ", ".join(f"{number:,} {label}" for label, number in by_label.items() if number)
+        table.add_row(split, f"{sum(by_label.values()):,}", labels)
+    normalized, leaked = repeats["normalized"], repeats["normalized"]["leaked_rows"]
+    table.add_row(
+        "repeated rows",
+        f"{normalized['surplus_rows']:,}",
+        f"{leaked['test_in_train']:,} test rows have a text of train",
+    )
+    contradicting = repeats["contradicting"]["texts"]
+    table.add_row("contradicting", f"{contradicting:,}", "texts with more than one label")
+    unknown = words["tokens"]["test"]["unknown_fraction"]
+    table.add_row(
+        "words",
+        f"{words['words']:,}",
+        f"{words['words_with_vector']:,} with a vector; {unknown:.1%} of test tokens unknown",
+    )
+    return table
+
+
+def of_evaluation(record: Mapping[str, Any], uri: str) -> Table:
+    """Sum up an evaluation: what to take along, what to mind, and where all of it stands."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(justify="right")
+    table.add_column(justify="left")
+    for figure, meaning, _ in record["conclusions"]:
+        table.add_row(figure, meaning)
+    for note in record["notes"]:
+        table.add_row("mind", note)
+    table.add_row("report", f"{uri}/report.html")
+    return table
+
+
+def next_steps(uris: Mapping[str, str], store: str) -> list[str]:
+    """Say what a user may type after a run.
+
+    Args:
+        uris: By job: its directory.
+        store: Of MLflow, without a user's name.
+    """
+    compare = f"{_program('mlflow')} ui --backend-store-uri {_store_as_typed(store)}"
+    program, model = _program("sentiflow"), f"{uris['train']}/model"
+    return [
+        f"open the report     {uris['evaluate']}/report.html",
+        f"compare runs        {store if store.startswith('http') else compare}",
+        f'score a text        {program} predict {model} "what a lovely day"',
+        f"read predictions    {uris['score']}/predictions/*.parquet",
+    ]
+
+
+def _table() -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(justify="left")
+    table.add_column(justify="right")
+    table.add_column(justify="left")
+    return table
+
+
+def _add_counts(table: Table, counts: Mapping[str, Any], uri: str) -> None:
+    """Add how many rows there were, and what has become of them."""
+    table.add_row("rows read", f"{counts['rows_read']:,}", "")
+    table.add_row("  accepted", f"{counts['accepted']:,}", "")
+    where = f"{uri}/rejected: {_list(counts['rejected_by_reason'])}" if counts["rejected"] else ""
+    table.add_row("  rejected", f"{counts['rejected']:,}", where)
+    if counts["left_out"]:
+        by_reason = _list(counts["left_out_by_reason"])
+        table.add_row("  left out", f"{counts['left_out']:,}", by_reason)
+
+
+def _list(by_reason: Mapping[str, int]) -> str:
+    order: Sequence[tuple[str, int]] = sorted(by_reason.items(), key=lambda item: -item[1])
+    return ", ".join(f"{count:,} {reason}" for reason, count in order)
+
+
+def _speeds(records: Records) -> dict[str, tuple[int, float]]:
+    """Say how many rows each job worked on, and in how many seconds."""
+    epochs = records["train"]["counts"]["epochs"]
+    train = records["prepare"]["counts"]["labels"]["train"]
+    rows = {
+        "prepare": records["prepare"]["counts"]["rows_read"],
+        "train": epochs * (train["negative"] + train["positive"]),
+        "score": records["score"]["counts"]["accepted"],
+        "evaluate": records["evaluate"]["counts"]["rows"],
+    }
+    return {verb: (count, records[verb]["seconds"]) for verb, count in rows.items()}
+
+
+def _program(name: str) -> str:
+    """Write a console script as the user can type it: by its path where it is not on PATH."""
+    beside = str(Path(sys.executable).parent / name)
+    return name if shutil.which(name) == beside else as_typed(beside)
+
+
+def _store_as_typed(uri: str) -> str:
+    path = uri.removeprefix("sqlite:///")
+    return f"sqlite:///{as_typed(path)}" if path.startswith("/") else uri

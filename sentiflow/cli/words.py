@@ -1,0 +1,377 @@
+"""`words` commands -> one call of word geometry each, and what came of it as lines or JSON.
+
+With ``--json`` a command prints one object: ``vectors``, the source; ``words``, those of the
+question; and ``results``, a list of ``{"word": ..., "value": ...}``, or what the command is for.
+"""
+
+import inspect
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from sentiflow.cli.exits import reporting
+from sentiflow.cli.options import AsJson
+from sentiflow.errors import UserError
+from sentiflow.storage.uris import absolute_uri, names_model
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sentiflow.words.word_vectors import WordVectors
+
+_SOURCES = """\b
+SOURCE of the vectors:
+  package:glove.6B.50d   400,000 words, installed with sentiflow; the default
+  torchtext:6B.100d      a GloVe that lies in torchtext's cache, .vector_cache
+  vectors.txt            a file in GloVe's or word2vec's text form; also .txt.gz or
+                         .zip, and a file in an archive: glove.zip::glove.300d.txt
+  runs/x/trained/model   a model package of sentiflow: the vectors it has learned;
+                         also models:/NAME@champion and runs:/ID/model
+"""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Word vectors: distances, neighbors, midpoints, analogies, bias, a map.",
+    epilog=_SOURCES,
+)
+
+Source = Annotated[str, typer.Option("--vectors", metavar="SOURCE", help="See below.")]
+MaxWords = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Only the first N words; they are the most frequent."),
+]
+Count = Annotated[int, typer.Option("-n", min=1, metavar="N", help="How many words.")]
+By = Annotated[
+    Literal["euclidean", "cosine"],
+    typer.Option(help="The least Euclidean distance or the greatest cosine similarity."),
+]
+ExcludeQuery = Annotated[
+    bool,
+    typer.Option(
+        "--exclude-query",
+        help="Leave out the words of the question; without it the nearest word is left out, "
+        "whatever it is, and said if it is none of them.",
+    ),
+]
+
+_DEFAULT = "package:glove.6B.50d"
+_NUMBERS_A_LINE = 10
+
+
+@app.command(epilog=_SOURCES)
+def vector(
+    word: Annotated[str, typer.Argument(metavar="WORD")],
+    source: Source = _DEFAULT,
+    max_words: MaxWords = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a word's vector and its rank; the first word's is 1.
+
+    Example: sentiflow words vector car
+    """
+    with reporting(verbose=False):
+        vectors = _load(source, max_words)
+        from sentiflow.words import geometry
+
+        (row,) = geometry.look_up(vectors, [word]).tolist()
+        numbers = vectors.vectors[row]
+        if as_json:
+            _echo_json(vectors, [word], rank=row + 1, vector=numbers.tolist())
+            return
+        typer.echo(f"{word}: rank {row + 1:,} of {len(vectors.words):,}")
+        for first in range(0, len(numbers), _NUMBERS_A_LINE):
+            line = (f"{number:9.4f}" for number in numbers[first : first + _NUMBERS_A_LINE])
+            typer.echo("".join(line))
+
+
+_MEASURES = {
+    "distance": """Print the Euclidean distance between words.
+
+    Of the first one from each of the others.
+
+    Example: sentiflow words distance cat dog
+
+    Example: sentiflow words distance cat pet dog bike kitten""",
+    "similarity": """Print the cosine similarity between words, -1 to 1.
+
+    Of the first one to each of the others.
+
+    Example: sentiflow words similarity good bad well perfect""",
+}
+
+
+def _measuring(name: str) -> Callable[..., None]:
+    def command(
+        words: Annotated[list[str], typer.Argument(metavar="WORD", help="Two or more.")],
+        source: Source = _DEFAULT,
+        max_words: MaxWords = None,
+        as_json: AsJson = False,
+    ) -> None:
+        with reporting(verbose=False):
+            _check_number(words, 2)
+            vectors = _load(source, max_words)
+            from sentiflow.words import geometry
+
+            first, *others = words
+            values = getattr(geometry, name)(vectors, first, others).tolist()
+            found = list(zip(others, values, strict=True))
+            if as_json:
+                _echo_json(vectors, words, results=_to_json(found))
+            elif len(found) == 1:
+                typer.echo(f"{values[0]:.4f}")
+            else:
+                _echo_values(found)
+
+    return command
+
+
+for _name, _help in _MEASURES.items():
+    app.command(_name, help=inspect.cleandoc(_help), epilog=_SOURCES)(_measuring(_name))
+
+Place = tuple["np.ndarray", Sequence[str]]
+"""A point, and the words that it was asked for with."""
+
+
+def nearest(vectors: "WordVectors", words: Sequence[str]) -> Place:
+    """List the words nearest to a word.
+
+    Example: sentiflow words nearest cat
+
+    Example: sentiflow words nearest cat -n 5 --by cosine
+    """
+    from sentiflow.words import geometry
+
+    _check_number(words, 1, 1)
+    return geometry.midpoint(vectors, words), words
+
+
+def midpoint(vectors: "WordVectors", words: Sequence[str]) -> Place:
+    """List the words nearest to the middle between words.
+
+    Example: sentiflow words midpoint happy sad
+    """
+    from sentiflow.words import geometry
+
+    _check_number(words, 2)
+    return geometry.midpoint(vectors, words), words
+
+
+def analogy(vectors: "WordVectors", words: Sequence[str]) -> Place:
+    """List the words nearest to A - B + C.
+
+    They are to C as A is to B: king man woman asks who is to woman as king is to man.
+
+    Example: sentiflow words analogy king man woman
+    """
+    from sentiflow.words import geometry
+
+    _check_number(words, 3, 3)
+    return geometry.analogy(vectors, *words), words
+
+
+def near(vectors: "WordVectors", words: Sequence[str]) -> Place:
+    """List the words nearest to a signed sum of words.
+
+    Its signs, + and -, stand between blanks.
+
+    Example: sentiflow words near "good - bad + programmer"
+    """
+    from sentiflow.words import geometry
+
+    terms = geometry.parse(" ".join(words))
+    return geometry.combine(vectors, terms), [term.word for term in terms]
+
+
+def _listing(locate: Callable[..., Place], wanted: str) -> Callable[..., None]:
+    def command(
+        words: Annotated[list[str], typer.Argument(metavar="WORD", help=wanted)],
+        n: Count = 10,
+        by: By = "euclidean",
+        exclude_query: ExcludeQuery = False,
+        source: Source = _DEFAULT,
+        max_words: MaxWords = None,
+        as_json: AsJson = False,
+    ) -> None:
+        with reporting(verbose=False):
+            vectors = _load(source, max_words)
+            from sentiflow.words import geometry
+
+            point, query = locate(vectors, words)
+            exclude = query if exclude_query else None
+            there = geometry.nearest(vectors, point, n=n, by=by, exclude=exclude)
+            dropped = [there.left_out] if there.left_out else []
+            if as_json:
+                results, left_out = _to_json(there.found), _to_json(dropped)
+                _echo_json(vectors, query, by=by, results=results, left_out=left_out)
+                return
+            _echo_values(there.found)
+            for name, value in dropped:
+                if name not in query:
+                    typer.echo(f"left out: {_printable(name)} {value:.4f}", err=True)
+
+    return command
+
+
+_POINTS: dict[Callable[..., Place], str] = {
+    nearest: "One word.",
+    midpoint: "Two or more words.",
+    analogy: "Three words: A, B and C.",
+    near: "Words and signs between blanks; quotes are not needed.",
+}
+for _locate, _wanted in _POINTS.items():
+    app.command(_locate.__name__, help=inspect.getdoc(_locate), epilog=_SOURCES)(
+        _listing(_locate, _wanted)
+    )
+
+
+@app.command("map", epilog=_SOURCES)
+def draw_map(
+    words: Annotated[list[str], typer.Argument(metavar="WORD", help="Two or more.")],
+    to: Annotated[str, typer.Option(metavar="FILE.png", help="Where to draw it.")],
+    source: Source = _DEFAULT,
+    max_words: MaxWords = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw words in a plane, as PNG.
+
+    It is the plane in which their vectors differ most.
+
+    The axes are the first two principal components of these words: words that are near each other
+    are near in the picture, but not always the other way round. The less of the variance the axes
+    explain, the more the picture leaves out.
+
+    Example: sentiflow words map king queen man woman prince princess --to royals.png
+    """
+    with reporting(verbose=False):
+        words = list(dict.fromkeys(words))
+        _check_number(words, 2)
+        _check_png(to)
+        vectors = _load(source, max_words)
+        from sentiflow.progress import say
+        from sentiflow.storage import filesystem
+        from sentiflow.words import geometry, map_chart
+
+        rows = geometry.look_up(vectors, words)
+        projection = geometry.project(vectors.vectors[rows])
+        image = map_chart.draw_map(words, projection)
+        filesystem.write_bytes(absolute_uri(to), image)
+        if as_json:
+            points = zip(words, projection.points.tolist(), strict=True)
+            results = [{"word": word, "point": point} for word, point in points]
+            _echo_json(vectors, words, explained=projection.explained.tolist(), results=results)
+        share = projection.explained.sum()
+        say("words", f"{len(words)} words, {share:.0%} of their variance is shown: {to}")
+
+
+@app.command(epilog=_SOURCES)
+def bias(
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option("--pair", metavar="A:B", help="Two words that differ in one thing."),
+    ] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Option("--word", metavar="WORD", help="To be placed, in place of professions."),
+    ] = None,
+    to: Annotated[str | None, typer.Option(metavar="FILE.png", help="Draw it there, too.")] = None,
+    source: Source = _DEFAULT,
+    max_words: MaxWords = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure which associations the vectors hold.
+
+    A gender direction, and published tests.
+
+    Professions are placed on the direction that sets ten pairs like he and she apart (Bolukbasi et
+    al. 2016). The ten association tests are WEAT 1 to 10 (Caliskan et al. 2017). With --pair or
+    --word, both of which may be repeated, the direction is another and the tests are left out.
+
+    Example: sentiflow words bias --to bias.png
+
+    Example: sentiflow words bias --pair young:old --pair youth:age --word wise --word fast
+    """
+    with reporting(verbose=False):
+        chosen = [_read_pair(pair) for pair in pairs or ()]
+        if to is not None:
+            _check_png(to)
+        vectors = _load(source, max_words)
+        from sentiflow.progress import say
+        from sentiflow.storage import filesystem
+        from sentiflow.words import bias_chart, geometry, word_bias
+
+        typed = [word for pair in chosen for word in pair] + (words or [])
+        geometry.look_up(vectors, typed)
+        found = word_bias.measure_word_bias(
+            vectors,
+            pairs=chosen or word_bias.GENDER_PAIRS,
+            words=words or word_bias.PROFESSIONS,
+            tests=() if chosen or words else word_bias.TESTS,
+        )
+        if to is not None:
+            filesystem.write_bytes(absolute_uri(to), bias_chart.render(found))
+            say("words", f"drawn: {to}")
+        if as_json:
+            asked = words or list(word_bias.PROFESSIONS)
+            _echo_json(vectors, asked, **asdict(found))
+        else:
+            typer.echo(word_bias.to_text(found))
+
+
+def _read_pair(text: str) -> tuple[str, str]:
+    first, _, second = text.partition(":")
+    if not first or not second:
+        raise UserError(f"--pair {text}", hint="write two words as he:she")
+    return first, second
+
+
+def _check_png(to: str) -> None:
+    if not to.lower().endswith(".png") or Path(to).is_dir():
+        raise UserError(f"--to {to}", hint="name a file that ends in .png")
+
+
+def _load(source: str, max_words: int | None) -> "WordVectors":
+    """Load the vectors; those of a model in MLflow from a copy of its package."""
+    from sentiflow.words import word_vectors
+
+    if not names_model(source):
+        return word_vectors.load(source, max_words=max_words)
+    from sentiflow.tracking import model_sources
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = model_sources.describe(source, tracking=None)
+        path = model_sources.bring(model, to=folder, tracking=None)
+        return replace(word_vectors.load(path, max_words=max_words), source=source)
+
+
+def _check_number(words: Sequence[str], least: int, most: int | None = None) -> None:
+    if len(words) < least or (most and len(words) > most):
+        wanted = f"{least} or more words" if most is None else f"exactly {least}"
+        raise UserError(f"{len(words)} given: {' '.join(words)}", hint=f"name {wanted}")
+
+
+def _echo_values(values: Iterable[tuple[str, float]]) -> None:
+    """Print words and values in two columns."""
+    rows = [(_printable(word), value) for word, value in values]
+    width = max((len(word) for word, _ in rows), default=0)
+    for word, value in rows:
+        typer.echo(f"{word:<{width}} {value:.4f}")
+
+
+def _printable(word: str) -> str:
+    """Escape what a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in word)
+
+
+def _to_json(values: Iterable[tuple[str, float]]) -> list[dict[str, Any]]:
+    return [{"word": word, "value": value} for word, value in values]
+
+
+def _echo_json(vectors: "WordVectors", words: Sequence[str], **found: Any) -> None:
+    record = {"vectors": vectors.source, "words": list(words)} | found
+    typer.echo(json.dumps(record, ensure_ascii=False, allow_nan=False))

@@ -1,0 +1,1 @@
+"""A config -> what would make its jobs fail here, and what to do about it."""

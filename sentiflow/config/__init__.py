@@ -1,0 +1,1 @@
+"""YAML and command line -> checked settings."""

@@ -1,0 +1,127 @@
+"""Kind of network -> its settings: name, default, bounds and meaning of each."""
+
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from sentiflow.config.types import Settings
+
+
+class NetworkSettings(Settings):
+    """What every kind of network has."""
+
+    kind: str
+    vectors: Literal["tuned", "frozen"] = "tuned"
+    """Whether the word vectors learn too."""
+    dropout: float = Field(default=0.4, ge=0, lt=1)
+    """Probability that a feature of the word vectors, or of a layer's states on the way to the
+    next, is dropped; the same features for all tokens of a tweet."""
+    output_dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Of what the last layer reads; null: as ``dropout``."""
+    ngrams: int = Field(default=0, ge=0, le=5)
+    """Longest word n-gram of a linear model that is trained and asked beside the network; 0: there
+    is none."""
+    ngram_buckets: int = Field(default=1 << 20, ge=1, le=1 << 24)
+    """Weights of n-grams for each class; n-grams of the same hash share one."""
+
+    @property
+    def least_weights(self) -> int:
+        """Give a number of weights, other than those of words, that the network has at least."""
+        return self.ngram_buckets if self.ngrams else 0
+
+    def _with_ngrams(self, network: str) -> str:
+        return f"{network}, n-grams up to {self.ngrams}" if self.ngrams else network
+
+
+class RnnSettings(NetworkSettings):
+    """The recurrent network."""
+
+    kind: Literal["rnn"] = "rnn"
+    """``rnn``: ``models.TweetRNN``, a recurrent network."""
+    cell: Literal["rnn", "gru", "lstm"] = "gru"
+    """``rnn``: the recurrent unit: Elman's, gated, or long short-term memory."""
+    hidden_size: int = Field(default=128, ge=1)
+    """``rnn``: units of the recurrent state, for each direction."""
+    num_layers: int = Field(default=1, ge=1, le=16)
+    """``rnn``: recurrent layers on top of each other."""
+    bidirectional: bool = True
+    """``rnn``: whether a second recurrent layer reads each tweet from its end."""
+    pooling: Literal["last", "mean_max", "attention"] = "attention"
+    """``rnn``: what becomes of a tweet's states: the last valid one, mean and maximum, or
+    attention."""
+
+    @property
+    def least_weights(self) -> int:
+        """Give a number of weights, other than those of words, that the network has at least."""
+        return super().least_weights + self.num_layers * self.hidden_size**2
+
+    @property
+    def brief(self) -> str:
+        """Name the network in a word, such as ``gru(128)``."""
+        return f"{self.cell}({self.hidden_size})"
+
+    @property
+    def summary(self) -> str:
+        """Describe the network in a few words."""
+        directions = "two directions" if self.bidirectional else "one direction"
+        layers = f", {self.num_layers} layers" if self.num_layers > 1 else ""
+        return self._with_ngrams(f"{self.brief}{layers}, {directions}, {self.pooling}")
+
+
+def _as_sizes(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value,)
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be a list of whole numbers, such as [30, 10]")
+    return value
+
+
+class BagSettings(NetworkSettings):
+    """The network that does not mind the order of words."""
+
+    kind: Literal["bag_of_embeddings"] = "bag_of_embeddings"
+    """``bag_of_embeddings``: ``models.BagOfEmbeddings``, fully connected layers over the sum of the
+    word vectors."""
+    hidden_sizes: Annotated[
+        tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_as_sizes), Field(max_length=16)
+    ] = (30, 10)
+    """``bag_of_embeddings``: units of each layer between the tweet's vector and the answer; none:
+    ``[]``, which is logistic regression."""
+    pooling: Literal["sum", "mean"] = "sum"
+    """``bag_of_embeddings``: what becomes of a tweet's word vectors; their ``sum`` by default."""
+
+    @property
+    def least_weights(self) -> int:
+        """Give a number of weights, other than those of words, that the network has at least."""
+        of_layers = (a * b for a, b in pairwise(self.hidden_sizes))
+        return super().least_weights + max(self.hidden_sizes, default=0) + sum(of_layers)
+
+    @property
+    def brief(self) -> str:
+        """Name the network in a word, such as ``bag(30-10)``."""
+        return f"bag({'-'.join(map(str, self.hidden_sizes)) or 'linear'})"
+
+    @property
+    def summary(self) -> str:
+        """Describe the network in a few words."""
+        return self._with_ngrams(f"{self.brief}, {self.pooling} of the word vectors")
+
+
+KINDS: dict[str, type[Settings]] = {"rnn": RnnSettings, "bag_of_embeddings": BagSettings}
+"""Of networks, by ``train.model.kind``."""
+
+
+def _kind_of(model: Any) -> Any:
+    return model.get("kind", "rnn") if isinstance(model, dict) else getattr(model, "kind", None)
+
+
+ModelSettings = Annotated[
+    Annotated[RnnSettings, Tag("rnn")] | Annotated[BagSettings, Tag("bag_of_embeddings")],
+    Discriminator(
+        _kind_of,
+        custom_error_type="kind_unknown",
+        custom_error_message=f"must be a section whose kind is {' or '.join(KINDS)}",
+    ),
+]
+"""A ``train.model`` section: without ``kind`` it is a recurrent network."""

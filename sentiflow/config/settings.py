@@ -1,0 +1,326 @@
+"""YAML file + dotted overrides -> one validated, frozen settings object."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from sentiflow.config import ray_job
+from sentiflow.config.model_sections import KINDS
+from sentiflow.config.sections import Config
+from sentiflow.config.types import Section, Settings
+from sentiflow.errors import UserError
+from sentiflow.storage.uris import (
+    absolute_uri,
+    holds_credentials,
+    join,
+    names_vectors,
+    without_credentials,
+)
+
+
+def load(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    base: str | None = None,
+    submitted: bool | None = None,
+) -> Config:
+    """Read a settings file, apply ``section.key=value`` overrides, validate, resolve the URIs.
+
+    Args:
+        path: The YAML file.
+        overrides: Values are YAML: ``prepare.csv=[a.csv,b.csv]``, ``score.model_uri=null``.
+        base: What relative locations are relative to; the working directory by default.
+        submitted: Judge them as those of a job on a cluster; by default, if this is one.
+
+    Raises:
+        UserError: The file is missing or no YAML, or settings are wrong: a line for each.
+    """
+    config = validate(read(path, overrides), source=str(path))
+    return resolve(config, base=base, submitted=submitted)
+
+
+def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a settings file as it is written, with the overrides applied, and do not validate it.
+
+    Raises:
+        UserError: As :func:`load`, but for what validation finds.
+    """
+    raw = _read_yaml(Path(path))
+    for override in overrides:
+        _apply(raw, override)
+    return raw
+
+
+def put(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Set the value of a dotted key in a settings dictionary, and make sections that are missing.
+
+    Raises:
+        UserError: A part of the key before the last is a value.
+
+    Example:
+        >>> raw = {"train": {"seed": 0}}
+        >>> put(raw, "train.model.cell", "gru")
+        >>> raw
+        {'train': {'seed': 0, 'model': {'cell': 'gru'}}}
+    """
+    *sections, last = key.split(".")
+    place: Any = raw
+    for section in sections:
+        if place.get(section) is None:
+            place[section] = {}
+        place = place[section]
+        if not isinstance(place, dict):
+            raise UserError(f"cannot override {key}", hint=f"{section} is a value, not a section")
+    place[last] = value
+
+
+def validate(raw: dict[str, Any], *, source: str) -> Config:
+    """Check a settings dictionary; every fault is named with its key and the way out."""
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        lines = [_explain(fault, source) for fault in error.errors(include_url=False)]
+        raise UserError("\n".join(lines)) from error
+    for key, value in flatten(config.model_dump()).items():
+        if any(holds_credentials(text) for text in _texts(value)):
+            raise UserError(
+                f"{source}: {key} holds a user name or password",
+                hint="settings are recorded; give it by the environment (AWS_ACCESS_KEY_ID, "
+                "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)",
+            )
+    return config
+
+
+def resolve(config: Config, *, base: str | None = None, submitted: bool | None = None) -> Config:
+    """Make every location absolute and fill in those that default to what the job before left.
+
+    Raises:
+        UserError: Two stages would write to one place; or a location is relative in a job that was
+            submitted to a cluster, where it would be below a temporary copy.
+    """
+    if ray_job.is_here() if submitted is None else submitted:
+        ray_job.refuse_relative(_locations(config))
+
+    def at(uri: str, default: str) -> str:
+        return absolute_uri(uri, base=base) if uri else default
+
+    root = absolute_uri(config.output_uri, base=base)
+    prepared = at(config.prepare.output_uri, join(root, "prepared"))
+    trained = at(config.train.output_uri, join(root, "trained"))
+    scored = at(config.score.output_uri, join(root, "scored"))
+    words = config.prepare.vocabulary
+    vectors = {"vectors_cache": absolute_uri(words.vectors_cache, base=base)}
+    if not names_vectors(words.vectors):
+        vectors["vectors"] = absolute_uri(words.vectors, base=base)
+    sections: dict[str, Any] = {
+        "output_uri": root,
+        "prepare": {
+            "csv": tuple(absolute_uri(uri, base=base) for uri in config.prepare.csv),
+            "output_uri": prepared,
+            "vocabulary": _replace(words, **vectors),
+        },
+        "train": {
+            "prepared_uri": at(config.train.prepared_uri, prepared),
+            "output_uri": trained,
+            "init_from": at(config.train.init_from or "", "") or None,
+        },
+        "score": {
+            "corpus": tuple(
+                uri if uri == "prepared" else absolute_uri(uri, base=base)
+                for uri in config.score.corpus
+            ),
+            "prepared_uri": at(config.score.prepared_uri, prepared),
+            "model_uri": at(config.score.model_uri or "", join(trained, "model")),
+            "output_uri": scored,
+            "format": config.score.format or config.format,
+        },
+        "evaluate": {
+            "scored_uri": at(config.evaluate.scored_uri, scored),
+            "output_uri": at(config.evaluate.output_uri, join(root, "report")),
+        },
+        "sweep": {"output_uri": at(config.sweep.output_uri, join(root, "sweep"))},
+    }
+    resolved = _replace(
+        config,
+        **{
+            key: value if isinstance(value, str) else _replace(getattr(config, key), **value)
+            for key, value in sections.items()
+        },
+    )
+    _check_places(resolved)
+    return resolved
+
+
+_LOCATIONS = re.compile(
+    r"(_uri|^prepare\.csv|^prepare\.vocabulary\.vectors|^train\.init_from|^score\.corpus)$"
+)
+
+
+def _locations(config: Config) -> list[tuple[str, str]]:
+    """List every location in the settings with its key."""
+    flat = flatten(config.model_dump())
+    return [(key, uri) for key in flat if _LOCATIONS.search(key) for uri in _texts(flat[key])]
+
+
+def _check_places(config: Config) -> None:
+    """Make sure that no stage writes into the directory of another."""
+    sections: dict[str, Any] = {
+        "prepare": config.prepare,
+        "train": config.train,
+        "score": config.score,
+        "evaluate": config.evaluate,
+        "sweep": config.sweep,
+    }
+    for name, section in sections.items():
+        if "?" in section.output_uri:
+            raise UserError(
+                f"{name}.output_uri={section.output_uri!r} has a query",
+                hint="give region and endpoint by the environment (AWS_REGION, AWS_ENDPOINT_URL)",
+            )
+        for other, another in sections.items():
+            if name != other and f"{section.output_uri}/".startswith(f"{another.output_uri}/"):
+                raise UserError(
+                    f"{name}.output_uri lies in {other}.output_uri ({another.output_uri})",
+                    hint="each stage needs a directory of its own",
+                )
+
+
+def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn nested settings into dotted keys.
+
+    Example:
+        >>> flatten({"model": {"cell": "gru"}, "seed": 0})
+        {'model.cell': 'gru', 'seed': 0}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def describe(section: type[Settings] = Config, prefix: str = "") -> list[tuple[str, str, str]]:
+    """List every setting: its dotted key, its default in YAML (or ``required``), its meaning."""
+    rows: list[tuple[str, str, str]] = []
+    for name, field in section.model_fields.items():
+        key = f"{prefix}{name}"
+        inner = [row for kind in _sections_in(field) for row in describe(kind, f"{key}.")]
+        if inner:
+            rows += _join_kinds(inner)
+            continue
+        required = field.is_required() or key == "prepare.csv"
+        default = "required" if required else _to_yaml(field.default)
+        rows.append((key, default, " ".join((field.description or "").split())))
+    return rows
+
+
+def _join_kinds(rows: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Make one row of those that kinds of a section have for one key, by default the first kind."""
+    joined: dict[str, tuple[str, str, str]] = {}
+    for key, default, meaning in rows:
+        _, first, before = joined.setdefault(key, (key, default, meaning))
+        if meaning not in before:
+            joined[key] = (key, first, f"{before} {meaning}")
+    return list(joined.values())
+
+
+def _to_yaml(value: Any) -> str:
+    plain = list(value) if isinstance(value, tuple) else value
+    return yaml.safe_dump(plain, default_flow_style=True).removesuffix("...\n").strip()
+
+
+def _texts(value: Any) -> list[str]:
+    """List the texts in a value, however deep."""
+    if isinstance(value, tuple | list):
+        return [text for item in value for text in _texts(item)]
+    return [value] if isinstance(value, str) else []
+
+
+def _replace(settings: Section, **changes: Any) -> Section:
+    return settings.model_copy(update=changes)
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML in which a key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                line = node.start_mark.line + 1
+                raise yaml.YAMLError(f"the key {key!r} stands twice in the section at line {line}")
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        raise UserError(
+            f"{path} is a directory", hint="name a settings file, such as configs/quickstart.yaml"
+        )
+    if not path.exists():
+        raise UserError(f"no such settings file: {path}", hint="see configs/")
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML", hint=" ".join(str(error).split())) from error
+    if not isinstance(raw, dict):
+        raise UserError(f"{path} holds no settings", hint="it must be sections of key: value")
+    return raw
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"cannot read the override {override!r}", hint="write section.key=value")
+    if not value.strip():
+        raise UserError(f"{override!r} has no value", hint=f"write {key}=null for none")
+    try:
+        parsed = yaml.load(value, Loader=_StrictLoader)  # noqa: S506
+    except yaml.YAMLError as error:
+        raise UserError(f"cannot read the value of {override!r}", hint="it must be YAML") from error
+    put(raw, key, parsed)
+
+
+def _explain(fault: Any, source: str) -> str:
+    *sections, name = (str(part) for part in fault["loc"])
+    key = ".".join([*(part for part in sections if part not in KINDS), name])
+    if key == "prepare" and fault["type"] == "missing":
+        key = "prepare.csv"
+    if fault["type"] == "extra_forbidden":
+        known = _known_settings(sections)
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+        if sections[-1:] and sections[-1] in KINDS:
+            others = [kind for kind, section in KINDS.items() if name in section.model_fields]
+            hint = f"it belongs to kind: {others[0]}" if others else hint
+        return f"{source}: unknown setting {key}: {hint}"
+    if fault["type"] == "missing" or (key == "prepare.csv" and fault["input"] == ()):
+        return f"{source}: the setting {key} is missing: add it, or give {key}=VALUE"
+    message = fault["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if isinstance(fault["input"], Mapping):  # the rule is about several settings of a section
+        return f"{source}: {key}: {message}"
+    return f"{source}: {key}={without_credentials(repr(fault['input']))}: {message}"
+
+
+def _known_settings(location: Sequence[str]) -> list[str]:
+    """List the settings of the section at a place, in which a kind of section is a step, too."""
+    found: type[Settings] = Config
+    for name in location:
+        found = KINDS.get(name) or _sections_in(found.model_fields[name])[0]
+    return list(found.model_fields)
+
+
+def _sections_in(field: FieldInfo) -> list[type[Settings]]:
+    """List the section that a field holds, or each kind of it that it may hold."""
+    kinds = [get_args(kind) or (kind,) for kind in (field.annotation, *get_args(field.annotation))]
+    return [k for k, *_ in kinds if isinstance(k, type) and issubclass(k, Settings)]

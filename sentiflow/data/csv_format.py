@@ -1,0 +1,210 @@
+"""Format settings + the beginning of a CSV -> which column means what."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import difflib
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sentiflow.config.sections import ColumnsSettings, FormatSettings, LabelsSettings
+from sentiflow.data import schema
+from sentiflow.data.csv_records import find_records
+from sentiflow.data.schema import NEGATIVE, NEUTRAL, POSITIVE
+from sentiflow.errors import UserError
+
+HEAD_BYTES = 1 << 18
+"""As much of a file tells its form."""
+_SAMPLE_RECORDS = 500
+
+_SENTIMENT140_COLUMNS = ColumnsSettings(label=0, id=1, time=2, user=4, text=5)
+"""Go, Bhayani and Huang 2009: target, id, date, flag, user, text."""
+_SENTIMENT140_LABELS = LabelsSettings(negative="0", positive="4", neutral="2", unlabelled=())
+_SENTIMENT140_TIME = "%a %b %d %H:%M:%S PDT %Y"
+_SENTIMENT140_NUM_COLUMNS = 6
+_UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_COMPRESSED_MARKS = {b"PK\x03\x04": ".zip", b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
+_NAMES_SHOWN = 12
+_NAME_LENGTH_SHOWN = 40
+
+
+@dataclass(frozen=True)
+class CsvFormat:
+    """How the records of one file are to be read."""
+
+    num_columns: int
+    text: int
+    """Position of the text; the same of the others, None where there is no such column."""
+    label: int | None = None
+    id: int | None = None
+    user: int | None = None
+    time: int | None = None
+    labels: tuple[tuple[str, int | None], ...] = ()
+    """Written value and meaning; None: unlabelled."""
+    delimiter: str = ","
+    encoding: str = "utf-8"
+    errors: str = "replace"
+    time_format: str | None = None
+    max_text_length: int = 10_000
+    header: tuple[str, ...] = ()
+    """Names of all columns, in order; empty if none are written."""
+
+    def position(self, name: str) -> int | None:
+        """Find a column by what it means, or one that means nothing by its name in the header."""
+        if name in _MEANINGS:
+            return getattr(self, name)
+        return self.header.index(name) if name in self.names else None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """List what :meth:`position` finds beside text, label and id."""
+        meant = [name for name in ("user", "time") if getattr(self, name) is not None]
+        known = {"", *_MEANINGS, *schema.TWEETS.names}
+        written = [n for n in self.header if n not in known and self.header.count(n) == 1]
+        return (*meant, *written)
+
+
+_MEANINGS = tuple(ColumnsSettings.model_fields)
+
+
+def resolve(form: FormatSettings, head: bytes, *, source: str) -> tuple[CsvFormat, int]:
+    """Find the columns in one file.
+
+    Args:
+        form: The settings.
+        head: The file's first ``HEAD_BYTES``.
+        source: Its URI, for messages.
+
+    Returns:
+        The format, and the byte at which the first record that is data may begin.
+
+    Raises:
+        UserError: A column is not in the header, or the file is no text of a known encoding.
+    """
+    if head.startswith(_UTF_16_MARKS):
+        raise UserError(f"{source} is UTF-16", hint="convert it to UTF-8 first")
+    if head.startswith(b"PAR1"):
+        raise UserError(f"{source} is Parquet", hint="let its name end in .parquet")
+    for mark, suffix in _COMPRESSED_MARKS.items():
+        if head.startswith(mark):
+            raise UserError(f"{source} is compressed", hint=f"let its name end in {suffix}")
+    start = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
+    if form.kind == "sentiment140":
+        num_columns, columns, labels = _SENTIMENT140_NUM_COLUMNS, _SENTIMENT140_COLUMNS, None
+        names: list[str] = []
+    else:
+        assert form.columns is not None, "settings are validated"
+        columns, labels = form.columns, form.labels
+        names, num_columns, data_start = _look_at_columns(form, head[start:], source)
+        start += data_start
+        columns = _by_position(columns, names, num_columns, source)
+    time_format = _SENTIMENT140_TIME if form.kind == "sentiment140" else form.time_format
+    is_ours = form.kind == "sentiment140"
+    return CsvFormat(
+        num_columns,
+        **dict(columns),
+        labels=_meanings(_SENTIMENT140_LABELS if is_ours else labels),
+        delimiter=form.delimiter,
+        encoding=form.encoding,
+        errors=form.errors,
+        time_format=time_format,
+        max_text_length=form.max_text_length,
+        header=tuple(names),
+    ), start
+
+
+def _has_header(form: FormatSettings) -> bool:
+    if form.header is not None:
+        return form.header
+    return any(isinstance(value, str) for value in dict(form.columns or {}).values())
+
+
+def _look_at_columns(form: FormatSettings, head: bytes, source: str) -> tuple[list[str], int, int]:
+    """Find the columns' names, none if there is no header; their number; where the data begin."""
+    records, _ = find_records(head, delimiter=form.delimiter)
+    if not len(records):
+        raise UserError(f"{source} holds no record", hint="it is empty; name another CSV")
+    sound = ~records.malformed & (records.stops - records.starts < csv.field_size_limit())
+    if _has_header(form) and not sound[0]:
+        raise UserError(f"{source}: the header is no record", hint="is it a CSV? a quote is amiss")
+    if not sound.any():
+        raise UserError(f"{source} begins with no sound record", hint="is it a CSV?")
+    chosen = np.flatnonzero(sound)[: 1 if _has_header(form) else _SAMPLE_RECORDS]
+    rows = [_fields(head[records.starts[i] : records.stops[i]], form) for i in chosen]
+    if _has_header(form):
+        return [name.strip() for name in rows[0]], len(rows[0]), int(records.stops[0])
+    return [], _most_frequent(map(len, rows)), 0
+
+
+def _fields(record: bytes, form: FormatSettings) -> list[str]:
+    text = io.StringIO(record.decode(form.encoding, "replace"), newline="")
+    return next(csv.reader(text, delimiter=form.delimiter))
+
+
+def _most_frequent(numbers: Iterable[int]) -> int:
+    """Choose the number that occurs most often, of several such the largest."""
+    counts = Counter(numbers)
+    return max(counts, key=lambda number: (counts[number], number))
+
+
+def _by_position(
+    columns: ColumnsSettings, names: Sequence[str], num_columns: int, source: str
+) -> ColumnsSettings:
+    """Replace the names of columns by their positions."""
+    found = {
+        key: _position(key, value, names, num_columns, source)
+        for key, value in dict(columns).items()
+        if value is not None
+    }
+    return columns.model_copy(update=found)
+
+
+def _position(
+    key: str, column: int | str, names: Sequence[str], num_columns: int, source: str
+) -> int:
+    if isinstance(column, int):
+        if column >= num_columns:
+            number = "1 column" if num_columns == 1 else f"{num_columns} columns"
+            raise UserError(
+                f"format.columns.{key}={column}, but {source} has {number}",
+                hint="positions count from 0; is format.delimiter right?",
+            )
+        return column
+    if names.count(column) == 1:
+        return names.index(column)
+    if column in names:
+        raise UserError(
+            f"format.columns.{key}: {source} has {names.count(column)} columns {column!r}",
+            hint="give its position, counted from 0",
+        )
+    close = difflib.get_close_matches(column, names, n=1, cutoff=0.5)
+    if len(names) == 1:
+        hint = f"it has one, {_brief(names[0])}; is format.delimiter right?"
+    elif close:
+        hint = f"did you mean {_brief(close[0])}?"
+    else:
+        more = ", ..." if len(names) > _NAMES_SHOWN else ""
+        hint = f"it has {', '.join(map(_brief, names[:_NAMES_SHOWN]))}{more}"
+    raise UserError(f"format.columns.{key}: {source} has no column {column!r}", hint=hint)
+
+
+def _brief(name: str) -> str:
+    """Quote the name of a column, cut where it is too long to be one."""
+    return repr(name if len(name) <= _NAME_LENGTH_SHOWN else f"{name[: _NAME_LENGTH_SHOWN - 3]}...")
+
+
+def _meanings(labels: LabelsSettings | None) -> tuple[tuple[str, int | None], ...]:
+    if labels is None:
+        return ()
+    kinds: tuple[tuple[tuple[str, ...], int | None], ...] = (
+        (labels.negative, NEGATIVE),
+        (labels.positive, POSITIVE),
+        (labels.neutral, NEUTRAL),
+        (labels.unlabelled, None),
+    )
+    return tuple((value.strip(), meaning) for values, meaning in kinds for value in values)

@@ -1,0 +1,424 @@
+"""Directory -> the record, written last, of what is in it and where it came from."""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from importlib.metadata import version
+from typing import Any
+
+from sentiflow import __version__
+from sentiflow.config.settings import flatten
+from sentiflow.errors import UserError
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import join, join_member, split_member
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+STARTED = "started.json"
+WORK = "_work"
+"""Holds what is only needed until a stage is complete."""
+_HALF_STARTED = re.compile(rf"{re.escape(STARTED)}\.[0-9a-f]+\.tmp")
+"""What is left where a run was killed before anything else was there."""
+
+LIBRARIES = ("ray", "torch", "pyarrow", "numpy", "pandas", "mlflow")
+
+_REQUIRED = {"stage", "format_version", "fingerprint", "settings", "inputs", "counts", "files"}
+_EXPECTED = {"model": "a finished model package, such as runs/quickstart/trained/model"}
+
+
+class State(Enum):
+    """What a stage finds where its output goes."""
+
+    ABSENT = "absent"
+    UNFINISHED = "unfinished"
+    COMPLETE = "complete"
+    GROWN = "grown"
+    """Complete for the first of the input's files; others have come at the end."""
+    DAMAGED = "damaged"
+    """Complete, but a file is gone or of another size."""
+    DIFFERENT = "different"
+    FOREIGN = "foreign"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a stage is about to make, where, and from what."""
+
+    stage: str
+    uri: str
+    settings: dict[str, Any]
+    """The settings that decide the result, and no others."""
+    inputs: dict[str, Any]
+    """By name: a dictionary with at least ``fingerprint``; beside it, what helps to find it."""
+    owns: tuple[str, ...] = ()
+    """Names in the directory that the stage writes, and may delete when it starts over."""
+    grows: str = ""
+    """Name of an input of files; where some have come at its end, what is there is added to."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identify the result: a hash of the stage, its settings and its inputs' fingerprints."""
+        inputs = {name: value["fingerprint"] for name, value in self.inputs.items()}
+        return fingerprint([FORMAT_VERSION, self.stage, self.settings, inputs])
+
+
+@dataclass(frozen=True)
+class Found:
+    """The state of a claim's directory, and the keys that differ from what is there."""
+
+    state: State
+    differences: tuple[str, ...] = field(default=())
+
+
+def fingerprint(value: Any) -> str:
+    """Hash a JSON value, independent of the order of keys; 16 hexadecimal digits."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read(uri: str) -> dict[str, Any] | None:
+    """Read the manifest of the directory ``uri``; None if it is not complete.
+
+    Raises:
+        UserError: There is a manifest, but of a newer form, or not one of ours.
+    """
+    return _read_record(join(uri, MANIFEST))
+
+
+def require(uri: str, *, stage: str, setting: str) -> dict[str, Any]:
+    """Read the manifest of a directory that must be complete and made by ``stage``.
+
+    Raises:
+        UserError: It is not; ``setting`` names where the location came from.
+    """
+    record = read(uri)
+    wanted = _EXPECTED.get(stage, f"the finished output of sentiflow {stage}")
+    if record is None:
+        raise UserError(f"{setting}: {uri} has no {MANIFEST}", hint=f"name {wanted}")
+    if record["stage"] != stage:
+        raise UserError(
+            f"{setting}: {uri} is an output of {record['stage']}", hint=f"name {wanted}"
+        )
+    return record
+
+
+def look(claim: Claim) -> Found:
+    """Compare what a claim's directory holds with what the claim would make."""
+    record = read(claim.uri)
+    if record is not None and record["stage"] != claim.stage:
+        return Found(State.FOREIGN)
+    if record is not None:
+        return _compare(claim, record)
+    if filesystem.exists(join(claim.uri, STARTED)):
+        return Found(State.UNFINISHED)
+    theirs = [name for name in filesystem.listing(claim.uri) if not _HALF_STARTED.fullmatch(name)]
+    return Found(State.FOREIGN if theirs else State.ABSENT)
+
+
+def _compare(claim: Claim, record: dict[str, Any]) -> Found:
+    differences = _differences(claim, record)
+    if _has_grown(claim, record, differences):
+        return Found(State.GROWN)
+    if not differences and record["fingerprint"] != claim.fingerprint:
+        differences = ("written by another version of sentiflow",)
+    if differences:
+        return Found(State.DIFFERENT, differences)
+    damaged = _find_damaged(claim.uri, record)
+    return Found(State.DAMAGED, (damaged,)) if damaged else Found(State.COMPLETE)
+
+
+def _find_damaged(uri: str, record: dict[str, Any]) -> str:
+    """Name a file that is not as the manifest says; empty if there is none."""
+    sizes = filesystem.sizes(uri)
+    wrong = (item["path"] for item in record["files"] if sizes.get(item["path"]) != item["bytes"])
+    return next(wrong, "")
+
+
+def _has_grown(claim: Claim, record: dict[str, Any], differences: Sequence[str]) -> bool:
+    """Say whether a claim differs from a record by more files of the input that may grow alone."""
+    only = len(differences) == 1 and differences[0].startswith(f"another {claim.grows}")
+    if not claim.grows or not only:
+        return False
+    old, new = (
+        [identify_file(item) for item in inputs.get(claim.grows, {}).get("files", ())]
+        for inputs in (record["inputs"], claim.inputs)
+    )
+    return len(new) > len(old) > 0 and new[: len(old)] == old
+
+
+def identify_file(item: dict[str, Any]) -> str:
+    """Name the content of a described input file; of an archive, also which member is meant."""
+    return join_member(item["tree_sha256"], split_member(item["uri"])[1])
+
+
+def check_place(stage: str, uri: str) -> None:
+    """Make sure that ``uri`` is empty, or holds what ``stage`` has made or begun.
+
+    Raises:
+        UserError: It holds somebody else's files.
+    """
+    if look(Claim(stage, uri, {}, {})).state is State.FOREIGN:
+        raise UserError(
+            f"{uri} holds files that are not from {stage}", hint="choose an empty or new directory"
+        )
+
+
+def check(claim: Claim, *, overwrite: bool = False) -> None:
+    """Make sure that a stage may write to its directory.
+
+    Raises:
+        UserError: It belongs to other settings and ``overwrite`` is off, or to somebody else
+            altogether.
+    """
+    check_place(claim.stage, claim.uri)
+    found = look(claim)
+    if found.state is State.DIFFERENT and not overwrite:
+        raise UserError(
+            f"{claim.uri} belongs to other settings ({'; '.join(found.differences)})",
+            hint="choose another output_uri, or replace it with --overwrite",
+        )
+    if found.state is State.DAMAGED and not overwrite:
+        raise UserError(
+            f"{join(claim.uri, found.differences[0])} is gone or damaged",
+            hint="make it all anew with --overwrite",
+        )
+
+
+def begin(
+    claim: Claim, *, overwrite: bool = False, resumable: bool = False, key: str | None = None
+) -> bool:
+    """Make the directory ready: what an unfinished or replaced run left is removed.
+
+    While it is removed, ``started.json`` names no fingerprint: what then is left of it by a kill
+    is nobody's to continue. What is complete of a claim that has grown stays, with its manifest.
+
+    Args:
+        claim: What is to be made, with the inputs' fingerprints known.
+        overwrite: Replace a result of other settings.
+        resumable: Keep what an unfinished run of the same claim has left.
+        key: What must be equal for a run to be the same, by default the claim's fingerprint. Where
+            one is given, what an unfinished run of another has left is replaced only by force.
+
+    Returns:
+        Whether there is such a run, which the caller continues.
+
+    Raises:
+        UserError: As :func:`check`.
+    """
+    check(claim, overwrite=overwrite)
+    state, started = look(claim).state, read_key(claim.uri)
+    if key and state is State.UNFINISHED and started not in (None, key) and not overwrite:
+        check_nothing_done(claim, "other settings")
+    key = key or claim.fingerprint
+    if resumable and state in (State.UNFINISHED, State.GROWN) and started == key:
+        return True
+    _write_started(claim, None)
+    if state is State.GROWN:
+        record = read(claim.uri)
+        assert record is not None, "what has grown has a manifest"
+        _delete_owned(claim, keep=[item["path"] for item in record["files"]])
+    else:
+        filesystem.delete(join(claim.uri, MANIFEST))
+        _delete_owned(claim, keep=())
+    _write_started(claim, key)
+    return False
+
+
+def check_nothing_done(claim: Claim, other: str) -> None:
+    """Make sure that an unfinished run of something else has finished nothing.
+
+    Raises:
+        UserError: It has.
+    """
+    names = [name.split("/")[0] for name in filesystem.listing(claim.uri)]
+    if any(name in claim.owns and name != WORK for name in names):
+        raise UserError(
+            f"{claim.uri} holds an unfinished run of {other}",
+            hint="choose another output_uri, or replace it with --overwrite",
+        )
+
+
+def settle(claim: Claim) -> None:
+    """Finish the tidying of a complete directory, which a kill may have interrupted."""
+    names = filesystem.listing(claim.uri, recursive=False)
+    if any(name == STARTED or _HALF_STARTED.fullmatch(name) for name in names):
+        record = read(claim.uri)
+        assert record is not None, "a complete directory has a manifest"
+        _tidy(claim, record)
+
+
+def abandon(claim: Claim) -> None:
+    """Take away what an unfinished stage has written, for a run that cannot succeed.
+
+    A directory to which something was to be added is left complete, as it was.
+    """
+    record = read(claim.uri)
+    if record is not None:
+        _tidy(claim, record)
+        return
+    _write_started(claim, None)
+    _delete_owned(claim, keep=())
+    filesystem.delete(join(claim.uri, STARTED))
+    if not filesystem.listing(claim.uri):
+        filesystem.delete(claim.uri)
+
+
+def publish(
+    claim: Claim,
+    *,
+    counts: dict[str, Any],
+    files: Sequence[dict[str, Any]],
+    seconds: float,
+    **details: Any,
+) -> dict[str, Any]:
+    """Write the manifest, which makes the directory complete; returns it.
+
+    What else the stage or a killed run of it has left there is removed afterwards: until then a
+    resumed run may need it. If a kill interrupts that, :func:`settle` goes on.
+
+    Args:
+        claim: What was made, with the inputs' fingerprints known by now.
+        counts: Rows and the like.
+        files: A dictionary for each file: ``path`` in the directory, ``rows``, ``bytes``.
+        seconds: What the stage took.
+        details: More that a reader may want, by name.
+    """
+    record = {
+        "stage": claim.stage,
+        "format_version": FORMAT_VERSION,
+        "fingerprint": claim.fingerprint,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        "settings": claim.settings,
+        "inputs": claim.inputs,
+        "counts": counts,
+        **details,
+        "files": sorted(files, key=lambda item: item["path"]),
+        "versions": {"sentiflow": __version__} | {name: version(name) for name in LIBRARIES},
+    }
+    filesystem.write_bytes(join(claim.uri, MANIFEST), _to_json(record))
+    _tidy(claim, record)
+    return record
+
+
+def read_input(record: dict[str, Any], name: str) -> dict[str, Any]:
+    """Follow a manifest to that of an input; empty if it is gone, or has been made anew."""
+    named = record["inputs"].get(name) or {}
+    found = read(named["uri"]) if "uri" in named else None
+    return found if found and found["fingerprint"] == named["fingerprint"] else {}
+
+
+def reference(uri: str, record: dict[str, Any]) -> dict[str, Any]:
+    """Name a finished directory as an input of the next stage."""
+    return {"uri": uri, "fingerprint": record["fingerprint"]}
+
+
+def list_files(uri: str, name: str) -> list[dict[str, Any]]:
+    """List what lies in the subdirectory ``name``, for a manifest."""
+    paths = [join(name, path) for path in filesystem.listing(join(uri, name))]
+    return [
+        {"path": path, "rows": None, "bytes": filesystem.file_info(join(uri, path)).size}
+        for path in paths
+    ]
+
+
+def _tidy(claim: Claim, record: dict[str, Any]) -> None:
+    """Delete what the stage owns and its manifest does not list; ``started.json`` at the end."""
+    _delete_owned(claim, keep=[item["path"] for item in record["files"]])
+    filesystem.delete(join(claim.uri, STARTED))
+
+
+def _write_started(claim: Claim, fingerprint: str | None) -> None:
+    started = {
+        "stage": claim.stage,
+        "fingerprint": fingerprint,
+        "format_version": FORMAT_VERSION,
+    }
+    filesystem.write_bytes(join(claim.uri, STARTED), _to_json(started))
+
+
+def read_key(uri: str) -> Any:
+    """Read which result an unfinished run is making; None if it can be nobody's to continue."""
+    try:
+        started = json.loads(filesystem.read_bytes(join(uri, STARTED)))
+    except (FileNotFoundError, ValueError):
+        return None
+    same_form = isinstance(started, dict) and started.get("format_version") == FORMAT_VERSION
+    return started.get("fingerprint") if same_form else None
+
+
+def _delete_owned(claim: Claim, *, keep: Sequence[str]) -> None:
+    """Delete what the stage owns in its directory, except the files to ``keep``."""
+    kept = set(keep)
+    for name in claim.owns:
+        if not any(path == name or path.startswith(f"{name}/") for path in kept):
+            filesystem.delete(join(claim.uri, name))
+    unpublished = tuple(f"{name}." for name in (*claim.owns, MANIFEST, STARTED))
+    for name in filesystem.listing(claim.uri):
+        first = name.split("/")[0]
+        owned = first in claim.owns or (first.endswith(".tmp") and first.startswith(unpublished))
+        if owned and name not in kept:
+            filesystem.delete(join(claim.uri, name))
+
+
+def _differences(claim: Claim, record: dict[str, Any]) -> tuple[str, ...]:
+    """Name the settings and inputs in which a finished directory differs from the claim."""
+    old, new = flatten(record["settings"]), flatten(json.loads(json.dumps(claim.settings)))
+    settings = [
+        f"{key}: {_brief(old.get(key))} there, {_brief(new.get(key))} here"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+    inputs = [
+        f"another {name}" + _explain_files(record["inputs"].get(name), claim.inputs.get(name))
+        for name in sorted(record["inputs"].keys() | claim.inputs.keys())
+        if _fingerprint_of(record["inputs"], name) != _fingerprint_of(claim.inputs, name)
+    ]
+    return (*settings, *inputs)
+
+
+def _explain_files(before: Any, now: Any) -> str:
+    """Say in which file two inputs of files differ first, and how."""
+    old, new = ((inputs or {}).get("files", []) for inputs in (before, now))
+    there, here = ([identify_file(item) for item in files] for files in (old, new))
+    if not old or not new or there == here[: len(there)]:
+        return ""
+    if len(old) == len(new) == 1 and old[0]["uri"] != new[0]["uri"]:
+        return f": {old[0]['uri']} there, {new[0]['uri']} here"
+    first = next(i for i, name in enumerate(there) if here[i : i + 1] != [name])
+    uris = [item["uri"] for item in new]
+    if there[first] in here and first < len(uris):
+        return f", {uris[first]} is not at the end"
+    return f", {old[first]['uri']} {'was changed' if old[first]['uri'] in uris else 'is gone'}"
+
+
+def _fingerprint_of(inputs: dict[str, Any], name: str) -> Any:
+    return inputs.get(name, {}).get("fingerprint")
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _read_record(uri: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(filesystem.read_bytes(uri))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(f"{uri} is not JSON", hint="it is damaged, or not a manifest") from error
+    version = record.get("format_version") if isinstance(record, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise UserError(f"{uri} was written by a newer sentiflow", hint="update sentiflow")
+    if version != FORMAT_VERSION or not record.keys() >= _REQUIRED:
+        raise UserError(f"{uri} is not a manifest of sentiflow")
+    return record
+
+
+def _to_json(record: dict[str, Any]) -> bytes:
+    return (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,316 @@
+"""CSV rows -> accepted tweets and rejected rows with a reason."""
+
+import io
+import itertools
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from sentiflow.data import csv_records, schema
+from sentiflow.data.csv_format import CsvFormat
+from sentiflow.data.csv_ranges import CsvRange
+from sentiflow.data.csv_records import Records, find_records
+
+WRONG_COLUMNS = "wrong number of columns"
+UNKNOWN_LABEL = "unknown label"
+EMPTY_TEXT = "empty text"
+TEXT_TOO_LONG = "text too long"
+NO_USER = "no user"
+NO_TIME = "unreadable time"
+REASONS = (
+    *csv_records.FAULTS,
+    WRONG_COLUMNS,
+    UNKNOWN_LABEL,
+    EMPTY_TEXT,
+    TEXT_TOO_LONG,
+    NO_USER,
+    NO_TIME,
+)
+"""Why a row may be refused; the first that fits is given."""
+
+MAX_RAW_BYTES = 4096
+
+_PIECE_BYTES = 1 << 14
+"""Only pieces that hold a broken byte are decoded."""
+_SECONDS = r"^-?[0-9]{1,11}(\.[0-9]+)?$"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A piece of a corpus, each row judged."""
+
+    tweets: pa.Table
+    """``schema.TWEETS``, and the columns that were asked for beside it."""
+    rejected: pa.Table
+    """``schema.REJECTED``."""
+    num_left_out: int = 0
+    """Rows that ``every_nth`` left out, which nobody judged."""
+    num_unknown_labels: int = 0
+    """Tweets whose label is none of ours, and so null."""
+
+
+def read_range(
+    csv_range: CsvRange,
+    *,
+    csv_format: CsvFormat,
+    every_nth: int = 1,
+    required: Collection[str] = ("label",),
+    keep: Collection[str] = (),
+    keep_raw: bool = True,
+) -> Checked:
+    """Read a range of CSV and judge each of its rows.
+
+    Args:
+        csv_range: Which records.
+        csv_format: What the columns mean. Where its ``errors`` is ``ignore``, replacement
+            characters U+FFFD that stand in a broken range already are dropped too.
+        every_nth: Keep the rows whose number this divides.
+        required: Of ``label``, ``user`` and ``time``: a row is refused without one. Otherwise
+            what is not known is null.
+        keep: Columns to add to the tweets: ``user`` (string), ``time`` (timestamp), and those that
+            the header names (string, null where empty).
+        keep_raw: Keep the bytes of refused rows, cut to ``MAX_RAW_BYTES``.
+    """
+    content = csv_range.read()
+    row_id = csv_range.first_row + np.arange(csv_range.num_rows)
+    chosen = row_id % every_nth == 0
+    wanted = {"text", "label", "id", *required, *keep}
+    columns, fault = _parse(content, csv_range, csv_format, wanted)
+    added, faults, unknown = _judge(columns, csv_format, required)
+    for reason, found in faults:
+        fault = np.where((fault == "") & found, reason, fault)
+    is_accepted = chosen & (fault == "")
+    tweet_id = _null_if_empty(columns["id"])
+    tweets = pa.Table.from_arrays(
+        [pa.array(row_id), tweet_id, columns["text"], added["label"]], schema=schema.TWEETS
+    )
+    for name in keep:
+        values = added[name] if name in added else _null_if_empty(columns[name])
+        tweets = tweets.append_column(name, values)
+    refused = np.flatnonzero(chosen & (fault != ""))
+    rejected = _rejected_table(content, csv_range, csv_format, refused, fault[refused], keep_raw)
+    return Checked(
+        tweets.filter(pa.array(is_accepted)),
+        rejected,
+        num_left_out=int(len(row_id) - chosen.sum()),
+        num_unknown_labels=int((unknown & is_accepted).sum()),
+    )
+
+
+def _judge(
+    columns: dict[str, pa.Array], csv_format: CsvFormat, required: Collection[str]
+) -> tuple[dict[str, pa.Array], list[tuple[str, np.ndarray]], np.ndarray]:
+    """Read what columns mean.
+
+    Returns:
+        The columns; for each reason which rows have that fault; which labels are none of ours.
+    """
+    text = columns["text"]
+    added, faults = {}, []
+    added["label"], unknown = _read_labels(columns["label"], csv_format)
+    if "label" in required:
+        faults.append((UNKNOWN_LABEL, unknown))
+    faults.append((EMPTY_TEXT, _to_numpy(pc.equal(pc.utf8_trim_whitespace(text), ""))))
+    if (pc.max(pc.binary_length(text)).as_py() or 0) > csv_format.max_text_length:
+        too_long = pc.greater(pc.utf8_length(text), csv_format.max_text_length)
+        faults.append((TEXT_TOO_LONG, _to_numpy(too_long)))
+    if "user" in columns:
+        added["user"] = _null_if_empty(pc.utf8_trim_whitespace(columns["user"]))
+    if "time" in columns:
+        added["time"] = read_times(columns["time"], csv_format.time_format)
+    for name, reason in (("user", NO_USER), ("time", NO_TIME)):
+        if name in required:
+            faults.append((reason, _to_numpy(added[name].is_null())))
+    return added, faults, unknown
+
+
+def read_times(written: pa.Array, time_format: str | None) -> pa.Array:
+    """Read times: timestamp in whole seconds, UTC where they name a zone or none; null if unknown.
+
+    Args:
+        written: Strings, many of which may be equal.
+        time_format: For strptime; None: ISO 8601, or seconds since 1970.
+    """
+    coded = written.dictionary_encode()
+    distinct = pd.Series(coded.dictionary.to_pylist(), dtype=object).str.strip()
+    times = pd.to_datetime(distinct, format=time_format or "ISO8601", errors="coerce", utc=True)
+    if time_format is None:
+        numbers = pd.to_numeric(distinct.where(distinct.str.match(_SECONDS)), errors="coerce")
+        since = pd.to_datetime(numbers, unit="s", errors="coerce", utc=True)
+        times = since.where(numbers.notna(), times)
+    seconds = times.dt.tz_convert(None).to_numpy("datetime64[s]")
+    return pa.array(seconds, pa.timestamp("s", tz="UTC")).take(coded.indices)
+
+
+def _parse(
+    content: bytes, csv_range: CsvRange, csv_format: CsvFormat, wanted: Collection[str]
+) -> tuple[dict[str, pa.Array], np.ndarray]:
+    """Split records into columns.
+
+    Returns:
+        The wanted columns as strings, a row for each record (empty where it has a fault, or the
+        CSV has no such column); and each record's fault, an empty string if it has none.
+    """
+    fault = np.full(csv_range.num_rows, "", dtype=object)
+    if csv_range.has_malformed:
+        records, _ = find_records(content, delimiter=csv_format.delimiter)
+        fault[records.malformed] = csv_records.name_faults(
+            content, records, delimiter=csv_format.delimiter
+        )
+        content = _without(content, records, records.malformed)
+    skipped: list[int] = []
+    repaired = _to_utf8(content, csv_format.encoding)
+    positions = map(csv_format.position, wanted)
+    numbers = {number for number in positions if number is not None}
+    table = _read_csv(repaired, csv_format, sorted(numbers), on_invalid=skipped.append)
+    regular = np.flatnonzero(fault == "")
+    assert table.num_rows + len(skipped) == len(regular), "CSV reader and record finder disagree"
+    fault[regular[np.array(skipped, np.int64)]] = WRONG_COLUMNS
+    columns = {}
+    for name in wanted:
+        number = csv_format.position(name)
+        column = (
+            pa.array([""]).take(pa.array(np.zeros(table.num_rows, np.int64)))
+            if number is None
+            else table[str(number)].combine_chunks()
+        )
+        if csv_format.errors == "ignore" and repaired is not content:
+            column = pc.replace_substring(column, "\ufffd", "")
+        columns[name] = _spread(column, fault == "")
+    return columns, fault
+
+
+def _to_utf8(content: bytes, encoding: str) -> bytes:
+    """Turn bytes into UTF-8, broken ones into U+FFFD; quotes, delimiters and line ends stay.
+
+    A broken sequence never takes an ASCII byte with it. To drop the bytes instead would be wrong
+    here: what stands behind them could become the beginning of a field or an empty line.
+    """
+    if content.isascii():
+        return content
+    if encoding != "utf-8":
+        return content.decode(encoding, errors="replace").encode()
+    if _is_utf8(content):
+        return content
+    places = range(_PIECE_BYTES, len(content), _PIECE_BYTES)
+    line_ends = (content.find(b"\n", place) + 1 or len(content) for place in places)
+    pieces = (content[i:k] for i, k in itertools.pairwise((0, *line_ends, len(content))))
+    return b"".join(
+        piece if _is_utf8(piece) else piece.decode(errors="replace").encode() for piece in pieces
+    )
+
+
+def _is_utf8(content: bytes) -> bool:
+    """Say whether bytes are UTF-8; ten times as fast as to decode them."""
+    offsets = pa.py_buffer(np.array([0, len(content)], np.int64))
+    text = pa.LargeStringArray.from_buffers(1, offsets, pa.py_buffer(content))
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _spread(column: pa.Array, filled: np.ndarray) -> pa.Array:
+    """Lay the values of a column into the rows that are ``filled``, empty strings into others."""
+    if filled.all():
+        return column
+    place = np.full(len(filled), len(column))
+    place[filled] = np.arange(len(column))
+    return pa.concat_arrays([column, pa.array([""])]).take(pa.array(place))
+
+
+def _read_csv(
+    content: bytes,
+    csv_format: CsvFormat,
+    wanted: list[int],
+    *,
+    on_invalid: Callable[[int], None],
+) -> pa.Table:
+    """Read the wanted columns of well-formed records, as strings, each named by its number.
+
+    ``on_invalid`` is told the 0-based number of each record with another number of columns, which
+    is left out.
+    """
+    names = [str(number) for number in range(csv_format.num_columns)]
+    if not content:
+        return pa.table({str(number): pa.array([], pa.string()) for number in wanted})
+
+    def skip(row: pyarrow.csv.InvalidRow) -> str:
+        on_invalid(row.number - 1)
+        return "skip"
+
+    return pyarrow.csv.read_csv(
+        io.BytesIO(b"\n" + content),  # behind a blank line a byte order mark is text
+        read_options=pyarrow.csv.ReadOptions(
+            column_names=names, use_threads=False, block_size=len(content) + 2
+        ),
+        parse_options=pyarrow.csv.ParseOptions(
+            delimiter=csv_format.delimiter, newlines_in_values=True, invalid_row_handler=skip
+        ),
+        convert_options=pyarrow.csv.ConvertOptions(
+            include_columns=[str(number) for number in wanted],
+            column_types={name: pa.string() for name in names},
+            strings_can_be_null=False,
+        ),
+    )
+
+
+def _read_labels(column: pa.Array, csv_format: CsvFormat) -> tuple[pa.Array, np.ndarray]:
+    """Translate written labels; returns int8, null where there is none, and which are unknown."""
+    if csv_format.label is None:
+        return pa.nulls(len(column), pa.int8()), np.zeros(len(column), bool)
+    coded = column.dictionary_encode()
+    written = pa.array([value for value, _ in csv_format.labels])
+    meaning = pa.array([label for _, label in csv_format.labels], pa.int8())
+    found = pc.index_in(pc.utf8_trim_whitespace(coded.dictionary), value_set=written)
+    found = found.take(coded.indices)
+    return meaning.take(found), _to_numpy(found.is_null())
+
+
+def _null_if_empty(column: pa.Array) -> pa.Array:
+    return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+
+
+def _to_numpy(flags: pa.Array) -> np.ndarray:
+    return flags.to_numpy(zero_copy_only=False)
+
+
+def _without(content: bytes, records: Records, left_out: np.ndarray) -> bytes:
+    """Cut records out of a piece of CSV."""
+    spans = zip(records.starts[~left_out], records.stops[~left_out], strict=True)
+    return b"".join(content[start:stop] for start, stop in spans)
+
+
+def _rejected_table(
+    content: bytes,
+    csv_range: CsvRange,
+    csv_format: CsvFormat,
+    rows: np.ndarray,
+    reasons: np.ndarray,
+    keep_raw: bool,
+) -> pa.Table:
+    """Keep refused records with their place, their bytes and the reason."""
+    if len(rows) == 0:
+        return schema.REJECTED.empty_table()
+    records, _ = find_records(content, delimiter=csv_format.delimiter)
+    starts, stops = records.starts[rows], records.stops[rows]
+    raw = [
+        content[start : min(stop, start + MAX_RAW_BYTES)].rstrip(b"\r\n") if keep_raw else b""
+        for start, stop in zip(starts, stops, strict=True)
+    ]
+    return pa.Table.from_arrays(
+        [
+            pa.array(csv_range.first_row + rows),
+            pa.array([csv_range.source] * len(rows), pa.string()),
+            pa.array(csv_range.start + starts),
+            pa.array(raw, pa.binary()),
+            pa.array(reasons.tolist(), pa.string()),
+        ],
+        schema=schema.REJECTED,
+    )

@@ -1,0 +1,1 @@
+"""Predictions with labels -> metrics, slices, behavior tests, report; two runs -> a comparison."""

@@ -1,0 +1,242 @@
+"""Findings -> pictures of them, as PNG on white."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE
+from sentiflow.metrics.classification import reliability_bins, wilson_interval
+from sentiflow.plotting import (
+    BLUE,
+    GRAY,
+    INK,
+    ORANGE,
+    PLOT_STYLE,
+    draw_training_curve,
+    percent,
+    to_png,
+)
+
+BLUES = LinearSegmentedColormap.from_list("blues", ["#eef4f9", "#6aaed6"])
+"""Shades on which ``INK`` stays readable."""
+
+LABEL_STYLES: tuple[tuple[int, dict[str, Any]], ...] = (
+    (NEGATIVE, {"color": ORANGE, "linestyle": "--"}),
+    (POSITIVE, {"color": BLUE, "linestyle": "-"}),
+)
+
+MAX_CURVE_POINTS = 2000
+"""More points than a plot can show; drawing a million takes seconds."""
+
+
+def render(
+    findings: Mapping[str, Any],
+    *,
+    label: np.ndarray,
+    probability: np.ndarray,
+    before: np.ndarray | None,
+    curve: pd.DataFrame,
+) -> dict[str, bytes]:
+    """Draw what there is to draw of the headline split, by file name.
+
+    ``training_curve.png`` needs a curve; ``roc.png`` and ``precision_recall.png`` need both
+    classes; ``lengths.png`` needs texts; the others need labelled rows. The same data and the same
+    matplotlib give the same bytes.
+
+    Args:
+        findings: Of ``findings.measure``.
+        label: N labels of the split, 0 or 1.
+        probability: Of positive.
+        before: What it was before the model's temperature, if that is known.
+        curve: A row an epoch: ``epoch``, ``train_loss``, ``validation_loss``,
+            ``validation_accuracy``; may be empty.
+    """
+    drawn: dict[str, Figure] = {}
+    with mpl.rc_context(PLOT_STYLE):
+        if len(curve):
+            drawn["training_curve.png"] = draw_training_curve(curve)
+        if len(label):
+            figures = findings["figures"][findings["split"]]
+            drawn["confusion.png"] = _draw_confusion(figures)
+            if len(np.unique(label)) == 2:
+                drawn["roc.png"] = _draw_roc(label, probability, figures)
+                drawn["precision_recall.png"] = _draw_precision_recall(label, probability, figures)
+            drawn["reliability.png"] = _draw_reliability(label, probability, before)
+            drawn["probabilities.png"] = _draw_probabilities(label, probability)
+            drawn["coverage.png"] = _draw_coverage(findings["coverage"], findings["neutral"])
+        if findings["lengths"]:
+            drawn["lengths.png"] = _draw_lengths(findings["lengths"])
+        return {file: to_png(figure) for file, figure in drawn.items()}
+
+
+def _draw_confusion(figures: dict[str, Any]) -> Figure:
+    counts = np.array(
+        [
+            [figures["true_negative"], figures["false_positive"]],
+            [figures["false_negative"], figures["true_positive"]],
+        ]
+    )
+    of_label = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(4.4, 3.6))
+    axes = figure.subplots()
+    axes.imshow(of_label, cmap=BLUES, vmin=0, vmax=1, aspect="auto")
+    for (row, column), share in np.ndenumerate(of_label):
+        count = f"{counts[row, column]:,}"
+        axes.text(column, row, count, ha="center", va="bottom", fontsize=15)
+        axes.text(column, row + 0.06, f"{share:.1%}", ha="center", va="top")
+    names = [LABEL_NAMES[NEGATIVE], LABEL_NAMES[POSITIVE]]
+    axes.set_xticks([0, 1], names)
+    axes.set_yticks([0, 1], names, rotation=90, va="center")
+    axes.set(xlabel="Prediction", ylabel="Label")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.axhline(0.5, color="white", linewidth=3)
+    axes.axvline(0.5, color="white", linewidth=3)
+    return figure
+
+
+def _draw_roc(label: np.ndarray, probability: np.ndarray, figures: dict[str, Any]) -> Figure:
+    from sklearn.metrics import roc_curve
+
+    false_rate, true_rate, _ = roc_curve(label, probability)
+    figure, axes = _unit_square("False positive rate", "True positive rate")
+    axes.plot([0, 1], [0, 1], "--", color=GRAY, linewidth=1)
+    axes.plot(_thinned(false_rate), _thinned(true_rate), color=BLUE)
+    negatives = figures["false_positive"] + figures["true_negative"]
+    axes.plot(figures["false_positive"] / negatives, figures["recall_positive"], "o", color=INK)
+    axes.text(0.97, 0.06, f"AUC {figures['roc_auc']:.4f}", ha="right")
+    return figure
+
+
+def _draw_precision_recall(
+    label: np.ndarray, probability: np.ndarray, figures: dict[str, Any]
+) -> Figure:
+    from sklearn.metrics import precision_recall_curve
+
+    precision, recall, _ = precision_recall_curve(label, probability)
+    figure, axes = _unit_square("Recall of positive", "Precision of positive")
+    axes.axhline(figures["positive_fraction"], linestyle="--", color=GRAY, linewidth=1)
+    axes.plot(_thinned(recall), _thinned(precision), color=BLUE, drawstyle="steps-post")
+    if figures["precision_positive"] is not None:
+        axes.plot(figures["recall_positive"], figures["precision_positive"], "o", color=INK)
+    axes.text(0.03, 0.06, f"Average precision {figures['average_precision']:.4f}")
+    return figure
+
+
+def _draw_reliability(
+    label: np.ndarray, probability: np.ndarray, before: np.ndarray | None
+) -> Figure:
+    figure, axes = _unit_square("Mean probability of positive", "Share that is positive")
+    axes.plot([0, 1], [0, 1], "--", color=GRAY, linewidth=1)
+    if before is not None:
+        bins = _filled_bins(label, before)
+        axes.plot(
+            bins["mean_probability"], bins["positive_fraction"], "o:",
+            color=ORANGE, markersize=3, linewidth=1.4, label="before the temperature",
+        )  # fmt: skip
+    bins = _filled_bins(label, probability)
+    share = bins["positive_fraction"].to_numpy()
+    intervals = [
+        wilson_interval(round(total * part), total)
+        for total, part in zip(bins["num_rows"], share, strict=True)
+    ]
+    reach = np.abs(np.array(intervals).T - share)
+    axes.errorbar(
+        bins["mean_probability"], share, yerr=reach, fmt="o-",
+        color=BLUE, markersize=4, label="as the model answers",
+    )  # fmt: skip
+    if before is not None:
+        axes.legend(loc="upper left")
+    return figure
+
+
+def _filled_bins(label: np.ndarray, probability: np.ndarray) -> pd.DataFrame:
+    bins = reliability_bins(label=label, probability=probability)
+    return bins[bins["num_rows"] > 0]
+
+
+def _draw_coverage(curve: Sequence[dict[str, Any]], neutral: dict[str, Any] | None) -> Figure:
+    points = pd.DataFrame(curve)
+    figure = Figure(figsize=(4.4, 3.6))
+    axes = figure.subplots()
+    axes.fill_between(
+        points["coverage"], points["low"], points["high"], color=BLUE, alpha=0.15, linewidth=0
+    )
+    axes.plot(points["coverage"], points["accuracy"], "o-", color=BLUE, markersize=3)
+    if neutral and neutral["accuracy"] is not None:
+        axes.plot(neutral["coverage"], neutral["accuracy"], "o", color=INK)
+    axes.set(xlim=(1.02, 0), xlabel="Share of texts answered", ylabel="Accuracy of the answers")
+    axes.xaxis.set_major_formatter(percent)
+    axes.yaxis.set_major_formatter(percent)
+    return figure
+
+
+def _draw_lengths(by_length: Sequence[dict[str, Any]]) -> Figure:
+    """Draw how many texts there are of each length, and below how many of them are right."""
+    points = pd.DataFrame(by_length)
+    figure = Figure(figsize=(4.4, 3.6))
+    counts, accuracies = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
+    counts.bar(points["tokens"], points["num_rows"], width=0.9, color=GRAY)
+    counts.set(ylabel="Texts")
+    counts.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    binned = _bin_lengths(points)
+    low, high = np.array(
+        [
+            wilson_interval(*pair)
+            for pair in zip(binned["num_right"], binned["num_rows"], strict=True)
+        ]
+    ).T
+    accuracy = binned["num_right"] / binned["num_rows"]
+    accuracies.errorbar(
+        binned["tokens"], accuracy, yerr=[accuracy - low, high - accuracy],
+        fmt="o-", color=BLUE, markersize=4,
+    )  # fmt: skip
+    accuracies.set(xlabel="Tokens", ylabel="Accuracy")
+    accuracies.yaxis.set_major_formatter(percent)
+    figure.align_ylabels()
+    return figure
+
+
+def _bin_lengths(points: pd.DataFrame) -> pd.DataFrame:
+    """Put neighboring lengths together, about a twelfth of the texts in each bin."""
+    upto = points["num_rows"].cumsum() - points["num_rows"]
+    number = (upto * 12 // points["num_rows"].sum()).astype(int)
+    weighted = points.assign(tokens=points["tokens"] * points["num_rows"])
+    sums = weighted.groupby(number).sum()
+    return sums.assign(tokens=sums["tokens"] / sums["num_rows"])
+
+
+def _draw_probabilities(label: np.ndarray, probability: np.ndarray) -> Figure:
+    figure = Figure(figsize=(4.4, 3.6))
+    axes = figure.subplots()
+    for value, style in LABEL_STYLES:
+        of_label = probability[label == value]
+        if not len(of_label):
+            continue
+        counts, edges = np.histogram(of_label, bins=40, range=(0, 1))
+        axes.stairs(counts / len(of_label), edges, fill=True, alpha=0.15, color=style["color"])
+        axes.stairs(counts / len(of_label), edges, label=LABEL_NAMES[value], **style)
+    axes.set(xlim=(0, 1), xlabel="Probability of positive", ylabel="Share of texts with the label")
+    axes.yaxis.set_major_formatter(percent)
+    axes.legend(loc="upper center")
+    return figure
+
+
+def _unit_square(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(4.4, 3.6))
+    axes = figure.subplots()
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=xlabel, ylabel=ylabel)
+    return figure, axes
+
+
+def _thinned(points: np.ndarray) -> np.ndarray:
+    """Keep at most ``MAX_CURVE_POINTS`` at equal steps, first and last among them."""
+    num_points = min(len(points), MAX_CURVE_POINTS)
+    return points[np.linspace(0, len(points) - 1, num_points).round().astype(int)]

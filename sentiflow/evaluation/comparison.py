@@ -1,0 +1,184 @@
+"""Two runs that a user names -> a comparison of their models on the same test rows."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from sentiflow.config.model_sections import ModelSettings
+from sentiflow.data import manifest
+from sentiflow.errors import UserError
+from sentiflow.evaluation import changed_settings, compared_rows, differences
+from sentiflow.evaluation.changed_settings import Setting
+from sentiflow.evaluation.compared_rows import Scored
+from sentiflow.evaluation.differences import McNemar, SliceDifference
+from sentiflow.metrics import classification
+from sentiflow.metrics.paired import Difference
+from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
+from sentiflow.tracking import provenance, recording
+
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+_MODEL: TypeAdapter[ModelSettings] = TypeAdapter(ModelSettings)
+
+
+@dataclass(frozen=True)
+class Model:
+    """One of both sides."""
+
+    name: str
+    """As the user wrote it."""
+    scored_uri: str
+    run_id: str | None
+    """Of MLflow, if that is how it was named."""
+    model_uri: str
+    fingerprint: str
+    """Of the model package."""
+    about: str
+    """Its settings in brief; empty if they are not known."""
+    figures: classification.Figures
+    num_rows_only_here: int
+    """Labelled rows of the split that neither has seen, and the other has not in this split."""
+    num_rows_seen: int
+    """Test rows of the other that this model was trained on, or chosen by; not compared."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same rows; every difference is the second's figure minus the first's."""
+
+    first: Model
+    second: Model
+    split: str
+    """``test``; ``all`` of a corpus without splits."""
+    num_rows: int
+    differences: dict[str, Difference | None]
+    mcnemar: McNemar
+    slices: list[SliceDifference]
+    settings: list[Setting] | None
+    """None if a training's manifest is gone."""
+    notes: list[str]
+    """What a reader should know of the figures."""
+    verdict: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Give all of it as JSON values."""
+        return asdict(self)
+
+
+def compare(
+    first: str,
+    second: str,
+    *,
+    patterns: Mapping[str, str] | None = None,
+    tracking_uri: str | None = None,
+) -> Comparison:
+    """Compare the models of two runs on the test rows of both, of which neither has seen any.
+
+    Args:
+        first: A scored directory, a directory with ``scored/`` in it, or the MLflow id of a run
+            that scored, evaluated, or trained.
+        second: Likewise.
+        patterns: Slices of your own: a regular expression (RE2) by name.
+        tracking_uri: The store of the run ids; by default as ``tracking.uri`` is.
+
+    Raises:
+        UserError: One leads to no predictions, or both cannot be compared.
+        JobError: MLflow cannot be reached.
+    """
+    pair = (_find(first, tracking_uri), _find(second, tracking_uri))
+    rows = compared_rows.read(pair)
+    settings = pair[0].record["inputs"]["model"].get("settings") or {}
+    found = differences.measure(rows.table, settings=settings, patterns=patterns or {})
+    one, other = (_describe(pair[i], found, rows, i) for i in (0, 1))
+    changed = changed_settings.find(pair[0].record, pair[1].record)
+    names = ("the first", "the second") if first == second else (first, second)
+    return Comparison(
+        one,
+        other,
+        rows.split,
+        len(rows.table),
+        found.differences,
+        found.mcnemar,
+        found.slices,
+        changed.settings,
+        [*rows.notes, *changed.notes, *_notes(one, other, found)],
+        differences.judge(found, first=names[0], second=names[1]),
+    )
+
+
+def _find(name: str, tracking_uri: str | None) -> Scored:
+    """Find the predictions that a user means."""
+    if _RUN_ID.fullmatch(name):
+        return _find_run(name, tracking_uri)
+    hint = "name the output_uri of a run, a scored directory, or the id of an MLflow run"
+    if names_model(name):
+        raise UserError(f"{name} names a model, which has no predictions yet", hint=hint)
+    uri = absolute_uri(name)
+    for place in (uri, join(uri, "scored")):
+        try:
+            record = manifest.read(place)
+        except NotADirectoryError:  # a file was named
+            break
+        if record is not None and record["stage"] == "score":
+            return Scored(name, place, record)
+    if re.fullmatch(r"[0-9a-f]{6,40}", name):
+        hint = f"an MLflow id has 32 digits, this has {len(name)}"
+    raise UserError(f"{name} holds no finished predictions", hint=f"score it first; or {hint}")
+
+
+def _find_run(run_id: str, tracking_uri: str | None) -> Scored:
+    tags = recording.read_tags(recording.default_uri(tracking_uri), run_id)
+    stage = tags.get(recording.STAGE_TAG, "unknown")
+    own = (provenance.OUTPUT_TAG, provenance.FINGERPRINT_TAG)
+    names = own if stage == "score" else (recording.SCORED_TAG, recording.SCORED_FINGERPRINT_TAG)
+    uri, fingerprint = (tags.get(name) for name in names)
+    if uri is None:
+        raise UserError(
+            f"the MLflow run {run_id} ({stage}) does not say where predictions lie",
+            hint="evaluate its model, or name the scored directory",
+        )
+    record = manifest.require(uri, stage="score", setting=f"the MLflow run {run_id}")
+    if fingerprint not in (None, record["fingerprint"]):
+        raise UserError(
+            f"{as_typed(uri)} holds other predictions now than the MLflow run {run_id} left there",
+            hint="compare runs that have kept their directories",
+        )
+    return Scored(run_id, uri, record)
+
+
+def _describe(
+    scored: Scored, found: differences.Differences, rows: compared_rows.ComparedRows, i: int
+) -> Model:
+    model = scored.record["inputs"]["model"]
+    return Model(
+        scored.name,
+        scored.uri,
+        scored.name if _RUN_ID.fullmatch(scored.name) else None,
+        model["uri"],
+        model["fingerprint"],
+        _sum_up(model.get("settings") or {}),
+        found.figures[i],
+        rows.num_only_in[i],
+        rows.num_seen_by[i],
+    )
+
+
+def _sum_up(settings: Mapping[str, Any]) -> str:
+    """Write the settings of a model package in brief."""
+    if "tokenizer" not in settings:
+        return ""
+    return (
+        f"{_MODEL.validate_python(settings['model']).summary}; "
+        f"tokenizer {settings['tokenizer']}, {settings['vocabulary_size']:,} words"
+    )
+
+
+def _notes(one: Model, other: Model, found: differences.Differences) -> list[str]:
+    notes = []
+    if one.fingerprint == other.fingerprint:
+        notes.append("both are the same model")
+    if not found.slices:
+        notes.append("no slices: the texts are not at hand, or the first model tells no tokenizer")
+    return notes

@@ -1,0 +1,157 @@
+"""Scored directory -> its labelled rows that the model was not trained on, with their texts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow.data import manifest
+from sentiflow.data.schema import NEGATIVE, POSITIVE, SPLITS
+from sentiflow.errors import UserError
+from sentiflow.storage import errors, filesystem
+from sentiflow.storage.uris import join
+
+WHOLE = "all"
+"""Name of the rows of a corpus that has no splits."""
+EVALUATED = (*SPLITS[1:], WHOLE)
+"""Splits that speak for a model, the most telling but one last."""
+
+_COLUMNS = ("row_id", "split", "label", "prediction", "probability", "num_tokens")
+_TEXT, _TIME = "text", "time"
+
+
+def read(uri: str, scored: dict[str, Any]) -> pa.Table:
+    """Read the labelled rows, with what is known of their texts.
+
+    Args:
+        uri: Of the scored directory.
+        scored: Its manifest.
+
+    Returns:
+        ``row_id``, ``split`` (one of ``EVALUATED``), ``label`` (0, 1, or 2), ``prediction``,
+        ``probability``, ``num_tokens``; ``text`` where the scoring kept it or the prepared data
+        are still where they were, and ``time`` where either has it.
+
+    Raises:
+        UserError: No row is labelled negative or positive, or a file is damaged.
+    """
+    names = [item["path"] for item in scored["files"] if item["path"].startswith("predictions/")]
+    kept = _find_kept(scored["settings"])
+    tables = [_read(join(uri, name), [*_COLUMNS, *kept]) for name in names]
+    rows = pa.concat_tables([table.filter(_speaks(table)) for table in tables])
+    require_labelled(rows, uri)
+    split = rows.schema.get_field_index("split")
+    rows = rows.set_column(split, "split", pc.fill_null(rows["split"], WHOLE))
+    rows = _name_kept(rows, kept).combine_chunks()
+    return rows if _TEXT in rows.column_names else _add_texts(rows, scored)
+
+
+def require_labelled(rows: pa.Table, uri: str) -> None:
+    """Make sure that there is something to compare predictions with.
+
+    Raises:
+        UserError: No row is labelled negative or positive.
+    """
+    if not pc.any(_is_binary(rows), min_count=0).as_py():
+        raise UserError(
+            f"{uri} has no labelled row that the model was not trained on",
+            hint="negative or positive ones are what it is compared with",
+        )
+
+
+def headline_split(names: Sequence[str]) -> str:
+    """Choose the split that speaks for the model: test, or else all rows, or validation."""
+    return next((name for name in ("test", WHOLE, "validation") if name in names), "")
+
+
+def of_split(rows: pa.Table, name: str) -> pa.Table:
+    """Choose the rows of a split that are labelled negative or positive."""
+    return rows.filter(pc.and_(pc.equal(rows["split"], name), _is_binary(rows)))
+
+
+def corpus_of(scored: dict[str, Any]) -> dict[str, Any]:
+    """Find the manifest of the prepared data; empty if files were scored, or they are gone."""
+    return manifest.read_input(scored, "corpus")
+
+
+def training_of(scored: dict[str, Any]) -> dict[str, Any]:
+    """Find the manifest of the training that made the model, if it is still where it was."""
+    model = scored["inputs"]["model"]
+    training = manifest.read_input({"inputs": model}, "training")
+    return training if training.get("model_fingerprint") == model["fingerprint"] else {}
+
+
+def _read(uri: str, columns: list[str]) -> pa.Table:
+    try:
+        return filesystem.read_parquet(uri, columns=columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        hint = "sentiflow score CONFIG --overwrite makes the predictions anew"
+        problem = UserError(f"{uri} is gone or damaged", hint=hint)
+        raise errors.explain(error, uri=uri) or problem from error
+
+
+def _speaks(table: pa.Table) -> pa.ChunkedArray:
+    """Find the rows with a label that the model was not trained on."""
+    not_trained = pc.not_equal(pc.fill_null(table["split"], WHOLE), SPLITS[0])
+    return pc.and_(pc.is_valid(table["label"]), not_trained)
+
+
+def _is_binary(table: pa.Table) -> pa.ChunkedArray:
+    return pc.is_in(table["label"], value_set=pa.array([NEGATIVE, POSITIVE], pa.int8()))
+
+
+def _find_kept(settings: dict[str, Any]) -> dict[str, str]:
+    """Find, by their names in the predictions, the kept columns that hold texts and times."""
+    names = {settings["text_column"]: _TEXT, _TEXT: _TEXT, _TIME: _TIME}
+    return {name: names[name] for name in settings["keep_columns"] if name in names}
+
+
+def _name_kept(rows: pa.Table, kept: dict[str, str]) -> pa.Table:
+    """Name kept columns for what they hold; one of another type holds something else."""
+    for name, role in kept.items():
+        column = rows[name]
+        rows = rows.drop_columns(name)
+        if _holds(role, column) and role not in rows.column_names:
+            column = column if role == _TIME else column.cast(pa.string())
+            rows = rows.append_column(role, column)
+    return rows
+
+
+def _holds(role: str, column: pa.ChunkedArray) -> bool:
+    kind = column.type
+    if role == _TIME:
+        return pa.types.is_timestamp(kind)
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return (is_text or pa.types.is_string_view(kind)) and not column.null_count
+
+
+def _add_texts(rows: pa.Table, scored: dict[str, Any]) -> pa.Table:
+    """Look the texts of prepared tweets up by their row numbers, and their times if kept."""
+    uri, tweets = scored["inputs"]["corpus"].get("uri", ""), []
+    folders = tuple(f"tweets/split={split}/" for split in SPLITS[1:])
+    wanted = np.sort(rows["row_id"].to_numpy())
+    for item in corpus_of(scored).get("files", ()):
+        if item["path"].startswith(folders):
+            table = _read(join(uri, item["path"]), ["row_id", _TEXT, _TIME])
+            tweets.append(table.filter(_are_among(table["row_id"], wanted)))
+    if not tweets:
+        return rows
+    found = pa.concat_tables(tweets)
+    place = pc.index_in(rows["row_id"], value_set=found["row_id"])
+    for name in (_TEXT, _TIME):
+        if name in found.column_names and name not in rows.column_names:
+            rows = rows.append_column(name, found[name].take(place))
+    return rows.combine_chunks()
+
+
+def _are_among(row_ids: pa.ChunkedArray, wanted: np.ndarray) -> pa.Array:
+    """Find the numbers that are wanted, of which there are some, in order.
+
+    A hash of the wanted would be made anew for each file, in time that grows with the square of
+    the corpus.
+    """
+    numbers = row_ids.to_numpy()
+    place = np.searchsorted(wanted, numbers)
+    return pa.array(wanted[np.minimum(place, len(wanted) - 1)] == numbers)

@@ -1,0 +1,223 @@
+"""Texts -> the slices that each belongs to, and how right a model is in each slice."""
+
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow.data.text_hash import hash_strings, normalize_text
+from sentiflow.metrics.classification import wilson_interval
+from sentiflow.models.tokenizer import tokenize
+
+MIN_ROWS = 30
+"""Slices of fewer rows say little, and stand last."""
+
+_BEGIN, _END = r"(?:^|\s)", r"(?:$|[\s.,!?])"
+HAPPY = rf"{_BEGIN}(?:[:;=]['^]?[-o]?[)\]D]+|\([-:;=]|<3+|\^[_.-]?\^){_END}"
+SAD = rf"{_BEGIN}(?:[:;=]['^]?[-o]?[(\[/\\|]+|\)[-:;=]|</3+|[T;]_[T;]){_END}"
+"""Emoticons that stand apart, so that no link, ratio or number passes for one."""
+
+_LINK = r"(?i)\b(?:https?://|www\.)\S"
+PATTERNS: dict[str, tuple[str, str]] = {
+    "negation": (
+        "not, no, never, cannot, n't and the like",
+        r"(?i)\b(?:not|no|never|none|nobody|nothing|neither|nor|without|cannot|"
+        r"(?:ca|wo|do|does|did|is|are|was|were|has|have|had|could|would|should|ai)n['\x{2019}]?t)\b",
+    ),
+    "mention": ("an @user", r"(?:^|[^\w])@\w"),
+    "link": ("an address on the web", _LINK),
+    "hashtag": ("a #topic", r"(?:^|\s)#\w"),
+    "elongation": (
+        "a letter three times or more, as in sooo",
+        "(?i)w{4}|" + "|".join(f"{a}{{3}}" for a in string.ascii_lowercase if a != "w"),
+    ),
+    "happy emoticon": (":) and the like, left in by the corpus", HAPPY),
+    "sad emoticon": (":( and the like, left in by the corpus", SAD),
+    "shouting": ("three words or more in capitals", r"(?:\b[A-Z]{2,}\b\W+){2}\b[A-Z]{2,}\b"),
+    "question": ("a question mark", r"\?"),
+}
+"""By name: what the texts hold, and how that is found (RE2)."""
+
+_LENGTHS = ((0, 4), (5, 9), (10, 14), (15, 19), (20, 29), (30, None))
+_UNKNOWN = (
+    ("no unknown token", 0.0, 0.0),
+    ("unknown tokens, up to a tenth", 0.0, 0.1),
+    ("unknown tokens, a tenth to a quarter", 0.1, 0.25),
+    ("unknown tokens, over a quarter", 0.25, 1.0),
+)
+"""By name: above which share of a text's tokens, and up to which."""
+_HOURS = (("night", 0, 6), ("morning", 6, 12), ("afternoon", 12, 18), ("evening", 18, 24))
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Some of N texts, for a reason that a reader understands."""
+
+    name: str
+    about: str
+    """What its texts have in common, where the name does not say it."""
+    rows: np.ndarray
+    """N booleans."""
+
+
+def count_tokens(text: pa.Array, *, tokenizer: str, max_length: int) -> np.ndarray:
+    """Count the tokens that a model reads of each text, known to it or not."""
+    return np.minimum(np.diff(tokenize(text, name=tokenizer).offsets), max_length)
+
+
+def find_in(
+    rows: pa.Table,
+    *,
+    settings: Mapping[str, Any],
+    patterns: Mapping[str, str],
+    by_unknown: bool = True,
+) -> tuple[list[Slice], np.ndarray]:
+    """Find the slices of a table's rows, by :func:`find`; returns the lengths of its texts too.
+
+    Args:
+        rows: With ``num_tokens``, and ``text`` and ``time`` where they are known.
+        settings: Of the model's package; without a tokenizer, or texts, there are no slices.
+        patterns: A user's own slices.
+        by_unknown: Whether there are slices by unknown tokens.
+    """
+    if "text" not in rows.column_names or "tokenizer" not in settings or not len(rows):
+        return [], np.empty(0, np.int64)
+    text = rows["text"].combine_chunks()
+    lengths = count_tokens(text, tokenizer=settings["tokenizer"], max_length=settings["max_length"])
+    found = find(
+        text,
+        lengths=lengths,
+        num_tokens=rows["num_tokens"].to_numpy() if by_unknown else None,
+        time=rows["time"].combine_chunks() if "time" in rows.column_names else None,
+        patterns=patterns,
+    )
+    return found, lengths
+
+
+def find(
+    text: pa.Array,
+    *,
+    lengths: np.ndarray,
+    num_tokens: np.ndarray | None,
+    time: pa.Array | None = None,
+    patterns: Mapping[str, str] | None = None,
+) -> list[Slice]:
+    """Find the slices of N texts; a text may be in many, and each slice has at least one.
+
+    Args:
+        text: N strings, without nulls.
+        lengths: Of each, by :func:`count_tokens`.
+        num_tokens: Of each, how many of them the model knows; None leaves the slices by unknown
+            tokens out, which are no two models' own.
+        time: When each was written (UTC, or whatever its corpus has), if that is kept.
+        patterns: A user's own slices: a regular expression (RE2) by name; one of a name known here
+            takes its place.
+    """
+    own = {name: (f"matches {form}", form) for name, form in (patterns or {}).items()}
+    found = _by_length(lengths)
+    for name, (about, form) in (PATTERNS | own).items():
+        found.append(Slice(name, about, _matches(text, form)))
+    found += [] if num_tokens is None else _by_unknown(lengths, num_tokens)
+    found.append(Slice("repeated", "the text stands on more than one row", _repeats(text)))
+    if time is not None:
+        found += _by_hour(time)
+    return [item for item in found if item.rows.any()]
+
+
+def measure(
+    slices: list[Slice], *, label: np.ndarray, probability: np.ndarray, prediction: np.ndarray
+) -> list[dict[str, Any]]:
+    """Measure a model in each slice, the least accurate first; those of few rows stand last.
+
+    Args:
+        slices: Of N rows.
+        label: N labels, 0 or 1.
+        probability: Of positive.
+        prediction: N predicted labels.
+
+    Returns:
+        For each: ``name``, ``about``, ``num_rows``, ``fraction`` of all rows, ``accuracy`` with its
+        95 % Wilson interval ``low`` and ``high``, ``difference`` to the accuracy of all other rows
+        (None if there are none), ``positive_fraction`` of the labels and ``mean_probability``.
+    """
+    right = prediction == label
+    found = [_measure(item, right, label, probability) for item in slices]
+    return sorted(found, key=lambda s: (s["num_rows"] < MIN_ROWS, s["accuracy"], s["name"]))
+
+
+def by_length(lengths: np.ndarray, *, right: np.ndarray) -> list[dict[str, Any]]:
+    """Count texts by their number of tokens, and how many of them are right.
+
+    Returns:
+        ``tokens``, ``num_rows``, ``num_right``; the lengths that occur, upward.
+    """
+    num_rows = np.bincount(lengths)
+    num_right = np.bincount(lengths, right)
+    return [
+        {"tokens": k, "num_rows": int(num_rows[k]), "num_right": int(num_right[k])}
+        for k in np.flatnonzero(num_rows).tolist()
+    ]
+
+
+def _measure(
+    item: Slice, right: np.ndarray, label: np.ndarray, probability: np.ndarray
+) -> dict[str, Any]:
+    rows, num_rows = item.rows, int(item.rows.sum())
+    low, high = wilson_interval(int(right[rows].sum()), num_rows)
+    accuracy = float(right[rows].mean())
+    return {
+        "name": item.name,
+        "about": item.about,
+        "num_rows": num_rows,
+        "fraction": num_rows / len(rows),
+        "accuracy": accuracy,
+        "low": low,
+        "high": high,
+        "difference": accuracy - float(right[~rows].mean()) if num_rows < len(rows) else None,
+        "positive_fraction": float(label[rows].mean()),
+        "mean_probability": float(probability[rows].mean()),
+    }
+
+
+def _by_length(lengths: np.ndarray) -> list[Slice]:
+    found = []
+    for low, high in _LENGTHS:
+        name = f"{low} to {high} tokens" if high is not None else f"{low} tokens or more"
+        rows = (lengths >= low) & (lengths <= (np.inf if high is None else high))
+        found.append(Slice(name, "", rows))
+    return found
+
+
+def _by_unknown(lengths: np.ndarray, num_tokens: np.ndarray) -> list[Slice]:
+    unknown = 1 - num_tokens / np.maximum(lengths, 1)
+    none_known = num_tokens == 0
+    found = []
+    for name, low, high in _UNKNOWN:
+        rows = (unknown <= high) & ((unknown > low) | (high == 0)) & ~none_known
+        found.append(Slice(name, "", rows))
+    return [*found, Slice("no known token", "only the prior speaks", none_known)]
+
+
+def _by_hour(time: pa.Array) -> list[Slice]:
+    hour = pc.fill_null(pc.hour(time), -1).to_numpy(zero_copy_only=False)
+    return [
+        Slice(
+            name, f"written from {first:02d}:00 to {last:02d}:00", (hour >= first) & (hour < last)
+        )
+        for name, first, last in _HOURS
+    ]
+
+
+def _repeats(text: pa.Array) -> np.ndarray:
+    """Find the texts that others equal, but for case and white space."""
+    hashes = hash_strings(normalize_text(text))
+    _, member, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    return counts[member] > 1
+
+
+def _matches(text: pa.Array, form: str) -> np.ndarray:
+    return pc.match_substring_regex(text, form).to_numpy(zero_copy_only=False).astype(bool)

@@ -1,0 +1,1 @@
+"""Labels and predictions -> numbers with their uncertainty."""

@@ -1,0 +1,170 @@
+"""Labels and probabilities -> 95 % intervals of the figures, by resampling the rows."""
+
+import numpy as np
+
+from sentiflow.data.schema import POSITIVE
+from sentiflow.metrics.classification import NUM_CALIBRATION_BINS, bin_probabilities, log_losses
+
+NUM_RESAMPLES = 1000
+MAX_GROUPS = 1000
+"""Rows of nearly equal probability count as tied beyond so many different probabilities."""
+
+Interval = tuple[float, float]
+
+
+def intervals(
+    *,
+    label: np.ndarray,
+    probability: np.ndarray,
+    prediction: np.ndarray,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Bound the figures of ``metrics.binary_figures`` that are no simple share of rows.
+
+    The percentile interval of Efron and Tibshirani (1993): rows are drawn with replacement, N out
+    of N, and the middle 95 % of what a figure comes to is its interval. Rows of one group of
+    probability, label and prediction are exchangeable, so groups are drawn, by a multinomial: of
+    at most ``MAX_GROUPS`` different probabilities that is the bootstrap itself, of more it differs
+    by less than a twentieth of an interval's width.
+
+    Drawing adds noise of its own, which the calibration error, a sum of magnitudes, counts as
+    error: its interval is turned around its estimate (the basic interval), which takes that away.
+
+    Args:
+        label: N labels, 0 or 1.
+        probability: Of positive, N in [0, 1].
+        prediction: N predicted labels, 0 or 1.
+        num_resamples: How often rows are drawn.
+        seed: The same seed gives the same intervals.
+
+    Returns:
+        By name of the figure; one that is undefined for the rows, or for a tenth of the draws, is
+        left out.
+    """
+    if not len(label):
+        return {}
+    groups = _Groups(label, probability, prediction)
+    counts = groups.draw(np.random.default_rng(seed), num_resamples)
+    drawn = groups.figures(counts)
+    observed = groups.figures(groups.num_rows[None])
+    found = {}
+    for name, values in drawn.items():
+        defined = values[~np.isnan(values)]
+        if np.isnan(observed[name][0]) or len(defined) < 0.9 * num_resamples:
+            continue
+        low, high = np.quantile(defined, [0.025, 0.975])
+        if name == "expected_calibration_error":
+            low, high = np.maximum(0, 2 * observed[name][0] - np.array([high, low]))
+        found[name] = (float(low), float(high))
+    return found
+
+
+class _Groups:
+    """Rows of (almost) one probability, one label and one prediction, in order of probability."""
+
+    def __init__(self, label: np.ndarray, probability: np.ndarray, prediction: np.ndarray) -> None:
+        probability = np.asarray(probability, dtype=np.float64)
+        rank = _rank(probability)
+        key = (rank * 2 + label) * 2 + prediction
+        keys, first, member, self.num_rows = np.unique(
+            key, return_index=True, return_inverse=True, return_counts=True
+        )
+        self.bin = _bin(probability[first])
+        self.rank, self.label, self.prediction = keys // 4, keys // 2 % 2, keys % 2
+        self.num_ranks = int(self.rank[-1]) + 1
+        loss = log_losses(label=label, probability=probability)
+        self.mean_loss = np.bincount(member, loss) / self.num_rows
+        self.mean_square = np.bincount(member, np.square(probability - label)) / self.num_rows
+        self.mean_probability = np.bincount(member, probability) / self.num_rows
+
+    def draw(self, rng: np.random.Generator, num_resamples: int) -> np.ndarray:
+        """Draw how often each group's rows come: ``(num_resamples, groups)``."""
+        total = self.num_rows.sum()
+        return rng.multinomial(total, self.num_rows / total, size=num_resamples)
+
+    def figures(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+        """Measure each of R draws; NaN where a figure is undefined.
+
+        Args:
+            counts: ``(R, groups)``.
+        """
+        total = counts.sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return {
+                **self._of_confusion(counts),
+                **self._of_ranking(counts),
+                "log_loss": counts @ self.mean_loss / total,
+                "brier": counts @ self.mean_square / total,
+                "expected_calibration_error": self._calibration_error(counts) / total,
+            }
+
+    def _of_confusion(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+        positive, called = self.label == POSITIVE, self.prediction == POSITIVE
+        tp, fp, fn, tn = (
+            counts[:, rows].sum(axis=1).astype(np.float64)
+            for rows in (positive & called, ~positive & called, positive & ~called,
+                         ~positive & ~called)
+        )  # fmt: skip
+        f1_positive, f1_negative = 2 * tp / (2 * tp + fp + fn), 2 * tn / (2 * tn + fn + fp)
+        root = np.sqrt(tp + fp) * np.sqrt(tp + fn) * np.sqrt(tn + fp) * np.sqrt(tn + fn)
+        return {
+            "precision_positive": tp / (tp + fp),
+            "recall_positive": tp / (tp + fn),
+            "f1_positive": f1_positive,
+            "precision_negative": tn / (tn + fn),
+            "recall_negative": tn / (tn + fp),
+            "f1_negative": f1_negative,
+            "f1_macro": (f1_positive + f1_negative) / 2,
+            "matthews": (tp * tn - fp * fn) / root,
+        }
+
+    def _of_ranking(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+        positive, negative = (
+            _sum_by(self.rank, counts, self.num_ranks, rows=self.label == value)
+            for value in (1, 0)
+        )  # fmt: skip
+        num_positive, num_negative = positive.sum(axis=1), negative.sum(axis=1)
+        below = negative.cumsum(axis=1) - negative / 2
+        above = positive[:, ::-1].cumsum(axis=1)[:, ::-1]
+        all_above = above + negative[:, ::-1].cumsum(axis=1)[:, ::-1]
+        precision = np.divide(above, all_above, out=np.zeros_like(above), where=all_above > 0)
+        both = num_positive * num_negative
+        return {
+            "roc_auc": (positive * below).sum(axis=1) / both,
+            "average_precision": (positive * precision).sum(axis=1) * num_negative / both,
+        }
+
+    def _calibration_error(self, counts: np.ndarray) -> np.ndarray:
+        """Add up, over the bins, rows times the gap of probability and outcome."""
+        gap = self.mean_probability - self.label
+        by_bin = _sum_by(self.bin, counts * gap, NUM_CALIBRATION_BINS)
+        return np.abs(by_bin).sum(axis=1)
+
+
+def _rank(probability: np.ndarray) -> np.ndarray:
+    """Number the rows' probabilities upward; no number stands for two bins of the calibration."""
+    distinct, number = np.unique(probability, return_inverse=True)
+    if len(distinct) <= MAX_GROUPS:
+        return number
+    quantiles = np.quantile(probability, np.linspace(0, 1, MAX_GROUPS + 1)[1:-1])
+    by_quantile = np.searchsorted(quantiles, distinct, side="right")
+    pairs = np.stack([by_quantile, _bin(distinct)])
+    is_new = np.append(False, (pairs[:, 1:] != pairs[:, :-1]).any(axis=0))
+    return is_new.cumsum()[number]
+
+
+def _bin(probability: np.ndarray) -> np.ndarray:
+    return bin_probabilities(probability, num_bins=NUM_CALIBRATION_BINS)
+
+
+def _sum_by(
+    key: np.ndarray, values: np.ndarray, num_keys: int, rows: np.ndarray | None = None
+) -> np.ndarray:
+    """Add up the columns of each key: ``(R, groups)`` to ``(R, num_keys)``; keys are ascending."""
+    chosen, of_key = (values, key) if rows is None else (values[:, rows], key[rows])
+    sums = np.zeros((len(values), num_keys))
+    if len(of_key):
+        present, starts = np.unique(of_key, return_index=True)
+        sums[:, present] = np.add.reduceat(chosen, starts, axis=1)
+    return sums

@@ -1,0 +1,86 @@
+"""Labels and probabilities -> the temperature that makes the probabilities honest."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from sentiflow.data.schema import NEGATIVE, POSITIVE
+from sentiflow.metrics.classification import PROBABILITY_FLOOR, binary_figures
+
+MIN_ROWS = 100
+"""Of fewer labelled rows nothing is fitted."""
+LOWEST, HIGHEST = 0.25, 10.0
+
+_DIGITS = 3
+"""Kept of a temperature: far below its own error, and the same on every machine."""
+
+
+def rescale(probability: np.ndarray, *, temperature: float) -> np.ndarray:
+    """Divide the logits behind probabilities by a temperature; 1 / T takes it back.
+
+    A softmax over two logits depends on their difference z = log(p / (1 - p)) alone, so this is
+    sigmoid(z / T). Probabilities are taken to be within ``PROBABILITY_FLOOR`` of 0 and 1, as
+    float32 cannot tell how near they are. Which side of one half they are on does not change.
+
+    Example:
+        >>> rescale(np.array([0.5, 0.9]), temperature=2.0).round(2).tolist()
+        [0.5, 0.75]
+    """
+    return 1 / (1 + np.exp(-_logit(probability) / temperature))
+
+
+def fit_temperature(*, label: np.ndarray, probability: np.ndarray) -> float:
+    """Find the temperature under which the labels are most probable.
+
+    Temperature scaling after Guo et al., "On calibration of modern neural networks" (ICML 2017):
+    the one parameter T that minimizes the log loss of sigmoid(z / T), which is convex in 1 / T. It
+    corrects how sure a model is, not what it answers. Rounded to three digits.
+
+    Args:
+        label: N labels; rows that are neither 0 nor 1 are left out.
+        probability: Of positive, at temperature 1.
+
+    Returns:
+        Within ``LOWEST`` and ``HIGHEST``; 1 where there are fewer than ``MIN_ROWS`` rows, or one
+        label only.
+    """
+    from scipy.optimize import minimize_scalar
+
+    binary = np.isin(label, (NEGATIVE, POSITIVE))
+    chosen = label[binary]
+    if len(chosen) < MIN_ROWS or len(np.unique(chosen)) < 2:
+        return 1.0
+    sign = np.where(chosen == POSITIVE, 1.0, -1.0)
+    margin = sign * _logit(probability[binary])
+
+    def loss(log_temperature: float) -> float:
+        return float(np.logaddexp(0, -margin / math.exp(log_temperature)).mean())
+
+    bounds = (math.log(LOWEST), math.log(HIGHEST))
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    return round(math.exp(found.x), _DIGITS)
+
+
+def describe(*, label: np.ndarray, before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
+    """Say what a temperature changes: the figures of the probabilities ``before`` and ``after``.
+
+    Args:
+        label: N labels, 0 or 1.
+        before: Probability of positive at temperature 1.
+        after: At the model's.
+    """
+    found: dict[str, Any] = {"num_rows": len(label)}
+    for name, probability in (("before", before), ("after", after)):
+        prediction = (probability >= 0.5).astype(np.int8)
+        figures = binary_figures(label=label, probability=probability, prediction=prediction)
+        names = ("log_loss", "brier", "expected_calibration_error")
+        found[name] = {figure: figures[figure] for figure in names}
+    return found
+
+
+def _logit(probability: np.ndarray) -> np.ndarray:
+    clipped = np.asarray(probability, dtype=np.float64).clip(
+        PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR
+    )
+    return np.log(clipped) - np.log1p(-clipped)

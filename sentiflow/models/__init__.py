@@ -1,0 +1,1 @@
+"""Texts -> token ids -> logits; a model package -> probabilities of texts."""

@@ -1,0 +1,93 @@
+"""Encoded rows -> padded tensors of nearly equal length."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from sentiflow.models.vocabulary import PAD_ID
+
+COLUMNS = ("row_id", "label", "token_ids")
+"""What of ``schema.ENCODED`` becomes :class:`EncodedRows`."""
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """Tweets as token ids, all in one array."""
+
+    token_ids: np.ndarray
+    """int32, the tweets' ids one after the other."""
+    offsets: np.ndarray
+    """N + 1 positions of the tweets' first ids, int64."""
+    labels: np.ndarray
+    """N int8; empty where nothing is known of labels."""
+    row_ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    """N int64; empty where nobody asks for them."""
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Number of ids of each tweet, N int64."""
+        return np.diff(self.offsets)
+
+    @classmethod
+    def from_lists(cls, token_ids: pa.ListArray) -> "EncodedRows":
+        """View a list<int32> column."""
+        offsets = token_ids.offsets.to_numpy().astype(np.int64)
+        return cls(token_ids.flatten().to_numpy(), offsets - offsets[0], np.zeros(0, np.int8))
+
+    @classmethod
+    def from_tables(cls, tables: Sequence[pa.Table]) -> "EncodedRows":
+        """Join tables with ``COLUMNS`` of ``schema.ENCODED``, in the order given."""
+        if not tables:
+            return cls(np.zeros(0, np.int32), np.zeros(1, np.int64), np.zeros(0, np.int8))
+        table = pa.concat_tables(tables).combine_chunks()
+        rows = cls.from_lists(table["token_ids"].combine_chunks())
+        labels = table["label"].to_numpy().astype(np.int8)
+        return cls(rows.token_ids, rows.offsets, labels, table["row_id"].to_numpy())
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded tweets.
+
+    Shape: (B tweets, T tokens of the longest)
+        - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``; T is at least 1.
+        - lengths: ``(B,)`` int64.
+        - labels: ``(B,)`` int64, or ``(0,)``.
+    """
+
+    token_ids: torch.Tensor
+    lengths: torch.Tensor
+    labels: torch.Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """Copy the tensors to a device."""
+        return Batch(self.token_ids.to(device), self.lengths.to(device), self.labels.to(device))
+
+
+def order_by_length(lengths: np.ndarray, *, batch_size: int) -> list[np.ndarray]:
+    """Group all rows with a token into batches of nearly equal length, for scoring."""
+    rows = np.argsort(lengths, kind="stable")
+    rows = rows[np.searchsorted(lengths[rows], 1) :]
+    return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+
+
+def collate(rows: EncodedRows, chosen: np.ndarray) -> Batch:
+    """Pad the chosen rows to the longest of them."""
+    starts, lengths = rows.offsets[chosen], rows.offsets[chosen + 1] - rows.offsets[chosen]
+    padded = np.full((len(chosen), max(1, int(lengths.max()))), PAD_ID, np.int64)
+    filled = np.arange(padded.shape[1]) < lengths[:, None]
+    ends = np.cumsum(lengths)
+    places = np.arange(ends[-1]) + np.repeat(starts - ends + lengths, lengths)
+    padded[filled] = rows.token_ids[places]
+    labels = rows.labels[chosen] if len(rows.labels) else rows.labels
+    return Batch(
+        torch.from_numpy(padded),
+        torch.from_numpy(lengths),
+        torch.from_numpy(labels.astype(np.int64)),
+    )

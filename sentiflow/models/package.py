@@ -1,0 +1,212 @@
+"""Weights + vocabulary + tokenizer + settings -> one directory that can score text.
+
+A package holds numbers, words and settings: safetensors, Parquet and JSON. Nothing in it is run or
+unpickled, and what is not as its manifest says is refused.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from sentiflow.data import manifest
+from sentiflow.data.schema import POSITIVE
+from sentiflow.errors import UserError
+from sentiflow.models import batching, networks, package_files
+from sentiflow.models.drift import Profile
+from sentiflow.models.package_files import COPY_AGAIN as _COPY_AGAIN
+from sentiflow.models.package_files import FILES, SETTINGS, VOCABULARY, WEIGHTS, PackageSettings
+from sentiflow.models.tokenizer import tokenize
+from sentiflow.models.vocabulary import Vocabulary
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import join
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The answers for N texts."""
+
+    probability: np.ndarray
+    """Of positive, float32."""
+    num_tokens: np.ndarray
+    """Words that the model knows, int32; 0: only the prior spoke."""
+    lengths: np.ndarray
+    """Tokens of each text, known or not, int64."""
+    num_unknown: np.ndarray
+    """Those of them that the model does not know, int32."""
+
+    @property
+    def prediction(self) -> np.ndarray:
+        """The more probable label, int8; positive at exactly one half."""
+        return (self.probability >= 0.5).astype(np.int8)
+
+    @property
+    def profile(self) -> Profile:
+        """Count what the texts look like to the model."""
+        return Profile.of(
+            lengths=self.lengths,
+            num_unknown=self.num_unknown,
+            probability=self.probability,
+            prediction=self.prediction,
+        )
+
+    def take(self, rows: np.ndarray) -> "Scores":
+        """Choose some of the answers."""
+        return Scores(*(values[rows] for values in vars(self).values()))
+
+    @classmethod
+    def join(cls, scores: Sequence["Scores"]) -> "Scores":
+        """Put the answers for several lots of texts one after the other."""
+        columns = zip(*(vars(lot).values() for lot in scores), strict=True)
+        return cls(*map(np.concatenate, columns))
+
+
+@dataclass(frozen=True)
+class ModelPackage:
+    """A trained model with everything that turns text into its input.
+
+    Example:
+        >>> package = ModelPackage.load("runs/quickstart/trained/model")  # doctest: +SKIP
+        >>> package.score(pa.array(["I love this"])).probability  # doctest: +SKIP
+        array([0.97], dtype=float32)
+    """
+
+    network: nn.Module
+    vocabulary: Vocabulary
+    settings: PackageSettings
+
+    def to(self, device: torch.device | str) -> "ModelPackage":
+        """Move the network to a device, in evaluation mode."""
+        return replace(self, network=self.network.to(device).eval())
+
+    def score(self, text: pa.Array, *, batch_size: int | None = None, bf16: bool = False) -> Scores:
+        """Answer each text; rows in give rows out, in the same order.
+
+        Args:
+            text: N strings, without nulls.
+            batch_size: Rows in a padded batch, a matter of speed alone; None: what suits best.
+            bf16: Multiply in bfloat16: quicker on a GPU, a little less exact.
+        """
+        tokens = tokenize(text, name=self.settings.tokenizer)
+        encoded = self.vocabulary.encode(tokens, max_length=self.settings.max_length)
+        rows = batching.EncodedRows.from_lists(encoded.token_ids)
+        probability = np.full(len(rows), self.settings.prior, np.float32)
+        device = next(self.network.parameters()).device
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16),
+        ):
+            answer = self.network.answering(len(rows.token_ids))
+            size = batch_size or self.network.scoring_batch_size
+            for chosen in batching.order_by_length(rows.lengths, batch_size=size):
+                batch = batching.collate(rows, chosen).to(device)
+                logits = answer(batch.token_ids, batch.lengths).float()
+                positive = torch.softmax(logits / self.settings.temperature, dim=1)[:, POSITIVE]
+                probability[chosen] = positive.cpu().numpy()
+        lengths = np.diff(tokens.offsets)
+        return Scores(probability, encoded.num_known, lengths, encoded.num_unknown)
+
+    def save(
+        self,
+        uri: str,
+        *,
+        lineage: dict[str, Any],
+        metrics: Mapping[str, float] | None = None,
+        reference: Profile | None = None,
+        calibration: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Publish the package as a directory; returns its manifest.
+
+        Args:
+            uri: The directory; an unfinished or older package of ours there is replaced.
+            lineage: What the model was made from: inputs for the manifest.
+            metrics: Of the epoch that the weights are from, such as ``validation/accuracy``.
+            reference: What rows that it was not trained on look like to the model.
+            calibration: What its temperature changes, and from which certainty on it answers.
+        """
+        settings = self.settings.model_dump()
+        claim = manifest.Claim("model", uri, settings, lineage, owns=FILES)
+        manifest.begin(claim, overwrite=True)
+        weights = {name: tensor.cpu() for name, tensor in self.network.state_dict().items()}
+        filesystem.write_bytes(join(uri, WEIGHTS), safetensors.torch.save(weights))
+        replace(self.vocabulary, vectors=None).save(join(uri, VOCABULARY))
+        filesystem.write_bytes(join(uri, SETTINGS), json.dumps(settings, indent=2).encode())
+        files = [package_files.describe(uri, name) for name in FILES]
+        content = {"fingerprint": package_files.fingerprint(files)}
+        return manifest.publish(
+            replace(claim, inputs=lineage | {"content": content}),
+            counts={"parameters": sum(tensor.numel() for tensor in weights.values())},
+            files=files,
+            seconds=0,
+            metrics=dict(metrics or {}),
+            reference=asdict(reference) if reference else None,
+            calibration=dict(calibration) if calibration else None,
+        )
+
+    @classmethod
+    def load(cls, uri: str, *, setting: str = "the model") -> "ModelPackage":
+        """Read a package back, on the CPU, ready to score.
+
+        Args:
+            uri: The directory.
+            setting: Named in an error as where ``uri`` came from.
+
+        Raises:
+            UserError: It is no finished package, its files are not those that were saved or do not
+                fit each other, or it needs a newer sentiflow.
+        """
+        files = package_files.read(uri, setting=setting)
+        weights = _read_weights(join(uri, WEIGHTS), files.weights)
+        network = _build(join(uri, WEIGHTS), weights, files.settings)
+        network.load_state_dict(weights, assign=True)
+        return cls(network.eval(), files.vocabulary, files.settings)
+
+
+def _read_weights(path: str, content: bytes) -> dict[str, torch.Tensor]:
+    try:
+        return safetensors.torch.load(content)
+    except safetensors.SafetensorError as error:
+        raise UserError(f"{path} is no safetensors file", hint=_COPY_AGAIN) from error
+
+
+def _build(path: str, weights: dict[str, torch.Tensor], settings: PackageSettings) -> nn.Module:
+    """Build the network, and make sure that the tensors are its own.
+
+    Raises:
+        UserError: They are not.
+    """
+    total = sum(tensor.numel() for tensor in weights.values())
+    table = settings.vocabulary_size * settings.embedding_dim
+    if table + settings.model.least_weights > total:
+        raise UserError(f"{path} is too small for its network", hint=_COPY_AGAIN)
+    with torch.device("meta"):
+        network = networks.build(
+            settings.model.model_dump(),
+            vocabulary_size=settings.vocabulary_size,
+            embedding_dim=settings.embedding_dim,
+        )
+    expected = network.state_dict()
+    for name in sorted(expected.keys() - weights.keys()):
+        raise UserError(f"{path} has no tensor {name}", hint=_COPY_AGAIN)
+    for name in sorted(weights.keys() - expected.keys()):
+        raise UserError(f"{path} has a tensor {name}, which its network has not", hint=_COPY_AGAIN)
+    for name, tensor in weights.items():
+        wanted = expected[name]
+        if tensor.shape != wanted.shape or tensor.dtype != wanted.dtype:
+            raise UserError(
+                f"{path}: the tensor {name} is {_form(tensor)}, not {_form(wanted)}",
+                hint=_COPY_AGAIN,
+            )
+    return network
+
+
+def _form(tensor: torch.Tensor) -> str:
+    kind = str(tensor.dtype).removeprefix("torch.")
+    return f"{kind} {'x'.join(map(str, tensor.shape))}"

@@ -1,0 +1,188 @@
+"""A package's directory -> its settings, its words and its weights, each as it was saved.
+
+Nothing here knows torch, so that who wants the words or their vectors alone need not wait for it.
+"""
+
+import concurrent.futures
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import safetensors.numpy
+from pydantic import Field, ValidationError
+
+from sentiflow.config.model_sections import KINDS, ModelSettings
+from sentiflow.config.types import Fraction, Settings
+from sentiflow.data import manifest, schema
+from sentiflow.errors import UserError
+from sentiflow.models import vocabulary
+from sentiflow.models.tokenizer import TOKENIZERS
+from sentiflow.models.vocabulary import Vocabulary
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import join
+
+WEIGHTS, VOCABULARY, SETTINGS = "weights.safetensors", "vocabulary.parquet", "settings.json"
+FILES = (WEIGHTS, VOCABULARY, SETTINGS)
+
+COPY_AGAIN = "the model package is damaged; copy it again"
+
+
+class PackageSettings(Settings):
+    """What a package must know beside its weights and words; all of it is in ``settings.json``."""
+
+    model: ModelSettings
+    """The ``train.model`` section."""
+    vocabulary_size: int = Field(ge=1)
+    embedding_dim: int = Field(ge=1)
+    tokenizer: str
+    tokenizer_version: int
+    max_length: int = Field(ge=1)
+    prior: Fraction
+    """Share of positive labels in training: the answer where no word is known."""
+    labels: tuple[Literal["negative"], Literal["positive"]] = ("negative", "positive")
+    temperature: float = Field(default=1.0, gt=0)
+    """What logits are divided by (Guo et al. 2017); 1: they are as they were trained."""
+
+
+@dataclass(frozen=True)
+class PackageFiles:
+    """What the files of a package hold."""
+
+    settings: PackageSettings
+    vocabulary: Vocabulary
+    weights: bytes
+    """Of a safetensors file; what is in it was not looked at."""
+
+
+def read(uri: str, *, setting: str = "the model") -> PackageFiles:
+    """Read each file of a package once, and make sure that it is the one that was saved.
+
+    Args:
+        uri: The directory.
+        setting: Named in an error as where ``uri`` came from.
+
+    Raises:
+        UserError: It is no finished package, its files are not those that were saved or do not
+            fit each other, or it needs a newer sentiflow.
+    """
+    record = manifest.require(uri, stage="model", setting=setting)
+    content = _read_files(uri, record)
+    settings = _read_settings(join(uri, SETTINGS), content[SETTINGS])
+    words = _read_vocabulary(join(uri, VOCABULARY), content[VOCABULARY])
+    if len(words) != settings.vocabulary_size:
+        raise UserError(
+            f"{uri} has a vocabulary of {len(words):,} words for a network of "
+            f"{settings.vocabulary_size:,}",
+            hint=COPY_AGAIN,
+        )
+    return PackageFiles(settings, words, content[WEIGHTS])
+
+
+def read_vectors(uri: str, *, setting: str = "the model") -> tuple[pa.Array, np.ndarray]:
+    """Read the words that a model knows, and the vector that it has for each, as it was trained.
+
+    Args:
+        uri: The directory of its package.
+        setting: Named in an error as where ``uri`` came from.
+
+    Returns:
+        V strings, without those that stand for padding and for unknown words, and (V, D) float32.
+
+    Raises:
+        UserError: As :func:`read`; or the weights hold no such vectors.
+    """
+    files = read(uri, setting=setting)
+    path, form = join(uri, WEIGHTS), (files.settings.vocabulary_size, files.settings.embedding_dim)
+    try:
+        vectors = safetensors.numpy.load(files.weights)["embedding.weight"]
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise UserError(f"{path} holds no word vectors", hint=COPY_AGAIN) from error
+    if vectors.shape != form or vectors.dtype != np.float32:
+        raise UserError(f"{path} holds no vectors of {form[0]} words", hint=COPY_AGAIN)
+    if not np.isfinite(vectors).all():
+        raise UserError(f"{path} holds vectors that are not finite", hint="train it anew")
+    first = files.vocabulary.num_special
+    return files.vocabulary.words[first:], vectors[first:]
+
+
+def describe(uri: str, name: str) -> dict[str, Any]:
+    """Describe a file of a package for its manifest."""
+    path = join(uri, name)
+    size = filesystem.file_info(path).size
+    return {"path": name, "rows": None, "bytes": size, "sha256": filesystem.sha256(path)}
+
+
+def fingerprint(files: Sequence[dict[str, Any]]) -> str:
+    """Identify a model by its files."""
+    hashes = {item["path"]: item["sha256"] for item in files}
+    return manifest.fingerprint([hashes[name] for name in FILES])
+
+
+def _read_files(uri: str, record: dict[str, Any]) -> dict[str, bytes]:
+    """Read each file once, and make sure that it is the one that was saved, and no other is there.
+
+    Raises:
+        UserError: It is not, or something else is there.
+    """
+    try:
+        saved = {item["path"]: item["sha256"] for item in record["files"]}
+        content_print = record["inputs"]["content"]["fingerprint"]
+        claimed = manifest.Claim("model", uri, record["settings"], record["inputs"]).fingerprint
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{uri} has no manifest of a model package", hint=COPY_AGAIN) from error
+    if saved.keys() != set(FILES):
+        raise UserError(f"{uri} lists {', '.join(saved)}", hint=f"a package has {', '.join(FILES)}")
+    present = {name for name in filesystem.listing(uri) if not name.startswith(".")}
+    for name in sorted(saved.keys() - present):
+        raise UserError(f"{join(uri, name)} is missing", hint=COPY_AGAIN)
+    for name in sorted(present - saved.keys() - {manifest.MANIFEST, manifest.STARTED}):
+        raise UserError(f"{join(uri, name)} is no part of a model package", hint="take it away")
+    with concurrent.futures.ThreadPoolExecutor(len(FILES)) as pool:
+        contents = pool.map(filesystem.read_bytes, (join(uri, name) for name in FILES))
+        content = dict(zip(FILES, contents, strict=True))
+    for name, data in content.items():
+        if hashlib.sha256(data).hexdigest() != saved[name]:
+            raise UserError(
+                f"{join(uri, name)} is not the file that was saved (its checksum differs)",
+                hint=COPY_AGAIN,
+            )
+    if (content_print, record["fingerprint"]) != (fingerprint(record["files"]), claimed):
+        raise UserError(f"{uri} has the fingerprint of another model", hint=COPY_AGAIN)
+    return content
+
+
+def _read_settings(path: str, content: bytes) -> PackageSettings:
+    try:
+        settings = PackageSettings.model_validate(json.loads(content))
+    except ValueError as error:
+        problem = f"{path} cannot be read"
+        if isinstance(error, ValidationError) and error.errors()[0]["loc"]:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(str(part) for part in first["loc"] if part not in KINDS)
+            problem = f"{path}: {key}: {first['msg']}"
+        raise UserError(problem, hint="it is damaged, or needs a newer sentiflow") from error
+    version = TOKENIZERS[settings.tokenizer][0] if settings.tokenizer in TOKENIZERS else None
+    if version != settings.tokenizer_version:
+        raise UserError(
+            f"{path} needs tokenizer {settings.tokenizer} version {settings.tokenizer_version}",
+            hint=f"this sentiflow has version {version}",
+        )
+    return settings
+
+
+def _read_vocabulary(path: str, content: bytes) -> Vocabulary:
+    try:
+        # A thread of Arrow's that still held our bytes when Python ends would abort the process.
+        file = pq.ParquetFile(pa.BufferReader(content))
+        table = file.read(schema.VOCABULARY.names, use_threads=False)
+        words = vocabulary.from_table(table.cast(schema.VOCABULARY))
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise UserError(f"{path} is no vocabulary", hint=COPY_AGAIN) from error
+    if words.words[:1].to_pylist() != [vocabulary.PAD]:
+        raise UserError(f"{path} does not begin with {vocabulary.PAD}", hint=COPY_AGAIN)
+    return words

@@ -1,0 +1,167 @@
+"""Tokens -> ids; fitted or taken from word vectors, then frozen and saved with the model."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow.data import schema
+from sentiflow.models.tokenizer import Tokens
+from sentiflow.storage import filesystem
+
+PAD_ID, UNKNOWN_ID = 0, 1
+PAD, UNKNOWN = "<pad>", "<unk>"
+
+_DROPPED = -1
+_DIM = b"dim"
+"""Key of the vectors' size in the metadata of their column, as all of them may be null."""
+
+
+class Encoded(NamedTuple):
+    """N tweets as ids."""
+
+    token_ids: pa.ListArray
+    """N lists of int32, empty where no token is known."""
+    num_known: np.ndarray
+    """Known words in each list, N int32."""
+    num_unknown: np.ndarray
+    """Unknown tokens of each tweet, before it was cut, N int32."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words in id order; id 0 is padding."""
+
+    words: pa.Array
+    """Beginning with ``<pad>``, and ``<unk>`` where unknown words are kept."""
+    counts: pa.Array
+    """How often each stood in the train split; null where it was not counted."""
+    vectors: np.ndarray | None = None
+    """(len(self), D) float32, rows of NaN where no vector is known; None once frozen in a model."""
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @property
+    def has_unknown(self) -> bool:
+        """Say whether an unknown word keeps its place as ``<unk>``, or is dropped."""
+        return len(self) > UNKNOWN_ID and self.words[UNKNOWN_ID].as_py() == UNKNOWN
+
+    def look_up(self, words: pa.Array) -> np.ndarray:
+        """Give each word its id, int32; an unknown one that of ``<unk>``, or -1: dropped."""
+        default = UNKNOWN_ID if self.has_unknown else _DROPPED
+        known = self.words[self.num_special :]
+        found = pc.add(pc.index_in(words, value_set=known), self.num_special)
+        return pc.fill_null(found, default).to_numpy(zero_copy_only=False).astype(np.int32)
+
+    def knows(self, words: pa.Array) -> np.ndarray:
+        """Say of each word whether it has an id of its own."""
+        return self.look_up(words) >= self.num_special
+
+    @property
+    def num_special(self) -> int:
+        """Number of ids that are no words."""
+        return 2 if self.has_unknown else 1
+
+    def encode(self, tokens: Tokens, *, max_length: int) -> Encoded:
+        """Turn tokens into ids, cut to ``max_length`` ids a tweet."""
+        words = self.look_up(tokens.words)
+        ids = words[tokens.ids] if len(tokens.ids) else tokens.ids
+        num_unknown = _count_by_row((words < self.num_special)[tokens.ids], tokens.offsets)
+        kept, offsets = _select(ids, tokens.offsets, ids != _DROPPED)
+        starts = np.repeat(offsets[:-1], np.diff(offsets))
+        kept, offsets = _select(kept, offsets, np.arange(len(kept)) - starts < max_length)
+        num_known = (
+            _count_by_row(kept != UNKNOWN_ID, offsets) if self.has_unknown else np.diff(offsets)
+        )
+        kept, offsets = _select(kept, offsets, np.repeat(num_known > 0, np.diff(offsets)))
+        lists = pa.ListArray.from_arrays(
+            pa.array(offsets.astype(np.int32)), pa.array(kept, pa.int32())
+        )
+        return Encoded(lists, num_known.astype(np.int32), num_unknown.astype(np.int32))
+
+    def to_table(self) -> pa.Table:
+        """Lay the vocabulary out as a table: ``schema.VOCABULARY``, and vectors if it has any."""
+        ids = pa.array(np.arange(len(self), dtype=np.int32))
+        table = pa.Table.from_arrays([ids, self.words, self.counts], schema=schema.VOCABULARY)
+        if self.vectors is None:
+            return table
+        known = ~np.isnan(self.vectors[:, 0])
+        dim = self.vectors.shape[1]
+        offsets = np.concatenate([[0], np.cumsum(np.where(known, dim, 0))]).astype(np.int32)
+        values = pa.array(self.vectors[known].ravel(), pa.float32())
+        lists = pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(~known))
+        field = pa.field("vector", lists.type, metadata={_DIM: str(dim)})
+        return table.append_column(field, lists)
+
+    def save(self, uri: str) -> dict[str, int]:
+        """Publish the vocabulary as Parquet; returns its rows and bytes."""
+        return filesystem.write_parquet(uri, self.to_table())
+
+
+def load(uri: str, *, with_vectors: bool = True) -> Vocabulary:
+    """Read what :meth:`Vocabulary.save` wrote, the vectors only if they are wanted."""
+    columns = None if with_vectors else ["word", "count"]
+    return from_table(filesystem.read_parquet(uri, columns=columns))
+
+
+def from_table(table: pa.Table) -> Vocabulary:
+    """Take a vocabulary out of what :meth:`Vocabulary.to_table` made."""
+    table = table.combine_chunks()
+    vectors = None
+    if "vector" in table.column_names:
+        column = table["vector"].combine_chunks()
+        dim = int(table.schema.field("vector").metadata[_DIM])
+        vectors = np.full((len(table), dim), np.nan, np.float32)
+        vectors[column.is_valid().to_numpy(zero_copy_only=False)] = (
+            column.flatten().to_numpy().reshape(-1, dim)
+        )
+    return Vocabulary(table["word"].combine_chunks(), table["count"].combine_chunks(), vectors)
+
+
+def fit(counts: Iterable[pa.Table], *, min_count: int, max_size: int | None) -> Vocabulary:
+    """Choose the words of a corpus: the most frequent first, equally frequent ones by alphabet.
+
+    Args:
+        counts: Tables of ``word`` and ``count``; each word stands in one row of one of them.
+        min_count: The least count of a word.
+        max_size: At most so many words.
+    """
+    special = pa.array([PAD, UNKNOWN])
+    frequent = [
+        table.filter(pc.greater_equal(table["count"], min_count)).select(["word", "count"])
+        for table in counts
+    ]
+    totals = pa.concat_tables(frequent)
+    totals = totals.filter(pc.invert(pc.is_in(totals["word"], value_set=special)))
+    totals = totals.sort_by([("count", "descending"), ("word", "ascending")])[:max_size]
+    words = pa.concat_arrays([special, totals["word"].combine_chunks()])
+    numbers = pa.concat_arrays([pa.nulls(2, pa.int64()), totals["count"].combine_chunks()])
+    return Vocabulary(words, numbers)
+
+
+def from_words(words: pa.Array) -> Vocabulary:
+    """Take the words of pretrained vectors as they come; other words are dropped.
+
+    What is called like padding or the unknown in a file of vectors is no word either.
+    """
+    words = words.filter(pc.invert(pc.is_in(words, value_set=pa.array([PAD, UNKNOWN]))))
+    return Vocabulary(
+        pa.concat_arrays([pa.array([PAD]), words]), pa.nulls(len(words) + 1, pa.int64())
+    )
+
+
+def _select(
+    values: np.ndarray, offsets: np.ndarray, chosen: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the chosen values of each row; returns them and the rows' new offsets."""
+    if chosen.all():
+        return values, offsets
+    return values[chosen], np.concatenate([[0], np.cumsum(chosen)])[offsets]
+
+
+def _count_by_row(chosen: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    return np.diff(np.concatenate([[0], np.cumsum(chosen)])[offsets])

@@ -1,0 +1,65 @@
+"""The look of all plots; figure -> PNG; the training curve."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+BLUE, ORANGE, GRAY, INK = "#0072b2", "#d55e00", "#8a9099", "#23282f"
+"""Okabe and Ito's blue and vermilion, which the color-blind tell apart, and two neutrals."""
+
+PLOT_STYLE: Any = {
+    "axes.edgecolor": GRAY,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.constrained_layout.use": True,
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "savefig.dpi": 220,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def render_training_curve(history: Sequence[dict[str, Any]]) -> bytes:
+    """Draw loss and accuracy by epoch, as PNG."""
+    with mpl.rc_context(PLOT_STYLE):
+        return to_png(draw_training_curve(pd.DataFrame(history).astype(float)))
+
+
+def to_png(figure: Figure) -> bytes:
+    """Turn a figure into PNG, the same bytes each time."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def draw_training_curve(curve: pd.DataFrame) -> Figure:
+    """Draw loss and accuracy by ``epoch``, one row each."""
+    figure = Figure(figsize=(4.4, 4.4))
+    losses, accuracies = figure.subplots(2, 1, sharex=True)
+    epoch = curve["epoch"]
+    losses.plot(epoch, curve["train_loss"], "o--", color=GRAY, label="train", markersize=4)
+    losses.plot(epoch, curve["validation_loss"], "o-", color=BLUE, label="validation", markersize=4)
+    losses.set(ylabel="Loss")
+    losses.legend()
+    accuracies.plot(epoch, curve["validation_accuracy"], "o-", color=BLUE, markersize=4)
+    accuracies.set(xlabel="Epoch", ylabel="Validation accuracy")
+    accuracies.set_xlim(epoch.min() - 0.3, epoch.max() + 0.3)
+    accuracies.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    accuracies.yaxis.set_major_formatter(percent)
+    figure.align_ylabels()
+    return figure
+
+
+def percent(share: float, _: float) -> str:
+    """Format a tick of an axis of shares, as matplotlib calls it."""
+    return f"{100 * share:.4g}%"

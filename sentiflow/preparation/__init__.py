@@ -1,0 +1,1 @@
+"""CSV files -> checked, split and encoded tables, and a vocabulary."""

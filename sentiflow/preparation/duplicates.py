@@ -1,0 +1,267 @@
+"""Hashes of texts -> what repeats, leaks between splits or contradicts itself.
+
+Texts are compared by their hashes, so that a corpus of any size is compared in parts that fit in
+memory: each row leaves its keys, equal texts leave them in the same partition, and each partition
+is searched alone.
+
+Two normalized texts are the same if both of their 64-bit hashes are. Among 10^9 different texts,
+some pair is confused with a probability below 2e-21: 10^18 / 2 pairs, each with 2^-128. Two texts
+as written are the same if their own hash is, too.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow.data.schema import LABEL_NAMES, SPLITS
+from sentiflow.data.text_hash import CHECK_KEY, SPLIT_KEY, hash_strings, normalize_text
+
+Mode = Literal["keep", "drop_contradicting", "drop"]
+
+KEYS = pa.schema(
+    [
+        pa.field("row_id", pa.int64(), nullable=False),
+        pa.field("label", pa.int8()),
+        pa.field("normalized", pa.uint64(), nullable=False),
+        pa.field("check", pa.uint64(), nullable=False),
+        pa.field("exact", pa.uint64(), nullable=False),
+        pa.field("split", pa.int8(), nullable=False),
+    ]
+)
+"""Accepted rows. ``normalized`` and ``check`` are hashes of the normalized text, under
+``text_hash.SPLIT_KEY`` and ``text_hash.CHECK_KEY``; ``exact`` is a hash of the text as written;
+``split`` is an index in ``schema.SPLITS``."""
+
+DROPPED = pa.schema(
+    [
+        pa.field("row_id", pa.int64(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+"""Rows to leave out, in the order of ``row_id``; ``reason`` is contradicting or repeated."""
+
+_PAIRS = [(earlier, later) for later in range(len(SPLITS)) for earlier in range(later)]
+_UNLABELLED = len(LABEL_NAMES)
+_AFTER_ALL_ROWS = 2**62
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """What one partition repeats, and which of its rows are to be left out."""
+
+    counts: dict[str, Any]
+    """Of the rows given, before any is dropped; those of several partitions add up (:func:`add`).
+
+    - ``rows``: by split, all rows.
+    - ``exact`` of texts as written, and ``normalized`` of normalized texts, each with
+
+      - ``repeated_texts``: different texts that stand on more than one row.
+      - ``surplus_rows``: the rows beyond the first of each text.
+      - ``within``: both of these by split, where only the split's own rows are looked at.
+      - ``shared_texts``: by pair of splits (``train_and_test``), different texts that both have.
+      - ``leaked_rows``: rows whose text an earlier split has too. ``validation_in_train`` counts
+        validation rows; ``test_in_train`` and ``test_in_validation`` count test rows, and a row
+        may be in both.
+
+    - ``contradicting``: ``texts`` counts the normalized texts with more than one label among
+      negative, positive and neutral; ``rows``, by split, all of their rows, unlabelled ones too.
+    - ``dropped``: by reason and split, the rows in ``dropped``.
+    """
+    dropped: pa.Table
+    """As ``DROPPED``."""
+
+
+def make_keys(
+    row_id: pa.Array | pa.ChunkedArray, label: pa.Array | pa.ChunkedArray, text: pa.Array
+) -> pa.Table:
+    """Make the keys by which rows are compared; each text is normalized and hashed here alone.
+
+    Args:
+        row_id: The rows' numbers, int64.
+        label: Their labels, int8, null where there is none.
+        text: Their texts as written, without nulls.
+
+    Returns:
+        As ``KEYS`` but for ``split``, the last column: that may be assigned from ``normalized``.
+        A row for each row in the same place.
+    """
+    normalized = np.asarray(normalize_text(text))
+    hashes = (
+        hash_strings(normalized, key=SPLIT_KEY),
+        hash_strings(normalized, key=CHECK_KEY),
+        hash_strings(text, key=SPLIT_KEY),
+    )
+    columns = [row_id, label, *(pa.array(found) for found in hashes)]
+    return pa.table(columns, schema=pa.schema(list(KEYS)[:-1]))
+
+
+def partition(hashes: np.ndarray, num_partitions: int) -> np.ndarray:
+    """Choose each text's partition from its first hash.
+
+    The splits follow the high bits of the same hash, partitions the remainder: each partition
+    holds about the same share of every split.
+
+    Args:
+        hashes: The column ``normalized`` of their keys, uint64.
+        num_partitions: 1 or more.
+
+    Returns:
+        For each hash a number from 0 to ``num_partitions - 1``, int64.
+    """
+    return (hashes % np.uint64(num_partitions)).astype(np.int64)
+
+
+def find(keys: pa.Table, *, mode: Mode) -> Duplicates:
+    """Count repeated, leaking and contradicting texts, and choose the rows to leave out.
+
+    The result does not depend on the order of the rows, and a text's part in it does not depend
+    on the other texts.
+
+    Args:
+        keys: As ``KEYS``, rows and columns in any order: all rows of each text, each row once.
+        mode: ``keep`` drops nothing. ``drop_contradicting`` drops all rows of the contradicting
+            texts. ``drop`` drops these, and of every other normalized text it keeps one row: the
+            labelled one with the lowest ``row_id``, or the lowest if none is labelled.
+    """
+    rows = _group(keys)
+    by_split = _tally(rows.text, rows.split, len(SPLITS))
+    labels = _tally(rows.text, rows.label, len(LABEL_NAMES) + 1)[:, :_UNLABELLED]
+    contradicting = (labels > 0).sum(axis=1) > 1
+    surplus = ~contradicting[rows.text] & ~_is_best(rows)
+    reasons = {
+        "contradicting": contradicting[rows.text] & (mode != "keep"),
+        "repeated": surplus & (mode == "drop"),
+    }
+    counts = {
+        "rows": _name_splits(np.bincount(keys["split"].to_numpy(), minlength=len(SPLITS))),
+        "exact": _count(_tally(rows.exact, rows.split, len(SPLITS))),
+        "normalized": _count(by_split),
+        "contradicting": {
+            "texts": int(contradicting.sum()),
+            "rows": _name_splits(by_split[contradicting].sum(axis=0)),
+        },
+        "dropped": {
+            reason: _name_splits(np.bincount(rows.split[dropped], minlength=len(SPLITS)))
+            for reason, dropped in reasons.items()
+        },
+    }
+    return Duplicates(counts, _drop(rows, reasons))
+
+
+def add(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Add the counts of two partitions.
+
+    Example:
+        >>> add({"rows": {"train": 1, "test": 2}}, {"rows": {"train": 3, "test": 0}})
+        {'rows': {'train': 4, 'test': 2}}
+    """
+    assert one.keys() == other.keys(), "both are counts of find()"
+    return {
+        name: add(count, other[name]) if isinstance(count, dict) else count + other[name]
+        for name, count in one.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows whose normalized text may stand on another row too, equal texts side by side."""
+
+    row_id: np.ndarray
+    split: np.ndarray
+    label: np.ndarray
+    """``_UNLABELLED`` where null."""
+    text: np.ndarray
+    """The number of the row's normalized text, from 0 upward."""
+    exact: np.ndarray
+    """The number of the row's text as written, from 0 upward."""
+
+
+def _group(keys: pa.Table) -> _Rows:
+    """Leave out the texts that stand alone, most of them, before the dear sort of three columns."""
+    place = _find_twins(keys["normalized"].to_numpy())
+    normalized, check, exact = (
+        keys[name].to_numpy()[place] for name in ("normalized", "check", "exact")
+    )
+    order = np.lexsort((exact, check, normalized))
+    place = place[order]
+    new_text = _differs(normalized[order]) | _differs(check[order])
+    new_exact = new_text | _differs(exact[order])
+    label = pc.fill_null(keys["label"], _UNLABELLED)
+    return _Rows(
+        row_id=keys["row_id"].to_numpy()[place],
+        split=keys["split"].to_numpy()[place],
+        label=label.to_numpy()[place],
+        text=np.cumsum(new_text) - 1,
+        exact=np.cumsum(new_exact) - 1,
+    )
+
+
+def _find_twins(hashes: np.ndarray) -> np.ndarray:
+    """Find the places of the hashes that occur more than once."""
+    order = np.argsort(hashes)
+    first = _differs(hashes[order])
+    alone = first & np.append(first[1:], True)
+    return order[~alone]
+
+
+def _differs(values: np.ndarray) -> np.ndarray:
+    """Mark the values that are not the same as the one before."""
+    differs = np.ones(len(values), bool)
+    differs[1:] = values[1:] != values[:-1]
+    return differs
+
+
+def _tally(text: np.ndarray, value: np.ndarray, num_values: int) -> np.ndarray:
+    """Count rows by text and value: an array of a row for each text and a column for each value."""
+    num_texts = text[-1] + 1 if len(text) else 0
+    cells = np.bincount(text * num_values + value, minlength=num_texts * num_values)
+    return cells.reshape(num_texts, num_values)
+
+
+def _is_best(rows: _Rows) -> np.ndarray:
+    """Mark the one row of each text that speaks for it."""
+    rank = rows.row_id + np.where(rows.label == _UNLABELLED, _AFTER_ALL_ROWS, 0)
+    best = np.minimum.reduceat(rank, np.flatnonzero(_differs(rows.text)))
+    return rank == best[rows.text]
+
+
+def _count(by_split: np.ndarray) -> dict[str, Any]:
+    """Count what repeats and leaks, from the rows of each text in each split."""
+    return {
+        **_count_repeats(by_split.sum(axis=1)),
+        "within": {name: _count_repeats(by_split[:, i]) for i, name in enumerate(SPLITS)},
+        "shared_texts": {
+            f"{SPLITS[earlier]}_and_{SPLITS[later]}": int(
+                np.count_nonzero((by_split[:, earlier] > 0) & (by_split[:, later] > 0))
+            )
+            for earlier, later in _PAIRS
+        },
+        "leaked_rows": {
+            f"{SPLITS[later]}_in_{SPLITS[earlier]}": int(
+                by_split[by_split[:, earlier] > 0, later].sum()
+            )
+            for earlier, later in _PAIRS
+        },
+    }
+
+
+def _count_repeats(rows_of_text: np.ndarray) -> dict[str, int]:
+    return {
+        "repeated_texts": int(np.count_nonzero(rows_of_text > 1)),
+        "surplus_rows": int(np.maximum(rows_of_text - 1, 0).sum()),
+    }
+
+
+def _name_splits(counts: np.ndarray) -> dict[str, int]:
+    return dict(zip(SPLITS, counts.tolist(), strict=True))
+
+
+def _drop(rows: _Rows, reasons: dict[str, np.ndarray]) -> pa.Table:
+    row_id = np.concatenate([rows.row_id[dropped] for dropped in reasons.values()])
+    reason = np.repeat(np.arange(len(reasons)), [dropped.sum() for dropped in reasons.values()])
+    order = np.argsort(row_id)
+    names = pa.array(list(reasons)).take(pa.array(reason[order]))
+    return pa.table([pa.array(row_id[order]), names], schema=DROPPED)

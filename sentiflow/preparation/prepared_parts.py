@@ -1,0 +1,337 @@
+"""Part of a corpus -> its tweets, rejected rows and token ids, as files.
+
+What each task of preparation does; no Ray, so that a worker starts fast. A part is ingested, then
+encoded, once the words of all parts are known. In between it leaves in ``_work``: its tokens, as
+numbers into its own list of words; the words with their counts; and the keys of its texts.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow.config.sections import PrepareSettings
+from sentiflow.data import schema, tweets
+from sentiflow.data.corpus import CsvPart
+from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
+from sentiflow.data.text_hash import hash_strings, normalize_text
+from sentiflow.models import vocabulary
+from sentiflow.models.tokenizer import Tokens, tokenize
+from sentiflow.models.vocabulary import Vocabulary
+from sentiflow.preparation import duplicates, partitions, splits
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import join
+
+VOCABULARY = "vocabulary.parquet"
+
+_TRAIN = SPLITS.index("train")
+_NUM_EXAMPLES = 3
+_TOKENS = pa.schema(
+    [
+        pa.field("row_id", pa.int64()),
+        pa.field("label", pa.int8()),
+        pa.field("split", pa.int8()),
+        pa.field("words", pa.list_(pa.int32())),
+    ]
+)
+"""Between the passes: ``words`` are numbers into the part's own list of words."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all tasks of one preparation know."""
+
+    settings: PrepareSettings
+    parts: tuple[CsvPart, ...]
+    time_bounds: tuple[int, int] | None = None
+    """Latest second of train and of validation, where the split is by time."""
+
+    @property
+    def num_partitions(self) -> int:
+        """In how many partitions words and keys are put."""
+        return partitions.count(len(self.parts))
+
+    def place(self, name: str, number: int) -> str:
+        """Name a file that is only needed until the stage is complete."""
+        return join(self.settings.output_uri, f"_work/{name}-{number:05d}")
+
+    def places(self, name: str) -> list[str]:
+        """Name such a file of every part."""
+        return [self.place(name, part) for part in range(len(self.parts))]
+
+
+def count_times(part: int, *, job: Job) -> dict[str, Any]:
+    """Count the rows of each second, for a split by time."""
+    checked = _read(part, job)
+    counts = checked.tweets.group_by("time").aggregate([([], "count_all")])
+    seconds = pa.table({"second": counts["time"].cast(pa.int64()), "count": counts["count_all"]})
+    filesystem.write_parquet(job.place("times", part), seconds)
+    return _usage(part, job)
+
+
+def ingest(part: int, *, job: Job) -> dict[str, Any]:
+    """Read, check, split and tokenize one part of the CSV, and write what comes of it."""
+    settings = job.settings
+    checked = _read(part, job)
+    accepted = checked.tweets.combine_chunks()
+    text = _column(accepted, "text")
+    keys = duplicates.make_keys(_column(accepted, "row_id"), _column(accepted, "label"), text)
+    split = _assign(accepted, keys["normalized"].to_numpy(), job)
+    tokens, word_group = _group_words(tokenize(text, name=settings.tokenizer), job)
+    files = _write_tweets(part, accepted, split, settings)
+    rejected = f"rejected/part-{part:05d}.parquet"
+    files += filesystem.write_part(settings.output_uri, rejected, checked.rejected)
+    _write_tokens(part, accepted, split, tokens, job)
+    _write_words(part, accepted, split, tokens, word_group, job)
+    _write_keys(part, keys.append_column(duplicates.KEYS.field("split"), pa.array(split)), job)
+    return _usage(part, job) | {
+        "left_out": checked.num_left_out,
+        "reasons": dict(Counter(checked.rejected["reason"].to_pylist())),
+        "examples": _examples(checked.rejected),
+        "labels": _count_labels(accepted["label"], split),
+        "files": files,
+    }
+
+
+def find_duplicates(partition: int, *, job: Job) -> dict[str, Any]:
+    """Find the repeated texts of one partition, and note the rows to drop."""
+    keys = partitions.read(job.places("keys"), partition)
+    found = duplicates.find(keys, mode=job.settings.duplicates)
+    filesystem.write_parquet(job.place("dropped", partition), found.dropped)
+    return {"counts": found.counts, "dropped": len(found.dropped)}
+
+
+def drop(part: int, *, job: Job) -> dict[str, Any]:
+    """Take the rows to drop out of what a part has written; doing it twice changes nothing."""
+    row_ids, reasons = _read_dropped(part, job)
+    accepted, split = _read_tweets(part, job)
+    kept = ~np.isin(accepted["row_id"].to_numpy(), row_ids)
+    accepted, split = accepted.filter(pa.array(kept)), split[kept]
+    files = _write_tweets(part, accepted, split, job.settings)
+    work = filesystem.read_arrow(job.place("tokens", part))
+    work = work.filter(pa.array(~np.isin(work["row_id"].to_numpy(), row_ids))).combine_chunks()
+    words = filesystem.read_parquet(job.place("words", part))
+    tokens, word_group = _group_words(_tokens_of(work, words), job)
+    _write_tokens(part, work, work["split"].to_numpy(), tokens, job)
+    _write_words(part, work, work["split"].to_numpy(), tokens, word_group, job)
+    return {
+        "part": part,
+        "dropped": reasons,
+        "labels": _count_labels(accepted["label"], split),
+        "files": files,
+    }
+
+
+def count_words(partition: int, *, job: Job) -> dict[str, Any]:
+    """Sum the counts of one partition's words over all parts."""
+    counts = partitions.read(job.places("words"), partition)
+    totals = counts.group_by("word").aggregate([("count", "sum"), ("held_out", "sum")])
+    totals = totals.rename_columns({"count_sum": "count", "held_out_sum": "held_out"})
+    filesystem.write_parquet(job.place("counts", partition), totals)
+    return {"words": len(totals)}
+
+
+def encode(part: int, *, job: Job) -> dict[str, Any]:
+    """Translate one part's tokens to ids; rows without a binary label are left out."""
+    settings = job.settings
+    words = vocabulary.load(join(settings.output_uri, VOCABULARY), with_vectors=False)
+    work = filesystem.read_arrow(job.place("tokens", part))
+    work = work.filter(_is_binary(work["label"])).combine_chunks()
+    tokens = _tokens_of(work, filesystem.read_parquet(job.place("words", part)))
+    ids = words.encode(tokens, max_length=settings.max_length).token_ids
+    lengths = pc.list_value_length(ids).cast(pa.int32())
+    table = pa.table([work["row_id"], work["label"], ids, lengths], schema=schema.ENCODED)
+    split = work["split"].to_numpy()
+    return _usage(part, job) | {
+        "encoded": table.num_rows,
+        "without_token": pc.sum(pc.equal(lengths, 0)).as_py() or 0,
+        "tokens": _count_tokens(words, tokens, split),
+        "files": _write_by_split("encoded", part, table, split, settings.output_uri),
+    }
+
+
+def _read(part: int, job: Job) -> tweets.Checked:
+    """Judge the rows of a part, by what the split and the kept columns need."""
+    settings, source = job.settings, job.parts[part]
+    needed = [name for name in ("user", "time") if name == settings.split.kind]
+    return tweets.read_range(
+        source.csv_range,
+        csv_format=source.csv_format,
+        every_nth=settings.every_nth,
+        required=("label", *needed),
+        keep=tuple(dict.fromkeys((*settings.keep_columns, *needed))),
+        keep_raw=settings.keep_raw,
+    )
+
+
+def _assign(accepted: pa.Table, hashes: np.ndarray, job: Job) -> np.ndarray:
+    """Assign each row to its split."""
+    rule = job.settings.split
+    if rule.kind == "tutorial":
+        return splits.assign_by_row_number(accepted["row_id"].to_numpy())
+    if rule.kind == "time":
+        assert job.time_bounds is not None, "the times have been counted"
+        seconds = accepted["time"].cast(pa.int64()).to_numpy()
+        return splits.assign_by_time(seconds, bounds=job.time_bounds)
+    if rule.kind == "user":
+        users = normalize_text(_column(accepted, "user"))
+        hashes = hash_strings(users)
+    return splits.assign_by_hash(
+        hashes,
+        validation_fraction=rule.validation_fraction,
+        test_fraction=rule.test_fraction,
+    )
+
+
+def _count_labels(label: pa.ChunkedArray, split: np.ndarray) -> dict[str, dict[str, int]]:
+    """Count rows by split and label; ``unlabelled`` where it is null."""
+    values = pc.fill_null(label, len(LABEL_NAMES)).to_numpy()
+    names = (*LABEL_NAMES, "unlabelled")
+    return {
+        name: dict(zip(names, np.bincount(values[split == i], minlength=4).tolist(), strict=True))
+        for i, name in enumerate(SPLITS)
+    }
+
+
+def _count_tokens(words: Vocabulary, tokens: Tokens, split: np.ndarray) -> dict[str, Any]:
+    """Count tokens by split, and those of them that the vocabulary does not know."""
+    unknown = words.look_up(tokens.words) < words.num_special
+    where = np.repeat(split, np.diff(tokens.offsets))
+    total = np.bincount(where, minlength=len(SPLITS))
+    strange = np.bincount(where[unknown[tokens.ids]], minlength=len(SPLITS))
+    return {
+        name: {"tokens": int(total[i]), "unknown": int(strange[i])} for i, name in enumerate(SPLITS)
+    }
+
+
+def _examples(rejected: pa.Table) -> list[str]:
+    return [
+        f"{row['source']}, byte {row['offset']}, row {row['row_id']}: {row['reason']}: "
+        f"{row['raw'][:60]!r}"
+        for row in rejected[:_NUM_EXAMPLES].to_pylist()
+    ]
+
+
+def _path(kind: str, split: str, part: int) -> str:
+    return f"{kind}/split={split}/part-{part:05d}.parquet"
+
+
+def _write_by_split(
+    kind: str, part: int, table: pa.Table, split: np.ndarray, root: str
+) -> list[dict[str, Any]]:
+    files = []
+    for number, name in enumerate(SPLITS):
+        chosen = table.filter(pa.array(split == number))
+        files += filesystem.write_part(root, _path(kind, name, part), chosen)
+    return files
+
+
+def _write_tweets(
+    part: int, accepted: pa.Table, split: np.ndarray, settings: PrepareSettings
+) -> list[dict[str, Any]]:
+    table = accepted.select([*schema.TWEETS.names, *settings.keep_columns])
+    return _write_by_split("tweets", part, table, split, settings.output_uri)
+
+
+def _read_tweets(part: int, job: Job) -> tuple[pa.Table, np.ndarray]:
+    """Read back what :func:`_write_tweets` wrote: the rows, and the split of each."""
+    tables, numbers = [], []
+    for number, name in enumerate(SPLITS):
+        uri = join(job.settings.output_uri, _path("tweets", name, part))
+        if filesystem.exists(uri):
+            tables.append(filesystem.read_parquet(uri))
+            numbers.append(np.full(len(tables[-1]), number, np.int8))
+    if not tables:
+        return schema.TWEETS.empty_table(), np.zeros(0, np.int8)
+    return pa.concat_tables(tables), np.concatenate(numbers)
+
+
+def _read_dropped(part: int, job: Job) -> tuple[np.ndarray, dict[str, int]]:
+    """Find which rows of a part are to be dropped, and count them by reason."""
+    csv_range = job.parts[part].csv_range
+    first, stop = csv_range.first_row, csv_range.first_row + csv_range.num_rows
+    tables = [
+        filesystem.read_parquet(job.place("dropped", number))
+        for number in range(job.num_partitions)
+    ]
+    dropped = pa.concat_tables(tables)
+    row_id = dropped["row_id"].to_numpy()
+    dropped = dropped.filter(pa.array((row_id >= first) & (row_id < stop)))
+    return dropped["row_id"].to_numpy(), dict(Counter(dropped["reason"].to_pylist()))
+
+
+def _write_tokens(part: int, rows: pa.Table, split: np.ndarray, tokens: Tokens, job: Job) -> None:
+    lists = pa.ListArray.from_arrays(
+        pa.array(tokens.offsets.astype(np.int32)), pa.array(tokens.ids, pa.int32())
+    )
+    columns = [rows["row_id"], rows["label"], pa.array(split), lists]
+    filesystem.write_arrow(job.place("tokens", part), pa.table(columns, schema=_TOKENS))
+
+
+def _write_keys(part: int, keys: pa.Table, job: Job) -> None:
+    group = duplicates.partition(keys["normalized"].to_numpy(), job.num_partitions)
+    partitions.write(job.place("keys", part), keys, group, num_partitions=job.num_partitions)
+
+
+def _group_words(tokens: Tokens, job: Job) -> tuple[Tokens, np.ndarray]:
+    """Put the words of a part in the order of their partitions; returns the partitions too."""
+    if job.num_partitions == 1:
+        return tokens, np.zeros(len(tokens.words), np.int64)
+    written = tokens.words.to_numpy(zero_copy_only=False)
+    hashes = pd.util.hash_array(written, categorize=False)
+    group = (hashes % np.uint64(job.num_partitions)).astype(np.int64)
+    order = np.argsort(group, kind="stable")
+    place = np.empty(len(order), np.int32)
+    place[order] = np.arange(len(order), dtype=np.int32)
+    return Tokens(tokens.words.take(pa.array(order)), place[tokens.ids], tokens.offsets), group[
+        order
+    ]
+
+
+def _write_words(
+    part: int, rows: pa.Table, split: np.ndarray, tokens: Tokens, group: np.ndarray, job: Job
+) -> None:
+    """Write the part's words, and how often each stands in rows trained on and in rows held out."""
+    binary = _is_binary(rows["label"]).to_numpy()
+    count, held_out = (
+        tokens.count(binary & chosen) for chosen in (split == _TRAIN, split != _TRAIN)
+    )
+    table = pa.table({"word": tokens.words, "count": count, "held_out": held_out})
+    partitions.write(job.place("words", part), table, group, num_partitions=job.num_partitions)
+
+
+def _tokens_of(work: pa.Table, words: pa.Table) -> Tokens:
+    """Put tokens together again from what the first pass wrote."""
+    lists = work["words"].combine_chunks()
+    offsets = lists.offsets.to_numpy().astype(np.int64)
+    return Tokens(_column(words, "word"), lists.flatten().to_numpy(), offsets - offsets[0])
+
+
+def _is_binary(label: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.is_in(label, value_set=pa.array([NEGATIVE, POSITIVE], pa.int8()))
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    """Take a column as one array, also where the table has no chunk."""
+    column = table[name]
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _usage(part: int, job: Job) -> dict[str, Any]:
+    """Say how much was read, and how much memory this process has taken at most."""
+    csv_range = job.parts[part].csv_range
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {
+        "part": part,
+        "rows": csv_range.num_rows,
+        "bytes": csv_range.stop - csv_range.start,
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+    }

@@ -1,0 +1,98 @@
+"""Row -> train, validation or test."""
+
+import numpy as np
+
+from sentiflow.data.schema import SPLITS
+from sentiflow.errors import UserError
+
+RULES_VERSION = 1
+"""Changes whenever a text would go to another split."""
+_TRAIN, _VALIDATION, _TEST = range(len(SPLITS))
+
+
+def assign_by_hash(
+    hashes: np.ndarray, *, validation_fraction: float, test_fraction: float
+) -> np.ndarray:
+    """Assign rows by the stable hash of their normalized text, or of their user's name.
+
+    Equal texts never part, and a text's split does not depend on the other texts: adding data
+    moves nothing.
+
+    Args:
+        hashes: Of :func:`sentiflow.data.text_hash.hash_strings` under ``SPLIT_KEY``, uint64.
+        validation_fraction: Share of the possible hashes that stands for validation.
+        test_fraction: Share that stands for test.
+
+    Returns:
+        For each row, int8, its index in ``schema.SPLITS``.
+    """
+    position = hashes / np.float64(2**64)
+    split = np.full(len(hashes), _TRAIN, np.int8)
+    split[position < validation_fraction + test_fraction] = _VALIDATION
+    split[position < test_fraction] = _TEST
+    return split
+
+
+def assign_by_row_number(row_id: np.ndarray) -> np.ndarray:
+    """Assign rows as the tutorial does: number modulo 5 is 0 to 2 train, 3 test, 4 validation.
+
+    Example:
+        >>> assign_by_row_number(np.arange(5)).tolist()
+        [0, 0, 0, 2, 1]
+    """
+    return np.array([_TRAIN, _TRAIN, _TRAIN, _TEST, _VALIDATION], np.int8)[row_id % 5]
+
+
+def assign_by_time(seconds: np.ndarray, *, bounds: tuple[int, int]) -> np.ndarray:
+    """Assign rows by their time: train before validation before test.
+
+    Args:
+        seconds: The rows' times, int64.
+        bounds: The last second of train and the last of validation, of :func:`time_bounds`.
+
+    Returns:
+        For each row, int8, its index in ``schema.SPLITS``.
+
+    Example:
+        >>> assign_by_time(np.array([10, 11, 20, 21]), bounds=(10, 20)).tolist()
+        [0, 1, 1, 2]
+    """
+    return np.searchsorted(np.array(bounds), seconds, side="left").astype(np.int8)
+
+
+def time_bounds(
+    seconds: np.ndarray, counts: np.ndarray, *, validation_fraction: float, test_fraction: float
+) -> tuple[int, int]:
+    """Choose where validation and test begin, so that each split has about its share of the rows.
+
+    Rows of one time never part, so the shares are met only to within one time's rows, or less
+    well where a split would otherwise be empty. Of all bounds that leave no split empty, these
+    are the ones with the fewest rows between them and the exact shares, summed over the two.
+
+    Args:
+        seconds: Times since 1970, int64, in any order; the counts of one that repeats add up.
+        counts: How many rows have each of them, 1 or more.
+        validation_fraction: Share of the rows for validation.
+        test_fraction: Share for test.
+
+    Returns:
+        The last second of train and the last of validation.
+
+    Raises:
+        UserError: There are fewer than three distinct times.
+    """
+    times, place = np.unique(seconds, return_inverse=True)
+    if len(times) < len(SPLITS):
+        raise UserError(
+            f"a split by time needs three distinct times, and the rows have {len(times)}",
+            hint="take more rows, or another prepare.split.kind",
+        )
+    until = np.cumsum(np.bincount(place, weights=counts))
+    off_first = np.abs(until - until[-1] * (1 - validation_fraction - test_fraction))
+    off_second = np.abs(until - until[-1] * (1 - test_fraction))
+    first, second = int(np.argmin(off_first[:-2])), 1 + int(np.argmin(off_second[1:-1]))
+    if first == second:
+        before = off_first[first - 1] + off_second[first]
+        after = off_first[first] + off_second[first + 1]
+        first, second = (first - 1, first) if before <= after else (first, first + 1)
+    return int(times[first]), int(times[second])

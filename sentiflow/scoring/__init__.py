@@ -1,0 +1,1 @@
+"""A corpus and a model package -> predictions."""

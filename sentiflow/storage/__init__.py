@@ -1,0 +1,1 @@
+"""URIs -> files on a disk or in an object store."""

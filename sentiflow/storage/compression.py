@@ -1,0 +1,170 @@
+"""Compressed or plain file -> its content, read forward with bounded memory."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from sentiflow.errors import JobError, UserError
+from sentiflow.storage import errors, filesystem
+from sentiflow.storage.uris import split_member
+
+SUFFIXES = (".gz", ".zst", ".zip")
+"""Of files that are unpacked while they are read."""
+REFUSED = (".bz2", ".xz", ".lz4", ".br", ".7z", ".rar", ".tar", ".tgz", ".tar.gz", ".tar.zst")
+
+_READ_BYTES = 1 << 22
+_DAMAGED = (
+    EOFError,
+    OSError,
+    NotImplementedError,
+    UnicodeDecodeError,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    pa.ArrowInvalid,
+)
+
+
+def is_compressed(uri: str) -> bool:
+    """Say whether the file's name is that of a compressed one."""
+    return split_member(uri)[0].lower().endswith(SUFFIXES)
+
+
+class Content(Protocol):
+    """The bytes of a file."""
+
+    def read_at(self, start: int, size: int) -> bytes:
+        """Read up to ``size`` bytes from ``start``; fewer only at the end of the file."""
+
+    def ends_at(self, place: int) -> bool:
+        """Say whether the file has no byte at ``place`` or behind it."""
+
+    def forget(self, place: int) -> None:
+        """Promise that no byte before ``place`` will be read again."""
+
+
+@contextmanager
+def open_content(uri: str) -> Iterator[Content]:
+    """Open a file, plain or compressed (by its name), for reading.
+
+    Raises:
+        UserError: It is packed in a way that is not known, or damaged, or no such member is in it.
+    """
+    archive, member = split_member(uri)
+    if archive.lower().endswith(REFUSED):
+        raise UserError(f"{uri} is packed", hint=f"unpack it first, or use {', '.join(SUFFIXES)}")
+    file_system, path = filesystem.locate(archive)
+    with ExitStack() as stack:
+        file = stack.enter_context(file_system.open_input_file(path))
+        if not is_compressed(uri):
+            yield _PlainContent(file)
+            return
+        try:
+            stream = stack.enter_context(_open_stream(uri, file, member))
+        except _DAMAGED as error:
+            raise _damage(uri, error) from error
+        yield _StreamContent(uri, stream)
+
+
+class _PlainContent:
+    """A file in which any place can be read."""
+
+    def __init__(self, file: pa.NativeFile) -> None:
+        self.file, self.size = file, file.size()
+
+    def read_at(self, start: int, size: int) -> bytes:
+        return bytes(self.file.read_at(max(0, min(size, self.size - start)), start))
+
+    def ends_at(self, place: int) -> bool:
+        return bool(place >= self.size)
+
+    def forget(self, place: int) -> None:
+        """Nothing is held."""
+
+
+class _StreamContent:
+    """A file that can be read forward only; holds what has not been forgotten."""
+
+    def __init__(self, uri: str, stream: Any) -> None:
+        self.uri, self.stream = uri, stream
+        self.start, self.held, self.is_complete = 0, bytearray(), False
+
+    def read_at(self, start: int, size: int) -> bytes:
+        assert start >= self.start, "forgotten bytes are not read again"
+        self._fill(start + size)
+        return bytes(self.held[start - self.start : start - self.start + size])
+
+    def ends_at(self, place: int) -> bool:
+        self._fill(place + 1)
+        return place >= self.start + len(self.held)
+
+    def forget(self, place: int) -> None:
+        gone = max(0, min(place - self.start, len(self.held)))
+        del self.held[:gone]
+        self.start += gone
+
+    def _fill(self, stop: int) -> None:
+        """Read on until the byte before ``stop`` is held, or the file ends."""
+        while not self.is_complete and self.start + len(self.held) < stop:
+            try:
+                block = self.stream.read(_READ_BYTES)
+            except _DAMAGED as error:
+                raise _damage(self.uri, error) from error
+            self.held += block
+            self.is_complete = not block
+
+
+def _open_stream(uri: str, file: pa.NativeFile, member: str) -> Any:
+    if file.size() == 0:
+        raise EOFError("it has no byte")
+    kind = split_member(uri)[0].lower().rpartition(".")[2]
+    if kind == "gz":
+        return gzip.open(pa.BufferedInputStream(file, _READ_BYTES))  # it asks for 8 KiB at a time
+    if kind == "zst":
+        return pa.CompressedInputStream(pa.BufferedInputStream(file, _READ_BYTES), "zstd")
+    return _open_member(uri, zipfile.ZipFile(file), member)
+
+
+def _open_member(uri: str, archive: zipfile.ZipFile, member: str) -> Any:
+    """Open the member of an archive that was named, or the only one there is."""
+    names = [item.filename for item in archive.infolist() if item.filename[-1:] not in ("/", "")]
+    chosen = member or (names[0] if len(names) == 1 else "")
+    if not names:
+        raise UserError(f"{uri} holds no file", hint="pack the CSV again")
+    if chosen not in names:
+        problem = f"{uri} has no member {member}" if member else f"{uri} holds {len(names)} files"
+        plain = split_member(uri)[0]
+        raise UserError(problem, hint="name one: " + ", ".join(f"{plain}::{n}" for n in names[:9]))
+    if archive.getinfo(chosen).flag_bits & 1:
+        raise UserError(f"{uri} is encrypted", hint="unpack it first")
+    return archive.open(chosen)
+
+
+def _damage(uri: str, error: Exception) -> UserError | JobError:
+    if known := errors.explain(error, uri=uri):
+        return known
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    way_out = "unpack it first" if isinstance(error, NotImplementedError) else "is it complete?"
+    return UserError(f"{uri} cannot be unpacked", hint=f"{reason}; {way_out}")
+
+
+def write_unpacked(uri: str, content: bytes) -> None:
+    """Publish a piece of an unpacked file, lightly packed, for :func:`read_unpacked`."""
+    with filesystem.publish(uri) as stream:
+        stream.write(pa.compress(content, "lz4", asbytes=True) if content else b"")
+        stream.write(len(content).to_bytes(8, "little"))
+
+
+def read_unpacked(uri: str) -> bytes:
+    """Read what :func:`write_unpacked` wrote."""
+    stored = filesystem.read_bytes(uri)
+    size = int.from_bytes(stored[-8:], "little")
+    return bytes(pa.decompress(stored[:-8], size, "lz4", asbytes=True)) if size else b""

@@ -1,0 +1,84 @@
+"""Model package -> the directory of an MLflow model: code, requirements, signature; and back."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sentiflow.data.manifest import MANIFEST
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import join
+from sentiflow.tracking import dependencies, mlflow_store  # the second before MLflow
+
+# isort: split
+from mlflow import pyfunc
+from mlflow.artifacts import download_artifacts, list_artifacts
+from mlflow.entities import LoggedModel
+from mlflow.models import Model
+
+INPUT_EXAMPLE = ["I love this so much", "this is not good at all"]
+
+_SERVED_MODEL = Path(__file__).with_name("served_model.py")
+_PACKAGE = "package"
+"""Name of the artifact, as ``served_model`` looks it up."""
+
+
+def name_files(record: dict[str, Any]) -> Sequence[str]:
+    """Name the files of a package, by its manifest; that one is the last."""
+    return [*(item["path"] for item in record["files"]), MANIFEST]
+
+
+def write(package_uri: str, record: dict[str, Any], folder: Path, *, model: LoggedModel) -> Path:
+    """Write an MLflow model below ``folder``; returns its directory.
+
+    MLflow loads the package and answers the input example, from which the signature comes.
+
+    Args:
+        package_uri: The model package.
+        record: Its manifest.
+        folder: An empty directory.
+        model: What stands for the model in the tracking store.
+    """
+    for name in name_files(record):
+        content = filesystem.read_bytes(join(package_uri, name))
+        filesystem.write_bytes(join(str(folder), _PACKAGE, name), content)
+    modules = dependencies.find_modules(_SERVED_MODEL)
+    code = folder / "sentiflow"
+    code.mkdir()
+    for path in modules:
+        target = code / path.relative_to(dependencies.FOLDER)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    pyfunc.save_model(
+        folder / "model",
+        python_model=str(_SERVED_MODEL),
+        artifacts={_PACKAGE: str(folder / _PACKAGE)},
+        code_paths=[str(code)],
+        pip_requirements=dependencies.pin_requirements([_SERVED_MODEL, *modules]),
+        input_example=INPUT_EXAMPLE,
+        mlflow_model=Model(
+            artifact_path=model.artifact_location,
+            run_id=model.source_run_id,
+            model_uuid=model.model_id,
+            model_id=model.model_id,
+        ),
+    )
+    return folder / "model"
+
+
+def holds_package(source: str, *, tracking_uri: str) -> bool:
+    """Say whether the MLflow model whose files are at ``source`` was written by :func:`write`."""
+    known = mlflow_store.with_password(tracking_uri)
+    found = list_artifacts(_locate(source, ""), tracking_uri=known)
+    return any(Path(file.path).name == MANIFEST for file in found)
+
+
+def download(source: str, name: str, folder: Path, *, tracking_uri: str) -> Path:
+    """Download a file of the package in the MLflow model whose files are at ``source``."""
+    uri = _locate(source, name)
+    known = mlflow_store.with_password(tracking_uri)
+    return Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=known))
+
+
+def _locate(source: str, name: str) -> str:
+    return join(source, "artifacts", _PACKAGE, name).rstrip("/")

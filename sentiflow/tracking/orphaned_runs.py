@@ -1,0 +1,101 @@
+"""Runs whose process is gone without a word -> ended, as killed."""
+
+import os
+import socket
+from functools import partial
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+from sentiflow.tracking import mlflow_store  # before MLflow, which reads what it sets
+from sentiflow.tracking.mlflow_sender import REASON_TAG
+from sentiflow.tracking.run_records import now_ms
+
+# isort: split
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+HOST_TAG, PID_TAG, STARTED_TAG = "sentiflow.host", "sentiflow.pid", "sentiflow.started"
+TAGS = (HOST_TAG, PID_TAG, STARTED_TAG)
+
+REASON = "its process ended without a word"
+
+_OUTERMOST = "pid:[4026531836]"
+"""Linux calls the processes outside any container so."""
+_SAME_SECONDS = 2.0
+"""The start of a process is known no better where the clock is set."""
+
+
+def describe_process() -> dict[str, str]:
+    """Name this process by tags, so that others can tell whether it lives."""
+    return {
+        HOST_TAG: _name_host(),
+        PID_TAG: str(os.getpid()),
+        STARTED_TAG: f"{_started(os.getpid()):.2f}",
+    }
+
+
+def end_lost(client: MlflowClient, experiment_id: str) -> list[str]:
+    """End the experiment's runs that are open though their processes, on this host, are gone.
+
+    Runs of other hosts, and of other containers, are left alone: whether they live, nobody here
+    can tell.
+
+    Returns:
+        Their ids.
+    """
+    wanted = f"attributes.status = 'RUNNING' and tags.`{HOST_TAG}` = '{_name_host()}'"
+    ended = []
+    for run in mlflow_store.ask(lambda: client.search_runs([experiment_id], filter_string=wanted)):
+        if not _lives(run.data.tags) and mlflow_store.ask(partial(_end, client, run)):
+            ended.append(run.info.run_id)
+    return ended
+
+
+def _end(client: MlflowClient, run: Run) -> bool:
+    """End a run, unless it has ended itself meanwhile; returns whether it was ended here."""
+    run_id, last = run.info.run_id, _last_sign(client, run)
+    if client.get_run(run_id).info.status != "RUNNING":
+        return False
+    client.set_tag(run_id, REASON_TAG, REASON)
+    client.set_terminated(run_id, "KILLED", last)
+    return True
+
+
+def _last_sign(client: MlflowClient, run: Run) -> int:
+    """Find the time of the last figure; now, if there is none."""
+    times = [
+        figure.timestamp
+        for name in run.data.metrics
+        for figure in client.get_metric_history(run.info.run_id, name)
+    ]
+    return max(times, default=now_ms())
+
+
+def _lives(tags: dict[str, str]) -> bool:
+    """Say whether a process lives, or may live for all that can be told."""
+    if not tags.keys() >= {PID_TAG, STARTED_TAG}:
+        return True
+    pid, started = int(tags[PID_TAG]), float(tags[STARTED_TAG])
+    try:
+        is_same = abs(_started(pid) - started) < _SAME_SECONDS
+        return is_same and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def _started(pid: int) -> float:
+    """Tell when a process started, in seconds since the machine did: setting a clock is no end."""
+    return psutil.Process(pid).create_time() - psutil.boot_time()
+
+
+def _name_host() -> str:
+    """Name the host; in a container also that, as its numbers of processes are its own."""
+    link = Path("/proc/self/ns/pid")
+    namespace = str(link.readlink()) if link.is_symlink() else _OUTERMOST
+    inside = "" if namespace == _OUTERMOST else f" {namespace}"
+    machine = Path("/etc/machine-id")  # two machines may be called localhost
+    number = f" {machine.read_text()[:8].strip()}" if machine.is_file() else ""
+    return f"{socket.gethostname()}{number}{inside}"

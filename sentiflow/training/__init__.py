@@ -1,0 +1,1 @@
+"""Encoded tables -> a model package; many trainings -> the best of them."""

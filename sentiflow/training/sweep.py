@@ -1,0 +1,293 @@
+"""Search space -> many training runs and a table of them."""
+
+import json
+import math
+import os
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from sentiflow.cluster import connection
+from sentiflow.cluster.resources import Resources, count_train_workers
+from sentiflow.config.sections import Config
+from sentiflow.data import manifest
+from sentiflow.data.manifest import Claim
+from sentiflow.errors import JobError, UserError
+from sentiflow.progress import say
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import join
+from sentiflow.training import search_space
+from sentiflow.training import train as training
+from sentiflow.training.sweep_results import ENDS, Audience, brief
+from sentiflow.training.sweep_trials import STOPPED, TRIALS, Task, train
+
+# isort: split
+import ray.tune
+from ray.tune.schedulers import ASHAScheduler
+
+if TYPE_CHECKING:
+    from sentiflow.tracking.recording import Recorder
+
+STAGE = "sweep"
+TABLE = "trials.csv"
+RAY_RECORDS = "ray"
+"""Where Ray Tune keeps its own records while it runs."""
+OWNS = (TRIALS, TABLE, STOPPED, RAY_RECORDS)
+
+_NOT_DECISIVE = {"output_uri", "max_concurrent"}
+_TUNE_VARIABLES = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one is never silent
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is the command line's
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that fails reports only why
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+}
+
+
+def claim(config: Config) -> Claim:
+    """Say what a sweep would make.
+
+    Raises:
+        UserError: The prepared data are not complete, or have no validation rows; or the space
+            is wrong.
+    """
+    trained = training.claim(config)
+    if not _count_rows(config, "validation"):
+        raise UserError(
+            f"{config.train.prepared_uri} has no validation rows, by which trials are compared",
+            hint="set prepare.split.validation_fraction",
+        )
+    search_space.expand(config)
+    decisive = config.sweep.model_dump(mode="json", exclude=_NOT_DECISIVE)
+    settings = decisive | {"train": trained.settings}
+    return Claim(STAGE, config.sweep.output_uri, settings, trained.inputs, owns=OWNS)
+
+
+def run(
+    config: Config, recorder: "Recorder", *, resources: Resources, overwrite: bool
+) -> dict[str, Any]:
+    """Train every trial, or those that a killed run of the same sweep has left.
+
+    Returns:
+        The manifest, with the ``trials``, best first.
+
+    Raises:
+        UserError: A trial wants more workers than there are cores.
+        JobError: Every trial failed.
+    """
+    began = time.monotonic()
+    target = claim(config)
+    division = _Division.find(config, resources)
+    manifest.begin(target, overwrite=overwrite, resumable=True)
+    tasks = [Task.plan(trial, target.uri) for trial in search_space.expand(config)]
+    settled = [task.settled_curve() is not None for task in tasks]
+    before = f"{sum(settled)} of them trained before, " if any(settled) else ""
+    say(STAGE, f"{len(tasks)} trials, {before}{division.num_concurrent} at a time")
+    with Audience(tasks, recorder, config.train.selection) as audience:
+        _tune(config, tasks, settled, division, audience, join(target.uri, RAY_RECORDS))
+    records = audience.records()
+    if all(record["status"] == "failed" for record in records):
+        raise JobError(f"all {len(records)} trials failed: {records[0]['reason']}")
+    return _publish(target, tasks, records, recorder, time.monotonic() - began)
+
+
+def best(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Find the best trial of those that were trained to their end.
+
+    Raises:
+        JobError: There is none.
+    """
+    first = record["trials"][0]
+    if first["status"] != "finished":
+        raise JobError("no trial was trained to its end")
+    return dict(first)
+
+
+def _count_rows(config: Config, split: str) -> int:
+    """Count the rows of a split that have a label."""
+    uri = config.train.prepared_uri
+    prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
+    labels = prepared["counts"]["labels"][split]
+    return int(labels["negative"] + labels["positive"])
+
+
+def to_text(record: Mapping[str, Any]) -> str:
+    """Render a sweep's manifest as a table, best first, and below it why trials failed."""
+    trials = record["trials"]
+    short = search_space.short_names(list(trials[0]["values"]))
+    table = pd.DataFrame(
+        {"trial": f"{trial['trial']}", "status": trial["status"]}
+        | {short[key]: _written(value) for key, value in trial["values"].items()}
+        | {
+            "accuracy": _rounded(trial["validation_accuracy"]),
+            "loss": _rounded(trial["validation_loss"]),
+            "epoch": f"{trial['chosen_epoch']} of {trial['epochs']}",
+            "seconds": f"{trial['seconds']:.1f}",
+        }
+        for trial in trials
+    )
+    failed = [f"trial {t['trial']} failed: {brief(t['reason'])}" for t in trials if t["reason"]]
+    lines = table.to_string(index=False).splitlines()
+    return "\n".join([*(line.rstrip() for line in lines), *failed])
+
+
+def _written(value: Any) -> str:
+    """Write a value as in YAML."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+
+
+def _rounded(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _publish(
+    target: Claim,
+    tasks: Sequence[Task],
+    records: list[dict[str, Any]],
+    recorder: "Recorder",
+    seconds: float,
+) -> dict[str, Any]:
+    """Write the table and the manifest; only trials with a model keep their directories."""
+    table = _to_csv(records)
+    filesystem.write_bytes(join(target.uri, TABLE), table)
+    recorder.log_files({TABLE: table})
+    counts: dict[str, int] = {
+        status: sum(r["status"] == status for r in records) for status in ENDS
+    }
+    recorder.log_metrics(
+        {f"trials/{status}": count for status, count in counts.items()}
+        | {f"best/validation_{name}": records[0][f"validation_{name}"]
+           for name in ("accuracy", "loss")}
+    )  # fmt: skip
+    finished = {r["name"] for r in records if r["status"] == "finished"}
+    files = [{"path": TABLE, "rows": len(records), "bytes": len(table)}]
+    for task in tasks:
+        if task.name in finished:
+            files += manifest.list_files(target.uri, f"{TRIALS}/{task.name}")
+        else:
+            filesystem.delete(task.uri)
+    return manifest.publish(
+        target,
+        counts={"trials": len(records), **counts},
+        files=files,
+        seconds=seconds,
+        trials=records,
+        mlflow_run_id=recorder.run_id,
+    )
+
+
+def _to_csv(records: Sequence[Mapping[str, Any]]) -> bytes:
+    """Make a column of each setting, by its whole name."""
+    rows = [
+        {key: value for key, value in record.items() if key != "values"} | record["values"]
+        for record in records
+    ]
+    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode()
+
+
+@dataclass(frozen=True)
+class _Division:
+    """How many trials run at once, and what each gets of the cluster."""
+
+    num_concurrent: int
+    request: dict[str, float]
+    """What Tune sets aside for a trial; its workers, where it has several, ask for themselves."""
+    share: Resources
+    """What the trial takes the cluster for."""
+    keeps_processes: bool
+    """Whether one trial after another runs in the same process."""
+
+    @classmethod
+    def find(cls, config: Config, resources: Resources) -> "_Division":
+        """Divide the cluster: one core and one process for a trial, unless it has more workers.
+
+        What an autoscaler could add is counted if ``sweep.max_concurrent`` is a number.
+
+        Raises:
+            UserError: A trial wants more workers than there are cores.
+        """
+        train, limit = config.train, config.sweep.max_concurrent
+        num_workers = 1 if train.num_workers == "auto" else count_train_workers(train, resources)
+        gpus = resources.gpus_per_train_worker(train.gpus_per_worker)
+        cpus = 1 if train.cpus_per_worker == "auto" else int(train.cpus_per_worker)
+        num_cpus, num_gpus = resources.num_cpus, resources.num_gpus if gpus else 0
+        if limit != "auto":
+            num_cpus = max(num_cpus, resources.max_cpus)
+            num_gpus = max(num_gpus, resources.max_gpus if gpus else 0)
+        fitting = max(1, (num_gpus or num_cpus // cpus) // num_workers)
+        num_concurrent = fitting if limit == "auto" else int(limit)
+        if num_workers > 1:
+            num_concurrent = min(num_concurrent, fitting)
+            share = replace(
+                resources,
+                num_cpus=num_cpus // num_concurrent,
+                num_gpus=num_gpus // num_concurrent,
+                may_grow=False,  # or a trial would look at, and take, all of it
+            )
+            no_core = {"cpu": 0.0, "memory": 1.0}  # an empty request is refused
+            return cls(num_concurrent, no_core, share, keeps_processes=False)
+        num_concurrent = max(1, min(num_concurrent, num_cpus // cpus))
+        gpu = 0.0
+        if num_gpus:  # Ray gives a share of one GPU, never of two
+            gpu = math.floor(1000 / math.ceil(num_concurrent / num_gpus)) / 1000
+        share = Resources(num_cpus=cpus, num_gpus=int(gpu > 0), num_nodes=1, min_node_cpus=cpus)
+        return cls(num_concurrent, {"cpu": cpus, "gpu": gpu}, share, keeps_processes=True)
+
+
+class _Watch(ray.tune.Callback):
+    """Ends a sweep of which no trial has room in the cluster any more."""
+
+    def __init__(self, division: _Division, max_wait_seconds: float) -> None:
+        need = {"CPU": max(1.0, division.request["cpu"]), "GPU": division.request.get("gpu", 0.0)}
+        self.room = connection.Room(need, max_wait_seconds=max_wait_seconds)
+
+    def on_step_begin(self, **info: Any) -> None:
+        self.room.check()
+
+
+def _tune(
+    config: Config,
+    tasks: Sequence[Task],
+    settled: Sequence[bool],
+    division: _Division,
+    audience: Audience,
+    storage_path: str,
+) -> None:
+    """Let Ray Tune run the trials, the settled ones first: the others are compared with them."""
+    metric = config.train.selection.metric
+    max_epochs = max(task.config.train.num_epochs for task in tasks)
+    order = sorted(range(len(tasks)), key=lambda index: not settled[index])
+
+    def work(asked: dict[str, Any]) -> None:
+        train(tasks[asked["index"]], metric=metric, share=division.share)
+
+    os.environ.update(_TUNE_VARIABLES)
+    tuner = ray.tune.Tuner(
+        ray.tune.with_resources(work, division.request),
+        param_space={"index": ray.tune.grid_search(order)},
+        tune_config=ray.tune.TuneConfig(
+            max_concurrent_trials=division.num_concurrent,
+            reuse_actors=division.keeps_processes,
+            scheduler=ASHAScheduler(
+                time_attr="epoch",
+                metric=metric,
+                mode="min" if metric == "loss" else "max",
+                max_t=max_epochs,
+                grace_period=min(config.sweep.grace_epochs, max_epochs),
+                reduction_factor=config.sweep.reduction_factor,
+            ),
+        ),
+        run_config=ray.tune.RunConfig(
+            name=f"sweep-{uuid.uuid4().hex[:8]}",
+            storage_path=storage_path,
+            verbose=0,
+            failure_config=ray.tune.FailureConfig(max_failures=config.train.max_failures),
+            callbacks=[audience, _Watch(division, 60 * config.cluster.max_wait_minutes)],
+        ),
+    )
+    tuner.fit()

@@ -1,0 +1,109 @@
+"""Trained network + what it was trained on -> its model package, with figures and a reference."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from torch import nn
+
+from sentiflow.config.model_sections import ModelSettings
+from sentiflow.data.schema import NEGATIVE, POSITIVE
+from sentiflow.metrics import abstention, calibration
+from sentiflow.models.package import ModelPackage, Scores
+from sentiflow.models.package_files import PackageSettings
+from sentiflow.models.tokenizer import TOKENIZERS
+from sentiflow.models.vocabulary import Vocabulary
+from sentiflow.storage import filesystem
+
+_SAMPLE_ROWS, _SAMPLE_FILES = 20_000, 64
+"""As many validation rows, of as many files, say how sure the model may be of its answers, and
+what texts look like to it."""
+
+
+def save(
+    uri: str,
+    *,
+    network: nn.Module,
+    words: Vocabulary,
+    model: ModelSettings,
+    epoch: dict[str, Any],
+    prepared: dict[str, Any],
+    validation: Sequence[str],
+    lineage: dict[str, Any],
+) -> dict[str, Any]:
+    """Publish the package of a trained network; returns its manifest.
+
+    Args:
+        uri: The directory.
+        network: With the weights of the chosen epoch.
+        words: That it knows.
+        model: Its settings.
+        epoch: The chosen one, a :class:`trainer.EpochResult`.
+        prepared: Manifest of the prepared data.
+        validation: Files of the validation tweets.
+        lineage: What the model was made from.
+    """
+    labels = prepared["counts"]["labels"]["train"]
+    tokenizer = prepared["settings"]["tokenizer"]
+    settings = PackageSettings(
+        model=model,
+        vocabulary_size=len(words),
+        embedding_dim=network.embedding.embedding_dim,
+        tokenizer=tokenizer,
+        tokenizer_version=TOKENIZERS[tokenizer][0],
+        max_length=prepared["settings"]["max_length"],
+        prior=labels["positive"] / (labels["positive"] + labels["negative"]),
+    )
+    package = ModelPackage(network.eval(), words, settings)
+    if not validation:
+        return package.save(uri, lineage=lineage, metrics=_metrics(epoch))
+    label, scores = _score_sample(package, validation)
+    asked = scores.num_tokens > 0  # of the others, the prior speaks, which has no temperature
+    temperature = calibration.fit_temperature(
+        label=label[asked], probability=scores.probability[asked]
+    )
+    package = replace(package, settings=settings.model_copy(update={"temperature": temperature}))
+    before = scores.probability
+    after = np.where(asked, calibration.rescale(before, temperature=temperature), before)
+    scores = replace(scores, probability=after.astype(np.float32))
+    return package.save(
+        uri,
+        lineage=lineage,
+        metrics=_metrics(epoch),
+        reference=scores.profile,
+        calibration=_describe(label, before, scores.probability, temperature),
+    )
+
+
+def _metrics(epoch: dict[str, Any]) -> dict[str, float]:
+    """Name what an epoch came to on the validation rows."""
+    names = {f"validation/{name}": epoch[f"validation_{name}"] for name in ("accuracy", "loss")}
+    return {name: value for name, value in names.items() if value is not None}
+
+
+def _score_sample(package: ModelPackage, files: Sequence[str]) -> tuple[np.ndarray, Scores]:
+    """Score rows from all over the files; returns their labels too, -1 where there is none."""
+    chosen = files[:: -(-len(files) // _SAMPLE_FILES)]
+    quota = -(-_SAMPLE_ROWS // len(chosen))
+    labels, scores = [], []
+    for uri in chosen:
+        table = filesystem.read_parquet(uri, columns=["text", "label"]).combine_chunks()
+        rows = pa.array(np.arange(0, len(table), -(-len(table) // quota)))
+        labels.append(pc.fill_null(table["label"], -1).take(rows).to_numpy())
+        scores.append(package.score(table["text"].combine_chunks().take(rows)))
+    return np.concatenate(labels), Scores.join(scores)
+
+
+def _describe(
+    label: np.ndarray, before: np.ndarray, after: np.ndarray, temperature: float
+) -> dict[str, Any] | None:
+    """Say what the temperature changes, and how sure the model must be to answer."""
+    binary, labelled = np.isin(label, (NEGATIVE, POSITIVE)), label >= 0
+    if not binary.any():
+        return None
+    found = calibration.describe(label=label[binary], before=before[binary], after=after[binary])
+    margin = abstention.choose_margin(label=label[labelled], probability=after[labelled])
+    return {"temperature": temperature, **found, "neutral_margin": margin}

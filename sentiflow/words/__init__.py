@@ -1,0 +1,1 @@
+"""Word vectors -> distances, analogies, biases and maps."""

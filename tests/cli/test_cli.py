@@ -1,0 +1,200 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import PROJECT
+from typer.testing import CliRunner
+
+from sentiflow.cli.app import app
+
+QUICKSTART = str(PROJECT / "configs/quickstart.yaml")
+
+
+def invoke(*arguments: str, **options):
+    return CliRunner().invoke(app, list(arguments), **options)
+
+
+def one_line(result) -> str:
+    """Check that a user's mistake gave exit code 2 and one clear line; return it."""
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    (line,) = result.stderr.strip().splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["train.num_epoch=3"], "unknown setting train.num_epoch: did you mean num_epochs?"),
+        (["trian.num_epochs=3"], "unknown setting trian: did you mean train?"),
+        (["train.num_epochs=0"], "train.num_epochs=0: input should be greater than or equal to 1"),
+        (
+            ["train.model.cell=gur"],
+            "train.model.cell='gur': input should be 'rnn', 'gru' or 'lstm'",
+        ),
+        (["format.header=true"], "quickstart.yaml: format: header needs kind: csv"),
+        (["train.num_epochs"], "write section.key=value"),
+        (["name.x=1"], "name is a value, not a section"),
+        (["prepare.csv=null"], "prepare.csv"),
+        (["prepare.csv=[]"], "prepare.csv"),
+        (["prepare.csv=no-such.csv"], "no such file"),
+        (["prepare.csv=no-such-*.csv"], "no file matches"),
+        (["prepare.csv=configs"], "is a directory"),
+        (["prepare.csv=s3://key:secret@bucket/x.csv"], "holds a user name or password"),
+        (["tracking.uri=https://me:secret@host"], "holds a user name or password"),
+    ],
+)
+def test_a_wrong_setting_gives_one_clear_line(overrides, expected, monkeypatch):
+    monkeypatch.chdir(PROJECT)
+    assert expected in one_line(invoke("run", QUICKSTART, *overrides))
+
+
+def test_a_secret_is_not_repeated_in_the_message():
+    assert "secret" not in one_line(
+        invoke("run", QUICKSTART, "tracking.uri=https://me:secret@host")
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, "no such settings file"),
+        ("a: [", "is not YAML"),
+        ("- 1", "holds no settings"),
+        ("name: x\nname: y\n", "the key 'name' stands twice"),
+    ],
+)
+def test_a_wrong_settings_file_gives_one_clear_line(tmp_path, content, expected):
+    path = tmp_path / "config.yaml"
+    if content is not None:
+        path.write_text(content)
+    assert expected in one_line(invoke("config", "validate", str(path)))
+
+
+def test_every_fault_of_the_settings_is_named(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("name: x\noutput_uri: y\nprepare: {csv: z}\ntrain: {seeds: 1, num_epochs: 0}\n")
+    result = invoke("config", "validate", str(path))
+    assert result.exit_code == 2
+    assert len(result.stderr.strip().splitlines()) == 2
+
+
+def test_show_prints_settings_that_load_again_to_the_same(tmp_path, monkeypatch):
+    monkeypatch.chdir(PROJECT)
+    first = invoke("config", "show", QUICKSTART, "train.seed=7").stdout
+    (tmp_path / "again.yaml").write_text(first)
+    assert invoke("config", "show", str(tmp_path / "again.yaml")).stdout == first
+    assert "seed: 7" in first
+
+
+@pytest.mark.parametrize("config", sorted(path.name for path in PROJECT.glob("configs/*.yaml")))
+def test_shipped_settings_are_valid(config):
+    assert invoke("config", "validate", str(PROJECT / "configs" / config)).exit_code == 0
+
+
+def test_a_model_that_is_none_gives_one_clear_line(tmp_path):
+    line = one_line(invoke("predict", str(tmp_path), "good"))
+    assert "has no manifest.json" in line
+    assert "finished model package" in line
+
+
+def test_an_empty_csv_gives_one_clear_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(PROJECT)
+    (tmp_path / "empty.csv").write_bytes(b"")
+    command = ["prepare", QUICKSTART, f"prepare.csv={tmp_path}/empty.csv", f"output_uri={tmp_path}"]
+    result = invoke(
+        *command, f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", "prepare.output_uri=x"
+    )
+    assert "holds no record" in result.stderr
+
+
+def test_sample_writes_the_same_bytes_for_the_same_seed(tmp_path):
+    for name in ("a", "b"):
+        assert (
+            invoke("sample", f"{tmp_path}/{name}.csv", "--rows", "500", "--seed", "3").exit_code
+            == 0
+        )
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    assert (tmp_path / "a.csv").read_bytes().count(b"\n") == 500
+    assert {path.name for path in tmp_path.iterdir()} == {"a.csv", "b.csv"}
+
+
+def test_sample_refuses_a_directory(tmp_path):
+    assert "is a directory" in one_line(invoke("sample", str(tmp_path), "--rows", "5"))
+
+
+def test_a_sample_replaces_no_file_unless_told(tmp_path):
+    path = tmp_path / "tweets.csv"
+    path.write_text("precious")
+    assert "is there: name another file" in one_line(invoke("sample", str(path), "--rows", "5"))
+    assert path.read_text() == "precious"
+    assert invoke("sample", str(path), "--rows", "5", "--overwrite").exit_code == 0
+    assert path.read_bytes().count(b"\n") == 5
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys; from sentiflow.cli import app; "
+        "print([m for m in ('ray', 'torch', 'mlflow', 'pandas', 'pyarrow') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("verb", ["run", "prepare", "train", "score", "evaluate", "sweep"])
+def test_each_job_is_a_script_of_its_own(verb):
+    command = [sys.executable, f"jobs/{verb}.py", "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
+    assert result.returncode == 0
+    assert "CONFIG" in result.stdout
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+class TestPredict:
+    """With a model that was really trained."""
+
+    TEXTS = ("I love this so much", "this is not good at all", "", "\N{PARTY POPPER}")
+
+    @pytest.fixture
+    def model(self, finished_run) -> str:
+        return str(finished_run / "run/trained/model")
+
+    def test_each_text_gets_an_answer(self, model):
+        result = invoke("predict", model, *self.TEXTS, "--json")
+        answers = [json.loads(line) for line in result.stdout.splitlines()]
+        assert [answer["text"] for answer in answers] == list(self.TEXTS)
+        assert [answer["num_tokens"] > 0 for answer in answers] == [True, True, False, False]
+        assert answers[0]["label"] == "positive"
+        assert answers[1]["label"] == "negative"
+        assert (
+            answers[2]["probability"] == answers[3]["probability"] == pytest.approx(0.5, abs=0.05)
+        )
+
+    def test_lines_of_standard_input_are_texts(self, model):
+        result = invoke("predict", model, input="so happy\n\nso sad")
+        labels = [line.split("\t")[0] for line in result.stdout.splitlines()]
+        assert labels[0] == "positive"
+        assert labels[2] == "negative"
+        assert [line.count("\t") for line in result.stdout.splitlines()] == [2, 2, 2]
+
+
+def test_a_place_that_cannot_be_written_gives_one_clear_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(PROJECT)
+    (tmp_path / "file").write_text("")
+    line = one_line(invoke("run", QUICKSTART, f"output_uri={tmp_path}/file/run"))
+    assert f"{tmp_path}/file/run" in line
+    assert "choose another place" in line
+
+
+def test_bytes_that_are_no_utf8_are_replaced_in_texts_to_predict():
+    from sentiflow.cli.app import _printable
+
+    assert _printable(b"caf\xe9".decode(errors="surrogateescape")) == "caf\ufffd"
+
+
+def test_the_page_of_settings_lists_every_setting_as_it_is():
+    described = invoke("config", "describe").stdout
+    assert described in (PROJECT / "docs/settings.md").read_text()
+    assert all(not line.endswith("|  |") for line in described.splitlines()), "a meaning is missing"

@@ -1,0 +1,348 @@
+"""Jobs are submitted to a real cluster with a token, from a clone, and followed to their end."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow_server import Server
+from ray_head import BIN, Head
+from tcp_proxy import Proxy
+
+from sentiflow.cli import submit as submit_cli
+from sentiflow.cluster import submission
+from sentiflow.cluster.job_client import AwayError, State
+from sentiflow.cluster.upload import Upload
+from sentiflow.data import sample
+from sentiflow.storage import filesystem
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+NUM_LINES = 4000
+JOBS = {
+    "count": f"""
+import os, sys, time
+for number in range({NUM_LINES}):
+    print(f"line {{number}} of the log", file=sys.stderr if number % 2 else sys.stdout)
+    if number % 1000 == 500:
+        time.sleep(float(sys.argv[-1].partition("=")[2]))
+    while number == {NUM_LINES // 2} and not os.path.exists(os.environ.get("GOES_ON_AT", "/")):
+        time.sleep(0.05)
+""",
+    "fail": """
+import os, sys
+code = int(sys.argv[-1].partition("=")[2])
+print("the last words")
+os.kill(os.getpid(), code - 128) if code > 128 else sys.exit(code)
+""",
+    "look": """
+import json, os, ray, sentiflow
+def look():
+    names = ("MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL", "RAY_USAGE_STATS_ENABLED", "EXTRA")
+    return [sentiflow.__file__, os.getcwd()] + [os.environ.get(name) for name in names]
+ray.init(logging_level="ERROR")
+found = {"driver": look(), "worker": ray.get(ray.remote(look).remote())}
+found["keys"] = sorted(os.environ)
+print("\\n" + json.dumps(found))
+""",
+}
+"""Jobs of this test, by verb; the last word of their command is ``train.seed=<number>``."""
+
+
+@pytest.fixture(scope="module")
+def place(clone, bucket) -> str:
+    """Bring a corpus and settings to where the cluster finds them, and the jobs into the clone."""
+    rows = b"".join(sample.generate(num_rows=2000, seed=1))
+    filesystem.write_bytes(f"{bucket}/in/tweets.csv", rows)
+    settings = {
+        "name": "submitted",
+        "output_uri": f"{bucket}/run",
+        "prepare": {"csv": f"{bucket}/in/tweets.csv", "vocabulary": {"min_count": 2}},
+        "train": {"model": {"hidden_size": 16}, "num_epochs": 1},
+    }
+    (clone / "configs/submitted.yaml").write_text(yaml.safe_dump(settings))
+    for verb, text in JOBS.items():
+        (clone / f"jobs/{verb}.py").write_text(text)
+    return bucket
+
+
+@pytest.fixture(scope="module")
+def cluster(place) -> Iterator[Head]:
+    """Start a head whose nodes have the keys of the object store."""
+    head = Head({name: value for name, value in os.environ.items() if name.startswith("AWS_")})
+    try:
+        head.start()
+        yield head
+    finally:
+        head.stop()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def start(cluster, clone):
+    """Start a command of sentiflow in the clone, as a user with a token and without keys."""
+
+    def begin(*arguments, program=(sys.executable, "-m", "sentiflow"), **variables):
+        environment = cluster.client_environment(**variables)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            environment.pop(name, None)
+        environment = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"} | environment
+        environment["PYTHONPATH"] = str(clone)
+        environment.setdefault("RAY_API_SERVER_ADDRESS", cluster.address)
+        return subprocess.Popen(
+            [*program, *map(str, arguments)],
+            cwd=clone, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    return begin
+
+
+@pytest.fixture
+def submit(start):
+    """Submit a job, and wait for the end; exit code, standard output, standard error."""
+
+    def run(verb, *arguments, **variables):
+        process = start("submit", verb, "configs/submitted.yaml", *arguments, **variables)
+        out, err = process.communicate(timeout=200)
+        return process.returncode, out, err
+
+    return run
+
+
+def lines_of(log: str) -> list[int]:
+    """Read the numbers of the lines that the job ``count`` writes."""
+    return [int(number) for number in re.findall(r"^line (\d+) of the log$", log, re.M)]
+
+
+def job_of(err: str) -> str:
+    return re.search(r"sentiflow-\w+-submitted-[0-9a-f]{6}", err)[0]
+
+
+class AnsweringServer:
+    """Takes a job, is away for a moment, and has seen the job succeed then."""
+
+    address, guarded, is_known = "http://127.0.0.1:8265", True, False
+
+    def __init__(self, is_here=False):
+        self.is_here = lambda: is_here
+
+    def submit(self, submission, *, folder):
+        pass
+
+    def look(self, job):
+        if not self.is_known:
+            self.is_known = True
+            raise AwayError("no answer")
+        results = json.dumps({"model": "s3://bucket/model"})
+        return State("SUCCEEDED", exit_code=0, metadata={submission.RESULTS_KEY: results})
+
+    def read_log(self, job):
+        return ""
+
+
+@pytest.mark.parametrize("is_here", [False, True])
+def test_an_address_of_this_machine_is_minded_unless_all_of_the_cluster_is_here(said, is_here):
+    variables = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:5000"}
+    job = submission.Submission("job", "python x", variables, Upload({}), {})
+    submit_cli._submit(AnsweringServer(is_here), job)
+    minded = "mind: MLFLOW_TRACKING_URI is an address of this machine" in said.text
+    assert minded is not is_here
+
+
+def test_a_server_that_is_away_right_after_the_submission_ends_nothing(said):
+    assert submit_cli._follow(AnsweringServer(), "job", as_json=False) == 0
+    assert "s3://bucket/model" in said.text
+
+
+SOAK = pytest.mark.soak
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        2,
+        pytest.param(1, marks=SOAK),
+        pytest.param(130, marks=SOAK),
+        pytest.param(128 + signal.SIGKILL, marks=SOAK),
+    ],
+)
+def test_the_exit_code_is_the_jobs_own(submit, code):
+    returned, out, err = submit("fail", f"train.seed={code}")
+    assert returned == code
+    assert "the last words" in out
+    assert "failed: " in err.splitlines()[-1]
+
+
+def test_settings_addresses_and_code_reach_driver_and_workers_and_keys_do_not(submit, cluster):
+    code, out, err = submit(
+        "look", "train.seed=1", "--env", "EXTRA=more", AWS_ENDPOINT_URL="http://minio:9000"
+    )
+    assert code == 0, err
+    found = json.loads(out.splitlines()[-1])
+    for file, folder, *variables in (found["driver"], found["worker"]):
+        assert "_ray_pkg_" in file
+        assert file.startswith(folder)
+        assert variables == ["http://127.0.0.1:9", "http://minio:9000", "0", "more"]
+    (known,) = [job for job in cluster.get("/api/jobs/") if job["submission_id"] == job_of(err)]
+    assert not {"AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"} & set(
+        known["runtime_env"]["env_vars"]
+    )
+    assert "AWS_SECRET_ACCESS_KEY" in found["keys"], "the nodes have them"
+    assert err.startswith("submit    sentiflow-look-submitted-")
+    assert len(err.splitlines()) == 4, "one of the upload, one of the end, and where results are"
+
+
+def test_a_broken_connection_and_a_client_that_ends_cost_no_line_and_double_none(
+    start, cluster, tmp_path
+):
+    proxy, gate = Proxy(cluster.dashboard_port), tmp_path / "gate"
+    waits = ("--env", f"GOES_ON_AT={gate}", "--address", proxy.address)
+    process = start("submit", "count", "configs/submitted.yaml", "train.seed=1", *waits)
+    log = "".join(process.stdout.readline() for _ in range(300))
+    assert log.endswith("\n"), process.communicate()
+    proxy.refusing = True
+    assert proxy.break_all() > 0
+    time.sleep(1)
+    proxy.refusing = False
+    log += "".join(process.stdout.readline() for _ in range(1500))
+    process.send_signal(signal.SIGINT)
+    log += process.stdout.read()  # communicate() would lose what is buffered
+    err = process.stderr.read()
+    proxy.close()
+    assert process.wait(timeout=100) == 130
+    seen = lines_of(log)
+    assert seen == list(range(len(seen)))
+    assert len(seen) > 1500
+    assert err.count("the job goes on, trying again") == 1
+    assert err.count(f"connected to {proxy.address} again") == 1
+    assert f"ray job stop {job_of(err)}" in err
+    assert f"sentiflow submit --attach {job_of(err)}" in err
+
+    gate.touch()
+    again = start("submit", "--attach", job_of(err))
+    out, err = again.communicate(timeout=100)
+    assert again.returncode == 0, err
+    assert lines_of(out) == list(range(NUM_LINES))
+
+
+@SOAK
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_client_that_ends_leaves_the_job_alone(start, cluster, number):
+    process = start("submit", "count", "configs/submitted.yaml", "train.seed=2")
+    process.stdout.readline()
+    process.stdout.readline()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 143)
+    again = start("submit", "--attach", job_of(err), "--json")
+    out, err = again.communicate(timeout=100)
+    assert again.returncode == 0, err
+    assert json.loads(out)["status"] == "SUCCEEDED"
+    assert lines_of(err) == list(range(NUM_LINES)), "with --json the log is on standard error"
+
+
+@SOAK
+def test_a_job_that_is_stopped_has_failed(start):
+    left = start("submit", "count", "configs/submitted.yaml", "train.seed=9", "--no-wait")
+    job = left.communicate(timeout=60)[0].strip()
+    stop = start("job", "stop", job, program=[BIN / "ray"], RAY_AUTH_MODE="token")
+    stop.communicate(timeout=60)
+    assert stop.returncode == 0
+    again = start("submit", "--attach", job)
+    _, err = again.communicate(timeout=100)
+    assert again.returncode == 1
+    assert f"{job} failed: it was stopped" in err
+
+
+def test_what_is_not_there_is_refused_with_one_line(start):
+    process = start("submit", "--attach", "no-such-job", RAY_AUTH_MODE="token")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert len(err.splitlines()) == 1
+    assert "there is no job no-such-job at http://" in err
+
+
+def test_rays_own_command_refuses_a_place_in_the_temporary_copy_and_gives_a_failure(start):
+    process = start(
+        "job", "submit", "--working-dir", ".", "--runtime-env", "runtime_env.yaml",
+        "--", "python", "jobs/train.py", "configs/quickstart.yaml",
+        program=[BIN / "ray"], RAY_AUTH_MODE="token",
+    )  # fmt: skip
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 1, out + err
+    assert "output_uri='runs/quickstart' is relative, but this is a submitted job" in out
+    assert "failed with exit code 2" in out
+
+
+@SOAK
+def test_the_documented_command_of_ray_runs_a_job_from_a_clone_that_was_worked_in(
+    start, store, place, clone
+):
+    process = start(
+        "job", "submit", "--working-dir", ".", "--", "python", "jobs/prepare.py",
+        "configs/submitted.yaml", f"tracking.uri={store.uri}", f"output_uri={place}/plain",
+        program=[BIN / "ray"], RAY_AUTH_MODE="token",
+    )  # fmt: skip
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, out + err
+    assert filesystem.listing(f"{place}/plain/prepared/tweets", suffix=".parquet")
+    (run,) = runs_of(store)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["sentiflow.submission_id"].startswith("raysubmit_")
+    assert "\x1b" not in re.sub(r".*(INFO|SUCC) cli\.py.*", "", out)
+    assert "(pid=" not in out
+
+
+def runs_of(store: Server):
+    client = MlflowClient(store.uri)
+    experiment = client.get_experiment_by_name("submitted")
+    return client.search_runs([experiment.experiment_id])
+
+
+@SOAK
+class TestWholeRun:
+    """With all stages; each takes tens of seconds."""
+
+    def test_a_run_leaves_its_results_and_says_where(self, submit, store, place):
+        code, out, err = submit("run", f"output_uri={place}/whole", MLFLOW_TRACKING_URI=store.uri)
+        assert code == 0, out + err
+        report = f"{place}/whole/report/report.html"
+        assert f"report      {report}" in err
+        assert filesystem.read_bytes(report)
+        stages = {run.data.tags["sentiflow.stage"]: run.info.status for run in runs_of(store)}
+        assert stages.keys() >= {"prepare", "train", "score", "evaluate"}
+        code, out, err = submit("run", f"output_uri={place}/whole", MLFLOW_TRACKING_URI=store.uri)
+        assert (code, out.count("complete:")) == (0, 4)
+
+    def test_a_training_that_is_stopped_ends_its_run_as_killed(self, start, store, place):
+        process = start(
+            "submit", "run", "configs/submitted.yaml", f"output_uri={place}/stopped",
+            "train.num_epochs=500", MLFLOW_TRACKING_URI=store.uri,
+        )  # fmt: skip
+        for line in process.stdout:
+            if "epoch 3" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        job = job_of(process.communicate(timeout=60)[1])
+        start("job", "stop", job, program=[BIN / "ray"], RAY_AUTH_MODE="token").communicate()
+        (run,) = [
+            run
+            for run in runs_of(store)
+            if run.data.tags.get("sentiflow.submission_id") == job
+            and run.data.tags["sentiflow.stage"] == "train"
+        ]
+        assert run.info.status == "KILLED"

@@ -1,0 +1,87 @@
+"""The lines at the end of a job say what is in its manifest."""
+
+from rich.console import Console
+
+from sentiflow.cli import summary
+
+SPLITS = ("train", "validation", "test")
+
+
+def manifest_of_preparation(**counts):
+    """Make the manifest of a preparation of 10 rows, as far as it is summed up."""
+    labels = {"negative": 2, "positive": 1, "neutral": 0, "unlabelled": 0}
+    return {
+        "counts": {
+            "rows_read": 12_345,
+            "accepted": 9,
+            "rejected": 0,
+            "rejected_by_reason": {},
+            "left_out": 0,
+            "left_out_by_reason": {},
+            "labels": dict.fromkeys(SPLITS, labels),
+        }
+        | counts,
+        "duplicates": {
+            "normalized": {"surplus_rows": 4, "leaked_rows": {"test_in_train": 3}},
+            "contradicting": {"texts": 2},
+        },
+        "vocabulary": {
+            "words": 70,
+            "words_with_vector": 60,
+            "tokens": {"test": {"unknown_fraction": 0.0456}},
+        },
+    }
+
+
+def lines_of(table):
+    """Print a table as the command line does, without colors."""
+    console = Console(width=200, record=True, markup=False, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(table)
+    return [" ".join(line.split()) for line in console.export_text().splitlines()]
+
+
+def test_a_preparation_is_summed_up():
+    assert lines_of(summary.of_preparation(manifest_of_preparation(), "run/prepared")) == [
+        "rows read 12,345",
+        "accepted 9",
+        "rejected 0",
+        "train 3 2 negative, 1 positive",
+        "validation 3 2 negative, 1 positive",
+        "test 3 2 negative, 1 positive",
+        "repeated rows 4 3 test rows have a text of train",
+        "contradicting 2 texts with more than one label",
+        "words 70 60 with a vector; 4.6% of test tokens unknown",
+    ]
+
+
+def test_refused_and_left_out_rows_are_listed_by_reason_the_most_frequent_first():
+    record = manifest_of_preparation(
+        rejected=7,
+        rejected_by_reason={"empty text": 2, "unknown label": 5},
+        left_out=1,
+        left_out_by_reason={"repeated": 1},
+    )
+    lines = lines_of(summary.of_preparation(record, "run/prepared"))
+    assert lines[2] == "rejected 7 run/prepared/rejected: 5 unknown label, 2 empty text"
+    assert lines[3] == "left out 1 1 repeated"
+
+
+def test_after_a_run_the_next_steps_name_its_results():
+    uris = {"train": "run/trained", "score": "run/scored", "evaluate": "run/report"}
+    report, compare, score, predictions = summary.next_steps(uris, "http://127.0.0.1:5000")
+    assert report.endswith("run/report/report.html")
+    assert compare.endswith("  http://127.0.0.1:5000")
+    assert "predict run/trained/model" in score
+    assert predictions.endswith("run/scored/predictions/*.parquet")
+
+
+def test_an_evaluation_is_summed_up_by_its_conclusions_and_notes():
+    record = {
+        "conclusions": [["76.1%", "is its accuracy where it is worst: [/b]", "slices"]],
+        "notes": ["9 rows are left out"],
+    }
+    assert lines_of(summary.of_evaluation(record, "runs/[a]/report")) == [
+        "76.1% is its accuracy where it is worst: [/b]",
+        "mind 9 rows are left out",
+        "report runs/[a]/report/report.html",
+    ]

@@ -1,0 +1,335 @@
+"""Ray is started beside other work, whatever was imported first, and always stopped."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import types
+import uuid
+from collections import Counter
+
+import pytest
+
+from sentiflow.cluster import connection, part_tasks
+from sentiflow.errors import JobError, UserError
+
+
+def python(script, **environment):
+    """Run a script in a process of its own; returns its output, if it succeeds."""
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        | environment,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    return result.stdout.strip()
+
+
+def test_a_worker_loads_nothing_that_only_training_or_tracking_needs():
+    heavy = ("torch", "mlflow", "sklearn", "matplotlib", "ray.train", "ray.data", "pandas")
+    shown = f"print([m for m in {heavy} if m in sys.modules])"
+    script = f"import sentiflow.cluster.connection, sys; {shown}"
+    assert python(script) == "[]"
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    "first", ["import ray", "import ray.data", "import sentiflow.cluster.connection"]
+)
+def test_ray_starts_guarded_whatever_was_imported_first(tmp_path, first):
+    script = f"""
+{first}
+import pathlib
+from sentiflow.cluster import connection
+with connection.started(verbose=False) as resources:
+    token = pathlib.Path.home() / ".ray/auth_token"
+    print(resources.num_cpus > 0, oct(token.stat().st_mode)[-3:])
+"""
+    began = time.monotonic()
+    assert python(script, HOME=str(tmp_path)) == "True 600"
+    assert time.monotonic() - began < 60
+
+
+class FakeRay:
+    """Stands for Ray: notes what is done with it, and in which thread."""
+
+    def __init__(self, monkeypatch):
+        self.calls, self.init = [], lambda: None
+        self.came = threading.Event()
+        monkeypatch.setattr(connection.ray, "is_initialized", lambda: False)
+        monkeypatch.setattr(connection.ray, "init", self._init)
+        monkeypatch.setattr(connection.ray, "shutdown", lambda: self._note("shutdown"))
+        monkeypatch.setattr(connection, "look", lambda: "what there is")
+        monkeypatch.setattr(connection, "warm", lambda modules: self._note(f"warm {modules}"))
+
+    def _note(self, what):
+        self.calls.append((what, threading.current_thread()))
+
+    def _init(self, **options):
+        self._note("init")
+        self.came.set()
+        self.init()
+
+    @property
+    def done(self):
+        return [what for what, _ in self.calls]
+
+
+@pytest.fixture
+def ray(monkeypatch):
+    return FakeRay(monkeypatch)
+
+
+def test_what_follows_does_not_wait_for_ray_until_it_asks(ray):
+    meanwhile = threading.Event()
+    ray.init = lambda: meanwhile.wait(20)
+    with connection.starting(verbose=False, modules=("wave",)) as resources:
+        assert ray.came.wait(20)
+        assert ray.done == ["init"]
+        meanwhile.set()
+        assert resources() == "what there is"
+        assert resources() == "what there is"
+        assert ray.done == ["init", "warm ('wave',)"]
+    assert ray.done == ["init", "warm ('wave',)", "shutdown"]
+
+
+def test_the_thread_that_starts_ray_lives_until_it_has_stopped_it(ray):
+    """Linux ends the processes of a thread with the thread."""
+    with connection.starting(verbose=False) as resources:
+        resources()
+        (starter,) = {thread for _, thread in ray.calls}
+        starter.join(0.2)
+        assert starter.is_alive()
+        assert ray.done[-1] != "shutdown"
+        assert starter is not threading.current_thread()
+    assert ray.calls[-1] == ("shutdown", starter)
+    assert not starter.is_alive()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no Ray"), SystemExit(3)])
+def test_what_goes_wrong_with_ray_is_raised_where_it_is_waited_for(ray, error):
+    def fail():
+        raise error
+
+    ray.init = fail
+    with (
+        connection.starting(verbose=False) as resources,
+        pytest.raises(type(error), match=str(error)),
+    ):
+        resources()
+    assert ray.done == ["init"]
+
+
+def test_what_goes_wrong_with_ray_hides_no_other_error(ray):
+    def fail():
+        raise RuntimeError("no Ray")
+
+    ray.init = fail
+    with pytest.raises(KeyError, match="mine"):
+        fail_beside_ray(KeyError("mine"))
+
+
+def fail_beside_ray(error, *, waited=False):
+    """Raise ``error`` in the block, before Ray is there or after."""
+    with connection.starting(verbose=False) as resources:
+        if waited:
+            resources()
+        raise error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError])
+@pytest.mark.parametrize("waited", [True, False])
+def test_ray_is_stopped_when_the_block_fails_even_before_it_is_there(ray, error, waited):
+    ray.init = lambda: time.sleep(0.2)
+    with pytest.raises(error):
+        fail_beside_ray(error, waited=waited)
+    assert ray.done[-1] == "shutdown"
+
+
+def test_a_ray_that_was_there_is_not_stopped(ray, monkeypatch):
+    monkeypatch.setattr(connection.ray, "is_initialized", lambda: True)
+    with connection.started(verbose=False) as resources:
+        assert resources == "what there is"
+    assert ray.done == ["warm ()"]
+
+
+def test_each_core_is_warmed_and_nobody_waits(monkeypatch):
+    options, calls = [], []
+    task = types.SimpleNamespace(remote=lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(connection.ray, "remote", lambda **o: options.append(o) or (lambda f: task))
+    monkeypatch.setattr(connection, "look", lambda: types.SimpleNamespace(num_cpus=3))
+    connection.warm(["wave", "queue"])
+    assert calls == [(("wave", "queue"),)] * 3
+    assert options[0]["num_cpus"] == 1
+    connection.warm([])
+    assert len(calls) == 3
+
+
+def test_a_module_that_is_not_there_does_not_keep_others_from_being_loaded(monkeypatch):
+    monkeypatch.delitem(sys.modules, "wave", raising=False)
+    connection._load(["no_such_module", "wave"])
+    assert "wave" in sys.modules
+
+
+@pytest.mark.ray
+def test_a_worker_that_was_warmed_has_the_modules(resources):
+    import ray as real
+
+    has_loaded = real.remote(lambda: "sndhdr" in sys.modules)
+    assert not real.get(has_loaded.remote())
+    connection.warm(["sndhdr"])
+    deadline = time.monotonic() + 60
+    while not any(real.get([has_loaded.remote() for _ in range(resources.num_cpus)])):
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("engine", [part_tasks.map_parts, part_tasks.map_tasks])
+def test_a_worker_unpacks_the_work_once_whatever_the_number_of_parts(resources, tmp_path, engine):
+    class Work:  # here, as workers do not find the modules of the tests
+        def __init__(self, folder):
+            self.folder = folder
+
+        def __setstate__(self, state):
+            self.folder = state["folder"]
+            (self.folder / uuid.uuid4().hex).write_text(str(os.getpid()))
+
+        def __call__(self, part):
+            return {"part": part, "process": os.getpid()}
+
+    done = list(engine(Work(tmp_path), num_parts=24))
+    assert sorted(item["part"] for item in done) == list(range(24))
+    unpacked = Counter(file.read_text() for file in tmp_path.iterdir())
+    assert {str(item["process"]) for item in done} <= unpacked.keys()
+    assert max(unpacked.values()) == 1
+
+
+@pytest.mark.ray
+def test_ray_is_gone_soon_after_it_is_stopped(tmp_path):
+    script = """
+import time
+from sentiflow.cluster import connection
+with connection.started(verbose=False):
+    began = time.monotonic()
+print(time.monotonic() - began)
+"""
+    assert float(python(script, HOME=str(tmp_path))) < 1
+
+
+@pytest.fixture
+def nodes(monkeypatch):
+    """Stand for the nodes of Ray, and for a clock."""
+    alive = []
+    clock = types.SimpleNamespace(now=100.0)
+    monkeypatch.setattr(
+        connection.ray, "nodes", lambda: [{"Alive": True, "Resources": has} for has in alive]
+    )
+    monkeypatch.setattr(connection.time, "monotonic", lambda: clock.now)
+
+    def at(seconds, *there):
+        clock.now = 100 + seconds
+        alive[:] = there
+
+    return at
+
+
+def test_work_waits_for_room_but_not_for_ever(nodes, said):
+    room = connection.Room({"CPU": 2, "GPU": 0.5}, max_wait_seconds=60)
+    nodes(0, {"CPU": 2.0, "GPU": 1.0})
+    room.check()
+    assert not said.text
+    nodes(10, {"CPU": 2.0}, {"CPU": 1.0, "GPU": 1.0})
+    room.check()
+    nodes(69, {"CPU": 2.0})
+    room.check()
+    assert said.text.count("no node with 2 cores and 0.5 GPU: waiting for one, 60 s at most") == 1
+    nodes(71, {"CPU": 2.0})
+    with pytest.raises(JobError, match=r"had no node with 2 cores and 0\.5 GPU for 60 s"):
+        room.check()
+
+
+def test_the_waiting_begins_anew_when_there_was_room_meanwhile(nodes):
+    room = connection.Room({"CPU": 1}, max_wait_seconds=60)
+    for seconds in range(0, 600, 50):
+        nodes(seconds, *([{"CPU": 1.0}] if seconds % 100 else []))
+        room.check()
+
+
+def test_room_for_several_may_be_on_several_nodes(nodes):
+    room = connection.Room({"CPU": 2}, times=3, max_wait_seconds=0)
+    nodes(0, {"CPU": 5.0}, {"CPU": 2.0})
+    assert room.is_there()
+    nodes(0, {"CPU": 5.0}, {"CPU": 1.0})
+    assert not room.is_there()
+    assert str(room) == "2 cores for 3 workers"
+
+
+def test_a_cluster_that_is_not_there_is_said_at_once(monkeypatch):
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{sock.getsockname()[1]}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(connection.ray, "is_initialized", lambda: False)
+    with (
+        pytest.raises(
+            UserError, match=rf"RAY_ADDRESS={address}: no Ray cluster can be joined there \(conn"
+        ),
+        connection.started(verbose=False),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("address", "hint"),
+    [
+        ("http://127.0.0.1:8265", "from outside of the cluster use `sentiflow submit`"),
+        ("ray://head:10001", "from outside of the cluster use `sentiflow submit`"),
+        ("10.0.0.1", "write HOST:6379"),
+        ("a b:c", "write HOST:6379"),
+    ],
+)
+def test_an_address_of_something_else_is_refused(monkeypatch, address, hint):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(UserError, match=rf"^RAY_ADDRESS={re.escape(address)} is no .*: {hint}"):
+        connection.name_address()
+
+
+@pytest.mark.parametrize("address", ["", "local", "auto", "head:6379", "[::1]:6379"])
+def test_an_address_of_ray_is_taken(monkeypatch, address):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert connection.name_address() == (address or "local")
+    if ":" not in address:
+        assert connection.find_silence(address) == ""
+
+
+def test_a_name_that_is_none_is_silent():
+    assert connection.find_silence("a..b:6379")
+
+
+def test_processes_that_start_at_once_agree_on_a_token(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    seen = set()
+
+    def guard():
+        connection._guard_token()
+        seen.add((tmp_path / ".ray/auth_token").read_text())
+
+    for _ in range(20):
+        (tmp_path / ".ray/auth_token").unlink(missing_ok=True)
+        threads = [threading.Thread(target=guard) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(seen) == 1
+        assert len(seen.pop()) == 64
+    assert [path.name for path in (tmp_path / ".ray").iterdir()] == ["auth_token"]

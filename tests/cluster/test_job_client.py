@@ -1,0 +1,302 @@
+"""A cluster that cannot take a job is told from one that can, in one line each."""
+
+import contextlib
+import json
+import logging
+import socket
+import threading
+import types
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import ray
+
+from sentiflow.cluster import job_client
+from sentiflow.cluster.job_client import AwayError
+from sentiflow.cluster.submission import Submission
+from sentiflow.cluster.upload import Upload
+from sentiflow.errors import JobError, UserError
+
+TOKEN = "c0ffee" * 10
+JOB = Submission("sentiflow-train-x-1a2b3c", "python jobs/train.py x", {}, Upload({}), {})
+
+
+class FakeDashboard(ThreadingHTTPServer):
+    """Answers as a dashboard of some versions, for who has the token."""
+
+    ray_version, python_version, status, nodes = ray.__version__, "3.11.99", 200, None
+    text = b""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        header = self.headers.get("Authorization")
+        status = self.server.status
+        if status == 200 and header != f"Bearer {TOKEN}":
+            status = 403 if header else 401
+        answers = {
+            "/api/version": {"version": "4", "ray_version": self.server.ray_version},
+            "/api/v0/cluster_metadata": {
+                "data": {
+                    "rayVersion": self.server.ray_version,
+                    "pythonVersion": self.server.python_version,
+                }
+            },
+        }
+        if self.server.nodes is not None:
+            answers["/nodes?view=summary"] = {"data": {"summary": self.server.nodes}}
+        if self.path not in answers and status == 200:
+            status = 404
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(self.server.text or json.dumps(answers.get(self.path)).encode())
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """Have a home without a token, and no variables of Ray."""
+    for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    levels = {name: logging.getLogger(name).level for name in job_client._NOISY}
+    yield tmp_path
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+@pytest.fixture
+def dashboard():
+    server = FakeDashboard()
+    thread = threading.Thread(target=server.serve_forever, args=[0.01])
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def problem_of(address):
+    with pytest.raises(UserError) as error:
+        job_client.connect(address)
+    assert "\n" not in str(error.value)
+    assert TOKEN not in str(error.value)
+    return str(error.value)
+
+
+def test_a_token_in_rays_file_is_enough(dashboard, home):
+    (home / ".ray").mkdir()
+    (home / ".ray/auth_token").write_text(f"{TOKEN}\n")
+    assert job_client.connect(dashboard.address).address == dashboard.address
+
+
+def test_a_token_is_found_where_ray_finds_it(dashboard, home, monkeypatch):
+    (home / "token").write_text(TOKEN)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(home / "token"))
+    job_client.connect(dashboard.address)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "another")
+    assert job_client.read_token() == "another"
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    assert job_client.read_token() == ""
+
+
+def test_a_token_that_is_missing_or_wrong_is_said_and_where_it_goes(dashboard, monkeypatch, home):
+    assert "wants a token, and there is none: put it into ~/.ray" in problem_of(dashboard.address)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "f00")
+    assert "refuses the token of RAY_AUTH_TOKEN: put the one there" in problem_of(dashboard.address)
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    (home / ".ray").mkdir()
+    (home / ".ray/auth_token").write_text("f00")
+    assert f"refuses the token of {home}/.ray/auth_token: put" in problem_of(dashboard.address)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(home / "none"))
+    assert "none is no file" in problem_of(dashboard.address)
+
+
+def test_another_ray_is_refused_and_another_python_is_not(dashboard, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    for dashboard.python_version in ("3.10.1", "3.11.2", "3.12.3"):
+        job_client.connect(dashboard.address)
+    dashboard.ray_version = "2.59.0"
+    assert "has Ray 2.59.0, but here is Ray" in problem_of(dashboard.address)
+
+
+@pytest.mark.parametrize("address", ["http://head:8265", "http://10.0.0.1:8265", "http://[bad"])
+def test_a_token_does_not_travel_where_it_can_be_read(monkeypatch, address):
+    monkeypatch.setattr(job_client, "_Client", None)  # nothing is sent
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    problem = problem_of(address)
+    assert f"the token would travel to {address} unencrypted: forward its port: ssh -L" in problem
+    assert "RAY_AUTH_MODE=token" in problem
+
+
+@pytest.mark.parametrize(
+    ("address", "variables"),
+    [
+        ("https://head", {"RAY_AUTH_TOKEN": TOKEN}),
+        ("http://localhost:8265", {"RAY_AUTH_TOKEN": TOKEN}),
+        ("http://[::1]:8265", {"RAY_AUTH_TOKEN": TOKEN}),
+        ("http://head:8265", {"RAY_AUTH_TOKEN": TOKEN, "RAY_AUTH_MODE": "token"}),
+        ("http://head:8265", {"RAY_AUTH_TOKEN": TOKEN, "RAY_AUTH_MODE": "disabled"}),
+        ("http://head:8265", {}),
+    ],
+)
+def test_other_ways_are_gone(monkeypatch, address, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    def client(address, headers):
+        assert bool(headers) == (variables.get("RAY_AUTH_MODE") != "disabled" and bool(variables))
+        raise AwayError("it was asked")
+
+    monkeypatch.setattr(job_client, "_Client", client)
+    assert "no cluster answers" in problem_of(address)
+
+
+def node(name, ip, state="ALIVE"):
+    return {"raylet": {"nodeManagerHostname": name, "nodeManagerAddress": ip, "state": state}}
+
+
+MINE, OTHER = node(socket.gethostname(), "127.0.0.1"), node(socket.gethostname(), "192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "is_here"),
+    [
+        ([MINE], True),
+        ([MINE, node("worker", "192.0.2.1", "DEAD")], True),
+        ([OTHER], False),
+        ([node("head", "127.0.0.1")], False),
+        ([MINE, OTHER], False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_a_cluster_is_here_if_all_of_its_nodes_are(dashboard, monkeypatch, nodes, is_here):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    dashboard.nodes = nodes
+    assert job_client.connect(dashboard.address).is_here() is is_here
+
+
+@pytest.mark.parametrize(
+    ("status", "job", "error", "message"),
+    [
+        (404, "x", UserError, "there is no job x at"),
+        (400, "x", JobError, "does not tell of the job: 400 no"),
+        (400, "x-404", JobError, "does not tell of the job: 400 no"),
+        (401, "x", JobError, "does not take the token that is here; the job may go on: sentiflow"),
+        (403, "x", JobError, "does not take the token that is here"),
+        (429, "x", AwayError, "answers: 429 no"),
+        (500, "x-404", AwayError, "answers: 500 no"),
+    ],
+)
+def test_an_answer_is_final_or_not_by_its_status(
+    dashboard, monkeypatch, status, job, error, message
+):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    server = job_client.connect(dashboard.address)
+    dashboard.status, dashboard.text = status, b"no"
+    with pytest.raises(error, match=message) as caught:
+        server.look(job)
+    assert type(caught.value) is error
+
+
+def test_what_is_no_dashboard_is_refused(dashboard, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    dashboard.status = 418
+    assert "answers as no dashboard of Ray does" in problem_of(dashboard.address)
+    dashboard.status = 502
+    assert "no cluster answers" in problem_of(dashboard.address)
+    assert "no cluster answers at http://127.0.0.1:9: name it by" in problem_of(
+        "http://127.0.0.1:9"
+    )
+
+
+def test_a_server_that_hangs_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(job_client, "_SECONDS", (0.2, 0.2))
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)  # Ray may have been imported for clusters with one
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        assert "no cluster answers" in problem_of(f"http://127.0.0.1:{silent.getsockname()[1]}")
+
+
+def test_the_address_is_the_options_or_rays_or_the_usual_one(monkeypatch):
+    assert job_client.choose_address(None) == "http://127.0.0.1:8265"
+    monkeypatch.setenv("RAY_ADDRESS", "http://a:1/")
+    assert job_client.choose_address(None) == "http://a:1"
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://b:1")
+    assert job_client.choose_address(None) == "http://b:1"
+    assert job_client.choose_address("https://c:1") == "https://c:1"
+
+
+@pytest.mark.parametrize("address", ["auto", "head:6379", "ray://head:10001", "http://me:pw@head"])
+def test_what_is_no_address_of_a_dashboard_is_refused(monkeypatch, address):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(UserError) as error:
+        job_client.choose_address(None)
+    assert "pw" not in str(error.value)
+
+
+def test_the_address_that_is_asked_for_wins_over_rays_variables(dashboard, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")
+    assert job_client.connect(dashboard.address).address == dashboard.address
+
+
+class FakeClient:
+    """Answers as it is told, one answer after the other."""
+
+    def __init__(self, *answers):
+        self.answers, self.known, self.calls = list(answers), set(), 0
+
+    def submit_job(self, *, submission_id, **options):
+        self.calls += 1
+        answer = self.answers.pop(0)
+        if "yes" in str(answer) or "lost" in str(answer):
+            self.known.add(submission_id)
+        if isinstance(answer, Exception):
+            raise answer
+
+    def get_job_info(self, submission_id):
+        if submission_id not in self.known:
+            raise job_client._StatusError(types.SimpleNamespace(status_code=404, text="no job"))
+        return types.SimpleNamespace(
+            status=types.SimpleNamespace(value="PENDING"),
+            message=None,
+            driver_exit_code=None,
+            metadata=None,
+        )
+
+
+@pytest.mark.parametrize(
+    ("answers", "calls"),
+    [
+        (["yes"], 1),
+        ([AwayError("no agent"), AwayError("no agent"), "yes"], 3),
+        ([AwayError("the answer was lost")], 1),
+    ],
+    ids=["at once", "an agent that starts", "a lost answer"],
+)
+def test_a_job_is_submitted_once_whatever_happens_to_the_answer(
+    monkeypatch, tmp_path, answers, calls
+):
+    monkeypatch.setattr(job_client, "_TRIES_SECONDS", (0.01,) * 4)
+    client = FakeClient(*answers)
+    job_client.JobServer("http://x", client, guarded=False).submit(JOB, folder=tmp_path)
+    assert (client.calls, client.known) == (calls, {JOB.submission_id})
+
+
+def test_a_job_that_cannot_be_submitted_has_failed(monkeypatch, tmp_path):
+    monkeypatch.setattr(job_client, "_TRIES_SECONDS", (0.01,) * 4)
+    away = job_client.JobServer("http://x", FakeClient(*[AwayError("gone")] * 4), guarded=False)
+    with pytest.raises(JobError, match="the job was not submitted: gone"):
+        away.submit(JOB, folder=tmp_path)
+    refusal = RuntimeError("status code 400: Traceback\nValueError: no such thing.")
+    server = job_client.JobServer("http://x", FakeClient(refusal), guarded=False)
+    with pytest.raises(JobError, match=r"the job: ValueError: no such thing\.$"):
+        server.submit(JOB, folder=tmp_path)

@@ -1,0 +1,71 @@
+"""Every living node is asked once, and a node that gives nothing says why in one line."""
+
+import os
+import time
+
+import pytest
+
+from sentiflow.cluster import nodes
+
+pytestmark = pytest.mark.ray
+
+
+def answer_of(work, *arguments, **options):
+    (answer,) = nodes.on_each(work, *arguments, **options)
+    return answer
+
+
+def test_a_node_answers_with_its_name_and_the_time_in_between(resources):
+    before = time.time()
+    answer = answer_of(os.path.join, "a", "b")
+    assert (answer.result, answer.problem) == ("a/b", "")
+    assert before <= answer.asked <= answer.answered <= time.time()
+    assert answer.node.num_cpus == resources.num_cpus
+    assert answer.node.object_store_bytes > 1 << 20
+    assert answer.node.is_alive
+    assert answer.node.is_head
+    assert os.path.isdir(f"{answer.node.session_dir}/logs")
+    assert answer.node in nodes.listed()
+
+
+@pytest.mark.parametrize(
+    ("work", "arguments", "expected"),
+    [
+        (open, ["/no/such/file"], "No such file or directory: '/no/such/file'"),
+        (int, ["x\ny"], "ValueError: invalid literal"),
+        (os._exit, [3], "WorkerCrashedError"),
+        (os.listdir, ["s3://me:secret@bucket"], "s3://bucket"),
+    ],
+)
+def test_what_goes_wrong_on_a_node_is_its_answer_in_one_line(resources, work, arguments, expected):
+    problem = answer_of(work, *arguments).problem
+    assert expected in problem
+    assert "\n" not in problem
+    assert "secret" not in problem
+
+
+def test_a_node_that_does_not_answer_is_not_waited_for(resources):
+    began = time.monotonic()
+    answer = answer_of(time.sleep, 60, timeout_seconds=0.5)
+    assert answer.problem == "no answer within 0.5 s"
+    assert answer.result is None
+    assert time.monotonic() - began < 10
+
+
+def test_a_node_whose_cores_are_all_taken_answers(resources):
+    import ray
+
+    sleep = ray.remote(num_cpus=1)(lambda: time.sleep(30))
+    takers = [sleep.remote() for _ in range(resources.num_cpus)]
+    try:
+        assert answer_of(os.getpid, timeout_seconds=20).problem == ""
+    finally:
+        for task in takers:
+            ray.cancel(task, force=True)
+
+
+def test_nodes_of_one_address_are_told_apart_by_their_id():
+    raw = {"NodeManagerAddress": "10.0.0.2", "NodeID": "ab12cd34", "Alive": True, "Resources": {}}
+    raw["ObjectStoreSocketName"] = "/tmp/ray/session_1/sockets/plasma_store"
+    assert nodes._to_node(raw, ["10.0.0.2"]).name == "10.0.0.2"
+    assert nodes._to_node(raw, ["10.0.0.2"] * 2).name == "10.0.0.2 (ab12cd)"

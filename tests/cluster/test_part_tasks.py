@@ -1,0 +1,111 @@
+"""Each part is worked on once, by as many tasks as are wanted; what fails is told in one line."""
+
+import functools
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from sentiflow.cluster import part_tasks
+from sentiflow.errors import JobError, UserError
+
+# isort: split
+from ray import cloudpickle
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not find the tests
+
+pytestmark = pytest.mark.ray
+
+ENGINES = pytest.mark.parametrize("engine", [part_tasks.map_parts, part_tasks.map_tasks])
+
+
+def square(part):
+    return {"part": part, "square": part * part}
+
+
+def fail(part, *, kind):
+    raise kind(f"part {part} is wrong")
+
+
+def note(part, *, folder):
+    """Say how many parts are worked on at this moment."""
+    mark = folder / str(part)
+    mark.touch()
+    time.sleep(0.2)
+    busy = len(list(folder.iterdir()))
+    mark.unlink()
+    return {"busy": busy}
+
+
+def die_once(part, *, folder):
+    if not (folder / "died").exists():
+        (folder / "died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"part": part}
+
+
+@ENGINES
+def test_each_part_comes_to_its_result(resources, engine):
+    found = sorted(engine(square, num_parts=5), key=lambda result: result["part"])
+    assert found == [square(part) for part in range(5)]
+    assert list(engine(square, num_parts=0)) == []
+
+
+@ENGINES
+@pytest.mark.parametrize(("kind", "raised"), [(UserError, UserError), (JobError, JobError)])
+def test_what_a_part_raises_is_raised_here(resources, engine, kind, raised):
+    with pytest.raises(raised, match=r"^part 0 is wrong$"):
+        list(engine(functools.partial(fail, kind=kind), num_parts=1))
+
+
+def refuse(part):
+    raise PermissionError(13, "Permission denied", "/data/run")
+
+
+@ENGINES
+def test_a_place_that_a_worker_must_not_use_is_a_mistake_of_the_user(resources, engine, caplog):
+    with pytest.raises(UserError, match=r"^Permission denied: '/data/run': choose another place"):
+        list(engine(refuse, num_parts=1))
+    assert "Traceback" not in caplog.text
+
+
+@ENGINES
+def test_another_failure_is_one_line_and_its_traceback_is_logged(resources, engine, caplog):
+    with pytest.raises(JobError, match=r"^ZeroDivisionError: part 0 is wrong$"):
+        list(engine(functools.partial(fail, kind=ZeroDivisionError), num_parts=1))
+    assert "Traceback" in caplog.text
+
+
+@ENGINES
+def test_no_more_parts_are_worked_on_at_once_than_are_wanted(resources, engine, tmp_path):
+    work = functools.partial(note, folder=tmp_path)
+    assert {r["busy"] for r in engine(work, num_parts=4, concurrency=1)} == {1}
+
+
+@ENGINES
+def test_a_part_whose_worker_dies_is_worked_on_again(resources, engine, tmp_path):
+    work = functools.partial(die_once, folder=tmp_path)
+    assert [r["part"] for r in engine(work, num_parts=1)] == [0]
+
+
+def die(part):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@ENGINES
+def test_a_part_that_always_ends_its_worker_ends_the_job(resources, engine, monkeypatch):
+    monkeypatch.setattr(part_tasks, "_MAX_RETRIES", 1)
+    with pytest.raises(JobError, match=r"^(a part|part 0) was lost: \S"):
+        list(engine(die, num_parts=1))
+
+
+@ENGINES
+def test_work_for_which_no_node_is_left_ends(resources, engine, monkeypatch):
+    """Ray would let it wait for ever; the nodes are hidden from the look that is taken at them."""
+    monkeypatch.setattr(part_tasks.Room, "is_there", lambda room: False)
+    slow = functools.partial(time.sleep, 60)
+    work = lambda part: slow() or {}  # noqa: E731
+    with pytest.raises(JobError, match=r"the cluster has had no node with 1 core for 1 s"):
+        list(engine(work, num_parts=1, max_wait_seconds=1))

@@ -1,0 +1,38 @@
+"""Standard output holds results alone, and a dead node is told in a line."""
+
+import sys
+
+from sentiflow.cluster import ray_messages
+
+MESSAGE = (
+    "\x1b[33m(raylet)\x1b[0m The node with node id: e36 has been marked dead because\t(1) crash\n"
+    "\t(2) raylet has lagging heartbeats\n    - num bytes created total: 93691\n\n"
+)
+
+
+def test_of_a_message_of_ray_the_first_line_is_told(capsys, said):
+    with ray_messages.aside(verbose=False):
+        print(MESSAGE, end="")
+        print("a library's own line, in", "two pieces")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[-1] == "a library's own line, in two pieces"
+    assert "heartbeats" not in err
+    assert said.messages == [
+        "ray       The node with node id: e36 has been marked dead because\t(1) crash"
+    ]
+
+
+def test_all_of_it_is_there_for_who_wants_it(capsys):
+    with ray_messages.aside(verbose=True):
+        print(MESSAGE, end="")
+    assert capsys.readouterr() == ("", MESSAGE)
+    print("a result")
+    assert capsys.readouterr().out == "a result\n"
+    assert sys.stdout is not sys.stderr
+
+
+def test_what_others_print_is_passed_on_whole(capsys):
+    with ray_messages.aside(verbose=False):
+        print("  indented\n\nlast", end="")
+    assert capsys.readouterr() == ("", "  indented\n\nlast\n")

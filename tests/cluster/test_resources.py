@@ -1,0 +1,93 @@
+"""What the cluster has is divided so that nothing waits for ever, and settings go before rules."""
+
+import pytest
+
+from sentiflow.cluster.resources import Resources, as_limit
+from sentiflow.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("place", "num_workers", "cores"),
+    [
+        ((2, 0, 1, 2), 2, 1),
+        ((16, 0, 1, 16), 3, 5),
+        ((4, 0, 1, 16), 2, 2),
+        ((10, 0, 2, 5), 3, 2),
+        ((16, 0, 2, 8), 5, 2),
+        ((17, 0, 2, 1), 8, 1),
+    ],
+)
+def test_all_training_workers_find_their_cores(place, num_workers, cores):
+    resources = Resources(*place)
+    assert resources.train_workers(num_workers) == num_workers
+    assert resources.cpus_per_train_worker(num_workers) == cores
+    assert resources.threads_per_train_worker(num_workers) == max(1, cores - 1)
+
+
+def test_the_settings_go_before_the_rules():
+    resources = Resources(16, 2, 2, 8)
+    assert resources.cpus_per_train_worker(2, 3) == 3
+    assert resources.threads_per_train_worker(2, 3) == 2
+    assert resources.gpus_per_train_worker() == 1
+    assert resources.gpus_per_train_worker(0) == 0
+    assert resources.train_workers("auto", gpus=0) == 2
+    assert resources.gpus_per_score_task() == 1 / 4
+    assert resources.gpus_per_score_task(0.5) == 0.5
+    assert resources.uses_gpus("auto")
+    assert not resources.uses_gpus(0)
+    assert (as_limit("auto"), as_limit(3)) == (None, 3)
+
+
+def test_more_training_workers_than_gpus_or_cores_are_refused():
+    with pytest.raises(UserError, match=r"train\.num_workers=2, but Ray has 1 GPUs"):
+        Resources(16, 1, 1, 16).train_workers(2)
+    with pytest.raises(UserError, match=r"train\.num_workers=3, but Ray has 2 cores"):
+        Resources(2, 0, 1, 2).train_workers(3)
+    assert Resources(16, 4, 1, 16).train_workers("auto") == 4
+
+
+def test_what_may_still_come_is_asked_for_only_by_name():
+    scaled_to_zero = Resources(1, 0, 0, 1, False, may_grow=True, max_cpus=64, max_gpus=4)
+    assert scaled_to_zero.train_workers("auto") == 1
+    assert scaled_to_zero.gpus_per_train_worker() == 1
+    assert scaled_to_zero.train_workers(4) == 4
+    with pytest.raises(UserError, match=r"train\.num_workers=5, but Ray has 4 GPUs"):
+        scaled_to_zero.train_workers(5)
+    assert scaled_to_zero.train_workers(8, gpus=0) == 8
+    silent = Resources(2, 0, 1, 2, False, may_grow=True)
+    assert silent.train_workers(8) == 8
+
+
+def test_a_training_is_in_this_process_only_where_the_cores_are():
+    assert Resources(2, 0, 1, 2).runs_in_process(1)
+    assert not Resources(2, 0, 1, 2).runs_in_process(2)
+    head_without_cores = Resources(2, 0, 1, 2, is_one_machine=False)
+    assert not head_without_cores.runs_in_process(1)
+
+
+def test_several_scoring_tasks_share_a_gpu_but_not_more_than_it_has_cores():
+    assert Resources(8, 1, 1, 8).gpus_per_score_task() == 1 / 4
+    assert Resources(4, 2, 1, 4).gpus_per_score_task() == 1 / 2
+    assert Resources(1, 2, 1, 1).gpus_per_score_task() == 1
+    assert Resources(8, 0, 1, 8).gpus_per_score_task() == 0
+
+
+def test_too_few_parts_for_a_cluster_are_told():
+    place = Resources(64, 0, 8, 8, is_one_machine=False)
+    advice = place.advise_parts(16, num_rows=1_600_000, setting="score.rows_per_file")
+    assert advice == "16 parts for 64 cores: score.rows_per_file=25000 would make enough for all"
+    assert place.advise_parts(64, num_rows=1_600_000, setting="x") == ""
+    assert place.advise_parts(2, num_rows=20_000, setting="x") == ""
+    assert Resources(64, 0, 1, 64).advise_parts(16, num_rows=1_600_000, setting="x") == ""
+
+
+def test_what_can_never_be_there_is_refused_at_once():
+    place = Resources(2, 0, 1, 2)
+    with pytest.raises(UserError, match=r"num_workers=2, but Ray has 2 cores: each worker needs 2"):
+        place.train_workers(2, cpus=2)
+    with pytest.raises(UserError, match=r"num_workers=auto, but Ray has 0 GPUs"):
+        place.train_workers("auto", gpus=1)
+    with pytest.raises(UserError, match=r"score\.gpus_per_worker=0\.5, but Ray has no GPU"):
+        place.gpus_per_score_task(0.5)
+    assert Resources(2, 0, 1, 2, may_grow=True).gpus_per_score_task(0.5) == 0.5
+    assert not place.runs_in_process(1, gpus=1)

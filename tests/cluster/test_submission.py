@@ -1,0 +1,170 @@
+"""A job is described as the cluster will see it, or refused before anything is uploaded."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sentiflow.cluster import submission
+from sentiflow.errors import UserError
+
+STORE = "http://tracking:5000"
+PLACES = ("output_uri=s3://bucket/run", "prepare.csv=s3://bucket/*.csv", f"tracking.uri={STORE}")
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch, clone):
+    """Be in the clone, without addresses."""
+    monkeypatch.chdir(clone)
+    for name in submission._PASSED:
+        monkeypatch.delenv(name, raising=False)
+
+
+def prepare(verb="train", config="configs/quickstart.yaml", overrides=PLACES, **options):
+    return submission.prepare(verb, Path(config), list(overrides), folder=Path.cwd(), **options)
+
+
+def test_the_command_survives_the_shell():
+    odd = "prepare.csv=[s3://b/*.csv, 's3://b/$(x) a;b.csv']"
+    overrides = [PLACES[0], PLACES[2], odd, "name=a.b_c-d"]
+    job = prepare(
+        overrides=overrides, config=Path.cwd() / "configs/quickstart.yaml", options=["-x"]
+    )
+    words = ["python", "jobs/train.py", "configs/quickstart.yaml", *overrides, "-x"]
+    assert shlex.split(job.entrypoint) == words
+    assert job.submission_id.startswith("sentiflow-train-a-b-c-d-")
+
+
+def test_each_submission_has_an_id_of_its_own():
+    assert prepare().submission_id != prepare().submission_id
+
+
+def test_addresses_travel_and_secrets_do_not(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@tracking")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://minio:9000")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    job = prepare(overrides=PLACES[:2])
+    commit = job.variables.get("SENTIFLOW_COMMIT", "")
+    assert dict(job.variables) == {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "RAY_JOB_STOP_WAIT_TIME_S": "30",
+        "MLFLOW_TRACKING_URI": "https://tracking",
+        "AWS_ENDPOINT_URL": "http://minio:9000",
+        "AWS_REGION": "eu-west-1",
+    } | ({"SENTIFLOW_COMMIT": commit} if commit else {})
+    assert "secret" not in repr(job)
+    assert job.runtime_env(Path("/x"))["env_vars"] == job.variables
+    assert job.results["runs"] == "https://tracking"
+
+
+def test_more_variables_travel_when_they_are_named(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    job = prepare(variables=["OMP_NUM_THREADS", "A=b=c", "MLFLOW_DISABLE_TELEMETRY=false"])
+    assert job.variables["OMP_NUM_THREADS"] == "2"
+    assert job.variables["A"] == "b=c"
+    assert job.variables["MLFLOW_DISABLE_TELEMETRY"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("variable", "problem"),
+    [
+        ("AWS_SECRET_ACCESS_KEY", "may be a secret"),
+        ("HF_TOKEN=abc", "may be a secret"),
+        ("Password=abc", "may be a secret"),
+        ("STORE=http://me:pw@host", "may be a secret"),
+        ("NOT_SET_HERE", "it is not set here: write NOT_SET_HERE=VALUE"),
+        ("a b=c", "write NAME or NAME=VALUE"),
+    ],
+)
+def test_a_variable_that_may_be_a_secret_is_refused(monkeypatch, variable, problem):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "abc")
+    with pytest.raises(UserError, match=problem) as error:
+        prepare(variables=[variable])
+    assert "abc" not in str(error.value)
+    assert "pw" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        ((), "output_uri='runs/quickstart' is relative, but this is a submitted job"),
+        ((*PLACES[:1], *PLACES[2:]), "prepare.csv='runs/quickstart/tweets.csv' is relative"),
+        (PLACES[:2], "tracking.uri is null and MLFLOW_TRACKING_URI is not set"),
+        ((*PLACES[:2], "tracking.uri=sqlite:////shared/m.db"), "an SQLite store"),
+        ((*PLACES, "train.num_epoch=3"), "did you mean num_epochs"),
+    ],
+)
+def test_settings_are_refused_as_the_job_would_refuse_them(overrides, problem):
+    with pytest.raises(UserError) as error:
+        prepare(overrides=overrides)
+    assert problem in str(error.value)
+
+
+def test_a_password_of_a_database_stays_here(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@host/db")
+    with pytest.raises(
+        UserError, match=r"holds a password, .* tracking\.uri to postgresql://host/db"
+    ):
+        prepare(overrides=PLACES[:2])
+    job = prepare(overrides=(*PLACES[:2], "tracking.uri=postgresql://host/db"))
+    assert "MLFLOW_TRACKING_URI" not in job.variables
+
+
+def test_settings_that_the_job_would_not_find_are_refused(tmp_path):
+    settings = yaml.safe_load(Path("configs/quickstart.yaml").read_text())
+    outside = tmp_path / "mine.yaml"
+    outside.write_text(yaml.safe_dump(settings))
+    with pytest.raises(UserError, match="lies outside of"):
+        prepare(config=outside)
+    Path("runs/mine.yaml").write_text(yaml.safe_dump(settings))
+    with pytest.raises(UserError, match=r"runs/mine.yaml does not travel: \.rayignore"):
+        prepare(config="runs/mine.yaml")
+
+
+def test_a_job_that_is_not_there_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"no jobs/trian\.py .*: jobs here: doctor, evaluate"):
+        prepare("trian")
+    with pytest.raises(UserError, match="there is no jobs/"):
+        prepare("../../x")
+
+
+def test_too_much_is_refused(monkeypatch):
+    monkeypatch.setattr("sentiflow.cluster.upload.MAX_BYTES", 100_000)
+    with pytest.raises(UserError, match=r"along, more than 100 kB: sentiflow/ "):
+        prepare()
+
+
+@pytest.mark.parametrize(
+    ("verb", "names"),
+    [
+        ("run", ["prepared", "model", "predictions", "report"]),
+        ("train", ["model"]),
+        ("sweep", ["sweep"]),
+    ],
+)
+def test_a_job_says_where_its_results_will_be(verb, names):
+    results = prepare(verb).results
+    assert list(results) == [*names, "runs", "experiment"]
+    assert all(results[name].startswith("s3://bucket/run/") for name in names)
+
+
+def test_addresses_of_this_machine_are_found(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.2:9000")
+    job = prepare(
+        overrides=(*PLACES[:2], "tracking.uri=http://localhost:5000"),
+        variables=["A=http://[::1]:80", "B=http://[odd", "C=http://10.0.0.1", "D=http://0.0.0.0:1"],
+    )
+    assert submission.find_loopback(job) == ["AWS_ENDPOINT_URL", "A", "D", "tracking.uri"]
+
+
+def test_rays_own_command_is_offered_the_same_environment():
+    text = Path("runtime_env.yaml").read_text()
+    assert yaml.safe_load(text) == {"env_vars": submission._ALWAYS}
+    pinned = "".join(f"{line[2:]}\n" for line in text.splitlines()[-3:])
+    assert yaml.safe_load(pinned) == {"pip": submission._PINNED}
+    assert "pip" not in prepare().runtime_env(Path("/x"))
+    assert prepare(installs=True).runtime_env(Path("/x"))["pip"] == submission._PINNED

@@ -1,0 +1,44 @@
+"""What means the temporary copy of a submitted job is refused, and nothing else."""
+
+import pytest
+
+from sentiflow.config import ray_job
+from sentiflow.errors import UserError
+from sentiflow.tracking import provenance
+
+
+@pytest.mark.parametrize(
+    "uri", ["runs/x", "./x", "../x", "x.csv", "file://x.csv", "a/b.zip::c.csv"]
+)
+def test_a_relative_location_is_refused_by_its_key(uri):
+    with pytest.raises(UserError, match=r"^score\.corpus='.*' is relative, .* absolute URI$"):
+        ray_job.refuse_relative([("output_uri", "/runs"), ("score.corpus", uri)])
+
+
+def test_other_locations_are_not():
+    uris = ["", "prepared", "/x", "~/x", "file:///x", "s3://b/x", "gs://b/x", "models:/x@champion"]
+    vectors = ["package:glove.6B.50d", "torchtext:6B.100d"]
+    ray_job.refuse_relative([("key", uri) for uri in uris + vectors])
+
+
+@pytest.mark.parametrize("uri", ["sqlite:///mlflow.db", "sqlite:////shared/mlflow.db"])
+def test_a_store_that_is_a_file_is_refused(uri):
+    with pytest.raises(UserError, match=r"^tracking\.uri: .* give a server's address"):
+        ray_job.refuse_store(uri)
+
+
+def test_a_store_that_is_a_server_is_not():
+    ray_job.refuse_store("http://tracking:5000")
+    ray_job.refuse_store("postgresql://tracking/db")
+
+
+def test_a_run_of_a_submitted_job_names_it_and_its_commit(monkeypatch):
+    assert provenance.SUBMISSION_TAG not in provenance.describe_code()
+    assert not ray_job.is_here()
+    job = '{"runtime_env": {}, "metadata": {"job_submission_id": "sentiflow-run-x-1a2b3c"}}'
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", job)
+    monkeypatch.setenv(provenance.COMMIT_VARIABLE, "c0ffee")
+    assert ray_job.is_here()
+    tags = provenance.describe_code()
+    assert tags[provenance.SUBMISSION_TAG] == "sentiflow-run-x-1a2b3c"
+    assert tags[provenance.COMMIT_TAG] == "c0ffee"

@@ -1,0 +1,433 @@
+"""Settings are read whole or refused with one line for each fault, naming key and way out."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import PROJECT
+from pydantic import ValidationError
+
+from sentiflow.config import settings
+from sentiflow.config.model_sections import KINDS, BagSettings, RnnSettings
+from sentiflow.config.sections import Config
+from sentiflow.config.settings import describe, flatten
+from sentiflow.config.types import Settings
+from sentiflow.errors import UserError
+
+SHIPPED = sorted((PROJECT / "configs").glob("*.yaml"))
+
+MINIMAL = {"name": "trial", "output_uri": "runs/trial", "prepare": {"csv": "tweets.csv"}}
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A settings file with nothing but what is required."""
+    path = tmp_path / "trial.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL))
+    return path
+
+
+@pytest.fixture
+def load(path):
+    """Load the minimal settings with overrides, below ``/base``."""
+    return lambda *overrides: settings.load(path, overrides, base="/base")
+
+
+def faults_of(load, *overrides):
+    """Name the lines of the error that overrides cause."""
+    with pytest.raises(UserError) as error:
+        load(*overrides)
+    return str(error.value).splitlines()
+
+
+def value_of(config, key):
+    """Look a dotted key up."""
+    for name in key.split("."):
+        config = getattr(config, name)
+    return config
+
+
+@pytest.mark.parametrize("shipped", SHIPPED, ids=lambda path: path.name)
+def test_shipped_settings_load(shipped):
+    config = settings.load(shipped)
+    assert config.name == shipped.stem
+    assert settings.validate(config.model_dump(), source="itself") == config
+
+
+def test_four_configs_are_shipped():
+    names = ["quickstart.yaml", "sentiment140.yaml", "tutorial_ann.yaml", "tutorial_rnn.yaml"]
+    assert [path.name for path in SHIPPED] == names
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("train.num_epochs=7", 7),
+        ("train.learning_rate=1e-3", 0.001),
+        ("train.model.cell=lstm", "lstm"),
+        ("train.model.bidirectional=false", False),
+        ("train.num_workers=auto", "auto"),
+        ("train.num_workers=2", 2),
+        ("train.clip_norm=null", None),
+        ("prepare.vocabulary.max_size=null", None),
+        ("prepare.csv=[a.csv, /b.csv]", ("/base/a.csv", "/b.csv")),
+        ("prepare.csv=s3://bucket/*.csv", ("s3://bucket/*.csv",)),
+        ("score.keep_columns=text", ("text",)),
+        ("score.keep_columns=[]", ()),
+        ("score.format.errors=ignore", "ignore"),
+        ("score.model_uri=models:/trial/3", "models:/trial/3"),
+        ("output_uri=/a=b", "/a=b"),
+    ],
+)
+def test_an_override_changes_its_setting(load, override, expected):
+    assert value_of(load(override), override.partition("=")[0]) == expected
+
+
+def test_an_override_may_give_a_whole_section_and_leaves_the_rest_alone(load):
+    config = load("prepare.split={kind: tutorial}", "train.model.cell=rnn")
+    assert config.prepare.split.kind == "tutorial"
+    changed = {"prepare.split.kind", "train.model.cell"}
+    before, after = flatten(load().model_dump()), flatten(config.model_dump())
+    assert {key for key in before if before[key] != after[key]} == changed
+
+
+def test_a_later_override_wins(load):
+    assert load("train.seed=1", "train.seed=2").train.seed == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        ("train.num_epochs", "cannot read the override 'train.num_epochs': write section.key="),
+        ("=3", "cannot read the override '=3': write section.key="),
+        ("train.seed=[1", "cannot read the value of 'train.seed=[1': it must be YAML"),
+        ("prepare.csv.0=a", "cannot override prepare.csv.0: csv is a value, not a section"),
+    ],
+)
+def test_an_override_that_cannot_be_read_is_named(load, override, fault):
+    (line,) = faults_of(load, override)
+    assert line.startswith(fault)
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "hint"),
+    [
+        ("train.num_epohcs=3", "train.num_epohcs", "did you mean num_epochs?"),
+        ("trian.num_epochs=3", "trian", "did you mean train?"),
+        ("train.model.hiden_size=3", "train.model.hiden_size", "did you mean hidden_size?"),
+        ("score.format.erors=ignore", "score.format.erors", "did you mean errors?"),
+        ("tracking.zzz=1", "tracking.zzz", "known here: uri, required, register_model"),
+    ],
+)
+def test_a_misspelt_setting_names_the_closest(load, path, override, key, hint):
+    assert faults_of(load, override) == [f"{path}: unknown setting {key}: {hint}"]
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        ("train.num_epochs=0", "train.num_epochs=0: input should be greater than or equal to 1"),
+        ("train.model.dropout=1", "train.model.dropout=1: input should be less than 1"),
+        ("train.learning_rate=-1", "train.learning_rate=-1: input should be greater than 0"),
+        ("prepare.split.kind=hsah", "prepare.split.kind='hsah': input should be 'hash', 'tut"),
+        ("prepare.split.test_fraction=1.5", "prepare.split.test_fraction=1.5: input should be le"),
+        ("prepare.split.test_fraction=.nan", "prepare.split.test_fraction=nan: input should be "),
+        ("train.model.hidden_size=1.5", "train.model.hidden_size=1.5: input should be a valid in"),
+        ("train.model=gru", "train.model='gru': must be a section whose kind is rnn or bag"),
+        ("name=two words", "name='two words': string should match pattern"),
+        ("prepare.csv=3", "prepare.csv=3: input should be a valid tuple"),
+        ("output_uri=null", "output_uri=None: input should be a valid string"),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_its_key(load, path, override, fault):
+    (line,) = faults_of(load, override)
+    assert line.startswith(f"{path}: {fault}")
+
+
+def test_every_fault_has_its_line(load):
+    lines = faults_of(load, "train.num_epochs=0", "name=two words", "train.sede=1")
+    assert len(lines) == 3
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "output_uri=runs/x",
+        "prepare.csv=x.csv",
+        "score.corpus=x.parquet",
+        "score.model_uri=m",
+        "train.init_from=m",
+        "prepare.vocabulary.vectors=v.txt",
+    ],
+)
+def test_a_submitted_job_refuses_relative_places(load, monkeypatch, override):
+    absolute = ("output_uri=/runs/x", "prepare.csv=s3://in/x.csv")
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    load(*absolute)
+    with pytest.raises(UserError, match="is relative, but this is a submitted job"):
+        load(*absolute, override)
+
+
+@pytest.mark.parametrize(
+    "override", ["train.output_uri=/runs/x/prepared", "score.output_uri=/runs/x/report/deep"]
+)
+def test_stages_do_not_write_into_each_other(load, override):
+    with pytest.raises(UserError, match="each stage needs a directory of its own"):
+        load("output_uri=/runs/x", override)
+
+
+@pytest.mark.parametrize("uri", ["s3://b/x?secret_key=abc", "s3://me:pw@b/x", "s3://b/x?region=eu"])
+def test_places_hold_neither_secrets_nor_queries(load, uri):
+    with pytest.raises(UserError) as error:
+        load(f"output_uri={uri}")
+    assert "abc" not in str(error.value)
+    assert "pw@" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("missing", "key"),
+    [
+        ("name", "name"),
+        ("output_uri", "output_uri"),
+        ("prepare", "prepare.csv"),
+        ("csv", "prepare.csv"),
+    ],
+)
+def test_a_missing_setting_is_named(tmp_path, missing, key):
+    path = tmp_path / "trial.yaml"
+    given = {"prepare": {}} if missing == "csv" else {}
+    path.write_text(
+        yaml.safe_dump({name: v for name, v in (MINIMAL | given).items() if name != missing})
+    )
+    with pytest.raises(UserError, match=rf"trial\.yaml: the setting {key} is missing: "):
+        settings.load(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        pytest.param(b"name: [", "is not YAML: ", id="unclosed bracket"),
+        pytest.param(b"name: \xff\xfe", "is not YAML: ", id="not UTF-8"),
+        pytest.param(b"[1]: 2", "is not YAML: ", id="a list as a key"),
+        pytest.param(b"name: a\nname: b", "the key 'name' stands twice", id="key twice"),
+        pytest.param(
+            b"train:\n  seed: 1\n  num_epochs: 2\n  seed: 3",
+            "the key 'seed' stands twice in the section at line 2",
+            id="key twice in a section",
+        ),
+        pytest.param(b"", "holds no settings: ", id="empty"),
+        pytest.param(b"- name", "holds no settings: ", id="a list"),
+        pytest.param(b"name", "holds no settings: ", id="a word"),
+    ],
+)
+def test_a_file_that_is_no_settings_is_refused_in_one_line(tmp_path, content, fault):
+    path = tmp_path / "trial.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        settings.load(path)
+    assert str(error.value).startswith(f"{path} ")
+    assert fault in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_and_a_directory_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no such settings file: .*none\.yaml: see configs/"):
+        settings.load(tmp_path / "none.yaml")
+    with pytest.raises(UserError, match="is a directory: name a settings file"):
+        settings.load(tmp_path)
+
+
+def test_relative_locations_become_absolute_and_defaults_follow_the_output(load):
+    assert {key: uri for key, uri in flatten(load().model_dump()).items() if "uri" in key} == {
+        "output_uri": "/base/runs/trial",
+        "prepare.output_uri": "/base/runs/trial/prepared",
+        "train.prepared_uri": "/base/runs/trial/prepared",
+        "train.output_uri": "/base/runs/trial/trained",
+        "score.prepared_uri": "/base/runs/trial/prepared",
+        "score.model_uri": "/base/runs/trial/trained/model",
+        "score.output_uri": "/base/runs/trial/scored",
+        "evaluate.scored_uri": "/base/runs/trial/scored",
+        "evaluate.output_uri": "/base/runs/trial/report",
+        "sweep.output_uri": "/base/runs/trial/sweep",
+        "tracking.uri": None,
+    }
+
+
+def test_a_job_takes_what_the_job_before_it_leaves(load):
+    config = load("prepare.output_uri=p", "train.output_uri=s3://b/t", "score.output_uri=/s")
+    assert config.train.prepared_uri == config.score.prepared_uri == "/base/p"
+    assert config.score.model_uri == "s3://b/t/model"
+    assert config.evaluate.scored_uri == "/s"
+
+
+def test_each_location_can_be_set_alone(load):
+    keys = [key for key in flatten(load().model_dump()) if key.endswith(("_uri",))]
+    for key in keys:
+        assert value_of(load(f"{key}=elsewhere"), key) == "/base/elsewhere"
+
+
+def test_the_prepared_corpus_is_a_word_and_other_corpora_are_locations(load):
+    assert load().score.corpus == ("prepared",)
+    assert load("score.corpus=[prepared,new.csv]").score.corpus == ("prepared", "/base/new.csv")
+
+
+def test_the_vectors_become_absolute_unless_they_are_a_name(load):
+    assert load().prepare.vocabulary.vectors_cache == "/base/.vector_cache"
+    for name in ("package:glove.6B.50d", "torchtext:6B.300d", "/v/x.zip::y.txt", "s3://b/v.txt"):
+        assert load(f"prepare.vocabulary.vectors={name}").prepare.vocabulary.vectors == name
+    found = load("prepare.vocabulary.vectors=v.zip::y.txt").prepare.vocabulary.vectors
+    assert found == "/base/v.zip::y.txt"
+
+
+def test_the_format_of_a_scored_corpus_defaults_to_the_top_level_one(load):
+    assert load("format.errors=ignore").score.format.errors == "ignore"
+    own = load("format.errors=ignore", "score.format={errors: replace}")
+    assert own.score.format.errors == "replace"
+
+
+def test_resolving_twice_changes_nothing(load):
+    assert settings.resolve(load(), base="/other") == load()
+
+
+def test_without_a_base_locations_are_relative_to_the_working_directory(path):
+    assert settings.load(path).output_uri == str(Path.cwd() / "runs/trial")
+
+
+@pytest.mark.parametrize("key", ["name", "train.num_epochs", "train.model.cell", "train.new"])
+def test_settings_are_frozen(load, key):
+    *sections, last = key.split(".")
+    section = value_of(load(), ".".join(sections)) if sections else load()
+    with pytest.raises(ValidationError):
+        setattr(section, last, 3)
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("tracking.uri=https://ann:secret@host/", "tracking.uri"),
+        ("prepare.csv=[a.csv,s3://id:secret@bucket/b.csv]", "prepare.csv"),
+    ],
+)
+def test_a_password_in_a_location_is_refused_and_not_repeated(load, override, key):
+    (line,) = faults_of(load, override)
+    assert f"{key} holds a user name or password: " in line
+    assert "secret" not in line
+
+
+def test_every_setting_has_a_meaning():
+    assert [key for key, _, meaning in describe() if not meaning] == []
+
+
+def every_setting(**model):
+    """Flatten settings in which no section is left out."""
+    labels = {"negative": "0", "positive": "4"}
+    form = {"kind": "csv", "columns": {"text": 0, "label": 1}, "labels": labels}
+    full = MINIMAL | {"format": form, "score": {"format": form}, "train": {"model": model}}
+    return flatten(settings.validate(full, source="full").model_dump())
+
+
+def all_kinds():
+    return [every_setting(), every_setting(kind="bag_of_embeddings")]
+
+
+def test_described_settings_are_those_of_the_program():
+    described = [key for key, _, _ in describe()]
+    rnn, _ = all_kinds()
+    assert [key for key in dict.fromkeys(described) if key in rnn] == list(rnn)
+    assert set(described) == {key for found in all_kinds() for key in found}
+    assert len(set(described)) == len(described)
+    assert all(meaning for _, _, meaning in describe())
+
+
+def test_described_defaults_are_the_real_ones():
+    for key, default, _ in describe():
+        if default != "required" and not key.endswith(("format.kind", "columns.label")):
+            real = next(found[key] for found in all_kinds() if key in found)
+            assert yaml.safe_load(default) == (list(real) if isinstance(real, tuple) else real)
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        (
+            "train.model={kind: bag_of_embeddings, cell: gru}",
+            "unknown setting train.model.cell: it belongs to kind: rnn",
+        ),
+        ("train.model={kind: bag_of_embeddings, poling: sum}", "did you mean pooling?"),
+        ("train.model={kind: bag_of_embeddings, hidden_sizes: null}", "must be a list of whole"),
+        ("train.model.num_layers=17", "train.model.num_layers=17: input should be less than or"),
+        ("prepare.vocabulary.vectors=models:/x/1", "give the directory of the model's package"),
+        ("train.model={kind: transformer}", "train.model: must be a section whose kind is rnn or"),
+        ("train.model={kind: bag_of_embeddings, hidden_sizes: [3, 0]}", "train.model.hidden_sizes"),
+        ("train.model={kind: bag_of_embeddings, pooling: max}", "train.model.pooling='max': "),
+        ("train.model.hidden_sizes=[3]", "it belongs to kind: bag_of_embeddings"),
+        (
+            "train={model: {kind: bag_of_embeddings}, pretrain: {num_epochs: 1}}",
+            "train: model.kind=bag_of_embeddings has no recurrent layer to pretrain",
+        ),
+    ],
+)
+def test_a_setting_of_another_kind_of_network_is_refused(load, override, line):
+    (fault,) = faults_of(load, override)
+    assert line in fault
+
+
+def test_one_hidden_layer_may_be_a_number(load):
+    model = load("train.model={kind: bag_of_embeddings, hidden_sizes: 100}").train.model
+    assert model.hidden_sizes == (100,)
+    assert BagSettings(hidden_sizes=[]).brief == "bag(linear)"
+
+
+def test_networks_are_named_in_a_word_and_in_a_few():
+    rnn = RnnSettings(hidden_size=64, num_layers=2, ngrams=3)
+    bag = BagSettings()
+    assert (rnn.brief, bag.brief) == ("gru(64)", "bag(30-10)")
+    assert rnn.summary == "gru(64), 2 layers, two directions, attention, n-grams up to 3"
+    assert bag.summary == "bag(30-10), sum of the word vectors"
+
+
+def test_every_section_refuses_unknown_keys():
+    sections, seen = [Config, *KINDS.values()], []
+    while sections:
+        section = sections.pop()
+        seen.append(section.__name__)
+        assert section.model_config["extra"] == "forbid"
+        assert section.model_config["frozen"]
+        kinds = [field.annotation for field in section.model_fields.values()]
+        sections += [k for k in kinds if isinstance(k, type) and issubclass(k, Settings)]
+    assert len(seen) > 8
+
+
+def test_a_wrong_number_of_workers_has_one_line(load):
+    (line,) = faults_of(load, "train.num_workers=two")
+    assert "train.num_workers='two': " in line
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["train.num_workers=0"],
+        ["train.num_workers=-1"],
+        ["train.seed=-1"],
+        ["train.learning_rate=.inf"],
+        ["prepare.split={validation_fraction: 0.6, test_fraction: 0.6}"],
+        ["output_uri=''"],
+    ],
+    ids=lambda overrides: overrides[0],
+)
+def test_a_value_without_sense_is_refused(load, overrides):
+    (line,) = faults_of(load, *overrides)
+    assert overrides[0].partition("=")[0] in line
+
+
+def test_the_hint_for_a_missing_section_is_an_override_that_helps(tmp_path):
+    path = tmp_path / "trial.yaml"
+    path.write_text("name: trial\noutput_uri: runs\n")
+    with pytest.raises(UserError, match=r"prepare\.csv=VALUE"):
+        settings.load(path)
+
+
+@pytest.mark.parametrize("override", ["score.model_uri=", "score.model_uri=  "])
+def test_an_override_without_a_value_is_refused(load, override):
+    with pytest.raises(UserError, match=r"has no value: write score\.model_uri=null for none"):
+        load(override)

@@ -1,0 +1,375 @@
+"""The settings and the beginning of a CSV say which column means what, or what is wrong."""
+
+import csv
+import io
+import zipfile
+
+import pyarrow as pa
+import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from sentiflow.config import settings
+from sentiflow.config.sections import FormatSettings
+from sentiflow.data.csv_format import HEAD_BYTES, resolve
+from sentiflow.errors import UserError
+
+SETTINGS = hypothesis_settings(max_examples=100, deadline=None)
+
+BOM = b"\xef\xbb\xbf"
+LABELS = {"negative": "neg", "positive": "pos"}
+HEADER = b"id,text,airline_sentiment,user_name\n"
+ROWS = b"7,hello,pos,ann\n8,so sad,neg,bob\n"
+
+
+def csv_form(**changes):
+    """Describe a CSV that has at least a text."""
+    return FormatSettings(**{"kind": "csv", "columns": {"text": "text"}} | changes)
+
+
+def find(head, **changes):
+    """Find the columns of a CSV: the format, and where its data begin."""
+    return resolve(csv_form(**changes), head, source="tweets.csv")
+
+
+def refusal(head, **changes):
+    """Give the one line that refuses a CSV."""
+    with pytest.raises(UserError) as error:
+        find(head, **changes)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def positions(found):
+    """List the positions that were found, of those columns that there are."""
+    found = {name: getattr(found, name) for name in ("text", "label", "id", "user", "time")}
+    return {name: position for name, position in found.items() if position is not None}
+
+
+def test_sentiment140_is_known_without_a_look_at_the_file():
+    found, start = resolve(FormatSettings(), b"whatever", source="tweets.csv")
+    assert positions(found) == {"label": 0, "id": 1, "time": 2, "user": 4, "text": 5}
+    assert (found.num_columns, start) == (6, 0)
+    assert (found.delimiter, found.encoding, found.errors) == (",", "utf-8", "replace")
+    assert dict(found.labels) == {"0": 0, "4": 1, "2": 2}
+    assert found.time_format == "%a %b %d %H:%M:%S PDT %Y"
+    assert resolve(FormatSettings(), BOM + b'"0"', source="tweets.csv") == (found, 3)
+
+
+def test_what_is_said_of_the_bytes_reaches_the_reader():
+    form = {"encoding": "cp1252", "errors": "ignore", "max_text_length": 7}
+    for kind in ({}, {"kind": "csv", "columns": {"text": 0}, "time_format": "%Y"}):
+        found, _ = resolve(FormatSettings(**form, **kind), ROWS, source="tweets.csv")
+        assert {name: getattr(found, name) for name in form} == form
+    assert found.time_format == "%Y"
+
+
+COLUMNS = {
+    "by name": {"text": "text", "label": "airline_sentiment", "id": "id", "user": "user_name"},
+    "by position": {"text": 1, "label": 2, "id": 0, "user": 3},
+    "mixed": {"text": "text", "label": 2, "id": "id", "user": 3},
+}
+
+
+@pytest.mark.parametrize("columns", COLUMNS.values(), ids=COLUMNS)
+@pytest.mark.parametrize("mark", [b"", BOM], ids=["no mark", "mark"])
+@pytest.mark.parametrize("before", [b"", b"\r\n\n"])
+def test_columns_are_found_by_name_and_by_position(columns, mark, before):
+    head = mark + before + HEADER + ROWS
+    found, start = find(head, columns=columns, labels=LABELS, header=True)
+    assert positions(found) == {"id": 0, "text": 1, "label": 2, "user": 3}
+    assert found.num_columns == 4
+    assert head[start:] == ROWS
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"id,text,user",
+        b'"id","text","user"',
+        b" id , text,user\t",
+        b'"id"," text ",user',
+        BOM + b'"id","text","user"',
+        b"id,text,user,",
+        b'"id\nof it","text",user',
+    ],
+)
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_a_header_may_be_quoted_padded_and_marked(header, end):
+    head = header + end + ROWS
+    found, start = find(head, columns={"text": "text", "user": "user"})
+    assert positions(found) == {"text": 1, "user": 2}
+    assert head[start:] == ROWS
+
+
+NAMES = st.lists(
+    st.text(st.sampled_from('aB ",;\n\r\u00e9')).map(str.strip).filter(bool),
+    min_size=1,
+    max_size=5,
+    unique=True,
+)
+
+
+@SETTINGS
+@given(NAMES, st.data(), st.sampled_from([",", ";", "\t", "|"]))
+def test_any_name_that_a_header_can_hold_is_found(names, data, delimiter):
+    chosen = data.draw(st.sampled_from(names))
+    stream = io.StringIO(newline="")
+    csv.writer(stream, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerow(names)
+    found, start = find(
+        stream.getvalue().encode() + b"x", columns={"text": chosen}, delimiter=delimiter
+    )
+    assert names[found.text] == chosen
+    assert (found.num_columns, found.delimiter) == (len(names), delimiter)
+    assert start == len(stream.getvalue().encode())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "cp1252"])
+def test_a_header_is_read_in_the_encoding_of_the_file(encoding):
+    head = "id,t\u00e9xt\n".encode(encoding)
+    assert find(head, columns={"text": "t\u00e9xt"}, encoding=encoding)[0].text == 1
+
+
+def test_a_header_alone_has_columns_and_no_data():
+    for head in (HEADER, HEADER.strip()):
+        found, start = find(head)
+        assert (found.text, found.num_columns, start) == (1, 4, len(head))
+
+
+def test_a_name_means_a_header_and_the_settings_may_say_otherwise():
+    assert find(HEADER + ROWS, columns={"text": 1})[1] == 0
+    assert find(HEADER + ROWS, columns={"text": 1}, header=True)[1] == len(HEADER)
+    assert find(HEADER + ROWS, columns={"text": "text"})[1] == len(HEADER)
+
+
+LONG = b'"x",' + b"y" * csv.field_size_limit() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [b'"7,hello\n', b'"7"x,hello\n', b"7\n", b"7,1,2,3,4,5\n", b",,,,,\n,,,,,\n", b'""\n', LONG],
+)
+def test_without_a_header_most_of_the_first_records_say_how_many_columns(damaged):
+    found, start = find(damaged + ROWS * 2, columns={"text": 1})
+    assert (found.num_columns, start) == (4, 0)
+
+
+@pytest.mark.parametrize("head", [b"a,b\na,b,c\n", b"a,b,c\na,b\n"])
+def test_of_two_equal_numbers_of_columns_the_larger_one_is_taken(head):
+    assert find(head, columns={"text": 0})[0].num_columns == 3
+
+
+@pytest.mark.parametrize("first", [b'"7,an unclosed quote\n', BOM])
+def test_only_the_beginning_of_a_long_file_counts(first):
+    head = (first + b"a,b\n" * 300 + b"a,b,c,d\n" * HEAD_BYTES)[:HEAD_BYTES]
+    assert find(head, columns={"text": 0})[0].num_columns == 2
+
+
+@SETTINGS
+@given(st.binary(max_size=60), st.booleans(), st.sampled_from(["utf-8", "latin-1"]))
+@example(b"\x85", False, "latin-1")
+@example(b"\xef\xbb\xbf\n\r\n", False, "utf-8")
+def test_any_bytes_have_columns_or_are_refused(head, header, encoding):
+    form = {"columns": {"text": 0}, "header": header, "encoding": encoding}
+    try:
+        found, start = find(head, **form)
+    except UserError:
+        assert refusal(head, **form).startswith("tweets.csv")
+    else:
+        assert found.num_columns >= 1
+        assert 0 <= start <= len(head)
+
+
+REFUSED = {
+    "misspelt": (
+        HEADER,
+        {"text": "texts"},
+        "format.columns.text: tweets.csv has no column 'texts': did you mean 'text'?",
+    ),
+    "other case": (HEADER, {"text": "User_Name"}, "did you mean 'user_name'?"),
+    "nothing close": (
+        HEADER,
+        {"text": "zzz"},
+        "no column 'zzz': it has 'id', 'text', 'airline_sentiment', 'user_name'",
+    ),
+    "twice": (
+        b"id,text,text\n",
+        {"text": "text"},
+        "format.columns.text: tweets.csv has 2 columns 'text': give its position, counted from 0",
+    ),
+    "too far": (
+        ROWS,
+        {"text": 1, "id": 4},
+        "format.columns.id=4, but tweets.csv has 4 columns: positions count from 0",
+    ),
+    "too far in a header": (
+        HEADER,
+        {"text": "text", "user": 4},
+        "format.columns.user=4, but tweets.csv has 4 columns",
+    ),
+    "another delimiter": (HEADER.replace(b",", b";"), {"text": "text"}, "is format.delimiter rig"),
+    "another delimiter and positions": (
+        ROWS.replace(b",", b"\t"),
+        {"text": 1},
+        "has 1 column: positions count from 0; is format.delimiter right?",
+    ),
+    "many names": (
+        b",".join(b"%d" % i for i in range(13)) + b"\n",
+        {"text": "text"},
+        "'text': it has '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '10', '11', ...",
+    ),
+    "no names": (b"x" * 41 + b",b\n", {"text": "text"}, f"it has {'x' * 37 + '...'!r}, 'b'"),
+    "unclosed header": (b'id,"text\n' + ROWS, {"text": "text"}, "the header is no record: is it a"),
+    "binary": (b"\x00" * HEAD_BYTES, {"text": "text"}, "the header is no record: is it a CSV?"),
+    "binary without header": (b"\x00" * HEAD_BYTES, {"text": 0}, "begins with no sound record: "),
+    "misplaced": (b'"a"b\n"a"b\n', {"text": 0}, "begins with no sound record: is it a CSV?"),
+}
+
+
+@pytest.mark.parametrize(("head", "columns", "line"), REFUSED.values(), ids=REFUSED)
+def test_a_column_that_is_not_there_is_named_with_the_way_out(head, columns, line):
+    assert line in refusal(head, columns=columns)
+    assert "delimiter" not in refusal(HEADER, columns={"text": "zzz"})
+
+
+@pytest.mark.parametrize("head", [b"", BOM, b"\n\r\n\n", BOM + b"\n"])
+@pytest.mark.parametrize("columns", [{"text": "text"}, {"text": 0}, {"text": 5}])
+@pytest.mark.parametrize("header", [None, True])
+def test_a_file_without_a_record_is_called_empty(head, columns, header):
+    assert refusal(head, columns=columns, header=header) == (
+        "tweets.csv holds no record: it is empty; name another CSV"
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+@pytest.mark.parametrize("form", [FormatSettings(), csv_form()], ids=["sentiment140", "csv"])
+def test_utf_16_is_refused_by_its_mark(encoding, form):
+    head = (HEADER + ROWS).decode().encode(encoding)
+    with pytest.raises(UserError, match=r"tweets\.csv is UTF-16: convert it to UTF-8 first"):
+        resolve(form, head, source="tweets.csv")
+    with pytest.raises(UserError, match="is UTF-16"):
+        resolve(form, b"\xfe\xff\x00i", source="tweets.csv")
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst", ".zip"])
+@pytest.mark.parametrize("form", [FormatSettings(), csv_form()], ids=["sentiment140", "csv"])
+def test_a_compressed_file_of_another_name_is_told_by_its_mark(suffix, form):
+    packed = io.BytesIO()
+    if suffix == ".zip":
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr("tweets.csv", HEADER + ROWS)
+        head = packed.getvalue()
+    else:
+        codec = pa.Codec({".gz": "gzip", ".zst": "zstd"}[suffix])
+        head = codec.compress(HEADER + ROWS, asbytes=True)
+    with pytest.raises(UserError) as caught:
+        resolve(form, head, source="tweets.csv")
+    assert str(caught.value) == f"tweets.csv is compressed: let its name end in {suffix}"
+
+
+@pytest.mark.parametrize(
+    ("labels", "meanings"),
+    [
+        ("{negative: '0', positive: '4'}", {"0": 0, "4": 1, "": None}),
+        ("{negative: 0, positive: 1}", {"0": 0, "1": 1, "": None}),
+        ("{negative: -1, positive: [1, '+1']}", {"-1": 0, "1": 1, "+1": 1, "": None}),
+        ("{negative: [bad, n], positive: good}", {"bad": 0, "n": 0, "good": 1, "": None}),
+        (
+            "{negative: n, positive: p, neutral: [u, mixed], unlabelled: ['', '?', n/a]}",
+            {"n": 0, "p": 1, "u": 2, "mixed": 2, "": None, "?": None, "n/a": None},
+        ),
+        ("{negative: n, positive: p, unlabelled: []}", {"n": 0, "p": 1}),
+        ("{negative: ' n', positive: 'p ', unlabelled: ' '}", {"n": 0, "p": 1, "": None}),
+    ],
+)
+def test_labels_mean_what_the_settings_say(labels, meanings):
+    columns = {"text": "text", "label": "airline_sentiment"}
+    found, _ = find(HEADER, columns=columns, labels=yaml.safe_load(labels))
+    assert dict(found.labels) == meanings
+    assert len(found.labels) == len(meanings)
+
+
+def test_without_a_label_no_value_means_any():
+    assert (find(HEADER)[0].label, find(HEADER)[0].labels) == (None, ())
+
+
+def faults_of(form):
+    """List the lines that refuse a section ``format`` in a settings file."""
+    raw = {"name": "trial", "output_uri": "runs", "prepare": {"csv": "tweets.csv"}}
+    try:
+        settings.validate(raw | {"format": yaml.safe_load(form)}, source="trial.yaml")
+    except UserError as error:
+        return str(error).splitlines()
+    return []
+
+
+LABELLED = "kind: csv, columns: {text: 0, label: 1}"
+
+FAULTS = {
+    "columns without kind": ("{columns: {text: 0}}", "format", "columns needs kind: csv"),
+    "header without kind": ("{header: true}", "format", "header needs kind: csv"),
+    "delimiter without kind": ("{delimiter: ;}", "format", "delimiter needs kind: csv"),
+    "kind without columns": ("{kind: csv}", "format", "kind: csv needs columns, such as "),
+    "kind unknown": ("{kind: tsv}", "format.kind", "'tsv': input should be 'sentiment140' or"),
+    "no text": ("{kind: csv, columns: {id: 0}}", "format.columns.text", "is missing"),
+    "labels without label": (
+        "{kind: csv, columns: {text: 0}, labels: {negative: n, positive: p}}",
+        "format",
+        "columns.label and labels need each other",
+    ),
+    "label without labels": (f"{{{LABELLED}}}", "format", "columns.label and labels need each o"),
+    "two meanings": (
+        f"{{{LABELLED}, labels: {{negative: [n, x], positive: [p, x]}}}}",
+        "format.labels",
+        "'x' stands for two labels",
+    ),
+    "two meanings of nothing": (
+        f"{{{LABELLED}, labels: {{negative: n, positive: p, neutral: ''}}}}",
+        "format.labels",
+        "'' stands for two labels",
+    ),
+    "YAML's no": (
+        f"{{{LABELLED}, labels: {{negative: no, positive: p}}}}",
+        "format.labels.negative",
+        "False: write each value as it stands in the CSV, in quotes",
+    ),
+    "a fraction": (
+        f"{{{LABELLED}, labels: {{negative: n, positive: [p, 4.0]}}}}",
+        "format.labels.positive",
+        "write each value as it stands in the CSV, in quotes",
+    ),
+    "two characters": ("{kind: csv, columns: {text: 0}, delimiter: '::'}", "format", "'::' is not"),
+    "beyond ASCII": ("{kind: csv, columns: {text: 0}, delimiter: ¦}", "format", "not one ASCII"),
+    "a quote": ("{kind: csv, columns: {text: 0}, delimiter: '\"'}", "format", "is not one ASCII"),
+    "a name, no header": (
+        "{kind: csv, columns: {text: body}, header: false}",
+        "format",
+        "column 'body' is a name, but header is false",
+    ),
+    "before the first": ("{kind: csv, columns: {text: -1}}", "format.columns.text", "a position c"),
+    "misspelt": ("{kind: csv, columns: {txt: 0, text: 1}}", "format.columns.txt", "mean text?"),
+    "encoding": ("{encoding: utf-16}", "format.encoding", "'utf-16': input should be 'utf-8'"),
+}
+
+
+@pytest.mark.parametrize(("form", "key", "fault"), FAULTS.values(), ids=FAULTS)
+def test_a_form_without_sense_is_refused_in_one_line(form, key, fault):
+    (line,) = faults_of(form)
+    assert line.startswith("trial.yaml: ")
+    assert f" {key}" in line
+    assert fault in line
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{kind: sentiment140, encoding: latin-1, errors: ignore, max_text_length: 5}",
+        "{kind: csv, columns: {text: 0}}",
+        '{kind: csv, columns: {text: body, time: 3}, delimiter: "\\t", time_format: "%d.%m.%Y"}',
+        f"{{{LABELLED}, labels: {{negative: 'no', positive: 'yes', unlabelled: []}}}}",
+    ],
+)
+def test_a_form_with_sense_is_accepted(form):
+    assert faults_of(form) == []

@@ -1,0 +1,323 @@
+"""Records are those of RFC 4180 wherever a piece ends, and a broken line costs itself alone."""
+
+import csv
+import io
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sentiflow.data import csv_records
+from sentiflow.data.csv_records import find_records
+
+SETTINGS = settings(max_examples=300, deadline=None)
+
+CUT_SHORT = 12
+"""``MAX_RECORD_BYTES`` where a test wants long records."""
+
+
+def text_of(alphabet, max_size=40):
+    """Make bytes out of the pieces of ``alphabet``."""
+    return st.lists(st.sampled_from(alphabet), max_size=max_size).map(b"".join)
+
+
+BROKEN = text_of([b"a", b",", b'"', b"\n", b"\r\n", b"\r"])
+BROKEN_CRLF = text_of([b"a", b",", b'"', b"\n", b"\r\n"])
+BROKEN_CR = text_of([b"a", b",", b'"', b"\n", b"\r\n", b"\r"])
+
+
+@st.composite
+def rfc_4180(draw, *, in_plain=b'"'):
+    """Write records of plain and quoted fields, blank lines between them, in LF and CRLF.
+
+    A plain field may hold the bytes ``in_plain`` behind its first.
+    """
+    quoted = st.binary(max_size=8).map(lambda value: b'"' + value.replace(b'"', b'""') + b'"')
+    in_quotes = text_of([b"a", b",", b'""', b"\n", b"\r"]).map(lambda value: b'"' + value + b'"')
+    unsafe = bytes(set(b',"\r\n') - set(in_plain))
+    plain = st.binary(max_size=5).map(lambda value: value.translate(None, unsafe).lstrip(b'"'))
+    record = st.lists(st.one_of(quoted, in_quotes, plain), max_size=4).map(b",".join)
+    lines = draw(st.lists(st.tuples(record, st.sampled_from([b"\n", b"\r\n", b"\r"])), max_size=8))
+    content = b"".join(record + end for record, end in lines)
+    return content.rstrip(b"\r\n") if draw(st.booleans()) else content
+
+
+def rows_of(content):
+    """Read rows as Python's csv module does, bytes for bytes; blank lines are none."""
+    return [row for row in csv.reader(io.StringIO(content.decode("latin-1"), newline="")) if row]
+
+
+def reference(content, max_bytes=csv_records.MAX_RECORD_BYTES):
+    """Walk the grammar of the module's docstring byte by byte: start, stop, malformed."""
+    found, start = [], 0
+    while start < len(content):
+        stop = _end_of_record(content, start)
+        malformed = stop is None or stop - start > max_bytes
+        if malformed:
+            stop = next(
+                (
+                    start + m.end()
+                    for m in [__import__("re").search(rb"\r\n|\r|\n", content[start:])]
+                    if m
+                ),
+                len(content),
+            )
+        if content[start:stop] not in (b"\n", b"\r\n", b"\r"):
+            found.append((start, stop, malformed))
+        start = stop
+    return found
+
+
+def _end_of_record(content, place):
+    while True:
+        if content[place : place + 1] == b'"':
+            place = _end_of_quoted(content, place + 1)
+            if place is None:
+                return None
+        else:
+            while place < len(content) and content[place : place + 1] not in (b",", b"\n", b"\r"):
+                place += 1
+        if content[place : place + 1] == b",":
+            place += 1
+            continue
+        for end in (b"\n", b"\r\n", b"\r"):
+            if content.startswith(end, place):
+                return place + len(end)
+        return len(content) if not content[place:] else None
+
+
+def _end_of_quoted(content, place):
+    while True:
+        quote = content.find(b'"', place)
+        if quote < 0:
+            return None
+        if content[quote + 1 : quote + 2] != b'"':
+            return quote + 1
+        place = quote + 2
+
+
+def triples(records, offset=0):
+    """List start, stop and malformed of each record."""
+    starts, stops = (records.starts + offset).tolist(), (records.stops + offset).tolist()
+    return list(zip(starts, stops, records.malformed.tolist(), strict=True))
+
+
+def find_in_pieces(content, sizes):
+    """Find records in pieces of these sizes, each begun with what the one before left over."""
+    found, position, end = [], 0, 0
+    for size in sizes:
+        end = min(len(content), end + size)
+        records, used = find_records(content[position:end], last=False)
+        found += triples(records, position)
+        position += used
+    records, used = find_records(content[position:])
+    assert position + used == len(content)
+    return found + triples(records, position)
+
+
+@pytest.fixture
+def short_records(monkeypatch):
+    """Let records be no longer than ``CUT_SHORT``."""
+    monkeypatch.setattr(csv_records, "MAX_RECORD_BYTES", CUT_SHORT)
+
+
+@SETTINGS
+@given(rfc_4180())
+def test_records_of_rfc_4180_are_those_of_python(content):
+    records, used = find_records(content)
+    rows = [rows_of(content[start:stop]) for start, stop, _ in triples(records)]
+    assert rows == [[row] for row in rows_of(content)]
+    assert not records.malformed.any()
+    assert used == len(content)
+
+
+@SETTINGS
+@example(b'5" tall,"a"\r\n')
+@given(rfc_4180(in_plain=b'"'))
+def test_a_quote_in_a_plain_field_is_text_as_in_python(content):
+    records, _ = find_records(content)
+    rows = [rows_of(content[start:stop]) for start, stop, _ in triples(records)]
+    assert rows == [[row] for row in rows_of(content)]
+    assert not records.malformed.any()
+
+
+@settings(max_examples=300, deadline=None)
+@given(BROKEN)
+def test_records_of_any_bytes_follow_the_grammar(content):
+    assert triples(find_records(content)[0]) == reference(content)
+
+
+@SETTINGS
+@example(b'"a"\r\n"b\n')
+@given(BROKEN_CRLF)
+def test_records_with_crlf_follow_the_grammar(content):
+    assert triples(find_records(content)[0]) == reference(content)
+
+
+@SETTINGS
+@example(b"\r\r\n")
+@example(b'"a"\rb\n')
+@given(BROKEN_CR)
+def test_records_with_lone_cr_follow_the_grammar(content):
+    assert triples(find_records(content)[0]) == reference(content)
+
+
+@SETTINGS
+@given(BROKEN)
+def test_both_finders_agree_where_the_fast_one_answers(content):
+    fast = csv_records._find_regular(content, ",", True)
+    slow = csv_records._find_one_by_one(content, ",", True)
+    assert fast is None or (triples(fast[0]), fast[1]) == (triples(slow[0]), slow[1])
+
+
+@SETTINGS
+@given(BROKEN)
+def test_of_an_unfinished_piece_the_fast_finder_finds_the_first_records(content):
+    fast = csv_records._find_regular(content, ",", False)
+    slow, used = csv_records._find_one_by_one(content, ",", False)
+    if fast is not None:
+        assert triples(fast[0]) == triples(slow)[: len(fast[0])]
+        assert fast[1] <= used
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b'"a","b"\r\n"c","d"\r\n', id="quoted field before CRLF"),
+        pytest.param(b'"a"\r', id="quoted field before a CR at the end"),
+        pytest.param(b"\r\r\n", id="nothing but CR in a line"),
+        pytest.param(b'"a"\rb\n', id="CR after a closing quote"),
+    ],
+)
+def test_both_finders_agree_about_cr(content):
+    fast, slow = (
+        find(content, ",", True)
+        for find in (csv_records._find_regular, csv_records._find_one_by_one)
+    )
+    assert fast is None or triples(fast[0]) == triples(slow[0])
+
+
+def test_the_fast_finder_answers_for_regular_csv():
+    content = b'"a","b ""c"", d\ne"\r\nf,g\n\n"","h"'
+    records, used = csv_records._find_regular(content, ",", True)
+    assert [content[start:stop] for start, stop, _ in triples(records)] == [
+        b'"a","b ""c"", d\ne"\r\n',
+        b"f,g\n",
+        b'"","h"',
+    ]
+    assert used == len(content)
+
+
+@SETTINGS
+@given(st.one_of(rfc_4180(), BROKEN), st.integers(0, 60))
+def test_cutting_at_any_byte_changes_no_record(content, place):
+    assert find_in_pieces(content, [place]) == triples(find_records(content)[0])
+
+
+@SETTINGS
+@given(st.one_of(rfc_4180(), BROKEN), st.lists(st.integers(1, 9), max_size=12))
+def test_cutting_often_changes_no_record(content, sizes):
+    assert find_in_pieces(content, sizes) == triples(find_records(content)[0])
+
+
+LONG = text_of([b"\r", b"\r\n", b"a", b"aaaa", b",", b'"', b"\n"]).filter(lambda content: True)
+"""Without records of exactly ``CUT_SHORT`` bytes."""
+
+
+@SETTINGS
+@given(LONG, st.lists(st.integers(1, 9), max_size=12))
+def test_a_record_beyond_the_limit_is_malformed_line_by_line(content, sizes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_records, "MAX_RECORD_BYTES", CUT_SHORT)
+        expected = reference(content, CUT_SHORT)
+        assert triples(find_records(content)[0]) == expected
+        assert find_in_pieces(content, sizes) == expected
+
+
+@SETTINGS
+@given(st.lists(text_of([b"a", b",", b'"'], max_size=4), max_size=30).map(b"\n".join))
+def test_what_is_left_of_a_piece_is_at_most_one_record_long(content):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_records, "MAX_RECORD_BYTES", CUT_SHORT)
+        _, used = find_records(content, last=False)
+    assert len(content) - used <= CUT_SHORT
+
+
+def test_a_line_beyond_the_limit_is_malformed_and_the_next_is_not(short_records):
+    content = b"short\n" + b"x" * CUT_SHORT + b"\nshort\n"
+    assert triples(find_records(content)[0]) == [(0, 6, False), (6, 19, True), (19, 25, False)]
+
+
+def test_a_quote_open_beyond_the_limit_costs_its_own_line(short_records):
+    content = b'"open\nb\nc\nd\ne\nf"\n'
+    assert triples(find_records(content)[0])[:3] == [(0, 6, True), (6, 8, False), (8, 10, False)]
+
+
+def test_a_record_of_exactly_the_limit_is_well_formed(short_records):
+    content = b"x" * (CUT_SHORT - 1) + b"\n" + b'"a"b\n'
+    assert triples(find_records(content)[0]) == [(0, 12, False), (12, 17, True)]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        pytest.param(b"", [], id="empty"),
+        pytest.param(b"\n\r\n\n", [], id="blank lines"),
+        pytest.param(b"a,b", [(0, 3, False)], id="no newline at the end"),
+        pytest.param(b"a,\n,\n", [(0, 3, False), (3, 5, False)], id="empty fields"),
+        pytest.param(b'""\n', [(0, 3, False)], id="nothing but an empty quoted field"),
+        pytest.param(b'a"b\nc\n', [(0, 4, False), (4, 6, False)], id="quote in a plain field"),
+        pytest.param(b'"a\nb\nc\n', [(0, 3, True), (3, 5, False), (5, 7, False)], id="unclosed"),
+        pytest.param(b'b\n"a', [(0, 2, False), (2, 4, True)], id="unclosed at the end"),
+        pytest.param(
+            b'"a" \n"b"c,d\n"e"\n',
+            [(0, 5, True), (5, 12, True), (12, 16, False)],
+            id="text after a closing quote",
+        ),
+        pytest.param(
+            b'"a\n"b","c"\n"d"\n',
+            [(0, 3, True), (3, 11, False), (11, 15, False)],
+            id="unclosed before quoted fields",
+        ),
+        pytest.param(b'"a\x00\xff\n\r"\n', [(0, 8, False)], id="any byte in quotes"),
+    ],
+)
+def test_records_of_small_files(content, expected):
+    assert triples(find_records(content)[0]) == expected
+
+
+def test_another_delimiter_parts_fields():
+    content = b'"a";"b,""c"\n"a","b"\n'
+    assert triples(find_records(content, delimiter=";")[0]) == [(0, 12, False), (12, 20, True)]
+    assert triples(find_records(b'a,"b\n"\n', delimiter=";")[0]) == [(0, 5, False), (5, 7, True)]
+    assert triples(find_records(b'"a"\t"b\n"\n', delimiter="\t")[0]) == [(0, 9, False)]
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        pytest.param(b'"a\n', csv_records.UNCLOSED_QUOTE, id="in the first field"),
+        pytest.param(b'a,"b","c,d\n', csv_records.UNCLOSED_QUOTE, id="in the last field"),
+        pytest.param(b'"a ""b"", c\n', csv_records.UNCLOSED_QUOTE, id="doubled quotes close none"),
+        pytest.param(b'"a"b,c\n', csv_records.MISPLACED_QUOTE, id="text behind a quote"),
+        pytest.param(b'a,"b" ,c\n', csv_records.MISPLACED_QUOTE, id="a blank behind a quote"),
+        pytest.param(b'a,"b"c"\n', csv_records.MISPLACED_QUOTE, id="the first fault is named"),
+        pytest.param(b"x" * CUT_SHORT + b"\n", csv_records.TOO_LONG, id="beyond the limit"),
+    ],
+)
+def test_the_fault_of_a_malformed_record_is_named(monkeypatch, line, fault):
+    if fault == csv_records.TOO_LONG:
+        monkeypatch.setattr(csv_records, "MAX_RECORD_BYTES", CUT_SHORT)
+    content = b'"0","1"\n' + line + b'"4","2"\n'
+    records, _ = find_records(content)
+    assert triples(records)[1] == (8, 8 + len(line), True)
+    assert csv_records.name_faults(content, records) == [fault]
+
+
+@SETTINGS
+@given(BROKEN)
+def test_every_malformed_record_has_a_fault(content):
+    records, _ = find_records(content)
+    faults = csv_records.name_faults(content, records)
+    assert len(faults) == records.malformed.sum()
+    assert set(faults) <= set(csv_records.FAULTS)

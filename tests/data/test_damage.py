@@ -1,0 +1,339 @@
+"""A dirty Sentiment140 CSV: every kind of damage costs what it must, and no other row."""
+
+import gzip
+import json
+import random
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+from conftest import write_config
+from typer.testing import CliRunner
+
+from sentiflow.cli.app import app
+from sentiflow.config.sections import FormatSettings
+from sentiflow.data import corpus, csv_ranges, tweets
+from sentiflow.data.csv_ranges import Stretch
+from sentiflow.data.csv_records import MAX_RECORD_BYTES, MISPLACED_QUOTE, TOO_LONG, UNCLOSED_QUOTE
+from sentiflow.data.tweets import (
+    EMPTY_TEXT,
+    MAX_RAW_BYTES,
+    TEXT_TOO_LONG,
+    UNKNOWN_LABEL,
+    WRONG_COLUMNS,
+    read_range,
+)
+from sentiflow.storage import filesystem
+
+LABELS = {b"0": 0, b"2": 2, b"4": 1}
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record as it is written, and what should become of it."""
+
+    written: bytes
+    reason: str = ""
+    text: bytes = b""
+    """If it is accepted: as it is written but for the quotes."""
+    label: bytes = b"4"
+    ignored: str | None = None
+    """The reason where broken bytes are ignored, if that is another."""
+    end: bytes = b"\n"
+    kind: str = "good"
+
+
+def accepted(text, label=b"4", **options):
+    """Write a row in quotes that is kept as it is."""
+    fields = (label, b"17", b"Mon Apr 06 22:19:45 PDT 2009", b"NO_QUERY", b"ann", text)
+    written = b",".join(b'"' + field.replace(b'"', b'""') + b'"' for field in fields)
+    return Record(written, text=text, label=label, **options)
+
+
+def refused(text, reason, label=b"4", **options):
+    """Write a row in quotes that is refused for what is in it."""
+    return replace(accepted(text, label, **options), reason=reason)
+
+
+def plain(text):
+    """Write a row without quotes that is kept."""
+    return Record(b"4,17,date,NO_QUERY,ann," + text, text=text)
+
+
+BLANKS = "\u00a0\u2003\u3000\u0085\u2028".encode()
+
+TRICKY = b'and\n"4","1","d","q","u","a row in a row"\n"0","2","d","q","u","one more"\nend'
+
+KINDS = {
+    "unclosed first field": Record(b'"4,17,date,NO_QUERY,ann,hello', UNCLOSED_QUOTE),
+    "unclosed middle field": Record(b'4,17,"date,NO_QUERY,ann,hello', UNCLOSED_QUOTE),
+    "unclosed last field": Record(b'"4","17","d","q","ann","hello, you', UNCLOSED_QUOTE),
+    "unclosed, then quotes": Record(b'"4,"17","d","q","ann","hello"', MISPLACED_QUOTE),
+    "unclosed in the middle, then quotes": Record(b'"4","17","d,"q","a","b"', MISPLACED_QUOTE),
+    "a lone quote": Record(b'"', UNCLOSED_QUOTE),
+    "three quotes": Record(b'"4","17","d","q","ann","""', UNCLOSED_QUOTE),
+    "text after a quote": Record(b'"4","17"x,"d","q","ann","hello"', MISPLACED_QUOTE),
+    "blank after a quote": Record(b'"4","17" ,"d","q","ann","hello"', MISPLACED_QUOTE),
+    "quotes not doubled": Record(b'"4","1","d","q","u","so "good" today"', MISPLACED_QUOTE),
+    "quotes with backslashes": Record(rb'"4","1","d","q","u","so \"good\"!"', MISPLACED_QUOTE),
+    "too few columns": Record(b'"4","17","d","q","hello"', WRONG_COLUMNS),
+    "too many columns": Record(b'"4","17","d","q","ann","hello",""', WRONG_COLUMNS),
+    "comma in a plain text": Record(b"4,17,d,q,ann,hello, you", WRONG_COLUMNS),
+    "semicolons": Record(b'"4";"17";"d";"q";"ann";"x"', MISPLACED_QUOTE),
+    "tabs": Record(b"4\t17\td\tq\tann\thello", WRONG_COLUMNS),
+    "quoted twice": Record(b'"""4"",""17"",""d"",""q"",""ann"",""x"""', WRONG_COLUMNS),
+    "a comment": Record(b"# exported in 2009", WRONG_COLUMNS),
+    "JSON": Record(b'{"target": 4, "text": "hello"}', WRONG_COLUMNS),
+    "commas alone": Record(b",,,,,", UNKNOWN_LABEL),
+    "too few commas alone": Record(b",,", WRONG_COLUMNS),
+    "blanks alone": Record(b"  \t ", WRONG_COLUMNS),
+    "header in the middle": Record(b"target,ids,date,flag,user,text", UNKNOWN_LABEL),
+    "unknown label": refused(b"hello", UNKNOWN_LABEL, b"3"),
+    "label as a word": refused(b"hello", UNKNOWN_LABEL, b"positive"),
+    "label as a fraction": refused(b"hello", UNKNOWN_LABEL, b"4.0"),
+    "empty label": refused(b"hello", UNKNOWN_LABEL, b""),
+    "apostrophes": Record(b"'4','17','d','q','ann','hello'", UNKNOWN_LABEL),
+    "byte order mark": Record(b"\xef\xbb\xbf" + accepted(b"x").written, UNKNOWN_LABEL),
+    "empty text": refused(b"", EMPTY_TEXT),
+    "empty plain text": Record(b"4,17,d,q,ann,", EMPTY_TEXT),
+    "blank text": refused(b" \t \n ", EMPTY_TEXT),
+    "blanks of Unicode alone": refused(BLANKS, EMPTY_TEXT),
+    "text too long": refused(b"x" * 10_001, TEXT_TOO_LONG),
+    "line too long": Record(b"4,17,d,q,ann," + b"x" * MAX_RECORD_BYTES, TOO_LONG),
+    "binary": Record(b"\x89PNG\x1a\x00\x00\xff\xd8\xff\xe0\x00\x10JFIF\x00\x80", WRONG_COLUMNS),
+    "NULs alone": Record(b"\x00" * 40, WRONG_COLUMNS),
+    "broken bytes alone, no columns": Record(b"\xff\xfe\xe9", WRONG_COLUMNS),
+    "UTF-16": Record("4,1,d,q,u,hello".encode("utf-16-le"), UNKNOWN_LABEL),
+    "UTF-16 in quotes": Record('"4","1","d"'.encode("utf-16-le"), MISPLACED_QUOTE),
+    "broken label": refused(b"hello", UNKNOWN_LABEL, b"4\xff", ignored=""),
+    "broken text alone": accepted(b"\xff\xe9", ignored=EMPTY_TEXT),
+    "broken text": accepted(b"caf\xe9 \xf0\x9f\x98 \xed\xa0\x80 \xc0\xaf!"),
+    "broken text without quotes": plain(b"caf\xe9!"),
+    "text cut within a character": accepted(b"I \xe2\x99"),
+    "text as long as may be": accepted("\u00e9".encode() * 10_000),
+    "NULs": accepted(b"a\x00b\x00"),
+    "control characters": accepted(b"\x01\x08bell\x07 \x1a end of file \x7f\x1b[0m"),
+    "CRLF": accepted(b"hello", end=b"\r\n"),
+    "CRLF, too few columns": Record(b"4,17,hello", WRONG_COLUMNS, end=b"\r\n"),
+    "line ends in quotes": accepted(b"one\ntwo\r\nthree\rfour\n"),
+    "lone CR": [replace(plain(b"one"), end=b"\r"), Record(b"two", WRONG_COLUMNS)],
+    "blank lines": [accepted(b"a", end=b"\n\r\n\n\r\r\n"), accepted(b"b", end=b"\n\n")],
+    "doubled quotes": accepted(b'"so" ""good""'),
+    "quotes in plain fields": plain(b'so "good" today"'),
+    "no quotes": plain(b" hello "),
+    "backslash at the end": accepted(b"hello\\"),
+    "commas in quotes": accepted(b',one, two,,",",'),
+    "blanks around a label": accepted(b"hello", b"\t2 "),
+    "rows in a row": accepted(TRICKY),
+    "rows in a row, doubled": accepted(TRICKY.replace(b'"', b'""')),
+    "other line ends": accepted("a\u2028b\u2029c\u0085d\u000be".encode()),
+    "byte order mark in a text": accepted(b"\xef\xbb\xbfhello"),
+    "formula": accepted(b"=1+1"),
+    "null": accepted(b"NULL"),
+    "null without quotes": plain(b"NA"),
+}
+"""What may be wrong with a row, or may look as if it were."""
+
+CUT_OFF = Record(b'"0","17","d","q","ann","cut o', UNCLOSED_QUOTE, end=b"", kind="cut off")
+
+
+def good_row(rng, number, size=0):
+    """Make a row that holds its number, padded to ``size`` bytes with its line end."""
+    words = " ".join(rng.choices(["good", "bad", "day", "so", "it is", "\u2665"], k=20))
+    text = f"{number} {words[: rng.randrange(90)]}".encode()
+    row = accepted(text, rng.choice([b"0", b"4"]))
+    return accepted(text + b"x" * max(0, size - len(row.written) - 1), row.label)
+
+
+def dirty_records():
+    """Lay damage at random places among good rows, and wherever ranges of 64 KiB meet."""
+    rng = random.Random(11)
+    kinds = [name for name in KINDS for _ in range(1 if name == "line too long" else 7)]
+    rng.shuffle(kinds)
+    found, place = [], 0
+    for kind in kinds:
+        pieces = KINDS[kind] if isinstance(KINDS[kind], list) else [KINDS[kind]]
+        good = [good_row(rng, len(found) + i) for i in range(rng.randrange(1, 8))]
+        size = sum(len(row.written) + 1 for row in good)
+        room = -(place + size) % filesystem.LEAF_BYTES
+        if 300 < room < 9000:
+            into = rng.choice([0, 1, len(pieces[0].written) // 2, len(pieces[0].written)])
+            good.append(good_row(rng, len(found) + len(good), room - min(into, 40)))
+        added = [*good, *(replace(piece, kind=kind) for piece in pieces)]
+        place += sum(len(piece.written) + len(piece.end) for piece in added)
+        found += added
+    return [*found, CUT_OFF]
+
+
+RECORDS = dirty_records()
+
+CONTENT = b"".join(record.written + record.end for record in RECORDS)
+
+
+def expected(errors="replace"):
+    """Say what should become of the file: accepted rows, and refused ones but for their source."""
+    kept, refused_rows, place = [], [], 0
+    for number, record in enumerate(RECORDS):
+        forgiven = errors == "ignore" and record.ignored is not None
+        if reason := record.ignored if forgiven else record.reason:
+            raw = record.written[:MAX_RAW_BYTES]
+            refused_rows.append({"row_id": number, "offset": place, "raw": raw, "reason": reason})
+        else:
+            text, label = record.text.decode("utf-8", errors), record.label.strip(b" \t\xff")
+            kept.append({"row_id": number, "text": text, "label": LABELS[label]})
+        place += len(record.written) + len(record.end)
+    return kept, refused_rows
+
+
+def rows_of(table, *columns):
+    """List the rows of a table in their order."""
+    return table.select(columns).sort_by("row_id").to_pylist()
+
+
+def judged(kept, refused_rows):
+    """Shape two tables as :func:`expected` does."""
+    return rows_of(kept, "row_id", "text", "label"), rows_of(
+        refused_rows, "row_id", "offset", "raw", "reason"
+    )
+
+
+@pytest.fixture(scope="module")
+def dirty_csv(tmp_path_factory):
+    """The dirty file."""
+    path = tmp_path_factory.mktemp("dirty") / "tweets.csv"
+    path.write_bytes(CONTENT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, dirty_csv, sentiflow):
+    """What the job prepare leaves of the file, in several ranges."""
+    folder = tmp_path_factory.mktemp("prepared")
+    prepare = {"csv": str(dirty_csv), "rows_per_file": 500, "max_rejected_fraction": 0.5}
+    result = sentiflow("prepare", write_config(folder, dirty_csv, prepare=prepare))
+    assert result.returncode == 0, result.stderr
+    return folder / "run/prepared"
+
+
+@pytest.fixture(scope="module")
+def tables(prepared):
+    """The tweets and the refused rows that the job left."""
+    return [
+        ds.dataset(prepared / name, format="parquet", partitioning=None).to_table()
+        for name in ("tweets", "rejected")
+    ]
+
+
+def read_here(path, folder, **form):
+    """Read the file in ranges of 64 KiB in this process."""
+    found = corpus.open_csv(
+        [str(path)], form=FormatSettings(**form), rows_per_part=1, unpack_to=str(folder)
+    )
+    return judge(found.parts)
+
+
+def judge(parts):
+    """Judge the rows of all parts."""
+    checks = [read_range(part.csv_range, csv_format=part.csv_format) for part in parts]
+    return (
+        pa.concat_tables(check.tweets for check in checks),
+        pa.concat_tables(check.rejected for check in checks),
+    )
+
+
+def test_the_file_shows_damage_of_all_kinds_wherever_ranges_meet():
+    assert {record.kind for record in RECORDS} == {"good", "cut off", *KINDS}
+    assert sum(record.kind == "good" for record in RECORDS) > 1000
+    reasons = {row["reason"] for row in expected()[1]}
+    assert reasons == {*tweets.REASONS} - {tweets.NO_USER, tweets.NO_TIME}
+    kinds, place = [], 0
+    for record in RECORDS:
+        start, place = place, place + len(record.written) + len(record.end)
+        if -start % filesystem.LEAF_BYTES <= place - start:
+            kinds.append(record.kind)
+    assert len(set(kinds) - {"good"}) > 5
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("kind", [*KINDS, "cut off"])
+def test_a_damaged_row_is_kept_as_written_or_refused_with_the_reason(tables, dirty_csv, kind):
+    numbers = {number for number, record in enumerate(RECORDS) if record.kind == kind}
+    for found, wanted in zip(judged(*tables), expected(), strict=True):
+        assert [row for row in found if row["row_id"] in numbers] == [
+            row for row in wanted if row["row_id"] in numbers
+        ]
+
+
+@pytest.mark.ray
+def test_every_other_row_is_kept_as_it_was_written(tables, dirty_csv):
+    assert judged(*tables) == expected()
+    assert set(tables[1]["source"].to_pylist()) == {str(dirty_csv)}
+
+
+@pytest.mark.ray
+def test_the_manifest_counts_every_row_once(prepared):
+    kept, refused_rows = expected()
+    counts = json.loads((prepared / "manifest.json").read_text())["counts"]
+    assert (counts["rows_read"], counts["left_out"]) == (len(RECORDS), 0)
+    assert (counts["accepted"], counts["rejected"]) == (len(kept), len(refused_rows))
+    assert counts["rejected_by_reason"] == Counter(row["reason"] for row in refused_rows)
+    labels = Counter()
+    for of_split in counts["labels"].values():
+        labels.update(of_split)
+    assert [labels["negative"], labels["positive"], labels["neutral"]] == [
+        sum(row["label"] == label for row in kept) for label in (0, 1, 2)
+    ]
+
+
+@pytest.mark.parametrize("errors", ["replace", "ignore"])
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
+def test_a_reader_in_this_process_finds_the_same(dirty_csv, tmp_path, errors, packed):
+    path = dirty_csv
+    if packed:
+        path = tmp_path / "tweets.csv.gz"
+        path.write_bytes(gzip.compress(CONTENT, 1))
+    assert judged(*read_here(path, tmp_path, errors=errors)) == expected(errors)
+
+
+@pytest.mark.parametrize("range_bytes", [3001])
+def test_small_ranges_begun_anywhere_find_the_same(dirty_csv, monkeypatch, range_bytes):
+    monkeypatch.setattr(csv_ranges, "STRETCH_BYTES", range_bytes * 3)
+    found = corpus.open_csv(
+        [str(dirty_csv)], form=FormatSettings(), rows_per_part=10**6, unpack_to=""
+    )
+    whole = Stretch(
+        source=str(dirty_csv),
+        start=0,
+        stop=None,
+        first_record=0,
+        range_bytes=range_bytes,
+        num_columns=6,
+        delimiter=",",
+    )
+    stretches = csv_ranges.stretches(whole, len(CONTENT))
+    ranges = csv_ranges.connect(stretches, [csv_ranges.cut(stretch) for stretch in stretches])
+    parts = [replace(found.csv_parts[0], csv_range=one) for one in ranges]
+    assert len(parts) > 30
+    assert judged(*judge(parts)) == expected()
+
+
+@pytest.mark.ray
+def test_too_many_refused_rows_end_the_job_with_counts_and_examples(dirty_csv, tmp_path, resources):
+    path = write_config(tmp_path, dirty_csv)
+    result = CliRunner().invoke(app, ["prepare", str(path)])
+    assert result.exit_code == 2
+    _, refused_rows = expected()
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("prepare")]
+    assert lines[0].startswith(
+        f"sentiflow: too many rows were rejected: {len(refused_rows):,} of {len(RECORDS):,} "
+    )
+    reasons = Counter(row["reason"] for row in refused_rows)
+    assert all(f"{number:,} {reason}" in lines[0] for reason, number in reasons.items())
+    assert lines[1:] == [
+        f"  {dirty_csv}, byte {row['offset']}, row {row['row_id']}: {row['reason']}: "
+        f"{row['raw'][:60]!r}"
+        for row in refused_rows[:3]
+    ]
+    assert not (tmp_path / "run/prepared").exists()

@@ -1,0 +1,225 @@
+"""Wherever a stage is killed, what is called complete is whole, and no finished part is redone."""
+
+import dataclasses
+import itertools
+import shutil
+
+import pytest
+from pyarrow import fs
+
+from sentiflow.data import manifest
+from sentiflow.data.manifest import State
+from sentiflow.storage import filesystem
+
+
+class Kill(BaseException):
+    """Ends a run where it stands, as SIGKILL does."""
+
+
+class Faults:
+    """Kills at the ``after``-th step of what is done to the storage, if it comes that far.
+
+    A write is two steps, before half of a temporary file is there and before the file is. The
+    deletion of a directory is a step for each of its files, and one for the directory.
+    """
+
+    def __init__(self, monkeypatch):
+        self.after = None
+        self.really_delete, self.really_write = filesystem.delete, filesystem.write_bytes
+        monkeypatch.setattr(filesystem, "delete", self.delete)
+        monkeypatch.setattr(filesystem, "write_bytes", self.write_bytes)
+
+    def survives(self, parts, *, after, made=None):
+        """Go through the parts that a run makes; say whether it ended before the kill.
+
+        ``made`` takes those that were.
+        """
+        self.after = after
+        try:
+            for part in parts:
+                if made is not None:
+                    made.append(part)
+        except Kill:
+            return False
+        finally:
+            self.after = None
+        return True
+
+    def step(self):
+        if self.after is not None:
+            self.after -= 1
+            if self.after < 0:
+                raise Kill
+
+    def delete(self, uri):
+        if filesystem.file_info(uri).type == fs.FileType.Directory:
+            for name in filesystem.listing(uri):
+                self.step()
+                self.really_delete(f"{uri}/{name}")
+        self.step()
+        self.really_delete(uri)
+
+    def write_bytes(self, uri, content):
+        self.step()
+        half = f"{uri}.0a1b2c3d.tmp"
+        self.really_write(half, content[: len(content) // 2])
+        self.step()
+        self.really_delete(half)
+        self.really_write(uri, content)
+
+
+@pytest.fixture
+def faults(monkeypatch):
+    """Make the storage fail where the test wants it."""
+    return Faults(monkeypatch)
+
+
+@pytest.fixture
+def resuming(claim):
+    """Make a claim of a stage that keeps receipts of its parts."""
+    return lambda **changes: dataclasses.replace(claim(**changes), owns=("tables", "_work"))
+
+
+TABLES = ("tables/0", "tables/1")
+
+
+def work(claim):
+    """Make the parts that have no receipt yet, and yield them; all files hold the claim's mark."""
+    mark = claim.fingerprint.encode()
+    manifest.begin(claim, overwrite=True, resumable=True)
+    for table in TABLES:
+        receipt = f"{claim.uri}/_work/receipt-of-{table[-1]}"
+        if filesystem.exists(receipt):
+            assert filesystem.read_bytes(receipt) == mark, (
+                "a receipt of other settings was believed"
+            )
+        else:
+            filesystem.write_bytes(f"{claim.uri}/{table}", mark)
+            filesystem.write_bytes(receipt, mark)
+            yield table
+
+
+def run(claim):
+    """Do what the pipeline does with a stage; yield the parts that are made."""
+    if manifest.look(claim).state is State.COMPLETE:
+        manifest.settle(claim)
+        return
+    yield from work(claim)
+    files = [{"path": table, "rows": 1, "bytes": 16} for table in TABLES]
+    manifest.publish(claim, counts={}, files=files, seconds=0)
+
+
+def refuse(claim):
+    """Do what a stage does that finds, after some work, that it cannot succeed."""
+    yield from work(claim)
+    manifest.abandon(claim)
+
+
+def kill_everywhere(start, faults, folder, follow, *, lay=lambda: None):
+    """Kill what ``start`` begins at each of its steps, every time from anew; then ``follow``."""
+    for after in itertools.count():
+        shutil.rmtree(folder, ignore_errors=True)
+        lay()
+        survived = faults.survives(start(), after=after)
+        follow()
+        if survived:
+            return
+
+
+def check_honest(claim):
+    """If the directory is called complete, all its files are there and were made for it."""
+    record = manifest.read(claim.uri)
+    for item in record["files"] if record else ():
+        mark = filesystem.read_bytes(f"{claim.uri}/{item['path']}").decode()
+        assert mark == record["fingerprint"]
+
+
+def check_whole(claim, *, guests=()):
+    """The directory is complete, and holds what its manifest lists and no more."""
+    check_honest(claim)
+    assert manifest.look(claim).state is State.COMPLETE
+    assert filesystem.listing(claim.uri) == sorted(["manifest.json", *guests, *TABLES])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("second", [0, 1])
+@pytest.mark.parametrize("third", [0, 1])
+def test_after_two_runs_killed_anywhere_a_third_makes_the_directory_whole(
+    resuming, faults, folder, second, third
+):
+    """Runs of the same or of other settings, so that each finds all that another may leave."""
+    first_survived = False
+    for first_after in itertools.count():
+        for second_after in itertools.count():
+            shutil.rmtree(folder, ignore_errors=True)
+            first_survived = faults.survives(run(resuming(seed=0)), after=first_after)
+            check_honest(resuming())
+            survived = faults.survives(run(resuming(seed=second)), after=second_after)
+            check_honest(resuming())
+            list(run(resuming(seed=third)))
+            check_whole(resuming(seed=third))
+            if survived:
+                break
+        if first_survived:
+            return
+
+
+def test_no_part_is_made_twice_however_often_a_run_is_killed(resuming, faults, folder):
+    for after in range(9, 40):
+        shutil.rmtree(folder, ignore_errors=True)
+        made = []
+        while not faults.survives(run(resuming()), after=after, made=made):
+            pass
+        assert sorted(made) == list(TABLES)
+        check_whole(resuming())
+
+
+def test_what_is_complete_stays_complete_while_it_is_tidied(resuming, faults, folder):
+    def follow():
+        if manifest.look(resuming()).state is not State.COMPLETE:
+            return
+        for after in itertools.count():
+            survived = faults.survives(run(resuming()), after=after, made=(made := []))
+            assert made == []
+            assert manifest.look(resuming()).state is State.COMPLETE
+            check_honest(resuming())
+            if survived:
+                return
+
+    kill_everywhere(lambda: run(resuming()), faults, folder, follow)
+
+
+def test_a_guest_in_the_directory_survives_every_kill(resuming, faults, folder):
+    def lay():
+        list(run(resuming(seed=1)))
+        filesystem.write_bytes(str(folder / "notes.txt"), b"keep")
+
+    def follow():
+        list(run(resuming()))
+        check_whole(resuming(), guests=["notes.txt"])
+
+    kill_everywhere(lambda: run(resuming()), faults, folder, follow, lay=lay)
+
+
+def test_a_run_killed_while_it_is_abandoned_leaves_nothing_to_believe_in(resuming, faults, folder):
+    def follow():
+        assert manifest.look(resuming()).state in (State.ABSENT, State.UNFINISHED)
+        list(run(resuming()))
+        check_whole(resuming())
+
+    kill_everywhere(lambda: refuse(resuming()), faults, folder, follow)
+
+
+def test_a_run_killed_while_it_is_abandoned_can_be_abandoned(resuming, faults, folder):
+    def follow():
+        list(refuse(resuming()))
+        assert not folder.exists()
+
+    kill_everywhere(lambda: refuse(resuming()), faults, folder, follow)
+
+
+def test_settling_what_is_in_order_changes_nothing(resuming, folder):
+    list(run(resuming()))
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    manifest.settle(resuming())
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before

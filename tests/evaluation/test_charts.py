@@ -1,0 +1,80 @@
+"""Plots show what there is to show, the same each time."""
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from test_report import ALL_PLOTS, PNG_SIGNATURE, draw, report_data, rows_of
+
+from sentiflow import plotting
+from sentiflow.evaluation import charts
+
+
+@pytest.fixture(scope="module")
+def data():
+    return report_data(rows_of("test", 800, seed=2), asked=False)
+
+
+@pytest.fixture(scope="module")
+def plots(data):
+    return draw(data)
+
+
+def test_every_plot_is_a_png_of_the_same_width(plots):
+    assert set(plots) == ALL_PLOTS
+    assert all(image.startswith(PNG_SIGNATURE) for image in plots.values())
+    assert len({image[16:20] for image in plots.values()}) == 1
+
+
+def test_drawing_twice_gives_the_same_bytes(data, plots):
+    assert draw(data) == plots
+
+
+def test_drawing_leaves_matplotlib_as_it_was(data):
+    with mpl.rc_context({"font.size": 7, "savefig.dpi": 50}):
+        before = dict(mpl.rcParams)
+        draw(data)
+        assert dict(mpl.rcParams) == before
+
+
+def test_without_rows_there_is_nothing_to_draw():
+    nothing = np.array([])
+    found = {"split": "", "figures": {}, "coverage": [], "neutral": None, "lengths": []}
+    drawn = charts.render(
+        found, label=nothing, probability=nothing, before=None, curve=pd.DataFrame()
+    )
+    assert drawn == {}
+
+
+def test_what_was_before_the_temperature_is_drawn_too(data):
+    label, probability = (data.rows[name].to_numpy() for name in ("label", "probability"))
+    drawn = charts.render(
+        data.findings, label=label, probability=probability,
+        before=np.sqrt(probability), curve=data.epochs,
+    )  # fmt: skip
+    plain = draw(data)
+    assert {name for name in drawn if drawn[name] != plain[name]} == {"reliability.png"}
+
+
+def test_a_training_curve_of_nan_is_drawn():
+    history = [{"epoch": k, "train_loss": np.nan, "validation_loss": None,
+                "validation_accuracy": 0.5} for k in (1, 2)]  # fmt: skip
+    assert plotting.render_training_curve(history).startswith(PNG_SIGNATURE)
+
+
+@pytest.mark.parametrize("prediction", [0, 1])
+def test_a_model_that_is_always_right_or_wrong_is_drawn(prediction):
+    rows = rows_of("test", 60, seed=3)
+    probability = np.where(rows["label"].to_numpy() == prediction, 0.9, 0.1).astype(np.float32)
+    rows = rows.set_column(4, "probability", pa.array(probability))
+    rows = rows.set_column(3, "prediction", pa.array((probability >= 0.5).astype(np.int8)))
+    assert set(draw(report_data(rows, asked=False))) == ALL_PLOTS
+
+
+def test_neighboring_lengths_share_a_bin_and_keep_their_texts():
+    points = pd.DataFrame({"tokens": range(40), "num_rows": 25, "num_right": 20})
+    binned = charts._bin_lengths(points)
+    assert len(binned) == 12
+    assert binned["num_rows"].sum() == 1000
+    assert binned["tokens"].is_monotonic_increasing

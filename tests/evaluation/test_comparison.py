@@ -1,0 +1,324 @@
+"""Two runs, named in any way, are compared with sound figures and said in plain words."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_compared_rows import LABEL, ROW_IDS, TEXTS, Runs, by_tens, csv_input, tens
+from typer.testing import CliRunner
+
+from sentiflow.cli.app import app
+from sentiflow.cli.comparison_text import to_text
+from sentiflow.data import manifest
+from sentiflow.errors import UserError
+from sentiflow.evaluation import comparison
+from sentiflow.metrics import classification, paired
+from sentiflow.storage.uris import join
+from sentiflow.tracking import recording
+
+TEST = np.array(tens(8, 9))
+WITH_NOT = [i for i in TEST.tolist() if i % 4 == 0]
+"""Test rows that hold a negation, and a question mark."""
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return Runs(tmp_path)
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    return recording.open_store(uri, experiment="laws", required=True)
+
+
+def tagged(store, stage, **tags):
+    """Leave an MLflow run with tags; gives its id."""
+    with store.run(stage, group="0123abcd", tags={}) as recorder:
+        recorder.set_tags({f"sentiflow.{name}": value for name, value in tags.items()})
+    return recorder.run_id
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, ["compare", *map(str, arguments)])
+
+
+def line_of(result):
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    (line,) = result.stderr.strip().splitlines()
+    return line
+
+
+# Figures
+
+
+def test_figures_and_differences_are_those_of_the_common_rows(runs):
+    a, b = runs.run("a", wrong=[8, 18, 19, 29]), runs.run("b2", wrong=[8, 9])
+    found = comparison.compare(a, b)
+    assert found.num_rows == 60
+    assert (found.first.figures["accuracy"], found.second.figures["accuracy"]) == (56 / 60, 58 / 60)
+    assert (found.mcnemar.only_first_right, found.mcnemar.only_second_right) == (1, 3)
+    assert found.mcnemar.p_value == paired.mcnemar(1, 3)
+    expected = paired.accuracy_difference(only_first=1, only_second=3, num_rows=60)
+    assert found.differences["accuracy"] == expected
+    assert list(found.differences) == ["accuracy", "f1_macro", "roc_auc", "log_loss", "brier"]
+    for name, difference in found.differences.items():
+        between = found.second.figures[name] - found.first.figures[name]
+        assert difference.value == pytest.approx(between), name
+        assert difference.low <= difference.value <= difference.high
+
+
+def test_turned_around_every_difference_changes_its_sign(runs):
+    a, b = runs.run("a", wrong=[8, 18, 19, 29]), runs.run("b2", wrong=[8, 9])
+    there, back = comparison.compare(a, b), comparison.compare(b, a)
+    for name, difference in there.differences.items():
+        assert back.differences[name].value == pytest.approx(-difference.value)
+    assert there.mcnemar.only_first_right == back.mcnemar.only_second_right
+
+
+def test_a_slice_that_moved_stands_first_and_others_have_not_moved(runs):
+    a, b = runs.run("a"), runs.run("b", wrong=WITH_NOT)
+    found = comparison.compare(a, b, patterns={"tens": "[0-9]8"})
+    by_name = {item.name: item for item in found.slices}
+    moved = [item.name for item in found.slices if item.moved]
+    assert found.slices[0].name in ("negation", "question")
+    assert {"negation", "question"} <= set(moved)
+    assert moved == [item.name for item in found.slices[: len(moved)]]
+    negation = by_name["negation"]
+    assert (negation.num_rows, negation.accuracy_first, negation.accuracy_second) == (15, 1, 0)
+    p_values = [item.difference.p_value for item in found.slices]
+    assert [item.p_adjusted for item in found.slices] == paired.adjust(p_values)
+    assert all(item.p_adjusted >= item.difference.p_value for item in found.slices)
+    assert by_name["tens"].num_rows == sum(re.search("[0-9]8", TEXTS[i]) is not None for i in TEST)
+    assert not any("unknown" in name or "known" in name for name in by_name)
+
+
+def test_slices_of_models_that_err_alike_have_not_moved(runs):
+    found = comparison.compare(runs.run("a", wrong=WITH_NOT), runs.run("b", wrong=WITH_NOT))
+    assert found.slices
+    assert not any(item.moved for item in found.slices)
+
+
+def test_without_texts_there_are_no_slices_and_it_is_said(runs):
+    a = runs.run("a")
+    b = runs.score("b", f"{a}/prepared", f"{a}/trained", split=by_tens())
+    shutil.rmtree(f"{a}/prepared")
+    found = comparison.compare(a, b)
+    assert found.slices == []
+    assert any(note.startswith("no slices: the texts are not at hand") for note in found.notes)
+
+
+# Settings
+
+
+def test_settings_that_differ_are_listed_by_key(runs):
+    a = runs.run("a", train={"model": {"cell": "gru"}, "dropout": 0.3})
+    b = runs.run(
+        "b", prepare={"tokenizer": "tutorial"}, train={"model": {"cell": "rnn"}, "dropout": 0.3}
+    )
+    found = {s.key: (s.first, s.second) for s in comparison.compare(a, b).settings}
+    assert found == {
+        "prepare.tokenizer": ("(absent)", "tutorial"),
+        "train.model.cell": ("gru", "rnn"),
+    }
+
+
+def test_the_model_to_begin_from_and_the_csv_count_by_their_content(runs):
+    began = runs.train("old", runs.prepare("old"))
+    shutil.copytree(began, f"{began}-copy")
+    (a, b, c) = (
+        runs.run(name, train=train, prepare={"csv": csv_input(uri=f"/data/{name}.csv")})
+        for name, train in (
+            ("a", {"init_from": f"{began}/model"}),
+            ("b", {"init_from": f"{began}-copy/model"}),
+            ("c", {}),
+        )
+    )
+    assert comparison.compare(a, b).settings == []
+    (changed,) = comparison.compare(a, c).settings
+    assert (changed.key, changed.first, changed.second) == (
+        "train.init_from",
+        f"{began}/model",
+        None,
+    )
+
+
+def test_settings_of_what_is_gone_are_not_compared_and_it_is_said(runs):
+    a, b = runs.run("a"), runs.run("b", prepare={"tokenizer": "tutorial"})
+    shutil.rmtree(f"{b}/trained")
+    found = comparison.compare(a, b)
+    assert found.settings is None
+    assert "settings are not compared: a training is gone or made anew" in found.notes
+
+
+# Verdict
+
+
+def test_the_verdict_says_better_worse_or_that_it_may_be_chance(runs):
+    good, bad = runs.run("good"), runs.run("bad", wrong=TEST[:20])
+    fair = runs.run("fair", wrong=TEST[:3])
+    verdict = comparison.compare(bad, good).verdict
+    assert verdict.startswith(f"{good} is better than {bad}: 33.33 percentage points more right")
+    assert verdict.endswith("60 rows, p < 0.001).")
+    assert f"{bad} is worse than {good}: 33.33 percentage points fewer" in (
+        comparison.compare(good, bad).verdict
+    )
+    verdict = comparison.compare(good, fair).verdict
+    assert verdict.startswith(f"No difference shown: {fair} has 5.00 percentage points fewer right")
+    assert verdict.endswith("; the difference may be chance: p = 0.25.")
+
+
+def test_the_verdict_on_models_that_are_right_as_often(runs):
+    a, b = runs.run("a", wrong=[8]), runs.run("b2", wrong=[9])
+    assert "both are right as often" in comparison.compare(a, b).verdict
+    same = comparison.compare(a, a)
+    assert same.verdict == "No difference shown: both give the same answer on each of 60 rows."
+    assert "both are the same model" in same.notes
+
+
+# Names
+
+
+def test_a_run_is_named_by_its_directory_or_that_of_its_predictions(runs, monkeypatch):
+    a, b = runs.run("a", wrong=[8]), runs.run("b")
+    monkeypatch.chdir(runs.folder)
+    found = comparison.compare("a", "b/scored")
+    assert (found.first.name, found.second.name) == ("a", "b/scored")
+    assert (found.first.scored_uri, found.second.scored_uri) == (f"{a}/scored", f"{b}/scored")
+    assert found.first.run_id is None
+
+
+@pytest.mark.parametrize(
+    "name", ["absent", "a/trained", "a/scored/predictions", "a/scored/manifest.json"]
+)
+def test_what_holds_no_predictions_gives_one_clear_line(runs, monkeypatch, name):
+    runs.run("a")
+    monkeypatch.chdir(runs.folder)
+    assert f"{name} holds no finished predictions: score it first; or name" in line_of(
+        invoke("a", name)
+    )
+
+
+def test_a_run_is_named_by_an_mlflow_id_of_any_job(runs, store):
+    a = runs.run("a", wrong=[8])
+    prints = manifest.read(join(a, "scored"))["fingerprint"]
+    where = {"scored_uri": f"{a}/scored", "scored_fingerprint": prints}
+    ids = [
+        tagged(store, "train", **where, output_uri=f"{a}/trained", fingerprint="of the training"),
+        tagged(store, "evaluate", **where, output_uri=f"{a}/report", fingerprint="of the report"),
+        tagged(store, "score", output_uri=f"{a}/scored", fingerprint=prints),
+        tagged(store, "train", scored_uri=f"{a}/scored"),
+    ]
+    for run_id in ids:
+        found = comparison.compare(run_id, a, tracking_uri=store.tracking_uri)
+        assert found.first.run_id == found.first.name == run_id
+        assert found.first.scored_uri == f"{a}/scored"
+        assert found.verdict.startswith("No difference shown")
+
+
+def test_an_mlflow_run_without_predictions_gives_one_clear_line(runs, store):
+    a, uri = runs.run("a"), store.tracking_uri
+    for stage in ("train", "score"):
+        run_id = tagged(store, stage)
+        line = line_of(invoke(run_id, a, "--tracking-uri", uri))
+        assert f"the MLflow run {run_id} ({stage}) does not say where predictions lie" in line
+    run_id = tagged(store, "score", output_uri=f"{a}/absent")
+    line = line_of(invoke(run_id, a, "--tracking-uri", uri))
+    assert f"the MLflow run {run_id}: {a}/absent has no manifest.json" in line
+    assert f"there is no run {'0' * 32}" in line_of(invoke("0" * 32, a, "--tracking-uri", uri))
+
+
+@pytest.mark.parametrize("stage", ["train", "score"])
+def test_predictions_that_were_replaced_are_not_taken_for_the_runs_own(runs, store, stage):
+    a = runs.run("a")
+    names = ("output_uri", "fingerprint") if stage == "score" else (
+        "scored_uri", "scored_fingerprint"
+    )  # fmt: skip
+    run_id = tagged(store, stage, **dict(zip(names, (f"{a}/scored", "before"), strict=True)))
+    with pytest.raises(
+        UserError, match=f"holds other predictions now than the MLflow run {run_id}"
+    ):
+        comparison.compare(run_id, a, tracking_uri=store.tracking_uri)
+
+
+# Output
+
+
+def test_json_holds_all_of_it(runs):
+    a, b = runs.run("a", wrong=[8]), runs.run("b", wrong=WITH_NOT)
+    result = invoke(a, b, "--json", "--slice", "tens=[0-9]8")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found == json.loads(json.dumps(comparison.compare(
+        a, b, patterns={"tens": "[0-9]8"}).to_json()))  # fmt: skip
+    assert found["slices"][0]["difference"]["low"] < -0.5
+    label, prediction = LABEL[TEST], np.where(np.isin(TEST, WITH_NOT), 1 - LABEL[TEST], LABEL[TEST])
+    expected = classification.binary_figures(
+        label=label, prediction=prediction, probability=prediction.astype(float)
+    )
+    for name in ("accuracy", "f1_macro", "true_positive"):
+        assert found["second"]["figures"][name] == expected[name]
+
+
+def test_text_shows_what_differs_and_fits_the_page(runs, monkeypatch):
+    name = "a-run-with-a-long-name"
+    runs.run("a", train={"dropout": 0.3, "model": {"vectors": "x" * 90}})
+    runs.run(name, wrong=WITH_NOT, train={"dropout": 0.4}, rows=[i for i in ROW_IDS if i != 9])
+    monkeypatch.chdir(runs.folder)
+    result = invoke("a", name, "--slice", f"{'long ' * 9}=number")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert all(line == line.rstrip() for line in lines)
+    assert "\x1b" not in result.stdout
+    text = " ".join(result.stdout.split())
+    assert "first a model " in text
+    assert "gru(6), two directions, last; tokenizer tweet, 1,234 words" in text
+    assert "59 labelled test rows are compared. 1 more are of the first alone." in text
+    assert "train.dropout 0.3 0.4" in text
+    assert "accuracy 1.0000 0.7458 -0.2542" in text
+    assert (
+        "only by the first: 15 rows; only by the second: 0. McNemar's exact test: p < 0.001" in text
+    )
+    assert "negation 15 1.0000 0.0000 -1.0000" in text
+    assert "p adjusted for 4 slices (Holm)" in text
+    assert text.endswith("59 rows, p < 0.001).")
+
+
+def test_text_tells_of_rows_that_a_model_has_seen(runs):
+    other = np.roll(by_tens(), 1)
+    text = to_text(comparison.compare(runs.run("a"), runs.run("b", split=other)))
+    assert (
+        "30 labelled test rows are compared. 30 of the second are left out: the first"
+        in " ".join(text.split())
+    )
+
+
+def test_a_wrong_slice_gives_one_clear_line(runs):
+    a = runs.run("a")
+    assert "--slice rain: write NAME=REGEX" in line_of(invoke(a, a, "--slice", "rain"))
+    assert "--slice rain: '(' is no regular" in line_of(invoke(a, a, "--slice", "rain=("))
+
+
+def test_no_outcome_is_a_failure(runs):
+    good, bad = runs.run("good"), runs.run("bad", wrong=TEST)
+    for pair in ((good, bad), (bad, good), (good, good)):
+        assert invoke(*pair).exit_code == 0
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_finished_run_is_found_by_the_run_that_trained_it(finished_run: Path):
+    run = finished_run / "run"
+    record, uri = manifest.read(str(run / "trained")), f"sqlite:///{finished_run}/mlflow.db"
+    found = comparison.compare(record["mlflow_run_id"], str(run), tracking_uri=uri)
+    assert found.first.scored_uri == str(run / "scored")
+    figures = json.loads((run / "report/metrics.json").read_text())["figures"]["test"]
+    assert found.second.figures == pytest.approx(figures)
+    assert found.slices
+    assert found.settings == found.notes[1:] == []

@@ -1,0 +1,247 @@
+"""From predictions to the report's directory: what is measured, what is said, what is refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import new_package
+from mlflow import MlflowClient
+from test_compared_rows import Runs, by_tens, tens
+
+from sentiflow.config import settings
+from sentiflow.data import manifest
+from sentiflow.errors import UserError
+from sentiflow.evaluation import evaluate as evaluation
+from sentiflow.evaluation import evaluated_rows, probing
+from sentiflow.metrics import calibration
+from sentiflow.models.package import ModelPackage
+from sentiflow.tracking.recording import Recorder
+from sentiflow.words.word_sets import TESTS
+from sentiflow.words.word_vectors import WordVectors
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@pytest.fixture
+def evaluate(finished_run, tmp_path):
+    """Evaluate, into a directory of one's own; returns what ``metrics.json`` holds."""
+
+    def run(*overrides):
+        report = tmp_path / "report"
+        config = settings.load(
+            finished_run / "config.yaml", [f"evaluate.output_uri={report}", *overrides]
+        )
+        record = evaluation.run(config, Recorder(), overwrite=True)
+        listed = {item["path"] for item in record["files"]}
+        assert listed == {
+            str(path.relative_to(report))
+            for path in report.rglob("*")
+            if path.is_file() and path.name != "manifest.json"
+        }
+        return json.loads((report / "metrics.json").read_text())
+
+    return run
+
+
+def test_every_kind_of_finding_is_in_metrics_json(evaluate, tmp_path):
+    found = evaluate("evaluate.slices={morning: '(?i)morning'}")
+    assert found["split"] == "test"
+    assert set(found["figures"]) == set(found["intervals"]) == {"validation", "test"}
+    for name in ("coverage", "slices", "lengths", "behavior", "group_bias", "word_bias"):
+        assert found[name], name
+    assert {"morning", "negation", "mention"} <= {item["name"] for item in found["slices"]}
+    assert found["label_errors"]["num_rows"] == found["figures"]["test"]["num_rows"]
+    table = pq.read_table(tmp_path / "report/mistakes.parquet").to_pandas()
+    wrong = table[table["kind"] != "label"]
+    assert len(wrong)
+    assert (wrong["label"] != wrong["prediction"]).all()
+    page = (tmp_path / "report/report.html").read_text()
+    assert "Where it fails" in page
+
+
+def test_the_vectors_of_a_package_are_those_of_its_words_alone():
+    package = new_package()
+    found = probing._take_vectors(package)
+    assert found.words.to_pylist() == ["good", "bad", "morning", "day"]
+    for word, vector in zip(found.words, found.vectors, strict=True):
+        (token_id,) = package.vocabulary.look_up(pa.array([word.as_py()]))
+        np.testing.assert_array_equal(vector, package.network.embedding.weight[token_id].detach())
+
+
+def test_word_bias_is_that_of_the_package(finished_run, evaluate):
+    package = ModelPackage.load(str(finished_run / "run/trained/model"))
+    words = set(package.vocabulary.words.to_pylist())
+    found = evaluate()["word_bias"]
+    measured = probing._measure_words(probing._take_vectors(package))
+    assert json.loads(json.dumps(measured)) == found
+    for test, each in zip(TESTS, found["associations"], strict=True):
+        counted = [item["num_known"] for item in (*each["targets"], *each["attributes"])]
+        assert counted == [
+            sum(bool(words & {word, word.lower()}) for word in part.words) for part in test.sets
+        ]
+
+
+def test_without_a_direction_the_tests_are_made_all_the_same():
+    words = [word for each in TESTS[0].sets for word in each.words]
+    vectors = np.random.default_rng(0).normal(size=(len(words), 4)).astype(np.float32)
+    found = probing._measure_words(WordVectors(pa.array(words), vectors))
+    assert found["direction"] is None
+    assert found["no_direction"].startswith("only 0 of 10 pairs of words are known")
+    assert found["associations"][0]["effect_size"] is not None
+    assert json.dumps(found, allow_nan=False)
+
+
+def test_the_temperature_was_fitted_on_validation_and_is_in_the_package(finished_run, evaluate):
+    package = ModelPackage.load(str(finished_run / "run/trained/model"))
+    known = manifest.read(str(finished_run / "run/trained/model"))["calibration"]
+    assert package.settings.temperature == known["temperature"] != 1
+    found = evaluate()["calibration"]
+    assert found["temperature"] == known["temperature"]
+    files = (finished_run / "run/prepared/tweets/split=validation").glob("*.parquet")
+    rows = pa.concat_tables([pq.read_table(file) for file in files])
+    label = rows["label"].to_numpy()
+    scores = package.score(rows["text"].combine_chunks())
+    raw = calibration.rescale(scores.probability, temperature=1 / known["temperature"])
+    asked = scores.num_tokens > 0
+    fitted = calibration.fit_temperature(label=label[asked], probability=raw[asked])
+    assert fitted == pytest.approx(known["temperature"], abs=2e-3)
+    assert known["after"]["log_loss"] <= known["before"]["log_loss"]
+
+
+def test_without_the_model_the_rest_is_evaluated(finished_run, evaluate, tmp_path, said):
+    scored = tmp_path / "scored"
+    shutil.copytree(finished_run / "run/scored", scored)
+    path = scored / "manifest.json"
+    gone = str(finished_run / "run/trained/model")
+    path.write_text(path.read_text().replace(gone, str(tmp_path / "gone")))
+    found = evaluate(f"evaluate.scored_uri={scored}")
+    assert found["behavior"] == found["group_bias"] == []
+    assert found["word_bias"] is None
+    assert "is not finished" in found["not_asked"] or "no" in found["not_asked"]
+    assert "the model is not asked how it behaves" in said.text
+    assert found["slices"]
+
+
+def test_a_model_need_not_be_asked(evaluate):
+    found = evaluate("evaluate.behavior=false")
+    assert found["behavior"] == found["group_bias"] == []
+    assert found["not_asked"] == "evaluate.behavior is false"
+
+
+def test_no_text_leaves_its_tables_where_none_is_wanted(finished_run, evaluate, tmp_path):
+    found = evaluate("evaluate.num_examples=0")
+    assert not (tmp_path / "report/mistakes.parquet").exists()
+    assert all(not test["failures"] for test in found["behavior"])
+    page = (tmp_path / "report/report.html").read_text()
+    tweets = pq.read_table(finished_run / "run/prepared/tweets/split=test")["text"].to_pylist()
+    assert not [text for text in tweets if len(text) > 25 and text in page]
+
+
+def test_a_corpus_with_neutral_texts_is_evaluated_with_three_labels(
+    finished_run, evaluate, tmp_path, resources
+):
+    from sentiflow.scoring import score
+
+    csv = tmp_path / "manual.csv"
+    rng = np.random.default_rng(0)
+    tweets = pq.read_table(finished_run / "run/prepared/tweets/split=test")["text"].to_pylist()[
+        :300
+    ]
+    labels = rng.choice([0, 2, 4], len(tweets))
+    csv.write_text(
+        "".join(
+            f'"{label}","1","","","","{text.replace(chr(34), "")}"\n'
+            for label, text in zip(labels, tweets, strict=True)
+        )
+    )
+    scored = tmp_path / "scored"
+    overrides = [f"score.corpus={csv}", f"score.output_uri={scored}"]
+    config = settings.load(finished_run / "config.yaml", overrides)
+    score.run(config, Recorder(), resources=resources, overwrite=False)
+    found = evaluate(f"evaluate.scored_uri={scored}", "evaluate.neutral_margin=0.2")
+    assert list(found["figures"]) == ["all"]
+    three = found["three_class"]["all"]
+    counts = {name: sum(row.values()) for name, row in three["confusion"].items()}
+    values = {"negative": 0, "neutral": 2, "positive": 4}
+    assert counts == {name: int((labels == value).sum()) for name, value in values.items()}
+    assert found["slices"] == []
+    with_texts = tmp_path / "with_texts"
+    overrides[1] = f"score.output_uri={with_texts}"
+    config = settings.load(finished_run / "config.yaml", [*overrides, "score.keep_columns=[text]"])
+    score.run(config, Recorder(), resources=resources, overwrite=False)
+    assert evaluate(f"evaluate.scored_uri={with_texts}")["slices"]
+
+
+def test_predictions_without_labels_are_refused_before_anything_is_written(finished_run, tmp_path):
+    scored = tmp_path / "scored"
+    shutil.copytree(finished_run / "run/scored", scored)
+    for file in (scored / "predictions").glob("*.parquet"):
+        table = pq.read_table(file)
+        place = table.schema.get_field_index("label")
+        nothing = pa.nulls(len(table), pa.int8())
+        pq.write_table(table.set_column(place, "label", nothing), file)
+    overrides = [f"evaluate.scored_uri={scored}", f"evaluate.output_uri={tmp_path}/report"]
+    config = settings.load(finished_run / "config.yaml", overrides)
+    with pytest.raises(UserError, match="has no labelled row that the model was not trained on"):
+        evaluation.run(config, Recorder(), overwrite=False)
+    assert not (tmp_path / "report").exists()
+
+
+def test_rows_that_the_model_was_made_by_do_not_flatter_it(
+    finished_run, evaluate, tmp_path, sample_csv, resources
+):
+    from sentiflow.scoring import score
+
+    scored = tmp_path / "scored"
+    overrides = [f"score.corpus={sample_csv}", f"score.output_uri={scored}"]
+    config = settings.load(finished_run / "config.yaml", overrides)
+    score.run(config, Recorder(), resources=resources, overwrite=False)
+    found = evaluate(f"evaluate.scored_uri={scored}", "evaluate.behavior=false")
+    whole = json.loads((finished_run / "run/report/metrics.json").read_text())
+    assert found["figures"]["all"]["num_rows"] == whole["figures"]["test"]["num_rows"]
+    assert found["figures"]["all"]["accuracy"] == whole["figures"]["test"]["accuracy"]
+    assert "rows are left out: the model was made by them" in found["notes"][0]
+    assert found["notes"][0][1:] in (tmp_path / "report/report.html").read_text()
+
+
+def test_what_the_model_to_begin_from_has_seen_does_not_speak_for_its_successor(tmp_path):
+    runs = Runs(tmp_path)
+    began = runs.train("old", runs.prepare("old", by_tens(validation=(), test=(9, 0))))
+    scored = f"{runs.run('b', train={'init_from': f'{began}/model'})}/scored"
+    record = manifest.read(scored)
+    rows = evaluated_rows.read(scored, record)
+    left, seen = evaluation._leave_out_seen(rows, record)
+    assert sorted(evaluated_rows.of_split(left, "test")["row_id"].to_pylist()) == tens(9)
+    assert seen["is_unseen"]
+    assert seen["notes"] == ["60 rows are left out: the model was made by them"]
+    shutil.rmtree(began)
+    left, seen = evaluation._leave_out_seen(rows, record)
+    assert len(left) == len(rows)
+    assert not seen["is_unseen"]
+    assert "is not known" in seen["notes"][0]
+
+
+def test_slices_of_ones_own_that_are_empty_are_said_so(evaluate):
+    found = evaluate("evaluate.slices={nothing: zzzzqqqq}", "evaluate.behavior=false")
+    assert found["notes"] == ["no text is in the slice nothing"]
+
+
+def test_figures_of_another_corpus_stay_off_the_training_run(finished_run, evaluate, tmp_path):
+    client = MlflowClient(f"sqlite:///{finished_run}/mlflow.db")
+    run_id = json.loads((finished_run / "run/trained/manifest.json").read_text())["mlflow_run_id"]
+    trained = json.loads((finished_run / "run/trained/manifest.json").read_text())
+    scored = json.loads((finished_run / "run/scored/manifest.json").read_text())
+    assert evaluation._is_own(trained, scored)
+    scored["inputs"]["corpus"]["fingerprint"] = "another"
+    assert not evaluation._is_own(trained, scored)
+    before = client.get_run(run_id).data
+    assert before.tags["sentiflow.scored_uri"] == str(finished_run / "run/scored")
+    assert before.metrics["test/accuracy"] > 0.5
+
+
+def test_a_pattern_that_is_none_is_refused_with_the_settings(finished_run):
+    with pytest.raises(UserError, match=r"evaluate.slices.*is no regular expression"):
+        settings.load(finished_run / "config.yaml", ["evaluate.slices={a: '(x'}"])

@@ -1,0 +1,194 @@
+"""A difference that is put into a score function is found again, and none where there is none."""
+
+import json
+import re
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from sentiflow.evaluation.group_bias import measure_group_bias
+
+CATEGORIES = ["gender", "nationality", "religion", "age"]
+
+
+CUES = (
+    *(
+        "called",
+        "store",
+        "bus",
+        "street",
+        "job",
+        "meeting",
+        "smile",
+        "wonderful",
+        "visit",
+        "helped",
+    ),
+    *("dinner", "song", "ruined", "terrible", "moved away", "yelled", "forgot", "fire"),
+)
+"""What only one of the templates has."""
+
+
+def base(text):
+    """Depend on the template alone."""
+    (cue,) = (number for number, cue in enumerate(CUES) if cue in text)
+    return 0.2 + cue % 5 / 10
+
+
+def score_all(function):
+    return lambda texts: np.array([function(text) for text in texts])
+
+
+def by_category(function, **options):
+    return {found.category: found for found in measure_group_bias(score_all(function), **options)}
+
+
+def scored_texts():
+    texts = []
+    measure_group_bias(lambda given: texts.extend(given) or np.full(len(given), 0.5))
+    return texts
+
+
+def noisy(text):
+    """Depend on everything, but on no term more than on another."""
+    return np.random.default_rng(list(text.encode())).uniform(0.3, 0.7)
+
+
+def test_without_a_difference_there_is_none():
+    for found in by_category(base).values():
+        assert [found.spread, found.spread_low, found.spread_high] == pytest.approx([0, 0, 0])
+        assert found.chance_spread == pytest.approx(0)
+        assert found.flipped_fraction == 0
+        for term in found.terms:
+            assert [term.difference, term.low, term.high] == pytest.approx([0, 0, 0])
+
+
+def test_a_difference_is_found_again():
+    found = by_category(lambda text: base(text) + 0.1 * ("Hindu" in text))
+    religion = found.pop("religion")
+    others, hindu = religion.terms[:-1], religion.terms[-1]
+    num_terms = len(religion.terms)
+    assert hindu.term == "Hindu"
+    expected = 0.1 - 0.1 / num_terms
+    assert [hindu.difference, hindu.low, hindu.high] == pytest.approx([expected] * 3)
+    for other in others:
+        assert other.difference == pytest.approx(-0.1 / num_terms)
+        assert hindu.mean_probability - other.mean_probability == pytest.approx(0.1)
+    assert [religion.spread, religion.spread_low, religion.spread_high] == pytest.approx([0.1] * 3)
+    assert religion.chance_spread < 0.1
+    assert all(other.spread == pytest.approx(0) for other in found.values())
+
+
+def test_a_difference_in_some_templates_is_uncertain():
+    found = by_category(lambda text: base(text) + 0.2 * ("Hindu" in text and "news" in text))
+    religion = found["religion"]
+    hindu = religion.terms[-1]
+    assert religion.spread == pytest.approx(0.2 * 2 / religion.num_templates)
+    assert hindu.low < hindu.difference < hindu.high
+    assert religion.spread_low < religion.spread < religion.spread_high
+
+
+def test_every_wording_of_a_term_counts():
+    found = by_category(lambda text: base(text) - 0.1 * ("my sister" in text.lower()))["gender"]
+    female = found.terms[0]
+    assert female.term == "female"
+    assert found.spread == pytest.approx(0.1 / len(female.words))
+
+
+def test_flipped_sentences_are_counted():
+    def function(text):
+        return 0.9 if "Sikh" in text and "smile" in text and "friend" in text else 0.1
+
+    found = by_category(function)
+    assert found["religion"].flipped_fraction == pytest.approx(1 / (18 * 3))
+    assert found["age"].flipped_fraction == 0
+
+
+def test_noise_is_no_more_than_chance():
+    beyond = above = unsure = within = total = 0
+    for run in range(20):
+        for found in by_category(lambda text, run=run: noisy(f"{run} {text}"), seed=run).values():
+            beyond += found.spread > found.chance_spread
+            above += found.spread > 0
+            unsure += found.spread_low < 0
+            within += sum(term.low <= 0 <= term.high for term in found.terms)
+            total += len(found.terms)
+    assert above == 80  # the spread itself is never 0
+    assert beyond <= 10  # 4 expected
+    assert unsure >= 20, unsure  # though of the two terms that are furthest apart
+    assert 0.88 <= within / total <= 0.97
+
+
+def test_intervals_hold_their_figures_and_terms_are_in_order():
+    for found in by_category(noisy).values():
+        differences = [term.difference for term in found.terms]
+        assert differences == sorted(differences)
+        assert sum(differences) == pytest.approx(0)
+        assert all(term.low < term.difference < term.high for term in found.terms)
+        assert found.spread == pytest.approx(differences[-1] - differences[0])
+        assert found.spread_low < found.spread < found.spread_high
+
+
+def test_the_result_says_which_terms_the_model_knows():
+    asked = []
+
+    def knows(words):
+        asked.append(words)
+        return np.bool_(words not in ("Sikh", "my sibling"))
+
+    found = by_category(base, knows=knows)
+    unknown = {term.term for each in found.values() for term in each.terms if not term.known}
+    assert unknown == {"Sikh", "non-binary or neutral"}
+    assert {"he", "my sister", "American", "80-year-old"} <= set(asked)
+    assert {term.known for each in by_category(base).values() for term in each.terms} == {None}
+
+
+def test_sentences_are_in_order():
+    texts = scored_texts()
+    assert len(set(texts)) == len(texts)
+    for text in texts:
+        assert text == " ".join(text.split())
+        assert text[0].isupper()
+        assert not re.search(r"[{}]|\ba [aeiou]|\ban [^aeiou]", text, re.IGNORECASE), text
+
+
+def test_sentences_of_a_template_differ_in_the_term_alone():
+    found = by_category(base)
+    assert list(found) == CATEGORIES
+    assert sum(each.num_sentences for each in found.values()) == len(scored_texts())
+    for each in found.values():
+        words = sorted((w for term in each.terms for w in term.words), key=len, reverse=True)
+        pattern = re.compile(rf"\b({'|'.join(words)})\b", re.IGNORECASE)
+        texts = [text for text in scored_texts() if pattern.search(text)]
+        assert len({len(term.words) for term in each.terms}) == 1
+        frames = {pattern.sub("_", text, count=1) for text in texts}
+        num_wordings = each.num_sentences // each.num_templates // len(each.terms)
+        assert len(frames) in (each.num_templates, each.num_templates * num_wordings)
+
+
+def test_results_are_json_and_depend_on_the_seed_alone():
+    def measure(seed):
+        return json.dumps([asdict(found) for found in by_category(noisy, seed=seed).values()],
+                          allow_nan=False)  # fmt: skip
+
+    assert measure(0) == measure(0) != measure(1)
+
+
+def test_the_score_function_is_called_once():
+    calls = []
+    measure_group_bias(lambda texts: calls.append(len(texts)) or np.full(len(texts), 0.5))
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [
+        (lambda texts: np.zeros(len(texts) - 1), "shape"),
+        (lambda texts: np.full(len(texts), np.nan), r"not in \[0, 1\]"),
+        (lambda texts: np.full(len(texts), -0.1), r"not in \[0, 1\]"),
+    ],
+)
+def test_what_is_no_probability_for_each_text_is_refused(score, message):
+    with pytest.raises(ValueError, match=message):
+        measure_group_bias(score)

@@ -1,0 +1,234 @@
+"""Candidates and champions in a real MLflow store, judged on prepared rows."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from sentiflow.cli.app import app
+from sentiflow.config import settings
+from sentiflow.data import manifest
+from sentiflow.data.manifest import Claim
+from sentiflow.errors import UserError
+from sentiflow.evaluation import promotion
+from sentiflow.models.package import ModelPackage
+from sentiflow.storage import filesystem
+from sentiflow.tracking import recording, registry
+from sentiflow.tracking.registry import CANDIDATE, CHAMPION
+
+TEXTS = ["good morning", "bad day", "good", "bad", "morning", "day bad good", "day", "morning day"]
+NEUTRAL, UNLABELLED = 2, None
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> str:
+    uri = f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+    recording.open_store(uri, experiment="laws", required=True)
+    return uri
+
+
+@pytest.fixture(scope="module")
+def good(make_package) -> str:
+    return make_package(seed=1)
+
+
+@pytest.fixture(scope="module")
+def bad(make_package) -> str:
+    """Save a package that gives the opposite answers."""
+    return make_package(seed=1, sign=-1)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, good) -> str:
+    """Prepare rows of which the good package gets 7 of 8 right, and some that are not compared."""
+    uri = str(tmp_path_factory.mktemp("prepared") / "prepared")
+    labels = ModelPackage.load(good).score(pa.array(TEXTS)).prediction.tolist()
+    labels[3] = 1 - labels[3]
+    claim = Claim("prepare", uri, {}, {}, owns=("tweets",))
+    manifest.begin(claim)
+    parts = [
+        ("test/part-0", [*TEXTS[:5], "neither"], [*labels[:5], NEUTRAL]),
+        ("test/part-1", [*TEXTS[5:], "unknown"], [*labels[5:], UNLABELLED]),
+        ("test/part-2", ["nobody knows"], [UNLABELLED]),
+        ("train/part-0", TEXTS, [1 - label for label in labels]),
+    ]
+    files = []
+    for name, texts, numbers in parts:
+        table = pa.table({"text": texts, "label": pa.array(numbers, pa.int8())})
+        files += filesystem.write_part(uri, f"tweets/split={name}.parquet", table)
+    manifest.publish(claim, counts={}, files=files, seconds=0)
+    return uri
+
+
+@pytest.fixture
+def config(tmp_path, request, store, prepared) -> Path:
+    """Write a settings file with a model name of its own."""
+    name = request.node.name.partition("[")[0][:60]
+    sections = {"prepare": {"csv": "x.csv"}, "train": {"prepared_uri": prepared}}
+    sections |= {"output_uri": str(tmp_path / "run"), "tracking": {"uri": store}}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({"name": name} | sections))
+    return path
+
+
+@pytest.fixture
+def register(config, store) -> Callable[[str], int]:
+    """Register packages, each as the candidate; gives the number of the version."""
+
+    def run(package: str) -> int:
+        opened = recording.open_store(store, experiment="laws", required=True)
+        with opened.run("train", group="0123abcd", tags={}) as recorder:
+            version = registry.register(
+                package,
+                name=settings.load(config).name,
+                tracking_uri=store,
+                run_id=recorder.run_id,
+            )
+        return version.number
+
+    return run
+
+
+def aliases(config: Path) -> dict[str, int]:
+    loaded = settings.load(config)
+    return registry.read_aliases(loaded.name, tracking_uri=loaded.tracking.uri)
+
+
+def invoke(*arguments: object):
+    return CliRunner().invoke(app, ["promote", *map(str, arguments)])
+
+
+def test_the_first_candidate_becomes_champion(config, register, bad):
+    register(bad)
+    result = promotion.promote(settings.load(config))
+    assert result.promoted
+    assert result.champion is None
+    assert result.comparison.num_rows == 8
+    assert result.comparison.candidate_accuracy == 1 / 8
+    assert result.comparison.p_value is None
+    assert aliases(config) == result.aliases == {CANDIDATE: 1, CHAMPION: 1}
+
+
+def test_a_better_candidate_becomes_champion(config, register, good, bad):
+    register(bad)
+    promotion.promote(settings.load(config))
+    register(good)
+    result = invoke(config)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "version 2 is the champion of test_a_better_candidate_becomes_champion now",
+        "  version 2: test accuracy 0.8750, 8 rows",
+        "  version 1: test accuracy 0.1250, the same rows",
+        "  right only by version 2: 7 rows; only by version 1: 1 (McNemar's test: p = 0.07)",
+        "  candidate is version 2, champion is version 2",
+    ]
+    assert aliases(config) == {CANDIDATE: 2, CHAMPION: 2}
+
+
+def test_a_worse_candidate_is_refused_in_one_line(config, register, good, bad):
+    register(good)
+    promotion.promote(settings.load(config))
+    register(bad)
+    result = invoke(config)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert "version 2 of test_a_worse" in line
+    assert "0.1250 against 0.8750 on 8 rows (McNemar's test: p = 0.07); --force promotes it" in line
+    assert aliases(config) == {CANDIDATE: 2, CHAMPION: 1}
+    answer = json.loads(invoke(config, "--json").stdout)
+    assert (answer["promoted"], answer["comparison"]["only_champion_right"]) == (False, 7)
+    assert answer["comparison"]["p_value"] == pytest.approx(2 * (1 + 8) / 2**8)
+
+
+def test_an_equally_good_candidate_is_refused(config, register, good, tmp_path):
+    same = str(tmp_path / "same")
+    ModelPackage.load(good).save(same, lineage={"training": {"fingerprint": "another"}})
+    register(good)
+    promotion.promote(settings.load(config))
+    assert register(same) == 2
+    assert promotion.promote(settings.load(config)).refused
+    assert aliases(config) == {CANDIDATE: 2, CHAMPION: 1}
+
+
+def test_force_promotes_a_worse_candidate(config, register, good, bad):
+    register(good)
+    promotion.promote(settings.load(config))
+    register(bad)
+    result = invoke(config, "--force")
+    assert result.exit_code == 0
+    assert "right only by version 2: 1 rows; only by version 1: 7" in result.stdout
+    assert aliases(config) == {CANDIDATE: 2, CHAMPION: 2}
+
+
+def test_the_champion_itself_stays(config, register, good):
+    register(good)
+    promotion.promote(settings.load(config))
+    result = invoke(config, "--version", 1)
+    assert result.exit_code == 0
+    assert result.stdout == "version 1 of test_the_champion_itself_stays is the champion already\n"
+
+
+def test_a_version_can_be_named(config, register, good, bad):
+    register(good)
+    register(bad)
+    assert promotion.promote(settings.load(config), version=1).candidate == 1
+    assert aliases(config) == {CANDIDATE: 2, CHAMPION: 1}
+
+
+def test_what_was_reached_is_tagged_on_both_versions(config, register, store, prepared, good, bad):
+    register(good)
+    promotion.promote(settings.load(config))
+    name, client = settings.load(config).name, recording.connect(store)
+    client.set_model_version_tag(name, "1", "sentiflow.test_rows", "of other data")
+    register(bad)
+    promotion.promote(settings.load(config))
+    data = manifest.read(prepared)["fingerprint"]
+    for number, accuracy in (("1", "0.875000"), ("2", "0.125000")):
+        tags = client.get_model_version(name, number).tags
+        assert tags["sentiflow.test_accuracy"] == accuracy
+        assert tags["sentiflow.test_rows"] == "8"
+        assert tags["sentiflow.test_data"] == data
+
+
+def test_no_candidate_gives_one_clear_line(config, register, store, good):
+    with pytest.raises(UserError, match="no model test_no_candidate"):
+        promotion.promote(settings.load(config))
+    register(good)
+    name = settings.load(config).name
+    recording.connect(store).delete_registered_model_alias(name, CANDIDATE)
+    with pytest.raises(UserError, match="has no candidate: sentiflow train registers one"):
+        promotion.promote(settings.load(config))
+    with pytest.raises(UserError, match="has no version 5: it has 1"):
+        promotion.promote(settings.load(config), version=5)
+
+
+def test_no_rows_to_compare_by_give_one_clear_line(config, register, good, tmp_path):
+    register(good)
+    elsewhere = [f"train.prepared_uri={tmp_path}/absent"]
+    with pytest.raises(UserError, match=r"train\.prepared_uri: .*absent has no manifest"):
+        promotion.promote(settings.load(config, elsewhere))
+    claim = Claim("prepare", str(tmp_path / "empty"), {}, {})
+    manifest.begin(claim)
+    manifest.publish(claim, counts={}, files=[], seconds=0)
+    with pytest.raises(UserError, match="no labelled row in its test split"):
+        promotion.promote(settings.load(config, [f"train.prepared_uri={tmp_path}/empty"]))
+    assert aliases(config) == {CANDIDATE: 1}
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_promotion_reaches_the_accuracy_that_the_report_has(
+    finished_run, sentiflow: Callable[..., subprocess.CompletedProcess[str]]
+):
+    result = sentiflow("promote", finished_run / "config.yaml", "--json")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)["comparison"]
+    figures = json.loads((finished_run / "run/report/metrics.json").read_text())["figures"]["test"]
+    assert found["candidate_accuracy"] == pytest.approx(figures["accuracy"])
+    assert found["num_rows"] == figures["num_rows"]

@@ -1,0 +1,601 @@
+"""The page says what the findings say, needs nothing but itself, and is readable everywhere."""
+
+import dataclasses
+import itertools
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from sentiflow.evaluation import highlights, mistakes, results
+from sentiflow.evaluation.behavior import check_behavior
+from sentiflow.evaluation.charts import render as render_charts
+from sentiflow.evaluation.evaluated_rows import of_split
+from sentiflow.evaluation.group_bias import measure_group_bias
+from sentiflow.evaluation.report import ReportData, render_page
+from sentiflow.words.word_bias import measure_word_bias
+from sentiflow.words.word_sets import GENDER_PAIRS, PROFESSIONS, TESTS
+from sentiflow.words.word_vectors import WordVectors
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+ALL_PLOTS = {
+    "training_curve.png",
+    "confusion.png",
+    "roc.png",
+    "precision_recall.png",
+    "reliability.png",
+    "probabilities.png",
+    "coverage.png",
+    "lengths.png",
+}
+
+SCRIPT = "<script>document.title = 'ran'</script>"
+
+WORDS = ("good", "bad", "not", "day", "sooo", "@sam", "#now", ":)", "?", "rain", "home", "again")
+
+MODEL = {
+    "settings": {"tokenizer": "tweet", "max_length": 64},
+    "calibration": {"temperature": 1.5, "neutral_margin": 0.15},
+}
+
+
+def rows_of(split, num_rows, *, seed=0, positive_fraction=0.5):
+    """Labelled rows of one split, about four in five of them right."""
+    rng = np.random.default_rng(seed)
+    label = (rng.random(num_rows) < positive_fraction).astype(np.int8)
+    probability = 1 / (1 + np.exp(-rng.normal(2.0 * (2 * label - 1), 2)))
+    texts = [" ".join(rng.choice(WORDS, rng.integers(1, 12))) for _ in range(num_rows)]
+    return pa.table(
+        {
+            "row_id": np.arange(num_rows) + 10_000 * seed,
+            "split": pa.array([split] * num_rows, pa.string()),
+            "label": label,
+            "prediction": (probability >= 0.5).astype(np.int8),
+            "probability": probability.astype(np.float32),
+            "num_tokens": rng.integers(0, 9, num_rows).astype(np.int32),
+            "text": pa.array(texts, pa.string()),
+        }
+    )
+
+
+def answer(texts):
+    """Answer as a model does that knows five words, and one group less than the others."""
+    return np.array(
+        [
+            0.5
+            + 0.1 * (("good" in t) + ("love" in t) - ("bad" in t) - ("hate" in t))
+            - 0.05 * ("elderly" in t)
+            for t in texts
+        ]
+    )
+
+
+def word_vectors(*, unknown=("homemaker", *TESTS[3].targets[1].words)):
+    """Random vectors of the words of all sets, in lower case, but those unknown."""
+    words = {w for test in TESTS for each in test.sets for w in each.words} | set(PROFESSIONS)
+    words |= {w for pair in GENDER_PAIRS for w in pair}
+    known = sorted({w.lower() for w in words} - {w.lower() for w in unknown})
+    vectors = np.random.default_rng(0).normal(size=(len(known), 8))
+    return WordVectors(pa.array(known, pa.string()), vectors.astype(np.float32))
+
+
+def report_data(rows, *, model=MODEL, asked=True, **changes):
+    """A report on ``rows`` with three epochs, two of every list, and ``changes``."""
+    found = results.measure(rows, model=model, margin=None, patterns={"weather": "rain"})
+    tests = check_behavior(answer, texts=["a good day", "bad rain"]) if asked else []
+    biases = measure_group_bias(answer, knows=lambda term: term != "Sikh") if asked else []
+    found |= {
+        "behavior": [dataclasses.asdict(test) for test in tests],
+        "group_bias": [dataclasses.asdict(bias) for bias in biases],
+        "word_bias": WORD_BIAS if asked else None,
+        "not_asked": "" if asked else "the model is gone",
+        "notes": ["9 rows are left out"],
+        "is_unseen": True,
+    }
+    found["conclusions"] = highlights.draw(found)
+    chosen = of_split(rows, found["split"])
+    table = mistakes.COLUMNS.empty_table()
+    if "text" in chosen.column_names and len(chosen):
+        names = ("row_id", "label", "probability", "prediction")
+        columns = {name: chosen[name].to_numpy() for name in names}
+        table = mistakes.find(text=chosen["text"].combine_chunks(), **columns)
+    data = ReportData(
+        name="quickstart",
+        created="2026-03-01T14:05:00+01:00",
+        findings=found,
+        rows=chosen,
+        mistakes=table,
+        num_examples=15,
+        curve=pd.DataFrame(
+            {
+                "epoch": [1, 2, 3],
+                "train_loss": [0.61, 0.45, 0.35],
+                "validation_loss": [0.52, 0.44, 0.46],
+                "validation_accuracy": [0.74, 0.803, 0.796],
+            }
+        ),
+        counts={"read": 1_600_000, "scored_with_the_prior_only": 412},
+        settings={"train": {"model": {"cell": "gru"}, "num_epochs": 3, "init_from": None}},
+        lineage=[("CSV", "/data/tweets.csv", "sha256:ab12"), ("model", "/m", "sha256:cd34")],
+        versions={"torch": "2.13.0", "ray": "2.60.0"},
+    )
+    return dataclasses.replace(data, **changes)
+
+
+WORD_BIAS = dataclasses.asdict(measure_word_bias(word_vectors())) | {"no_direction": ""}
+"""Of a model; three tests of it are not made."""
+
+
+def draw(data):
+    """Draw the plots of a report."""
+    label, probability = (data.rows[name].to_numpy() for name in ("label", "probability"))
+    return render_charts(
+        data.findings, label=label, probability=probability, before=None, curve=data.epochs
+    )
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """1,000 rows of validation, then 2,000 of test."""
+    return pa.concat_tables([rows_of("validation", 1000, seed=1), rows_of("test", 2000, seed=2)])
+
+
+@pytest.fixture(scope="module")
+def data(rows):
+    """A report with everything in it."""
+    return report_data(rows)
+
+
+@pytest.fixture(scope="module")
+def plots(data):
+    """Its plots."""
+    return draw(data)
+
+
+@pytest.fixture(scope="module")
+def page(data, plots):
+    """Its page."""
+    return render_page(data, plots)
+
+
+class Outline(HTMLParser):
+    """Tags with their attributes in order, and the text of every element but styles."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.texts, self.open = [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.open.append(tag)
+        self.texts.append("" if tag == "wbr" else " ")
+
+    def handle_endtag(self, tag):
+        self.texts.append(" ")
+        while self.open and self.open.pop() != tag:
+            pass
+
+    def handle_data(self, text):
+        if "style" not in self.open:
+            self.texts.append(text)
+
+    @property
+    def text(self):
+        """What a reader sees, with white space collapsed."""
+        return " ".join("".join(self.texts).split())
+
+
+def write(data):
+    """Write the page around images that stand for the plots, which take longer to draw."""
+    return render_page(data, dict.fromkeys(ALL_PLOTS, PNG_SIGNATURE))
+
+
+def test_rendering_twice_gives_the_same_bytes(data, plots, page):
+    assert render_page(data, plots) == page
+
+
+def test_the_headline_is_the_test_accuracy_with_its_interval(data, page):
+    figures = data.findings["figures"]["test"]
+    headline = Outline(page).text.partition("In short")[0]
+    assert f"labels {figures['accuracy']:.1%} of the test texts correctly" in headline
+    assert f"{figures['accuracy_low']:.1%} to {figures['accuracy_high']:.1%}" in headline
+    right = figures["true_positive"] + figures["true_negative"]
+    assert "Of 2,000 texts" in headline
+    assert "not trained on" in headline
+    assert f"it got {right:,} right" in headline
+
+
+def test_the_baseline_is_the_more_frequent_label():
+    data = report_data(rows_of("test", 400, positive_fraction=0.1))
+    share = 1 - data.figures["positive_fraction"]
+    assert f"“negative” for every text, {share:.1%}" in Outline(write(data)).text
+
+
+def test_every_figure_of_every_split_is_on_the_page(data, page):
+    text = Outline(page).text
+    for figures in data.findings["figures"].values():
+        for name in ("f1_macro", "matthews", "roc_auc", "average_precision"):
+            assert f"{figures[name]:.4f}" in text, name
+        for name in ("f1_positive", "f1_negative", "log_loss", "brier"):
+            assert f"{figures[name]:.4f}" in text, name
+        assert f"{figures['expected_calibration_error']:.4f}" in text
+        for name in ("accuracy", "positive_fraction"):
+            assert f"{figures[name]:.1%}" in text, name
+        for name in ("precision_positive", "recall_negative"):
+            assert f"{figures[name]:.1%}" in text, name
+    for cell in ("true_positive", "false_positive", "true_negative", "false_negative"):
+        assert f"{data.figures[cell]:,}" in text, cell
+    for name, (low, high) in data.findings["intervals"]["test"].items():
+        shares = name.startswith(("precision", "recall"))
+        form = "{:.1%}" if shares else "{:.4f}"
+        assert " \u2013 ".join(map(form.format, (low, high))) in text, name
+
+
+def test_test_stands_before_validation(page):
+    assert re.search(r"Figure\s+test\s+validation", Outline(page).text)
+
+
+def test_calibration_and_coverage_are_on_the_page(data, page):
+    text, found = Outline(page).text, data.findings
+    assert "A temperature of 1.5, fitted on the validation texts, makes it less sure" in text
+    for when in ("before", "after"):
+        assert f"{found['calibration'][when]['log_loss']:.4f}" in text
+    assert "between 0.35 and 0.65 can be read as neutral" in text
+    assert f"{found['neutral']['accuracy']:.1%} of them correctly" in text
+    for point in found["coverage"][::2]:
+        assert f"{point['confidence']:.3f} {point['accuracy']:.1%}" in text
+
+
+def test_every_slice_is_on_the_page_worst_first(data, page):
+    text = Outline(page).text
+    slices = text.partition("Where it fails")[2].partition("Mistakes worth reading")[0]
+    places = []
+    for item in data.findings["slices"]:
+        written = f"{item['num_rows']:,} {item['accuracy']:.1%}"
+        assert written in slices, item["name"]
+        places.append(slices.index(written))
+    assert places == sorted(places)
+    assert "weather matches rain" in slices
+
+
+def test_mistakes_are_shown_with_label_and_probability(data, page):
+    text = Outline(page).text
+    first = data.mistakes.to_pylist()[0]
+    label = ("negative", "positive")[first["label"]]
+    words = " ".join(first["text"].split())
+    assert f"{words} {label} {first['probability']:.3f} {first['row_id']}" in text
+    doubtful = data.findings["label_errors"]
+    assert f"{doubtful['num_doubtful']:,} of 2,000 labels" in text
+
+
+def test_behavior_and_groups_are_shown_with_what_they_mean(data, page):
+    text = Outline(page).text
+    for test in data.findings["behavior"]:
+        assert f"{test['name']} {test['expectation']}" in text
+    failing = next(test for test in data.findings["behavior"] if test["failures"])
+    assert failing["failures"][0]["text"] in text
+    for bias in data.findings["group_bias"]:
+        assert f"{100 * bias['spread']:.1f} points of probability" in text
+    assert "made-up sentences" in text
+    assert "Sikh words unknown to the model" in text
+
+
+def test_the_biases_of_word_vectors_are_shown_with_how_many_words_are_known(page):
+    text = " ".join(Outline(page).text.partition("How it answers to groups")[2].split())
+    assert "Those are what goes in; the figures above are what the model makes of it" in text
+    placed = WORD_BIAS["direction"]["projections"]
+    for word in (*placed[:7], *placed[-7:]):
+        assert f"{word['word']} {word['cosine']:+.2f}".replace("-", "\u2212") in text
+    assert f"{placed[20]['word']} " not in text
+    assert f"The two ends of {len(placed)} professions" in text
+    assert "Unknown to the model: homemaker." in text
+    for test in WORD_BIAS["associations"]:
+        (first, second), (one, other) = test["targets"], test["attributes"]
+        known = sum(each["num_known"] for each in (first, second, one, other))
+        words = sum(each["num_words"] for each in (first, second, one, other))
+        row = f"{first['name']} with {one['name']}, {second['name']} with {other['name']}"
+        row += f" {test['name']}; {known} of {words} words known; "
+        if test["not_made"]:
+            row += f"not made: {test['not_made']} \u2014 \u2014"
+        else:
+            num = f"{test['num_partitions']:,}"
+            row += f"all {num} ways tried" if test["is_exact"] else f"{num} ways drawn"
+            row += f" {test['effect_size']:+.2f} {test['p_value']:.4f}".replace("-", "\u2212")
+        assert row in text
+    assert {bool(test["not_made"]) for test in WORD_BIAS["associations"]} == {True, False}
+
+
+def test_a_vocabulary_of_few_words_leaves_clear_lines_in_place_of_figures(rows):
+    vectors = word_vectors(unknown=word_vectors().words[9:].to_pylist())
+    few = dataclasses.asdict(measure_word_bias(vectors, pairs=()))
+    data = report_data(rows)
+    data.findings["word_bias"] = few | {"no_direction": "only 0 of 10 pairs of words are known"}
+    text = Outline(write(data)).text
+    assert "no direction to place them on: only 0 of 10 pairs of words are known." in text
+    assert "None of the ten published tests (WEAT) can be made" in text
+    lone = measure_word_bias(word_vectors(unknown=PROFESSIONS), tests=())
+    data.findings["word_bias"] = dataclasses.asdict(lone) | {"no_direction": ""}
+    assert f"Unknown to the model: {', '.join(PROFESSIONS)}." in Outline(write(data)).text
+
+
+def test_a_model_that_could_not_be_asked_is_said_so(rows):
+    text = Outline(write(report_data(rows, asked=False))).text
+    assert text.count("The model was not asked: the model is gone.") == 2
+
+
+def test_without_texts_the_page_says_how_to_keep_them(rows):
+    data = report_data(rows.drop_columns("text"))
+    text = Outline(render_page(data, draw(data))).text
+    assert "score.keep_columns: [text]" in text
+    assert "Mistakes worth reading" not in text
+
+
+def test_no_text_is_shown_where_none_is_wanted(rows):
+    data = report_data(rows, num_examples=0, mistakes=mistakes.COLUMNS.empty_table())
+    assert "No text is shown, by the setting evaluate.num_examples: 0" in Outline(write(data)).text
+
+
+def test_three_labels_are_shown_where_some_are_neutral(rows):
+    label = rows["label"].to_numpy().copy()
+    label[::5] = 2
+    data = report_data(rows.set_column(2, "label", pa.array(label)))
+    text = Outline(write(data)).text
+    three = data.findings["three_class"]["test"]
+    assert "Three labels, test" in text
+    assert f"{three['accuracy']:.1%} of {three['num_rows']:,} texts correctly" in text
+    assert "400 that are labelled neutral are not among them" in text
+
+
+def test_a_corpus_without_splits_is_called_no_split():
+    text = Outline(write(report_data(rows_of("all", 300)))).text
+    assert "of the texts correctly" in text
+    assert "the all texts" not in text
+    assert "The texts by what they have in common" in text
+
+
+def test_settings_lineage_counts_and_versions_are_on_the_page(page):
+    text = Outline(page).text
+    assert "train.model.cell gru train.num_epochs 3 train.init_from null" in text
+    assert "CSV /data/tweets.csv sha256:ab12 model /m sha256:cd34" in text
+    assert "read 1,600,000 scored with the prior only 412" in text
+    assert "torch 2.13.0 ray 2.60.0" in text
+    assert "2026-03-01 13:05 UTC" in text
+
+
+def test_links_lead_to_parts_of_the_page_also_without_texts(rows, page):
+    bare = report_data(rows.drop_columns("text"))
+    for written in (page, render_page(bare, draw(bare))):
+        tags = Outline(written).tags
+        places = {f"#{attributes['id']}" for _, attributes in tags if "id" in attributes}
+        assert {attributes["href"] for tag, attributes in tags if tag == "a"} == places
+
+
+def test_nothing_is_claimed_of_rows_that_may_have_been_seen(rows):
+    data = report_data(rows)
+    data.findings["is_unseen"] = False
+    assert "not trained on" not in Outline(write(data)).text.partition("In short")[0]
+
+
+def test_long_texts_are_cut(rows):
+    texts = pa.array(["long " * 500 + str(k) for k in range(len(rows))])
+    page = write(report_data(rows.set_column(6, "text", texts)))
+    assert "long " * 150 in page
+    assert "long " * 250 not in page
+
+
+def test_the_page_needs_nothing_but_itself(page):
+    tags = Outline(page).tags
+    assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in tags}
+    addresses = [
+        value
+        for _, attributes in tags
+        for name, value in attributes.items()
+        if name in ("src", "srcset", "href", "data", "action", "poster")
+    ]
+    images = [address for address in addresses if not address.startswith("#")]
+    assert len(images) == len(ALL_PLOTS)
+    assert all(image.startswith("data:image/png;base64,") for image in images)
+    assert "url(" not in page
+    assert "@import" not in page
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_the_page_forbids_scripts_and_the_network(page):
+    (policy,) = [
+        attributes["content"]
+        for tag, attributes in Outline(page).tags
+        if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
+    ]
+    directives = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+    assert directives["default-src"] == "'none'"
+    assert "script-src" not in directives
+    assert directives["img-src"] == "data:"
+
+
+def test_headings_descend_and_images_speak_in_numbers(page):
+    tags = Outline(page).tags
+    headings = [int(tag[1]) for tag, _ in tags if re.fullmatch("h[1-6]", tag)]
+    assert headings[0] == 1
+    assert set(headings[1:]) == {2, 3}
+    assert all(b - a <= 1 for a, b in itertools.pairwise(headings))
+    alts = [attributes["alt"] for tag, attributes in tags if tag == "img"]
+    assert len(alts) == len(ALL_PLOTS)
+    assert all(re.search(r"\d", alt) and alt.endswith(".") for alt in alts)
+    assert any("validation accuracy is highest, 80.3%, after epoch 2" in alt for alt in alts)
+    assert all(attributes.get("scope") for tag, attributes in tags if tag == "th")
+
+
+def test_markup_in_names_settings_and_texts_is_shown_not_run(rows):
+    hostile = report_data(
+        rows.set_column(6, "text", pa.array([SCRIPT] * len(rows))),
+        name=SCRIPT,
+        counts={SCRIPT: 1},
+        settings={SCRIPT: {"x": SCRIPT}, "list": [SCRIPT]},
+        lineage=[(SCRIPT, SCRIPT, SCRIPT)],
+        versions={SCRIPT: SCRIPT},
+    )
+    for test in hostile.findings["behavior"]:
+        test["failures"] = [dict.fromkeys(("text", "changed_text"), SCRIPT) | {
+            "probability": 0.1, "changed_probability": 0.2}]  # fmt: skip
+    page = write(hostile)
+    outline = Outline(page)
+    assert "script" not in {tag for tag, _ in outline.tags}
+    assert "<script" not in page
+    num_failures = 2 * len(hostile.findings["behavior"])
+    assert (
+        outline.text.count(SCRIPT)
+        >= 10 + len(set(hostile.mistakes["kind"].to_pylist())) + num_failures
+    )
+
+
+def test_a_quote_in_a_name_stays_inside_its_attribute(rows):
+    page = write(report_data(rows, versions={'"><b onload="x': "1"}))
+    assert not any("onload" in attributes for _, attributes in Outline(page).tags)
+
+
+def test_the_only_split_takes_the_place_of_test():
+    data = report_data(rows_of("validation", 300))
+    assert data.split == "validation"
+    text = Outline(write(data)).text
+    assert "of the validation texts correctly" in text
+    assert "not trained on" not in text
+    assert "By these texts its epoch" in text
+
+
+def test_one_class_leaves_out_what_needs_two(rows):
+    positive = rows.filter(pa.compute.equal(rows["label"], 1))
+    data = report_data(positive)
+    plots = draw(data)
+    assert set(plots) == ALL_PLOTS - {"roc.png", "precision_recall.png"}
+    text = Outline(render_page(data, plots)).text
+    assert "need both classes" in text
+    assert "ranks above a negative one —" in text
+
+
+def test_a_report_without_a_curve_has_no_training_section(rows):
+    for curve in (None, report_data(rows).curve.iloc[:0]):
+        data = report_data(rows, curve=curve)
+        assert 'id="training"' not in write(data)
+
+
+def test_a_training_that_diverged_is_reported(rows):
+    curve = report_data(rows).curve
+    curve.loc[1:, ["train_loss", "validation_loss"]] = np.nan
+    data = report_data(rows, curve=curve)
+    assert "3 — — 79.6%" in Outline(write(data)).text
+
+
+def test_a_training_without_validation_rows_is_reported(rows):
+    curve = report_data(rows).curve
+    curve[["validation_loss", "validation_accuracy"]] = np.nan
+    page = write(report_data(rows, curve=curve))
+    assert "3 0.3500 — —" in Outline(page).text
+    assert "nan" not in page.partition('id="training"')[2]
+
+
+needs_browser = pytest.mark.skipif(
+    shutil.which("chromium") is None, reason="no chromium on this machine"
+)
+"""Of Debian's packages; everything else that a browser test needs is installed with the others."""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        options = {"executable_path": shutil.which("chromium"), "args": ["--no-sandbox"]}
+        browser = playwright.chromium.launch(**options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, tmp_path):
+    """Open a page from a file, without a network; what goes wrong is kept in ``problems``."""
+    contexts = []
+
+    def visit(page, **options):
+        context = browser.new_context(offline=True, **options)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.problems = []
+        tab.on("console", lambda message: tab.problems.append(message.text))
+        tab.on("pageerror", lambda error: tab.problems.append(str(error)))
+        tab.on("requestfailed", lambda request: tab.problems.append(request.url))
+        file = tmp_path / "report.html"
+        file.write_text(page, encoding="utf-8")
+        tab.goto(file.as_uri())
+        return tab
+
+    yield visit
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.browser
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1400])
+def test_the_page_is_readable_on_phone_and_laptop_by_day_and_night(visit, page, width, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    tab = visit(page, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert tab.evaluate("document.documentElement.scrollWidth") == width
+    widths = tab.evaluate("[...document.images].map(image => image.naturalWidth)")
+    assert len(widths) == len(ALL_PLOTS)
+    assert min(widths) > 400
+    background = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(21, 24, 28)"}[scheme]
+    smallest = tab.evaluate(
+        "Math.min(...[...document.querySelectorAll('main *')].filter(e => e.childElementCount == 0"
+        " && e.textContent.trim()).map(e => parseFloat(getComputedStyle(e).fontSize)))"
+    )
+    assert smallest >= 12.5
+    found = Axe().run(tab)
+    assert found.violations_count == 0, found.generate_report()
+    assert tab.problems == []
+
+
+@pytest.mark.browser
+@needs_browser
+def test_nothing_is_too_long_for_a_phone(visit, rows, plots):
+    data = report_data(
+        rows.set_column(6, "text", pa.array(["t" * 300 + str(k) for k in range(len(rows))])),
+        name="n" * 200,
+        counts={"c" * 90: 10**12},
+        settings={"k" * 90: {"v": "z" * 200}},
+        lineage=[("w" * 90, "u" * 200, "f" * 100)],
+        versions={"l" * 90: "v" * 90},
+    )
+    tab = visit(render_page(data, plots), viewport={"width": 400, "height": 900})
+    tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert tab.evaluate("document.documentElement.scrollWidth") == 400
+
+
+@pytest.mark.browser
+@needs_browser
+def test_no_script_runs_in_the_page(visit, page):
+    tab = visit(page.replace("</body>", f"{SCRIPT}</body>"))
+    assert tab.title() == "quickstart · sentiflow report"
+    assert any("Content Security Policy" in problem for problem in tab.problems)
+
+
+@pytest.mark.browser
+@needs_browser
+def test_everything_is_printed(visit, page):
+    tab = visit(page)
+    tab.emulate_media(media="print")
+    pdf = tab.pdf(format="A4")
+    assert pdf.startswith(b"%PDF")
+    shown = tab.evaluate("getComputedStyle(document.querySelector('.contents')).display")
+    assert shown == "none"
+    assert tab.problems == []

@@ -1,0 +1,164 @@
+"""Each text is in the slices that a reader would put it in, and no other."""
+
+import datetime
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import sklearn.metrics
+
+from sentiflow.evaluation import slices
+from sentiflow.evaluation.slices import Slice
+
+
+def names_of(text, **more):
+    """Name the slices of one text, but for those by length and by unknown tokens."""
+    return {item for item in slices_of([text], **more) if "token" not in item}
+
+
+def slices_of(texts, num_tokens=None, **more):
+    array = pa.array(texts, pa.string())
+    lengths = slices.count_tokens(array, tokenizer="tweet", max_length=64)
+    known = lengths if num_tokens is None else np.array(num_tokens)
+    found = slices.find(array, lengths=lengths, num_tokens=known, **more)
+    return {item.name: np.flatnonzero(item.rows).tolist() for item in found}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("good morning", set()),
+        ("I do NOT like it", {"negation"}),
+        ("i don't know", {"negation"}),
+        ("I dont know", {"negation"}),
+        ("ain\u2019t it nice", {"negation"}),
+        ("a knot in another note", set()),
+        ("@sam hi", {"mention"}),
+        ("see http://a.b/c?d=e", {"link", "question"}),
+        ("www.example.com is up", {"link"}),
+        ("love #friday", {"hashtag"}),
+        ("we are #1 a#b", {"hashtag"}),
+        ("a#b", set()),
+        ("sooo nice", {"elongation"}),
+        ("soo nice", set()),
+        ("NOOOO", {"elongation"}),
+        ("nice :)", {"happy emoticon"}),
+        ("nice :-D", {"happy emoticon"}),
+        ("love you <3", {"happy emoticon"}),
+        ("oh :(", {"sad emoticon"}),
+        ("oh :'(", {"sad emoticon"}),
+        ("</3", {"sad emoticon"}),
+        ("http://a.b:/c", {"link"}),
+        ("it is 3:(4)", set()),
+        ("cold (-5 degrees)", set()),
+        ("go :Done", set()),
+        ("8) item", set()),
+        ("mail me@home.org", set()),
+        ("nice :), really", {"happy emoticon"}),
+        ("THIS IS LOUD", {"shouting"}),
+        ("THIS IS quiet", set()),
+        ("really?", {"question"}),
+    ],
+)
+def test_a_text_is_in_the_slices_that_its_words_say(text, expected):
+    assert names_of(text) == expected
+
+
+def test_lengths_are_the_tokenizers_and_every_text_has_one():
+    found = slices_of(["a", "a b c d e", " ".join("x" * 14), "x " * 400, ""])
+    by_length = {name: rows for name, rows in found.items() if "unknown" not in name}
+    by_length.pop("no known token")
+    assert by_length["0 to 4 tokens"] == [0, 4]
+    assert by_length["5 to 9 tokens"] == [1]
+    assert by_length["10 to 14 tokens"] == [2]
+    assert by_length["30 tokens or more"] == [3]
+
+
+def test_shares_of_unknown_tokens_part_the_texts():
+    text = "a b c d e f g h i j"
+    found = slices_of([text] * 5, num_tokens=[10, 9, 8, 2, 0])
+    assert found["no unknown token"] == [0]
+    assert found["unknown tokens, up to a tenth"] == [1]
+    assert found["unknown tokens, a tenth to a quarter"] == [2]
+    assert found["unknown tokens, over a quarter"] == [3]
+    assert found["no known token"] == [4]
+
+
+def test_repeats_are_equal_but_for_case_and_white_space():
+    assert slices_of(["Good  day", "good day", "a good day"])["repeated"] == [0, 1]
+
+
+def test_hours_of_the_day_are_slices_where_the_time_is_known():
+    at = [datetime.datetime(2009, 4, 6, hour, tzinfo=datetime.UTC) for hour in (0, 11, 18)]
+    found = slices_of(["a"] * 4, time=pa.array([*at, None], pa.timestamp("s", tz="UTC")))
+    assert (found["night"], found["morning"], found["evening"]) == ([0], [1], [2])
+    assert "afternoon" not in found
+
+
+def test_a_users_pattern_is_a_slice():
+    found = slices_of(["Rain again", "dry", "it rains"], patterns={"weather": "(?i)rain"})
+    assert found["weather"] == [0, 2]
+
+
+def test_a_users_slice_takes_the_place_of_one_of_its_name():
+    assert slices_of(["why?", "so"], patterns={"question": "so"})["question"] == [1]
+
+
+def test_an_empty_slice_is_not_listed():
+    assert "sad emoticon" not in slices_of(["a"])
+
+
+def test_the_figures_of_a_slice_equal_hand_counted_ones():
+    label = np.array([1, 1, 0, 0, 1])
+    prediction = np.array([1, 0, 0, 0, 0])
+    probability = np.array([0.9, 0.4, 0.1, 0.2, 0.3])
+    rows = np.array([True, True, True, False, False])
+    (found,) = slices.measure(
+        [Slice("three", "", rows)], label=label, probability=probability, prediction=prediction
+    )
+    assert (found["num_rows"], found["fraction"]) == (3, 0.6)
+    assert found["accuracy"] == pytest.approx(2 / 3)
+    assert found["difference"] == pytest.approx(2 / 3 - 1 / 2)
+    assert found["positive_fraction"] == pytest.approx(2 / 3)
+    assert found["mean_probability"] == pytest.approx(1.4 / 3)
+    assert found["low"] < found["accuracy"] < found["high"]
+
+
+def test_the_accuracy_of_a_slice_is_sklearns():
+    rng = np.random.default_rng(0)
+    label, prediction = rng.integers(0, 2, 500), rng.integers(0, 2, 500)
+    rows = rng.random(500) < 0.3
+    whole = {"label": label, "probability": prediction * 0.8, "prediction": prediction}
+    (found,) = slices.measure([Slice("some", "", rows)], **whole)
+    expected = sklearn.metrics.accuracy_score(label[rows], prediction[rows])
+    assert found["accuracy"] == pytest.approx(expected)
+
+
+def test_the_worst_slice_stands_first_and_tiny_ones_last():
+    right = np.repeat([1, 0, 1, 0], [80, 20, 70, 30])
+    number = np.arange(200)
+    found = slices.measure(
+        [
+            Slice("better", "", number < 100),
+            Slice("worse", "", number >= 100),
+            Slice("tiny", "", number >= 200 - slices.MIN_ROWS + 1),
+            Slice("all", "", number >= 0),
+        ],
+        label=np.ones(200, int), probability=right * 0.9, prediction=right,
+    )  # fmt: skip
+    assert [item["name"] for item in found] == ["worse", "all", "better", "tiny"]
+    assert found[1]["difference"] is None
+
+
+def test_texts_are_counted_by_length():
+    found = slices.by_length(np.array([2, 5, 2]), right=np.array([True, False, False]))
+    assert found == [
+        {"tokens": 2, "num_rows": 2, "num_right": 1},
+        {"tokens": 5, "num_rows": 1, "num_right": 0},
+    ]
+
+
+def test_two_models_have_no_slices_by_unknown_tokens_in_common():
+    text, lengths = pa.array(["good morning", "xyz"]), np.array([2, 1])
+    names = {item.name for item in slices.find(text, lengths=lengths, num_tokens=None)}
+    assert names == {"0 to 4 tokens"}

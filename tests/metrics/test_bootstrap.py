@@ -1,0 +1,91 @@
+"""Intervals are those of a plain bootstrap over rows, and hold what they promise."""
+
+import numpy as np
+import pytest
+
+from sentiflow.metrics import bootstrap
+from sentiflow.metrics.bootstrap import intervals
+from sentiflow.metrics.classification import binary_figures
+
+
+def rows_of(num_rows, *, seed=0, decimals=None):
+    rng = np.random.default_rng(seed)
+    probability = rng.beta(0.7, 0.7, num_rows)
+    if decimals is not None:
+        probability = probability.round(decimals)
+    label = (rng.random(num_rows) < probability).astype(np.int8)
+    prediction = (probability >= 0.5).astype(np.int8)
+    return {"label": label, "probability": probability, "prediction": prediction}
+
+
+def take(rows, chosen):
+    return {name: values[chosen] for name, values in rows.items()}
+
+
+@pytest.mark.parametrize("decimals", [1, 2, None])
+def test_the_figures_of_a_draw_are_those_of_its_rows(decimals):
+    rows = rows_of(400, decimals=decimals)
+    groups = bootstrap._Groups(**rows)
+    rng = np.random.default_rng(1)
+    drawn = rng.integers(0, 400, 400)
+    key = (bootstrap._rank(rows["probability"]) * 2 + rows["label"]) * 2 + rows["prediction"]
+    _, member = np.unique(key, return_inverse=True)
+    counts = np.bincount(member[drawn], minlength=len(groups.num_rows))[None]
+    expected = binary_figures(**take(rows, drawn))
+    found = groups.figures(counts)
+    for name, values in found.items():
+        assert values[0] == pytest.approx(expected[name]), name
+
+
+def test_many_probabilities_are_grouped_without_changing_a_figure():
+    rows = rows_of(20_000)
+    groups = bootstrap._Groups(**rows)
+    assert groups.num_ranks <= bootstrap.MAX_GROUPS + 15
+    expected, widths = binary_figures(**rows), intervals(**rows)
+    for name, values in groups.figures(groups.num_rows[None]).items():
+        low, high = widths[name]
+        assert values[0] == pytest.approx(expected[name], abs=0.05 * (high - low)), name
+
+
+def test_intervals_equal_those_of_a_plain_bootstrap():
+    rows = rows_of(300, seed=3)
+    rng = np.random.default_rng(5)
+    plain = [binary_figures(**take(rows, rng.integers(0, 300, 300))) for _ in range(1000)]
+    found = intervals(**rows)
+    for name in ("f1_macro", "roc_auc", "average_precision", "log_loss", "brier", "matthews"):
+        low, high = np.quantile([figures[name] for figures in plain], [0.025, 0.975])
+        width = high - low
+        assert found[name] == pytest.approx((low, high), abs=0.12 * width), name
+
+
+def test_the_calibration_error_of_calibrated_probabilities_may_be_nothing():
+    low, high = intervals(**rows_of(2000, seed=4))["expected_calibration_error"]
+    assert 0 <= low < 0.01
+    assert low < high < 0.06
+
+
+def test_an_interval_holds_the_truth_about_95_times_of_100():
+    truth = binary_figures(**rows_of(400_000, seed=99))
+    hits = {"roc_auc": 0, "brier": 0, "f1_macro": 0}
+    for seed in range(100):
+        found = intervals(**rows_of(250, seed=seed), num_resamples=400)
+        for name in hits:
+            low, high = found[name]
+            hits[name] += low <= truth[name] <= high
+    assert all(86 <= count <= 100 for count in hits.values()), hits
+
+
+def test_what_is_undefined_has_no_interval():
+    assert intervals(label=np.array([]), probability=np.array([]), prediction=np.array([])) == {}
+    ones = np.ones(30, np.int8)
+    found = intervals(label=ones, probability=ones * 0.9, prediction=ones)
+    assert "roc_auc" not in found
+    assert "precision_negative" not in found
+    assert found["recall_positive"] == (1, 1)
+    assert found["brier"] == pytest.approx((0.01, 0.01))
+
+
+def test_the_same_seed_gives_the_same_intervals():
+    rows = rows_of(500)
+    assert intervals(**rows) == intervals(**rows)
+    assert intervals(**rows) != intervals(**rows, seed=1)

@@ -1,0 +1,278 @@
+"""Figures equal scikit-learn's, hand-counted ones, and None where there is nothing to say."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sklearn_metrics
+
+from sentiflow.metrics.classification import (
+    binary_figures,
+    expected_calibration_error,
+    reliability_bins,
+    wilson_interval,
+)
+
+SETTINGS = settings(max_examples=60, deadline=None)
+
+ROWS = st.lists(
+    st.tuples(st.integers(0, 1), st.floats(0, 1, width=32), st.integers(0, 1)), max_size=40
+)
+
+
+def figures_of(rows):
+    """Measure rows of (label, probability, prediction)."""
+    label, probability, prediction = zip(*rows, strict=True) if rows else ((), (), ())
+    return binary_figures(
+        label=np.array(label, dtype=np.int8),
+        probability=np.array(probability, dtype=np.float32),
+        prediction=np.array(prediction, dtype=np.int8),
+    )
+
+
+@pytest.fixture(scope="module")
+def random_rows():
+    """2,000 rows whose probability says something about the label."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 2000).astype(np.int8)
+    probability = rng.beta(2 + 2 * label, 4 - 2 * label).astype(np.float32)
+    return {
+        "label": label,
+        "probability": probability,
+        "prediction": (probability > 0.45).astype(np.int8),
+    }
+
+
+@pytest.mark.parametrize(
+    ("successes", "total", "expected"),
+    [
+        (8, 10, (0.4902, 0.9433)),
+        (81, 263, (0.2553, 0.3662)),
+        (15, 148, (0.0624, 0.1605)),
+        (0, 20, (0.0, 0.1611)),
+        (1, 29, (0.0061, 0.1718)),
+    ],
+)
+def test_wilson_interval_equals_published_values(successes, total, expected):
+    # All but the first: Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
+    assert wilson_interval(successes, total) == pytest.approx(expected, abs=5e-5)
+
+
+def test_wilson_interval_of_nothing_is_nan():
+    assert all(math.isnan(bound) for bound in wilson_interval(0, 0))
+
+
+@SETTINGS
+@given(st.integers(1, 10**7).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_interval_holds_the_share_and_is_symmetric(case):
+    successes, total = case
+    low, high = wilson_interval(successes, total)
+    assert 0 <= low <= successes / total + 1e-12
+    assert successes / total - 1e-12 <= high <= 1
+    mirrored = wilson_interval(total - successes, total)
+    assert (1 - high, 1 - low) == pytest.approx(mirrored, abs=1e-12)
+
+
+def test_more_confidence_or_fewer_rows_widen_the_interval():
+    def width(*args, **kwargs):
+        low, high = wilson_interval(*args, **kwargs)
+        return high - low
+
+    assert width(80, 100, confidence=0.99) > width(80, 100) > width(800, 1000)
+
+
+def test_figures_equal_scikit_learn(random_rows):
+    label, prediction = random_rows["label"], random_rows["prediction"]
+    probability = random_rows["probability"].astype(np.float64)
+    precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(label, prediction)
+    (tn, fp), (fn, tp) = sklearn_metrics.confusion_matrix(label, prediction)
+    expected = {
+        "num_rows": 2000,
+        "positive_fraction": label.mean(),
+        "accuracy": sklearn_metrics.accuracy_score(label, prediction),
+        "precision_positive": precision[1],
+        "recall_positive": recall[1],
+        "f1_positive": f1[1],
+        "precision_negative": precision[0],
+        "recall_negative": recall[0],
+        "f1_negative": f1[0],
+        "f1_macro": f1.mean(),
+        "matthews": sklearn_metrics.matthews_corrcoef(label, prediction),
+        "roc_auc": sklearn_metrics.roc_auc_score(label, probability),
+        "average_precision": sklearn_metrics.average_precision_score(label, probability),
+        "log_loss": sklearn_metrics.log_loss(label, probability),
+        "brier": sklearn_metrics.brier_score_loss(label, probability),
+        "true_positive": tp,
+        "false_positive": fp,
+        "true_negative": tn,
+        "false_negative": fn,
+    }
+    figures = binary_figures(**random_rows)
+    assert {name: figures[name] for name in expected} == pytest.approx(expected)
+    low, high = wilson_interval(int(tp + tn), 2000)
+    assert (figures["accuracy_low"], figures["accuracy_high"]) == (low, high)
+    assert set(figures) - set(expected) == {
+        "accuracy_low",
+        "accuracy_high",
+        "expected_calibration_error",
+    }
+
+
+def test_figures_equal_hand_counted_ones():
+    # Two bins of the calibration error are used: 0.9 (right, right, wrong) and 0.2 (right, wrong).
+    rows = [(1, 0.9, 1), (1, 0.9, 1), (0, 0.9, 1), (0, 0.2, 0), (1, 0.2, 0)]
+    figures = figures_of(rows)
+    expected = {
+        "num_rows": 5,
+        "positive_fraction": 3 / 5,
+        "accuracy": 3 / 5,
+        "precision_positive": 2 / 3,
+        "recall_positive": 2 / 3,
+        "f1_positive": 2 / 3,
+        "precision_negative": 1 / 2,
+        "recall_negative": 1 / 2,
+        "f1_negative": 1 / 2,
+        "f1_macro": 7 / 12,
+        "matthews": (2 * 1 - 1 * 1) / math.sqrt(3 * 3 * 2 * 2),
+        "roc_auc": (2 * (1 / 2 + 1) + 1 * (0 + 1 / 2)) / 6,
+        "log_loss": -(2 * math.log(0.9) + math.log(0.1) + math.log(0.8) + math.log(0.2)) / 5,
+        "brier": (2 * 0.1**2 + 0.9**2 + 0.2**2 + 0.8**2) / 5,
+        "expected_calibration_error": 3 / 5 * (0.9 - 2 / 3) + 2 / 5 * (1 / 2 - 0.2),
+        "true_positive": 2,
+        "false_positive": 1,
+        "true_negative": 1,
+        "false_negative": 1,
+    }
+    assert {name: figures[name] for name in expected} == pytest.approx(expected)
+
+
+@given(st.integers(1, 20_000), st.data())
+def test_an_interval_holds_its_share(total, data):
+    successes = data.draw(st.sampled_from([0, total]) | st.integers(0, total))
+    low, high = wilson_interval(successes, total)
+    assert 0 <= low <= successes / total <= high <= 1
+
+
+def test_no_rows_leave_counts_and_none():
+    figures = figures_of([])
+    counts = {"num_rows", "true_positive", "false_positive", "true_negative", "false_negative"}
+    assert {name for name, value in figures.items() if value == 0} == counts
+    assert all(value is None for name, value in figures.items() if name not in counts)
+
+
+def test_one_class_leaves_ranking_undefined():
+    figures = figures_of([(1, 0.8, 1), (1, 0.3, 0)])
+    undefined = {
+        "roc_auc",
+        "average_precision",
+        "recall_negative",
+        "matthews",
+    }
+    assert {name for name, value in figures.items() if value is None} == undefined
+    assert figures["accuracy"] == 0.5
+    assert figures["precision_negative"] == figures["f1_negative"] == 0
+
+
+def test_one_class_all_right_leaves_the_absent_class_undefined():
+    figures = figures_of([(0, 0.1, 0), (0, 0.2, 0)])
+    assert figures["f1_negative"] == 1
+    assert figures["f1_positive"] is None
+    assert figures["f1_macro"] is None
+
+
+def test_all_right_is_perfect():
+    figures = figures_of([(0, 0.0, 0), (1, 1.0, 1)] * 50)
+    for name in ("accuracy", "accuracy_high", "f1_macro", "matthews", "roc_auc"):
+        assert figures[name] == 1, name
+    assert figures["accuracy_low"] < 0.97
+    assert figures["brier"] == figures["expected_calibration_error"] == 0
+    assert figures["log_loss"] == pytest.approx(1e-7)
+
+
+def test_a_certain_mistake_costs_a_finite_log_loss():
+    figures = figures_of([(0, 1.0, 1)])
+    assert figures["log_loss"] == pytest.approx(-math.log(1e-7))
+
+
+@SETTINGS
+@given(ROWS)
+def test_figures_are_plain_json(rows):
+    figures = figures_of(rows)
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+    assert {type(value) for value in figures.values()} <= {int, float, type(None)}
+
+
+@SETTINGS
+@given(ROWS)
+def test_confusion_counts_add_up(rows):
+    figures = figures_of(rows)
+    cells = ("true_positive", "false_positive", "true_negative", "false_negative")
+    assert sum(figures[cell] for cell in cells) == figures["num_rows"] == len(rows)
+
+
+@SETTINGS
+@given(ROWS)
+def test_exchanging_the_classes_exchanges_their_figures(rows):
+    figures = figures_of(rows)
+    exchanged = figures_of([(1 - label, 1 - p, 1 - guess) for label, p, guess in rows])
+    for name in ("precision", "recall", "f1"):
+        assert figures[f"{name}_positive"] == exchanged[f"{name}_negative"]
+    assert figures["accuracy"] == exchanged["accuracy"]
+    assert figures["matthews"] == pytest.approx(exchanged["matthews"])
+
+
+@SETTINGS
+@given(ROWS, st.integers(1, 20))
+def test_reliability_bins_hold_every_row_once(rows, num_bins):
+    label = np.array([row[0] for row in rows], dtype=np.int8)
+    probability = np.array([row[1] for row in rows], dtype=np.float32)
+    bins = reliability_bins(label=label, probability=probability, num_bins=num_bins)
+    assert list(bins) == ["low", "high", "num_rows", "mean_probability", "positive_fraction"]
+    assert len(bins) == num_bins
+    assert bins["num_rows"].sum() == len(rows)
+    assert (bins["num_rows"] * bins["positive_fraction"]).sum() == pytest.approx(label.sum())
+    filled = bins[bins["num_rows"] > 0]
+    assert (filled["low"] - 1e-9 <= filled["mean_probability"]).all()
+    assert (filled["mean_probability"] <= filled["high"] + 1e-9).all()
+    assert bins[bins["num_rows"] == 0]["mean_probability"].isna().all()
+
+
+def test_the_last_reliability_bin_holds_one():
+    bins = reliability_bins(label=np.array([0, 1, 1]), probability=np.array([0.0, 0.5, 1.0]))
+    assert bins["num_rows"].tolist() == [1, 0, 0, 0, 0, 1, 0, 0, 0, 1]
+
+
+def test_calibration_error_equals_its_definition(random_rows):
+    label, probability = random_rows["label"], random_rows["probability"]
+    expected = 0.0
+    for b in range(15):
+        inside = (probability >= b / 15) & (probability < (b + 1) / 15)
+        if inside.any():
+            gap = abs(probability[inside].mean(dtype=np.float64) - label[inside].mean())
+            expected += inside.mean() * gap
+    error = expected_calibration_error(label=label, probability=probability)
+    assert error == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ((2, 0.5, 1), "label 2 is neither 0 nor 1"),
+        ((1, 0.5, -1), "prediction -1 is neither"),
+        ((1, math.nan, 1), "probability nan"),
+        ((1, 1.5, 1), "probability 1.5"),
+    ],
+)
+def test_values_that_cannot_be_counted_are_refused(row, message):
+    with pytest.raises(ValueError, match=message):
+        figures_of([(0, 0.1, 0), row])
+
+
+def test_columns_of_unequal_length_are_refused():
+    with pytest.raises(ValueError, match="differ"):
+        binary_figures(
+            label=np.array([0, 1]), probability=np.array([0.1]), prediction=np.array([0, 1])
+        )

@@ -1,0 +1,112 @@
+"""Profiles add up, and equal corpora are not far apart."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentiflow.models import drift
+from sentiflow.models.drift import LENGTH_EDGES, NUM_PROBABILITY_BINS, Profile
+
+ROWS = st.lists(
+    st.tuples(st.integers(0, 80), st.integers(0, 80), st.floats(0, 1, width=32)), max_size=20
+)
+COUNTS = st.lists(st.integers(0, 1000), min_size=4, max_size=4)
+
+
+def profile(rows):
+    """Count rows of length, unknown tokens and probability."""
+    lengths, unknown, probability = (np.array(c) for c in zip(*rows, strict=True)) if rows else (
+        np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32),
+    )  # fmt: skip
+    return Profile.of(
+        lengths=lengths,
+        num_unknown=np.minimum(unknown, lengths),
+        probability=probability,
+        prediction=(probability >= 0.5).astype(np.int8),
+    )
+
+
+@settings(deadline=None)
+@given(rows=ROWS, cut=st.integers(0, 20))
+def test_profiles_of_parts_add_up_to_that_of_the_whole(rows, cut):
+    assert profile(rows[:cut]) + profile(rows[cut:]) == profile(rows)
+
+
+@settings(deadline=None)
+@given(rows=ROWS)
+def test_every_row_is_in_one_bin(rows):
+    found = profile(rows)
+    assert sum(found.lengths) == sum(found.probabilities) == found.rows == len(rows)
+
+
+@settings(deadline=None)
+@given(rows=ROWS)
+def test_a_profile_survives_json(rows):
+    assert Profile.from_json(json.loads(json.dumps(asdict(profile(rows))))) == profile(rows)
+
+
+def test_bins_begin_at_their_edges():
+    rows = [(edge, 0, 0.0) for edge in LENGTH_EDGES]
+    assert profile(rows).lengths == (1,) * len(LENGTH_EDGES)
+    tenths = [(1, 0, (number + 0.5) / 10) for number in range(10)]
+    assert profile(tenths).probabilities == (1,) * NUM_PROBABILITY_BINS
+    assert profile([(1, 0, 1.0)]).probabilities[-1] == 1
+
+
+@settings(deadline=None)
+@given(counts=COUNTS, others=COUNTS)
+def test_the_index_is_symmetric_and_zero_for_equal_histograms_alone(counts, others):
+    there, back = (
+        drift.population_stability_index(tuple(a), tuple(b))
+        for a, b in ((counts, others), (others, counts))
+    )
+    assert there == pytest.approx(back)
+    assert there >= 0
+    assert drift.population_stability_index(tuple(counts), tuple(counts)) == 0
+
+
+def test_the_index_of_a_known_case():
+    """Two bins with shares 0.6 and 0.4 against 0.5 and 0.5: 0.1 ln 1.2 - 0.1 ln 0.8 = 0.0405."""
+    found = drift.population_stability_index((600_000, 400_000), (500_000, 500_000))
+    assert found == pytest.approx(0.040547, abs=1e-5)
+
+
+def draw(seed, *, rows=2000, length=10, positive=0.5, unknown=0.0):
+    """Draw rows of a corpus."""
+    random = np.random.default_rng(seed)
+    lengths = random.poisson(length, rows)
+    sure = np.where(random.random(rows) < positive, 0.95, 0.05)
+    return profile(list(zip(lengths, random.binomial(lengths, unknown), sure, strict=True)))
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("rows", [30, 300, 3000])
+def test_chance_is_no_drift(seed, rows):
+    assert drift.compare(draw(seed, rows=rows), draw(seed + 100))["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "warned"),
+    [
+        ({"length": 25}, ["length of the texts"]),
+        ({"positive": 0.9}, ["probabilities", "predicted positive"]),
+        ({"unknown": 0.5}, ["unknown words"]),
+    ],
+)
+def test_a_large_difference_is_warned_of_by_name(change, warned):
+    found = drift.compare(draw(1, **change), draw(2))
+    assert [line.split(":")[0] for line in found["warnings"]] == warned
+
+
+def test_without_rows_nothing_is_compared():
+    assert drift.compare(Profile(), draw(1)) == drift.compare(draw(1), Profile()) == {}
+    assert Profile().figures == {}
+
+
+def test_a_profile_of_other_bins_is_refused():
+    with pytest.raises(ValueError, match="bins"):
+        Profile(lengths=(1, 2))

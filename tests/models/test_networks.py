@@ -1,0 +1,235 @@
+import pytest
+import torch
+
+from sentiflow.config import model_sections
+from sentiflow.models import networks, poolings
+from sentiflow.models.vocabulary import PAD_ID
+
+CELLS = ["rnn", "gru", "lstm"]
+POOLINGS = ["last", "mean_max", "attention"]
+
+
+def build(**settings: object) -> torch.nn.Module:
+    torch.manual_seed(0)
+    defaults = {
+        "cell": "gru",
+        "hidden_size": 7,
+        "num_layers": 1,
+        "bidirectional": False,
+        "pooling": "last",
+    }
+    network = networks.build(defaults | settings, vocabulary_size=40, embedding_dim=5)
+    return network.eval()
+
+
+def build_bag(**settings: object) -> torch.nn.Module:
+    torch.manual_seed(0)
+    settings = {"kind": "bag_of_embeddings", "hidden_sizes": [7, 6], "pooling": "sum"} | settings
+    return networks.build(settings, vocabulary_size=40, embedding_dim=5).eval()
+
+
+def pad(rows: list[list[int]], width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    padded = [row + [PAD_ID] * (width - len(row)) for row in rows]
+    return torch.tensor(padded), torch.tensor([len(row) for row in rows])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_padding_and_company_never_change_a_logit(cell, pooling, bidirectional, num_layers):
+    network = build(cell=cell, pooling=pooling, bidirectional=bidirectional, num_layers=num_layers)
+    rows = [[3], [5, 9, 2, 7], [8, 8, 30], [1, 2, 3, 4, 5, 6]]
+    together = network(*pad(rows, width=11))
+    alone = torch.cat([network(*pad([row], width=len(row))) for row in rows])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("ngrams", [0, 2])
+def test_what_is_computed_once_for_all_words_changes_no_logit(
+    cell, pooling, bidirectional, num_layers, ngrams
+):
+    network = build(
+        cell=cell, pooling=pooling, bidirectional=bidirectional, num_layers=num_layers,
+        ngrams=ngrams,
+    )  # fmt: skip
+    if ngrams:
+        torch.nn.init.normal_(network.ngrams.weights.weight)
+    token_ids, lengths = pad([[3], [5, 9, 2, 7], [8, 8, 30], [1, 2, 3, 4, 5, 6]], width=7)
+    expected = network(token_ids, lengths)
+    with torch.inference_mode():
+        for num_tokens in (14, 1000):
+            answer = network.answering(num_tokens)
+            assert (answer is network) == (cell == "lstm" or num_tokens == 14)
+            torch.testing.assert_close(answer(token_ids, lengths), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_both_directions_equal_pytorchs_bidirectional_layer_on_rows_of_equal_length(cell):
+    network = build(cell=cell, bidirectional=True, pooling="last")
+    reference = getattr(torch.nn, cell.upper())(5, 7, batch_first=True, bidirectional=True)
+    for name, tensor in network.forward_layers[0].state_dict().items():
+        getattr(reference, name).data = tensor
+    for name, tensor in network.backward_layers[0].state_dict().items():
+        getattr(reference, f"{name}_reverse").data = tensor
+    token_ids = torch.randint(1, 40, (4, 6))
+    states, _ = reference(network.embedding(token_ids))
+    expected = network.output(torch.cat([states[:, -1, :7], states[:, 0, 7:]], dim=1))
+    actual = network(token_ids, torch.full((4,), 6))
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_one_direction_with_the_last_state_is_the_tutorials_network():
+    network = build(cell="rnn", pooling="last")
+    token_ids = torch.randint(1, 40, (3, 8))
+    states, _ = network.forward_layers[0](network.embedding(token_ids.T), torch.zeros(1, 3, 7))
+    expected = network.output(states[-1])
+    actual = network(token_ids, torch.full((3,), 8))
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_noise_multiplies_what_each_layer_reads(pooling, num_layers):
+    network = build(pooling=pooling, num_layers=num_layers, bidirectional=True)
+    batch = pad([[3, 5, 9], [4, 4]], width=4)
+    ones = torch.ones(2, len(network.dropout_of_features(inputs=0, output=0)))
+    torch.testing.assert_close(network(*batch, ones), network(*batch))
+    dropped = network(*batch, torch.zeros_like(ones))
+    torch.testing.assert_close(dropped, network.output.bias.expand(2, -1))
+    dropped = ones.clone()
+    dropped[:, :5] = 0
+    network.embedding.weight.data[:] = 0
+    torch.testing.assert_close(network(*batch, ones), network(*batch, dropped))
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_order_of_words_matters(pooling):
+    network = build(pooling=pooling)
+    forward, backward = network(*pad([[3, 5, 9], [9, 5, 3]], width=3))
+    assert not torch.allclose(forward, backward, atol=1e-4)
+
+
+def test_ngrams_are_a_linear_model_that_padding_does_not_change():
+    network = build(ngrams=3, ngram_buckets=1000)
+    bag = network.ngrams
+    torch.nn.init.normal_(bag.weights.weight)
+    bag.weights.weight.data[PAD_ID] = 0
+    rows = [[3], [5, 9, 2, 7], [9, 5, 2, 7]]
+    together = bag(pad(rows, width=8)[0])
+    torch.testing.assert_close(
+        together, torch.cat([bag(torch.tensor([row])) for row in rows]), rtol=1e-5, atol=1e-6
+    )
+    assert not torch.allclose(together[1], together[2])
+    found = bag.find(torch.tensor([[5, 9, 2, 7]]))
+    assert found.shape == (1, 4 + 3 + 2)
+    assert found[0, :4].tolist() == [5, 9, 2, 7]
+    assert (found[0, 4:] >= 40).all()
+    assert len(set(found[0].tolist())) == 9
+    torch.testing.assert_close(
+        together[1], bag.weights(found[0]).sum(dim=0) / 3 + bag.bias, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_the_bucket_of_an_ngram_is_part_of_a_saved_model():
+    bag = build(ngrams=3, ngram_buckets=1 << 20).ngrams
+    assert bag.find(torch.tensor([[5, 9, 2]])).tolist() == [[5, 9, 2, 279767, 904817, 385394]]
+
+
+def test_mean_and_maximum_are_over_valid_states_only():
+    pooling = poolings.MeanMax(2, 2)
+    states = torch.tensor([[[1.0, -5.0]], [[3.0, -1.0]], [[9.0, 9.0]]])
+    valid = torch.tensor([[True], [True], [False]])
+    assert pooling(states, valid, torch.tensor([2])).tolist() == [[2.0, -3.0, 3.0, -1.0]]
+
+
+def test_padding_gets_no_gradient():
+    network = build(bidirectional=True, pooling="attention").train()
+    network(*pad([[3, 4], [5, 6, 7]], width=5)).sum().backward()
+    gradient = network.embedding.weight.grad
+    assert gradient[PAD_ID].abs().sum() == 0
+    assert gradient[3].abs().sum() > 0
+
+
+BAG_POOLINGS = ["sum", "mean"]
+
+
+@pytest.mark.parametrize("pooling", BAG_POOLINGS)
+@pytest.mark.parametrize("ngrams", [0, 2])
+def test_padding_and_company_never_change_a_logit_of_a_bag(pooling, ngrams):
+    network = build_bag(pooling=pooling, ngrams=ngrams)
+    if ngrams:
+        torch.nn.init.normal_(network.ngrams.weights.weight)
+        network.ngrams.weights.weight.data[PAD_ID] = 0
+    network.embedding.weight.data[PAD_ID] = 9  # padding is left out, whatever its vector
+    rows = [[3], [5, 9, 2, 7], [], [8, 8, 30], [1, 2, 3, 4, 5, 6]]
+    together = network(*pad(rows, width=11))
+    alone = torch.cat([network(*pad([row], width=max(1, len(row)))) for row in rows])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+    assert together.isfinite().all()
+
+
+@pytest.mark.parametrize("pooling", BAG_POOLINGS)
+def test_a_bag_is_linear_layers_over_the_pooled_vectors(pooling):
+    network = build_bag(pooling=pooling)
+    rows = [[3, 3, 9], [5], []]
+    vectors = torch.stack(
+        [
+            getattr(network.embedding(torch.tensor(row)), pooling)(dim=0) if row else torch.zeros(5)
+            for row in rows
+        ]
+    )
+    first, second = network.hidden
+    expected = network.output(torch.relu(second(torch.relu(first(vectors)))))
+    torch.testing.assert_close(network(*pad(rows, width=4)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_bag_does_not_mind_the_order_of_words_and_the_sum_minds_their_number():
+    summed, mean = build_bag(), build_bag(pooling="mean")
+    rows = pad([[3, 5, 9], [9, 3, 5], [3, 5, 9, 3, 5, 9]], width=6)
+    for network in (summed, mean):
+        one, turned, twice = network(*rows)
+        torch.testing.assert_close(one, turned)
+        assert torch.allclose(one, twice, atol=1e-6) == (network is mean)
+
+
+def test_a_bag_without_hidden_layers_is_logistic_regression():
+    network = build_bag(hidden_sizes=[])
+    rows = pad([[3, 5]], width=2)
+    pooled = network.embedding.weight[3] + network.embedding.weight[5]
+    torch.testing.assert_close(network(*rows)[0], network.output(pooled))
+
+
+def test_noise_multiplies_a_bags_vector_and_what_its_last_layer_reads():
+    network = build_bag()
+    batch = pad([[3, 5, 9], []], width=4)
+    chances = network.dropout_of_features(inputs=0.3, output=0.1)
+    assert chances.tolist() == pytest.approx([0.3] * 5 + [0.1] * 6)
+    ones = torch.ones(2, len(chances))
+    torch.testing.assert_close(network(*batch, ones), network(*batch))
+    dropped = ones.clone()
+    dropped[:, 5:] = 0
+    torch.testing.assert_close(network(*batch, dropped), network.output.bias.expand(2, -1))
+    dropped = ones.clone()
+    dropped[:, :5] = 0
+    torch.testing.assert_close(network(*batch, dropped)[0], network(*batch)[1])
+
+
+def test_words_of_a_bag_get_a_gradient_and_padding_none():
+    network = build_bag().train()
+    network(*pad([[3, 4], [5, 6, 7], []], width=5)).sum().backward()
+    gradient = network.embedding.weight.grad
+    assert gradient[PAD_ID].abs().sum() == 0
+    assert (gradient[3:8].abs().sum(dim=1) > 0).all()
+
+
+def test_each_kind_of_the_settings_is_a_network():
+    for kind, section in model_sections.KINDS.items():
+        settings = section().model_dump()
+        assert settings["kind"] == kind
+        network = networks.build(settings, vocabulary_size=40, embedding_dim=5)
+        assert network(*pad([[3, 4]], width=2)).shape == (1, networks.NUM_CLASSES)

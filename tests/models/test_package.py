@@ -1,0 +1,350 @@
+"""A package is whole or refused, and answers bit for bit as before it was saved."""
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import safetensors.torch
+import torch
+from conftest import PROJECT, new_package
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sentiflow.data import manifest
+from sentiflow.errors import UserError
+from sentiflow.models.drift import Profile
+from sentiflow.models.package import ModelPackage, Scores
+from sentiflow.models.package_files import FILES
+from sentiflow.storage import filesystem
+
+TEXTS = ["good good morning", "", "bad", "unheard of", "good bad day", " ", "morning " * 200]
+
+
+@pytest.fixture
+def package() -> ModelPackage:
+    return new_package()
+
+
+@pytest.fixture
+def saved(package, tmp_path) -> str:
+    package.save(str(tmp_path / "model"), lineage={})
+    return str(tmp_path / "model")
+
+
+def test_load_of_save_scores_bit_for_bit_the_same(package, saved):
+    before, after = package.score(pa.array(TEXTS)), ModelPackage.load(saved).score(pa.array(TEXTS))
+    np.testing.assert_array_equal(before.probability, after.probability)
+    np.testing.assert_array_equal(before.num_tokens, after.num_tokens)
+
+
+def test_a_text_without_a_known_word_gets_the_prior(package):
+    scores = package.score(pa.array(TEXTS))
+    unknown = scores.num_tokens == 0
+    assert unknown.tolist() == [False, True, False, True, False, True, False]
+    assert set(scores.probability[unknown].tolist()) == {0.25}
+    assert set(scores.prediction[unknown].tolist()) == {0}
+
+
+def test_a_text_scores_the_same_alone_and_in_any_batch(package):
+    together = package.score(pa.array(TEXTS), batch_size=2).probability
+    alone = np.concatenate([package.score(pa.array([text])).probability for text in TEXTS])
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+def test_other_weights_are_another_model(package, tmp_path):
+    first = package.save(str(tmp_path / "first"), lineage={})
+    again = package.save(str(tmp_path / "again"), lineage={})
+    with torch.no_grad():
+        package.network.output.bias += 1e-3
+    other = package.save(str(tmp_path / "other"), lineage={})
+    assert first["fingerprint"] == again["fingerprint"] != other["fingerprint"]
+
+
+def test_no_texts_give_no_scores(package):
+    assert len(package.score(pa.array([], pa.string())).probability) == 0
+
+
+def test_a_missing_manifest_is_refused(saved):
+    (path := f"{saved}/manifest.json") and shutil.move(path, f"{saved}/other.json")
+    with pytest.raises(UserError, match=r"has no manifest\.json"):
+        ModelPackage.load(saved)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "vocabulary.parquet", "settings.json"])
+def test_one_flipped_byte_is_refused(saved, name):
+    path = f"{saved}/{name}"
+    with open(path, "r+b") as file:
+        file.seek(40)
+        byte = file.read(1)
+        file.seek(40)
+        file.write(bytes([byte[0] ^ 1]))
+    with pytest.raises(UserError, match=f"{name} is not the file that was saved"):
+        ModelPackage.load(saved)
+
+
+def test_a_missing_file_is_refused(saved):
+    shutil.move(f"{saved}/weights.safetensors", f"{saved}/away")
+    with pytest.raises(UserError, match=r"weights\.safetensors is missing"):
+        ModelPackage.load(saved)
+
+
+def test_a_tokenizer_of_another_version_is_refused(package, tmp_path):
+    other = replace(package, settings=package.settings.model_copy(update={"tokenizer_version": 99}))
+    other.save(str(tmp_path / "other"), lineage={})
+    with pytest.raises(UserError, match="needs tokenizer tweet version 99"):
+        ModelPackage.load(str(tmp_path / "other"))
+
+
+def test_a_newer_format_is_refused(saved):
+    path = f"{saved}/manifest.json"
+    with open(path) as file:
+        record = json.load(file)
+    with open(path, "w") as file:
+        json.dump(record | {"format_version": 99}, file)
+    with pytest.raises(UserError, match="newer sentiflow"):
+        ModelPackage.load(saved)
+
+
+# What has been changed together with its checksums
+
+
+def forge(saved, **contents):
+    """Replace files of a package, and write the checksums that fit."""
+    with open(f"{saved}/manifest.json") as file:
+        record = json.load(file)
+    for item in record["files"]:
+        stem = item["path"].split(".")[0]
+        if stem in contents:
+            filesystem.write_bytes(f"{saved}/{item['path']}", contents[stem])
+            item["sha256"] = hashlib.sha256(contents[stem]).hexdigest()
+    hashes = {item["path"]: item["sha256"] for item in record["files"]}
+    content = {"fingerprint": manifest.fingerprint([hashes[name] for name in FILES])}
+    record["inputs"]["content"] = content
+    claim = manifest.Claim("model", saved, record["settings"], record["inputs"])
+    record["fingerprint"] = claim.fingerprint
+    filesystem.write_bytes(f"{saved}/manifest.json", json.dumps(record).encode())
+
+
+def weights_with(package, **changes):
+    """Write the weights, with some replaced; None leaves one out."""
+    weights = package.network.state_dict() | {k.replace("__", "."): v for k, v in changes.items()}
+    return safetensors.torch.save({k: v for k, v in weights.items() if v is not None})
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"output__bias": None}, r"weights\.safetensors has no tensor output\.bias"),
+        ({"spare": torch.zeros(1)}, "has a tensor spare, which its network has not"),
+        ({"output__bias": torch.zeros(3)}, r"output\.bias is float32 3, not float32 2"),
+        ({"output__bias": torch.zeros(2).half()}, r"output\.bias is float16 2, not float32 2"),
+    ],
+)
+def test_tensors_that_are_not_those_of_the_network_are_refused(package, saved, changes, problem):
+    forge(saved, weights=weights_with(package, **changes))
+    with pytest.raises(UserError, match=problem):
+        ModelPackage.load(saved)
+
+
+def test_a_pickle_in_place_of_the_weights_is_refused_and_not_read(saved, tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "exploded"),))
+
+    for content in (pickle.dumps(Bomb()), zipped_pickle(Bomb())):
+        forge(saved, weights=content)
+        with pytest.raises(UserError, match=r"weights\.safetensors is no safetensors file"):
+            ModelPackage.load(saved)
+    assert not (tmp_path / "exploded").exists()
+
+
+def zipped_pickle(value):
+    """Save a value as ``torch.save`` does."""
+    stream = io.BytesIO()
+    torch.save(value, stream)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("name", ["model.pkl", "code/__init__.py", "weights.bin"])
+def test_a_file_that_is_no_part_of_a_package_is_refused(saved, name):
+    filesystem.write_bytes(f"{saved}/{name}", b"import os")
+    with pytest.raises(UserError, match=f"{name} is no part of a model package: take it away"):
+        ModelPackage.load(saved)
+
+
+def test_files_outside_the_package_are_never_asked_for(saved, tmp_path):
+    with open(f"{saved}/manifest.json") as file:
+        record = json.load(file)
+    record["files"][0]["path"] = "../secret.txt"
+    filesystem.write_bytes(f"{saved}/manifest.json", json.dumps(record).encode())
+    with pytest.raises(UserError, match=r"lists \.\./secret\.txt"):
+        ModelPackage.load(saved)
+
+
+def test_a_vocabulary_of_another_size_is_refused(package, saved):
+    words = replace(package.vocabulary, words=package.vocabulary.words[:-1],
+                    counts=package.vocabulary.counts[:-1])  # fmt: skip
+    words.save(f"{saved}/other.parquet")
+    content = filesystem.read_bytes(f"{saved}/other.parquet")
+    filesystem.delete(f"{saved}/other.parquet")
+    forge(saved, vocabulary=content)
+    with pytest.raises(UserError, match="a vocabulary of 5 words for a network of 6"):
+        ModelPackage.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("columns", "problem"),
+    [
+        (None, "is no vocabulary"),
+        ({"other": ["good"]}, "is no vocabulary"),
+        ({"id": [0], "word": [1.5], "count": [{"a": 1}]}, "is no vocabulary"),
+        ({"id": [0, 1], "word": ["good", "bad"], "count": [1, 1]}, "does not begin with <pad>"),
+    ],
+)
+def test_what_is_no_vocabulary_is_refused(saved, columns, problem):
+    content = b"not Parquet"
+    if columns is not None:
+        filesystem.write_parquet(f"{saved}/vocabulary.parquet", pa.table(columns))
+        content = filesystem.read_bytes(f"{saved}/vocabulary.parquet")
+    forge(saved, vocabulary=content)
+    with pytest.raises(UserError, match=rf"vocabulary\.parquet {problem}"):
+        ModelPackage.load(saved)
+
+
+@pytest.mark.parametrize("files", [["x"], [{"path": "weights.safetensors"}], 7])
+def test_a_manifest_that_lists_no_files_is_refused(saved, files):
+    with open(f"{saved}/manifest.json") as file:
+        record = json.load(file)
+    filesystem.write_bytes(f"{saved}/manifest.json", json.dumps(record | {"files": files}).encode())
+    with pytest.raises(UserError, match="has no manifest of a model package"):
+        ModelPackage.load(saved)
+
+
+@pytest.mark.parametrize("part", ["fingerprint", "inputs"])
+def test_a_model_under_the_fingerprint_of_another_is_refused(saved, part):
+    other = {"content": {"fingerprint": "f00d"}}
+    with open(f"{saved}/manifest.json") as file:
+        record = json.load(file)
+    record[part] = {"fingerprint": "f00d", "inputs": record["inputs"] | other}[part]
+    filesystem.write_bytes(f"{saved}/manifest.json", json.dumps(record).encode())
+    with pytest.raises(UserError, match="has the fingerprint of another model"):
+        ModelPackage.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"invented": 1}, r"settings\.json: invented: Extra inputs .* needs a newer sentiflow"),
+        ({"prior": 1.5}, r"settings\.json: prior: "),
+        ({"temperature": 0}, r"settings\.json: temperature: "),
+        ({"max_length": "many"}, r"settings\.json: max_length: "),
+        ({"model": {"cell": "transformer"}}, r"settings\.json: model\.cell: "),
+        ({"vocabulary_size": "many"}, r"settings\.json: vocabulary_size: "),
+        ({"labels": ["positive", "negative"]}, r"settings\.json: labels\.0: "),
+        ({"embedding_dim": 10**9}, r"weights\.safetensors is too small for its network"),
+        ({"model": {"hidden_size": 10**9}}, r"weights\.safetensors is too small for its network"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(saved, change, problem):
+    with open(f"{saved}/settings.json") as file:
+        raw = json.load(file)
+    forge(saved, settings=json.dumps(raw | change).encode())
+    with pytest.raises(UserError, match=problem):
+        ModelPackage.load(saved)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"null", b"\xff"])
+def test_what_is_no_settings_is_refused(saved, content):
+    forge(saved, settings=content)
+    with pytest.raises(UserError, match=r"settings\.json cannot be read"):
+        ModelPackage.load(saved)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_whatever_byte_is_changed_the_package_is_refused_or_answers_as_before(package, saved, data):
+    name = data.draw(st.sampled_from([*FILES, "manifest.json"]))
+    content = bytearray(filesystem.read_bytes(f"{saved}/{name}"))
+    place = data.draw(st.integers(0, len(content) - 1))
+    before, content[place] = content[place], data.draw(st.integers(0, 255))
+    filesystem.write_bytes(f"{saved}/{name}", bytes(content))
+    try:
+        scores = ModelPackage.load(saved).score(pa.array(TEXTS))
+        assert name == "manifest.json" or content[place] == before
+        np.testing.assert_array_equal(
+            scores.probability, package.score(pa.array(TEXTS)).probability
+        )
+    except UserError:
+        pass
+    finally:
+        content[place] = before
+        filesystem.write_bytes(f"{saved}/{name}", bytes(content))
+
+
+def test_a_package_is_used_without_ray_and_mlflow_and_nothing_is_unpickled(saved):
+    program = f"""
+import sys
+import pyarrow as pa
+from sentiflow.models.package import ModelPackage
+
+def refuse(event, arguments):
+    assert not event.startswith("pickle."), arguments
+
+sys.addaudithook(refuse)
+scores = ModelPackage.load({saved!r}).score(pa.array(["good day", "unheard of"]))
+assert scores.num_tokens.tolist() == [2, 0]
+loaded = {{name.split(".")[0] for name in sys.modules}}
+assert not loaded & {{"ray", "mlflow"}}, loaded
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=PROJECT)
+
+
+def test_a_temperature_draws_probabilities_to_the_middle_and_changes_no_label(package):
+    calm = replace(package, settings=package.settings.model_copy(update={"temperature": 4.0}))
+    texts = pa.array([text for text in TEXTS if text.strip()])
+    before, after = package.score(texts), calm.score(texts)
+    known = before.num_tokens > 0
+    logits = [np.log(s.probability / (1 - s.probability))[known] for s in (before, after)]
+    np.testing.assert_allclose(logits[1], logits[0] / 4, atol=1e-5)
+    assert after.prediction.tolist() == before.prediction.tolist()
+
+
+def test_what_a_package_tells_of_itself_is_in_its_manifest(package, tmp_path):
+    reference = package.score(pa.array(TEXTS)).profile
+    record = package.save(
+        str(tmp_path / "model"),
+        lineage={"training": {"uri": "/t", "fingerprint": "f00d"}},
+        metrics={"validation/accuracy": 0.8},
+        reference=reference,
+    )
+    assert record["inputs"]["training"]["fingerprint"] == "f00d"
+    assert record["metrics"] == {"validation/accuracy": 0.8}
+    assert Profile.from_json(json.loads(json.dumps(record))["reference"]) == reference
+
+
+def test_answers_tell_known_and_unknown_tokens(package):
+    scores = package.score(pa.array(["good zebra day zebra", "", "zebra"]))
+    assert scores.lengths.tolist() == [4, 0, 1]
+    assert scores.num_tokens.tolist() == [2, 0, 0]
+    assert scores.num_unknown.tolist() == [2, 0, 1]
+
+
+def test_answers_are_joined_and_chosen(package):
+    texts = pa.array(TEXTS)
+    joined = Scores.join([package.score(texts[:3]), package.score(texts[3:])])
+    chosen = joined.take(np.array([5, 0]))
+    np.testing.assert_allclose(
+        chosen.probability, package.score(texts).probability[[5, 0]], atol=1e-6
+    )
+    assert chosen.lengths.tolist() == [0, 3]

@@ -1,0 +1,83 @@
+"""The files of a package are read and checked without torch."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from conftest import PROJECT, new_package
+from test_package import forge, weights_with
+
+from sentiflow.errors import UserError
+from sentiflow.models import package_files
+
+
+@pytest.fixture
+def package():
+    return new_package()
+
+
+@pytest.fixture
+def saved(package, tmp_path):
+    package.save(str(tmp_path / "model"), lineage={})
+    return str(tmp_path / "model")
+
+
+def test_the_files_are_those_that_were_saved(package, saved):
+    files = package_files.read(saved)
+    assert files.settings == package.settings
+    assert files.vocabulary.words.equals(package.vocabulary.words)
+    weights = safetensors.torch.load(files.weights)
+    assert weights.keys() == package.network.state_dict().keys()
+
+
+def test_the_vectors_are_the_embedding_without_padding_and_unknown(package, saved):
+    words, vectors = package_files.read_vectors(saved)
+    assert words.to_pylist() == ["good", "bad", "morning", "day"]
+    trained = package.network.embedding.weight.detach().numpy()
+    np.testing.assert_array_equal(vectors, trained[2:])
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"embedding__weight": None}, "weights.safetensors holds no word vectors"),
+        ({"embedding__weight": torch.zeros(6, 4)}, "holds no vectors of 6 words"),
+        ({"embedding__weight": torch.zeros(6, 5).half()}, "holds no vectors of 6 words"),
+    ],
+)
+def test_weights_without_the_vectors_of_the_words_are_refused(package, saved, changes, problem):
+    forge(saved, weights=weights_with(package, **changes))
+    with pytest.raises(UserError, match=problem):
+        package_files.read_vectors(saved)
+
+
+def test_weights_that_are_no_safetensors_file_are_refused(saved):
+    forge(saved, weights=b"\x80\x04.")
+    with pytest.raises(UserError, match="holds no word vectors: the model package is damaged"):
+        package_files.read_vectors(saved)
+
+
+@pytest.mark.parametrize("name", package_files.FILES)
+def test_one_flipped_byte_is_refused(saved, name):
+    with open(f"{saved}/{name}", "r+b") as file:
+        file.seek(40)
+        byte = file.read(1)
+        file.seek(40)
+        file.write(bytes([byte[0] ^ 1]))
+    with pytest.raises(UserError, match=f"{name} is not the file that was saved"):
+        package_files.read_vectors(saved)
+
+
+def test_vectors_are_read_without_torch(saved):
+    program = f"""
+import sys
+from sentiflow.models import package_files
+
+words, vectors = package_files.read_vectors({saved!r})
+assert vectors.shape == (len(words), 5)
+assert not {{"torch", "ray", "mlflow", "pandas"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=PROJECT)

@@ -1,0 +1,325 @@
+"""Tokens are those of the plain rule, and no row's depend on its neighbors."""
+
+import re
+import sys
+import unicodedata
+from collections import Counter
+from itertools import chain
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentiflow.models.tokenizer import TOKENIZERS, squeeze_runs, tokenize
+
+SETTINGS = settings(max_examples=80, deadline=None)
+
+CHARACTERS = st.characters(exclude_categories=["Cs", "Cn"], exclude_characters="\u0130\u03a3")
+"""What Arrow and Python lower alike: not ``\u0130`` (Python makes two characters of it), not the
+sigma that ends a word in Python, and not letters that are newer than Python's Unicode tables."""
+
+PIECES = [
+    *("@ann", "@Bob_1", "http://t.co/x", "www.x.com/?a=1", "#tag", "<url>", "@", "https://"),
+    *("&lt;3", "&amp;amp;", "&quot;", "&#39;", ":)", ";-D", "=P", ":/", ":'(", "<3", "</3"),
+    *("^_^", "-_-", "T_T", "can't", "it's", "don\u2019t", "I'M", "sooooo", "!!!", "?!?", "...."),
+    *("--", "$5", "50%", "1000", "\\", '"a"', "a.b,c;d?", "caf\u00e9", "\u2665", "\U0001f600"),
+    *("&nbsp;", "&apos;", "3.5", "1,000", "10:30am", "1/2", "a.m.", "o'clock", "y'all", "'em"),
+    *("hahaha", "ahahah", "alllll", "gooood", ":o)", ">.<", "don\u00b4t", "\U0001f44d\U0001f3fd"),
+    *("\u201cq\u201d", " ", " ", " ", "\n", "\t", "\u00a0", "\u2003", "\x0b", "\x1c", "."),
+]
+NEAR_MISSES = st.text("aehlopstwy'`.,:;=-_^<>()/@&0137 \n\u00a0\u200d", max_size=14)
+TWEETS = st.lists(
+    st.sampled_from(PIECES) | NEAR_MISSES | st.text(CHARACTERS, max_size=4), max_size=8
+).map("".join)
+
+RUNS = st.lists(
+    st.tuples(st.sampled_from("aAelostz0!?.,;*~-_^' :)\u00e9\u2665"), st.integers(1, 5)), max_size=8
+).map(lambda runs: "".join(character * length for character, length in runs))
+
+EVERY_CHARACTER = [
+    character
+    for character in map(chr, range(sys.maxunicode + 1))
+    if unicodedata.category(character) not in ("Cs", "Cn")
+]
+SIGNS = re.escape(
+    "".join(c for c in EVERY_CHARACTER if unicodedata.category(c) in "So Sk Pd Pi Pf Po Sm Sc")
+)
+TOKEN = re.compile(
+    r"""<url>|<user>
+    |[:;=][()\[\]/\\|*]+|(?<!\S)[:;=][dpo]\b|</?3+
+    |\^[-_.]?\^|-[_.]-|>[_.]<|\bt_t\b
+    |\b\d+(?:[.,:/-]\d+)+|\b(?:[a-z]\.){2,}
+    |n't\b|'(?:[smd]|re|ve|ll|em|cause|til|till|twas)\b|\bo'clock\b|\bma'am\b|\by'
+    |\.{3}|--|[!-/:-@\[-`{-~]|["""
+    + SIGNS
+    + "]",
+    re.ASCII | re.VERBOSE,
+)
+
+
+def tokens_of(texts, name):
+    """Tokenize texts together."""
+    return tokenize(pa.array(texts, pa.string()), name=name).to_lists().to_pylist()
+
+
+def tutorial_reference(text):
+    """Split as the tutorial's ``split_tweet`` does."""
+    for mark in ".,;?":
+        text = text.replace(mark, f" {mark} ")
+    return text.lower().split()
+
+
+def squeeze_reference(text):
+    """Shorten runs as ``squeeze_runs`` says."""
+    text = re.sub(r"([elost])\1{2,}(?!\1)(?=[a-z])|l{3,}", lambda run: run[0][:2], text)
+    text = re.sub(r"([a-z])\1{2,}", r"\1", text)
+    text = re.sub(r"([!-,/:-@\[-\]_`{-~])\1+", r"\1", text)
+    return re.sub(r"-{3,}", "--", text)
+
+
+def tweet_reference(text):
+    """Tokenize one text, all of it at once, as ``tweet_rule`` says."""
+    for entity in ("lt <", "gt >", 'quot "', "#39 '", "apos '", "nbsp \u00a0", "amp &"):
+        name, _, character = entity.partition(" ")
+        text = text.replace(f"&{name};", character)
+    text = " ".join(text.lower().split())
+    text = re.sub("[\u200d\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]", "", text)
+    text = re.sub("[\u2019\u00b4`]", "'", text)
+    text = re.sub(r"(https?://|www\.)[^ ]+", " <url> ", text)
+    text = re.sub(r"@[a-z0-9_]+", " <user> ", text)
+    text = re.sub(r"\.{2,}", " ... ", squeeze_reference(text))
+    text = re.sub(r"([:;=])[-o'^]([()\[\]/\\|*]|[dpo]\b)", r"\1\2", text, flags=re.ASCII)
+    tokens = TOKEN.sub(r" \g<0> ", text).split()
+    return [re.sub(r"\ba?(haha|hehe)(ha|he)*h?\b", r"\1", t, flags=re.ASCII) for t in tokens]
+
+
+REFERENCES = {"tutorial": tutorial_reference, "tweet": tweet_reference}
+
+
+@pytest.fixture(params=sorted(TOKENIZERS))
+def name(request):
+    """Each tokenizer in turn."""
+    return request.param
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        pytest.param("Good Day", "good day", id="case"),
+        pytest.param("  two\t\nblanks  ", "two blanks", id="blanks"),
+        pytest.param("why,me?no;yes.", "why , me ? no ; yes .", id="the four marks"),
+        pytest.param("wait... what??", "wait . . . what ? ?", id="runs of marks"),
+        pytest.param('hey! it\'s "ok" :)', 'hey! it\'s "ok" :)', id="other marks stay"),
+        pytest.param("@Ann http://t.co/x", "@ann http://t . co/x", id="links and mentions"),
+        pytest.param("&lt;3 &amp; a", "&lt ; 3 &amp ; a", id="entities"),
+        pytest.param("soooo #Tag \\", "soooo #tag \\", id="elongation, hashtag, backslash"),
+        pytest.param("CAF\u00c9 \u2665", "caf\u00e9 \u2665", id="beyond ASCII"),
+        pytest.param("a\u00a0b\u2003c", "a b c", id="blanks beyond ASCII"),
+        pytest.param("", "", id="empty"),
+        pytest.param(" \t\n ", "", id="only blanks"),
+    ],
+)
+def test_tutorial_rule_on_examples(text, tokens):
+    assert tokens_of([text], "tutorial") == [tokens.split(" ") if tokens else []]
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        pytest.param("Good DAY", "good day", id="case"),
+        pytest.param(
+            "don't can't it's I'm we've you'll he'd they're",
+            "do n't ca n't it 's i 'm we 've you 'll he 'd they 're",
+            id="contractions",
+        ),
+        pytest.param(
+            "won't,isn't! don'ts", "wo n't , is n't ! don ' ts", id="contractions before marks"
+        ),
+        pytest.param("it\u2019s don\u2019t", "it 's do n't", id="curly apostrophe"),
+        pytest.param("don\u00b4t I`m", "do n't i 'm", id="accents for apostrophes"),
+        pytest.param(
+            "o'clock ma'am 'em 'cause 'til y'all",
+            "o'clock ma'am 'em 'cause 'til y' all",
+            id="apostrophes that stay",
+        ),
+        pytest.param("rock'n'roll o'clocks", "rock ' n ' roll o ' clocks", id="other apostrophes"),
+        pytest.param("@ann @Bob_1: hi", "<user> <user> : hi", id="mentions"),
+        pytest.param("@", "@", id="at sign alone"),
+        pytest.param(
+            "see http://t.co/Ab?c=1\nWWW.x.com https://y", "see <url> <url> <url>", id="links"
+        ),
+        pytest.param(
+            "&lt;3 &quot;hi&quot; a &amp; b &gt; c &#39;s",
+            '<3 " hi " a & b > c \'s',
+            id="entities",
+        ),
+        pytest.param(
+            "i&apos;m a&nbsp;b&nbsp;", "i 'm a b", id="entities of an apostrophe and a blank"
+        ),
+        pytest.param("http:// https:// x", "http :/ https :/ x", id="links without a place"),
+        pytest.param("http://t.co/x&nbsp;y", "<url> y", id="a blank ends a link"),
+        pytest.param("&amp;quot; &amp;nbsp;", "& quot ; & nbsp ;", id="entities are undone once"),
+        pytest.param("sooooo goood AAAH too", "so good ah too", id="elongations"),
+        pytest.param(
+            "allll yesss helllo sleeep misssed betttter",
+            "all yes hello sleep missed better",
+            id="more elongations",
+        ),
+        pytest.param("hahahaha AHAHAH hehehehe: ha", "haha haha hehe : ha", id="laughter"),
+        pytest.param("muahahaha hahahaz", "muahahaha hahahaz", id="no laughter"),
+        pytest.param("1000000 $100 50%", "1000000 $ 100 50 %", id="numbers"),
+        pytest.param("3.5 1,000,000 10:30", "3.5 1,000,000 10:30", id="compound numbers"),
+        pytest.param("1/2 2-0 24/7 1.2.3", "1/2 2-0 24/7 1.2.3", id="more compound numbers"),
+        pytest.param(
+            "10:30pm, $2.50. (1,000)", "10:30 pm , $ 2.50 . ( 1,000 )", id="numbers among others"
+        ),
+        pytest.param(
+            "5, 6. 7: 1..2 ps3,4", "5 , 6 . 7 : 1 ... 2 ps3 , 4", id="no compound numbers"
+        ),
+        pytest.param("p.s. 9 a.m., r.i.p.", "p.s. 9 a.m. , r.i.p.", id="abbreviations"),
+        pytest.param("plan b. or c.d", "plan b . or c . d", id="no abbreviations"),
+        pytest.param("wow!!!!! what??? ?!?!", "wow ! what ? ? ! ? !", id="runs of marks"),
+        pytest.param('""a"" ((b)) $$$ >>', '" a " ( b ) $ >', id="more runs of marks"),
+        pytest.param("a. b.. c... d......", "a . b ... c ... d ...", id="dots"),
+        pytest.param("hey...:D", "hey ... :d", id="dots before an emoticon"),
+        pytest.param("wait...the t..t", "wait ... the t ... t", id="dots make no face"),
+        pytest.param("a.b,c;e", "a . b , c ; e", id="marks between letters"),
+        pytest.param("-- --- a-b", "-- -- a - b", id="dashes"),
+        pytest.param(
+            ":) ;D :P =) :/ :o :| :)))",
+            ":) ;d :p =) :/ :o :| :)",
+            id="emoticons",
+        ),
+        pytest.param(":-) :'( ;-D :o) re:-d", ":) :( ;d :) re : d", id="noses and tears"),
+        pytest.param("yes:) no:(", "yes :) no :(", id="emoticons behind a word"),
+        pytest.param("<3 </3 ^_^ -_- T_T", "<3 </3 ^_^ -_- t_t", id="hearts and faces"),
+        pytest.param("^^ >.< -.- >__<", "^^ >.< -.- >_<", id="more faces"),
+        pytest.param(
+            "at 4:do, a:d is:odd", "at 4 : do , a : d is : odd", id="letters that are no mouth"
+        ),
+        pytest.param("\U0001f600\U0001f600ok\u2665", "\U0001f600 \U0001f600 ok \u2665", id="emoji"),
+        pytest.param(
+            "\U0001f44d\U0001f3fd \u2764\ufe0f \U0001f468\u200d\U0001f469",
+            "\U0001f44d \u2764 \U0001f468 \U0001f469",
+            id="emoji of a style",
+        ),
+        pytest.param("\u201cquoted\u201d \u2014 \u00a35", "\u201c quoted \u201d \u2014 \u00a3 5"),
+        pytest.param("l'\u00e9T\u00c9", "l ' \u00e9t\u00e9", id="letters beyond ASCII"),
+        pytest.param("#MusicMonday #140", "# musicmonday # 140", id="hashtags"),
+        pytest.param("back\\slash :-\\", "back \\ slash :\\", id="backslashes"),
+        pytest.param("", "", id="empty"),
+        pytest.param(" \t\n\u00a0", "", id="only blanks"),
+    ],
+)
+def test_tweet_rule_on_examples(text, tokens):
+    assert tokens_of([text], "tweet") == [tokens.split(" ") if tokens else []]
+
+
+@settings(max_examples=300, deadline=None)
+@given(texts=st.lists(st.text(CHARACTERS, max_size=12) | NEAR_MISSES | TWEETS, max_size=5))
+@pytest.mark.parametrize("name", sorted(TOKENIZERS))
+def test_a_rule_equals_its_plain_form(name, texts):
+    assert tokens_of(texts, name) == [REFERENCES[name](text) for text in texts]
+
+
+def test_arrow_lowers_as_python_does():
+    lower = pc.utf8_lower(pa.array(EVERY_CHARACTER)).to_pylist()
+    differ = [c for c, low in zip(EVERY_CHARACTER, lower, strict=True) if low != c.lower()]
+    assert differ == ["\u0130"]
+
+
+def test_a_rule_splits_at_the_white_space_and_signs_of_unicode(name):
+    others = (c for c in EVERY_CHARACTER if not c.isalpha() and unicodedata.category(c) != "Co")
+    texts = [f"a{character}b" for character in others]
+    assert tokens_of(texts, name) == [REFERENCES[name](text) for text in texts]
+
+
+@SETTINGS
+@given(st.lists(RUNS, max_size=5))
+def test_squeezing_equals_its_plain_form(texts):
+    squeezed = squeeze_runs(pa.array(texts, pa.string()))
+    assert squeezed.to_pylist() == [squeeze_reference(text) for text in texts]
+    squeezed.validate(full=True)
+
+
+def test_runs_end_with_their_row():
+    texts = ["aa", "a", "", "aaa", "!", "!", "--", "-", "ooo", "a", "aa"]
+    squeezed = ["aa", "a", "", "a", "!", "!", "--", "-", "o", "a", "aa"]
+    assert squeeze_runs(pa.array(texts)).to_pylist() == squeezed
+
+
+@SETTINGS
+@given(texts=st.lists(TWEETS, max_size=6))
+@pytest.mark.parametrize("name", sorted(TOKENIZERS))
+def test_tokens_of_a_row_do_not_depend_on_its_neighbors(name, texts):
+    assert tokens_of(texts, name) == [tokens_of([text], name)[0] for text in texts]
+
+
+@SETTINGS
+@given(texts=st.lists(TWEETS, max_size=6), start=st.integers(0, 6), length=st.integers(0, 6))
+@pytest.mark.parametrize("name", sorted(TOKENIZERS))
+def test_a_slice_is_tokenized_as_a_copy(name, texts, start, length):
+    piece = pa.array(texts, pa.string())[start : start + length]
+    tokens = tokenize(piece, name=name).to_lists()
+    assert tokens.to_pylist() == tokens_of(piece.to_pylist(), name)
+    tokens.validate(full=True)
+
+
+@SETTINGS
+@given(texts=st.lists(RUNS, max_size=6), start=st.integers(0, 6), length=st.integers(0, 6))
+def test_a_slice_is_squeezed_as_a_copy(texts, start, length):
+    piece = pa.array(texts, pa.string())[start : start + length]
+    assert squeeze_runs(piece).to_pylist() == [squeeze_reference(t) for t in piece.to_pylist()]
+
+
+@SETTINGS
+@given(texts=st.lists(TWEETS, max_size=4))
+@pytest.mark.parametrize("name", sorted(TOKENIZERS))
+def test_tokens_are_never_empty_and_hold_no_white_space(name, texts):
+    for token in chain.from_iterable(tokens_of(texts, name)):
+        assert token.split() == [token]
+
+
+@SETTINGS
+@given(text=TWEETS)
+@pytest.mark.parametrize("name", sorted(TOKENIZERS))
+def test_tokenizing_tokens_changes_nothing(name, text):
+    (tokens,) = tokens_of([text], name)
+    assert tokens_of([" ".join(tokens)], name) == [tokens]
+
+
+@SETTINGS
+@given(text=TWEETS)
+def test_links_mentions_and_runs_are_gone_from_tokens(text):
+    (tokens,) = tokens_of([text], "tweet")
+    assert not [token for token in tokens if re.search(r"([a-z])\1\1|!!|\?\?|\.{4}", token)]
+    assert not [token for token in tokens if re.search(r"^@\w|^https?://", token, re.ASCII)]
+
+
+@SETTINGS
+@given(texts=st.lists(TWEETS, max_size=6), chosen=st.lists(st.booleans(), min_size=6, max_size=6))
+@pytest.mark.parametrize("name", sorted(TOKENIZERS))
+def test_each_word_stands_once_and_is_counted_in_the_chosen_rows(name, texts, chosen):
+    tokens = tokenize(pa.array(texts, pa.string()), name=name)
+    words, rows = tokens.words.to_pylist(), tokens.to_lists().to_pylist()
+    assert Counter(words) == Counter(set(chain.from_iterable(rows)))
+    expected = Counter(
+        chain.from_iterable(row for row, take in zip(rows, chosen, strict=False) if take)
+    )
+    counts = tokens.count(np.array(chosen[: len(texts)], bool))
+    assert counts.tolist() == [expected[word] for word in words]
+    assert (tokens.ids.dtype, tokens.offsets.dtype) == (np.int32, np.int64)
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["", " ", "\n"], ["\ufe0f", ""]])
+def test_texts_without_a_word_have_no_tokens(texts):
+    tokens = tokenize(pa.array(texts, pa.string()), name="tweet")
+    assert tokens.to_lists().to_pylist() == [[] for _ in texts]
+    assert (len(tokens.words), len(tokens.ids)) == (0, 0)
+
+
+def test_no_rows_have_no_tokens(name):
+    assert tokens_of([], name) == []

@@ -1,0 +1,196 @@
+"""Encoding equals a plain loop over words, and a vocabulary comes back as it was saved."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentiflow.data import schema
+from sentiflow.models import vocabulary
+from sentiflow.models.tokenizer import Tokens
+from sentiflow.models.vocabulary import PAD, UNKNOWN, Vocabulary
+from sentiflow.storage import filesystem
+
+SETTINGS = settings(max_examples=100, deadline=None)
+
+TOKENS = st.lists(
+    st.lists(st.sampled_from(["a", "b", "c", "\u00e9", "", PAD, UNKNOWN, "x", "y"]), max_size=7),
+    max_size=7,
+)
+
+
+def lists_of(rows):
+    """Make a list-of-strings column."""
+    return pa.array(rows, pa.list_(pa.string()))
+
+
+def table_of(pairs):
+    """Make a table of counts from (word, count)."""
+    words, counts = zip(*pairs, strict=True) if pairs else ((), ())
+    return pa.table({"word": pa.array(words, pa.string()), "count": pa.array(counts, pa.int64())})
+
+
+def fitted(pairs, *, min_count=1, max_size=None):
+    """Fit a vocabulary to (word, count)."""
+    return vocabulary.fit([table_of(pairs)], min_count=min_count, max_size=max_size)
+
+
+CORPUS = fitted([("a", 9), ("c", 5), ("\u00e9", 4), ("", 1)])
+PRETRAINED = vocabulary.from_words(pa.array(["c", "a", "the", "\u00e9"]))
+
+
+def encode_reference(words, tokens, max_length):
+    """Encode one tweet word by word; returns the ids and how many are known."""
+    numbers = {word: number for number, word in enumerate(words) if word not in (PAD, UNKNOWN)}
+    if words[1] == UNKNOWN:
+        ids = [numbers.get(token, 1) for token in tokens]
+    else:
+        ids = [numbers[token] for token in tokens if token in numbers]
+    ids = ids[:max_length]
+    num_known = sum(number in numbers.values() for number in ids)
+    return (ids if num_known else []), num_known
+
+
+@pytest.mark.parametrize("words", [CORPUS, PRETRAINED], ids=["corpus", "pretrained"])
+@SETTINGS
+@given(
+    rows=TOKENS,
+    start=st.integers(0, 4),
+    length=st.integers(0, 7),
+    max_length=st.integers(1, 5),
+)
+def test_encoding_equals_its_plain_form(words, rows, start, length, max_length):
+    rows, tokens = rows[start : start + length], lists_of(rows)[start : start + length]
+    lists, num_known, _ = words.encode(Tokens.from_lists(tokens), max_length=max_length)
+    expected = [encode_reference(words.words.to_pylist(), row, max_length) for row in rows]
+    assert list(zip(lists.to_pylist(), num_known.tolist(), strict=True)) == expected
+    assert (lists.type, num_known.dtype) == (pa.list_(pa.int32()), np.int32)
+    lists.validate(full=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "rows", "ids", "known"),
+    [
+        pytest.param(CORPUS, [["x", "a", "x"]], [[1, 2, 1]], [1], id="unknown keeps its place"),
+        pytest.param(PRETRAINED, [["x", "a", "x"]], [[2]], [1], id="unknown is dropped"),
+        pytest.param(CORPUS, [["x", "y"], []], [[], []], [0, 0], id="nothing is known"),
+        pytest.param(CORPUS, [["x", "x", "x", "a"]], [[]], [0], id="known beyond the cut"),
+        pytest.param(
+            PRETRAINED, [["x", "a", "c", "a", "c"]], [[2, 1, 2]], [3], id="dropped, then cut"
+        ),
+        pytest.param(CORPUS, [[PAD, UNKNOWN, "a"]], [[1, 1, 2]], [1], id="special words"),
+    ],
+)
+def test_encoding_of_small_tweets(words, rows, ids, known):
+    lists, num_known, _ = words.encode(Tokens.from_lists(lists_of(rows)), max_length=3)
+    assert (lists.to_pylist(), num_known.tolist()) == (ids, known)
+
+
+@SETTINGS
+@given(rows=TOKENS, start=st.integers(0, 4), chosen=st.lists(st.booleans(), min_size=7, max_size=7))
+def test_counting_equals_its_plain_form(rows, start, chosen):
+    tokens = Tokens.from_lists(lists_of(rows)[start:])
+    counts = tokens.count(np.array(chosen[: len(rows[start:])], bool))
+    expected = Counter(
+        t for row, take in zip(rows[start:], chosen, strict=False) if take for t in row
+    )
+    assert len(set(tokens.words.to_pylist())) == len(tokens.words) == len(counts)
+    found = dict(zip(tokens.words.to_pylist(), counts.tolist(), strict=True))
+    assert found == {word: expected[word] for word in found}
+    assert expected.keys() <= found.keys()
+
+
+@SETTINGS
+@given(
+    st.dictionaries(st.text(max_size=2), st.integers(0, 4), max_size=12),
+    st.integers(1, 4),
+    st.none() | st.integers(1, 6),
+    st.integers(0, 12),
+)
+def test_the_most_frequent_words_come_first_then_the_alphabet(counts, min_count, max_size, cut):
+    pairs = list(counts.items())
+    words = [w for w in sorted(counts, key=lambda w: (-counts[w], w)) if counts[w] >= min_count]
+    words = words[:max_size]
+    tables = [table_of(pairs[:cut]), table_of(pairs[cut:])]
+    found = vocabulary.fit(tables, min_count=min_count, max_size=max_size)
+    assert found.words.to_pylist() == [PAD, UNKNOWN, *words]
+    assert found.counts.to_pylist() == [None, None, *(counts[word] for word in words)]
+
+
+def test_special_words_of_the_corpus_take_no_place():
+    found = fitted([(UNKNOWN, 100), ("a", 2), (PAD, 50), ("b", 1)], max_size=2)
+    assert found.words.to_pylist() == [PAD, UNKNOWN, "a", "b"]
+    assert found.counts.to_pylist() == [None, None, 2, 1]
+
+
+def test_a_corpus_without_a_frequent_word_has_the_special_ones_alone():
+    assert fitted([("a", 2)], min_count=3).words.to_pylist() == [PAD, UNKNOWN]
+    assert fitted([]).words.to_pylist() == [PAD, UNKNOWN]
+
+
+def test_pretrained_words_keep_their_order_behind_the_padding():
+    assert PRETRAINED.words.to_pylist() == [PAD, "c", "a", "the", "\u00e9"]
+    assert PRETRAINED.counts.null_count == len(PRETRAINED) == 5
+    assert not PRETRAINED.has_unknown
+    assert CORPUS.has_unknown
+
+
+def test_looking_a_word_up_gives_its_place_in_the_vocabulary():
+    for words in (CORPUS, PRETRAINED):
+        names = words.words[words.num_special :]
+        assert words.words.take(pa.array(words.look_up(names))).equals(names)
+
+
+MATRIX = np.arange(len(CORPUS) * 3, dtype=np.float32).reshape(-1, 3)
+HOLED = np.where(np.isin(np.arange(len(CORPUS)), [0, 1, 4])[:, None], np.nan, MATRIX)
+
+
+@pytest.mark.parametrize(
+    "vectors",
+    [
+        pytest.param(None, id="no vectors"),
+        pytest.param(MATRIX, id="every vector"),
+        pytest.param(HOLED.astype(np.float32), id="some vectors"),
+        pytest.param(np.full_like(MATRIX, np.nan), id="not one known vector"),
+    ],
+)
+def test_loading_gives_what_was_saved(tmp_path, vectors):
+    saved = replace(CORPUS, vectors=vectors)
+    uri = str(tmp_path / "vocabulary.parquet")
+    assert saved.save(uri)["rows"] == len(saved)
+    loaded = vocabulary.load(uri)
+    assert loaded.words.equals(saved.words)
+    assert loaded.counts.equals(saved.counts)
+    columns = filesystem.read_parquet(uri).select(schema.VOCABULARY.names)
+    assert columns.schema.equals(schema.VOCABULARY)
+    if vectors is None:
+        assert loaded.vectors is None
+    else:
+        np.testing.assert_array_equal(loaded.vectors, vectors)
+        assert loaded.vectors.dtype == np.float32
+
+
+@pytest.mark.parametrize("words", [CORPUS, PRETRAINED], ids=["corpus", "pretrained"])
+def test_a_saved_vocabulary_encodes_as_before(tmp_path, words):
+    uri = str(tmp_path / "vocabulary.parquet")
+    words.save(uri)
+    tokens = Tokens.from_lists(lists_of([["a", "x", "c"], [], ["\u00e9", PAD]]))
+    before, after = (v.encode(tokens, max_length=9)[0] for v in (words, vocabulary.load(uri)))
+    assert before.equals(after)
+
+
+def test_a_vocabulary_of_padding_alone_knows_nothing():
+    words = Vocabulary(pa.array([PAD]), pa.nulls(1, pa.int64()))
+    lists, num_known, _ = words.encode(Tokens.from_lists(lists_of([["a"]])), max_length=2)
+    assert (lists.to_pylist(), num_known.tolist()) == ([[]], [0])
+
+
+def test_padding_and_the_unknown_are_no_words_of_pretrained_vectors():
+    words = vocabulary.from_words(pa.array(["<unk>", "good", "<pad>", "day"]))
+    assert words.words.to_pylist() == ["<pad>", "good", "day"]
+    assert not words.has_unknown
+    assert words.look_up(pa.array(["day", "night"])).tolist() == [2, -1]

@@ -1,0 +1,366 @@
+"""What is counted and dropped is what a dictionary says, whatever the order and partitions."""
+
+import functools
+import itertools
+from collections import Counter, defaultdict
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentiflow.data.schema import NEGATIVE, NEUTRAL, POSITIVE, SPLITS
+from sentiflow.data.text_hash import CHECK_KEY, SPLIT_KEY, hash_strings, normalize_text
+from sentiflow.preparation import duplicates
+from sentiflow.preparation.duplicates import DROPPED, KEYS, find, make_keys
+
+SETTINGS = settings(max_examples=150, deadline=None)
+
+TRAIN, VALIDATION, TEST = range(3)
+PAIRS = [("train", "validation"), ("train", "test"), ("validation", "test")]
+MODES = ["keep", "drop_contradicting", "drop"]
+ROWS = st.lists(
+    st.tuples(
+        st.sampled_from(["good", "Good", "good ", "bad", "BAD", "", " ", "fine", "so so"]),
+        st.integers(TRAIN, TEST),
+        st.sampled_from([NEGATIVE, POSITIVE, NEUTRAL, None]) | st.just(POSITIVE),
+    ),
+    max_size=25,
+)
+MODE = st.sampled_from(MODES)
+
+
+def keys_of(rows, row_ids=None):
+    """Make the keys of rows of text, split and label."""
+    texts, splits, labels = zip(*rows, strict=True) if rows else ([], [], [])
+    row_id = pa.array(range(len(rows)) if row_ids is None else row_ids, pa.int64())
+    keys = make_keys(row_id, pa.array(labels, pa.int8()), pa.array(texts, pa.string()))
+    return keys.append_column(KEYS.field("split"), pa.array(splits, pa.int8()))
+
+
+def dropped_by(keys, mode):
+    """Name the rows that are to be left out, each with its reason."""
+    table = find(keys, mode=mode).dropped
+    return dict(zip(table["row_id"].to_pylist(), table["reason"].to_pylist(), strict=True))
+
+
+def without(keys, dropped):
+    """Take the dropped rows out."""
+    return keys.filter(pa.array(~np.isin(keys["row_id"], dropped["row_id"])))
+
+
+def count_plainly(rows, key):
+    """Count what :func:`find` counts of the texts, by a dictionary of lists."""
+    texts = defaultdict(list)
+    for text, split, _ in rows:
+        texts[key(text)].append(SPLITS[split])
+
+    def repeats(occurrences):
+        return {
+            "repeated_texts": sum(len(places) > 1 for places in occurrences),
+            "surplus_rows": sum(len(places) - 1 for places in occurrences if places),
+        }
+
+    return {
+        **repeats(list(texts.values())),
+        "within": {
+            name: repeats(
+                [[place for place in places if place == name] for places in texts.values()]
+            )
+            for name in SPLITS
+        },
+        "shared_texts": {
+            f"{one}_and_{other}": sum({one, other} <= set(places) for places in texts.values())
+            for one, other in PAIRS
+        },
+        "leaked_rows": {
+            f"{other}_in_{one}": sum(
+                places.count(other) for places in texts.values() if one in places
+            )
+            for one, other in PAIRS
+        },
+    }
+
+
+def find_plainly(rows, mode):
+    """Do what :func:`find` does, by a dictionary of lists."""
+    texts = defaultdict(list)
+    for row_id, (text, split, label) in enumerate(rows):
+        texts[normalize(text)].append((row_id, SPLITS[split], label))
+    contradicting, dropped = [], {}
+    for same in texts.values():
+        labelled = [row for row in same if row[2] is not None]
+        if len({row[2] for row in labelled}) > 1:
+            contradicting.append(same)
+            dropped |= {row[0]: "contradicting" for row in same if mode != "keep"}
+        elif mode == "drop":
+            kept = (labelled or same)[0]
+            dropped |= {row[0]: "repeated" for row in same if row != kept}
+    return {
+        "rows": name_splits(SPLITS[split] for _, split, _ in rows),
+        "exact": count_plainly(rows, str),
+        "normalized": count_plainly(rows, normalize),
+        "contradicting": {
+            "texts": len(contradicting),
+            "rows": name_splits(row[1] for same in contradicting for row in same),
+        },
+        "dropped": {
+            reason: name_splits(SPLITS[rows[i][1]] for i in dropped if dropped[i] == reason)
+            for reason in ("contradicting", "repeated")
+        },
+    }, dropped
+
+
+def normalize(text):
+    return text.lower().strip()
+
+
+def name_splits(names):
+    found = Counter(names)
+    return {name: found[name] for name in SPLITS}
+
+
+@pytest.fixture(scope="module")
+def example():
+    """Fourteen rows counted by hand below."""
+    return [
+        ("good", TRAIN, POSITIVE),  # 0
+        ("good", TRAIN, POSITIVE),  # 1
+        ("Good", VALIDATION, POSITIVE),  # 2
+        ("good", TEST, None),  # 3
+        ("bad", TRAIN, NEGATIVE),  # 4
+        ("bad ", TEST, POSITIVE),  # 5
+        ("bad", TEST, None),  # 6
+        ("so so", VALIDATION, None),  # 7
+        ("so so", TEST, NEUTRAL),  # 8
+        ("so so", TEST, NEUTRAL),  # 9
+        ("alone", TRAIN, NEGATIVE),  # 10
+        ("mute", VALIDATION, None),  # 11
+        ("mute", VALIDATION, None),  # 12
+        ("Alone?", TEST, POSITIVE),  # 13
+    ]
+
+
+def test_the_example_is_counted_as_by_hand(example):
+    assert find(keys_of(example), mode="drop").counts == {
+        "rows": {"train": 4, "validation": 4, "test": 6},
+        "exact": {
+            "repeated_texts": 4,
+            "surplus_rows": 6,
+            "within": {
+                "train": {"repeated_texts": 1, "surplus_rows": 1},
+                "validation": {"repeated_texts": 1, "surplus_rows": 1},
+                "test": {"repeated_texts": 1, "surplus_rows": 1},
+            },
+            "shared_texts": {
+                "train_and_validation": 0,
+                "train_and_test": 2,
+                "validation_and_test": 1,
+            },
+            "leaked_rows": {
+                "validation_in_train": 0,
+                "test_in_train": 2,
+                "test_in_validation": 2,
+            },
+        },
+        "normalized": {
+            "repeated_texts": 4,
+            "surplus_rows": 8,
+            "within": {
+                "train": {"repeated_texts": 1, "surplus_rows": 1},
+                "validation": {"repeated_texts": 1, "surplus_rows": 1},
+                "test": {"repeated_texts": 2, "surplus_rows": 2},
+            },
+            "shared_texts": {
+                "train_and_validation": 1,
+                "train_and_test": 2,
+                "validation_and_test": 2,
+            },
+            "leaked_rows": {
+                "validation_in_train": 1,
+                "test_in_train": 3,
+                "test_in_validation": 3,
+            },
+        },
+        "contradicting": {"texts": 1, "rows": {"train": 1, "validation": 0, "test": 2}},
+        "dropped": {
+            "contradicting": {"train": 1, "validation": 0, "test": 2},
+            "repeated": {"train": 1, "validation": 3, "test": 2},
+        },
+    }
+
+
+def test_the_example_drops_as_by_hand(example):
+    keys = keys_of(example)
+    contradicting = dict.fromkeys([4, 5, 6], "contradicting")
+    assert dropped_by(keys, "keep") == {}
+    assert dropped_by(keys, "drop_contradicting") == contradicting
+    assert dropped_by(keys, "drop") == contradicting | dict.fromkeys(
+        [1, 2, 3, 7, 9, 12], "repeated"
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "kept"),
+    [
+        pytest.param([None, None, None], 0, id="none labelled: the first"),
+        pytest.param([None, POSITIVE, POSITIVE], 1, id="the first labelled one"),
+        pytest.param([NEUTRAL, None, NEUTRAL], 0, id="neutral is a label"),
+        pytest.param([NEGATIVE, None, NEGATIVE], 0, id="and so is negative, number 0"),
+    ],
+)
+def test_the_first_labelled_row_speaks_for_a_text(labels, kept):
+    keys = keys_of([("good", TRAIN, label) for label in labels])
+    assert sorted({0, 1, 2} - set(dropped_by(keys, "drop"))) == [kept]
+
+
+@pytest.mark.parametrize(
+    ("labels", "texts"),
+    [
+        ([POSITIVE, NEGATIVE], 1),
+        ([POSITIVE, NEUTRAL], 1),
+        ([NEGATIVE, NEUTRAL, POSITIVE], 1),
+        ([POSITIVE, None], 0),
+        ([NEGATIVE, NEGATIVE, None], 0),
+    ],
+)
+def test_only_different_labels_contradict(labels, texts):
+    keys = keys_of([("good", TRAIN, label) for label in labels])
+    assert find(keys, mode="keep").counts["contradicting"]["texts"] == texts
+
+
+@SETTINGS
+@given(ROWS, MODE)
+def test_the_result_is_that_of_a_dictionary(rows, mode):
+    counts, dropped = find_plainly(rows, mode)
+    found = find(keys_of(rows), mode=mode)
+    assert found.counts == counts
+    assert dropped_by(keys_of(rows), mode) == dropped
+
+
+@SETTINGS
+@given(ROWS, MODE, st.randoms(use_true_random=False), st.lists(st.integers(0, 25), max_size=3))
+def test_the_order_and_the_chunks_of_the_keys_do_not_matter(rows, mode, random, cuts):
+    keys = keys_of(rows)
+    mixed = keys.take(pa.array(random.sample(range(len(rows)), len(rows)), pa.int64()))
+    bounds = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
+    chunks = [mixed[start:stop] for start, stop in itertools.pairwise(bounds)]
+    assert find(pa.concat_tables(chunks), mode=mode) == find(keys, mode=mode)
+
+
+@SETTINGS
+@given(ROWS, MODE, st.integers(1, 5))
+def test_partitions_add_up_to_the_whole(rows, mode, num_partitions):
+    keys = keys_of(rows)
+    group = duplicates.partition(keys["normalized"].to_numpy(), num_partitions)
+    assert ((group >= 0) & (group < num_partitions)).all()
+    parts = [keys.filter(pa.array(group == i)) for i in range(num_partitions)]
+    found = [find(part, mode=mode) for part in parts]
+    whole = find(keys, mode=mode)
+    assert functools.reduce(duplicates.add, (part.counts for part in found)) == whole.counts
+    together = pa.concat_tables([part.dropped for part in found])
+    assert together.sort_by("row_id") == whole.dropped
+
+
+@SETTINGS
+@given(ROWS)
+def test_after_dropping_nothing_repeats_or_contradicts(rows):
+    keys = keys_of(rows)
+    first = find(keys, mode="drop")
+    rest = without(keys, first.dropped)
+    again = find(rest, mode="drop")
+    assert again.dropped.num_rows == 0
+    assert again.counts["contradicting"]["texts"] == 0
+    for kind in ("exact", "normalized"):
+        assert again.counts[kind]["repeated_texts"] == 0
+        assert not any(again.counts[kind]["leaked_rows"].values())
+    assert len(rest) == sum(again.counts["rows"].values())
+
+
+@SETTINGS
+@given(ROWS)
+def test_after_dropping_the_contradicting_texts_the_others_are_as_before(rows):
+    keys = keys_of(rows)
+    first = find(keys, mode="drop_contradicting")
+    again = find(without(keys, first.dropped), mode="drop_contradicting")
+    assert again.dropped.num_rows == 0
+    assert again.counts["contradicting"]["texts"] == 0
+    texts = [find(keys, mode="keep").counts, again.counts]
+    before, after = (counts["normalized"]["repeated_texts"] for counts in texts)
+    assert before - after == first.counts["contradicting"]["texts"]
+
+
+@SETTINGS
+@given(ROWS)
+def test_each_row_dropped_is_counted_once_and_in_order(rows):
+    for mode in MODES:
+        found = find(keys_of(rows), mode=mode)
+        row_ids = found.dropped["row_id"].to_pylist()
+        assert row_ids == sorted(set(row_ids))
+        counted = sum(sum(count.values()) for count in found.counts["dropped"].values())
+        assert counted == len(row_ids)
+        assert found.dropped.schema == DROPPED
+
+
+@pytest.mark.parametrize(
+    ("normalized", "check", "repeated"),
+    [
+        ([7, 7, 7, 7], [8, 8, 8, 8], 1),
+        ([7, 7, 7, 7], [8, 9, 9, 8], 2),
+        ([6, 7, 7, 6], [8, 8, 8, 8], 2),
+        ([7, 7, 7, 7], [6, 7, 8, 9], 0),
+        ([6, 7, 8, 9], [8, 8, 8, 8], 0),
+    ],
+)
+def test_both_hashes_decide_whether_texts_are_equal(normalized, check, repeated):
+    columns = [range(4), [0, 1, 0, 1], normalized, check, [3] * 4, [TRAIN, TEST, TRAIN, TEST]]
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, KEYS, strict=True)]
+    counts = find(pa.table(arrays, schema=KEYS), mode="keep").counts
+    assert counts["normalized"]["repeated_texts"] == repeated
+    assert counts["exact"]["repeated_texts"] == repeated
+    assert counts["contradicting"]["texts"] == repeated
+
+
+def test_hashes_and_row_numbers_may_be_as_high_as_can_be():
+    top = 2**64 - 1
+    columns = [[2**62 - 1, 0], [1, None], [top, top], [top, top], [top, 0], [TRAIN, TEST]]
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, KEYS, strict=True)]
+    assert dropped_by(pa.table(arrays, schema=KEYS), "drop") == {0: "repeated"}
+
+
+def test_row_numbers_need_not_begin_at_0():
+    keys = keys_of([("a", TRAIN, 1), ("a", TRAIN, 1), ("b", TRAIN, 1)], [900, 70, 3])
+    assert dropped_by(keys, "drop") == {900: "repeated"}
+
+
+def test_keys_are_the_hashes_of_the_texts():
+    texts = pa.array(["skip", "Good  Day", "good day"])[1:]
+    keys = make_keys(pa.chunked_array([[5], [6]]), pa.array([1, None], pa.int8()), texts)
+    assert keys.schema.names == KEYS.names[:-1]
+    assert keys["row_id"].to_pylist() == [5, 6]
+    assert keys["label"].to_pylist() == [1, None]
+    for name, strings, key in [
+        ("normalized", normalize_text(texts), SPLIT_KEY),
+        ("check", normalize_text(texts), CHECK_KEY),
+        ("exact", texts, SPLIT_KEY),
+    ]:
+        assert keys[name].to_pylist() == hash_strings(strings, key=key).tolist()
+    assert keys["normalized"][0] == keys["normalized"][1]
+    assert keys["exact"][0] != keys["exact"][1]
+
+
+def test_partitions_are_about_equal_and_hold_every_split_alike():
+    hashes = hash_strings(pa.array([f"text {i}" for i in range(20_000)]))
+    group = duplicates.partition(hashes, 7)
+    assert np.bincount(group) / 20_000 == pytest.approx([1 / 7] * 7, rel=0.1)
+    low = hashes < 2**63
+    assert np.bincount(group[low]) / low.sum() == pytest.approx([1 / 7] * 7, rel=0.1)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_rows_have_no_duplicates(mode):
+    found = find(KEYS.empty_table(), mode=mode)
+    assert found.dropped == DROPPED.empty_table()
+    assert found == find(keys_of([]), mode=mode)
+    assert found.counts == find_plainly([], mode)[0]

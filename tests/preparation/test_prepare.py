@@ -1,0 +1,409 @@
+"""Any CSV becomes tables that a reader can count by hand: rows, splits, repeats and words."""
+
+import csv
+import gzip
+import io
+import random
+from collections import Counter, defaultdict
+from datetime import UTC, datetime, timedelta
+
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from conftest import new_package
+
+from sentiflow.cluster.resources import Resources
+from sentiflow.config import settings
+from sentiflow.data import manifest, schema
+from sentiflow.errors import UserError
+from sentiflow.preparation import prepare as preparation
+from sentiflow.tracking.recording import Recorder
+
+pytestmark = pytest.mark.ray
+
+AIRLINE = yaml.safe_load("""
+  kind: csv
+  columns: {text: text, label: airline_sentiment, id: tweet_id, user: name, time: tweet_created}
+  labels: {negative: negative, positive: positive, neutral: neutral}
+""")
+"""A section ``format`` for the collections of tweets to airlines."""
+
+PLAIN = yaml.safe_load("""
+  kind: csv
+  columns: {label: 0, text: 1}
+  labels: {negative: n, positive: p, neutral: u}
+""")
+WITH_USER = PLAIN | {"columns": {"label": 0, "text": 1, "user": 2, "time": 3}}
+HERE = Resources(2, 0, 1, 2)
+MEANINGS = {"n": 0, "p": 1, "u": 2, "": None}
+
+THIRDS = {"kind": "hash", "validation_fraction": 0.3, "test_fraction": 0.3}
+TUTORIAL = {"kind": "tutorial"}
+
+
+def prepare(folder, files, form, **chosen):
+    """Prepare CSV files in this process; returns the manifest."""
+    raw = {
+        "name": "test",
+        "output_uri": str(folder / "run"),
+        "format": form,
+        "prepare": {"csv": str(files), "vocabulary": {"min_count": 1}} | chosen,
+    }
+    config = settings.resolve(settings.validate(raw, source="test"))
+    record = preparation.run(config, Recorder(), resources=HERE, overwrite=False)
+    counts = record["counts"]
+    assert counts["rows_read"] == counts["accepted"] + counts["rejected"] + counts["left_out"]
+    assert counts["left_out"] == sum(counts["left_out_by_reason"].values())
+    assert counts["accepted"] == len(read(folder))
+    assert counts["encoded"] == len(read(folder, "encoded"))
+    return record
+
+
+def read(folder, name="tweets"):
+    """Read a table as rows in their order, each with its split."""
+    found = ds.dataset(folder / "run/prepared" / name, format="parquet", partitioning="hive")
+    return found.to_table().sort_by("row_id").to_pylist()
+
+
+def numbers(rows):
+    """List the numbers of rows."""
+    return [row["row_id"] for row in rows]
+
+
+def write_rows(path, rows, encoding="utf-8", **options):
+    """Write a CSV; returns its path."""
+    stream = io.StringIO(newline="")
+    csv.writer(stream, lineterminator="\n", **options).writerows(rows)
+    path.write_bytes(stream.getvalue().encode(encoding))
+    return path
+
+
+LOCAL = datetime(2015, 2, 24, 11, 35, 52)
+
+
+def airline_row(number):
+    """Make row ``number`` of a collection: by name of the column."""
+    label = ["negative", "positive", "neutral", "negative", "positive", ""][number % 6]
+    user = f"user{number % 17}"
+    return {
+        "tweet_id": str(570306133677760513 + number),
+        "airline_sentiment": label,
+        "airline_sentiment_confidence": "1.0",
+        "negativereason": "Late Flight" if label == "negative" else "",
+        "airline": "Virgin America",
+        "name": user.upper() if number % 2 else user,
+        "text": f'@VirginAmerica it\u2019s "flight" {number},\nso {label}\r\n \u2665',
+        "tweet_created": f"{LOCAL + timedelta(minutes=number * 37 % 240)} -0800",
+    }
+
+
+AIRLINE_ROWS = [airline_row(number) for number in range(240)]
+HEADER = list(AIRLINE_ROWS[0])
+
+
+@pytest.fixture(scope="module")
+def airline_csv(tmp_path_factory):
+    """A collection of tweets to airlines."""
+    path = tmp_path_factory.mktemp("airline") / "Tweets.csv"
+    return write_rows(path, [HEADER, *([row[name] for name in HEADER] for row in AIRLINE_ROWS)])
+
+
+def test_a_collection_of_tweets_needs_a_format_section_and_nothing_else(
+    tmp_path, airline_csv, resources
+):
+    record = prepare(tmp_path, airline_csv, AIRLINE, split=THIRDS)
+    labels = {"negative": 0, "positive": 1, "neutral": 2, "": None}
+    wanted = [
+        (number, row["tweet_id"], row["text"], labels[row["airline_sentiment"]])
+        for number, row in enumerate(AIRLINE_ROWS)
+    ]
+    found = read(tmp_path)
+    assert [tuple(row[name] for name in schema.TWEETS.names) for row in found] == wanted
+    assert set(found[0]) == {*schema.TWEETS.names, "split"}
+    binary = [row for row in found if row["label"] in (0, 1)]
+    assert [(row["row_id"], row["label"], row["split"]) for row in read(tmp_path, "encoded")] == [
+        (row["row_id"], row["label"], row["split"]) for row in binary
+    ]
+    for split, count in record["counts"]["labels"].items():
+        real = Counter(row["label"] for row in found if row["split"] == split)
+        assert list(count.values()) == [real[0], real[1], real[2], real[None]]
+        assert list(count) == [*schema.LABEL_NAMES, "unlabelled"]
+
+
+def test_no_user_is_in_two_splits(tmp_path, airline_csv, resources):
+    prepare(tmp_path, airline_csv, AIRLINE, split=THIRDS | {"kind": "user"}, keep_columns=["user"])
+    found = read(tmp_path)
+    assert [row["user"] for row in found] == [row["name"] for row in AIRLINE_ROWS]
+    pairs = {(row["user"].lower(), row["split"]) for row in found}
+    assert len(pairs) == len({user for user, _ in pairs}) == 17
+    assert {split for _, split in pairs} == set(schema.SPLITS)
+
+
+def test_train_is_before_validation_is_before_test(tmp_path, airline_csv, resources):
+    rule = {"kind": "time", "validation_fraction": 0.2, "test_fraction": 0.1}
+    prepare(tmp_path, airline_csv, AIRLINE, split=rule, keep_columns=["time", "user"])
+    found = read(tmp_path)
+    began = (LOCAL + timedelta(hours=8)).replace(tzinfo=UTC)
+    assert [row["time"] for row in found] == [
+        began + timedelta(minutes=number * 37 % 240) for number in range(240)
+    ]
+    times = {s: [row["time"] for row in found if row["split"] == s] for s in schema.SPLITS}
+    assert max(times["train"]) < min(times["validation"])
+    assert max(times["validation"]) < min(times["test"])
+    assert [len(times[split]) for split in schema.SPLITS] == [168, 48, 24]
+
+
+def test_rows_without_a_user_or_a_time_are_refused_where_the_split_needs_them(tmp_path, resources):
+    rows = [["np"[i % 2], f"{i}", f"u{i // 2}", f"2020-01-{i // 5 + 1:02}"] for i in range(120)]
+    rows += [["p", "nobody", " ", "2020-01-01"], ["p", "never", "ann", "2020-13-01"]]
+    path = write_rows(tmp_path / "tweets.csv", rows)
+    for kind, missing, reason in (("user", 120, "no user"), ("time", 121, "unreadable time")):
+        rule = THIRDS | {"kind": kind}
+        record = prepare(tmp_path / kind, path, WITH_USER, split=rule, max_rejected_fraction=0.1)
+        assert record["counts"]["rejected_by_reason"] == {reason: 1}
+        found = read(tmp_path / kind)
+        assert sorted({*range(122)} - {*numbers(found)}) == [missing]
+        assert set(found[0]) == {*schema.TWEETS.names, "split"}
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "encoding", "extra"),
+    [(";", "cp1252", "\u20ac 5 \u201cnow\u201d"), ("\t", "latin-1", "\u00bf\u00a35?")],
+)
+def test_other_delimiters_and_encodings_are_read(tmp_path, resources, delimiter, encoding, extra):
+    rows = [["np"[i % 2], f"d\u00e9j\u00e0; vu,\t{extra} {i}"] for i in range(40)]
+    path = write_rows(tmp_path / "tweets.txt", rows, encoding, delimiter=delimiter)
+    form = PLAIN | {"delimiter": delimiter, "encoding": encoding}
+    prepare(tmp_path, path, form, split=TUTORIAL)
+    assert [row["text"] for row in read(tmp_path)] == [text for _, text in rows]
+
+
+def test_files_may_have_their_columns_in_different_orders(tmp_path, resources):
+    orders = {"a.csv": HEADER, "b.csv": HEADER[::-1], "c.csv": sorted(HEADER)}
+    for number, (name, order) in enumerate(orders.items()):
+        rows = AIRLINE_ROWS[number * 80 : number * 80 + 80]
+        write_rows(tmp_path / name, [order, *([row[column] for column in order] for row in rows)])
+    prepare(tmp_path, tmp_path / "?.csv", AIRLINE, split=THIRDS, keep_columns=["user"])
+    assert [(row["text"], row["user"]) for row in read(tmp_path)] == [
+        (row["text"], row["name"]) for row in AIRLINE_ROWS
+    ]
+
+
+REPEATS = [
+    ("p", "alpha"), ("n", "beta"), ("p", "gamma"), ("p", "ALPHA"), ("n", "beta"),
+    ("n", "delta"), ("p", "alpha"), ("p", "epsilon"), ("n", "delta"), ("p", "zeta"),
+    ("p", "same  words"), ("n", "Same words"), ("p", "eta"), ("p", "theta"), ("p", "theta"),
+    ("u", "eta"), ("", "iota"), ("n", "iota"), ("n", "kappa"), ("n", "lambda"),
+    ("?", "alpha"),
+]  # fmt: skip
+"""Of each five rows three are in train, one in test and one in validation; the last is refused."""
+
+CONTRADICTING, REPEATED = [10, 11, 12, 15], [3, 4, 6, 8, 14, 16]
+
+REPORT = yaml.safe_load("""
+  rows: {train: 12, validation: 4, test: 4}
+  contradicting: {texts: 2, rows: {train: 4}}
+  exact:
+    repeated_texts: 6
+    surplus_rows: 6
+    within: {train: {repeated_texts: 3, surplus_rows: 3}}
+    shared_texts: {train_and_validation: 1, train_and_test: 1, validation_and_test: 1}
+    leaked_rows: {validation_in_train: 1, test_in_train: 1, test_in_validation: 1}
+  normalized:
+    repeated_texts: 7
+    surplus_rows: 8
+    within: {train: {repeated_texts: 4, surplus_rows: 4}}
+    shared_texts: {train_and_validation: 1, train_and_test: 2, validation_and_test: 1}
+    leaked_rows: {validation_in_train: 1, test_in_train: 2, test_in_validation: 1}
+""")
+"""What is counted of them, but for zeros."""
+
+
+@pytest.fixture
+def repeats_csv(tmp_path):
+    """Rows that repeat each other, contradict each other, and leak."""
+    return write_rows(tmp_path / "repeats.csv", REPEATS)
+
+
+@pytest.mark.parametrize(
+    ("mode", "dropped", "reasons"),
+    [
+        ("keep", [], {}),
+        ("drop_contradicting", CONTRADICTING, {"contradicting": 4}),
+        ("drop", CONTRADICTING + REPEATED, {"contradicting": 4, "repeated": 6}),
+    ],
+)
+def test_repeats_are_reported_and_left_out_as_the_settings_say(
+    tmp_path, repeats_csv, resources, mode, dropped, reasons
+):
+    chosen = {"split": TUTORIAL, "duplicates": mode, "max_rejected_fraction": 0.1}
+    record = prepare(tmp_path, repeats_csv, PLAIN, **chosen)
+    kept = [number for number in range(20) if number not in dropped]
+    assert record["counts"]["left_out_by_reason"] == reasons
+    assert record["counts"]["rows_read"] == 21
+    assert [(row["row_id"], row["text"]) for row in read(tmp_path)] == [
+        (number, REPEATS[number][1]) for number in kept
+    ]
+    assert numbers(read(tmp_path, "encoded")) == [n for n in kept if REPEATS[n][0] in ("n", "p")]
+    labels = record["counts"]["labels"]
+    assert sum(map(Counter, labels.values()), Counter()) == Counter(
+        {"n": "negative", "p": "positive", "u": "neutral", "": "unlabelled"}[REPEATS[number][0]]
+        for number in kept
+    )
+    report = dict(record["duplicates"])
+    left_out = {reason: sum(count.values()) for reason, count in report.pop("dropped").items()}
+    assert {reason: count for reason, count in left_out.items() if count} == reasons
+    counted = {name: count for name, count in settings.flatten(report).items() if count}
+    assert counted == settings.flatten(REPORT)
+
+
+def kept_of(rows, every_nth):
+    """Say which rows stay where repeats are dropped: the rule, row by row."""
+    texts = defaultdict(list)
+    for number, (label, text) in enumerate(rows):
+        if number % every_nth == 0 and label in MEANINGS:
+            texts[" ".join(text.lower().split())].append((label == "", number, label))
+    return sorted(
+        min(found)[1] for found in texts.values() if len({row[2] for row in found} - {""}) <= 1
+    )
+
+
+def test_every_nth_row_is_chosen_before_repeats_are_dropped_over_all_parts(tmp_path, resources):
+    rng = random.Random(5)
+    pool = [f"{'word ' * 60}{number}" for number in range(150)]
+    rows = []
+    for _ in range(1500):
+        text = rng.choice(pool)
+        usual = "np"[pool.index(text) % 2]
+        label = rng.choices([usual, "", "u", "?"], [40, 10, 1, 2])[0]
+        rows.append((label, rng.choice([text, text.upper(), f" {text}\n"])))
+    path = write_rows(tmp_path / "tweets.csv", rows)
+    record = prepare(
+        tmp_path, path, PLAIN, every_nth=3, duplicates="drop", split=THIRDS, rows_per_file=1,
+        max_rejected_fraction=0.2, keep_columns=[],
+    )  # fmt: skip
+    counts = record["counts"]
+    assert path.stat().st_size > 6 * 65_536
+    assert (counts["rows_read"], counts["left_out_by_reason"]["every_nth"]) == (1500, 1000)
+    assert counts["rejected"] == sum(label == "?" for label, _ in rows[::3])
+    assert [(row["row_id"], row["label"]) for row in read(tmp_path)] == [
+        (number, MEANINGS[rows[number][0]]) for number in kept_of(rows, 3)
+    ]
+
+
+WORDS = [
+    ("p", "good good day"), ("n", "bad day zzqx"), ("p", "good zzqx unique"),
+    ("n", "bad thing"), ("p", "good thing"),
+    ("u", "meh meh meh"), ("", "ghost ghost ghost"), ("n", "bad"),
+    ("p", "day"), ("n", "bad novel"),
+    ("p", "good"), ("n", "bad"), ("p", "day"),
+    ("n", "xyzzy"),
+]  # fmt: skip
+"""Of each two lines the first is in train; the other holds a row in test and one in validation."""
+
+WORDS_REPORT = yaml.safe_load("""
+  words: 6
+  words_with_vector: 3
+  frequent_unknown: [{word: thing, count: 2}, {word: novel, count: 1}, {word: unique, count: 1},
+    {word: xyzzy, count: 1}]
+  frequent_without_vector: [{word: zzqx, count: 2}]
+  tokens:
+    train: {tokens: 13, unknown: 1, unknown_fraction: 0.07692}
+    validation: {tokens: 4, unknown: 2, unknown_fraction: 0.5}
+    test: {tokens: 4, unknown: 2, unknown_fraction: 0.5}
+""")
+
+
+def test_the_report_on_words_counts_what_is_trained_on_and_what_is_unknown(tmp_path, resources):
+    path = write_rows(tmp_path / "tweets.csv", WORDS)
+    record = prepare(tmp_path, path, PLAIN, split=TUTORIAL, vocabulary={"min_count": 2})
+    words = pq.read_table(tmp_path / "run/prepared/vocabulary.parquet")
+    assert words["word"].to_pylist() == ["<pad>", "<unk>", "good", "bad", "day", "zzqx"]
+    assert words["count"].to_pylist() == [None, None, 4, 3, 3, 2]
+    assert record["vocabulary"] == WORDS_REPORT
+    assert record["counts"]["encoded_without_token"] == 1
+    encoded = {row["row_id"]: row["token_ids"] for row in read(tmp_path, "encoded")}
+    assert encoded[2] == [2, 5, 1]
+    assert encoded[13] == []
+
+
+BY_TIME = {"split": {"kind": "time"}}
+
+REFUSED = {
+    "no user": (PLAIN, {"split": {"kind": "user"}}, "format.columns has no user, which preparat"),
+    "no time": (PLAIN, BY_TIME, "no time, which preparation needs: say which column it is"),
+    "no user to keep": (PLAIN, {"keep_columns": ["user"]}, "or take it out of prepare.keep_col"),
+    "no label": ({"kind": "csv", "columns": {"text": 1}}, {}, "format.columns has no label, which"),
+    "two times": (WITH_USER, BY_TIME, "needs three distinct times, and the rows have 2: take more"),
+    "no such column": (PLAIN | {"columns": {"text": 7, "label": 0}}, {}, "format.columns.text=7, "),
+    "damaged": (PLAIN, {"csv": "damaged.csv.gz"}, "damaged.csv.gz cannot be unpacked: "),
+}
+
+
+@pytest.mark.parametrize(("form", "chosen", "line"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_prepared_is_said_in_one_line_and_nothing_is_left(
+    tmp_path, resources, form, chosen, line
+):
+    rows = [["np"[i % 2], f"text {i}", "ann", f"2020-01-0{1 + i % 2}"] for i in range(60)]
+    path = write_rows(tmp_path / "tweets.csv", rows)
+    (tmp_path / "damaged.csv.gz").write_bytes(gzip.compress(path.read_bytes())[:-1])
+    files = tmp_path / chosen.get("csv", path.name)
+    with pytest.raises(UserError) as error:
+        prepare(tmp_path, files, form, **{k: v for k, v in chosen.items() if k != "csv"})
+    assert line in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run/prepared").exists()
+
+
+@pytest.fixture
+def vectors_txt(tmp_path):
+    """A file with the vectors of three words."""
+    path = tmp_path / "vectors.txt"
+    path.write_text("good 1 2\nbad -1 2\nday 0 3\n")
+    return path
+
+
+def few_tweets(folder):
+    texts = ["good day", "a bad day", "good good", "bad bad", "day", "good bad"]
+    lines = [f"{'np'[i % 2]},{text} {i}" for i, text in enumerate(texts * 10)]
+    (folder / "few.csv").write_text("\n".join(lines) + "\n")
+    return folder / "few.csv"
+
+
+def test_vectors_come_from_a_file_and_another_content_of_it_is_refused(
+    tmp_path, vectors_txt, resources
+):
+    csv = few_tweets(tmp_path)
+    words = {"kind": "pretrained", "vectors": str(vectors_txt)}
+    made = prepare(tmp_path, csv, PLAIN, vocabulary=words, split=THIRDS)
+    assert [item["uri"] for item in made["inputs"]["vectors"]["files"]] == [str(vectors_txt)]
+    table = pq.read_table(tmp_path / "run/prepared/vocabulary.parquet").to_pydict()
+    assert table["word"] == ["<pad>", "good", "bad", "day"]
+    assert table["vector"][1:] == [[1, 2], [-1, 2], [0, 3]]
+
+    moved = vectors_txt.rename(tmp_path / "moved.txt")  # only what is in it decides
+    raw = {"csv": str(csv), "split": THIRDS, "vocabulary": words | {"min_count": 1}}
+    raw["vocabulary"]["vectors"] = str(moved)
+    whole = {"name": "test", "output_uri": str(tmp_path / "run"), "format": PLAIN, "prepare": raw}
+    config = settings.resolve(settings.validate(whole, source="test"))
+    assert manifest.look(preparation.claim(config)).state is manifest.State.DIFFERENT
+    raw["vocabulary"].pop("min_count")
+    config = settings.resolve(settings.validate(whole, source="test"))
+    assert manifest.look(preparation.claim(config)).state is manifest.State.COMPLETE
+    moved.write_text("good 1 2\nbad -1 2\nday 0 4\n")
+    with pytest.raises(UserError, match=r"another vectors: .*/vectors\.txt there, .*/moved\.txt"):
+        manifest.check(preparation.claim(config))
+
+
+def test_vectors_come_from_a_model_package(tmp_path, resources):
+    package = new_package()
+    made = package.save(str(tmp_path / "model"), lineage={})
+    words = {"kind": "pretrained", "vectors": str(tmp_path / "model")}
+    record = prepare(tmp_path, few_tweets(tmp_path), PLAIN, vocabulary=words, split=THIRDS)
+    assert record["inputs"]["vectors"]["fingerprint"] == made["fingerprint"]
+    found = pq.read_table(tmp_path / "run/prepared/vocabulary.parquet")["word"].to_pylist()
+    assert found == [
+        "<pad>",
+        *package.vocabulary.words[package.vocabulary.num_special :].to_pylist(),
+    ]

@@ -1,0 +1,138 @@
+"""Whatever is killed while a corpus is prepared, the same command goes on to the same files."""
+
+import contextlib
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import PROJECT, write_config
+
+from sentiflow import pipeline
+from sentiflow.config import settings
+from sentiflow.data import sample
+from sentiflow.storage import filesystem
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def csv(tmp_path_factory):
+    """Make a corpus of a dozen parts."""
+    path = tmp_path_factory.mktemp("corpus") / "tweets.csv"
+    path.write_bytes(b"".join(sample.generate(num_rows=30_000, seed=2)))
+    return path
+
+
+def configure(folder, csv, **prepare):
+    """Write settings that repeat rows enough to have some dropped."""
+    chosen = {"csv": str(csv), "rows_per_file": 2500, "duplicates": "drop"} | prepare
+    return write_config(folder, csv, prepare=chosen)
+
+
+def files_of(folder):
+    """List every file of the prepared data with a hash, but for times in the manifest."""
+    root = folder / "run/prepared"
+    hashes = {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+    assert hashes.pop("manifest.json")
+    return hashes
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, csv, resources):
+    """Prepare the corpus once without a kill."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    pipeline.run(settings.load(configure(folder, csv)), ["prepare"])
+    return files_of(folder)
+
+
+def receipts(folder, name):
+    """Find the receipts of a pass."""
+    return sorted((folder / "run/prepared/_work/receipts").glob(f"{name}-*.json"))
+
+
+def wait_for(folder, name, number, is_over):
+    """Wait until so many parts of a pass are done."""
+    while len(receipts(folder, name)) < number:
+        assert not is_over(), f"it was over before {number} parts of {name} were done"
+        time.sleep(0.002)
+
+
+def busy_workers():
+    """List the workers that have a part at this moment: Ray then names them after the task."""
+    busy = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended since it was listed
+            if child.name().startswith("ray::_do") or "Map" in child.name():
+                busy.append(child)
+    return busy
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        pytest.param("ingest", 5, marks=pytest.mark.soak),
+        pytest.param("drop", 2, marks=pytest.mark.soak),
+    ],
+)
+def test_a_killed_driver_is_continued_to_the_same_files(
+    tmp_path, csv, undisturbed, sentiflow, name, number
+):
+    config = configure(tmp_path, csv)
+    command = [sys.executable, "-m", "sentiflow", "prepare", str(config)]
+    with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL) as process:
+        wait_for(tmp_path, name, number, lambda: process.poll() is not None)
+        os.kill(process.pid, signal.SIGKILL)
+    time.sleep(1)  # what was begun may still be finished
+    done = {path: path.stat().st_mtime_ns for path in receipts(tmp_path, "ingest")}
+    first = tmp_path / "run/prepared/rejected"
+    assert not (tmp_path / "run/prepared/manifest.json").exists()
+    before = {p: p.stat().st_mtime_ns for p in first.rglob("*.parquet")}
+    result = sentiflow("prepare", config)
+    assert result.returncode == 0, result.stderr
+    assert (
+        f"goes on: ingest, {len(done)} of 12 parts done before" in result.stderr or len(done) == 12
+    )
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert files_of(tmp_path) == undisturbed
+
+
+def test_a_killed_worker_is_not_noticed(tmp_path, csv, undisturbed, resources):
+    config = settings.load(configure(tmp_path, csv))
+    thread = threading.Thread(target=pipeline.run, args=(config, ["prepare"]))
+    thread.start()
+    wait_for(tmp_path, "ingest", 2, lambda: not thread.is_alive())
+    while not (workers := busy_workers()):
+        assert thread.is_alive(), "it was over before a worker was seen at work"
+    workers[0].kill()
+    thread.join()
+    assert files_of(tmp_path) == undisturbed
+
+
+def test_another_input_is_not_continued(tmp_path, csv, resources, said):
+    config = configure(tmp_path, csv)
+    command = [sys.executable, "-m", "sentiflow", "prepare", str(config)]
+    with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL) as process:
+        wait_for(tmp_path, "ingest", 2, lambda: process.poll() is not None)
+        os.kill(process.pid, signal.SIGKILL)
+    half = tmp_path / "half.csv"
+    half.write_bytes(b"".join(csv.read_bytes().splitlines(keepends=True)[::2]))
+    pipeline.run(settings.load(config, [f"prepare.csv={half}"]), ["prepare"])
+    assert "rows read" in said.text
+    assert "goes on" not in said.text
+    rows = [
+        filesystem.read_parquet(str(path)).num_rows
+        for path in Path(tmp_path / "run/prepared/tweets").rglob("*.parquet")
+    ]
+    assert sum(rows) <= 15_000
+    assert not (tmp_path / "run/prepared/_work").exists()

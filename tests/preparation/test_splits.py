@@ -1,0 +1,316 @@
+"""Equal texts stay together, new rows move none, and the shares are about those asked for."""
+
+import itertools
+import sys
+import unicodedata
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentiflow.data.schema import SPLITS
+from sentiflow.data.text_hash import CHECK_KEY, SPLIT_KEY, hash_strings, normalize_text
+from sentiflow.errors import UserError
+from sentiflow.preparation.splits import (
+    assign_by_hash,
+    assign_by_row_number,
+    assign_by_time,
+    time_bounds,
+)
+
+SETTINGS = settings(max_examples=100, deadline=None)
+
+TEXTS = st.lists(st.text(max_size=12), min_size=1, max_size=12)
+BLANKS = "  \t\n\r\x0b\x0c\x1c\x1f\x85\u00a0\u1680\u2003\u2028\u3000"
+BLANK_TEXTS = st.lists(
+    st.text(st.sampled_from(BLANKS + "aB\x00\x7f\u00a8\u0301") | st.characters(codec="utf-8"))
+    | st.lists(st.sampled_from(["a", "B", " ", "  "])).map("".join)
+    | st.none(),
+    max_size=8,
+)
+FRACTIONS = {"validation_fraction": 0.1, "test_fraction": 0.2}
+SHARES = st.tuples(st.floats(0, 0.9, exclude_min=True), st.floats(0, 0.9, exclude_min=True)).filter(
+    lambda shares: sum(shares) < 1
+)
+
+
+def hash_text(texts):
+    """Hash texts as preparation does."""
+    return hash_strings(normalize_text(texts))
+
+
+def splits_of(texts, **fractions):
+    """Name each text's split."""
+    hashes = hash_text(pa.array(texts, pa.string()))
+    return [SPLITS[number] for number in assign_by_hash(hashes, **(FRACTIONS | fractions))]
+
+
+def normalize_plainly(text):
+    """Normalize as the first version did: every text through the regular expression."""
+    folded = pc.utf8_lower(pc.utf8_normalize(text, form="NFKD"))
+    blanks = r"[\s\p{Z}\x{0B}\x{1C}-\x{1F}\x{85}]+"
+    return pc.utf8_trim_whitespace(pc.replace_substring_regex(folded, blanks, " "))
+
+
+def divide(times, validation_fraction, test_fraction):
+    """Split rows by time; returns the rows' splits."""
+    distinct, counts = np.unique(times, return_counts=True)
+    bounds = time_bounds(
+        distinct,
+        counts,
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
+    )
+    return assign_by_time(np.array(times, np.int64), bounds=bounds)
+
+
+def normalized(text):
+    """Normalize one text."""
+    return normalize_text(pa.array([text]))[0].as_py()
+
+
+@pytest.fixture(scope="module")
+def random_texts():
+    """20,000 texts, all different."""
+    rng = np.random.default_rng(0)
+    words = rng.integers(10**6, size=(20_000, 3))
+    return [f"word{a} {b} number {row} {c}" for row, (a, b, c) in enumerate(words)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param("Good Day", "gOOD dAY", id="case"),
+        pytest.param("good day", "  good \t\r\n day ", id="white space"),
+        pytest.param("good day", "good\u00a0\u2003day\u3000", id="blanks beyond ASCII"),
+        pytest.param("good day", "\uff47\uff4f\uff4f\uff44 day", id="full width"),
+        pytest.param("caf\u00e9", "cafe\u0301", id="composed accent"),
+        pytest.param("STRA\u1e9eE", "stra\u00dfe", id="case beyond ASCII"),
+        pytest.param("\u2460 \ufb01ne", "1 fine", id="compatibility characters"),
+    ],
+)
+def test_texts_that_look_equal_hash_alike(one, other):
+    first, second = hash_text(pa.array([one, other]))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    "other", ["good  days", "goodday", "good day!", "@ann good day", "g\u00f6od day"]
+)
+def test_texts_that_differ_hash_apart(other):
+    assert len(set(hash_text(pa.array(["good day", other])))) == 2
+
+
+@SETTINGS
+@given(TEXTS, st.sampled_from([str.upper, str.lower, " {} ".format, "{}\n".format]))
+def test_equal_normalized_texts_never_part(texts, disguise):
+    disguised = [disguise(text) for text in texts]
+    split = {}
+    for text, found in zip(texts + disguised, splits_of(texts + disguised), strict=True):
+        assert split.setdefault(normalized(text), found) == found
+
+
+@pytest.mark.parametrize("text", ["caf\u00e9", "cafe\u0301", "\uac00", "\ufb01\u00f6"])
+def test_normalized_text_is_in_form_nfkd(text):
+    assert normalized(text) == unicodedata.normalize("NFKD", text)
+
+
+@pytest.mark.parametrize("blank", ["\x0b", "\x1c", "\x85", "\u1680", "\u2028", "\u2029"])
+def test_any_white_space_collapses(blank):
+    assert normalized(f"good{blank}day") == "good day"
+
+
+@SETTINGS
+@given(st.text(max_size=20))
+def test_normalizing_twice_changes_nothing(text):
+    assert normalized(normalized(text)) == normalized(text)
+
+
+@SETTINGS
+@given(BLANK_TEXTS, BLANK_TEXTS, BLANK_TEXTS)
+def test_texts_are_normalized_as_by_the_regular_expression_alone(before, texts, after):
+    whole = pa.array([*before, *texts, *after], pa.string())
+    part = whole[len(before) : len(before) + len(texts)]
+    expected = normalize_plainly(part)
+    assert normalize_text(part).equals(expected)
+    assert normalize_text(part).type == pa.string()
+
+
+@pytest.mark.parametrize("form", ["a{}b", "{0} a{0}{0}b {0}c{0} d{0}\tE {0}"])
+def test_every_character_is_normalized_as_by_the_regular_expression_alone(form):
+    characters = [chr(i) for i in range(sys.maxunicode + 1) if not 0xD800 <= i < 0xE000]
+    texts = pa.array([form.format(character) for character in characters])
+    assert normalize_text(texts).equals(normalize_plainly(texts))
+
+
+def test_every_short_text_is_normalized_alike_in_company_and_alone():
+    texts = ["".join(text) for n in range(6) for text in itertools.product(" A\t\u00e9", repeat=n)]
+    together = pa.array(texts)
+    expected = normalize_plainly(together)
+    assert normalize_text(together).equals(expected)
+    assert normalize_text(together[::-1]).equals(expected[::-1])
+    for row in range(len(texts)):
+        assert normalize_text(together[row : row + 1])[0] == expected[row]
+
+
+@SETTINGS
+@given(TEXTS, TEXTS, st.randoms(use_true_random=False))
+def test_adding_rows_moves_nothing(texts, more, random):
+    mixed = [*texts, *more]
+    random.shuffle(mixed)
+    together = dict(zip(mixed, splits_of(mixed), strict=True))
+    assert [together[text] for text in texts] == splits_of(texts)
+    assert [splits_of([text])[0] for text in texts] == splits_of(texts)
+
+
+def test_more_validation_or_test_takes_rows_from_train_alone(random_texts):
+    before = splits_of(random_texts)
+    after = splits_of(random_texts, validation_fraction=0.3)
+    moves = {pair for pair in zip(before, after, strict=True) if pair[0] != pair[1]}
+    assert moves == {("train", "validation")}
+
+
+@pytest.mark.parametrize(
+    ("validation", "test"), [(0.1, 0.1), (0.05, 0.3), (0.0, 0.2), (0.2, 0.0), (0.5, 0.5)]
+)
+def test_fractions_are_about_right(random_texts, validation, test):
+    found = splits_of(random_texts, validation_fraction=validation, test_fraction=test)
+    shares = [found.count(split) / len(found) for split in SPLITS]
+    assert shares == pytest.approx([1 - validation - test, validation, test], abs=0.01)
+
+
+def test_hashes_are_the_same_everywhere():
+    texts = pa.array(["", "good day", "Good  Day", "caf\u00e9 \u2665"])
+    # SipHash-2-4 under the key b"sentiflow-splits", then the finalizer of SplitMix64.
+    assert [f"{number:016x}" for number in hash_text(texts)] == [
+        "d3dbed648b29a772",
+        "bc5e3eb78f12993b",
+        "bc5e3eb78f12993b",
+        "f9f06b376ec07423",
+    ]
+
+
+def test_a_slice_of_texts_is_assigned_as_a_copy(random_texts):
+    texts = pa.array(random_texts[:200])
+    whole = assign_by_hash(hash_text(texts), **FRACTIONS)
+    part = assign_by_hash(hash_text(texts[50:120]), **FRACTIONS)
+    assert part.tolist() == whole[50:120].tolist()
+
+
+def test_hashes_under_two_keys_are_independent(random_texts):
+    hashes = [hash_strings(pa.array(random_texts), key=key) for key in (SPLIT_KEY, CHECK_KEY)]
+    assert [len(set(found)) for found in hashes] == [len(random_texts)] * 2
+    bits = [np.unpackbits(found.view(np.uint8)).reshape(-1, 64).astype(float) for found in hashes]
+    correlation = np.corrcoef(*bits, rowvar=False)[:64, 64:]
+    assert np.abs(correlation).max() < 6 / np.sqrt(len(random_texts))
+
+
+@SETTINGS
+@given(st.lists(st.text(max_size=12), max_size=12))
+def test_python_strings_are_hashed_as_arrow_strings(texts):
+    for key in (SPLIT_KEY, CHECK_KEY):
+        hashes = hash_strings(pa.array(texts, pa.string()), key=key)
+        assert hashes.dtype == np.uint64
+        assert hashes.tolist() == hash_strings(np.array(texts, object), key=key).tolist()
+
+
+@SETTINGS
+@given(st.lists(st.sampled_from(["ann", "Ann", "bob", "ann ", "\u00c5nn", ""]), min_size=1))
+def test_equal_users_never_part(users):
+    numbers = assign_by_hash(hash_strings(pa.array(users)), **FRACTIONS)
+    assert len(set(zip(users, numbers.tolist(), strict=True))) == len(set(users))
+
+
+def test_no_rows_have_no_splits():
+    assert splits_of([]) == []
+    assert assign_by_time(np.arange(0), bounds=(1, 2)).tolist() == []
+    assert assign_by_row_number(np.arange(0)).tolist() == []
+
+
+def test_the_tutorial_splits_by_row_number_modulo_5():
+    # Part B of the tutorial: `if i % 5 < 3` train, `elif i % 5 == 4` validation, else test.
+    rows = np.array([0, 1, 2, 3, 4, 5, 8, 9, 1_599_999])
+    names = [SPLITS[number] for number in assign_by_row_number(rows)]
+    assert names == ["train"] * 3 + ["test", "validation", "train", "test"] + ["validation"] * 2
+
+
+TIMES = st.lists(st.integers(-5, 9), min_size=3).filter(lambda times: len(set(times)) >= 3)
+
+
+@SETTINGS
+@given(TIMES, SHARES)
+def test_times_never_part_and_stand_in_the_order_of_the_splits(times, shares):
+    split = divide(times, *shares)
+    parts = [{time for time, i in zip(times, split, strict=True) if i == k} for k in range(3)]
+    assert all(parts)
+    assert max(parts[0]) < min(parts[1])
+    assert max(parts[1]) < min(parts[2])
+
+
+@SETTINGS
+@given(TIMES, SHARES)
+def test_no_bounds_come_nearer_to_the_fractions_than_those_chosen(times, shares):
+    validation, test = shares
+
+    def distance(first, second):
+        train_rows = sum(time <= first for time in times)
+        other_rows = sum(time <= second for time in times)
+        exact = len(times) * (1 - validation - test), len(times) * (1 - test)
+        return abs(train_rows - exact[0]) + abs(other_rows - exact[1])
+
+    distinct, counts = np.unique(times, return_counts=True)
+    chosen = time_bounds(distinct, counts, validation_fraction=validation, test_fraction=test)
+    possible = itertools.combinations(distinct[:-1].tolist(), 2)
+    assert distance(*chosen) == pytest.approx(min(distance(*pair) for pair in possible))
+
+
+@SETTINGS
+@given(st.lists(st.integers(1, 6), min_size=3, max_size=60), SHARES)
+def test_fractions_are_met_to_within_one_times_rows(counts, shares):
+    validation, test = shares
+    exact = np.array([1 - validation - test, validation, test]) * sum(counts)
+    split = divide(np.repeat(np.arange(len(counts)), counts), validation, test)
+    if exact.min() >= max(counts):  # else a split may be smaller than one time's rows
+        assert np.abs(np.bincount(split) - exact).max() <= max(counts) + 1e-6
+
+
+@SETTINGS
+@given(TIMES, SHARES, st.randoms(use_true_random=False))
+def test_bounds_do_not_depend_on_the_order_or_on_who_counted(times, shares, random):
+    names = dict(zip(["validation_fraction", "test_fraction"], shares, strict=True))
+    distinct, counts = np.unique(times, return_counts=True)
+    mixed = random.sample(times, len(times))
+    ones = np.ones(len(times), np.int64)
+    assert time_bounds(np.array(mixed), ones, **names) == time_bounds(distinct, counts, **names)
+
+
+def test_a_hundred_different_times_are_divided_exactly():
+    assert np.bincount(divide(range(100), 0.1, 0.2)).tolist() == [70, 10, 20]
+    assert time_bounds(
+        np.arange(100), np.ones(100), validation_fraction=0.1, test_fraction=0.2
+    ) == (
+        69,
+        79,
+    )
+
+
+def test_bounds_keep_the_second_far_in_the_future():
+    times = 2**60 + np.arange(3)
+    bounds = time_bounds(times, np.ones(3), validation_fraction=0.1, test_fraction=0.1)
+    assert bounds == (2**60, 2**60 + 1)
+    assert assign_by_time(times, bounds=bounds).tolist() == [0, 1, 2]
+
+
+def test_a_heavy_time_is_not_parted_and_leaves_no_split_empty():
+    assert np.bincount(divide([1] * 90 + [2] * 5 + [3] * 5, 0.3, 0.3)).tolist() == [90, 5, 5]
+    assert np.bincount(divide([1] * 5 + [2] * 5 + [3] * 90, 0.3, 0.3)).tolist() == [5, 5, 90]
+    assert np.bincount(divide([1] * 5 + [2] * 90 + [3] * 5, 0.1, 0.1)).tolist() == [5, 90, 5]
+
+
+@pytest.mark.parametrize("times", [[], [7], [7, 7, 8, 8, 8]])
+def test_fewer_than_three_times_are_refused(times):
+    with pytest.raises(UserError, match=rf"needs three distinct times.*have {len(set(times))}: "):
+        divide(times, 0.1, 0.1)

@@ -1,0 +1,157 @@
+"""Each line gets one line of answer, in order, whatever is in it and however it arrives."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from conftest import PROJECT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentiflow.models.package import Scores
+from sentiflow.scoring import lines
+
+SETTINGS = settings(deadline=None, max_examples=200)
+BYTES = st.lists(
+    st.sampled_from([b"a", b"\n", b"\r", b"\r\n", b"\t", b'"', b"\\", b"\x00", b"\x1f", b"\xff",
+                     "é".encode(), b"\xc3", "\u2028".encode(), b"\x85"]), max_size=30,
+).map(b"".join)  # fmt: skip
+
+
+def split(content):
+    """Split as the documentation says, a line at a time."""
+    rows = content.removesuffix(b"\n").split(b"\n") if content else []
+    return [row.decode(errors="replace").removesuffix("\r") for row in rows]
+
+
+def read(stream):
+    """Read all lines of a stream."""
+    return [text for block, _ in lines.read(stream) for text in block.to_pylist()]
+
+
+@SETTINGS
+@given(content=BYTES)
+def test_lines_are_read_as_the_documentation_says(content):
+    assert read(io.BytesIO(content)) == split(content)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line():
+    for content in (b"\xef\xbb\xbfgood\nbad", b"\xef\xbb\xbfgood", b"\xef\xbb\xbf"):
+        expected = split(content.removeprefix(b"\xef\xbb\xbf"))
+        assert read(io.BytesIO(content)) == read(Dribble(content, 2)) == expected
+
+
+class Dribble(io.RawIOBase):
+    """A stream that gives a few bytes at a time."""
+
+    def __init__(self, content, size):
+        self.content, self.size = io.BytesIO(content), size
+
+    def read1(self, _):
+        return self.content.read(self.size)
+
+
+@SETTINGS
+@given(content=BYTES, size=st.integers(1, 5))
+def test_it_does_not_matter_how_the_bytes_arrive(content, size):
+    assert read(Dribble(content, size)) == split(content)
+
+
+def scores_for(texts, seed=0):
+    """Draw answers."""
+    random = np.random.default_rng(seed)
+    return Scores(
+        probability=random.random(len(texts)).astype(np.float32),
+        num_tokens=random.integers(0, 3, len(texts)).astype(np.int32),
+        lengths=np.ones(len(texts), np.int64),
+        num_unknown=np.zeros(len(texts), np.int32),
+    )
+
+
+@SETTINGS
+@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), min_size=1))
+def test_json_lines_hold_the_texts_and_the_answers(texts):
+    scores = scores_for(texts)
+    written = lines.to_json(pa.array(texts), scores)
+    found = [json.loads(line) for line in written.decode().split("\n")[:-1]]
+    assert [item["text"] for item in found] == texts
+    labels = ["positive" if p >= 0.5 else "negative" for p in scores.probability]
+    assert [item["label"] for item in found] == labels
+    assert [np.float32(item["probability"]) for item in found] == scores.probability.tolist()
+    assert [item["num_tokens"] for item in found] == scores.num_tokens.tolist()
+
+
+@SETTINGS
+@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), min_size=1))
+def test_tab_separated_values_have_a_line_for_each_text(texts):
+    scores = scores_for(texts)
+    for with_notes in (False, True):
+        written = lines.to_tsv(pa.array(texts), scores, with_notes=with_notes)
+        rows = [row.split("\t") for row in written.decode().split("\n")]
+        assert rows.pop() == [""]
+        assert len(rows) == len(texts)
+        for row, p, known in zip(rows, scores.probability, scores.num_tokens, strict=True):
+            assert row[:2] == ["positive" if p >= 0.5 else "negative", f"{p:.4f}"]
+            assert len(row) == (4 if with_notes and not known else 3)
+
+
+class Package:
+    """Scores a text by the number in it."""
+
+    def score(self, text):
+        numbers = np.array([int(item or 0) for item in text.to_pylist()])
+        return Scores(
+            probability=(numbers % 1000 / 1000).astype(np.float32),
+            num_tokens=np.ones(len(text), np.int32),
+            lengths=np.ones(len(text), np.int64),
+            num_unknown=np.zeros(len(text), np.int32),
+        )
+
+
+def test_answers_come_in_the_order_of_the_lines(monkeypatch):
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 100)
+    content = "".join(f"{number}\n" for number in range(5000)).encode()
+    out = io.BytesIO()
+    lines.answer(Package(), lines.read(Dribble(content, 70)), out, lines.to_tsv)
+    assert [row.split("\t")[2] for row in out.getvalue().decode().splitlines()] == [
+        str(number) for number in range(5000)
+    ]
+
+
+def test_an_answer_is_given_before_the_next_line_is_waited_for():
+    reader, writer = (os.fdopen(fd, mode) for fd, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
+    answers, out = (os.fdopen(fd, mode) for fd, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
+    arguments = (Package(), lines.read(reader), out, lines.to_tsv)
+    thread = threading.Thread(target=lines.answer, args=arguments)
+    thread.start()
+    for number in (7, 8):
+        writer.write(f"{number}\n".encode())
+        writer.flush()
+        assert answers.readline().decode().split("\t")[2] == f"{number}\n"
+    writer.close()
+    thread.join()
+    for file in (reader, answers, out):
+        file.close()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_reader_that_goes_away_ends_it_quietly(finished_run):
+    model = finished_run / "run/trained/model"
+    command = [sys.executable, "-m", "sentiflow", "predict", str(model)]
+    with subprocess.Popen(
+        command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(b"good day\n" * 10_000_000)
+        process.stdin = None
+        assert process.stderr.read() == b""
+        assert process.wait() == 1

@@ -1,0 +1,632 @@
+"""Every row is scored exactly once, whatever is killed, grows or fails."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from conftest import PROJECT, write_config
+from test_resume import busy_workers
+
+from sentiflow import pipeline
+from sentiflow.cluster.resources import Resources
+from sentiflow.config import settings
+from sentiflow.config.sections import ScoreSettings
+from sentiflow.data import corpus, manifest, sample
+from sentiflow.errors import JobError, UserError
+from sentiflow.models.package import ModelPackage
+from sentiflow.scoring import score as scoring
+from sentiflow.scoring import scored_corpus
+from sentiflow.scoring.incremental import Earlier
+from sentiflow.storage import filesystem
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+NUM_ROWS = 30_000
+ROWS_PER_FILE = 2500
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory):
+    """Make a corpus of a dozen parts, and the same in three files."""
+    folder = tmp_path_factory.mktemp("corpus")
+    records = b"".join(sample.generate(num_rows=NUM_ROWS, seed=3)).splitlines(keepends=True)
+    (folder / "all.csv").write_bytes(b"".join(records))
+    for number in range(3):
+        part = records[number * NUM_ROWS // 3 : (number + 1) * NUM_ROWS // 3]
+        (folder / f"day-{number}.csv").write_bytes(b"".join(part))
+    return folder
+
+
+def configure(folder, finished_run, corpus, **score):
+    """Write settings that score a corpus with the model of the finished run."""
+    model = str(finished_run / "run/trained/model")
+    section = {"corpus": str(corpus), "model_uri": model, "rows_per_file": ROWS_PER_FILE} | score
+    return write_config(folder, corpus, score=section)
+
+
+def score(config, *overrides, **options):
+    """Score in this process, on the session's Ray."""
+    (outcome,) = pipeline.run(settings.load(config, overrides), ["score"], **options)
+    return outcome
+
+
+def table(folder, name="predictions"):
+    """Read what was scored, by its row ids."""
+    files = ds.dataset(folder / "run/scored" / name, format="parquet")
+    return files.to_table().to_pandas().sort_values("row_id").reset_index(drop=True)
+
+
+def record(folder):
+    """Read the manifest of what was scored."""
+    return json.loads((folder / "run/scored/manifest.json").read_text())
+
+
+def times(folder):
+    """List the files of predictions with the time of each."""
+    return {p.name: p.stat().st_mtime_ns for p in (folder / "run/scored/predictions").iterdir()}
+
+
+def assert_same(predictions, expected):
+    """Compare tables of predictions, of which probabilities may differ by rounding."""
+    assert predictions["row_id"].tolist() == expected["row_id"].tolist()
+    exact = [name for name in expected.columns if name != "probability"]
+    pd.testing.assert_frame_equal(predictions[exact], expected[exact])
+    np.testing.assert_allclose(predictions["probability"], expected["probability"], atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, corpora, finished_run, resources):
+    """Score the corpus once without a kill."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    score(configure(folder, finished_run, corpora / "all.csv"))
+    return table(folder)
+
+
+def test_every_row_is_scored_once(undisturbed):
+    assert undisturbed["row_id"].tolist() == list(range(NUM_ROWS))
+
+
+# What is killed
+
+
+def receipts(folder):
+    """Find the receipts of the parts that are scored."""
+    return sorted((folder / "run/scored/_work/receipts").glob("score-*.json"))
+
+
+def wait_for(folder, number, is_over):
+    """Wait until so many parts are scored."""
+    while len(receipts(folder)) < number:
+        assert not is_over(), f"it was over before {number} parts were scored"
+        time.sleep(0.002)
+
+
+def test_a_killed_driver_is_continued_and_nothing_is_scored_again(
+    tmp_path, corpora, finished_run, undisturbed, resources, said
+):
+    config = configure(tmp_path, finished_run, corpora / "all.csv")
+    command = [sys.executable, "-m", "sentiflow", "score", str(config)]
+    with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL) as process:
+        wait_for(tmp_path, 3, lambda: process.poll() is not None)
+        os.kill(process.pid, signal.SIGKILL)
+    time.sleep(1)  # what was begun may still be finished
+    done = {path: path.stat().st_mtime_ns for path in receipts(tmp_path)}
+    parts = [f"part-{path.stem[-5:]}.parquet" for path in done]
+    before = {name: time for name, time in times(tmp_path).items() if name in parts}
+    assert not (tmp_path / "run/scored/manifest.json").exists()
+    score(config)
+    left = NUM_ROWS - sum(
+        pq.read_metadata(tmp_path / "run/scored/predictions" / name).num_rows for name in before
+    )
+    assert left == 0 or f"{left:,} of {NUM_ROWS:,} rows are left" in said.text
+    after = times(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert_same(table(tmp_path), undisturbed)
+    assert not (tmp_path / "run/scored/_work").exists()
+
+
+def test_a_killed_worker_is_not_noticed(tmp_path, corpora, finished_run, undisturbed, resources):
+    config = configure(tmp_path, finished_run, corpora / "all.csv")
+    thread = threading.Thread(target=score, args=(config,))
+    thread.start()
+    wait_for(tmp_path, 1, lambda: not thread.is_alive())
+    while not (workers := busy_workers()):
+        assert thread.is_alive(), "it was over before a worker was seen at work"
+    workers[0].kill()
+    thread.join()
+    assert_same(table(tmp_path), undisturbed)
+
+
+# What grows
+
+
+def test_of_a_corpus_that_grew_only_what_is_new_is_scored(
+    tmp_path, corpora, finished_run, undisturbed, resources, said
+):
+    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    score(config)
+    before = times(tmp_path)
+    days = [f"{corpora}/day-{number}.csv" for number in range(3)]
+    said.clear()
+    score(config, f"score.corpus=[{days[0]},{days[1]}]")
+    assert "score     10,000 rows scored" in said.text
+    score(config, f"score.corpus={corpora}/day-*.csv")
+    after = times(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert_same(table(tmp_path), undisturbed)
+    assert record(tmp_path)["counts"]["accepted"] == record(tmp_path)["profile"]["rows"] == NUM_ROWS
+    assert [f["uri"] for f in record(tmp_path)["inputs"]["corpus"]["files"]] == days
+    assert not score(config, f"score.corpus={corpora}/day-*.csv").ran
+
+
+@pytest.mark.soak
+def test_a_scoring_killed_while_its_corpus_grew_is_continued_with_what_came_since(
+    tmp_path, corpora, finished_run, undisturbed, resources, said
+):
+    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    score(config)
+    days = f"[{corpora}/day-0.csv,{corpora}/day-1.csv]"
+    command = [sys.executable, "-m", "sentiflow", "score", config, f"score.corpus={days}"]
+    with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL) as process:
+        wait_for(tmp_path, 2, lambda: process.poll() is not None)
+        os.kill(process.pid, signal.SIGKILL)
+    time.sleep(1)
+    before = times(tmp_path)
+    done = len(receipts(tmp_path))
+    score(config, f"score.corpus={corpora}/day-*.csv")
+    assert f"goes on: score, {done} of " in said.text
+    after = times(tmp_path)
+    assert sum(after[name] == time for name, time in before.items()) >= 4 + done
+    assert_same(table(tmp_path), undisturbed)
+
+
+def test_a_growth_that_fails_leaves_what_was_scored_in_use(
+    tmp_path, corpora, finished_run, resources
+):
+    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    score(config)
+    before = record(tmp_path), times(tmp_path)
+    (tmp_path / "empty.csv").write_text("\n")
+    with pytest.raises(UserError, match=r"empty\.csv holds no record"):
+        score(config, f"score.corpus=[{corpora}/day-0.csv,{tmp_path}/empty.csv]")
+    assert (record(tmp_path), times(tmp_path)) == before
+    assert not score(config).ran
+
+
+def test_what_a_growth_has_left_is_removed_where_it_is_not_wanted_any_more(
+    tmp_path, corpora, finished_run, resources
+):
+    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    score(config)
+    before = times(tmp_path)
+    days = f"score.corpus=[{corpora}/day-0.csv,{corpora}/day-1.csv]"
+    manifest.begin(scoring.claim(settings.load(config, [days])), resumable=True)
+    filesystem.write_bytes(f"{tmp_path}/run/scored/predictions/part-00004.parquet", b"half")
+    assert not score(config).ran
+    assert times(tmp_path) == before
+
+
+def leave_unfinished(folder, config, *overrides, key="another model"):
+    """Make a finished scoring look like one that was killed at its end."""
+    score(config, *overrides)
+    os.remove(folder / "run/scored/manifest.json")
+    manifest._write_started(scoring.claim(settings.load(config)), key)
+
+
+def test_an_unfinished_scoring_with_another_model_is_replaced_only_by_force(
+    tmp_path, corpora, finished_run, resources
+):
+    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    leave_unfinished(tmp_path, config)
+    with pytest.raises(UserError, match="unfinished run of other settings"):
+        score(config)
+    assert len(times(tmp_path)) == 4
+    score(config, overwrite=True)
+    assert len(table(tmp_path)) == 10_000
+
+
+def test_an_unfinished_scoring_of_another_corpus_is_replaced_only_by_force(
+    tmp_path, corpora, finished_run, resources
+):
+    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    target = scoring.claim(settings.load(config))
+    leave_unfinished(tmp_path, config, key=manifest.fingerprint([scoring.key_of(target), "fp32"]))
+    scored_corpus.note(target)
+    with pytest.raises(UserError, match="unfinished run of another corpus"):
+        score(config, f"score.corpus={corpora}/day-1.csv")
+    assert len(times(tmp_path)) == 4
+    score(config, f"score.corpus={corpora}/day-1.csv", overwrite=True)
+    assert len(table(tmp_path)) == 10_000
+
+
+def test_what_a_killed_run_has_left_at_work_writes_nothing_into_anothers_directory(
+    tmp_path, corpora, finished_run
+):
+    from sentiflow.scoring import scored_parts
+
+    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    target = scoring.claim(settings.load(config))
+    source = corpus.open_csv(
+        [f"{corpora}/day-0.csv"],
+        form=settings.load(config).score.format,
+        rows_per_part=ROWS_PER_FILE,
+        unpack_to="",
+    )
+    job = {
+        "source": source,
+        "settings": settings.load(config).score,
+        "precision": "fp32",
+        "on_gpu": False,
+        "model_uri": target.inputs["model"]["uri"],
+        "model_fingerprint": target.inputs["model"]["fingerprint"],
+        "first_part": 0,
+        "max_failed": 0,
+    }
+    with pytest.raises(JobError, match="another has taken it over"):
+        scored_parts.score(0, run_key="an older run", **job)
+    assert not list((tmp_path / "run/scored").rglob("*.parquet"))
+
+
+def test_a_request_that_cannot_be_met_deletes_nothing_even_by_force(
+    tmp_path, corpora, finished_run, resources
+):
+    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    score(config)
+    before = record(tmp_path), times(tmp_path)
+    (tmp_path / "no.parquet").write_bytes(b"PAR1")
+    for override, problem in (
+        ("score.keep_columns=[typo]", "has no column typo"),
+        (f"score.corpus={tmp_path}/no.parquet", "is not Parquet"),
+        (f"score.corpus=[{corpora}/day-0.csv,{tmp_path}/no.parquet]", "of two kinds"),
+    ):
+        with pytest.raises(UserError, match=problem):
+            score(config, override, overwrite=True)
+    assert (record(tmp_path), times(tmp_path)) == before
+
+
+@pytest.mark.parametrize("has_row_ids", [False, True])
+def test_parquet_that_grew_goes_on_with_its_numbers(
+    tmp_path, corpora, finished_run, resources, has_row_ids
+):
+    texts = [f"good day number {number}" for number in range(50)]
+    ids = np.arange(50) * 7 if has_row_ids else np.zeros(50, np.int64)
+    for name, rows in (("a", slice(0, 30)), ("b", slice(30, 50))):
+        rows = pa.table({"row_id": ids[rows], "text": texts[rows]})
+        pq.write_table(rows, tmp_path / f"{name}.parquet")
+    config = configure(tmp_path, finished_run, tmp_path / "a.parquet", keep_columns=["text"])
+    score(config, "score.rows_per_file=20")
+    score(config, "score.rows_per_file=20", f"score.corpus={tmp_path}/?.parquet")
+    found = table(tmp_path)
+    assert found["row_id"].tolist() == (ids if has_row_ids else np.arange(50)).tolist()
+    assert found["text"].tolist() == texts
+    assert len(times(tmp_path)) == 3
+
+
+def test_a_new_file_that_repeats_a_row_id_leaves_what_was_scored(tmp_path, finished_run, resources):
+    for name, ids in (("a", [1, 2]), ("b", [2, 3])):
+        rows = pa.table({"row_id": ids, "text": ["good", "bad"]})
+        pq.write_table(rows, tmp_path / f"{name}.parquet")
+    config = configure(tmp_path, finished_run, tmp_path / "a.parquet")
+    score(config)
+    before = record(tmp_path)
+    with pytest.raises(UserError, match=r"a\.parquet has a row_id that another file has: number"):
+        score(config, f"score.corpus={tmp_path}/?.parquet")
+    assert record(tmp_path) == before
+    assert table(tmp_path)["row_id"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("override", "difference"),
+    [
+        ("score.corpus={}/day-1.csv", "another corpus"),
+        ("score.corpus=[{0}/day-1.csv,{0}/day-0.csv]", "another corpus"),
+        ("score.keep_columns=[text]", "keep_columns"),
+        ("score.model_uri={}/model", "another model"),
+    ],
+)
+def test_another_model_corpus_or_setting_is_refused(
+    tmp_path, corpora, finished_run, resources, override, difference
+):
+    place = corpora
+    if "model_uri" in override:
+        place = tmp_path
+        package = ModelPackage.load(str(finished_run / "run/trained/model"))
+        with torch.no_grad():
+            package.network.output.bias += 1
+        package.save(str(tmp_path / "model"), lineage={})
+    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    score(config)
+    before = times(tmp_path)
+    with pytest.raises(UserError, match=f"belongs to other settings.*{difference}"):
+        score(config, override.format(place))
+    assert times(tmp_path) == before
+
+
+# Which model
+
+
+def test_a_model_of_the_registry_is_brought_to_where_all_nodes_find_it(
+    tmp_path, corpora, finished_run, resources
+):
+    store = {"uri": f"sqlite:///{finished_run}/mlflow.db"}
+    config = configure(
+        tmp_path, finished_run, corpora / "day-0.csv", model_uri="models:/test@wrong"
+    )
+    config = write_config(tmp_path, corpora, score=read_section(config, "score"), tracking=store)
+    with pytest.raises(UserError, match="test has no alias wrong"):
+        score(config)
+    model = "score.model_uri=models:/test@candidate"
+    assert score(config, model).ran
+    assert record(tmp_path)["inputs"]["model"]["uri"] == "models:/test/1"
+    assert not score(config, model).ran
+    assert not (tmp_path / "run/scored/_work").exists()
+    direct = f"score.output_uri={tmp_path}/direct"
+    score(config, f"score.model_uri={finished_run}/run/trained/model", direct)
+    expected = ds.dataset(tmp_path / "direct/predictions").to_table().to_pandas()
+    assert_same(table(tmp_path), expected.sort_values("row_id").reset_index(drop=True))
+
+
+def read_section(config, name):
+    """Read one section of a settings file."""
+    return yaml.safe_load(config.read_text())[name]
+
+
+def test_texts_are_answered_by_a_model_of_the_registry(finished_run, sentiflow):
+    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{finished_run}/mlflow.db"}
+    named, direct = (
+        sentiflow("predict", model, "good day", "bad day", env=environment)
+        for model in ("models:/test@candidate", finished_run / "run/trained/model")
+    )
+    assert named.stdout == direct.stdout != ""
+
+
+# What fails
+
+
+@pytest.fixture
+def spoilt(tmp_path, finished_run):
+    """Make a model that has no answer for a text with the word ``happy``."""
+    package = ModelPackage.load(str(finished_run / "run/trained/model"))
+    word = package.vocabulary.words.index("happy").as_py()
+    with torch.no_grad():
+        package.network.embedding.weight[word] = float("nan")
+    package.save(str(tmp_path / "spoilt"), lineage={})
+    return str(tmp_path / "spoilt")
+
+
+def test_a_row_for_which_the_model_fails_is_kept_with_its_error(
+    tmp_path, corpora, finished_run, spoilt, undisturbed, resources
+):
+    config = configure(tmp_path, finished_run, corpora / "all.csv", keep_columns=["text"])
+    score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=0.9")
+    found, failed = table(tmp_path), table(tmp_path, "failed")
+    assert set(failed["error"]) == {"the probability is not a number"}
+    assert failed["text"].str.contains("happy", case=False).all()
+    assert not found["text"].str.contains(r"\bhappy\b", case=False).any()
+    both = np.concatenate([found["row_id"], failed["row_id"]])
+    assert sorted(both) == list(range(NUM_ROWS))
+    counts = record(tmp_path)["counts"]
+    assert (counts["accepted"], counts["failed"]) == (len(found), len(failed))
+    expected = undisturbed.set_index("row_id").loc[found["row_id"]]
+    np.testing.assert_allclose(found["probability"], expected["probability"], atol=1e-6)
+
+
+def test_too_many_failures_fail_the_job_and_nothing_is_scored_again_when_they_are_allowed(
+    tmp_path, corpora, finished_run, spoilt, resources
+):
+    config = configure(tmp_path, finished_run, corpora / "all.csv")
+    with pytest.raises(JobError, match="the model fails for"):
+        score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=0.001")
+    assert not (tmp_path / "run/scored/manifest.json").exists()
+    with pytest.raises(JobError, match=r"the model fails for [0-9,]+ of 30,000 rows"):
+        score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=0.004")
+    before = times(tmp_path)
+    score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=1")
+    assert times(tmp_path) == before
+
+
+def test_a_damaged_parquet_file_is_named_and_what_else_is_scored_is_kept(
+    tmp_path, finished_run, resources
+):
+    for name in "ab":
+        rows = pa.table({"text": [f"good day {number}" for number in range(5000)]})
+        pq.write_table(rows, tmp_path / f"{name}.parquet", compression="zstd")
+    whole = (tmp_path / "b.parquet").read_bytes()
+    (tmp_path / "b.parquet").write_bytes(whole[:100] + bytes(200) + whole[300:])
+    config = configure(tmp_path, finished_run, tmp_path / "?.parquet")
+    with pytest.raises(UserError, match=r"b\.parquet, rows [0-9,]+ to [0-9,]+: .*damaged"):
+        score(config)
+    assert receipts(tmp_path)
+
+
+def test_a_model_that_is_replaced_while_it_scores_ends_the_job(
+    tmp_path, corpora, finished_run, resources
+):
+    from sentiflow.scoring import scored_parts
+
+    model = str(finished_run / "run/trained/model")
+    with pytest.raises(JobError, match="has been replaced since the job began"):
+        scored_parts._load_model(model, "another", on_gpu=False)
+
+
+def test_a_scoring_goes_on_in_the_precision_that_it_began_with(tmp_path):
+    target = manifest.Claim("score", str(tmp_path), {}, {"model": {"fingerprint": "c5f0"}}, owns=())
+    with_gpu, without = Resources(2, 1, 1, 2), Resources(2, 0, 1, 2)
+
+    def choose(resources, *, earlier=None, **score):
+        return scoring._choose_precision(
+            target, earlier or Earlier(), ScoreSettings(**score), resources
+        )
+
+    assert (choose(with_gpu), choose(without)) == ("bf16", "fp32")
+    assert choose(with_gpu, gpus_per_worker=0) == "fp32"
+    assert choose(without, earlier=Earlier(precision="bf16")) == "bf16"
+    for key, expected in ((scoring.key_of(target), "bf16"), ("of another model", "fp32")):
+        begun = json.dumps({"key": key, "precision": "bf16"}).encode()
+        filesystem.write_bytes(f"{tmp_path}/{scoring._BEGUN}", begun)
+        assert choose(without) == expected
+    assert choose(without, precision="fp32") == "fp32"
+
+
+def test_a_task_without_a_share_of_a_gpu_uses_none(finished_run, monkeypatch):
+    from sentiflow.scoring import scored_parts
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    model = str(finished_run / "run/trained/model")
+    fingerprint = manifest.read(model)["fingerprint"]
+    package = scored_parts._load_model(model, fingerprint, on_gpu=False)
+    assert {parameter.device.type for parameter in package.network.parameters()} == {"cpu"}
+
+
+# What is asked for
+
+
+def test_columns_of_a_csv_are_kept_by_their_name(tmp_path, finished_run, resources):
+    path = tmp_path / "shop.csv"
+    path.write_text("when,body,stars\n2024-01-01,good day,5\n,bad day,\n2024-01-02,,1\n")
+    form = {"kind": "csv", "columns": {"text": "body", "time": "when"}}
+    config = configure(
+        tmp_path, finished_run, path, format=form, keep_columns=["stars", "time", "text"]
+    )
+    score(config)
+    found = table(tmp_path)
+    assert found["text"].tolist() == ["good day", "bad day"]
+    assert found["stars"].fillna("none").tolist() == ["5", "none"]
+    assert found["time"].isna().tolist() == [False, True]
+    assert record(tmp_path)["counts"]["rejected"] == 1
+    with pytest.raises(UserError, match=r"has no column color: it has row_id, .*stars"):
+        score(config, "score.keep_columns=[color]", f"score.output_uri={tmp_path}/other")
+
+
+def test_a_kept_column_has_one_type_over_all_files(tmp_path, finished_run, resources):
+    for name, values in {"a": [1, 2], "b": [1.5, None], "c": ["x", "y"]}.items():
+        rows = pa.table({"text": ["good", "bad"], "k": values})
+        pq.write_table(rows, tmp_path / f"{name}.parquet")
+    config = configure(tmp_path, finished_run, tmp_path / "[ab].parquet", keep_columns=["k"])
+    score(config)
+    assert table(tmp_path)["k"].tolist()[:3] == [1, 2, 1.5]
+    with pytest.raises(UserError, match=r"k is string in .*c\.parquet, and double before"):
+        score(config, f"score.corpus={tmp_path}/?.parquet", f"score.output_uri={tmp_path}/other")
+    with pytest.raises(UserError, match="k is string in the new files, double in what is there"):
+        score(config, f"score.corpus={tmp_path}/?.parquet")
+    assert len(table(tmp_path)) == 4
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        ("[text,text]", "names text twice"),
+        ("[Text,text]", "names text twice"),
+        ("[Prediction]", "predictions have a column prediction of their own"),
+    ],
+)
+def test_columns_that_would_stand_twice_are_refused(
+    tmp_path, corpora, finished_run, resources, names, problem
+):
+    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    with pytest.raises(UserError, match=problem):
+        score(config, f"score.keep_columns={names}")
+
+
+def test_what_pandas_writes_of_ids_and_labels_is_read_or_named(
+    tmp_path, finished_run, resources, said
+):
+    frame = pd.DataFrame(
+        {"row_id": [1.0, None, 3.0], "text": ["good", "bad", "day"], "label": [0.0, None, 1.0]}
+    )
+    frame.to_parquet(tmp_path / "a.parquet")
+    score(configure(tmp_path, finished_run, tmp_path / "a.parquet"))
+    assert table(tmp_path)["row_id"].tolist() == [0, 1, 2]
+    assert table(tmp_path)["label"].fillna(9).tolist() == [0, 9, 1]
+    assert "a.parquet has a row_id of type double: rows are numbered over all files" in said.text
+
+
+def test_rows_and_labels_that_are_lost_are_counted_and_said(
+    tmp_path, finished_run, resources, said
+):
+    rows = pa.table({"text": ["good", "", None, "bad"], "label": [0, 1, 1, 4]})
+    pq.write_table(rows, tmp_path / "a.parquet")
+    config = configure(tmp_path, finished_run, tmp_path / "a.parquet")
+    score(config)
+    assert "2 rows rejected (2 empty text): see rejected/" in said.text
+    assert "1 labels are none of ours, and so null" in said.text
+    (tmp_path / "b.csv").write_text('9,1,d,q,u,good\n"4","2","d","q","u","bad"\n')
+    said.clear()
+    score(config, f"score.corpus={tmp_path}/b.csv", f"score.output_uri={tmp_path}/b")
+    assert "1 labels are none of ours, and so null" in said.text
+
+
+def test_a_corpus_of_which_nothing_can_be_read_is_refused(tmp_path, finished_run, resources):
+    (tmp_path / "ab.csv").write_text("a,b\nc,d\n")
+    pq.write_table(pa.table({"text": ["good"]}), tmp_path / "x.pq")
+    config = configure(tmp_path, finished_run, tmp_path / "ab.csv")
+    with pytest.raises(UserError, match=r"no row was accepted: 2 rejected \(2 wrong number"):
+        score(config)
+    assert not (tmp_path / "run/scored").exists()
+    with pytest.raises(UserError, match=r"x\.pq is Parquet: let its name end in \.parquet"):
+        score(config, f"score.corpus={tmp_path}/x.pq")
+
+
+def test_broken_bytes_in_a_parquet_file_are_replaced(tmp_path, finished_run, resources):
+    text = pa.array([b"caf\xe9 good", b"bad", None], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"text": text}), tmp_path / "a.parquet")
+    score(configure(tmp_path, finished_run, tmp_path / "a.parquet", keep_columns=["text"]))
+    assert table(tmp_path)["text"].tolist() == ["caf\ufffd good", "bad"]
+    assert record(tmp_path)["counts"]["rejected"] == 1
+
+
+def test_texts_may_stand_in_another_column_and_repeat(tmp_path, finished_run, resources):
+    text = pa.array(["good day", "bad day", "good day"]).dictionary_encode()
+    pq.write_table(pa.table({"body": text}), tmp_path / "posts.parquet")
+    config = configure(tmp_path, finished_run, tmp_path / "posts.parquet", keep_columns=["text"])
+    with pytest.raises(UserError, match=r"has no column text of strings.*set score\.text_column"):
+        score(config)
+    score(config, "score.text_column=body")
+    assert table(tmp_path)["text"].tolist() == ["good day", "bad day", "good day"]
+
+
+def test_bf16_is_a_setting_whose_answers_are_near(
+    tmp_path, corpora, finished_run, undisturbed, resources
+):
+    score(configure(tmp_path, finished_run, corpora / "all.csv", precision="bf16"))
+    difference = np.abs(table(tmp_path)["probability"] - undisturbed["probability"])
+    assert 0 < difference.max() < 0.1
+
+
+def test_a_corpus_unlike_the_training_data_is_warned_of(tmp_path, finished_run, resources, said):
+    words = ["guten", "Tag", "allerseits", "heute", "scheint", "die", "Sonne"] * 8
+    rows = [" ".join(np.random.default_rng(n).permutation(words)) for n in range(3000)]
+    pq.write_table(pa.table({"text": rows}), tmp_path / "german.parquet")
+    score(configure(tmp_path, finished_run, tmp_path / "german.parquet"))
+    assert "unlike the training data: unknown words: 100.0% here" in said.text
+    assert "unlike the training data: length of the texts" in said.text
+    assert len(record(tmp_path)["drift"]["warnings"]) >= 2
+
+
+def test_the_training_data_are_like_themselves(finished_run):
+    found = json.loads((finished_run / "run/scored/manifest.json").read_text())["drift"]
+    assert found["warnings"] == []
+    assert 0 <= found["probability_psi"] < 0.1
+    assert 0 <= found["length_psi"] < 0.1
+
+
+def test_predictions_can_be_queried_with_duckdb(finished_run):
+    files = f"{finished_run}/run/scored/predictions/*.parquet"
+    query = f"SELECT count(*), count(DISTINCT row_id), avg(probability) FROM '{files}'"
+    rows, distinct, mean = duckdb.sql(query).fetchall()[0]
+    expected = ds.dataset(finished_run / "run/scored/predictions").to_table().to_pandas()
+    assert rows == distinct == len(expected)
+    assert mean == pytest.approx(expected["probability"].mean(), abs=1e-6)

@@ -1,0 +1,62 @@
+"""A row for which the model fails costs nobody else the answer."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentiflow.errors import JobError
+from sentiflow.models.package import Scores
+from sentiflow.scoring import scored_parts
+
+TEXTS = st.lists(st.sampled_from(["good", "bad", "boom", "nan"]), max_size=40)
+
+
+def ask(text):
+    """Answer with the length of each text; ``boom`` cannot be answered, ``nan`` has no number."""
+    words = text.to_pylist()
+    if "boom" in words:
+        raise RuntimeError("index out of range\nin a long story")
+    lengths = np.array([len(word) for word in words], np.int64)
+    probability = np.array([np.nan if word == "nan" else len(word) / 10 for word in words])
+    return Scores(
+        probability=probability.astype(np.float32),
+        num_tokens=lengths.astype(np.int32),
+        lengths=lengths,
+        num_unknown=np.zeros(len(words), np.int32),
+    )
+
+
+@settings(deadline=None)
+@given(texts=TEXTS)
+def test_what_fails_is_found_and_all_else_is_answered(texts):
+    scores, errors = scored_parts.answer(pa.array(texts, pa.string()), ask, max_failed=99)
+    expected = {
+        row: "RuntimeError: index out of range" if text == "boom" else scored_parts.NOT_FINITE
+        for row, text in enumerate(texts)
+        if text in ("boom", "nan")
+    }
+    assert errors == expected
+    answered = [row for row in range(len(texts)) if row not in errors]
+    assert scores.lengths[answered].tolist() == [len(texts[row]) for row in answered]
+
+
+@pytest.mark.parametrize("word", ["boom", "nan"])
+def test_more_failures_than_are_allowed_end_it_and_show_the_last(word):
+    texts = pa.array(["good", word, "good", word])
+    scored_parts.answer(texts, ask, max_failed=2)
+    with pytest.raises(JobError, match=f"for more than 1 rows .* '{word}': "):
+        scored_parts.answer(texts, ask, max_failed=1)
+
+
+def test_a_fault_of_everything_ends_soon():
+    asked = []
+
+    def fail(text):
+        asked.append(len(text))
+        raise RuntimeError("no memory")
+
+    with pytest.raises(JobError, match="no memory"):
+        scored_parts.answer(pa.array(["good"] * 100_000), fail, max_failed=10)
+    assert len(asked) < 100

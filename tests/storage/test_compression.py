@@ -1,0 +1,332 @@
+"""A compressed file reads like the plain one, or is refused by name: never with fewer bytes."""
+
+import base64
+import gzip
+import io
+import logging
+import random
+import zipfile
+
+import pyarrow as pa
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sentiflow.config.sections import FormatSettings
+from sentiflow.data import corpus
+from sentiflow.errors import UserError
+from sentiflow.storage import compression, filesystem
+from sentiflow.storage.compression import is_compressed, open_content, read_unpacked, write_unpacked
+
+SETTINGS = settings(max_examples=100, deadline=None)
+
+ROWS = [b'"%d","row %d"\n' % (4 * (i % 2), i) for i in range(40)]
+CONTENT = b"".join(ROWS)
+HALF = len(b"".join(ROWS[:20]))
+
+CHECKED_ZST = base64.b85decode(
+    b"D77#B1ZbTC0K&ry5YV*&Wj$~tySsaH_LB<d2*9g}XLYKn)x@(peZHD_Rwr6bJgX0xfhUwfEIbY<s1WGxZ_rDN0U&}Ss"
+    b"Qi#B`Y5Q!+Vb!vSk(?^Al{J_4}k2W"
+)
+"""``CONTENT`` as the program zstd packs it: with a checksum, which Arrow does not write."""
+
+
+def pack_zst(content):
+    """Pack as one frame without a checksum."""
+    return pa.compress(content, "zstd", asbytes=True)
+
+
+def pack_zip(*members, method=zipfile.ZIP_DEFLATED):
+    """Pack pairs of name and content."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def pack_with_entry(changes):
+    """Pack a zip, and write other bytes into the entry of its directory."""
+    packed = bytearray(pack_zip(("a.csv", CONTENT)))
+    for place, value in changes.items():
+        packed[packed.rindex(b"PK\x01\x02") + place] = value
+    return packed
+
+
+FLAGS, METHOD, NAME_LENGTH, COMMENT_LENGTH, NAME = 8, 10, 28, 32, 46
+"""Places in an entry."""
+
+
+PACK = {
+    "gz": gzip.compress,
+    "zst": pack_zst,
+    "zip": lambda content: pack_zip(("tweets.csv", content)),
+    "csv": bytes,
+}
+
+METHODS = {
+    "stored": zipfile.ZIP_STORED,
+    "deflated": zipfile.ZIP_DEFLATED,
+    "bzip2": zipfile.ZIP_BZIP2,
+    "lzma": zipfile.ZIP_LZMA,
+}
+
+PACKED = {
+    "one.gz": gzip.compress(CONTENT),
+    "two.gz": gzip.compress(CONTENT[:HALF]) + gzip.compress(CONTENT[HALF:]),
+    "one.zst": pack_zst(CONTENT),
+    "two.zst": pack_zst(CONTENT[:HALF]) + pack_zst(CONTENT[HALF:]),
+    "checked.zst": CHECKED_ZST,
+    **{f"{name}.zip": pack_zip(("a.csv", CONTENT), method=m) for name, m in METHODS.items()},
+}
+BETWEEN = {"two.gz": len(gzip.compress(CONTENT[:HALF])), "two.zst": len(pack_zst(CONTENT[:HALF]))}
+"""Where the first of two members ends."""
+
+CHECKED = [name for name in PACKED if name not in ("one.zst", "two.zst")]
+"""Files that hold a checksum of their content."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A directory for files that one example after the other overwrites."""
+    return tmp_path_factory.mktemp("packed")
+
+
+def write(folder, name, packed):
+    """Write a file; returns its path."""
+    path = folder / name
+    path.write_bytes(packed)
+    return str(path)
+
+
+def read(uri, step=100):
+    """Read a file forward, as the cutter does."""
+    found = b""
+    with open_content(uri) as content:
+        while not content.ends_at(len(found)):
+            found += content.read_at(len(found), step)
+            content.forget(len(found))
+    return found
+
+
+def refusal(uri):
+    """Give the one line that refuses a file, without its directory."""
+    with pytest.raises(UserError) as error:
+        read(uri)
+    assert "\n" not in str(error.value)
+    return str(error.value).replace(f"{uri.rpartition('/')[0]}/", "")
+
+
+def check_nothing_is_lost(folder, name, packed):
+    """Check that a damaged file is refused by name, or gives all of its content."""
+    uri = write(folder, name, packed)
+    found, line = CONTENT, uri
+    try:
+        found = read(uri, step=1 << 20)
+    except UserError as error:
+        line = str(error)
+    assert found == CONTENT
+    assert line.startswith(uri)
+
+
+@pytest.mark.parametrize("name", PACKED)
+@pytest.mark.parametrize("read_bytes", [7, compression._READ_BYTES])
+def test_a_packed_file_has_the_content_of_the_plain_one(monkeypatch, folder, name, read_bytes):
+    monkeypatch.setattr(compression, "_READ_BYTES", read_bytes)
+    assert read(write(folder, name, PACKED[name])) == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("name", "packed"),
+    [
+        ("x.gz", True),
+        ("s3://bucket/x.CSV.GZ", True),
+        ("x.Zst", True),
+        ("x.zip", True),
+        ("x.ZIP::a.csv", True),
+        ("x.csv", False),
+        ("x.gz/a.csv", False),
+        ("gz", False),
+        ("x.gz::a.csv", False),
+    ],
+)
+def test_the_name_alone_says_that_a_file_is_packed(name, packed):
+    assert is_compressed(name) == packed
+
+
+@pytest.mark.parametrize("kind", ["gz", "zst", "zip"])
+def test_a_suffix_in_upper_case_is_one(folder, kind):
+    assert read(write(folder, f"LOUD.CSV.{kind.upper()}", PACK[kind](CONTENT))) == CONTENT
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["read", "end", "forget"]), st.integers(0, 60), st.integers(0, 40)),
+    max_size=20,
+)
+
+
+@pytest.mark.parametrize("kind", PACK)
+@SETTINGS
+@given(st.integers(0, 50), STEPS, st.integers(1, 50))
+@example(50, [("read", 20, 20), ("forget", 30, 0), ("forget", 20, 0), ("read", 30, 9)], 50)
+def test_any_reading_forward_gives_the_bytes_of_the_plain_file(
+    folder, kind, size, steps, read_bytes
+):
+    plain = CONTENT[:size]
+    uri = write(folder, f"law.{kind}", PACK[kind](plain))
+    forgotten = 0
+    with pytest.MonkeyPatch.context() as patch, open_content(uri) as content:
+        patch.setattr(compression, "_READ_BYTES", read_bytes)
+        for step, place, size in steps:
+            if step == "end":
+                assert content.ends_at(place) == (place >= len(plain))
+            elif step == "forget":
+                content.forget(place)
+                forgotten = max(forgotten, place)
+            elif place >= forgotten:
+                assert content.read_at(place, size) == plain[place : place + size]
+        assert content.ends_at(len(plain))
+
+
+@pytest.mark.parametrize("kind", ["gz", "zst", "zip"])
+def test_what_is_forgotten_takes_no_memory(monkeypatch, folder, kind):
+    monkeypatch.setattr(compression, "_READ_BYTES", 1000)
+    plain = random.Random(0).randbytes(50_000)
+    with open_content(write(folder, f"large.{kind}", PACK[kind](plain))) as content:
+        for start in range(0, len(plain), 500):
+            assert content.read_at(start, 500) == plain[start : start + 500]
+            content.forget(start + 500)
+            assert len(content.held) <= 1000
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_a_file_cut_off_anywhere_is_refused_by_name(folder, name):
+    for length in range(len(PACKED[name])):
+        if length != BETWEEN.get(name):
+            assert f"{name} cannot be unpacked: " in refusal(
+                write(folder, name, PACKED[name][:length])
+            )
+
+
+@pytest.mark.parametrize("name", BETWEEN)
+def test_a_file_cut_off_between_two_members_is_a_whole_file(folder, name):
+    assert read(write(folder, name, PACKED[name][: BETWEEN[name]])) == CONTENT[:HALF]
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_a_changed_byte_anywhere_loses_nothing(folder, name):
+    for place, byte in enumerate(PACKED[name]):
+        for changed in (byte ^ 0x01, byte ^ 0x80, 0 if byte else 0xFF):
+            damaged = PACKED[name][:place] + bytes([changed]) + PACKED[name][place + 1 :]
+            check_nothing_is_lost(folder, name, damaged)
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_a_changed_byte_of_the_content_is_noticed(folder, name):
+    middle = PACKED[name].find(b"row 20") + 4 if name == "stored.zip" else 75
+    damaged = bytearray(PACKED[name])
+    damaged[middle] ^= 0x08
+    assert f"{name} cannot be unpacked: " in refusal(write(folder, name, damaged))
+
+
+@pytest.mark.parametrize("name", PACKED)
+@pytest.mark.parametrize("garbage", [b"x", b"\n", b"\0" * 600, b"\x1f\x8b", b"PK\x05\x06", CONTENT])
+def test_garbage_behind_the_end_adds_and_loses_nothing(folder, name, garbage):
+    check_nothing_is_lost(folder, name, PACKED[name] + garbage)
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_a_piece_missing_from_the_middle_loses_nothing(folder, name):
+    for start in range(5, len(PACKED[name]) - 8, 7):
+        if (start, name) not in [(place, name) for place in BETWEEN.values()]:
+            check_nothing_is_lost(folder, name, PACKED[name][:start] + PACKED[name][start + 8 :])
+
+
+@pytest.mark.parametrize("suffix", ["gz", "zst", "zip"])
+@pytest.mark.parametrize(
+    "content", [b"", CONTENT, CONTENT[:3], b"\0" * 100], ids=["empty", "CSV", "short", "zeros"]
+)
+def test_a_file_that_is_not_what_its_name_says_is_refused(folder, suffix, content):
+    line = refusal(write(folder, f"wrong.{suffix}", content))
+    assert line.startswith(f"wrong.{suffix} cannot be unpacked: ")
+    assert line.endswith("; is it complete?")
+
+
+@pytest.mark.parametrize(
+    "form", [FormatSettings(), FormatSettings(kind="csv", columns={"text": 1})]
+)
+@pytest.mark.parametrize("length", [-1, 60])
+def test_a_damaged_file_never_becomes_a_corpus(folder, form, length):
+    uri = write(folder, "corpus.csv.gz", gzip.compress(CONTENT)[:length])
+    with pytest.raises(UserError, match=r"corpus\.csv\.gz cannot be unpacked"):
+        corpus.open_csv([uri], form=form, rows_per_part=10, unpack_to=str(folder / "pieces"))
+
+
+def test_the_only_file_of_an_archive_need_not_be_named(folder):
+    uri = write(folder, "x.zip", pack_zip(("a/", b""), ("a/b/", b""), ("a/b/t.csv", CONTENT)))
+    assert read(uri) == read(f"{uri}::a/b/t.csv") == CONTENT
+
+
+def test_of_several_files_one_is_named(folder):
+    uri = write(folder, "x.zip", pack_zip(("a/t.csv", b"one"), ("b/t.csv", b"two"), ("c/", b"")))
+    assert (read(f"{uri}::a/t.csv"), read(f"{uri}::b/t.csv")) == (b"one", b"two")
+    names = "x.zip::a/t.csv, x.zip::b/t.csv"
+    assert refusal(uri) == f"x.zip holds 2 files: name one: {names}"
+    for missing in ("t.csv", "a", "c/", "A/t.csv"):
+        with pytest.raises(UserError) as error:
+            read(f"{uri}::{missing}")
+        assert f"x.zip::{missing} has no member {missing}: name one: " in str(error.value)
+        assert names in str(error.value).replace(f"{folder}/", "")
+
+
+def test_an_archive_without_a_file_is_refused(folder):
+    packed = pack_zip(("a/", b""), ("a/b/", b""))
+    assert refusal(write(folder, "x.zip", packed)) == "x.zip holds no file: pack the CSV again"
+    assert refusal(write(folder, "x.zip", pack_zip())).startswith("x.zip cannot be unpacked: ")
+
+
+def test_an_encrypted_file_is_refused_with_the_way_out(folder):
+    uri = write(folder, "x.zip", pack_with_entry({FLAGS: 1}))
+    assert refusal(uri) == "x.zip is encrypted: unpack it first"
+
+
+def test_a_file_whose_name_is_damaged_is_refused(folder):
+    not_utf8 = pack_with_entry({FLAGS + 1: 0x08, NAME: 0xFF})
+    assert refusal(write(folder, "x.zip", not_utf8)).startswith("x.zip cannot be unpacked: ")
+    nameless = pack_with_entry({NAME_LENGTH: 0, COMMENT_LENGTH: 5})
+    assert refusal(write(folder, "x.zip", nameless)).startswith("x.zip holds no file: ")
+
+
+@pytest.mark.parametrize("method", [9, 93, 99])
+def test_a_method_that_python_does_not_know_is_refused_with_the_way_out(folder, method):
+    line = refusal(write(folder, "x.zip", pack_with_entry({METHOD: method})))
+    assert line.startswith("x.zip cannot be unpacked: ")
+    assert line.endswith("unpack it first")
+
+
+@pytest.mark.parametrize("name", ["t.csv.bz2", "t.csv.XZ", "t.lz4", "t.7z", "t.tar.gz", "t.TGZ"])
+def test_other_ways_of_packing_are_refused_with_a_hint(folder, name):
+    line = refusal(write(folder, name, CONTENT))
+    assert line == f"{name} is packed: unpack it first, or use .gz, .zst, .zip"
+
+
+@SETTINGS
+@given(st.binary(max_size=2000))
+def test_an_unpacked_piece_is_read_as_it_was_written(folder, piece):
+    write_unpacked(str(folder / "piece"), piece)
+    assert read_unpacked(str(folder / "piece")) == piece
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pack"),
+    [(".gz", gzip.compress), (".zst", pack_zst), (".zip", lambda c: pack_zip(("a.csv", c)))],
+)
+def test_a_packed_file_in_object_storage_is_read_in_few_requests(bucket, caplog, suffix, pack):
+    content = random.Random(0).randbytes(5_000_000)
+    uri = f"{bucket}/noise{suffix}"
+    filesystem.write_bytes(uri, pack(content))
+    caplog.clear()
+    caplog.set_level(logging.INFO, logger="werkzeug")  # moto's server says what it is asked for
+    with open_content(uri) as file:
+        assert file.read_at(0, len(content)) == content
+    assert 0 < caplog.text.count("GET ") < 12

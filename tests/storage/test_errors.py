@@ -1,0 +1,281 @@
+"""Errors of real disks and of a real object store, each in one line with the way out."""
+
+import gzip
+import os
+import random
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+from conftest import write_config
+
+from sentiflow.cli.exits import reporting
+from sentiflow.cluster import nodes
+from sentiflow.cluster.doctor import node_probes, storage_probes
+from sentiflow.data import table_files
+from sentiflow.errors import JobError, PlaceError
+from sentiflow.storage import compression, errors, filesystem
+
+
+def error_of(work) -> BaseException:
+    try:
+        work()
+    except OSError as error:
+        return error
+    pytest.fail("it did not fail")
+
+
+def told(text):
+    error = errors.explain_text(text)
+    return type(error), str(error)
+
+
+ELSEWHERE = " Looks like the configured region is '' while the bucket is located in 'eu-west-1'."
+
+
+def of_store(rest, place="key 'run/a b' in bucket 'there'"):
+    return f"When getting information for {place}: AWS Error {rest}"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "line"),
+    [
+        (
+            of_store("NO_SUCH_BUCKET during HeadBucket operation: x", "bucket 'there'"),
+            PlaceError,
+            "s3://there: there is no bucket there: make it, or check its name and AWS_ENDPOINT_URL",
+        ),
+        (
+            of_store("UNKNOWN (HTTP status 301) during HeadObject operation: No response body.")
+            + ELSEWHERE,
+            PlaceError,
+            "s3://there/run/a b: the bucket is in the region eu-west-1: set "
+            "AWS_DEFAULT_REGION=eu-west-1, or AWS_ENDPOINT_URL",
+        ),
+        (
+            of_store("UNKNOWN (HTTP status 400) during UploadPart operation: Unable to parse ")
+            + "ExceptionName: ExpiredToken Message: The provided token has expired. (Request ID: 7)"
+            "\nmore",
+            PlaceError,
+            "s3://there/run/a b: the object store refuses access (ExpiredToken: The provided token "
+            "has expired): give credentials that may use it (AWS_ACCESS_KEY_ID, a profile or a "
+            "role)",
+        ),
+        (
+            of_store("UNKNOWN (HTTP status 503) during HeadObject operation: No response body."),
+            JobError,
+            "s3://there/run/a b: the object store is away or failing (UNKNOWN, status 503): check "
+            "AWS_ENDPOINT_URL; when it is well again, the same command goes on",
+        ),
+        (
+            of_store("SLOW_DOWN during PutObject operation: Reduce your rate."),
+            JobError,
+            "s3://there/run/a b: the object store is away or failing (SLOW_DOWN: Reduce your "
+            "rate): check AWS_ENDPOINT_URL; when it is well again, the same command goes on",
+        ),
+        (
+            of_store("UNKNOWN (HTTP status 301) during ListObjectsV2 operation: Unable to parse ")
+            + "ExceptionName: PermanentRedirect Message: Use the specified endpoint.",
+            PlaceError,
+            "s3://there/run/a b: the bucket is in another region: set AWS_DEFAULT_REGION, or "
+            "AWS_ENDPOINT_URL",
+        ),
+        (
+            of_store("UNKNOWN (HTTP status 400) during HeadObject operation: No response body."),
+            PlaceError,
+            "s3://there/run/a b: the object store refuses the request (UNKNOWN, status 400): have "
+            "the credentials expired, or is the bucket in another region?",
+        ),
+        (
+            "Bucket 'absent' not found",
+            PlaceError,
+            "s3://absent: there is no bucket absent: make it, or check its name and "
+            "AWS_ENDPOINT_URL",
+        ),
+    ],
+)
+def test_what_a_store_says_becomes_one_line(text, kind, line):
+    assert told(text) == (kind, line)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "what"),
+    [
+        (403, PlaceError, "the object store refuses access (UNKNOWN, status 403)"),
+        (503, JobError, "the object store is away or failing (UNKNOWN, status 503)"),
+    ],
+)
+def test_a_refusal_and_an_outage_are_no_question_of_the_region(status, kind, what):
+    text = of_store(
+        f"UNKNOWN (HTTP status {status}) during HeadObject operation: No response body."
+    )
+    found, line = told(text + ELSEWHERE)
+    assert found is kind
+    assert what in line
+
+
+def test_nodes_that_write_files_of_their_own_are_told_the_same():
+    said = (
+        'User a is not authorized to perform: s3:PutObject on resource: "arn:aws:s3:::b/of-node-1"'
+    )
+    text = of_store(f"ACCESS_DENIED during PutObject operation: {said}")
+    assert errors.find_store_trouble(text).what == (
+        "the object store refuses access (ACCESS_DENIED: User a is not authorized to perform: "
+        "s3:PutObject)"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "When getting information for bucket 'there': it said nothing",
+        of_store("UNKNOWN (HTTP status 400) during UploadPart operation: Unable to parse ")
+        + "ExceptionName: BadDigest Message: The checksum did not match.",
+    ],
+)
+def test_other_messages_are_left_alone(text):
+    assert errors.explain_text(text) is None
+    assert errors.explain(OSError(text)) is None
+
+
+def test_where_arrow_names_no_place_that_of_the_caller_is_told():
+    error = OSError("AWS Error ACCESS_DENIED during GetObject operation: ")
+    what = "the object store refuses access (ACCESS_DENIED): give credentials"
+    assert str(errors.explain(error)).startswith(what)
+    assert str(errors.explain(error, uri="s3://b/a")).startswith(f"s3://b/a: {what}")
+    nowhere = errors.explain_text("AWS Error NO_SUCH_BUCKET during GetObject operation: x")
+    assert str(nowhere).startswith("there is no such bucket: make it")
+
+
+def test_errors_of_the_system_are_told_without_their_number(tmp_path):
+    (tmp_path / "file").write_text("x")
+    error = errors.explain(error_of(lambda: os.listdir(tmp_path / "file")))
+    assert isinstance(error, PlaceError)
+    assert str(error) == (
+        f"Not a directory: '{tmp_path}/file': choose another place, or make it writable"
+    )
+    assert errors.explain(ValueError("AWS Error")) is None
+    of_a_library = PermissionError(1, "Operation not permitted")
+    assert errors.explain(of_a_library) is None, "it names no place"
+
+
+@pytest.fixture(scope="module")
+def small_disk(tmp_path_factory) -> Iterator[str]:
+    """Mount a disk of 256 KiB, where that is allowed."""
+    folder = tmp_path_factory.mktemp("small")
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("only root may mount a disk of a given size")
+    yield str(folder)
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_no_mistake_of_the_user(small_disk):
+    error = error_of(lambda: filesystem.write_bytes(f"{small_disk}/big", bytes(1 << 20)))
+    told = errors.explain(error)
+    assert type(told) is JobError
+    assert str(told) == (
+        f"No space left on device: '{small_disk}/big': make room there, and the same command goes "
+        "on"
+    )
+    assert os.listdir(small_disk) == []
+
+
+@pytest.mark.ray
+@pytest.mark.soak
+def test_a_job_on_a_full_disk_ends_in_one_line_and_goes_on(
+    small_disk, tmp_path, sample_csv, sentiflow
+):
+    config = write_config(tmp_path, sample_csv)
+    ended = sentiflow("prepare", config, f"output_uri={small_disk}/run")
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert "No space left on device" in ended.stderr.splitlines()[-1]
+    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    again = sentiflow("prepare", config, f"output_uri={small_disk}/run")
+    assert again.returncode == 0, again.stderr
+
+
+class TestStore:
+    """A real S3 endpoint says no."""
+
+    @pytest.fixture
+    def strict(self, bucket) -> Iterator[str]:
+        """Have the endpoint look at the keys."""
+        self.ask_for_keys("0")
+        yield bucket
+        self.ask_for_keys("inf")
+
+    @staticmethod
+    def ask_for_keys(after: str) -> None:
+        url = f"{os.environ['AWS_ENDPOINT_URL']}/moto-api/reset-auth"
+        headers = {"Content-Type": "text/plain"}
+        request = urllib.request.Request(url, after.encode(), headers, method="POST")
+        urllib.request.urlopen(request).close()
+
+    def test_a_bucket_that_is_not_there(self, bucket):
+        error = error_of(lambda: filesystem.write_bytes("s3://absent/run/file", b"x"))
+        assert str(errors.explain(error)) == (
+            "s3://absent/run/file: there is no bucket absent: make it, or check its name and "
+            "AWS_ENDPOINT_URL"
+        )
+
+    def test_keys_that_are_not_known(self, strict):
+        for work in (
+            lambda: filesystem.write_bytes(f"{strict}/file", b"x"),
+            lambda: filesystem.read_bytes(f"{strict}/file"),
+            lambda: filesystem.listing(f"{strict}/folder"),
+            lambda: filesystem.file_info(f"{strict}/file"),
+        ):
+            error = errors.explain(error_of(work))
+            assert isinstance(error, PlaceError)
+            assert str(error).startswith(f"{strict}/f")
+            assert "the object store refuses access (" in str(error)
+            assert str(error).endswith(
+                "): give credentials that may use it (AWS_ACCESS_KEY_ID, a profile or a role)"
+            )
+
+    def test_nobody_at_the_endpoint(self, bucket, monkeypatch):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        error = errors.explain(error_of(lambda: filesystem.read_bytes(f"{bucket}/file")))
+        assert type(error) is JobError
+        assert str(error) == (
+            f"{bucket}/file: the object store is away or failing (NETWORK_CONNECTION: Could not "
+            "connect to server): check AWS_ENDPOINT_URL; when it is well again, the same command "
+            "goes on"
+        )
+
+    def test_a_store_that_refuses_has_damaged_no_file(self, bucket):
+        uri = f"{bucket}/packed.csv.gz"
+        noise = random.Random(0).randbytes(20_000_000)  # more than is read at first
+        filesystem.write_bytes(uri, gzip.compress(noise, 1))
+        with compression.open_content(uri) as content:
+            content.read_at(0, 100)
+            self.ask_for_keys("0")
+            try:
+                with pytest.raises(PlaceError, match="the object store refuses access"):
+                    content.read_at(0, len(noise))
+                with pytest.raises(PlaceError, match="the object store refuses access"):
+                    table_files._open(f"{bucket}/a.parquet")
+            finally:
+                self.ask_for_keys("inf")
+
+    def test_a_node_and_the_doctor_say_what_the_store_has_said(self, strict):
+        error = error_of(lambda: filesystem.read_bytes(f"{strict}/file"))
+        said = "the object store refuses access (ACCESS_DENIED)"
+        assert nodes._one_line(error) == said
+        assert node_probes._reason(error) == said
+        assert storage_probes.expand(f"{strict}/file")["problem"] == f"{strict}/file: {said}"
+
+    def test_a_command_says_so_in_one_line(self, bucket, capsys):
+        import typer
+
+        with pytest.raises(typer.Exit) as ended, reporting(verbose=False):
+            filesystem.write_bytes("s3://absent/run/file", b"x")
+        assert ended.value.exit_code == 2
+        assert capsys.readouterr().err.endswith(  # moto's server writes there, too
+            "sentiflow: s3://absent/run/file: there is no bucket absent: make it, or check its "
+            "name and AWS_ENDPOINT_URL\n"
+        )

@@ -1,0 +1,268 @@
+"""Files appear whole or not at all, on this machine and in an object store."""
+
+import hashlib
+import io
+import itertools
+import os
+import types
+
+import boto3
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from moto.server import ThreadedMotoServer
+from pyarrow import fs
+
+from sentiflow.errors import UserError
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import join
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """An S3 endpoint on loopback with one bucket."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        boto3.client("s3").create_bucket(Bucket="storage")
+        yield "s3://storage"
+    server.stop()
+
+
+@pytest.fixture(params=["local", "s3"])
+def root(request, tmp_path):
+    """A directory here, then one in an object store."""
+    if request.param == "local":
+        return str(tmp_path / "root")
+    return f"{request.getfixturevalue('bucket')}/{tmp_path.name}"
+
+
+def fill(root, *names):
+    """Write files that hold their name."""
+    for name in names:
+        filesystem.write_bytes(join(root, name), name.encode())
+
+
+def test_what_is_written_is_read_and_listed(root):
+    fill(root, "b.txt", "sub/deep/a.txt", "a.csv")
+    assert filesystem.read_bytes(join(root, "sub/deep/a.txt")) == b"sub/deep/a.txt"
+    assert filesystem.listing(root) == ["a.csv", "b.txt", "sub/deep/a.txt"]
+    assert filesystem.listing(root, suffix=".txt") == ["b.txt", "sub/deep/a.txt"]
+    assert filesystem.listing(join(root, "sub")) == ["deep/a.txt"]
+
+
+def test_a_file_in_an_object_store_is_one_object(bucket):
+    filesystem.write_bytes(f"{bucket}/one/two/three.json", b"{}")
+    found = boto3.client("s3").list_objects_v2(Bucket=bucket.removeprefix("s3://"), Prefix="one/")
+    assert [item["Key"] for item in found["Contents"]] == ["one/two/three.json"]
+
+
+def test_what_is_not_there_is_absent(root):
+    assert not filesystem.exists(join(root, "none"))
+    assert filesystem.listing(join(root, "none")) == []
+    assert filesystem.file_info(join(root, "none")).type == fs.FileType.NotFound
+    with pytest.raises(FileNotFoundError):
+        filesystem.read_bytes(join(root, "none"))
+
+
+def test_a_table_comes_back_with_its_rows_and_bytes(root):
+    table = pa.table({"a": [1, 2, 3], "b": ["x", None, "z"]})
+    uri = join(root, "part.parquet")
+    assert filesystem.write_parquet(uri, table) == {
+        "rows": 3,
+        "bytes": filesystem.file_info(uri).size,
+    }
+    assert filesystem.read_parquet(uri).equals(table)
+    assert filesystem.read_parquet(uri, columns=["b"]).column_names == ["b"]
+
+
+def test_the_hash_is_that_of_the_content(root):
+    content = os.urandom(5 << 20)
+    filesystem.write_bytes(join(root, "big"), content)
+    assert filesystem.sha256(join(root, "big")) == hashlib.sha256(content).hexdigest()
+
+
+LEAF = 65536
+AROUND_LEAVES = [0, 1, LEAF - 1, LEAF, LEAF + 1, 3 * LEAF, (4 << 20) + 5 * LEAF + 7]
+
+
+def tree_sha256(content):
+    """Write the definition out."""
+    leaves = [content[i : i + LEAF] for i in range(0, len(content), LEAF)]
+    digests = b"".join(hashlib.sha256(leaf).digest() for leaf in leaves)
+    return hashlib.sha256(digests).hexdigest()
+
+
+@pytest.mark.parametrize("size", AROUND_LEAVES)
+def test_the_tree_hash_is_the_hash_of_the_hashes_of_the_leaves(tmp_path, size):
+    content = os.urandom(size)
+    (tmp_path / "file").write_bytes(content)
+    assert filesystem.tree_sha256(str(tmp_path / "file")) == tree_sha256(content)
+
+
+def test_the_tree_hash_of_a_file_is_the_same_in_an_object_store(root):
+    content = os.urandom(5 * LEAF + 3)
+    filesystem.write_bytes(join(root, "file"), content)
+    assert filesystem.tree_sha256(join(root, "file")) == tree_sha256(content)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 4 * LEAF + 9), st.lists(st.integers(0, 5)))
+def test_pieces_hashed_apart_give_the_hash_of_the_whole(size, cuts):
+    content = bytes(range(251)) * (size // 251 + 1)
+    content = content[:size]
+    ends = [0, *sorted(cut * LEAF for cut in cuts), max(size, 5 * LEAF)]
+    digests = [filesystem.hash_leaves(content[i:j]) for i, j in itertools.pairwise(ends)]
+    assert filesystem.join_leaves(b"".join(digests)) == tree_sha256(content)
+
+
+@pytest.mark.parametrize("view", [bytes, bytearray, memoryview, pa.py_buffer])
+def test_whatever_holds_the_bytes_of_a_piece_can_be_hashed(view):
+    content = os.urandom(LEAF + 8)
+    assert filesystem.hash_leaves(view(content)) == filesystem.hash_leaves(content)
+    assert filesystem.hash_leaves(np.frombuffer(content, np.int64)) == filesystem.hash_leaves(
+        content
+    )
+
+
+def test_short_reads_do_not_change_the_tree_hash(tmp_path, monkeypatch):
+    class Dripping(io.BytesIO):
+        def read(self, size):
+            return super().read(min(size, 40_000))
+
+    content = os.urandom(3 * LEAF + 5)
+    source = types.SimpleNamespace(open_input_stream=lambda path, compression: Dripping(content))
+    monkeypatch.setattr(filesystem, "locate", lambda uri: (source, uri))
+    assert filesystem.tree_sha256("anything") == tree_sha256(content)
+
+
+def test_deleting_removes_what_is_named_and_nothing_else(root):
+    fill(root, "a", "b/c", "b/d", "bb")
+    filesystem.delete(join(root, "b"))
+    filesystem.delete(join(root, "a"))
+    filesystem.delete(join(root, "none"))
+    assert filesystem.listing(root) == ["bb"]
+
+
+def write_half(uri, error):
+    """Write half a file and fail."""
+    try:
+        with filesystem.publish(uri) as stream:
+            stream.write(b"half")
+            raise error
+    except error:
+        return
+    pytest.fail("the error was swallowed")
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("root", ["local", "s3"], indirect=True)
+def test_a_failed_write_leaves_nothing(root, error):
+    fill(root, "other")
+    write_half(join(root, "sub/new"), error)
+    assert filesystem.listing(root) == ["other"]
+
+
+@pytest.mark.parametrize("root", ["local", "s3"], indirect=True)
+def test_a_failed_write_leaves_the_file_that_was_there(root):
+    fill(root, "file")
+    write_half(join(root, "file"), RuntimeError)
+    assert filesystem.listing(root) == ["file"]
+    assert filesystem.read_bytes(join(root, "file")) == b"file"
+
+
+def test_a_file_is_not_seen_before_it_is_whole(root):
+    uri = join(root, "file")
+    with filesystem.publish(uri) as stream:
+        stream.write(b"half")
+        assert not filesystem.exists(uri)
+        stream.write(b" and half")
+    assert filesystem.read_bytes(uri) == b"half and half"
+    assert filesystem.listing(root) == ["file"]
+
+
+def test_globs_are_sorted_and_patterns_keep_their_order(root):
+    fill(root, "b.csv", "a.csv", "c.txt", "sub/d.csv", "a10.csv", "a9.csv")
+    names = filesystem.expand([join(root, "sub/d.csv"), join(root, "*.csv"), join(root, "?.txt")])
+    found = [name.removeprefix(root + "/") for name in names]
+    assert found == ["sub/d.csv", "a.csv", "a10.csv", "a9.csv", "b.csv", "c.txt"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("*/*.csv", ["x/1.csv", "y/2.csv"]),
+        ("x/[0-9].csv", ["x/1.csv"]),
+        ("?/2.*", ["y/2.csv"]),
+        ("*/*/*", ["y/z/3.csv"]),
+    ],
+)
+def test_a_wildcard_stays_in_its_segment(root, pattern, found):
+    fill(root, "0.csv", "x/1.csv", "y/2.csv", "y/z/3.csv", "x/1.CSV")
+    assert filesystem.expand([join(root, pattern)]) == [join(root, name) for name in found]
+
+
+def test_what_names_no_file_is_refused(root):
+    fill(root, "sub/a.csv")
+    for pattern, problem in [
+        ("none.csv", "no such file: {uri}"),
+        ("*.csv", "no file matches {uri}"),
+        ("none/*.csv", "no file matches {uri}"),
+        ("sub", "{uri} is a directory: name a file, or a glob"),
+    ]:
+        uri = join(root, pattern)
+        with pytest.raises(UserError) as error:
+            filesystem.expand([uri])
+        assert str(error.value).startswith(problem.format(uri=uri))
+
+
+def test_a_member_of_an_archive_is_looked_up_as_the_archive(root):
+    fill(root, "x.zip", "xx.zip", "z.csv")
+    names = filesystem.expand([join(root, "*.zip::a/[b]*.csv"), join(root, "x.zip::none")])
+    found = [name.removeprefix(root + "/") for name in names]
+    assert found == ["x.zip::a/[b]*.csv", "xx.zip::a/[b]*.csv", "x.zip::none"]
+    assert filesystem.locate(names[0])[1] == filesystem.locate(join(root, "x.zip"))[1]
+    assert filesystem.exists(names[0])
+    assert filesystem.file_info(names[1]).size == len("xx.zip")
+    assert filesystem.tree_sha256(names[1]) == filesystem.tree_sha256(join(root, "xx.zip"))
+
+
+def test_a_member_of_an_archive_that_is_not_there_is_refused(root):
+    fill(root, "x.csv", "sub.zip/a")
+    for pattern, problem in [
+        ("none.zip::a.csv", "no such file: {root}/none.zip"),
+        ("*.zip::a.csv", "no file matches {root}/*.zip"),
+        ("sub.zip::a", "{root}/sub.zip is a directory"),
+        ("x.csv::a", "no such file: {root}/x.csv::a"),
+    ]:
+        with pytest.raises(UserError) as error:
+            filesystem.expand([join(root, pattern)])
+        assert str(error.value).startswith(problem.format(root=root))
+
+
+def test_an_unknown_scheme_is_refused():
+    with pytest.raises(UserError, match="cannot open nosuch://bucket/key: "):
+        filesystem.file_info("nosuch://bucket/key")
+
+
+def test_a_file_may_have_a_bracket_in_its_name(tmp_path):
+    fill(str(tmp_path), "tweets[1].csv")
+    uri = str(tmp_path / "tweets[1].csv")
+    assert filesystem.expand([uri]) == [uri]
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 25), (0, 1), (9, 11), (10, 20), (24, 25), (3, 17)])
+def test_rows_of_a_file_are_read_whatever_its_row_groups(tmp_path, start, stop):
+    table = pa.table({"a": range(25), "b": list("abcde" * 5)})
+    pq.write_table(table, tmp_path / "x.parquet", row_group_size=10)
+    found = filesystem.read_rows(str(tmp_path / "x.parquet"), start, stop, columns=["b", "c"])
+    assert found.to_pydict() == {"b": table["b"].to_pylist()[start:stop]}

@@ -1,0 +1,114 @@
+"""A location means the same wherever it is read, and paths below it are joined with slashes."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentiflow.storage.uris import absolute_uri, as_typed, is_local, join, join_member, split_member
+
+SETTINGS = settings(max_examples=300, deadline=None)
+
+NAMES = st.sampled_from(["a", "b.c", "..", ".", "", "x y", "*"])
+PATHS = st.lists(NAMES, max_size=5).map("/".join).map(lambda path: path.lstrip("/"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "absolute"),
+    [
+        ("data/tweets.csv", "/base/data/tweets.csv"),
+        ("./data/../tweets.csv", "/base/tweets.csv"),
+        ("../tweets.csv", "/tweets.csv"),
+        ("/data/tweets.csv", "/data/tweets.csv"),
+        ("/data//run/", "/data/run"),
+        ("file:///data/tweets.csv", "/data/tweets.csv"),
+        ("data/*.csv", "/base/data/*.csv"),
+        ("s3://bucket/key", "s3://bucket/key"),
+        ("s3://bucket/key/", "s3://bucket/key"),
+        ("gs://bucket/a/../b", "gs://bucket/a/../b"),
+        ("models:/sentiflow/3", "models:/sentiflow/3"),
+        ("a:b", "/base/a:b"),
+        ("data/x.zip::a/../b.csv", "/base/data/x.zip::a/../b.csv"),
+        ("../x.ZIP::/b.csv/", "/x.ZIP::/b.csv/"),
+        ("s3://bucket/x.zip::a.csv", "s3://bucket/x.zip::a.csv"),
+        ("a.zip/../b::c", "/base/b::c"),
+    ],
+)
+def test_a_typed_location_becomes_absolute(typed, absolute):
+    assert absolute_uri(typed, base="/base") == absolute
+
+
+def test_a_relative_location_is_below_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert absolute_uri("run") == str(tmp_path / "run")
+
+
+def test_a_tilde_is_the_home_directory(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert absolute_uri("~/run", base="/base") == "/home/ada/run"
+
+
+@SETTINGS
+@given(st.sampled_from(["", "/", "s3://bucket/", "file:///"]), PATHS)
+def test_an_absolute_location_does_not_depend_on_where_one_stands(root, path):
+    once = absolute_uri(root + path, base="/base")
+    assert absolute_uri(once, base="/elsewhere") == once
+    assert not once.endswith("/") or once == "/"
+
+
+@pytest.mark.parametrize(
+    ("uri", "local"),
+    [
+        ("data/tweets.csv", True),
+        ("/data/tweets.csv", True),
+        ("file:///data", True),
+        ("a:b", True),
+        ("s3://bucket/key", False),
+        ("gs://bucket", False),
+        ("hdfs://host:8020/x", False),
+    ],
+)
+def test_files_of_this_machine_are_local(uri, local):
+    assert is_local(uri) is local
+
+
+def test_paths_are_joined_by_slashes():
+    assert join("s3://bucket/run", "prepared", "manifest.json") == (
+        "s3://bucket/run/prepared/manifest.json"
+    )
+    assert join("/run/", "prepared") == "/run/prepared"
+    assert Path(join("/run", "prepared")) == Path("/run/prepared")
+
+
+def test_a_location_below_the_working_directory_is_shown_as_it_may_be_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert as_typed(f"{tmp_path}/runs/trial") == "runs/trial"
+    assert as_typed("/elsewhere/run") == "/elsewhere/run"
+    assert as_typed("s3://bucket/run") == "s3://bucket/run"
+    assert absolute_uri(as_typed(f"{tmp_path}/runs/trial")) == f"{tmp_path}/runs/trial"
+
+
+def test_a_member_of_an_archive_is_shown_as_it_may_be_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert as_typed(f"{tmp_path}/data/x.zip::a/../b.csv") == "data/x.zip::a/../b.csv"
+    assert as_typed("/elsewhere/x.zip::b.csv") == "/elsewhere/x.zip::b.csv"
+
+
+@pytest.mark.parametrize(
+    ("uri", "archive", "member"),
+    [
+        ("x.zip::a.csv", "x.zip", "a.csv"),
+        ("/data/x.Zip::a/b.csv", "/data/x.Zip", "a/b.csv"),
+        ("s3://bucket/*.zip::a.csv", "s3://bucket/*.zip", "a.csv"),
+        ("x.zip::a.zip::b.csv", "x.zip", "a.zip::b.csv"),
+        ("x.zip::a\nb.csv", "x.zip", "a\nb.csv"),
+        ("x.zip", "x.zip", ""),
+        ("x.zip::", "x.zip::", ""),
+        ("x.csv::a.csv", "x.csv::a.csv", ""),
+        ("xzip::a.csv", "xzip::a.csv", ""),
+    ],
+)
+def test_only_a_zip_archive_has_members(uri, archive, member):
+    assert split_member(uri) == (archive, member)
+    assert join_member(archive, member) == uri

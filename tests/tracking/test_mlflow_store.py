@@ -1,0 +1,200 @@
+"""Several jobs on one SQLite file; addresses with passwords."""
+
+import base64
+import http.server
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import BAD_REQUEST, INVALID_PARAMETER_VALUE, MlflowException
+
+from sentiflow.config import settings
+from sentiflow.errors import JobError, UserError
+from sentiflow.tracking import mlflow_store, recording
+
+NUM_JOBS, NUM_STEPS = 4, 50
+
+
+@pytest.mark.slow
+def test_jobs_that_make_one_store_at_once_and_log_at_once_lose_nothing(tmp_path):
+    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
+    script = f"""
+        import os, sys
+        os.environ["TMPDIR"] = sys.argv[1]  # MLflow's own lock is there
+        from sentiflow.tracking import recording
+        print("ready", flush=True)
+        input()
+        store = recording.open_store({uri!r}, experiment="laws", required=True)
+        with store.run("train", group=sys.argv[1][-8:], tags={{}}) as recorder:
+            recorder.log_inputs({{"prepared": {{"uri": "/p", "fingerprint": "c5"}}}}, stage="train")
+            for step in range({NUM_STEPS}):
+                recorder.log_metrics({{"loss": step, "accuracy": step}}, step=step)
+            recorder.log_settings({{"seed": 1}})
+            recorder.log_files({{"a.txt": b"a"}})
+    """
+    jobs = []
+    for number in range(NUM_JOBS):
+        folder = tmp_path / f"job-{number}"
+        folder.mkdir()
+        command = [sys.executable, "-c", textwrap.dedent(script), str(folder)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        jobs.append(subprocess.Popen(command, text=True, **pipes))
+    for job in jobs:
+        assert job.stdout.readline() == "ready\n"
+    for job in jobs:
+        job.stdin.write("\n")
+        job.stdin.flush()
+    for job in jobs:
+        _, said = job.communicate(timeout=120)
+        assert job.returncode == 0, said
+        assert said == ""
+    client = MlflowClient(uri)
+    (experiment,) = [e for e in client.search_experiments() if e.name == "laws"]
+    found = client.search_runs([experiment.experiment_id])
+    assert [run.info.status for run in found] == ["FINISHED"] * NUM_JOBS
+    for run in found:
+        assert [item.dataset.digest for item in run.inputs.dataset_inputs] == ["c5"]
+        for name in ("loss", "accuracy"):
+            figures = client.get_metric_history(run.info.run_id, name)
+            assert [figure.step for figure in figures] == [*range(NUM_STEPS)]
+        assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["a.txt"]
+
+
+def test_a_locked_file_is_tried_again_and_not_for_ever(monkeypatch):
+    tried = []
+
+    def locked(times: int):
+        tried.append(times)
+        if len(tried) <= times:
+            raise MlflowException("(sqlite3.OperationalError) database is locked")
+        return "done"
+
+    assert mlflow_store._when_unlocked(lambda: locked(2)) == "done"
+    tried.clear()
+    monkeypatch.setattr(mlflow_store.time, "sleep", lambda seconds: None)
+    with pytest.raises(MlflowException, match="locked") as error:
+        mlflow_store._when_unlocked(lambda: locked(99))
+    assert not mlflow_store.is_refusal(error.value)
+    assert len(tried) == mlflow_store._LOCKED_TRIES
+
+
+def test_a_password_in_an_address_is_used_and_not_shown(monkeypatch):
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers.get("Authorization")))
+            self.send_response(500)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            """Be silent."""
+
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://ann:s%40cret@127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    uri = mlflow_store.default_uri(None)
+    assert uri == f"http://127.0.0.1:{server.server_port}"
+    with pytest.raises(MlflowException):
+        MlflowClient(uri).get_run("0" * 32)
+    server.shutdown()
+    assert asked[-1][1] == "Basic " + base64.b64encode(b"ann:s@cret").decode()
+
+
+def test_the_password_of_a_database_is_known_to_the_client_alone(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@host/db")
+    uri = mlflow_store.default_uri(None)
+    assert uri == "postgresql://host/db"
+    assert mlflow_store.with_password(uri) == "postgresql://me:secret@host/db"
+    assert mlflow_store.with_password("postgresql://other/db") == "postgresql://other/db"
+
+
+def test_what_another_job_has_written_at_the_same_time_is_no_refusal():
+    asked = []
+
+    def answer() -> str:
+        asked.append(1)
+        if len(asked) == 1:
+            raise MlflowException("(sqlite3.IntegrityError) UNIQUE", error_code=BAD_REQUEST)
+        return "done"
+
+    assert mlflow_store.ask(answer) == "done"
+
+
+def test_a_connection_that_broke_is_made_again_and_a_refusal_is_final():
+    asked = []
+
+    def answer(*errors: Exception) -> str:
+        asked.append(errors)
+        if len(asked) <= len(errors):
+            raise errors[len(asked) - 1]
+        return "done"
+
+    broken, refused = OSError("reset"), MlflowException("no", error_code=INVALID_PARAMETER_VALUE)
+    assert mlflow_store.ask(lambda: answer(broken)) == "done"
+    asked.clear()
+    with pytest.raises(OSError, match="reset"):
+        mlflow_store.ask(lambda: answer(broken, broken, broken))
+    assert len(asked) == 2
+    asked.clear()
+    with pytest.raises(MlflowException, match="no"):
+        mlflow_store.ask(lambda: answer(refused))
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://me:secret@host:5000/a", "http://host:5000/a"),
+        ("http://me:se/cr@et@host:5000/a", "http://host:5000/a"),
+        ("postgresql://me:secret@host/db", "postgresql://host/db"),
+        ("http://me@corp.com:secret@host:5000/a", "http://host:5000/a"),
+        ("postgresql://host/db?password=secret", "postgresql://host/db?password=***"),
+        ("mssql+pyodbc:///?odbc_connect=PWD%3Dsecret", "mssql+pyodbc:///?odbc_connect=***"),
+        ("sqlite:////home/me@work/x.db", "sqlite:////home/me@work/x.db"),
+        ("http://host:5000/a@b", "http://host:5000/a@b"),
+    ],
+)
+def test_an_address_is_shown_without_password(uri, shown):
+    assert mlflow_store.without_user(uri) == shown
+
+
+def test_what_is_refused_or_fails_shows_no_password():
+    away = "postgresql://me:secret@127.0.0.1:9/db"
+    with pytest.raises((JobError, UserError)) as error:  # here may be no driver for it
+        recording.open_store(away, experiment="laws", required=True)
+    assert "secret" not in str(error.value)
+    assert "secret" not in repr(recording.Recorder(away, "0" * 32)) + repr(
+        recording.Store(away, "1")
+    )
+
+
+def test_settings_refuse_a_key_even_if_it_is_not_encoded():
+    raw = {"name": "a", "output_uri": "b", "prepare": {"csv": "s3://AKIA:se/cr+et@bucket/x.csv"}}
+    with pytest.raises(UserError, match="holds a user name or password") as error:
+        settings.validate(raw, source="x")
+    assert "cr+et" not in str(error.value)
+    space = {"train.init_from": [["s3://AKIA:se/cr+et@bucket/x"]]}
+    with pytest.raises(UserError, match=r"sweep\.space\.train\.init_from holds a user name"):
+        settings.validate(raw | {"prepare": {"csv": "x"}, "sweep": {"space": space}}, source="x")
+    raw |= {"prepare": {"csv": "x", "max_length": "s3://AKIA:se/cr+et@bucket/x.csv"}}
+    with pytest.raises(UserError, match=r"prepare\.max_length") as error:
+        settings.validate(raw, source="x")
+    assert "cr+et" not in str(error.value)
+
+
+def test_who_has_set_a_limit_keeps_it(monkeypatch):
+    with mlflow_store.patient():
+        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "60"
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "10"
+    monkeypatch.setattr(mlflow_store, "_IS_OURS", False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
+    with mlflow_store.patient():
+        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "7"

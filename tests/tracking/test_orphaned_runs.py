@@ -1,0 +1,98 @@
+"""Who was killed without a word is found by the next one; who lives is left alone."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from sentiflow.tracking import orphaned_runs, recording
+
+
+@pytest.fixture
+def uri(tmp_path) -> str:
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def begin_elsewhere(uri: str) -> subprocess.Popen[str]:
+    """Begin a run, and one below it, in a process of its own, which then waits."""
+    script = f"""
+        from sentiflow.tracking import recording
+        store = recording.open_store({uri!r}, experiment="laws", required=True)
+        with store.run("train", group="0123abcd", tags={{}}) as recorder:
+            recorder.begin_nested("0001", stage="train", tags={{}})
+            recorder.log_metrics({{"loss": 1.0}})
+            print("ready", flush=True)
+            input()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def open_again(uri: str) -> dict[str, object]:
+    """Open the store as the next command does; returns its runs by name."""
+    store = recording.open_store(uri, experiment="laws", required=True)
+    found = MlflowClient(uri).search_runs([store.experiment_id])
+    return {run.info.run_name: run for run in found}
+
+
+def test_runs_of_a_process_that_was_killed_are_ended_and_of_one_that_lives_are_not(uri, caplog):
+    caplog.set_level("INFO", "sentiflow")
+    with begin_elsewhere(uri) as process:
+        assert {run.info.status for run in open_again(uri).values()} == {"RUNNING"}
+        assert not caplog.messages
+        process.kill()
+    found = open_again(uri)
+    assert {run.info.status for run in found.values()} == {"KILLED"}
+    assert {run.data.tags["sentiflow.reason"] for run in found.values()} == {orphaned_runs.REASON}
+    last = MlflowClient(uri).get_metric_history(found["train abcd"].info.run_id, "loss")[0]
+    assert found["train abcd"].info.end_time == last.timestamp
+    assert found["0001"].info.end_time >= found["0001"].info.start_time
+    assert len(caplog.messages) == 2
+
+
+@pytest.mark.parametrize(
+    ("tags", "status"),
+    [
+        ({}, "RUNNING"),
+        ({orphaned_runs.HOST_TAG: "another"}, "RUNNING"),
+        ({orphaned_runs.STARTED_TAG: "1.0"}, "KILLED"),  # its number went to another process
+        ({orphaned_runs.PID_TAG: "4194304"}, "KILLED"),  # no process has so high a number
+        ({orphaned_runs.HOST_TAG: "another", orphaned_runs.PID_TAG: "4194304"}, "RUNNING"),
+    ],
+)
+def test_only_a_process_of_this_host_that_is_gone_is_lost(uri, tags, status):
+    store = recording.open_store(uri, experiment="laws", required=True)
+    with store.run("train", group="0123abcd", tags=tags):
+        assert open_again(uri)["train abcd"].info.status == status
+
+
+def test_a_run_that_ends_while_it_is_looked_at_stays_as_it_ended(uri):
+    store = recording.open_store(uri, experiment="laws", required=True)
+    client = MlflowClient(uri)
+    with store.run("train", group="0123abcd", tags={}) as recorder:
+        seen = client.get_run(recorder.run_id)
+    assert not orphaned_runs._end(client, seen)
+    assert client.get_run(seen.info.run_id).info.status == "FINISHED"
+
+
+def test_a_run_without_a_process_is_left_alone(uri):
+    store = recording.open_store(uri, experiment="laws", required=True)
+    MlflowClient(uri).create_run(store.experiment_id, run_name="by hand")
+    assert open_again(uri)["by hand"].info.status == "RUNNING"
+
+
+def test_a_process_that_nobody_has_asked_for_its_end_is_gone():
+    with subprocess.Popen(["true"]) as process:
+        while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+            pass
+        started = psutil.Process(process.pid).create_time() - psutil.boot_time()
+        tags = {orphaned_runs.PID_TAG: str(process.pid), orphaned_runs.STARTED_TAG: str(started)}
+        assert not orphaned_runs._lives(tags)
+    assert orphaned_runs._lives(orphaned_runs.describe_process())
+    assert orphaned_runs.describe_process()[orphaned_runs.PID_TAG] == str(os.getpid())

@@ -1,0 +1,56 @@
+import json
+import subprocess
+
+import pytest
+
+from sentiflow import __version__
+from sentiflow.tracking import provenance
+
+FILES = [
+    {"uri": f"s3://bucket/in/tweets-{n}.csv", "bytes": 10, "modified_ns": 1, "tree_sha256": "a"}
+    for n in range(120)
+]
+
+
+def to_dataset(value, *, stage="train"):
+    (dataset,) = provenance.to_datasets({"corpus": value}, stage=stage)
+    return dataset
+
+
+def test_a_directory_is_called_as_the_stage_calls_it():
+    dataset = to_dataset({"uri": "/runs/prepared", "fingerprint": "c5f0"})
+    assert (dataset.name, dataset.digest) == ("corpus", "c5f0")
+    assert (dataset.source_type, dataset.context) == ("local", "training")
+    assert json.loads(dataset.source) == {"uri": "/runs/prepared"}
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        (FILES[:1], "tweets-0.csv"),
+        (FILES[:3], "tweets-0.csv and 2 more"),
+        ([FILES[0] | {"uri": "/in/a.zip::train/tweets.csv"}], "tweets.csv"),
+    ],
+)
+def test_files_are_called_by_the_first_of_them(files, name):
+    assert to_dataset({"fingerprint": "c5f0", "files": files}).name == name
+
+
+def test_many_files_are_counted_and_not_all_named():
+    dataset = to_dataset({"fingerprint": "c5" * 32, "files": FILES}, stage="score")
+    assert len(dataset.digest) == 36
+    assert (dataset.source_type, dataset.context) == ("s3", "scoring")
+    assert len(json.loads(dataset.source)["uris"]) == 100
+    assert json.loads(dataset.profile) == {"files": 120, "bytes": 1200}
+
+
+def test_the_commit_is_that_of_the_working_directory_if_it_has_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert provenance.describe_code() == {"sentiflow.version": __version__}
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", "init", "-q"], check=True)
+    assert provenance.describe_code() == {"sentiflow.version": __version__}
+    subprocess.run(["git", *who, "commit", "-qm", "a", "--allow-empty"], check=True)
+    assert len(provenance.describe_code()["mlflow.source.git.commit"]) == 40
+    monkeypatch.setenv("PATH", "")
+    assert provenance.describe_code() == {"sentiflow.version": __version__}

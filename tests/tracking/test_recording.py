@@ -1,0 +1,244 @@
+import json
+import os
+import pickle
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from mlflow import MlflowClient
+
+from sentiflow import __version__
+from sentiflow.errors import JobError, UserError
+from sentiflow.tracking import recording, run_records
+
+
+@pytest.fixture
+def uri(tmp_path) -> str:
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture
+def store(uri) -> recording.Store:
+    return recording.open_store(uri, experiment="laws", required=True)
+
+
+def only_run(uri: str):
+    client = MlflowClient(tracking_uri=uri)
+    (experiment,) = [e for e in client.search_experiments() if e.name == "laws"]
+    (run,) = client.search_runs([experiment.experiment_id])
+    return run
+
+
+def test_what_is_logged_from_a_pickled_recorder_arrives(store, uri):
+    with store.run("train", group="0123abcd", tags={"more": "x"}) as recorder:
+        copy = pickle.loads(pickle.dumps(recorder))
+        copy.log_settings({"model": {"cell": "gru"}, "long": "x" * 9000})
+        copy.log_metrics({"train/loss": 0.5, "undefined": None}, step=3)
+        copy.log_files({"plots/a.png": b"png"})
+    run = only_run(uri)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["model.cell"] == "gru"
+    assert len(run.data.params["long"]) == run_records.MAX_PARAM_LENGTH
+    assert run.data.metrics == {"train/loss": 0.5}
+    assert run.data.tags["sentiflow.stage"] == "train"
+    assert run.data.tags["more"] == "x"
+    assert [f.path for f in MlflowClient(uri).list_artifacts(run.info.run_id)] == ["plots"]
+
+
+def test_artifacts_lie_beside_the_sqlite_file_whatever_the_working_directory(
+    store, uri, tmp_path, monkeypatch
+):
+    monkeypatch.chdir("/")
+    with store.run("train", group="0123abcd", tags={}) as recorder:
+        recorder.log_files({"a.txt": b"x"})
+    assert len(list((tmp_path / "mlruns" / "laws").glob("*/artifacts/a.txt"))) == 1
+
+
+def fail(error: BaseException, store: recording.Store) -> None:
+    with store.run("train", group="0123abcd", tags={}):
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ValueError("no\nluck"), "FAILED"),
+        (KeyboardInterrupt(), "KILLED"),
+        (SystemExit(1), "KILLED"),
+    ],
+)
+def test_a_run_that_ends_badly_says_so_and_why(store, uri, error, status):
+    with pytest.raises(type(error)):
+        fail(error, store)
+    run = only_run(uri)
+    assert run.info.status == status
+    assert run.data.tags["sentiflow.reason"] in ("no", "1", "KeyboardInterrupt")
+
+
+def test_a_recorder_without_a_run_writes_nothing():
+    recorder = recording.Recorder()
+    recorder.log_metrics({"a": 1})
+    recorder.log_settings({"a": 1})
+    recorder.log_files({"a": b""})
+    recorder.set_tags({"a": "b"})
+    assert recorder.of_run("0" * 32) == recorder
+
+
+def test_a_run_that_the_store_does_not_have_gives_no_recorder(store):
+    with store.run("train", group="0123abcd", tags={}) as recorder:
+        assert recorder.of_run("0" * 32) == recording.Recorder()
+        assert recorder.of_run(recorder.run_id) == recorder
+
+
+@pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "mlruns"])
+def test_a_plain_directory_is_refused(uri):
+    with pytest.raises(UserError, match="sqlite:///"):
+        recording.open_store(uri, experiment="laws", required=True)
+
+
+def test_a_server_that_is_away_stops_the_job_or_is_gone_without(caplog):
+    away = "http://127.0.0.1:9"
+    with pytest.raises(JobError, match="cannot reach the MLflow store"):
+        recording.open_store(away, experiment="laws", required=True)
+    assert recording.open_store(away, experiment="laws", required=False) == recording.Store()
+    assert "going on without a record" in caplog.text
+
+
+def test_the_default_store_is_sqlite_in_the_working_directory(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert recording.default_uri(None) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert recording.default_uri(None) == "http://127.0.0.1:5000"
+    assert recording.default_uri("sqlite:////x.db") == "sqlite:////x.db"
+
+
+def test_a_relative_sqlite_file_is_made_absolute(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert recording.default_uri("sqlite:///runs/m.db") == f"sqlite:///{tmp_path}/runs/m.db"
+
+
+def test_a_submitted_job_refuses_a_store_that_is_a_file(monkeypatch):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert recording.default_uri("http://tracking:5000") == "http://tracking:5000"
+    for uri in (None, "sqlite:////m.db"):
+        with pytest.raises(UserError, match="would be lost"):
+            recording.default_uri(uri)
+
+
+def test_the_tags_of_a_run_are_read(store, uri):
+    with store.run("train", group="0123abcd", tags={"more": "x"}) as recorder:
+        pass
+    tags = recording.read_tags(uri, recorder.run_id)
+    assert (tags["more"], tags["sentiflow.stage"]) == ("x", "train")
+
+
+def test_tags_that_cannot_be_read_give_one_clear_line(store, uri, tmp_path):
+    with pytest.raises(UserError, match=r"there is no run 0{32} in .*name its store by"):
+        recording.read_tags(uri, "0" * 32)
+    with pytest.raises(UserError, match="there is no MLflow store"):
+        recording.read_tags(f"sqlite:///{tmp_path}/absent.db", "0" * 32)
+    with pytest.raises(JobError, match="cannot reach"):
+        recording.read_tags("http://127.0.0.1:9", "0" * 32)
+
+
+def test_a_password_is_in_no_message(caplog):
+    away = "http://me:secret@127.0.0.1:9"
+    with pytest.raises(JobError) as error:
+        recording.open_store(away, experiment="laws", required=True)
+    assert "secret" not in str(error.value)
+
+
+def test_the_experiment_is_shown_as_one_of_training_runs(store, uri, tmp_path):
+    with sqlite3.connect(tmp_path / "mlflow.db") as connection:
+        tags = dict(connection.execute("SELECT key, value FROM experiment_tags"))
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_sigterm_ends_the_run_as_killed(uri, store):
+    script = f"""
+        import time
+        from sentiflow import pipeline
+        from sentiflow.tracking import recording
+        store = recording.open_store({uri!r}, experiment="laws", required=True)
+        with pipeline._sigterm_ends(), store.run("train", group="0123abcd", tags={{}}):
+            print("ready", flush=True)
+            time.sleep(60)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    assert only_run(uri).info.status == "KILLED"
+
+
+def test_a_run_can_be_read_in_a_page_of_many(store, uri):
+    with store.run("train", group="0b1c3f2a", tags={}, name="train gru(128) 3f2a") as recorder:
+        recorder.begin_nested("0001-c5f0", stage="train", tags={"sentiflow.trial": "0001"}).end(
+            "FINISHED"
+        )
+    with store.run("prepare", group="0b1c3f2a", tags={}):
+        pass
+    found = MlflowClient(uri).search_runs([store.experiment_id])
+    names = {run.info.run_name for run in found}
+    assert names == {"train gru(128) 3f2a", "0001-c5f0", "prepare 3f2a"}
+
+
+def test_a_run_below_another_shares_its_group_lineage_and_process(store, uri):
+    tags = {"sentiflow.input.prepared": "c5f0", "sentiflow.output_uri": "/x"}
+    with store.run("sweep", group="0b1c3f2a", tags=tags) as recorder:
+        nested = recorder.begin_nested("0001", stage="train", tags={"sentiflow.trial": "0001"})
+        nested.end("FINISHED")
+    found = recording.read_tags(uri, nested.run_id)
+    assert found["mlflow.parentRunId"] == recorder.run_id
+    assert found["sentiflow.stage"] == "train"
+    assert found["sentiflow.run"] == "0b1c3f2a"
+    assert found["sentiflow.input.prepared"] == "c5f0"
+    assert found["sentiflow.pid"] == str(os.getpid())
+    assert "sentiflow.output_uri" not in found
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_every_stage_says_what_it_read_where_it_wrote_and_by_which_code(finished_run):
+    uri, folder = f"sqlite:///{finished_run}/mlflow.db", finished_run / "run"
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("test").experiment_id
+    runs = {run.data.tags["sentiflow.stage"]: run for run in client.search_runs([experiment])}
+    places = {"prepare": "prepared", "train": "trained", "score": "scored", "evaluate": "report"}
+    read = {
+        "prepare": ("preparation", {"csv": "tweets.csv"}),
+        "train": ("training", {"prepared": "prepared"}),
+        "score": ("scoring", {"model": "model", "corpus": "corpus"}),
+        "evaluate": ("evaluation", {"scored": "scored"}),
+    }
+    assert len({run.data.tags["sentiflow.run"] for run in runs.values()}) == 1
+    for stage, place in places.items():
+        record, run = json.loads((folder / place / "manifest.json").read_text()), runs[stage]
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["sentiflow.output_uri"] == str(folder / place)
+        assert run.data.tags["sentiflow.fingerprint"] == record["fingerprint"]
+        assert run.data.tags["sentiflow.version"] == __version__
+        context, names = read[stage]
+        logged = {item.dataset.name: item for item in run.inputs.dataset_inputs}
+        assert set(logged) == set(names.values())
+        for name, shown in names.items():
+            fingerprint = record["inputs"][name]["fingerprint"]
+            assert run.data.tags[f"sentiflow.input.{name}"] == fingerprint
+            assert logged[shown].dataset.digest == fingerprint[:36]
+            assert [tag.value for tag in logged[shown].tags] == [context]
+    assert runs["train"].info.run_name.startswith("train gru(32) ")
+
+
+def test_a_sweep_with_a_wide_space_fits_into_mlflow(store, uri):
+    space = {f"train.model.setting{n}": list(range(3000)) for n in range(150)}
+    with store.run("sweep", group="0b1c3f2a", tags={}) as recorder:
+        recorder.log_settings({"sweep": {"space": space}})
+    params = only_run(uri).data.params
+    assert len(params) == 150
+    assert {len(value) for value in params.values()} == {run_records.MAX_PARAM_LENGTH}

@@ -1,0 +1,388 @@
+"""Packages in a real MLflow: an SQLite store, and a server with artifacts behind it."""
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import venv
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import pyarrow as pa
+import pytest
+import yaml
+from mlflow.entities import LoggedModelOutput
+from test_cli import invoke
+
+from sentiflow.errors import JobError, UserError
+from sentiflow.models.package import ModelPackage
+from sentiflow.storage import filesystem
+from sentiflow.tracking import recording, registry
+from sentiflow.tracking.recording import Recorder
+from sentiflow.tracking.registry import CANDIDATE, Version
+from sentiflow.training import train
+
+TEXTS = ["good morning", "bad", "unheard of", ""]
+BIN = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+@contextlib.contextmanager
+def serving(*command: object, health: str, **variables: str) -> Iterator[str]:
+    """Run a program that answers at a port of loopback, until the block ends."""
+    port = free_port()
+    arguments = [*map(str, command), "--host", "127.0.0.1", "--port", str(port)]
+    paths = {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    options = {"env": os.environ | paths | variables, "stdout": subprocess.DEVNULL}
+    with subprocess.Popen(arguments, stderr=subprocess.STDOUT, **options) as process:
+        address = f"http://127.0.0.1:{port}"
+        try:
+            while True:
+                assert process.poll() is None, "it has ended"
+                with contextlib.suppress(OSError):
+                    urllib.request.urlopen(f"{address}/{health}", timeout=5).close()
+                    break
+                time.sleep(0.1)
+            yield address
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("server")
+    command = [BIN / "mlflow", "server", "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--artifacts-destination", folder / "artifacts"]
+    with serving(*command, health="health", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as uri:
+        yield uri
+
+
+@pytest.fixture(params=["sqlite", "server"])
+def uri(request) -> str:
+    """Name a tracking store of either kind."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def sqlite(tmp_path_factory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def laws(sqlite, make_package) -> str:
+    """Register a package as ``laws`` in the SQLite store, whose URI it gives."""
+    register(make_package(), sqlite, name="laws")
+    return sqlite
+
+
+def open_run(uri: str) -> contextlib.AbstractContextManager[Recorder]:
+    store = recording.open_store(uri, experiment="laws", required=True)
+    return store.run("train", group="0123abcd", tags={})
+
+
+def register(package: str, uri: str, *, name: str = "laws") -> tuple[Version, str]:
+    """Register a package from a run of its own; returns the version and the run."""
+    with open_run(uri) as recorder:
+        recorder.log_settings({"train": {"seed": 3}})
+        version = registry.register(package, name=name, tracking_uri=uri, run_id=recorder.run_id)
+    return version, recorder.run_id
+
+
+def read_files(folder: str) -> dict[str, bytes]:
+    return {name: filesystem.read_bytes(f"{folder}/{name}") for name in filesystem.listing(folder)}
+
+
+def test_a_registered_package_comes_back_by_any_of_its_names(uri, make_package, tmp_path):
+    package = make_package()
+    version, run_id = register(package, uri, name="comes.back")
+    (output,) = recording.connect(uri).get_run(run_id).outputs.model_outputs
+    names = ["models:/comes.back@candidate", "models:/comes.back/1", "models:/comes.back/latest"]
+    names += [f"models:/{output.model_id}", f"runs:/{run_id}/model"]
+    for number, name in enumerate(names):
+        found = registry.locate(name, tracking_uri=uri)
+        assert found.version == version == Version("comes.back", 1)
+        assert found.run_id == run_id
+        assert found.record == json.loads(read_files(package)["manifest.json"])
+        registry.fetch(found, to=str(tmp_path / f"fetched{number}"))
+        assert read_files(str(tmp_path / f"fetched{number}")) == read_files(package)
+
+
+def test_the_word_vectors_of_a_registered_package_are_asked_by_its_name(laws, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", laws)
+    result = invoke("words", "nearest", "good", "--vectors", "models:/laws@candidate", "--json")
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    assert record["vectors"] == "models:/laws@candidate"
+    assert {found["word"] for found in record["results"]} == {"bad", "morning", "day"}
+
+
+def test_the_same_package_is_registered_once_and_another_becomes_the_candidate(
+    uri, make_package, tmp_path
+):
+    first, _ = register(make_package(), uri, name="once")
+    again, _ = register(make_package(str(tmp_path / "elsewhere")), uri, name="once")
+    assert first == again == Version("once", 1)
+    other, _ = register(make_package(seed=1), uri, name="once")
+    assert other == Version("once", 2)
+    assert registry.read_aliases("once", tracking_uri=uri) == {CANDIDATE: 2}
+    register(make_package(), uri, name="once")
+    assert registry.read_aliases("once", tracking_uri=uri) == {CANDIDATE: 1}
+
+
+def test_mlflow_knows_the_version_by_its_run_model_and_package(uri, make_package):
+    version, run_id = register(make_package(), uri, name="known")
+    client = recording.connect(uri)
+    found = client.get_model_version("known", "1")
+    assert found.run_id == run_id
+    record = registry.locate(str(version), tracking_uri=uri).record
+    assert found.tags == {"sentiflow.fingerprint": record["fingerprint"]}
+    (output,) = client.get_run(run_id).outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert (model.name, model.status) == ("model", "READY")
+    assert model.params == {"train.seed": "3"}
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "known", "version": "1"}]
+
+
+def test_object_storage_is_registered_from_and_fetched_to(bucket, sqlite, make_package):
+    package = make_package(f"{bucket}/model")
+    version, _ = register(package, sqlite, name="object.storage")
+    found = registry.locate(str(version), tracking_uri=sqlite)
+    registry.fetch(found, to=f"{bucket}/fetched")
+    assert read_files(f"{bucket}/fetched") == read_files(package)
+
+
+def test_the_logged_model_has_signature_example_pins_and_code_and_no_pickle(sqlite, make_package):
+    version, _ = register(make_package(), sqlite, name="logged")
+    root = Path(registry.locate(str(version), tracking_uri=sqlite).source)
+    signature = yaml.safe_load((root / "MLmodel").read_text())["signature"]
+    assert json.loads(signature["inputs"]) == [{"type": "string", "required": True}]
+    (answer,) = json.loads(signature["outputs"])
+    assert {name: kind["type"] for name, kind in answer["properties"].items()} == {
+        "label": "string", "probability": "double", "num_tokens": "long"
+    }  # fmt: skip
+    assert json.loads((root / "input_example.json").read_text()) == [
+        "I love this so much", "this is not good at all"
+    ]  # fmt: skip
+    pins = (root / "requirements.txt").read_text().split()
+    names = ["mlflow", "numpy", "pyarrow", "pydantic", "pyyaml", "safetensors", "torch"]
+    assert [pin.partition("==")[0] for pin in pins] == names
+    assert all("==" in pin and "+" not in pin for pin in pins)
+    assert {path.suffix for path in root.rglob("*") if path.is_file()} == {
+        "", ".json", ".parquet", ".py", ".safetensors", ".txt", ".yaml"
+    }  # fmt: skip
+    code = {path.name for path in (root / "code/sentiflow").iterdir()}
+    assert code == {"__init__.py", "config", "data", "errors.py", "models", "storage"}
+    assert not list(root.rglob("__pycache__"))
+
+
+def test_registering_says_nothing_and_leaves_mlflow_as_it_was(
+    uri, make_package, capfd, monkeypatch
+):
+    monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", "sqlite:////x.db")
+    level, path = logging.getLogger("mlflow").level, list(sys.path)
+    version, _ = register(make_package(), uri, name="quiet")
+    registry.locate(str(version), tracking_uri=uri)
+    assert "".join(capfd.readouterr()) == ""
+    assert mlflow.get_tracking_uri() == "sqlite:////x.db"
+    assert logging.getLogger("mlflow").level == level
+    assert sys.path == path
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("models:/laws@champion", "laws has no alias champion: it has candidate (version 1)"),
+        ("models:/laws/7", "laws has no version 7: it has 1"),
+        ("models:/other/latest", "no model other is registered in sqlite:///"),
+        ("models:/other@champion", "laws"),
+        (f"models:/m-{'0' * 32}", "there is no such model"),
+        (f"runs:/{'0' * 32}/model", "there is no such run"),
+        ("runs:/no:run/model", "there is no such run"),
+        ("models:/laws", "cannot read models:/laws: write models:/NAME@champion"),
+        ("models:/laws/Production", "write models:/NAME@champion"),
+        ("runs:/0123", "write models:/NAME@champion"),
+    ],
+)
+def test_a_name_that_leads_nowhere_gives_one_clear_line(laws, name, problem):
+    with pytest.raises(UserError) as error:
+        registry.locate(name, tracking_uri=laws)
+    assert problem in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_store_that_is_not_there_is_not_made(tmp_path):
+    with pytest.raises(UserError, match=r"there is no MLflow store sqlite:///.*absent\.db"):
+        registry.locate("models:/laws/1", tracking_uri=f"sqlite:///{tmp_path}/absent.db")
+    assert not (tmp_path / "absent.db").exists()
+
+
+def test_a_server_that_is_away_fails_the_job():
+    with pytest.raises(JobError, match="cannot reach the MLflow store http://127"):
+        registry.locate("models:/laws/1", tracking_uri="http://me:secret@127.0.0.1:9")
+
+
+def test_a_model_of_another_kind_is_refused(uri, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/MLmodel").write_text("flavors: {}\n")
+    with open_run(uri) as recorder:
+        client = recording.connect(uri)
+        run = client.get_run(recorder.run_id)
+        model = client.create_logged_model(
+            run.info.experiment_id, name="forest", source_run_id=recorder.run_id
+        )
+        client.log_model_artifacts(model.model_id, str(tmp_path / "other"))
+        client.log_outputs(recorder.run_id, [LoggedModelOutput(model.model_id, step=0)])
+    with pytest.raises(UserError, match="is no model of sentiflow: there is no model package in"):
+        registry.locate(f"runs:/{recorder.run_id}/forest", tracking_uri=uri)
+    with pytest.raises(UserError, match="the run has no model model: it has forest"):
+        registry.locate(f"runs:/{recorder.run_id}/model", tracking_uri=uri)
+
+
+def test_a_manifest_that_names_files_elsewhere_is_refused(sqlite, make_package):
+    version, _ = register(make_package(), sqlite, name="elsewhere")
+    source = registry.locate(str(version), tracking_uri=sqlite).source
+    path = Path(source, "artifacts/package/manifest.json")
+    path.write_text(path.read_text().replace('"path": "settings.json"', '"path": "../../MLmodel"'))
+    with pytest.raises(UserError, match="names files of no model package"):
+        registry.locate(str(version), tracking_uri=sqlite)
+
+
+def test_a_fetch_that_fails_leaves_no_finished_package(uri, make_package, tmp_path):
+    version, _ = register(make_package(), uri, name="half")
+    found = registry.locate(str(version), tracking_uri=uri)
+    files = [*found.record["files"], {"path": "zz"}]
+    with pytest.raises(JobError, match="cannot fetch models:/half/"):
+        registry.fetch(
+            replace(found, record=found.record | {"files": files}), to=str(tmp_path / "half")
+        )
+    assert "settings.json" in read_files(str(tmp_path / "half"))
+    assert "manifest.json" not in read_files(str(tmp_path / "half"))
+
+
+def test_a_registration_that_mlflow_refuses_is_one_line_with_the_way_out(laws, make_package):
+    with pytest.raises(JobError) as error:
+        registry.register(make_package(seed=9), name="laws", tracking_uri=laws, run_id="0" * 32)
+    (line,) = str(error.value).splitlines()
+    assert line.startswith(f"cannot register laws in {laws}: ")
+    assert line.endswith("; tracking.register_model=false does without")
+
+
+def test_a_training_without_a_run_or_told_not_to_registers_nothing():
+    from sentiflow.config.sections import Config
+
+    config = Config.model_validate(
+        {"name": "laws", "output_uri": "x", "prepare": {"csv": "x"}, "train": {"output_uri": "x"}}
+    )
+    assert train._register(config, Recorder()) is None
+    quiet = config.tracking.model_copy(update={"register_model": False})
+    told = config.model_copy(update={"tracking": quiet})
+    assert train._register(told, Recorder("sqlite:////x.db", "0" * 32)) is None
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_training_registers_its_model_as_candidate(finished_run):
+    with open(finished_run / "run/trained/manifest.json") as file:
+        record = json.load(file)
+    assert record["registered"]["name"] == "test"
+    number = record["registered"]["version"]
+    uri = f"sqlite:///{finished_run}/mlflow.db"
+    found = registry.locate("models:/test@candidate", tracking_uri=uri)
+    assert found.version == Version("test", number)
+    assert found.run_id == record["mlflow_run_id"]
+    assert found.record["fingerprint"] == record["model_fingerprint"]
+    said = (finished_run / "stderr.txt").read_text()
+    assert f"registered: models:/test/{number} (candidate)\n" in said
+    assert "INFO" not in said
+
+
+def expected(package: str) -> list[dict[str, object]]:
+    """Answer the texts without MLflow."""
+    scores = ModelPackage.load(package).score(pa.array(TEXTS))
+    return [
+        {"label": "positive" if p >= 0.5 else "negative", "probability": float(p), "num_tokens": n}
+        for p, n in zip(scores.probability, scores.num_tokens.tolist(), strict=True)
+    ]
+
+
+def predict_by_mlflow(python_bin: Path, model: str, folder: Path, **variables: str) -> object:
+    (folder / "texts.json").write_text(json.dumps({"inputs": TEXTS}))
+    command = [python_bin / "mlflow", "models", "predict", "--env-manager", "local"]
+    command += ["-m", model, "-i", folder / "texts.json", "-o", folder / "answers.json"]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    subprocess.run(command, check=True, env=environment | variables, cwd=folder)
+    return json.loads((folder / "answers.json").read_text())
+
+
+@pytest.mark.slow
+def test_mlflow_models_predict_answers_as_the_package_does(server, make_package, tmp_path):
+    package = make_package()
+    register(package, server, name="predict")
+    answers = predict_by_mlflow(
+        BIN, "models:/predict@candidate", tmp_path, MLFLOW_TRACKING_URI=server
+    )
+    assert answers == {"predictions": expected(package)}
+
+
+def ask(address: str, body: object) -> object:
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{address}/invocations", json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return json.load(response)
+
+
+@pytest.mark.slow
+def test_mlflow_models_serve_answers_as_the_package_does(sqlite, make_package):
+    package = make_package()
+    register(package, sqlite, name="serve")
+    command = [BIN / "mlflow", "models", "serve", "--env-manager", "local"]
+    command += ["-m", "models:/serve@candidate"]
+    with serving(*command, health="ping", MLFLOW_TRACKING_URI=sqlite) as address:
+        assert ask(address, {"inputs": TEXTS}) == {"predictions": expected(package)}
+        assert ask(address, {"inputs": []}) == {"predictions": []}
+        with pytest.raises(urllib.error.HTTPError, match="400") as error:
+            ask(address, {"inputs": [3]})
+        assert "Expected type str, but got int" in json.load(error.value)["message"]
+
+
+@pytest.fixture
+def fresh_bin(laws, tmp_path) -> Iterator[Path]:
+    """Make an environment of nothing but what the model requires."""
+    root = Path(registry.locate("models:/laws/1", tracking_uri=laws).source)
+    venv.create(tmp_path / "fresh", with_pip=True)
+    command = [tmp_path / "fresh/bin/pip", "install", "--quiet", "--no-compile"]
+    subprocess.run([*command, "-r", root / "requirements.txt"], check=True)
+    yield tmp_path / "fresh/bin"
+    shutil.rmtree(tmp_path / "fresh")
+
+
+@pytest.mark.soak
+def test_an_environment_of_the_models_own_requirements_is_enough(
+    laws, fresh_bin, make_package, tmp_path
+):
+    root = Path(registry.locate("models:/laws/1", tracking_uri=laws).source)
+    listed = subprocess.run([fresh_bin / "pip", "list"], check=True, capture_output=True, text=True)
+    assert not {"sentiflow", "ray"} & {line.split()[0] for line in listed.stdout.splitlines()}
+    answers = predict_by_mlflow(fresh_bin, str(root), tmp_path)
+    assert answers == {"predictions": expected(make_package())}
+    script = (
+        f"from mlflow import pyfunc; pyfunc.load_model({str(root)!r}).predict(['good']); "
+        "import sentiflow.models.package as p; print(p.__file__)"
+    )
+    command = [fresh_bin / "python", "-I", "-c", script]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
+    assert Path(ran.stdout.strip()) == root / "code/sentiflow/models/package.py"

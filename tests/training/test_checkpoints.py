@@ -1,0 +1,101 @@
+"""What was written whole is read back the same; what was not is passed over."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import PROJECT
+
+from sentiflow.training import checkpoints
+from sentiflow.training.checkpoints import Checkpoint
+
+
+@pytest.fixture
+def root(tmp_path):
+    return str(tmp_path / "checkpoints")
+
+
+def make(step, value=None):
+    tensors = {
+        "a": torch.full((2, 3), float(step if value is None else value)),
+        "b": torch.ones(()),
+    }
+    return Checkpoint(step, tensors, {"epoch": step // 10, "loss": 0.1 + step})
+
+
+def test_what_is_loaded_is_what_was_saved(root):
+    checkpoints.save(root, make(7))
+    found = checkpoints.load_last(root)
+    assert (found.step, found.state) == (7, make(7).state)
+    assert all(torch.equal(found.tensors[name], t) for name, t in make(7).tensors.items())
+
+
+def test_there_may_be_none(root):
+    assert checkpoints.load_last(root) is None
+    checkpoints.keep(root, last=2)
+
+
+def test_the_latest_is_loaded(root):
+    for step in (5, 1_000_000_000, 40):
+        checkpoints.save(root, make(step))
+    assert checkpoints.load_last(root).step == 1_000_000_000
+
+
+def test_one_that_was_not_finished_is_passed_over(root, tmp_path):
+    checkpoints.save(root, make(5))
+    checkpoints.save(root, make(6))
+    (tmp_path / "checkpoints/step-000000006/state.json").unlink()
+    assert checkpoints.load_last(root).step == 5
+
+
+@pytest.mark.parametrize("content", [b"", b"broken", b"{}"])
+@pytest.mark.parametrize("name", ["tensors.safetensors", "state.json"])
+def test_a_damaged_one_is_passed_over_and_said(root, tmp_path, caplog, name, content):
+    checkpoints.save(root, make(5))
+    checkpoints.save(root, make(6))
+    (tmp_path / "checkpoints/step-000000006" / name).write_bytes(content)
+    assert checkpoints.load_last(root).step == 5
+    assert "damaged checkpoint" in caplog.text
+
+
+def test_the_last_few_and_the_best_are_kept(root, tmp_path):
+    for step in range(10, 60, 10):
+        checkpoints.save(root, make(step))
+    (tmp_path / "checkpoints/step-000000050/tensors.safetensors.ab12.tmp").write_bytes(b"half")
+    (tmp_path / "checkpoints/step-000000060").mkdir()
+    (tmp_path / "checkpoints/step-000000060/tensors.safetensors").write_bytes(b"half")
+    checkpoints.keep(root, last=2, best=20)
+    assert checkpoints.list_steps(root) == [20, 40, 50]
+    left = sorted(path.name for path in (tmp_path / "checkpoints").rglob("*") if path.is_file())
+    assert left == ["state.json"] * 3 + ["tensors.safetensors"] * 3
+
+
+WRITER = """
+import sys, torch
+from sentiflow.training import checkpoints
+step = 0
+while True:
+    step += 1
+    tensors = {"a": torch.full((1_000_000,), float(step))}
+    checkpoints.save(sys.argv[1], checkpoints.Checkpoint(step, tensors, {"step": step}))
+    checkpoints.keep(sys.argv[1], last=2)
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_while_writing_loses_only_what_was_being_written(root):
+    for delay in (0.0, 0.013, 0.029):
+        command = [sys.executable, "-c", WRITER, root]
+        with subprocess.Popen(command, cwd=PROJECT) as process:
+            while len(checkpoints.list_steps(root)) < 2:
+                assert process.poll() is None
+                time.sleep(0.01)
+            time.sleep(0.3 + delay)
+            os.kill(process.pid, signal.SIGKILL)
+        found = checkpoints.load_last(root)
+        assert found.step >= checkpoints.list_steps(root)[-1] - 1
+        assert (found.tensors["a"] == found.step).all()

@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+import torch
+
+from sentiflow.models.batching import Batch
+from sentiflow.models.networks import build
+from sentiflow.training.objectives import NGRAMS, VECTORS, Labelling, WordPrediction
+
+COUNTS = np.array([0, 5, 9, 1, 7, 3, 30, 2, 2, 1])
+
+
+def make_network(bidirectional=True, ngrams=0, num_layers=1):
+    torch.manual_seed(0)
+    settings = {"cell": "gru", "hidden_size": 6, "bidirectional": bidirectional}
+    settings |= {"num_layers": num_layers}
+    settings |= {"pooling": "last", "ngrams": ngrams, "ngram_buckets": 50}
+    return build(settings, vocabulary_size=10, embedding_dim=4)
+
+
+def make_batch(rows):
+    width = max(map(len, rows))
+    padded = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+    lengths = torch.tensor([len(row) for row in rows])
+    return Batch(padded, lengths, torch.arange(len(rows)) % 2)
+
+
+def predict(network, *, num_negatives=20):
+    return WordPrediction(network, counts=COUNTS, num_negatives=num_negatives, seed=1)
+
+
+def test_labelling_is_the_cross_entropy_of_each_row():
+    network, batch = make_network(), make_batch([[1, 2, 3], [4, 5]])
+    found = Labelling(network)(batch, None, 0)
+    logits = network(batch.token_ids, batch.lengths)
+    torch.testing.assert_close(
+        found.shown.mean(), torch.nn.functional.cross_entropy(logits, batch.labels)
+    )
+    assert torch.equal(found.shown, found.trained)
+    assert found.correct == (logits.argmax(dim=1) == batch.labels).sum()
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_words_are_told_as_a_plain_loop_tells_them(bidirectional):
+    objective = predict(make_network(bidirectional))
+    torch.nn.init.normal_(objective.bias)
+    rows = [[1, 2, 3, 4], [6], [5, 6]]
+    losses = objective(make_batch(rows), None, 7).shown
+    negatives = objective.draw_negatives(7)
+    share = np.maximum(COUNTS, 1.0) ** 0.75
+    share[0] = 0
+    share = torch.tensor(share / share.sum() * len(negatives)).float()
+    vectors = objective.network.embedding.weight
+    for row, loss in zip(rows, losses, strict=True):
+        expected = []
+        for reads, head in zip((row, row[::-1]), objective.heads, strict=False):
+            layers = objective.network.forward_layers
+            if head is not objective.heads[0]:
+                layers = objective.network.backward_layers
+            states = layers[0](vectors[reads][:, None])[0][:, 0]
+            for state, word in zip(states[:-1], reads[1:], strict=True):
+                others = [n for n in negatives.tolist() if n != word]
+                ids = torch.tensor([word, *others])
+                scores = vectors[ids] @ head(state) + objective.bias[ids] - share[ids].log()
+                expected.append(torch.logsumexp(scores, 0) - scores[0])
+        assert loss.item() == pytest.approx(
+            torch.stack(expected).mean().item() if expected else 0.0, rel=1e-4, abs=1e-6
+        )
+
+
+def test_a_linear_model_beside_the_network_is_trained_apart_and_asked_together():
+    network, batch = make_network(ngrams=3), make_batch([[1, 2, 3], [4, 5]])
+    torch.nn.init.normal_(network.ngrams.weights.weight)
+    found = Labelling(network)(batch, None, 0)
+    logits, ngrams = network.answer_apart(batch.token_ids, batch.lengths)
+    entropy = torch.nn.functional.cross_entropy
+    apart = entropy(logits, batch.labels) + entropy(ngrams, batch.labels)
+    torch.testing.assert_close(found.trained.mean(), apart)
+    torch.testing.assert_close(found.shown.mean(), entropy(logits + ngrams, batch.labels))
+    found.trained.sum().backward()
+    touched = network.ngrams.weights.weight.grad.abs().sum(dim=1).nonzero().flatten()
+    assert set(touched.tolist()) <= set(Labelling(network).used_rows(batch, 0)[NGRAMS].tolist())
+
+
+def test_padding_and_company_change_no_loss():
+    objective = predict(make_network())
+    rows = [[1, 2, 3, 4, 5], [6, 7], [8]]
+    together = objective(make_batch(rows), None, 3).shown
+    alone = torch.cat([objective(make_batch([row]), None, 3).shown for row in rows])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_bf16_changes_a_loss_by_its_rounding_alone():
+    objective, batch = (
+        predict(make_network(), num_negatives=300),
+        make_batch([[1, 2, 3, 4], [5, 6]]),
+    )
+    expected = objective(batch, None, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = objective(batch, None, 3)
+    assert found.trained.dtype == torch.float32
+    torch.testing.assert_close(found.shown, expected.shown, rtol=0.02, atol=0.02)
+    found.trained.sum().backward()
+
+
+def test_a_state_never_knows_the_word_that_it_foretells():
+    objective = predict(make_network(bidirectional=False))
+    batches = [make_batch([[1, 2, word]]) for word in (3, 9)]
+    states = [objective.network.read_first(batch.token_ids, batch.lengths) for batch in batches]
+    torch.testing.assert_close(states[0][:2], states[1][:2])
+
+
+def test_negatives_follow_from_seed_and_step_and_are_drawn_by_their_count():
+    objective = predict(make_network(), num_negatives=20_000)
+    first, other = objective.draw_negatives(4), objective.draw_negatives(5)
+    assert torch.equal(first, objective.draw_negatives(4))
+    assert not torch.equal(first, other)
+    share = np.maximum(COUNTS, 1.0) ** 0.75
+    share[0] = 0
+    drawn = np.bincount(first.numpy(), minlength=10) / len(first)
+    np.testing.assert_allclose(drawn, share / share.sum(), atol=0.01)
+
+
+@pytest.mark.parametrize("ngrams", [0, 2])
+def test_what_gets_a_gradient_is_what_is_said_to(ngrams):
+    network, batch = make_network(ngrams=ngrams, num_layers=2), make_batch([[1, 2, 3], [3, 4]])
+    for objective in (Labelling(network), predict(network)):
+        objective.zero_grad()
+        objective(batch, None, 2).trained.sum().backward()
+        for name, parameter in objective.named_parameters():
+            assert (parameter.grad is not None) == objective.trains(name), name
+
+
+def test_all_words_with_a_gradient_are_named():
+    objective = predict(make_network())
+    batch = make_batch([[1, 2], [3, 4]])
+    objective(batch, None, 2).trained.sum().backward()
+    touched = objective.network.embedding.weight.grad.abs().sum(dim=1).nonzero().flatten()
+    assert set(touched.tolist()) <= set(objective.used_rows(batch, 2)[VECTORS].tolist())

@@ -1,0 +1,391 @@
+"""A sweep trains each trial once, whatever is killed, and lists what became of all of them."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import torch
+import yaml
+from conftest import PROJECT, write_config
+from mlflow import MlflowClient
+from safetensors.torch import load_file
+from test_train import prepared  # noqa: F401
+
+from sentiflow import pipeline
+from sentiflow.cluster.connection import Resources
+from sentiflow.config import settings
+from sentiflow.data import manifest
+from sentiflow.errors import JobError, PlaceError, UserError, WorkerError
+from sentiflow.models.package import ModelPackage
+from sentiflow.training import checkpoints, sweep, sweep_trials
+
+TRAIN = {
+    "model": {"cell": "gru", "hidden_size": 8, "pooling": "mean_max", "dropout": 0.0},
+    "batching": {"global_batch_size": 128},
+    "num_epochs": 4,
+    "schedule": "constant",
+    "clip_norm": None,
+}
+GOOD_AND_BAD = {"train.learning_rate": [0.02, 1e-6], "train.model.hidden_size": [4, 16]}
+ONE_BY_ONE = {"max_concurrent": 1, "reduction_factor": 2}
+"""So that it is known beforehand which trials are stopped."""
+
+
+def configure(folder, prepared, space, *, train=(), **options):  # noqa: F811
+    folder.mkdir(exist_ok=True)
+    return write_config(
+        folder,
+        prepared / "none.csv",
+        train=TRAIN | {"prepared_uri": str(prepared)} | dict(train),
+        sweep={"space": space} | options,
+    )
+
+
+def run(config):
+    (outcome,) = pipeline.run(settings.load(config), ["sweep"])
+    return outcome
+
+
+def runs_of(folder):
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("test")
+    return client, client.search_runs([experiment.experiment_id])
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, prepared, resources):  # noqa: F811
+    """Sweep once over two good and two bad trials."""
+    folder = tmp_path_factory.mktemp("swept")
+    return folder, run(configure(folder, prepared, GOOD_AND_BAD, **ONE_BY_ONE)).record
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+class TestSweep:
+    """Four trials of four epochs."""
+
+    def test_bad_trials_are_stopped_and_the_best_come_first(self, swept):
+        _, record = swept
+        trials = {trial["trial"]: trial for trial in record["trials"]}
+        assert sorted(trials) == [1, 2, 3, 4]
+        assert (trials[1]["status"], trials[1]["epochs"]) == ("finished", 4)
+        for number in (3, 4):
+            assert trials[number]["values"]["train.learning_rate"] == 1e-6
+            assert (trials[number]["status"], trials[number]["epochs"]) == ("stopped", 1)
+        statuses = [trial["status"] for trial in record["trials"]]
+        assert statuses == sorted(statuses)
+        for status in ("finished", "stopped"):
+            found = [t["validation_accuracy"] for t in record["trials"] if t["status"] == status]
+            assert found == sorted(found, reverse=True)
+        assert record["counts"]["trials"] == 4
+        assert record["counts"]["stopped"] == statuses.count("stopped")
+
+    def test_the_table_has_a_row_for_each_trial_and_a_column_for_each_setting(self, swept):
+        folder, record = swept
+        rows = list(csv.DictReader(io.StringIO((folder / "run/sweep/trials.csv").read_text())))
+        assert [int(row["trial"]) for row in rows] == [t["trial"] for t in record["trials"]]
+        for row, trial in zip(rows, record["trials"], strict=True):
+            assert float(row["train.learning_rate"]) == trial["values"]["train.learning_rate"]
+            assert float(row["validation_accuracy"]) == trial["validation_accuracy"]
+        header, *lines = sweep.to_text(record).splitlines()
+        assert header.split()[:4] == ["trial", "status", "learning_rate", "hidden_size"]
+        assert len(lines) == 4
+
+    def test_a_finished_trial_is_a_training_and_nothing_else_stays(self, swept):
+        folder, record = swept
+        finished = [trial for trial in record["trials"] if trial["status"] == "finished"]
+        names = sorted(path.name for path in (folder / "run/sweep/trials").iterdir())
+        assert names == sorted(trial["name"] for trial in finished)
+        top = {path.name for path in (folder / "run/sweep").iterdir()}
+        assert top == {"manifest.json", "trials.csv", "trials"}
+        for trial in finished:
+            uri = str(folder / "run/sweep/trials" / trial["name"])
+            history = manifest.require(uri, stage="train", setting="x")["history"]
+            best = max(history, key=lambda epoch: epoch["validation_accuracy"])
+            assert trial["validation_accuracy"] == best["validation_accuracy"]
+            assert trial["chosen_epoch"] == best["epoch"]
+            settings_of_model = ModelPackage.load(f"{uri}/model", setting="x").settings
+            hidden_size = trial["values"]["train.model.hidden_size"]
+            assert settings_of_model.model.hidden_size == hidden_size
+
+    def test_each_trial_is_a_run_below_that_of_the_sweep(self, swept):
+        folder, record = swept
+        client, runs = runs_of(folder)
+        (parent,) = [r for r in runs if r.data.tags["sentiflow.stage"] == "sweep"]
+        assert parent.info.status == "FINISHED"
+        assert parent.info.run_id == record["mlflow_run_id"]
+        best = record["trials"][0]["validation_accuracy"]
+        assert parent.data.metrics["best/validation_accuracy"] == best
+        assert [f.path for f in client.list_artifacts(parent.info.run_id)] == [
+            "settings.yaml", "trials.csv"
+        ]  # fmt: skip
+        assert list(client.search_registered_models()) == []
+        children = {r.data.tags["sentiflow.trial"]: r for r in runs if r is not parent}
+        assert len(children) == 4
+        for trial in record["trials"]:
+            child = children[trial["name"]]
+            assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+            assert child.data.tags["sentiflow.run"] == parent.data.tags["sentiflow.run"]
+            ends = {"finished": "FINISHED", "stopped": "KILLED"}
+            assert child.info.status == ends[trial["status"]]
+            for key, value in trial["values"].items():
+                assert child.data.params[key] == str(value)
+            assert child.info.run_id == trial["mlflow_run_id"]
+            for name in ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy",
+                         "train/learning_rate"):  # fmt: skip
+                points = client.get_metric_history(child.info.run_id, name)
+                assert [p.step for p in points] == list(range(1, trial["epochs"] + 1))
+
+    def test_the_same_command_does_nothing_more(self, swept, prepared, capsys):  # noqa: F811
+        folder, record = swept
+        other_order = dict(reversed(GOOD_AND_BAD.items()))
+        again = run(configure(folder, prepared, other_order, **ONE_BY_ONE))
+        assert not again.ran
+        assert again.record == record
+        more = configure(folder, prepared, GOOD_AND_BAD | {"train.seed": [1, 2]}, **ONE_BY_ONE)
+        with pytest.raises(UserError, match=r"belongs to other settings \(space\.train\.seed"):
+            run(more)
+
+    def test_the_best_settings_train_to_the_same_model(self, swept, prepared, sentiflow):  # noqa: F811
+        folder, record = swept
+        config = configure(folder, prepared, GOOD_AND_BAD, **ONE_BY_ONE)
+        path = folder / "configs/best.yaml"
+        result = sentiflow("sweep", config, "--best-to", path, "--json")
+        assert result.returncode == 0, result.stderr
+        assert json.loads(result.stdout) == record["trials"]
+        assert "sweep" not in yaml.safe_load(path.read_text())
+        refused = sentiflow("sweep", config, "--best-to", path)
+        assert refused.returncode == 2
+        assert "is there: name another file, or add --overwrite" in refused.stderr
+
+        (outcome,) = pipeline.run(settings.load(path), ["train"])
+        trial = folder / "run/sweep/trials" / record["trials"][0]["name"]
+        assert outcome.record["fingerprint"] == manifest.read(str(trial))["fingerprint"]
+        ours, theirs = (
+            load_file(f / "model/weights.safetensors") for f in (folder / "run/trained", trial)
+        )
+        for name, tensor in ours.items():
+            torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-5)
+
+
+def is_training(process):
+    """Say whether a process of Ray Tune is still there; Ray's own agents stay for a while."""
+    try:
+        alive = process.status() != psutil.STATUS_ZOMBIE
+        return alive and "ImplicitFunc" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
+def plan(config):
+    resolved = settings.load(config)
+    trials = sweep.search_space.expand(resolved)
+    return [sweep.Task.plan(trial, resolved.sweep.output_uri) for trial in trials]
+
+
+def start(config):
+    command = [sys.executable, "-m", "sentiflow", "sweep", str(config)]
+    return subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_checkpoint(root, process):
+    """Wait until a trial has one; returns the processes below the sweep's."""
+    deadline = time.monotonic() + 60
+    while not checkpoints.list_steps(root):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+@pytest.mark.ray
+@pytest.mark.soak
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_killed_process_of_a_trial_is_replaced(tmp_path, prepared, num_workers):  # noqa: F811
+    space = {"train.learning_rate": [0.02], "train.seed": [1, 2]}
+    train = {"batching": {"global_batch_size": 32}, "num_workers": num_workers}
+    config = configure(tmp_path, prepared, space, train=train, max_concurrent=1, grace_epochs=4)
+    tasks = plan(config)
+    root = f"{tasks[0].uri}/{checkpoints.FOLDER}"
+    with start(config) as process:
+        victim = next(filter(is_training, wait_for_checkpoint(root, process)))
+        begun = checkpoints.load_last(root).state["history"]
+        victim.kill()
+        lines = process.stderr.read()
+    assert process.returncode == 0, lines
+    record = manifest.read(str(tmp_path / "run/sweep"))
+    assert [trial["status"] for trial in record["trials"]] == ["finished"] * 2
+    assert manifest.read(tasks[0].uri)["history"][: len(begun)] == begun
+    client, _ = runs_of(tmp_path)
+    for trial in record["trials"]:
+        points = client.get_metric_history(trial["mlflow_run_id"], "validation/accuracy")
+        assert [p.step for p in points] == [1, 2, 3, 4]
+
+
+@pytest.mark.ray
+@pytest.mark.soak
+def test_an_interrupted_sweep_ends_its_runs_and_goes_on(tmp_path, prepared, resources):  # noqa: F811
+    space = {"train.learning_rate": [0.02], "train.seed": [1, 2]}
+    train = {"batching": {"global_batch_size": 32}}
+    config = configure(tmp_path, prepared, space, train=train, max_concurrent=1, grace_epochs=4)
+    tasks = plan(config)
+    with start(config) as process:
+        wait_for_checkpoint(f"{tasks[1].uri}/{checkpoints.FOLDER}", process)
+        process.send_signal(signal.SIGINT)
+        lines = process.stderr.read()
+    assert process.returncode == 130, lines
+    assert "Traceback" not in lines
+    assert {r.info.status for r in runs_of(tmp_path)[1]} == {"FINISHED", "KILLED"}
+    first = manifest.read(tasks[0].uri)
+    record = run(config).record
+    assert [trial["status"] for trial in record["trials"]] == ["finished"] * 2
+    assert manifest.read(tasks[0].uri) == first
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [WorkerError, PlaceError])
+def test_what_another_node_may_do_is_raised_for_tune_to_try_again(
+    tmp_path,
+    prepared,  # noqa: F811
+    monkeypatch,
+    kind,
+):
+    def fail(*arguments, **options):
+        raise kind("this node is not let in")
+
+    monkeypatch.setattr(sweep_trials.training, "run", fail)
+    (task,) = plan(configure(tmp_path, prepared, {"train.seed": [1]}))
+    share = Resources(num_cpus=1, num_gpus=0, num_nodes=1, min_node_cpus=1, is_one_machine=True)
+    with pytest.raises(kind, match="not let in"):
+        sweep_trials.train(task, metric="accuracy", share=share)
+
+
+@pytest.mark.ray
+@pytest.mark.soak
+def test_a_killed_sweep_goes_on_without_training_anything_twice(tmp_path, prepared, resources):  # noqa: F811
+    """Kill it when the first trial is finished, and the second has an epoch."""
+    space = {"train.learning_rate": [0.02], "train.seed": [1, 2, 3]}
+    train = {"batching": {"global_batch_size": 32}}
+    config = configure(tmp_path, prepared, space, train=train, max_concurrent=1, grace_epochs=4)
+    tasks = plan(config)
+    root = f"{tasks[1].uri}/{checkpoints.FOLDER}"
+    with start(config) as process:
+        children = wait_for_checkpoint(root, process)
+        os.kill(process.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while any(is_training(child) for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    first, second = (manifest.read(task.uri) for task in tasks[:2])
+    assert first is not None
+    assert second is None
+    begun = checkpoints.load_last(root).state["history"]
+    assert 0 < len(begun) < 4
+
+    record = run(config).record
+    assert [trial["status"] for trial in record["trials"]] == ["finished"] * 3
+    assert {trial["epochs"] for trial in record["trials"]} == {4}
+    assert manifest.read(tasks[0].uri) == first
+    history = manifest.read(tasks[1].uri)["history"]
+    assert history[: len(begun)] == begun, "its epochs were trained again"
+    client, runs = runs_of(tmp_path)
+    latest = {}
+    for found in sorted(runs, key=lambda r: r.info.start_time):
+        latest[found.data.tags.get("sentiflow.trial", "sweep")] = found
+    for found in latest.values():
+        assert found.info.status == "FINISHED"
+    for task in tasks:
+        run_id = latest[task.name].info.run_id
+        points = client.get_metric_history(run_id, "validation/accuracy")
+        assert [p.step for p in points] == [1, 2, 3, 4]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_trial_that_fails_is_listed_with_its_reason(tmp_path, prepared, resources):  # noqa: F811
+    space = {"train.learning_rate": [0.01, 1e38]}
+    record = run(configure(tmp_path, prepared, space, train={"num_epochs": 1})).record
+    good, bad = record["trials"]
+    assert (good["status"], bad["status"]) == ("finished", "failed")
+    assert "is not finite; lower train.learning_rate" in bad["reason"]
+    assert "trial 2 failed: the loss of step" in sweep.to_text(record)
+    assert max(len(line) for line in sweep.to_text(record).splitlines()) < 200
+    statuses = {r.data.tags.get("sentiflow.trial"): r for r in runs_of(tmp_path)[1]}
+    assert statuses[bad["name"]].info.status == "FAILED"
+    assert "is not finite" in statuses[bad["name"]].data.tags["sentiflow.reason"]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_sweep_whose_trials_all_fail_has_failed(tmp_path, prepared, resources):  # noqa: F811
+    config = configure(tmp_path, prepared, {"train.learning_rate": [1e38]})
+    with pytest.raises(JobError, match="all 1 trials failed: the loss of step"):
+        run(config)
+    assert not (tmp_path / "run/sweep/manifest.json").exists()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_data_without_validation_rows_are_refused(tmp_path, prepared):  # noqa: F811
+    copy = tmp_path / "prepared"
+    copy.mkdir()
+    shutil.copy(prepared / "manifest.json", copy)
+    record = json.loads((copy / "manifest.json").read_text())
+    record["counts"]["labels"]["validation"] = {"negative": 0, "positive": 0}
+    (copy / "manifest.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="has no validation rows"):
+        sweep.claim(settings.load(configure(tmp_path, copy, {"train.seed": [1, 2]})))
+
+
+@pytest.mark.parametrize(
+    ("cluster", "num_workers", "limit", "expected"),
+    [
+        ((8, 0, 1, 8), "auto", "auto", (8, {"cpu": 1, "gpu": 0.0}, (1, 0, 1, 1))),
+        ((8, 0, 1, 8), 1, 3, (3, {"cpu": 1, "gpu": 0.0}, (1, 0, 1, 1))),
+        ((2, 0, 1, 2), "auto", 5, (2, {"cpu": 1, "gpu": 0.0}, (1, 0, 1, 1))),
+        ((16, 1, 1, 16), "auto", "auto", (1, {"cpu": 1, "gpu": 1.0}, (1, 1, 1, 1))),
+        ((16, 1, 1, 16), "auto", 3, (3, {"cpu": 1, "gpu": 0.333}, (1, 1, 1, 1))),
+        ((16, 2, 1, 16), "auto", 3, (3, {"cpu": 1, "gpu": 0.5}, (1, 1, 1, 1))),
+        ((16, 8, 1, 16), 2, "auto", (4, {"cpu": 0, "memory": 1}, (4, 2, 1, 16))),
+        ((8, 0, 2, 4), 2, "auto", (4, {"cpu": 0, "memory": 1}, (2, 0, 2, 4))),
+        ((8, 0, 2, 4), 4, 9, (2, {"cpu": 0, "memory": 1}, (4, 0, 2, 4))),
+    ],
+)
+def test_the_cluster_is_divided_among_the_trials(cluster, num_workers, limit, expected):
+    config = settings.load(
+        PROJECT / "configs/quickstart.yaml",
+        [f"train.num_workers={num_workers}", f"sweep.max_concurrent={limit}"],
+    )
+    room = sweep._Division.find(config, Resources(*cluster))
+    num_concurrent, request, share = expected
+    assert (room.num_concurrent, room.request) == (num_concurrent, request)
+    assert room.share == Resources(*share)
+
+
+def test_a_sweep_may_ask_for_what_an_autoscaler_could_add():
+    place = Resources(1, 0, 0, 1, may_grow=True, max_cpus=64, max_gpus=4)
+    config = PROJECT / "configs/quickstart.yaml"
+
+    def divide(*overrides):
+        found = sweep._Division.find(settings.load(config, overrides), place)
+        return found.num_concurrent, found.request
+
+    assert divide("sweep.max_concurrent=16") == (16, {"cpu": 1, "gpu": 0.25})
+    on_cores = ("train.gpus_per_worker=0", "train.cpus_per_worker=4")
+    assert divide("sweep.max_concurrent=20", *on_cores) == (16, {"cpu": 4, "gpu": 0.0})
+    assert divide(*on_cores) == (1, {"cpu": 4, "gpu": 0.0})
+
+
+def test_more_workers_than_cores_are_refused():
+    config = settings.load(PROJECT / "configs/quickstart.yaml", ["train.num_workers=4"])
+    with pytest.raises(UserError, match=r"train\.num_workers=4, but Ray has 2 cores"):
+        sweep._Division.find(config, Resources(2, 0, 1, 2))

@@ -1,0 +1,147 @@
+import re
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from conftest import new_package
+from safetensors.torch import load_file
+from test_virtual_shards import MAX_LENGTH, write
+
+from sentiflow.config.sections import TrainSettings
+from sentiflow.errors import UserError
+from sentiflow.models import vocabulary
+from sentiflow.storage import filesystem
+from sentiflow.training import checkpoints, task
+
+NUM_ROWS = 90
+
+
+def test_known_words_start_from_their_vectors_and_padding_from_zero():
+    matrix = np.full((4, 3), np.nan, np.float32)
+    matrix[2] = [1, 2, 3]
+    words = vocabulary.Vocabulary(
+        pa.array(["<pad>", "<unk>", "good", "zzzz"]), pa.nulls(4, pa.int64()), matrix
+    )
+    weight = task.build(TrainSettings(), words).embedding.weight
+    assert weight[2].tolist() == [1, 2, 3]
+    assert weight[0].tolist() == [0, 0, 0]
+    assert torch.isfinite(weight).all()
+    assert weight[3].abs().sum() > 0
+
+
+class StoppedError(Exception):
+    """A process that ends in the middle."""
+
+
+@pytest.fixture
+def make_job(tmp_path):
+    """Prepare rows by hand, in which a word may be without a vector, and describe a training."""
+
+    def make(name, *, unknown=(), **model):
+        root = tmp_path / "prepared"
+        lengths = np.random.default_rng(0).integers(0, 9, NUM_ROWS)
+        files = [
+            (uri.removeprefix(f"{root}/"), filesystem.read_parquet(uri).num_rows)
+            for split in ("train", "validation")
+            for uri in write(root / f"encoded/split={split}", lengths)
+        ]
+        words = pa.array(["<pad>", *(f"word{i}" for i in range(NUM_ROWS))])
+        matrix = np.random.default_rng(1).normal(size=(len(words), 4)).astype(np.float32)
+        matrix[[0, *unknown]] = np.nan
+        counts = pa.nulls(len(words), pa.int64())
+        vocabulary.Vocabulary(words, counts, matrix).save(str(root / "vocabulary.parquet"))
+        settings = TrainSettings(
+            prepared_uri=str(root),
+            output_uri=str(tmp_path / name),
+            model={"kind": "bag_of_embeddings", "vectors": "frozen"} | model,
+            batching={"global_batch_size": 16},
+            num_epochs=3,
+            selection={"keep": "last"},
+        )
+        prepared = {
+            "files": [{"path": path, "rows": rows} for path, rows in files],
+            "settings": {"max_length": MAX_LENGTH, "tokenizer": "tweet"},
+            "counts": {"labels": {"train": {"positive": 45, "negative": 45}}},
+        }
+        return task.Job(settings, prepared, lineage={}, num_threads=1)
+
+    return make
+
+
+def weights_of(job):
+    return load_file(f"{job.settings.output_uri}/model/weights.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("what", "is_saved"),
+    [({}, False), ({"unknown": [7]}, True), ({"vectors": "tuned"}, True)],
+)
+def test_a_training_goes_on_also_where_vectors_are_in_no_checkpoint(make_job, what, is_saved):
+    def stop(posted):
+        if posted["kind"] == "epoch" and posted["epoch"] == 2:
+            raise StoppedError
+
+    whole, stopped = make_job("whole", **what), make_job("stopped", **what)
+    task.run(whole, lambda posted: None)
+    with pytest.raises(StoppedError):
+        task.run(stopped, stop)
+    found = checkpoints.load_last(f"{stopped.settings.output_uri}/checkpoints")
+    assert ("weights/network.embedding.weight" in found.tensors) == is_saved
+    begun = []
+    task.run(stopped, begun.append)
+    assert begun[0]["step"] == found.step > 0
+    expected = weights_of(whole)
+    for name, tensor in weights_of(stopped).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("model", "problem"),
+    [
+        ({"pooling": "mean"}, r"of another network \(bag\(30-10\), sum of the word vectors\): "
+         r"train\.model is bag\(30-10\), mean"),
+        ({"hidden_sizes": [5]}, r"train\.model is bag\(5\), sum"),
+    ],
+)  # fmt: skip
+def test_a_training_starts_only_from_the_same_network(make_job, tmp_path, model, problem):
+    first = make_job("first")
+    task.run(first, lambda posted: None)
+    second = make_job("second", **model)
+    start = {"init_from": f"{first.settings.output_uri}/model"}
+    second = replace(second, settings=second.settings.model_copy(update=start))
+    outcome = task.run(second, lambda posted: None)
+    assert re.search(problem, outcome["problem"])
+
+
+def test_a_training_does_not_start_from_vectors_of_another_size(make_job):
+    package, job = new_package(), make_job("job")
+    uri = f"{job.settings.output_uri}/five"
+    package.save(uri, lineage={})
+    job = replace(job, settings=job.settings.model_copy(update={"init_from": uri}))
+    outcome = task.run(job, lambda posted: None)
+    assert "has word vectors of 5 numbers: those of the prepared data have 4" in outcome["problem"]
+
+
+@pytest.mark.parametrize(
+    ("on_gpu", "is_usable", "num_workers", "device"),
+    [
+        (False, True, 2, "cpu"),  # it sees the GPUs of its node, of which none is its own
+        (True, True, 2, "cuda"),
+        (True, False, 1, "cpu"),
+        (False, False, 1, "cpu"),
+    ],
+)
+def test_a_worker_computes_where_it_was_given_room(
+    make_job, monkeypatch, on_gpu, is_usable, num_workers, device
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: is_usable)
+    job = replace(make_job("somewhere"), on_gpu=on_gpu)
+    assert task._choose_device(job, num_workers).type == device
+
+
+def test_workers_do_not_compute_in_different_places(make_job):
+    job = replace(make_job("somewhere"), on_gpu=True)
+    with pytest.raises(UserError, match="Ray counts a GPU that torch cannot use: install"):
+        task._choose_device(job, 2)

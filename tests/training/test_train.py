@@ -1,0 +1,259 @@
+"""Whatever dies while a model is trained, the same command goes on to the same weights."""
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+import torch
+from conftest import PROJECT, write_config
+from safetensors.torch import load_file
+
+from sentiflow import pipeline
+from sentiflow.cluster.resources import Resources, count_train_workers
+from sentiflow.config import settings
+from sentiflow.data import manifest
+from sentiflow.errors import JobError, UserError
+from sentiflow.storage import filesystem
+from sentiflow.training import checkpoints
+from sentiflow.training import train as training
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+TRAIN = {
+    "model": {"cell": "gru", "hidden_size": 16, "pooling": "mean_max", "dropout": 0.3},
+    "batching": {"global_batch_size": 32},
+    "pretrain": {"num_epochs": 1, "num_negatives": 50},
+    "num_epochs": 3,
+    "checkpoints": {"every_steps": 10},
+}
+"""Some 600 steps."""
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, sample_csv, resources):
+    """Prepare a corpus once for all trainings."""
+    folder = tmp_path_factory.mktemp("prepared")
+    pipeline.run(settings.load(write_config(folder, sample_csv)), ["prepare"])
+    return folder / "run/prepared"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, prepared, resources):
+    """Train once without a kill, by one worker."""
+    return train_in(tmp_path_factory.mktemp("one"), prepared, num_workers=1)
+
+
+@pytest.fixture(scope="module")
+def undisturbed_pair(tmp_path_factory, prepared, resources):
+    """Train once without a kill, by two workers."""
+    return train_in(tmp_path_factory.mktemp("two"), prepared, num_workers=2)
+
+
+def train_in(folder, prepared, **train):
+    (outcome,) = pipeline.run(settings.load(configure(folder, prepared, **train)), ["train"])
+    return folder, outcome.record
+
+
+def configure(folder, prepared, **train):
+    """Write settings of a training on the prepared corpus."""
+    chosen = TRAIN | {"prepared_uri": str(prepared)} | train
+    folder.mkdir(exist_ok=True)
+    return write_config(folder, prepared / "none.csv", train=chosen)
+
+
+def weights_of(folder):
+    return load_file(folder / "run/trained/model/weights.safetensors")
+
+
+def assert_equal(folder, undisturbed, atol):
+    """Compare the weights and the curve with those of the undisturbed training."""
+    expected_folder, expected = undisturbed
+    theirs, ours = weights_of(expected_folder), weights_of(folder)
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=atol, msg=name)
+    record = manifest.read(str(folder / "run/trained"))
+    assert record["fingerprint"] == expected["fingerprint"]
+    assert len(record["history"]) == len(expected["history"])
+    for epoch, wanted in zip(record["history"], expected["history"], strict=True):
+        for name in ("train_loss", "validation_loss", "validation_accuracy", "step"):
+            assert epoch[name] == pytest.approx(wanted[name], abs=1e-5), name
+
+
+def wait_for_step(folder, step, is_over):
+    """Wait until there is a checkpoint of a step, or a later one."""
+    root = str(folder / "run/trained" / checkpoints.FOLDER)
+    while not (steps := checkpoints.list_steps(root)) or steps[-1] < step:
+        assert not is_over(), f"it was over before step {step}"
+        time.sleep(0.005)
+    return steps[-1]
+
+
+def start(config, *overrides, log=subprocess.DEVNULL):
+    command = [sys.executable, "-m", "sentiflow", "train", str(config), *overrides]
+    return subprocess.Popen(command, cwd=PROJECT, stderr=log)
+
+
+def training_workers():
+    """List the processes that train: Ray names an actor's process after what it does."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        try:
+            if "RayTrainWorker" in child.name() or "RayTrainWorker" in " ".join(child.cmdline()):
+                found.append(child)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.soak
+def test_a_killed_driver_is_continued_in_the_middle_of_an_epoch(
+    tmp_path, prepared, undisturbed, sentiflow, caplog
+):
+    config = configure(tmp_path / "run-here", prepared)
+    with start(config) as process:
+        wait_for_step(tmp_path / "run-here", 200, lambda: process.poll() is not None)
+        os.kill(process.pid, signal.SIGKILL)
+    shutil.copytree(tmp_path / "run-here/run", tmp_path / "other/run")
+    result = sentiflow("train", config)
+    assert result.returncode == 0, result.stderr
+    assert "goes on: step " in result.stderr
+    assert_equal(tmp_path / "run-here", undisturbed, atol=0)
+
+    caplog.set_level(logging.INFO, logger="sentiflow.progress")
+    with pytest.raises(UserError, match=r"an unfinished run of other settings: .*--overwrite"):
+        train_in(tmp_path / "other", prepared, num_epochs=1)
+    other = settings.load(tmp_path / "other/config.yaml")
+    (outcome,) = pipeline.run(other, ["train"], overwrite=True)
+    assert "goes on" not in caplog.text
+    assert [epoch["epoch"] for epoch in outcome.record["history"]] == [1]
+
+
+@pytest.mark.soak
+def test_a_killed_worker_is_replaced(tmp_path, prepared, undisturbed_pair, resources, caplog):
+    caplog.set_level(logging.INFO, logger="sentiflow.progress")
+    resolved = settings.load(configure(tmp_path, prepared, num_workers=2))
+    thread = threading.Thread(target=pipeline.run, args=(resolved, ["train"]))
+    thread.start()
+    wait_for_step(tmp_path, 200, lambda: not thread.is_alive())
+    workers = training_workers()
+    assert len(workers) == 2
+    workers[1].kill()
+    thread.join()
+    assert "workers were lost; going on from step" in caplog.text
+    assert_equal(tmp_path, undisturbed_pair, atol=1e-6)
+
+
+@pytest.mark.soak
+def test_one_worker_may_continue_what_two_began(
+    tmp_path, prepared, undisturbed, undisturbed_pair, resources, caplog
+):
+    """Take the last but one checkpoint of the pair, as if they had been killed then."""
+    folder, _ = undisturbed_pair
+    config = settings.load(configure(tmp_path, prepared))
+    manifest.begin(training.claim(config), resumable=True)
+    ours, theirs = (str(f / "run/trained/checkpoints") for f in (tmp_path, folder))
+    step = checkpoints.list_steps(theirs)[-2]
+    checkpoints.save(ours, checkpoints.load(theirs, step))
+    caplog.set_level(logging.INFO, logger="sentiflow.progress")
+    (outcome,) = pipeline.run(config, ["train"])
+    assert f"goes on: step {step}" in caplog.text
+    curve = [epoch["validation_loss"] for epoch in outcome.record["history"]]
+    for _, record in (undisturbed, undisturbed_pair):
+        expected = [epoch["validation_loss"] for epoch in record["history"]]
+        assert curve == pytest.approx(expected, abs=0.01)
+
+
+def test_checkpoints_of_the_last_and_the_best_epoch_stay(undisturbed):
+    folder, record = undisturbed
+    history = record["history"]
+    best = max(history, key=lambda epoch: epoch["validation_accuracy"])
+    steps = checkpoints.list_steps(str(folder / "run/trained/checkpoints"))
+    assert history[-1]["step"] in steps
+    assert best["step"] in steps
+    assert record["chosen_epoch"] == best["epoch"]
+    saved = checkpoints.load(str(folder / "run/trained/checkpoints"), best["step"]).tensors
+    for name, tensor in weights_of(folder).items():
+        assert torch.equal(tensor, saved[f"weights/network.{name}"])
+
+
+def test_the_run_in_mlflow_has_steps_epochs_and_the_curve(undisturbed):
+    from mlflow import MlflowClient
+
+    folder, record = undisturbed
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
+    run_id = record["mlflow_run_id"]
+    epochs = client.get_metric_history(run_id, "validation/accuracy")
+    assert [point.step for point in epochs] == [1, 2, 3]
+    for name in ("loss", "learning_rate", "gradient_norm", "padding_fraction"):
+        steps = [point.step for point in client.get_metric_history(run_id, f"step/{name}")]
+        assert steps == sorted(set(steps))
+        assert steps
+    plots = [item.path for item in client.list_artifacts(run_id, "plots")]
+    assert plots == ["plots/training_curve.png"]
+
+
+def test_training_may_start_from_an_earlier_model(tmp_path, prepared, undisturbed, resources):
+    folder, _ = undisturbed
+    model = folder / "run/trained/model"
+    changes = {"pretrain": {"num_epochs": 0}, "num_epochs": 1, "learning_rate": 1e-9}
+    config = configure(tmp_path, prepared, init_from=str(model), **changes)
+    (outcome,) = pipeline.run(settings.load(config), ["train"])
+    for name, tensor in weights_of(tmp_path).items():
+        torch.testing.assert_close(tensor, weights_of(folder)[name], rtol=0, atol=1e-4)
+    assert outcome.record["inputs"]["init_from"]["uri"] == str(model)
+    other = configure(tmp_path, prepared, init_from=str(model), model={"hidden_size": 8})
+    with pytest.raises(UserError, match="is of another network"):
+        pipeline.run(settings.load(other), ["train"], overwrite=True)
+    assert not (tmp_path / "run/trained/manifest.json").exists()
+
+
+def test_training_ends_early_where_it_gets_no_better(tmp_path, prepared, resources):
+    config = configure(
+        tmp_path, prepared, num_epochs=9, learning_rate=1e-9, selection={"patience": 2}
+    )
+    (outcome,) = pipeline.run(settings.load(config), ["train"])
+    accuracy = [epoch["validation_accuracy"] for epoch in outcome.record["history"]]
+    best = accuracy.index(max(accuracy))
+    assert len(accuracy) == best + 3
+    assert outcome.record["chosen_epoch"] == best + 1
+
+
+@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.soak)])
+def test_a_loss_that_is_not_finite_ends_the_job_with_its_rows(
+    tmp_path, prepared, resources, num_workers
+):
+    config = configure(
+        tmp_path, prepared, learning_rate=1e38, clip_norm=None, schedule="constant",
+        num_workers=num_workers,
+    )  # fmt: skip
+    with pytest.raises(
+        JobError, match=r"the loss of step \d+ \(epoch 1\) is not finite; lower"
+    ) as e:
+        pipeline.run(settings.load(config), ["train"])
+    rows = str(e.value).partition("rows: ")[2].split(", ")
+    encoded = filesystem.listing(str(prepared / "encoded/split=train"))
+    known = {
+        row
+        for name in encoded
+        for row in filesystem.read_parquet(str(prepared / "encoded/split=train" / name))["row_id"]
+        .to_pylist()
+    }  # fmt: skip
+    assert len(rows) == 32
+    assert set(map(int, rows)) <= known
+
+
+def test_more_workers_than_lanes_are_refused(tmp_path, prepared, resources, monkeypatch):
+    wanted = settings.load(configure(tmp_path, prepared, num_workers=9)).train
+    place = Resources(num_cpus=64, num_gpus=0, num_nodes=1, min_node_cpus=64)
+    with pytest.raises(UserError, match=r"train\.num_workers=9: there can be 8"):
+        count_train_workers(wanted, place)
+    many = Resources(num_cpus=64, num_gpus=16, num_nodes=2, min_node_cpus=32)
+    auto = wanted.model_copy(update={"num_workers": "auto"})
+    assert count_train_workers(auto, many) == 8

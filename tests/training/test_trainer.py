@@ -1,0 +1,287 @@
+"""The same steps are made whatever the number of workers and wherever a training was left."""
+
+import multiprocessing
+import os
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed
+from test_virtual_shards import MAX_LENGTH, write
+
+from sentiflow.config.sections import TrainSettings
+from sentiflow.errors import JobError, UserError
+from sentiflow.models import batching
+from sentiflow.models.networks import build
+from sentiflow.training.objectives import Labelling, WordPrediction
+from sentiflow.training.trainer import Trainer
+from sentiflow.training.virtual_shards import NUM_LANES, Lanes, OwnRows, TrainInput, own_lanes
+
+SETTINGS = {
+    "model": {"cell": "rnn", "hidden_size": 8, "bidirectional": False, "pooling": "last"}
+    | {"dropout": 0.0},
+    "batching": {"global_batch_size": 16},
+    "num_epochs": 2,
+    "learning_rate": 0.01,
+}
+WITH_DROPOUT = {"model": {"cell": "gru", "hidden_size": 8, "dropout": 0.3, "output_dropout": 0.1}}
+WITH_NGRAMS = {"model": WITH_DROPOUT["model"] | {"ngrams": 2, "ngram_buckets": 100}}
+A_BAG = {"model": {"kind": "bag_of_embeddings", "hidden_sizes": [5], "dropout": 0.3}}
+A_FROZEN_BAG = {"model": A_BAG["model"] | {"vectors": "frozen"}}
+NUM_ROWS = 150
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def make_settings(**changes):
+    return TrainSettings.model_validate(SETTINGS | changes)
+
+
+@pytest.fixture(scope="module")
+def uris(tmp_path_factory):
+    """Write a train split and a validation split."""
+    folder = tmp_path_factory.mktemp("encoded")
+    lengths = np.random.default_rng(0).integers(0, 9, 2 * NUM_ROWS)
+    return write(folder / "train", lengths[:NUM_ROWS]), write(folder / "rest", lengths[NUM_ROWS:])
+
+
+def make_trainer(uris, settings=None, *, rank=0, world_size=1):
+    settings = settings or make_settings()
+    train, validation = map(Lanes.plan, uris)
+    torch.manual_seed(0)
+    network = build(settings.model.model_dump(), vocabulary_size=NUM_ROWS + 1, embedding_dim=4)
+    network.embedding.weight.requires_grad_(settings.model.vectors == "tuned")
+    own = own_lanes(rank, world_size)
+    return Trainer(
+        settings=settings,
+        objective=make_objective(network, settings),
+        train=TrainInput(
+            train,
+            own=own,
+            counts=train.count_lengths(range(NUM_LANES), max_length=MAX_LENGTH),
+            batch_size=settings.batching.global_batch_size,
+            drop_last=settings.batching.drop_last,
+            keep_empty=not network.needs_token,
+            seed=settings.seed,
+        ),
+        validation=OwnRows(validation, own=own),
+        rank=rank,
+        world_size=world_size,
+        device=torch.device("cpu"),
+    )
+
+
+def make_objective(network, settings):
+    """Make the objective of pretraining if the settings have one."""
+    if not settings.pretrain.num_epochs:
+        return Labelling(network)
+    counts = np.arange(NUM_ROWS + 1)
+    return WordPrediction(network, counts=counts, num_negatives=20, seed=0)
+
+
+def train_all(trainer, after_step=lambda: None):
+    results = []
+    while trainer.epoch < trainer.settings.num_epochs:
+        results.append(trainer.train_epoch(after_step))
+    return results
+
+
+def flat_weights(trainer):
+    return torch.cat([p.detach().flatten() for p in trainer.objective.network.parameters()])
+
+
+def figures(results):
+    """Leave out what the clock decides."""
+    clock = {"seconds", "tweets_per_second"}
+    return [{k: v for k, v in vars(r).items() if k not in clock} for r in results]
+
+
+def test_training_equals_a_plain_loop_over_the_same_batches(uris):
+    settings = make_settings(schedule="constant", clip_norm=None)
+    trainer = make_trainer(uris, settings)
+    results = train_all(trainer)
+    plain = make_trainer(uris, settings)
+    network, losses = plain.objective.network, []
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    for epoch in range(2):
+        total = count = 0
+        for part in plain.train.slices(epoch):
+            batch = batching.collate(part.rows, part.chosen)
+            loss = torch.nn.functional.cross_entropy(
+                network(batch.token_ids, batch.lengths), batch.labels
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total, count = total + loss.item() * len(part.chosen), count + len(part.chosen)
+        losses.append(total / count)
+    np.testing.assert_allclose([r.train_loss for r in results], losses, rtol=1e-5)
+    torch.testing.assert_close(flat_weights(trainer), flat_weights(plain), rtol=1e-4, atol=1e-6)
+
+
+def test_validation_figures_are_over_all_rows_with_a_token(uris):
+    trainer = make_trainer(uris)
+    *_, result = train_all(trainer)
+    (rows,) = OwnRows(Lanes.plan(uris[1]), own=range(NUM_LANES))
+    batch = batching.collate(rows, np.flatnonzero(rows.lengths))
+    with torch.no_grad():
+        logits = trainer.objective.network.eval()(batch.token_ids, batch.lengths)
+    loss = torch.nn.functional.cross_entropy(logits, batch.labels).item()
+    assert result.validation_loss == pytest.approx(loss, rel=1e-5)
+    accuracy = (logits.argmax(dim=1) == batch.labels).double().mean().item()
+    assert result.validation_accuracy == pytest.approx(accuracy)
+
+
+def test_padding_and_rows_of_an_epoch_are_counted(uris):
+    trainer = make_trainer(uris)
+    result = trainer.train_epoch()
+    cells = tokens = 0
+    for part in trainer.train.slices(0):
+        batch = batching.collate(part.rows, part.chosen)
+        cells, tokens = cells + batch.token_ids.numel(), tokens + int(batch.lengths.sum())
+    assert result.padding_fraction == pytest.approx(1 - tokens / cells)
+    assert result.step == trainer.train.num_steps(0)
+    assert trainer.rows_done == trainer.train.num_rows
+
+
+@pytest.mark.parametrize(
+    ("stop", "changes"),
+    [(stop, WITH_DROPOUT) for stop in (0, 1, 5, 8, 9, 12, 17)] + [(5, A_BAG), (12, A_FROZEN_BAG)],
+)
+def test_a_training_that_goes_on_ends_with_the_same_weights(uris, stop, changes):
+    settings = make_settings(**changes)
+    undisturbed = make_trainer(uris, settings)
+    saved = {}
+
+    def save():
+        if undisturbed.step == max(1, stop):
+            tensors = {name: t.clone() for name, t in undisturbed.tensors().items()}
+            saved.update(tensors=tensors, position=undisturbed.position())
+
+    results = train_all(undisturbed, save)
+    resumed = make_trainer(uris, settings)
+    if stop:
+        resumed.resume(**saved)
+        assert resumed.step == stop
+    later = train_all(resumed)
+    assert torch.equal(flat_weights(resumed), flat_weights(undisturbed))
+    assert figures(later) == figures(results[-len(later) :])
+
+
+def test_the_same_seed_gives_the_same_curve_and_another_seed_another(uris):
+    settings = make_settings(**WITH_DROPOUT)
+    first, second = (figures(train_all(make_trainer(uris, settings))) for _ in range(2))
+    assert first == second
+    other = settings.model_copy(update={"seed": 1})
+    assert figures(train_all(make_trainer(uris, other))) != first
+
+
+def run_rank(rank, world_size, uris, settings, port, queue):
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=world_size)
+    trainer = make_trainer(uris, settings, rank=rank, world_size=world_size)
+    try:
+        results = figures(train_all(trainer))
+        queue.put((rank, results, flat_weights(trainer).numpy()))
+    except JobError as error:
+        queue.put((rank, str(error), None))
+    torch.distributed.destroy_process_group()
+
+
+def run_workers(uris, settings, world_size, port):
+    """Train with several processes; returns what each came to, by rank."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    arguments = (world_size, uris, settings, port, queue)
+    workers = [context.Process(target=run_rank, args=(r, *arguments)) for r in range(world_size)]
+    for worker in workers:
+        worker.start()
+    found = sorted([queue.get(timeout=100) for _ in workers], key=lambda item: item[0])
+    for worker in workers:
+        worker.join()
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("world_size", "port", "changes"),
+    [
+        (2, 29611, WITH_NGRAMS),
+        (4, 29612, WITH_DROPOUT | {"frozen_epochs": 1}),
+        (2, 29615, A_BAG),
+        (2, 29614, WITH_DROPOUT | {"pretrain": {"num_epochs": 1}}),
+    ],
+)
+def test_workers_train_as_one_does(uris, world_size, port, changes):
+    settings = make_settings(**changes)
+    alone = make_trainer(uris, settings)
+    expected = figures(train_all(alone))
+    for _, results, weights in run_workers(uris, settings, world_size, port):
+        np.testing.assert_allclose(weights, flat_weights(alone).numpy(), atol=1e-5)
+        for ours, theirs in zip(results, expected, strict=True):
+            ours.pop("padding_fraction"), theirs.get("padding_fraction")
+            assert ours == pytest.approx({k: theirs[k] for k in ours}, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_workers_name_the_whole_batch_of_a_bad_loss(uris):
+    settings = make_settings(learning_rate=1e38, clip_norm=None, schedule="constant")
+    texts = {text for _, text, _ in run_workers(uris, settings, 2, 29613)}
+    assert len(texts) == 1
+    with pytest.raises(JobError) as raised:
+        train_all(make_trainer(uris, settings))
+    assert texts == {str(raised.value)}
+
+
+def test_vectors_learn_unless_they_are_frozen(uris):
+    for frozen_epochs, moved in ((0, [True, True]), (1, [False, True]), (2, [False, False])):
+        trainer = make_trainer(uris, make_settings(frozen_epochs=frozen_epochs))
+        found = []
+        for _ in range(2):
+            before = trainer.objective.network.embedding.weight.detach().clone()
+            trainer.train_epoch()
+            found.append(not torch.equal(before, trainer.objective.network.embedding.weight))
+        assert found == moved
+
+
+def test_a_bag_learns_from_rows_without_a_token(uris):
+    bag, rnn = make_trainer(uris, make_settings(**A_BAG)), make_trainer(uris)
+    bag.train_epoch(), rnn.train_epoch()
+    assert (bag.rows_done, rnn.rows_done) == (NUM_ROWS, rnn.train.num_rows)
+    assert rnn.train.num_rows < NUM_ROWS
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_with_its_rows(uris):
+    trainer = make_trainer(uris)
+    parts = list(trainer.train.slices(0))
+
+    def spoil():
+        if trainer.step == 2:
+            trainer.objective.network.output.bias.data[:] = torch.nan
+
+    with pytest.raises(
+        JobError, match=r"loss of step 3 \(epoch 1\) is not finite; lower"
+    ) as raised:
+        train_all(trainer, spoil)
+    ids = parts[2].rows.row_ids[parts[2].chosen]
+    assert str(raised.value).endswith(f"rows: {', '.join(map(str, ids))}")
+    assert not trainer.is_sound
+
+
+def test_weights_spoilt_by_the_last_step_end_the_training_too(uris):
+    trainer = make_trainer(uris)
+    last = trainer.train.num_steps(0)
+
+    def spoil():
+        if trainer.step == last:
+            trainer.objective.network.output.bias.data[:] = torch.nan
+
+    with pytest.raises(JobError, match="the validation loss after epoch 1 is not finite; lower"):
+        train_all(trainer, spoil)
+
+
+def test_a_corpus_without_one_full_batch_is_refused(uris):
+    settings = make_settings(batching={"global_batch_size": 1000, "drop_last": True})
+    with pytest.raises(UserError, match="no full batch in the"):
+        make_trainer(uris, settings)

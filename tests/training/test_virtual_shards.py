@@ -1,0 +1,192 @@
+"""Any number of workers takes slices of the same global batches."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentiflow.data import schema
+from sentiflow.storage import filesystem
+from sentiflow.training import virtual_shards
+from sentiflow.training.virtual_shards import NUM_LANES, Lanes, TrainInput, own_lanes
+
+MAX_LENGTH = 30
+
+
+def write(folder, lengths, num_files=3):
+    """Write rows of these lengths, as several files; a row's tokens are its own number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    uris = []
+    for number, rows in enumerate(np.array_split(np.arange(len(lengths)), num_files)):
+        table = pa.table(
+            [rows, rows % 2, [[row + 1] * lengths[row] for row in rows], lengths[rows]],
+            schema=schema.ENCODED,
+        )
+        uris.append(str(folder / f"{number}.parquet"))
+        filesystem.write_parquet(uris[-1], table)
+    return uris
+
+
+def open_inputs(uris, *, world_size=1, **options):
+    """Open the input of every worker."""
+    plan = Lanes.plan(uris)
+    counts = sum(plan.count_lengths([lane], max_length=MAX_LENGTH) for lane in range(NUM_LANES))
+    options = {"batch_size": 8} | options
+    return [
+        TrainInput(plan, own=own_lanes(rank, world_size), counts=counts, **options)
+        for rank in range(world_size)
+    ]
+
+
+def batches_of(inputs, epoch=0, first_step=0):
+    """Put the workers' slices together: the row ids of each global batch, by lane."""
+    slices = [list(item.slices(epoch, first_step=first_step)) for item in inputs]
+    joined = []
+    for parts in zip(*slices, strict=True):
+        ids = np.concatenate([part.rows.row_ids[part.chosen] for part in parts])
+        assert all(part.global_size == len(ids) for part in parts)
+        joined.append(ids.tolist())
+    return joined
+
+
+@pytest.fixture
+def lengths():
+    return np.random.default_rng(0).integers(0, MAX_LENGTH + 1, 700)
+
+
+@pytest.mark.parametrize("bucketing", ["pooled", "exact"])
+@pytest.mark.parametrize("world_size", [2, 3, 4, 8])
+def test_workers_take_slices_of_the_same_batches(tmp_path, lengths, bucketing, world_size):
+    uris = write(tmp_path, lengths)
+    alone = batches_of(open_inputs(uris, bucketing=bucketing), epoch=3)
+    together = batches_of(open_inputs(uris, bucketing=bucketing, world_size=world_size), epoch=3)
+    assert together == alone
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.integers(0, MAX_LENGTH), max_size=300).map(np.array),
+    st.sampled_from(["pooled", "exact"]),
+    st.integers(1, 50),
+    st.booleans(),
+    st.booleans(),
+)
+def test_every_row_to_learn_from_is_in_exactly_one_batch(
+    tmp_path_factory, lengths, bucketing, batch_size, drop_last, keep_empty
+):
+    lengths = lengths.astype(np.int64)
+    uris = write(tmp_path_factory.mktemp("rows"), lengths)
+    (given_input,) = open_inputs(
+        uris,
+        bucketing=bucketing,
+        batch_size=batch_size,
+        drop_last=drop_last,
+        keep_empty=keep_empty,
+    )
+    wanted = np.flatnonzero(lengths >= (0 if keep_empty else 1)).tolist()
+    batches = batches_of([given_input])
+    assert given_input.num_steps(0) == len(batches)
+    assert given_input.num_rows == len(wanted)
+    assert all(0 < len(batch) <= batch_size for batch in batches)
+    rows = sorted(row for batch in batches for row in batch)
+    if drop_last:
+        assert all(len(batch) == batch_size for batch in batches)
+        assert len(set(rows)) == len(rows)
+        assert set(rows) <= set(wanted)
+    else:
+        assert rows == wanted
+
+
+def test_exact_bucketing_mixes_no_lengths(tmp_path, lengths):
+    for batch in batches_of(open_inputs(write(tmp_path, lengths), bucketing="exact")):
+        assert len(set(lengths[batch])) == 1
+
+
+def test_the_order_is_a_function_of_seed_and_epoch(tmp_path, lengths):
+    uris = write(tmp_path, lengths)
+
+    def order(seed, epoch):
+        return batches_of(open_inputs(uris, seed=seed), epoch=epoch)
+
+    assert order(1, 2) == order(1, 2)
+    assert order(1, 2) != order(1, 3)
+    assert order(1, 2) != order(2, 2)
+
+
+def test_the_order_does_not_depend_on_the_cut_into_files(tmp_path, lengths):
+    one = batches_of(open_inputs(write(tmp_path / "one", lengths, num_files=1)))
+    many = batches_of(open_inputs(write(tmp_path / "many", lengths, num_files=7)))
+    assert one == many
+
+
+@pytest.mark.parametrize("world_size", [1, 4])
+def test_a_sequence_can_be_entered_at_any_step(tmp_path, lengths, monkeypatch, world_size):
+    monkeypatch.setattr(virtual_shards, "ROWS_IN_CHUNK", 10)
+    monkeypatch.setattr(virtual_shards, "CHUNKS_IN_WINDOW", 2)
+    inputs = open_inputs(write(tmp_path, lengths), world_size=world_size)
+    whole = batches_of(inputs, epoch=1)
+    for step in (0, 1, 17, 40, len(whole) - 1, len(whole)):
+        assert batches_of(inputs, epoch=1, first_step=step) == whole[step:]
+
+
+def test_a_corpus_of_many_windows_is_held_one_at_a_time(tmp_path, lengths, monkeypatch):
+    monkeypatch.setattr(virtual_shards, "ROWS_IN_CHUNK", 10)
+    monkeypatch.setattr(virtual_shards, "CHUNKS_IN_WINDOW", 2)
+    (given_input,) = open_inputs(write(tmp_path, lengths))
+    sizes = {len(part.rows) for part in given_input.slices(0)}
+    assert max(sizes) <= NUM_LANES * 2 * 10
+    batches = batches_of([given_input])
+    assert sorted(np.concatenate(batches)) == np.flatnonzero(lengths).tolist()
+    assert batches != batches_of([given_input], epoch=1)
+
+
+def test_a_chunk_opens_only_the_files_that_it_is_in(tmp_path, lengths):
+    uris = write(tmp_path, lengths, num_files=70)
+    known = Lanes.plan(uris, sizes=[10] * 70)
+    assert known == Lanes.plan(uris)
+    (whole,) = known.read(3, [0])[:1]
+    first, last = 3 * 700 // NUM_LANES // 10, 4 * 700 // NUM_LANES // 10
+    for uri in (*uris[:first], *uris[last + 1 :]):
+        filesystem.delete(uri)
+    assert known == Lanes.plan(uris, sizes=[10] * 70)
+    tables = known.read(3, [0])
+    assert tables[0] == whole
+    ids = [row for table in tables for row in table["row_id"].to_pylist()]
+    assert ids == list(range(3 * 700 // NUM_LANES, 4 * 700 // NUM_LANES))
+
+
+def test_files_without_rows_change_no_chunk(tmp_path, lengths):
+    uris = write(tmp_path / "full", lengths)
+    (empty,) = write(tmp_path / "empty", lengths[:0], num_files=1)
+    mixed = Lanes.plan([empty, uris[0], empty, empty, *uris[1:], empty])
+    for lane in range(NUM_LANES):
+        assert mixed.read(lane, [0]) == Lanes.plan(uris).read(lane, [0])
+
+
+def test_pools_hold_padding_below_a_twentieth(tmp_path):
+    lengths = np.clip(np.random.default_rng(0).poisson(14, 20_000), 1, MAX_LENGTH)
+    for item in open_inputs(write(tmp_path, lengths), batch_size=128, world_size=2):
+        used = padded = 0
+        for part in item.slices(0):
+            own = part.rows.lengths[part.chosen]
+            used, padded = used + own.sum(), padded + own.max() * len(own)
+        assert used / padded > 0.95
+
+
+@pytest.mark.parametrize("world_size", range(1, NUM_LANES + 1))
+def test_each_lane_has_one_owner(world_size):
+    owned = [lane for rank in range(world_size) for lane in own_lanes(rank, world_size)]
+    assert owned == list(range(NUM_LANES))
+
+
+def test_lanes_give_even_shares_to_a_batch(tmp_path):
+    (given_input,) = open_inputs(write(tmp_path, np.full(801, 5)), batch_size=64)
+    *full, _ = sorted(given_input.slices(0), key=lambda part: -part.global_size)
+    assert all((abs(part.lane_sizes - 8) <= 1).all() for part in full)
+
+
+def test_a_split_without_rows_has_no_batch():
+    (given_input,) = open_inputs([])
+    assert given_input.num_steps(0) == 0
+    assert list(given_input.slices(0)) == []

@@ -1,0 +1,284 @@
+"""What the tutorial prints of its word vectors, and the laws of distances and neighbors."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from sentiflow.errors import UserError
+from sentiflow.words import geometry
+from sentiflow.words.geometry import Term
+from sentiflow.words.word_vectors import WordVectors
+
+DISTANCES = {
+    ("cat", "dog"): 1.8846, ("good", "bad"): 3.3189, ("good", "water"): 5.3390,
+    ("good", "well"): 2.7703, ("good", "perfect"): 2.8834, ("good", "bravo"): 6.2940,
+    ("cat", "pet"): 3.0397, ("cat", "bike"): 5.0484, ("cat", "kitten"): 3.5069,
+    ("cat", "puppy"): 3.0645, ("cat", "kite"): 4.2104, ("cat", "computer"): 6.0307,
+    ("cat", "neuron"): 6.2287,
+}  # fmt: skip
+SIMILARITIES = {
+    ("cat", "dog"): 0.9218, ("good", "bad"): 0.7965, ("good", "well"): 0.8511,
+    ("good", "perfect"): 0.8376, ("good", "bravo"): 0.1991,
+}  # fmt: skip
+NEAREST = {
+    "cat": "dog 1.8846, rabbit 2.4573, monkey 2.8102, cats 2.8972, rat 2.9455, beast 2.9878, "
+    "monster 3.0022, pet 3.0397, snake 3.0618, puppy 3.0645",
+    "nurse": "doctor 3.1275, dentist 3.1307, nurses 3.2687, pediatrician 3.3212, counselor 3.3987",
+    "computer": "computers 2.4363, software 2.9268, technology 3.1904, electronic 3.5067, "
+    "computing 3.6000",
+    "elizabeth": "margaret 2.0075, mary 2.2704, anne 2.3007, catherine 2.6156, katherine 2.7222",
+    "michael": "peter 2.9221, moore 2.9318, david 2.9446, steven 2.9882, murphy 3.0184",
+    "bravo": "marlon 3.7966, dwayne 3.8806, coco 3.9080, hooper 3.9350, lara 4.0298",
+}
+MIDPOINTS = {
+    "happy sad": "happy 1.9200, feels 2.3605, sorry 2.4985, hardly 2.5259, imagine 2.5653",
+    "lake building": "surrounding 3.0698, nearby 3.1112, bridge 3.1586, along 3.1610, shore 3.1619",
+    "bravo michael": "farrell 2.8014, anderson 2.8507, jacobs 2.8537, boyle 2.8578, slater 2.8655",
+    "one ten": "ten 1.5738, only 1.8805, three 2.0310, five 2.0469, four 2.1126",
+}
+SUMS = {
+    "king - man + woman": "queen 2.8391, prince 3.6610, elizabeth 3.7153, daughter 3.8318, "
+    "widow 3.8494",
+    "queen - woman + man": "king 2.8391, prince 3.2509, crown 3.4485, knight 3.5587, "
+    "coronation 3.6199",
+    "king - prince + princess": "queen 3.1846, king 3.9103, bride 4.2857, lady 4.2996, "
+    "sister 4.4212",
+    "uncle - man + woman": "grandmother 2.3234, aunt 2.3528, granddaughter 2.3615, "
+    "daughter 2.4039, uncle 2.6026",
+    "grandmother - mother + father": "uncle 2.0784, father 2.0912, grandson 2.2966, "
+    "nephew 2.3536, elder 2.4275",
+    "old - young + father": "father 4.0327, son 4.4065, grandfather 4.5185, grandson 4.7221, "
+    "daughter 4.7867",
+    "good - bad + programmer": "versatile 4.3816, creative 4.5690, entrepreneur 4.6344, "
+    "enables 4.7178, intelligent 4.7350",
+    "bad - good + programmer": "hacker 3.8384, glitch 4.0039, originator 4.0420, hack 4.0477, "
+    "serial 4.2251",
+    "doctor - man + woman": "nurse 3.1355, pregnant 3.7805, child 3.7835, woman 3.8643, "
+    "mother 3.9222",
+    "doctor - woman + man": "man 3.9336, colleague 3.9755, himself 3.9848, brother 3.9997, "
+    "another 4.0291",
+    "programmer - man + woman": "prodigy 3.6689, psychotherapist 3.8070, therapist 3.8087, "
+    "introduces 3.9065, swedish-born 4.1179",
+    "programmer - woman + man": "setup 4.0022, innovator 4.0662, programmers 4.1730, "
+    "hacker 4.2257, genius 4.3644",
+    "engineer - man + woman": "technician 3.6927, mechanic 3.9213, pioneer 4.1544, "
+    "pioneering 4.1881, educator 4.2265",
+    "engineer - woman + man": "builder 4.3524, mechanic 4.4030, engineers 4.4780, worked 4.5281, "
+    "replacing 4.6002",
+}
+
+
+def printed(neighbors):
+    return ", ".join(f"{word} {value:.4f}" for word, value in neighbors.found)
+
+
+def vectors_of(rows, words=None):
+    words = words or [f"w{i}" for i in range(len(rows))]
+    return WordVectors(pa.array(words), np.asarray(rows, np.float32), "few")
+
+
+# What the tutorial prints
+
+
+@pytest.mark.parametrize(("words", "value"), DISTANCES.items(), ids=str)
+def test_distances_are_the_tutorials(glove, words, value):
+    (found,) = geometry.distance(glove, words[0], words[1:])
+    assert f"{found:.4f}" == f"{value:.4f}"
+
+
+@pytest.mark.parametrize(("words", "value"), SIMILARITIES.items(), ids=str)
+def test_similarities_are_the_tutorials(glove, words, value):
+    (found,) = geometry.similarity(glove, words[0], words[1:])
+    assert f"{found:.4f}" == f"{value:.4f}"
+
+
+@pytest.mark.parametrize(("word", "expected"), NEAREST.items())
+def test_the_nearest_words_are_the_tutorials(glove, word, expected):
+    point = geometry.combine(glove, [Term(1, word)])
+    found = geometry.nearest(glove, point, n=expected.count(",") + 1)
+    assert printed(found) == expected
+    assert found.left_out == (word, 0)
+
+
+@pytest.mark.parametrize(("words", "expected"), MIDPOINTS.items())
+def test_the_words_in_the_middle_are_the_tutorials(glove, words, expected):
+    point = geometry.midpoint(glove, words.split())
+    assert printed(geometry.nearest(glove, point, n=5)) == expected
+
+
+@pytest.mark.parametrize(("expression", "expected"), SUMS.items())
+def test_analogies_are_the_tutorials(glove, expression, expected):
+    point = geometry.combine(glove, geometry.parse(expression))
+    assert printed(geometry.nearest(glove, point, n=5)) == expected
+
+
+def test_what_is_left_out_is_the_nearest_word_whatever_it_is(glove):
+    point = geometry.analogy(glove, "uncle", "man", "woman")
+    word, value = geometry.nearest(glove, point).left_out
+    assert f"{word} {value:.4f}" == "niece 2.2055"
+
+
+# Laws
+
+COORDINATES = st.floats(-100, 100, width=32)
+
+
+def matrices(*, min_rows=1, dim=4):
+    shape = st.tuples(st.integers(min_rows, 40), st.just(dim))
+    return arrays.arrays(np.float32, shape, elements=COORDINATES)
+
+
+@given(matrices(min_rows=3))
+def test_distance_is_a_metric(rows):
+    vectors = vectors_of(rows[:3])
+    a, b, c = vectors.words.to_pylist()
+    between = {(x, y): geometry.distance(vectors, x, [y])[0] for x in (a, b, c) for y in (a, b, c)}
+    assert between[a, a] == 0
+    assert between[a, b] == between[b, a] >= 0
+    assert (between[a, b] == 0) == bool((rows[0] == rows[1]).all())
+    assert between[a, c] <= (between[a, b] + between[b, c]) * (1 + 1e-12)
+
+
+@given(matrices(min_rows=2), st.sampled_from([0.25, 2, 8]))
+def test_similarity_is_symmetric_and_sees_directions_alone(rows, factor):
+    assume(np.linalg.norm(rows[:2], axis=1).min() > 1e-3)
+    vectors = vectors_of([*rows[:2], factor * rows[0], -rows[0]], ["a", "b", "a2", "-a"])
+    same, opposite, b = geometry.similarity(vectors, "a", ["a2", "-a", "b"])
+    assert (same, opposite) == pytest.approx((1, -1), abs=1e-6)
+    assert -1 <= opposite <= same <= 1
+    assert b == geometry.similarity(vectors, "b", ["a"])[0]
+    assert b == pytest.approx(geometry.similarity(vectors, "a2", ["b"])[0], abs=1e-6)
+
+
+@given(matrices(), st.integers(1, 50), st.sampled_from(["euclidean", "cosine"]), st.data())
+def test_nearest_is_a_plain_stable_sort(rows, n, by, data):
+    rows = rows.round(0)  # many are equally near
+    assume((rows[0] != 0).any())
+    exact, point = rows.astype(float), rows[0].astype(float)
+    if by == "euclidean":
+        values = np.sqrt(((exact - point) ** 2).sum(axis=1))
+        order = sorted(range(len(rows)), key=lambda i: (values[i], i))
+    else:
+        sizes = np.sqrt((exact**2).sum(axis=1)) * np.sqrt((point**2).sum())
+        dots = (exact * point).sum(axis=1)
+        values = np.clip(dots / np.where(sizes, sizes, 1), -1, 1)
+        order = sorted((i for i in range(len(rows)) if sizes[i]), key=lambda i: (-values[i], i))
+    vectors = vectors_of(rows)
+    everything = geometry.nearest(vectors, rows[0], n=n, by=by, exclude=())
+    assert [word for word, _ in everything.found] == [f"w{i}" for i in order][:n]
+    without_first = geometry.nearest(vectors, rows[0], n=n, by=by)
+    assert [word for word, _ in without_first.found] == [f"w{i}" for i in order][1 : n + 1]
+    assert without_first.left_out.word == f"w{order[0]}"
+    excluded = data.draw(st.lists(st.sampled_from(vectors.words.to_pylist()), min_size=1))
+    kept = [f"w{i}" for i in order if f"w{i}" not in excluded]
+    found = geometry.nearest(vectors, rows[0], n=n, by=by, exclude=excluded)
+    assert [word for word, _ in found.found] == kept[:n]
+
+
+@given(matrices(), st.sampled_from([0.5, 4]))
+def test_scaling_all_vectors_scales_distances_and_keeps_neighbors(rows, factor):
+    rows = rows.round(3)  # a power of two times the smallest numbers of float32 is rounded
+    vectors, scaled = vectors_of(rows), vectors_of(rows * np.float32(factor))
+    before = geometry.nearest(vectors, vectors.vectors[0])
+    after = geometry.nearest(scaled, scaled.vectors[0])
+    assert [n.word for n in before.found] == [n.word for n in after.found]
+    np.testing.assert_allclose(
+        [n.value for n in after.found], [factor * n.value for n in before.found], rtol=1e-6
+    )
+
+
+def test_the_layout_of_the_vectors_in_memory_changes_no_digit(glove):
+    few = vectors_of(glove.vectors[:9000], glove.words[:9000].to_pylist())
+    by_row, by_column = (
+        WordVectors(few.words, layout(few.vectors))
+        for layout in (np.ascontiguousarray, np.asfortranarray)
+    )
+    for by in ("euclidean", "cosine"):
+        found = [geometry.nearest(v, few.vectors[7], by=by) for v in (by_row, by_column)]
+        assert found[0] == found[1]
+
+
+@given(matrices(), st.integers(0, 2**32 - 1))
+def test_turning_all_vectors_changes_no_spread_in_a_map(rows, seed):
+    rows = rows.astype(float)
+    assume(np.ptp(rows, axis=0).max() > 1e-3)
+    rng = np.random.default_rng(seed)
+    rotation, _ = np.linalg.qr(rng.normal(size=(4, 4)))
+    first, second = geometry.project(rows), geometry.project(rows @ rotation)
+    np.testing.assert_allclose(first.explained, second.explained, atol=1e-9)
+    assert first.points.shape == (len(rows), 2)
+    np.testing.assert_allclose(
+        (first.points**2).sum(axis=0), (second.points**2).sum(axis=0), rtol=1e-6, atol=1e-6
+    )
+    np.testing.assert_allclose(first.points.mean(axis=0), 0, atol=1e-6)
+    assert 0 <= first.explained[1] <= first.explained[0] <= 1 + 1e-12
+    assert first.explained.sum() <= 1 + 1e-12
+
+
+def test_points_of_a_plane_are_shown_as_they_are():
+    plane = np.array([[3, 0], [-3, 0], [0, 1], [0, -1]]) @ np.eye(5)[[4, 1]]
+    found = geometry.project(plane)
+    np.testing.assert_allclose(found.points, [[3, 0], [-3, 0], [0, 1], [0, -1]], atol=1e-12)
+    np.testing.assert_allclose(found.explained, [0.9, 0.1])
+
+
+@pytest.mark.parametrize("num", [1, 2])
+def test_few_or_equal_points_are_shown(num):
+    found = geometry.project(np.ones((num, 5), np.float32))
+    assert (found.points == 0).all()
+    assert (found.explained == 0).all()
+
+
+# Sums of words
+
+
+def test_a_sum_is_added_up_from_left_to_right():
+    vectors = vectors_of([[1, 0], [0, 2], [4, 4]], ["a", "b-c", "d"])
+    terms = geometry.parse("- a + b-c - d")
+    assert terms == [(-1, "a"), (1, "b-c"), (-1, "d")]
+    assert geometry.combine(vectors, terms).tolist() == [-5, -2]
+    assert geometry.analogy(vectors, "a", "b-c", "d").tolist() == [5, 2]
+    assert geometry.midpoint(vectors, ["a", "d"]).tolist() == [2.5, 2]
+
+
+@pytest.mark.parametrize(
+    "expression", ["", " ", "+", "king man", "king -", "king - + man", "a b c"]
+)
+def test_what_is_no_sum_is_refused(expression):
+    with pytest.raises(UserError, match="is no sum of words: write king - man"):
+        geometry.parse(expression)
+
+
+# What cannot be answered
+
+
+def test_all_unknown_words_are_named_each_with_known_ones(glove):
+    with pytest.raises(UserError) as error:
+        geometry.distance(glove, "Cat", ["womann", "dog", "qqzzqqzz", "Cat"])
+    assert str(error.value).splitlines() == [
+        "'Cat' is not among the 400,000 words of package:glove.6B.50d: did you mean cat, at, can?",
+        "'womann' is not among the 400,000 words of package:glove.6B.50d: "
+        "did you mean woman, womans, homann?",
+        "'qqzzqqzz' is not among the 400,000 words of package:glove.6B.50d: "
+        "none is spelled like it",
+    ]
+
+
+def test_a_word_of_broken_bytes_is_unknown():
+    with pytest.raises(UserError, match=r"'\\udcff' is not among the 1 words of few"):
+        geometry.look_up(vectors_of([[1]], ["?"]), ["\udcff"])
+
+
+def test_a_zero_vector_has_no_direction():
+    vectors = vectors_of([[0, 0], [1, 0], [0, 1]], ["zero", "one", "two"])
+    for words in (["zero", "one"], ["one", "two", "zero"]):
+        with pytest.raises(UserError, match="the vector of 'zero' is zero"):
+            geometry.similarity(vectors, words[0], words[1:])
+    with pytest.raises(UserError, match="the point is zero"):
+        geometry.nearest(vectors, vectors.vectors[0], by="cosine")
+    found = geometry.nearest(vectors, vectors.vectors[1], by="cosine", exclude=())
+    assert found.found == (("one", 1), ("two", 0))
+    assert geometry.distance(vectors, "zero", ["one"]).tolist() == [1]

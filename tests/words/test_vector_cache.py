@@ -1,0 +1,142 @@
+"""A copy is found again while its file is the same, and no copy is ever an error."""
+
+import os
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from sentiflow.words import vector_cache
+
+WORDS, VECTORS = pa.array(["the", "of", "ü"]), np.arange(6, dtype=np.float32).reshape(3, 2)
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tmp_path / "vectors.txt"
+    path.write_text("the 0 1\n")
+    return path
+
+
+@pytest.fixture
+def copy(source):
+    path = vector_cache.locate(str(source))
+    vector_cache.write(path, WORDS, VECTORS)
+    return path
+
+
+def test_what_was_written_is_read_back_from_the_file_itself(copy):
+    words, vectors = vector_cache.read(copy)
+    assert words.equals(WORDS)
+    np.testing.assert_array_equal(vectors, VECTORS)
+    assert vectors.dtype == np.float32
+    assert not vectors.flags.writeable
+    assert not vectors.flags.owndata
+
+
+@pytest.mark.parametrize("vectors", [VECTORS[:0], np.asfortranarray(VECTORS), VECTORS[::-1]])
+def test_any_vectors_come_back(copy, vectors):
+    vector_cache.write(copy, WORDS[: len(vectors)], vectors)
+    np.testing.assert_array_equal(vector_cache.read(copy)[1], vectors)
+
+
+def test_the_name_follows_path_size_time_and_number_of_words(source, copy, tmp_path):
+    assert copy.parent == tmp_path / "cache/sentiflow/vectors"
+    assert vector_cache.locate(str(source)) == copy
+    assert vector_cache.locate(str(source), max_words=5) != copy
+    os.utime(source, ns=(0, 1))
+    later = vector_cache.locate(str(source))
+    assert later != copy
+    source.write_text("the 0 1\nof 2 3\n")
+    os.utime(source, ns=(0, 1))
+    assert vector_cache.locate(str(source)) != later
+
+
+def test_a_new_copy_takes_the_place_of_those_of_what_the_file_was(source, copy):
+    few = vector_cache.locate(str(source), max_words=1)
+    vector_cache.write(few, WORDS[:1], VECTORS[:1])
+    other_file = copy.with_name(f"{'0' * 20}-{'0' * 20}-all.arrow")
+    vector_cache.write(other_file, WORDS, VECTORS)
+    assert set(copy.parent.iterdir()) == {copy, few, other_file}
+    os.utime(source, ns=(0, 1))
+    later = vector_cache.locate(str(source))
+    vector_cache.write(later, WORDS, VECTORS)
+    assert set(copy.parent.iterdir()) == {later, other_file}
+
+
+def test_a_relative_path_names_the_same_copy(source, copy, monkeypatch):
+    monkeypatch.chdir(source.parent)
+    assert vector_cache.locate(source.name) == copy
+
+
+def test_without_the_variable_copies_are_below_the_home_directory(source, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/ada")
+    folder = vector_cache.locate(str(source)).parent
+    assert str(folder) == "/home/ada/.cache/sentiflow/vectors"
+
+
+def test_no_copy_is_found_where_there_is_none(source):
+    assert vector_cache.read(vector_cache.locate(str(source))) is None
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "other", "footer", "offsets"])
+def test_a_damaged_copy_is_no_copy(copy, damage):
+    content = bytearray(copy.read_bytes())
+    if damage == "offsets":
+        place = content.index(np.array([0, 3, 5, 7], np.int32).tobytes())
+        content[place + 4 : place + 8] = b"\xff\xff\xff\x7f"
+    damaged = {
+        "empty": b"", "cut": content[: len(content) // 2], "other": b"the 0 1\n" * 99,
+        "footer": content[:-9] + b"\x00" * 9, "offsets": content,
+    }  # fmt: skip
+    copy.write_bytes(damaged[damage])
+    assert vector_cache.read(copy) is None
+
+
+def test_another_table_is_no_copy(copy):
+    with pa.OSFile(str(copy), "wb") as file, pa.ipc.new_file(file, pa.schema({"word": "string"})):
+        pass
+    assert vector_cache.read(copy) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "numbers"),
+    [
+        (WORDS, VECTORS.astype(np.float64).ravel()),
+        (pa.array([1, 2, 3]), VECTORS.ravel()),
+        (WORDS.dictionary_encode(), VECTORS.ravel()),
+        (pa.array(["the", None, "of"]), VECTORS.ravel()),
+        (WORDS, pa.array([0, None, 1, 2, 3, 4], pa.float32())),
+    ],
+)
+def test_words_and_vectors_of_other_types_are_no_copy(copy, words, numbers):
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(numbers), 2)
+    batch = pa.RecordBatch.from_arrays([words, lists], ["word", "vector"])
+    with pa.OSFile(str(copy), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
+        writer.write_batch(batch)
+    assert vector_cache.read(copy) is None
+
+
+def test_without_a_place_no_copy_is_kept(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    vector_cache.write(tmp_path / "file/below.arrow", WORDS, VECTORS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user without a home
+    place = vector_cache.locate("file")
+    vector_cache.write(place, WORDS, VECTORS)
+    assert vector_cache.read(place) is None
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_nothing_half_written_stays(copy, monkeypatch):
+    def fail(*_):
+        raise OSError("no space left on device")
+
+    before = copy.read_bytes()
+    monkeypatch.setattr(pa.ipc, "new_file", fail)
+    vector_cache.write(copy, WORDS[:1], VECTORS[:1])
+    assert copy.read_bytes() == before
+    assert os.listdir(copy.parent) == [copy.name]

@@ -1,0 +1,319 @@
+"""Directions and association tests give what a reckoning by hand, and other code, give."""
+
+import json
+import math
+import time
+from dataclasses import asdict
+from itertools import combinations
+from operator import mul
+from statistics import mean, stdev
+from string import ascii_lowercase
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from sentiflow.errors import UserError
+from sentiflow.words import word_bias, word_vectors
+from sentiflow.words.word_bias import measure_word_bias, to_text
+from sentiflow.words.word_sets import PROFESSIONS, TESTS, AssociationTest, WordSet
+from sentiflow.words.word_vectors import WordVectors
+
+
+def make_vectors(table):
+    """Vectors by word."""
+    return WordVectors(pa.array(list(table)), np.array(list(table.values()), np.float32))
+
+
+def make_test(first, second, one="abcd", other="efgh"):
+    """A test of words of one letter."""
+    sets = [WordSet(name, tuple(name)) for name in (first, second, one, other)]
+    return AssociationTest("test", tuple(sets[:2]), tuple(sets[2:]))
+
+
+def random_vectors(seed=0):
+    """A random vector for each letter."""
+    rng = np.random.default_rng(seed)
+    return make_vectors({letter: rng.normal(size=5) for letter in ascii_lowercase})
+
+
+def associate(vectors, *tests, **options):
+    """Make tests alone."""
+    return measure_word_bias(vectors, pairs=(), tests=tests, **options).associations
+
+
+def reckon(vectors, test):
+    """Reckon d and the exact p in plain Python, straight from the paper."""
+    table = dict(
+        zip(vectors.words.to_pylist(), vectors.vectors.astype(float).tolist(), strict=True)
+    )
+
+    def cosine(v, w):
+        return sum(map(mul, v, w)) / math.hypot(*v) / math.hypot(*w)
+
+    x, y, a, b = ([table[w] for w in each.words if w in table] for each in test.sets)
+    s = [mean(cosine(w, u) for u in a) - mean(cosine(w, u) for u in b) for w in x + y]
+    d = (mean(s[: len(x)]) - mean(s[len(x) :])) / stdev(s)
+    places = range(len(s))
+    statistics = [
+        sum(s[k] for k in chosen) - sum(s[k] for k in places if k not in chosen)
+        for chosen in combinations(places, len(x))
+    ]
+    return d, mean(found >= statistics[0] - 1e-9 for found in statistics), len(statistics)
+
+
+@pytest.fixture(scope="module")
+def glove():
+    """All vectors of the package."""
+    return word_vectors.load("package:glove.6B.50d")
+
+
+@pytest.fixture(scope="module")
+def of_glove(glove):
+    """What is measured of them."""
+    return measure_word_bias(glove)
+
+
+def by_name(bias):
+    """Look tests up."""
+    return {found.name: found for found in bias.associations}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("targets", [("ijkl", "mnop"), ("ijklmn", "opqr"), ("ijklm", "nopqrstu")])
+def test_d_and_p_are_those_of_plain_python(seed, targets):
+    vectors, test = random_vectors(seed), make_test(*targets)
+    (found,) = associate(vectors, test)
+    d, p, num_partitions = reckon(vectors, test)
+    assert found.effect_size == pytest.approx(d, abs=1e-9)
+    assert found.p_value == pytest.approx(p, abs=1e-12)
+    assert (found.num_partitions, found.is_exact) == (num_partitions, True)
+
+
+def test_d_of_targets_that_are_the_attributes_is_known():
+    """s is 1 four times and -1 four times: its mean differs by 2, its deviation is sqrt(8/7)."""
+    ends = dict.fromkeys("abcdijkl", (0, 2)) | dict.fromkeys("efghmnop", (3, 0))
+    (found,) = associate(make_vectors(ends), make_test("ijkl", "mnop"))
+    assert found.effect_size == pytest.approx(2 / math.sqrt(8 / 7))
+    assert found.p_value == pytest.approx(1 / 70)
+
+
+def test_drawn_partitions_agree_with_all(monkeypatch):
+    test = make_test("ijklmnop", "qrstuvwx")
+    (every,) = associate(random_vectors(1), test)
+    monkeypatch.setattr(word_bias, "MAX_PARTITIONS", 12_869)
+    (drawn,) = associate(random_vectors(1), test)
+    assert (every.is_exact, drawn.is_exact) == (True, False)
+    assert (every.num_partitions, drawn.num_partitions) == (12_870, 12_869)
+    assert 0.01 < every.p_value < 0.99
+    error = math.sqrt(every.p_value * (1 - every.p_value) / 12_869)
+    assert drawn.p_value == pytest.approx(every.p_value, abs=4 * error)
+    assert drawn.p_value * 12_870 == pytest.approx(round(drawn.p_value * 12_870))
+
+
+def test_swapped_targets_or_attributes_have_d_with_the_other_sign():
+    vectors = random_vectors(2)
+    (plain,) = associate(vectors, make_test("ijklm", "nopqrs"))
+    (targets,) = associate(vectors, make_test("nopqrs", "ijklm"))
+    (attributes,) = associate(vectors, make_test("ijklm", "nopqrs", "efgh", "abcd"))
+    for swapped in (targets, attributes):
+        assert swapped.effect_size == pytest.approx(-plain.effect_size)
+        assert swapped.p_value == pytest.approx(1 - plain.p_value + 1 / plain.num_partitions)
+
+
+def test_lengths_of_vectors_and_the_order_of_words_change_nothing(glove, of_glove):
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(glove.words))
+    scaled = glove.vectors[order] * rng.uniform(0.1, 10, (len(order), 1)).astype(np.float32)
+    again = measure_word_bias(WordVectors(glove.words.take(pa.array(order)), scaled))
+    figures = [
+        [
+            *(each.cosine for each in bias.direction.projections),
+            *(figure for each in bias.associations for figure in (each.effect_size, each.p_value)),
+        ]
+        for bias in (of_glove, again)
+    ]
+    assert figures[0] == pytest.approx(figures[1], abs=1e-5)
+
+
+def test_p_of_tests_without_an_association_is_evenly_spread():
+    p_values = [
+        associate(random_vectors(seed), make_test("ijklmn", "opqrst"))[0].p_value
+        for seed in range(200)
+    ]
+    assert np.mean(np.array(p_values) < 0.25) == pytest.approx(0.25, abs=0.1)
+    assert np.mean(p_values) == pytest.approx(0.5, abs=0.07)
+
+
+def test_a_set_with_too_few_known_words_leaves_its_test_out():
+    test = make_test("ijkl12", "mno123", "abcd", "ef345")
+    (found,) = associate(random_vectors(), test)
+    assert found.not_made == "only 3 of 6 mno123, 2 of 5 ef345 are known"
+    assert (found.effect_size, found.p_value, found.num_partitions) == (None, None, 0)
+    assert (found.num_known, found.num_words) == (4 + 3 + 4 + 2, 21)
+
+
+def test_unknown_words_of_a_set_are_left_out_of_its_test():
+    (whole,) = associate(random_vectors(), make_test("ijkl", "mnopq"))
+    (found,) = associate(random_vectors(), make_test("ij1kl", "2mnopq", "abcd3"))
+    assert found.effect_size == pytest.approx(whole.effect_size)
+    assert [each.num_known for each in found.targets] == [4, 5]
+    assert [each.num_words for each in found.targets] == [5, 6]
+
+
+def test_targets_that_are_all_alike_have_no_d():
+    alike = make_vectors(dict.fromkeys("abcdefghijklmnop", (1, 2)))
+    (found,) = associate(alike, make_test("ijkl", "mnop"))
+    assert found.not_made == "all targets are alike"
+    assert found.effect_size is None
+
+
+def test_words_are_looked_up_as_written_else_in_lower_case():
+    vectors = make_vectors(
+        {"king": (1, 0), "queen": (0, 1), "Anna": (2, 1), "anna": (1, 2), "bob": (1, 0)}
+    )
+    direction = measure_word_bias(
+        vectors, pairs=[("King", "queen")], words=["Anna", "anna", "Bob", "BOB", "Eve"], tests=()
+    ).direction  # fmt: skip
+    placed = {each.word: each.cosine for each in direction.projections}
+    expected = 1 / math.sqrt(10)
+    assert placed == pytest.approx(
+        {"Anna": expected, "anna": -expected, "Bob": math.sqrt(0.5), "BOB": math.sqrt(0.5)}
+    )
+    assert direction.unknown == ("Eve",)
+
+
+@pytest.mark.parametrize("vector", [(0, 0), (math.nan, 1), (math.inf, 1)])
+def test_a_vector_without_a_direction_counts_as_none(vector):
+    vectors = make_vectors({"he": (1, 0), "she": (0, 1), "cook": vector})
+    direction = measure_word_bias(
+        vectors, pairs=[("he", "she")], words=["cook"], tests=()
+    ).direction
+    assert (direction.projections, direction.unknown) == ((), ("cook",))
+
+
+def test_parallel_pairs_give_their_difference_from_the_second_words_to_the_first():
+    vectors = make_vectors({"he": (1, 1, 0), "she": (-1, 1, 0), "his": (1, 0, 1), "her": (-1, 0, 1),
+                            "up": (5, 0, 0), "down": (-3, 0, 0), "aside": (0, 1, -1)})  # fmt: skip
+    words = ["up", "aside", "down", "up"]
+    pairs = [("he", "she"), ("his", "her")]
+    found = measure_word_bias(vectors, pairs=pairs, words=words, tests=()).direction
+    assert (found.negative, found.positive) == ("she", "he")
+    assert found.variance_fraction == pytest.approx(1)
+    assert [each.word for each in found.projections] == ["down", "aside", "up"]
+    assert [each.cosine for each in found.projections] == pytest.approx([-1, 0, 1])
+    swapped = measure_word_bias(
+        vectors, pairs=[(b, a) for a, b in pairs], words=words, tests=()
+    ).direction
+    assert (swapped.negative, swapped.positive) == ("he", "she")
+    assert [each.word for each in swapped.projections] == ["up", "aside", "down"]
+
+
+def test_the_direction_is_the_first_component_of_pairs_taken_from_their_middle(glove):
+    from sklearn.decomposition import PCA
+
+    pairs = [("he", "she"), ("man", "woman"), ("boy", "girl"), ("father", "mother")]
+    unit = {
+        word: glove.vectors[glove.find(pa.array([word]))[0]].astype(float)
+        for word in [*(w for pair in pairs for w in pair), "nurse"]
+    }
+    unit = {word: vector / np.linalg.norm(vector) for word, vector in unit.items()}
+    centered = [
+        sign * (unit[first] - unit[second]) / 2 for first, second in pairs for sign in (1, -1)
+    ]
+    pca = PCA(n_components=1).fit(centered)
+    found = measure_word_bias(glove, pairs=pairs, words=["nurse"], tests=()).direction
+    assert found.variance_fraction == pytest.approx(pca.explained_variance_ratio_[0])
+    (nurse,) = found.projections
+    assert abs(nurse.cosine) == pytest.approx(abs(unit["nurse"] @ pca.components_[0]))
+
+
+def test_fewer_than_half_of_the_pairs_are_too_few():
+    vectors = random_vectors()
+    pairs = [("a", "b"), ("c", "1"), ("2", "d"), ("e", "f")]
+    found = measure_word_bias(vectors, pairs=pairs, tests=()).direction
+    assert found.pairs == (("a", "b"), ("e", "f"))
+    assert found.unknown_pairs == (("c", "1"), ("2", "d"))
+    with pytest.raises(UserError, match="only 1 of 3 pairs of words are known"):
+        measure_word_bias(vectors, pairs=pairs[:3])
+    with pytest.raises(UserError, match="have the same vector"):
+        measure_word_bias(vectors, pairs=[("a", "a")])
+
+
+def test_without_pairs_there_is_no_direction_and_without_tests_no_association():
+    found = measure_word_bias(random_vectors(), pairs=(), tests=())
+    assert (found.direction, found.associations) == (None, ())
+
+
+def test_vectors_without_a_word_know_none():
+    nothing = WordVectors(pa.array([], pa.string()), np.empty((0, 5), np.float32))
+    assert all(found.num_known == 0 for found in associate(nothing, *TESTS))
+
+
+@pytest.mark.parametrize("name", ["WEAT 1", "WEAT 2"])
+def test_glove_likes_flowers_and_instruments_more_than_insects_and_weapons(of_glove, name):
+    found = by_name(of_glove)[name]
+    assert found.effect_size > 1
+    assert found.p_value < 0.01
+
+
+@pytest.mark.parametrize("test", TESTS[5:], ids=lambda test: test.name)
+def test_glove_has_the_d_and_p_of_plain_python(glove, of_glove, test):
+    rows = glove.find(pa.array([word.lower() for each in test.sets for word in each.words]))
+    names = [word for each in test.sets for word in each.words]
+    known = {name: glove.vectors[row] for name, row in zip(names, rows, strict=True) if row >= 0}
+    d, p, num_partitions = reckon(make_vectors(known), test)
+    found = by_name(of_glove)[test.name]
+    assert found.effect_size == pytest.approx(d, abs=1e-6)
+    assert found.p_value == pytest.approx(p, abs=1e-12)
+    assert (found.num_partitions, found.is_exact) == (num_partitions, True)
+
+
+def test_glove_places_professions_as_the_papers_found(of_glove):
+    direction = of_glove.direction
+    placed = {each.word: each.cosine for each in direction.projections}
+    assert set(placed) == set(PROFESSIONS)
+    assert list(placed.values()) == sorted(placed.values())
+    women, men = ("homemaker", "nurse", "receptionist"), ("engineer", "coach", "architect")
+    assert max(placed[word] for word in women) < -0.2 < 0.2 < min(placed[word] for word in men)
+    assert (direction.negative, direction.positive) == ("she", "he")
+    assert 0.3 < direction.variance_fraction < 0.8
+
+
+def test_results_are_json_and_depend_on_the_seed_alone(glove, of_glove):
+    def write(bias):
+        return json.dumps(asdict(bias), allow_nan=False)
+
+    assert write(measure_word_bias(glove)) == write(of_glove)
+    assert write(measure_word_bias(glove, seed=1)) != write(of_glove)
+
+
+def test_of_400_000_words_all_is_measured_in_a_second(glove):
+    began = time.process_time()
+    measure_word_bias(glove)
+    assert time.process_time() - began < 1
+
+
+def test_the_text_has_every_figure(of_glove):
+    text = to_text(of_glove)
+    for each in of_glove.direction.projections:
+        assert f"{each.cosine:+.3f}" in text
+    for found in of_glove.associations:
+        (line,) = (line for line in text.splitlines() if line.startswith(f"{found.name} "))
+        assert f"{found.num_known}/{found.num_words}" in line
+        assert f"{found.effect_size:+.2f}" in line
+        assert ("all" if found.is_exact else "drawn") in line
+    assert max(map(len, text.splitlines())) < 110
+    assert " ".join(word_bias.CAVEAT.split()) in " ".join(text.split())
+
+
+def test_the_text_says_what_is_unknown_and_not_made():
+    vectors = random_vectors()
+    tests = [make_test("ijkl", "mnop"), make_test("i123", "mnop")]
+    text = to_text(
+        measure_word_bias(vectors, pairs=[("a", "b"), ("1", "2")], words=["z", "3"], tests=tests)
+    )
+    assert "the main axis of 1 of 2 pairs" in text
+    assert "without a vector: 3" in text
+    assert "test is not made: only 1 of 4 i123 are known" in text
+    assert to_text(measure_word_bias(vectors, pairs=(), tests=tests)).startswith("Association")

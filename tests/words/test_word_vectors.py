@@ -1,0 +1,237 @@
+"""Each source gives its words and vectors, and a missing one names the way out."""
+
+import os
+import ssl
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from conftest import PROJECT, new_package
+
+from sentiflow.errors import UserError
+from sentiflow.models import package_files
+from sentiflow.words import vector_text, word_vectors
+
+PACKAGE = "package:glove.6B.50d"
+
+
+@pytest.fixture(scope="module")
+def cache(glove, tmp_path_factory):
+    """A cache of torchtext with the package's first 200 words in GloVe's text form."""
+    folder = tmp_path_factory.mktemp("vector_cache")
+    pairs = zip(glove.words[:200].to_pylist(), glove.vectors[:200], strict=True)
+    lines = [f"{word} {' '.join(f'{x:.9g}' for x in vector)}\n" for word, vector in pairs]
+    (folder / "glove.6B.50d.txt").write_text("".join(lines), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def text(tmp_path, monkeypatch):
+    """A file of vectors, of which no copy is kept yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache_home"))
+    path = tmp_path / "vectors.txt"
+    path.write_text("cat 1 2\ndog 3 4\nbird 5 6\n")
+    return path
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """Note each file that is parsed."""
+    noted, read = [], vector_text.read
+    monkeypatch.setattr(
+        vector_text, "read", lambda uri, **options: noted.append(uri) or read(uri, **options)
+    )
+    return noted
+
+
+def vector_of(vectors, word):
+    """Look one word up."""
+    return vectors.vectors[vectors.find(pa.array([word]))[0]]
+
+
+def test_the_package_holds_400_000_words_of_50_dimensions(glove):
+    assert glove.vectors.shape == (400_000, 50)
+    assert (len(glove.words), glove.dim, glove.vectors.dtype) == (400_000, 50, np.float32)
+    assert glove.words[:3].to_pylist() == ["the", ",", "."]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "distance"),
+    [("cat", "dog", 1.8846), ("good", "bad", 3.3189), ("good", "bravo", 6.2940)],
+)
+def test_distances_are_those_that_the_tutorial_prints(glove, one, other, distance):
+    found = np.linalg.norm(vector_of(glove, one) - vector_of(glove, other))
+    assert found == pytest.approx(distance, abs=5e-5)
+
+
+def test_words_are_found_in_any_order_and_unknown_ones_are_minus_one(glove):
+    found = glove.find(pa.array(["dog", "qqxqq", "the", ""]))
+    assert found.tolist() == [glove.words.to_pylist().index("dog"), -1, 0, -1]
+    assert found.dtype == np.int64
+
+
+def test_max_words_takes_the_first_ones(glove):
+    few = word_vectors.load(PACKAGE, max_words=7)
+    assert few.words.equals(glove.words[:7])
+    np.testing.assert_array_equal(few.vectors, glove.vectors[:7])
+
+
+@pytest.mark.parametrize("max_words", [None, 50, 1000])
+def test_torchtext_gives_the_vectors_of_the_package(glove, cache, max_words):
+    size = min(max_words or 200, 200)
+    for _ in range(2):  # the second time from our copy
+        found = word_vectors.load("torchtext:6B.50d", max_words=max_words, cache=str(cache))
+        assert found.words.equals(glove.words[:size])
+        np.testing.assert_array_equal(found.vectors, glove.vectors[:size])
+
+
+def parse_by_torchtext(cache, max_words=None):
+    import torchtext.vocab
+
+    return torchtext.vocab.GloVe("6B", dim=50, cache=str(cache), max_vectors=max_words)
+
+
+def test_a_text_is_read_even_if_torchtext_has_parsed_what_it_was(glove, cache, tmp_path):
+    lines = (cache / "glove.6B.50d.txt").read_text().splitlines(keepends=True)
+    (tmp_path / "glove.6B.50d.txt").write_text("".join(lines))
+    parse_by_torchtext(tmp_path)
+    (tmp_path / "glove.6B.50d.txt").write_text("".join(lines[:20]))
+    assert len(word_vectors.load("torchtext:6B.50d", cache=str(tmp_path)).words) == 20
+
+
+def test_a_cache_without_the_vectors_names_the_file_and_the_ways_out(tmp_path):
+    with pytest.raises(UserError) as error:
+        word_vectors.load("torchtext:6B.100d", cache=str(tmp_path))
+    assert str(error.value).startswith(f"torchtext:6B.100d is not in {tmp_path}: ")
+    for way_out in ("glove.6B.100d.txt", "vectors_cache", PACKAGE):
+        assert way_out in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["", "glove", "package:", "package:glove.6B.300d", "torchtext:6B", "torchtext:6B.d", "x.txt"],
+)
+def test_an_unknown_source_names_the_known_ones(source):
+    with pytest.raises(UserError) as error:
+        word_vectors.load(source)
+    assert repr(source) in str(error.value)
+    assert PACKAGE in str(error.value)
+    assert "torchtext:6B.50d" in str(error.value)
+
+
+def test_a_package_that_is_not_installed_names_the_command(monkeypatch):
+    packages = {"glove.6B.50d": ("no_such_vectors", "words", "vectors")}
+    monkeypatch.setattr(word_vectors, "_PACKAGES", packages)
+    with pytest.raises(UserError, match="is not installed: pip install no-such-vectors"):
+        word_vectors.load(PACKAGE)
+
+
+# Files
+
+
+def test_a_file_is_parsed_once_and_then_mapped(text, parsed):
+    for _ in range(3):
+        found = word_vectors.load(str(text))
+        assert found.words.to_pylist() == ["cat", "dog", "bird"]
+        assert found.vectors.tolist() == [[1, 2], [3, 4], [5, 6]]
+        assert found.source == str(text)
+    assert parsed == [str(text)]
+    assert not found.vectors.flags.owndata
+
+
+def test_a_file_that_has_changed_is_parsed_again(text, parsed):
+    word_vectors.load(str(text))
+    text.write_text("cat 7 2\ndog 3 4\nbird 5 6\n")  # of the same size
+    os.utime(text, ns=(0, 1))
+    assert word_vectors.load(str(text)).vectors[0].tolist() == [7, 2]
+    assert len(parsed) == 2
+
+
+def test_a_damaged_copy_is_made_again(text, parsed, tmp_path):
+    word_vectors.load(str(text))
+    (copy,) = (tmp_path / "cache_home/sentiflow/vectors").iterdir()
+    copy.write_bytes(copy.read_bytes()[:-20])
+    for _ in range(2):
+        assert word_vectors.load(str(text)).vectors.tolist() == [[1, 2], [3, 4], [5, 6]]
+    assert len(parsed) == 2
+
+
+def test_a_place_that_cannot_be_written_is_no_error(text, parsed, tmp_path):
+    (tmp_path / "cache_home").write_text("a file")
+    for _ in range(2):
+        assert len(word_vectors.load(str(text)).words) == 3
+    assert len(parsed) == 2
+
+
+def test_a_copy_of_all_words_serves_the_first_ones_but_not_the_other_way_round(text, parsed):
+    for max_words, num_parsed in [(2, 1), (2, 1), (1, 2), (None, 3), (1, 3), (3, 3), (9, 3)]:
+        found = word_vectors.load(str(text), max_words=max_words)
+        assert found.words.to_pylist() == ["cat", "dog", "bird"][:max_words]
+        assert len(found.vectors) == len(found.words)
+        assert len(parsed) == num_parsed
+
+
+# Model packages
+
+
+def test_a_model_package_gives_the_vectors_that_it_has_learned(tmp_path):
+    package = new_package()
+    package.save(str(tmp_path), lineage={})
+    found = word_vectors.load(str(tmp_path), max_words=3)
+    assert found.words.to_pylist() == ["good", "bad", "morning"]
+    learned = package.network.embedding.weight.detach().numpy()
+    np.testing.assert_array_equal(found.vectors, learned[2:5])
+
+
+def test_a_directory_that_is_no_package_is_refused(tmp_path):
+    with pytest.raises(UserError, match="name a finished model package"):
+        word_vectors.load(str(tmp_path))
+
+
+def test_a_damaged_package_is_refused(make_package):
+    uri = make_package()
+    with open(f"{uri}/{package_files.WEIGHTS}", "ab") as file:
+        file.write(b"more")
+    with pytest.raises(UserError, match="is not the file that was saved"):
+        word_vectors.load(uri)
+
+
+# What is loaded along
+
+
+def test_no_source_but_torchtexts_own_copy_needs_torch(text, cache, make_package):
+    for source in (PACKAGE, str(text), make_package()):
+        assert not loads_torch(f"word_vectors.load({source!r})")
+    assert not loads_torch(f"word_vectors.load('torchtext:6B.50d', cache={str(cache)!r})")
+
+
+@pytest.mark.parametrize("max_words", [None, 50])
+def test_torchtexts_own_copy_is_enough(glove, cache, tmp_path, monkeypatch, max_words):
+    text_file = tmp_path / "glove.6B.50d.txt"
+    text_file.write_bytes((cache / text_file.name).read_bytes())
+    expected = parse_by_torchtext(tmp_path, max_words)
+    text_file.unlink()
+    checking = ssl.create_default_context
+    monkeypatch.setattr(ssl, "_create_default_https_context", checking)
+    for _ in range(2):  # the second time from our copy of that
+        found = word_vectors.load("torchtext:6B.50d", max_words=max_words, cache=str(tmp_path))
+        assert found.words.to_pylist() == expected.itos
+        np.testing.assert_array_equal(found.vectors, expected.vectors.numpy())
+    assert ssl._create_default_https_context is checking
+
+
+def test_a_damaged_copy_of_torchtexts_is_named(tmp_path):
+    (tmp_path / "glove.6B.50d.txt.pt").write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"glove\.6B\.50d\.txt\.pt cannot be read: .* delete it"):
+        word_vectors.load("torchtext:6B.50d", cache=str(tmp_path))
+
+
+def loads_torch(call):
+    """Say whether a call makes a process of its own load torch."""
+    shown = "print('torch' in sys.modules)"
+    script = f"import sys; from sentiflow.words import word_vectors; {call}; {shown}"
+    command = [sys.executable, "-c", script]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True, cwd=PROJECT)
+    return ran.stdout.strip() == "True"
