@@ -478,10 +478,10 @@ def measure_metadata(folder: Path, num_parts: int = MANY_PARTS) -> dict:
         for split in splits
         for i in range(num_parts)
     ]
-    claim = manifest.Claim("prepare", str(folder / "made"), {}, {"csv": {"fingerprint": ""}})
-    measure("write_manifest", lambda: manifest.publish(claim, counts={}, files=files, seconds=0))
+    spec = manifest.OutputSpec("prepare", str(folder / "made"), {}, {"csv": {"fingerprint": ""}})
+    measure("write_manifest", lambda: manifest.publish(spec, counts={}, files=files, seconds=0))
     found["manifest_bytes"] = (folder / "made/manifest.json").stat().st_size
-    measure("read_manifest", lambda: manifest.read(claim.uri))
+    measure("read_manifest", lambda: manifest.read(spec.uri))
     return found
 
 
@@ -529,14 +529,14 @@ print(json.dumps({"rows": n, "seconds": seconds, "memory": scaling.peak_memory()
 
 
 def measure_dealing() -> dict:
-    """Measure how fast a worker finds out which lanes give to which batch."""
-    from sentiflow.training.virtual_shards import NUM_LANES, Lanes, TrainInput
+    """Measure how fast a worker finds out which shards give to which batch."""
+    from sentiflow.training.virtual_shards import NUM_VIRTUAL_SHARDS, TrainInput, VirtualShards
 
     num_rows = 8_000_000
-    lanes = Lanes(("",), (num_rows,))
-    mean = num_rows / NUM_LANES / lanes.num_chunks / 32
-    counts = np.random.default_rng(0).poisson(mean, (NUM_LANES, lanes.num_chunks, 33))
-    dealt = TrainInput(lanes, own=range(NUM_LANES), counts=counts, batch_size=BATCH_SIZE)
+    shards = VirtualShards(("",), (num_rows,))
+    mean = num_rows / NUM_VIRTUAL_SHARDS / shards.num_chunks / 32
+    counts = np.random.default_rng(0).poisson(mean, (NUM_VIRTUAL_SHARDS, shards.num_chunks, 33))
+    dealt = TrainInput(shards, own=range(NUM_VIRTUAL_SHARDS), counts=counts, batch_size=BATCH_SIZE)
     began = time.process_time()
     dealt.num_steps(0)
     return {"rows_per_second": dealt.num_rows / (time.process_time() - began)}

@@ -40,10 +40,16 @@ from sentiflow.cluster import memory
 from sentiflow.config.sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.models import batching, cpu, vocabulary
-from sentiflow.training.objectives import Labelling
+from sentiflow.training.objectives import ClassificationObjective
 from sentiflow.training.task import build
 from sentiflow.training.trainer import Trainer
-from sentiflow.training.virtual_shards import NUM_LANES, Lanes, OwnRows, TrainInput, own_lanes
+from sentiflow.training.virtual_shards import (
+    NUM_VIRTUAL_SHARDS,
+    OwnRows,
+    TrainInput,
+    VirtualShards,
+    own_shards,
+)
 
 BIGRU = {"model": {"cell": "gru", "hidden_size": 128, "dropout": 0.0}}
 RNN = {
@@ -81,11 +87,11 @@ MEDIUM, LARGE, HUGE = (
 
 def open_train(prepared: Path, settings: TrainSettings, own: range) -> TrainInput:
     """Open the global batches of the train split."""
-    lanes = plan(prepared, "train")
-    counts = lanes.count_lengths(range(NUM_LANES), max_length=64)
+    shards = plan(prepared, "train")
+    counts = shards.count_lengths(range(NUM_VIRTUAL_SHARDS), max_length=64)
     batch = settings.batching
     return TrainInput(
-        lanes,
+        shards,
         own=own,
         counts=counts,
         batch_size=batch.global_batch_size,
@@ -96,14 +102,16 @@ def open_train(prepared: Path, settings: TrainSettings, own: range) -> TrainInpu
     )
 
 
-def plan(prepared: Path, split: str) -> Lanes:
+def plan(prepared: Path, split: str) -> VirtualShards:
     """Find the files of a split."""
-    return Lanes.plan(sorted(map(str, (prepared / f"encoded/split={split}").glob("*.parquet"))))
+    return VirtualShards.plan(
+        sorted(map(str, (prepared / f"encoded/split={split}").glob("*.parquet")))
+    )
 
 
 def run_ours(prepared: Path, settings: TrainSettings, rank: int = 0, world_size: int = 1) -> float:
     """Train two epochs with the trainer; tweets/s of the second, without validation."""
-    trainer = make_trainer(prepared, settings, Lanes.plan([]), rank, world_size)
+    trainer = make_trainer(prepared, settings, VirtualShards.plan([]), rank, world_size)
     trainer.train_epoch()
     return trainer.train_epoch().tweets_per_second
 
@@ -123,15 +131,15 @@ def run_losses(
 
 
 def make_trainer(
-    prepared: Path, settings: TrainSettings, validation: Lanes, rank: int, world_size: int
+    prepared: Path, settings: TrainSettings, validation: VirtualShards, rank: int, world_size: int
 ) -> Trainer:
     """Set up a worker's training as the train stage does."""
     memory.keep_freed()
     words = vocabulary.load(str(prepared / "vocabulary.parquet"))
-    own = own_lanes(rank, world_size)
+    own = own_shards(rank, world_size)
     return Trainer(
         settings=settings,
-        objective=Labelling(build(settings, words)),
+        objective=ClassificationObjective(build(settings, words)),
         train=open_train(prepared, settings, own),
         validation=OwnRows(validation, own=own),
         rank=rank,
@@ -144,7 +152,7 @@ def run_bare(prepared: Path, settings: TrainSettings, rank: int = 0, world_size:
     """Train two epochs with a plain loop over batches in memory; tweets/s of the second."""
     words = vocabulary.load(str(prepared / "vocabulary.parquet"))
     network = build(settings, words).train()
-    train = open_train(prepared, settings, own_lanes(rank, world_size))
+    train = open_train(prepared, settings, own_shards(rank, world_size))
     parts = list(train.slices(1))
     batches = [batching.collate(part.rows, part.chosen) for part in parts]
     parameters = [p for p in network.parameters() if p.requires_grad]
@@ -182,7 +190,7 @@ def run_tutorial(prepared: Path, settings: TrainSettings) -> float:
     words = vocabulary.load(str(prepared / "vocabulary.parquet"))
     network = build(settings, words).train()
     by_length: dict[int, list] = {}
-    for rows in OwnRows(plan(prepared, "train"), own=range(NUM_LANES)):
+    for rows in OwnRows(plan(prepared, "train"), own=range(NUM_VIRTUAL_SHARDS)):
         for i in np.flatnonzero(rows.lengths):
             ids = rows.token_ids[rows.offsets[i] : rows.offsets[i + 1]].astype(np.int64)
             item = (torch.from_numpy(ids), int(rows.labels[i]))
@@ -219,7 +227,7 @@ def run_tutorial_sums(prepared: Path, settings: TrainSettings) -> float:
     words = vocabulary.load(str(prepared / "vocabulary.parquet"))
     network = build(settings, words).train()
     items = []
-    for rows in OwnRows(plan(prepared, "train"), own=range(NUM_LANES)):
+    for rows in OwnRows(plan(prepared, "train"), own=range(NUM_VIRTUAL_SHARDS)):
         for i in range(len(rows)):
             ids = rows.token_ids[rows.offsets[i] : rows.offsets[i + 1]].astype(np.int64)
             vector = network.embedding.weight[torch.from_numpy(ids)].sum(dim=0).detach()

@@ -17,7 +17,7 @@ class UserError(Exception):
         super().__init__(f"{problem}: {hint}" if hint else problem)
 
 
-class PlaceError(UserError):
+class StorageError(UserError):
     """A place that is not there or must not be used; another node may see it, or be let in."""
 
 

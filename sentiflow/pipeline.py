@@ -75,20 +75,20 @@ def run(
         manifest.check_place(verb, getattr(config, verb).output_uri)
     with _Session(config, verbose=verbose) as session, _sigterm_ends(), aside(verbose=verbose):
         for verb in verbs:
-            claim = _stage(verb).claim(config)
-            if manifest.look(claim).state is State.COMPLETE:
-                record = manifest.read(claim.uri)
+            spec = _stage(verb).describe_output(config)
+            if manifest.find_status(spec).state is State.COMPLETE:
+                record = manifest.read(spec.uri)
                 assert record is not None, "a complete directory has a manifest"
-                manifest.settle(claim)
-                say(verb, f"complete: {as_typed(claim.uri)}")
-                outcomes.append(Outcome(verb, claim.uri, record, ran=False))
+                manifest.clean_up(spec)
+                say(verb, f"complete: {as_typed(spec.uri)}")
+                outcomes.append(Outcome(verb, spec.uri, record, ran=False))
                 continue
-            manifest.check(claim, overwrite=overwrite)
+            manifest.check(spec, overwrite=overwrite)
             session.start_ray(verb)
-            with session.recorder(claim, verb) as recorder:
+            with session.recorder(spec, verb) as recorder:
                 record = _run_stage(verb, config, recorder, session, overwrite)
-                _record_result(record, claim, recorder)
-            outcomes.append(Outcome(verb, claim.uri, record, ran=True))
+                _record_result(record, spec, recorder)
+            outcomes.append(Outcome(verb, spec.uri, record, ran=True))
     return outcomes
 
 
@@ -100,16 +100,16 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
         if plans and plans[-1].state != "complete":
             plans.append(Plan(verb, uri, f"after {plans[-1].verb}"))
             continue
-        claim = _stage(verb).claim(config)
-        found = manifest.look(claim)
+        spec = _stage(verb).describe_output(config)
+        found = manifest.find_status(spec)
         states = {
             State.COMPLETE: "complete",
             State.ABSENT: "would run",
             State.UNFINISHED: "would run (an earlier run did not finish)",
-            State.GROWN: "would add what is new",
+            State.EXTENDED: "would add what is new",
             State.DAMAGED: f"{'would replace' if overwrite else 'needs --overwrite'}: damaged, "
             + ", ".join(found.differences),
-            State.FOREIGN: "cannot run: the directory holds other files",
+            State.NOT_OURS: "cannot run: the directory holds other files",
             State.DIFFERENT: f"{'would replace' if overwrite else 'needs --overwrite'}: "
             + ", ".join(found.differences),
         }
@@ -156,19 +156,19 @@ def _run_stage(
     return stage.run(config, recorder, resources=resources, overwrite=overwrite)
 
 
-def _record_result(record: dict[str, Any], claim: manifest.Claim, recorder: "Recorder") -> None:
+def _record_result(record: dict[str, Any], spec: manifest.OutputSpec, recorder: "Recorder") -> None:
     """Tag a run with what came out, and log the inputs that only reading them has identified."""
     if not recorder.run_id:
         return
     recorder.set_tags({"sentiflow.fingerprint": record["fingerprint"]})
-    known = _known_inputs(claim)
+    known = _known_inputs(spec)
     late = {name: value for name, value in record["inputs"].items() if name not in known}
-    recorder.log_inputs(late, stage=claim.stage)
+    recorder.log_inputs(late, stage=spec.stage)
 
 
-def _known_inputs(claim: manifest.Claim) -> dict[str, Any]:
+def _known_inputs(spec: manifest.OutputSpec) -> dict[str, Any]:
     """Name the inputs whose content is known before the stage runs: all but files."""
-    return {name: value for name, value in claim.inputs.items() if "files" not in value}
+    return {name: value for name, value in spec.inputs.items() if "files" not in value}
 
 
 def _tracked_settings(config: Config, verb: Verb) -> dict[str, Any]:
@@ -200,7 +200,7 @@ class _Session(contextlib.ExitStack):
         return self._resources()
 
     @contextlib.contextmanager
-    def recorder(self, claim: manifest.Claim, verb: Verb) -> Iterator["Recorder"]:
+    def recorder(self, spec: manifest.OutputSpec, verb: Verb) -> Iterator["Recorder"]:
         """Open the stage's MLflow run."""
         from sentiflow.tracking import provenance, recording
 
@@ -212,14 +212,14 @@ class _Session(contextlib.ExitStack):
                 unsent_uri=join(self.config.output_uri, f"mlflow-unsent-{self.group}.jsonl"),
             )
             self.callback(self._store.close)
-        inputs = _known_inputs(claim)
+        inputs = _known_inputs(spec)
         name = provenance.name_run(verb, self.config, group=self.group)
-        tags = provenance.describe_code() | {provenance.OUTPUT_TAG: claim.uri}
+        tags = provenance.describe_code() | {provenance.OUTPUT_TAG: spec.uri}
         tags |= provenance.describe_lineage(inputs)
         with self._store.run(verb, group=self.group, tags=tags, name=name) as recorder:
             text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
             recorder.log_files({"settings.yaml": without_credentials(text).encode()})
-            recorder.log_inputs(inputs, stage=claim.stage)
+            recorder.log_inputs(inputs, stage=spec.stage)
             yield recorder
 
 

@@ -218,12 +218,12 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def claim(folder):
-    """Make a claim to ``folder``; its settings and inputs can be varied."""
-    from sentiflow.data.manifest import Claim
+def spec(folder):
+    """Make a spec to ``folder``; its settings and inputs can be varied."""
+    from sentiflow.data.manifest import OutputSpec
 
     def make(*, stage="prepare", seed=0, csv="c5f0", **settings):
-        return Claim(
+        return OutputSpec(
             stage=stage,
             uri=str(folder),
             settings={"seed": seed, "split": {"kind": "hash"}, "names": ("a", "b")} | settings,

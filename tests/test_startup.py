@@ -17,7 +17,7 @@ from sentiflow import pipeline
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
 from sentiflow.data import manifest
-from sentiflow.data.manifest import Claim
+from sentiflow.data.manifest import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 
@@ -199,7 +199,9 @@ def happened(monkeypatch):
         return lambda *_, **__: notes.append(what) or answer
 
     stage = types.SimpleNamespace(
-        claim=lambda config: Claim("prepare", config.prepare.output_uri, {}, {}, owns=("_work",)),
+        describe_output=lambda config: OutputSpec(
+            "prepare", config.prepare.output_uri, {}, {}, owns=("_work",)
+        ),
         run=note("the stage runs", {"fingerprint": ""}),
     )
     monkeypatch.setattr(connection, "starting", starting)
@@ -221,9 +223,9 @@ def test_the_store_opens_while_ray_starts(tmp_path, sample_csv, happened):
 
 def test_what_is_complete_starts_nothing_and_is_tidied(tmp_path, sample_csv, happened):
     uri = settings.load(write_config(tmp_path, sample_csv), ()).prepare.output_uri
-    claim = Claim("prepare", uri, {}, {}, owns=("_work",))
-    manifest.begin(claim)
-    manifest.publish(claim, counts={}, files=[], seconds=0)
+    spec = OutputSpec("prepare", uri, {}, {}, owns=("_work",))
+    manifest.begin(spec)
+    manifest.publish(spec, counts={}, files=[], seconds=0)
     filesystem.write_bytes(f"{uri}/started.json", b"{}")
     filesystem.write_bytes(f"{uri}/_work/part", b"left by a kill")
     (outcome,) = run(tmp_path, sample_csv)
@@ -236,7 +238,7 @@ def test_a_wrong_input_is_said_before_anything_is_started(tmp_path, sample_csv, 
     def refuse(config):
         raise UserError("no such file")
 
-    pipeline._stage("prepare").claim = refuse
+    pipeline._stage("prepare").describe_output = refuse
     with pytest.raises(UserError):
         run(tmp_path, sample_csv)
     assert happened == []

@@ -16,7 +16,7 @@ from sentiflow.cli.options import AsJson
 from sentiflow.errors import UserError
 
 if TYPE_CHECKING:
-    from sentiflow.cluster.job_client import JobServer
+    from sentiflow.cluster.job_client import JobClient
     from sentiflow.cluster.log_streaming import Ending
     from sentiflow.cluster.submission import Submission
 
@@ -120,7 +120,7 @@ def submit(
         raise typer.Exit(code)
 
 
-def _submit(server: "JobServer", job: "Submission") -> None:
+def _submit(server: "JobClient", job: "Submission") -> None:
     from sentiflow.cluster import submission, upload
     from sentiflow.progress import say
 
@@ -133,7 +133,7 @@ def _submit(server: "JobServer", job: "Submission") -> None:
     say("submit", f"{job.submission_id} at {server.address}: {len(job.upload.sizes)} files, {size}")
 
 
-def _follow(server: "JobServer", job: str, as_json: bool) -> int:
+def _follow(server: "JobClient", job: str, as_json: bool) -> int:
     """Follow a job; give the exit code."""
     from sentiflow.cluster import log_streaming, submission
     from sentiflow.progress import say
@@ -173,11 +173,11 @@ def _tell(job: str, ending: "Ending", results: Mapping[str, str], seconds: float
         say("", f"{name:<11} {place}")
 
 
-def _again(server: "JobServer", job: str) -> str:
+def _again(server: "JobClient", job: str) -> str:
     return f"sentiflow submit --attach {job} --address {server.address}"
 
 
-def _ray(server: "JobServer", verb: str, job: str) -> str:
+def _ray(server: "JobClient", verb: str, job: str) -> str:
     """Write a command of Ray, which needs to be told if there is a token."""
     mode = "RAY_AUTH_MODE=token " if server.guarded else ""
     return f"{mode}ray job {verb} {job} --address {server.address}"

@@ -230,7 +230,7 @@ def _living_nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-class Room:
+class Capacity:
     """A place for some work: a node that has what it needs, or several.
 
     Ray lets work wait for it for ever, though the last such node may be gone; here that ends.
@@ -256,7 +256,7 @@ class Room:
         """Say whether it is there, busy or not."""
         return sum(self._count(node["Resources"]) for node in _living_nodes()) >= self.times
 
-    def await_nodes(self) -> Resources:
+    def wait_for_nodes(self) -> Resources:
         """Wait until it is there, or for as long as may be; an autoscaler is asked for the nodes.
 
         Ray Data and Ray Train tell the autoscaler again and again what they need, each in place of

@@ -65,7 +65,7 @@ class State:
         return self.status in _TERMINAL
 
 
-class JobServer:
+class JobClient:
     """The part of a cluster's dashboard that is for jobs."""
 
     def __init__(self, address: str, client: JobSubmissionClient, *, guarded: bool) -> None:
@@ -215,7 +215,7 @@ def choose_address(option: str | None) -> str:
     return address.rstrip("/")
 
 
-def connect(address: str, *, verbose: bool = False) -> JobServer:
+def connect(address: str, *, verbose: bool = False) -> JobClient:
     """Connect to a cluster of the same Ray as here, with the token that is here.
 
     Raises:
@@ -251,7 +251,7 @@ def connect(address: str, *, verbose: bool = False) -> JobServer:
             f"{address} answers as no dashboard of Ray does", hint="write http://HOST:8265"
         ) from error
     _check_version(address, metadata["rayVersion"])
-    return JobServer(address, client, guarded=bool(token))
+    return JobClient(address, client, guarded=bool(token))
 
 
 def read_token() -> str:

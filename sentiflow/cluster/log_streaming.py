@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from sentiflow.cluster.job_client import AwayError, JobServer, State
+from sentiflow.cluster.job_client import AwayError, JobClient, State
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import say
 
@@ -37,7 +37,7 @@ class Ending:
 
 
 def follow(
-    server: JobServer,
+    server: JobClient,
     submission_id: str,
     write: Callable[[str], None],
     *,
@@ -67,7 +67,7 @@ class _Follower:
 
     def __init__(
         self,
-        server: JobServer,
+        server: JobClient,
         submission_id: str,
         write: Callable[[str], None],
         patience_seconds: float,

@@ -9,7 +9,10 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from sentiflow.cluster.connection import LOOK_EVERY_SECONDS, Room  # sets what Ray reads on import
+from sentiflow.cluster.connection import (
+    LOOK_EVERY_SECONDS,
+    Capacity,
+)  # sets what Ray reads on import
 from sentiflow.errors import JobError, UserError
 from sentiflow.storage import errors
 
@@ -53,7 +56,7 @@ def map_parts(
         return
     import ray.data
 
-    _set_up_data(Room({"CPU": 1}, max_wait_seconds=max_wait_seconds))
+    _set_up_data(Capacity({"CPU": 1}, max_wait_seconds=max_wait_seconds))
     shared = ray.put(work)
     dataset = ray.data.range(num_parts, override_num_blocks=num_parts)
     with warnings.catch_warnings():  # 2.60 has no other way to say how often, and would for ever
@@ -93,7 +96,7 @@ def map_tasks(
         JobError: It failed otherwise, a part ended its worker again and again, or there is no node
             left that could do it.
     """
-    room = Room({"CPU": 1, "GPU": num_gpus}, max_wait_seconds=max_wait_seconds)
+    room = Capacity({"CPU": 1, "GPU": num_gpus}, max_wait_seconds=max_wait_seconds)
     function = ray.remote(num_cpus=1, num_gpus=num_gpus, max_retries=_MAX_RETRIES)(_do_shared)
     shared, numbers = ray.put(work), iter(range(num_parts))
     waiting: dict[Any, int] = {}
@@ -169,7 +172,7 @@ def _do(work: Callable[[int], dict[str, Any]], part: int) -> dict[str, str]:
         return report | {"failure": failure, "traceback": traceback.format_exc()}
 
 
-def _set_up_data(room: Room) -> None:
+def _set_up_data(room: Capacity) -> None:
     """Make Ray Data quick, quiet as the stages report progress themselves, and not too patient.
 
     Ray Data 2.60 believes for the first second of each pass that the cluster has no core, and so

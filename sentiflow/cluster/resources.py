@@ -17,7 +17,7 @@ input and settings alone.
 from dataclasses import dataclass
 
 from sentiflow.config.sections import TrainSettings
-from sentiflow.data.schema import NUM_LANES
+from sentiflow.data.schema import NUM_VIRTUAL_SHARDS
 from sentiflow.errors import UserError
 
 _TASKS_ON_GPU = 4
@@ -147,19 +147,19 @@ class Resources:
 
 
 def count_train_workers(settings: TrainSettings, resources: Resources) -> int:
-    """Count the workers; each needs a lane of its own.
+    """Count the workers; each needs a shard of its own.
 
     Raises:
-        UserError: More are wanted than there are lanes, or can be cores or GPUs.
+        UserError: More are wanted than there are shards, or can be cores or GPUs.
     """
     num_workers = resources.train_workers(
         settings.num_workers,
         cpus=settings.cpus_per_worker,
         gpus=resources.gpus_per_train_worker(settings.gpus_per_worker),
     )
-    if num_workers > NUM_LANES and settings.num_workers != "auto":
+    if num_workers > NUM_VIRTUAL_SHARDS and settings.num_workers != "auto":
         raise UserError(
-            f"train.num_workers={num_workers}: there can be {NUM_LANES}",
-            hint="the rows are read in so many lanes",
+            f"train.num_workers={num_workers}: there can be {NUM_VIRTUAL_SHARDS}",
+            hint="the rows are read in so many shards",
         )
-    return min(num_workers, NUM_LANES)
+    return min(num_workers, NUM_VIRTUAL_SHARDS)

@@ -89,7 +89,7 @@ class Corpus:
     num_rows: int
     """Of all parts together."""
     files: dict[str, Any]
-    """An input for a claim: what was read, with its fingerprint."""
+    """An input for a spec: what was read, with its fingerprint."""
     columns: tuple[str, ...] = tuple(schema.TWEETS.names)
     """What ``score.keep_columns`` may name."""
     form: TableForm = field(default_factory=TableForm)

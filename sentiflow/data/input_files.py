@@ -1,4 +1,4 @@
-"""Input files -> an input for a claim: their sizes, times, and a hash of their content."""
+"""Input files -> an input for a spec: their sizes, times, and a hash of their content."""
 
 import concurrent.futures
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def describe(uris: Sequence[str], *, known: dict[str, Any] | None = None) -> dic
     again.
 
     Returns:
-        An input for a claim: ``fingerprint`` over the contents in order, and ``files``.
+        An input for a spec: ``fingerprint`` over the contents in order, and ``files``.
     """
     earlier = {item["uri"]: item for item in (known or {}).get("files", ())}
     files = []
@@ -38,7 +38,7 @@ def add(known: dict[str, Any], uris: Sequence[str]) -> dict[str, Any] | None:
     Nothing is read: the new ones have no hash yet.
 
     Returns:
-        An input for a claim; None if ``uris`` do not begin with the files of ``known``, or these
+        An input for a spec; None if ``uris`` do not begin with the files of ``known``, or these
         have changed.
     """
     found, old = as_found(uris)["files"], known["files"]

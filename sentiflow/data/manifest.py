@@ -36,16 +36,16 @@ class State(Enum):
     ABSENT = "absent"
     UNFINISHED = "unfinished"
     COMPLETE = "complete"
-    GROWN = "grown"
+    EXTENDED = "extended"
     """Complete for the first of the input's files; others have come at the end."""
     DAMAGED = "damaged"
     """Complete, but a file is gone or of another size."""
     DIFFERENT = "different"
-    FOREIGN = "foreign"
+    NOT_OURS = "not ours"
 
 
 @dataclass(frozen=True)
-class Claim:
+class OutputSpec:
     """What a stage is about to make, where, and from what."""
 
     stage: str
@@ -67,8 +67,8 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Found:
-    """The state of a claim's directory, and the keys that differ from what is there."""
+class Status:
+    """The state of a spec's directory, and the keys that differ from what is there."""
 
     state: State
     differences: tuple[str, ...] = field(default=())
@@ -106,29 +106,29 @@ def require(uri: str, *, stage: str, setting: str) -> dict[str, Any]:
     return record
 
 
-def look(claim: Claim) -> Found:
-    """Compare what a claim's directory holds with what the claim would make."""
-    record = read(claim.uri)
-    if record is not None and record["stage"] != claim.stage:
-        return Found(State.FOREIGN)
+def find_status(spec: OutputSpec) -> Status:
+    """Compare what a spec's directory holds with what the spec would make."""
+    record = read(spec.uri)
+    if record is not None and record["stage"] != spec.stage:
+        return Status(State.NOT_OURS)
     if record is not None:
-        return _compare(claim, record)
-    if filesystem.exists(join(claim.uri, STARTED)):
-        return Found(State.UNFINISHED)
-    theirs = [name for name in filesystem.listing(claim.uri) if not _HALF_STARTED.fullmatch(name)]
-    return Found(State.FOREIGN if theirs else State.ABSENT)
+        return _compare(spec, record)
+    if filesystem.exists(join(spec.uri, STARTED)):
+        return Status(State.UNFINISHED)
+    theirs = [name for name in filesystem.listing(spec.uri) if not _HALF_STARTED.fullmatch(name)]
+    return Status(State.NOT_OURS if theirs else State.ABSENT)
 
 
-def _compare(claim: Claim, record: dict[str, Any]) -> Found:
-    differences = _differences(claim, record)
-    if _has_grown(claim, record, differences):
-        return Found(State.GROWN)
-    if not differences and record["fingerprint"] != claim.fingerprint:
+def _compare(spec: OutputSpec, record: dict[str, Any]) -> Status:
+    differences = _differences(spec, record)
+    if _has_grown(spec, record, differences):
+        return Status(State.EXTENDED)
+    if not differences and record["fingerprint"] != spec.fingerprint:
         differences = ("written by another version of sentiflow",)
     if differences:
-        return Found(State.DIFFERENT, differences)
-    damaged = _find_damaged(claim.uri, record)
-    return Found(State.DAMAGED, (damaged,)) if damaged else Found(State.COMPLETE)
+        return Status(State.DIFFERENT, differences)
+    damaged = _find_damaged(spec.uri, record)
+    return Status(State.DAMAGED, (damaged,)) if damaged else Status(State.COMPLETE)
 
 
 def _find_damaged(uri: str, record: dict[str, Any]) -> str:
@@ -138,14 +138,14 @@ def _find_damaged(uri: str, record: dict[str, Any]) -> str:
     return next(wrong, "")
 
 
-def _has_grown(claim: Claim, record: dict[str, Any], differences: Sequence[str]) -> bool:
-    """Say whether a claim differs from a record by more files of the input that may grow alone."""
-    only = len(differences) == 1 and differences[0].startswith(f"another {claim.grows}")
-    if not claim.grows or not only:
+def _has_grown(spec: OutputSpec, record: dict[str, Any], differences: Sequence[str]) -> bool:
+    """Say whether a spec differs from a record by more files of the input that may grow alone."""
+    only = len(differences) == 1 and differences[0].startswith(f"another {spec.grows}")
+    if not spec.grows or not only:
         return False
     old, new = (
-        [identify_file(item) for item in inputs.get(claim.grows, {}).get("files", ())]
-        for inputs in (record["inputs"], claim.inputs)
+        [identify_file(item) for item in inputs.get(spec.grows, {}).get("files", ())]
+        for inputs in (record["inputs"], spec.inputs)
     )
     return len(new) > len(old) > 0 and new[: len(old)] == old
 
@@ -161,46 +161,46 @@ def check_place(stage: str, uri: str) -> None:
     Raises:
         UserError: It holds somebody else's files.
     """
-    if look(Claim(stage, uri, {}, {})).state is State.FOREIGN:
+    if find_status(OutputSpec(stage, uri, {}, {})).state is State.NOT_OURS:
         raise UserError(
             f"{uri} holds files that are not from {stage}", hint="choose an empty or new directory"
         )
 
 
-def check(claim: Claim, *, overwrite: bool = False) -> None:
+def check(spec: OutputSpec, *, overwrite: bool = False) -> None:
     """Make sure that a stage may write to its directory.
 
     Raises:
         UserError: It belongs to other settings and ``overwrite`` is off, or to somebody else
             altogether.
     """
-    check_place(claim.stage, claim.uri)
-    found = look(claim)
+    check_place(spec.stage, spec.uri)
+    found = find_status(spec)
     if found.state is State.DIFFERENT and not overwrite:
         raise UserError(
-            f"{claim.uri} belongs to other settings ({'; '.join(found.differences)})",
+            f"{spec.uri} belongs to other settings ({'; '.join(found.differences)})",
             hint="choose another output_uri, or replace it with --overwrite",
         )
     if found.state is State.DAMAGED and not overwrite:
         raise UserError(
-            f"{join(claim.uri, found.differences[0])} is gone or damaged",
+            f"{join(spec.uri, found.differences[0])} is gone or damaged",
             hint="make it all anew with --overwrite",
         )
 
 
 def begin(
-    claim: Claim, *, overwrite: bool = False, resumable: bool = False, key: str | None = None
+    spec: OutputSpec, *, overwrite: bool = False, resumable: bool = False, key: str | None = None
 ) -> bool:
     """Make the directory ready: what an unfinished or replaced run left is removed.
 
     While it is removed, ``started.json`` names no fingerprint: what then is left of it by a kill
-    is nobody's to continue. What is complete of a claim that has grown stays, with its manifest.
+    is nobody's to continue. What is complete of a spec that has grown stays, with its manifest.
 
     Args:
-        claim: What is to be made, with the inputs' fingerprints known.
+        spec: What is to be made, with the inputs' fingerprints known.
         overwrite: Replace a result of other settings.
-        resumable: Keep what an unfinished run of the same claim has left.
-        key: What must be equal for a run to be the same, by default the claim's fingerprint. Where
+        resumable: Keep what an unfinished run of the same spec has left.
+        key: What must be equal for a run to be the same, by default the spec's fingerprint. Where
             one is given, what an unfinished run of another has left is replaced only by force.
 
     Returns:
@@ -209,66 +209,66 @@ def begin(
     Raises:
         UserError: As :func:`check`.
     """
-    check(claim, overwrite=overwrite)
-    state, started = look(claim).state, read_key(claim.uri)
+    check(spec, overwrite=overwrite)
+    state, started = find_status(spec).state, read_key(spec.uri)
     if key and state is State.UNFINISHED and started not in (None, key) and not overwrite:
-        check_nothing_done(claim, "other settings")
-    key = key or claim.fingerprint
-    if resumable and state in (State.UNFINISHED, State.GROWN) and started == key:
+        check_nothing_done(spec, "other settings")
+    key = key or spec.fingerprint
+    if resumable and state in (State.UNFINISHED, State.EXTENDED) and started == key:
         return True
-    _write_started(claim, None)
-    if state is State.GROWN:
-        record = read(claim.uri)
+    _write_started(spec, None)
+    if state is State.EXTENDED:
+        record = read(spec.uri)
         assert record is not None, "what has grown has a manifest"
-        _delete_owned(claim, keep=[item["path"] for item in record["files"]])
+        _delete_owned(spec, keep=[item["path"] for item in record["files"]])
     else:
-        filesystem.delete(join(claim.uri, MANIFEST))
-        _delete_owned(claim, keep=())
-    _write_started(claim, key)
+        filesystem.delete(join(spec.uri, MANIFEST))
+        _delete_owned(spec, keep=())
+    _write_started(spec, key)
     return False
 
 
-def check_nothing_done(claim: Claim, other: str) -> None:
+def check_nothing_done(spec: OutputSpec, other: str) -> None:
     """Make sure that an unfinished run of something else has finished nothing.
 
     Raises:
         UserError: It has.
     """
-    names = [name.split("/")[0] for name in filesystem.listing(claim.uri)]
-    if any(name in claim.owns and name != WORK for name in names):
+    names = [name.split("/")[0] for name in filesystem.listing(spec.uri)]
+    if any(name in spec.owns and name != WORK for name in names):
         raise UserError(
-            f"{claim.uri} holds an unfinished run of {other}",
+            f"{spec.uri} holds an unfinished run of {other}",
             hint="choose another output_uri, or replace it with --overwrite",
         )
 
 
-def settle(claim: Claim) -> None:
+def clean_up(spec: OutputSpec) -> None:
     """Finish the tidying of a complete directory, which a kill may have interrupted."""
-    names = filesystem.listing(claim.uri, recursive=False)
+    names = filesystem.listing(spec.uri, recursive=False)
     if any(name == STARTED or _HALF_STARTED.fullmatch(name) for name in names):
-        record = read(claim.uri)
+        record = read(spec.uri)
         assert record is not None, "a complete directory has a manifest"
-        _tidy(claim, record)
+        _tidy(spec, record)
 
 
-def abandon(claim: Claim) -> None:
+def roll_back(spec: OutputSpec) -> None:
     """Take away what an unfinished stage has written, for a run that cannot succeed.
 
     A directory to which something was to be added is left complete, as it was.
     """
-    record = read(claim.uri)
+    record = read(spec.uri)
     if record is not None:
-        _tidy(claim, record)
+        _tidy(spec, record)
         return
-    _write_started(claim, None)
-    _delete_owned(claim, keep=())
-    filesystem.delete(join(claim.uri, STARTED))
-    if not filesystem.listing(claim.uri):
-        filesystem.delete(claim.uri)
+    _write_started(spec, None)
+    _delete_owned(spec, keep=())
+    filesystem.delete(join(spec.uri, STARTED))
+    if not filesystem.listing(spec.uri):
+        filesystem.delete(spec.uri)
 
 
 def publish(
-    claim: Claim,
+    spec: OutputSpec,
     *,
     counts: dict[str, Any],
     files: Sequence[dict[str, Any]],
@@ -278,30 +278,30 @@ def publish(
     """Write the manifest, which makes the directory complete; returns it.
 
     What else the stage or a killed run of it has left there is removed afterwards: until then a
-    resumed run may need it. If a kill interrupts that, :func:`settle` goes on.
+    resumed run may need it. If a kill interrupts that, :func:`clean_up` goes on.
 
     Args:
-        claim: What was made, with the inputs' fingerprints known by now.
+        spec: What was made, with the inputs' fingerprints known by now.
         counts: Rows and the like.
         files: A dictionary for each file: ``path`` in the directory, ``rows``, ``bytes``.
         seconds: What the stage took.
         details: More that a reader may want, by name.
     """
     record = {
-        "stage": claim.stage,
+        "stage": spec.stage,
         "format_version": FORMAT_VERSION,
-        "fingerprint": claim.fingerprint,
+        "fingerprint": spec.fingerprint,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
-        "settings": claim.settings,
-        "inputs": claim.inputs,
+        "settings": spec.settings,
+        "inputs": spec.inputs,
         "counts": counts,
         **details,
         "files": sorted(files, key=lambda item: item["path"]),
         "versions": {"sentiflow": __version__} | {name: version(name) for name in LIBRARIES},
     }
-    filesystem.write_bytes(join(claim.uri, MANIFEST), _to_json(record))
-    _tidy(claim, record)
+    filesystem.write_bytes(join(spec.uri, MANIFEST), _to_json(record))
+    _tidy(spec, record)
     return record
 
 
@@ -326,19 +326,19 @@ def list_files(uri: str, name: str) -> list[dict[str, Any]]:
     ]
 
 
-def _tidy(claim: Claim, record: dict[str, Any]) -> None:
+def _tidy(spec: OutputSpec, record: dict[str, Any]) -> None:
     """Delete what the stage owns and its manifest does not list; ``started.json`` at the end."""
-    _delete_owned(claim, keep=[item["path"] for item in record["files"]])
-    filesystem.delete(join(claim.uri, STARTED))
+    _delete_owned(spec, keep=[item["path"] for item in record["files"]])
+    filesystem.delete(join(spec.uri, STARTED))
 
 
-def _write_started(claim: Claim, fingerprint: str | None) -> None:
+def _write_started(spec: OutputSpec, fingerprint: str | None) -> None:
     started = {
-        "stage": claim.stage,
+        "stage": spec.stage,
         "fingerprint": fingerprint,
         "format_version": FORMAT_VERSION,
     }
-    filesystem.write_bytes(join(claim.uri, STARTED), _to_json(started))
+    filesystem.write_bytes(join(spec.uri, STARTED), _to_json(started))
 
 
 def read_key(uri: str) -> Any:
@@ -351,32 +351,32 @@ def read_key(uri: str) -> Any:
     return started.get("fingerprint") if same_form else None
 
 
-def _delete_owned(claim: Claim, *, keep: Sequence[str]) -> None:
+def _delete_owned(spec: OutputSpec, *, keep: Sequence[str]) -> None:
     """Delete what the stage owns in its directory, except the files to ``keep``."""
     kept = set(keep)
-    for name in claim.owns:
+    for name in spec.owns:
         if not any(path == name or path.startswith(f"{name}/") for path in kept):
-            filesystem.delete(join(claim.uri, name))
-    unpublished = tuple(f"{name}." for name in (*claim.owns, MANIFEST, STARTED))
-    for name in filesystem.listing(claim.uri):
+            filesystem.delete(join(spec.uri, name))
+    unpublished = tuple(f"{name}." for name in (*spec.owns, MANIFEST, STARTED))
+    for name in filesystem.listing(spec.uri):
         first = name.split("/")[0]
-        owned = first in claim.owns or (first.endswith(".tmp") and first.startswith(unpublished))
+        owned = first in spec.owns or (first.endswith(".tmp") and first.startswith(unpublished))
         if owned and name not in kept:
-            filesystem.delete(join(claim.uri, name))
+            filesystem.delete(join(spec.uri, name))
 
 
-def _differences(claim: Claim, record: dict[str, Any]) -> tuple[str, ...]:
-    """Name the settings and inputs in which a finished directory differs from the claim."""
-    old, new = flatten(record["settings"]), flatten(json.loads(json.dumps(claim.settings)))
+def _differences(spec: OutputSpec, record: dict[str, Any]) -> tuple[str, ...]:
+    """Name the settings and inputs in which a finished directory differs from the spec."""
+    old, new = flatten(record["settings"]), flatten(json.loads(json.dumps(spec.settings)))
     settings = [
         f"{key}: {_brief(old.get(key))} there, {_brief(new.get(key))} here"
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
     ]
     inputs = [
-        f"another {name}" + _explain_files(record["inputs"].get(name), claim.inputs.get(name))
-        for name in sorted(record["inputs"].keys() | claim.inputs.keys())
-        if _fingerprint_of(record["inputs"], name) != _fingerprint_of(claim.inputs, name)
+        f"another {name}" + _explain_files(record["inputs"].get(name), spec.inputs.get(name))
+        for name in sorted(record["inputs"].keys() | spec.inputs.keys())
+        if _fingerprint_of(record["inputs"], name) != _fingerprint_of(spec.inputs, name)
     ]
     return (*settings, *inputs)
 

@@ -7,7 +7,7 @@ LABEL_NAMES = ("negative", "positive", "neutral")
 
 SPLITS = ("train", "validation", "test")
 
-NUM_LANES = 8
+NUM_VIRTUAL_SHARDS = 8
 """The most training workers. It decides the order of training rows: to change it moves them all."""
 
 TWEETS = pa.schema(

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
-from sentiflow.data.manifest import Claim
+from sentiflow.data.manifest import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.evaluation import (
     charts,
@@ -50,7 +50,7 @@ _HEADLINES = (
 )
 
 
-def claim(config: Config) -> Claim:
+def describe_output(config: Config) -> OutputSpec:
     """Say what the evaluation would make.
 
     Raises:
@@ -61,7 +61,7 @@ def claim(config: Config) -> Claim:
     decisive = settings.model_dump(exclude={"scored_uri", "output_uri"})
     decisive["report_version"] = REPORT_VERSION
     inputs = {"scored": manifest.reference(settings.scored_uri, record)}
-    return Claim(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
+    return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
 
 
 def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any
         UserError: No row that the model was not trained on has a label to compare with.
     """
     began = time.monotonic()
-    target, settings = claim(config), config.evaluate
+    target, settings = describe_output(config), config.evaluate
     scored = manifest.require(target.inputs["scored"]["uri"], stage="score", setting="")
     rows = evaluated_rows.read(target.inputs["scored"]["uri"], scored)
     rows, seen = _leave_out_seen(rows, scored)
@@ -168,7 +168,7 @@ def _collect(
     rows: pa.Table,
     scored: dict[str, Any],
     trained: dict[str, Any],
-    target: Claim,
+    target: OutputSpec,
 ) -> report.ReportData:
     prepared = evaluated_rows.corpus_of(scored)
     return report.ReportData(
@@ -216,7 +216,7 @@ def _settings(*records: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lineage(
-    prepared: dict[str, Any], scored: dict[str, Any], target: Claim
+    prepared: dict[str, Any], scored: dict[str, Any], target: OutputSpec
 ) -> list[tuple[str, str, str]]:
     corpus, model = scored["inputs"]["corpus"], scored["inputs"]["model"]
     files = prepared["inputs"]["csv"]["files"] if prepared else corpus.get("files", ())
@@ -254,7 +254,7 @@ def _track(
     files: dict[str, bytes],
     recorder: Recorder,
     trained: dict[str, Any],
-    target: Claim,
+    target: OutputSpec,
 ) -> None:
     """Log the figures and the report.
 

@@ -132,8 +132,8 @@ class ModelPackage:
             calibration: What its temperature changes, and from which certainty on it answers.
         """
         settings = self.settings.model_dump()
-        claim = manifest.Claim("model", uri, settings, lineage, owns=FILES)
-        manifest.begin(claim, overwrite=True)
+        spec = manifest.OutputSpec("model", uri, settings, lineage, owns=FILES)
+        manifest.begin(spec, overwrite=True)
         weights = {name: tensor.cpu() for name, tensor in self.network.state_dict().items()}
         filesystem.write_bytes(join(uri, WEIGHTS), safetensors.torch.save(weights))
         replace(self.vocabulary, vectors=None).save(join(uri, VOCABULARY))
@@ -141,7 +141,7 @@ class ModelPackage:
         files = [package_files.describe(uri, name) for name in FILES]
         content = {"fingerprint": package_files.fingerprint(files)}
         return manifest.publish(
-            replace(claim, inputs=lineage | {"content": content}),
+            replace(spec, inputs=lineage | {"content": content}),
             counts={"parameters": sum(tensor.numel() for tensor in weights.values())},
             files=files,
             seconds=0,

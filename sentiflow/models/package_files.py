@@ -132,7 +132,9 @@ def _read_files(uri: str, record: dict[str, Any]) -> dict[str, bytes]:
     try:
         saved = {item["path"]: item["sha256"] for item in record["files"]}
         content_print = record["inputs"]["content"]["fingerprint"]
-        claimed = manifest.Claim("model", uri, record["settings"], record["inputs"]).fingerprint
+        claimed = manifest.OutputSpec(
+            "model", uri, record["settings"], record["inputs"]
+        ).fingerprint
     except (TypeError, KeyError) as error:
         raise UserError(f"{uri} has no manifest of a model package", hint=COPY_AGAIN) from error
     if saved.keys() != set(FILES):

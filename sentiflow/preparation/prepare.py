@@ -28,7 +28,7 @@ from sentiflow.cluster.resources import Resources, as_limit
 from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.data import corpus, csv_records, input_files, manifest
 from sentiflow.data.archives import SENTIMENT140
-from sentiflow.data.manifest import Claim
+from sentiflow.data.manifest import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import TOKENIZERS
@@ -53,7 +53,7 @@ _NUM_WORDS = 20
 """Words named in the out-of-vocabulary report."""
 
 
-def claim(config: Config) -> Claim:
+def describe_output(config: Config) -> OutputSpec:
     """Say what preparation would make; the CSV is read only if it changed since the last time.
 
     Raises:
@@ -86,7 +86,7 @@ def claim(config: Config) -> Claim:
     known = inputs.get("csv")
     found = input_files.describe(uris, known=known) if known else {"fingerprint": "", "files": []}
     vectors = _describe_vectors(settings, known=inputs.get("vectors"))
-    return Claim(STAGE, settings.output_uri, decisive, {"csv": found} | vectors, owns=OWNS)
+    return OutputSpec(STAGE, settings.output_uri, decisive, {"csv": found} | vectors, owns=OWNS)
 
 
 def run(
@@ -103,7 +103,7 @@ def run(
         JobError: A task failed; what is finished is kept for the next run.
     """
     began = time.monotonic()
-    target = claim(config)
+    target = describe_output(config)
     uris = _expand(config.prepare)
     place = replace(target, inputs=target.inputs | {"csv": input_files.as_found(uris)})
     goes_on = manifest.begin(place, overwrite=overwrite, resumable=True)
@@ -116,7 +116,7 @@ def run(
     try:
         result = _prepare(config, uris, passes, resources)
     except UserError:
-        manifest.abandon(target)
+        manifest.roll_back(target)
         raise
     seconds = time.monotonic() - began
     _report(result, seconds, recorder)

@@ -22,7 +22,7 @@ from sentiflow.cluster.resources import Resources, as_limit
 from sentiflow.config.sections import Config, ScoreSettings
 from sentiflow.data import manifest
 from sentiflow.data.corpus import Corpus
-from sentiflow.data.manifest import WORK, Claim, State
+from sentiflow.data.manifest import WORK, OutputSpec, State
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import drift
 from sentiflow.models.drift import Profile
@@ -46,7 +46,7 @@ _NOT_DECISIVE = {
 }
 
 
-def claim(config: Config) -> Claim:
+def describe_output(config: Config) -> OutputSpec:
     """Say what scoring would make; files of a corpus are read only if they changed.
 
     Raises:
@@ -58,7 +58,7 @@ def claim(config: Config) -> Claim:
     model = model_sources.describe(settings.model_uri, tracking=config.tracking.uri)
     inputs = {"model": model, "corpus": scored_corpus.describe(settings)}
     decisive["corpus"] = PREPARED if settings.corpus == (PREPARED,) else "files"
-    return Claim(STAGE, settings.output_uri, decisive, inputs, owns=OWNS, grows="corpus")
+    return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS, grows="corpus")
 
 
 def run(
@@ -75,12 +75,12 @@ def run(
     """
     began = time.monotonic()
     settings = config.score
-    target = claim(config)
-    found = manifest.look(target).state
+    target = describe_output(config)
+    found = manifest.find_status(target).state
     if found is State.COMPLETE:
         say(STAGE, f"complete: {as_typed(target.uri)}, by another run")
         return manifest.require(target.uri, stage=STAGE, setting="score.output_uri")
-    earlier = Earlier.read(target.uri) if found is State.GROWN else Earlier()
+    earlier = Earlier.read(target.uri) if found is State.EXTENDED else Earlier()
     plan = scored_corpus.plan(
         settings, target.inputs["corpus"], num_earlier=len(earlier.input_files)
     )
@@ -137,7 +137,7 @@ def run(
 
 def _open(
     config: Config,
-    target: Claim,
+    target: OutputSpec,
     plan: scored_corpus.Plan,
     earlier: Earlier,
     passes: Passes,
@@ -161,7 +161,7 @@ def _open(
         )
     except UserError:
         if not passes.goes_on:
-            manifest.abandon(target)
+            manifest.roll_back(target)
         raise
     say(STAGE, f"{as_typed(target.inputs['model']['uri'])} on {source.num_rows:,} rows")
     for note in source.notes:
@@ -170,7 +170,7 @@ def _open(
 
 
 def _publish(
-    target: Claim,
+    target: OutputSpec,
     source: Corpus,
     earlier: Earlier,
     results: Sequence[dict[str, Any]],
@@ -188,7 +188,7 @@ def _publish(
     )
 
 
-def _begin(target: Claim, key: str, state: State, overwrite: bool) -> bool:
+def _begin(target: OutputSpec, key: str, state: State, overwrite: bool) -> bool:
     """Make the directory ready; returns whether there is something to go on with.
 
     Raises:
@@ -203,13 +203,13 @@ def _begin(target: Claim, key: str, state: State, overwrite: bool) -> bool:
     return goes_on
 
 
-def key_of(target: Claim) -> str:
+def key_of(target: OutputSpec) -> str:
     """Name what must be equal for an unfinished scoring to be continued; the corpus may grow."""
     return manifest.fingerprint([target.settings, target.inputs["model"]["fingerprint"]])
 
 
 def _choose_precision(
-    target: Claim, earlier: Earlier, settings: ScoreSettings, resources: Resources
+    target: OutputSpec, earlier: Earlier, settings: ScoreSettings, resources: Resources
 ) -> str:
     """Choose it by what there is, unless a part of the same was scored before, with what was then.
 
@@ -226,7 +226,7 @@ def _choose_precision(
     return "bf16" if resources.uses_gpus(settings.gpus_per_worker) else "fp32"
 
 
-def _note_precision(target: Claim, precision: str) -> None:
+def _note_precision(target: OutputSpec, precision: str) -> None:
     """Keep it for the run that may have to go on."""
     begun = {"key": key_of(target), "precision": precision}
     filesystem.write_bytes(join(target.uri, _BEGUN), json.dumps(begun).encode())
@@ -241,7 +241,7 @@ def _choose_engine(config: Config) -> Engine:
     )
 
 
-def _read_reference(target: Claim) -> Profile | None:
+def _read_reference(target: OutputSpec) -> Profile | None:
     """Read what the model tells of the texts that it was made for."""
     known = target.inputs["model"]["reference"]
     try:
@@ -271,14 +271,14 @@ def _count(source: Corpus, earlier: Earlier, results: Sequence[dict[str, Any]]) 
     return {name: count + new[name] for name, count in earlier.counts.items()}
 
 
-def _check_accepted(target: Claim, counts: dict[str, int], reasons: Counter[str]) -> None:
+def _check_accepted(target: OutputSpec, counts: dict[str, int], reasons: Counter[str]) -> None:
     """Refuse a corpus of which nothing could be scored.
 
     Raises:
         UserError: Every row was rejected; nothing new is left behind.
     """
     if counts["rejected"] and counts["rejected"] == counts["rows_read"]:
-        manifest.abandon(target)
+        manifest.roll_back(target)
         raise UserError(
             f"no row was accepted: {counts['rejected']:,} rejected ({_name_reasons(reasons)})",
             hint="mend the corpus, or say by score.format or score.text_column what it is",

@@ -7,7 +7,7 @@ from typing import Any
 from sentiflow.config.sections import ScoreSettings
 from sentiflow.data import corpus, input_files, manifest, schema, table_files
 from sentiflow.data.corpus import Corpus, CsvPlan, MapParts
-from sentiflow.data.manifest import WORK, Claim
+from sentiflow.data.manifest import WORK, OutputSpec
 from sentiflow.data.table_files import TablePlan
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
@@ -154,7 +154,7 @@ def name_parts(source: Corpus, run_key: str) -> list[str]:
     ]
 
 
-def _sequence(target: Claim) -> list[str]:
+def _sequence(target: OutputSpec) -> list[str]:
     """Name what a corpus is made of, in its order, by what is known without reading it."""
     described = target.inputs["corpus"].get("files")
     if described is None:
@@ -165,13 +165,13 @@ def _sequence(target: Claim) -> list[str]:
     ]
 
 
-def note(target: Claim) -> None:
+def note(target: OutputSpec) -> None:
     """Keep what the corpus is made of for the run that may have to go on."""
     content = json.dumps(_sequence(target)).encode()
     filesystem.write_bytes(join(target.uri, _NOTE), content)
 
 
-def is_known(target: Claim) -> bool:
+def is_known(target: OutputSpec) -> bool:
     """Say whether an unfinished run was of this corpus, the beginning of it, or more of it."""
     if not filesystem.exists(join(target.uri, _NOTE)):
         return True

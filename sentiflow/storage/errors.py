@@ -4,7 +4,7 @@ import errno
 import re
 from dataclasses import dataclass
 
-from sentiflow.errors import JobError, PlaceError
+from sentiflow.errors import JobError, StorageError
 
 _OF_STORE = re.compile(
     r"AWS Error (?P<code>[A-Z_]+)(?: \(HTTP status (?P<status>\d+)\))? during (?P<operation>\w+) "
@@ -46,7 +46,7 @@ class StoreTrouble:
     """The user alone can put it right: it will not pass."""
 
 
-def explain(error: BaseException, *, uri: str = "") -> PlaceError | JobError | None:
+def explain(error: BaseException, *, uri: str = "") -> StorageError | JobError | None:
     """Make one line of the error of a disk or an object store.
 
     Args:
@@ -54,7 +54,7 @@ def explain(error: BaseException, *, uri: str = "") -> PlaceError | JobError | N
         uri: What was read or written, in case that the error does not say so.
 
     Returns:
-        A `PlaceError` if the place is wrong or forbidden, a `JobError` if the same command may go
+        A `StorageError` if the place is wrong or forbidden, a `JobError` if the same command may go
         on later; None if it is the error of something else, or names no place.
     """
     if not isinstance(error, OSError):
@@ -62,13 +62,13 @@ def explain(error: BaseException, *, uri: str = "") -> PlaceError | JobError | N
     if isinstance(error, PermissionError | NotADirectoryError):
         names_place = error.filename is not None or "'/" in str(error)
         hint = "choose another place, or make it writable"
-        return PlaceError(_reason(error), hint=hint) if names_place else None
+        return StorageError(_reason(error), hint=hint) if names_place else None
     if error.errno in _FULL:
         return JobError(f"{_reason(error)}: make room there, and the same command goes on")
     return explain_text(str(error), uri=uri)
 
 
-def explain_text(text: str, *, uri: str = "") -> PlaceError | JobError | None:
+def explain_text(text: str, *, uri: str = "") -> StorageError | JobError | None:
     """Do the same for an error of an object store of which only the text is left."""
     trouble = find_store_trouble(text)
     if trouble is None:
@@ -76,7 +76,7 @@ def explain_text(text: str, *, uri: str = "") -> PlaceError | JobError | None:
     place = trouble.place or uri
     problem = f"{place}: {trouble.what}" if place else trouble.what
     if trouble.is_mistake:
-        return PlaceError(problem, hint=trouble.hint)
+        return StorageError(problem, hint=trouble.hint)
     return JobError(f"{problem}: {trouble.hint}")
 
 

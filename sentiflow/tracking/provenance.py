@@ -65,7 +65,7 @@ def is_lineage(tag: str) -> bool:
 
 
 def to_datasets(inputs: Mapping[str, Any], *, stage: str) -> Iterator[Input]:
-    """Describe the inputs of a claim or manifest as MLflow's datasets.
+    """Describe the inputs of a spec or manifest as MLflow's datasets.
 
     An input that stands for a directory is called as the stage calls it, one of files by the first
     of them.

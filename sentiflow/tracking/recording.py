@@ -97,7 +97,7 @@ class Recorder:
             self._outbox.take(*run_records.make_params(self.run_id, settings))
 
     def log_inputs(self, inputs: Mapping[str, Any], *, stage: str) -> None:
-        """Log what a stage reads, as its claim or manifest has it: datasets, and lineage tags."""
+        """Log what a stage reads, as its spec or manifest has it: datasets, and lineage tags."""
         if self.run_id and inputs:
             datasets = tuple(provenance.to_datasets(inputs, stage=stage))
             self._outbox.take(Inputs(run=self.run_id, values=datasets))

@@ -1,4 +1,4 @@
-"""Seed, step and lane -> dropout masks, the same whichever worker draws them."""
+"""Seed, step and shard -> dropout masks, the same whichever worker draws them."""
 
 from collections.abc import Sequence
 
@@ -20,21 +20,21 @@ def draw(
     which costs less than one for each token, and trains a recurrent network no worse.
 
     Args:
-        shape: Rows of each lane of the slice, in order.
+        shape: Rows of each shard of the slice, in order.
         dropout: Probability that each feature is dropped, ``(F,)`` float32.
         seed: Of the run.
         step: Of the run.
-        first_lane: Number of the first lane in ``shape``.
+        first_lane: Number of the first shard in ``shape``.
 
     Returns:
         ``(B, F)`` float32 on the CPU, B the sum of ``shape``.
     """
     masks = [
-        np.random.Generator(np.random.Philox(key=[seed, step * 256 + lane])).random(
+        np.random.Generator(np.random.Philox(key=[seed, step * 256 + shard])).random(
             (num_rows, len(dropout)), np.float32
         )
         >= dropout
-        for lane, num_rows in enumerate(shape, first_lane)
+        for shard, num_rows in enumerate(shape, first_lane)
     ]
     kept = np.concatenate([*masks, np.zeros((0, len(dropout)), bool)])
     return torch.from_numpy(kept / (1 - dropout))

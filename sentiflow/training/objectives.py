@@ -32,7 +32,7 @@ class Losses:
     """Number of rows whose answer is right."""
 
 
-class Labelling(nn.Module):
+class ClassificationObjective(nn.Module):
     """The cross-entropy of a network's answers.
 
     Where it has a linear model beside it, each is trained on its own answers, and asked together:
@@ -73,7 +73,7 @@ def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return nn.functional.cross_entropy(logits, labels, reduction="none")
 
 
-class WordPrediction(nn.Module):
+class LanguageModeling(nn.Module):
     """How badly the states foretell the next word, and those of the other direction the last one.
 
     A language model of the first recurrent layer, which in either direction knows only the words

@@ -15,7 +15,7 @@ from sentiflow.cluster import connection
 from sentiflow.cluster.resources import Resources, count_train_workers
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
-from sentiflow.data.manifest import Claim
+from sentiflow.data.manifest import OutputSpec
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
@@ -49,14 +49,14 @@ _TUNE_VARIABLES = {
 }
 
 
-def claim(config: Config) -> Claim:
+def describe_output(config: Config) -> OutputSpec:
     """Say what a sweep would make.
 
     Raises:
         UserError: The prepared data are not complete, or have no validation rows; or the space
             is wrong.
     """
-    trained = training.claim(config)
+    trained = training.describe_output(config)
     if not _count_rows(config, "validation"):
         raise UserError(
             f"{config.train.prepared_uri} has no validation rows, by which trials are compared",
@@ -65,7 +65,7 @@ def claim(config: Config) -> Claim:
     search_space.expand(config)
     decisive = config.sweep.model_dump(mode="json", exclude=_NOT_DECISIVE)
     settings = decisive | {"train": trained.settings}
-    return Claim(STAGE, config.sweep.output_uri, settings, trained.inputs, owns=OWNS)
+    return OutputSpec(STAGE, config.sweep.output_uri, settings, trained.inputs, owns=OWNS)
 
 
 def run(
@@ -81,7 +81,7 @@ def run(
         JobError: Every trial failed.
     """
     began = time.monotonic()
-    target = claim(config)
+    target = describe_output(config)
     division = _Division.find(config, resources)
     manifest.begin(target, overwrite=overwrite, resumable=True)
     tasks = [Task.plan(trial, target.uri) for trial in search_space.expand(config)]
@@ -146,7 +146,7 @@ def _rounded(value: float | None) -> str:
 
 
 def _publish(
-    target: Claim,
+    target: OutputSpec,
     tasks: Sequence[Task],
     records: list[dict[str, Any]],
     recorder: "Recorder",
@@ -244,7 +244,7 @@ class _Watch(ray.tune.Callback):
 
     def __init__(self, division: _Division, max_wait_seconds: float) -> None:
         need = {"CPU": max(1.0, division.request["cpu"]), "GPU": division.request.get("gpu", 0.0)}
-        self.room = connection.Room(need, max_wait_seconds=max_wait_seconds)
+        self.room = connection.Capacity(need, max_wait_seconds=max_wait_seconds)
 
     def on_step_begin(self, **info: Any) -> None:
         self.room.check()

@@ -10,8 +10,8 @@ from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
 from sentiflow.data.manifest import State
-from sentiflow.data.schema import NUM_LANES
-from sentiflow.errors import JobError, PlaceError, UserError, WorkerError
+from sentiflow.data.schema import NUM_VIRTUAL_SHARDS
+from sentiflow.errors import JobError, StorageError, UserError, WorkerError
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.training import train as training
@@ -56,11 +56,11 @@ class Task:
 
     def finished_curve(self) -> Curve | None:
         """Read the curve of a trial that was trained to its end, and tidy up; None for another."""
-        target = training.claim(self.config)
+        target = training.describe_output(self.config)
         record = manifest.read(self.uri)
-        if record is None or manifest.look(target).state is not State.COMPLETE:
+        if record is None or manifest.find_status(target).state is not State.COMPLETE:
             return None
-        manifest.settle(target)
+        manifest.clean_up(target)
         curve = {epoch["epoch"]: training.name_figures(epoch) for epoch in record["history"]}
         curve[1]["pretrain/seconds"] = sum(epoch["seconds"] for epoch in record["pretraining"])
         return curve
@@ -102,7 +102,7 @@ def train(task: Task, *, metric: str, share: Resources) -> None:
         try:
             recorder = cast("Recorder", reporter)
             training.run(_steady(task.config), recorder, resources=share, overwrite=False)
-        except (WorkerError, PlaceError):
+        except (WorkerError, StorageError):
             raise
         except (UserError, JobError) as error:
             ray.tune.report({"reason": str(error)})
@@ -115,7 +115,7 @@ def _steady(config: Config) -> Config:
 
     `Reservations` could not tell the trainings of one job that live from those that are dead.
     """
-    train = config.train.model_copy(update={"min_workers": NUM_LANES})
+    train = config.train.model_copy(update={"min_workers": NUM_VIRTUAL_SHARDS})
     return config.model_copy(update={"train": train})
 
 

@@ -22,9 +22,9 @@ from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.storage.uris import join
 from sentiflow.training import checkpoints, trained_package
 from sentiflow.training.checkpoints import Checkpoint
-from sentiflow.training.objectives import VECTORS, Labelling, WordPrediction
+from sentiflow.training.objectives import VECTORS, ClassificationObjective, LanguageModeling
 from sentiflow.training.trainer import Trainer
-from sentiflow.training.virtual_shards import Lanes, OwnRows, TrainInput, own_lanes
+from sentiflow.training.virtual_shards import OwnRows, TrainInput, VirtualShards, own_shards
 
 MODEL = "model"
 PRETRAIN, TRAIN = "pretrain", "train"
@@ -125,7 +125,7 @@ class _Work:
         self.post: Post = post if rank == 0 else lambda item: None
         self.root = join(self.settings.output_uri, checkpoints.FOLDER)
         self.words = vocabulary.load(join(self.settings.prepared_uri, "vocabulary.parquet"))
-        own = own_lanes(rank, world_size)
+        own = own_shards(rank, world_size)
         train, validation = (_plan(job, split) for split in ("train", "validation"))
         self.counts = _count_lengths(train, own, job, world_size)
         if not self.counts[:, :, 1:].any():
@@ -169,11 +169,13 @@ class _Work:
         """Make the trainer of a phase, with the network as it is."""
         self.phase, settings = phase, self.settings
         validation: Iterable[EncodedRows] = self.validation
-        objective: Labelling | WordPrediction = Labelling(self.network)
+        objective: ClassificationObjective | LanguageModeling = ClassificationObjective(
+            self.network
+        )
         self.first_step = self.first_row = 0
         if phase == PRETRAIN:
             settings, validation = _pretrain_settings(settings), ()
-            objective = WordPrediction(
+            objective = LanguageModeling(
                 self.network,
                 counts=_counts_of(self.words),
                 num_negatives=settings.pretrain.num_negatives,
@@ -393,10 +395,10 @@ def _take_weights(network: nn.Module, words: Vocabulary, settings: TrainSettings
         network.embedding.weight[known] = matrix[place[known]]
 
 
-def _plan(job: Job, split: str) -> Lanes:
-    """Cut a split into lanes; how many rows its files have stands in the manifest."""
+def _plan(job: Job, split: str) -> VirtualShards:
+    """Cut a split into shards; how many rows its files have stands in the manifest."""
     rows = _list_files(job, split, table="encoded")
-    return Lanes.plan(list(rows), sizes=list(rows.values()))
+    return VirtualShards.plan(list(rows), sizes=list(rows.values()))
 
 
 def _list_files(job: Job, split: str, *, table: str) -> dict[str, int]:
@@ -407,9 +409,9 @@ def _list_files(job: Job, split: str, *, table: str) -> dict[str, int]:
     return {join(job.settings.prepared_uri, item["path"]): item["rows"] for item in files}
 
 
-def _count_lengths(lanes: Lanes, own: range, job: Job, world_size: int) -> np.ndarray:
-    """Count the lengths in all lanes, each worker in its own."""
-    counts = lanes.count_lengths(own, max_length=job.prepared["settings"]["max_length"])
+def _count_lengths(shards: VirtualShards, own: range, job: Job, world_size: int) -> np.ndarray:
+    """Count the lengths in all shards, each worker in its own."""
+    counts = shards.count_lengths(own, max_length=job.prepared["settings"]["max_length"])
     if world_size == 1:
         return counts
     device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"

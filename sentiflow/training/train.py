@@ -10,7 +10,7 @@ from sentiflow.cluster import connection
 from sentiflow.cluster.resources import Resources, count_train_workers
 from sentiflow.config.sections import Config, TrainSettings
 from sentiflow.data import manifest
-from sentiflow.data.manifest import Claim
+from sentiflow.data.manifest import OutputSpec
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
@@ -38,7 +38,7 @@ _NOT_DECISIVE = {
 }
 
 
-def claim(config: Config) -> Claim:
+def describe_output(config: Config) -> OutputSpec:
     """Say what training would make.
 
     Raises:
@@ -51,7 +51,7 @@ def claim(config: Config) -> Claim:
     if settings.init_from is not None:
         first = manifest.require(settings.init_from, stage="model", setting="train.init_from")
         inputs["init_from"] = manifest.reference(settings.init_from, first)
-    return Claim(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
+    return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
 
 
 def run(
@@ -67,7 +67,7 @@ def run(
         JobError: A loss is not finite, or workers died too often; checkpoints are kept.
     """
     began = time.monotonic()
-    target = claim(config)
+    target = describe_output(config)
     num_workers, resources = _make_room(config, resources)
     cpus = config.train.cpus_per_worker
     gpus = resources.gpus_per_train_worker(config.train.gpus_per_worker)
@@ -100,7 +100,7 @@ def run(
             on_post=audience.take,
         )
     if "problem" in outcome:
-        manifest.abandon(target)
+        manifest.roll_back(target)
         raise UserError(outcome["problem"])
     if "failure" in outcome:
         raise JobError(outcome["failure"])
@@ -134,7 +134,7 @@ def _register(config: Config, recorder: "Recorder") -> dict[str, Any] | None:
 
 
 def _publish(
-    target: Claim,
+    target: OutputSpec,
     job: Job,
     outcome: dict[str, Any],
     recorder: "Recorder",
@@ -193,8 +193,8 @@ def _make_room(config: Config, resources: Resources) -> tuple[int, Resources]:
         "GPU": resources.gpus_per_train_worker(settings.gpus_per_worker),
     }
     patience = 60 * config.cluster.max_wait_minutes
-    room = connection.Room(need, times=num_workers, max_wait_seconds=patience)
-    return num_workers, room.await_nodes()
+    room = connection.Capacity(need, times=num_workers, max_wait_seconds=patience)
+    return num_workers, room.wait_for_nodes()
 
 
 def _announce(job: Job, num_workers: int) -> str:

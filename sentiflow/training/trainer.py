@@ -20,8 +20,14 @@ from sentiflow.errors import JobError, UserError
 from sentiflow.models import batching
 from sentiflow.models.batching import Batch, EncodedRows
 from sentiflow.training import dropout_masks, schedules
-from sentiflow.training.objectives import NGRAMS, VECTORS, Labelling, Losses, WordPrediction
-from sentiflow.training.virtual_shards import Slice, TrainInput, own_lanes
+from sentiflow.training.objectives import (
+    NGRAMS,
+    VECTORS,
+    ClassificationObjective,
+    LanguageModeling,
+    Losses,
+)
+from sentiflow.training.virtual_shards import Slice, TrainInput, own_shards
 
 _NGRAMS_EPS = 1e-3
 """Adam's epsilon for the n-grams' weights: with so large a one, rare n-grams stay small."""
@@ -96,7 +102,7 @@ class Trainer:
         self,
         *,
         settings: TrainSettings,
-        objective: Labelling | WordPrediction,
+        objective: ClassificationObjective | LanguageModeling,
         train: TrainInput,
         validation: Iterable[EncodedRows],
         rank: int,
@@ -283,7 +289,7 @@ class Trainer:
     def _draw_noise(self, part: Slice) -> torch.Tensor | None:
         if not self._dropout.any():
             return None
-        own = own_lanes(self.rank, self.world_size)
+        own = own_shards(self.rank, self.world_size)
         drawn = dropout_masks.draw(
             part.lane_sizes[own.start : own.stop].tolist(),
             dropout=self._dropout,
@@ -363,7 +369,7 @@ class Trainer:
         if self._not_finite is None:
             return
         step, part = self._not_finite
-        first_lane = own_lanes(self.rank, self.world_size).start
+        first_lane = own_shards(self.rank, self.world_size).start
         start = int(part.lane_sizes[:first_lane].sum())
         row_ids = torch.zeros(part.global_size, dtype=torch.int64)
         row_ids[start : start + len(part.chosen)] = torch.from_numpy(part.rows.row_ids[part.chosen])

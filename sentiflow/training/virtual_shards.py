@@ -1,12 +1,12 @@
 """Encoded Parquet -> each worker's slices of one sequence of global batches.
 
-The rows of a split, in the order of its files, are cut into ``NUM_LANES`` lanes of equal size. A
-worker owns some of the lanes, and reads those alone. A global batch is made of a slice of every
-lane; which rows it holds follows from the seed and the epoch, so that any number of workers takes
-the same optimizer steps. All that the workers must know of each other's lanes is how many rows of
-each length every chunk of them has.
+The rows of a split, in the order of its files, are cut into ``NUM_VIRTUAL_SHARDS`` shards of equal
+size. A worker owns some of the shards, and reads those alone. A global batch is made of a slice of
+every shard; which rows it holds follows from the seed and the epoch, so that any number of workers
+takes the same optimizer steps. All that the workers must know of each other's shards is how many
+rows of each length every chunk of them has.
 
-A lane is read in chunks. An epoch goes through windows of a few chunks of every lane, in random
+A shard is read in chunks. An epoch goes through windows of a few chunks of every shard, in random
 order, and shuffles the rows of a window; so memory is bounded, and a corpus that fits into one
 window, about four million tweets, is shuffled as a whole.
 """
@@ -19,25 +19,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sentiflow.data.schema import NUM_LANES
+from sentiflow.data.schema import NUM_VIRTUAL_SHARDS
 from sentiflow.models.batching import COLUMNS, EncodedRows
 from sentiflow.storage import filesystem
 
 ROWS_IN_CHUNK = 1 << 16
 CHUNKS_IN_WINDOW = 8
-"""Of each lane. A worker with all lanes holds some 300 MB of usual tweets."""
+"""Of each shard. A worker with all shards holds some 300 MB of usual tweets."""
 BATCHES_IN_POOL = 64
 """Rows are sorted by length inside a pool only, so the order of training stays random."""
 
 
-def own_lanes(rank: int, world_size: int) -> range:
-    """Say which lanes a worker owns: neighbors, about equally many for each worker."""
-    return range(rank * NUM_LANES // world_size, (rank + 1) * NUM_LANES // world_size)
+def own_shards(rank: int, world_size: int) -> range:
+    """Say which shards a worker owns: neighbors, about equally many for each worker."""
+    return range(
+        rank * NUM_VIRTUAL_SHARDS // world_size, (rank + 1) * NUM_VIRTUAL_SHARDS // world_size
+    )
 
 
 @dataclass(frozen=True)
-class Lanes:
-    """A split's rows, cut into lanes and those into chunks."""
+class VirtualShards:
+    """A split's rows, cut into shards and those into chunks."""
 
     uris: tuple[str, ...]
     """Files of ``schema.ENCODED``."""
@@ -45,7 +47,7 @@ class Lanes:
     """Rows of the files up to and with each."""
 
     @classmethod
-    def plan(cls, uris: Sequence[str], *, sizes: Sequence[int] | None = None) -> "Lanes":
+    def plan(cls, uris: Sequence[str], *, sizes: Sequence[int] | None = None) -> "VirtualShards":
         """Take files of which the rows are known, or look up how many they have."""
         if sizes is None:
             sizes = [_count_rows(uri) for uri in uris]
@@ -58,31 +60,32 @@ class Lanes:
 
     @property
     def num_chunks(self) -> int:
-        """Chunks of each lane."""
-        return max(1, -(-self.num_rows // (NUM_LANES * ROWS_IN_CHUNK)))
+        """Chunks of each shard."""
+        return max(1, -(-self.num_rows // (NUM_VIRTUAL_SHARDS * ROWS_IN_CHUNK)))
 
-    def read(self, lane: int, chunks: Sequence[int]) -> list[pa.Table]:
-        """Read some chunks of a lane, in the order given."""
-        return [table for chunk in chunks for table in self._read_chunk(lane, chunk, COLUMNS)]
+    def read(self, shard: int, chunks: Sequence[int]) -> list[pa.Table]:
+        """Read some chunks of a shard, in the order given."""
+        return [table for chunk in chunks for table in self._read_chunk(shard, chunk, COLUMNS)]
 
-    def count_lengths(self, lanes: Sequence[int], *, max_length: int) -> np.ndarray:
-        """Count the rows of each length in some lanes.
+    def count_lengths(self, shards: Sequence[int], *, max_length: int) -> np.ndarray:
+        """Count the rows of each length in some shards.
 
         Returns:
-            ``(NUM_LANES, num_chunks, max_length + 1)`` int64; zero for the other lanes.
+            ``(NUM_VIRTUAL_SHARDS, num_chunks, max_length + 1)`` int64; zero for the other shards.
         """
-        counts = np.zeros((NUM_LANES, self.num_chunks, max_length + 1), np.int64)
-        for lane in lanes:
+        counts = np.zeros((NUM_VIRTUAL_SHARDS, self.num_chunks, max_length + 1), np.int64)
+        for shard in shards:
             for chunk in range(self.num_chunks):
-                for table in self._read_chunk(lane, chunk, ("length",)):
+                for table in self._read_chunk(shard, chunk, ("length",)):
                     lengths = table["length"].to_numpy()
-                    counts[lane, chunk] += np.bincount(lengths, minlength=max_length + 1)
+                    counts[shard, chunk] += np.bincount(lengths, minlength=max_length + 1)
         return counts
 
-    def _read_chunk(self, lane: int, chunk: int, columns: Sequence[str]) -> Iterator[pa.Table]:
-        place = lane * self.num_chunks + chunk
+    def _read_chunk(self, shard: int, chunk: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+        place = shard * self.num_chunks + chunk
         start, stop = (
-            number * self.num_rows // (NUM_LANES * self.num_chunks) for number in (place, place + 1)
+            number * self.num_rows // (NUM_VIRTUAL_SHARDS * self.num_chunks)
+            for number in (place, place + 1)
         )
         for number in range(bisect.bisect_right(self.ends, start), len(self.uris)):
             before = self.ends[number - 1] if number else 0
@@ -105,9 +108,9 @@ class Slice:
     rows: EncodedRows
     """Those of the worker's window; the slice is ``chosen`` of them."""
     chosen: np.ndarray
-    """Row numbers, lane by lane."""
+    """Row numbers, shard by shard."""
     lane_sizes: np.ndarray
-    """Rows that each of the ``NUM_LANES`` gives to the global batch."""
+    """Rows that each of the ``NUM_VIRTUAL_SHARDS`` gives to the global batch."""
 
     @property
     def global_size(self) -> int:
@@ -124,7 +127,7 @@ class TrainInput:
 
     def __init__(
         self,
-        lanes: Lanes,
+        shards: VirtualShards,
         *,
         own: Sequence[int],
         counts: np.ndarray,
@@ -137,9 +140,9 @@ class TrainInput:
         """Describe the batches.
 
         Args:
-            lanes: Of the train split.
-            own: The lanes of this worker.
-            counts: Of all lanes, see :meth:`Lanes.count_lengths`.
+            shards: Of the train split.
+            own: The shards of this worker.
+            counts: Of all shards, see :meth:`VirtualShards.count_lengths`.
             batch_size: Rows of a global batch.
             bucketing: ``pooled`` sorts shuffled rows by length inside pools of
                 ``BATCHES_IN_POOL`` batches, so that lengths in a batch are nearly equal;
@@ -148,7 +151,7 @@ class TrainInput:
             keep_empty: Have rows of length 0 in the batches, too.
             seed: Of the run.
         """
-        self.lanes, self.own, self.seed = lanes, tuple(own), seed
+        self.shards, self.own, self.seed = shards, tuple(own), seed
         self.min_length = 0 if keep_empty else 1
         self.counts = counts.copy()
         self.counts[:, :, : self.min_length] = 0
@@ -172,7 +175,7 @@ class TrainInput:
         """
         for number, window in enumerate(self._windows(epoch)):
             groups, sizes = self._deal(window)
-            random = np.random.default_rng([self.seed, epoch, number, NUM_LANES])
+            random = np.random.default_rng([self.seed, epoch, number, NUM_VIRTUAL_SHARDS])
             batches = random.permutation(self._used(sizes))
             skipped, first_step = batches[:first_step], max(0, first_step - len(batches))
             if len(skipped) == len(batches):
@@ -180,27 +183,27 @@ class TrainInput:
             rows, begins = self._read(window)
             starts = np.cumsum(sizes, axis=0) - sizes
             orders = [
-                begins[i] + self._order(rows.lengths[begins[i] : begins[i + 1]], groups[:, lane],
-                                        np.random.default_rng([self.seed, epoch, number, lane]))
-                for i, lane in enumerate(self.own)
+                begins[i] + self._order(rows.lengths[begins[i] : begins[i + 1]], groups[:, shard],
+                                        np.random.default_rng([self.seed, epoch, number, shard]))
+                for i, shard in enumerate(self.own)
             ]  # fmt: skip
             for batch in batches[len(skipped) :]:
                 chosen = [
-                    order[starts[batch, lane] :][: sizes[batch, lane]]
-                    for lane, order in zip(self.own, orders, strict=True)
+                    order[starts[batch, shard] :][: sizes[batch, shard]]
+                    for shard, order in zip(self.own, orders, strict=True)
                 ]
                 yield Slice(rows, np.concatenate([*chosen, np.zeros(0, np.int64)]), sizes[batch])
 
     def _windows(self, epoch: int) -> list[np.ndarray]:
-        """Deal the chunks of every lane to windows: arrays of ``(NUM_LANES, chunks)``."""
-        number = self.lanes.num_chunks
+        """Deal the chunks of every shard to windows: arrays of ``(NUM_VIRTUAL_SHARDS, chunks)``."""
+        number = self.shards.num_chunks
         random = np.random.default_rng([self.seed, epoch])
-        order = np.stack([random.permutation(number) for _ in range(NUM_LANES)])
+        order = np.stack([random.permutation(number) for _ in range(NUM_VIRTUAL_SHARDS)])
         parts = np.array_split(order, -(-number // CHUNKS_IN_WINDOW), axis=1)
         return [np.sort(part, axis=1) for part in parts]
 
     def _deal(self, window: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Say how many rows each lane gives to each group of a window, and to each batch.
+        """Say how many rows each shard gives to each group of a window, and to each batch.
 
         A group is what a batch is of: a length, or a pool. Batches follow each other by groups.
         """
@@ -220,21 +223,21 @@ class TrainInput:
     def _order(
         self, lengths: np.ndarray, groups: np.ndarray, random: np.random.Generator
     ) -> np.ndarray:
-        """Order a lane's rows: shuffled, then by group, and by length inside a group."""
+        """Order a shard's rows: shuffled, then by group, and by length inside a group."""
         rows = random.permutation(np.flatnonzero(lengths >= self.min_length))
         if self.bucketing == "exact":
             return rows[np.argsort(lengths[rows], kind="stable")]
         return rows[np.lexsort((lengths[rows], np.repeat(np.arange(len(groups)), groups)))]
 
     def _read(self, window: np.ndarray) -> tuple[EncodedRows, np.ndarray]:
-        """Read this worker's lanes of a window; returns their rows, and where each lane begins.
+        """Read this worker's shards of a window; returns their rows, and where each shard begins.
 
         The last window stays in memory, as often there is no other.
         """
         key = window.tobytes()
         if self._held is None or self._held[0] != key:
             self._held = None
-            by_lane = [self.lanes.read(lane, window[lane]) for lane in self.own]
+            by_lane = [self.shards.read(shard, window[shard]) for shard in self.own]
             begins = np.cumsum([0, *(sum(map(len, tables)) for tables in by_lane)])
             rows = EncodedRows.from_tables([table for tables in by_lane for table in tables])
             self._held = key, rows, begins
@@ -242,20 +245,20 @@ class TrainInput:
 
 
 class OwnRows:
-    """All rows of a worker's lanes, a window at a time, for evaluation."""
+    """All rows of a worker's shards, a window at a time, for evaluation."""
 
-    def __init__(self, lanes: Lanes, *, own: Sequence[int]) -> None:
-        """Take the lanes of a split that this worker owns."""
-        self.lanes, self.own = lanes, tuple(own)
+    def __init__(self, shards: VirtualShards, *, own: Sequence[int]) -> None:
+        """Take the shards of a split that this worker owns."""
+        self.shards, self.own = shards, tuple(own)
         self._held: EncodedRows | None = None
 
     def __iter__(self) -> Iterator[EncodedRows]:
         """Read the windows; where there is one alone, it stays in memory."""
-        starts = range(0, self.lanes.num_chunks, CHUNKS_IN_WINDOW)
+        starts = range(0, self.shards.num_chunks, CHUNKS_IN_WINDOW)
         for start in starts:
-            chunks = range(start, min(start + CHUNKS_IN_WINDOW, self.lanes.num_chunks))
+            chunks = range(start, min(start + CHUNKS_IN_WINDOW, self.shards.num_chunks))
             rows = self._held or EncodedRows.from_tables(
-                [table for lane in self.own for table in self.lanes.read(lane, chunks)]
+                [table for shard in self.own for table in self.shards.read(shard, chunks)]
             )
             if len(starts) == 1:
                 self._held = rows
@@ -263,24 +266,28 @@ class OwnRows:
 
 
 def _deal(groups: np.ndarray, size: int) -> np.ndarray:
-    """Cut each group into pieces, to which its lanes give as even shares as whole rows allow.
+    """Cut each group into pieces, to which its shards give as even shares as whole rows allow.
 
     Args:
-        groups: ``(G, NUM_LANES)`` rows of each lane in each group.
+        groups: ``(G, NUM_VIRTUAL_SHARDS)`` rows of each shard in each group.
         size: Rows of a piece; the last piece of a group may have fewer.
 
     Returns:
-        ``(P, NUM_LANES)`` rows of each lane in each piece, group by group.
+        ``(P, NUM_VIRTUAL_SHARDS)`` rows of each shard in each piece, group by group.
     """
-    dealt = [np.zeros((0, NUM_LANES), np.int64)]
+    dealt = [np.zeros((0, NUM_VIRTUAL_SHARDS), np.int64)]
     for counts in groups:
         total = int(counts.sum())
-        lane = np.repeat(np.arange(NUM_LANES), counts)
+        shard = np.repeat(np.arange(NUM_VIRTUAL_SHARDS), counts)
         place = np.concatenate(
             [(np.arange(count) + 0.5) / count for count in counts if count] or [[]]
         )
-        merged = lane[np.argsort(place, kind="stable")]
+        merged = shard[np.argsort(place, kind="stable")]
         num_pieces = -(-total // size)
-        cells = np.arange(total) // size * NUM_LANES + merged
-        dealt.append(np.bincount(cells, minlength=num_pieces * NUM_LANES).reshape(-1, NUM_LANES))
+        cells = np.arange(total) // size * NUM_VIRTUAL_SHARDS + merged
+        dealt.append(
+            np.bincount(cells, minlength=num_pieces * NUM_VIRTUAL_SHARDS).reshape(
+                -1, NUM_VIRTUAL_SHARDS
+            )
+        )
     return np.concatenate(dealt)

@@ -9,9 +9,9 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from sentiflow.cluster.connection import Room  # before Ray, as it sets what Ray reads
+from sentiflow.cluster.connection import Capacity  # before Ray, as it sets what Ray reads
 from sentiflow.cluster.resources import Resources
-from sentiflow.errors import JobError, PlaceError, UserError, WorkerError
+from sentiflow.errors import JobError, StorageError, UserError, WorkerError
 from sentiflow.storage import errors
 from sentiflow.training import train_reservations
 from sentiflow.training.train_reservations import Reservations
@@ -72,7 +72,7 @@ def train(
     board = None if in_process else _put_up_board()
     post = on_post if board is None else functools.partial(_post, board)
     fewest, need = min(min_workers, num_workers), {"CPU": cpus_per_worker, "GPU": gpus_per_worker}
-    room = Room(need, times=fewest, max_wait_seconds=max_wait_seconds)
+    room = Capacity(need, times=fewest, max_wait_seconds=max_wait_seconds)
     trainer = ray.train.torch.TorchTrainer(
         lambda config: worker(config["job"], post),
         train_loop_config={"job": job},
@@ -158,7 +158,7 @@ def _fit_and_listen(
     trainer: Any,
     board: Any,
     on_post: Callable[[dict[str, Any]], None],
-    room: Room,
+    room: Capacity,
     *,
     is_elastic: bool = False,
 ) -> Any:
@@ -203,12 +203,12 @@ def _cause(error: Exception) -> Exception:
         return failure
     text = str(failure).strip()
     last = text.splitlines()[-1] if text else type(failure).__name__
-    for kind in (UserError, PlaceError):
+    for kind in (UserError, StorageError):
         _, is_problem, problem = last.partition(f"{kind.__name__}: ")
         if is_problem:
             return kind(problem)
     known = errors.explain(failure) or errors.explain_text(last)
-    if isinstance(known, PlaceError):
+    if isinstance(known, StorageError):
         return known
     if known is None:
         log.error("%s", text)

@@ -241,7 +241,7 @@ def nodes(monkeypatch):
 
 
 def test_work_waits_for_room_but_not_for_ever(nodes, said):
-    room = connection.Room({"CPU": 2, "GPU": 0.5}, max_wait_seconds=60)
+    room = connection.Capacity({"CPU": 2, "GPU": 0.5}, max_wait_seconds=60)
     nodes(0, {"CPU": 2.0, "GPU": 1.0})
     room.check()
     assert not said.text
@@ -256,14 +256,14 @@ def test_work_waits_for_room_but_not_for_ever(nodes, said):
 
 
 def test_the_waiting_begins_anew_when_there_was_room_meanwhile(nodes):
-    room = connection.Room({"CPU": 1}, max_wait_seconds=60)
+    room = connection.Capacity({"CPU": 1}, max_wait_seconds=60)
     for seconds in range(0, 600, 50):
         nodes(seconds, *([{"CPU": 1.0}] if seconds % 100 else []))
         room.check()
 
 
 def test_room_for_several_may_be_on_several_nodes(nodes):
-    room = connection.Room({"CPU": 2}, times=3, max_wait_seconds=0)
+    room = connection.Capacity({"CPU": 2}, times=3, max_wait_seconds=0)
     nodes(0, {"CPU": 5.0}, {"CPU": 2.0})
     assert room.is_there()
     nodes(0, {"CPU": 5.0}, {"CPU": 1.0})

@@ -287,16 +287,16 @@ def test_a_job_is_submitted_once_whatever_happens_to_the_answer(
 ):
     monkeypatch.setattr(job_client, "_TRIES_SECONDS", (0.01,) * 4)
     client = FakeClient(*answers)
-    job_client.JobServer("http://x", client, guarded=False).submit(JOB, folder=tmp_path)
+    job_client.JobClient("http://x", client, guarded=False).submit(JOB, folder=tmp_path)
     assert (client.calls, client.known) == (calls, {JOB.submission_id})
 
 
 def test_a_job_that_cannot_be_submitted_has_failed(monkeypatch, tmp_path):
     monkeypatch.setattr(job_client, "_TRIES_SECONDS", (0.01,) * 4)
-    away = job_client.JobServer("http://x", FakeClient(*[AwayError("gone")] * 4), guarded=False)
+    away = job_client.JobClient("http://x", FakeClient(*[AwayError("gone")] * 4), guarded=False)
     with pytest.raises(JobError, match="the job was not submitted: gone"):
         away.submit(JOB, folder=tmp_path)
     refusal = RuntimeError("status code 400: Traceback\nValueError: no such thing.")
-    server = job_client.JobServer("http://x", FakeClient(refusal), guarded=False)
+    server = job_client.JobClient("http://x", FakeClient(refusal), guarded=False)
     with pytest.raises(JobError, match=r"the job: ValueError: no such thing\.$"):
         server.submit(JOB, folder=tmp_path)

@@ -104,7 +104,7 @@ def test_a_part_that_always_ends_its_worker_ends_the_job(resources, engine, monk
 @ENGINES
 def test_work_for_which_no_node_is_left_ends(resources, engine, monkeypatch):
     """Ray would let it wait for ever; the nodes are hidden from the look that is taken at them."""
-    monkeypatch.setattr(part_tasks.Room, "is_there", lambda room: False)
+    monkeypatch.setattr(part_tasks.Capacity, "is_there", lambda room: False)
     slow = functools.partial(time.sleep, 60)
     work = lambda part: slow() or {}  # noqa: E731
     with pytest.raises(JobError, match=r"the cluster has had no node with 1 core for 1 s"):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiflow.data import manifest
-from sentiflow.data.manifest import Claim, State, fingerprint
+from sentiflow.data.manifest import OutputSpec, State, fingerprint
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 
@@ -28,12 +28,12 @@ def fill(folder, *names):
         filesystem.write_bytes(str(folder / name), name.encode())
 
 
-def finish(claim):
+def finish(spec):
     """Do what a stage does from its beginning to its manifest."""
-    manifest.begin(claim, overwrite=True)
-    filesystem.write_bytes(f"{claim.uri}/tables/part-0.parquet", b"rows")
+    manifest.begin(spec, overwrite=True)
+    filesystem.write_bytes(f"{spec.uri}/tables/part-0.parquet", b"rows")
     return manifest.publish(
-        claim,
+        spec,
         counts={"rows": 1},
         files=[{"path": "tables/part-0.parquet", "rows": 1, "bytes": 4}],
         seconds=1.23456,
@@ -65,58 +65,58 @@ def test_a_fingerprint_is_16_digits_and_the_same_everywhere():
     assert fingerprint({"a": [1, "caf\u00e9"], "b": None}) == "8c83849043cf1613"
 
 
-def test_a_claim_is_identified_by_stage_settings_and_inputs_alone(claim):
+def test_a_claim_is_identified_by_stage_settings_and_inputs_alone(spec):
     def moved(one, uri, owns):
         inputs = {"csv": {"fingerprint": one.inputs["csv"]["fingerprint"], "uri": uri}}
-        return Claim(one.stage, uri, one.settings, inputs, owns).fingerprint
+        return OutputSpec(one.stage, uri, one.settings, inputs, owns).fingerprint
 
-    assert moved(claim(), "/elsewhere", ("other",)) == claim().fingerprint
-    others = [claim(seed=1), claim(csv="0000"), claim(stage="train"), claim(split=None)]
-    assert len({one.fingerprint for one in [claim(), *others]}) == 5
+    assert moved(spec(), "/elsewhere", ("other",)) == spec().fingerprint
+    others = [spec(seed=1), spec(csv="0000"), spec(stage="train"), spec(split=None)]
+    assert len({one.fingerprint for one in [spec(), *others]}) == 5
 
 
-def test_a_new_place_is_absent(claim, folder):
-    assert manifest.look(claim()).state is State.ABSENT
+def test_a_new_place_is_absent(spec, folder):
+    assert manifest.find_status(spec()).state is State.ABSENT
     folder.mkdir()
-    assert manifest.look(claim()).state is State.ABSENT
+    assert manifest.find_status(spec()).state is State.ABSENT
 
 
-def test_a_place_goes_from_absent_over_unfinished_to_complete(claim):
-    manifest.begin(claim())
-    assert manifest.look(claim()).state is State.UNFINISHED
-    assert manifest.read(claim().uri) is None
-    record = manifest.publish(claim(), counts={}, files=[], seconds=0)
-    assert manifest.look(claim()) == manifest.Found(State.COMPLETE)
-    assert manifest.read(claim().uri) == json.loads(json.dumps(record))
-    assert filesystem.listing(claim().uri) == ["manifest.json"]
+def test_a_place_goes_from_absent_over_unfinished_to_complete(spec):
+    manifest.begin(spec())
+    assert manifest.find_status(spec()).state is State.UNFINISHED
+    assert manifest.read(spec().uri) is None
+    record = manifest.publish(spec(), counts={}, files=[], seconds=0)
+    assert manifest.find_status(spec()) == manifest.Status(State.COMPLETE)
+    assert manifest.read(spec().uri) == json.loads(json.dumps(record))
+    assert filesystem.listing(spec().uri) == ["manifest.json"]
 
 
-def test_the_record_says_what_was_made_from_what(claim):
-    record = finish(claim())
-    assert record["fingerprint"] == claim().fingerprint
+def test_the_record_says_what_was_made_from_what(spec):
+    record = finish(spec())
+    assert record["fingerprint"] == spec().fingerprint
     assert (record["stage"], record["format_version"], record["seconds"]) == ("prepare", 1, 1.235)
     assert (record["counts"], record["note"]) == ({"rows": 1}, "more")
     assert record["inputs"]["csv"] == {"fingerprint": "c5f0", "uri": "/in/tweets.csv"}
     assert record["versions"].keys() == {"sentiflow", *manifest.LIBRARIES}
     assert manifest.reference("/made", record) == {
         "uri": "/made",
-        "fingerprint": claim().fingerprint,
+        "fingerprint": spec().fingerprint,
     }
 
 
-def test_what_another_stage_has_made_is_never_replaced(claim):
-    finish(claim())
-    before = filesystem.listing(claim().uri)
+def test_what_another_stage_has_made_is_never_replaced(spec):
+    finish(spec())
+    before = filesystem.listing(spec().uri)
     for act in (manifest.check, manifest.begin):
         with pytest.raises(UserError, match="holds files that are not from train"):
-            act(claim(stage="train"), overwrite=True)
-    assert filesystem.listing(claim().uri) == before
+            act(spec(stage="train"), overwrite=True)
+    assert filesystem.listing(spec().uri) == before
 
 
-def test_files_are_recorded_in_the_order_of_their_paths(claim):
-    manifest.begin(claim())
+def test_files_are_recorded_in_the_order_of_their_paths(spec):
+    manifest.begin(spec())
     files = [{"path": path, "rows": 1, "bytes": 1} for path in ("b", "a/2", "a/1")]
-    record = manifest.publish(claim(), counts={}, files=files, seconds=0)
+    record = manifest.publish(spec(), counts={}, files=files, seconds=0)
     assert [item["path"] for item in record["files"]] == ["a/1", "a/2", "b"]
 
 
@@ -130,67 +130,67 @@ def test_files_are_recorded_in_the_order_of_their_paths(claim):
         ({"csv": "0000"}, "another csv"),
     ],
 )
-def test_a_difference_is_named_and_refused_unless_it_is_to_be_replaced(claim, change, difference):
-    finish(claim())
-    assert manifest.look(claim(**change)) == manifest.Found(State.DIFFERENT, (difference,))
-    before = filesystem.listing(claim().uri)
+def test_a_difference_is_named_and_refused_unless_it_is_to_be_replaced(spec, change, difference):
+    finish(spec())
+    assert manifest.find_status(spec(**change)) == manifest.Status(State.DIFFERENT, (difference,))
+    before = filesystem.listing(spec().uri)
     for act in (manifest.check, manifest.begin):
         with pytest.raises(UserError) as error:
-            act(claim(**change))
+            act(spec(**change))
         assert difference in str(error.value)
         assert "--overwrite" in str(error.value)
-    assert filesystem.listing(claim().uri) == before
-    manifest.check(claim(**change), overwrite=True)
-    finish(claim(**change))
-    assert manifest.look(claim(**change)).state is State.COMPLETE
+    assert filesystem.listing(spec().uri) == before
+    manifest.check(spec(**change), overwrite=True)
+    finish(spec(**change))
+    assert manifest.find_status(spec(**change)).state is State.COMPLETE
 
 
-def test_every_difference_is_named(claim):
-    finish(claim())
-    found = manifest.look(claim(seed=3, csv="0000", split={"kind": "user"}))
+def test_every_difference_is_named(spec):
+    finish(spec())
+    found = manifest.find_status(spec(seed=3, csv="0000", split={"kind": "user"}))
     assert len(found.differences) == 3
 
 
-def test_moving_an_input_is_no_difference(claim):
-    finish(claim())
-    moved = claim()
+def test_moving_an_input_is_no_difference(spec):
+    finish(spec())
+    moved = spec()
     moved.inputs["csv"]["uri"] = "/moved/tweets.csv"
-    assert manifest.look(moved).state is State.COMPLETE
+    assert manifest.find_status(moved).state is State.COMPLETE
 
 
-def test_foreign_files_are_refused_and_never_deleted(claim, folder):
+def test_foreign_files_are_refused_and_never_deleted(spec, folder):
     fill(folder, "thesis.docx", "tables/mine.parquet")
-    assert manifest.look(claim()).state is State.FOREIGN
+    assert manifest.find_status(spec()).state is State.NOT_OURS
     for act, overwrite in itertools.product((manifest.check, manifest.begin), (False, True)):
         with pytest.raises(UserError, match="holds files that are not from prepare: choose"):
-            act(claim(), overwrite=overwrite)
+            act(spec(), overwrite=overwrite)
     assert filesystem.listing(str(folder)) == ["tables/mine.parquet", "thesis.docx"]
 
 
-def test_beginning_again_removes_what_the_stage_owns_and_nothing_else(claim, folder):
-    finish(claim())
+def test_beginning_again_removes_what_the_stage_owns_and_nothing_else(spec, folder):
+    finish(spec())
     fill(folder, "tables/part-1.parquet", "words.parquet", "tables2/a", "notes.txt")
-    manifest.begin(claim(seed=1), overwrite=True)
+    manifest.begin(spec(seed=1), overwrite=True)
     assert filesystem.listing(str(folder)) == ["notes.txt", "started.json", "tables2/a"]
-    assert manifest.look(claim()).state is State.UNFINISHED
+    assert manifest.find_status(spec()).state is State.UNFINISHED
 
 
 def test_half_written_files_of_a_killed_run_are_removed_and_other_temporary_ones_are_not(
-    claim, folder
+    spec, folder
 ):
     half = ["words.parquet.0a1b2c3d.tmp", "manifest.json.0a1b2c3d.tmp", "tables/a.0a1b2c3d.tmp"]
     mine = ["notes.txt.0a1b2c3d.tmp", "words.tmp", "deep/words.parquet.0a1b2c3d.tmp"]
-    manifest.begin(claim())
+    manifest.begin(spec())
     fill(folder, *half, *mine)
-    manifest.publish(claim(), counts={}, files=[], seconds=0)
+    manifest.publish(spec(), counts={}, files=[], seconds=0)
     assert filesystem.listing(str(folder)) == sorted([*mine, "manifest.json"])
 
 
-def test_publishing_keeps_the_listed_files_and_removes_what_else_the_stage_left(claim, folder):
-    manifest.begin(claim())
+def test_publishing_keeps_the_listed_files_and_removes_what_else_the_stage_left(spec, folder):
+    manifest.begin(spec())
     fill(folder, "tables/a.parquet", "tables/b.parquet", "words.parquet", "notes.txt")
     files = [{"path": path, "rows": 1, "bytes": 1} for path in ("tables/b.parquet",)]
-    manifest.publish(claim(), counts={}, files=files, seconds=0)
+    manifest.publish(spec(), counts={}, files=files, seconds=0)
     assert filesystem.listing(str(folder)) == ["manifest.json", "notes.txt", "tables/b.parquet"]
 
 
@@ -203,26 +203,26 @@ def test_listed_files_have_their_path_in_the_directory_and_their_bytes(folder):
     assert manifest.list_files(str(folder), "none") == []
 
 
-def test_an_unfinished_run_is_begun_again_without_being_told_to(claim, folder):
-    manifest.begin(claim())
+def test_an_unfinished_run_is_begun_again_without_being_told_to(spec, folder):
+    manifest.begin(spec())
     fill(folder, "tables/half.parquet")
-    manifest.begin(claim(seed=1))
+    manifest.begin(spec(seed=1))
     assert filesystem.listing(str(folder)) == ["started.json"]
 
 
-def test_abandoning_takes_away_what_was_written_and_nothing_else(claim, folder):
-    manifest.begin(claim())
+def test_abandoning_takes_away_what_was_written_and_nothing_else(spec, folder):
+    manifest.begin(spec())
     fill(folder, "tables/half.parquet", "notes.txt")
-    manifest.abandon(claim())
+    manifest.roll_back(spec())
     assert filesystem.listing(str(folder)) == ["notes.txt"]
 
 
-def test_abandoning_leaves_no_empty_directory(claim, folder):
-    manifest.begin(claim())
+def test_abandoning_leaves_no_empty_directory(spec, folder):
+    manifest.begin(spec())
     fill(folder, "tables/half.parquet", "words.parquet")
-    manifest.abandon(claim())
+    manifest.roll_back(spec())
     assert not folder.exists()
-    assert manifest.look(claim()).state is State.ABSENT
+    assert manifest.find_status(spec()).state is State.ABSENT
 
 
 @pytest.mark.parametrize(
@@ -235,14 +235,14 @@ def test_abandoning_leaves_no_empty_directory(claim, folder):
         (b'{"stage": "prepare", "format_version": 2}', "was written by a newer sentiflow: update"),
     ],
 )
-def test_a_manifest_that_is_not_ours_is_refused_and_kept(claim, folder, content, problem):
+def test_a_manifest_that_is_not_ours_is_refused_and_kept(spec, folder, content, problem):
     filesystem.write_bytes(str(folder / "manifest.json"), content)
-    for act in (manifest.look, manifest.check, manifest.begin):
+    for act in (manifest.find_status, manifest.check, manifest.begin):
         with pytest.raises(UserError) as error:
-            act(claim())
+            act(spec())
         assert f"{folder}/manifest.json {problem}" in str(error.value)
     with pytest.raises(UserError):
-        manifest.begin(claim(), overwrite=True)
+        manifest.begin(spec(), overwrite=True)
     assert (folder / "manifest.json").read_bytes() == content
 
 
@@ -250,140 +250,140 @@ def test_a_manifest_that_is_not_ours_is_refused_and_kept(claim, folder, content,
     "content",
     [b'{"stage": "prepare", "format_version": 1}', b'{"stage": "prepare", "format_version": "1"}'],
 )
-def test_a_manifest_without_its_parts_is_refused(claim, folder, content):
+def test_a_manifest_without_its_parts_is_refused(spec, folder, content):
     filesystem.write_bytes(str(folder / "manifest.json"), content)
     with pytest.raises(UserError):
-        manifest.look(claim())
+        manifest.find_status(spec())
 
 
-def test_requiring_gives_the_record_of_a_complete_directory(claim, folder):
-    finish(claim())
+def test_requiring_gives_the_record_of_a_complete_directory(spec, folder):
+    finish(spec())
     record = manifest.require(str(folder), stage="prepare", setting="train.prepared_uri")
-    assert record["fingerprint"] == claim().fingerprint
+    assert record["fingerprint"] == spec().fingerprint
 
 
-def test_requiring_names_the_setting_and_what_it_should_be(claim, folder):
+def test_requiring_names_the_setting_and_what_it_should_be(spec, folder):
     with pytest.raises(UserError) as error:
         manifest.require(str(folder), stage="prepare", setting="train.prepared_uri")
     assert str(error.value) == (
         f"train.prepared_uri: {folder} has no manifest.json: "
         "name the finished output of sentiflow prepare"
     )
-    finish(claim())
+    finish(spec())
     with pytest.raises(UserError) as error:
         manifest.require(str(folder), stage="model", setting="score.model_uri")
     assert f"score.model_uri: {folder} is an output of prepare: name a f" in str(error.value)
 
 
-def test_an_unfinished_run_of_the_same_claim_is_continued_where_that_is_wanted(claim, folder):
-    manifest.begin(claim())
+def test_an_unfinished_run_of_the_same_claim_is_continued_where_that_is_wanted(spec, folder):
+    manifest.begin(spec())
     fill(folder, "tables/half.parquet")
-    assert manifest.begin(claim(), resumable=True) is True
+    assert manifest.begin(spec(), resumable=True) is True
     assert filesystem.listing(str(folder)) == ["started.json", "tables/half.parquet"]
-    assert manifest.begin(claim()) is False
+    assert manifest.begin(spec()) is False
     assert filesystem.listing(str(folder)) == ["started.json"]
 
 
-def test_a_new_place_an_other_claim_and_a_finished_one_are_not_continued(claim, folder):
-    assert manifest.begin(claim(), resumable=True) is False
+def test_a_new_place_an_other_claim_and_a_finished_one_are_not_continued(spec, folder):
+    assert manifest.begin(spec(), resumable=True) is False
     fill(folder, "tables/half.parquet")
-    assert manifest.begin(claim(seed=1), resumable=True) is False
+    assert manifest.begin(spec(seed=1), resumable=True) is False
     assert filesystem.listing(str(folder)) == ["started.json"]
-    finish(claim())
-    assert manifest.begin(claim(), resumable=True) is False
+    finish(spec())
+    assert manifest.begin(spec(), resumable=True) is False
     assert filesystem.listing(str(folder)) == ["started.json"]
 
 
-def test_a_finished_place_that_was_not_tidied_is_begun_anew_not_continued(claim):
-    finish(claim())
-    started = {"format_version": manifest.FORMAT_VERSION, "fingerprint": claim().fingerprint}
-    filesystem.write_bytes(f"{claim().uri}/started.json", json.dumps(started).encode())
-    assert manifest.begin(claim(), resumable=True) is False
-    assert filesystem.listing(claim().uri) == ["started.json"]
+def test_a_finished_place_that_was_not_tidied_is_begun_anew_not_continued(spec):
+    finish(spec())
+    started = {"format_version": manifest.FORMAT_VERSION, "fingerprint": spec().fingerprint}
+    filesystem.write_bytes(f"{spec().uri}/started.json", json.dumps(started).encode())
+    assert manifest.begin(spec(), resumable=True) is False
+    assert filesystem.listing(spec().uri) == ["started.json"]
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"\xff", b"[]", b"{}", b'{"format_version": 2, "fingerprint": "F"}']
 )
-def test_what_began_in_another_form_is_not_continued(claim, folder, content):
-    written = content.replace(b"F", claim().fingerprint.encode())
+def test_what_began_in_another_form_is_not_continued(spec, folder, content):
+    written = content.replace(b"F", spec().fingerprint.encode())
     filesystem.write_bytes(str(folder / "started.json"), written)
     fill(folder, "tables/half.parquet")
-    assert manifest.begin(claim(), resumable=True) is False
+    assert manifest.begin(spec(), resumable=True) is False
     assert filesystem.listing(str(folder)) == ["started.json"]
 
 
-def grow(claim, *names):
-    """Make a claim to files of these names, whose content is their name, that may grow."""
+def grow(spec, *names):
+    """Make a spec to files of these names, whose content is their name, that may grow."""
     files = [{"uri": f"/in/{name}", "tree_sha256": name} for name in names]
     corpus = {"fingerprint": "+".join(names), "files": files}
-    return replace(claim(), inputs={"corpus": corpus}, grows="corpus")
+    return replace(spec(), inputs={"corpus": corpus}, grows="corpus")
 
 
-def test_only_files_at_the_end_are_growth(claim):
-    finish(grow(claim, "a", "b"))
+def test_only_files_at_the_end_are_growth(spec):
+    finish(grow(spec, "a", "b"))
     states = {
-        names: manifest.look(grow(claim, *names)).state
+        names: manifest.find_status(grow(spec, *names)).state
         for names in ("ab", "abc", "abcd", "a", "ba", "acb", "cab", "c")
     }
-    grown = {name for name, state in states.items() if state is State.GROWN}
+    grown = {name for name, state in states.items() if state is State.EXTENDED}
     assert states.pop("ab") is State.COMPLETE
     assert grown == {"abc", "abcd"}
     assert {states[name] for name in states.keys() - grown} == {State.DIFFERENT}
 
 
-def test_growth_with_another_setting_is_no_growth(claim):
-    finish(grow(claim, "a"))
-    other = replace(grow(claim, "a", "b"), settings={"seed": 1})
-    assert manifest.look(other).state is State.DIFFERENT
-    assert manifest.look(replace(grow(claim, "a", "b"), grows="")).state is State.DIFFERENT
+def test_growth_with_another_setting_is_no_growth(spec):
+    finish(grow(spec, "a"))
+    other = replace(grow(spec, "a", "b"), settings={"seed": 1})
+    assert manifest.find_status(other).state is State.DIFFERENT
+    assert manifest.find_status(replace(grow(spec, "a", "b"), grows="")).state is State.DIFFERENT
 
 
-def test_members_of_one_archive_are_not_each_others_growth(claim):
+def test_members_of_one_archive_are_not_each_others_growth(spec):
     def of(*members):
         files = [{"uri": f"/in/t.zip::{name}", "tree_sha256": "zip"} for name in members]
         corpus = {"fingerprint": "+".join(members), "files": files}
-        return replace(claim(), inputs={"corpus": corpus}, grows="corpus")
+        return replace(spec(), inputs={"corpus": corpus}, grows="corpus")
 
     finish(of("a.csv"))
-    assert manifest.look(of("b.csv", "a.csv")).state is State.DIFFERENT
-    assert manifest.look(of("a.csv", "b.csv")).state is State.GROWN
+    assert manifest.find_status(of("b.csv", "a.csv")).state is State.DIFFERENT
+    assert manifest.find_status(of("a.csv", "b.csv")).state is State.EXTENDED
 
 
 @pytest.mark.parametrize(
     ("now", "how"),
     [("xab", "/in/x is not at the end"), ("a", "/in/b is gone"), ("b", "/in/a is gone")],
 )
-def test_the_file_that_differs_is_named(claim, now, how):
-    finish(grow(claim, "a", "b"))
-    assert manifest.look(grow(claim, *now)).differences == (f"another corpus, {how}",)
+def test_the_file_that_differs_is_named(spec, now, how):
+    finish(grow(spec, "a", "b"))
+    assert manifest.find_status(grow(spec, *now)).differences == (f"another corpus, {how}",)
 
 
-def test_a_file_that_was_changed_is_named(claim):
-    finish(grow(claim, "a"))
-    changed = grow(claim, "a")
+def test_a_file_that_was_changed_is_named(spec):
+    finish(grow(spec, "a"))
+    changed = grow(spec, "a")
     changed.inputs["corpus"]["files"][0]["tree_sha256"] = "other"
     changed.inputs["corpus"]["fingerprint"] = "other"
-    assert manifest.look(changed).differences == ("another corpus, /in/a was changed",)
+    assert manifest.find_status(changed).differences == ("another corpus, /in/a was changed",)
 
 
-def test_a_complete_directory_of_which_a_file_is_gone_is_made_anew_only_by_force(claim, folder):
-    finish(claim())
+def test_a_complete_directory_of_which_a_file_is_gone_is_made_anew_only_by_force(spec, folder):
+    finish(spec())
     for damage in (b"half", None):
         filesystem.delete(str(folder / "tables/part-0.parquet"))
         if damage:
             filesystem.write_bytes(str(folder / "tables/part-0.parquet"), damage + b"!")
-        assert manifest.look(claim()).state is State.DAMAGED
+        assert manifest.find_status(spec()).state is State.DAMAGED
         with pytest.raises(UserError, match=r"part-0\.parquet is gone or damaged: .*--overwrite"):
-            manifest.check(claim())
-    manifest.begin(claim(), overwrite=True)
+            manifest.check(spec())
+    manifest.begin(spec(), overwrite=True)
     assert filesystem.listing(str(folder)) == ["started.json"]
 
 
-def test_what_has_grown_stays_complete_until_there_is_a_new_manifest(claim, folder):
-    record = finish(grow(claim, "a"))
+def test_what_has_grown_stays_complete_until_there_is_a_new_manifest(spec, folder):
+    record = finish(grow(spec, "a"))
     before = manifest.read(str(folder))
-    grown = grow(claim, "a", "b")
+    grown = grow(spec, "a", "b")
     assert manifest.begin(grown, resumable=True) is False
     fill(folder, "tables/part-1.parquet")
     assert manifest.begin(grown, resumable=True) is True
@@ -395,14 +395,14 @@ def test_what_has_grown_stays_complete_until_there_is_a_new_manifest(claim, fold
         "tables/part-0.parquet",
         "tables/part-1.parquet",
     ]
-    assert manifest.look(grown).state is State.COMPLETE
+    assert manifest.find_status(grown).state is State.COMPLETE
 
 
-def test_what_another_growth_has_left_is_removed_and_what_is_complete_stays(claim, folder):
-    finish(grow(claim, "a"))
-    manifest.begin(grow(claim, "a", "b"), resumable=True)
+def test_what_another_growth_has_left_is_removed_and_what_is_complete_stays(spec, folder):
+    finish(grow(spec, "a"))
+    manifest.begin(grow(spec, "a", "b"), resumable=True)
     fill(folder, "tables/half.parquet")
-    assert manifest.begin(grow(claim, "a", "c"), resumable=True) is False
+    assert manifest.begin(grow(spec, "a", "c"), resumable=True) is False
     assert filesystem.listing(str(folder)) == [
         "manifest.json",
         "started.json",
@@ -410,23 +410,23 @@ def test_what_another_growth_has_left_is_removed_and_what_is_complete_stays(clai
     ]
 
 
-def test_a_growth_that_is_given_up_leaves_what_was_there(claim, folder):
-    finish(grow(claim, "a"))
-    for give_up in (manifest.abandon, lambda _: manifest.settle(grow(claim, "a"))):
-        manifest.begin(grow(claim, "a", "b"), resumable=True)
+def test_a_growth_that_is_given_up_leaves_what_was_there(spec, folder):
+    finish(grow(spec, "a"))
+    for give_up in (manifest.roll_back, lambda _: manifest.clean_up(grow(spec, "a"))):
+        manifest.begin(grow(spec, "a", "b"), resumable=True)
         fill(folder, "tables/half.parquet")
-        give_up(grow(claim, "a", "b"))
+        give_up(grow(spec, "a", "b"))
         assert filesystem.listing(str(folder)) == ["manifest.json", "tables/part-0.parquet"]
 
 
-def test_a_run_is_the_same_by_its_key_where_one_is_given(claim, folder):
-    manifest.begin(grow(claim, "a"), key="model 1")
+def test_a_run_is_the_same_by_its_key_where_one_is_given(spec, folder):
+    manifest.begin(grow(spec, "a"), key="model 1")
     fill(folder, "tables/half.parquet")
-    assert manifest.begin(grow(claim, "b"), resumable=True, key="model 1") is True
+    assert manifest.begin(grow(spec, "b"), resumable=True, key="model 1") is True
     with pytest.raises(UserError, match=r"unfinished run of other settings.*--overwrite"):
-        manifest.begin(grow(claim, "b"), resumable=True, key="model 2")
+        manifest.begin(grow(spec, "b"), resumable=True, key="model 2")
     assert (folder / "tables/half.parquet").exists()
-    begun = manifest.begin(grow(claim, "b"), resumable=True, key="model 2", overwrite=True)
+    begun = manifest.begin(grow(spec, "b"), resumable=True, key="model 2", overwrite=True)
     assert begun is False
     assert filesystem.listing(str(folder)) == ["started.json"]
-    assert manifest.begin(grow(claim, "b"), resumable=True, key="model 3") is False
+    assert manifest.begin(grow(spec, "b"), resumable=True, key="model 3") is False

@@ -75,44 +75,44 @@ def faults(monkeypatch):
 
 
 @pytest.fixture
-def resuming(claim):
-    """Make a claim of a stage that keeps receipts of its parts."""
-    return lambda **changes: dataclasses.replace(claim(**changes), owns=("tables", "_work"))
+def resuming(spec):
+    """Make a spec of a stage that keeps receipts of its parts."""
+    return lambda **changes: dataclasses.replace(spec(**changes), owns=("tables", "_work"))
 
 
 TABLES = ("tables/0", "tables/1")
 
 
-def work(claim):
-    """Make the parts that have no receipt yet, and yield them; all files hold the claim's mark."""
-    mark = claim.fingerprint.encode()
-    manifest.begin(claim, overwrite=True, resumable=True)
+def work(spec):
+    """Make the parts that have no receipt yet, and yield them; all files hold the spec's mark."""
+    mark = spec.fingerprint.encode()
+    manifest.begin(spec, overwrite=True, resumable=True)
     for table in TABLES:
-        receipt = f"{claim.uri}/_work/receipt-of-{table[-1]}"
+        receipt = f"{spec.uri}/_work/receipt-of-{table[-1]}"
         if filesystem.exists(receipt):
             assert filesystem.read_bytes(receipt) == mark, (
                 "a receipt of other settings was believed"
             )
         else:
-            filesystem.write_bytes(f"{claim.uri}/{table}", mark)
+            filesystem.write_bytes(f"{spec.uri}/{table}", mark)
             filesystem.write_bytes(receipt, mark)
             yield table
 
 
-def run(claim):
+def run(spec):
     """Do what the pipeline does with a stage; yield the parts that are made."""
-    if manifest.look(claim).state is State.COMPLETE:
-        manifest.settle(claim)
+    if manifest.find_status(spec).state is State.COMPLETE:
+        manifest.clean_up(spec)
         return
-    yield from work(claim)
+    yield from work(spec)
     files = [{"path": table, "rows": 1, "bytes": 16} for table in TABLES]
-    manifest.publish(claim, counts={}, files=files, seconds=0)
+    manifest.publish(spec, counts={}, files=files, seconds=0)
 
 
-def refuse(claim):
+def refuse(spec):
     """Do what a stage does that finds, after some work, that it cannot succeed."""
-    yield from work(claim)
-    manifest.abandon(claim)
+    yield from work(spec)
+    manifest.roll_back(spec)
 
 
 def kill_everywhere(start, faults, folder, follow, *, lay=lambda: None):
@@ -126,19 +126,19 @@ def kill_everywhere(start, faults, folder, follow, *, lay=lambda: None):
             return
 
 
-def check_honest(claim):
+def check_honest(spec):
     """If the directory is called complete, all its files are there and were made for it."""
-    record = manifest.read(claim.uri)
+    record = manifest.read(spec.uri)
     for item in record["files"] if record else ():
-        mark = filesystem.read_bytes(f"{claim.uri}/{item['path']}").decode()
+        mark = filesystem.read_bytes(f"{spec.uri}/{item['path']}").decode()
         assert mark == record["fingerprint"]
 
 
-def check_whole(claim, *, guests=()):
+def check_whole(spec, *, guests=()):
     """The directory is complete, and holds what its manifest lists and no more."""
-    check_honest(claim)
-    assert manifest.look(claim).state is State.COMPLETE
-    assert filesystem.listing(claim.uri) == sorted(["manifest.json", *guests, *TABLES])
+    check_honest(spec)
+    assert manifest.find_status(spec).state is State.COMPLETE
+    assert filesystem.listing(spec.uri) == sorted(["manifest.json", *guests, *TABLES])
 
 
 @pytest.mark.slow
@@ -176,12 +176,12 @@ def test_no_part_is_made_twice_however_often_a_run_is_killed(resuming, faults, f
 
 def test_what_is_complete_stays_complete_while_it_is_tidied(resuming, faults, folder):
     def follow():
-        if manifest.look(resuming()).state is not State.COMPLETE:
+        if manifest.find_status(resuming()).state is not State.COMPLETE:
             return
         for after in itertools.count():
             survived = faults.survives(run(resuming()), after=after, made=(made := []))
             assert made == []
-            assert manifest.look(resuming()).state is State.COMPLETE
+            assert manifest.find_status(resuming()).state is State.COMPLETE
             check_honest(resuming())
             if survived:
                 return
@@ -203,7 +203,7 @@ def test_a_guest_in_the_directory_survives_every_kill(resuming, faults, folder):
 
 def test_a_run_killed_while_it_is_abandoned_leaves_nothing_to_believe_in(resuming, faults, folder):
     def follow():
-        assert manifest.look(resuming()).state in (State.ABSENT, State.UNFINISHED)
+        assert manifest.find_status(resuming()).state in (State.ABSENT, State.UNFINISHED)
         list(run(resuming()))
         check_whole(resuming())
 
@@ -221,5 +221,5 @@ def test_a_run_killed_while_it_is_abandoned_can_be_abandoned(resuming, faults, f
 def test_settling_what_is_in_order_changes_nothing(resuming, folder):
     list(run(resuming()))
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    manifest.settle(resuming())
+    manifest.clean_up(resuming())
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from sentiflow.data import manifest
-from sentiflow.data.manifest import Claim
+from sentiflow.data.manifest import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.evaluation import compared_rows
 from sentiflow.evaluation.compared_rows import Scored
@@ -51,8 +51,8 @@ class Runs:
         for kind in np.unique(split):
             path = f"tweets/split={kind}/part-0.parquet"
             files += filesystem.write_part(uri, path, table.filter(pa.array(split == kind)))
-        claim = Claim("prepare", uri, settings, {"csv": csv or csv_input()})
-        manifest.publish(claim, counts={}, files=files, seconds=0)
+        spec = OutputSpec("prepare", uri, settings, {"csv": csv or csv_input()})
+        manifest.publish(spec, counts={}, files=files, seconds=0)
         return uri
 
     def train(self, name, prepared, *, init_from=None, **settings):
@@ -60,12 +60,12 @@ class Runs:
         inputs = {"prepared": manifest.reference(prepared, manifest.read(prepared))}
         if init_from:
             inputs["init_from"] = manifest.reference(init_from, manifest.read(init_from))
-        claim = Claim("train", uri, {"seed": 0} | settings, inputs)
-        training = {"uri": uri, "fingerprint": claim.fingerprint}
-        model = Claim("model", join(uri, "model"), {}, {"training": training})
+        spec = OutputSpec("train", uri, {"seed": 0} | settings, inputs)
+        training = {"uri": uri, "fingerprint": spec.fingerprint}
+        model = OutputSpec("model", join(uri, "model"), {}, {"training": training})
         made = manifest.publish(model, counts={}, files=[], seconds=0)
         more = {"model_fingerprint": made["fingerprint"]}
-        manifest.publish(claim, counts={}, files=[], seconds=0, **more)
+        manifest.publish(spec, counts={}, files=[], seconds=0, **more)
         return uri
 
     def score(self, name, corpus, trained, *, split=None, label=None, wrong=(), rows=None, **more):
@@ -97,8 +97,8 @@ class Runs:
         if not isinstance(corpus, dict):
             corpus = manifest.reference(corpus, manifest.read(corpus))
         settings = {"text_column": "text", "keep_columns": list(more), "format": {}}
-        claim = Claim("score", uri, settings, {"model": model, "corpus": corpus})
-        manifest.publish(claim, counts={}, files=files, seconds=0)
+        spec = OutputSpec("score", uri, settings, {"model": model, "corpus": corpus})
+        manifest.publish(spec, counts={}, files=files, seconds=0)
         return str(self.folder / name)
 
     def run(self, name, *, split=None, prepare=None, train=None, **score):

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from sentiflow.cli.app import app
 from sentiflow.config import settings
 from sentiflow.data import manifest
-from sentiflow.data.manifest import Claim
+from sentiflow.data.manifest import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.evaluation import promotion
 from sentiflow.models.package import ModelPackage
@@ -49,8 +49,8 @@ def prepared(tmp_path_factory, good) -> str:
     uri = str(tmp_path_factory.mktemp("prepared") / "prepared")
     labels = ModelPackage.load(good).score(pa.array(TEXTS)).prediction.tolist()
     labels[3] = 1 - labels[3]
-    claim = Claim("prepare", uri, {}, {}, owns=("tweets",))
-    manifest.begin(claim)
+    spec = OutputSpec("prepare", uri, {}, {}, owns=("tweets",))
+    manifest.begin(spec)
     parts = [
         ("test/part-0", [*TEXTS[:5], "neither"], [*labels[:5], NEUTRAL]),
         ("test/part-1", [*TEXTS[5:], "unknown"], [*labels[5:], UNLABELLED]),
@@ -61,7 +61,7 @@ def prepared(tmp_path_factory, good) -> str:
     for name, texts, numbers in parts:
         table = pa.table({"text": texts, "label": pa.array(numbers, pa.int8())})
         files += filesystem.write_part(uri, f"tweets/split={name}.parquet", table)
-    manifest.publish(claim, counts={}, files=files, seconds=0)
+    manifest.publish(spec, counts={}, files=files, seconds=0)
     return uri
 
 
@@ -213,9 +213,9 @@ def test_no_rows_to_compare_by_give_one_clear_line(config, register, good, tmp_p
     elsewhere = [f"train.prepared_uri={tmp_path}/absent"]
     with pytest.raises(UserError, match=r"train\.prepared_uri: .*absent has no manifest"):
         promotion.promote(settings.load(config, elsewhere))
-    claim = Claim("prepare", str(tmp_path / "empty"), {}, {})
-    manifest.begin(claim)
-    manifest.publish(claim, counts={}, files=[], seconds=0)
+    spec = OutputSpec("prepare", str(tmp_path / "empty"), {}, {})
+    manifest.begin(spec)
+    manifest.publish(spec, counts={}, files=[], seconds=0)
     with pytest.raises(UserError, match="no labelled row in its test split"):
         promotion.promote(settings.load(config, [f"train.prepared_uri={tmp_path}/empty"]))
     assert aliases(config) == {CANDIDATE: 1}

@@ -129,8 +129,8 @@ def forge(saved, **contents):
     hashes = {item["path"]: item["sha256"] for item in record["files"]}
     content = {"fingerprint": manifest.fingerprint([hashes[name] for name in FILES])}
     record["inputs"]["content"] = content
-    claim = manifest.Claim("model", saved, record["settings"], record["inputs"])
-    record["fingerprint"] = claim.fingerprint
+    spec = manifest.OutputSpec("model", saved, record["settings"], record["inputs"])
+    record["fingerprint"] = spec.fingerprint
     filesystem.write_bytes(f"{saved}/manifest.json", json.dumps(record).encode())
 
 

@@ -387,13 +387,17 @@ def test_vectors_come_from_a_file_and_another_content_of_it_is_refused(
     raw["vocabulary"]["vectors"] = str(moved)
     whole = {"name": "test", "output_uri": str(tmp_path / "run"), "format": PLAIN, "prepare": raw}
     config = settings.resolve(settings.validate(whole, source="test"))
-    assert manifest.look(preparation.claim(config)).state is manifest.State.DIFFERENT
+    assert (
+        manifest.find_status(preparation.describe_output(config)).state is manifest.State.DIFFERENT
+    )
     raw["vocabulary"].pop("min_count")
     config = settings.resolve(settings.validate(whole, source="test"))
-    assert manifest.look(preparation.claim(config)).state is manifest.State.COMPLETE
+    assert (
+        manifest.find_status(preparation.describe_output(config)).state is manifest.State.COMPLETE
+    )
     moved.write_text("good 1 2\nbad -1 2\nday 0 4\n")
     with pytest.raises(UserError, match=r"another vectors: .*/vectors\.txt there, .*/moved\.txt"):
-        manifest.check(preparation.claim(config))
+        manifest.check(preparation.describe_output(config))
 
 
 def test_vectors_come_from_a_model_package(tmp_path, resources):

@@ -213,7 +213,7 @@ def test_what_a_growth_has_left_is_removed_where_it_is_not_wanted_any_more(
     score(config)
     before = times(tmp_path)
     days = f"score.corpus=[{corpora}/day-0.csv,{corpora}/day-1.csv]"
-    manifest.begin(scoring.claim(settings.load(config, [days])), resumable=True)
+    manifest.begin(scoring.describe_output(settings.load(config, [days])), resumable=True)
     filesystem.write_bytes(f"{tmp_path}/run/scored/predictions/part-00004.parquet", b"half")
     assert not score(config).ran
     assert times(tmp_path) == before
@@ -223,7 +223,7 @@ def leave_unfinished(folder, config, *overrides, key="another model"):
     """Make a finished scoring look like one that was killed at its end."""
     score(config, *overrides)
     os.remove(folder / "run/scored/manifest.json")
-    manifest._write_started(scoring.claim(settings.load(config)), key)
+    manifest._write_started(scoring.describe_output(settings.load(config)), key)
 
 
 def test_an_unfinished_scoring_with_another_model_is_replaced_only_by_force(
@@ -242,7 +242,7 @@ def test_an_unfinished_scoring_of_another_corpus_is_replaced_only_by_force(
     tmp_path, corpora, finished_run, resources
 ):
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    target = scoring.claim(settings.load(config))
+    target = scoring.describe_output(settings.load(config))
     leave_unfinished(tmp_path, config, key=manifest.fingerprint([scoring.key_of(target), "fp32"]))
     scored_corpus.note(target)
     with pytest.raises(UserError, match="unfinished run of another corpus"):
@@ -258,7 +258,7 @@ def test_what_a_killed_run_has_left_at_work_writes_nothing_into_anothers_directo
     from sentiflow.scoring import scored_parts
 
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    target = scoring.claim(settings.load(config))
+    target = scoring.describe_output(settings.load(config))
     source = corpus.open_csv(
         [f"{corpora}/day-0.csv"],
         form=settings.load(config).score.format,
@@ -463,7 +463,9 @@ def test_a_model_that_is_replaced_while_it_scores_ends_the_job(
 
 
 def test_a_scoring_goes_on_in_the_precision_that_it_began_with(tmp_path):
-    target = manifest.Claim("score", str(tmp_path), {}, {"model": {"fingerprint": "c5f0"}}, owns=())
+    target = manifest.OutputSpec(
+        "score", str(tmp_path), {}, {"model": {"fingerprint": "c5f0"}}, owns=()
+    )
     with_gpu, without = Resources(2, 1, 1, 2), Resources(2, 0, 1, 2)
 
     def choose(resources, *, earlier=None, **score):

@@ -14,7 +14,7 @@ from sentiflow.cli.exits import reporting
 from sentiflow.cluster import nodes
 from sentiflow.cluster.doctor import node_probes, storage_probes
 from sentiflow.data import table_files
-from sentiflow.errors import JobError, PlaceError
+from sentiflow.errors import JobError, StorageError
 from sentiflow.storage import compression, errors, filesystem
 
 
@@ -43,13 +43,13 @@ def of_store(rest, place="key 'run/a b' in bucket 'there'"):
     [
         (
             of_store("NO_SUCH_BUCKET during HeadBucket operation: x", "bucket 'there'"),
-            PlaceError,
+            StorageError,
             "s3://there: there is no bucket there: make it, or check its name and AWS_ENDPOINT_URL",
         ),
         (
             of_store("UNKNOWN (HTTP status 301) during HeadObject operation: No response body.")
             + ELSEWHERE,
-            PlaceError,
+            StorageError,
             "s3://there/run/a b: the bucket is in the region eu-west-1: set "
             "AWS_DEFAULT_REGION=eu-west-1, or AWS_ENDPOINT_URL",
         ),
@@ -57,7 +57,7 @@ def of_store(rest, place="key 'run/a b' in bucket 'there'"):
             of_store("UNKNOWN (HTTP status 400) during UploadPart operation: Unable to parse ")
             + "ExceptionName: ExpiredToken Message: The provided token has expired. (Request ID: 7)"
             "\nmore",
-            PlaceError,
+            StorageError,
             "s3://there/run/a b: the object store refuses access (ExpiredToken: The provided token "
             "has expired): give credentials that may use it (AWS_ACCESS_KEY_ID, a profile or a "
             "role)",
@@ -77,19 +77,19 @@ def of_store(rest, place="key 'run/a b' in bucket 'there'"):
         (
             of_store("UNKNOWN (HTTP status 301) during ListObjectsV2 operation: Unable to parse ")
             + "ExceptionName: PermanentRedirect Message: Use the specified endpoint.",
-            PlaceError,
+            StorageError,
             "s3://there/run/a b: the bucket is in another region: set AWS_DEFAULT_REGION, or "
             "AWS_ENDPOINT_URL",
         ),
         (
             of_store("UNKNOWN (HTTP status 400) during HeadObject operation: No response body."),
-            PlaceError,
+            StorageError,
             "s3://there/run/a b: the object store refuses the request (UNKNOWN, status 400): have "
             "the credentials expired, or is the bucket in another region?",
         ),
         (
             "Bucket 'absent' not found",
-            PlaceError,
+            StorageError,
             "s3://absent: there is no bucket absent: make it, or check its name and "
             "AWS_ENDPOINT_URL",
         ),
@@ -102,7 +102,7 @@ def test_what_a_store_says_becomes_one_line(text, kind, line):
 @pytest.mark.parametrize(
     ("status", "kind", "what"),
     [
-        (403, PlaceError, "the object store refuses access (UNKNOWN, status 403)"),
+        (403, StorageError, "the object store refuses access (UNKNOWN, status 403)"),
         (503, JobError, "the object store is away or failing (UNKNOWN, status 503)"),
     ],
 )
@@ -152,7 +152,7 @@ def test_where_arrow_names_no_place_that_of_the_caller_is_told():
 def test_errors_of_the_system_are_told_without_their_number(tmp_path):
     (tmp_path / "file").write_text("x")
     error = errors.explain(error_of(lambda: os.listdir(tmp_path / "file")))
-    assert isinstance(error, PlaceError)
+    assert isinstance(error, StorageError)
     assert str(error) == (
         f"Not a directory: '{tmp_path}/file': choose another place, or make it writable"
     )
@@ -230,7 +230,7 @@ class TestStore:
             lambda: filesystem.file_info(f"{strict}/file"),
         ):
             error = errors.explain(error_of(work))
-            assert isinstance(error, PlaceError)
+            assert isinstance(error, StorageError)
             assert str(error).startswith(f"{strict}/f")
             assert "the object store refuses access (" in str(error)
             assert str(error).endswith(
@@ -255,9 +255,9 @@ class TestStore:
             content.read_at(0, 100)
             self.ask_for_keys("0")
             try:
-                with pytest.raises(PlaceError, match="the object store refuses access"):
+                with pytest.raises(StorageError, match="the object store refuses access"):
                     content.read_at(0, len(noise))
-                with pytest.raises(PlaceError, match="the object store refuses access"):
+                with pytest.raises(StorageError, match="the object store refuses access"):
                     table_files._open(f"{bucket}/a.parquet")
             finally:
                 self.ask_for_keys("inf")

@@ -15,9 +15,9 @@ from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import tokenize
 from sentiflow.storage import filesystem
 from sentiflow.training import task
-from sentiflow.training.objectives import Labelling
+from sentiflow.training.objectives import ClassificationObjective
 from sentiflow.training.trainer import Trainer
-from sentiflow.training.virtual_shards import NUM_LANES, Lanes, OwnRows, TrainInput
+from sentiflow.training.virtual_shards import NUM_VIRTUAL_SHARDS, OwnRows, TrainInput, VirtualShards
 from sentiflow.words import word_vectors
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
@@ -61,14 +61,14 @@ def test_word_order_is_worth_five_points_to_an_rnn_of_50(corpus, tmp_path):
     )
     trainer = Trainer(
         settings=settings,
-        objective=Labelling(task.build(settings, words)),
+        objective=ClassificationObjective(task.build(settings, words)),
         train=TrainInput(
             train,
-            own=range(NUM_LANES),
-            counts=train.count_lengths(range(NUM_LANES), max_length=64),
+            own=range(NUM_VIRTUAL_SHARDS),
+            counts=train.count_lengths(range(NUM_VIRTUAL_SHARDS), max_length=64),
             batch_size=64,
         ),
-        validation=OwnRows(validation, own=range(NUM_LANES)),
+        validation=OwnRows(validation, own=range(NUM_VIRTUAL_SHARDS)),
         rank=0,
         world_size=1,
         device=torch.device("cpu"),
@@ -84,4 +84,4 @@ def write_encoded(folder, lists, label):
     length = pc.list_value_length(lists)
     columns = [np.arange(len(lists)), label, lists, length]
     filesystem.write_parquet(str(folder / "0.parquet"), pa.table(columns, schema=schema.ENCODED))
-    return Lanes.plan([str(folder / "0.parquet")])
+    return VirtualShards.plan([str(folder / "0.parquet")])

@@ -4,7 +4,7 @@ import torch
 
 from sentiflow.models.batching import Batch
 from sentiflow.models.networks import build
-from sentiflow.training.objectives import NGRAMS, VECTORS, Labelling, WordPrediction
+from sentiflow.training.objectives import NGRAMS, VECTORS, ClassificationObjective, LanguageModeling
 
 COUNTS = np.array([0, 5, 9, 1, 7, 3, 30, 2, 2, 1])
 
@@ -25,12 +25,12 @@ def make_batch(rows):
 
 
 def predict(network, *, num_negatives=20):
-    return WordPrediction(network, counts=COUNTS, num_negatives=num_negatives, seed=1)
+    return LanguageModeling(network, counts=COUNTS, num_negatives=num_negatives, seed=1)
 
 
 def test_labelling_is_the_cross_entropy_of_each_row():
     network, batch = make_network(), make_batch([[1, 2, 3], [4, 5]])
-    found = Labelling(network)(batch, None, 0)
+    found = ClassificationObjective(network)(batch, None, 0)
     logits = network(batch.token_ids, batch.lengths)
     torch.testing.assert_close(
         found.shown.mean(), torch.nn.functional.cross_entropy(logits, batch.labels)
@@ -70,7 +70,7 @@ def test_words_are_told_as_a_plain_loop_tells_them(bidirectional):
 def test_a_linear_model_beside_the_network_is_trained_apart_and_asked_together():
     network, batch = make_network(ngrams=3), make_batch([[1, 2, 3], [4, 5]])
     torch.nn.init.normal_(network.ngrams.weights.weight)
-    found = Labelling(network)(batch, None, 0)
+    found = ClassificationObjective(network)(batch, None, 0)
     logits, ngrams = network.answer_apart(batch.token_ids, batch.lengths)
     entropy = torch.nn.functional.cross_entropy
     apart = entropy(logits, batch.labels) + entropy(ngrams, batch.labels)
@@ -78,7 +78,9 @@ def test_a_linear_model_beside_the_network_is_trained_apart_and_asked_together()
     torch.testing.assert_close(found.shown.mean(), entropy(logits + ngrams, batch.labels))
     found.trained.sum().backward()
     touched = network.ngrams.weights.weight.grad.abs().sum(dim=1).nonzero().flatten()
-    assert set(touched.tolist()) <= set(Labelling(network).used_rows(batch, 0)[NGRAMS].tolist())
+    assert set(touched.tolist()) <= set(
+        ClassificationObjective(network).used_rows(batch, 0)[NGRAMS].tolist()
+    )
 
 
 def test_padding_and_company_change_no_loss():
@@ -123,7 +125,7 @@ def test_negatives_follow_from_seed_and_step_and_are_drawn_by_their_count():
 @pytest.mark.parametrize("ngrams", [0, 2])
 def test_what_gets_a_gradient_is_what_is_said_to(ngrams):
     network, batch = make_network(ngrams=ngrams, num_layers=2), make_batch([[1, 2, 3], [3, 4]])
-    for objective in (Labelling(network), predict(network)):
+    for objective in (ClassificationObjective(network), predict(network)):
         objective.zero_grad()
         objective(batch, None, 2).trained.sum().backward()
         for name, parameter in objective.named_parameters():

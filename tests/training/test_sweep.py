@@ -23,7 +23,7 @@ from sentiflow import pipeline
 from sentiflow.cluster.connection import Resources
 from sentiflow.config import settings
 from sentiflow.data import manifest
-from sentiflow.errors import JobError, PlaceError, UserError, WorkerError
+from sentiflow.errors import JobError, StorageError, UserError, WorkerError
 from sentiflow.models.package import ModelPackage
 from sentiflow.training import checkpoints, sweep, sweep_trials
 
@@ -252,7 +252,7 @@ def test_an_interrupted_sweep_ends_its_runs_and_goes_on(tmp_path, prepared, reso
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [WorkerError, PlaceError])
+@pytest.mark.parametrize("kind", [WorkerError, StorageError])
 def test_what_another_node_may_do_is_raised_for_tune_to_try_again(
     tmp_path,
     prepared,  # noqa: F811
@@ -343,7 +343,7 @@ def test_data_without_validation_rows_are_refused(tmp_path, prepared):  # noqa: 
     record["counts"]["labels"]["validation"] = {"negative": 0, "positive": 0}
     (copy / "manifest.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match="has no validation rows"):
-        sweep.claim(settings.load(configure(tmp_path, copy, {"train.seed": [1, 2]})))
+        sweep.describe_output(settings.load(configure(tmp_path, copy, {"train.seed": [1, 2]})))
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def test_one_worker_may_continue_what_two_began(
     """Take the last but one checkpoint of the pair, as if they had been killed then."""
     folder, _ = undisturbed_pair
     config = settings.load(configure(tmp_path, prepared))
-    manifest.begin(training.claim(config), resumable=True)
+    manifest.begin(training.describe_output(config), resumable=True)
     ours, theirs = (str(f / "run/trained/checkpoints") for f in (tmp_path, folder))
     step = checkpoints.list_steps(theirs)[-2]
     checkpoints.save(ours, checkpoints.load(theirs, step))

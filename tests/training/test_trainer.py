@@ -13,9 +13,15 @@ from sentiflow.config.sections import TrainSettings
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import batching
 from sentiflow.models.networks import build
-from sentiflow.training.objectives import Labelling, WordPrediction
+from sentiflow.training.objectives import ClassificationObjective, LanguageModeling
 from sentiflow.training.trainer import Trainer
-from sentiflow.training.virtual_shards import NUM_LANES, Lanes, OwnRows, TrainInput, own_lanes
+from sentiflow.training.virtual_shards import (
+    NUM_VIRTUAL_SHARDS,
+    OwnRows,
+    TrainInput,
+    VirtualShards,
+    own_shards,
+)
 
 SETTINGS = {
     "model": {"cell": "rnn", "hidden_size": 8, "bidirectional": False, "pooling": "last"}
@@ -47,18 +53,18 @@ def uris(tmp_path_factory):
 
 def make_trainer(uris, settings=None, *, rank=0, world_size=1):
     settings = settings or make_settings()
-    train, validation = map(Lanes.plan, uris)
+    train, validation = map(VirtualShards.plan, uris)
     torch.manual_seed(0)
     network = build(settings.model.model_dump(), vocabulary_size=NUM_ROWS + 1, embedding_dim=4)
     network.embedding.weight.requires_grad_(settings.model.vectors == "tuned")
-    own = own_lanes(rank, world_size)
+    own = own_shards(rank, world_size)
     return Trainer(
         settings=settings,
         objective=make_objective(network, settings),
         train=TrainInput(
             train,
             own=own,
-            counts=train.count_lengths(range(NUM_LANES), max_length=MAX_LENGTH),
+            counts=train.count_lengths(range(NUM_VIRTUAL_SHARDS), max_length=MAX_LENGTH),
             batch_size=settings.batching.global_batch_size,
             drop_last=settings.batching.drop_last,
             keep_empty=not network.needs_token,
@@ -74,9 +80,9 @@ def make_trainer(uris, settings=None, *, rank=0, world_size=1):
 def make_objective(network, settings):
     """Make the objective of pretraining if the settings have one."""
     if not settings.pretrain.num_epochs:
-        return Labelling(network)
+        return ClassificationObjective(network)
     counts = np.arange(NUM_ROWS + 1)
-    return WordPrediction(network, counts=counts, num_negatives=20, seed=0)
+    return LanguageModeling(network, counts=counts, num_negatives=20, seed=0)
 
 
 def train_all(trainer, after_step=lambda: None):
@@ -122,7 +128,7 @@ def test_training_equals_a_plain_loop_over_the_same_batches(uris):
 def test_validation_figures_are_over_all_rows_with_a_token(uris):
     trainer = make_trainer(uris)
     *_, result = train_all(trainer)
-    (rows,) = OwnRows(Lanes.plan(uris[1]), own=range(NUM_LANES))
+    (rows,) = OwnRows(VirtualShards.plan(uris[1]), own=range(NUM_VIRTUAL_SHARDS))
     batch = batching.collate(rows, np.flatnonzero(rows.lengths))
     with torch.no_grad():
         logits = trainer.objective.network.eval()(batch.token_ids, batch.lengths)

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from sentiflow.data import schema
 from sentiflow.storage import filesystem
 from sentiflow.training import virtual_shards
-from sentiflow.training.virtual_shards import NUM_LANES, Lanes, TrainInput, own_lanes
+from sentiflow.training.virtual_shards import (
+    NUM_VIRTUAL_SHARDS,
+    TrainInput,
+    VirtualShards,
+    own_shards,
+)
 
 MAX_LENGTH = 30
 
@@ -30,17 +35,19 @@ def write(folder, lengths, num_files=3):
 
 def open_inputs(uris, *, world_size=1, **options):
     """Open the input of every worker."""
-    plan = Lanes.plan(uris)
-    counts = sum(plan.count_lengths([lane], max_length=MAX_LENGTH) for lane in range(NUM_LANES))
+    plan = VirtualShards.plan(uris)
+    counts = sum(
+        plan.count_lengths([shard], max_length=MAX_LENGTH) for shard in range(NUM_VIRTUAL_SHARDS)
+    )
     options = {"batch_size": 8} | options
     return [
-        TrainInput(plan, own=own_lanes(rank, world_size), counts=counts, **options)
+        TrainInput(plan, own=own_shards(rank, world_size), counts=counts, **options)
         for rank in range(world_size)
     ]
 
 
 def batches_of(inputs, epoch=0, first_step=0):
-    """Put the workers' slices together: the row ids of each global batch, by lane."""
+    """Put the workers' slices together: the row ids of each global batch, by shard."""
     slices = [list(item.slices(epoch, first_step=first_step)) for item in inputs]
     joined = []
     for parts in zip(*slices, strict=True):
@@ -135,7 +142,7 @@ def test_a_corpus_of_many_windows_is_held_one_at_a_time(tmp_path, lengths, monke
     monkeypatch.setattr(virtual_shards, "CHUNKS_IN_WINDOW", 2)
     (given_input,) = open_inputs(write(tmp_path, lengths))
     sizes = {len(part.rows) for part in given_input.slices(0)}
-    assert max(sizes) <= NUM_LANES * 2 * 10
+    assert max(sizes) <= NUM_VIRTUAL_SHARDS * 2 * 10
     batches = batches_of([given_input])
     assert sorted(np.concatenate(batches)) == np.flatnonzero(lengths).tolist()
     assert batches != batches_of([given_input], epoch=1)
@@ -143,25 +150,25 @@ def test_a_corpus_of_many_windows_is_held_one_at_a_time(tmp_path, lengths, monke
 
 def test_a_chunk_opens_only_the_files_that_it_is_in(tmp_path, lengths):
     uris = write(tmp_path, lengths, num_files=70)
-    known = Lanes.plan(uris, sizes=[10] * 70)
-    assert known == Lanes.plan(uris)
+    known = VirtualShards.plan(uris, sizes=[10] * 70)
+    assert known == VirtualShards.plan(uris)
     (whole,) = known.read(3, [0])[:1]
-    first, last = 3 * 700 // NUM_LANES // 10, 4 * 700 // NUM_LANES // 10
+    first, last = 3 * 700 // NUM_VIRTUAL_SHARDS // 10, 4 * 700 // NUM_VIRTUAL_SHARDS // 10
     for uri in (*uris[:first], *uris[last + 1 :]):
         filesystem.delete(uri)
-    assert known == Lanes.plan(uris, sizes=[10] * 70)
+    assert known == VirtualShards.plan(uris, sizes=[10] * 70)
     tables = known.read(3, [0])
     assert tables[0] == whole
     ids = [row for table in tables for row in table["row_id"].to_pylist()]
-    assert ids == list(range(3 * 700 // NUM_LANES, 4 * 700 // NUM_LANES))
+    assert ids == list(range(3 * 700 // NUM_VIRTUAL_SHARDS, 4 * 700 // NUM_VIRTUAL_SHARDS))
 
 
 def test_files_without_rows_change_no_chunk(tmp_path, lengths):
     uris = write(tmp_path / "full", lengths)
     (empty,) = write(tmp_path / "empty", lengths[:0], num_files=1)
-    mixed = Lanes.plan([empty, uris[0], empty, empty, *uris[1:], empty])
-    for lane in range(NUM_LANES):
-        assert mixed.read(lane, [0]) == Lanes.plan(uris).read(lane, [0])
+    mixed = VirtualShards.plan([empty, uris[0], empty, empty, *uris[1:], empty])
+    for shard in range(NUM_VIRTUAL_SHARDS):
+        assert mixed.read(shard, [0]) == VirtualShards.plan(uris).read(shard, [0])
 
 
 def test_pools_hold_padding_below_a_twentieth(tmp_path):
@@ -174,10 +181,10 @@ def test_pools_hold_padding_below_a_twentieth(tmp_path):
         assert used / padded > 0.95
 
 
-@pytest.mark.parametrize("world_size", range(1, NUM_LANES + 1))
+@pytest.mark.parametrize("world_size", range(1, NUM_VIRTUAL_SHARDS + 1))
 def test_each_lane_has_one_owner(world_size):
-    owned = [lane for rank in range(world_size) for lane in own_lanes(rank, world_size)]
-    assert owned == list(range(NUM_LANES))
+    owned = [shard for rank in range(world_size) for shard in own_shards(rank, world_size)]
+    assert owned == list(range(NUM_VIRTUAL_SHARDS))
 
 
 def test_lanes_give_even_shares_to_a_batch(tmp_path):

@@ -6,7 +6,7 @@ import types
 import pytest
 
 from sentiflow.cluster.connection import Resources
-from sentiflow.errors import PlaceError, UserError, WorkerError
+from sentiflow.errors import StorageError, UserError, WorkerError
 from sentiflow.training import workers
 
 
@@ -35,13 +35,13 @@ def test_a_mistake_of_the_user_that_comes_as_it_was_raised_stays_one():
     "failure",
     [
         PermissionError(13, "Permission denied", "/data/run"),
-        "Traceback ...\nsentiflow.errors.PlaceError: Permission denied: '/data/run': choose "
+        "Traceback ...\nsentiflow.errors.StorageError: Permission denied: '/data/run': choose "
         "another place, or make it writable",
     ],
 )
 def test_a_place_that_must_not_be_used_is_a_mistake_of_the_user(failure, caplog):
     cause = workers._cause(RayError({0: failure}))
-    assert type(cause) is PlaceError
+    assert type(cause) is StorageError
     assert str(cause) == (
         "Permission denied: '/data/run': choose another place, or make it writable"
     )

@@ -301,7 +301,7 @@ def _check_workers(config: Config | None, resources: Resources) -> list[Finding]
     gpus = resources.gpus_per_train_worker(settings.gpus_per_worker)
     cpus = resources.cpus_per_train_worker(number, settings.cpus_per_worker)
     patience = 60 * config.cluster.max_wait_minutes
-    room = connection.Room({"CPU": cpus, "GPU": gpus}, times=number, max_wait_seconds=patience)
+    room = connection.Capacity({"CPU": cpus, "GPU": gpus}, times=number, max_wait_seconds=patience)
     if room.is_there() or resources.runs_in_process(number, gpus=gpus):
         each = f"{count(cpus, 'core')} and {count(gpus, 'GPU')}" if gpus else count(cpus, "core")
         return [Finding("workers", "ok", f"train.num_workers: {number}, each with {each}")]

@@ -260,7 +260,7 @@ def test_a_cluster_that_never_answers_keeps_nobody():
 def test_training_workers_are_counted_as_training_counts_them(
     config, monkeypatch, cores, changes, is_there, level, what
 ):
-    monkeypatch.setattr(doctor.connection.Room, "is_there", lambda room: is_there)
+    monkeypatch.setattr(doctor.connection.Capacity, "is_there", lambda room: is_there)
     changed = settings.load(config, [f"train.{change}" for change in changes])
     has = Resources(*cores, is_one_machine=cores[2] == 1)
     (finding,) = doctor._check_workers(changed, has)
@@ -269,7 +269,7 @@ def test_training_workers_are_counted_as_training_counts_them(
 
 
 def test_training_workers_for_which_nodes_may_come_are_a_warning(config, monkeypatch):
-    monkeypatch.setattr(doctor.connection.Room, "is_there", lambda room: False)
+    monkeypatch.setattr(doctor.connection.Capacity, "is_there", lambda room: False)
     zero = Resources(1, 0, 0, 1, may_grow=True, max_cpus=64, max_gpus=4)
     changed = settings.load(config, ["train.num_workers=4"])
     (finding,) = doctor._check_workers(changed, zero)
