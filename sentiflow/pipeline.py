@@ -17,6 +17,7 @@ from sentiflow.cluster.ray_messages import aside
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
 from sentiflow.data.manifest import State
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.progress import say
 from sentiflow.storage.uris import as_typed, is_local, join, without_credentials
 
@@ -45,7 +46,7 @@ class Outcome:
 
     verb: Verb
     uri: str
-    record: dict[str, Any]
+    record: Manifest
     """The stage's manifest."""
     ran: bool
     """False if it was complete already."""
@@ -156,7 +157,7 @@ def _run_stage(
     return stage.run(config, recorder, resources=resources, overwrite=overwrite)
 
 
-def _record_result(record: dict[str, Any], spec: manifest.OutputSpec, recorder: "Recorder") -> None:
+def _record_result(record: Manifest, spec: manifest.OutputSpec, recorder: "Recorder") -> None:
     """Tag a run with what came out, and log the inputs that only reading them has identified."""
     if not recorder.run_id:
         return

@@ -7,12 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def _show(job: "Submission", as_json: bool) -> None:
     from sentiflow.cluster import upload
 
     if as_json:
-        record: dict[str, Any] = {
+        record: Manifest = {
             "job": job.submission_id,
             "entrypoint": job.entrypoint,
             "env": dict(job.variables),

@@ -7,6 +7,7 @@ from typing import Any
 from pyarrow.fs import FileInfo
 
 from sentiflow.data import manifest
+from sentiflow.data.manifest_types import FileEntry
 from sentiflow.storage import filesystem
 
 _LOOKED_UP_AT_ONCE = 16
@@ -59,7 +60,7 @@ def describe_file(uri: str, info: FileInfo, *, tree_sha256: str) -> dict[str, An
     return {"uri": uri, "bytes": size, "modified_ns": time, "tree_sha256": tree_sha256}
 
 
-def join(files: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def join(files: Sequence[FileEntry]) -> dict[str, Any]:
     """Make one input of several described files; only their contents decide, in their order."""
     contents = [manifest.identify_file(item) for item in files]
     return {"fingerprint": manifest.fingerprint(contents), "files": list(files)}

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -12,6 +12,7 @@ from typing import Any
 
 from sentiflow import __version__
 from sentiflow.config.settings import flatten
+from sentiflow.data.manifest_types import Counts, FileEntry, Input, InputFile, Manifest, Settings
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join, join_member, split_member
@@ -50,7 +51,7 @@ class OutputSpec:
 
     stage: str
     uri: str
-    settings: dict[str, Any]
+    settings: Settings
     """The settings that decide the result, and no others."""
     inputs: dict[str, Any]
     """By name: a dictionary with at least ``fingerprint``; beside it, what helps to find it."""
@@ -80,7 +81,7 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def read(uri: str) -> dict[str, Any] | None:
+def read(uri: str) -> Manifest | None:
     """Read the manifest of the directory ``uri``; None if it is not complete.
 
     Raises:
@@ -89,7 +90,7 @@ def read(uri: str) -> dict[str, Any] | None:
     return _read_record(join(uri, MANIFEST))
 
 
-def require(uri: str, *, stage: str, setting: str) -> dict[str, Any]:
+def require(uri: str, *, stage: str, setting: str) -> Manifest:
     """Read the manifest of a directory that must be complete and made by ``stage``.
 
     Raises:
@@ -119,7 +120,7 @@ def find_status(spec: OutputSpec) -> Status:
     return Status(State.NOT_OURS if theirs else State.ABSENT)
 
 
-def _compare(spec: OutputSpec, record: dict[str, Any]) -> Status:
+def _compare(spec: OutputSpec, record: Manifest) -> Status:
     differences = _differences(spec, record)
     if _has_grown(spec, record, differences):
         return Status(State.EXTENDED)
@@ -131,14 +132,14 @@ def _compare(spec: OutputSpec, record: dict[str, Any]) -> Status:
     return Status(State.DAMAGED, (damaged,)) if damaged else Status(State.COMPLETE)
 
 
-def _find_damaged(uri: str, record: dict[str, Any]) -> str:
+def _find_damaged(uri: str, record: Manifest) -> str:
     """Name a file that is not as the manifest says; empty if there is none."""
     sizes = filesystem.sizes(uri)
     wrong = (item["path"] for item in record["files"] if sizes.get(item["path"]) != item["bytes"])
     return next(wrong, "")
 
 
-def _has_grown(spec: OutputSpec, record: dict[str, Any], differences: Sequence[str]) -> bool:
+def _has_grown(spec: OutputSpec, record: Manifest, differences: Sequence[str]) -> bool:
     """Say whether a spec differs from a record by more files of the input that may grow alone."""
     only = len(differences) == 1 and differences[0].startswith(f"another {spec.grows}")
     if not spec.grows or not only:
@@ -150,7 +151,7 @@ def _has_grown(spec: OutputSpec, record: dict[str, Any], differences: Sequence[s
     return len(new) > len(old) > 0 and new[: len(old)] == old
 
 
-def identify_file(item: dict[str, Any]) -> str:
+def identify_file(item: InputFile) -> str:
     """Name the content of a described input file; of an archive, also which member is meant."""
     return join_member(item["tree_sha256"], split_member(item["uri"])[1])
 
@@ -270,11 +271,11 @@ def roll_back(spec: OutputSpec) -> None:
 def publish(
     spec: OutputSpec,
     *,
-    counts: dict[str, Any],
-    files: Sequence[dict[str, Any]],
+    counts: Counts,
+    files: Sequence[FileEntry],
     seconds: float,
     **details: Any,
-) -> dict[str, Any]:
+) -> Manifest:
     """Write the manifest, which makes the directory complete; returns it.
 
     What else the stage or a killed run of it has left there is removed afterwards: until then a
@@ -287,7 +288,7 @@ def publish(
         seconds: What the stage took.
         details: More that a reader may want, by name.
     """
-    record = {
+    record: Manifest = {
         "stage": spec.stage,
         "format_version": FORMAT_VERSION,
         "fingerprint": spec.fingerprint,
@@ -305,19 +306,19 @@ def publish(
     return record
 
 
-def read_input(record: dict[str, Any], name: str) -> dict[str, Any]:
-    """Follow a manifest to that of an input; empty if it is gone, or has been made anew."""
-    named = record["inputs"].get(name) or {}
+def read_input(inputs: Mapping[str, Any], name: str) -> Manifest | None:
+    """Read the manifest of one of a manifest's inputs; None if it is gone or was made anew."""
+    named = inputs.get(name) or {}
     found = read(named["uri"]) if "uri" in named else None
-    return found if found and found["fingerprint"] == named["fingerprint"] else {}
+    return found if found and found["fingerprint"] == named["fingerprint"] else None
 
 
-def reference(uri: str, record: dict[str, Any]) -> dict[str, Any]:
+def reference(uri: str, record: Manifest) -> Input:
     """Name a finished directory as an input of the next stage."""
     return {"uri": uri, "fingerprint": record["fingerprint"]}
 
 
-def list_files(uri: str, name: str) -> list[dict[str, Any]]:
+def list_files(uri: str, name: str) -> list[FileEntry]:
     """List what lies in the subdirectory ``name``, for a manifest."""
     paths = [join(name, path) for path in filesystem.listing(join(uri, name))]
     return [
@@ -326,7 +327,7 @@ def list_files(uri: str, name: str) -> list[dict[str, Any]]:
     ]
 
 
-def _tidy(spec: OutputSpec, record: dict[str, Any]) -> None:
+def _tidy(spec: OutputSpec, record: Manifest) -> None:
     """Delete what the stage owns and its manifest does not list; ``started.json`` at the end."""
     _delete_owned(spec, keep=[item["path"] for item in record["files"]])
     filesystem.delete(join(spec.uri, STARTED))
@@ -365,7 +366,7 @@ def _delete_owned(spec: OutputSpec, *, keep: Sequence[str]) -> None:
             filesystem.delete(join(spec.uri, name))
 
 
-def _differences(spec: OutputSpec, record: dict[str, Any]) -> tuple[str, ...]:
+def _differences(spec: OutputSpec, record: Manifest) -> tuple[str, ...]:
     """Name the settings and inputs in which a finished directory differs from the spec."""
     old, new = flatten(record["settings"]), flatten(json.loads(json.dumps(spec.settings)))
     settings = [
@@ -405,7 +406,7 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _read_record(uri: str) -> dict[str, Any] | None:
+def _read_record(uri: str) -> Manifest | None:
     try:
         record = json.loads(filesystem.read_bytes(uri))
     except FileNotFoundError:
@@ -420,5 +421,5 @@ def _read_record(uri: str) -> dict[str, Any] | None:
     return record
 
 
-def _to_json(record: dict[str, Any]) -> bytes:
+def _to_json(record: Manifest | Settings) -> bytes:
     return (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()

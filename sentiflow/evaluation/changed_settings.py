@@ -6,6 +6,7 @@ from typing import Any
 
 from sentiflow.config.settings import flatten
 from sentiflow.data import manifest
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.evaluation import evaluated_rows
 
 _ABSENT = "(absent)"
@@ -32,7 +33,7 @@ class Changed:
     """What could not be compared, and why."""
 
 
-def find(first: dict[str, Any], second: dict[str, Any]) -> Changed:
+def find(first: Manifest, second: Manifest) -> Changed:
     """Find the settings in which both trainings, and what they were trained on, differ.
 
     Args:
@@ -44,7 +45,10 @@ def find(first: dict[str, Any], second: dict[str, Any]) -> Changed:
         return Changed(None, ["settings are not compared: a training is gone or made anew"])
     one, other = (_under("train", training["settings"]) for training in trainings)
     _add_inputs(one, other, "train", trainings)
-    prepared, notes = [manifest.read_input(training, "prepared") for training in trainings], []
+    prepared, notes = (
+        [manifest.read_input(training["inputs"], "prepared") for training in trainings],
+        [],
+    )
     if all(prepared):
         one |= _under("prepare", prepared[0]["settings"])
         other |= _under("prepare", prepared[1]["settings"])

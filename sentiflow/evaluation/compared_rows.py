@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import LABEL_NAMES, SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import evaluated_rows, training_rows
@@ -24,7 +25,7 @@ class Scored:
 
     name: str
     uri: str
-    record: dict[str, Any]
+    record: Manifest
     """Its manifest."""
 
     @property

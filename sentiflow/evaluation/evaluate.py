@@ -14,6 +14,7 @@ import pyarrow as pa
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
 from sentiflow.data.manifest import OutputSpec
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import (
     charts,
@@ -89,7 +90,7 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any
     found["conclusions"] = highlights.draw(found)
     for note in found["notes"]:
         say(STAGE, note)
-    trained = evaluated_rows.training_of(scored)
+    trained: Any = evaluated_rows.training_of(scored) or {}
     data = _collect(config, found, chosen, scored, trained, target)
     files = _render(data)
     for name, content in files.items():
@@ -119,16 +120,16 @@ def headline(figures: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return name, figures[name]
 
 
-def _describe_model(scored: dict[str, Any]) -> dict[str, Any]:
+def _describe_model(scored: Manifest) -> dict[str, Any]:
     """Tell of the model what its predictions do, or else, if they are older, its package."""
     model: dict[str, Any] = scored["inputs"]["model"]
     if model.get("settings"):
         return model
-    package = manifest.read_input(scored, "model")
+    package = manifest.read_input(scored["inputs"], "model") or {}
     return model | {name: package.get(name) for name in ("settings", "calibration")}
 
 
-def _leave_out_seen(rows: pa.Table, scored: dict[str, Any]) -> tuple[pa.Table, Findings]:
+def _leave_out_seen(rows: pa.Table, scored: Manifest) -> tuple[pa.Table, Findings]:
     """Leave out rows that the model was made by, as far as no split tells them, and say so.
 
     Returns:
@@ -156,7 +157,7 @@ def _find_unmatched(found: Findings, patterns: Mapping[str, str]) -> list[str]:
     return [f"no text is in the slice {name}" for name in patterns if name not in names]
 
 
-def _is_own(trained: dict[str, Any], scored: dict[str, Any]) -> bool:
+def _is_own(trained: dict[str, Any], scored: Manifest) -> bool:
     """Say whether the scored corpus is the one whose rows the training put aside."""
     corpus = scored["inputs"]["corpus"]["fingerprint"]
     return bool(trained) and trained["inputs"]["prepared"]["fingerprint"] == corpus
@@ -166,7 +167,7 @@ def _collect(
     config: Config,
     found: Findings,
     rows: pa.Table,
-    scored: dict[str, Any],
+    scored: Manifest,
     trained: dict[str, Any],
     target: OutputSpec,
 ) -> report.ReportData:
@@ -200,7 +201,7 @@ def _read_curve(history: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(history).astype(float).astype({"epoch": int})
 
 
-def _count_rows(prepared: dict[str, Any], scored: dict[str, Any]) -> dict[str, int]:
+def _count_rows(prepared: Manifest, scored: Manifest) -> dict[str, int]:
     counts = prepared.get("counts") or scored["counts"]
     return {
         "rows read": counts["rows_read"],
@@ -216,7 +217,7 @@ def _settings(*records: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lineage(
-    prepared: dict[str, Any], scored: dict[str, Any], target: OutputSpec
+    prepared: Manifest, scored: Manifest, target: OutputSpec
 ) -> list[tuple[str, str, str]]:
     corpus, model = scored["inputs"]["corpus"], scored["inputs"]["model"]
     files = prepared["inputs"]["csv"]["files"] if prepared else corpus.get("files", ())

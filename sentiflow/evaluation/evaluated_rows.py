@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data import manifest
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import NEGATIVE, POSITIVE, SPLITS
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
@@ -22,7 +23,7 @@ _COLUMNS = ("row_id", "split", "label", "prediction", "probability", "num_tokens
 _TEXT, _TIME = "text", "time"
 
 
-def read(uri: str, scored: dict[str, Any]) -> pa.Table:
+def read(uri: str, scored: Manifest) -> pa.Table:
     """Read the labelled rows, with what is known of their texts.
 
     Args:
@@ -71,16 +72,17 @@ def of_split(rows: pa.Table, name: str) -> pa.Table:
     return rows.filter(pc.and_(pc.equal(rows["split"], name), _is_binary(rows)))
 
 
-def corpus_of(scored: dict[str, Any]) -> dict[str, Any]:
-    """Find the manifest of the prepared data; empty if files were scored, or they are gone."""
-    return manifest.read_input(scored, "corpus")
+def corpus_of(scored: Manifest) -> Manifest | None:
+    """Find the manifest of the prepared data; None if files were scored, or they are gone."""
+    return manifest.read_input(scored["inputs"], "corpus")
 
 
-def training_of(scored: dict[str, Any]) -> dict[str, Any]:
+def training_of(scored: Manifest) -> Manifest | None:
     """Find the manifest of the training that made the model, if it is still where it was."""
     model = scored["inputs"]["model"]
-    training = manifest.read_input({"inputs": model}, "training")
-    return training if training.get("model_fingerprint") == model["fingerprint"] else {}
+    training = manifest.read_input(model, "training")
+    is_it = training and training.get("model_fingerprint") == model["fingerprint"]
+    return training if is_it else None
 
 
 def _read(uri: str, columns: list[str]) -> pa.Table:
@@ -127,7 +129,7 @@ def _holds(role: str, column: pa.ChunkedArray) -> bool:
     return (is_text or pa.types.is_string_view(kind)) and not column.null_count
 
 
-def _add_texts(rows: pa.Table, scored: dict[str, Any]) -> pa.Table:
+def _add_texts(rows: pa.Table, scored: Manifest) -> pa.Table:
     """Look the texts of prepared tweets up by their row numbers, and their times if kept."""
     uri, tweets = scored["inputs"]["corpus"].get("uri", ""), []
     folders = tuple(f"tweets/split={split}/" for split in SPLITS[1:])

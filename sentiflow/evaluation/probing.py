@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.sections import Config
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import behavior, group_bias
 from sentiflow.evaluation.results import Findings
@@ -23,7 +24,7 @@ _NUM_CHANGED, _LONGEST_CHANGED = 400, 1000
 characters of one."""
 
 
-def ask(config: Config, scored: dict[str, Any], rows: pa.Table) -> Findings:
+def ask(config: Config, scored: Manifest, rows: pa.Table) -> Findings:
     """Let the model answer made-up texts, and changed ones.
 
     Args:
@@ -57,7 +58,7 @@ def ask(config: Config, scored: dict[str, Any], rows: pa.Table) -> Findings:
 
 
 def _load_model(
-    scored: dict[str, Any], config: Config
+    scored: Manifest, config: Config
 ) -> tuple[behavior.Score, Callable[[str], bool], WordVectors]:
     """Make what scores texts with the model of the predictions, and what tells the words it knows.
 

@@ -11,6 +11,7 @@ import torch
 
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import NEGATIVE, POSITIVE
 from sentiflow.errors import UserError
 from sentiflow.metrics import paired
@@ -165,7 +166,7 @@ def _compare(config: Config, models: list[Located]) -> Comparison:
     return Comparison(len(new), accuracies[0], accuracies[1], only_new, only_old, p_value)
 
 
-def _test_rows(uri: str, prepared: dict[str, Any]) -> Iterator[tuple[pa.Array, np.ndarray]]:
+def _test_rows(uri: str, prepared: Manifest) -> Iterator[tuple[pa.Array, np.ndarray]]:
     """Read the texts and labels of the test split that are labelled negative or positive."""
     files = [item for item in prepared["files"] if item["path"].startswith(f"{_TEST_ROWS}/")]
     total = sum(item["rows"] for item in files)

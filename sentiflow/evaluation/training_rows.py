@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from sentiflow.data import manifest
 from sentiflow.data.manifest import identify_file
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import evaluated_rows
@@ -27,7 +28,7 @@ class SeenRows:
     """Whether every training that led to the model could be looked at."""
 
 
-def find(scored: dict[str, Any], *, name: str, by_splits: bool = True) -> SeenRows:
+def find(scored: Manifest, *, name: str, by_splits: bool = True) -> SeenRows:
     """Follow a model to the data that it was trained on, and that the model it began from was.
 
     Args:
@@ -52,13 +53,13 @@ def find(scored: dict[str, Any], *, name: str, by_splits: bool = True) -> SeenRo
         found, is_known = [*found, *(rows or ())], is_known and rows is not None
         if "init_from" not in training["inputs"]:
             break
-        first = manifest.read_input(training, "init_from")
-        training = manifest.read_input(first, "training") if first else {}
+        first = manifest.read_input(training["inputs"], "init_from")
+        training = manifest.read_input(first["inputs"], "training") if first else None
         is_known = is_known and bool(training)
     return SeenRows(np.unique(np.concatenate(found)), is_known)
 
 
-def files_of(scored: dict[str, Any]) -> dict[str, Any] | None:
+def files_of(scored: Manifest) -> dict[str, Any] | None:
     """Find the input files that a scored corpus numbers the rows of; None if it is not known."""
     corpus = scored["inputs"]["corpus"]
     if "files" in corpus:
@@ -67,7 +68,7 @@ def files_of(scored: dict[str, Any]) -> dict[str, Any] | None:
     return prepared["inputs"]["csv"] if prepared else None
 
 
-def has_header(record: dict[str, Any]) -> bool:
+def has_header(record: Manifest) -> bool:
     """Say whether the first record of each CSV was taken for a header, as ``csv_format`` does."""
     form = (evaluated_rows.corpus_of(record) or record)["settings"].get("format") or {}
     if form.get("header") is not None:
@@ -75,11 +76,10 @@ def has_header(record: dict[str, Any]) -> bool:
     return any(isinstance(column, str) for column in (form.get("columns") or {}).values())
 
 
-def _find_in(
-    training: dict[str, Any], scored: dict[str, Any], name: str
-) -> list[np.ndarray] | None:
+def _find_in(training: Manifest, scored: Manifest, name: str) -> list[np.ndarray] | None:
     """Find rows of the scored corpus among those of one training; None if it cannot be known."""
-    named, prepared = training["inputs"]["prepared"], manifest.read_input(training, "prepared")
+    named = training["inputs"]["prepared"]
+    prepared = manifest.read_input(training["inputs"], "prepared")
     corpus, uri = scored["inputs"]["corpus"], named["uri"]
     if named["fingerprint"] == corpus["fingerprint"]:
         return _read_row_ids(prepared, uri) if prepared else []  # predictions know the splits
@@ -102,7 +102,7 @@ def _find_in(
     return []
 
 
-def _read_row_ids(prepared: dict[str, Any], uri: str) -> list[np.ndarray]:
+def _read_row_ids(prepared: Manifest, uri: str) -> list[np.ndarray]:
     paths = [item["path"] for item in prepared["files"] if item["path"].startswith(_SEEN)]
     try:
         tables = [filesystem.read_parquet(join(uri, path), columns=["row_id"]) for path in paths]

@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError
 from sentiflow.config.model_sections import KINDS, ModelSettings
 from sentiflow.config.types import Fraction, Settings
 from sentiflow.data import manifest, schema
+from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.errors import UserError
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import TOKENIZERS
@@ -117,13 +118,13 @@ def describe(uri: str, name: str) -> dict[str, Any]:
     return {"path": name, "rows": None, "bytes": size, "sha256": filesystem.sha256(path)}
 
 
-def fingerprint(files: Sequence[dict[str, Any]]) -> str:
+def fingerprint(files: Sequence[FileEntry]) -> str:
     """Identify a model by its files."""
     hashes = {item["path"]: item["sha256"] for item in files}
     return manifest.fingerprint([hashes[name] for name in FILES])
 
 
-def _read_files(uri: str, record: dict[str, Any]) -> dict[str, bytes]:
+def _read_files(uri: str, record: Manifest) -> dict[str, bytes]:
     """Read each file once, and make sure that it is the one that was saved, and no other is there.
 
     Raises:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from sentiflow.data.manifest_types import FileEntry
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
 from sentiflow.errors import JobError, UserError
 
@@ -112,7 +113,7 @@ def sum_tokens(encoded: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def sum_usage(
     parts: Sequence[dict[str, Any]],
     encoded: Sequence[dict[str, Any]],
-    files: Sequence[dict[str, Any]],
+    files: Sequence[FileEntry],
 ) -> dict[str, Any]:
     """Sum the bytes read and written, and find the most memory that a task's process took."""
     return {

@@ -29,6 +29,7 @@ from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.data import corpus, csv_records, input_files, manifest
 from sentiflow.data.archives import SENTIMENT140
 from sentiflow.data.manifest import OutputSpec
+from sentiflow.data.manifest_types import FileEntry
 from sentiflow.errors import UserError
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import TOKENIZERS
@@ -146,7 +147,7 @@ class _Result:
 
     source: corpus.Corpus
     counts: dict[str, Any]
-    files: list[dict[str, Any]]
+    files: list[FileEntry]
     duplicates: dict[str, Any]
     vocabulary: dict[str, Any]
     usage: dict[str, Any]

@@ -5,6 +5,7 @@ from typing import Any
 
 from sentiflow.data import input_files, manifest
 from sentiflow.data.corpus import Corpus, CsvPlan
+from sentiflow.data.manifest_types import FileEntry
 from sentiflow.data.table_files import TableForm, TablePlan
 from sentiflow.errors import UserError
 from sentiflow.models.drift import Profile
@@ -20,8 +21,8 @@ class Earlier:
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
     num_parts: int = 0
-    input_files: tuple[dict[str, Any], ...] = ()
-    files: tuple[dict[str, Any], ...] = ()
+    input_files: tuple[FileEntry, ...] = ()
+    files: tuple[FileEntry, ...] = ()
     profile: Profile = field(default_factory=Profile)
     precision: str = ""
     has_row_ids: bool = False

@@ -3,9 +3,9 @@
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from sentiflow.data.manifest import MANIFEST
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking import dependencies, mlflow_store  # the second before MLflow
@@ -23,12 +23,12 @@ _PACKAGE = "package"
 """Name of the artifact, as ``served_model`` looks it up."""
 
 
-def name_files(record: dict[str, Any]) -> Sequence[str]:
+def name_files(record: Manifest) -> Sequence[str]:
     """Name the files of a package, by its manifest; that one is the last."""
     return [*(item["path"] for item in record["files"]), MANIFEST]
 
 
-def write(package_uri: str, record: dict[str, Any], folder: Path, *, model: LoggedModel) -> Path:
+def write(package_uri: str, record: Manifest, folder: Path, *, model: LoggedModel) -> Path:
     """Write an MLflow model below ``folder``; returns its directory.
 
     MLflow loads the package and answers the input example, from which the signature comes.

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sentiflow.data import manifest
 from sentiflow.data.manifest import MANIFEST
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import JobError, UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.package_files import FILES
@@ -49,7 +49,7 @@ class Located:
     """The training's run."""
     version: Version | None
     """None: it is in the store, but was never registered."""
-    record: dict[str, Any]
+    record: Manifest
     """The package's manifest."""
 
 
@@ -159,7 +159,7 @@ def set_tags(version: Version, tags: dict[str, str], *, tracking_uri: str) -> No
 
 
 def _create(
-    client: MlflowClient, name: str, run_id: str, package_uri: str, record: dict[str, Any]
+    client: MlflowClient, name: str, run_id: str, package_uri: str, record: Manifest
 ) -> Version:
     run = client.get_run(run_id)
     tags = {FINGERPRINT_TAG: record["fingerprint"]}

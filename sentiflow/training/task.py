@@ -13,6 +13,7 @@ from torch import nn
 
 from sentiflow.cluster import memory
 from sentiflow.config.sections import SelectionSettings, TrainSettings
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import networks, vocabulary
 from sentiflow.models.batching import EncodedRows
@@ -40,7 +41,7 @@ class Job:
     """Everything a training worker needs; it travels to other machines."""
 
     settings: TrainSettings
-    prepared: dict[str, Any]
+    prepared: Manifest
     """The manifest of the prepared data."""
     lineage: dict[str, Any]
     num_threads: int

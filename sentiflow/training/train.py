@@ -11,6 +11,7 @@ from sentiflow.cluster.resources import Resources, count_train_workers
 from sentiflow.config.sections import Config, TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest import OutputSpec
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
@@ -209,7 +210,7 @@ def _workers(number: int) -> str:
     return f"{number} worker{'s' if number > 1 else ''}"
 
 
-def _count_train_rows(prepared: dict[str, Any]) -> int:
+def _count_train_rows(prepared: Manifest) -> int:
     labels = prepared["counts"]["labels"]["train"]
     return int(labels["negative"] + labels["positive"])
 

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from torch import nn
 
 from sentiflow.config.model_sections import ModelSettings
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import NEGATIVE, POSITIVE
 from sentiflow.metrics import abstention, calibration
 from sentiflow.models.package import ModelPackage, Scores
@@ -30,7 +31,7 @@ def save(
     words: Vocabulary,
     model: ModelSettings,
     epoch: dict[str, Any],
-    prepared: dict[str, Any],
+    prepared: Manifest,
     validation: Sequence[str],
     lineage: dict[str, Any],
 ) -> dict[str, Any]:
