@@ -92,7 +92,7 @@ def prepare(
     resolved = settings.load(config, overrides, submitted=True)
     environment = _ALWAYS | _choose_variables(variables)
     _check_store(resolved, environment)
-    files = upload.look(folder)
+    files = upload.measure(folder)
     name = _find(config, folder, files)
     _check_verb(verb, files)
     files.check()

@@ -1,18 +1,14 @@
 """Working directory -> the files that a submitted job would take along, and their sizes."""
 
-import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from sentiflow.cluster import ray_internals
 from sentiflow.errors import UserError
 
 MAX_BYTES = 20_000_000
 """Code and settings are a twentieth of it; what is more is data, which belongs elsewhere."""
-_silent = logging.getLogger(f"{__name__}.ray")
-_silent.setLevel(logging.CRITICAL)
-"""Ray's walk would tell of each .gitignore."""
 _MOST = 0.8
 """A folder of which one entry has this share is named by that entry."""
 
@@ -64,24 +60,11 @@ class Upload:
         )
 
 
-def look(folder: Path) -> Upload:
-    """List what ``ray job submit --working-dir`` packs of a directory.
-
-    Ray walks itself: it obeys .gitignore, .rayignore and a list of its own.
-    """
-    from ray._private import ray_constants
-    from ray._private.runtime_env import packaging
-
+def measure(folder: Path) -> Upload:
+    """Measure what ``ray job submit --working-dir`` packs of a directory."""
     root = folder.absolute()
-    sizes: dict[str, int] = {}
-
-    def note(path: Path) -> None:
-        if path.is_file():
-            sizes[path.relative_to(root).as_posix()] = path.stat().st_size
-
-    own = packaging._get_excludes(root, ray_constants.get_runtime_env_default_excludes())
-    all_of_git = os.environ.get(ray_constants.RAY_RUNTIME_ENV_IGNORE_GITIGNORE, "0") == "1"
-    packaging._dir_travel(root, [own], note, include_gitignore=not all_of_git, logger=_silent)
+    files = [path for path in ray_internals.find_uploaded(root) if path.is_file()]
+    sizes = {file.relative_to(root).as_posix(): file.stat().st_size for file in files}
     return Upload(dict(sorted(sizes.items())))
 
 

@@ -22,12 +22,12 @@ JSON = st.recursive(
 def test_what_is_kept_is_read_by_part_in_order(tmp_path_factory, results):
     root = str(tmp_path_factory.mktemp("stage"))
     for part, result in results.items():
-        completion_markers.keep(root, "ingest", part, result)
+        completion_markers.write(root, "ingest", part, result)
     assert list(completion_markers.read(root, "ingest").items()) == sorted(results.items())
 
 
 def test_a_text_of_broken_characters_is_kept(tmp_path):
-    completion_markers.keep(str(tmp_path), "ingest", 0, {"raw": "\udc80"})
+    completion_markers.write(str(tmp_path), "ingest", 0, {"raw": "\udc80"})
     assert completion_markers.read(str(tmp_path), "ingest") == {0: {"raw": "\udc80"}}
 
 
@@ -37,19 +37,19 @@ def test_nothing_is_read_where_nothing_was_kept(tmp_path):
 
 def test_each_name_has_its_own_parts(tmp_path):
     for name in ("ingest", "ingest-2", "in.est", "encode"):
-        completion_markers.keep(str(tmp_path), name, 7, {"name": name})
+        completion_markers.write(str(tmp_path), name, 7, {"name": name})
     for name in ("ingest", "ingest-2", "in.est", "encode"):
         assert completion_markers.read(str(tmp_path), name) == {7: {"name": name}}
 
 
 def test_a_part_that_is_done_again_has_its_latest_result(tmp_path):
-    completion_markers.keep(str(tmp_path), "ingest", 0, {"rows": 1})
-    completion_markers.keep(str(tmp_path), "ingest", 0, {"rows": 2})
+    completion_markers.write(str(tmp_path), "ingest", 0, {"rows": 1})
+    completion_markers.write(str(tmp_path), "ingest", 0, {"rows": 2})
     assert completion_markers.read(str(tmp_path), "ingest") == {0: {"rows": 2}}
 
 
 def test_a_half_written_receipt_is_none(tmp_path):
-    completion_markers.keep(str(tmp_path), "ingest", 0, {})
+    completion_markers.write(str(tmp_path), "ingest", 0, {})
     folder = tmp_path / "_work/receipts"
     assert [path.name for path in folder.iterdir()] == ["ingest-000000.json"]
     (folder / "ingest-000001.json.0a1b2c3d.tmp").write_text("{")
@@ -62,7 +62,7 @@ def test_a_receipt_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr(
         filesystem, "write_bytes", lambda uri, content: published.append((uri, content))
     )
-    completion_markers.keep(str(tmp_path), "ingest", 3, {"rows": 1})
+    completion_markers.write(str(tmp_path), "ingest", 3, {"rows": 1})
     ((uri, content),) = published
     assert uri == f"{tmp_path}/_work/receipts/ingest-000003.json"
     assert json.loads(content) == {"rows": 1}
@@ -71,7 +71,7 @@ def test_a_receipt_appears_whole_or_not_at_all(tmp_path, monkeypatch):
 
 def test_sixteen_are_read_at_a_time(tmp_path, monkeypatch):
     for part in range(32):
-        completion_markers.keep(str(tmp_path), "ingest", part, {})
+        completion_markers.write(str(tmp_path), "ingest", part, {})
     together, read_bytes = threading.Barrier(16, timeout=20), filesystem.read_bytes
 
     def wait_and_read(uri):
@@ -83,7 +83,7 @@ def test_sixteen_are_read_at_a_time(tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_read_is_an_error(tmp_path, monkeypatch):
-    completion_markers.keep(str(tmp_path), "ingest", 0, {})
+    completion_markers.write(str(tmp_path), "ingest", 0, {})
 
     def fail(uri):
         raise PermissionError(uri)
