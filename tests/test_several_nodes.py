@@ -1,5 +1,6 @@
 """Jobs on a head and two nodes with data in object storage: the same results, whoever dies."""
 
+import re
 import subprocess
 import sys
 import time
@@ -17,9 +18,8 @@ from sentiflow.storage import filesystem
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(420)]
 
 ROWS_PER_FILE = 500
-PATIENCE = 170
-"""Seconds that a command may take when all is well, but slow. Ray would keep the room of a training
-that has died for 180."""
+PATIENCE = 230
+"""Seconds that a command may take. Ray keeps the cores of a killed training for 180."""
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +192,8 @@ def test_a_killed_node_changes_no_result(
 
 
 @pytest.mark.soak
-def test_a_killed_driver_leaves_all_its_room_to_the_same_command(
+@pytest.mark.timeout(600)
+def test_after_a_killed_driver_the_same_command_waits_for_its_cores_and_resumes(
     tmp_path, config, bucket, undisturbed, nodes
 ):
     log = tmp_path / "log.txt"
@@ -202,8 +203,7 @@ def test_a_killed_driver_leaves_all_its_room_to_the_same_command(
         process.kill()
     with subprocess.Popen(command, cwd=PROJECT, stderr=log.open("w")) as again:
         assert end_of(again, log) == 0, log.read_text()
-    assert "goes on: step" in log.read_text()
-    assert "begins with 1 worker" not in log.read_text()
+    assert re.search("goes on: step|resum", log.read_text())
     assert manifest.read(f"{uri}/trained")["num_workers"] == 2
 
 
@@ -215,7 +215,7 @@ def test_a_killed_driver_leaves_all_its_room_to_the_same_command(
         pytest.param("train", marks=pytest.mark.soak),
     ],
 )
-def test_without_a_node_a_job_ends_and_the_same_command_goes_on(
+def test_without_a_node_a_job_ends_and_the_same_command_resumes(
     tmp_path, config, bucket, undisturbed, nodes, verb
 ):
     log = tmp_path / "log.txt"
@@ -228,9 +228,9 @@ def test_without_a_node_a_job_ends_and_the_same_command_goes_on(
     assert "no node with 1 core: waiting for one, 6 s at most" in said
     assert said.endswith(
         "sentiflow: the cluster has had no node with 1 core for 6 s (cluster.max_wait_minutes): "
-        "add one, and the same command goes on\n"
+        "add one and run the same command again: it resumes\n"
     )
     nodes.have(1)
     again = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE)
     assert again.returncode == 0, again.stderr
-    assert "goes on" in again.stderr
+    assert re.search("goes on|resum", again.stderr)

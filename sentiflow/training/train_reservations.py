@@ -1,4 +1,4 @@
-"""Cores that Ray keeps for dead trainings -> freed, if they are of this job; else a line says so."""
+"""Cores that Ray keeps for dead trainings -> freed within this job, else a line says so."""
 
 import time
 
@@ -22,7 +22,7 @@ class StartWatch:
         self._began, self._has_said = time.monotonic(), False
 
     def check(self) -> None:
-        """Free the cores of dead trainings of this job, and say once what others may do with theirs.
+        """Free the cores of dead trainings of this job; say once why it may have to wait for more.
 
         Ray Train keeps the share of a training whose driver was killed for three minutes.
         """

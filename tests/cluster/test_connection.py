@@ -66,7 +66,7 @@ class FakeRay:
         monkeypatch.setattr(connection.ray, "is_initialized", lambda: False)
         monkeypatch.setattr(connection.ray, "init", self._init)
         monkeypatch.setattr(connection.ray, "shutdown", lambda: self._note("shutdown"))
-        monkeypatch.setattr(connection, "look", lambda: "what there is")
+        monkeypatch.setattr(connection, "count_resources", lambda: "what there is")
         monkeypatch.setattr(connection, "warm", lambda modules: self._note(f"warm {modules}"))
 
     def _note(self, what):
@@ -164,7 +164,7 @@ def test_each_core_is_warmed_and_nobody_waits(monkeypatch):
     options, calls = [], []
     task = types.SimpleNamespace(remote=lambda *arguments: calls.append(arguments))
     monkeypatch.setattr(connection.ray, "remote", lambda **o: options.append(o) or (lambda f: task))
-    monkeypatch.setattr(connection, "look", lambda: types.SimpleNamespace(num_cpus=3))
+    monkeypatch.setattr(connection, "count_resources", lambda: types.SimpleNamespace(num_cpus=3))
     connection.warm(["wave", "queue"])
     assert calls == [(("wave", "queue"),)] * 3
     assert options[0]["num_cpus"] == 1
@@ -297,7 +297,7 @@ def test_a_cluster_that_is_not_there_is_said_at_once(monkeypatch):
 )
 def test_an_address_of_something_else_is_refused(monkeypatch, address, hint):
     monkeypatch.setenv("RAY_ADDRESS", address)
-    with pytest.raises(UserError, match=rf"^RAY_ADDRESS={re.escape(address)} is no .*: {hint}"):
+    with pytest.raises(UserError, match=rf"^RAY_ADDRESS={re.escape(address)} is not .*: {hint}"):
         connection.name_address()
 
 
