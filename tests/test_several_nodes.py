@@ -1,4 +1,4 @@
-"""Jobs on a head and two nodes with data in object storage: the same results, whoever dies."""
+"""Jobs on a head and two nodes with data in object storage: the same results, whatever dies."""
 
 import re
 import subprocess
@@ -24,7 +24,7 @@ PATIENCE = 230
 
 @pytest.fixture(scope="module")
 def started(bucket):
-    """Start a cluster whose nodes know the object store."""
+    """Start a cluster whose nodes can reach the object store."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in IMPATIENT.items():
             patch.setenv(name, value)
@@ -36,7 +36,7 @@ def started(bucket):
 
 @pytest.fixture
 def nodes(started):
-    """Have two nodes, whatever became of those of the last test."""
+    """Have two nodes, whatever the last test did to them."""
     started.have(2)
     return started
 
@@ -45,8 +45,8 @@ def nodes(started):
 def config(tmp_path_factory, sample_csv, bucket):
     """Write settings with many small parts, all in the bucket.
 
-    The training is one that does not magnify rounding (docs/training.md): with one worker and with
-    two, each epoch's loss is the same to 2e-8.
+    The training does not amplify rounding errors (docs/training.md): with one worker and with two,
+    the loss of each epoch is the same to 2e-8.
     """
     filesystem.write_bytes(f"{bucket}/in/tweets.csv", sample_csv.read_bytes())
     folder = tmp_path_factory.mktemp("several_nodes")
@@ -82,7 +82,7 @@ def undisturbed(started, config, bucket):
 
 
 def end_of(process, log):
-    """Wait for the exit code of a command; one that hangs is ended, and what it said is told."""
+    """Wait for the exit code of a command; kill one that hangs, and show its log."""
     try:
         return process.wait(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
@@ -99,7 +99,7 @@ def table(uri):
 
 
 def assert_same_prepared(ours, theirs):
-    """Compare every file to the byte, but for the manifest, which has times."""
+    """Compare every file byte by byte, except for the manifest, which has times."""
     names = [filesystem.listing(f"{root}/prepared", suffix=".parquet") for root in (ours, theirs)]
     assert names[0] == names[1]
     for name in names[0]:
@@ -108,14 +108,14 @@ def assert_same_prepared(ours, theirs):
 
 
 def assert_same_predictions(ours, theirs):
-    """Compare the predictions, of which the probabilities may differ by rounding."""
+    """Compare the predictions; the probabilities may differ by rounding."""
     ours, theirs = table(f"{ours}/scored/predictions"), table(f"{theirs}/scored/predictions")
     exact = [name for name in theirs.column_names if name != "probability"]
     assert ours.select(exact).equals(theirs.select(exact))
     np.testing.assert_allclose(ours["probability"], theirs["probability"], atol=1e-6)
 
 
-def test_nodes_and_object_storage_leave_what_one_machine_leaves(undisturbed, finished_run, config):
+def test_nodes_and_object_storage_give_the_tables_of_one_machine(undisturbed, finished_run, config):
     alone = str(finished_run / "run")
     for name in ("prepared/tweets", "prepared/encoded"):
         assert table(f"{undisturbed}/{name}").equals(table(f"{alone}/{name}")), name
@@ -128,7 +128,7 @@ def test_nodes_and_object_storage_leave_what_one_machine_leaves(undisturbed, fin
 
 
 def start(config, verb, bucket, log, *overrides):
-    """Begin a stage on what the undisturbed run has made, with output of its own."""
+    """Begin a stage on the results of the undisturbed run, with an output of its own."""
     uri = f"{bucket}/{log.parent.name}"
     chosen = [f"output_uri={uri}", *overrides]
     if verb != "prepare":

@@ -1,4 +1,4 @@
-"""What travels with a job is what it imports and reads: measured as Ray packs it."""
+"""A job's upload is what it imports and reads, measured as Ray packs it."""
 
 import shutil
 import zipfile
@@ -19,7 +19,7 @@ def found(clone) -> Upload:
     return upload.measure(clone)
 
 
-def test_what_lies_in_a_clone_that_was_worked_in_does_not_travel(found):
+def test_results_and_data_in_a_clone_are_not_uploaded(found):
     tops = {name.partition("/")[0] for name in found.sizes}
     assert tops == {"sentiflow", "jobs", "configs", "pyproject.toml", "constraints.txt"}
 
@@ -71,6 +71,6 @@ def test_what_is_too_large_is_named(tmp_path):
     with pytest.raises(UserError) as error:
         upload.measure(tmp_path).check()
     assert str(error.value) == (
-        "the job would take 25.0 MB along, more than 20.0 MB: data/tweets.csv 25.0 MB, "
-        "b.py 2 kB, data/ 0 kB: leave data where a URI names it, and name it in .rayignore"
+        "the upload has 25.0 MB, more than 20.0 MB: data/tweets.csv 25.0 MB, "
+        "b.py 2 kB, data/ 0 kB: add data to .rayignore, and give its URI in the settings"
     )
