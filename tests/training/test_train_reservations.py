@@ -1,6 +1,7 @@
 """A training takes over the cores of dead ones of its job, and says why it waits for others."""
 
 import os
+import sys
 import time
 
 import pytest
@@ -9,7 +10,10 @@ from sentiflow.training import train_reservations  # before Ray, which reads wha
 
 # isort: split
 import ray
+from ray import cloudpickle
 from ray.util.placement_group import placement_group, placement_group_table
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not find the tests
 
 
 class Holder:
