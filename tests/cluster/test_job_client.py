@@ -11,7 +11,7 @@ import pytest
 import ray
 import requests
 
-from sentiflow.cluster import job_client
+from sentiflow.cluster import job_client, ray_internals
 from sentiflow.cluster.job_client import ClusterUnavailableError
 from sentiflow.cluster.submission import Submission
 from sentiflow.cluster.upload import Upload
@@ -225,6 +225,13 @@ def test_a_server_that_hangs_is_not_waited_for(monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)  # Ray may have been imported for clusters with one
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent:
         assert "no cluster answers" in problem_of(f"http://127.0.0.1:{silent.getsockname()[1]}")
+
+
+def test_rays_own_client_does_not_wait_for_a_server_that_hangs():
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises((requests.Timeout, ConnectionError)):
+            ray_internals.connect_to_jobs(address, {}, (0.2, 0.2))
 
 
 def test_the_address_is_the_options_or_rays_or_the_usual_one(monkeypatch):
