@@ -40,7 +40,7 @@ from sentiflow.progress import say
 _ADDRESS = re.compile(r"\[?([^/@]+?)\]?:(\d{1,5})")
 _CONNECT_SECONDS = 5.0
 LOOK_EVERY_SECONDS = 2.0
-"""So often a job that waits looks at the nodes."""
+"""How often a waiting job looks at the nodes."""
 
 
 @contextmanager

@@ -97,7 +97,7 @@ class JobClient:
         except (requests.RequestException, ConnectionError) as error:
             raise ClusterUnavailableError(f"no answer from {self.address}") from error
         except (RuntimeError, AuthenticationError) as error:
-            if re.search(r"status code 5\d\d", str(error)):
+            if re.match(r"Request failed with status code 5\d\d", str(error)):
                 raise ClusterUnavailableError(_last_line(error)) from error
             raise JobError(f"the cluster refuses the job: {_last_line(error)}") from error
 
