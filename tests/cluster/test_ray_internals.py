@@ -77,6 +77,14 @@ def test_this_version_of_ray_has_them_all(monkeypatch, name):
     assert not missing
 
 
+def test_ray_data_reads_the_constants_that_speed_it_up():
+    ray_internals.speed_up_data()
+    state = ray_internals._find("ray.data._internal.execution.streaming_executor_state")
+    assert state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S == 0.01
+    manager = "ray.data._internal.execution.resource_manager.ResourceManager"
+    assert ray_internals._find(manager).GLOBAL_LIMITS_UPDATE_INTERVAL_S == 0.05
+
+
 def test_the_loopback_constant_is_restored():
     constants = ray_internals._find("ray._private.ray_constants")
     before = constants.ENABLE_RAY_CLUSTER
