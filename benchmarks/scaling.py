@@ -467,7 +467,7 @@ def measure_metadata(folder: Path, num_parts: int = MANY_PARTS) -> dict:
     measure(
         "write_receipts",
         lambda: [
-            completion_markers.keep(str(folder), "ingest", i, result) for i in range(num_parts)
+            completion_markers.write(str(folder), "ingest", i, result) for i in range(num_parts)
         ],
     )
     measure("read_receipts", lambda: completion_markers.read(str(folder), "ingest"))

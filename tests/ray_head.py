@@ -1,4 +1,4 @@
-"""A real Ray head on this machine, guarded by a token, to which tests submit jobs."""
+"""A real Ray head on this machine, guarded by a token, which takes the jobs of tests."""
 
 import contextlib
 import json
@@ -21,9 +21,9 @@ _START_SECONDS = 120
 
 
 class Head:
-    """A head node with two cores, a home of its own for its token, and its dashboard on loopback.
+    """A head node with two cores, a home directory for its token, and its dashboard on loopback.
 
-    It knows nothing of the clone under test: a job runs what was uploaded, or what is installed.
+    It does not see the clone under test: a job runs the uploaded code, or the installed one.
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None, *, num_cpus: int = 2) -> None:
@@ -31,7 +31,7 @@ class Head:
 
         Args:
             environment: Variables of the nodes, such as the keys of an object store.
-            num_cpus: How many cores it says to have.
+            num_cpus: Cores that it offers.
         """
         self.folder = Path(tempfile.mkdtemp(prefix="sfh", dir="/tmp"))  # sockets need a short path
         self.home = self.folder / "home"
@@ -65,7 +65,7 @@ class Head:
             time.sleep(0.2)
 
     def add_node(self, *, num_cpus: int) -> psutil.Process:
-        """Start one more node on this machine; its process, to be killed with its children."""
+        """Start one more node on this machine; returns its process."""
         (port,) = _free_ports(1)
         self._ray_start(
             f"--address=127.0.0.1:{self.port}", f"--dashboard-agent-listen-port={port}",
@@ -74,7 +74,7 @@ class Head:
         return psutil.Process(self._processes[-1].pid)
 
     def stop(self) -> None:
-        """Kill all of its processes, and remove what it has written."""
+        """Kill all of its processes, and remove its files."""
         for process in self._processes:
             kill_tree(process.pid)
             process.wait()
@@ -82,7 +82,7 @@ class Head:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def client_environment(self, **variables: str) -> dict[str, str]:
-        """Give the variables of a user who has the token in a file, and nothing else of Ray."""
+        """Give the variables of a user with the token in a file and no variables of Ray."""
         bare = {
             name: value
             for name, value in os.environ.items()
@@ -117,7 +117,7 @@ class Head:
 
 
 def kill_tree(pid: int) -> None:
-    """Kill a process and all that it has started, as a lost machine would."""
+    """Kill a process and all of its children, as the loss of a machine does."""
     with contextlib.suppress(psutil.NoSuchProcess):
         parent = psutil.Process(pid)
         for process in [*parent.children(recursive=True), parent]:
@@ -126,7 +126,7 @@ def kill_tree(pid: int) -> None:
 
 
 def _free_ports(number: int) -> list[int]:
-    """Find ports that are free; below those that Ray's workers take."""
+    """Find free ports."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
         for sock in sockets:

@@ -25,7 +25,7 @@ def free_port() -> int:
 
 @functools.cache
 def may_mount() -> bool:
-    """Say whether a process may have file systems of its own: root may, but not everywhere."""
+    """Say whether a process can mount file systems of its own: root often can."""
     if shutil.which("unshare") is None:
         return False
     trial = [*NAMESPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
@@ -33,7 +33,7 @@ def may_mount() -> bool:
 
 
 class RayNodes:
-    """Nodes that ``ray start`` has started; their sessions lie in short paths."""
+    """Nodes started by ``ray start``, with their sessions in short paths."""
 
     def __init__(self, home: Path, **environment: str) -> None:
         self.temp_dir = tempfile.mkdtemp(prefix="sfray")  # a socket's path is short
@@ -55,11 +55,11 @@ class RayNodes:
         return self.environment | {"RAY_ADDRESS": f"127.0.0.1:{self.port}"}
 
     def own_dir(self, number: int) -> str:
-        """Name the directory of a node: in one, they would unpack jobs over each other."""
+        """Name the directory of a node: in a common one they would overwrite each other's jobs."""
         return f"{self.temp_dir}/{number}"
 
     def start_head(self, *options: str) -> None:
-        """Start the head; it is not waited for."""
+        """Start the head, and do not wait for it."""
         own = ["--head", "--port", str(self.port)]
         own += ["--dashboard-host", "127.0.0.1", "--dashboard-port", str(self.dashboard_port)]
         own += ["--ray-client-server-port", str(free_port())]
@@ -68,12 +68,12 @@ class RayNodes:
     def start_node(
         self, *options: str, environment: Mapping[str, str] | None = None, before: str = ""
     ) -> None:
-        """Start another node once the head is there.
+        """Start another node after the head has started.
 
         Args:
             options: For ``ray start``.
-            environment: What is different there.
-            before: Shell commands in a mount namespace of its own, for root alone.
+            environment: Variables that differ on this node.
+            before: Shell commands in a mount namespace of its own; for root only.
         """
         self.wait_for_port(self.port)
         address = f"127.0.0.1:{self.port}"
@@ -92,7 +92,7 @@ class RayNodes:
                 return
 
     def wait_for_nodes(self) -> None:
-        """Wait until all nodes say that they are there, and the dashboard listens."""
+        """Wait until all nodes have started, and the dashboard listens."""
         self.wait_for_port(self.dashboard_port)
         deadline = time.monotonic() + 90
         for log in [Path(f"{self.own_dir(n)}.log") for n in range(len(self.processes))]:
@@ -125,7 +125,7 @@ class RayNodes:
         )
 
     def kill(self) -> None:
-        """Kill all nodes; what they started ends with them."""
+        """Kill all nodes; their processes end with them."""
         for process in self.processes:
             process.kill()
             process.wait()

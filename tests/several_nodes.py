@@ -1,4 +1,4 @@
-"""A real Ray cluster of several nodes on this machine, of which tests may kill any."""
+"""A real Ray cluster of several nodes on this machine, whose nodes tests kill."""
 
 import contextlib
 import socket
@@ -14,15 +14,15 @@ IMPATIENT = {
     "RAY_health_check_timeout_ms": "5000",
     "RAY_health_check_failure_threshold": "4",
 }
-"""A dead node is noticed after two seconds, one that is slow to answer is left alone. The head
-reads this when it starts."""
+"""A dead node is noticed after two seconds; a slow one is not taken for dead. The head reads this
+when it starts."""
 
 
 def own_address() -> str:
-    """Find the address by which others reach this machine; nothing is sent for that.
+    """Find the address by which others reach this machine, without sending anything.
 
-    A Ray that this process has started on loopback would have the nodes there, too, where drivers
-    do not look for them.
+    If this process has started a Ray on loopback, the nodes would listen there as well, where
+    drivers do not find them.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         try:
@@ -65,7 +65,7 @@ class Nodes:
                 process.kill()
 
     def have(self, number: int) -> None:
-        """Start nodes, or kill some, until there are so many."""
+        """Start or kill nodes until there are this many."""
         while len(self.living) < number:
             self.add()
         while len(self.living) > number:

@@ -1,5 +1,6 @@
-"""Jobs on a head and two nodes with data in object storage: the same results, whoever dies."""
+"""Jobs on a head and two nodes with data in object storage: the same results, whatever dies."""
 
+import re
 import subprocess
 import sys
 import time
@@ -17,14 +18,13 @@ from sentiflow.storage import filesystem
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(420)]
 
 ROWS_PER_FILE = 500
-PATIENCE = 170
-"""Seconds that a command may take when all is well, but slow. Ray would keep the room of a training
-that has died for 180."""
+PATIENCE = 230
+"""Seconds that a command may take. Ray keeps the cores of a killed training for 180."""
 
 
 @pytest.fixture(scope="module")
 def started(bucket):
-    """Start a cluster whose nodes know the object store."""
+    """Start a cluster whose nodes can reach the object store."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in IMPATIENT.items():
             patch.setenv(name, value)
@@ -36,7 +36,7 @@ def started(bucket):
 
 @pytest.fixture
 def nodes(started):
-    """Have two nodes, whatever became of those of the last test."""
+    """Have two nodes, whatever the last test did to them."""
     started.have(2)
     return started
 
@@ -45,8 +45,8 @@ def nodes(started):
 def config(tmp_path_factory, sample_csv, bucket):
     """Write settings with many small parts, all in the bucket.
 
-    The training is one that does not magnify rounding (docs/training.md): with one worker and with
-    two, each epoch's loss is the same to 2e-8.
+    The training does not amplify rounding errors (docs/training.md): with one worker and with two,
+    the loss of each epoch is the same to 2e-8.
     """
     filesystem.write_bytes(f"{bucket}/in/tweets.csv", sample_csv.read_bytes())
     folder = tmp_path_factory.mktemp("several_nodes")
@@ -82,7 +82,7 @@ def undisturbed(started, config, bucket):
 
 
 def end_of(process, log):
-    """Wait for the exit code of a command; one that hangs is ended, and what it said is told."""
+    """Wait for the exit code of a command; kill one that hangs, and show its log."""
     try:
         return process.wait(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
@@ -99,7 +99,7 @@ def table(uri):
 
 
 def assert_same_prepared(ours, theirs):
-    """Compare every file to the byte, but for the manifest, which has times."""
+    """Compare every file byte by byte, except for the manifest, which has times."""
     names = [filesystem.listing(f"{root}/prepared", suffix=".parquet") for root in (ours, theirs)]
     assert names[0] == names[1]
     for name in names[0]:
@@ -108,14 +108,14 @@ def assert_same_prepared(ours, theirs):
 
 
 def assert_same_predictions(ours, theirs):
-    """Compare the predictions, of which the probabilities may differ by rounding."""
+    """Compare the predictions; the probabilities may differ by rounding."""
     ours, theirs = table(f"{ours}/scored/predictions"), table(f"{theirs}/scored/predictions")
     exact = [name for name in theirs.column_names if name != "probability"]
     assert ours.select(exact).equals(theirs.select(exact))
     np.testing.assert_allclose(ours["probability"], theirs["probability"], atol=1e-6)
 
 
-def test_nodes_and_object_storage_leave_what_one_machine_leaves(undisturbed, finished_run, config):
+def test_nodes_and_object_storage_give_the_tables_of_one_machine(undisturbed, finished_run, config):
     alone = str(finished_run / "run")
     for name in ("prepared/tweets", "prepared/encoded"):
         assert table(f"{undisturbed}/{name}").equals(table(f"{alone}/{name}")), name
@@ -128,7 +128,7 @@ def test_nodes_and_object_storage_leave_what_one_machine_leaves(undisturbed, fin
 
 
 def start(config, verb, bucket, log, *overrides):
-    """Begin a stage on what the undisturbed run has made, with output of its own."""
+    """Begin a stage on the results of the undisturbed run, with an output of its own."""
     uri = f"{bucket}/{log.parent.name}"
     chosen = [f"output_uri={uri}", *overrides]
     if verb != "prepare":
@@ -192,7 +192,8 @@ def test_a_killed_node_changes_no_result(
 
 
 @pytest.mark.soak
-def test_a_killed_driver_leaves_all_its_room_to_the_same_command(
+@pytest.mark.timeout(600)
+def test_after_a_killed_driver_the_same_command_waits_for_its_cores_and_resumes(
     tmp_path, config, bucket, undisturbed, nodes
 ):
     log = tmp_path / "log.txt"
@@ -202,8 +203,7 @@ def test_a_killed_driver_leaves_all_its_room_to_the_same_command(
         process.kill()
     with subprocess.Popen(command, cwd=PROJECT, stderr=log.open("w")) as again:
         assert end_of(again, log) == 0, log.read_text()
-    assert "goes on: step" in log.read_text()
-    assert "begins with 1 worker" not in log.read_text()
+    assert re.search("goes on: step|resum", log.read_text())
     assert manifest.read(f"{uri}/trained")["num_workers"] == 2
 
 
@@ -215,7 +215,7 @@ def test_a_killed_driver_leaves_all_its_room_to_the_same_command(
         pytest.param("train", marks=pytest.mark.soak),
     ],
 )
-def test_without_a_node_a_job_ends_and_the_same_command_goes_on(
+def test_without_a_node_a_job_ends_and_the_same_command_resumes(
     tmp_path, config, bucket, undisturbed, nodes, verb
 ):
     log = tmp_path / "log.txt"
@@ -228,9 +228,9 @@ def test_without_a_node_a_job_ends_and_the_same_command_goes_on(
     assert "no node with 1 core: waiting for one, 6 s at most" in said
     assert said.endswith(
         "sentiflow: the cluster has had no node with 1 core for 6 s (cluster.max_wait_minutes): "
-        "add one, and the same command goes on\n"
+        "add one and run the same command again: it resumes\n"
     )
     nodes.have(1)
     again = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE)
     assert again.returncode == 0, again.stderr
-    assert "goes on" in again.stderr
+    assert re.search("goes on|resum", again.stderr)

@@ -13,18 +13,17 @@ import typer
 
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson
-from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 
 if TYPE_CHECKING:
     from sentiflow.cluster.job_client import JobClient
-    from sentiflow.cluster.log_streaming import Ending
+    from sentiflow.cluster.log_streaming import JobResult
     from sentiflow.cluster.submission import Submission
 
 Verb = Annotated[
     str | None,
     typer.Argument(
-        metavar="VERB", help="Of jobs/: run, prepare, train, score, evaluate, sweep, doctor."
+        metavar="VERB", help="Name of a job: run, prepare, train, score, evaluate, sweep, doctor."
     ),
 ]
 ConfigPath = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A settings file.")]
@@ -36,24 +35,28 @@ Address = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="The cluster's dashboard; RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or "
-        "http://127.0.0.1:8265 by default.",
+        help="The cluster's dashboard. Default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or "
+        "http://127.0.0.1:8265.",
     ),
 ]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Print the job's id, and leave it alone.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Print the job's id and do not wait.")]
 Attach = Annotated[
     str | None,
     typer.Option("--attach", metavar="JOB", help="Follow a job that was submitted before."),
 ]
 Variables = Annotated[
     list[str] | None,
-    typer.Option("--env", metavar="NAME[=VALUE]", help="A variable for the job; no secret."),
+    typer.Option(
+        "--env", metavar="NAME[=VALUE]", help="Environment variable for the job; no secrets."
+    ),
 ]
 Install = Annotated[
     bool,
-    typer.Option("--install", help="Install constraints.txt for this job, on nodes without it."),
+    typer.Option("--install", help="Install constraints.txt for this job on nodes that lack it."),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be submitted.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would be submitted, and submit nothing.")
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace results of other settings or inputs.")
 ]
@@ -76,7 +79,7 @@ def submit(
 ) -> None:
     """Run a job on a Ray cluster: check it, upload this directory, follow it to its end.
 
-    The job's log, in which Ray mixes its standard output and error, goes to standard output; with
+    Ray mixes the job's standard output and error into one log. It goes to standard output, with
     --json to standard error. The exit code is the job's own.
 
     Example: sentiflow submit train configs/sentiment140.yaml output_uri=s3://bucket/run
@@ -104,38 +107,41 @@ def submit(
                 _show(submission, as_json)
                 return
         elif verb or dry_run or no_wait:
-            raise UserError("--attach follows a job that is there", hint="give nothing else")
+            raise UserError(
+                "--attach follows a job that was submitted before",
+                hint="leave out VERB, --dry-run and --no-wait",
+            )
         from sentiflow.cluster import job_client
         from sentiflow.progress import say
 
-        server = job_client.connect(job_client.choose_address(address), verbose=verbose)
+        client = job_client.connect(job_client.choose_address(address), verbose=verbose)
         if attach is None:
-            _submit(server, submission)
+            _submit(client, submission)
         job = attach or submission.submission_id
         if no_wait:
-            say("submit", f"follow it: {_again(server, job)}")
-            typer.echo(json.dumps({"job": job, "address": server.address}) if as_json else job)
+            say("submit", f"follow it: {_attach_command(client, job)}")
+            typer.echo(json.dumps({"job": job, "address": client.address}) if as_json else job)
             return
-        code = _follow(server, job, as_json)
+        code = _follow(client, job, as_json)
     if code:
         raise typer.Exit(code)
 
 
-def _submit(server: "JobClient", job: "Submission") -> None:
+def _submit(client: "JobClient", job: "Submission") -> None:
     from sentiflow.cluster import submission, upload
     from sentiflow.progress import say
 
     names = submission.find_loopback(job)
-    for name in names if names and not server.is_here() else ():
-        meaning = "on a node of the cluster it means that node, and goes before what is set there"
-        say("submit", f"mind: {name} is an address of this machine; {meaning}")
-    server.submit(job, folder=Path.cwd())
+    for name in names if names and not client.is_this_machine() else ():
+        meaning = "on each node of the cluster it means that node, and overrides what is set there"
+        say("submit", f"note: {name} is an address of this machine; {meaning}")
+    client.submit(job, folder=Path.cwd())
     size = upload.to_text(job.upload.num_bytes)
-    say("submit", f"{job.submission_id} at {server.address}: {len(job.upload.sizes)} files, {size}")
+    say("submit", f"{job.submission_id} at {client.address}: {len(job.upload.sizes)} files, {size}")
 
 
-def _follow(server: "JobClient", job: str, as_json: bool) -> int:
-    """Follow a job; give the exit code."""
+def _follow(client: "JobClient", job: str, as_json: bool) -> int:
+    """Follow a job to its end; give its exit code."""
     from sentiflow.cluster import log_streaming, submission
     from sentiflow.progress import say
 
@@ -148,40 +154,39 @@ def _follow(server: "JobClient", job: str, as_json: bool) -> int:
     began = time.monotonic()
     try:
         with _sigterm_interrupts():
-            ending = log_streaming.follow(server, job, write)
+            result = log_streaming.follow(client, job, write)
     except KeyboardInterrupt as interruption:
-        say("submit", f"left alone; the job goes on. Follow it: {_again(server, job)}")
-        say("submit", f"stop it: {_ray(server, 'stop', job)}")
+        say("submit", f"detached; the job continues. Follow it: {_attach_command(client, job)}")
+        say("submit", f"stop it: {_stop_command(client, job)}")
         return 128 + (interruption.args[0] if interruption.args else signal.SIGINT)
-    results = json.loads(ending.metadata.get(submission.RESULTS_KEY, "{}"))
+    uris = json.loads(result.metadata.get(submission.RESULTS_KEY, "{}"))
     if as_json:
-        record = {"job": job, "status": ending.status, "exit_code": ending.exit_code}
-        made = {} if ending.exit_code else results
-        typer.echo(json.dumps(record | {"reason": ending.reason, "results": made}))
-    _tell(job, ending, results, time.monotonic() - began)
-    return ending.exit_code
+        record = {"job": job, "status": result.status, "exit_code": result.exit_code}
+        made = {} if result.exit_code else uris
+        typer.echo(json.dumps(record | {"reason": result.reason, "results": made}))
+    _report_end(job, result, uris, time.monotonic() - began)
+    return result.exit_code
 
 
-def _tell(job: str, ending: "Ending", results: Mapping[str, str], seconds: float) -> None:
-    """Say how it has ended, and where the results are."""
+def _report_end(job: str, result: "JobResult", uris: Mapping[str, str], seconds: float) -> None:
+    """Say how a job has ended, and where its results are."""
     from sentiflow.progress import say
 
-    if ending.exit_code:
-        say("submit", f"{job} failed: {ending.reason}")
+    if result.exit_code:
+        say("submit", f"{job} failed: {result.reason}")
         return
     say("submit", f"{job} is done ({seconds:,.0f} s)")
-    for name, place in results.items():
-        say("", f"{name:<11} {place}")
+    for name, uri in uris.items():
+        say("", f"{name:<11} {uri}")
 
 
-def _again(server: "JobClient", job: str) -> str:
-    return f"sentiflow submit --attach {job} --address {server.address}"
+def _attach_command(client: "JobClient", job: str) -> str:
+    return f"sentiflow submit --attach {job} --address {client.address}"
 
 
-def _ray(server: "JobClient", verb: str, job: str) -> str:
-    """Write a command of Ray, which needs to be told if there is a token."""
-    mode = "RAY_AUTH_MODE=token " if server.guarded else ""
-    return f"{mode}ray job {verb} {job} --address {server.address}"
+def _stop_command(client: "JobClient", job: str) -> str:
+    mode = "RAY_AUTH_MODE=token " if client.has_token else ""  # the token's file is not enough
+    return f"{mode}ray job stop {job} --address {client.address}"
 
 
 def _show(job: "Submission", as_json: bool) -> None:
@@ -189,7 +194,7 @@ def _show(job: "Submission", as_json: bool) -> None:
     from sentiflow.cluster import upload
 
     if as_json:
-        record: Manifest = {
+        record = {
             "job": job.submission_id,
             "entrypoint": job.entrypoint,
             "env": dict(job.variables),
@@ -205,8 +210,8 @@ def _show(job: "Submission", as_json: bool) -> None:
     typer.echo(f"upload      {len(job.upload.sizes)} files, {size}")
     for name, count in job.upload.largest(5):
         typer.echo(f"            {name} {upload.to_text(count)}")
-    for name, place in job.results.items():
-        typer.echo(f"{name:<11} {place}")
+    for name, uri in job.results.items():
+        typer.echo(f"{name:<11} {uri}")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Address -> a connection to Ray, or Ray started on this machine; what it has; room for work."""
+"""Address -> a connection to Ray, or a Ray on this machine; its resources; capacity for work."""
 
 import importlib
 import logging
@@ -13,16 +13,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
 
-# Ray reads these when it is imported or started. Had it been imported already, it would half
-# believe the mode; left alone, it chooses the same when it starts.
+# Ray reads these when it is imported or started. The token mode is not set where Ray has been
+# imported before: it would take effect in part only. Ray then chooses the same when it starts.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-# When a node is lost, Ray Train believes for a while that it is there, and waits for it so long.
+# After the loss of a node Ray Train still counts on it for a while, and waits so long for it.
 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
-os.environ.setdefault("RAY_task_oom_retries", "10")  # for ever, a part too large for memory
-os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of imports nobody waits for any more
+os.environ.setdefault("RAY_task_oom_retries", "10")  # Ray's default: for ever
+os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of `warm`, which is not waited for
 if "ray" not in sys.modules and (
     not os.environ.get("RAY_ADDRESS") or (Path.home() / ".ray" / "auth_token").is_file()
 ):
@@ -30,11 +29,10 @@ if "ray" not in sys.modules and (
 
 import psutil  # type: ignore[import-untyped]
 import ray
-from ray._private import ray_constants
-from ray._private.state import state
 from ray.exceptions import AuthenticationError
 from ray.util.placement_group import placement_group, remove_placement_group
 
+from sentiflow.cluster import ray_internals
 from sentiflow.cluster.resources import Resources
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import say
@@ -42,6 +40,7 @@ from sentiflow.progress import say
 _ADDRESS = re.compile(r"\[?([^/@]+?)\]?:(\d{1,5})")
 _CONNECT_SECONDS = 5.0
 LOOK_EVERY_SECONDS = 2.0
+"""How often a waiting job looks at the nodes."""
 
 
 @contextmanager
@@ -53,19 +52,18 @@ def started(*, verbose: bool) -> Iterator[Resources]:
 
 @contextmanager
 def starting(*, verbose: bool, modules: Sequence[str] = ()) -> Iterator[Callable[[], Resources]]:
-    """Begin with :func:`started`, and let the block do something else meanwhile.
+    """Connect or start as :func:`started` does, in a thread, while the block does other work.
 
-    It takes seconds, most of which are spent waiting for Ray's processes. The thread that starts
-    them stays until the block ends: Linux ends them with their thread. Out of the main thread,
+    It takes seconds, most of them spent waiting for Ray's processes. The thread lives until the
+    block ends, because Linux ends a thread's processes with the thread. Outside of the main thread
     Ray leaves the handling of SIGTERM as it is.
 
     Args:
         verbose: Show Ray's own messages.
-        modules: For :func:`warm`, as soon as Ray is there.
+        modules: For :func:`warm`, once Ray has started.
 
     Yields:
-        A function that waits for Ray, and counts what it has at that moment; it raises what went
-        wrong with it.
+        A function that waits for Ray and counts its resources. It raises what made Ray fail.
     """
     found: Future[None] = Future()
     over = threading.Event()
@@ -87,12 +85,12 @@ def starting(*, verbose: bool, modules: Sequence[str] = ()) -> Iterator[Callable
     thread = threading.Thread(target=hold, name="ray", daemon=True)
     thread.start()
 
-    def wait_and_look() -> Resources:
+    def wait_and_count() -> Resources:
         found.result()
-        return look()
+        return count_resources()
 
     try:
-        yield wait_and_look
+        yield wait_and_count
     finally:
         over.set()
         thread.join()
@@ -109,7 +107,7 @@ def _connected(verbose: bool) -> Iterator[None]:
         _guard_token()
     elif silence := find_silence(address):
         raise _not_joined(address, silence)
-    with _on_loopback() if address == "local" else nullcontext():
+    with _loopback_only() if address == "local" else nullcontext():
         try:
             ray.init(
                 address=address,
@@ -129,29 +127,23 @@ def _connected(verbose: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _on_loopback() -> Iterator[None]:
-    """Have the Ray that starts in the block listen on loopback alone, on Linux as elsewhere.
+def _loopback_only() -> Iterator[None]:
+    """Make the Ray that starts in the block listen on loopback only.
 
-    Its processes listen on every interface unless the node's address is 127.0.0.1, and Ray
-    replaces that, too, by one that others can reach, except where it has no clusters: on macOS
-    and Windows. The constant says where that is. Training workers, which inherit the variable,
-    would send each other gradients through the interface that the host's name leads to.
+    Training workers inherit the variable. Without it they would exchange gradients through the
+    interface to which the host's name resolves.
     """
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    try:
+    with ray_internals.loopback_only():
         yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def name_address() -> str:
     """Read which cluster is meant: ``local``, ``auto`` or ``host:port``.
 
     Raises:
-        UserError: It is the address of something else.
+        UserError: It is not an address of a cluster.
     """
     address = os.environ.get("RAY_ADDRESS") or "local"
     if address in ("local", "auto") or _ADDRESS.fullmatch(address):
@@ -159,16 +151,16 @@ def name_address() -> str:
     hint = "write HOST:6379, or unset it to use this machine"
     if "://" in address:
         hint = "from outside of the cluster use `sentiflow submit`; on one of its nodes, HOST:6379"
-    raise UserError(f"RAY_ADDRESS={address} is no address that a job can join", hint=hint)
+    raise UserError(f"RAY_ADDRESS={address} is not an address that a job can join", hint=hint)
 
 
 def find_silence(address: str) -> str:
-    """Say why nothing listens at an address of Ray; it would itself try for minutes."""
-    place = _ADDRESS.fullmatch(address)
-    if not place:
+    """Say why nothing listens at an address; empty if something does. Ray would try for minutes."""
+    match = _ADDRESS.fullmatch(address)
+    if not match:
         return ""
     try:
-        socket.create_connection((place[1], int(place[2])), timeout=_CONNECT_SECONDS).close()
+        socket.create_connection((match[1], int(match[2])), timeout=_CONNECT_SECONDS).close()
     except (OSError, UnicodeError) as error:
         return (getattr(error, "strerror", None) or str(error)).lower()
     return ""
@@ -182,9 +174,9 @@ def _not_joined(address: str, problem: str) -> UserError:
 
 
 def _end_monitor() -> None:
-    """End the autoscaler's process of a cluster that this process has started.
+    """Kill the autoscaler of a cluster that this process has started.
 
-    Ray ends it last, and waits a second in vain for an answer to SIGTERM before it kills it.
+    Ray would send it SIGTERM, which it ignores, and wait a second before it kills it.
     """
     for child in psutil.Process().children():
         with suppress(psutil.Error):
@@ -193,13 +185,13 @@ def _end_monitor() -> None:
 
 
 def warm(modules: Sequence[str]) -> None:
-    """Have a worker on each core import modules, so that the first parts of a stage need not.
+    """Import modules in a worker on each core, before the first parts of a stage need them.
 
-    Nobody waits for it, and a module that is not there is left to the part that will miss it.
+    It is not waited for. A missing module is skipped; the part that needs it will fail.
     """
     if modules:
         load = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_load)
-        for _ in range(look().num_cpus):
+        for _ in range(count_resources().num_cpus):
             load.remote(tuple(modules))
 
 
@@ -209,16 +201,16 @@ def _load(modules: Sequence[str]) -> None:
             importlib.import_module(name)
 
 
-def look() -> Resources:
-    """Count what the running cluster has, and what an autoscaler may make of it."""
-    nodes = _living_nodes()
-    working = [cpus for node in nodes if (cpus := int(node["Resources"].get("CPU", 0)))]
-    most = state.get_max_resources_from_cluster_config() or {}
+def count_resources() -> Resources:
+    """Count what the running cluster has, and what an autoscaler may add."""
+    nodes = _node_resources()
+    cpus = [number for node in nodes if (number := int(node.get("CPU", 0)))]
+    most = ray_internals.max_resources()
     return Resources(
-        num_cpus=max(1, sum(working)),
-        num_gpus=sum(int(node["Resources"].get("GPU", 0)) for node in nodes),
-        num_nodes=len(working),
-        min_node_cpus=min(working, default=1),
+        num_cpus=max(1, sum(cpus)),
+        num_gpus=sum(int(node.get("GPU", 0)) for node in nodes),
+        num_nodes=len(cpus),
+        min_node_cpus=min(cpus, default=1),
         is_one_machine=len(nodes) == 1,
         may_grow=name_address() != "local",
         max_cpus=int(most.get("CPU", 0)),
@@ -226,25 +218,26 @@ def look() -> Resources:
     )
 
 
-def _living_nodes() -> list[dict[str, Any]]:
-    return [node for node in ray.nodes() if node["Alive"]]
+def _node_resources() -> list[Mapping[str, float]]:
+    """Give the resources of each living node."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 class Capacity:
-    """A place for some work: a node that has what it needs, or several.
+    """Resources that some work needs, on one node or on several, and how long it waits for them.
 
-    Ray lets work wait for it for ever, though the last such node may be gone; here that ends.
+    Ray itself waits for ever, even if the last node that has them is gone.
     """
 
     def __init__(
         self, need: Mapping[str, float], *, times: int = 1, max_wait_seconds: float
     ) -> None:
-        """Begin.
+        """Describe the need.
 
         Args:
-            need: Of each resource of Ray, how much: ``{"CPU": 1, "GPU": 0.25}``.
-            times: So often it is needed, on one node or on several.
-            max_wait_seconds: So long it may not be there.
+            need: Amount by resource of Ray, all on one node: ``{"CPU": 1, "GPU": 0.25}``.
+            times: How many times the need occurs, on one node or on several.
+            max_wait_seconds: How long the cluster may be without it.
         """
         self.times = times
         self.need = {name: number for name, number in need.items() if number}
@@ -253,30 +246,30 @@ class Capacity:
         self._missed: float | None = None
 
     def is_there(self) -> bool:
-        """Say whether it is there, busy or not."""
-        return sum(self._count(node["Resources"]) for node in _living_nodes()) >= self.times
+        """Say whether the living nodes have it, busy or not."""
+        return sum(map(self._count, _node_resources())) >= self.times
 
     def wait_for_nodes(self) -> Resources:
-        """Wait until it is there, or for as long as may be; an autoscaler is asked for the nodes.
+        """Ask the autoscaler for the nodes, and wait for them, ``max_wait_seconds`` at most.
 
-        Ray Data and Ray Train tell the autoscaler again and again what they need, each in place of
-        what was said before; a placement group that is waiting counts beside that.
+        The request is a placement group. Requests of Ray Data and Ray Train would not do, as each
+        replaces the one before.
 
         Returns:
-            What the cluster has then.
+            The resources of the cluster after that.
         """
         if not self.is_there():
             say("ray", f"waiting for nodes with {self}, {self.max_wait_seconds:g} s at most")
             wanted = placement_group([self.need] * self.times)
             wanted.wait(self.max_wait_seconds)
             remove_placement_group(wanted)
-        return look()
+        return count_resources()
 
     def check(self) -> None:
-        """Look, every few seconds, whether it is there, and begin or end to wait.
+        """Look at the nodes, at most every two seconds, and keep the time since it was lost.
 
         Raises:
-            JobError: There has been none for too long.
+            JobError: The cluster has been without it for ``max_wait_seconds``.
         """
         now = time.monotonic()
         if now - self._looked < LOOK_EVERY_SECONDS:
@@ -291,7 +284,7 @@ class Capacity:
         if now - self._missed >= self.max_wait_seconds:
             raise JobError(
                 f"the cluster has had no node with {self} for {self.max_wait_seconds:g} s "
-                "(cluster.max_wait_minutes): add one, and the same command goes on"
+                "(cluster.max_wait_minutes): add one and run the same command again: it resumes"
             )
 
     def _count(self, has: Mapping[str, float]) -> int:
@@ -307,9 +300,9 @@ class Capacity:
 
 
 def _guard_token() -> None:
-    """Make sure that the token which guards a local cluster is readable by its owner alone.
+    """Make the token of a local cluster, or restrict it, so that only its owner can read it.
 
-    Ray would write it readable by everybody.
+    Ray would make it readable by everybody.
     """
     if os.environ.get("RAY_AUTH_MODE", "token") != "token" or "RAY_AUTH_TOKEN" in os.environ:
         return
@@ -320,7 +313,7 @@ def _guard_token() -> None:
         descriptor = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_hex(32))
-        with suppress(FileExistsError):  # another process was quicker
+        with suppress(FileExistsError):  # another process was faster
             os.link(own, path)
         own.unlink()
     path.chmod(0o600)

@@ -1,13 +1,15 @@
-"""Address of a Ray cluster -> its server for jobs, which submits them and tells of them."""
+"""Address of a Ray cluster -> its job server: submits jobs, and gives their state and log."""
 
+import asyncio
 import logging
 import os
+import re
 import socket
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 # Ray reads it when it is imported.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -18,191 +20,217 @@ import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
+from sentiflow.cluster import ray_internals
 from sentiflow.cluster.submission import Submission
 from sentiflow.errors import JobError, UserError
 from sentiflow.storage.uris import holds_credentials, names_this_machine
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-_SECONDS = (10, 120)
-"""To connect, and for an answer: Ray itself would wait for ever."""
-_TRIES_SECONDS = (1.0, 2.0, 4.0, 8.0)
-"""A head that has just started has no agent yet that would take a job."""
-_TERMINAL = ("SUCCEEDED", "FAILED", "STOPPED")
+_TIMEOUT = (10.0, 120.0)
+"""Seconds to connect, and for an answer."""
+_RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0)
+"""Between attempts to submit: a head that has just started has no agent yet that takes jobs."""
+_REFUSED = (401, 403)
+_PASSING = (408, 429)
+"""Statuses that blame the request, but may be others a moment later."""
+_FINAL = ("SUCCEEDED", "FAILED", "STOPPED")
 _NOISY = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 _HOW_TO_GIVE = "put it into ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"
 
 
-_NOT_NOW = (408, 429)
-"""Among the answers of a server that mean that the question is wrong, those that do not."""
-
-
-class AwayError(JobError):
-    """A server that does not answer, or not well; later it may."""
-
-
-class _StatusError(RuntimeError):
-    """An answer that is none, with its status."""
-
-    def __init__(self, answer: requests.Response) -> None:
-        super().__init__(f"{answer.status_code} {_last_line(answer.text)}")
-        self.status = answer.status_code
+class ClusterUnavailableError(JobError):
+    """The server does not answer, or with an error of its own; it may answer later."""
 
 
 @dataclass(frozen=True)
-class State:
+class JobState:
     """What the cluster knows of a job."""
 
     status: str
+    """``PENDING``, ``RUNNING``, ``SUCCEEDED``, ``FAILED`` or ``STOPPED``."""
     message: str = ""
+    """Ray's explanation, of several lines."""
     exit_code: int | None = None
     """Of the driver; None if it has not ended by itself."""
-    metadata: dict[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """What was kept with the job when it was submitted."""
 
     @property
     def is_final(self) -> bool:
         """Say whether the job has ended."""
-        return self.status in _TERMINAL
+        return self.status in _FINAL
 
 
 class JobClient:
-    """The part of a cluster's dashboard that is for jobs."""
+    """A cluster's job server: a part of its dashboard."""
 
-    def __init__(self, address: str, client: JobSubmissionClient, *, guarded: bool) -> None:
-        """Take a client that is connected, and whether it has shown a token."""
-        self.address, self._client, self.guarded = address, client, guarded
+    def __init__(self, address: str, token: str = "") -> None:
+        """Name the server and the token that it asks for."""
+        self.address, self.has_token = address, bool(token)
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def submit(self, submission: Submission, *, folder: Path) -> None:
         """Upload the working directory, unless the cluster has the same, and start the job.
 
         Raises:
-            JobError: The cluster refuses, or goes away before it can be known.
+            JobError: The cluster refuses the job, or does not answer.
         """
-        for delay in _TRIES_SECONDS:
+        for delay in _RETRY_SECONDS:
             try:
                 return self._submit(submission, folder)
-            except AwayError as error:
+            except ClusterUnavailableError as error:
                 problem = error
-            if self._knows(submission.submission_id):  # the answer alone was lost
+            if self._knows(submission.submission_id):  # only the answer was lost
                 return None
             time.sleep(delay)
         raise JobError(f"the job was not submitted: {problem}") from problem
 
     def _submit(self, submission: Submission, folder: Path) -> None:
         try:
-            self._client.submit_job(
+            self._connect().submit_job(
                 entrypoint=submission.entrypoint,
                 submission_id=submission.submission_id,
                 runtime_env=submission.runtime_env(folder),
                 metadata=submission.metadata(),
             )
+        except (requests.RequestException, ConnectionError) as error:
+            raise ClusterUnavailableError(f"no answer from {self.address}") from error
         except (RuntimeError, AuthenticationError) as error:
+            if re.match(r"Request failed with status code 5\d\d", str(error)):
+                raise ClusterUnavailableError(_last_line(error)) from error
             raise JobError(f"the cluster refuses the job: {_last_line(error)}") from error
 
     def _knows(self, submission_id: str) -> bool:
         try:
-            self.look(submission_id)
+            self.read_state(submission_id)
         except (UserError, JobError):
             return False
         return True
 
-    def look(self, submission_id: str) -> State:
+    def read_state(self, submission_id: str) -> JobState:
         """Ask for the state of a job.
 
         Raises:
-            UserError: There is none of that name.
-            AwayError: The server does not answer.
-            JobError: It answers that it will not tell.
+            UserError: There is no job of that name.
+            ClusterUnavailableError: The server does not answer.
+            JobError: It refuses to answer.
         """
-        try:
-            found = self._client.get_job_info(submission_id)
-        except AuthenticationError as error:
+        answer = self._get(f"/api/jobs/{submission_id}")
+        if answer.status_code in _REFUSED:
             raise JobError(
-                f"{self.address} does not take the token that is here; the job may go on: "
+                f"{self.address} refuses the token; the job may still run: "
                 f"sentiflow submit --attach {submission_id}"
-            ) from error
-        except _StatusError as error:
-            if error.status == 404:
-                raise UserError(
-                    f"there is no job {submission_id} at {self.address}",
-                    hint="`ray job list` names those that are",
-                ) from error
-            if error.status in _NOT_NOW:
-                raise AwayError(f"{self.address} answers: {error}") from error
-            raise JobError(f"{self.address} does not tell of the job: {error}") from error
-        except (RuntimeError, ValueError) as error:
-            raise AwayError(_last_line(error)) from error
-        return State(
-            status=str(found.status.value),
-            message=found.message or "",
-            exit_code=found.driver_exit_code,
-            metadata=found.metadata or {},
+            )
+        if answer.status_code == 404:
+            raise UserError(
+                f"there is no job {submission_id} at {self.address}",
+                hint="`ray job list` shows the jobs that it knows",
+            )
+        if answer.status_code != 200:
+            problem = f"{answer.status_code} {_last_line(answer.text)}"
+            raise JobError(f"{self.address} does not give the state of the job: {problem}")
+        found = _to_json(answer)
+        return JobState(
+            status=str(found.get("status")),
+            message=found.get("message") or "",
+            exit_code=found.get("driver_exit_code"),
+            metadata=found.get("metadata") or {},
         )
 
     def read_log(self, submission_id: str) -> str:
-        """Read all that a job has written so far.
+        """Read everything that a job has written so far.
 
         Raises:
-            AwayError: The server does not answer, or not the machine that has the log.
+            ClusterUnavailableError: The server does not answer, or not the node that has the log.
         """
-        try:
-            return self._client.get_job_logs(submission_id)
-        except (RuntimeError, AuthenticationError) as error:
-            raise AwayError(_last_line(error)) from error
+        answer = self._get(f"/api/jobs/{submission_id}/logs")
+        if answer.status_code != 200:
+            raise ClusterUnavailableError(_last_line(answer.text))
+        return str(_to_json(answer).get("logs", ""))
 
-    def is_here(self) -> bool:
-        """Say whether this machine is all of the cluster, as far as its server tells."""
+    def is_this_machine(self) -> bool:
+        """Say whether all nodes of the cluster are this machine; no if the server does not tell."""
         try:
-            answer = self._client._do_request("GET", "/nodes?view=summary").json()
-            nodes = [node["raylet"] for node in answer["data"]["summary"]]
-            places = {
-                (node["nodeManagerHostname"], node["nodeManagerAddress"])
+            nodes = self._get("/nodes?view=summary").json()["data"]["summary"]
+            hosts = {
+                (node["raylet"]["nodeManagerHostname"], node["raylet"]["nodeManagerAddress"])
                 for node in nodes
-                if node["state"] == "ALIVE"
+                if node["raylet"]["state"] == "ALIVE"
             }
-        except (AwayError, AuthenticationError, ValueError, KeyError, TypeError):
+        except (ClusterUnavailableError, ValueError, KeyError, TypeError):
             return False
         name = socket.gethostname()
-        return bool(places) and all(host == name and _is_mine(ip) for host, ip in places)
+        return bool(hosts) and all(host == name and _is_own(ip) for host, ip in hosts)
 
     async def tail_log(self, submission_id: str) -> AsyncGenerator[str, None]:
         """Give what a job writes, from its beginning, as it writes it.
 
-        It ends with the job, and also if the server just closes the connection.
+        It ends with the job, and also if the server closes the connection.
 
         Raises:
-            AwayError: The connection broke.
+            ClusterUnavailableError: The connection broke.
         """
         try:
-            async for text in self._client.tail_job_logs(submission_id):
+            client = await asyncio.to_thread(self._connect)
+            async for text in client.tail_job_logs(submission_id):
                 yield text
-        except (aiohttp.ClientError, RuntimeError, OSError) as error:
-            raise AwayError(_last_line(error)) from error
+        except (aiohttp.ClientError, AuthenticationError, RuntimeError, OSError) as error:
+            raise ClusterUnavailableError(_last_line(error)) from error
 
+    def _connect(self) -> JobSubmissionClient:
+        """Connect Ray's own client, which uploads and follows a log."""
+        return ray_internals.connect_to_jobs(self.address, self._headers, _TIMEOUT)
 
-class _Client(JobSubmissionClient):
-    """Ray's client, with limits of time, and one error for a server that is away."""
+    def read_ray_version(self) -> str:
+        """Ask for the version of the cluster's Ray.
 
-    def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
+        Raises:
+            UserError: No cluster answers, or it asks for a token or another token.
+        """
         try:
-            answer = super()._do_request(method, endpoint, timeout=_SECONDS, **options)
-        except requests.RequestException as error:
-            raise AwayError(f"no answer from {self._address}") from error
-        if answer.status_code >= 500:
-            raise AwayError(
-                f"{self._address} answers: {answer.status_code} {_last_line(answer.text)}"
+            answer = self._get("/api/v0/cluster_metadata")
+        except ClusterUnavailableError as error:
+            raise UserError(
+                f"no cluster answers at {self.address}",
+                hint="name it by --address, and forward its port 8265: "
+                "ssh -L 8265:127.0.0.1:8265 HEAD",
+            ) from error
+        if answer.status_code in _REFUSED and not self.has_token:
+            raise UserError(
+                f"{self.address} asks for a token, and there is none", hint=_HOW_TO_GIVE
             )
-        return answer
+        if answer.status_code in _REFUSED:
+            raise UserError(
+                f"{self.address} refuses the token of {_find_token()[1]}",
+                hint="put the one there that its head has in ~/.ray/auth_token",
+            )
+        try:
+            answer.raise_for_status()
+            return str(answer.json()["data"]["rayVersion"])
+        except (requests.HTTPError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{self.address} is not a dashboard of Ray", hint="write http://HOST:8265"
+            ) from error
 
-    def _raise_error(self, r: requests.Response) -> NoReturn:
-        raise _StatusError(r)
+    def _get(self, path: str) -> requests.Response:
+        """Ask the server. Its own errors, and such that pass, mean that it is unavailable."""
+        url = f"{self.address}{path}"
+        try:
+            answer = requests.get(url, headers=self._headers, timeout=_TIMEOUT)
+        except requests.RequestException as error:
+            raise ClusterUnavailableError(f"no answer from {self.address}") from error
+        if answer.status_code >= 500 or answer.status_code in _PASSING:
+            problem = f"{answer.status_code} {_last_line(answer.text)}"
+            raise ClusterUnavailableError(f"{self.address} answers: {problem}")
+        return answer
 
 
 def choose_address(option: str | None) -> str:
-    """Decide which cluster is meant: the option, Ray's variables, or the dashboard right here.
+    """Choose the address: the option, else Ray's variables, else a dashboard on this machine.
 
     Raises:
-        UserError: It is no address of a dashboard.
+        UserError: It is not the address of a dashboard.
     """
     named = [(f"--address {option}", option)]
     named += [(f"{name}={os.environ.get(name)}", os.environ.get(name)) for name in _ADDRESSES]
@@ -211,62 +239,49 @@ def choose_address(option: str | None) -> str:
     if holds_credentials(address):
         raise UserError("the cluster's address holds a password", hint=_HOW_TO_GIVE)
     if not address.startswith(("http://", "https://")):
-        raise UserError(f"{source} is no address of a dashboard", hint="write http://HOST:8265")
+        raise UserError(
+            f"{source} is not the address of a dashboard", hint="write http://HOST:8265"
+        )
     return address.rstrip("/")
 
 
 def connect(address: str, *, verbose: bool = False) -> JobClient:
-    """Connect to a cluster of the same Ray as here, with the token that is here.
+    """Connect to a cluster that has the same version of Ray, with the token of this machine.
 
     Raises:
-        UserError: It does not answer, wants a token or another one, or has another Ray; or the
+        UserError: It does not answer, asks for a token or another one, or has another Ray; or the
             token could be read on the way.
     """
     if not verbose:
         _quiet()
-    for name in _ADDRESSES:  # they would go before the address that is asked for
+    for name in _ADDRESSES:  # for Ray's client they would override the address
         os.environ.pop(name, None)
-    token, origin = _find_token()
+    token = read_token()
     if token:
-        _check_way(address)
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    try:
-        client = _Client(address, headers=headers)
-        metadata = client._do_request("GET", "/api/v0/cluster_metadata").json()["data"]
-    except AwayError as error:
+        _check_encryption(address)
+    client = JobClient(address, token)
+    version = client.read_ray_version()
+    if version != ray.__version__:  # Python may differ: a submission is text and a zip archive
         raise UserError(
-            f"no cluster answers at {address}",
-            hint="name it by --address, and forward its port 8265: ssh -L 8265:127.0.0.1:8265 HEAD",
-        ) from error
-    except AuthenticationError as error:
-        if not token:
-            problem = f"{address} wants a token, and there is none"
-            raise UserError(problem, hint=_HOW_TO_GIVE) from error
-        raise UserError(
-            f"{address} refuses the token of {origin}",
-            hint="put the one there that its head has in ~/.ray/auth_token",
-        ) from error
-    except (RuntimeError, requests.RequestException, ValueError, KeyError) as error:
-        raise UserError(
-            f"{address} answers as no dashboard of Ray does", hint="write http://HOST:8265"
-        ) from error
-    _check_version(address, metadata["rayVersion"])
-    return JobClient(address, client, guarded=bool(token))
+            f"{address} has Ray {version}, but this machine has Ray {ray.__version__}",
+            hint="install the same on both, from constraints.txt",
+        )
+    return client
 
 
 def read_token() -> str:
-    """Read the token of Ray's clusters, where Ray looks for it; nothing if there is none.
+    """Read the token of Ray's clusters, where Ray looks for it; empty if there is none.
 
-    Ray would use it only if ``RAY_AUTH_MODE`` was ``token`` when it was imported.
+    Ray itself uses it only if ``RAY_AUTH_MODE`` was ``token`` when it was imported.
 
     Raises:
-        UserError: ``RAY_AUTH_TOKEN_PATH`` names no file.
+        UserError: ``RAY_AUTH_TOKEN_PATH`` does not name a file.
     """
     return _find_token()[0]
 
 
 def _find_token() -> tuple[str, str]:
-    """Read the token, and name the variable or file that holds it; nothing if there is none."""
+    """Read the token and the name of the variable or file that holds it; empty if there is none."""
     if _mode() == "disabled":
         return "", ""
     if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
@@ -276,17 +291,17 @@ def _find_token() -> tuple[str, str]:
     if path.is_file():
         return path.read_text(encoding="utf-8").strip(), str(path)
     if named:
-        raise UserError(f"RAY_AUTH_TOKEN_PATH={named} is no file", hint="it must hold the token")
+        raise UserError(f"RAY_AUTH_TOKEN_PATH={named} is not a file", hint="it must hold the token")
     return "", ""
 
 
 def _mode() -> str:
-    """Give what the user has told Ray of tokens."""
+    """Give what the user has said to Ray about tokens."""
     return os.environ.get("RAY_AUTH_MODE", "").lower()
 
 
-def _check_way(address: str) -> None:
-    """Make sure that nobody reads the token on its way, or that the user says that nobody can."""
+def _check_encryption(address: str) -> None:
+    """Refuse to send the token unencrypted, unless the user has said that the network is safe."""
     if address.startswith("http://") and not names_this_machine(address) and _mode() != "token":
         raise UserError(
             f"the token would travel to {address} unencrypted",
@@ -295,20 +310,8 @@ def _check_way(address: str) -> None:
         )
 
 
-def _check_version(address: str, ray_version: str) -> None:
-    """Make sure that the cluster has the Ray that sentiflow was tested with, as there is here.
-
-    Its Python may be another one: what is submitted is text and a zip archive.
-    """
-    if ray_version != ray.__version__:
-        raise UserError(
-            f"{address} has Ray {ray_version}, but here is Ray {ray.__version__}",
-            hint="install the same on both, from constraints.txt",
-        )
-
-
-def _is_mine(ip: str) -> bool:
-    """Say whether an address is one of this machine's."""
+def _is_own(ip: str) -> bool:
+    """Say whether an address belongs to this machine."""
     family = socket.AF_INET6 if ":" in ip else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -319,12 +322,19 @@ def _is_mine(ip: str) -> bool:
 
 
 def _quiet() -> None:
-    """Silence what Ray says of each upload, request and connection."""
+    """Silence Ray's log lines about each upload, request and connection."""
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _last_line(error: object) -> str:
-    """Give the end of a message, which for a failed request is a traceback of the server."""
+    """Give the last line of a message: that of a failed request is a traceback of the server."""
     lines = str(error).strip().splitlines()
     return lines[-1].strip()[:300] if lines else type(error).__name__
+
+
+def _to_json(answer: requests.Response) -> Mapping[str, Any]:
+    try:
+        return answer.json()
+    except ValueError as error:
+        raise ClusterUnavailableError(f"{answer.url} does not answer with JSON") from error

@@ -1,4 +1,4 @@
-"""Numbered pieces of work -> each done once over the cluster, also if the driver is killed."""
+"""Work on numbered parts -> each part done once, also if the driver is killed and started again."""
 
 from __future__ import annotations
 
@@ -7,111 +7,113 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from sentiflow.cluster import completion_markers, part_tasks
+from sentiflow.cluster.part_tasks import Result
 from sentiflow.progress import Progress, say
 
-Work = Callable[[int], dict[str, Any]]
-Engine = Callable[..., Iterator[dict[str, Any]]]
+Engine = Callable[..., Iterator[Any]]
+"""``part_tasks.map_parts`` or ``part_tasks.map_tasks``, with some of their options."""
 
 
 class Passes:
-    """The passes of one stage over its parts, each part of each pass done once."""
+    """The map stages of one job: work over numbered parts, with a completion marker for each."""
 
     def __init__(
-        self, stage: str, root: str, *, goes_on: bool, engine: Engine = part_tasks.map_parts
+        self, stage: str, root: str, *, resumes: bool, engine: Engine = part_tasks.map_parts
     ) -> None:
-        """Begin.
+        """Describe the job.
 
         Args:
             stage: Its name, for progress.
-            root: Its directory.
-            goes_on: Whether an earlier run was killed whose receipts count.
-            engine: Does the work: ``part_tasks.map_parts`` or ``part_tasks.map_tasks``.
+            root: Its output directory.
+            resumes: Whether the markers of an earlier run count, which was killed.
+            engine: Runs the work.
         """
-        self.stage, self.root, self.goes_on, self.engine = stage, root, goes_on, engine
+        self.stage, self.root, self.resumes, self.engine = stage, root, resumes, engine
         self.fresh: list[int] = []
-        """Numbers that the last pass has worked on, as nobody had before."""
+        """Parts that the last map stage has worked on; the others had a marker."""
 
     def run(
         self,
         name: str,
-        work: Work,
+        work: Callable[[int], Result],
         sizes: Sequence[tuple[int, int]],
         *,
         unit: str,
         keys: Sequence[str] | None = None,
         **options: Any,
-    ) -> list[dict[str, Any]]:
-        """Do the work on numbers from 0 that have no receipt of this pass yet.
+    ) -> list[Result]:
+        """Do the work on each part that has no completion marker of this map stage yet.
 
         Args:
-            name: Of the pass.
-            work: Takes a number; returns what JSON can hold.
-            sizes: Of each number: units of progress, and bytes.
+            name: Of the map stage.
+            work: Takes the number of a part, from 0, and returns what JSON can hold.
+            sizes: By part: units of progress, and bytes.
             unit: Of progress.
-            keys: Of each number: what it stands for. A receipt of another key does not count.
+            keys: By part: what it stands for. A marker with another key does not count.
             options: Of the engine.
 
         Returns:
-            The results in order.
+            The results by part.
         """
         keys = keys or [""] * len(sizes)
-        results = self._read_receipts(name, keys) if self.goes_on else {}
-        todo = [number for number in range(len(sizes)) if number not in results]
-        self.fresh, left = todo, sum(sizes[number][0] for number in todo)
+        results: dict[int, Result] = self._read_markers(name, keys) if self.resumes else {}
+        todo = [part for part in range(len(sizes)) if part not in results]
+        self.fresh, left = todo, sum(sizes[part][0] for part in todo)
         if results and todo:
             say(
                 self.stage,
-                f"goes on: {name}, {len(results)} of {len(sizes)} parts done before, "
+                f"resumes {name}: {len(results)} of {len(sizes)} parts were done before, "
                 f"{left:,} of {sum(size for size, _ in sizes):,} {unit} are left",
             )
-        task = functools.partial(_do, work=work, name=name, root=self.root, numbers=todo, keys=keys)
+        task = functools.partial(_run, work=work, name=name, root=self.root, parts=todo, keys=keys)
         with Progress(
             self.stage,
             total=left,
             unit=unit,
-            total_bytes=sum(sizes[number][1] for number in todo),
+            total_bytes=sum(sizes[part][1] for part in todo),
         ) as progress:
-            for done in self.engine(task, num_parts=len(todo), **options):
-                results[done["number"]] = done["result"]
-                progress.advance(sizes[done["number"]][0], num_bytes=sizes[done["number"]][1])
-        return [results[number] for number in range(len(sizes))]
+            for index, result in self.engine(task, num_parts=len(todo), **options):
+                part = todo[index]
+                results[part] = result
+                progress.advance(sizes[part][0], num_bytes=sizes[part][1])
+        return [results[part] for part in range(len(sizes))]
 
     def map_parts(
         self, name: str, *, key: str = ""
-    ) -> Callable[[Work, Sequence[int]], Iterator[dict[str, Any]]]:
-        """Make a function that does a pass over numbers of which the sizes in bytes are known.
+    ) -> Callable[[Callable[[int], Result], Sequence[int]], Iterator[Result]]:
+        """Make a function that runs a map stage over parts whose sizes in bytes are known.
 
         Args:
-            name: Of the pass.
-            key: What all of the numbers stand for.
+            name: Of the map stage.
+            key: What all of its parts stand for.
         """
 
-        def run(work: Work, sizes: Sequence[int]) -> Iterator[dict[str, Any]]:
-            millions = [(round(size / 1e6), 0) for size in sizes]
-            return iter(self.run(name, work, millions, unit="MB", keys=[key] * len(sizes)))
+        def run(work: Callable[[int], Result], sizes: Sequence[int]) -> Iterator[Result]:
+            megabytes = [(round(size / 1e6), 0) for size in sizes]
+            return iter(self.run(name, work, megabytes, unit="MB", keys=[key] * len(sizes)))
 
         return run
 
-    def _read_receipts(self, name: str, keys: Sequence[str]) -> dict[int, dict[str, Any]]:
+    def _read_markers(self, name: str, keys: Sequence[str]) -> dict[int, Any]:
         found = completion_markers.read(self.root, name)
         return {
-            number: receipt["result"]
-            for number, receipt in found.items()
-            if number < len(keys) and receipt.get("key") == keys[number]
+            part: marker["result"]
+            for part, marker in found.items()
+            if part < len(keys) and marker.get("key") == keys[part]
         }
 
 
-def _do(
+def _run(
     index: int,
     *,
-    work: Work,
+    work: Callable[[int], Result],
     name: str,
     root: str,
-    numbers: Sequence[int],
+    parts: Sequence[int],
     keys: Sequence[str],
-) -> dict[str, Any]:
-    """Do the work on one of the numbers, and keep a receipt: what a task of a worker does."""
-    number = numbers[index]
-    result = work(number)
-    completion_markers.keep(root, name, number, {"key": keys[number], "result": result})
-    return {"number": number, "result": result}
+) -> tuple[int, Result]:
+    """Do the work on one part and write its completion marker; runs in a task of a worker."""
+    part = parts[index]
+    result = work(part)
+    completion_markers.write(root, name, part, {"key": keys[part], "result": result})
+    return index, result

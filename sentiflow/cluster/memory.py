@@ -1,4 +1,4 @@
-"""Freed memory -> kept by the process for its next arrays."""
+"""Freed memory -> kept in the process for its next arrays."""
 
 import ctypes
 import threading
@@ -9,14 +9,14 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 
 
 def keep_freed() -> None:
-    """Let this process keep up to 2 GiB of freed memory for its next arrays, from now on.
+    """Let this process keep up to 2 GiB of freed memory for its next arrays.
 
-    The C library gives a large array's pages back as soon as it dies, and the kernel clears each
-    page for the next one: up to a quarter of the time of a training step, or of reading a part of a
-    corpus. Arrow, which has an allocator of its own, takes its memory from the C library then.
+    By default the C library returns the pages of a large array to the kernel, which clears pages
+    for the next one. That takes up to a quarter of a training step, or of reading a part. Arrow is
+    made to use the C library's allocator in place of its own.
 
-    That is for the main thread; others keep some 64 MiB each, whatever they are told. Other
-    libraries than glibc are left as they are.
+    It works in the main thread; other threads keep about 64 MiB each in any case. Without glibc it
+    does nothing.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:

@@ -1,4 +1,4 @@
-"""What Ray prints into standard output -> standard error, each message cut to its first line."""
+"""Ray's messages on standard output -> standard error, only the first line of each."""
 
 import contextlib
 import io
@@ -15,10 +15,10 @@ _FROM_RAY = re.compile(r"\((?:raylet|autoscaler|gcs_server)[^)]*\) (.*)")
 
 @contextlib.contextmanager
 def aside(*, verbose: bool) -> Iterator[None]:
-    """Keep standard output for results in the block: Ray prints there when a node has died.
+    """Keep standard output free for results in the block: Ray prints there when a node has died.
 
     Args:
-        verbose: Show its messages whole; a page each.
+        verbose: Show the complete messages, a page each.
     """
     if verbose:
         with contextlib.redirect_stdout(sys.stderr):
@@ -33,10 +33,9 @@ def aside(*, verbose: bool) -> Iterator[None]:
 
 
 class _Excerpt(io.TextIOBase):
-    """Takes what is printed, and passes on of a message of Ray's the first line, else all.
+    """Passes on the first line of each message of Ray, and everything else.
 
-    The lines of a message that follow the first one are indented, or empty. Threads of Ray print,
-    too.
+    The other lines of a message are indented or empty. Ray prints from several threads.
     """
 
     def __init__(self) -> None:
@@ -45,7 +44,7 @@ class _Excerpt(io.TextIOBase):
         self._is_in_message = False
 
     def write(self, text: str) -> int:
-        """Take some text; a line is passed on when it is whole."""
+        """Take some text, and pass on the lines that are complete."""
         with self._lock:
             *lines, self._rest = (self._rest + text).split("\n")
             for line in lines:
@@ -53,7 +52,7 @@ class _Excerpt(io.TextIOBase):
         return len(text)
 
     def end(self) -> None:
-        """Pass on a last line that has no end."""
+        """Pass on a last line without a line break."""
         if self._rest:
             self.write("\n")
 

@@ -1,17 +1,15 @@
-"""What the cluster has, and may get -> workers, tasks, cores and threads for each of them.
+"""Resources of the cluster -> number of workers and tasks, and cores, threads and GPUs for each.
 
-The rules are here, all of them; what a setting says goes before each rule. They decide how fast a
-job is and never what comes out: which rows stand in which part, and in which batch, follows from
-input and settings alone.
+All rules are here; a setting overrides its rule. They decide how fast a job is, never its results:
+which rows are in which part, and in which batch, depends on input and settings only.
 
-- A part of a corpus is a task of one core. A cluster is busy while there are at least as many parts
-  as cores, and a part should take seconds, as starting one takes milliseconds: ``rows_per_file``.
-- No work is set aside for Ray: its own tasks hold no core, and no actor holds one that a task would
-  have to wait for.
-- A training worker takes one GPU where there are any, else the cores of a node in equal shares.
-- It computes on one thread less than it has cores: the other is for reading and for Ray.
+- A part of a corpus is one task of one core. ``rows_per_file`` should make at least as many parts
+  as there are cores, and each part should take seconds, as a task takes milliseconds to start.
+- No core is reserved for Ray: its own tasks and the actors use none.
+- A training worker takes one GPU if there are any, else an equal share of a node's cores.
+- It computes on one thread less than it has cores: the last core is for reading and for Ray.
 - Several scoring tasks share a GPU: while one reads and tokenizes, another computes.
-- A node that cannot work, such as a head without cores, is not counted.
+- A node without cores, such as the head of our cluster files, is not counted.
 """
 
 from dataclasses import dataclass
@@ -24,31 +22,31 @@ _TASKS_ON_GPU = 4
 
 
 def as_limit(num_workers: int | str) -> int | None:
-    """Turn a number of workers, or ``auto``, into a limit to what runs at the same time."""
+    """Turn a number of workers, or ``auto``, into a limit for tasks at the same time."""
     return None if num_workers == "auto" else int(num_workers)
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What the cluster has, and may get."""
+    """Resources that the cluster has, and that an autoscaler may add."""
 
     num_cpus: int
     num_gpus: int
     num_nodes: int
     """Nodes with cores."""
     min_node_cpus: int
-    """Cores of the smallest of them."""
+    """Cores of the smallest node that has any."""
     is_one_machine: bool = True
-    """Whether the only node is that of this process."""
+    """Whether the cluster is a single node."""
     may_grow: bool = False
-    """Whether nodes may come: of an autoscaler, or in place of others."""
+    """Whether nodes may be added, by an autoscaler or by hand."""
     max_cpus: int = 0
-    """What an autoscaler may make of ``num_cpus``; 0 where it does not say."""
+    """Most cores that an autoscaler may provide; 0 if it does not say."""
     max_gpus: int = 0
-    """What it may make of ``num_gpus``."""
+    """Most GPUs that it may provide; 0 if it does not say."""
 
     def gpus_per_train_worker(self, wanted: int | str = "auto") -> int:
-        """GPUs for a training worker; ``auto``: one, where there are any, or may be."""
+        """GPUs for a training worker; ``auto``: one, if there are or may be any."""
         if wanted != "auto":
             return int(wanted)
         return int(self.num_gpus + self.max_gpus > 0)
@@ -58,7 +56,7 @@ class Resources:
     ) -> int:
         """Number of training workers; ``auto``: one for each GPU, else one for each node.
 
-        What an autoscaler could add is used only where it is asked for: it costs money.
+        Nodes that an autoscaler could add count only if the setting is a number: they cost money.
 
         Args:
             wanted: The setting.
@@ -66,8 +64,8 @@ class Resources:
             gpus: For each worker; as :meth:`gpus_per_train_worker` says by default.
 
         Raises:
-            UserError: More are wanted than there are, or can be, cores or GPUs; they would be
-                waited for for ever.
+            UserError: The cluster has too few cores or GPUs, and cannot have more; the training
+                would wait for ever.
         """
         gpus = self.gpus_per_train_worker() if gpus is None else gpus
         each = 1 if cpus == "auto" else int(cpus)
@@ -87,12 +85,12 @@ class Resources:
         return num_workers
 
     def runs_in_process(self, num_workers: int, *, gpus: int = 0) -> bool:
-        """Say whether training may run in this process, which saves the start of Ray's workers."""
+        """Say whether training can run in this process, without the start of a worker."""
         is_here = self.num_nodes == 1 and self.is_one_machine and gpus <= self.num_gpus
         return num_workers == 1 and is_here
 
     def cpus_per_train_worker(self, num_workers: int, wanted: int | str = "auto") -> int:
-        """Cores for a training worker: its share, if nodes like the smallest have room for all."""
+        """Cores for a training worker: the largest equal share that fits on the smallest nodes."""
         if wanted != "auto":
             return int(wanted)
         share = min(self.num_cpus // num_workers, self.min_node_cpus)
@@ -101,39 +99,38 @@ class Resources:
         return max(1, share)
 
     def threads_per_train_worker(self, num_workers: int, wanted: int | str = "auto") -> int:
-        """Threads of a training worker: its share of the cores, less one.
+        """Threads of a training worker: its cores less one.
 
-        A recurrent step is many small products. Where another process takes one of the cores, each
-        of them waits for the slowest thread, and all becomes ten times slower; the core left free
-        costs a sixth.
+        A recurrent step is many small products, and each waits for its slowest thread. If another
+        process uses one of the cores, training is ten times slower; a free core costs a sixth.
         """
         return max(1, self.cpus_per_train_worker(num_workers, wanted) - 1)
 
     def advise_parts(self, num_parts: int, *, num_rows: int, setting: str) -> str:
-        """Say what would keep all cores of a cluster busy; nothing where they are, or never can be.
+        """Suggest a setting if there are fewer parts than cores; empty if there is nothing to gain.
 
         Args:
-            num_parts: Of the corpus, each a task of one core.
-            num_rows: In all of them.
-            setting: That decides how many rows are in a part.
+            num_parts: Parts of the corpus, each a task of one core.
+            num_rows: Rows of all parts.
+            setting: The one that decides how many rows are in a part.
         """
         rows_each = num_rows // self.num_cpus // 1000 * 1000
         if self.is_one_machine or num_parts >= self.num_cpus or not rows_each:
             return ""
         return (
             f"{num_parts} parts for {self.num_cpus} cores: "
-            f"{setting}={rows_each} would make enough for all"
+            f"{setting}={rows_each} would use all of them"
         )
 
     def uses_gpus(self, wanted: float | str) -> bool:
-        """Say whether scoring is a work for GPUs."""
+        """Say whether scoring uses GPUs."""
         return self.num_gpus > 0 if wanted == "auto" else float(wanted) > 0
 
     def gpus_per_score_task(self, wanted: float | str = "auto") -> float:
-        """Share of a GPU for a scoring task; ``auto``: 0 where there is none.
+        """Share of a GPU for a scoring task; ``auto``: 0 if there are no GPUs.
 
         Raises:
-            UserError: A share of none is wanted; it would be waited for for ever.
+            UserError: The setting asks for a GPU, and there can be none.
         """
         if wanted != "auto":
             if wanted and not self.num_gpus and not self.may_grow:
@@ -147,10 +144,10 @@ class Resources:
 
 
 def count_train_workers(settings: TrainSettings, resources: Resources) -> int:
-    """Count the workers; each needs a shard of its own.
+    """Count the training workers; each needs a virtual shard of its own.
 
     Raises:
-        UserError: More are wanted than there are shards, or can be cores or GPUs.
+        UserError: The setting asks for more than there are shards, or can be cores or GPUs.
     """
     num_workers = resources.train_workers(
         settings.num_workers,
@@ -160,6 +157,6 @@ def count_train_workers(settings: TrainSettings, resources: Resources) -> int:
     if num_workers > NUM_VIRTUAL_SHARDS and settings.num_workers != "auto":
         raise UserError(
             f"train.num_workers={num_workers}: there can be {NUM_VIRTUAL_SHARDS}",
-            hint="the rows are read in so many shards",
+            hint="the rows are read in that many shards",
         )
     return min(num_workers, NUM_VIRTUAL_SHARDS)

@@ -80,7 +80,7 @@ def check_shared(setting: str, uri: str) -> None:
     if not is_local(uri):
         return
     living, shown = nodes.living(), without_credentials(uri)
-    if lacks_workers(living, connection.look()) and not is_on_network(uri):
+    if lacks_workers(living, connection.count_resources()) and not is_on_network(uri):
         raise UserError(
             f"{setting}={shown} is on a disk of the head, and nodes are still to come that will "
             "not see it",

@@ -1,4 +1,4 @@
-"""Config + verb -> what a cluster is given: files, command, environment; or why it would refuse."""
+"""Config + verb -> a job for a cluster: files, command, environment; or why it would fail."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from sentiflow.cluster import upload
 from sentiflow.config import ray_job, settings
@@ -18,49 +18,68 @@ from sentiflow.storage.uris import holds_credentials, join, names_this_machine, 
 from sentiflow.tracking import provenance
 
 RESULTS_KEY = "sentiflow.results"
-"""Of a job's metadata: where its results will be, for who attaches to it."""
+"""Key of a job's metadata: where its results will be, for those who attach to it."""
 
 _STORE = "MLFLOW_TRACKING_URI"
 _PASSED = (
     _STORE, "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION",
 )  # fmt: skip
-"""Variables of the user that a job gets, if they are set: addresses, no keys."""
+"""The user's variables that a job gets, if they are set: addresses, no keys."""
 _ALWAYS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "RAY_JOB_STOP_WAIT_TIME_S": "30",  # from SIGTERM to SIGKILL; Ray's 3 may not do for MLflow
+    "RAY_JOB_STOP_WAIT_TIME_S": "30",  # from SIGTERM to SIGKILL; 3 may be too short for MLflow
 }
-"""What runtime_env.yaml has for who submits without this module."""
-_PINNED = {
+"""Variables that every job gets; runtime_env.yaml has them for Ray's own command."""
+_PINNED: "_Pip" = {
     "packages": ["-r ${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}/constraints.txt"],
     "pip_check": False,
 }
 _SECRET = re.compile(r"secret|token|passw|pwd|key|credential|auth|private", re.IGNORECASE)
 _MAX_NAME = 40
-"""Characters of a config's name in a job's."""
+"""Characters of the config's name in the id of a job."""
+
+
+class _Pip(TypedDict):
+    packages: list[str]
+    pip_check: bool
+
+
+class RuntimeEnv(TypedDict, total=False):
+    """A job's environment, as Ray is told of it."""
+
+    working_dir: str
+    """The folder that is uploaded."""
+    env_vars: dict[str, str]
+    pip: _Pip
+    """Packages that each node installs for the job."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One job, as the cluster will be given it."""
+    """One job, as the cluster will receive it."""
 
     submission_id: str
     entrypoint: str
+    """The command of the driver."""
     variables: Mapping[str, str]
-    """What the driver and the workers find in their environment."""
+    """Environment of the driver and the workers."""
     upload: upload.Upload
+    """The files that the job needs."""
     results: Mapping[str, str]
-    """By name: where the job leaves what it makes, and records that it did."""
+    """URI by name of each result, the MLflow store and the experiment."""
     installs: bool = False
-    """Each node installs the packages of constraints.txt for this job, where it lacks them."""
+    """Whether each node installs the packages of constraints.txt for this job."""
 
-    def runtime_env(self, folder: Path) -> dict[str, Any]:
+    def runtime_env(self, folder: Path) -> RuntimeEnv:
         """Describe the job's environment to Ray."""
-        described = {"working_dir": str(folder), "env_vars": dict(self.variables)}
-        return described | ({"pip": _PINNED} if self.installs else {})
+        environment: RuntimeEnv = {"working_dir": str(folder), "env_vars": dict(self.variables)}
+        if self.installs:
+            environment["pip"] = _PINNED
+        return environment
 
     def metadata(self) -> dict[str, str]:
-        """Give what Ray keeps with the job."""
+        """Give what Ray stores with the job."""
         return {RESULTS_KEY: json.dumps(dict(self.results))}
 
 
@@ -74,26 +93,26 @@ def prepare(
     variables: Sequence[str] = (),
     installs: bool = False,
 ) -> Submission:
-    """Make sure that a job could run on a cluster, and describe it.
+    """Describe a job for a cluster, and make sure that it could run there.
 
     Args:
         verb: ``jobs/<verb>.py`` will run.
         config: The settings file.
         overrides: ``section.key=value``.
-        folder: The working directory, of which the job gets a copy.
-        options: More words of the command, such as ``--overwrite``.
-        variables: ``NAME`` of one that is set here, or ``NAME=VALUE``.
+        folder: The working directory, which is uploaded.
+        options: Further options of the command, such as ``--overwrite``.
+        variables: ``NAME`` of a variable that is set here, or ``NAME=VALUE``.
         installs: Install the packages of constraints.txt for the job.
 
     Raises:
-        UserError: The settings are wrong, or would be in a submitted job; a file would be missing
-            there, or too much would travel; a variable may be a secret.
+        UserError: The settings are wrong, or would be in a submitted job; a file would not be
+            uploaded, or too much would be; a variable may be a secret.
     """
     resolved = settings.load(config, overrides, submitted=True)
     environment = _ALWAYS | _choose_variables(variables)
     _check_store(resolved, environment)
-    files = upload.look(folder)
-    name = _find(config, folder, files)
+    files = upload.measure(folder)
+    name = _name_in_upload(config, folder, files)
     _check_verb(verb, files)
     files.check()
     if commit := provenance.read_commit():
@@ -109,13 +128,13 @@ def prepare(
 
 
 def find_loopback(submission: Submission) -> list[str]:
-    """Name variables and stores with an address of this machine, which is each node's own there."""
+    """Name the variables with an address of this machine: on a node they would mean that node."""
     named = {**submission.variables, "tracking.uri": submission.results.get("runs", "")}
     return [name for name, value in named.items() if names_this_machine(value)]
 
 
 def _choose_variables(variables: Sequence[str]) -> dict[str, str]:
-    """Take the variables that every job gets, and those that the user names."""
+    """Collect the variables that every job gets if they are set, and those that the user names."""
     chosen = {}
     for name in _PASSED:
         value = os.environ.get(name, "")
@@ -128,12 +147,12 @@ def _choose_variables(variables: Sequence[str]) -> dict[str, str]:
         if not equals:
             value = os.environ.get(name, "")
             if name not in os.environ:
-                raise UserError(f"--env {name}: it is not set here", hint=f"write {name}=VALUE")
+                raise UserError(f"--env {name}: not set here", hint=f"write {name}=VALUE")
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise UserError(f"--env {without_credentials(name)}", hint="write NAME or NAME=VALUE")
         if _SECRET.search(name) or holds_credentials(value):
             raise UserError(
-                f"--env {name} may be a secret, and what a job is given is shown in the dashboard",
+                f"--env {name} may be a secret, and the dashboard shows the variables of a job",
                 hint="set it on the nodes, before `ray start`",
             )
         chosen[name] = value
@@ -141,35 +160,35 @@ def _choose_variables(variables: Sequence[str]) -> dict[str, str]:
 
 
 def _check_store(config: Config, environment: Mapping[str, str]) -> None:
-    """Make sure that the job would find an MLflow store, and not a file."""
+    """Make sure that the job has an MLflow store, and that it is a server."""
     store = config.tracking.uri or environment.get(_STORE)
-    mine = os.environ.get(_STORE, "")
+    here = os.environ.get(_STORE, "")
     if store:
         ray_job.refuse_store(store)
-    elif holds_credentials(mine):
+    elif holds_credentials(here):
         raise UserError(
-            f"{_STORE} holds a password, which the dashboard would show",
-            hint=f"set it on the nodes, and tracking.uri to {without_credentials(mine)}",
+            f"{_STORE} contains a password, which the dashboard would show",
+            hint=f"set it on the nodes, and tracking.uri to {without_credentials(here)}",
         )
     else:
         raise UserError(
             f"tracking.uri is null and {_STORE} is not set: the job would have no MLflow store",
-            hint=f"set one of them to a server's address; {_STORE} is handed to the job",
+            hint=f"set one of them to the address of a server; {_STORE} is passed on to the job",
         )
 
 
-def _find(config: Path, folder: Path, files: upload.Upload) -> str:
-    """Name the settings file as the job finds it."""
+def _name_in_upload(config: Path, folder: Path, files: upload.Upload) -> str:
+    """Name the settings file relative to the working directory."""
     try:
         name = config.absolute().resolve().relative_to(folder.resolve()).as_posix()
     except ValueError:
         raise UserError(
-            f"{config} lies outside of {folder}, of which the job gets a copy",
+            f"{config} lies outside of {folder}, which is uploaded for the job",
             hint="put it into configs/, or submit from the directory that holds it",
         ) from None
     if name not in files.sizes:
         raise UserError(
-            f"{name} does not travel: .rayignore or .gitignore leaves it out",
+            f"{name} is not uploaded: .rayignore or .gitignore excludes it",
             hint="put it into configs/, or name it in .rayignore",
         )
     return name
@@ -183,13 +202,13 @@ def _check_verb(verb: str, files: upload.Upload) -> None:
 
 
 def _make_id(verb: str, name: str) -> str:
-    """Make a job's name that can be read, typed and is used once."""
+    """Make a unique id that people can read and type."""
     words = re.sub(r"[^A-Za-z0-9]+", "-", f"{verb}-{name[:_MAX_NAME]}").strip("-")
     return f"sentiflow-{words}-{secrets.token_hex(3)}"
 
 
 def _name_results(verb: str, config: Config, environment: Mapping[str, str]) -> dict[str, str]:
-    places = {
+    uris = {
         "prepare": ("prepared", config.prepare.output_uri),
         "train": ("model", join(config.train.output_uri, "model")),
         "score": ("predictions", join(config.score.output_uri, "predictions")),
@@ -197,6 +216,6 @@ def _name_results(verb: str, config: Config, environment: Mapping[str, str]) -> 
         "sweep": ("sweep", config.sweep.output_uri),
     }
     verbs = ("prepare", "train", "score", "evaluate") if verb == "run" else (verb,)
-    results = dict(places[name] for name in verbs if name in places)
+    results = dict(uris[name] for name in verbs if name in uris)
     store = config.tracking.uri or environment.get(_STORE, "")
     return results | {"runs": without_credentials(store), "experiment": config.name}

@@ -1,36 +1,32 @@
-"""Working directory -> the files that a submitted job would take along, and their sizes."""
+"""Working directory -> the files that are uploaded for a job, and their sizes."""
 
-import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from sentiflow.cluster import ray_internals
 from sentiflow.errors import UserError
 
 MAX_BYTES = 20_000_000
-"""Code and settings are a twentieth of it; what is more is data, which belongs elsewhere."""
-_silent = logging.getLogger(f"{__name__}.ray")
-_silent.setLevel(logging.CRITICAL)
-"""Ray's walk would tell of each .gitignore."""
+"""Code and settings are a twentieth of it; anything more is data, which belongs elsewhere."""
 _MOST = 0.8
-"""A folder of which one entry has this share is named by that entry."""
+"""A file with this share of a folder's bytes is named in place of the folder."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """What Ray would pack of a directory."""
+    """The files of a working directory that Ray uploads."""
 
     sizes: Mapping[str, int]
-    """By file, relative to the directory: its bytes."""
+    """Bytes by file name, relative to the directory."""
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of all files; Ray does not compress them."""
+        """Bytes of all files. Ray does not compress them."""
         return sum(self.sizes.values())
 
     def largest(self, count: int = 3) -> list[tuple[str, int]]:
-        """Name what the directory holds and how many bytes of it there are, the most first.
+        """Name the largest files and folders with their bytes, the largest first.
 
         Example:
             >>> upload = Upload({"a/b/big": 900, "a/b/small": 9, "a/c": 1, "d": 5})
@@ -45,17 +41,17 @@ class Upload:
         return sorted(found.items(), key=lambda item: -item[1])[:count]
 
     def check(self) -> None:
-        """Make sure that it is small enough for code.
+        """Make sure that the upload is small: code and settings only.
 
         Raises:
-            UserError: It is not; what is large is named.
+            UserError: It is too large; the largest files and folders are named.
         """
         if self.num_bytes > MAX_BYTES:
             named = ", ".join(f"{name} {to_text(size)}" for name, size in self.largest())
             raise UserError(
-                f"the job would take {to_text(self.num_bytes)} along, more than "
+                f"the upload has {to_text(self.num_bytes)}, more than "
                 f"{to_text(MAX_BYTES)}: {named}",
-                hint="leave data where a URI names it, and name it in .rayignore",
+                hint="add data to .rayignore, and give its URI in the settings",
             )
 
     def _below(self, top: str) -> int:
@@ -64,24 +60,11 @@ class Upload:
         )
 
 
-def look(folder: Path) -> Upload:
-    """List what ``ray job submit --working-dir`` packs of a directory.
-
-    Ray walks itself: it obeys .gitignore, .rayignore and a list of its own.
-    """
-    from ray._private import ray_constants
-    from ray._private.runtime_env import packaging
-
+def measure(folder: Path) -> Upload:
+    """List the files that ``ray job submit --working-dir`` uploads of a directory."""
     root = folder.absolute()
-    sizes: dict[str, int] = {}
-
-    def note(path: Path) -> None:
-        if path.is_file():
-            sizes[path.relative_to(root).as_posix()] = path.stat().st_size
-
-    own = packaging._get_excludes(root, ray_constants.get_runtime_env_default_excludes())
-    all_of_git = os.environ.get(ray_constants.RAY_RUNTIME_ENV_IGNORE_GITIGNORE, "0") == "1"
-    packaging._dir_travel(root, [own], note, include_gitignore=not all_of_git, logger=_silent)
+    files = [path for path in ray_internals.find_uploaded(root) if path.is_file()]
+    sizes = {file.relative_to(root).as_posix(): file.stat().st_size for file in files}
     return Upload(dict(sorted(sizes.items())))
 
 

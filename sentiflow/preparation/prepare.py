@@ -113,7 +113,7 @@ def run(
         max_wait_seconds=60 * config.cluster.max_wait_minutes,
         concurrency=as_limit(config.prepare.num_workers),
     )
-    passes = Passes(STAGE, config.prepare.output_uri, goes_on=goes_on, engine=engine)
+    passes = Passes(STAGE, config.prepare.output_uri, resumes=goes_on, engine=engine)
     try:
         result = _prepare(config, uris, passes, resources)
     except UserError:

@@ -91,7 +91,7 @@ def run(
     goes_on = _begin(target, key, found, overwrite)
     _note_precision(target, precision)
     num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
-    passes = Passes(STAGE, target.uri, goes_on=goes_on, engine=_choose_engine(config))
+    passes = Passes(STAGE, target.uri, resumes=goes_on, engine=_choose_engine(config))
     source, model_uri = _open(config, target, plan, earlier, passes)
     num_rows = earlier.counts["rows_read"] + source.num_rows
     advice = resources.advise_parts(
@@ -160,7 +160,7 @@ def _open(
             tracking=config.tracking.uri,
         )
     except UserError:
-        if not passes.goes_on:
+        if not passes.resumes:
             manifest.roll_back(target)
         raise
     say(STAGE, f"{as_typed(target.inputs['model']['uri'])} on {source.num_rows:,} rows")

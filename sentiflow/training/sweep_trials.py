@@ -111,10 +111,7 @@ def train(task: Task, *, metric: str, share: Resources) -> None:
 
 
 def _steady(config: Config) -> Config:
-    """Give a training as many workers as it asks for, always: others share the cluster with it.
-
-    `Reservations` could not tell the trainings of one job that live from those that are dead.
-    """
+    """Give a training as many workers as it asks for, always: others share the cluster with it."""
     train = config.train.model_copy(update={"min_workers": NUM_VIRTUAL_SHARDS})
     return config.model_copy(update={"train": train})
 

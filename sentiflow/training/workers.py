@@ -14,14 +14,12 @@ from sentiflow.cluster.resources import Resources
 from sentiflow.errors import JobError, StorageError, UserError, WorkerError
 from sentiflow.storage import errors
 from sentiflow.training import train_reservations
-from sentiflow.training.train_reservations import Reservations
 
 # isort: split
 import psutil  # type: ignore[import-untyped]
 import ray
 import ray.train
 import ray.train.torch
-from ray.train.torch.config import _TorchBackend
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 log = logging.getLogger(__name__)
@@ -92,14 +90,14 @@ def train(
     try:
         if board is None:
             return trainer.fit().return_value
-        return _fit_and_listen(trainer, board, on_post, room, is_elastic=fewest < num_workers)
+        return _fit_and_listen(trainer, board, on_post, room)
     except (UserError, JobError):
         raise
     except Exception as error:  # from Ray Train, or from the worker in this process
         raise _cause(error) from error
 
 
-class _Backend(_TorchBackend):
+class _Backend(ray.train.torch.TorchConfig().backend_cls):  # type: ignore[misc]
     """Has the workers talk through the interface by which Ray's nodes talk.
 
     Gloo would take that to which the host's name leads, and many a Linux leads its own name to
@@ -159,8 +157,6 @@ def _fit_and_listen(
     board: Any,
     on_post: Callable[[dict[str, Any]], None],
     room: Capacity,
-    *,
-    is_elastic: bool = False,
 ) -> Any:
     """Fit in a thread, which an interrupt does not wait for, and pass on what is posted.
 
@@ -177,7 +173,7 @@ def _fit_and_listen(
 
     has_begun = False
     try:
-        reservations = Reservations() if is_elastic else None
+        start = train_reservations.StartWatch()
         threading.Thread(target=fit, daemon=True).start()
         while True:
             finished = concurrent.futures.wait([fitted], timeout=0.5).done
@@ -186,9 +182,7 @@ def _fit_and_listen(
                 on_post(item)
             room.check()
             if not has_begun:
-                train_reservations.free_cores_of_dead()
-            if reservations is not None:
-                reservations.renew(has_begun=has_begun)
+                start.check()
             if finished:
                 return fitted.result().return_value
     finally:

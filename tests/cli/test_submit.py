@@ -18,7 +18,7 @@ from tcp_proxy import Proxy
 
 from sentiflow.cli import submit as submit_cli
 from sentiflow.cluster import submission
-from sentiflow.cluster.job_client import AwayError, State
+from sentiflow.cluster.job_client import ClusterUnavailableError, JobState
 from sentiflow.cluster.upload import Upload
 from sentiflow.data import sample
 from sentiflow.storage import filesystem
@@ -33,7 +33,7 @@ for number in range({NUM_LINES}):
     print(f"line {{number}} of the log", file=sys.stderr if number % 2 else sys.stdout)
     if number % 1000 == 500:
         time.sleep(float(sys.argv[-1].partition("=")[2]))
-    while number == {NUM_LINES // 2} and not os.path.exists(os.environ.get("GOES_ON_AT", "/")):
+    while number == {NUM_LINES // 2} and not os.path.exists(os.environ.get("CONTINUES_AT", "/")):
         time.sleep(0.05)
 """,
     "fail": """
@@ -132,39 +132,39 @@ def job_of(err: str) -> str:
     return re.search(r"sentiflow-\w+-submitted-[0-9a-f]{6}", err)[0]
 
 
-class AnsweringServer:
-    """Takes a job, is away for a moment, and has seen the job succeed then."""
+class FakeClient:
+    """Takes a job, is unavailable once, and then says that the job has succeeded."""
 
-    address, guarded, is_known = "http://127.0.0.1:8265", True, False
+    address, has_token, is_known = "http://127.0.0.1:8265", True, False
 
     def __init__(self, is_here=False):
-        self.is_here = lambda: is_here
+        self.is_this_machine = lambda: is_here
 
     def submit(self, submission, *, folder):
         pass
 
-    def look(self, job):
+    def read_state(self, job):
         if not self.is_known:
             self.is_known = True
-            raise AwayError("no answer")
+            raise ClusterUnavailableError("no answer")
         results = json.dumps({"model": "s3://bucket/model"})
-        return State("SUCCEEDED", exit_code=0, metadata={submission.RESULTS_KEY: results})
+        return JobState("SUCCEEDED", exit_code=0, metadata={submission.RESULTS_KEY: results})
 
     def read_log(self, job):
         return ""
 
 
 @pytest.mark.parametrize("is_here", [False, True])
-def test_an_address_of_this_machine_is_minded_unless_all_of_the_cluster_is_here(said, is_here):
+def test_an_address_of_this_machine_is_noted_unless_the_cluster_is_this_machine(said, is_here):
     variables = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:5000"}
     job = submission.Submission("job", "python x", variables, Upload({}), {})
-    submit_cli._submit(AnsweringServer(is_here), job)
-    minded = "mind: MLFLOW_TRACKING_URI is an address of this machine" in said.text
-    assert minded is not is_here
+    submit_cli._submit(FakeClient(is_here), job)
+    is_noted = "note: MLFLOW_TRACKING_URI is an address of this machine" in said.text
+    assert is_noted is not is_here
 
 
-def test_a_server_that_is_away_right_after_the_submission_ends_nothing(said):
-    assert submit_cli._follow(AnsweringServer(), "job", as_json=False) == 0
+def test_a_server_that_is_unavailable_right_after_the_submission_ends_nothing(said):
+    assert submit_cli._follow(FakeClient(), "job", as_json=False) == 0
     assert "s3://bucket/model" in said.text
 
 
@@ -206,11 +206,11 @@ def test_settings_addresses_and_code_reach_driver_and_workers_and_keys_do_not(su
     assert len(err.splitlines()) == 4, "one of the upload, one of the end, and where results are"
 
 
-def test_a_broken_connection_and_a_client_that_ends_cost_no_line_and_double_none(
+def test_a_broken_connection_and_an_interrupted_client_lose_no_line_and_repeat_none(
     start, cluster, tmp_path
 ):
     proxy, gate = Proxy(cluster.dashboard_port), tmp_path / "gate"
-    waits = ("--env", f"GOES_ON_AT={gate}", "--address", proxy.address)
+    waits = ("--env", f"CONTINUES_AT={gate}", "--address", proxy.address)
     process = start("submit", "count", "configs/submitted.yaml", "train.seed=1", *waits)
     log = "".join(process.stdout.readline() for _ in range(300))
     assert log.endswith("\n"), process.communicate()
@@ -227,7 +227,7 @@ def test_a_broken_connection_and_a_client_that_ends_cost_no_line_and_double_none
     seen = lines_of(log)
     assert seen == list(range(len(seen)))
     assert len(seen) > 1500
-    assert err.count("the job goes on, trying again") == 1
+    assert err.count("the job continues, trying again") == 1
     assert err.count(f"connected to {proxy.address} again") == 1
     assert f"ray job stop {job_of(err)}" in err
     assert f"sentiflow submit --attach {job_of(err)}" in err
@@ -241,7 +241,7 @@ def test_a_broken_connection_and_a_client_that_ends_cost_no_line_and_double_none
 
 @SOAK
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_client_that_ends_leaves_the_job_alone(start, cluster, number):
+def test_a_killed_client_does_not_stop_the_job(start, cluster, number):
     process = start("submit", "count", "configs/submitted.yaml", "train.seed=2")
     process.stdout.readline()
     process.stdout.readline()
@@ -268,7 +268,7 @@ def test_a_job_that_is_stopped_has_failed(start):
     assert f"{job} failed: it was stopped" in err
 
 
-def test_what_is_not_there_is_refused_with_one_line(start):
+def test_an_unknown_job_is_refused_with_one_line(start):
     process = start("submit", "--attach", "no-such-job", RAY_AUTH_MODE="token")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
@@ -276,7 +276,7 @@ def test_what_is_not_there_is_refused_with_one_line(start):
     assert "there is no job no-such-job at http://" in err
 
 
-def test_rays_own_command_refuses_a_place_in_the_temporary_copy_and_gives_a_failure(start):
+def test_rays_own_command_fails_on_a_location_in_the_temporary_copy(start):
     process = start(
         "job", "submit", "--working-dir", ".", "--runtime-env", "runtime_env.yaml",
         "--", "python", "jobs/train.py", "configs/quickstart.yaml",

@@ -1,4 +1,4 @@
-"""Ray is started beside other work, whatever was imported first, and always stopped."""
+"""Ray starts while other work is done, whatever was imported first, and is always stopped."""
 
 import os
 import re
@@ -32,7 +32,7 @@ def python(script, **environment):
     return result.stdout.strip()
 
 
-def test_a_worker_loads_nothing_that_only_training_or_tracking_needs():
+def test_a_worker_imports_no_library_that_only_training_or_tracking_needs():
     heavy = ("torch", "mlflow", "sklearn", "matplotlib", "ray.train", "ray.data", "pandas")
     shown = f"print([m for m in {heavy} if m in sys.modules])"
     script = f"import sentiflow.cluster.connection, sys; {shown}"
@@ -43,7 +43,7 @@ def test_a_worker_loads_nothing_that_only_training_or_tracking_needs():
 @pytest.mark.parametrize(
     "first", ["import ray", "import ray.data", "import sentiflow.cluster.connection"]
 )
-def test_ray_starts_guarded_whatever_was_imported_first(tmp_path, first):
+def test_ray_starts_with_a_token_whatever_was_imported_first(tmp_path, first):
     script = f"""
 {first}
 import pathlib
@@ -58,7 +58,7 @@ with connection.started(verbose=False) as resources:
 
 
 class FakeRay:
-    """Stands for Ray: notes what is done with it, and in which thread."""
+    """Stands for Ray, and records each call with its thread."""
 
     def __init__(self, monkeypatch):
         self.calls, self.init = [], lambda: None
@@ -66,7 +66,7 @@ class FakeRay:
         monkeypatch.setattr(connection.ray, "is_initialized", lambda: False)
         monkeypatch.setattr(connection.ray, "init", self._init)
         monkeypatch.setattr(connection.ray, "shutdown", lambda: self._note("shutdown"))
-        monkeypatch.setattr(connection, "look", lambda: "what there is")
+        monkeypatch.setattr(connection, "count_resources", lambda: "what there is")
         monkeypatch.setattr(connection, "warm", lambda modules: self._note(f"warm {modules}"))
 
     def _note(self, what):
@@ -87,7 +87,7 @@ def ray(monkeypatch):
     return FakeRay(monkeypatch)
 
 
-def test_what_follows_does_not_wait_for_ray_until_it_asks(ray):
+def test_other_work_does_not_wait_for_ray_until_it_asks(ray):
     meanwhile = threading.Event()
     ray.init = lambda: meanwhile.wait(20)
     with connection.starting(verbose=False, modules=("wave",)) as resources:
@@ -114,7 +114,7 @@ def test_the_thread_that_starts_ray_lives_until_it_has_stopped_it(ray):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no Ray"), SystemExit(3)])
-def test_what_goes_wrong_with_ray_is_raised_where_it_is_waited_for(ray, error):
+def test_an_error_of_ray_is_raised_where_it_is_waited_for(ray, error):
     def fail():
         raise error
 
@@ -127,7 +127,7 @@ def test_what_goes_wrong_with_ray_is_raised_where_it_is_waited_for(ray, error):
     assert ray.done == ["init"]
 
 
-def test_what_goes_wrong_with_ray_hides_no_other_error(ray):
+def test_an_error_of_ray_hides_no_other_error(ray):
     def fail():
         raise RuntimeError("no Ray")
 
@@ -146,25 +146,25 @@ def fail_beside_ray(error, *, waited=False):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError])
 @pytest.mark.parametrize("waited", [True, False])
-def test_ray_is_stopped_when_the_block_fails_even_before_it_is_there(ray, error, waited):
+def test_ray_is_stopped_when_the_block_fails_even_before_ray_has_started(ray, error, waited):
     ray.init = lambda: time.sleep(0.2)
     with pytest.raises(error):
         fail_beside_ray(error, waited=waited)
     assert ray.done[-1] == "shutdown"
 
 
-def test_a_ray_that_was_there_is_not_stopped(ray, monkeypatch):
+def test_a_ray_that_was_running_before_is_not_stopped(ray, monkeypatch):
     monkeypatch.setattr(connection.ray, "is_initialized", lambda: True)
     with connection.started(verbose=False) as resources:
         assert resources == "what there is"
     assert ray.done == ["warm ()"]
 
 
-def test_each_core_is_warmed_and_nobody_waits(monkeypatch):
+def test_a_worker_on_each_core_imports_the_modules(monkeypatch):
     options, calls = [], []
     task = types.SimpleNamespace(remote=lambda *arguments: calls.append(arguments))
     monkeypatch.setattr(connection.ray, "remote", lambda **o: options.append(o) or (lambda f: task))
-    monkeypatch.setattr(connection, "look", lambda: types.SimpleNamespace(num_cpus=3))
+    monkeypatch.setattr(connection, "count_resources", lambda: types.SimpleNamespace(num_cpus=3))
     connection.warm(["wave", "queue"])
     assert calls == [(("wave", "queue"),)] * 3
     assert options[0]["num_cpus"] == 1
@@ -172,7 +172,7 @@ def test_each_core_is_warmed_and_nobody_waits(monkeypatch):
     assert len(calls) == 3
 
 
-def test_a_module_that_is_not_there_does_not_keep_others_from_being_loaded(monkeypatch):
+def test_a_missing_module_does_not_prevent_others_from_being_loaded(monkeypatch):
     monkeypatch.delitem(sys.modules, "wave", raising=False)
     connection._load(["no_such_module", "wave"])
     assert "wave" in sys.modules
@@ -240,38 +240,38 @@ def nodes(monkeypatch):
     return at
 
 
-def test_work_waits_for_room_but_not_for_ever(nodes, said):
-    room = connection.Capacity({"CPU": 2, "GPU": 0.5}, max_wait_seconds=60)
+def test_work_waits_for_capacity_but_not_for_ever(nodes, said):
+    capacity = connection.Capacity({"CPU": 2, "GPU": 0.5}, max_wait_seconds=60)
     nodes(0, {"CPU": 2.0, "GPU": 1.0})
-    room.check()
+    capacity.check()
     assert not said.text
     nodes(10, {"CPU": 2.0}, {"CPU": 1.0, "GPU": 1.0})
-    room.check()
+    capacity.check()
     nodes(69, {"CPU": 2.0})
-    room.check()
+    capacity.check()
     assert said.text.count("no node with 2 cores and 0.5 GPU: waiting for one, 60 s at most") == 1
     nodes(71, {"CPU": 2.0})
     with pytest.raises(JobError, match=r"had no node with 2 cores and 0\.5 GPU for 60 s"):
-        room.check()
+        capacity.check()
 
 
-def test_the_waiting_begins_anew_when_there_was_room_meanwhile(nodes):
-    room = connection.Capacity({"CPU": 1}, max_wait_seconds=60)
+def test_the_wait_starts_again_after_there_was_capacity(nodes):
+    capacity = connection.Capacity({"CPU": 1}, max_wait_seconds=60)
     for seconds in range(0, 600, 50):
         nodes(seconds, *([{"CPU": 1.0}] if seconds % 100 else []))
-        room.check()
+        capacity.check()
 
 
-def test_room_for_several_may_be_on_several_nodes(nodes):
-    room = connection.Capacity({"CPU": 2}, times=3, max_wait_seconds=0)
+def test_capacity_for_several_workers_may_be_on_several_nodes(nodes):
+    capacity = connection.Capacity({"CPU": 2}, times=3, max_wait_seconds=0)
     nodes(0, {"CPU": 5.0}, {"CPU": 2.0})
-    assert room.is_there()
+    assert capacity.is_there()
     nodes(0, {"CPU": 5.0}, {"CPU": 1.0})
-    assert not room.is_there()
-    assert str(room) == "2 cores for 3 workers"
+    assert not capacity.is_there()
+    assert str(capacity) == "2 cores for 3 workers"
 
 
-def test_a_cluster_that_is_not_there_is_said_at_once(monkeypatch):
+def test_a_missing_cluster_is_reported_at_once(monkeypatch):
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{sock.getsockname()[1]}"
@@ -295,21 +295,21 @@ def test_a_cluster_that_is_not_there_is_said_at_once(monkeypatch):
         ("a b:c", "write HOST:6379"),
     ],
 )
-def test_an_address_of_something_else_is_refused(monkeypatch, address, hint):
+def test_an_address_that_is_not_rays_is_refused(monkeypatch, address, hint):
     monkeypatch.setenv("RAY_ADDRESS", address)
-    with pytest.raises(UserError, match=rf"^RAY_ADDRESS={re.escape(address)} is no .*: {hint}"):
+    with pytest.raises(UserError, match=rf"^RAY_ADDRESS={re.escape(address)} is not .*: {hint}"):
         connection.name_address()
 
 
 @pytest.mark.parametrize("address", ["", "local", "auto", "head:6379", "[::1]:6379"])
-def test_an_address_of_ray_is_taken(monkeypatch, address):
+def test_an_address_of_ray_is_accepted(monkeypatch, address):
     monkeypatch.setenv("RAY_ADDRESS", address)
     assert connection.name_address() == (address or "local")
     if ":" not in address:
         assert connection.find_silence(address) == ""
 
 
-def test_a_name_that_is_none_is_silent():
+def test_nothing_listens_at_an_invalid_name():
     assert connection.find_silence("a..b:6379")
 
 

@@ -1,18 +1,18 @@
-"""A cluster that cannot take a job is told from one that can, in one line each."""
+"""A cluster that cannot take a job is refused, each reason in one line."""
 
 import contextlib
 import json
 import logging
 import socket
 import threading
-import types
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import ray
+import requests
 
-from sentiflow.cluster import job_client
-from sentiflow.cluster.job_client import AwayError
+from sentiflow.cluster import job_client, ray_internals
+from sentiflow.cluster.job_client import ClusterUnavailableError
 from sentiflow.cluster.submission import Submission
 from sentiflow.cluster.upload import Upload
 from sentiflow.errors import JobError, UserError
@@ -107,8 +107,10 @@ def test_a_token_is_found_where_ray_finds_it(dashboard, home, monkeypatch):
     assert job_client.read_token() == ""
 
 
-def test_a_token_that_is_missing_or_wrong_is_said_and_where_it_goes(dashboard, monkeypatch, home):
-    assert "wants a token, and there is none: put it into ~/.ray" in problem_of(dashboard.address)
+def test_a_missing_or_wrong_token_is_reported_with_where_it_belongs(dashboard, monkeypatch, home):
+    assert "asks for a token, and there is none: put it into ~/.ray" in problem_of(
+        dashboard.address
+    )
     monkeypatch.setenv("RAY_AUTH_TOKEN", "f00")
     assert "refuses the token of RAY_AUTH_TOKEN: put the one there" in problem_of(dashboard.address)
     monkeypatch.delenv("RAY_AUTH_TOKEN")
@@ -116,7 +118,7 @@ def test_a_token_that_is_missing_or_wrong_is_said_and_where_it_goes(dashboard, m
     (home / ".ray/auth_token").write_text("f00")
     assert f"refuses the token of {home}/.ray/auth_token: put" in problem_of(dashboard.address)
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(home / "none"))
-    assert "none is no file" in problem_of(dashboard.address)
+    assert "none is not a file" in problem_of(dashboard.address)
 
 
 def test_another_ray_is_refused_and_another_python_is_not(dashboard, monkeypatch):
@@ -124,12 +126,12 @@ def test_another_ray_is_refused_and_another_python_is_not(dashboard, monkeypatch
     for dashboard.python_version in ("3.10.1", "3.11.2", "3.12.3"):
         job_client.connect(dashboard.address)
     dashboard.ray_version = "2.59.0"
-    assert "has Ray 2.59.0, but here is Ray" in problem_of(dashboard.address)
+    assert "has Ray 2.59.0, but this machine has Ray" in problem_of(dashboard.address)
 
 
 @pytest.mark.parametrize("address", ["http://head:8265", "http://10.0.0.1:8265", "http://[bad"])
-def test_a_token_does_not_travel_where_it_can_be_read(monkeypatch, address):
-    monkeypatch.setattr(job_client, "_Client", None)  # nothing is sent
+def test_a_token_is_not_sent_where_it_can_be_read(monkeypatch, address):
+    monkeypatch.setattr(job_client.requests, "get", None)  # nothing is sent
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
     problem = problem_of(address)
     assert f"the token would travel to {address} unencrypted: forward its port: ssh -L" in problem
@@ -147,15 +149,15 @@ def test_a_token_does_not_travel_where_it_can_be_read(monkeypatch, address):
         ("http://head:8265", {}),
     ],
 )
-def test_other_ways_are_gone(monkeypatch, address, variables):
+def test_a_token_is_sent_over_safe_connections(monkeypatch, address, variables):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
 
-    def client(address, headers):
+    def get(url, headers, timeout):
         assert bool(headers) == (variables.get("RAY_AUTH_MODE") != "disabled" and bool(variables))
-        raise AwayError("it was asked")
+        raise requests.ConnectionError("it was asked")
 
-    monkeypatch.setattr(job_client, "_Client", client)
+    monkeypatch.setattr(job_client.requests, "get", get)
     assert "no cluster answers" in problem_of(address)
 
 
@@ -178,39 +180,39 @@ MINE, OTHER = node(socket.gethostname(), "127.0.0.1"), node(socket.gethostname()
         (None, False),
     ],
 )
-def test_a_cluster_is_here_if_all_of_its_nodes_are(dashboard, monkeypatch, nodes, is_here):
+def test_a_cluster_is_this_machine_if_all_of_its_nodes_are(dashboard, monkeypatch, nodes, is_here):
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
     dashboard.nodes = nodes
-    assert job_client.connect(dashboard.address).is_here() is is_here
+    assert job_client.connect(dashboard.address).is_this_machine() is is_here
 
 
 @pytest.mark.parametrize(
     ("status", "job", "error", "message"),
     [
         (404, "x", UserError, "there is no job x at"),
-        (400, "x", JobError, "does not tell of the job: 400 no"),
-        (400, "x-404", JobError, "does not tell of the job: 400 no"),
-        (401, "x", JobError, "does not take the token that is here; the job may go on: sentiflow"),
-        (403, "x", JobError, "does not take the token that is here"),
-        (429, "x", AwayError, "answers: 429 no"),
-        (500, "x-404", AwayError, "answers: 500 no"),
+        (400, "x", JobError, "does not give the state of the job: 400 no"),
+        (400, "x-404", JobError, "does not give the state of the job: 400 no"),
+        (401, "x", JobError, "refuses the token; the job may still run: sentiflow submit --attach"),
+        (403, "x", JobError, "refuses the token"),
+        (429, "x", ClusterUnavailableError, "answers: 429 no"),
+        (500, "x-404", ClusterUnavailableError, "answers: 500 no"),
     ],
 )
 def test_an_answer_is_final_or_not_by_its_status(
     dashboard, monkeypatch, status, job, error, message
 ):
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
-    server = job_client.connect(dashboard.address)
+    client = job_client.connect(dashboard.address)
     dashboard.status, dashboard.text = status, b"no"
     with pytest.raises(error, match=message) as caught:
-        server.look(job)
+        client.read_state(job)
     assert type(caught.value) is error
 
 
-def test_what_is_no_dashboard_is_refused(dashboard, monkeypatch):
+def test_another_server_than_a_dashboard_is_refused(dashboard, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
     dashboard.status = 418
-    assert "answers as no dashboard of Ray does" in problem_of(dashboard.address)
+    assert "is not a dashboard of Ray" in problem_of(dashboard.address)
     dashboard.status = 502
     assert "no cluster answers" in problem_of(dashboard.address)
     assert "no cluster answers at http://127.0.0.1:9: name it by" in problem_of(
@@ -219,10 +221,18 @@ def test_what_is_no_dashboard_is_refused(dashboard, monkeypatch):
 
 
 def test_a_server_that_hangs_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(job_client, "_SECONDS", (0.2, 0.2))
+    monkeypatch.setattr(job_client, "_TIMEOUT", (0.2, 0.2))
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)  # Ray may have been imported for clusters with one
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent:
         assert "no cluster answers" in problem_of(f"http://127.0.0.1:{silent.getsockname()[1]}")
+
+
+def test_rays_own_client_does_not_wait_for_a_server_that_hangs(monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)  # Ray may have been imported for clusters with one
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises((requests.Timeout, ConnectionError)):
+            ray_internals.connect_to_jobs(address, {}, (0.2, 0.2))
 
 
 def test_the_address_is_the_options_or_rays_or_the_usual_one(monkeypatch):
@@ -235,7 +245,7 @@ def test_the_address_is_the_options_or_rays_or_the_usual_one(monkeypatch):
 
 
 @pytest.mark.parametrize("address", ["auto", "head:6379", "ray://head:10001", "http://me:pw@head"])
-def test_what_is_no_address_of_a_dashboard_is_refused(monkeypatch, address):
+def test_another_address_than_a_dashboards_is_refused(monkeypatch, address):
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(UserError) as error:
         job_client.choose_address(None)
@@ -248,8 +258,8 @@ def test_the_address_that_is_asked_for_wins_over_rays_variables(dashboard, monke
     assert job_client.connect(dashboard.address).address == dashboard.address
 
 
-class FakeClient:
-    """Answers as it is told, one answer after the other."""
+class FakeRayClient:
+    """Gives its answers one after the other, and knows the jobs that it has taken."""
 
     def __init__(self, *answers):
         self.answers, self.known, self.calls = list(answers), set(), 0
@@ -262,41 +272,46 @@ class FakeClient:
         if isinstance(answer, Exception):
             raise answer
 
-    def get_job_info(self, submission_id):
+    def read_state(self, submission_id):
         if submission_id not in self.known:
-            raise job_client._StatusError(types.SimpleNamespace(status_code=404, text="no job"))
-        return types.SimpleNamespace(
-            status=types.SimpleNamespace(value="PENDING"),
-            message=None,
-            driver_exit_code=None,
-            metadata=None,
-        )
+            raise UserError("there is no such job")
+        return job_client.JobState("PENDING")
+
+
+@pytest.fixture
+def submit(monkeypatch, tmp_path):
+    monkeypatch.setattr(job_client, "_RETRY_SECONDS", (0.01,) * 4)
+
+    def submit(fake):
+        client = job_client.JobClient("http://x")
+        monkeypatch.setattr(client, "_connect", lambda: fake)
+        monkeypatch.setattr(client, "read_state", fake.read_state)
+        client.submit(JOB, folder=tmp_path)
+
+    return submit
+
+
+STARTING = RuntimeError("Request failed with status code 500: No available agent.")
 
 
 @pytest.mark.parametrize(
     ("answers", "calls"),
     [
         (["yes"], 1),
-        ([AwayError("no agent"), AwayError("no agent"), "yes"], 3),
-        ([AwayError("the answer was lost")], 1),
+        ([STARTING, ConnectionError("gone"), "yes"], 3),
+        ([requests.Timeout("the answer was lost")], 1),
     ],
     ids=["at once", "an agent that starts", "a lost answer"],
 )
-def test_a_job_is_submitted_once_whatever_happens_to_the_answer(
-    monkeypatch, tmp_path, answers, calls
-):
-    monkeypatch.setattr(job_client, "_TRIES_SECONDS", (0.01,) * 4)
-    client = FakeClient(*answers)
-    job_client.JobClient("http://x", client, guarded=False).submit(JOB, folder=tmp_path)
-    assert (client.calls, client.known) == (calls, {JOB.submission_id})
+def test_a_job_is_submitted_once_whatever_happens_to_the_answer(submit, answers, calls):
+    fake = FakeRayClient(*answers)
+    submit(fake)
+    assert (fake.calls, fake.known) == (calls, {JOB.submission_id})
 
 
-def test_a_job_that_cannot_be_submitted_has_failed(monkeypatch, tmp_path):
-    monkeypatch.setattr(job_client, "_TRIES_SECONDS", (0.01,) * 4)
-    away = job_client.JobClient("http://x", FakeClient(*[AwayError("gone")] * 4), guarded=False)
-    with pytest.raises(JobError, match="the job was not submitted: gone"):
-        away.submit(JOB, folder=tmp_path)
+def test_a_job_that_cannot_be_submitted_has_failed(submit):
+    with pytest.raises(JobError, match="the job was not submitted: no answer from http://x"):
+        submit(FakeRayClient(*[requests.ConnectionError("gone")] * 4))
     refusal = RuntimeError("status code 400: Traceback\nValueError: no such thing.")
-    server = job_client.JobClient("http://x", FakeClient(refusal), guarded=False)
     with pytest.raises(JobError, match=r"the job: ValueError: no such thing\.$"):
-        server.submit(JOB, folder=tmp_path)
+        submit(FakeRayClient(refusal))

@@ -1,4 +1,4 @@
-"""A log is written whole and once, and a job has ended when its state is final, not before."""
+"""A log is written completely and once, and a job has ended only when its state is final."""
 
 import asyncio
 import itertools
@@ -6,14 +6,14 @@ import itertools
 import pytest
 
 from sentiflow.cluster import log_streaming
-from sentiflow.cluster.job_client import AwayError, State
+from sentiflow.cluster.job_client import ClusterUnavailableError, JobState
 from sentiflow.errors import JobError, UserError
 
 LOG = "".join(f"line {number}\n" for number in range(30))
 
 
-class FakeServer:
-    """A job whose log grows with each connection, and whose server plays a script."""
+class FakeClient:
+    """A job whose log grows with each connection, and whose states are given."""
 
     address = "http://head:8265"
 
@@ -21,7 +21,7 @@ class FakeServer:
         self.streams, self.states, self.log = list(streams), list(states), log
         self.whole = log
 
-    def look(self, submission_id):
+    def read_state(self, submission_id):
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         if isinstance(state, Exception):
             raise state
@@ -43,8 +43,8 @@ class FakeServer:
             await asyncio.sleep(3600)
 
 
-RUNNING, DONE = State("RUNNING"), State("SUCCEEDED", exit_code=0)
-AWAY = AwayError("no answer from http://head:8265")
+RUNNING, DONE = JobState("RUNNING"), JobState("SUCCEEDED", exit_code=0)
+AWAY = ClusterUnavailableError("no answer from http://head:8265")
 
 
 @pytest.fixture(autouse=True)
@@ -55,10 +55,10 @@ def quick(monkeypatch):
     monkeypatch.setattr(log_streaming, "_MAX_DELAY_SECONDS", 0.01)
 
 
-def follow(server, **options):
+def follow(client, **options):
     written = []
-    ending = log_streaming.follow(server, "job", written.append, **options)
-    return "".join(written), ending
+    result = log_streaming.follow(client, "job", written.append, **options)
+    return "".join(written), result
 
 
 @pytest.mark.parametrize(
@@ -73,89 +73,89 @@ def follow(server, **options):
     ],
     ids=str,
 )
-def test_the_log_is_written_whole_and_nothing_twice(streams):
-    server = FakeServer(streams, [RUNNING] * len(streams) + [DONE])
-    assert follow(server) == (LOG, log_streaming.Ending("SUCCEEDED", 0))
+def test_the_log_is_written_completely_and_without_repetition(streams):
+    client = FakeClient(streams, [RUNNING] * len(streams) + [DONE])
+    assert follow(client) == (LOG, log_streaming.JobResult("SUCCEEDED", 0))
 
 
-def test_a_log_that_ends_is_no_job_that_has_ended():
-    server = FakeServer([(40, "close")] * 4, [RUNNING] * 4 + [State("FAILED", exit_code=3)])
-    assert follow(server)[1] == log_streaming.Ending("FAILED", 3, "exit code 3")
-    assert server.streams == []
+def test_the_end_of_a_log_is_not_the_end_of_the_job():
+    client = FakeClient([(40, "close")] * 4, [RUNNING] * 4 + [JobState("FAILED", exit_code=3)])
+    assert follow(client)[1] == log_streaming.JobResult("FAILED", 3, "exit code 3")
+    assert client.streams == []
 
 
-def test_a_connection_that_seems_dead_is_made_anew(monkeypatch):
+def test_a_stale_connection_is_replaced(monkeypatch):
     monkeypatch.setattr(log_streaming, "_STALE_SECONDS", 0.05)
-    server = FakeServer([(40, "hang"), (len(LOG), "hang")], [RUNNING] * 20 + [DONE])
-    server.whole = AWAY
-    assert follow(server)[0] == LOG
+    client = FakeClient([(40, "hang"), (len(LOG), "hang")], [RUNNING] * 20 + [DONE])
+    client.whole = AWAY
+    assert follow(client)[0] == LOG
 
 
-def test_a_server_that_comes_back_is_said_once(said):
+def test_an_outage_and_its_end_are_reported_once(said):
     states = [RUNNING, AWAY, AWAY, AWAY, RUNNING, DONE]
-    assert follow(FakeServer([(40, AWAY), (80, "close")], states))[0] == LOG
+    assert follow(FakeClient([(40, AWAY), (80, "close")], states))[0] == LOG
     lines = [line for line in said.messages if line.startswith("submit")]
     assert [line.split("  ")[-1].strip() for line in lines] == [
-        "no answer from http://head:8265; the job goes on, trying again",
+        "no answer from http://head:8265; the job continues, trying again",
         "connected to http://head:8265 again",
     ]
 
 
-def test_what_is_kept_with_the_job_comes_with_its_end_though_the_server_was_away_first():
-    done = State("SUCCEEDED", exit_code=0, metadata={"a": "b"})
-    assert follow(FakeServer([], [AWAY, AWAY, done]))[1].metadata == {"a": "b"}
+def test_the_result_has_the_metadata_of_the_job():
+    done = JobState("SUCCEEDED", exit_code=0, metadata={"a": "b"})
+    assert follow(FakeClient([], [AWAY, AWAY, done]))[1].metadata == {"a": "b"}
 
 
-def test_a_server_that_refuses_to_tell_is_not_asked_again():
+def test_a_refusal_ends_it_at_once():
     states = [RUNNING, JobError("does not take the token"), DONE]
     with pytest.raises(JobError, match="does not take the token"):
-        follow(FakeServer([(40, AWAY)], states))
+        follow(FakeClient([(40, AWAY)], states))
 
 
-def test_a_server_that_stays_away_is_given_up_and_the_way_back_named():
-    server = FakeServer([(40, AWAY)], [RUNNING, AWAY])
-    with pytest.raises(JobError, match=r"the job may go on: sentiflow submit --attach job"):
-        follow(server, patience_seconds=0.1)
+def test_a_client_that_stays_unavailable_ends_it_and_the_command_to_attach_is_shown():
+    client = FakeClient([(40, AWAY)], [RUNNING, AWAY])
+    with pytest.raises(JobError, match=r"the job may still run: sentiflow submit --attach job"):
+        follow(client, patience_seconds=0.1)
 
 
-def test_a_job_that_was_forgotten_has_failed_and_one_that_never_was_is_a_mistake():
+def test_a_job_that_is_lost_has_failed_and_an_unknown_one_is_a_user_error():
     unknown = UserError("there is no job job at http://head:8265")
     with pytest.raises(UserError):
-        follow(FakeServer([], [unknown]))
-    with pytest.raises(JobError, match="has forgotten the job"):
-        follow(FakeServer([(40, AWAY)], [RUNNING, unknown]))
+        follow(FakeClient([], [unknown]))
+    with pytest.raises(JobError, match="its jobs are lost"):
+        follow(FakeClient([(40, AWAY)], [RUNNING, unknown]))
 
 
-def test_a_log_whose_machine_is_gone_is_said_to_be_cut(said):
-    server = FakeServer([(40, "close")], [RUNNING, State("FAILED", "Node died.\nmore")])
-    server.whole = AWAY
-    text, ending = follow(server)
+def test_a_log_on_a_dead_node_is_reported_as_incomplete(said):
+    client = FakeClient([(40, "close")], [RUNNING, JobState("FAILED", "Node died.\nmore")])
+    client.whole = AWAY
+    text, result = follow(client)
     assert text == LOG[:40]
-    assert ending == log_streaming.Ending("FAILED", 1, "Node died.")
+    assert result == log_streaming.JobResult("FAILED", 1, "Node died.")
     assert "the end of the log cannot be read" in said.text
 
 
-def test_a_job_that_waits_is_said_to_wait(said, monkeypatch):
+def test_a_pending_job_is_reported_once(said, monkeypatch):
     monkeypatch.setattr(log_streaming, "_PENDING_SECONDS", 0)
-    pending = State("PENDING", "waiting for the runtime environment")
-    assert follow(FakeServer([(0, "hang"), (9, "hang")], [pending] * 5 + [DONE]))[0] == LOG
+    pending = JobState("PENDING", "waiting for the runtime environment")
+    assert follow(FakeClient([(0, "hang"), (9, "hang")], [pending] * 5 + [DONE]))[0] == LOG
     assert said.text.count("the job has not started: waiting for the runtime environment") == 1
 
 
 @pytest.mark.parametrize(
     ("state", "code", "reason"),
     [
-        (State("SUCCEEDED", exit_code=0), 0, ""),
-        (State("FAILED", exit_code=2), 2, "exit code 2"),
-        (State("FAILED", exit_code=130), 130, "exit code 130"),
-        (State("FAILED", exit_code=-9), 137, "SIGKILL; was there too little memory"),
-        (State("FAILED", exit_code=-11), 139, "signal 11"),
-        (State("FAILED", "no room\nTraceback"), 1, "no room"),
-        (State("FAILED"), 1, "Ray does not say why"),
-        (State("STOPPED"), 1, "it was stopped"),
+        (JobState("SUCCEEDED", exit_code=0), 0, ""),
+        (JobState("FAILED", exit_code=2), 2, "exit code 2"),
+        (JobState("FAILED", exit_code=130), 130, "exit code 130"),
+        (JobState("FAILED", exit_code=-9), 137, "SIGKILL; was there too little memory"),
+        (JobState("FAILED", exit_code=-11), 139, "signal 11"),
+        (JobState("FAILED", "no room\nTraceback"), 1, "no room"),
+        (JobState("FAILED"), 1, "Ray gives no reason"),
+        (JobState("STOPPED"), 1, "it was stopped"),
     ],
 )
 def test_the_exit_code_is_the_jobs_own(state, code, reason):
-    _, ending = follow(FakeServer([], itertools.repeat(state, 2)))
-    assert ending.exit_code == code
-    assert reason in ending.reason
+    _, result = follow(FakeClient([], itertools.repeat(state, 2)))
+    assert result.exit_code == code
+    assert reason in result.reason

@@ -1,4 +1,4 @@
-"""What is freed is there for the next array, PyTorch's or Arrow's."""
+"""Freed memory is kept for the next array, of PyTorch or of Arrow."""
 
 import resource
 import subprocess

@@ -1,4 +1,4 @@
-"""Each part is worked on once, by as many tasks as are wanted; what fails is told in one line."""
+"""Each part is worked on once, by as many tasks as are wanted; a failure is reported in a line."""
 
 import functools
 import os
@@ -30,7 +30,7 @@ def fail(part, *, kind):
 
 
 def note(part, *, folder):
-    """Say how many parts are worked on at this moment."""
+    """Count the parts that are worked on at this moment."""
     mark = folder / str(part)
     mark.touch()
     time.sleep(0.2)
@@ -47,7 +47,7 @@ def die_once(part, *, folder):
 
 
 @ENGINES
-def test_each_part_comes_to_its_result(resources, engine):
+def test_each_part_gives_its_result(resources, engine):
     found = sorted(engine(square, num_parts=5), key=lambda result: result["part"])
     assert found == [square(part) for part in range(5)]
     assert list(engine(square, num_parts=0)) == []
@@ -55,7 +55,7 @@ def test_each_part_comes_to_its_result(resources, engine):
 
 @ENGINES
 @pytest.mark.parametrize(("kind", "raised"), [(UserError, UserError), (JobError, JobError)])
-def test_what_a_part_raises_is_raised_here(resources, engine, kind, raised):
+def test_an_error_of_a_part_is_raised_in_the_driver(resources, engine, kind, raised):
     with pytest.raises(raised, match=r"^part 0 is wrong$"):
         list(engine(functools.partial(fail, kind=kind), num_parts=1))
 
@@ -65,27 +65,27 @@ def refuse(part):
 
 
 @ENGINES
-def test_a_place_that_a_worker_must_not_use_is_a_mistake_of_the_user(resources, engine, caplog):
+def test_a_location_without_permission_is_a_user_error(resources, engine, caplog):
     with pytest.raises(UserError, match=r"^Permission denied: '/data/run': choose another place"):
         list(engine(refuse, num_parts=1))
     assert "Traceback" not in caplog.text
 
 
 @ENGINES
-def test_another_failure_is_one_line_and_its_traceback_is_logged(resources, engine, caplog):
+def test_an_unknown_failure_is_one_line_and_its_traceback_is_logged(resources, engine, caplog):
     with pytest.raises(JobError, match=r"^ZeroDivisionError: part 0 is wrong$"):
         list(engine(functools.partial(fail, kind=ZeroDivisionError), num_parts=1))
     assert "Traceback" in caplog.text
 
 
 @ENGINES
-def test_no_more_parts_are_worked_on_at_once_than_are_wanted(resources, engine, tmp_path):
+def test_concurrency_limits_the_parts_at_the_same_time(resources, engine, tmp_path):
     work = functools.partial(note, folder=tmp_path)
     assert {r["busy"] for r in engine(work, num_parts=4, concurrency=1)} == {1}
 
 
 @ENGINES
-def test_a_part_whose_worker_dies_is_worked_on_again(resources, engine, tmp_path):
+def test_a_part_whose_worker_dies_is_repeated(resources, engine, tmp_path):
     work = functools.partial(die_once, folder=tmp_path)
     assert [r["part"] for r in engine(work, num_parts=1)] == [0]
 
@@ -95,16 +95,16 @@ def die(part):
 
 
 @ENGINES
-def test_a_part_that_always_ends_its_worker_ends_the_job(resources, engine, monkeypatch):
+def test_a_part_that_kills_every_worker_ends_the_job(resources, engine, monkeypatch):
     monkeypatch.setattr(part_tasks, "_MAX_RETRIES", 1)
     with pytest.raises(JobError, match=r"^(a part|part 0) was lost: \S"):
         list(engine(die, num_parts=1))
 
 
 @ENGINES
-def test_work_for_which_no_node_is_left_ends(resources, engine, monkeypatch):
-    """Ray would let it wait for ever; the nodes are hidden from the look that is taken at them."""
-    monkeypatch.setattr(part_tasks.Capacity, "is_there", lambda room: False)
+def test_work_for_which_no_node_is_left_ends_the_job(resources, engine, monkeypatch):
+    """Ray would wait for ever. The nodes are hidden from the check."""
+    monkeypatch.setattr(part_tasks.Capacity, "is_there", lambda capacity: False)
     slow = functools.partial(time.sleep, 60)
     work = lambda part: slow() or {}  # noqa: E731
     with pytest.raises(JobError, match=r"the cluster has had no node with 1 core for 1 s"):

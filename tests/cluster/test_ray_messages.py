@@ -1,4 +1,4 @@
-"""Standard output holds results alone, and a dead node is told in a line."""
+"""Standard output has only results, and a dead node is reported in one line."""
 
 import sys
 
@@ -10,7 +10,7 @@ MESSAGE = (
 )
 
 
-def test_of_a_message_of_ray_the_first_line_is_told(capsys, said):
+def test_the_first_line_of_a_message_of_ray_is_shown(capsys, said):
     with ray_messages.aside(verbose=False):
         print(MESSAGE, end="")
         print("a library's own line, in", "two pieces")
@@ -23,7 +23,7 @@ def test_of_a_message_of_ray_the_first_line_is_told(capsys, said):
     ]
 
 
-def test_all_of_it_is_there_for_who_wants_it(capsys):
+def test_verbose_shows_complete_messages(capsys):
     with ray_messages.aside(verbose=True):
         print(MESSAGE, end="")
     assert capsys.readouterr() == ("", MESSAGE)
@@ -32,7 +32,7 @@ def test_all_of_it_is_there_for_who_wants_it(capsys):
     assert sys.stdout is not sys.stderr
 
 
-def test_what_others_print_is_passed_on_whole(capsys):
+def test_other_output_is_passed_on_completely(capsys):
     with ray_messages.aside(verbose=False):
         print("  indented\n\nlast", end="")
     assert capsys.readouterr() == ("", "  indented\n\nlast\n")

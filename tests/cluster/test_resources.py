@@ -1,4 +1,4 @@
-"""What the cluster has is divided so that nothing waits for ever, and settings go before rules."""
+"""The cluster is divided so that nothing waits for ever, and settings override rules."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def test_all_training_workers_find_their_cores(place, num_workers, cores):
     assert resources.threads_per_train_worker(num_workers) == max(1, cores - 1)
 
 
-def test_the_settings_go_before_the_rules():
+def test_settings_override_rules():
     resources = Resources(16, 2, 2, 8)
     assert resources.cpus_per_train_worker(2, 3) == 3
     assert resources.threads_per_train_worker(2, 3) == 2
@@ -46,7 +46,7 @@ def test_more_training_workers_than_gpus_or_cores_are_refused():
     assert Resources(16, 4, 1, 16).train_workers("auto") == 4
 
 
-def test_what_may_still_come_is_asked_for_only_by_name():
+def test_nodes_of_an_autoscaler_count_only_if_a_number_is_set():
     scaled_to_zero = Resources(1, 0, 0, 1, False, may_grow=True, max_cpus=64, max_gpus=4)
     assert scaled_to_zero.train_workers("auto") == 1
     assert scaled_to_zero.gpus_per_train_worker() == 1
@@ -58,7 +58,7 @@ def test_what_may_still_come_is_asked_for_only_by_name():
     assert silent.train_workers(8) == 8
 
 
-def test_a_training_is_in_this_process_only_where_the_cores_are():
+def test_a_training_runs_in_this_process_only_if_the_cores_are_here():
     assert Resources(2, 0, 1, 2).runs_in_process(1)
     assert not Resources(2, 0, 1, 2).runs_in_process(2)
     head_without_cores = Resources(2, 0, 1, 2, is_one_machine=False)
@@ -72,16 +72,16 @@ def test_several_scoring_tasks_share_a_gpu_but_not_more_than_it_has_cores():
     assert Resources(8, 0, 1, 8).gpus_per_score_task() == 0
 
 
-def test_too_few_parts_for_a_cluster_are_told():
+def test_too_few_parts_for_a_cluster_are_reported():
     place = Resources(64, 0, 8, 8, is_one_machine=False)
     advice = place.advise_parts(16, num_rows=1_600_000, setting="score.rows_per_file")
-    assert advice == "16 parts for 64 cores: score.rows_per_file=25000 would make enough for all"
+    assert advice == "16 parts for 64 cores: score.rows_per_file=25000 would use all of them"
     assert place.advise_parts(64, num_rows=1_600_000, setting="x") == ""
     assert place.advise_parts(2, num_rows=20_000, setting="x") == ""
     assert Resources(64, 0, 1, 64).advise_parts(16, num_rows=1_600_000, setting="x") == ""
 
 
-def test_what_can_never_be_there_is_refused_at_once():
+def test_resources_that_can_never_be_there_are_refused_at_once():
     place = Resources(2, 0, 1, 2)
     with pytest.raises(UserError, match=r"num_workers=2, but Ray has 2 cores: each worker needs 2"):
         place.train_workers(2, cpus=2)

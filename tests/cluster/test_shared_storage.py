@@ -36,7 +36,9 @@ def cluster(monkeypatch):
         return nodes.living()
 
     monkeypatch.setattr(nodes, "living", lambda: ALL)
-    monkeypatch.setattr(shared_storage.connection, "look", lambda: Resources(12, 0, 3, 4, False))
+    monkeypatch.setattr(
+        shared_storage.connection, "count_resources", lambda: Resources(12, 0, 3, 4, False)
+    )
     monkeypatch.setattr(nodes, "on_each", on_each)
     monkeypatch.setattr(nodes, "here", lambda: now[0].id)
     monkeypatch.setattr(shared_storage, "_VISIBLE_AFTER_SECONDS", 0.1)
@@ -96,7 +98,7 @@ def test_nothing_is_asked_for_an_object_store_or_of_one_node(monkeypatch):
     monkeypatch.setattr(nodes, "on_each", None)
     shared_storage.check_shared("output_uri", "s3://bucket/run")
     monkeypatch.setattr(nodes, "living", lambda: HEAD)
-    monkeypatch.setattr(shared_storage.connection, "look", lambda: WITH_CORES)
+    monkeypatch.setattr(shared_storage.connection, "count_resources", lambda: WITH_CORES)
     shared_storage.check_shared("output_uri", "/data/run")
 
 
@@ -149,7 +151,7 @@ def test_workers_are_lacking_where_a_head_alone_is_there_and_others_may_come(liv
 
 def test_a_local_place_is_refused_before_the_first_worker_comes(monkeypatch, tmp_path):
     monkeypatch.setattr(nodes, "living", lambda: HEAD)
-    monkeypatch.setattr(shared_storage.connection, "look", lambda: WITHOUT_CORES)
+    monkeypatch.setattr(shared_storage.connection, "count_resources", lambda: WITHOUT_CORES)
     uri = str(tmp_path / "run")
     mounts = tmp_path / "mounts"
     mounts.write_text(f"none / overlay rw 0 0\nnone {tmp_path} tmpfs rw 0 0\n")

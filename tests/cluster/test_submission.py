@@ -1,4 +1,4 @@
-"""A job is described as the cluster will see it, or refused before anything is uploaded."""
+"""A job is described as the cluster will receive it, or refused before anything is uploaded."""
 
 import shlex
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_each_submission_has_an_id_of_its_own():
     assert prepare().submission_id != prepare().submission_id
 
 
-def test_addresses_travel_and_secrets_do_not(monkeypatch):
+def test_addresses_are_passed_on_and_secrets_are_not(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@tracking")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -61,7 +61,7 @@ def test_addresses_travel_and_secrets_do_not(monkeypatch):
     assert job.results["runs"] == "https://tracking"
 
 
-def test_more_variables_travel_when_they_are_named(monkeypatch):
+def test_named_variables_are_passed_on(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     job = prepare(variables=["OMP_NUM_THREADS", "A=b=c", "MLFLOW_DISABLE_TELEMETRY=false"])
     assert job.variables["OMP_NUM_THREADS"] == "2"
@@ -76,7 +76,7 @@ def test_more_variables_travel_when_they_are_named(monkeypatch):
         ("HF_TOKEN=abc", "may be a secret"),
         ("Password=abc", "may be a secret"),
         ("STORE=http://me:pw@host", "may be a secret"),
-        ("NOT_SET_HERE", "it is not set here: write NOT_SET_HERE=VALUE"),
+        ("NOT_SET_HERE", "not set here: write NOT_SET_HERE=VALUE"),
         ("a b=c", "write NAME or NAME=VALUE"),
     ],
 )
@@ -104,10 +104,10 @@ def test_settings_are_refused_as_the_job_would_refuse_them(overrides, problem):
     assert problem in str(error.value)
 
 
-def test_a_password_of_a_database_stays_here(monkeypatch):
+def test_a_password_of_a_database_is_not_passed_on(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@host/db")
     with pytest.raises(
-        UserError, match=r"holds a password, .* tracking\.uri to postgresql://host/db"
+        UserError, match=r"contains a password, .* tracking\.uri to postgresql://host/db"
     ):
         prepare(overrides=PLACES[:2])
     job = prepare(overrides=(*PLACES[:2], "tracking.uri=postgresql://host/db"))
@@ -121,7 +121,7 @@ def test_settings_that_the_job_would_not_find_are_refused(tmp_path):
     with pytest.raises(UserError, match="lies outside of"):
         prepare(config=outside)
     Path("runs/mine.yaml").write_text(yaml.safe_dump(settings))
-    with pytest.raises(UserError, match=r"runs/mine.yaml does not travel: \.rayignore"):
+    with pytest.raises(UserError, match=r"runs/mine.yaml is not uploaded: \.rayignore"):
         prepare(config="runs/mine.yaml")
 
 
@@ -134,7 +134,7 @@ def test_a_job_that_is_not_there_is_refused(tmp_path, monkeypatch):
 
 def test_too_much_is_refused(monkeypatch):
     monkeypatch.setattr("sentiflow.cluster.upload.MAX_BYTES", 100_000)
-    with pytest.raises(UserError, match=r"along, more than 100 kB: sentiflow/ "):
+    with pytest.raises(UserError, match=r"the upload has .*, more than 100 kB: sentiflow/ "):
         prepare()
 
 
@@ -161,7 +161,7 @@ def test_addresses_of_this_machine_are_found(monkeypatch):
     assert submission.find_loopback(job) == ["AWS_ENDPOINT_URL", "A", "D", "tracking.uri"]
 
 
-def test_rays_own_command_is_offered_the_same_environment():
+def test_runtime_env_yaml_has_the_same_environment_for_rays_own_command():
     text = Path("runtime_env.yaml").read_text()
     assert yaml.safe_load(text) == {"env_vars": submission._ALWAYS}
     pinned = "".join(f"{line[2:]}\n" for line in text.splitlines()[-3:])

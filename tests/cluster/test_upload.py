@@ -1,4 +1,4 @@
-"""What travels with a job is what it imports and reads: measured as Ray packs it."""
+"""A job's upload is what it imports and reads, measured as Ray packs it."""
 
 import shutil
 import zipfile
@@ -16,10 +16,10 @@ MOST_BYTES = 1_500_000
 
 @pytest.fixture(scope="module")
 def found(clone) -> Upload:
-    return upload.look(clone)
+    return upload.measure(clone)
 
 
-def test_what_lies_in_a_clone_that_was_worked_in_does_not_travel(found):
+def test_results_and_data_in_a_clone_are_not_uploaded(found):
     tops = {name.partition("/")[0] for name in found.sizes}
     assert tops == {"sentiflow", "jobs", "configs", "pyproject.toml", "constraints.txt"}
 
@@ -58,7 +58,7 @@ def test_a_directory_without_rayignore_is_measured_whole_but_for_git_and_venv(cl
     folder = tmp_path / "other"
     shutil.copytree(clone, folder)
     (folder / ".rayignore").unlink()
-    tops = {name.partition("/")[0] for name in upload.look(folder).sizes}
+    tops = {name.partition("/")[0] for name in upload.measure(folder).sizes}
     assert {"data", "docs", ".env"} <= tops
     assert not {".git", ".venv", "runs"} & tops
 
@@ -69,8 +69,8 @@ def test_what_is_too_large_is_named(tmp_path):
         with (tmp_path / name).open("wb") as file:
             file.truncate(size)
     with pytest.raises(UserError) as error:
-        upload.look(tmp_path).check()
+        upload.measure(tmp_path).check()
     assert str(error.value) == (
-        "the job would take 25.0 MB along, more than 20.0 MB: data/tweets.csv 25.0 MB, "
-        "b.py 2 kB, data/ 0 kB: leave data where a URI names it, and name it in .rayignore"
+        "the upload has 25.0 MB, more than 20.0 MB: data/tweets.csv 25.0 MB, "
+        "b.py 2 kB, data/ 0 kB: add data to .rayignore, and give its URI in the settings"
     )

@@ -101,7 +101,8 @@ def test_a_killed_driver_is_continued_to_the_same_files(
     result = sentiflow("prepare", config)
     assert result.returncode == 0, result.stderr
     assert (
-        f"goes on: ingest, {len(done)} of 12 parts done before" in result.stderr or len(done) == 12
+        f"resumes ingest: {len(done)} of 12 parts were done before" in result.stderr
+        or len(done) == 12
     )
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert files_of(tmp_path) == undisturbed
@@ -129,7 +130,7 @@ def test_another_input_is_not_continued(tmp_path, csv, resources, said):
     half.write_bytes(b"".join(csv.read_bytes().splitlines(keepends=True)[::2]))
     pipeline.run(settings.load(config, [f"prepare.csv={half}"]), ["prepare"])
     assert "rows read" in said.text
-    assert "goes on" not in said.text
+    assert "resumes" not in said.text
     rows = [
         filesystem.read_parquet(str(path)).num_rows
         for path in Path(tmp_path / "run/prepared/tweets").rglob("*.parquet")

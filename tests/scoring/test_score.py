@@ -187,7 +187,7 @@ def test_a_scoring_killed_while_its_corpus_grew_is_continued_with_what_came_sinc
     before = times(tmp_path)
     done = len(receipts(tmp_path))
     score(config, f"score.corpus={corpora}/day-*.csv")
-    assert f"goes on: score, {done} of " in said.text
+    assert f"resumes score: {done} of " in said.text
     after = times(tmp_path)
     assert sum(after[name] == time for name, time in before.items()) >= 4 + done
     assert_same(table(tmp_path), undisturbed)

@@ -20,6 +20,7 @@ from sentiflow.cluster.doctor import (
 )
 from sentiflow.cluster.doctor.diagnosis import Finding, count
 from sentiflow.cluster.nodes import Node, NodeAnswer
+from sentiflow.cluster.ray_internals import token_auth_is_on
 from sentiflow.cluster.resources import Resources, count_train_workers
 from sentiflow.cluster.shared_storage import Exchange, exchange, is_on_network, lacks_workers
 from sentiflow.config.sections import Config
@@ -28,7 +29,6 @@ from sentiflow.storage.uris import is_local
 
 # isort: split
 import ray.exceptions
-from ray._private.authentication.authentication_utils import is_token_auth_enabled
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +177,7 @@ def _examine_nodes(config: Config | None, resources: Resources) -> list[Finding]
         log.debug("%s", node_checks.describe(answer))
     good = [answer for answer in looks.result() if not answer.problem]
     need = None if config is None else storage_probes.estimate_need(config, _good(read))
-    is_guarded = is_token_auth_enabled()
+    is_guarded = token_auth_is_on()
     on_disk = (
         [uri for answer in _good(mounted.result()) for uri in answer.result] if mounted else []
     )

@@ -1,0 +1,169 @@
+"""Ray's private interfaces -> what the package needs of them; no other module uses any.
+
+A later Ray may rename or remove each of them. Then its function does what stands under "Without".
+"""
+
+import logging
+import os
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+_silent = logging.getLogger(f"{__name__}.silent")
+_silent.setLevel(logging.CRITICAL)
+
+
+def _find(name: str) -> Any:
+    """Import what a full name stands for; None where Ray has it no longer."""
+    try:
+        return pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return None
+
+
+@contextmanager
+def loopback_only() -> Iterator[None]:
+    """Make a Ray that starts in the block listen on loopback only.
+
+    Why: security. On Linux, Ray replaces the address 127.0.0.1 by one that other machines reach.
+    On macOS and Windows, where it supports no clusters, it does not; the constant decides that.
+    Without: it listens on every interface, guarded by its token alone, and a warning says so.
+    """
+    constants = _find("ray._private.ray_constants")
+    before = getattr(constants, "ENABLE_RAY_CLUSTER", None)
+    if before is None:
+        log.warning("this version of Ray listens on every interface, guarded by its token")
+        yield
+        return
+    constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
+
+
+def token_auth_is_on() -> bool:
+    """Say whether the Ray of this process asks for a token.
+
+    Why: Ray decides that when it is imported, and the variables may have changed since.
+    Without: ``RAY_AUTH_MODE`` decides.
+    """
+    authentication = "ray._private.authentication.authentication_utils"
+    is_enabled = _find(f"{authentication}.is_token_auth_enabled")
+    return is_enabled() if is_enabled else os.environ.get("RAY_AUTH_MODE") == "token"
+
+
+def max_resources() -> Mapping[str, float]:
+    """Give what an autoscaler may bring the cluster to, by resource; empty if it does not say.
+
+    Why: a training that needs more than there can ever be is refused at once.
+    Without: empty, and such a training waits for nodes that never come.
+    """
+    ask = _find("ray._private.state.state.get_max_resources_from_cluster_config")
+    return (ask and ask()) or {}
+
+
+def groups_of_dead_actors(job: str) -> list[Any]:
+    """List the placement groups that were made by actors of a job which have died.
+
+    Why: Ray keeps their cores until the job ends. Its public table does not say who made a group,
+    and its state API needs the dashboard.
+    Without: none, and the trial that replaces a killed one waits until others end.
+    """
+    import ray
+    from ray.util.placement_group import PlacementGroup
+
+    connect = _find("ray._private.state.state._connect_and_get_accessor")
+    table = _find("ray.core.generated.gcs_pb2.PlacementGroupTableData")
+    rows = map(table.FromString, connect().get_placement_group_table()) if connect and table else ()
+    return [
+        PlacementGroup(ray.PlacementGroupID(row.placement_group_id))
+        for row in rows
+        if row.creator_job_id.hex() == job
+        and row.creator_actor_dead
+        and not ray.ActorID(row.creator_actor_id).is_nil()
+        and row.state != table.REMOVED
+        and not row.is_detached
+    ]
+
+
+def speed_up_data() -> None:
+    """Let Ray Data start its tasks at once.
+
+    Why: for the first second of each dataset it believes that the cluster has no core, and runs
+    one task; and it looks for finished tasks only ten times a second.
+    Without: each stage over a corpus takes about a second longer.
+    """
+    execution = "ray.data._internal.execution"
+    for owner, constant, seconds in (
+        (f"{execution}.resource_manager.ResourceManager", "GLOBAL_LIMITS_UPDATE_INTERVAL_S", 0.05),
+        (f"{execution}.streaming_executor_state", "WAIT_FOR_TASK_COMPLETION_TIMEOUT_S", 0.01),
+    ):
+        if hasattr(found := _find(owner), constant):
+            setattr(found, constant, seconds)
+
+
+def callbacks_of_data(check: Callable[[], None]) -> list[type]:
+    """Make the callbacks by which Ray Data calls a function again and again while it works.
+
+    Why: Ray Data waits for ever for a core that no node has any more. An error of ``check`` ends
+    that. The setting that takes callbacks is public, their base class is not.
+    Without: none, and Ray Data waits for ever.
+    """
+    base = _find("ray.data._internal.execution.execution_callback.ExecutionCallback")
+    step = {"on_execution_step": lambda callback, executor: check()}
+    return [type("Check", (base,), step)] if base else []
+
+
+def find_uploaded(folder: Path) -> list[Path]:
+    """List the files and folders that Ray uploads of a working directory.
+
+    Why: Ray obeys .gitignore, .rayignore and a list of its own. The size is checked before.
+    Without: all but version control, virtual environments and caches; it may seem too large.
+    """
+    found: list[Path] = []
+    try:
+        packaging = _find("ray._private.runtime_env.packaging")
+        names = _find("ray._private.ray_constants").get_runtime_env_default_excludes()
+        excludes, walk = [packaging._get_excludes(folder, names)], packaging._dir_travel
+    except AttributeError:
+        own = {".git", ".venv", "venv", "__pycache__"}
+        return [p for p in folder.rglob("*") if own.isdisjoint(p.relative_to(folder).parts)]
+    obeys_git = os.environ.get("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "0") != "1"
+    walk(folder, excludes, found.append, include_gitignore=obeys_git, logger=_silent)
+    return found
+
+
+def connect_to_jobs(address: str, headers: dict[str, str], timeout: tuple[float, float]) -> Any:
+    """Connect Ray's client for jobs, and limit the time of each of its requests.
+
+    Why: it would wait for ever for a server that does not answer.
+    Without: it does.
+    """
+    from ray.job_submission import JobSubmissionClient
+
+    class Client(JobSubmissionClient):
+        def _do_request(self, *arguments: Any, **options: Any) -> Any:
+            return super()._do_request(*arguments, timeout=timeout, **options)
+
+    return Client(address, headers=headers)
+
+
+def validate_cluster_file(config: dict[str, Any]) -> None:
+    """Check a cluster file as ``ray up`` does, which has no option that only checks.
+
+    Why: a mistake is found before a machine costs money.
+    Without: nothing is checked, and a warning says so.
+
+    Raises:
+        Exception: Of any kind, if the file is wrong: Ray takes much of it for granted.
+    """
+    util = "ray.autoscaler._private.util"
+    prepare, validate = _find(f"{util}.prepare_config"), _find(f"{util}.validate_config")
+    if prepare and validate:
+        validate(prepare(config))
+    else:
+        log.warning("this version of Ray cannot check a cluster file before it starts machines")
