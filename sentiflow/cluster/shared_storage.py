@@ -160,7 +160,8 @@ def _find_unseen(
         return []
     (reader, writer), *others = pairs
     what = f"is not shared: node {reader} does not see what node {writer} wrote"
-    what += f" ({len(others)} more such pairs)" if others else ""
+    if others:
+        what += f" ({len(others)} more pair{'s' if others[1:] else ''} of nodes)"
     return [SharingProblem(what, tuple(sorted({name for pair in pairs for name in pair})))]
 
 

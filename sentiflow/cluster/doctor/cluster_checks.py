@@ -76,6 +76,8 @@ def _check_cluster(config: Config | None, resources: Resources) -> Iterator[Chec
     yield from check_nodes(nodes.listed(), shared_storage.lacks_workers(living, resources))
     silent, able = check_alive(living)
     yield from silent
+    if not able:
+        return
     with ThreadPoolExecutor() as pool:
         checks = _list_node_checks(config, able)
         on_nodes = [pool.submit(run_on_nodes, check, config, able) for check in checks]
@@ -90,7 +92,6 @@ def _list_node_checks(config: Config | None, able: Sequence[Node]) -> list[Check
     """List what is checked on each node by itself."""
     session_dirs = {node.id: node.session_dir for node in able}
     num_gpus = {node.id: int(node.num_gpus) for node in able}
-
     versions = functools.partial(check_same_versions, expected=local_checks.find_versions())
     disk = functools.partial(check_node_disk, session_dirs=session_dirs)
     return [

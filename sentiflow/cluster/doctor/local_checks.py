@@ -337,7 +337,8 @@ def check_tracking(config: Config | None) -> str:
     try:
         mlflow_store.connect(uri).search_experiments(max_results=1)
     except failures as error:
-        raise UserError(f"{uri}: {mlflow_store.first_line(error)}") from error
+        problem = mlflow_store.first_line(error)
+        raise UserError(problem if uri in problem else f"{uri}: {problem}") from error
     return f"{uri} answers"
 
 
