@@ -258,6 +258,8 @@ def test_a_tracking_store_that_cannot_be_used_is_found(load, tmp_path, monkeypat
     assert "No module named 'psycopg" in find("postgresql://127.0.0.1:9/db")
     (tmp_path / "file").write_text("")
     assert "is a file, not a directory" in find(f"sqlite:///{tmp_path}/file/mlflow.db")
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(tmp_path / "file"))
+    assert find(f"sqlite:///{tmp_path}/file") == f"{tmp_path}/file cannot be written"
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     assert "would be lost with the machine" in find(f"sqlite:///{tmp_path}/mlflow.db")
 
