@@ -1,6 +1,7 @@
-"""`doctor` command -> the findings about a machine or cluster, as text or JSON."""
+"""`doctor` command -> results of checks of a machine or cluster, as text or JSON."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +9,6 @@ import typer
 
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson
-from sentiflow.cluster.ray_messages import aside
 
 
 def doctor(
@@ -20,28 +20,31 @@ def doctor(
         typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change: output_uri=/data/run"),
     ] = None,
     as_json: AsJson = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", help="Show Ray's own messages, and all that nodes say.")
-    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show Ray's own messages.")] = False,
 ) -> None:
-    """Find what a job would fail for, on this machine or the cluster of RAY_ADDRESS.
+    """Find what would make a job fail, on this machine or the cluster of RAY_ADDRESS.
 
-    Exit code 0: no job would fail for what was checked; there may be warnings. 1: there are errors.
+    Exit code 0: no errors were found; there may be warnings. 1: there are errors.
     """
     with reporting(verbose):
         from sentiflow.config import settings
 
         resolved = None if config is None else settings.load(config, overrides or ())
-        from sentiflow.cluster.doctor import diagnosis
-        from sentiflow.cluster.doctor import doctor as examination
+        from sentiflow.cluster.doctor import check
 
-        with aside(verbose=verbose):
-            findings = examination.examine(resolved, verbose=verbose)
-        if as_json:
-            typer.echo(json.dumps([found.to_json() for found in findings], ensure_ascii=False))
+        if os.environ.get("RAY_ADDRESS", "local") in ("", "local"):
+            from sentiflow.cluster.doctor import local_checks
+
+            results = local_checks.examine(resolved)
         else:
-            typer.echo(diagnosis.to_text(findings))
-    if diagnosis.is_ill(findings):
+            from sentiflow.cluster.doctor import cluster_checks
+
+            results = cluster_checks.examine(resolved, verbose=verbose)
+        if as_json:
+            typer.echo(json.dumps([found.to_json() for found in results], ensure_ascii=False))
+        else:
+            typer.echo(check.to_text(results))
+    if check.has_errors(results):
         raise typer.Exit(1)
 
 

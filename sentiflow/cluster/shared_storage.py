@@ -1,10 +1,11 @@
-"""Location -> whether each node of the cluster can write there, and all others read it."""
+"""Location -> whether each node of the cluster can write there, and all others can read it."""
 
 import os
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,25 +22,23 @@ _NETWORK = re.compile(
     r"nfs4?|cifs|smb3|smbfs|ceph|lustre|glusterfs|gpfs|beegfs\w*|wekafs|pvfs2|orangefs|afs"
     r"|fuse(\.(?!fuse-overlayfs|lxcfs).*)?"
 )
-"""Types of file systems whose files other machines have, too; FUSE is mostly one to a bucket."""
+"""Types of file systems that several machines can share; FUSE mostly mounts a bucket."""
 _VISIBLE_AFTER_SECONDS = 2.0
-"""A network file system may show another node's file a little later."""
+"""A network file system may show another node's file with a delay."""
 
 
 @dataclass(frozen=True)
-class Exchange:
-    """Which nodes wrote a file at a location, and who saw it."""
+class SharingProblem:
+    """Why nodes cannot share a location."""
 
-    written: list[NodeAnswer]
-    """Their problem is why a node could not write."""
-    read: list[NodeAnswer]
-    """Of the nodes that wrote; their problem is why a node could not look."""
-    unseen: list[tuple[str, str]]
-    """Pairs of nodes' names: the first did not see what the second wrote."""
+    what: str
+    """Follows the location in a sentence: ``is not shared: node …``."""
+    nodes: tuple[str, ...] = ()
+    """Names of the nodes that have the problem; empty if it is about nodes that join later."""
 
 
 def lacks_workers(living: Sequence[Node], resources: Resources) -> bool:
-    """Say whether the nodes that will do the work are still to come: only the head is there.
+    """Say whether the cluster is only a head, and the nodes that will do the work are to come.
 
     A head that has cores does the work itself, unless an autoscaler may add nodes to it.
     """
@@ -54,125 +53,156 @@ def is_on_network(path: str) -> bool:
         folder = os.path.dirname(folder)
     if not os.path.exists(_MOUNTS):
         return False
-    kinds = {}  # of what is mounted at one place, the last is seen
+    kinds = {}  # of several file systems mounted at one directory, the last is visible
     for line in Path(_MOUNTS).read_text(errors="replace").splitlines():
-        _, place, kind, *_ = line.split(" ")
-        kinds[re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), place)] = kind
+        _, mounted, kind, *_ = line.split(" ")
+        kinds[re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), mounted)] = kind
     while folder not in kinds and folder != "/":
         folder = os.path.dirname(folder)
     return bool(_NETWORK.fullmatch(kinds.get(folder, "")))
 
 
 def check_shared(setting: str, uri: str) -> None:
-    """Make sure that all nodes see one directory at a local path; others are not looked at.
-
-    Where only a head is there and the nodes that will work are still to come, nobody can be asked:
-    the directory must then be on a network file system.
+    """Make sure that all nodes see the same directory at a local path; nothing is done for others.
 
     Args:
-        setting: What the user calls it, for the message.
-        uri: The directory; it need not be there, and is not afterwards if it was not before.
+        setting: Name of the setting, for the message.
+        uri: The directory. If it does not exist, it does not exist afterwards either.
 
     Raises:
-        UserError: A node cannot write there, or does not see what another one wrote; or it is on
-            the disk of a head that will not do the work.
+        UserError: A node cannot write there, or does not see what another node wrote; or the
+            directory is on the disk of a head that will not do the work.
     """
     if not is_local(uri):
         return
-    living, shown = nodes.living(), without_credentials(uri)
-    if lacks_workers(living, connection.count_resources()) and not is_on_network(uri):
-        raise UserError(
-            f"{setting}={shown} is on a disk of the head, and nodes are still to come that will "
-            "not see it",
-            hint="give a place that all nodes have in common, such as NFS or s3://bucket/run",
-        )
-    if len(living) < 2:
+    living, resources = nodes.living(), connection.count_resources()
+    if len(living) < 2 and (is_on_network(uri) or not lacks_workers(living, resources)):
         return
-    found = exchange(uri, among=living)
-    for answers, what in ((found.written, "write"), (found.read, "read")):
-        for answer in answers:
-            if answer.problem:
-                raise UserError(
-                    f"{setting}={shown}: node {answer.node.name} cannot {what} there: "
-                    f"{answer.problem}",
-                    hint="give a place that every node can use, such as NFS or s3://bucket/run",
-                )
-    for reader, writer in found.unseen:
+    for problem in find_problems(uri, among=living, resources=resources):
         raise UserError(
-            f"{setting}={shown} is not shared: node {reader} does not see what node {writer} wrote",
-            hint="give a place that all nodes have in common, such as NFS or s3://bucket/run",
+            f"{setting}={without_credentials(uri)} {problem.what}",
+            hint="set a location that all nodes share, such as NFS or s3://bucket/run",
         )
 
 
-def exchange(uri: str, *, among: Sequence[Node], timeout_seconds: float = 20.0) -> Exchange:
-    """Have each node write a small file below ``uri``, and read those of all others.
+def find_problems(
+    uri: str, *, among: Sequence[Node], resources: Resources, timeout_seconds: float = 20.0
+) -> list[SharingProblem]:
+    """Have each node write a small file below ``uri`` and read those of all others.
 
-    Nodes that come meanwhile are not asked, and of those that go nothing is said.
+    Where the nodes that will work are still to come, none can be asked: a local directory must then
+    be on a network file system. Nodes that come or go during the check are ignored.
 
     Args:
         uri: The directory.
         among: The nodes, as ``nodes.living`` gave them.
+        resources: Of the cluster.
         timeout_seconds: For each of four steps.
     """
+    if is_local(uri) and lacks_workers(among, resources) and not is_on_network(uri):
+        return [
+            SharingProblem("is on a disk of the head, which nodes that join later will not see")
+        ]
     token = secrets.token_hex(6)
-    places = {node.id: join(uri, f".sentiflow-{token}-{node.id}") for node in among}
+    files = {node.id: join(uri, f".sentiflow-{token}-{node.id}") for node in among}
     absent = nodes.on_each(_find_absent, uri, timeout_seconds=timeout_seconds, nodes=among)
-    asked = [answer.node for answer in absent if not answer.problem]
-    written = [answer for answer in absent if answer.problem]
-    written += nodes.on_each(_write, places, timeout_seconds=timeout_seconds, nodes=asked)
-    there = {places[a.node.id]: a for a in written if not a.problem}
+    able = [answer.node for answer in absent if not answer.problem]
+    written = nodes.on_each(_write, files, timeout_seconds=timeout_seconds, nodes=able)
+    writers = [answer.node for answer in written if not answer.problem]
     try:
-        readers = [answer.node for answer in written if not answer.problem]
-        seen = nodes.on_each(_see, list(there), timeout_seconds=timeout_seconds, nodes=readers)
+        seen = nodes.on_each(
+            _find_visible,
+            [files[node.id] for node in writers],
+            timeout_seconds=timeout_seconds,
+            nodes=writers,
+        )
     finally:
-        made = {answer.node.id: answer.result for answer in absent}
-        nodes.on_each(_clear, places, made, timeout_seconds=timeout_seconds, nodes=asked)
-    left = {node.id for node in nodes.living()}
-    written = [answer for answer in written if answer.node.id in left]
-    seen = [answer for answer in seen if answer.node.id in left]
-    unseen = [
-        (answer.node.name, writer.node.name)
-        for answer in seen
-        if not answer.problem
-        for place, writer in there.items()
-        if place not in answer.result and writer.node.id in left
+        made = {answer.node.id: answer.result or [] for answer in absent}
+        nodes.on_each(_clean_up, files, made, timeout_seconds=timeout_seconds, nodes=able)
+    alive = {node.id for node in nodes.living()}
+    failed_before = [answer for answer in absent if answer.problem]
+    return [
+        *_group("cannot be written", [*failed_before, *written], alive),
+        *_group("cannot be read", seen, alive),
+        *_find_unseen(files, writers, seen, alive),
     ]
-    return Exchange(written, seen, unseen)
+
+
+def _group(
+    what: str, answers: Sequence[NodeAnswer[list[str]] | NodeAnswer[bool]], alive: set[str]
+) -> list[SharingProblem]:
+    """Make one problem of equal problems of several nodes."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for answer in answers:
+        if answer.problem and answer.node.id in alive:
+            names[answer.problem].append(answer.node.name)
+    return [
+        SharingProblem(f"{what} on node {_shorten(found)}: {problem}", tuple(found))
+        for problem, found in names.items()
+    ]
+
+
+def _find_unseen(
+    files: Mapping[str, str],
+    writers: Sequence[Node],
+    seen: Sequence[NodeAnswer[list[str]]],
+    alive: set[str],
+) -> list[SharingProblem]:
+    """Report files that a node wrote and another one does not see."""
+    pairs = [
+        (answer.node.name, writer.name)
+        for answer in seen
+        if answer.result is not None and answer.node.id in alive
+        for writer in writers
+        if writer.id in alive and files[writer.id] not in answer.result
+    ]
+    if not pairs:
+        return []
+    (reader, writer), *others = pairs
+    what = f"is not shared: node {reader} does not see what node {writer} wrote"
+    if others:
+        what += f" ({len(others)} more pair{'s' if others[1:] else ''} of nodes)"
+    return [SharingProblem(what, tuple(sorted({name for pair in pairs for name in pair})))]
+
+
+def _shorten(names: Sequence[str]) -> str:
+    return f"{names[0]} and {len(names) - 1} more" if names[1:] else names[0]
 
 
 def _find_absent(uri: str) -> list[str]:
-    """List the directories that writing at a location will make on this node, deepest first."""
+    """List the directories that writing at a location would create on this node, deepest first."""
     if not is_local(uri):
         return []
     path = Path(absolute_uri(uri))
     return [str(folder) for folder in (path, *path.parents) if not folder.exists()]
 
 
-def _write(places: dict[str, str]) -> None:
+def _write(files: Mapping[str, str]) -> bool:
     """Write this node's file."""
-    place = places[nodes.here()]
-    filesystem.write_bytes(place, place.encode())
+    file = files[nodes.here()]
+    filesystem.write_bytes(file, file.encode())
+    return True
 
 
-def _see(places: Sequence[str]) -> list[str]:
-    """Read all nodes' files; returns those that are there and hold what was written."""
+def _find_visible(files: Sequence[str]) -> list[str]:
+    """List the files that this node can read and that hold what was written."""
     deadline, seen = time.monotonic() + _VISIBLE_AFTER_SECONDS, set[str]()
     while True:
-        for place in set(places) - seen:
+        for file in set(files) - seen:
             with suppress(FileNotFoundError):
-                if filesystem.read_bytes(place) == place.encode():
-                    seen.add(place)
-        if len(seen) == len(places) or time.monotonic() > deadline:
+                if filesystem.read_bytes(file) == file.encode():
+                    seen.add(file)
+        if len(seen) == len(files) or time.monotonic() > deadline:
             return sorted(seen)
         time.sleep(0.1)
 
 
-def _clear(places: dict[str, str], made: dict[str, list[str]]) -> None:
-    """Delete this node's file, and directories that were absent before if nothing is in them.
+def _clean_up(files: Mapping[str, str], made: Mapping[str, Sequence[str]]) -> None:
+    """Delete this node's file, and the directories that were created for it if they are empty.
 
-    Where nodes share them, the last one that deletes its file finds them empty.
+    Where nodes share the directories, the node that deletes the last file removes them.
     """
-    filesystem.delete(places[nodes.here()])
+    filesystem.delete(files[nodes.here()])
     for folder in made[nodes.here()]:
-        with suppress(OSError):  # another node was quicker, or has put something there
+        with suppress(OSError):  # another node has removed it, or has put something there
             os.rmdir(folder)

@@ -1,15 +1,29 @@
-"""What one node writes, all others must see; nothing stays of it."""
+"""What one node writes, all others must see; nothing of it stays."""
 
 import os
 
 import pytest
-from test_node_checks import node
 
 from sentiflow.cluster import nodes, shared_storage
-from sentiflow.cluster.nodes import NodeAnswer
+from sentiflow.cluster.nodes import Node, NodeAnswer
 from sentiflow.cluster.resources import Resources
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
+
+
+def node(number=2, *, is_alive=True, num_gpus=0):
+    """Make a node of a cluster; the first one is the head."""
+    return Node(
+        id=f"{number:056x}",
+        name=f"10.0.0.{number}",
+        is_alive=is_alive,
+        num_cpus=4,
+        num_gpus=num_gpus,
+        object_store_bytes=2_000_000_000,
+        session_dir="/tmp/ray/session_1",
+        is_head=number == 2,
+    )
+
 
 ALL = [node(2), node(3), node(4)]
 HEAD = ALL[:1]
@@ -45,19 +59,21 @@ def cluster(monkeypatch):
     return now
 
 
-def test_a_place_that_all_share_is_as_it_was_afterwards(cluster, tmp_path):
+def find_problems(uri):
+    return shared_storage.find_problems(str(uri), among=ALL, resources=WITH_CORES)
+
+
+def test_a_location_that_all_share_is_as_it_was_afterwards(cluster, tmp_path):
     uri = str(tmp_path / "data/run")
     shared_storage.check_shared("output_uri", uri)
-    found = shared_storage.exchange(uri, among=ALL)
-    assert len(found.written) == len(found.read) == 3
-    assert found.unseen == []
+    assert find_problems(uri) == []
     assert os.listdir(tmp_path) == []
 
 
 def test_a_directory_that_was_there_stays_with_what_is_in_it(cluster, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/manifest.json").write_text("{}")
-    shared_storage.exchange(str(tmp_path / "run"), among=ALL)
+    assert find_problems(tmp_path / "run") == []
     assert os.listdir(tmp_path / "run") == ["manifest.json"]
 
 
@@ -79,7 +95,19 @@ def test_a_node_that_does_not_see_what_another_wrote_is_named(cluster, tmp_path,
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("broken", "what"), [("write_bytes", "write"), ("read_bytes", "read")])
+def test_equal_problems_of_several_nodes_are_one(cluster, tmp_path, monkeypatch):
+    def fail(*arguments):
+        if cluster[0] != ALL[0]:
+            raise PermissionError("permission denied")
+
+    monkeypatch.setattr(filesystem, "write_bytes", fail)
+    monkeypatch.setattr(filesystem, "read_bytes", lambda file: file.encode())
+    (problem,) = find_problems(tmp_path / "run")
+    assert problem.what == "cannot be written on node 10.0.0.3 and 1 more: permission denied"
+    assert problem.nodes == ("10.0.0.3", "10.0.0.4")
+
+
+@pytest.mark.parametrize(("broken", "what"), [("write_bytes", "written"), ("read_bytes", "read")])
 def test_a_node_that_cannot_write_or_read_is_named(cluster, tmp_path, monkeypatch, broken, what):
     works = getattr(filesystem, broken)
 
@@ -89,7 +117,9 @@ def test_a_node_that_cannot_write_or_read_is_named(cluster, tmp_path, monkeypatc
         return works(*arguments)
 
     monkeypatch.setattr(filesystem, broken, fail)
-    with pytest.raises(UserError, match=f"node 10.0.0.4 cannot {what} there: permission denied"):
+    with pytest.raises(
+        UserError, match=f"run cannot be {what} on node 10.0.0.4: permission denied"
+    ):
         shared_storage.check_shared("output_uri", str(tmp_path / "run"))
 
 
@@ -102,18 +132,18 @@ def test_nothing_is_asked_for_an_object_store_or_of_one_node(monkeypatch):
     shared_storage.check_shared("output_uri", "/data/run")
 
 
-def test_a_node_that_comes_meanwhile_is_not_asked(cluster, tmp_path, monkeypatch):
+def test_a_node_that_joins_during_the_check_is_not_asked(cluster, tmp_path, monkeypatch):
     lists = [ALL[:2]]
     monkeypatch.setattr(nodes, "living", lambda: lists.pop() if lists else ALL)
     shared_storage.check_shared("output_uri", str(tmp_path / "run"))
 
 
-def test_of_a_node_that_goes_meanwhile_nothing_is_said(cluster, tmp_path, monkeypatch):
+def test_a_node_that_is_lost_during_the_check_is_no_problem(cluster, tmp_path, monkeypatch):
     write, lists = filesystem.write_bytes, [ALL]
 
     def die(*arguments):
         if cluster[0] == ALL[2]:
-            raise OSError("Ray has lost it meanwhile")
+            raise OSError("Ray has lost the node")
         write(*arguments)
 
     monkeypatch.setattr(filesystem, "write_bytes", die)
@@ -121,7 +151,7 @@ def test_of_a_node_that_goes_meanwhile_nothing_is_said(cluster, tmp_path, monkey
     shared_storage.check_shared("output_uri", str(tmp_path / "run"))
 
 
-def test_what_a_node_wrote_that_has_gone_need_not_be_seen(cluster, tmp_path, monkeypatch):
+def test_files_of_a_lost_node_need_not_be_seen(cluster, tmp_path, monkeypatch):
     read, lists = filesystem.read_bytes, [ALL]
 
     def blind(place):
@@ -135,7 +165,7 @@ def test_what_a_node_wrote_that_has_gone_need_not_be_seen(cluster, tmp_path, mon
 
 
 @pytest.mark.parametrize(
-    ("living", "place", "lacks"),
+    ("living", "has", "lacks"),
     [
         (HEAD, WITH_CORES, False),
         (HEAD, WITHOUT_CORES, True),
@@ -145,11 +175,11 @@ def test_what_a_node_wrote_that_has_gone_need_not_be_seen(cluster, tmp_path, mon
         (ALL, Resources(8, 0, 2, 4, False, may_grow=True, max_cpus=64), False),
     ],
 )
-def test_workers_are_lacking_where_a_head_alone_is_there_and_others_may_come(living, place, lacks):
-    assert shared_storage.lacks_workers(living, place) is lacks
+def test_workers_are_lacking_if_there_is_only_a_head_and_others_may_join(living, has, lacks):
+    assert shared_storage.lacks_workers(living, has) is lacks
 
 
-def test_a_local_place_is_refused_before_the_first_worker_comes(monkeypatch, tmp_path):
+def test_a_local_directory_is_refused_before_the_first_worker_joins(monkeypatch, tmp_path):
     monkeypatch.setattr(nodes, "living", lambda: HEAD)
     monkeypatch.setattr(shared_storage.connection, "count_resources", lambda: WITHOUT_CORES)
     uri = str(tmp_path / "run")
@@ -174,13 +204,13 @@ def test_a_local_place_is_refused_before_the_first_worker_comes(monkeypatch, tmp
 def test_a_network_file_system_is_known_by_its_type(monkeypatch, tmp_path, kind, is_shared):
     folder, mounts = tmp_path / "my data", tmp_path / "mounts"
     folder.mkdir()
-    place = str(folder).replace(" ", "\\040")
-    mounts.write_text(f"auto {place} autofs rw 0 0\nx {place} {kind} rw 0 0\nx / nfs rw 0 0\n")
+    mount = str(folder).replace(" ", "\\040")
+    mounts.write_text(f"auto {mount} autofs rw 0 0\nx {mount} {kind} rw 0 0\nx / nfs rw 0 0\n")
     monkeypatch.setattr(shared_storage, "_MOUNTS", str(mounts))
     assert shared_storage.is_on_network(f"{folder}/run/1") is is_shared
     assert shared_storage.is_on_network(str(tmp_path))
 
 
-def test_where_mounts_are_not_told_nothing_counts_as_shared(monkeypatch, tmp_path):
+def test_without_a_list_of_mounts_nothing_counts_as_shared(monkeypatch, tmp_path):
     monkeypatch.setattr(shared_storage, "_MOUNTS", "/no/such/file")
     assert not shared_storage.is_on_network(str(tmp_path))

@@ -12,7 +12,8 @@ from conftest import write_config
 
 from sentiflow.cli.exits import reporting
 from sentiflow.cluster import nodes
-from sentiflow.cluster.doctor import node_probes, storage_probes
+from sentiflow.cluster.doctor import local_checks
+from sentiflow.config import settings
 from sentiflow.data import table_files
 from sentiflow.errors import JobError, StorageError
 from sentiflow.storage import compression, errors, filesystem
@@ -262,12 +263,13 @@ class TestStore:
             finally:
                 self.ask_for_keys("inf")
 
-    def test_a_node_and_the_doctor_say_what_the_store_has_said(self, strict):
+    def test_a_node_and_the_doctor_say_what_the_store_has_said(self, strict, tmp_path):
         error = error_of(lambda: filesystem.read_bytes(f"{strict}/file"))
         said = "the object store refuses access (ACCESS_DENIED)"
         assert nodes._one_line(error) == said
-        assert node_probes._reason(error) == said
-        assert storage_probes.expand(f"{strict}/file")["problem"] == f"{strict}/file: {said}"
+        config = write_config(tmp_path, tmp_path / "a.csv", output_uri=f"{strict}/run")
+        found = local_checks.OUTPUT.attempt(settings.load(config)).what
+        assert "the object store refuses access (INVALID_ACCESS_KEY_ID" in found
 
     def test_a_command_says_so_in_one_line(self, bucket, capsys):
         import typer

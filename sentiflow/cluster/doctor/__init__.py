@@ -1,1 +1,1 @@
-"""A config -> what would make its jobs fail here, and what to do about it."""
+"""A config -> what would make its jobs fail on this machine or cluster, and what to do about it."""

@@ -1,42 +1,37 @@
-"""This machine -> what torch makes of it and of its GPUs, as a line of JSON.
+"""This machine -> version of torch, and how many GPUs it can use, as a line of JSON.
 
-A file of its own, run by a Python of its own: a broken build or driver may crash or hang it.
+``cluster_checks`` runs this file in a Python of its own: a broken build of torch or a broken driver
+may crash or hang it.
 """
 
 import json
-from typing import Any
 
 _SIZE = 256
 
 
-def probe() -> dict[str, Any]:
-    """Multiply small matrices on the CPU and on every GPU that torch sees."""
+def probe() -> tuple[str, int, str]:
+    """Multiply small matrices on the CPU and on every GPU that torch sees.
+
+    Returns:
+        The version of torch; the number of GPUs that work; why the last of the others does not.
+    """
     import torch
 
-    found: dict[str, Any] = {
-        "version": torch.__version__,
-        "built_for": torch.version.cuda or getattr(torch.version, "hip", None) or "",
-        "gpus": [],
-    }
-    _multiply("cpu", torch.float32)
+    num_usable, problem = 0, ""
+    _multiply("cpu")
     for number in range(torch.cuda.device_count()):
-        gpu = {"name": "", "bf16": False, "problem": ""}
         try:
-            gpu["name"] = torch.cuda.get_device_name(number)
-            _multiply(f"cuda:{number}", torch.float32)
-            gpu["bf16"] = torch.cuda.is_bf16_supported(including_emulation=False)
-            if gpu["bf16"]:
-                _multiply(f"cuda:{number}", torch.bfloat16)
+            _multiply(f"cuda:{number}")
+            num_usable += 1
         except RuntimeError as error:
-            gpu["problem"] = str(error).splitlines()[0]
-        found["gpus"].append(gpu)
-    return found
+            problem = str(error).splitlines()[0]
+    return torch.__version__, num_usable, problem
 
 
-def _multiply(device: str, dtype: Any) -> None:
+def _multiply(device: str) -> None:
     import torch
 
-    ones = torch.ones(_SIZE, _SIZE, device=device, dtype=dtype)
+    ones = torch.ones(_SIZE, _SIZE, device=device)
     if float((ones @ ones)[0, 0]) != _SIZE:
         raise RuntimeError(f"{device} multiplies wrongly")
 

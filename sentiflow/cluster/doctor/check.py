@@ -1,0 +1,124 @@
+"""A check and its result -> a few lines for a terminal, or an object for a program."""
+
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sentiflow.config.sections import Config
+from sentiflow.errors import UserError
+from sentiflow.storage import errors
+from sentiflow.storage.uris import without_credentials
+
+Level = Literal["ok", "unchecked", "warning", "error"]
+
+_MAX_NAMES = 3
+_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check found."""
+
+    check: str
+    """Name of the check, such as ``input``."""
+    level: Level
+    """``error``: a job would fail. ``unchecked``: it could not be checked."""
+    what: str
+    """What was found."""
+    why: str = ""
+    """Why it matters; empty where nothing is wrong."""
+    do: str = ""
+    """How to fix it; empty where nothing is wrong."""
+    nodes: Sequence[str] = ()
+    """Names of the nodes that have the problem; empty if it is about no single node."""
+
+    def to_json(self) -> dict[str, str | Sequence[str]]:
+        """Give all fields, without passwords and keys."""
+        texts = {name: getattr(self, name) for name in ("check", "level", "what", "why", "do")}
+        clean = {name: without_credentials(text) for name, text in texts.items()}
+        return clean | {"nodes": self.nodes}
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that a job needs of a machine."""
+
+    name: str
+    run: Callable[[Config | None], str]
+    """Says in one line what is well. It raises ``UserError`` or ``OSError`` for what is not."""
+    why: str
+    """Why a failure matters."""
+    do: str
+    """How to fix it."""
+    level: Level = "error"
+    """Of a failure."""
+
+    def attempt(self, config: Config | None) -> CheckResult:
+        """Run the check on this machine."""
+        try:
+            return CheckResult(self.name, "ok", self.run(config))
+        except (UserError, OSError) as error:
+            return self.fail(str(errors.explain(error) or error).splitlines()[0])
+
+    def fail(self, what: str, nodes: Sequence[str] = ()) -> CheckResult:
+        """Make the result for a problem."""
+        return CheckResult(self.name, self.level, what, self.why, self.do, nodes)
+
+
+def has_errors(results: Iterable[CheckResult]) -> bool:
+    """Say whether a job would fail."""
+    return any(result.level == "error" for result in results)
+
+
+def to_text(results: Sequence[CheckResult]) -> str:
+    """Write each result, with reason and remedy below a bad one, and a line that sums them up."""
+    lines = []
+    for result in results:
+        lines += _wrap(f"{result.level:<9} {result.check:<9} ", result.what)
+        lines += _wrap(f"{'':<19} why: ", result.why) if result.why else []
+        lines += _wrap(f"{'':<19} do:  ", result.do) if result.do else []
+    return "\n".join([*lines, "", _summarize(results)])
+
+
+def name_nodes(names: Iterable[str]) -> str:
+    """Name some nodes, and say how many others there are.
+
+    Example:
+        >>> name_nodes(["10.0.0.2"]), name_nodes(["a", "b", "c", "d", "e"])
+        ('node 10.0.0.2', 'nodes a, b, c and 2 more')
+    """
+    ordered = sorted(set(names))
+    shown, num_more = ", ".join(ordered[:_MAX_NAMES]), len(ordered) - _MAX_NAMES
+    text = f"{'nodes' if ordered[1:] else 'node'} {shown}"
+    return f"{text} and {num_more} more" if num_more > 0 else text
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number of things.
+
+    Example:
+        >>> count(1, "node"), count(3, "node")
+        ('1 node', '3 nodes')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _summarize(results: Sequence[CheckResult]) -> str:
+    levels = Counter(result.level for result in results)
+    parts = [count(levels[level], level) for level in ("error", "warning") if levels[level]]
+    parts += [f"{levels['unchecked']} unchecked"] if levels["unchecked"] else []
+    return ", ".join(parts) or f"all is well: {len(results)} checks"
+
+
+def _wrap(label: str, text: str) -> list[str]:
+    """Break a text into lines beside its label; no word is broken."""
+    return textwrap.wrap(
+        without_credentials(text),
+        _WIDTH,
+        initial_indent=label,
+        subsequent_indent=" " * len(label),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

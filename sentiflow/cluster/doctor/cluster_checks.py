@@ -1,0 +1,308 @@
+"""Config -> whether its jobs can run on the cluster of ``RAY_ADDRESS``: every node is checked.
+
+Tasks of Ray run a check on all nodes at the same time. They take no core, so a busy cluster answers
+too. Every check has a time limit, so this ends whatever is broken.
+"""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from sentiflow.cluster import connection, nodes, shared_storage
+from sentiflow.cluster.doctor import local_checks, torch_probe
+from sentiflow.cluster.doctor.check import Check, CheckResult, count, name_nodes
+from sentiflow.cluster.nodes import Node
+from sentiflow.cluster.ray_messages import aside
+from sentiflow.cluster.resources import Resources
+from sentiflow.config.sections import Config
+from sentiflow.errors import UserError
+
+# isort: split
+import ray
+import ray.exceptions
+
+_ANSWER_SECONDS = 60.0
+"""For each check; a busy node takes long to start a worker, and a cold disk to load torch."""
+_TORCH_SECONDS = 50.0
+_WRITE_SECONDS = 20.0
+"""For each of the four steps in which nodes write and read each other's files."""
+_LIMIT_SECONDS = 90.0
+"""For each result, and to join the cluster."""
+_REQUEST_SECONDS = 5.0
+
+
+def examine(config: Config | None, *, verbose: bool = False) -> list[CheckResult]:
+    """Check every node of the cluster of ``RAY_ADDRESS`` as the jobs of a config would use it.
+
+    Args:
+        config: The experiment; without one, its files are not checked.
+        verbose: Show Ray's own messages.
+    """
+    with ThreadPoolExecutor() as pool:
+        tracking = pool.submit(local_checks.examine_tracking, config)
+        examination = functools.partial(_examine_cluster, verbose)
+        results = local_checks.run_in_time(
+            examination, config, names=["nodes"], seconds=_LIMIT_SECONDS
+        )
+    return [*results, *local_checks.list_unchecked(config), *tracking.result()]
+
+
+def _examine_cluster(verbose: bool, config: Config | None) -> Iterator[CheckResult]:
+    """Join the cluster, and check it."""
+    try:
+        with aside(verbose=verbose), connection.started(verbose=verbose) as resources:
+            yield from _check_cluster(config, resources)
+    except (UserError, ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+        yield CheckResult(
+            "nodes",
+            "error",
+            " ".join(str(error).split())[:300],
+            why="no job could start; nothing else was checked on the cluster",
+            do="check RAY_ADDRESS (ray status on the head), that this machine is a node of the "
+            "cluster, and that both have the same ~/.ray/auth_token and versions of Ray and Python",
+        )
+
+
+def _check_cluster(config: Config | None, resources: Resources) -> Iterator[CheckResult]:
+    """Ask all nodes whether they run sentiflow, and those that do everything else at once."""
+    living = nodes.living()
+    yield from check_nodes(nodes.listed(), shared_storage.lacks_workers(living, resources))
+    silent, able = check_alive(living)
+    yield from silent
+    if not able:
+        return
+    with ThreadPoolExecutor() as pool:
+        checks = _list_node_checks(config, able)
+        on_nodes = [pool.submit(run_on_nodes, check, config, able) for check in checks]
+        dashboard = pool.submit(check_dashboard, able)
+        shared = pool.submit(check_shared_output, config, able, resources)
+        for future in (*on_nodes, shared):
+            yield from future.result()
+        yield dashboard.result()
+
+
+def _list_node_checks(config: Config | None, able: Sequence[Node]) -> list[Check]:
+    """List what is checked on each node by itself."""
+    session_dirs = {node.id: node.session_dir for node in able}
+    num_gpus = {node.id: int(node.num_gpus) for node in able}
+    versions = functools.partial(check_same_versions, expected=local_checks.find_versions())
+    disk = functools.partial(check_node_disk, session_dirs=session_dirs)
+    return [
+        replace(local_checks.VERSIONS, run=versions),
+        Check(
+            "torch",
+            functools.partial(check_torch, num_gpus=num_gpus),
+            why="training and scoring would fail there",
+            do="install a build of torch for the GPUs (https://pytorch.org/get-started/locally), "
+            "fix the driver (nvidia-smi must list them), or start Ray there with fewer --num-gpus",
+        ),
+        *([local_checks.INPUT] if config else []),
+        replace(local_checks.DISK, run=disk),
+        TOKEN,
+        Check(
+            "session",
+            functools.partial(check_session, session_dirs=session_dirs),
+            why="another user of that machine can replace the sockets and code of running jobs",
+            do="if it has other users, start Ray there in a folder of your own: mkdir -m 700 "
+            "/tmp/$USER; ray start --temp-dir /tmp/$USER/ray",
+            level="warning",
+        ),
+    ]
+
+
+def run_on_nodes(check: Check, config: Config | None, among: Sequence[Node]) -> list[CheckResult]:
+    """Run a check on some nodes: all must pass it, and say the same."""
+    answers = nodes.on_each(check.run, config, nodes=among, timeout_seconds=_ANSWER_SECONDS)
+    problems, passed = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+    for answer in answers:
+        group, text = (problems, answer.problem) if answer.problem else (passed, answer.result)
+        group[text or ""].append(answer.node.name)
+    if problems:
+        return [check.fail(f"{what} ({name_nodes(on)})", on) for what, on in problems.items()]
+    if len(passed) > 1:
+        shown = [f"{what} ({name_nodes(on)})" for what, on in passed.items()]
+        return [check.fail(f"nodes differ: {'; '.join(shown)}")]
+    return [
+        CheckResult(check.name, "ok", f"{what} ({count(len(on), 'node')})")
+        for what, on in passed.items()
+    ]
+
+
+def check_nodes(listed: Sequence[Node], is_head_only: bool) -> Iterator[CheckResult]:
+    """Report which nodes a cluster has, and has lost."""
+    alive = [node for node in listed if node.is_alive]
+    cores, gpus = (int(sum(getattr(n, kind) for n in alive)) for kind in ("num_cpus", "num_gpus"))
+    what = f"{count(len(alive), 'node')}, {count(cores, 'core')}, {count(gpus, 'GPU')}"
+    yield CheckResult("nodes", "ok", f"the cluster at {connection.name_address()}: {what}")
+    if lost := sorted({node.name for node in listed} - {node.name for node in alive}):
+        why = "a job runs on the other nodes, and takes longer"
+        do = "start it again if it is missed: ray status --verbose says why it was lost"
+        yield CheckResult("nodes", "warning", f"Ray has lost {name_nodes(lost)}", why, do, lost)
+    if is_head_only:
+        what = "there is no worker node yet: only the head is checked"
+        why = "nodes that join later may have other software, disks and credentials"
+        do = "start one (a waiting job, or ray up with min_workers: 1), and check again"
+        yield CheckResult("nodes", "warning", what, why, do)
+
+
+def check_alive(living: Sequence[Node]) -> tuple[list[CheckResult], list[Node]]:
+    """Report nodes that cannot run sentiflow, and list those that can."""
+    answers = nodes.on_each(nodes.here, nodes=living, timeout_seconds=_ANSWER_SECONDS)
+    silent = [
+        CheckResult(
+            "nodes",
+            "error",
+            f"node {answer.node.name} does not run sentiflow: {answer.problem}",
+            why="the work that Ray gives to this node fails, or waits for ever",
+            do="install sentiflow there, or submit the job with --working-dir; if the node does "
+            "not answer, look at its load and at ray status",
+            nodes=(answer.node.name,),
+        )
+        for answer in answers
+        if answer.problem
+    ]
+    return silent, [answer.node for answer in answers if not answer.problem]
+
+
+def check_same_versions(config: Config | None, *, expected: Mapping[str, str]) -> str:
+    """Make sure that this node has the versions and code of the driver, and the required ones."""
+    found = local_checks.find_versions()
+    different = [
+        f"{name} {found[name]}, but {expected[name]} on the driver"
+        for name in expected
+        if found[name] != expected[name]
+    ]
+    if different:
+        raise UserError("; ".join(different))
+    return local_checks.check_versions(config)
+
+
+def check_torch(config: Config | None, *, num_gpus: Mapping[str, int]) -> str:
+    """Make sure that torch works on this node, and can use the GPUs that Ray counts.
+
+    Ray hides a node's GPUs from tasks that ask for none: here they are not hidden.
+    """
+    variables = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES" or v}
+    command = [sys.executable, "-P", str(torch_probe.__file__)]
+    try:
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, timeout=_TORCH_SECONDS, env=variables
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"torch does not start within {_TORCH_SECONDS:g} s") from error
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
+        raise UserError(f"torch does not work: {lines[-1]}")
+    version, usable, problem = json.loads(done.stdout.splitlines()[-1])
+    counted = num_gpus[nodes.here()]
+    if usable < counted:
+        cause = f": {problem}" if problem else ""
+        raise UserError(f"torch {version} can use {usable} of {count(counted, 'GPU')}{cause}")
+    return f"torch {version} works on the cores and on all GPUs that Ray counts"
+
+
+def check_node_disk(config: Config | None, *, session_dirs: Mapping[str, str]) -> str:
+    """Make sure that this node has space for results and for Ray's own files."""
+    return local_checks.check_disk(config, session_dirs[nodes.here()])
+
+
+def check_token(config: Config | None) -> str:
+    """Make sure that no other user can read the file with the token that Ray asks for."""
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0
+    if mode & 0o077:
+        raise UserError(f"other users can read Ray's token: {path} has mode {mode:04o}")
+    return "no other user can read the file with Ray's token"
+
+
+TOKEN = Check(
+    "token",
+    check_token,
+    why="who has the token can run any code on the cluster, as you",
+    do="chmod 600 that file, and make a new token if the machine has other users",
+)
+
+
+def check_session(config: Config | None, *, session_dirs: Mapping[str, str]) -> str:
+    """Make sure that no other user can reach Ray's session folder and write into it."""
+    path = Path(session_dirs[nodes.here()]).resolve()
+    can_reach = all(folder.stat().st_mode & 0o001 for folder in (path, *path.parents))
+    if can_reach and path.stat().st_mode & 0o002:
+        raise UserError(f"all users can write into Ray's session folder below {path.parent}")
+    return "no other user can write into Ray's session folder"
+
+
+def check_shared_output(
+    config: Config | None, able: Sequence[Node], resources: Resources
+) -> list[CheckResult]:
+    """Check that every node can write results, and reads what the others wrote."""
+    results = []
+    for uri in local_checks.find_outputs(config) if config else ():
+        problems = shared_storage.find_problems(
+            uri, among=able, resources=resources, timeout_seconds=_WRITE_SECONDS
+        )
+        results += [local_checks.OUTPUT.fail(f"{uri} {p.what}", p.nodes) for p in problems]
+        if not problems:
+            what = f"{uri} can be written and read by {count(len(able), 'node')}"
+            results.append(CheckResult("output", "ok", what))
+    return results
+
+
+def check_dashboard(able: Sequence[Node]) -> CheckResult:
+    """Check that Ray's dashboard, which starts jobs, asks for a token; it is asked on the head."""
+    context = ray.init(ignore_reinit_error=True, logging_level="ERROR")
+    address = str(context.dashboard_url or "")
+    if not address:
+        what = "there is none, so it is unknown whether Ray asks for a token"
+        return CheckResult("dashboard", "unchecked", what)
+    head = [node for node in able if node.is_head]
+    answers = nodes.on_each(ask_dashboard, address, nodes=head, timeout_seconds=_ANSWER_SECONDS)
+    if not answers or answers[0].result is None:
+        problem = answers[0].problem if answers else "the head does not answer"
+        return CheckResult("dashboard", "unchecked", f"{address}: {problem}")
+    return judge_dashboard(address, answers[0].result, is_alone=len(able) == 1)
+
+
+def ask_dashboard(address: str) -> int:
+    """Ask Ray's dashboard for its jobs without a token; returns the HTTP status."""
+    import requests
+
+    url = f"http://{address}/api/jobs/"
+    return requests.get(url, timeout=_REQUEST_SECONDS, allow_redirects=False).status_code
+
+
+def judge_dashboard(address: str, status: int, *, is_alone: bool) -> CheckResult:
+    """Judge the answer of a dashboard to a request without a token.
+
+    Args:
+        address: Host and port.
+        status: Of its answer.
+        is_alone: The cluster has one node.
+    """
+    is_public = not address.startswith(("127.", "localhost", "[::1]"))
+    if status < 400:
+        return CheckResult(
+            "dashboard",
+            "warning" if is_alone and not is_public else "error",
+            f"{address} answers without a token",
+            why="who reaches it can run any code on the cluster (CVE-2023-48022)",
+            do="make a token (umask 077; ray get-auth-token --generate >/dev/null), copy "
+            "~/.ray/auth_token to every node, and start Ray with RAY_AUTH_MODE=token",
+        )
+    if is_public:
+        return CheckResult(
+            "dashboard",
+            "warning",
+            f"{address} asks for a token, but is open to the network",
+            why="http does not hide the token, and who has it can run any code on the cluster",
+            do="start the head with --dashboard-host 127.0.0.1, and reach it through ssh -L",
+        )
+    what = f"{address} asks for a token, and is open to its machine only"
+    return CheckResult("dashboard", "ok", what)

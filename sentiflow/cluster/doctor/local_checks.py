@@ -1,0 +1,378 @@
+"""Config -> whether its jobs can run on this machine: versions, input, output, disk, tracking.
+
+Nothing here starts or imports Ray. ``cluster_checks`` runs the same checks on every node.
+"""
+
+import functools
+import hashlib
+import itertools
+import multiprocessing
+import os
+import platform
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from importlib import metadata
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.requirements import Requirement
+
+import sentiflow
+from sentiflow.cluster.doctor.check import Check, CheckResult, count
+from sentiflow.config.sections import Config, FormatSettings
+from sentiflow.errors import UserError
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import absolute_uri, is_local, join
+
+if TYPE_CHECKING:
+    from sentiflow.data.csv_format import CsvFormat
+
+PACKAGES = ("ray", "torch", "pyarrow", "pandas", "numpy", "mlflow", "torchtext")
+"""Packages that decide whether jobs run and what comes out."""
+
+_LIMIT_SECONDS = 30.0
+_MAX_FILES = 200
+"""At most this many input files are looked up; the size of the others is estimated."""
+_BYTES_PER_CSV_BYTE = 1.5
+"""Disk space for results: at most 1.2 was measured while real tweets were prepared."""
+_MIN_RESULT_BYTES = 500_000_000
+"""For checkpoints, whose size does not depend on the corpus."""
+_CSV_BYTES_PER_PACKED_BYTE = 4
+_MIN_FREE_FRACTION = 0.05
+"""Ray's object store does not spill to a disk that has less."""
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+def examine(config: Config | None) -> list[CheckResult]:
+    """Check this machine as the jobs of a config would use it.
+
+    Args:
+        config: The experiment; without one, its files are not checked.
+    """
+    checks = (VERSIONS, INPUT, OUTPUT, DISK) if config else (VERSIONS,)
+    with ThreadPoolExecutor() as pool:
+        tracking = pool.submit(examine_tracking, config)
+        attempts = functools.partial(_attempt_all, checks)
+        results = run_in_time(attempts, config, names=[check.name for check in checks])
+    return [*results, *list_unchecked(config), *tracking.result()]
+
+
+def examine_tracking(config: Config | None) -> list[CheckResult]:
+    """Check the tracking store from this machine: only the driver of a job talks to it."""
+    is_required = config is None or config.tracking.required
+    check = TRACKING if is_required else replace(TRACKING, level="warning")
+    return run_in_time(functools.partial(_attempt_all, (check,)), config, names=[check.name])
+
+
+def list_unchecked(config: Config | None) -> list[CheckResult]:
+    """List what cannot be checked without a config."""
+    names = () if config else (INPUT.name, OUTPUT.name)
+    return [CheckResult(name, "unchecked", "no CONFIG was given") for name in names]
+
+
+def run_in_time(
+    examination: Callable[[Config | None], Iterable[CheckResult]],
+    config: Config | None,
+    *,
+    names: Sequence[str],
+    seconds: float = _LIMIT_SECONDS,
+) -> list[CheckResult]:
+    """Run checks in another process, which is killed when one of them hangs.
+
+    A thread could not be ended: Arrow lets no process end before an object store has answered, and
+    Ray tries for ever to join a cluster with a wrong token.
+
+    Args:
+        examination: Yields the results.
+        config: For the examination.
+        names: What its checks are called, in their order, to name the one that hangs.
+        seconds: Time limit for each result.
+    """
+    receiver, sender = _SPAWN.Pipe(duplex=False)
+    process = _SPAWN.Process(target=_send, args=(sender, examination, config), daemon=True)
+    process.start()
+    sender.close()
+    results: list[CheckResult] = []
+    problem = f"no answer within {seconds:g} s"
+    try:
+        while receiver.poll(seconds):
+            if (result := receiver.recv()) is None:
+                return results
+            results.append(result)
+    except EOFError:
+        process.join()
+        problem = f"the process that checks it ended with code {process.exitcode}"
+    finally:
+        process.kill()
+        process.join()
+    name = names[min(len(results), len(names) - 1)]
+    why = "a job would hang or fail in the same way"
+    do = "see whether its file system (ls), its store or the cluster (ray status) answers"
+    return [*results, CheckResult(name, "error", problem, why, do)]
+
+
+def _send(
+    sender: Connection,
+    examination: Callable[[Config | None], Iterable[CheckResult]],
+    config: Config | None,
+) -> None:
+    for result in itertools.chain(examination(config), [None]):
+        sender.send(result)
+
+
+def _attempt_all(checks: Sequence[Check], config: Config | None) -> Iterator[CheckResult]:
+    return (check.attempt(config) for check in checks)
+
+
+def find_versions() -> dict[str, str]:
+    """Give the versions of Python, sentiflow and ``PACKAGES``, and a hash of sentiflow's code."""
+    found = {"python": platform.python_version(), "sentiflow": sentiflow.__version__}
+    for name in PACKAGES:
+        found[name] = "missing"
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found | {"code": _hash_code()}
+
+
+def _hash_code() -> str:
+    """Hash all modules of sentiflow, as two checkouts of one version may differ."""
+    digest = hashlib.sha256()
+    folder = Path(sentiflow.__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def check_versions(config: Config | None) -> str:
+    """Make sure that Python and the packages are those that sentiflow requires."""
+    found = find_versions()
+    shown = ", ".join(f"{name} {version}" for name, version in found.items())
+    try:
+        about = metadata.metadata("sentiflow")
+    except metadata.PackageNotFoundError:
+        return f"{shown}; sentiflow is not installed, so what it requires is unknown"
+    required = [f"python{about['Requires-Python']}", *about.get_all("Requires-Dist", [])]
+    wrong = [
+        f"{wanted.name} {found[wanted.name]}, but sentiflow requires {wanted.specifier}"
+        for wanted in map(Requirement, required)
+        if wanted.name in found and not _fits(found[wanted.name], wanted)
+    ]
+    if wrong:
+        raise UserError("; ".join(wrong))
+    return shown
+
+
+def _fits(version: str, wanted: Requirement) -> bool:
+    return version != "missing" and wanted.specifier.contains(version, prereleases=True)
+
+
+def check_input(config: Config | None) -> str:
+    """Make sure that the input files are there, and have the columns that the settings name."""
+    from sentiflow.data import manifest
+
+    assert config is not None, "it is checked with a config only"
+    _match_prepare_columns(config, _expand("prepare.csv", config.prepare.csv)[0])
+    prepared = config.train.prepared_uri
+    if prepared != config.prepare.output_uri:
+        manifest.require(prepared, stage="prepare", setting="train.prepared_uri")
+    _match_score_columns(config)
+    num_files, num_bytes, _ = measure_input(config)
+    return (
+        f"{count(num_files, 'file')}, {num_bytes / 1e6:,.1f} MB, with the columns of the settings"
+    )
+
+
+def _expand(setting: str, patterns: Sequence[str]) -> list[str]:
+    """List the files of a setting; none for the prepared tweets."""
+    try:
+        return [] if patterns == ("prepared",) else filesystem.expand(list(patterns))
+    except UserError as error:
+        raise UserError(f"{setting}: {error}") from error
+
+
+def measure_input(config: Config) -> tuple[int, int, int]:
+    """Count the input files, their bytes as stored, and about how many bytes of CSV they hold."""
+    from sentiflow.data import input_files
+    from sentiflow.storage.compression import is_compressed
+
+    patterns = {"prepare.csv": config.prepare.csv, "score.corpus": config.score.corpus}
+    uris = list(dict.fromkeys(uri for item in patterns.items() for uri in _expand(*item)))
+    chosen = uris[:: -(-len(uris) // _MAX_FILES)]
+    sizes = [info.size or 0 for info in input_files.look_up(chosen)]
+    scale = len(uris) / len(chosen)
+    packed = sum(size for uri, size in zip(chosen, sizes, strict=True) if is_compressed(uri))
+    csv_bytes = sum(sizes) + (_CSV_BYTES_PER_PACKED_BYTE - 1) * packed
+    return len(uris), int(sum(sizes) * scale), int(csv_bytes * scale)
+
+
+def _match_prepare_columns(config: Config, uri: str) -> None:
+    """Make sure that a CSV has the columns that ``prepare`` reads."""
+    found, prepare = _read_format(config.format, uri), config.prepare
+    needed = {"label", *prepare.keep_columns, *({prepare.split.kind} & {"user", "time"})}
+    missing = sorted(name for name in needed if found.position(name) is None)
+    if missing:
+        raise UserError(
+            f"format.columns has no {', '.join(missing)}, which prepare needs",
+            hint="name the column there, or take it out of prepare.keep_columns",
+        )
+
+
+def _match_score_columns(config: Config) -> None:
+    """Make sure that the corpus has the columns that ``score`` keeps."""
+    from sentiflow.data import manifest, schema, table_files
+
+    score = config.score
+    uris = _expand("score.corpus", score.corpus)
+    if uris and uris[0].lower().endswith(".parquet"):
+        plan = table_files.plan(uris[:1], text_column=score.text_column, keep_columns=())
+        columns: Sequence[str] = plan.columns
+    elif uris:
+        form = _read_format(score.format or config.format, uris[0])
+        columns = (*schema.TWEETS.names, *form.names)
+    elif score.prepared_uri == config.prepare.output_uri:
+        columns = (*schema.TWEETS.names, *config.prepare.keep_columns)
+    else:
+        record = manifest.require(score.prepared_uri, stage="prepare", setting="score.prepared_uri")
+        columns = (*schema.TWEETS.names, *record["settings"]["keep_columns"])
+    missing = [name for name in score.keep_columns if name not in columns]
+    if missing:
+        raise UserError(
+            f"score.keep_columns: the corpus has no column {', '.join(missing)}",
+            hint=f"it has {', '.join(columns)}",
+        )
+
+
+def _read_format(form: FormatSettings, uri: str) -> "CsvFormat":
+    from sentiflow.data import csv_format
+    from sentiflow.storage import compression
+
+    with compression.open_content(uri) as content:
+        head = content.read_at(0, csv_format.HEAD_BYTES)
+    return csv_format.resolve(form, head, source=uri)[0]
+
+
+def find_outputs(config: Config) -> list[str]:
+    """List the directory of the whole run, and those of stages that lie elsewhere."""
+    stages = (config.prepare, config.train, config.score, config.evaluate, config.sweep)
+    below = f"{config.output_uri}/"
+    elsewhere = [s.output_uri for s in stages if not f"{s.output_uri}/".startswith(below)]
+    return list(dict.fromkeys([config.output_uri, *elsewhere]))
+
+
+def check_output(config: Config | None) -> str:
+    """Make sure that this machine can write results.
+
+    Nothing is written to a local disk. In an object store a small object is written and deleted.
+    """
+    assert config is not None, "it is checked with a config only"
+    for uri in find_outputs(config):
+        if is_local(uri):
+            _check_writable(uri)
+        else:
+            trial = join(uri, f".sentiflow-{secrets.token_hex(6)}")
+            filesystem.write_bytes(trial, b"")
+            filesystem.delete(trial)
+    return f"{', '.join(find_outputs(config))} can be written"
+
+
+def _check_writable(folder: str) -> None:
+    path = _find_existing(folder)
+    if not (path.is_dir() and os.access(path, os.W_OK | os.X_OK)):
+        what = "cannot be written" if path.is_dir() else "is a file, not a directory"
+        raise UserError(f"{folder}: {path} {what}")
+
+
+def _find_existing(uri: str) -> Path:
+    """Find the path of a local location, or the nearest directory above it that exists."""
+    path = Path(absolute_uri(uri))
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def check_disk(config: Config | None, ray_folder: str = "") -> str:
+    """Make sure that there is space for results on local disks, and for Ray's own files.
+
+    Args:
+        config: The experiment; without one, only Ray's own files count.
+        ray_folder: Where Ray keeps its files; by default where it would if started here.
+    """
+    ray_folder = ray_folder or os.environ.get("RAY_TMPDIR") or "/tmp"  # noqa: S108
+    usage = shutil.disk_usage(_find_existing(ray_folder))
+    if usage.free < _MIN_FREE_FRACTION * usage.total:
+        raise UserError(
+            f"{usage.free / 1e9:,.1f} of {usage.total / 1e9:,.1f} GB are free at {ray_folder}, "
+            "where Ray keeps its own files: it needs 5 %"
+        )
+    need = _MIN_RESULT_BYTES
+    with suppress(UserError, OSError):  # input that cannot be found is a result of its own
+        csv_bytes = measure_input(config)[2] / config.prepare.every_nth if config else 0
+        need += int(_BYTES_PER_CSV_BYTE * csv_bytes)
+    for uri in filter(is_local, find_outputs(config) if config else ()):
+        free = shutil.disk_usage(_find_existing(uri)).free
+        if free < need:
+            raise UserError(
+                f"{free / 1e9:,.1f} GB are free at {uri}; results need about {need / 1e9:,.1f} GB"
+            )
+    return f"results need about {need / 1e9:,.1f} GB: there is enough space"
+
+
+def check_tracking(config: Config | None) -> str:
+    """Make sure that this process can use the tracking store, as the driver of a job does."""
+    from sentiflow.tracking import mlflow_store
+
+    uri = mlflow_store.default_uri(None if config is None else config.tracking.uri)
+    if uri.startswith("sqlite:"):
+        path = Path(uri.removeprefix("sqlite:///"))
+        _check_writable(str(path.parent))
+        if path.exists() and not os.access(path, os.W_OK):
+            raise UserError(f"{path} cannot be written")
+        return f"{uri} can be written"
+    failures: tuple[type[Exception], ...] = (*mlflow_store.failures(), ImportError)
+    try:
+        mlflow_store.connect(uri).search_experiments(max_results=1)
+    except failures as error:
+        problem = mlflow_store.first_line(error)
+        raise UserError(problem if uri in problem else f"{uri}: {problem}") from error
+    return f"{uri} answers"
+
+
+VERSIONS = Check(
+    "versions",
+    check_versions,
+    why="sentiflow is not tested with it, and nodes with different versions do not work together",
+    do="install the same everywhere: pip install -c constraints.txt, one image, or for the code "
+    "--working-dir",
+)
+INPUT = Check(
+    "input",
+    check_input,
+    why="the job would stop there",
+    do="correct the setting, or put the files where every machine can read them, and give it "
+    "credentials for the store (AWS_ACCESS_KEY_ID, …)",
+)
+OUTPUT = Check(
+    "output",
+    check_output,
+    why="each machine writes its part of the results, and reads those of the others",
+    do="set output_uri to a location that every machine can write to and shares with the others "
+    "(NFS, s3://bucket/…), and give it credentials for the store (AWS_ACCESS_KEY_ID, …)",
+)
+DISK = Check(
+    "disk",
+    check_disk,
+    why="the job would fail when the disk is full",
+    do="free some space, set output_uri to a larger disk, or RAY_TMPDIR (ray start --temp-dir)",
+)
+TRACKING = Check(
+    "tracking",
+    check_tracking,
+    why="a job cannot record its run; it stops unless tracking.required is false",
+    do="check tracking.uri or MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME and _PASSWORD, and "
+    "that the server runs (mlflow server --host 0.0.0.0 --allowed-hosts …)",
+)

@@ -1,0 +1,311 @@
+"""What would make a job fail on this machine is found without Ray, and nothing hangs."""
+
+import functools
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pytest
+import ray
+from conftest import PROJECT, write_config
+from test_cli import invoke, one_line
+
+import sentiflow
+from sentiflow.cluster.doctor import local_checks
+from sentiflow.cluster.doctor.check import CheckResult
+from sentiflow.config import settings
+from sentiflow.data import manifest
+from sentiflow.errors import UserError
+from sentiflow.storage import filesystem
+
+FORMAT = {
+    "kind": "csv",
+    "columns": {"text": "message", "label": "mood"},
+    "labels": {"negative": "bad", "positive": "good"},
+}
+ROWS = "ticket,mood,message,brand\n1,good,hello there,acme\n"
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Load a config whose CSV has the columns ticket, mood, message and brand."""
+    csv = tmp_path / "tickets.csv"
+    csv.write_text(ROWS)
+    config = write_config(tmp_path, csv, format=FORMAT)
+    return lambda *overrides: settings.load(config, overrides)
+
+
+def test_a_machine_that_is_well_passes_every_check_and_stays_as_it_was(
+    tmp_path, sample_csv, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    config = write_config(tmp_path, sample_csv)
+    before = sorted(tmp_path.rglob("*"))
+    result = invoke("doctor", str(config), "--json")
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    assert [r["check"] for r in found] == ["versions", "input", "output", "disk", "tracking"]
+    assert {r["level"] for r in found} == {"ok"}
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_this_machine_is_checked_without_ray(tmp_path):
+    script = "import sys; from sentiflow.cluster.doctor import local_checks as checks\n"
+    script += "checks.examine(None); print('ray' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+def test_without_settings_their_files_are_unchecked(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    found = local_checks.examine(None)
+    levels = {result.check: result.level for result in found}
+    assert levels == {
+        "versions": "ok", "input": "unchecked", "output": "unchecked", "tracking": "ok",
+    }  # fmt: skip
+
+
+def test_a_wrong_setting_ends_with_code_2_as_in_every_command():
+    assert "no such settings file" in one_line(invoke("doctor", "no-such.yaml"))
+    quickstart = str(PROJECT / "configs/quickstart.yaml")
+    line = one_line(invoke("doctor", quickstart, "train.num_epoch=3"))
+    assert "did you mean num_epochs?" in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (["prepare.csv=/no/such.csv"], "prepare.csv: no such file: /no/such.csv"),
+        (["score.corpus=/no/*.csv"], "score.corpus: no file matches /no/*.csv"),
+        (["train.prepared_uri=/no"], "train.prepared_uri: /no has no manifest.json"),
+        (["format.columns.text=mesage"], "has no column 'mesage': did you mean 'message'?"),
+        (["format.columns.label=9"], "format.columns.label=9, but"),
+        (["prepare.keep_columns=[user]"], "format.columns has no user, which prepare needs"),
+        (["prepare.split.kind=time"], "format.columns has no time, which prepare needs"),
+        (["score.keep_columns=[brand]"], "score.keep_columns: the corpus has no column brand"),
+        (["score.keep_columns=[brnd]", "score.corpus={csv}"], "no column brnd: it has row_id"),
+        (["score.corpus={parquet}"], "has no column text of strings"),
+        (["score.corpus={parquet}", "score.text_column=t", "score.keep_columns=[v]"], "column v"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_input_or_its_columns_is_found(load, tmp_path, changes, expected):
+    filesystem.write_parquet(str(tmp_path / "a.parquet"), pa.table({"t": ["hello"], "u": [1]}))
+    names = {"csv": tmp_path / "tickets.csv", "parquet": tmp_path / "a.parquet"}
+    result = local_checks.INPUT.attempt(load(*(change.format(**names) for change in changes)))
+    assert result.level == "error"
+    assert expected in result.what
+    assert result.why
+    assert result.do
+
+
+def test_input_with_the_columns_of_the_settings_is_well(load, tmp_path):
+    result = local_checks.INPUT.attempt(load("score.keep_columns=[text]"))
+    assert (result.level, result.what) == ("ok", "1 file, 0.0 MB, with the columns of the settings")
+    csv = [f"score.corpus={tmp_path}/*.csv", "score.keep_columns=[brand]"]
+    assert local_checks.INPUT.attempt(load(*csv)).level == "ok"
+
+
+def test_what_an_earlier_preparation_kept_is_what_score_can_keep(load, monkeypatch):
+    record = {"settings": {"keep_columns": ["user"]}}
+    monkeypatch.setattr(manifest, "require", lambda uri, stage, setting: record)
+    earlier = ["score.prepared_uri=/earlier", "score.keep_columns=[user]"]
+    assert local_checks.INPUT.attempt(load(*earlier)).level == "ok"
+    record["settings"]["keep_columns"] = []
+    assert "the corpus has no column user" in local_checks.INPUT.attempt(load(*earlier)).what
+
+
+def test_output_that_cannot_be_written_is_found(load, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    result = local_checks.OUTPUT.attempt(load(f"output_uri={tmp_path}/file/run"))
+    assert result.level == "error"
+    assert result.what.endswith(f"{tmp_path}/file is a file, not a directory")
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(tmp_path))
+    result = local_checks.OUTPUT.attempt(load())
+    assert result.what == f"{tmp_path}/run: {tmp_path} cannot be written"
+
+
+def test_output_in_an_object_store_is_tried(load, bucket):
+    elsewhere = load(f"output_uri={bucket}/run")
+    assert local_checks.OUTPUT.attempt(elsewhere).what == f"{bucket}/run can be written"
+    assert filesystem.listing(f"{bucket}/run") == []
+    result = local_checks.OUTPUT.attempt(load("score.output_uri=s3://absent/scored"))
+    assert "there is no bucket absent" in result.what
+
+
+def test_each_output_location_is_checked_once(load, tmp_path):
+    found = local_checks.find_outputs(load("score.output_uri=s3://bucket/scored"))
+    assert found == [str(tmp_path / "run"), "s3://bucket/scored"]
+
+
+@pytest.mark.parametrize(
+    ("free", "what"), [(4, "where Ray keeps its own files"), (6, "results need about")]
+)
+def test_a_disk_that_is_too_full_is_found(load, monkeypatch, free, what):
+    usage = SimpleNamespace(total=100, free=free)
+    monkeypatch.setattr(local_checks.shutil, "disk_usage", lambda path: usage)
+    result = local_checks.DISK.attempt(load())
+    assert result.level == "error"
+    assert what in result.what
+
+
+def test_the_space_for_results_grows_with_the_corpus(load, monkeypatch, tmp_path):
+    def size_of(*overrides):
+        return local_checks.measure_input(load(*overrides))[1:]
+
+    assert size_of() == (len(ROWS), len(ROWS))
+    shutil.copy(tmp_path / "tickets.csv", tmp_path / "tickets.csv.gz")
+    assert size_of(f"prepare.csv={tmp_path}/tickets.csv.gz") == (len(ROWS), 4 * len(ROWS))
+    for number in range(9):
+        shutil.copy(tmp_path / "tickets.csv", tmp_path / f"more-{number}.csv")
+    monkeypatch.setattr(local_checks, "_MAX_FILES", 3)
+    assert size_of(f"prepare.csv={tmp_path}/more-*.csv")[0] == 9 * len(ROWS)
+
+
+def test_versions_are_those_that_are_imported():
+    found = local_checks.find_versions()
+    assert found["ray"] == ray.__version__
+    assert found["sentiflow"] == sentiflow.__version__
+    assert found["python"].startswith(f"{sys.version_info[0]}.{sys.version_info[1]}.")
+    assert "missing" not in found.values()
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "expected"),
+    [
+        ("pandas", "1.5.3", "pandas 1.5.3, but sentiflow requires <4,>=2.2"),
+        ("torch", "missing", "torch missing, but sentiflow requires >=2.6"),
+        ("python", "3.9.1", "python 3.9.1, but sentiflow requires >=3.11"),
+    ],
+)
+def test_a_version_that_sentiflow_does_not_support_is_found(monkeypatch, name, version, expected):
+    found = local_checks.find_versions() | {name: version}
+    monkeypatch.setattr(local_checks, "find_versions", lambda: found)
+    result = local_checks.VERSIONS.attempt(None)
+    assert (result.level, result.what) == ("error", expected)
+
+
+class Store(BaseHTTPRequestHandler):
+    """Answers like an MLflow server, with the statuses and the text of the test's server."""
+
+    def do_GET(self):
+        self._answer(self.server.health)
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked.append(self.headers.get("Authorization"))
+        self._answer(self.server.search)
+
+    def _answer(self, status):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(self.server.text)))
+        self.end_headers()
+        self.wfile.write(self.server.text)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def store():
+    """Start a server on loopback that answers like an MLflow server."""
+    found = ThreadingHTTPServer(("127.0.0.1", 0), Store)
+    found.uri = f"http://127.0.0.1:{found.server_port}"
+    found.health, found.search, found.text, found.asked = 200, 200, b"{}", []
+    threading.Thread(target=found.serve_forever, daemon=True).start()
+    yield found
+    found.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("health", "search", "text", "expected"),
+    [
+        (200, 200, b"{}", "answers"),
+        (503, 200, b"{}", "503"),
+        (200, 401, b"not you", "401"),
+        (200, 403, b"Invalid Host header - possible DNS rebinding", "Invalid Host header"),
+    ],
+)
+def test_a_tracking_server_must_let_this_machine_in(
+    store, load, monkeypatch, health, search, text, expected
+):
+    store.health, store.search, store.text = health, search, text
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "abc")
+    result = local_checks.TRACKING.attempt(load(f"tracking.uri={store.uri}"))
+    assert result.level == ("ok" if search == health == 200 else "error")
+    assert expected in result.what
+    assert "--allowed-hosts" in result.do or result.level == "ok"
+    assert store.asked in ([], ["Bearer abc"])
+
+
+def test_a_tracking_store_that_cannot_be_used_is_found(load, tmp_path, monkeypatch):
+    def find(uri):
+        return local_checks.TRACKING.attempt(load(f"tracking.uri={uri}")).what
+
+    assert "Connection refused" in find("http://127.0.0.1:9")
+    assert "plain directories" in find("mlruns")
+    assert "No module named 'psycopg" in find("postgresql://127.0.0.1:9/db")
+    (tmp_path / "file").write_text("")
+    assert "is a file, not a directory" in find(f"sqlite:///{tmp_path}/file/mlflow.db")
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(tmp_path / "file"))
+    assert find(f"sqlite:///{tmp_path}/file") == f"{tmp_path}/file cannot be written"
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    assert "would be lost with the machine" in find(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def test_a_store_that_a_job_can_do_without_is_a_warning(load):
+    config = load("tracking.uri=http://127.0.0.1:9", "tracking.required=false")
+    (result,) = local_checks.examine_tracking(config)
+    assert result.level == "warning"
+
+
+def yield_and_hang(config):
+    yield CheckResult("input", "ok", "1 file")
+    time.sleep(60)
+
+
+def crash(config):
+    os._exit(3)
+
+
+def test_a_check_that_hangs_or_crashes_is_named_and_the_others_are_kept():
+    began = time.monotonic()
+    names = ["input", "output", "disk"]
+    results = local_checks.run_in_time(yield_and_hang, None, names=names, seconds=5)
+    assert time.monotonic() - began < 40
+    assert [(r.check, r.level) for r in results] == [("input", "ok"), ("output", "error")]
+    assert results[1].what == "no answer within 5 s"
+    (result,) = local_checks.run_in_time(crash, None, names=names)
+    assert (result.check, "ended with code 3" in result.what) == ("input", True)
+
+
+def test_an_object_store_that_never_answers_keeps_nobody_waiting(load, monkeypatch):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ada")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "abc")
+        attempts = functools.partial(local_checks._attempt_all, [local_checks.INPUT])
+        config = load("score.corpus=s3://bucket/*.csv")
+        (result,) = local_checks.run_in_time(attempts, config, names=["input"], seconds=6)
+    assert result.what == "no answer within 6 s"
+
+
+def test_an_unknown_failure_of_a_check_is_not_hidden(load, monkeypatch):
+    monkeypatch.setattr(local_checks, "measure_input", lambda config: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        local_checks.INPUT.attempt(load())
+    with pytest.raises(UserError):
+        local_checks.check_input(load("prepare.csv=/no/such.csv"))
