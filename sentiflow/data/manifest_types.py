@@ -1,23 +1,13 @@
 """The keys of a manifest, and what each means."""
 
-from typing import Any, NotRequired, Required, TypedDict
+from typing import Any, Required, TypedDict
+
+from sentiflow.storage.filesystem import FileEntry as FileEntry
 
 Settings = dict[str, Any]
 """A section of the settings as JSON has it; nested sections are dictionaries in it."""
 Counts = dict[str, Any]
 """Whole numbers by name; a table of them, such as rows by split and label, is nested."""
-
-
-class FileEntry(TypedDict):
-    """A file of a finished directory."""
-
-    path: str
-    """Relative to the directory."""
-    rows: int | None
-    """None where the file is not a table."""
-    bytes: int
-    sha256: NotRequired[str]
-    """In a model package."""
 
 
 class InputFile(TypedDict, total=False):
@@ -39,6 +29,79 @@ class Input(TypedDict, total=False):
     files: list[InputFile]
 
 
+class RepeatCounts(TypedDict):
+    """How often texts repeat."""
+
+    repeated_texts: int
+    """Different texts that occur in more than one row."""
+    surplus_rows: int
+    """Rows beyond the first of each text."""
+
+
+class TextCounts(RepeatCounts):
+    """Repeated texts within splits and across them."""
+
+    within: dict[str, RepeatCounts]
+    """By split, where only the rows of that split are compared."""
+    shared_texts: dict[str, int]
+    """By pair of splits (``train_and_test``): different texts that both contain."""
+    leaked_rows: dict[str, int]
+    """Rows whose text an earlier split contains, too. ``validation_in_train`` counts validation
+    rows; ``test_in_train`` and ``test_in_validation`` count test rows, and a row may be in both."""
+
+
+class ContradictionCounts(TypedDict):
+    """Normalized texts that have more than one label among negative, positive and neutral."""
+
+    texts: int
+    rows: dict[str, int]
+    """All rows of these texts by split, unlabelled rows included."""
+
+
+class DuplicateCounts(TypedDict):
+    """Repeated, leaking and contradicting texts, before any row is left out."""
+
+    rows: dict[str, int]
+    """All rows by split."""
+    exact: TextCounts
+    """Texts as written."""
+    normalized: TextCounts
+    """Texts without differences in case, compatibility forms and white space."""
+    contradicting: ContradictionCounts
+    dropped: dict[str, dict[str, int]]
+    """Rows to leave out, by reason and split."""
+
+
+class WordCount(TypedDict):
+    """A word of the corpus."""
+
+    word: str
+    count: int
+    """Its occurrences in all splits."""
+
+
+class SplitTokens(TypedDict):
+    """Tokens of one split."""
+
+    tokens: int
+    unknown: int
+    """Tokens that are not in the vocabulary."""
+    unknown_fraction: float
+
+
+class VocabularyReport(TypedDict):
+    """How well the vocabulary covers the corpus, and the pretrained vectors the vocabulary."""
+
+    words: int
+    words_with_vector: int
+    frequent_unknown: list[WordCount]
+    """The most frequent words that are not in the vocabulary."""
+    frequent_without_vector: list[WordCount]
+    """The most frequent words without a pretrained vector."""
+    tokens: dict[str, SplitTokens]
+    """By split."""
+
+
 class Manifest(TypedDict, total=False):
     """What ``manifest.json`` says. The first eleven keys are in all, the others by stage."""
 
@@ -57,10 +120,10 @@ class Manifest(TypedDict, total=False):
     versions: Required[dict[str, str]]
     """Of sentiflow and of the libraries."""
 
-    duplicates: dict[str, Any]
-    """prepare: texts that repeat, leak between splits or contradict themselves."""
-    vocabulary: dict[str, Any]
-    """prepare: words, those with a vector, frequent ones without, tokens by split."""
+    duplicates: DuplicateCounts
+    """prepare."""
+    vocabulary: VocabularyReport
+    """prepare."""
 
     history: list[dict[str, Any]]
     """train: a ``trainer.EpochResult`` each."""

@@ -6,7 +6,7 @@ from typing import Any
 from sentiflow.data import input_files, manifest
 from sentiflow.data.corpus import Corpus, CsvPlan
 from sentiflow.data.manifest_types import FileEntry
-from sentiflow.data.table_files import TableForm, TablePlan
+from sentiflow.data.table_files import TableFormat, TablePlan
 from sentiflow.errors import UserError
 from sentiflow.models.drift import Profile
 
@@ -58,12 +58,12 @@ class Earlier:
             )
         if not isinstance(plan, TablePlan):
             return
-        if self.has_row_ids and not plan.form.has_row_ids:
+        if self.has_row_ids and not plan.table_format.has_row_ids:
             raise UserError(
                 plan.notes[0].partition(":")[0] if plan.notes else f"{plan.uris[0]} has no row_id",
                 hint="number the new rows on, or score all into another directory",
             )
-        types = kept_types(plan.form)
+        types = kept_types(plan.table_format)
         for name in self.kept_types.keys() & types.keys():
             if types[name] != self.kept_types[name]:
                 raise UserError(
@@ -79,6 +79,6 @@ class Earlier:
         return input_files.join([*self.input_files, *source.files["files"]])
 
 
-def kept_types(form: TableForm) -> dict[str, str]:
+def kept_types(form: TableFormat) -> dict[str, str]:
     """Name the types of the columns that are kept, for the manifest."""
     return {name: str(kind) for name, kind in form.kept}

@@ -182,8 +182,8 @@ def _publish(
         files=[*earlier.files, *(item for result in results for item in result["files"])],
         peak_memory_bytes=max((item["peak_memory_bytes"] for item in results), default=0),
         num_parts=earlier.num_parts + len(source.parts),
-        has_row_ids=source.form.has_row_ids,
-        kept_types=kept_types(source.form),
+        has_row_ids=source.table_format.has_row_ids,
+        kept_types=kept_types(source.table_format),
         **details,
     )
 

@@ -146,7 +146,7 @@ def name_parts(source: Corpus, run_key: str) -> list[str]:
             [
                 run_key,
                 str(part),
-                str(source.form),
+                str(source.table_format),
                 [contents.get(uri, source.files["fingerprint"]) for uri in part.sources],
             ]
         )

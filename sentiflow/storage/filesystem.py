@@ -7,7 +7,7 @@ import posixpath
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,18 @@ LEAF_BYTES = 1 << 16
 """Size of the blocks of which :func:`tree_sha256` is made."""
 
 _READ_BYTES = 64 * LEAF_BYTES
+
+
+class FileEntry(TypedDict):
+    """A published file, as manifests list it."""
+
+    path: str
+    """Relative to the directory of the manifest."""
+    rows: int | None
+    """None if the file is not a table."""
+    bytes: int
+    sha256: NotRequired[str]
+    """In a model package."""
 
 
 def locate(uri: str) -> tuple[fs.FileSystem, str]:
@@ -196,16 +208,12 @@ def read_arrow(uri: str) -> pa.Table:
         return pa.ipc.open_file(file).read_all()
 
 
-def write_part(root: str, path: str, table: pa.Table) -> list[dict[str, Any]]:
-    """Publish a table as ``path`` below ``root``, unless it is empty.
-
-    Returns:
-        What a manifest says of the file: ``path``, ``rows``, ``bytes``; nothing if none was
-        written.
-    """
+def write_part(root: str, path: str, table: pa.Table) -> list[FileEntry]:
+    """Publish a table as ``path`` below ``root``; an empty table is not written and not listed."""
     if table.num_rows == 0:
         return []
-    return [{"path": path} | write_parquet(join(root, path), table)]
+    size = write_parquet(join(root, path), table)["bytes"]
+    return [{"path": path, "rows": table.num_rows, "bytes": size}]
 
 
 def read_rows(uri: str, start: int, stop: int, *, columns: Sequence[str]) -> pa.Table:

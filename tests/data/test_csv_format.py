@@ -192,7 +192,7 @@ REFUSED = {
     "nothing close": (
         HEADER,
         {"text": "zzz"},
-        "no column 'zzz': it has 'id', 'text', 'airline_sentiment', 'user_name'",
+        "no column 'zzz': its columns are 'id', 'text', 'airline_sentiment', 'user_name'",
     ),
     "twice": (
         b"id,text,text\n",
@@ -218,13 +218,21 @@ REFUSED = {
     "many names": (
         b",".join(b"%d" % i for i in range(13)) + b"\n",
         {"text": "text"},
-        "'text': it has '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '10', '11', ...",
+        "'text': its columns are '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '10', '11', ...",
     ),
     "no names": (b"x" * 41 + b",b\n", {"text": "text"}, f"it has {'x' * 37 + '...'!r}, 'b'"),
-    "unclosed header": (b'id,"text\n' + ROWS, {"text": "text"}, "the header is no record: is it a"),
-    "binary": (b"\x00" * HEAD_BYTES, {"text": "text"}, "the header is no record: is it a CSV?"),
-    "binary without header": (b"\x00" * HEAD_BYTES, {"text": 0}, "begins with no sound record: "),
-    "misplaced": (b'"a"b\n"a"b\n', {"text": 0}, "begins with no sound record: is it a CSV?"),
+    "unclosed header": (
+        b'id,"text\n' + ROWS,
+        {"text": "text"},
+        "the header is not a valid record: a",
+    ),
+    "binary": (b"\x00" * HEAD_BYTES, {"text": "text"}, "the header is not a valid record"),
+    "binary without header": (
+        b"\x00" * HEAD_BYTES,
+        {"text": 0},
+        "has no valid record at its beginning: ",
+    ),
+    "misplaced": (b'"a"b\n"a"b\n', {"text": 0}, "has no valid record at its beginning: is it"),
 }
 
 
@@ -239,7 +247,7 @@ def test_a_column_that_is_not_there_is_named_with_the_way_out(head, columns, lin
 @pytest.mark.parametrize("header", [None, True])
 def test_a_file_without_a_record_is_called_empty(head, columns, header):
     assert refusal(head, columns=columns, header=header) == (
-        "tweets.csv holds no record: it is empty; name another CSV"
+        "tweets.csv holds no record: the file is empty: name another CSV"
     )
 
 
@@ -266,7 +274,7 @@ def test_a_compressed_file_of_another_name_is_told_by_its_mark(suffix, form):
         head = codec.compress(HEADER + ROWS, asbytes=True)
     with pytest.raises(UserError) as caught:
         resolve(form, head, source="tweets.csv")
-    assert str(caught.value) == f"tweets.csv is compressed: let its name end in {suffix}"
+    assert str(caught.value) == f"tweets.csv is compressed: its name must end in {suffix}"
 
 
 @pytest.mark.parametrize(

@@ -374,7 +374,9 @@ def test_a_complete_directory_of_which_a_file_is_gone_is_made_anew_only_by_force
         if damage:
             filesystem.write_bytes(str(folder / "tables/part-0.parquet"), damage + b"!")
         assert manifest.find_status(spec()).state is State.DAMAGED
-        with pytest.raises(UserError, match=r"part-0\.parquet is gone or damaged: .*--overwrite"):
+        with pytest.raises(
+            UserError, match=r"part-0\.parquet is missing or damaged: .*--overwrite"
+        ):
             manifest.check(spec())
     manifest.begin(spec(), overwrite=True)
     assert filesystem.listing(str(folder)) == ["started.json"]

@@ -578,7 +578,7 @@ def test_a_corpus_of_which_nothing_can_be_read_is_refused(tmp_path, finished_run
     with pytest.raises(UserError, match=r"no row was accepted: 2 rejected \(2 wrong number"):
         score(config)
     assert not (tmp_path / "run/scored").exists()
-    with pytest.raises(UserError, match=r"x\.pq is Parquet: let its name end in \.parquet"):
+    with pytest.raises(UserError, match=r"x\.pq is Parquet: its name must end in \.parquet"):
         score(config, f"score.corpus={tmp_path}/x.pq")
 
 
