@@ -304,7 +304,7 @@ def test_a_file_named_twice_is_scored_twice(copy_of_run, resources):
 
 
 def test_a_column_that_predictions_have_themselves_is_refused(copy_of_run, resources):
-    with pytest.raises(UserError, match="a column probability of their own"):
+    with pytest.raises(UserError, match="their own column probability"):
         score_corpus(copy_of_run, "prepared", "score.keep_columns=[probability]")
 
 

@@ -220,7 +220,11 @@ REFUSED = {
         {"text": "text"},
         "'text': its columns are '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '10', '11', ...",
     ),
-    "no names": (b"x" * 41 + b",b\n", {"text": "text"}, f"it has {'x' * 37 + '...'!r}, 'b'"),
+    "no names": (
+        b"x" * 41 + b",b\n",
+        {"text": "text"},
+        f"its columns are {'x' * 37 + '...'!r}, 'b'",
+    ),
     "unclosed header": (
         b'id,"text\n' + ROWS,
         {"text": "text"},

@@ -29,7 +29,8 @@ from sentiflow.errors import JobError, UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.scoring import score as scoring
 from sentiflow.scoring import scored_corpus
-from sentiflow.scoring.incremental import Earlier
+from sentiflow.scoring.incremental import PreviousRun
+from sentiflow.scoring.job import Job
 from sentiflow.storage import filesystem
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -244,7 +245,7 @@ def test_an_unfinished_scoring_of_another_corpus_is_replaced_only_by_force(
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
     target = scoring.describe_output(settings.load(config))
     leave_unfinished(tmp_path, config, key=manifest.fingerprint([scoring.key_of(target), "fp32"]))
-    scored_corpus.note(target)
+    scored_corpus.save_sequence(target)
     with pytest.raises(UserError, match="unfinished run of another corpus"):
         score(config, f"score.corpus={corpora}/day-1.csv")
     assert len(times(tmp_path)) == 4
@@ -265,18 +266,19 @@ def test_what_a_killed_run_has_left_at_work_writes_nothing_into_anothers_directo
         rows_per_part=ROWS_PER_FILE,
         unpack_to="",
     )
-    job = {
-        "source": source,
-        "settings": settings.load(config).score,
-        "precision": "fp32",
-        "on_gpu": False,
-        "model_uri": target.inputs["model"]["uri"],
-        "model_fingerprint": target.inputs["model"]["fingerprint"],
-        "first_part": 0,
-        "max_failed": 0,
-    }
-    with pytest.raises(JobError, match="another has taken it over"):
-        scored_parts.score(0, run_key="an older run", **job)
+    job = Job(
+        source=source,
+        settings=settings.load(config).score,
+        precision="fp32",
+        on_gpu=False,
+        model_uri=target.inputs["model"]["uri"],
+        model_fingerprint=target.inputs["model"]["fingerprint"],
+        first_part=0,
+        max_failed=0,
+        run_key="an older run",
+    )
+    with pytest.raises(JobError, match="another run has taken it over"):
+        scored_parts.score(0, job)
     assert not list((tmp_path / "run/scored").rglob("*.parquet"))
 
 
@@ -290,7 +292,7 @@ def test_a_request_that_cannot_be_met_deletes_nothing_even_by_force(
     for override, problem in (
         ("score.keep_columns=[typo]", "has no column typo"),
         (f"score.corpus={tmp_path}/no.parquet", "is not Parquet"),
-        (f"score.corpus=[{corpora}/day-0.csv,{tmp_path}/no.parquet]", "of two kinds"),
+        (f"score.corpus=[{corpora}/day-0.csv,{tmp_path}/no.parquet]", "mixes CSV and Parquet"),
     ):
         with pytest.raises(UserError, match=problem):
             score(config, override, overwrite=True)
@@ -322,7 +324,7 @@ def test_a_new_file_that_repeats_a_row_id_leaves_what_was_scored(tmp_path, finis
     config = configure(tmp_path, finished_run, tmp_path / "a.parquet")
     score(config)
     before = record(tmp_path)
-    with pytest.raises(UserError, match=r"a\.parquet has a row_id that another file has: number"):
+    with pytest.raises(UserError, match=r"a\.parquet contains a row_id of another file: give"):
         score(config, f"score.corpus={tmp_path}/?.parquet")
     assert record(tmp_path) == before
     assert table(tmp_path)["row_id"].tolist() == [1, 2]
@@ -468,14 +470,14 @@ def test_a_scoring_goes_on_in_the_precision_that_it_began_with(tmp_path):
     )
     with_gpu, without = Resources(2, 1, 1, 2), Resources(2, 0, 1, 2)
 
-    def choose(resources, *, earlier=None, **score):
+    def choose(resources, *, previous=None, **score):
         return scoring._choose_precision(
-            target, earlier or Earlier(), ScoreSettings(**score), resources
+            target, previous or PreviousRun(), ScoreSettings(**score), resources
         )
 
     assert (choose(with_gpu), choose(without)) == ("bf16", "fp32")
     assert choose(with_gpu, gpus_per_worker=0) == "fp32"
-    assert choose(without, earlier=Earlier(precision="bf16")) == "bf16"
+    assert choose(without, previous=PreviousRun(precision="bf16")) == "bf16"
     for key, expected in ((scoring.key_of(target), "bf16"), ("of another model", "fp32")):
         begun = json.dumps({"key": key, "precision": "bf16"}).encode()
         filesystem.write_bytes(f"{tmp_path}/{scoring._BEGUN}", begun)
@@ -509,7 +511,7 @@ def test_columns_of_a_csv_are_kept_by_their_name(tmp_path, finished_run, resourc
     assert found["stars"].fillna("none").tolist() == ["5", "none"]
     assert found["time"].isna().tolist() == [False, True]
     assert record(tmp_path)["counts"]["rejected"] == 1
-    with pytest.raises(UserError, match=r"has no column color: it has row_id, .*stars"):
+    with pytest.raises(UserError, match=r"has no column color: its columns are row_id, .*stars"):
         score(config, "score.keep_columns=[color]", f"score.output_uri={tmp_path}/other")
 
 
@@ -522,7 +524,7 @@ def test_a_kept_column_has_one_type_over_all_files(tmp_path, finished_run, resou
     assert table(tmp_path)["k"].tolist()[:3] == [1, 2, 1.5]
     with pytest.raises(UserError, match=r"k is string in .*c\.parquet, and double before"):
         score(config, f"score.corpus={tmp_path}/?.parquet", f"score.output_uri={tmp_path}/other")
-    with pytest.raises(UserError, match="k is string in the new files, double in what is there"):
+    with pytest.raises(UserError, match="k is string in the new files, but double in the previous"):
         score(config, f"score.corpus={tmp_path}/?.parquet")
     assert len(table(tmp_path)) == 4
 
@@ -532,7 +534,7 @@ def test_a_kept_column_has_one_type_over_all_files(tmp_path, finished_run, resou
     [
         ("[text,text]", "names text twice"),
         ("[Text,text]", "names text twice"),
-        ("[Prediction]", "predictions have a column prediction of their own"),
+        ("[Prediction]", "predictions have their own column prediction"),
     ],
 )
 def test_columns_that_would_stand_twice_are_refused(
@@ -564,11 +566,11 @@ def test_rows_and_labels_that_are_lost_are_counted_and_said(
     config = configure(tmp_path, finished_run, tmp_path / "a.parquet")
     score(config)
     assert "2 rows rejected (2 empty text): see rejected/" in said.text
-    assert "1 labels are none of ours, and so null" in said.text
+    assert "1 labels are unknown, and become null" in said.text
     (tmp_path / "b.csv").write_text('9,1,d,q,u,good\n"4","2","d","q","u","bad"\n')
     said.clear()
     score(config, f"score.corpus={tmp_path}/b.csv", f"score.output_uri={tmp_path}/b")
-    assert "1 labels are none of ours, and so null" in said.text
+    assert "1 labels are unknown, and become null" in said.text
 
 
 def test_a_corpus_of_which_nothing_can_be_read_is_refused(tmp_path, finished_run, resources):
@@ -613,8 +615,8 @@ def test_a_corpus_unlike_the_training_data_is_warned_of(tmp_path, finished_run, 
     rows = [" ".join(np.random.default_rng(n).permutation(words)) for n in range(3000)]
     pq.write_table(pa.table({"text": rows}), tmp_path / "german.parquet")
     score(configure(tmp_path, finished_run, tmp_path / "german.parquet"))
-    assert "unlike the training data: unknown words: 100.0% here" in said.text
-    assert "unlike the training data: length of the texts" in said.text
+    assert "drift from the training data: unknown words: 100.0% here" in said.text
+    assert "drift from the training data: length of the texts" in said.text
     assert len(record(tmp_path)["drift"]["warnings"]) >= 2
 
 
