@@ -62,7 +62,7 @@ def test_a_secret_is_not_repeated_in_the_message():
         (None, "no such settings file"),
         ("a: [", "is not YAML"),
         ("- 1", "holds no settings"),
-        ("name: x\nname: y\n", "the key 'name' stands twice"),
+        ("name: x\nname: y\n", "the key 'name' occurs twice"),
     ],
 )
 def test_a_wrong_settings_file_gives_one_clear_line(tmp_path, content, expected):

@@ -172,7 +172,7 @@ def test_a_submitted_job_refuses_relative_places(load, monkeypatch, override):
     "override", ["train.output_uri=/runs/x/prepared", "score.output_uri=/runs/x/report/deep"]
 )
 def test_stages_do_not_write_into_each_other(load, override):
-    with pytest.raises(UserError, match="each stage needs a directory of its own"):
+    with pytest.raises(UserError, match="each stage needs its own directory"):
         load("output_uri=/runs/x", override)
 
 
@@ -209,10 +209,10 @@ def test_a_missing_setting_is_named(tmp_path, missing, key):
         pytest.param(b"name: [", "is not YAML: ", id="unclosed bracket"),
         pytest.param(b"name: \xff\xfe", "is not YAML: ", id="not UTF-8"),
         pytest.param(b"[1]: 2", "is not YAML: ", id="a list as a key"),
-        pytest.param(b"name: a\nname: b", "the key 'name' stands twice", id="key twice"),
+        pytest.param(b"name: a\nname: b", "the key 'name' occurs twice", id="key twice"),
         pytest.param(
             b"train:\n  seed: 1\n  num_epochs: 2\n  seed: 3",
-            "the key 'seed' stands twice in the section at line 2",
+            "the key 'seed' occurs twice in the section at line 2",
             id="key twice in a section",
         ),
         pytest.param(b"", "holds no settings: ", id="empty"),

@@ -335,22 +335,22 @@ FAULTS = {
     "two meanings": (
         f"{{{LABELLED}, labels: {{negative: [n, x], positive: [p, x]}}}}",
         "format.labels",
-        "'x' stands for two labels",
+        "'x' is listed for two labels",
     ),
     "two meanings of nothing": (
         f"{{{LABELLED}, labels: {{negative: n, positive: p, neutral: ''}}}}",
         "format.labels",
-        "'' stands for two labels",
+        "'' is listed for two labels",
     ),
     "YAML's no": (
         f"{{{LABELLED}, labels: {{negative: no, positive: p}}}}",
         "format.labels.negative",
-        "False: write each value as it stands in the CSV, in quotes",
+        "False: write each value as it is in the CSV, in quotes",
     ),
     "a fraction": (
         f"{{{LABELLED}, labels: {{negative: n, positive: [p, 4.0]}}}}",
         "format.labels.positive",
-        "write each value as it stands in the CSV, in quotes",
+        "write each value as it is in the CSV, in quotes",
     ),
     "two characters": ("{kind: csv, columns: {text: 0}, delimiter: '::'}", "format", "'::' is not"),
     "beyond ASCII": ("{kind: csv, columns: {text: 0}, delimiter: ¦}", "format", "not one ASCII"),
