@@ -56,7 +56,7 @@ class OutputSpec:
     settings: Settings
     """Settings that decide the result, and no others."""
     inputs: dict[str, Any]
-    """By name, an ``Input`` each; a stage may add what it needs to know of one."""
+    """An ``Input`` for each name; a stage may add further keys to it."""
     owns: tuple[str, ...] = ()
     """Names in the directory that the stage writes, and deletes when it starts over."""
     grows: str = ""

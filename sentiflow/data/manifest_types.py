@@ -1,31 +1,31 @@
-"""The keys of a manifest, and what each means."""
+"""The keys of a manifest and their meanings."""
 
 from typing import Any, Required, TypedDict
 
 from sentiflow.storage.filesystem import FileEntry as FileEntry
 
 Settings = dict[str, Any]
-"""A section of the settings as JSON has it; nested sections are dictionaries in it."""
+"""A section of the settings as JSON; nested sections are dictionaries."""
 Counts = dict[str, Any]
-"""Whole numbers by name; a table of them, such as rows by split and label, is nested."""
+"""Integers by name; tables, such as rows by split and label, are nested dictionaries."""
 
 
 class InputFile(TypedDict, total=False):
-    """A file that a stage has read."""
+    """An input file of a stage."""
 
     uri: Required[str]
     bytes: Required[int]
     modified_ns: Required[int]
     tree_sha256: Required[str]
-    """Of its content, see ``filesystem.tree_sha256``; empty where nobody has read it yet."""
+    """Hash of the content, see ``filesystem.tree_sha256``; empty if it was not read yet."""
 
 
 class Input(TypedDict, total=False):
-    """What a stage was made from: a finished directory, or files."""
+    """Input of a stage: a finished directory, or files."""
 
     fingerprint: Required[str]
     uri: str
-    """Of a directory."""
+    """The directory."""
     files: list[InputFile]
 
 
@@ -103,22 +103,22 @@ class VocabularyReport(TypedDict):
 
 
 class Manifest(TypedDict, total=False):
-    """What ``manifest.json`` says. The first eleven keys are in all, the others by stage."""
+    """The content of ``manifest.json``: keys of all stages, then keys of some stages."""
 
     stage: Required[str]
     format_version: Required[int]
     fingerprint: Required[str]
     created: Required[str]
-    """When it was finished, ISO 8601 in UTC."""
+    """Time of completion, ISO 8601 in UTC."""
     seconds: Required[float]
     settings: Required[Settings]
-    """Those that decide the result."""
+    """Settings that decide the result."""
     inputs: Required[dict[str, Any]]
-    """By name, an :class:`Input` each; a stage may add what it needs to know of one."""
+    """An :class:`Input` for each name; a stage may add further keys to it."""
     counts: Required[Counts]
     files: Required[list[FileEntry]]
     versions: Required[dict[str, str]]
-    """Of sentiflow and of the libraries."""
+    """Versions of sentiflow and of libraries."""
 
     duplicates: DuplicateCounts
     """prepare."""

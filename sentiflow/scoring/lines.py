@@ -1,4 +1,4 @@
-"""Lines of text -> a line of answer for each, as tab-separated values or JSON."""
+"""Lines of text -> their predictions, one line each, as tab-separated values or JSON."""
 
 import codecs
 import collections
@@ -20,27 +20,27 @@ from sentiflow.errors import JobError
 from sentiflow.models.package import ModelPackage, Scores
 
 BLOCK_BYTES = 1 << 20
-"""About as much is answered at once."""
+"""Approximate size of a block of lines."""
 MAX_THREADS = 8
 
 Render = Callable[[pa.Array, Scores], bytes]
 Block = tuple[pa.Array, bool]
-"""Some lines, and whether more are there to be read at once."""
+"""Some lines, and whether more input is available without waiting."""
 
 _JSON = json.JSONEncoder(ensure_ascii=False)
 _BLANKS = str.maketrans("\t\n\r", "   ")
 _NO_KNOWN_WORD = "\t(no known word: the prior)"
 
 
-def answer(package: ModelPackage, blocks: Iterable[Block], out: BinaryIO, render: Render) -> None:
-    """Score blocks of lines on all cores, and write the answers in order.
+def predict(package: ModelPackage, blocks: Iterable[Block], out: BinaryIO, render: Render) -> None:
+    """Score blocks of lines on all cores, and write the predictions in order.
 
-    What is answered is written before more is waited for, so that one can talk to it line by line.
+    Predictions are written before more input is awaited, so that it can be used interactively.
 
     Args:
         package: The model.
-        blocks: From :func:`read` or :func:`take`.
-        out: Takes the answers.
+        blocks: Blocks of :func:`read` or :func:`take`.
+        out: Stream for the predictions.
         render: :func:`to_tsv` or :func:`to_json`.
     """
     torch.set_num_threads(1)
@@ -52,7 +52,7 @@ def answer(package: ModelPackage, blocks: Iterable[Block], out: BinaryIO, render
         scores = package.score(text)
         if not np.isfinite(scores.probability).all():
             row = int(np.flatnonzero(~np.isfinite(scores.probability))[0])
-            raise JobError(f"the model has no probability for {text[row].as_py()[:60]!r}")
+            raise JobError(f"the model gives no finite probability for {text[row].as_py()[:60]!r}")
         return render(text, scores)
 
     with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
@@ -65,22 +65,22 @@ def answer(package: ModelPackage, blocks: Iterable[Block], out: BinaryIO, render
 
 
 def _count_cores() -> int:
-    """Count the cores that this process may use, where the system tells."""
+    """Count the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def take(texts: Iterable[str]) -> Iterator[Block]:
-    """Make one block of texts."""
+    """Yield one block of texts."""
     yield pa.array(texts, pa.string()), False
 
 
 def read(stream: BinaryIO) -> Iterator[Block]:
-    """Cut a stream into blocks of whole lines, as much as is there at the time.
+    """Read blocks of whole lines from a stream, as large as the input available at the time.
 
-    Lines end with a line feed, before which a carriage return is dropped; the last may lack it.
-    Broken UTF-8 is replaced, a byte order mark at the beginning dropped.
+    Lines end with LF or CRLF; the last line may lack it. Invalid UTF-8 is replaced, and a byte
+    order mark at the beginning is dropped.
     """
     rest: list[bytes] = []
     size, has_line, is_first = 0, False, True
@@ -104,15 +104,15 @@ def read(stream: BinaryIO) -> Iterator[Block]:
 
 
 def _is_ready(stream: BinaryIO) -> bool:
-    """Say whether reading would not wait."""
+    """Say whether input is available without waiting."""
     try:
         return bool(select.select([stream.fileno()], [], [], 0)[0])
-    except io.UnsupportedOperation:  # it is in memory
+    except io.UnsupportedOperation:  # the stream is in memory
         return True
 
 
 def _split(block: bytes) -> pa.Array:
-    """Make a row of each line."""
+    """Decode the lines of a block."""
     lines = block.decode(errors="replace").split("\n")
     return pa.array([line.removesuffix("\r") for line in lines], pa.string())
 

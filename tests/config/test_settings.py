@@ -429,5 +429,5 @@ def test_the_hint_for_a_missing_section_is_an_override_that_helps(tmp_path):
 
 @pytest.mark.parametrize("override", ["score.model_uri=", "score.model_uri=  "])
 def test_an_override_without_a_value_is_refused(load, override):
-    with pytest.raises(UserError, match=r"has no value: write score\.model_uri=null for none"):
+    with pytest.raises(UserError, match=r"has no value: write score\.model_uri=null for no value"):
         load(override)

@@ -119,7 +119,7 @@ def test_answers_come_in_the_order_of_the_lines(monkeypatch):
     monkeypatch.setattr(lines, "BLOCK_BYTES", 100)
     content = "".join(f"{number}\n" for number in range(5000)).encode()
     out = io.BytesIO()
-    lines.answer(Package(), lines.read(Dribble(content, 70)), out, lines.to_tsv)
+    lines.predict(Package(), lines.read(Dribble(content, 70)), out, lines.to_tsv)
     assert [row.split("\t")[2] for row in out.getvalue().decode().splitlines()] == [
         str(number) for number in range(5000)
     ]
@@ -129,7 +129,7 @@ def test_an_answer_is_given_before_the_next_line_is_waited_for():
     reader, writer = (os.fdopen(fd, mode) for fd, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
     answers, out = (os.fdopen(fd, mode) for fd, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
     arguments = (Package(), lines.read(reader), out, lines.to_tsv)
-    thread = threading.Thread(target=lines.answer, args=arguments)
+    thread = threading.Thread(target=lines.predict, args=arguments)
     thread.start()
     for number in (7, 8):
         writer.write(f"{number}\n".encode())

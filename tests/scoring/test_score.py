@@ -522,7 +522,7 @@ def test_a_kept_column_has_one_type_over_all_files(tmp_path, finished_run, resou
     config = configure(tmp_path, finished_run, tmp_path / "[ab].parquet", keep_columns=["k"])
     score(config)
     assert table(tmp_path)["k"].tolist()[:3] == [1, 2, 1.5]
-    with pytest.raises(UserError, match=r"k is string in .*c\.parquet, and double before"):
+    with pytest.raises(UserError, match=r"k is string in .*c\.parquet, but double in the files"):
         score(config, f"score.corpus={tmp_path}/?.parquet", f"score.output_uri={tmp_path}/other")
     with pytest.raises(UserError, match="k is string in the new files, but double in the previous"):
         score(config, f"score.corpus={tmp_path}/?.parquet")

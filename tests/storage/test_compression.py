@@ -307,7 +307,10 @@ def test_a_method_that_python_does_not_know_is_refused_with_the_way_out(folder, 
 @pytest.mark.parametrize("name", ["t.csv.bz2", "t.csv.XZ", "t.lz4", "t.7z", "t.tar.gz", "t.TGZ"])
 def test_other_ways_of_packing_are_refused_with_a_hint(folder, name):
     line = refusal(write(folder, name, CONTENT))
-    assert line == f"{name} is packed: unpack it first, or use .gz, .zst, .zip"
+    assert (
+        line
+        == f"{name} is packed in a format that is not supported: unpack it, or use .gz, .zst, .zip"
+    )
 
 
 @SETTINGS

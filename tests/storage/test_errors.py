@@ -44,7 +44,8 @@ def of_store(rest, place="key 'run/a b' in bucket 'there'"):
         (
             of_store("NO_SUCH_BUCKET during HeadBucket operation: x", "bucket 'there'"),
             StorageError,
-            "s3://there: there is no bucket there: make it, or check its name and AWS_ENDPOINT_URL",
+            "s3://there: there is no bucket there: create it, or check its name and "
+            "AWS_ENDPOINT_URL",
         ),
         (
             of_store("UNKNOWN (HTTP status 301) during HeadObject operation: No response body.")
@@ -65,14 +66,14 @@ def of_store(rest, place="key 'run/a b' in bucket 'there'"):
         (
             of_store("UNKNOWN (HTTP status 503) during HeadObject operation: No response body."),
             JobError,
-            "s3://there/run/a b: the object store is away or failing (UNKNOWN, status 503): check "
-            "AWS_ENDPOINT_URL; when it is well again, the same command goes on",
+            "s3://there/run/a b: the object store is unavailable (UNKNOWN, status 503): check "
+            "AWS_ENDPOINT_URL; run the same command again later to resume",
         ),
         (
             of_store("SLOW_DOWN during PutObject operation: Reduce your rate."),
             JobError,
-            "s3://there/run/a b: the object store is away or failing (SLOW_DOWN: Reduce your "
-            "rate): check AWS_ENDPOINT_URL; when it is well again, the same command goes on",
+            "s3://there/run/a b: the object store is unavailable (SLOW_DOWN: Reduce your "
+            "rate): check AWS_ENDPOINT_URL; run the same command again later to resume",
         ),
         (
             of_store("UNKNOWN (HTTP status 301) during ListObjectsV2 operation: Unable to parse ")
@@ -90,7 +91,7 @@ def of_store(rest, place="key 'run/a b' in bucket 'there'"):
         (
             "Bucket 'absent' not found",
             StorageError,
-            "s3://absent: there is no bucket absent: make it, or check its name and "
+            "s3://absent: there is no bucket absent: create it, or check its name and "
             "AWS_ENDPOINT_URL",
         ),
     ],
@@ -103,7 +104,7 @@ def test_what_a_store_says_becomes_one_line(text, kind, line):
     ("status", "kind", "what"),
     [
         (403, StorageError, "the object store refuses access (UNKNOWN, status 403)"),
-        (503, JobError, "the object store is away or failing (UNKNOWN, status 503)"),
+        (503, JobError, "the object store is unavailable (UNKNOWN, status 503)"),
     ],
 )
 def test_a_refusal_and_an_outage_are_no_question_of_the_region(status, kind, what):
@@ -146,7 +147,7 @@ def test_where_arrow_names_no_place_that_of_the_caller_is_told():
     assert str(errors.explain(error)).startswith(what)
     assert str(errors.explain(error, uri="s3://b/a")).startswith(f"s3://b/a: {what}")
     nowhere = errors.explain_text("AWS Error NO_SUCH_BUCKET during GetObject operation: x")
-    assert str(nowhere).startswith("there is no such bucket: make it")
+    assert str(nowhere).startswith("there is no such bucket: create it")
 
 
 def test_errors_of_the_system_are_told_without_their_number(tmp_path):
@@ -154,7 +155,7 @@ def test_errors_of_the_system_are_told_without_their_number(tmp_path):
     error = errors.explain(error_of(lambda: os.listdir(tmp_path / "file")))
     assert isinstance(error, StorageError)
     assert str(error) == (
-        f"Not a directory: '{tmp_path}/file': choose another place, or make it writable"
+        f"Not a directory: '{tmp_path}/file': choose another location, or make it writable"
     )
     assert errors.explain(ValueError("AWS Error")) is None
     of_a_library = PermissionError(1, "Operation not permitted")
@@ -177,8 +178,8 @@ def test_a_full_disk_is_no_mistake_of_the_user(small_disk):
     told = errors.explain(error)
     assert type(told) is JobError
     assert str(told) == (
-        f"No space left on device: '{small_disk}/big': make room there, and the same command goes "
-        "on"
+        f"No space left on device: '{small_disk}/big': free some space, and run the same command "
+        "again to resume"
     )
     assert os.listdir(small_disk) == []
 
@@ -218,7 +219,7 @@ class TestStore:
     def test_a_bucket_that_is_not_there(self, bucket):
         error = error_of(lambda: filesystem.write_bytes("s3://absent/run/file", b"x"))
         assert str(errors.explain(error)) == (
-            "s3://absent/run/file: there is no bucket absent: make it, or check its name and "
+            "s3://absent/run/file: there is no bucket absent: create it, or check its name and "
             "AWS_ENDPOINT_URL"
         )
 
@@ -242,9 +243,8 @@ class TestStore:
         error = errors.explain(error_of(lambda: filesystem.read_bytes(f"{bucket}/file")))
         assert type(error) is JobError
         assert str(error) == (
-            f"{bucket}/file: the object store is away or failing (NETWORK_CONNECTION: Could not "
-            "connect to server): check AWS_ENDPOINT_URL; when it is well again, the same command "
-            "goes on"
+            f"{bucket}/file: the object store is unavailable (NETWORK_CONNECTION: Could not "
+            "connect to server): check AWS_ENDPOINT_URL; run the same command again later to resume"
         )
 
     def test_a_store_that_refuses_has_damaged_no_file(self, bucket):
@@ -276,6 +276,6 @@ class TestStore:
             filesystem.write_bytes("s3://absent/run/file", b"x")
         assert ended.value.exit_code == 2
         assert capsys.readouterr().err.endswith(  # moto's server writes there, too
-            "sentiflow: s3://absent/run/file: there is no bucket absent: make it, or check its "
+            "sentiflow: s3://absent/run/file: there is no bucket absent: create it, or check its "
             "name and AWS_ENDPOINT_URL\n"
         )
