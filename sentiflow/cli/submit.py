@@ -13,7 +13,6 @@ import typer
 
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson
-from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 
 if TYPE_CHECKING:
@@ -189,7 +188,7 @@ def _show(job: "Submission", as_json: bool) -> None:
     from sentiflow.cluster import upload
 
     if as_json:
-        record: Manifest = {
+        record: dict[str, object] = {
             "job": job.submission_id,
             "entrypoint": job.entrypoint,
             "env": dict(job.variables),

@@ -433,7 +433,7 @@ def test_too_many_failures_fail_the_job_and_nothing_is_scored_again_when_they_ar
     with pytest.raises(JobError, match="the model fails for"):
         score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=0.001")
     assert not (tmp_path / "run/scored/manifest.json").exists()
-    with pytest.raises(JobError, match=r"the model fails for [0-9,]+ of 30,000 rows"):
+    with pytest.raises(JobError, match=r"the model failed for [0-9,]+ of 30,000 rows"):
         score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=0.004")
     before = times(tmp_path)
     score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=1")
