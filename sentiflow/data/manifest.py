@@ -166,10 +166,7 @@ def check_location(stage: str, uri: str) -> None:
     Raises:
         UserError: It contains other files.
     """
-    if find_status(OutputSpec(stage, uri, {}, {})).state is State.NOT_OURS:
-        raise UserError(
-            f"{uri} holds files that are not from {stage}", hint="choose an empty or new directory"
-        )
+    check(OutputSpec(stage, uri, {}, {}), overwrite=True)
 
 
 def check(spec: OutputSpec, *, overwrite: bool = False) -> Status:
@@ -178,8 +175,12 @@ def check(spec: OutputSpec, *, overwrite: bool = False) -> Status:
     Raises:
         UserError: It contains a result of other settings and ``overwrite`` is off, or other files.
     """
-    check_location(spec.stage, spec.uri)
     found = find_status(spec)
+    if found.state is State.NOT_OURS:
+        raise UserError(
+            f"{spec.uri} holds files that are not from {spec.stage}",
+            hint="choose an empty or new directory",
+        )
     if found.state is State.DIFFERENT and not overwrite:
         raise UserError(
             f"{spec.uri} belongs to other settings ({'; '.join(found.differences)})",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -170,30 +171,18 @@ class _Rows:
 
 def _group(keys: pa.Table) -> _Rows:
     """Leave out unique texts, which most are, before the expensive sort of three columns."""
-    position = _find_twins(keys["normalized"].to_numpy())
-    normalized, check, exact = (
-        keys[name].to_numpy()[position] for name in ("normalized", "check", "exact")
-    )
-    order = np.lexsort((exact, check, normalized))
-    position = position[order]
-    new_text = _differs(normalized[order]) | _differs(check[order])
-    new_exact = new_text | _differs(exact[order])
-    label = pc.fill_null(keys["label"], _UNLABELLED)
+    hashes = pd.Series(keys["normalized"].to_numpy())
+    keys = keys.filter(pa.array(hashes.duplicated(keep=False).to_numpy()))
+    keys = keys.sort_by([(name, "ascending") for name in ("normalized", "check", "exact")])
+    new_text = _differs(keys["normalized"].to_numpy()) | _differs(keys["check"].to_numpy())
+    new_exact = new_text | _differs(keys["exact"].to_numpy())
     return _Rows(
-        row_id=keys["row_id"].to_numpy()[position],
-        split=keys["split"].to_numpy()[position],
-        label=label.to_numpy()[position],
+        row_id=keys["row_id"].to_numpy(),
+        split=keys["split"].to_numpy(),
+        label=pc.fill_null(keys["label"], _UNLABELLED).to_numpy(),
         text=np.cumsum(new_text) - 1,
         exact=np.cumsum(new_exact) - 1,
     )
-
-
-def _find_twins(hashes: np.ndarray) -> np.ndarray:
-    """Find the positions of the hashes that occur more than once."""
-    order = np.argsort(hashes)
-    first = _differs(hashes[order])
-    alone = first & np.append(first[1:], True)
-    return order[~alone]
 
 
 def _differs(values: np.ndarray) -> np.ndarray:

@@ -2,24 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
-from sentiflow.data.manifest_types import Counts, FileEntry, SplitTokens
+from sentiflow.data.manifest_types import Counts, SplitTokens
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
 from sentiflow.errors import JobError, UserError
 from sentiflow.preparation.results import EncodedPart, IngestedPart
 
 _NUM_EXAMPLES = 3
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Resources that a preparation has used."""
-
-    bytes_read: int
-    bytes_written: int
-    peak_memory_bytes: int
-    """Most memory that the process of a task has taken."""
 
 
 def check_rejected(parts: Sequence[IngestedPart], *, max_rejected_fraction: float) -> None:
@@ -116,17 +105,6 @@ def sum_tokens(encoded: Sequence[EncodedPart]) -> dict[str, SplitTokens]:
         fraction = round(unknown / tokens if tokens else 0.0, 5)
         by_split[split] = {"tokens": tokens, "unknown": unknown, "unknown_fraction": fraction}
     return by_split
-
-
-def sum_usage(
-    parts: Sequence[IngestedPart], encoded: Sequence[EncodedPart], files: Sequence[FileEntry]
-) -> Usage:
-    """Add up the bytes read and written, and find the largest peak of memory."""
-    return Usage(
-        bytes_read=sum(part.bytes for part in parts),
-        bytes_written=sum(item["bytes"] for item in files),
-        peak_memory_bytes=max(part.peak_memory_bytes for part in (*parts, *encoded)),
-    )
 
 
 def _count_accepted(parts: Sequence[IngestedPart]) -> int:

@@ -49,16 +49,14 @@ from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.preparation import duplicates, part_counts, prepared_parts, results, splits
-from sentiflow.preparation.part_counts import Usage
 from sentiflow.preparation.prepared_parts import VOCABULARY, Job
 from sentiflow.preparation.results import (
-    CountedWords,
     EncodedPart,
     FilteredPart,
     FoundDuplicates,
     IngestedPart,
-    PartUsage,
     Result,
+    WrittenTable,
 )
 from sentiflow.progress import say
 from sentiflow.storage import compression, filesystem
@@ -166,6 +164,16 @@ def _expand(settings: PrepareSettings) -> list[str]:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """Resources that a preparation has used."""
+
+    bytes_read: int
+    bytes_written: int
+    peak_memory_bytes: int
+    """Most memory that the process of a task has taken."""
+
+
+@dataclass(frozen=True)
 class PrepareReport:
     """The outcome of a preparation."""
 
@@ -210,7 +218,14 @@ def _prepare(
         files + vocabulary_file,
         repeats,
         report,
-        part_counts.sum_usage(parts, encoded, files),
+        Usage(
+            bytes_read=sum(part.csv_range.stop - part.csv_range.start for part in job.parts),
+            bytes_written=sum(item["bytes"] for item in files),
+            peak_memory_bytes=max(
+                *(part.peak_memory_bytes for part in parts),
+                *(part.peak_memory_bytes for part in encoded),
+            ),
+        ),
     )
 
 
@@ -266,7 +281,7 @@ def _make_job(settings: PrepareSettings, source: corpus.Corpus, maps: Passes) ->
     job = Job(settings, source.csv_parts)
     if settings.split.kind != "time":
         return job
-    _map_parts(prepared_parts.count_times, PartUsage, job, maps)
+    _map_parts(prepared_parts.count_times, WrittenTable, job, maps)
     tables = [filesystem.read_parquet(uri) for uri in job.work_files("times")]
     times = pa.concat_tables(tables).group_by("second").aggregate([("count", "sum")])
     bounds = splits.time_bounds(
@@ -328,7 +343,7 @@ def _fit(
     job: Job, vectors: word_vectors.WordVectors, maps: Passes
 ) -> tuple[Vocabulary, VocabularyReport]:
     """Choose the words and the vector of each; also reports which frequent words are unknown."""
-    _map_partitions(prepared_parts.count_words, CountedWords, job, maps)
+    _map_partitions(prepared_parts.count_words, WrittenTable, job, maps)
     wanted = job.settings.vocabulary
     if wanted.kind == "pretrained":
         words = vocabulary.from_words(vectors.words)

@@ -28,14 +28,13 @@ from sentiflow.models.tokenizer import Tokens, tokenize
 from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.preparation import duplicates, partitions, splits
 from sentiflow.preparation.results import (
-    CountedWords,
     EncodedPart,
     FilteredPart,
     FoundDuplicates,
     IngestedPart,
     LabelCounts,
-    PartUsage,
     TokenCounts,
+    WrittenTable,
 )
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
@@ -78,13 +77,13 @@ class Job:
         return [self.work_file(name, part) for part in range(len(self.parts))]
 
 
-def count_times(part: int, *, job: Job) -> PartUsage:
+def count_times(part: int, *, job: Job) -> WrittenTable:
     """Count the rows of each second, for a split by time."""
     checked = _read(part, job)
     counts = checked.tweets.group_by("time").aggregate([([], "count_all")])
     seconds = pa.table({"second": counts["time"].cast(pa.int64()), "count": counts["count_all"]})
     filesystem.write_parquet(job.work_file("times", part), seconds)
-    return _usage(part, job)
+    return WrittenTable(len(seconds))
 
 
 def ingest(part: int, *, job: Job) -> IngestedPart:
@@ -103,7 +102,7 @@ def ingest(part: int, *, job: Job) -> IngestedPart:
     _write_words(part, accepted, split, tokens, word_group, job)
     _write_keys(part, keys.append_column(duplicates.KEYS.field("split"), pa.array(split)), job)
     return IngestedPart(
-        **vars(_usage(part, job)),
+        peak_memory_bytes=memory.peak_bytes(),
         left_out=checked.num_left_out,
         reasons=dict(Counter(checked.rejected["reason"].to_pylist())),
         examples=_examples(checked.rejected),
@@ -133,16 +132,16 @@ def drop(part: int, *, job: Job) -> FilteredPart:
     tokens, word_group = _group_words(_tokens_of(work, words), job)
     _write_tokens(part, work, work["split"].to_numpy(), tokens, job)
     _write_words(part, work, work["split"].to_numpy(), tokens, word_group, job)
-    return FilteredPart(part, reasons, _count_labels(accepted["label"], split), files)
+    return FilteredPart(reasons, _count_labels(accepted["label"], split), files)
 
 
-def count_words(partition: int, *, job: Job) -> CountedWords:
+def count_words(partition: int, *, job: Job) -> WrittenTable:
     """Sum the counts of one partition's words over all parts."""
     counts = partitions.read(job.work_files("words"), partition)
     totals = counts.group_by("word").aggregate([("count", "sum"), ("held_out", "sum")])
     totals = totals.rename_columns({"count_sum": "count", "held_out_sum": "held_out"})
     filesystem.write_parquet(job.work_file("counts", partition), totals)
-    return CountedWords(len(totals))
+    return WrittenTable(len(totals))
 
 
 def encode(part: int, *, job: Job) -> EncodedPart:
@@ -157,7 +156,7 @@ def encode(part: int, *, job: Job) -> EncodedPart:
     table = pa.table([work["row_id"], work["label"], ids, lengths], schema=schema.ENCODED)
     split = work["split"].to_numpy()
     return EncodedPart(
-        **vars(_usage(part, job)),
+        peak_memory_bytes=memory.peak_bytes(),
         encoded=table.num_rows,
         without_token=pc.sum(pc.equal(lengths, 0)).as_py() or 0,
         tokens=_count_tokens(words, tokens, split),
@@ -330,9 +329,3 @@ def _column(table: pa.Table, name: str) -> pa.Array:
     """Return a column as one array, even if the table has no chunk."""
     column = table[name]
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def _usage(part: int, job: Job) -> PartUsage:
-    csv_range = job.parts[part].csv_range
-    size = csv_range.stop - csv_range.start
-    return PartUsage(part, csv_range.num_rows, size, memory.peak_bytes())

@@ -1,7 +1,7 @@
 """What tasks of preparation return: typed results, kept as JSON in completion markers."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from sentiflow.data.manifest_types import DuplicateCounts, FileEntry
@@ -13,22 +13,18 @@ TokenCounts = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)
-class PartUsage:
-    """Size of a part, and the memory that it took to process it."""
+class WrittenTable:
+    """A table that a task has written to ``_work``."""
 
-    part: int
     rows: int
-    """Records of the input."""
-    bytes: int
-    """Bytes of the input."""
-    peak_memory_bytes: int
-    """Most memory that the process of the task has taken so far."""
 
 
 @dataclass(frozen=True)
-class IngestedPart(PartUsage):
+class IngestedPart:
     """A part that was read, checked, split and tokenized."""
 
+    peak_memory_bytes: int
+    """Most memory that the process of the task has taken so far."""
     left_out: int
     """Rows that ``prepare.every_nth`` left out."""
     reasons: dict[str, int]
@@ -55,7 +51,6 @@ class FoundDuplicates:
 class FilteredPart:
     """A part without the rows that ``prepare.duplicates`` leaves out."""
 
-    part: int
     dropped: dict[str, int]
     """Rows left out, by reason."""
     labels: LabelCounts
@@ -65,17 +60,11 @@ class FilteredPart:
 
 
 @dataclass(frozen=True)
-class CountedWords:
-    """Words of one partition."""
-
-    words: int
-    """Distinct words."""
-
-
-@dataclass(frozen=True)
-class EncodedPart(PartUsage):
+class EncodedPart:
     """A part whose tokens were replaced by ids."""
 
+    peak_memory_bytes: int
+    """Most memory that the process of the task has taken so far."""
     encoded: int
     """Rows with a binary label."""
     without_token: int
@@ -84,7 +73,7 @@ class EncodedPart(PartUsage):
     files: list[FileEntry]
 
 
-Result = TypeVar("Result")
+Result = TypeVar("Result", WrittenTable, IngestedPart, FoundDuplicates, FilteredPart, EncodedPart)
 
 
 def run_as_json(number: int, *, work: Callable[..., Any], **job: Any) -> dict[str, Any]:
@@ -94,4 +83,5 @@ def run_as_json(number: int, *, work: Callable[..., Any], **job: Any) -> dict[st
 
 def from_json(kind: type[Result], results: Iterable[dict[str, Any]]) -> list[Result]:
     """Turn the results of :func:`run_as_json` back into ``kind``."""
-    return [kind(**result) for result in results]
+    names = [item.name for item in fields(kind)]
+    return [kind(**{name: result[name] for name in names}) for result in results]

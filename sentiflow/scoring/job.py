@@ -53,7 +53,8 @@ class ScoreCounts:
     """Rows with an unknown label, which becomes null."""
 
     def __add__(self, other: "ScoreCounts") -> "ScoreCounts":
-        return ScoreCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+        names = [item.name for item in fields(ScoreCounts)]
+        return ScoreCounts(*(getattr(self, name) + getattr(other, name) for name in names))
 
     @property
     def positive_fraction(self) -> float | None:
@@ -61,35 +62,16 @@ class ScoreCounts:
         return self.positive / self.accepted if self.accepted else None
 
 
-@dataclass(frozen=True)
-class ScoredPart:
+@dataclass(frozen=True, kw_only=True)
+class ScoredPart(ScoreCounts):
     """A part that was scored."""
 
-    accepted: int
-    rejected: int
-    failed: int
     rejected_by_reason: dict[str, int]
-    unknown_labels: int
-    prior_only: int
-    positive: int
     profile: Profile
     """What the texts look like to the model."""
     peak_memory_bytes: int
     """Most memory that the process of the task has taken so far."""
     files: list[FileEntry]
-
-    @property
-    def counts(self) -> ScoreCounts:
-        """Rows of the part by outcome."""
-        return ScoreCounts(
-            rows_read=self.accepted + self.rejected + self.failed,
-            accepted=self.accepted,
-            rejected=self.rejected,
-            failed=self.failed,
-            prior_only=self.prior_only,
-            positive=self.positive,
-            unknown_labels=self.unknown_labels,
-        )
 
     def to_json(self) -> dict[str, Any]:
         """Convert to JSON, for the completion marker."""

@@ -287,7 +287,7 @@ def _count(source: Corpus, previous: PreviousRun, parts: Sequence[ScoredPart]) -
     Raises:
         JobError: The parts do not add up to the rows of the corpus.
     """
-    new = sum((part.counts for part in parts), ScoreCounts())
+    new = sum(parts, ScoreCounts())
     if source.num_rows != new.rows_read:
         raise JobError(
             f"the corpus has {source.num_rows:,} rows, but the parts have {new.rows_read:,}"

@@ -61,6 +61,7 @@ def score(part: int, job: Job) -> ScoredPart:
         for kind, table in tables.items()
     ]
     return ScoredPart(
+        rows_read=len(predictions) + checked.rejected.num_rows + len(errors),
         accepted=len(predictions),
         rejected=checked.rejected.num_rows,
         failed=len(errors),

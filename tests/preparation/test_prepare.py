@@ -331,11 +331,19 @@ def test_the_report_on_words_counts_what_is_trained_on_and_what_is_unknown(tmp_p
 BY_TIME = {"split": {"kind": "time"}}
 
 REFUSED = {
-    "no user": (PLAIN, {"split": {"kind": "user"}}, "format.columns has no user, which preparat"),
-    "no time": (PLAIN, BY_TIME, "no time, which preparation needs: say which column it is"),
-    "no user to keep": (PLAIN, {"keep_columns": ["user"]}, "or take it out of prepare.keep_col"),
-    "no label": ({"kind": "csv", "columns": {"text": 1}}, {}, "format.columns has no label, which"),
-    "two times": (WITH_USER, BY_TIME, "needs three distinct times, and the rows have 2: take more"),
+    "no user": (PLAIN, {"split": {"kind": "user"}}, "format.columns does not name the column user"),
+    "no time": (
+        PLAIN,
+        BY_TIME,
+        "the column time, which preparation needs: add format.columns.time",
+    ),
+    "no user to keep": (PLAIN, {"keep_columns": ["user"]}, "or remove user from prepare.keep_col"),
+    "no label": (
+        {"kind": "csv", "columns": {"text": 1}},
+        {},
+        "format.columns does not name the column label",
+    ),
+    "two times": (WITH_USER, BY_TIME, "needs three distinct times, and the rows have 2: use more"),
     "no such column": (PLAIN | {"columns": {"text": 7, "label": 0}}, {}, "format.columns.text=7, "),
     "damaged": (PLAIN, {"csv": "damaged.csv.gz"}, "damaged.csv.gz cannot be unpacked: "),
 }
