@@ -171,23 +171,18 @@ def _locations(config: Config) -> list[tuple[str, str]]:
 
 def _check_locations(config: Config) -> None:
     """Check that no stage writes into the directory of another."""
-    sections: dict[str, Any] = {
-        "prepare": config.prepare,
-        "train": config.train,
-        "score": config.score,
-        "evaluate": config.evaluate,
-        "sweep": config.sweep,
-    }
-    for name, section in sections.items():
-        if "?" in section.output_uri:
+    stages = ("prepare", "train", "score", "evaluate", "sweep")
+    outputs: dict[str, str] = {name: getattr(config, name).output_uri for name in stages}
+    for name, uri in outputs.items():
+        if "?" in uri:
             raise UserError(
-                f"{name}.output_uri={section.output_uri!r} has a query",
+                f"{name}.output_uri={uri!r} has a query",
                 hint="set region and endpoint in the environment (AWS_REGION, AWS_ENDPOINT_URL)",
             )
-        for other, another in sections.items():
-            if name != other and f"{section.output_uri}/".startswith(f"{another.output_uri}/"):
+        for other, another in outputs.items():
+            if name != other and f"{uri}/".startswith(f"{another}/"):
                 raise UserError(
-                    f"{name}.output_uri is inside {other}.output_uri ({another.output_uri})",
+                    f"{name}.output_uri is inside {other}.output_uri ({another})",
                     hint="each stage needs its own directory",
                 )
 

@@ -205,30 +205,30 @@ def _cut_one(
     """
     at_end = content.ends_at(position + len(piece))
     records, used = find_records(piece, delimiter=chunk.delimiter, last=at_end)
-    place, num_rows, has_malformed = position + used, len(records), bool(records.malformed.any())
+    end, num_rows, has_malformed = position + used, len(records), bool(records.malformed.any())
     ahead = _LOOK_AHEAD
-    while place < boundary and not content.ends_at(place):
-        piece = content.read_at(place, boundary - place + ahead)
-        at_end = content.ends_at(place + len(piece))
+    while end < boundary and not content.ends_at(end):
+        piece = content.read_at(end, boundary - end + ahead)
+        at_end = content.ends_at(end + len(piece))
         records, used = find_records(piece, delimiter=chunk.delimiter, last=at_end)
-        begun = int((records.starts < boundary - place).sum())
+        begun = int((records.starts < boundary - end).sum())
         if begun:
             num_rows += begun
             has_malformed |= bool(records.malformed[:begun].any())
-            place += int(records.stops[begun - 1])
+            end += int(records.stops[begun - 1])
         else:
-            place += min(used, boundary - place)
-            ahead = _more(ahead, used, place, chunk.source)
-    return CsvRange(chunk.source, position, place, 0, num_rows, has_malformed)
+            end += min(used, boundary - end)
+            ahead = _more(ahead, used, end, chunk.source)
+    return CsvRange(chunk.source, position, end, 0, num_rows, has_malformed)
 
 
-def _more(ahead: int, used: int, place: int, source: str) -> int:
+def _more(ahead: int, used: int, end: int, source: str) -> int:
     """Choose how far to look for the end of a record that did not end within ``ahead``."""
     if used:
         return ahead
     if ahead > 64 * MAX_RECORD_BYTES:
         raise UserError(
-            f"{source}: the record at byte {place:,} does not end within {ahead:,} bytes",
+            f"{source}: the record at byte {end:,} does not end within {ahead:,} bytes",
             hint="is it a CSV file?",
         )
     return ahead * 8

@@ -148,7 +148,7 @@ class Manifest(TypedDict, total=False):
     kept_types: dict[str, str]
     """score: Arrow types of the kept columns."""
     profile: dict[str, Any]
-    """score: what the texts look like to the model."""
+    """score: statistics of the texts and their predictions, a ``drift.Profile``."""
     drift: dict[str, Any]
     """score: ``profile`` beside that of the held-out texts."""
     peak_memory_bytes: int
@@ -163,4 +163,4 @@ class Manifest(TypedDict, total=False):
     reference: dict[str, Any]
     """A model package: ``profile`` of the held-out texts."""
     calibration: dict[str, Any] | None
-    """A model package: the temperature, and what it changes."""
+    """A model package: the temperature, and its effect on the calibration."""

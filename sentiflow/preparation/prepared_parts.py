@@ -56,7 +56,7 @@ _TOKENS = pa.schema(
 
 @dataclass(frozen=True)
 class Job:
-    """What every task of one preparation is given."""
+    """Arguments of every task of one preparation."""
 
     settings: PrepareSettings
     parts: tuple[CsvPart, ...]

@@ -1,4 +1,4 @@
-"""What tasks of preparation return: typed results, kept as JSON in completion markers."""
+"""Results of the tasks of preparation, kept as JSON in completion markers."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
@@ -84,4 +84,4 @@ def run_as_json(number: int, *, work: Callable[..., Any], **job: Any) -> dict[st
 def from_json(kind: type[Result], results: Iterable[dict[str, Any]]) -> list[Result]:
     """Turn the results of :func:`run_as_json` back into ``kind``."""
     names = [item.name for item in fields(kind)]
-    return [kind(**{name: result[name] for name in names}) for result in results]
+    return [kind(**{name: result[name] for name in names if name in result}) for result in results]

@@ -21,7 +21,7 @@ class PreviousRun:
     files: tuple[FileEntry, ...] = ()
     """Files of the output."""
     profile: Profile = field(default_factory=Profile)
-    """What the texts looked like to the model."""
+    """Statistics of the texts and their predictions."""
     precision: str = ""
     has_row_ids: bool = False
     """Whether the corpus has a ``row_id`` of its own."""

@@ -1,4 +1,4 @@
-"""What the tasks of scoring are given, and what they return."""
+"""Arguments and results of the tasks of scoring."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from sentiflow.models.drift import Profile
 
 @dataclass(frozen=True)
 class Job:
-    """What every task of one scoring is given."""
+    """Arguments of every task of one scoring."""
 
     source: Corpus
     """The corpus, or the new files of an extended one."""
@@ -68,7 +68,7 @@ class ScoredPart(ScoreCounts):
 
     rejected_by_reason: dict[str, int]
     profile: Profile
-    """What the texts look like to the model."""
+    """Statistics of the texts and their predictions."""
     peak_memory_bytes: int
     """Most memory that the process of the task has taken so far."""
     files: list[FileEntry]

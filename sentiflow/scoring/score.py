@@ -74,7 +74,7 @@ class ScoreReport:
     num_scored: int
     """Rows that this process has scored."""
     profile: Profile
-    """What the texts look like to the model."""
+    """Statistics of the texts and their predictions."""
     drift: dict[str, Any]
     """Differences from the data that the model was trained on, see :func:`drift.compare`."""
     seconds: float

@@ -124,9 +124,9 @@ def cut(
 
 def _check_columns(columns: Sequence[str], keep_columns: Sequence[str]) -> None:
     """Check the columns to keep; names are compared without case, as DuckDB and Spark do."""
-    ours = set(schema.PREDICTIONS.names)
+    own = set(schema.PREDICTIONS.names)
     for name in keep_columns:
-        if name.lower() in ours and name not in schema.TWEETS.names:
+        if name.lower() in own and name not in schema.TWEETS.names:
             raise UserError(
                 f"score.keep_columns: predictions have their own column {name.lower()}",
                 hint="leave it out, or rename it in the corpus",

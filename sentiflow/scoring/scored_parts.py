@@ -28,7 +28,7 @@ def score(part: int, job: Job) -> ScoredPart:
 
     Args:
         part: Number of the part in ``job.source``.
-        job: What all tasks of the scoring are given.
+        job: Arguments of all tasks of the scoring.
 
     Raises:
         UserError: The part cannot be read.
@@ -46,8 +46,8 @@ def score(part: int, job: Job) -> ScoredPart:
     )
     failed = _tabulate_failed(tweets, errors)
     if errors:
-        answered = np.setdiff1d(np.arange(len(tweets)), list(errors))
-        scores, tweets = scores.take(answered), tweets.take(pa.array(answered))
+        scored = np.setdiff1d(np.arange(len(tweets)), list(errors))
+        scores, tweets = scores.take(scored), tweets.take(pa.array(scored))
     predictions = tabulate(tweets, scores, settings.keep_columns)
     if manifest.read_key(settings.output_uri) != job.run_key:
         raise JobError(

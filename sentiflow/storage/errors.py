@@ -27,7 +27,7 @@ _REFUSED = re.compile(
     "|REQUEST_TIME_TOO_SKEWED|ExpiredToken|InvalidToken"
 )
 _ELSEWHERE = re.compile("PermanentRedirect|AuthorizationHeaderMalformed")
-_AWAY = re.compile(
+_UNAVAILABLE = re.compile(
     "NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|SLOW_DOWN|THROTTLING|REQUEST_TIMEOUT"
 )
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -103,21 +103,18 @@ def find_store_trouble(text: str) -> StoreTrouble | None:
     if code == "NO_SUCH_BUCKET":
         return _no_bucket(uri, bucket)
     if _REFUSED.fullmatch(code) or status in (401, 403):
-        problem = f"the object store refuses access ({detail})"
         hint = "give credentials that may use it (AWS_ACCESS_KEY_ID, a profile or a role)"
-        return StoreTrouble(uri, problem, hint)
-    if _AWAY.fullmatch(code) or status >= 500:
-        problem = f"the object store is unavailable ({detail})"
+        return StoreTrouble(uri, f"the object store refuses access ({detail})", hint)
+    if _UNAVAILABLE.fullmatch(code) or status >= 500:
         hint = "check AWS_ENDPOINT_URL; run the same command again later to resume"
-        return StoreTrouble(uri, problem, hint, is_mistake=False)
+        return StoreTrouble(uri, f"the object store is unavailable ({detail})", hint, False)
     if region or _ELSEWHERE.fullmatch(code) or status in (301, 307):
-        problem = f"the bucket is in {f'the region {region[1]}' if region else 'another region'}"
+        name = f"the region {region[1]}" if region else "another region"
         hint = f"set AWS_DEFAULT_REGION{f'={region[1]}' if region else ''}, or AWS_ENDPOINT_URL"
-        return StoreTrouble(uri, problem, hint)
+        return StoreTrouble(uri, f"the bucket is in {name}", hint)
     if status == 400 and found["operation"].startswith("Head"):  # the answer has no more detail
-        problem = f"the object store refuses the request ({detail})"
         hint = "have the credentials expired, or is the bucket in another region?"
-        return StoreTrouble(uri, problem, hint)
+        return StoreTrouble(uri, f"the object store refuses the request ({detail})", hint)
     return None
 
 
