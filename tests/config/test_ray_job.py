@@ -1,4 +1,4 @@
-"""What means the temporary copy of a submitted job is refused, and nothing else."""
+"""A submitted job must not use relative locations or a local MLflow store."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Settings are read whole or refused with one line for each fault, naming key and way out."""
+"""Settings are valid as a whole, or refused with a line for each fault, with key and way out."""
 
 from pathlib import Path
 
@@ -160,7 +160,7 @@ def test_every_fault_has_its_line(load):
         "prepare.vocabulary.vectors=v.txt",
     ],
 )
-def test_a_submitted_job_refuses_relative_places(load, monkeypatch, override):
+def test_a_submitted_job_refuses_relative_locations(load, monkeypatch, override):
     absolute = ("output_uri=/runs/x", "prepare.csv=s3://in/x.csv")
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     load(*absolute)
@@ -177,7 +177,7 @@ def test_stages_do_not_write_into_each_other(load, override):
 
 
 @pytest.mark.parametrize("uri", ["s3://b/x?secret_key=abc", "s3://me:pw@b/x", "s3://b/x?region=eu"])
-def test_places_hold_neither_secrets_nor_queries(load, uri):
+def test_locations_hold_neither_secrets_nor_queries(load, uri):
     with pytest.raises(UserError) as error:
         load(f"output_uri={uri}")
     assert "abc" not in str(error.value)
@@ -220,7 +220,7 @@ def test_a_missing_setting_is_named(tmp_path, missing, key):
         pytest.param(b"name", "holds no settings: ", id="a word"),
     ],
 )
-def test_a_file_that_is_no_settings_is_refused_in_one_line(tmp_path, content, fault):
+def test_a_file_without_settings_is_refused_in_one_line(tmp_path, content, fault):
     path = tmp_path / "trial.yaml"
     path.write_bytes(content)
     with pytest.raises(UserError) as error:
@@ -415,7 +415,7 @@ def test_a_wrong_number_of_workers_has_one_line(load):
     ],
     ids=lambda overrides: overrides[0],
 )
-def test_a_value_without_sense_is_refused(load, overrides):
+def test_an_invalid_value_is_refused(load, overrides):
     (line,) = faults_of(load, *overrides)
     assert overrides[0].partition("=")[0] in line
 

@@ -1,4 +1,4 @@
-"""The settings and the beginning of a CSV say which column means what, or what is wrong."""
+"""Settings and the beginning of a CSV define the meaning of its columns, or the error."""
 
 import csv
 import io
@@ -58,7 +58,7 @@ def test_sentiment140_is_known_without_a_look_at_the_file():
     assert resolve(FormatSettings(), BOM + b'"0"', source="tweets.csv") == (found, 3)
 
 
-def test_what_is_said_of_the_bytes_reaches_the_reader():
+def test_settings_of_encoding_and_length_reach_the_reader():
     form = {"encoding": "cp1252", "errors": "ignore", "max_text_length": 7}
     for kind in ({}, {"kind": "csv", "columns": {"text": 0}, "time_format": "%Y"}):
         found, _ = resolve(FormatSettings(**form, **kind), ROWS, source="tweets.csv")
@@ -367,7 +367,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("form", "key", "fault"), FAULTS.values(), ids=FAULTS)
-def test_a_form_without_sense_is_refused_in_one_line(form, key, fault):
+def test_an_invalid_format_is_refused_in_one_line(form, key, fault):
     (line,) = faults_of(form)
     assert line.startswith("trial.yaml: ")
     assert f" {key}" in line
@@ -383,5 +383,5 @@ def test_a_form_without_sense_is_refused_in_one_line(form, key, fault):
         f"{{{LABELLED}, labels: {{negative: 'no', positive: 'yes', unlabelled: []}}}}",
     ],
 )
-def test_a_form_with_sense_is_accepted(form):
+def test_a_valid_format_is_accepted(form):
     assert faults_of(form) == []

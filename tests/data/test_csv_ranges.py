@@ -1,4 +1,4 @@
-"""However a file is shared among tasks, its ranges hold the same records under the same numbers."""
+"""The records and their numbers do not depend on how a file is divided among tasks."""
 
 import gzip
 import hashlib
@@ -150,7 +150,7 @@ TRICKY = b'"0","text with\n""4"",""a row in quotes""\n""0"",""and one more""\nth
 """A row whose text looks like rows, so that a task that begins in it guesses wrong."""
 
 
-def test_chunks_begun_at_a_wrong_place_are_cut_again(folder):
+def test_chunks_with_a_wrong_guess_are_cut_again(folder):
     rows = [b'"0","one"\n', TRICKY.replace(b'""', b'"'), TRICKY, b'"4","b"\n']
     content = b"".join(random.Random(3).choices(rows, k=400))
     again = []
@@ -167,7 +167,7 @@ def test_chunks_begun_at_a_wrong_place_are_cut_again(folder):
     assert 0 < len(again) < len(parts)
 
 
-def test_of_a_clean_file_no_chunk_is_cut_again(folder):
+def test_no_chunk_of_a_clean_file_is_cut_again(folder):
     rows = [b'"0","one, ""two"""\n', b'"4","two\nlines"\n', b'"4",""\n']
     content = b"".join(random.Random(3).choices(rows, k=3000))
     with pytest.MonkeyPatch.context() as patch:

@@ -298,7 +298,7 @@ def test_a_reader_in_this_process_finds_the_same(dirty_csv, tmp_path, errors, pa
 
 
 @pytest.mark.parametrize("range_bytes", [3001])
-def test_small_ranges_begun_anywhere_find_the_same(dirty_csv, monkeypatch, range_bytes):
+def test_small_ranges_from_any_position_find_the_same(dirty_csv, monkeypatch, range_bytes):
     monkeypatch.setattr(csv_ranges, "CHUNK_BYTES", range_bytes * 3)
     found = corpus.open_csv(
         [str(dirty_csv)], form=FormatSettings(), rows_per_part=10**6, unpack_to=""

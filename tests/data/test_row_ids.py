@@ -38,7 +38,7 @@ def test_ids_are_unique_if_no_two_rows_of_all_files_share_one(tmp_path_factory, 
         (pa.array([1, 8]), "contains a row_id of another file"),
     ],
 )
-def test_what_does_not_number_the_rows_is_named(tmp_path, column, fault):
+def test_the_fault_of_row_ids_is_named(tmp_path, column, fault):
     assert fault in row_ids.find_fault(write(tmp_path, [7, 8], column))
 
 

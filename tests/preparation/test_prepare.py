@@ -1,4 +1,4 @@
-"""Any CSV becomes tables that a reader can count by hand: rows, splits, repeats and words."""
+"""Any CSV becomes tables that can be checked by hand: rows, splits, duplicates and words."""
 
 import csv
 import gzip
@@ -350,7 +350,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("form", "chosen", "line"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_prepared_is_said_in_one_line_and_nothing_is_left(
+def test_an_unusable_corpus_is_refused_in_one_line_and_nothing_is_left(
     tmp_path, resources, form, chosen, line
 ):
     rows = [["np"[i % 2], f"text {i}", "ann", f"2020-01-0{1 + i % 2}"] for i in range(60)]
@@ -379,9 +379,7 @@ def few_tweets(folder):
     return folder / "few.csv"
 
 
-def test_vectors_come_from_a_file_and_another_content_of_it_is_refused(
-    tmp_path, vectors_txt, resources
-):
+def test_vectors_come_from_a_file_and_a_changed_file_is_refused(tmp_path, vectors_txt, resources):
     csv = few_tweets(tmp_path)
     words = {"kind": "pretrained", "vectors": str(vectors_txt)}
     made = prepare(tmp_path, csv, PLAIN, vocabulary=words, split=THIRDS)

@@ -1,4 +1,4 @@
-"""Every row is scored exactly once, whatever is killed, grows or fails."""
+"""Every row is scored exactly once, whether a process is killed, files are added or rows fail."""
 
 import json
 import os
@@ -115,7 +115,7 @@ def wait_for(folder, number, is_over):
         time.sleep(0.002)
 
 
-def test_a_killed_driver_is_continued_and_nothing_is_scored_again(
+def test_a_killed_driver_resumes_and_nothing_is_scored_again(
     tmp_path, corpora, finished_run, undisturbed, resources, said
 ):
     config = configure(tmp_path, finished_run, corpora / "all.csv")
@@ -154,7 +154,7 @@ def test_a_killed_worker_is_not_noticed(tmp_path, corpora, finished_run, undistu
 # What grows
 
 
-def test_of_a_corpus_that_grew_only_what_is_new_is_scored(
+def test_only_new_files_of_an_extended_corpus_are_scored(
     tmp_path, corpora, finished_run, undisturbed, resources, said
 ):
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
@@ -174,7 +174,7 @@ def test_of_a_corpus_that_grew_only_what_is_new_is_scored(
 
 
 @pytest.mark.soak
-def test_a_scoring_killed_while_its_corpus_grew_is_continued_with_what_came_since(
+def test_a_killed_incremental_scoring_resumes_with_files_added_since(
     tmp_path, corpora, finished_run, undisturbed, resources, said
 ):
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
@@ -194,7 +194,7 @@ def test_a_scoring_killed_while_its_corpus_grew_is_continued_with_what_came_sinc
     assert_same(table(tmp_path), undisturbed)
 
 
-def test_a_growth_that_fails_leaves_what_was_scored_in_use(
+def test_a_failed_incremental_scoring_keeps_the_previous_predictions(
     tmp_path, corpora, finished_run, resources
 ):
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
@@ -207,7 +207,7 @@ def test_a_growth_that_fails_leaves_what_was_scored_in_use(
     assert not score(config).ran
 
 
-def test_what_a_growth_has_left_is_removed_where_it_is_not_wanted_any_more(
+def test_parts_of_an_abandoned_incremental_scoring_are_removed(
     tmp_path, corpora, finished_run, resources
 ):
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
@@ -227,7 +227,7 @@ def leave_unfinished(folder, config, *overrides, key="another model"):
     manifest._write_started(scoring.describe_output(settings.load(config)), key)
 
 
-def test_an_unfinished_scoring_with_another_model_is_replaced_only_by_force(
+def test_an_unfinished_scoring_with_another_model_is_replaced_with_overwrite_only(
     tmp_path, corpora, finished_run, resources
 ):
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
@@ -239,7 +239,7 @@ def test_an_unfinished_scoring_with_another_model_is_replaced_only_by_force(
     assert len(table(tmp_path)) == 10_000
 
 
-def test_an_unfinished_scoring_of_another_corpus_is_replaced_only_by_force(
+def test_an_unfinished_scoring_of_another_corpus_is_replaced_with_overwrite_only(
     tmp_path, corpora, finished_run, resources
 ):
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
@@ -253,7 +253,7 @@ def test_an_unfinished_scoring_of_another_corpus_is_replaced_only_by_force(
     assert len(table(tmp_path)) == 10_000
 
 
-def test_what_a_killed_run_has_left_at_work_writes_nothing_into_anothers_directory(
+def test_a_task_left_by_a_killed_run_writes_nothing_into_the_directory_of_another(
     tmp_path, corpora, finished_run
 ):
     from sentiflow.scoring import scored_parts
@@ -282,7 +282,7 @@ def test_what_a_killed_run_has_left_at_work_writes_nothing_into_anothers_directo
     assert not list((tmp_path / "run/scored").rglob("*.parquet"))
 
 
-def test_a_request_that_cannot_be_met_deletes_nothing_even_by_force(
+def test_an_invalid_request_deletes_nothing_even_with_overwrite(
     tmp_path, corpora, finished_run, resources
 ):
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
@@ -300,7 +300,7 @@ def test_a_request_that_cannot_be_met_deletes_nothing_even_by_force(
 
 
 @pytest.mark.parametrize("has_row_ids", [False, True])
-def test_parquet_that_grew_goes_on_with_its_numbers(
+def test_row_numbers_continue_in_an_extended_parquet_corpus(
     tmp_path, corpora, finished_run, resources, has_row_ids
 ):
     texts = [f"good day number {number}" for number in range(50)]
@@ -317,7 +317,9 @@ def test_parquet_that_grew_goes_on_with_its_numbers(
     assert len(times(tmp_path)) == 3
 
 
-def test_a_new_file_that_repeats_a_row_id_leaves_what_was_scored(tmp_path, finished_run, resources):
+def test_a_new_file_that_repeats_a_row_id_is_refused_and_predictions_stay(
+    tmp_path, finished_run, resources
+):
     for name, ids in (("a", [1, 2]), ("b", [2, 3])):
         rows = pa.table({"row_id": ids, "text": ["good", "bad"]})
         pq.write_table(rows, tmp_path / f"{name}.parquet")
@@ -360,7 +362,7 @@ def test_another_model_corpus_or_setting_is_refused(
 # Which model
 
 
-def test_a_model_of_the_registry_is_brought_to_where_all_nodes_find_it(
+def test_a_model_of_the_registry_is_downloaded_to_where_all_nodes_find_it(
     tmp_path, corpora, finished_run, resources
 ):
     store = {"uri": f"sqlite:///{finished_run}/mlflow.db"}
@@ -386,7 +388,7 @@ def read_section(config, name):
     return yaml.safe_load(config.read_text())[name]
 
 
-def test_texts_are_answered_by_a_model_of_the_registry(finished_run, sentiflow):
+def test_predict_loads_a_model_of_the_registry(finished_run, sentiflow):
     environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{finished_run}/mlflow.db"}
     named, direct = (
         sentiflow("predict", model, "good day", "bad day", env=environment)
@@ -464,7 +466,7 @@ def test_a_model_that_is_replaced_while_it_scores_ends_the_job(
         scored_parts._load_model(model, "another", on_gpu=False)
 
 
-def test_a_scoring_goes_on_in_the_precision_that_it_began_with(tmp_path):
+def test_a_resumed_scoring_keeps_its_precision(tmp_path):
     target = manifest.OutputSpec(
         "score", str(tmp_path), {}, {"model": {"fingerprint": "c5f0"}}, owns=()
     )
@@ -537,7 +539,7 @@ def test_a_kept_column_has_one_type_over_all_files(tmp_path, finished_run, resou
         ("[Prediction]", "predictions have their own column prediction"),
     ],
 )
-def test_columns_that_would_stand_twice_are_refused(
+def test_columns_that_predictions_have_already_are_refused(
     tmp_path, corpora, finished_run, resources, names, problem
 ):
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
@@ -558,7 +560,7 @@ def test_what_pandas_writes_of_ids_and_labels_is_read_or_named(
     assert "a.parquet has a row_id of type double: rows are numbered over all files" in said.text
 
 
-def test_rows_and_labels_that_are_lost_are_counted_and_said(
+def test_rejected_rows_and_unknown_labels_are_counted_and_reported(
     tmp_path, finished_run, resources, said
 ):
     rows = pa.table({"text": ["good", "", None, "bad"], "label": [0, 1, 1, 4]})
@@ -573,7 +575,7 @@ def test_rows_and_labels_that_are_lost_are_counted_and_said(
     assert "1 labels are unknown, and become null" in said.text
 
 
-def test_a_corpus_of_which_nothing_can_be_read_is_refused(tmp_path, finished_run, resources):
+def test_a_corpus_without_a_readable_row_is_refused(tmp_path, finished_run, resources):
     (tmp_path / "ab.csv").write_text("a,b\nc,d\n")
     pq.write_table(pa.table({"text": ["good"]}), tmp_path / "x.pq")
     config = configure(tmp_path, finished_run, tmp_path / "ab.csv")
@@ -592,7 +594,7 @@ def test_broken_bytes_in_a_parquet_file_are_replaced(tmp_path, finished_run, res
     assert record(tmp_path)["counts"]["rejected"] == 1
 
 
-def test_texts_may_stand_in_another_column_and_repeat(tmp_path, finished_run, resources):
+def test_texts_may_be_in_another_column_and_repeat(tmp_path, finished_run, resources):
     text = pa.array(["good day", "bad day", "good day"]).dictionary_encode()
     pq.write_table(pa.table({"body": text}), tmp_path / "posts.parquet")
     config = configure(tmp_path, finished_run, tmp_path / "posts.parquet", keep_columns=["text"])
@@ -602,7 +604,7 @@ def test_texts_may_stand_in_another_column_and_repeat(tmp_path, finished_run, re
     assert table(tmp_path)["text"].tolist() == ["good day", "bad day", "good day"]
 
 
-def test_bf16_is_a_setting_whose_answers_are_near(
+def test_bf16_predictions_are_close_to_those_of_fp32(
     tmp_path, corpora, finished_run, undisturbed, resources
 ):
     score(configure(tmp_path, finished_run, corpora / "all.csv", precision="bf16"))
@@ -610,7 +612,7 @@ def test_bf16_is_a_setting_whose_answers_are_near(
     assert 0 < difference.max() < 0.1
 
 
-def test_a_corpus_unlike_the_training_data_is_warned_of(tmp_path, finished_run, resources, said):
+def test_drift_from_the_training_data_is_reported(tmp_path, finished_run, resources, said):
     words = ["guten", "Tag", "allerseits", "heute", "scheint", "die", "Sonne"] * 8
     rows = [" ".join(np.random.default_rng(n).permutation(words)) for n in range(3000)]
     pq.write_table(pa.table({"text": rows}), tmp_path / "german.parquet")
@@ -620,7 +622,7 @@ def test_a_corpus_unlike_the_training_data_is_warned_of(tmp_path, finished_run, 
     assert len(record(tmp_path)["drift"]["warnings"]) >= 2
 
 
-def test_the_training_data_are_like_themselves(finished_run):
+def test_the_training_data_have_no_drift(finished_run):
     found = json.loads((finished_run / "run/scored/manifest.json").read_text())["drift"]
     assert found["warnings"] == []
     assert 0 <= found["probability_psi"] < 0.1
