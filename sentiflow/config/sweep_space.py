@@ -1,4 +1,4 @@
-"""Search space as written -> the choices for each setting."""
+"""Search space as written -> the choices of each setting."""
 
 from typing import Annotated, Any
 
@@ -8,14 +8,14 @@ from sentiflow.config.types import Settings
 
 
 class RangeSettings(Settings):
-    """A range of numbers."""
+    """Numbers to draw from."""
 
     low: int | float
-    """Smallest number."""
+    """The smallest."""
     high: int | float
-    """Largest number. If both are integers, only integers are drawn."""
+    """The largest; where both are whole numbers, only such are drawn."""
     log: bool = False
-    """Draw from a logarithmic scale."""
+    """Draw their logarithms evenly."""
 
     @model_validator(mode="after")
     def _check_order(self) -> "RangeSettings":
@@ -27,7 +27,7 @@ class RangeSettings(Settings):
 
 
 def _check_choices(value: Any) -> Any:
-    """Read a list of values or a range; the error names the first fault of a range."""
+    """Read a list of values or a range; of what is wrong with a range, say the first."""
     if isinstance(value, list | tuple) and value:
         return tuple(value)
     if not isinstance(value, dict | RangeSettings):
@@ -41,7 +41,7 @@ def _check_choices(value: Any) -> Any:
 
 
 def _flatten_space(value: Any, prefix: str = "") -> Any:
-    """Accept settings as dotted names or nested sections; the later one counts."""
+    """Let a setting be written as a dotted name, or below its sections; the later one counts."""
     if not isinstance(value, dict):
         return value
     flat: dict[str, Any] = {}

@@ -12,7 +12,7 @@ import functools
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -75,7 +75,7 @@ class ScoreReport:
     """Rows that this process has scored."""
     profile: Profile
     """Statistics of the texts and their predictions."""
-    drift: dict[str, Any]
+    drift: Mapping[str, Any]
     """Differences from the data that the model was trained on, see :func:`drift.compare`."""
     seconds: float
 
