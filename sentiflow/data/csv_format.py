@@ -26,7 +26,6 @@ _SENTIMENT140_COLUMNS = ColumnsSettings(label=0, id=1, time=2, user=4, text=5)
 """Go, Bhayani and Huang 2009: target, id, date, flag, user, text."""
 _SENTIMENT140_LABELS = LabelsSettings(negative="0", positive="4", neutral="2", unlabelled=())
 _SENTIMENT140_TIME = "%a %b %d %H:%M:%S PDT %Y"
-_SENTIMENT140_NUM_COLUMNS = 6
 _UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _COMPRESSED_MARKS = {b"PK\x03\x04": ".zip", b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
 _NAMES_SHOWN = 12
@@ -94,21 +93,20 @@ def resolve(form: FormatSettings, head: bytes, *, source: str) -> tuple[CsvForma
         if head.startswith(mark):
             raise UserError(f"{source} is compressed", hint=f"its name must end in {suffix}")
     start = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
+    names: list[str] = []
+    labels, time_format = form.labels, form.time_format
     if form.kind == "sentiment140":
-        num_columns, columns, labels = _SENTIMENT140_NUM_COLUMNS, _SENTIMENT140_COLUMNS, None
-        names: list[str] = []
+        num_columns, columns = 6, _SENTIMENT140_COLUMNS
+        labels, time_format = _SENTIMENT140_LABELS, _SENTIMENT140_TIME
     else:
         assert form.columns is not None, "settings are validated"
-        columns, labels = form.columns, form.labels
         names, num_columns, data_start = _look_at_columns(form, head[start:], source)
         start += data_start
-        columns = _by_position(columns, names, num_columns, source)
-    time_format = _SENTIMENT140_TIME if form.kind == "sentiment140" else form.time_format
-    is_ours = form.kind == "sentiment140"
+        columns = _by_position(form.columns, names, num_columns, source)
     return CsvFormat(
         num_columns,
         **dict(columns),
-        labels=_meanings(_SENTIMENT140_LABELS if is_ours else labels),
+        labels=_meanings(labels),
         delimiter=form.delimiter,
         encoding=form.encoding,
         errors=form.errors,
