@@ -263,8 +263,8 @@ class TrainSettings(Settings):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Floating-point precision. ``auto``: bf16 autocast on a GPU, fp32 on a CPU."""
     num_workers: CountOrAuto = "auto"
-    """Number of data-parallel workers. ``auto``: one for each GPU, or one for each node without
-    GPUs."""
+    """Number of data-parallel workers. ``auto``: one for each GPU; without GPUs, one for each
+    node."""
     min_workers: int = Field(default=1, ge=1)
     """Minimum number of workers. If nodes are lost, training resumes with as many workers as fit,
     down to this number; the model stays the same."""
@@ -384,8 +384,8 @@ class SweepSettings(Settings):
     """Early stopping (ASHA, Li et al. 2020): about one in this number of trials continues at
     ``grace_epochs``, and again whenever the number of epochs has grown by this factor."""
     max_concurrent: CountOrAuto = "auto"
-    """Maximum number of trials at the same time. ``auto``: one for each GPU, or one for each core
-    without GPUs; as many as fit if trials have several workers."""
+    """Maximum number of trials at the same time. ``auto``: one for each GPU; without GPUs, one for
+    each core, or as many as fit if trials have several workers."""
 
 
 class TrackingSettings(Settings):
