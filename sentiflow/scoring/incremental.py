@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from sentiflow.data import input_files, manifest
+from sentiflow.data import input_files
 from sentiflow.data.corpus import Corpus, CsvPlan
-from sentiflow.data.manifest_types import FileEntry, Input, InputFile
+from sentiflow.data.manifest_types import FileEntry, Input, InputFile, Manifest
 from sentiflow.data.table_files import TableFormat, TablePlan
 from sentiflow.errors import UserError
 from sentiflow.models.drift import Profile
@@ -29,9 +29,8 @@ class PreviousRun:
     """Arrow types of the columns in ``score.keep_columns``."""
 
     @classmethod
-    def read(cls, uri: str) -> "PreviousRun":
-        """Read the manifest of the directory ``uri``."""
-        record = manifest.require(uri, stage="score", setting="score.output_uri")
+    def of(cls, record: Manifest) -> "PreviousRun":
+        """Take the results of a previous scoring from its manifest."""
         return cls(
             counts=ScoreCounts(**record["counts"]),
             num_parts=record["num_parts"],

@@ -97,8 +97,9 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
     if status.state is State.COMPLETE and status.record:
         say(STAGE, f"complete: {as_typed(target.uri)}, by another run")
         return status.record
-    extends = status.state is State.EXTENDED
-    previous = PreviousRun.read(target.uri) if extends else PreviousRun()
+    previous = PreviousRun()
+    if status.state is State.EXTENDED and status.record:
+        previous = PreviousRun.of(status.record)
     plan = scored_corpus.plan(
         settings, target.inputs["corpus"], num_previous=len(previous.input_files)
     )
