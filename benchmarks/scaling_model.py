@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sentiflow.data.csv_ranges import STRETCH_BYTES
+from sentiflow.data.csv_ranges import CHUNK_BYTES
 from sentiflow.preparation import partitions
 
 RESULTS = Path(__file__).with_name("scaling.json")
@@ -262,7 +262,7 @@ class Model:
     def _cut(self, rows: float, parts: int, engine: str) -> Pass:
         """Describe the pass that finds where the records of a CSV begin."""
         size, rate = rows * self.sizes["csv"], self.rates["cut"]["rows_per_second"]
-        stretches = math.ceil(size / STRETCH_BYTES)
+        stretches = math.ceil(size / CHUNK_BYTES)
         puts = 3 * stretches  # a receipt, as an upload in several pieces
         return Pass("cut", stretches, rows / rate, parts + stretches, puts, size, engine)
 

@@ -1,11 +1,10 @@
-"""What a user got wrong -> one clear line with the way out."""
+"""Errors of input, settings, storage and jobs, each with a message of one line."""
 
 
 class UserError(Exception):
-    """Input or settings that only the user can put right: exit code 2, no traceback.
+    """Wrong input or settings: exit code 2, no traceback.
 
-    The message is one line for each thing that is wrong: what, where (file, row, key), and what
-    to do about it.
+    The message has one line for each fault: what is wrong, where (file, row, key), and what to do.
 
     Example:
         >>> str(UserError("no such file: tweets.csv", hint="set prepare.csv"))
@@ -13,17 +12,17 @@ class UserError(Exception):
     """
 
     def __init__(self, problem: str, *, hint: str = "") -> None:
-        """Join ``problem`` and ``hint`` into the one line that the user reads."""
+        """Join ``problem`` and ``hint`` into one line."""
         super().__init__(f"{problem}: {hint}" if hint else problem)
 
 
 class StorageError(UserError):
-    """A place that is not there or must not be used; another node may see it, or be let in."""
+    """A location that does not exist or cannot be used from here; another node may differ."""
 
 
 class JobError(Exception):
-    """A job that failed for a reason outside the user's input: exit code 1, one line."""
+    """A job that failed for a reason other than the user's input: exit code 1, one line."""
 
 
 class WorkerError(JobError):
-    """A process of a job that died, or failed where another try may do."""
+    """A process of a job that died, or failed in a way that a retry may fix."""

@@ -73,16 +73,15 @@ def run(
     """
     outcomes = []
     for verb in verbs:
-        manifest.check_place(verb, getattr(config, verb).output_uri)
+        manifest.check_location(verb, getattr(config, verb).output_uri)
     with _Session(config, verbose=verbose) as session, _sigterm_ends(), aside(verbose=verbose):
         for verb in verbs:
             spec = _stage(verb).describe_output(config)
-            if manifest.find_status(spec).state is State.COMPLETE:
-                record = manifest.read(spec.uri)
-                assert record is not None, "a complete directory has a manifest"
+            found = manifest.find_status(spec)
+            if found.state is State.COMPLETE and found.record:
                 manifest.clean_up(spec)
                 say(verb, f"complete: {as_typed(spec.uri)}")
-                outcomes.append(Outcome(verb, spec.uri, record, ran=False))
+                outcomes.append(Outcome(verb, spec.uri, found.record, ran=False))
                 continue
             manifest.check(spec, overwrite=overwrite)
             session.start_ray(verb)
@@ -143,7 +142,7 @@ def _stage(verb: Verb) -> ModuleType:
 
 def _run_stage(
     verb: Verb, config: Config, recorder: "Recorder", session: "_Session", overwrite: bool
-) -> dict[str, Any]:
+) -> Manifest:
     recorder.log_settings(_tracked_settings(config, verb))
     stage = _stage(verb)
     if verb not in _ON_WORKERS:

@@ -1,4 +1,4 @@
-"""Work done -> a bar on a terminal, a line every few seconds elsewhere."""
+"""Progress of work -> a bar on a terminal, otherwise a log line every few seconds."""
 
 import logging
 import time
@@ -15,11 +15,11 @@ log = logging.getLogger(__name__)
 LINE_EVERY_SECONDS = 5.0
 
 console = Console(stderr=True, highlight=False)
-"""Where progress and logs go; results go to standard output."""
+"""Console for progress and logs; results go to standard output."""
 
 
 class Progress:
-    """The state of one long piece of work.
+    """Progress of one long task.
 
     Example:
         >>> with Progress("score", total=10, unit="rows") as progress:
@@ -27,7 +27,7 @@ class Progress:
     """
 
     def __init__(self, label: str, *, total: int, unit: str, total_bytes: int = 0) -> None:
-        """Begin at nothing done of ``total`` units, which stand for ``total_bytes``."""
+        """Start at zero of ``total`` units, which amount to ``total_bytes``."""
         self.label, self.total, self.unit, self.total_bytes = label, total, unit, total_bytes
         self.done = self.done_bytes = self.before = 0
         self.started = self.last_line = time.monotonic()
@@ -46,18 +46,18 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self.bar:
             self.bar.stop()
 
     def start_at(self, done: int) -> None:
-        """Begin now, with ``done`` units done before."""
+        """Restart the clock, with ``done`` units done before."""
         self.started = self.last_line = time.monotonic()
         self.advance(done - self.done)
         self.before = done
 
     def advance(self, amount: int, note: str = "", *, num_bytes: int = 0) -> None:
-        """Count ``amount`` more units as done; ``note`` says what the work has come to."""
+        """Add ``amount`` units; ``note`` is shown beside the progress."""
         self.done += amount
         self.done_bytes += num_bytes
         note = note or self._bytes()
@@ -80,7 +80,7 @@ class Progress:
 
 
 def say(label: str, message: str) -> None:
-    """Tell the user, in one line, what a stage has done or is about to do."""
+    """Log one line about a stage for the user."""
     log.info("%s", f"{label:<9} {message}")
 
 
@@ -96,7 +96,7 @@ def _make_bar() -> RichProgress:
 
 
 class LogHandler(logging.Handler):
-    """Writes log records above the bar, so that the two do not mix."""
+    """Writes log records above the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""

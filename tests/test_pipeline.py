@@ -1,4 +1,4 @@
-"""One real run from CSV to report: what it leaves behind, and what running it again does."""
+"""A real run from CSV to report: its outputs, and running it again."""
 
 import json
 import os
@@ -216,7 +216,7 @@ def test_dry_run_shows_settings_and_plan_and_does_nothing(copy_of_run, sentiflow
     assert sorted(copy_of_run.rglob("*")) == before
 
 
-def test_a_killed_run_is_continued_by_the_same_command(copy_of_run, finished_run, sentiflow):
+def test_the_same_command_resumes_a_killed_run(copy_of_run, finished_run, sentiflow):
     """Kill the driver while it trains; what was prepared is kept, and the result is the same."""
     for directory in ("trained", "scored", "report"):
         shutil.rmtree(copy_of_run / "run" / directory)
@@ -252,7 +252,7 @@ def test_two_workers_take_the_same_steps_as_one(copy_of_run, resources):
 @pytest.mark.parametrize(
     ("verb", "table", "code"), [("train", "encoded", 1), ("score", "tweets", 2)]
 )
-def test_of_a_damaged_file_the_last_line_says_why(copy_of_run, resources, verb, table, code):
+def test_the_last_line_names_a_damaged_file(copy_of_run, resources, verb, table, code):
     path = next((copy_of_run / f"run/prepared/{table}/split=train").glob("*.parquet"))
     path.write_bytes(b"damaged")
     place = f"{verb}.output_uri={copy_of_run}/damaged"
@@ -304,7 +304,7 @@ def test_a_file_named_twice_is_scored_twice(copy_of_run, resources):
 
 
 def test_a_column_that_predictions_have_themselves_is_refused(copy_of_run, resources):
-    with pytest.raises(UserError, match="a column probability of their own"):
+    with pytest.raises(UserError, match="their own column probability"):
         score_corpus(copy_of_run, "prepared", "score.keep_columns=[probability]")
 
 
@@ -379,7 +379,7 @@ def test_too_many_bad_rows_are_refused_with_counts_and_examples(tmp_path, sample
     assert not (tmp_path / "run/prepared").exists()
 
 
-def test_a_directory_of_somebody_else_is_never_touched(tmp_path, sample_csv):
+def test_a_directory_with_other_files_is_never_touched(tmp_path, sample_csv):
     (tmp_path / "run/prepared/tweets").mkdir(parents=True)
     (tmp_path / "run/prepared/tweets/mine.txt").write_text("keep me")
     write_config(tmp_path, sample_csv)

@@ -1,4 +1,4 @@
-"""Kills at random moments, each continued by the same command: ``make soak``."""
+"""Kills at random moments, each resumed by the same command: ``make soak``."""
 
 import os
 import random
@@ -28,7 +28,7 @@ SCORED_ROWS_PER_FILE = 300
 
 
 @pytest.mark.parametrize("seed", range(NUM_KILLS))
-def test_a_driver_killed_at_any_moment_is_continued_to_the_same_tables(
+def test_a_driver_killed_at_any_moment_resumes_to_the_same_tables(
     tmp_path: Path, sample_csv: Path, finished_run: Path, sentiflow, seed: int
 ):
     config = write_config(tmp_path, sample_csv)

@@ -216,7 +216,7 @@ def predict(
         blocks = lines.take(map(_printable, texts)) if texts else lines.read(sys.stdin.buffer)
         to_tsv = functools.partial(lines.to_tsv, with_notes=sys.stdout.isatty())
         render = lines.to_json if as_json else to_tsv
-        lines.answer(package, blocks, sys.stdout.buffer, render)
+        lines.predict(package, blocks, sys.stdout.buffer, render)
 
 
 @app.command()

@@ -194,7 +194,7 @@ def _show(job: "Submission", as_json: bool) -> None:
     from sentiflow.cluster import upload
 
     if as_json:
-        record = {
+        record: dict[str, object] = {
             "job": job.submission_id,
             "entrypoint": job.entrypoint,
             "env": dict(job.variables),

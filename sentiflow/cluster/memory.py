@@ -1,6 +1,8 @@
 """Freed memory -> kept in the process for its next arrays."""
 
 import ctypes
+import resource
+import sys
 import threading
 
 import pyarrow as pa
@@ -26,3 +28,9 @@ def keep_freed() -> None:
     if threading.current_thread() is threading.main_thread():
         mallopt(_M_MMAP_MAX, 0)
         pa.set_memory_pool(pa.system_memory_pool())
+
+
+def peak_bytes() -> int:
+    """Measure how much memory this process has taken at most, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -9,21 +9,21 @@ from sentiflow.config.types import Settings
 
 
 class NetworkSettings(Settings):
-    """What every kind of network has."""
+    """Settings of every kind of network."""
 
     kind: str
     vectors: Literal["tuned", "frozen"] = "tuned"
-    """Whether the word vectors learn too."""
+    """Whether the word vectors are trained (``tuned``) or stay as they are (``frozen``)."""
     dropout: float = Field(default=0.4, ge=0, lt=1)
-    """Probability that a feature of the word vectors, or of a layer's states on the way to the
-    next, is dropped; the same features for all tokens of a tweet."""
+    """Dropout of the word vectors and between layers; a feature is dropped in all tokens of a text
+    at once."""
     output_dropout: float | None = Field(default=None, ge=0, lt=1)
-    """Of what the last layer reads; null: as ``dropout``."""
+    """Dropout before the output layer. Default: same as ``dropout``."""
     ngrams: int = Field(default=0, ge=0, le=5)
-    """Longest word n-gram of a linear model that is trained and asked beside the network; 0: there
-    is none."""
+    """Longest word n-gram of a linear model that is trained with the network and added to its
+    logits. 0: no such model."""
     ngram_buckets: int = Field(default=1 << 20, ge=1, le=1 << 24)
-    """Weights of n-grams for each class; n-grams of the same hash share one."""
+    """Number of n-gram weights for each class; n-grams with the same hash share a weight."""
 
     @property
     def least_weights(self) -> int:
@@ -38,18 +38,18 @@ class RnnSettings(NetworkSettings):
     """The recurrent network."""
 
     kind: Literal["rnn"] = "rnn"
-    """``rnn``: ``models.TweetRNN``, a recurrent network."""
+    """``rnn``: recurrent network."""
     cell: Literal["rnn", "gru", "lstm"] = "gru"
-    """``rnn``: the recurrent unit: Elman's, gated, or long short-term memory."""
+    """``rnn``: recurrent cell: Elman RNN, GRU or LSTM."""
     hidden_size: int = Field(default=128, ge=1)
-    """``rnn``: units of the recurrent state, for each direction."""
+    """``rnn``: size of the hidden state of each direction."""
     num_layers: int = Field(default=1, ge=1, le=16)
-    """``rnn``: recurrent layers on top of each other."""
+    """``rnn``: number of stacked recurrent layers."""
     bidirectional: bool = True
-    """``rnn``: whether a second recurrent layer reads each tweet from its end."""
+    """``rnn``: whether a second recurrent layer reads each text backwards."""
     pooling: Literal["last", "mean_max", "attention"] = "attention"
-    """``rnn``: what becomes of a tweet's states: the last valid one, mean and maximum, or
-    attention."""
+    """``rnn``: how the hidden states of a text are combined: the last valid one, mean and maximum,
+    or attention."""
 
     @property
     def least_weights(self) -> int:
@@ -78,18 +78,17 @@ def _as_sizes(value: Any) -> Any:
 
 
 class BagSettings(NetworkSettings):
-    """The network that does not mind the order of words."""
+    """The bag-of-embeddings network, which ignores the order of words."""
 
     kind: Literal["bag_of_embeddings"] = "bag_of_embeddings"
-    """``bag_of_embeddings``: ``models.BagOfEmbeddings``, fully connected layers over the sum of the
-    word vectors."""
+    """``bag_of_embeddings``: fully connected layers over the sum of the word vectors."""
     hidden_sizes: Annotated[
         tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_as_sizes), Field(max_length=16)
     ] = (30, 10)
-    """``bag_of_embeddings``: units of each layer between the tweet's vector and the answer; none:
-    ``[]``, which is logistic regression."""
+    """``bag_of_embeddings``: sizes of the hidden layers. ``[]``: no hidden layer, which is logistic
+    regression."""
     pooling: Literal["sum", "mean"] = "sum"
-    """``bag_of_embeddings``: what becomes of a tweet's word vectors; their ``sum`` by default."""
+    """``bag_of_embeddings``: how the word vectors of a text are combined. Default: ``sum``."""
 
     @property
     def least_weights(self) -> int:

@@ -1,4 +1,4 @@
-"""Settings -> refused where they mean a submitted job's working directory, a temporary copy."""
+"""Job submitted to a Ray cluster -> locations that it must not use."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from sentiflow.errors import UserError
 from sentiflow.storage.uris import is_local, names_vectors, without_credentials
 
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Ray sets it in what it was given by ``ray job submit``, and nowhere else."""
+"""Environment variable that Ray sets in jobs of ``ray job submit``, and nowhere else."""
 
 
 def is_here() -> bool:
@@ -17,19 +17,19 @@ def is_here() -> bool:
 
 
 def submission_id() -> str:
-    """Name the submitted job that this process is; nothing if it is none."""
+    """Return the submission id of this job; empty if it was not submitted."""
     metadata = json.loads(os.environ.get(_JOB, "{}")).get("metadata") or {}
     return str(metadata.get("job_submission_id", ""))
 
 
 def refuse_relative(locations: Iterable[tuple[str, str]]) -> None:
-    """Make sure that no location is below the temporary copy.
+    """Refuse relative locations: they would be in the temporary copy of the working directory.
 
     Args:
-        locations: Each with the key of its setting, as they are written.
+        locations: Pairs of the key of a setting and its location as written.
 
     Raises:
-        UserError: One is relative.
+        UserError: A location is relative.
     """
     for key, uri in locations:
         if not uri or uri == "prepared" or names_vectors(uri):
@@ -42,9 +42,7 @@ def refuse_relative(locations: Iterable[tuple[str, str]]) -> None:
 
 
 def refuse_store(uri: str) -> None:
-    """Make sure that an MLflow store is not a file.
-
-    It would be one of the node that the job happens to run on, at best.
+    """Refuse an MLflow store in a file, which would be on the node that runs the job.
 
     Raises:
         UserError: It is an SQLite store.
@@ -53,5 +51,5 @@ def refuse_store(uri: str) -> None:
         raise UserError(
             f"tracking.uri: an SQLite store ({without_credentials(uri)}) in a submitted job "
             "would be lost with the machine or the directory it is in",
-            hint="give a server's address, by tracking.uri or MLFLOW_TRACKING_URI",
+            hint="set tracking.uri or MLFLOW_TRACKING_URI to the address of a server",
         )

@@ -1,4 +1,4 @@
-"""Section -> its settings: name, default, bounds and meaning of each."""
+"""Sections of the settings: name, default, bounds and meaning of each setting."""
 
 import math
 from typing import Literal
@@ -22,64 +22,69 @@ from sentiflow.storage.uris import names_model
 
 
 class ColumnsSettings(Settings):
-    """Which column is which: its name in the header, or its position counted from 0."""
+    """The column of each meaning: its name in the header, or its position counted from 0."""
 
     text: RequiredColumn
-    """The text."""
+    """Column with the text."""
     label: Column = None
-    """The label; null: no row is labelled."""
+    """Column with the label. Default: none; all rows are unlabelled."""
     id: Column = None
-    """The text's own id, which becomes ``tweet_id``."""
+    """Column with the id of the text, which becomes ``tweet_id``. Default: none."""
     user: Column = None
-    """Who wrote it, for ``prepare.split.kind: user``."""
+    """Column with the author, required by ``prepare.split.kind: user``. Default: none."""
     time: Column = None
-    """When it was written, for ``prepare.split.kind: time``."""
+    """Column with the time of writing, required by ``prepare.split.kind: time``. Default: none."""
 
 
 class LabelsSettings(Settings):
-    """How labels are written: one value each, or a list; blanks around them do not count."""
+    """How labels are written: one value each, or a list. Surrounding white space is ignored."""
 
     negative: Written
-    """Become label 0."""
+    """Values that become label 0."""
     positive: Written
-    """Become label 1."""
+    """Values that become label 1."""
     neutral: Written = ()
-    """Become label 2: kept and scored, never trained on."""
+    """Values that become label 2. Such rows are scored, but never trained on."""
     unlabelled: Written = ("",)
-    """Stand for no label: kept and scored, never trained on. Any other value is refused."""
+    """Values that mean no label. Such rows are scored, but never trained on. Rows with any other
+    value are rejected."""
 
     @model_validator(mode="after")
     def _check_distinct(self) -> "LabelsSettings":
         values = [*self.negative, *self.positive, *self.neutral, *self.unlabelled]
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
-            raise ValueError(f"{twice[0]!r} stands for two labels")
+            raise ValueError(f"{twice[0]!r} is listed for two labels")
         return self
 
 
 class FormatSettings(Settings):
-    """What the CSV looks like."""
+    """Format of the CSV files."""
 
     kind: Literal["sentiment140", "csv"] = "sentiment140"
-    """``sentiment140``: target, id, date, flag, user, text; targets 0, 2 and 4; no header;
-    ``csv``: as ``columns``, ``labels``, ``header`` and ``delimiter`` say."""
+    """Format of the CSV files. ``sentiment140``: the columns target, id, date, flag, user, text
+    without a header, and the targets 0, 2 and 4. ``csv``: as described by ``columns``, ``labels``,
+    ``header`` and ``delimiter``."""
     columns: ColumnsSettings | None = None
-    """``csv``: which column is which."""
+    """``csv``: the column of each meaning."""
     labels: LabelsSettings | None = None
     """``csv``: how labels are written."""
     header: bool | None = None
-    """``csv``: whether the first record names the columns; null: if ``columns`` has a name."""
+    """``csv``: whether the first record holds the names of the columns. Default: true if
+    ``columns`` has a name."""
     delimiter: str = ","
-    """``csv``: the one character between columns, such as ``;`` or a tab."""
+    """``csv``: the character between columns, such as ``;`` or a tab. It must be one ASCII
+    character."""
     time_format: str | None = None
-    """``csv``: of the time column, for strptime: ``%d/%m/%Y %H:%M``; null: ISO 8601, or seconds
-    since 1970."""
+    """``csv``: format of the time column for strptime, such as ``%d/%m/%Y %H:%M``. Default: ISO
+    8601, or seconds since 1970."""
     encoding: Literal["utf-8", "latin-1", "cp1252"] = "utf-8"
-    """Of the bytes."""
+    """Character encoding of the files."""
     errors: Literal["replace", "ignore"] = "replace"
-    """Bytes that are nothing in ``encoding``: ``replace`` by U+FFFD, or ``ignore`` (drop) them."""
+    """Treatment of bytes that are invalid in ``encoding``: ``replace`` them by U+FFFD, or
+    ``ignore`` (drop) them."""
     max_text_length: int = Field(default=10_000, ge=1)
-    """A text of more characters is refused."""
+    """Maximum length of a text in characters. Rows with a longer text are rejected."""
 
     @model_validator(mode="after")
     def _check_kind(self) -> "FormatSettings":
@@ -102,16 +107,17 @@ class FormatSettings(Settings):
 
 
 class SplitSettings(Settings):
-    """Which rows are trained on, tuned on and tested on."""
+    """How rows are divided into train, validation and test."""
 
     kind: Literal["hash", "tutorial", "user", "time"] = "hash"
-    """``hash``: by the normalized text, so that equal texts never part; ``tutorial``: row number
-    modulo 5 (0 to 2 train, 3 test, 4 validation); ``user``: no user in two splits;
-    ``time``: train before validation before test."""
+    """Rule that assigns rows to splits. ``hash``: by the normalized text, so that equal texts are
+    in the same split. ``tutorial``: by the row number modulo 5 (0 to 2 train, 3 test, 4
+    validation). ``user``: by the author, so that no author is in two splits. ``time``: train before
+    validation before test."""
     validation_fraction: Fraction = 0.1
-    """Share of the texts, users or rows; not for ``tutorial``."""
+    """Share of the texts, users or rows in the validation split. ``tutorial`` ignores it."""
     test_fraction: Fraction = 0.1
-    """Share of the texts, users or rows; not for ``tutorial``."""
+    """Share of the texts, users or rows in the test split. ``tutorial`` ignores it."""
 
     @model_validator(mode="after")
     def _leave_some_to_train(self) -> "SplitSettings":
@@ -121,21 +127,21 @@ class SplitSettings(Settings):
 
 
 class VocabularySettings(Settings):
-    """Which words the model knows, and the vectors it starts from."""
+    """The words that the model knows, and their pretrained vectors."""
 
     kind: Literal["corpus", "pretrained"] = "corpus"
-    """``corpus``: words of the train split, the others become ``<unk>``;
-    ``pretrained``: the first words of ``vectors``, the others are dropped."""
+    """Source of the words. ``corpus``: words of the train split; other words become ``<unk>``.
+    ``pretrained``: the first words of ``vectors``; other words are dropped."""
     min_count: int = Field(default=3, ge=1)
-    """``corpus``: a word occurs at least this often in the train split."""
+    """``corpus``: minimum number of occurrences of a word in the train split."""
     max_size: int | None = Field(default=50_000, ge=1)
-    """At most this many words; null: all of them."""
+    """Maximum number of words. null: no limit."""
     vectors: str = "package:glove.6B.50d"
-    """``package:glove.6B.50d``; ``torchtext:6B.50d`` from torchtext's cache; a file in GloVe's or
-    word2vec's text form (.txt, .txt.gz, .zip); or a model package, to use the vectors it has
-    learned."""
+    """Pretrained word vectors: ``package:glove.6B.50d``; ``torchtext:6B.50d`` from the cache of
+    torchtext; a file in the text format of GloVe or word2vec (.txt, .txt.gz, .zip); or a model
+    package, whose learned vectors are used."""
     vectors_cache: str = ".vector_cache"
-    """torchtext's cache directory."""
+    """Cache directory of torchtext."""
 
     @model_validator(mode="after")
     def _check_vectors(self) -> "VocabularySettings":
@@ -148,80 +154,84 @@ class PrepareSettings(Settings):
     """CSV -> checked, split, encoded Parquet and a vocabulary."""
 
     csv: Strings = Field(default=(), min_length=1, validate_default=True)
-    """One URI, a glob, or a list of them, in the order that numbers the rows; .gz, .zst and .zip
-    (``x.zip::member.csv``) are unpacked."""
+    """Input files: a URI, a glob, or a list of them; their order decides the row numbers. Files
+    ending in .gz, .zst and .zip are unpacked; ``x.zip::member.csv`` names a file in an archive."""
     output_uri: str = ""
-    """Where the prepared tables go; ``<output_uri>/prepared`` by default."""
+    """Directory of the prepared tables. Default: ``<output_uri>/prepared``."""
     every_nth: int = Field(default=1, ge=1)
-    """Keep the rows whose number this divides."""
+    """Keep the rows whose number is a multiple of this, and leave out the others."""
     max_rejected_fraction: Fraction = 0.01
-    """More refused rows than this share end the job before anything is published."""
+    """Maximum share of rejected rows. If there are more, the job ends and publishes nothing."""
     keep_raw: bool = True
-    """Keep the bytes of refused rows (they may hold personal data)."""
+    """Keep the bytes of rejected rows, which may contain personal data."""
     duplicates: Literal["keep", "drop_contradicting", "drop"] = "keep"
-    """Of texts that are equal but for case and white space: ``keep`` all;
-    ``drop_contradicting``: leave out those that carry two labels; ``drop``: those, and all but one
-    row of the others."""
+    """Treatment of texts that are equal except for case and white space. ``keep``: keep all rows.
+    ``drop_contradicting``: drop the rows of texts with more than one label. ``drop``: drop these,
+    and all but one row of every other repeated text."""
     keep_columns: tuple[Literal["user", "time"], ...] = ()
-    """Columns to keep in ``tweets``: ``user``, ``time`` (they may be personal data)."""
+    """Additional columns of ``tweets``: ``user``, ``time``. They may contain personal data."""
     split: SplitSettings = SplitSettings()
     tokenizer: Literal["tweet", "tutorial"] = "tweet"
-    """``tweet`` knows links, mentions, entities, elongations and emoticons; ``tutorial`` splits at
-    blanks and four marks."""
+    """Tokenizer. ``tweet`` recognizes links, mentions, entities, elongations and emoticons.
+    ``tutorial`` splits at blanks and four punctuation marks."""
     vocabulary: VocabularySettings = VocabularySettings()
     max_length: int = Field(default=64, ge=1)
-    """Tokens kept of a tweet."""
+    """Maximum number of tokens of a text; later tokens are cut off."""
     rows_per_file: int = Field(default=100_000, ge=1)
-    """About how many input rows go into one part, the unit of work and of resumption."""
+    """Approximate number of input rows in a part, the unit of work and of resumption."""
     num_workers: CountOrAuto = "auto"
-    """Parts at the same time, each on a core of its own; ``auto``: as many as there are cores."""
+    """Maximum number of parts processed at the same time, one core each. ``auto``: the number of
+    cores."""
 
 
 class BatchingSettings(Settings):
     """How encoded tweets are grouped into padded batches."""
 
     global_batch_size: int = Field(default=256, ge=1)
-    """Rows in one optimizer step over all workers; more workers take a smaller share each."""
+    """Rows in one optimizer step, divided among all workers."""
     bucketing: Literal["pooled", "exact"] = "pooled"
-    """``pooled``: nearly equal lengths; ``exact``: equal lengths, as in the tutorial."""
+    """How batches are formed. ``pooled``: texts of nearly equal length. ``exact``: texts of equal
+    length, as in the tutorial."""
     drop_last: bool = False
-    """Leave out a batch that is not full, as the tutorial does."""
+    """Leave out batches that are not full, as in the tutorial."""
 
 
 class PretrainSettings(Settings):
-    """What the first recurrent layer learns from the train split's text, before any label."""
+    """Pretraining of the first recurrent layer on the texts of the train split, without labels."""
 
     num_epochs: int = Field(default=0, ge=0)
-    """Passes over the train split in which it foretells the next and the previous word."""
+    """Pretrain the encoder by next-word prediction, in both directions, for this number of epochs.
+    0: no pretraining."""
     learning_rate: float = Field(default=3e-3, gt=0)
-    """Adam's highest step size; it goes up and down once."""
+    """Maximum learning rate of Adam during pretraining; the schedule is one cycle."""
     num_negatives: int = Field(default=500, ge=1)
-    """Words from which the right one must be told."""
+    """Negative samples of the sampled softmax."""
 
 
 class CheckpointSettings(Settings):
-    """When the state of a training is written, to go on from; each epoch's end is a time too."""
+    """When checkpoints of a training are written, beside those at the end of each epoch."""
 
     every_steps: int | None = Field(default=None, ge=1)
-    """Optimizer steps from one checkpoint to the next; null: none by steps."""
+    """Optimizer steps between checkpoints. Default: none by steps."""
     every_minutes: float | None = Field(default=5.0, gt=0)
-    """Minutes from one checkpoint to the next; null: none by time."""
+    """Minutes between checkpoints. null: none by time."""
     keep_last: int = Field(default=2, ge=1)
-    """So many of the latest stay, and the best epoch's."""
+    """Number of latest checkpoints to keep. The checkpoint of the best epoch is always kept."""
 
 
 class SelectionSettings(Settings):
-    """Which epoch's weights become the model, and when the training has had enough."""
+    """Model selection and early stopping."""
 
     metric: Literal["accuracy", "loss"] = "accuracy"
-    """On the validation rows: highest ``accuracy``, or lowest ``loss``."""
+    """Validation metric that compares epochs: highest ``accuracy``, or lowest ``loss``."""
     keep: Literal["best", "last"] = "best"
-    """Take the ``best`` epoch's weights, or the ``last`` one's."""
+    """Weights of the model: those of the ``best`` epoch, or of the ``last`` one."""
     patience: int | None = Field(default=None, ge=1)
-    """End after so many epochs without a better one; null: train them all."""
+    """Stop the training after this number of epochs without improvement. Default: train all
+    epochs."""
 
     def order(self, value: float | None) -> float:
-        """Turn a value of the metric into a number that is lower for a better one."""
+        """Convert a value of the metric to a number that is lower for better values."""
         if value is None:
             return math.inf
         return value if self.metric == "loss" else -value
@@ -231,45 +241,47 @@ class TrainSettings(Settings):
     """Encoded Parquet -> a model package."""
 
     prepared_uri: str = ""
-    """The prepared data; what ``prepare`` left by default."""
+    """Directory of the prepared data. Default: ``prepare.output_uri``."""
     output_uri: str = ""
-    """Where the model goes; ``<output_uri>/trained`` by default."""
+    """Directory of the model and its checkpoints. Default: ``<output_uri>/trained``."""
     model: ModelSettings = RnnSettings()
     batching: BatchingSettings = BatchingSettings()
     pretrain: PretrainSettings = PretrainSettings()
     num_epochs: int = Field(default=5, ge=1)
-    """Passes over the train split."""
+    """Number of passes over the train split."""
     learning_rate: float = Field(default=3e-3, gt=0)
-    """Adam's step size; the highest one under ``one_cycle``."""
+    """Learning rate of Adam; with ``one_cycle`` the maximum."""
     ngram_learning_rate: float = Field(default=0.1, gt=0)
-    """Of the n-grams' weights, on the same schedule; they are not clipped."""
+    """Learning rate of the n-gram weights, on the same schedule. Their gradients are not
+    clipped."""
     schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
-    """Learning rate over the steps: up and down again once (Smith 2018), down along a cosine, or
-    constant."""
+    """Learning rate schedule: ``one_cycle`` (Smith 2018), ``cosine`` decay, or ``constant``."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Decoupled weight decay (AdamW); 0 is plain Adam."""
+    """Decoupled weight decay (AdamW). 0 is plain Adam."""
     clip_norm: float | None = Field(default=1.0, gt=0)
-    """Largest norm of the gradient; null: as it is."""
+    """Maximum norm of the gradient; larger gradients are scaled down. null: no clipping."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """``auto``: bf16 autocast on a GPU, fp32 on a CPU."""
+    """Floating-point precision. ``auto``: bf16 autocast on a GPU, fp32 on a CPU."""
     num_workers: CountOrAuto = "auto"
-    """Data-parallel workers; ``auto``: one for each GPU, else one for each node."""
+    """Number of data-parallel workers. ``auto``: one for each GPU; without GPUs, one for each
+    node."""
     min_workers: int = Field(default=1, ge=1)
-    """When nodes are lost it goes on with as many workers as still have room, but not with fewer
-    than this; the model is the same."""
+    """Minimum number of workers. If nodes are lost, training resumes with as many workers as fit,
+    down to this number; the model stays the same."""
     cpus_per_worker: CountOrAuto = "auto"
-    """Cores set aside for a worker, which computes on one fewer; ``auto``: its share of a node."""
+    """Cores reserved for a worker; it computes on one fewer. ``auto``: its share of a node."""
     gpus_per_worker: Literal["auto", 0, 1] = "auto"
-    """GPUs for a worker; ``auto``: one, where the cluster has any, or its autoscaler says that it
-    may; 1 waits for nodes that have one."""
+    """GPUs of a worker. ``auto``: one if the cluster has GPUs, or its autoscaler can add some. 1:
+    wait for nodes with a GPU."""
     max_failures: int = Field(default=3, ge=0)
-    """So many times workers are started again after one has died, from the last checkpoint."""
+    """Maximum number of restarts after a worker has died; each resumes from the last checkpoint."""
     seed: int = Field(default=0, ge=0, lt=1 << 63)
-    """Decides the first weights, the order of the rows and the dropout."""
+    """Seed of the initial weights, the order of the rows and the dropout masks."""
     frozen_epochs: int = Field(default=0, ge=0)
-    """Epochs at the beginning in which ``tuned`` vectors stay as they are."""
+    """Number of first epochs in which ``tuned`` word vectors are not trained."""
     init_from: str | None = None
-    """A model package of the same network to start from; words are matched by their spelling."""
+    """Model package with the same network, from which training starts. Words are matched by
+    spelling. Default: random weights."""
     checkpoints: CheckpointSettings = CheckpointSettings()
     selection: SelectionSettings = SelectionSettings()
 
@@ -287,36 +299,38 @@ class ScoreSettings(Settings):
     """Corpus + model package -> predictions."""
 
     corpus: Strings = Field(default=("prepared",), min_length=1)
-    """``prepared``: the prepared tweets of all splits; or files or globs, CSV or Parquet."""
+    """Corpus to score. ``prepared``: the prepared tweets of all splits. Otherwise files or globs,
+    CSV or Parquet."""
     prepared_uri: str = ""
-    """The prepared data; what ``prepare`` left by default."""
+    """Directory of the prepared data. Default: ``prepare.output_uri``."""
     model_uri: str | None = None
-    """A model package: a directory, ``models:/name@champion``, ``models:/name/3`` or
-    ``runs:/ID/model``; what ``train`` left by default."""
+    """Model package: a directory, ``models:/name@champion``, ``models:/name/3`` or
+    ``runs:/ID/model``. Default: the model in ``train.output_uri``."""
     output_uri: str = ""
-    """Where the predictions go; ``<output_uri>/scored`` by default."""
+    """Directory of the predictions. Default: ``<output_uri>/scored``."""
     format: FormatSettings | None = None
-    """What a scored CSV looks like; the top level's ``format`` by default."""
+    """Format of scored CSV files. Default: the top-level ``format``."""
     text_column: str = "text"
-    """Where a scored Parquet file has its texts."""
+    """Column with the text in scored Parquet files."""
     keep_columns: Strings = ()
-    """Columns of the corpus to repeat beside the predictions, such as ``text``."""
+    """Columns of the corpus to repeat in the predictions, such as ``text``."""
     keep_raw: bool = True
-    """Keep the bytes of refused rows (they may hold personal data)."""
+    """Keep the bytes of rejected rows, which may contain personal data."""
     rows_per_file: int = Field(default=100_000, ge=1)
-    """Rows in one part, the unit of work and of resumption; of a CSV, about so many."""
+    """Rows in a part, the unit of work and of resumption; of CSV files approximately."""
     batch_size: CountOrAuto = "auto"
-    """Rows in one padded batch; it changes the speed, never a prediction beyond rounding. ``auto``:
-    what suits the network."""
+    """Rows in one padded batch. It changes the speed, but predictions only by rounding. ``auto``:
+    depends on the network."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """``auto``: bf16 on a GPU, fp32 on a CPU."""
+    """Floating-point precision. ``auto``: bf16 on a GPU, fp32 on a CPU."""
     num_workers: CountOrAuto = "auto"
-    """Parts at the same time, each on a core of its own; ``auto``: as many as there are cores, or
-    up to four for each GPU."""
+    """Maximum number of parts processed at the same time, one core each. ``auto``: the number of
+    cores, or up to four for each GPU."""
     gpus_per_worker: ShareOrAuto = "auto"
-    """Share of a GPU for a part; 0: use none; ``auto``: a quarter or more, where there are GPUs."""
+    """Share of a GPU for a part. 0: no GPU. ``auto``: a quarter or more if there are GPUs."""
     max_failed_fraction: Fraction = 0.01
-    """Rows for which the model fails are kept aside; more of them than this share fail the job."""
+    """Maximum share of rows for which the model may fail. They are written to ``failed``; if there
+    are more, the job fails."""
 
     @model_validator(mode="after")
     def _check_twice(self) -> "ScoreSettings":
@@ -328,77 +342,79 @@ class ScoreSettings(Settings):
 
 
 class EvaluateSettings(Settings):
-    """Predictions -> figures and a report."""
+    """Predictions -> metrics and a report."""
 
     scored_uri: str = ""
-    """The predictions; what ``score`` left by default."""
+    """Directory of the predictions. Default: ``score.output_uri``."""
     output_uri: str = ""
-    """Where the report goes; ``<output_uri>/report`` by default."""
+    """Directory of the report. Default: ``<output_uri>/report``."""
     slices: Patterns = Field(default={})
-    """Slices of your own: a regular expression (RE2) by name: ``{weather: "(?i)rain|sun"}``."""
+    """Additional slices: a regular expression (RE2) for each name, such as ``{weather:
+    "(?i)rain|sun"}``."""
     neutral_margin: float | None = Field(default=None, ge=0, lt=0.5)
-    """A probability nearer to one half counts as neutral; null: what was chosen on the validation
-    rows when the model was trained."""
+    """Predictions whose probability differs from one half by less than this count as neutral.
+    Default: the margin chosen on the validation rows during training."""
     num_examples: int = Field(default=15, ge=0)
-    """Mistakes of each kind to show in the report; 0: it shows no text, and no table of mistakes is
-    written."""
+    """Mistakes of each kind shown in the report. 0: the report shows no text, and no table of
+    mistakes is written."""
     behavior: bool = True
-    """Ask the model made-up texts too: whether it understands negation, minds typos, treats groups
-    alike."""
+    """Test the model with generated texts, too: negation, robustness to typos, equal treatment of
+    groups."""
 
 
 class SweepSettings(Settings):
-    """One training -> many, over a space of settings."""
+    """A training -> many trainings over a search space of settings."""
 
     output_uri: str = ""
-    """Where the trials and their table go; ``<output_uri>/sweep`` by default."""
+    """Directory of the trials and their table. Default: ``<output_uri>/sweep``."""
     space: Space = Field(default={})
-    """By setting, such as ``train.model.hidden_size``: a list of values, or a range to draw from,
-    ``{low: 1.0e-4, high: 1.0e-2, log: true}``."""
+    """Search space: for each setting, such as ``train.model.hidden_size``, a list of values or a
+    range, ``{low: 1.0e-4, high: 1.0e-2, log: true}``."""
     search: Literal["grid", "random"] = "grid"
-    """``grid``: every combination of the lists; ``random``: ``num_trials`` draws."""
+    """Search method. ``grid``: every combination of the lists. ``random``: ``num_trials`` random
+    combinations."""
     num_trials: int = Field(default=8, ge=1)
-    """``random``: how many combinations to draw, no two alike."""
+    """``random``: number of combinations, all different."""
     seed: int = Field(default=0, ge=0)
-    """``random``: decides the draws."""
+    """``random``: seed of the combinations."""
     grace_epochs: int = Field(default=1, ge=1)
-    """Epochs that each trial gets before it may be stopped; at least ``train.num_epochs``: none
-    is."""
+    """Epochs of each trial before it may be stopped early. With ``train.num_epochs`` or more no
+    trial is stopped."""
     reduction_factor: int = Field(default=3, ge=2)
-    """About one in so many trials goes on, at ``grace_epochs`` and each time that the epochs have
-    become so many times more (ASHA, Li et al. 2020)."""
+    """Early stopping (ASHA, Li et al. 2020): about one in this number of trials continues at
+    ``grace_epochs``, and again whenever the number of epochs has grown by this factor."""
     max_concurrent: CountOrAuto = "auto"
-    """Trials at the same time; ``auto``: one for each GPU, else one for each core, or as many as
-    have room where a trial has several workers."""
+    """Maximum number of trials at the same time. ``auto``: one for each GPU; without GPUs, one for
+    each core, or as many as fit if trials have several workers."""
 
 
 class TrackingSettings(Settings):
-    """Where MLflow keeps the runs."""
+    """Where MLflow stores the runs."""
 
     uri: str | None = None
-    """A server or ``sqlite:////absolute/path.db``; else ``MLFLOW_TRACKING_URI``, or ``mlflow.db``
-    in the working directory."""
+    """MLflow server, or ``sqlite:////absolute/path.db``. Default: the environment variable
+    ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` in the working directory."""
     required: bool = True
-    """Stop when the store cannot be reached, rather than go on without a record."""
+    """Stop if the store cannot be reached when a job starts. false: continue without tracking."""
     register_model: bool = True
-    """Register a trained model under ``name``, as candidate."""
+    """Register trained models under ``name``, with the alias candidate."""
 
 
 class ClusterSettings(Settings):
     """What a job expects of a cluster."""
 
     max_wait_minutes: float = Field(default=10.0, ge=0)
-    """So long a job waits when no node is left that could go on with its work, or none is there
-    yet; then it fails, and the same command goes on."""
+    """Maximum time that a job waits for a node that can do its work. Then it fails; the same
+    command resumes it."""
 
 
 class Config(Settings):
-    """One whole experiment; each job reads its own section."""
+    """The settings of one experiment; each job reads its own section."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    """The MLflow experiment, and the model in MLflow's registry."""
+    """Name of the MLflow experiment, and of the model in the registry of MLflow."""
     output_uri: str = Field(min_length=1)
-    """Below it lie ``prepared``, ``trained``, ``scored``, ``report`` and ``sweep``."""
+    """Parent directory of ``prepared``, ``trained``, ``scored``, ``report`` and ``sweep``."""
     format: FormatSettings = FormatSettings()
     prepare: PrepareSettings
     train: TrainSettings = TrainSettings()

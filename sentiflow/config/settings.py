@@ -36,21 +36,21 @@ def load(
     Args:
         path: The YAML file.
         overrides: Values are YAML: ``prepare.csv=[a.csv,b.csv]``, ``score.model_uri=null``.
-        base: What relative locations are relative to; the working directory by default.
-        submitted: Judge them as those of a job on a cluster; by default, if this is one.
+        base: Directory of relative locations; the working directory by default.
+        submitted: Whether this is a job submitted to a cluster; detected by default.
 
     Raises:
-        UserError: The file is missing or no YAML, or settings are wrong: a line for each.
+        UserError: The file is missing or not YAML, or settings are wrong: a line for each.
     """
     config = validate(read(path, overrides), source=str(path))
     return resolve(config, base=base, submitted=submitted)
 
 
 def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a settings file as it is written, with the overrides applied, and do not validate it.
+    """Read a settings file and apply the overrides, without validation.
 
     Raises:
-        UserError: As :func:`load`, but for what validation finds.
+        UserError: The file is missing or not YAML, or an override cannot be read.
     """
     raw = _read_yaml(Path(path))
     for override in overrides:
@@ -59,10 +59,10 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def put(raw: dict[str, Any], key: str, value: Any) -> None:
-    """Set the value of a dotted key in a settings dictionary, and make sections that are missing.
+    """Set the value of a dotted key in a settings dictionary; missing sections are created.
 
     Raises:
-        UserError: A part of the key before the last is a value.
+        UserError: A section in the key is a value.
 
     Example:
         >>> raw = {"train": {"seed": 0}}
@@ -71,18 +71,18 @@ def put(raw: dict[str, Any], key: str, value: Any) -> None:
         {'train': {'seed': 0, 'model': {'cell': 'gru'}}}
     """
     *sections, last = key.split(".")
-    place: Any = raw
+    target: Any = raw
     for section in sections:
-        if place.get(section) is None:
-            place[section] = {}
-        place = place[section]
-        if not isinstance(place, dict):
+        if target.get(section) is None:
+            target[section] = {}
+        target = target[section]
+        if not isinstance(target, dict):
             raise UserError(f"cannot override {key}", hint=f"{section} is a value, not a section")
-    place[last] = value
+    target[last] = value
 
 
 def validate(raw: dict[str, Any], *, source: str) -> Config:
-    """Check a settings dictionary; every fault is named with its key and the way out."""
+    """Check a settings dictionary; the error names each fault with its key and a way out."""
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
@@ -92,18 +92,18 @@ def validate(raw: dict[str, Any], *, source: str) -> Config:
         if any(holds_credentials(text) for text in _texts(value)):
             raise UserError(
                 f"{source}: {key} holds a user name or password",
-                hint="settings are recorded; give it by the environment (AWS_ACCESS_KEY_ID, "
+                hint="settings are recorded; use environment variables instead (AWS_ACCESS_KEY_ID, "
                 "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)",
             )
     return config
 
 
 def resolve(config: Config, *, base: str | None = None, submitted: bool | None = None) -> Config:
-    """Make every location absolute and fill in those that default to what the job before left.
+    """Make every location absolute, and fill in default locations.
 
     Raises:
-        UserError: Two stages would write to one place; or a location is relative in a job that was
-            submitted to a cluster, where it would be below a temporary copy.
+        UserError: Two stages would write to the same directory; or a location is relative in a job
+            that was submitted to a cluster, whose working directory is a temporary copy.
     """
     if ray_job.is_here() if submitted is None else submitted:
         ray_job.refuse_relative(_locations(config))
@@ -154,7 +154,7 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
             for key, value in sections.items()
         },
     )
-    _check_places(resolved)
+    _check_locations(resolved)
     return resolved
 
 
@@ -164,31 +164,26 @@ _LOCATIONS = re.compile(
 
 
 def _locations(config: Config) -> list[tuple[str, str]]:
-    """List every location in the settings with its key."""
+    """List the locations in the settings with their keys."""
     flat = flatten(config.model_dump())
     return [(key, uri) for key in flat if _LOCATIONS.search(key) for uri in _texts(flat[key])]
 
 
-def _check_places(config: Config) -> None:
-    """Make sure that no stage writes into the directory of another."""
-    sections: dict[str, Any] = {
-        "prepare": config.prepare,
-        "train": config.train,
-        "score": config.score,
-        "evaluate": config.evaluate,
-        "sweep": config.sweep,
-    }
-    for name, section in sections.items():
-        if "?" in section.output_uri:
+def _check_locations(config: Config) -> None:
+    """Check that no stage writes into the directory of another."""
+    stages = ("prepare", "train", "score", "evaluate", "sweep")
+    outputs: dict[str, str] = {name: getattr(config, name).output_uri for name in stages}
+    for name, uri in outputs.items():
+        if "?" in uri:
             raise UserError(
-                f"{name}.output_uri={section.output_uri!r} has a query",
-                hint="give region and endpoint by the environment (AWS_REGION, AWS_ENDPOINT_URL)",
+                f"{name}.output_uri={uri!r} has a query",
+                hint="set region and endpoint in the environment (AWS_REGION, AWS_ENDPOINT_URL)",
             )
-        for other, another in sections.items():
-            if name != other and f"{section.output_uri}/".startswith(f"{another.output_uri}/"):
+        for other, another in outputs.items():
+            if name != other and f"{uri}/".startswith(f"{another}/"):
                 raise UserError(
-                    f"{name}.output_uri lies in {other}.output_uri ({another.output_uri})",
-                    hint="each stage needs a directory of its own",
+                    f"{name}.output_uri is inside {other}.output_uri ({another})",
+                    hint="each stage needs its own directory",
                 )
 
 
@@ -224,7 +219,7 @@ def describe(section: type[Settings] = Config, prefix: str = "") -> list[tuple[s
 
 
 def _join_kinds(rows: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """Make one row of those that kinds of a section have for one key, by default the first kind."""
+    """Combine the rows of the kinds of a section by key; the default is that of the first kind."""
     joined: dict[str, tuple[str, str, str]] = {}
     for key, default, meaning in rows:
         _, first, before = joined.setdefault(key, (key, default, meaning))
@@ -239,7 +234,7 @@ def _to_yaml(value: Any) -> str:
 
 
 def _texts(value: Any) -> list[str]:
-    """List the texts in a value, however deep."""
+    """List the texts in a value, nested ones included."""
     if isinstance(value, tuple | list):
         return [text for item in value for text in _texts(item)]
     return [value] if isinstance(value, str) else []
@@ -250,14 +245,14 @@ def _replace(settings: Section, **changes: Any) -> Section:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a key stands once."""
+    """YAML without repeated keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
                 line = node.start_mark.line + 1
-                raise yaml.YAMLError(f"the key {key!r} stands twice in the section at line {line}")
+                raise yaml.YAMLError(f"the key {key!r} occurs twice in the section at line {line}")
         return super().construct_mapping(node, deep)
 
 
@@ -273,7 +268,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML", hint=" ".join(str(error).split())) from error
     if not isinstance(raw, dict):
-        raise UserError(f"{path} holds no settings", hint="it must be sections of key: value")
+        raise UserError(f"{path} holds no settings", hint="write sections of key: value")
     return raw
 
 
@@ -282,7 +277,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise UserError(f"cannot read the override {override!r}", hint="write section.key=value")
     if not value.strip():
-        raise UserError(f"{override!r} has no value", hint=f"write {key}=null for none")
+        raise UserError(f"{override!r} has no value", hint=f"write {key}=null for no value")
     try:
         parsed = yaml.load(value, Loader=_StrictLoader)  # noqa: S506
     except yaml.YAMLError as error:
@@ -313,7 +308,7 @@ def _explain(fault: Any, source: str) -> str:
 
 
 def _known_settings(location: Sequence[str]) -> list[str]:
-    """List the settings of the section at a place, in which a kind of section is a step, too."""
+    """List the settings of a section; kinds of a section are steps of its location, too."""
     found: type[Settings] = Config
     for name in location:
         found = KINDS.get(name) or _sections_in(found.model_fields[name])[0]
@@ -321,6 +316,6 @@ def _known_settings(location: Sequence[str]) -> list[str]:
 
 
 def _sections_in(field: FieldInfo) -> list[type[Settings]]:
-    """List the section that a field holds, or each kind of it that it may hold."""
+    """List the section of a field, or the kinds of section that it accepts."""
     kinds = [get_args(kind) or (kind,) for kind in (field.annotation, *get_args(field.annotation))]
     return [k for k, *_ in kinds if isinstance(k, type) and issubclass(k, Settings)]

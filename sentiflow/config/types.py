@@ -1,4 +1,4 @@
-"""Value as written in a settings file -> a checked value."""
+"""Value as written in a settings file -> checked value."""
 
 from typing import Annotated, Any, TypeVar
 
@@ -28,7 +28,7 @@ ShareOrAuto = Annotated[float | str, BeforeValidator(_check_share)]
 
 
 class Settings(BaseModel):
-    """A section of the settings: frozen, and an unknown key is an error."""
+    """A section of the settings. It is frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
@@ -39,11 +39,11 @@ Section = TypeVar("Section", bound=Settings)
 
 
 def _as_written(value: Any) -> Any:
-    """Read one value or a list of them as they stand in a CSV: strings and whole numbers."""
+    """Accept one value or a list, as they are written in a CSV: strings and whole numbers."""
     values = value if isinstance(value, list | tuple) else (value,)
     for item in values:
         if isinstance(item, bool) or not isinstance(item, str | int):
-            raise ValueError("write each value as it stands in the CSV, in quotes")
+            raise ValueError("write each value as it is in the CSV, in quotes")
     return tuple(str(item) for item in values)
 
 
@@ -63,16 +63,18 @@ RequiredColumn = Annotated[int | str, BeforeValidator(_check_column)]
 
 
 def check_patterns(patterns: dict[str, str]) -> dict[str, str]:
-    """Make sure that each is a regular expression of RE2, which reads a text once."""
-    for name, form in patterns.items():
+    """Check that each value is a regular expression of RE2, whose time is linear in the text."""
+    for name, pattern in patterns.items():
         import pyarrow as pa
         import pyarrow.compute as pc
 
         try:
-            pc.match_substring_regex(pa.array([""]), form)
+            pc.match_substring_regex(pa.array([""]), pattern)
         except pa.ArrowInvalid as error:
             reason = str(error).removeprefix("Invalid regular expression: ")
-            raise ValueError(f"{name}: {form!r} is no regular expression: {reason}") from error
+            raise ValueError(
+                f"{name}: {pattern!r} is not a regular expression: {reason}"
+            ) from error
     return patterns
 
 

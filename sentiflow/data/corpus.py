@@ -1,4 +1,4 @@
-"""CSV or Parquet files -> parts of a corpus, each read as checked tweets and rejected rows."""
+"""CSV or Parquet files -> parts of a corpus, each read as tweets and rejected rows."""
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
@@ -19,9 +19,10 @@ from sentiflow.data import (
     tweets,
 )
 from sentiflow.data.csv_format import CsvFormat
-from sentiflow.data.csv_ranges import CsvRange, CutStretch, Stretch
+from sentiflow.data.csv_ranges import Chunk, CsvRange, CutChunk
+from sentiflow.data.manifest_types import Input
 from sentiflow.data.schema import SPLITS
-from sentiflow.data.table_files import TableForm, TablePart, TablePlan
+from sentiflow.data.table_files import TableFormat, TablePart, TablePlan
 from sentiflow.data.tweets import Checked
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem
@@ -29,7 +30,7 @@ from sentiflow.storage.uris import join
 
 _CUT_HERE_BYTES = 1 << 28
 _KEPT = {"user": pa.string(), "time": pa.timestamp("s", tz="UTC")}
-"""What preparation may keep beside the columns of every tweet."""
+"""Additional columns that preparation can keep, and their types."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class CsvPart:
 
     @property
     def num_rows(self) -> int:
-        """Number of its records."""
+        """Number of records."""
         return self.csv_range.num_rows
 
     @property
@@ -51,7 +52,7 @@ class CsvPart:
 
 
 Part = CsvPart | TablePart
-"""What is read, worked on and written as one: the unit of work and of resumption."""
+"""The unit of work and of resumption: it is read, processed and written as a whole."""
 
 
 @dataclass(frozen=True)
@@ -61,21 +62,23 @@ class PlannedFile:
     uri: str
     info: FileInfo
     csv_format: CsvFormat
-    stretches: list[Stretch]
+    chunks: list[Chunk]
 
 
-Work = Callable[[int], dict[str, Any]]
-MapParts = Callable[[Work, Sequence[int]], Iterable[dict[str, Any]]]
-"""Does the work on numbers from 0, of these sizes in bytes; yields what each came to, in order."""
+TaskResult = dict[str, Any]
+"""Result of a task as JSON, for its completion marker."""
+Work = Callable[[int], TaskResult]
+MapParts = Callable[[Work, Sequence[int]], Iterable[TaskResult]]
+"""Does the work on pieces, given their sizes in bytes, and yields the results in order."""
 
 
-def map_here(work: Work, sizes: Sequence[int]) -> Iterable[dict[str, Any]]:
-    """Do work on one number after the other in this process."""
+def map_here(work: Work, sizes: Sequence[int]) -> Iterable[TaskResult]:
+    """Do the work on one piece after the other in this process."""
     return map(work, range(len(sizes)))
 
 
-def is_brief(uris: Sequence[str]) -> bool:
-    """Say whether files are cut here before the first workers are up."""
+def is_small(uris: Sequence[str]) -> bool:
+    """Say whether files are so small that they are cut here, sooner than workers start."""
     if any(map(compression.is_compressed, uris)):
         return False
     return sum(info.size for info in input_files.look_up(uris)) <= _CUT_HERE_BYTES
@@ -83,19 +86,19 @@ def is_brief(uris: Sequence[str]) -> bool:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Texts at rest, cut into parts that do not depend on who reads them."""
+    """Texts in files, cut into parts that do not depend on the number of workers."""
 
     parts: tuple[Part, ...]
     num_rows: int
-    """Of all parts together."""
-    files: dict[str, Any]
-    """An input for a spec: what was read, with its fingerprint."""
+    """Rows of all parts."""
+    files: Input
+    """The files or the directory that were read, with a fingerprint."""
     columns: tuple[str, ...] = tuple(schema.TWEETS.names)
-    """What ``score.keep_columns`` may name."""
-    form: TableForm = field(default_factory=TableForm)
-    """How tables are read."""
+    """Columns that ``score.keep_columns`` may name."""
+    table_format: TableFormat = field(default_factory=TableFormat)
+    """How to read the tables of a corpus in Parquet."""
     notes: tuple[str, ...] = ()
-    """What a user might miss."""
+    """Remarks for the user."""
 
     @property
     def csv_parts(self) -> tuple[CsvPart, ...]:
@@ -105,13 +108,13 @@ class Corpus:
 
 @dataclass(frozen=True)
 class CsvPlan:
-    """What the beginnings of CSV files tell."""
+    """CSV files with the format found at their beginning."""
 
     files: tuple[PlannedFile, ...]
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """List what may be kept."""
+        """List the columns that ``score.keep_columns`` may name."""
         shared = set.intersection(*(set(file.csv_format.names) for file in self.files))
         return (*schema.TWEETS.names, *sorted(shared))
 
@@ -132,16 +135,16 @@ def open_csv(
 def plan_csv(
     uris: Sequence[str], *, form: FormatSettings, rows_per_part: int, unpack_to: str
 ) -> CsvPlan:
-    """Look at the beginning of CSV files.
+    """Find the format of CSV files from their beginning.
 
     Args:
-        uris: Of the files, plain or compressed.
-        form: What they look like.
-        rows_per_part: About how many records a part holds.
-        unpack_to: A directory for the pieces of compressed files; they are left there.
+        uris: The files, plain or compressed.
+        form: The format settings.
+        rows_per_part: Approximate number of records in a part.
+        unpack_to: A directory for the pieces of compressed files, which stay there.
 
     Raises:
-        UserError: A file lacks a column, or is no text.
+        UserError: A file lacks a column, or is not text.
     """
     return CsvPlan(
         tuple(
@@ -155,25 +158,25 @@ def cut_csv(plan: CsvPlan, *, map_parts: MapParts = map_here, first_row: int = 0
     """Cut CSV files into parts, in parallel, and hash their content.
 
     Args:
-        plan: Of the files.
-        map_parts: Does the work on each stretch of the files.
+        plan: The files.
+        map_parts: Does the work on each chunk of the files.
         first_row: Number of the first record.
 
     Raises:
-        UserError: A file holds no record, or is damaged.
+        UserError: A file has no record, or is damaged.
     """
-    stretches = [stretch for file in plan.files for stretch in file.stretches]
-    sizes = [(s.stop or file.info.size) - s.start for file in plan.files for s in file.stretches]
-    work = functools.partial(cut_stretch, stretches=stretches)
-    found = map(CutStretch.from_json, map_parts(work, sizes))
+    chunks = [chunk for file in plan.files for chunk in file.chunks]
+    sizes = [(s.stop or file.info.size) - s.start for file in plan.files for s in file.chunks]
+    work = functools.partial(cut_chunk, chunks=chunks)
+    found = map(CutChunk.from_json, map_parts(work, sizes))
     parts: list[Part] = []
     described = []
     next_row = first_row
     for file in plan.files:
-        results = [next(found) for _ in file.stretches]
-        ranges = csv_ranges.connect(file.stretches, results, first_row=next_row)
+        results = [next(found) for _ in file.chunks]
+        ranges = csv_ranges.connect(file.chunks, results, first_row=next_row)
         if not ranges:
-            raise UserError(f"{file.uri} holds no record", hint="there is at most a header in it")
+            raise UserError(f"{file.uri} holds no record", hint="it has at most a header")
         parts.extend(CsvPart(csv_range, file.csv_format) for csv_range in ranges)
         next_row = ranges[-1].first_row + ranges[-1].num_rows
         leaves = b"".join(bytes.fromhex(result.leaves) for result in results)
@@ -183,19 +186,19 @@ def cut_csv(plan: CsvPlan, *, map_parts: MapParts = map_here, first_row: int = 0
     return Corpus(tuple(parts), next_row - first_row, inputs, plan.columns)
 
 
-def cut_stretch(number: int, *, stretches: Sequence[Stretch]) -> dict[str, Any]:
-    """Cut one of the stretches: the work of a task."""
-    return csv_ranges.cut(stretches[number]).to_json()
+def cut_chunk(number: int, *, chunks: Sequence[Chunk]) -> TaskResult:
+    """Cut one of the chunks; the work of a task."""
+    return csv_ranges.cut(chunks[number]).to_json()
 
 
 def _plan(uri: str, form: FormatSettings, rows_per_part: int, unpack_to: str) -> PlannedFile:
-    """Look at a file's beginning, and part it among tasks."""
+    """Find the format of a file, and divide it into chunks."""
     info = filesystem.file_info(uri)
     with compression.open_content(uri) as content:
         head = content.read_at(0, csv_format.HEAD_BYTES)
     found, start = csv_format.resolve(form, head, source=uri)
     packed = compression.is_compressed(uri)
-    whole = Stretch(
+    whole = Chunk(
         source=uri,
         start=0,
         stop=None,
@@ -207,27 +210,25 @@ def _plan(uri: str, form: FormatSettings, rows_per_part: int, unpack_to: str) ->
         delimiter=form.delimiter,
         unpack_to=unpack_to if packed else "",
     )
-    stretches = [whole] if packed else csv_ranges.stretches(whole, info.size)
-    return PlannedFile(uri, info, found, stretches)
+    chunks = [whole] if packed else csv_ranges.make_chunks(whole, info.size)
+    return PlannedFile(uri, info, found, chunks)
 
 
 def open_prepared(
     uri: str, *, rows_per_part: int, setting: str, keep_columns: Sequence[str] = ()
 ) -> Corpus:
-    """Take the tweets of all splits of a prepared directory as a corpus."""
+    """Open the tweets of all splits of a prepared directory as a corpus."""
     record = manifest.require(uri, stage="prepare", setting=setting)
-    names = [item["path"] for item in record["files"] if item["path"].startswith("tweets/")]
-    rows = {item["path"]: item["rows"] for item in record["files"]}
-    order = sorted(names, key=lambda name: (SPLITS.index(_split_of(name)), name))
-    files = [(join(uri, name), rows[name], _split_of(name)) for name in order]
-    parts = table_files.cut(files, rows_per_part=rows_per_part, first_row=0)
+    tables = [item for item in record["files"] if item["path"].startswith("tweets/")]
+    tables.sort(key=lambda item: (SPLITS.index(_split_of(item["path"])), item["path"]))
+    files = [(join(uri, t["path"]), t["rows"] or 0, _split_of(t["path"])) for t in tables]
     present = record["settings"]["keep_columns"]
     return Corpus(
-        parts,
-        sum(rows[name] for name in names),
+        table_files.cut(files, rows_per_part=rows_per_part, first_row=0),
+        sum(num_rows for _, num_rows, _ in files),
         manifest.reference(uri, record),
         (*schema.TWEETS.names, *present),
-        TableForm(kept=tuple((n, _KEPT[n]) for n in keep_columns if n in present)),
+        TableFormat(kept=tuple((n, _KEPT[n]) for n in keep_columns if n in present)),
     )
 
 
@@ -237,10 +238,10 @@ def open_tables(
     """Cut Parquet files into parts, and hash their content.
 
     Args:
-        plan: Of the files.
-        rows_per_part: Rows of a part, but for the last.
+        plan: The files.
+        rows_per_part: Rows of each part except the last.
         map_parts: Does the work on each file.
-        first_row: Number of the first row, where the files bring no numbers of their own.
+        first_row: Number of the first row, if the files have no ``row_id``.
     """
     files = [(uri, rows, None) for uri, rows in zip(plan.uris, plan.num_rows, strict=True)]
     infos = input_files.look_up(plan.uris)
@@ -254,13 +255,13 @@ def open_tables(
         sum(plan.num_rows),
         input_files.join(described),
         plan.columns,
-        plan.form,
+        plan.table_format,
         plan.notes,
     )
 
 
-def hash_file(number: int, *, uris: Sequence[str]) -> dict[str, Any]:
-    """Hash the content of one of the files: the work of a task."""
+def hash_file(number: int, *, uris: Sequence[str]) -> TaskResult:
+    """Hash the content of one of the files; the work of a task."""
     return {"tree_sha256": filesystem.tree_sha256(uris[number])}
 
 
@@ -271,24 +272,24 @@ def read_part(
     keep_columns: Sequence[str] = (),
     keep_raw: bool = True,
 ) -> Checked:
-    """Read a part for scoring: an unknown label becomes null and refuses no row.
+    """Read a part for scoring; an unknown label becomes null.
 
     Args:
         corpus: The corpus.
-        number: Of the part.
-        keep_columns: Of a CSV, to add; what is kept of tables was planned.
-        keep_raw: Keep the bytes of refused records.
+        number: Number of the part.
+        keep_columns: Columns of a CSV to add; those of tables are in ``corpus.table_format``.
+        keep_raw: Keep the bytes of rejected records.
 
     Returns:
-        The part's tweets with ``split`` (null outside prepared data) and ``keep_columns`` beside
-        the columns of ``schema.TWEETS``; and the refused rows.
+        The tweets with the columns of ``schema.TWEETS``, ``split`` (null except for prepared data)
+        and ``keep_columns``; and the rejected rows.
 
     Raises:
         UserError: A file is damaged.
     """
     part = corpus.parts[number]
     if isinstance(part, TablePart):
-        return table_files.read(part, corpus.form)
+        return table_files.read(part, corpus.table_format)
     checked = tweets.read_range(
         part.csv_range,
         csv_format=part.csv_format,

@@ -1,10 +1,10 @@
 """CSV file -> record-aligned byte ranges with their first row number.
 
-A file is thought of as cut at every multiple of ``range_bytes``; a record belongs to the piece in
-which it begins. So the ranges follow from the file and ``range_bytes`` alone. They are found in
-parallel, a stretch of pieces a task: a task cannot know whether its stretch begins within a quoted
-text, so it guesses, and what it found counts only if the stretch before ends just there
-(:func:`connect`). A compressed file is one stretch.
+A file is cut at every multiple of ``range_bytes``; a record belongs to the piece in which it
+begins. So the ranges depend on the file and ``range_bytes`` alone. They are found in parallel: each
+task gets a chunk of several pieces. A task cannot know whether its chunk begins within a quoted
+text, so it guesses; :func:`connect` accepts its result only if the previous chunk ends exactly at
+the guessed record, and cuts the chunk again otherwise. A compressed file is one chunk.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem
 from sentiflow.storage.compression import Content
 
-STRETCH_BYTES = 1 << 26
-"""About how much of a file one task cuts."""
+CHUNK_BYTES = 1 << 26
+"""Approximate size of the chunk of a file that one task cuts."""
 MAX_RANGE_BYTES = 1 << 26
 
 _LOOK_AHEAD = 1 << 12
@@ -32,18 +32,18 @@ _SAMPLE_RECORDS = 8
 
 @dataclass(frozen=True)
 class CsvRange:
-    """A run of whole records in one file."""
+    """Consecutive whole records of one file."""
 
     source: str
     start: int
     stop: int
-    """In bytes from the beginning of the (unpacked) file."""
+    """``start`` and ``stop`` in bytes from the beginning of the (unpacked) file."""
     first_row: int
-    """Number of the first record, counted over all files."""
+    """Number of the first record over all files."""
     num_rows: int
     has_malformed: bool
     unpacked: str = ""
-    """Where the bytes of the range lie, if its file is compressed."""
+    """URI of a copy of the range, if its file is compressed."""
 
     def read(self) -> bytes:
         """Read the bytes of the range."""
@@ -55,42 +55,42 @@ class CsvRange:
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Part of a file that one task cuts into ranges: the records that begin in it."""
+class Chunk:
+    """Piece of a file that one task cuts into ranges of the records that begin in it."""
 
     source: str
     start: int
     stop: int | None
-    """Multiples of ``range_bytes``; None: to the end, wherever that is."""
+    """``start`` and ``stop`` are multiples of ``range_bytes``; None: the end of the file."""
     first_record: int | None
-    """Where its first record begins; None: to be guessed."""
+    """Position of its first record; None: unknown, it is guessed."""
     range_bytes: int
     num_columns: int
     delimiter: str
     unpack_to: str = ""
-    """Where the pieces of a compressed file go: the beginning of a URI."""
+    """Prefix of the URIs of the unpacked pieces of a compressed file."""
 
 
 @dataclass(frozen=True)
-class CutStretch:
-    """What a task found in its stretch."""
+class CutChunk:
+    """Ranges that a task found in its chunk."""
 
     first_record: int
-    """Where it took the first record to begin."""
+    """Position that the task used as the first record."""
     next_record: int
-    """Where the first record behind the stretch begins."""
+    """Position of the first record after the chunk."""
     ranges: tuple[CsvRange, ...]
-    """Rows are numbered from 0."""
+    """Ranges with rows numbered from 0."""
     leaves: str = ""
-    """Of :func:`storage.hash_leaves`, in hexadecimal; nothing for a compressed file."""
+    """Result of ``filesystem.hash_leaves`` in hexadecimal; empty for a compressed file."""
 
     def to_json(self) -> dict[str, Any]:
-        """Turn it into what JSON can hold."""
+        """Convert to JSON."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> CutStretch:
-        """Turn it back."""
+    def from_json(cls, value: dict[str, Any]) -> CutChunk:
+        """Convert from JSON."""
         ranges = tuple(CsvRange(**item) for item in value["ranges"])
         return cls(**value | {"ranges": ranges})
 
@@ -99,12 +99,12 @@ def range_size(head: bytes, *, rows_per_range: int, delimiter: str) -> int:
     """Choose the bytes of a range so that it holds about ``rows_per_range`` records.
 
     Args:
-        head: The beginning of the file, whose records count as usual ones.
+        head: The beginning of the file; its records are taken as typical.
         rows_per_range: Records wanted.
-        delimiter: Of the columns.
+        delimiter: The character between columns.
 
     Returns:
-        A multiple of ``storage.LEAF_BYTES``, at most ``MAX_RANGE_BYTES``.
+        A multiple of ``filesystem.LEAF_BYTES``, at most ``MAX_RANGE_BYTES``.
     """
     records, used = find_records(head, delimiter=delimiter, last=False)
     mean_size = used / len(records) if len(records) else len(head)
@@ -112,9 +112,9 @@ def range_size(head: bytes, *, rows_per_range: int, delimiter: str) -> int:
     return min(max(1, num_leaves) * filesystem.LEAF_BYTES, MAX_RANGE_BYTES)
 
 
-def stretches(whole: Stretch, size: int) -> list[Stretch]:
-    """Part a file of ``size`` bytes among tasks; ``whole`` is all of it."""
-    step = max(1, STRETCH_BYTES // whole.range_bytes) * whole.range_bytes
+def make_chunks(whole: Chunk, size: int) -> list[Chunk]:
+    """Divide a file of ``size`` bytes among tasks; ``whole`` is the file as one chunk."""
+    step = max(1, CHUNK_BYTES // whole.range_bytes) * whole.range_bytes
     return [
         replace(
             whole,
@@ -126,55 +126,55 @@ def stretches(whole: Stretch, size: int) -> list[Stretch]:
     ]
 
 
-def cut(stretch: Stretch) -> CutStretch:
-    """Cut a stretch into ranges, and hash its bytes. Memory is that of one range.
+def cut(chunk: Chunk) -> CutChunk:
+    """Cut a chunk into ranges, and hash its bytes; one range at a time is in memory.
 
     Raises:
-        UserError: A record does not end within 64 MiB; or the file is compressed and damaged.
+        UserError: A record does not end within 64 MiB, or a compressed file is damaged.
     """
-    with compression.open_content(stretch.source) as content:
-        position = stretch.first_record
+    with compression.open_content(chunk.source) as content:
+        position = chunk.first_record
         if position is None:
-            position = _guess_record(content, stretch)
+            position = _guess_record(content, chunk)
         first_record = position
         ranges: list[CsvRange] = []
         leaves: list[bytes] = []
-        for start, stop in _pieces(stretch, content):
+        for start, stop in _pieces(chunk, content):
             block = content.read_at(start, stop - start)
-            leaves.append(b"" if stretch.unpack_to else filesystem.hash_leaves(block))
+            leaves.append(b"" if chunk.unpack_to else filesystem.hash_leaves(block))
             if position >= start + len(block):
                 continue
-            found = _cut_one(content, block[position - start :], position, stop, stretch)
+            found = _cut_one(content, block[position - start :], position, stop, chunk)
             position = found.stop
             if found.num_rows:
-                ranges.append(_unpack(found, content, stretch, len(ranges)))
+                ranges.append(_unpack(found, content, chunk, len(ranges)))
             content.forget(stop)
-    return CutStretch(first_record, position, tuple(ranges), b"".join(leaves).hex())
+    return CutChunk(first_record, position, tuple(ranges), b"".join(leaves).hex())
 
 
 def connect(
-    parts: Sequence[Stretch],
-    found: Sequence[CutStretch],
+    parts: Sequence[Chunk],
+    found: Sequence[CutChunk],
     *,
     first_row: int = 0,
-    cut_again: Callable[[Stretch], CutStretch] = cut,
+    cut_again: Callable[[Chunk], CutChunk] = cut,
 ) -> list[CsvRange]:
-    """Number the rows of a file's stretches, and cut those again that were begun at a wrong place.
+    """Number the rows of the chunks of a file, and cut chunks with a wrong guess again.
 
     Args:
-        parts: The stretches of one file in order.
-        found: What :func:`cut` made of each.
-        first_row: Number of the file's first record.
-        cut_again: Cuts a stretch whose ``first_record`` is now known.
+        parts: The chunks of one file in order.
+        found: Result of :func:`cut` for each.
+        first_row: Number of the first record of the file.
+        cut_again: Cuts a chunk whose ``first_record`` is known by now.
     """
     ranges: list[CsvRange] = []
     position = found[0].first_record if found else 0
     row = first_row
-    for stretch, result in zip(parts, found, strict=True):
-        if stretch.stop is not None and position >= stretch.stop:
+    for chunk, result in zip(parts, found, strict=True):
+        if chunk.stop is not None and position >= chunk.stop:
             continue
         if result.first_record != position:
-            result = cut_again(replace(stretch, first_record=position))
+            result = cut_again(replace(chunk, first_record=position))
         position = result.next_record
         for item in result.ranges:
             ranges.append(replace(item, first_row=row))
@@ -182,86 +182,86 @@ def connect(
     return ranges
 
 
-def _pieces(stretch: Stretch, content: Content) -> Iterator[tuple[int, int]]:
-    """Yield the bounds of the pieces of a stretch."""
-    start = stretch.start
-    while not content.ends_at(start) and (stretch.stop is None or start < stretch.stop):
-        stop = start + stretch.range_bytes
-        yield start, stop if stretch.stop is None else min(stop, stretch.stop)
+def _pieces(chunk: Chunk, content: Content) -> Iterator[tuple[int, int]]:
+    """Yield the bounds of the pieces of a chunk."""
+    start = chunk.start
+    while not content.ends_at(start) and (chunk.stop is None or start < chunk.stop):
+        stop = start + chunk.range_bytes
+        yield start, stop if chunk.stop is None else min(stop, chunk.stop)
         start = stop
 
 
 def _cut_one(
-    content: Content, piece: bytes, position: int, boundary: int, stretch: Stretch
+    content: Content, piece: bytes, position: int, boundary: int, chunk: Chunk
 ) -> CsvRange:
     """Find the records that begin between ``position`` and ``boundary``.
 
     Args:
         content: The file.
-        piece: Its bytes from ``position`` to ``boundary`` (or the end, if that is nearer).
-        position: Where a record, or a blank line, begins.
-        boundary: Where the next piece begins.
-        stretch: What is being cut.
+        piece: Its bytes from ``position`` to ``boundary``, or to the end of the file.
+        position: Beginning of a record or a blank line.
+        boundary: Beginning of the next piece.
+        chunk: The chunk being cut.
     """
     at_end = content.ends_at(position + len(piece))
-    records, used = find_records(piece, delimiter=stretch.delimiter, last=at_end)
-    place, num_rows, has_malformed = position + used, len(records), bool(records.malformed.any())
+    records, used = find_records(piece, delimiter=chunk.delimiter, last=at_end)
+    end, num_rows, has_malformed = position + used, len(records), bool(records.malformed.any())
     ahead = _LOOK_AHEAD
-    while place < boundary and not content.ends_at(place):
-        piece = content.read_at(place, boundary - place + ahead)
-        at_end = content.ends_at(place + len(piece))
-        records, used = find_records(piece, delimiter=stretch.delimiter, last=at_end)
-        begun = int((records.starts < boundary - place).sum())
+    while end < boundary and not content.ends_at(end):
+        piece = content.read_at(end, boundary - end + ahead)
+        at_end = content.ends_at(end + len(piece))
+        records, used = find_records(piece, delimiter=chunk.delimiter, last=at_end)
+        begun = int((records.starts < boundary - end).sum())
         if begun:
             num_rows += begun
             has_malformed |= bool(records.malformed[:begun].any())
-            place += int(records.stops[begun - 1])
+            end += int(records.stops[begun - 1])
         else:
-            place += min(used, boundary - place)
-            ahead = _more(ahead, used, place, stretch.source)
-    return CsvRange(stretch.source, position, place, 0, num_rows, has_malformed)
+            end += min(used, boundary - end)
+            ahead = _more(ahead, used, end, chunk.source)
+    return CsvRange(chunk.source, position, end, 0, num_rows, has_malformed)
 
 
-def _more(ahead: int, used: int, place: int, source: str) -> int:
-    """Say how far to look for the end of a record that did not end within ``ahead``."""
+def _more(ahead: int, used: int, end: int, source: str) -> int:
+    """Choose how far to look for the end of a record that did not end within ``ahead``."""
     if used:
         return ahead
     if ahead > 64 * MAX_RECORD_BYTES:
         raise UserError(
-            f"{source}: the record at byte {place:,} has no end within {ahead:,} bytes",
-            hint="is it a CSV?",
+            f"{source}: the record at byte {end:,} does not end within {ahead:,} bytes",
+            hint="is it a CSV file?",
         )
     return ahead * 8
 
 
-def _unpack(found: CsvRange, content: Content, stretch: Stretch, number: int) -> CsvRange:
-    """Lay the bytes of a range down where tasks can read them, if the file is compressed."""
-    if not stretch.unpack_to:
+def _unpack(found: CsvRange, content: Content, chunk: Chunk, number: int) -> CsvRange:
+    """Write the bytes of a range to a file that tasks can read, if its source is compressed."""
+    if not chunk.unpack_to:
         return found
-    target = f"{stretch.unpack_to}-{number:05d}"
+    target = f"{chunk.unpack_to}-{number:05d}"
     compression.write_unpacked(target, content.read_at(found.start, found.stop - found.start))
     return replace(found, unpacked=target)
 
 
-def _guess_record(content: Content, stretch: Stretch) -> int:
-    """Guess where the first record at or behind the start of a stretch begins.
+def _guess_record(content: Content, chunk: Chunk) -> int:
+    """Guess the position of the first record at or after the start of a chunk.
 
-    It is a line from where on some records have the right number of columns; if there is none, the
-    first line.
+    It is the first line from which on several records have the right number of columns; if there is
+    no such line, it is the first line.
     """
-    before = stretch.start - 1
+    before = chunk.start - 1
     sample = content.read_at(before, _SAMPLE_BYTES)
     lines = [match.end() for match in csv_records.LINE_END.finditer(sample)]
     for line in lines:
-        if _looks_right(sample[line:], stretch):
+        if _looks_right(sample[line:], chunk):
             return before + line
-    return before + lines[0] if lines else stretch.start
+    return before + lines[0] if lines else chunk.start
 
 
-def _looks_right(sample: bytes, stretch: Stretch) -> bool:
-    records, _ = find_records(sample, delimiter=stretch.delimiter, last=False)
+def _looks_right(sample: bytes, chunk: Chunk) -> bool:
+    records, _ = find_records(sample, delimiter=chunk.delimiter, last=False)
     if not len(records) or records.malformed[:_SAMPLE_RECORDS].any():
         return False
     lines = sample[: records.stops[:_SAMPLE_RECORDS][-1]].decode("latin-1")
-    rows = csv.reader(io.StringIO(lines, newline=""), delimiter=stretch.delimiter)
-    return all(len(row) == stretch.num_columns for row in rows if row)
+    rows = csv.reader(io.StringIO(lines, newline=""), delimiter=chunk.delimiter)
+    return all(len(row) == chunk.num_columns for row in rows if row)

@@ -1,16 +1,17 @@
-"""CSV bytes -> its records, as places in the bytes.
+"""CSV bytes -> the positions of its records.
 
-What a record is (the grammar of RFC 4180, a little wider):
+The grammar is that of RFC 4180, slightly extended:
 
-- A record is one or more fields, separated by the delimiter, up to a line end (LF, CRLF or CR) or
-  the end of the file. Lines without a character are no records.
-- A field is quoted if it begins with a quote. In it a quote is doubled, line ends are text, and
-  after its closing quote comes a delimiter or the line end. In other fields a quote is text.
-- Where a line does not begin such a record, because a quote is not closed or text follows a closing
-  quote (or the record is longer than ``MAX_RECORD_BYTES``), that line alone is a malformed record,
-  and the next line begins a new one. So an unclosed quote costs its own line and no other.
+- A record consists of one or more fields, separated by the delimiter, up to a line end (LF, CRLF or
+  CR) or the end of the file. Empty lines are not records.
+- A field is quoted if it begins with a quote. Within a quoted field quotes are doubled, line ends
+  are text, and its closing quote is followed by a delimiter or a line end. In other fields a quote
+  is text.
+- If a line does not begin such a record (a quote is not closed, text follows a closing quote, or
+  the record is longer than ``MAX_RECORD_BYTES``), this line alone is a malformed record, and the
+  next line begins a new record. So an unclosed quote affects its own line alone.
 
-Every byte lies in exactly one record or blank line, and the records do not depend on the ranges.
+Every byte belongs to exactly one record or blank line, and the records do not depend on the ranges.
 """
 
 import re
@@ -21,15 +22,15 @@ from functools import cache
 import numpy as np
 
 RULES_VERSION = 1
-"""Changes whenever a file would be cut into other records."""
+"""Must change whenever the rules would cut a file into other records."""
 MAX_RECORD_BYTES = 1 << 20
-"""A record that is longer than this is malformed; a quote open for so long is unclosed."""
+"""A longer record is malformed; a quote that is open for longer is unclosed."""
 
 UNCLOSED_QUOTE = "unclosed quote"
 MISPLACED_QUOTE = "text after a closing quote"
 TOO_LONG = "record too long"
 FAULTS = (UNCLOSED_QUOTE, MISPLACED_QUOTE, TOO_LONG)
-"""What may be wrong with a malformed record."""
+"""Reasons why a record is malformed."""
 
 _QUOTE, _NEWLINE, _RETURN = 0x22, 0x0A, 0x0D
 LINE_END = re.compile(rb"\r\n|\r|\n")
@@ -39,12 +40,12 @@ _BLANK = (b"\n", b"\r\n", b"\r")
 
 @dataclass(frozen=True)
 class Records:
-    """The records of a piece of CSV: ``starts[i]:stops[i]`` in bytes, with their line end."""
+    """The records of a piece of CSV: bytes ``starts[i]:stops[i]``, line end included."""
 
     starts: np.ndarray
     stops: np.ndarray
     malformed: np.ndarray
-    """One bool a record: a quote in it is unclosed or out of place."""
+    """True for each record with a fault."""
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -56,11 +57,11 @@ def find_records(piece: bytes, *, delimiter: str = ",", last: bool = True) -> tu
     Args:
         piece: Bytes of CSV.
         delimiter: One ASCII character.
-        last: The piece goes to the end of the file; if not, a record that the piece does not
-            end is left out.
+        last: Whether the piece ends with the file. If not, an unfinished record at its end is left
+            out.
 
     Returns:
-        The records, and how many bytes they and the blank lines between them take.
+        The records, and the number of bytes of the records and the blank lines between them.
     """
     records = _find_regular(piece, delimiter, last)
     if records is not None:
@@ -69,7 +70,7 @@ def find_records(piece: bytes, *, delimiter: str = ",", last: bool = True) -> tu
 
 
 def name_faults(piece: bytes, records: Records, *, delimiter: str = ",") -> list[str]:
-    """Say of each malformed record of a piece what is wrong with it: one of ``FAULTS``."""
+    """Name the fault of each malformed record of a piece: one of ``FAULTS``."""
     chosen = np.flatnonzero(records.malformed)
     return [_name_fault(piece[records.starts[i] : records.stops[i]], delimiter) for i in chosen]
 
@@ -79,15 +80,15 @@ def _name_fault(line: bytes, delimiter: str) -> str:
         return TOO_LONG
     fields, quoted = _parts(delimiter)
     sound = fields.match(line)
-    assert sound is not None, "no field at all is sound too"
+    assert sound is not None, "an empty sequence of fields matches, too"
     return MISPLACED_QUOTE if quoted.match(line, sound.end()) else UNCLOSED_QUOTE
 
 
 def _find_regular(piece: bytes, delimiter: str, last: bool) -> tuple[Records, int] | None:
-    """Find records by the parity of quotes; None where one that is complete is out of place.
+    """Find records by the parity of quotes; None if a complete record has a misplaced quote.
 
-    Where every opening quote begins a field and every closing one ends it, a line end is a record's
-    end exactly if an even number of quotes precedes it.
+    If every opening quote begins a field and every closing quote ends one, a line end is the end of
+    a record exactly if an even number of quotes precedes it.
     """
     data = np.frombuffer(piece, np.uint8)
     quotes = np.flatnonzero(data == _QUOTE)
@@ -100,7 +101,7 @@ def _find_regular(piece: bytes, delimiter: str, last: bool) -> tuple[Records, in
         stops, used = np.append(stops, len(data)), len(data)
     elif len(data) - used > MAX_RECORD_BYTES:
         return None
-    if not _are_in_place(data[:used], quotes[: np.searchsorted(quotes, used)], delimiter):
+    if not _are_well_placed(data[:used], quotes[: np.searchsorted(quotes, used)], delimiter):
         return None
     starts = np.concatenate([[0], stops[:-1]]) if len(stops) else stops
     ends = stops - ((data[stops - 1] == _NEWLINE) | (data[stops - 1] == _RETURN))
@@ -113,7 +114,7 @@ def _find_regular(piece: bytes, delimiter: str, last: bool) -> tuple[Records, in
 
 
 def _line_ends(data: np.ndarray, last: bool) -> np.ndarray:
-    """Find the last byte of each LF, CRLF and CR; a CR at the end may yet become a CRLF."""
+    """Find the last byte of each LF, CRLF and CR; a CR at the end may be half of a CRLF."""
     ends = data == _NEWLINE
     returns = np.flatnonzero(data == _RETURN)
     if len(returns):
@@ -123,8 +124,8 @@ def _line_ends(data: np.ndarray, last: bool) -> np.ndarray:
     return np.flatnonzero(ends)
 
 
-def _are_in_place(data: np.ndarray, quotes: np.ndarray, delimiter: str) -> bool:
-    """Check that quotes in turn begin a field and end it."""
+def _are_well_placed(data: np.ndarray, quotes: np.ndarray, delimiter: str) -> bool:
+    """Check that quotes alternately begin and end a field."""
     opening, closing = quotes[0::2], quotes[1::2]
     before = data[opening[opening > 0] - 1]
     begins = (before == ord(delimiter)) | (before == _NEWLINE) | (before == _QUOTE)
@@ -145,14 +146,14 @@ def _field(delimiter: str) -> bytes:
 
 @cache
 def _parts(delimiter: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    """Compile the well-formed fields that a line begins with, and what is in quotes."""
+    """Compile patterns of the well-formed fields at the start of a line, and of a quoted text."""
     comma = re.escape(delimiter).encode()
     return re.compile(rb"(?:" + _field(delimiter) + comma + rb")*+"), re.compile(_QUOTED)
 
 
 @cache
 def _patterns(delimiter: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    """Compile one well-formed record, and one that may go on behind the end of the piece."""
+    """Compile patterns of a well-formed record, and of one that may extend beyond the piece."""
     comma, field = re.escape(delimiter).encode(), _field(delimiter)
     whole = field + rb"(?:" + comma + field + rb")*+(?:\r\n|\r|\n|\Z)"
     open_ended = rb"(?:" + field + comma + rb')*+"(?:[^"]|"")*+\Z'
@@ -160,7 +161,7 @@ def _patterns(delimiter: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
 
 
 def _find_one_by_one(piece: bytes, delimiter: str, last: bool) -> tuple[Records, int]:
-    """Find records one after the other, by the grammar itself."""
+    """Find records one after the other by regular expressions."""
     found = list(_walk(piece, delimiter, last))
     used = found.pop()[1]
     starts, stops, malformed = zip(*found, strict=True) if found else ((), (), ())
@@ -171,7 +172,7 @@ def _find_one_by_one(piece: bytes, delimiter: str, last: bool) -> tuple[Records,
 
 
 def _walk(piece: bytes, delimiter: str, last: bool) -> Iterator[tuple[int, int, bool]]:
-    """Yield start, stop and malformed of each record; at the end (0, bytes used, False)."""
+    """Yield start, stop and malformed of each record; finally (0, bytes used, False)."""
     record, open_ended = _patterns(delimiter)
     position = 0
     while position < len(piece):
@@ -181,8 +182,8 @@ def _walk(piece: bytes, delimiter: str, last: bool) -> Iterator[tuple[int, int, 
             match = None
         stop = match.end() if match else _line_end(piece, position)
         ends_here = stop < len(piece) or piece[-1] == _NEWLINE
-        may_go_on = not match and limit == len(piece) and open_ended.match(piece, position)
-        if not last and (not ends_here or may_go_on):
+        may_continue = not match and limit == len(piece) and open_ended.match(piece, position)
+        if not last and (not ends_here or may_continue):
             break
         if piece[position:stop] not in _BLANK:
             yield position, stop, match is None
@@ -195,8 +196,8 @@ def _line_end(piece: bytes, position: int) -> int:
     return match.end() if match else len(piece)
 
 
-def _ends_line(piece: bytes, place: int) -> bool:
-    """Say whether a line ends before ``place``."""
-    return piece[place - 1] == _NEWLINE or (
-        piece[place - 1] == _RETURN and piece[place] != _NEWLINE
+def _ends_line(piece: bytes, position: int) -> bool:
+    """Say whether a line ends before ``position``."""
+    return piece[position - 1] == _NEWLINE or (
+        piece[position - 1] == _RETURN and piece[position] != _NEWLINE
     )

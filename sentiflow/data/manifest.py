@@ -1,4 +1,4 @@
-"""Directory -> the record, written last, of what is in it and where it came from."""
+"""Directory -> its manifest: the files, settings and inputs of a result, written last."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 from sentiflow import __version__
 from sentiflow.config.settings import flatten
@@ -21,9 +21,9 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 STARTED = "started.json"
 WORK = "_work"
-"""Holds what is only needed until a stage is complete."""
+"""Subdirectory for files that are needed until a stage is complete."""
 _HALF_STARTED = re.compile(rf"{re.escape(STARTED)}\.[0-9a-f]+\.tmp")
-"""What is left where a run was killed before anything else was there."""
+"""Left by a run that was killed before it wrote anything else."""
 
 LIBRARIES = ("ray", "torch", "pyarrow", "numpy", "pandas", "mlflow")
 
@@ -32,33 +32,35 @@ _EXPECTED = {"model": "a finished model package, such as runs/quickstart/trained
 
 
 class State(Enum):
-    """What a stage finds where its output goes."""
+    """State of the output directory of a stage."""
 
     ABSENT = "absent"
     UNFINISHED = "unfinished"
     COMPLETE = "complete"
     EXTENDED = "extended"
-    """Complete for the first of the input's files; others have come at the end."""
+    """Complete for the first input files; new files follow at the end."""
     DAMAGED = "damaged"
-    """Complete, but a file is gone or of another size."""
+    """Complete, but a file is missing or has another size."""
     DIFFERENT = "different"
+    """Complete for other settings or inputs."""
     NOT_OURS = "not ours"
+    """The directory contains other files."""
 
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """What a stage is about to make, where, and from what."""
+    """Description of the output of a stage: where it goes, and what decides its content."""
 
     stage: str
     uri: str
     settings: Settings
-    """The settings that decide the result, and no others."""
+    """Settings that decide the result, and no others."""
     inputs: dict[str, Any]
-    """By name: a dictionary with at least ``fingerprint``; beside it, what helps to find it."""
+    """An ``Input`` for each name; a stage may add further keys to it."""
     owns: tuple[str, ...] = ()
-    """Names in the directory that the stage writes, and may delete when it starts over."""
+    """Names in the directory that the stage writes, and deletes when it starts over."""
     grows: str = ""
-    """Name of an input of files; where some have come at its end, what is there is added to."""
+    """Name of an input of files. If files were added at its end, the result is extended."""
 
     @property
     def fingerprint(self) -> str:
@@ -69,14 +71,17 @@ class OutputSpec:
 
 @dataclass(frozen=True)
 class Status:
-    """The state of a spec's directory, and the keys that differ from what is there."""
+    """State of an output directory compared with a spec."""
 
     state: State
-    differences: tuple[str, ...] = field(default=())
+    differences: tuple[str, ...] = ()
+    """Settings and inputs that differ from the existing result; for a damaged one, the file."""
+    record: Manifest | None = field(default=None, compare=False)
+    """The manifest that was found."""
 
 
 def fingerprint(value: Any) -> str:
-    """Hash a JSON value, independent of the order of keys; 16 hexadecimal digits."""
+    """Hash a JSON value, whatever the order of its keys, to 16 hexadecimal digits."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -85,16 +90,16 @@ def read(uri: str) -> Manifest | None:
     """Read the manifest of the directory ``uri``; None if it is not complete.
 
     Raises:
-        UserError: There is a manifest, but of a newer form, or not one of ours.
+        UserError: There is a manifest, but of a newer version, or of another program.
     """
     return _read_record(join(uri, MANIFEST))
 
 
 def require(uri: str, *, stage: str, setting: str) -> Manifest:
-    """Read the manifest of a directory that must be complete and made by ``stage``.
+    """Read the manifest of a directory that must be a complete output of ``stage``.
 
     Raises:
-        UserError: It is not; ``setting`` names where the location came from.
+        UserError: It is not; the message names ``setting``, which holds the location.
     """
     record = read(uri)
     wanted = _EXPECTED.get(stage, f"the finished output of sentiflow {stage}")
@@ -108,7 +113,7 @@ def require(uri: str, *, stage: str, setting: str) -> Manifest:
 
 
 def find_status(spec: OutputSpec) -> Status:
-    """Compare what a spec's directory holds with what the spec would make."""
+    """Compare the output directory of a stage with its spec."""
     record = read(spec.uri)
     if record is not None and record["stage"] != spec.stage:
         return Status(State.NOT_OURS)
@@ -123,24 +128,23 @@ def find_status(spec: OutputSpec) -> Status:
 def _compare(spec: OutputSpec, record: Manifest) -> Status:
     differences = _differences(spec, record)
     if _has_grown(spec, record, differences):
-        return Status(State.EXTENDED)
+        return Status(State.EXTENDED, record=record)
     if not differences and record["fingerprint"] != spec.fingerprint:
         differences = ("written by another version of sentiflow",)
     if differences:
-        return Status(State.DIFFERENT, differences)
+        return Status(State.DIFFERENT, differences, record)
     damaged = _find_damaged(spec.uri, record)
-    return Status(State.DAMAGED, (damaged,)) if damaged else Status(State.COMPLETE)
+    return Status(State.DAMAGED if damaged else State.COMPLETE, tuple(damaged), record)
 
 
-def _find_damaged(uri: str, record: Manifest) -> str:
-    """Name a file that is not as the manifest says; empty if there is none."""
+def _find_damaged(uri: str, record: Manifest) -> list[str]:
+    """List the first file that is missing or has another size than in the manifest, if any."""
     sizes = filesystem.sizes(uri)
-    wrong = (item["path"] for item in record["files"] if sizes.get(item["path"]) != item["bytes"])
-    return next(wrong, "")
+    return [i["path"] for i in record["files"] if sizes.get(i["path"]) != i["bytes"]][:1]
 
 
 def _has_grown(spec: OutputSpec, record: Manifest, differences: Sequence[str]) -> bool:
-    """Say whether a spec differs from a record by more files of the input that may grow alone."""
+    """Say whether the only difference is that files were added at the end of the growing input."""
     only = len(differences) == 1 and differences[0].startswith(f"another {spec.grows}")
     if not spec.grows or not only:
         return False
@@ -152,31 +156,31 @@ def _has_grown(spec: OutputSpec, record: Manifest, differences: Sequence[str]) -
 
 
 def identify_file(item: InputFile) -> str:
-    """Name the content of a described input file; of an archive, also which member is meant."""
+    """Name the content of an input file: its hash, and for an archive also the member."""
     return join_member(item["tree_sha256"], split_member(item["uri"])[1])
 
 
-def check_place(stage: str, uri: str) -> None:
-    """Make sure that ``uri`` is empty, or holds what ``stage`` has made or begun.
+def check_location(stage: str, uri: str) -> None:
+    """Check that ``uri`` is empty, or an output of ``stage``, complete or not.
 
     Raises:
-        UserError: It holds somebody else's files.
+        UserError: It contains other files.
     """
-    if find_status(OutputSpec(stage, uri, {}, {})).state is State.NOT_OURS:
-        raise UserError(
-            f"{uri} holds files that are not from {stage}", hint="choose an empty or new directory"
-        )
+    check(OutputSpec(stage, uri, {}, {}), overwrite=True)
 
 
-def check(spec: OutputSpec, *, overwrite: bool = False) -> None:
-    """Make sure that a stage may write to its directory.
+def check(spec: OutputSpec, *, overwrite: bool = False) -> Status:
+    """Check that a stage may write to its directory.
 
     Raises:
-        UserError: It belongs to other settings and ``overwrite`` is off, or to somebody else
-            altogether.
+        UserError: It contains a result of other settings and ``overwrite`` is off, or other files.
     """
-    check_place(spec.stage, spec.uri)
     found = find_status(spec)
+    if found.state is State.NOT_OURS:
+        raise UserError(
+            f"{spec.uri} holds files that are not from {spec.stage}",
+            hint="choose an empty or new directory",
+        )
     if found.state is State.DIFFERENT and not overwrite:
         raise UserError(
             f"{spec.uri} belongs to other settings ({'; '.join(found.differences)})",
@@ -184,56 +188,54 @@ def check(spec: OutputSpec, *, overwrite: bool = False) -> None:
         )
     if found.state is State.DAMAGED and not overwrite:
         raise UserError(
-            f"{join(spec.uri, found.differences[0])} is gone or damaged",
-            hint="make it all anew with --overwrite",
+            f"{join(spec.uri, found.differences[0])} is missing or damaged",
+            hint="create the whole output again with --overwrite",
         )
+    return found
 
 
 def begin(
     spec: OutputSpec, *, overwrite: bool = False, resumable: bool = False, key: str | None = None
 ) -> bool:
-    """Make the directory ready: what an unfinished or replaced run left is removed.
+    """Prepare the directory: remove the files of an unfinished or replaced run.
 
-    While it is removed, ``started.json`` names no fingerprint: what then is left of it by a kill
-    is nobody's to continue. What is complete of a spec that has grown stays, with its manifest.
+    ``started.json`` has no fingerprint while files are removed, so that a run that is killed then
+    is not resumed. A complete result that is to be extended stays, with its manifest.
 
     Args:
-        spec: What is to be made, with the inputs' fingerprints known.
+        spec: The output, with the fingerprints of its inputs.
         overwrite: Replace a result of other settings.
-        resumable: Keep what an unfinished run of the same spec has left.
-        key: What must be equal for a run to be the same, by default the spec's fingerprint. Where
-            one is given, what an unfinished run of another has left is replaced only by force.
+        resumable: Keep the files of an unfinished run of the same key.
+        key: Identifies runs that can resume each other; by default the fingerprint of the spec. If
+            it is given, an unfinished run of another key is replaced with ``overwrite`` only.
 
     Returns:
-        Whether there is such a run, which the caller continues.
+        Whether there is an unfinished run, which the caller resumes.
 
     Raises:
         UserError: As :func:`check`.
     """
-    check(spec, overwrite=overwrite)
-    state, started = find_status(spec).state, read_key(spec.uri)
+    found = check(spec, overwrite=overwrite)
+    state, started = found.state, read_key(spec.uri)
     if key and state is State.UNFINISHED and started not in (None, key) and not overwrite:
         check_nothing_done(spec, "other settings")
     key = key or spec.fingerprint
     if resumable and state in (State.UNFINISHED, State.EXTENDED) and started == key:
         return True
     _write_started(spec, None)
-    if state is State.EXTENDED:
-        record = read(spec.uri)
-        assert record is not None, "what has grown has a manifest"
-        _delete_owned(spec, keep=[item["path"] for item in record["files"]])
-    else:
+    if state is not State.EXTENDED:
         filesystem.delete(join(spec.uri, MANIFEST))
-        _delete_owned(spec, keep=())
+    kept = found.record["files"] if found.record and state is State.EXTENDED else []
+    _delete_owned(spec, keep=[item["path"] for item in kept])
     _write_started(spec, key)
     return False
 
 
 def check_nothing_done(spec: OutputSpec, other: str) -> None:
-    """Make sure that an unfinished run of something else has finished nothing.
+    """Check that an unfinished run of other settings or inputs has not written any result.
 
     Raises:
-        UserError: It has.
+        UserError: It has written some.
     """
     names = [name.split("/")[0] for name in filesystem.listing(spec.uri)]
     if any(name in spec.owns and name != WORK for name in names):
@@ -244,18 +246,17 @@ def check_nothing_done(spec: OutputSpec, other: str) -> None:
 
 
 def clean_up(spec: OutputSpec) -> None:
-    """Finish the tidying of a complete directory, which a kill may have interrupted."""
+    """Remove files that a killed run left in a complete directory."""
     names = filesystem.listing(spec.uri, recursive=False)
-    if any(name == STARTED or _HALF_STARTED.fullmatch(name) for name in names):
-        record = read(spec.uri)
-        assert record is not None, "a complete directory has a manifest"
+    is_left = any(name == STARTED or _HALF_STARTED.fullmatch(name) for name in names)
+    if is_left and (record := read(spec.uri)):
         _tidy(spec, record)
 
 
 def roll_back(spec: OutputSpec) -> None:
-    """Take away what an unfinished stage has written, for a run that cannot succeed.
+    """Remove the files of an unfinished run that cannot succeed.
 
-    A directory to which something was to be added is left complete, as it was.
+    A complete result that was to be extended stays as it was.
     """
     record = read(spec.uri)
     if record is not None:
@@ -276,19 +277,19 @@ def publish(
     seconds: float,
     **details: Any,
 ) -> Manifest:
-    """Write the manifest, which makes the directory complete; returns it.
+    """Write the manifest, which makes the directory complete, and return it.
 
-    What else the stage or a killed run of it has left there is removed afterwards: until then a
-    resumed run may need it. If a kill interrupts that, :func:`clean_up` goes on.
+    Other files of the stage are removed afterwards, as a resumed run may need them until then. If
+    this is interrupted, :func:`clean_up` removes them.
 
     Args:
-        spec: What was made, with the inputs' fingerprints known by now.
-        counts: Rows and the like.
-        files: A dictionary for each file: ``path`` in the directory, ``rows``, ``bytes``.
-        seconds: What the stage took.
-        details: More that a reader may want, by name.
+        spec: The output, with the fingerprints of its inputs.
+        counts: Numbers of rows and the like.
+        files: All files of the result.
+        seconds: Duration of the stage.
+        details: Further keys of the manifest.
     """
-    record: Manifest = {
+    keys: dict[str, object] = {
         "stage": spec.stage,
         "format_version": FORMAT_VERSION,
         "fingerprint": spec.fingerprint,
@@ -301,25 +302,26 @@ def publish(
         "files": sorted(files, key=lambda item: item["path"]),
         "versions": {"sentiflow": __version__} | {name: version(name) for name in LIBRARIES},
     }
+    record = cast(Manifest, keys)
     filesystem.write_bytes(join(spec.uri, MANIFEST), _to_json(record))
     _tidy(spec, record)
     return record
 
 
 def read_input(inputs: Mapping[str, Any], name: str) -> Manifest | None:
-    """Read the manifest of one of a manifest's inputs; None if it is gone or was made anew."""
+    """Read the manifest of an input; None if it is missing or has been replaced since."""
     named = inputs.get(name) or {}
     found = read(named["uri"]) if "uri" in named else None
     return found if found and found["fingerprint"] == named["fingerprint"] else None
 
 
 def reference(uri: str, record: Manifest) -> Input:
-    """Name a finished directory as an input of the next stage."""
+    """Describe a finished directory as an input of the next stage."""
     return {"uri": uri, "fingerprint": record["fingerprint"]}
 
 
 def list_files(uri: str, name: str) -> list[FileEntry]:
-    """List what lies in the subdirectory ``name``, for a manifest."""
+    """List the files of the subdirectory ``name``, for a manifest."""
     paths = [join(name, path) for path in filesystem.listing(join(uri, name))]
     return [
         {"path": path, "rows": None, "bytes": filesystem.file_info(join(uri, path)).size}
@@ -328,7 +330,7 @@ def list_files(uri: str, name: str) -> list[FileEntry]:
 
 
 def _tidy(spec: OutputSpec, record: Manifest) -> None:
-    """Delete what the stage owns and its manifest does not list; ``started.json`` at the end."""
+    """Delete files of the stage that its manifest does not list; ``started.json`` last."""
     _delete_owned(spec, keep=[item["path"] for item in record["files"]])
     filesystem.delete(join(spec.uri, STARTED))
 
@@ -343,7 +345,7 @@ def _write_started(spec: OutputSpec, fingerprint: str | None) -> None:
 
 
 def read_key(uri: str) -> Any:
-    """Read which result an unfinished run is making; None if it can be nobody's to continue."""
+    """Read the key of an unfinished run; None if it cannot be resumed."""
     try:
         started = json.loads(filesystem.read_bytes(join(uri, STARTED)))
     except (FileNotFoundError, ValueError):
@@ -353,7 +355,7 @@ def read_key(uri: str) -> Any:
 
 
 def _delete_owned(spec: OutputSpec, *, keep: Sequence[str]) -> None:
-    """Delete what the stage owns in its directory, except the files to ``keep``."""
+    """Delete the files of the stage in its directory, except those to ``keep``."""
     kept = set(keep)
     for name in spec.owns:
         if not any(path == name or path.startswith(f"{name}/") for path in kept):
@@ -367,7 +369,7 @@ def _delete_owned(spec: OutputSpec, *, keep: Sequence[str]) -> None:
 
 
 def _differences(spec: OutputSpec, record: Manifest) -> tuple[str, ...]:
-    """Name the settings and inputs in which a finished directory differs from the spec."""
+    """List the settings and inputs in which a finished directory differs from the spec."""
     old, new = flatten(record["settings"]), flatten(json.loads(json.dumps(spec.settings)))
     settings = [
         f"{key}: {_brief(old.get(key))} there, {_brief(new.get(key))} here"
@@ -383,7 +385,7 @@ def _differences(spec: OutputSpec, record: Manifest) -> tuple[str, ...]:
 
 
 def _explain_files(before: Any, now: Any) -> str:
-    """Say in which file two inputs of files differ first, and how."""
+    """Describe the first difference between two inputs of files."""
     old, new = ((inputs or {}).get("files", []) for inputs in (before, now))
     there, here = ([identify_file(item) for item in files] for files in (old, new))
     if not old or not new or there == here[: len(there)]:

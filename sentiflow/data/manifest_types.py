@@ -1,66 +1,129 @@
-"""The keys of a manifest, and what each means."""
+"""The keys of a manifest and their meanings."""
 
-from typing import Any, NotRequired, Required, TypedDict
+from typing import Any, Required, TypedDict
+
+from sentiflow.storage.filesystem import FileEntry as FileEntry
 
 Settings = dict[str, Any]
-"""A section of the settings as JSON has it; nested sections are dictionaries in it."""
+"""A section of the settings as JSON; nested sections are dictionaries."""
 Counts = dict[str, Any]
-"""Whole numbers by name; a table of them, such as rows by split and label, is nested."""
-
-
-class FileEntry(TypedDict):
-    """A file of a finished directory."""
-
-    path: str
-    """Relative to the directory."""
-    rows: int | None
-    """None where the file is not a table."""
-    bytes: int
-    sha256: NotRequired[str]
-    """In a model package."""
+"""Integers by name; tables, such as rows by split and label, are nested dictionaries."""
 
 
 class InputFile(TypedDict, total=False):
-    """A file that a stage has read."""
+    """An input file of a stage."""
 
     uri: Required[str]
     bytes: Required[int]
     modified_ns: Required[int]
     tree_sha256: Required[str]
-    """Of its content, see ``filesystem.tree_sha256``; empty where nobody has read it yet."""
+    """Hash of the content, see ``filesystem.tree_sha256``; empty if it was not read yet."""
 
 
 class Input(TypedDict, total=False):
-    """What a stage was made from: a finished directory, or files."""
+    """Input of a stage: a finished directory, or files."""
 
     fingerprint: Required[str]
     uri: str
-    """Of a directory."""
+    """The directory."""
     files: list[InputFile]
 
 
+class RepeatCounts(TypedDict):
+    """How often texts repeat."""
+
+    repeated_texts: int
+    """Different texts that occur in more than one row."""
+    surplus_rows: int
+    """Rows beyond the first of each text."""
+
+
+class TextCounts(RepeatCounts):
+    """Repeated texts within splits and across them."""
+
+    within: dict[str, RepeatCounts]
+    """By split, where only the rows of that split are compared."""
+    shared_texts: dict[str, int]
+    """By pair of splits (``train_and_test``): different texts that both contain."""
+    leaked_rows: dict[str, int]
+    """Rows whose text an earlier split contains, too. ``validation_in_train`` counts validation
+    rows; ``test_in_train`` and ``test_in_validation`` count test rows, and a row may be in both."""
+
+
+class ContradictionCounts(TypedDict):
+    """Normalized texts that have more than one label among negative, positive and neutral."""
+
+    texts: int
+    rows: dict[str, int]
+    """All rows of these texts by split, unlabelled rows included."""
+
+
+class DuplicateCounts(TypedDict):
+    """Repeated, leaking and contradicting texts, before any row is left out."""
+
+    rows: dict[str, int]
+    """All rows by split."""
+    exact: TextCounts
+    """Texts as written."""
+    normalized: TextCounts
+    """Texts without differences in case, compatibility forms and white space."""
+    contradicting: ContradictionCounts
+    dropped: dict[str, dict[str, int]]
+    """Rows to leave out, by reason and split."""
+
+
+class WordCount(TypedDict):
+    """A word of the corpus."""
+
+    word: str
+    count: int
+    """Its occurrences in all splits."""
+
+
+class SplitTokens(TypedDict):
+    """Tokens of one split."""
+
+    tokens: int
+    unknown: int
+    """Tokens that are not in the vocabulary."""
+    unknown_fraction: float
+
+
+class VocabularyReport(TypedDict):
+    """How well the vocabulary covers the corpus, and the pretrained vectors the vocabulary."""
+
+    words: int
+    words_with_vector: int
+    frequent_unknown: list[WordCount]
+    """The most frequent words that are not in the vocabulary."""
+    frequent_without_vector: list[WordCount]
+    """The most frequent words without a pretrained vector."""
+    tokens: dict[str, SplitTokens]
+    """By split."""
+
+
 class Manifest(TypedDict, total=False):
-    """What ``manifest.json`` says. The first eleven keys are in all, the others by stage."""
+    """The content of ``manifest.json``: keys of all stages, then keys of some stages."""
 
     stage: Required[str]
     format_version: Required[int]
     fingerprint: Required[str]
     created: Required[str]
-    """When it was finished, ISO 8601 in UTC."""
+    """Time of completion, ISO 8601 in UTC."""
     seconds: Required[float]
     settings: Required[Settings]
-    """Those that decide the result."""
+    """Settings that decide the result."""
     inputs: Required[dict[str, Any]]
-    """By name, an :class:`Input` each; a stage may add what it needs to know of one."""
+    """An :class:`Input` for each name; a stage may add further keys to it."""
     counts: Required[Counts]
     files: Required[list[FileEntry]]
     versions: Required[dict[str, str]]
-    """Of sentiflow and of the libraries."""
+    """Versions of sentiflow and of libraries."""
 
-    duplicates: dict[str, Any]
-    """prepare: texts that repeat, leak between splits or contradict themselves."""
-    vocabulary: dict[str, Any]
-    """prepare: words, those with a vector, frequent ones without, tokens by split."""
+    duplicates: DuplicateCounts
+    """prepare."""
+    vocabulary: VocabularyReport
+    """prepare."""
 
     history: list[dict[str, Any]]
     """train: a ``trainer.EpochResult`` each."""
@@ -85,7 +148,7 @@ class Manifest(TypedDict, total=False):
     kept_types: dict[str, str]
     """score: Arrow types of the kept columns."""
     profile: dict[str, Any]
-    """score: what the texts look like to the model."""
+    """score: statistics of the texts and their predictions, a ``drift.Profile``."""
     drift: dict[str, Any]
     """score: ``profile`` beside that of the held-out texts."""
     peak_memory_bytes: int
@@ -100,4 +163,4 @@ class Manifest(TypedDict, total=False):
     reference: dict[str, Any]
     """A model package: ``profile`` of the held-out texts."""
     calibration: dict[str, Any] | None
-    """A model package: the temperature, and what it changes."""
+    """A model package: the temperature, and its effect on the calibration."""

@@ -1,4 +1,4 @@
-"""Parquet files -> whether their column ``row_id`` can number their rows."""
+"""Parquet files -> whether their column ``row_id`` identifies their rows."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,13 +12,13 @@ COLUMN = "row_id"
 
 
 def find_fault(uris: Sequence[str]) -> str | None:
-    """Say why the column does not number the rows; None if it does.
+    """Say why the column does not identify the rows; None if it does.
 
-    It does if every file has whole numbers, none missing and none twice. One file is in memory at a
-    time, or as many as have numbers between each other's.
+    It does if all files have integers without nulls and duplicates. One file at a time is in
+    memory, or several if their ranges of numbers overlap.
 
     Returns:
-        The fault, with the file; empty if no file has the column.
+        The fault with the file; an empty string if no file has the column.
     """
     ranges, without = [], []
     for uri in uris:
@@ -29,7 +29,7 @@ def find_fault(uris: Sequence[str]) -> str | None:
         if isinstance(ids, str):
             return ids
         if not _differ(ids):
-            return f"{uri} has a {COLUMN} twice"
+            return f"{uri} contains a {COLUMN} twice"
         if len(ids):
             bounds = pc.min_max(ids).as_py()
             ranges.append((bounds["min"], bounds["max"], uri))
@@ -37,12 +37,12 @@ def find_fault(uris: Sequence[str]) -> str | None:
         return f"{without[0]} has no {COLUMN}" if len(without) < len(uris) else ""
     for group in _overlapping(sorted(ranges)):
         if len(group) > 1 and not _differ(pa.chunked_array(map(_read, group))):
-            return f"{group[0]} has a {COLUMN} that another file has"
+            return f"{group[0]} contains a {COLUMN} of another file"
     return None
 
 
 def _read(uri: str) -> pa.Array | str | None:
-    """Read the numbers of one file, None if it has no such column; or say why that cannot be."""
+    """Read the numbers of one file; None without the column; a string describes a fault."""
     file_system, path = filesystem.locate(uri)
     arrow = pq.ParquetFile(path, filesystem=file_system).schema_arrow
     if COLUMN not in arrow.names:
@@ -60,7 +60,7 @@ def _read(uri: str) -> pa.Array | str | None:
 
 
 def _overlapping(ranges: Sequence[tuple[int, int, str]]) -> Iterator[list[str]]:
-    """Group files, in the order of their smallest numbers, by ranges that reach into each other."""
+    """Group files with overlapping ranges; files are in the order of their smallest numbers."""
     group: list[str] = []
     highest = 0
     for low, high, uri in ranges:

@@ -8,7 +8,7 @@ LABEL_NAMES = ("negative", "positive", "neutral")
 SPLITS = ("train", "validation", "test")
 
 NUM_VIRTUAL_SHARDS = 8
-"""The most training workers. It decides the order of training rows: to change it moves them all."""
+"""Upper limit of training workers. Changing it would change the order of all training rows."""
 
 TWEETS = pa.schema(
     [
@@ -18,7 +18,7 @@ TWEETS = pa.schema(
         pa.field("label", pa.int8()),
     ]
 )
-"""Accepted rows; ``row_id`` is the record's 0-based number over all input files."""
+"""Accepted rows; ``row_id`` is the 0-based number of the record over all input files."""
 
 ENCODED = pa.schema(
     [
@@ -28,7 +28,7 @@ ENCODED = pa.schema(
         pa.field("length", pa.int32(), nullable=False),
     ]
 )
-"""Labelled rows as ids; ``length`` is 0 where no token is known."""
+"""Labelled rows as token ids; ``length`` is 0 if no token is known."""
 
 REJECTED = pa.schema(
     [
@@ -39,7 +39,7 @@ REJECTED = pa.schema(
         pa.field("reason", pa.string(), nullable=False),
     ]
 )
-"""Refused records; ``offset`` is the byte at which the record begins in ``source``."""
+"""Rejected records; ``offset`` is the position of the record in ``source``, in bytes."""
 
 PREDICTIONS = pa.schema(
     [
@@ -62,7 +62,7 @@ FAILED = pa.schema(
         pa.field("error", pa.string(), nullable=False),
     ]
 )
-"""Accepted rows for which the model gave no answer, and why."""
+"""Accepted rows for which the model failed, with the error."""
 
 VOCABULARY = pa.schema(
     [
@@ -71,5 +71,5 @@ VOCABULARY = pa.schema(
         pa.field("count", pa.int64()),
     ]
 )
-"""Words in id order; ``count`` is null where it is not known. Prepared data have ``vector`` too,
-float32 lists, null where the pretrained vectors lack the word."""
+"""Words in the order of their ids; ``count`` is null if unknown. Prepared data have ``vector``:
+lists of float32, null if the word has no pretrained vector."""

@@ -1,4 +1,4 @@
-"""Parquet files -> parts of one long table, each read as checked tweets and rejected rows."""
+"""Parquet files -> parts of one long table, each read as tweets and rejected rows."""
 
 import concurrent.futures
 from collections.abc import Iterable, Sequence
@@ -24,9 +24,9 @@ class TableSlice:
     source: str
     start: int
     stop: int
-    """Rows in the file."""
+    """``start`` and ``stop`` count the rows of the file."""
     first_row: int
-    """Number of row ``start``, counted over all files."""
+    """Number of row ``start`` over all files."""
     split: str | None = None
 
 
@@ -48,30 +48,30 @@ class TablePart:
 
 
 @dataclass(frozen=True)
-class TableForm:
-    """How the rows of Parquet files are read, the same for all of them."""
+class TableFormat:
+    """How to read the rows of Parquet files; all files are read alike."""
 
     text_column: str = "text"
     has_row_ids: bool = True
-    """The files bring their own ``row_id``; if not, rows are numbered over all files."""
+    """Whether the files have their own ``row_id``. If not, rows are numbered over all files."""
     has_tweet_ids: bool = True
     has_labels: bool = True
     kept: tuple[tuple[str, pa.DataType], ...] = ()
-    """Columns to add to those of every tweet, and their types."""
+    """Additional columns and their types."""
 
 
 @dataclass(frozen=True)
 class TablePlan:
-    """What the footers of Parquet files tell."""
+    """Schema and size of Parquet files, from their footers."""
 
     uris: tuple[str, ...]
     num_rows: tuple[int, ...]
-    """Of each file."""
-    form: TableForm
+    """Rows of each file."""
+    table_format: TableFormat
     columns: tuple[str, ...]
-    """What may be kept."""
+    """Columns that ``score.keep_columns`` may name."""
     notes: tuple[str, ...]
-    """What a user might miss."""
+    """Remarks for the user about ids and labels that are not used."""
 
 
 def plan(
@@ -81,17 +81,17 @@ def plan(
     keep_columns: Sequence[str],
     earlier: Sequence[str] = (),
 ) -> TablePlan:
-    """Look at Parquet files before any of their rows is scored.
+    """Inspect Parquet files before any of their rows is scored.
 
     Args:
-        uris: Of the files.
+        uris: The files.
         text_column: Name of the column with the texts.
-        keep_columns: To add to the columns of every tweet; one that is not there is left out.
-        earlier: Files that were read before; no ``row_id`` may stand in them too.
+        keep_columns: Columns to add; missing ones are ignored.
+        earlier: Files that were scored before; their ``row_id`` must not occur again.
 
     Raises:
-        UserError: A file is no Parquet, has no such column of strings, or a kept column is of
-            types that are not to be made one.
+        UserError: A file is not Parquet, has no such column of strings, or the types of a kept
+            column cannot be combined.
     """
     with concurrent.futures.ThreadPoolExecutor(_OPENED_AT_ONCE) as pool:
         opened = list(pool.map(_open, uris))
@@ -101,7 +101,7 @@ def plan(
     shared = set.intersection(*(set(arrow.names) for arrow in schemas))
     others = [n for n in keep_columns if n in shared and n not in schema.TWEETS.names]
     why_not = row_ids.find_fault([*earlier, *uris])
-    form = TableForm(
+    table_format = TableFormat(
         text_column=text_column,
         has_row_ids=why_not is None,
         has_tweet_ids=all(_is_id(_type_of(arrow, "tweet_id")) for arrow in schemas),
@@ -109,50 +109,50 @@ def plan(
         kept=tuple((name, _join_types(name, uris, schemas)) for name in others),
     )
     notes = [f"{why_not}: rows are numbered over all files"] if why_not else []
-    if not form.has_tweet_ids:
-        notes.append("tweet_id is neither string nor whole number: it is left out")
-    if not form.has_labels:
-        notes.append("label is no number: no row is labelled")
+    if not table_format.has_tweet_ids:
+        notes.append("tweet_id is neither a string nor an integer: it is left out")
+    if not table_format.has_labels:
+        notes.append("label is not a number: all rows are unlabelled")
     rows = tuple(file.metadata.num_rows for file in opened)
     columns = tuple(sorted(shared | {"row_id", "text"}))
-    return TablePlan(tuple(uris), rows, form, columns, tuple(notes))
+    return TablePlan(tuple(uris), rows, table_format, columns, tuple(notes))
 
 
 def cut(
     files: Iterable[tuple[str, int, str | None]], *, rows_per_part: int, first_row: int
 ) -> tuple[TablePart, ...]:
-    """Cut files, as one long table, every ``rows_per_part`` rows.
+    """Cut files into parts, as one long table.
 
     Args:
-        files: Location, number of rows and split of each.
-        rows_per_part: Rows of a part, but for the last.
+        files: URI, number of rows and split of each.
+        rows_per_part: Rows of each part except the last.
         first_row: Number of the first row.
     """
     parts: list[TablePart] = []
     slices: list[TableSlice] = []
-    room, row = rows_per_part, first_row
+    left, row = rows_per_part, first_row
     for uri, num_rows, split in files:
         start = 0
         while start < num_rows:
-            stop = min(num_rows, start + room)
+            stop = min(num_rows, start + left)
             slices.append(TableSlice(uri, start, stop, row, split))
-            room, row, start = room - (stop - start), row + stop - start, stop
-            if room == 0:
+            left, row, start = left - (stop - start), row + stop - start, stop
+            if left == 0:
                 parts.append(TablePart(tuple(slices)))
-                slices, room = [], rows_per_part
+                slices, left = [], rows_per_part
     return (*parts, TablePart(tuple(slices))) if slices else tuple(parts)
 
 
-def read(part: TablePart, form: TableForm) -> Checked:
-    """Read a part; an unknown label becomes null and refuses no row.
+def read(part: TablePart, table_format: TableFormat) -> Checked:
+    """Read a part; an unknown label becomes null.
 
     Returns:
-        The tweets with ``split`` and the kept columns; and the rows without a text.
+        The tweets with ``split`` and the kept columns; rows without a text are rejected.
 
     Raises:
         UserError: A file is damaged.
     """
-    checks = [_read_slice(piece, form) for piece in part.slices]
+    checks = [_read_slice(piece, table_format) for piece in part.slices]
     return Checked(
         pa.concat_tables([check.tweets for check in checks]),
         pa.concat_tables([check.rejected for check in checks]),
@@ -181,7 +181,7 @@ def _check(uri: str, arrow: pa.Schema, text_column: str) -> None:
     if kind not in (pa.string(), pa.large_string(), pa.string_view()):
         raise UserError(
             f"{uri} has no column {text_column} of strings",
-            hint=f"it has {', '.join(arrow.names)}; set score.text_column",
+            hint=f"its columns are {', '.join(arrow.names)}: set score.text_column",
         )
 
 
@@ -200,7 +200,7 @@ def _is_label(kind: pa.DataType | None) -> bool:
 
 
 def _join_types(name: str, uris: Sequence[str], schemas: Sequence[pa.Schema]) -> pa.DataType:
-    """Find a type that takes the values of a column in all files.
+    """Find a common type for a column of all files.
 
     Raises:
         UserError: There is none.
@@ -212,31 +212,33 @@ def _join_types(name: str, uris: Sequence[str], schemas: Sequence[pa.Schema]) ->
             joined = pa.unify_schemas([joined, other], promote_options="permissive")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise UserError(
-                f"score.keep_columns: {name} is {arrow.field(name).type} in {uri}, and "
-                f"{joined.field(name).type} before",
-                hint="make it one type, or leave it out",
+                f"score.keep_columns: {name} is {arrow.field(name).type} in {uri}, but "
+                f"{joined.field(name).type} in the files before",
+                hint="convert the column to one type, or leave it out",
             ) from error
     kind = joined.field(name).type
     return pa.string() if pa.types.is_null(kind) else kind
 
 
-def _read_slice(piece: TableSlice, form: TableForm) -> Checked:
-    kept = [name for name, _ in form.kept]
-    wanted = dict.fromkeys((*schema.TWEETS.names, form.text_column, *kept))
+def _read_slice(piece: TableSlice, table_format: TableFormat) -> Checked:
+    kept = [name for name, _ in table_format.kept]
+    wanted = dict.fromkeys((*schema.TWEETS.names, table_format.text_column, *kept))
     try:
         table = filesystem.read_rows(piece.source, piece.start, piece.stop, columns=list(wanted))
     except (pa.ArrowInvalid, OSError) as error:
         rows = f"rows {piece.start:,} to {piece.stop - 1:,}"
         problem = UserError(
             f"{piece.source}, {rows}: {str(error).splitlines()[0]}",
-            hint="the file is damaged; make it again",
+            hint="the file is damaged: create it again",
         )
         raise errors.explain(error, uri=piece.source) or problem from error
     nulls = pa.nulls(len(table), pa.string())
     numbers = pa.array(np.arange(piece.first_row, piece.first_row + len(table)))
-    row_id = table["row_id"].combine_chunks().cast(pa.int64()) if form.has_row_ids else numbers
-    has_ids = form.has_tweet_ids and "tweet_id" in table.column_names
-    text, label = _to_text(table[form.text_column]), _read_labels(table, form)
+    row_id = (
+        table["row_id"].combine_chunks().cast(pa.int64()) if table_format.has_row_ids else numbers
+    )
+    has_ids = table_format.has_tweet_ids and "tweet_id" in table.column_names
+    text, label = _to_text(table[table_format.text_column]), _read_labels(table, table_format)
     columns = {
         "row_id": row_id,
         "tweet_id": _to_text(table["tweet_id"]) if has_ids else nulls,
@@ -244,22 +246,22 @@ def _read_slice(piece: TableSlice, form: TableForm) -> Checked:
         "label": label,
         "split": pa.array([piece.split] * len(table), pa.string()),
     }
-    columns |= {name: table[name].cast(kind) for name, kind in form.kept}
+    columns |= {name: table[name].cast(kind) for name, kind in table_format.kept}
     filled = pc.not_equal(pc.utf8_trim_whitespace(pc.fill_null(text, "")), "")
-    refused = np.flatnonzero(~filled.to_numpy(zero_copy_only=False))
+    rejected_rows = np.flatnonzero(~filled.to_numpy(zero_copy_only=False))
     rejected = pa.Table.from_arrays(
         [
-            row_id.take(pa.array(refused)),
-            pa.array([piece.source] * len(refused), pa.string()),
-            pa.array(piece.start + refused),
-            pa.array([b""] * len(refused), pa.binary()),
-            pa.array([tweets.EMPTY_TEXT] * len(refused), pa.string()),
+            row_id.take(pa.array(rejected_rows)),
+            pa.array([piece.source] * len(rejected_rows), pa.string()),
+            pa.array(piece.start + rejected_rows),
+            pa.array([b""] * len(rejected_rows), pa.binary()),
+            pa.array([tweets.EMPTY_TEXT] * len(rejected_rows), pa.string()),
         ],
         schema=schema.REJECTED,
     )
     lost = (
         table["label"].is_valid().to_numpy() & label.is_null().to_numpy(False)
-        if (form.has_labels and "label" in table.column_names)
+        if (table_format.has_labels and "label" in table.column_names)
         else np.zeros(len(table), bool)
     )
     return Checked(
@@ -270,20 +272,20 @@ def _read_slice(piece: TableSlice, form: TableForm) -> Checked:
 
 
 def _to_text(column: pa.ChunkedArray) -> pa.Array:
-    """Make strings of a column, with bytes replaced that are no UTF-8."""
+    """Convert a column to strings; invalid UTF-8 is replaced."""
     text = column.combine_chunks().cast(pa.string())
     try:
         text.validate(full=True)
     except pa.ArrowInvalid:
         values = text.cast(pa.binary()).to_pylist()
-        mended = [None if value is None else value.decode(errors="replace") for value in values]
-        return pa.array(mended, pa.string())
+        repaired = [None if value is None else value.decode(errors="replace") for value in values]
+        return pa.array(repaired, pa.string())
     return text
 
 
-def _read_labels(table: pa.Table, form: TableForm) -> pa.Array:
-    """Read the column ``label``; what is none of ours becomes null."""
-    if not form.has_labels or "label" not in table.column_names:
+def _read_labels(table: pa.Table, table_format: TableFormat) -> pa.Array:
+    """Read the column ``label``; unknown values become null."""
+    if not table_format.has_labels or "label" not in table.column_names:
         return pa.nulls(len(table), pa.int8())
     label = table["label"].combine_chunks()
     if pa.types.is_boolean(label.type):

@@ -8,15 +8,15 @@ import pyarrow.compute as pc
 from sentiflow.data.arrow_buffers import string_buffers
 
 SPLIT_KEY = "sentiflow-splits"
-"""The key of the hash that decides a split."""
+"""Key of the hash that decides the split of a text."""
 CHECK_KEY = "sentiflow-checks"
-"""The key of a second hash: together with the first it tells texts apart."""
+"""Key of a second hash; both hashes together identify a text."""
 
 _BLANK = r"[\s\p{Z}\x{0B}\x{1C}-\x{1F}\x{85}]"
 _BLANK_OTHER_THAN_SPACE = r"[\t-\r\x{1C}-\x{1F}\x{85}\x{1680}\x{2028}\x{2029}]"
 _SURPLUS_BLANKS = f" {_BLANK}+|{_BLANK_OTHER_THAN_SPACE}{_BLANK}*"
-"""Every run of white space but a lone space. Of the rest of Unicode's white space, NFKD makes
-spaces. RE2 would need seven times as long to replace lone spaces by themselves."""
+"""Every run of white space except a single space, which RE2 would replace by itself at seven times
+the cost. NFKD replaces the remaining white space of Unicode by spaces."""
 
 
 def hash_strings(strings: pa.Array | np.ndarray, *, key: str = SPLIT_KEY) -> np.ndarray:
@@ -26,32 +26,34 @@ def hash_strings(strings: pa.Array | np.ndarray, *, key: str = SPLIT_KEY) -> np.
     keys are independent of each other.
 
     Args:
-        strings: Without nulls. An array of Python strings spares the conversion to them, if the
-            same strings are hashed under several keys.
+        strings: Without nulls. Pass an array of Python strings if the same strings are hashed under
+            several keys: it avoids repeated conversion.
         key: 16 ASCII characters.
     """
     return pd.util.hash_array(np.asarray(strings), hash_key=key, categorize=False)
 
 
 def normalize_text(text: pa.Array) -> pa.Array:
-    """Reduce texts to what makes them equal: compatibility forms, case, runs of white space.
+    """Normalize texts: compatibility forms, lower case, single spaces.
 
-    The compatibility form is NFKD; texts are equal in it exactly if they are in NFKC, which Arrow
-    does not compute right up to version 25 (apache/arrow#51225).
+    The compatibility form is NFKD. Two texts are equal in NFKD exactly if they are equal in NFKC,
+    which Arrow up to version 25 does not compute correctly (apache/arrow#51225).
 
-    Most tweets are ASCII with lone spaces, and need only lower case: the rest alone pays for
-    Unicode and for the regular expression.
+    Most tweets are ASCII with single spaces and need lower case alone, so Unicode normalization and
+    the regular expression are applied to the other texts.
     """
     if len(text) == 0:
         return text
-    intricate = pa.array(_find_intricate(text))
-    decomposed = pc.utf8_lower(pc.utf8_normalize(text.filter(intricate), form="NFKD"))
+    is_complex = pa.array(_is_complex(text))
+    decomposed = pc.utf8_lower(pc.utf8_normalize(text.filter(is_complex), form="NFKD"))
     collapsed = pc.replace_substring_regex(decomposed, _SURPLUS_BLANKS, " ")
-    return pc.utf8_trim_whitespace(pc.replace_with_mask(pc.ascii_lower(text), intricate, collapsed))
+    return pc.utf8_trim_whitespace(
+        pc.replace_with_mask(pc.ascii_lower(text), is_complex, collapsed)
+    )
 
 
-def _find_intricate(text: pa.Array) -> np.ndarray:
-    """Mark the rows with a byte outside of printable ASCII, or with two spaces side by side.
+def _is_complex(text: pa.Array) -> np.ndarray:
+    """Mark rows with a byte outside of printable ASCII, or with two adjacent spaces.
 
     A row that begins with a space may be marked because of the row before it.
     """

@@ -1,7 +1,6 @@
 """CSV rows -> accepted tweets and rejected rows with a reason."""
 
 import io
-import itertools
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -31,27 +30,25 @@ REASONS = (
     NO_USER,
     NO_TIME,
 )
-"""Why a row may be refused; the first that fits is given."""
+"""Reasons for rejecting a row; the first that applies is recorded."""
 
 MAX_RAW_BYTES = 4096
 
-_PIECE_BYTES = 1 << 14
-"""Only pieces that hold a broken byte are decoded."""
 _SECONDS = r"^-?[0-9]{1,11}(\.[0-9]+)?$"
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A piece of a corpus, each row judged."""
+    """A piece of a corpus with its rows accepted or rejected."""
 
     tweets: pa.Table
-    """``schema.TWEETS``, and the columns that were asked for beside it."""
+    """``schema.TWEETS``, and the additional columns that were requested."""
     rejected: pa.Table
     """``schema.REJECTED``."""
     num_left_out: int = 0
-    """Rows that ``every_nth`` left out, which nobody judged."""
+    """Rows that ``every_nth`` left out; they are not checked."""
     num_unknown_labels: int = 0
-    """Tweets whose label is none of ours, and so null."""
+    """Tweets with an unknown label, which is null in ``tweets``."""
 
 
 def read_range(
@@ -63,25 +60,25 @@ def read_range(
     keep: Collection[str] = (),
     keep_raw: bool = True,
 ) -> Checked:
-    """Read a range of CSV and judge each of its rows.
+    """Read a range of CSV and check each of its rows.
 
     Args:
-        csv_range: Which records.
-        csv_format: What the columns mean. Where its ``errors`` is ``ignore``, replacement
-            characters U+FFFD that stand in a broken range already are dropped too.
-        every_nth: Keep the rows whose number this divides.
-        required: Of ``label``, ``user`` and ``time``: a row is refused without one. Otherwise
-            what is not known is null.
-        keep: Columns to add to the tweets: ``user`` (string), ``time`` (timestamp), and those that
-            the header names (string, null where empty).
-        keep_raw: Keep the bytes of refused rows, cut to ``MAX_RAW_BYTES``.
+        csv_range: The records to read.
+        csv_format: The meaning of the columns. With ``errors: ignore``, replacement characters
+            U+FFFD that the text contains already are dropped too, if the range has invalid bytes.
+        every_nth: Keep rows whose number is a multiple of this.
+        required: Some of ``label``, ``user`` and ``time``; a row without one is rejected. An
+            unknown value of the others becomes null.
+        keep: Columns to add to the tweets: ``user`` (string), ``time`` (timestamp), and columns
+            named in the header (string, null where empty).
+        keep_raw: Keep the bytes of rejected rows, cut to ``MAX_RAW_BYTES``.
     """
     content = csv_range.read()
     row_id = csv_range.first_row + np.arange(csv_range.num_rows)
     chosen = row_id % every_nth == 0
     wanted = {"text", "label", "id", *required, *keep}
     columns, fault = _parse(content, csv_range, csv_format, wanted)
-    added, faults, unknown = _judge(columns, csv_format, required)
+    added, faults, unknown = _check(columns, csv_format, required)
     for reason, found in faults:
         fault = np.where((fault == "") & found, reason, fault)
     is_accepted = chosen & (fault == "")
@@ -92,8 +89,10 @@ def read_range(
     for name in keep:
         values = added[name] if name in added else _null_if_empty(columns[name])
         tweets = tweets.append_column(name, values)
-    refused = np.flatnonzero(chosen & (fault != ""))
-    rejected = _rejected_table(content, csv_range, csv_format, refused, fault[refused], keep_raw)
+    rejected_rows = np.flatnonzero(chosen & (fault != ""))
+    rejected = _rejected_table(
+        content, csv_range, csv_format, rejected_rows, fault[rejected_rows], keep_raw
+    )
     return Checked(
         tweets.filter(pa.array(is_accepted)),
         rejected,
@@ -102,13 +101,13 @@ def read_range(
     )
 
 
-def _judge(
+def _check(
     columns: dict[str, pa.Array], csv_format: CsvFormat, required: Collection[str]
 ) -> tuple[dict[str, pa.Array], list[tuple[str, np.ndarray]], np.ndarray]:
-    """Read what columns mean.
+    """Convert columns to their types, and find faults.
 
     Returns:
-        The columns; for each reason which rows have that fault; which labels are none of ours.
+        The columns; for each reason the rows with that fault; the rows with an unknown label.
     """
     text = columns["text"]
     added, faults = {}, []
@@ -130,11 +129,11 @@ def _judge(
 
 
 def read_times(written: pa.Array, time_format: str | None) -> pa.Array:
-    """Read times: timestamp in whole seconds, UTC where they name a zone or none; null if unknown.
+    """Convert times to timestamps in whole seconds of UTC; unreadable ones become null.
 
     Args:
-        written: Strings, many of which may be equal.
-        time_format: For strptime; None: ISO 8601, or seconds since 1970.
+        written: Strings; a time without a zone is taken as UTC.
+        time_format: Format for strptime; None: ISO 8601, or seconds since 1970.
     """
     coded = written.dictionary_encode()
     distinct = pd.Series(coded.dictionary.to_pylist(), dtype=object).str.strip()
@@ -153,8 +152,8 @@ def _parse(
     """Split records into columns.
 
     Returns:
-        The wanted columns as strings, a row for each record (empty where it has a fault, or the
-        CSV has no such column); and each record's fault, an empty string if it has none.
+        The wanted columns as strings, one row for each record (empty if the record has a fault or
+        the CSV has no such column); and the fault of each record, empty if it has none.
     """
     fault = np.full(csv_range.num_rows, "", dtype=object)
     if csv_range.has_malformed:
@@ -179,50 +178,30 @@ def _parse(
             if number is None
             else table[str(number)].combine_chunks()
         )
-        if csv_format.errors == "ignore" and repaired is not content:
+        if csv_format.errors == "ignore" and repaired != content:
             column = pc.replace_substring(column, "\ufffd", "")
         columns[name] = _spread(column, fault == "")
     return columns, fault
 
 
 def _to_utf8(content: bytes, encoding: str) -> bytes:
-    """Turn bytes into UTF-8, broken ones into U+FFFD; quotes, delimiters and line ends stay.
+    """Convert bytes to UTF-8, invalid ones to U+FFFD; quotes, delimiters and line ends stay.
 
-    A broken sequence never takes an ASCII byte with it. To drop the bytes instead would be wrong
-    here: what stands behind them could become the beginning of a field or an empty line.
+    An invalid sequence never includes an ASCII byte. Dropping the bytes here would be wrong: the
+    next character could become the beginning of a field, or the line empty.
     """
     if content.isascii():
         return content
-    if encoding != "utf-8":
-        return content.decode(encoding, errors="replace").encode()
-    if _is_utf8(content):
-        return content
-    places = range(_PIECE_BYTES, len(content), _PIECE_BYTES)
-    line_ends = (content.find(b"\n", place) + 1 or len(content) for place in places)
-    pieces = (content[i:k] for i, k in itertools.pairwise((0, *line_ends, len(content))))
-    return b"".join(
-        piece if _is_utf8(piece) else piece.decode(errors="replace").encode() for piece in pieces
-    )
-
-
-def _is_utf8(content: bytes) -> bool:
-    """Say whether bytes are UTF-8; ten times as fast as to decode them."""
-    offsets = pa.py_buffer(np.array([0, len(content)], np.int64))
-    text = pa.LargeStringArray.from_buffers(1, offsets, pa.py_buffer(content))
-    try:
-        text.validate(full=True)
-    except pa.ArrowInvalid:
-        return False
-    return True
+    return content.decode(encoding, errors="replace").encode()
 
 
 def _spread(column: pa.Array, filled: np.ndarray) -> pa.Array:
-    """Lay the values of a column into the rows that are ``filled``, empty strings into others."""
+    """Put the values of a column into the ``filled`` rows, and empty strings into the others."""
     if filled.all():
         return column
-    place = np.full(len(filled), len(column))
-    place[filled] = np.arange(len(column))
-    return pa.concat_arrays([column, pa.array([""])]).take(pa.array(place))
+    indices = np.full(len(filled), len(column))
+    indices[filled] = np.arange(len(column))
+    return pa.concat_arrays([column, pa.array([""])]).take(pa.array(indices))
 
 
 def _read_csv(
@@ -234,8 +213,7 @@ def _read_csv(
 ) -> pa.Table:
     """Read the wanted columns of well-formed records, as strings, each named by its number.
 
-    ``on_invalid`` is told the 0-based number of each record with another number of columns, which
-    is left out.
+    A record with a wrong number of columns is left out; ``on_invalid`` gets its 0-based number.
     """
     names = [str(number) for number in range(csv_format.num_columns)]
     if not content:
@@ -246,7 +224,7 @@ def _read_csv(
         return "skip"
 
     return pyarrow.csv.read_csv(
-        io.BytesIO(b"\n" + content),  # behind a blank line a byte order mark is text
+        io.BytesIO(b"\n" + content),  # after a blank line a byte order mark is text
         read_options=pyarrow.csv.ReadOptions(
             column_names=names, use_threads=False, block_size=len(content) + 2
         ),
@@ -262,7 +240,7 @@ def _read_csv(
 
 
 def _read_labels(column: pa.Array, csv_format: CsvFormat) -> tuple[pa.Array, np.ndarray]:
-    """Translate written labels; returns int8, null where there is none, and which are unknown."""
+    """Convert written labels to int8, null for none; also returns which are unknown."""
     if csv_format.label is None:
         return pa.nulls(len(column), pa.int8()), np.zeros(len(column), bool)
     coded = column.dictionary_encode()
@@ -282,7 +260,7 @@ def _to_numpy(flags: pa.Array) -> np.ndarray:
 
 
 def _without(content: bytes, records: Records, left_out: np.ndarray) -> bytes:
-    """Cut records out of a piece of CSV."""
+    """Remove records from a piece of CSV."""
     spans = zip(records.starts[~left_out], records.stops[~left_out], strict=True)
     return b"".join(content[start:stop] for start, stop in spans)
 
@@ -295,7 +273,7 @@ def _rejected_table(
     reasons: np.ndarray,
     keep_raw: bool,
 ) -> pa.Table:
-    """Keep refused records with their place, their bytes and the reason."""
+    """Tabulate rejected records with their position, their bytes and the reason."""
     if len(rows) == 0:
         return schema.REJECTED.empty_table()
     records, _ = find_records(content, delimiter=csv_format.delimiter)

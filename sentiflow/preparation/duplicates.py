@@ -1,21 +1,23 @@
-"""Hashes of texts -> what repeats, leaks between splits or contradicts itself.
+"""Hashes of texts -> texts that repeat, leak between splits or have contradicting labels.
 
-Texts are compared by their hashes, so that a corpus of any size is compared in parts that fit in
-memory: each row leaves its keys, equal texts leave them in the same partition, and each partition
-is searched alone.
+Texts are compared by their hashes, so that memory stays bounded for a corpus of any size: the
+hashes of each row are written into partitions, equal texts into the same one, and each partition is
+searched alone.
 
-Two normalized texts are the same if both of their 64-bit hashes are. Among 10^9 different texts,
-some pair is confused with a probability below 2e-21: 10^18 / 2 pairs, each with 2^-128. Two texts
-as written are the same if their own hash is, too.
+Two normalized texts are equal if both of their 64-bit hashes are equal. Among 10^9 different texts
+the probability that any two are confused is below 2e-21: 10^18 / 2 pairs, each with 2^-128. Two
+texts as written are equal if their own hashes are equal, too.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.data.manifest_types import DuplicateCounts, RepeatCounts, TextCounts
 from sentiflow.data.schema import LABEL_NAMES, SPLITS
 from sentiflow.data.text_hash import CHECK_KEY, SPLIT_KEY, hash_strings, normalize_text
 
@@ -50,26 +52,10 @@ _AFTER_ALL_ROWS = 2**62
 
 @dataclass(frozen=True)
 class Duplicates:
-    """What one partition repeats, and which of its rows are to be left out."""
+    """Repeated texts of one partition, and its rows to leave out."""
 
-    counts: dict[str, Any]
-    """Of the rows given, before any is dropped; those of several partitions add up (:func:`add`).
-
-    - ``rows``: by split, all rows.
-    - ``exact`` of texts as written, and ``normalized`` of normalized texts, each with
-
-      - ``repeated_texts``: different texts that stand on more than one row.
-      - ``surplus_rows``: the rows beyond the first of each text.
-      - ``within``: both of these by split, where only the split's own rows are looked at.
-      - ``shared_texts``: by pair of splits (``train_and_test``), different texts that both have.
-      - ``leaked_rows``: rows whose text an earlier split has too. ``validation_in_train`` counts
-        validation rows; ``test_in_train`` and ``test_in_validation`` count test rows, and a row
-        may be in both.
-
-    - ``contradicting``: ``texts`` counts the normalized texts with more than one label among
-      negative, positive and neutral; ``rows``, by split, all of their rows, unlabelled ones too.
-    - ``dropped``: by reason and split, the rows in ``dropped``.
-    """
+    counts: DuplicateCounts
+    """Counts of the rows given; those of several partitions add up (:func:`add`)."""
     dropped: pa.Table
     """As ``DROPPED``."""
 
@@ -77,7 +63,7 @@ class Duplicates:
 def make_keys(
     row_id: pa.Array | pa.ChunkedArray, label: pa.Array | pa.ChunkedArray, text: pa.Array
 ) -> pa.Table:
-    """Make the keys by which rows are compared; each text is normalized and hashed here alone.
+    """Compute the hashes by which rows are compared; each text is normalized and hashed once.
 
     Args:
         row_id: The rows' numbers, int64.
@@ -85,8 +71,8 @@ def make_keys(
         text: Their texts as written, without nulls.
 
     Returns:
-        As ``KEYS`` but for ``split``, the last column: that may be assigned from ``normalized``.
-        A row for each row in the same place.
+        A row for each row, in order, with the columns of ``KEYS`` except ``split``, the last one:
+        the split may depend on ``normalized``.
     """
     normalized = np.asarray(normalize_text(text))
     hashes = (
@@ -99,13 +85,13 @@ def make_keys(
 
 
 def partition(hashes: np.ndarray, num_partitions: int) -> np.ndarray:
-    """Choose each text's partition from its first hash.
+    """Choose the partition of each text by its first hash.
 
-    The splits follow the high bits of the same hash, partitions the remainder: each partition
-    holds about the same share of every split.
+    Splits depend on the high bits of the hash, partitions on the remainder, so that each partition
+    has about the same share of every split.
 
     Args:
-        hashes: The column ``normalized`` of their keys, uint64.
+        hashes: Column ``normalized`` of ``KEYS``, uint64.
         num_partitions: 1 or more.
 
     Returns:
@@ -117,14 +103,14 @@ def partition(hashes: np.ndarray, num_partitions: int) -> np.ndarray:
 def find(keys: pa.Table, *, mode: Mode) -> Duplicates:
     """Count repeated, leaking and contradicting texts, and choose the rows to leave out.
 
-    The result does not depend on the order of the rows, and a text's part in it does not depend
-    on the other texts.
+    The result does not depend on the order of the rows. The result for a text does not depend on
+    other texts.
 
     Args:
         keys: As ``KEYS``, rows and columns in any order: all rows of each text, each row once.
-        mode: ``keep`` drops nothing. ``drop_contradicting`` drops all rows of the contradicting
-            texts. ``drop`` drops these, and of every other normalized text it keeps one row: the
-            labelled one with the lowest ``row_id``, or the lowest if none is labelled.
+        mode: ``keep`` drops nothing. ``drop_contradicting`` drops all rows of contradicting texts.
+            ``drop`` drops these, and keeps one row of every other normalized text: the labelled row
+            with the lowest ``row_id``, or the row with the lowest if none is labelled.
     """
     rows = _group(keys)
     by_split = _tally(rows.text, rows.split, len(SPLITS))
@@ -135,7 +121,7 @@ def find(keys: pa.Table, *, mode: Mode) -> Duplicates:
         "contradicting": contradicting[rows.text] & (mode != "keep"),
         "repeated": surplus & (mode == "drop"),
     }
-    counts = {
+    counts: DuplicateCounts = {
         "rows": _name_splits(np.bincount(keys["split"].to_numpy(), minlength=len(SPLITS))),
         "exact": _count(_tally(rows.exact, rows.split, len(SPLITS))),
         "normalized": _count(by_split),
@@ -151,23 +137,27 @@ def find(keys: pa.Table, *, mode: Mode) -> Duplicates:
     return Duplicates(counts, _drop(rows, reasons))
 
 
-def add(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Add the counts of two partitions.
+def add(one: DuplicateCounts, other: DuplicateCounts) -> DuplicateCounts:
+    """Add the counts of two partitions."""
+    return cast(DuplicateCounts, _add(one, other))
+
+
+def _add(one: Any, other: Any) -> Any:
+    """Add whole numbers, or those in nested dictionaries of the same keys.
 
     Example:
-        >>> add({"rows": {"train": 1, "test": 2}}, {"rows": {"train": 3, "test": 0}})
+        >>> _add({"rows": {"train": 1, "test": 2}}, {"rows": {"train": 3, "test": 0}})
         {'rows': {'train': 4, 'test': 2}}
     """
+    if not isinstance(one, dict):
+        return one + other
     assert one.keys() == other.keys(), "both are counts of find()"
-    return {
-        name: add(count, other[name]) if isinstance(count, dict) else count + other[name]
-        for name, count in one.items()
-    }
+    return {name: _add(count, other[name]) for name, count in one.items()}
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """The rows whose normalized text may stand on another row too, equal texts side by side."""
+    """Rows whose normalized text may occur in another row too, equal texts next to each other."""
 
     row_id: np.ndarray
     split: np.ndarray
@@ -180,56 +170,44 @@ class _Rows:
 
 
 def _group(keys: pa.Table) -> _Rows:
-    """Leave out the texts that stand alone, most of them, before the dear sort of three columns."""
-    place = _find_twins(keys["normalized"].to_numpy())
-    normalized, check, exact = (
-        keys[name].to_numpy()[place] for name in ("normalized", "check", "exact")
-    )
-    order = np.lexsort((exact, check, normalized))
-    place = place[order]
-    new_text = _differs(normalized[order]) | _differs(check[order])
-    new_exact = new_text | _differs(exact[order])
-    label = pc.fill_null(keys["label"], _UNLABELLED)
+    """Leave out unique texts, which most are, before the expensive sort of three columns."""
+    hashes = pd.Series(keys["normalized"].to_numpy())
+    keys = keys.filter(pa.array(hashes.duplicated(keep=False).to_numpy()))
+    keys = keys.sort_by([(name, "ascending") for name in ("normalized", "check", "exact")])
+    new_text = _differs(keys["normalized"].to_numpy()) | _differs(keys["check"].to_numpy())
+    new_exact = new_text | _differs(keys["exact"].to_numpy())
     return _Rows(
-        row_id=keys["row_id"].to_numpy()[place],
-        split=keys["split"].to_numpy()[place],
-        label=label.to_numpy()[place],
+        row_id=keys["row_id"].to_numpy(),
+        split=keys["split"].to_numpy(),
+        label=pc.fill_null(keys["label"], _UNLABELLED).to_numpy(),
         text=np.cumsum(new_text) - 1,
         exact=np.cumsum(new_exact) - 1,
     )
 
 
-def _find_twins(hashes: np.ndarray) -> np.ndarray:
-    """Find the places of the hashes that occur more than once."""
-    order = np.argsort(hashes)
-    first = _differs(hashes[order])
-    alone = first & np.append(first[1:], True)
-    return order[~alone]
-
-
 def _differs(values: np.ndarray) -> np.ndarray:
-    """Mark the values that are not the same as the one before."""
+    """Mark the values that differ from the value before."""
     differs = np.ones(len(values), bool)
     differs[1:] = values[1:] != values[:-1]
     return differs
 
 
 def _tally(text: np.ndarray, value: np.ndarray, num_values: int) -> np.ndarray:
-    """Count rows by text and value: an array of a row for each text and a column for each value."""
+    """Count rows by text and value: one row for each text, one column for each value."""
     num_texts = text[-1] + 1 if len(text) else 0
     cells = np.bincount(text * num_values + value, minlength=num_texts * num_values)
     return cells.reshape(num_texts, num_values)
 
 
 def _is_best(rows: _Rows) -> np.ndarray:
-    """Mark the one row of each text that speaks for it."""
+    """Mark the one row of each text that ``drop`` keeps."""
     rank = rows.row_id + np.where(rows.label == _UNLABELLED, _AFTER_ALL_ROWS, 0)
     best = np.minimum.reduceat(rank, np.flatnonzero(_differs(rows.text)))
     return rank == best[rows.text]
 
 
-def _count(by_split: np.ndarray) -> dict[str, Any]:
-    """Count what repeats and leaks, from the rows of each text in each split."""
+def _count(by_split: np.ndarray) -> TextCounts:
+    """Count repeated and leaked texts, given the number of rows by text and split."""
     return {
         **_count_repeats(by_split.sum(axis=1)),
         "within": {name: _count_repeats(by_split[:, i]) for i, name in enumerate(SPLITS)},
@@ -248,7 +226,7 @@ def _count(by_split: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _count_repeats(rows_of_text: np.ndarray) -> dict[str, int]:
+def _count_repeats(rows_of_text: np.ndarray) -> RepeatCounts:
     return {
         "repeated_texts": int(np.count_nonzero(rows_of_text > 1)),
         "surplus_rows": int(np.maximum(rows_of_text - 1, 0).sum()),

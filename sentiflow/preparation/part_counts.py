@@ -1,49 +1,48 @@
-"""Results of all parts -> the counts of a preparation, or why its corpus cannot be used."""
+"""Results of all parts -> the counts of a preparation, or the reason why the corpus is refused."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
-from sentiflow.data.manifest_types import FileEntry
+from sentiflow.data.manifest_types import Counts, SplitTokens
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
 from sentiflow.errors import JobError, UserError
+from sentiflow.preparation.results import EncodedPart, IngestedPart
 
 _NUM_EXAMPLES = 3
 
 
-def check_rejected(parts: Sequence[dict[str, Any]], *, max_rejected_fraction: float) -> None:
-    """Refuse a corpus of which too little is good.
+def check_rejected(parts: Sequence[IngestedPart], *, max_rejected_fraction: float) -> None:
+    """Refuse a corpus if too many rows were rejected.
 
     Raises:
         UserError: Too many rows are rejected, or none is accepted.
     """
-    accepted = sum(sum(count.values()) for count in _sum_labels(parts).values())
-    reasons = _sum_counters(part["reasons"] for part in parts)
+    accepted = _count_accepted(parts)
+    reasons = _sum_counters(part.reasons for part in parts)
     rejected = reasons.total()
     judged = accepted + rejected
     if (judged and rejected / judged > max_rejected_fraction) or not accepted:
         by_reason = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
-        examples = [example for part in parts for example in part["examples"]][:_NUM_EXAMPLES]
+        examples = [example for part in parts for example in part.examples][:_NUM_EXAMPLES]
         problem = "no row was accepted" if not accepted else "too many rows were rejected"
         raise UserError(
-            f"{problem}: {rejected:,} of {judged:,} rejected ({by_reason or 'none judged'})",
-            hint="mend the CSV or format, or raise prepare.max_rejected_fraction"
+            f"{problem}: {rejected:,} of {judged:,} rejected ({by_reason or 'no rows'})",
+            hint="correct the CSV or the section format, or raise prepare.max_rejected_fraction"
             + "".join(f"\n  {example}" for example in examples),
         )
 
 
-def check_classes(parts: Sequence[dict[str, Any]]) -> None:
+def check_classes(parts: Sequence[IngestedPart]) -> None:
     """Refuse a corpus that cannot be trained on.
 
     Raises:
-        UserError: A class is missing altogether, or in a split.
+        UserError: A class has no row at all, or none in one of the splits.
     """
     labels = _sum_labels(parts)
-    accepted = sum(sum(count.values()) for count in labels.values())
     for label in (NEGATIVE, POSITIVE):
         if not sum(labels[split][LABEL_NAMES[label]] for split in SPLITS):
             raise UserError(
-                f"none of the {accepted:,} accepted rows is {LABEL_NAMES[label]}",
+                f"none of the {_count_accepted(parts):,} accepted rows is {LABEL_NAMES[label]}",
                 hint="a classifier needs both classes; is the CSV cut short?",
             )
     for split in SPLITS:
@@ -51,39 +50,36 @@ def check_classes(parts: Sequence[dict[str, Any]]) -> None:
             if not labels[split][LABEL_NAMES[label]]:
                 raise UserError(
                     f"the {split} split has no {LABEL_NAMES[label]} row",
-                    hint="every split needs both classes; take more rows, larger fractions, or "
+                    hint="every split needs both classes: use more rows, larger fractions, or "
                     "another prepare.split.kind",
                 )
 
 
 def count(
-    parts: Sequence[dict[str, Any]],
-    encoded: Sequence[dict[str, Any]],
+    parts: Sequence[IngestedPart],
+    encoded: Sequence[EncodedPart],
     *,
     num_rows: int,
     vocabulary_size: int,
-) -> dict[str, Any]:
-    """Count rows by what became of them.
+) -> Counts:
+    """Count accepted, rejected, left-out and encoded rows for the manifest.
 
     Args:
-        parts: What the ingested parts came to.
-        encoded: What the encoded parts came to.
+        parts: Results of ingestion.
+        encoded: Results of encoding.
         num_rows: Rows of the input.
         vocabulary_size: Words of the vocabulary.
 
     Raises:
-        JobError: Not every row of the input came out of the parts.
+        JobError: The parts do not add up to the rows of the input.
     """
-    labels = _sum_labels(parts)
-    accepted = sum(sum(count.values()) for count in labels.values())
-    reasons = _sum_counters(part["reasons"] for part in parts)
-    left_out = _sum_counters(
-        {"every_nth": part["left_out"]} | part.get("dropped", {}) for part in parts
-    )
+    accepted = _count_accepted(parts)
+    reasons = _sum_counters(part.reasons for part in parts)
+    left_out = _sum_counters({"every_nth": part.left_out} | part.dropped for part in parts)
     found = accepted + reasons.total() + left_out.total()
     if num_rows != found:
         raise JobError(
-            f"of {num_rows:,} rows {found:,} came out of the parts; run again with "
+            f"the input has {num_rows:,} rows, but the parts have {found:,}: run again with "
             "--overwrite, and report this"
         )
     return {
@@ -93,39 +89,31 @@ def count(
         "left_out": left_out.total(),
         "left_out_by_reason": {name: count for name, count in left_out.items() if count},
         "rejected_by_reason": dict(reasons),
-        "labels": {split: dict(count) for split, count in labels.items()},
-        "encoded": sum(part["encoded"] for part in encoded),
-        "encoded_without_token": sum(part["without_token"] for part in encoded),
+        "labels": {split: dict(count) for split, count in _sum_labels(parts).items()},
+        "encoded": sum(part.encoded for part in encoded),
+        "encoded_without_token": sum(part.without_token for part in encoded),
         "vocabulary_size": vocabulary_size,
     }
 
 
-def sum_tokens(encoded: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Sum tokens, and those that are not known, by split."""
-    by_split = {}
+def sum_tokens(encoded: Sequence[EncodedPart]) -> dict[str, SplitTokens]:
+    """Count the tokens, and the unknown tokens, of each split."""
+    by_split: dict[str, SplitTokens] = {}
     for split in SPLITS:
-        total = _sum_counters(part["tokens"][split] for part in encoded)
-        share = total["unknown"] / total["tokens"] if total["tokens"] else 0.0
-        by_split[split] = dict(total) | {"unknown_fraction": round(share, 5)}
-    return {"tokens": by_split}
+        total = _sum_counters(part.tokens[split] for part in encoded)
+        tokens, unknown = total["tokens"], total["unknown"]
+        fraction = round(unknown / tokens if tokens else 0.0, 5)
+        by_split[split] = {"tokens": tokens, "unknown": unknown, "unknown_fraction": fraction}
+    return by_split
 
 
-def sum_usage(
-    parts: Sequence[dict[str, Any]],
-    encoded: Sequence[dict[str, Any]],
-    files: Sequence[FileEntry],
-) -> dict[str, Any]:
-    """Sum the bytes read and written, and find the most memory that a task's process took."""
-    return {
-        "bytes_read": sum(part["bytes"] for part in parts),
-        "bytes_written": sum(item["bytes"] for item in files),
-        "peak_memory_bytes": max(part["peak_memory_bytes"] for part in (*parts, *encoded)),
-    }
+def _count_accepted(parts: Sequence[IngestedPart]) -> int:
+    return sum(labels.total() for labels in _sum_labels(parts).values())
 
 
-def _sum_labels(parts: Sequence[dict[str, Any]]) -> dict[str, Counter[str]]:
-    return {split: _sum_counters(part["labels"][split] for part in parts) for split in SPLITS}
+def _sum_labels(parts: Sequence[IngestedPart]) -> dict[str, Counter[str]]:
+    return {split: _sum_counters(part.labels[split] for part in parts) for split in SPLITS}
 
 
-def _sum_counters(counters: Iterable[dict[str, int]]) -> Counter[str]:
+def _sum_counters(counters: Iterable[Mapping[str, int]]) -> Counter[str]:
     return sum(map(Counter, counters), Counter())

@@ -1,7 +1,7 @@
-"""Tables of many parts -> the rows of one key in one place, a partition at a time.
+"""Tables of many parts -> all rows of the same key together, one partition at a time.
 
-Each part writes its table as one row group for each partition of the keys. Whoever works on a
-partition reads that row group of every part, and so all rows of its keys, in bounded memory.
+Each part writes its table with one row group for each partition of the keys. The task of a
+partition reads this row group of every part, and so gets all rows of its keys, in bounded memory.
 """
 
 import concurrent.futures
@@ -16,32 +16,32 @@ import pyarrow.parquet as pq
 from sentiflow.storage import filesystem
 
 MAX_PARTS = 64
-"""A partition has at most as many rows as so many parts: some hundred megabytes."""
+"""Maximum size of a partition in parts: some hundred megabytes."""
 _USUAL_PARTS = 16
 _MAX_USUAL = 64
-"""Up to so many partitions are of the usual size. Beyond, larger ones spare row groups, of which
-there is one for each part and partition."""
+"""Maximum number of partitions of the usual size. Beyond it partitions are larger, to limit the
+number of row groups: there is one for each part and partition."""
 _FEW = 4
-"""Partitions of a corpus that would fit into one: smaller ones are sorted faster, by all cores."""
+"""Partitions of a corpus that would fit into one, so that all cores share the sorting."""
 _READ_AT_ONCE = 16
-"""Parts: a piece of a file in an object store takes long to come, but many come as fast as one."""
+"""Parts read at the same time: requests to an object store are slow, but run in parallel."""
 
 
 def count(num_parts: int) -> int:
-    """Say how many partitions the keys of a corpus are put into."""
+    """Choose the number of partitions for a corpus."""
     few = min(_FEW, num_parts // _FEW)
     usual = min(_MAX_USUAL, math.ceil(num_parts / _USUAL_PARTS))
     return max(1, few, usual, math.ceil(num_parts / MAX_PARTS))
 
 
 def write(uri: str, table: pa.Table, partition: np.ndarray, *, num_partitions: int) -> None:
-    """Publish a table, a row group for each partition.
+    """Publish a table with a row group for each partition.
 
     Args:
-        uri: Of the Parquet file.
+        uri: The Parquet file.
         table: N rows.
-        partition: N numbers from 0.
-        num_partitions: Also of the partitions that have no row here.
+        partition: Partition of each row, N numbers from 0.
+        num_partitions: Number of partitions, including those without rows here.
     """
     with (
         filesystem.publish(uri) as stream,
@@ -53,7 +53,7 @@ def write(uri: str, table: pa.Table, partition: np.ndarray, *, num_partitions: i
 
 
 def read(uris: Sequence[str], number: int) -> pa.Table:
-    """Read the rows of one partition from the files of all parts, in their order."""
+    """Read the rows of one partition from the files of all parts, in the order of the parts."""
     with concurrent.futures.ThreadPoolExecutor(_READ_AT_ONCE) as pool:
         groups = list(pool.map(functools.partial(_read_group, number=number), uris))
     return pa.concat_tables(groups).combine_chunks()

@@ -1,32 +1,41 @@
 """Part of a corpus -> its tweets, rejected rows and token ids, as files.
 
-What each task of preparation does; no Ray, so that a worker starts fast. A part is ingested, then
-encoded, once the words of all parts are known. In between it leaves in ``_work``: its tokens, as
-numbers into its own list of words; the words with their counts; and the keys of its texts.
+This is the work of each task of preparation; Ray is not imported, so that workers start fast. A
+part is first ingested, and encoded once the words of all parts are known. In between, ``_work``
+holds its tokens, as indexes into a list of its own words; these words with their counts; and the
+hashes of its texts.
 """
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.cluster import memory
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import schema, tweets
 from sentiflow.data.corpus import CsvPart
+from sentiflow.data.manifest_types import FileEntry
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import Tokens, tokenize
 from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.preparation import duplicates, partitions, splits
+from sentiflow.preparation.results import (
+    EncodedPart,
+    FilteredPart,
+    FoundDuplicates,
+    IngestedPart,
+    LabelCounts,
+    TokenCounts,
+    WrittenTable,
+)
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 
@@ -42,43 +51,43 @@ _TOKENS = pa.schema(
         pa.field("words", pa.list_(pa.int32())),
     ]
 )
-"""Between the passes: ``words`` are numbers into the part's own list of words."""
+"""Tokens between ingestion and encoding: ``words`` are indexes into the words of the part."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all tasks of one preparation know."""
+    """Arguments of every task of one preparation."""
 
     settings: PrepareSettings
     parts: tuple[CsvPart, ...]
     time_bounds: tuple[int, int] | None = None
-    """Latest second of train and of validation, where the split is by time."""
+    """Last second of train and of validation, if the split is by time."""
 
     @property
     def num_partitions(self) -> int:
-        """In how many partitions words and keys are put."""
+        """Number of partitions of words and hashes."""
         return partitions.count(len(self.parts))
 
-    def place(self, name: str, number: int) -> str:
-        """Name a file that is only needed until the stage is complete."""
+    def work_file(self, name: str, number: int) -> str:
+        """Name a file that is needed until the stage is complete."""
         return join(self.settings.output_uri, f"_work/{name}-{number:05d}")
 
-    def places(self, name: str) -> list[str]:
+    def work_files(self, name: str) -> list[str]:
         """Name such a file of every part."""
-        return [self.place(name, part) for part in range(len(self.parts))]
+        return [self.work_file(name, part) for part in range(len(self.parts))]
 
 
-def count_times(part: int, *, job: Job) -> dict[str, Any]:
+def count_times(part: int, *, job: Job) -> WrittenTable:
     """Count the rows of each second, for a split by time."""
     checked = _read(part, job)
     counts = checked.tweets.group_by("time").aggregate([([], "count_all")])
     seconds = pa.table({"second": counts["time"].cast(pa.int64()), "count": counts["count_all"]})
-    filesystem.write_parquet(job.place("times", part), seconds)
-    return _usage(part, job)
+    filesystem.write_parquet(job.work_file("times", part), seconds)
+    return WrittenTable(len(seconds))
 
 
-def ingest(part: int, *, job: Job) -> dict[str, Any]:
-    """Read, check, split and tokenize one part of the CSV, and write what comes of it."""
+def ingest(part: int, *, job: Job) -> IngestedPart:
+    """Read, check, split and tokenize one part of the CSV, and write the resulting tables."""
     settings = job.settings
     checked = _read(part, job)
     accepted = checked.tweets.combine_chunks()
@@ -92,74 +101,71 @@ def ingest(part: int, *, job: Job) -> dict[str, Any]:
     _write_tokens(part, accepted, split, tokens, job)
     _write_words(part, accepted, split, tokens, word_group, job)
     _write_keys(part, keys.append_column(duplicates.KEYS.field("split"), pa.array(split)), job)
-    return _usage(part, job) | {
-        "left_out": checked.num_left_out,
-        "reasons": dict(Counter(checked.rejected["reason"].to_pylist())),
-        "examples": _examples(checked.rejected),
-        "labels": _count_labels(accepted["label"], split),
-        "files": files,
-    }
+    return IngestedPart(
+        peak_memory_bytes=memory.peak_bytes(),
+        left_out=checked.num_left_out,
+        reasons=dict(Counter(checked.rejected["reason"].to_pylist())),
+        examples=_examples(checked.rejected),
+        labels=_count_labels(accepted["label"], split),
+        files=files,
+    )
 
 
-def find_duplicates(partition: int, *, job: Job) -> dict[str, Any]:
-    """Find the repeated texts of one partition, and note the rows to drop."""
-    keys = partitions.read(job.places("keys"), partition)
+def find_duplicates(partition: int, *, job: Job) -> FoundDuplicates:
+    """Find the repeated texts of one partition, and list the rows to drop."""
+    keys = partitions.read(job.work_files("keys"), partition)
     found = duplicates.find(keys, mode=job.settings.duplicates)
-    filesystem.write_parquet(job.place("dropped", partition), found.dropped)
-    return {"counts": found.counts, "dropped": len(found.dropped)}
+    filesystem.write_parquet(job.work_file("dropped", partition), found.dropped)
+    return FoundDuplicates(found.counts, len(found.dropped))
 
 
-def drop(part: int, *, job: Job) -> dict[str, Any]:
-    """Take the rows to drop out of what a part has written; doing it twice changes nothing."""
+def drop(part: int, *, job: Job) -> FilteredPart:
+    """Remove the rows to drop from the files of a part; a second time changes nothing."""
     row_ids, reasons = _read_dropped(part, job)
     accepted, split = _read_tweets(part, job)
     kept = ~np.isin(accepted["row_id"].to_numpy(), row_ids)
     accepted, split = accepted.filter(pa.array(kept)), split[kept]
     files = _write_tweets(part, accepted, split, job.settings)
-    work = filesystem.read_arrow(job.place("tokens", part))
+    work = filesystem.read_arrow(job.work_file("tokens", part))
     work = work.filter(pa.array(~np.isin(work["row_id"].to_numpy(), row_ids))).combine_chunks()
-    words = filesystem.read_parquet(job.place("words", part))
+    words = filesystem.read_parquet(job.work_file("words", part))
     tokens, word_group = _group_words(_tokens_of(work, words), job)
     _write_tokens(part, work, work["split"].to_numpy(), tokens, job)
     _write_words(part, work, work["split"].to_numpy(), tokens, word_group, job)
-    return {
-        "part": part,
-        "dropped": reasons,
-        "labels": _count_labels(accepted["label"], split),
-        "files": files,
-    }
+    return FilteredPart(reasons, _count_labels(accepted["label"], split), files)
 
 
-def count_words(partition: int, *, job: Job) -> dict[str, Any]:
+def count_words(partition: int, *, job: Job) -> WrittenTable:
     """Sum the counts of one partition's words over all parts."""
-    counts = partitions.read(job.places("words"), partition)
+    counts = partitions.read(job.work_files("words"), partition)
     totals = counts.group_by("word").aggregate([("count", "sum"), ("held_out", "sum")])
     totals = totals.rename_columns({"count_sum": "count", "held_out_sum": "held_out"})
-    filesystem.write_parquet(job.place("counts", partition), totals)
-    return {"words": len(totals)}
+    filesystem.write_parquet(job.work_file("counts", partition), totals)
+    return WrittenTable(len(totals))
 
 
-def encode(part: int, *, job: Job) -> dict[str, Any]:
-    """Translate one part's tokens to ids; rows without a binary label are left out."""
+def encode(part: int, *, job: Job) -> EncodedPart:
+    """Replace the tokens of one part by ids; rows without a binary label are left out."""
     settings = job.settings
     words = vocabulary.load(join(settings.output_uri, VOCABULARY), with_vectors=False)
-    work = filesystem.read_arrow(job.place("tokens", part))
+    work = filesystem.read_arrow(job.work_file("tokens", part))
     work = work.filter(_is_binary(work["label"])).combine_chunks()
-    tokens = _tokens_of(work, filesystem.read_parquet(job.place("words", part)))
+    tokens = _tokens_of(work, filesystem.read_parquet(job.work_file("words", part)))
     ids = words.encode(tokens, max_length=settings.max_length).token_ids
     lengths = pc.list_value_length(ids).cast(pa.int32())
     table = pa.table([work["row_id"], work["label"], ids, lengths], schema=schema.ENCODED)
     split = work["split"].to_numpy()
-    return _usage(part, job) | {
-        "encoded": table.num_rows,
-        "without_token": pc.sum(pc.equal(lengths, 0)).as_py() or 0,
-        "tokens": _count_tokens(words, tokens, split),
-        "files": _write_by_split("encoded", part, table, split, settings.output_uri),
-    }
+    return EncodedPart(
+        peak_memory_bytes=memory.peak_bytes(),
+        encoded=table.num_rows,
+        without_token=pc.sum(pc.equal(lengths, 0)).as_py() or 0,
+        tokens=_count_tokens(words, tokens, split),
+        files=_write_by_split("encoded", part, table, split, settings.output_uri),
+    )
 
 
 def _read(part: int, job: Job) -> tweets.Checked:
-    """Judge the rows of a part, by what the split and the kept columns need."""
+    """Read and check the rows of a part, with the columns for the split and those to keep."""
     settings, source = job.settings, job.parts[part]
     needed = [name for name in ("user", "time") if name == settings.split.kind]
     return tweets.read_range(
@@ -178,7 +184,7 @@ def _assign(accepted: pa.Table, hashes: np.ndarray, job: Job) -> np.ndarray:
     if rule.kind == "tutorial":
         return splits.assign_by_row_number(accepted["row_id"].to_numpy())
     if rule.kind == "time":
-        assert job.time_bounds is not None, "the times have been counted"
+        assert job.time_bounds is not None, "count_times has run"
         seconds = accepted["time"].cast(pa.int64()).to_numpy()
         return splits.assign_by_time(seconds, bounds=job.time_bounds)
     if rule.kind == "user":
@@ -191,8 +197,8 @@ def _assign(accepted: pa.Table, hashes: np.ndarray, job: Job) -> np.ndarray:
     )
 
 
-def _count_labels(label: pa.ChunkedArray, split: np.ndarray) -> dict[str, dict[str, int]]:
-    """Count rows by split and label; ``unlabelled`` where it is null."""
+def _count_labels(label: pa.ChunkedArray, split: np.ndarray) -> LabelCounts:
+    """Count rows by split and label; a null label is ``unlabelled``."""
     values = pc.fill_null(label, len(LABEL_NAMES)).to_numpy()
     names = (*LABEL_NAMES, "unlabelled")
     return {
@@ -201,14 +207,15 @@ def _count_labels(label: pa.ChunkedArray, split: np.ndarray) -> dict[str, dict[s
     }
 
 
-def _count_tokens(words: Vocabulary, tokens: Tokens, split: np.ndarray) -> dict[str, Any]:
-    """Count tokens by split, and those of them that the vocabulary does not know."""
+def _count_tokens(words: Vocabulary, tokens: Tokens, split: np.ndarray) -> TokenCounts:
+    """Count the tokens, and the unknown tokens, of each split."""
     unknown = words.look_up(tokens.words) < words.num_special
-    where = np.repeat(split, np.diff(tokens.offsets))
-    total = np.bincount(where, minlength=len(SPLITS))
-    strange = np.bincount(where[unknown[tokens.ids]], minlength=len(SPLITS))
+    split_of_token = np.repeat(split, np.diff(tokens.offsets))
+    total = np.bincount(split_of_token, minlength=len(SPLITS))
+    num_unknown = np.bincount(split_of_token[unknown[tokens.ids]], minlength=len(SPLITS))
     return {
-        name: {"tokens": int(total[i]), "unknown": int(strange[i])} for i, name in enumerate(SPLITS)
+        name: {"tokens": int(total[i]), "unknown": int(num_unknown[i])}
+        for i, name in enumerate(SPLITS)
     }
 
 
@@ -226,7 +233,7 @@ def _path(kind: str, split: str, part: int) -> str:
 
 def _write_by_split(
     kind: str, part: int, table: pa.Table, split: np.ndarray, root: str
-) -> list[dict[str, Any]]:
+) -> list[FileEntry]:
     files = []
     for number, name in enumerate(SPLITS):
         chosen = table.filter(pa.array(split == number))
@@ -236,13 +243,13 @@ def _write_by_split(
 
 def _write_tweets(
     part: int, accepted: pa.Table, split: np.ndarray, settings: PrepareSettings
-) -> list[dict[str, Any]]:
+) -> list[FileEntry]:
     table = accepted.select([*schema.TWEETS.names, *settings.keep_columns])
     return _write_by_split("tweets", part, table, split, settings.output_uri)
 
 
 def _read_tweets(part: int, job: Job) -> tuple[pa.Table, np.ndarray]:
-    """Read back what :func:`_write_tweets` wrote: the rows, and the split of each."""
+    """Read the files of :func:`_write_tweets`: the rows, and the split of each."""
     tables, numbers = [], []
     for number, name in enumerate(SPLITS):
         uri = join(job.settings.output_uri, _path("tweets", name, part))
@@ -255,11 +262,11 @@ def _read_tweets(part: int, job: Job) -> tuple[pa.Table, np.ndarray]:
 
 
 def _read_dropped(part: int, job: Job) -> tuple[np.ndarray, dict[str, int]]:
-    """Find which rows of a part are to be dropped, and count them by reason."""
+    """Find the rows of a part to drop, and count them by reason."""
     csv_range = job.parts[part].csv_range
     first, stop = csv_range.first_row, csv_range.first_row + csv_range.num_rows
     tables = [
-        filesystem.read_parquet(job.place("dropped", number))
+        filesystem.read_parquet(job.work_file("dropped", number))
         for number in range(job.num_partitions)
     ]
     dropped = pa.concat_tables(tables)
@@ -273,43 +280,42 @@ def _write_tokens(part: int, rows: pa.Table, split: np.ndarray, tokens: Tokens, 
         pa.array(tokens.offsets.astype(np.int32)), pa.array(tokens.ids, pa.int32())
     )
     columns = [rows["row_id"], rows["label"], pa.array(split), lists]
-    filesystem.write_arrow(job.place("tokens", part), pa.table(columns, schema=_TOKENS))
+    filesystem.write_arrow(job.work_file("tokens", part), pa.table(columns, schema=_TOKENS))
 
 
 def _write_keys(part: int, keys: pa.Table, job: Job) -> None:
     group = duplicates.partition(keys["normalized"].to_numpy(), job.num_partitions)
-    partitions.write(job.place("keys", part), keys, group, num_partitions=job.num_partitions)
+    partitions.write(job.work_file("keys", part), keys, group, num_partitions=job.num_partitions)
 
 
 def _group_words(tokens: Tokens, job: Job) -> tuple[Tokens, np.ndarray]:
-    """Put the words of a part in the order of their partitions; returns the partitions too."""
+    """Sort the words of a part by partition; returns the partition of each word, too."""
     if job.num_partitions == 1:
         return tokens, np.zeros(len(tokens.words), np.int64)
     written = tokens.words.to_numpy(zero_copy_only=False)
     hashes = pd.util.hash_array(written, categorize=False)
     group = (hashes % np.uint64(job.num_partitions)).astype(np.int64)
     order = np.argsort(group, kind="stable")
-    place = np.empty(len(order), np.int32)
-    place[order] = np.arange(len(order), dtype=np.int32)
-    return Tokens(tokens.words.take(pa.array(order)), place[tokens.ids], tokens.offsets), group[
-        order
-    ]
+    new_ids = np.empty(len(order), np.int32)
+    new_ids[order] = np.arange(len(order), dtype=np.int32)
+    words = tokens.words.take(pa.array(order))
+    return Tokens(words, new_ids[tokens.ids], tokens.offsets), group[order]
 
 
 def _write_words(
     part: int, rows: pa.Table, split: np.ndarray, tokens: Tokens, group: np.ndarray, job: Job
 ) -> None:
-    """Write the part's words, and how often each stands in rows trained on and in rows held out."""
+    """Write the words of a part, with their occurrences in training rows and in held-out rows."""
     binary = _is_binary(rows["label"]).to_numpy()
     count, held_out = (
         tokens.count(binary & chosen) for chosen in (split == _TRAIN, split != _TRAIN)
     )
     table = pa.table({"word": tokens.words, "count": count, "held_out": held_out})
-    partitions.write(job.place("words", part), table, group, num_partitions=job.num_partitions)
+    partitions.write(job.work_file("words", part), table, group, num_partitions=job.num_partitions)
 
 
 def _tokens_of(work: pa.Table, words: pa.Table) -> Tokens:
-    """Put tokens together again from what the first pass wrote."""
+    """Rebuild tokens from the files of ingestion."""
     lists = work["words"].combine_chunks()
     offsets = lists.offsets.to_numpy().astype(np.int64)
     return Tokens(_column(words, "word"), lists.flatten().to_numpy(), offsets - offsets[0])
@@ -320,18 +326,6 @@ def _is_binary(label: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:
-    """Take a column as one array, also where the table has no chunk."""
+    """Return a column as one array, even if the table has no chunk."""
     column = table[name]
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def _usage(part: int, job: Job) -> dict[str, Any]:
-    """Say how much was read, and how much memory this process has taken at most."""
-    csv_range = job.parts[part].csv_range
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {
-        "part": part,
-        "rows": csv_range.num_rows,
-        "bytes": csv_range.stop - csv_range.start,
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
-    }

@@ -6,25 +6,25 @@ from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 
 RULES_VERSION = 1
-"""Changes whenever a text would go to another split."""
+"""Must change whenever the rules would assign a text to another split."""
 _TRAIN, _VALIDATION, _TEST = range(len(SPLITS))
 
 
 def assign_by_hash(
     hashes: np.ndarray, *, validation_fraction: float, test_fraction: float
 ) -> np.ndarray:
-    """Assign rows by the stable hash of their normalized text, or of their user's name.
+    """Assign rows by the stable hash of their normalized text, or of the name of their user.
 
-    Equal texts never part, and a text's split does not depend on the other texts: adding data
-    moves nothing.
+    Equal texts are always in the same split, and the split of a text does not depend on other
+    texts: adding data moves no row.
 
     Args:
-        hashes: Of :func:`sentiflow.data.text_hash.hash_strings` under ``SPLIT_KEY``, uint64.
-        validation_fraction: Share of the possible hashes that stands for validation.
-        test_fraction: Share that stands for test.
+        hashes: Hashes by :func:`sentiflow.data.text_hash.hash_strings` with ``SPLIT_KEY``, uint64.
+        validation_fraction: Share of the possible hashes for validation.
+        test_fraction: Share for test.
 
     Returns:
-        For each row, int8, its index in ``schema.SPLITS``.
+        The index in ``schema.SPLITS`` of each row, int8.
     """
     position = hashes / np.float64(2**64)
     split = np.full(len(hashes), _TRAIN, np.int8)
@@ -34,7 +34,7 @@ def assign_by_hash(
 
 
 def assign_by_row_number(row_id: np.ndarray) -> np.ndarray:
-    """Assign rows as the tutorial does: number modulo 5 is 0 to 2 train, 3 test, 4 validation.
+    """Assign rows as in the tutorial: number modulo 5 is 0 to 2 train, 3 test, 4 validation.
 
     Example:
         >>> assign_by_row_number(np.arange(5)).tolist()
@@ -47,11 +47,11 @@ def assign_by_time(seconds: np.ndarray, *, bounds: tuple[int, int]) -> np.ndarra
     """Assign rows by their time: train before validation before test.
 
     Args:
-        seconds: The rows' times, int64.
-        bounds: The last second of train and the last of validation, of :func:`time_bounds`.
+        seconds: Time of each row, int64.
+        bounds: The last second of train and that of validation, by :func:`time_bounds`.
 
     Returns:
-        For each row, int8, its index in ``schema.SPLITS``.
+        The index in ``schema.SPLITS`` of each row, int8.
 
     Example:
         >>> assign_by_time(np.array([10, 11, 20, 21]), bounds=(10, 20)).tolist()
@@ -65,29 +65,29 @@ def time_bounds(
 ) -> tuple[int, int]:
     """Choose where validation and test begin, so that each split has about its share of the rows.
 
-    Rows of one time never part, so the shares are met only to within one time's rows, or less
-    well where a split would otherwise be empty. Of all bounds that leave no split empty, these
-    are the ones with the fewest rows between them and the exact shares, summed over the two.
+    Rows of the same time are always in the same split, so the shares are approximate. Among all
+    bounds without an empty split, the result has the smallest difference from the exact shares, in
+    rows, summed over both bounds.
 
     Args:
-        seconds: Times since 1970, int64, in any order; the counts of one that repeats add up.
-        counts: How many rows have each of them, 1 or more.
+        seconds: Seconds since 1970, int64, in any order; counts of repeated times are added.
+        counts: Number of rows of each time, 1 or more.
         validation_fraction: Share of the rows for validation.
         test_fraction: Share for test.
 
     Returns:
-        The last second of train and the last of validation.
+        The last second of train and that of validation.
 
     Raises:
         UserError: There are fewer than three distinct times.
     """
-    times, place = np.unique(seconds, return_inverse=True)
+    times, index = np.unique(seconds, return_inverse=True)
     if len(times) < len(SPLITS):
         raise UserError(
             f"a split by time needs three distinct times, and the rows have {len(times)}",
-            hint="take more rows, or another prepare.split.kind",
+            hint="use more rows, or another prepare.split.kind",
         )
-    until = np.cumsum(np.bincount(place, weights=counts))
+    until = np.cumsum(np.bincount(index, weights=counts))
     off_first = np.abs(until - until[-1] * (1 - validation_fraction - test_fraction))
     off_second = np.abs(until - until[-1] * (1 - test_fraction))
     first, second = int(np.argmin(off_first[:-2])), 1 + int(np.argmin(off_second[1:-1]))

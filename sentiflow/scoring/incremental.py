@@ -1,39 +1,38 @@
-"""Manifest of a scoring -> what is there of a corpus that has grown, for the rest to be added."""
+"""Manifest of a previous scoring -> its results, to which a scoring of new files is added."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
-from sentiflow.data import input_files, manifest
+from sentiflow.data import input_files
 from sentiflow.data.corpus import Corpus, CsvPlan
-from sentiflow.data.manifest_types import FileEntry
-from sentiflow.data.table_files import TableForm, TablePlan
+from sentiflow.data.manifest_types import FileEntry, Input, InputFile, Manifest
+from sentiflow.data.table_files import TableFormat, TablePlan
 from sentiflow.errors import UserError
 from sentiflow.models.drift import Profile
-
-OF_PARTS = ("accepted", "rejected", "failed", "prior_only", "positive", "unknown_labels")
-"""What is counted in each part."""
-COUNTS = ("rows_read", *OF_PARTS)
+from sentiflow.scoring.job import ScoreCounts
 
 
 @dataclass(frozen=True)
-class Earlier:
-    """What was scored before the corpus has grown; nothing, where it has not."""
+class PreviousRun:
+    """Results of a scoring before files were added to its corpus; empty if there was none."""
 
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+    counts: ScoreCounts = field(default_factory=ScoreCounts)
     num_parts: int = 0
-    input_files: tuple[FileEntry, ...] = ()
+    input_files: tuple[InputFile, ...] = ()
     files: tuple[FileEntry, ...] = ()
+    """Files of the output."""
     profile: Profile = field(default_factory=Profile)
+    """Statistics of the texts and their predictions."""
     precision: str = ""
     has_row_ids: bool = False
+    """Whether the corpus has a ``row_id`` of its own."""
     kept_types: dict[str, str] = field(default_factory=dict)
+    """Arrow types of the columns in ``score.keep_columns``."""
 
     @classmethod
-    def read(cls, uri: str) -> "Earlier":
-        """Read it from the manifest of the directory ``uri``."""
-        record = manifest.require(uri, stage="score", setting="score.output_uri")
+    def of(cls, record: Manifest) -> "PreviousRun":
+        """Take the results of a previous scoring from its manifest."""
         return cls(
-            counts=record["counts"],
+            counts=ScoreCounts(**record["counts"]),
             num_parts=record["num_parts"],
             input_files=tuple(record["inputs"]["corpus"]["files"]),
             files=tuple(record["files"]),
@@ -43,42 +42,42 @@ class Earlier:
             kept_types=record["kept_types"],
         )
 
-    def check_fits(self, plan: CsvPlan | TablePlan | Corpus, precision: str) -> None:
-        """Make sure that what is new can stand beside what is there.
+    def check_compatible(self, plan: CsvPlan | TablePlan | Corpus, precision: str) -> None:
+        """Check that new predictions can be added to the previous ones.
 
         Raises:
-            UserError: It cannot.
+            UserError: They cannot.
         """
         if not self.num_parts:
             return
         if precision != self.precision:
             raise UserError(
-                f"what is there was scored in {self.precision}, not {precision}",
+                f"the previous predictions were made in {self.precision}, not {precision}",
                 hint=f"set score.precision={self.precision}",
             )
         if not isinstance(plan, TablePlan):
             return
-        if self.has_row_ids and not plan.form.has_row_ids:
+        if self.has_row_ids and not plan.table_format.has_row_ids:
             raise UserError(
                 plan.notes[0].partition(":")[0] if plan.notes else f"{plan.uris[0]} has no row_id",
-                hint="number the new rows on, or score all into another directory",
+                hint="give the new rows consecutive numbers, or score all into another directory",
             )
-        types = kept_types(plan.form)
+        types = kept_types(plan.table_format)
         for name in self.kept_types.keys() & types.keys():
             if types[name] != self.kept_types[name]:
                 raise UserError(
-                    f"score.keep_columns: {name} is {types[name]} in the new files, "
-                    f"{self.kept_types[name]} in what is there",
-                    hint="make it one type, or score all into another directory",
+                    f"score.keep_columns: {name} is {types[name]} in the new files, but "
+                    f"{self.kept_types[name]} in the previous predictions",
+                    hint="convert the column to that type, or score all into another directory",
                 )
 
-    def join_files(self, source: Corpus) -> dict[str, Any]:
-        """Describe the whole corpus as an input."""
+    def join_files(self, source: Corpus) -> Input:
+        """Describe the previous and the new files as one input."""
         if not self.input_files:
             return source.files
         return input_files.join([*self.input_files, *source.files["files"]])
 
 
-def kept_types(form: TableForm) -> dict[str, str]:
-    """Name the types of the columns that are kept, for the manifest."""
-    return {name: str(kind) for name, kind in form.kept}
+def kept_types(table_format: TableFormat) -> dict[str, str]:
+    """List the Arrow types of the kept columns, for the manifest."""
+    return {name: str(kind) for name, kind in table_format.kept}

@@ -1,4 +1,4 @@
-"""Lines of text -> a line of answer for each, as tab-separated values or JSON."""
+"""Lines of text -> their predictions, one line each, as tab-separated values or JSON."""
 
 import codecs
 import collections
@@ -12,7 +12,6 @@ from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from sentiflow.cluster import memory
@@ -21,27 +20,27 @@ from sentiflow.errors import JobError
 from sentiflow.models.package import ModelPackage, Scores
 
 BLOCK_BYTES = 1 << 20
-"""About as much is answered at once."""
+"""Approximate size of a block of lines."""
 MAX_THREADS = 8
 
 Render = Callable[[pa.Array, Scores], bytes]
 Block = tuple[pa.Array, bool]
-"""Some lines, and whether more are there to be read at once."""
+"""Some lines, and whether more input is available without waiting."""
 
-_FOUR_DIGITS = pa.array([f"{number / 10_000:.4f}" for number in range(10_001)])
-_NEEDS_ESCAPE = r'["\\\x00-\x1f]'
-_ONLY_PRIOR = "\t(no known word: the prior)"
+_JSON = json.JSONEncoder(ensure_ascii=False)
+_BLANKS = str.maketrans("\t\n\r", "   ")
+_NO_KNOWN_WORD = "\t(no known word: the prior)"
 
 
-def answer(package: ModelPackage, blocks: Iterable[Block], out: BinaryIO, render: Render) -> None:
-    """Score blocks of lines on all cores, and write the answers in order.
+def predict(package: ModelPackage, blocks: Iterable[Block], out: BinaryIO, render: Render) -> None:
+    """Score blocks of lines on all cores, and write the predictions in order.
 
-    What is answered is written before more is waited for, so that one can talk to it line by line.
+    Predictions are written before more input is awaited, so that it can be used interactively.
 
     Args:
         package: The model.
-        blocks: From :func:`read` or :func:`take`.
-        out: Takes the answers.
+        blocks: Blocks of :func:`read` or :func:`take`.
+        out: Stream for the predictions.
         render: :func:`to_tsv` or :func:`to_json`.
     """
     torch.set_num_threads(1)
@@ -53,7 +52,7 @@ def answer(package: ModelPackage, blocks: Iterable[Block], out: BinaryIO, render
         scores = package.score(text)
         if not np.isfinite(scores.probability).all():
             row = int(np.flatnonzero(~np.isfinite(scores.probability))[0])
-            raise JobError(f"the model has no probability for {text[row].as_py()[:60]!r}")
+            raise JobError(f"the model gives no finite probability for {text[row].as_py()[:60]!r}")
         return render(text, scores)
 
     with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
@@ -66,22 +65,22 @@ def answer(package: ModelPackage, blocks: Iterable[Block], out: BinaryIO, render
 
 
 def _count_cores() -> int:
-    """Count the cores that this process may use, where the system tells."""
+    """Count the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def take(texts: Iterable[str]) -> Iterator[Block]:
-    """Make one block of texts."""
+    """Yield one block of texts."""
     yield pa.array(texts, pa.string()), False
 
 
 def read(stream: BinaryIO) -> Iterator[Block]:
-    """Cut a stream into blocks of whole lines, as much as is there at the time.
+    """Read blocks of whole lines from a stream, as large as the input available at the time.
 
-    Lines end with a line feed, before which a carriage return is dropped; the last may lack it.
-    Broken UTF-8 is replaced, a byte order mark at the beginning dropped.
+    Lines end with LF or CRLF; the last line may lack it. Invalid UTF-8 is replaced, and a byte
+    order mark at the beginning is dropped.
     """
     rest: list[bytes] = []
     size, has_line, is_first = 0, False, True
@@ -105,70 +104,52 @@ def read(stream: BinaryIO) -> Iterator[Block]:
 
 
 def _is_ready(stream: BinaryIO) -> bool:
-    """Say whether reading would not wait."""
+    """Say whether input is available without waiting."""
     try:
         return bool(select.select([stream.fileno()], [], [], 0)[0])
-    except io.UnsupportedOperation:  # it is in memory
+    except io.UnsupportedOperation:  # the stream is in memory
         return True
 
 
 def _split(block: bytes) -> pa.Array:
-    """Make a row of each line."""
-    if not block.isascii():
-        block = block.decode(errors="replace").encode()
-    content = np.frombuffer(block + b"\n", np.uint8)
-    ends = np.flatnonzero(content == ord("\n"))
-    offsets = np.concatenate([[0], ends + 1]).astype(np.int32)
-    lines = pa.StringArray.from_buffers(
-        len(ends), pa.py_buffer(offsets), pa.py_buffer(content.tobytes())
-    )
-    return pc.replace_substring_regex(lines, r"\r?\n$", "") if len(ends) else lines
+    """Decode the lines of a block."""
+    lines = block.decode(errors="replace").split("\n")
+    return pa.array([line.removesuffix("\r") for line in lines], pa.string())
 
 
 def to_tsv(text: pa.Array, scores: Scores, *, with_notes: bool = False) -> bytes:
-    """Write label, probability of positive and text; tabs in it become blanks.
+    """Write label, probability of positive and text; tabs and line ends in the text become blanks.
 
     Args:
         text: N strings.
-        scores: Of them.
-        with_notes: Say, in a fourth column, where only the prior spoke: for people, not programs.
+        scores: The scores of these texts.
+        with_notes: Add a fourth column that marks texts without a known word. It is for people;
+            programs read three columns.
     """
-    ten_thousandths = np.rint(scores.probability * 10_000).astype(np.int32)
-    notes = pa.array(["", _ONLY_PRIOR if with_notes else ""])
-    doubt = notes.take(pa.array((scores.num_tokens == 0).astype(np.int8)))
-    shown = pc.replace_substring_regex(text, r"[\t\n\r]", " ")
-    columns = (_labels(scores), _FOUR_DIGITS.take(pa.array(ten_thousandths)), shown)
-    return _join_lines(pc.binary_join_element_wise(*columns, "\t"), doubt)
+    rows = []
+    for line, label, probability, num_tokens in _rows(text, scores):
+        note = _NO_KNOWN_WORD if with_notes and num_tokens == 0 else ""
+        rows.append(f"{label}\t{probability:.4f}\t{line.translate(_BLANKS)}{note}\n")
+    return "".join(rows).encode()
 
 
 def to_json(text: pa.Array, scores: Scores) -> bytes:
-    """Write an object with text, label, probability and number of known words."""
-    probability = pa.array(scores.probability).cast(pa.string())
-    num_tokens = pa.array(scores.num_tokens).cast(pa.string())
-    parts = (
-        ('{"text": ', _quote(text)),
-        (', "label": "', _labels(scores)),
-        ('", "probability": ', probability),
-        (', "num_tokens": ', num_tokens),
+    """Write an object with text, label, probability and number of known words for each text."""
+    rows = []
+    for line, label, probability, num_tokens in _rows(text, scores):
+        row = {
+            "text": line,
+            "label": label,
+            "probability": float(str(probability)),  # the digits of float32, not of float64
+            "num_tokens": num_tokens,
+        }
+        rows.append(_JSON.encode(row) + "\n")
+    return "".join(rows).encode()
+
+
+def _rows(text: pa.Array, scores: Scores) -> Iterator[tuple[str, str, np.float32, int]]:
+    """Iterate over text, label, probability and number of known words."""
+    labels = (LABEL_NAMES[label] for label in scores.prediction)
+    return zip(
+        text.to_pylist(), labels, scores.probability, scores.num_tokens.tolist(), strict=True
     )
-    return _join_lines(*(item for part in parts for item in part), "}")
-
-
-def _labels(scores: Scores) -> pa.Array:
-    return pa.array(LABEL_NAMES).take(pa.array(scores.prediction))
-
-
-def _quote(text: pa.Array) -> pa.Array:
-    """Write strings as JSON has them; few need more than quotes."""
-    quoted = pc.binary_join_element_wise('"', text, '"', "")
-    special = pc.match_substring_regex(text, _NEEDS_ESCAPE)
-    if not pc.any(special).as_py():
-        return quoted
-    escaped = [json.dumps(item, ensure_ascii=False) for item in text.filter(special).to_pylist()]
-    return pc.replace_with_mask(quoted, special, pa.array(escaped))
-
-
-def _join_lines(*columns: pa.Array | str) -> bytes:
-    lines = pc.binary_join_element_wise(*columns, "\n", "")
-    whole = pa.ListArray.from_arrays(pa.array([0, len(lines)], pa.int32()), lines)
-    return pc.binary_join(whole, "")[0].as_buffer().to_pybytes()

@@ -1,13 +1,13 @@
-"""Score settings -> the corpus that they name: described, then planned, then cut into parts."""
+"""Score settings -> their corpus: described, then planned, then cut into parts."""
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from sentiflow.config.sections import ScoreSettings
 from sentiflow.data import corpus, input_files, manifest, schema, table_files
 from sentiflow.data.corpus import Corpus, CsvPlan, MapParts
 from sentiflow.data.manifest import WORK, OutputSpec
+from sentiflow.data.manifest_types import Input
 from sentiflow.data.table_files import TablePlan
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
@@ -15,16 +15,17 @@ from sentiflow.storage.uris import join
 
 PREPARED = "prepared"
 
-_NOTE = f"{WORK}/corpus.json"
+_SEQUENCE = f"{WORK}/corpus.json"
+"""File with the names of the input files of an unfinished scoring, in their order."""
 
 Plan = CsvPlan | TablePlan | Corpus
 
 
-def describe(settings: ScoreSettings) -> dict[str, Any]:
-    """Describe the corpus as an input; what was not read before is not read now either.
+def describe(settings: ScoreSettings) -> Input:
+    """Describe the corpus as an input; files that were not scored before are not read.
 
     Raises:
-        UserError: It is not there.
+        UserError: It does not exist.
     """
     if settings.corpus == (PREPARED,):
         record = manifest.require(
@@ -33,29 +34,29 @@ def describe(settings: ScoreSettings) -> dict[str, Any]:
         return manifest.reference(settings.prepared_uri, record)
     uris = filesystem.expand(list(settings.corpus))
     scored = manifest.read(settings.output_uri)
-    known = scored["inputs"].get("corpus", {}) if scored else {}
-    if "files" not in known:
+    known: Input | None = scored["inputs"].get("corpus") if scored else None
+    if not known or "files" not in known:
         return input_files.as_found(uris)
     return input_files.add(known, uris) or input_files.describe(uris, known=known)
 
 
-def plan(settings: ScoreSettings, described: dict[str, Any], *, num_earlier: int) -> Plan:
-    """Look at what is to be scored, before anything is written.
+def plan(settings: ScoreSettings, described: Input, *, num_previous: int) -> Plan:
+    """Inspect the corpus before anything is written.
 
     Args:
-        settings: Of the stage.
+        settings: The settings of the stage.
         described: The corpus, by :func:`describe`.
-        num_earlier: So many of its first files were scored before.
+        num_previous: Number of files at its beginning that were scored before.
 
     Raises:
-        UserError: It is of mixed or unknown kinds, cannot be read, or lacks a column to keep.
+        UserError: It mixes CSV and Parquet, cannot be read, or lacks a column to keep.
     """
-    found = _plan(settings, described, num_earlier)
+    found = _plan(settings, described, num_previous)
     _check_columns(found.columns, settings.keep_columns)
     return found
 
 
-def _plan(settings: ScoreSettings, described: dict[str, Any], num_earlier: int) -> Plan:
+def _plan(settings: ScoreSettings, described: Input, num_previous: int) -> Plan:
     if settings.corpus == (PREPARED,):
         return corpus.open_prepared(
             settings.prepared_uri,
@@ -64,12 +65,12 @@ def _plan(settings: ScoreSettings, described: dict[str, Any], num_earlier: int) 
             keep_columns=settings.keep_columns,
         )
     uris = [item["uri"] for item in described["files"]]
-    old, new = uris[:num_earlier], uris[num_earlier:]
+    old, new = uris[:num_previous], uris[num_previous:]
     are_parquet = {uri.lower().endswith(".parquet") for uri in uris}
     if len(are_parquet) > 1:
         raise UserError(
-            f"score.corpus: {', '.join(settings.corpus)} are of two kinds",
-            hint="name CSV files or .parquet files",
+            f"score.corpus: {', '.join(settings.corpus)} mixes CSV and Parquet",
+            hint="score CSV files and .parquet files into different directories",
         )
     if are_parquet == {True}:
         return table_files.plan(
@@ -94,22 +95,22 @@ def cut(
     first_row: int,
     map_parts: Callable[..., MapParts],
 ) -> Corpus:
-    """Cut what was planned into parts.
+    """Cut a planned corpus into parts.
 
     Args:
         plan: By :func:`plan`.
         rows_per_part: Rows of a part.
         first_row: Number of the first row.
-        map_parts: Given the name of a pass and a key, makes what does its work; a small corpus is
-            cut here.
+        map_parts: Makes a function that maps work over pieces, given the name of the map and a key;
+            a small corpus is cut in this process.
 
     Raises:
-        UserError: A file holds nothing, or is damaged.
+        UserError: A file is empty or damaged.
     """
     if isinstance(plan, Corpus):
         return plan
     uris = [file.uri for file in plan.files] if isinstance(plan, CsvPlan) else plan.uris
-    key, here = input_files.as_found(uris)["fingerprint"], corpus.is_brief(uris)
+    key, here = input_files.as_found(uris)["fingerprint"], corpus.is_small(uris)
     if isinstance(plan, CsvPlan):
         mapped = corpus.map_here if here else map_parts("cut", key=key)
         return corpus.cut_csv(plan, map_parts=mapped, first_row=first_row)
@@ -122,31 +123,32 @@ def cut(
 
 
 def _check_columns(columns: Sequence[str], keep_columns: Sequence[str]) -> None:
-    """Make sure that predictions can have the columns; DuckDB and Spark know no upper case."""
-    ours = set(schema.PREDICTIONS.names)
+    """Check the columns to keep; names are compared without case, as DuckDB and Spark do."""
+    own = set(schema.PREDICTIONS.names)
     for name in keep_columns:
-        if name.lower() in ours and name not in schema.TWEETS.names:
+        if name.lower() in own and name not in schema.TWEETS.names:
             raise UserError(
-                f"score.keep_columns: predictions have a column {name.lower()} of their own",
+                f"score.keep_columns: predictions have their own column {name.lower()}",
                 hint="leave it out, or rename it in the corpus",
             )
     missing = sorted(set(keep_columns) - set(columns))
     if missing:
         raise UserError(
             f"score.keep_columns: the corpus has no column {', '.join(missing)}",
-            hint=f"it has {', '.join(columns)}",
+            hint=f"its columns are {', '.join(columns)}",
         )
 
 
 def name_parts(source: Corpus, run_key: str) -> list[str]:
-    """Name each part by the run, its rows and the content of its files."""
-    contents = {item["uri"]: item["tree_sha256"] for item in source.files.get("files", ())}
+    """Identify each part by the run, its rows and the content of its files."""
+    files = source.files.get("files", [])
+    contents = {item["uri"]: item["tree_sha256"] for item in files}
     return [
         manifest.fingerprint(
             [
                 run_key,
                 str(part),
-                str(source.form),
+                str(source.table_format),
                 [contents.get(uri, source.files["fingerprint"]) for uri in part.sources],
             ]
         )
@@ -155,7 +157,7 @@ def name_parts(source: Corpus, run_key: str) -> list[str]:
 
 
 def _sequence(target: OutputSpec) -> list[str]:
-    """Name what a corpus is made of, in its order, by what is known without reading it."""
+    """Identify the files of a corpus, in their order, without reading them."""
     described = target.inputs["corpus"].get("files")
     if described is None:
         return [target.inputs["corpus"]["fingerprint"]]
@@ -165,16 +167,16 @@ def _sequence(target: OutputSpec) -> list[str]:
     ]
 
 
-def note(target: OutputSpec) -> None:
-    """Keep what the corpus is made of for the run that may have to go on."""
+def save_sequence(target: OutputSpec) -> None:
+    """Save the files of the corpus for a run that resumes this one."""
     content = json.dumps(_sequence(target)).encode()
-    filesystem.write_bytes(join(target.uri, _NOTE), content)
+    filesystem.write_bytes(join(target.uri, _SEQUENCE), content)
 
 
 def is_known(target: OutputSpec) -> bool:
-    """Say whether an unfinished run was of this corpus, the beginning of it, or more of it."""
-    if not filesystem.exists(join(target.uri, _NOTE)):
+    """Say whether an unfinished run had this corpus, or one of the two is the other's beginning."""
+    if not filesystem.exists(join(target.uri, _SEQUENCE)):
         return True
-    before, now = json.loads(filesystem.read_bytes(join(target.uri, _NOTE))), _sequence(target)
+    before, now = json.loads(filesystem.read_bytes(join(target.uri, _SEQUENCE))), _sequence(target)
     common = min(len(before), len(now))
     return before[:common] == now[:common]

@@ -1,16 +1,12 @@
 """Part of a corpus + model package -> predictions, rejected rows and failed rows, as files.
 
-What each task of scoring does; no Ray, so that a worker starts fast. A worker's process keeps the
-model for its next part.
+This is the work of each task of scoring; Ray is not imported, so that workers start fast. A worker
+process keeps the model for its next part.
 """
 
 import functools
-import resource
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,106 +17,88 @@ from sentiflow.config.sections import ScoreSettings
 from sentiflow.data import corpus, manifest, schema
 from sentiflow.errors import JobError
 from sentiflow.models.package import ModelPackage, Scores
+from sentiflow.scoring.job import Job, ScoredPart
 from sentiflow.storage import filesystem
 
 NOT_FINITE = "the probability is not a number"
 
 
-def score(
-    part: int,
-    *,
-    source: corpus.Corpus,
-    settings: ScoreSettings,
-    precision: str,
-    on_gpu: bool,
-    model_uri: str,
-    model_fingerprint: str,
-    first_part: int,
-    max_failed: int,
-    run_key: str,
-) -> dict[str, Any]:
-    """Score one part, and write what comes of it; returns its counts, profile and files.
+def score(part: int, job: Job) -> ScoredPart:
+    """Score one part, and write its predictions, rejected rows and failed rows.
 
     Args:
-        part: Its number in ``source``.
-        source: The corpus, or what it has grown by.
-        settings: Of the stage.
-        precision: ``fp32`` or ``bf16``.
-        on_gpu: Whether the task was given a share of a GPU.
-        model_uri: Where the package lies.
-        model_fingerprint: What is there must be still.
-        first_part: Number that the files of part 0 bear.
-        max_failed: Rows of the whole corpus for which the model may fail.
-        run_key: Of the run, which writes as long as the directory is its own.
+        part: Number of the part in ``job.source``.
+        job: Arguments of all tasks of the scoring.
 
     Raises:
         UserError: The part cannot be read.
-        JobError: The model fails too often, or is no longer the one that the job began with; or
-            another run has taken the directory over, and this is what a killed one has left.
+        JobError: The model fails too often, or was replaced since the job began; or the directory
+            now belongs to another run, and this task was left by a killed one.
     """
-    package = _load_model(model_uri, model_fingerprint, on_gpu)
+    settings = job.settings
+    package = _load_model(job.model_uri, job.model_fingerprint, job.on_gpu)
     checked = corpus.read_part(
-        source, part, keep_columns=settings.keep_columns, keep_raw=settings.keep_raw
+        job.source, part, keep_columns=settings.keep_columns, keep_raw=settings.keep_raw
     )
     tweets = checked.tweets.combine_chunks()
-    scores, errors = answer(
-        _text_of(tweets), _asking(package, settings, precision), max_failed=max_failed
+    scores, errors = predict(
+        _text_of(tweets), _model(package, settings, job.precision), max_failed=job.max_failed
     )
     failed = _tabulate_failed(tweets, errors)
     if errors:
-        answered = np.setdiff1d(np.arange(len(tweets)), list(errors))
-        scores, tweets = scores.take(answered), tweets.take(pa.array(answered))
+        scored = np.setdiff1d(np.arange(len(tweets)), list(errors))
+        scores, tweets = scores.take(scored), tweets.take(pa.array(scored))
     predictions = tabulate(tweets, scores, settings.keep_columns)
-    if manifest.read_key(settings.output_uri) != run_key:
+    if manifest.read_key(settings.output_uri) != job.run_key:
         raise JobError(
-            f"{settings.output_uri} is not this run's: another has taken it over, or this node "
-            "does not see it (is it a directory of one machine?)"
+            f"{settings.output_uri} does not belong to this run: another run has taken it over, or "
+            "this node does not see it (is it a directory of one machine?)"
         )
+    name = f"part-{job.first_part + part:05d}.parquet"
     tables = {"predictions": predictions, "rejected": checked.rejected, "failed": failed}
-    return {
-        "accepted": len(predictions),
-        "rejected": checked.rejected.num_rows,
-        "failed": len(errors),
-        "rejected_by_reason": dict(Counter(checked.rejected["reason"].to_pylist())),
-        "unknown_labels": checked.num_unknown_labels,
-        "prior_only": int((scores.num_tokens == 0).sum()),
-        "positive": int((scores.prediction == schema.POSITIVE).sum()),
-        "profile": asdict(scores.profile),
-        "peak_memory_bytes": _peak_memory(),
-        "files": [
-            item
-            for kind, table in tables.items()
-            for item in filesystem.write_part(
-                settings.output_uri, f"{kind}/part-{first_part + part:05d}.parquet", table
-            )
-        ],
-    }
+    files = [
+        filesystem.write_part(settings.output_uri, f"{kind}/{name}", table)
+        for kind, table in tables.items()
+    ]
+    return ScoredPart(
+        rows_read=len(predictions) + checked.rejected.num_rows + len(errors),
+        accepted=len(predictions),
+        rejected=checked.rejected.num_rows,
+        failed=len(errors),
+        rejected_by_reason=dict(Counter(checked.rejected["reason"].to_pylist())),
+        unknown_labels=checked.num_unknown_labels,
+        prior_only=int((scores.num_tokens == 0).sum()),
+        positive=int((scores.prediction == schema.POSITIVE).sum()),
+        profile=scores.profile,
+        peak_memory_bytes=memory.peak_bytes(),
+        files=[item for items in files for item in items],
+    )
 
 
 def _text_of(tweets: pa.Table) -> pa.Array:
     return tweets["text"].combine_chunks() if len(tweets) else pa.array([], pa.string())
 
 
-def _asking(
+def _model(
     package: ModelPackage, settings: ScoreSettings, precision: str
 ) -> Callable[[pa.Array], Scores]:
-    """Make a function that asks the model as the settings say."""
+    """Make a function that scores texts with the batch size and precision of the settings."""
     batch_size = None if settings.batch_size == "auto" else int(settings.batch_size)
     return functools.partial(package.score, batch_size=batch_size, bf16=precision == "bf16")
 
 
-def answer(
-    text: pa.Array, ask: Callable[[pa.Array], Scores], *, max_failed: int
+def predict(
+    text: pa.Array, model: Callable[[pa.Array], Scores], *, max_failed: int
 ) -> tuple[Scores, dict[int, str]]:
-    """Ask for the scores of texts; those for which that fails are found by halving.
+    """Score texts; texts for which the model fails are found by halving.
 
     Args:
         text: N strings.
-        ask: Gives the scores of some of them; may raise.
-        max_failed: More failures end it.
+        model: Scores some of them; may raise.
+        max_failed: Raise an error at more failures.
 
     Returns:
-        The scores of all N, and by its row the error of each of which they mean nothing.
+        The scores of all N, and the errors by row; the scores of rows with an error are undefined.
 
     Raises:
         JobError: There are more failures.
@@ -132,35 +110,35 @@ def answer(
         if len(errors) > max_failed:
             raise JobError(
                 f"the model fails for more than {max_failed:,} rows "
-                f"(score.max_failed_fraction); the last, {text[row].as_py()[:60]!r}: {problem}"
+                f"(score.max_failed_fraction); the last is {text[row].as_py()[:60]!r}: {problem}"
             )
 
-    def ask_for(first: int, some: pa.Array) -> Scores:
+    def score_rows(first: int, some: pa.Array) -> Scores:
         try:
-            return ask(some)
-        except Exception as error:  # whatever it is, it is kept with the row
+            return model(some)
+        except Exception as error:  # any error is recorded with its row
             if len(some) < 2:
-                if _is_of_machine(error):
+                if _is_machine_error(error):
                     raise
                 fail(first, f"{type(error).__name__}: {error}".splitlines()[0])
-                return _UNANSWERED
+                return _NO_SCORES
             half = len(some) // 2
             pieces = ((first, some[:half]), (first + half, some[half:]))
-            return Scores.join([ask_for(*piece) for piece in pieces])
+            return Scores.join([score_rows(*piece) for piece in pieces])
 
-    scores = ask_for(0, text)
+    scores = score_rows(0, text)
     for row in np.flatnonzero(~np.isfinite(scores.probability)):
         if int(row) not in errors:
             fail(int(row), NOT_FINITE)
     return scores, errors
 
 
-def _is_of_machine(error: Exception) -> bool:
-    """Say whether an error is no fault of the row."""
+def _is_machine_error(error: Exception) -> bool:
+    """Say whether an error has causes other than the row."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "CUDA error" in str(error)
 
 
-_UNANSWERED = Scores(
+_NO_SCORES = Scores(
     probability=np.array([np.nan], np.float32),
     num_tokens=np.zeros(1, np.int32),
     lengths=np.zeros(1, np.int64),
@@ -169,7 +147,7 @@ _UNANSWERED = Scores(
 
 
 def tabulate(tweets: pa.Table, scores: Scores, keep_columns: Sequence[str]) -> pa.Table:
-    """Put the answers beside the columns of the tweets that predictions repeat."""
+    """Join scores and the columns of the corpus that predictions repeat."""
     columns = {name: tweets[name] for name in ("row_id", "tweet_id", "split", "label")} | {
         "prediction": scores.prediction,
         "probability": scores.probability,
@@ -192,18 +170,14 @@ def _tabulate_failed(tweets: pa.Table, errors: dict[int, str]) -> pa.Table:
 def _load_model(uri: str, fingerprint: str, on_gpu: bool) -> ModelPackage:
     """Load a model once for each worker process.
 
-    A task sees GPUs of which it was given no share: it uses one only if it was.
+    Tasks without a share of a GPU see the GPUs, too, so ``on_gpu`` decides whether one is used.
     """
     torch.set_num_threads(1)
     memory.keep_freed()
     record = manifest.require(uri, stage="model", setting="score.model_uri")
     if record["fingerprint"] != fingerprint:
-        raise JobError(f"the model in {uri} has been replaced since the job began; run it again")
+        raise JobError(
+            f"the model in {uri} has been replaced since the job began: run the command again"
+        )
     device = "cuda" if on_gpu and torch.cuda.is_available() else "cpu"
     return ModelPackage.load(uri).to(device)
-
-
-def _peak_memory() -> int:
-    """Say how many bytes of memory this process has taken at most."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,4 +1,4 @@
-"""Compressed or plain file -> its content, read forward with bounded memory."""
+"""Plain or compressed file -> its content, read forward in bounded memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sentiflow.storage import errors, filesystem
 from sentiflow.storage.uris import split_member
 
 SUFFIXES = (".gz", ".zst", ".zip")
-"""Of files that are unpacked while they are read."""
+"""Suffixes of files that are unpacked while they are read."""
 REFUSED = (".bz2", ".xz", ".lz4", ".br", ".7z", ".rar", ".tar", ".tgz", ".tar.gz", ".tar.zst")
 
 _READ_BYTES = 1 << 22
@@ -34,7 +34,7 @@ _DAMAGED = (
 
 
 def is_compressed(uri: str) -> bool:
-    """Say whether the file's name is that of a compressed one."""
+    """Say whether a file is compressed, by its name."""
     return split_member(uri)[0].lower().endswith(SUFFIXES)
 
 
@@ -44,11 +44,11 @@ class Content(Protocol):
     def read_at(self, start: int, size: int) -> bytes:
         """Read up to ``size`` bytes from ``start``; fewer only at the end of the file."""
 
-    def ends_at(self, place: int) -> bool:
-        """Say whether the file has no byte at ``place`` or behind it."""
+    def ends_at(self, position: int) -> bool:
+        """Say whether the file ends at or before ``position``."""
 
-    def forget(self, place: int) -> None:
-        """Promise that no byte before ``place`` will be read again."""
+    def forget(self, position: int) -> None:
+        """Release the bytes before ``position``, which are not read again."""
 
 
 @contextmanager
@@ -56,11 +56,14 @@ def open_content(uri: str) -> Iterator[Content]:
     """Open a file, plain or compressed (by its name), for reading.
 
     Raises:
-        UserError: It is packed in a way that is not known, or damaged, or no such member is in it.
+        UserError: Its compression is not supported, it is damaged, or it lacks the member.
     """
     archive, member = split_member(uri)
     if archive.lower().endswith(REFUSED):
-        raise UserError(f"{uri} is packed", hint=f"unpack it first, or use {', '.join(SUFFIXES)}")
+        raise UserError(
+            f"{uri} is packed in a format that is not supported",
+            hint=f"unpack it, or use {', '.join(SUFFIXES)}",
+        )
     file_system, path = filesystem.locate(archive)
     with ExitStack() as stack:
         file = stack.enter_context(file_system.open_input_file(path))
@@ -75,7 +78,7 @@ def open_content(uri: str) -> Iterator[Content]:
 
 
 class _PlainContent:
-    """A file in which any place can be read."""
+    """A file with random access."""
 
     def __init__(self, file: pa.NativeFile) -> None:
         self.file, self.size = file, file.size()
@@ -83,15 +86,15 @@ class _PlainContent:
     def read_at(self, start: int, size: int) -> bytes:
         return bytes(self.file.read_at(max(0, min(size, self.size - start)), start))
 
-    def ends_at(self, place: int) -> bool:
-        return bool(place >= self.size)
+    def ends_at(self, position: int) -> bool:
+        return bool(position >= self.size)
 
-    def forget(self, place: int) -> None:
+    def forget(self, position: int) -> None:
         """Nothing is held."""
 
 
 class _StreamContent:
-    """A file that can be read forward only; holds what has not been forgotten."""
+    """A file that can only be read forward; keeps the bytes that were not released."""
 
     def __init__(self, uri: str, stream: Any) -> None:
         self.uri, self.stream = uri, stream
@@ -102,17 +105,17 @@ class _StreamContent:
         self._fill(start + size)
         return bytes(self.held[start - self.start : start - self.start + size])
 
-    def ends_at(self, place: int) -> bool:
-        self._fill(place + 1)
-        return place >= self.start + len(self.held)
+    def ends_at(self, position: int) -> bool:
+        self._fill(position + 1)
+        return position >= self.start + len(self.held)
 
-    def forget(self, place: int) -> None:
-        gone = max(0, min(place - self.start, len(self.held)))
+    def forget(self, position: int) -> None:
+        gone = max(0, min(position - self.start, len(self.held)))
         del self.held[:gone]
         self.start += gone
 
     def _fill(self, stop: int) -> None:
-        """Read on until the byte before ``stop`` is held, or the file ends."""
+        """Read until the byte before ``stop`` is in memory, or the file ends."""
         while not self.is_complete and self.start + len(self.held) < stop:
             try:
                 block = self.stream.read(_READ_BYTES)
@@ -124,7 +127,7 @@ class _StreamContent:
 
 def _open_stream(uri: str, file: pa.NativeFile, member: str) -> Any:
     if file.size() == 0:
-        raise EOFError("it has no byte")
+        raise EOFError("it is empty")
     kind = split_member(uri)[0].lower().rpartition(".")[2]
     if kind == "gz":
         return gzip.open(pa.BufferedInputStream(file, _READ_BYTES))  # it asks for 8 KiB at a time
@@ -134,7 +137,7 @@ def _open_stream(uri: str, file: pa.NativeFile, member: str) -> Any:
 
 
 def _open_member(uri: str, archive: zipfile.ZipFile, member: str) -> Any:
-    """Open the member of an archive that was named, or the only one there is."""
+    """Open the named member of an archive, or its only one."""
     names = [item.filename for item in archive.infolist() if item.filename[-1:] not in ("/", "")]
     chosen = member or (names[0] if len(names) == 1 else "")
     if not names:
@@ -157,14 +160,14 @@ def _damage(uri: str, error: Exception) -> UserError | JobError:
 
 
 def write_unpacked(uri: str, content: bytes) -> None:
-    """Publish a piece of an unpacked file, lightly packed, for :func:`read_unpacked`."""
+    """Publish a piece of an unpacked file, compressed by lz4, for :func:`read_unpacked`."""
     with filesystem.publish(uri) as stream:
         stream.write(pa.compress(content, "lz4", asbytes=True) if content else b"")
         stream.write(len(content).to_bytes(8, "little"))
 
 
 def read_unpacked(uri: str) -> bytes:
-    """Read what :func:`write_unpacked` wrote."""
+    """Read a file of :func:`write_unpacked`."""
     stored = filesystem.read_bytes(uri)
     size = int.from_bytes(stored[-8:], "little")
     return bytes(pa.decompress(stored[:-8], size, "lz4", asbytes=True)) if size else b""

@@ -1,4 +1,4 @@
-"""Error of a disk or an object store -> one line: what is wrong, where, what to do."""
+"""Error of a disk or an object store -> one line: the fault, the location, what to do."""
 
 import errno
 import re
@@ -13,10 +13,10 @@ _OF_STORE = re.compile(
 _KEY = re.compile(r"\bkey '(.*?)' in bucket '")
 _BUCKET = re.compile(r"\bbucket '(.*?)'")
 _NO_BUCKET = re.compile(r"Bucket '(.*?)' not found")
-"""Where Arrow looks for the region of a bucket before anything else."""
+"""Arrow's message when it looks up the region of a bucket, before any other request."""
 _REGION = re.compile(r"configured region is '.*?' while the bucket is located in '(.*?)'")
 _NAMED = re.compile(r"ExceptionName: (\w+) Message:")
-"""How Arrow passes on what its client has no code for."""
+"""Arrow's message for an error that its client does not know."""
 _NOISE = re.compile(
     r"No response body\.|Unable to parse ExceptionName: \w+ Message: | ?\(Request ID: [^)]*\)"
     r"| ?Details: .*|\bcurlCode: \d+, | ?Looks like the configured region .*| on resource: .*"
@@ -27,7 +27,7 @@ _REFUSED = re.compile(
     "|REQUEST_TIME_TOO_SKEWED|ExpiredToken|InvalidToken"
 )
 _ELSEWHERE = re.compile("PermanentRedirect|AuthorizationHeaderMalformed")
-_AWAY = re.compile(
+_UNAVAILABLE = re.compile(
     "NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|SLOW_DOWN|THROTTLING|REQUEST_TIMEOUT"
 )
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -35,15 +35,15 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class StoreTrouble:
-    """What an object store has against a request."""
+    """The reason why an object store has not served a request."""
 
-    place: str
-    """The URI that was asked for, or the bucket's if no more is known, or nothing."""
+    uri: str
+    """The requested URI, or that of the bucket; empty if unknown."""
     what: str
-    """It names no file of ours, and so is the same on all nodes."""
+    """Names no file, so that it is the same on all nodes."""
     hint: str
     is_mistake: bool = True
-    """The user alone can put it right: it will not pass."""
+    """Whether the user must fix it; other errors are temporary."""
 
 
 def explain(error: BaseException, *, uri: str = "") -> StorageError | JobError | None:
@@ -51,37 +51,39 @@ def explain(error: BaseException, *, uri: str = "") -> StorageError | JobError |
 
     Args:
         error: Any error.
-        uri: What was read or written, in case that the error does not say so.
+        uri: The file that was read or written, in case the error does not name it.
 
     Returns:
-        A `StorageError` if the place is wrong or forbidden, a `JobError` if the same command may go
-        on later; None if it is the error of something else, or names no place.
+        A `StorageError` if the location is wrong or forbidden, a `JobError` if the same command can
+        resume later; None if it is another kind of error, or names no location.
     """
     if not isinstance(error, OSError):
         return None
     if isinstance(error, PermissionError | NotADirectoryError):
-        names_place = error.filename is not None or "'/" in str(error)
-        hint = "choose another place, or make it writable"
-        return StorageError(_reason(error), hint=hint) if names_place else None
+        names_location = error.filename is not None or "'/" in str(error)
+        hint = "choose another location, or make it writable"
+        return StorageError(_reason(error), hint=hint) if names_location else None
     if error.errno in _FULL:
-        return JobError(f"{_reason(error)}: make room there, and the same command goes on")
+        return JobError(
+            f"{_reason(error)}: free some space, and run the same command again to resume"
+        )
     return explain_text(str(error), uri=uri)
 
 
 def explain_text(text: str, *, uri: str = "") -> StorageError | JobError | None:
-    """Do the same for an error of an object store of which only the text is left."""
+    """Explain the error of an object store, given its text."""
     trouble = find_store_trouble(text)
     if trouble is None:
         return None
-    place = trouble.place or uri
-    problem = f"{place}: {trouble.what}" if place else trouble.what
+    location = trouble.uri or uri
+    problem = f"{location}: {trouble.what}" if location else trouble.what
     if trouble.is_mistake:
         return StorageError(problem, hint=trouble.hint)
     return JobError(f"{problem}: {trouble.hint}")
 
 
 def find_store_trouble(text: str) -> StoreTrouble | None:
-    """Find what an object store has said in Arrow's message; None if it is another message.
+    """Find the answer of an object store in Arrow's message; None if there is none.
 
     Example:
         >>> find_store_trouble("When getting information for key 'a/b' in bucket 'there': AWS "
@@ -94,44 +96,41 @@ def find_store_trouble(text: str) -> StoreTrouble | None:
     if not found:
         return None
     named, region = _NAMED.search(text), _REGION.search(text)
-    bucket, place = _find_place(text)
+    bucket, uri = _find_uri(text)
     code, status = named[1] if named else found["code"], int(found["status"] or 0)
     said = _NOISE.sub("", found["said"]).strip(" .;")
     detail = f"{code}: {said}" if said else f"{code}, status {status}" if status else code
     if code == "NO_SUCH_BUCKET":
-        return _no_bucket(place, bucket)
+        return _no_bucket(uri, bucket)
     if _REFUSED.fullmatch(code) or status in (401, 403):
-        what = f"the object store refuses access ({detail})"
         hint = "give credentials that may use it (AWS_ACCESS_KEY_ID, a profile or a role)"
-        return StoreTrouble(place, what, hint)
-    if _AWAY.fullmatch(code) or status >= 500:
-        what = f"the object store is away or failing ({detail})"
-        hint = "check AWS_ENDPOINT_URL; when it is well again, the same command goes on"
-        return StoreTrouble(place, what, hint, is_mistake=False)
+        return StoreTrouble(uri, f"the object store refuses access ({detail})", hint)
+    if _UNAVAILABLE.fullmatch(code) or status >= 500:
+        hint = "check AWS_ENDPOINT_URL; run the same command again later to resume"
+        return StoreTrouble(uri, f"the object store is unavailable ({detail})", hint, False)
     if region or _ELSEWHERE.fullmatch(code) or status in (301, 307):
-        what = f"the bucket is in {f'the region {region[1]}' if region else 'another region'}"
+        name = f"the region {region[1]}" if region else "another region"
         hint = f"set AWS_DEFAULT_REGION{f'={region[1]}' if region else ''}, or AWS_ENDPOINT_URL"
-        return StoreTrouble(place, what, hint)
-    if status == 400 and found["operation"].startswith("Head"):  # such an answer says no more
-        what = f"the object store refuses the request ({detail})"
+        return StoreTrouble(uri, f"the bucket is in {name}", hint)
+    if status == 400 and found["operation"].startswith("Head"):  # the answer has no more detail
         hint = "have the credentials expired, or is the bucket in another region?"
-        return StoreTrouble(place, what, hint)
+        return StoreTrouble(uri, f"the object store refuses the request ({detail})", hint)
     return None
 
 
-def _find_place(text: str) -> tuple[str, str]:
-    """Find the bucket and the URI that Arrow names, if it does: where it reads on, it does not."""
+def _find_uri(text: str) -> tuple[str, str]:
+    """Find the bucket and the URI that Arrow names; it does not while it reads a stream."""
     bucket, key = _BUCKET.search(text), _KEY.search(text)
     if not bucket:
         return "", ""
     return bucket[1], f"s3://{bucket[1]}/{key[1]}" if key else f"s3://{bucket[1]}"
 
 
-def _no_bucket(place: str, name: str) -> StoreTrouble:
-    what = f"there is no bucket {name}" if name else "there is no such bucket"
-    return StoreTrouble(place, what, "make it, or check its name and AWS_ENDPOINT_URL")
+def _no_bucket(uri: str, name: str) -> StoreTrouble:
+    problem = f"there is no bucket {name}" if name else "there is no such bucket"
+    return StoreTrouble(uri, problem, "create it, or check its name and AWS_ENDPOINT_URL")
 
 
 def _reason(error: OSError) -> str:
-    """Give the message of a system's error in one line, without its number."""
+    """Return the message of a system error in one line, without its number."""
     return " ".join(str(error).split()).removeprefix(f"[Errno {error.errno}] ")

@@ -1,4 +1,4 @@
-"""URI -> file system and path; files published atomically."""
+"""URI -> file system and path; files are published atomically."""
 
 import fnmatch
 import hashlib
@@ -7,7 +7,7 @@ import posixpath
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -18,18 +18,30 @@ from sentiflow.errors import UserError
 from sentiflow.storage.uris import absolute_uri, is_local, join, join_member, split_member
 
 PARQUET_OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": False}
-"""Texts and lists of numbers hardly repeat: dictionaries of them cost time and space."""
+"""Texts and lists of numbers rarely repeat, so dictionaries would cost time and space."""
 LEAF_BYTES = 1 << 16
-"""Size of the blocks of which :func:`tree_sha256` is made."""
+"""Size of the blocks of :func:`tree_sha256`."""
 
 _READ_BYTES = 64 * LEAF_BYTES
+
+
+class FileEntry(TypedDict):
+    """A published file, as manifests list it."""
+
+    path: str
+    """Relative to the directory of the manifest."""
+    rows: int | None
+    """None if the file is not a table."""
+    bytes: int
+    sha256: NotRequired[str]
+    """In a model package."""
 
 
 def locate(uri: str) -> tuple[fs.FileSystem, str]:
     """Resolve ``uri`` to its file system and the path in it.
 
-    The name of a member of a zip archive stands for the archive, here and wherever this module
-    looks a URI up, reads or hashes it.
+    A member of a zip archive stands for the archive, here and in the other functions of this
+    module.
 
     Raises:
         UserError: The scheme is unknown or the URI malformed.
@@ -55,24 +67,20 @@ def exists(uri: str) -> bool:
 
 
 def listing(uri: str, *, suffix: str = "", recursive: bool = True) -> list[str]:
-    """Name the files below the directory ``uri``, sorted, relative to it; none if it is absent."""
+    """List the files below the directory ``uri``, sorted, relative to it; none if absent."""
+    return sorted(name for name in sizes(uri, recursive=recursive) if name.endswith(suffix))
+
+
+def sizes(uri: str, *, recursive: bool = True) -> dict[str, int]:
+    """Return the size of each file below the directory ``uri``, by its relative path."""
     file_system, path = locate(uri)
     selector = fs.FileSelector(path, recursive=recursive, allow_not_found=True)
-    infos = file_system.get_file_info(selector)
-    names = [posixpath.relpath(i.path, path) for i in infos if i.type == fs.FileType.File]
-    return sorted(name for name in names if name.endswith(suffix))
-
-
-def sizes(uri: str) -> dict[str, int]:
-    """Give the size of each file below the directory ``uri``, by its path relative to it."""
-    file_system, path = locate(uri)
-    selector = fs.FileSelector(path, recursive=True, allow_not_found=True)
     infos = file_system.get_file_info(selector)
     return {posixpath.relpath(i.path, path): i.size for i in infos if i.type == fs.FileType.File}
 
 
 def delete(uri: str) -> None:
-    """Remove the file or directory ``uri``; an absent one is no error."""
+    """Remove the file or directory ``uri``, if it exists."""
     file_system, path = locate(uri)
     kind = file_system.get_file_info(path).type
     if kind == fs.FileType.Directory:
@@ -90,9 +98,9 @@ def sha256(uri: str) -> str:
 
 
 def tree_sha256(uri: str) -> str:
-    """Hash the content of a file so that several tasks could each hash a piece of it.
+    """Hash the content of a file; several tasks can each hash a piece of it.
 
-    It is the SHA-256 of the SHA-256 digests of the file's blocks of ``LEAF_BYTES``.
+    The result is the SHA-256 of the SHA-256 digests of blocks of ``LEAF_BYTES``.
     """
     return join_leaves(b"".join(map(hash_leaves, _blocks(uri))))
 
@@ -101,11 +109,10 @@ def hash_leaves(content: Any) -> bytes:
     """Hash a piece of a file that begins at a multiple of ``LEAF_BYTES``: for :func:`join_leaves`.
 
     Args:
-        content: Bytes, or what gives a view of bytes; it ends at such a multiple, or with the
-            file.
+        content: Bytes or a buffer, up to such a multiple or the end of the file.
 
     Returns:
-        The digests of its blocks, one after the other; nothing for an empty piece.
+        The digests of its blocks one after the other, empty for an empty piece.
     """
     with memoryview(content).cast("B") as view:
         starts = range(0, len(view), LEAF_BYTES)
@@ -113,12 +120,12 @@ def hash_leaves(content: Any) -> bytes:
 
 
 def join_leaves(digests: bytes) -> str:
-    """Make the :func:`tree_sha256` of a file from the digests of all its blocks, in order."""
+    """Compute the :func:`tree_sha256` of a file from the digests of all its blocks, in order."""
     return hashlib.sha256(digests).hexdigest()
 
 
 def _blocks(uri: str) -> Iterator[bytes]:
-    """Read a file in blocks that all but the last are whole leaves, however short the reads."""
+    """Read a file in blocks of whole leaves, except the last block, however short the reads."""
     file_system, path = locate(uri)
     with file_system.open_input_stream(path, compression=None) as stream:
         while block := stream.read(_READ_BYTES):
@@ -140,12 +147,12 @@ def read_bytes(uri: str) -> bytes:
 
 @contextmanager
 def publish(uri: str) -> Iterator[Any]:
-    """Open ``uri`` for writing so that it appears whole or not at all.
+    """Open ``uri`` for writing so that it appears completely or not at all.
 
-    A local file is written beside its place under a temporary name and renamed. For an object
-    store the content is held in memory and uploaded at the end, as Arrow would complete the upload
-    of a half-written object; nor are directories made there, each of which would be an object and
-    a request.
+    A local file is written under a temporary name in the same directory and renamed. For an object
+    store the content is kept in memory and uploaded at the end, because Arrow would complete the
+    upload of a half-written object. Directories are not created there, as each would be an object
+    and a request.
     """
     file_system, path = locate(uri)
     if not isinstance(file_system, fs.LocalFileSystem):
@@ -163,7 +170,9 @@ def publish(uri: str) -> Iterator[Any]:
     except BaseException as error:
         if file_system.get_file_info(target).type == fs.FileType.File:
             file_system.delete_file(target)
-        if isinstance(error, OSError) and error.errno and not error.filename:  # Arrow names none
+        if (
+            isinstance(error, OSError) and error.errno and not error.filename
+        ):  # Arrow does not name the file
             raise OSError(error.errno, os.strerror(error.errno), path) from error
         raise
 
@@ -183,35 +192,31 @@ def write_parquet(uri: str, table: pa.Table) -> dict[str, int]:
 
 
 def write_arrow(uri: str, table: pa.Table) -> None:
-    """Publish ``table`` as an Arrow file: larger than Parquet, and quicker to write and read."""
+    """Publish ``table`` as an Arrow file: larger than Parquet, but faster to write and read."""
     options = pa.ipc.IpcWriteOptions(compression="lz4")
     with publish(uri) as stream, pa.ipc.new_file(stream, table.schema, options=options) as writer:
         writer.write_table(table)
 
 
 def read_arrow(uri: str) -> pa.Table:
-    """Read what :func:`write_arrow` wrote."""
+    """Read a file of :func:`write_arrow`."""
     file_system, path = locate(uri)
     with file_system.open_input_file(path) as file:
         return pa.ipc.open_file(file).read_all()
 
 
-def write_part(root: str, path: str, table: pa.Table) -> list[dict[str, Any]]:
-    """Publish a table as ``path`` below ``root``, unless it is empty.
-
-    Returns:
-        What a manifest says of the file: ``path``, ``rows``, ``bytes``; nothing if none was
-        written.
-    """
+def write_part(root: str, path: str, table: pa.Table) -> list[FileEntry]:
+    """Publish a table as ``path`` below ``root``; an empty table is not written and not listed."""
     if table.num_rows == 0:
         return []
-    return [{"path": path} | write_parquet(join(root, path), table)]
+    size = write_parquet(join(root, path), table)["bytes"]
+    return [{"path": path, "rows": table.num_rows, "bytes": size}]
 
 
 def read_rows(uri: str, start: int, stop: int, *, columns: Sequence[str]) -> pa.Table:
-    """Read rows ``start`` to ``stop`` of a Parquet file, of it only the row groups they are in.
+    """Read rows ``start`` to ``stop`` of a Parquet file, and only the row groups with these rows.
 
-    Columns that the file lacks are left out.
+    Columns that the file lacks are ignored.
     """
     file_system, path = locate(uri)
     file = pq.ParquetFile(path, filesystem=file_system)
@@ -231,13 +236,13 @@ def read_parquet(uri: str, *, columns: list[str] | None = None) -> pa.Table:
 
 
 def expand(patterns: list[str]) -> list[str]:
-    """Name the files that ``patterns`` stand for, in the order given, globs sorted by name.
+    """List the files that match ``patterns``, in the given order, matches of a glob sorted by name.
 
-    ``archive.zip::member`` is a member of each archive that ``archive.zip`` stands for; whether
-    the archive has it is not looked up.
+    ``archive.zip::member`` is a member of each archive that matches ``archive.zip``; whether the
+    archive contains it is not checked.
 
     Raises:
-        UserError: A pattern matches nothing, or a name is no file.
+        UserError: A pattern matches nothing, or a name is not a file.
     """
     uris = []
     for pattern in patterns:
@@ -264,6 +269,6 @@ def _expand_one(pattern: str) -> list[str]:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Match like the shell does: ``*`` and ``?`` stay inside one path segment."""
+    """Match as a shell does: ``*`` and ``?`` match within one path segment."""
     parts, wanted = name.split("/"), pattern.split("/")
     return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))

@@ -7,10 +7,10 @@ import re
 from urllib.parse import urlsplit
 
 MEMBER = "::"
-"""Stands between a zip archive and the name of a file in it."""
+"""Separates a zip archive from the name of a file in it."""
 
 _USER = re.compile(r"://(?:[^/\s:@]*:(?!\d*/)[^\s'\"]*|[^/\s]*)@")
-"""User and password in a URI; one may hold a ``/`` or ``@`` that should have been encoded."""
+"""User and password in a URI, even with a ``/`` or ``@`` that should have been encoded."""
 _SECRET = re.compile(
     r"([?&][^=&\s]*(?:secret|token|passw|pwd|key|sig|credential|auth|odbc_connect)[^=&\s]*=)[^&\s'\"]*",
     re.IGNORECASE,
@@ -46,7 +46,7 @@ def is_local(uri: str) -> bool:
 
 
 def names_this_machine(uri: str) -> bool:
-    """Say whether the host of ``uri`` is the machine itself, whichever one uses it.
+    """Say whether the host of ``uri`` means the machine that uses it, such as localhost.
 
     Example:
         >>> names_this_machine("http://localhost:5000"), names_this_machine("http://tracking:5000")
@@ -57,7 +57,7 @@ def names_this_machine(uri: str) -> bool:
         if host == "localhost" or host.endswith(".localhost"):
             return True
         address = ipaddress.ip_address(host)
-    except ValueError:  # a name, or no address at all
+    except ValueError:  # a name, or not an address
         return False
     return address.is_loopback or address.is_unspecified
 
@@ -73,7 +73,7 @@ def names_model(uri: str) -> bool:
 
 
 def names_vectors(source: str) -> bool:
-    """Say whether ``source`` names word vectors, and is not the location of some.
+    """Say whether ``source`` names word vectors rather than the location of a file.
 
     Example:
         >>> names_vectors("package:glove.6B.50d"), names_vectors("vectors/glove.6B.300d.txt")
@@ -83,7 +83,7 @@ def names_vectors(source: str) -> bool:
 
 
 def as_typed(uri: str) -> str:
-    """Write a location below the working directory relative to it, others as they are."""
+    """Make a location below the working directory relative to it; others stay as they are."""
     if not is_local(uri):
         return uri
     archive, member = split_member(uri)
@@ -92,12 +92,12 @@ def as_typed(uri: str) -> str:
 
 
 def holds_credentials(text: str) -> bool:
-    """Say whether there is a user name, a password or a key in a URI."""
+    """Say whether a URI contains a user name, a password or a key."""
     return bool(_USER.search(text) or _SECRET.search(text))
 
 
 def without_credentials(text: str) -> str:
-    """Leave user names, passwords and keys out of the URIs in a text.
+    """Remove user names, passwords and keys from the URIs in a text.
 
     Example:
         >>> without_credentials("cannot open s3://AKIA:se/cret@bucket/tweets.csv")
@@ -109,7 +109,7 @@ def without_credentials(text: str) -> str:
 
 
 def split_member(uri: str) -> tuple[str, str]:
-    """Split the name of a file in a zip archive into those of the archive and of the member.
+    """Split the name of a file in a zip archive into archive and member.
 
     Example:
         >>> split_member("data/tweets.zip::train/tweets.csv")
@@ -122,7 +122,7 @@ def split_member(uri: str) -> tuple[str, str]:
 
 
 def join_member(archive: str, member: str) -> str:
-    """Name a member of an archive; the archive itself if ``member`` is empty."""
+    """Join the names of an archive and a member; returns the archive if ``member`` is empty."""
     return f"{archive}{MEMBER}{member}" if member else archive
 
 

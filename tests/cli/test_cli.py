@@ -62,7 +62,7 @@ def test_a_secret_is_not_repeated_in_the_message():
         (None, "no such settings file"),
         ("a: [", "is not YAML"),
         ("- 1", "holds no settings"),
-        ("name: x\nname: y\n", "the key 'name' stands twice"),
+        ("name: x\nname: y\n", "the key 'name' occurs twice"),
     ],
 )
 def test_a_wrong_settings_file_gives_one_clear_line(tmp_path, content, expected):
@@ -185,7 +185,7 @@ def test_a_place_that_cannot_be_written_gives_one_clear_line(tmp_path, monkeypat
     (tmp_path / "file").write_text("")
     line = one_line(invoke("run", QUICKSTART, f"output_uri={tmp_path}/file/run"))
     assert f"{tmp_path}/file/run" in line
-    assert "choose another place" in line
+    assert "choose another location" in line
 
 
 def test_bytes_that_are_no_utf8_are_replaced_in_texts_to_predict():

@@ -66,7 +66,7 @@ def refuse(part):
 
 @ENGINES
 def test_a_location_without_permission_is_a_user_error(resources, engine, caplog):
-    with pytest.raises(UserError, match=r"^Permission denied: '/data/run': choose another place"):
+    with pytest.raises(UserError, match=r"^Permission denied: '/data/run': choose another"):
         list(engine(refuse, num_parts=1))
     assert "Traceback" not in caplog.text
 

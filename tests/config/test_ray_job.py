@@ -1,4 +1,4 @@
-"""What means the temporary copy of a submitted job is refused, and nothing else."""
+"""A submitted job must not use relative locations or a local MLflow store."""
 
 import pytest
 
@@ -23,7 +23,9 @@ def test_other_locations_are_not():
 
 @pytest.mark.parametrize("uri", ["sqlite:///mlflow.db", "sqlite:////shared/mlflow.db"])
 def test_a_store_that_is_a_file_is_refused(uri):
-    with pytest.raises(UserError, match=r"^tracking\.uri: .* give a server's address"):
+    with pytest.raises(
+        UserError, match=r"^tracking\.uri: .* set tracking.uri or MLFLOW_TRACKING_URI"
+    ):
         ray_job.refuse_store(uri)
 
 

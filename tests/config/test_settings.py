@@ -1,4 +1,4 @@
-"""Settings are read whole or refused with one line for each fault, naming key and way out."""
+"""Settings are valid as a whole, or refused with a line for each fault, with key and way out."""
 
 from pathlib import Path
 
@@ -160,7 +160,7 @@ def test_every_fault_has_its_line(load):
         "prepare.vocabulary.vectors=v.txt",
     ],
 )
-def test_a_submitted_job_refuses_relative_places(load, monkeypatch, override):
+def test_a_submitted_job_refuses_relative_locations(load, monkeypatch, override):
     absolute = ("output_uri=/runs/x", "prepare.csv=s3://in/x.csv")
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     load(*absolute)
@@ -172,12 +172,12 @@ def test_a_submitted_job_refuses_relative_places(load, monkeypatch, override):
     "override", ["train.output_uri=/runs/x/prepared", "score.output_uri=/runs/x/report/deep"]
 )
 def test_stages_do_not_write_into_each_other(load, override):
-    with pytest.raises(UserError, match="each stage needs a directory of its own"):
+    with pytest.raises(UserError, match="each stage needs its own directory"):
         load("output_uri=/runs/x", override)
 
 
 @pytest.mark.parametrize("uri", ["s3://b/x?secret_key=abc", "s3://me:pw@b/x", "s3://b/x?region=eu"])
-def test_places_hold_neither_secrets_nor_queries(load, uri):
+def test_locations_hold_neither_secrets_nor_queries(load, uri):
     with pytest.raises(UserError) as error:
         load(f"output_uri={uri}")
     assert "abc" not in str(error.value)
@@ -209,10 +209,10 @@ def test_a_missing_setting_is_named(tmp_path, missing, key):
         pytest.param(b"name: [", "is not YAML: ", id="unclosed bracket"),
         pytest.param(b"name: \xff\xfe", "is not YAML: ", id="not UTF-8"),
         pytest.param(b"[1]: 2", "is not YAML: ", id="a list as a key"),
-        pytest.param(b"name: a\nname: b", "the key 'name' stands twice", id="key twice"),
+        pytest.param(b"name: a\nname: b", "the key 'name' occurs twice", id="key twice"),
         pytest.param(
             b"train:\n  seed: 1\n  num_epochs: 2\n  seed: 3",
-            "the key 'seed' stands twice in the section at line 2",
+            "the key 'seed' occurs twice in the section at line 2",
             id="key twice in a section",
         ),
         pytest.param(b"", "holds no settings: ", id="empty"),
@@ -220,7 +220,7 @@ def test_a_missing_setting_is_named(tmp_path, missing, key):
         pytest.param(b"name", "holds no settings: ", id="a word"),
     ],
 )
-def test_a_file_that_is_no_settings_is_refused_in_one_line(tmp_path, content, fault):
+def test_a_file_without_settings_is_refused_in_one_line(tmp_path, content, fault):
     path = tmp_path / "trial.yaml"
     path.write_bytes(content)
     with pytest.raises(UserError) as error:
@@ -415,7 +415,7 @@ def test_a_wrong_number_of_workers_has_one_line(load):
     ],
     ids=lambda overrides: overrides[0],
 )
-def test_a_value_without_sense_is_refused(load, overrides):
+def test_an_invalid_value_is_refused(load, overrides):
     (line,) = faults_of(load, *overrides)
     assert overrides[0].partition("=")[0] in line
 
@@ -429,5 +429,5 @@ def test_the_hint_for_a_missing_section_is_an_override_that_helps(tmp_path):
 
 @pytest.mark.parametrize("override", ["score.model_uri=", "score.model_uri=  "])
 def test_an_override_without_a_value_is_refused(load, override):
-    with pytest.raises(UserError, match=r"has no value: write score\.model_uri=null for none"):
+    with pytest.raises(UserError, match=r"has no value: write score\.model_uri=null for no value"):
         load(override)

@@ -1,4 +1,4 @@
-"""The settings and the beginning of a CSV say which column means what, or what is wrong."""
+"""Settings and the beginning of a CSV define the meaning of its columns, or the error."""
 
 import csv
 import io
@@ -58,7 +58,7 @@ def test_sentiment140_is_known_without_a_look_at_the_file():
     assert resolve(FormatSettings(), BOM + b'"0"', source="tweets.csv") == (found, 3)
 
 
-def test_what_is_said_of_the_bytes_reaches_the_reader():
+def test_settings_of_encoding_and_length_reach_the_reader():
     form = {"encoding": "cp1252", "errors": "ignore", "max_text_length": 7}
     for kind in ({}, {"kind": "csv", "columns": {"text": 0}, "time_format": "%Y"}):
         found, _ = resolve(FormatSettings(**form, **kind), ROWS, source="tweets.csv")
@@ -192,7 +192,7 @@ REFUSED = {
     "nothing close": (
         HEADER,
         {"text": "zzz"},
-        "no column 'zzz': it has 'id', 'text', 'airline_sentiment', 'user_name'",
+        "no column 'zzz': its columns are 'id', 'text', 'airline_sentiment', 'user_name'",
     ),
     "twice": (
         b"id,text,text\n",
@@ -218,13 +218,25 @@ REFUSED = {
     "many names": (
         b",".join(b"%d" % i for i in range(13)) + b"\n",
         {"text": "text"},
-        "'text': it has '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '10', '11', ...",
+        "'text': its columns are '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '10', '11', ...",
     ),
-    "no names": (b"x" * 41 + b",b\n", {"text": "text"}, f"it has {'x' * 37 + '...'!r}, 'b'"),
-    "unclosed header": (b'id,"text\n' + ROWS, {"text": "text"}, "the header is no record: is it a"),
-    "binary": (b"\x00" * HEAD_BYTES, {"text": "text"}, "the header is no record: is it a CSV?"),
-    "binary without header": (b"\x00" * HEAD_BYTES, {"text": 0}, "begins with no sound record: "),
-    "misplaced": (b'"a"b\n"a"b\n', {"text": 0}, "begins with no sound record: is it a CSV?"),
+    "no names": (
+        b"x" * 41 + b",b\n",
+        {"text": "text"},
+        f"its columns are {'x' * 37 + '...'!r}, 'b'",
+    ),
+    "unclosed header": (
+        b'id,"text\n' + ROWS,
+        {"text": "text"},
+        "the header is not a valid record: a",
+    ),
+    "binary": (b"\x00" * HEAD_BYTES, {"text": "text"}, "the header is not a valid record"),
+    "binary without header": (
+        b"\x00" * HEAD_BYTES,
+        {"text": 0},
+        "has no valid record at its beginning: ",
+    ),
+    "misplaced": (b'"a"b\n"a"b\n', {"text": 0}, "has no valid record at its beginning: is it"),
 }
 
 
@@ -239,7 +251,7 @@ def test_a_column_that_is_not_there_is_named_with_the_way_out(head, columns, lin
 @pytest.mark.parametrize("header", [None, True])
 def test_a_file_without_a_record_is_called_empty(head, columns, header):
     assert refusal(head, columns=columns, header=header) == (
-        "tweets.csv holds no record: it is empty; name another CSV"
+        "tweets.csv holds no record: the file is empty: name another CSV"
     )
 
 
@@ -266,7 +278,7 @@ def test_a_compressed_file_of_another_name_is_told_by_its_mark(suffix, form):
         head = codec.compress(HEADER + ROWS, asbytes=True)
     with pytest.raises(UserError) as caught:
         resolve(form, head, source="tweets.csv")
-    assert str(caught.value) == f"tweets.csv is compressed: let its name end in {suffix}"
+    assert str(caught.value) == f"tweets.csv is compressed: its name must end in {suffix}"
 
 
 @pytest.mark.parametrize(
@@ -323,22 +335,22 @@ FAULTS = {
     "two meanings": (
         f"{{{LABELLED}, labels: {{negative: [n, x], positive: [p, x]}}}}",
         "format.labels",
-        "'x' stands for two labels",
+        "'x' is listed for two labels",
     ),
     "two meanings of nothing": (
         f"{{{LABELLED}, labels: {{negative: n, positive: p, neutral: ''}}}}",
         "format.labels",
-        "'' stands for two labels",
+        "'' is listed for two labels",
     ),
     "YAML's no": (
         f"{{{LABELLED}, labels: {{negative: no, positive: p}}}}",
         "format.labels.negative",
-        "False: write each value as it stands in the CSV, in quotes",
+        "False: write each value as it is in the CSV, in quotes",
     ),
     "a fraction": (
         f"{{{LABELLED}, labels: {{negative: n, positive: [p, 4.0]}}}}",
         "format.labels.positive",
-        "write each value as it stands in the CSV, in quotes",
+        "write each value as it is in the CSV, in quotes",
     ),
     "two characters": ("{kind: csv, columns: {text: 0}, delimiter: '::'}", "format", "'::' is not"),
     "beyond ASCII": ("{kind: csv, columns: {text: 0}, delimiter: ¦}", "format", "not one ASCII"),
@@ -355,7 +367,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("form", "key", "fault"), FAULTS.values(), ids=FAULTS)
-def test_a_form_without_sense_is_refused_in_one_line(form, key, fault):
+def test_an_invalid_format_is_refused_in_one_line(form, key, fault):
     (line,) = faults_of(form)
     assert line.startswith("trial.yaml: ")
     assert f" {key}" in line
@@ -371,5 +383,5 @@ def test_a_form_without_sense_is_refused_in_one_line(form, key, fault):
         f"{{{LABELLED}, labels: {{negative: 'no', positive: 'yes', unlabelled: []}}}}",
     ],
 )
-def test_a_form_with_sense_is_accepted(form):
+def test_a_valid_format_is_accepted(form):
     assert faults_of(form) == []

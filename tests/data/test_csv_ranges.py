@@ -1,4 +1,4 @@
-"""However a file is shared among tasks, its ranges hold the same records under the same numbers."""
+"""The records and their numbers do not depend on how a file is divided among tasks."""
 
 import gzip
 import hashlib
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_csv_records import BROKEN, reference, rfc_4180, rows_of, triples
 
 from sentiflow.data import csv_ranges, csv_records
-from sentiflow.data.csv_ranges import CutStretch, Stretch, connect, cut, range_size, stretches
+from sentiflow.data.csv_ranges import Chunk, CutChunk, connect, cut, make_chunks, range_size
 from sentiflow.data.csv_records import find_records
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
@@ -20,7 +20,7 @@ from sentiflow.storage import filesystem
 SETTINGS = settings(max_examples=120, deadline=None)
 
 SIZES = st.integers(1, 40)
-"""Bytes of a range, and of a stretch in ranges."""
+"""Bytes of a range, and of a chunk in ranges."""
 
 
 def write(folder, content, name="tweets.csv"):
@@ -31,8 +31,8 @@ def write(folder, content, name="tweets.csv"):
 
 
 def whole(path, range_bytes, **changes):
-    """Take a file, without header, as one stretch."""
-    stretch = Stretch(
+    """Take a file, without header, as one chunk."""
+    chunk = Chunk(
         source=path,
         start=0,
         stop=None,
@@ -41,15 +41,15 @@ def whole(path, range_bytes, **changes):
         num_columns=2,
         delimiter=",",
     )
-    return replace(stretch, **changes)
+    return replace(chunk, **changes)
 
 
-def ranges_of(folder, content, *, range_bytes, ranges_per_stretch):
-    """Cut a file as tasks do, each with its stretch; what they found travels as JSON."""
+def ranges_of(folder, content, *, range_bytes, ranges_per_chunk):
+    """Cut a file as tasks do, each with its chunk; what they found travels as JSON."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csv_ranges, "STRETCH_BYTES", range_bytes * ranges_per_stretch)
-        parts = stretches(whole(write(folder, content), range_bytes), len(content))
-    found = [CutStretch.from_json(cut(part).to_json()) for part in parts]
+        patch.setattr(csv_ranges, "CHUNK_BYTES", range_bytes * ranges_per_chunk)
+        parts = make_chunks(whole(write(folder, content), range_bytes), len(content))
+    found = [CutChunk.from_json(cut(part).to_json()) for part in parts]
     return connect(parts, found, first_row=7)
 
 
@@ -84,12 +84,10 @@ def folder(tmp_path_factory):
 @SETTINGS
 @given(st.lists(rfc_4180(), max_size=6), SIZES, st.integers(1, 5))
 def test_rfc_4180_in_any_number_of_ranges_gives_the_rows_of_python(
-    folder, contents, range_bytes, ranges_per_stretch
+    folder, contents, range_bytes, ranges_per_chunk
 ):
     content = b"".join(part if part.endswith((b"\n", b"\r")) else part + b"\n" for part in contents)
-    ranges = ranges_of(
-        folder, content, range_bytes=range_bytes, ranges_per_stretch=ranges_per_stretch
-    )
+    ranges = ranges_of(folder, content, range_bytes=range_bytes, ranges_per_chunk=ranges_per_chunk)
     found = [rows_of(content[start:stop]) for start, stop, _ in records_of(ranges)]
     assert found == [[row] for row in rows_of(content)]
     check_numbers(ranges)
@@ -97,21 +95,19 @@ def test_rfc_4180_in_any_number_of_ranges_gives_the_rows_of_python(
 
 @SETTINGS
 @given(st.lists(BROKEN, max_size=4).map(b"".join), SIZES, st.integers(1, 5))
-def test_records_of_any_bytes_do_not_depend_on_ranges_and_stretches(
-    folder, content, range_bytes, ranges_per_stretch
+def test_records_of_any_bytes_do_not_depend_on_ranges_and_chunks(
+    folder, content, range_bytes, ranges_per_chunk
 ):
-    ranges = ranges_of(
-        folder, content, range_bytes=range_bytes, ranges_per_stretch=ranges_per_stretch
-    )
+    ranges = ranges_of(folder, content, range_bytes=range_bytes, ranges_per_chunk=ranges_per_chunk)
     assert records_of(ranges) == reference(content)
     check_numbers(ranges)
 
 
 @SETTINGS
 @given(st.lists(BROKEN, max_size=4).map(b"".join), SIZES, st.integers(1, 5), st.integers(1, 5))
-def test_ranges_do_not_depend_on_stretches(folder, content, range_bytes, few, many):
+def test_ranges_do_not_depend_on_chunks(folder, content, range_bytes, few, many):
     once, again = (
-        ranges_of(folder, content, range_bytes=range_bytes, ranges_per_stretch=number)
+        ranges_of(folder, content, range_bytes=range_bytes, ranges_per_chunk=number)
         for number in (few, many)
     )
     assert once == again
@@ -120,7 +116,7 @@ def test_ranges_do_not_depend_on_stretches(folder, content, range_bytes, few, ma
 @SETTINGS
 @given(st.lists(BROKEN, max_size=4).map(b"".join), SIZES)
 def test_a_record_belongs_to_the_piece_in_which_it_begins(folder, content, range_bytes):
-    ranges = ranges_of(folder, content, range_bytes=range_bytes, ranges_per_stretch=1)
+    ranges = ranges_of(folder, content, range_bytes=range_bytes, ranges_per_chunk=1)
     pieces = [{start // range_bytes for start, _, _ in records_of([one])} for one in ranges]
     assert all(len(piece) == 1 for piece in pieces)
     assert len(set.union(set(), *pieces)) == len(pieces)
@@ -129,10 +125,10 @@ def test_a_record_belongs_to_the_piece_in_which_it_begins(folder, content, range
 @SETTINGS
 @given(st.lists(BROKEN, max_size=4).map(b"".join), SIZES)
 def test_a_compressed_file_has_the_ranges_of_the_plain_one(folder, content, range_bytes):
-    plain = ranges_of(folder, content, range_bytes=range_bytes, ranges_per_stretch=100)
+    plain = ranges_of(folder, content, range_bytes=range_bytes, ranges_per_chunk=100)
     packed = write(folder, gzip.compress(content), "tweets.csv.gz")
-    stretch = whole(packed, range_bytes, unpack_to=str(folder / "unpacked"))
-    found = connect([stretch], [cut(stretch)], first_row=7)
+    chunk = whole(packed, range_bytes, unpack_to=str(folder / "unpacked"))
+    found = connect([chunk], [cut(chunk)], first_row=7)
     assert [one.read() for one in found] == [one.read() for one in plain]
     assert [(one.start, one.first_row) for one in found] == [
         (one.start, one.first_row) for one in plain
@@ -141,11 +137,11 @@ def test_a_compressed_file_has_the_ranges_of_the_plain_one(folder, content, rang
 
 @SETTINGS
 @given(st.binary(max_size=300_000), st.sampled_from([1, 2, 3]))
-def test_the_leaves_of_the_stretches_make_the_hash_of_the_file(folder, content, number):
+def test_the_leaves_of_the_chunks_make_the_hash_of_the_file(folder, content, number):
     path = write(folder, content)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csv_ranges, "STRETCH_BYTES", filesystem.LEAF_BYTES * number)
-        parts = stretches(whole(path, filesystem.LEAF_BYTES), len(content))
+        patch.setattr(csv_ranges, "CHUNK_BYTES", filesystem.LEAF_BYTES * number)
+        parts = make_chunks(whole(path, filesystem.LEAF_BYTES), len(content))
     leaves = b"".join(bytes.fromhex(cut(part).leaves) for part in parts)
     assert filesystem.join_leaves(leaves) == filesystem.tree_sha256(path)
 
@@ -154,32 +150,32 @@ TRICKY = b'"0","text with\n""4"",""a row in quotes""\n""0"",""and one more""\nth
 """A row whose text looks like rows, so that a task that begins in it guesses wrong."""
 
 
-def test_stretches_begun_at_a_wrong_place_are_cut_again(folder):
+def test_chunks_with_a_wrong_guess_are_cut_again(folder):
     rows = [b'"0","one"\n', TRICKY.replace(b'""', b'"'), TRICKY, b'"4","b"\n']
     content = b"".join(random.Random(3).choices(rows, k=400))
     again = []
 
-    def cut_again(stretch):
-        again.append(stretch.start)
-        return cut(stretch)
+    def cut_again(chunk):
+        again.append(chunk.start)
+        return cut(chunk)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csv_ranges, "STRETCH_BYTES", 64)
-        parts = stretches(whole(write(folder, content), 32), len(content))
+        patch.setattr(csv_ranges, "CHUNK_BYTES", 64)
+        parts = make_chunks(whole(write(folder, content), 32), len(content))
     ranges = connect(parts, [cut(part) for part in parts], cut_again=cut_again)
     assert records_of(ranges) == reference(content)
     assert 0 < len(again) < len(parts)
 
 
-def test_of_a_clean_file_no_stretch_is_cut_again(folder):
+def test_no_chunk_of_a_clean_file_is_cut_again(folder):
     rows = [b'"0","one, ""two"""\n', b'"4","two\nlines"\n', b'"4",""\n']
     content = b"".join(random.Random(3).choices(rows, k=3000))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csv_ranges, "STRETCH_BYTES", 4096)
-        parts = stretches(whole(write(folder, content), 1024), len(content))
+        patch.setattr(csv_ranges, "CHUNK_BYTES", 4096)
+        parts = make_chunks(whole(write(folder, content), 1024), len(content))
 
-    def cut_again(stretch):
-        pytest.fail(f"the stretch at {stretch.start} was begun at a wrong place")
+    def cut_again(chunk):
+        pytest.fail(f"the chunk at {chunk.start} was begun at a wrong place")
 
     connect(parts, [cut(part) for part in parts], cut_again=cut_again)
     assert len(parts) > 8
@@ -197,23 +193,23 @@ def test_a_range_holds_about_as_many_rows_as_wanted():
 
 def test_a_header_belongs_to_no_range(folder):
     content = b"label,text\n0,a\n4,b\n"
-    stretch = whole(write(folder, content), 100, first_record=11)
-    (csv_range,) = connect([stretch], [cut(stretch)])
+    chunk = whole(write(folder, content), 100, first_record=11)
+    (csv_range,) = connect([chunk], [cut(chunk)])
     assert csv_range.read() == b"0,a\n4,b\n"
     assert (csv_range.start, csv_range.num_rows) == (11, 2)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\r\n"])
 def test_a_file_without_a_record_has_no_range(folder, content):
-    assert ranges_of(folder, content, range_bytes=4, ranges_per_stretch=1) == []
+    assert ranges_of(folder, content, range_bytes=4, ranges_per_chunk=1) == []
 
 
 def test_a_file_without_line_ends_is_refused(monkeypatch, folder):
     monkeypatch.setattr(csv_ranges, "MAX_RECORD_BYTES", 12)
     monkeypatch.setattr(csv_records, "MAX_RECORD_BYTES", 12)
-    stretch = whole(write(folder, b"x" * 100_000), 64)
-    with pytest.raises(UserError, match=r"tweets\.csv: the record at byte 0 has no end"):
-        cut(stretch)
+    chunk = whole(write(folder, b"x" * 100_000), 64)
+    with pytest.raises(UserError, match=r"tweets\.csv: the record at byte 0 does not end"):
+        cut(chunk)
 
 
 def test_the_hash_of_a_file_is_the_same_cut_or_read(folder):

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from sentiflow.cli.app import app
 from sentiflow.config.sections import FormatSettings
 from sentiflow.data import corpus, csv_ranges, tweets
-from sentiflow.data.csv_ranges import Stretch
+from sentiflow.data.csv_ranges import Chunk
 from sentiflow.data.csv_records import MAX_RECORD_BYTES, MISPLACED_QUOTE, TOO_LONG, UNCLOSED_QUOTE
 from sentiflow.data.tweets import (
     EMPTY_TEXT,
@@ -298,12 +298,12 @@ def test_a_reader_in_this_process_finds_the_same(dirty_csv, tmp_path, errors, pa
 
 
 @pytest.mark.parametrize("range_bytes", [3001])
-def test_small_ranges_begun_anywhere_find_the_same(dirty_csv, monkeypatch, range_bytes):
-    monkeypatch.setattr(csv_ranges, "STRETCH_BYTES", range_bytes * 3)
+def test_small_ranges_from_any_position_find_the_same(dirty_csv, monkeypatch, range_bytes):
+    monkeypatch.setattr(csv_ranges, "CHUNK_BYTES", range_bytes * 3)
     found = corpus.open_csv(
         [str(dirty_csv)], form=FormatSettings(), rows_per_part=10**6, unpack_to=""
     )
-    whole = Stretch(
+    whole = Chunk(
         source=str(dirty_csv),
         start=0,
         stop=None,
@@ -312,8 +312,8 @@ def test_small_ranges_begun_anywhere_find_the_same(dirty_csv, monkeypatch, range
         num_columns=6,
         delimiter=",",
     )
-    stretches = csv_ranges.stretches(whole, len(CONTENT))
-    ranges = csv_ranges.connect(stretches, [csv_ranges.cut(stretch) for stretch in stretches])
+    chunks = csv_ranges.make_chunks(whole, len(CONTENT))
+    ranges = csv_ranges.connect(chunks, [csv_ranges.cut(chunk) for chunk in chunks])
     parts = [replace(found.csv_parts[0], csv_range=one) for one in ranges]
     assert len(parts) > 30
     assert judged(*judge(parts)) == expected()

@@ -57,20 +57,20 @@ def test_a_file_of_another_size_is_read_again(files, hashed, tmp_path):
     assert again["fingerprint"] != known["fingerprint"]
 
 
-def test_a_file_that_is_not_known_is_read(files, hashed):
+def test_an_unknown_file_is_read(files, hashed):
     known = input_files.describe(files[:1])
     input_files.describe(files, known=known)
     assert hashed == files
 
 
-def test_inputs_are_identified_by_their_contents_in_order_wherever_they_lie(files, tmp_path):
+def test_inputs_are_identified_by_their_contents_in_order_and_not_by_location(files, tmp_path):
     fill(tmp_path / "moved", "a.csv", "b.csv")
     moved = [str(tmp_path / "moved" / name) for name in ("a.csv", "b.csv")]
     prints = [input_files.describe(uris)["fingerprint"] for uris in (files, moved, files[::-1])]
     assert prints[0] == prints[1] != prints[2]
 
 
-def test_a_described_input_holds_place_size_time_and_hash(files):
+def test_a_described_input_has_uri_size_time_and_hash(files):
     described = input_files.describe(files[:1])["files"]
     assert described == [
         {
@@ -105,7 +105,7 @@ def test_files_at_the_end_are_added_without_reading_any(files, hashed):
     assert input_files.add(known, files[:1]) == known
 
 
-def test_nothing_is_added_to_files_that_changed_or_stand_elsewhere(files, tmp_path):
+def test_nothing_is_added_to_files_that_changed_or_moved(files, tmp_path):
     known = input_files.describe(files[:1])
     assert input_files.add(known, files[::-1]) is None
     os.utime(files[0], ns=(1, 1))

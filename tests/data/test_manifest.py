@@ -65,7 +65,7 @@ def test_a_fingerprint_is_16_digits_and_the_same_everywhere():
     assert fingerprint({"a": [1, "caf\u00e9"], "b": None}) == "8c83849043cf1613"
 
 
-def test_a_claim_is_identified_by_stage_settings_and_inputs_alone(spec):
+def test_a_spec_is_identified_by_stage_settings_and_inputs_alone(spec):
     def moved(one, uri, owns):
         inputs = {"csv": {"fingerprint": one.inputs["csv"]["fingerprint"], "uri": uri}}
         return OutputSpec(one.stage, uri, one.settings, inputs, owns).fingerprint
@@ -75,13 +75,13 @@ def test_a_claim_is_identified_by_stage_settings_and_inputs_alone(spec):
     assert len({one.fingerprint for one in [spec(), *others]}) == 5
 
 
-def test_a_new_place_is_absent(spec, folder):
+def test_a_new_directory_is_absent(spec, folder):
     assert manifest.find_status(spec()).state is State.ABSENT
     folder.mkdir()
     assert manifest.find_status(spec()).state is State.ABSENT
 
 
-def test_a_place_goes_from_absent_over_unfinished_to_complete(spec):
+def test_a_directory_goes_from_absent_over_unfinished_to_complete(spec):
     manifest.begin(spec())
     assert manifest.find_status(spec()).state is State.UNFINISHED
     assert manifest.read(spec().uri) is None
@@ -91,7 +91,7 @@ def test_a_place_goes_from_absent_over_unfinished_to_complete(spec):
     assert filesystem.listing(spec().uri) == ["manifest.json"]
 
 
-def test_the_record_says_what_was_made_from_what(spec):
+def test_the_manifest_records_files_settings_and_inputs(spec):
     record = finish(spec())
     assert record["fingerprint"] == spec().fingerprint
     assert (record["stage"], record["format_version"], record["seconds"]) == ("prepare", 1, 1.235)
@@ -104,7 +104,7 @@ def test_the_record_says_what_was_made_from_what(spec):
     }
 
 
-def test_what_another_stage_has_made_is_never_replaced(spec):
+def test_the_output_of_another_stage_is_never_replaced(spec):
     finish(spec())
     before = filesystem.listing(spec().uri)
     for act in (manifest.check, manifest.begin):
@@ -158,7 +158,7 @@ def test_moving_an_input_is_no_difference(spec):
     assert manifest.find_status(moved).state is State.COMPLETE
 
 
-def test_foreign_files_are_refused_and_never_deleted(spec, folder):
+def test_other_files_are_refused_and_never_deleted(spec, folder):
     fill(folder, "thesis.docx", "tables/mine.parquet")
     assert manifest.find_status(spec()).state is State.NOT_OURS
     for act, overwrite in itertools.product((manifest.check, manifest.begin), (False, True)):
@@ -203,21 +203,21 @@ def test_listed_files_have_their_path_in_the_directory_and_their_bytes(folder):
     assert manifest.list_files(str(folder), "none") == []
 
 
-def test_an_unfinished_run_is_begun_again_without_being_told_to(spec, folder):
+def test_an_unfinished_run_is_started_again_without_overwrite(spec, folder):
     manifest.begin(spec())
     fill(folder, "tables/half.parquet")
     manifest.begin(spec(seed=1))
     assert filesystem.listing(str(folder)) == ["started.json"]
 
 
-def test_abandoning_takes_away_what_was_written_and_nothing_else(spec, folder):
+def test_rolling_back_removes_the_files_of_the_run_and_nothing_else(spec, folder):
     manifest.begin(spec())
     fill(folder, "tables/half.parquet", "notes.txt")
     manifest.roll_back(spec())
     assert filesystem.listing(str(folder)) == ["notes.txt"]
 
 
-def test_abandoning_leaves_no_empty_directory(spec, folder):
+def test_rolling_back_leaves_no_empty_directory(spec, folder):
     manifest.begin(spec())
     fill(folder, "tables/half.parquet", "words.parquet")
     manifest.roll_back(spec())
@@ -256,7 +256,7 @@ def test_a_manifest_without_its_parts_is_refused(spec, folder, content):
         manifest.find_status(spec())
 
 
-def test_requiring_gives_the_record_of_a_complete_directory(spec, folder):
+def test_requiring_returns_the_manifest_of_a_complete_directory(spec, folder):
     finish(spec())
     record = manifest.require(str(folder), stage="prepare", setting="train.prepared_uri")
     assert record["fingerprint"] == spec().fingerprint
@@ -275,7 +275,7 @@ def test_requiring_names_the_setting_and_what_it_should_be(spec, folder):
     assert f"score.model_uri: {folder} is an output of prepare: name a f" in str(error.value)
 
 
-def test_an_unfinished_run_of_the_same_claim_is_continued_where_that_is_wanted(spec, folder):
+def test_an_unfinished_run_of_the_same_spec_is_resumed_if_resumable(spec, folder):
     manifest.begin(spec())
     fill(folder, "tables/half.parquet")
     assert manifest.begin(spec(), resumable=True) is True
@@ -284,7 +284,7 @@ def test_an_unfinished_run_of_the_same_claim_is_continued_where_that_is_wanted(s
     assert filesystem.listing(str(folder)) == ["started.json"]
 
 
-def test_a_new_place_an_other_claim_and_a_finished_one_are_not_continued(spec, folder):
+def test_a_new_directory_another_spec_and_a_finished_run_are_not_resumed(spec, folder):
     assert manifest.begin(spec(), resumable=True) is False
     fill(folder, "tables/half.parquet")
     assert manifest.begin(spec(seed=1), resumable=True) is False
@@ -294,7 +294,7 @@ def test_a_new_place_an_other_claim_and_a_finished_one_are_not_continued(spec, f
     assert filesystem.listing(str(folder)) == ["started.json"]
 
 
-def test_a_finished_place_that_was_not_tidied_is_begun_anew_not_continued(spec):
+def test_a_finished_directory_with_remaining_files_is_started_again(spec):
     finish(spec())
     started = {"format_version": manifest.FORMAT_VERSION, "fingerprint": spec().fingerprint}
     filesystem.write_bytes(f"{spec().uri}/started.json", json.dumps(started).encode())
@@ -305,7 +305,7 @@ def test_a_finished_place_that_was_not_tidied_is_begun_anew_not_continued(spec):
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"\xff", b"[]", b"{}", b'{"format_version": 2, "fingerprint": "F"}']
 )
-def test_what_began_in_another_form_is_not_continued(spec, folder, content):
+def test_a_run_of_another_format_version_is_not_resumed(spec, folder, content):
     written = content.replace(b"F", spec().fingerprint.encode())
     filesystem.write_bytes(str(folder / "started.json"), written)
     fill(folder, "tables/half.parquet")
@@ -320,7 +320,7 @@ def grow(spec, *names):
     return replace(spec(), inputs={"corpus": corpus}, grows="corpus")
 
 
-def test_only_files_at_the_end_are_growth(spec):
+def test_only_files_at_the_end_extend_a_corpus(spec):
     finish(grow(spec, "a", "b"))
     states = {
         names: manifest.find_status(grow(spec, *names)).state
@@ -332,14 +332,14 @@ def test_only_files_at_the_end_are_growth(spec):
     assert {states[name] for name in states.keys() - grown} == {State.DIFFERENT}
 
 
-def test_growth_with_another_setting_is_no_growth(spec):
+def test_added_files_with_another_setting_are_a_difference(spec):
     finish(grow(spec, "a"))
     other = replace(grow(spec, "a", "b"), settings={"seed": 1})
     assert manifest.find_status(other).state is State.DIFFERENT
     assert manifest.find_status(replace(grow(spec, "a", "b"), grows="")).state is State.DIFFERENT
 
 
-def test_members_of_one_archive_are_not_each_others_growth(spec):
+def test_another_member_of_an_archive_does_not_extend_a_corpus(spec):
     def of(*members):
         files = [{"uri": f"/in/t.zip::{name}", "tree_sha256": "zip"} for name in members]
         corpus = {"fingerprint": "+".join(members), "files": files}
@@ -367,20 +367,22 @@ def test_a_file_that_was_changed_is_named(spec):
     assert manifest.find_status(changed).differences == ("another corpus, /in/a was changed",)
 
 
-def test_a_complete_directory_of_which_a_file_is_gone_is_made_anew_only_by_force(spec, folder):
+def test_a_damaged_directory_is_replaced_with_overwrite_only(spec, folder):
     finish(spec())
     for damage in (b"half", None):
         filesystem.delete(str(folder / "tables/part-0.parquet"))
         if damage:
             filesystem.write_bytes(str(folder / "tables/part-0.parquet"), damage + b"!")
         assert manifest.find_status(spec()).state is State.DAMAGED
-        with pytest.raises(UserError, match=r"part-0\.parquet is gone or damaged: .*--overwrite"):
+        with pytest.raises(
+            UserError, match=r"part-0\.parquet is missing or damaged: .*--overwrite"
+        ):
             manifest.check(spec())
     manifest.begin(spec(), overwrite=True)
     assert filesystem.listing(str(folder)) == ["started.json"]
 
 
-def test_what_has_grown_stays_complete_until_there_is_a_new_manifest(spec, folder):
+def test_an_extended_directory_stays_complete_until_there_is_a_new_manifest(spec, folder):
     record = finish(grow(spec, "a"))
     before = manifest.read(str(folder))
     grown = grow(spec, "a", "b")
@@ -398,7 +400,7 @@ def test_what_has_grown_stays_complete_until_there_is_a_new_manifest(spec, folde
     assert manifest.find_status(grown).state is State.COMPLETE
 
 
-def test_what_another_growth_has_left_is_removed_and_what_is_complete_stays(spec, folder):
+def test_files_of_another_extension_are_removed_and_the_result_stays(spec, folder):
     finish(grow(spec, "a"))
     manifest.begin(grow(spec, "a", "b"), resumable=True)
     fill(folder, "tables/half.parquet")
@@ -410,7 +412,7 @@ def test_what_another_growth_has_left_is_removed_and_what_is_complete_stays(spec
     ]
 
 
-def test_a_growth_that_is_given_up_leaves_what_was_there(spec, folder):
+def test_a_rolled_back_extension_keeps_the_previous_result(spec, folder):
     finish(grow(spec, "a"))
     for give_up in (manifest.roll_back, lambda _: manifest.clean_up(grow(spec, "a"))):
         manifest.begin(grow(spec, "a", "b"), resumable=True)
@@ -419,7 +421,7 @@ def test_a_growth_that_is_given_up_leaves_what_was_there(spec, folder):
         assert filesystem.listing(str(folder)) == ["manifest.json", "tables/part-0.parquet"]
 
 
-def test_a_run_is_the_same_by_its_key_where_one_is_given(spec, folder):
+def test_runs_are_identified_by_their_key_if_one_is_given(spec, folder):
     manifest.begin(grow(spec, "a"), key="model 1")
     fill(folder, "tables/half.parquet")
     assert manifest.begin(grow(spec, "b"), resumable=True, key="model 1") is True

@@ -174,7 +174,7 @@ def test_no_part_is_made_twice_however_often_a_run_is_killed(resuming, faults, f
         check_whole(resuming())
 
 
-def test_what_is_complete_stays_complete_while_it_is_tidied(resuming, faults, folder):
+def test_a_complete_directory_stays_complete_during_clean_up(resuming, faults, folder):
     def follow():
         if manifest.find_status(resuming()).state is not State.COMPLETE:
             return
@@ -189,7 +189,7 @@ def test_what_is_complete_stays_complete_while_it_is_tidied(resuming, faults, fo
     kill_everywhere(lambda: run(resuming()), faults, folder, follow)
 
 
-def test_a_guest_in_the_directory_survives_every_kill(resuming, faults, folder):
+def test_another_file_in_the_directory_survives_every_kill(resuming, faults, folder):
     def lay():
         list(run(resuming(seed=1)))
         filesystem.write_bytes(str(folder / "notes.txt"), b"keep")
@@ -201,7 +201,7 @@ def test_a_guest_in_the_directory_survives_every_kill(resuming, faults, folder):
     kill_everywhere(lambda: run(resuming()), faults, folder, follow, lay=lay)
 
 
-def test_a_run_killed_while_it_is_abandoned_leaves_nothing_to_believe_in(resuming, faults, folder):
+def test_a_run_killed_during_roll_back_is_not_resumed(resuming, faults, folder):
     def follow():
         assert manifest.find_status(resuming()).state in (State.ABSENT, State.UNFINISHED)
         list(run(resuming()))
@@ -210,7 +210,7 @@ def test_a_run_killed_while_it_is_abandoned_leaves_nothing_to_believe_in(resumin
     kill_everywhere(lambda: refuse(resuming()), faults, folder, follow)
 
 
-def test_a_run_killed_while_it_is_abandoned_can_be_abandoned(resuming, faults, folder):
+def test_a_run_killed_during_roll_back_can_be_rolled_back(resuming, faults, folder):
     def follow():
         list(refuse(resuming()))
         assert not folder.exists()
@@ -218,7 +218,7 @@ def test_a_run_killed_while_it_is_abandoned_can_be_abandoned(resuming, faults, f
     kill_everywhere(lambda: refuse(resuming()), faults, folder, follow)
 
 
-def test_settling_what_is_in_order_changes_nothing(resuming, folder):
+def test_cleaning_up_a_clean_directory_changes_nothing(resuming, folder):
     list(run(resuming()))
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     manifest.clean_up(resuming())

@@ -34,11 +34,11 @@ def test_ids_are_unique_if_no_two_rows_of_all_files_share_one(tmp_path_factory, 
         (pa.array(["1", "2"]), "has a row_id of type string"),
         (pa.array([1.0, 2.0]), "has a row_id of type double"),
         (pa.array([1, 1 << 63], pa.uint64()), "has a row_id of more than 63 bits"),
-        (pa.array([1, 1]), "has a row_id twice"),
-        (pa.array([1, 8]), "has a row_id that another file has"),
+        (pa.array([1, 1]), "contains a row_id twice"),
+        (pa.array([1, 8]), "contains a row_id of another file"),
     ],
 )
-def test_what_does_not_number_the_rows_is_named(tmp_path, column, fault):
+def test_the_fault_of_row_ids_is_named(tmp_path, column, fault):
     assert fault in row_ids.find_fault(write(tmp_path, [7, 8], column))
 
 

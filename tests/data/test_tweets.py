@@ -172,7 +172,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("line", "reason"), REFUSED.values(), ids=REFUSED)
-def test_a_refused_row_keeps_its_place_its_bytes_and_the_reason(path, line, reason):
+def test_a_rejected_row_keeps_its_position_its_bytes_and_the_reason(path, line, reason):
     checked = read(path, b"\n".join([GOOD, line, GOOD, line]), required=("label", "user", "time"))
     assert checked.tweets["row_id"].to_pylist() == [0, 2]
     raw = line[: tweets.MAX_RAW_BYTES]
@@ -239,7 +239,7 @@ def test_a_text_of_broken_bytes_alone_is_empty_where_they_are_ignored(path):
 
 @SETTINGS
 @given(st.lists(st.binary(max_size=8), max_size=6))
-def test_repairing_a_whole_piece_repairs_each_field_as_alone(values):
+def test_repairing_a_range_repairs_each_field_as_if_alone(values):
     fields = [value.replace(b",", b"") for value in values]
     repaired = _to_utf8(b",".join(fields), "utf-8").decode()
     assert repaired == ",".join(field.decode("utf-8", "replace") for field in fields)
@@ -291,7 +291,7 @@ def test_a_range_may_hold_refused_rows_alone(path, line):
     assert (checked.tweets.num_rows, checked.rejected.num_rows) == (0, 3)
 
 
-def test_a_range_behind_the_first_knows_its_place_in_the_file(path):
+def test_a_later_range_knows_its_position_in_the_file(path):
     content = b"\xef\xbb\xbf" + b"\n".join([GOOD, b"wrong"] * 3)
     path.write_bytes(content)
     csv_range = CsvRange(str(path), 3, len(content), 50, 6, has_malformed=False)

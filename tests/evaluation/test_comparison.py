@@ -302,7 +302,7 @@ def test_text_tells_of_rows_that_a_model_has_seen(runs):
 def test_a_wrong_slice_gives_one_clear_line(runs):
     a = runs.run("a")
     assert "--slice rain: write NAME=REGEX" in line_of(invoke(a, a, "--slice", "rain"))
-    assert "--slice rain: '(' is no regular" in line_of(invoke(a, a, "--slice", "rain=("))
+    assert "--slice rain: '(' is not a regular" in line_of(invoke(a, a, "--slice", "rain=("))
 
 
 def test_no_outcome_is_a_failure(runs):

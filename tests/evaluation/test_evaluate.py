@@ -243,5 +243,5 @@ def test_figures_of_another_corpus_stay_off_the_training_run(finished_run, evalu
 
 
 def test_a_pattern_that_is_none_is_refused_with_the_settings(finished_run):
-    with pytest.raises(UserError, match=r"evaluate.slices.*is no regular expression"):
+    with pytest.raises(UserError, match=r"evaluate.slices.*is not a regular expression"):
         settings.load(finished_run / "config.yaml", ["evaluate.slices={a: '(x'}"])

@@ -1,4 +1,4 @@
-"""What is counted and dropped is what a dictionary says, whatever the order and partitions."""
+"""Counts and dropped rows equal those of a plain dictionary, in any order and partitioning."""
 
 import functools
 import itertools
@@ -210,7 +210,7 @@ def test_the_example_drops_as_by_hand(example):
         pytest.param([NEGATIVE, None, NEGATIVE], 0, id="and so is negative, number 0"),
     ],
 )
-def test_the_first_labelled_row_speaks_for_a_text(labels, kept):
+def test_the_first_labelled_row_of_a_text_is_kept(labels, kept):
     keys = keys_of([("good", TRAIN, label) for label in labels])
     assert sorted({0, 1, 2} - set(dropped_by(keys, "drop"))) == [kept]
 

@@ -1,4 +1,4 @@
-"""Any CSV becomes tables that a reader can count by hand: rows, splits, repeats and words."""
+"""Any CSV becomes tables that can be checked by hand: rows, splits, duplicates and words."""
 
 import csv
 import gzip
@@ -331,18 +331,26 @@ def test_the_report_on_words_counts_what_is_trained_on_and_what_is_unknown(tmp_p
 BY_TIME = {"split": {"kind": "time"}}
 
 REFUSED = {
-    "no user": (PLAIN, {"split": {"kind": "user"}}, "format.columns has no user, which preparat"),
-    "no time": (PLAIN, BY_TIME, "no time, which preparation needs: say which column it is"),
-    "no user to keep": (PLAIN, {"keep_columns": ["user"]}, "or take it out of prepare.keep_col"),
-    "no label": ({"kind": "csv", "columns": {"text": 1}}, {}, "format.columns has no label, which"),
-    "two times": (WITH_USER, BY_TIME, "needs three distinct times, and the rows have 2: take more"),
+    "no user": (PLAIN, {"split": {"kind": "user"}}, "format.columns does not name the column user"),
+    "no time": (
+        PLAIN,
+        BY_TIME,
+        "the column time, which preparation needs: add format.columns.time",
+    ),
+    "no user to keep": (PLAIN, {"keep_columns": ["user"]}, "or remove user from prepare.keep_col"),
+    "no label": (
+        {"kind": "csv", "columns": {"text": 1}},
+        {},
+        "format.columns does not name the column label",
+    ),
+    "two times": (WITH_USER, BY_TIME, "needs three distinct times, and the rows have 2: use more"),
     "no such column": (PLAIN | {"columns": {"text": 7, "label": 0}}, {}, "format.columns.text=7, "),
     "damaged": (PLAIN, {"csv": "damaged.csv.gz"}, "damaged.csv.gz cannot be unpacked: "),
 }
 
 
 @pytest.mark.parametrize(("form", "chosen", "line"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_prepared_is_said_in_one_line_and_nothing_is_left(
+def test_an_unusable_corpus_is_refused_in_one_line_and_nothing_is_left(
     tmp_path, resources, form, chosen, line
 ):
     rows = [["np"[i % 2], f"text {i}", "ann", f"2020-01-0{1 + i % 2}"] for i in range(60)]
@@ -371,9 +379,7 @@ def few_tweets(folder):
     return folder / "few.csv"
 
 
-def test_vectors_come_from_a_file_and_another_content_of_it_is_refused(
-    tmp_path, vectors_txt, resources
-):
+def test_vectors_come_from_a_file_and_a_changed_file_is_refused(tmp_path, vectors_txt, resources):
     csv = few_tweets(tmp_path)
     words = {"kind": "pretrained", "vectors": str(vectors_txt)}
     made = prepare(tmp_path, csv, PLAIN, vocabulary=words, split=THIRDS)

@@ -1,4 +1,4 @@
-"""Whatever is killed while a corpus is prepared, the same command goes on to the same files."""
+"""A preparation that is killed resumes, and writes the same files."""
 
 import contextlib
 import hashlib
@@ -85,7 +85,7 @@ def busy_workers():
         pytest.param("drop", 2, marks=pytest.mark.soak),
     ],
 )
-def test_a_killed_driver_is_continued_to_the_same_files(
+def test_a_killed_driver_resumes_to_the_same_files(
     tmp_path, csv, undisturbed, sentiflow, name, number
 ):
     config = configure(tmp_path, csv)
@@ -120,7 +120,7 @@ def test_a_killed_worker_is_not_noticed(tmp_path, csv, undisturbed, resources):
     assert files_of(tmp_path) == undisturbed
 
 
-def test_another_input_is_not_continued(tmp_path, csv, resources, said):
+def test_a_changed_input_is_not_resumed(tmp_path, csv, resources, said):
     config = configure(tmp_path, csv)
     command = [sys.executable, "-m", "sentiflow", "prepare", str(config)]
     with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL) as process:

@@ -1,4 +1,4 @@
-"""Equal texts stay together, new rows move none, and the shares are about those asked for."""
+"""Equal texts are in the same split, new rows move no others, and shares are as requested."""
 
 import itertools
 import sys
@@ -100,13 +100,13 @@ def test_texts_that_look_equal_hash_alike(one, other):
 @pytest.mark.parametrize(
     "other", ["good  days", "goodday", "good day!", "@ann good day", "g\u00f6od day"]
 )
-def test_texts_that_differ_hash_apart(other):
+def test_different_texts_have_different_hashes(other):
     assert len(set(hash_text(pa.array(["good day", other])))) == 2
 
 
 @SETTINGS
 @given(TEXTS, st.sampled_from([str.upper, str.lower, " {} ".format, "{}\n".format]))
-def test_equal_normalized_texts_never_part(texts, disguise):
+def test_equal_normalized_texts_are_in_one_split(texts, disguise):
     disguised = [disguise(text) for text in texts]
     split = {}
     for text, found in zip(texts + disguised, splits_of(texts + disguised), strict=True):
@@ -219,7 +219,7 @@ def test_python_strings_are_hashed_as_arrow_strings(texts):
 
 @SETTINGS
 @given(st.lists(st.sampled_from(["ann", "Ann", "bob", "ann ", "\u00c5nn", ""]), min_size=1))
-def test_equal_users_never_part(users):
+def test_rows_of_one_user_are_in_one_split(users):
     numbers = assign_by_hash(hash_strings(pa.array(users)), **FRACTIONS)
     assert len(set(zip(users, numbers.tolist(), strict=True))) == len(set(users))
 
@@ -242,7 +242,7 @@ TIMES = st.lists(st.integers(-5, 9), min_size=3).filter(lambda times: len(set(ti
 
 @SETTINGS
 @given(TIMES, SHARES)
-def test_times_never_part_and_stand_in_the_order_of_the_splits(times, shares):
+def test_rows_of_one_time_are_in_one_split_and_splits_are_in_order(times, shares):
     split = divide(times, *shares)
     parts = [{time for time, i in zip(times, split, strict=True) if i == k} for k in range(3)]
     assert all(parts)
@@ -304,7 +304,7 @@ def test_bounds_keep_the_second_far_in_the_future():
     assert assign_by_time(times, bounds=bounds).tolist() == [0, 1, 2]
 
 
-def test_a_heavy_time_is_not_parted_and_leaves_no_split_empty():
+def test_a_frequent_time_is_in_one_split_and_leaves_no_split_empty():
     assert np.bincount(divide([1] * 90 + [2] * 5 + [3] * 5, 0.3, 0.3)).tolist() == [90, 5, 5]
     assert np.bincount(divide([1] * 5 + [2] * 5 + [3] * 90, 0.3, 0.3)).tolist() == [5, 5, 90]
     assert np.bincount(divide([1] * 5 + [2] * 90 + [3] * 5, 0.1, 0.1)).tolist() == [5, 90, 5]

@@ -1,4 +1,4 @@
-"""Each line gets one line of answer, in order, whatever is in it and however it arrives."""
+"""Each line gets one prediction, in order, whatever it contains and however it arrives."""
 
 import contextlib
 import io
@@ -77,7 +77,7 @@ def scores_for(texts, seed=0):
 
 @SETTINGS
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), min_size=1))
-def test_json_lines_hold_the_texts_and_the_answers(texts):
+def test_json_lines_hold_texts_and_predictions(texts):
     scores = scores_for(texts)
     written = lines.to_json(pa.array(texts), scores)
     found = [json.loads(line) for line in written.decode().split("\n")[:-1]]
@@ -115,21 +115,21 @@ class Package:
         )
 
 
-def test_answers_come_in_the_order_of_the_lines(monkeypatch):
+def test_predictions_are_in_the_order_of_the_lines(monkeypatch):
     monkeypatch.setattr(lines, "BLOCK_BYTES", 100)
     content = "".join(f"{number}\n" for number in range(5000)).encode()
     out = io.BytesIO()
-    lines.answer(Package(), lines.read(Dribble(content, 70)), out, lines.to_tsv)
+    lines.predict(Package(), lines.read(Dribble(content, 70)), out, lines.to_tsv)
     assert [row.split("\t")[2] for row in out.getvalue().decode().splitlines()] == [
         str(number) for number in range(5000)
     ]
 
 
-def test_an_answer_is_given_before_the_next_line_is_waited_for():
+def test_a_prediction_is_written_before_the_next_line_is_awaited():
     reader, writer = (os.fdopen(fd, mode) for fd, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
     answers, out = (os.fdopen(fd, mode) for fd, mode in zip(os.pipe(), ("rb", "wb"), strict=True))
     arguments = (Package(), lines.read(reader), out, lines.to_tsv)
-    thread = threading.Thread(target=lines.answer, args=arguments)
+    thread = threading.Thread(target=lines.predict, args=arguments)
     thread.start()
     for number in (7, 8):
         writer.write(f"{number}\n".encode())
@@ -143,7 +143,7 @@ def test_an_answer_is_given_before_the_next_line_is_waited_for():
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_reader_that_goes_away_ends_it_quietly(finished_run):
+def test_a_closed_pipe_ends_predict_quietly(finished_run):
     model = finished_run / "run/trained/model"
     command = [sys.executable, "-m", "sentiflow", "predict", str(model)]
     with subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Every row is scored exactly once, whatever is killed, grows or fails."""
+"""Every row is scored exactly once, whether a process is killed, files are added or rows fail."""
 
 import json
 import os
@@ -29,7 +29,8 @@ from sentiflow.errors import JobError, UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.scoring import score as scoring
 from sentiflow.scoring import scored_corpus
-from sentiflow.scoring.incremental import Earlier
+from sentiflow.scoring.incremental import PreviousRun
+from sentiflow.scoring.job import Job
 from sentiflow.storage import filesystem
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -114,7 +115,7 @@ def wait_for(folder, number, is_over):
         time.sleep(0.002)
 
 
-def test_a_killed_driver_is_continued_and_nothing_is_scored_again(
+def test_a_killed_driver_resumes_and_nothing_is_scored_again(
     tmp_path, corpora, finished_run, undisturbed, resources, said
 ):
     config = configure(tmp_path, finished_run, corpora / "all.csv")
@@ -153,7 +154,7 @@ def test_a_killed_worker_is_not_noticed(tmp_path, corpora, finished_run, undistu
 # What grows
 
 
-def test_of_a_corpus_that_grew_only_what_is_new_is_scored(
+def test_only_new_files_of_an_extended_corpus_are_scored(
     tmp_path, corpora, finished_run, undisturbed, resources, said
 ):
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
@@ -173,7 +174,7 @@ def test_of_a_corpus_that_grew_only_what_is_new_is_scored(
 
 
 @pytest.mark.soak
-def test_a_scoring_killed_while_its_corpus_grew_is_continued_with_what_came_since(
+def test_a_killed_incremental_scoring_resumes_with_files_added_since(
     tmp_path, corpora, finished_run, undisturbed, resources, said
 ):
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
@@ -193,7 +194,7 @@ def test_a_scoring_killed_while_its_corpus_grew_is_continued_with_what_came_sinc
     assert_same(table(tmp_path), undisturbed)
 
 
-def test_a_growth_that_fails_leaves_what_was_scored_in_use(
+def test_a_failed_incremental_scoring_keeps_the_previous_predictions(
     tmp_path, corpora, finished_run, resources
 ):
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
@@ -206,7 +207,7 @@ def test_a_growth_that_fails_leaves_what_was_scored_in_use(
     assert not score(config).ran
 
 
-def test_what_a_growth_has_left_is_removed_where_it_is_not_wanted_any_more(
+def test_parts_of_an_abandoned_incremental_scoring_are_removed(
     tmp_path, corpora, finished_run, resources
 ):
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
@@ -226,7 +227,7 @@ def leave_unfinished(folder, config, *overrides, key="another model"):
     manifest._write_started(scoring.describe_output(settings.load(config)), key)
 
 
-def test_an_unfinished_scoring_with_another_model_is_replaced_only_by_force(
+def test_an_unfinished_scoring_with_another_model_is_replaced_with_overwrite_only(
     tmp_path, corpora, finished_run, resources
 ):
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
@@ -238,13 +239,13 @@ def test_an_unfinished_scoring_with_another_model_is_replaced_only_by_force(
     assert len(table(tmp_path)) == 10_000
 
 
-def test_an_unfinished_scoring_of_another_corpus_is_replaced_only_by_force(
+def test_an_unfinished_scoring_of_another_corpus_is_replaced_with_overwrite_only(
     tmp_path, corpora, finished_run, resources
 ):
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
     target = scoring.describe_output(settings.load(config))
     leave_unfinished(tmp_path, config, key=manifest.fingerprint([scoring.key_of(target), "fp32"]))
-    scored_corpus.note(target)
+    scored_corpus.save_sequence(target)
     with pytest.raises(UserError, match="unfinished run of another corpus"):
         score(config, f"score.corpus={corpora}/day-1.csv")
     assert len(times(tmp_path)) == 4
@@ -252,7 +253,7 @@ def test_an_unfinished_scoring_of_another_corpus_is_replaced_only_by_force(
     assert len(table(tmp_path)) == 10_000
 
 
-def test_what_a_killed_run_has_left_at_work_writes_nothing_into_anothers_directory(
+def test_a_task_left_by_a_killed_run_writes_nothing_into_the_directory_of_another(
     tmp_path, corpora, finished_run
 ):
     from sentiflow.scoring import scored_parts
@@ -265,22 +266,23 @@ def test_what_a_killed_run_has_left_at_work_writes_nothing_into_anothers_directo
         rows_per_part=ROWS_PER_FILE,
         unpack_to="",
     )
-    job = {
-        "source": source,
-        "settings": settings.load(config).score,
-        "precision": "fp32",
-        "on_gpu": False,
-        "model_uri": target.inputs["model"]["uri"],
-        "model_fingerprint": target.inputs["model"]["fingerprint"],
-        "first_part": 0,
-        "max_failed": 0,
-    }
-    with pytest.raises(JobError, match="another has taken it over"):
-        scored_parts.score(0, run_key="an older run", **job)
+    job = Job(
+        source=source,
+        settings=settings.load(config).score,
+        precision="fp32",
+        on_gpu=False,
+        model_uri=target.inputs["model"]["uri"],
+        model_fingerprint=target.inputs["model"]["fingerprint"],
+        first_part=0,
+        max_failed=0,
+        run_key="an older run",
+    )
+    with pytest.raises(JobError, match="another run has taken it over"):
+        scored_parts.score(0, job)
     assert not list((tmp_path / "run/scored").rglob("*.parquet"))
 
 
-def test_a_request_that_cannot_be_met_deletes_nothing_even_by_force(
+def test_an_invalid_request_deletes_nothing_even_with_overwrite(
     tmp_path, corpora, finished_run, resources
 ):
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
@@ -290,7 +292,7 @@ def test_a_request_that_cannot_be_met_deletes_nothing_even_by_force(
     for override, problem in (
         ("score.keep_columns=[typo]", "has no column typo"),
         (f"score.corpus={tmp_path}/no.parquet", "is not Parquet"),
-        (f"score.corpus=[{corpora}/day-0.csv,{tmp_path}/no.parquet]", "of two kinds"),
+        (f"score.corpus=[{corpora}/day-0.csv,{tmp_path}/no.parquet]", "mixes CSV and Parquet"),
     ):
         with pytest.raises(UserError, match=problem):
             score(config, override, overwrite=True)
@@ -298,7 +300,7 @@ def test_a_request_that_cannot_be_met_deletes_nothing_even_by_force(
 
 
 @pytest.mark.parametrize("has_row_ids", [False, True])
-def test_parquet_that_grew_goes_on_with_its_numbers(
+def test_row_numbers_continue_in_an_extended_parquet_corpus(
     tmp_path, corpora, finished_run, resources, has_row_ids
 ):
     texts = [f"good day number {number}" for number in range(50)]
@@ -315,14 +317,16 @@ def test_parquet_that_grew_goes_on_with_its_numbers(
     assert len(times(tmp_path)) == 3
 
 
-def test_a_new_file_that_repeats_a_row_id_leaves_what_was_scored(tmp_path, finished_run, resources):
+def test_a_new_file_that_repeats_a_row_id_is_refused_and_predictions_stay(
+    tmp_path, finished_run, resources
+):
     for name, ids in (("a", [1, 2]), ("b", [2, 3])):
         rows = pa.table({"row_id": ids, "text": ["good", "bad"]})
         pq.write_table(rows, tmp_path / f"{name}.parquet")
     config = configure(tmp_path, finished_run, tmp_path / "a.parquet")
     score(config)
     before = record(tmp_path)
-    with pytest.raises(UserError, match=r"a\.parquet has a row_id that another file has: number"):
+    with pytest.raises(UserError, match=r"a\.parquet contains a row_id of another file: give"):
         score(config, f"score.corpus={tmp_path}/?.parquet")
     assert record(tmp_path) == before
     assert table(tmp_path)["row_id"].tolist() == [1, 2]
@@ -358,7 +362,7 @@ def test_another_model_corpus_or_setting_is_refused(
 # Which model
 
 
-def test_a_model_of_the_registry_is_brought_to_where_all_nodes_find_it(
+def test_a_model_of_the_registry_is_downloaded_to_where_all_nodes_find_it(
     tmp_path, corpora, finished_run, resources
 ):
     store = {"uri": f"sqlite:///{finished_run}/mlflow.db"}
@@ -384,7 +388,7 @@ def read_section(config, name):
     return yaml.safe_load(config.read_text())[name]
 
 
-def test_texts_are_answered_by_a_model_of_the_registry(finished_run, sentiflow):
+def test_predict_loads_a_model_of_the_registry(finished_run, sentiflow):
     environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{finished_run}/mlflow.db"}
     named, direct = (
         sentiflow("predict", model, "good day", "bad day", env=environment)
@@ -431,7 +435,7 @@ def test_too_many_failures_fail_the_job_and_nothing_is_scored_again_when_they_ar
     with pytest.raises(JobError, match="the model fails for"):
         score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=0.001")
     assert not (tmp_path / "run/scored/manifest.json").exists()
-    with pytest.raises(JobError, match=r"the model fails for [0-9,]+ of 30,000 rows"):
+    with pytest.raises(JobError, match=r"the model failed for [0-9,]+ of 30,000 rows"):
         score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=0.004")
     before = times(tmp_path)
     score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=1")
@@ -462,20 +466,20 @@ def test_a_model_that_is_replaced_while_it_scores_ends_the_job(
         scored_parts._load_model(model, "another", on_gpu=False)
 
 
-def test_a_scoring_goes_on_in_the_precision_that_it_began_with(tmp_path):
+def test_a_resumed_scoring_keeps_its_precision(tmp_path):
     target = manifest.OutputSpec(
         "score", str(tmp_path), {}, {"model": {"fingerprint": "c5f0"}}, owns=()
     )
     with_gpu, without = Resources(2, 1, 1, 2), Resources(2, 0, 1, 2)
 
-    def choose(resources, *, earlier=None, **score):
+    def choose(resources, *, previous=None, **score):
         return scoring._choose_precision(
-            target, earlier or Earlier(), ScoreSettings(**score), resources
+            target, previous or PreviousRun(), ScoreSettings(**score), resources
         )
 
     assert (choose(with_gpu), choose(without)) == ("bf16", "fp32")
     assert choose(with_gpu, gpus_per_worker=0) == "fp32"
-    assert choose(without, earlier=Earlier(precision="bf16")) == "bf16"
+    assert choose(without, previous=PreviousRun(precision="bf16")) == "bf16"
     for key, expected in ((scoring.key_of(target), "bf16"), ("of another model", "fp32")):
         begun = json.dumps({"key": key, "precision": "bf16"}).encode()
         filesystem.write_bytes(f"{tmp_path}/{scoring._BEGUN}", begun)
@@ -509,7 +513,7 @@ def test_columns_of_a_csv_are_kept_by_their_name(tmp_path, finished_run, resourc
     assert found["stars"].fillna("none").tolist() == ["5", "none"]
     assert found["time"].isna().tolist() == [False, True]
     assert record(tmp_path)["counts"]["rejected"] == 1
-    with pytest.raises(UserError, match=r"has no column color: it has row_id, .*stars"):
+    with pytest.raises(UserError, match=r"has no column color: its columns are row_id, .*stars"):
         score(config, "score.keep_columns=[color]", f"score.output_uri={tmp_path}/other")
 
 
@@ -520,9 +524,9 @@ def test_a_kept_column_has_one_type_over_all_files(tmp_path, finished_run, resou
     config = configure(tmp_path, finished_run, tmp_path / "[ab].parquet", keep_columns=["k"])
     score(config)
     assert table(tmp_path)["k"].tolist()[:3] == [1, 2, 1.5]
-    with pytest.raises(UserError, match=r"k is string in .*c\.parquet, and double before"):
+    with pytest.raises(UserError, match=r"k is string in .*c\.parquet, but double in the files"):
         score(config, f"score.corpus={tmp_path}/?.parquet", f"score.output_uri={tmp_path}/other")
-    with pytest.raises(UserError, match="k is string in the new files, double in what is there"):
+    with pytest.raises(UserError, match="k is string in the new files, but double in the previous"):
         score(config, f"score.corpus={tmp_path}/?.parquet")
     assert len(table(tmp_path)) == 4
 
@@ -532,10 +536,10 @@ def test_a_kept_column_has_one_type_over_all_files(tmp_path, finished_run, resou
     [
         ("[text,text]", "names text twice"),
         ("[Text,text]", "names text twice"),
-        ("[Prediction]", "predictions have a column prediction of their own"),
+        ("[Prediction]", "predictions have their own column prediction"),
     ],
 )
-def test_columns_that_would_stand_twice_are_refused(
+def test_columns_that_predictions_have_already_are_refused(
     tmp_path, corpora, finished_run, resources, names, problem
 ):
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
@@ -556,7 +560,7 @@ def test_what_pandas_writes_of_ids_and_labels_is_read_or_named(
     assert "a.parquet has a row_id of type double: rows are numbered over all files" in said.text
 
 
-def test_rows_and_labels_that_are_lost_are_counted_and_said(
+def test_rejected_rows_and_unknown_labels_are_counted_and_reported(
     tmp_path, finished_run, resources, said
 ):
     rows = pa.table({"text": ["good", "", None, "bad"], "label": [0, 1, 1, 4]})
@@ -564,21 +568,21 @@ def test_rows_and_labels_that_are_lost_are_counted_and_said(
     config = configure(tmp_path, finished_run, tmp_path / "a.parquet")
     score(config)
     assert "2 rows rejected (2 empty text): see rejected/" in said.text
-    assert "1 labels are none of ours, and so null" in said.text
+    assert "1 labels are unknown, and become null" in said.text
     (tmp_path / "b.csv").write_text('9,1,d,q,u,good\n"4","2","d","q","u","bad"\n')
     said.clear()
     score(config, f"score.corpus={tmp_path}/b.csv", f"score.output_uri={tmp_path}/b")
-    assert "1 labels are none of ours, and so null" in said.text
+    assert "1 labels are unknown, and become null" in said.text
 
 
-def test_a_corpus_of_which_nothing_can_be_read_is_refused(tmp_path, finished_run, resources):
+def test_a_corpus_without_a_readable_row_is_refused(tmp_path, finished_run, resources):
     (tmp_path / "ab.csv").write_text("a,b\nc,d\n")
     pq.write_table(pa.table({"text": ["good"]}), tmp_path / "x.pq")
     config = configure(tmp_path, finished_run, tmp_path / "ab.csv")
     with pytest.raises(UserError, match=r"no row was accepted: 2 rejected \(2 wrong number"):
         score(config)
     assert not (tmp_path / "run/scored").exists()
-    with pytest.raises(UserError, match=r"x\.pq is Parquet: let its name end in \.parquet"):
+    with pytest.raises(UserError, match=r"x\.pq is Parquet: its name must end in \.parquet"):
         score(config, f"score.corpus={tmp_path}/x.pq")
 
 
@@ -590,7 +594,7 @@ def test_broken_bytes_in_a_parquet_file_are_replaced(tmp_path, finished_run, res
     assert record(tmp_path)["counts"]["rejected"] == 1
 
 
-def test_texts_may_stand_in_another_column_and_repeat(tmp_path, finished_run, resources):
+def test_texts_may_be_in_another_column_and_repeat(tmp_path, finished_run, resources):
     text = pa.array(["good day", "bad day", "good day"]).dictionary_encode()
     pq.write_table(pa.table({"body": text}), tmp_path / "posts.parquet")
     config = configure(tmp_path, finished_run, tmp_path / "posts.parquet", keep_columns=["text"])
@@ -600,7 +604,7 @@ def test_texts_may_stand_in_another_column_and_repeat(tmp_path, finished_run, re
     assert table(tmp_path)["text"].tolist() == ["good day", "bad day", "good day"]
 
 
-def test_bf16_is_a_setting_whose_answers_are_near(
+def test_bf16_predictions_are_close_to_those_of_fp32(
     tmp_path, corpora, finished_run, undisturbed, resources
 ):
     score(configure(tmp_path, finished_run, corpora / "all.csv", precision="bf16"))
@@ -608,17 +612,17 @@ def test_bf16_is_a_setting_whose_answers_are_near(
     assert 0 < difference.max() < 0.1
 
 
-def test_a_corpus_unlike_the_training_data_is_warned_of(tmp_path, finished_run, resources, said):
+def test_drift_from_the_training_data_is_reported(tmp_path, finished_run, resources, said):
     words = ["guten", "Tag", "allerseits", "heute", "scheint", "die", "Sonne"] * 8
     rows = [" ".join(np.random.default_rng(n).permutation(words)) for n in range(3000)]
     pq.write_table(pa.table({"text": rows}), tmp_path / "german.parquet")
     score(configure(tmp_path, finished_run, tmp_path / "german.parquet"))
-    assert "unlike the training data: unknown words: 100.0% here" in said.text
-    assert "unlike the training data: length of the texts" in said.text
+    assert "drift from the training data: unknown words: 100.0% here" in said.text
+    assert "drift from the training data: length of the texts" in said.text
     assert len(record(tmp_path)["drift"]["warnings"]) >= 2
 
 
-def test_the_training_data_are_like_themselves(finished_run):
+def test_the_training_data_have_no_drift(finished_run):
     found = json.loads((finished_run / "run/scored/manifest.json").read_text())["drift"]
     assert found["warnings"] == []
     assert 0 <= found["probability_psi"] < 0.1

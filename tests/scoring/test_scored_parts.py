@@ -1,4 +1,4 @@
-"""A row for which the model fails costs nobody else the answer."""
+"""A row for which the model fails does not affect the other rows."""
 
 import numpy as np
 import pyarrow as pa
@@ -30,8 +30,8 @@ def ask(text):
 
 @settings(deadline=None)
 @given(texts=TEXTS)
-def test_what_fails_is_found_and_all_else_is_answered(texts):
-    scores, errors = scored_parts.answer(pa.array(texts, pa.string()), ask, max_failed=99)
+def test_failing_rows_are_found_and_all_others_are_scored(texts):
+    scores, errors = scored_parts.predict(pa.array(texts, pa.string()), ask, max_failed=99)
     expected = {
         row: "RuntimeError: index out of range" if text == "boom" else scored_parts.NOT_FINITE
         for row, text in enumerate(texts)
@@ -43,14 +43,14 @@ def test_what_fails_is_found_and_all_else_is_answered(texts):
 
 
 @pytest.mark.parametrize("word", ["boom", "nan"])
-def test_more_failures_than_are_allowed_end_it_and_show_the_last(word):
+def test_too_many_failures_raise_an_error_that_shows_the_last(word):
     texts = pa.array(["good", word, "good", word])
-    scored_parts.answer(texts, ask, max_failed=2)
+    scored_parts.predict(texts, ask, max_failed=2)
     with pytest.raises(JobError, match=f"for more than 1 rows .* '{word}': "):
-        scored_parts.answer(texts, ask, max_failed=1)
+        scored_parts.predict(texts, ask, max_failed=1)
 
 
-def test_a_fault_of_everything_ends_soon():
+def test_a_model_that_always_fails_is_stopped_early():
     asked = []
 
     def fail(text):
@@ -58,5 +58,5 @@ def test_a_fault_of_everything_ends_soon():
         raise RuntimeError("no memory")
 
     with pytest.raises(JobError, match="no memory"):
-        scored_parts.answer(pa.array(["good"] * 100_000), fail, max_failed=10)
+        scored_parts.predict(pa.array(["good"] * 100_000), fail, max_failed=10)
     assert len(asked) < 100

@@ -1,4 +1,4 @@
-"""A compressed file reads like the plain one, or is refused by name: never with fewer bytes."""
+"""A compressed file reads like the plain one, or is refused: no byte is ever lost."""
 
 import base64
 import gzip
@@ -189,7 +189,7 @@ def test_any_reading_forward_gives_the_bytes_of_the_plain_file(
 
 
 @pytest.mark.parametrize("kind", ["gz", "zst", "zip"])
-def test_what_is_forgotten_takes_no_memory(monkeypatch, folder, kind):
+def test_released_bytes_take_no_memory(monkeypatch, folder, kind):
     monkeypatch.setattr(compression, "_READ_BYTES", 1000)
     plain = random.Random(0).randbytes(50_000)
     with open_content(write(folder, f"large.{kind}", PACK[kind](plain))) as content:
@@ -307,7 +307,10 @@ def test_a_method_that_python_does_not_know_is_refused_with_the_way_out(folder, 
 @pytest.mark.parametrize("name", ["t.csv.bz2", "t.csv.XZ", "t.lz4", "t.7z", "t.tar.gz", "t.TGZ"])
 def test_other_ways_of_packing_are_refused_with_a_hint(folder, name):
     line = refusal(write(folder, name, CONTENT))
-    assert line == f"{name} is packed: unpack it first, or use .gz, .zst, .zip"
+    assert (
+        line
+        == f"{name} is packed in a format that is not supported: unpack it, or use .gz, .zst, .zip"
+    )
 
 
 @SETTINGS

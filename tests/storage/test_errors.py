@@ -1,4 +1,4 @@
-"""Errors of real disks and of a real object store, each in one line with the way out."""
+"""Errors of real disks and a real object store become one line with a way out."""
 
 import gzip
 import os
@@ -45,7 +45,8 @@ def of_store(rest, place="key 'run/a b' in bucket 'there'"):
         (
             of_store("NO_SUCH_BUCKET during HeadBucket operation: x", "bucket 'there'"),
             StorageError,
-            "s3://there: there is no bucket there: make it, or check its name and AWS_ENDPOINT_URL",
+            "s3://there: there is no bucket there: create it, or check its name and "
+            "AWS_ENDPOINT_URL",
         ),
         (
             of_store("UNKNOWN (HTTP status 301) during HeadObject operation: No response body.")
@@ -66,14 +67,14 @@ def of_store(rest, place="key 'run/a b' in bucket 'there'"):
         (
             of_store("UNKNOWN (HTTP status 503) during HeadObject operation: No response body."),
             JobError,
-            "s3://there/run/a b: the object store is away or failing (UNKNOWN, status 503): check "
-            "AWS_ENDPOINT_URL; when it is well again, the same command goes on",
+            "s3://there/run/a b: the object store is unavailable (UNKNOWN, status 503): check "
+            "AWS_ENDPOINT_URL; run the same command again later to resume",
         ),
         (
             of_store("SLOW_DOWN during PutObject operation: Reduce your rate."),
             JobError,
-            "s3://there/run/a b: the object store is away or failing (SLOW_DOWN: Reduce your "
-            "rate): check AWS_ENDPOINT_URL; when it is well again, the same command goes on",
+            "s3://there/run/a b: the object store is unavailable (SLOW_DOWN: Reduce your "
+            "rate): check AWS_ENDPOINT_URL; run the same command again later to resume",
         ),
         (
             of_store("UNKNOWN (HTTP status 301) during ListObjectsV2 operation: Unable to parse ")
@@ -91,12 +92,12 @@ def of_store(rest, place="key 'run/a b' in bucket 'there'"):
         (
             "Bucket 'absent' not found",
             StorageError,
-            "s3://absent: there is no bucket absent: make it, or check its name and "
+            "s3://absent: there is no bucket absent: create it, or check its name and "
             "AWS_ENDPOINT_URL",
         ),
     ],
 )
-def test_what_a_store_says_becomes_one_line(text, kind, line):
+def test_the_answer_of_a_store_becomes_one_line(text, kind, line):
     assert told(text) == (kind, line)
 
 
@@ -104,7 +105,7 @@ def test_what_a_store_says_becomes_one_line(text, kind, line):
     ("status", "kind", "what"),
     [
         (403, StorageError, "the object store refuses access (UNKNOWN, status 403)"),
-        (503, JobError, "the object store is away or failing (UNKNOWN, status 503)"),
+        (503, JobError, "the object store is unavailable (UNKNOWN, status 503)"),
     ],
 )
 def test_a_refusal_and_an_outage_are_no_question_of_the_region(status, kind, what):
@@ -116,7 +117,7 @@ def test_a_refusal_and_an_outage_are_no_question_of_the_region(status, kind, wha
     assert what in line
 
 
-def test_nodes_that_write_files_of_their_own_are_told_the_same():
+def test_the_message_is_the_same_on_nodes_with_different_files():
     said = (
         'User a is not authorized to perform: s3:PutObject on resource: "arn:aws:s3:::b/of-node-1"'
     )
@@ -141,21 +142,21 @@ def test_other_messages_are_left_alone(text):
     assert errors.explain(OSError(text)) is None
 
 
-def test_where_arrow_names_no_place_that_of_the_caller_is_told():
+def test_the_uri_of_the_caller_is_named_if_arrow_names_none():
     error = OSError("AWS Error ACCESS_DENIED during GetObject operation: ")
     what = "the object store refuses access (ACCESS_DENIED): give credentials"
     assert str(errors.explain(error)).startswith(what)
     assert str(errors.explain(error, uri="s3://b/a")).startswith(f"s3://b/a: {what}")
     nowhere = errors.explain_text("AWS Error NO_SUCH_BUCKET during GetObject operation: x")
-    assert str(nowhere).startswith("there is no such bucket: make it")
+    assert str(nowhere).startswith("there is no such bucket: create it")
 
 
-def test_errors_of_the_system_are_told_without_their_number(tmp_path):
+def test_system_errors_are_shown_without_their_number(tmp_path):
     (tmp_path / "file").write_text("x")
     error = errors.explain(error_of(lambda: os.listdir(tmp_path / "file")))
     assert isinstance(error, StorageError)
     assert str(error) == (
-        f"Not a directory: '{tmp_path}/file': choose another place, or make it writable"
+        f"Not a directory: '{tmp_path}/file': choose another location, or make it writable"
     )
     assert errors.explain(ValueError("AWS Error")) is None
     of_a_library = PermissionError(1, "Operation not permitted")
@@ -173,20 +174,20 @@ def small_disk(tmp_path_factory) -> Iterator[str]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_is_no_mistake_of_the_user(small_disk):
+def test_a_full_disk_is_not_a_user_error(small_disk):
     error = error_of(lambda: filesystem.write_bytes(f"{small_disk}/big", bytes(1 << 20)))
     told = errors.explain(error)
     assert type(told) is JobError
     assert str(told) == (
-        f"No space left on device: '{small_disk}/big': make room there, and the same command goes "
-        "on"
+        f"No space left on device: '{small_disk}/big': free some space, and run the same command "
+        "again to resume"
     )
     assert os.listdir(small_disk) == []
 
 
 @pytest.mark.ray
 @pytest.mark.soak
-def test_a_job_on_a_full_disk_ends_in_one_line_and_goes_on(
+def test_a_job_on_a_full_disk_ends_in_one_line_and_resumes(
     small_disk, tmp_path, sample_csv, sentiflow
 ):
     config = write_config(tmp_path, sample_csv)
@@ -216,14 +217,14 @@ class TestStore:
         request = urllib.request.Request(url, after.encode(), headers, method="POST")
         urllib.request.urlopen(request).close()
 
-    def test_a_bucket_that_is_not_there(self, bucket):
+    def test_a_missing_bucket(self, bucket):
         error = error_of(lambda: filesystem.write_bytes("s3://absent/run/file", b"x"))
         assert str(errors.explain(error)) == (
-            "s3://absent/run/file: there is no bucket absent: make it, or check its name and "
+            "s3://absent/run/file: there is no bucket absent: create it, or check its name and "
             "AWS_ENDPOINT_URL"
         )
 
-    def test_keys_that_are_not_known(self, strict):
+    def test_unknown_credentials(self, strict):
         for work in (
             lambda: filesystem.write_bytes(f"{strict}/file", b"x"),
             lambda: filesystem.read_bytes(f"{strict}/file"),
@@ -238,14 +239,13 @@ class TestStore:
                 "): give credentials that may use it (AWS_ACCESS_KEY_ID, a profile or a role)"
             )
 
-    def test_nobody_at_the_endpoint(self, bucket, monkeypatch):
+    def test_no_server_at_the_endpoint(self, bucket, monkeypatch):
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         error = errors.explain(error_of(lambda: filesystem.read_bytes(f"{bucket}/file")))
         assert type(error) is JobError
         assert str(error) == (
-            f"{bucket}/file: the object store is away or failing (NETWORK_CONNECTION: Could not "
-            "connect to server): check AWS_ENDPOINT_URL; when it is well again, the same command "
-            "goes on"
+            f"{bucket}/file: the object store is unavailable (NETWORK_CONNECTION: Could not "
+            "connect to server): check AWS_ENDPOINT_URL; run the same command again later to resume"
         )
 
     def test_a_store_that_refuses_has_damaged_no_file(self, bucket):
@@ -278,6 +278,6 @@ class TestStore:
             filesystem.write_bytes("s3://absent/run/file", b"x")
         assert ended.value.exit_code == 2
         assert capsys.readouterr().err.endswith(  # moto's server writes there, too
-            "sentiflow: s3://absent/run/file: there is no bucket absent: make it, or check its "
+            "sentiflow: s3://absent/run/file: there is no bucket absent: create it, or check its "
             "name and AWS_ENDPOINT_URL\n"
         )

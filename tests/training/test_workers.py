@@ -43,7 +43,7 @@ def test_a_place_that_must_not_be_used_is_a_mistake_of_the_user(failure, caplog)
     cause = workers._cause(RayError({0: failure}))
     assert type(cause) is StorageError
     assert str(cause) == (
-        "Permission denied: '/data/run': choose another place, or make it writable"
+        "Permission denied: '/data/run': choose another location, or make it writable"
     )
     assert caplog.text == ""
 
@@ -54,7 +54,7 @@ def test_a_store_that_is_away_may_be_tried_again(kind, caplog):
     cause = workers._cause(RayError({0: kind(text)}))
     assert type(cause) is WorkerError
     assert str(cause).startswith(
-        "training worker 0 failed: s3://b/a: the object store is away or failing (NETWORK"
+        "training worker 0 failed: s3://b/a: the object store is unavailable (NETWORK"
     )
     assert caplog.text == ""
 
