@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data.manifest_types import Manifest
+from sentiflow.data import lineage
+from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.schema import LABEL_NAMES, SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import evaluated_rows, training_rows
 from sentiflow.evaluation.evaluated_rows import WHOLE, headline_split
-from sentiflow.evaluation.training_rows import SeenRows, has_header
+from sentiflow.evaluation.training_rows import SeenRows
 
 _SPEAKING = (SPLITS[2], WHOLE)
 _TEXT, _TIME = "text", "time"
@@ -29,9 +29,10 @@ class Scored:
     """Its manifest."""
 
     @property
-    def corpus(self) -> dict[str, Any]:
+    def corpus(self) -> Input:
         """What was scored."""
-        return self.record["inputs"]["corpus"]
+        corpus: Input = self.record["inputs"]["corpus"]
+        return corpus
 
 
 Pair = tuple[Scored, Scored]
@@ -105,7 +106,7 @@ def _check_numbers(pair: Pair) -> None:
                 f"{names} have scored other files ({what})",
                 hint="score the same corpus with both models",
             )
-    if has_header(pair[0].record) != has_header(pair[1].record):
+    if lineage.has_header(pair[0].record) != lineage.has_header(pair[1].record):
         raise UserError(
             f"{names} number their rows differently: only one takes the first record of a file for "
             "a header",
@@ -113,8 +114,8 @@ def _check_numbers(pair: Pair) -> None:
         )
 
 
-def _files_of(scored: Scored, names: str) -> dict[str, Any]:
-    found = training_rows.files_of(scored.record)
+def _files_of(scored: Scored, names: str) -> Input:
+    found = lineage.input_files_of(scored.record)
     if found is None:
         raise UserError(
             f"{names} have scored two preparations, of which {scored.corpus['uri']} is gone or "

@@ -12,9 +12,9 @@ import pandas as pd
 import pyarrow as pa
 
 from sentiflow.config.sections import Config
-from sentiflow.data import manifest
+from sentiflow.data import lineage, manifest
 from sentiflow.data.manifest import OutputSpec
-from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import (
     charts,
@@ -65,7 +65,7 @@ def describe_output(config: Config) -> OutputSpec:
     return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
 
 
-def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any]:
+def run(config: Config, recorder: Recorder, *, overwrite: bool) -> Manifest:
     """Evaluate predictions and render the report; returns the manifest.
 
     Raises:
@@ -90,22 +90,25 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any
     found["conclusions"] = highlights.draw(found)
     for note in found["notes"]:
         say(STAGE, note)
-    trained: Any = evaluated_rows.training_of(scored) or {}
+    trained = lineage.training_of(scored)
     data = _collect(config, found, chosen, scored, trained, target)
     files = _render(data)
     for name, content in files.items():
         filesystem.write_bytes(join(target.uri, name), content)
     tables = filesystem.write_part(target.uri, MISTAKES, data.mistakes)
     seconds = time.monotonic() - began
-    own = trained if _is_own(trained, scored) else {}
+    own = trained if trained and _is_own(trained, scored) else None
     _track(found, files, recorder, own, target)
     _report(found, seconds)
     return manifest.publish(
         target,
         counts={"rows": sum(values["num_rows"] for values in found["figures"].values())},
         files=[
-            *({"path": name, "rows": None, "bytes": len(files[name])} for name in files),
-            *tables,
+            *(FileEntry(path=name, rows=None, bytes=len(files[name])) for name in files),
+            *(
+                FileEntry(path=item["path"], rows=item["rows"], bytes=item["bytes"])
+                for item in tables
+            ),
         ],
         seconds=seconds,
         figures=found["figures"],
@@ -125,8 +128,10 @@ def _describe_model(scored: Manifest) -> dict[str, Any]:
     model: dict[str, Any] = scored["inputs"]["model"]
     if model.get("settings"):
         return model
-    package = manifest.read_input(scored["inputs"], "model") or {}
-    return model | {name: package.get(name) for name in ("settings", "calibration")}
+    package = manifest.read_input(scored["inputs"], "model")
+    if package is None:
+        return model
+    return model | {"settings": package["settings"], "calibration": package.get("calibration")}
 
 
 def _leave_out_seen(rows: pa.Table, scored: Manifest) -> tuple[pa.Table, Findings]:
@@ -157,10 +162,10 @@ def _find_unmatched(found: Findings, patterns: Mapping[str, str]) -> list[str]:
     return [f"no text is in the slice {name}" for name in patterns if name not in names]
 
 
-def _is_own(trained: dict[str, Any], scored: Manifest) -> bool:
+def _is_own(trained: Manifest, scored: Manifest) -> bool:
     """Say whether the scored corpus is the one whose rows the training put aside."""
     corpus = scored["inputs"]["corpus"]["fingerprint"]
-    return bool(trained) and trained["inputs"]["prepared"]["fingerprint"] == corpus
+    return bool(trained["inputs"]["prepared"]["fingerprint"] == corpus)
 
 
 def _collect(
@@ -168,10 +173,10 @@ def _collect(
     found: Findings,
     rows: pa.Table,
     scored: Manifest,
-    trained: dict[str, Any],
+    trained: Manifest | None,
     target: OutputSpec,
 ) -> report.ReportData:
-    prepared = evaluated_rows.corpus_of(scored)
+    prepared = lineage.corpus_of(scored)
     return report.ReportData(
         name=config.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -201,8 +206,8 @@ def _read_curve(history: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(history).astype(float).astype({"epoch": int})
 
 
-def _count_rows(prepared: Manifest, scored: Manifest) -> dict[str, int]:
-    counts = prepared.get("counts") or scored["counts"]
+def _count_rows(prepared: Manifest | None, scored: Manifest) -> dict[str, int]:
+    counts = (prepared or scored)["counts"]
     return {
         "rows read": counts["rows_read"],
         "accepted": counts["accepted"],
@@ -212,12 +217,12 @@ def _count_rows(prepared: Manifest, scored: Manifest) -> dict[str, int]:
     }
 
 
-def _settings(*records: dict[str, Any]) -> dict[str, Any]:
+def _settings(*records: Manifest | None) -> dict[str, Any]:
     return {record["stage"]: record["settings"] for record in records if record}
 
 
 def _lineage(
-    prepared: Manifest, scored: Manifest, target: OutputSpec
+    prepared: Manifest | None, scored: Manifest, target: OutputSpec
 ) -> list[tuple[str, str, str]]:
     corpus, model = scored["inputs"]["corpus"], scored["inputs"]["model"]
     files = prepared["inputs"]["csv"]["files"] if prepared else corpus.get("files", ())
@@ -254,7 +259,7 @@ def _track(
     found: Findings,
     files: dict[str, bytes],
     recorder: Recorder,
-    trained: dict[str, Any],
+    trained: Manifest | None,
     target: OutputSpec,
 ) -> None:
     """Log the figures and the report.

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data import manifest
+from sentiflow.data import lineage
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import NEGATIVE, POSITIVE, SPLITS
 from sentiflow.errors import UserError
@@ -72,19 +72,6 @@ def of_split(rows: pa.Table, name: str) -> pa.Table:
     return rows.filter(pc.and_(pc.equal(rows["split"], name), _is_binary(rows)))
 
 
-def corpus_of(scored: Manifest) -> Manifest | None:
-    """Find the manifest of the prepared data; None if files were scored, or they are gone."""
-    return manifest.read_input(scored["inputs"], "corpus")
-
-
-def training_of(scored: Manifest) -> Manifest | None:
-    """Find the manifest of the training that made the model, if it is still where it was."""
-    model = scored["inputs"]["model"]
-    training = manifest.read_input(model, "training")
-    is_it = training and training.get("model_fingerprint") == model["fingerprint"]
-    return training if is_it else None
-
-
 def _read(uri: str, columns: list[str]) -> pa.Table:
     try:
         return filesystem.read_parquet(uri, columns=columns)
@@ -131,10 +118,13 @@ def _holds(role: str, column: pa.ChunkedArray) -> bool:
 
 def _add_texts(rows: pa.Table, scored: Manifest) -> pa.Table:
     """Look the texts of prepared tweets up by their row numbers, and their times if kept."""
-    uri, tweets = scored["inputs"]["corpus"].get("uri", ""), []
+    prepared = lineage.corpus_of(scored)
+    if not prepared:
+        return rows
+    uri, tweets = scored["inputs"]["corpus"]["uri"], []
     folders = tuple(f"tweets/split={split}/" for split in SPLITS[1:])
     wanted = np.sort(rows["row_id"].to_numpy())
-    for item in corpus_of(scored).get("files", ()):
+    for item in prepared["files"]:
         if item["path"].startswith(folders):
             table = _read(join(uri, item["path"]), ["row_id", _TEXT, _TIME])
             tweets.append(table.filter(_are_among(table["row_id"], wanted)))

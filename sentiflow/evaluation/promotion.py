@@ -169,7 +169,7 @@ def _compare(config: Config, models: list[Located]) -> Comparison:
 def _test_rows(uri: str, prepared: Manifest) -> Iterator[tuple[pa.Array, np.ndarray]]:
     """Read the texts and labels of the test split that are labelled negative or positive."""
     files = [item for item in prepared["files"] if item["path"].startswith(f"{_TEST_ROWS}/")]
-    total = sum(item["rows"] for item in files)
+    total = sum(item["rows"] or 0 for item in files)
     with Progress("promote", total=total, unit="rows") as progress:
         for item in files:
             table = filesystem.read_parquet(join(uri, item["path"]), columns=["text", "label"])

@@ -1,17 +1,15 @@
 """Scored directory -> numbers of the rows that its model was trained on, or chosen by."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.data import manifest
+from sentiflow.data import lineage, manifest
 from sentiflow.data.manifest import identify_file
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
-from sentiflow.evaluation import evaluated_rows
 from sentiflow.storage import errors, filesystem
 from sentiflow.storage.uris import join
 
@@ -45,7 +43,7 @@ def find(scored: Manifest, *, name: str, by_splits: bool = True) -> SeenRows:
         UserError: Some, not all of the corpus's files were trained on, under other row numbers; or
             prepared rows are damaged.
     """
-    training, found = evaluated_rows.training_of(scored), [np.empty(0, np.int64)]
+    training, found = lineage.training_of(scored), [np.empty(0, np.int64)]
     corpus, is_known = scored["inputs"]["corpus"]["fingerprint"], bool(training)
     while training:
         is_own = training["inputs"]["prepared"]["fingerprint"] == corpus
@@ -59,23 +57,6 @@ def find(scored: Manifest, *, name: str, by_splits: bool = True) -> SeenRows:
     return SeenRows(np.unique(np.concatenate(found)), is_known)
 
 
-def files_of(scored: Manifest) -> dict[str, Any] | None:
-    """Find the input files that a scored corpus numbers the rows of; None if it is not known."""
-    corpus = scored["inputs"]["corpus"]
-    if "files" in corpus:
-        return corpus
-    prepared = evaluated_rows.corpus_of(scored)
-    return prepared["inputs"]["csv"] if prepared else None
-
-
-def has_header(record: Manifest) -> bool:
-    """Say whether the first record of each CSV was taken for a header, as ``csv_format`` does."""
-    form = (evaluated_rows.corpus_of(record) or record)["settings"].get("format") or {}
-    if form.get("header") is not None:
-        return bool(form["header"])
-    return any(isinstance(column, str) for column in (form.get("columns") or {}).values())
-
-
 def _find_in(training: Manifest, scored: Manifest, name: str) -> list[np.ndarray] | None:
     """Find rows of the scored corpus among those of one training; None if it cannot be known."""
     named = training["inputs"]["prepared"]
@@ -83,12 +64,12 @@ def _find_in(training: Manifest, scored: Manifest, name: str) -> list[np.ndarray
     corpus, uri = scored["inputs"]["corpus"], named["uri"]
     if named["fingerprint"] == corpus["fingerprint"]:
         return _read_row_ids(prepared, uri) if prepared else []  # predictions know the splits
-    files = files_of(scored)
+    files = lineage.input_files_of(scored)
     if files is None or not prepared:
         return None
     csv = prepared["inputs"]["csv"]
     if files["fingerprint"] == csv["fingerprint"]:
-        same_numbers = has_header(scored) == has_header(prepared)
+        same_numbers = lineage.has_header(scored) == lineage.has_header(prepared)
         return _read_row_ids(prepared, uri) if same_numbers else None
     trained_on = {identify_file(item) for item in csv["files"]}
     inside = tuple(join(uri, path) for path in _SEEN)

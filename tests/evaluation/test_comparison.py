@@ -153,7 +153,7 @@ def test_settings_of_what_is_gone_are_not_compared_and_it_is_said(runs):
     shutil.rmtree(f"{b}/trained")
     found = comparison.compare(a, b)
     assert found.settings is None
-    assert "settings are not compared: a training is gone or made anew" in found.notes
+    assert "settings are not compared: a training is gone or was redone" in found.notes
 
 
 # Verdict
