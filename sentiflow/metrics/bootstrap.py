@@ -1,4 +1,4 @@
-"""Labels and probabilities -> 95 % intervals of the figures, by resampling the rows."""
+"""Labels and probabilities -> 95 % intervals of the metrics, by resampling the rows."""
 
 import numpy as np
 
@@ -20,10 +20,10 @@ def intervals(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Bound the figures of ``metrics.binary_figures`` that are no simple share of rows.
+    """Bound the metrics of ``binary_metrics`` that are no simple share of rows.
 
     The percentile interval of Efron and Tibshirani (1993): rows are drawn with replacement, N out
-    of N, and the middle 95 % of what a figure comes to is its interval. Rows of one group of
+    of N, and the middle 95 % of a metric's values is its interval. Rows of one group of
     probability, label and prediction are exchangeable, so groups are drawn, by a multinomial: of
     at most ``MAX_GROUPS`` different probabilities that is the bootstrap itself, of more it differs
     by less than a twentieth of an interval's width.
@@ -39,15 +39,15 @@ def intervals(
         seed: The same seed gives the same intervals.
 
     Returns:
-        By name of the figure; one that is undefined for the rows, or for a tenth of the draws, is
+        By name of the metric. One that is undefined for the rows, or for a tenth of the draws, is
         left out.
     """
     if not len(label):
         return {}
     groups = _Groups(label, probability, prediction)
     counts = groups.draw(np.random.default_rng(seed), num_resamples)
-    drawn = groups.figures(counts)
-    observed = groups.figures(groups.num_rows[None])
+    drawn = groups.measure(counts)
+    observed = groups.measure(groups.num_rows[None])
     found = {}
     for name, values in drawn.items():
         defined = values[~np.isnan(values)]
@@ -83,8 +83,8 @@ class _Groups:
         total = self.num_rows.sum()
         return rng.multinomial(total, self.num_rows / total, size=num_resamples)
 
-    def figures(self, counts: np.ndarray) -> dict[str, np.ndarray]:
-        """Measure each of R draws; NaN where a figure is undefined.
+    def measure(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+        """Measure each of R draws; NaN where a metric is undefined.
 
         Args:
             counts: ``(R, groups)``.

@@ -1,12 +1,13 @@
-"""Labels and probabilities -> the temperature that makes the probabilities honest."""
+"""Labels and probabilities -> the temperature that calibrates the probabilities."""
 
 import math
-from typing import Any
+from dataclasses import asdict
+from typing import TypedDict
 
 import numpy as np
 
 from sentiflow.data.schema import NEGATIVE, POSITIVE
-from sentiflow.metrics.classification import PROBABILITY_FLOOR, binary_figures
+from sentiflow.metrics.classification import PROBABILITY_FLOOR, probability_metrics
 
 MIN_ROWS = 100
 """Of fewer labelled rows nothing is fitted."""
@@ -14,6 +15,16 @@ LOWEST, HIGHEST = 0.25, 10.0
 
 _DIGITS = 3
 """Kept of a temperature: far below its own error, and the same on every machine."""
+
+
+class CalibrationEffect(TypedDict):
+    """What a temperature changes, as manifests and ``metrics.json`` hold it."""
+
+    num_rows: int
+    before: dict[str, float | None]
+    """A ``ProbabilityMetrics`` at temperature 1."""
+    after: dict[str, float | None]
+    """The same at the model's temperature."""
 
 
 def rescale(probability: np.ndarray, *, temperature: float) -> np.ndarray:
@@ -35,7 +46,7 @@ def fit_temperature(*, label: np.ndarray, probability: np.ndarray) -> float:
 
     Temperature scaling after Guo et al., "On calibration of modern neural networks" (ICML 2017):
     the one parameter T that minimizes the log loss of sigmoid(z / T), which is convex in 1 / T. It
-    corrects how sure a model is, not what it answers. Rounded to three digits.
+    corrects how sure a model is, and leaves its predictions as they are. Rounded to three digits.
 
     Args:
         label: N labels; rows that are neither 0 nor 1 are left out.
@@ -62,21 +73,16 @@ def fit_temperature(*, label: np.ndarray, probability: np.ndarray) -> float:
     return round(math.exp(found.x), _DIGITS)
 
 
-def describe(*, label: np.ndarray, before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
-    """Say what a temperature changes: the figures of the probabilities ``before`` and ``after``.
+def describe(*, label: np.ndarray, before: np.ndarray, after: np.ndarray) -> CalibrationEffect:
+    """Measure what a temperature changes.
 
     Args:
         label: N labels, 0 or 1.
         before: Probability of positive at temperature 1.
         after: At the model's.
     """
-    found: dict[str, Any] = {"num_rows": len(label)}
-    for name, probability in (("before", before), ("after", after)):
-        prediction = (probability >= 0.5).astype(np.int8)
-        figures = binary_figures(label=label, probability=probability, prediction=prediction)
-        names = ("log_loss", "brier", "expected_calibration_error")
-        found[name] = {figure: figures[figure] for figure in names}
-    return found
+    first, second = (probability_metrics(label=label, probability=p) for p in (before, after))
+    return {"num_rows": len(label), "before": asdict(first), "after": asdict(second)}
 
 
 def _logit(probability: np.ndarray) -> np.ndarray:

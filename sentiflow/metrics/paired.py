@@ -19,7 +19,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Difference:
-    """A figure of the second model minus that of the first."""
+    """A metric of the second model minus that of the first."""
 
     value: float
     low: float
@@ -40,10 +40,10 @@ def mcnemar(only_first: int, only_second: int) -> float:
         >>> f"{mcnemar(1, 7):.4f}"
         '0.0703'
     """
-    from scipy.stats import binom
+    from scipy.stats import binomtest
 
-    fewer, both = min(only_first, only_second), only_first + only_second
-    return min(1.0, 2 * float(binom.cdf(fewer, both, 0.5)))
+    both = only_first + only_second
+    return float(binomtest(only_first, both).pvalue) if both else 1.0
 
 
 def accuracy_difference(*, only_first: int, only_second: int, num_rows: int) -> Difference | None:

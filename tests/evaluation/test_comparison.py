@@ -1,4 +1,4 @@
-"""Two runs, named in any way, are compared with sound figures and said in plain words."""
+"""Two runs, named in any way, are compared with sound metrics and in plain words."""
 
 import json
 import re
@@ -61,14 +61,14 @@ def test_figures_and_differences_are_those_of_the_common_rows(runs):
     a, b = runs.run("a", wrong=[8, 18, 19, 29]), runs.run("b2", wrong=[8, 9])
     found = comparison.compare(a, b)
     assert found.num_rows == 60
-    assert (found.first.figures["accuracy"], found.second.figures["accuracy"]) == (56 / 60, 58 / 60)
+    assert (found.first.figures.accuracy, found.second.figures.accuracy) == (56 / 60, 58 / 60)
     assert (found.mcnemar.only_first_right, found.mcnemar.only_second_right) == (1, 3)
     assert found.mcnemar.p_value == paired.mcnemar(1, 3)
     expected = paired.accuracy_difference(only_first=1, only_second=3, num_rows=60)
     assert found.differences["accuracy"] == expected
     assert list(found.differences) == ["accuracy", "f1_macro", "roc_auc", "log_loss", "brier"]
     for name, difference in found.differences.items():
-        between = found.second.figures[name] - found.first.figures[name]
+        between = getattr(found.second.figures, name) - getattr(found.first.figures, name)
         assert difference.value == pytest.approx(between), name
         assert difference.low <= difference.value <= difference.high
 
@@ -258,11 +258,11 @@ def test_json_holds_all_of_it(runs):
         a, b, patterns={"tens": "[0-9]8"}).to_json()))  # fmt: skip
     assert found["slices"][0]["difference"]["low"] < -0.5
     label, prediction = LABEL[TEST], np.where(np.isin(TEST, WITH_NOT), 1 - LABEL[TEST], LABEL[TEST])
-    expected = classification.binary_figures(
+    expected = classification.binary_metrics(
         label=label, prediction=prediction, probability=prediction.astype(float)
     )
     for name in ("accuracy", "f1_macro", "true_positive"):
-        assert found["second"]["figures"][name] == expected[name]
+        assert found["second"]["figures"][name] == getattr(expected, name)
 
 
 def test_text_shows_what_differs_and_fits_the_page(runs, monkeypatch):
@@ -319,6 +319,6 @@ def test_a_finished_run_is_found_by_the_run_that_trained_it(finished_run: Path):
     found = comparison.compare(record["mlflow_run_id"], str(run), tracking_uri=uri)
     assert found.first.scored_uri == str(run / "scored")
     figures = json.loads((run / "report/metrics.json").read_text())["figures"]["test"]
-    assert found.second.figures == pytest.approx(figures)
+    assert vars(found.second.figures) == pytest.approx(figures)
     assert found.slices
     assert found.settings == found.notes[1:] == []
