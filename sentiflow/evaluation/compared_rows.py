@@ -101,9 +101,9 @@ def _check_numbers(pair: Pair) -> None:
         files = [_files_of(scored, names) for scored in pair]
         one, other = ([item["uri"] for item in found["files"]] for found in files)
         if files[0]["fingerprint"] != files[1]["fingerprint"]:
-            what = "with other content" if one == other else f"{_list(one)}; {_list(other)}"
+            what = "with different content" if one == other else f"{_list(one)}; {_list(other)}"
             raise UserError(
-                f"{names} have scored other files ({what})",
+                f"{names} have scored different files ({what})",
                 hint="score the same corpus with both models",
             )
     if lineage.has_header(pair[0].record) != lineage.has_header(pair[1].record):
@@ -193,7 +193,7 @@ def _put_together(tables: list[pa.Table], row_ids: np.ndarray) -> pa.Table:
 
 def _notes(pair: Pair, seen: Sequence[TrainingRows]) -> list[str]:
     return [
-        f"it is unknown which rows the model of {scored.name} was trained on: its training is gone"
+        f"it is unknown which rows the model of {scored.name} was trained on"
         for scored, known in zip(pair, seen, strict=True)
         if not known.is_known
     ]

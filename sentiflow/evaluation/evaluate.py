@@ -150,9 +150,7 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
     if count:
         notes.append(f"{count:,} rows are left out: the model was trained or chosen by them")
     if not seen.is_known:
-        notes.append(
-            "the training is gone: it is unknown whether the model was trained on the rows"
-        )
+        notes.append("it is unknown whether the model was trained on some of the rows")
     return unseen, seen.is_known, notes
 
 

@@ -110,7 +110,7 @@ def test_without_texts_there_are_no_slices_and_it_is_said(runs):
     shutil.rmtree(f"{a}/prepared")
     found = comparison.compare(a, b)
     assert found.slices == []
-    assert any(note.startswith("no slices: the texts are not at hand") for note in found.notes)
+    assert any(note.startswith("no slices: there are no texts") for note in found.notes)
 
 
 # Settings
@@ -175,7 +175,7 @@ def test_the_verdict_says_better_worse_or_that_it_may_be_chance(runs):
 
 def test_the_verdict_on_models_that_are_right_as_often(runs):
     a, b = runs.run("a", wrong=[8]), runs.run("b2", wrong=[9])
-    assert "both are right as often" in comparison.compare(a, b).verdict
+    assert "both have the same accuracy" in comparison.compare(a, b).verdict
     same = comparison.compare(a, a)
     assert same.verdict == "No difference shown: both give the same answer on each of 60 rows."
     assert "both are the same model" in same.notes
@@ -226,7 +226,7 @@ def test_an_mlflow_run_without_predictions_gives_one_clear_line(runs, store):
     for stage in ("train", "score"):
         run_id = tagged(store, stage)
         line = line_of(invoke(run_id, a, "--tracking-uri", uri))
-        assert f"the MLflow run {run_id} ({stage}) does not say where predictions lie" in line
+        assert f"the MLflow run {run_id} ({stage}) does not name its predictions" in line
     run_id = tagged(store, "score", output_uri=f"{a}/absent")
     line = line_of(invoke(run_id, a, "--tracking-uri", uri))
     assert f"the MLflow run {run_id}: {a}/absent has no manifest.json" in line
@@ -241,7 +241,7 @@ def test_predictions_that_were_replaced_are_not_taken_for_the_runs_own(runs, sto
     )  # fmt: skip
     run_id = tagged(store, stage, **dict(zip(names, (f"{a}/scored", "before"), strict=True)))
     with pytest.raises(
-        UserError, match=f"holds other predictions now than the MLflow run {run_id}"
+        UserError, match=f"no longer holds the predictions of the MLflow run {run_id}"
     ):
         comparison.compare(run_id, a, tracking_uri=store.tracking_uri)
 
@@ -279,11 +279,12 @@ def test_text_shows_what_differs_and_fits_the_page(runs, monkeypatch):
     text = " ".join(result.stdout.split())
     assert "first a model " in text
     assert "gru(6), two directions, last; tokenizer tweet, 1,234 words" in text
-    assert "59 labelled test rows are compared. 1 more are of the first alone." in text
+    assert "59 labelled test rows are compared. 1 more row is in the first run only." in text
     assert "train.dropout 0.3 0.4" in text
     assert "accuracy 1.0000 0.7458 -0.2542" in text
     assert (
-        "only by the first: 15 rows; only by the second: 0. McNemar's exact test: p < 0.001" in text
+        "Only the first is right on 15 rows, only the second on 0. McNemar's exact test: p < 0.001"
+        in text
     )
     assert "negation 15 1.0000 0.0000 -1.0000" in text
     assert "p adjusted for 4 slices (Holm)" in text
@@ -294,7 +295,7 @@ def test_text_tells_of_rows_that_a_model_has_seen(runs):
     other = np.roll(by_tens(), 1)
     text = to_text(comparison.compare(runs.run("a"), runs.run("b", split=other)))
     assert (
-        "30 labelled test rows are compared. 30 of the second are left out: the first"
+        "30 labelled test rows are compared. 30 rows are left out: test rows of the second run that the first model was"
         in " ".join(text.split())
     )
 
