@@ -107,13 +107,13 @@ def judge(found: Differences, *, first: str, second: str) -> str:
     low, high = 100 * accuracy.low, 100 * accuracy.high
     interval = f"95 % interval {low:+.2f} to {high:+.2f}, {num_rows}"
     points = f"{abs(100 * accuracy.value):.2f} percentage points"
-    word, side = ("better", "more") if accuracy.value > 0 else ("worse", "fewer")
+    word, side = ("better", "higher") if accuracy.value > 0 else ("worse", "lower")
     if p_value < SURE:
-        said = f"{second} is {word} than {first}: {points} {side} right"
+        said = f"{second} is {word} than {first}: its accuracy is {points} {side}"
         return f"{said} ({interval}, {paired.write_p(p_value)})."
-    said = (
-        f"{second} has {points} {side} right" if accuracy.value else "both have the same accuracy"
-    )
+    said = f"the accuracy of {second} is {points} {side}"
+    if not accuracy.value:
+        said = "both have the same accuracy"
     chance = f"the difference may be chance: {paired.write_p(p_value)}"
     return f"No difference shown: {said} ({interval}); {chance}."
 

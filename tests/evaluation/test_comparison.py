@@ -163,13 +163,17 @@ def test_the_verdict_says_better_worse_or_that_it_may_be_chance(runs):
     good, bad = runs.run("good"), runs.run("bad", wrong=TEST[:20])
     fair = runs.run("fair", wrong=TEST[:3])
     verdict = comparison.compare(bad, good).verdict
-    assert verdict.startswith(f"{good} is better than {bad}: 33.33 percentage points more right")
+    assert verdict.startswith(
+        f"{good} is better than {bad}: its accuracy is 33.33 percentage points higher"
+    )
     assert verdict.endswith("60 rows, p < 0.001).")
-    assert f"{bad} is worse than {good}: 33.33 percentage points fewer" in (
+    assert f"{bad} is worse than {good}: its accuracy is 33.33 percentage points lower" in (
         comparison.compare(good, bad).verdict
     )
     verdict = comparison.compare(good, fair).verdict
-    assert verdict.startswith(f"No difference shown: {fair} has 5.00 percentage points fewer right")
+    assert verdict.startswith(
+        f"No difference shown: the accuracy of {fair} is 5.00 percentage points lower"
+    )
     assert verdict.endswith("; the difference may be chance: p = 0.25.")
 
 
@@ -177,7 +181,7 @@ def test_the_verdict_on_models_that_are_right_as_often(runs):
     a, b = runs.run("a", wrong=[8]), runs.run("b2", wrong=[9])
     assert "both have the same accuracy" in comparison.compare(a, b).verdict
     same = comparison.compare(a, a)
-    assert same.verdict == "No difference shown: both give the same answer on each of 60 rows."
+    assert same.verdict == "No difference shown: both predict the same label on each of 60 rows."
     assert "both are the same model" in same.notes
 
 
@@ -282,21 +286,17 @@ def test_text_shows_what_differs_and_fits_the_page(runs, monkeypatch):
     assert "59 labelled test rows are compared. 1 more row is in the first run only." in text
     assert "train.dropout 0.3 0.4" in text
     assert "accuracy 1.0000 0.7458 -0.2542" in text
-    assert (
-        "Only the first is right on 15 rows, only the second on 0. McNemar's exact test: p < 0.001"
-        in text
-    )
+    assert "Only the first is right on 15 rows, only the second on 0. McNemar's" in text
     assert "negation 15 1.0000 0.0000 -1.0000" in text
-    assert "p adjusted for 4 slices (Holm)" in text
+    assert "p is adjusted for 4 slices (Holm)" in text
     assert text.endswith("59 rows, p < 0.001).")
 
 
 def test_text_tells_of_rows_that_a_model_has_seen(runs):
     other = np.roll(by_tens(), 1)
     text = to_text(comparison.compare(runs.run("a"), runs.run("b", split=other)))
-    assert (
-        "30 labelled test rows are compared. 30 rows are left out: test rows of the second run that the first model was"
-        in " ".join(text.split())
+    assert "30 labelled test rows are compared. 30 rows are left out: test rows of the" in " ".join(
+        text.split()
     )
 
 
