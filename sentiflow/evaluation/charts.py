@@ -133,7 +133,7 @@ def _draw_precision_recall(
 def _draw_reliability(
     label: np.ndarray, probability: np.ndarray, before: np.ndarray | None
 ) -> Figure:
-    figure, axes = _unit_square("Mean probability of positive", "Share that is positive")
+    figure, axes = _unit_square("Mean probability of positive", "Share of positive labels")
     axes.plot([0, 1], [0, 1], "--", color=GRAY, linewidth=1)
     if before is not None:
         bins = _filled_bins(label, before)
@@ -150,7 +150,7 @@ def _draw_reliability(
     reach = np.abs(np.array(intervals).T - share)
     axes.errorbar(
         bins["mean_probability"], share, yerr=reach, fmt="o-",
-        color=BLUE, markersize=4, label="of the model",
+        color=BLUE, markersize=4, label="after temperature scaling",
     )  # fmt: skip
     if before is not None:
         axes.legend(loc="upper left")

@@ -234,7 +234,8 @@ def _cut(text: str) -> str:
 
 def _points(share: float) -> str:
     """Write a difference of shares in points, with its sign."""
-    return f"{100 * share:+.1f}".replace("-", "\u2212")
+    points = round(100 * share, 1) or 0.0  # not -0.0
+    return f"{points:+.1f}".replace("-", "\u2212")
 
 
 def _list_settings(settings: Settings) -> list[tuple[str, str]]:

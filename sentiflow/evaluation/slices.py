@@ -35,8 +35,8 @@ PATTERNS: dict[str, tuple[str, str]] = {
         "a letter three times or more, as in sooo",
         "(?i)w{4}|" + "|".join(f"{a}{{3}}" for a in string.ascii_lowercase if a != "w"),
     ),
-    "happy emoticon": (":) and the like, where the corpus still has them", HAPPY),
-    "sad emoticon": (":( and the like, where the corpus still has them", SAD),
+    "happy emoticon": (":) and the like", HAPPY),
+    "sad emoticon": (":( and the like", SAD),
     "shouting": ("three words or more in capitals", r"(?:\b[A-Z]{2,}\b\W+){2}\b[A-Z]{2,}\b"),
     "question": ("a question mark", r"\?"),
 }

@@ -211,7 +211,7 @@ def test_the_headline_is_the_test_accuracy_with_its_interval(data, page):
     assert f"labels {metrics.accuracy:.1%} of the test texts correctly" in headline
     assert f"{metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%}" in headline
     right = metrics.true_positive + metrics.true_negative
-    assert f"{right:,} of 2,000 texts labelled positive or negative are labelled" in headline
+    assert f"label of {right:,} out of 2,000 positive and negative texts" in headline
     assert "not trained on" in headline
 
 
@@ -288,7 +288,7 @@ def test_behavior_and_groups_are_shown_with_what_they_mean(data, page):
     for bias in probed.group_bias:
         assert f"differ by {100 * bias.spread:.1f} points of probability" in text
     assert "made-up sentences" in text
-    assert "Sikh unknown to the model" in text
+    assert "Sikh some words unknown to the model" in text
 
 
 def test_the_biases_of_word_vectors_are_shown_with_how_many_words_are_known(page):
