@@ -71,8 +71,8 @@ def of_evaluation(record: Manifest, uri: str) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(justify="right")
     table.add_column(justify="left")
-    for figure, meaning, _ in record["conclusions"]:
-        table.add_row(figure, meaning)
+    for number, meaning, _ in record["conclusions"]:
+        table.add_row(number, meaning)
     for note in record["notes"]:
         table.add_row("note", note)
     table.add_row("report", f"{uri}/report.html")

@@ -15,7 +15,7 @@ from sentiflow.evaluation import evaluated_rows, training_rows
 from sentiflow.evaluation.evaluated_rows import WHOLE, headline_split
 from sentiflow.evaluation.training_rows import TrainingRows
 
-_SPEAKING = (SPLITS[2], WHOLE)
+_COMPARED_SPLITS = (SPLITS[2], WHOLE)
 _TEXT, _TIME = "text", "time"
 
 
@@ -137,7 +137,7 @@ def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
     """
     found = []
     for scored, table in zip(pair, tables, strict=True):
-        names = [name for name in _SPEAKING if len(evaluated_rows.of_split(table, name))]
+        names = [name for name in _COMPARED_SPLITS if len(evaluated_rows.of_split(table, name))]
         if not names:
             raise UserError(
                 f"{scored.name} has no test row labelled negative or positive",

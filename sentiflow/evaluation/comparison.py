@@ -64,7 +64,7 @@ class Comparison:
     verdict: str
 
     def to_json(self) -> dict[str, Any]:
-        """Give all of it as JSON values."""
+        """Give the comparison as JSON."""
         return asdict(self)
 
 

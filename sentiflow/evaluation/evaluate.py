@@ -273,7 +273,7 @@ def _track(
         | {f"bias/{bias.category}_spread": bias.spread for bias in result.probed.group_bias}
     )
     recorder.log_files(files)
-    lines = (f"- **{figure}** {meaning}" for figure, meaning, _ in result.highlights)
+    lines = (f"- **{number}** {meaning}" for number, meaning, _ in result.highlights)
     scored = target.inputs["scored"]
     tags = {SCORED_TAG: scored["uri"], SCORED_FINGERPRINT_TAG: scored["fingerprint"]}
     recorder.set_tags(tags | {"mlflow.note.content": "\n".join(lines)})

@@ -63,7 +63,7 @@ class Promotion:
         return self.comparison is not None and not self.promoted
 
     def to_json(self) -> dict[str, Any]:
-        """Give all of it as JSON values."""
+        """Give the promotion as JSON."""
         return asdict(self)
 
 

@@ -87,7 +87,7 @@ class ProbeResult:
 class Highlight(NamedTuple):
     """A number and what it means: ``76.1%``, ``is the lowest accuracy of a slice``."""
 
-    figure: str
+    number: str
     meaning: str
     """Continues the sentence that the number begins."""
     section: str

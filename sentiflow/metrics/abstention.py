@@ -15,12 +15,12 @@ from sentiflow.metrics.classification import (
 
 COVERAGES = tuple(percent / 100 for percent in range(100, 0, -5))
 UNANSWERED_FRACTION = 0.2
-"""Of validation texts, where none of them is labelled neutral."""
+"""Of the validation texts, if none is labelled neutral."""
 MIN_NEUTRAL = 20
-"""As many neutral validation texts decide where neutral begins."""
+"""From this many neutral validation texts on, these decide the margin."""
 
 _PER_UNIT = 1000
-"""Steps of a margin: the same on every machine. It is rounded down, never past a text."""
+"""A margin is rounded down to this many steps, which makes it the same on every machine."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,11 @@ def accuracy_by_coverage(*, label: np.ndarray, probability: np.ndarray) -> list[
 
 
 def choose_margin(*, label: np.ndarray, probability: np.ndarray) -> float:
-    """Choose how far from one half a probability must be to count as an answer.
+    """Choose the distance to one half from which a probability counts as an answer.
 
-    Where at least ``MIN_NEUTRAL`` texts are labelled neutral, and others are not, the margin has
-    the highest macro F1 over the three labels. Else nothing says where neutral begins, and the
-    margin leaves ``UNANSWERED_FRACTION`` of the texts without an answer.
+    If at least ``MIN_NEUTRAL`` texts are labelled neutral, and others are not, the margin with the
+    highest macro F1 over the three labels is chosen. Otherwise the margin leaves
+    ``UNANSWERED_FRACTION`` of the texts unanswered.
 
     Args:
         label: N labels, 0, 1 or 2, of texts that the model was not trained on.
@@ -147,5 +147,5 @@ def _round_down(margin: np.ndarray) -> np.ndarray:
 
 
 def _certainty(probability: np.ndarray) -> np.ndarray:
-    """Say how far from one half probabilities are."""
+    """Give the distance of probabilities to one half."""
     return np.abs(np.asarray(probability, dtype=np.float64) - 0.5)

@@ -10,11 +10,11 @@ from sentiflow.data.schema import NEGATIVE, POSITIVE
 from sentiflow.metrics.classification import PROBABILITY_FLOOR, probability_metrics
 
 MIN_ROWS = 100
-"""Of fewer labelled rows nothing is fitted."""
+"""With fewer labelled rows the temperature is 1."""
 LOWEST, HIGHEST = 0.25, 10.0
 
 _DIGITS = 3
-"""Kept of a temperature: far below its own error, and the same on every machine."""
+"""Of a temperature: far below its standard error, and the same on every machine."""
 
 
 class CalibrationEffect(TypedDict):
@@ -28,11 +28,11 @@ class CalibrationEffect(TypedDict):
 
 
 def rescale(probability: np.ndarray, *, temperature: float) -> np.ndarray:
-    """Divide the logits behind probabilities by a temperature; 1 / T takes it back.
+    """Divide the logits behind probabilities by a temperature T; 1 / T undoes it.
 
     A softmax over two logits depends on their difference z = log(p / (1 - p)) alone, so this is
     sigmoid(z / T). Probabilities are taken to be within ``PROBABILITY_FLOOR`` of 0 and 1, as
-    float32 cannot tell how near they are. Which side of one half they are on does not change.
+    float32 cannot represent values closer to these. No probability crosses one half.
 
     Example:
         >>> rescale(np.array([0.5, 0.9]), temperature=2.0).round(2).tolist()
@@ -42,7 +42,7 @@ def rescale(probability: np.ndarray, *, temperature: float) -> np.ndarray:
 
 
 def fit_temperature(*, label: np.ndarray, probability: np.ndarray) -> float:
-    """Find the temperature under which the labels are most probable.
+    """Find the temperature that makes the labels most probable.
 
     Temperature scaling after Guo et al., "On calibration of modern neural networks" (ICML 2017):
     the one parameter T that minimizes the log loss of sigmoid(z / T), which is convex in 1 / T. It

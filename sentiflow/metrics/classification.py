@@ -9,7 +9,7 @@ import pandas as pd
 from sentiflow.data.schema import NEGATIVE, POSITIVE
 
 PROBABILITY_FLOOR = 1e-7
-"""Nearest to 0 or 1 that the log loss takes a float32 probability to be."""
+"""The log loss clips probabilities to this distance from 0 and 1."""
 
 NUM_CALIBRATION_BINS = 15
 """Bins of the expected calibration error, as in Guo et al. (2017)."""
@@ -140,8 +140,7 @@ def binary_metrics(
 def count_confusion(label: np.ndarray, prediction: np.ndarray, *, num_labels: int) -> np.ndarray:
     """Count rows by label and prediction: ``(num_labels, num_labels)``.
 
-    What follows from these counts is computed from them. Given the rows, scikit-learn takes a
-    second for a million.
+    scikit-learn gets these counts instead of the rows, as it takes a second for a million rows.
     """
     cell = np.int64(label) * num_labels + prediction
     counts = np.bincount(cell.astype(np.int64), minlength=num_labels**2)
@@ -174,7 +173,7 @@ def probability_metrics(*, label: np.ndarray, probability: np.ndarray) -> Probab
 
 
 def expected_calibration_error(*, label: np.ndarray, probability: np.ndarray) -> float:
-    """Average how far the probability of positive is from the share that is positive.
+    """Average the gap between the probability of positive and the share of positive labels.
 
     Over 15 equal bins of the probability of positive: the sum of n_b / n · |mean probability
     in b - share of positive labels in b|. This is the estimator of Naeini et al. (AAAI 2015),
