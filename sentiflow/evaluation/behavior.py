@@ -52,6 +52,20 @@ class BehaviorResult:
     """The worst first: farthest from one half, from the unchanged text, or beyond the limit."""
 
 
+def score_texts(score: Score, texts: Sequence[str]) -> np.ndarray:
+    """Score N texts: N float64 probabilities of positive.
+
+    Raises:
+        ValueError: ``score`` does not give one probability for each text.
+    """
+    probability = np.asarray(score(texts), dtype=np.float64)
+    if probability.shape != (len(texts),):
+        raise ValueError(f"{len(texts)} texts have scores of shape {probability.shape}")
+    if not ((probability >= 0) & (probability <= 1)).all():
+        raise ValueError("a score is not in [0, 1]")
+    return probability
+
+
 def check_behavior(score: Score, *, texts: Sequence[str], seed: int = 0) -> list[BehaviorResult]:
     """Test a model on made-up sentences, and on real texts with a small change.
 
@@ -70,12 +84,7 @@ def check_behavior(score: Score, *, texts: Sequence[str], seed: int = 0) -> list
     """
     tests = list(make_tests(texts, seed=seed))
     distinct = list(dict.fromkeys(t for test in tests for case in test.cases for t in case if t))
-    probability = np.asarray(score(distinct), dtype=np.float64)
-    if probability.shape != (len(distinct),):
-        raise ValueError(f"{len(distinct)} texts have scores of shape {probability.shape}")
-    if not ((probability >= 0) & (probability <= 1)).all():
-        raise ValueError("a score is not in [0, 1]")
-    of_text = dict(zip(distinct, probability.tolist(), strict=True))
+    of_text = dict(zip(distinct, score_texts(score, distinct).tolist(), strict=True))
     return [_judge(test, of_text) for test in tests]
 
 

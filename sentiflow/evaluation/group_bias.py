@@ -7,7 +7,7 @@ in Text Classification", AIES 2018. Their sentiment is in the other words, so a 
 all of them the same label. Sentences and terms are in ``groups.yaml``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from itertools import product
@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 import yaml
 
+from sentiflow.evaluation.behavior import Score, score_texts
+
 _DATA: dict[str, Any] = yaml.safe_load(
     (resources.files("sentiflow.evaluation") / "groups.yaml").read_text("utf-8")
 )
 _CATEGORIES: dict[str, Any] = _DATA["categories"]
 _SENTENCES: list[str] = [text for texts in _DATA["sentences"].values() for text in texts]
-
-Score = Callable[[Sequence[str]], np.ndarray]
-"""N texts -> the probability of positive of each."""
 
 NUM_RESAMPLES = 2000
 """Of the bootstrap, and number of permutations."""
@@ -108,11 +107,7 @@ def measure_group_bias(
     """
     sentences = {name: _make_sentences(name) for name in _CATEGORIES}
     texts = [text for made in sentences.values() for text in made.ravel().tolist()]
-    probability = np.asarray(score(texts), dtype=np.float64)
-    if probability.shape != (len(texts),):
-        raise ValueError(f"{len(texts)} texts have scores of shape {probability.shape}")
-    if not ((probability >= 0) & (probability <= 1)).all():
-        raise ValueError("a score is not in [0, 1]")
+    probability = score_texts(score, texts)
     ends = np.cumsum([made.size for made in sentences.values()])[:-1]
     return [
         _measure(name, scores.reshape(sentences[name].shape), seed=seed, knows=knows)

@@ -207,7 +207,7 @@ def test_rendering_twice_gives_the_same_bytes(data, plots, page):
 
 def test_the_headline_is_the_test_accuracy_with_its_interval(data, page):
     metrics = data.measured.figures["test"]
-    headline = Outline(page).text.partition("In short")[0]
+    headline = Outline(page).text.partition("Summary")[0]
     assert f"labels {metrics.accuracy:.1%} of the test texts correctly" in headline
     assert f"{metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%}" in headline
     right = metrics.true_positive + metrics.true_negative
@@ -384,7 +384,7 @@ def test_links_lead_to_parts_of_the_page_also_without_texts(rows, page):
 def test_nothing_is_claimed_of_rows_that_may_have_been_seen(rows):
     data = report_data(rows)
     data = dataclasses.replace(data, result=dataclasses.replace(data.result, is_unseen=False))
-    assert "not trained on" not in Outline(write(data)).text.partition("In short")[0]
+    assert "not trained on" not in Outline(write(data)).text.partition("Summary")[0]
 
 
 def test_long_texts_are_cut(rows):
