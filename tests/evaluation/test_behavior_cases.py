@@ -72,7 +72,7 @@ def test_names_and_expectations_are_distinct_sentences(made_up):
         assert re.fullmatch(r'["A-Z].*\.', test.expectation)
 
 
-def test_kinds_stand_together():
+def test_tests_are_ordered_by_kind():
     kinds = [test.kind for test in make_tests(TEXTS, seed=0)]
     assert kinds == sorted(kinds, key=["minimum function", "invariance", "direction"].index)
 

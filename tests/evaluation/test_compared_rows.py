@@ -1,4 +1,4 @@
-"""Rows of two scored directories are joined by their numbers, and no row that a model has seen."""
+"""Rows of two scored directories are joined by number, without training rows of either model."""
 
 import shutil
 
@@ -138,7 +138,7 @@ def tens(*figures):
     return [i for i in ROW_IDS.tolist() if i % 10 in figures]
 
 
-def test_answers_meet_by_row_number_whatever_the_order(runs):
+def test_predictions_are_joined_by_row_number_in_any_order(runs):
     a = runs.run("a", wrong=[8, 19])
     b = runs.score("bb", runs.prepare("a"), f"{a}/trained", split=by_tens(), wrong=[28])
     found = read(a, b)
@@ -165,7 +165,7 @@ def test_a_row_that_one_was_trained_on_or_chosen_by_is_not_compared(runs):
     assert found.num_only_in == (0, 0)
 
 
-def test_a_row_of_another_ones_test_rows_that_a_model_was_trained_on_is_not_compared(runs):
+def test_a_test_row_of_one_model_that_the_other_was_trained_on_is_not_compared(runs):
     a = runs.run("a")
     other = runs.prepare("other", by_tens(validation=(), test=(9, 0)))
     b = runs.score("b", f"{a}/prepared", runs.train("b", other), split=by_tens())
@@ -174,7 +174,7 @@ def test_a_row_of_another_ones_test_rows_that_a_model_was_trained_on_is_not_comp
     assert found.num_seen_by == (0, 30)
 
 
-def test_a_row_that_the_model_to_begin_from_has_seen_is_not_compared(runs):
+def test_training_rows_of_the_initial_model_are_not_compared(runs):
     old = runs.prepare("old", by_tens(validation=(), test=(9, 0)))
     began = runs.train("old", old)
     a, b = runs.run("a"), runs.run("b", train={"init_from": f"{began}/model"})
@@ -246,7 +246,7 @@ def test_one_preparation_is_the_same_to_both_also_when_it_is_gone(runs):
     assert "unknown which rows the model of c" in read(a, c).notes[0]
 
 
-def test_a_corpus_without_splits_is_compared_whole_but_for_what_a_model_has_seen(runs):
+def test_a_corpus_without_splits_is_compared_without_training_rows(runs):
     elsewhere = runs.prepare("x", csv=csv_input("e15e"))
     stranger = runs.train("x", elsewhere)
     a, b = (runs.score(name, csv_input(), stranger) for name in "ab")
@@ -281,12 +281,12 @@ def test_no_common_row_is_refused(runs):
     assert "no labelled row in common that neither model was trained on" in refusal(a, b)
 
 
-def test_validation_rows_speak_for_no_model(runs):
+def test_validation_rows_are_not_compared(runs):
     a, b = (runs.run(name, split=by_tens(test=())) for name in "ab")
     assert "a has no test row labelled negative or positive" in refusal(a, b)
 
 
-def test_texts_come_from_either(runs):
+def test_texts_are_taken_from_either_run(runs):
     a = runs.run("a")
     b = runs.score("b", f"{a}/prepared", f"{a}/trained", split=by_tens(), text=TEXTS)
     assert read(a, b).table["text"].to_pylist() == [TEXTS[i] for i in tens(8, 9)]

@@ -57,7 +57,7 @@ def line_of(result):
 # Figures
 
 
-def test_figures_and_differences_are_those_of_the_common_rows(runs):
+def test_metrics_and_differences_are_those_of_the_common_rows(runs):
     a, b = runs.run("a", wrong=[8, 18, 19, 29]), runs.run("b2", wrong=[8, 9])
     found = comparison.compare(a, b)
     assert found.num_rows == 60
@@ -81,7 +81,7 @@ def test_turned_around_every_difference_changes_its_sign(runs):
     assert there.mcnemar.only_first_right == back.mcnemar.only_second_right
 
 
-def test_a_slice_that_moved_stands_first_and_others_have_not_moved(runs):
+def test_a_slice_that_differs_is_listed_first_and_others_do_not_differ(runs):
     a, b = runs.run("a"), runs.run("b", wrong=WITH_NOT)
     found = comparison.compare(a, b, patterns={"tens": "[0-9]8"})
     by_name = {item.name: item for item in found.slices}
@@ -98,13 +98,13 @@ def test_a_slice_that_moved_stands_first_and_others_have_not_moved(runs):
     assert not any("unknown" in name or "known" in name for name in by_name)
 
 
-def test_slices_of_models_that_err_alike_have_not_moved(runs):
+def test_slices_of_models_with_equal_errors_do_not_differ(runs):
     found = comparison.compare(runs.run("a", wrong=WITH_NOT), runs.run("b", wrong=WITH_NOT))
     assert found.slices
     assert not any(item.moved for item in found.slices)
 
 
-def test_without_texts_there_are_no_slices_and_it_is_said(runs):
+def test_without_texts_a_note_says_that_there_are_no_slices(runs):
     a = runs.run("a")
     b = runs.score("b", f"{a}/prepared", f"{a}/trained", split=by_tens())
     shutil.rmtree(f"{a}/prepared")
@@ -148,7 +148,7 @@ def test_the_model_to_begin_from_and_the_csv_count_by_their_content(runs):
     )
 
 
-def test_settings_of_what_is_gone_are_not_compared_and_it_is_said(runs):
+def test_a_note_says_that_settings_of_a_lost_training_are_not_compared(runs):
     a, b = runs.run("a"), runs.run("b", prepare={"tokenizer": "tutorial"})
     shutil.rmtree(f"{b}/trained")
     found = comparison.compare(a, b)
@@ -292,7 +292,7 @@ def test_text_shows_what_differs_and_fits_the_page(runs, monkeypatch):
     assert text.endswith("59 rows, p < 0.001).")
 
 
-def test_text_tells_of_rows_that_a_model_has_seen(runs):
+def test_the_text_says_how_many_training_rows_are_left_out(runs):
     other = np.roll(by_tens(), 1)
     text = to_text(comparison.compare(runs.run("a"), runs.run("b", split=other)))
     assert "30 labelled test rows are compared. 30 rows are left out: test rows of the" in " ".join(
@@ -306,7 +306,7 @@ def test_a_wrong_slice_gives_one_clear_line(runs):
     assert "--slice rain: '(' is no regular" in line_of(invoke(a, a, "--slice", "rain=("))
 
 
-def test_no_outcome_is_a_failure(runs):
+def test_the_exit_code_is_0_whatever_the_result(runs):
     good, bad = runs.run("good"), runs.run("bad", wrong=TEST)
     for pair in ((good, bad), (bad, good), (good, good)):
         assert invoke(*pair).exit_code == 0

@@ -86,7 +86,7 @@ def test_word_bias_is_that_of_the_package(finished_run, evaluate):
         ]
 
 
-def test_without_a_direction_the_tests_are_made_all_the_same():
+def test_associations_are_measured_without_a_direction_too():
     words = [word for each in TESTS[0].sets for word in each.words]
     vectors = np.random.default_rng(0).normal(size=(len(words), 4)).astype(np.float32)
     found, reason = probing._measure_words(WordVectors(pa.array(words), vectors))
@@ -126,7 +126,7 @@ def test_without_the_model_the_rest_is_evaluated(finished_run, evaluate, tmp_pat
     assert found["slices"]
 
 
-def test_a_model_need_not_be_asked(evaluate):
+def test_behavior_tests_can_be_switched_off(evaluate):
     found = evaluate("evaluate.behavior=false")
     assert found["behavior"] == found["group_bias"] == []
     assert found["not_asked"] == "evaluate.behavior is false"

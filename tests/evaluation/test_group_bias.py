@@ -132,7 +132,7 @@ def test_noise_is_no_more_than_chance():
     assert 0.88 <= within / total <= 0.97
 
 
-def test_intervals_hold_their_figures_and_terms_are_in_order():
+def test_intervals_contain_their_values_and_terms_are_in_order():
     for found in by_category(noisy).values():
         differences = [term.difference for term in found.terms]
         assert differences == sorted(differences)

@@ -340,7 +340,7 @@ def test_the_biases_of_word_vectors_are_shown_with_how_many_words_are_known(page
     assert {bool(test.not_made) for test in WORD_BIAS.associations} == {True, False}
 
 
-def test_a_vocabulary_of_few_words_leaves_clear_lines_in_place_of_figures(rows):
+def test_a_small_vocabulary_gives_reasons_in_place_of_word_biases(rows):
     vectors = word_vectors(unknown=word_vectors().words[9:].to_pylist())
     few = measure_word_bias(vectors, pairs=())
     reason = "only 0 of 10 pairs of words are known"
@@ -353,7 +353,7 @@ def test_a_vocabulary_of_few_words_leaves_clear_lines_in_place_of_figures(rows):
     assert f"Unknown to the model: {', '.join(PROFESSIONS)}." in Outline(write(data)).text
 
 
-def test_a_model_that_could_not_be_asked_is_said_so(rows):
+def test_the_page_says_why_a_model_was_not_tested(rows):
     text = Outline(write(report_data(rows, asked=False))).text
     assert text.count("The model was not tested: the model is gone.") == 2
 
@@ -405,7 +405,7 @@ def test_links_lead_to_parts_of_the_page_also_without_texts(rows, page):
         assert {attributes["href"] for tag, attributes in tags if tag == "a"} == places
 
 
-def test_nothing_is_claimed_of_rows_that_may_have_been_seen(rows):
+def test_the_page_makes_no_claim_about_possible_training_rows(rows):
     data = report_data(rows)
     data = dataclasses.replace(data, result=dataclasses.replace(data.result, is_unseen=False))
     assert "not trained on" not in Outline(write(data)).text.partition("Summary")[0]
@@ -448,7 +448,7 @@ def test_the_page_forbids_scripts_and_the_network(page):
     assert directives["img-src"] == "data:"
 
 
-def test_headings_descend_and_images_speak_in_numbers(page):
+def test_headings_descend_and_images_have_texts_with_numbers(page):
     tags = Outline(page).tags
     headings = [int(tag[1]) for tag, _ in tags if re.fullmatch("h[1-6]", tag)]
     assert headings[0] == 1

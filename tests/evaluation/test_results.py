@@ -39,7 +39,7 @@ def measure(rows, *, model=MODEL, margin=None, patterns=None):
     return json.loads(json.dumps(asdict(found), allow_nan=False))
 
 
-def test_figures_are_those_of_each_split_and_the_headline_is_test():
+def test_each_split_has_metrics_and_test_is_the_headline():
     rows = pa.concat_tables([rows_of("validation", 300, seed=1), rows_of()])
     found = measure(rows)
     assert found["split"] == "test"
@@ -77,7 +77,7 @@ def test_neutral_labels_are_measured_beside_the_two():
     assert sum(three["confusion"]["neutral"].values()) == 400 - found["figures"]["all"]["num_rows"]
 
 
-def test_a_margin_of_ones_own_replaces_the_models():
+def test_a_margin_in_the_settings_replaces_that_of_the_model():
     found = measure(rows_of(), margin=0.4)
     answered = np.abs(rows_of()["probability"].to_numpy() - 0.5) >= 0.4
     assert found["neutral"]["margin"] == 0.4
@@ -102,6 +102,6 @@ def test_texts_give_slices_and_without_them_there_are_none():
     assert measure(rows_of(texts=False))["slices"] == []
 
 
-def test_a_margin_that_nothing_reaches_answers_nothing():
+def test_with_a_margin_above_all_probabilities_nothing_is_answered():
     neutral = measure(rows_of(), margin=0.5)["neutral"]
     assert (neutral["num_rows"], neutral["accuracy"], neutral["low"]) == (0, None, None)

@@ -108,7 +108,7 @@ def test_an_empty_slice_is_not_listed():
     assert "sad emoticon" not in slices_of(["a"])
 
 
-def test_the_figures_of_a_slice_equal_hand_counted_ones():
+def test_the_metrics_of_a_slice_equal_hand_counted_ones():
     label = np.array([1, 1, 0, 0, 1])
     prediction = np.array([1, 0, 0, 0, 0])
     probability = np.array([0.9, 0.4, 0.1, 0.2, 0.3])
@@ -155,7 +155,7 @@ def test_texts_are_counted_by_length():
     assert found == [slices.LengthCount(2, 2, 1), slices.LengthCount(5, 1, 0)]
 
 
-def test_two_models_have_no_slices_by_unknown_tokens_in_common():
+def test_without_numbers_of_known_tokens_there_are_no_slices_by_them():
     text, lengths = pa.array(["good morning", "xyz"]), np.array([2, 1])
     names = {item.name for item in slices.find(text, lengths=lengths, num_tokens=None)}
     assert names == {"0 to 4 tokens"}
