@@ -48,7 +48,7 @@ class AnsweredMetrics:
 
 @dataclass(frozen=True)
 class Measurements:
-    """What labelled predictions show. All but the first four is about the headline split."""
+    """What labelled predictions show; fields after the first four are about the headline split."""
 
     split: str
     """The headline split."""
