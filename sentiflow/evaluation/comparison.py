@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -47,7 +47,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the same rows; every difference is the second's metric minus the first's."""
+    """Two models on the same rows; every difference is the second's metric minus the first's.
+
+    ``dataclasses.asdict`` of it is JSON.
+    """
 
     first: Model
     second: Model
@@ -62,10 +65,6 @@ class Comparison:
     notes: list[str]
     """What a reader should know first."""
     verdict: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Give the comparison as JSON."""
-        return asdict(self)
 
 
 def compare(

@@ -1,8 +1,7 @@
 """Candidate and champion of a registered model -> the better one on the test rows as champion."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -45,7 +44,7 @@ class ChampionTest:
 
 @dataclass(frozen=True)
 class Promotion:
-    """The outcome of a promotion."""
+    """The outcome of a promotion; ``dataclasses.asdict`` of it is JSON."""
 
     name: str
     candidate: int
@@ -61,10 +60,6 @@ class Promotion:
     def refused(self) -> bool:
         """Say whether the champion stays because the candidate is not better."""
         return self.comparison is not None and not self.promoted
-
-    def to_json(self) -> dict[str, Any]:
-        """Give the promotion as JSON."""
-        return asdict(self)
 
 
 def promote(config: Config, *, version: int | None = None, force: bool = False) -> Promotion:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -258,8 +259,9 @@ def test_json_holds_all_of_it(runs):
     result = invoke(a, b, "--json", "--slice", "tens=[0-9]8")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert found == json.loads(json.dumps(comparison.compare(
-        a, b, patterns={"tens": "[0-9]8"}).to_json()))  # fmt: skip
+    assert found == json.loads(
+        json.dumps(asdict(comparison.compare(a, b, patterns={"tens": "[0-9]8"})))
+    )
     assert found["slices"][0]["difference"]["low"] < -0.5
     label, prediction = LABEL[TEST], np.where(np.isin(TEST, WITH_NOT), 1 - LABEL[TEST], LABEL[TEST])
     expected = classification.binary_metrics(
