@@ -29,10 +29,16 @@ PLOT_STYLE: Any = {
 }
 
 
-def render_training_curve(history: Sequence[Mapping[str, float | None]]) -> bytes:
+def to_curve(history: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Turn a training's history into a row for each epoch; what was not measured is NaN."""
+    names = ["epoch", "train_loss", "validation_loss", "validation_accuracy"]
+    return pd.DataFrame(history, columns=names).astype(float).astype({"epoch": int})
+
+
+def render_training_curve(history: Sequence[Mapping[str, Any]]) -> bytes:
     """Draw loss and accuracy by epoch, as PNG."""
     with mpl.rc_context(PLOT_STYLE):
-        return to_png(draw_training_curve(pd.DataFrame(history).astype(float)))
+        return to_png(draw_training_curve(to_curve(history)))
 
 
 def to_png(figure: Figure) -> bytes:

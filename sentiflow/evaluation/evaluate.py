@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from sentiflow.config.sections import Config
@@ -27,6 +26,7 @@ from sentiflow.evaluation import (
 )
 from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.results import EvaluationResult, Measurements
+from sentiflow.plotting import to_curve
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
@@ -144,7 +144,7 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
     try:
         seen = training_rows.find(scored, name="the model", by_splits=False)
     except UserError as error:
-        return rows, False, [f"the metrics are too good: {error}"]
+        return rows, False, [f"the metrics are too optimistic: {error}"]
     unseen = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen.row_ids))
     count, notes = len(rows) - len(unseen), []
     if count:
@@ -184,7 +184,7 @@ def _collect(
         mistakes=_find_mistakes(rows, config.evaluate.num_examples),
         num_examples=config.evaluate.num_examples,
         rows=rows,
-        curve=_read_curve(trained) if trained else None,
+        curve=to_curve(trained["history"]) if trained else None,
         counts=_count_rows(prepared, scored),
         settings=_settings(prepared, trained, scored) | {STAGE: target.settings},
         lineage=_lineage(prepared, scored, target),
@@ -199,11 +199,6 @@ def _find_mistakes(rows: pa.Table, num_examples: int) -> pa.Table:
     names = ("row_id", "label", "probability", "prediction")
     columns = {name: rows[name].to_numpy() for name in names}
     return mistakes.find(text=rows["text"].combine_chunks(), **columns)
-
-
-def _read_curve(trained: Manifest) -> pd.DataFrame:
-    """Give a row for each epoch; what was not measured is NaN."""
-    return pd.DataFrame(trained["history"]).astype(float).astype({"epoch": int})
 
 
 def _count_rows(prepared: Manifest | None, scored: Manifest) -> dict[str, int]:
