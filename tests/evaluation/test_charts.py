@@ -59,7 +59,7 @@ def test_what_was_before_the_temperature_is_drawn_too(data):
 
 def test_a_training_curve_of_nan_is_drawn():
     history = [{"epoch": k, "train_loss": np.nan, "validation_loss": None,
-                "validation_accuracy": 0.5} for k in (1, 2)]  # fmt: skip
+                "validation_accuracy": 0.5, "ended": "12:00"} for k in (1, 2)]  # fmt: skip
     assert plotting.render_training_curve(history).startswith(PNG_SIGNATURE)
 
 
