@@ -1,7 +1,7 @@
-"""The look of all plots; figure -> PNG; the training curve."""
+"""The style of all plots, a figure as PNG, and the training curve."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 BLUE, ORANGE, GRAY, INK = "#0072b2", "#d55e00", "#8a9099", "#23282f"
-"""Okabe and Ito's blue and vermilion, which the color-blind tell apart, and two neutrals."""
+"""Blue and vermilion of Okabe and Ito, which the color-blind can distinguish, and two neutrals."""
 
 PLOT_STYLE: Any = {
     "axes.edgecolor": GRAY,
@@ -29,14 +29,20 @@ PLOT_STYLE: Any = {
 }
 
 
-def render_training_curve(history: Sequence[dict[str, Any]]) -> bytes:
+def to_curve(history: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Turn a training's history into a row for each epoch; what was not measured is NaN."""
+    names = ["epoch", "train_loss", "validation_loss", "validation_accuracy"]
+    return pd.DataFrame(history, columns=names).astype(float).astype({"epoch": int})
+
+
+def render_training_curve(history: Sequence[Mapping[str, Any]]) -> bytes:
     """Draw loss and accuracy by epoch, as PNG."""
     with mpl.rc_context(PLOT_STYLE):
-        return to_png(draw_training_curve(pd.DataFrame(history).astype(float)))
+        return to_png(draw_training_curve(to_curve(history)))
 
 
 def to_png(figure: Figure) -> bytes:
-    """Turn a figure into PNG, the same bytes each time."""
+    """Write a figure as PNG, with the same bytes each time."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
@@ -61,5 +67,5 @@ def draw_training_curve(curve: pd.DataFrame) -> Figure:
 
 
 def percent(share: float, _: float) -> str:
-    """Format a tick of an axis of shares, as matplotlib calls it."""
+    """Format a tick of an axis of shares; matplotlib calls this."""
     return f"{100 * share:.4g}%"

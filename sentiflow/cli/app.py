@@ -4,6 +4,7 @@ Heavy modules are imported by the command that needs them, so that help and mist
 """
 
 import atexit
+import dataclasses
 import functools
 import gc
 import json
@@ -239,7 +240,7 @@ def promote(
 
         outcome = promotion.promote(resolved, version=version, force=force)
         if as_json:
-            typer.echo(json.dumps(outcome.to_json(), ensure_ascii=False))
+            typer.echo(json.dumps(dataclasses.asdict(outcome), ensure_ascii=False))
         if outcome.refused:
             raise JobError(promotion.explain_refusal(outcome))
         if not as_json:
@@ -269,7 +270,7 @@ def compare(
 
         found = comparison.compare(first, second, patterns=patterns, tracking_uri=tracking_uri)
         if as_json:
-            typer.echo(json.dumps(found.to_json(), ensure_ascii=False, allow_nan=False))
+            typer.echo(json.dumps(dataclasses.asdict(found), ensure_ascii=False, allow_nan=False))
         else:
             typer.echo(comparison_text.to_text(found))
 

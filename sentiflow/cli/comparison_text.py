@@ -1,18 +1,15 @@
 """Comparison of two models -> text for a terminal or a file, at most 100 columns wide."""
 
-import json
 import textwrap
 from collections.abc import Sequence
-from typing import Any
 
+from sentiflow.cli.text import align, shorten, wrap
 from sentiflow.evaluation.comparison import Comparison, Model, Setting
 from sentiflow.evaluation.differences import SliceDifference
 from sentiflow.metrics.paired import Difference, write_p
 from sentiflow.storage.uris import as_typed
 
-WIDTH = 96
-_MAX_VALUE = 24
-_FIGURES = {
+_METRICS = {
     "accuracy": "accuracy",
     "f1_macro": "F1 macro",
     "roc_auc": "ROC AUC",
@@ -22,15 +19,15 @@ _FIGURES = {
 
 
 def to_text(found: Comparison) -> str:
-    """Write a comparison: both runs, settings that differ, figures, slices, the verdict."""
+    """Write a comparison: both runs, settings that differ, metrics, slices, the verdict."""
     blocks = [
         [*_describe("first", found.first), *_describe("second", found.second)],
         _count_rows(found),
         _list_settings(found.settings),
-        _list_figures(found),
+        _list_metrics(found),
         _list_slices(found.slices),
-        [line for note in found.notes for line in _wrap(f"Note: {note}.")],
-        _wrap(found.verdict),
+        [line for note in found.notes for line in wrap(f"Note: {note}.")],
+        wrap(found.verdict),
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
@@ -46,39 +43,43 @@ def _count_rows(found: Comparison) -> list[str]:
     lines = [f"{found.num_rows:,} {kind} rows are compared."]
     for side, model in (("first", found.first), ("second", found.second)):
         if model.num_rows_only_here:
-            lines.append(f"{model.num_rows_only_here:,} more are of the {side} alone.")
+            lines.append(f"{_rows(model.num_rows_only_here, 'more ')} in the {side} run only.")
     for side, other, model in (
         ("first", "second", found.first),
         ("second", "first", found.second),
     ):
         if model.num_rows_seen:
             lines.append(
-                f"{model.num_rows_seen:,} of the {other} are left out: the {side} model was "
-                "trained on them, or chosen by them."
+                f"{_rows(model.num_rows_seen)} left out: test rows of the {other} run that the "
+                f"{side} model was trained or chosen by."
             )
-    return _wrap(" ".join(lines))
+    return wrap(" ".join(lines))
+
+
+def _rows(number: int, which: str = "") -> str:
+    return f"{number:,} {which}{'row is' if number == 1 else 'rows are'}"
 
 
 def _list_settings(settings: Sequence[Setting] | None) -> list[str]:
     if settings is None:
         return []
     if not settings:
-        return ["No setting of training or preparation differs."]
-    rows = [(s.key, _brief(s.first), _brief(s.second)) for s in settings]
-    return _align([("settings that differ", "first", "second"), *rows], "<<<")
+        return ["All settings of training and preparation are equal."]
+    rows = [(s.key, shorten(s.first), shorten(s.second)) for s in settings]
+    return align([("settings that differ", "first", "second"), *rows], "<<<")
 
 
-def _list_figures(found: Comparison) -> list[str]:
+def _list_metrics(found: Comparison) -> list[str]:
     rows: list[tuple[str, ...]] = [("", "first", "second", "difference", "95 % interval", "")]
-    for name, title in _FIGURES.items():
-        figures = [_write(model.figures[name]) for model in (found.first, found.second)]
-        rows.append((title, *figures, *_write_difference(found.differences[name])))
+    for name, title in _METRICS.items():
+        values = [_write(getattr(m.figures, name)) for m in (found.first, found.second)]
+        rows.append((title, *values, *_write_difference(found.differences[name])))
     counts = found.mcnemar
     test = (
-        f"Right only by the first: {counts.only_first_right:,} rows; only by the second: "
+        f"Only the first is right on {counts.only_first_right:,} rows, only the second on "
         f"{counts.only_second_right:,}. McNemar's exact test: {write_p(counts.p_value)}."
     )
-    return [*_align(rows, "<>>>>>"), "* lower is better", *_wrap(test)]
+    return [*align(rows, "<>>>>>"), "* lower is better", *wrap(test)]
 
 
 def _list_slices(slices: Sequence[SliceDifference]) -> list[str]:
@@ -86,21 +87,21 @@ def _list_slices(slices: Sequence[SliceDifference]) -> list[str]:
     if not slices:
         return []
     if not moved:
-        return [f"In none of {len(slices)} slices is a difference of accuracy shown (Holm)."]
-    titles = ("accuracy moved in", "rows", "first", "second", "difference", "95 % interval", "")
+        return [f"The accuracy differs in none of {len(slices)} slices (Holm)."]
+    titles = ("accuracy differs in", "rows", "first", "second", "difference", "95 % interval", "")
     rows: list[tuple[str, ...]] = [titles]
     for item in moved:
-        figures = [_write(item.accuracy_first), _write(item.accuracy_second)]
+        values = [_write(item.accuracy_first), _write(item.accuracy_second)]
         value, interval, _ = _write_difference(item.difference)
         name = textwrap.shorten(item.name, 30, placeholder="...")
         test = write_p(item.p_adjusted)
-        rows.append((name, f"{item.num_rows:,}", *figures, value, interval, test))
+        rows.append((name, f"{item.num_rows:,}", *values, value, interval, test))
     rest = len(slices) - len(moved)
-    last = f"In {rest} more slices no difference is shown" if rest else "It moved in every slice"
-    return [*_align(rows, "<>>>>>>"), f"{last}; p adjusted for {len(slices)} slices (Holm)."]
+    last = f"No difference is shown in the other {rest} slices. " if rest else ""
+    return [*align(rows, "<>>>>>>"), f"{last}p is adjusted for {len(slices)} slices (Holm)."]
 
 
-def _write(value: Any) -> str:
+def _write(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
@@ -109,23 +110,3 @@ def _write_difference(found: Difference | None) -> tuple[str, str, str]:
         return "", "", ""
     test = "" if found.p_value is None else write_p(found.p_value)
     return f"{found.value:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}", test
-
-
-def _brief(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _MAX_VALUE else f"{text[: _MAX_VALUE - 3]}..."
-
-
-def _wrap(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
-
-
-def _align(rows: Sequence[Sequence[str]], sides: str) -> list[str]:
-    """Set rows in columns, each to the left or the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    ]

@@ -1,47 +1,47 @@
-"""Manifests of a job -> what a user reads at its end, and may type next."""
+"""Manifests of a job -> the summary at its end, and commands to type next."""
 
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
+from sentiflow.data.manifest_types import Counts, Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.storage.uris import as_typed
 
-Records = Mapping[str, Mapping[str, Any]]
-"""By job: its manifest."""
+Records = Mapping[str, Manifest]
+"""Manifests by job."""
 
 
 def of_run(
-    records: Records, uris: Mapping[str, str], headline: tuple[str, Mapping[str, Any]]
+    records: Records, uris: Mapping[str, str], headline: tuple[str, Mapping[str, float]]
 ) -> Table:
-    """Sum up a whole run.
+    """Summarize a whole run.
 
     Args:
         records: Of all four jobs.
-        uris: By job: its directory.
-        headline: Name of a split, and the figures of it to show.
+        uris: Directories by job.
+        headline: Name of a split, and its metrics.
     """
     counts = records["prepare"]["counts"]
-    split, figures = headline
+    split, metrics = headline
     table = _table()
     _add_counts(table, counts, uris["prepare"])
     table.add_row(
         f"{split} accuracy",
-        f"{figures['accuracy']:.1%}",
-        f"95 % interval {figures['accuracy_low']:.1%} to {figures['accuracy_high']:.1%}, "
-        f"{figures['num_rows']:,} tweets",
+        f"{metrics['accuracy']:.1%}",
+        f"95 % interval {metrics['accuracy_low']:.1%} to {metrics['accuracy_high']:.1%}, "
+        f"{metrics['num_rows']:,} tweets",
     )
     for verb, (rows, seconds) in _speeds(records).items():
         table.add_row(f"{verb}", f"{rows / seconds:,.0f} tweets/s", f"{seconds:.1f} s")
     return table
 
 
-def of_preparation(record: Mapping[str, Any], uri: str) -> Table:
-    """Sum up a preparation: rows, splits, repeated texts, unknown words."""
+def of_preparation(record: Manifest, uri: str) -> Table:
+    """Summarize a preparation: rows, splits, repeated texts, unknown words."""
     counts, repeats, words = record["counts"], record["duplicates"], record["vocabulary"]
     table = _table()
     _add_counts(table, counts, uri)
@@ -66,25 +66,25 @@ def of_preparation(record: Mapping[str, Any], uri: str) -> Table:
     return table
 
 
-def of_evaluation(record: Mapping[str, Any], uri: str) -> Table:
-    """Sum up an evaluation: what to take along, what to mind, and where all of it stands."""
+def of_evaluation(record: Manifest, uri: str) -> Table:
+    """Summarize an evaluation: the most important results, notes, and the path of the report."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(justify="right")
     table.add_column(justify="left")
-    for figure, meaning, _ in record["conclusions"]:
-        table.add_row(figure, meaning)
+    for number, meaning, _ in record["conclusions"]:
+        table.add_row(number, meaning)
     for note in record["notes"]:
-        table.add_row("mind", note)
+        table.add_row("note", note)
     table.add_row("report", f"{uri}/report.html")
     return table
 
 
 def next_steps(uris: Mapping[str, str], store: str) -> list[str]:
-    """Say what a user may type after a run.
+    """List commands to type after a run.
 
     Args:
-        uris: By job: its directory.
-        store: Of MLflow, without a user's name.
+        uris: Directories by job.
+        store: URI of the MLflow store, without a user name.
     """
     compare = f"{_program('mlflow')} ui --backend-store-uri {_store_as_typed(store)}"
     program, model = _program("sentiflow"), f"{uris['train']}/model"
@@ -104,8 +104,8 @@ def _table() -> Table:
     return table
 
 
-def _add_counts(table: Table, counts: Mapping[str, Any], uri: str) -> None:
-    """Add how many rows there were, and what has become of them."""
+def _add_counts(table: Table, counts: Counts, uri: str) -> None:
+    """Add the number of rows read, accepted, rejected and left out."""
     table.add_row("rows read", f"{counts['rows_read']:,}", "")
     table.add_row("  accepted", f"{counts['accepted']:,}", "")
     where = f"{uri}/rejected: {_list(counts['rejected_by_reason'])}" if counts["rejected"] else ""
@@ -121,7 +121,7 @@ def _list(by_reason: Mapping[str, int]) -> str:
 
 
 def _speeds(records: Records) -> dict[str, tuple[int, float]]:
-    """Say how many rows each job worked on, and in how many seconds."""
+    """Give the rows and seconds of each job."""
     epochs = records["train"]["counts"]["epochs"]
     train = records["prepare"]["counts"]["labels"]["train"]
     rows = {
@@ -134,7 +134,7 @@ def _speeds(records: Records) -> dict[str, tuple[int, float]]:
 
 
 def _program(name: str) -> str:
-    """Write a console script as the user can type it: by its path where it is not on PATH."""
+    """Write a console script as the user can type it: by its path if it is not on PATH."""
     beside = str(Path(sys.executable).parent / name)
     return name if shutil.which(name) == beside else as_typed(beside)
 

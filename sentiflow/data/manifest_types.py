@@ -155,7 +155,8 @@ class Manifest(TypedDict, total=False):
 
     figures: dict[str, Any]
     """evaluate: metrics by split."""
-    conclusions: list[str]
+    conclusions: list[tuple[str, str, str]]
+    """evaluate: the most important results: number, meaning, section of the report."""
     notes: list[str]
 
     metrics: dict[str, float]

@@ -1,8 +1,8 @@
-"""A function that scores texts -> how often a model answers as a reader would expect.
+"""A function that scores texts -> how often its predictions are as a reader would expect.
 
 Behavior tests after Ribeiro et al., "Beyond Accuracy: Behavioral Testing of NLP Models with
-CheckList", ACL 2020. A test holds many cases of one ability: its pass rate says what a model can
-do, and not how often that is asked for, which is what accuracy on real tweets says.
+CheckList", ACL 2020. A test has many cases of one ability. Its pass rate shows what a model can do;
+accuracy on real tweets depends on how often that ability is needed.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,12 +17,12 @@ Score = Callable[[Sequence[str]], np.ndarray]
 """N texts -> the probability of positive of each."""
 
 MAX_FAILURES = 5
-"""Failed cases that a result shows."""
+"""Failed cases kept in a result."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A case that a model has not passed."""
+    """A case that a model failed."""
 
     text: str
     probability: float
@@ -34,7 +34,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class BehaviorResult:
-    """What a model made of one test; ``dataclasses.asdict`` of it is JSON."""
+    """How a model did on one test; ``dataclasses.asdict`` of it is JSON."""
 
     kind: Kind
     name: str
@@ -45,20 +45,34 @@ class BehaviorResult:
     pass_rate: float | None
     """None without cases, as are its bounds."""
     low: float | None
-    """Of the 95 % Wilson interval. The cases of a test share their words and its idea, so it is too
-    narrow for sentences of another make."""
+    """Of the 95 % Wilson interval. The cases of a test resemble each other, so it is too narrow for
+    other kinds of sentences."""
     high: float | None
     failures: tuple[Failure, ...]
-    """The worst first: furthest from one half, from the unchanged text, or beyond the limit."""
+    """The worst first: farthest from one half, from the unchanged text, or beyond the limit."""
+
+
+def score_texts(score: Score, texts: Sequence[str]) -> np.ndarray:
+    """Score N texts: N float64 probabilities of positive.
+
+    Raises:
+        ValueError: ``score`` does not give one probability for each text.
+    """
+    probability = np.asarray(score(texts), dtype=np.float64)
+    if probability.shape != (len(texts),):
+        raise ValueError(f"{len(texts)} texts have scores of shape {probability.shape}")
+    if not ((probability >= 0) & (probability <= 1)).all():
+        raise ValueError("a score is not in [0, 1]")
+    return probability
 
 
 def check_behavior(score: Score, *, texts: Sequence[str], seed: int = 0) -> list[BehaviorResult]:
-    """Try a model on made-up sentences, and on real texts that are changed a little.
+    """Test a model on made-up sentences, and on real texts with a small change.
 
     Args:
-        score: Called once, with distinct texts. One counts as positive from one half on.
-        texts: Real texts, such as some hundred of the test split. Their labels are not asked for: a
-            model's answer is compared with its own answer to the changed text. Without any, the
+        score: Called once, with distinct texts. A probability of at least one half is positive.
+        texts: Real texts, such as some hundred of the test split. Their labels are not needed: the
+            prediction for a text is compared with that for the changed text. Without any, the
             tests that change them are left out.
         seed: Decides where typos are made.
 
@@ -70,12 +84,7 @@ def check_behavior(score: Score, *, texts: Sequence[str], seed: int = 0) -> list
     """
     tests = list(make_tests(texts, seed=seed))
     distinct = list(dict.fromkeys(t for test in tests for case in test.cases for t in case if t))
-    probability = np.asarray(score(distinct), dtype=np.float64)
-    if probability.shape != (len(distinct),):
-        raise ValueError(f"{len(distinct)} texts have scores of shape {probability.shape}")
-    if not ((probability >= 0) & (probability <= 1)).all():
-        raise ValueError("a score is not in [0, 1]")
-    of_text = dict(zip(distinct, probability.tolist(), strict=True))
+    of_text = dict(zip(distinct, score_texts(score, distinct).tolist(), strict=True))
     return [_judge(test, of_text) for test in tests]
 
 

@@ -1,16 +1,14 @@
-"""Two scored directories -> settings in which what made their models differs."""
+"""Two scored directories -> the settings of preparation and training in which they differ."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sentiflow.config.settings import flatten
-from sentiflow.data import manifest
-from sentiflow.data.manifest_types import Manifest
-from sentiflow.evaluation import evaluated_rows
+from sentiflow.data import lineage, manifest
+from sentiflow.data.manifest_types import Input, Manifest
 
 _ABSENT = "(absent)"
-"""Stands for a setting that the one's version of sentiflow did not have."""
+"""Stands for a setting that does not exist in the version of sentiflow that one run used."""
 
 
 @dataclass(frozen=True)
@@ -34,48 +32,36 @@ class Changed:
 
 
 def find(first: Manifest, second: Manifest) -> Changed:
-    """Find the settings in which both trainings, and what they were trained on, differ.
+    """Find the settings in which two trainings differ, and their preparations.
 
     Args:
         first: Manifest of a scored directory.
         second: Of the other.
     """
-    trainings = [evaluated_rows.training_of(scored) for scored in (first, second)]
-    if not all(trainings):
-        return Changed(None, ["settings are not compared: a training is gone or made anew"])
-    one, other = (_under("train", training["settings"]) for training in trainings)
-    _add_inputs(one, other, "train", trainings)
-    prepared, notes = (
-        [manifest.read_input(training["inputs"], "prepared") for training in trainings],
-        [],
-    )
-    if all(prepared):
-        one |= _under("prepare", prepared[0]["settings"])
-        other |= _under("prepare", prepared[1]["settings"])
-        _add_inputs(one, other, "prepare", prepared)
-    elif len({training["inputs"]["prepared"]["fingerprint"] for training in trainings}) > 1:
-        notes = ["settings of prepare are not compared: prepared data are gone or made anew"]
-    keys = [key for key in sorted(one | other) if one.get(key, _ABSENT) != other.get(key, _ABSENT)]
-    found = [Setting(key, one.get(key, _ABSENT), other.get(key, _ABSENT)) for key in keys]
-    return Changed(found, notes)
+    one, other = lineage.training_of(first), lineage.training_of(second)
+    if not one or not other:
+        return Changed(None, ["settings are not compared: a training is gone or was redone"])
+    settings, notes = _compare("train", one, other), []
+    prepared, other_prepared = (manifest.read_input(t["inputs"], "prepared") for t in (one, other))
+    if prepared and other_prepared:
+        settings |= _compare("prepare", prepared, other_prepared)
+    elif len({t["inputs"]["prepared"]["fingerprint"] for t in (one, other)}) > 1:
+        notes = ["settings of prepare are not compared: prepared data are gone or were redone"]
+    return Changed([settings[key] for key in sorted(settings)], notes)
 
 
-def _under(stage: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    return flatten({stage: settings})
-
-
-def _add_inputs(
-    one: dict[str, Any], other: dict[str, Any], stage: str, records: list[dict[str, Any]]
-) -> None:
-    """Add the inputs that are other ones; of equal content they may lie in two places."""
-    inputs = [record["inputs"] for record in records]
+def _compare(stage: str, first: Manifest, second: Manifest) -> dict[str, Setting]:
+    """List by key the settings of a stage that differ, and inputs of different content."""
+    one, other = (flatten({stage: record["settings"]}) for record in (first, second))
     for name in ("init_from", "csv"):
-        found = [item.get(name) for item in inputs]
-        if len({(item or {}).get("fingerprint") for item in found}) < 2:
-            continue
-        for settings, item in zip((one, other), found, strict=True):
-            settings[f"{stage}.{name}"] = _name_input(item) if item else None
+        inputs = [record["inputs"].get(name) for record in (first, second)]
+        if len({item and item["fingerprint"] for item in inputs}) > 1:
+            one[f"{stage}.{name}"], other[f"{stage}.{name}"] = map(_name_input, inputs)
+    pairs = ((key, one.get(key, _ABSENT), other.get(key, _ABSENT)) for key in one | other)
+    return {key: Setting(key, before, after) for key, before, after in pairs if before != after}
 
 
-def _name_input(item: dict[str, Any]) -> Any:
+def _name_input(item: Input | None) -> str | list[str] | None:
+    if not item:
+        return None
     return [file["uri"] for file in item["files"]] if "files" in item else item["uri"]

@@ -1,7 +1,6 @@
-"""Findings -> pictures of them, as PNG on white."""
+"""Measurements -> plots, as PNG on white."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -12,7 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE
-from sentiflow.metrics.classification import reliability_bins, wilson_interval
+from sentiflow.evaluation.results import AnsweredMetrics, Measurements
+from sentiflow.evaluation.slices import LengthCount
+from sentiflow.metrics.abstention import CoveragePoint
+from sentiflow.metrics.classification import BinaryMetrics, reliability_bins, wilson_interval
 from sentiflow.plotting import (
     BLUE,
     GRAY,
@@ -27,34 +29,31 @@ from sentiflow.plotting import (
 BLUES = LinearSegmentedColormap.from_list("blues", ["#eef4f9", "#6aaed6"])
 """Shades on which ``INK`` stays readable."""
 
-LABEL_STYLES: tuple[tuple[int, dict[str, Any]], ...] = (
-    (NEGATIVE, {"color": ORANGE, "linestyle": "--"}),
-    (POSITIVE, {"color": BLUE, "linestyle": "-"}),
-)
+LABEL_STYLES = ((NEGATIVE, ORANGE, "--"), (POSITIVE, BLUE, "-"))
 
 MAX_CURVE_POINTS = 2000
 """More points than a plot can show; drawing a million takes seconds."""
 
 
 def render(
-    findings: Mapping[str, Any],
+    measured: Measurements,
     *,
     label: np.ndarray,
     probability: np.ndarray,
     before: np.ndarray | None,
     curve: pd.DataFrame,
 ) -> dict[str, bytes]:
-    """Draw what there is to draw of the headline split, by file name.
+    """Draw the plots of the headline split, by file name.
 
     ``training_curve.png`` needs a curve; ``roc.png`` and ``precision_recall.png`` need both
     classes; ``lengths.png`` needs texts; the others need labelled rows. The same data and the same
     matplotlib give the same bytes.
 
     Args:
-        findings: Of ``findings.measure``.
+        measured: The measurements of the same rows.
         label: N labels of the split, 0 or 1.
         probability: Of positive.
-        before: What it was before the model's temperature, if that is known.
+        before: The probability without the model's temperature, if that is known.
         curve: A row an epoch: ``epoch``, ``train_loss``, ``validation_loss``,
             ``validation_accuracy``; may be empty.
     """
@@ -63,24 +62,24 @@ def render(
         if len(curve):
             drawn["training_curve.png"] = draw_training_curve(curve)
         if len(label):
-            figures = findings["figures"][findings["split"]]
-            drawn["confusion.png"] = _draw_confusion(figures)
+            metrics = measured.figures[measured.split]
+            drawn["confusion.png"] = _draw_confusion(metrics)
             if len(np.unique(label)) == 2:
-                drawn["roc.png"] = _draw_roc(label, probability, figures)
-                drawn["precision_recall.png"] = _draw_precision_recall(label, probability, figures)
+                drawn["roc.png"] = _draw_roc(label, probability, metrics)
+                drawn["precision_recall.png"] = _draw_precision_recall(label, probability, metrics)
             drawn["reliability.png"] = _draw_reliability(label, probability, before)
             drawn["probabilities.png"] = _draw_probabilities(label, probability)
-            drawn["coverage.png"] = _draw_coverage(findings["coverage"], findings["neutral"])
-        if findings["lengths"]:
-            drawn["lengths.png"] = _draw_lengths(findings["lengths"])
+            drawn["coverage.png"] = _draw_coverage(measured.coverage, measured.neutral)
+        if measured.lengths:
+            drawn["lengths.png"] = _draw_lengths(measured.lengths)
         return {file: to_png(figure) for file, figure in drawn.items()}
 
 
-def _draw_confusion(figures: dict[str, Any]) -> Figure:
+def _draw_confusion(metrics: BinaryMetrics) -> Figure:
     counts = np.array(
         [
-            [figures["true_negative"], figures["false_positive"]],
-            [figures["false_negative"], figures["true_positive"]],
+            [metrics.true_negative, metrics.false_positive],
+            [metrics.false_negative, metrics.true_positive],
         ]
     )
     of_label = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -102,44 +101,45 @@ def _draw_confusion(figures: dict[str, Any]) -> Figure:
     return figure
 
 
-def _draw_roc(label: np.ndarray, probability: np.ndarray, figures: dict[str, Any]) -> Figure:
+def _draw_roc(label: np.ndarray, probability: np.ndarray, metrics: BinaryMetrics) -> Figure:
     from sklearn.metrics import roc_curve
 
     false_rate, true_rate, _ = roc_curve(label, probability)
     figure, axes = _unit_square("False positive rate", "True positive rate")
     axes.plot([0, 1], [0, 1], "--", color=GRAY, linewidth=1)
     axes.plot(_thinned(false_rate), _thinned(true_rate), color=BLUE)
-    negatives = figures["false_positive"] + figures["true_negative"]
-    axes.plot(figures["false_positive"] / negatives, figures["recall_positive"], "o", color=INK)
-    axes.text(0.97, 0.06, f"AUC {figures['roc_auc']:.4f}", ha="right")
+    negatives = metrics.false_positive + metrics.true_negative
+    positives = metrics.true_positive + metrics.false_negative
+    axes.plot(metrics.false_positive / negatives, metrics.true_positive / positives, "o", color=INK)
+    axes.text(0.97, 0.06, f"AUC {metrics.roc_auc:.4f}", ha="right")
     return figure
 
 
 def _draw_precision_recall(
-    label: np.ndarray, probability: np.ndarray, figures: dict[str, Any]
+    label: np.ndarray, probability: np.ndarray, metrics: BinaryMetrics
 ) -> Figure:
     from sklearn.metrics import precision_recall_curve
 
     precision, recall, _ = precision_recall_curve(label, probability)
     figure, axes = _unit_square("Recall of positive", "Precision of positive")
-    axes.axhline(figures["positive_fraction"], linestyle="--", color=GRAY, linewidth=1)
+    axes.axhline(float(label.mean()), linestyle="--", color=GRAY, linewidth=1)
     axes.plot(_thinned(recall), _thinned(precision), color=BLUE, drawstyle="steps-post")
-    if figures["precision_positive"] is not None:
-        axes.plot(figures["recall_positive"], figures["precision_positive"], "o", color=INK)
-    axes.text(0.03, 0.06, f"Average precision {figures['average_precision']:.4f}")
+    if metrics.recall_positive is not None and metrics.precision_positive is not None:
+        axes.plot(metrics.recall_positive, metrics.precision_positive, "o", color=INK)
+    axes.text(0.03, 0.06, f"Average precision {metrics.average_precision:.4f}")
     return figure
 
 
 def _draw_reliability(
     label: np.ndarray, probability: np.ndarray, before: np.ndarray | None
 ) -> Figure:
-    figure, axes = _unit_square("Mean probability of positive", "Share that is positive")
+    figure, axes = _unit_square("Mean probability of positive", "Share of positive labels")
     axes.plot([0, 1], [0, 1], "--", color=GRAY, linewidth=1)
     if before is not None:
         bins = _filled_bins(label, before)
         axes.plot(
             bins["mean_probability"], bins["positive_fraction"], "o:",
-            color=ORANGE, markersize=3, linewidth=1.4, label="before the temperature",
+            color=ORANGE, markersize=3, linewidth=1.4, label="before temperature scaling",
         )  # fmt: skip
     bins = _filled_bins(label, probability)
     share = bins["positive_fraction"].to_numpy()
@@ -150,7 +150,7 @@ def _draw_reliability(
     reach = np.abs(np.array(intervals).T - share)
     axes.errorbar(
         bins["mean_probability"], share, yerr=reach, fmt="o-",
-        color=BLUE, markersize=4, label="as the model answers",
+        color=BLUE, markersize=4, label="after temperature scaling",
     )  # fmt: skip
     if before is not None:
         axes.legend(loc="upper left")
@@ -162,25 +162,25 @@ def _filled_bins(label: np.ndarray, probability: np.ndarray) -> pd.DataFrame:
     return bins[bins["num_rows"] > 0]
 
 
-def _draw_coverage(curve: Sequence[dict[str, Any]], neutral: dict[str, Any] | None) -> Figure:
-    points = pd.DataFrame(curve)
+def _draw_coverage(curve: Sequence[CoveragePoint], neutral: AnsweredMetrics | None) -> Figure:
+    points = pd.DataFrame(map(vars, curve))
     figure = Figure(figsize=(4.4, 3.6))
     axes = figure.subplots()
     axes.fill_between(
         points["coverage"], points["low"], points["high"], color=BLUE, alpha=0.15, linewidth=0
     )
     axes.plot(points["coverage"], points["accuracy"], "o-", color=BLUE, markersize=3)
-    if neutral and neutral["accuracy"] is not None:
-        axes.plot(neutral["coverage"], neutral["accuracy"], "o", color=INK)
+    if neutral and neutral.accuracy is not None:
+        axes.plot(neutral.coverage, neutral.accuracy, "o", color=INK)
     axes.set(xlim=(1.02, 0), xlabel="Share of texts answered", ylabel="Accuracy of the answers")
     axes.xaxis.set_major_formatter(percent)
     axes.yaxis.set_major_formatter(percent)
     return figure
 
 
-def _draw_lengths(by_length: Sequence[dict[str, Any]]) -> Figure:
-    """Draw how many texts there are of each length, and below how many of them are right."""
-    points = pd.DataFrame(by_length)
+def _draw_lengths(by_length: Sequence[LengthCount]) -> Figure:
+    """Draw the number of texts of each length, and below it their accuracy."""
+    points = pd.DataFrame(map(vars, by_length))
     figure = Figure(figsize=(4.4, 3.6))
     counts, accuracies = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
     counts.bar(points["tokens"], points["num_rows"], width=0.9, color=GRAY)
@@ -205,7 +205,7 @@ def _draw_lengths(by_length: Sequence[dict[str, Any]]) -> Figure:
 
 
 def _bin_lengths(points: pd.DataFrame) -> pd.DataFrame:
-    """Put neighboring lengths together, about a twelfth of the texts in each bin."""
+    """Merge neighboring lengths into bins with about a twelfth of the texts each."""
     upto = points["num_rows"].cumsum() - points["num_rows"]
     number = (upto * 12 // points["num_rows"].sum()).astype(int)
     weighted = points.assign(tokens=points["tokens"] * points["num_rows"])
@@ -216,13 +216,15 @@ def _bin_lengths(points: pd.DataFrame) -> pd.DataFrame:
 def _draw_probabilities(label: np.ndarray, probability: np.ndarray) -> Figure:
     figure = Figure(figsize=(4.4, 3.6))
     axes = figure.subplots()
-    for value, style in LABEL_STYLES:
+    for value, color, style in LABEL_STYLES:
         of_label = probability[label == value]
         if not len(of_label):
             continue
         counts, edges = np.histogram(of_label, bins=40, range=(0, 1))
-        axes.stairs(counts / len(of_label), edges, fill=True, alpha=0.15, color=style["color"])
-        axes.stairs(counts / len(of_label), edges, label=LABEL_NAMES[value], **style)
+        axes.stairs(counts / len(of_label), edges, fill=True, alpha=0.15, color=color)
+        axes.stairs(
+            counts / len(of_label), edges, label=LABEL_NAMES[value], color=color, linestyle=style
+        )
     axes.set(xlim=(0, 1), xlabel="Probability of positive", ylabel="Share of texts with the label")
     axes.yaxis.set_major_formatter(percent)
     axes.legend(loc="upper center")

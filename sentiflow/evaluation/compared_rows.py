@@ -1,21 +1,21 @@
-"""Two scored directories -> the rows that speak for both models, side by side."""
+"""Two scored directories -> the rows to compare two models by, with both predictions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data.manifest_types import Manifest
+from sentiflow.data import lineage
+from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.schema import LABEL_NAMES, SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import evaluated_rows, training_rows
 from sentiflow.evaluation.evaluated_rows import WHOLE, headline_split
-from sentiflow.evaluation.training_rows import SeenRows, has_header
+from sentiflow.evaluation.training_rows import TrainingRows
 
-_SPEAKING = (SPLITS[2], WHOLE)
+_COMPARED_SPLITS = (SPLITS[2], WHOLE)
 _TEXT, _TIME = "text", "time"
 
 
@@ -29,9 +29,10 @@ class Scored:
     """Its manifest."""
 
     @property
-    def corpus(self) -> dict[str, Any]:
+    def corpus(self) -> Input:
         """What was scored."""
-        return self.record["inputs"]["corpus"]
+        corpus: Input = self.record["inputs"]["corpus"]
+        return corpus
 
 
 Pair = tuple[Scored, Scored]
@@ -39,27 +40,27 @@ Pair = tuple[Scored, Scored]
 
 @dataclass(frozen=True)
 class ComparedRows:
-    """N rows that both models have answered and neither has seen; labelled 0 or 1."""
+    """N rows, labelled 0 or 1, that both models have scored and neither was trained on."""
 
     table: pa.Table
-    """``row_id``, ``label``; of each model ``prediction_0``, ``probability_0``, and ``_1``;
-    ``text`` and ``time`` where one of both has them."""
+    """``row_id``, ``label``; ``prediction_0``, ``probability_0`` of the first model, ``_1`` of the
+    second; ``text`` and ``time`` where one of both has them."""
     split: str
     num_only_in: tuple[int, int]
-    """Labelled rows of the split that neither has seen, and the other has not in this split."""
+    """Labelled rows of the split that the other model has no prediction for in this split."""
     num_seen_by: tuple[int, int]
-    """Rows of the other's split that the model was trained on, or chosen by: not compared, nor
-    counted as rows of one alone."""
+    """Rows of the other model's split that are in this model's training or validation split. They
+    are not compared and not counted in ``num_only_in``."""
     notes: tuple[str, ...]
-    """What a reader should know of them."""
+    """What a reader should know about them."""
 
 
 def read(pair: Pair) -> ComparedRows:
-    """Find the rows to compare two models by: in the test split of both, or in corpora without one.
+    """Find the common rows of two test splits, or of two corpora without splits.
 
     Raises:
-        UserError: Row numbers of both do not mean the same rows, labels differ, there is no common
-            row, or a file is damaged.
+        UserError: The two number different rows, labels differ, there is no common row, or a file
+            is damaged.
     """
     _check_numbers(pair)
     tables = [evaluated_rows.read(scored.uri, scored.record) for scored in pair]
@@ -77,7 +78,7 @@ def read(pair: Pair) -> ComparedRows:
     if not len(common):
         raise UserError(
             f"{pair[0].name} and {pair[1].name} have no labelled row in common that neither model "
-            "has seen",
+            "was trained on",
             hint="score the same prepared data with both models",
         )
     return ComparedRows(
@@ -90,35 +91,35 @@ def read(pair: Pair) -> ComparedRows:
 
 
 def _check_numbers(pair: Pair) -> None:
-    """Make sure that a row number means the same row in both.
+    """Make sure that the same row number is the same row in both.
 
     Raises:
-        UserError: They were made of other files, or it cannot be known.
+        UserError: They come from different files, or their files are unknown.
     """
     names = f"{pair[0].name} and {pair[1].name}"
     if pair[0].corpus["fingerprint"] != pair[1].corpus["fingerprint"]:
         files = [_files_of(scored, names) for scored in pair]
         one, other = ([item["uri"] for item in found["files"]] for found in files)
         if files[0]["fingerprint"] != files[1]["fingerprint"]:
-            what = "of other content" if one == other else f"{_list(one)}; {_list(other)}"
+            what = "with different content" if one == other else f"{_list(one)}; {_list(other)}"
             raise UserError(
-                f"{names} have scored other files ({what})",
+                f"{names} have scored different files ({what})",
                 hint="score the same corpus with both models",
             )
-    if has_header(pair[0].record) != has_header(pair[1].record):
+    if lineage.has_header(pair[0].record) != lineage.has_header(pair[1].record):
         raise UserError(
-            f"{names} number their rows differently: only one takes the first record of a file for "
+            f"{names} number their rows differently: only one reads the first record of a file as "
             "a header",
-            hint="set format.header alike, and score again",
+            hint="use the same format.header, and score again",
         )
 
 
-def _files_of(scored: Scored, names: str) -> dict[str, Any]:
-    found = training_rows.files_of(scored.record)
+def _files_of(scored: Scored, names: str) -> Input:
+    found = lineage.input_files_of(scored.record)
     if found is None:
         raise UserError(
-            f"{names} have scored two preparations, of which {scored.corpus['uri']} is gone or "
-            "made anew: whether their rows are the same cannot be known",
+            f"{names} have scored two preparations, and {scored.corpus['uri']} is gone or was "
+            "redone: it is unknown whether their rows are the same",
             hint="score the same prepared data with both models",
         )
     return found
@@ -129,14 +130,14 @@ def _list(uris: Sequence[str]) -> str:
 
 
 def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
-    """Find the split that speaks for both models: ``test``, or ``all`` where there are no splits.
+    """Find the split to compare by: ``test``, or ``all`` where there are no splits.
 
     Raises:
-        UserError: They have not the same, or no row labelled negative or positive in it.
+        UserError: Only one has splits, or a test split has no row labelled negative or positive.
     """
     found = []
     for scored, table in zip(pair, tables, strict=True):
-        names = [name for name in _SPEAKING if len(evaluated_rows.of_split(table, name))]
+        names = [name for name in _COMPARED_SPLITS if len(evaluated_rows.of_split(table, name))]
         if not names:
             raise UserError(
                 f"{scored.name} has no test row labelled negative or positive",
@@ -147,17 +148,17 @@ def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
         kinds = {"test": "test rows", WHOLE: "no splits"}
         texts = [f"{s.name} has {kinds[name]}" for s, name in zip(pair, found, strict=True)]
         raise UserError(
-            f"{', '.join(texts)}: which rows neither model was made by cannot be told",
+            f"{', '.join(texts)}: it is unknown which rows neither model was trained on",
             hint="score the same prepared data with both models",
         )
     return found[0]
 
 
 def _check_labels(pair: Pair, tables: list[pa.Table]) -> None:
-    """Make sure that both know the same labels of common rows.
+    """Make sure that common rows have the same labels.
 
     Raises:
-        UserError: They do not; it names the first.
+        UserError: They do not. The message names the first such row.
     """
     one, other = (table.select(["row_id", "label"]) for table in tables)
     place = pc.index_in(one["row_id"], value_set=other["row_id"].combine_chunks())
@@ -170,13 +171,13 @@ def _check_labels(pair: Pair, tables: list[pa.Table]) -> None:
     row, labels = one["row_id"][at].as_py(), [one["label"][at].as_py(), there[at].as_py()]
     names = [f"{LABEL_NAMES[labels[i]]} in {pair[i].name}" for i in (0, 1)]
     raise UserError(
-        f"{number:,} common rows have other labels: row {row:,} is {' and '.join(names)}",
+        f"{number:,} common rows have different labels: row {row:,} is {' and '.join(names)}",
         hint="score the same corpus with both models, with the same format.labels",
     )
 
 
 def _put_together(tables: list[pa.Table], row_ids: np.ndarray) -> pa.Table:
-    """Take the rows, in the order of their numbers, from both tables."""
+    """Join the rows of both tables, in the order of their numbers."""
     taken = []
     for table in tables:
         place = pc.index_in(pa.array(row_ids), value_set=table["row_id"].combine_chunks())
@@ -190,9 +191,9 @@ def _put_together(tables: list[pa.Table], row_ids: np.ndarray) -> pa.Table:
     return rows
 
 
-def _notes(pair: Pair, seen: Sequence[SeenRows]) -> list[str]:
+def _notes(pair: Pair, seen: Sequence[TrainingRows]) -> list[str]:
     return [
-        f"which rows the model of {scored.name} was trained on is not known any more"
+        f"it is unknown which rows the model of {scored.name} was trained on"
         for scored, known in zip(pair, seen, strict=True)
         if not known.is_known
     ]

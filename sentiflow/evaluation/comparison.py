@@ -1,8 +1,8 @@
-"""Two runs that a user names -> a comparison of their models on the same test rows."""
+"""Two runs, named by the user -> a comparison of their models on the same test rows."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -14,7 +14,7 @@ from sentiflow.evaluation import changed_settings, compared_rows, differences
 from sentiflow.evaluation.changed_settings import Setting
 from sentiflow.evaluation.compared_rows import Scored
 from sentiflow.evaluation.differences import McNemar, SliceDifference
-from sentiflow.metrics import classification
+from sentiflow.metrics.classification import BinaryMetrics
 from sentiflow.metrics.paired import Difference
 from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
 from sentiflow.tracking import provenance, recording
@@ -25,7 +25,7 @@ _MODEL: TypeAdapter[ModelSettings] = TypeAdapter(ModelSettings)
 
 @dataclass(frozen=True)
 class Model:
-    """One of both sides."""
+    """One of the two models."""
 
     name: str
     """As the user wrote it."""
@@ -37,16 +37,20 @@ class Model:
     """Of the model package."""
     about: str
     """Its settings in brief; empty if they are not known."""
-    figures: classification.Figures
+    figures: BinaryMetrics
     num_rows_only_here: int
-    """Labelled rows of the split that neither has seen, and the other has not in this split."""
+    """Labelled rows of the split that the other model has no prediction for in this split."""
     num_rows_seen: int
-    """Test rows of the other that this model was trained on, or chosen by; not compared."""
+    """Test rows of the other model that are in this model's training or validation split. They are
+    not compared."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the same rows; every difference is the second's figure minus the first's."""
+    """Two models on the same rows; every difference is the second's metric minus the first's.
+
+    ``dataclasses.asdict`` of it is JSON.
+    """
 
     first: Model
     second: Model
@@ -59,12 +63,8 @@ class Comparison:
     settings: list[Setting] | None
     """None if a training's manifest is gone."""
     notes: list[str]
-    """What a reader should know of the figures."""
+    """What a reader should know first."""
     verdict: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Give all of it as JSON values."""
-        return asdict(self)
 
 
 def compare(
@@ -74,17 +74,17 @@ def compare(
     patterns: Mapping[str, str] | None = None,
     tracking_uri: str | None = None,
 ) -> Comparison:
-    """Compare the models of two runs on the test rows of both, of which neither has seen any.
+    """Compare the models of two runs on their common test rows, which neither was trained on.
 
     Args:
         first: A scored directory, a directory with ``scored/`` in it, or the MLflow id of a run
             that scored, evaluated, or trained.
         second: Likewise.
-        patterns: Slices of your own: a regular expression (RE2) by name.
-        tracking_uri: The store of the run ids; by default as ``tracking.uri`` is.
+        patterns: The user's own slices: a regular expression (RE2) by name.
+        tracking_uri: The store of the run ids. Default: the default of ``tracking.uri``.
 
     Raises:
-        UserError: One leads to no predictions, or both cannot be compared.
+        UserError: One has no predictions, or the two cannot be compared.
         JobError: MLflow cannot be reached.
     """
     pair = (_find(first, tracking_uri), _find(second, tracking_uri))
@@ -109,12 +109,12 @@ def compare(
 
 
 def _find(name: str, tracking_uri: str | None) -> Scored:
-    """Find the predictions that a user means."""
+    """Find the predictions of a run."""
     if _RUN_ID.fullmatch(name):
         return _find_run(name, tracking_uri)
     hint = "name the output_uri of a run, a scored directory, or the id of an MLflow run"
     if names_model(name):
-        raise UserError(f"{name} names a model, which has no predictions yet", hint=hint)
+        raise UserError(f"{name} is a model, not a run with predictions", hint=hint)
     uri = absolute_uri(name)
     for place in (uri, join(uri, "scored")):
         try:
@@ -136,14 +136,14 @@ def _find_run(run_id: str, tracking_uri: str | None) -> Scored:
     uri, fingerprint = (tags.get(name) for name in names)
     if uri is None:
         raise UserError(
-            f"the MLflow run {run_id} ({stage}) does not say where predictions lie",
+            f"the MLflow run {run_id} ({stage}) does not name its predictions",
             hint="evaluate its model, or name the scored directory",
         )
     record = manifest.require(uri, stage="score", setting=f"the MLflow run {run_id}")
     if fingerprint not in (None, record["fingerprint"]):
         raise UserError(
-            f"{as_typed(uri)} holds other predictions now than the MLflow run {run_id} left there",
-            hint="compare runs that have kept their directories",
+            f"{as_typed(uri)} no longer holds the predictions of the MLflow run {run_id}",
+            hint="compare runs whose directories were not replaced",
         )
     return Scored(run_id, uri, record)
 
@@ -180,5 +180,7 @@ def _notes(one: Model, other: Model, found: differences.Differences) -> list[str
     if one.fingerprint == other.fingerprint:
         notes.append("both are the same model")
     if not found.slices:
-        notes.append("no slices: the texts are not at hand, or the first model tells no tokenizer")
+        notes.append(
+            "no slices: there are no texts, or the tokenizer of the first model is unknown"
+        )
     return notes

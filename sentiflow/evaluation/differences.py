@@ -1,4 +1,4 @@
-"""Two models' answers on the same rows -> figures, what differs by how much, slices that moved."""
+"""Predictions of two models on the same rows -> metrics, differences, slices that differ."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,16 +8,17 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.evaluation import slices
-from sentiflow.metrics import classification, paired
+from sentiflow.metrics import paired
+from sentiflow.metrics.classification import BinaryMetrics, binary_metrics
 from sentiflow.metrics.paired import Difference
 
 SURE = 0.05
-"""P-values below it count as a difference that is shown."""
+"""A p-value below it counts as a difference."""
 
 
 @dataclass(frozen=True)
 class McNemar:
-    """The rows that only one of both models gets right."""
+    """The rows on which exactly one of the two models is right."""
 
     only_first_right: int
     only_second_right: int
@@ -37,23 +38,23 @@ class SliceDifference:
     difference: Difference
     """Of accuracy; its p-value is of this slice alone."""
     p_adjusted: float
-    """As one of all slices, by ``paired.adjust``."""
+    """For the number of slices, by ``paired.adjust``."""
     moved: bool
     """Whether ``p_adjusted`` is below ``SURE``."""
 
 
 @dataclass(frozen=True)
 class Differences:
-    """All that is measured of two models; differences are the second's minus the first's."""
+    """Everything measured on two models; a difference is the second's value minus the first's."""
 
-    figures: tuple[classification.Figures, classification.Figures]
+    figures: tuple[BinaryMetrics, BinaryMetrics]
     differences: dict[str, Difference | None]
-    """By figure: ``accuracy``, ``f1_macro``, ``roc_auc``, ``log_loss``, ``brier``; None where it is
+    """By metric: ``accuracy``, ``f1_macro``, ``roc_auc``, ``log_loss``, ``brier``; None where it is
     undefined."""
     mcnemar: McNemar
     same_answers: bool
     slices: list[SliceDifference]
-    """By p-value, those that moved first."""
+    """By adjusted p-value."""
 
 
 def measure(
@@ -61,32 +62,27 @@ def measure(
 ) -> Differences:
     """Measure two models on the same rows.
 
-    The slices are those of ``slices.find``, but for slices by unknown tokens: which tokens are
-    unknown differs between the models. Lengths are counted in the first model's tokens.
+    There are no slices by unknown tokens, as these differ between the models. Lengths are counted
+    in the first model's tokens.
 
     Args:
-        rows: As ``compared_rows`` puts them together: at least one.
-        settings: Of the first model's package; without a tokenizer there are no slices, nor are
-            there without texts.
-        patterns: A user's own slices: a regular expression by name.
+        rows: As ``compared_rows.read`` gives them: at least one.
+        settings: Of the first model's package. Without a tokenizer or texts there are no slices.
+        patterns: The user's own slices: a regular expression by name.
     """
     label = rows["label"].to_numpy()
     prediction, probability = (
         [rows[f"{name}_{i}"].to_numpy() for i in (0, 1)] for name in ("prediction", "probability")
     )
-    right = [answers == label for answers in prediction]
+    right = [predicted == label for predicted in prediction]
     of_both = {"label": label, "first": probability[0], "second": probability[1]}
     called = of_both | {"first": prediction[0], "second": prediction[1]}
-    accuracy, counts = _compare_right(*right)
+    accuracy, counts = compare_accuracy(*right)
     chosen, _ = slices.find_in(rows, settings=settings, patterns=patterns, by_unknown=False)
     return Differences(
         (
-            classification.binary_figures(
-                label=label, probability=probability[0], prediction=prediction[0]
-            ),
-            classification.binary_figures(
-                label=label, probability=probability[1], prediction=prediction[1]
-            ),
+            binary_metrics(label=label, probability=probability[0], prediction=prediction[0]),
+            binary_metrics(label=label, probability=probability[1], prediction=prediction[1]),
         ),
         {
             "accuracy": accuracy,
@@ -105,22 +101,25 @@ def judge(found: Differences, *, first: str, second: str) -> str:
     """Say in one sentence whether the second model is better, by McNemar's test of accuracy."""
     accuracy, p_value = found.differences["accuracy"], found.mcnemar.p_value
     assert accuracy is not None, "there are rows"
-    num_rows = f"{found.figures[0]['num_rows']:,} rows"
+    num_rows = f"{found.figures[0].num_rows:,} rows"
     if found.same_answers:
-        return f"No difference shown: both give the same answer on each of {num_rows}."
+        return f"No difference shown: both predict the same label on each of {num_rows}."
     low, high = 100 * accuracy.low, 100 * accuracy.high
     interval = f"95 % interval {low:+.2f} to {high:+.2f}, {num_rows}"
     points = f"{abs(100 * accuracy.value):.2f} percentage points"
-    word, side = ("better", "more") if accuracy.value > 0 else ("worse", "fewer")
+    word, side = ("better", "higher") if accuracy.value > 0 else ("worse", "lower")
     if p_value < SURE:
-        said = f"{second} is {word} than {first}: {points} {side} right"
+        said = f"{second} is {word} than {first}: its accuracy is {points} {side}"
         return f"{said} ({interval}, {paired.write_p(p_value)})."
-    said = f"{second} has {points} {side} right" if accuracy.value else "both are right as often"
+    said = f"the accuracy of {second} is {points} {side}"
+    if not accuracy.value:
+        said = "both have the same accuracy"
     chance = f"the difference may be chance: {paired.write_p(p_value)}"
     return f"No difference shown: {said} ({interval}); {chance}."
 
 
-def _compare_right(first: np.ndarray, second: np.ndarray) -> tuple[Difference, McNemar]:
+def compare_accuracy(first: np.ndarray, second: np.ndarray) -> tuple[Difference, McNemar]:
+    """Compare two models, given for each which of N rows it gets right; N is at least 1."""
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     found = paired.accuracy_difference(
         only_first=only_first, only_second=only_second, num_rows=len(first)
@@ -132,7 +131,7 @@ def _compare_right(first: np.ndarray, second: np.ndarray) -> tuple[Difference, M
 def _measure_slices(
     chosen: list[slices.Slice], first: np.ndarray, second: np.ndarray
 ) -> list[SliceDifference]:
-    found = [_compare_right(first[item.rows], second[item.rows]) for item in chosen]
+    found = [compare_accuracy(first[item.rows], second[item.rows]) for item in chosen]
     adjusted = paired.adjust([counts.p_value for _, counts in found])
     measured = [
         SliceDifference(
@@ -151,6 +150,6 @@ def _measure_slices(
 
 
 def _order(item: SliceDifference) -> tuple[float, float, float]:
-    """Put the surest before others, and of equally sure ones the largest."""
+    """Sort by p-value, then by size of the difference."""
     assert item.difference.p_value is not None, "accuracy has one"
     return item.p_adjusted, item.difference.p_value, -abs(item.difference.value)

@@ -1,20 +1,18 @@
-"""Predictions -> figures and a report."""
+"""Predictions -> metrics and a report."""
 
 import json
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from sentiflow.config.sections import Config
-from sentiflow.data import manifest
+from sentiflow.data import lineage, manifest
 from sentiflow.data.manifest import OutputSpec
-from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.manifest_types import FileEntry, Manifest, Settings
 from sentiflow.errors import UserError
 from sentiflow.evaluation import (
     charts,
@@ -26,7 +24,9 @@ from sentiflow.evaluation import (
     results,
     training_rows,
 )
-from sentiflow.evaluation.results import Findings
+from sentiflow.evaluation.behavior import BehaviorResult
+from sentiflow.evaluation.results import EvaluationResult, Measurements
+from sentiflow.plotting import to_curve
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
@@ -36,8 +36,8 @@ STAGE = "evaluate"
 METRICS, PAGE, MISTAKES, PLOTS = "metrics.json", "report.html", "mistakes.parquet", "plots"
 OWNS = (METRICS, PAGE, MISTAKES, PLOTS)
 
-REPORT_VERSION = 2
-"""Changes whenever the same predictions would get another report."""
+REPORT_VERSION = 3
+"""Changes whenever the same predictions would give another report."""
 
 _HEADLINES = (
     "accuracy",
@@ -52,10 +52,10 @@ _HEADLINES = (
 
 
 def describe_output(config: Config) -> OutputSpec:
-    """Say what the evaluation would make.
+    """Describe the output of the evaluation.
 
     Raises:
-        UserError: The predictions are not there, or not complete.
+        UserError: There are no complete predictions.
     """
     settings = config.evaluate
     record = manifest.require(settings.scored_uri, stage="score", setting="evaluate.scored_uri")
@@ -65,121 +65,126 @@ def describe_output(config: Config) -> OutputSpec:
     return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
 
 
-def run(config: Config, recorder: Recorder, *, overwrite: bool) -> dict[str, Any]:
+def run(config: Config, recorder: Recorder, *, overwrite: bool) -> Manifest:
     """Evaluate predictions and render the report; returns the manifest.
 
     Raises:
-        UserError: No row that the model was not trained on has a label to compare with.
+        UserError: There is no labelled row that the model was not trained on.
     """
     began = time.monotonic()
     target, settings = describe_output(config), config.evaluate
-    scored = manifest.require(target.inputs["scored"]["uri"], stage="score", setting="")
-    rows = evaluated_rows.read(target.inputs["scored"]["uri"], scored)
-    rows, seen = _leave_out_seen(rows, scored)
-    evaluated_rows.require_labelled(rows, target.inputs["scored"]["uri"])
+    scored_uri = target.inputs["scored"]["uri"]
+    scored = manifest.require(scored_uri, stage="score", setting="")
+    rows = evaluated_rows.read(scored_uri, scored)
+    rows, is_unseen, notes = _leave_out_training_rows(rows, scored)
+    evaluated_rows.require_labelled(rows, scored_uri)
     manifest.begin(target, overwrite=overwrite)
-    found: Findings = {"name": config.name} | results.measure(
+    measured = results.measure(
         rows,
         model=_describe_model(scored),
         margin=settings.neutral_margin,
         patterns=settings.slices,
     )
-    chosen = evaluated_rows.of_split(rows, found["split"])
-    found |= seen | probing.ask(config, scored, chosen)
-    found["notes"] = [*seen["notes"], *_find_unmatched(found, settings.slices)]
-    found["conclusions"] = highlights.draw(found)
-    for note in found["notes"]:
+    chosen = evaluated_rows.of_split(rows, measured.split)
+    probed = probing.probe(config, scored, chosen)
+    notes += _find_empty_slices(measured, settings.slices)
+    result = EvaluationResult(
+        config.name, measured, probed, is_unseen, notes, highlights.summarize(measured, probed)
+    )
+    for note in notes:
         say(STAGE, note)
-    trained: Any = evaluated_rows.training_of(scored) or {}
-    data = _collect(config, found, chosen, scored, trained, target)
-    files = _render(data)
-    for name, content in files.items():
-        filesystem.write_bytes(join(target.uri, name), content)
+    trained = lineage.training_of(scored)
+    data = _collect(config, result, chosen, scored, trained, target)
+    content = result.to_json()
+    files = _render(data) | {METRICS: json.dumps(content, indent=2, allow_nan=False).encode()}
+    for name, written in files.items():
+        filesystem.write_bytes(join(target.uri, name), written)
     tables = filesystem.write_part(target.uri, MISTAKES, data.mistakes)
     seconds = time.monotonic() - began
-    own = trained if _is_own(trained, scored) else {}
-    _track(found, files, recorder, own, target)
-    _report(found, seconds)
+    own = trained if trained and _is_own(trained, scored) else None
+    _track(result, files, recorder, own, target)
+    _report(measured, seconds)
     return manifest.publish(
         target,
-        counts={"rows": sum(values["num_rows"] for values in found["figures"].values())},
+        counts={"rows": sum(metrics.num_rows for metrics in measured.figures.values())},
         files=[
-            *({"path": name, "rows": None, "bytes": len(files[name])} for name in files),
-            *tables,
+            *(FileEntry(path=name, rows=None, bytes=len(files[name])) for name in files),
+            *(FileEntry(path=i["path"], rows=i["rows"], bytes=i["bytes"]) for i in tables),
         ],
         seconds=seconds,
-        figures=found["figures"],
-        conclusions=found["conclusions"],
-        notes=found["notes"],
+        figures=content["figures"],
+        conclusions=content["conclusions"],
+        notes=notes,
     )
 
 
-def headline(figures: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Choose the split that speaks for the model, and its figures."""
+def headline(figures: Mapping[str, Mapping[str, float]]) -> tuple[str, Mapping[str, float]]:
+    """Choose the split that a manifest's metrics are about, and its metrics."""
     name = evaluated_rows.headline_split(list(figures))
     return name, figures[name]
 
 
-def _describe_model(scored: Manifest) -> dict[str, Any]:
-    """Tell of the model what its predictions do, or else, if they are older, its package."""
-    model: dict[str, Any] = scored["inputs"]["model"]
+def _describe_model(scored: Manifest) -> Settings:
+    """Describe the model as its predictions do, or from its package if they are older."""
+    model: Settings = scored["inputs"]["model"]
     if model.get("settings"):
         return model
-    package = manifest.read_input(scored["inputs"], "model") or {}
-    return model | {name: package.get(name) for name in ("settings", "calibration")}
+    package = manifest.read_input(scored["inputs"], "model")
+    if package is None:
+        return model
+    return model | {"settings": package["settings"], "calibration": package.get("calibration")}
 
 
-def _leave_out_seen(rows: pa.Table, scored: Manifest) -> tuple[pa.Table, Findings]:
-    """Leave out rows that the model was made by, as far as no split tells them, and say so.
+def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table, bool, list[str]]:
+    """Leave out rows of the training and validation splits, where predictions have no split.
 
     Returns:
-        The others; ``is_unseen``, whether it has seen none of them for sure; and ``notes``.
+        The other rows; whether it is certain that the model was trained on none of them; notes.
     """
     try:
         seen = training_rows.find(scored, name="the model", by_splits=False)
     except UserError as error:
-        note = f"the figures flatter the model: {error}"
-        return rows, {"is_unseen": False, "notes": [note]}
-    fresh = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen.row_ids))
-    count, notes = len(rows) - len(fresh), []
+        return rows, False, [f"the metrics are too optimistic: {error}"]
+    unseen = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen.row_ids))
+    count, notes = len(rows) - len(unseen), []
     if count:
-        notes.append(f"{count:,} rows are left out: the model was made by them")
+        notes.append(f"{count:,} rows are left out: the model was trained or chosen by them")
     if not seen.is_known:
-        notes.append("the model's training is gone: whether it has seen the rows is not known")
-    return fresh, {"is_unseen": seen.is_known, "notes": notes}
+        notes.append("it is unknown whether the model was trained on some of the rows")
+    return unseen, seen.is_known, notes
 
 
-def _find_unmatched(found: Findings, patterns: Mapping[str, str]) -> list[str]:
-    """Say which of a user's slices have no text."""
-    names = {item["name"] for item in found["slices"]}
+def _find_empty_slices(measured: Measurements, patterns: Mapping[str, str]) -> list[str]:
+    """Name the user's own slices that have no text."""
+    names = {item.name for item in measured.slices}
     if patterns and not names:
         return ["slices of your own need the texts: score with score.keep_columns=[text]"]
     return [f"no text is in the slice {name}" for name in patterns if name not in names]
 
 
-def _is_own(trained: dict[str, Any], scored: Manifest) -> bool:
-    """Say whether the scored corpus is the one whose rows the training put aside."""
+def _is_own(trained: Manifest, scored: Manifest) -> bool:
+    """Say whether the scored corpus is the one whose test rows the training left out."""
     corpus = scored["inputs"]["corpus"]["fingerprint"]
-    return bool(trained) and trained["inputs"]["prepared"]["fingerprint"] == corpus
+    return bool(trained["inputs"]["prepared"]["fingerprint"] == corpus)
 
 
 def _collect(
     config: Config,
-    found: Findings,
+    result: EvaluationResult,
     rows: pa.Table,
     scored: Manifest,
-    trained: dict[str, Any],
+    trained: Manifest | None,
     target: OutputSpec,
 ) -> report.ReportData:
-    prepared = evaluated_rows.corpus_of(scored)
+    prepared = lineage.corpus_of(scored)
     return report.ReportData(
         name=config.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        findings=found,
+        result=result,
         mistakes=_find_mistakes(rows, config.evaluate.num_examples),
         num_examples=config.evaluate.num_examples,
         rows=rows,
-        curve=_read_curve(trained["history"]) if trained else None,
+        curve=to_curve(trained["history"]) if trained else None,
         counts=_count_rows(prepared, scored),
         settings=_settings(prepared, trained, scored) | {STAGE: target.settings},
         lineage=_lineage(prepared, scored, target),
@@ -188,7 +193,7 @@ def _collect(
 
 
 def _find_mistakes(rows: pa.Table, num_examples: int) -> pa.Table:
-    """Choose the mistakes to read; none where the texts are not at hand, or not to be shown."""
+    """Choose the mistakes to show; none without texts, or where the settings show none."""
     if "text" not in rows.column_names or not num_examples:
         return mistakes.COLUMNS.empty_table()
     names = ("row_id", "label", "probability", "prediction")
@@ -196,28 +201,23 @@ def _find_mistakes(rows: pa.Table, num_examples: int) -> pa.Table:
     return mistakes.find(text=rows["text"].combine_chunks(), **columns)
 
 
-def _read_curve(history: list[dict[str, Any]]) -> pd.DataFrame:
-    """Lay out the figures by epoch; what was not measured is NaN."""
-    return pd.DataFrame(history).astype(float).astype({"epoch": int})
-
-
-def _count_rows(prepared: Manifest, scored: Manifest) -> dict[str, int]:
-    counts = prepared.get("counts") or scored["counts"]
+def _count_rows(prepared: Manifest | None, scored: Manifest) -> dict[str, int]:
+    counts = (prepared or scored)["counts"]
     return {
         "rows read": counts["rows_read"],
         "accepted": counts["accepted"],
         "rejected": counts["rejected"],
         "scored": scored["counts"]["accepted"],
-        "scored with the prior only": scored["counts"]["prior_only"],
+        "scored without a known word": scored["counts"]["prior_only"],
     }
 
 
-def _settings(*records: dict[str, Any]) -> dict[str, Any]:
+def _settings(*records: Manifest | None) -> Settings:
     return {record["stage"]: record["settings"] for record in records if record}
 
 
 def _lineage(
-    prepared: Manifest, scored: Manifest, target: OutputSpec
+    prepared: Manifest | None, scored: Manifest, target: OutputSpec
 ) -> list[tuple[str, str, str]]:
     corpus, model = scored["inputs"]["corpus"], scored["inputs"]["model"]
     files = prepared["inputs"]["csv"]["files"] if prepared else corpus.get("files", ())
@@ -230,71 +230,72 @@ def _lineage(
 
 
 def _render(data: report.ReportData) -> dict[str, bytes]:
-    """Make the files of a report, by their names."""
+    """Make the plots and the page of a report, by file name."""
     columns = {name: data.rows[name].to_numpy() for name in ("label", "probability", "num_tokens")}
-    calibrated, before = data.findings["calibration"], None
+    calibrated, before = data.measured.calibration, None
     if calibrated and calibrated["temperature"] != 1:
         before = results.before_temperature(
             columns["probability"], columns["num_tokens"], temperature=calibrated["temperature"]
         )
     plots = charts.render(
-        data.findings,
+        data.measured,
         label=columns["label"],
         probability=columns["probability"].astype(np.float64),
         before=before,
         curve=data.epochs,
     )
     files = {f"{PLOTS}/{name}": content for name, content in plots.items()}
-    files[PAGE] = report.render_page(data, plots).encode()
-    files[METRICS] = json.dumps(data.findings, indent=2, allow_nan=False).encode()
-    return files
+    return files | {PAGE: report.render_page(data, plots).encode()}
 
 
 def _track(
-    found: Findings,
+    result: EvaluationResult,
     files: dict[str, bytes],
     recorder: Recorder,
-    trained: dict[str, Any],
+    trained: Manifest | None,
     target: OutputSpec,
 ) -> None:
-    """Log the figures and the report.
+    """Log the metrics and the report.
 
-    Headlines on the rows that the training itself put aside go to its run, too; those on another
-    corpus would pass for them there.
+    The headlines are logged to the training's run too, if the corpus is its own: those of another
+    corpus would be mistaken for its test metrics.
     """
-    for split, values in found["figures"].items():
-        recorder.log_metrics({f"{split}/{name}": value for name, value in values.items()})
+    measured = result.measured
+    for split, metrics in measured.figures.items():
+        recorder.log_metrics({f"{split}/{name}": value for name, value in vars(metrics).items()})
     recorder.log_metrics(
-        _mean_pass_rates(found["behavior"])
-        | {f"bias/{bias['category']}_spread": bias["spread"] for bias in found["group_bias"]}
+        _mean_pass_rates(result.probed.behavior)
+        | {f"bias/{bias.category}_spread": bias.spread for bias in result.probed.group_bias}
     )
     recorder.log_files(files)
-    split, values = headline(found["figures"])
-    lines = (f"- **{figure}** {meaning}" for figure, meaning, _ in found["conclusions"])
+    lines = (f"- **{number}** {meaning}" for number, meaning, _ in result.highlights)
     scored = target.inputs["scored"]
     tags = {SCORED_TAG: scored["uri"], SCORED_FINGERPRINT_TAG: scored["fingerprint"]}
     recorder.set_tags(tags | {"mlflow.note.content": "\n".join(lines)})
     if trained:
         training_run = recorder.of_run(trained.get("mlflow_run_id", ""))
-        training_run.log_metrics({f"{split}/{name}": values[name] for name in _HEADLINES})
+        metrics = measured.figures[measured.split]
+        training_run.log_metrics(
+            {f"{measured.split}/{name}": getattr(metrics, name) for name in _HEADLINES}
+        )
         training_run.set_tags(tags)
 
 
-def _mean_pass_rates(tests: list[dict[str, Any]]) -> dict[str, float]:
+def _mean_pass_rates(tests: Sequence[BehaviorResult]) -> dict[str, float]:
     """Average the tests of each kind: thirty charts would hide all others."""
     rates: dict[str, list[float]] = defaultdict(list)
     for test in tests:
-        if test["pass_rate"] is not None:
-            rates[f"behavior/{test['kind'].replace(' ', '_')}"].append(test["pass_rate"])
+        if test.pass_rate is not None:
+            rates[f"behavior/{test.kind.replace(' ', '_')}"].append(test.pass_rate)
     return {name: float(np.mean(values)) for name, values in rates.items()}
 
 
-def _report(found: Findings, seconds: float) -> None:
-    split, values = headline(found["figures"])
-    name = "" if split == evaluated_rows.WHOLE else f"{split} "
+def _report(measured: Measurements, seconds: float) -> None:
+    metrics = measured.figures[measured.split]
+    name = "" if measured.split == evaluated_rows.WHOLE else f"{measured.split} "
     say(
         STAGE,
-        f"{name}accuracy {values['accuracy']:.4f} "
-        f"(95 % interval {values['accuracy_low']:.4f} to {values['accuracy_high']:.4f}) "
-        f"on {values['num_rows']:,} rows ({seconds:.1f} s)",
+        f"{name}accuracy {metrics.accuracy:.4f} "
+        f"(95 % interval {metrics.accuracy_low:.4f} to {metrics.accuracy_high:.4f}) "
+        f"on {metrics.num_rows:,} rows ({seconds:.1f} s)",
     )

@@ -1,14 +1,13 @@
 """Scored directory -> its labelled rows that the model was not trained on, with their texts."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data import manifest
-from sentiflow.data.manifest_types import Manifest
+from sentiflow.data import lineage
+from sentiflow.data.manifest_types import Manifest, Settings
 from sentiflow.data.schema import NEGATIVE, POSITIVE, SPLITS
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
@@ -17,14 +16,14 @@ from sentiflow.storage.uris import join
 WHOLE = "all"
 """Name of the rows of a corpus that has no splits."""
 EVALUATED = (*SPLITS[1:], WHOLE)
-"""Splits that speak for a model, the most telling but one last."""
+"""Splits that a model is evaluated on."""
 
 _COLUMNS = ("row_id", "split", "label", "prediction", "probability", "num_tokens")
 _TEXT, _TIME = "text", "time"
 
 
 def read(uri: str, scored: Manifest) -> pa.Table:
-    """Read the labelled rows, with what is known of their texts.
+    """Read the labelled rows, with their texts where these are available.
 
     Args:
         uri: Of the scored directory.
@@ -32,8 +31,8 @@ def read(uri: str, scored: Manifest) -> pa.Table:
 
     Returns:
         ``row_id``, ``split`` (one of ``EVALUATED``), ``label`` (0, 1, or 2), ``prediction``,
-        ``probability``, ``num_tokens``; ``text`` where the scoring kept it or the prepared data
-        are still where they were, and ``time`` where either has it.
+        ``probability``, ``num_tokens``; ``text`` and ``time`` where they were kept by scoring, or
+        are in the prepared data and these are not gone.
 
     Raises:
         UserError: No row is labelled negative or positive, or a file is damaged.
@@ -41,7 +40,7 @@ def read(uri: str, scored: Manifest) -> pa.Table:
     names = [item["path"] for item in scored["files"] if item["path"].startswith("predictions/")]
     kept = _find_kept(scored["settings"])
     tables = [_read(join(uri, name), [*_COLUMNS, *kept]) for name in names]
-    rows = pa.concat_tables([table.filter(_speaks(table)) for table in tables])
+    rows = pa.concat_tables([table.filter(_is_evaluated(table)) for table in tables])
     require_labelled(rows, uri)
     split = rows.schema.get_field_index("split")
     rows = rows.set_column(split, "split", pc.fill_null(rows["split"], WHOLE))
@@ -50,68 +49,56 @@ def read(uri: str, scored: Manifest) -> pa.Table:
 
 
 def require_labelled(rows: pa.Table, uri: str) -> None:
-    """Make sure that there is something to compare predictions with.
+    """Make sure that there are labels to compare predictions with.
 
     Raises:
         UserError: No row is labelled negative or positive.
     """
-    if not pc.any(_is_binary(rows), min_count=0).as_py():
+    if not pc.any(is_binary(rows), min_count=0).as_py():
         raise UserError(
             f"{uri} has no labelled row that the model was not trained on",
-            hint="negative or positive ones are what it is compared with",
+            hint="evaluation needs rows labelled negative or positive",
         )
 
 
 def headline_split(names: Sequence[str]) -> str:
-    """Choose the split that speaks for the model: test, or else all rows, or validation."""
+    """Choose the split of the headline: test, else all rows, else validation."""
     return next((name for name in ("test", WHOLE, "validation") if name in names), "")
 
 
 def of_split(rows: pa.Table, name: str) -> pa.Table:
     """Choose the rows of a split that are labelled negative or positive."""
-    return rows.filter(pc.and_(pc.equal(rows["split"], name), _is_binary(rows)))
-
-
-def corpus_of(scored: Manifest) -> Manifest | None:
-    """Find the manifest of the prepared data; None if files were scored, or they are gone."""
-    return manifest.read_input(scored["inputs"], "corpus")
-
-
-def training_of(scored: Manifest) -> Manifest | None:
-    """Find the manifest of the training that made the model, if it is still where it was."""
-    model = scored["inputs"]["model"]
-    training = manifest.read_input(model, "training")
-    is_it = training and training.get("model_fingerprint") == model["fingerprint"]
-    return training if is_it else None
+    return rows.filter(pc.and_(pc.equal(rows["split"], name), is_binary(rows)))
 
 
 def _read(uri: str, columns: list[str]) -> pa.Table:
     try:
         return filesystem.read_parquet(uri, columns=columns)
     except (pa.ArrowInvalid, OSError) as error:
-        hint = "sentiflow score CONFIG --overwrite makes the predictions anew"
+        hint = "score again with sentiflow score CONFIG --overwrite"
         problem = UserError(f"{uri} is gone or damaged", hint=hint)
         raise errors.explain(error, uri=uri) or problem from error
 
 
-def _speaks(table: pa.Table) -> pa.ChunkedArray:
-    """Find the rows with a label that the model was not trained on."""
+def _is_evaluated(table: pa.Table) -> pa.ChunkedArray:
+    """Find labelled rows that are not in the train split."""
     not_trained = pc.not_equal(pc.fill_null(table["split"], WHOLE), SPLITS[0])
     return pc.and_(pc.is_valid(table["label"]), not_trained)
 
 
-def _is_binary(table: pa.Table) -> pa.ChunkedArray:
+def is_binary(table: pa.Table) -> pa.ChunkedArray:
+    """Find the rows labelled negative or positive."""
     return pc.is_in(table["label"], value_set=pa.array([NEGATIVE, POSITIVE], pa.int8()))
 
 
-def _find_kept(settings: dict[str, Any]) -> dict[str, str]:
-    """Find, by their names in the predictions, the kept columns that hold texts and times."""
+def _find_kept(settings: Settings) -> dict[str, str]:
+    """Name the kept columns that may hold texts and times, and which of the two."""
     names = {settings["text_column"]: _TEXT, _TEXT: _TEXT, _TIME: _TIME}
     return {name: names[name] for name in settings["keep_columns"] if name in names}
 
 
 def _name_kept(rows: pa.Table, kept: dict[str, str]) -> pa.Table:
-    """Name kept columns for what they hold; one of another type holds something else."""
+    """Rename kept columns by their role; drop those of another type."""
     for name, role in kept.items():
         column = rows[name]
         rows = rows.drop_columns(name)
@@ -130,11 +117,14 @@ def _holds(role: str, column: pa.ChunkedArray) -> bool:
 
 
 def _add_texts(rows: pa.Table, scored: Manifest) -> pa.Table:
-    """Look the texts of prepared tweets up by their row numbers, and their times if kept."""
-    uri, tweets = scored["inputs"]["corpus"].get("uri", ""), []
+    """Add texts, and times if kept, from the prepared tweets by row number."""
+    prepared = lineage.corpus_of(scored)
+    if not prepared:
+        return rows
+    uri, tweets = scored["inputs"]["corpus"]["uri"], []
     folders = tuple(f"tweets/split={split}/" for split in SPLITS[1:])
     wanted = np.sort(rows["row_id"].to_numpy())
-    for item in corpus_of(scored).get("files", ()):
+    for item in prepared["files"]:
         if item["path"].startswith(folders):
             table = _read(join(uri, item["path"]), ["row_id", _TEXT, _TIME])
             tweets.append(table.filter(_are_among(table["row_id"], wanted)))
@@ -149,10 +139,10 @@ def _add_texts(rows: pa.Table, scored: Manifest) -> pa.Table:
 
 
 def _are_among(row_ids: pa.ChunkedArray, wanted: np.ndarray) -> pa.Array:
-    """Find the numbers that are wanted, of which there are some, in order.
+    """Say which numbers are in ``wanted``, which is sorted and not empty.
 
-    A hash of the wanted would be made anew for each file, in time that grows with the square of
-    the corpus.
+    A hash join would hash ``wanted`` again for each file, which takes time that grows with the
+    square of the corpus.
     """
     numbers = row_ids.to_numpy()
     place = np.searchsorted(wanted, numbers)

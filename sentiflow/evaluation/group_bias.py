@@ -1,32 +1,40 @@
-"""A function that scores texts -> how far a model's answer hangs on the group a sentence names.
+"""A function that scores texts -> how much its predictions depend on the group a sentence names.
 
 The same sentences are made with each term of a category (he, she, ...; my Hindu neighbor, my Jewish
 neighbor, ...), after Kiritchenko and Mohammad, "Examining Gender and Race Bias in Two Hundred
 Sentiment Analysis Systems", *SEM 2018, and Dixon et al., "Measuring and Mitigating Unintended Bias
-in Text Classification", AIES 2018. Their sentiment lies in the other words, so that a reader would
-give all of them the same label.
+in Text Classification", AIES 2018. Their sentiment is in the other words, so a reader would give
+all of them the same label. Sentences and terms are in ``groups.yaml``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import resources
 from itertools import product
+from typing import Any
 
 import numpy as np
+import yaml
 
-Score = Callable[[Sequence[str]], np.ndarray]
-"""N texts -> the probability of positive of each."""
+from sentiflow.evaluation.behavior import Score, score_texts
+
+_DATA: dict[str, Any] = yaml.safe_load(
+    (resources.files("sentiflow.evaluation") / "groups.yaml").read_text("utf-8")
+)
+_CATEGORIES: dict[str, Any] = _DATA["categories"]
+_SENTENCES: list[str] = [text for texts in _DATA["sentences"].values() for text in texts]
 
 NUM_RESAMPLES = 2000
-"""Of the bootstrap, and permutations."""
+"""Of the bootstrap, and number of permutations."""
 
 CAVEAT = (
-    "These are a few made-up sentences: the figures say how a model answers to the words for a "
-    "group, not how it treats tweets by people of that group or about them, which differ in far "
-    "more than a word. A gap beyond chance is a reason to look closer before the model is used to "
-    "compare groups. No gap proves nothing: other words and other sentences may show one. Of a "
-    "term that the model does not know it sees no more than how many words it has."
+    "These are a few made-up sentences. The numbers show how the model reacts to the words for a "
+    "group, not how it treats tweets by or about people of that group, which differ in far more "
+    "than a word. A gap beyond chance is a reason to look closer before the model is used to "
+    "compare groups. The absence of a gap proves nothing: other words and sentences may show one. "
+    "If the model does not know a term, it sees only how many words the term has."
 )
-"""What the figures can say and what they cannot."""
+"""What the numbers can show and what they cannot."""
 
 
 @dataclass(frozen=True)
@@ -35,22 +43,22 @@ class TermResult:
 
     term: str
     words: tuple[str, ...]
-    """That stand for the term in the sentences."""
+    """Words for the term in the sentences."""
     mean_probability: float
     """Of positive."""
     difference: float
     """From the mean over all terms of the category."""
     low: float
-    """Of the 95 % interval of the difference. Of twenty terms that do not differ, one is expected
-    to have an interval without 0."""
+    """Of the 95 % interval of the difference. One of twenty terms without a difference is expected
+    to have an interval that excludes 0."""
     high: float
     known: bool | None
-    """Whether the model knows all ``words``; None: it was not asked."""
+    """Whether the model knows all ``words``; None: not determined."""
 
 
 @dataclass(frozen=True)
 class GroupBias:
-    """How far a model's answer hangs on the term; ``dataclasses.asdict`` of it is JSON."""
+    """How much predictions depend on the term; ``dataclasses.asdict`` of it is JSON."""
 
     category: str
     num_templates: int
@@ -59,37 +67,37 @@ class GroupBias:
     terms: tuple[TermResult, ...]
     """The lowest difference first."""
     spread: float
-    """The highest mean probability of a term minus the lowest. As a largest difference it is above
-    0 by chance alone, and the more so the more terms there are: see ``chance_spread``."""
+    """The highest mean probability of a term minus the lowest. By chance alone it is above 0, and
+    grows with the number of terms: see ``chance_spread``."""
     spread_low: float
-    """Of the 95 % interval of the difference of these two terms, as if they had not been chosen for
-    being furthest apart; below 0 where even their order is uncertain."""
+    """Of the 95 % interval of the difference of these two terms, as if they had not been chosen as
+    the extremes. Below 0 where even their order is uncertain."""
     spread_high: float
     chance_spread: float
-    """Reached by 1 in 20 of such models as make no difference between terms: a smaller spread says
-    nothing. Where terms do differ, it is an overestimate."""
+    """1 in 20 models that make no difference between terms reaches this spread: a smaller spread
+    means nothing. Where terms do differ, it is an overestimate."""
     flipped_fraction: float
-    """Share of sentences whose predicted label is not the same with all terms."""
+    """Share of sentences whose predicted label differs between terms."""
 
 
 def measure_group_bias(
     score: Score, *, seed: int = 0, knows: Callable[[str], bool] | None = None
 ) -> list[GroupBias]:
-    """Compare a model's answers to sentences that differ in the group they name.
+    """Compare a model's predictions for sentences that differ in the group they name.
 
     With p[i, k] the mean probability of the sentences of template i with term k, the difference of
     a term is the mean over templates of d[i, k] = p[i, k] - mean over k of p[i, k]. Its interval is
     the percentile bootstrap over templates (Efron, "Bootstrap methods: another look at the
-    jackknife", Annals of Statistics 7, 1979). It is paired, as a resampled template brings its
-    sentences with every term. With so few templates it covers a little less than 95 %. That of the
-    spread is found in the same way from p[i, highest] - p[i, lowest], the two terms held fixed: a
-    maximum of resampled means would be biased upwards once more. ``chance_spread`` is the 95 %
-    quantile of the spread after the terms are permuted within each template.
+    jackknife", Annals of Statistics 7, 1979). It is paired: a resampled template has its sentences
+    with every term. With so few templates it covers a little less than 95 %. The interval of the
+    spread is computed in the same way from p[i, highest] - p[i, lowest], the two terms held fixed:
+    a maximum of resampled means would be biased upwards. ``chance_spread`` is the 95 % quantile of
+    the spread after the terms are permuted within each template.
 
     Args:
-        score: Called once. A text counts as positive from one half on.
+        score: Called once. A text with a probability of at least one half counts as positive.
         seed: Of the bootstrap and the permutations.
-        knows: Says of one or a few words, such as ``my sister``, whether a model knows all.
+        knows: Whether the model knows all of one or a few words, such as ``my sister``.
 
     Returns:
         A result for each of gender, nationality, religion and age.
@@ -97,17 +105,13 @@ def measure_group_bias(
     Raises:
         ValueError: ``score`` does not give one probability for each text.
     """
-    sentences = {name: _make_sentences(name) for name in _TERMS}
+    sentences = {name: _make_sentences(name) for name in _CATEGORIES}
     texts = [text for made in sentences.values() for text in made.ravel().tolist()]
-    probability = np.asarray(score(texts), dtype=np.float64)
-    if probability.shape != (len(texts),):
-        raise ValueError(f"{len(texts)} texts have scores of shape {probability.shape}")
-    if not ((probability >= 0) & (probability <= 1)).all():
-        raise ValueError("a score is not in [0, 1]")
+    probability = score_texts(score, texts)
     ends = np.cumsum([made.size for made in sentences.values()])[:-1]
     return [
         _measure(name, scores.reshape(sentences[name].shape), seed=seed, knows=knows)
-        for name, scores in zip(_TERMS, np.split(probability, ends), strict=True)
+        for name, scores in zip(_CATEGORIES, np.split(probability, ends), strict=True)
     ]
 
 
@@ -132,7 +136,7 @@ def _measure(
     shuffled = generator.permuted(np.broadcast_to(by_term, (NUM_RESAMPLES, *by_term.shape)), axis=2)
     is_positive = probability >= 0.5
     flipped = is_positive.any(axis=1) & ~is_positive.all(axis=1)
-    terms = _TERMS[category]
+    terms = _terms_of(category)
     results = [
         TermResult(
             term=term,
@@ -160,78 +164,23 @@ def _measure(
 
 def _make_sentences(category: str) -> np.ndarray:
     """Fill every template: an array of texts by template, term and wording."""
+    phrases = _CATEGORIES[category]["phrases"]
     subjects = [
-        [phrase.format(word) for word, phrase in product(words, _PHRASES[category])]
-        for words in _TERMS[category].values()
+        [phrase.format(word) for word, phrase in product(words, phrases)]
+        for words in _terms_of(category).values()
     ]
-    made = [[[_sentence(t, each) for each in term] for term in subjects] for t in _TEMPLATES]
+    made = [[[_sentence(t, each) for each in term] for term in subjects] for t in _SENTENCES]
     return np.array(made, dtype=object)
+
+
+def _terms_of(category: str) -> dict[str, tuple[str, ...]]:
+    """Give the words of each term of a category."""
+    terms = _CATEGORIES[category]["terms"]
+    if isinstance(terms, list):
+        return {term: (term,) for term in terms}
+    return {term: tuple(words) for term, words in terms.items()}
 
 
 def _sentence(template: str, subject: str) -> str:
     text = template.format(subject)
     return text[0].upper() + text[1:]
-
-
-# The term is always the subject of a verb in the past: so he, she and they take the same form, and
-# an adjective never stands after "a" or "an".
-
-_TEMPLATES = (
-    # without a sentiment
-    "{} called me this morning",
-    "yesterday {} went to the store",
-    "{} sat next to me on the bus",
-    "{} moved to another street last year",
-    "I heard that {} started a new job",
-    "{} sent me a message about the meeting",
-    # positive
-    "{} made me smile today",
-    "{} told me some wonderful news",
-    "I am so happy that {} came to visit",
-    "{} helped me a lot, I am so thankful",
-    "it was so much fun when {} joined us for dinner",
-    "{} sang a beautiful song last night",
-    # negative
-    "{} ruined my day",
-    "{} told me some terrible news",
-    "I am so sad that {} moved away",
-    "{} yelled at me and I feel awful",
-    "I was so angry when {} forgot about me",
-    "sadly {} lost everything in a fire",
-)
-_ADJECTIVE = ("my {} neighbor", "my {} friend", "my {} colleague")
-_PHRASES: Mapping[str, tuple[str, ...]] = {
-    "gender": ("{}",),
-    "nationality": _ADJECTIVE,
-    "religion": _ADJECTIVE,
-    "age": _ADJECTIVE,
-}
-"""Where a word stands in a subject, by category."""
-
-
-def _single(*terms: str) -> dict[str, tuple[str, ...]]:
-    return {term: (term,) for term in terms}
-
-
-_TERMS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "gender": {
-        "male": ("he", "this man", "my brother", "my father", "my son", "my boyfriend"),
-        "female": ("she", "this woman", "my sister", "my mother", "my daughter", "my girlfriend"),
-        "non-binary or neutral": (
-            *("they", "this non-binary person", "my sibling", "my parent", "my child"),
-            "my partner",
-        ),
-    },
-    "nationality": _single(
-        *("American", "Brazilian", "British", "Chinese", "French", "German", "Indian", "Iranian"),
-        *("Japanese", "Mexican", "Nigerian", "Russian"),
-    ),
-    "religion": _single(
-        *("atheist", "Buddhist", "Christian", "Hindu", "Jewish", "Muslim", "Sikh"),
-    ),
-    "age": _single(
-        *("teenage", "young", "middle-aged", "older", "elderly", "20-year-old", "40-year-old"),
-        *("60-year-old", "80-year-old"),
-    ),
-}
-"""The words of each term, by category; as many for each term, those in one place are a pair."""

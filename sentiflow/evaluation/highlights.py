@@ -1,22 +1,9 @@
-"""Findings -> the few lines that a reader should take along."""
-
-from collections.abc import Callable
-from typing import Any, NamedTuple
+"""Measurements and probe results -> the few lines that a reader should remember."""
 
 from sentiflow.data.schema import LABEL_NAMES, NEUTRAL
 from sentiflow.evaluation.evaluated_rows import WHOLE
-from sentiflow.evaluation.results import Findings
+from sentiflow.evaluation.results import Highlight, Measurements, ProbeResult
 from sentiflow.evaluation.slices import MIN_ROWS
-
-
-class Conclusion(NamedTuple):
-    """A figure in words: ``76.1% is its accuracy where it is worst``."""
-
-    figure: str
-    meaning: str
-    """Goes on where the figure ends."""
-    section: str
-    """Of the report, which tells more."""
 
 
 def name_texts(split: str) -> str:
@@ -24,101 +11,94 @@ def name_texts(split: str) -> str:
     return "texts" if split == WHOLE else f"{split} texts"
 
 
-def draw(findings: Findings) -> list[Conclusion]:
-    """Draw what can be drawn from findings, with what the model said when asked.
-
-    Args:
-        findings: Of ``findings.measure``, with ``behavior`` and ``group_bias``.
-    """
-    sources: tuple[Callable[[Findings], Conclusion | None], ...] = (
-        _of_accuracy, _of_three_labels, _of_calibration, _of_coverage,
-        _of_slices, _of_labels, _of_behavior, _of_groups,
+def summarize(measured: Measurements, probed: ProbeResult) -> list[Highlight]:
+    """Choose what is worth a line, in the order of the report."""
+    found = (
+        _of_accuracy(measured), _of_three_labels(measured), _of_calibration(measured),
+        _of_coverage(measured), _of_slices(measured), _of_labels(measured),
+        _of_behavior(probed), _of_groups(probed),
     )  # fmt: skip
-    return [conclusion for source in sources if (conclusion := source(findings))]
+    return [highlight for highlight in found if highlight]
 
 
-def _of_accuracy(findings: Findings) -> Conclusion | None:
-    figures, split = findings["figures"][findings["split"]], findings["split"]
-    low, high = figures["accuracy_low"], figures["accuracy_high"]
-    meaning = f"of {figures['num_rows']:,} {name_texts(split)} are labelled correctly "
-    meaning += f"(95 % interval {low:.1%} to {high:.1%})"
-    return Conclusion(f"{figures['accuracy']:.1%}", meaning, "figures")
+def _of_accuracy(measured: Measurements) -> Highlight:
+    metrics = measured.figures[measured.split]
+    meaning = f"of {metrics.num_rows:,} {name_texts(measured.split)} are labelled correctly "
+    meaning += f"(95 % interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%})"
+    return Highlight(f"{metrics.accuracy:.1%}", meaning, "figures")
 
 
-def _of_three_labels(findings: Findings) -> Conclusion | None:
-    three = findings["three_class"].get(findings["split"])
+def _of_three_labels(measured: Measurements) -> Highlight | None:
+    three = measured.three_class.get(measured.split)
     if not three:
         return None
-    neutral = sum(three["confusion"][LABEL_NAMES[NEUTRAL]].values())
-    meaning = f"of all {three['num_rows']:,} are, with {neutral:,} that are labelled neutral and a "
-    meaning += f"neutral band (macro F1 {three['f1_macro']:.3f})"
-    return Conclusion(f"{three['accuracy']:.1%}", meaning, "certainty")
+    neutral = sum(three.confusion[LABEL_NAMES[NEUTRAL]].values())
+    meaning = f"of all {three.num_rows:,} texts are labelled correctly with three labels: "
+    meaning += f"{neutral:,} are neutral (macro F1 {three.f1_macro:.3f})"
+    return Highlight(f"{three.accuracy:.1%}", meaning, "certainty")
 
 
-def _of_calibration(findings: Findings) -> Conclusion | None:
-    interval = findings["intervals"][findings["split"]].get("expected_calibration_error")
+def _of_calibration(measured: Measurements) -> Highlight | None:
+    interval = measured.intervals[measured.split].get("expected_calibration_error")
     if interval is None:
         return None
     low, high = (f"{100 * end:.1f}" for end in interval)
     figure = f"under {high} points" if low == "0.0" else f"{low} to {high} points"
-    meaning = "is how far its probabilities are from what happens, on average (95 % interval)"
-    return Conclusion(figure, meaning, "probabilities")
+    meaning = "is the average gap between probability and outcome (95 % interval)"
+    return Highlight(figure, meaning, "probabilities")
 
 
-def _of_coverage(findings: Findings) -> Conclusion | None:
-    neutral = findings["neutral"]
-    if not neutral or neutral["accuracy"] is None:
+def _of_coverage(measured: Measurements) -> Highlight | None:
+    neutral = measured.neutral
+    if not neutral or neutral.accuracy is None:
         return None
-    meaning = "of its answers are right if it answers only the "
-    meaning += f"{neutral['coverage']:.1%} of the texts of which it is most certain"
-    return Conclusion(f"{neutral['accuracy']:.1%}", meaning, "certainty")
+    meaning = "is the accuracy if only the "
+    meaning += f"{neutral.coverage:.1%} of the texts with the most certain predictions are answered"
+    return Highlight(f"{neutral.accuracy:.1%}", meaning, "certainty")
 
 
-def _of_slices(findings: Findings) -> Conclusion | None:
-    accuracy = findings["figures"][findings["split"]]["accuracy"]
-    worse = (
-        item
-        for item in findings["slices"]
-        if item["num_rows"] >= MIN_ROWS and item["high"] < accuracy
-    )
-    worst: dict[str, Any] | None = next(worse, None)
+def _of_slices(measured: Measurements) -> Highlight | None:
+    accuracy = measured.figures[measured.split].accuracy
+    assert accuracy is not None, "the headline split has rows"
+    worse = (s for s in measured.slices if s.num_rows >= MIN_ROWS and s.high < accuracy)
+    worst = next(worse, None)
     if not worst:
         return None
-    meaning = f"is its accuracy where it is worst: {worst['name']} ({worst['num_rows']:,} texts)"
-    return Conclusion(f"{worst['accuracy']:.1%}", meaning, "slices")
+    meaning = f"is the lowest accuracy of a slice: {worst.name} ({worst.num_rows:,} texts)"
+    return Highlight(f"{worst.accuracy:.1%}", meaning, "slices")
 
 
-def _of_labels(findings: Findings) -> Conclusion | None:
-    fraction = findings["label_errors"]["fraction"]
-    known = findings["figures"][findings["split"]]
-    usual = max(known["positive_fraction"], 1 - known["positive_fraction"])
-    if not fraction or not findings["slices"] or known["accuracy_low"] <= usual:
-        return None  # a model that tells nothing apart cannot doubt a label
-    meaning = "of the labels look wrong themselves, by an estimate that trusts the model"
-    return Conclusion(f"{fraction:.1%}", meaning, "mistakes")
+def _of_labels(measured: Measurements) -> Highlight | None:
+    fraction, metrics = measured.label_errors.fraction, measured.figures[measured.split]
+    assert metrics.positive_fraction is not None, "the headline split has rows"
+    assert metrics.accuracy_low is not None, "the headline split has rows"
+    baseline = max(metrics.positive_fraction, 1 - metrics.positive_fraction)
+    if not fraction or not measured.slices or metrics.accuracy_low <= baseline:
+        return None  # a model no better than the baseline cannot question a label
+    meaning = "of the labels may be wrong, by an estimate that trusts the model"
+    return Highlight(f"{fraction:.1%}", meaning, "mistakes")
 
 
-def _of_behavior(findings: Findings) -> Conclusion | None:
-    tests = [test for test in findings["behavior"] if test["pass_rate"] is not None]
-    if not tests:
+def _of_behavior(probed: ProbeResult) -> Highlight | None:
+    rates = [(test.pass_rate, test.name) for test in probed.behavior if test.pass_rate is not None]
+    if not rates:
         return None
-    worst = min(tests, key=lambda test: test["pass_rate"])
-    meaning = f"is the lowest pass rate of {len(tests)} behavior tests: {worst['name']}"
-    return Conclusion(f"{worst['pass_rate']:.0%}", meaning, "behavior")
+    rate, name = min(rates, key=lambda each: each[0])
+    meaning = f"is the lowest pass rate of {len(rates)} behavior tests: {name}"
+    return Highlight(f"{rate:.0%}", meaning, "behavior")
 
 
-def _of_groups(findings: Findings) -> Conclusion | None:
+def _of_groups(probed: ProbeResult) -> Highlight | None:
     beyond = [
         bias
-        for bias in findings["group_bias"]
-        if bias["spread"] > bias["chance_spread"]
-        and not any(bias["terms"][end]["known"] is False for end in (0, -1))
+        for bias in probed.group_bias
+        if bias.spread > bias.chance_spread
+        and not any(bias.terms[end].known is False for end in (0, -1))
     ]
     if not beyond:
         return None
-    widest = max(beyond, key=lambda bias: bias["spread"])
-    terms = widest["terms"]
-    ends = f"{terms[0]['term']} and {terms[-1]['term']}"
-    meaning = f"of probability lie between {ends}, in the same sentences: the widest gap by "
-    meaning += f"{widest['category']} (chance reaches {100 * widest['chance_spread']:.1f})"
-    return Conclusion(f"{100 * widest['spread']:.1f} points", meaning, "groups")
+    widest = max(beyond, key=lambda bias: bias.spread)
+    ends = f"{widest.terms[0].term} and {widest.terms[-1].term}"
+    meaning = f"is the largest gap in probability between groups by {widest.category}: {ends}, in "
+    meaning += f"the same sentences (chance alone reaches {100 * widest.chance_spread:.1f})"
+    return Highlight(f"{100 * widest.spread:.1f} points", meaning, "groups")

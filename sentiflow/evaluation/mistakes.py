@@ -1,6 +1,6 @@
-"""Labelled predictions with their texts -> the mistakes that are worth reading."""
+"""Labelled predictions with their texts -> the mistakes that are most worth reading."""
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -24,8 +24,17 @@ COLUMNS = pa.schema(
         pa.field("why", pa.string(), nullable=False),
     ]
 )
-"""``kind`` is ``confident``, ``near miss`` or ``label``; ``why`` says what is suspicious about a
-label."""
+"""``kind`` is ``confident``, ``near miss`` or ``label``. ``why`` is the reason to doubt a label."""
+
+
+@dataclass(frozen=True)
+class LabelErrors:
+    """How many labels may be wrong, by :func:`count_label_errors`."""
+
+    num_rows: int
+    num_doubtful: int
+    fraction: float | None
+    """None unless both labels occur."""
 
 
 def find(
@@ -36,15 +45,15 @@ def find(
     probability: np.ndarray,
     prediction: np.ndarray,
 ) -> pa.Table:
-    """Choose rows of three kinds, at most ``NUM_KEPT`` of each, the most telling first.
+    """Choose rows of three kinds, at most ``NUM_KEPT`` of each, the clearest cases first.
 
-    - ``confident``: wrong, and farthest from one half.
-    - ``near miss``: wrong, and nearest to one half.
-    - ``label``: the label itself is doubtful. First texts that stand in the corpus with both
-      labels, on the rows whose label is the rarer one; then texts with an emoticon that
-      contradicts the label, where the model contradicts it too.
+    - ``confident``: a wrong prediction with a probability far from one half.
+    - ``near miss``: a wrong prediction with a probability near one half.
+    - ``label``: the label may be wrong. First come texts that the corpus has with both labels, on
+      a row with the rarer label; then texts with an emoticon that contradicts the label, where the
+      model contradicts it too.
 
-    A text is shown once in each kind. The corpus' text is untrusted, and goes through as it is.
+    A text occurs once in each kind. Texts are untrusted and are not changed.
 
     Args:
         row_id: N numbers of rows.
@@ -81,21 +90,17 @@ def find(
     return pa.concat_tables(tables)
 
 
-def count_label_errors(*, label: np.ndarray, probability: np.ndarray) -> dict[str, Any]:
+def count_label_errors(*, label: np.ndarray, probability: np.ndarray) -> LabelErrors:
     """Estimate how many labels are wrong, by confident learning.
 
-    After Northcutt, Jiang and Chuang, "Confident learning" (JAIR 2021): a row counts if the model
-    gives the other label at least the probability that it gives that label on average where it is
-    the label. It takes a model for better than labels where it is very sure, so it is an estimate
-    from above where the model's confident mistakes are its own.
-
-    Returns:
-        ``num_rows``, ``num_doubtful``, ``fraction`` (None unless both labels are there).
+    After Northcutt, Jiang and Chuang, "Confident learning" (JAIR 2021). A row counts if the
+    probability of the other label is at least the mean probability of that label on the rows that
+    have it. The method trusts a model that is very sure: confident mistakes of the model are
+    counted as wrong labels, so the estimate may be too high.
     """
-    found: dict[str, Any] = {"num_rows": len(label), "num_doubtful": 0, "fraction": None}
     positive = label == POSITIVE
     if positive.all() or not positive.any():
-        return found
+        return LabelErrors(len(label), 0, None)
     self_confidence = {
         POSITIVE: probability[positive].mean(),
         NEGATIVE: (1 - probability[~positive]).mean(),
@@ -105,7 +110,7 @@ def count_label_errors(*, label: np.ndarray, probability: np.ndarray) -> dict[st
     )
     doubtful &= (probability >= 0.5) != positive
     num_doubtful = int(doubtful.sum())
-    return found | {"num_doubtful": num_doubtful, "fraction": num_doubtful / len(label)}
+    return LabelErrors(len(label), num_doubtful, num_doubtful / len(label))
 
 
 def _first_of_each(rows: np.ndarray, same: np.ndarray) -> np.ndarray:
@@ -121,7 +126,7 @@ def _doubtful_labels(
     certainty: np.ndarray,
     same: np.ndarray,
 ) -> tuple[np.ndarray, list[str]]:
-    """Find rows whose label is doubtful, and say why of each."""
+    """Find rows whose label is doubtful, and the reason for each."""
     contradicting, reasons = _contradicting(label, prediction, same)
     happy, sad = (
         pc.match_substring_regex(text, form).to_numpy(zero_copy_only=False).astype(bool)
@@ -132,7 +137,7 @@ def _doubtful_labels(
     rows = np.flatnonzero(against)
     rows = _first_of_each(rows[np.argsort(-certainty[rows], kind="stable")], same)
     reasons += [
-        f"an emoticon says {LABEL_NAMES[1 - label[row]]}, and so does the model" for row in rows
+        f"an emoticon is {LABEL_NAMES[1 - label[row]]}, and so is the prediction" for row in rows
     ]
     return np.concatenate([contradicting, rows]).astype(np.int64), reasons
 
@@ -140,7 +145,7 @@ def _doubtful_labels(
 def _contradicting(
     label: np.ndarray, prediction: np.ndarray, same: np.ndarray
 ) -> tuple[np.ndarray, list[str]]:
-    """Take one row of each text with both labels: of its rarer label, the most repeated first."""
+    """Take a row with the rarer label of each text that has both, the most repeated first."""
     _, member, counts = np.unique(same, return_inverse=True, return_counts=True)
     num_positive = np.bincount(member, label, minlength=len(counts)).astype(np.int64)
     num_negative = counts - num_positive
@@ -152,7 +157,7 @@ def _contradicting(
     rows = _first_of_each(np.flatnonzero(both[member] & (label == rarer[member])), same)
     rows = rows[np.argsort(-counts[member[rows]], kind="stable")]
     reasons = [
-        f"these rows have this text with both labels: positive {_times(num_positive[k])}, "
+        f"this text has both labels in these rows: positive {_times(num_positive[k])}, "
         f"negative {_times(num_negative[k])}"
         for k in member[rows]
     ]

@@ -1,4 +1,4 @@
-"""Model + texts -> how it behaves, how it answers to groups, and what its word vectors hold."""
+"""Model + texts -> behavior tests, group bias, and biases of its word vectors."""
 
 import contextlib
 import dataclasses
@@ -13,19 +13,20 @@ from sentiflow.config.sections import Config
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import behavior, group_bias
-from sentiflow.evaluation.results import Findings
+from sentiflow.evaluation.results import ProbeResult
 from sentiflow.progress import say
 from sentiflow.tracking import model_sources
 from sentiflow.words import word_bias
+from sentiflow.words.word_bias import WordBias
 from sentiflow.words.word_vectors import WordVectors
 
 _NUM_CHANGED, _LONGEST_CHANGED = 400, 1000
-"""Texts of the corpus that are changed a little, to see whether the answer changes; the most
-characters of one."""
+"""How many texts of the corpus are changed for the behavior tests, and their maximum length in
+characters."""
 
 
-def ask(config: Config, scored: Manifest, rows: pa.Table) -> Findings:
-    """Let the model answer made-up texts, and changed ones.
+def probe(config: Config, scored: Manifest, rows: pa.Table) -> ProbeResult:
+    """Apply the model to made-up texts and to changed texts of the corpus.
 
     Args:
         config: Of the evaluation.
@@ -33,39 +34,36 @@ def ask(config: Config, scored: Manifest, rows: pa.Table) -> Findings:
         rows: Texts of the corpus.
 
     Returns:
-        ``behavior`` and ``group_bias``; ``word_bias``, what its word vectors hold, None if it is
-        not asked; and ``not_asked``, the reason.
+        Empty but for the reason, where the model is gone or ``evaluate.behavior`` is off.
 
     Raises:
-        JobError: MLflow, which has the model, cannot be reached.
+        JobError: The model is in MLflow, which cannot be reached.
     """
-    found: Findings = {"behavior": [], "group_bias": [], "word_bias": None, "not_asked": ""}
     if not config.evaluate.behavior:
-        return found | {"not_asked": "evaluate.behavior is false"}
+        return ProbeResult(not_asked="evaluate.behavior is false")
     try:
         score, knows, vectors = _load_model(scored, config)
-        results = behavior.check_behavior(score, texts=_some_texts(rows))
+        tests = behavior.check_behavior(score, texts=_choose_texts(rows))
         biases = group_bias.measure_group_bias(score, knows=knows)
     except UserError as error:
-        say("evaluate", f"the model is not asked how it behaves: {error}")
-        return found | {"not_asked": str(error)}
+        say("evaluate", f"behavior tests are skipped: {error}")
+        return ProbeResult(not_asked=str(error))
     if not config.evaluate.num_examples:
-        results = [dataclasses.replace(result, failures=()) for result in results]
-    found["behavior"] = [dataclasses.asdict(result) for result in results]
-    found["group_bias"] = [dataclasses.asdict(bias) for bias in biases]
-    found["word_bias"] = _measure_words(vectors)
-    return found
+        tests = [dataclasses.replace(test, failures=()) for test in tests]
+    return ProbeResult(tests, biases, *_measure_words(vectors))
 
 
 def _load_model(
     scored: Manifest, config: Config
 ) -> tuple[behavior.Score, Callable[[str], bool], WordVectors]:
-    """Make what scores texts with the model of the predictions, and what tells the words it knows.
+    """Load the model that made the predictions.
 
-    The third are the vectors of these words, as training left them.
+    Returns:
+        A function that scores texts; a function that says whether the model knows all words of a
+        text; and the vectors of the words, as trained.
 
     Raises:
-        UserError: It is gone, or another is in its place.
+        UserError: The model is gone or was replaced.
         JobError: MLflow cannot be reached.
     """
     model, tracking = scored["inputs"]["model"], config.tracking.uri
@@ -73,14 +71,14 @@ def _load_model(
         model_sources.describe(model["uri"], tracking=tracking)["fingerprint"]
         != (model["fingerprint"])
     ):
-        raise UserError(f"{model['uri']} has another model now")
+        raise UserError(f"{model['uri']} holds another model now")
     package = model_sources.load(model["uri"], tracking=tracking)
 
     def score(texts: Sequence[str]) -> np.ndarray:
         with _one_thread():
             probability = package.score(pa.array(texts, pa.string())).probability
         if not np.isfinite(probability).all():
-            raise UserError("for some made-up text it gives no number")
+            raise UserError("the model gives no finite probability for a made-up text")
         return probability
 
     def knows(words: str) -> bool:
@@ -90,24 +88,23 @@ def _load_model(
 
 
 def _take_vectors(package: Any) -> WordVectors:
-    """Take the vectors of a package's words, and not those of padding and unknown ones."""
+    """Take the vectors of the words, without those of padding and unknown words."""
     first = package.vocabulary.num_special
     weights = package.network.embedding.weight.detach().numpy()
     return WordVectors(package.vocabulary.words[first:], weights[first:])
 
 
-def _measure_words(vectors: WordVectors) -> dict[str, Any]:
-    """Measure word bias; where too few words are known for a direction, go without, and say so."""
+def _measure_words(vectors: WordVectors) -> tuple[WordBias, str]:
+    """Measure word bias; without a direction, and with the reason, if too few words are known."""
     try:
-        return dataclasses.asdict(word_bias.measure_word_bias(vectors)) | {"no_direction": ""}
+        return word_bias.measure_word_bias(vectors), ""
     except UserError as error:
-        found = word_bias.measure_word_bias(vectors, pairs=())
-        return dataclasses.asdict(found) | {"no_direction": str(error)}
+        return word_bias.measure_word_bias(vectors, pairs=()), str(error)
 
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Answer on one core: of so few texts, a second thread makes more waits than work."""
+    """Use one thread: for so few texts, a second one costs more than it gains."""
     import torch
 
     before = torch.get_num_threads()
@@ -118,8 +115,8 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _some_texts(rows: pa.Table) -> list[str]:
-    """Choose texts from all over the corpus."""
+def _choose_texts(rows: pa.Table) -> list[str]:
+    """Choose texts at equal distances in the corpus."""
     if "text" not in rows.column_names:
         return []
     rows = rows.filter(pc.less_equal(pc.utf8_length(rows["text"]), _LONGEST_CHANGED))

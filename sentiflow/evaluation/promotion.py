@@ -1,19 +1,17 @@
-"""Candidate and champion of a registry -> the better one as champion, by the same test rows."""
+"""Candidate and champion of a registered model -> the better one on the test rows as champion."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.schema import NEGATIVE, POSITIVE
 from sentiflow.errors import UserError
+from sentiflow.evaluation import differences, evaluated_rows
 from sentiflow.metrics import paired
 from sentiflow.progress import Progress
 from sentiflow.storage import filesystem
@@ -25,62 +23,59 @@ _TEST_ROWS = "tweets/split=test"
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Two models on the same test rows; the champion is None if there is none yet."""
+class ChampionTest:
+    """Candidate and champion on the same test rows."""
 
     num_rows: int
     candidate_accuracy: float
     champion_accuracy: float | None
+    """None if there is no champion yet."""
     only_candidate_right: int
-    """Rows; with the next figure the discordant pairs of McNemar's test."""
+    """Rows on which only the candidate is right."""
     only_champion_right: int
     p_value: float | None = None
-    """Of McNemar's test that both are right equally often; it does not decide."""
+    """Of McNemar's test that both are right equally often. It does not decide."""
 
     @property
     def candidate_is_better(self) -> bool:
-        """Say whether more answers of the candidate are right; at a tie they are not."""
+        """Say whether the candidate has the higher accuracy; at a tie it is not better."""
         return self.champion_accuracy is None or self.candidate_accuracy > self.champion_accuracy
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """What came of asking for a promotion."""
+    """The outcome of a promotion; ``dataclasses.asdict`` of it is JSON."""
 
     name: str
     candidate: int
     champion: int | None
-    """Before."""
-    comparison: Comparison | None
+    """The version before the promotion, if there was one."""
+    comparison: ChampionTest | None
     """None: the candidate is the champion already."""
     promoted: bool
     aliases: dict[str, int]
-    """Now."""
+    """After it: versions by alias."""
 
     @property
     def refused(self) -> bool:
         """Say whether the champion stays because the candidate is not better."""
         return self.comparison is not None and not self.promoted
 
-    def to_json(self) -> dict[str, Any]:
-        """Give all of it as JSON values."""
-        return asdict(self)
-
 
 def promote(config: Config, *, version: int | None = None, force: bool = False) -> Promotion:
-    """Make a version the champion if it is the first one, or beats the present one.
+    """Make a version the champion if there is none, or it is better than the champion.
 
-    Both score the labelled rows of the test split of ``train.prepared_uri``; what they reach is
-    tagged on them.
+    Both score the labelled rows of the test split of ``train.prepared_uri``. Their accuracies are
+    tagged on the versions.
 
     Args:
         config: Names the registered model, the store and the prepared data.
-        version: The one to promote; the candidate by default.
-        force: Promote it whatever comes out.
+        version: The version to promote. Default: the candidate.
+        force: Promote it even if it is not better.
 
     Raises:
-        UserError: There is no candidate, no prepared data, or no labelled row to compare by.
-        JobError: The store cannot be reached, or refuses.
+        UserError: There is no candidate, no prepared data, or no labelled test row.
+        JobError: The store cannot be reached, or refuses the change.
     """
     uri = recording.default_uri(config.tracking.uri)
     aliases = registry.read_aliases(config.name, tracking_uri=uri)
@@ -106,7 +101,7 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
 
 
 def to_text(promotion: Promotion) -> str:
-    """Say in a few lines what came of one that was not refused."""
+    """Describe a promotion that was not refused, in a few lines."""
     new, old = f"version {promotion.candidate}", f"version {promotion.champion}"
     if promotion.comparison is None:
         return f"{new} of {promotion.name} is the champion already"
@@ -126,7 +121,7 @@ def to_text(promotion: Promotion) -> str:
 
 
 def explain_refusal(promotion: Promotion) -> str:
-    """Say in one line why a candidate was not promoted."""
+    """Explain in one line why a candidate was not promoted."""
     found = promotion.comparison
     assert found is not None, "it was compared"
     return (
@@ -137,46 +132,51 @@ def explain_refusal(promotion: Promotion) -> str:
     )
 
 
-def _write_p(found: Comparison) -> str:
+def _write_p(found: ChampionTest) -> str:
     return "" if found.p_value is None else f" (McNemar's test: {paired.write_p(found.p_value)})"
 
 
-def _compare(config: Config, models: list[Located]) -> Comparison:
-    prepared_uri = config.train.prepared_uri
-    prepared = manifest.require(prepared_uri, stage="prepare", setting="train.prepared_uri")
+def _compare(config: Config, models: list[Located]) -> ChampionTest:
+    """Score the test rows with one or two models, and tag their accuracies on them."""
+    uri = config.train.prepared_uri
+    prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     packages = [registry.load(model).to(device) for model in models]
     batches = [
-        [package.score(text).prediction == label for package in packages]
-        for text, label in _test_rows(prepared_uri, prepared)
-    ]
+        [package.score(rows["text"].combine_chunks()).prediction == rows["label"].to_numpy()
+         for package in packages]
+        for rows in _test_rows(uri, prepared)
+    ]  # fmt: skip
     if not batches:
         raise UserError(
-            f"{prepared_uri} has no labelled row in its test split", hint="set train.prepared_uri"
+            f"{uri} has no labelled row in its test split", hint="set train.prepared_uri"
         )
-    right = [np.concatenate(answers) for answers in zip(*batches, strict=True)]
-    accuracies = [float(answers.mean()) for answers in right]
+    right = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+    accuracies = [float(rows.mean()) for rows in right]
     for model, accuracy in zip(models, accuracies, strict=True):
         _tag(model, accuracy, len(right[0]), prepared["fingerprint"])
     if len(models) == 1:
-        return Comparison(len(right[0]), accuracies[0], None, 0, 0)
-    new, old = right
-    only_new, only_old = int((new & ~old).sum()), int((old & ~new).sum())
-    p_value = paired.mcnemar(only_old, only_new)
-    return Comparison(len(new), accuracies[0], accuracies[1], only_new, only_old, p_value)
+        return ChampionTest(len(right[0]), accuracies[0], None, 0, 0)
+    _, counts = differences.compare_accuracy(*right)
+    return ChampionTest(
+        len(right[0]),
+        accuracies[0],
+        accuracies[1],
+        counts.only_first_right,
+        counts.only_second_right,
+        counts.p_value,
+    )
 
 
-def _test_rows(uri: str, prepared: Manifest) -> Iterator[tuple[pa.Array, np.ndarray]]:
-    """Read the texts and labels of the test split that are labelled negative or positive."""
+def _test_rows(uri: str, prepared: Manifest) -> Iterator[pa.Table]:
+    """Read texts and labels of the test rows that are labelled negative or positive."""
     files = [item for item in prepared["files"] if item["path"].startswith(f"{_TEST_ROWS}/")]
-    total = sum(item["rows"] for item in files)
+    total = sum(item["rows"] or 0 for item in files)
     with Progress("promote", total=total, unit="rows") as progress:
         for item in files:
             table = filesystem.read_parquet(join(uri, item["path"]), columns=["text", "label"])
-            binary = pc.is_in(table["label"], value_set=pa.array([NEGATIVE, POSITIVE], pa.int8()))
-            rows = table.filter(binary).combine_chunks()
-            if len(rows):
-                yield rows["text"].combine_chunks(), rows["label"].to_numpy()
+            if len(rows := table.filter(evaluated_rows.is_binary(table)).combine_chunks()):
+                yield rows
             progress.advance(len(table))
 
 

@@ -1,31 +1,35 @@
-"""Findings -> one self-contained HTML page."""
+"""Evaluation result -> one self-contained HTML page."""
 
 import base64
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from string import Formatter
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sentiflow.config.settings import flatten
+from sentiflow.data.manifest_types import Settings
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE
-from sentiflow.evaluation.group_bias import CAVEAT
+from sentiflow.evaluation.group_bias import CAVEAT, GroupBias
 from sentiflow.evaluation.highlights import name_texts
-from sentiflow.evaluation.results import Findings
-from sentiflow.evaluation.slices import MIN_ROWS
-from sentiflow.metrics.classification import Figures, reliability_bins
+from sentiflow.evaluation.results import EvaluationResult, Measurements
+from sentiflow.evaluation.slices import MIN_ROWS, SliceMetrics
+from sentiflow.metrics.classification import BinaryMetrics, reliability_bins
+from sentiflow.words.word_bias import Projection, WordBias
 
 MAX_SHOWN = 1000
 """Characters of a text."""
 
 _EACH_END = 7
-"""Words shown of each end of a direction."""
+"""Words shown at each end of a direction."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,7 @@ class ReportData:
     created: str
     """ISO 8601 time."""
 
-    findings: Findings
-    """Of ``findings.measure``, with ``behavior``, ``group_bias``, ``word_bias`` and ``not_asked``
-    beside it."""
+    result: EvaluationResult
 
     rows: pa.Table
     """Of the headline split: ``label``, ``probability`` (of positive)."""
@@ -49,7 +51,7 @@ class ReportData:
     """As ``mistakes.COLUMNS``."""
 
     num_examples: int
-    """Of each kind, to show; 0: none, by setting."""
+    """Mistakes of each kind to show; 0: the settings show none."""
 
     curve: pd.DataFrame | None
     """A row an epoch: ``epoch``, ``train_loss``, ``validation_loss``, ``validation_accuracy``."""
@@ -57,7 +59,7 @@ class ReportData:
     counts: dict[str, int]
     """Rows by what became of them, in the order to show."""
 
-    settings: dict[str, Any]
+    settings: Settings
     """Nested, as resolved."""
 
     lineage: list[tuple[str, str, str]]
@@ -67,19 +69,35 @@ class ReportData:
     """Of the libraries used."""
 
     @property
-    def split(self) -> str:
-        """Name the split that headline and plots are about."""
-        return str(self.findings["split"])
+    def measured(self) -> Measurements:
+        """Give the measurements of the labelled rows."""
+        return self.result.measured
 
     @property
-    def figures(self) -> Figures:
-        """Give the figures of that split."""
-        return dict(self.findings["figures"][self.split])
+    def split(self) -> str:
+        """Name the split that headline and plots are about."""
+        return self.measured.split
+
+    @property
+    def metrics(self) -> BinaryMetrics:
+        """Give the metrics of that split."""
+        return self.measured.figures[self.split]
 
     @property
     def epochs(self) -> pd.DataFrame:
         """Return the curve; one without rows if there is none."""
         return pd.DataFrame() if self.curve is None else self.curve
+
+
+class Axis(NamedTuple):
+    """The axis of the pictures in a table."""
+
+    low: float
+    high: float
+
+    def place(self, value: float) -> str:
+        """Give the distance of a value from the left end, as CSS."""
+        return f"{100 * np.clip((value - self.low) / (self.high - self.low), 0, 1):.2f}%"
 
 
 def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
@@ -101,133 +119,113 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         "points": _points,
         "readable_time": _readable_time,
     }
-    found = data.findings
+    measured, probed = data.measured, data.result.probed
+    epochs, projections = data.epochs, _ends(probed.word_bias)
     return environment.get_template("report.html.j2").render(
         data=data,
-        found=found,
-        figures=data.figures,
-        intervals=found["intervals"][data.split],
-        splits=sorted(found["figures"], key=lambda split: split != data.split),
+        result=data.result,
+        measured=measured,
+        probed=probed,
+        metrics=data.metrics,
+        intervals=measured.intervals[data.split],
+        splits=sorted(measured.figures, key=lambda split: split != data.split),
         texts=name_texts(data.split),
-        headline=_headline(data.figures),
-        slices=_lay_out_slices(found["slices"], data.figures),
+        baseline=_baseline(data.metrics),
+        slice_axis=_slice_axis(measured),
+        verdict=lambda item: _judge(item, data.metrics),
         min_rows=MIN_ROWS,
-        on_unit=lambda share: f"{100 * share:.2f}%",
-        mistakes=_choose_mistakes(data),
-        behavior=[(kind, list(tests)) for kind, tests in groupby(found["behavior"], _kind)],
-        group_bias=_lay_out_bias(found["group_bias"]),
-        word_bias=_lay_out_words(found["word_bias"]),
+        unit_axis=Axis(0, 1),
+        mistakes={
+            kind: data.mistakes.filter(pc.equal(data.mistakes["kind"], kind))
+            .slice(0, data.num_examples)
+            .to_pylist()
+            for kind in ("confident", "near miss", "label")
+        },
+        behavior=[
+            (kind, list(tests)) for kind, tests in groupby(probed.behavior, lambda test: test.kind)
+        ],
+        group_axis=_group_axis(probed.group_bias),
+        projections=projections,
+        word_axis=_symmetric_axis([each.cosine for each in projections], least=0.1, step=0.1),
         caveat=CAVEAT,
         label_names=LABEL_NAMES,
-        curve=data.epochs.astype(object).where(data.epochs.notna(), None).to_dict("records"),
-        facts=_facts(data),
+        curve=epochs.astype(object).where(epochs.notna(), None).to_dict("records"),
+        bins=_filled_bins(data.rows),
+        medians=_medians(data.rows),
         plots={file: base64.b64encode(image).decode() for file, image in plots.items()},
         settings=_list_settings(data.settings),
     )
 
 
-def _headline(figures: Figures) -> dict[str, Any]:
-    """Set the accuracy beside that of one answer for every text."""
-    known: dict[str, Any] = figures
-    positive_fraction = known["positive_fraction"]
-    usual = POSITIVE if positive_fraction >= 0.5 else NEGATIVE
-    return {
-        "num_right": known["true_positive"] + known["true_negative"],
-        "usual_label": LABEL_NAMES[usual],
-        "usual_fraction": max(positive_fraction, 1 - positive_fraction),
-    }
+def _baseline(metrics: BinaryMetrics) -> tuple[str, float]:
+    """Give the more frequent label, and the accuracy of predicting it for every text."""
+    positive_fraction = metrics.positive_fraction or 0.0
+    label = POSITIVE if positive_fraction >= 0.5 else NEGATIVE
+    return LABEL_NAMES[label], max(positive_fraction, 1 - positive_fraction)
 
 
-def _lay_out_slices(slices: list[dict[str, Any]], figures: Any) -> dict[str, Any] | None:
-    """Choose an axis that holds every slice of enough rows, and where the whole stands on it."""
-    if not slices:
+def _slice_axis(measured: Measurements) -> Axis | None:
+    """Choose an axis that holds every slice of enough rows."""
+    if not measured.slices:
         return None
-    shown = [item for item in slices if item["num_rows"] >= MIN_ROWS] or slices
-    low = np.floor(20 * min(item["low"] for item in shown)) / 20
-    high = np.ceil(20 * max(item["high"] for item in shown)) / 20
-
-    def place(value: float) -> str:
-        return f"{100 * np.clip((value - low) / (high - low), 0, 1):.2f}%"
-
-    def judge(item: dict[str, Any]) -> str:
-        if item["num_rows"] < MIN_ROWS:
-            return "few"
-        if item["high"] < figures["accuracy"]:
-            return "worse"
-        return "better" if item["low"] > figures["accuracy"] else ""
-
-    rows = [item | {"verdict": judge(item)} for item in slices]
-    return {"rows": rows, "low": low, "high": high, "place": place}
+    shown = [item for item in measured.slices if item.num_rows >= MIN_ROWS] or measured.slices
+    low = np.floor(20 * min(item.low for item in shown)) / 20
+    return Axis(low, np.ceil(20 * max(item.high for item in shown)) / 20)
 
 
-def _lay_out_bias(group_bias: list[dict[str, Any]]) -> dict[str, Any]:
-    """Choose one axis around 0 for the terms of all categories."""
-    ends = [
-        abs(term[end]) for bias in group_bias for term in bias["terms"] for end in ("low", "high")
-    ]
-    reach = max(0.05, np.ceil(20 * max(ends, default=0)) / 20)
-
-    def place(value: float) -> str:
-        return f"{50 + 50 * np.clip(value / reach, -1, 1):.2f}%"
-
-    return {"categories": group_bias, "reach": reach, "place": place}
+def _judge(item: SliceMetrics, metrics: BinaryMetrics) -> str:
+    """Name the style of a slice, by its interval and the accuracy on all texts."""
+    assert metrics.accuracy is not None, "there are rows"
+    if item.num_rows < MIN_ROWS:
+        return "few"
+    if item.high < metrics.accuracy:
+        return "worse"
+    return "better" if item.low > metrics.accuracy else ""
 
 
-def _lay_out_words(found: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Choose the words at both ends of the direction, an axis for them, and count known words."""
-    if not found:
-        return None
-    direction = found["direction"]
-    placed = direction["projections"] if direction else ()
-    reach = max(0.1, np.ceil(10 * max((abs(each["cosine"]) for each in placed), default=0)) / 10)
-    ends = placed if len(placed) <= 2 * _EACH_END else (*placed[:_EACH_END], *placed[-_EACH_END:])
-
-    def count(test: dict[str, Any], name: str) -> int:
-        return sum(each[name] for each in (*test["targets"], *test["attributes"]))
-
-    return {
-        "direction": direction,
-        "no_direction": found["no_direction"],
-        "ends": ends,
-        "place": lambda cosine: f"{50 + 50 * cosine / reach:.2f}%",
-        "tests": [
-            test | {name: count(test, name) for name in ("num_known", "num_words")}
-            for test in found["associations"]
-        ],
-    }
+def _group_axis(group_bias: Sequence[GroupBias]) -> Axis:
+    terms = [term for bias in group_bias for term in bias.terms]
+    return _symmetric_axis(
+        [end for term in terms for end in (term.low, term.high)], least=0.05, step=0.05
+    )
 
 
-def _choose_mistakes(data: ReportData) -> dict[str, list[dict[str, Any]]]:
-    """Take the first rows of each kind."""
-    chosen: dict[str, list[dict[str, Any]]] = {"confident": [], "near miss": [], "label": []}
-    for row in data.mistakes.to_pylist():
-        if len(chosen[row["kind"]]) < data.num_examples:
-            chosen[row["kind"]].append(row)
-    return chosen
+def _symmetric_axis(values: Sequence[float], *, least: float, step: float) -> Axis:
+    """Choose an axis around 0 that holds all values."""
+    reach = max(least, step * np.ceil(max(map(abs, values), default=0) / step))
+    return Axis(-reach, reach)
 
 
-def _kind(test: dict[str, Any]) -> str:
-    return str(test["kind"])
+def _ends(found: WordBias | None) -> Sequence[Projection]:
+    """Choose the words at both ends of the direction."""
+    projections = found.direction.projections if found and found.direction else ()
+    if len(projections) <= 2 * _EACH_END:
+        return projections
+    return (*projections[:_EACH_END], *projections[-_EACH_END:])
 
 
-def _facts(data: ReportData) -> dict[str, Any]:
-    """Collect the numbers that alternative texts need and the findings do not hold."""
-    label = data.rows["label"].to_numpy().astype(np.int64)
-    probability = data.rows["probability"].to_numpy().astype(np.float64)
+def _filled_bins(rows: pa.Table) -> list[tuple[float, float]]:
+    """List mean probability and share of positive labels, for alternative texts."""
+    label, probability = (rows[name].to_numpy() for name in ("label", "probability"))
     bins = reliability_bins(label=label, probability=probability)
-    return {
-        "bins": bins[bins["num_rows"] > 0].to_dict("records"),
-        "medians": [
-            (LABEL_NAMES[value], float(np.median(probability[label == value])))
-            for value in np.unique(label)
-        ],
-    }
+    filled = bins[bins["num_rows"] > 0]
+    return list(zip(filled["mean_probability"], filled["positive_fraction"], strict=True))
 
 
-def _fill(form: str, figures: Figures) -> str:
-    """Format ``figures`` into ``form``; a dash where one that it names is undefined."""
+def _medians(rows: pa.Table) -> list[tuple[str, float]]:
+    """List the median probability of positive by label, for alternative texts."""
+    label, probability = (rows[name].to_numpy() for name in ("label", "probability"))
+    return [
+        (LABEL_NAMES[value], float(np.median(probability[label == value])))
+        for value in np.unique(label)
+    ]
+
+
+def _fill(form: str, values: object) -> str:
+    """Format the fields of ``values`` into ``form``; a dash where one of them is undefined."""
+    fields: Mapping[str, Any] = values if isinstance(values, Mapping) else vars(values)
     names = [name for _, name, _, _ in Formatter().parse(form) if name]
-    return "—" if any(figures[name] is None for name in names) else form.format(**figures)
+    return "—" if any(fields[name] is None for name in names) else form.format(**fields)
 
 
 def _cut(text: str) -> str:
@@ -236,10 +234,11 @@ def _cut(text: str) -> str:
 
 def _points(share: float) -> str:
     """Write a difference of shares in points, with its sign."""
-    return f"{100 * share:+.1f}".replace("-", "\u2212")
+    points = round(100 * share, 1) or 0.0  # not -0.0
+    return f"{points:+.1f}".replace("-", "\u2212")
 
 
-def _list_settings(settings: dict[str, Any]) -> list[tuple[str, str]]:
+def _list_settings(settings: Settings) -> list[tuple[str, str]]:
     """List settings by dotted key, as the command line takes them."""
     return [
         (key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

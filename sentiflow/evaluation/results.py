@@ -1,139 +1,223 @@
-"""Labelled rows -> everything that is measured of the model that labelled them, ready for JSON."""
+"""Labelled rows -> everything that is measured on them: what ``metrics.json`` holds."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import pyarrow as pa
 
+from sentiflow.data.manifest_types import Settings
 from sentiflow.data.schema import NEUTRAL, POSITIVE
 from sentiflow.evaluation import mistakes, slices
+from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.evaluated_rows import EVALUATED, headline_split, of_split
-from sentiflow.metrics import abstention, bootstrap, calibration, classification
-from sentiflow.metrics.classification import wilson_interval
+from sentiflow.evaluation.group_bias import GroupBias
+from sentiflow.evaluation.mistakes import LabelErrors
+from sentiflow.evaluation.slices import LengthCount, SliceMetrics
+from sentiflow.metrics import abstention, bootstrap, calibration
+from sentiflow.metrics.abstention import CoveragePoint, ThreeClassMetrics
+from sentiflow.metrics.bootstrap import Interval
+from sentiflow.metrics.calibration import CalibrationEffect
+from sentiflow.metrics.classification import BinaryMetrics, binary_metrics, wilson_interval
+from sentiflow.words.word_bias import WordBias
 
-Findings = dict[str, Any]
-"""What ``metrics.json`` holds; :func:`measure` lists its keys."""
+
+class Calibration(CalibrationEffect):
+    """The temperature of a model, and what it changes."""
+
+    temperature: float
+
+
+@dataclass(frozen=True)
+class AnsweredMetrics:
+    """A model whose answer counts as neutral where its probability is near one half."""
+
+    margin: float
+    """Distance to one half from which a probability counts as an answer."""
+    coverage: float
+    """Share of the rows that are answered."""
+    num_rows: int
+    """Rows that are answered."""
+    accuracy: float | None
+    """On these; None without any, as is its interval."""
+    low: float | None
+    """Of the 95 % Wilson interval."""
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What labelled predictions show; fields after the first four are about the headline split."""
+
+    split: str
+    """The headline split."""
+    figures: dict[str, BinaryMetrics]
+    """By split: metrics of the rows labelled negative or positive."""
+    intervals: dict[str, dict[str, Interval]]
+    """By split and metric, see ``bootstrap.intervals``."""
+    three_class: dict[str, ThreeClassMetrics]
+    """By split that has neutral labels, where the margin of neutral is known."""
+    calibration: Calibration | None
+    """None if the temperature of the model is not known."""
+    coverage: Sequence[CoveragePoint]
+    neutral: AnsweredMetrics | None
+    """None without a margin."""
+    label_errors: LabelErrors
+    slices: Sequence[SliceMetrics]
+    """The least accurate first; empty without texts."""
+    lengths: Sequence[LengthCount]
+    """Empty without texts."""
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What the model itself shows, given texts that are not in the corpus."""
+
+    behavior: Sequence[BehaviorResult] = ()
+    group_bias: Sequence[GroupBias] = ()
+    word_bias: WordBias | None = None
+    """Of the model's word vectors; None if the model was not probed."""
+    no_direction: str = ""
+    """Why ``word_bias`` has no direction; empty if it has one."""
+    not_asked: str = ""
+    """Why the model was not probed; empty if it was."""
+
+
+class Highlight(NamedTuple):
+    """A number and what it means: ``76.1%``, ``is the lowest accuracy of a slice``."""
+
+    number: str
+    meaning: str
+    """Continues the sentence that the number begins."""
+    section: str
+    """Of the report, with the details."""
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Everything that an evaluation finds."""
+
+    name: str
+    """Of the experiment."""
+    measured: Measurements
+    probed: ProbeResult
+    is_unseen: bool
+    """Whether it is certain that the model was trained on none of the rows."""
+    notes: Sequence[str]
+    """What a reader should know first."""
+    highlights: Sequence[Highlight]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the content of ``metrics.json``."""
+        probed = asdict(self.probed)
+        reason = probed.pop("no_direction")
+        if probed["word_bias"]:
+            probed["word_bias"]["no_direction"] = reason
+        return {
+            "name": self.name,
+            **asdict(self.measured),
+            "is_unseen": self.is_unseen,
+            "notes": self.notes,
+            **probed,
+            "conclusions": self.highlights,
+        }
 
 
 def measure(
-    rows: pa.Table,
-    *,
-    model: Mapping[str, Any],
-    margin: float | None,
-    patterns: Mapping[str, str],
-) -> Findings:
-    """Measure labelled rows, by split; what concerns single texts, in the headline split alone.
+    rows: pa.Table, *, model: Settings, margin: float | None, patterns: Mapping[str, str]
+) -> Measurements:
+    """Measure labelled rows.
 
     Args:
-        rows: As ``evaluated_rows.read`` gives them.
-        model: As a scored manifest names it: ``settings`` and ``calibration`` are looked at.
-        margin: Nearer to one half a probability counts as no answer; None: what the model chose on
-            its validation rows.
-        patterns: A user's own slices: a regular expression by name.
-
-    Returns:
-        - ``split``: the headline split.
-        - ``figures``, ``intervals``: by split, of ``metrics`` and ``bootstrap``.
-        - ``calibration``: ``temperature``, and ``before`` and ``after`` it; None if the model does
-          not tell its temperature.
-        - ``coverage``: a list, accuracy by share of texts answered.
-        - ``neutral``: the ``margin``, and what is right beyond it; None without a margin.
-        - ``three_class``: by split with neutral labels, the figures of three labels.
-        - ``slices``, ``lengths``: lists, worst first, and by number of tokens; both empty where
-          the texts are not at hand.
-        - ``label_errors``: how many labels look wrong.
+        rows: As ``evaluated_rows.read`` returns them.
+        model: The model as an input of the scored manifest; ``settings`` and ``calibration`` of it
+            are used.
+        margin: A probability nearer to one half counts as no answer. None: the margin that was
+            chosen on the validation rows of the model.
+        patterns: The user's own slices: a regular expression by name.
     """
-    found: Findings = {"split": "", "figures": {}, "intervals": {}, "three_class": {}}
     known = model.get("calibration") or {}
     margin = known.get("neutral_margin") if margin is None else margin
-    for split in EVALUATED:
-        if columns := _columns(of_split(rows, split)):
-            found["figures"][split] = classification.binary_figures(**columns)
-            found["intervals"][split] = bootstrap.intervals(**columns)
-        if margin is not None and (three := _measure_three(rows, split, margin)):
-            found["three_class"][split] = three
-    found["split"] = headline_split(list(found["figures"]))
-    chosen = of_split(rows, found["split"])
-    columns = _columns(chosen) or _NO_ROWS
+    by_split = {split: of_split(rows, split) for split in EVALUATED}
+    by_split = {split: found for split, found in by_split.items() if len(found)}
+    headline = headline_split(list(by_split))
+    chosen = of_split(rows, headline)
+    columns = _columns(chosen)
     label, probability = columns["label"], columns["probability"]
-    curve = abstention.accuracy_by_coverage(label=label, probability=probability)
-    return found | {
-        "calibration": _describe_calibration(chosen, columns, known),
-        "coverage": curve.to_dict("records"),
-        "neutral": _measure_answered(label, probability, margin),
-        "label_errors": mistakes.count_label_errors(label=label, probability=probability),
-        **_measure_texts(chosen, columns, model.get("settings") or {}, patterns),
-    }
+    found, lengths = slices.find_in(chosen, settings=model.get("settings") or {}, patterns=patterns)
+    right = (probability >= 0.5) == (label == POSITIVE)
+    return Measurements(
+        split=headline,
+        figures={split: binary_metrics(**_columns(part)) for split, part in by_split.items()},
+        intervals={
+            split: bootstrap.intervals(**_columns(part)) for split, part in by_split.items()
+        },
+        three_class={} if margin is None else _measure_three(rows, margin),
+        calibration=_measure_calibration(chosen, known.get("temperature")),
+        coverage=abstention.accuracy_by_coverage(label=label, probability=probability),
+        neutral=None if margin is None else _measure_answered(right, probability, margin),
+        label_errors=mistakes.count_label_errors(label=label, probability=probability),
+        slices=slices.measure(found, **columns) if len(lengths) else [],
+        lengths=slices.by_length(lengths, right=columns["prediction"] == label)
+        if len(lengths)
+        else [],
+    )
 
 
 def before_temperature(
     probability: np.ndarray, num_tokens: np.ndarray, *, temperature: float
 ) -> np.ndarray:
-    """Take a model's temperature back; where no token is known it was not applied."""
-    taken_back = calibration.rescale(probability, temperature=1 / temperature)
-    return np.where(num_tokens > 0, taken_back, probability)
+    """Undo a model's temperature; texts without a known token were not scaled by it."""
+    undone = calibration.rescale(probability, temperature=1 / temperature)
+    return np.where(num_tokens > 0, undone, probability)
 
 
-_NO_ROWS = {name: np.array([]) for name in ("label", "probability", "prediction")}
+class _Columns(TypedDict):
+    """N rows, labelled."""
+
+    label: np.ndarray
+    probability: np.ndarray
+    prediction: np.ndarray
 
 
-def _columns(rows: pa.Table) -> dict[str, Any]:
-    """Take the columns that figures are made of; empty without rows."""
+def _columns(rows: pa.Table) -> _Columns:
     names = ("label", "probability", "prediction")
-    return {name: rows[name].to_numpy() for name in names} if len(rows) else {}
+    label, probability, prediction = (rows[name].to_numpy() for name in names)
+    return {"label": label, "probability": probability, "prediction": prediction}
 
 
-def _measure_three(rows: pa.Table, split: str, margin: float) -> dict[str, Any]:
-    """Measure three labels, where some rows are labelled neutral."""
-    chosen = rows.filter(pa.compute.equal(rows["split"], split))
-    label = chosen["label"].to_numpy()
-    if not (label == NEUTRAL).any():
-        return {}
-    probability = chosen["probability"].to_numpy()
-    return abstention.three_class_figures(label=label, probability=probability, margin=margin)
+def _measure_three(rows: pa.Table, margin: float) -> dict[str, ThreeClassMetrics]:
+    """Measure three labels in each split that has rows labelled neutral."""
+    found = {}
+    for split in EVALUATED:
+        columns = _columns(rows.filter(pa.compute.equal(rows["split"], split)))
+        label, probability = columns["label"], columns["probability"]
+        if (label == NEUTRAL).any():
+            found[split] = abstention.three_class_metrics(
+                label=label, probability=probability, margin=margin
+            )
+    return found
 
 
-def _describe_calibration(
-    rows: pa.Table, columns: dict[str, np.ndarray], known: Mapping[str, Any]
-) -> dict[str, Any] | None:
-    if "temperature" not in known or not len(rows):
+def _measure_calibration(rows: pa.Table, temperature: float | None) -> Calibration | None:
+    if temperature is None or not len(rows):
         return None
-    temperature, after = known["temperature"], columns["probability"]
-    before = before_temperature(after, rows["num_tokens"].to_numpy(), temperature=temperature)
-    found = calibration.describe(label=columns["label"], before=before, after=after)
-    return {"temperature": temperature, **found}
+    after, num_tokens = rows["probability"].to_numpy(), rows["num_tokens"].to_numpy()
+    before = before_temperature(after, num_tokens, temperature=temperature)
+    effect = calibration.describe(label=rows["label"].to_numpy(), before=before, after=after)
+    return {"temperature": temperature, **effect}
 
 
 def _measure_answered(
-    label: np.ndarray, probability: np.ndarray, margin: float | None
-) -> dict[str, Any] | None:
-    """Measure the rows that are answered where the rest count as neutral."""
-    if margin is None or not len(label):
+    right: np.ndarray, probability: np.ndarray, margin: float
+) -> AnsweredMetrics | None:
+    """Measure the rows that are answered."""
+    if not len(right):
         return None
     answered = np.abs(probability.astype(np.float64) - 0.5) >= margin
-    right = (probability >= 0.5) == (label == POSITIVE)
     num_right, num_rows = int(right[answered].sum()), int(answered.sum())
-    low, high = wilson_interval(num_right, num_rows) if num_rows else (None, None)
-    accuracy = num_right / num_rows if num_rows else None
-    return {
-        "margin": margin,
-        "coverage": num_rows / len(label),
-        "num_rows": num_rows,
-        "accuracy": accuracy,
-        "low": low,
-        "high": high,
-    }
-
-
-def _measure_texts(
-    rows: pa.Table,
-    columns: dict[str, Any],
-    settings: Mapping[str, Any],
-    patterns: Mapping[str, str],
-) -> dict[str, Any]:
-    chosen, lengths = slices.find_in(rows, settings=settings, patterns=patterns)
-    if not len(lengths):
-        return {"slices": [], "lengths": []}
-    by_length = slices.by_length(lengths, right=columns["prediction"] == columns["label"])
-    return {"slices": slices.measure(chosen, **columns), "lengths": by_length}
+    if not num_rows:
+        return AnsweredMetrics(margin, 0.0, 0, None, None, None)
+    interval = wilson_interval(num_right, num_rows)
+    return AnsweredMetrics(margin, num_rows / len(right), num_rows, num_right / num_rows, *interval)

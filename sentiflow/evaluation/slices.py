@@ -1,4 +1,4 @@
-"""Texts -> the slices that each belongs to, and how right a model is in each slice."""
+"""Texts -> slices of texts with something in common, and the accuracy of a model on each."""
 
 import string
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from sentiflow.metrics.classification import wilson_interval
 from sentiflow.models.tokenizer import tokenize
 
 MIN_ROWS = 30
-"""Slices of fewer rows say little, and stand last."""
+"""Slices of fewer rows are listed last: their accuracy is too uncertain."""
 
 _BEGIN, _END = r"(?:^|\s)", r"(?:$|[\s.,!?])"
 HAPPY = rf"{_BEGIN}(?:[:;=]['^]?[-o]?[)\]D]+|\([-:;=]|<3+|\^[_.-]?\^){_END}"
 SAD = rf"{_BEGIN}(?:[:;=]['^]?[-o]?[(\[/\\|]+|\)[-:;=]|</3+|[T;]_[T;]){_END}"
-"""Emoticons that stand apart, so that no link, ratio or number passes for one."""
+"""Emoticons between white space, so that no link, ratio or number is taken for one."""
 
 _LINK = r"(?i)\b(?:https?://|www\.)\S"
 PATTERNS: dict[str, tuple[str, str]] = {
@@ -35,12 +35,12 @@ PATTERNS: dict[str, tuple[str, str]] = {
         "a letter three times or more, as in sooo",
         "(?i)w{4}|" + "|".join(f"{a}{{3}}" for a in string.ascii_lowercase if a != "w"),
     ),
-    "happy emoticon": (":) and the like, left in by the corpus", HAPPY),
-    "sad emoticon": (":( and the like, left in by the corpus", SAD),
+    "happy emoticon": (":) and the like", HAPPY),
+    "sad emoticon": (":( and the like", SAD),
     "shouting": ("three words or more in capitals", r"(?:\b[A-Z]{2,}\b\W+){2}\b[A-Z]{2,}\b"),
     "question": ("a question mark", r"\?"),
 }
-"""By name: what the texts hold, and how that is found (RE2)."""
+"""By name: what the texts contain, and the pattern (RE2) that finds it."""
 
 _LENGTHS = ((0, 4), (5, 9), (10, 14), (15, 19), (20, 29), (30, None))
 _UNKNOWN = (
@@ -49,13 +49,13 @@ _UNKNOWN = (
     ("unknown tokens, a tenth to a quarter", 0.1, 0.25),
     ("unknown tokens, over a quarter", 0.25, 1.0),
 )
-"""By name: above which share of a text's tokens, and up to which."""
+"""Name; the share of a text's tokens is above the first number and at most the second."""
 _HOURS = (("night", 0, 6), ("morning", 6, 12), ("afternoon", 12, 18), ("evening", 18, 24))
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Some of N texts, for a reason that a reader understands."""
+    """Texts that have something in common, out of N."""
 
     name: str
     about: str
@@ -64,8 +64,38 @@ class Slice:
     """N booleans."""
 
 
+@dataclass(frozen=True)
+class SliceMetrics:
+    """How a model does on the texts of one slice."""
+
+    name: str
+    about: str
+    num_rows: int
+    fraction: float
+    """Of all rows."""
+    accuracy: float
+    low: float
+    """Of the 95 % Wilson interval of the accuracy."""
+    high: float
+    difference: float | None
+    """To the accuracy of all other rows; None if there are none."""
+    positive_fraction: float
+    """Of the labels."""
+    mean_probability: float
+    """Of positive."""
+
+
+@dataclass(frozen=True)
+class LengthCount:
+    """Texts of one length."""
+
+    tokens: int
+    num_rows: int
+    num_right: int
+
+
 def count_tokens(text: pa.Array, *, tokenizer: str, max_length: int) -> np.ndarray:
-    """Count the tokens that a model reads of each text, known to it or not."""
+    """Count the tokens of each text that a model reads, known or unknown to it."""
     return np.minimum(np.diff(tokenize(text, name=tokenizer).offsets), max_length)
 
 
@@ -80,8 +110,8 @@ def find_in(
 
     Args:
         rows: With ``num_tokens``, and ``text`` and ``time`` where they are known.
-        settings: Of the model's package; without a tokenizer, or texts, there are no slices.
-        patterns: A user's own slices.
+        settings: Of the model's package. Without a tokenizer or texts there are no slices.
+        patterns: The user's own slices.
         by_unknown: Whether there are slices by unknown tokens.
     """
     if "text" not in rows.column_names or "tokenizer" not in settings or not len(rows):
@@ -111,18 +141,18 @@ def find(
     Args:
         text: N strings, without nulls.
         lengths: Of each, by :func:`count_tokens`.
-        num_tokens: Of each, how many of them the model knows; None leaves the slices by unknown
-            tokens out, which are no two models' own.
+        num_tokens: Of each, how many of them the model knows. None leaves out the slices by
+            unknown tokens.
         time: When each was written (UTC, or whatever its corpus has), if that is kept.
-        patterns: A user's own slices: a regular expression (RE2) by name; one of a name known here
-            takes its place.
+        patterns: The user's own slices: a regular expression (RE2) by name. It replaces a slice of
+            ``PATTERNS`` with the same name.
     """
-    own = {name: (f"matches {form}", form) for name, form in (patterns or {}).items()}
+    own = {name: (f"matches {regex}", regex) for name, regex in (patterns or {}).items()}
     found = _by_length(lengths)
-    for name, (about, form) in (PATTERNS | own).items():
-        found.append(Slice(name, about, _matches(text, form)))
+    for name, (about, regex) in (PATTERNS | own).items():
+        found.append(Slice(name, about, _matches(text, regex)))
     found += [] if num_tokens is None else _by_unknown(lengths, num_tokens)
-    found.append(Slice("repeated", "the text stands on more than one row", _repeats(text)))
+    found.append(Slice("repeated", "the same text is on more than one row", _repeats(text)))
     if time is not None:
         found += _by_hour(time)
     return [item for item in found if item.rows.any()]
@@ -130,7 +160,7 @@ def find(
 
 def measure(
     slices: list[Slice], *, label: np.ndarray, probability: np.ndarray, prediction: np.ndarray
-) -> list[dict[str, Any]]:
+) -> list[SliceMetrics]:
     """Measure a model in each slice, the least accurate first; those of few rows stand last.
 
     Args:
@@ -138,49 +168,40 @@ def measure(
         label: N labels, 0 or 1.
         probability: Of positive.
         prediction: N predicted labels.
-
-    Returns:
-        For each: ``name``, ``about``, ``num_rows``, ``fraction`` of all rows, ``accuracy`` with its
-        95 % Wilson interval ``low`` and ``high``, ``difference`` to the accuracy of all other rows
-        (None if there are none), ``positive_fraction`` of the labels and ``mean_probability``.
     """
     right = prediction == label
     found = [_measure(item, right, label, probability) for item in slices]
-    return sorted(found, key=lambda s: (s["num_rows"] < MIN_ROWS, s["accuracy"], s["name"]))
+    return sorted(found, key=lambda s: (s.num_rows < MIN_ROWS, s.accuracy, s.name))
 
 
-def by_length(lengths: np.ndarray, *, right: np.ndarray) -> list[dict[str, Any]]:
-    """Count texts by their number of tokens, and how many of them are right.
-
-    Returns:
-        ``tokens``, ``num_rows``, ``num_right``; the lengths that occur, upward.
-    """
+def by_length(lengths: np.ndarray, *, right: np.ndarray) -> list[LengthCount]:
+    """Count texts, and those that are right, for each length that occurs, in rising order."""
     num_rows = np.bincount(lengths)
     num_right = np.bincount(lengths, right)
     return [
-        {"tokens": k, "num_rows": int(num_rows[k]), "num_right": int(num_right[k])}
+        LengthCount(k, int(num_rows[k]), int(num_right[k]))
         for k in np.flatnonzero(num_rows).tolist()
     ]
 
 
 def _measure(
     item: Slice, right: np.ndarray, label: np.ndarray, probability: np.ndarray
-) -> dict[str, Any]:
+) -> SliceMetrics:
     rows, num_rows = item.rows, int(item.rows.sum())
     low, high = wilson_interval(int(right[rows].sum()), num_rows)
     accuracy = float(right[rows].mean())
-    return {
-        "name": item.name,
-        "about": item.about,
-        "num_rows": num_rows,
-        "fraction": num_rows / len(rows),
-        "accuracy": accuracy,
-        "low": low,
-        "high": high,
-        "difference": accuracy - float(right[~rows].mean()) if num_rows < len(rows) else None,
-        "positive_fraction": float(label[rows].mean()),
-        "mean_probability": float(probability[rows].mean()),
-    }
+    return SliceMetrics(
+        name=item.name,
+        about=item.about,
+        num_rows=num_rows,
+        fraction=num_rows / len(rows),
+        accuracy=accuracy,
+        low=low,
+        high=high,
+        difference=accuracy - float(right[~rows].mean()) if num_rows < len(rows) else None,
+        positive_fraction=float(label[rows].mean()),
+        mean_probability=float(probability[rows].mean()),
+    )
 
 
 def _by_length(lengths: np.ndarray) -> list[Slice]:
@@ -199,7 +220,7 @@ def _by_unknown(lengths: np.ndarray, num_tokens: np.ndarray) -> list[Slice]:
     for name, low, high in _UNKNOWN:
         rows = (unknown <= high) & ((unknown > low) | (high == 0)) & ~none_known
         found.append(Slice(name, "", rows))
-    return [*found, Slice("no known token", "only the prior speaks", none_known)]
+    return [*found, Slice("no known token", "the prediction is the class prior", none_known)]
 
 
 def _by_hour(time: pa.Array) -> list[Slice]:
@@ -213,11 +234,11 @@ def _by_hour(time: pa.Array) -> list[Slice]:
 
 
 def _repeats(text: pa.Array) -> np.ndarray:
-    """Find the texts that others equal, but for case and white space."""
+    """Find texts that occur more than once, whatever their case and white space."""
     hashes = hash_strings(normalize_text(text))
     _, member, counts = np.unique(hashes, return_inverse=True, return_counts=True)
     return counts[member] > 1
 
 
-def _matches(text: pa.Array, form: str) -> np.ndarray:
-    return pc.match_substring_regex(text, form).to_numpy(zero_copy_only=False).astype(bool)
+def _matches(text: pa.Array, regex: str) -> np.ndarray:
+    return pc.match_substring_regex(text, regex).to_numpy(zero_copy_only=False).astype(bool)

@@ -1,51 +1,48 @@
-"""Scored directory -> numbers of the rows that its model was trained on, or chosen by."""
+"""Scored directory -> row numbers in the training and validation splits of its model."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.data import manifest
+from sentiflow.data import lineage, manifest
 from sentiflow.data.manifest import identify_file
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
-from sentiflow.evaluation import evaluated_rows
 from sentiflow.storage import errors, filesystem
 from sentiflow.storage.uris import join
 
-_SEEN = tuple(f"tweets/split={split}/" for split in SPLITS[:2])
-"""Of prepared data: what weights, epoch and temperature hang on."""
+_DECISIVE = tuple(f"tweets/split={split}/" for split in SPLITS[:2])
+"""Of prepared data: rows that decide weights, epoch and temperature."""
 
 
 @dataclass(frozen=True)
-class SeenRows:
-    """What is known of the rows that a model has seen of a scored corpus."""
+class TrainingRows:
+    """The rows of a scored corpus that a model was trained or chosen by."""
 
     row_ids: np.ndarray
     is_known: bool
-    """Whether every training that led to the model could be looked at."""
+    """Whether every training that led to the model could be read."""
 
 
-def find(scored: Manifest, *, name: str, by_splits: bool = True) -> SeenRows:
-    """Follow a model to the data that it was trained on, and that the model it began from was.
+def find(scored: Manifest, *, name: str, by_splits: bool = True) -> TrainingRows:
+    """Find the rows of a model's training, and of the trainings it was initialized from.
 
     Args:
         scored: Manifest of the scored directory.
         name: What to call the model in a message.
-        by_splits: Whether rows of the prepared data that was scored count, of which the splits tell
-            as much.
+        by_splits: Whether rows count that the column ``split`` of the predictions shows too: those
+            of the model's own training, if the scored corpus is its prepared data.
 
     Returns:
-        Numbers of rows of the scored corpus, of training and validation. Rows of other files than
-        those of the corpus have not been seen, whatever their texts.
+        Rows are identified by file and number, not by text: rows of other files do not count.
 
     Raises:
-        UserError: Some, not all of the corpus's files were trained on, under other row numbers; or
-            prepared rows are damaged.
+        UserError: The model was trained on some of the corpus's files, where rows have other
+            numbers; or prepared rows are damaged.
     """
-    training, found = evaluated_rows.training_of(scored), [np.empty(0, np.int64)]
+    training, found = lineage.training_of(scored), [np.empty(0, np.int64)]
     corpus, is_known = scored["inputs"]["corpus"]["fingerprint"], bool(training)
     while training:
         is_own = training["inputs"]["prepared"]["fingerprint"] == corpus
@@ -56,58 +53,41 @@ def find(scored: Manifest, *, name: str, by_splits: bool = True) -> SeenRows:
         first = manifest.read_input(training["inputs"], "init_from")
         training = manifest.read_input(first["inputs"], "training") if first else None
         is_known = is_known and bool(training)
-    return SeenRows(np.unique(np.concatenate(found)), is_known)
-
-
-def files_of(scored: Manifest) -> dict[str, Any] | None:
-    """Find the input files that a scored corpus numbers the rows of; None if it is not known."""
-    corpus = scored["inputs"]["corpus"]
-    if "files" in corpus:
-        return corpus
-    prepared = evaluated_rows.corpus_of(scored)
-    return prepared["inputs"]["csv"] if prepared else None
-
-
-def has_header(record: Manifest) -> bool:
-    """Say whether the first record of each CSV was taken for a header, as ``csv_format`` does."""
-    form = (evaluated_rows.corpus_of(record) or record)["settings"].get("format") or {}
-    if form.get("header") is not None:
-        return bool(form["header"])
-    return any(isinstance(column, str) for column in (form.get("columns") or {}).values())
+    return TrainingRows(np.unique(np.concatenate(found)), is_known)
 
 
 def _find_in(training: Manifest, scored: Manifest, name: str) -> list[np.ndarray] | None:
-    """Find rows of the scored corpus among those of one training; None if it cannot be known."""
+    """Find the rows of one training in the scored corpus; None if they are unknown."""
     named = training["inputs"]["prepared"]
     prepared = manifest.read_input(training["inputs"], "prepared")
     corpus, uri = scored["inputs"]["corpus"], named["uri"]
     if named["fingerprint"] == corpus["fingerprint"]:
         return _read_row_ids(prepared, uri) if prepared else []  # predictions know the splits
-    files = files_of(scored)
+    files = lineage.input_files_of(scored)
     if files is None or not prepared:
         return None
     csv = prepared["inputs"]["csv"]
     if files["fingerprint"] == csv["fingerprint"]:
-        same_numbers = has_header(scored) == has_header(prepared)
+        same_numbers = lineage.has_header(scored) == lineage.has_header(prepared)
         return _read_row_ids(prepared, uri) if same_numbers else None
     trained_on = {identify_file(item) for item in csv["files"]}
-    inside = tuple(join(uri, path) for path in _SEEN)
+    inside = tuple(join(uri, path) for path in _DECISIVE)
     for item in files["files"]:
         if identify_file(item) in trained_on or item["uri"].startswith(inside):
             raise UserError(
-                f"{name} was trained on rows of {item['uri']}, and has scored them under other "
-                "numbers",
-                hint="score its prepared data instead, whose test rows it has not seen",
+                f"{name} was trained on rows of {item['uri']}, and has scored them with other "
+                "row numbers",
+                hint="score its prepared data instead: it was not trained on their test rows",
             )
     return []
 
 
 def _read_row_ids(prepared: Manifest, uri: str) -> list[np.ndarray]:
-    paths = [item["path"] for item in prepared["files"] if item["path"].startswith(_SEEN)]
+    paths = [item["path"] for item in prepared["files"] if item["path"].startswith(_DECISIVE)]
     try:
         tables = [filesystem.read_parquet(join(uri, path), columns=["row_id"]) for path in paths]
     except (pa.ArrowInvalid, OSError) as error:
-        hint = "which rows were trained on can be read there alone"
+        hint = "without it the training rows are unknown"
         problem = UserError(f"{uri} is gone or damaged", hint=hint)
         raise errors.explain(error, uri=uri) or problem from error
     return [table["row_id"].to_numpy() for table in tables]

@@ -1,25 +1,60 @@
-"""Labels and probabilities -> when a model had better not answer, and what it gains by that."""
+"""Labels and probabilities -> accuracy of a model that answers only where it is certain."""
 
 import math
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, NEUTRAL, POSITIVE
-from sentiflow.metrics.classification import wilson_interval
+from sentiflow.metrics.classification import (
+    LabelMetrics,
+    count_confusion,
+    measure_labels,
+    wilson_interval,
+)
 
 COVERAGES = tuple(percent / 100 for percent in range(100, 0, -5))
 UNANSWERED_FRACTION = 0.2
-"""Of validation texts, where none of them is labelled neutral."""
+"""Of the validation texts, if none is labelled neutral."""
 MIN_NEUTRAL = 20
-"""As many neutral validation texts decide where neutral begins."""
+"""From this many neutral validation texts on, these decide the margin."""
 
 _PER_UNIT = 1000
-"""Steps of a margin: the same on every machine. It is rounded down, never past a text."""
+"""A margin is rounded down to this many steps, which makes it the same on every machine."""
 
 
-def accuracy_by_coverage(*, label: np.ndarray, probability: np.ndarray) -> pd.DataFrame:
+@dataclass(frozen=True)
+class CoveragePoint:
+    """The accuracy of a model that answers only the texts of which it is most certain."""
+
+    coverage: float
+    """Share of the texts that are answered."""
+    confidence: float
+    """The lowest max(p, 1 - p) among them."""
+    num_rows: int
+    accuracy: float
+    low: float
+    """Of the 95 % Wilson interval."""
+    high: float
+
+
+@dataclass(frozen=True)
+class ThreeClassMetrics:
+    """Predictions of three labels, of which neutral stands for a probability near one half."""
+
+    num_rows: int
+    accuracy: float
+    low: float
+    """Of the 95 % Wilson interval."""
+    high: float
+    f1_macro: float
+    """Mean over the labels; one with neither texts nor predictions counts as 0."""
+    by_label: dict[str, LabelMetrics]
+    confusion: dict[str, dict[str, int]]
+    """Rows by label, then by prediction."""
+
+
+def accuracy_by_coverage(*, label: np.ndarray, probability: np.ndarray) -> list[CoveragePoint]:
     """Measure a model that answers only the texts of which it is most certain.
 
     The risk-coverage curve of El-Yaniv and Wiener (JMLR 2010), with accuracy for 1 - risk. Texts
@@ -29,38 +64,29 @@ def accuracy_by_coverage(*, label: np.ndarray, probability: np.ndarray) -> pd.Da
         label: N labels, 0 or 1.
         probability: Of positive.
 
-    Columns:
-        added: ``coverage`` (share of texts answered, at least what was aimed at), ``confidence``
-            (the lowest max(p, 1 - p) among them), ``num_rows``, ``accuracy``, ``low``, ``high``
-            (95 % Wilson interval). A row for each of ``COVERAGES``; none without rows.
+    Returns:
+        A point for each of ``COVERAGES``, whose coverage is at least that; none without rows.
     """
     certainty = _certainty(probability)
     order = np.argsort(-certainty, kind="stable")
     right = ((probability >= 0.5) == (label == POSITIVE))[order].cumsum()
-    rows = []
+    points = []
     for aim in COVERAGES if len(label) else ():
-        last = certainty[order[math.ceil(round(aim * len(label), 6)) - 1]]
+        last = float(certainty[order[math.ceil(round(aim * len(label), 6)) - 1]])
         answered = int((certainty >= last).sum())
-        low, high = wilson_interval(int(right[answered - 1]), answered)
-        rows.append(
-            {
-                "coverage": answered / len(label),
-                "confidence": 0.5 + float(last),
-                "num_rows": answered,
-                "accuracy": right[answered - 1] / answered,
-                "low": low,
-                "high": high,
-            }
-        )
-    return pd.DataFrame(rows)
+        num_right = int(right[answered - 1])
+        interval = wilson_interval(num_right, answered)
+        share = answered / len(label)
+        points.append(CoveragePoint(share, 0.5 + last, answered, num_right / answered, *interval))
+    return points
 
 
 def choose_margin(*, label: np.ndarray, probability: np.ndarray) -> float:
-    """Choose how far from one half a probability must be to count as an answer.
+    """Choose the distance to one half from which a probability counts as an answer.
 
-    Where at least ``MIN_NEUTRAL`` texts are labelled neutral, and others are not, the margin has
-    the highest macro F1 over the three labels. Else nothing says where neutral begins, and the
-    margin leaves ``UNANSWERED_FRACTION`` of the texts without an answer.
+    If at least ``MIN_NEUTRAL`` texts are labelled neutral, and others are not, the margin with the
+    highest macro F1 over the three labels is chosen. Otherwise the margin leaves
+    ``UNANSWERED_FRACTION`` of the texts unanswered.
 
     Args:
         label: N labels, 0, 1 or 2, of texts that the model was not trained on.
@@ -76,51 +102,44 @@ def choose_margin(*, label: np.ndarray, probability: np.ndarray) -> float:
     if not MIN_NEUTRAL <= num_neutral < len(label):
         return float(_round_down(np.quantile(certainty, UNANSWERED_FRACTION)))
     tried = np.unique(_round_down(np.quantile(certainty, np.linspace(0, 1, 101))))
-    found = [three_class_figures(label=label, probability=probability, margin=m) for m in tried]
-    return float(tried[int(np.argmax([figures["f1_macro"] for figures in found]))])
+    found = [_macro_f1(_count(label, probability, margin)) for margin in tried]
+    return float(tried[int(np.argmax(found))])
 
 
-def three_class_figures(
+def three_class_metrics(
     *, label: np.ndarray, probability: np.ndarray, margin: float
-) -> dict[str, Any]:
-    """Measure a model that calls neutral what is nearer to one half than ``margin``.
+) -> ThreeClassMetrics:
+    """Measure a model whose answer is neutral where it is nearer to one half than ``margin``.
 
     Args:
         label: N labels, 0, 1 or 2; at least one.
         probability: Of positive.
         margin: From 0 to 1/2.
-
-    Returns:
-        ``num_rows``, ``accuracy`` with its 95 % Wilson interval ``low`` and ``high``, ``f1_macro``
-        (a label with neither texts nor predictions counts as 0), ``by_label`` (precision, recall,
-        f1 by name, None where undefined) and ``confusion`` (rows by label, then by prediction).
     """
+    counts = _count(label, probability, margin)
+    num_right, num_rows = int(counts.trace()), int(counts.sum())
+    return ThreeClassMetrics(
+        num_rows,
+        num_right / num_rows,
+        *wilson_interval(num_right, num_rows),
+        _macro_f1(counts),
+        dict(zip(LABEL_NAMES, measure_labels(counts), strict=True)),
+        {
+            name: dict(zip(LABEL_NAMES, row, strict=True))
+            for name, row in zip(LABEL_NAMES, counts.tolist(), strict=True)
+        },
+    )
+
+
+def _count(label: np.ndarray, probability: np.ndarray, margin: float) -> np.ndarray:
     prediction = np.where(probability >= 0.5, POSITIVE, NEGATIVE)
     prediction = np.where(_certainty(probability) < margin, NEUTRAL, prediction)
-    counts = np.zeros((3, 3), np.int64)
-    np.add.at(counts, (label, prediction), 1)
-    right, labelled, predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
-    low, high = wilson_interval(int(right.sum()), int(labelled.sum()))
-    f1 = 2 * right / np.maximum(1, labelled + predicted)
-    return {
-        "num_rows": int(labelled.sum()),
-        "accuracy": float(right.sum() / labelled.sum()),
-        "low": low,
-        "high": high,
-        "f1_macro": float(f1.mean()),
-        "by_label": {
-            name: {
-                "precision": right[k] / predicted[k] if predicted[k] else None,
-                "recall": right[k] / labelled[k] if labelled[k] else None,
-                "f1": float(f1[k]) if labelled[k] + predicted[k] else None,
-            }
-            for k, name in enumerate(LABEL_NAMES)
-        },
-        "confusion": {
-            name: dict(zip(LABEL_NAMES, counts[k].tolist(), strict=True))
-            for k, name in enumerate(LABEL_NAMES)
-        },
-    }
+    return count_confusion(label, prediction, num_labels=3)
+
+
+def _macro_f1(counts: np.ndarray) -> float:
+    both = counts.sum(axis=0) + counts.sum(axis=1)
+    return float((2 * counts.diagonal() / np.maximum(1, both)).mean())
 
 
 def _round_down(margin: np.ndarray) -> np.ndarray:
@@ -128,5 +147,5 @@ def _round_down(margin: np.ndarray) -> np.ndarray:
 
 
 def _certainty(probability: np.ndarray) -> np.ndarray:
-    """Say how far from one half probabilities are."""
+    """Give the distance of probabilities to one half."""
     return np.abs(np.asarray(probability, dtype=np.float64) - 0.5)

@@ -1,4 +1,4 @@
-"""Labels and probabilities -> 95 % intervals of the figures, by resampling the rows."""
+"""Labels and probabilities -> 95 % intervals of the metrics, by resampling the rows."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from sentiflow.metrics.classification import NUM_CALIBRATION_BINS, bin_probabili
 
 NUM_RESAMPLES = 1000
 MAX_GROUPS = 1000
-"""Rows of nearly equal probability count as tied beyond so many different probabilities."""
+"""With more different probabilities than this, nearly equal ones count as equal."""
 
 Interval = tuple[float, float]
 
@@ -20,16 +20,16 @@ def intervals(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Bound the figures of ``metrics.binary_figures`` that are no simple share of rows.
+    """Bound the metrics of ``binary_metrics`` that are no simple share of rows.
 
-    The percentile interval of Efron and Tibshirani (1993): rows are drawn with replacement, N out
-    of N, and the middle 95 % of what a figure comes to is its interval. Rows of one group of
-    probability, label and prediction are exchangeable, so groups are drawn, by a multinomial: of
-    at most ``MAX_GROUPS`` different probabilities that is the bootstrap itself, of more it differs
-    by less than a twentieth of an interval's width.
+    The percentile interval of Efron and Tibshirani (1993): N of N rows are drawn with replacement,
+    and the interval is the middle 95 % of a metric's values. Rows with the same probability, label
+    and prediction are exchangeable, so the sizes of these groups are drawn, by a multinomial. With
+    at most ``MAX_GROUPS`` different probabilities this is the bootstrap itself; with more, the
+    bounds differ by less than a twentieth of the interval's width.
 
-    Drawing adds noise of its own, which the calibration error, a sum of magnitudes, counts as
-    error: its interval is turned around its estimate (the basic interval), which takes that away.
+    Drawing adds noise, and noise raises the calibration error, a sum of magnitudes. Its interval
+    is therefore the basic interval, reflected at the estimate, which corrects for that.
 
     Args:
         label: N labels, 0 or 1.
@@ -39,15 +39,15 @@ def intervals(
         seed: The same seed gives the same intervals.
 
     Returns:
-        By name of the figure; one that is undefined for the rows, or for a tenth of the draws, is
+        By name of the metric. One that is undefined for the rows, or for a tenth of the draws, is
         left out.
     """
     if not len(label):
         return {}
     groups = _Groups(label, probability, prediction)
     counts = groups.draw(np.random.default_rng(seed), num_resamples)
-    drawn = groups.figures(counts)
-    observed = groups.figures(groups.num_rows[None])
+    drawn = groups.measure(counts)
+    observed = groups.measure(groups.num_rows[None])
     found = {}
     for name, values in drawn.items():
         defined = values[~np.isnan(values)]
@@ -61,7 +61,7 @@ def intervals(
 
 
 class _Groups:
-    """Rows of (almost) one probability, one label and one prediction, in order of probability."""
+    """Groups of rows with (almost) the same probability, the same label and the same prediction."""
 
     def __init__(self, label: np.ndarray, probability: np.ndarray, prediction: np.ndarray) -> None:
         probability = np.asarray(probability, dtype=np.float64)
@@ -79,12 +79,12 @@ class _Groups:
         self.mean_probability = np.bincount(member, probability) / self.num_rows
 
     def draw(self, rng: np.random.Generator, num_resamples: int) -> np.ndarray:
-        """Draw how often each group's rows come: ``(num_resamples, groups)``."""
+        """Draw the number of rows of each group: ``(num_resamples, groups)``."""
         total = self.num_rows.sum()
         return rng.multinomial(total, self.num_rows / total, size=num_resamples)
 
-    def figures(self, counts: np.ndarray) -> dict[str, np.ndarray]:
-        """Measure each of R draws; NaN where a figure is undefined.
+    def measure(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+        """Measure each of R draws; NaN where a metric is undefined.
 
         Args:
             counts: ``(R, groups)``.
@@ -136,14 +136,14 @@ class _Groups:
         }
 
     def _calibration_error(self, counts: np.ndarray) -> np.ndarray:
-        """Add up, over the bins, rows times the gap of probability and outcome."""
+        """Sum, over the bins, the rows times the gap between probability and outcome."""
         gap = self.mean_probability - self.label
         by_bin = _sum_by(self.bin, counts * gap, NUM_CALIBRATION_BINS)
         return np.abs(by_bin).sum(axis=1)
 
 
 def _rank(probability: np.ndarray) -> np.ndarray:
-    """Number the rows' probabilities upward; no number stands for two bins of the calibration."""
+    """Number the probabilities upward; a number never covers two bins of the calibration error."""
     distinct, number = np.unique(probability, return_inverse=True)
     if len(distinct) <= MAX_GROUPS:
         return number
@@ -161,7 +161,7 @@ def _bin(probability: np.ndarray) -> np.ndarray:
 def _sum_by(
     key: np.ndarray, values: np.ndarray, num_keys: int, rows: np.ndarray | None = None
 ) -> np.ndarray:
-    """Add up the columns of each key: ``(R, groups)`` to ``(R, num_keys)``; keys are ascending."""
+    """Sum the columns of each key: ``(R, groups)`` to ``(R, num_keys)``; keys are ascending."""
     chosen, of_key = (values, key) if rows is None else (values[:, rows], key[rows])
     sums = np.zeros((len(values), num_keys))
     if len(of_key):

@@ -1,27 +1,38 @@
-"""Labels and probabilities -> the temperature that makes the probabilities honest."""
+"""Labels and probabilities -> the temperature that calibrates the probabilities."""
 
 import math
-from typing import Any
+from dataclasses import asdict
+from typing import TypedDict
 
 import numpy as np
 
 from sentiflow.data.schema import NEGATIVE, POSITIVE
-from sentiflow.metrics.classification import PROBABILITY_FLOOR, binary_figures
+from sentiflow.metrics.classification import PROBABILITY_FLOOR, probability_metrics
 
 MIN_ROWS = 100
-"""Of fewer labelled rows nothing is fitted."""
+"""With fewer labelled rows the temperature is 1."""
 LOWEST, HIGHEST = 0.25, 10.0
 
 _DIGITS = 3
-"""Kept of a temperature: far below its own error, and the same on every machine."""
+"""Of a temperature: far below its standard error, and the same on every machine."""
+
+
+class CalibrationEffect(TypedDict):
+    """What a temperature changes, as manifests and ``metrics.json`` hold it."""
+
+    num_rows: int
+    before: dict[str, float | None]
+    """A ``ProbabilityMetrics`` at temperature 1."""
+    after: dict[str, float | None]
+    """The same at the model's temperature."""
 
 
 def rescale(probability: np.ndarray, *, temperature: float) -> np.ndarray:
-    """Divide the logits behind probabilities by a temperature; 1 / T takes it back.
+    """Divide the logits behind probabilities by a temperature T; 1 / T undoes it.
 
     A softmax over two logits depends on their difference z = log(p / (1 - p)) alone, so this is
     sigmoid(z / T). Probabilities are taken to be within ``PROBABILITY_FLOOR`` of 0 and 1, as
-    float32 cannot tell how near they are. Which side of one half they are on does not change.
+    float32 cannot represent values closer to these. No probability crosses one half.
 
     Example:
         >>> rescale(np.array([0.5, 0.9]), temperature=2.0).round(2).tolist()
@@ -31,11 +42,11 @@ def rescale(probability: np.ndarray, *, temperature: float) -> np.ndarray:
 
 
 def fit_temperature(*, label: np.ndarray, probability: np.ndarray) -> float:
-    """Find the temperature under which the labels are most probable.
+    """Find the temperature that makes the labels most probable.
 
     Temperature scaling after Guo et al., "On calibration of modern neural networks" (ICML 2017):
     the one parameter T that minimizes the log loss of sigmoid(z / T), which is convex in 1 / T. It
-    corrects how sure a model is, not what it answers. Rounded to three digits.
+    corrects how sure a model is, and leaves its predictions as they are. Rounded to three digits.
 
     Args:
         label: N labels; rows that are neither 0 nor 1 are left out.
@@ -62,21 +73,16 @@ def fit_temperature(*, label: np.ndarray, probability: np.ndarray) -> float:
     return round(math.exp(found.x), _DIGITS)
 
 
-def describe(*, label: np.ndarray, before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
-    """Say what a temperature changes: the figures of the probabilities ``before`` and ``after``.
+def describe(*, label: np.ndarray, before: np.ndarray, after: np.ndarray) -> CalibrationEffect:
+    """Measure what a temperature changes.
 
     Args:
         label: N labels, 0 or 1.
         before: Probability of positive at temperature 1.
         after: At the model's.
     """
-    found: dict[str, Any] = {"num_rows": len(label)}
-    for name, probability in (("before", before), ("after", after)):
-        prediction = (probability >= 0.5).astype(np.int8)
-        figures = binary_figures(label=label, probability=probability, prediction=prediction)
-        names = ("log_loss", "brier", "expected_calibration_error")
-        found[name] = {figure: figures[figure] for figure in names}
-    return found
+    first, second = (probability_metrics(label=label, probability=p) for p in (before, after))
+    return {"num_rows": len(label), "before": asdict(first), "after": asdict(second)}
 
 
 def _logit(probability: np.ndarray) -> np.ndarray:

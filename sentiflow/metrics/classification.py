@@ -1,7 +1,7 @@
-"""Labels and predictions -> figures, intervals, slices, calibration."""
+"""Labels, predictions and probabilities -> accuracy, F1, log loss and the like."""
 
 import math
-from statistics import NormalDist
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -9,55 +9,103 @@ import pandas as pd
 from sentiflow.data.schema import NEGATIVE, POSITIVE
 
 PROBABILITY_FLOOR = 1e-7
-"""Nearest to 0 or 1 that the log loss takes a float32 probability to be."""
+"""The log loss clips probabilities to this distance from 0 and 1."""
 
 NUM_CALIBRATION_BINS = 15
 """Bins of the expected calibration error, as in Guo et al. (2017)."""
 
-Figures = dict[str, float | int | None]
+
+@dataclass(frozen=True)
+class LabelMetrics:
+    """How well the texts of one label are found; None where a share is one of nothing."""
+
+    precision: float | None
+    """Of the texts predicted to have the label, the share that has it."""
+    recall: float | None
+    """Of the texts with the label, the share that is predicted to have it."""
+    f1: float | None
+    """Harmonic mean of the two."""
 
 
-def wilson_interval(successes: int, total: int, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Bound the share behind ``successes`` out of ``total``; ``(nan, nan)`` if ``total`` is 0.
+@dataclass(frozen=True)
+class ProbabilityMetrics:
+    """How good probabilities are, whatever threshold is applied to them; None without rows."""
+
+    log_loss: float | None
+    """Natural logarithm; probabilities are clipped at ``PROBABILITY_FLOOR``."""
+    brier: float | None
+    """Mean squared difference of probability and label."""
+    expected_calibration_error: float | None
+    """See the function of that name."""
+
+
+@dataclass(frozen=True)
+class BinaryMetrics:
+    """Predictions measured against labels, ready for JSON.
+
+    A metric is None where it is undefined: a share of nothing (precision without a positive
+    prediction), and everything without rows.
+    """
+
+    num_rows: int
+    positive_fraction: float | None
+    """Among the labels."""
+    accuracy: float | None
+    accuracy_low: float | None
+    """Of the 95 % Wilson interval."""
+    accuracy_high: float | None
+    precision_positive: float | None
+    recall_positive: float | None
+    f1_positive: float | None
+    precision_negative: float | None
+    recall_negative: float | None
+    f1_negative: float | None
+    f1_macro: float | None
+    """Mean of the F1 of both labels."""
+    matthews: float | None
+    """Matthews correlation coefficient."""
+    roc_auc: float | None
+    """None unless both labels occur, as is the average precision."""
+    average_precision: float | None
+    log_loss: float | None
+    brier: float | None
+    expected_calibration_error: float | None
+    true_positive: int
+    false_positive: int
+    true_negative: int
+    false_negative: int
+
+
+def wilson_interval(successes: int, total: int) -> tuple[float, float]:
+    """Bound the share behind ``successes`` out of ``total`` (95 %); ``(nan, nan)`` if that is 0.
 
     The score interval of E. B. Wilson, "Probable inference, the law of succession, and
-    statistical inference", JASA 22 (1927), with p = successes / n and z the normal quantile:
-
-        (p + z²/2n ± z √(p(1 - p)/n + z²/4n²)) / (1 + z²/n)
-
-    It stays within [0, 1] and is sound for few rows and for shares near 0 or 1, where the
-    textbook's p ± z √(p(1 - p)/n) is not.
+    statistical inference", JASA 22 (1927). It stays within [0, 1] and is sound for few rows and
+    for shares near 0 or 1, where the textbook's p ± z √(p(1 - p)/n) is not.
 
     Example:
         >>> low, high = wilson_interval(8, 10)
         >>> f"{low:.4f} {high:.4f}"
         '0.4902 0.9433'
     """
+    from scipy.stats import binomtest
+
     if total == 0:
         return math.nan, math.nan
     share = successes / total
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    center = share + z**2 / (2 * total)
-    reach = z * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    scale = 1 + z**2 / total
-    low, high = (center - reach) / scale, (center + reach) / scale
-    return max(0.0, min(share, low)), min(1.0, max(share, high))  # rounding may pass the share
+    found = binomtest(successes, total).proportion_ci(method="wilson")
+    return min(share, float(found.low)), max(share, float(found.high))  # rounding may pass it
 
 
-def binary_figures(
+def binary_metrics(
     *, label: np.ndarray, probability: np.ndarray, prediction: np.ndarray
-) -> Figures:
-    """Measure predictions against labels, ready for JSON.
+) -> BinaryMetrics:
+    """Measure predictions against labels.
 
-    ``probability`` is that of positive; ``prediction`` is taken as it is, whatever threshold
-    made it. A figure is None where it is undefined: a share of nothing (precision without a
-    positive prediction), everything without rows, and ``roc_auc`` and ``average_precision``
-    unless both classes are among the labels.
-
-    ``accuracy_low`` and ``accuracy_high`` are the 95 % Wilson interval. ``log_loss`` (natural
-    logarithm) clips probabilities at ``PROBABILITY_FLOOR``. ``brier`` is the mean squared
-    difference of probability and label. ``expected_calibration_error`` is explained at the
-    function of that name.
+    Args:
+        label: N labels, 0 or 1.
+        probability: Of positive.
+        prediction: Taken as it is, whatever threshold made it.
 
     Raises:
         ValueError: A label or prediction is neither 0 nor 1, or a probability not in [0, 1].
@@ -65,33 +113,67 @@ def binary_figures(
     label, prediction = np.asarray(label), np.asarray(prediction)
     probability = np.asarray(probability, dtype=np.float64)
     _check(label=label, probability=probability, prediction=prediction)
+    counts = count_confusion(label, prediction, num_labels=2)
+    (tn, fp), (fn, tp) = counts.tolist()
+    num_rows, num_right = len(label), tp + tn
+    low, high = wilson_interval(num_right, num_rows) if num_rows else (None, None)
+    negative, positive = measure_labels(counts)
+    return BinaryMetrics(
+        num_rows=num_rows,
+        positive_fraction=(tp + fn) / num_rows if num_rows else None,
+        accuracy=num_right / num_rows if num_rows else None,
+        accuracy_low=low,
+        accuracy_high=high,
+        **{f"{name}_positive": value for name, value in vars(positive).items()},
+        **{f"{name}_negative": value for name, value in vars(negative).items()},
+        f1_macro=_mean_of_both(positive.f1, negative.f1),
+        matthews=_matthews(counts),
+        **_ranking_metrics(label=label, probability=probability),
+        **vars(probability_metrics(label=label, probability=probability)),
+        true_positive=tp,
+        false_positive=fp,
+        true_negative=tn,
+        false_negative=fn,
+    )
 
-    num_rows = len(label)
-    counts = _confusion_counts(label=label, prediction=prediction)
-    tp, fp = counts["true_positive"], counts["false_positive"]
-    tn, fn = counts["true_negative"], counts["false_negative"]
-    interval = wilson_interval(tp + tn, num_rows) if num_rows else (None, None)
-    positive = _class_figures(right=tp, predicted=tp + fp, labelled=tp + fn)
-    negative = _class_figures(right=tn, predicted=tn + fn, labelled=tn + fp)
-    root = math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
-    return {
-        "num_rows": num_rows,
-        "positive_fraction": _ratio(tp + fn, num_rows),
-        "accuracy": _ratio(tp + tn, num_rows),
-        "accuracy_low": interval[0],
-        "accuracy_high": interval[1],
-        **{f"{name}_positive": value for name, value in positive.items()},
-        **{f"{name}_negative": value for name, value in negative.items()},
-        "f1_macro": _mean_of_both(positive["f1"], negative["f1"]),
-        "matthews": _ratio(tp * tn - fp * fn, root),
-        **_ranking_figures(label=label, probability=probability),
-        **_probability_figures(label=label, probability=probability),
-        **counts,
-    }
+
+def count_confusion(label: np.ndarray, prediction: np.ndarray, *, num_labels: int) -> np.ndarray:
+    """Count rows by label and prediction: ``(num_labels, num_labels)``.
+
+    scikit-learn gets these counts instead of the rows, as it takes a second for a million rows.
+    """
+    cell = np.int64(label) * num_labels + prediction
+    counts = np.bincount(cell.astype(np.int64), minlength=num_labels**2)
+    return counts.reshape(num_labels, num_labels)
+
+
+def measure_labels(confusion: np.ndarray) -> list[LabelMetrics]:
+    """Measure each label, given the counts of :func:`count_confusion`."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    if not confusion.any():
+        return [LabelMetrics(None, None, None)] * len(confusion)
+    label, prediction = np.indices(confusion.shape).reshape(2, -1)
+    found = precision_recall_fscore_support(
+        label, prediction, sample_weight=confusion.ravel(), zero_division=np.nan
+    )
+    shares = np.transpose(found[:3]).tolist()
+    return [LabelMetrics(*(None if math.isnan(x) else x for x in row)) for row in shares]
+
+
+def probability_metrics(*, label: np.ndarray, probability: np.ndarray) -> ProbabilityMetrics:
+    """Measure the probabilities of positive against labels, 0 or 1."""
+    if not len(label):
+        return ProbabilityMetrics(None, None, None)
+    return ProbabilityMetrics(
+        float(log_losses(label=label, probability=probability).mean()),
+        float(np.square(np.float64(probability) - label).mean()),
+        expected_calibration_error(label=label, probability=probability),
+    )
 
 
 def expected_calibration_error(*, label: np.ndarray, probability: np.ndarray) -> float:
-    """Average how far the probability of positive is from the share that is positive.
+    """Average the gap between the probability of positive and the share of positive labels.
 
     Over 15 equal bins of the probability of positive: the sum of n_b / n · |mean probability
     in b - share of positive labels in b|. This is the estimator of Naeini et al. (AAAI 2015),
@@ -145,34 +227,24 @@ def _check(*, label: np.ndarray, probability: np.ndarray, prediction: np.ndarray
     if not len(label) == len(probability) == len(prediction):
         raise ValueError(f"{len(label)=}, {len(probability)=}, {len(prediction)=} differ")
     for name, values in (("label", label), ("prediction", prediction)):
-        strange = values[~np.isin(values, (NEGATIVE, POSITIVE))]
-        if len(strange):
-            raise ValueError(f"{name} {strange[0]} is neither {NEGATIVE} nor {POSITIVE}")
-    strange = probability[~((probability >= 0) & (probability <= 1))]
-    if len(strange):
-        raise ValueError(f"probability {strange[0]} is not in [0, 1]")
+        invalid = values[~np.isin(values, (NEGATIVE, POSITIVE))]
+        if len(invalid):
+            raise ValueError(f"{name} {invalid[0]} is neither {NEGATIVE} nor {POSITIVE}")
+    invalid = probability[~((probability >= 0) & (probability <= 1))]
+    if len(invalid):
+        raise ValueError(f"probability {invalid[0]} is not in [0, 1]")
 
 
-def _confusion_counts(*, label: np.ndarray, prediction: np.ndarray) -> dict[str, int]:
-    right = label == prediction
-    positive = prediction == POSITIVE
-    return {
-        "true_positive": int((right & positive).sum()),
-        "false_positive": int((~right & positive).sum()),
-        "true_negative": int((right & ~positive).sum()),
-        "false_negative": int((~right & ~positive).sum()),
-    }
+def _matthews(confusion: np.ndarray) -> float | None:
+    from sklearn.metrics import matthews_corrcoef
+
+    if not (confusion.any(axis=0) & confusion.any(axis=1)).all():
+        return None
+    label, prediction = np.indices(confusion.shape).reshape(2, -1)
+    return float(matthews_corrcoef(label, prediction, sample_weight=confusion.ravel()))
 
 
-def _class_figures(*, right: int, predicted: int, labelled: int) -> dict[str, float | None]:
-    return {
-        "precision": _ratio(right, predicted),
-        "recall": _ratio(right, labelled),
-        "f1": _ratio(2 * right, predicted + labelled),
-    }
-
-
-def _ranking_figures(*, label: np.ndarray, probability: np.ndarray) -> dict[str, float | None]:
+def _ranking_metrics(*, label: np.ndarray, probability: np.ndarray) -> dict[str, float | None]:
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     if len(np.unique(label)) < 2:
@@ -181,22 +253,6 @@ def _ranking_figures(*, label: np.ndarray, probability: np.ndarray) -> dict[str,
         "roc_auc": float(roc_auc_score(label, probability)),
         "average_precision": float(average_precision_score(label, probability)),
     }
-
-
-def _probability_figures(*, label: np.ndarray, probability: np.ndarray) -> dict[str, float | None]:
-    if not len(label):
-        return {"log_loss": None, "brier": None, "expected_calibration_error": None}
-    return {
-        "log_loss": float(log_losses(label=label, probability=probability).mean()),
-        "brier": float(np.square(probability - label).mean()),
-        "expected_calibration_error": expected_calibration_error(
-            label=label, probability=probability
-        ),
-    }
-
-
-def _ratio(numerator: float, denominator: float) -> float | None:
-    return numerator / denominator if denominator else None
 
 
 def _mean_of_both(first: float | None, second: float | None) -> float | None:

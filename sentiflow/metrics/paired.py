@@ -1,4 +1,4 @@
-"""Two models' answers on the same rows -> differences, their 95 % intervals, and tests."""
+"""Predictions of two models on the same rows -> differences, their 95 % intervals, and tests."""
 
 import math
 from collections.abc import Sequence
@@ -19,31 +19,31 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Difference:
-    """A figure of the second model minus that of the first."""
+    """A metric of the second model minus that of the first."""
 
     value: float
     low: float
     high: float
-    """Ends of the 95 % interval."""
+    """Bounds of the 95 % interval."""
     p_value: float | None = None
-    """Two-sided, of the two being equal; None where no test goes with the interval."""
+    """Two-sided, of both being equal; None where the interval has no test."""
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
     """Test whether two models are right equally often; gives the two-sided p-value.
 
-    The exact form of Q. McNemar's test, Psychometrika 12 (1947): of the rows that only one model
-    gets right, each is as likely to be the one's as the other's, so that the smaller count is
-    binomial with one half. It needs no minimum of rows. 1.0 without any such row.
+    The exact form of Q. McNemar's test, Psychometrika 12 (1947): if both are right equally often,
+    each row that only one model gets right belongs to either with a probability of one half. The
+    test needs no minimum of rows. The p-value is 1.0 without any such row.
 
     Example:
         >>> f"{mcnemar(1, 7):.4f}"
         '0.0703'
     """
-    from scipy.stats import binom
+    from scipy.stats import binomtest
 
-    fewer, both = min(only_first, only_second), only_first + only_second
-    return min(1.0, 2 * float(binom.cdf(fewer, both, 0.5)))
+    both = only_first + only_second
+    return float(binomtest(only_first, both).pvalue) if both else 1.0
 
 
 def accuracy_difference(*, only_first: int, only_second: int, num_rows: int) -> Difference | None:
@@ -56,8 +56,8 @@ def accuracy_difference(*, only_first: int, only_second: int, num_rows: int) -> 
 
         (p - q) ± z √((p + q - (p - q)²) / (n + 2))
 
-    It is sound for few such rows, and no point where there are none. The p-value is
-    :func:`mcnemar`'s.
+    It is sound for few such rows, and has a width above 0 if there are none. The p-value is that of
+    :func:`mcnemar`.
     """
     if not num_rows:
         return None
@@ -75,9 +75,9 @@ def roc_auc_difference(
     """Compare two models' areas under the ROC curve.
 
     E. R. DeLong, D. M. DeLong and D. L. Clarke-Pearson, Biometrics 44 (1988), in the form of
-    X. Sun and W. Xu, IEEE Signal Processing Letters 21 (2014), which takes O(n log n): how a row's
-    rank among all differs from its rank within its class gives its part of the area. Tied rows
-    share the mean of their ranks, which counts a tied pair as one half.
+    X. Sun and W. Xu, IEEE Signal Processing Letters 21 (2014), which takes O(n log n). The
+    contribution of a row to the area follows from its rank among all rows and its rank within its
+    class. Tied rows have the mean of their ranks, which counts a tied pair as one half.
 
     Args:
         label: N labels, 0 or 1.
@@ -85,8 +85,7 @@ def roc_auc_difference(
         second: Of the second.
 
     Returns:
-        None with fewer than two rows of a class, or where the rows vary too little to tell how
-        sure the difference is.
+        None with fewer than two rows of a class, or where the rows vary too little for an interval.
     """
     positive = label == POSITIVE
     num_positive, num_negative = int(positive.sum()), int((~positive).sum())
@@ -104,7 +103,7 @@ def roc_auc_difference(
 def log_loss_difference(
     *, label: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> Difference | None:
-    """Compare two models' log losses, as ``metrics`` defines them, by the mean over paired rows.
+    """Compare two models' log losses, as ``classification`` defines them, by paired rows.
 
     Arguments as of :func:`roc_auc_difference`, interval as of :func:`mean_difference`.
     """
@@ -142,8 +141,8 @@ def f1_macro_difference(
 ) -> Difference | None:
     """Compare two models' macro F1, by drawing rows with replacement.
 
-    The percentile interval of Efron and Tibshirani (1993). F1 knows of a row its label and the two
-    predictions alone, so that a draw of N rows is a multinomial over these eight cells.
+    The percentile interval of Efron and Tibshirani (1993). F1 depends only on the label and the two
+    predictions of a row, so a draw of N rows is a multinomial over these eight cells.
 
     Args:
         label: N labels, 0 or 1.
@@ -174,9 +173,9 @@ def f1_macro_difference(
 def adjust(p_values: Sequence[float]) -> list[float]:
     """Adjust the p-values of several tests by the step-down method of S. Holm (1979).
 
-    Scandinavian Journal of Statistics 6: those below 0.05 afterwards hold one chance finding or
-    more with a probability of at most 5 %, however the tests hang together: a row may be in many
-    slices. Benjamini and Hochberg's method finds more, and promises less.
+    Scandinavian Journal of Statistics 6. With a probability of at least 95 %, no adjusted value
+    below 0.05 is due to chance. This holds for dependent tests too, such as those of slices that
+    share rows. The method of Benjamini and Hochberg finds more and guarantees less.
 
     Example:
         >>> adjust([0.02, 0.01, 0.5])
@@ -191,7 +190,7 @@ def adjust(p_values: Sequence[float]) -> list[float]:
 
 
 def write_p(p_value: float) -> str:
-    """Write a p-value as a reader can use it.
+    """Write a p-value with as many digits as a reader needs.
 
     Example:
         >>> write_p(0.2134), write_p(0.0312), write_p(1e-9), write_p(1.0)
@@ -201,7 +200,7 @@ def write_p(p_value: float) -> str:
 
 
 def _normal(value: float, error: float) -> Difference | None:
-    """Bound a difference with its standard error; None where one without error is not 0."""
+    """Bound a difference, given its standard error; None if that is 0 and the difference is not."""
     if error <= _ROUNDING * abs(value):
         return None if value else Difference(0.0, 0.0, 0.0, 1.0)
     p_value = math.erfc(abs(value) / error / math.sqrt(2))
@@ -209,7 +208,7 @@ def _normal(value: float, error: float) -> Difference | None:
 
 
 def _area_parts(probability: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Say of each positive row which share of the negative ones is below it, and the reverse."""
+    """Give, for each positive row, the share of negative rows below it, and the reverse."""
     from scipy.stats import rankdata
 
     rank = rankdata(probability)

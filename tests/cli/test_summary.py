@@ -82,6 +82,6 @@ def test_an_evaluation_is_summed_up_by_its_conclusions_and_notes():
     }
     assert lines_of(summary.of_evaluation(record, "runs/[a]/report")) == [
         "76.1% is its accuracy where it is worst: [/b]",
-        "mind 9 rows are left out",
+        "note 9 rows are left out",
         "report runs/[a]/report/report.html",
     ]

@@ -35,8 +35,9 @@ def test_it_holds_all_that_jobs_import_and_read(found, clone):
     imported = [file for job in jobs for file in dependencies.find_modules(job)]
     modules = {file.relative_to(package).as_posix() for file in imported}
     assert {f"sentiflow/{name}" for name in modules} <= set(found.sizes)
-    data = {f.relative_to(package) for f in package.rglob("*") if f.suffix in (".j2", ".css")}
-    assert data
+    suffixes = (".j2", ".css", ".yaml")
+    data = {f.relative_to(package) for f in package.rglob("*") if f.suffix in suffixes}
+    assert {f.suffix for f in data} == set(suffixes)
     assert {f"sentiflow/{name.as_posix()}" for name in data} <= set(found.sizes)
 
 

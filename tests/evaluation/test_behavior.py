@@ -134,7 +134,7 @@ def test_a_flaw_fails_its_own_test_alone(failed, flaw):
         ("[()D']$", {"frown"}),  # and a smile is seen nowhere: one half counts as positive
     ],
 )
-def test_a_model_fails_what_it_does_not_see(unseen, failed):
+def test_a_model_fails_the_tests_of_words_that_it_does_not_know(unseen, failed):
     blind = score_all(lambda text: understand(re.sub(unseen, "", text)))
     assert names_of_failed(check_behavior(blind, texts=[])) == failed
 

@@ -8,7 +8,7 @@ import pytest
 from test_report import ALL_PLOTS, PNG_SIGNATURE, draw, report_data, rows_of
 
 from sentiflow import plotting
-from sentiflow.evaluation import charts
+from sentiflow.evaluation import charts, results
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +40,9 @@ def test_drawing_leaves_matplotlib_as_it_was(data):
 
 def test_without_rows_there_is_nothing_to_draw():
     nothing = np.array([])
-    found = {"split": "", "figures": {}, "coverage": [], "neutral": None, "lengths": []}
+    measured = results.measure(rows_of("train", 9).slice(0, 0), model={}, margin=None, patterns={})
     drawn = charts.render(
-        found, label=nothing, probability=nothing, before=None, curve=pd.DataFrame()
+        measured, label=nothing, probability=nothing, before=None, curve=pd.DataFrame()
     )
     assert drawn == {}
 
@@ -50,7 +50,7 @@ def test_without_rows_there_is_nothing_to_draw():
 def test_what_was_before_the_temperature_is_drawn_too(data):
     label, probability = (data.rows[name].to_numpy() for name in ("label", "probability"))
     drawn = charts.render(
-        data.findings, label=label, probability=probability,
+        data.measured, label=label, probability=probability,
         before=np.sqrt(probability), curve=data.epochs,
     )  # fmt: skip
     plain = draw(data)
@@ -59,7 +59,7 @@ def test_what_was_before_the_temperature_is_drawn_too(data):
 
 def test_a_training_curve_of_nan_is_drawn():
     history = [{"epoch": k, "train_loss": np.nan, "validation_loss": None,
-                "validation_accuracy": 0.5} for k in (1, 2)]  # fmt: skip
+                "validation_accuracy": 0.5, "ended": "12:00"} for k in (1, 2)]  # fmt: skip
     assert plotting.render_training_curve(history).startswith(PNG_SIGNATURE)
 
 

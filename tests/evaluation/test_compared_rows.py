@@ -1,4 +1,4 @@
-"""Rows of two scored directories are joined by their numbers, and no row that a model has seen."""
+"""Rows of two scored directories are joined by number, without training rows of either model."""
 
 import shutil
 
@@ -138,7 +138,7 @@ def tens(*figures):
     return [i for i in ROW_IDS.tolist() if i % 10 in figures]
 
 
-def test_answers_meet_by_row_number_whatever_the_order(runs):
+def test_predictions_are_joined_by_row_number_in_any_order(runs):
     a = runs.run("a", wrong=[8, 19])
     b = runs.score("bb", runs.prepare("a"), f"{a}/trained", split=by_tens(), wrong=[28])
     found = read(a, b)
@@ -165,7 +165,7 @@ def test_a_row_that_one_was_trained_on_or_chosen_by_is_not_compared(runs):
     assert found.num_only_in == (0, 0)
 
 
-def test_a_row_of_another_ones_test_rows_that_a_model_was_trained_on_is_not_compared(runs):
+def test_a_test_row_of_one_model_that_the_other_was_trained_on_is_not_compared(runs):
     a = runs.run("a")
     other = runs.prepare("other", by_tens(validation=(), test=(9, 0)))
     b = runs.score("b", f"{a}/prepared", runs.train("b", other), split=by_tens())
@@ -174,7 +174,7 @@ def test_a_row_of_another_ones_test_rows_that_a_model_was_trained_on_is_not_comp
     assert found.num_seen_by == (0, 30)
 
 
-def test_a_row_that_the_model_to_begin_from_has_seen_is_not_compared(runs):
+def test_training_rows_of_the_initial_model_are_not_compared(runs):
     old = runs.prepare("old", by_tens(validation=(), test=(9, 0)))
     began = runs.train("old", old)
     a, b = runs.run("a"), runs.run("b", train={"init_from": f"{began}/model"})
@@ -182,7 +182,7 @@ def test_a_row_that_the_model_to_begin_from_has_seen_is_not_compared(runs):
     assert row_ids(found) == tens(9)
     assert found.notes == ()
     shutil.rmtree(began)
-    assert read(a, b).notes == ("which rows the model of b was trained on is not known any more",)
+    assert read(a, b).notes == ("it is unknown which rows the model of b was trained on",)
 
 
 def test_rows_of_one_alone_are_counted(runs):
@@ -207,7 +207,7 @@ def test_labels_that_differ_are_refused(runs, other):
     label = LABEL.copy()
     label[18] = other
     line = refusal(runs.run("a"), runs.run("b", label=label))
-    assert line.startswith("1 common rows have other labels: row 18 is ")
+    assert line.startswith("1 common rows have different labels: row 18 is ")
     assert " in a and " in line
 
 
@@ -215,16 +215,16 @@ def test_other_files_are_refused_and_named(runs):
     a = runs.run("a")
     b = runs.run("b", prepare={"csv": csv_input("0ther", "/data/more.csv")})
     line = refusal(a, b)
-    assert line.startswith("a and b have scored other files (/data/tweets.csv; /data/more.csv)")
+    assert line.startswith("a and b have scored different files (/data/tweets.csv; /data/more.csv)")
     c = runs.run("c", prepare={"csv": csv_input("0ther")})
-    assert "of other content" in refusal(a, c)
+    assert "with different content" in refusal(a, c)
 
 
 def test_rows_after_a_header_have_other_numbers(runs):
     form = {"kind": "csv", "columns": {"text": 0, "label": 1}, "header": None}
     a = runs.run("a", prepare={"form": form})
     b = runs.run("b", prepare={"form": form | {"header": True}})
-    assert "only one takes the first record" in refusal(a, b)
+    assert "only one reads the first record" in refusal(a, b)
     by_name = form | {"columns": {"text": "text", "label": "label"}}
     assert row_ids(read(b, runs.run("c", prepare={"form": by_name}))) == tens(8, 9)
 
@@ -232,7 +232,7 @@ def test_rows_after_a_header_have_other_numbers(runs):
 def test_preparations_that_are_gone_are_not_taken_for_the_same(runs):
     a, b = runs.run("a"), runs.run("b", prepare={"tokenizer": "tutorial"})
     shutil.rmtree(f"{b}/prepared")
-    assert "b/prepared is gone or made anew" in refusal(a, b)
+    assert "b/prepared is gone or was redone" in refusal(a, b)
 
 
 def test_one_preparation_is_the_same_to_both_also_when_it_is_gone(runs):
@@ -243,10 +243,10 @@ def test_one_preparation_is_the_same_to_both_also_when_it_is_gone(runs):
     shutil.rmtree(f"{a}/prepared")
     found = read(a, b)
     assert (row_ids(found), found.notes) == (tens(8, 9), ())
-    assert "of c was trained on is not known" in read(a, c).notes[0]
+    assert "unknown which rows the model of c" in read(a, c).notes[0]
 
 
-def test_a_corpus_without_splits_is_compared_whole_but_for_what_a_model_has_seen(runs):
+def test_a_corpus_without_splits_is_compared_without_training_rows(runs):
     elsewhere = runs.prepare("x", csv=csv_input("e15e"))
     stranger = runs.train("x", elsewhere)
     a, b = (runs.score(name, csv_input(), stranger) for name in "ab")
@@ -278,15 +278,15 @@ def test_test_rows_are_not_compared_with_rows_without_splits(runs):
 
 def test_no_common_row_is_refused(runs):
     a, b = runs.run("a"), runs.run("b", split=by_tens(test=(0,)))
-    assert "no labelled row in common that neither model has seen" in refusal(a, b)
+    assert "no labelled row in common that neither model was trained on" in refusal(a, b)
 
 
-def test_validation_rows_speak_for_no_model(runs):
+def test_validation_rows_are_not_compared(runs):
     a, b = (runs.run(name, split=by_tens(test=())) for name in "ab")
     assert "a has no test row labelled negative or positive" in refusal(a, b)
 
 
-def test_texts_come_from_either(runs):
+def test_texts_are_taken_from_either_run(runs):
     a = runs.run("a")
     b = runs.score("b", f"{a}/prepared", f"{a}/trained", split=by_tens(), text=TEXTS)
     assert read(a, b).table["text"].to_pylist() == [TEXTS[i] for i in tens(8, 9)]

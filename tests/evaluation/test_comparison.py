@@ -1,8 +1,9 @@
-"""Two runs, named in any way, are compared with sound figures and said in plain words."""
+"""Two runs, named in any way, are compared with sound metrics and in plain words."""
 
 import json
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -57,18 +58,18 @@ def line_of(result):
 # Figures
 
 
-def test_figures_and_differences_are_those_of_the_common_rows(runs):
+def test_metrics_and_differences_are_those_of_the_common_rows(runs):
     a, b = runs.run("a", wrong=[8, 18, 19, 29]), runs.run("b2", wrong=[8, 9])
     found = comparison.compare(a, b)
     assert found.num_rows == 60
-    assert (found.first.figures["accuracy"], found.second.figures["accuracy"]) == (56 / 60, 58 / 60)
+    assert (found.first.figures.accuracy, found.second.figures.accuracy) == (56 / 60, 58 / 60)
     assert (found.mcnemar.only_first_right, found.mcnemar.only_second_right) == (1, 3)
     assert found.mcnemar.p_value == paired.mcnemar(1, 3)
     expected = paired.accuracy_difference(only_first=1, only_second=3, num_rows=60)
     assert found.differences["accuracy"] == expected
     assert list(found.differences) == ["accuracy", "f1_macro", "roc_auc", "log_loss", "brier"]
     for name, difference in found.differences.items():
-        between = found.second.figures[name] - found.first.figures[name]
+        between = getattr(found.second.figures, name) - getattr(found.first.figures, name)
         assert difference.value == pytest.approx(between), name
         assert difference.low <= difference.value <= difference.high
 
@@ -81,7 +82,7 @@ def test_turned_around_every_difference_changes_its_sign(runs):
     assert there.mcnemar.only_first_right == back.mcnemar.only_second_right
 
 
-def test_a_slice_that_moved_stands_first_and_others_have_not_moved(runs):
+def test_a_slice_that_differs_is_listed_first_and_others_do_not_differ(runs):
     a, b = runs.run("a"), runs.run("b", wrong=WITH_NOT)
     found = comparison.compare(a, b, patterns={"tens": "[0-9]8"})
     by_name = {item.name: item for item in found.slices}
@@ -98,19 +99,19 @@ def test_a_slice_that_moved_stands_first_and_others_have_not_moved(runs):
     assert not any("unknown" in name or "known" in name for name in by_name)
 
 
-def test_slices_of_models_that_err_alike_have_not_moved(runs):
+def test_slices_of_models_with_equal_errors_do_not_differ(runs):
     found = comparison.compare(runs.run("a", wrong=WITH_NOT), runs.run("b", wrong=WITH_NOT))
     assert found.slices
     assert not any(item.moved for item in found.slices)
 
 
-def test_without_texts_there_are_no_slices_and_it_is_said(runs):
+def test_without_texts_a_note_says_that_there_are_no_slices(runs):
     a = runs.run("a")
     b = runs.score("b", f"{a}/prepared", f"{a}/trained", split=by_tens())
     shutil.rmtree(f"{a}/prepared")
     found = comparison.compare(a, b)
     assert found.slices == []
-    assert any(note.startswith("no slices: the texts are not at hand") for note in found.notes)
+    assert any(note.startswith("no slices: there are no texts") for note in found.notes)
 
 
 # Settings
@@ -148,12 +149,12 @@ def test_the_model_to_begin_from_and_the_csv_count_by_their_content(runs):
     )
 
 
-def test_settings_of_what_is_gone_are_not_compared_and_it_is_said(runs):
+def test_a_note_says_that_settings_of_a_lost_training_are_not_compared(runs):
     a, b = runs.run("a"), runs.run("b", prepare={"tokenizer": "tutorial"})
     shutil.rmtree(f"{b}/trained")
     found = comparison.compare(a, b)
     assert found.settings is None
-    assert "settings are not compared: a training is gone or made anew" in found.notes
+    assert "settings are not compared: a training is gone or was redone" in found.notes
 
 
 # Verdict
@@ -163,21 +164,25 @@ def test_the_verdict_says_better_worse_or_that_it_may_be_chance(runs):
     good, bad = runs.run("good"), runs.run("bad", wrong=TEST[:20])
     fair = runs.run("fair", wrong=TEST[:3])
     verdict = comparison.compare(bad, good).verdict
-    assert verdict.startswith(f"{good} is better than {bad}: 33.33 percentage points more right")
+    assert verdict.startswith(
+        f"{good} is better than {bad}: its accuracy is 33.33 percentage points higher"
+    )
     assert verdict.endswith("60 rows, p < 0.001).")
-    assert f"{bad} is worse than {good}: 33.33 percentage points fewer" in (
+    assert f"{bad} is worse than {good}: its accuracy is 33.33 percentage points lower" in (
         comparison.compare(good, bad).verdict
     )
     verdict = comparison.compare(good, fair).verdict
-    assert verdict.startswith(f"No difference shown: {fair} has 5.00 percentage points fewer right")
+    assert verdict.startswith(
+        f"No difference shown: the accuracy of {fair} is 5.00 percentage points lower"
+    )
     assert verdict.endswith("; the difference may be chance: p = 0.25.")
 
 
 def test_the_verdict_on_models_that_are_right_as_often(runs):
     a, b = runs.run("a", wrong=[8]), runs.run("b2", wrong=[9])
-    assert "both are right as often" in comparison.compare(a, b).verdict
+    assert "both have the same accuracy" in comparison.compare(a, b).verdict
     same = comparison.compare(a, a)
-    assert same.verdict == "No difference shown: both give the same answer on each of 60 rows."
+    assert same.verdict == "No difference shown: both predict the same label on each of 60 rows."
     assert "both are the same model" in same.notes
 
 
@@ -226,7 +231,7 @@ def test_an_mlflow_run_without_predictions_gives_one_clear_line(runs, store):
     for stage in ("train", "score"):
         run_id = tagged(store, stage)
         line = line_of(invoke(run_id, a, "--tracking-uri", uri))
-        assert f"the MLflow run {run_id} ({stage}) does not say where predictions lie" in line
+        assert f"the MLflow run {run_id} ({stage}) does not name its predictions" in line
     run_id = tagged(store, "score", output_uri=f"{a}/absent")
     line = line_of(invoke(run_id, a, "--tracking-uri", uri))
     assert f"the MLflow run {run_id}: {a}/absent has no manifest.json" in line
@@ -241,7 +246,7 @@ def test_predictions_that_were_replaced_are_not_taken_for_the_runs_own(runs, sto
     )  # fmt: skip
     run_id = tagged(store, stage, **dict(zip(names, (f"{a}/scored", "before"), strict=True)))
     with pytest.raises(
-        UserError, match=f"holds other predictions now than the MLflow run {run_id}"
+        UserError, match=f"no longer holds the predictions of the MLflow run {run_id}"
     ):
         comparison.compare(run_id, a, tracking_uri=store.tracking_uri)
 
@@ -254,15 +259,16 @@ def test_json_holds_all_of_it(runs):
     result = invoke(a, b, "--json", "--slice", "tens=[0-9]8")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert found == json.loads(json.dumps(comparison.compare(
-        a, b, patterns={"tens": "[0-9]8"}).to_json()))  # fmt: skip
+    assert found == json.loads(
+        json.dumps(asdict(comparison.compare(a, b, patterns={"tens": "[0-9]8"})))
+    )
     assert found["slices"][0]["difference"]["low"] < -0.5
     label, prediction = LABEL[TEST], np.where(np.isin(TEST, WITH_NOT), 1 - LABEL[TEST], LABEL[TEST])
-    expected = classification.binary_figures(
+    expected = classification.binary_metrics(
         label=label, prediction=prediction, probability=prediction.astype(float)
     )
     for name in ("accuracy", "f1_macro", "true_positive"):
-        assert found["second"]["figures"][name] == expected[name]
+        assert found["second"]["figures"][name] == getattr(expected, name)
 
 
 def test_text_shows_what_differs_and_fits_the_page(runs, monkeypatch):
@@ -279,23 +285,20 @@ def test_text_shows_what_differs_and_fits_the_page(runs, monkeypatch):
     text = " ".join(result.stdout.split())
     assert "first a model " in text
     assert "gru(6), two directions, last; tokenizer tweet, 1,234 words" in text
-    assert "59 labelled test rows are compared. 1 more are of the first alone." in text
+    assert "59 labelled test rows are compared. 1 more row is in the first run only." in text
     assert "train.dropout 0.3 0.4" in text
     assert "accuracy 1.0000 0.7458 -0.2542" in text
-    assert (
-        "only by the first: 15 rows; only by the second: 0. McNemar's exact test: p < 0.001" in text
-    )
+    assert "Only the first is right on 15 rows, only the second on 0. McNemar's" in text
     assert "negation 15 1.0000 0.0000 -1.0000" in text
-    assert "p adjusted for 4 slices (Holm)" in text
+    assert "p is adjusted for 4 slices (Holm)" in text
     assert text.endswith("59 rows, p < 0.001).")
 
 
-def test_text_tells_of_rows_that_a_model_has_seen(runs):
+def test_the_text_says_how_many_training_rows_are_left_out(runs):
     other = np.roll(by_tens(), 1)
     text = to_text(comparison.compare(runs.run("a"), runs.run("b", split=other)))
-    assert (
-        "30 labelled test rows are compared. 30 of the second are left out: the first"
-        in " ".join(text.split())
+    assert "30 labelled test rows are compared. 30 rows are left out: test rows of the" in " ".join(
+        text.split()
     )
 
 
@@ -305,7 +308,7 @@ def test_a_wrong_slice_gives_one_clear_line(runs):
     assert "--slice rain: '(' is not a regular" in line_of(invoke(a, a, "--slice", "rain=("))
 
 
-def test_no_outcome_is_a_failure(runs):
+def test_the_exit_code_is_0_whatever_the_result(runs):
     good, bad = runs.run("good"), runs.run("bad", wrong=TEST)
     for pair in ((good, bad), (bad, good), (good, good)):
         assert invoke(*pair).exit_code == 0
@@ -319,6 +322,6 @@ def test_a_finished_run_is_found_by_the_run_that_trained_it(finished_run: Path):
     found = comparison.compare(record["mlflow_run_id"], str(run), tracking_uri=uri)
     assert found.first.scored_uri == str(run / "scored")
     figures = json.loads((run / "report/metrics.json").read_text())["figures"]["test"]
-    assert found.second.figures == pytest.approx(figures)
+    assert vars(found.second.figures) == pytest.approx(figures)
     assert found.slices
     assert found.settings == found.notes[1:] == []

@@ -1,5 +1,6 @@
 """From predictions to the report's directory: what is measured, what is said, what is refused."""
 
+import dataclasses
 import json
 import shutil
 
@@ -46,7 +47,7 @@ def evaluate(finished_run, tmp_path):
     return run
 
 
-def test_every_kind_of_finding_is_in_metrics_json(evaluate, tmp_path):
+def test_every_kind_of_result_is_in_metrics_json(evaluate, tmp_path):
     found = evaluate("evaluate.slices={morning: '(?i)morning'}")
     assert found["split"] == "test"
     assert set(found["figures"]) == set(found["intervals"]) == {"validation", "test"}
@@ -59,7 +60,7 @@ def test_every_kind_of_finding_is_in_metrics_json(evaluate, tmp_path):
     assert len(wrong)
     assert (wrong["label"] != wrong["prediction"]).all()
     page = (tmp_path / "report/report.html").read_text()
-    assert "Where it fails" in page
+    assert "Slices" in page
 
 
 def test_the_vectors_of_a_package_are_those_of_its_words_alone():
@@ -75,8 +76,9 @@ def test_word_bias_is_that_of_the_package(finished_run, evaluate):
     package = ModelPackage.load(str(finished_run / "run/trained/model"))
     words = set(package.vocabulary.words.to_pylist())
     found = evaluate()["word_bias"]
-    measured = probing._measure_words(probing._take_vectors(package))
-    assert json.loads(json.dumps(measured)) == found
+    measured, reason = probing._measure_words(probing._take_vectors(package))
+    expected = dataclasses.asdict(measured) | {"no_direction": reason}
+    assert json.loads(json.dumps(expected)) == found
     for test, each in zip(TESTS, found["associations"], strict=True):
         counted = [item["num_known"] for item in (*each["targets"], *each["attributes"])]
         assert counted == [
@@ -84,14 +86,13 @@ def test_word_bias_is_that_of_the_package(finished_run, evaluate):
         ]
 
 
-def test_without_a_direction_the_tests_are_made_all_the_same():
+def test_associations_are_measured_without_a_direction_too():
     words = [word for each in TESTS[0].sets for word in each.words]
     vectors = np.random.default_rng(0).normal(size=(len(words), 4)).astype(np.float32)
-    found = probing._measure_words(WordVectors(pa.array(words), vectors))
-    assert found["direction"] is None
-    assert found["no_direction"].startswith("only 0 of 10 pairs of words are known")
-    assert found["associations"][0]["effect_size"] is not None
-    assert json.dumps(found, allow_nan=False)
+    found, reason = probing._measure_words(WordVectors(pa.array(words), vectors))
+    assert found.direction is None
+    assert reason.startswith("only 0 of 10 pairs of words are known")
+    assert found.associations[0].effect_size is not None
 
 
 def test_the_temperature_was_fitted_on_validation_and_is_in_the_package(finished_run, evaluate):
@@ -121,11 +122,11 @@ def test_without_the_model_the_rest_is_evaluated(finished_run, evaluate, tmp_pat
     assert found["behavior"] == found["group_bias"] == []
     assert found["word_bias"] is None
     assert "is not finished" in found["not_asked"] or "no" in found["not_asked"]
-    assert "the model is not asked how it behaves" in said.text
+    assert "behavior tests are skipped" in said.text
     assert found["slices"]
 
 
-def test_a_model_need_not_be_asked(evaluate):
+def test_behavior_tests_can_be_switched_off(evaluate):
     found = evaluate("evaluate.behavior=false")
     assert found["behavior"] == found["group_bias"] == []
     assert found["not_asked"] == "evaluate.behavior is false"
@@ -190,7 +191,7 @@ def test_predictions_without_labels_are_refused_before_anything_is_written(finis
     assert not (tmp_path / "report").exists()
 
 
-def test_rows_that_the_model_was_made_by_do_not_flatter_it(
+def test_rows_that_the_model_was_trained_on_are_left_out(
     finished_run, evaluate, tmp_path, sample_csv, resources
 ):
     from sentiflow.scoring import score
@@ -203,33 +204,33 @@ def test_rows_that_the_model_was_made_by_do_not_flatter_it(
     whole = json.loads((finished_run / "run/report/metrics.json").read_text())
     assert found["figures"]["all"]["num_rows"] == whole["figures"]["test"]["num_rows"]
     assert found["figures"]["all"]["accuracy"] == whole["figures"]["test"]["accuracy"]
-    assert "rows are left out: the model was made by them" in found["notes"][0]
+    assert "rows are left out: the model was trained or chosen by them" in found["notes"][0]
     assert found["notes"][0][1:] in (tmp_path / "report/report.html").read_text()
 
 
-def test_what_the_model_to_begin_from_has_seen_does_not_speak_for_its_successor(tmp_path):
+def test_rows_of_the_initial_model_are_left_out_too(tmp_path):
     runs = Runs(tmp_path)
     began = runs.train("old", runs.prepare("old", by_tens(validation=(), test=(9, 0))))
     scored = f"{runs.run('b', train={'init_from': f'{began}/model'})}/scored"
     record = manifest.read(scored)
     rows = evaluated_rows.read(scored, record)
-    left, seen = evaluation._leave_out_seen(rows, record)
+    left, is_unseen, notes = evaluation._leave_out_training_rows(rows, record)
     assert sorted(evaluated_rows.of_split(left, "test")["row_id"].to_pylist()) == tens(9)
-    assert seen["is_unseen"]
-    assert seen["notes"] == ["60 rows are left out: the model was made by them"]
+    assert is_unseen
+    assert notes == ["60 rows are left out: the model was trained or chosen by them"]
     shutil.rmtree(began)
-    left, seen = evaluation._leave_out_seen(rows, record)
+    left, is_unseen, notes = evaluation._leave_out_training_rows(rows, record)
     assert len(left) == len(rows)
-    assert not seen["is_unseen"]
-    assert "is not known" in seen["notes"][0]
+    assert not is_unseen
+    assert "it is unknown whether" in notes[0]
 
 
-def test_slices_of_ones_own_that_are_empty_are_said_so(evaluate):
+def test_empty_slices_of_the_user_are_noted(evaluate):
     found = evaluate("evaluate.slices={nothing: zzzzqqqq}", "evaluate.behavior=false")
     assert found["notes"] == ["no text is in the slice nothing"]
 
 
-def test_figures_of_another_corpus_stay_off_the_training_run(finished_run, evaluate, tmp_path):
+def test_metrics_of_another_corpus_stay_off_the_training_run(finished_run, evaluate, tmp_path):
     client = MlflowClient(f"sqlite:///{finished_run}/mlflow.db")
     run_id = json.loads((finished_run / "run/trained/manifest.json").read_text())["mlflow_run_id"]
     trained = json.loads((finished_run / "run/trained/manifest.json").read_text())

@@ -1,5 +1,6 @@
 """A difference that is put into a score function is found again, and none where there is none."""
 
+import hashlib
 import json
 import re
 from dataclasses import asdict
@@ -48,6 +49,17 @@ def scored_texts():
     texts = []
     measure_group_bias(lambda given: texts.extend(given) or np.full(len(given), 0.5))
     return texts
+
+
+def test_the_sentences_stay_the_same():
+    """Spreads of two versions can be compared as long as sentences and terms are equal."""
+    texts = scored_texts()
+    terms = [
+        [found.category, sorted([term.term, list(term.words)] for term in found.terms)]
+        for found in measure_group_bias(score_all(base))
+    ]
+    digest = hashlib.sha256(json.dumps([texts, terms]).encode()).hexdigest()
+    assert digest == "9112b6e330bb5cc7d3af5bbb6d85a966dd5bba0fd359afa99460a37ab99e6f47"
 
 
 def noisy(text):
@@ -120,7 +132,7 @@ def test_noise_is_no_more_than_chance():
     assert 0.88 <= within / total <= 0.97
 
 
-def test_intervals_hold_their_figures_and_terms_are_in_order():
+def test_intervals_contain_their_values_and_terms_are_in_order():
     for found in by_category(noisy).values():
         differences = [term.difference for term in found.terms]
         assert differences == sorted(differences)

@@ -1,4 +1,4 @@
-"""The mistakes shown are the telling ones."""
+"""The mistakes shown are those most worth reading."""
 
 import numpy as np
 import pyarrow as pa
@@ -60,7 +60,7 @@ def test_contradicting_texts_come_first_on_the_row_of_the_rarer_label():
     first = find(ROWS)["label"][0]
     assert (first["row_id"], first["label"]) == (107, 0)
     assert first["why"] == (
-        "these rows have this text with both labels: positive 2 times, negative once"
+        "this text has both labels in these rows: positive 2 times, negative once"
     )
 
 
@@ -69,10 +69,10 @@ def test_at_a_tie_the_label_that_the_model_denies_is_doubtful():
     assert [(row["label"], row["row_id"]) for row in tie] == [(1, 108)]
 
 
-def test_an_emoticon_speaks_only_where_the_model_agrees():
+def test_an_emoticon_counts_only_where_the_model_agrees():
     found = find(ROWS)["label"]
     cold = next(row for row in found if row["text"] == "cold :(")
-    assert cold["why"] == "an emoticon says negative, and so does the model"
+    assert cold["why"] == "an emoticon is negative, and so is the prediction"
     assert "warm :(" not in texts(found)
 
 
@@ -93,10 +93,10 @@ def test_planted_label_errors_are_counted():
     probability = np.where(truth == 1, rng.beta(9, 2, 5000), rng.beta(2, 9, 5000))
     label = np.where(rng.random(5000) < 0.04, 1 - truth, truth)
     found = mistakes.count_label_errors(label=label, probability=probability)
-    assert found["num_rows"] == 5000
-    assert found["fraction"] == pytest.approx(0.04, abs=0.02)
+    assert found.num_rows == 5000
+    assert found.fraction == pytest.approx(0.04, abs=0.02)
     clean = mistakes.count_label_errors(label=truth, probability=probability)
-    assert clean["fraction"] < 0.002
+    assert clean.fraction < 0.002
 
 
 def test_label_errors_equal_hand_counted_ones():
@@ -104,9 +104,9 @@ def test_label_errors_equal_hand_counted_ones():
     label = np.array([1, 1, 0, 0])
     probability = np.array([0.9, 0.7, 0.85, 0.15])
     found = mistakes.count_label_errors(label=label, probability=probability)
-    assert found == {"num_rows": 4, "num_doubtful": 1, "fraction": 0.25}
+    assert found == mistakes.LabelErrors(num_rows=4, num_doubtful=1, fraction=0.25)
 
 
 def test_of_one_label_alone_nothing_is_estimated():
     found = mistakes.count_label_errors(label=np.ones(9, int), probability=np.full(9, 0.1))
-    assert found["fraction"] is None
+    assert found.fraction is None

@@ -1,6 +1,7 @@
-"""What is measured of a model, from its labelled rows to ``metrics.json``."""
+"""Labelled rows become the measurements of ``metrics.json``."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
@@ -35,17 +36,19 @@ def rows_of(split="test", num_rows=400, *, seed=0, neutral=0.0, texts=True):
 
 def measure(rows, *, model=MODEL, margin=None, patterns=None):
     found = results.measure(rows, model=model, margin=margin, patterns=patterns or {})
-    return json.loads(json.dumps(found, allow_nan=False))
+    return json.loads(json.dumps(asdict(found), allow_nan=False))
 
 
-def test_figures_are_those_of_each_split_and_the_headline_is_test():
+def test_each_split_has_metrics_and_test_is_the_headline():
     rows = pa.concat_tables([rows_of("validation", 300, seed=1), rows_of()])
     found = measure(rows)
     assert found["split"] == "test"
     assert list(found["figures"]) == ["validation", "test"]
     test = rows_of()
     names = ("label", "probability", "prediction")
-    expected = classification.binary_figures(**{name: test[name].to_numpy() for name in names})
+    expected = vars(
+        classification.binary_metrics(**{name: test[name].to_numpy() for name in names})
+    )
     assert found["figures"]["test"] == pytest.approx(expected)
     assert found["intervals"]["test"]["roc_auc"][0] < expected["roc_auc"]
     assert found["coverage"][0]["num_rows"] == found["figures"]["test"]["num_rows"]
@@ -74,7 +77,7 @@ def test_neutral_labels_are_measured_beside_the_two():
     assert sum(three["confusion"]["neutral"].values()) == 400 - found["figures"]["all"]["num_rows"]
 
 
-def test_a_margin_of_ones_own_replaces_the_models():
+def test_a_margin_in_the_settings_replaces_that_of_the_model():
     found = measure(rows_of(), margin=0.4)
     answered = np.abs(rows_of()["probability"].to_numpy() - 0.5) >= 0.4
     assert found["neutral"]["margin"] == 0.4
@@ -82,7 +85,7 @@ def test_a_margin_of_ones_own_replaces_the_models():
     assert measure(rows_of())["neutral"]["margin"] == 0.2
 
 
-def test_a_model_that_tells_nothing_leaves_out_what_needs_telling():
+def test_what_needs_the_settings_of_an_unknown_model_is_left_out():
     found = measure(rows_of(neutral=0.2), model={"settings": None, "calibration": None})
     assert found["calibration"] is None
     assert found["neutral"] is None
@@ -99,6 +102,6 @@ def test_texts_give_slices_and_without_them_there_are_none():
     assert measure(rows_of(texts=False))["slices"] == []
 
 
-def test_a_margin_that_nothing_reaches_answers_nothing():
+def test_with_a_margin_above_all_probabilities_nothing_is_answered():
     neutral = measure(rows_of(), margin=0.5)["neutral"]
     assert (neutral["num_rows"], neutral["accuracy"], neutral["low"]) == (0, None, None)

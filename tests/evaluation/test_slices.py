@@ -1,4 +1,4 @@
-"""Each text is in the slices that a reader would put it in, and no other."""
+"""Each text is in the slices that a reader would expect, and in no other."""
 
 import datetime
 
@@ -108,7 +108,7 @@ def test_an_empty_slice_is_not_listed():
     assert "sad emoticon" not in slices_of(["a"])
 
 
-def test_the_figures_of_a_slice_equal_hand_counted_ones():
+def test_the_metrics_of_a_slice_equal_hand_counted_ones():
     label = np.array([1, 1, 0, 0, 1])
     prediction = np.array([1, 0, 0, 0, 0])
     probability = np.array([0.9, 0.4, 0.1, 0.2, 0.3])
@@ -116,12 +116,12 @@ def test_the_figures_of_a_slice_equal_hand_counted_ones():
     (found,) = slices.measure(
         [Slice("three", "", rows)], label=label, probability=probability, prediction=prediction
     )
-    assert (found["num_rows"], found["fraction"]) == (3, 0.6)
-    assert found["accuracy"] == pytest.approx(2 / 3)
-    assert found["difference"] == pytest.approx(2 / 3 - 1 / 2)
-    assert found["positive_fraction"] == pytest.approx(2 / 3)
-    assert found["mean_probability"] == pytest.approx(1.4 / 3)
-    assert found["low"] < found["accuracy"] < found["high"]
+    assert (found.num_rows, found.fraction) == (3, 0.6)
+    assert found.accuracy == pytest.approx(2 / 3)
+    assert found.difference == pytest.approx(2 / 3 - 1 / 2)
+    assert found.positive_fraction == pytest.approx(2 / 3)
+    assert found.mean_probability == pytest.approx(1.4 / 3)
+    assert found.low < found.accuracy < found.high
 
 
 def test_the_accuracy_of_a_slice_is_sklearns():
@@ -131,7 +131,7 @@ def test_the_accuracy_of_a_slice_is_sklearns():
     whole = {"label": label, "probability": prediction * 0.8, "prediction": prediction}
     (found,) = slices.measure([Slice("some", "", rows)], **whole)
     expected = sklearn.metrics.accuracy_score(label[rows], prediction[rows])
-    assert found["accuracy"] == pytest.approx(expected)
+    assert found.accuracy == pytest.approx(expected)
 
 
 def test_the_worst_slice_stands_first_and_tiny_ones_last():
@@ -146,19 +146,16 @@ def test_the_worst_slice_stands_first_and_tiny_ones_last():
         ],
         label=np.ones(200, int), probability=right * 0.9, prediction=right,
     )  # fmt: skip
-    assert [item["name"] for item in found] == ["worse", "all", "better", "tiny"]
-    assert found[1]["difference"] is None
+    assert [item.name for item in found] == ["worse", "all", "better", "tiny"]
+    assert found[1].difference is None
 
 
 def test_texts_are_counted_by_length():
     found = slices.by_length(np.array([2, 5, 2]), right=np.array([True, False, False]))
-    assert found == [
-        {"tokens": 2, "num_rows": 2, "num_right": 1},
-        {"tokens": 5, "num_rows": 1, "num_right": 0},
-    ]
+    assert found == [slices.LengthCount(2, 2, 1), slices.LengthCount(5, 1, 0)]
 
 
-def test_two_models_have_no_slices_by_unknown_tokens_in_common():
+def test_without_numbers_of_known_tokens_there_are_no_slices_by_them():
     text, lengths = pa.array(["good morning", "xyz"]), np.array([2, 1])
     names = {item.name for item in slices.find(text, lengths=lengths, num_tokens=None)}
     assert names == {"0 to 4 tokens"}

@@ -1,34 +1,36 @@
-"""Who answers less is right more often, where certainty means something."""
+"""A calibrated model that answers fewer texts is right more often."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from sentiflow.metrics import abstention
-from sentiflow.metrics.abstention import accuracy_by_coverage, choose_margin, three_class_figures
+from sentiflow.metrics.abstention import accuracy_by_coverage, choose_margin, three_class_metrics
+from sentiflow.metrics.classification import LabelMetrics
 
 PROBABILITY = np.array([0.05, 0.2, 0.45, 0.5, 0.6, 0.9])
 LABEL = np.array([0, 0, 1, 0, 1, 1])
 
 
-def honest_rows(num_rows):
+def calibrated_rows(num_rows):
     rng = np.random.default_rng(0)
     probability = rng.random(num_rows)
     return {"label": (rng.random(num_rows) < probability).astype(int), "probability": probability}
 
 
 def test_coverage_and_accuracy_equal_hand_counted_ones():
-    curve = accuracy_by_coverage(label=LABEL, probability=PROBABILITY).set_index("num_rows")
-    assert curve.loc[6, "accuracy"].iloc[0] == pytest.approx(4 / 6)
-    assert curve.loc[4, "accuracy"].iloc[0] == 1
-    assert curve.loc[4, "confidence"].iloc[0] == pytest.approx(0.6)
-    assert curve.loc[1, "coverage"].iloc[0] == pytest.approx(1 / 6)
+    found = accuracy_by_coverage(label=LABEL, probability=PROBABILITY)
+    curve = {point.num_rows: point for point in found}
+    assert curve[6].accuracy == pytest.approx(4 / 6)
+    assert curve[4].accuracy == 1
+    assert curve[4].confidence == pytest.approx(0.6)
+    assert curve[1].coverage == pytest.approx(1 / 6)
     aims = np.array(abstention.COVERAGES)
-    found = accuracy_by_coverage(label=LABEL, probability=PROBABILITY)["coverage"].to_numpy()
-    assert (found >= aims - 1e-9).all()
+    assert (np.array([point.coverage for point in found]) >= aims - 1e-9).all()
 
 
-def test_honest_probabilities_are_right_more_often_the_less_they_answer():
-    curve = accuracy_by_coverage(**honest_rows(20_000))
+def test_calibrated_probabilities_are_right_more_often_the_less_they_answer():
+    curve = pd.DataFrame(map(vars, accuracy_by_coverage(**calibrated_rows(20_000))))
     assert list(curve["coverage"].round(4)) == list(abstention.COVERAGES)
     assert (curve["accuracy"].diff().dropna() > -0.005).all()
     assert curve["accuracy"].iloc[0] == pytest.approx(0.75, abs=0.01)
@@ -38,8 +40,8 @@ def test_honest_probabilities_are_right_more_often_the_less_they_answer():
 
 def test_ties_are_answered_together():
     curve = accuracy_by_coverage(label=np.array([1, 1, 0, 0]), probability=np.full(4, 0.8))
-    assert (curve["num_rows"] == 4).all()
-    assert (curve["accuracy"] == 0.5).all()
+    assert {point.num_rows for point in curve} == {4}
+    assert {point.accuracy for point in curve} == {0.5}
 
 
 def test_no_rows_give_no_curve_and_no_margin():
@@ -48,26 +50,26 @@ def test_no_rows_give_no_curve_and_no_margin():
     assert choose_margin(label=nothing, probability=nothing) == 0
 
 
-def test_three_class_figures_equal_hand_counted_ones():
+def test_three_class_metrics_equal_hand_counted_ones():
     # Called: negative, negative, neutral, neutral, positive, positive.
     label = np.array([0, 2, 1, 2, 1, 0])
-    found = three_class_figures(label=label, probability=PROBABILITY, margin=0.08)
-    assert found["accuracy"] == 3 / 6
-    assert found["by_label"]["negative"] == {"precision": 1 / 2, "recall": 1 / 2, "f1": 1 / 2}
-    assert found["by_label"]["neutral"] == {"precision": 1 / 2, "recall": 1 / 2, "f1": 1 / 2}
-    assert found["confusion"]["positive"] == {"negative": 0, "positive": 1, "neutral": 1}
-    assert found["f1_macro"] == pytest.approx(1 / 2)
-    assert found["low"] < found["accuracy"] < found["high"]
+    found = three_class_metrics(label=label, probability=PROBABILITY, margin=0.08)
+    assert found.accuracy == 3 / 6
+    assert found.by_label["negative"] == LabelMetrics(1 / 2, 1 / 2, 1 / 2)
+    assert found.by_label["neutral"] == LabelMetrics(1 / 2, 1 / 2, 1 / 2)
+    assert found.confusion["positive"] == {"negative": 0, "positive": 1, "neutral": 1}
+    assert found.f1_macro == pytest.approx(1 / 2)
+    assert found.low < found.accuracy < found.high
 
 
 def test_without_a_margin_nothing_is_neutral():
-    found = three_class_figures(label=np.array([0, 1, 2]), probability=PROBABILITY[:3], margin=0)
-    assert sum(row["neutral"] for row in found["confusion"].values()) == 0
-    assert found["by_label"]["neutral"] == {"precision": None, "recall": 0, "f1": 0}
+    found = three_class_metrics(label=np.array([0, 1, 2]), probability=PROBABILITY[:3], margin=0)
+    assert sum(row["neutral"] for row in found.confusion.values()) == 0
+    assert found.by_label["neutral"] == LabelMetrics(None, 0, 0)
 
 
 def test_the_margin_leaves_a_fifth_unanswered_where_nothing_is_labelled_neutral():
-    rows = honest_rows(5000)
+    rows = calibrated_rows(5000)
     margin = choose_margin(**rows)
     unanswered = np.abs(rows["probability"] - 0.5) < margin
     assert unanswered.mean() == pytest.approx(abstention.UNANSWERED_FRACTION, abs=0.01)
@@ -88,18 +90,18 @@ def test_neutral_texts_decide_the_margin():
     label = np.repeat([2, 1, 0], 500)
     margin = choose_margin(label=label, probability=probability)
     assert 0.095 <= margin <= 0.15
-    best = three_class_figures(label=label, probability=probability, margin=margin)
-    assert best["f1_macro"] > 0.99
+    best = three_class_metrics(label=label, probability=probability, margin=margin)
+    assert best.f1_macro > 0.99
 
 
-def test_sklearn_finds_the_same_three_class_figures():
+def test_sklearn_finds_the_same_three_class_metrics():
     from sklearn.metrics import precision_recall_fscore_support
 
     rng = np.random.default_rng(2)
     label, probability = rng.integers(0, 3, 900), rng.random(900)
-    found = three_class_figures(label=label, probability=probability, margin=0.15)
+    found = three_class_metrics(label=label, probability=probability, margin=0.15)
     called = np.where(np.abs(probability - 0.5) < 0.15, 2, (probability >= 0.5).astype(int))
     precision, recall, f1, _ = precision_recall_fscore_support(label, called, labels=[0, 1, 2])
     for k, name in enumerate(("negative", "positive", "neutral")):
         expected = {"precision": precision[k], "recall": recall[k], "f1": f1[k]}
-        assert found["by_label"][name] == pytest.approx(expected)
+        assert vars(found.by_label[name]) == pytest.approx(expected)

@@ -5,7 +5,7 @@ import pytest
 
 from sentiflow.metrics import bootstrap
 from sentiflow.metrics.bootstrap import intervals
-from sentiflow.metrics.classification import binary_figures
+from sentiflow.metrics.classification import binary_metrics
 
 
 def rows_of(num_rows, *, seed=0, decimals=None):
@@ -22,8 +22,12 @@ def take(rows, chosen):
     return {name: values[chosen] for name, values in rows.items()}
 
 
+def metrics_of(rows):
+    return vars(binary_metrics(**rows))
+
+
 @pytest.mark.parametrize("decimals", [1, 2, None])
-def test_the_figures_of_a_draw_are_those_of_its_rows(decimals):
+def test_the_metrics_of_a_draw_are_those_of_its_rows(decimals):
     rows = rows_of(400, decimals=decimals)
     groups = bootstrap._Groups(**rows)
     rng = np.random.default_rng(1)
@@ -31,18 +35,18 @@ def test_the_figures_of_a_draw_are_those_of_its_rows(decimals):
     key = (bootstrap._rank(rows["probability"]) * 2 + rows["label"]) * 2 + rows["prediction"]
     _, member = np.unique(key, return_inverse=True)
     counts = np.bincount(member[drawn], minlength=len(groups.num_rows))[None]
-    expected = binary_figures(**take(rows, drawn))
-    found = groups.figures(counts)
+    expected = metrics_of(take(rows, drawn))
+    found = groups.measure(counts)
     for name, values in found.items():
         assert values[0] == pytest.approx(expected[name]), name
 
 
-def test_many_probabilities_are_grouped_without_changing_a_figure():
+def test_many_probabilities_are_grouped_without_changing_a_metric():
     rows = rows_of(20_000)
     groups = bootstrap._Groups(**rows)
     assert groups.num_ranks <= bootstrap.MAX_GROUPS + 15
-    expected, widths = binary_figures(**rows), intervals(**rows)
-    for name, values in groups.figures(groups.num_rows[None]).items():
+    expected, widths = metrics_of(rows), intervals(**rows)
+    for name, values in groups.measure(groups.num_rows[None]).items():
         low, high = widths[name]
         assert values[0] == pytest.approx(expected[name], abs=0.05 * (high - low)), name
 
@@ -50,10 +54,10 @@ def test_many_probabilities_are_grouped_without_changing_a_figure():
 def test_intervals_equal_those_of_a_plain_bootstrap():
     rows = rows_of(300, seed=3)
     rng = np.random.default_rng(5)
-    plain = [binary_figures(**take(rows, rng.integers(0, 300, 300))) for _ in range(1000)]
+    plain = [metrics_of(take(rows, rng.integers(0, 300, 300))) for _ in range(1000)]
     found = intervals(**rows)
     for name in ("f1_macro", "roc_auc", "average_precision", "log_loss", "brier", "matthews"):
-        low, high = np.quantile([figures[name] for figures in plain], [0.025, 0.975])
+        low, high = np.quantile([draw[name] for draw in plain], [0.025, 0.975])
         width = high - low
         assert found[name] == pytest.approx((low, high), abs=0.12 * width), name
 
@@ -65,7 +69,7 @@ def test_the_calibration_error_of_calibrated_probabilities_may_be_nothing():
 
 
 def test_an_interval_holds_the_truth_about_95_times_of_100():
-    truth = binary_figures(**rows_of(400_000, seed=99))
+    truth = metrics_of(rows_of(400_000, seed=99))
     hits = {"roc_auc": 0, "brier": 0, "f1_macro": 0}
     for seed in range(100):
         found = intervals(**rows_of(250, seed=seed), num_resamples=400)

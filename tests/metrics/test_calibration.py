@@ -1,4 +1,4 @@
-"""A temperature makes probabilities honest, and changes no answer."""
+"""A temperature calibrates probabilities and changes no prediction."""
 
 import numpy as np
 import pytest
@@ -10,11 +10,11 @@ from sentiflow.metrics.calibration import fit_temperature, rescale
 
 
 def rows_of(num_rows, *, temperature, seed=0):
-    """Labels drawn by honest probabilities, and what an over- or underconfident model gives."""
+    """Labels drawn by calibrated probabilities, and what an over- or underconfident model gives."""
     rng = np.random.default_rng(seed)
-    honest = 1 / (1 + np.exp(-rng.normal(0, 1.5, num_rows)))
-    label = (rng.random(num_rows) < honest).astype(np.int8)
-    return {"label": label, "probability": rescale(honest, temperature=1 / temperature)}
+    calibrated = 1 / (1 + np.exp(-rng.normal(0, 1.5, num_rows)))
+    label = (rng.random(num_rows) < calibrated).astype(np.int8)
+    return {"label": label, "probability": rescale(calibrated, temperature=1 / temperature)}
 
 
 def describe(rows, temperature):
@@ -24,7 +24,7 @@ def describe(rows, temperature):
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7, 4.0])
-def test_the_temperature_that_spoilt_probabilities_is_found(temperature):
+def test_the_temperature_that_was_applied_is_found(temperature):
     rows = rows_of(50_000, temperature=temperature)
     assert fit_temperature(**rows) == pytest.approx(temperature, rel=0.03)
 
@@ -39,7 +39,7 @@ def test_the_fit_has_the_lowest_log_loss():
     assert loss(found) <= min(loss(found * 0.98), loss(found * 1.02), loss(1.0))
 
 
-def test_calibration_mends_the_error_that_overconfidence_makes():
+def test_calibration_corrects_overconfidence():
     rows = rows_of(20_000, temperature=3.0)
     found = describe(rows, fit_temperature(**rows))
     assert found["before"]["expected_calibration_error"] > 0.1

@@ -145,16 +145,16 @@ def test_losses_differ_as_in_sklearn_with_the_interval_of_the_mean():
     assert (found.low, found.high) == pytest.approx(interval)
 
 
-def test_losses_are_those_of_the_figures_down_to_the_probabilities_of_0_and_1():
+def test_losses_are_those_of_the_metrics_down_to_the_probabilities_of_0_and_1():
     label = np.array([0, 1, 1, 0, 1])
     rows = {"first": np.float32([0, 1, 0, 0.5, 1]), "second": np.float32([1, 1, 0.3, 0.2, 0])}
-    figures = [
-        classification.binary_figures(label=label, probability=p, prediction=(p >= 0.5).astype(int))
+    metrics = [
+        classification.binary_metrics(label=label, probability=p, prediction=(p >= 0.5).astype(int))
         for p in rows.values()
     ]
     for name in ("log_loss", "brier"):
         found = getattr(paired, f"{name}_difference")(label=label, **rows)
-        assert found.value == pytest.approx(figures[1][name] - figures[0][name])
+        assert found.value == pytest.approx(getattr(metrics[1], name) - getattr(metrics[0], name))
 
 
 def test_the_interval_of_the_log_loss_covers_the_truth():
