@@ -31,8 +31,9 @@ PLOT_STYLE: Any = {
 
 def render_training_curve(history: Sequence[dict[str, Any]]) -> bytes:
     """Draw loss and accuracy by epoch, as PNG."""
+    curve = pd.DataFrame(history).drop(columns="ended", errors="ignore").astype(float)
     with mpl.rc_context(PLOT_STYLE):
-        return to_png(draw_training_curve(pd.DataFrame(history).astype(float)))
+        return to_png(draw_training_curve(curve))
 
 
 def to_png(figure: Figure) -> bytes:

@@ -1,4 +1,4 @@
-"""Kind of network -> its settings: name, default, bounds and meaning of each."""
+"""Kind of network -> its settings, with default, bounds and meaning of each."""
 
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -9,25 +9,25 @@ from sentiflow.config.types import Settings
 
 
 class NetworkSettings(Settings):
-    """What every kind of network has."""
+    """Settings of every kind of network."""
 
     kind: str
     vectors: Literal["tuned", "frozen"] = "tuned"
-    """Whether the word vectors learn too."""
+    """Whether the word vectors are trained (``tuned``) or stay as they are (``frozen``)."""
     dropout: float = Field(default=0.4, ge=0, lt=1)
-    """Probability that a feature of the word vectors, or of a layer's states on the way to the
-    next, is dropped; the same features for all tokens of a tweet."""
+    """Dropout of the word vectors and between recurrent layers. All tokens of a tweet lose the same
+    features."""
     output_dropout: float | None = Field(default=None, ge=0, lt=1)
-    """Of what the last layer reads; null: as ``dropout``."""
+    """Dropout before the output layer. Default: same as ``dropout``."""
     ngrams: int = Field(default=0, ge=0, le=5)
-    """Longest word n-gram of a linear model that is trained and asked beside the network; 0: there
-    is none."""
+    """Longest word n-gram of a linear model beside the network, whose logits are added; 0 for no
+    such model."""
     ngram_buckets: int = Field(default=1 << 20, ge=1, le=1 << 24)
-    """Weights of n-grams for each class; n-grams of the same hash share one."""
+    """Number of n-gram weights for each class; n-grams with the same hash share a weight."""
 
     @property
     def least_weights(self) -> int:
-        """Give a number of weights, other than those of words, that the network has at least."""
+        """A lower bound of the network's weights, without those of words."""
         return self.ngram_buckets if self.ngrams else 0
 
     def _with_ngrams(self, network: str) -> str:
@@ -35,38 +35,38 @@ class NetworkSettings(Settings):
 
 
 class RnnSettings(NetworkSettings):
-    """The recurrent network."""
+    """A recurrent network."""
 
     kind: Literal["rnn"] = "rnn"
     """``rnn``: ``models.TweetRNN``, a recurrent network."""
     cell: Literal["rnn", "gru", "lstm"] = "gru"
-    """``rnn``: the recurrent unit: Elman's, gated, or long short-term memory."""
+    """``rnn``: the recurrent unit: Elman (``rnn``), gated (``gru``) or long short-term memory
+    (``lstm``)."""
     hidden_size: int = Field(default=128, ge=1)
-    """``rnn``: units of the recurrent state, for each direction."""
+    """``rnn``: units of the recurrent state in each direction."""
     num_layers: int = Field(default=1, ge=1, le=16)
-    """``rnn``: recurrent layers on top of each other."""
+    """``rnn``: number of stacked recurrent layers."""
     bidirectional: bool = True
-    """``rnn``: whether a second recurrent layer reads each tweet from its end."""
+    """``rnn``: whether a second recurrent layer runs over each tweet backwards."""
     pooling: Literal["last", "mean_max", "attention"] = "attention"
-    """``rnn``: what becomes of a tweet's states: the last valid one, mean and maximum, or
-    attention."""
+    """``rnn``: pooling of a tweet's states: the last one, mean and maximum, or attention."""
 
     @property
     def least_weights(self) -> int:
-        """Give a number of weights, other than those of words, that the network has at least."""
+        """A lower bound of the network's weights, without those of words."""
         return super().least_weights + self.num_layers * self.hidden_size**2
 
     @property
     def brief(self) -> str:
-        """Name the network in a word, such as ``gru(128)``."""
+        """A short name, such as ``gru(128)``."""
         return f"{self.cell}({self.hidden_size})"
 
     @property
     def summary(self) -> str:
-        """Describe the network in a few words."""
-        directions = "two directions" if self.bidirectional else "one direction"
+        """A description in a few words."""
+        direction = "bidirectional" if self.bidirectional else "unidirectional"
         layers = f", {self.num_layers} layers" if self.num_layers > 1 else ""
-        return self._with_ngrams(f"{self.brief}{layers}, {directions}, {self.pooling}")
+        return self._with_ngrams(f"{self.brief}{layers}, {direction}, {self.pooling}")
 
 
 def _as_sizes(value: Any) -> Any:
@@ -78,7 +78,7 @@ def _as_sizes(value: Any) -> Any:
 
 
 class BagSettings(NetworkSettings):
-    """The network that does not mind the order of words."""
+    """A network that ignores the order of words."""
 
     kind: Literal["bag_of_embeddings"] = "bag_of_embeddings"
     """``bag_of_embeddings``: ``models.BagOfEmbeddings``, fully connected layers over the sum of the
@@ -86,30 +86,30 @@ class BagSettings(NetworkSettings):
     hidden_sizes: Annotated[
         tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_as_sizes), Field(max_length=16)
     ] = (30, 10)
-    """``bag_of_embeddings``: units of each layer between the tweet's vector and the answer; none:
-    ``[]``, which is logistic regression."""
+    """``bag_of_embeddings``: units of each hidden layer; ``[]`` for none, which is logistic
+    regression."""
     pooling: Literal["sum", "mean"] = "sum"
-    """``bag_of_embeddings``: what becomes of a tweet's word vectors; their ``sum`` by default."""
+    """``bag_of_embeddings``: pooling of a tweet's word vectors. Default: ``sum``."""
 
     @property
     def least_weights(self) -> int:
-        """Give a number of weights, other than those of words, that the network has at least."""
+        """A lower bound of the network's weights, without those of words."""
         of_layers = (a * b for a, b in pairwise(self.hidden_sizes))
         return super().least_weights + max(self.hidden_sizes, default=0) + sum(of_layers)
 
     @property
     def brief(self) -> str:
-        """Name the network in a word, such as ``bag(30-10)``."""
+        """A short name, such as ``bag(30-10)``."""
         return f"bag({'-'.join(map(str, self.hidden_sizes)) or 'linear'})"
 
     @property
     def summary(self) -> str:
-        """Describe the network in a few words."""
+        """A description in a few words."""
         return self._with_ngrams(f"{self.brief}, {self.pooling} of the word vectors")
 
 
 KINDS: dict[str, type[Settings]] = {"rnn": RnnSettings, "bag_of_embeddings": BagSettings}
-"""Of networks, by ``train.model.kind``."""
+"""Settings by ``train.model.kind``."""
 
 
 def _kind_of(model: Any) -> Any:
@@ -124,4 +124,4 @@ ModelSettings = Annotated[
         custom_error_message=f"must be a section whose kind is {' or '.join(KINDS)}",
     ),
 ]
-"""A ``train.model`` section: without ``kind`` it is a recurrent network."""
+"""A ``train.model`` section. Without ``kind`` it describes a recurrent network."""

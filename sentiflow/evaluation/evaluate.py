@@ -198,7 +198,8 @@ def _find_mistakes(rows: pa.Table, num_examples: int) -> pa.Table:
 
 def _read_curve(history: list[dict[str, Any]]) -> pd.DataFrame:
     """Lay out the figures by epoch; what was not measured is NaN."""
-    return pd.DataFrame(history).astype(float).astype({"epoch": int})
+    curve = pd.DataFrame(history).drop(columns="ended", errors="ignore")
+    return curve.astype(float).astype({"epoch": int})
 
 
 def _count_rows(prepared: Manifest, scored: Manifest) -> dict[str, int]:

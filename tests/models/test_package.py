@@ -144,7 +144,7 @@ def weights_with(package, **changes):
     ("changes", "problem"),
     [
         ({"output__bias": None}, r"weights\.safetensors has no tensor output\.bias"),
-        ({"spare": torch.zeros(1)}, "has a tensor spare, which its network has not"),
+        ({"spare": torch.zeros(1)}, "has a tensor spare that is not in its network"),
         ({"output__bias": torch.zeros(3)}, r"output\.bias is float32 3, not float32 2"),
         ({"output__bias": torch.zeros(2).half()}, r"output\.bias is float16 2, not float32 2"),
     ],
@@ -162,7 +162,7 @@ def test_a_pickle_in_place_of_the_weights_is_refused_and_not_read(saved, tmp_pat
 
     for content in (pickle.dumps(Bomb()), zipped_pickle(Bomb())):
         forge(saved, weights=content)
-        with pytest.raises(UserError, match=r"weights\.safetensors is no safetensors file"):
+        with pytest.raises(UserError, match=r"weights\.safetensors is not a safetensors file"):
             ModelPackage.load(saved)
     assert not (tmp_path / "exploded").exists()
 
@@ -177,7 +177,7 @@ def zipped_pickle(value):
 @pytest.mark.parametrize("name", ["model.pkl", "code/__init__.py", "weights.bin"])
 def test_a_file_that_is_no_part_of_a_package_is_refused(saved, name):
     filesystem.write_bytes(f"{saved}/{name}", b"import os")
-    with pytest.raises(UserError, match=f"{name} is no part of a model package: take it away"):
+    with pytest.raises(UserError, match=f"{name} is not part of a model package: delete it"):
         ModelPackage.load(saved)
 
 
@@ -204,9 +204,9 @@ def test_a_vocabulary_of_another_size_is_refused(package, saved):
 @pytest.mark.parametrize(
     ("columns", "problem"),
     [
-        (None, "is no vocabulary"),
-        ({"other": ["good"]}, "is no vocabulary"),
-        ({"id": [0], "word": [1.5], "count": [{"a": 1}]}, "is no vocabulary"),
+        (None, "is not a vocabulary"),
+        ({"other": ["good"]}, "is not a vocabulary"),
+        ({"id": [0], "word": [1.5], "count": [{"a": 1}]}, "is not a vocabulary"),
         ({"id": [0, 1], "word": ["good", "bad"], "count": [1, 1]}, "does not begin with <pad>"),
     ],
 )

@@ -182,15 +182,15 @@ def test_pools_hold_padding_below_a_twentieth(tmp_path):
 
 
 @pytest.mark.parametrize("world_size", range(1, NUM_VIRTUAL_SHARDS + 1))
-def test_each_lane_has_one_owner(world_size):
+def test_each_shard_has_one_owner(world_size):
     owned = [shard for rank in range(world_size) for shard in own_shards(rank, world_size)]
     assert owned == list(range(NUM_VIRTUAL_SHARDS))
 
 
-def test_lanes_give_even_shares_to_a_batch(tmp_path):
+def test_shards_give_even_shares_to_a_batch(tmp_path):
     (given_input,) = open_inputs(write(tmp_path, np.full(801, 5)), batch_size=64)
     *full, _ = sorted(given_input.slices(0), key=lambda part: -part.global_size)
-    assert all((abs(part.lane_sizes - 8) <= 1).all() for part in full)
+    assert all((abs(part.shard_sizes - 8) <= 1).all() for part in full)
 
 
 def test_a_split_without_rows_has_no_batch():
