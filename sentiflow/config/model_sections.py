@@ -1,6 +1,5 @@
 """Kind of network -> its settings, with default, bounds and meaning of each."""
 
-from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
@@ -25,11 +24,6 @@ class NetworkSettings(Settings):
     ngram_buckets: int = Field(default=1 << 20, ge=1, le=1 << 24)
     """Number of n-gram weights for each class; n-grams with the same hash share a weight."""
 
-    @property
-    def least_weights(self) -> int:
-        """A lower bound of the network's weights, without those of words."""
-        return self.ngram_buckets if self.ngrams else 0
-
     def _with_ngrams(self, network: str) -> str:
         return f"{network}, n-grams up to {self.ngrams}" if self.ngrams else network
 
@@ -50,11 +44,6 @@ class RnnSettings(NetworkSettings):
     """``rnn``: whether a second recurrent layer runs over each tweet backwards."""
     pooling: Literal["last", "mean_max", "attention"] = "attention"
     """``rnn``: pooling of a tweet's states: the last one, mean and maximum, or attention."""
-
-    @property
-    def least_weights(self) -> int:
-        """A lower bound of the network's weights, without those of words."""
-        return super().least_weights + self.num_layers * self.hidden_size**2
 
     @property
     def brief(self) -> str:
@@ -90,12 +79,6 @@ class BagSettings(NetworkSettings):
     regression."""
     pooling: Literal["sum", "mean"] = "sum"
     """``bag_of_embeddings``: pooling of a tweet's word vectors. Default: ``sum``."""
-
-    @property
-    def least_weights(self) -> int:
-        """A lower bound of the network's weights, without those of words."""
-        of_layers = (a * b for a, b in pairwise(self.hidden_sizes))
-        return super().least_weights + max(self.hidden_sizes, default=0) + sum(of_layers)
 
     @property
     def brief(self) -> str:
