@@ -4,7 +4,7 @@ Workers send these to the driver, and the queue between them imports this module
 import torch.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from sentiflow.data.manifest_types import Manifest
@@ -39,10 +39,6 @@ class EpochResult:
     """Optimizer steps since the beginning of the first phase."""
     ended: str = ""
     """ISO 8601 in UTC, to the second; empty if an earlier version trained the epoch."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Give what the manifest and the checkpoints hold."""
-        return asdict(self)
 
     def to_metrics(self, phase: Phase = TRAIN) -> dict[str, float | None]:
         """Name the metrics as in MLflow."""

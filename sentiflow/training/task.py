@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import pyarrow.compute as pc
@@ -259,8 +259,8 @@ class _Worker:
         state: CheckpointState = {
             "phase": self.phase,
             "position": self.trainer.position(),
-            "pretraining": [epoch.to_json() for epoch in self.pretraining],
-            "history": [epoch.to_json() for epoch in self.history.epochs],
+            "pretraining": [asdict(epoch) for epoch in self.pretraining],
+            "history": [asdict(epoch) for epoch in self.history.epochs],
         }
         step, tensors = self.first_step + self.trainer.step, self.trainer.tensors()
         if self.vectors_are_given:
@@ -408,8 +408,7 @@ def _load_initial_weights(network: nn.Module, words: Vocabulary, settings: Train
 
 def _plan(job: TrainJob, split: str) -> VirtualShards:
     """Cut a split into shards; the manifest knows the rows of its files."""
-    rows = _list_files(job, split, table="encoded")
-    return VirtualShards.plan(list(rows), sizes=list(rows.values()))
+    return VirtualShards.plan(_list_files(job, split, table="encoded"))
 
 
 def _list_files(job: TrainJob, split: str, *, table: str) -> dict[str, int]:

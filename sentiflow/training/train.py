@@ -1,6 +1,7 @@
 """Encoded Parquet -> checkpoints, metrics, a model package."""
 
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -142,7 +143,7 @@ def _publish(
     from sentiflow import plotting  # importing it takes a second, which a failed training saves
 
     package = report.package
-    history = [epoch.to_json() for epoch in report.history]
+    history = [asdict(epoch) for epoch in report.history]
     rate = float(np.median([epoch.tweets_per_second for epoch in report.history]))
     metrics = {"train/seconds": seconds, "train/tweets_per_second": rate}
     if package["calibration"]:
@@ -164,7 +165,7 @@ def _publish(
             for item in manifest.list_files(target.uri, name)
         ],
         seconds=seconds,
-        pretraining=[epoch.to_json() for epoch in report.pretraining],
+        pretraining=[asdict(epoch) for epoch in report.pretraining],
         history=history,
         chosen_epoch=report.chosen_epoch,
         model_fingerprint=package["fingerprint"],

@@ -12,12 +12,11 @@ about four million tweets, is shuffled as a whole.
 """
 
 import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sentiflow.data.schema import NUM_VIRTUAL_SHARDS
 from sentiflow.models.batching import COLUMNS, EncodedRows
@@ -47,11 +46,9 @@ class VirtualShards:
     """Cumulative rows: of the files up to and including each."""
 
     @classmethod
-    def plan(cls, uris: Sequence[str], *, sizes: Sequence[int] | None = None) -> "VirtualShards":
-        """Cut files of ``sizes`` rows each; without ``sizes`` the numbers are read from them."""
-        if sizes is None:
-            sizes = [_count_rows(uri) for uri in uris]
-        return cls(tuple(uris), tuple(np.cumsum(sizes, dtype=int).tolist()))
+    def plan(cls, rows: Mapping[str, int]) -> "VirtualShards":
+        """Cut files, given with their numbers of rows, in their order."""
+        return cls(tuple(rows), tuple(np.cumsum([*rows.values()], dtype=int).tolist()))
 
     @property
     def num_rows(self) -> int:
@@ -94,11 +91,6 @@ class VirtualShards:
             first, last = max(start, before) - before, min(stop, self.ends[number]) - before
             if first < last:
                 yield filesystem.read_rows(self.uris[number], first, last, columns=columns)
-
-
-def _count_rows(uri: str) -> int:
-    file_system, path = filesystem.locate(uri)
-    return int(pq.read_metadata(path, filesystem=file_system).num_rows)
 
 
 @dataclass(frozen=True)

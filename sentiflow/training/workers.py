@@ -132,7 +132,7 @@ def _choose_interface() -> None:
 
 
 def _elastic(fewest: int, most: int) -> int | tuple[int, int]:
-    """Give the number of workers, or its range, as Ray Train expects it."""
+    """Write the number of workers, or its range, as Ray Train expects it."""
     return most if fewest == most else (fewest, most)
 
 

@@ -1,4 +1,4 @@
-"""Profiles add up, and equal corpora are not far apart."""
+"""Profiles add up, and equal corpora do not drift."""
 
 import json
 from dataclasses import asdict

@@ -114,7 +114,7 @@ def test_a_newer_format_is_refused(saved):
         ModelPackage.load(saved)
 
 
-# What has been changed together with its checksums
+# Files that were changed together with their checksums
 
 
 def forge(saved, **contents):
@@ -184,7 +184,7 @@ def test_a_file_that_is_no_part_of_a_package_is_refused(saved, name):
         ModelPackage.load(saved)
 
 
-def test_files_outside_the_package_are_never_asked_for(saved, tmp_path):
+def test_files_outside_the_package_are_never_read(saved, tmp_path):
     with open(f"{saved}/manifest.json") as file:
         record = json.load(file)
     record["files"][0]["path"] = "../secret.txt"
@@ -213,7 +213,7 @@ def test_a_vocabulary_of_another_size_is_refused(package, saved):
         ({"id": [0, 1], "word": ["good", "bad"], "count": [1, 1]}, "does not begin with <pad>"),
     ],
 )
-def test_what_is_no_vocabulary_is_refused(saved, columns, problem):
+def test_a_file_that_is_not_a_vocabulary_is_refused(saved, columns, problem):
     content = b"not Parquet"
     if columns is not None:
         filesystem.write_parquet(f"{saved}/vocabulary.parquet", pa.table(columns))
@@ -267,7 +267,7 @@ def test_settings_that_cannot_be_are_refused(saved, change, problem):
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"null", b"\xff"])
-def test_what_is_no_settings_is_refused(saved, content):
+def test_a_file_that_is_not_settings_is_refused(saved, content):
     forge(saved, settings=content)
     with pytest.raises(UserError, match=r"settings\.json cannot be read"):
         ModelPackage.load(saved)
@@ -277,7 +277,7 @@ def test_what_is_no_settings_is_refused(saved, content):
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_whatever_byte_is_changed_the_package_is_refused_or_answers_as_before(package, saved, data):
+def test_a_package_with_any_changed_byte_is_refused_or_predicts_as_before(package, saved, data):
     name = data.draw(st.sampled_from([*FILES, "manifest.json"]))
     content = bytearray(filesystem.read_bytes(f"{saved}/{name}"))
     place = data.draw(st.integers(0, len(content) - 1))
@@ -324,7 +324,7 @@ def test_a_temperature_draws_probabilities_to_the_middle_and_changes_no_label(pa
     assert after.prediction.tolist() == before.prediction.tolist()
 
 
-def test_what_a_package_tells_of_itself_is_in_its_manifest(package, tmp_path):
+def test_the_manifest_describes_the_package(package, tmp_path):
     reference = package.score(pa.array(TEXTS)).profile
     record = package.save(
         str(tmp_path / "model"),

@@ -15,7 +15,7 @@ def test_the_masks_of_a_shard_are_the_same_in_any_worker():
     assert torch.equal(whole, torch.cat(apart))
 
 
-def test_features_are_dropped_as_often_as_asked_and_the_mean_stays():
+def test_features_are_dropped_at_their_rate_and_the_mean_stays():
     mask = draw([2000, 2000])
     assert set(mask.unique().tolist()) == {0.0, float(1 / (1 - np.float32(0.3)))}
     assert abs((mask == 0).float().mean() - 0.3) < 0.005

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed
-from test_virtual_shards import MAX_LENGTH, write
+from test_virtual_shards import MAX_LENGTH, plan, write
 
 from sentiflow.config.sections import TrainSettings
 from sentiflow.errors import JobError, UserError
@@ -19,7 +19,6 @@ from sentiflow.training.virtual_shards import (
     NUM_VIRTUAL_SHARDS,
     OwnRows,
     TrainInput,
-    VirtualShards,
     own_shards,
 )
 
@@ -53,7 +52,7 @@ def uris(tmp_path_factory):
 
 def make_trainer(uris, settings=None, *, rank=0, world_size=1):
     settings = settings or make_settings()
-    train, validation = map(VirtualShards.plan, uris)
+    train, validation = map(plan, uris)
     torch.manual_seed(0)
     network = build(settings.model.model_dump(), vocabulary_size=NUM_ROWS + 1, embedding_dim=4)
     network.embedding.weight.requires_grad_(settings.model.vectors == "tuned")
@@ -128,7 +127,7 @@ def test_training_equals_a_plain_loop_over_the_same_batches(uris):
 def test_validation_metrics_are_over_all_rows_with_a_token(uris):
     trainer = make_trainer(uris)
     *_, result = train_all(trainer)
-    (rows,) = OwnRows(VirtualShards.plan(uris[1]), own=range(NUM_VIRTUAL_SHARDS))
+    (rows,) = OwnRows(plan(uris[1]), own=range(NUM_VIRTUAL_SHARDS))
     batch = batching.collate(rows, np.flatnonzero(rows.lengths))
     with torch.no_grad():
         logits = trainer.objective.network.eval()(batch.token_ids, batch.lengths)
