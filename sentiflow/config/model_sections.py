@@ -1,4 +1,4 @@
-"""Kind of network -> its settings, with default, bounds and meaning of each."""
+"""Kind of network -> its settings: name, default, bounds and meaning of each."""
 
 from typing import Annotated, Any, Literal
 
@@ -14,13 +14,13 @@ class NetworkSettings(Settings):
     vectors: Literal["tuned", "frozen"] = "tuned"
     """Whether the word vectors are trained (``tuned``) or stay as they are (``frozen``)."""
     dropout: float = Field(default=0.4, ge=0, lt=1)
-    """Dropout of the word vectors and between recurrent layers. All tokens of a tweet lose the same
-    features."""
+    """Dropout of the word vectors and between layers; a feature is dropped in all tokens of a text
+    at once."""
     output_dropout: float | None = Field(default=None, ge=0, lt=1)
     """Dropout before the output layer. Default: same as ``dropout``."""
     ngrams: int = Field(default=0, ge=0, le=5)
-    """Longest word n-gram of a linear model beside the network, whose logits are added; 0 for no
-    such model."""
+    """Longest word n-gram of a linear model that is trained with the network and added to its
+    logits. 0: no such model."""
     ngram_buckets: int = Field(default=1 << 20, ge=1, le=1 << 24)
     """Number of n-gram weights for each class; n-grams with the same hash share a weight."""
 
@@ -29,30 +29,30 @@ class NetworkSettings(Settings):
 
 
 class RnnSettings(NetworkSettings):
-    """A recurrent network."""
+    """The recurrent network."""
 
     kind: Literal["rnn"] = "rnn"
-    """``rnn``: ``models.TweetRNN``, a recurrent network."""
+    """``rnn``: recurrent network."""
     cell: Literal["rnn", "gru", "lstm"] = "gru"
-    """``rnn``: the recurrent unit: Elman (``rnn``), gated (``gru``) or long short-term memory
-    (``lstm``)."""
+    """``rnn``: recurrent cell: Elman RNN, GRU or LSTM."""
     hidden_size: int = Field(default=128, ge=1)
-    """``rnn``: units of the recurrent state in each direction."""
+    """``rnn``: size of the hidden state of each direction."""
     num_layers: int = Field(default=1, ge=1, le=16)
     """``rnn``: number of stacked recurrent layers."""
     bidirectional: bool = True
-    """``rnn``: whether a second recurrent layer runs over each tweet backwards."""
+    """``rnn``: whether a second recurrent layer reads each text backwards."""
     pooling: Literal["last", "mean_max", "attention"] = "attention"
-    """``rnn``: pooling of a tweet's states: the last one, mean and maximum, or attention."""
+    """``rnn``: how the hidden states of a text are combined: the last valid one, mean and maximum,
+    or attention."""
 
     @property
     def brief(self) -> str:
-        """A short name, such as ``gru(128)``."""
+        """Name the network in a word, such as ``gru(128)``."""
         return f"{self.cell}({self.hidden_size})"
 
     @property
     def summary(self) -> str:
-        """A description in a few words."""
+        """Describe the network in a few words."""
         direction = "bidirectional" if self.bidirectional else "unidirectional"
         layers = f", {self.num_layers} layers" if self.num_layers > 1 else ""
         return self._with_ngrams(f"{self.brief}{layers}, {direction}, {self.pooling}")
@@ -67,32 +67,31 @@ def _as_sizes(value: Any) -> Any:
 
 
 class BagSettings(NetworkSettings):
-    """A network that ignores the order of words."""
+    """The bag-of-embeddings network, which ignores the order of words."""
 
     kind: Literal["bag_of_embeddings"] = "bag_of_embeddings"
-    """``bag_of_embeddings``: ``models.BagOfEmbeddings``, fully connected layers over the sum of the
-    word vectors."""
+    """``bag_of_embeddings``: fully connected layers over the sum of the word vectors."""
     hidden_sizes: Annotated[
         tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_as_sizes), Field(max_length=16)
     ] = (30, 10)
-    """``bag_of_embeddings``: units of each hidden layer; ``[]`` for none, which is logistic
+    """``bag_of_embeddings``: sizes of the hidden layers. ``[]``: no hidden layer, which is logistic
     regression."""
     pooling: Literal["sum", "mean"] = "sum"
-    """``bag_of_embeddings``: pooling of a tweet's word vectors. Default: ``sum``."""
+    """``bag_of_embeddings``: how the word vectors of a text are combined. Default: ``sum``."""
 
     @property
     def brief(self) -> str:
-        """A short name, such as ``bag(30-10)``."""
+        """Name the network in a word, such as ``bag(30-10)``."""
         return f"bag({'-'.join(map(str, self.hidden_sizes)) or 'linear'})"
 
     @property
     def summary(self) -> str:
-        """A description in a few words."""
+        """Describe the network in a few words."""
         return self._with_ngrams(f"{self.brief}, {self.pooling} of the word vectors")
 
 
 KINDS: dict[str, type[Settings]] = {"rnn": RnnSettings, "bag_of_embeddings": BagSettings}
-"""Settings by ``train.model.kind``."""
+"""Of networks, by ``train.model.kind``."""
 
 
 def _kind_of(model: Any) -> Any:
@@ -107,4 +106,4 @@ ModelSettings = Annotated[
         custom_error_message=f"must be a section whose kind is {' or '.join(KINDS)}",
     ),
 ]
-"""A ``train.model`` section. Without ``kind`` it describes a recurrent network."""
+"""A ``train.model`` section: without ``kind`` it is a recurrent network."""

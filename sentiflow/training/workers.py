@@ -106,21 +106,22 @@ def train(
         raise _find_cause(error) from error
 
 
-class _TorchConfig(ray.train.torch.TorchConfig):
+class _Backend(ray.train.torch.TorchConfig().backend_cls):  # type: ignore[misc]
     """Makes the workers talk through the network interface that Ray's nodes use.
 
     Gloo would use the interface of the host's name. On many Linux machines that is loopback, and
     workers on two hosts would never connect.
     """
 
-    @property
-    def backend_cls(self) -> Any:
-        class Backend(super().backend_cls):  # type: ignore[misc]
-            def on_start(self, worker_group: Any, backend_config: Any) -> None:
-                worker_group.execute(_choose_interface)
-                super().on_start(worker_group, backend_config)
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        worker_group.execute(_choose_interface)
+        super().on_start(worker_group, backend_config)
 
-        return Backend
+
+class _TorchConfig(ray.train.torch.TorchConfig):
+    @property
+    def backend_cls(self) -> type[_Backend]:
+        return _Backend
 
 
 def _choose_interface() -> None:
