@@ -298,7 +298,7 @@ def train_and_count(rank: int, folder: str, job: object) -> None:
     torch.distributed.all_reduce = count
     result = task.run(job, lambda item: None)
     if result is not None:
-        steps = result["history"][-1]["step"]
+        steps = result.history[-1].step
         record = {"steps": steps, "bytes": [size for size, _ in sent]}
         record["seconds"] = [seconds for _, seconds in sent]
         (Path(folder) / "sent.json").write_text(json.dumps(record))
@@ -312,7 +312,7 @@ def measure_messages(folder: Path, csv: Path | None) -> dict:
     import torch.multiprocessing
 
     from sentiflow.data import manifest
-    from sentiflow.training.task import Job
+    from sentiflow.training.task import TrainJob
 
     csv = csv or make_sample(folder / "tweets.csv", 40_000)
     run_stages(folder / "run", csv, 10_000)
@@ -324,7 +324,7 @@ def measure_messages(folder: Path, csv: Path | None) -> dict:
         train = {"prepared_uri": f"{folder}/run/run/prepared", "batching": batching}
         config = resolve(own, str(csv), 10_000, **train)
         prepared = manifest.read(train["prepared_uri"])
-        job = Job(config.train, prepared, {}, num_threads=1)
+        job = TrainJob(config.train, prepared, {}, num_threads=1)
         torch.multiprocessing.spawn(train_and_count, (str(own), job), nprocs=2)
         sent = json.loads((own / "sent.json").read_text())
         own_steps = 2 * sent["steps"]

@@ -31,6 +31,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 import torch.distributed
 from matplotlib.figure import Figure
@@ -104,14 +105,13 @@ def open_train(prepared: Path, settings: TrainSettings, own: range) -> TrainInpu
 
 def plan(prepared: Path, split: str) -> VirtualShards:
     """Find the files of a split."""
-    return VirtualShards.plan(
-        sorted(map(str, (prepared / f"encoded/split={split}").glob("*.parquet")))
-    )
+    files = sorted((prepared / f"encoded/split={split}").glob("*.parquet"))
+    return VirtualShards.plan({str(file): pq.read_metadata(file).num_rows for file in files})
 
 
 def run_ours(prepared: Path, settings: TrainSettings, rank: int = 0, world_size: int = 1) -> float:
     """Train two epochs with the trainer; tweets/s of the second, without validation."""
-    trainer = make_trainer(prepared, settings, VirtualShards.plan([]), rank, world_size)
+    trainer = make_trainer(prepared, settings, VirtualShards.plan({}), rank, world_size)
     trainer.train_epoch()
     return trainer.train_epoch().tweets_per_second
 

@@ -1,6 +1,5 @@
 """Kind of network -> its settings: name, default, bounds and meaning of each."""
 
-from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
@@ -25,11 +24,6 @@ class NetworkSettings(Settings):
     ngram_buckets: int = Field(default=1 << 20, ge=1, le=1 << 24)
     """Number of n-gram weights for each class; n-grams with the same hash share a weight."""
 
-    @property
-    def least_weights(self) -> int:
-        """Give a number of weights, other than those of words, that the network has at least."""
-        return self.ngram_buckets if self.ngrams else 0
-
     def _with_ngrams(self, network: str) -> str:
         return f"{network}, n-grams up to {self.ngrams}" if self.ngrams else network
 
@@ -52,11 +46,6 @@ class RnnSettings(NetworkSettings):
     or attention."""
 
     @property
-    def least_weights(self) -> int:
-        """Give a number of weights, other than those of words, that the network has at least."""
-        return super().least_weights + self.num_layers * self.hidden_size**2
-
-    @property
     def brief(self) -> str:
         """Name the network in a word, such as ``gru(128)``."""
         return f"{self.cell}({self.hidden_size})"
@@ -64,9 +53,9 @@ class RnnSettings(NetworkSettings):
     @property
     def summary(self) -> str:
         """Describe the network in a few words."""
-        directions = "two directions" if self.bidirectional else "one direction"
+        direction = "bidirectional" if self.bidirectional else "unidirectional"
         layers = f", {self.num_layers} layers" if self.num_layers > 1 else ""
-        return self._with_ngrams(f"{self.brief}{layers}, {directions}, {self.pooling}")
+        return self._with_ngrams(f"{self.brief}{layers}, {direction}, {self.pooling}")
 
 
 def _as_sizes(value: Any) -> Any:
@@ -89,12 +78,6 @@ class BagSettings(NetworkSettings):
     regression."""
     pooling: Literal["sum", "mean"] = "sum"
     """``bag_of_embeddings``: how the word vectors of a text are combined. Default: ``sum``."""
-
-    @property
-    def least_weights(self) -> int:
-        """Give a number of weights, other than those of words, that the network has at least."""
-        of_layers = (a * b for a, b in pairwise(self.hidden_sizes))
-        return super().least_weights + max(self.hidden_sizes, default=0) + sum(of_layers)
 
     @property
     def brief(self) -> str:

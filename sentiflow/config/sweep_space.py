@@ -1,4 +1,4 @@
-"""Search space as written -> the choices of each setting."""
+"""Search space as written in the settings -> the choices of each setting."""
 
 from typing import Annotated, Any
 
@@ -8,14 +8,19 @@ from sentiflow.config.types import Settings
 
 
 class RangeSettings(Settings):
-    """Numbers to draw from."""
+    """A range of numbers to sample from."""
 
     low: int | float
-    """The smallest."""
+    """The smallest number."""
     high: int | float
-    """The largest; where both are whole numbers, only such are drawn."""
+    """The largest number. If both are whole numbers, only whole numbers are sampled."""
     log: bool = False
-    """Draw their logarithms evenly."""
+    """Sample the logarithm uniformly."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether only whole numbers are sampled."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
 
     @model_validator(mode="after")
     def _check_order(self) -> "RangeSettings":
@@ -27,7 +32,7 @@ class RangeSettings(Settings):
 
 
 def _check_choices(value: Any) -> Any:
-    """Read a list of values or a range; of what is wrong with a range, say the first."""
+    """Parse a list of values or a range; an error names the first problem of a range."""
     if isinstance(value, list | tuple) and value:
         return tuple(value)
     if not isinstance(value, dict | RangeSettings):
@@ -41,7 +46,7 @@ def _check_choices(value: Any) -> Any:
 
 
 def _flatten_space(value: Any, prefix: str = "") -> Any:
-    """Let a setting be written as a dotted name, or below its sections; the later one counts."""
+    """Flatten sections to dotted names. If both name a setting, the later one counts."""
     if not isinstance(value, dict):
         return value
     flat: dict[str, Any] = {}

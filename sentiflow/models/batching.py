@@ -10,21 +10,21 @@ import torch
 from sentiflow.models.vocabulary import PAD_ID
 
 COLUMNS = ("row_id", "label", "token_ids")
-"""What of ``schema.ENCODED`` becomes :class:`EncodedRows`."""
+"""The columns of ``schema.ENCODED`` in :class:`EncodedRows`."""
 
 
 @dataclass(frozen=True)
 class EncodedRows:
-    """Tweets as token ids, all in one array."""
+    """Tweets as token ids, in one array."""
 
     token_ids: np.ndarray
-    """int32, the tweets' ids one after the other."""
+    """int32, the ids of all tweets, one tweet after the other."""
     offsets: np.ndarray
     """N + 1 positions of the tweets' first ids, int64."""
     labels: np.ndarray
-    """N int8; empty where nothing is known of labels."""
+    """N int8; empty for texts without labels."""
     row_ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    """N int64; empty where nobody asks for them."""
+    """N int64; empty if they are not needed."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -78,13 +78,13 @@ def order_by_length(lengths: np.ndarray, *, batch_size: int) -> list[np.ndarray]
 
 
 def collate(rows: EncodedRows, chosen: np.ndarray) -> Batch:
-    """Pad the chosen rows to the longest of them."""
+    """Pad the chosen rows to the length of the longest."""
     starts, lengths = rows.offsets[chosen], rows.offsets[chosen + 1] - rows.offsets[chosen]
     padded = np.full((len(chosen), max(1, int(lengths.max()))), PAD_ID, np.int64)
     filled = np.arange(padded.shape[1]) < lengths[:, None]
     ends = np.cumsum(lengths)
-    places = np.arange(ends[-1]) + np.repeat(starts - ends + lengths, lengths)
-    padded[filled] = rows.token_ids[places]
+    positions = np.arange(ends[-1]) + np.repeat(starts - ends + lengths, lengths)
+    padded[filled] = rows.token_ids[positions]
     labels = rows.labels[chosen] if len(rows.labels) else rows.labels
     return Batch(
         torch.from_numpy(padded),

@@ -1,8 +1,8 @@
-"""What PyTorch leaves slow in float32 on a CPU: linear maps and tanh.
+"""Fast linear maps and tanh in float32 on a CPU.
 
-Matrices go through oneDNN, which uses the full width of any processor (PyTorch's own products are
-MKL's, which on AMD leaves half of it unused). :func:`linear`, :func:`affine` and :func:`tanh` are
-PyTorch's own where their input is not plain: on a GPU, of another type, or under autocast.
+Matrices are multiplied by oneDNN, which uses the full vector width of any processor. PyTorch's own
+products use MKL, which uses half of it on AMD. :func:`linear`, :func:`affine` and :func:`tanh` call
+PyTorch's functions on a GPU, for other types, and under autocast.
 """
 
 import functools
@@ -14,18 +14,19 @@ from torch.autograd.function import once_differentiable
 
 _LINEAR: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 _SMALL = 1 << 19
-"""Multiplications below which calling oneDNN costs more than it gains."""
+"""Below this many multiplications a call of oneDNN costs more than it gains."""
 _ROWS = 2048
+"""Rows multiplied at a time: they fit the processor's cache."""
 
 
 def is_plain(tensor: torch.Tensor) -> bool:
-    """Say whether a tensor is float32 on the CPU, and shall stay so."""
+    """Whether a tensor is float32 on the CPU, and autocast will not change that."""
     is_cpu = tensor.device.type == "cpu" and tensor.dtype == torch.float32
     return is_cpu and not torch.is_autocast_enabled("cpu")
 
 
-def _pays(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Say whether oneDNN can multiply two matrices, and is the faster."""
+def _is_faster(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether oneDNN can multiply two matrices, and is faster than PyTorch."""
     is_large = len(inputs) * weight.numel() >= _SMALL
     return _LINEAR is not None and is_large and inputs.device.type == "cpu"
 
@@ -33,7 +34,7 @@ def _pays(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
 def multiply(
     inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Compute ``inputs @ weight.T + bias`` of float32 matrices; no gradient.
+    """Compute ``inputs @ weight.T + bias`` of float32 matrices, without gradient.
 
     Shape:
         - inputs: ``(M, K)``.
@@ -41,32 +42,29 @@ def multiply(
         - bias: ``(N,)``.
         - returns: ``(M, N)``.
     """
-    if not _pays(inputs, weight):
+    if not _is_faster(inputs, weight):
         return nn.functional.linear(inputs, weight, bias)
     return _LINEAR(inputs, weight, bias, "none", [], "")
 
 
 def multiply_add(inputs: torch.Tensor, weight: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Compute ``inputs @ weight.T + other`` of float32 matrices; no gradient."""
-    if not _pays(inputs, weight):
+    """Compute ``inputs @ weight.T + other`` of float32 matrices, without gradient."""
+    if not _is_faster(inputs, weight):
         return torch.addmm(other, inputs, weight.T)
     return _LINEAR.binary(inputs, other, weight, None, "add")
 
 
 def multiply_sides(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Compute ``left.T @ right`` of float32 matrices ``(R, M)`` and ``(R, N)``; no gradient.
-
-    Many rows are multiplied some at a time, as long as they are in the processor's cache.
-    """
+    """Compute ``left.T @ right`` of float32 ``(R, M)`` and ``(R, N)``, without gradient."""
     pairs = zip(left.split(_ROWS), right.split(_ROWS), strict=True)
     products = (multiply(a.T, b.T) for a, b in pairs)
     return functools.reduce(torch.Tensor.add_, products)
 
 
 def tanh_(tensor: torch.Tensor) -> torch.Tensor:
-    """Replace x by tanh x = 2 sigmoid(2 x) - 1, off by 2e-7 at most.
+    """Replace x by tanh x = 2 sigmoid(2 x) - 1, with an error of at most 2e-7.
 
-    PyTorch's own takes ten times as long.
+    PyTorch's tanh takes ten times as long.
     """
     return tensor.mul_(2).sigmoid_().mul_(2).sub_(1)
 

@@ -1,36 +1,37 @@
-"""Profiles of two corpora under one model -> how far they are apart."""
+"""Profiles of two corpora under one model -> drift between them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from sentiflow.data.schema import POSITIVE
 
 LENGTH_EDGES = (0, 1, 3, 5, 8, 12, 16, 20, 25, 30, 40, 60)
-"""Tokens at which the bins of lengths begin; the last bin is open."""
+"""Lower edges, in tokens, of the length bins; the last bin is open."""
 NUM_PROBABILITY_BINS = 10
 
 LARGE_PSI = 0.25
-"""By the rule of thumb of credit scoring (Siddiqi 2006): from here on another population."""
+"""From here on populations differ, by a rule of thumb of credit scoring (Siddiqi 2006)."""
 LARGE_DIFFERENCE = 0.1
-"""Of two shares."""
+"""A large difference between two shares."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Counts that say what a corpus looks like to a model; those of its parts add up."""
+    """Counts that describe a corpus as a model sees it; profiles of parts can be added."""
 
     rows: int = 0
     tokens: int = 0
     unknown_tokens: int = 0
-    """Tokens that the model does not know."""
+    """Tokens out of the model's vocabulary."""
     positive: int = 0
-    """Rows that are predicted to be positive."""
+    """Rows predicted to be positive."""
     lengths: tuple[int, ...] = (0,) * len(LENGTH_EDGES)
-    """Rows by their number of tokens, in the bins of ``LENGTH_EDGES``."""
+    """Rows in each length bin of ``LENGTH_EDGES``."""
     probabilities: tuple[int, ...] = (0,) * NUM_PROBABILITY_BINS
-    """Rows by the probability of positive, in bins of equal width."""
+    """Rows in each bin of the probability of positive; the bins have equal width."""
 
     @classmethod
     def of(
@@ -45,8 +46,8 @@ class Profile:
 
         Args:
             lengths: Tokens of each of N texts.
-            num_unknown: Those of them that the model does not know.
-            probability: Of positive, N in [0, 1].
+            num_unknown: Tokens of each text that are out of the vocabulary.
+            probability: N probabilities of positive.
             prediction: N labels.
         """
         by_length = np.searchsorted(LENGTH_EDGES, lengths, side="right") - 1
@@ -61,12 +62,10 @@ class Profile:
         )
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Profile":
-        """Read what ``dataclasses.asdict`` and JSON have made of a profile."""
-        counts: dict[str, Any] = {
-            name: tuple(item) if isinstance(item, list) else item for name, item in value.items()
-        }
-        return cls(**counts)
+    def from_json(cls, value: Mapping[str, Any]) -> "Profile":
+        """Read a profile that was written by ``dataclasses.asdict`` and JSON."""
+        histograms = {name: tuple(value[name]) for name in ("lengths", "probabilities")}
+        return cls(**{**value, **histograms})
 
     def __post_init__(self) -> None:
         bins = (len(self.lengths), len(self.probabilities))
@@ -84,8 +83,8 @@ class Profile:
         )
 
     @property
-    def figures(self) -> dict[str, float]:
-        """Shares and means; of a corpus without rows there are none."""
+    def means(self) -> dict[str, float]:
+        """Shares and means; a corpus without rows has none."""
         if not self.rows:
             return {}
         return {
@@ -95,33 +94,43 @@ class Profile:
         }
 
 
-def compare(profile: Profile, reference: Profile) -> dict[str, Any]:
-    """Say how far a corpus is from the one that a model was made for.
+class Drift(TypedDict, total=False):
+    """The drift between a corpus and the validation rows of a model, as a manifest has it."""
 
-    Returns:
-        ``corpus`` and ``reference``, the figures of each; ``length_psi`` and ``probability_psi``,
-        see :func:`population_stability_index`; and ``warnings``, a line for each large difference.
-        Empty if one of them has no rows.
-    """
+    corpus: dict[str, float]
+    """:attr:`Profile.means` of the corpus."""
+    reference: dict[str, float]
+    """:attr:`Profile.means` of the validation rows."""
+    length_psi: float
+    """:func:`population_stability_index` of the lengths."""
+    probability_psi: float
+    """The same of the probabilities."""
+    warnings: list[str]
+    """A line for each large difference."""
+
+
+def compare(profile: Profile, reference: Profile) -> Drift:
+    """Measure the drift of a corpus from the reference; empty if one of them has no rows."""
     if not profile.rows or not reference.rows:
         return {}
-    found: dict[str, Any] = {
-        "corpus": profile.figures,
-        "reference": reference.figures,
+    found: Drift = {
+        "corpus": profile.means,
+        "reference": reference.means,
         "length_psi": population_stability_index(profile.lengths, reference.lengths),
         "probability_psi": population_stability_index(
             profile.probabilities, reference.probabilities
         ),
     }
-    return found | {"warnings": _warn(found, profile, reference)}
+    found["warnings"] = _warn(found, profile, reference)
+    return found
 
 
 def population_stability_index(counts: tuple[int, ...], reference: tuple[int, ...]) -> float:
     """Sum (p - q) ln(p / q) over the bins of two histograms.
 
-    After Siddiqi, Credit Risk Scorecards, 2006. It is 0 for equal shares and the same both ways
-    round; below 0.1 counts as stable, from 0.25 on as another population. Half a row is added
-    to each bin, as an empty one would make it infinite.
+    After Siddiqi, Credit Risk Scorecards, 2006. The index is symmetric, and 0 for equal shares.
+    Below 0.1 counts as stable, from 0.25 on as another population. Half a row is added to each bin,
+    because an empty bin would make the index infinite.
 
     Example:
         >>> population_stability_index((50, 50), (50, 50))
@@ -133,22 +142,22 @@ def population_stability_index(counts: tuple[int, ...], reference: tuple[int, ..
     return float(((p - q) * np.log(p / q)).sum())
 
 
-def _noise(num_bins: int, profile: Profile, reference: Profile) -> float:
-    """Give the index that chance alone rarely exceeds: twice its mean, (bins - 1)(1/n + 1/m).
+def _chance_level(num_bins: int, profile: Profile, reference: Profile) -> float:
+    """Return an index that chance alone rarely exceeds: twice its mean, (bins - 1)(1/n + 1/m).
 
-    The mean after Yurdakul, Statistical Properties of Population Stability Index, 2018.
+    The mean is from Yurdakul, Statistical Properties of Population Stability Index, 2018.
     """
     return 2 * (num_bins - 1) * (1 / profile.rows + 1 / reference.rows)
 
 
-def _warn(found: dict[str, Any], profile: Profile, reference: Profile) -> list[str]:
+def _warn(found: Drift, profile: Profile, reference: Profile) -> list[str]:
     lines = []
-    for name, what, bins in (
-        ("length_psi", "length of the texts", len(LENGTH_EDGES)),
-        ("probability_psi", "probabilities", NUM_PROBABILITY_BINS),
+    for index, what, bins in (
+        (found["length_psi"], "length of the texts", len(LENGTH_EDGES)),
+        (found["probability_psi"], "probabilities", NUM_PROBABILITY_BINS),
     ):
-        if found[name] > LARGE_PSI + _noise(bins, profile, reference):
-            lines.append(f"{what}: population stability index {found[name]:.2f}")
+        if index > LARGE_PSI + _chance_level(bins, profile, reference):
+            lines.append(f"{what}: population stability index {index:.2f}")
     spread = 2 / np.sqrt(min(profile.rows, reference.rows))  # four standard errors at most
     for name, what in (
         ("unknown_fraction", "unknown words"),

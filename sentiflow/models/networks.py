@@ -9,31 +9,36 @@ import numpy as np
 import torch
 from torch import nn
 
-from sentiflow.models import inference, poolings, recurrence
+from sentiflow.data.manifest_types import Settings
+from sentiflow.models import inference_kernels, poolings, recurrence
 from sentiflow.models.ngrams import NUM_CLASSES, NgramBag
 from sentiflow.models.vocabulary import PAD_ID
 
 _USES_OF_A_WORD = 3
-"""From so many tokens for each word on a table of all words pays."""
+"""A table of all words is computed for at least this many tokens for each word."""
 _MAX_TABLE_BYTES = 200 << 20
 _GATES_IN_CACHE, _MIN_BATCH, _MAX_BATCH, _MAX_BATCH_ON_GPU = 1 << 18, 128, 2048, 4096
 
-_CELLS: dict[str, Any] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+_CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+
+
+InferenceFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Computes the logits of a batch from its token ids and lengths."""
 
 
 class Network(nn.Module):
-    """What answers tweets, with a linear model of their n-grams beside it if it has one.
+    """A classifier of tweets, with an optional linear n-gram model beside it.
 
     Shape: (B tweets, T steps after padding, C classes)
         - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``.
         - lengths: ``(B,)`` int64.
-        - noise: ``(B, F)`` float, what features are multiplied with in training, see
+        - dropout_mask: ``(B, F)`` float, multiplied with features in training, see
           :mod:`sentiflow.training.dropout_masks`.
         - returns: ``(B, C)`` unnormalized logits.
     """
 
     needs_token: ClassVar[bool]
-    """Whether a tweet without a known word is nothing to learn from."""
+    """Whether tweets without a known word are left out of training."""
     embedding: nn.Embedding
     ngrams: NgramBag
 
@@ -41,37 +46,46 @@ class Network(nn.Module):
         self,
         token_ids: torch.Tensor,
         lengths: torch.Tensor,
-        noise: torch.Tensor | None = None,
+        dropout_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Compute the logits of each tweet."""
-        answer, ngrams = self.answer_apart(token_ids, lengths, noise)
-        return answer if ngrams is None else answer + ngrams
+        logits, ngrams = self.component_logits(token_ids, lengths, dropout_mask)
+        return logits if ngrams is None else logits + ngrams
 
-    def answer_apart(
+    def component_logits(
         self,
         token_ids: torch.Tensor,
         lengths: torch.Tensor,
-        noise: torch.Tensor | None = None,
+        dropout_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Compute the logits of the network, and those of the n-grams if there are any."""
+        """Compute the logits of the network, and those of the n-gram model if there is one."""
         raise NotImplementedError
 
-    def dropout_of_features(self, *, inputs: float, output: float) -> np.ndarray:
-        """Say how probable it is that each of the ``F`` features of the noise is dropped."""
+    def dropout_rates(self, *, inputs: float, output: float) -> np.ndarray:
+        """Return the dropout rate of each of the ``F`` features in a dropout mask."""
         raise NotImplementedError
+
+    @property
+    def scoring_batch_size(self) -> int:
+        """The fastest batch size for scoring."""
+        return 4096
+
+    def inference_function(self, num_tokens: int) -> InferenceFunction:
+        """Return a function like :meth:`forward` for batches of ``num_tokens`` tokens in total."""
+        return self
 
 
 class TweetRNN(Network):
     """Embedding, recurrent layers, pooling over the valid states, and a linear layer.
 
-    Padding never changes a logit: a tweet scored alone or in company gives the same answer up to
-    rounding. Inside, steps come before tweets: ``(T, B, H)``.
+    Padding never changes a logit: a tweet scored alone or in a batch has the same logits up to
+    rounding. Inside the network, steps come before tweets: ``(T, B, H)``.
 
     Shape: (B tweets, T steps after padding, C classes)
         - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``.
         - lengths: ``(B,)`` int64, each from 1 to T, in any order.
-        - noise: ``(B, F)`` float, what the features of the layers' inputs are multiplied with in
-          training, see :mod:`sentiflow.training.dropout_masks`.
+        - dropout_mask: ``(B, F)`` float, multiplied with the inputs of the layers in training, see
+          :mod:`sentiflow.training.dropout_masks`.
         - returns: ``(B, C)`` unnormalized logits.
     """
 
@@ -100,45 +114,45 @@ class TweetRNN(Network):
         self.pooling = poolings.POOLINGS[pooling](state_size, hidden_size)
         self.output = nn.Linear(self.pooling.output_size, NUM_CLASSES)
         self.ngrams = NgramBag(vocabulary_size, max_n=ngrams, num_buckets=ngram_buckets)
-        self._noise_sizes = [*sizes, self.pooling.output_size]
+        self._mask_sizes = [*sizes, self.pooling.output_size]
 
-    def dropout_of_features(self, *, inputs: float, output: float) -> np.ndarray:
-        """Say how probable it is that each of the ``F`` features of the noise is dropped.
+    def dropout_rates(self, *, inputs: float, output: float) -> np.ndarray:
+        """Return the dropout rate of each of the ``F`` features in a dropout mask.
 
         Args:
-            inputs: Of what the recurrent layers read.
-            output: Of the pooled state.
+            inputs: Rate of the inputs of the recurrent layers.
+            output: Rate of the pooled state.
         """
-        *layers, last = self._noise_sizes
+        *layers, last = self._mask_sizes
         parts = [np.full(sum(layers), inputs), np.full(last, output)]
         return np.concatenate(parts).astype(np.float32)
 
-    def answer_apart(
+    def component_logits(
         self,
         token_ids: torch.Tensor,
         lengths: torch.Tensor,
-        noise: torch.Tensor | None = None,
+        dropout_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Compute the logits of the recurrent part, and those of the n-grams if there are any."""
+        """Compute the logits of the recurrent part, and those of the n-gram model."""
         ngrams = self.ngrams(token_ids) if self.ngrams.max_n else None
-        valid, masks = _find_valid(token_ids, lengths), self._masks(noise)
-        states = self._read_on(self.embedding(token_ids.T), valid, masks)
+        valid, masks = _find_valid(token_ids, lengths), self._masks(dropout_mask)
+        states = self._encode(self.embedding(token_ids.T), valid, masks)
         pooled, mask = self.pooling(states, valid, lengths), next(masks)
         return self.output(pooled if mask is None else pooled * mask), ngrams
 
     @property
     def scoring_batch_size(self) -> int:
-        """Rows in a batch that are answered quickest: on a CPU, if a step's gates fit its cache."""
+        """The fastest batch size for scoring: on a CPU the gates of a step fit into its cache."""
         weight = self.forward_layers[0].weight_hh_l0
         if weight.is_cuda:
             return _MAX_BATCH_ON_GPU
         rows = _GATES_IN_CACHE // weight.shape[0]
         return int(2 ** np.floor(np.log2(np.clip(rows, _MIN_BATCH, _MAX_BATCH))))
 
-    def answering(self, num_tokens: int) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-        """Make a function like :meth:`forward` for batches of ``num_tokens`` tokens altogether.
+    def inference_function(self, num_tokens: int) -> InferenceFunction:
+        """Return a function like :meth:`forward` for batches of ``num_tokens`` tokens in total.
 
-        Where that pays, what each word gives to the gates of the first layer is computed once.
+        With many tokens, the input gates of the first layer are computed once for each word.
         """
         layers = [*self.forward_layers[:1], *self.backward_layers[:1]]
         words = self.embedding.weight
@@ -146,13 +160,13 @@ class TweetRNN(Network):
         if (
             num_tokens < _USES_OF_A_WORD * len(words)
             or bytes_of_table > _MAX_TABLE_BYTES
-            or not all(inference.can_read(layer, words) for layer in layers)
+            or not all(inference_kernels.supports(layer, words) for layer in layers)
         ):
             return self
-        tables = [inference.to_gates(layer, words) for layer in layers]
-        return functools.partial(self._answer_by_tables, tables)
+        tables = [inference_kernels.compute_gates(layer, words) for layer in layers]
+        return functools.partial(self._predict_from_tables, tables)
 
-    def _answer_by_tables(
+    def _predict_from_tables(
         self, tables: list[torch.Tensor], token_ids: torch.Tensor, lengths: torch.Tensor
     ) -> torch.Tensor:
         valid = _find_valid(token_ids, lengths)
@@ -160,24 +174,24 @@ class TweetRNN(Network):
         halves = []
         for backward, (layer, table) in enumerate(zip(layers, tables, strict=True)):
             gates = nn.functional.embedding(token_ids.T, table)
-            mask = recurrence.mask_of(valid, backward=bool(backward))
-            halves.append(inference.read(layer, gates, mask, backward=bool(backward)))
+            mask = recurrence.make_mask(valid, backward=bool(backward))
+            halves.append(inference_kernels.encode(layer, gates, mask, backward=bool(backward)))
         states = halves[0] if len(halves) == 1 else torch.cat(halves, dim=-1)
-        states = self._read_on(states, valid, itertools.repeat(None), first=1)
+        states = self._encode(states, valid, itertools.repeat(None), first=1)
         logits = self.output(self.pooling(states, valid, lengths))
         return logits + self.ngrams(token_ids) if self.ngrams.max_n else logits
 
-    def read_first(
+    def encode_first_layer(
         self,
         token_ids: torch.Tensor,
         lengths: torch.Tensor,
-        noise: torch.Tensor | None = None,
+        dropout_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Compute the states of the first recurrent layer, ``(T, B, H)``, forward half first."""
-        valid, mask = _find_valid(token_ids, lengths), next(self._masks(noise))
-        return self._read(0, self.embedding(token_ids.T), valid, mask)
+        """Compute the states of the first recurrent layer ``(T, B, H)``, the forward half first."""
+        valid, mask = _find_valid(token_ids, lengths), next(self._masks(dropout_mask))
+        return self._encode_layer(0, self.embedding(token_ids.T), valid, mask)
 
-    def _read_on(
+    def _encode(
         self,
         states: torch.Tensor,
         valid: torch.Tensor,
@@ -185,47 +199,45 @@ class TweetRNN(Network):
         *,
         first: int = 0,
     ) -> torch.Tensor:
-        """Let all layers from the ``first`` on read what is below them."""
+        """Run all layers from the ``first`` on."""
         for number in range(first, len(self.forward_layers)):
-            states = self._read(number, states, valid, next(masks))
+            states = self._encode_layer(number, states, valid, next(masks))
         return states
 
-    def _read(
+    def _encode_layer(
         self, number: int, inputs: torch.Tensor, valid: torch.Tensor, mask: torch.Tensor | None
     ) -> torch.Tensor:
-        """Let one layer read its inputs, in each direction."""
+        """Run one layer in each direction."""
         if mask is not None:
             inputs = inputs * mask
-        states = recurrence.read(self.forward_layers[number], inputs, valid)
+        states = recurrence.encode(self.forward_layers[number], inputs, valid)
         if not self.backward_layers:
             return states
-        backward = recurrence.read(self.backward_layers[number], inputs, valid, backward=True)
+        backward = recurrence.encode(self.backward_layers[number], inputs, valid, backward=True)
         return torch.cat([states, backward], dim=-1)
 
-    def _masks(self, noise: torch.Tensor | None) -> Iterator[torch.Tensor | None]:
-        """Cut the noise into what belongs to each layer."""
-        if noise is None:
-            return iter([None] * len(self._noise_sizes))
-        return iter(torch.split(noise, self._noise_sizes, dim=1))
+    def _masks(self, dropout_mask: torch.Tensor | None) -> Iterator[torch.Tensor | None]:
+        """Split a dropout mask into the masks of the layers."""
+        if dropout_mask is None:
+            return iter([None] * len(self._mask_sizes))
+        return iter(torch.split(dropout_mask, self._mask_sizes, dim=1))
 
 
 class BagOfEmbeddings(Network):
     """Sum or mean of a tweet's word vectors, then linear layers with ReLU between them.
 
-    The order of the words counts for nothing (a deep averaging network, Iyyer et al. 2015). A tweet
-    without a word is the zero vector. Padding never changes a logit.
+    The order of the words has no effect (a deep averaging network, Iyyer et al. 2015). A tweet
+    without a known word is the zero vector. Padding never changes a logit.
 
     Shape: (B tweets, T steps after padding, C classes)
         - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``.
-        - lengths: ``(B,)`` int64, each from 0 to T; nothing hangs on them.
-        - noise: ``(B, F)`` float, what the pooled vector and the last layer's inputs are multiplied
-          with in training, see :mod:`sentiflow.training.dropout_masks`.
+        - lengths: ``(B,)`` int64, each from 0 to T; they are not used.
+        - dropout_mask: ``(B, F)`` float, multiplied with the pooled vector and the inputs of the
+          output layer in training, see :mod:`sentiflow.training.dropout_masks`.
         - returns: ``(B, C)`` unnormalized logits.
     """
 
     needs_token = False
-    scoring_batch_size: ClassVar[int] = 4096
-    """Rows in a batch that are answered quickest."""
 
     def __init__(
         self,
@@ -245,26 +257,28 @@ class BagOfEmbeddings(Network):
         self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(sizes))
         self.output = nn.Linear(sizes[-1], NUM_CLASSES)
         self.ngrams = NgramBag(vocabulary_size, max_n=ngrams, num_buckets=ngram_buckets)
-        self._noise_sizes = [sizes[0], sizes[-1]]
+        self._mask_sizes = [sizes[0], sizes[-1]]
 
-    def dropout_of_features(self, *, inputs: float, output: float) -> np.ndarray:
-        """Say how probable it is that each of the ``F`` features of the noise is dropped.
+    def dropout_rates(self, *, inputs: float, output: float) -> np.ndarray:
+        """Return the dropout rate of each of the ``F`` features in a dropout mask.
 
         Args:
-            inputs: Of the pooled vector.
-            output: Of what the last layer reads.
+            inputs: Rate of the pooled vector.
+            output: Rate of the inputs of the output layer.
         """
-        return np.repeat(np.array([inputs, output], np.float32), self._noise_sizes)
+        return np.repeat(np.array([inputs, output], np.float32), self._mask_sizes)
 
-    def answer_apart(
+    def component_logits(
         self,
         token_ids: torch.Tensor,
         lengths: torch.Tensor,
-        noise: torch.Tensor | None = None,
+        dropout_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Compute the logits of the layers, and those of the n-grams if there are any."""
+        """Compute the logits of the layers, and those of the n-gram model if there is one."""
         ngrams = self.ngrams(token_ids) if self.ngrams.max_n else None
-        masks = (1.0, 1.0) if noise is None else torch.split(noise, self._noise_sizes, dim=1)
+        masks = (1.0, 1.0)
+        if dropout_mask is not None:
+            masks = torch.split(dropout_mask, self._mask_sizes, dim=1)
         state = masks[0] * nn.functional.embedding_bag(
             token_ids, self.embedding.weight, mode=self.pooling, padding_idx=PAD_ID
         )
@@ -272,12 +286,8 @@ class BagOfEmbeddings(Network):
             state = torch.relu(layer(state))
         return self.output(masks[1] * state), ngrams
 
-    def answering(self, num_tokens: int) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-        """Give what answers batches of ``num_tokens`` tokens altogether: the network itself."""
-        return self
 
-
-def build(settings: dict[str, Any], *, vocabulary_size: int, embedding_dim: int) -> Network:
+def build(settings: Settings, *, vocabulary_size: int, embedding_dim: int) -> Network:
     """Build the network that a ``train.model`` section describes."""
     sizes = {
         "vocabulary_size": vocabulary_size,
@@ -293,7 +303,7 @@ _KINDS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "rnn": (TweetRNN, ("cell", "hidden_size", "num_layers", "bidirectional", "pooling")),
     "bag_of_embeddings": (BagOfEmbeddings, ("hidden_sizes", "pooling")),
 }
-"""By ``train.model.kind``: the network, and the settings that it alone has."""
+"""By ``train.model.kind``: the network and its own settings."""
 
 
 def _stack(cell: str, sizes: list[int], hidden_size: int) -> nn.ModuleList:
@@ -301,6 +311,6 @@ def _stack(cell: str, sizes: list[int], hidden_size: int) -> nn.ModuleList:
 
 
 def _find_valid(token_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """Say which steps of which tweets hold a token, ``(T, B)``."""
+    """Mark the steps of each tweet that hold a token, ``(T, B)`` bool."""
     steps = torch.arange(token_ids.shape[1], device=token_ids.device)
     return steps[:, None] < lengths

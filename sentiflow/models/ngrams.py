@@ -1,4 +1,4 @@
-"""Token ids -> logits of their n-grams, by a linear model."""
+"""Token ids -> logits of a linear model of their n-grams."""
 
 import torch
 from torch import nn
@@ -9,11 +9,11 @@ NUM_CLASSES = 2
 
 
 class NgramBag(nn.Module):
-    """Weights of a tweet's words and word n-grams, added up: a linear model beside the network.
+    """A linear model of a tweet's words and word n-grams, beside the network.
 
-    An n-gram's weights are those of the bucket that its hash names (Joulin et al. 2017). All begin
-    at zero. The sum is divided by the square root of the number of n-grams, so that it is as large
-    for long tweets as for short ones.
+    The weights of an n-gram are in the bucket of its hash (Joulin et al. 2017). All weights start
+    at zero. Their sum is divided by the square root of the number of n-grams, so that it is as
+    large for long tweets as for short ones.
 
     Shape: (B tweets, T steps after padding, C classes)
         - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``.
@@ -21,7 +21,7 @@ class NgramBag(nn.Module):
     """
 
     def __init__(self, vocabulary_size: int, *, max_n: int, num_buckets: int) -> None:
-        """Make the table; without n-grams there is none."""
+        """Make the table of weights; with ``max_n`` 0 there is none."""
         super().__init__()
         self.max_n, self.first_bucket, self.num_buckets = max_n, vocabulary_size, num_buckets
         if max_n:
@@ -31,12 +31,12 @@ class NgramBag(nn.Module):
 
     def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
         """Compute the logits of each tweet."""
-        found = self.find(token_ids)
-        count = (found != PAD_ID).sum(dim=1, keepdim=True).clamp(min=1)
-        return self.weights(found).sum(dim=1) / count.sqrt() + self.bias
+        rows = self.find(token_ids)
+        count = (rows != PAD_ID).sum(dim=1, keepdim=True).clamp(min=1)
+        return self.weights(rows).sum(dim=1) / count.sqrt() + self.bias
 
     def find(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """Number each tweet's words and n-grams in the table; ``PAD_ID`` where there is none."""
+        """Find each tweet's words and n-grams in the table; ``PAD_ID`` stands for padding."""
         found, hashed = [token_ids], token_ids
         for n in range(2, self.max_n + 1):
             last = token_ids[:, n - 1 :]

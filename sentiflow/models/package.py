@@ -1,10 +1,11 @@
 """Weights + vocabulary + tokenizer + settings -> one directory that can score text.
 
-A package holds numbers, words and settings: safetensors, Parquet and JSON. Nothing in it is run or
-unpickled, and what is not as its manifest says is refused.
+A package holds weights, words and settings as safetensors, Parquet and JSON. Loading it executes
+and unpickles nothing, and a package that does not match its manifest is refused.
 """
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -14,13 +15,14 @@ import pyarrow as pa
 import safetensors
 import safetensors.torch
 import torch
-from torch import nn
 
 from sentiflow.data import manifest
+from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.schema import POSITIVE
 from sentiflow.errors import UserError
 from sentiflow.models import batching, networks, package_files
 from sentiflow.models.drift import Profile
+from sentiflow.models.networks import Network
 from sentiflow.models.package_files import COPY_AGAIN as _COPY_AGAIN
 from sentiflow.models.package_files import FILES, SETTINGS, VOCABULARY, WEIGHTS, PackageSettings
 from sentiflow.models.tokenizer import tokenize
@@ -28,28 +30,31 @@ from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 
+_MAX_PROBLEM = 200
+"""Characters of PyTorch's message about weights that do not fit."""
+
 
 @dataclass(frozen=True)
 class Scores:
-    """The answers for N texts."""
+    """The predictions for N texts."""
 
     probability: np.ndarray
-    """Of positive, float32."""
+    """Probability of positive, float32."""
     num_tokens: np.ndarray
-    """Words that the model knows, int32; 0: only the prior spoke."""
+    """Known words of each text, int32; a text with 0 gets the class prior."""
     lengths: np.ndarray
     """Tokens of each text, known or not, int64."""
     num_unknown: np.ndarray
-    """Those of them that the model does not know, int32."""
+    """Tokens out of the vocabulary, int32."""
 
     @property
     def prediction(self) -> np.ndarray:
-        """The more probable label, int8; positive at exactly one half."""
+        """The more probable label, int8; at exactly one half it is positive."""
         return (self.probability >= 0.5).astype(np.int8)
 
     @property
     def profile(self) -> Profile:
-        """Count what the texts look like to the model."""
+        """Summarize the texts as the model sees them."""
         return Profile.of(
             lengths=self.lengths,
             num_unknown=self.num_unknown,
@@ -58,19 +63,19 @@ class Scores:
         )
 
     def take(self, rows: np.ndarray) -> "Scores":
-        """Choose some of the answers."""
+        """Choose the predictions of some rows."""
         return Scores(*(values[rows] for values in vars(self).values()))
 
     @classmethod
     def join(cls, scores: Sequence["Scores"]) -> "Scores":
-        """Put the answers for several lots of texts one after the other."""
-        columns = zip(*(vars(lot).values() for lot in scores), strict=True)
+        """Concatenate the predictions for several lists of texts."""
+        columns = zip(*(vars(part).values() for part in scores), strict=True)
         return cls(*map(np.concatenate, columns))
 
 
 @dataclass(frozen=True)
 class ModelPackage:
-    """A trained model with everything that turns text into its input.
+    """A trained model with the tokenizer and vocabulary that it needs to score text.
 
     Example:
         >>> package = ModelPackage.load("runs/quickstart/trained/model")  # doctest: +SKIP
@@ -78,7 +83,7 @@ class ModelPackage:
         array([0.97], dtype=float32)
     """
 
-    network: nn.Module
+    network: Network
     vocabulary: Vocabulary
     settings: PackageSettings
 
@@ -87,12 +92,12 @@ class ModelPackage:
         return replace(self, network=self.network.to(device).eval())
 
     def score(self, text: pa.Array, *, batch_size: int | None = None, bf16: bool = False) -> Scores:
-        """Answer each text; rows in give rows out, in the same order.
+        """Predict the label of each text; the result has the order of the texts.
 
         Args:
             text: N strings, without nulls.
-            batch_size: Rows in a padded batch, a matter of speed alone; None: what suits best.
-            bf16: Multiply in bfloat16: quicker on a GPU, a little less exact.
+            batch_size: Rows in a padded batch. It changes the speed only; by default the fastest.
+            bf16: Multiply in bfloat16: faster on a GPU, a little less exact.
         """
         tokens = tokenize(text, name=self.settings.tokenizer)
         encoded = self.vocabulary.encode(tokens, max_length=self.settings.max_length)
@@ -103,11 +108,11 @@ class ModelPackage:
             torch.inference_mode(),
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16),
         ):
-            answer = self.network.answering(len(rows.token_ids))
+            predict = self.network.inference_function(len(rows.token_ids))
             size = batch_size or self.network.scoring_batch_size
             for chosen in batching.order_by_length(rows.lengths, batch_size=size):
                 batch = batching.collate(rows, chosen).to(device)
-                logits = answer(batch.token_ids, batch.lengths).float()
+                logits = predict(batch.token_ids, batch.lengths).float()
                 positive = torch.softmax(logits / self.settings.temperature, dim=1)[:, POSITIVE]
                 probability[chosen] = positive.cpu().numpy()
         lengths = np.diff(tokens.offsets)
@@ -117,19 +122,19 @@ class ModelPackage:
         self,
         uri: str,
         *,
-        lineage: dict[str, Any],
+        lineage: dict[str, Input],
         metrics: Mapping[str, float] | None = None,
         reference: Profile | None = None,
         calibration: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
+    ) -> Manifest:
         """Publish the package as a directory; returns its manifest.
 
         Args:
-            uri: The directory; an unfinished or older package of ours there is replaced.
-            lineage: What the model was made from: inputs for the manifest.
-            metrics: Of the epoch that the weights are from, such as ``validation/accuracy``.
-            reference: What rows that it was not trained on look like to the model.
-            calibration: What its temperature changes, and from which certainty on it answers.
+            uri: The directory. An unfinished or older package of ours there is replaced.
+            lineage: Inputs of the model, for the manifest.
+            metrics: Metrics of the chosen epoch, such as ``validation/accuracy``.
+            reference: Profile of validation rows, for the measurement of drift.
+            calibration: The temperature and its effect, and the margin of neutral predictions.
         """
         settings = self.settings.model_dump()
         spec = manifest.OutputSpec("model", uri, settings, lineage, owns=FILES)
@@ -156,16 +161,15 @@ class ModelPackage:
 
         Args:
             uri: The directory.
-            setting: Named in an error as where ``uri`` came from.
+            setting: The setting that names ``uri``, for error messages.
 
         Raises:
-            UserError: It is no finished package, its files are not those that were saved or do not
-                fit each other, or it needs a newer sentiflow.
+            UserError: The directory is no finished package, its files were changed or do not fit
+                each other, or it needs a newer sentiflow.
         """
         files = package_files.read(uri, setting=setting)
         weights = _read_weights(join(uri, WEIGHTS), files.weights)
         network = _build(join(uri, WEIGHTS), weights, files.settings)
-        network.load_state_dict(weights, assign=True)
         return cls(network.eval(), files.vocabulary, files.settings)
 
 
@@ -173,40 +177,28 @@ def _read_weights(path: str, content: bytes) -> dict[str, torch.Tensor]:
     try:
         return safetensors.torch.load(content)
     except safetensors.SafetensorError as error:
-        raise UserError(f"{path} is no safetensors file", hint=_COPY_AGAIN) from error
+        raise UserError(f"{path} is not a safetensors file", hint=_COPY_AGAIN) from error
 
 
-def _build(path: str, weights: dict[str, torch.Tensor], settings: PackageSettings) -> nn.Module:
-    """Build the network, and make sure that the tensors are its own.
+def _build(path: str, weights: dict[str, torch.Tensor], settings: PackageSettings) -> Network:
+    """Build the network that the settings describe, with the weights.
+
+    Nothing of the size that the settings claim is allocated.
 
     Raises:
-        UserError: They are not.
+        UserError: The weights do not fit the settings.
     """
-    total = sum(tensor.numel() for tensor in weights.values())
-    table = settings.vocabulary_size * settings.embedding_dim
-    if table + settings.model.least_weights > total:
-        raise UserError(f"{path} is too small for its network", hint=_COPY_AGAIN)
-    with torch.device("meta"):
-        network = networks.build(
-            settings.model.model_dump(),
-            vocabulary_size=settings.vocabulary_size,
-            embedding_dim=settings.embedding_dim,
-        )
-    expected = network.state_dict()
-    for name in sorted(expected.keys() - weights.keys()):
-        raise UserError(f"{path} has no tensor {name}", hint=_COPY_AGAIN)
-    for name in sorted(weights.keys() - expected.keys()):
-        raise UserError(f"{path} has a tensor {name}, which its network has not", hint=_COPY_AGAIN)
-    for name, tensor in weights.items():
-        wanted = expected[name]
-        if tensor.shape != wanted.shape or tensor.dtype != wanted.dtype:
-            raise UserError(
-                f"{path}: the tensor {name} is {_form(tensor)}, not {_form(wanted)}",
-                hint=_COPY_AGAIN,
+    if any(tensor.dtype != torch.float32 for tensor in weights.values()):
+        raise UserError(f"{path} has tensors that are not float32", hint=_COPY_AGAIN)
+    try:
+        with torch.device("meta"):
+            network = networks.build(
+                settings.model.model_dump(),
+                vocabulary_size=settings.vocabulary_size,
+                embedding_dim=settings.embedding_dim,
             )
+        network.load_state_dict(weights, assign=True)
+    except (RuntimeError, TypeError) as error:  # TypeError: a size above 64 bits
+        problem = textwrap.shorten(str(error), _MAX_PROBLEM, placeholder=" ...")
+        raise UserError(f"{path} does not fit {SETTINGS}: {problem}", hint=_COPY_AGAIN) from error
     return network
-
-
-def _form(tensor: torch.Tensor) -> str:
-    kind = str(tensor.dtype).removeprefix("torch.")
-    return f"{kind} {'x'.join(map(str, tensor.shape))}"

@@ -1,6 +1,6 @@
-"""A package's directory -> its settings, its words and its weights, each as it was saved.
+"""Directory of a model package -> its settings, words and weights, checked against its manifest.
 
-Nothing here knows torch, so that who wants the words or their vectors alone need not wait for it.
+This module does not import torch, so that reading words and vectors alone stays fast.
 """
 
 import concurrent.futures
@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +34,7 @@ COPY_AGAIN = "the model package is damaged; copy it again"
 
 
 class PackageSettings(Settings):
-    """What a package must know beside its weights and words; all of it is in ``settings.json``."""
+    """The settings of a package, as ``settings.json`` has them."""
 
     model: ModelSettings
     """The ``train.model`` section."""
@@ -44,32 +44,32 @@ class PackageSettings(Settings):
     tokenizer_version: int
     max_length: int = Field(ge=1)
     prior: Fraction
-    """Share of positive labels in training: the answer where no word is known."""
+    """Share of positive labels in training: the prediction for texts without a known word."""
     labels: tuple[Literal["negative"], Literal["positive"]] = ("negative", "positive")
     temperature: float = Field(default=1.0, gt=0)
-    """What logits are divided by (Guo et al. 2017); 1: they are as they were trained."""
+    """Logits are divided by it (Guo et al. 2017); 1 leaves them as trained."""
 
 
 @dataclass(frozen=True)
 class PackageFiles:
-    """What the files of a package hold."""
+    """The content of a package."""
 
     settings: PackageSettings
     vocabulary: Vocabulary
     weights: bytes
-    """Of a safetensors file; what is in it was not looked at."""
+    """Content of a safetensors file; its tensors are not checked yet."""
 
 
 def read(uri: str, *, setting: str = "the model") -> PackageFiles:
-    """Read each file of a package once, and make sure that it is the one that was saved.
+    """Read each file of a package once, and check that it is the file that was saved.
 
     Args:
         uri: The directory.
-        setting: Named in an error as where ``uri`` came from.
+        setting: The setting that names ``uri``, for error messages.
 
     Raises:
-        UserError: It is no finished package, its files are not those that were saved or do not
-            fit each other, or it needs a newer sentiflow.
+        UserError: The directory is no finished package, its files were changed or do not fit each
+            other, or it needs a newer sentiflow.
     """
     record = manifest.require(uri, stage="model", setting=setting)
     content = _read_files(uri, record)
@@ -85,33 +85,34 @@ def read(uri: str, *, setting: str = "the model") -> PackageFiles:
 
 
 def read_vectors(uri: str, *, setting: str = "the model") -> tuple[pa.Array, np.ndarray]:
-    """Read the words that a model knows, and the vector that it has for each, as it was trained.
+    """Read the words of a model and their trained vectors.
 
     Args:
-        uri: The directory of its package.
-        setting: Named in an error as where ``uri`` came from.
+        uri: The directory of the model package.
+        setting: The setting that names ``uri``, for error messages.
 
     Returns:
-        V strings, without those that stand for padding and for unknown words, and (V, D) float32.
+        V strings, without the entries for padding and unknown words, and (V, D) float32.
 
     Raises:
-        UserError: As :func:`read`; or the weights hold no such vectors.
+        UserError: As :func:`read`, or the weights have no such vectors.
     """
     files = read(uri, setting=setting)
-    path, form = join(uri, WEIGHTS), (files.settings.vocabulary_size, files.settings.embedding_dim)
+    path = join(uri, WEIGHTS)
+    shape = (files.settings.vocabulary_size, files.settings.embedding_dim)
     try:
         vectors = safetensors.numpy.load(files.weights)["embedding.weight"]
     except (safetensors.SafetensorError, KeyError) as error:
         raise UserError(f"{path} holds no word vectors", hint=COPY_AGAIN) from error
-    if vectors.shape != form or vectors.dtype != np.float32:
-        raise UserError(f"{path} holds no vectors of {form[0]} words", hint=COPY_AGAIN)
+    if vectors.shape != shape or vectors.dtype != np.float32:
+        raise UserError(f"{path} holds no vectors of {shape[0]} words", hint=COPY_AGAIN)
     if not np.isfinite(vectors).all():
-        raise UserError(f"{path} holds vectors that are not finite", hint="train it anew")
+        raise UserError(f"{path} holds vectors that are not finite", hint="train the model again")
     first = files.vocabulary.num_special
     return files.vocabulary.words[first:], vectors[first:]
 
 
-def describe(uri: str, name: str) -> dict[str, Any]:
+def describe(uri: str, name: str) -> FileEntry:
     """Describe a file of a package for its manifest."""
     path = join(uri, name)
     size = filesystem.file_info(path).size
@@ -119,16 +120,16 @@ def describe(uri: str, name: str) -> dict[str, Any]:
 
 
 def fingerprint(files: Sequence[FileEntry]) -> str:
-    """Identify a model by its files."""
+    """Compute a model's fingerprint from its files."""
     hashes = {item["path"]: item["sha256"] for item in files}
     return manifest.fingerprint([hashes[name] for name in FILES])
 
 
 def _read_files(uri: str, record: Manifest) -> dict[str, bytes]:
-    """Read each file once, and make sure that it is the one that was saved, and no other is there.
+    """Read each file once, and check its checksum and the list of files.
 
     Raises:
-        UserError: It is not, or something else is there.
+        UserError: A file was changed, is missing, or does not belong to the package.
     """
     try:
         saved = {item["path"]: item["sha256"] for item in record["files"]}
@@ -144,7 +145,7 @@ def _read_files(uri: str, record: Manifest) -> dict[str, bytes]:
     for name in sorted(saved.keys() - present):
         raise UserError(f"{join(uri, name)} is missing", hint=COPY_AGAIN)
     for name in sorted(present - saved.keys() - {manifest.MANIFEST, manifest.STARTED}):
-        raise UserError(f"{join(uri, name)} is no part of a model package", hint="take it away")
+        raise UserError(f"{join(uri, name)} is not part of a model package", hint="delete it")
     with concurrent.futures.ThreadPoolExecutor(len(FILES)) as pool:
         contents = pool.map(filesystem.read_bytes, (join(uri, name) for name in FILES))
         content = dict(zip(FILES, contents, strict=True))
@@ -180,12 +181,12 @@ def _read_settings(path: str, content: bytes) -> PackageSettings:
 
 def _read_vocabulary(path: str, content: bytes) -> Vocabulary:
     try:
-        # A thread of Arrow's that still held our bytes when Python ends would abort the process.
+        # Python aborts at its end if a thread of Arrow still holds our bytes.
         file = pq.ParquetFile(pa.BufferReader(content))
         table = file.read(schema.VOCABULARY.names, use_threads=False)
         words = vocabulary.from_table(table.cast(schema.VOCABULARY))
     except (pa.ArrowException, KeyError, ValueError) as error:
-        raise UserError(f"{path} is no vocabulary", hint=COPY_AGAIN) from error
+        raise UserError(f"{path} is not a vocabulary", hint=COPY_AGAIN) from error
     if words.words[:1].to_pylist() != [vocabulary.PAD]:
         raise UserError(f"{path} does not begin with {vocabulary.PAD}", hint=COPY_AGAIN)
     return words

@@ -1,12 +1,10 @@
-"""States of a tweet's steps -> one vector.
+"""States of a tweet's steps -> one vector for the tweet.
 
 Shape: (T steps, B tweets, H of the states)
     - states: ``(T, B, H)``.
     - valid: ``(T, B)`` bool, the steps that hold a token.
     - lengths: ``(B,)`` int64, number of tokens.
 """
-
-from typing import Any
 
 import torch
 from torch import nn
@@ -15,10 +13,10 @@ from sentiflow.models import cpu
 
 
 class LastState(nn.Module):
-    """The state after the last token; of a backward half, that after the first."""
+    """The state after the last token; for the backward half, the state after the first token."""
 
     def __init__(self, state_size: int, hidden_size: int) -> None:
-        """Note where the forward half ends."""
+        """Set the sizes of the states and of the forward half."""
         super().__init__()
         self.output_size = state_size
         self.hidden_size = hidden_size
@@ -36,7 +34,7 @@ class MeanMax(nn.Module):
     """Mean and maximum of the valid states, side by side."""
 
     def __init__(self, state_size: int, hidden_size: int) -> None:
-        """Note the size of the pooled vector."""
+        """Set the size of the states."""
         super().__init__()
         self.output_size = 2 * state_size
 
@@ -68,5 +66,11 @@ class Attention(nn.Module):
         return (weights[:, :, None] * states).sum(dim=0)
 
 
-POOLINGS: dict[str, Any] = {"last": LastState, "mean_max": MeanMax, "attention": Attention}
-"""By the setting ``train.model.pooling``."""
+Pooling = LastState | MeanMax | Attention
+
+POOLINGS: dict[str, type[Pooling]] = {
+    "last": LastState,
+    "mean_max": MeanMax,
+    "attention": Attention,
+}
+"""By ``train.model.pooling``."""

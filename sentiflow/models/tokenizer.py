@@ -1,8 +1,8 @@
 """Text column -> the tokens of each text.
 
-No rule looks across white space. So texts are cut there, and a rule runs over the distinct chunks
-between: one in seven of real tweets. It gets them as one string, a chunk a line, since a call of
-RE2 costs more than the few bytes of a chunk.
+No rule looks across white space. So texts are split there, and a rule runs once over the distinct
+chunks; in real tweets one chunk in seven is distinct. The chunks are joined to one string with a
+chunk on each line, because one call of RE2 costs more than the few bytes of a chunk.
 """
 
 import string
@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 from sentiflow.data.arrow_buffers import string_buffers
 
 MARKS = (".", ",", ";", "?")
-"""The punctuation that the tutorial's rule sets apart."""
+"""The punctuation that the tutorial's rule separates."""
 
 _BLANK = r"[\t\x{0B}-\x{0D}\x{1C}-\x{1F}\x{85}\p{Z}]"
-"""White space, but for the end of a line."""
+"""White space other than a line feed."""
 
 _ENTITIES = (
     *(("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&#39;", "'"), ("&apos;", "'")),
@@ -57,8 +57,7 @@ _AFTER_SQUEEZING = (
 class Tokens:
     """Tokens of many tweets as ids into their own list of distinct words.
 
-    The hash of every token is taken once; counting words and encoding them are then look-ups in
-    small arrays.
+    Every token is hashed once. Counting and encoding words are then look-ups in small arrays.
     """
 
     words: pa.Array
@@ -81,12 +80,12 @@ class Tokens:
         return np.bincount(self.ids[chosen], minlength=len(self.words))
 
     def to_lists(self) -> pa.ListArray:
-        """Write the tokens out as a list-of-strings column."""
+        """Return the tokens as a list-of-strings column."""
         offsets = pa.array(self.offsets.astype(np.int32))
         return pa.ListArray.from_arrays(offsets, self.words.take(pa.array(self.ids)))
 
     def replace_words(self, parts: "Tokens") -> "Tokens":
-        """Put row w of ``parts`` in the place of each token that is word w."""
+        """Replace each token that is word w by row w of ``parts``."""
         lists = pa.ListArray.from_arrays(pa.array(parts.offsets, pa.int32()), pa.array(parts.ids))
         taken = lists.take(pa.array(self.ids))
         offsets = taken.offsets.to_numpy()[self.offsets].astype(np.int64)
@@ -94,7 +93,7 @@ class Tokens:
 
 
 def tokenize(text: pa.Array, *, name: str) -> Tokens:
-    """Tokenize with the rule ``name``; a text may have no token.
+    """Tokenize with the rule ``name``; the result may have texts without a token.
 
     Args:
         text: N strings, without nulls.
@@ -113,9 +112,9 @@ def tokenize(text: pa.Array, *, name: str) -> Tokens:
 
 
 def tutorial_rule(text: pa.Array) -> pa.Array:
-    """Set four punctuation marks apart and lower the case.
+    """Separate four punctuation marks, and lower the case.
 
-    The rule of the tutorial: ``. , ; ?`` become words of their own, other marks stay on theirs.
+    The rule of the tutorial: ``. , ; ?`` become tokens, other marks stay with their word.
     """
     for mark in MARKS:
         text = pc.replace_substring(text, mark, f" {mark} ")
@@ -123,12 +122,13 @@ def tutorial_rule(text: pa.Array) -> pa.Array:
 
 
 def tweet_rule(text: pa.Array) -> pa.Array:
-    """Set apart the words and marks that GloVe 6B knows, in its forms.
+    """Separate words and marks as GloVe 6B has them.
 
-    HTML entities are undone, case is lowered, links become ``<url>`` and mentions ``<user>``, runs
-    are shortened (:func:`squeeze_runs`; of dots to ``...``, laughter to ``haha``) and emoticons
-    lose their nose. One token each are emoticons, emoji, compound numbers (``3.5``, ``1,000``,
-    ``10:30``) and abbreviations (``a.m.``); contractions are two (``ca n't``, ``it 's``).
+    HTML entities are decoded and the case is lowered. Links become ``<url>``, mentions ``<user>``.
+    Runs of a character are shortened (:func:`squeeze_runs`), runs of dots to ``...``, laughter to
+    ``haha``. Emoticons lose their nose. An emoticon, an emoji, a compound number (``3.5``,
+    ``1,000``, ``10:30``) or an abbreviation (``a.m.``) is one token; a contraction is two
+    (``ca n't``, ``it 's``).
     """
     for entity, character in _ENTITIES:
         text = pc.replace_substring(text, entity, character)
@@ -140,16 +140,16 @@ TOKENIZERS: dict[str, tuple[int, Callable[[pa.Array], pa.Array]]] = {
     "tutorial": (1, tutorial_rule),
     "tweet": (2, tweet_rule),
 }
-"""By name: the version of the rule, which changes whenever a token of any text does; and the rule,
-which sets the tokens of a text apart by blanks and looks at no more than a chunk at a time."""
+"""By name: the version of the rule and the rule. The version changes whenever any text gets other
+tokens. A rule separates the tokens of each line by blanks and never looks across white space."""
 
 
 def squeeze_runs(text: pa.Array) -> pa.Array:
     """Shorten runs of one ASCII character: of marks to one, of three or more letters to one or two.
 
-    Two are left where English often has two (``gooood``, ``alllll``), else one (``sooo``,
-    ``haaate``), and two of ``-``. Digits, dots, ``^`` and white space stay. A pass over the bytes,
-    as RE2 has no backreferences.
+    Two letters stay where English often has two (``gooood``, ``alllll``), else one (``sooo``,
+    ``haaate``); of ``-`` two stay. Digits, dots, ``^`` and white space are not changed. The rule
+    works on bytes because RE2 has no backreferences.
 
     Example:
         >>> squeeze_runs(pa.array(["sooo gooood!!!!!", "1000", "aa"])).to_pylist()
@@ -164,16 +164,16 @@ def squeeze_runs(text: pa.Array) -> pa.Array:
 
 
 def _find_excess(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Find the bytes that squeezing drops, in ascending order."""
+    """List the positions of the bytes that squeezing drops, in order."""
     is_border = np.zeros(len(data) + 1, bool)
     is_border[offsets] = True
-    same = ~is_border  # as the byte before it in its row
+    same = ~is_border  # whether a byte equals the one before it in its row
     same[1:-1] &= data[1:] == data[:-1]
     at = np.flatnonzero(same)
-    byte, goes_on, is_third = data[at], same[at + 1], same[at - 1]
+    byte, continues, is_third = data[at], same[at + 1], same[at - 1]
     within = ~is_border[at + 1] & _IS_LETTER[data[np.minimum(at + 1, len(data) - 1)]]
     one_left = ~(_DOUBLED[byte] | within & _DOUBLED_WITHIN[byte])
-    return at[_IS_MARK[byte] | _IS_LONG[byte] & (goes_on | is_third & one_left)]
+    return at[_IS_MARK[byte] | _IS_LONG[byte] & (continues | is_third & one_left)]
 
 
 def _byte_table(characters: str) -> np.ndarray:
@@ -195,9 +195,9 @@ def _replace(text: pa.Array, rules: tuple[tuple[str, str], ...]) -> pa.Array:
 
 
 def _split_chunks(chunks: pa.Array, rule: Callable[[pa.Array], pa.Array]) -> pa.ListArray:
-    """Split each chunk by a rule; null where nothing is left of it."""
+    """Split each chunk by a rule; null for a chunk without a token."""
     row = pa.ListArray.from_arrays([0, len(chunks)], chunks)
     lines = pc.replace_substring_regex(pc.binary_join(row, "\n"), _BLANK, " ")
     spaced = pc.ascii_trim_whitespace(pc.split_pattern(rule(lines), "\n").flatten())
-    filled = pc.if_else(pc.equal(spaced, ""), None, spaced)  # "" would give the word ""
+    filled = pc.if_else(pc.equal(spaced, ""), None, spaced)  # "" would become the token ""
     return pc.ascii_split_whitespace(filled)

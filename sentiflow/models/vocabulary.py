@@ -1,4 +1,4 @@
-"""Tokens -> ids; fitted or taken from word vectors, then frozen and saved with the model."""
+"""Tokens -> ids; fitted or taken from word vectors, and saved with the model."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ PAD, UNKNOWN = "<pad>", "<unk>"
 
 _DROPPED = -1
 _DIM = b"dim"
-"""Key of the vectors' size in the metadata of their column, as all of them may be null."""
+"""Key of the vectors' size in the metadata of their column: all vectors may be null."""
 
 
 class Encoded(NamedTuple):
     """N tweets as ids."""
 
     token_ids: pa.ListArray
-    """N lists of int32, empty where no token is known."""
+    """N lists of int32, empty for a tweet without a known word."""
     num_known: np.ndarray
-    """Known words in each list, N int32."""
+    """Known words of each list, N int32."""
     num_unknown: np.ndarray
-    """Unknown tokens of each tweet, before it was cut, N int32."""
+    """Unknown tokens of each whole tweet, before it is cut, N int32."""
 
 
 @dataclass(frozen=True)
@@ -36,38 +36,38 @@ class Vocabulary:
     """Words in id order; id 0 is padding."""
 
     words: pa.Array
-    """Beginning with ``<pad>``, and ``<unk>`` where unknown words are kept."""
+    """The first is ``<pad>``; the second is ``<unk>`` if unknown words are kept."""
     counts: pa.Array
-    """How often each stood in the train split; null where it was not counted."""
+    """Count of each word in the train split; null if it was not counted."""
     vectors: np.ndarray | None = None
-    """(len(self), D) float32, rows of NaN where no vector is known; None once frozen in a model."""
+    """(len(self), D) float32, NaN for a word without a vector; None in a model package."""
 
     def __len__(self) -> int:
         return len(self.words)
 
     @property
     def has_unknown(self) -> bool:
-        """Say whether an unknown word keeps its place as ``<unk>``, or is dropped."""
+        """Whether unknown words become ``<unk>``; else they are dropped."""
         return len(self) > UNKNOWN_ID and self.words[UNKNOWN_ID].as_py() == UNKNOWN
 
     def look_up(self, words: pa.Array) -> np.ndarray:
-        """Give each word its id, int32; an unknown one that of ``<unk>``, or -1: dropped."""
+        """Return the ids of words, int32; an unknown word has that of ``<unk>``, or -1: dropped."""
         default = UNKNOWN_ID if self.has_unknown else _DROPPED
         known = self.words[self.num_special :]
         found = pc.add(pc.index_in(words, value_set=known), self.num_special)
         return pc.fill_null(found, default).to_numpy(zero_copy_only=False).astype(np.int32)
 
     def knows(self, words: pa.Array) -> np.ndarray:
-        """Say of each word whether it has an id of its own."""
+        """Whether each word has an id of its own."""
         return self.look_up(words) >= self.num_special
 
     @property
     def num_special(self) -> int:
-        """Number of ids that are no words."""
+        """Number of ids that stand for no word."""
         return 2 if self.has_unknown else 1
 
     def encode(self, tokens: Tokens, *, max_length: int) -> Encoded:
-        """Turn tokens into ids, cut to ``max_length`` ids a tweet."""
+        """Encode tokens as ids, at most ``max_length`` of each tweet."""
         words = self.look_up(tokens.words)
         ids = words[tokens.ids] if len(tokens.ids) else tokens.ids
         num_unknown = _count_by_row((words < self.num_special)[tokens.ids], tokens.offsets)
@@ -84,7 +84,7 @@ class Vocabulary:
         return Encoded(lists, num_known.astype(np.int32), num_unknown.astype(np.int32))
 
     def to_table(self) -> pa.Table:
-        """Lay the vocabulary out as a table: ``schema.VOCABULARY``, and vectors if it has any."""
+        """Return the table ``schema.VOCABULARY``, with a column of vectors if there are any."""
         ids = pa.array(np.arange(len(self), dtype=np.int32))
         table = pa.Table.from_arrays([ids, self.words, self.counts], schema=schema.VOCABULARY)
         if self.vectors is None:
@@ -103,13 +103,13 @@ class Vocabulary:
 
 
 def load(uri: str, *, with_vectors: bool = True) -> Vocabulary:
-    """Read what :meth:`Vocabulary.save` wrote, the vectors only if they are wanted."""
+    """Read the file of :meth:`Vocabulary.save`."""
     columns = None if with_vectors else ["word", "count"]
     return from_table(filesystem.read_parquet(uri, columns=columns))
 
 
 def from_table(table: pa.Table) -> Vocabulary:
-    """Take a vocabulary out of what :meth:`Vocabulary.to_table` made."""
+    """Read the table of :meth:`Vocabulary.to_table`."""
     table = table.combine_chunks()
     vectors = None
     if "vector" in table.column_names:
@@ -123,12 +123,12 @@ def from_table(table: pa.Table) -> Vocabulary:
 
 
 def fit(counts: Iterable[pa.Table], *, min_count: int, max_size: int | None) -> Vocabulary:
-    """Choose the words of a corpus: the most frequent first, equally frequent ones by alphabet.
+    """Choose the words of a corpus: the most frequent first, ties in alphabetical order.
 
     Args:
-        counts: Tables of ``word`` and ``count``; each word stands in one row of one of them.
-        min_count: The least count of a word.
-        max_size: At most so many words.
+        counts: Tables of ``word`` and ``count``; each word is in one row of one table.
+        min_count: The smallest count of a chosen word.
+        max_size: The largest number of words.
     """
     special = pa.array([PAD, UNKNOWN])
     frequent = [
@@ -144,9 +144,9 @@ def fit(counts: Iterable[pa.Table], *, min_count: int, max_size: int | None) -> 
 
 
 def from_words(words: pa.Array) -> Vocabulary:
-    """Take the words of pretrained vectors as they come; other words are dropped.
+    """Take the words of pretrained vectors in their order; all other words are dropped.
 
-    What is called like padding or the unknown in a file of vectors is no word either.
+    A word that is spelled like padding or the unknown word is left out.
     """
     words = words.filter(pc.invert(pc.is_in(words, value_set=pa.array([PAD, UNKNOWN]))))
     return Vocabulary(

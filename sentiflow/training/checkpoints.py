@@ -1,7 +1,8 @@
-"""Tensors + position of a training -> files that a crash while writing cannot spoil.
+"""Tensors and position of a training -> checkpoint files that survive a crash while writing.
 
-A checkpoint is a directory ``step-<number>`` with the tensors, and ``state.json``, which is written
-last and holds the checksum of the tensors. One without it, or of another checksum, is passed over.
+A checkpoint is a directory ``step-<number>`` with the tensors and ``state.json``. ``state.json`` is
+written last and holds the checksum of the tensors. A checkpoint without it, or with another
+checksum, is skipped.
 """
 
 import hashlib
@@ -9,13 +10,14 @@ import json
 import logging
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import safetensors.torch
 import torch
 
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
+from sentiflow.training.results import Phase
 
 FOLDER = "checkpoints"
 TENSORS, STATE = "tensors.safetensors", "state.json"
@@ -23,16 +25,36 @@ TENSORS, STATE = "tensors.safetensors", "state.json"
 log = logging.getLogger(__name__)
 
 
+class TrainerPosition(TypedDict):
+    """Where a phase of the training stands. Steps and epochs are counted in the phase."""
+
+    step: int
+    epoch: int
+    step_in_epoch: int
+    sums: dict[str, float]
+    """The epoch's :class:`trainer.MetricAccumulator`."""
+
+
+class CheckpointState(TypedDict):
+    """The part of a checkpoint that is no tensor."""
+
+    phase: Phase
+    position: TrainerPosition
+    pretraining: list[dict[str, Any]]
+    """Finished epochs of pretraining, a :class:`results.EpochResult` each."""
+    history: list[dict[str, Any]]
+    """Finished epochs of training, likewise."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a training goes on from."""
+    """What a training is resumed from."""
 
     step: int
     """Optimizer steps made."""
     tensors: dict[str, torch.Tensor]
-    """On the CPU."""
-    state: dict[str, Any]
-    """What else there is to know, in what JSON can hold."""
+    """On the CPU after :func:`load`."""
+    state: CheckpointState
 
 
 def save(root: str, checkpoint: Checkpoint) -> None:
@@ -47,7 +69,7 @@ def save(root: str, checkpoint: Checkpoint) -> None:
 
 
 def list_steps(root: str) -> list[int]:
-    """List the steps of the checkpoints that were written to their end, in order."""
+    """List the steps of the complete checkpoints, in order."""
     return [step for step, names in _find(root).items() if STATE in names]
 
 
@@ -55,8 +77,8 @@ def load(root: str, step: int) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        ValueError: It is damaged.
-        FileNotFoundError: There is none.
+        ValueError: The checkpoint is damaged.
+        FileNotFoundError: There is no such checkpoint.
     """
     folder = join(root, _name(step))
     record = json.loads(filesystem.read_bytes(join(folder, STATE)))
@@ -67,19 +89,18 @@ def load(root: str, step: int) -> Checkpoint:
 
 
 def load_last(root: str) -> Checkpoint | None:
-    """Read the latest checkpoint that is whole; None if there is none."""
+    """Read the latest checkpoint that is complete and sound; None if there is none."""
     for step in reversed(list_steps(root)):
         try:
             return load(root, step)
         except (ValueError, KeyError, FileNotFoundError) as error:
-            log.warning("a damaged checkpoint is passed over: %s", error)
+            log.warning("skipping a damaged checkpoint: %s", error)
     return None
 
 
 def keep(root: str, *, last: int, best: int | None = None) -> None:
-    """Delete all checkpoints but the last few and the best, and what a crash has left."""
-    whole = list_steps(root)
-    kept = {*whole[-last:], best}
+    """Delete all checkpoints but the last few and the best, and the remains of crashes."""
+    kept = {*list_steps(root)[-last:], best}
     for step, names in _find(root).items():
         folder = join(root, _name(step))
         if step not in kept:
@@ -96,7 +117,7 @@ def _name(step: int) -> str:
 
 
 def _find(root: str) -> dict[int, set[str]]:
-    """Find the directories of checkpoints, whole or not, by step, with the files in them."""
+    """List the files of each checkpoint directory by step, complete or not."""
     found: dict[int, set[str]] = {}
     for path in filesystem.listing(root):
         match = re.fullmatch(r"step-([0-9]+)/([^/]+)", path)

@@ -1,4 +1,4 @@
-"""Seed, step and shard -> dropout masks, the same whichever worker draws them."""
+"""Seed, step and shard -> dropout masks, the same in whichever worker."""
 
 from collections.abc import Sequence
 
@@ -12,19 +12,19 @@ def draw(
     dropout: np.ndarray,
     seed: int,
     step: int,
-    first_lane: int,
+    first_shard: int,
 ) -> torch.Tensor:
-    """Draw what the features of a slice are multiplied with: 0, or 1 / (1 - dropout).
+    """Draw the dropout masks of a slice. Each value is 0 or 1 / (1 - dropout).
 
-    Each row has one mask for all of its tokens (variational dropout, Gal and Ghahramani 2016),
-    which costs less than one for each token, and trains a recurrent network no worse.
+    Each row has one mask for all of its tokens (variational dropout, Gal and Ghahramani 2016).
+    It costs less than a mask for each token and trains a recurrent network as well.
 
     Args:
         shape: Rows of each shard of the slice, in order.
-        dropout: Probability that each feature is dropped, ``(F,)`` float32.
-        seed: Of the run.
-        step: Of the run.
-        first_lane: Number of the first shard in ``shape``.
+        dropout: Dropout rate of each feature, ``(F,)`` float32.
+        seed: Seed of the training.
+        step: Optimizer step of the training.
+        first_shard: Number of the first shard in ``shape``.
 
     Returns:
         ``(B, F)`` float32 on the CPU, B the sum of ``shape``.
@@ -34,7 +34,7 @@ def draw(
             (num_rows, len(dropout)), np.float32
         )
         >= dropout
-        for shard, num_rows in enumerate(shape, first_lane)
+        for shard, num_rows in enumerate(shape, first_shard)
     ]
     kept = np.concatenate([*masks, np.zeros((0, len(dropout)), bool)])
     return torch.from_numpy(kept / (1 - dropout))

@@ -1,4 +1,4 @@
-"""Batch -> loss of each of its rows: of labelling it, or of foretelling its words."""
+"""Batch -> loss of each row, of classification or of language modeling."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,56 +16,58 @@ from sentiflow.models.vocabulary import PAD_ID
 
 VECTORS = "network.embedding.weight"
 NGRAMS = "network.ngrams.weights.weight"
-"""The large tables among the parameters, of which a batch uses few rows."""
+"""Names of the large tables among the parameters; a batch uses few of their rows."""
 _ROWS = 256
+"""Rows of logits that are computed at a time: they fit the processor's cache."""
 
 
 @dataclass(frozen=True)
 class Losses:
-    """What a batch of B rows comes to."""
+    """The losses of a batch of B rows."""
 
     trained: torch.Tensor
-    """Of each row, ``(B,)`` float32: what the gradient is of."""
-    shown: torch.Tensor
-    """Likewise: what is reported."""
+    """Loss of each row for the gradient, ``(B,)`` float32."""
+    reported: torch.Tensor
+    """Loss of each row for the metrics, ``(B,)`` float32, without gradient."""
     correct: torch.Tensor
-    """Number of rows whose answer is right."""
+    """Number of rows that are predicted correctly."""
 
 
 class ClassificationObjective(nn.Module):
-    """The cross-entropy of a network's answers.
+    """The cross-entropy of a network's logits.
 
-    Where it has a linear model beside it, each is trained on its own answers, and asked together:
-    the loss of the sum would let the easier of the two do the other's work.
+    A network with a linear n-gram model has two component logits. Each component is trained with
+    its own loss, and predictions use the sum. With the loss of the sum, the component that is
+    easier to train would keep the other one from learning.
     """
 
     def __init__(self, network: Network) -> None:
-        """Train a network."""
+        """Take the network to train."""
         super().__init__()
         self.network = network
 
     def trains(self, name: str) -> bool:
-        """Say whether a parameter gets a gradient."""
+        """Whether a parameter gets a gradient."""
         return True
 
     def used_rows(self, batch: Batch, step: int) -> dict[str, torch.Tensor]:
-        """Name, of each large table, the rows that get a gradient, some of them several times."""
+        """List the rows of each large table that get a gradient; rows may repeat."""
         used = {VECTORS: batch.token_ids.flatten()}
         if self.network.ngrams.max_n:
             used[NGRAMS] = self.network.ngrams.find(batch.token_ids).flatten()
         return used
 
-    def forward(self, batch: Batch, noise: torch.Tensor | None, step: int) -> Losses:
-        """Compute the loss of each row, and how many answers are correct."""
-        parts = self.network.answer_apart(batch.token_ids, batch.lengths, noise)
-        logits = [part.float() for part in parts if part is not None]
-        answer = sum(logits[1:], start=logits[0])
-        losses = [_cross_entropy(part, batch.labels) for part in logits]
-        shown = losses[0] if len(logits) == 1 else _cross_entropy(answer, batch.labels)
+    def forward(self, batch: Batch, dropout_mask: torch.Tensor | None, step: int) -> Losses:
+        """Compute the loss of each row, and count the correct predictions."""
+        components = self.network.component_logits(batch.token_ids, batch.lengths, dropout_mask)
+        logits = [component.float() for component in components if component is not None]
+        total = sum(logits[1:], start=logits[0])
+        losses = [_cross_entropy(component, batch.labels) for component in logits]
+        reported = losses[0] if len(logits) == 1 else _cross_entropy(total, batch.labels)
         return Losses(
             trained=sum(losses[1:], start=losses[0]),
-            shown=shown.detach(),
-            correct=(answer.argmax(dim=1) == batch.labels).sum(),
+            reported=reported.detach(),
+            correct=(total.argmax(dim=1) == batch.labels).sum(),
         )
 
 
@@ -74,13 +76,12 @@ def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 class LanguageModeling(nn.Module):
-    """How badly the states foretell the next word, and those of the other direction the last one.
+    """Next-word prediction by the first recurrent layer, which pretrains it without labels.
 
-    A language model of the first recurrent layer, which in either direction knows only the words
-    on one side; what it learns of the corpus without labels, the labelling begins with. The output
-    layer uses the word vectors. A word is told from ``num_negatives`` others, which are drawn by
-    their count to the power 0.75 and the same for a whole step (sampled softmax, Jean et al.
-    2015; the power is that of Mikolov et al. 2013).
+    The forward direction predicts the next word, the backward direction the previous one; each
+    has seen the words of one side only. The output layer shares the word vectors. The loss is a
+    sampled softmax (Jean et al. 2015) against ``num_negatives`` words, the same for a whole step.
+    They are drawn by their count to the power 0.75 (Mikolov et al. 2013).
     """
 
     def __init__(
@@ -89,10 +90,10 @@ class LanguageModeling(nn.Module):
         """Add an output layer for each direction.
 
         Args:
-            network: To be trained.
-            counts: Of each word in the train split, V numbers; padding's does not count.
-            num_negatives: Words that stand against the right one.
-            seed: Of the negatives.
+            network: The network to train.
+            counts: Count of each word in the train split, V numbers; that of padding is ignored.
+            num_negatives: Negative words of the sampled softmax.
+            seed: Seed of the negatives.
         """
         super().__init__()
         self.network, self.num_negatives, self.seed = network, num_negatives, seed
@@ -109,122 +110,125 @@ class LanguageModeling(nn.Module):
         self.bias = nn.Parameter(torch.zeros(len(counts)))
 
     def trains(self, name: str) -> bool:
-        """Say whether a parameter gets a gradient: the first layer's, the vectors, and our own."""
+        """Whether a parameter gets a gradient: the first layer's, the word vectors, the heads'."""
         firsts = (VECTORS, "network.forward_layers.0.", "network.backward_layers.0.")
         return name.startswith(firsts) or not name.startswith("network.")
 
     def draw_negatives(self, step: int) -> torch.Tensor:
-        """Draw the words of a step, the same in every worker."""
+        """Draw the negative words of a step, the same in every worker."""
         random = np.random.Generator(np.random.Philox(key=[self.seed, step * 256 + 255]))
-        places = np.searchsorted(self._ends, random.random(self.num_negatives), side="right")
-        return torch.from_numpy(np.minimum(places, len(self._ends) - 1))
+        words = np.searchsorted(self._ends, random.random(self.num_negatives), side="right")
+        return torch.from_numpy(np.minimum(words, len(self._ends) - 1))
 
     def used_rows(self, batch: Batch, step: int) -> dict[str, torch.Tensor]:
-        """Name, of each large table, the rows that get a gradient, some of them several times."""
+        """List the rows of each large table that get a gradient; rows may repeat."""
         ids = batch.token_ids.flatten()
         return {VECTORS: torch.cat([ids, self.draw_negatives(step).to(ids.device)])}
 
-    def forward(self, batch: Batch, noise: torch.Tensor | None, step: int) -> Losses:
-        """Compute each row's mean loss, and the rows' shares of words told right.
+    def forward(self, batch: Batch, dropout_mask: torch.Tensor | None, step: int) -> Losses:
+        """Compute each row's mean loss, and sum the rows' shares of correctly predicted words.
 
         Words and directions of a row have equal weight; a row of one word has loss 0.
         """
-        states = self.network.read_first(batch.token_ids, batch.lengths, noise)
+        states = self.network.encode_first_layer(batch.token_ids, batch.lengths, dropout_mask)
         size = self.heads[0].in_features
-        negatives = self._weigh(self.draw_negatives(step).to(states.device))
+        negatives = self._look_up(self.draw_negatives(step).to(states.device))
         rows, steps = _positions(batch.lengths - 1, len(states))
-        before, after = batch.token_ids[rows, steps], batch.token_ids[rows, steps + 1]
-        sides = [(states[steps, rows, :size], after), (states[steps + 1, rows, size:], before)]
+        previous, following = batch.token_ids[rows, steps], batch.token_ids[rows, steps + 1]
+        directions = [
+            (states[steps, rows, :size], following),
+            (states[steps + 1, rows, size:], previous),
+        ]
         losses = torch.zeros(len(batch.lengths), device=states.device)
-        right = torch.zeros(len(batch.lengths), device=states.device)
+        correct = torch.zeros(len(batch.lengths), device=states.device)
         weights = 1.0 / (len(self.heads) * (batch.lengths - 1).clamp(min=1)).float()
-        for head, (known, words) in zip(self.heads, sides, strict=False):
-            loss, correct = self._tell(cpu.linear(head, known), words, *negatives)
+        for head, (state, words) in zip(self.heads, directions, strict=False):
+            loss, is_correct = self._predict(cpu.linear(head, state), words, *negatives)
             losses.index_add_(0, rows, loss * weights[rows])
-            right.index_add_(0, rows, correct * weights[rows])
-        return Losses(losses, losses.detach(), right.sum())
+            correct.index_add_(0, rows, is_correct * weights[rows])
+        return Losses(losses, losses.detach(), correct.sum())
 
-    def _weigh(self, negatives: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Give the different words among the negatives, their vectors, and what to add to each.
+    def _look_up(self, negatives: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the distinct negatives, their vectors, and the bias of their logits.
 
-        A word drawn c times counts c times: log c is added to its score.
+        A word drawn c times counts c times, so log c is added to its logit.
         """
         words, counts = negatives.unique(return_counts=True)
-        added = (self.bias - self.log_expected)[words] + counts.log()
-        return words, self.network.embedding(words), added
+        bias = (self.bias - self.log_expected)[words] + counts.log()
+        return words, self.network.embedding(words), bias
 
-    def _tell(
+    def _predict(
         self,
-        guess: torch.Tensor,
-        words: torch.Tensor,
+        queries: torch.Tensor,
+        targets: torch.Tensor,
         negatives: torch.Tensor,
         vectors: torch.Tensor,
-        added: torch.Tensor,
+        bias: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tell each of N words from the negatives; the loss of each, and whether it was right."""
-        place = torch.searchsorted(negatives, words).clamp(max=len(negatives) - 1)
-        place = torch.where(negatives[place] == words, place, -1)
-        right = (guess * self.network.embedding(words)).sum(dim=1)
-        right = right + (self.bias - self.log_expected)[words]
-        with torch.autocast(guess.device.type, enabled=False):
-            losses, leads = _TellApart.apply(
-                guess.float(), right.float(), vectors.float(), added.float(), place
+        """Compute the loss of N target words, and whether each has the largest logit."""
+        equal = torch.searchsorted(negatives, targets).clamp(max=len(negatives) - 1)
+        equal = torch.where(negatives[equal] == targets, equal, -1)
+        logits = (queries * self.network.embedding(targets)).sum(dim=1)
+        logits = logits + (self.bias - self.log_expected)[targets]
+        with torch.autocast(queries.device.type, enabled=False):
+            losses, margins = _SampledSoftmax.apply(
+                queries.float(), logits.float(), vectors.float(), bias.float(), equal
             )
-        return losses, (leads > 0).float()
+        return losses, (margins > 0).float()
 
 
-class _TellApart(torch.autograd.Function):
-    """Cross-entropy of a right answer's score among K wrong ones, and by how much it leads.
+class _SampledSoftmax(torch.autograd.Function):
+    """Cross-entropy of a target's logit among K negatives, and its margin over the best of them.
 
-    Shape: (N answers, K wrong ones, D dimensions)
-        - guess: ``(N, D)`` float32, multiplied with the vectors of the wrong ones.
-        - right: ``(N,)`` float32, the score of the right one.
-        - vectors: ``(K, D)`` float32.
-        - added: ``(K,)`` float32, to the scores of the wrong ones.
-        - equal: ``(N,)`` int64, which of the wrong ones is the right one, so does not count; or -1.
-        - returns: ``(N,)`` losses; ``(N,)`` leads over the best wrong score, without gradient.
+    Shape: (N targets, K negatives, D dimensions)
+        - queries: ``(N, D)`` float32, multiplied with the vectors of the negatives.
+        - logits: ``(N,)`` float32, the logits of the targets.
+        - vectors: ``(K, D)`` float32, the vectors of the negatives.
+        - bias: ``(K,)`` float32, added to the logits of the negatives.
+        - equal: ``(N,)`` int64, the negative that equals the target and is left out; or -1.
+        - returns: ``(N,)`` losses; ``(N,)`` margins, without gradient.
 
-    The ``(N, K)`` scores are computed in place, some rows at a time, while they are in the cache.
+    The ``(N, K)`` logits are computed in place, some rows at a time, while they are in the cache.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
-        guess: torch.Tensor,
-        right: torch.Tensor,
+        queries: torch.Tensor,
+        logits: torch.Tensor,
         vectors: torch.Tensor,
-        added: torch.Tensor,
+        bias: torch.Tensor,
         equal: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         parts, totals, tops = [], [], []
-        for known, score, same in _in_parts(guess, right, equal):
-            wrong = cpu.multiply(known, vectors, added)
+        for query, logit, same in _in_parts(queries, logits, equal):
+            negative = cpu.multiply(query, vectors, bias)
             rows = (same >= 0).nonzero().squeeze(1)
-            wrong[rows, same[rows]] = -torch.inf
-            tops.append(wrong.amax(dim=1))
-            top = torch.maximum(tops[-1], score)
-            wrong.sub_(top[:, None]).exp_()
-            totals.append(wrong.sum(dim=1).add_((score - top).exp_()).log_().add_(top))
-            parts.append(wrong.mul_((top - totals[-1]).exp_()[:, None]))
-        losses = torch.cat(totals) - right
-        leads = right - torch.cat(tops)
-        ctx.mark_non_differentiable(leads)
-        ctx.save_for_backward(guess, vectors, losses, *parts)
-        return losses, leads
+            negative[rows, same[rows]] = -torch.inf
+            tops.append(negative.amax(dim=1))
+            top = torch.maximum(tops[-1], logit)
+            negative.sub_(top[:, None]).exp_()
+            totals.append(negative.sum(dim=1).add_((logit - top).exp_()).log_().add_(top))
+            parts.append(negative.mul_((top - totals[-1]).exp_()[:, None]))
+        losses = torch.cat(totals) - logits
+        margins = logits - torch.cat(tops)
+        ctx.mark_non_differentiable(margins)
+        ctx.save_for_backward(queries, vectors, losses, *parts)
+        return losses, margins
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor, _: Any) -> tuple[torch.Tensor | None, ...]:
-        guess, vectors, losses, *parts = ctx.saved_tensors
-        of_right = gradient * ((-losses).exp() - 1)
-        of_guess, transposed = [], vectors.T.contiguous()
-        of_vectors, of_added = torch.zeros_like(vectors), torch.zeros_like(vectors[:, 0])
-        for share, (known, slope) in zip(parts, _in_parts(guess, gradient), strict=True):
+        queries, vectors, losses, *parts = ctx.saved_tensors
+        of_logits = gradient * ((-losses).exp() - 1)
+        of_queries, transposed = [], vectors.T.contiguous()
+        of_vectors, of_bias = torch.zeros_like(vectors), torch.zeros_like(vectors[:, 0])
+        for share, (query, slope) in zip(parts, _in_parts(queries, gradient), strict=True):
             share.mul_(slope[:, None])
-            of_guess.append(cpu.multiply(share, transposed))
-            of_vectors.add_(cpu.multiply_sides(share, known))
-            of_added.add_(share.sum(dim=0))
-        return torch.cat(of_guess), of_right, of_vectors, of_added, None
+            of_queries.append(cpu.multiply(share, transposed))
+            of_vectors.add_(cpu.multiply_sides(share, query))
+            of_bias.add_(share.sum(dim=0))
+        return torch.cat(of_queries), of_logits, of_vectors, of_bias, None
 
 
 def _in_parts(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
@@ -232,7 +236,7 @@ def _in_parts(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
 
 
 def _positions(lengths: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Number the rows and steps of the first ``lengths`` cells of each row."""
+    """Return the rows and steps of the first ``lengths`` cells of each row."""
     steps = torch.arange(width, device=lengths.device)
-    rows, places = (steps < lengths[:, None]).nonzero(as_tuple=True)
-    return rows, places
+    rows, positions = (steps < lengths[:, None]).nonzero(as_tuple=True)
+    return rows, positions

@@ -3,17 +3,17 @@
 import math
 
 WARM_UP_FRACTION = 0.3
-"""Share of the steps in which ``one_cycle`` rises."""
+"""Share of the steps in which the learning rate of ``one_cycle`` rises."""
 _FIRST, _LAST = 1 / 25, 1e-5
 
 
 def factor(schedule: str, step: int, num_steps: int) -> float:
-    """Give the factor of a step, counted from 0.
+    """Compute the factor of a step, counted from 0.
 
     ``constant``: 1. ``cosine``: along half a cosine from 1 down to 1e-5 (Loshchilov and Hutter
     2017, without restarts). ``one_cycle``: along a cosine from 1/25 up to 1 in the first 30 % of
-    the steps, then down to 1e-5 (Smith 2018, with the defaults of PyTorch's OneCycleLR, the last
-    step apart).
+    the steps, then down to 1e-5 (Smith 2018, with the defaults of PyTorch's OneCycleLR except for
+    the last step).
     """
     if schedule == "constant":
         return 1.0
@@ -23,6 +23,6 @@ def factor(schedule: str, step: int, num_steps: int) -> float:
     return _between(_LAST, max(0.0, (num_steps - step) / max(1.0, num_steps - peak)))
 
 
-def _between(low: float, part: float) -> float:
-    """Go from ``low`` to 1 along half a cosine."""
-    return low + (1 - low) * (1 - math.cos(math.pi * part)) / 2
+def _between(low: float, fraction: float) -> float:
+    """Interpolate from ``low`` to 1 along half a cosine."""
+    return low + (1 - low) * (1 - math.cos(math.pi * fraction)) / 2

@@ -1,25 +1,29 @@
 """Search space -> the settings of each trial, the same for the same seed."""
 
 import itertools
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from ray import tune
 
 from sentiflow.config import settings
 from sentiflow.config.sections import Config, SweepSettings
-from sentiflow.config.sweep_space import RangeSettings
+from sentiflow.config.sweep_space import Choices, RangeSettings
 from sentiflow.errors import UserError
 
 _SOURCE = "sweep.space"
 _NOT_SWEPT = ("train.prepared_uri", "train.output_uri", "train.num_workers", "train.max_failures",
               "train.checkpoints", "train.selection.metric")  # fmt: skip
-"""They do not change the model, or leave the trials without a common measure."""
-_DRAWS_PER_TRIAL = 100
+"""Settings that do not change the model, or leave trials without a common metric."""
+_SAMPLES_PER_TRIAL = 100
+"""How often the space is sampled for each new combination, before it counts as exhausted."""
 _DIGITS = 4
-"""Of a drawn number that is not whole."""
+"""Significant digits of a sampled number that is not whole."""
+
+Values = dict[str, Any]
+"""Values of settings, by dotted name."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +32,18 @@ class Trial:
 
     number: int
     """Counted from 1."""
-    values: dict[str, Any]
-    """By dotted setting."""
+    values: Values
     config: Config
-    """With the values applied."""
+    """The configuration with the values applied."""
 
 
 def expand(config: Config) -> list[Trial]:
-    """Determine the trials of a sweep, from its space and seed alone.
+    """Determine the trials of a sweep from its space and seed alone.
 
-    The order in which the space names its settings does not matter.
+    The order of the settings in the space has no effect.
 
     Raises:
-        UserError: The space is empty, or a setting or a value in it is wrong: a line for each.
+        UserError: The space is empty, or a setting or a value in it is wrong; a line for each.
     """
     sweep = config.sweep
     if not sweep.space:
@@ -49,7 +52,11 @@ def expand(config: Config) -> list[Trial]:
             hint="name settings and values, such as {train.model.hidden_size: [50, 100]}",
         )
     space = _check(config)
-    combinations = _grid(space) if sweep.search == "grid" else _draw(space, sweep)
+    if sweep.search == "grid":
+        products = itertools.product(*space.values())
+        combinations = [dict(zip(space, values, strict=True)) for values in products]
+    else:
+        combinations = _sample(space, sweep)
     return [
         Trial(number, values, _apply(config, values))
         for number, values in enumerate(combinations, start=1)
@@ -57,7 +64,7 @@ def expand(config: Config) -> list[Trial]:
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Name dotted settings by their last part, where that is no other's too.
+    """Shorten dotted settings to their last part where that is unique.
 
     Example:
         >>> short_names(["train.seed", "train.model.cell"])
@@ -69,8 +76,8 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _check(config: Config) -> dict[str, Any]:
-    """Validate each value as if it stood in the settings; returns them as they were understood."""
+def _check(config: Config) -> dict[str, Choices]:
+    """Validate every value of the space as a value of its setting; returns the parsed space."""
     space, problems = {}, []
     for key, choices in sorted(config.sweep.space.items()):
         try:
@@ -82,21 +89,31 @@ def _check(config: Config) -> dict[str, Any]:
     return space
 
 
-def _check_setting(config: Config, key: str, choices: Any) -> Any:
+def _check_setting(config: Config, key: str, choices: Choices) -> Choices:
     known = settings.flatten(config.model_dump())
-    if not key.startswith("train."):
-        raise UserError(f"{_SOURCE}: {key} is not below train", hint="only a training is repeated")
-    if any(key == name or key.startswith(f"{name}.") for name in _NOT_SWEPT):
-        raise UserError(f"{_SOURCE}: {key} cannot be swept", hint="it does not make another model")
-    if any(name.startswith(f"{key}.") for name in known):
-        raise UserError(f"{_SOURCE}: {key} is a section", hint="name the settings in it")
     is_range = isinstance(choices, RangeSettings)
-    if is_range and config.sweep.search == "grid":
-        raise UserError(
-            f"{_SOURCE}: {key} is a range", hint="a grid needs lists; or give sweep.search: random"
-        )
+    for is_wrong, problem, hint in (
+        (not key.startswith("train."), "is not below train", "a sweep repeats only the training"),
+        (
+            any(key == name or key.startswith(f"{name}.") for name in _NOT_SWEPT),
+            "cannot be swept",
+            "it does not make another model",
+        ),
+        (
+            any(name.startswith(f"{key}.") for name in known),
+            "is a section",
+            "name the settings in it",
+        ),
+        (
+            is_range and config.sweep.search == "grid",
+            "is a range",
+            "a grid needs lists; or give sweep.search: random",
+        ),
+    ):
+        if is_wrong:
+            raise UserError(f"{_SOURCE}: {key} {problem}", hint=hint)
     values, problems = [], []
-    for value in (choices.low, choices.high) if is_range else choices:
+    for value in (choices.low, choices.high) if isinstance(choices, RangeSettings) else choices:
         try:
             applied = _apply(config, {key: value})
             values.append(settings.flatten(applied.model_dump(mode="json"))[key])
@@ -107,44 +124,47 @@ def _check_setting(config: Config, key: str, choices: Any) -> Any:
     for value in values:
         if values.count(value) > 1:
             raise UserError(f"{_SOURCE}: {key} has {value!r} twice")
-    return choices if is_range else values
+    return choices if is_range else tuple(values)
 
 
-def _apply(config: Config, values: dict[str, Any]) -> Config:
+def _apply(config: Config, values: Values) -> Config:
     raw = config.model_dump(mode="json", exclude={"sweep"})
     for key, value in values.items():
         settings.put(raw, key, value)
     return settings.resolve(settings.validate(raw, source=_SOURCE))
 
 
-def _grid(space: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for values in itertools.product(*space.values()):
-        yield dict(zip(space, values, strict=True))
-
-
-def _draw(space: dict[str, Any], sweep: SweepSettings) -> list[dict[str, Any]]:
-    """Draw combinations, no two alike; fewer than wanted where the space has no more."""
+def _sample(space: dict[str, Choices], sweep: SweepSettings) -> list[Values]:
+    """Sample distinct combinations; fewer than wanted if the space has no more."""
     random = np.random.default_rng(sweep.seed)
-    drawn: list[dict[str, Any]] = []
-    for _ in range(_DRAWS_PER_TRIAL * sweep.num_trials):
-        values = {key: _draw_one(choices, random) for key, choices in space.items()}
-        if values not in drawn:
-            drawn.append(values)
-        if len(drawn) == sweep.num_trials:
+    domains = {key: _to_domain(choices) for key, choices in space.items()}
+    sampled: list[Values] = []
+    for _ in range(_SAMPLES_PER_TRIAL * sweep.num_trials):
+        values = {
+            key: _round(domain.sample(random_state=random), space[key])
+            for key, domain in domains.items()
+        }
+        if values not in sampled:
+            sampled.append(values)
+        if len(sampled) == sweep.num_trials:
             break
-    return drawn
+    return sampled
 
 
-def _draw_one(choices: Any, random: np.random.Generator) -> Any:
+def _to_domain(choices: Choices) -> tune.search.sample.Domain:
+    """Translate the choices of a setting to Ray Tune's search space."""
     if not isinstance(choices, RangeSettings):
-        return choices[int(random.integers(len(choices)))]
-    low, high = choices.low, choices.high
-    are_whole = isinstance(low, int) and isinstance(high, int)
+        return tune.choice(choices)
     if choices.log:
-        value = math.exp(random.uniform(math.log(low), math.log(high)))
-    elif are_whole:
-        value = int(random.integers(int(low), int(high) + 1))
-    else:
-        value = random.uniform(low, high)
-    rounded = round(value) if are_whole else float(f"{value:.{_DIGITS}g}")
-    return min(max(rounded, low), high)
+        return tune.loguniform(choices.low, choices.high)
+    if choices.is_whole:
+        return tune.randint(int(choices.low), int(choices.high) + 1)
+    return tune.uniform(choices.low, choices.high)
+
+
+def _round(value: Any, choices: Choices) -> Any:
+    """Round a number from a range to a whole number or to ``_DIGITS`` digits."""
+    if not isinstance(choices, RangeSettings):
+        return value
+    rounded = round(value) if choices.is_whole else float(f"{value:.{_DIGITS}g}")
+    return min(max(rounded, choices.low), choices.high)

@@ -1,4 +1,4 @@
-"""Search space -> many training runs and a table of them."""
+"""Search space -> many trainings and a table of them."""
 
 import json
 import math
@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
@@ -16,13 +16,14 @@ from sentiflow.cluster.resources import Resources, count_train_workers
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
 from sentiflow.data.manifest import OutputSpec
+from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.training import search_space
 from sentiflow.training import train as training
-from sentiflow.training.sweep_results import ENDS, Audience, brief
+from sentiflow.training.sweep_results import ENDS, TrialCallback, TrialRecord, brief
 from sentiflow.training.sweep_trials import STOPPED, TRIALS, Task, train
 
 # isort: split
@@ -35,31 +36,31 @@ if TYPE_CHECKING:
 STAGE = "sweep"
 TABLE = "trials.csv"
 RAY_RECORDS = "ray"
-"""Where Ray Tune keeps its own records while it runs."""
+"""Folder of Ray Tune's own files while it runs."""
 OWNS = (TRIALS, TABLE, STOPPED, RAY_RECORDS)
 
 _NOT_DECISIVE = {"output_uri", "max_concurrent"}
 _TUNE_VARIABLES = {
-    "RAY_AIR_NEW_OUTPUT": "0",  # the new one is never silent
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new output cannot be silenced
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is the command line's
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that fails reports only why
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the command line handles Ctrl-C
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a failed trial reports only its reason
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
 
 
 def describe_output(config: Config) -> OutputSpec:
-    """Say what a sweep would make.
+    """Describe the output of a sweep.
 
     Raises:
-        UserError: The prepared data are not complete, or have no validation rows; or the space
-            is wrong.
+        UserError: The prepared data are not complete or have no validation rows, or the search
+            space is wrong.
     """
     trained = training.describe_output(config)
     if not _count_rows(config, "validation"):
         raise UserError(
-            f"{config.train.prepared_uri} has no validation rows, by which trials are compared",
+            f"{config.train.prepared_uri} has no validation rows to compare trials by",
             hint="set prepare.split.validation_fraction",
         )
     search_space.expand(config)
@@ -68,16 +69,14 @@ def describe_output(config: Config) -> OutputSpec:
     return OutputSpec(STAGE, config.sweep.output_uri, settings, trained.inputs, owns=OWNS)
 
 
-def run(
-    config: Config, recorder: "Recorder", *, resources: Resources, overwrite: bool
-) -> dict[str, Any]:
-    """Train every trial, or those that a killed run of the same sweep has left.
+def run(config: Config, recorder: "Recorder", *, resources: Resources, overwrite: bool) -> Manifest:
+    """Train every trial that an earlier run of the same sweep has not settled.
 
     Returns:
-        The manifest, with the ``trials``, best first.
+        The manifest, with the ``trials``, the best first.
 
     Raises:
-        UserError: A trial wants more workers than there are cores.
+        UserError: A trial needs more workers than there are cores.
         JobError: Every trial failed.
     """
     began = time.monotonic()
@@ -85,39 +84,39 @@ def run(
     division = _Division.find(config, resources)
     manifest.begin(target, overwrite=overwrite, resumable=True)
     tasks = [Task.plan(trial, target.uri) for trial in search_space.expand(config)]
-    settled = [task.settled_curve() is not None for task in tasks]
+    settled = [task.known_curve() is not None for task in tasks]
     before = f"{sum(settled)} of them trained before, " if any(settled) else ""
     say(STAGE, f"{len(tasks)} trials, {before}{division.num_concurrent} at a time")
-    with Audience(tasks, recorder, config.train.selection) as audience:
-        _tune(config, tasks, settled, division, audience, join(target.uri, RAY_RECORDS))
-    records = audience.records()
+    with TrialCallback(tasks, recorder, config.train.selection) as callback:
+        _tune(config, tasks, settled, division, callback, join(target.uri, RAY_RECORDS))
+    records = callback.records()
     if all(record["status"] == "failed" for record in records):
         raise JobError(f"all {len(records)} trials failed: {records[0]['reason']}")
     return _publish(target, tasks, records, recorder, time.monotonic() - began)
 
 
-def best(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Find the best trial of those that were trained to their end.
+def best(record: Manifest) -> TrialRecord:
+    """Return the best finished trial.
 
     Raises:
-        JobError: There is none.
+        JobError: No trial finished.
     """
-    first = record["trials"][0]
+    first = cast(TrialRecord, record["trials"][0])
     if first["status"] != "finished":
-        raise JobError("no trial was trained to its end")
-    return dict(first)
+        raise JobError("no trial finished")
+    return first
 
 
 def _count_rows(config: Config, split: str) -> int:
-    """Count the rows of a split that have a label."""
+    """Count the labelled rows of a split."""
     uri = config.train.prepared_uri
     prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
     labels = prepared["counts"]["labels"][split]
     return int(labels["negative"] + labels["positive"])
 
 
-def to_text(record: Mapping[str, Any]) -> str:
-    """Render a sweep's manifest as a table, best first, and below it why trials failed."""
+def to_text(record: Manifest) -> str:
+    """Render the trials as a table, the best first, with the reasons of failures below it."""
     trials = record["trials"]
     short = search_space.short_names(list(trials[0]["values"]))
     table = pd.DataFrame(
@@ -148,10 +147,10 @@ def _rounded(value: float | None) -> str:
 def _publish(
     target: OutputSpec,
     tasks: Sequence[Task],
-    records: list[dict[str, Any]],
+    records: list[TrialRecord],
     recorder: "Recorder",
     seconds: float,
-) -> dict[str, Any]:
+) -> Manifest:
     """Write the table and the manifest; only trials with a model keep their directories."""
     table = _to_csv(records)
     filesystem.write_bytes(join(target.uri, TABLE), table)
@@ -161,11 +160,13 @@ def _publish(
     }
     recorder.log_metrics(
         {f"trials/{status}": count for status, count in counts.items()}
-        | {f"best/validation_{name}": records[0][f"validation_{name}"]
-           for name in ("accuracy", "loss")}
-    )  # fmt: skip
+        | {
+            "best/validation_accuracy": records[0]["validation_accuracy"],
+            "best/validation_loss": records[0]["validation_loss"],
+        }
+    )
     finished = {r["name"] for r in records if r["status"] == "finished"}
-    files = [{"path": TABLE, "rows": len(records), "bytes": len(table)}]
+    files: list[FileEntry] = [{"path": TABLE, "rows": len(records), "bytes": len(table)}]
     for task in tasks:
         if task.name in finished:
             files += manifest.list_files(target.uri, f"{TRIALS}/{task.name}")
@@ -181,8 +182,8 @@ def _publish(
     )
 
 
-def _to_csv(records: Sequence[Mapping[str, Any]]) -> bytes:
-    """Make a column of each setting, by its whole name."""
+def _to_csv(records: Sequence[TrialRecord]) -> bytes:
+    """Write the trials with a column for each setting, by its dotted name."""
     rows = [
         {key: value for key, value in record.items() if key != "values"} | record["values"]
         for record in records
@@ -192,24 +193,24 @@ def _to_csv(records: Sequence[Mapping[str, Any]]) -> bytes:
 
 @dataclass(frozen=True)
 class _Division:
-    """How many trials run at once, and what each gets of the cluster."""
+    """The number of trials at a time, and the share of the cluster for each."""
 
     num_concurrent: int
     request: dict[str, float]
-    """What Tune sets aside for a trial; its workers, where it has several, ask for themselves."""
+    """Reserved by Tune for a trial; several workers of a trial reserve their own share."""
     share: Resources
-    """What the trial takes the cluster for."""
+    """The resources that a trial sees."""
     keeps_processes: bool
-    """Whether one trial after another runs in the same process."""
+    """Whether a process is used for one trial after another."""
 
     @classmethod
     def find(cls, config: Config, resources: Resources) -> "_Division":
-        """Divide the cluster: one core and one process for a trial, unless it has more workers.
+        """Divide the cluster: a trial gets one process and one core, or those of its workers.
 
-        What an autoscaler could add is counted if ``sweep.max_concurrent`` is a number.
+        Nodes that an autoscaler could add count if ``sweep.max_concurrent`` is a number.
 
         Raises:
-            UserError: A trial wants more workers than there are cores.
+            UserError: A trial needs more workers than there are cores.
         """
         train, limit = config.train, config.sweep.max_concurrent
         num_workers = 1 if train.num_workers == "auto" else count_train_workers(train, resources)
@@ -227,27 +228,27 @@ class _Division:
                 resources,
                 num_cpus=num_cpus // num_concurrent,
                 num_gpus=num_gpus // num_concurrent,
-                may_grow=False,  # or a trial would look at, and take, all of it
+                may_grow=False,  # else a trial would take the whole cluster
             )
-            no_core = {"cpu": 0.0, "memory": 1.0}  # an empty request is refused
+            no_core = {"cpu": 0.0, "memory": 1.0}  # Tune refuses an empty request
             return cls(num_concurrent, no_core, share, keeps_processes=False)
         num_concurrent = max(1, min(num_concurrent, num_cpus // cpus))
         gpu = 0.0
-        if num_gpus:  # Ray gives a share of one GPU, never of two
+        if num_gpus:  # a share of one GPU: Ray cannot split a request over two
             gpu = math.floor(1000 / math.ceil(num_concurrent / num_gpus)) / 1000
         share = Resources(num_cpus=cpus, num_gpus=int(gpu > 0), num_nodes=1, min_node_cpus=cpus)
         return cls(num_concurrent, {"cpu": cpus, "gpu": gpu}, share, keeps_processes=True)
 
 
-class _Watch(ray.tune.Callback):
-    """Ends a sweep of which no trial has room in the cluster any more."""
+class _CapacityCheck(ray.tune.Callback):
+    """Ends a sweep when the cluster has no room for any trial."""
 
     def __init__(self, division: _Division, max_wait_seconds: float) -> None:
         need = {"CPU": max(1.0, division.request["cpu"]), "GPU": division.request.get("gpu", 0.0)}
-        self.room = connection.Capacity(need, max_wait_seconds=max_wait_seconds)
+        self.capacity = connection.Capacity(need, max_wait_seconds=max_wait_seconds)
 
     def on_step_begin(self, **info: Any) -> None:
-        self.room.check()
+        self.capacity.check()
 
 
 def _tune(
@@ -255,20 +256,20 @@ def _tune(
     tasks: Sequence[Task],
     settled: Sequence[bool],
     division: _Division,
-    audience: Audience,
+    callback: TrialCallback,
     storage_path: str,
 ) -> None:
-    """Let Ray Tune run the trials, the settled ones first: the others are compared with them."""
+    """Let Ray Tune run the trials, the settled ones first: others are compared with them."""
     metric = config.train.selection.metric
     max_epochs = max(task.config.train.num_epochs for task in tasks)
     order = sorted(range(len(tasks)), key=lambda index: not settled[index])
 
-    def work(asked: dict[str, Any]) -> None:
-        train(tasks[asked["index"]], metric=metric, share=division.share)
+    def run_trial(params: Mapping[str, int]) -> None:
+        train(tasks[params["index"]], metric=metric, share=division.share)
 
     os.environ.update(_TUNE_VARIABLES)
     tuner = ray.tune.Tuner(
-        ray.tune.with_resources(work, division.request),
+        ray.tune.with_resources(run_trial, division.request),
         param_space={"index": ray.tune.grid_search(order)},
         tune_config=ray.tune.TuneConfig(
             max_concurrent_trials=division.num_concurrent,
@@ -287,7 +288,7 @@ def _tune(
             storage_path=storage_path,
             verbose=0,
             failure_config=ray.tune.FailureConfig(max_failures=config.train.max_failures),
-            callbacks=[audience, _Watch(division, 60 * config.cluster.max_wait_minutes)],
+            callbacks=[callback, _CapacityCheck(division, 60 * config.cluster.max_wait_minutes)],
         ),
     )
     tuner.fit()

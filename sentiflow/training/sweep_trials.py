@@ -1,4 +1,4 @@
-"""Trial of a sweep -> its training in a process of Ray Tune, each epoch told to Tune."""
+"""Trial of a sweep -> its training in a process of Ray Tune, with a report of each epoch."""
 
 import contextlib
 import json
@@ -15,6 +15,7 @@ from sentiflow.errors import JobError, StorageError, UserError, WorkerError
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.training import train as training
+from sentiflow.training.results import read_epochs
 from sentiflow.training.search_space import Trial
 
 # isort: split
@@ -25,25 +26,26 @@ if TYPE_CHECKING:
 
 TRIALS = "trials"
 STOPPED = "stopped"
-"""Where the curves of trials that were stopped stay until the sweep is complete."""
+"""Folder for the curves of stopped trials until the sweep is complete."""
 
 Curve = dict[int, dict[str, float | None]]
-"""By epoch: its figures, named as in MLflow."""
+"""The metrics of each epoch, named as in MLflow."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A trial, and where it is trained; it travels to other machines."""
+    """A trial and the location of its training; it is sent to other machines."""
 
     trial: Trial
     name: str
     config: Config
-    """Of the training that the trial is."""
+    """Settings of the trial's training."""
     stopped_uri: str
+    """File with the curve of a stopped trial."""
 
     @classmethod
     def plan(cls, trial: Trial, uri: str) -> "Task":
-        """Give a trial its place below that of the sweep, the same for the same values."""
+        """Place a trial below the sweep's directory; the same values give the same name."""
         name = f"{trial.number:04d}-{manifest.fingerprint(trial.values)[:8]}"
         train = trial.config.train.model_copy(update={"output_uri": join(uri, TRIALS, name)})
         config = trial.config.model_copy(update={"train": train})
@@ -55,53 +57,53 @@ class Task:
         return self.config.train.output_uri
 
     def finished_curve(self) -> Curve | None:
-        """Read the curve of a trial that was trained to its end, and tidy up; None for another."""
+        """Read the curve of a finished trial, and clean its directory up; None for others."""
         target = training.describe_output(self.config)
         record = manifest.read(self.uri)
         if record is None or manifest.find_status(target).state is not State.COMPLETE:
             return None
         manifest.clean_up(target)
-        curve = {epoch["epoch"]: training.name_figures(epoch) for epoch in record["history"]}
+        curve = {epoch.epoch: epoch.to_metrics() for epoch in read_epochs(record["history"])}
         curve[1]["pretrain/seconds"] = sum(epoch["seconds"] for epoch in record["pretraining"])
         return curve
 
     def stopped_curve(self) -> Curve | None:
-        """Read the curve of a trial that Tune has stopped; None for another."""
+        """Read the curve of a trial that Tune has stopped; None for others."""
         if not filesystem.exists(self.stopped_uri):
             return None
         curve = json.loads(filesystem.read_bytes(self.stopped_uri))
-        return {int(epoch): figures for epoch, figures in curve.items()}
+        return {int(epoch): metrics for epoch, metrics in curve.items()}
 
     def keep_stopped(self, curve: Curve) -> None:
-        """Note that Tune has stopped the trial, so that no later run goes on with it."""
+        """Note that Tune has stopped the trial, so that a resumed sweep leaves it alone."""
         filesystem.write_bytes(self.stopped_uri, json.dumps(curve).encode())
 
-    def settled_curve(self) -> Curve | None:
-        """Read the curve of a trial with nothing left to train; None before."""
+    def known_curve(self) -> Curve | None:
+        """Read the curve of a finished or stopped trial; None for others."""
         curve = self.finished_curve()
         return self.stopped_curve() if curve is None else curve
 
 
 def train(task: Task, *, metric: str, share: Resources) -> None:
-    """Train one trial where it was left, or only repeat its curve if it is settled.
+    """Train or resume a trial; of a finished or stopped one only report the curve again.
 
-    What the settings are to blame for is reported as ``reason``, not raised, as Tune would start
-    the trial again.
+    An error of the settings is reported as ``reason``: if it were raised, Tune would start the
+    trial again.
 
     Args:
         task: The trial.
-        metric: By which Tune compares.
-        share: What the trial may use of the cluster.
+        metric: The metric by which Tune compares trials.
+        share: The trial's share of the cluster.
     """
     reporter = _Reporter(metric, task.config.train.num_epochs)
-    curve = task.settled_curve()
+    curve = task.known_curve()
     if curve is not None:
-        for epoch, figures in curve.items():
-            reporter.log_metrics(figures, step=epoch)
+        for epoch, metrics in curve.items():
+            reporter.log_metrics(metrics, step=epoch)
     else:
         try:
             recorder = cast("Recorder", reporter)
-            training.run(_steady(task.config), recorder, resources=share, overwrite=False)
+            training.run(_fix_workers(task.config), recorder, resources=share, overwrite=False)
         except (WorkerError, StorageError):
             raise
         except (UserError, JobError) as error:
@@ -110,43 +112,46 @@ def train(task: Task, *, metric: str, share: Resources) -> None:
     reporter.report_last()
 
 
-def _steady(config: Config) -> Config:
-    """Give a training as many workers as it asks for, always: others share the cluster with it."""
+def _fix_workers(config: Config) -> Config:
+    """Turn elastic training off: a trial always has the number of workers that it asks for.
+
+    `Reservations` cannot tell living trainings of one job from dead ones.
+    """
     train = config.train.model_copy(update={"min_workers": NUM_VIRTUAL_SHARDS})
     return config.model_copy(update={"train": train})
 
 
 @dataclass
 class _Reporter:
-    """Takes the place of a training's recorder, without MLflow: epochs go to Ray Tune.
+    """Stands in for a training's recorder and sends epochs to Ray Tune instead of MLflow.
 
-    The last one waits until the model is published, as Tune ends a trial that has no epoch left.
+    The last epoch is sent after the model is published, because Tune ends the trial with it.
     """
 
     metric: str
     num_epochs: int
-    last: dict[str, Any] | None = None
+    last: dict[str, object] | None = None
     pretraining_seconds: float = 0.0
     run_id: str = ""
 
     def log_metrics(self, metrics: Mapping[str, float | None], *, step: int = 0) -> None:
-        """Report an epoch, or keep it if it is the last one; other figures are left out."""
+        """Report an epoch, or keep it if it is the last one; other metrics are left out."""
         self.pretraining_seconds += metrics.get("pretrain/epoch_seconds") or 0.0
         if "validation/loss" not in metrics:
             return
-        value, figures = metrics[f"validation/{self.metric}"], dict(metrics)
+        value, named = metrics[f"validation/{self.metric}"], dict(metrics)
         if value is None:
-            raise JobError("no validation row has a known word, and by them trials are compared")
+            raise JobError("no validation row has a known word, so the trials cannot be compared")
         if step == 1:
-            figures.setdefault("pretrain/seconds", self.pretraining_seconds)
-        result = {"epoch": step, self.metric: value, "figures": figures}
+            named.setdefault("pretrain/seconds", self.pretraining_seconds)
+        result = {"epoch": step, self.metric: value, "metrics": named}
         if step < self.num_epochs:
             ray.tune.report(result)
         else:
             self.last = result
 
     def report_last(self) -> None:
-        """Report the epoch that was kept."""
+        """Report the last epoch."""
         if self.last is not None:
             ray.tune.report(self.last)
 
@@ -158,5 +163,5 @@ class _Reporter:
 
     @contextlib.contextmanager
     def watching_system(self) -> Iterator[None]:
-        """Leave the machine's figures out."""
+        """Leave system metrics out."""
         yield

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -13,7 +12,7 @@ from torch import nn
 
 from sentiflow.cluster import memory
 from sentiflow.config.sections import SelectionSettings, TrainSettings
-from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import networks, vocabulary
 from sentiflow.models.batching import EncodedRows
@@ -22,108 +21,120 @@ from sentiflow.models.package import ModelPackage
 from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.storage.uris import join
 from sentiflow.training import checkpoints, trained_package
-from sentiflow.training.checkpoints import Checkpoint
+from sentiflow.training.checkpoints import Checkpoint, CheckpointState
 from sentiflow.training.objectives import VECTORS, ClassificationObjective, LanguageModeling
+from sentiflow.training.results import (
+    PRETRAIN,
+    TRAIN,
+    EpochEnded,
+    EpochResult,
+    Event,
+    Phase,
+    Position,
+    StepsDone,
+    TrainingStarted,
+    TrainReport,
+    read_epochs,
+)
 from sentiflow.training.trainer import Trainer
 from sentiflow.training.virtual_shards import OwnRows, TrainInput, VirtualShards, own_shards
 
 MODEL = "model"
-PRETRAIN, TRAIN = "pretrain", "train"
-_POST_EVERY_SECONDS = 1.0
+_REPORT_EVERY_SECONDS = 1.0
 _VECTORS = f"weights/{VECTORS}"
-"""The word vectors in a checkpoint: with all words of GloVe, they are 80 MB."""
+"""Name of the word vectors in a checkpoint. With all words of GloVe they are 80 MB."""
 
-Post = Callable[[dict[str, Any]], None]
+Report = Callable[[Event], None]
+"""Takes what a training reports while it runs."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """Everything a training worker needs; it travels to other machines."""
+class TrainJob:
+    """Everything that a training worker needs; it is sent to other machines."""
 
     settings: TrainSettings
     prepared: Manifest
-    """The manifest of the prepared data."""
-    lineage: dict[str, Any]
+    """Manifest of the prepared data."""
+    lineage: dict[str, Input]
+    """Inputs for the model package's manifest."""
     num_threads: int
+    """Threads of each worker."""
     on_gpu: bool = False
-    """Whether each worker was given a GPU; others see those of their node, and leave them alone."""
+    """Whether each worker was given a GPU. Without one a worker uses no GPU of its node."""
 
 
 @dataclass
 class History:
-    """The finished epochs, and which of them is the best."""
+    """The finished epochs of training, and the best of them."""
 
     selection: SelectionSettings
-    epochs: list[dict[str, Any]] = field(default_factory=list)
-    """As :class:`trainer.EpochResult`."""
+    epochs: list[EpochResult] = field(default_factory=list)
 
     @property
-    def best(self) -> dict[str, Any] | None:
+    def best(self) -> EpochResult | None:
         """The best epoch, the first of equals; None before the first, or without validation."""
         name = f"validation_{self.selection.metric}"
-        known = [epoch for epoch in self.epochs if epoch[name] is not None]
-        return min(known, key=lambda epoch: self.selection.order(epoch[name]), default=None)
+        known = [epoch for epoch in self.epochs if getattr(epoch, name) is not None]
+        order = self.selection.order
+        return min(known, key=lambda epoch: order(getattr(epoch, name)), default=None)
 
     @property
-    def chosen(self) -> dict[str, Any]:
+    def chosen(self) -> EpochResult:
         """The epoch whose weights become the model."""
         return (self.best if self.selection.keep == "best" else None) or self.epochs[-1]
 
     @property
-    def has_had_enough(self) -> bool:
-        """Say whether no better epoch is expected any more."""
+    def should_stop(self) -> bool:
+        """Whether ``train.selection.patience`` epochs have brought no better one."""
         patience = self.selection.patience
         if patience is None or self.best is None:
             return False
-        return self.epochs[-1]["epoch"] - self.best["epoch"] >= patience
+        return self.epochs[-1].epoch - self.best.epoch >= patience
 
 
-def run(job: Job, post: Post) -> dict[str, Any] | None:
-    """Train in one of the worker processes, which step in time with each other.
+def run(job: TrainJob, report: Report) -> TrainReport | UserError | JobError | None:
+    """Train in one of the worker processes, which all make the same steps together.
 
-    It goes on from the last checkpoint where there is one.
+    The training resumes from the last checkpoint if there is one.
 
     Args:
         job: The same in every worker.
-        post: Takes what there is to see, from rank 0: where the training begins (``begins``),
-            figures every second, and those of each epoch.
+        report: Takes the events of the training; the worker of rank 0 calls it.
 
     Returns:
-        On rank 0 the ``history``, the manifest of the ``package``, and what of the circumstances
-        the result depends on; or, on every rank, the ``problem`` that the user, or the ``failure``
-        that nobody but a new run can mend. These are not raised, as Ray would start the workers
-        again.
+        The report from rank 0, and None from the others. Every rank returns an error that new
+        workers would meet again: raising it would make Ray Train restart the workers.
     """
     torch.set_num_threads(job.num_threads)
     memory.keep_freed()
-    rank, world_size = _place()
-    problem, work = "", None
+    rank, world_size = _find_rank()
+    problem, worker = "", None
     try:
-        work = _Work(job, post, rank, world_size)
+        worker = _Worker(job, report, rank, world_size)
     except UserError as error:
         problem = str(error)
     problems = _gather(problem, world_size)
     if any(problems):
-        return {"problem": next(filter(None, problems))}
-    assert work is not None, "without a problem there is work"
+        return UserError(next(filter(None, problems)))
+    assert worker is not None, "without a problem there is a worker"
     try:
-        work.train()
+        worker.train()
     except JobError as error:
-        return {"failure": str(error)}
-    return work.finish() if rank == 0 else None
+        return error
+    return worker.publish_model() if rank == 0 else None
 
 
-class _Work:
-    """A worker's part of the training, with what of its results is kept and shown.
+class _Worker:
+    """One worker of a training: its input, its network, and the epochs so far.
 
-    It has one or two phases, each with a trainer of its own: pretraining and training.
+    A training has one or two phases, pretraining and training, and a trainer for each.
     """
 
-    def __init__(self, job: Job, post: Post, rank: int, world_size: int) -> None:
-        """Read the input, build the network, and go on from the last checkpoint."""
+    def __init__(self, job: TrainJob, report: Report, rank: int, world_size: int) -> None:
+        """Read the input, build the network, and resume from the last checkpoint."""
         self.job, self.settings, self.rank = job, job.settings, rank
         self.world_size = world_size
-        self.post: Post = post if rank == 0 else lambda item: None
+        self.report: Report = report if rank == 0 else lambda event: None
         self.root = join(self.settings.output_uri, checkpoints.FOLDER)
         self.words = vocabulary.load(join(self.settings.prepared_uri, "vocabulary.parquet"))
         own = own_shards(rank, world_size)
@@ -147,27 +158,27 @@ class _Work:
         )
         self.validation = OwnRows(validation, own=own)
         self.history = History(self.settings.selection)
-        self.pretraining: list[dict[str, Any]] = []
-        self._go_on()
-        self.saved = self.posted = time.monotonic()
+        self.pretraining: list[EpochResult] = []
+        self._resume()
+        self.saved_at = self.reported_at = time.monotonic()
 
-    def _go_on(self) -> None:
-        """Open the phase of the last checkpoint there, or the first phase at its beginning."""
-        found = self._complete(checkpoints.load_last(self.root))
-        state = found.state if found is not None else {"pretraining": [], "history": []}
-        self.pretraining, self.history.epochs = state["pretraining"], state["history"]
+    def _resume(self) -> None:
+        """Continue the phase of the last checkpoint, or begin the first phase."""
+        found = self._add_given_vectors(checkpoints.load_last(self.root))
+        if found is not None:
+            self.pretraining = read_epochs(found.state["pretraining"])
+            self.history.epochs = read_epochs(found.state["history"])
         pretrains = len(self.pretraining) < self.settings.pretrain.num_epochs
-        self._open(PRETRAIN if pretrains else TRAIN)
-        if found is not None and state["phase"] == self.phase:
-            self.trainer.resume(found.tensors, state["position"])
+        self._begin_phase(PRETRAIN if pretrains else TRAIN)
+        if found is not None and found.state["phase"] == self.phase:
+            self.trainer.resume(found.tensors, found.state["position"])
         elif found is not None:
-            self._take_network(found)
-        finished = {"history": self.history.epochs, "pretraining": self.pretraining}
-        begins = self._where("begins") | {"num_workers": self.world_size}
-        self.post(begins | {name: list(done) for name, done in finished.items()})
+            self._load_network(found)
+        epochs = (tuple(self.pretraining), tuple(self.history.epochs))
+        self.report(TrainingStarted(self._position(), self.world_size, *epochs))
 
-    def _open(self, phase: str) -> None:
-        """Make the trainer of a phase, with the network as it is."""
+    def _begin_phase(self, phase: Phase) -> None:
+        """Make the trainer of a phase for the network as it is."""
         self.phase, settings = phase, self.settings
         validation: Iterable[EncodedRows] = self.validation
         objective: ClassificationObjective | LanguageModeling = ClassificationObjective(
@@ -178,7 +189,7 @@ class _Work:
             settings, validation = _pretrain_settings(settings), ()
             objective = LanguageModeling(
                 self.network,
-                counts=_counts_of(self.words),
+                counts=_word_counts(self.words),
                 num_negatives=settings.pretrain.num_negatives,
                 seed=settings.seed,
             )
@@ -196,13 +207,14 @@ class _Work:
             device=self.device,
         )
 
-    def _complete(self, found: Checkpoint | None) -> Checkpoint | None:
-        """Add to a checkpoint the vectors that were left out of it."""
+    def _add_given_vectors(self, found: Checkpoint | None) -> Checkpoint | None:
+        """Add the word vectors to a checkpoint that was saved without them."""
         if found is None or not self.vectors_are_given:
             return found
         return replace(found, tensors={_VECTORS: self.network.embedding.weight} | found.tensors)
 
-    def _take_network(self, found: Checkpoint) -> None:
+    def _load_network(self, found: Checkpoint) -> None:
+        """Load the network's weights from a checkpoint of either phase."""
         prefix = "weights/network."
         weights = {
             n.removeprefix(prefix): t for n, t in found.tensors.items() if n.startswith(prefix)
@@ -210,7 +222,7 @@ class _Work:
         self.network.load_state_dict(weights)
 
     def train(self) -> None:
-        """Train the epochs that are left.
+        """Train the remaining epochs of both phases.
 
         Raises:
             JobError: The loss is not finite.
@@ -218,37 +230,37 @@ class _Work:
         if self.phase == PRETRAIN:
             while self.trainer.epoch < self.settings.pretrain.num_epochs:
                 self._train_epoch(self.pretraining)
-            self._open(TRAIN)
-        while self.trainer.epoch < self.settings.num_epochs and not self.history.has_had_enough:
+            self._begin_phase(TRAIN)
+        while self.trainer.epoch < self.settings.num_epochs and not self.history.should_stop:
             self._train_epoch(self.history.epochs)
 
-    def _train_epoch(self, finished: list[dict[str, Any]]) -> None:
-        result = asdict(self.trainer.train_epoch(self._after_step))
-        result["step"] += self.first_step
-        finished.append(result)
+    def _train_epoch(self, finished: list[EpochResult]) -> None:
+        result = self.trainer.train_epoch(self._after_step)
+        finished.append(replace(result, step=self.first_step + result.step))
         self._save()
-        self.post(self._where("epoch") | {"result": result})
+        self.report(EpochEnded(self._position(), finished[-1]))
 
     def _after_step(self) -> None:
         if self.rank:
             return
         now, when, step = time.monotonic(), self.settings.checkpoints, self.trainer.step
-        by_time = when.every_minutes is not None and now - self.saved >= 60 * when.every_minutes
+        by_time = when.every_minutes is not None and now - self.saved_at >= 60 * when.every_minutes
         by_step = when.every_steps is not None and step % when.every_steps == 0
         if by_time or by_step:
             self._save()
-        if now - self.posted >= _POST_EVERY_SECONDS:
-            self.posted = now
-            self.post(self._where("step") | self.trainer.take_recent())
+        if now - self.reported_at >= _REPORT_EVERY_SECONDS:
+            self.reported_at = now
+            self.report(StepsDone(self._position(), self.trainer.take_step_metrics()))
 
     def _save(self) -> None:
-        if self.rank or not self.trainer.is_sound:
+        """Write a checkpoint, unless a loss is not finite, and delete old ones."""
+        if self.rank or not self.trainer.is_finite:
             return
-        state = {
+        state: CheckpointState = {
             "phase": self.phase,
             "position": self.trainer.position(),
-            "pretraining": self.pretraining,
-            "history": self.history.epochs,
+            "pretraining": [asdict(epoch) for epoch in self.pretraining],
+            "history": [asdict(epoch) for epoch in self.history.epochs],
         }
         step, tensors = self.first_step + self.trainer.step, self.trainer.tensors()
         if self.vectors_are_given:
@@ -256,32 +268,28 @@ class _Work:
         checkpoints.save(self.root, Checkpoint(step, tensors, state))
         best = self.history.best
         checkpoints.keep(
-            self.root,
-            last=self.settings.checkpoints.keep_last,
-            best=best["step"] if best else None,
+            self.root, last=self.settings.checkpoints.keep_last, best=best.step if best else None
         )
-        self.saved = time.monotonic()
+        self.saved_at = time.monotonic()
 
-    def _where(self, kind: str) -> dict[str, Any]:
-        """Say where the training stands; steps and rows are counted from the first phase on."""
+    def _position(self) -> Position:
         trainer = self.trainer
-        return {
-            "kind": kind,
-            "phase": self.phase,
-            "epoch": trainer.epoch,
-            "step": self.first_step + trainer.step,
-            "num_steps": self.first_step + trainer.num_steps,
-            "rows_done": self.first_row + trainer.rows_done,
-        }
+        return Position(
+            phase=self.phase,
+            epoch=trainer.epoch,
+            step=self.first_step + trainer.step,
+            num_steps=self.first_step + trainer.num_steps,
+            rows_done=self.first_row + trainer.rows_done,
+        )
 
-    def finish(self) -> dict[str, Any]:
+    def publish_model(self) -> TrainReport:
         """Publish the model of the chosen epoch."""
         chosen = self.history.chosen
-        if chosen["step"] != self.first_step + self.trainer.step:
-            found = self._complete(checkpoints.load(self.root, chosen["step"]))
-            assert found is not None, "what was there is there"
-            self._take_network(found)
-        record = trained_package.save(
+        if chosen.step != self.first_step + self.trainer.step:
+            found = self._add_given_vectors(checkpoints.load(self.root, chosen.step))
+            assert found is not None, "the checkpoint of the chosen epoch is kept"
+            self._load_network(found)
+        package = trained_package.save(
             join(self.settings.output_uri, MODEL),
             network=self.network.to(self.device),
             words=self.words,
@@ -291,22 +299,23 @@ class _Work:
             validation=list(_list_files(self.job, "validation", table="tweets")),
             lineage=self.job.lineage,
         )
-        return {
-            "history": self.history.epochs,
-            "pretraining": self.pretraining,
-            "chosen_epoch": chosen["epoch"],
-            "package": record,
-            "rows_without_token": int(self.counts[:, :, 0].sum()),
-            "device": self.device.type,
-            "precision": "bf16" if self.trainer.uses_bf16 else "fp32",
-        }
+        return TrainReport(
+            pretraining=self.pretraining,
+            history=self.history.epochs,
+            chosen_epoch=chosen.epoch,
+            package=package,
+            rows_without_token=int(self.counts[:, :, 0].sum()),
+            device=self.device.type,
+            precision="bf16" if self.trainer.uses_bf16 else "fp32",
+        )
 
 
-def _choose_device(job: Job, world_size: int) -> torch.device:
-    """Choose where to compute, the same in all workers.
+def _choose_device(job: TrainJob, world_size: int) -> torch.device:
+    """Choose the device, the same in all workers.
 
     Raises:
-        UserError: A worker was given a GPU that torch cannot use; alone it computes without.
+        UserError: A worker was given a GPU that torch cannot use. A single worker uses its cores
+            then, unless the settings ask for a GPU.
     """
     if job.on_gpu and not torch.cuda.is_available():
         if world_size > 1 or job.settings.gpus_per_worker == 1:
@@ -319,7 +328,7 @@ def _choose_device(job: Job, world_size: int) -> torch.device:
 
 
 def _pretrain_settings(settings: TrainSettings) -> TrainSettings:
-    """Make the settings of the first phase."""
+    """Derive the settings of pretraining."""
     return settings.model_copy(
         update={
             "num_epochs": settings.pretrain.num_epochs,
@@ -330,27 +339,28 @@ def _pretrain_settings(settings: TrainSettings) -> TrainSettings:
     )
 
 
-def _counts_of(words: Vocabulary) -> np.ndarray:
-    """Say how often each word occurs; by Zipf's law where nobody has counted."""
+def _word_counts(words: Vocabulary) -> np.ndarray:
+    """Return the count of each word; a count that is not known is estimated by Zipf's law."""
     counts = words.counts.to_numpy(zero_copy_only=False).astype(np.float64)
     by_rank = np.nanmax(counts, initial=1.0) / np.arange(1, len(counts) + 1)
     return np.where(np.isnan(counts), by_rank, counts)
 
 
 def _are_given(settings: TrainSettings, words: Vocabulary) -> bool:
-    """Say whether the vectors follow from the inputs alone, so that no checkpoint need have them.
+    """Whether the word vectors follow from the inputs, so that checkpoints can omit them.
 
-    They do not where a word has none: its vector is drawn, and not the same on every machine.
+    A word without a pretrained vector gets a random one, which differs between machines. Then
+    checkpoints hold the vectors.
     """
-    assert words.vectors is not None, "prepared words have vectors, if only of NaN"
+    assert words.vectors is not None, "prepared words have vectors, which may be NaN"
     return settings.model.vectors == "frozen" and not np.isnan(words.vectors[1:]).any()
 
 
 def build(settings: TrainSettings, words: Vocabulary) -> Network:
-    """Build the network, its word vectors the pretrained ones where there are any.
+    """Build the network with the pretrained word vectors; other words get random vectors.
 
     Raises:
-        UserError: ``init_from`` is a package of another network.
+        UserError: ``init_from`` names the package of another network.
     """
     torch.manual_seed(settings.seed)
     matrix = torch.from_numpy(words.vectors)
@@ -364,15 +374,15 @@ def build(settings: TrainSettings, words: Vocabulary) -> Network:
         network.embedding.weight.copy_(torch.where(known, matrix, random))
         network.embedding.weight[vocabulary.PAD_ID] = 0
     if settings.init_from is not None:
-        _take_weights(network, words, settings)
+        _load_initial_weights(network, words, settings)
     network.embedding.weight.requires_grad_(settings.model.vectors == "tuned")
     return network
 
 
-def _take_weights(network: nn.Module, words: Vocabulary, settings: TrainSettings) -> None:
-    """Start from a package's weights; a word that it does not know keeps its own vector."""
+def _load_initial_weights(network: nn.Module, words: Vocabulary, settings: TrainSettings) -> None:
+    """Load the weights of ``init_from``; words that it does not know keep their vectors."""
     uri = settings.init_from
-    assert uri is not None, "there is a package to start from"
+    assert uri is not None, "there is a package to load"
     package = ModelPackage.load(uri, setting="train.init_from")
     theirs, ours = package.network.state_dict(), network.state_dict()
     matrix, vectors = theirs.pop("embedding.weight"), ours.pop("embedding.weight")
@@ -389,29 +399,28 @@ def _take_weights(network: nn.Module, words: Vocabulary, settings: TrainSettings
             hint=f"train.model is {own.summary}; all but dropout and vectors must be the same",
         )
     found = pc.index_in(words.words, value_set=package.vocabulary.words)
-    place = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
-    known = np.flatnonzero(place >= 0)
+    rows = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
+    known = np.flatnonzero(rows >= 0)
     with torch.no_grad():
         network.load_state_dict(theirs, strict=False)
-        network.embedding.weight[known] = matrix[place[known]]
+        network.embedding.weight[known] = matrix[rows[known]]
 
 
-def _plan(job: Job, split: str) -> VirtualShards:
-    """Cut a split into shards; how many rows its files have stands in the manifest."""
-    rows = _list_files(job, split, table="encoded")
-    return VirtualShards.plan(list(rows), sizes=list(rows.values()))
+def _plan(job: TrainJob, split: str) -> VirtualShards:
+    """Cut a split into shards; the manifest knows the rows of its files."""
+    return VirtualShards.plan(_list_files(job, split, table="encoded"))
 
 
-def _list_files(job: Job, split: str, *, table: str) -> dict[str, int]:
+def _list_files(job: TrainJob, split: str, *, table: str) -> dict[str, int]:
     """List the files of a table in their order, with the rows of each."""
     prefix = f"{table}/split={split}/"
     files = [item for item in job.prepared["files"] if item["path"].startswith(prefix)]
     files.sort(key=lambda item: item["path"])
-    return {join(job.settings.prepared_uri, item["path"]): item["rows"] for item in files}
+    return {join(job.settings.prepared_uri, item["path"]): item["rows"] or 0 for item in files}
 
 
-def _count_lengths(shards: VirtualShards, own: range, job: Job, world_size: int) -> np.ndarray:
-    """Count the lengths in all shards, each worker in its own."""
+def _count_lengths(shards: VirtualShards, own: range, job: TrainJob, world_size: int) -> np.ndarray:
+    """Count the rows of each length in all shards; each worker counts in its own."""
     counts = shards.count_lengths(own, max_length=job.prepared["settings"]["max_length"])
     if world_size == 1:
         return counts
@@ -422,7 +431,7 @@ def _count_lengths(shards: VirtualShards, own: range, job: Job, world_size: int)
 
 
 def _gather(text: str, world_size: int) -> list[str]:
-    """Let every worker know a text of each."""
+    """Share a text of each worker with all workers."""
     if world_size == 1:
         return [text]
     texts: list[str] = [""] * world_size
@@ -430,7 +439,7 @@ def _gather(text: str, world_size: int) -> list[str]:
     return texts
 
 
-def _place() -> tuple[int, int]:
+def _find_rank() -> tuple[int, int]:
     """Find this worker's rank and the number of workers."""
     if torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()

@@ -1,4 +1,4 @@
-"""Trained network + what it was trained on -> its model package, with figures and a reference."""
+"""Trained network + validation rows -> model package, calibrated, with a profile of the rows."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,45 +7,45 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from torch import nn
 
 from sentiflow.config.model_sections import ModelSettings
-from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.schema import NEGATIVE, POSITIVE
 from sentiflow.metrics import abstention, calibration
+from sentiflow.models.networks import Network
 from sentiflow.models.package import ModelPackage, Scores
 from sentiflow.models.package_files import PackageSettings
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.storage import filesystem
+from sentiflow.training.results import EpochResult
 
 _SAMPLE_ROWS, _SAMPLE_FILES = 20_000, 64
-"""As many validation rows, of as many files, say how sure the model may be of its answers, and
-what texts look like to it."""
+"""Size of the validation sample for calibration and for the profile that drift is measured from."""
 
 
 def save(
     uri: str,
     *,
-    network: nn.Module,
+    network: Network,
     words: Vocabulary,
     model: ModelSettings,
-    epoch: dict[str, Any],
+    epoch: EpochResult,
     prepared: Manifest,
     validation: Sequence[str],
-    lineage: dict[str, Any],
-) -> dict[str, Any]:
+    lineage: dict[str, Input],
+) -> Manifest:
     """Publish the package of a trained network; returns its manifest.
 
     Args:
         uri: The directory.
-        network: With the weights of the chosen epoch.
-        words: That it knows.
+        network: The network with the weights of the chosen epoch.
+        words: Its vocabulary.
         model: Its settings.
-        epoch: The chosen one, a :class:`trainer.EpochResult`.
+        epoch: The chosen epoch.
         prepared: Manifest of the prepared data.
         validation: Files of the validation tweets.
-        lineage: What the model was made from.
+        lineage: Inputs of the model.
     """
     labels = prepared["counts"]["labels"]["train"]
     tokenizer = prepared["settings"]["tokenizer"]
@@ -62,13 +62,13 @@ def save(
     if not validation:
         return package.save(uri, lineage=lineage, metrics=_metrics(epoch))
     label, scores = _score_sample(package, validation)
-    asked = scores.num_tokens > 0  # of the others, the prior speaks, which has no temperature
+    has_token = scores.num_tokens > 0  # other rows get the class prior, which has no temperature
     temperature = calibration.fit_temperature(
-        label=label[asked], probability=scores.probability[asked]
+        label=label[has_token], probability=scores.probability[has_token]
     )
     package = replace(package, settings=settings.model_copy(update={"temperature": temperature}))
     before = scores.probability
-    after = np.where(asked, calibration.rescale(before, temperature=temperature), before)
+    after = np.where(has_token, calibration.rescale(before, temperature=temperature), before)
     scores = replace(scores, probability=after.astype(np.float32))
     return package.save(
         uri,
@@ -79,14 +79,17 @@ def save(
     )
 
 
-def _metrics(epoch: dict[str, Any]) -> dict[str, float]:
-    """Name what an epoch came to on the validation rows."""
-    names = {f"validation/{name}": epoch[f"validation_{name}"] for name in ("accuracy", "loss")}
-    return {name: value for name, value in names.items() if value is not None}
+def _metrics(epoch: EpochResult) -> dict[str, float]:
+    """Name the validation metrics of an epoch; without validation rows there are none."""
+    metrics = {
+        "validation/accuracy": epoch.validation_accuracy,
+        "validation/loss": epoch.validation_loss,
+    }
+    return {name: value for name, value in metrics.items() if value is not None}
 
 
 def _score_sample(package: ModelPackage, files: Sequence[str]) -> tuple[np.ndarray, Scores]:
-    """Score rows from all over the files; returns their labels too, -1 where there is none."""
+    """Score rows spread over all files; returns their labels too, -1 where there is none."""
     chosen = files[:: -(-len(files) // _SAMPLE_FILES)]
     quota = -(-_SAMPLE_ROWS // len(chosen))
     labels, scores = [], []
@@ -101,7 +104,7 @@ def _score_sample(package: ModelPackage, files: Sequence[str]) -> tuple[np.ndarr
 def _describe(
     label: np.ndarray, before: np.ndarray, after: np.ndarray, temperature: float
 ) -> dict[str, Any] | None:
-    """Say what the temperature changes, and how sure the model must be to answer."""
+    """Describe the effect of the temperature, and choose the margin of neutral predictions."""
     binary, labelled = np.isin(label, (NEGATIVE, POSITIVE)), label >= 0
     if not binary.any():
         return None

@@ -1,14 +1,15 @@
-"""Network + slices of global batches -> trained weights, and each epoch's figures.
+"""Network + slices of global batches -> trained weights and the metrics of each epoch.
 
-The batches, the learning rate and the dropout follow from the seed and the step alone; with several
-workers each takes its slices, so that the same optimizer steps are made whatever their number, and
-a training that goes on from a checkpoint makes those that were left.
+Batches, learning rate and dropout masks follow from the seed and the step alone. Several workers
+take slices of the same global batches. So any number of workers makes the same optimizer steps, and
+a training resumed from a checkpoint makes the steps that remain.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from sentiflow.errors import JobError, UserError
 from sentiflow.models import batching
 from sentiflow.models.batching import Batch, EncodedRows
 from sentiflow.training import dropout_masks, schedules
+from sentiflow.training.checkpoints import TrainerPosition
 from sentiflow.training.objectives import (
     NGRAMS,
     VECTORS,
@@ -27,75 +29,53 @@ from sentiflow.training.objectives import (
     LanguageModeling,
     Losses,
 )
+from sentiflow.training.results import EpochResult, StepMetrics
 from sentiflow.training.virtual_shards import Slice, TrainInput, own_shards
 
 _NGRAMS_EPS = 1e-3
-"""Adam's epsilon for the n-grams' weights: with so large a one, rare n-grams stay small."""
+"""Adam's epsilon for the n-gram weights. A large one keeps the weights of rare n-grams small."""
 LARGE_TABLES = (VECTORS, NGRAMS)
 
 _EVALUATION_BATCH_SIZE = 1024
 _STEPS_AHEAD = 32
-"""On a GPU, so many steps may be under way before their figures are looked at."""
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """One epoch's figures, over all workers."""
-
-    epoch: int
-    """Counted from 1."""
-    train_loss: float
-    """Mean over the epoch's rows, each under the weights of its step."""
-    train_accuracy: float
-    validation_loss: float | None
-    validation_accuracy: float | None
-    learning_rate: float
-    """At the end of the epoch."""
-    gradient_norm: float
-    """Mean over the steps, before clipping."""
-    padding_fraction: float
-    """Share of the cells of the padded batches that hold no token."""
-    seconds: float
-    """Of training alone."""
-    tweets_per_second: float
-    step: int
-    """Optimizer steps made until then."""
+"""On a GPU, the metrics of this many steps are read at once: reading them waits for the GPU."""
 
 
 @dataclass
-class Sums:
-    """Figures added up over rows, steps and workers."""
+class MetricAccumulator:
+    """Sums over rows, steps and workers, from which means are computed."""
 
     loss: float = 0.0
     correct: float = 0.0
     rows: float = 0.0
     tokens: float = 0.0
     cells: float = 0.0
-    """Of the padded batches."""
+    """Cells of the padded batches, with and without a token."""
     gradient_norm: float = 0.0
     steps: float = 0.0
     seconds: float = 0.0
 
-    def add(self, other: "Sums") -> None:
-        """Add what came later."""
+    def add(self, other: "MetricAccumulator") -> None:
+        """Add the sums of later steps."""
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
 
-    def means(self) -> dict[str, float]:
-        """Say what they come to for a row, a step and a second."""
-        return {
-            "loss": self.loss / max(1, self.rows),
-            "accuracy": self.correct / max(1, self.rows),
-            "gradient_norm": self.gradient_norm / max(1, self.steps),
-            "padding_fraction": 1 - self.tokens / max(1, self.cells),
-            "tweets_per_second": self.rows / max(1e-9, self.seconds),
-        }
+    def means(self, *, learning_rate: float) -> StepMetrics:
+        """Compute the means over rows, steps and seconds."""
+        return StepMetrics(
+            loss=self.loss / max(1, self.rows),
+            accuracy=self.correct / max(1, self.rows),
+            gradient_norm=self.gradient_norm / max(1, self.steps),
+            padding_fraction=1 - self.tokens / max(1, self.cells),
+            tweets_per_second=self.rows / max(1e-9, self.seconds),
+            learning_rate=learning_rate,
+        )
 
 
 class Trainer:
-    """The optimization of one network, with what it carries from step to step.
+    """The optimizer of one network and its state between steps.
 
-    One stands in each worker process, and they step in time with each other.
+    Each worker process has one; all of them make the same steps together.
     """
 
     def __init__(
@@ -112,17 +92,17 @@ class Trainer:
         """Make the optimizer.
 
         Args:
-            settings: Of the stage.
-            objective: On ``device``, the same weights in each worker; its parameters that require
-                a gradient are trained.
+            settings: The section ``train``.
+            objective: On ``device``, with the same weights in each worker. Its parameters that
+                require a gradient are trained.
             train: This worker's slices of the global batches.
             validation: This worker's share of the validation rows.
-            rank: Of this worker.
+            rank: Rank of this worker.
             world_size: Number of workers.
-            device: Of this worker.
+            device: Device of this worker.
 
         Raises:
-            UserError: There is not one batch to train on.
+            UserError: The training rows do not fill one batch.
         """
         self.settings, self.objective, self.device = settings, objective, device
         self.train, self.validation = train, validation
@@ -151,29 +131,29 @@ class Trainer:
                 hint="lower train.batching.global_batch_size, or drop_last=false",
             )
         model = settings.model
-        self._dropout = objective.network.dropout_of_features(
+        self._dropout_rates = objective.network.dropout_rates(
             inputs=model.dropout,
             output=model.dropout if model.output_dropout is None else model.output_dropout,
         )
         self.step = self.epoch = self.step_in_epoch = 0
-        self.sums, self.recent = Sums(), Sums()
+        self._epoch_sums, self._recent_sums = MetricAccumulator(), MetricAccumulator()
         self._pending: list[tuple[int, Slice, torch.Tensor]] = []
         self._not_finite: tuple[int, Slice] | None = None
-        self._looked = time.monotonic()
+        self._collected_at = time.monotonic()
 
     @property
     def uses_bf16(self) -> bool:
-        """Say whether matrices are multiplied in bf16."""
+        """Whether matrices are multiplied in bf16."""
         on_gpu = self.device.type == "cuda"
         return self.settings.precision == "bf16" or (self.settings.precision == "auto" and on_gpu)
 
     @property
     def rows_done(self) -> int:
-        """Rows trained on so far, those of earlier epochs as often as there were epochs."""
-        return self.epoch * self.train.num_rows + int(self.sums.rows)
+        """Rows trained on so far; a row counts once in each epoch."""
+        return self.epoch * self.train.num_rows + int(self._epoch_sums.rows)
 
     def train_epoch(self, after_step: Callable[[], None] = lambda: None) -> EpochResult:
-        """Make the steps that are left of the present epoch, and evaluate.
+        """Make the remaining steps of the current epoch, and evaluate.
 
         Args:
             after_step: Called after each optimizer step.
@@ -183,7 +163,7 @@ class Trainer:
         """
         self.objective.train()
         self._freeze(self.epoch < self.settings.frozen_epochs)
-        self._looked = time.monotonic()
+        self._collected_at = time.monotonic()
         for part in self.train.slices(self.epoch, first_step=self.step_in_epoch):
             self._make_step(part)
             after_step()
@@ -193,57 +173,64 @@ class Trainer:
             raise JobError(
                 f"the validation loss after epoch {self.epoch + 1} is not finite; {self._remedy}"
             )
-        means = self.sums.means()
+        means = self._epoch_sums.means(learning_rate=self.learning_rate)
         result = EpochResult(
             epoch=self.epoch + 1,
-            train_loss=means.pop("loss"),
-            train_accuracy=means.pop("accuracy"),
+            train_loss=means.loss,
+            train_accuracy=means.accuracy,
             validation_loss=loss / count if count else None,
             validation_accuracy=correct / count if count else None,
-            learning_rate=self.learning_rate,
-            seconds=self.sums.seconds,
+            learning_rate=means.learning_rate,
+            gradient_norm=means.gradient_norm,
+            padding_fraction=means.padding_fraction,
+            seconds=self._epoch_sums.seconds,
+            tweets_per_second=means.tweets_per_second,
             step=self.step,
-            **means,
+            ended=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        self.epoch, self.step_in_epoch, self.sums = self.epoch + 1, 0, Sums()
+        self.epoch, self.step_in_epoch, self._epoch_sums = self.epoch + 1, 0, MetricAccumulator()
         return result
 
     @property
     def learning_rate(self) -> float:
-        """Of the last step."""
+        """The learning rate of the last step."""
         return self.settings.learning_rate * self._rate_factor(max(0, self.step - 1))
 
     def _rate_factor(self, step: int) -> float:
         return schedules.factor(self.settings.schedule, step, self.num_steps)
 
     @property
-    def is_sound(self) -> bool:
-        """Say whether the losses of all steps made are finite, so that the weights are of use."""
-        self._settle()
+    def is_finite(self) -> bool:
+        """Whether the losses of all steps are finite, so that the weights are usable."""
+        self._collect_metrics()
         return self._not_finite is None
 
-    def take_recent(self) -> dict[str, float]:
-        """Give the mean figures since the last time."""
-        self._settle()
-        recent, self.recent = self.recent, Sums()
-        return recent.means() | {"learning_rate": self.learning_rate}
+    def take_step_metrics(self) -> StepMetrics:
+        """Return the mean metrics since the last call."""
+        self._collect_metrics()
+        recent, self._recent_sums = self._recent_sums, MetricAccumulator()
+        return recent.means(learning_rate=self.learning_rate)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Give all that must be saved to go on, with :meth:`position`."""
+        """Return the tensors that a checkpoint needs; :meth:`position` has the rest."""
         found = {f"weights/{n}": tensor for n, tensor in self.objective.state_dict().items()}
         for name, parameter in self.tuned.items():
             for key, tensor in self.optimizer.state[parameter].items():
                 found[f"optimizer/{name}/{key}"] = tensor
         return found
 
-    def position(self) -> dict[str, Any]:
-        """Say where the training stands, in what JSON can hold."""
-        self._settle()
-        names = ("step", "epoch", "step_in_epoch")
-        return {name: getattr(self, name) for name in names} | {"sums": asdict(self.sums)}
+    def position(self) -> TrainerPosition:
+        """Return the position in the training, as a checkpoint holds it."""
+        self._collect_metrics()
+        return {
+            "step": self.step,
+            "epoch": self.epoch,
+            "step_in_epoch": self.step_in_epoch,
+            "sums": asdict(self._epoch_sums),
+        }
 
-    def resume(self, tensors: dict[str, torch.Tensor], position: dict[str, Any]) -> None:
-        """Go on from what :meth:`tensors` and :meth:`position` gave, with any number of workers."""
+    def resume(self, tensors: dict[str, torch.Tensor], position: TrainerPosition) -> None:
+        """Resume from :meth:`tensors` and :meth:`position`, with any number of workers."""
         prefix = "weights/"
         weights = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         self.objective.load_state_dict(weights)
@@ -253,10 +240,11 @@ class Trainer:
             if state:
                 self.optimizer.state[parameter] = {k: t.to(self.device) for k, t in state.items()}
         self.step, self.epoch = position["step"], position["epoch"]
-        self.step_in_epoch, self.sums = position["step_in_epoch"], Sums(**position["sums"])
+        self.step_in_epoch = position["step_in_epoch"]
+        self._epoch_sums = MetricAccumulator(**position["sums"])
 
     def _freeze(self, frozen: bool) -> None:
-        """Let the word vectors rest, or learn if they may."""
+        """Freeze or unfreeze the word vectors, if they are trained at all."""
         for name, parameter in self.tuned.items():
             if name == VECTORS:
                 parameter.requires_grad_(not frozen)
@@ -273,11 +261,11 @@ class Trainer:
             sizes = (len(part.chosen), int(batch.lengths.sum()), batch.token_ids.numel())
             counts = torch.tensor(sizes, dtype=torch.float32).to(self.device, non_blocking=True)
             batch = batch.to(self.device)
-            losses = self._losses(batch, self._draw_noise(part))
+            losses = self._losses(batch, self._draw_dropout_mask(part))
             (losses.trained.sum() / part.global_size).backward()
-            shown = torch.stack([losses.shown.sum(), losses.correct.float()])
-            sums = torch.cat([shown, counts])
-        sums = self._add_up(sums, batch)
+            reported = torch.stack([losses.reported.sum(), losses.correct.float()])
+            sums = torch.cat([reported, counts])
+        sums = self._all_reduce(sums, batch)
         limit = self.settings.clip_norm or math.inf
         norm = nn.utils.clip_grad_norm_(self.clipped, limit)
         self.optimizer.step()
@@ -286,29 +274,29 @@ class Trainer:
         if self.device.type == "cpu" or self.step % _STEPS_AHEAD == 0:
             self._check_finite()
 
-    def _draw_noise(self, part: Slice) -> torch.Tensor | None:
-        if not self._dropout.any():
+    def _draw_dropout_mask(self, part: Slice) -> torch.Tensor | None:
+        if not self._dropout_rates.any():
             return None
         own = own_shards(self.rank, self.world_size)
-        drawn = dropout_masks.draw(
-            part.lane_sizes[own.start : own.stop].tolist(),
-            dropout=self._dropout,
+        mask = dropout_masks.draw(
+            part.shard_sizes[own.start : own.stop].tolist(),
+            dropout=self._dropout_rates,
             seed=self.settings.seed,
             step=self.step,
-            first_lane=own.start,
+            first_shard=own.start,
         )
-        return drawn.to(self.device, non_blocking=True)
+        return mask.to(self.device, non_blocking=True)
 
-    def _losses(self, batch: Batch, drawn: torch.Tensor | None = None) -> Losses:
+    def _losses(self, batch: Batch, mask: torch.Tensor | None = None) -> Losses:
         """Compute the losses of a batch on the device."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.uses_bf16):
-            return self.objective(batch, drawn, self.step)
+            return self.objective(batch, mask, self.step)
 
-    def _add_up(self, sums: torch.Tensor, batch: Batch | None) -> torch.Tensor:
-        """Add up the workers' gradients and figures in one message; returns the figures.
+    def _all_reduce(self, sums: torch.Tensor, batch: Batch | None) -> torch.Tensor:
+        """Sum the gradients and metrics of all workers in one message; returns the metrics.
 
-        Each gradient is already divided by the batch. Of the large tables only the rows travel
-        that a worker has used: they are a small part, and the tables most of the network.
+        Each gradient is already divided by the global batch size. The large tables hold most of
+        the network's weights, and a batch uses few of their rows: only used rows are sent.
         """
         if self.world_size == 1:
             return sums
@@ -329,7 +317,7 @@ class Trainer:
         return flat[: len(sums)]
 
     def _used_rows(self, batch: Batch | None) -> dict[str, torch.Tensor]:
-        """Number the rows of the large tables of which any worker has a gradient."""
+        """Find the rows of the large tables for which any worker has a gradient."""
         tables = [n for n in LARGE_TABLES if n in self.tuned and self.tuned[n].requires_grad]
         if not tables:
             return {}
@@ -343,34 +331,34 @@ class Trainer:
         marked = used.split(sizes)
         return {n: m.nonzero().squeeze(1) for n, m in zip(tables, marked, strict=True)}
 
-    def _settle(self) -> None:
-        """Look at the figures of the steps made; this waits for a GPU."""
+    def _collect_metrics(self) -> None:
+        """Add up the metrics of the steps made since the last call; waits for a GPU."""
         pending, self._pending = self._pending, []
         if not pending:
             return
         now = time.monotonic()
-        found = torch.stack([figures for *_, figures in pending]).tolist()
-        for (step, part, _), figures in zip(pending, found, strict=True):
-            if not math.isfinite(figures[0]):
+        rows = torch.stack([metrics for *_, metrics in pending]).tolist()
+        for (step, part, _), values in zip(pending, rows, strict=True):
+            if not math.isfinite(values[0]):
                 self._not_finite = self._not_finite or (step, part)
-            sums = Sums(*figures)
-            sums.steps, sums.seconds = 1, (now - self._looked) / len(pending)
-            self.sums.add(sums)
-            self.recent.add(sums)
-        self._looked = now
+            sums = MetricAccumulator(*values)
+            sums.steps, sums.seconds = 1, (now - self._collected_at) / len(pending)
+            self._epoch_sums.add(sums)
+            self._recent_sums.add(sums)
+        self._collected_at = now
 
     def _check_finite(self) -> None:
-        """Make sure that all losses so far are finite; the workers come here together.
+        """Make sure that all losses so far are finite. All workers call this together.
 
         Raises:
-            JobError: One is not.
+            JobError: A loss is not finite.
         """
-        self._settle()
+        self._collect_metrics()
         if self._not_finite is None:
             return
         step, part = self._not_finite
-        first_lane = own_shards(self.rank, self.world_size).start
-        start = int(part.lane_sizes[:first_lane].sum())
+        first_shard = own_shards(self.rank, self.world_size).start
+        start = int(part.shard_sizes[:first_shard].sum())
         row_ids = torch.zeros(part.global_size, dtype=torch.int64)
         row_ids[start : start + len(part.chosen)] = torch.from_numpy(part.rows.row_ids[part.chosen])
         row_ids = row_ids.to(self.device)
@@ -387,7 +375,10 @@ class Trainer:
         return f"lower train.learning_rate ({rate}) or train.clip_norm ({norm})"
 
     def _evaluate(self) -> tuple[float, float, float]:
-        """Sum loss, correct answers and count over all rows with a token, over all workers."""
+        """Sum loss, correct predictions and rows over the validation rows of all workers.
+
+        Rows without a token are left out.
+        """
         self.objective.eval()
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         with torch.inference_mode():
@@ -396,9 +387,9 @@ class Trainer:
                 for chosen in batches:
                     batch = batching.collate(rows, chosen).to(self.device)
                     losses = self._losses(batch)
-                    shown = losses.shown.double().sum()
+                    reported = losses.reported.double().sum()
                     count = torch.tensor(len(chosen), device=self.device).double()
-                    sums += torch.stack([shown, losses.correct.double(), count])
+                    sums += torch.stack([reported, losses.correct.double(), count])
         if self.world_size > 1:
             torch.distributed.all_reduce(sums)
         loss, correct, count = sums.tolist()

@@ -1,23 +1,22 @@
 """Encoded Parquet -> each worker's slices of one sequence of global batches.
 
-The rows of a split, in the order of its files, are cut into ``NUM_VIRTUAL_SHARDS`` shards of equal
-size. A worker owns some of the shards, and reads those alone. A global batch is made of a slice of
-every shard; which rows it holds follows from the seed and the epoch, so that any number of workers
-takes the same optimizer steps. All that the workers must know of each other's shards is how many
-rows of each length every chunk of them has.
+The rows of a split, in the order of its files, are cut into ``NUM_VIRTUAL_SHARDS`` virtual shards
+of equal size. A worker owns some of the shards and reads no others. A global batch takes a slice of
+every shard, and its rows follow from the seed and the epoch. So any number of workers makes the
+same optimizer steps. Of the other workers' shards a worker needs one thing: the number of rows of
+each length in each chunk.
 
 A shard is read in chunks. An epoch goes through windows of a few chunks of every shard, in random
-order, and shuffles the rows of a window; so memory is bounded, and a corpus that fits into one
-window, about four million tweets, is shuffled as a whole.
+order, and shuffles the rows of a window. So memory is bounded. A corpus that fits into one window,
+about four million tweets, is shuffled as a whole.
 """
 
 import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sentiflow.data.schema import NUM_VIRTUAL_SHARDS
 from sentiflow.models.batching import COLUMNS, EncodedRows
@@ -25,13 +24,13 @@ from sentiflow.storage import filesystem
 
 ROWS_IN_CHUNK = 1 << 16
 CHUNKS_IN_WINDOW = 8
-"""Of each shard. A worker with all shards holds some 300 MB of usual tweets."""
+"""Chunks of each shard. A worker with all shards holds about 300 MB of usual tweets."""
 BATCHES_IN_POOL = 64
-"""Rows are sorted by length inside a pool only, so the order of training stays random."""
+"""Rows are sorted by length only inside a pool of batches, so training order stays random."""
 
 
 def own_shards(rank: int, world_size: int) -> range:
-    """Say which shards a worker owns: neighbors, about equally many for each worker."""
+    """List the shards that a worker owns: neighbors, about equally many for each worker."""
     return range(
         rank * NUM_VIRTUAL_SHARDS // world_size, (rank + 1) * NUM_VIRTUAL_SHARDS // world_size
     )
@@ -39,23 +38,21 @@ def own_shards(rank: int, world_size: int) -> range:
 
 @dataclass(frozen=True)
 class VirtualShards:
-    """A split's rows, cut into shards and those into chunks."""
+    """The rows of a split, cut into shards, which are cut into chunks."""
 
     uris: tuple[str, ...]
-    """Files of ``schema.ENCODED``."""
+    """Files with the columns of ``schema.ENCODED``."""
     ends: tuple[int, ...]
-    """Rows of the files up to and with each."""
+    """Cumulative rows: of the files up to and including each."""
 
     @classmethod
-    def plan(cls, uris: Sequence[str], *, sizes: Sequence[int] | None = None) -> "VirtualShards":
-        """Take files of which the rows are known, or look up how many they have."""
-        if sizes is None:
-            sizes = [_count_rows(uri) for uri in uris]
-        return cls(tuple(uris), tuple(np.cumsum(sizes, dtype=int).tolist()))
+    def plan(cls, rows: Mapping[str, int]) -> "VirtualShards":
+        """Cut files, given with their numbers of rows, in their order."""
+        return cls(tuple(rows), tuple(np.cumsum([*rows.values()], dtype=int).tolist()))
 
     @property
     def num_rows(self) -> int:
-        """Rows of the split, those without a token too."""
+        """Rows of the split, with and without a token."""
         return self.ends[-1] if self.ends else 0
 
     @property
@@ -82,10 +79,10 @@ class VirtualShards:
         return counts
 
     def _read_chunk(self, shard: int, chunk: int, columns: Sequence[str]) -> Iterator[pa.Table]:
-        place = shard * self.num_chunks + chunk
+        position = shard * self.num_chunks + chunk
         start, stop = (
             number * self.num_rows // (NUM_VIRTUAL_SHARDS * self.num_chunks)
-            for number in (place, place + 1)
+            for number in (position, position + 1)
         )
         for number in range(bisect.bisect_right(self.ends, start), len(self.uris)):
             before = self.ends[number - 1] if number else 0
@@ -96,33 +93,28 @@ class VirtualShards:
                 yield filesystem.read_rows(self.uris[number], first, last, columns=columns)
 
 
-def _count_rows(uri: str) -> int:
-    file_system, path = filesystem.locate(uri)
-    return int(pq.read_metadata(path, filesystem=file_system).num_rows)
-
-
 @dataclass(frozen=True)
 class Slice:
     """A worker's part of a global batch."""
 
     rows: EncodedRows
-    """Those of the worker's window; the slice is ``chosen`` of them."""
+    """Rows of the worker's window."""
     chosen: np.ndarray
-    """Row numbers, shard by shard."""
-    lane_sizes: np.ndarray
-    """Rows that each of the ``NUM_VIRTUAL_SHARDS`` gives to the global batch."""
+    """Numbers of the slice's rows in ``rows``, shard by shard."""
+    shard_sizes: np.ndarray
+    """Rows of the global batch from each of the ``NUM_VIRTUAL_SHARDS`` shards."""
 
     @property
     def global_size(self) -> int:
         """Rows of the global batch."""
-        return int(self.lane_sizes.sum())
+        return int(self.shard_sizes.sum())
 
 
 class TrainInput:
-    """The global batches of a training, of which this worker gets its slices.
+    """This worker's slices of the global batches of a training.
 
-    Every row is in exactly one batch of each epoch, but for those of length 0 unless
-    ``keep_empty``, and those that ``drop_last`` leaves out.
+    Every row is in exactly one batch of each epoch. There are two exceptions: rows of length 0
+    without ``keep_empty``, and rows of batches that ``drop_last`` leaves out.
     """
 
     def __init__(
@@ -140,41 +132,41 @@ class TrainInput:
         """Describe the batches.
 
         Args:
-            shards: Of the train split.
-            own: The shards of this worker.
-            counts: Of all shards, see :meth:`VirtualShards.count_lengths`.
+            shards: The shards of the train split.
+            own: Numbers of this worker's shards.
+            counts: Rows by length of all shards, see :meth:`VirtualShards.count_lengths`.
             batch_size: Rows of a global batch.
             bucketing: ``pooled`` sorts shuffled rows by length inside pools of
                 ``BATCHES_IN_POOL`` batches, so that lengths in a batch are nearly equal;
                 ``exact`` makes them equal.
             drop_last: Leave out batches that are not full.
-            keep_empty: Have rows of length 0 in the batches, too.
-            seed: Of the run.
+            keep_empty: Put rows of length 0 into the batches, too.
+            seed: Seed of the training.
         """
         self.shards, self.own, self.seed = shards, tuple(own), seed
         self.min_length = 0 if keep_empty else 1
         self.counts = counts.copy()
         self.counts[:, :, : self.min_length] = 0
         self.batch_size, self.bucketing, self.drop_last = batch_size, bucketing, drop_last
-        self._held: tuple[bytes, EncodedRows, np.ndarray] | None = None
-        self._dealt: tuple[bytes, np.ndarray, np.ndarray] | None = None
+        self._window_rows: tuple[bytes, EncodedRows, np.ndarray] | None = None
+        self._window_sizes: tuple[bytes, np.ndarray, np.ndarray] | None = None
 
     @property
     def num_rows(self) -> int:
-        """Rows that are in the batches, with ``drop_last`` all that could be."""
+        """Rows in the batches of an epoch, before ``drop_last`` leaves any out."""
         return int(self.counts.sum())
 
     def num_steps(self, epoch: int) -> int:
         """Count the global batches of an epoch."""
-        return sum(len(self._used(self._deal(window)[1])) for window in self._windows(epoch))
+        return sum(len(self._used(self._divide(window)[1])) for window in self._windows(epoch))
 
     def slices(self, epoch: int, *, first_step: int = 0) -> Iterator[Slice]:
-        """Give this worker's slice of each global batch of an epoch, from a step on.
+        """Yield this worker's slice of each global batch, in training order; it may be empty.
 
-        A slice may be empty; the order is that of training.
+        ``first_step`` batches of the epoch are skipped.
         """
         for number, window in enumerate(self._windows(epoch)):
-            groups, sizes = self._deal(window)
+            groups, sizes = self._divide(window)
             random = np.random.default_rng([self.seed, epoch, number, NUM_VIRTUAL_SHARDS])
             batches = random.permutation(self._used(sizes))
             skipped, first_step = batches[:first_step], max(0, first_step - len(batches))
@@ -195,29 +187,29 @@ class TrainInput:
                 yield Slice(rows, np.concatenate([*chosen, np.zeros(0, np.int64)]), sizes[batch])
 
     def _windows(self, epoch: int) -> list[np.ndarray]:
-        """Deal the chunks of every shard to windows: arrays of ``(NUM_VIRTUAL_SHARDS, chunks)``."""
+        """Distribute the chunks of every shard over windows ``(NUM_VIRTUAL_SHARDS, chunks)``."""
         number = self.shards.num_chunks
         random = np.random.default_rng([self.seed, epoch])
         order = np.stack([random.permutation(number) for _ in range(NUM_VIRTUAL_SHARDS)])
         parts = np.array_split(order, -(-number // CHUNKS_IN_WINDOW), axis=1)
         return [np.sort(part, axis=1) for part in parts]
 
-    def _deal(self, window: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Say how many rows each shard gives to each group of a window, and to each batch.
+    def _divide(self, window: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Count the rows from each shard in each group of a window, and in each batch.
 
-        A group is what a batch is of: a length, or a pool. Batches follow each other by groups.
+        All rows of a batch are from one group: a length, or a pool. Batches are ordered by group.
         """
         key = window.tobytes()
-        if self._dealt is None or self._dealt[0] != key:
+        if self._window_sizes is None or self._window_sizes[0] != key:
             by_length = np.take_along_axis(self.counts, window[:, :, None], axis=1).sum(axis=1)
             groups = by_length.T
             if self.bucketing == "pooled":
-                groups = _deal(by_length.sum(axis=1)[None], self.batch_size * BATCHES_IN_POOL)
-            self._dealt = key, groups, _deal(groups, self.batch_size)
-        return self._dealt[1:]
+                groups = _divide(by_length.sum(axis=1)[None], self.batch_size * BATCHES_IN_POOL)
+            self._window_sizes = key, groups, _divide(groups, self.batch_size)
+        return self._window_sizes[1:]
 
     def _used(self, sizes: np.ndarray) -> np.ndarray:
-        """Number the batches that are trained on."""
+        """List the numbers of the batches that are trained on."""
         return np.flatnonzero(sizes.sum(axis=1) >= (self.batch_size if self.drop_last else 1))
 
     def _order(
@@ -230,43 +222,43 @@ class TrainInput:
         return rows[np.lexsort((lengths[rows], np.repeat(np.arange(len(groups)), groups)))]
 
     def _read(self, window: np.ndarray) -> tuple[EncodedRows, np.ndarray]:
-        """Read this worker's shards of a window; returns their rows, and where each shard begins.
+        """Read this worker's shards of a window; returns the rows and where each shard begins.
 
-        The last window stays in memory, as often there is no other.
+        The last window stays in memory: most corpora have no other.
         """
         key = window.tobytes()
-        if self._held is None or self._held[0] != key:
-            self._held = None
-            by_lane = [self.shards.read(shard, window[shard]) for shard in self.own]
-            begins = np.cumsum([0, *(sum(map(len, tables)) for tables in by_lane)])
-            rows = EncodedRows.from_tables([table for tables in by_lane for table in tables])
-            self._held = key, rows, begins
-        return self._held[1:]
+        if self._window_rows is None or self._window_rows[0] != key:
+            self._window_rows = None
+            by_shard = [self.shards.read(shard, window[shard]) for shard in self.own]
+            begins = np.cumsum([0, *(sum(map(len, tables)) for tables in by_shard)])
+            rows = EncodedRows.from_tables([table for tables in by_shard for table in tables])
+            self._window_rows = key, rows, begins
+        return self._window_rows[1:]
 
 
 class OwnRows:
-    """All rows of a worker's shards, a window at a time, for evaluation."""
+    """All rows of a worker's shards, one window at a time, for evaluation."""
 
     def __init__(self, shards: VirtualShards, *, own: Sequence[int]) -> None:
         """Take the shards of a split that this worker owns."""
         self.shards, self.own = shards, tuple(own)
-        self._held: EncodedRows | None = None
+        self._window_rows: EncodedRows | None = None
 
     def __iter__(self) -> Iterator[EncodedRows]:
-        """Read the windows; where there is one alone, it stays in memory."""
+        """Read the windows; a single window stays in memory."""
         starts = range(0, self.shards.num_chunks, CHUNKS_IN_WINDOW)
         for start in starts:
             chunks = range(start, min(start + CHUNKS_IN_WINDOW, self.shards.num_chunks))
-            rows = self._held or EncodedRows.from_tables(
+            rows = self._window_rows or EncodedRows.from_tables(
                 [table for shard in self.own for table in self.shards.read(shard, chunks)]
             )
             if len(starts) == 1:
-                self._held = rows
+                self._window_rows = rows
             yield rows
 
 
-def _deal(groups: np.ndarray, size: int) -> np.ndarray:
-    """Cut each group into pieces, to which its shards give as even shares as whole rows allow.
+def _divide(groups: np.ndarray, size: int) -> np.ndarray:
+    """Cut each group into pieces, each with as even shares of the shards as whole rows allow.
 
     Args:
         groups: ``(G, NUM_VIRTUAL_SHARDS)`` rows of each shard in each group.
@@ -275,19 +267,19 @@ def _deal(groups: np.ndarray, size: int) -> np.ndarray:
     Returns:
         ``(P, NUM_VIRTUAL_SHARDS)`` rows of each shard in each piece, group by group.
     """
-    dealt = [np.zeros((0, NUM_VIRTUAL_SHARDS), np.int64)]
+    pieces = [np.zeros((0, NUM_VIRTUAL_SHARDS), np.int64)]
     for counts in groups:
         total = int(counts.sum())
         shard = np.repeat(np.arange(NUM_VIRTUAL_SHARDS), counts)
-        place = np.concatenate(
+        order = np.concatenate(
             [(np.arange(count) + 0.5) / count for count in counts if count] or [[]]
         )
-        merged = shard[np.argsort(place, kind="stable")]
+        merged = shard[np.argsort(order, kind="stable")]
         num_pieces = -(-total // size)
         cells = np.arange(total) // size * NUM_VIRTUAL_SHARDS + merged
-        dealt.append(
+        pieces.append(
             np.bincount(cells, minlength=num_pieces * NUM_VIRTUAL_SHARDS).reshape(
                 -1, NUM_VIRTUAL_SHARDS
             )
         )
-    return np.concatenate(dealt)
+    return np.concatenate(pieces)

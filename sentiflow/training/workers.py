@@ -1,37 +1,45 @@
-"""Training function -> run by Ray Train's workers, its posts passed on."""
+"""Training function -> run by Ray Train's workers; their events come through one queue."""
 
 import concurrent.futures
-import functools
+import contextlib
 import logging
 import os
+import queue
 import threading
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from sentiflow.cluster.connection import Capacity  # before Ray, as it sets what Ray reads
 from sentiflow.cluster.resources import Resources
 from sentiflow.errors import JobError, StorageError, UserError, WorkerError
 from sentiflow.storage import errors
 from sentiflow.training import train_reservations
+from sentiflow.training.results import Event
 
 # isort: split
 import psutil  # type: ignore[import-untyped]
 import ray
 import ray.train
 import ray.train.torch
+from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 log = logging.getLogger(__name__)
 
 _GROW_EVERY_SECONDS = 300.0
-"""So often Ray Train looks whether there is room for workers that are missing. To take them in, all
-workers start again from the last checkpoint."""
+"""How often Ray Train looks for room for missing workers. To add them it restarts all workers, and
+they resume from the last checkpoint."""
+_CHECK_EVERY_SECONDS = 1.0
+"""How often the driver looks at the cluster while it waits for events."""
+
+J = TypeVar("J")
+R = TypeVar("R")
 
 
 def train(
-    worker: Callable[[Any, Callable[[dict[str, Any]], None]], Any],
-    job: Any,
+    worker: Callable[[J, Callable[[Event], None]], R],
+    job: J,
     *,
     num_workers: int,
     min_workers: int = 1,
@@ -41,38 +49,38 @@ def train(
     storage_path: str,
     max_failures: int = 0,
     max_wait_seconds: float = 600,
-    on_post: Callable[[dict[str, Any]], None],
-) -> Any:
-    """Run a training function on workers of Ray Train; in this process if one is all there is.
+    callback: Callable[[Event], None],
+) -> R:
+    """Run a training function on workers of Ray Train, or in this process if one is enough.
 
     Args:
-        worker: Takes the job, and a function that posts a dictionary to the driver.
-        job: Picklable.
-        num_workers: Processes that train in step.
-        min_workers: So many go on when there is no room for more after a loss.
-        cpus_per_worker: Cores set aside for each.
-        gpus_per_worker: GPUs for each.
-        resources: Of the cluster.
-        storage_path: A directory that every node can reach, for Ray's own records.
-        max_failures: So many times workers are started again after one has died, or failed.
-        max_wait_seconds: So long the cluster may be without room for any worker.
-        on_post: Told, in this process, what the workers post.
+        worker: The training function. It takes the job, and a function that reports an event.
+        job: Must be picklable.
+        num_workers: Number of worker processes.
+        min_workers: After a loss without replacement, at least this many resume.
+        cpus_per_worker: Cores reserved for each worker.
+        gpus_per_worker: GPUs for each worker.
+        resources: Resources of the cluster.
+        storage_path: A directory that every node can reach, for Ray's own files.
+        max_failures: How many times workers are restarted after one has died or failed.
+        max_wait_seconds: How long the cluster may be without room for ``min_workers``.
+        callback: Called in this process with each event, in order.
 
     Returns:
         What ``worker`` returned on rank 0.
 
     Raises:
         UserError: A worker raised it.
-        WorkerError: A worker failed otherwise; what is known of it is logged.
-        JobError: There is no node left with room for a worker.
+        WorkerError: A worker failed otherwise; the log has its traceback.
+        JobError: The cluster has no room for the workers.
     """
     in_process = resources.runs_in_process(num_workers, gpus=gpus_per_worker)
-    board = None if in_process else _put_up_board()
-    post = on_post if board is None else functools.partial(_post, board)
     fewest, need = min(min_workers, num_workers), {"CPU": cpus_per_worker, "GPU": gpus_per_worker}
-    room = Capacity(need, times=fewest, max_wait_seconds=max_wait_seconds)
+    capacity = Capacity(need, times=fewest, max_wait_seconds=max_wait_seconds)
+    events = None if in_process else _start_queue()
+    report = callback if events is None else events.put
     trainer = ray.train.torch.TorchTrainer(
-        lambda config: worker(config["job"], post),
+        lambda config: worker(config["job"], report),
         train_loop_config={"job": job},
         torch_config=_TorchConfig(),
         scaling_config=ray.train.ScalingConfig(
@@ -82,26 +90,26 @@ def train(
             elastic_resize_monitor_interval_s=_GROW_EVERY_SECONDS,
         ),
         run_config=ray.train.RunConfig(
-            name=f"train-{uuid.uuid4().hex[:8]}",  # Ray would believe to know a name again
+            name=f"train-{uuid.uuid4().hex[:8]}",  # under a known name Ray Train would resume
             storage_path=storage_path,
             failure_config=ray.train.FailureConfig(max_failures=max_failures),
         ),
     )
     try:
-        if board is None:
+        if events is None:
             return trainer.fit().return_value
-        return _fit_and_listen(trainer, board, on_post, room)
+        return _fit(trainer, events, callback, capacity)
     except (UserError, JobError):
         raise
     except Exception as error:  # from Ray Train, or from the worker in this process
-        raise _cause(error) from error
+        raise _find_cause(error) from error
 
 
 class _Backend(ray.train.torch.TorchConfig().backend_cls):  # type: ignore[misc]
-    """Has the workers talk through the interface by which Ray's nodes talk.
+    """Makes the workers talk through the network interface that Ray's nodes use.
 
-    Gloo would take that to which the host's name leads, and many a Linux leads its own name to
-    loopback, so that workers of two hosts would never meet.
+    Gloo would use the interface of the host's name. On many Linux machines that is loopback, and
+    workers on two hosts would never connect.
     """
 
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
@@ -116,7 +124,7 @@ class _TorchConfig(ray.train.torch.TorchConfig):
 
 
 def _choose_interface() -> None:
-    """Name the interface of this node's address to Gloo, unless the environment names one."""
+    """Set Gloo's network interface to that of this node's address, unless it is set."""
     address = ray.util.get_node_ip_address()
     for name, addresses in psutil.net_if_addrs().items():
         if any(found.address == address for found in addresses):
@@ -124,73 +132,59 @@ def _choose_interface() -> None:
 
 
 def _elastic(fewest: int, most: int) -> int | tuple[int, int]:
-    """Say to Ray Train how many workers may train."""
+    """Write the number of workers, or its range, as Ray Train expects it."""
     return most if fewest == most else (fewest, most)
 
 
-class _Board:
-    """Holds what workers post until the driver takes it."""
-
-    def __init__(self) -> None:
-        self.items: list[dict[str, Any]] = []
-
-    def put(self, item: dict[str, Any]) -> None:
-        self.items.append(item)
-
-    def take(self) -> list[dict[str, Any]]:
-        items, self.items = self.items, []
-        return items
-
-
-def _put_up_board() -> Any:
-    """Start a board on this process's own node, with which alone it may end."""
+def _start_queue() -> Queue:
+    """Start the queue of events on this process's node, so that both are lost together."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0, scheduling_strategy=here)(_Board).remote()
+    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
 
-def _post(board: Any, item: dict[str, Any]) -> None:
-    ray.get(board.put.remote(item))
-
-
-def _fit_and_listen(
+def _fit(
     trainer: Any,
-    board: Any,
-    on_post: Callable[[dict[str, Any]], None],
-    room: Capacity,
+    events: Queue,
+    callback: Callable[[Event], None],
+    capacity: Capacity,
 ) -> Any:
-    """Fit in a thread, which an interrupt does not wait for, and pass on what is posted.
+    """Run Ray Train in a thread, and pass the workers' events to the callback until it ends.
 
-    If nobody can take the posts, or there is no room to train in, the board goes, and with it the
-    workers.
+    The thread puts a last item, None, into the queue. If the callback raises or the cluster has no
+    room left, the queue is killed; the workers fail with it.
     """
     fitted: concurrent.futures.Future[Any] = concurrent.futures.Future()
+    is_closed = threading.Event()
 
     def fit() -> None:
         try:
-            fitted.set_result(trainer.fit())
+            fitted.set_result(trainer.fit().return_value)
         except BaseException as error:
             fitted.set_exception(error)
+        if not is_closed.is_set():
+            events.put(None)
 
     has_begun = False
     try:
         start = train_reservations.StartWatch()
         threading.Thread(target=fit, daemon=True).start()
         while True:
-            finished = concurrent.futures.wait([fitted], timeout=0.5).done
-            for item in ray.get(board.take.remote()):
+            with contextlib.suppress(queue.Empty):
+                event = events.get(timeout=_CHECK_EVERY_SECONDS)
+                if event is None:
+                    return fitted.result()
                 has_begun = True
-                on_post(item)
-            room.check()
+                callback(event)
+            capacity.check()
             if not has_begun:
                 start.check()
-            if finished:
-                return fitted.result().return_value
     finally:
-        ray.kill(board)
+        is_closed.set()
+        events.shutdown(force=True)
 
 
-def _cause(error: Exception) -> Exception:
-    """Make the first worker's failure an error of ours, in one line."""
+def _find_cause(error: Exception) -> Exception:
+    """Turn the first worker's failure into an error of ours, in one line."""
     failures = getattr(error, "worker_failures", None) or {0: error}
     rank, failure = min(failures.items())
     if isinstance(failure, UserError):

@@ -284,7 +284,7 @@ def test_text_shows_what_differs_and_fits_the_page(runs, monkeypatch):
     assert "\x1b" not in result.stdout
     text = " ".join(result.stdout.split())
     assert "first a model " in text
-    assert "gru(6), two directions, last; tokenizer tweet, 1,234 words" in text
+    assert "gru(6), bidirectional, last; tokenizer tweet, 1,234 words" in text
     assert "59 labelled test rows are compared. 1 more row is in the first run only." in text
     assert "train.dropout 0.3 0.4" in text
     assert "accuracy 1.0000 0.7458 -0.2542" in text

@@ -1,4 +1,4 @@
-"""Profiles add up, and equal corpora are not far apart."""
+"""Profiles add up, and equal corpora do not drift."""
 
 import json
 from dataclasses import asdict
@@ -104,7 +104,7 @@ def test_a_large_difference_is_warned_of_by_name(change, warned):
 
 def test_without_rows_nothing_is_compared():
     assert drift.compare(Profile(), draw(1)) == drift.compare(draw(1), Profile()) == {}
-    assert Profile().figures == {}
+    assert Profile().means == {}
 
 
 def test_a_profile_of_other_bins_is_refused():

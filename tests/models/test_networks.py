@@ -37,7 +37,7 @@ def pad(rows: list[list[int]], width: int) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("num_layers", [1, 2])
-def test_padding_and_company_never_change_a_logit(cell, pooling, bidirectional, num_layers):
+def test_padding_and_other_rows_never_change_a_logit(cell, pooling, bidirectional, num_layers):
     network = build(cell=cell, pooling=pooling, bidirectional=bidirectional, num_layers=num_layers)
     rows = [[3], [5, 9, 2, 7], [8, 8, 30], [1, 2, 3, 4, 5, 6]]
     together = network(*pad(rows, width=11))
@@ -50,9 +50,7 @@ def test_padding_and_company_never_change_a_logit(cell, pooling, bidirectional, 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("num_layers", [1, 2])
 @pytest.mark.parametrize("ngrams", [0, 2])
-def test_what_is_computed_once_for_all_words_changes_no_logit(
-    cell, pooling, bidirectional, num_layers, ngrams
-):
+def test_the_inference_function_changes_no_logit(cell, pooling, bidirectional, num_layers, ngrams):
     network = build(
         cell=cell, pooling=pooling, bidirectional=bidirectional, num_layers=num_layers,
         ngrams=ngrams,
@@ -63,13 +61,13 @@ def test_what_is_computed_once_for_all_words_changes_no_logit(
     expected = network(token_ids, lengths)
     with torch.inference_mode():
         for num_tokens in (14, 1000):
-            answer = network.answering(num_tokens)
-            assert (answer is network) == (cell == "lstm" or num_tokens == 14)
-            torch.testing.assert_close(answer(token_ids, lengths), expected, rtol=1e-5, atol=1e-6)
+            predict = network.inference_function(num_tokens)
+            assert (predict is network) == (cell == "lstm" or num_tokens == 14)
+            torch.testing.assert_close(predict(token_ids, lengths), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_both_directions_equal_pytorchs_bidirectional_layer_on_rows_of_equal_length(cell):
+def test_a_bidirectional_network_equals_pytorchs_bidirectional_layer_on_rows_of_equal_length(cell):
     network = build(cell=cell, bidirectional=True, pooling="last")
     reference = getattr(torch.nn, cell.upper())(5, 7, batch_first=True, bidirectional=True)
     for name, tensor in network.forward_layers[0].state_dict().items():
@@ -83,7 +81,7 @@ def test_both_directions_equal_pytorchs_bidirectional_layer_on_rows_of_equal_len
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_one_direction_with_the_last_state_is_the_tutorials_network():
+def test_a_unidirectional_network_with_the_last_state_is_the_tutorials_network():
     network = build(cell="rnn", pooling="last")
     token_ids = torch.randint(1, 40, (3, 8))
     states, _ = network.forward_layers[0](network.embedding(token_ids.T), torch.zeros(1, 3, 7))
@@ -94,10 +92,10 @@ def test_one_direction_with_the_last_state_is_the_tutorials_network():
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("num_layers", [1, 2])
-def test_noise_multiplies_what_each_layer_reads(pooling, num_layers):
+def test_a_dropout_mask_multiplies_the_inputs_of_each_layer(pooling, num_layers):
     network = build(pooling=pooling, num_layers=num_layers, bidirectional=True)
     batch = pad([[3, 5, 9], [4, 4]], width=4)
-    ones = torch.ones(2, len(network.dropout_of_features(inputs=0, output=0)))
+    ones = torch.ones(2, len(network.dropout_rates(inputs=0, output=0)))
     torch.testing.assert_close(network(*batch, ones), network(*batch))
     dropped = network(*batch, torch.zeros_like(ones))
     torch.testing.assert_close(dropped, network.output.bias.expand(2, -1))
@@ -160,7 +158,7 @@ BAG_POOLINGS = ["sum", "mean"]
 
 @pytest.mark.parametrize("pooling", BAG_POOLINGS)
 @pytest.mark.parametrize("ngrams", [0, 2])
-def test_padding_and_company_never_change_a_logit_of_a_bag(pooling, ngrams):
+def test_padding_and_other_rows_never_change_a_logit_of_a_bag(pooling, ngrams):
     network = build_bag(pooling=pooling, ngrams=ngrams)
     if ngrams:
         torch.nn.init.normal_(network.ngrams.weights.weight)
@@ -188,7 +186,7 @@ def test_a_bag_is_linear_layers_over_the_pooled_vectors(pooling):
     torch.testing.assert_close(network(*pad(rows, width=4)), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_bag_does_not_mind_the_order_of_words_and_the_sum_minds_their_number():
+def test_a_bag_ignores_the_order_of_words_and_its_mean_ignores_their_number():
     summed, mean = build_bag(), build_bag(pooling="mean")
     rows = pad([[3, 5, 9], [9, 3, 5], [3, 5, 9, 3, 5, 9]], width=6)
     for network in (summed, mean):
@@ -204,12 +202,12 @@ def test_a_bag_without_hidden_layers_is_logistic_regression():
     torch.testing.assert_close(network(*rows)[0], network.output(pooled))
 
 
-def test_noise_multiplies_a_bags_vector_and_what_its_last_layer_reads():
+def test_a_dropout_mask_multiplies_a_bags_vector_and_the_inputs_of_its_output_layer():
     network = build_bag()
     batch = pad([[3, 5, 9], []], width=4)
-    chances = network.dropout_of_features(inputs=0.3, output=0.1)
-    assert chances.tolist() == pytest.approx([0.3] * 5 + [0.1] * 6)
-    ones = torch.ones(2, len(chances))
+    rates = network.dropout_rates(inputs=0.3, output=0.1)
+    assert rates.tolist() == pytest.approx([0.3] * 5 + [0.1] * 6)
+    ones = torch.ones(2, len(rates))
     torch.testing.assert_close(network(*batch, ones), network(*batch))
     dropped = ones.clone()
     dropped[:, 5:] = 0

@@ -19,8 +19,8 @@ def steps_of(inputs, lengths):
     return torch.arange(len(inputs))[:, None] < lengths
 
 
-def read_one_by_one(layer, inputs, lengths, *, backward):
-    """Let PyTorch read each tweet alone, without padding."""
+def encode_one_by_one(layer, inputs, lengths, *, backward):
+    """Run PyTorch over each tweet alone, without padding."""
     found = torch.zeros(*inputs.shape[:2], layer.hidden_size, dtype=inputs.dtype)
     for tweet, length in enumerate(lengths.tolist()):
         own = inputs[:length, tweet : tweet + 1]
@@ -39,8 +39,8 @@ def test_states_and_gradients_are_pytorchs(cell, backward, hidden_size, dtype):
     weights = torch.randn(*inputs.shape[:2], hidden_size, dtype=dtype) * valid[:, :, None]
     results = []
     for states in (
-        recurrence.read(layer, inputs, valid, backward=backward),
-        read_one_by_one(layer, inputs, lengths, backward=backward),
+        recurrence.encode(layer, inputs, valid, backward=backward),
+        encode_one_by_one(layer, inputs, lengths, backward=backward),
     ):
         loss = (states * weights).sum()
         gradients = torch.autograd.grad(loss, [inputs, *layer.parameters()])
@@ -53,36 +53,36 @@ def test_states_and_gradients_are_pytorchs(cell, backward, hidden_size, dtype):
 @pytest.mark.parametrize("cell", ["RNN", "GRU", "LSTM"])
 @pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize("hidden_size", [7, 160])
-def test_where_nothing_is_learnt_the_states_are_pytorchs(cell, backward, hidden_size):
+def test_states_without_gradients_are_pytorchs(cell, backward, hidden_size):
     layer, inputs, lengths = make(cell, num_tweets=40, hidden_size=hidden_size)
     valid = steps_of(inputs, lengths)
     with torch.inference_mode():
-        found = recurrence.read(layer, inputs, valid, backward=backward)
-        expected = read_one_by_one(layer, inputs, lengths, backward=backward)
+        found = recurrence.encode(layer, inputs, valid, backward=backward)
+        expected = encode_one_by_one(layer, inputs, lengths, backward=backward)
     kept = valid[:, :, None]
     torch.testing.assert_close(found * kept, expected * kept, rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("cell", ["RNN", "GRU"])
-def test_a_single_step_and_a_single_tweet_can_be_read(cell):
+def test_a_single_step_and_a_single_tweet_can_be_encoded(cell):
     for shape in ((1, 3), (4, 1), (1, 1)):
         layer, inputs, _ = make(cell, num_steps=shape[0], num_tweets=shape[1])
         valid = torch.ones(*shape, dtype=torch.bool)
-        states = recurrence.read(layer, inputs, valid, backward=True)
+        states = recurrence.encode(layer, inputs, valid, backward=True)
         states.sum().backward()
         torch.testing.assert_close(states, layer(inputs.flip(0))[0].flip(0), rtol=1e-5, atol=1e-6)
         assert layer.weight_hh_l0.grad is not None
 
 
 @pytest.mark.parametrize("cell", ["RNN", "GRU"])
-def test_what_was_read_is_freed_without_a_garbage_collection(cell):
+def test_encoded_states_are_freed_without_a_garbage_collection(cell):
     layer, inputs, lengths = make(cell)
     gc.collect()
     gc.disable()
     try:
         counts = []
         for _ in range(3):
-            recurrence.read(layer, inputs, steps_of(inputs, lengths)).sum().backward()
+            recurrence.encode(layer, inputs, steps_of(inputs, lengths)).sum().backward()
             counts.append(sum(issubclass(type(item), torch.Tensor) for item in gc.get_objects()))
         assert counts[1] == counts[2]
     finally:
@@ -94,7 +94,7 @@ def test_bf16_is_left_to_pytorch():
     valid = steps_of(inputs, lengths)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert not cpu.is_plain(inputs)
-        states = recurrence.read(layer, inputs, valid, backward=True)
-    expected = recurrence.read(layer, inputs, valid, backward=True)
+        states = recurrence.encode(layer, inputs, valid, backward=True)
+    expected = recurrence.encode(layer, inputs, valid, backward=True)
     mask = valid[:, :, None]
     torch.testing.assert_close(states.float() * mask, expected * mask, rtol=0.1, atol=0.05)

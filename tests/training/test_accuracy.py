@@ -84,4 +84,4 @@ def write_encoded(folder, lists, label):
     length = pc.list_value_length(lists)
     columns = [np.arange(len(lists)), label, lists, length]
     filesystem.write_parquet(str(folder / "0.parquet"), pa.table(columns, schema=schema.ENCODED))
-    return VirtualShards.plan([str(folder / "0.parquet")])
+    return VirtualShards.plan({str(folder / "0.parquet"): len(lists)})

@@ -1,4 +1,4 @@
-"""What was written whole is read back the same; what was not is passed over."""
+"""A complete checkpoint is read as it was saved; an incomplete or damaged one is skipped."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def make(step, value=None):
     return Checkpoint(step, tensors, {"epoch": step // 10, "loss": 0.1 + step})
 
 
-def test_what_is_loaded_is_what_was_saved(root):
+def test_a_loaded_checkpoint_equals_the_saved_one(root):
     checkpoints.save(root, make(7))
     found = checkpoints.load_last(root)
     assert (found.step, found.state) == (7, make(7).state)
@@ -45,7 +45,7 @@ def test_the_latest_is_loaded(root):
     assert checkpoints.load_last(root).step == 1_000_000_000
 
 
-def test_one_that_was_not_finished_is_passed_over(root, tmp_path):
+def test_an_unfinished_one_is_skipped(root, tmp_path):
     checkpoints.save(root, make(5))
     checkpoints.save(root, make(6))
     (tmp_path / "checkpoints/step-000000006/state.json").unlink()
@@ -54,7 +54,7 @@ def test_one_that_was_not_finished_is_passed_over(root, tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"broken", b"{}"])
 @pytest.mark.parametrize("name", ["tensors.safetensors", "state.json"])
-def test_a_damaged_one_is_passed_over_and_said(root, tmp_path, caplog, name, content):
+def test_a_damaged_one_is_skipped_with_a_warning(root, tmp_path, caplog, name, content):
     checkpoints.save(root, make(5))
     checkpoints.save(root, make(6))
     (tmp_path / "checkpoints/step-000000006" / name).write_bytes(content)

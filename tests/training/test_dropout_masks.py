@@ -5,24 +5,24 @@ from sentiflow.training import dropout_masks
 
 
 def draw(shape, **changes):
-    options = {"dropout": np.full(50, 0.3, np.float32), "seed": 3, "step": 7, "first_lane": 0}
+    options = {"dropout": np.full(50, 0.3, np.float32), "seed": 3, "step": 7, "first_shard": 0}
     return dropout_masks.draw(shape, **(options | changes))
 
 
-def test_the_masks_of_a_lane_do_not_depend_on_who_draws_them():
+def test_the_masks_of_a_shard_are_the_same_in_any_worker():
     whole = draw([4, 0, 3, 5])
-    apart = [draw([4, 0]), draw([3], first_lane=2), draw([5], first_lane=3)]
+    apart = [draw([4, 0]), draw([3], first_shard=2), draw([5], first_shard=3)]
     assert torch.equal(whole, torch.cat(apart))
 
 
-def test_features_are_dropped_as_often_as_asked_and_the_mean_stays():
+def test_features_are_dropped_at_their_rate_and_the_mean_stays():
     mask = draw([2000, 2000])
     assert set(mask.unique().tolist()) == {0.0, float(1 / (1 - np.float32(0.3)))}
     assert abs((mask == 0).float().mean() - 0.3) < 0.005
 
 
-def test_seed_step_and_lane_each_give_other_masks():
-    masks = [draw([9]), draw([9], seed=4), draw([9], step=8), draw([9], first_lane=1)]
+def test_seed_step_and_shard_each_give_other_masks():
+    masks = [draw([9]), draw([9], seed=4), draw([9], step=8), draw([9], first_shard=1)]
     assert len({mask.numpy().tobytes() for mask in masks}) == 4
 
 

@@ -24,27 +24,27 @@ def make_batch(rows):
     return Batch(padded, lengths, torch.arange(len(rows)) % 2)
 
 
-def predict(network, *, num_negatives=20):
+def language_modeling(network, *, num_negatives=20):
     return LanguageModeling(network, counts=COUNTS, num_negatives=num_negatives, seed=1)
 
 
-def test_labelling_is_the_cross_entropy_of_each_row():
+def test_classification_loss_is_the_cross_entropy_of_each_row():
     network, batch = make_network(), make_batch([[1, 2, 3], [4, 5]])
     found = ClassificationObjective(network)(batch, None, 0)
     logits = network(batch.token_ids, batch.lengths)
     torch.testing.assert_close(
-        found.shown.mean(), torch.nn.functional.cross_entropy(logits, batch.labels)
+        found.reported.mean(), torch.nn.functional.cross_entropy(logits, batch.labels)
     )
-    assert torch.equal(found.shown, found.trained)
+    assert torch.equal(found.reported, found.trained)
     assert found.correct == (logits.argmax(dim=1) == batch.labels).sum()
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_words_are_told_as_a_plain_loop_tells_them(bidirectional):
-    objective = predict(make_network(bidirectional))
+def test_next_word_prediction_equals_a_plain_loop(bidirectional):
+    objective = language_modeling(make_network(bidirectional))
     torch.nn.init.normal_(objective.bias)
     rows = [[1, 2, 3, 4], [6], [5, 6]]
-    losses = objective(make_batch(rows), None, 7).shown
+    losses = objective(make_batch(rows), None, 7).reported
     negatives = objective.draw_negatives(7)
     share = np.maximum(COUNTS, 1.0) ** 0.75
     share[0] = 0
@@ -52,12 +52,12 @@ def test_words_are_told_as_a_plain_loop_tells_them(bidirectional):
     vectors = objective.network.embedding.weight
     for row, loss in zip(rows, losses, strict=True):
         expected = []
-        for reads, head in zip((row, row[::-1]), objective.heads, strict=False):
+        for order, head in zip((row, row[::-1]), objective.heads, strict=False):
             layers = objective.network.forward_layers
             if head is not objective.heads[0]:
                 layers = objective.network.backward_layers
-            states = layers[0](vectors[reads][:, None])[0][:, 0]
-            for state, word in zip(states[:-1], reads[1:], strict=True):
+            states = layers[0](vectors[order][:, None])[0][:, 0]
+            for state, word in zip(states[:-1], order[1:], strict=True):
                 others = [n for n in negatives.tolist() if n != word]
                 ids = torch.tensor([word, *others])
                 scores = vectors[ids] @ head(state) + objective.bias[ids] - share[ids].log()
@@ -67,15 +67,15 @@ def test_words_are_told_as_a_plain_loop_tells_them(bidirectional):
         )
 
 
-def test_a_linear_model_beside_the_network_is_trained_apart_and_asked_together():
+def test_component_logits_are_trained_apart_and_summed_in_predictions():
     network, batch = make_network(ngrams=3), make_batch([[1, 2, 3], [4, 5]])
     torch.nn.init.normal_(network.ngrams.weights.weight)
     found = ClassificationObjective(network)(batch, None, 0)
-    logits, ngrams = network.answer_apart(batch.token_ids, batch.lengths)
+    logits, ngrams = network.component_logits(batch.token_ids, batch.lengths)
     entropy = torch.nn.functional.cross_entropy
     apart = entropy(logits, batch.labels) + entropy(ngrams, batch.labels)
     torch.testing.assert_close(found.trained.mean(), apart)
-    torch.testing.assert_close(found.shown.mean(), entropy(logits + ngrams, batch.labels))
+    torch.testing.assert_close(found.reported.mean(), entropy(logits + ngrams, batch.labels))
     found.trained.sum().backward()
     touched = network.ngrams.weights.weight.grad.abs().sum(dim=1).nonzero().flatten()
     assert set(touched.tolist()) <= set(
@@ -83,36 +83,38 @@ def test_a_linear_model_beside_the_network_is_trained_apart_and_asked_together()
     )
 
 
-def test_padding_and_company_change_no_loss():
-    objective = predict(make_network())
+def test_padding_and_other_rows_change_no_loss():
+    objective = language_modeling(make_network())
     rows = [[1, 2, 3, 4, 5], [6, 7], [8]]
-    together = objective(make_batch(rows), None, 3).shown
-    alone = torch.cat([objective(make_batch([row]), None, 3).shown for row in rows])
+    together = objective(make_batch(rows), None, 3).reported
+    alone = torch.cat([objective(make_batch([row]), None, 3).reported for row in rows])
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
 
 
-def test_bf16_changes_a_loss_by_its_rounding_alone():
+def test_bf16_changes_a_loss_by_rounding_only():
     objective, batch = (
-        predict(make_network(), num_negatives=300),
+        language_modeling(make_network(), num_negatives=300),
         make_batch([[1, 2, 3, 4], [5, 6]]),
     )
     expected = objective(batch, None, 3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = objective(batch, None, 3)
     assert found.trained.dtype == torch.float32
-    torch.testing.assert_close(found.shown, expected.shown, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(found.reported, expected.reported, rtol=0.02, atol=0.02)
     found.trained.sum().backward()
 
 
-def test_a_state_never_knows_the_word_that_it_foretells():
-    objective = predict(make_network(bidirectional=False))
+def test_a_state_never_depends_on_the_word_that_it_predicts():
+    objective = language_modeling(make_network(bidirectional=False))
     batches = [make_batch([[1, 2, word]]) for word in (3, 9)]
-    states = [objective.network.read_first(batch.token_ids, batch.lengths) for batch in batches]
+    states = [
+        objective.network.encode_first_layer(batch.token_ids, batch.lengths) for batch in batches
+    ]
     torch.testing.assert_close(states[0][:2], states[1][:2])
 
 
 def test_negatives_follow_from_seed_and_step_and_are_drawn_by_their_count():
-    objective = predict(make_network(), num_negatives=20_000)
+    objective = language_modeling(make_network(), num_negatives=20_000)
     first, other = objective.draw_negatives(4), objective.draw_negatives(5)
     assert torch.equal(first, objective.draw_negatives(4))
     assert not torch.equal(first, other)
@@ -123,17 +125,17 @@ def test_negatives_follow_from_seed_and_step_and_are_drawn_by_their_count():
 
 
 @pytest.mark.parametrize("ngrams", [0, 2])
-def test_what_gets_a_gradient_is_what_is_said_to(ngrams):
+def test_parameters_with_a_gradient_are_those_that_are_trained(ngrams):
     network, batch = make_network(ngrams=ngrams, num_layers=2), make_batch([[1, 2, 3], [3, 4]])
-    for objective in (ClassificationObjective(network), predict(network)):
+    for objective in (ClassificationObjective(network), language_modeling(network)):
         objective.zero_grad()
         objective(batch, None, 2).trained.sum().backward()
         for name, parameter in objective.named_parameters():
             assert (parameter.grad is not None) == objective.trains(name), name
 
 
-def test_all_words_with_a_gradient_are_named():
-    objective = predict(make_network())
+def test_all_words_with_a_gradient_are_among_the_used_rows():
+    objective = language_modeling(make_network())
     batch = make_batch([[1, 2], [3, 4]])
     objective(batch, None, 2).trained.sum().backward()
     touched = objective.network.embedding.weight.grad.abs().sum(dim=1).nonzero().flatten()

@@ -37,6 +37,6 @@ def test_one_cycle_rises_and_falls_once():
 
 @pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "constant"])
 @pytest.mark.parametrize("num_steps", [1, 2, 3])
-def test_a_schedule_is_sound_for_very_few_steps(schedule, num_steps):
+def test_a_schedule_works_for_very_few_steps(schedule, num_steps):
     values = [factor(schedule, step, num_steps) for step in range(num_steps + 1)]
     assert all(0 < value <= 1 and math.isfinite(value) for value in values)

@@ -54,7 +54,7 @@ def test_the_order_in_which_settings_are_named_does_not_matter():
         assert one == other
 
 
-def test_draws_are_those_of_the_seed_and_within_their_ranges():
+def test_samples_follow_from_the_seed_and_are_within_their_ranges():
     found = values(RANGES, search="random", num_trials=200, seed=3)
     assert found == values(RANGES, search="random", num_trials=200, seed=3)
     assert found != values(RANGES, search="random", num_trials=200, seed=4)
@@ -69,13 +69,13 @@ def test_draws_are_those_of_the_seed_and_within_their_ranges():
     assert {v["train.model.cell"] for v in found} == {"gru", "lstm"}
 
 
-def test_no_two_draws_are_alike_and_a_small_space_ends():
+def test_samples_are_distinct_and_a_small_space_is_exhausted():
     found = values({"train.seed": [1, 2], "train.num_epochs": [3, 4]}, search="random")
     assert len(found) == 4
     assert all(found.count(one) == 1 for one in found)
 
 
-def test_a_value_is_understood_as_in_the_settings():
+def test_a_value_is_parsed_as_in_the_settings():
     assert values({"train.learning_rate": ["1e-3"]}) == [{"train.learning_rate": 0.001}]
     assert values({"train.clip_norm": [None, 1]}) == [
         {"train.clip_norm": None}, {"train.clip_norm": 1.0}
@@ -118,7 +118,7 @@ def test_a_setting_may_be_named_on_the_command_line_or_below_its_sections():
         ({"train.seed": {"low": 0, "high": 9, "lgo": True}}, "train.seed: lgo: "),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(space, expected):
+def test_a_wrong_space_gives_one_clear_line(space, expected):
     with pytest.raises(UserError) as error:
         trials(space)
     assert expected in str(error.value)
@@ -135,7 +135,7 @@ def test_both_ends_of_a_range_must_be_values_of_the_setting():
     ]  # fmt: skip
 
 
-def test_every_fault_of_a_space_is_named():
+def test_every_error_of_a_space_is_named():
     with pytest.raises(UserError) as error:
         trials({"train.seed": [-1, -2], "train.model.cel": ["gru"]})
     assert len(str(error.value).splitlines()) == 3

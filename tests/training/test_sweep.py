@@ -1,4 +1,4 @@
-"""A sweep trains each trial once, whatever is killed, and lists what became of all of them."""
+"""A sweep trains each trial once, whatever is killed, and lists the outcome of all."""
 
 import csv
 import io
@@ -232,7 +232,7 @@ def test_a_killed_process_of_a_trial_is_replaced(tmp_path, prepared, num_workers
 
 @pytest.mark.ray
 @pytest.mark.soak
-def test_an_interrupted_sweep_ends_its_runs_and_goes_on(tmp_path, prepared, resources):  # noqa: F811
+def test_an_interrupted_sweep_ends_its_runs_and_resumes(tmp_path, prepared, resources):  # noqa: F811
     space = {"train.learning_rate": [0.02], "train.seed": [1, 2]}
     train = {"batching": {"global_batch_size": 32}}
     config = configure(tmp_path, prepared, space, train=train, max_concurrent=1, grace_epochs=4)
@@ -253,7 +253,7 @@ def test_an_interrupted_sweep_ends_its_runs_and_goes_on(tmp_path, prepared, reso
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [WorkerError, StorageError])
-def test_what_another_node_may_do_is_raised_for_tune_to_try_again(
+def test_failures_that_another_node_may_not_have_are_raised_for_tune_to_retry(
     tmp_path,
     prepared,  # noqa: F811
     monkeypatch,
@@ -271,7 +271,7 @@ def test_what_another_node_may_do_is_raised_for_tune_to_try_again(
 
 @pytest.mark.ray
 @pytest.mark.soak
-def test_a_killed_sweep_goes_on_without_training_anything_twice(tmp_path, prepared, resources):  # noqa: F811
+def test_a_killed_sweep_resumes_without_training_anything_twice(tmp_path, prepared, resources):  # noqa: F811
     """Kill it when the first trial is finished, and the second has an epoch."""
     space = {"train.learning_rate": [0.02], "train.seed": [1, 2, 3]}
     train = {"batching": {"global_batch_size": 32}}
@@ -371,7 +371,7 @@ def test_the_cluster_is_divided_among_the_trials(cluster, num_workers, limit, ex
     assert room.share == Resources(*share)
 
 
-def test_a_sweep_may_ask_for_what_an_autoscaler_could_add():
+def test_a_sweep_may_request_nodes_that_an_autoscaler_could_add():
     place = Resources(1, 0, 0, 1, may_grow=True, max_cpus=64, max_gpus=4)
     config = PROJECT / "configs/quickstart.yaml"
 

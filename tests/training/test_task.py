@@ -1,5 +1,6 @@
 import re
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from sentiflow.errors import UserError
 from sentiflow.models import vocabulary
 from sentiflow.storage import filesystem
 from sentiflow.training import checkpoints, task
+from sentiflow.training.results import EpochEnded, TrainingStarted, read_epochs
 
 NUM_ROWS = 90
 
@@ -65,7 +67,7 @@ def make_job(tmp_path):
             "settings": {"max_length": MAX_LENGTH, "tokenizer": "tweet"},
             "counts": {"labels": {"train": {"positive": 45, "negative": 45}}},
         }
-        return task.Job(settings, prepared, lineage={}, num_threads=1)
+        return task.TrainJob(settings, prepared, lineage={}, num_threads=1)
 
     return make
 
@@ -78,23 +80,52 @@ def weights_of(job):
     ("what", "is_saved"),
     [({}, False), ({"unknown": [7]}, True), ({"vectors": "tuned"}, True)],
 )
-def test_a_training_goes_on_also_where_vectors_are_in_no_checkpoint(make_job, what, is_saved):
-    def stop(posted):
-        if posted["kind"] == "epoch" and posted["epoch"] == 2:
+def test_a_training_resumes_when_its_checkpoints_omit_the_vectors(make_job, what, is_saved):
+    def stop(event):
+        if isinstance(event, EpochEnded) and event.result.epoch == 2:
             raise StoppedError
 
     whole, stopped = make_job("whole", **what), make_job("stopped", **what)
-    task.run(whole, lambda posted: None)
+    task.run(whole, lambda event: None)
     with pytest.raises(StoppedError):
         task.run(stopped, stop)
     found = checkpoints.load_last(f"{stopped.settings.output_uri}/checkpoints")
     assert ("weights/network.embedding.weight" in found.tensors) == is_saved
-    begun = []
-    task.run(stopped, begun.append)
-    assert begun[0]["step"] == found.step > 0
+    events = []
+    task.run(stopped, events.append)
+    assert isinstance(events[0], TrainingStarted)
+    assert events[0].position.step == found.step > 0
     expected = weights_of(whole)
     for name, tensor in weights_of(stopped).items():
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0, msg=name)
+
+
+def test_each_epoch_says_when_it_ended(make_job):
+    job = make_job("timed")
+    report = task.run(job, lambda event: None)
+    ended = [datetime.fromisoformat(epoch.ended) for epoch in report.history]
+    assert ended == sorted(ended)
+    assert all(time.utcoffset() == timedelta(0) and not time.microsecond for time in ended)
+    state = checkpoints.load_last(f"{job.settings.output_uri}/checkpoints").state
+    assert read_epochs(state["history"]) == report.history
+
+
+def test_epochs_of_an_earlier_version_can_be_resumed(make_job):
+    job = make_job("earlier")
+
+    def stop(event):
+        if isinstance(event, EpochEnded):
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        task.run(job, stop)
+    root = f"{job.settings.output_uri}/checkpoints"
+    found = checkpoints.load_last(root)
+    del found.state["history"][0]["ended"]
+    checkpoints.save(root, found)
+    first, *others = task.run(job, lambda event: None).history
+    assert first.ended == ""
+    assert all(epoch.ended for epoch in others)
 
 
 @pytest.mark.parametrize(
@@ -107,12 +138,13 @@ def test_a_training_goes_on_also_where_vectors_are_in_no_checkpoint(make_job, wh
 )  # fmt: skip
 def test_a_training_starts_only_from_the_same_network(make_job, tmp_path, model, problem):
     first = make_job("first")
-    task.run(first, lambda posted: None)
+    task.run(first, lambda event: None)
     second = make_job("second", **model)
     start = {"init_from": f"{first.settings.output_uri}/model"}
     second = replace(second, settings=second.settings.model_copy(update=start))
-    outcome = task.run(second, lambda posted: None)
-    assert re.search(problem, outcome["problem"])
+    outcome = task.run(second, lambda event: None)
+    assert isinstance(outcome, UserError)
+    assert re.search(problem, str(outcome))
 
 
 def test_a_training_does_not_start_from_vectors_of_another_size(make_job):
@@ -120,20 +152,20 @@ def test_a_training_does_not_start_from_vectors_of_another_size(make_job):
     uri = f"{job.settings.output_uri}/five"
     package.save(uri, lineage={})
     job = replace(job, settings=job.settings.model_copy(update={"init_from": uri}))
-    outcome = task.run(job, lambda posted: None)
-    assert "has word vectors of 5 numbers: those of the prepared data have 4" in outcome["problem"]
+    outcome = task.run(job, lambda event: None)
+    assert "has word vectors of 5 numbers: those of the prepared data have 4" in str(outcome)
 
 
 @pytest.mark.parametrize(
     ("on_gpu", "is_usable", "num_workers", "device"),
     [
-        (False, True, 2, "cpu"),  # it sees the GPUs of its node, of which none is its own
+        (False, True, 2, "cpu"),  # it sees the GPUs of its node, but was given none
         (True, True, 2, "cuda"),
         (True, False, 1, "cpu"),
         (False, False, 1, "cpu"),
     ],
 )
-def test_a_worker_computes_where_it_was_given_room(
+def test_a_worker_uses_the_device_that_it_was_given(
     make_job, monkeypatch, on_gpu, is_usable, num_workers, device
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: is_usable)
@@ -141,7 +173,7 @@ def test_a_worker_computes_where_it_was_given_room(
     assert task._choose_device(job, num_workers).type == device
 
 
-def test_workers_do_not_compute_in_different_places(make_job):
+def test_workers_do_not_use_different_devices(make_job):
     job = replace(make_job("somewhere"), on_gpu=True)
     with pytest.raises(UserError, match="Ray counts a GPU that torch cannot use: install"):
         task._choose_device(job, 2)

@@ -1,4 +1,4 @@
-"""Whatever dies while a model is trained, the same command goes on to the same weights."""
+"""Whatever dies while a model is trained, the same command resumes to the same weights."""
 
 import logging
 import os
@@ -113,7 +113,7 @@ def training_workers():
 
 
 @pytest.mark.soak
-def test_a_killed_driver_is_continued_in_the_middle_of_an_epoch(
+def test_a_killed_driver_resumes_in_the_middle_of_an_epoch(
     tmp_path, prepared, undisturbed, sentiflow, caplog
 ):
     config = configure(tmp_path / "run-here", prepared)
@@ -123,7 +123,7 @@ def test_a_killed_driver_is_continued_in_the_middle_of_an_epoch(
     shutil.copytree(tmp_path / "run-here/run", tmp_path / "other/run")
     result = sentiflow("train", config)
     assert result.returncode == 0, result.stderr
-    assert "goes on: step " in result.stderr
+    assert "resuming at step " in result.stderr
     assert_equal(tmp_path / "run-here", undisturbed, atol=0)
 
     caplog.set_level(logging.INFO, logger="sentiflow.progress")
@@ -131,7 +131,7 @@ def test_a_killed_driver_is_continued_in_the_middle_of_an_epoch(
         train_in(tmp_path / "other", prepared, num_epochs=1)
     other = settings.load(tmp_path / "other/config.yaml")
     (outcome,) = pipeline.run(other, ["train"], overwrite=True)
-    assert "goes on" not in caplog.text
+    assert "resuming" not in caplog.text
     assert [epoch["epoch"] for epoch in outcome.record["history"]] == [1]
 
 
@@ -146,12 +146,12 @@ def test_a_killed_worker_is_replaced(tmp_path, prepared, undisturbed_pair, resou
     assert len(workers) == 2
     workers[1].kill()
     thread.join()
-    assert "workers were lost; going on from step" in caplog.text
+    assert "workers were lost; resuming at step" in caplog.text
     assert_equal(tmp_path, undisturbed_pair, atol=1e-6)
 
 
 @pytest.mark.soak
-def test_one_worker_may_continue_what_two_began(
+def test_one_worker_may_resume_a_training_of_two(
     tmp_path, prepared, undisturbed, undisturbed_pair, resources, caplog
 ):
     """Take the last but one checkpoint of the pair, as if they had been killed then."""
@@ -163,7 +163,7 @@ def test_one_worker_may_continue_what_two_began(
     checkpoints.save(ours, checkpoints.load(theirs, step))
     caplog.set_level(logging.INFO, logger="sentiflow.progress")
     (outcome,) = pipeline.run(config, ["train"])
-    assert f"goes on: step {step}" in caplog.text
+    assert f"resuming at step {step}" in caplog.text
     curve = [epoch["validation_loss"] for epoch in outcome.record["history"]]
     for _, record in (undisturbed, undisturbed_pair):
         expected = [epoch["validation_loss"] for epoch in record["history"]]
@@ -214,7 +214,7 @@ def test_training_may_start_from_an_earlier_model(tmp_path, prepared, undisturbe
     assert not (tmp_path / "run/trained/manifest.json").exists()
 
 
-def test_training_ends_early_where_it_gets_no_better(tmp_path, prepared, resources):
+def test_training_stops_early_without_a_better_epoch(tmp_path, prepared, resources):
     config = configure(
         tmp_path, prepared, num_epochs=9, learning_rate=1e-9, selection={"patience": 2}
     )
@@ -249,7 +249,7 @@ def test_a_loss_that_is_not_finite_ends_the_job_with_its_rows(
     assert set(map(int, rows)) <= known
 
 
-def test_more_workers_than_lanes_are_refused(tmp_path, prepared, resources, monkeypatch):
+def test_more_workers_than_virtual_shards_are_refused(tmp_path, prepared, resources, monkeypatch):
     wanted = settings.load(configure(tmp_path, prepared, num_workers=9)).train
     place = Resources(num_cpus=64, num_gpus=0, num_nodes=1, min_node_cpus=64)
     with pytest.raises(UserError, match=r"train\.num_workers=9: there can be 8"):

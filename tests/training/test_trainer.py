@@ -1,4 +1,4 @@
-"""The same steps are made whatever the number of workers and wherever a training was left."""
+"""Any number of workers makes the same steps, and so does a resumed training."""
 
 import multiprocessing
 import os
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed
-from test_virtual_shards import MAX_LENGTH, write
+from test_virtual_shards import MAX_LENGTH, plan, write
 
 from sentiflow.config.sections import TrainSettings
 from sentiflow.errors import JobError, UserError
@@ -19,7 +19,6 @@ from sentiflow.training.virtual_shards import (
     NUM_VIRTUAL_SHARDS,
     OwnRows,
     TrainInput,
-    VirtualShards,
     own_shards,
 )
 
@@ -53,7 +52,7 @@ def uris(tmp_path_factory):
 
 def make_trainer(uris, settings=None, *, rank=0, world_size=1):
     settings = settings or make_settings()
-    train, validation = map(VirtualShards.plan, uris)
+    train, validation = map(plan, uris)
     torch.manual_seed(0)
     network = build(settings.model.model_dump(), vocabulary_size=NUM_ROWS + 1, embedding_dim=4)
     network.embedding.weight.requires_grad_(settings.model.vectors == "tuned")
@@ -96,9 +95,9 @@ def flat_weights(trainer):
     return torch.cat([p.detach().flatten() for p in trainer.objective.network.parameters()])
 
 
-def figures(results):
-    """Leave out what the clock decides."""
-    clock = {"seconds", "tweets_per_second"}
+def metrics(results):
+    """Leave out the metrics that depend on the clock."""
+    clock = {"seconds", "tweets_per_second", "ended"}
     return [{k: v for k, v in vars(r).items() if k not in clock} for r in results]
 
 
@@ -125,10 +124,10 @@ def test_training_equals_a_plain_loop_over_the_same_batches(uris):
     torch.testing.assert_close(flat_weights(trainer), flat_weights(plain), rtol=1e-4, atol=1e-6)
 
 
-def test_validation_figures_are_over_all_rows_with_a_token(uris):
+def test_validation_metrics_are_over_all_rows_with_a_token(uris):
     trainer = make_trainer(uris)
     *_, result = train_all(trainer)
-    (rows,) = OwnRows(VirtualShards.plan(uris[1]), own=range(NUM_VIRTUAL_SHARDS))
+    (rows,) = OwnRows(plan(uris[1]), own=range(NUM_VIRTUAL_SHARDS))
     batch = batching.collate(rows, np.flatnonzero(rows.lengths))
     with torch.no_grad():
         logits = trainer.objective.network.eval()(batch.token_ids, batch.lengths)
@@ -154,7 +153,7 @@ def test_padding_and_rows_of_an_epoch_are_counted(uris):
     ("stop", "changes"),
     [(stop, WITH_DROPOUT) for stop in (0, 1, 5, 8, 9, 12, 17)] + [(5, A_BAG), (12, A_FROZEN_BAG)],
 )
-def test_a_training_that_goes_on_ends_with_the_same_weights(uris, stop, changes):
+def test_a_resumed_training_ends_with_the_same_weights(uris, stop, changes):
     settings = make_settings(**changes)
     undisturbed = make_trainer(uris, settings)
     saved = {}
@@ -171,15 +170,15 @@ def test_a_training_that_goes_on_ends_with_the_same_weights(uris, stop, changes)
         assert resumed.step == stop
     later = train_all(resumed)
     assert torch.equal(flat_weights(resumed), flat_weights(undisturbed))
-    assert figures(later) == figures(results[-len(later) :])
+    assert metrics(later) == metrics(results[-len(later) :])
 
 
 def test_the_same_seed_gives_the_same_curve_and_another_seed_another(uris):
     settings = make_settings(**WITH_DROPOUT)
-    first, second = (figures(train_all(make_trainer(uris, settings))) for _ in range(2))
+    first, second = (metrics(train_all(make_trainer(uris, settings))) for _ in range(2))
     assert first == second
     other = settings.model_copy(update={"seed": 1})
-    assert figures(train_all(make_trainer(uris, other))) != first
+    assert metrics(train_all(make_trainer(uris, other))) != first
 
 
 def run_rank(rank, world_size, uris, settings, port, queue):
@@ -188,7 +187,7 @@ def run_rank(rank, world_size, uris, settings, port, queue):
     torch.distributed.init_process_group("gloo", rank=rank, world_size=world_size)
     trainer = make_trainer(uris, settings, rank=rank, world_size=world_size)
     try:
-        results = figures(train_all(trainer))
+        results = metrics(train_all(trainer))
         queue.put((rank, results, flat_weights(trainer).numpy()))
     except JobError as error:
         queue.put((rank, str(error), None))
@@ -219,10 +218,10 @@ def run_workers(uris, settings, world_size, port):
         (2, 29614, WITH_DROPOUT | {"pretrain": {"num_epochs": 1}}),
     ],
 )
-def test_workers_train_as_one_does(uris, world_size, port, changes):
+def test_several_workers_train_as_one_does(uris, world_size, port, changes):
     settings = make_settings(**changes)
     alone = make_trainer(uris, settings)
-    expected = figures(train_all(alone))
+    expected = metrics(train_all(alone))
     for _, results, weights in run_workers(uris, settings, world_size, port):
         np.testing.assert_allclose(weights, flat_weights(alone).numpy(), atol=1e-5)
         for ours, theirs in zip(results, expected, strict=True):
@@ -272,7 +271,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_its_rows(uris):
         train_all(trainer, spoil)
     ids = parts[2].rows.row_ids[parts[2].chosen]
     assert str(raised.value).endswith(f"rows: {', '.join(map(str, ids))}")
-    assert not trainer.is_sound
+    assert not trainer.is_finite
 
 
 def test_weights_spoilt_by_the_last_step_end_the_training_too(uris):

@@ -33,15 +33,20 @@ def write(folder, lengths, num_files=3):
     return uris
 
 
+def plan(uris):
+    """Cut files into shards."""
+    return VirtualShards.plan({uri: filesystem.read_parquet(uri).num_rows for uri in uris})
+
+
 def open_inputs(uris, *, world_size=1, **options):
     """Open the input of every worker."""
-    plan = VirtualShards.plan(uris)
+    shards = plan(uris)
     counts = sum(
-        plan.count_lengths([shard], max_length=MAX_LENGTH) for shard in range(NUM_VIRTUAL_SHARDS)
+        shards.count_lengths([shard], max_length=MAX_LENGTH) for shard in range(NUM_VIRTUAL_SHARDS)
     )
     options = {"batch_size": 8} | options
     return [
-        TrainInput(plan, own=own_shards(rank, world_size), counts=counts, **options)
+        TrainInput(shards, own=own_shards(rank, world_size), counts=counts, **options)
         for rank in range(world_size)
     ]
 
@@ -150,13 +155,13 @@ def test_a_corpus_of_many_windows_is_held_one_at_a_time(tmp_path, lengths, monke
 
 def test_a_chunk_opens_only_the_files_that_it_is_in(tmp_path, lengths):
     uris = write(tmp_path, lengths, num_files=70)
-    known = VirtualShards.plan(uris, sizes=[10] * 70)
-    assert known == VirtualShards.plan(uris)
+    known = VirtualShards.plan(dict.fromkeys(uris, 10))
+    assert known == plan(uris)
     (whole,) = known.read(3, [0])[:1]
     first, last = 3 * 700 // NUM_VIRTUAL_SHARDS // 10, 4 * 700 // NUM_VIRTUAL_SHARDS // 10
     for uri in (*uris[:first], *uris[last + 1 :]):
         filesystem.delete(uri)
-    assert known == VirtualShards.plan(uris, sizes=[10] * 70)
+    assert known == VirtualShards.plan(dict.fromkeys(uris, 10))
     tables = known.read(3, [0])
     assert tables[0] == whole
     ids = [row for table in tables for row in table["row_id"].to_pylist()]
@@ -165,10 +170,10 @@ def test_a_chunk_opens_only_the_files_that_it_is_in(tmp_path, lengths):
 
 def test_files_without_rows_change_no_chunk(tmp_path, lengths):
     uris = write(tmp_path / "full", lengths)
-    (empty,) = write(tmp_path / "empty", lengths[:0], num_files=1)
-    mixed = VirtualShards.plan([empty, uris[0], empty, empty, *uris[1:], empty])
+    empties = write(tmp_path / "empty", lengths[:0], num_files=3)
+    mixed = plan([empties[0], uris[0], *empties[1:], *uris[1:]])
     for shard in range(NUM_VIRTUAL_SHARDS):
-        assert mixed.read(shard, [0]) == VirtualShards.plan(uris).read(shard, [0])
+        assert mixed.read(shard, [0]) == plan(uris).read(shard, [0])
 
 
 def test_pools_hold_padding_below_a_twentieth(tmp_path):
@@ -182,15 +187,15 @@ def test_pools_hold_padding_below_a_twentieth(tmp_path):
 
 
 @pytest.mark.parametrize("world_size", range(1, NUM_VIRTUAL_SHARDS + 1))
-def test_each_lane_has_one_owner(world_size):
+def test_each_shard_has_one_owner(world_size):
     owned = [shard for rank in range(world_size) for shard in own_shards(rank, world_size)]
     assert owned == list(range(NUM_VIRTUAL_SHARDS))
 
 
-def test_lanes_give_even_shares_to_a_batch(tmp_path):
+def test_shards_give_even_shares_to_a_batch(tmp_path):
     (given_input,) = open_inputs(write(tmp_path, np.full(801, 5)), batch_size=64)
     *full, _ = sorted(given_input.slices(0), key=lambda part: -part.global_size)
-    assert all((abs(part.lane_sizes - 8) <= 1).all() for part in full)
+    assert all((abs(part.shard_sizes - 8) <= 1).all() for part in full)
 
 
 def test_a_split_without_rows_has_no_batch():

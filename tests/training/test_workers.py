@@ -1,12 +1,13 @@
-"""What workers post comes in order, and what stops them becomes one line."""
+"""Events of the workers come in order, and their failures become one line."""
 
+import queue
 import threading
 import types
 
 import pytest
 
 from sentiflow.cluster.connection import Resources
-from sentiflow.errors import StorageError, UserError, WorkerError
+from sentiflow.errors import JobError, StorageError, UserError, WorkerError
 from sentiflow.training import workers
 
 
@@ -21,14 +22,14 @@ class RayError(Exception):
 
 def test_a_mistake_of_the_user_in_a_worker_stays_one():
     text = "Traceback ...\n  here\nsentiflow.errors.UserError: no row: check prepare.csv\n"
-    cause = workers._cause(RayError({0: text}))
+    cause = workers._find_cause(RayError({0: text}))
     assert type(cause) is UserError
     assert str(cause) == "no row: check prepare.csv"
 
 
 def test_a_mistake_of_the_user_that_comes_as_it_was_raised_stays_one():
     mistake = UserError("no row", hint="check prepare.csv")
-    assert workers._cause(RayError({0: mistake, 1: "later"})) is mistake
+    assert workers._find_cause(RayError({0: mistake, 1: "later"})) is mistake
 
 
 @pytest.mark.parametrize(
@@ -39,8 +40,8 @@ def test_a_mistake_of_the_user_that_comes_as_it_was_raised_stays_one():
         "another place, or make it writable",
     ],
 )
-def test_a_place_that_must_not_be_used_is_a_mistake_of_the_user(failure, caplog):
-    cause = workers._cause(RayError({0: failure}))
+def test_a_location_that_must_not_be_used_is_a_mistake_of_the_user(failure, caplog):
+    cause = workers._find_cause(RayError({0: failure}))
     assert type(cause) is StorageError
     assert str(cause) == (
         "Permission denied: '/data/run': choose another location, or make it writable"
@@ -51,7 +52,7 @@ def test_a_place_that_must_not_be_used_is_a_mistake_of_the_user(failure, caplog)
 @pytest.mark.parametrize("kind", [OSError, "Traceback ...\nOSError: {}".format])
 def test_a_store_that_is_away_may_be_tried_again(kind, caplog):
     text = "When reading key 'a' in bucket 'b': AWS Error NETWORK_CONNECTION during X operation: y"
-    cause = workers._cause(RayError({0: kind(text)}))
+    cause = workers._find_cause(RayError({0: kind(text)}))
     assert type(cause) is WorkerError
     assert str(cause).startswith(
         "training worker 0 failed: s3://b/a: the object store is unavailable (NETWORK"
@@ -59,115 +60,115 @@ def test_a_store_that_is_away_may_be_tried_again(kind, caplog):
     assert caplog.text == ""
 
 
-def test_any_other_failure_is_told_by_the_first_worker_in_its_last_line(caplog):
-    cause = workers._cause(RayError({1: "later", 0: "Traceback ...\nOSError: disk full"}))
+def test_any_other_failure_is_the_last_line_of_the_first_worker(caplog):
+    cause = workers._find_cause(RayError({1: "later", 0: "Traceback ...\nOSError: disk full"}))
     assert type(cause) is WorkerError
     assert str(cause) == "training worker 0 failed: OSError: disk full"
     assert "Traceback" in caplog.text
 
 
 @pytest.mark.parametrize("failures", [None, {}])
-def test_a_failure_of_no_worker_is_told_too(failures):
-    cause = workers._cause(RayError(failures))
+def test_a_failure_of_no_worker_is_reported_too(failures):
+    cause = workers._find_cause(RayError(failures))
     assert str(cause) == "training worker 0 failed: all is lost"
 
 
 def test_a_failure_without_a_text_is_named_by_its_kind():
-    cause = workers._cause(RayError({0: MemoryError()}))
+    cause = workers._find_cause(RayError({0: MemoryError()}))
     assert str(cause) == "training worker 0 failed: MemoryError"
 
 
-def test_a_board_gives_each_item_once_and_in_order():
-    board = workers._Board()
-    assert board.take() == []
-    for item in ({"n": 1}, {"n": 2}):
-        board.put(item)
-    assert board.take() == [{"n": 1}, {"n": 2}]
-    assert board.take() == []
+CAPACITY = types.SimpleNamespace(check=lambda: None)
+"""There is always room for all workers."""
 
 
-ROOM = types.SimpleNamespace(check=lambda: None)
-"""There is always a node for all workers."""
+class LocalQueue(queue.Queue):
+    """A queue in this process."""
 
+    is_killed = False
 
-class LocalBoard:
-    """A board that is no actor: its methods have ``remote``, which answers at once."""
-
-    def __init__(self):
-        board = workers._Board()
-        self.put = types.SimpleNamespace(remote=board.put)
-        self.take = types.SimpleNamespace(remote=board.take)
-        self.killed = False
-
-    def kill(self):
-        self.killed = True
+    def shutdown(self, *, force):
+        self.is_killed = force
 
 
 @pytest.fixture
-def board(monkeypatch):
-    monkeypatch.setattr(workers.ray, "get", lambda answer: answer)
-    monkeypatch.setattr(workers.ray, "kill", LocalBoard.kill)
+def events(monkeypatch):
     monkeypatch.setattr(workers.train_reservations, "free_cores_of_dead", lambda: None)
-    return LocalBoard()
+    return LocalQueue()
 
 
-def test_what_is_posted_until_the_end_is_passed_on(board):
+def test_all_events_are_passed_on_in_order(events):
     def fit():
-        for n in range(3):
-            workers._post(board, {"n": n})
+        for event in ("first", "second", "third"):
+            events.put(event)
         return types.SimpleNamespace(return_value="trained")
 
     heard = []
     trainer = types.SimpleNamespace(fit=fit)
-    assert workers._fit_and_listen(trainer, board, heard.append, ROOM) == "trained"
-    assert heard == [{"n": 0}, {"n": 1}, {"n": 2}]
+    assert workers._fit(trainer, events, heard.append, CAPACITY) == "trained"
+    assert heard == ["first", "second", "third"]
+    assert events.is_killed
 
 
-def test_posts_are_passed_on_while_it_trains(board):
+def test_events_are_passed_on_while_it_trains(events):
     heard = threading.Event()
 
     def fit():
-        workers._post(board, {"n": 0})
+        events.put("first")
         assert heard.wait(20)
         return types.SimpleNamespace(return_value="trained")
 
     trainer = types.SimpleNamespace(fit=fit)
-    answer = workers._fit_and_listen(trainer, board, lambda item: heard.set(), ROOM)
+    answer = workers._fit(trainer, events, lambda event: heard.set(), CAPACITY)
     assert answer == "trained"
 
 
-def test_what_fails_is_raised_after_what_was_posted_before(board):
+def test_a_failure_is_raised_after_the_events_before_it(events):
     def fit():
-        workers._post(board, {"n": 0})
+        events.put("first")
         raise OSError("disk full")
 
     heard = []
     with pytest.raises(OSError, match="disk full"):
-        workers._fit_and_listen(types.SimpleNamespace(fit=fit), board, heard.append, ROOM)
-    assert heard == [{"n": 0}]
+        workers._fit(types.SimpleNamespace(fit=fit), events, heard.append, CAPACITY)
+    assert heard == ["first"]
 
 
-def test_if_nobody_takes_the_posts_the_workers_end(board):
-    listened = threading.Event()
+def test_a_callback_that_fails_ends_the_workers(events):
+    is_over = threading.Event()
 
     def fit():
-        workers._post(board, {"n": 0})
-        assert listened.wait(20)
+        events.put("first")
+        assert is_over.wait(20)
 
-    def refuse(item):
+    def refuse(event):
         raise OSError("the tracking server is away")
 
     with pytest.raises(OSError, match="tracking server"):
-        workers._fit_and_listen(types.SimpleNamespace(fit=fit), board, refuse, ROOM)
-    listened.set()
-    assert board.killed
+        workers._fit(types.SimpleNamespace(fit=fit), events, refuse, CAPACITY)
+    is_over.set()
+    assert events.is_killed
+
+
+def test_a_cluster_without_room_ends_the_training_while_no_event_comes(events, monkeypatch):
+    monkeypatch.setattr(workers, "_CHECK_EVERY_SECONDS", 0.01)
+    is_over = threading.Event()
+
+    def refuse():
+        raise JobError("no node has room")
+
+    trainer = types.SimpleNamespace(fit=is_over.wait)
+    with pytest.raises(JobError, match="no node has room"):
+        workers._fit(trainer, events, print, types.SimpleNamespace(check=refuse))
+    is_over.set()
+    assert events.is_killed
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.soak)])
-def test_what_fails_in_a_worker_may_be_tried_again(tmp_path, resources, num_workers):
-    def fail(job, post):
+def test_a_failure_of_a_worker_may_be_tried_again(tmp_path, resources, num_workers):
+    def fail(job, report):
         raise OSError("disk full")
 
     with pytest.raises(WorkerError, match=r"training worker 0 failed: .*disk full"):
@@ -177,16 +178,19 @@ def test_what_fails_in_a_worker_may_be_tried_again(tmp_path, resources, num_work
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_a_function_is_run_by_as_many_workers_and_the_first_answers(
-    tmp_path, resources, num_workers
+def test_a_function_is_run_by_all_workers_and_rank_0_returns(
+    tmp_path, resources, num_workers, monkeypatch
 ):
-    def worker(job, post):
+    if num_workers == 1:  # it trains in this process, and no queue is started
+        monkeypatch.setattr(workers, "_start_queue", None)
+
+    def worker(job, report):
         import torch.distributed as dist
 
         rank = dist.get_rank() if dist.is_initialized() else 0
         world_size = dist.get_world_size() if dist.is_initialized() else 1
         if rank == 0:
-            post({"job": job})
+            report({"job": job})
         return {"rank": rank, "world_size": world_size}
 
     assert run(worker, tmp_path, resources, num_workers) == (
@@ -198,8 +202,8 @@ def test_a_function_is_run_by_as_many_workers_and_the_first_answers(
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.soak)])
-def test_what_a_worker_raises_is_raised_as_what_it_is(tmp_path, resources, num_workers):
-    def refuse(job, post):
+def test_a_users_mistake_in_a_worker_keeps_its_type(tmp_path, resources, num_workers):
+    def refuse(job, report):
         raise UserError("nothing to learn from", hint="give more")
 
     with pytest.raises(UserError, match="nothing to learn from: give more"):
@@ -207,11 +211,11 @@ def test_what_a_worker_raises_is_raised_as_what_it_is(tmp_path, resources, num_w
 
 
 def run(worker, folder, resources, num_workers):
-    """Train with ``worker``; returns its answer and what was posted."""
+    """Train with ``worker``; returns its result and the events."""
     heard = []
     place = Resources(num_cpus=max(2, resources.num_cpus), num_gpus=0, num_nodes=1, min_node_cpus=1)
     answer = workers.train(
         worker, "the job", num_workers=num_workers, resources=place,
-        storage_path=str(folder / "ray"), on_post=heard.append,
+        storage_path=str(folder / "ray"), callback=heard.append,
     )  # fmt: skip
     return answer, heard

@@ -1,7 +1,8 @@
-"""Inputs of each step -> states of a recurrent layer in float32 on a CPU, where nothing is learnt.
+"""CPU kernels of recurrent layers in float32, for inference only: gates of each step -> states.
 
-The state h = 2 u - 1 is kept as u, as tanh x = 2 sigmoid(2 x) - 1: the factors go into the weights,
-W h = 2 W u - W 1, and each step has half as many operations. u = 1/2 stands for no state.
+The kernels store u in place of the state h = 2 u - 1, because tanh x = 2 sigmoid(2 x) - 1. The
+factors move into the weights, W h = 2 W u - W 1, and each step needs half as many operations. The
+state before the first step is h = 0, so u = 1/2.
 
 Shape: (T steps, B tweets, D features of the inputs, H of the states, G = H or 3 H of the gates)
 """
@@ -14,36 +15,36 @@ from torch import nn
 from sentiflow.models import cpu
 
 _Step = Callable[[int, torch.Tensor, torch.Tensor], None]
-"""Computes the states after a step, given its number and the states before, into the third."""
+"""Takes the number of a step, the states before it, and the tensor for the states after it."""
 
 
-def can_read(layer: nn.RNNBase, inputs: torch.Tensor) -> bool:
-    """Say whether these loops are for a layer and its inputs, and nothing is learnt."""
-    return layer.mode in _LOOPS and cpu.is_plain(inputs) and not torch.is_grad_enabled()
+def supports(layer: nn.RNNBase, inputs: torch.Tensor) -> bool:
+    """Whether there is a kernel for a layer and its inputs, and no gradient is needed."""
+    return layer.mode in _KERNELS and cpu.is_plain(inputs) and not torch.is_grad_enabled()
 
 
-def to_gates(layer: nn.RNNBase, inputs: torch.Tensor) -> torch.Tensor:
-    """Compute what inputs ``(..., D)`` give to the gates ``(..., G)``, whatever was before them."""
+def compute_gates(layer: nn.RNNBase, inputs: torch.Tensor) -> torch.Tensor:
+    """Compute the share of the inputs ``(..., D)`` in the gates ``(..., G)``."""
     return _GATES[layer.mode](layer, inputs)
 
 
-def read(
+def encode(
     layer: nn.RNNBase, gates: torch.Tensor, mask: torch.Tensor | None, *, backward: bool
 ) -> torch.Tensor:
-    """Let a layer of one direction read tweets.
+    """Run a unidirectional layer over tweets.
 
     Args:
         layer: An ``nn.RNN`` or ``nn.GRU``.
-        gates: From :func:`to_gates`, ``(T, B, G)``.
-        mask: ``(T, B, 1)``, 0 where a step holds no token, 1 elsewhere; None: all do.
-        backward: Read each tweet from its last token to its first.
+        gates: From :func:`compute_gates`, ``(T, B, G)``.
+        mask: ``(T, B, 1)``, 0 where a step holds no token, 1 elsewhere; None if all hold one.
+        backward: Run over each tweet from its last token to its first.
 
     Returns:
-        ``(T, B, H)``, the state after each token; no state (0) where the mask is 0.
+        ``(T, B, H)``, the state after each token; 0 where the mask is 0.
     """
     states = gates.new_empty(*gates.shape[:2], layer.hidden_size)
     none = torch.full_like(states[0], 0.5)
-    step = _LOOPS[layer.mode](layer, gates)
+    step = _KERNELS[layer.mode](layer, gates)
     for number, before in order_steps(len(states), backward):
         step(number, none if before is None else states[before], states[number])
         if mask is not None:
@@ -52,7 +53,7 @@ def read(
 
 
 def order_steps(num_steps: int, backward: bool) -> list[tuple[int, int | None]]:
-    """List each step and the one that is read before it."""
+    """List each step with the step before it, in the order of computation."""
     steps = list(range(num_steps))
     if backward:
         steps.reverse()
@@ -64,8 +65,8 @@ def _gates_of_tanh(layer: nn.RNNBase, inputs: torch.Tensor) -> torch.Tensor:
     return cpu.affine(inputs, 2 * layer.weight_ih_l0, 2 * bias)
 
 
-def _tanh_loop(layer: nn.RNNBase, gates: torch.Tensor) -> _Step:
-    """Read by ``u' = sigmoid(gate + V u)``."""
+def _tanh_kernel(layer: nn.RNNBase, gates: torch.Tensor) -> _Step:
+    """Step: ``u' = sigmoid(gate + V u)``."""
     weight = 4 * layer.weight_hh_l0
 
     def step(number: int, state: torch.Tensor, out: torch.Tensor) -> None:
@@ -81,8 +82,8 @@ def _gates_of_gru(layer: nn.RNNBase, inputs: torch.Tensor) -> torch.Tensor:
     return cpu.affine(inputs, layer.weight_ih_l0 * scale[:, None], bias * scale)
 
 
-def _gru_loop(layer: nn.RNNBase, gates: torch.Tensor) -> _Step:
-    """Read by ``u' = v + z (u - v)``.
+def _gru_kernel(layer: nn.RNNBase, gates: torch.Tensor) -> _Step:
+    """Step: ``u' = v + z (u - v)``.
 
     ``r, z = sigmoid(gate + V u)`` and ``v = sigmoid(gate + r (V u + bias))``.
     """
@@ -102,7 +103,7 @@ def _gru_loop(layer: nn.RNNBase, gates: torch.Tensor) -> _Step:
 
 
 def _scale_of_gru(layer: nn.RNNBase) -> torch.Tensor:
-    """Give the factor of each of the 3 H: 1 for reset and update, 2 for new, which is a tanh."""
+    """Return the factors of the 3 H gates: 1 for reset and update, 2 for new, which is a tanh."""
     scale = torch.ones_like(layer.bias_hh_l0)
     scale[2 * layer.hidden_size :] = 2
     return scale
@@ -112,7 +113,7 @@ _GATES: dict[str, Callable[[nn.RNNBase, torch.Tensor], torch.Tensor]] = {
     "RNN_TANH": _gates_of_tanh,
     "GRU": _gates_of_gru,
 }
-_LOOPS: dict[str, Callable[[nn.RNNBase, torch.Tensor], _Step]] = {
-    "RNN_TANH": _tanh_loop,
-    "GRU": _gru_loop,
+_KERNELS: dict[str, Callable[[nn.RNNBase, torch.Tensor], _Step]] = {
+    "RNN_TANH": _tanh_kernel,
+    "GRU": _gru_kernel,
 }

@@ -1,0 +1,140 @@
+"""What a training reports while it runs, and what it returns.
+
+Workers send these to the driver, and the queue between them imports this module. So it must not
+import torch.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sentiflow.data.manifest_types import Manifest
+
+Phase = Literal["pretrain", "train"]
+PRETRAIN: Phase = "pretrain"
+TRAIN: Phase = "train"
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """The metrics of one epoch, over all workers."""
+
+    epoch: int
+    """Counted from 1 in each phase."""
+    train_loss: float
+    """Mean over the epoch's rows, each with the weights of its step."""
+    train_accuracy: float
+    validation_loss: float | None
+    """None without validation rows."""
+    validation_accuracy: float | None
+    learning_rate: float
+    """At the end of the epoch."""
+    gradient_norm: float
+    """Mean over the steps, before clipping."""
+    padding_fraction: float
+    """Share of the cells in the padded batches that hold no token."""
+    seconds: float
+    """Time of the training steps; validation is not included."""
+    tweets_per_second: float
+    step: int
+    """Optimizer steps since the beginning of the first phase."""
+    ended: str = ""
+    """ISO 8601 in UTC, to the second; empty if an earlier version trained the epoch."""
+
+    def to_metrics(self, phase: Phase = TRAIN) -> dict[str, float | None]:
+        """Name the metrics as in MLflow."""
+        if phase == PRETRAIN:
+            return {"pretrain/loss": self.train_loss, "pretrain/epoch_seconds": self.seconds}
+        return {
+            "train/loss": self.train_loss,
+            "train/accuracy": self.train_accuracy,
+            "validation/loss": self.validation_loss,
+            "validation/accuracy": self.validation_accuracy,
+            "train/learning_rate": self.learning_rate,
+            "train/gradient_norm": self.gradient_norm,
+            "train/padding_fraction": self.padding_fraction,
+            "train/tweets_per_second": self.tweets_per_second,
+            "train/epoch_seconds": self.seconds,
+        }
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a training has come. Steps and rows are counted from the first phase on."""
+
+    phase: Phase
+    epoch: int
+    """Finished epochs of the phase."""
+    step: int
+    num_steps: int
+    """Steps at the end of the phase."""
+    rows_done: int
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """Mean metrics of the steps since the last report."""
+
+    loss: float
+    accuracy: float
+    gradient_norm: float
+    padding_fraction: float
+    tweets_per_second: float
+    learning_rate: float
+    """Of the last step."""
+
+
+@dataclass(frozen=True)
+class TrainingStarted:
+    """The workers are ready; after the loss of a worker this is reported again."""
+
+    position: Position
+    num_workers: int
+    pretraining: tuple[EpochResult, ...]
+    """Epochs that a checkpoint holds."""
+    history: tuple[EpochResult, ...]
+    """Epochs that a checkpoint holds."""
+
+
+@dataclass(frozen=True)
+class StepsDone:
+    """About a second of training."""
+
+    position: Position
+    metrics: StepMetrics
+
+    def to_metrics(self) -> dict[str, float | None]:
+        """Name the metrics as in MLflow."""
+        folder = "pretrain/" if self.position.phase == PRETRAIN else ""
+        return {f"{folder}step/{name}": value for name, value in vars(self.metrics).items()}
+
+
+@dataclass(frozen=True)
+class EpochEnded:
+    """An epoch is trained and validated, and its checkpoint is written."""
+
+    position: Position
+    result: EpochResult
+
+
+Event = TrainingStarted | StepsDone | EpochEnded
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What the training's first worker returns to the driver."""
+
+    pretraining: list[EpochResult]
+    history: list[EpochResult]
+    chosen_epoch: int
+    """The epoch whose weights became the model."""
+    package: Manifest
+    """Manifest of the model package."""
+    rows_without_token: int
+    """Training rows without a known word."""
+    device: str
+    precision: str
+
+
+def read_epochs(values: list[dict[str, Any]]) -> list[EpochResult]:
+    """Read the epochs of a manifest or a checkpoint."""
+    return [EpochResult(**value) for value in values]

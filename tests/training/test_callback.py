@@ -1,0 +1,109 @@
+"""Each step and epoch is shown and recorded once, also if restarted workers repeat it."""
+
+import logging
+
+import pytest
+
+from sentiflow.config.sections import TrainSettings
+from sentiflow.progress import Progress
+from sentiflow.training import callback
+from sentiflow.training.callback import TrainCallback
+from sentiflow.training.results import (
+    EpochEnded,
+    EpochResult,
+    Position,
+    StepMetrics,
+    StepsDone,
+    TrainingStarted,
+)
+
+
+class Recorder:
+    """Keeps the recorded metrics."""
+
+    def __init__(self):
+        self.steps, self.epochs = [], []
+
+    def log_series(self, series):
+        self.steps += series
+
+    def log_metrics(self, metrics, *, step=0):
+        self.epochs.append((step, metrics))
+
+
+@pytest.fixture
+def said(caplog):
+    caplog.set_level(logging.INFO, logger="sentiflow.progress")
+    return caplog
+
+
+@pytest.fixture
+def make(monkeypatch):
+    monkeypatch.setattr(callback, "_RECORD_EVERY_SECONDS", 0.0)
+
+    def make(num_workers=2):
+        settings = TrainSettings.model_validate({"num_epochs": 2, "pretrain": {"num_epochs": 1}})
+        progress = Progress("train", total=100, unit="tweets")
+        return TrainCallback(progress, Recorder(), settings, num_workers)
+
+    return make
+
+
+def at(step, *, phase="train", epoch=0):
+    return Position(phase, epoch, step, num_steps=10, rows_done=10 * step)
+
+
+def start(step=0, *, num_workers=2, pretraining=(), history=()):
+    return TrainingStarted(at(step), num_workers, pretraining, history)
+
+
+def steps(step, phase="train"):
+    return StepsDone(at(step, phase=phase), StepMetrics(0.5, 0.75, 1.0, 0.1, 99.0, 0.01))
+
+
+def epoch(number):
+    return EpochResult(number, 0.5, 0.75, 0.6, 0.7, 0.01, 1.0, 0.1, 2.0, 99.0, 5 * number)
+
+
+def test_steps_and_epochs_that_restarted_workers_repeat_are_taken_once(make, said):
+    told = make()
+    ended = EpochEnded(at(5, epoch=1), epoch(1))
+    for event in (start(), steps(2), steps(4), ended, steps(7)):
+        told(event)
+    for event in (start(3, num_workers=1), steps(4), ended, steps(7), steps(8)):
+        told(event)
+    assert [step for step, _ in told.recorder.steps] == [2, 4, 7, 8]
+    assert told.recorder.epochs == [(1, epoch(1).to_metrics())]
+    assert said.text.count("epoch 1: loss 0.5000, validation accuracy 0.7000") == 1
+    assert "workers were lost; resuming at step 3 of 10, in epoch 1, 1 worker" in said.text
+    assert told.num_workers == 1
+    assert told.progress.done == 80
+
+
+def test_a_resumed_training_records_the_epochs_of_its_checkpoint(make, said):
+    told = make()
+    told(start(6, pretraining=(epoch(1),), history=(epoch(1),)))
+    told(EpochEnded(at(5, epoch=1), epoch(1)))
+    assert told.recorder.epochs == [
+        (1, {"pretrain/loss": 0.5, "pretrain/epoch_seconds": 2.0}),
+        (1, epoch(1).to_metrics()),
+    ]
+    assert "resuming at step 6 of 10" in said.text
+    assert "epoch 1: loss" not in said.text
+
+
+def test_more_workers_are_announced(make, said):
+    told = make()
+    told(start(num_workers=1))
+    assert "starting with 1 worker: the cluster has no room for more now" in said.text
+    told(start(4, num_workers=2))
+    assert "more workers have room; resuming at step 4 of 10, in epoch 1, 2 workers" in said.text
+
+
+def test_metrics_of_pretraining_have_their_own_names(make):
+    told = make()
+    told(start())
+    told(steps(2, phase="pretrain"))
+    ((_, metrics),) = told.recorder.steps
+    assert metrics["pretrain/step/loss"] == 0.5
+    assert all(name.startswith("pretrain/step/") for name in metrics)
