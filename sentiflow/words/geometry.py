@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.errors import UserError
-from sentiflow.words.spelling import find_alike
+from sentiflow.words.spelling import find_similar
 from sentiflow.words.word_vectors import WordVectors
 
 Measure = Literal["euclidean", "cosine"]
@@ -225,7 +225,7 @@ def _to_strings(words: Sequence[str]) -> pa.Array:
 
 
 def _explain_unknown(vectors: WordVectors, word: str) -> str:
-    alike = find_alike(word, vectors.words)
+    alike = find_similar(word, vectors.words)
     hint = f"did you mean {', '.join(alike)}?" if alike else "none is spelled like it"
     return f"{word!r} is not among the {len(vectors.words):,} words of {vectors.source}: {hint}"
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiflow.words.spelling import find_alike
+from sentiflow.words.spelling import find_similar
 
 SHORT_WORDS = st.text("abcé", max_size=6)
 
@@ -29,7 +29,7 @@ def test_the_least_edits_come_first_and_then_the_first_words(word, known):
     edits = {other: count_edits(word, other) for other in known if other}
     near = [other for other in edits if edits[other] <= min(2, len(word) // 2)]
     expected = sorted(near, key=lambda other: edits[other])[:3]
-    assert find_alike(word, pa.array(known, pa.string())) == expected
+    assert find_similar(word, pa.array(known, pa.string())) == expected
 
 
 @pytest.mark.parametrize(
@@ -37,13 +37,13 @@ def test_the_least_edits_come_first_and_then_the_first_words(word, known):
     [("receieve", "receive"), ("womna", "woman"), ("Amsterdam", "amsterdam"), ("NAÏVE", "naïve")],
 )
 def test_what_was_meant_comes_first(glove, word, first):
-    assert find_alike(word, glove.words)[0] == first
+    assert find_similar(word, glove.words)[0] == first
 
 
 @pytest.mark.parametrize("word", ["", "q", "qqxxqqxx", "x" * 300])
 def test_what_is_like_no_word_gets_none(word):
-    assert find_alike(word, pa.array(["the", "", "a", "ab"])) == []
+    assert find_similar(word, pa.array(["the", "", "a", "ab"])) == []
 
 
 def test_no_words_are_like_anything():
-    assert find_alike("the", pa.array([], pa.string())) == []
+    assert find_similar("the", pa.array([], pa.string())) == []
