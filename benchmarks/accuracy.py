@@ -12,16 +12,14 @@ rows passed the best fastText's on the test rows.
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-import fasttext
 import pandas as pd
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+from measuring import import_fasttext, make_csv, sentiflow
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
@@ -38,9 +36,7 @@ def run_sentiflow(
     for seed in range(seeds):
         overrides = [f"output_uri={folder}/run-{seed}", f"prepare.csv={json.dumps(csvs)}"]
         overrides += [f"tracking.uri=sqlite:///{folder}/mlflow.db", f"train.seed={seed}", *changes]
-        command = [sys.executable, "-m", "sentiflow", "run", config, *overrides, "--json"]
-        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        records = json.loads(output)
+        records = json.loads(sentiflow("run", config, *overrides, "--json"))
         accuracy = records["evaluate"]["figures"]["test"]["accuracy"]
         rows.append((f"sentiflow, seed {seed}", accuracy, records["train"]["seconds"]))
         trained.append(records["train"])
@@ -72,7 +68,7 @@ def run_fasttext(
     train: pd.DataFrame, test: pd.DataFrame, folder: Path, ngrams: int, characters: int
 ) -> Row:
     """Train fastText: words, word n-grams, and character n-grams of 3 to so many letters."""
-    path = folder / "fasttext.txt"
+    fasttext, path = import_fasttext(), folder / "fasttext.txt"
     with path.open("w") as file:
         for text, label in train[["text", "label"]].itertuples(index=False):
             file.write(f"__label__{label} {text}\n")
@@ -116,13 +112,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
+    import_fasttext()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         csvs = [str(Path(csv).resolve()) for csv in arguments.csv]
         if not csvs:
-            csvs = [str(folder / "sample.csv")]
-            command = [sys.executable, "-m", "sentiflow", "sample", *csvs, "--rows", "40000"]
-            subprocess.run(command, check=True)
+            csvs = [str(make_csv(folder / "sample.csv", 40_000, seed=0))]
         ours, trained, tweets = run_sentiflow(
             csvs, arguments.config, folder, seeds=arguments.seeds, changes=arguments.set
         )

@@ -36,6 +36,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from measuring import make_csv, take_turns, write_config
 from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, read_csv
 
 # The rivals run this file too: what takes long to import, and not all need, is not imported here.
@@ -45,8 +46,8 @@ COLUMNS = ["target", "id", "date", "flag", "user", "text"]
 PREPARE, LARGE = "sentiflow prepare", "sentiflow prepare, 10 x rows"
 ONE_CORE, TWO_CORES = "sentiflow prepare, one core", "sentiflow prepare, two cores"
 COUNT_CORES = """
-from sentiflow import cluster
-with cluster.started(verbose=False) as resources: print(resources.num_cpus)
+from sentiflow.cluster import connection
+with connection.started(verbose=False) as resources: print(resources.num_cpus)
 """
 
 
@@ -178,9 +179,8 @@ def measure_rival(folder: Path, name: str, path: Path, num_rows: int, words_file
 
 def measure_prepare(folder: Path, path: Path, num_rows: int, num_cores: int = 0) -> Run:
     """Run ``sentiflow prepare``, and count the rows that it read and wrote."""
-    config = {"name": "benchmark", "output_uri": f"{folder}/run", "prepare": {"csv": str(path)}}
-    config["tracking"] = {"uri": f"sqlite:///{folder}/mlflow.db"}
-    (folder / "config.yaml").write_text(json.dumps(config))
+    config = folder / "config.yaml"
+    write_config(config, output=folder / "run", prepare={"csv": str(path)})
     run = run_python(["-m", "sentiflow", "prepare", "config.yaml"], folder, num_cores)
     record = json.loads((folder / "run/prepared/manifest.json").read_text())
     counts = record["counts"]
@@ -196,21 +196,16 @@ def choose(arguments: argparse.Namespace, folder: Path) -> dict[str, Callable[[P
     """Make the inputs; returns the competitors in the order in which they take turns."""
     from sentiflow.words import word_vectors
 
-    def sample(name: str, num_rows: int) -> Path:
-        options = ["--rows", str(num_rows), "--seed", "1"]
-        run_python(["-m", "sentiflow", "sample", name, *options], folder)
-        return folder / name
-
     words_file, rows = folder / "words.txt", arguments.rows
     words = word_vectors.load("package:glove.6B.50d", max_words=10_000).words
     words_file.write_text("\n".join(words.to_pylist()))
-    path = arguments.csv or sample("sample.csv", rows)
+    path = arguments.csv or make_csv(folder / "sample.csv", rows)
     path.read_bytes()  # from now on the system has it in memory, for everybody
     rival = partial(measure_rival, path=path, num_rows=rows, words_file=words_file)
     chosen = {name: partial(rival, name=name) for name in RIVALS}
     chosen[PREPARE] = partial(measure_prepare, path=path, num_rows=rows)
     if arguments.large:
-        large = sample("large.csv", 10 * rows)
+        large = make_csv(folder / "large.csv", 10 * rows)
         chosen[LARGE] = partial(measure_prepare, path=large, num_rows=10 * rows)
     for num_cores, name in ((1, ONE_CORE), (2, TWO_CORES)) if arguments.cores else ():
         output = run_python(["-c", COUNT_CORES], folder, num_cores).output
@@ -247,7 +242,7 @@ def compare(results: dict[str, Run]) -> Iterator[tuple[str, str, float]]:
 
 
 def show(runs: dict[str, list[Run]]) -> None:
-    """Print the figures, and the goals beside what was reached."""
+    """Print the times and memory, then each ratio beside its goal."""
     results = {name: summarize(runs[name]) for name in runs}
     print("| | seconds | from, to | work or stage | CPU | to pyarrow | GB: driver, worker, other |")
     print("|---|---|---|---|---|---|---|")
@@ -262,6 +257,12 @@ def show(runs: dict[str, list[Run]]) -> None:
     print("\n| ratio | goal | reached |\n|---|---|---|")
     for ratio, goal, reached in compare(results):
         print(f"| {ratio} | {goal} | {reached:.2f} |")
+
+
+def in_own_folder(measure: Callable[[Path], Run]) -> Run:
+    """Run a competitor in a new folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        return measure(Path(folder))
 
 
 def main() -> None:
@@ -280,11 +281,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="prepare-") as folder:
         competitors = choose(arguments, Path(folder))
-        runs: dict[str, list[Run]] = {name: [] for name in competitors}
-        for name, measure in [*competitors.items()] * arguments.repeats:
-            with tempfile.TemporaryDirectory() as own:
-                runs[name].append(measure(Path(own)))
-            print(f"{name}: {runs[name][-1].seconds:.1f} s", file=sys.stderr)
+        runs = take_turns(
+            {n: partial(in_own_folder, c) for n, c in competitors.items()}, arguments.repeats
+        )
     show(runs)
 
 

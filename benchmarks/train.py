@@ -20,7 +20,6 @@ this run, in turn.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import statistics
@@ -28,12 +27,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed
 from matplotlib.figure import Figure
+from measuring import make_csv, sentiflow, show_rates, take_turns, write_config
 from torch import nn
 
 from sentiflow.cluster import memory
@@ -276,20 +277,6 @@ def measure(run, prepared: Path, settings: TrainSettings, world_size: int = 1):
     return min(rates)
 
 
-def compare(name: str, contestants: dict, repeats: int) -> None:
-    """Run contestants in turn and print their medians, and the ratio of each to the first."""
-    rates: dict[str, list[float]] = {key: [] for key in contestants}
-    for _ in range(repeats):
-        for key, arguments in contestants.items():
-            rates[key].append(measure(*arguments))
-    first = statistics.median(next(iter(rates.values())))
-    print(f"\n{name}")
-    for key, found in rates.items():
-        middle = statistics.median(found)
-        spread = f"{min(found):,.0f} to {max(found):,.0f}"
-        print(f"  {key:<34} {middle:>9,.0f} tweets/s ({spread}) {middle / first:>6.2f}", flush=True)
-
-
 def draw_workers(prepared: Path, path: Path) -> None:
     """Draw the curves of 1, 2 and 4 workers over each other, dropout included."""
     model = {"model": BIGRU["model"] | {"hidden_size": 32, "dropout": 0.2}}
@@ -326,14 +313,11 @@ def time_starts(prepared: Path, num_workers: int, repeats: int) -> list[float]:
     MLflow's store is there.
     """
     with tempfile.TemporaryDirectory() as name:
-        settings = {
-            "name": "bench", "output_uri": f"{name}/run", "prepare": {"csv": "none.csv"},
-            "train": settings_of(RNN, 8192).model_dump()
-            | {"prepared_uri": str(prepared), "num_epochs": 1, "num_workers": num_workers},
-            "tracking": {"uri": f"sqlite:///{name}/mlflow.db"},
-        }  # fmt: skip
-        Path(name, "config.json").write_text(json.dumps(settings))
-        command = [sys.executable, "-m", "sentiflow", "train", f"{name}/config.json"]
+        train = settings_of(RNN, 8192).model_dump()
+        train |= {"prepared_uri": str(prepared), "num_epochs": 1, "num_workers": num_workers}
+        sections = {"prepare": {"csv": "none.csv"}, "train": train}
+        config = write_config(Path(name, "config.json"), output=Path(name, "run"), **sections)
+        command = [sys.executable, "-m", "sentiflow", "train", str(config)]
         seconds = []
         for seed in range(repeats + 1):
             began = time.perf_counter()
@@ -349,15 +333,9 @@ def time_starts(prepared: Path, num_workers: int, repeats: int) -> list[float]:
 
 def prepare_sample(folder: Path) -> Path:
     """Prepare a synthetic corpus."""
-    settings = {"name": "bench", "output_uri": str(folder / "run")}
-    settings |= {"prepare": {"csv": str(folder / "sample.csv")}}
-    settings |= {"tracking": {"uri": f"sqlite:///{folder}/mlflow.db"}}
-    (folder / "config.json").write_text(json.dumps(settings))
-    for arguments in (
-        ["sample", str(folder / "sample.csv"), "--rows", "100000"],
-        ["prepare", str(folder / "config.json")],
-    ):
-        subprocess.run([sys.executable, "-m", "sentiflow", *arguments], check=True)
+    csv = make_csv(folder / "sample.csv", 100_000)
+    sections = {"prepare": {"csv": str(csv)}}
+    sentiflow("prepare", write_config(folder / "config.json", output=folder / "run", **sections))
     return folder / "run/prepared"
 
 
@@ -419,7 +397,8 @@ def main() -> None:
         print(f"{rows['negative'] + rows['positive']:,} train rows")
         for title, contestants in list_comparisons(prepared).items():
             if arguments.only in title:
-                compare(title, contestants, arguments.repeats)
+                runs = {name: partial(measure, *each) for name, each in contestants.items()}
+                show_rates(title, take_turns(runs, arguments.repeats), unit="tweets/s")
         if arguments.only in "curves":
             contestants = {"tutorial's batches of 64": TUTORIAL, "batches of 512": MEDIUM}
             contestants |= {"batches of 1,024": LARGE, "batches of 2,048": HUGE}

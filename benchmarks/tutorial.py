@@ -11,8 +11,6 @@ the tutorial keeps of the whole. With ``--plots``, the curves are drawn there.
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from pathlib import Path
 import yaml
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from measuring import sentiflow
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -84,8 +83,7 @@ def train(curve: Curve, csv: list[str], every: int, folder: Path) -> list[dict]:
         *curve.settings,
     )
     for verb in ("prepare", "train"):
-        command = [sys.executable, "-m", "sentiflow", verb, str(CONFIGS / curve.config)]
-        subprocess.run([*command, *changes], check=True, capture_output=True)
+        sentiflow(verb, CONFIGS / curve.config, *changes)
     return json.loads((folder / "trained/manifest.json").read_text())["history"]
 
 

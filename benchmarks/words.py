@@ -11,10 +11,11 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from measuring import seconds_of, show_rates, take_turns
 
 from sentiflow.words import word_vectors
 
@@ -39,36 +40,32 @@ def write_text(path: Path) -> None:
         file.writelines(f"{word} {' '.join(f'{x:.5g}' for x in row)}\n" for word, row in rows)
 
 
-def seconds_of(command: list[str]) -> float:
-    """Run a command to its end."""
-    began = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    return time.perf_counter() - began
+def ask(command: list[str], folder: Path, forgotten: str) -> float:
+    """Delete what an earlier turn has kept, and measure the seconds of a command."""
+    for path in folder.glob(forgotten) if forgotten else ():
+        path.unlink()
+    return seconds_of(lambda: subprocess.run(command, check=True, capture_output=True))
 
 
 def main() -> None:
     """Time each way to ask for the nearest words in turn, and print the medians."""
-    with tempfile.TemporaryDirectory() as folder:
-        text = Path(folder, "glove.6B.50d.txt")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
+        text = folder / "glove.6B.50d.txt"
         write_text(text)
         ours = [sys.executable, "-m", "sentiflow", "words", "nearest", "cat", "--vectors"]
-        torchtexts = [sys.executable, "-c", TUTORIAL, folder]
-        ways = {  # the command, and what is forgotten before it
+        torchtexts = [sys.executable, "-c", TUTORIAL, str(folder)]
+        ways = {  # the command, and what is deleted before it
+            "torchtext, text": (torchtexts, "*.pt"),
+            "torchtext, text again": (torchtexts, ""),
             "sentiflow, package": ([*ours, "package:glove.6B.50d"], ""),
             "sentiflow, text": ([*ours, str(text)], "cache/sentiflow/vectors/*"),
             "sentiflow, text again": ([*ours, str(text)], ""),
-            "torchtext, text": (torchtexts, "*.pt"),
-            "torchtext, text again": (torchtexts, ""),
         }
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(TURNS):
-            for name, (command, forgotten) in ways.items():
-                for path in Path(folder).glob(forgotten) if forgotten else ():
-                    path.unlink()
-                seconds[name].append(seconds_of(command))
-    for name, values in seconds.items():
-        print(f"{name:<22} {sorted(values)[TURNS // 2]:6.2f} s")
+        contestants = {n: partial(ask, command, folder, old) for n, (command, old) in ways.items()}
+        seconds = take_turns(contestants, TURNS)
+    show_rates("the words nearest to cat", seconds, unit="s")
 
 
 if __name__ == "__main__":
