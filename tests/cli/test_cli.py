@@ -127,7 +127,7 @@ def test_sample_refuses_a_directory(tmp_path):
 def test_a_sample_replaces_no_file_unless_told(tmp_path):
     path = tmp_path / "tweets.csv"
     path.write_text("precious")
-    assert "is there: name another file" in one_line(invoke("sample", str(path), "--rows", "5"))
+    assert "exists: name another file" in one_line(invoke("sample", str(path), "--rows", "5"))
     assert path.read_text() == "precious"
     assert invoke("sample", str(path), "--rows", "5", "--overwrite").exit_code == 0
     assert path.read_bytes().count(b"\n") == 5
