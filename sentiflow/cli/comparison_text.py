@@ -5,12 +5,12 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from sentiflow.cli.terminal import align, wrap
 from sentiflow.evaluation.comparison import Comparison, Model, Setting
 from sentiflow.evaluation.differences import SliceDifference
 from sentiflow.metrics.paired import Difference, write_p
 from sentiflow.storage.uris import as_typed
 
-WIDTH = 96
 _MAX_VALUE = 24
 _FIGURES = {
     "accuracy": "accuracy",
@@ -29,8 +29,8 @@ def to_text(found: Comparison) -> str:
         _list_settings(found.settings),
         _list_figures(found),
         _list_slices(found.slices),
-        [line for note in found.notes for line in _wrap(f"Note: {note}.")],
-        _wrap(found.verdict),
+        [line for note in found.notes for line in wrap(f"Note: {note}.")],
+        wrap(found.verdict),
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
@@ -56,7 +56,7 @@ def _count_rows(found: Comparison) -> list[str]:
                 f"{model.num_rows_seen:,} of the {other} are left out: the {side} model was "
                 "trained on them, or chosen by them."
             )
-    return _wrap(" ".join(lines))
+    return wrap(" ".join(lines))
 
 
 def _list_settings(settings: Sequence[Setting] | None) -> list[str]:
@@ -65,7 +65,7 @@ def _list_settings(settings: Sequence[Setting] | None) -> list[str]:
     if not settings:
         return ["No setting of training or preparation differs."]
     rows = [(s.key, _brief(s.first), _brief(s.second)) for s in settings]
-    return _align([("settings that differ", "first", "second"), *rows], "<<<")
+    return align([("settings that differ", "first", "second"), *rows], "<<<")
 
 
 def _list_figures(found: Comparison) -> list[str]:
@@ -78,7 +78,7 @@ def _list_figures(found: Comparison) -> list[str]:
         f"Right only by the first: {counts.only_first_right:,} rows; only by the second: "
         f"{counts.only_second_right:,}. McNemar's exact test: {write_p(counts.p_value)}."
     )
-    return [*_align(rows, "<>>>>>"), "* lower is better", *_wrap(test)]
+    return [*align(rows, "<>>>>>"), "* lower is better", *wrap(test)]
 
 
 def _list_slices(slices: Sequence[SliceDifference]) -> list[str]:
@@ -97,7 +97,7 @@ def _list_slices(slices: Sequence[SliceDifference]) -> list[str]:
         rows.append((name, f"{item.num_rows:,}", *figures, value, interval, test))
     rest = len(slices) - len(moved)
     last = f"In {rest} more slices no difference is shown" if rest else "It moved in every slice"
-    return [*_align(rows, "<>>>>>>"), f"{last}; p adjusted for {len(slices)} slices (Holm)."]
+    return [*align(rows, "<>>>>>>"), f"{last}; p adjusted for {len(slices)} slices (Holm)."]
 
 
 def _write(value: Any) -> str:
@@ -114,18 +114,3 @@ def _write_difference(found: Difference | None) -> tuple[str, str, str]:
 def _brief(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _MAX_VALUE else f"{text[: _MAX_VALUE - 3]}..."
-
-
-def _wrap(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
-
-
-def _align(rows: Sequence[Sequence[str]], sides: str) -> list[str]:
-    """Set rows in columns, each to the left or the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    ]

@@ -126,8 +126,11 @@ def test_a_model_package_is_asked_like_any_source(make_package):
         ("distance cat", "1 given: cat: name 2 or more words"),
         ("analogy king man", "2 given: king man: name exactly 3"),
         ("analogy king man woman boy", "4 given: king man woman boy: name exactly 3"),
-        ("near king man", "'king man' is no sum of words: write king - man + woman"),
-        ("nearest cat --vectors nowhere.txt", "there is no file or directory 'nowhere.txt', nor w"),
+        ("near king man", "'king man' is not a sum of words: write king - man + woman"),
+        (
+            "nearest cat --vectors nowhere.txt",
+            "there is no file, directory or word vectors 'nowhere.txt'",
+        ),
         (
             "bias --pair man:womann",
             "'womann' is not among the 400,000 words of package:glove.6B.50",
@@ -204,7 +207,7 @@ def test_bias_shows_a_direction_and_the_published_tests_and_draws_both(tmp_path)
     assert "Direction from she to he" in text
     assert "WEAT 10" in text
     assert path.read_bytes().startswith(b"\x89PNG")
-    assert notes == f"words     drawn: {path}\n"
+    assert notes == f"words     chart: {path}\n"
 
 
 def test_bias_of_other_pairs_and_words_is_that_of_the_direction_alone():

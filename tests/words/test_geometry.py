@@ -248,7 +248,7 @@ def test_a_sum_is_added_up_from_left_to_right():
     "expression", ["", " ", "+", "king man", "king -", "king - + man", "a b c"]
 )
 def test_what_is_no_sum_is_refused(expression):
-    with pytest.raises(UserError, match="is no sum of words: write king - man"):
+    with pytest.raises(UserError, match="is not a sum of words: write king - man"):
         geometry.parse(expression)
 
 
@@ -263,7 +263,7 @@ def test_all_unknown_words_are_named_each_with_known_ones(glove):
         "'womann' is not among the 400,000 words of package:glove.6B.50d: "
         "did you mean woman, womans, homann?",
         "'qqzzqqzz' is not among the 400,000 words of package:glove.6B.50d: "
-        "none is spelled like it",
+        "no word is spelled like it",
     ]
 
 

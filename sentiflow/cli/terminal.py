@@ -1,0 +1,28 @@
+"""Text in lines and columns for a terminal."""
+
+import textwrap
+from collections.abc import Sequence
+
+WIDTH = 96
+"""Characters in a line."""
+
+
+def wrap(text: str) -> list[str]:
+    """Break a text into lines between words."""
+    return textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def align(rows: Sequence[Sequence[str]], sides: str) -> list[str]:
+    """Write rows in columns; ``sides`` has ``<`` (left) or ``>`` (right) for each column."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def printable(text: str) -> str:
+    """Escape characters that control a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
