@@ -51,8 +51,8 @@ def _describe_direction(direction: Direction) -> str:
 def _describe_associations(associations: Sequence[Association]) -> str:
     explained = (
         "Association tests. d, about -2 to 2: above 0, the first targets are nearer to the first "
-        "attributes than the second targets are. p: the share of partitions of the targets with "
-        f"at least this association, of all or of {MAX_PARTITIONS:,} random ones; * is below 0.05."
+        "attributes than the second targets are. p: the share of partitions of the targets (all, "
+        f"or {MAX_PARTITIONS:,} random ones) with at least this association; * is below 0.05."
     )
     head = ("", "targets", "attributes", "known", "d", "p", "")
     table = _table([head, *map(_describe_association, associations)], "<<<>>><")

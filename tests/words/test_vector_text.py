@@ -103,8 +103,8 @@ def test_of_a_repeated_word_the_first_counts_and_the_others_are_counted(path, sa
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        (b"bird 1", "has 1 instead of 2 numbers: is it complete"),
-        (b"bird 1 2 3", "has 3 instead of 2 numbers: is it complete"),
+        (b"bird 1", "has 1 instead of 2 numbers: is it a complete"),
+        (b"bird 1 2 3", "has 3 instead of 2 numbers: is it a complete"),
         (b"", "is blank: delete it"),
         (b"many\x1f many words 1 2", "has the control character 1F in its word: delete it"),
         (b"bird 1 two", "'two' is not a number: correct or delete the line"),
@@ -143,7 +143,7 @@ def test_a_line_of_no_end_is_refused(path, monkeypatch):
         (b"4 2\n" + LINES, "vectors.txt holds 3 words, not 4 as its first line says: is it compl"),
         (b"4 2\n", "vectors.txt holds 0 words, not 4 as its first line says: is it complete?"),
         (b"4 300\n" + LINES, "vectors.txt, line 2: has 2 instead of 300 numbers"),
-        (bytes(range(256)) * 99, "vectors.txt, line 1: has 0 instead of 1 numbers: is it complete"),
+        (bytes(range(256)) * 99, "vectors.txt, line 1: has 0 instead of 1 numbers: is it a complete"),
     ],
 )
 def test_what_is_no_text_of_vectors_is_refused(path, content, problem):
