@@ -2,21 +2,20 @@
 
     python benchmarks/train.py --prepared runs/x/prepared [--repeats 3]
 
-Without ``--prepared``, 100,000 tweets of ``sentiflow sample`` are prepared first. Each figure is
-tweets per second after the first epoch, the median of the repeats; a ratio is of figures taken in
-this run, in turn.
+Without ``--prepared``, 100,000 tweets of ``sentiflow sample`` are prepared first. Rates are tweets
+per second after the first epoch, the median of the repeats, with the ratio to the first line.
 
 - bare: forward, loss, backward, Adam over the same padded batches, made beforehand and held in
   memory; the same network, no dropout, no checkpoints, no validation, one thread.
-- PyTorch's layers: the bare loop with ``nn.GRU`` or ``nn.RNN`` in place of our loops.
+- PyTorch's layers: the bare loop with ``nn.GRU`` or ``nn.RNN`` in place of our CPU kernels.
 - bare gloo: the bare loop by two processes that add up their gradients in one message a step.
 - tutorial: batches of 64 tweets of equal length, a DataLoader for each length with its default
   collation of one tensor a tweet, as the tutorial has it.
 - tutorial's loop over sums: a DataLoader of batches of 128 of the tweets' summed vectors, which
   are made beforehand and not counted, as the tutorial has it for its first network.
 - workers, with ``--plot``: validation loss after each epoch with 1, 2 and 4 workers.
-- curves: validation accuracy after each epoch, the mean of as many seeds as repeats, of the
-  tutorial's batches and of those of 1,024 with a larger learning rate.
+- curves: validation accuracy after each epoch, the mean over as many seeds as repeats, with the
+  tutorial's batches and with larger ones and a larger learning rate.
 """
 
 import argparse
@@ -259,7 +258,7 @@ def run_process(run, prepared, settings, rank, world_size, port, queue) -> None:
 
 
 def measure(run, prepared: Path, settings: TrainSettings, world_size: int = 1):
-    """Run a contestant in processes of its own; tweets/s over all of them, or its curve."""
+    """Run a contestant in its own processes; tweets/s over all of them, or its curve."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     port = 29700 + int(time.time()) % 200

@@ -189,7 +189,9 @@ def test_a_map_is_drawn_and_its_figures_are_said(tmp_path):
     record = json.loads(stdout)
     assert record["words"] == ["king", "queen", "man", "woman"]
     assert [len(result["point"]) for result in record["results"]] == [2] * 4
-    assert f"4 words; the map shows {sum(record['explained']):.0%} of their variance: {path}" in stderr
+    assert (
+        f"4 words; the map shows {sum(record['explained']):.0%} of their variance: {path}" in stderr
+    )
 
 
 def test_a_map_is_not_drawn_over_a_directory(tmp_path):

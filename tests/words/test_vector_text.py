@@ -143,7 +143,10 @@ def test_a_line_of_no_end_is_refused(path, monkeypatch):
         (b"4 2\n" + LINES, "vectors.txt holds 3 words, not 4 as its first line says: is it compl"),
         (b"4 2\n", "vectors.txt holds 0 words, not 4 as its first line says: is it complete?"),
         (b"4 300\n" + LINES, "vectors.txt, line 2: has 2 instead of 300 numbers"),
-        (bytes(range(256)) * 99, "vectors.txt, line 1: has 0 instead of 1 numbers: is it a complete"),
+        (
+            bytes(range(256)) * 99,
+            "vectors.txt, line 1: has 0 instead of 1 numbers: is it a complete",
+        ),
     ],
 )
 def test_what_is_no_text_of_vectors_is_refused(path, content, problem):
