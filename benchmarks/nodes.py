@@ -75,7 +75,7 @@ def cluster_of(num_nodes: int, *, cores: float, folder: Path) -> Iterator[str]:
             group.rmdir()
 
 
-def run(made: Path, csv: Path, rows_per_file: int, num_nodes: int, cores: float) -> dict:
+def run(made: Path, csv: Path, rows_per_file: int, cores: float, num_nodes: int) -> dict:
     """Run the stages on one cluster; returns the seconds of each, and hashes of the tables.
 
     ``made`` is a finished run on fewer rows: its tables are trained on, and its model scores.
@@ -98,9 +98,8 @@ def run(made: Path, csv: Path, rows_per_file: int, num_nodes: int, cores: float)
                 record = json.loads((folder / f"run/{output}/manifest.json").read_text())
                 seconds[stage] = record["seconds"]
         seconds["epoch"] = record["history"][0]["seconds"]
-        hashes = [
-            hash_rows(folder / f"run/{t}") for t in ("prepared/encoded", "scored/predictions")
-        ]
+        tables = ("prepared/encoded", "scored/predictions")
+        hashes = [hash_rows(folder / "run" / table) for table in tables]
     return {"seconds": seconds, "hashes": hashes}
 
 
@@ -133,11 +132,8 @@ def main() -> None:
         sections = {"prepare": {"csv": str(small)}, "train": train}
         sentiflow("run", write_config(folder / "c.json", output=folder / "made", **sections))
         csv = make_csv(folder / "tweets.csv", options.rows)
-        common = (folder / "made", csv, rows_per_file)
-        numbers = [int(number) for number in options.nodes.split(",")]
-        contestants = {
-            f"{n} nodes": partial(run, *common, n, options.cores_per_node) for n in numbers
-        }
+        on = partial(run, folder / "made", csv, rows_per_file, options.cores_per_node)
+        contestants = {f"{n} nodes": partial(on, int(n)) for n in options.nodes.split(",")}
         results = take_turns(contestants, options.repeats)
     for stage in (*STAGES, "epoch"):
         seconds = {
