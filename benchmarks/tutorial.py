@@ -4,7 +4,7 @@
     python benchmarks/tutorial.py --every 14 a.csv b.csv --plots docs
 
 Trains ``configs/tutorial_ann.yaml`` and ``configs/tutorial_rnn.yaml`` (hidden sizes 50 and 100),
-and prints both accuracies after each epoch that the tutorial shows. ``--every`` divides the configs'
+and prints both accuracies after each epoch that the tutorial shows. ``--every`` divides
 ``every_nth``: 14 for a fourteenth of the corpus keeps as many tweets as the tutorial keeps of all.
 ``--plots`` draws the curves.
 """

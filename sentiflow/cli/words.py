@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 import typer
 
@@ -368,7 +368,14 @@ def _echo_values(values: Iterable[tuple[str, float]]) -> None:
         typer.echo(f"{word:<{width}} {value:.4f}")
 
 
-def _to_json(values: Iterable[tuple[str, float]]) -> list[dict[str, Any]]:
+class _Value(TypedDict):
+    """A word with its distance or similarity, as JSON."""
+
+    word: str
+    value: float
+
+
+def _to_json(values: Iterable[tuple[str, float]]) -> list[_Value]:
     return [{"word": word, "value": value} for word, value in values]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import yaml
 
@@ -27,12 +27,28 @@ class AssociationTest(NamedTuple):
         return (*self.targets, *self.attributes)
 
 
+class _Test(TypedDict):
+    """A test in the file: name of a set -> its words, separated by spaces."""
+
+    name: str
+    targets: dict[str, str]
+    attributes: dict[str, str]
+
+
+class _File(TypedDict):
+    """The contents of ``word_sets.yaml``."""
+
+    gender_pairs: list[str]
+    professions: str
+    tests: list[_Test]
+
+
 def _two_sets(sets: Mapping[str, str]) -> tuple[WordSet, WordSet]:
     first, second = (WordSet(name, tuple(words.split())) for name, words in sets.items())
     return first, second
 
 
-_DATA: dict[str, Any] = yaml.safe_load(
+_DATA: _File = yaml.safe_load(
     (resources.files("sentiflow.words") / "word_sets.yaml").read_text("utf-8")
 )
 

@@ -53,7 +53,7 @@ def refusal(path, content):
     ],
 )
 @pytest.mark.parametrize("block_bytes", [14, 1 << 20])
-def test_all_forms_give_the_same(path, content, block_bytes, monkeypatch):
+def test_all_formats_give_the_same(path, content, block_bytes, monkeypatch):
     monkeypatch.setattr(vector_text, "BLOCK_BYTES", block_bytes)
     assert read(path, content) == (WORDS, VECTORS.tolist())
 
@@ -71,14 +71,14 @@ def test_packed_files_give_the_same(tmp_path):
         vector_text.read(str(tmp_path / "two.zip"))
 
 
-def test_a_word_may_hold_blanks_quotes_and_whatever_a_table_takes_for_nothing(path):
+def test_a_word_may_contain_spaces_quotes_and_null_markers(path):
     words = [". . .", "at name@domain.com", '"', '"a', "'", "NULL", "NA", "nan", "1", "\u00a0", ","]
     content = "".join(f"{word} 0.5 {i}\n" for i, word in enumerate(words)).encode()
     assert read(path, content) == (words, [[0.5, i] for i in range(len(words))])
 
 
 @given(st.lists(st.lists(st.floats(-1e9, 1e9, width=32), min_size=3, max_size=3), min_size=1))
-def test_every_number_comes_back_as_it_was(tmp_path_factory, rows):
+def test_every_number_is_read_exactly(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("numbers") / "vectors.txt"
     lines = (f"w{i} {' '.join(map(str, row))}\n" for i, row in enumerate(rows))
     assert read(path, "".join(lines).encode())[1] == rows
@@ -86,13 +86,13 @@ def test_every_number_comes_back_as_it_was(tmp_path_factory, rows):
 
 @pytest.mark.parametrize("block_bytes", [14, 1 << 20])
 @pytest.mark.parametrize("header", [b"", b"3 2\n"])
-def test_no_more_is_read_than_is_wanted(path, header, block_bytes, monkeypatch):
+def test_only_the_requested_words_are_read(path, header, block_bytes, monkeypatch):
     monkeypatch.setattr(vector_text, "BLOCK_BYTES", block_bytes)
     words, _ = read(path, header + LINES + b"damage\n" * (block_bytes < 20), max_words=2)
     assert words[:2] == WORDS[:2]
 
 
-def test_of_a_repeated_word_the_first_counts_and_the_others_are_counted(path, said):
+def test_the_first_line_of_a_repeated_word_counts_and_the_others_are_reported(path, said):
     content = LINES + b"dog 7 7\ncat 8 8\ndog 9 9\nbird 1 1\n"
     words, vectors = read(path, content)
     assert words == [*WORDS, "bird"]
@@ -126,7 +126,7 @@ def test_a_wrong_line_is_named(path, line, problem, header, number, block_bytes,
     assert found.startswith(f"vectors.txt, line {number}: {problem}")
 
 
-def test_a_line_of_no_end_is_refused(path, monkeypatch):
+def test_an_endless_line_is_refused(path, monkeypatch):
     monkeypatch.setattr(vector_text, "BLOCK_BYTES", 40)
     found = refusal(path, LINES + b"endless" * 99)
     assert found.startswith("vectors.txt, line 4: has 0 instead of 2 numbers")
@@ -149,5 +149,5 @@ def test_a_line_of_no_end_is_refused(path, monkeypatch):
         ),
     ],
 )
-def test_what_is_no_text_of_vectors_is_refused(path, content, problem):
+def test_a_file_without_vectors_is_refused(path, content, problem):
     assert refusal(path, content).startswith(problem)
