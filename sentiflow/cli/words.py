@@ -305,9 +305,9 @@ def bias(
         if to is not None:
             _check_png(to)
         vectors = _load(source, max_words)
+        from sentiflow.cli import bias_text
         from sentiflow.progress import say
         from sentiflow.storage import filesystem
-        from sentiflow.cli import bias_text
         from sentiflow.words import bias_chart, geometry, word_bias
 
         typed = [word for pair in chosen for word in pair] + (words or [])

@@ -13,11 +13,11 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import responses
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -48,8 +48,8 @@ def download(
 ) -> list[Path]:
     """Download and unpack files of an archive, unless the folder has them already.
 
-    An archive that lies in the folder is verified, used and kept. Two downloads to one folder run
-    one after the other.
+    An archive that lies in the folder is verified, used and kept. Two downloads of an archive to
+    one folder run one after the other.
 
     Args:
         archive: The archive that the files are in.
@@ -71,7 +71,7 @@ def download(
         raise UserError(f"--url {url}", hint=hint)
     names = names or list(archive.members)
     paths = [folder / name for name in names]
-    with _locked(folder):
+    with _locked(folder, archive.name):
         whole, part = folder / archive.name, folder / f"{archive.name}.part"
         if not _find_missing(archive, folder, names):
             say("download", f"nothing to do: {' and '.join(map(str, paths))} complete")
@@ -102,23 +102,35 @@ def download(
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Create and lock a folder; explain errors of the disk in one line."""
+def _locked(folder: Path, name: str) -> Iterator[None]:
+    """Create a folder and hold a lock in it; explain errors of the disk in one line."""
+    path = folder / f"{name}.lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY)
+        lock = _lock(path)
         try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say("download", f"another process writes to {folder}; waiting for it")
-                fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         finally:
-            os.close(lock)
+            path.unlink()
+            lock.close()
     except OSError as error:
         hint = "solve that and run the same command again"
         raise UserError(f"cannot write to {folder}: {error.strerror}", hint=hint) from error
+
+
+def _lock(path: Path) -> IO[str]:
+    """Create and lock a file, but not one that its last owner has deleted."""
+    while True:
+        lock = path.open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("download", f"another process writes to {path.parent}; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(path.stat(), os.fstat(lock.fileno())):
+                return lock
+        lock.close()
 
 
 def _size(path: Path) -> int:

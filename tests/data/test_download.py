@@ -701,6 +701,22 @@ def test_of_two_processes_one_downloads_and_the_other_waits(start, server, folde
     assert server.starts == [0, HALF]
 
 
+def test_a_lock_that_its_owner_has_deleted_does_not_count(tmp_path):
+    entered = threading.Event()
+
+    def second():
+        with downloading._locked(tmp_path, "x"):
+            entered.set()
+
+    with downloading._locked(tmp_path, "x"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert not entered.wait(0.1)
+    thread.join(5)
+    assert entered.is_set()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_killed_download_is_resumed_by_the_same_command(start, server, folder, part):
     server.answers = [stall(20), serve()]
     killed = start()
