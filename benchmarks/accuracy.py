@@ -3,10 +3,10 @@
     python benchmarks/accuracy.py [CSV ...] [--config configs/sentiment140.yaml] [--seeds 3]
 
 Without a CSV, 40,000 tweets of ``sentiflow sample`` are used. The rivals read the prepared tweets
-in our tokens, so everybody trains and is tested on the same rows and words. Seconds are of training
-alone; for sentiflow those of the stage, with the start of Ray Train; ``--set train.num_workers=2``
-changes a setting. At the end stands how long sentiflow trained until its accuracy on the validation
-rows passed the best fastText's on the test rows.
+with our tokens, so all train and test on the same rows and words. Seconds are those of training;
+for sentiflow, those of the stage with the start of Ray Train. ``--set train.num_workers=2`` changes
+a setting. The last line says how long sentiflow trained until its validation accuracy passed the
+test accuracy of the best fastText.
 """
 
 import argparse
@@ -31,7 +31,7 @@ Row = tuple[str, float, float]
 def run_sentiflow(
     csvs: list[str], config: str, folder: Path, *, seeds: int, changes: list[str]
 ) -> tuple[list[Row], list[dict], Path]:
-    """Run the pipeline once for each seed; returns lines, training records, prepared tweets."""
+    """Run the pipeline for each seed; returns table rows, training records, prepared tweets."""
     rows, trained = [], []
     for seed in range(seeds):
         overrides = [f"output_uri={folder}/run-{seed}", f"prepare.csv={json.dumps(csvs)}"]
@@ -44,7 +44,7 @@ def run_sentiflow(
 
 
 def seconds_to_pass(record: dict, accuracy: float) -> float:
-    """Add up the epochs of a training until its validation accuracy was above a rival's."""
+    """Sum the seconds of the epochs until the validation accuracy passed that of a rival."""
     seconds = sum(epoch["seconds"] for epoch in record["pretraining"])
     for epoch in record["history"]:
         seconds += epoch["seconds"]
@@ -54,9 +54,9 @@ def seconds_to_pass(record: dict, accuracy: float) -> float:
 
 
 def read_split(tweets: Path, split: str) -> pd.DataFrame:
-    """Read the labelled rows of a split, tokenized as ours are, every token between blanks.
+    """Read the labelled rows of a split, with our tokens separated by spaces.
 
-    They are shuffled: fastText trains in the order of the file.
+    They are shuffled, because fastText trains in the order of the file.
     """
     table = ds.dataset(tweets / f"split={split}").to_table(columns=["text", "label"])
     tokens = tokenize(table["text"].combine_chunks(), name="tweet").to_lists()
@@ -67,7 +67,7 @@ def read_split(tweets: Path, split: str) -> pd.DataFrame:
 def run_fasttext(
     train: pd.DataFrame, test: pd.DataFrame, folder: Path, ngrams: int, characters: int
 ) -> Row:
-    """Train fastText: words, word n-grams, and character n-grams of 3 to so many letters."""
+    """Train fastText with word n-grams, and character n-grams of 3 to ``characters`` letters."""
     fasttext, path = import_fasttext(), folder / "fasttext.txt"
     with path.open("w") as file:
         for text, label in train[["text", "label"]].itertuples(index=False):
@@ -92,7 +92,7 @@ def run_fasttext(
 
 
 def run_logistic_regression(train: pd.DataFrame, test: pd.DataFrame) -> Row:
-    """Train TF-IDF of words and bigrams with logistic regression."""
+    """Train logistic regression on TF-IDF of words and bigrams."""
     began = time.perf_counter()
     vectorizer = TfidfVectorizer(
         ngram_range=(1, 2), min_df=2, sublinear_tf=True, tokenizer=str.split, token_pattern=None
@@ -105,7 +105,7 @@ def run_logistic_regression(train: pd.DataFrame, test: pd.DataFrame) -> Row:
 
 
 def main() -> None:
-    """Run everybody and print a table."""
+    """Run all and print a table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("csv", nargs="*")
     parser.add_argument("--config", default="configs/sentiment140.yaml")

@@ -2,16 +2,16 @@
 
     python benchmarks/prepare.py [--csv PATH] [--rows 1600000] [--repeats 3] [--large] [--cores]
 
-PATH must hold ROWS records; without it, they come from ``sentiflow sample --seed 1``. These take
-turns, each a process of its own, timed from its start to its end:
+PATH must have ROWS records; by default they come from ``sentiflow sample --seed 1``. These run in
+turn, each in its own process, timed from start to end:
 
 - pyarrow: reads the six columns, tokenizes by the tutorial's rule, looks up GloVe's 10,000 most
-  frequent words, writes two Parquet tables. It checks and splits nothing.
-- tutorial loop: ``csv.reader``, a dictionary of those words, one tensor a tweet, all in memory.
-- sentiflow prepare: the whole command, Ray's start included, with default settings.
-- with ``--large`` the same on ten times the rows, with ``--cores`` also on one core and on two.
+  frequent words, writes two Parquet tables. It does not check or split anything.
+- tutorial loop: ``csv.reader``, a dictionary of those words, one tensor per tweet, all in memory.
+- sentiflow prepare: the whole command with default settings, including the start of Ray.
+- ``--large``: the same with ten times the rows. ``--cores``: also on one core and on two.
 
-Memory is the most that a process ever had resident, shared memory included. Linux only.
+Memory is the peak resident size of a process, shared memory included. Linux only.
 """
 
 import argparse
@@ -39,7 +39,7 @@ import pyarrow.parquet as pq
 from measuring import make_csv, take_turns, write_config
 from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, read_csv
 
-# The rivals run this file too: what takes long to import, and not all need, is not imported here.
+# The rivals run this file too, so slow imports that only some need are inside of functions.
 
 KINDS = ("driver", "worker", "other")
 COLUMNS = ["target", "id", "date", "flag", "user", "text"]
@@ -52,7 +52,7 @@ with connection.started(verbose=False) as resources: print(resources.num_cpus)
 
 
 def run_pyarrow(path: Path, words_file: Path) -> tuple[float, int]:
-    """Do the least that prepares a corpus; returns seconds without imports, and rows."""
+    """Prepare a corpus with the least work; returns seconds without imports, and rows."""
 
     def decode(chunk: pa.Array) -> pa.Array:  # faster than to read all of it as latin-1
         try:
@@ -79,7 +79,7 @@ def run_pyarrow(path: Path, words_file: Path) -> tuple[float, int]:
 
 
 def run_loop(path: Path, words_file: Path) -> tuple[float, int]:
-    """Do what the tutorial does, for every row; returns seconds without imports, and rows."""
+    """Prepare every row as the tutorial does; returns seconds without imports, and rows."""
     import torch
 
     began = time.perf_counter()
@@ -101,24 +101,24 @@ RIVALS = {"pyarrow": run_pyarrow, "tutorial loop": run_loop}
 
 @dataclass(frozen=True)
 class Run:
-    """What a run of a competitor came to."""
+    """The measurements of one run of a competitor."""
 
     seconds: float
     """From the start of the process to its end."""
     peaks: dict[str, float]
-    """GB of the largest process: the one started, Ray's workers, any other."""
+    """GB of the largest process of each kind: driver, Ray's workers, others."""
     cpu_seconds: float
-    """Of all its processes, which other load on the machine changes less."""
+    """CPU seconds of all its processes; other load on the machine affects them less."""
     output: str = ""
-    """What it wrote."""
+    """What it printed."""
     work_seconds: float = 0.0
-    """Of a rival, without the imports; of sentiflow, the stage."""
+    """Seconds of a rival without imports; of sentiflow, those of the stage."""
 
 
 def watch(pid: int, peaks: dict[str, float], cpu: dict[psutil.Process, float]) -> None:
-    """Note the peaks and the CPU seconds of a process and its descendants until all have ended.
+    """Record peak memory and CPU seconds of a process and its descendants until all have ended.
 
-    The system remembers each process's peak; missed is what one grows in its last 0.1 s.
+    The system keeps the peak of each process; growth in its last 0.1 s is missed.
     """
     root = psutil.Process(pid)
     family = {root}
@@ -140,9 +140,9 @@ def watch(pid: int, peaks: dict[str, float], cpu: dict[psutil.Process, float]) -
 
 
 def run_python(arguments: list[str], folder: Path, num_cores: int = 0) -> Run:
-    """Run Python in ``folder`` until all that it started has ended."""
+    """Run Python in ``folder`` until all processes that it started have ended."""
     command, environment = [sys.executable, *arguments], dict(os.environ)
-    if num_cores:  # Ray counts the cores of the machine, whatever we may use of them
+    if num_cores:  # Ray counts all cores of the machine, not only those that we may use
         cores = sorted(os.sched_getaffinity(0))[:num_cores]
         command = ["taskset", "--cpu-list", ",".join(map(str, cores)), *command]
         environment["RAY_OVERRIDE_RESOURCES"] = json.dumps({"CPU": num_cores})
@@ -162,7 +162,7 @@ def run_python(arguments: list[str], folder: Path, num_cores: int = 0) -> Run:
 
 
 def check(what: str, found: list[int], expected: int) -> None:
-    """Fail if a competitor did not do all of its work."""
+    """Fail if a competitor did not do all of the work."""
     if set(found) != {expected}:
         raise RuntimeError(f"{what}: {found} instead of {expected}")
 
@@ -193,14 +193,14 @@ def measure_prepare(folder: Path, path: Path, num_rows: int, num_cores: int = 0)
 
 
 def choose(arguments: argparse.Namespace, folder: Path) -> dict[str, Callable[[Path], Run]]:
-    """Make the inputs; returns the competitors in the order in which they take turns."""
+    """Make the inputs; returns the competitors in order."""
     from sentiflow.words import word_vectors
 
     words_file, rows = folder / "words.txt", arguments.rows
     words = word_vectors.load("package:glove.6B.50d", max_words=10_000).words
     words_file.write_text("\n".join(words.to_pylist()))
     path = arguments.csv or make_csv(folder / "sample.csv", rows)
-    path.read_bytes()  # from now on the system has it in memory, for everybody
+    path.read_bytes()  # now the file is in the page cache for all
     rival = partial(measure_rival, path=path, num_rows=rows, words_file=words_file)
     chosen = {name: partial(rival, name=name) for name in RIVALS}
     chosen[PREPARE] = partial(measure_prepare, path=path, num_rows=rows)
@@ -222,7 +222,7 @@ def summarize(runs: list[Run]) -> Run:
 
 
 def compare(results: dict[str, Run]) -> Iterator[tuple[str, str, float]]:
-    """Give what is measured, its goal, and what was reached."""
+    """List what is measured, its goal, and the result."""
     pyarrow, loop, prepare = (results[name] for name in (*RIVALS, PREPARE))
     yield "stage to pyarrow", "at most 1.5", prepare.work_seconds / pyarrow.seconds
     yield "command to pyarrow", "at most 3", prepare.seconds / pyarrow.seconds
@@ -254,7 +254,7 @@ def show(runs: dict[str, list[Run]]) -> None:
         row.append("" if name == LARGE else f"{ratio:.2f}")
         row.append(", ".join(f"{run.peaks[kind]:.2f}" for kind in KINDS))
         print(f"| {' | '.join(row)} |")
-    print("\n| ratio | goal | reached |\n|---|---|---|")
+    print("\n| ratio | goal | result |\n|---|---|---|")
     for ratio, goal, reached in compare(results):
         print(f"| {ratio} | {goal} | {reached:.2f} |")
 
@@ -266,7 +266,7 @@ def in_own_folder(measure: Callable[[Path], Run]) -> Run:
 
 
 def main() -> None:
-    """Let the competitors take turns, and print what they came to."""
+    """Run the competitors in turn, and print the results."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--csv", type=lambda path: Path(path).resolve())
     parser.add_argument("--rows", type=int, default=1_600_000)

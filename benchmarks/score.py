@@ -1,19 +1,18 @@
-"""Scoring against the bare model, against fastText, by one worker and two, of ten times the rows.
+"""Scoring against the bare model, against fastText, and against one worker.
 
     python benchmarks/score.py [--rows 1600000] [--repeats 3] [--models rnn50,best] [--large]
 
-The corpus is that many tweets of ``sentiflow sample``, in one CSV; the models are trained on
-100,000 others. All rates are of this run, taken in turn, the median of the repeats, in rows per
-second over all cores. ``whole`` is rows by the time of the stage (Ray has started) or of the
-processes (from their start, imports and all); ``steady`` leaves out what comes before each process
-has finished its first 100,000 rows.
+The corpus is one CSV of ``sentiflow sample``; the models are trained on 100,000 other tweets. Rates
+are rows per second over all cores, the median of repeats in turn. ``whole`` counts the time of the
+stage (after Ray has started) or of the processes (imports included). ``steady`` starts when each
+process has finished its first 100,000 rows.
 
-- sentiflow: the command, from CSV to Parquet; ``from Parquet``, where the texts lie in Parquet.
-- bare: the same model, a process for each core, the same batches; the text is in memory, the
-  answers are dropped.
-- fastText: its own ``predict`` in Python, a process for each core, a list of texts in memory; with
+- sentiflow: the command, from CSV to Parquet, or ``from Parquet``.
+- bare: the same model and batches, a process for each core; texts are in memory, predictions are
+  discarded.
+- fastText: its ``predict`` in Python, a process for each core, a list of texts in memory; with
   bigrams, and with character 3- to 5-grams.
-- ``--large``: ten times the rows; time, and the most memory that a process took.
+- ``--large``: ten times the rows, with time and peak memory of a process.
 """
 
 import argparse
@@ -125,7 +124,7 @@ def median(rates: list[Rates]) -> Rates:
 
 
 def write_text(folder: Path) -> None:
-    """Write texts and labels as they are in memory, for those that read no CSV."""
+    """Write texts and labels as Arrow and Parquet, for contestants that do not read CSV."""
     for name in ("corpus", "train"):
         source = corpus.open_csv(
             [f"{folder}/{name}.csv"], form=FormatSettings(), rows_per_part=PIECE, unpack_to=""
@@ -139,7 +138,7 @@ def write_text(folder: Path) -> None:
 
 
 def train(folder: Path, name: str, precision: str) -> Path:
-    """Train a model for an epoch; its speed is that of any of its size."""
+    """Train a model for one epoch; its speed depends only on its size."""
     config = write_config(
         folder / f"{name}.yaml",
         output=folder / name,
@@ -153,7 +152,7 @@ def train(folder: Path, name: str, precision: str) -> Path:
 
 
 def score(config: Path, *overrides: str) -> Rates:
-    """Score the corpus into a new directory; the steady rate by the times of its files."""
+    """Score the corpus into a new directory; the times of its files give the steady rate."""
     with tempfile.TemporaryDirectory(dir=config.parent) as output:
         sentiflow("score", config, *overrides, f"score.output_uri={output}/scored")
         record = manifest.read(f"{output}/scored")
@@ -168,7 +167,7 @@ def score(config: Path, *overrides: str) -> Rates:
 
 
 def run_processes(kind: str, model: Path, folder: Path) -> Rates:
-    """Run a process for each core over its share of the pieces."""
+    """Run a process for each core, each on its share of the pieces."""
     command = [sys.executable, __file__, "--process", kind, str(model), f"{folder}/corpus.arrow"]
     began = time.monotonic()
     processes = [
@@ -190,7 +189,7 @@ def read_pieces(path: str, rank: int) -> list[pa.Array]:
 
 
 def run_bare(model: str, pieces: list[pa.Array]) -> dict[str, float]:
-    """Score pieces with the model package, and nothing else."""
+    """Score pieces with the model package only."""
     import torch
 
     from sentiflow.cluster import memory
@@ -203,7 +202,7 @@ def run_bare(model: str, pieces: list[pa.Array]) -> dict[str, float]:
 
 
 def train_fasttext(folder: Path, name: str) -> None:
-    """Train fastText on what the models were trained on."""
+    """Train fastText on the training data of the models."""
     fasttext = import_fasttext()
     with pa.memory_map(str(folder / "train.arrow")) as source:
         table = pa.ipc.open_file(source).read_all()
@@ -220,12 +219,12 @@ def run_fasttext(model: str, pieces: list[pa.Array]) -> dict[str, float]:
     return time_pieces(predict, [[" ".join(t.split()) for t in p.to_pylist()] for p in pieces])
 
 
-def time_pieces(answer: Callable, pieces: list) -> dict[str, float]:
-    """Answer pieces one after the other; the rate from the second on."""
-    answer(pieces[0])
+def time_pieces(predict: Callable, pieces: list) -> dict[str, float]:
+    """Predict pieces one after the other; the rate is measured from the second piece on."""
+    predict(pieces[0])
     began = time.monotonic()
     for piece in pieces[1:]:
-        answer(piece)
+        predict(piece)
     seconds = time.monotonic() - began
     rows = sum(map(len, pieces))
     return {"rows": rows, "steady": (rows - len(pieces[0])) / seconds}

@@ -1,8 +1,8 @@
 """``sentiflow words`` on a text of word vectors, against torchtext and the tutorial's loop.
 
-The file is the package's 400,000 vectors in GloVe's form, 171 MB. Each turn is a process of its
-own, with imports: torchtext's is the tutorial's, which loads the vectors, measures the distance to
-each word with torch and sorts all of them in Python.
+The file has the package's 400,000 vectors in GloVe's format, 171 MB. Each turn is a new process,
+imports included. The tutorial's process loads the vectors with torchtext, measures the distance to
+each word with torch, and sorts all distances in Python.
 
     python benchmarks/words.py
 """
@@ -33,7 +33,7 @@ TURNS = 3
 
 
 def write_text(path: Path) -> None:
-    """Write the package's vectors in GloVe's text form."""
+    """Write the package's vectors in GloVe's text format."""
     glove = word_vectors.load("package:glove.6B.50d")
     rows = zip(glove.words.to_pylist(), np.ascontiguousarray(glove.vectors).tolist(), strict=True)
     with path.open("w", encoding="utf-8") as file:
@@ -48,7 +48,7 @@ def ask(command: list[str], folder: Path, forgotten: str) -> float:
 
 
 def main() -> None:
-    """Time each way to ask for the nearest words in turn, and print the medians."""
+    """Time each way to find the nearest words, in turn."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
