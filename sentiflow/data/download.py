@@ -71,11 +71,13 @@ def download(
         raise UserError(f"--url {url}", hint=hint)
     names = names or list(archive.members)
     paths = [folder / name for name in names]
+    whole, part = folder / archive.name, folder / f"{archive.name}.part"
+    if not part.exists() and not _find_missing(archive, folder, names):
+        say("download", f"nothing to do: {' and '.join(map(str, paths))} complete")
+        return paths  # without a lock, as the folder may be read-only
     with _locked(folder, archive.name):
-        whole, part = folder / archive.name, folder / f"{archive.name}.part"
-        if not _find_missing(archive, folder, names):
-            say("download", f"nothing to do: {' and '.join(map(str, paths))} complete")
-            part.unlink(missing_ok=True)  # a kill after unpacking may have left it
+        if not _find_missing(archive, folder, names):  # another process, or a kill after unpacking
+            part.unlink(missing_ok=True)
             return paths
         is_there = whole.exists()
         if is_there:
