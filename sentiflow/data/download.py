@@ -1,4 +1,4 @@
-"""Archive -> its files in a folder, downloaded from their publisher, verified and unpacked.
+"""Downloads archives, verifies and unpacks them.
 
 While an archive is downloaded it is called ``ARCHIVE.zip.part``, and the same command resumes it.
 Once it is unpacked it is deleted; ``ARCHIVE.zip.json`` keeps the sizes and checksums of its files,
@@ -113,7 +113,7 @@ def _locked(folder: Path, name: str) -> Iterator[None]:
         try:
             yield
         finally:
-            path.unlink()
+            path.unlink(missing_ok=True)
             lock.close()
     except OSError as error:
         hint = "solve that and run the same command again"
