@@ -3,25 +3,23 @@
     python benchmarks/accuracy.py [CSV ...] [--config configs/sentiment140.yaml] [--seeds 3]
 
 Without a CSV, 40,000 tweets of ``sentiflow sample`` are used. The rivals read the prepared tweets
-in our tokens, so everybody trains and is tested on the same rows and words. Seconds are of training
-alone; for sentiflow those of the stage, with the start of Ray Train; ``--set train.num_workers=2``
-changes a setting. At the end stands how long sentiflow trained until its accuracy on the validation
-rows passed the best fastText's on the test rows.
+with our tokens, so all train and test on the same rows and words. Seconds are those of training;
+for sentiflow, those of the stage with the start of Ray Train. ``--set train.num_workers=2`` changes
+a setting. The last line says how long sentiflow trained until its validation accuracy passed the
+test accuracy of the best fastText.
 """
 
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-import fasttext
 import pandas as pd
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+from measuring import import_fasttext, make_csv, sentiflow
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
@@ -33,14 +31,12 @@ Row = tuple[str, float, float]
 def run_sentiflow(
     csvs: list[str], config: str, folder: Path, *, seeds: int, changes: list[str]
 ) -> tuple[list[Row], list[dict], Path]:
-    """Run the pipeline once for each seed; returns lines, training records, prepared tweets."""
+    """Run the pipeline for each seed; returns table rows, training records, prepared tweets."""
     rows, trained = [], []
     for seed in range(seeds):
         overrides = [f"output_uri={folder}/run-{seed}", f"prepare.csv={json.dumps(csvs)}"]
         overrides += [f"tracking.uri=sqlite:///{folder}/mlflow.db", f"train.seed={seed}", *changes]
-        command = [sys.executable, "-m", "sentiflow", "run", config, *overrides, "--json"]
-        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        records = json.loads(output)
+        records = json.loads(sentiflow("run", config, *overrides, "--json"))
         accuracy = records["evaluate"]["figures"]["test"]["accuracy"]
         rows.append((f"sentiflow, seed {seed}", accuracy, records["train"]["seconds"]))
         trained.append(records["train"])
@@ -48,7 +44,7 @@ def run_sentiflow(
 
 
 def seconds_to_pass(record: dict, accuracy: float) -> float:
-    """Add up the epochs of a training until its validation accuracy was above a rival's."""
+    """Sum the seconds of the epochs until the validation accuracy passed that of a rival."""
     seconds = sum(epoch["seconds"] for epoch in record["pretraining"])
     for epoch in record["history"]:
         seconds += epoch["seconds"]
@@ -58,9 +54,9 @@ def seconds_to_pass(record: dict, accuracy: float) -> float:
 
 
 def read_split(tweets: Path, split: str) -> pd.DataFrame:
-    """Read the labelled rows of a split, tokenized as ours are, every token between blanks.
+    """Read the labelled rows of a split, with our tokens separated by spaces.
 
-    They are shuffled: fastText trains in the order of the file.
+    They are shuffled, because fastText trains in the order of the file.
     """
     table = ds.dataset(tweets / f"split={split}").to_table(columns=["text", "label"])
     tokens = tokenize(table["text"].combine_chunks(), name="tweet").to_lists()
@@ -71,8 +67,8 @@ def read_split(tweets: Path, split: str) -> pd.DataFrame:
 def run_fasttext(
     train: pd.DataFrame, test: pd.DataFrame, folder: Path, ngrams: int, characters: int
 ) -> Row:
-    """Train fastText: words, word n-grams, and character n-grams of 3 to so many letters."""
-    path = folder / "fasttext.txt"
+    """Train fastText with word n-grams, and character n-grams of 3 to ``characters`` letters."""
+    fasttext, path = import_fasttext(), folder / "fasttext.txt"
     with path.open("w") as file:
         for text, label in train[["text", "label"]].itertuples(index=False):
             file.write(f"__label__{label} {text}\n")
@@ -96,7 +92,7 @@ def run_fasttext(
 
 
 def run_logistic_regression(train: pd.DataFrame, test: pd.DataFrame) -> Row:
-    """Train TF-IDF of words and bigrams with logistic regression."""
+    """Train logistic regression on TF-IDF of words and bigrams."""
     began = time.perf_counter()
     vectorizer = TfidfVectorizer(
         ngram_range=(1, 2), min_df=2, sublinear_tf=True, tokenizer=str.split, token_pattern=None
@@ -109,20 +105,19 @@ def run_logistic_regression(train: pd.DataFrame, test: pd.DataFrame) -> Row:
 
 
 def main() -> None:
-    """Run everybody and print a table."""
+    """Run all and print a table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("csv", nargs="*")
     parser.add_argument("--config", default="configs/sentiment140.yaml")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
+    import_fasttext()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         csvs = [str(Path(csv).resolve()) for csv in arguments.csv]
         if not csvs:
-            csvs = [str(folder / "sample.csv")]
-            command = [sys.executable, "-m", "sentiflow", "sample", *csvs, "--rows", "40000"]
-            subprocess.run(command, check=True)
+            csvs = [str(make_csv(folder / "sample.csv", 40_000, seed=0))]
         ours, trained, tweets = run_sentiflow(
             csvs, arguments.config, folder, seeds=arguments.seeds, changes=arguments.set
         )

@@ -2,16 +2,16 @@
 
     python benchmarks/prepare.py [--csv PATH] [--rows 1600000] [--repeats 3] [--large] [--cores]
 
-PATH must hold ROWS records; without it, they come from ``sentiflow sample --seed 1``. These take
-turns, each a process of its own, timed from its start to its end:
+PATH must have ROWS records; by default they come from ``sentiflow sample --seed 1``. These run in
+turn, each in its own process, timed from start to end:
 
 - pyarrow: reads the six columns, tokenizes by the tutorial's rule, looks up GloVe's 10,000 most
-  frequent words, writes two Parquet tables. It checks and splits nothing.
-- tutorial loop: ``csv.reader``, a dictionary of those words, one tensor a tweet, all in memory.
-- sentiflow prepare: the whole command, Ray's start included, with default settings.
-- with ``--large`` the same on ten times the rows, with ``--cores`` also on one core and on two.
+  frequent words, writes two Parquet tables. It does not check or split anything.
+- tutorial loop: ``csv.reader``, a dictionary of those words, one tensor per tweet, all in memory.
+- sentiflow prepare: the whole command with default settings, including the start of Ray.
+- ``--large``: the same with ten times the rows. ``--cores``: also on one core and on two.
 
-Memory is the most that a process ever had resident, shared memory included. Linux only.
+Memory is the peak resident size of a process, shared memory included. Linux only.
 """
 
 import argparse
@@ -36,22 +36,23 @@ import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from measuring import make_csv, take_turns, write_config
 from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, read_csv
 
-# The rivals run this file too: what takes long to import, and not all need, is not imported here.
+# The rivals run this file too, so slow imports that only some need are inside of functions.
 
 KINDS = ("driver", "worker", "other")
 COLUMNS = ["target", "id", "date", "flag", "user", "text"]
 PREPARE, LARGE = "sentiflow prepare", "sentiflow prepare, 10 x rows"
 ONE_CORE, TWO_CORES = "sentiflow prepare, one core", "sentiflow prepare, two cores"
 COUNT_CORES = """
-from sentiflow import cluster
-with cluster.started(verbose=False) as resources: print(resources.num_cpus)
+from sentiflow.cluster import connection
+with connection.started(verbose=False) as resources: print(resources.num_cpus)
 """
 
 
 def run_pyarrow(path: Path, words_file: Path) -> tuple[float, int]:
-    """Do the least that prepares a corpus; returns seconds without imports, and rows."""
+    """Prepare a corpus with the least work; returns seconds without imports, and rows."""
 
     def decode(chunk: pa.Array) -> pa.Array:  # faster than to read all of it as latin-1
         try:
@@ -78,7 +79,7 @@ def run_pyarrow(path: Path, words_file: Path) -> tuple[float, int]:
 
 
 def run_loop(path: Path, words_file: Path) -> tuple[float, int]:
-    """Do what the tutorial does, for every row; returns seconds without imports, and rows."""
+    """Prepare every row as the tutorial does; returns seconds without imports, and rows."""
     import torch
 
     began = time.perf_counter()
@@ -100,24 +101,24 @@ RIVALS = {"pyarrow": run_pyarrow, "tutorial loop": run_loop}
 
 @dataclass(frozen=True)
 class Run:
-    """What a run of a competitor came to."""
+    """The measurements of one run of a competitor."""
 
     seconds: float
     """From the start of the process to its end."""
     peaks: dict[str, float]
-    """GB of the largest process: the one started, Ray's workers, any other."""
+    """GB of the largest process of each kind: driver, Ray's workers, others."""
     cpu_seconds: float
-    """Of all its processes, which other load on the machine changes less."""
+    """CPU seconds of all its processes; other load on the machine affects them less."""
     output: str = ""
-    """What it wrote."""
+    """What it printed."""
     work_seconds: float = 0.0
-    """Of a rival, without the imports; of sentiflow, the stage."""
+    """Seconds of a rival without imports; of sentiflow, those of the stage."""
 
 
 def watch(pid: int, peaks: dict[str, float], cpu: dict[psutil.Process, float]) -> None:
-    """Note the peaks and the CPU seconds of a process and its descendants until all have ended.
+    """Record peak memory and CPU seconds of a process and its descendants until all have ended.
 
-    The system remembers each process's peak; missed is what one grows in its last 0.1 s.
+    The system keeps the peak of each process; growth in its last 0.1 s is missed.
     """
     root = psutil.Process(pid)
     family = {root}
@@ -139,9 +140,9 @@ def watch(pid: int, peaks: dict[str, float], cpu: dict[psutil.Process, float]) -
 
 
 def run_python(arguments: list[str], folder: Path, num_cores: int = 0) -> Run:
-    """Run Python in ``folder`` until all that it started has ended."""
+    """Run Python in ``folder`` until all processes that it started have ended."""
     command, environment = [sys.executable, *arguments], dict(os.environ)
-    if num_cores:  # Ray counts the cores of the machine, whatever we may use of them
+    if num_cores:  # Ray counts all cores of the machine, not only those that we may use
         cores = sorted(os.sched_getaffinity(0))[:num_cores]
         command = ["taskset", "--cpu-list", ",".join(map(str, cores)), *command]
         environment["RAY_OVERRIDE_RESOURCES"] = json.dumps({"CPU": num_cores})
@@ -161,7 +162,7 @@ def run_python(arguments: list[str], folder: Path, num_cores: int = 0) -> Run:
 
 
 def check(what: str, found: list[int], expected: int) -> None:
-    """Fail if a competitor did not do all of its work."""
+    """Fail if a competitor did not do all of the work."""
     if set(found) != {expected}:
         raise RuntimeError(f"{what}: {found} instead of {expected}")
 
@@ -178,9 +179,8 @@ def measure_rival(folder: Path, name: str, path: Path, num_rows: int, words_file
 
 def measure_prepare(folder: Path, path: Path, num_rows: int, num_cores: int = 0) -> Run:
     """Run ``sentiflow prepare``, and count the rows that it read and wrote."""
-    config = {"name": "benchmark", "output_uri": f"{folder}/run", "prepare": {"csv": str(path)}}
-    config["tracking"] = {"uri": f"sqlite:///{folder}/mlflow.db"}
-    (folder / "config.yaml").write_text(json.dumps(config))
+    config = folder / "config.yaml"
+    write_config(config, output=folder / "run", prepare={"csv": str(path)})
     run = run_python(["-m", "sentiflow", "prepare", "config.yaml"], folder, num_cores)
     record = json.loads((folder / "run/prepared/manifest.json").read_text())
     counts = record["counts"]
@@ -193,24 +193,19 @@ def measure_prepare(folder: Path, path: Path, num_rows: int, num_cores: int = 0)
 
 
 def choose(arguments: argparse.Namespace, folder: Path) -> dict[str, Callable[[Path], Run]]:
-    """Make the inputs; returns the competitors in the order in which they take turns."""
+    """Make the inputs; returns the competitors in order."""
     from sentiflow.words import word_vectors
-
-    def sample(name: str, num_rows: int) -> Path:
-        options = ["--rows", str(num_rows), "--seed", "1"]
-        run_python(["-m", "sentiflow", "sample", name, *options], folder)
-        return folder / name
 
     words_file, rows = folder / "words.txt", arguments.rows
     words = word_vectors.load("package:glove.6B.50d", max_words=10_000).words
     words_file.write_text("\n".join(words.to_pylist()))
-    path = arguments.csv or sample("sample.csv", rows)
-    path.read_bytes()  # from now on the system has it in memory, for everybody
+    path = arguments.csv or make_csv(folder / "sample.csv", rows)
+    path.read_bytes()  # now the file is in the page cache for all
     rival = partial(measure_rival, path=path, num_rows=rows, words_file=words_file)
     chosen = {name: partial(rival, name=name) for name in RIVALS}
     chosen[PREPARE] = partial(measure_prepare, path=path, num_rows=rows)
     if arguments.large:
-        large = sample("large.csv", 10 * rows)
+        large = make_csv(folder / "large.csv", 10 * rows)
         chosen[LARGE] = partial(measure_prepare, path=large, num_rows=10 * rows)
     for num_cores, name in ((1, ONE_CORE), (2, TWO_CORES)) if arguments.cores else ():
         output = run_python(["-c", COUNT_CORES], folder, num_cores).output
@@ -227,7 +222,7 @@ def summarize(runs: list[Run]) -> Run:
 
 
 def compare(results: dict[str, Run]) -> Iterator[tuple[str, str, float]]:
-    """Give what is measured, its goal, and what was reached."""
+    """List what is measured, its goal, and the result."""
     pyarrow, loop, prepare = (results[name] for name in (*RIVALS, PREPARE))
     yield "stage to pyarrow", "at most 1.5", prepare.work_seconds / pyarrow.seconds
     yield "command to pyarrow", "at most 3", prepare.seconds / pyarrow.seconds
@@ -247,7 +242,7 @@ def compare(results: dict[str, Run]) -> Iterator[tuple[str, str, float]]:
 
 
 def show(runs: dict[str, list[Run]]) -> None:
-    """Print the figures, and the goals beside what was reached."""
+    """Print the times and memory, then each ratio beside its goal."""
     results = {name: summarize(runs[name]) for name in runs}
     print("| | seconds | from, to | work or stage | CPU | to pyarrow | GB: driver, worker, other |")
     print("|---|---|---|---|---|---|---|")
@@ -259,13 +254,19 @@ def show(runs: dict[str, list[Run]]) -> None:
         row.append("" if name == LARGE else f"{ratio:.2f}")
         row.append(", ".join(f"{run.peaks[kind]:.2f}" for kind in KINDS))
         print(f"| {' | '.join(row)} |")
-    print("\n| ratio | goal | reached |\n|---|---|---|")
+    print("\n| ratio | goal | result |\n|---|---|---|")
     for ratio, goal, reached in compare(results):
         print(f"| {ratio} | {goal} | {reached:.2f} |")
 
 
+def in_own_folder(measure: Callable[[Path], Run]) -> Run:
+    """Run a competitor in a new folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        return measure(Path(folder))
+
+
 def main() -> None:
-    """Let the competitors take turns, and print what they came to."""
+    """Run the competitors in turn, and print the results."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--csv", type=lambda path: Path(path).resolve())
     parser.add_argument("--rows", type=int, default=1_600_000)
@@ -280,11 +281,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="prepare-") as folder:
         competitors = choose(arguments, Path(folder))
-        runs: dict[str, list[Run]] = {name: [] for name in competitors}
-        for name, measure in [*competitors.items()] * arguments.repeats:
-            with tempfile.TemporaryDirectory() as own:
-                runs[name].append(measure(Path(own)))
-            print(f"{name}: {runs[name][-1].seconds:.1f} s", file=sys.stderr)
+        runs = take_turns(
+            {n: partial(in_own_folder, c) for n, c in competitors.items()}, arguments.repeats
+        )
     show(runs)
 
 

@@ -1,6 +1,6 @@
 """``sentiflow sample`` against a plain Python loop that writes rows of the same size.
 
-The loop is ``csv.writer`` with ``random.choice`` among a dozen ready sentences: less work a row
+The loop is ``csv.writer`` with ``random.choice`` among a dozen ready sentences: less work for a row
 than the generator does, in the way that one would write it first.
 
     python benchmarks/sample.py [ROWS]
@@ -10,7 +10,8 @@ import csv
 import io
 import random
 import sys
-import time
+
+from measuring import seconds_of, show_rates, take_turns
 
 from sentiflow.data import sample
 
@@ -37,18 +38,14 @@ def generate(num_rows: int) -> int:
 
 
 def main() -> None:
-    """Time both in turn, three times, and print the medians."""
+    """Time both in turn, three times."""
     num_rows = int(sys.argv[1]) if len(sys.argv) > 1 else 400_000
-    seconds: dict[str, list[float]] = {"sentiflow": [], "plain loop": []}
-    for _ in range(3):
-        for name, work in (("sentiflow", generate), ("plain loop", plain_loop)):
-            began = time.perf_counter()
-            work(num_rows)
-            seconds[name].append(time.perf_counter() - began)
-    medians = {name: sorted(values)[1] for name, values in seconds.items()}
-    for name, value in medians.items():
-        print(f"{name:<12} {num_rows / value:>10,.0f} rows/s")
-    print(f"ratio        {medians['plain loop'] / medians['sentiflow']:>10.2f}")
+    contestants = {
+        "plain loop": lambda: num_rows / seconds_of(lambda: plain_loop(num_rows)),
+        "sentiflow": lambda: num_rows / seconds_of(lambda: generate(num_rows)),
+    }
+    rates = take_turns(contestants, 3)
+    show_rates(f"{num_rows:,} rows", rates, unit="rows/s")
 
 
 if __name__ == "__main__":

@@ -1,19 +1,18 @@
-"""Scoring against the bare model, against fastText, by one worker and two, of ten times the rows.
+"""Scoring against the bare model, against fastText, and against one worker.
 
     python benchmarks/score.py [--rows 1600000] [--repeats 3] [--models rnn50,best] [--large]
 
-The corpus is that many tweets of ``sentiflow sample``, in one CSV; the models are trained on
-100,000 others. All figures are of this run, taken in turn, the median of the repeats, in rows per
-second over all cores. ``whole`` is rows by the time of the stage (Ray has started) or of the
-processes (from their start, imports and all); ``steady`` leaves out what comes before each process
-has finished its first 100,000 rows.
+The corpus is one CSV of ``sentiflow sample``; the models are trained on 100,000 other tweets. Rates
+are rows per second over all cores, the median of repeats in turn. ``whole`` counts the time of the
+stage (after Ray has started) or of the processes (imports included). ``steady`` starts when each
+process has finished its first 100,000 rows.
 
-- sentiflow: the command, from CSV to Parquet; ``from Parquet``, where the texts lie in Parquet.
-- bare: the same model, a process for each core, the same batches; the text is in memory, the
-  answers are dropped.
-- fastText: its own ``predict`` in Python, a process for each core, a list of texts in memory; with
+- sentiflow: the command, from CSV to Parquet, or ``from Parquet``.
+- bare: the same model and batches, a process for each core; texts are in memory, predictions are
+  discarded.
+- fastText: its ``predict`` in Python, a process for each core, a list of texts in memory; with
   bigrams, and with character 3- to 5-grams.
-- ``--large``: ten times the rows; time, and the most memory that a process took.
+- ``--large``: ten times the rows, with time and peak memory of a process.
 """
 
 import argparse
@@ -29,10 +28,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
+from measuring import import_fasttext, make_csv, sentiflow, take_turns, write_config
 
 from sentiflow.config.sections import FormatSettings
-from sentiflow.data import corpus, manifest, sample
+from sentiflow.data import corpus, manifest
 
 PIECE = 100_000
 CORES = len(os.sched_getaffinity(0))
@@ -45,7 +44,7 @@ MODELS = {
 }
 FASTTEXT = {"bigrams": {"wordNgrams": 2}, "characters": {"wordNgrams": 2, "minn": 3, "maxn": 5}}
 
-Figures = dict[str, float]
+Rates = dict[str, float]
 
 
 def main() -> None:
@@ -62,6 +61,7 @@ def main() -> None:
         kind, model, text, rank = options.process
         print(json.dumps(PROCESSES[kind](model, read_pieces(text, int(rank)))))
         return
+    import_fasttext()
     with tempfile.TemporaryDirectory() as folder:
         compare(Path(folder), options)
 
@@ -75,7 +75,7 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
     write_text(folder)
     for name in FASTTEXT:
         train_fasttext(folder, name)
-    runs: dict[str, Callable[[], Figures]] = {}
+    runs: dict[str, Callable[[], Rates]] = {}
     for name, config in configs.items():
         runs[f"sentiflow, {name}"] = lambda config=config: score(config)
         runs[f"sentiflow, {name}, one worker"] = lambda config=config: score(
@@ -89,55 +89,42 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
     for name in FASTTEXT:
         model = folder / f"{name}.bin"
         runs[f"fastText, {name}"] = lambda model=model: run_processes("fasttext", model, folder)
-    measured: dict[str, list[Figures]] = {name: [] for name in runs}
-    for _ in range(options.repeats):
-        for name, run in runs.items():
-            measured[name].append(run())
-            print(f"  {name}: {measured[name][-1]}", file=sys.stderr)
-    report(names, {name: median(figures) for name, figures in measured.items()})
+    measured = take_turns(runs, options.repeats)
+    report(names, {name: median(rates) for name, rates in measured.items()})
     if options.large:
         make_csv(folder / "large.csv", 10 * options.rows, seed=3)
         for name, config in configs.items():
-            figures = score(config, f"score.corpus={folder}/large.csv")
-            print(f"{10 * options.rows:,} rows, {name}: {show(figures)}")
+            rates = score(config, f"score.corpus={folder}/large.csv")
+            print(f"{10 * options.rows:,} rows, {name}: {show(rates)}")
 
 
-def report(names: list[str], figures: dict[str, Figures]) -> None:
+def report(names: list[str], rates: dict[str, Rates]) -> None:
     """Print the medians, then the ratios."""
-    for name, values in figures.items():
+    for name, values in rates.items():
         print(f"{name:<34} {show(values)}")
     for name in names:
         rivals = [f"bare, {name}", f"sentiflow, {name}, one worker"]
         rivals += [f"fastText, {kind}" for kind in FASTTEXT]
         for ours in (f"sentiflow, {name}", f"sentiflow, {name}, from Parquet"):
             for rival in rivals:
-                ratios = (
-                    figures[ours][kind] / figures[rival][kind] for kind in ("whole", "steady")
-                )
+                ratios = (rates[ours][kind] / rates[rival][kind] for kind in ("whole", "steady"))
                 print("{} to {}: whole {:.2f}, steady {:.2f}".format(ours, rival, *ratios))
 
 
-def show(figures: Figures) -> str:
+def show(rates: Rates) -> str:
     """Write rates, and memory where it is known."""
-    text = f"whole {figures['whole']:>9,.0f}/s, steady {figures['steady']:>9,.0f}/s"
-    memory = figures.get("memory")
+    text = f"whole {rates['whole']:>9,.0f}/s, steady {rates['steady']:>9,.0f}/s"
+    memory = rates.get("memory")
     return f"{text}, {memory / 1e6:,.0f} MB" if memory else text
 
 
-def median(figures: list[Figures]) -> Figures:
+def median(rates: list[Rates]) -> Rates:
     """Take the median of each figure."""
-    return {name: statistics.median(item[name] for item in figures) for name in figures[0]}
-
-
-def make_csv(path: Path, rows: int, *, seed: int) -> None:
-    """Write a synthetic corpus."""
-    with path.open("wb") as file:
-        for chunk in sample.generate(num_rows=rows, seed=seed):
-            file.write(chunk)
+    return {name: statistics.median(item[name] for item in rates) for name in rates[0]}
 
 
 def write_text(folder: Path) -> None:
-    """Write texts and labels as they are in memory, for those that read no CSV."""
+    """Write texts and labels as Arrow and Parquet, for contestants that do not read CSV."""
     for name in ("corpus", "train"):
         source = corpus.open_csv(
             [f"{folder}/{name}.csv"], form=FormatSettings(), rows_per_part=PIECE, unpack_to=""
@@ -151,32 +138,23 @@ def write_text(folder: Path) -> None:
 
 
 def train(folder: Path, name: str, precision: str) -> Path:
-    """Train a model for an epoch; its speed is that of any of its size."""
-    config = folder / f"{name}.yaml"
-    sections = {
-        "name": name,
-        "output_uri": str(folder / name),
-        "prepare": {"csv": str(folder / "train.csv")},
-        "train": {"model": MODELS[name], "num_epochs": 1},
-        "score": {"corpus": str(folder / "corpus.csv"), "precision": precision},
-        "tracking": {"uri": f"sqlite:///{folder}/mlflow.db"},
-    }
-    config.write_text(yaml.safe_dump(sections))
-    run("prepare", config)
-    run("train", config)
+    """Train a model for one epoch; its speed depends only on its size."""
+    config = write_config(
+        folder / f"{name}.yaml",
+        output=folder / name,
+        prepare={"csv": str(folder / "train.csv")},
+        train={"model": MODELS[name], "num_epochs": 1},
+        score={"corpus": str(folder / "corpus.csv"), "precision": precision},
+    )
+    sentiflow("prepare", config)
+    sentiflow("train", config)
     return config
 
 
-def run(verb: str, config: Path, *overrides: str) -> None:
-    """Run a job as a user does."""
-    command = [sys.executable, "-m", "sentiflow", verb, str(config), *overrides]
-    subprocess.run(command, check=True, capture_output=True)
-
-
-def score(config: Path, *overrides: str) -> Figures:
-    """Score the corpus into a new directory; the steady rate by the times of its files."""
+def score(config: Path, *overrides: str) -> Rates:
+    """Score the corpus into a new directory; the times of its files give the steady rate."""
     with tempfile.TemporaryDirectory(dir=config.parent) as output:
-        run("score", config, *overrides, f"score.output_uri={output}/scored")
+        sentiflow("score", config, *overrides, f"score.output_uri={output}/scored")
         record = manifest.read(f"{output}/scored")
         files = sorted(
             (Path(output, "scored", item["path"]).stat().st_mtime, item["rows"])
@@ -188,8 +166,8 @@ def score(config: Path, *overrides: str) -> Figures:
     return {"whole": whole, "steady": steady, "memory": record["peak_memory_bytes"]}
 
 
-def run_processes(kind: str, model: Path, folder: Path) -> Figures:
-    """Run a process for each core over its share of the pieces."""
+def run_processes(kind: str, model: Path, folder: Path) -> Rates:
+    """Run a process for each core, each on its share of the pieces."""
     command = [sys.executable, __file__, "--process", kind, str(model), f"{folder}/corpus.arrow"]
     began = time.monotonic()
     processes = [
@@ -211,7 +189,7 @@ def read_pieces(path: str, rank: int) -> list[pa.Array]:
 
 
 def run_bare(model: str, pieces: list[pa.Array]) -> dict[str, float]:
-    """Score pieces with the model package, and nothing else."""
+    """Score pieces with the model package only."""
     import torch
 
     from sentiflow.cluster import memory
@@ -224,9 +202,8 @@ def run_bare(model: str, pieces: list[pa.Array]) -> dict[str, float]:
 
 
 def train_fasttext(folder: Path, name: str) -> None:
-    """Train fastText on what the models were trained on."""
-    import fasttext
-
+    """Train fastText on the training data of the models."""
+    fasttext = import_fasttext()
     with pa.memory_map(str(folder / "train.arrow")) as source:
         table = pa.ipc.open_file(source).read_all()
     rows = zip(table["label"].to_pylist(), table["text"].to_pylist(), strict=True)
@@ -238,18 +215,16 @@ def train_fasttext(folder: Path, name: str) -> None:
 
 def run_fasttext(model: str, pieces: list[pa.Array]) -> dict[str, float]:
     """Predict lists of texts with fastText."""
-    import fasttext
-
-    predict = fasttext.load_model(model).predict
+    predict = import_fasttext().load_model(model).predict
     return time_pieces(predict, [[" ".join(t.split()) for t in p.to_pylist()] for p in pieces])
 
 
-def time_pieces(answer: Callable, pieces: list) -> dict[str, float]:
-    """Answer pieces one after the other; the rate from the second on."""
-    answer(pieces[0])
+def time_pieces(predict: Callable, pieces: list) -> dict[str, float]:
+    """Predict pieces one after the other; the rate is measured from the second piece on."""
+    predict(pieces[0])
     began = time.monotonic()
     for piece in pieces[1:]:
-        answer(piece)
+        predict(piece)
     seconds = time.monotonic() - began
     rows = sum(map(len, pieces))
     return {"rows": rows, "steady": (rows - len(pieces[0])) / seconds}

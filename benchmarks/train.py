@@ -2,25 +2,23 @@
 
     python benchmarks/train.py --prepared runs/x/prepared [--repeats 3]
 
-Without ``--prepared``, 100,000 tweets of ``sentiflow sample`` are prepared first. Each figure is
-tweets per second after the first epoch, the median of the repeats; a ratio is of figures taken in
-this run, in turn.
+Without ``--prepared``, 100,000 tweets of ``sentiflow sample`` are prepared first. Rates are tweets
+per second after the first epoch, the median of the repeats, with the ratio to the first line.
 
 - bare: forward, loss, backward, Adam over the same padded batches, made beforehand and held in
   memory; the same network, no dropout, no checkpoints, no validation, one thread.
-- PyTorch's layers: the bare loop with ``nn.GRU`` or ``nn.RNN`` in place of our loops.
+- PyTorch's layers: the bare loop with ``nn.GRU`` or ``nn.RNN`` in place of our CPU kernels.
 - bare gloo: the bare loop by two processes that add up their gradients in one message a step.
 - tutorial: batches of 64 tweets of equal length, a DataLoader for each length with its default
   collation of one tensor a tweet, as the tutorial has it.
 - tutorial's loop over sums: a DataLoader of batches of 128 of the tweets' summed vectors, which
   are made beforehand and not counted, as the tutorial has it for its first network.
 - workers, with ``--plot``: validation loss after each epoch with 1, 2 and 4 workers.
-- curves: validation accuracy after each epoch, the mean of as many seeds as repeats, of the
-  tutorial's batches and of those of 1,024 with a larger learning rate.
+- curves: validation accuracy after each epoch, the mean over as many seeds as repeats, with the
+  tutorial's batches and with larger ones and a larger learning rate.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import statistics
@@ -28,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +34,7 @@ import pyarrow.parquet as pq
 import torch
 import torch.distributed
 from matplotlib.figure import Figure
+from measuring import make_csv, sentiflow, show_rates, take_turns, write_config
 from torch import nn
 
 from sentiflow.cluster import memory
@@ -258,7 +258,7 @@ def run_process(run, prepared, settings, rank, world_size, port, queue) -> None:
 
 
 def measure(run, prepared: Path, settings: TrainSettings, world_size: int = 1):
-    """Run a contestant in processes of its own; tweets/s over all of them, or its curve."""
+    """Run a contestant in its own processes; tweets/s over all of them, or its curve."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     port = 29700 + int(time.time()) % 200
@@ -274,20 +274,6 @@ def measure(run, prepared: Path, settings: TrainSettings, world_size: int = 1):
     for worker in workers:
         worker.join()
     return min(rates)
-
-
-def compare(name: str, contestants: dict, repeats: int) -> None:
-    """Run contestants in turn and print their medians, and the ratio of each to the first."""
-    rates: dict[str, list[float]] = {key: [] for key in contestants}
-    for _ in range(repeats):
-        for key, arguments in contestants.items():
-            rates[key].append(measure(*arguments))
-    first = statistics.median(next(iter(rates.values())))
-    print(f"\n{name}")
-    for key, found in rates.items():
-        middle = statistics.median(found)
-        spread = f"{min(found):,.0f} to {max(found):,.0f}"
-        print(f"  {key:<34} {middle:>9,.0f} tweets/s ({spread}) {middle / first:>6.2f}", flush=True)
 
 
 def draw_workers(prepared: Path, path: Path) -> None:
@@ -326,14 +312,11 @@ def time_starts(prepared: Path, num_workers: int, repeats: int) -> list[float]:
     MLflow's store is there.
     """
     with tempfile.TemporaryDirectory() as name:
-        settings = {
-            "name": "bench", "output_uri": f"{name}/run", "prepare": {"csv": "none.csv"},
-            "train": settings_of(RNN, 8192).model_dump()
-            | {"prepared_uri": str(prepared), "num_epochs": 1, "num_workers": num_workers},
-            "tracking": {"uri": f"sqlite:///{name}/mlflow.db"},
-        }  # fmt: skip
-        Path(name, "config.json").write_text(json.dumps(settings))
-        command = [sys.executable, "-m", "sentiflow", "train", f"{name}/config.json"]
+        train = settings_of(RNN, 8192).model_dump()
+        train |= {"prepared_uri": str(prepared), "num_epochs": 1, "num_workers": num_workers}
+        sections = {"prepare": {"csv": "none.csv"}, "train": train}
+        config = write_config(Path(name, "config.json"), output=Path(name, "run"), **sections)
+        command = [sys.executable, "-m", "sentiflow", "train", str(config)]
         seconds = []
         for seed in range(repeats + 1):
             began = time.perf_counter()
@@ -349,15 +332,9 @@ def time_starts(prepared: Path, num_workers: int, repeats: int) -> list[float]:
 
 def prepare_sample(folder: Path) -> Path:
     """Prepare a synthetic corpus."""
-    settings = {"name": "bench", "output_uri": str(folder / "run")}
-    settings |= {"prepare": {"csv": str(folder / "sample.csv")}}
-    settings |= {"tracking": {"uri": f"sqlite:///{folder}/mlflow.db"}}
-    (folder / "config.json").write_text(json.dumps(settings))
-    for arguments in (
-        ["sample", str(folder / "sample.csv"), "--rows", "100000"],
-        ["prepare", str(folder / "config.json")],
-    ):
-        subprocess.run([sys.executable, "-m", "sentiflow", *arguments], check=True)
+    csv = make_csv(folder / "sample.csv", 100_000)
+    sections = {"prepare": {"csv": str(csv)}}
+    sentiflow("prepare", write_config(folder / "config.json", output=folder / "run", **sections))
     return folder / "run/prepared"
 
 
@@ -419,7 +396,8 @@ def main() -> None:
         print(f"{rows['negative'] + rows['positive']:,} train rows")
         for title, contestants in list_comparisons(prepared).items():
             if arguments.only in title:
-                compare(title, contestants, arguments.repeats)
+                runs = {name: partial(measure, *each) for name, each in contestants.items()}
+                show_rates(title, take_turns(runs, arguments.repeats), unit="tweets/s")
         if arguments.only in "curves":
             contestants = {"tutorial's batches of 64": TUTORIAL, "batches of 512": MEDIUM}
             contestants |= {"batches of 1,024": LARGE, "batches of 2,048": HUGE}

@@ -1,8 +1,8 @@
 """``sentiflow words`` on a text of word vectors, against torchtext and the tutorial's loop.
 
-The file is the package's 400,000 vectors in GloVe's form, 171 MB. Each turn is a process of its
-own, with imports: torchtext's is the tutorial's, which loads the vectors, measures the distance to
-each word with torch and sorts all of them in Python.
+The file has the package's 400,000 vectors in GloVe's format, 171 MB. Each turn is a new process,
+imports included. The tutorial's process loads the vectors with torchtext, measures the distance to
+each word with torch, and sorts all distances in Python.
 
     python benchmarks/words.py
 """
@@ -11,10 +11,11 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from measuring import seconds_of, show_rates, take_turns
 
 from sentiflow.words import word_vectors
 
@@ -32,43 +33,39 @@ TURNS = 3
 
 
 def write_text(path: Path) -> None:
-    """Write the package's vectors in GloVe's text form."""
+    """Write the package's vectors in GloVe's text format."""
     glove = word_vectors.load("package:glove.6B.50d")
     rows = zip(glove.words.to_pylist(), np.ascontiguousarray(glove.vectors).tolist(), strict=True)
     with path.open("w", encoding="utf-8") as file:
         file.writelines(f"{word} {' '.join(f'{x:.5g}' for x in row)}\n" for word, row in rows)
 
 
-def seconds_of(command: list[str]) -> float:
-    """Run a command to its end."""
-    began = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    return time.perf_counter() - began
+def ask(command: list[str], folder: Path, forgotten: str) -> float:
+    """Delete what an earlier turn has kept, and measure the seconds of a command."""
+    for path in folder.glob(forgotten) if forgotten else ():
+        path.unlink()
+    return seconds_of(lambda: subprocess.run(command, check=True, capture_output=True))
 
 
 def main() -> None:
-    """Time each way to ask for the nearest words in turn, and print the medians."""
-    with tempfile.TemporaryDirectory() as folder:
-        text = Path(folder, "glove.6B.50d.txt")
+    """Time each way to find the nearest words, in turn."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
+        text = folder / "glove.6B.50d.txt"
         write_text(text)
         ours = [sys.executable, "-m", "sentiflow", "words", "nearest", "cat", "--vectors"]
-        torchtexts = [sys.executable, "-c", TUTORIAL, folder]
-        ways = {  # the command, and what is forgotten before it
+        torchtexts = [sys.executable, "-c", TUTORIAL, str(folder)]
+        ways = {  # the command, and what is deleted before it
+            "torchtext, text": (torchtexts, "*.pt"),
+            "torchtext, text again": (torchtexts, ""),
             "sentiflow, package": ([*ours, "package:glove.6B.50d"], ""),
             "sentiflow, text": ([*ours, str(text)], "cache/sentiflow/vectors/*"),
             "sentiflow, text again": ([*ours, str(text)], ""),
-            "torchtext, text": (torchtexts, "*.pt"),
-            "torchtext, text again": (torchtexts, ""),
         }
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(TURNS):
-            for name, (command, forgotten) in ways.items():
-                for path in Path(folder).glob(forgotten) if forgotten else ():
-                    path.unlink()
-                seconds[name].append(seconds_of(command))
-    for name, values in seconds.items():
-        print(f"{name:<22} {sorted(values)[TURNS // 2]:6.2f} s")
+        contestants = {n: partial(ask, command, folder, old) for n, (command, old) in ways.items()}
+        seconds = take_turns(contestants, TURNS)
+    show_rates("the words nearest to cat", seconds, unit="s")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 ``python jobs/train.py CONFIG [KEY=VALUE ...]`` here, or through ``ray job submit``.
 """
 
-from sentiflow.cli.app import run_job
+from sentiflow.cli.jobs import run_job
 
 if __name__ == "__main__":
     run_job("train")

@@ -1,34 +1,24 @@
-"""Command line -> one library call.
+"""The command line: each command is one call of the library.
 
-Heavy modules are imported by the command that needs them, so that help and mistakes answer at once.
+Commands import heavy modules themselves, so that help and error messages appear at once.
 """
 
-import atexit
 import dataclasses
 import functools
-import gc
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-import yaml
-from rich.console import Console
 
-from sentiflow.cli import doctor, download, submit, words
+from sentiflow.cli import config, doctor, download, jobs, submit, words
 from sentiflow.cli.exits import reporting
-from sentiflow.cli.options import AsJson
+from sentiflow.cli.options import AsJson, ConfigPath, Overrides, Verbose
 from sentiflow.config import settings
-from sentiflow.config.sections import Config
 from sentiflow.errors import JobError, UserError
 from sentiflow.storage.uris import absolute_uri, as_typed
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from sentiflow.pipeline import Outcome, Verb
 
 app = typer.Typer(
     name="sentiflow",
@@ -38,10 +28,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-config_app = typer.Typer(
-    no_args_is_help=True, help="The resolved settings; what is wrong with them, or a cluster file."
-)
-app.add_typer(config_app, name="config")
+jobs.add_commands(app)
+app.add_typer(config.app, name="config")
 tracking_app = typer.Typer(no_args_is_help=True, help="What MLflow missed while it was away.")
 app.add_typer(tracking_app, name="tracking")
 app.add_typer(download.app, name="download")
@@ -49,147 +37,13 @@ app.add_typer(words.app, name="words")
 app.command()(doctor.doctor)
 app.command()(submit.submit)
 
-out = Console(highlight=False, markup=False)
-
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A settings file (YAML).")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change: train.num_epochs=2"),
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace results of other settings or inputs.")
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show the resolved settings and what would run.")
-]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Show Ray's and MLflow's own messages.")]
-BestTo = Annotated[
-    Path | None,
-    typer.Option("--best-to", metavar="FILE.yaml", help="Write the settings of the best trial."),
-]
 _RUN_HELP = "A run's output_uri, a scored directory, or the id of an MLflow run."
-
-JOBS = {
-    "run": "Prepare, train, score and evaluate; what is complete is skipped.",
-    "prepare": "Shard a CSV into checked, split, encoded Parquet and a vocabulary.",
-    "train": "Train a model on prepared data.",
-    "score": "Apply a model to a whole corpus.",
-    "evaluate": "Turn predictions with labels into figures and a report.",
-    "sweep": "Train a model for each of many settings, and list them, best first.",
-}
 
 
 def main() -> None:
     """Run the console script."""
-    _spare_the_collector()
+    jobs.skip_garbage_collection()
     app()
-
-
-def run_job(verb: str) -> None:
-    """Run one job as a script of its own, as ``jobs/<verb>.py`` do."""
-    job_app = typer.Typer(
-        add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
-    )
-    job_app.command(help=JOBS[verb])(sweep if verb == "sweep" else _job(verb))
-    _spare_the_collector()
-    job_app()
-
-
-def _spare_the_collector() -> None:
-    """Keep Python from looking for garbage in what the libraries hold, at each import and at exit.
-
-    Of a short command that is a second.
-    """
-    gc.set_threshold(50_000)
-    atexit.register(gc.freeze)
-
-
-def _job(verb: str) -> Callable[..., None]:
-    def command(
-        config: ConfigPath,
-        overrides: Overrides = None,
-        overwrite: Overwrite = False,
-        dry_run: DryRun = False,
-        verbose: Verbose = False,
-        as_json: AsJson = False,
-    ) -> None:
-        with reporting(verbose):
-            resolved = settings.load(config, overrides or ())
-            from sentiflow import pipeline
-
-            verbs = [v for v in pipeline.VERBS if verb in (v, "run")]
-            if dry_run:
-                _show_plan(resolved, verbs, overwrite)
-                return
-            outcomes = pipeline.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
-            if as_json:
-                typer.echo(json.dumps({o.verb: o.record for o in outcomes}, ensure_ascii=False))
-            else:
-                _summarize(verb, outcomes, tracking_uri=resolved.tracking.uri)
-
-    return command
-
-
-def sweep(
-    config: ConfigPath,
-    overrides: Overrides = None,
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
-    verbose: Verbose = False,
-    as_json: AsJson = False,
-    best_to: BestTo = None,
-) -> None:
-    """Do the job whose help is in ``JOBS``."""
-    with reporting(verbose):
-        resolved = settings.load(config, overrides or ())
-        if best_to is not None:
-            _check_free(best_to, config, overwrite)
-        from sentiflow import pipeline
-
-        if dry_run:
-            _show_plan(resolved, ["sweep"], overwrite)
-            return
-        (outcome,) = pipeline.run(resolved, ["sweep"], overwrite=overwrite, verbose=verbose)
-        from sentiflow.training import sweep as sweeping
-
-        if as_json:
-            typer.echo(json.dumps(outcome.record["trials"], ensure_ascii=False))
-        else:
-            typer.echo(sweeping.to_text(outcome.record))
-        if best_to is not None:
-            best = sweeping.best(outcome.record)
-            origin = f"# The best of {len(outcome.record['trials'])} trials of {config.name}: "
-            metric = resolved.train.selection.metric
-            origin += f"validation {metric} {best[f'validation_{metric}']:.4f}.\n"
-            _write_best(best_to, settings.read(config, overrides or ()), best, origin)
-
-
-def _check_free(path: Path, config: Path, overwrite: bool) -> None:
-    """Make sure, before hours of training, that the best settings can be written."""
-    if path.resolve() == config.resolve():
-        raise UserError(f"--best-to {path} is the settings file itself", hint="name another file")
-    if path.is_dir():
-        raise UserError(f"--best-to {path} is a directory", hint="name a file to write")
-    if path.exists() and not overwrite:
-        raise UserError(f"--best-to {path} is there", hint="name another file, or add --overwrite")
-
-
-def _write_best(path: Path, raw: dict[str, Any], best: dict[str, Any], origin: str) -> None:
-    """Write the settings as they stand in the file, with the best trial's values."""
-    from sentiflow.progress import say
-    from sentiflow.storage import filesystem
-
-    raw.pop("sweep", None)
-    for key, value in best["values"].items():
-        settings.put(raw, key, value)
-    settings.validate(raw, source=str(path))
-    text = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
-    filesystem.write_bytes(absolute_uri(str(path)), (origin + text).encode())
-    say("sweep", f"settings of trial {best['trial']}: {path}")
-
-
-for _verb, _help in JOBS.items():
-    app.command(name=_verb, help=_help)(sweep if _verb == "sweep" else _job(_verb))
 
 
 @app.command()
@@ -203,12 +57,12 @@ def predict(
     ],
     texts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TEXT]...", help="Texts; lines of standard input if none."),
+        typer.Argument(metavar="[TEXT]...", help="Texts. Default: the lines of standard input."),
     ] = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Give the label and the probability of positive for each text."""
+    """Print the label and the probability of positive for each text."""
     with reporting(verbose):
         from sentiflow.scoring import lines
         from sentiflow.tracking import model_sources
@@ -225,15 +79,15 @@ def promote(
     config: ConfigPath,
     overrides: Overrides = None,
     version: Annotated[
-        int | None, typer.Option("--version", min=1, help="The version; the candidate by default.")
+        int | None, typer.Option("--version", min=1, help="The version. Default: the candidate.")
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Promote it even if the champion is as good.")
+        bool, typer.Option("--force", help="Promote it even if it is not better than the champion.")
     ] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Make a registered model the champion if it beats the present one on the test rows."""
+    """Make a registered model the champion if it is better on the test rows."""
     with reporting(verbose):
         resolved = settings.load(config, overrides or ())
         from sentiflow.evaluation import promotion
@@ -253,7 +107,7 @@ def compare(
     second: Annotated[str, typer.Argument(metavar="RUN", help="The run to compare with it.")],
     slices: Annotated[
         list[str] | None,
-        typer.Option("--slice", metavar="NAME=REGEX", help="A slice of your own; may be repeated."),
+        typer.Option("--slice", metavar="NAME=REGEX", help="Your own slice; may be repeated."),
     ] = None,
     tracking_uri: Annotated[
         str | None,
@@ -262,7 +116,7 @@ def compare(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Compare two models on the same test rows: what differs, and whether it may be chance."""
+    """Compare two models on the same test rows, with confidence intervals and tests."""
     with reporting(verbose):
         patterns = _read_patterns(slices or ())
         from sentiflow.cli import comparison_text
@@ -276,7 +130,7 @@ def compare(
 
 
 def _read_patterns(options: Sequence[str]) -> dict[str, str]:
-    """Read a user's own slices, each written as ``NAME=REGEX``."""
+    """Parse the slices that the user wrote as ``NAME=REGEX``."""
     from sentiflow.config.types import check_patterns
 
     for option in options:
@@ -295,7 +149,7 @@ def sample(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
-    """Write a synthetic corpus in Sentiment140's form, labels and oddities included."""
+    """Write a synthetic corpus in the format of Sentiment140."""
     with reporting(verbose=False):
         from sentiflow.data import sample as corpus_sample
         from sentiflow.progress import Progress, say
@@ -304,7 +158,7 @@ def sample(
         if output.is_dir():
             raise UserError(f"{output} is a directory", hint="name a file to write")
         if output.exists() and not overwrite:
-            raise UserError(f"{output} is there", hint="name another file, or add --overwrite")
+            raise UserError(f"{output} exists", hint="name another file, or add --overwrite")
         size = 0
         with (
             filesystem.publish(absolute_uri(str(output))) as stream,
@@ -354,88 +208,6 @@ def _register(*arguments: Any, **options: Any) -> object:
     return registry.register(*arguments, **options)
 
 
-@config_app.command()
-def show(config: ConfigPath, overrides: Overrides = None) -> None:
-    """Print every setting as the jobs will see it."""
-    with reporting(verbose=False):
-        _show_settings(settings.load(config, overrides or ()))
-
-
-@config_app.command()
-def validate(config: ConfigPath, overrides: Overrides = None) -> None:
-    """Say what is wrong with the settings, a line for each fault."""
-    with reporting(verbose=False):
-        settings.load(config, overrides or ())
-        typer.echo(f"{config} is valid")
-
-
-@config_app.command()
-def cluster(
-    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="A file for `ray up`.")],
-) -> None:
-    """Say what is wrong with a cluster file, a line for each fault; nothing is started."""
-    with reporting(verbose=False):
-        from sentiflow.cluster import cluster_file
-
-        cluster_file.check(file)
-        typer.echo(f"{file} is valid")
-
-
-@config_app.command()
-def describe() -> None:
-    """List every setting with its default and its meaning, as a Markdown table."""
-    typer.echo("| setting | default | meaning |\n|---|---|---|")
-    for key, default, meaning in settings.describe():
-        text = meaning.replace("``", "`").replace("|", r"\|")
-        typer.echo(f"| `{key}` | `{default}` | {text} |")
-
-
-def _show_plan(resolved: Config, verbs: Sequence["Verb"], overwrite: bool) -> None:
-    from sentiflow import pipeline
-
-    _show_settings(resolved)
-    for plan in pipeline.plan(resolved, verbs, overwrite=overwrite):
-        typer.echo(f"# {plan.verb:<9} {plan.state}: {plan.uri}")
-
-
-def _show_settings(resolved: Config) -> None:
-    typer.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False), nl=False)
-
-
 def _printable(text: str) -> str:
-    """Replace what the command line held of bytes that are no UTF-8."""
+    """Replace bytes of the command line that are not UTF-8."""
     return text.encode(errors="surrogateescape").decode(errors="replace")
-
-
-def _summarize(verb: str, outcomes: Sequence["Outcome"], *, tracking_uri: str | None) -> None:
-    """Print what a job came to, and after a whole run what to type next."""
-    from sentiflow.cli import summary
-
-    records: summary.Records = {outcome.verb: outcome.record for outcome in outcomes}
-    uris: dict[str, str] = {outcome.verb: as_typed(outcome.uri) for outcome in outcomes}
-    if verb == "prepare":
-        _print(summary.of_preparation(records["prepare"], uris["prepare"]))
-    if verb == "evaluate":
-        _print(summary.of_evaluation(records["evaluate"], uris["evaluate"]))
-    if verb != "run":
-        return
-    from sentiflow.evaluation import evaluate
-    from sentiflow.tracking import recording
-
-    typer.echo("")
-    headline = evaluate.headline(records["evaluate"]["figures"])
-    _print(summary.of_run(records, uris, headline))
-    if not any(outcome.ran for outcome in outcomes):
-        typer.echo("\nEverything was complete already; nothing was done again.")
-    store = recording.without_user(recording.default_uri(tracking_uri))
-    typer.echo("\nNext:")
-    for line in summary.next_steps(uris, store):
-        typer.echo(f"  {line}")
-
-
-def _print(table: "Table") -> None:
-    """Print a table without the blanks that fill its last column up."""
-    with out.capture() as captured:
-        out.print(table)
-    for line in captured.get().splitlines():
-        typer.echo(line.rstrip())

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 
-from sentiflow.cli.text import align, shorten, wrap
+from sentiflow.cli.terminal import align, shorten, wrap
 from sentiflow.evaluation.comparison import Comparison, Model, Setting
 from sentiflow.evaluation.differences import SliceDifference
 from sentiflow.metrics.paired import Difference, write_p

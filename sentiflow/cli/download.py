@@ -1,4 +1,4 @@
-"""`download` commands -> one call of download each, and where the files are as lines or JSON."""
+"""The `download` commands: download files, and print their paths as lines or JSON."""
 
 import json
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Fetch the real tweets or word vectors."
+    no_args_is_help=True, rich_markup_mode=None, help="Download the real tweets or word vectors."
 )
 
 To = Annotated[Path, typer.Option("--to", metavar="DIR", help="Where the files go.")]
 Mirror = Annotated[
     str | None,
-    typer.Option("--url", metavar="URL", help="Another place that has the same archive."),
+    typer.Option("--url", metavar="URL", help="Another address of the same archive."),
 ]
-KeepArchive = Annotated[bool, typer.Option("--keep-archive", help="Keep the archive, too.")]
+KeepArchive = Annotated[bool, typer.Option("--keep-archive", help="Keep the archive.")]
 Replace = Annotated[
-    bool, typer.Option("--overwrite", help="Replace files of these names that are others.")
+    bool, typer.Option("--overwrite", help="Replace other files that have these names.")
 ]
 
 
@@ -33,7 +33,7 @@ def sentiment140(
     overwrite: Replace = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch the 1.6 million tweets of Sentiment140 (81 MB)."""
+    """Download the 1.6 million tweets of Sentiment140 (81 MB)."""
     with reporting(verbose=False):
         from sentiflow.data import archives, download
 
@@ -47,7 +47,7 @@ def sentiment140(
 def glove(
     name: Annotated[str, typer.Option(metavar="NAME", help="6B, twitter.27B, 42B or 840B.")] = "6B",
     dim: Annotated[
-        int | None, typer.Option(help="Unpack the vectors of this dimension alone.")
+        int | None, typer.Option(help="Unpack only the vectors of this dimension.")
     ] = None,
     to: To = Path(".vector_cache"),
     url: Mirror = None,
@@ -55,7 +55,7 @@ def glove(
     overwrite: Replace = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch GloVe's word vectors (862 MB for 6B)."""
+    """Download GloVe's word vectors (862 MB for 6B)."""
     with reporting(verbose=False):
         from sentiflow.data import archives, download
 
@@ -67,7 +67,7 @@ def glove(
 
 
 def _print_files(paths: Sequence[Path], as_json: bool) -> None:
-    """Print where files are."""
+    """Print the paths of files."""
     if as_json:
         files = [{"path": str(path), "bytes": path.stat().st_size} for path in paths]
         typer.echo(json.dumps({"files": files}, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""How a command ends -> one line on standard error, and its exit code."""
+"""Turns errors of a command into one line on standard error and an exit code."""
 
 import logging
 import os
@@ -22,11 +22,11 @@ def reporting(verbose: bool) -> Iterator[None]:
     """Set logging up for the block, and turn failures into one line and an exit code.
 
     Args:
-        verbose: Show the messages of Ray and MLflow, too.
+        verbose: Also show the messages of Ray and MLflow.
 
     Raises:
-        typer.Exit: 2: the user's input or settings are wrong; 1: the job failed, or nobody reads
-            what it writes; 130: it was interrupted.
+        typer.Exit: 2: the user's input or settings are wrong. 1: the job failed, or its output was
+            closed. 130: it was interrupted.
     """
     logging.basicConfig(
         level=logging.INFO if verbose else logging.ERROR,
@@ -40,7 +40,7 @@ def reporting(verbose: bool) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _fail("interrupted; the same command continues", code=130)
+        _fail("interrupted; run the same command again to resume", code=130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None

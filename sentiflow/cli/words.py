@@ -1,7 +1,7 @@
-"""`words` commands -> one call of word geometry each, and what came of it as lines or JSON.
+"""The `words` commands: one call of word geometry each, printed as lines or JSON.
 
 With ``--json`` a command prints one object: ``vectors``, the source; ``words``, those of the
-question; and ``results``, a list of ``{"word": ..., "value": ...}``, or what the command is for.
+query; and ``results``, a list of ``{"word": ..., "value": ...}``, or other keys of the command.
 """
 
 import inspect
@@ -10,12 +10,13 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 import typer
 
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson
+from sentiflow.cli.terminal import printable
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import absolute_uri, names_model
 
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
 _SOURCES = """\b
 SOURCE of the vectors:
   package:glove.6B.50d   400,000 words, installed with sentiflow; the default
-  torchtext:6B.100d      a GloVe that lies in torchtext's cache, .vector_cache
-  vectors.txt            a file in GloVe's or word2vec's text form; also .txt.gz or
+  torchtext:6B.100d      GloVe vectors in torchtext's cache, .vector_cache
+  vectors.txt            a file in GloVe's or word2vec's text format; also .txt.gz or
                          .zip, and a file in an archive: glove.zip::glove.300d.txt
-  runs/x/trained/model   a model package of sentiflow: the vectors it has learned;
+  runs/x/trained/model   a model package of sentiflow: the vectors that it learned;
                          also models:/NAME@champion and runs:/ID/model
 """
 
@@ -44,19 +45,21 @@ app = typer.Typer(
 Source = Annotated[str, typer.Option("--vectors", metavar="SOURCE", help="See below.")]
 MaxWords = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="Only the first N words; they are the most frequent."),
+    typer.Option(
+        min=1, metavar="N", help="Use only the first N words, which are the most frequent."
+    ),
 ]
-Count = Annotated[int, typer.Option("-n", min=1, metavar="N", help="How many words.")]
+Count = Annotated[int, typer.Option("-n", min=1, metavar="N", help="Number of words.")]
 By = Annotated[
     Literal["euclidean", "cosine"],
-    typer.Option(help="The least Euclidean distance or the greatest cosine similarity."),
+    typer.Option(help="Euclidean distance, or cosine similarity."),
 ]
 ExcludeQuery = Annotated[
     bool,
     typer.Option(
         "--exclude-query",
-        help="Leave out the words of the question; without it the nearest word is left out, "
-        "whatever it is, and said if it is none of them.",
+        help="Leave out the words of the query. By default only the nearest word is left out; a "
+        "message says so if it is not a word of the query.",
     ),
 ]
 
@@ -71,7 +74,7 @@ def vector(
     max_words: MaxWords = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print a word's vector and its rank; the first word's is 1.
+    """Print the vector of a word and its rank; the most frequent word has rank 1.
 
     Example: sentiflow words vector car
     """
@@ -93,14 +96,14 @@ def vector(
 _MEASURES = {
     "distance": """Print the Euclidean distance between words.
 
-    Of the first one from each of the others.
+    It is measured from the first word to each other word.
 
     Example: sentiflow words distance cat dog
 
     Example: sentiflow words distance cat pet dog bike kitten""",
-    "similarity": """Print the cosine similarity between words, -1 to 1.
+    "similarity": """Print the cosine similarity between words, from -1 to 1.
 
-    Of the first one to each of the others.
+    It is measured between the first word and each other word.
 
     Example: sentiflow words similarity good bad well perfect""",
 }
@@ -134,11 +137,11 @@ def _measuring(name: str) -> Callable[..., None]:
 for _name, _help in _MEASURES.items():
     app.command(_name, help=inspect.cleandoc(_help), epilog=_SOURCES)(_measuring(_name))
 
-Place = tuple["np.ndarray", Sequence[str]]
-"""A point, and the words that it was asked for with."""
+Query = tuple["np.ndarray", Sequence[str]]
+"""A point, and the words that define it."""
 
 
-def nearest(vectors: "WordVectors", words: Sequence[str]) -> Place:
+def nearest(vectors: "WordVectors", words: Sequence[str]) -> Query:
     """List the words nearest to a word.
 
     Example: sentiflow words nearest cat
@@ -151,8 +154,8 @@ def nearest(vectors: "WordVectors", words: Sequence[str]) -> Place:
     return geometry.midpoint(vectors, words), words
 
 
-def midpoint(vectors: "WordVectors", words: Sequence[str]) -> Place:
-    """List the words nearest to the middle between words.
+def midpoint(vectors: "WordVectors", words: Sequence[str]) -> Query:
+    """List the words nearest to the midpoint of words.
 
     Example: sentiflow words midpoint happy sad
     """
@@ -162,10 +165,10 @@ def midpoint(vectors: "WordVectors", words: Sequence[str]) -> Place:
     return geometry.midpoint(vectors, words), words
 
 
-def analogy(vectors: "WordVectors", words: Sequence[str]) -> Place:
+def analogy(vectors: "WordVectors", words: Sequence[str]) -> Query:
     """List the words nearest to A - B + C.
 
-    They are to C as A is to B: king man woman asks who is to woman as king is to man.
+    They are to C as A is to B. For example, king man woman: who is to woman as king is to man?
 
     Example: sentiflow words analogy king man woman
     """
@@ -175,10 +178,10 @@ def analogy(vectors: "WordVectors", words: Sequence[str]) -> Place:
     return geometry.analogy(vectors, *words), words
 
 
-def near(vectors: "WordVectors", words: Sequence[str]) -> Place:
+def near(vectors: "WordVectors", words: Sequence[str]) -> Query:
     """List the words nearest to a signed sum of words.
 
-    Its signs, + and -, stand between blanks.
+    Put spaces around the signs, + and -.
 
     Example: sentiflow words near "good - bad + programmer"
     """
@@ -188,7 +191,7 @@ def near(vectors: "WordVectors", words: Sequence[str]) -> Place:
     return geometry.combine(vectors, terms), [term.word for term in terms]
 
 
-def _listing(locate: Callable[..., Place], wanted: str) -> Callable[..., None]:
+def _listing(find_point: Callable[..., Query], wanted: str) -> Callable[..., None]:
     def command(
         words: Annotated[list[str], typer.Argument(metavar="WORD", help=wanted)],
         n: Count = 10,
@@ -202,49 +205,48 @@ def _listing(locate: Callable[..., Place], wanted: str) -> Callable[..., None]:
             vectors = _load(source, max_words)
             from sentiflow.words import geometry
 
-            point, query = locate(vectors, words)
+            point, query = find_point(vectors, words)
             exclude = query if exclude_query else None
-            there = geometry.nearest(vectors, point, n=n, by=by, exclude=exclude)
-            dropped = [there.left_out] if there.left_out else []
+            neighbors = geometry.nearest(vectors, point, n=n, by=by, exclude=exclude)
+            dropped = [neighbors.left_out] if neighbors.left_out else []
             if as_json:
-                results, left_out = _to_json(there.found), _to_json(dropped)
+                results, left_out = _to_json(neighbors.found), _to_json(dropped)
                 _echo_json(vectors, query, by=by, results=results, left_out=left_out)
                 return
-            _echo_values(there.found)
+            _echo_values(neighbors.found)
             for name, value in dropped:
                 if name not in query:
-                    typer.echo(f"left out: {_printable(name)} {value:.4f}", err=True)
+                    typer.echo(f"left out: {printable(name)} {value:.4f}", err=True)
 
     return command
 
 
-_POINTS: dict[Callable[..., Place], str] = {
+_POINTS: dict[Callable[..., Query], str] = {
     nearest: "One word.",
     midpoint: "Two or more words.",
     analogy: "Three words: A, B and C.",
-    near: "Words and signs between blanks; quotes are not needed.",
+    near: "Words and signs, separated by spaces; quotes are not needed.",
 }
-for _locate, _wanted in _POINTS.items():
-    app.command(_locate.__name__, help=inspect.getdoc(_locate), epilog=_SOURCES)(
-        _listing(_locate, _wanted)
+for _find_point, _wanted in _POINTS.items():
+    app.command(_find_point.__name__, help=inspect.getdoc(_find_point), epilog=_SOURCES)(
+        _listing(_find_point, _wanted)
     )
 
 
 @app.command("map", epilog=_SOURCES)
 def draw_map(
     words: Annotated[list[str], typer.Argument(metavar="WORD", help="Two or more.")],
-    to: Annotated[str, typer.Option(metavar="FILE.png", help="Where to draw it.")],
+    to: Annotated[str, typer.Option(metavar="FILE.png", help="The file to write.")],
     source: Source = _DEFAULT,
     max_words: MaxWords = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draw words in a plane, as PNG.
+    """Draw a map of words, as PNG.
 
-    It is the plane in which their vectors differ most.
+    The axes are the first two principal components of the words' vectors.
 
-    The axes are the first two principal components of these words: words that are near each other
-    are near in the picture, but not always the other way round. The less of the variance the axes
-    explain, the more the picture leaves out.
+    Words with similar vectors are near each other on the map. Words near each other on the map may
+    still differ, the more so the less of the variance the axes explain.
 
     Example: sentiflow words map king queen man woman prince princess --to royals.png
     """
@@ -266,31 +268,33 @@ def draw_map(
             results = [{"word": word, "point": point} for word, point in points]
             _echo_json(vectors, words, explained=projection.explained.tolist(), results=results)
         share = projection.explained.sum()
-        say("words", f"{len(words)} words, {share:.0%} of their variance is shown: {to}")
+        say("words", f"{len(words)} words; the map shows {share:.0%} of their variance: {to}")
 
 
 @app.command(epilog=_SOURCES)
 def bias(
     pairs: Annotated[
         list[str] | None,
-        typer.Option("--pair", metavar="A:B", help="Two words that differ in one thing."),
+        typer.Option("--pair", metavar="A:B", help="Two words that differ in one property."),
     ] = None,
     words: Annotated[
         list[str] | None,
-        typer.Option("--word", metavar="WORD", help="To be placed, in place of professions."),
+        typer.Option(
+            "--word", metavar="WORD", help="A word to measure, instead of the professions."
+        ),
     ] = None,
-    to: Annotated[str | None, typer.Option(metavar="FILE.png", help="Draw it there, too.")] = None,
+    to: Annotated[str | None, typer.Option(metavar="FILE.png", help="Also draw a chart.")] = None,
     source: Source = _DEFAULT,
     max_words: MaxWords = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure which associations the vectors hold.
+    """Measure the bias of word vectors.
 
-    A gender direction, and published tests.
+    The measures are a gender direction and published tests.
 
-    Professions are placed on the direction that sets ten pairs like he and she apart (Bolukbasi et
-    al. 2016). The ten association tests are WEAT 1 to 10 (Caliskan et al. 2017). With --pair or
-    --word, both of which may be repeated, the direction is another and the tests are left out.
+    The direction is that of ten pairs like he and she (Bolukbasi et al. 2016); professions are
+    measured along it. The ten association tests are WEAT 1 to 10 (Caliskan et al. 2017). --pair and
+    --word, which may be repeated, choose other pairs and words; then there are no tests.
 
     Example: sentiflow words bias --to bias.png
 
@@ -301,6 +305,7 @@ def bias(
         if to is not None:
             _check_png(to)
         vectors = _load(source, max_words)
+        from sentiflow.cli import bias_text
         from sentiflow.progress import say
         from sentiflow.storage import filesystem
         from sentiflow.words import bias_chart, geometry, word_bias
@@ -315,18 +320,18 @@ def bias(
         )
         if to is not None:
             filesystem.write_bytes(absolute_uri(to), bias_chart.render(found))
-            say("words", f"drawn: {to}")
+            say("words", f"chart: {to}")
         if as_json:
             asked = words or list(word_bias.PROFESSIONS)
             _echo_json(vectors, asked, **asdict(found))
         else:
-            typer.echo(word_bias.to_text(found))
+            typer.echo(bias_text.to_text(found))
 
 
 def _read_pair(text: str) -> tuple[str, str]:
     first, _, second = text.partition(":")
     if not first or not second:
-        raise UserError(f"--pair {text}", hint="write two words as he:she")
+        raise UserError(f"--pair {text}", hint="write two words like he:she")
     return first, second
 
 
@@ -336,7 +341,7 @@ def _check_png(to: str) -> None:
 
 
 def _load(source: str, max_words: int | None) -> "WordVectors":
-    """Load the vectors; those of a model in MLflow from a copy of its package."""
+    """Load the vectors; the package of a model in MLflow is downloaded first."""
     from sentiflow.words import word_vectors
 
     if not names_model(source):
@@ -357,18 +362,20 @@ def _check_number(words: Sequence[str], least: int, most: int | None = None) -> 
 
 def _echo_values(values: Iterable[tuple[str, float]]) -> None:
     """Print words and values in two columns."""
-    rows = [(_printable(word), value) for word, value in values]
+    rows = [(printable(word), value) for word, value in values]
     width = max((len(word) for word, _ in rows), default=0)
     for word, value in rows:
         typer.echo(f"{word:<{width}} {value:.4f}")
 
 
-def _printable(word: str) -> str:
-    """Escape what a terminal would obey."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in word)
+class _Value(TypedDict):
+    """A word with its distance or similarity, as JSON."""
+
+    word: str
+    value: float
 
 
-def _to_json(values: Iterable[tuple[str, float]]) -> list[dict[str, Any]]:
+def _to_json(values: Iterable[tuple[str, float]]) -> list[_Value]:
     return [{"word": word, "value": value} for word, value in values]
 
 

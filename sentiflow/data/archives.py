@@ -1,4 +1,4 @@
-"""Name -> the archive that holds it: its home, size and checksum."""
+"""Archives that sentiflow can download: address, size and checksum."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from sentiflow.errors import UserError
 
 @dataclass(frozen=True)
 class Archive:
-    """A zip archive that others publish."""
+    """A published zip archive."""
 
     url: str
     size: int
     sha256: str
     members: Mapping[str, int]
-    """What is wanted of it -> about how many bytes that is."""
+    """The files to unpack, and about how many bytes each has."""
 
     @property
     def name(self) -> str:
@@ -31,7 +31,7 @@ SENTIMENT140 = Archive(
         "testdata.manual.2009.06.14.csv": 74_000,
     },
 )
-"""Size and checksum as TensorFlow Datasets has them."""
+"""Size and checksum are those of TensorFlow Datasets."""
 
 GLOVE = {
     "6B": Archive(
@@ -69,14 +69,14 @@ GLOVE = {
         members={"glove.840B.300d.txt": 5_646_000_000},
     ),
 }
-"""Name as in ``torchtext:NAME.DIMd`` -> its archive; checksums as torchtext 0.8 has them."""
+"""By NAME of ``torchtext:NAME.DIMd``. The checksums are those of torchtext 0.8."""
 
 
 def choose_glove(name: str, dim: int | None) -> tuple[Archive, list[str]]:
-    """Find the archive of GloVe vectors, and in it the file of ``dim``, or all.
+    """Find the archive of GloVe vectors, and in it the file of dimension ``dim``, or all files.
 
     Raises:
-        UserError: There are no such vectors.
+        UserError: No such vectors are published.
 
     Example:
         >>> choose_glove("6B", 50)[1]

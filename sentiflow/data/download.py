@@ -1,23 +1,40 @@
-"""Name -> a verified file fetched from its home.
+"""Downloads archives, verifies and unpacks them.
 
-Beside the place of an archive lie ``.part``, what has come of it (also the lock), and ``.json``,
-what is in it, by which its files are known to be complete when it is gone.
+While an archive is downloaded it is called ``ARCHIVE.zip.part``, and the same command resumes it.
+Once it is unpacked it is deleted; ``ARCHIVE.zip.json`` keeps the sizes and checksums of its files,
+so that later commands can verify them without the archive.
 """
 
+import fcntl
+import json
+import os
 import shutil
+import time
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from io import FileIO
+from http.client import responses
 from pathlib import Path
+from typing import IO, BinaryIO
+from urllib.parse import urljoin, urlsplit
 
-from sentiflow.data import transfer, unpacking
+import requests
+
 from sentiflow.data.archives import Archive
-from sentiflow.data.transfer import BrokenOffError, Patience, RefusedError
 from sentiflow.errors import JobError, UserError
-from sentiflow.progress import say
+from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import without_credentials
+
+_BLOCK_BYTES = 1 << 16
+_TIMEOUTS = (15, 60)
+"""Seconds until a connection is made, and without a byte on it."""
+_PAUSES = (1, 4, 15)
+"""Seconds before each retry. After a try that downloaded something they start over."""
+_RETRIED = (408, 425, 429)
+"""Status codes that are retried, in addition to all from 500 on."""
 
 
 def download(
@@ -28,169 +45,347 @@ def download(
     url: str | None = None,
     overwrite: bool = False,
     keep_archive: bool = False,
-    patience: Patience = Patience(),  # noqa: B008 - it is frozen
 ) -> list[Path]:
-    """Bring members of an archive into a folder, unless they are there.
+    """Download and unpack files of an archive, unless the folder has them already.
 
-    An archive that lies in the folder is used, and stays. Of several processes one works, and
-    the others wait for it.
+    An archive that lies in the folder is verified, used and kept. Two downloads of an archive to
+    one folder run one after the other.
 
     Args:
-        archive: What the members are in.
-        folder: Made if it is not there.
-        names: The members; all by default.
-        url: Another place of the same archive.
-        overwrite: Replace files that have these names and are not known to be the members.
-        keep_archive: Leave the archive in the folder.
-        patience: How to deal with a slow server.
+        archive: The archive that the files are in.
+        folder: Where the files go; created if missing.
+        names: Names of the files; all by default.
+        url: Another address of the same archive.
+        overwrite: Replace files that have these names but are not the archive's.
+        keep_archive: Keep the downloaded archive.
 
     Returns:
-        Where the members are.
+        The paths of the files.
 
     Raises:
-        UserError: No network, no such archive there, no space, or other files are in the way.
-        JobError: The server breaks off again and again; what has come stays.
+        UserError: There is no network, no such archive, no space, or another file is in the way.
+        JobError: The server broke off too often; the same command resumes the download.
     """
     if url is not None and not url.startswith(("http://", "https://")):
         hint = f"write http://… or https://…, or put the file at {folder / archive.name}"
         raise UserError(f"--url {url}", hint=hint)
-    place, names = _Place(archive, folder), names or list(archive.members)
+    names = names or list(archive.members)
     paths = [folder / name for name in names]
-    if not place.missing(names) and not place.part.exists():
+    whole, part = folder / archive.name, folder / f"{archive.name}.part"
+    if not part.exists() and not _find_missing(archive, folder, names):
         say("download", f"nothing to do: {' and '.join(map(str, paths))} complete")
-        return paths
-    with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with transfer.open_partial(place.part) as part:
-            if is_there := place.whole.exists():
-                _check(place)
-            if missing := place.missing(names):
-                _check_clear(place, missing, overwrite=overwrite)
-                to_come = 0 if is_there else archive.size - transfer.length(part)
-                _check_space(place, missing, to_come=to_come)
-                if not is_there:
-                    _fetch(place, part, url or archive.url, patience)
-                _forget_parsed(folder, missing)
-                unpacking.unpack(place.whole if is_there else place.part, missing, folder)
-            has_come = transfer.length(part) == archive.size  # now, or before a kill
-            if has_come and keep_archive and not is_there:
-                place.part.replace(place.whole)
-            elif has_come or is_there:
-                part.truncate(0)
+        return paths  # without a lock, as the folder may be read-only
+    with _locked(folder, archive.name):
+        if not _find_missing(archive, folder, names):  # another process, or a kill after unpacking
+            part.unlink(missing_ok=True)
+            return paths
+        is_there = whole.exists()
+        if is_there:
+            if fault := _find_fault(whole, archive):
+                hint = "delete it, and the same command downloads it"
+                raise UserError(f"{whole} is not the archive: {fault}", hint=hint)
+            say("download", f"{whole} is there, and its checksum is right")
+            _save_contents(whole, archive)
+        missing = _find_missing(archive, folder, names)
+        for path in (folder / name for name in missing):
+            if path.exists() and not overwrite:
+                problem = f"{path} exists, and is not known to be from {archive.name}"
+                raise UserError(problem, hint="move it away, or add --overwrite")
+        present = archive.size if is_there else _size(part)
+        _check_space(archive, folder, missing, present=present)
+        if not is_there:
+            _fetch(archive, url or archive.url, part)
+            _save_contents(part, archive)
+        _unpack(whole if is_there else part, archive, missing)
+        if keep_archive and not is_there:
+            part.replace(whole)
+        part.unlink(missing_ok=True)
     return paths
 
 
-@dataclass(frozen=True)
-class _Place:
-    """The folder into which an archive comes, and what lies there for its sake."""
-
-    archive: Archive
-    folder: Path
-
-    @property
-    def whole(self) -> Path:
-        """Where the archive is kept, or put by hand."""
-        return self.folder / self.archive.name
-
-    @property
-    def part(self) -> Path:
-        """What has come of the archive."""
-        return self.folder / f"{self.archive.name}.part"
-
-    @property
-    def directory(self) -> Path:
-        """What is in the archive."""
-        return self.folder / f"{self.archive.name}.json"
-
-    def find_fault(self, path: Path) -> str:
-        """Say what tells a file from the archive; nothing if it is the archive."""
-        if (size := path.stat().st_size) != self.archive.size:
-            return f"it has {size:,} bytes, not {self.archive.size:,}"
-        if (found := filesystem.sha256(str(path))) != self.archive.sha256:
-            return f"its SHA-256 is {found}, not {self.archive.sha256}"
-        return ""
-
-    def keep_directory(self, path: Path) -> None:
-        """Note what is in the archive, before any of it is unpacked."""
-        found = unpacking.read_directory(path)
-        unpacking.save_directory(self.directory, found, sha256=self.archive.sha256)
-
-    def missing(self, names: Sequence[str]) -> list[str]:
-        """Name the members that are not known to be there as the archive has them."""
-        known = unpacking.load_directory(self.directory, sha256=self.archive.sha256)
-        return [
-            name
-            for name in names
-            if name not in known or not unpacking.is_unpacked(self.folder / name, known[name])
-        ]
+@contextmanager
+def _locked(folder: Path, name: str) -> Iterator[None]:
+    """Create a folder and hold a lock in it; explain errors of the disk in one line."""
+    path = folder / f"{name}.lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _lock(path)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            lock.close()
+    except OSError as error:
+        hint = "solve that and run the same command again"
+        raise UserError(f"cannot write to {folder}: {error.strerror}", hint=hint) from error
 
 
-def _check(place: _Place) -> None:
-    """Make sure that what lies in the archive's place is the archive."""
-    if fault := place.find_fault(place.whole):
-        hint = "delete it, and the same command downloads it"
-        raise UserError(f"{place.whole} is not the archive: {fault}", hint=hint)
-    say("download", f"{place.whole} is there, and its checksum is right")
-    place.keep_directory(place.whole)
+def _lock(path: Path) -> IO[str]:
+    """Create and lock a file, but not one that its last owner has deleted."""
+    while True:
+        lock = path.open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("download", f"another process writes to {path.parent}; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(path.stat(), os.fstat(lock.fileno())):
+                return lock
+        lock.close()
 
 
-def _check_clear(place: _Place, names: Sequence[str], *, overwrite: bool) -> None:
-    """Make sure that no file is replaced that may be a user's own."""
-    for path in (place.folder / name for name in names):
-        if path.exists() and not overwrite:
-            problem = f"{path} is there, and is not known to be from {place.archive.name}"
-            raise UserError(problem, hint="move it away, or add --overwrite")
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
-def _check_space(place: _Place, names: Sequence[str], *, to_come: int) -> None:
-    """Make sure that ``to_come`` bytes of the archive, and its members, have room."""
-    needed = to_come + sum(place.archive.members[name] for name in names)
-    free = shutil.disk_usage(place.folder).free
+def _find_fault(path: Path, archive: Archive) -> str:
+    """Say why a file is not the archive; empty if it is."""
+    if (size := path.stat().st_size) != archive.size:
+        return f"it has {size:,} bytes, not {archive.size:,}"
+    if (found := filesystem.sha256(str(path))) != archive.sha256:
+        return f"its SHA-256 is {found}, not {archive.sha256}"
+    return ""
+
+
+def _check_space(archive: Archive, folder: Path, names: Sequence[str], *, present: int) -> None:
+    """Check that the disk has room for the rest of the archive and for the files in it."""
+    needed = archive.size - present + sum(archive.members[name] for name in names)
+    free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
-            f"{place.folder} has {free / 1e6:,.0f} MB free, and {needed / 1e6:,.0f} MB are needed",
-            hint="free some, or name another folder with --to",
+            f"{folder} has {free / 1e6:,.0f} MB free, and {needed / 1e6:,.0f} MB are needed",
+            hint="free some space, or name another folder with --to",
         )
 
 
-def _fetch(place: _Place, part: FileIO, url: str, patience: Patience) -> None:
-    """Bring the partial file to the whole archive; once more if its pieces do not fit."""
-    shown, size = without_credentials(url), place.archive.size
-    while True:
-        present = transfer.length(part)
-        done = f"goes on at {present / 1e6:,.0f} of " if present else ""
-        say("download", f"{shown}: {done}{size / 1e6:,.0f} MB")
+# The contents of an archive
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What an archive says of one of its files."""
+
+    size: int
+    crc32: int
+
+
+def _contents_path(archive: Archive, folder: Path) -> Path:
+    return folder / f"{archive.name}.json"
+
+
+def _save_contents(path: Path, archive: Archive) -> None:
+    """Keep sizes and checksums of the files in an archive for the time when it is deleted."""
+    with zipfile.ZipFile(path) as packed:
+        members = {m.filename: {"size": m.file_size, "crc32": m.CRC} for m in packed.infolist()}
+    with _publish(_contents_path(archive, path.parent)) as file:
+        record = {"sha256": archive.sha256, "members": members}
+        file.write(json.dumps(record, indent=1).encode())
+
+
+def _find_missing(archive: Archive, folder: Path, names: Sequence[str]) -> list[str]:
+    """List the files that are absent, or have another content than in the archive."""
+    path, known = _contents_path(archive, folder), dict[str, _Entry]()
+    if path.exists():
         try:
-            in_pieces = transfer.fetch(url, part, size=size, patience=patience)
-        except RefusedError as error:
-            by_hand = f"get it elsewhere with a browser, put it at {place.whole}, "
-            by_hand += "and run the same command, which checks and unpacks it"
-            raise UserError(f"cannot download {shown}: {error}", hint=by_hand) from error
-        except BrokenOffError as error:
-            raise JobError(f"cannot download {shown}: {error}: the same command goes on") from error
-        if not (fault := place.find_fault(place.part)):
-            say("download", "the checksum is right")
-            place.keep_directory(place.part)
-            return
-        part.truncate(0)
-        if not in_pieces:
-            hint = "deleted it; name another place of the archive with --url"
-            raise UserError(f"{shown} is not the archive: {fault}", hint=hint)
-        say("download", "what has come is of different files: deleted, and begun anew")
+            kept = json.loads(path.read_bytes())
+            if kept["sha256"] == archive.sha256:
+                known = {name: _Entry(**entry) for name, entry in kept["members"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} cannot be read", hint="delete it") from error
+    return [n for n in names if n not in known or not _is_complete(folder / n, known[n])]
 
 
-def _forget_parsed(folder: Path, names: Sequence[str]) -> None:
-    """Delete what torchtext has parsed of files that are others now."""
-    for name in names:
-        for parsed in folder.glob(f"{name}*.pt"):
-            parsed.unlink()
+def _is_complete(path: Path, entry: _Entry) -> bool:
+    if not path.is_file() or path.stat().st_size != entry.size:
+        return False
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            crc = zlib.crc32(block, crc)
+    return crc == entry.crc32
+
+
+def _unpack(path: Path, archive: Archive, names: Sequence[str]) -> None:
+    """Write files of an archive beside it, and nothing else of the archive.
+
+    A file gets its name when it is complete. What torchtext has parsed of its predecessor is
+    deleted. A file may have up to twice its known size, so that a false entry cannot fill the disk.
+
+    Raises:
+        JobError: The archive is damaged, or lacks a file.
+    """
+    try:
+        with zipfile.ZipFile(path) as packed:
+            sizes = {name: packed.getinfo(name).file_size for name in names}
+            with Progress("unpack", total=sum(sizes.values()), unit="bytes") as progress:
+                for name, size in sizes.items():
+                    if size > 2 * archive.members[name]:
+                        raise zipfile.BadZipFile(f"{name} would have {size:,} bytes")
+                    for parsed in path.parent.glob(f"{name}*.pt"):
+                        parsed.unlink()
+                    with packed.open(name) as member, _publish(path.parent / name) as file:
+                        while block := member.read(_BLOCK_BYTES):  # the last one checks the CRC
+                            file.write(block)
+                            progress.advance(len(block))
+                        if file.tell() != size:
+                            raise zipfile.BadZipFile(f"{name} is shorter than it should be")
+    except (KeyError, EOFError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
+        raise JobError(f"{path} is damaged: {error.args[0]}") from error
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Turn a full disk, a read-only one, or a folder of others into one line."""
+def _publish(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that gets its name when it is complete and on the disk."""
+    part = path.with_name(f"{path.name}.part")
     try:
-        yield
-    except OSError as error:
-        hint = "the same command goes on when that is mended"
-        raise UserError(f"cannot write to {folder}: {error.strerror}", hint=hint) from error
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+# The network
+
+
+class _RefusedError(Exception):
+    """The archive cannot be had from there; the message is the reason."""
+
+
+class _BrokenOffError(Exception):
+    """The download stopped, and may succeed later; the message is the reason."""
+
+
+class _NoAnswerError(_BrokenOffError):
+    """The server did not answer at all."""
+
+
+def _fetch(archive: Archive, url: str, part: Path) -> None:
+    """Download the rest of an archive and verify it.
+
+    Raises:
+        UserError: The archive cannot be downloaded from there.
+        JobError: The server broke off too often.
+    """
+    shown = without_credentials(url)
+    resumed = f"resumed at {_size(part) / 1e6:,.0f} of " if part.exists() else ""
+    say("download", f"{shown}: {resumed}{archive.size / 1e6:,.0f} MB")
+    try:
+        _fetch_rest(url, part, archive.size)
+    except _RefusedError as error:
+        by_hand = f"get it with a browser, put it at {part.with_suffix('')}, "
+        by_hand += "and run the same command, which verifies and unpacks it"
+        raise UserError(f"cannot download {shown}: {error}", hint=by_hand) from error
+    except _BrokenOffError as error:
+        hint = "run the same command again to resume"
+        raise JobError(f"cannot download {shown}: {error}: {hint}") from error
+    if fault := _find_fault(part, archive):
+        part.unlink()
+        hint = "it was deleted; try once more, or name another address with --url"
+        raise UserError(f"{shown} is not the archive: {fault}", hint=hint)
+    say("download", "the checksum is right")
+
+
+def _fetch_rest(url: str, part: Path, size: int) -> None:
+    """Append to ``part`` until it has ``size`` bytes; retry what may pass."""
+    best = start = _size(part)
+    has_answered, pauses = False, iter(_PAUSES)
+    with _Session() as session, Progress("download", total=size, unit="bytes") as progress:
+        while start < size:
+            try:
+                with _request(session, url, start) as response:
+                    has_answered = True
+                    _append(response, part, start, size, progress)
+            except _BrokenOffError as error:
+                if isinstance(error, _NoAnswerError) and not has_answered:
+                    raise _RefusedError(str(error)) from error
+                if _size(part) > best:
+                    best, pauses = _size(part), iter(_PAUSES)
+                if (pause := next(pauses, None)) is None:
+                    raise
+                say("download", f"{error}; again in {pause:g} s")
+                time.sleep(pause)
+            start = _size(part)
+
+
+class _Session(requests.Session):
+    """Follows redirects to http or https, but never from https to http."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Give the address that a response redirects to."""
+        target = super().get_redirect_target(resp)
+        allowed = ("https",) if resp.url.startswith("https:") else ("http", "https")
+        if target and urlsplit(urljoin(resp.url, target)).scheme not in allowed:
+            raise requests.exceptions.InvalidSchema(target)
+        return target
+
+
+def _request(session: requests.Session, url: str, start: int) -> requests.Response:
+    """Request a file from byte ``start`` on."""
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    try:
+        return session.get(url, headers=headers, timeout=_TIMEOUTS, stream=True)
+    except (OSError, ValueError) as error:  # every error of requests is one or the other
+        raise _NoAnswerError(_explain(error, url)) from error
+
+
+def _explain(error: Exception, url: str) -> str:
+    """Say why there was no answer; the libraries' messages may hold a proxy's password."""
+    host = urlsplit(url).hostname if not isinstance(error, ValueError) else None
+    match error:
+        case requests.exceptions.InvalidSchema():
+            return f"it redirects to {without_credentials(str(error))}, which is not safe"
+        case requests.TooManyRedirects():
+            return "it redirects too many times"
+        case ValueError():  # also an error of requests, as for a wrong port
+            return "the address, or that of the proxy, is wrong"
+        case requests.exceptions.ProxyError():
+            return f"the proxy does not connect to {host} (see HTTPS_PROXY)"
+        case requests.exceptions.SSLError():
+            return f"the certificate of {host} is not trusted (see REQUESTS_CA_BUNDLE)"
+        case requests.Timeout():
+            return f"{host} does not answer"
+        case requests.RequestException():
+            return f"no connection to {host} (no network, or a proxy to name in HTTPS_PROXY?)"
+    return "the certificates that REQUESTS_CA_BUNDLE names are not there"
+
+
+def _append(
+    response: requests.Response, part: Path, start: int, size: int, progress: Progress
+) -> None:
+    """Write the content of a response to the end of ``part``, or anew if it is the whole file."""
+    status, headers = response.status_code, response.headers
+    reason = f"the server answers {status} {responses.get(status, '')}".rstrip()
+    if status in _RETRIED or status >= 500:
+        raise _BrokenOffError(reason)
+    if status == 416 or (status == 206 and headers.get("Content-Range") != _range(start, size)):
+        part.unlink(missing_ok=True)
+        raise _BrokenOffError(f"{reason}, but not what was requested")
+    if status not in (200, 206):
+        raise _RefusedError(reason)
+    length = headers.get("Content-Length", "")
+    if status == 200 and length.isdecimal() and length != str(size):
+        part.unlink(missing_ok=True)
+        raise _RefusedError(f"it has {length:.20} bytes there, not {size}: another file")
+    progress.start_at(start if status == 206 else 0)
+    with part.open("ab" if status == 206 else "wb") as file:
+        try:
+            for block in response.iter_content(_BLOCK_BYTES):
+                if file.tell() + len(block) > size:
+                    part.unlink()
+                    raise _RefusedError(f"it has more than {size} bytes there: another file")
+                file.write(block)
+                progress.advance(len(block))
+        except requests.RequestException as error:
+            reason = f"broken off at {file.tell():,} of {size:,} bytes"
+            raise _BrokenOffError(reason) from error
+        if file.tell() < size:
+            raise _BrokenOffError(f"ended at {file.tell():,} of {size:,} bytes")
+
+
+def _range(start: int, size: int) -> str:
+    return f"bytes {start}-{size - 1}/{size}"

@@ -1,10 +1,10 @@
-"""Word vectors -> distances, neighbors, midpoints, analogies, a plane to draw them in.
+"""Geometry of word vectors: distances, neighbors, midpoints, analogies, a plane to draw them in.
 
-Vectors and points are float32, as they come; what is measured between them is computed in float64,
-so that its digits do not depend on the order in which a machine adds.
+Vectors and points are float32. Distances and similarities are computed in float64, so that their
+digits do not depend on the order in which a machine adds.
 
-Distances and analogies are those of Mikolov, Yih and Zweig, "Linguistic Regularities in Continuous
-Space Word Representations", NAACL 2013, and of Pennington, Socher and Manning, "GloVe: Global
+Distances and analogies follow Mikolov, Yih and Zweig, "Linguistic Regularities in Continuous
+Space Word Representations", NAACL 2013, and Pennington, Socher and Manning, "GloVe: Global
 Vectors for Word Representation", EMNLP 2014.
 """
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.errors import UserError
-from sentiflow.words.spelling import find_alike
+from sentiflow.words.spelling import find_similar
 from sentiflow.words.word_vectors import WordVectors
 
 Measure = Literal["euclidean", "cosine"]
@@ -31,30 +31,30 @@ class Neighbor(NamedTuple):
 
     word: str
     value: float
-    """Its distance from the point, or its cosine similarity to it."""
+    """Its distance from the point, or its cosine similarity with it."""
 
 
 @dataclass(frozen=True)
 class Neighbors:
-    """The words nearest to a point, the nearest first; equally near ones in the source's order."""
+    """The words nearest to a point, the nearest first; ties are in the order of the source."""
 
     found: tuple[Neighbor, ...]
     left_out: Neighbor | None
-    """The very nearest, if that was left out whatever it is."""
+    """The nearest word of all, if it was left out."""
 
 
 @dataclass(frozen=True)
 class Projection:
-    """N points in the plane in which they differ most."""
+    """N points in the plane of their first two principal components."""
 
     points: np.ndarray
-    """(N, 2) float64, around 0."""
+    """(N, 2) float64, with mean 0."""
     explained: np.ndarray
-    """Share of the points' variance along each of the two axes, float64."""
+    """Share of the variance along each of the two axes, float64."""
 
 
 class Term(NamedTuple):
-    """A word in a sum."""
+    """A word in a sum, with its sign."""
 
     sign: int
     """1 or -1."""
@@ -62,10 +62,10 @@ class Term(NamedTuple):
 
 
 def look_up(vectors: WordVectors, words: Sequence[str]) -> np.ndarray:
-    """Give each word its row in ``vectors.vectors``, int64.
+    """Find the row of each word in ``vectors.vectors``, int64.
 
     Raises:
-        UserError: Words are unknown: a line for each, with known ones that are spelled like it.
+        UserError: Words are unknown; there is a line for each, with similarly spelled words.
     """
     rows = pc.index_in(_to_strings(words), value_set=vectors.words).to_pylist()
     unknown = dict.fromkeys(word for word, row in zip(words, rows, strict=True) if row is None)
@@ -75,7 +75,7 @@ def look_up(vectors: WordVectors, words: Sequence[str]) -> np.ndarray:
 
 
 def distance(vectors: WordVectors, word: str, others: Sequence[str]) -> np.ndarray:
-    """Measure the Euclidean distance, sqrt(sum_i (x_i - y_i)^2), of ``word`` from each other.
+    """Measure the Euclidean distance, sqrt(sum_i (x_i - y_i)^2), from ``word`` to each other word.
 
     Returns:
         (len(others),) float64.
@@ -88,13 +88,13 @@ def distance(vectors: WordVectors, word: str, others: Sequence[str]) -> np.ndarr
 
 
 def similarity(vectors: WordVectors, word: str, others: Sequence[str]) -> np.ndarray:
-    """Measure the cosine of the angle, (x . y) / (|x| |y|), between ``word`` and each other.
+    """Measure the cosine similarity, (x . y) / (|x| |y|), of ``word`` with each other word.
 
     Returns:
         (len(others),) float64, from -1 to 1.
 
     Raises:
-        UserError: A word is unknown, or its vector is zero, which has no direction.
+        UserError: A word is unknown, or its vector is zero.
     """
     first, *rest = look_up(vectors, [word, *others])
     found = _measure(vectors.vectors[rest], vectors.vectors[first], "cosine")
@@ -116,15 +116,15 @@ def nearest(
 
     Args:
         vectors: V words.
-        point: (D,) float32, such as the vector of a word, or what :func:`combine` gives.
-        n: How many words; fewer come back only where there are no more.
-        by: The least Euclidean distance or the greatest cosine similarity. Words with a zero
-            vector have no cosine similarity and are never found by it.
-        exclude: Words that are left out. None: the nearest word is, whatever it is; mostly it is
-            one of those that the point was made of.
+        point: (D,) float32, for example the vector of a word or the result of :func:`combine`.
+        n: Number of words; fewer are returned only if there are no more.
+        by: Euclidean distance (the least first) or cosine similarity (the greatest first). Words
+            with a zero vector have no cosine similarity and are not returned by it.
+        exclude: Words to leave out. None: the nearest word is left out; usually it is one of the
+            words that define the point.
 
     Raises:
-        UserError: A word to exclude is unknown, or the point is zero and has no direction.
+        UserError: A word to exclude is unknown, or the point is zero and ``by`` is "cosine".
     """
     if by == "cosine" and not point.any():
         raise UserError("the point is zero", hint="it has no cosine similarity to a word")
@@ -141,9 +141,7 @@ def nearest(
 
 
 def midpoint(vectors: WordVectors, words: Sequence[str]) -> np.ndarray:
-    """Give the mean of the vectors of some words, (D,) float32.
-
-    Of two words both are equally far from it but for the rounding to float32.
+    """Compute the mean of the vectors of some words, (D,) float32.
 
     Raises:
         UserError: A word is unknown.
@@ -152,9 +150,9 @@ def midpoint(vectors: WordVectors, words: Sequence[str]) -> np.ndarray:
 
 
 def analogy(vectors: WordVectors, a: str, b: str, c: str) -> np.ndarray:
-    """Give the point ``a - b + c``, (D,) float32: king - man + woman is near queen.
+    """Compute the point ``a - b + c``, (D,) float32: king - man + woman is near queen.
 
-    It is where the word should be that is to ``c`` as ``a`` is to ``b``.
+    The word that is to ``c`` as ``a`` is to ``b`` should be near it.
 
     Raises:
         UserError: A word is unknown.
@@ -163,7 +161,7 @@ def analogy(vectors: WordVectors, a: str, b: str, c: str) -> np.ndarray:
 
 
 def combine(vectors: WordVectors, terms: Sequence[Term]) -> np.ndarray:
-    """Add the vectors of some words up, from left to right, each with its sign; (D,) float32.
+    """Add the vectors of words with their signs, from left to right, (D,) float32.
 
     Raises:
         UserError: A word is unknown.
@@ -176,10 +174,10 @@ def combine(vectors: WordVectors, terms: Sequence[Term]) -> np.ndarray:
 
 
 def parse(expression: str) -> list[Term]:
-    """Read a sum of words; its signs stand between blanks, as words may have hyphens.
+    """Parse a sum of words. Its signs have spaces around them, because words may have hyphens.
 
     Raises:
-        UserError: Words and signs do not take turns.
+        UserError: Words and signs do not alternate.
 
     Example:
         >>> parse("king - man + woman")
@@ -190,18 +188,18 @@ def parse(expression: str) -> list[Term]:
         items = ["+", *items]
     signs, words = items[::2], items[1::2]
     if not items or len(signs) != len(words) or not _SIGNS.keys() >= {*signs}:
-        raise UserError(f"{expression!r} is no sum of words", hint="write king - man + woman")
+        raise UserError(f"{expression!r} is not a sum of words", hint="write king - man + woman")
     return [Term(_SIGNS[sign], word) for sign, word in zip(signs, words, strict=True)]
 
 
 def project(vectors: np.ndarray) -> Projection:
-    """Lay points out in the plane of their first two principal components.
+    """Project points onto the plane of their first two principal components.
 
-    The direction of an axis is free: the greatest of its weights is made positive, so that the
-    same points always give the same picture.
+    The sign of a component is arbitrary. Its largest weight is made positive, so that the same
+    points always give the same picture.
 
     Shape: (N points, D dimensions)
-        - vectors: ``(N, D)``, N of them at least 1.
+        - vectors: ``(N, D)``, N at least 1.
     """
     centered = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
     _, sizes, axes = np.linalg.svd(centered, full_matrices=False)
@@ -216,7 +214,7 @@ def project(vectors: np.ndarray) -> Projection:
 def _to_strings(words: Sequence[str]) -> pa.Array:
     """Make an Arrow array of words, which may hold broken bytes.
 
-    ``pa.array`` would load pandas first, which takes 0.2 s.
+    ``pa.array`` would import pandas, which takes 0.2 s.
     """
     encoded = [word.encode(errors="backslashreplace") for word in words]
     ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
@@ -225,13 +223,13 @@ def _to_strings(words: Sequence[str]) -> pa.Array:
 
 
 def _explain_unknown(vectors: WordVectors, word: str) -> str:
-    alike = find_alike(word, vectors.words)
-    hint = f"did you mean {', '.join(alike)}?" if alike else "none is spelled like it"
+    similar = find_similar(word, vectors.words)
+    hint = f"did you mean {', '.join(similar)}?" if similar else "no word is spelled like it"
     return f"{word!r} is not among the {len(vectors.words):,} words of {vectors.source}: {hint}"
 
 
 def _measure(vectors: np.ndarray, point: np.ndarray, by: Measure) -> np.ndarray:
-    """Measure from each of (V, D) vectors to the point, V float64; NaN where there is no cosine."""
+    """Measure each of (V, D) vectors against the point, V float64; NaN if there is no cosine."""
     blocks = range(0, len(vectors), _BLOCK_ROWS)
     between = _euclidean if by == "euclidean" else _cosine
     exact = point.astype(np.float64)
@@ -252,7 +250,7 @@ def _cosine(vectors: np.ndarray, point: np.ndarray) -> np.ndarray:
 
 
 def _least(values: np.ndarray, n: int) -> np.ndarray:
-    """Give the places of the ``n`` least finite values, in order, equal ones by their place."""
+    """Find the indices of the ``n`` least finite values, in order; ties are in order of index."""
     n = min(n, int((values < np.inf).sum()))
     if n == 0:
         return np.zeros(0, np.int64)

@@ -1,4 +1,4 @@
-"""Words and vectors of a file -> a copy that the next command maps into memory."""
+"""Cache of parsed vector files, which the next command maps into memory."""
 
 import hashlib
 import logging
@@ -14,14 +14,14 @@ from sentiflow.storage.uris import absolute_uri, is_local, split_member
 log = logging.getLogger(__name__)
 
 _VERSION = 2
-"""Of the form of a copy; another one is not read."""
+"""Version of the cache format; other versions are not read."""
 
 
 def locate(uri: str, *, max_words: int | None = None) -> Path:
-    """Name the place for the copy of a file as it is now, of all of it or of its first words.
+    """Name the cached copy of a file in its current state, of all words or the first ``max_words``.
 
-    It is in ``$XDG_CACHE_HOME/sentiflow/vectors``, or in ``~/.cache/sentiflow/vectors``; its name
-    tells which file it is of, in which state that was, and of how many words.
+    The folder is ``$XDG_CACHE_HOME/sentiflow/vectors`` or ``~/.cache/sentiflow/vectors``. The name
+    identifies the file, its state and the number of words.
     """
     info = filesystem.file_info(uri)
     state = f"{_VERSION} {info.size} {info.mtime_ns} {_find_change(uri)}"
@@ -32,7 +32,7 @@ def locate(uri: str, *, max_words: int | None = None) -> Path:
 
 
 def _find_change(uri: str) -> str:
-    """Tell when a file of this machine was changed last, also if its time was set back then."""
+    """Identify the last change of a local file, even if its modification time was reset."""
     if not is_local(uri):
         return ""
     found = os.stat(split_member(absolute_uri(uri))[0])
@@ -40,7 +40,7 @@ def _find_change(uri: str) -> str:
 
 
 def read(path: Path) -> tuple[pa.Array, np.ndarray] | None:
-    """Map a copy into memory; None if there is none, or it is damaged.
+    """Map a cached copy into memory; None if it is missing or damaged.
 
     Returns:
         V strings, and (V, D) float32, read-only.
@@ -59,16 +59,16 @@ def read(path: Path) -> tuple[pa.Array, np.ndarray] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, AttributeError, pa.ArrowException) as error:
-        log.debug("%s", f"{path} is damaged and is made again: {error}")
+        log.debug("%s", f"{path} is damaged and will be replaced: {error}")
         return None
 
 
 def write(path: Path, words: pa.Array, vectors: np.ndarray) -> None:
-    """Keep a copy, whole or not at all; if there is no place for it, none is kept.
+    """Write a copy atomically, and delete copies of earlier states of the file.
 
-    Copies of what the file was before are deleted.
+    A copy that cannot be written is skipped.
     """
-    if not path.is_absolute():  # nobody's home
+    if not path.is_absolute():  # the user has no home directory
         return
     lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
     table = pa.RecordBatch.from_arrays([words, lists], ["word", "vector"])
@@ -83,4 +83,4 @@ def write(path: Path, words: pa.Array, vectors: np.ndarray) -> None:
             if not other.name.startswith(f"{file}-{state}-"):
                 other.unlink(missing_ok=True)
     except OSError as error:
-        log.debug("%s", f"no copy of the vectors is kept: {error}")
+        log.debug("%s", f"the vectors are not cached: {error}")

@@ -1,7 +1,8 @@
-"""Text in the form of GloVe or word2vec -> words and their vectors.
+"""Reads text files of word vectors in the format of GloVe or word2vec.
 
-Each line is a word and its numbers, with a blank before each number. In word2vec's form a line with
-the numbers of words and of dimensions comes first. A word may hold blanks: a few of GloVe's do.
+Each line has a word and its numbers, with a space before each number. In word2vec's format the
+first line has the number of words and of dimensions. A word may contain spaces, as a few of GloVe's
+do.
 """
 
 import logging
@@ -28,41 +29,40 @@ BLOCK_BYTES = 1 << 24
 _LARGEST = float(np.finfo(np.float32).max)
 _BOM = b"\xef\xbb\xbf"
 _IN_WORD = "\x1f"
-"""Stands for a blank in a word while its line is split at blanks."""
+"""Replaces a space in a word while its line is split at spaces."""
 _LINES_LOOKED_AT, _MAX_DIM = 1000, 100_000
-_FORM = "write a word and its numbers, with a blank before each, in a line"
+_FORMAT = "write a word and its numbers on each line, with a space before each number"
 _CSV = pyarrow.csv.ParseOptions(delimiter=" ", quote_char=False, ignore_empty_lines=False)
 
 
-class _Form(NamedTuple):
+class _Format(NamedTuple):
     dim: int
     num_words: int | None
-    """As the first line says; None if it is that of a word already."""
+    """As in the first line; None if the first line already holds a word."""
 
 
 class _LineError(Exception):
-    """What is wrong with a line, and the place of that line in its block."""
+    """An error in a line, with the index of the line in its block."""
 
-    def __init__(self, place: int, problem: str) -> None:
+    def __init__(self, index: int, problem: str) -> None:
         super().__init__(problem)
-        self.place = place
+        self.index = index
 
 
 def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarray]:
     """Read words and vectors from a file, plain or compressed.
 
-    Of a word that stands in several lines the first one counts; the others are left out, and their
-    number is logged.
+    If a word is repeated, its first line counts; the number of the other lines is logged.
 
     Args:
         uri: The file, or a member of an archive.
-        max_words: Read the lines of so many words; of all by default.
+        max_words: Read only this many words. Default: all.
 
     Returns:
         V strings, and (V, D) float32.
 
     Raises:
-        UserError: A line is no word with D finite numbers, or not UTF-8; or lines are missing.
+        UserError: A line is not UTF-8 or not a word with D finite numbers, or lines are missing.
     """
     parts: list[tuple[pa.Array, np.ndarray]] = []
     num_words, limit = 0, max_words or math.inf
@@ -76,7 +76,7 @@ def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarra
             try:
                 parts.append(_parse(block, form.dim))
             except _LineError as error:
-                line = first_line + num_words + error.place
+                line = first_line + num_words + error.index
                 raise UserError(f"{uri}, line {line:,}: {error}") from error
             num_words += len(parts[-1][0])
             if num_words >= limit:
@@ -89,32 +89,32 @@ def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarra
 
 
 def _read_lines(content: Content) -> Iterator[bytes]:
-    """Read blocks of whole lines, each with a newline at its end and no blank before that."""
-    place, is_complete = 0, False
+    """Read blocks of whole lines. Each line ends with a newline and no spaces before it."""
+    position, is_complete = 0, False
     while not is_complete:
-        block = content.read_at(place, BLOCK_BYTES)
-        is_complete = content.ends_at(place + len(block))
+        block = content.read_at(position, BLOCK_BYTES)
+        is_complete = content.ends_at(position + len(block))
         cut = len(block) if is_complete else block.rfind(b"\n") + 1 or len(block)
         lines = block[:cut]
         if is_complete or not lines.endswith(b"\n"):
             lines = lines.rstrip() + b"\n"
-        place += cut
-        content.forget(place)
+        position += cut
+        content.forget(position)
         if lines != b"\n":
             yield lines.replace(b"\r\n", b"\n").replace(b" \n", b"\n")
 
 
-def _recognize(block: bytes, uri: str) -> _Form:
-    """Tell from the first lines how many numbers belong to a word."""
+def _recognize(block: bytes, uri: str) -> _Format:
+    """Infer from the first lines how many numbers belong to a word."""
     lines = block.split(b"\n", _LINES_LOOKED_AT)[:_LINES_LOOKED_AT]
     numbers = lines[0].split(b" ")
     if len(lines) > 1 and re.fullmatch(rb"\d{1,12} \d{1,12}", lines[0]):
-        form = _Form(dim=int(numbers[1]), num_words=int(numbers[0]))
+        form = _Format(dim=int(numbers[1]), num_words=int(numbers[0]))
     else:
         counts = Counter(line.count(b" ") for line in lines if line)
-        form = _Form(dim=counts.most_common(1)[0][0] if counts else 0, num_words=None)
+        form = _Format(dim=counts.most_common(1)[0][0] if counts else 0, num_words=None)
     if not 0 < form.dim <= _MAX_DIM:
-        raise UserError(f"{uri} holds no word vectors", hint=_FORM)
+        raise UserError(f"{uri} holds no word vectors", hint=_FORMAT)
     return form
 
 
@@ -122,12 +122,12 @@ def _parse(block: bytes, dim: int) -> tuple[pa.Array, np.ndarray]:
     """Parse the lines of a block.
 
     Raises:
-        _LineError: One of them is no word with ``dim`` finite numbers.
+        _LineError: A line is not a word with ``dim`` finite numbers.
     """
     num_lines = block.count(b"\n")
-    joined, places = block, list[int]()
+    joined, indices = block, list[int]()
     if block.count(b" ") != num_lines * dim:
-        joined, places = _join_words(block, dim)
+        joined, indices = _join_words(block, dim)
     names = ["word", *map(str, range(dim))]
     types = dict.fromkeys(names, pa.float32()) | {"word": pa.string()}
     try:
@@ -144,64 +144,69 @@ def _parse(block: bytes, dim: int) -> tuple[pa.Array, np.ndarray]:
     if not np.isfinite(vectors).all():
         raise _explain(block, dim, "a number is not finite")
     words = table["word"].combine_chunks()
-    if places:
+    if indices:
         is_joined = np.zeros(num_lines, bool)
-        is_joined[places] = True
+        is_joined[indices] = True
         words = pc.if_else(is_joined, pc.replace_substring(words, _IN_WORD, " "), words)
     return words, vectors
 
 
 def _to_arrow(block: bytes) -> pa.BufferReader:
-    """Copy bytes: Python's own, held by a thread of Arrow's when Python ends, abort the process."""
+    """Copy bytes to Arrow's memory.
+
+    If a thread of Arrow holds memory of Python when Python exits, the process aborts.
+    """
     stream = pa.BufferOutputStream()
     stream.write(block)
     return pa.BufferReader(stream.getvalue())
 
 
 def _join_words(block: bytes, dim: int) -> tuple[bytes, list[int]]:
-    """Put something else for the blanks in words, so that each line has ``dim`` blanks.
+    """Replace the spaces in words, so that each line has ``dim`` spaces.
 
     Returns:
-        The block, and the places of the lines with such words.
+        The block, and the indices of the lines with such words.
     """
-    lines, places = block.split(b"\n"), []
-    for place, line in enumerate(lines):
+    lines, indices = block.split(b"\n"), []
+    for index, line in enumerate(lines):
         if (extra := line.count(b" ") - dim) > 0:
             if _find_fault(line, dim):
                 raise _explain(block, dim, "")
-            lines[place] = line.replace(b" ", _IN_WORD.encode(), extra)
-            places.append(place)
-    return b"\n".join(lines), places
+            lines[index] = line.replace(b" ", _IN_WORD.encode(), extra)
+            indices.append(index)
+    return b"\n".join(lines), indices
 
 
 def _explain(block: bytes, dim: int, reason: str) -> _LineError:
-    """Find the first line of a block that is not as it should be."""
+    """Find the first line of a block that has an error."""
     lines = block.split(b"\n")[:-1]
-    faults = ((place, _find_fault(line, dim)) for place, line in enumerate(lines))
-    first = next((_LineError(place, fault) for place, fault in faults if fault), None)
+    faults = ((index, _find_fault(line, dim)) for index, line in enumerate(lines))
+    first = next((_LineError(index, fault) for index, fault in faults if fault), None)
     return first or _LineError(0, f"this line or a later one cannot be read: {reason}")
 
 
 def _find_fault(line: bytes, dim: int) -> str:
-    """Say what is wrong with a line and what to do; nothing if all is well."""
+    """Describe the error of a line and its correction; empty if there is none."""
     if not line.strip():
         return "is blank: delete it"
     try:
         line.decode()
     except UnicodeDecodeError:
-        return "is not UTF-8: convert the file; of word2vec's binary form, save the text form"
+        return "is not UTF-8: convert the file, or save word2vec's text format"
     word, *numbers = line.rsplit(b" ", dim)
     more = word.split(b" ")[1:]
     if len(numbers) < dim or (more and all(map(_is_number, more))):
         found = len(numbers) + len(more)
-        return f"has {found} instead of {dim} numbers: is it complete, and a text of word vectors?"
+        return f"has {found} instead of {dim} numbers: is it a complete text file of vectors?"
     if b"\r" in line:
-        return "has a carriage return in it: delete that"
+        return "contains a carriage return: delete it"
     if more and _IN_WORD.encode() in word:
-        return "has the control character 1F in its word: delete that"
+        return "has the control character 1F in its word: delete it"
     for number in numbers:
         if not _is_number(number):
-            return f"{number.decode(errors='replace')!r} is no number: correct or delete the line"
+            return (
+                f"{number.decode(errors='replace')!r} is not a number: correct or delete the line"
+            )
         if not abs(float(number)) <= _LARGEST:
             return f"{number.decode()} is not finite: correct or delete the line"
     return ""

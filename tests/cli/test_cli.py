@@ -72,7 +72,7 @@ def test_a_wrong_settings_file_gives_one_clear_line(tmp_path, content, expected)
     assert expected in one_line(invoke("config", "validate", str(path)))
 
 
-def test_every_fault_of_the_settings_is_named(tmp_path):
+def test_every_error_of_the_settings_is_named(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("name: x\noutput_uri: y\nprepare: {csv: z}\ntrain: {seeds: 1, num_epochs: 0}\n")
     result = invoke("config", "validate", str(path))
@@ -93,7 +93,7 @@ def test_shipped_settings_are_valid(config):
     assert invoke("config", "validate", str(PROJECT / "configs" / config)).exit_code == 0
 
 
-def test_a_model_that_is_none_gives_one_clear_line(tmp_path):
+def test_a_directory_without_a_model_gives_one_clear_line(tmp_path):
     line = one_line(invoke("predict", str(tmp_path), "good"))
     assert "has no manifest.json" in line
     assert "finished model package" in line
@@ -127,7 +127,7 @@ def test_sample_refuses_a_directory(tmp_path):
 def test_a_sample_replaces_no_file_unless_told(tmp_path):
     path = tmp_path / "tweets.csv"
     path.write_text("precious")
-    assert "is there: name another file" in one_line(invoke("sample", str(path), "--rows", "5"))
+    assert "exists: name another file" in one_line(invoke("sample", str(path), "--rows", "5"))
     assert path.read_text() == "precious"
     assert invoke("sample", str(path), "--rows", "5", "--overwrite").exit_code == 0
     assert path.read_bytes().count(b"\n") == 5
@@ -161,7 +161,7 @@ class TestPredict:
     def model(self, finished_run) -> str:
         return str(finished_run / "run/trained/model")
 
-    def test_each_text_gets_an_answer(self, model):
+    def test_each_text_gets_a_prediction(self, model):
         result = invoke("predict", model, *self.TEXTS, "--json")
         answers = [json.loads(line) for line in result.stdout.splitlines()]
         assert [answer["text"] for answer in answers] == list(self.TEXTS)
@@ -180,7 +180,7 @@ class TestPredict:
         assert [line.count("\t") for line in result.stdout.splitlines()] == [2, 2, 2]
 
 
-def test_a_place_that_cannot_be_written_gives_one_clear_line(tmp_path, monkeypatch):
+def test_an_output_that_cannot_be_written_gives_one_clear_line(tmp_path, monkeypatch):
     monkeypatch.chdir(PROJECT)
     (tmp_path / "file").write_text("")
     line = one_line(invoke("run", QUICKSTART, f"output_uri={tmp_path}/file/run"))
@@ -188,7 +188,7 @@ def test_a_place_that_cannot_be_written_gives_one_clear_line(tmp_path, monkeypat
     assert "choose another location" in line
 
 
-def test_bytes_that_are_no_utf8_are_replaced_in_texts_to_predict():
+def test_invalid_utf8_is_replaced_in_texts_to_predict():
     from sentiflow.cli.app import _printable
 
     assert _printable(b"caf\xe9".decode(errors="surrogateescape")) == "caf\ufffd"

@@ -51,7 +51,7 @@ def columns(text):
         ("near old\t-  young\n+ father -n 2", "father 4.0327\nson    4.4065\n"),
     ],
 )
-def test_what_is_found_is_printed_in_columns(arguments, expected):
+def test_results_are_printed_in_columns(arguments, expected):
     assert words(*arguments.split(" ")) == (expected, "")
 
 
@@ -62,7 +62,7 @@ def test_what_is_found_is_printed_in_columns(arguments, expected):
         ("midpoint lake building", "surrounding 3.0698", "left out: adjacent 2.9021\n"),
     ],
 )
-def test_what_was_left_out_is_said_if_it_is_no_word_of_the_question(arguments, nearest, left_out):
+def test_a_left_out_word_is_shown_if_it_is_not_in_the_query(arguments, nearest, left_out):
     stdout, stderr = words(*arguments.split(), "-n", 1)
     assert (columns(stdout), stderr) == (nearest, left_out)
     stdout, stderr = words(*arguments.split(), "-n", 1, "--exclude-query")
@@ -112,7 +112,7 @@ def test_max_words_takes_the_first_ones(few):
     assert "'bird' is not among the 2 words of" in one_line(result)
 
 
-def test_a_model_package_is_asked_like_any_source(make_package):
+def test_a_model_package_is_a_source_like_others(make_package):
     stdout, _ = words("nearest", "good", "--vectors", make_package())
     assert {line.split()[0] for line in stdout.splitlines()} == {"bad", "morning", "day"}
 
@@ -126,8 +126,11 @@ def test_a_model_package_is_asked_like_any_source(make_package):
         ("distance cat", "1 given: cat: name 2 or more words"),
         ("analogy king man", "2 given: king man: name exactly 3"),
         ("analogy king man woman boy", "4 given: king man woman boy: name exactly 3"),
-        ("near king man", "'king man' is no sum of words: write king - man + woman"),
-        ("nearest cat --vectors nowhere.txt", "there is no file or directory 'nowhere.txt', nor w"),
+        ("near king man", "'king man' is not a sum of words: write king - man + woman"),
+        (
+            "nearest cat --vectors nowhere.txt",
+            "there is no file, directory or word vectors 'nowhere.txt'",
+        ),
         (
             "bias --pair man:womann",
             "'womann' is not among the 400,000 words of package:glove.6B.50",
@@ -152,7 +155,7 @@ def test_all_unknown_words_are_named():
     assert result.stderr.endswith("did you mean cat, at, can?\n")
 
 
-def test_what_a_terminal_would_obey_is_shown_as_text(tmp_path):
+def test_control_characters_are_escaped(tmp_path):
     path = tmp_path / "odd.txt"
     path.write_bytes(b"cat 1 0\nd\x1b[31mog 2 0\n")
     assert words("nearest", "cat", "--vectors", path)[0] == "d\\x1b[31mog 1.0000\n"
@@ -179,14 +182,16 @@ def test_vectors_of_a_model_that_are_not_finite_are_refused(tmp_path):
 # Maps
 
 
-def test_a_map_is_drawn_and_its_figures_are_said(tmp_path):
+def test_a_map_is_drawn_and_its_variance_is_shown(tmp_path):
     path = tmp_path / "new/royals.png"
     stdout, stderr = words("map", "king", "queen", "man", "woman", "--to", path, "--json")
     assert path.read_bytes().startswith(b"\x89PNG")
     record = json.loads(stdout)
     assert record["words"] == ["king", "queen", "man", "woman"]
     assert [len(result["point"]) for result in record["results"]] == [2] * 4
-    assert f"4 words, {sum(record['explained']):.0%} of their variance is shown: {path}" in stderr
+    assert (
+        f"4 words; the map shows {sum(record['explained']):.0%} of their variance: {path}" in stderr
+    )
 
 
 def test_a_map_is_not_drawn_over_a_directory(tmp_path):
@@ -204,10 +209,10 @@ def test_bias_shows_a_direction_and_the_published_tests_and_draws_both(tmp_path)
     assert "Direction from she to he" in text
     assert "WEAT 10" in text
     assert path.read_bytes().startswith(b"\x89PNG")
-    assert notes == f"words     drawn: {path}\n"
+    assert notes == f"words     chart: {path}\n"
 
 
-def test_bias_of_other_pairs_and_words_is_that_of_the_direction_alone():
+def test_bias_of_other_pairs_and_words_has_no_tests():
     pairs = ("--pair", "young:old", "--pair", "youth:age")
     found = json.loads(words("bias", *pairs, "--word", "wise", "--json")[0])
     assert found["words"] == ["wise"]
@@ -237,7 +242,7 @@ def test_every_command_is_listed():
     assert all(f"  {command} " in text for command in COMMANDS)
 
 
-def test_a_question_loads_nothing_heavy():
+def test_a_query_imports_nothing_heavy():
     script = """
 import sys
 from typer.testing import CliRunner

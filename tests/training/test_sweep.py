@@ -164,7 +164,7 @@ class TestSweep:
         assert "sweep" not in yaml.safe_load(path.read_text())
         refused = sentiflow("sweep", config, "--best-to", path)
         assert refused.returncode == 2
-        assert "is there: name another file, or add --overwrite" in refused.stderr
+        assert "exists: name another file, or add --overwrite" in refused.stderr
 
         (outcome,) = pipeline.run(settings.load(path), ["train"])
         trial = folder / "run/sweep/trials" / record["trials"][0]["name"]

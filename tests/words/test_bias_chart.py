@@ -25,18 +25,18 @@ def size_of(image):
     return struct.unpack(">II", image[16:24])
 
 
-def test_both_halves_stand_side_by_side():
+def test_both_halves_are_drawn():
     width, _ = size_of(bias_chart.render(measure()))
     left, _ = size_of(bias_chart.render(measure(tests=())))
     right, _ = size_of(bias_chart.render(measure(pairs=())))
     assert width == pytest.approx(left + right, abs=2)
 
 
-def test_words_without_a_vector_leave_the_tests_alone():
+def test_without_known_words_only_the_tests_are_drawn():
     assert bias_chart.render(measure(words=["1"])) == bias_chart.render(measure(pairs=()))
 
 
-def test_words_with_dollars_are_no_formulas():
+def test_words_with_dollar_signs_are_literal():
     words = {"a$x$": (1, 0, 0), "b$\\frac$": (0, 1, 0), "c": (0, 0, 1), "$\\frac$": (1, 1, 0)}
     vectors = make_vectors({name: np.array(vector) for name, vector in words.items()})
     pairs, placed = [("a$x$", "b$\\frac$")], ["c", "$\\frac$"]
@@ -45,7 +45,7 @@ def test_words_with_dollars_are_no_formulas():
     assert min(width, height) > 100
 
 
-def test_of_many_words_those_at_both_ends_are_drawn():
+def test_only_both_ends_of_many_words_are_drawn():
     rng = np.random.default_rng(0)
     many = {f"word{k}": rng.normal(size=3) for k in range(200)} | {"a": (1, 0, 0), "b": (0, 1, 0)}
     bias = measure_word_bias(make_vectors(many), pairs=[("a", "b")], words=list(many), tests=())

@@ -104,7 +104,7 @@ def test_the_nearest_words_are_the_tutorials(glove, word, expected):
 
 
 @pytest.mark.parametrize(("words", "expected"), MIDPOINTS.items())
-def test_the_words_in_the_middle_are_the_tutorials(glove, words, expected):
+def test_midpoints_are_the_tutorials(glove, words, expected):
     point = geometry.midpoint(glove, words.split())
     assert printed(geometry.nearest(glove, point, n=5)) == expected
 
@@ -115,7 +115,7 @@ def test_analogies_are_the_tutorials(glove, expression, expected):
     assert printed(geometry.nearest(glove, point, n=5)) == expected
 
 
-def test_what_is_left_out_is_the_nearest_word_whatever_it_is(glove):
+def test_the_nearest_word_is_left_out(glove):
     point = geometry.analogy(glove, "uncle", "man", "woman")
     word, value = geometry.nearest(glove, point).left_out
     assert f"{word} {value:.4f}" == "niece 2.2055"
@@ -143,7 +143,7 @@ def test_distance_is_a_metric(rows):
 
 
 @given(matrices(min_rows=2), st.sampled_from([0.25, 2, 8]))
-def test_similarity_is_symmetric_and_sees_directions_alone(rows, factor):
+def test_similarity_is_symmetric_and_depends_on_directions_only(rows, factor):
     assume(np.linalg.norm(rows[:2], axis=1).min() > 1e-3)
     vectors = vectors_of([*rows[:2], factor * rows[0], -rows[0]], ["a", "b", "a2", "-a"])
     same, opposite, b = geometry.similarity(vectors, "a", ["a2", "-a", "b"])
@@ -202,7 +202,7 @@ def test_the_layout_of_the_vectors_in_memory_changes_no_digit(glove):
 
 
 @given(matrices(), st.integers(0, 2**32 - 1))
-def test_turning_all_vectors_changes_no_spread_in_a_map(rows, seed):
+def test_rotating_all_vectors_keeps_the_variance_of_a_map(rows, seed):
     rows = rows.astype(float)
     assume(np.ptp(rows, axis=0).max() > 1e-3)
     rng = np.random.default_rng(seed)
@@ -218,7 +218,7 @@ def test_turning_all_vectors_changes_no_spread_in_a_map(rows, seed):
     assert first.explained.sum() <= 1 + 1e-12
 
 
-def test_points_of_a_plane_are_shown_as_they_are():
+def test_points_of_a_plane_keep_their_distances():
     plane = np.array([[3, 0], [-3, 0], [0, 1], [0, -1]]) @ np.eye(5)[[4, 1]]
     found = geometry.project(plane)
     np.testing.assert_allclose(found.points, [[3, 0], [-3, 0], [0, 1], [0, -1]], atol=1e-12)
@@ -235,7 +235,7 @@ def test_few_or_equal_points_are_shown(num):
 # Sums of words
 
 
-def test_a_sum_is_added_up_from_left_to_right():
+def test_a_sum_is_computed_from_left_to_right():
     vectors = vectors_of([[1, 0], [0, 2], [4, 4]], ["a", "b-c", "d"])
     terms = geometry.parse("- a + b-c - d")
     assert terms == [(-1, "a"), (1, "b-c"), (-1, "d")]
@@ -247,8 +247,8 @@ def test_a_sum_is_added_up_from_left_to_right():
 @pytest.mark.parametrize(
     "expression", ["", " ", "+", "king man", "king -", "king - + man", "a b c"]
 )
-def test_what_is_no_sum_is_refused(expression):
-    with pytest.raises(UserError, match="is no sum of words: write king - man"):
+def test_an_invalid_sum_is_refused(expression):
+    with pytest.raises(UserError, match="is not a sum of words: write king - man"):
         geometry.parse(expression)
 
 
@@ -263,7 +263,7 @@ def test_all_unknown_words_are_named_each_with_known_ones(glove):
         "'womann' is not among the 400,000 words of package:glove.6B.50d: "
         "did you mean woman, womans, homann?",
         "'qqzzqqzz' is not among the 400,000 words of package:glove.6B.50d: "
-        "none is spelled like it",
+        "no word is spelled like it",
     ]
 
 

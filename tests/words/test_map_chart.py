@@ -47,7 +47,7 @@ def test_every_word_has_a_label_that_no_other_covers(drawn, num):
     assert len(pairs) <= num // 60
 
 
-def test_labels_of_the_same_point_stand_around_it(drawn):
+def test_labels_of_the_same_point_do_not_overlap(drawn):
     words = ["one", "two", "three", "four", "five"]
     map_chart.draw_map(words, Projection(np.zeros((5, 2)), np.zeros(2)))
     _, boxes = labels_of(drawn[0])
@@ -70,7 +70,7 @@ def test_drawing_twice_gives_the_same_bytes_and_leaves_matplotlib_as_it_was():
         assert dict(mpl.rcParams) == before
 
 
-def test_words_that_look_like_formulas_are_written_as_they_are(drawn):
+def test_words_that_look_like_formulas_are_literal(drawn):
     words = ["$", r"$\no$", r"\alpha", "a_b^c", "%", "l\u00e9\u00f1"]
     map_chart.draw_map(words, scattered(6)[1])
     assert labels_of(drawn[0])[0] == words

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiflow.words.spelling import find_alike
+from sentiflow.words.spelling import find_similar
 
 SHORT_WORDS = st.text("abcé", max_size=6)
 
@@ -25,25 +25,25 @@ def count_edits(a: str, b: str) -> int:
 
 
 @given(SHORT_WORDS, st.lists(SHORT_WORDS, unique=True, max_size=12))
-def test_the_least_edits_come_first_and_then_the_first_words(word, known):
+def test_similar_words_are_sorted_by_edits_then_by_order(word, known):
     edits = {other: count_edits(word, other) for other in known if other}
     near = [other for other in edits if edits[other] <= min(2, len(word) // 2)]
     expected = sorted(near, key=lambda other: edits[other])[:3]
-    assert find_alike(word, pa.array(known, pa.string())) == expected
+    assert find_similar(word, pa.array(known, pa.string())) == expected
 
 
 @pytest.mark.parametrize(
     ("word", "first"),
     [("receieve", "receive"), ("womna", "woman"), ("Amsterdam", "amsterdam"), ("NAÏVE", "naïve")],
 )
-def test_what_was_meant_comes_first(glove, word, first):
-    assert find_alike(word, glove.words)[0] == first
+def test_the_intended_word_is_first(glove, word, first):
+    assert find_similar(word, glove.words)[0] == first
 
 
 @pytest.mark.parametrize("word", ["", "q", "qqxxqqxx", "x" * 300])
-def test_what_is_like_no_word_gets_none(word):
-    assert find_alike(word, pa.array(["the", "", "a", "ab"])) == []
+def test_a_word_like_no_other_gets_no_suggestion(word):
+    assert find_similar(word, pa.array(["the", "", "a", "ab"])) == []
 
 
-def test_no_words_are_like_anything():
-    assert find_alike("the", pa.array([], pa.string())) == []
+def test_no_words_give_no_suggestion():
+    assert find_similar("the", pa.array([], pa.string())) == []

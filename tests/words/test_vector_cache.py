@@ -26,7 +26,7 @@ def copy(source):
     return path
 
 
-def test_what_was_written_is_read_back_from_the_file_itself(copy):
+def test_a_copy_is_mapped_from_the_file(copy):
     words, vectors = vector_cache.read(copy)
     assert words.equals(WORDS)
     np.testing.assert_array_equal(vectors, VECTORS)
@@ -36,7 +36,7 @@ def test_what_was_written_is_read_back_from_the_file_itself(copy):
 
 
 @pytest.mark.parametrize("vectors", [VECTORS[:0], np.asfortranarray(VECTORS), VECTORS[::-1]])
-def test_any_vectors_come_back(copy, vectors):
+def test_any_vectors_are_read_back(copy, vectors):
     vector_cache.write(copy, WORDS[: len(vectors)], vectors)
     np.testing.assert_array_equal(vector_cache.read(copy)[1], vectors)
 
@@ -53,7 +53,7 @@ def test_the_name_follows_path_size_time_and_number_of_words(source, copy, tmp_p
     assert vector_cache.locate(str(source)) != later
 
 
-def test_a_new_copy_takes_the_place_of_those_of_what_the_file_was(source, copy):
+def test_a_new_copy_replaces_those_of_earlier_states(source, copy):
     few = vector_cache.locate(str(source), max_words=1)
     vector_cache.write(few, WORDS[:1], VECTORS[:1])
     other_file = copy.with_name(f"{'0' * 20}-{'0' * 20}-all.arrow")
@@ -70,19 +70,19 @@ def test_a_relative_path_names_the_same_copy(source, copy, monkeypatch):
     assert vector_cache.locate(source.name) == copy
 
 
-def test_without_the_variable_copies_are_below_the_home_directory(source, monkeypatch):
+def test_the_default_cache_is_below_the_home_directory(source, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/ada")
     folder = vector_cache.locate(str(source)).parent
     assert str(folder) == "/home/ada/.cache/sentiflow/vectors"
 
 
-def test_no_copy_is_found_where_there_is_none(source):
+def test_a_missing_copy_is_none(source):
     assert vector_cache.read(vector_cache.locate(str(source))) is None
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "other", "footer", "offsets"])
-def test_a_damaged_copy_is_no_copy(copy, damage):
+def test_a_damaged_copy_is_none(copy, damage):
     content = bytearray(copy.read_bytes())
     if damage == "offsets":
         place = content.index(np.array([0, 3, 5, 7], np.int32).tobytes())
@@ -95,7 +95,7 @@ def test_a_damaged_copy_is_no_copy(copy, damage):
     assert vector_cache.read(copy) is None
 
 
-def test_another_table_is_no_copy(copy):
+def test_another_table_is_none(copy):
     with pa.OSFile(str(copy), "wb") as file, pa.ipc.new_file(file, pa.schema({"word": "string"})):
         pass
     assert vector_cache.read(copy) is None
@@ -111,7 +111,7 @@ def test_another_table_is_no_copy(copy):
         (WORDS, pa.array([0, None, 1, 2, 3, 4], pa.float32())),
     ],
 )
-def test_words_and_vectors_of_other_types_are_no_copy(copy, words, numbers):
+def test_other_types_are_none(copy, words, numbers):
     lists = pa.FixedSizeListArray.from_arrays(pa.array(numbers), 2)
     batch = pa.RecordBatch.from_arrays([words, lists], ["word", "vector"])
     with pa.OSFile(str(copy), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
@@ -119,7 +119,7 @@ def test_words_and_vectors_of_other_types_are_no_copy(copy, words, numbers):
     assert vector_cache.read(copy) is None
 
 
-def test_without_a_place_no_copy_is_kept(tmp_path, monkeypatch):
+def test_without_a_home_directory_nothing_is_cached(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     vector_cache.write(tmp_path / "file/below.arrow", WORDS, VECTORS)
     monkeypatch.chdir(tmp_path)
@@ -131,7 +131,7 @@ def test_without_a_place_no_copy_is_kept(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_nothing_half_written_stays(copy, monkeypatch):
+def test_an_incomplete_copy_is_deleted(copy, monkeypatch):
     def fail(*_):
         raise OSError("no space left on device")
 

@@ -53,7 +53,7 @@ def refusal(path, content):
     ],
 )
 @pytest.mark.parametrize("block_bytes", [14, 1 << 20])
-def test_all_forms_give_the_same(path, content, block_bytes, monkeypatch):
+def test_all_formats_give_the_same(path, content, block_bytes, monkeypatch):
     monkeypatch.setattr(vector_text, "BLOCK_BYTES", block_bytes)
     assert read(path, content) == (WORDS, VECTORS.tolist())
 
@@ -71,14 +71,14 @@ def test_packed_files_give_the_same(tmp_path):
         vector_text.read(str(tmp_path / "two.zip"))
 
 
-def test_a_word_may_hold_blanks_quotes_and_whatever_a_table_takes_for_nothing(path):
+def test_a_word_may_contain_spaces_quotes_and_null_markers(path):
     words = [". . .", "at name@domain.com", '"', '"a', "'", "NULL", "NA", "nan", "1", "\u00a0", ","]
     content = "".join(f"{word} 0.5 {i}\n" for i, word in enumerate(words)).encode()
     assert read(path, content) == (words, [[0.5, i] for i in range(len(words))])
 
 
 @given(st.lists(st.lists(st.floats(-1e9, 1e9, width=32), min_size=3, max_size=3), min_size=1))
-def test_every_number_comes_back_as_it_was(tmp_path_factory, rows):
+def test_every_number_is_read_exactly(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("numbers") / "vectors.txt"
     lines = (f"w{i} {' '.join(map(str, row))}\n" for i, row in enumerate(rows))
     assert read(path, "".join(lines).encode())[1] == rows
@@ -86,13 +86,13 @@ def test_every_number_comes_back_as_it_was(tmp_path_factory, rows):
 
 @pytest.mark.parametrize("block_bytes", [14, 1 << 20])
 @pytest.mark.parametrize("header", [b"", b"3 2\n"])
-def test_no_more_is_read_than_is_wanted(path, header, block_bytes, monkeypatch):
+def test_only_the_requested_words_are_read(path, header, block_bytes, monkeypatch):
     monkeypatch.setattr(vector_text, "BLOCK_BYTES", block_bytes)
     words, _ = read(path, header + LINES + b"damage\n" * (block_bytes < 20), max_words=2)
     assert words[:2] == WORDS[:2]
 
 
-def test_of_a_repeated_word_the_first_counts_and_the_others_are_counted(path, said):
+def test_the_first_line_of_a_repeated_word_counts_and_the_others_are_reported(path, said):
     content = LINES + b"dog 7 7\ncat 8 8\ndog 9 9\nbird 1 1\n"
     words, vectors = read(path, content)
     assert words == [*WORDS, "bird"]
@@ -103,19 +103,19 @@ def test_of_a_repeated_word_the_first_counts_and_the_others_are_counted(path, sa
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        (b"bird 1", "has 1 instead of 2 numbers: is it complete"),
-        (b"bird 1 2 3", "has 3 instead of 2 numbers: is it complete"),
+        (b"bird 1", "has 1 instead of 2 numbers: is it a complete"),
+        (b"bird 1 2 3", "has 3 instead of 2 numbers: is it a complete"),
         (b"", "is blank: delete it"),
-        (b"many\x1f many words 1 2", "has the control character 1F in its word: delete that"),
-        (b"bird 1 two", "'two' is no number: correct or delete the line"),
-        (b"bird  2", "'' is no number"),
-        (b"bird NA 2", "'NA' is no number"),
-        (b"bird 1_0 2", "'1_0' is no number"),
+        (b"many\x1f many words 1 2", "has the control character 1F in its word: delete it"),
+        (b"bird 1 two", "'two' is not a number: correct or delete the line"),
+        (b"bird  2", "'' is not a number"),
+        (b"bird NA 2", "'NA' is not a number"),
+        (b"bird 1_0 2", "'1_0' is not a number"),
         (b"bird nan 2", "nan is not finite: correct or delete the line"),
         (b"bird -inf 2", "-inf is not finite"),
         (b"bird 1e39 2", "1e39 is not finite"),
-        (b"\xff 1 2", "is not UTF-8: convert the file; of word2vec's binary form, save"),
-        (b"bi\rrd 1 2", "has a carriage return in it"),
+        (b"\xff 1 2", "is not UTF-8: convert the file, or save"),
+        (b"bi\rrd 1 2", "contains a carriage return"),
     ],
 )
 @pytest.mark.parametrize("block_bytes", [1 << 20, 40])
@@ -126,7 +126,7 @@ def test_a_wrong_line_is_named(path, line, problem, header, number, block_bytes,
     assert found.startswith(f"vectors.txt, line {number}: {problem}")
 
 
-def test_a_line_of_no_end_is_refused(path, monkeypatch):
+def test_an_endless_line_is_refused(path, monkeypatch):
     monkeypatch.setattr(vector_text, "BLOCK_BYTES", 40)
     found = refusal(path, LINES + b"endless" * 99)
     assert found.startswith("vectors.txt, line 4: has 0 instead of 2 numbers")
@@ -143,8 +143,11 @@ def test_a_line_of_no_end_is_refused(path, monkeypatch):
         (b"4 2\n" + LINES, "vectors.txt holds 3 words, not 4 as its first line says: is it compl"),
         (b"4 2\n", "vectors.txt holds 0 words, not 4 as its first line says: is it complete?"),
         (b"4 300\n" + LINES, "vectors.txt, line 2: has 2 instead of 300 numbers"),
-        (bytes(range(256)) * 99, "vectors.txt, line 1: has 0 instead of 1 numbers: is it complete"),
+        (
+            bytes(range(256)) * 99,
+            "vectors.txt, line 1: has 0 instead of 1 numbers: is it a complete",
+        ),
     ],
 )
-def test_what_is_no_text_of_vectors_is_refused(path, content, problem):
+def test_a_file_without_vectors_is_refused(path, content, problem):
     assert refusal(path, content).startswith(problem)

@@ -24,7 +24,7 @@ def test_each_set_has_the_size_published():
 
 
 @pytest.mark.parametrize("test", TESTS, ids=lambda test: test.name)
-def test_no_word_stands_twice_in_a_set_or_in_both_of_two_that_are_compared(test):
+def test_no_word_is_repeated_in_a_set_or_in_its_counterpart(test):
     for first, second in (test.targets, test.attributes):
         words = [word.lower() for word in first.words + second.words]
         assert len(set(words)) == len(words)

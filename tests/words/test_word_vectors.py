@@ -93,7 +93,7 @@ def parse_by_torchtext(cache, max_words=None):
     return torchtext.vocab.GloVe("6B", dim=50, cache=str(cache), max_vectors=max_words)
 
 
-def test_a_text_is_read_even_if_torchtext_has_parsed_what_it_was(glove, cache, tmp_path):
+def test_a_changed_text_is_read_although_torchtext_has_parsed_the_old_one(glove, cache, tmp_path):
     lines = (cache / "glove.6B.50d.txt").read_text().splitlines(keepends=True)
     (tmp_path / "glove.6B.50d.txt").write_text("".join(lines))
     parse_by_torchtext(tmp_path)
@@ -149,7 +149,7 @@ def test_a_file_that_has_changed_is_parsed_again(text, parsed):
     assert len(parsed) == 2
 
 
-def test_a_damaged_copy_is_made_again(text, parsed, tmp_path):
+def test_a_damaged_copy_is_replaced(text, parsed, tmp_path):
     word_vectors.load(str(text))
     (copy,) = (tmp_path / "cache_home/sentiflow/vectors").iterdir()
     copy.write_bytes(copy.read_bytes()[:-20])
@@ -158,14 +158,14 @@ def test_a_damaged_copy_is_made_again(text, parsed, tmp_path):
     assert len(parsed) == 2
 
 
-def test_a_place_that_cannot_be_written_is_no_error(text, parsed, tmp_path):
+def test_a_cache_that_cannot_be_written_is_no_error(text, parsed, tmp_path):
     (tmp_path / "cache_home").write_text("a file")
     for _ in range(2):
         assert len(word_vectors.load(str(text)).words) == 3
     assert len(parsed) == 2
 
 
-def test_a_copy_of_all_words_serves_the_first_ones_but_not_the_other_way_round(text, parsed):
+def test_a_copy_of_all_words_serves_the_first_words_but_not_the_reverse(text, parsed):
     for max_words, num_parsed in [(2, 1), (2, 1), (1, 2), (None, 3), (1, 3), (3, 3), (9, 3)]:
         found = word_vectors.load(str(text), max_words=max_words)
         assert found.words.to_pylist() == ["cat", "dog", "bird"][:max_words]
@@ -185,7 +185,7 @@ def test_a_model_package_gives_the_vectors_that_it_has_learned(tmp_path):
     np.testing.assert_array_equal(found.vectors, learned[2:5])
 
 
-def test_a_directory_that_is_no_package_is_refused(tmp_path):
+def test_a_directory_that_is_not_a_package_is_refused(tmp_path):
     with pytest.raises(UserError, match="name a finished model package"):
         word_vectors.load(str(tmp_path))
 
@@ -201,7 +201,7 @@ def test_a_damaged_package_is_refused(make_package):
 # What is loaded along
 
 
-def test_no_source_but_torchtexts_own_copy_needs_torch(text, cache, make_package):
+def test_only_torchtexts_own_copy_needs_torch(text, cache, make_package):
     for source in (PACKAGE, str(text), make_package()):
         assert not loads_torch(f"word_vectors.load({source!r})")
     assert not loads_torch(f"word_vectors.load('torchtext:6B.50d', cache={str(cache)!r})")
@@ -222,7 +222,7 @@ def test_torchtexts_own_copy_is_enough(glove, cache, tmp_path, monkeypatch, max_
     assert ssl._create_default_https_context is checking
 
 
-def test_a_damaged_copy_of_torchtexts_is_named(tmp_path):
+def test_a_damaged_copy_of_torchtext_is_named(tmp_path):
     (tmp_path / "glove.6B.50d.txt.pt").write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"glove\.6B\.50d\.txt\.pt cannot be read: .* delete it"):
         word_vectors.load("torchtext:6B.50d", cache=str(tmp_path))

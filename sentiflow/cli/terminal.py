@@ -1,22 +1,22 @@
-"""Values and rows -> text for a terminal."""
+"""Text in lines and columns for a terminal."""
 
 import json
 import textwrap
 from collections.abc import Sequence
 
 WIDTH = 96
-"""Columns of a line of prose."""
+"""Characters in a line."""
 MAX_VALUE = 24
 """Characters of a value in a table."""
 
 
 def wrap(text: str) -> list[str]:
-    """Break prose into lines of at most ``WIDTH`` columns; no word is broken."""
+    """Break a text into lines between words."""
     return textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def align(rows: Sequence[Sequence[str]], sides: str) -> list[str]:
-    """Pad cells to columns, each to the left (``<``) or to the right (``>``)."""
+    """Write rows in columns; ``sides`` has ``<`` (left) or ``>`` (right) for each column."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
@@ -24,6 +24,11 @@ def align(rows: Sequence[Sequence[str]], sides: str) -> list[str]:
         ).rstrip()
         for row in rows
     ]
+
+
+def printable(text: str) -> str:
+    """Escape characters that control a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def shorten(value: object) -> str:

@@ -1,0 +1,148 @@
+"""Prepare, train and score on 1, 2 and 4 simulated nodes of a fraction of a core each.
+
+    python benchmarks/nodes.py [--nodes 1,2,4] [--cores-per-node 0.5] [--rows 1000000] [--repeats 1]
+
+A node is a raylet of ``ray.cluster_utils.Cluster`` with its workers, in a cgroup whose quota is
+``--cores-per-node``. The head, which has no CPU to give, and the commands stand outside. The nodes
+share the memory and the disk of this machine, so no network is measured. Training takes a tenth of
+the rows. Seconds are those of the stages; the tables of all runs must be the same, row for row.
+Linux only, as root.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from measuring import make_csv, sentiflow, show_rates, take_turns, write_config
+
+GROUPS, PERIOD = Path("/sys/fs/cgroup"), 100_000  # microseconds over which a quota counts
+MODEL = {"cell": "gru", "hidden_size": 64, "bidirectional": True, "pooling": "mean_max"}
+STAGES = {"prepare": "prepared", "score": "scored", "train": "trained"}
+
+
+def limit(name: str, cores: float) -> Path:
+    """Make a cgroup that gives its processes a share of the cores, ahead of other processes."""
+    is_v2, quota = (GROUPS / "cgroup.controllers").exists(), str(round(cores * PERIOD))
+    group = (GROUPS if is_v2 else (GROUPS / "cpu").resolve()) / name
+    settings = {"cpu.shares": "100000", "cpu.cfs_period_us": str(PERIOD), "cpu.cfs_quota_us": quota}
+    if is_v2:
+        settings = {"cpu.max": f"{quota} {PERIOD}", "cpu.weight": "10000"}
+        (GROUPS / "cgroup.subtree_control").write_text("+cpu")
+    group.mkdir()
+    for key, value in settings.items():
+        (group / key).write_text(value)
+    return group
+
+
+@contextmanager
+def cluster_of(num_nodes: int, *, cores: float, folder: Path) -> Iterator[str]:
+    """Start a head without CPUs and confined nodes with one each; yields its address."""
+    from ray.cluster_utils import Cluster
+
+    groups = [limit(f"nodes-{os.getpid()}-{number}", cores) for number in range(num_nodes)]
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 0, "include_dashboard": True, "dashboard_port": 0}
+        | {"temp_dir": str(folder)},
+    )
+    try:
+        for group in groups:  # a node starts in the group of this process
+            (group / "cgroup.procs").write_text(str(os.getpid()))
+            try:
+                cluster.add_node(num_cpus=1, wait=False)
+            finally:
+                (group.parent / "cgroup.procs").write_text(str(os.getpid()))
+        cluster.wait_for_nodes(timeout=120)
+        yield cluster.address
+    finally:
+        cluster.shutdown()
+        for group in groups:
+            deadline = time.monotonic() + 30
+            while (group / "cgroup.procs").read_text().strip() and time.monotonic() < deadline:
+                time.sleep(0.1)
+            group.rmdir()
+
+
+def run(made: Path, csv: Path, rows_per_file: int, cores: float, num_nodes: int) -> dict:
+    """Run the stages on one cluster; returns the seconds of each, and hashes of the tables.
+
+    ``made`` is a finished run on fewer rows: its tables are trained on, and its model scores.
+    """
+    with tempfile.TemporaryDirectory(prefix="n") as name:  # paths of sockets must be short
+        folder = Path(name)
+        batching = {"global_batch_size": 2048}
+        train = {"model": MODEL, "num_epochs": 1, "batching": batching, "num_workers": num_nodes}
+        config = write_config(
+            folder / "config.json",
+            output=folder / "run",
+            prepare={"csv": str(csv), "rows_per_file": rows_per_file},
+            train=train | {"prepared_uri": f"{made}/prepared"},
+            score={"rows_per_file": rows_per_file, "model_uri": f"{made}/trained/model"},
+        )
+        seconds = {}
+        with cluster_of(num_nodes, cores=cores, folder=folder / "ray") as address:
+            for stage, output in STAGES.items():
+                sentiflow(stage, config, RAY_ADDRESS=address)
+                record = json.loads((folder / f"run/{output}/manifest.json").read_text())
+                seconds[stage] = record["seconds"]
+        seconds["epoch"] = record["history"][0]["seconds"]
+        tables = ("prepared/encoded", "scored/predictions")
+        hashes = [hash_rows(folder / "run" / table) for table in tables]
+    return {"seconds": seconds, "hashes": hashes}
+
+
+def hash_rows(folder: Path) -> str:
+    """Hash the rows of a table, in the order of their numbers."""
+    table = pq.read_table(folder, partitioning=None).sort_by("row_id").combine_chunks()
+    stream = pa.BufferOutputStream()
+    with pa.ipc.new_stream(stream, table.schema) as writer:
+        writer.write_table(table)
+    return hashlib.sha256(stream.getvalue()).hexdigest()[:16]
+
+
+def main() -> None:
+    """Run all stages on each number of nodes in turn."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nodes", default="1,2,4")
+    parser.add_argument("--cores-per-node", type=float, default=0.5)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--repeats", type=int, default=1)
+    options = parser.parse_args()
+    try:
+        limit(f"nodes-{os.getpid()}-test", 1).rmdir()
+    except OSError as error:
+        print(f"nodes are not measured, which needs Linux, root and cgroups: {error}")
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder, rows_per_file = Path(name), max(1, options.rows // 16)
+        small = make_csv(folder / "small.csv", options.rows // 10)
+        train = {"model": MODEL, "num_epochs": 1}
+        sections = {"prepare": {"csv": str(small)}, "train": train}
+        sentiflow("run", write_config(folder / "c.json", output=folder / "made", **sections))
+        csv = make_csv(folder / "tweets.csv", options.rows)
+        on = partial(run, folder / "made", csv, rows_per_file, options.cores_per_node)
+        contestants = {f"{n} nodes": partial(on, int(n)) for n in options.nodes.split(",")}
+        results = take_turns(contestants, options.repeats)
+    for stage in (*STAGES, "epoch"):
+        seconds = {
+            name: [each["seconds"][stage] for each in runs] for name, runs in results.items()
+        }
+        show_rates(stage, seconds, unit="s")
+    hashes = {tuple(each["hashes"]) for runs in results.values() for each in runs}
+    print(f"\nthe tables of all runs are {'the same' if len(hashes) == 1 else 'DIFFERENT'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""The job commands (run, prepare, train, score, evaluate, sweep): one call of the pipeline each."""
+
+import atexit
+import gc
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+
+from sentiflow.cli.config import show_settings
+from sentiflow.cli.exits import reporting
+from sentiflow.cli.options import AsJson, ConfigPath, DryRun, Overrides, Overwrite, Verbose
+from sentiflow.config import settings
+from sentiflow.config.sections import Config
+from sentiflow.errors import UserError
+from sentiflow.storage.uris import absolute_uri, as_typed
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sentiflow.pipeline import Outcome, Verb
+
+out = Console(highlight=False, markup=False)
+
+BestTo = Annotated[
+    Path | None,
+    typer.Option("--best-to", metavar="FILE.yaml", help="Write the settings of the best trial."),
+]
+
+JOBS = {
+    "run": "Prepare, train, score and evaluate; what is complete is skipped.",
+    "prepare": "Shard a CSV into checked, split, encoded Parquet and a vocabulary.",
+    "train": "Train a model on prepared data.",
+    "score": "Apply a model to a whole corpus.",
+    "evaluate": "Turn predictions with labels into metrics and a report.",
+    "sweep": "Train a model for each of many settings, and list them, best first.",
+}
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add a command for each job."""
+    for verb, meaning in JOBS.items():
+        app.command(name=verb, help=meaning)(sweep if verb == "sweep" else _job(verb))
+
+
+def run_job(verb: str) -> None:
+    """Run one job as a script, for ``jobs/<verb>.py``."""
+    job_app = typer.Typer(
+        add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+    )
+    job_app.command(help=JOBS[verb])(sweep if verb == "sweep" else _job(verb))
+    skip_garbage_collection()
+    job_app()
+
+
+def skip_garbage_collection() -> None:
+    """Collect garbage rarely, and not at exit: it saves a second of a short command."""
+    gc.set_threshold(50_000)
+    atexit.register(gc.freeze)
+
+
+def _job(verb: str) -> Callable[..., None]:
+    def command(
+        config: ConfigPath,
+        overrides: Overrides = None,
+        overwrite: Overwrite = False,
+        dry_run: DryRun = False,
+        verbose: Verbose = False,
+        as_json: AsJson = False,
+    ) -> None:
+        with reporting(verbose):
+            resolved = settings.load(config, overrides or ())
+            from sentiflow import pipeline
+
+            verbs = [v for v in pipeline.VERBS if verb in (v, "run")]
+            if dry_run:
+                _show_plan(resolved, verbs, overwrite)
+                return
+            outcomes = pipeline.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
+            if as_json:
+                typer.echo(json.dumps({o.verb: o.record for o in outcomes}, ensure_ascii=False))
+            else:
+                _summarize(verb, outcomes, tracking_uri=resolved.tracking.uri)
+
+    return command
+
+
+def sweep(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    verbose: Verbose = False,
+    as_json: AsJson = False,
+    best_to: BestTo = None,
+) -> None:
+    """Train a model for each of many settings, and list them, best first."""
+    with reporting(verbose):
+        resolved = settings.load(config, overrides or ())
+        if best_to is not None:
+            _check_free(best_to, config, overwrite)
+        from sentiflow import pipeline
+
+        if dry_run:
+            _show_plan(resolved, ["sweep"], overwrite)
+            return
+        (outcome,) = pipeline.run(resolved, ["sweep"], overwrite=overwrite, verbose=verbose)
+        from sentiflow.training import sweep as sweeping
+
+        if as_json:
+            typer.echo(json.dumps(outcome.record["trials"], ensure_ascii=False))
+        else:
+            typer.echo(sweeping.to_text(outcome.record))
+        if best_to is not None:
+            best = sweeping.best(outcome.record)
+            origin = f"# The best of {len(outcome.record['trials'])} trials of {config.name}: "
+            metric = resolved.train.selection.metric
+            origin += f"validation {metric} {best[f'validation_{metric}']:.4f}.\n"
+            _write_best(best_to, settings.read(config, overrides or ()), best, origin)
+
+
+def _check_free(path: Path, config: Path, overwrite: bool) -> None:
+    """Check before the training that the best settings can be written."""
+    if path.resolve() == config.resolve():
+        raise UserError(f"--best-to {path} is the settings file itself", hint="name another file")
+    if path.is_dir():
+        raise UserError(f"--best-to {path} is a directory", hint="name a file to write")
+    if path.exists() and not overwrite:
+        raise UserError(f"--best-to {path} exists", hint="name another file, or add --overwrite")
+
+
+def _write_best(path: Path, raw: dict[str, Any], best: dict[str, Any], origin: str) -> None:
+    """Write the settings of the file with the values of the best trial."""
+    from sentiflow.progress import say
+    from sentiflow.storage import filesystem
+
+    raw.pop("sweep", None)
+    for key, value in best["values"].items():
+        settings.put(raw, key, value)
+    settings.validate(raw, source=str(path))
+    text = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
+    filesystem.write_bytes(absolute_uri(str(path)), (origin + text).encode())
+    say("sweep", f"settings of trial {best['trial']}: {path}")
+
+
+def _show_plan(resolved: Config, verbs: Sequence["Verb"], overwrite: bool) -> None:
+    from sentiflow import pipeline
+
+    show_settings(resolved)
+    for plan in pipeline.plan(resolved, verbs, overwrite=overwrite):
+        typer.echo(f"# {plan.verb:<9} {plan.state}: {plan.uri}")
+
+
+def _summarize(verb: str, outcomes: Sequence["Outcome"], *, tracking_uri: str | None) -> None:
+    """Print the results of a job, and after a whole run what to type next."""
+    from sentiflow.cli import summary
+
+    records: summary.Records = {outcome.verb: outcome.record for outcome in outcomes}
+    uris: dict[str, str] = {outcome.verb: as_typed(outcome.uri) for outcome in outcomes}
+    if verb == "prepare":
+        _print(summary.of_preparation(records["prepare"], uris["prepare"]))
+    if verb == "evaluate":
+        _print(summary.of_evaluation(records["evaluate"], uris["evaluate"]))
+    if verb != "run":
+        return
+    from sentiflow.evaluation import evaluate
+    from sentiflow.tracking import recording
+
+    typer.echo("")
+    headline = evaluate.headline(records["evaluate"]["figures"])
+    _print(summary.of_run(records, uris, headline))
+    if not any(outcome.ran for outcome in outcomes):
+        typer.echo("\nEverything was complete already; nothing was repeated.")
+    store = recording.without_user(recording.default_uri(tracking_uri))
+    typer.echo("\nNext:")
+    for line in summary.next_steps(uris, store):
+        typer.echo(f"  {line}")
+
+
+def _print(table: "Table") -> None:
+    """Print a table without trailing blanks."""
+    with out.capture() as captured:
+        out.print(table)
+    for line in captured.get().splitlines():
+        typer.echo(line.rstrip())
