@@ -27,3 +27,7 @@ class JobError(Exception):
 
 class WorkerError(JobError):
     """A process of a job that died, or failed where another try may do."""
+
+
+class UnavailableError(JobError):
+    """A server that does not answer, or not properly; a later try may succeed."""

@@ -4,9 +4,10 @@ Stages, Ray and MLflow are imported by the verb that needs them: each takes a se
 """
 
 import contextlib
+import logging
 import secrets
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,13 +18,16 @@ from sentiflow.cluster.ray_messages import aside
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
 from sentiflow.data.manifest import State
-from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.manifest_types import Manifest, Settings
+from sentiflow.errors import JobError, UserError
 from sentiflow.progress import say
-from sentiflow.storage.uris import as_typed, is_local, join, without_credentials
+from sentiflow.storage.uris import as_typed, is_local, without_credentials
 
 if TYPE_CHECKING:
     from sentiflow.cluster.connection import Resources
     from sentiflow.tracking.recording import Recorder, Store
+
+log = logging.getLogger(__name__)
 
 Verb = Literal["prepare", "train", "score", "evaluate", "sweep"]
 
@@ -89,6 +93,8 @@ def run(
             with session.recorder(spec, verb) as recorder:
                 record = _run_stage(verb, config, recorder, session, overwrite)
                 _record_result(record, spec, recorder)
+            if not recorder.is_complete:
+                session.complete_runs()
             outcomes.append(Outcome(verb, spec.uri, record, ran=True))
     return outcomes
 
@@ -143,36 +149,37 @@ def _stage(verb: Verb) -> ModuleType:
 
 def _run_stage(
     verb: Verb, config: Config, recorder: "Recorder", session: "_Session", overwrite: bool
-) -> dict[str, Any]:
+) -> Manifest:
     recorder.log_settings(_tracked_settings(config, verb))
     stage = _stage(verb)
+    record: Manifest
     if verb not in _ON_WORKERS:
-        return stage.run(config, recorder, overwrite=overwrite)
+        record = stage.run(config, recorder, overwrite=overwrite)
+        return record
     resources = session.resources()
     uri = getattr(config, verb).output_uri
     if is_local(uri) and (resources.may_grow or not resources.is_one_machine):
         from sentiflow.cluster import shared_storage
 
         shared_storage.check_shared(f"{verb}.output_uri", uri)
-    return stage.run(config, recorder, resources=resources, overwrite=overwrite)
+    record = stage.run(config, recorder, resources=resources, overwrite=overwrite)
+    return record
 
 
 def _record_result(record: Manifest, spec: manifest.OutputSpec, recorder: "Recorder") -> None:
-    """Tag a run with what came out, and log the inputs that only reading them has identified."""
-    if not recorder.run_id:
-        return
+    """Tag a run with its result, and log the inputs whose content was unknown before."""
     recorder.set_tags({"sentiflow.fingerprint": record["fingerprint"]})
     known = _known_inputs(spec)
-    late = {name: value for name, value in record["inputs"].items() if name not in known}
+    late = {name: value for name, value in record.get("inputs", {}).items() if name not in known}
     recorder.log_inputs(late, stage=spec.stage)
 
 
-def _known_inputs(spec: manifest.OutputSpec) -> dict[str, Any]:
+def _known_inputs(spec: manifest.OutputSpec) -> Mapping[str, Any]:
     """Name the inputs whose content is known before the stage runs: all but files."""
     return {name: value for name, value in spec.inputs.items() if "files" not in value}
 
 
-def _tracked_settings(config: Config, verb: Verb) -> dict[str, Any]:
+def _tracked_settings(config: Config, verb: Verb) -> Settings:
     also = "train" if verb == "sweep" else "format"
     return config.model_dump(mode="json", include={also, verb})
 
@@ -186,6 +193,8 @@ class _Session(contextlib.ExitStack):
         self.group = secrets.token_hex(4)
         self._resources: Callable[[], Resources] | None = None
         self._store: Store | None = None
+        self._incomplete = ""
+        """Why the store lacks runs of finished stages; empty if it has them all."""
 
     def start_ray(self, verb: Verb) -> None:
         """Begin to start Ray, or to connect to it, if the stage needs it; do not wait for it."""
@@ -210,18 +219,51 @@ class _Session(contextlib.ExitStack):
                 recording.default_uri(self.config.tracking.uri),
                 experiment=self.config.name,
                 required=self.config.tracking.required,
-                unsent_uri=join(self.config.output_uri, f"mlflow-unsent-{self.group}.jsonl"),
             )
-            self.callback(self._store.close)
+            self.callback(self._say_incomplete)
         inputs = _known_inputs(spec)
         name = provenance.name_run(verb, self.config, group=self.group)
         tags = provenance.describe_code() | {provenance.OUTPUT_TAG: spec.uri}
         tags |= provenance.describe_lineage(inputs)
-        with self._store.run(verb, group=self.group, tags=tags, name=name) as recorder:
+        registers_model = verb == "train" and self.config.tracking.register_model
+        with (
+            self._store.run(
+                verb, group=self.group, tags=tags, name=name, registers_model=registers_model
+            ) as recorder,
+            manifest.describing_run(verb, recorder.describe),
+        ):
             text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
-            recorder.log_files({"settings.yaml": without_credentials(text).encode()})
+            settings = {"settings.yaml": without_credentials(text).encode()}
+            recorder.log_files(settings, are_outputs=False)
             recorder.log_inputs(inputs, stage=spec.stage)
             yield recorder
+
+    def complete_runs(self) -> None:
+        """Add to MLflow what it has missed of finished stages, from their manifests."""
+        from sentiflow.tracking import finished_stages, rebuild
+
+        assert self._store is not None, "a stage had it opened"
+        uris = [getattr(self.config, verb).output_uri for verb in (*VERBS, "sweep")]
+        store = self._store.tracking_uri
+        stages = [stage for uri in uris for stage in finished_stages.find(uri, folders=())]
+        try:
+            rebuild.send(stages, tracking_uri=store)
+        except (JobError, UserError) as error:
+            below = self.config.output_uri
+            own = [stage.uri for stage in stages if not stage.uri.startswith(f"{below}/")]
+            outputs = " ".join(map(as_typed, [below, *own]))
+            self._incomplete = (
+                f"{error}; MLflow lacks runs, and their metrics by step are lost; to add the rest: "
+                f"sentiflow tracking import {outputs}"
+            )
+        else:
+            self._incomplete = ""
+            log.info("the MLflow store %s has all runs, without their metrics by step", store)
+
+    def _say_incomplete(self) -> None:
+        """Say what to type for the runs that the store lacks."""
+        if self._incomplete:
+            log.warning(self._incomplete)
 
 
 @contextlib.contextmanager

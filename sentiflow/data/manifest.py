@@ -3,7 +3,9 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -12,7 +14,15 @@ from typing import Any
 
 from sentiflow import __version__
 from sentiflow.config.settings import flatten
-from sentiflow.data.manifest_types import Counts, FileEntry, Input, InputFile, Manifest, Settings
+from sentiflow.data.manifest_types import (
+    Counts,
+    FileEntry,
+    Input,
+    InputFile,
+    Manifest,
+    RunRecord,
+    Settings,
+)
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join, join_member, split_member
@@ -26,6 +36,9 @@ _HALF_STARTED = re.compile(rf"{re.escape(STARTED)}\.[0-9a-f]+\.tmp")
 """What is left where a run was killed before anything else was there."""
 
 LIBRARIES = ("ray", "torch", "pyarrow", "numpy", "pandas", "mlflow")
+
+_described_run: ContextVar[tuple[str, Callable[[], RunRecord]] | None]
+_described_run = ContextVar("described_run", default=None)
 
 _REQUIRED = {"stage", "format_version", "fingerprint", "settings", "inputs", "counts", "files"}
 _EXPECTED = {"model": "a finished model package, such as runs/quickstart/trained/model"}
@@ -268,6 +281,21 @@ def roll_back(spec: OutputSpec) -> None:
         filesystem.delete(spec.uri)
 
 
+@contextmanager
+def describing_run(stage: str, describe: Callable[[], RunRecord]) -> Iterator[None]:
+    """Let the manifest that ``stage`` publishes in the block have the key ``run``.
+
+    Args:
+        stage: Manifests of others, such as a model package's, do not get it.
+        describe: Called when the manifest is written, after the stage has logged its metrics.
+    """
+    token = _described_run.set((stage, describe))
+    try:
+        yield
+    finally:
+        _described_run.reset(token)
+
+
 def publish(
     spec: OutputSpec,
     *,
@@ -301,6 +329,9 @@ def publish(
         "files": sorted(files, key=lambda item: item["path"]),
         "versions": {"sentiflow": __version__} | {name: version(name) for name in LIBRARIES},
     }
+    described = _described_run.get()
+    if described and described[0] == spec.stage:
+        record["run"] = described[1]()
     filesystem.write_bytes(join(spec.uri, MANIFEST), _to_json(record))
     _tidy(spec, record)
     return record

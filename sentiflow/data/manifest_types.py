@@ -39,6 +39,41 @@ class Input(TypedDict, total=False):
     files: list[InputFile]
 
 
+class RunPart(TypedDict):
+    """What a stage adds to an MLflow run."""
+
+    metrics: dict[str, float]
+    """Those of the whole stage. The metrics of a training's epochs are in ``history``."""
+    tags: dict[str, str]
+
+
+class RunRecord(RunPart):
+    """The MLflow run of a stage: enough to rebuild it from the manifest alone.
+
+    Lineage, datasets, the output's location and its fingerprint are not repeated here: they follow
+    from the manifest's other keys.
+    """
+
+    experiment: str
+    """The config's ``name``, which is also the name of a registered model."""
+    group: str
+    """Eight hexadecimal digits, the same for all stages of one command."""
+    name: str
+    start: str
+    """ISO 8601 in UTC."""
+    end: str
+    params: dict[str, str]
+    """The resolved settings of the stage's sections, as MLflow has them."""
+    artifacts: list[str]
+    """Files of the directory that are also in the run, by their paths in both."""
+    registers_model: bool
+    """Whether the model package is to be registered."""
+    mlflow_run_id: str
+    """Empty where MLflow had not answered."""
+    training: NotRequired[RunPart]
+    """evaluate: what it adds to the run of the training, for the training's own test rows."""
+
+
 class Manifest(TypedDict, total=False):
     """What ``manifest.json`` says. The first eleven keys are in all, the others by stage."""
 
@@ -56,6 +91,8 @@ class Manifest(TypedDict, total=False):
     files: Required[list[FileEntry]]
     versions: Required[dict[str, str]]
     """Of sentiflow and of the libraries."""
+    run: RunRecord
+    """In every manifest that a command has written, but for a sweep's trials."""
 
     duplicates: dict[str, Any]
     """prepare: texts that repeat, leak between splits or contradict themselves."""
@@ -75,7 +112,7 @@ class Manifest(TypedDict, total=False):
     trials: list[dict[str, Any]]
     """sweep: a trial each, with its settings and metrics."""
     mlflow_run_id: str
-    """train and sweep: empty where MLflow was away."""
+    """train and sweep: empty where MLflow had not answered."""
 
     precision: str
     """train and score: ``fp32`` or ``bf16``."""

@@ -22,7 +22,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-# No job waits long for a server: what it misses, ``outbox`` sends again later.
+# No job waits long for a server: what it misses is added from the manifests, see ``rebuild``.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
@@ -32,7 +32,7 @@ from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 from sentiflow.config import ray_job
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.storage.uris import absolute_uri, without_credentials
 
 Answer = TypeVar("Answer")
@@ -67,10 +67,6 @@ _OF_CLOUDS = {
 
 REFUSED_OR_AWAY = (MlflowException, SQLAlchemyError, RequestException)
 """What MLflow's calls raise, but for those that read and write files."""
-
-
-class StoreAwayError(JobError):
-    """A store that does not answer, or not well; later it may."""
 
 
 def default_uri(setting: str | None) -> str:
@@ -124,7 +120,7 @@ def connect(uri: str) -> MlflowClient:
 
     Raises:
         UserError: There is none, or its kind is not one that MLflow can track to.
-        StoreAwayError: It cannot be reached.
+        UnavailableError: It cannot be reached.
     """
     check_kind(uri)
     if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).exists():
@@ -137,7 +133,7 @@ def connect(uri: str) -> MlflowClient:
     try:
         check_reachable(uri)
     except OSError as error:
-        raise StoreAwayError(unreachable(uri, error)) from error
+        raise UnavailableError(unreachable(uri, error)) from error
     return make_client(uri)
 
 
@@ -205,7 +201,7 @@ def failures() -> tuple[type[Exception], ...]:
 def is_refusal(error: BaseException) -> bool:
     """Say whether a store answers that it will never take what it was given."""
     if isinstance(error, JobError | UserError):
-        return not isinstance(error, StoreAwayError)
+        return not isinstance(error, UnavailableError)
     if isinstance(error, MlflowException):
         return error.error_code in _REFUSALS and not _is_contended(error)
     status = getattr(getattr(error, "response", None), "status_code", 0)

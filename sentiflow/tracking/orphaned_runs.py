@@ -8,8 +8,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 
 from sentiflow.tracking import mlflow_store  # before MLflow, which reads what it sets
-from sentiflow.tracking.mlflow_sender import REASON_TAG
-from sentiflow.tracking.run_records import now_ms
+from sentiflow.tracking.mlflow_values import now_ms
 
 # isort: split
 from mlflow import MlflowClient
@@ -18,6 +17,7 @@ from mlflow.entities import Run
 HOST_TAG, PID_TAG, STARTED_TAG = "sentiflow.host", "sentiflow.pid", "sentiflow.started"
 TAGS = (HOST_TAG, PID_TAG, STARTED_TAG)
 
+REASON_TAG = "sentiflow.reason"
 REASON = "its process ended without a word"
 
 _OUTERMOST = "pid:[4026531836]"
@@ -35,7 +35,7 @@ def describe_process() -> dict[str, str]:
     }
 
 
-def end_lost(client: MlflowClient, experiment_id: str) -> list[str]:
+def end_orphaned(client: MlflowClient, experiment_id: str) -> list[str]:
     """End the experiment's runs that are open though their processes, on this host, are gone.
 
     Runs of other hosts, and of other containers, are left alone: whether they live, nobody here
@@ -76,13 +76,13 @@ def _lives(tags: dict[str, str]) -> bool:
     """Say whether a process lives, or may live for all that can be told."""
     if not tags.keys() >= {PID_TAG, STARTED_TAG}:
         return True
-    pid, started = int(tags[PID_TAG]), float(tags[STARTED_TAG])
     try:
+        pid, started = int(tags[PID_TAG]), float(tags[STARTED_TAG])
         is_same = abs(_started(pid) - started) < _SAME_SECONDS
         return is_same and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-    except psutil.AccessDenied:
+    except (psutil.AccessDenied, ValueError, OverflowError):  # tags that sentiflow did not write
         return True
 
 

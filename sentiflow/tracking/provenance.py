@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sentiflow import __version__
 from sentiflow.config import ray_job
 from sentiflow.config.sections import Config
 from sentiflow.storage.uris import is_local, split_member, without_credentials
-from sentiflow.tracking.run_records import MAX_DIGEST_LENGTH, Input
+from sentiflow.tracking.mlflow_values import MAX_DIGEST_LENGTH
 
 GROUP_DIGITS = 4
 """Of the group, in the names of its runs."""
@@ -30,6 +31,22 @@ _CONTEXTS = {
 }
 _MAX_FILES = 100
 """Named in a dataset's source; its profile has the count of all."""
+
+
+@dataclass(frozen=True)
+class TrackedDataset:
+    """What a run has read, as MLflow shows it."""
+
+    name: str
+    digest: str
+    source_type: str
+    """``local``, or the scheme of a URI."""
+    source: str
+    """JSON."""
+    profile: str
+    """JSON."""
+    context: str
+    """What it was read for: preparation, training, scoring or evaluation."""
 
 
 def name_run(stage: str, config: Config, *, group: str) -> str:
@@ -64,7 +81,7 @@ def is_lineage(tag: str) -> bool:
     return tag.startswith(_INPUT_TAG)
 
 
-def to_datasets(inputs: Mapping[str, Any], *, stage: str) -> Iterator[Input]:
+def to_datasets(inputs: Mapping[str, Any], *, stage: str) -> Iterator[TrackedDataset]:
     """Describe the inputs of a spec or manifest as MLflow's datasets.
 
     An input that stands for a directory is called as the stage calls it, one of files by the first
@@ -75,7 +92,7 @@ def to_datasets(inputs: Mapping[str, Any], *, stage: str) -> Iterator[Input]:
         uris = [item["uri"] for item in files] or [value["uri"]]
         named = [without_credentials(uri) for uri in uris[:_MAX_FILES]]
         profile = {"files": len(files), "bytes": sum(item["bytes"] for item in files)}
-        yield Input(
+        yield TrackedDataset(
             name=_name_files(uris) if files else name,
             digest=value["fingerprint"][:MAX_DIGEST_LENGTH],
             source_type="local" if is_local(uris[0]) else uris[0].partition(":")[0],

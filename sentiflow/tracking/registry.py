@@ -11,13 +11,13 @@ from pathlib import Path
 from sentiflow.data import manifest
 from sentiflow.data.manifest import MANIFEST
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import JobError, UnavailableError, UserError
+from sentiflow.models import package_files
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.package_files import FILES
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking import mlflow_model, mlflow_store, model_uris
-from sentiflow.tracking.mlflow_store import StoreAwayError
 from sentiflow.tracking.model_uris import Version
 
 # isort: split
@@ -61,15 +61,16 @@ def register(
     If a version of ``name`` is the same package already, only the alias is set.
 
     Raises:
-        UserError: There is no such package, or no such store.
+        UserError: There is no such package, it is damaged, or there is no such store.
         JobError: MLflow refuses.
-        StoreAwayError: The store does not answer; what was done is found by the next try.
+        UnavailableError: The store does not answer; what was done is found by the next try.
     """
+    package_files.read(package_uri)  # a manifest may name files outside of the package
     record = manifest.require(package_uri, stage="model", setting="the model")
     client = mlflow_store.connect(tracking_uri)
     hint = "; tracking.register_model=false does without"
     with _asking(tracking_uri, f"register {name}", hint=hint):
-        known = _find_package(client, name, record["fingerprint"])
+        known = find_version(client, name, record["fingerprint"])
         version = known or _create(client, name, run_id, package_uri, record)
         client.set_registered_model_alias(name, alias, str(version.number))
     return version
@@ -185,7 +186,7 @@ def _create(
     return Version(name, int(made.version))
 
 
-def _find_package(client: MlflowClient, name: str, fingerprint: str) -> Version | None:
+def find_version(client: MlflowClient, name: str, fingerprint: str) -> Version | None:
     """Find the newest version of ``name`` that is the package of this fingerprint."""
     found = client.search_model_versions(
         f"name = '{name}' and tag.`{FINGERPRINT_TAG}` = '{fingerprint}'"
@@ -199,7 +200,7 @@ def _asking(tracking_uri: str, what: str, *, hint: str = "") -> Iterator[None]:
 
     Raises:
         JobError: MLflow refuses.
-        StoreAwayError: It does not answer.
+        UnavailableError: It does not answer.
     """
     logger = logging.getLogger("mlflow")
     before = logger.level
@@ -212,7 +213,7 @@ def _asking(tracking_uri: str, what: str, *, hint: str = "") -> Iterator[None]:
         raise
     except mlflow_store.failures() as error:
         store, reason = mlflow_store.without_user(tracking_uri), mlflow_store.first_line(error)
-        kind = JobError if mlflow_store.is_refusal(error) else StoreAwayError
+        kind = JobError if mlflow_store.is_refusal(error) else UnavailableError
         raise kind(f"cannot {what} in {store}: {reason}{hint}") from error
     finally:
         logger.setLevel(before)

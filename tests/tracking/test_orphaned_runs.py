@@ -25,6 +25,7 @@ def begin_elsewhere(uri: str) -> subprocess.Popen[str]:
         with store.run("train", group="0123abcd", tags={{}}) as recorder:
             recorder.begin_nested("0001", stage="train", tags={{}})
             recorder.log_metrics({{"loss": 1.0}})
+            recorder.flush()
             print("ready", flush=True)
             input()
     """
@@ -64,9 +65,13 @@ def test_runs_of_a_process_that_was_killed_are_ended_and_of_one_that_lives_are_n
         ({orphaned_runs.STARTED_TAG: "1.0"}, "KILLED"),  # its number went to another process
         ({orphaned_runs.PID_TAG: "4194304"}, "KILLED"),  # no process has so high a number
         ({orphaned_runs.HOST_TAG: "another", orphaned_runs.PID_TAG: "4194304"}, "RUNNING"),
+        ({orphaned_runs.PID_TAG: "a stranger's"}, "RUNNING"),
+        ({orphaned_runs.PID_TAG: "-1"}, "RUNNING"),
+        ({orphaned_runs.PID_TAG: "9" * 30}, "KILLED"),
+        ({orphaned_runs.STARTED_TAG: "soon"}, "RUNNING"),
     ],
 )
-def test_only_a_process_of_this_host_that_is_gone_is_lost(uri, tags, status):
+def test_only_a_process_of_this_host_that_is_gone_is_orphaned(uri, tags, status):
     store = recording.open_store(uri, experiment="laws", required=True)
     with store.run("train", group="0123abcd", tags=tags):
         assert open_again(uri)["train abcd"].info.status == status
