@@ -1,6 +1,6 @@
 """Config -> Ray started, a tracked run, the stages in order, an exit code.
 
-Stages, Ray and MLflow are imported by the verb that needs them: each takes a second or two.
+Stages, Ray and MLflow are imported where they are needed, as each takes a second or two.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from sentiflow.config.sections import Config
 from sentiflow.data import manifest
 from sentiflow.data.manifest import State
 from sentiflow.data.manifest_types import Manifest, Settings
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.progress import say
 from sentiflow.storage.uris import as_typed, is_local, without_credentials
 
@@ -41,19 +41,19 @@ _ON_WORKERS: dict[Verb, tuple[str, ...]] = {
     "score": (*_BY_EVERY_PART, "sentiflow.scoring.scored_parts"),
     "sweep": (),
 }
-"""The stages that need Ray, and what their parts import on its workers."""
+"""The stages that need Ray, and the modules that their workers import."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one stage."""
+    """The result of one stage."""
 
     verb: Verb
     uri: str
     record: Manifest
     """The stage's manifest."""
     ran: bool
-    """False if it was complete already."""
+    """False if it was complete before."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Plan:
 def run(
     config: Config, verbs: Sequence[Verb], *, overwrite: bool = False, verbose: bool = False
 ) -> list[Outcome]:
-    """Do stages in order; those that are complete are skipped, and start nothing.
+    """Run stages in order; those that are complete are skipped, and start nothing.
 
     Raises:
         UserError: Input or settings are wrong, or a directory belongs to other settings.
@@ -151,18 +151,15 @@ def _run_stage(
     verb: Verb, config: Config, recorder: "Recorder", session: "_Session", overwrite: bool
 ) -> Manifest:
     recorder.log_settings(_tracked_settings(config, verb))
-    stage = _stage(verb)
-    record: Manifest
-    if verb not in _ON_WORKERS:
-        record = stage.run(config, recorder, overwrite=overwrite)
-        return record
-    resources = session.resources()
-    uri = getattr(config, verb).output_uri
-    if is_local(uri) and (resources.may_grow or not resources.is_one_machine):
-        from sentiflow.cluster import shared_storage
+    options: dict[str, Resources] = {}
+    if verb in _ON_WORKERS:
+        resources = options["resources"] = session.resources()
+        uri = getattr(config, verb).output_uri
+        if is_local(uri) and (resources.may_grow or not resources.is_one_machine):
+            from sentiflow.cluster import shared_storage
 
-        shared_storage.check_shared(f"{verb}.output_uri", uri)
-    record = stage.run(config, recorder, resources=resources, overwrite=overwrite)
+            shared_storage.check_shared(f"{verb}.output_uri", uri)
+    record: Manifest = _stage(verb).run(config, recorder, overwrite=overwrite, **options)
     return record
 
 
@@ -170,7 +167,7 @@ def _record_result(record: Manifest, spec: manifest.OutputSpec, recorder: "Recor
     """Tag a run with its result, and log the inputs whose content was unknown before."""
     recorder.set_tags({"sentiflow.fingerprint": record["fingerprint"]})
     known = _known_inputs(spec)
-    late = {name: value for name, value in record.get("inputs", {}).items() if name not in known}
+    late = {name: value for name, value in record["inputs"].items() if name not in known}
     recorder.log_inputs(late, stage=spec.stage)
 
 
@@ -197,7 +194,7 @@ class _Session(contextlib.ExitStack):
         """Why the store lacks runs of finished stages; empty if it has them all."""
 
     def start_ray(self, verb: Verb) -> None:
-        """Begin to start Ray, or to connect to it, if the stage needs it; do not wait for it."""
+        """Start Ray or connect to it in the background, if the stage needs it."""
         if verb in _ON_WORKERS and self._resources is None:
             from sentiflow.cluster import connection
 
@@ -209,17 +206,26 @@ class _Session(contextlib.ExitStack):
         assert self._resources is not None, "the stage has it started"
         return self._resources()
 
+    def _open_store(self) -> "Store":
+        from sentiflow.tracking import recording
+
+        tracking = self.config.tracking
+        uri = recording.default_uri(tracking.uri)
+        try:
+            return recording.open_store(
+                uri, experiment=self.config.name, required=tracking.required
+            )
+        except UnavailableError as error:
+            hint = "tracking.required=false runs the job without it"
+            raise UnavailableError(f"{error}; {hint}") from error
+
     @contextlib.contextmanager
     def recorder(self, spec: manifest.OutputSpec, verb: Verb) -> Iterator["Recorder"]:
         """Open the stage's MLflow run."""
-        from sentiflow.tracking import provenance, recording
+        from sentiflow.tracking import provenance
 
         if self._store is None:
-            self._store = recording.open_store(
-                recording.default_uri(self.config.tracking.uri),
-                experiment=self.config.name,
-                required=self.config.tracking.required,
-            )
+            self._store = self._open_store()
             self.callback(self._say_incomplete)
         inputs = _known_inputs(spec)
         name = provenance.name_run(verb, self.config, group=self.group)
@@ -244,9 +250,10 @@ class _Session(contextlib.ExitStack):
 
         assert self._store is not None, "a stage had it opened"
         uris = [getattr(self.config, verb).output_uri for verb in (*VERBS, "sweep")]
-        store = self._store.tracking_uri
-        stages = [stage for uri in uris for stage in finished_stages.find(uri, folders=())]
+        store, stages = self._store.tracking_uri, []
         try:
+            for uri in uris:
+                stages += finished_stages.find(uri, folders=())
             rebuild.send(stages, tracking_uri=store)
         except (JobError, UserError) as error:
             below = self.config.output_uri
@@ -268,14 +275,14 @@ class _Session(contextlib.ExitStack):
 
 @contextlib.contextmanager
 def _sigterm_ends() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that the MLflow run ends as killed and Ray is stopped."""
+    """Turn SIGTERM into an exception, so that the MLflow run ends as killed and Ray stops."""
 
     def end(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
 
     try:
         before = signal.signal(signal.SIGTERM, end)
-    except ValueError:  # not in the main thread, where no signal arrives
+    except ValueError:  # only the main thread gets signals
         yield
         return
     try:

@@ -418,7 +418,7 @@ def _summarize(verb: str, outcomes: Sequence["Outcome"], *, tracking_uri: str | 
     _print(summary.of_run(records, uris, headline))
     if not any(outcome.ran for outcome in outcomes):
         typer.echo("\nEverything was complete already; nothing was done again.")
-    store = recording.without_user(recording.default_uri(tracking_uri))
+    store = recording.default_uri(tracking_uri)
     typer.echo("\nNext:")
     for line in summary.next_steps(uris, store):
         typer.echo(f"  {line}")

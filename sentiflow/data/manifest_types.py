@@ -39,6 +39,15 @@ class Input(TypedDict, total=False):
     files: list[InputFile]
 
 
+class ModelInput(Input, total=False):
+    """A model as an input, with what its package's manifest says; None where it says nothing."""
+
+    training: Input | None
+    reference: dict[str, Any] | None
+    calibration: dict[str, Any] | None
+    settings: Settings | None
+
+
 class RunPart(TypedDict):
     """What a stage adds to an MLflow run."""
 

@@ -154,7 +154,7 @@ def _open(
             first_row=earlier.counts["rows_read"],
             map_parts=passes.map_parts,
         )
-        model_uri = model_sources.bring(
+        model_uri = model_sources.download(
             target.inputs["model"],
             to=join(target.uri, f"{WORK}/model"),
             tracking=config.tracking.uri,

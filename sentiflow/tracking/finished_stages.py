@@ -110,8 +110,8 @@ class FinishedStage:
     info: StageInfo
     run: RunInfo
 
-    def read_artifact(self, path: str) -> bytes:
-        """Read a file that the run is to have."""
+    def read(self, path: str) -> bytes:
+        """Read a file of the stage."""
         return filesystem.read_bytes(join(self.uri, path))
 
     @property

@@ -5,56 +5,35 @@ import getpass
 import logging
 import math
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sentiflow.data.manifest_types import RunPart, RunRecord
 from sentiflow.errors import UnavailableError, UserError
-from sentiflow.tracking import mlflow_store, orphaned_runs, provenance, system_metrics
-from sentiflow.tracking.mlflow_store import connect, first_line, without_user
+from sentiflow.storage.uris import without_credentials
+from sentiflow.tracking import mlflow_store, orphaned_runs, provenance, runs, system_metrics
+from sentiflow.tracking.mlflow_store import connect, first_line
 from sentiflow.tracking.mlflow_store import default_uri as default_uri
-from sentiflow.tracking.mlflow_values import (
-    MAX_METRICS,
-    MAX_PARAMS,
-    MAX_TAGS,
-    batches,
-    now_iso,
-    now_ms,
-    to_metrics,
-    to_params,
-    to_tags,
-)
-from sentiflow.tracking.sender import Sender
+from sentiflow.tracking.mlflow_values import now_iso, now_ms, to_metrics, to_params, to_tags
+from sentiflow.tracking.runs import CODE_TAGS, GROUP_TAG, PARENT_TAG, Status
+from sentiflow.tracking.runs import SCORED_FINGERPRINT_TAG as SCORED_FINGERPRINT_TAG
+from sentiflow.tracking.runs import SCORED_TAG as SCORED_TAG
+from sentiflow.tracking.runs import STAGE_TAG as STAGE_TAG
+from sentiflow.tracking.sender import Call, Sender
 
 # isort: split
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 log = logging.getLogger(__name__)
 
-Status = Literal["FINISHED", "FAILED", "KILLED"]
-
 _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI show an experiment as one of training runs, not of prompts and traces."""
 
-STAGE_TAG, GROUP_TAG, TRIAL_TAG = "sentiflow.stage", "sentiflow.run", "sentiflow.trial"
-PARENT_TAG = "mlflow.parentRunId"
-SCORED_TAG, SCORED_FINGERPRINT_TAG = "sentiflow.scored_uri", "sentiflow.scored_fingerprint"
-"""Of an evaluation, and of the training that made its model: which predictions were evaluated."""
-REASON_TAG = orphaned_runs.REASON_TAG
-CODE_TAGS = (
-    "sentiflow.version", provenance.COMMIT_TAG, provenance.SUBMISSION_TAG, "mlflow.source.name",
-    "mlflow.source.type", "mlflow.user",
-)  # fmt: skip
-
-_MAX_REASON = 500
-"""Characters."""
 _SHARED = (*CODE_TAGS, GROUP_TAG, *orphaned_runs.TAGS)
 """Tags that a run shares with those nested in it, beside its lineage."""
 
@@ -120,13 +99,13 @@ class Recorder:
         params = to_params(settings)
         if self.about is not None:
             self.about["params"] |= params
-        self._put(partial(add_params, run_id=self.run_id, params=params))
+        self._put(partial(runs.add_params, run_id=self.run_id, params=params))
 
     def log_inputs(self, inputs: Mapping[str, Any], *, stage: str) -> None:
         """Log what a stage reads, as its spec or manifest has it: datasets, and lineage tags."""
         if inputs:
-            datasets = to_datasets(inputs, stage=stage)
-            self._put(lambda client: client.log_inputs(self.run_id, datasets=datasets))
+            datasets = runs.to_datasets(inputs, stage=stage)
+            self._put(partial(runs.add_datasets, run_id=self.run_id, datasets=datasets))
             self._tag(provenance.describe_lineage(inputs))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
@@ -143,7 +122,7 @@ class Recorder:
         """
         if self.about is not None and are_outputs:
             self.about["artifacts"] += files
-        self._put(partial(add_files, run_id=self.run_id, files=dict(files)))
+        self._put(partial(runs.add_files, run_id=self.run_id, files=dict(files)))
 
     def of_run(self, run_id: str) -> "Recorder":
         """Make a recorder for the run of the training that this stage evaluates.
@@ -163,12 +142,12 @@ class Recorder:
         if not self.sender or not self.run_id:
             return Recorder()
         tags = {**self.shared_tags, STAGE_TAG: stage, PARENT_TAG: self.run_id, **tags}
-        begin = partial(_begin, experiment_id=self.experiment_id, name=name, tags=tags)
+        begin = partial(runs.begin, experiment_id=self.experiment_id, name=name, tags=tags)
         return Recorder(self.sender.ask(begin, ""), self.sender)
 
     def end(self, status: Status, *, reason: str = "") -> None:
         """End the run; everything that was logged before is sent first."""
-        ended = partial(end_run, run_id=self.run_id, status=status, time=now_ms(), reason=reason)
+        ended = partial(runs.end, run_id=self.run_id, status=status, time=now_ms(), reason=reason)
         self._put(ended)
 
     def flush(self) -> bool:
@@ -187,23 +166,19 @@ class Recorder:
     def describe(self) -> RunRecord:
         """Describe the run for the stage's manifest."""
         assert self.about is not None, "only a stage's own run is described"
-        kept: RunPart = self.kept
-        tags = {**self.about["tags"], **kept["tags"]}
-        return {
-            **self.about, **kept, "tags": tags, "end": now_iso(), "mlflow_run_id": self.run_id
-        }  # fmt: skip
+        return {**self.about, "end": now_iso(), "mlflow_run_id": self.run_id}
 
     def _log(self, series: list[tuple[int, dict[str, float]]], *, is_optional: bool) -> None:
         now = now_ms()
         metrics = [Metric(k, v, now, step) for step, values in series for k, v in values.items()]
         self._put(
-            partial(add_metrics, run_id=self.run_id, metrics=metrics), is_optional=is_optional
+            partial(runs.add_metrics, run_id=self.run_id, metrics=metrics), is_optional=is_optional
         )
 
     def _tag(self, tags: Mapping[str, str]) -> None:
-        self._put(partial(add_tags, run_id=self.run_id, tags=to_tags(tags)))
+        self._put(partial(runs.add_tags, run_id=self.run_id, tags=to_tags(tags)))
 
-    def _put(self, call: Any, *, is_optional: bool = False) -> None:
+    def _put(self, call: Call, *, is_optional: bool = False) -> None:
         if self.sender and self.run_id:
             self.sender.put(call, is_optional=is_optional)
 
@@ -241,18 +216,19 @@ class Store:
             "registers_model": registers_model, "mlflow_run_id": "",
         }  # fmt: skip
         if not self.experiment_id:
-            yield Recorder(about=about)
+            yield Recorder(about=about, kept=about)
             return
         all_tags = {STAGE_TAG: stage, GROUP_TAG: group, **code, **orphaned_runs.describe_process()}
         all_tags |= tags
         sender = Sender(self.tracking_uri)
-        begin = partial(_begin, experiment_id=self.experiment_id, name=name, tags=all_tags)
+        begin = partial(runs.begin, experiment_id=self.experiment_id, name=name, tags=all_tags)
         shared = {
             key: value
             for key, value in all_tags.items()
             if key in _SHARED or provenance.is_lineage(key)
         }
-        recorder = Recorder(sender.ask(begin, ""), sender, self.experiment_id, about, shared)
+        run_id = sender.ask(begin, "")
+        recorder = Recorder(run_id, sender, self.experiment_id, about, shared, kept=about)
         try:
             yield recorder
         except BaseException as error:
@@ -269,75 +245,7 @@ class Store:
         if not recorder.sender.close() and recorder.run_id:
             client = mlflow_store.make_client(self.tracking_uri)
             with contextlib.suppress(*mlflow_store.failures()):  # else the next command ends it
-                end_run(client, recorder.run_id, status, now_ms(), reason)
-
-
-def add_metrics(client: MlflowClient, run_id: str, metrics: Sequence[Metric]) -> None:
-    """Add metrics to a run."""
-    for batch in batches(metrics, MAX_METRICS):
-        client.log_batch(run_id, metrics=batch)
-
-
-def add_params(client: MlflowClient, run_id: str, params: Mapping[str, str]) -> None:
-    """Add parameters to a run; one that it has must be equal."""
-    for batch in batches(params.items(), MAX_PARAMS):
-        client.log_batch(run_id, params=[Param(key, value) for key, value in batch])
-
-
-def add_tags(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:
-    """Add tags to a run, or change them."""
-    for batch in batches(tags.items(), MAX_TAGS):
-        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in batch])
-
-
-def add_files(client: MlflowClient, run_id: str, files: Mapping[str, bytes]) -> None:
-    """Add files to a run's artifacts, by their paths there."""
-    with tempfile.TemporaryDirectory() as folder:
-        for name, content in files.items():
-            path = Path(folder, name)
-            assert path.resolve().is_relative_to(Path(folder).resolve()), "names are checked"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        client.log_artifacts(run_id, folder)
-
-
-def end_run(client: MlflowClient, run_id: str, status: Status, time: int, reason: str = "") -> None:
-    """End a run; a finished one loses the reason that it got when its process seemed gone."""
-    if reason:
-        add_tags(client, run_id, to_tags({REASON_TAG: reason.splitlines()[0][:_MAX_REASON]}))
-    client.set_terminated(run_id, status, time)
-    if status == "FINISHED" and REASON_TAG in client.get_run(run_id).data.tags:
-        client.delete_tag(run_id, REASON_TAG)
-
-
-def to_datasets(inputs: Mapping[str, Any], *, stage: str) -> list[DatasetInput]:
-    """Describe the inputs of a spec or manifest as MLflow's datasets."""
-    return [
-        DatasetInput(
-            Dataset(item.name, item.digest, item.source_type, item.source, profile=item.profile),
-            tags=[InputTag("mlflow.data.context", item.context)],
-        )
-        for item in provenance.to_datasets(inputs, stage=stage)
-    ]
-
-
-def find_runs(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> list[Run]:
-    """Find the runs of an experiment that have all of these tags, the newest first."""
-    wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    return list(client.search_runs([experiment_id], filter_string=wanted))
-
-
-def _begin(client: MlflowClient, *, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
-    """Make a run, unless an earlier try has made it and only the answer was lost; return its id."""
-    known = {key: tags[key] for key in (STAGE_TAG, GROUP_TAG, PARENT_TAG) if key in tags}
-    for run in find_runs(client, experiment_id, known):
-        is_same = run.info.run_name == name and run.data.tags.get(PARENT_TAG) == tags.get(
-            PARENT_TAG
-        )
-        if is_same and run.info.status == "RUNNING":
-            return str(run.info.run_id)
-    run = client.create_run(experiment_id, start_time=now_ms(), tags=to_tags(tags), run_name=name)
-    return str(run.info.run_id)
+                runs.end(client, recorder.run_id, status, now_ms(), reason)
 
 
 def open_store(uri: str, *, experiment: str, required: bool) -> Store:
@@ -357,21 +265,18 @@ def open_store(uri: str, *, experiment: str, required: bool) -> Store:
     mlflow_store.check_kind(uri)
     mlflow_store.quiet()
     try:
-        mlflow_store.check_reachable(uri)
         with mlflow_store.making(uri):
             client = mlflow_store.make_client(uri)
             experiment_id = mlflow_store.ask(lambda: _experiment_id(client, experiment, uri))
     except ImportError as error:
-        store = without_user(uri)
+        store = without_credentials(uri)
         raise UserError(
             f"no driver for the MLflow store {store}: {error}", hint="install it"
         ) from error
     except mlflow_store.failures() as error:
         problem = mlflow_store.unreachable(uri, error)
         if required:
-            raise UnavailableError(
-                f"{problem}; tracking.required=false runs the job without it"
-            ) from error
+            raise UnavailableError(problem) from error
         log.warning("%s; the job runs without it", problem)
         return Store(uri, experiment)
     _end_orphaned_runs(client, experiment_id)
@@ -390,7 +295,7 @@ def read_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
         return dict(mlflow_store.ask(lambda: client.get_run(run_id)).data.tags)
     except mlflow_store.failures() as error:
         if mlflow_store.is_refusal(error):
-            store = without_user(tracking_uri)
+            store = without_credentials(tracking_uri)
             raise UserError(
                 f"there is no run {run_id} in {store}",
                 hint="check its id, or name its store by MLFLOW_TRACKING_URI",

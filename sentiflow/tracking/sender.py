@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from sentiflow.storage.uris import without_credentials
 from sentiflow.tracking import mlflow_store  # before MLflow, which reads what it sets
 
 # isort: split
@@ -68,7 +69,7 @@ class Sender:
         done = threading.Event()
         self._queue.put(done)
         if not done.wait(MAX_WAIT_SECONDS):
-            store = mlflow_store.without_user(self.tracking_uri)
+            store = without_credentials(self.tracking_uri)
             self.fail(f"the MLflow store {store} is too slow")
         return self.is_available
 

@@ -2,7 +2,6 @@
 
 import base64
 import http.server
-import os
 import subprocess
 import sys
 import textwrap
@@ -14,6 +13,7 @@ from mlflow.exceptions import BAD_REQUEST, INVALID_PARAMETER_VALUE, MlflowExcept
 
 from sentiflow.config import settings
 from sentiflow.errors import JobError, UserError
+from sentiflow.storage.uris import without_credentials
 from sentiflow.tracking import mlflow_store, recording
 
 NUM_JOBS, NUM_STEPS = 4, 50
@@ -73,11 +73,11 @@ def test_a_locked_file_is_tried_again_and_not_for_ever(monkeypatch):
             raise MlflowException("(sqlite3.OperationalError) database is locked")
         return "done"
 
-    assert mlflow_store._when_unlocked(lambda: locked(2)) == "done"
+    assert mlflow_store.ask(lambda: locked(2)) == "done"
     tried.clear()
     monkeypatch.setattr(mlflow_store.time, "sleep", lambda seconds: None)
     with pytest.raises(MlflowException, match="locked") as error:
-        mlflow_store._when_unlocked(lambda: locked(99))
+        mlflow_store.ask(lambda: locked(99))
     assert not mlflow_store.is_refusal(error.value)
     assert len(tried) == mlflow_store._LOCKED_TRIES
 
@@ -163,7 +163,7 @@ def test_a_connection_that_broke_is_made_again_and_a_refusal_is_final():
     ],
 )
 def test_an_address_is_shown_without_password(uri, shown):
-    assert mlflow_store.without_user(uri) == shown
+    assert without_credentials(uri) == shown
 
 
 def test_what_is_refused_or_fails_shows_no_password():
@@ -186,13 +186,3 @@ def test_settings_refuse_a_key_even_if_it_is_not_encoded():
     with pytest.raises(UserError, match=r"prepare\.max_length") as error:
         settings.validate(raw, source="x")
     assert "cr+et" not in str(error.value)
-
-
-def test_who_has_set_a_limit_keeps_it(monkeypatch):
-    with mlflow_store.patient():
-        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "60"
-    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "10"
-    monkeypatch.setattr(mlflow_store, "_IS_OURS", False)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
-    with mlflow_store.patient():
-        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "7"

@@ -98,6 +98,6 @@ def test_a_process_that_nobody_has_asked_for_its_end_is_gone():
             pass
         started = psutil.Process(process.pid).create_time() - psutil.boot_time()
         tags = {orphaned_runs.PID_TAG: str(process.pid), orphaned_runs.STARTED_TAG: str(started)}
-        assert not orphaned_runs._lives(tags)
-    assert orphaned_runs._lives(orphaned_runs.describe_process())
+        assert not orphaned_runs._is_running(tags)
+    assert orphaned_runs._is_running(orphaned_runs.describe_process())
     assert orphaned_runs.describe_process()[orphaned_runs.PID_TAG] == str(os.getpid())
