@@ -4,7 +4,11 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -174,6 +178,28 @@ def test_a_run_that_is_there_is_completed_and_what_it_has_stays(output, uri):
     assert found.data.tags["mlflow.user"] == "bob"
     points = MlflowClient(uri).get_metric_history(run.run_id, "train/loss")
     assert sorted((p.step, p.value) for p in points) == [(1, 0.9), (2, 0.5)]
+
+
+def test_a_job_that_was_killed_after_its_stage_was_complete_has_a_finished_run(output, uri):
+    script = f"""
+        import os, signal
+        from sentiflow.tracking import recording
+        store = recording.open_store({uri!r}, experiment="laws", required=True)
+        with store.run("train", group={GROUP!r}, tags={{}}) as recorder:
+            recorder.log_metrics({{"train/loss": 1.0}}, step=1)
+            recorder.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (run,) = runs(uri).values()
+    assert run.info.status == "RUNNING"
+    publish_run(output)
+    assert send(output, uri) == ["added", "completed", "added", "added"]
+    found = runs(uri)["train"]
+    assert (found.info.run_id, found.info.status) == (run.info.run_id, "FINISHED")
+    assert "sentiflow.reason" not in found.data.tags
+    assert send(output, uri) == ["complete"] * 4
 
 
 def test_epochs_without_a_time_divide_the_run(output, uri):
