@@ -84,14 +84,17 @@ class _Import:
 
     def add(self, stage: FinishedStage) -> ImportedRun:
         """Add to the store what it lacks of a stage."""
-        told, info, end = stage.run, stage.info, to_ms(stage.run.end)
-        tags = {STAGE_TAG: info.stage, GROUP_TAG: told.group, **_choose_tags(told.tags)}
+        described, info, end = stage.run, stage.info, to_ms(stage.run.end)
+        tags = {STAGE_TAG: info.stage, GROUP_TAG: described.group, **_choose_tags(described.tags)}
         tags |= {provenance.OUTPUT_TAG: stage.uri, provenance.FINGERPRINT_TAG: info.fingerprint}
         tags |= provenance.describe_lineage(_to_json(info))
-        metrics = [*_to_points(told.metrics, end, 0), *_list_epochs(info, told.start, told.end)]
-        wanted = _Wanted(tags, metrics, end, "FINISHED", params=told.params, source=stage)
+        metrics = [
+            *_to_points(described.metrics, end, 0),
+            *_list_epochs(info, described.start, described.end),
+        ]
+        wanted = _Wanted(tags, metrics, end, "FINISHED", params=described.params, source=stage)
         found = self._find(stage)
-        run = found or self._make(told.name, told.start, tags)
+        run = found or self._make(described.name, described.start, tags)
         num_added = self._complete(run, wanted)
         num_added += sum(self._add_trial(stage, run, trial) for trial in info.trials)
         if info.stage == "train":
@@ -99,7 +102,7 @@ class _Import:
             num_added += self._register(stage, run.info.run_id)
         num_added += self._add_to_training(stage)
         return ImportedRun(
-            told.name, "added" if not found else "completed" if num_added else "complete"
+            described.name, "added" if not found else "completed" if num_added else "complete"
         )
 
     def _find(self, stage: FinishedStage) -> Run | None:
@@ -171,29 +174,29 @@ class _Import:
         The curve of a trial that was stopped or failed is in no manifest: only the metrics of its
         chosen epoch are.
         """
-        told, trained = stage.run, stage.read_trial(trial)
+        described, trained = stage.run, stage.read_trial(trial)
         tags = {PARENT_TAG: parent.info.run_id, TRIAL_TAG: trial.name, STAGE_TAG: "train"}
         found = runs.find(self.client, self.experiment_id, tags)
-        tags |= {GROUP_TAG: told.group, **_choose_tags(told.tags)}
+        tags |= {GROUP_TAG: described.group, **_choose_tags(described.tags)}
         tags |= provenance.describe_lineage(_to_json(stage.info))
-        end = trained.created if trained else told.end
+        end = trained.created if trained else described.end
         chosen = {
             "validation/accuracy": trial.validation_accuracy,
             "validation/loss": trial.validation_loss,
         }
         metrics = (
-            _list_epochs(trained, told.start, end)
+            _list_epochs(trained, described.start, end)
             if trained
             else _to_points(chosen, to_ms(end), trial.chosen_epoch)
         )
-        run = found[0] if found else self._make(trial.name, told.start, tags)
-        params = _derive_params(told.params, trial, trained)
+        run = found[0] if found else self._make(trial.name, described.start, tags)
+        params = {} if run.data.params else _derive_params(described.params, trial, trained)
         status = _TRIAL_STATUS[trial.status]
         return self._complete(run, _Wanted(tags, metrics, to_ms(end), status, trial.reason, params))
 
     def _add_to_training(self, stage: FinishedStage) -> int:
         """Add what an evaluation says of the training, if that is in the same output."""
-        scored, told = stage.info.inputs.get("scored"), stage.run.training
+        scored, described = stage.info.inputs.get("scored"), stage.run.training
         models = [
             other.info.inputs.get("model")
             for other in self.stages
@@ -201,10 +204,10 @@ class _Import:
         ]
         made_by = models[0].training if models and models[0] else None
         run = self.trainings.get(made_by.fingerprint) if made_by else None
-        if run is None or told is None:
+        if run is None or described is None:
             return 0
-        metrics = _to_points(told.metrics, to_ms(stage.run.end), 0)
-        return self._complete(run, _Wanted(_choose_tags(told.tags), metrics))
+        metrics = _to_points(described.metrics, to_ms(stage.run.end), 0)
+        return self._complete(run, _Wanted(_choose_tags(described.tags), metrics))
 
     def _register(self, stage: FinishedStage, run_id: str) -> int:
         """Register the model of a training, unless the store has it; return how many it was."""
