@@ -1,4 +1,4 @@
-"""A real MLflow server goes away: no job waits or fails, and the manifests know what it missed."""
+"""A real MLflow server fails: no job waits or fails, and the manifests have what it lacks."""
 
 import contextlib
 import logging
@@ -70,7 +70,7 @@ def hanging(server: Server) -> Iterator[None]:
         server.signal(signal.SIGCONT)
 
 
-def test_a_server_that_is_killed_slows_nothing_and_is_said_once(server, store, caplog):
+def test_a_killed_server_slows_nothing_and_costs_one_line(server, store, caplog):
     longest = 0.0
     with open_run(store, "killed") as recorder:
         for step in range(1, 60):
@@ -263,7 +263,7 @@ def test_a_server_that_is_back_at_the_end_of_a_stage_gets_what_it_missed(
     assert caplog.messages[-1].endswith("has all runs, without their metrics by step")
 
 
-def test_a_job_that_may_do_without_the_store_is_imported_later(
+def test_a_job_that_ran_without_the_store_is_imported_later(
     server, tmp_path, sample_csv, monkeypatch, caplog
 ):
     server.kill()
@@ -365,7 +365,7 @@ def test_an_imported_run_equals_the_one_that_a_healthy_store_has(finished_run, t
 
 
 def describe_runs(uri: str) -> dict[str, object]:
-    """Take down what two stores must have in common."""
+    """Collect what must be equal in two stores."""
     client, found = MlflowClient(uri), {}
     experiment = client.get_experiment_by_name("test").experiment_id
     process = {"sentiflow.host", "sentiflow.pid", "sentiflow.started", "mlflow.log-model.history"}

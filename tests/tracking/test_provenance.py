@@ -18,7 +18,7 @@ def to_dataset(value, *, stage="train"):
     return dataset.dataset, dataset.tags[0].value
 
 
-def test_a_directory_is_called_as_the_stage_calls_it():
+def test_a_directory_has_the_name_of_the_input():
     dataset, context = to_dataset({"uri": "/runs/prepared", "fingerprint": "c5f0"})
     assert (dataset.name, dataset.digest) == ("corpus", "c5f0")
     assert (dataset.source_type, context) == ("local", "training")
@@ -33,7 +33,7 @@ def test_a_directory_is_called_as_the_stage_calls_it():
         ([FILES[0] | {"uri": "/in/a.zip::train/tweets.csv"}], "tweets.csv"),
     ],
 )
-def test_files_are_called_by_the_first_of_them(files, name):
+def test_files_have_the_name_of_the_first(files, name):
     assert to_dataset({"fingerprint": "c5f0", "files": files})[0].name == name
 
 

@@ -104,7 +104,7 @@ def send(output: str, uri: str) -> list[str]:
 
 
 def runs(uri: str) -> dict[str, object]:
-    """Give the runs of the experiment by their stages; there is one of each."""
+    """Find the runs of the experiment by stage; each stage has one."""
     client = MlflowClient(uri)
     found = client.search_runs([client.get_experiment_by_name("laws").experiment_id])
     by_stage = {run.data.tags["sentiflow.stage"]: run for run in found}
@@ -113,7 +113,7 @@ def runs(uri: str) -> dict[str, object]:
 
 
 def snapshot(uri: str) -> dict[str, object]:
-    """Take down everything that the runs hold."""
+    """Collect everything that the runs have."""
     client, state = MlflowClient(uri), {}
     for stage, run in runs(uri).items():
         points = {
@@ -293,7 +293,7 @@ def test_what_cannot_be_imported_is_said_in_one_line(output, arguments, code, pr
     assert problem in line
 
 
-def test_a_manifest_of_before_says_that_it_describes_no_run(output):
+def test_a_manifest_of_an_older_version_cannot_be_imported(output):
     publish(output, "train", {}, None, history=EPOCHS)
     with pytest.raises(UserError, match="no finished stage that describes its run"):
         finished_stages.require(output)

@@ -31,7 +31,7 @@ def only_run(uri: str):
     return run
 
 
-def test_what_is_logged_arrives(store, uri):
+def test_the_store_gets_what_is_logged(store, uri):
     with store.run("train", group="0123abcd", tags={"more": "x"}) as recorder:
         recorder.log_settings({"model": {"cell": "gru"}, "long": "x" * 9000})
         recorder.log_metrics({"train/loss": 0.5, "undefined": None}, step=3)
@@ -68,7 +68,7 @@ def fail(error: BaseException, store: recording.Store) -> None:
         (SystemExit(1), "KILLED"),
     ],
 )
-def test_a_run_that_ends_badly_says_so_and_why(store, uri, error, status):
+def test_a_run_that_fails_has_its_status_and_reason(store, uri, error, status):
     with pytest.raises(type(error)):
         fail(error, store)
     run = only_run(uri)
@@ -126,7 +126,7 @@ def test_a_plain_directory_is_refused(uri):
         recording.open_store(uri, experiment="laws", required=True)
 
 
-def test_a_server_that_is_away_stops_the_job_or_is_gone_without(caplog):
+def test_an_unavailable_server_stops_the_job_only_if_it_is_required(caplog):
     away = "http://127.0.0.1:9"
     with pytest.raises(JobError, match="cannot reach the MLflow store"):
         recording.open_store(away, experiment="laws", required=True)
@@ -208,7 +208,7 @@ def test_sigterm_ends_the_run_as_killed(uri, store):
     assert only_run(uri).info.status == "KILLED"
 
 
-def test_a_run_can_be_read_in_a_page_of_many(store, uri):
+def test_runs_have_names_that_tell_them_apart(store, uri):
     with store.run("train", group="0b1c3f2a", tags={}, name="train gru(128) 3f2a") as recorder:
         recorder.begin_nested("0001-c5f0", stage="train", tags={"sentiflow.trial": "0001"}).end(
             "FINISHED"
@@ -220,7 +220,7 @@ def test_a_run_can_be_read_in_a_page_of_many(store, uri):
     assert names == {"train gru(128) 3f2a", "0001-c5f0", "prepare 3f2a"}
 
 
-def test_a_run_below_another_shares_its_group_lineage_and_process(store, uri):
+def test_a_nested_run_shares_group_lineage_and_process_of_its_parent(store, uri):
     tags = {"sentiflow.input.prepared": "c5f0", "sentiflow.output_uri": "/x"}
     with store.run("sweep", group="0b1c3f2a", tags=tags) as recorder:
         nested = recorder.begin_nested("0001", stage="train", tags={"sentiflow.trial": "0001"})
@@ -236,7 +236,7 @@ def test_a_run_below_another_shares_its_group_lineage_and_process(store, uri):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_every_stage_says_what_it_read_where_it_wrote_and_by_which_code(finished_run):
+def test_every_stage_records_its_inputs_output_and_code(finished_run):
     uri, folder = f"sqlite:///{finished_run}/mlflow.db", finished_run / "run"
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("test").experiment_id

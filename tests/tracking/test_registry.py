@@ -117,11 +117,11 @@ def test_a_registered_package_comes_back_by_any_of_its_names(uri, make_package, 
         assert found.version == version == Version("comes.back", 1)
         assert found.run_id == run_id
         assert found.record == json.loads(read_files(package)["manifest.json"])
-        registry.download(found, to=str(tmp_path / f"fetched{number}"))
-        assert read_files(str(tmp_path / f"fetched{number}")) == read_files(package)
+        registry.download(found, to=str(tmp_path / f"downloaded{number}"))
+        assert read_files(str(tmp_path / f"downloaded{number}")) == read_files(package)
 
 
-def test_the_word_vectors_of_a_registered_package_are_asked_by_its_name(laws, monkeypatch):
+def test_a_registered_package_gives_its_word_vectors_by_name(laws, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", laws)
     result = invoke("words", "nearest", "good", "--vectors", "models:/laws@candidate", "--json")
     assert result.exit_code == 0, result.output
@@ -157,12 +157,14 @@ def test_mlflow_knows_the_version_by_its_run_model_and_package(uri, make_package
     assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "known", "version": "1"}]
 
 
-def test_object_storage_is_registered_from_and_fetched_to(bucket, sqlite, make_package):
+def test_a_package_is_registered_from_and_downloaded_to_object_storage(
+    bucket, sqlite, make_package
+):
     package = make_package(f"{bucket}/model")
     version, _ = register(package, sqlite, name="object.storage")
     found = registry.resolve(str(version), tracking_uri=sqlite)
-    registry.download(found, to=f"{bucket}/fetched")
-    assert read_files(f"{bucket}/fetched") == read_files(package)
+    registry.download(found, to=f"{bucket}/downloaded")
+    assert read_files(f"{bucket}/downloaded") == read_files(package)
 
 
 def test_the_logged_model_has_signature_example_pins_and_code_and_no_pickle(sqlite, make_package):
@@ -230,7 +232,7 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path):
     assert not (tmp_path / "absent.db").exists()
 
 
-def test_a_server_that_is_away_fails_the_job():
+def test_an_unavailable_server_fails_the_job():
     with pytest.raises(JobError, match=r"cannot look up .* in http://127.*: Connection refused"):
         registry.resolve("models:/laws/1", tracking_uri="http://me:secret@127.0.0.1:9")
 
@@ -263,7 +265,7 @@ def test_a_manifest_that_names_files_elsewhere_is_refused(sqlite, make_package):
         registry.resolve(str(version), tracking_uri=sqlite)
 
 
-def test_a_fetch_that_fails_leaves_no_finished_package(uri, make_package, tmp_path):
+def test_a_download_that_fails_leaves_no_finished_package(uri, make_package, tmp_path):
     version, _ = register(make_package(), uri, name="half")
     found = registry.resolve(str(version), tracking_uri=uri)
     files = [*found.record["files"], {"path": "zz"}]
@@ -283,7 +285,7 @@ def test_a_registration_that_mlflow_refuses_is_one_line_with_the_way_out(laws, m
     assert line.endswith("; tracking.register_model=false trains without it")
 
 
-def test_a_training_without_a_run_or_told_not_to_registers_nothing():
+def test_a_training_registers_nothing_without_a_run_or_if_it_is_switched_off():
     from sentiflow.config.sections import Config
 
     config = Config.model_validate(
