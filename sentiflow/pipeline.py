@@ -254,8 +254,8 @@ class _Session(contextlib.ExitStack):
         try:
             for uri in uris:
                 stages += finished_stages.find(uri, folders=())
-            rebuild.send(stages, tracking_uri=store)
-        except (JobError, UserError) as error:
+            sent = rebuild.send(stages, tracking_uri=store)
+        except (JobError, UserError, OSError) as error:
             below = self.config.output_uri
             own = [stage.uri for stage in stages if not stage.uri.startswith(f"{below}/")]
             outputs = " ".join(map(as_typed, [below, *own]))
@@ -265,7 +265,8 @@ class _Session(contextlib.ExitStack):
             )
         else:
             self._incomplete = ""
-            log.info("the MLflow store %s has all runs, without their metrics by step", store)
+            if any(run.outcome != "complete" for run in sent):
+                log.info("the MLflow store %s has all runs, without their metrics by step", store)
 
     def _say_incomplete(self) -> None:
         """Say what to type for the runs that the store lacks."""
