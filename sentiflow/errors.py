@@ -26,3 +26,7 @@ class JobError(Exception):
 
 class WorkerError(JobError):
     """A process of a job that died, or failed in a way that a retry may fix."""
+
+
+class UnavailableError(JobError):
+    """A server that does not answer, or not properly; a later try may succeed."""

@@ -1,12 +1,13 @@
 """Config -> Ray started, a tracked run, the stages in order, an exit code.
 
-Stages, Ray and MLflow are imported by the verb that needs them: each takes a second or two.
+Stages, Ray and MLflow are imported where they are needed, as each takes a second or two.
 """
 
 import contextlib
+import logging
 import secrets
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,13 +18,16 @@ from sentiflow.cluster.ray_messages import aside
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
 from sentiflow.data.manifest import State
-from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.manifest_types import Manifest, Settings
+from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.progress import say
-from sentiflow.storage.uris import as_typed, is_local, join, without_credentials
+from sentiflow.storage.uris import as_typed, is_local, without_credentials
 
 if TYPE_CHECKING:
     from sentiflow.cluster.connection import Resources
     from sentiflow.tracking.recording import Recorder, Store
+
+log = logging.getLogger(__name__)
 
 Verb = Literal["prepare", "train", "score", "evaluate", "sweep"]
 
@@ -37,19 +41,19 @@ _ON_WORKERS: dict[Verb, tuple[str, ...]] = {
     "score": (*_BY_EVERY_PART, "sentiflow.scoring.scored_parts"),
     "sweep": (),
 }
-"""The stages that need Ray, and what their parts import on its workers."""
+"""The stages that need Ray, and the modules that their workers import."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one stage."""
+    """The result of one stage."""
 
     verb: Verb
     uri: str
     record: Manifest
     """The stage's manifest."""
     ran: bool
-    """False if it was complete already."""
+    """False if it was complete before."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Plan:
 def run(
     config: Config, verbs: Sequence[Verb], *, overwrite: bool = False, verbose: bool = False
 ) -> list[Outcome]:
-    """Do stages in order; those that are complete are skipped, and start nothing.
+    """Run stages in order; those that are complete are skipped, and start nothing.
 
     Raises:
         UserError: Input or settings are wrong, or a directory belongs to other settings.
@@ -88,6 +92,8 @@ def run(
             with session.recorder(spec, verb) as recorder:
                 record = _run_stage(verb, config, recorder, session, overwrite)
                 _record_result(record, spec, recorder)
+            if not recorder.is_complete:
+                session.complete_runs()
             outcomes.append(Outcome(verb, spec.uri, record, ran=True))
     return outcomes
 
@@ -144,34 +150,32 @@ def _run_stage(
     verb: Verb, config: Config, recorder: "Recorder", session: "_Session", overwrite: bool
 ) -> Manifest:
     recorder.log_settings(_tracked_settings(config, verb))
-    stage = _stage(verb)
-    if verb not in _ON_WORKERS:
-        return stage.run(config, recorder, overwrite=overwrite)
-    resources = session.resources()
-    uri = getattr(config, verb).output_uri
-    if is_local(uri) and (resources.may_grow or not resources.is_one_machine):
-        from sentiflow.cluster import shared_storage
+    options: dict[str, Resources] = {}
+    if verb in _ON_WORKERS:
+        resources = options["resources"] = session.resources()
+        uri = getattr(config, verb).output_uri
+        if is_local(uri) and (resources.may_grow or not resources.is_one_machine):
+            from sentiflow.cluster import shared_storage
 
-        shared_storage.check_shared(f"{verb}.output_uri", uri)
-    return stage.run(config, recorder, resources=resources, overwrite=overwrite)
+            shared_storage.check_shared(f"{verb}.output_uri", uri)
+    record: Manifest = _stage(verb).run(config, recorder, overwrite=overwrite, **options)
+    return record
 
 
 def _record_result(record: Manifest, spec: manifest.OutputSpec, recorder: "Recorder") -> None:
-    """Tag a run with what came out, and log the inputs that only reading them has identified."""
-    if not recorder.run_id:
-        return
+    """Tag a run with its result, and log the inputs whose content was unknown before."""
     recorder.set_tags({"sentiflow.fingerprint": record["fingerprint"]})
     known = _known_inputs(spec)
     late = {name: value for name, value in record["inputs"].items() if name not in known}
     recorder.log_inputs(late, stage=spec.stage)
 
 
-def _known_inputs(spec: manifest.OutputSpec) -> dict[str, Any]:
+def _known_inputs(spec: manifest.OutputSpec) -> Mapping[str, Any]:
     """Name the inputs whose content is known before the stage runs: all but files."""
     return {name: value for name, value in spec.inputs.items() if "files" not in value}
 
 
-def _tracked_settings(config: Config, verb: Verb) -> dict[str, Any]:
+def _tracked_settings(config: Config, verb: Verb) -> Settings:
     also = "train" if verb == "sweep" else "format"
     return config.model_dump(mode="json", include={also, verb})
 
@@ -185,9 +189,11 @@ class _Session(contextlib.ExitStack):
         self.group = secrets.token_hex(4)
         self._resources: Callable[[], Resources] | None = None
         self._store: Store | None = None
+        self._incomplete = ""
+        """Why the store lacks runs of finished stages; empty if it has them all."""
 
     def start_ray(self, verb: Verb) -> None:
-        """Begin to start Ray, or to connect to it, if the stage needs it; do not wait for it."""
+        """Start Ray or connect to it in the background, if the stage needs it."""
         if verb in _ON_WORKERS and self._resources is None:
             from sentiflow.cluster import connection
 
@@ -199,40 +205,81 @@ class _Session(contextlib.ExitStack):
         assert self._resources is not None, "the stage has it started"
         return self._resources()
 
+    def _open_store(self) -> "Store":
+        from sentiflow.tracking import recording
+
+        tracking = self.config.tracking
+        uri = recording.default_uri(tracking.uri)
+        try:
+            return recording.open_store(
+                uri, experiment=self.config.name, required=tracking.required
+            )
+        except UnavailableError as error:
+            hint = "tracking.required=false runs the job without it"
+            raise UnavailableError(f"{error}; {hint}") from error
+
     @contextlib.contextmanager
     def recorder(self, spec: manifest.OutputSpec, verb: Verb) -> Iterator["Recorder"]:
         """Open the stage's MLflow run."""
-        from sentiflow.tracking import provenance, recording
+        from sentiflow.tracking import provenance
 
         if self._store is None:
-            self._store = recording.open_store(
-                recording.default_uri(self.config.tracking.uri),
-                experiment=self.config.name,
-                required=self.config.tracking.required,
-                unsent_uri=join(self.config.output_uri, f"mlflow-unsent-{self.group}.jsonl"),
-            )
-            self.callback(self._store.close)
+            self._store = self._open_store()
+            self.callback(self._say_incomplete)
         inputs = _known_inputs(spec)
         name = provenance.name_run(verb, self.config, group=self.group)
         tags = provenance.describe_code() | {provenance.OUTPUT_TAG: spec.uri}
         tags |= provenance.describe_lineage(inputs)
-        with self._store.run(verb, group=self.group, tags=tags, name=name) as recorder:
+        registers_model = verb == "train" and self.config.tracking.register_model
+        with self._store.run(
+            verb, group=self.group, tags=tags, name=name, registers_model=registers_model
+        ) as recorder:
             text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
-            recorder.log_files({"settings.yaml": without_credentials(text).encode()})
+            settings = {"settings.yaml": without_credentials(text).encode()}
+            recorder.log_files(settings, are_outputs=False)
             recorder.log_inputs(inputs, stage=spec.stage)
             yield recorder
+
+    def complete_runs(self) -> None:
+        """Add to MLflow what it has missed of finished stages, from their manifests."""
+        from sentiflow.tracking import finished_stages, rebuild
+
+        assert self._store is not None, "a stage had it opened"
+        uris = [getattr(self.config, verb).output_uri for verb in (*VERBS, "sweep")]
+        store, stages = self._store.tracking_uri, []
+        try:
+            for uri in uris:
+                stages += finished_stages.find(uri, folders=())
+            sent = rebuild.send(stages, tracking_uri=store)
+        except (JobError, UserError, OSError) as error:
+            below = self.config.output_uri
+            own = [stage.uri for stage in stages if not stage.uri.startswith(f"{below}/")]
+            outputs = " ".join(map(as_typed, [below, *own]))
+            self._incomplete = (
+                f"{error}; MLflow lacks runs, and their metrics by step are lost; to add the rest: "
+                f"sentiflow tracking import {outputs}"
+            )
+        else:
+            self._incomplete = ""
+            if any(run.outcome != "complete" for run in sent):
+                log.info("the MLflow store %s has all runs, without their metrics by step", store)
+
+    def _say_incomplete(self) -> None:
+        """Say what to type for the runs that the store lacks."""
+        if self._incomplete:
+            log.warning(self._incomplete)
 
 
 @contextlib.contextmanager
 def _sigterm_ends() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that the MLflow run ends as killed and Ray is stopped."""
+    """Turn SIGTERM into an exception, so that the MLflow run ends as killed and Ray stops."""
 
     def end(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
 
     try:
         before = signal.signal(signal.SIGTERM, end)
-    except ValueError:  # not in the main thread, where no signal arrives
+    except ValueError:  # only the main thread gets signals
         yield
         return
     try:

@@ -202,7 +202,7 @@ def happened(monkeypatch):
         describe_output=lambda config: OutputSpec(
             "prepare", config.prepare.output_uri, {}, {}, owns=("_work",)
         ),
-        run=note("the stage runs", {"fingerprint": ""}),
+        run=note("the stage runs", {"fingerprint": "", "inputs": {}}),
     )
     monkeypatch.setattr(connection, "starting", starting)
     monkeypatch.setattr(recording, "open_store", note("the store opens", recording.Store()))

@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -18,7 +18,7 @@ from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, ConfigPath, Overrides, Verbose
 from sentiflow.config import settings
 from sentiflow.errors import JobError, UserError
-from sentiflow.storage.uris import absolute_uri, as_typed
+from sentiflow.storage.uris import absolute_uri
 
 app = typer.Typer(
     name="sentiflow",
@@ -30,7 +30,7 @@ app = typer.Typer(
 )
 jobs.add_commands(app)
 app.add_typer(config.app, name="config")
-tracking_app = typer.Typer(no_args_is_help=True, help="What MLflow missed while it was away.")
+tracking_app = typer.Typer(no_args_is_help=True, help="Runs for MLflow, from their output.")
 app.add_typer(tracking_app, name="tracking")
 app.add_typer(download.app, name="download")
 app.add_typer(words.app, name="words")
@@ -177,35 +177,27 @@ def tracking_group() -> None:
 
 
 @tracking_app.command("import")
-def import_unsent(
-    files: Annotated[
+def import_outputs(
+    output_uris: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="mlflow-unsent-….jsonl files, also at s3://…"),
+        typer.Argument(metavar="OUTPUT_URI...", help="A run's output_uri, or a stage's directory."),
     ],
     tracking_uri: Annotated[
         str | None,
-        typer.Option(metavar="URI", help="Another address of the store, or one with a password."),
+        typer.Option(metavar="URI", help="The store; by default MLFLOW_TRACKING_URI or mlflow.db."),
     ] = None,
     verbose: Verbose = False,
 ) -> None:
-    """Send to MLflow what it missed while it was away; a file of which all is sent is deleted."""
+    """Add the runs of finished stages to MLflow, or what they lack; what is there stays."""
     with reporting(verbose):
         from sentiflow.progress import say
-        from sentiflow.tracking import unsent_files
+        from sentiflow.tracking import finished_stages, mlflow_store, rebuild
 
-        for unsent in [unsent_files.read(absolute_uri(file)) for file in files]:
-            with unsent_files.keeping_credentials():
-                store = unsent_files.find_store(unsent.header, tracking_uri)
-                unsent_files.import_file(unsent, tracking_uri=store, register=_register)
-            count = len(unsent.records)
-            say("tracking", f"{as_typed(unsent.uri)}: {count:,} records are in {store} now")
-
-
-def _register(*arguments: Any, **options: Any) -> object:
-    """Register a model that a file holds; few do, and it takes torch along."""
-    from sentiflow.tracking import registry
-
-    return registry.register(*arguments, **options)
+        stages = [s for uri in output_uris for s in finished_stages.require(absolute_uri(uri))]
+        store = mlflow_store.default_uri(tracking_uri)
+        for run in rebuild.send(stages, tracking_uri=store):
+            say("tracking", f"{run.name}: {run.outcome}")
+        say("tracking", f"{len(stages)} run{'s' if len(stages) > 1 else ''} in {store}")
 
 
 def _printable(text: str) -> str:

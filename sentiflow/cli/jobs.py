@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sentiflow.pipeline import Outcome, Verb
+    from sentiflow.training.sweep_results import TrialRecord
 
 out = Console(highlight=False, markup=False)
 
@@ -119,7 +120,10 @@ def sweep(
             best = sweeping.best(outcome.record)
             origin = f"# The best of {len(outcome.record['trials'])} trials of {config.name}: "
             metric = resolved.train.selection.metric
-            origin += f"validation {metric} {best[f'validation_{metric}']:.4f}.\n"
+            value = {"accuracy": best["validation_accuracy"], "loss": best["validation_loss"]}[
+                metric
+            ]
+            origin += f"validation {metric} {value:.4f}.\n"
             _write_best(best_to, settings.read(config, overrides or ()), best, origin)
 
 
@@ -133,7 +137,7 @@ def _check_free(path: Path, config: Path, overwrite: bool) -> None:
         raise UserError(f"--best-to {path} exists", hint="name another file, or add --overwrite")
 
 
-def _write_best(path: Path, raw: dict[str, Any], best: dict[str, Any], origin: str) -> None:
+def _write_best(path: Path, raw: dict[str, Any], best: "TrialRecord", origin: str) -> None:
     """Write the settings of the file with the values of the best trial."""
     from sentiflow.progress import say
     from sentiflow.storage import filesystem
@@ -175,7 +179,7 @@ def _summarize(verb: str, outcomes: Sequence["Outcome"], *, tracking_uri: str | 
     _print(summary.of_run(records, uris, headline))
     if not any(outcome.ran for outcome in outcomes):
         typer.echo("\nEverything was complete already; nothing was repeated.")
-    store = recording.without_user(recording.default_uri(tracking_uri))
+    store = recording.default_uri(tracking_uri)
     typer.echo("\nNext:")
     for line in summary.next_steps(uris, store):
         typer.echo(f"  {line}")

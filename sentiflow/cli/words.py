@@ -350,7 +350,7 @@ def _load(source: str, max_words: int | None) -> "WordVectors":
 
     with tempfile.TemporaryDirectory() as folder:
         model = model_sources.describe(source, tracking=None)
-        path = model_sources.bring(model, to=folder, tracking=None)
+        path = model_sources.download(model, to=folder, tracking=None)
         return replace(word_vectors.load(path, max_words=max_words), source=source)
 
 

@@ -12,7 +12,15 @@ from typing import Any, cast
 
 from sentiflow import __version__
 from sentiflow.config.settings import flatten
-from sentiflow.data.manifest_types import Counts, FileEntry, Input, InputFile, Manifest, Settings
+from sentiflow.data.manifest_types import (
+    Counts,
+    FileEntry,
+    Input,
+    InputFile,
+    Manifest,
+    RunRecord,
+    Settings,
+)
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join, join_member, split_member
@@ -275,6 +283,7 @@ def publish(
     counts: Counts,
     files: Sequence[FileEntry],
     seconds: float,
+    run: RunRecord | None = None,
     **details: Any,
 ) -> Manifest:
     """Write the manifest, which makes the directory complete, and return it.
@@ -287,6 +296,7 @@ def publish(
         counts: Numbers of rows and the like.
         files: All files of the result.
         seconds: Duration of the stage.
+        run: The stage's MLflow run, to rebuild it from the manifest.
         details: Further keys of the manifest.
     """
     keys: dict[str, object] = {
@@ -302,7 +312,7 @@ def publish(
         "files": sorted(files, key=lambda item: item["path"]),
         "versions": {"sentiflow": __version__} | {name: version(name) for name in LIBRARIES},
     }
-    record = cast(Manifest, keys)
+    record = cast(Manifest, keys | ({"run": run} if run else {}))
     filesystem.write_bytes(join(spec.uri, MANIFEST), _to_json(record))
     _tidy(spec, record)
     return record

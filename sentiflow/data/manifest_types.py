@@ -1,6 +1,6 @@
 """The keys of a manifest and their meanings."""
 
-from typing import Any, Required, TypedDict
+from typing import Any, NotRequired, Required, TypedDict
 
 from sentiflow.storage.filesystem import FileEntry as FileEntry
 
@@ -102,6 +102,50 @@ class VocabularyReport(TypedDict):
     """By split."""
 
 
+class ModelInput(Input, total=False):
+    """A model as an input, with what its package's manifest says; None where it says nothing."""
+
+    training: Input | None
+    reference: dict[str, Any] | None
+    calibration: dict[str, Any] | None
+    settings: Settings | None
+
+
+class RunPart(TypedDict):
+    """What a stage adds to an MLflow run."""
+
+    metrics: dict[str, float]
+    """Those of the whole stage. The metrics of a training's epochs are in ``history``."""
+    tags: dict[str, str]
+
+
+class RunRecord(RunPart):
+    """The MLflow run of a stage: enough to rebuild it from the manifest alone.
+
+    Lineage, datasets, the output's location and its fingerprint are not repeated here: they follow
+    from the manifest's other keys.
+    """
+
+    experiment: str
+    """The config's ``name``, which is also the name of a registered model."""
+    group: str
+    """Eight hexadecimal digits, the same for all stages of one command."""
+    name: str
+    start: str
+    """ISO 8601 in UTC."""
+    end: str
+    params: dict[str, str]
+    """The resolved settings of the stage's sections, as MLflow has them."""
+    artifacts: list[str]
+    """Files of the directory that are also in the run, by their paths in both."""
+    registers_model: bool
+    """Whether the model package is to be registered."""
+    mlflow_run_id: str
+    """Empty where MLflow had not answered."""
+    training: NotRequired[RunPart]
+    """evaluate: what it adds to the run of the training, for the training's own test rows."""
+
+
 class Manifest(TypedDict, total=False):
     """The content of ``manifest.json``: keys of all stages, then keys of some stages."""
 
@@ -119,6 +163,8 @@ class Manifest(TypedDict, total=False):
     files: Required[list[FileEntry]]
     versions: Required[dict[str, str]]
     """Versions of sentiflow and of libraries."""
+    run: RunRecord
+    """In every manifest that a command has written, except those of a sweep's trials."""
 
     duplicates: DuplicateCounts
     """prepare."""
@@ -138,7 +184,7 @@ class Manifest(TypedDict, total=False):
     trials: list[dict[str, Any]]
     """sweep: a trial each, with its settings and metrics."""
     mlflow_run_id: str
-    """train and sweep: empty where MLflow was away."""
+    """train and sweep: empty where MLflow had not answered."""
 
     precision: str
     """train and score: ``fp32`` or ``bf16``."""

@@ -112,6 +112,7 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> Manifest:
             *(FileEntry(path=i["path"], rows=i["rows"], bytes=i["bytes"]) for i in tables),
         ],
         seconds=seconds,
+        run=recorder.describe(),
         figures=content["figures"],
         conclusions=content["conclusions"],
         notes=notes,

@@ -17,7 +17,7 @@ from sentiflow.progress import Progress
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking import recording, registry
-from sentiflow.tracking.registry import CANDIDATE, CHAMPION, Located
+from sentiflow.tracking.registry import CANDIDATE, CHAMPION, ResolvedModel
 
 _TEST_ROWS = "tweets/split=test"
 
@@ -84,14 +84,14 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
             f"{config.name} has no candidate", hint="sentiflow train registers one; or --version N"
         )
     wanted = f"@{CANDIDATE}" if version is None else f"/{version}"
-    candidate = registry.locate(f"models:/{config.name}{wanted}", tracking_uri=uri)
+    candidate = registry.resolve(f"models:/{config.name}{wanted}", tracking_uri=uri)
     assert candidate.version is not None, "an alias and a number name versions"
     number, present = candidate.version.number, aliases.get(CHAMPION)
     if present == number:
         return Promotion(config.name, number, present, None, promoted=False, aliases=aliases)
     models = [candidate]
     if present is not None:
-        models.append(registry.locate(f"models:/{config.name}@{CHAMPION}", tracking_uri=uri))
+        models.append(registry.resolve(f"models:/{config.name}@{CHAMPION}", tracking_uri=uri))
     comparison = _compare(config, models)
     promoted = force or comparison.candidate_is_better
     if promoted:
@@ -136,7 +136,7 @@ def _write_p(found: ChampionTest) -> str:
     return "" if found.p_value is None else f" (McNemar's test: {paired.write_p(found.p_value)})"
 
 
-def _compare(config: Config, models: list[Located]) -> ChampionTest:
+def _compare(config: Config, models: list[ResolvedModel]) -> ChampionTest:
     """Score the test rows with one or two models, and tag their accuracies on them."""
     uri = config.train.prepared_uri
     prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
@@ -180,7 +180,7 @@ def _test_rows(uri: str, prepared: Manifest) -> Iterator[pa.Table]:
             progress.advance(len(table))
 
 
-def _tag(model: Located, accuracy: float, num_rows: int, data: str) -> None:
+def _tag(model: ResolvedModel, accuracy: float, num_rows: int, data: str) -> None:
     assert model.version is not None, "it was found by alias or number"
     tags = {
         "sentiflow.test_accuracy": f"{accuracy:.6f}",

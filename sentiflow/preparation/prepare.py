@@ -148,6 +148,7 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
         counts=report.counts,
         files=report.files,
         seconds=seconds,
+        run=recorder.describe(),
         duplicates=report.duplicates,
         vocabulary=report.vocabulary,
     )

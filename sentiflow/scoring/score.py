@@ -23,7 +23,7 @@ from sentiflow.config.sections import Config, ScoreSettings
 from sentiflow.data import manifest
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest import WORK, OutputSpec, State
-from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.manifest_types import Manifest, RunRecord
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import drift
 from sentiflow.models.drift import Profile
@@ -151,7 +151,7 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
         seconds=time.monotonic() - began,
     )
     _report(report, recorder)
-    return _publish(target, source, previous, parts, report, precision)
+    return _publish(target, source, previous, parts, report, precision, recorder.describe())
 
 
 def _open(
@@ -173,7 +173,7 @@ def _open(
             first_row=previous.counts.rows_read,
             map_parts=maps.map_parts,
         )
-        model_uri = model_sources.bring(
+        model_uri = model_sources.download(
             target.inputs["model"],
             to=join(target.uri, f"{WORK}/model"),
             tracking=config.tracking.uri,
@@ -195,6 +195,7 @@ def _publish(
     parts: Sequence[ScoredPart],
     report: ScoreReport,
     precision: str,
+    run: RunRecord | None,
 ) -> Manifest:
     """Complete the output, together with the previous predictions."""
     return manifest.publish(
@@ -206,6 +207,7 @@ def _publish(
         kept_types=kept_types(source.table_format),
         counts=asdict(report.counts),
         seconds=report.seconds,
+        run=run,
         precision=precision,
         drift=report.drift,
         profile=vars(report.profile),

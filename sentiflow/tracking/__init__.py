@@ -1,1 +1,1 @@
-"""What a job does -> its run in MLflow; model packages -> MLflow's registry, and back."""
+"""What a job logs -> its run in MLflow; model packages -> MLflow's registry, and back."""

@@ -1,4 +1,4 @@
-"""Module of sentiflow -> the modules that it needs, and the packages, pinned."""
+"""Module of sentiflow -> the modules and the pinned packages that it needs."""
 
 import ast
 import sys
@@ -8,15 +8,15 @@ from pathlib import Path
 
 _OURS = __name__.partition(".")[0]
 FOLDER = Path(__file__).parents[1]
-"""Of the package sentiflow."""
+"""The directory of the package sentiflow."""
 _DISTRIBUTIONS = {"yaml": "pyyaml"}
-"""By the name that is imported, where a package is installed under another one."""
+"""Names of packages whose import has another name."""
 
 
 def find_modules(path: Path) -> list[Path]:
-    """List the files of sentiflow that a Python file imports, through any number of others.
+    """List the files of sentiflow that a Python file imports, directly or through others.
 
-    Imports in functions count as well; the file itself is listed only if another imports it.
+    Imports in functions count, too. The file itself is listed only if another imports it.
     """
     found: set[Path] = {FOLDER / "__init__.py"}
     waiting = [path]
@@ -39,7 +39,7 @@ def pin_requirements(paths: Iterable[Path]) -> list[str]:
 
 
 def _imports(path: Path) -> Iterator[str]:
-    """Name all that a file imports; of ``from a import b`` both ``a`` and ``a.b``."""
+    """Name everything that a file imports; ``from a import b`` gives ``a`` and ``a.b``."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -49,7 +49,7 @@ def _imports(path: Path) -> Iterator[str]:
 
 
 def _files(name: str) -> Iterator[Path]:
-    """Give the files of a module of ours and of the packages it is in; nothing for another name."""
+    """Give the files of a module of sentiflow and of its packages; none for other names."""
     root, *inner = name.split(".")
     path = FOLDER.joinpath(*inner)
     if root == _OURS and inner:

@@ -1,4 +1,4 @@
-"""Model package -> the directory of an MLflow model: code, requirements, signature; and back."""
+"""Model package -> directory of an MLflow model, with code, requirements, signature; and back."""
 
 import shutil
 from collections.abc import Sequence
@@ -20,24 +20,24 @@ INPUT_EXAMPLE = ["I love this so much", "this is not good at all"]
 
 _SERVED_MODEL = Path(__file__).with_name("served_model.py")
 _PACKAGE = "package"
-"""Name of the artifact, as ``served_model`` looks it up."""
+"""Name of the artifact, which ``served_model`` reads."""
 
 
 def name_files(record: Manifest) -> Sequence[str]:
-    """Name the files of a package, by its manifest; that one is the last."""
+    """Name the files of a package, which its manifest lists; the manifest comes last."""
     return [*(item["path"] for item in record["files"]), MANIFEST]
 
 
 def write(package_uri: str, record: Manifest, folder: Path, *, model: LoggedModel) -> Path:
     """Write an MLflow model below ``folder``; returns its directory.
 
-    MLflow loads the package and answers the input example, from which the signature comes.
+    MLflow loads the package and scores the input example, which gives the signature.
 
     Args:
         package_uri: The model package.
         record: Its manifest.
         folder: An empty directory.
-        model: What stands for the model in the tracking store.
+        model: The logged model in the tracking store.
     """
     for name in name_files(record):
         content = filesystem.read_bytes(join(package_uri, name))
@@ -69,16 +69,16 @@ def write(package_uri: str, record: Manifest, folder: Path, *, model: LoggedMode
 def holds_package(source: str, *, tracking_uri: str) -> bool:
     """Say whether the MLflow model whose files are at ``source`` was written by :func:`write`."""
     known = mlflow_store.with_password(tracking_uri)
-    found = list_artifacts(_locate(source, ""), tracking_uri=known)
+    found = list_artifacts(_artifact_uri(source, ""), tracking_uri=known)
     return any(Path(file.path).name == MANIFEST for file in found)
 
 
 def download(source: str, name: str, folder: Path, *, tracking_uri: str) -> Path:
     """Download a file of the package in the MLflow model whose files are at ``source``."""
-    uri = _locate(source, name)
+    uri = _artifact_uri(source, name)
     known = mlflow_store.with_password(tracking_uri)
     return Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=known))
 
 
-def _locate(source: str, name: str) -> str:
+def _artifact_uri(source: str, name: str) -> str:
     return join(source, "artifacts", _PACKAGE, name).rstrip("/")

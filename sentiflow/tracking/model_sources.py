@@ -1,43 +1,49 @@
-"""What a user calls a model, a directory or a name in MLflow -> its manifest, or its package."""
+"""URI of a model, a directory or a name in MLflow -> its manifest, or its package."""
 
 from typing import Any
 
 from sentiflow.data import manifest
+from sentiflow.data.manifest_types import ModelInput
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import absolute_uri, names_model
 
 SETTING = "score.model_uri"
 
 
-def describe(uri: str, *, tracking: str | None) -> dict[str, Any]:
-    """Name a model as an input, with what it was made from and what it was made for.
+def describe(uri: str, *, tracking: str | None) -> ModelInput:
+    """Describe a model as an input of a stage.
 
     Args:
         uri: A directory, ``models:/…`` or ``runs:/…``.
         tracking: The setting ``tracking.uri``.
 
     Returns:
-        ``uri``, in which the version stands for an alias of today; ``fingerprint``; ``training``,
-        ``reference``, ``calibration`` and ``settings`` as the package's manifest has them, or None.
+        An alias in the URI is replaced by its version. What the package's manifest does not have
+        is None.
 
     Raises:
-        UserError: There is no such model, or it is no finished package.
+        UserError: There is no such model, or it is not a finished package.
         JobError: MLflow cannot be reached.
     """
     if names_model(uri):
-        located = _locate(uri, tracking)
-        record, uri = located.record, str(located.version or uri)
+        model = _resolve(uri, tracking)
+        record, uri = model.record, str(model.version or uri)
     else:
         record = manifest.require(uri, stage="model", setting=SETTING)
-    more = {name: record.get(name) for name in ("reference", "calibration", "settings")}
-    more["training"] = record["inputs"].get("training")
-    return manifest.reference(uri, record) | more
+    return {
+        "uri": uri,
+        "fingerprint": record["fingerprint"],
+        "reference": record.get("reference"),
+        "calibration": record.get("calibration"),
+        "settings": record["settings"],
+        "training": record["inputs"].get("training"),
+    }
 
 
-def bring(model: dict[str, Any], *, to: str, tracking: str | None) -> str:
-    """Say where every node finds the package of a model that :func:`describe` has described.
+def download(model: ModelInput, *, to: str, tracking: str | None) -> str:
+    """Return a directory with the package of a described model, which every node can read.
 
-    One in MLflow is copied to the directory ``to``, unless it is there already.
+    A model in MLflow is copied to ``to``, unless it is there already.
     """
     if not names_model(model["uri"]):
         return model["uri"]
@@ -45,8 +51,8 @@ def bring(model: dict[str, Any], *, to: str, tracking: str | None) -> str:
 
     present = manifest.read(to)
     if present is None or present["fingerprint"] != model["fingerprint"]:
-        filesystem.delete(to)  # a kill may have left half of it
-        registry.fetch(_locate(model["uri"], tracking), to=to)
+        filesystem.delete(to)  # a killed job may have copied a part
+        registry.download(_resolve(model["uri"], tracking), to=to)
     return to
 
 
@@ -60,15 +66,15 @@ def load(uri: str, *, tracking: str | None = None) -> Any:
     if names_model(uri):
         from sentiflow.tracking import registry
 
-        return registry.load(_locate(uri, tracking))
+        return registry.load(_resolve(uri, tracking))
     from sentiflow.models.package import ModelPackage
 
     return ModelPackage.load(absolute_uri(uri), setting="MODEL_URI")
 
 
-def _locate(uri: str, tracking: str | None) -> Any:
-    """Look a model up by the names that it has now; MLflow is imported for that alone."""
+def _resolve(uri: str, tracking: str | None) -> Any:
+    """Look a model up in MLflow, which is imported only for that."""
     from sentiflow.tracking import registry
     from sentiflow.tracking.mlflow_store import default_uri
 
-    return registry.locate(uri, tracking_uri=default_uri(tracking))
+    return registry.resolve(uri, tracking_uri=default_uri(tracking))

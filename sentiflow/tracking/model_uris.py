@@ -1,4 +1,4 @@
-"""Name of a model in MLflow -> where its files are, its run, its version."""
+"""URI of a model in MLflow -> the location of its files, its run, its version."""
 
 import re
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sentiflow.errors import UserError
-from sentiflow.tracking import mlflow_store  # before MLflow, which reads what it sets
+from sentiflow.storage.uris import without_credentials
 
 # isort: split
 from mlflow import MlflowClient
@@ -32,8 +32,8 @@ class Version:
         return f"models:/{self.name}/{self.number}"
 
 
-def resolve(client: MlflowClient, uri: str) -> tuple[str, str, Version | None]:
-    """Find where a model's files are, the run it is from, and its version if it has one.
+def find_source(client: MlflowClient, uri: str) -> tuple[str, str, Version | None]:
+    """Find the location of a model's files, its run, and its version if it has one.
 
     Raises:
         UserError: There is no such model, version, alias or run.
@@ -53,16 +53,16 @@ def resolve(client: MlflowClient, uri: str) -> tuple[str, str, Version | None]:
 
 
 def read_aliases(client: MlflowClient, name: str, *, uri: str) -> dict[str, int]:
-    """List the aliases of a registered model, each with the version that it stands for.
+    """List the aliases of a registered model, with their versions.
 
     Raises:
-        UserError: There is no such model; ``uri`` is what the user called it.
+        UserError: There is no such model; the message names ``uri``, which the user wrote.
     """
     return _to_numbers(_find_registered_model(client, name, uri))
 
 
 def _find_version(client: MlflowClient, uri: str, name: str, wanted: str) -> Version:
-    """Find the version that an alias stands for, that has a number, or that is the latest."""
+    """Find a version by its alias, by its number, or as the latest."""
     registered = _find_registered_model(client, name, uri)
     if "@" in uri:
         aliases = _to_numbers(registered)
@@ -87,7 +87,7 @@ def _find_registered_model(client: MlflowClient, name: str, uri: str) -> Registe
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         known = ", ".join(model.name for model in client.search_registered_models(max_results=20))
-        store = mlflow_store.without_user(client.tracking_uri)
+        store = without_credentials(client.tracking_uri)
         raise UserError(
             f"{uri}: no model {name} is registered in {store}",
             hint=f"it has {known}" if known else "sentiflow train registers one",
@@ -107,7 +107,7 @@ def _find_output(client: MlflowClient, uri: str, run_id: str, name: str) -> Logg
 
 
 def _find_registered(client: MlflowClient, model: LoggedModel) -> Version | None:
-    """Find the version that a logged model became; None for one that was not registered."""
+    """Find the version of a logged model; None if it was not registered."""
     sources = (model.artifact_location, f"models:/{model.model_id}")
     for found in client.search_model_versions(f"run_id = '{model.source_run_id}'"):
         if found.source in sources:
@@ -116,7 +116,7 @@ def _find_registered(client: MlflowClient, model: LoggedModel) -> Version | None
 
 
 def _get(get: Callable[[str], Any], key: str, problem: str) -> Any:
-    """Get something from MLflow that the user has named."""
+    """Get something from MLflow by an id that the user wrote."""
     try:
         return get(key)
     except MlflowException as error:

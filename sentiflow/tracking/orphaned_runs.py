@@ -1,4 +1,4 @@
-"""Runs whose process is gone without a word -> ended, as killed."""
+"""Open runs whose process is gone -> ended as killed."""
 
 import os
 import socket
@@ -8,8 +8,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 
 from sentiflow.tracking import mlflow_store  # before MLflow, which reads what it sets
-from sentiflow.tracking.mlflow_sender import REASON_TAG
-from sentiflow.tracking.run_records import now_ms
+from sentiflow.tracking.mlflow_values import now_ms
 
 # isort: split
 from mlflow import MlflowClient
@@ -18,16 +17,17 @@ from mlflow.entities import Run
 HOST_TAG, PID_TAG, STARTED_TAG = "sentiflow.host", "sentiflow.pid", "sentiflow.started"
 TAGS = (HOST_TAG, PID_TAG, STARTED_TAG)
 
-REASON = "its process ended without a word"
+REASON_TAG = "sentiflow.reason"
+REASON = "its process is gone"
 
 _OUTERMOST = "pid:[4026531836]"
-"""Linux calls the processes outside any container so."""
+"""The namespace of Linux's processes outside of containers."""
 _SAME_SECONDS = 2.0
-"""The start of a process is known no better where the clock is set."""
+"""Setting the clock changes the start of a process by so much at most."""
 
 
 def describe_process() -> dict[str, str]:
-    """Name this process by tags, so that others can tell whether it lives."""
+    """Name this process by tags, so that other processes can check whether it still runs."""
     return {
         HOST_TAG: _name_host(),
         PID_TAG: str(os.getpid()),
@@ -35,11 +35,10 @@ def describe_process() -> dict[str, str]:
     }
 
 
-def end_lost(client: MlflowClient, experiment_id: str) -> list[str]:
-    """End the experiment's runs that are open though their processes, on this host, are gone.
+def end_orphaned(client: MlflowClient, experiment_id: str) -> list[str]:
+    """End the experiment's open runs whose processes on this host are gone.
 
-    Runs of other hosts, and of other containers, are left alone: whether they live, nobody here
-    can tell.
+    Runs of other hosts and of other containers stay open: their processes cannot be checked here.
 
     Returns:
         Their ids.
@@ -47,14 +46,14 @@ def end_lost(client: MlflowClient, experiment_id: str) -> list[str]:
     wanted = f"attributes.status = 'RUNNING' and tags.`{HOST_TAG}` = '{_name_host()}'"
     ended = []
     for run in mlflow_store.ask(lambda: client.search_runs([experiment_id], filter_string=wanted)):
-        if not _lives(run.data.tags) and mlflow_store.ask(partial(_end, client, run)):
+        if not _is_running(run.data.tags) and mlflow_store.ask(partial(_end, client, run)):
             ended.append(run.info.run_id)
     return ended
 
 
 def _end(client: MlflowClient, run: Run) -> bool:
-    """End a run, unless it has ended itself meanwhile; returns whether it was ended here."""
-    run_id, last = run.info.run_id, _last_sign(client, run)
+    """End a run, unless it has ended meanwhile; return whether it was ended here."""
+    run_id, last = run.info.run_id, _find_last_time(client, run)
     if client.get_run(run_id).info.status != "RUNNING":
         return False
     client.set_tag(run_id, REASON_TAG, REASON)
@@ -62,40 +61,40 @@ def _end(client: MlflowClient, run: Run) -> bool:
     return True
 
 
-def _last_sign(client: MlflowClient, run: Run) -> int:
-    """Find the time of the last figure; now, if there is none."""
+def _find_last_time(client: MlflowClient, run: Run) -> int:
+    """Find the time of the last metric; now, if there is none."""
     times = [
-        figure.timestamp
+        point.timestamp
         for name in run.data.metrics
-        for figure in client.get_metric_history(run.info.run_id, name)
+        for point in client.get_metric_history(run.info.run_id, name)
     ]
     return max(times, default=now_ms())
 
 
-def _lives(tags: dict[str, str]) -> bool:
-    """Say whether a process lives, or may live for all that can be told."""
+def _is_running(tags: dict[str, str]) -> bool:
+    """Check whether a process runs; where that cannot be known, it does."""
     if not tags.keys() >= {PID_TAG, STARTED_TAG}:
         return True
-    pid, started = int(tags[PID_TAG]), float(tags[STARTED_TAG])
     try:
+        pid, started = int(tags[PID_TAG]), float(tags[STARTED_TAG])
         is_same = abs(_started(pid) - started) < _SAME_SECONDS
         return is_same and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-    except psutil.AccessDenied:
+    except (psutil.AccessDenied, ValueError, OverflowError):  # tags that sentiflow did not write
         return True
 
 
 def _started(pid: int) -> float:
-    """Tell when a process started, in seconds since the machine did: setting a clock is no end."""
+    """Return when a process started, in seconds since the machine did, whatever its clock says."""
     return psutil.Process(pid).create_time() - psutil.boot_time()
 
 
 def _name_host() -> str:
-    """Name the host; in a container also that, as its numbers of processes are its own."""
+    """Name the host and its container, which has process ids of its own."""
     link = Path("/proc/self/ns/pid")
     namespace = str(link.readlink()) if link.is_symlink() else _OUTERMOST
     inside = "" if namespace == _OUTERMOST else f" {namespace}"
-    machine = Path("/etc/machine-id")  # two machines may be called localhost
+    machine = Path("/etc/machine-id")  # two machines may have the name localhost
     number = f" {machine.read_text()[:8].strip()}" if machine.is_file() else ""
     return f"{socket.gethostname()}{number}{inside}"

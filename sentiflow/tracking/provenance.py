@@ -1,39 +1,27 @@
-"""Stage, settings and inputs -> the name, the tags and the datasets of its MLflow run."""
+"""Stage, settings and inputs -> the name and the tags of its MLflow run."""
 
-import json
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from sentiflow import __version__
 from sentiflow.config import ray_job
 from sentiflow.config.sections import Config
-from sentiflow.storage.uris import is_local, split_member, without_credentials
-from sentiflow.tracking.run_records import MAX_DIGEST_LENGTH, Input
 
 GROUP_DIGITS = 4
-"""Of the group, in the names of its runs."""
+"""Digits of the group in the names of its runs."""
 OUTPUT_TAG, FINGERPRINT_TAG = "sentiflow.output_uri", "sentiflow.fingerprint"
 COMMIT_TAG = "mlflow.source.git.commit"
 SUBMISSION_TAG = "sentiflow.submission_id"
 COMMIT_VARIABLE = "SENTIFLOW_COMMIT"
-"""Tells the commit where there is no repository, as in a submitted job."""
+"""The variable with the commit where there is no repository, as in a submitted job."""
 
 _INPUT_TAG = "sentiflow.input."
-_CONTEXTS = {
-    "prepare": "preparation",
-    "train": "training",
-    "sweep": "training",
-    "score": "scoring",
-    "evaluate": "evaluation",
-}
-_MAX_FILES = 100
-"""Named in a dataset's source; its profile has the count of all."""
 
 
 def name_run(stage: str, config: Config, *, group: str) -> str:
-    """Name a run so that a page that compares runs can be read.
+    """Name a run by its stage, a training also by its model.
 
     Example:
         >>> config = Config(name="a", output_uri="b", prepare={"csv": "c"})
@@ -45,7 +33,7 @@ def name_run(stage: str, config: Config, *, group: str) -> str:
 
 
 def describe_code() -> dict[str, str]:
-    """Tag the version of sentiflow, and what there is of commit and submitted job."""
+    """Tag the version of sentiflow, the commit and the submitted job, as far as they exist."""
     tags = {
         "sentiflow.version": __version__,
         COMMIT_TAG: os.environ.get(COMMIT_VARIABLE) or read_commit(),
@@ -64,36 +52,8 @@ def is_lineage(tag: str) -> bool:
     return tag.startswith(_INPUT_TAG)
 
 
-def to_datasets(inputs: Mapping[str, Any], *, stage: str) -> Iterator[Input]:
-    """Describe the inputs of a spec or manifest as MLflow's datasets.
-
-    An input that stands for a directory is called as the stage calls it, one of files by the first
-    of them.
-    """
-    for name, value in inputs.items():
-        files = value.get("files", ())
-        uris = [item["uri"] for item in files] or [value["uri"]]
-        named = [without_credentials(uri) for uri in uris[:_MAX_FILES]]
-        profile = {"files": len(files), "bytes": sum(item["bytes"] for item in files)}
-        yield Input(
-            name=_name_files(uris) if files else name,
-            digest=value["fingerprint"][:MAX_DIGEST_LENGTH],
-            source_type="local" if is_local(uris[0]) else uris[0].partition(":")[0],
-            source=json.dumps({"uri": named[0]} if len(named) == 1 else {"uris": named}),
-            profile=json.dumps(profile if files else {}),
-            context=_CONTEXTS[stage],
-        )
-
-
-def _name_files(uris: list[str]) -> str:
-    archive, member = split_member(uris[0])
-    first = (member or archive).rpartition("/")[2]
-    more = len(uris) - 1
-    return f"{first} and {more} more" if more else first
-
-
 def read_commit() -> str:
-    """Ask git for the commit right here; nothing where there is no git, or no repository."""
+    """Ask git for the commit of the working directory; empty without git or a repository."""
     try:
         asked = subprocess.run(
             ["git", "rev-parse", "HEAD"],  # noqa: S607

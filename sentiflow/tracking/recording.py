@@ -1,40 +1,32 @@
-"""Settings, metrics and artifacts -> an MLflow run, through a picklable handle."""
+"""Settings, metrics and files of a stage -> an MLflow run, and the key ``run`` of its manifest."""
 
 import contextlib
 import getpass
 import logging
+import math
 import os
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from sentiflow.errors import UserError
-from sentiflow.storage.uris import as_typed
-from sentiflow.tracking import (
-    mlflow_store,
-    orphaned_runs,
-    outbox,
-    provenance,
-    run_records,
-    system_metrics,
-)
-from sentiflow.tracking.mlflow_sender import (
-    PARENT_TAG,
-    PROVISIONAL_TAG,
-    REASON_TAG,
-    is_provisional,
-    make_provisional,
-)
-from sentiflow.tracking.mlflow_store import StoreAwayError, connect, first_line, without_user
+from sentiflow.data.manifest_types import RunPart, RunRecord
+from sentiflow.errors import UnavailableError, UserError
+from sentiflow.storage.uris import without_credentials
+from sentiflow.tracking import mlflow_store, orphaned_runs, provenance, runs, system_metrics
+from sentiflow.tracking.mlflow_store import connect, first_line
 from sentiflow.tracking.mlflow_store import default_uri as default_uri
-from sentiflow.tracking.outbox import Outbox
-from sentiflow.tracking.run_records import Begin, End, Files, Inputs, Model, Status
+from sentiflow.tracking.mlflow_values import now_iso, now_ms, to_metrics, to_params, to_tags
+from sentiflow.tracking.runs import CODE_TAGS, GROUP_TAG, PARENT_TAG, Status
+from sentiflow.tracking.runs import SCORED_FINGERPRINT_TAG as SCORED_FINGERPRINT_TAG
+from sentiflow.tracking.runs import SCORED_TAG as SCORED_TAG
+from sentiflow.tracking.runs import STAGE_TAG as STAGE_TAG
+from sentiflow.tracking.sender import Call, Sender
 
 # isort: split
 from mlflow import MlflowClient
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 log = logging.getLogger(__name__)
@@ -42,42 +34,53 @@ log = logging.getLogger(__name__)
 _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI show an experiment as one of training runs, not of prompts and traces."""
 
-STAGE_TAG, GROUP_TAG = "sentiflow.stage", "sentiflow.run"
-SCORED_TAG, SCORED_FINGERPRINT_TAG = "sentiflow.scored_uri", "sentiflow.scored_fingerprint"
-"""Of an evaluation, and of the training that made its model: which predictions were evaluated."""
-
-_MAX_REASON = 500
-"""Characters."""
-_OF_ALL = (
-    GROUP_TAG, "sentiflow.version", provenance.COMMIT_TAG, "mlflow.source.name",
-    "mlflow.source.type", "mlflow.user", *orphaned_runs.TAGS,
-)  # fmt: skip
-"""Tags that a run shares with those below it, beside its lineage."""
+_SHARED = (*CODE_TAGS, GROUP_TAG, *orphaned_runs.TAGS)
+"""Tags that a run shares with those nested in it, beside its lineage."""
 
 
-@dataclass(frozen=True)
+def _nothing() -> RunPart:
+    return {"metrics": {}, "tags": {}}
+
+
+@dataclass
 class Recorder:
-    """Writes to one MLflow run; without a run it writes nothing.
+    """Takes what a stage logs, sends it to its MLflow run, and keeps it for its manifest.
 
-    It can be pickled. What the store cannot take is kept in the process that logs it, and in
-    ``unsent_uri``: see :mod:`outbox`.
+    Nothing waits for the store: a thread sends. Without a run, only :meth:`describe` knows what
+    was logged.
     """
 
-    tracking_uri: str = field(default="", repr=False)
     run_id: str = ""
+    """Empty where MLflow has no run, or has not answered."""
+    sender: Sender | None = field(default=None, repr=False)
     experiment_id: str = ""
-    unsent_uri: str = ""
-    shared_tags: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """What runs below this one have too."""
+    about: RunRecord | None = None
+    """Of a stage's own run: what is known from the beginning."""
+    shared_tags: Mapping[str, str] = field(default_factory=dict)
+    """Those that nested runs have, too."""
+    kept: RunPart = field(default_factory=_nothing, repr=False)
+    """What was logged, for the manifest."""
+
+    @property
+    def tracking_uri(self) -> str:
+        """The store's address, without user and password."""
+        return self.sender.tracking_uri if self.sender else ""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run has everything that was logged so far, but for step metrics."""
+        return bool(self.run_id) and self.sender is not None and self.sender.is_complete
 
     def log_metrics(self, metrics: Mapping[str, float | None], *, step: int = 0) -> None:
-        """Log figures; those that are None (undefined) are left out."""
-        self.log_series([(step, metrics)])
+        """Log metrics of the whole stage, or of an epoch; None (undefined) is left out."""
+        values = to_metrics(metrics)
+        if step == 0:
+            self.kept["metrics"] |= {k: v for k, v in values.items() if math.isfinite(v)}
+        self._log([(step, values)], is_optional=False)
 
     def log_series(self, series: Sequence[tuple[int, Mapping[str, float | None]]]) -> None:
-        """Log figures of many steps at once."""
-        if self.run_id:
-            self._outbox.take(*run_records.make_metrics(self.run_id, series))
+        """Log metrics of many steps at once; they are lost if the store is unavailable."""
+        self._log([(step, to_metrics(metrics)) for step, metrics in series], is_optional=True)
 
     @contextmanager
     def watching_system(self) -> Iterator[None]:
@@ -86,103 +89,99 @@ class Recorder:
             yield
             return
         with system_metrics.watching(
-            lambda figures, step: self.log_metrics(figures, step=step),
+            lambda metrics, step: self.log_series([(step, metrics)]),
             tracking_uri=self.tracking_uri,
         ):
             yield
 
     def log_settings(self, settings: Mapping[str, Any]) -> None:
-        """Log settings as parameters with dotted names, long values cut."""
-        if self.run_id:
-            self._outbox.take(*run_records.make_params(self.run_id, settings))
+        """Log settings as parameters with dotted names; long values are cut."""
+        params = to_params(settings)
+        if self.about is not None:
+            self.about["params"] |= params
+        self._put(partial(runs.add_params, run_id=self.run_id, params=params))
 
     def log_inputs(self, inputs: Mapping[str, Any], *, stage: str) -> None:
         """Log what a stage reads, as its spec or manifest has it: datasets, and lineage tags."""
-        if self.run_id and inputs:
-            datasets = tuple(provenance.to_datasets(inputs, stage=stage))
-            self._outbox.take(Inputs(run=self.run_id, values=datasets))
-            self.set_tags(provenance.describe_lineage(inputs))
+        if inputs:
+            datasets = runs.to_datasets(inputs, stage=stage)
+            self._put(partial(runs.add_datasets, run_id=self.run_id, datasets=datasets))
+            self._tag(provenance.describe_lineage(inputs))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Tag the run."""
-        if self.run_id:
-            self._outbox.take(*run_records.make_tags(self.run_id, tags))
+        self.kept["tags"] |= to_tags(tags)
+        self._tag(tags)
 
-    def log_files(self, files: Mapping[str, bytes]) -> None:
-        """Store files, by their path below the run's artifacts."""
-        if self.run_id:
-            self._outbox.take(Files(run=self.run_id, values=dict(files)))
+    def log_files(self, files: Mapping[str, bytes], *, are_outputs: bool = True) -> None:
+        """Store files, by their path below the run's artifacts.
+
+        Args:
+            files: Their contents.
+            are_outputs: They are also in the stage's output, by the same paths.
+        """
+        if self.about is not None and are_outputs:
+            self.about["artifacts"] += files
+        self._put(partial(runs.add_files, run_id=self.run_id, files=dict(files)))
 
     def of_run(self, run_id: str) -> "Recorder":
-        """Make a recorder for another run of the same store; for none if it has no such run."""
-        if not self.run_id or not run_id:
-            return Recorder()
-        if not self._outbox.away:
-            try:
-                mlflow_store.ask(partial(self._outbox.sender.require, run_id))
-            except mlflow_store.failures() as error:
-                if mlflow_store.is_refusal(error):
-                    log.warning(
-                        "MLflow at %s has no run %s", without_user(self.tracking_uri), run_id
-                    )
-                    return Recorder()
-        return replace(self, run_id=run_id)
+        """Make a recorder for the run of the training that this stage evaluates.
+
+        Args:
+            run_id: Empty if it is not known; the training's manifest then leads to the run later.
+        """
+        part = _nothing()
+        if self.about is not None:
+            self.about["training"] = part
+        if self.sender and not run_id:
+            self.sender.is_complete = False
+        return Recorder(run_id, self.sender, kept=part)
 
     def begin_nested(self, name: str, *, stage: str, tags: Mapping[str, str]) -> "Recorder":
         """Begin a run below this one; it stays open until :meth:`end`."""
-        if not self.run_id:
+        if not self.sender or not self.run_id:
             return Recorder()
-        own_tags = {**self.shared_tags, STAGE_TAG: stage, PARENT_TAG: self.run_id, **tags}
-        run_id = _begin(self._outbox, self.experiment_id, name, own_tags)
-        return replace(self, run_id=run_id)
+        tags = {**self.shared_tags, STAGE_TAG: stage, PARENT_TAG: self.run_id, **tags}
+        begin = partial(runs.begin, experiment_id=self.experiment_id, name=name, tags=tags)
+        return Recorder(self.sender.ask(begin, ""), self.sender)
 
     def end(self, status: Status, *, reason: str = "") -> None:
-        """End a run that :meth:`begin_nested` began."""
-        if self.run_id:
-            if reason:
-                self.set_tags({REASON_TAG: reason.splitlines()[0][:_MAX_REASON]})
-            self._outbox.take(End(run=self.run_id, status=status, time=run_records.now_ms()))
+        """End the run; everything that was logged before is sent first."""
+        ended = partial(runs.end, run_id=self.run_id, status=status, time=now_ms(), reason=reason)
+        self._put(ended)
 
-    def leave_model(
-        self,
-        package_uri: str,
-        *,
-        name: str,
-        alias: str,
-        because: StoreAwayError,
-        register: Callable[..., object],
-    ) -> None:
-        """Let a model package be registered when the store is back.
+    def flush(self) -> bool:
+        """Wait until everything logged is in the store.
 
-        Args:
-            package_uri: The model package.
-            name: Of the registered model.
-            alias: For the new version.
-            because: Why it could not be registered.
-            register: :func:`registry.register`.
+        Returns:
+            False if the store is unavailable.
         """
-        self._outbox.sender.register = register
-        record = Model(run=self.run_id, package_uri=package_uri, name=name, alias=alias)
-        self._outbox.keep(record, because)
-        log.warning(
-            "the model is not registered: when the MLflow store is back, this job does it, "
-            "or later: sentiflow tracking import %s", as_typed(self.unsent_uri),
-        )  # fmt: skip
+        return self.sender is not None and self.sender.flush()
 
-    def require_known(self) -> str:
-        """Give the run's id in the store.
+    def note_unavailable(self, error: UnavailableError) -> None:
+        """Stop sending, as the store has failed where it was asked without this recorder."""
+        if self.sender:
+            self.sender.fail(str(error))
 
-        Raises:
-            StoreAwayError: The store is away, or has no such run yet.
-        """
-        run_id = self._outbox.sender.known.get(self.run_id, self.run_id)
-        if self._outbox.away or is_provisional(run_id):
-            raise StoreAwayError(f"the MLflow store {without_user(self.tracking_uri)} is away")
-        return run_id
+    def describe(self) -> RunRecord | None:
+        """Describe the run for the stage's manifest; None if it is not the run of a stage."""
+        if self.about is None:
+            return None
+        return {**self.about, "end": now_iso(), "mlflow_run_id": self.run_id}
 
-    @property
-    def _outbox(self) -> Outbox:
-        return outbox.find(self.tracking_uri, self.unsent_uri)
+    def _log(self, series: list[tuple[int, dict[str, float]]], *, is_optional: bool) -> None:
+        now = now_ms()
+        metrics = [Metric(k, v, now, step) for step, values in series for k, v in values.items()]
+        self._put(
+            partial(runs.add_metrics, run_id=self.run_id, metrics=metrics), is_optional=is_optional
+        )
+
+    def _tag(self, tags: Mapping[str, str]) -> None:
+        self._put(partial(runs.add_tags, run_id=self.run_id, tags=to_tags(tags)))
+
+    def _put(self, call: Call, *, is_optional: bool = False) -> None:
+        if self.sender and self.run_id:
+            self.sender.put(call, is_optional=is_optional)
 
 
 @dataclass(frozen=True)
@@ -190,76 +189,67 @@ class Store:
     """An MLflow tracking store with the experiment that runs go to; or none."""
 
     tracking_uri: str = field(default="", repr=False)
+    experiment: str = ""
     experiment_id: str = ""
-    unsent_uri: str = ""
-    """Where that goes which the store cannot take while it is away."""
+    """Empty if the store could not be reached and the job may run without it."""
 
     @contextmanager
     def run(
-        self, stage: str, *, group: str, tags: Mapping[str, str], name: str = ""
+        self,
+        stage: str,
+        *,
+        group: str,
+        tags: Mapping[str, str],
+        name: str = "",
+        registers_model: bool = False,
     ) -> Iterator[Recorder]:
-        """Open a run for a job; it ends finished, failed, or killed on Ctrl-C and SIGTERM."""
-        if not self.experiment_id:
-            yield Recorder()
-            return
-        own_tags = {
-            STAGE_TAG: stage,
-            GROUP_TAG: group,
+        """Open a run for a stage; it ends finished, failed, or killed on Ctrl-C and SIGTERM."""
+        name = name or f"{stage} {group[-provenance.GROUP_DIGITS :]}"
+        code = {
             "mlflow.source.name": f"sentiflow {stage}",
             "mlflow.source.type": "LOCAL",
             "mlflow.user": _user(),
         }
-        own_tags |= orphaned_runs.describe_process() | dict(tags)
-        kept = outbox.find(self.tracking_uri, self.unsent_uri)
-        name = name or f"{stage} {group[-provenance.GROUP_DIGITS :]}"
-        run_id = _begin(kept, self.experiment_id, name, own_tags)
+        code |= {tag: value for tag, value in tags.items() if tag in CODE_TAGS}
+        about: RunRecord = {
+            "experiment": self.experiment, "group": group, "name": name, "start": now_iso(),
+            "end": "", "params": {}, "tags": to_tags(code), "metrics": {}, "artifacts": [],
+            "registers_model": registers_model, "mlflow_run_id": "",
+        }  # fmt: skip
+        if not self.experiment_id:
+            yield Recorder(about=about, kept=about)
+            return
+        all_tags = {STAGE_TAG: stage, GROUP_TAG: group, **code, **orphaned_runs.describe_process()}
+        all_tags |= tags
+        sender = Sender(self.tracking_uri)
+        begin = partial(runs.begin, experiment_id=self.experiment_id, name=name, tags=all_tags)
         shared = {
             key: value
-            for key, value in own_tags.items()
-            if key in _OF_ALL or provenance.is_lineage(key)
+            for key, value in all_tags.items()
+            if key in _SHARED or provenance.is_lineage(key)
         }
-        recorder = Recorder(self.tracking_uri, run_id, self.experiment_id, self.unsent_uri, shared)
+        run_id = sender.ask(begin, "")
+        recorder = Recorder(run_id, sender, self.experiment_id, about, shared, kept=about)
         try:
             yield recorder
         except BaseException as error:
             killed = isinstance(error, KeyboardInterrupt | SystemExit)
-            recorder.end("KILLED" if killed else "FAILED", reason=first_line(error))
+            self._end_early(recorder, "KILLED" if killed else "FAILED", first_line(error))
             raise
-        else:
-            recorder.end("FINISHED")
-        finally:
-            kept.flush()
+        recorder.end("FINISHED")
+        sender.close()
 
-    def close(self) -> None:
-        """Say where that is which the store could not take."""
-        if self.experiment_id:
-            outbox.find(self.tracking_uri, self.unsent_uri).warn()
-
-
-def _begin(kept: Outbox, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
-    """Make a run; while the store is away, it goes by a provisional id.
-
-    That id is a tag at first, so that a run is found, and not made twice, whose making the store
-    did but could not answer.
-    """
-    provisional = make_provisional(uuid.uuid4().hex)
-    kept.take(
-        Begin(
-            run=provisional,
-            experiment_id=experiment_id,
-            name=name,
-            time=run_records.now_ms(),
-            tags=run_records.to_tags(tags),
-        )
-    )
-    run_id = kept.sender.known.get(provisional, provisional)
-    if not is_provisional(run_id):
-        with contextlib.suppress(*mlflow_store.failures()):  # it would only be a tag too many
-            kept.sender.client.delete_tag(run_id, PROVISIONAL_TAG)
-    return run_id
+    def _end_early(self, recorder: Recorder, status: Status, reason: str) -> None:
+        """End the run of a stage that is not complete; try once more if the store had failed."""
+        assert recorder.sender is not None, "there is a store"
+        recorder.end(status, reason=reason)
+        if not recorder.sender.close() and recorder.run_id:
+            client = mlflow_store.make_client(self.tracking_uri)
+            with contextlib.suppress(*mlflow_store.failures()):  # else the next command ends it
+                runs.end(client, recorder.run_id, status, now_ms(), reason)
 
 
-def open_store(uri: str, *, experiment: str, required: bool, unsent_uri: str = "") -> Store:
+def open_store(uri: str, *, experiment: str, required: bool) -> Store:
     """Connect to a store, made where it is a new SQLite file, and find or make the experiment.
 
     Runs that a killed process of this host has left open are ended.
@@ -268,7 +258,6 @@ def open_store(uri: str, *, experiment: str, required: bool, unsent_uri: str = "
         uri: The store, with user and password if it needs them and no variable has them.
         experiment: Its name.
         required: Whether the job cannot do without.
-        unsent_uri: Where to keep what the store misses while it is away.
 
     Raises:
         UserError: The store's kind is not one that MLflow can track to, or lacks its driver.
@@ -277,26 +266,22 @@ def open_store(uri: str, *, experiment: str, required: bool, unsent_uri: str = "
     mlflow_store.check_kind(uri)
     mlflow_store.quiet()
     try:
-        mlflow_store.check_reachable(uri)
         with mlflow_store.making(uri):
             client = mlflow_store.make_client(uri)
             experiment_id = mlflow_store.ask(lambda: _experiment_id(client, experiment, uri))
     except ImportError as error:
-        store = without_user(uri)
+        store = without_credentials(uri)
         raise UserError(
             f"no driver for the MLflow store {store}: {error}", hint="install it"
         ) from error
     except mlflow_store.failures() as error:
         problem = mlflow_store.unreachable(uri, error)
         if required:
-            raise StoreAwayError(
-                f"{problem}; tracking.required=false goes on without it"
-            ) from error
-        log.warning("%s; going on without a record", problem)
-        return Store()
-    _end_lost_runs(client, experiment_id)
-    outbox.find(uri, unsent_uri).sender.experiment_id = experiment_id
-    return Store(uri, experiment_id, unsent_uri)
+            raise UnavailableError(problem) from error
+        log.warning("%s; the job runs without it", problem)
+        return Store(uri, experiment)
+    _end_orphaned_runs(client, experiment_id)
+    return Store(uri, experiment, experiment_id)
 
 
 def read_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
@@ -304,27 +289,27 @@ def read_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
 
     Raises:
         UserError: There is no such run, or no such store.
-        JobError: The store is away.
+        JobError: The store is unavailable.
     """
     client = connect(tracking_uri)
     try:
         return dict(mlflow_store.ask(lambda: client.get_run(run_id)).data.tags)
     except mlflow_store.failures() as error:
         if mlflow_store.is_refusal(error):
-            store = without_user(tracking_uri)
+            store = without_credentials(tracking_uri)
             raise UserError(
                 f"there is no run {run_id} in {store}",
                 hint="check its id, or name its store by MLFLOW_TRACKING_URI",
             ) from error
-        raise StoreAwayError(mlflow_store.unreachable(tracking_uri, error)) from error
+        raise UnavailableError(mlflow_store.unreachable(tracking_uri, error)) from error
 
 
-def _end_lost_runs(client: MlflowClient, experiment_id: str) -> None:
+def _end_orphaned_runs(client: MlflowClient, experiment_id: str) -> None:
     try:
-        for run_id in orphaned_runs.end_lost(client, experiment_id):
+        for run_id in orphaned_runs.end_orphaned(client, experiment_id):
             log.info("the MLflow run %s is ended as killed: %s", run_id, orphaned_runs.REASON)
     except mlflow_store.failures() as error:
-        log.warning("open MLflow runs could not be looked for: %s", first_line(error))
+        log.warning("cannot look for open MLflow runs: %s", first_line(error))
 
 
 def _experiment_id(client: MlflowClient, name: str, uri: str) -> str:
@@ -336,7 +321,7 @@ def _experiment_id(client: MlflowClient, name: str, uri: str) -> str:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            return _experiment_id(client, name, uri)  # another job was as quick
+            return _experiment_id(client, name, uri)  # another job has just made it
         return str(made)
     if experiment.lifecycle_stage != "active":
         client.restore_experiment(experiment.experiment_id)

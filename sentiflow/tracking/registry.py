@@ -11,13 +11,13 @@ from pathlib import Path
 from sentiflow.data import manifest
 from sentiflow.data.manifest import MANIFEST
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import JobError, UnavailableError, UserError
+from sentiflow.models import package_files
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.package_files import FILES
 from sentiflow.storage import filesystem
-from sentiflow.storage.uris import join
+from sentiflow.storage.uris import join, without_credentials
 from sentiflow.tracking import mlflow_model, mlflow_store, model_uris
-from sentiflow.tracking.mlflow_store import StoreAwayError
 from sentiflow.tracking.model_uris import Version
 
 # isort: split
@@ -29,26 +29,26 @@ log = logging.getLogger(__name__)
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 FINGERPRINT_TAG = "sentiflow.fingerprint"
-"""Of a version: which model package it is."""
+"""The tag of a version with the fingerprint of its model package."""
 
 _MODEL = "model"
 """Name of the logged model in its run."""
 _VERSIONS_TAG = "mlflow.modelVersions"
-"""By it the UI shows which versions a logged model became."""
+"""The tag from which the UI shows the versions of a logged model."""
 
 
 @dataclass(frozen=True)
-class Located:
-    """A model package in MLflow that a URI led to."""
+class ResolvedModel:
+    """A model package in MLflow."""
 
     uri: str
     tracking_uri: str
     source: str
-    """Where MLflow keeps the model; an alias may lead elsewhere tomorrow, this does not."""
+    """Where MLflow keeps the model; unlike an alias, it never changes."""
     run_id: str
     """The training's run."""
     version: Version | None
-    """None: it is in the store, but was never registered."""
+    """None if it was logged but not registered."""
     record: Manifest
     """The package's manifest."""
 
@@ -58,73 +58,74 @@ def register(
 ) -> Version:
     """Log a model package to a training's run, register it, and give it the alias.
 
-    If a version of ``name`` is the same package already, only the alias is set.
+    If a version of ``name`` has the same package, only its alias is set.
 
     Raises:
-        UserError: There is no such package, or no such store.
+        UserError: There is no such package, it is damaged, or there is no such store.
         JobError: MLflow refuses.
-        StoreAwayError: The store does not answer; what was done is found by the next try.
+        UnavailableError: The store does not answer; the next call finds what was done.
     """
+    package_files.read(package_uri)  # a manifest may name files outside of the package
     record = manifest.require(package_uri, stage="model", setting="the model")
     client = mlflow_store.connect(tracking_uri)
-    hint = "; tracking.register_model=false does without"
+    hint = "; tracking.register_model=false trains without it"
     with _asking(tracking_uri, f"register {name}", hint=hint):
-        known = _find_package(client, name, record["fingerprint"])
+        known = find_version(client, name, record["fingerprint"])
         version = known or _create(client, name, run_id, package_uri, record)
         client.set_registered_model_alias(name, alias, str(version.number))
     return version
 
 
-def locate(uri: str, *, tracking_uri: str) -> Located:
-    """Find the model package that ``models:/…`` or ``runs:/…`` names, and read its manifest.
+def resolve(uri: str, *, tracking_uri: str) -> ResolvedModel:
+    """Find the model package of ``models:/…`` or ``runs:/…``, and read its manifest.
 
     Raises:
-        UserError: There is no such store, model, version, alias or run; or the model is none of
-            sentiflow's.
+        UserError: There is no such store, model, version, alias or run; or it is not a model of
+            sentiflow.
         JobError: The store cannot be reached, or refuses.
     """
     client = mlflow_store.connect(tracking_uri)
     with _asking(tracking_uri, f"look up {uri}"):
-        source, run_id, version = model_uris.resolve(client, uri)
+        source, run_id, version = model_uris.find_source(client, uri)
         if not mlflow_model.holds_package(source, tracking_uri=tracking_uri):
             raise UserError(
-                f"{uri} is no model of sentiflow", hint=f"there is no model package in {source}"
+                f"{uri} is not a model of sentiflow", hint=f"there is no model package in {source}"
             )
         with tempfile.TemporaryDirectory() as folder:
             mlflow_model.download(source, MANIFEST, Path(folder), tracking_uri=tracking_uri)
             record = manifest.require(folder, stage="model", setting=uri)
     if set(mlflow_model.name_files(record)) != {*FILES, MANIFEST}:
         raise UserError(f"{uri} is damaged", hint="its manifest names files of no model package")
-    return Located(uri, tracking_uri, source, run_id, version, record)
+    return ResolvedModel(uri, tracking_uri, source, run_id, version, record)
 
 
-def fetch(located: Located, *, to: str) -> None:
+def download(model: ResolvedModel, *, to: str) -> None:
     """Copy a model package to the directory ``to``; its manifest comes last.
 
     Raises:
         JobError: A file cannot be read.
     """
-    uri, what = located.tracking_uri, f"fetch {located.uri}"
+    uri, what = model.tracking_uri, f"download {model.uri}"
     with _asking(uri, what), tempfile.TemporaryDirectory() as folder:
-        for name in mlflow_model.name_files(located.record):
-            path = mlflow_model.download(located.source, name, Path(folder), tracking_uri=uri)
+        for name in mlflow_model.name_files(model.record):
+            path = mlflow_model.download(model.source, name, Path(folder), tracking_uri=uri)
             filesystem.write_bytes(join(to, name), path.read_bytes())
 
 
-def load(located: Located) -> ModelPackage:
-    """Fetch a model package and read it, on the CPU.
+def load(model: ResolvedModel) -> ModelPackage:
+    """Download a model package and read it, on the CPU.
 
     Raises:
         UserError: It is damaged, or needs a newer sentiflow.
         JobError: A file cannot be read.
     """
     with tempfile.TemporaryDirectory() as folder:
-        fetch(located, to=folder)
-        return ModelPackage.load(folder, setting=located.uri)
+        download(model, to=folder)
+        return ModelPackage.load(folder, setting=model.uri)
 
 
 def read_aliases(name: str, *, tracking_uri: str) -> dict[str, int]:
-    """List the aliases of a registered model, each with the version that it stands for.
+    """List the aliases of a registered model, with their versions.
 
     Raises:
         UserError: There is no such model, or no such store.
@@ -136,7 +137,7 @@ def read_aliases(name: str, *, tracking_uri: str) -> dict[str, int]:
 
 
 def set_alias(version: Version, alias: str, *, tracking_uri: str) -> None:
-    """Let an alias stand for a version from now on.
+    """Give an alias to a version; an earlier version loses it.
 
     Raises:
         JobError: MLflow refuses.
@@ -185,8 +186,8 @@ def _create(
     return Version(name, int(made.version))
 
 
-def _find_package(client: MlflowClient, name: str, fingerprint: str) -> Version | None:
-    """Find the newest version of ``name`` that is the package of this fingerprint."""
+def find_version(client: MlflowClient, name: str, fingerprint: str) -> Version | None:
+    """Find the newest version of ``name`` whose package has this fingerprint."""
     found = client.search_model_versions(
         f"name = '{name}' and tag.`{FINGERPRINT_TAG}` = '{fingerprint}'"
     )
@@ -195,24 +196,23 @@ def _find_package(client: MlflowClient, name: str, fingerprint: str) -> Version 
 
 @contextmanager
 def _asking(tracking_uri: str, what: str, *, hint: str = "") -> Iterator[None]:
-    """Keep MLflow's messages away for the block, but under ``--verbose``; its errors are one line.
+    """Silence MLflow for the block, unless ``--verbose``; turn its errors into one line.
 
     Raises:
         JobError: MLflow refuses.
-        StoreAwayError: It does not answer.
+        UnavailableError: It does not answer.
     """
     logger = logging.getLogger("mlflow")
     before = logger.level
     if not log.isEnabledFor(logging.DEBUG):
         logger.setLevel(logging.ERROR)
     try:
-        with mlflow_store.patient():
-            yield
+        yield
     except (JobError, UserError):
         raise
     except mlflow_store.failures() as error:
-        store, reason = mlflow_store.without_user(tracking_uri), mlflow_store.first_line(error)
-        kind = JobError if mlflow_store.is_refusal(error) else StoreAwayError
+        store, reason = without_credentials(tracking_uri), mlflow_store.reason(error)
+        kind = JobError if mlflow_store.is_refusal(error) else UnavailableError
         raise kind(f"cannot {what} in {store}: {reason}{hint}") from error
     finally:
         logger.setLevel(before)

@@ -1,6 +1,6 @@
-"""Texts -> label, probability and known words of each, as an MLflow model from code.
+"""Texts -> labels and probabilities, by an MLflow model from code.
 
-``registry`` logs this file with a model package beside it; MLflow runs it to load the model.
+``registry`` logs this file with a model package; MLflow runs it to load the model.
 """
 
 from typing import Any
@@ -15,18 +15,18 @@ from sentiflow.models.package import ModelPackage
 
 
 class Answer(BaseModel):
-    """What the model says of one text; its fields are the outputs of the MLflow signature."""
+    """The prediction for one text; its fields are the outputs of the MLflow signature."""
 
     label: str
     """``negative`` or ``positive``."""
     probability: float
-    """Of positive."""
+    """Probability of positive."""
     num_tokens: int
-    """Words that the model knows; 0: only the prior spoke."""
+    """Words in the vocabulary; with 0, the probability is the class prior."""
 
 
 class ServedModel(mlflow.pyfunc.PythonModel):
-    """A model package behind MLflow's interface, on a GPU if there is one."""
+    """A model package with MLflow's interface, on a GPU if there is one."""
 
     def load_context(self, context: Any) -> None:
         """Load the package that was logged with the model."""
@@ -34,7 +34,7 @@ class ServedModel(mlflow.pyfunc.PythonModel):
         self.package = ModelPackage.load(context.artifacts["package"]).to(device)
 
     def predict(self, context: Any, model_input: list[str]) -> list[Answer]:
-        """Answer each text, in the order given."""
+        """Predict the label of each text, in the same order."""
         scores = self.package.score(pa.array(model_input, pa.string()))
         rows = zip(scores.prediction, scores.probability, scores.num_tokens, strict=True)
         return [

@@ -1,4 +1,4 @@
-"""This machine -> figures of its load every five seconds, as MLflow names them."""
+"""This machine -> its system metrics every five seconds, by MLflow's names."""
 
 import logging
 import threading
@@ -15,9 +15,9 @@ _EVERY_SECONDS = 5.0
 
 @contextmanager
 def watching(log: Callable[[dict[str, float], int], None], *, tracking_uri: str) -> Iterator[None]:
-    """Give ``log`` the use of cores, memory, disk, network and GPUs, and a step, for the block.
+    """Call ``log`` with the use of cores, memory, disk, network and GPUs, and a step.
 
-    MLflow's own monitor ends for good when the server does not answer once.
+    MLflow's own thread is not used: it ends when the server fails to answer once.
     """
     logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)
     known = mlflow_store.with_password(tracking_uri)
@@ -26,15 +26,17 @@ def watching(log: Callable[[dict[str, float], int], None], *, tracking_uri: str)
 
     def watch() -> None:
         step = 0
-        monitor.collect_metrics()  # the use of cores is counted from the time asked before
+        monitor.collect_metrics()  # the use of cores is measured since the call before
         _clear(monitor)
         while not ended.wait(monitor.sampling_interval):
             monitor.collect_metrics()
-            log({f"system/{key}": item for key, item in monitor.aggregate_metrics().items()}, step)
+            log(
+                {f"system/{key}": value for key, value in monitor.aggregate_metrics().items()}, step
+            )
             _clear(monitor)
             step += 1
 
-    thread = threading.Thread(target=watch, name="system load", daemon=True)
+    thread = threading.Thread(target=watch, name="system metrics", daemon=True)
     thread.start()
     try:
         yield

@@ -177,6 +177,7 @@ def _publish(
         counts={"trials": len(records), **counts},
         files=files,
         seconds=seconds,
+        run=recorder.describe(),
         trials=records,
         mlflow_run_id=recorder.run_id,
     )

@@ -158,6 +158,9 @@ class _Reporter:
     def log_series(self, series: Sequence[Any]) -> None:
         """Leave single steps out."""
 
+    def describe(self) -> None:
+        """Leave the run out of the manifest: it is nested in that of the sweep."""
+
     def log_files(self, files: Mapping[str, bytes]) -> None:
         """Leave the plot in the trial's directory."""
 

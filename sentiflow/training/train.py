@@ -12,7 +12,7 @@ from sentiflow.config.sections import Config
 from sentiflow.data import manifest
 from sentiflow.data.manifest import OutputSpec
 from sentiflow.data.manifest_types import Input, Manifest
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
@@ -107,26 +107,25 @@ def run(config: Config, recorder: "Recorder", *, resources: Resources, overwrite
 
 
 def _register(config: Config, recorder: "Recorder") -> dict[str, Any] | None:
-    """Register the package as candidate, if there is a run to register it from."""
-    if not config.tracking.register_model or not recorder.run_id:
+    """Register the package as candidate, if there is a run to register it from.
+
+    Where the store is unavailable, that is done later from the manifest.
+    """
+    if not config.tracking.register_model or not recorder.run_id or not recorder.flush():
         return None
     from sentiflow.tracking import registry
 
-    package_uri, alias = join(config.train.output_uri, MODEL), registry.CANDIDATE
     try:
         version = registry.register(
-            package_uri,
+            join(config.train.output_uri, MODEL),
             name=config.name,
             tracking_uri=recorder.tracking_uri,
-            run_id=recorder.require_known(),
-            alias=alias,
+            run_id=recorder.run_id,
         )
-    except registry.StoreAwayError as error:
-        recorder.leave_model(
-            package_uri, name=config.name, alias=alias, because=error, register=registry.register
-        )
+    except UnavailableError as error:
+        recorder.note_unavailable(error)
         return None
-    say(STAGE, f"registered: {version} ({alias})")
+    say(STAGE, f"registered: {version} ({registry.CANDIDATE})")
     return {"name": version.name, "version": version.number}
 
 
@@ -165,6 +164,7 @@ def _publish(
             for item in manifest.list_files(target.uri, name)
         ],
         seconds=seconds,
+        run=recorder.describe(),
         pretraining=[asdict(epoch) for epoch in report.pretraining],
         history=history,
         chosen_epoch=report.chosen_epoch,

@@ -2,7 +2,6 @@
 
 import base64
 import http.server
-import os
 import subprocess
 import sys
 import textwrap
@@ -14,13 +13,14 @@ from mlflow.exceptions import BAD_REQUEST, INVALID_PARAMETER_VALUE, MlflowExcept
 
 from sentiflow.config import settings
 from sentiflow.errors import JobError, UserError
+from sentiflow.storage.uris import without_credentials
 from sentiflow.tracking import mlflow_store, recording
 
 NUM_JOBS, NUM_STEPS = 4, 50
 
 
 @pytest.mark.slow
-def test_jobs_that_make_one_store_at_once_and_log_at_once_lose_nothing(tmp_path):
+def test_jobs_that_make_and_use_one_store_at_the_same_time_lose_nothing(tmp_path):
     uri = f"sqlite:///{tmp_path}/new/mlflow.db"
     script = f"""
         import os, sys
@@ -59,8 +59,8 @@ def test_jobs_that_make_one_store_at_once_and_log_at_once_lose_nothing(tmp_path)
     for run in found:
         assert [item.dataset.digest for item in run.inputs.dataset_inputs] == ["c5"]
         for name in ("loss", "accuracy"):
-            figures = client.get_metric_history(run.info.run_id, name)
-            assert [figure.step for figure in figures] == [*range(NUM_STEPS)]
+            points = client.get_metric_history(run.info.run_id, name)
+            assert [point.step for point in points] == [*range(NUM_STEPS)]
         assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["a.txt"]
 
 
@@ -73,11 +73,11 @@ def test_a_locked_file_is_tried_again_and_not_for_ever(monkeypatch):
             raise MlflowException("(sqlite3.OperationalError) database is locked")
         return "done"
 
-    assert mlflow_store._when_unlocked(lambda: locked(2)) == "done"
+    assert mlflow_store.ask(lambda: locked(2)) == "done"
     tried.clear()
     monkeypatch.setattr(mlflow_store.time, "sleep", lambda seconds: None)
     with pytest.raises(MlflowException, match="locked") as error:
-        mlflow_store._when_unlocked(lambda: locked(99))
+        mlflow_store.ask(lambda: locked(99))
     assert not mlflow_store.is_refusal(error.value)
     assert len(tried) == mlflow_store._LOCKED_TRIES
 
@@ -108,7 +108,7 @@ def test_a_password_in_an_address_is_used_and_not_shown(monkeypatch):
     assert asked[-1][1] == "Basic " + base64.b64encode(b"ann:s@cret").decode()
 
 
-def test_the_password_of_a_database_is_known_to_the_client_alone(monkeypatch):
+def test_only_the_client_gets_the_password_of_a_database(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@host/db")
     uri = mlflow_store.default_uri(None)
     assert uri == "postgresql://host/db"
@@ -116,7 +116,7 @@ def test_the_password_of_a_database_is_known_to_the_client_alone(monkeypatch):
     assert mlflow_store.with_password("postgresql://other/db") == "postgresql://other/db"
 
 
-def test_what_another_job_has_written_at_the_same_time_is_no_refusal():
+def test_a_conflict_with_another_job_is_not_a_refusal():
     asked = []
 
     def answer() -> str:
@@ -163,17 +163,15 @@ def test_a_connection_that_broke_is_made_again_and_a_refusal_is_final():
     ],
 )
 def test_an_address_is_shown_without_password(uri, shown):
-    assert mlflow_store.without_user(uri) == shown
+    assert without_credentials(uri) == shown
 
 
-def test_what_is_refused_or_fails_shows_no_password():
+def test_no_error_shows_a_password():
     away = "postgresql://me:secret@127.0.0.1:9/db"
     with pytest.raises((JobError, UserError)) as error:  # here may be no driver for it
         recording.open_store(away, experiment="laws", required=True)
     assert "secret" not in str(error.value)
-    assert "secret" not in repr(recording.Recorder(away, "0" * 32)) + repr(
-        recording.Store(away, "1")
-    )
+    assert "secret" not in repr(recording.Store(away, "1"))
 
 
 def test_settings_refuse_a_key_even_if_it_is_not_encoded():
@@ -188,13 +186,3 @@ def test_settings_refuse_a_key_even_if_it_is_not_encoded():
     with pytest.raises(UserError, match=r"prepare\.max_length") as error:
         settings.validate(raw, source="x")
     assert "cr+et" not in str(error.value)
-
-
-def test_who_has_set_a_limit_keeps_it(monkeypatch):
-    with mlflow_store.patient():
-        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "60"
-    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "10"
-    monkeypatch.setattr(mlflow_store, "_IS_OURS", False)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
-    with mlflow_store.patient():
-        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "7"

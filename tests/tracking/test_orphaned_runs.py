@@ -1,4 +1,4 @@
-"""Who was killed without a word is found by the next one; who lives is left alone."""
+"""Open runs of killed processes are ended by the next command; those of running ones are not."""
 
 import os
 import subprocess
@@ -18,13 +18,14 @@ def uri(tmp_path) -> str:
 
 
 def begin_elsewhere(uri: str) -> subprocess.Popen[str]:
-    """Begin a run, and one below it, in a process of its own, which then waits."""
+    """Begin a run with a nested one in another process, which then waits."""
     script = f"""
         from sentiflow.tracking import recording
         store = recording.open_store({uri!r}, experiment="laws", required=True)
         with store.run("train", group="0123abcd", tags={{}}) as recorder:
             recorder.begin_nested("0001", stage="train", tags={{}})
             recorder.log_metrics({{"loss": 1.0}})
+            recorder.flush()
             print("ready", flush=True)
             input()
     """
@@ -41,7 +42,7 @@ def open_again(uri: str) -> dict[str, object]:
     return {run.info.run_name: run for run in found}
 
 
-def test_runs_of_a_process_that_was_killed_are_ended_and_of_one_that_lives_are_not(uri, caplog):
+def test_only_runs_of_killed_processes_are_ended(uri, caplog):
     caplog.set_level("INFO", "sentiflow")
     with begin_elsewhere(uri) as process:
         assert {run.info.status for run in open_again(uri).values()} == {"RUNNING"}
@@ -64,15 +65,19 @@ def test_runs_of_a_process_that_was_killed_are_ended_and_of_one_that_lives_are_n
         ({orphaned_runs.STARTED_TAG: "1.0"}, "KILLED"),  # its number went to another process
         ({orphaned_runs.PID_TAG: "4194304"}, "KILLED"),  # no process has so high a number
         ({orphaned_runs.HOST_TAG: "another", orphaned_runs.PID_TAG: "4194304"}, "RUNNING"),
+        ({orphaned_runs.PID_TAG: "a stranger's"}, "RUNNING"),
+        ({orphaned_runs.PID_TAG: "-1"}, "RUNNING"),
+        ({orphaned_runs.PID_TAG: "9" * 30}, "KILLED"),
+        ({orphaned_runs.STARTED_TAG: "soon"}, "RUNNING"),
     ],
 )
-def test_only_a_process_of_this_host_that_is_gone_is_lost(uri, tags, status):
+def test_only_runs_of_processes_of_this_host_are_ended(uri, tags, status):
     store = recording.open_store(uri, experiment="laws", required=True)
     with store.run("train", group="0123abcd", tags=tags):
         assert open_again(uri)["train abcd"].info.status == status
 
 
-def test_a_run_that_ends_while_it_is_looked_at_stays_as_it_ended(uri):
+def test_a_run_that_ends_during_the_check_keeps_its_status(uri):
     store = recording.open_store(uri, experiment="laws", required=True)
     client = MlflowClient(uri)
     with store.run("train", group="0123abcd", tags={}) as recorder:
@@ -81,18 +86,18 @@ def test_a_run_that_ends_while_it_is_looked_at_stays_as_it_ended(uri):
     assert client.get_run(seen.info.run_id).info.status == "FINISHED"
 
 
-def test_a_run_without_a_process_is_left_alone(uri):
+def test_a_run_without_a_process_stays_open(uri):
     store = recording.open_store(uri, experiment="laws", required=True)
     MlflowClient(uri).create_run(store.experiment_id, run_name="by hand")
     assert open_again(uri)["by hand"].info.status == "RUNNING"
 
 
-def test_a_process_that_nobody_has_asked_for_its_end_is_gone():
+def test_a_zombie_process_is_not_running():
     with subprocess.Popen(["true"]) as process:
         while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
             pass
         started = psutil.Process(process.pid).create_time() - psutil.boot_time()
         tags = {orphaned_runs.PID_TAG: str(process.pid), orphaned_runs.STARTED_TAG: str(started)}
-        assert not orphaned_runs._lives(tags)
-    assert orphaned_runs._lives(orphaned_runs.describe_process())
+        assert not orphaned_runs._is_running(tags)
+    assert orphaned_runs._is_running(orphaned_runs.describe_process())
     assert orphaned_runs.describe_process()[orphaned_runs.PID_TAG] == str(os.getpid())

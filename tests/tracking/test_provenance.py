@@ -4,7 +4,7 @@ import subprocess
 import pytest
 
 from sentiflow import __version__
-from sentiflow.tracking import provenance
+from sentiflow.tracking import provenance, runs
 
 FILES = [
     {"uri": f"s3://bucket/in/tweets-{n}.csv", "bytes": 10, "modified_ns": 1, "tree_sha256": "a"}
@@ -13,14 +13,15 @@ FILES = [
 
 
 def to_dataset(value, *, stage="train"):
-    (dataset,) = provenance.to_datasets({"corpus": value}, stage=stage)
-    return dataset
+    """Give the only dataset, and what it was read for."""
+    (dataset,) = runs.to_datasets({"corpus": value}, stage=stage)
+    return dataset.dataset, dataset.tags[0].value
 
 
-def test_a_directory_is_called_as_the_stage_calls_it():
-    dataset = to_dataset({"uri": "/runs/prepared", "fingerprint": "c5f0"})
+def test_a_directory_has_the_name_of_the_input():
+    dataset, context = to_dataset({"uri": "/runs/prepared", "fingerprint": "c5f0"})
     assert (dataset.name, dataset.digest) == ("corpus", "c5f0")
-    assert (dataset.source_type, dataset.context) == ("local", "training")
+    assert (dataset.source_type, context) == ("local", "training")
     assert json.loads(dataset.source) == {"uri": "/runs/prepared"}
 
 
@@ -32,14 +33,14 @@ def test_a_directory_is_called_as_the_stage_calls_it():
         ([FILES[0] | {"uri": "/in/a.zip::train/tweets.csv"}], "tweets.csv"),
     ],
 )
-def test_files_are_called_by_the_first_of_them(files, name):
-    assert to_dataset({"fingerprint": "c5f0", "files": files}).name == name
+def test_files_have_the_name_of_the_first(files, name):
+    assert to_dataset({"fingerprint": "c5f0", "files": files})[0].name == name
 
 
 def test_many_files_are_counted_and_not_all_named():
-    dataset = to_dataset({"fingerprint": "c5" * 32, "files": FILES}, stage="score")
+    dataset, context = to_dataset({"fingerprint": "c5" * 32, "files": FILES}, stage="score")
     assert len(dataset.digest) == 36
-    assert (dataset.source_type, dataset.context) == ("s3", "scoring")
+    assert (dataset.source_type, context) == ("s3", "scoring")
     assert len(json.loads(dataset.source)["uris"]) == 100
     assert json.loads(dataset.profile) == {"files": 120, "bytes": 1200}
 

@@ -1,6 +1,5 @@
 import json
 import os
-import pickle
 import signal
 import sqlite3
 import subprocess
@@ -12,7 +11,7 @@ from mlflow import MlflowClient
 
 from sentiflow import __version__
 from sentiflow.errors import JobError, UserError
-from sentiflow.tracking import recording, run_records
+from sentiflow.tracking import mlflow_values, recording
 
 
 @pytest.fixture
@@ -32,16 +31,15 @@ def only_run(uri: str):
     return run
 
 
-def test_what_is_logged_from_a_pickled_recorder_arrives(store, uri):
+def test_the_store_gets_what_is_logged(store, uri):
     with store.run("train", group="0123abcd", tags={"more": "x"}) as recorder:
-        copy = pickle.loads(pickle.dumps(recorder))
-        copy.log_settings({"model": {"cell": "gru"}, "long": "x" * 9000})
-        copy.log_metrics({"train/loss": 0.5, "undefined": None}, step=3)
-        copy.log_files({"plots/a.png": b"png"})
+        recorder.log_settings({"model": {"cell": "gru"}, "long": "x" * 9000})
+        recorder.log_metrics({"train/loss": 0.5, "undefined": None}, step=3)
+        recorder.log_files({"plots/a.png": b"png"})
     run = only_run(uri)
     assert run.info.status == "FINISHED"
     assert run.data.params["model.cell"] == "gru"
-    assert len(run.data.params["long"]) == run_records.MAX_PARAM_LENGTH
+    assert len(run.data.params["long"]) == mlflow_values.MAX_PARAM_LENGTH
     assert run.data.metrics == {"train/loss": 0.5}
     assert run.data.tags["sentiflow.stage"] == "train"
     assert run.data.tags["more"] == "x"
@@ -70,7 +68,7 @@ def fail(error: BaseException, store: recording.Store) -> None:
         (SystemExit(1), "KILLED"),
     ],
 )
-def test_a_run_that_ends_badly_says_so_and_why(store, uri, error, status):
+def test_a_run_that_fails_has_its_status_and_reason(store, uri, error, status):
     with pytest.raises(type(error)):
         fail(error, store)
     run = only_run(uri)
@@ -84,13 +82,42 @@ def test_a_recorder_without_a_run_writes_nothing():
     recorder.log_settings({"a": 1})
     recorder.log_files({"a": b""})
     recorder.set_tags({"a": "b"})
-    assert recorder.of_run("0" * 32) == recorder
+    recorder.of_run("0" * 32).log_metrics({"a": 1})
+    assert not recorder.begin_nested("a", stage="train", tags={}).run_id
 
 
-def test_a_run_that_the_store_does_not_have_gives_no_recorder(store):
-    with store.run("train", group="0123abcd", tags={}) as recorder:
-        assert recorder.of_run("0" * 32) == recording.Recorder()
-        assert recorder.of_run(recorder.run_id) == recorder
+def test_a_run_that_the_store_does_not_have_costs_one_line_and_no_job(store, uri, caplog):
+    with store.run("evaluate", group="0123abcd", tags={}) as recorder:
+        for run in (recorder.of_run("0" * 32), recorder.of_run(recorder.run_id)):
+            run.log_metrics({"test/accuracy": 0.5})
+            run.set_tags({"a": "b"})
+    assert only_run(uri).data.metrics == {"test/accuracy": 0.5}
+    (line,) = caplog.messages
+    assert line.startswith("MLflow refuses a part of the run")
+
+
+def test_the_manifest_describes_what_was_logged_with_and_without_a_store(store):
+    for opened in (store, recording.Store("", "laws")):
+        tags = {"sentiflow.version": "1", "sentiflow.output_uri": "/x"}
+        with opened.run("evaluate", group="0123abcd", tags=tags) as recorder:
+            recorder.log_settings({"evaluate": {"seed": 3}})
+            recorder.log_metrics({"rows": 7, "infinite": float("inf"), "undefined": None})
+            recorder.log_metrics({"train/loss": 0.5}, step=2)
+            recorder.log_files({"settings.yaml": b""}, are_outputs=False)
+            recorder.log_files({"report.html": b"page"})
+            recorder.of_run("").log_metrics({"test/accuracy": 0.5})
+            described = recorder.describe()
+        assert described["experiment"] == "laws"
+        assert (described["group"], described["name"]) == ("0123abcd", "evaluate abcd")
+        assert described["start"] <= described["end"]
+        assert described["params"] == {"evaluate.seed": "3"}
+        assert described["metrics"] == {"rows": 7.0}
+        assert described["artifacts"] == ["report.html"]
+        assert described["training"] == {"metrics": {"test/accuracy": 0.5}, "tags": {}}
+        assert described["tags"]["sentiflow.version"] == "1"
+        assert "sentiflow.output_uri" not in described["tags"]
+        assert bool(described["mlflow_run_id"]) == (opened is store)
+        json.dumps(described, allow_nan=False)
 
 
 @pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "mlruns"])
@@ -99,12 +126,16 @@ def test_a_plain_directory_is_refused(uri):
         recording.open_store(uri, experiment="laws", required=True)
 
 
-def test_a_server_that_is_away_stops_the_job_or_is_gone_without(caplog):
+def test_an_unavailable_server_stops_the_job_only_if_it_is_required(caplog):
     away = "http://127.0.0.1:9"
     with pytest.raises(JobError, match="cannot reach the MLflow store"):
         recording.open_store(away, experiment="laws", required=True)
-    assert recording.open_store(away, experiment="laws", required=False) == recording.Store()
-    assert "going on without a record" in caplog.text
+    without = recording.open_store(away, experiment="laws", required=False)
+    assert not without.experiment_id
+    with without.run("train", group="0123abcd", tags={}) as recorder:
+        recorder.log_metrics({"loss": 1.0})
+    assert not recorder.is_complete
+    assert "the job runs without it" in caplog.text
 
 
 def test_the_default_store_is_sqlite_in_the_working_directory(monkeypatch, tmp_path):
@@ -177,7 +208,7 @@ def test_sigterm_ends_the_run_as_killed(uri, store):
     assert only_run(uri).info.status == "KILLED"
 
 
-def test_a_run_can_be_read_in_a_page_of_many(store, uri):
+def test_runs_have_names_that_tell_them_apart(store, uri):
     with store.run("train", group="0b1c3f2a", tags={}, name="train gru(128) 3f2a") as recorder:
         recorder.begin_nested("0001-c5f0", stage="train", tags={"sentiflow.trial": "0001"}).end(
             "FINISHED"
@@ -189,7 +220,7 @@ def test_a_run_can_be_read_in_a_page_of_many(store, uri):
     assert names == {"train gru(128) 3f2a", "0001-c5f0", "prepare 3f2a"}
 
 
-def test_a_run_below_another_shares_its_group_lineage_and_process(store, uri):
+def test_a_nested_run_shares_group_lineage_and_process_of_its_parent(store, uri):
     tags = {"sentiflow.input.prepared": "c5f0", "sentiflow.output_uri": "/x"}
     with store.run("sweep", group="0b1c3f2a", tags=tags) as recorder:
         nested = recorder.begin_nested("0001", stage="train", tags={"sentiflow.trial": "0001"})
@@ -205,7 +236,7 @@ def test_a_run_below_another_shares_its_group_lineage_and_process(store, uri):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_every_stage_says_what_it_read_where_it_wrote_and_by_which_code(finished_run):
+def test_every_stage_records_its_inputs_output_and_code(finished_run):
     uri, folder = f"sqlite:///{finished_run}/mlflow.db", finished_run / "run"
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("test").experiment_id
@@ -241,4 +272,4 @@ def test_a_sweep_with_a_wide_space_fits_into_mlflow(store, uri):
         recorder.log_settings({"sweep": {"space": space}})
     params = only_run(uri).data.params
     assert len(params) == 150
-    assert {len(value) for value in params.values()} == {run_records.MAX_PARAM_LENGTH}
+    assert {len(value) for value in params.values()} == {mlflow_values.MAX_PARAM_LENGTH}

@@ -113,15 +113,15 @@ def test_a_registered_package_comes_back_by_any_of_its_names(uri, make_package, 
     names = ["models:/comes.back@candidate", "models:/comes.back/1", "models:/comes.back/latest"]
     names += [f"models:/{output.model_id}", f"runs:/{run_id}/model"]
     for number, name in enumerate(names):
-        found = registry.locate(name, tracking_uri=uri)
+        found = registry.resolve(name, tracking_uri=uri)
         assert found.version == version == Version("comes.back", 1)
         assert found.run_id == run_id
         assert found.record == json.loads(read_files(package)["manifest.json"])
-        registry.fetch(found, to=str(tmp_path / f"fetched{number}"))
-        assert read_files(str(tmp_path / f"fetched{number}")) == read_files(package)
+        registry.download(found, to=str(tmp_path / f"downloaded{number}"))
+        assert read_files(str(tmp_path / f"downloaded{number}")) == read_files(package)
 
 
-def test_the_word_vectors_of_a_registered_package_are_asked_by_its_name(laws, monkeypatch):
+def test_a_registered_package_gives_its_word_vectors_by_name(laws, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", laws)
     result = invoke("words", "nearest", "good", "--vectors", "models:/laws@candidate", "--json")
     assert result.exit_code == 0, result.output
@@ -148,7 +148,7 @@ def test_mlflow_knows_the_version_by_its_run_model_and_package(uri, make_package
     client = recording.connect(uri)
     found = client.get_model_version("known", "1")
     assert found.run_id == run_id
-    record = registry.locate(str(version), tracking_uri=uri).record
+    record = registry.resolve(str(version), tracking_uri=uri).record
     assert found.tags == {"sentiflow.fingerprint": record["fingerprint"]}
     (output,) = client.get_run(run_id).outputs.model_outputs
     model = client.get_logged_model(output.model_id)
@@ -157,17 +157,19 @@ def test_mlflow_knows_the_version_by_its_run_model_and_package(uri, make_package
     assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "known", "version": "1"}]
 
 
-def test_object_storage_is_registered_from_and_fetched_to(bucket, sqlite, make_package):
+def test_a_package_is_registered_from_and_downloaded_to_object_storage(
+    bucket, sqlite, make_package
+):
     package = make_package(f"{bucket}/model")
     version, _ = register(package, sqlite, name="object.storage")
-    found = registry.locate(str(version), tracking_uri=sqlite)
-    registry.fetch(found, to=f"{bucket}/fetched")
-    assert read_files(f"{bucket}/fetched") == read_files(package)
+    found = registry.resolve(str(version), tracking_uri=sqlite)
+    registry.download(found, to=f"{bucket}/downloaded")
+    assert read_files(f"{bucket}/downloaded") == read_files(package)
 
 
 def test_the_logged_model_has_signature_example_pins_and_code_and_no_pickle(sqlite, make_package):
     version, _ = register(make_package(), sqlite, name="logged")
-    root = Path(registry.locate(str(version), tracking_uri=sqlite).source)
+    root = Path(registry.resolve(str(version), tracking_uri=sqlite).source)
     signature = yaml.safe_load((root / "MLmodel").read_text())["signature"]
     assert json.loads(signature["inputs"]) == [{"type": "string", "required": True}]
     (answer,) = json.loads(signature["outputs"])
@@ -195,7 +197,7 @@ def test_registering_says_nothing_and_leaves_mlflow_as_it_was(
     monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", "sqlite:////x.db")
     level, path = logging.getLogger("mlflow").level, list(sys.path)
     version, _ = register(make_package(), uri, name="quiet")
-    registry.locate(str(version), tracking_uri=uri)
+    registry.resolve(str(version), tracking_uri=uri)
     assert "".join(capfd.readouterr()) == ""
     assert mlflow.get_tracking_uri() == "sqlite:////x.db"
     assert logging.getLogger("mlflow").level == level
@@ -219,20 +221,20 @@ def test_registering_says_nothing_and_leaves_mlflow_as_it_was(
 )
 def test_a_name_that_leads_nowhere_gives_one_clear_line(laws, name, problem):
     with pytest.raises(UserError) as error:
-        registry.locate(name, tracking_uri=laws)
+        registry.resolve(name, tracking_uri=laws)
     assert problem in str(error.value)
     assert len(str(error.value).splitlines()) == 1
 
 
 def test_a_store_that_is_not_there_is_not_made(tmp_path):
     with pytest.raises(UserError, match=r"there is no MLflow store sqlite:///.*absent\.db"):
-        registry.locate("models:/laws/1", tracking_uri=f"sqlite:///{tmp_path}/absent.db")
+        registry.resolve("models:/laws/1", tracking_uri=f"sqlite:///{tmp_path}/absent.db")
     assert not (tmp_path / "absent.db").exists()
 
 
-def test_a_server_that_is_away_fails_the_job():
-    with pytest.raises(JobError, match="cannot reach the MLflow store http://127"):
-        registry.locate("models:/laws/1", tracking_uri="http://me:secret@127.0.0.1:9")
+def test_an_unavailable_server_fails_the_job():
+    with pytest.raises(JobError, match=r"cannot look up .* in http://127.*: Connection refused"):
+        registry.resolve("models:/laws/1", tracking_uri="http://me:secret@127.0.0.1:9")
 
 
 def test_a_model_of_another_kind_is_refused(uri, tmp_path):
@@ -246,27 +248,29 @@ def test_a_model_of_another_kind_is_refused(uri, tmp_path):
         )
         client.log_model_artifacts(model.model_id, str(tmp_path / "other"))
         client.log_outputs(recorder.run_id, [LoggedModelOutput(model.model_id, step=0)])
-    with pytest.raises(UserError, match="is no model of sentiflow: there is no model package in"):
-        registry.locate(f"runs:/{recorder.run_id}/forest", tracking_uri=uri)
+    with pytest.raises(
+        UserError, match="is not a model of sentiflow: there is no model package in"
+    ):
+        registry.resolve(f"runs:/{recorder.run_id}/forest", tracking_uri=uri)
     with pytest.raises(UserError, match="the run has no model model: it has forest"):
-        registry.locate(f"runs:/{recorder.run_id}/model", tracking_uri=uri)
+        registry.resolve(f"runs:/{recorder.run_id}/model", tracking_uri=uri)
 
 
 def test_a_manifest_that_names_files_elsewhere_is_refused(sqlite, make_package):
     version, _ = register(make_package(), sqlite, name="elsewhere")
-    source = registry.locate(str(version), tracking_uri=sqlite).source
+    source = registry.resolve(str(version), tracking_uri=sqlite).source
     path = Path(source, "artifacts/package/manifest.json")
     path.write_text(path.read_text().replace('"path": "settings.json"', '"path": "../../MLmodel"'))
     with pytest.raises(UserError, match="names files of no model package"):
-        registry.locate(str(version), tracking_uri=sqlite)
+        registry.resolve(str(version), tracking_uri=sqlite)
 
 
-def test_a_fetch_that_fails_leaves_no_finished_package(uri, make_package, tmp_path):
+def test_a_download_that_fails_leaves_no_finished_package(uri, make_package, tmp_path):
     version, _ = register(make_package(), uri, name="half")
-    found = registry.locate(str(version), tracking_uri=uri)
+    found = registry.resolve(str(version), tracking_uri=uri)
     files = [*found.record["files"], {"path": "zz"}]
-    with pytest.raises(JobError, match="cannot fetch models:/half/"):
-        registry.fetch(
+    with pytest.raises(JobError, match="cannot download models:/half/"):
+        registry.download(
             replace(found, record=found.record | {"files": files}), to=str(tmp_path / "half")
         )
     assert "settings.json" in read_files(str(tmp_path / "half"))
@@ -278,10 +282,10 @@ def test_a_registration_that_mlflow_refuses_is_one_line_with_the_way_out(laws, m
         registry.register(make_package(seed=9), name="laws", tracking_uri=laws, run_id="0" * 32)
     (line,) = str(error.value).splitlines()
     assert line.startswith(f"cannot register laws in {laws}: ")
-    assert line.endswith("; tracking.register_model=false does without")
+    assert line.endswith("; tracking.register_model=false trains without it")
 
 
-def test_a_training_without_a_run_or_told_not_to_registers_nothing():
+def test_a_training_registers_nothing_without_a_run_or_if_it_is_switched_off():
     from sentiflow.config.sections import Config
 
     config = Config.model_validate(
@@ -290,7 +294,7 @@ def test_a_training_without_a_run_or_told_not_to_registers_nothing():
     assert train._register(config, Recorder()) is None
     quiet = config.tracking.model_copy(update={"register_model": False})
     told = config.model_copy(update={"tracking": quiet})
-    assert train._register(told, Recorder("sqlite:////x.db", "0" * 32)) is None
+    assert train._register(told, Recorder("0" * 32)) is None
 
 
 @pytest.mark.ray
@@ -301,7 +305,7 @@ def test_a_training_registers_its_model_as_candidate(finished_run):
     assert record["registered"]["name"] == "test"
     number = record["registered"]["version"]
     uri = f"sqlite:///{finished_run}/mlflow.db"
-    found = registry.locate("models:/test@candidate", tracking_uri=uri)
+    found = registry.resolve("models:/test@candidate", tracking_uri=uri)
     assert found.version == Version("test", number)
     assert found.run_id == record["mlflow_run_id"]
     assert found.record["fingerprint"] == record["model_fingerprint"]
@@ -362,7 +366,7 @@ def test_mlflow_models_serve_answers_as_the_package_does(sqlite, make_package):
 @pytest.fixture
 def fresh_bin(laws, tmp_path) -> Iterator[Path]:
     """Make an environment of nothing but what the model requires."""
-    root = Path(registry.locate("models:/laws/1", tracking_uri=laws).source)
+    root = Path(registry.resolve("models:/laws/1", tracking_uri=laws).source)
     venv.create(tmp_path / "fresh", with_pip=True)
     command = [tmp_path / "fresh/bin/pip", "install", "--quiet", "--no-compile"]
     subprocess.run([*command, "-r", root / "requirements.txt"], check=True)
@@ -374,7 +378,7 @@ def fresh_bin(laws, tmp_path) -> Iterator[Path]:
 def test_an_environment_of_the_models_own_requirements_is_enough(
     laws, fresh_bin, make_package, tmp_path
 ):
-    root = Path(registry.locate("models:/laws/1", tracking_uri=laws).source)
+    root = Path(registry.resolve("models:/laws/1", tracking_uri=laws).source)
     listed = subprocess.run([fresh_bin / "pip", "list"], check=True, capture_output=True, text=True)
     assert not {"sentiflow", "ray"} & {line.split()[0] for line in listed.stdout.splitlines()}
     answers = predict_by_mlflow(fresh_bin, str(root), tmp_path)

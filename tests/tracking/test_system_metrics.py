@@ -1,4 +1,4 @@
-"""What a machine is doing is logged, from the first sample on."""
+"""System metrics are logged from the first sample on."""
 
 import time
 
@@ -9,7 +9,7 @@ def test_the_first_sample_already_knows_how_busy_the_cores_are(monkeypatch, tmp_
     monkeypatch.setattr(system_metrics, "_EVERY_SECONDS", 0.4)
     seen = []
     with system_metrics.watching(
-        lambda figures, step: seen.append((step, figures)),
+        lambda metrics, step: seen.append((step, metrics)),
         tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
     ):
         until = time.monotonic() + 1.5

@@ -25,6 +25,7 @@ from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.errors import JobError, StorageError, UserError, WorkerError
 from sentiflow.models.package import ModelPackage
+from sentiflow.tracking import finished_stages, rebuild
 from sentiflow.training import checkpoints, sweep, sweep_trials
 
 TRAIN = {
@@ -143,6 +144,29 @@ class TestSweep:
                          "train/learning_rate"):  # fmt: skip
                 points = client.get_metric_history(child.info.run_id, name)
                 assert [p.step for p in points] == list(range(1, trial["epochs"] + 1))
+
+    def test_its_runs_are_complete_and_can_be_rebuilt_elsewhere(self, swept, tmp_path):
+        folder, record = swept
+        stages = finished_stages.require(str(folder / "run"))
+        (sent,) = rebuild.send(stages, tracking_uri=f"sqlite:///{folder}/mlflow.db")
+        assert sent.outcome == "complete"
+        rebuild.send(stages, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+        healthy, rebuilt = (
+            {run.info.run_name: (client, run) for run in runs}
+            for client, runs in (runs_of(folder), runs_of(tmp_path))
+        )
+        assert healthy.keys() == rebuilt.keys()
+        for trial in record["trials"]:
+            (client, run), (other, copy) = healthy[trial["name"]], rebuilt[trial["name"]]
+            assert copy.info.status == run.info.status
+            assert copy.data.params == run.data.params
+            if trial["status"] == "finished":
+                for name in ("train/loss", "validation/accuracy"):
+                    points = client.get_metric_history(run.info.run_id, name)
+                    copies = other.get_metric_history(copy.info.run_id, name)
+                    assert [(p.step, p.value) for p in points] == [
+                        (p.step, p.value) for p in copies
+                    ]
 
     def test_the_same_command_does_nothing_more(self, swept, prepared, capsys):  # noqa: F811
         folder, record = swept

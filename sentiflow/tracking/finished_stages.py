@@ -1,0 +1,209 @@
+"""A run's output -> the finished stages in it, checked: their manifests may be a stranger's."""
+
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+
+from sentiflow.data import manifest
+from sentiflow.errors import UserError
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import as_typed, is_local, join
+
+FOLDERS = ("prepared", "trained", "scored", "report", "sweep")
+"""Of a run's output, in the order in which the stages build on each other."""
+
+_MAX_MANIFEST_BYTES, _MAX_FILE_BYTES, _MAX_MODEL_BYTES = 2 * 10**8, 5 * 10**8, 10**11
+_MODEL, _TRIALS = "model", "trials"
+
+Name = Annotated[str, Field(max_length=250)]
+Text = Annotated[str, Field(max_length=100_000)]
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{1,64}$")]
+RunId = Annotated[str, Field(pattern=r"^([0-9a-f]{32})?$")]
+Metrics = dict[Name, float]
+
+
+class _Part(BaseModel):
+    """As :class:`manifest_types.RunPart`."""
+
+    metrics: Metrics = Field(max_length=10_000)
+    tags: dict[Name, Text] = Field(max_length=1000)
+
+
+class RunInfo(_Part):
+    """The key ``run`` of a manifest, as :class:`manifest_types.RunRecord`."""
+
+    experiment: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=250)
+    group: str = Field(pattern=r"^[0-9a-f]{8}$")
+    name: Name
+    start: AwareDatetime
+    end: AwareDatetime
+    params: dict[Name, Text] = Field(max_length=10_000)
+    artifacts: list[Text] = Field(max_length=1000)
+    registers_model: bool
+    mlflow_run_id: RunId
+    training: _Part | None = None
+
+
+class _File(BaseModel):
+    uri: Text
+    bytes: int
+
+
+class InputInfo(BaseModel):
+    """An input of a stage."""
+
+    fingerprint: Hash
+    uri: Text = ""
+    files: list[_File] = Field(default=[], max_length=1_000_000)
+    training: "InputInfo | None" = None
+    """Of a model: the training that made it."""
+
+
+class Epoch(BaseModel):
+    """An epoch of a training's ``history`` or ``pretraining``."""
+
+    model_config = {"extra": "allow"}
+
+    epoch: int
+    ended: AwareDatetime | None = None
+
+
+class TrialInfo(BaseModel):
+    """A trial of a sweep."""
+
+    name: str = Field(pattern=r"^[0-9]{1,9}-[0-9a-f]{8}$")
+    mlflow_run_id: RunId = ""
+    status: Literal["finished", "stopped", "failed"]
+    values: dict[Name, Any]
+    validation_accuracy: float | None
+    validation_loss: float | None
+    chosen_epoch: int
+    reason: Text = ""
+
+
+class StageInfo(BaseModel):
+    """A stage's manifest, as far as MLflow is concerned."""
+
+    stage: Literal["prepare", "train", "score", "evaluate", "sweep"]
+    fingerprint: Hash
+    created: AwareDatetime
+    seconds: float = Field(ge=0, lt=1e9)
+    settings: dict[str, Any]
+    inputs: dict[Annotated[str, Field(pattern=r"^\w{1,50}$")], InputInfo] = Field(max_length=50)
+    files: list[dict[str, Any]] = Field(max_length=10_000_000)
+    run: RunInfo | None = None
+    history: list[Epoch] = Field(default=[], max_length=100_000)
+    pretraining: list[Epoch] = Field(default=[], max_length=100_000)
+    trials: list[TrialInfo] = Field(default=[], max_length=100_000)
+    model_fingerprint: Hash = "0"
+
+
+@dataclass(frozen=True)
+class FinishedStage:
+    """A stage's directory with its manifest."""
+
+    uri: str
+    info: StageInfo
+    run: RunInfo
+
+    def read(self, path: str) -> bytes:
+        """Read a file of the stage."""
+        return filesystem.read_bytes(join(self.uri, path))
+
+    @property
+    def model_uri(self) -> str:
+        """The model package of a training, which must not link to files outside of it.
+
+        Raises:
+            UserError: It does, or a file is too large.
+        """
+        uri = join(self.uri, _MODEL)
+        for name in filesystem.listing(uri):
+            _check_file(join(uri, name), self.uri, max_bytes=_MAX_MODEL_BYTES)
+        return uri
+
+    def read_trial(self, trial: TrialInfo) -> StageInfo | None:
+        """Read the manifest of a trial; None if it has none, as it was not trained to its end."""
+        return _read(join(self.uri, _TRIALS, trial.name), self.uri)
+
+
+def find(output_uri: str, *, folders: Sequence[str] = FOLDERS) -> list[FinishedStage]:
+    """Read the manifests of a run's output, or of one stage's directory, and check them.
+
+    Args:
+        output_uri: Nothing outside of it is read.
+        folders: Names of directories in it that may be those of stages.
+
+    Raises:
+        UserError: A manifest is wrong, or names files outside of its directory.
+    """
+    uris = [output_uri, *(join(output_uri, name) for name in folders)]
+    read = [(uri, _read(uri, output_uri)) for uri in uris]
+    found = [FinishedStage(uri, info, info.run) for uri, info in read if info and info.run]
+    for stage in found:
+        _check_artifacts(stage, output_uri)
+    return found
+
+
+def require(output_uri: str) -> list[FinishedStage]:
+    """Find at least one finished stage.
+
+    Raises:
+        UserError: There is none; or as :func:`find`.
+    """
+    if output_uri.endswith(".jsonl"):
+        raise UserError(
+            f"{as_typed(output_uri)}: files of unsent records are not imported any more",
+            hint="name the run's output_uri: sentiflow tracking import runs/demo",
+        )
+    found = find(output_uri)
+    if not found:
+        raise UserError(
+            f"{as_typed(output_uri)} has no finished stage that describes its run",
+            hint="name a run's output_uri or the directory of a stage",
+        )
+    return found
+
+
+def _read(uri: str, output_uri: str) -> StageInfo | None:
+    path = join(uri, manifest.MANIFEST)
+    _check_file(path, output_uri, max_bytes=_MAX_MANIFEST_BYTES)
+    record = manifest.read(uri)
+    if record is None:
+        return None
+    try:
+        return StageInfo.model_validate(record)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise UserError(f"{as_typed(path)}: {where}: {fault['msg']}") from error
+
+
+def _check_artifacts(stage: FinishedStage, output_uri: str) -> None:
+    """Make sure that the files for MLflow are files of the stage.
+
+    Raises:
+        UserError: One is not.
+    """
+    listed = {item.get("path") for item in stage.info.files}
+    for path in stage.run.artifacts:
+        is_below = posixpath.normpath(path) == path and not path.startswith(("/", ".."))
+        if path not in listed or not is_below or "\\" in path:
+            raise UserError(f"{as_typed(stage.uri)}: {path!r} is not a file of the stage")
+        _check_file(join(stage.uri, path), output_uri, max_bytes=_MAX_FILE_BYTES)
+
+
+def _check_file(uri: str, output_uri: str, *, max_bytes: int) -> None:
+    """Make sure that a file is small enough, and no link out of the output.
+
+    Raises:
+        UserError: It is not.
+    """
+    if is_local(uri) and not Path(uri).resolve().is_relative_to(Path(output_uri).resolve()):
+        raise UserError(f"{as_typed(uri)} is a link out of {as_typed(output_uri)}")
+    if (filesystem.file_info(uri).size or 0) > max_bytes:
+        raise UserError(f"{as_typed(uri)} is larger than {max_bytes:,} bytes")

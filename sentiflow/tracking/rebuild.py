@@ -1,0 +1,306 @@
+"""Manifests of finished stages -> what their MLflow runs lack, or the whole runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from itertools import groupby
+from typing import Any, Literal
+
+from sentiflow.errors import JobError, UnavailableError, UserError
+from sentiflow.tracking import mlflow_store, provenance, recording, runs
+from sentiflow.tracking.finished_stages import Epoch, FinishedStage, StageInfo, TrialInfo
+from sentiflow.tracking.mlflow_values import to_metrics, to_ms, to_params, to_tags
+from sentiflow.tracking.orphaned_runs import REASON_TAG
+from sentiflow.tracking.runs import (
+    CODE_TAGS,
+    GROUP_TAG,
+    PARENT_TAG,
+    SCORED_FINGERPRINT_TAG,
+    SCORED_TAG,
+    STAGE_TAG,
+    TRIAL_TAG,
+    Status,
+)
+
+# isort: split
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Run
+
+_EPOCH_METRICS = {
+    "train/loss": "train_loss",
+    "train/accuracy": "train_accuracy",
+    "validation/loss": "validation_loss",
+    "validation/accuracy": "validation_accuracy",
+    "train/learning_rate": "learning_rate",
+    "train/gradient_norm": "gradient_norm",
+    "train/padding_fraction": "padding_fraction",
+    "train/tweets_per_second": "tweets_per_second",
+    "train/epoch_seconds": "seconds",
+}
+"""Metrics of an epoch: MLflow's names, and those of the manifest."""
+_PRETRAINING_METRICS = {"pretrain/loss": "train_loss", "pretrain/epoch_seconds": "seconds"}
+_TAGS = {*CODE_TAGS, SCORED_TAG, SCORED_FINGERPRINT_TAG, "mlflow.note.content"}
+"""No others are taken from a manifest."""
+_TRIAL_STATUS: dict[str, Status] = {
+    "finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ImportedRun:
+    """A run that the store has now."""
+
+    name: str
+    outcome: Literal["added", "completed", "complete"]
+    """``complete``: nothing was missing."""
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What a run is to have."""
+
+    tags: Mapping[str, str]
+    metrics: Sequence[Metric]
+    end: int = 0
+    status: Status | None = None
+    """None: the run does not end now."""
+    reason: str = ""
+    params: Mapping[str, str] = field(default_factory=dict)
+    source: FinishedStage | None = None
+    """Whose inputs and files the run has, too."""
+
+
+@dataclass(frozen=True)
+class _Import:
+    """Rebuilds the runs of stages that belong to one experiment."""
+
+    client: MlflowClient
+    tracking_uri: str
+    experiment_id: str
+    stages: Sequence[FinishedStage]
+    trainings: dict[str, Run] = field(default_factory=dict)
+    """By the fingerprint of what was trained."""
+
+    def add(self, stage: FinishedStage) -> ImportedRun:
+        """Add to the store what it lacks of a stage."""
+        described, info, end = stage.run, stage.info, to_ms(stage.run.end)
+        tags = {STAGE_TAG: info.stage, GROUP_TAG: described.group, **_choose_tags(described.tags)}
+        tags |= {provenance.OUTPUT_TAG: stage.uri, provenance.FINGERPRINT_TAG: info.fingerprint}
+        tags |= provenance.describe_lineage(_to_json(info))
+        metrics = [
+            *_to_points(described.metrics, end, 0),
+            *_list_epochs(info, described.start, described.end),
+        ]
+        wanted = _Wanted(tags, metrics, end, "FINISHED", params=described.params, source=stage)
+        found = self._find(stage)
+        run = found or self._make(described.name, described.start, tags)
+        num_added = self._complete(run, wanted)
+        num_added += sum(self._add_trial(stage, run, trial) for trial in info.trials)
+        if info.stage == "train":
+            self.trainings[info.fingerprint] = run
+            num_added += self._register(stage, run.info.run_id)
+        num_added += self._add_to_training(stage)
+        return ImportedRun(
+            described.name, "added" if not found else "completed" if num_added else "complete"
+        )
+
+    def _find(self, stage: FinishedStage) -> Run | None:
+        """Find a stage's run: it has the same group, stage and, if it has one, fingerprint."""
+        tags = {GROUP_TAG: stage.run.group, STAGE_TAG: stage.info.stage}
+        own = stage.info.fingerprint
+        found = [
+            run
+            for run in runs.find(self.client, self.experiment_id, tags)
+            if run.data.tags.get(provenance.FINGERPRINT_TAG, own) == own
+            and PARENT_TAG not in run.data.tags
+        ]
+        found.sort(key=lambda run: run.info.run_id != stage.run.mlflow_run_id)
+        return found[0] if found else None
+
+    def _make(self, name: str, start: datetime, tags: Mapping[str, str]) -> Run:
+        return self.client.create_run(
+            self.experiment_id, start_time=to_ms(start), tags=to_tags(tags), run_name=name
+        )
+
+    def _complete(self, run: Run, wanted: _Wanted) -> int:
+        """Add what a run lacks, and nothing else; return how much that was."""
+        client, run_id, data = self.client, run.info.run_id, run.data
+        params = {k: v for k, v in to_params(wanted.params).items() if k not in data.params}
+        tags = {k: v for k, v in to_tags(wanted.tags).items() if k not in data.tags}
+        by_epoch = {metric.key for metric in wanted.metrics if metric.step}
+        points = {(name, 0) for name in data.metrics} | {
+            (name, point.step)
+            for name in by_epoch & data.metrics.keys()
+            for point in client.get_metric_history(run_id, name)
+        }
+        metrics = [item for item in wanted.metrics if (item.key, item.step) not in points]
+        runs.add_params(client, run_id, params)
+        runs.add_tags(client, run_id, tags)
+        runs.add_metrics(client, run_id, metrics)
+        num_added = len(params) + len(tags) + len(metrics)
+        if wanted.source:
+            num_added += self._add_datasets(run, wanted.source.info)
+            num_added += self._add_files(run_id, wanted.source)
+        seemed_killed = wanted.status == "FINISHED" and REASON_TAG in data.tags
+        if wanted.status and (run.info.status != wanted.status or seemed_killed):
+            runs.end(client, run_id, wanted.status, wanted.end, wanted.reason)
+            num_added += 1
+        return num_added
+
+    def _add_datasets(self, run: Run, info: StageInfo) -> int:
+        logged = run.inputs.dataset_inputs if run.inputs else ()
+        known = {(item.dataset.name, item.dataset.digest) for item in logged}
+        wanted = runs.to_datasets(_to_json(info), stage=info.stage)
+        missing = [i for i in wanted if (i.dataset.name, i.dataset.digest) not in known]
+        runs.add_datasets(self.client, run.info.run_id, missing)
+        return len(missing)
+
+    def _add_files(self, run_id: str, stage: FinishedStage) -> int:
+        folders = {path.rpartition("/")[0] for path in stage.run.artifacts}
+        known = {
+            file.path
+            for folder in folders
+            for file in self.client.list_artifacts(run_id, folder or None)
+        }
+        missing = {path: stage.read(path) for path in stage.run.artifacts if path not in known}
+        if missing:
+            runs.add_files(self.client, run_id, missing)
+        return len(missing)
+
+    def _add_trial(self, stage: FinishedStage, parent: Run, trial: TrialInfo) -> int:
+        """Add what the store lacks of a trial.
+
+        The curve of a trial that was stopped or failed is in no manifest: only the metrics of its
+        chosen epoch are.
+        """
+        described, trained = stage.run, stage.read_trial(trial)
+        tags = {PARENT_TAG: parent.info.run_id, TRIAL_TAG: trial.name, STAGE_TAG: "train"}
+        found = runs.find(self.client, self.experiment_id, tags)
+        tags |= {GROUP_TAG: described.group, **_choose_tags(described.tags)}
+        tags |= provenance.describe_lineage(_to_json(stage.info))
+        end = trained.created if trained else described.end
+        chosen = {
+            "validation/accuracy": trial.validation_accuracy,
+            "validation/loss": trial.validation_loss,
+        }
+        metrics = (
+            _list_epochs(trained, described.start, end)
+            if trained
+            else _to_points(chosen, to_ms(end), trial.chosen_epoch)
+        )
+        run = found[0] if found else self._make(trial.name, described.start, tags)
+        params = {} if run.data.params else _derive_params(described.params, trial, trained)
+        status = _TRIAL_STATUS[trial.status]
+        return self._complete(run, _Wanted(tags, metrics, to_ms(end), status, trial.reason, params))
+
+    def _add_to_training(self, stage: FinishedStage) -> int:
+        """Add what an evaluation says of the training, if that is in the same output."""
+        scored, described = stage.info.inputs.get("scored"), stage.run.training
+        models = [
+            other.info.inputs.get("model")
+            for other in self.stages
+            if scored and other.info.fingerprint == scored.fingerprint
+        ]
+        made_by = models[0].training if models and models[0] else None
+        run = self.trainings.get(made_by.fingerprint) if made_by else None
+        if run is None or described is None:
+            return 0
+        metrics = _to_points(described.metrics, to_ms(stage.run.end), 0)
+        return self._complete(run, _Wanted(_choose_tags(described.tags), metrics))
+
+    def _register(self, stage: FinishedStage, run_id: str) -> int:
+        """Register the model of a training, unless the store has it; return how many it was."""
+        if not stage.run.registers_model:
+            return 0
+        from sentiflow.tracking import registry  # it takes a second, and few imports need it
+
+        name, model = stage.run.experiment, stage.info.model_fingerprint
+        if registry.find_version(self.client, name, model) is not None:
+            return 0
+        registry.register(stage.model_uri, name=name, tracking_uri=self.tracking_uri, run_id=run_id)
+        return 1
+
+
+def send(stages: Sequence[FinishedStage], *, tracking_uri: str) -> list[ImportedRun]:
+    """Complete the runs of finished stages in a store, and make those that it does not have.
+
+    What a run has already stays as it is, so that a second call changes nothing.
+
+    Args:
+        stages: In the order in which they build on each other.
+        tracking_uri: The store.
+
+    Raises:
+        UserError: There is no such store, or a model package is damaged.
+        UnavailableError: The store does not answer; the next call finds what was added.
+        JobError: The store refuses something.
+    """
+    sent: list[ImportedRun] = []
+    for experiment, group in groupby(stages, key=lambda stage: stage.run.experiment):
+        store = recording.open_store(tracking_uri, experiment=experiment, required=True)
+        client = mlflow_store.make_client(tracking_uri)
+        importing = _Import(client, tracking_uri, store.experiment_id, stages)
+        try:
+            sent += [mlflow_store.ask(partial(importing.add, stage)) for stage in group]
+        except (JobError, UserError):
+            raise
+        except mlflow_store.failures() as error:
+            if mlflow_store.is_refusal(error):
+                reason = mlflow_store.first_line(error)
+                raise JobError(f"MLflow refuses a part of a run: {reason}") from error
+            raise UnavailableError(mlflow_store.unreachable(tracking_uri, error)) from error
+    return sent
+
+
+def _list_epochs(info: StageInfo, start: datetime, end: datetime) -> list[Metric]:
+    """List the metrics of a training's epochs.
+
+    Where the manifest has no times, the epochs divide the time of the run evenly.
+    """
+    epochs = [(_PRETRAINING_METRICS, epoch) for epoch in info.pretraining]
+    epochs += [(_EPOCH_METRICS, epoch) for epoch in info.history]
+    share = (end - start) / max(1, len(epochs))
+    return [
+        point
+        for number, (names, epoch) in enumerate(epochs, start=1)
+        for point in _to_points(
+            _name_metrics(epoch, names), to_ms(epoch.ended or start + share * number), epoch.epoch
+        )
+    ]
+
+
+def _name_metrics(epoch: Epoch, names: Mapping[str, str]) -> dict[str, float | None]:
+    """Name the metrics of an epoch as MLflow has them."""
+    values = epoch.model_extra or {}
+    known = {name: values.get(key) for name, key in names.items()}
+    return {name: value for name, value in known.items() if isinstance(value, int | float)}
+
+
+def _to_points(metrics: Mapping[str, float | None], time: int, step: int) -> list[Metric]:
+    return [Metric(name, value, time, step) for name, value in to_metrics(metrics).items()]
+
+
+def _choose_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in tags.items() if name in _TAGS}
+
+
+def _to_json(info: StageInfo) -> dict[str, Any]:
+    """Describe the inputs of a stage as its manifest does."""
+    return {name: value.model_dump() for name, value in info.inputs.items()}
+
+
+def _derive_params(
+    base: Mapping[str, str], trial: TrialInfo, trained: StageInfo | None
+) -> dict[str, str]:
+    """Derive the parameters of a trial from the sweep's, its own values and its manifest."""
+    settings = (
+        {f"train.{name}": value for name, value in trained.settings.items()} if trained else {}
+    )
+    replaced = tuple(settings)
+    shared = {
+        key: value
+        for key, value in base.items()
+        if key.startswith("train.") and not key.startswith(replaced)
+    }
+    return {**shared, **to_params(settings), **to_params(trial.values)}

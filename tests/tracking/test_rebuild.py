@@ -1,0 +1,390 @@
+"""Runs in MLflow are rebuilt from the manifests of a run's output, and from nothing else."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from typer.testing import CliRunner
+
+from sentiflow.cli.app import app
+from sentiflow.data import manifest
+from sentiflow.data.manifest import OutputSpec
+from sentiflow.errors import JobError, UserError
+from sentiflow.models.package_files import FILES
+from sentiflow.storage import filesystem
+from sentiflow.tracking import finished_stages, mlflow_store, rebuild, recording
+
+GROUP = "0123abcd"
+EPOCHS = [
+    {
+        "epoch": epoch, "train_loss": 1 / epoch, "train_accuracy": 0.5, "validation_loss": None,
+        "validation_accuracy": 0.5, "learning_rate": 0.1, "gradient_norm": 1.0,
+        "padding_fraction": 0.1, "tweets_per_second": 9.0, "seconds": 1.0, "step": epoch,
+        "ended": f"2026-11-26T12:00:0{epoch}+00:00",
+    }
+    for epoch in (1, 2)
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory) -> Path:
+    """Make an SQLite store without runs, which takes seconds, to be copied."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    recording.open_store(f"sqlite:///{path}", experiment="other", required=True)
+    return path
+
+
+@pytest.fixture
+def uri(tmp_path, empty_store) -> str:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture
+def output(tmp_path) -> str:
+    return str(tmp_path / "run")
+
+
+def describe(stage: str, **more: object) -> dict[str, object]:
+    return {
+        "experiment": "laws", "group": GROUP, "name": f"{stage} abcd",
+        "start": "2026-11-26T12:00:00.000+00:00", "end": "2026-11-26T12:00:10.000+00:00",
+        "params": {f"{stage}.seed": "3"}, "tags": {"sentiflow.version": "1", "mlflow.user": "ann"},
+        "metrics": {f"{stage}/rows": 7.0}, "artifacts": [], "registers_model": False,
+        "mlflow_run_id": "",
+    } | more  # fmt: skip
+
+
+def publish(uri: str, stage: str, inputs: dict, run: dict | None, **details: object) -> dict:
+    """Publish a finished stage; of its files only ``report.html`` is real."""
+    spec = OutputSpec(stage, uri, {"seed": 3}, inputs)
+    filesystem.write_bytes(f"{uri}/report.html", b"page")
+    files = [{"path": "report.html", "rows": None, "bytes": 4}]
+    return manifest.publish(spec, counts={}, files=files, seconds=10, run=run, **details)
+
+
+def publish_run(output: str, *, model: str | None = None) -> dict[str, dict]:
+    """Publish four stages that build on each other."""
+    csv = {"fingerprint": "c5f0", "files": [{"uri": "/in/tweets.csv", "bytes": 5}]}
+    prepared = publish(f"{output}/prepared", "prepare", {"csv": csv}, describe("prepare"))
+    inputs = {"prepared": manifest.reference(f"{output}/prepared", prepared)}
+    trained = publish(
+        f"{output}/trained", "train", inputs, describe("train", registers_model=bool(model)),
+        history=EPOCHS, pretraining=[EPOCHS[0]], model_fingerprint=model or "0", registered=None,
+    )  # fmt: skip
+    made_by = {"uri": f"{output}/trained", "fingerprint": trained["fingerprint"]}
+    inputs = {
+        "model": {"uri": f"{output}/trained/model", "fingerprint": "aa", "training": made_by},
+        "corpus": manifest.reference(f"{output}/prepared", prepared),
+    }
+    scored = publish(f"{output}/scored", "score", inputs, describe("score"))
+    inputs = {"scored": manifest.reference(f"{output}/scored", scored)}
+    tags = {"sentiflow.scored_uri": f"{output}/scored", "mlflow.note.content": "- **a**"}
+    run = describe("evaluate", artifacts=["report.html"], tags=tags)
+    run["training"] = {"metrics": {"test/accuracy": 0.75}, "tags": {}}
+    evaluated = publish(f"{output}/report", "evaluate", inputs, run)
+    return {"prepare": prepared, "train": trained, "score": scored, "evaluate": evaluated}
+
+
+def send(output: str, uri: str) -> list[str]:
+    sent = rebuild.send(finished_stages.require(output), tracking_uri=uri)
+    return [run.outcome for run in sent]
+
+
+def runs(uri: str) -> dict[str, object]:
+    """Find the runs of the experiment by stage; each stage has one."""
+    client = MlflowClient(uri)
+    found = client.search_runs([client.get_experiment_by_name("laws").experiment_id])
+    by_stage = {run.data.tags["sentiflow.stage"]: run for run in found}
+    assert len(by_stage) == len(found)
+    return by_stage
+
+
+def snapshot(uri: str) -> dict[str, object]:
+    """Collect everything that the runs have."""
+    client, state = MlflowClient(uri), {}
+    for stage, run in runs(uri).items():
+        points = {
+            name: [(p.step, p.value, p.timestamp) for p in
+                   client.get_metric_history(run.info.run_id, name)]
+            for name in run.data.metrics
+        }  # fmt: skip
+        datasets = [(i.dataset.name, i.dataset.digest) for i in run.inputs.dataset_inputs]
+        files = [file.path for file in client.list_artifacts(run.info.run_id)]
+        state[stage] = (dict(run.info), run.data.params, run.data.tags, points, datasets, files)
+    return state
+
+
+def invoke(*arguments: str):
+    return CliRunner().invoke(app, ["tracking", "import", *arguments])
+
+
+def test_the_runs_of_an_output_are_made_whole_and_only_once(output, uri):
+    records = publish_run(output)
+    assert send(output, uri) == ["added"] * 4
+    found, client = runs(uri), MlflowClient(uri)
+    for stage, record in records.items():
+        run = found[stage]
+        assert (run.info.status, run.info.run_name) == ("FINISHED", f"{stage} abcd")
+        assert run.info.end_time - run.info.start_time == 10_000
+        assert run.data.params == {f"{stage}.seed": "3"}
+        assert run.data.metrics[f"{stage}/rows"] == 7
+        assert run.data.tags["sentiflow.run"] == GROUP
+        assert run.data.tags["sentiflow.fingerprint"] == record["fingerprint"]
+        for name, value in record["inputs"].items():
+            assert run.data.tags[f"sentiflow.input.{name}"] == value["fingerprint"]
+        digests = [item.dataset.digest for item in run.inputs.dataset_inputs]
+        assert sorted(digests) == sorted(v["fingerprint"] for v in record["inputs"].values())
+    trained, evaluated = found["train"], found["evaluate"]
+    assert trained.data.metrics["test/accuracy"] == 0.75
+    assert "validation/loss" not in trained.data.metrics
+    points = client.get_metric_history(trained.info.run_id, "train/loss")
+    assert [(p.step, p.value) for p in points] == [(1, 1.0), (2, 0.5)]
+    assert points[1].timestamp - points[0].timestamp == 1000
+    assert client.get_metric_history(trained.info.run_id, "pretrain/loss")[0].value == 1
+    assert [f.path for f in client.list_artifacts(evaluated.info.run_id)] == ["report.html"]
+    assert evaluated.data.tags["mlflow.note.content"] == "- **a**"
+    assert evaluated.data.tags["sentiflow.output_uri"] == f"{output}/report"
+    before = snapshot(uri)
+    assert send(output, uri) == ["complete"] * 4
+    assert send(f"{output}/trained", uri) == ["complete"]
+    assert snapshot(uri) == before
+
+
+def test_a_run_that_is_there_is_completed_and_what_it_has_stays(output, uri):
+    store = recording.open_store(uri, experiment="laws", required=True)
+    with contextlib.suppress(ValueError), store.run("train", group=GROUP, tags={}) as run:
+        run.log_metrics({"train/loss": 0.9}, step=1)
+        run.log_settings({"train": {"seed": 3}})
+        run.set_tags({"mlflow.user": "bob"})
+        raise ValueError("away")
+    publish_run(output)
+    assert send(output, uri) == ["added", "completed", "added", "added"]
+    found = runs(uri)["train"]
+    assert (found.info.run_id, found.info.status) == (run.run_id, "FINISHED")
+    assert "sentiflow.reason" not in found.data.tags
+    assert found.data.tags["mlflow.user"] == "bob"
+    points = MlflowClient(uri).get_metric_history(run.run_id, "train/loss")
+    assert sorted((p.step, p.value) for p in points) == [(1, 0.9), (2, 0.5)]
+
+
+def test_a_job_that_was_killed_after_its_stage_was_complete_has_a_finished_run(output, uri):
+    script = f"""
+        import os, signal
+        from sentiflow.tracking import recording
+        store = recording.open_store({uri!r}, experiment="laws", required=True)
+        with store.run("train", group={GROUP!r}, tags={{}}) as recorder:
+            recorder.log_metrics({{"train/loss": 1.0}}, step=1)
+            recorder.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (run,) = runs(uri).values()
+    assert run.info.status == "RUNNING"
+    publish_run(output)
+    assert send(output, uri) == ["added", "completed", "added", "added"]
+    found = runs(uri)["train"]
+    assert (found.info.run_id, found.info.status) == (run.info.run_id, "FINISHED")
+    assert "sentiflow.reason" not in found.data.tags
+    assert send(output, uri) == ["complete"] * 4
+
+
+def test_epochs_without_a_time_divide_the_run(output, uri):
+    history = [{k: v for k, v in epoch.items() if k != "ended"} for epoch in EPOCHS]
+    publish(output, "train", {}, describe("train"), history=history)
+    send(output, uri)
+    run = runs(uri)["train"]
+    points = MlflowClient(uri).get_metric_history(run.info.run_id, "train/loss")
+    times = [point.timestamp - run.info.start_time for point in points]
+    assert times == [5000, 10_000]
+
+
+def test_the_trials_of_a_sweep_are_rebuilt_as_far_as_the_manifests_know_them(output, uri):
+    trial = {
+        "validation_accuracy": 0.5, "validation_loss": 0.6, "chosen_epoch": 2, "reason": "",
+        "mlflow_run_id": "", "epochs": 2,
+    }  # fmt: skip
+    trials = [
+        trial | {"name": "0001-0123abcd", "status": "finished", "values": {"train.seed": 4}},
+        trial | {"name": "0002-0123abcd", "status": "stopped", "values": {"train.seed": 5}},
+        trial | {"name": "0003-0123abcd", "status": "failed", "values": {"train.seed": 6},
+                 "reason": "no luck"},
+    ]  # fmt: skip
+    publish(f"{output}/trials/0001-0123abcd", "train", {}, None, history=EPOCHS)
+    run = describe("sweep", params={"sweep.a": "1", "train.seed": "3", "train.output_uri": "/x"})
+    publish(output, "sweep", {"prepared": {"fingerprint": "c5"}}, run, trials=trials)
+    assert send(output, uri) == ["added"]
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("laws").experiment_id
+    found = {run.info.run_name: run for run in client.search_runs([experiment])}
+    parent = found["sweep abcd"]
+    assert len(found) == 4
+    statuses = {"0001": "FINISHED", "0002": "KILLED", "0003": "FAILED"}
+    for name, status in statuses.items():
+        nested = found[f"{name}-0123abcd"]
+        assert nested.info.status == status
+        assert nested.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert nested.data.tags["sentiflow.trial"] == f"{name}-0123abcd"
+        assert nested.data.tags["sentiflow.input.prepared"] == "c5"
+        assert nested.data.params == {
+            "train.seed": str(int(name) + 3), "train.output_uri": "/x"
+        }  # fmt: skip
+    assert found["0003-0123abcd"].data.tags["sentiflow.reason"] == "no luck"
+    whole = client.get_metric_history(found["0001-0123abcd"].info.run_id, "train/loss")
+    assert [p.step for p in whole] == [1, 2]
+    last = client.get_metric_history(found["0002-0123abcd"].info.run_id, "validation/accuracy")
+    assert [(p.step, p.value) for p in last] == [(2, 0.5)]
+    assert send(output, uri) == ["complete"]
+    assert len(client.search_runs([experiment])) == 4
+
+
+def test_a_model_that_was_not_registered_is_registered_once(output, uri, make_package):
+    package = make_package(f"{output}/trained/model")
+    fingerprint = manifest.read(package)["fingerprint"]
+    publish_run(output, model=fingerprint)
+    send(output, uri)
+    client = MlflowClient(uri)
+    version = client.get_model_version_by_alias("laws", "candidate")
+    assert version.run_id == runs(uri)["train"].info.run_id
+    client.set_registered_model_alias("laws", "champion", version.version)
+    client.delete_registered_model_alias("laws", "candidate")
+    assert send(output, uri) == ["complete"] * 4
+    model = client.get_registered_model("laws")
+    assert model.aliases == {"champion": version.version}
+    assert len(client.search_model_versions("name = 'laws'")) == 1
+
+
+def test_the_command_says_what_it_did_and_where(output, uri):
+    publish_run(output)
+    result = invoke(output, "--tracking-uri", uri)
+    assert result.exit_code == 0, result.stderr
+    assert "train abcd: added" in result.stderr
+    assert f"4 runs in {uri}" in result.stderr
+    assert "train abcd: complete\n" in invoke(output, "--tracking-uri", uri).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "problem"),
+    [
+        (["mlflow-unsent-1.jsonl"], 2, "not imported any more: name the run's output_uri"),
+        (["nothing-here"], 2, "nothing-here has no finished stage"),
+        (["OUTPUT", "--tracking-uri", "http://127.0.0.1:9"], 1, "cannot reach the MLflow store"),
+        (["OUTPUT", "--tracking-uri", "mlruns"], 2, "does not track to plain directories"),
+    ],
+)
+def test_what_cannot_be_imported_is_said_in_one_line(output, arguments, code, problem):
+    publish_run(output)
+    result = invoke(*(output if item == "OUTPUT" else item for item in arguments))
+    assert result.exit_code == code
+    (line,) = result.stderr.splitlines()
+    assert problem in line
+
+
+def test_a_manifest_of_an_older_version_cannot_be_imported(output):
+    publish(output, "train", {}, None, history=EPOCHS)
+    with pytest.raises(UserError, match="no finished stage that describes its run"):
+        finished_stages.require(output)
+
+
+HOSTILE = [
+    ("run.artifacts", ["../secret.txt"]),
+    ("run.artifacts", ["/etc/passwd"]),
+    ("run.artifacts", ["a/../../secret.txt"]),
+    ("run.artifacts", ["report.html", "not-listed.html"]),
+    ("run.experiment", "../../elsewhere"),
+    ("run.experiment", "x' or '1' = '1"),
+    ("run.group", "' or '1' = '1"),
+    ("run.mlflow_run_id", "../../x"),
+    ("run.start", "soon"),
+    ("run.params", {"a" * 300: "b"}),
+    ("run.params", {f"a{n}": "b" for n in range(20_000)}),
+    ("run.metrics", {"a": "not a number"}),
+    ("stage", "model"),
+    ("fingerprint", "' or '1' = '1"),
+    ("inputs", {"../x": {"fingerprint": "aa"}}),
+    ("history", [{"epoch": "first"}]),
+    ("trials", [{"name": "../../0001", "status": "finished"}]),
+]
+"""Changes to a manifest, each by its dotted key."""
+
+
+@pytest.mark.parametrize(("key", "value"), HOSTILE, ids=lambda item: str(item)[:30])
+def test_a_hostile_manifest_is_refused_in_one_line_before_anything_is_written(
+    output, tmp_path, key, value
+):
+    publish_run(output)
+    (tmp_path / "secret.txt").write_text("a secret")
+    path = Path(output, "report/manifest.json")
+    record = json.loads(path.read_text())
+    *outer, last = key.split(".")
+    (record[outer[0]] if outer else record)[last] = value
+    if value != ["report.html", "not-listed.html"] and last == "artifacts":
+        record["files"] += [{"path": item, "rows": None, "bytes": 1} for item in value]
+    path.write_text(json.dumps(record))
+    before = sorted(tmp_path.rglob("*"))
+    result = invoke(output, "--tracking-uri", f"sqlite:///{tmp_path}/absent.db")
+    assert result.exit_code == 2, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("sentiflow: ")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_link_out_of_the_output_is_not_followed(output, uri, tmp_path):
+    publish_run(output)
+    (tmp_path / "secret.txt").write_text("a secret")
+    Path(output, "report/report.html").unlink()
+    Path(output, "report/report.html").symlink_to(tmp_path / "secret.txt")
+    with pytest.raises(UserError, match="is a link out of"):
+        send(output, uri)
+
+
+@pytest.mark.parametrize("name", ["../../../overwritten", "/overwritten", "settings.json"])
+def test_a_hostile_model_package_overwrites_nothing_and_is_not_registered(
+    output, uri, make_package, tmp_path, name
+):
+    package = Path(make_package(f"{output}/trained/model"))
+    record = json.loads((package / "manifest.json").read_text())
+    publish_run(output, model=record["fingerprint"])
+    victim = tmp_path / "overwritten"
+    victim.write_text("mine")
+    if name in FILES:
+        (package / name).unlink()
+        (package / name).symlink_to(victim)
+    record["files"][0]["path"] = name
+    (package / "manifest.json").write_text(json.dumps(record))
+    with pytest.raises((UserError, JobError)):
+        send(output, uri)
+    assert victim.read_text() == "mine"
+    assert not MlflowClient(uri).search_registered_models()
+
+
+def test_an_import_sends_nothing_to_a_host_that_a_manifest_names(output, uri, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        host = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+        records = publish_run(output)
+        for folder in ("prepared", "trained", "scored", "report"):
+            path = Path(output, folder, "manifest.json")
+            record = json.loads(path.read_text().replace(f"{output}/", f"{host}/"))
+            record["tracking_uri"] = record["run"]["tracking_uri"] = host
+            record["run"]["tags"] |= {"mlflow.parentRunId": "0" * 32, "sentiflow.pid": "1"}
+            path.write_text(json.dumps(record))
+        assert send(output, uri) == ["added"] * len(records)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    for run in runs(uri).values():
+        assert not run.data.tags.keys() & {"mlflow.parentRunId", "sentiflow.pid"}
+    assert mlflow_store.default_uri(None) != host
+    assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "secret"
