@@ -16,7 +16,6 @@ from pathlib import Path
 
 # Ray reads these when it is imported or started. The token mode is not set where Ray has been
 # imported before: it would take effect in part only. Ray then chooses the same when it starts.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 # After the loss of a node Ray Train still counts on it for a while, and waits so long for it.
 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")

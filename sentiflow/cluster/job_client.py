@@ -11,9 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# Ray reads it when it is imported.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-
 import aiohttp
 import ray
 import requests

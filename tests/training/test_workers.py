@@ -37,7 +37,7 @@ def test_a_mistake_of_the_user_that_comes_as_it_was_raised_stays_one():
     [
         PermissionError(13, "Permission denied", "/data/run"),
         "Traceback ...\nsentiflow.errors.StorageError: Permission denied: '/data/run': choose "
-        "another place, or make it writable",
+        "another location, or make it writable",
     ],
 )
 def test_a_location_that_must_not_be_used_is_a_mistake_of_the_user(failure, caplog):

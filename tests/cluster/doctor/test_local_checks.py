@@ -232,7 +232,7 @@ def store():
     ("health", "search", "text", "expected"),
     [
         (200, 200, b"{}", "answers"),
-        (503, 200, b"{}", "503"),
+        (200, 503, b"{}", "503"),
         (200, 401, b"not you", "401"),
         (200, 403, b"Invalid Host header - possible DNS rebinding", "Invalid Host header"),
     ],
