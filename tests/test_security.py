@@ -52,9 +52,7 @@ def test_telemetry_is_off_before_ray_or_mlflow_is_imported():
     )
     found = [line.split() for line in result.stdout.splitlines()]
     assert {name for _, name, _ in found} == {"ray", "mlflow"}
-    told = {module for module, name, value in found if value != {"ray": "0"}.get(name, "true")}
-    served = "sentiflow.tracking.served_model"
-    assert told == {served}, "which a server of MLflow's imports, not sentiflow"
+    assert not {module for module, name, off in found if off != {"ray": "0"}.get(name, "true")}
 
 
 class Watched:
