@@ -42,6 +42,10 @@ class Sender:
         self._refusals: set[str] = set()
         threading.Thread(target=self._work, name="mlflow sender", daemon=True).start()
 
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Pickle as None: Ray Tune stores its callbacks with their recorders, but uses no copy."""
+        return type(None), ()
+
     def put(self, call: Call, *, is_optional: bool = False) -> None:
         """Queue a call; it is left out if the store is unavailable or the queue is full.
 

@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 import signal
 import sqlite3
 import subprocess
@@ -44,6 +45,13 @@ def test_the_store_gets_what_is_logged(store, uri):
     assert run.data.tags["sentiflow.stage"] == "train"
     assert run.data.tags["more"] == "x"
     assert [f.path for f in MlflowClient(uri).list_artifacts(run.info.run_id)] == ["plots"]
+
+
+def test_a_pickled_recorder_sends_nothing(store, uri):
+    with store.run("sweep", group="0123abcd", tags={}) as recorder:
+        copy = pickle.loads(pickle.dumps(recorder))
+        copy.log_metrics({"train/loss": 0.5})
+    assert not only_run(uri).data.metrics
 
 
 def test_artifacts_lie_beside_the_sqlite_file_whatever_the_working_directory(
