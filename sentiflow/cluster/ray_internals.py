@@ -45,17 +45,6 @@ def loopback_only() -> Iterator[None]:
         constants.ENABLE_RAY_CLUSTER = before
 
 
-def token_auth_is_on() -> bool:
-    """Say whether the Ray of this process asks for a token.
-
-    Why: Ray decides that when it is imported, and the variables may have changed since.
-    Without: ``RAY_AUTH_MODE`` decides.
-    """
-    authentication = "ray._private.authentication.authentication_utils"
-    is_enabled = _find(f"{authentication}.is_token_auth_enabled")
-    return is_enabled() if is_enabled else os.environ.get("RAY_AUTH_MODE") == "token"
-
-
 def max_resources() -> Mapping[str, float]:
     """Give what an autoscaler may bring the cluster to, by resource; empty if it does not say.
 
