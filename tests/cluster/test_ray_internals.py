@@ -40,7 +40,6 @@ def test_no_other_module_uses_private_interfaces_of_ray():
 
 
 CALLS = {
-    "token_auth_is_on": lambda: ray_internals.token_auth_is_on(),
     "speed_up_data": lambda: ray_internals.speed_up_data(),
     "callbacks_of_data": lambda: ray_internals.callbacks_of_data(print),
     "find_uploaded": lambda: ray_internals.find_uploaded(PROJECT / "jobs"),
@@ -61,7 +60,7 @@ def test_nothing_fails_where_an_interface_is_gone(monkeypatch, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["token_auth_is_on", "speed_up_data", "callbacks_of_data", "find_uploaded",
+    "name", ["speed_up_data", "callbacks_of_data", "find_uploaded",
              "validate_cluster_file"],
 )  # fmt: skip
 def test_this_version_of_ray_has_them_all(monkeypatch, name):
