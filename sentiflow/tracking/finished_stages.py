@@ -128,7 +128,11 @@ class FinishedStage:
 
     def read_trial(self, trial: TrialInfo) -> StageInfo | None:
         """Read the manifest of a trial; None if it has none, as it was not trained to its end."""
-        return _read(join(self.uri, _TRIALS, trial.name), self.uri)
+        return _read(self.trial_uri(trial), self.uri)
+
+    def trial_uri(self, trial: TrialInfo) -> str:
+        """Name the directory of a trial."""
+        return join(self.uri, _TRIALS, trial.name)
 
 
 def find(output_uri: str, *, folders: Sequence[str] = FOLDERS) -> list[FinishedStage]:

@@ -190,9 +190,15 @@ class _Import:
             else _to_points(chosen, to_ms(end), trial.chosen_epoch)
         )
         run = found[0] if found else self._make(trial.name, described.start, tags)
-        params = {} if run.data.params else _derive_params(described.params, trial, trained)
+        params = _derive_params(described.params, trial, trained)
+        params["train.output_uri"] = stage.trial_uri(trial)
         status = _TRIAL_STATUS[trial.status]
-        return self._complete(run, _Wanted(tags, metrics, to_ms(end), status, trial.reason, params))
+        return self._complete(
+            run,
+            _Wanted(
+                tags, metrics, to_ms(end), status, trial.reason, {} if run.data.params else params
+            ),
+        )
 
     def _add_to_training(self, stage: FinishedStage) -> int:
         """Add what an evaluation says of the training, if that is in the same output."""

@@ -237,8 +237,9 @@ def test_the_trials_of_a_sweep_are_rebuilt_as_far_as_the_manifests_know_them(out
         assert nested.data.tags["sentiflow.trial"] == f"{name}-0123abcd"
         assert nested.data.tags["sentiflow.input.prepared"] == "c5"
         assert nested.data.params == {
-            "train.seed": str(int(name) + 3), "train.output_uri": "/x"
-        }  # fmt: skip
+            "train.seed": str(int(name) + 3),
+            "train.output_uri": f"{output}/trials/{name}-0123abcd",
+        }
     assert found["0003-0123abcd"].data.tags["sentiflow.reason"] == "no luck"
     whole = client.get_metric_history(found["0001-0123abcd"].info.run_id, "train/loss")
     assert [p.step for p in whole] == [1, 2]
