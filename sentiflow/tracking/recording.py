@@ -1,6 +1,7 @@
 """Settings, metrics and files of a stage -> an MLflow run, and the key ``run`` of its manifest."""
 
 import contextlib
+import copy
 import getpass
 import logging
 import math
@@ -167,7 +168,8 @@ class Recorder:
         """Describe the run for the stage's manifest; None if it is not the run of a stage."""
         if self.about is None:
             return None
-        return {**self.about, "end": now_iso(), "mlflow_run_id": self.run_id}
+        run = {**self.about, "end": now_iso(), "mlflow_run_id": self.run_id}
+        return copy.deepcopy(run)  # more is logged later
 
     def _log(self, series: list[tuple[int, dict[str, float]]], *, is_optional: bool) -> None:
         now = now_ms()

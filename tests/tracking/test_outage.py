@@ -231,7 +231,7 @@ def make_stage(during) -> types.SimpleNamespace:
         during()
         recorder.log_series([(1, {"step/loss": 1.0})])
         recorder.log_metrics({"test/loss": 0.25})
-        return manifest.publish(spec, counts={}, files=[], seconds=1)
+        return manifest.publish(spec, counts={}, files=[], seconds=1, run=recorder.describe())
 
     return types.SimpleNamespace(describe_output=describe_output, run=run)
 
