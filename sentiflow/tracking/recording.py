@@ -168,8 +168,10 @@ class Recorder:
         """Describe the run for the stage's manifest; None if it is not the run of a stage."""
         if self.about is None:
             return None
-        run = {**self.about, "end": now_iso(), "mlflow_run_id": self.run_id}
-        return copy.deepcopy(run)  # more is logged later
+        run = copy.deepcopy(self.about)  # more is logged later
+        run["end"] = now_iso()
+        run["mlflow_run_id"] = self.run_id
+        return run
 
     def _log(self, series: list[tuple[int, dict[str, float]]], *, is_optional: bool) -> None:
         now = now_ms()
