@@ -257,11 +257,11 @@ def draw_map(
         vectors = _load(source, max_words)
         from sentiflow.progress import say
         from sentiflow.storage import filesystem
-        from sentiflow.words import geometry, map_chart
+        from sentiflow.words import charts, geometry
 
         rows = geometry.look_up(vectors, words)
         projection = geometry.project(vectors.vectors[rows])
-        image = map_chart.draw_map(words, projection)
+        image = charts.draw_map(words, projection)
         filesystem.write_bytes(absolute_uri(to), image)
         if as_json:
             points = zip(words, projection.points.tolist(), strict=True)
@@ -308,7 +308,7 @@ def bias(
         from sentiflow.cli import bias_text
         from sentiflow.progress import say
         from sentiflow.storage import filesystem
-        from sentiflow.words import bias_chart, geometry, word_bias
+        from sentiflow.words import charts, geometry, word_bias
 
         typed = [word for pair in chosen for word in pair] + (words or [])
         geometry.look_up(vectors, typed)
@@ -319,7 +319,7 @@ def bias(
             tests=() if chosen or words else word_bias.TESTS,
         )
         if to is not None:
-            filesystem.write_bytes(absolute_uri(to), bias_chart.render(found))
+            filesystem.write_bytes(absolute_uri(to), charts.draw_bias(found))
             say("words", f"chart: {to}")
         if as_json:
             asked = words or list(word_bias.PROFESSIONS)

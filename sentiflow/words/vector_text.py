@@ -41,14 +41,6 @@ class _Format(NamedTuple):
     """As in the first line; None if the first line already holds a word."""
 
 
-class _LineError(Exception):
-    """An error in a line, with the index of the line in its block."""
-
-    def __init__(self, index: int, problem: str) -> None:
-        super().__init__(problem)
-        self.index = index
-
-
 def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarray]:
     """Read words and vectors from a file, plain or compressed.
 
@@ -75,9 +67,10 @@ def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarra
         for block in filter(None, chain([rest], blocks)):
             try:
                 parts.append(_parse(block, form.dim))
-            except _LineError as error:
-                line = first_line + num_words + error.index
-                raise UserError(f"{uri}, line {line:,}: {error}") from error
+            except pa.ArrowInvalid as error:
+                index, fault = _find_first_fault(block, form.dim, reason=str(error))
+                line = first_line + num_words + index
+                raise UserError(f"{uri}, line {line:,}: {fault}") from error
             num_words += len(parts[-1][0])
             if num_words >= limit:
                 break
@@ -122,7 +115,7 @@ def _parse(block: bytes, dim: int) -> tuple[pa.Array, np.ndarray]:
     """Parse the lines of a block.
 
     Raises:
-        _LineError: A line is not a word with ``dim`` finite numbers.
+        pa.ArrowInvalid: A line is not a word with ``dim`` finite numbers.
     """
     num_lines = block.count(b"\n")
     joined, indices = block, list[int]()
@@ -130,19 +123,16 @@ def _parse(block: bytes, dim: int) -> tuple[pa.Array, np.ndarray]:
         joined, indices = _join_words(block, dim)
     names = ["word", *map(str, range(dim))]
     types = dict.fromkeys(names, pa.float32()) | {"word": pa.string()}
-    try:
-        table = pyarrow.csv.read_csv(
-            _to_arrow(joined),
-            pyarrow.csv.ReadOptions(column_names=names),
-            _CSV,
-            pyarrow.csv.ConvertOptions(column_types=types),
-        ).combine_chunks()
-    except pa.ArrowInvalid as error:
-        raise _explain(block, dim, str(error)) from error
+    table = pyarrow.csv.read_csv(
+        _to_arrow(joined),
+        pyarrow.csv.ReadOptions(column_names=names),
+        _CSV,
+        pyarrow.csv.ConvertOptions(column_types=types),
+    ).combine_chunks()
     assert len(table) == num_lines
     vectors = np.stack([column.to_numpy() for column in table.columns[1:]], axis=1)
     if not np.isfinite(vectors).all():
-        raise _explain(block, dim, "a number is not finite")
+        raise pa.ArrowInvalid("a number is not finite")
     words = table["word"].combine_chunks()
     if indices:
         is_joined = np.zeros(num_lines, bool)
@@ -162,27 +152,26 @@ def _to_arrow(block: bytes) -> pa.BufferReader:
 
 
 def _join_words(block: bytes, dim: int) -> tuple[bytes, list[int]]:
-    """Replace the spaces in words, so that each line has ``dim`` spaces.
+    """Replace the spaces in words, so that each line without an error has ``dim`` spaces.
 
     Returns:
         The block, and the indices of the lines with such words.
     """
     lines, indices = block.split(b"\n"), []
     for index, line in enumerate(lines):
-        if (extra := line.count(b" ") - dim) > 0:
-            if _find_fault(line, dim):
-                raise _explain(block, dim, "")
+        extra = line.count(b" ") - dim
+        if extra > 0 and not _find_fault(line, dim):
             lines[index] = line.replace(b" ", _IN_WORD.encode(), extra)
             indices.append(index)
     return b"\n".join(lines), indices
 
 
-def _explain(block: bytes, dim: int, reason: str) -> _LineError:
-    """Find the first line of a block that has an error."""
-    lines = block.split(b"\n")[:-1]
-    faults = ((index, _find_fault(line, dim)) for index, line in enumerate(lines))
-    first = next((_LineError(index, fault) for index, fault in faults if fault), None)
-    return first or _LineError(0, f"this line or a later one cannot be read: {reason}")
+def _find_first_fault(block: bytes, dim: int, *, reason: str) -> tuple[int, str]:
+    """Find the first line of a block that has an error; returns its index and the error."""
+    for index, line in enumerate(block.split(b"\n")[:-1]):
+        if fault := _find_fault(line, dim):
+            return index, fault
+    return 0, f"this line or a later one cannot be read: {reason}"
 
 
 def _find_fault(line: bytes, dim: int) -> str:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from test_report import PNG_SIGNATURE
 
-from sentiflow.words import map_chart
+from sentiflow.words import charts
 from sentiflow.words.geometry import Projection
 
 SHARES = np.array([0.614, 0.2])
@@ -25,8 +25,8 @@ def drawn(monkeypatch):
         figures.append(figure)
         return to_png(figure)
 
-    to_png = map_chart.to_png
-    monkeypatch.setattr(map_chart, "to_png", keep)
+    to_png = charts.to_png
+    monkeypatch.setattr(charts, "to_png", keep)
     return figures
 
 
@@ -40,7 +40,7 @@ def labels_of(figure):
 @pytest.mark.parametrize("num", [1, 2, 12, 30, 90])
 def test_every_word_has_a_label_that_no_other_covers(drawn, num):
     words, projection = scattered(num)
-    assert map_chart.draw_map(words, projection).startswith(PNG_SIGNATURE)
+    assert charts.draw_map(words, projection).startswith(PNG_SIGNATURE)
     found, boxes = labels_of(drawn[0])
     assert found == words
     pairs = [(i, j) for i in range(num) for j in range(i) if boxes[i].overlaps(boxes[j])]
@@ -49,13 +49,13 @@ def test_every_word_has_a_label_that_no_other_covers(drawn, num):
 
 def test_labels_of_the_same_point_do_not_overlap(drawn):
     words = ["one", "two", "three", "four", "five"]
-    map_chart.draw_map(words, Projection(np.zeros((5, 2)), np.zeros(2)))
+    charts.draw_map(words, Projection(np.zeros((5, 2)), np.zeros(2)))
     _, boxes = labels_of(drawn[0])
     assert not any(boxes[i].overlaps(boxes[j]) for i in range(5) for j in range(i))
 
 
 def test_the_axes_say_what_they_explain_and_are_to_scale(drawn):
-    map_chart.draw_map(*scattered(9))
+    charts.draw_map(*scattered(9))
     (axes,) = drawn[0].axes
     assert axes.get_xlabel() == "First principal component (61% of the variance)"
     assert axes.get_ylabel() == "Second principal component (20% of the variance)"
@@ -66,11 +66,11 @@ def test_the_axes_say_what_they_explain_and_are_to_scale(drawn):
 def test_drawing_twice_gives_the_same_bytes_and_leaves_matplotlib_as_it_was():
     with mpl.rc_context({"font.size": 7}):
         before = dict(mpl.rcParams)
-        assert map_chart.draw_map(*scattered(20)) == map_chart.draw_map(*scattered(20))
+        assert charts.draw_map(*scattered(20)) == charts.draw_map(*scattered(20))
         assert dict(mpl.rcParams) == before
 
 
 def test_words_that_look_like_formulas_are_literal(drawn):
     words = ["$", r"$\no$", r"\alpha", "a_b^c", "%", "l\u00e9\u00f1"]
-    map_chart.draw_map(words, scattered(6)[1])
+    charts.draw_map(words, scattered(6)[1])
     assert labels_of(drawn[0])[0] == words

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiflow.words.spelling import find_similar
+from sentiflow.words.geometry import find_similar
 
 SHORT_WORDS = st.text("abcé", max_size=6)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sentiflow.words import vector_cache
+from sentiflow.words import word_vectors
 
 WORDS, VECTORS = pa.array(["the", "of", "ü"]), np.arange(6, dtype=np.float32).reshape(3, 2)
 
@@ -21,13 +21,13 @@ def source(tmp_path, monkeypatch):
 
 @pytest.fixture
 def copy(source):
-    path = vector_cache.locate(str(source))
-    vector_cache.write(path, WORDS, VECTORS)
+    path = word_vectors.locate_copy(str(source))
+    word_vectors.write_copy(path, WORDS, VECTORS)
     return path
 
 
 def test_a_copy_is_mapped_from_the_file(copy):
-    words, vectors = vector_cache.read(copy)
+    words, vectors = word_vectors.read_copy(copy)
     assert words.equals(WORDS)
     np.testing.assert_array_equal(vectors, VECTORS)
     assert vectors.dtype == np.float32
@@ -37,48 +37,48 @@ def test_a_copy_is_mapped_from_the_file(copy):
 
 @pytest.mark.parametrize("vectors", [VECTORS[:0], np.asfortranarray(VECTORS), VECTORS[::-1]])
 def test_any_vectors_are_read_back(copy, vectors):
-    vector_cache.write(copy, WORDS[: len(vectors)], vectors)
-    np.testing.assert_array_equal(vector_cache.read(copy)[1], vectors)
+    word_vectors.write_copy(copy, WORDS[: len(vectors)], vectors)
+    np.testing.assert_array_equal(word_vectors.read_copy(copy)[1], vectors)
 
 
 def test_the_name_follows_path_size_time_and_number_of_words(source, copy, tmp_path):
     assert copy.parent == tmp_path / "cache/sentiflow/vectors"
-    assert vector_cache.locate(str(source)) == copy
-    assert vector_cache.locate(str(source), max_words=5) != copy
+    assert word_vectors.locate_copy(str(source)) == copy
+    assert word_vectors.locate_copy(str(source), max_words=5) != copy
     os.utime(source, ns=(0, 1))
-    later = vector_cache.locate(str(source))
+    later = word_vectors.locate_copy(str(source))
     assert later != copy
     source.write_text("the 0 1\nof 2 3\n")
     os.utime(source, ns=(0, 1))
-    assert vector_cache.locate(str(source)) != later
+    assert word_vectors.locate_copy(str(source)) != later
 
 
 def test_a_new_copy_replaces_those_of_earlier_states(source, copy):
-    few = vector_cache.locate(str(source), max_words=1)
-    vector_cache.write(few, WORDS[:1], VECTORS[:1])
+    few = word_vectors.locate_copy(str(source), max_words=1)
+    word_vectors.write_copy(few, WORDS[:1], VECTORS[:1])
     other_file = copy.with_name(f"{'0' * 20}-{'0' * 20}-all.arrow")
-    vector_cache.write(other_file, WORDS, VECTORS)
+    word_vectors.write_copy(other_file, WORDS, VECTORS)
     assert set(copy.parent.iterdir()) == {copy, few, other_file}
     os.utime(source, ns=(0, 1))
-    later = vector_cache.locate(str(source))
-    vector_cache.write(later, WORDS, VECTORS)
+    later = word_vectors.locate_copy(str(source))
+    word_vectors.write_copy(later, WORDS, VECTORS)
     assert set(copy.parent.iterdir()) == {later, other_file}
 
 
 def test_a_relative_path_names_the_same_copy(source, copy, monkeypatch):
     monkeypatch.chdir(source.parent)
-    assert vector_cache.locate(source.name) == copy
+    assert word_vectors.locate_copy(source.name) == copy
 
 
 def test_the_default_cache_is_below_the_home_directory(source, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/ada")
-    folder = vector_cache.locate(str(source)).parent
+    folder = word_vectors.locate_copy(str(source)).parent
     assert str(folder) == "/home/ada/.cache/sentiflow/vectors"
 
 
 def test_a_missing_copy_is_none(source):
-    assert vector_cache.read(vector_cache.locate(str(source))) is None
+    assert word_vectors.read_copy(word_vectors.locate_copy(str(source))) is None
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "other", "footer", "offsets"])
@@ -92,42 +92,24 @@ def test_a_damaged_copy_is_none(copy, damage):
         "footer": content[:-9] + b"\x00" * 9, "offsets": content,
     }  # fmt: skip
     copy.write_bytes(damaged[damage])
-    assert vector_cache.read(copy) is None
+    assert word_vectors.read_copy(copy) is None
 
 
 def test_another_table_is_none(copy):
     with pa.OSFile(str(copy), "wb") as file, pa.ipc.new_file(file, pa.schema({"word": "string"})):
         pass
-    assert vector_cache.read(copy) is None
-
-
-@pytest.mark.parametrize(
-    ("words", "numbers"),
-    [
-        (WORDS, VECTORS.astype(np.float64).ravel()),
-        (pa.array([1, 2, 3]), VECTORS.ravel()),
-        (WORDS.dictionary_encode(), VECTORS.ravel()),
-        (pa.array(["the", None, "of"]), VECTORS.ravel()),
-        (WORDS, pa.array([0, None, 1, 2, 3, 4], pa.float32())),
-    ],
-)
-def test_other_types_are_none(copy, words, numbers):
-    lists = pa.FixedSizeListArray.from_arrays(pa.array(numbers), 2)
-    batch = pa.RecordBatch.from_arrays([words, lists], ["word", "vector"])
-    with pa.OSFile(str(copy), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
-        writer.write_batch(batch)
-    assert vector_cache.read(copy) is None
+    assert word_vectors.read_copy(copy) is None
 
 
 def test_without_a_home_directory_nothing_is_cached(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    vector_cache.write(tmp_path / "file/below.arrow", WORDS, VECTORS)
+    word_vectors.write_copy(tmp_path / "file/below.arrow", WORDS, VECTORS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user without a home
-    place = vector_cache.locate("file")
-    vector_cache.write(place, WORDS, VECTORS)
-    assert vector_cache.read(place) is None
+    place = word_vectors.locate_copy("file")
+    word_vectors.write_copy(place, WORDS, VECTORS)
+    assert word_vectors.read_copy(place) is None
     assert os.listdir(tmp_path) == ["file"]
 
 
@@ -137,6 +119,6 @@ def test_an_incomplete_copy_is_deleted(copy, monkeypatch):
 
     before = copy.read_bytes()
     monkeypatch.setattr(pa.ipc, "new_file", fail)
-    vector_cache.write(copy, WORDS[:1], VECTORS[:1])
+    word_vectors.write_copy(copy, WORDS[:1], VECTORS[:1])
     assert copy.read_bytes() == before
     assert os.listdir(copy.parent) == [copy.name]

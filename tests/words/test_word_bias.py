@@ -15,8 +15,13 @@ import pytest
 
 from sentiflow.errors import UserError
 from sentiflow.words import word_bias, word_vectors
-from sentiflow.words.word_bias import measure_word_bias
-from sentiflow.words.word_sets import PROFESSIONS, TESTS, AssociationTest, WordSet
+from sentiflow.words.word_bias import (
+    PROFESSIONS,
+    TESTS,
+    AssociationTest,
+    WordSet,
+    measure_word_bias,
+)
 from sentiflow.words.word_vectors import WordVectors
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sentiflow.words.word_sets import GENDER_PAIRS, PROFESSIONS, TESTS
+from sentiflow.words.word_bias import GENDER_PAIRS, PROFESSIONS, TESTS
 
 SIZES = {
     "WEAT 1": (25, 25, 25, 25),
