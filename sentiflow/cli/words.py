@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -21,8 +21,7 @@ from sentiflow.errors import UserError
 from sentiflow.storage.uris import absolute_uri, names_model
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from sentiflow.words.geometry import Neighbor
     from sentiflow.words.word_vectors import WordVectors
 
 _SOURCES = """\b
@@ -123,7 +122,7 @@ def _measuring(name: str) -> Callable[..., None]:
 
             first, *others = words
             values = getattr(geometry, name)(vectors, first, others).tolist()
-            found = list(zip(others, values, strict=True))
+            found = list(map(geometry.Neighbor, others, values))
             if as_json:
                 _echo_json(vectors, words, results=_to_json(found))
             elif len(found) == 1:
@@ -137,63 +136,45 @@ def _measuring(name: str) -> Callable[..., None]:
 for _name, _help in _MEASURES.items():
     app.command(_name, help=inspect.cleandoc(_help), epilog=_SOURCES)(_measuring(_name))
 
-Query = tuple["np.ndarray", Sequence[str]]
-"""A point, and the words that define it."""
+
+class _Query(NamedTuple):
+    """A command that lists the words nearest to a point."""
+
+    argument: str
+    """What the user writes, for the help."""
+    least: int
+    most: int | None
+    """Least and greatest number of words."""
+    help: str
 
 
-def nearest(vectors: "WordVectors", words: Sequence[str]) -> Query:
-    """List the words nearest to a word.
+_QUERIES = {
+    "nearest": _Query("One word.", 1, 1, """List the words nearest to a word.
 
     Example: sentiflow words nearest cat
 
-    Example: sentiflow words nearest cat -n 5 --by cosine
-    """
-    from sentiflow.words import geometry
-
-    _check_number(words, 1, 1)
-    return geometry.midpoint(vectors, words), words
-
-
-def midpoint(vectors: "WordVectors", words: Sequence[str]) -> Query:
+    Example: sentiflow words nearest cat -n 5 --by cosine"""),
+    "midpoint": _Query("Two or more words.", 2, None,
     """List the words nearest to the midpoint of words.
 
-    Example: sentiflow words midpoint happy sad
-    """
-    from sentiflow.words import geometry
-
-    _check_number(words, 2)
-    return geometry.midpoint(vectors, words), words
-
-
-def analogy(vectors: "WordVectors", words: Sequence[str]) -> Query:
-    """List the words nearest to A - B + C.
+    Example: sentiflow words midpoint happy sad"""),
+    "analogy": _Query("Three words: A, B and C.", 3, 3, """List the words nearest to A - B + C.
 
     They are to C as A is to B. For example, king man woman: who is to woman as king is to man?
 
-    Example: sentiflow words analogy king man woman
-    """
-    from sentiflow.words import geometry
-
-    _check_number(words, 3, 3)
-    return geometry.analogy(vectors, *words), words
-
-
-def near(vectors: "WordVectors", words: Sequence[str]) -> Query:
+    Example: sentiflow words analogy king man woman"""),
+    "near": _Query("Words and signs, separated by spaces; quotes are not needed.", 1, None,
     """List the words nearest to a signed sum of words.
 
     Put spaces around the signs, + and -.
 
-    Example: sentiflow words near "good - bad + programmer"
-    """
-    from sentiflow.words import geometry
-
-    terms = geometry.parse(" ".join(words))
-    return geometry.combine(vectors, terms), [term.word for term in terms]
+    Example: sentiflow words near "good - bad + programmer\""""),
+}  # fmt: skip
 
 
-def _listing(find_point: Callable[..., Query], wanted: str) -> Callable[..., None]:
+def _listing(name: str) -> Callable[..., None]:
     def command(
-        words: Annotated[list[str], typer.Argument(metavar="WORD", help=wanted)],
+        words: Annotated[list[str], typer.Argument(metavar="WORD", help=_QUERIES[name].argument)],
         n: Count = 10,
         by: By = "euclidean",
         exclude_query: ExcludeQuery = False,
@@ -202,35 +183,35 @@ def _listing(find_point: Callable[..., Query], wanted: str) -> Callable[..., Non
         as_json: AsJson = False,
     ) -> None:
         with reporting(verbose=False):
+            _check_number(words, _QUERIES[name].least, _QUERIES[name].most)
             vectors = _load(source, max_words)
             from sentiflow.words import geometry
 
-            point, query = find_point(vectors, words)
-            exclude = query if exclude_query else None
+            if name == "near":
+                terms = geometry.parse(" ".join(words))
+                words = [term.word for term in terms]
+                point = geometry.combine(vectors, terms)
+            elif name == "analogy":
+                point = geometry.analogy(vectors, *words)
+            else:
+                point = geometry.midpoint(vectors, words)
+            exclude = words if exclude_query else None
             neighbors = geometry.nearest(vectors, point, n=n, by=by, exclude=exclude)
             dropped = [neighbors.left_out] if neighbors.left_out else []
             if as_json:
                 results, left_out = _to_json(neighbors.found), _to_json(dropped)
-                _echo_json(vectors, query, by=by, results=results, left_out=left_out)
+                _echo_json(vectors, words, by=by, results=results, left_out=left_out)
                 return
             _echo_values(neighbors.found)
-            for name, value in dropped:
-                if name not in query:
-                    typer.echo(f"left out: {printable(name)} {value:.4f}", err=True)
+            for word, value in dropped:
+                if word not in words:
+                    typer.echo(f"left out: {printable(word)} {value:.4f}", err=True)
 
     return command
 
 
-_POINTS: dict[Callable[..., Query], str] = {
-    nearest: "One word.",
-    midpoint: "Two or more words.",
-    analogy: "Three words: A, B and C.",
-    near: "Words and signs, separated by spaces; quotes are not needed.",
-}
-for _find_point, _wanted in _POINTS.items():
-    app.command(_find_point.__name__, help=inspect.getdoc(_find_point), epilog=_SOURCES)(
-        _listing(_find_point, _wanted)
-    )
+for _name, _query in _QUERIES.items():
+    app.command(_name, help=inspect.cleandoc(_query.help), epilog=_SOURCES)(_listing(_name))
 
 
 @app.command("map", epilog=_SOURCES)
@@ -368,15 +349,8 @@ def _echo_values(values: Iterable[tuple[str, float]]) -> None:
         typer.echo(f"{word:<{width}} {value:.4f}")
 
 
-class _Value(TypedDict):
-    """A word with its distance or similarity, as JSON."""
-
-    word: str
-    value: float
-
-
-def _to_json(values: Iterable[tuple[str, float]]) -> list[_Value]:
-    return [{"word": word, "value": value} for word, value in values]
+def _to_json(neighbors: Iterable["Neighbor"]) -> list[dict[str, Any]]:
+    return [neighbor._asdict() for neighbor in neighbors]
 
 
 def _echo_json(vectors: "WordVectors", words: Sequence[str], **found: Any) -> None:
