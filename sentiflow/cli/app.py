@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from sentiflow.cli import config, doctor, download, jobs, submit, words
+from sentiflow.cli import doctor, jobs, submit, words
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, ConfigPath, Overrides, Verbose
 from sentiflow.config import settings
@@ -28,16 +28,32 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-jobs.add_commands(app)
-app.add_typer(config.app, name="config")
+config_app = typer.Typer(
+    no_args_is_help=True, help="Show and check the settings, or a cluster file."
+)
 tracking_app = typer.Typer(no_args_is_help=True, help="Runs for MLflow, from their output.")
+download_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Download the real tweets or word vectors."
+)
+jobs.add_commands(app)
+app.add_typer(config_app, name="config")
 app.add_typer(tracking_app, name="tracking")
-app.add_typer(download.app, name="download")
+app.add_typer(download_app, name="download")
 app.add_typer(words.app, name="words")
 app.command()(doctor.doctor)
 app.command()(submit.submit)
 
 _RUN_HELP = "A run's output_uri, a scored directory, or the id of an MLflow run."
+
+To = Annotated[Path, typer.Option("--to", metavar="DIR", help="Where the files go.")]
+Mirror = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="Another address of the same archive."),
+]
+KeepArchive = Annotated[bool, typer.Option("--keep-archive", help="Keep the archive.")]
+Replace = Annotated[
+    bool, typer.Option("--overwrite", help="Replace other files that have these names.")
+]
 
 
 def main() -> None:
@@ -155,10 +171,7 @@ def sample(
         from sentiflow.progress import Progress, say
         from sentiflow.storage import filesystem
 
-        if output.is_dir():
-            raise UserError(f"{output} is a directory", hint="name a file to write")
-        if output.exists() and not overwrite:
-            raise UserError(f"{output} exists", hint="name another file, or add --overwrite")
+        jobs.check_free(output, overwrite)
         size = 0
         with (
             filesystem.publish(absolute_uri(str(output))) as stream,
@@ -198,6 +211,92 @@ def import_outputs(
         for run in rebuild.send(stages, tracking_uri=store):
             say("tracking", f"{run.name}: {run.outcome}")
         say("tracking", f"{len(stages)} run{'s' if len(stages) > 1 else ''} in {store}")
+
+
+@config_app.command()
+def show(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Print every setting as the jobs see it, defaults included."""
+    with reporting(verbose=False):
+        jobs.show_settings(settings.load(config, overrides or ()))
+
+
+@config_app.command()
+def validate(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Check the settings; print a line for each error."""
+    with reporting(verbose=False):
+        settings.load(config, overrides or ())
+        typer.echo(f"{config} is valid")
+
+
+@config_app.command()
+def cluster(
+    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="A file for `ray up`.")],
+) -> None:
+    """Check a cluster file without starting anything; print a line for each error."""
+    with reporting(verbose=False):
+        from sentiflow.cluster import cluster_file
+
+        cluster_file.check(file)
+        typer.echo(f"{file} is valid")
+
+
+@config_app.command()
+def describe() -> None:
+    """List every setting with its default and its meaning, as a Markdown table."""
+    typer.echo("| setting | default | meaning |\n|---|---|---|")
+    for key, default, meaning in settings.describe():
+        text = meaning.replace("``", "`").replace("|", r"\|")
+        typer.echo(f"| `{key}` | `{default}` | {text} |")
+
+
+@download_app.command()
+def sentiment140(
+    to: To = Path("data"),
+    url: Mirror = None,
+    keep_archive: KeepArchive = False,
+    overwrite: Replace = False,
+    as_json: AsJson = False,
+) -> None:
+    """Download the 1.6 million tweets of Sentiment140 (81 MB)."""
+    with reporting(verbose=False):
+        from sentiflow.data import archives, download
+
+        paths = download.download(
+            archives.SENTIMENT140, to, url=url, keep_archive=keep_archive, overwrite=overwrite
+        )
+        _print_files(paths, as_json)
+
+
+@download_app.command()
+def glove(
+    name: Annotated[str, typer.Option(metavar="NAME", help="6B, twitter.27B, 42B or 840B.")] = "6B",
+    dim: Annotated[
+        int | None, typer.Option(help="Unpack only the vectors of this dimension.")
+    ] = None,
+    to: To = Path(".vector_cache"),
+    url: Mirror = None,
+    keep_archive: KeepArchive = False,
+    overwrite: Replace = False,
+    as_json: AsJson = False,
+) -> None:
+    """Download GloVe's word vectors (862 MB for 6B)."""
+    with reporting(verbose=False):
+        from sentiflow.data import archives, download
+
+        archive, names = archives.choose_glove(name, dim)
+        paths = download.download(
+            archive, to, names=names, url=url, keep_archive=keep_archive, overwrite=overwrite
+        )
+        _print_files(paths, as_json)
+
+
+def _print_files(paths: Sequence[Path], as_json: bool) -> None:
+    """Print the paths of files."""
+    if as_json:
+        files = [{"path": str(path), "bytes": path.stat().st_size} for path in paths]
+        typer.echo(json.dumps({"files": files}, ensure_ascii=False))
+    else:
+        typer.echo("\n".join(map(str, paths)))
 
 
 def _printable(text: str) -> str:
