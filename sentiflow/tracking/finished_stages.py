@@ -159,11 +159,6 @@ def require(output_uri: str) -> list[FinishedStage]:
     Raises:
         UserError: There is none; or as :func:`find`.
     """
-    if output_uri.endswith(".jsonl"):
-        raise UserError(
-            f"{as_typed(output_uri)}: files of unsent records are not imported any more",
-            hint="name the run's output_uri: sentiflow tracking import runs/demo",
-        )
     found = find(output_uri)
     if not found:
         raise UserError(

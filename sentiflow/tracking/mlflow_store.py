@@ -30,6 +30,8 @@ from sentiflow.config import ray_job
 from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.storage.uris import absolute_uri, without_credentials
 
+log = logging.getLogger(__name__)
+
 Answer = TypeVar("Answer")
 
 _SQLITE = "sqlite:///"
@@ -111,6 +113,38 @@ def connect(uri: str) -> MlflowClient:
         )
     quiet()
     return make_client(uri)
+
+
+@contextmanager
+def asking(uri: str, what: str, *, hint: str = "") -> Iterator[MlflowClient]:
+    """Connect to a store for the block, and turn MLflow's errors into one line.
+
+    MLflow logs only errors meanwhile, unless ``--verbose``.
+
+    Args:
+        uri: The store, which must exist.
+        what: What the block does, as in "cannot register a".
+        hint: Added to the line.
+
+    Raises:
+        UserError: There is no such store.
+        JobError: MLflow refuses.
+        UnavailableError: It does not answer.
+    """
+    client = connect(uri)
+    logger = logging.getLogger("mlflow")
+    before = logger.level
+    if not log.isEnabledFor(logging.DEBUG):
+        logger.setLevel(logging.ERROR)
+    try:
+        yield client
+    except (JobError, UserError):
+        raise
+    except failures() as error:
+        kind = JobError if is_refusal(error) else UnavailableError
+        raise kind(f"cannot {what} in {without_credentials(uri)}: {reason(error)}{hint}") from error
+    finally:
+        logger.setLevel(before)
 
 
 def check_kind(uri: str) -> None:

@@ -6,7 +6,7 @@ from importlib.metadata import version
 import pytest
 from conftest import PROJECT
 
-from sentiflow.tracking import dependencies
+from sentiflow.tracking import mlflow_model
 
 MODEL_PACKAGE = PROJECT / "sentiflow/models/package.py"
 
@@ -27,23 +27,23 @@ def script(tmp_path):
 
 
 def test_each_kind_of_import_is_seen(script):
-    found = dependencies.find_modules(script)
-    assert [path.relative_to(dependencies.FOLDER).as_posix() for path in found] == [
+    found = mlflow_model.find_modules(script)
+    assert [path.relative_to(mlflow_model.FOLDER).as_posix() for path in found] == [
         "__init__.py", "data/__init__.py", "data/schema.py", "errors.py", "storage/__init__.py",
         "storage/uris.py",
     ]  # fmt: skip
 
 
 def test_packages_are_pinned_as_installed_without_the_build_for_this_machine(script):
-    assert dependencies.pin_requirements([script]) == [
+    assert mlflow_model.pin_requirements([script]) == [
         f"pyarrow=={version('pyarrow')}", f"pyyaml=={version('pyyaml')}"
     ]  # fmt: skip
-    pins = dependencies.pin_requirements([MODEL_PACKAGE])
+    pins = mlflow_model.pin_requirements([MODEL_PACKAGE])
     assert f"torch=={version('torch').partition('+')[0]}" in pins
 
 
 def test_the_modules_found_are_all_that_a_module_needs(tmp_path):
-    paths = dependencies.find_modules(MODEL_PACKAGE)
+    paths = mlflow_model.find_modules(MODEL_PACKAGE)
     for path in [*paths, MODEL_PACKAGE]:
         target = tmp_path / path.relative_to(PROJECT)
         target.parent.mkdir(parents=True, exist_ok=True)
