@@ -76,7 +76,6 @@ class TrialInfo(BaseModel):
     """A trial of a sweep."""
 
     name: str = Field(pattern=r"^[0-9]{1,9}-[0-9a-f]{8}$")
-    mlflow_run_id: RunId = ""
     status: Literal["finished", "stopped", "failed"]
     values: dict[Name, Any]
     validation_accuracy: float | None
@@ -91,7 +90,6 @@ class StageInfo(BaseModel):
     stage: Literal["prepare", "train", "score", "evaluate", "sweep"]
     fingerprint: Hash
     created: AwareDatetime
-    seconds: float = Field(ge=0, lt=1e9)
     settings: dict[str, Any]
     inputs: dict[Annotated[str, Field(pattern=r"^\w{1,50}$")], InputInfo] = Field(max_length=50)
     files: list[dict[str, Any]] = Field(max_length=10_000_000)

@@ -7,7 +7,7 @@ import random
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -42,7 +42,7 @@ _AT_ONCE_SECONDS = 2.0
 """A call that fails sooner is made again."""
 _REFUSALS = {
     "BAD_REQUEST", "FEATURE_DISABLED", "INVALID_PARAMETER_VALUE", "INVALID_STATE",
-    "MALFORMED_REQUEST", "NOT_IMPLEMENTED", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST",
+    "MALFORMED_REQUEST", "NOT_IMPLEMENTED", "RESOURCE_DOES_NOT_EXIST",
 }  # fmt: skip
 
 
@@ -170,7 +170,7 @@ def reason(error: BaseException) -> str:
     system = re.search(r"\[Errno -?\d+\] (\w[\w ]+)", str(error))
     if system:
         return system[1]
-    return "it does not answer" if is_timeout(error) else first_line(error)
+    return "it does not answer" if "timed out" in str(error) else first_line(error)
 
 
 def first_line(error: BaseException) -> str:
@@ -218,14 +218,10 @@ def ask(call: Callable[[], Answer]) -> Answer:
     return call()
 
 
-def is_timeout(error: BaseException) -> bool:
-    """Check whether a store did not answer in time."""
-    return "timed out" in str(error)
-
-
 def _is_contended(error: BaseException) -> bool:
     """Check whether another process has locked a file, or has just made the same thing."""
-    return "database is locked" in str(error) or "IntegrityError" in str(error)
+    exists = getattr(error, "error_code", "") == "RESOURCE_ALREADY_EXISTS"
+    return exists or "database is locked" in str(error) or "IntegrityError" in str(error)
 
 
 @contextmanager
@@ -243,8 +239,7 @@ def making(uri: str) -> Iterator[None]:
 
 def quiet() -> None:
     """Silence the hundred lines that MLflow logs for a new SQLite file, and its tracebacks."""
-    names: Sequence[str] = ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry")
-    for name in names:
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 

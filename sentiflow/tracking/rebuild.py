@@ -106,8 +106,8 @@ class _Import:
             if run.data.tags.get(provenance.FINGERPRINT_TAG, own) == own
             and PARENT_TAG not in run.data.tags
         ]
-        found.sort(key=lambda run: run.info.run_id != stage.run.mlflow_run_id)
-        return found[0] if found else None
+        logged = stage.run.mlflow_run_id
+        return min(found, key=lambda run: run.info.run_id != logged, default=None)
 
     def _make(self, name: str, start: datetime, tags: Mapping[str, str]) -> Run:
         return self.client.create_run(

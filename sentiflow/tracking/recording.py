@@ -27,7 +27,6 @@ from sentiflow.tracking.runs import STAGE_TAG as STAGE_TAG
 # isort: split
 from mlflow import MlflowClient
 from mlflow.entities import Metric
-from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 log = logging.getLogger(__name__)
@@ -44,9 +43,6 @@ _SYSTEM_SECONDS = 5.0
 
 _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI show an experiment as one of training runs, not of prompts and traces."""
-
-_SHARED = (*CODE_TAGS, GROUP_TAG, *runs.PROCESS_TAGS)
-"""Tags that a run shares with those nested in it, beside its lineage."""
 
 
 def _nothing() -> RunPart:
@@ -147,8 +143,8 @@ class Recorder:
     experiment_id: str = ""
     about: RunRecord | None = None
     """Of a stage's own run: what is known from the beginning."""
-    shared_tags: Mapping[str, str] = field(default_factory=dict)
-    """Those that nested runs have, too."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Those that the run had at its beginning."""
     kept: RunPart = field(default_factory=_nothing, repr=False)
     """What was logged, for the manifest."""
 
@@ -202,12 +198,13 @@ class Recorder:
         """Log what a stage reads, as its spec or manifest has it: datasets, and lineage tags."""
         if inputs:
             self._put(runs.add_datasets, datasets=runs.to_datasets(inputs, stage=stage))
-            self._tag(provenance.describe_lineage(inputs))
+            self._put(runs.log, tags=provenance.describe_lineage(inputs))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Tag the run."""
-        self.kept["tags"] |= runs.to_tags(tags)
-        self._tag(tags)
+        known = runs.to_tags(tags)
+        self.kept["tags"] |= known
+        self._put(runs.log, tags=known)
 
     def log_files(self, files: Mapping[str, bytes], *, are_outputs: bool = True) -> None:
         """Store files, by their path below the run's artifacts.
@@ -237,7 +234,8 @@ class Recorder:
         """Begin a run below this one; it stays open until :meth:`end`."""
         if not self.sender or not self.run_id:
             return Recorder()
-        tags = {**self.shared_tags, STAGE_TAG: stage, PARENT_TAG: self.run_id, **tags}
+        shared = {key: value for key, value in self.tags.items() if key != provenance.OUTPUT_TAG}
+        tags = {**shared, STAGE_TAG: stage, PARENT_TAG: self.run_id, **tags}
         begin = partial(runs.begin, experiment_id=self.experiment_id, name=name, tags=tags)
         return Recorder(self.sender.ask(begin, ""), self.sender)
 
@@ -268,9 +266,6 @@ class Recorder:
         now = runs.now_ms()
         metrics = [Metric(k, v, now, step) for step, values in series for k, v in values.items()]
         self._put(runs.log, metrics=metrics, is_optional=is_optional)
-
-    def _tag(self, tags: Mapping[str, str]) -> None:
-        self._put(runs.log, tags=runs.to_tags(tags))
 
     def _put(self, call: Callable[..., object], *, is_optional: bool = False, **parts: Any) -> None:
         if self.sender and self.run_id:
@@ -316,13 +311,8 @@ class Store:
         all_tags = {STAGE_TAG: stage, GROUP_TAG: group, **code, **runs.describe_process(), **tags}
         sender = Sender(self.tracking_uri)
         begin = partial(runs.begin, experiment_id=self.experiment_id, name=name, tags=all_tags)
-        shared = {
-            key: value
-            for key, value in all_tags.items()
-            if key in _SHARED or provenance.is_lineage(key)
-        }
         run_id = sender.ask(begin, "")
-        recorder = Recorder(run_id, sender, self.experiment_id, about, shared, kept=about)
+        recorder = Recorder(run_id, sender, self.experiment_id, about, all_tags, kept=about)
         try:
             yield recorder
         except BaseException as error:
@@ -398,13 +388,7 @@ def _experiment_id(client: MlflowClient, name: str, uri: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         location = mlflow_store.artifact_location(uri, name)
-        try:
-            made = client.create_experiment(name, location, tags=_MODEL_TRAINING)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            return _experiment_id(client, name, uri)  # another job has just made it
-        return str(made)
+        return str(client.create_experiment(name, location, tags=_MODEL_TRAINING))
     if experiment.lifecycle_stage != "active":
         client.restore_experiment(experiment.experiment_id)
     return str(experiment.experiment_id)

@@ -62,18 +62,14 @@ class ResolvedModel:
     tracking_uri: str
     source: str
     """Where MLflow keeps the model; unlike an alias, it never changes."""
-    run_id: str
-    """The training's run."""
     version: Version | None
     """None if it was logged but not registered."""
     record: Manifest
     """The package's manifest."""
 
 
-def register(
-    package_uri: str, *, name: str, tracking_uri: str, run_id: str, alias: str = CANDIDATE
-) -> Version:
-    """Log a model package to a training's run, register it, and give it the alias.
+def register(package_uri: str, *, name: str, tracking_uri: str, run_id: str) -> Version:
+    """Log a model package to a training's run, register it, and make it the candidate.
 
     If a version of ``name`` has the same package, only its alias is set.
 
@@ -88,7 +84,7 @@ def register(
     with asking(tracking_uri, f"register {name}", hint=hint) as client:
         known = find_version(client, name, record["fingerprint"])
         version = known or _create(client, name, run_id, package_uri, record)
-        client.set_registered_model_alias(name, alias, str(version.number))
+        client.set_registered_model_alias(name, CANDIDATE, str(version.number))
     return version
 
 
@@ -101,7 +97,7 @@ def resolve(uri: str, *, tracking_uri: str) -> ResolvedModel:
         JobError: The store cannot be reached, or refuses.
     """
     with asking(tracking_uri, f"look up {uri}") as client:
-        source, run_id, version = _find_source(client, uri)
+        source, version = _find_source(client, uri)
         if not mlflow_model.holds_package(source, tracking_uri=tracking_uri):
             raise UserError(
                 f"{uri} is not a model of sentiflow", hint=f"there is no model package in {source}"
@@ -111,7 +107,7 @@ def resolve(uri: str, *, tracking_uri: str) -> ResolvedModel:
             record = manifest.require(folder, stage="model", setting=uri)
     if set(mlflow_model.name_files(record)) != {*FILES, MANIFEST}:
         raise UserError(f"{uri} is damaged", hint="its manifest names files of no model package")
-    return ResolvedModel(uri, tracking_uri, source, run_id, version, record)
+    return ResolvedModel(uri, tracking_uri, source, version, record)
 
 
 def download(model: ResolvedModel, *, to: str) -> None:
@@ -206,24 +202,22 @@ def find_version(client: MlflowClient, name: str, fingerprint: str) -> Version |
     return Version(name, max(int(item.version) for item in found)) if found else None
 
 
-def _find_source(client: MlflowClient, uri: str) -> tuple[str, str, Version | None]:
-    """Find the location of a model's files, its run, and its version if it has one.
+def _find_source(client: MlflowClient, uri: str) -> tuple[str, Version | None]:
+    """Find the location of a model's files, and its version if it has one.
 
     Raises:
         UserError: There is no such model, version, alias or run.
     """
     if match := _BY_ALIAS.fullmatch(uri) or _BY_VERSION.fullmatch(uri):
         version = _find_version(client, uri, *match.groups())
-        found = client.get_model_version(version.name, str(version.number))
-        source = client.get_model_version_download_uri(version.name, str(version.number))
-        return source, found.run_id or "", version
+        return client.get_model_version_download_uri(version.name, str(version.number)), version
     if match := _BY_ID.fullmatch(uri):
         model = _get(client.get_logged_model, match[1], f"{uri}: there is no such model")
     elif match := _BY_RUN.fullmatch(uri):
         model = _find_output(client, uri, *match.groups())
     else:
         raise UserError(f"cannot read {uri}", hint=_FORMS)
-    return model.artifact_location, model.source_run_id or "", _find_registered(client, model)
+    return model.artifact_location, _find_registered(client, model)
 
 
 def _find_version(client: MlflowClient, uri: str, name: str, wanted: str) -> Version:

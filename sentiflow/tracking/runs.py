@@ -51,7 +51,6 @@ _MAX_FILES = 100
 """Named in a dataset's source; its profile has the count of all."""
 
 HOST_TAG, PID_TAG, STARTED_TAG = "sentiflow.host", "sentiflow.pid", "sentiflow.started"
-PROCESS_TAGS = (HOST_TAG, PID_TAG, STARTED_TAG)
 
 REASON_TAG = "sentiflow.reason"
 REASON = "its process is gone"
@@ -127,11 +126,9 @@ def find(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> l
 def begin(client: MlflowClient, *, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
     """Make a run, unless an earlier try has made it and only the answer was lost; return its id."""
     known = {key: tags[key] for key in (STAGE_TAG, GROUP_TAG, PARENT_TAG) if key in tags}
-    for run in find(client, experiment_id, known):
-        is_same = run.info.run_name == name and run.data.tags.get(PARENT_TAG) == tags.get(
-            PARENT_TAG
-        )
-        if is_same and run.info.status == "RUNNING":
+    for run in find(client, experiment_id, known | {"mlflow.runName": name}):
+        is_nested = PARENT_TAG in run.data.tags
+        if run.info.status == "RUNNING" and is_nested == (PARENT_TAG in tags):
             return str(run.info.run_id)
     run = client.create_run(experiment_id, start_time=now_ms(), tags=to_tags(tags), run_name=name)
     return str(run.info.run_id)
@@ -249,14 +246,13 @@ def to_metrics(metrics: Mapping[str, float | None]) -> dict[str, float]:
 
 def to_params(settings: Mapping[str, Any]) -> dict[str, str]:
     """Turn settings into parameters with dotted names; long values are cut."""
-    values = {key: _to_text(str(value)) for key, value in flatten(dict(settings)).items()}
-    return _with_keys(values, max_length=MAX_PARAM_LENGTH)
+    values = flatten(dict(settings))
+    return {to_key(k): _to_text(str(value))[:MAX_PARAM_LENGTH] for k, value in values.items()}
 
 
 def to_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """Bring tags within MLflow's limits; long values are cut."""
-    values = {key: _to_text(value) for key, value in tags.items()}
-    return _with_keys(values, max_length=MAX_TAG_LENGTH)
+    return {to_key(key): _to_text(value)[:MAX_TAG_LENGTH] for key, value in tags.items()}
 
 
 def to_ms(time: datetime) -> int:
@@ -277,24 +273,9 @@ def to_key(name: str) -> str:
         key = key.replace("/", "_").replace(".", "_") or "_"
     if len(key) <= MAX_KEY_LENGTH:
         return key
-    return f"{key[: MAX_KEY_LENGTH - 9]}-{_hash(name)}"
+    return f"{key[: MAX_KEY_LENGTH - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _to_text(value: str) -> str:
     """Leave credentials out, and escape what is not Unicode, as in some names of files."""
     return without_credentials(value).encode(errors="backslashreplace").decode()
-
-
-def _with_keys(values: Mapping[str, str], *, max_length: int) -> dict[str, str]:
-    """Rename keys to what MLflow allows; two keys that would become equal stay two."""
-    named: dict[str, str] = {}
-    for key, value in values.items():
-        known = to_key(key)
-        if known in named:
-            known = f"{known[: MAX_KEY_LENGTH - 9]}-{_hash(key)}"
-        named[known] = value[:max_length]
-    return named
-
-
-def _hash(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()[:8]

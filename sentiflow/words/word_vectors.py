@@ -22,7 +22,7 @@ from sentiflow.data.archives import GLOVE
 from sentiflow.errors import UserError
 from sentiflow.models import package_files
 from sentiflow.storage import filesystem
-from sentiflow.storage.uris import absolute_uri, is_local, split_member, without_credentials
+from sentiflow.storage.uris import absolute_uri, without_credentials
 from sentiflow.words import vector_text
 
 log = logging.getLogger(__name__)
@@ -182,19 +182,11 @@ def locate_copy(uri: str, *, max_words: int | None = None) -> Path:
     identifies the file, its state and the number of words.
     """
     info = filesystem.file_info(uri)
-    state = f"{_CACHE_VERSION} {info.size} {info.mtime_ns} {_find_change(uri)}"
+    state = f"{_CACHE_VERSION} {info.size} {info.mtime_ns}"
     names = (hashlib.sha256(text.encode()).hexdigest()[:20] for text in (absolute_uri(uri), state))
     name = "-".join([*names, str(max_words or "all")])
     root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(root, "sentiflow", "vectors", f"{name}.arrow")
-
-
-def _find_change(uri: str) -> str:
-    """Identify the last change of a local file, even if its modification time was reset."""
-    if not is_local(uri):
-        return ""
-    found = os.stat(split_member(absolute_uri(uri))[0])
-    return f"{found.st_ino} {found.st_ctime_ns}"
 
 
 def read_copy(path: Path) -> _Found | None:

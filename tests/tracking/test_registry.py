@@ -307,7 +307,8 @@ def test_a_training_registers_its_model_as_candidate(finished_run):
     uri = f"sqlite:///{finished_run}/mlflow.db"
     found = registry.resolve("models:/test@candidate", tracking_uri=uri)
     assert found.version == Version("test", number)
-    assert found.run_id == record["mlflow_run_id"]
+    version = MlflowClient(uri).get_model_version("test", str(number))
+    assert version.run_id == record["mlflow_run_id"]
     assert found.record["fingerprint"] == record["model_fingerprint"]
     said = (finished_run / "stderr.txt").read_text()
     assert f"registered: models:/test/{number} (candidate)\n" in said
