@@ -18,6 +18,7 @@ from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, ConfigPath, Overrides, Verbose
 from sentiflow.config import settings
 from sentiflow.errors import JobError, UserError
+from sentiflow.progress import Progress, say
 from sentiflow.storage.uris import absolute_uri
 
 app = typer.Typer(
@@ -168,7 +169,6 @@ def sample(
     """Write a synthetic corpus in the format of Sentiment140."""
     with reporting(verbose=False):
         from sentiflow.data import sample as corpus_sample
-        from sentiflow.progress import Progress, say
         from sentiflow.storage import filesystem
 
         jobs.check_free(output, overwrite)
@@ -203,7 +203,6 @@ def import_outputs(
 ) -> None:
     """Add the runs of finished stages to MLflow, or what they lack; what is there stays."""
     with reporting(verbose):
-        from sentiflow.progress import say
         from sentiflow.tracking import finished_stages, mlflow_store, rebuild
 
         stages = [s for uri in output_uris for s in finished_stages.require(absolute_uri(uri))]

@@ -16,6 +16,7 @@ from sentiflow.cli.options import AsJson, ConfigPath, DryRun, Overrides, Overwri
 from sentiflow.config import settings
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
+from sentiflow.progress import say
 from sentiflow.storage.uris import absolute_uri, as_typed
 
 if TYPE_CHECKING:
@@ -144,7 +145,6 @@ def check_free(path: Path, overwrite: bool, *, option: str = "") -> None:
 
 def _write_best(path: Path, raw: dict[str, Any], best: "TrialRecord", origin: str) -> None:
     """Write the settings of the file with the values of the best trial."""
-    from sentiflow.progress import say
     from sentiflow.storage import filesystem
 
     raw.pop("sweep", None)

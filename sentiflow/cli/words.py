@@ -18,6 +18,7 @@ from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson
 from sentiflow.cli.terminal import printable
 from sentiflow.errors import UserError
+from sentiflow.progress import say
 from sentiflow.storage.uris import absolute_uri, names_model
 
 if TYPE_CHECKING:
@@ -236,20 +237,17 @@ def draw_map(
         _check_number(words, 2)
         _check_png(to)
         vectors = _load(source, max_words)
-        from sentiflow.progress import say
-        from sentiflow.storage import filesystem
         from sentiflow.words import charts, geometry
 
         rows = geometry.look_up(vectors, words)
         projection = geometry.project(vectors.vectors[rows])
-        image = charts.draw_map(words, projection)
-        filesystem.write_bytes(absolute_uri(to), image)
+        share = projection.explained.sum()
+        said = f"{len(words)} words; the map shows {share:.0%} of their variance"
+        _write_image(to, charts.draw_map(words, projection), said)
         if as_json:
             points = zip(words, projection.points.tolist(), strict=True)
             results = [{"word": word, "point": point} for word, point in points]
             _echo_json(vectors, words, explained=projection.explained.tolist(), results=results)
-        share = projection.explained.sum()
-        say("words", f"{len(words)} words; the map shows {share:.0%} of their variance: {to}")
 
 
 @app.command(epilog=_SOURCES)
@@ -287,8 +285,6 @@ def bias(
             _check_png(to)
         vectors = _load(source, max_words)
         from sentiflow.cli import bias_text
-        from sentiflow.progress import say
-        from sentiflow.storage import filesystem
         from sentiflow.words import charts, geometry, word_bias
 
         typed = [word for pair in chosen for word in pair] + (words or [])
@@ -300,8 +296,7 @@ def bias(
             tests=() if chosen or words else word_bias.TESTS,
         )
         if to is not None:
-            filesystem.write_bytes(absolute_uri(to), charts.draw_bias(found))
-            say("words", f"chart: {to}")
+            _write_image(to, charts.draw_bias(found), "chart")
         if as_json:
             asked = words or list(word_bias.PROFESSIONS)
             _echo_json(vectors, asked, **asdict(found))
@@ -319,6 +314,13 @@ def _read_pair(text: str) -> tuple[str, str]:
 def _check_png(to: str) -> None:
     if not to.lower().endswith(".png") or Path(to).is_dir():
         raise UserError(f"--to {to}", hint="name a file that ends in .png")
+
+
+def _write_image(to: str, image: bytes, said: str) -> None:
+    from sentiflow.storage import filesystem
+
+    filesystem.write_bytes(absolute_uri(to), image)
+    say("words", f"{said}: {to}")
 
 
 def _load(source: str, max_words: int | None) -> "WordVectors":

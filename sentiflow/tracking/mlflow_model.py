@@ -1,9 +1,6 @@
 """Model package -> directory of an MLflow model, with code, requirements, signature; and back."""
 
-import ast
-import shutil
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,11 +21,10 @@ INPUT_EXAMPLE = ["I love this so much", "this is not good at all"]
 _SERVED_MODEL = Path(__file__).with_name("served_model.py")
 _PACKAGE = "package"
 """Name of the artifact, which ``served_model`` reads."""
-_OURS = __name__.partition(".")[0]
-FOLDER = Path(__file__).parents[1]
-"""The directory of the package sentiflow."""
-_DISTRIBUTIONS = {"yaml": "pyyaml"}
-"""Names of packages whose import has another name."""
+_FOLDER = Path(__file__).parents[1]
+"""The directory of the package sentiflow, whose code is logged with each model."""
+REQUIREMENTS = ("mlflow", "numpy", "pyarrow", "pydantic", "pyyaml", "safetensors", "torch")
+"""What ``served_model`` and the modules that it imports need."""
 
 
 def name_files(record: Manifest) -> Sequence[str]:
@@ -50,19 +46,14 @@ def write(package_uri: str, record: Manifest, folder: Path, *, model: LoggedMode
     for name in name_files(record):
         content = filesystem.read_bytes(join(package_uri, name))
         filesystem.write_bytes(join(str(folder), _PACKAGE, name), content)
-    modules = find_modules(_SERVED_MODEL)
-    code = folder / "sentiflow"
-    code.mkdir()
-    for path in modules:
-        target = code / path.relative_to(FOLDER)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
+    # The local part of a version (``+cpu``) names a build for this machine.
+    pins = [f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS]
     pyfunc.save_model(
         folder / "model",
         python_model=str(_SERVED_MODEL),
         artifacts={_PACKAGE: str(folder / _PACKAGE)},
-        code_paths=[str(code)],
-        pip_requirements=pin_requirements([_SERVED_MODEL, *modules]),
+        code_paths=[str(_FOLDER)],
+        pip_requirements=pins,
         input_example=INPUT_EXAMPLE,
         mlflow_model=Model(
             artifact_path=model.artifact_location,
@@ -90,47 +81,3 @@ def download(source: str, name: str, folder: Path, *, tracking_uri: str) -> Path
 
 def _artifact_uri(source: str, name: str) -> str:
     return join(source, "artifacts", _PACKAGE, name).rstrip("/")
-
-
-def find_modules(path: Path) -> list[Path]:
-    """List the files of sentiflow that a Python file imports, directly or through others.
-
-    Imports in functions count, too. The file itself is listed only if another imports it.
-    """
-    found: set[Path] = {FOLDER / "__init__.py"}
-    waiting = [path]
-    while waiting:
-        new = {file for name in _imports(waiting.pop()) for file in _files(name)} - found
-        found |= new
-        waiting += new
-    return sorted(found)
-
-
-def pin_requirements(paths: Iterable[Path]) -> list[str]:
-    """Name the packages that Python files import, each at the version that is installed here.
-
-    The local part of a version (``+cpu``) is left out: it names a build for this machine.
-    """
-    roots = {name.partition(".")[0] for path in paths for name in _imports(path)}
-    packages = roots - sys.stdlib_module_names - {_OURS}
-    distributions = sorted(_DISTRIBUTIONS.get(name, name) for name in packages)
-    return [f"{name}=={version(name).partition('+')[0]}" for name in distributions]
-
-
-def _imports(path: Path) -> Iterator[str]:
-    """Name everything that a file imports; ``from a import b`` gives ``a`` and ``a.b``."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def _files(name: str) -> Iterator[Path]:
-    """Give the files of a module of sentiflow and of its packages; none for other names."""
-    root, *inner = name.split(".")
-    path = FOLDER.joinpath(*inner)
-    if root == _OURS and inner:
-        packages = [parent / "__init__.py" for parent in (path, *path.parents[: len(inner) - 1])]
-        yield from (file for file in (path.with_suffix(".py"), *packages) if file.exists())

@@ -1,14 +1,50 @@
+import ast
 import shutil
 import subprocess
 import sys
-from importlib.metadata import version
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from conftest import PROJECT
 
 from sentiflow.tracking import mlflow_model
 
-MODEL_PACKAGE = PROJECT / "sentiflow/models/package.py"
+PACKAGE = PROJECT / "sentiflow"
+MODEL_PACKAGE = PACKAGE / "models/package.py"
+
+
+def find_modules(path: Path) -> list[Path]:
+    """List the files of sentiflow that a Python file imports, directly or through others.
+
+    Imports in functions count, too. The file itself is listed only if another imports it.
+    """
+    found: set[Path] = {PACKAGE / "__init__.py"}
+    waiting = [path]
+    while waiting:
+        new = {file for name in _imports(waiting.pop()) for file in _files(name)} - found
+        found |= new
+        waiting += new
+    return sorted(found)
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Name everything that a file imports; ``from a import b`` gives ``a`` and ``a.b``."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _files(name: str) -> Iterator[Path]:
+    """Give the files of a module of sentiflow and of its packages; none for other names."""
+    root, *inner = name.split(".")
+    path = PACKAGE.joinpath(*inner)
+    if root == "sentiflow" and inner:
+        packages = [parent / "__init__.py" for parent in (path, *path.parents[: len(inner) - 1])]
+        yield from (file for file in (path.with_suffix(".py"), *packages) if file.exists())
 
 
 @pytest.fixture
@@ -27,23 +63,25 @@ def script(tmp_path):
 
 
 def test_each_kind_of_import_is_seen(script):
-    found = mlflow_model.find_modules(script)
-    assert [path.relative_to(mlflow_model.FOLDER).as_posix() for path in found] == [
+    found = find_modules(script)
+    assert [path.relative_to(PACKAGE).as_posix() for path in found] == [
         "__init__.py", "data/__init__.py", "data/schema.py", "errors.py", "storage/__init__.py",
         "storage/uris.py",
     ]  # fmt: skip
 
 
-def test_packages_are_pinned_as_installed_without_the_build_for_this_machine(script):
-    assert mlflow_model.pin_requirements([script]) == [
-        f"pyarrow=={version('pyarrow')}", f"pyyaml=={version('pyyaml')}"
-    ]  # fmt: skip
-    pins = mlflow_model.pin_requirements([MODEL_PACKAGE])
-    assert f"torch=={version('torch').partition('+')[0]}" in pins
+def test_a_served_model_requires_what_its_modules_import():
+    served = PACKAGE / "tracking/served_model.py"
+    names = {name.partition(".")[0] for path in [served, *find_modules(served)]
+             for name in _imports(path)}  # fmt: skip
+    packages = names - sys.stdlib_module_names - {"sentiflow"}
+    assert sorted({"yaml": "pyyaml"}.get(name, name) for name in packages) == [
+        *mlflow_model.REQUIREMENTS
+    ]
 
 
 def test_the_modules_found_are_all_that_a_module_needs(tmp_path):
-    paths = mlflow_model.find_modules(MODEL_PACKAGE)
+    paths = find_modules(MODEL_PACKAGE)
     for path in [*paths, MODEL_PACKAGE]:
         target = tmp_path / path.relative_to(PROJECT)
         target.parent.mkdir(parents=True, exist_ok=True)
