@@ -11,7 +11,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -35,12 +34,6 @@ _FORMAT = "write a word and its numbers on each line, with a space before each n
 _CSV = pyarrow.csv.ParseOptions(delimiter=" ", quote_char=False, ignore_empty_lines=False)
 
 
-class _Format(NamedTuple):
-    dim: int
-    num_words: int | None
-    """As in the first line; None if the first line already holds a word."""
-
-
 def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarray]:
     """Read words and vectors from a file, plain or compressed.
 
@@ -61,22 +54,22 @@ def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarra
     with open_content(uri) as content:
         blocks = _read_lines(content)
         first = next(blocks, b"").removeprefix(_BOM)
-        form = _recognize(first, uri)
-        first_line = 1 if form.num_words is None else 2
-        rest = first if form.num_words is None else first.partition(b"\n")[2]
+        dim, promised = _recognize(first, uri)
+        first_line = 1 if promised is None else 2
+        rest = first if promised is None else first.partition(b"\n")[2]
         for block in filter(None, chain([rest], blocks)):
             try:
-                parts.append(_parse(block, form.dim))
+                parts.append(_parse(block, dim))
             except pa.ArrowInvalid as error:
-                index, fault = _find_first_fault(block, form.dim, reason=str(error))
+                index, fault = _find_first_fault(block, dim, reason=str(error))
                 line = first_line + num_words + index
                 raise UserError(f"{uri}, line {line:,}: {fault}") from error
             num_words += len(parts[-1][0])
             if num_words >= limit:
                 break
-    if num_words < min(form.num_words or 1, limit):
-        promised = f", not {form.num_words:,} as its first line says" if form.num_words else ""
-        raise UserError(f"{uri} holds {num_words:,} words{promised}", hint="is it complete?")
+    if num_words < min(promised or 1, limit):
+        wanted = f", not {promised:,} as its first line says" if promised else ""
+        raise UserError(f"{uri} holds {num_words:,} words{wanted}", hint="is it complete?")
     words, vectors = zip(*parts, strict=True)
     return _leave_repeats_out(pa.concat_arrays(words), np.concatenate(vectors), uri)
 
@@ -97,18 +90,22 @@ def _read_lines(content: Content) -> Iterator[bytes]:
             yield lines.replace(b"\r\n", b"\n").replace(b" \n", b"\n")
 
 
-def _recognize(block: bytes, uri: str) -> _Format:
-    """Infer from the first lines how many numbers belong to a word."""
+def _recognize(block: bytes, uri: str) -> tuple[int, int | None]:
+    """Infer from the first lines how many numbers belong to a word.
+
+    Returns:
+        That number, and the number of words; None if the first line already holds a word.
+    """
     lines = block.split(b"\n", _LINES_LOOKED_AT)[:_LINES_LOOKED_AT]
-    numbers = lines[0].split(b" ")
+    num_words: int | None
     if len(lines) > 1 and re.fullmatch(rb"\d{1,12} \d{1,12}", lines[0]):
-        form = _Format(dim=int(numbers[1]), num_words=int(numbers[0]))
+        num_words, dim = map(int, lines[0].split(b" "))
     else:
         counts = Counter(line.count(b" ") for line in lines if line)
-        form = _Format(dim=counts.most_common(1)[0][0] if counts else 0, num_words=None)
-    if not 0 < form.dim <= _MAX_DIM:
+        num_words, dim = None, counts.most_common(1)[0][0] if counts else 0
+    if not 0 < dim <= _MAX_DIM:
         raise UserError(f"{uri} holds no word vectors", hint=_FORMAT)
-    return form
+    return dim, num_words
 
 
 def _parse(block: bytes, dim: int) -> tuple[pa.Array, np.ndarray]:

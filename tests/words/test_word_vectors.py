@@ -122,7 +122,7 @@ def test_an_unknown_source_names_the_known_ones(source):
 
 
 def test_a_package_that_is_not_installed_names_the_command(monkeypatch):
-    packages = {"glove.6B.50d": ("no_such_vectors", "words", "vectors")}
+    packages = {PACKAGE: ("no_such_vectors", "words", "vectors")}
     monkeypatch.setattr(word_vectors, "_PACKAGES", packages)
     with pytest.raises(UserError, match="is not installed: pip install no-such-vectors"):
         word_vectors.load(PACKAGE)
