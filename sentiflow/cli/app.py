@@ -160,6 +160,7 @@ def _read_patterns(options: Sequence[str]) -> dict[str, str]:
 
 
 @app.command()
+@reporting()
 def sample(
     output: Annotated[Path, typer.Argument(metavar="OUT.csv")],
     rows: Annotated[int, typer.Option(min=1, help="How many tweets.")],
@@ -167,21 +168,20 @@ def sample(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
     """Write a synthetic corpus in the format of Sentiment140."""
-    with reporting(verbose=False):
-        from sentiflow.data import sample as corpus_sample
-        from sentiflow.storage import filesystem
+    from sentiflow.data import sample as corpus_sample
+    from sentiflow.storage import filesystem
 
-        jobs.check_free(output, overwrite)
-        size = 0
-        with (
-            filesystem.publish(absolute_uri(str(output))) as stream,
-            Progress("sample", total=rows, unit="rows") as progress,
-        ):
-            for chunk in corpus_sample.generate(num_rows=rows, seed=seed):
-                stream.write(chunk)
-                size += len(chunk)
-                progress.advance(chunk.count(b"\n"))
-        say("sample", f"{rows:,} tweets, {size / 1e6:,.1f} MB: {output}")
+    jobs.check_free(output, overwrite)
+    size = 0
+    with (
+        filesystem.publish(absolute_uri(str(output))) as stream,
+        Progress("sample", total=rows, unit="rows") as progress,
+    ):
+        for chunk in corpus_sample.generate(num_rows=rows, seed=seed):
+            stream.write(chunk)
+            size += len(chunk)
+            progress.advance(chunk.count(b"\n"))
+    say("sample", f"{rows:,} tweets, {size / 1e6:,.1f} MB: {output}")
 
 
 @tracking_app.callback()
@@ -213,30 +213,30 @@ def import_outputs(
 
 
 @config_app.command()
+@reporting()
 def show(config: ConfigPath, overrides: Overrides = None) -> None:
     """Print every setting as the jobs see it, defaults included."""
-    with reporting(verbose=False):
-        jobs.show_settings(settings.load(config, overrides or ()))
+    jobs.show_settings(settings.load(config, overrides or ()))
 
 
 @config_app.command()
+@reporting()
 def validate(config: ConfigPath, overrides: Overrides = None) -> None:
     """Check the settings; print a line for each error."""
-    with reporting(verbose=False):
-        settings.load(config, overrides or ())
-        typer.echo(f"{config} is valid")
+    settings.load(config, overrides or ())
+    typer.echo(f"{config} is valid")
 
 
 @config_app.command()
+@reporting()
 def cluster(
     file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="A file for `ray up`.")],
 ) -> None:
     """Check a cluster file without starting anything; print a line for each error."""
-    with reporting(verbose=False):
-        from sentiflow.cluster import cluster_file
+    from sentiflow.cluster import cluster_file
 
-        cluster_file.check(file)
-        typer.echo(f"{file} is valid")
+    cluster_file.check(file)
+    typer.echo(f"{file} is valid")
 
 
 @config_app.command()
@@ -249,6 +249,7 @@ def describe() -> None:
 
 
 @download_app.command()
+@reporting()
 def sentiment140(
     to: To = Path("data"),
     url: Mirror = None,
@@ -257,16 +258,16 @@ def sentiment140(
     as_json: AsJson = False,
 ) -> None:
     """Download the 1.6 million tweets of Sentiment140 (81 MB)."""
-    with reporting(verbose=False):
-        from sentiflow.data import archives, download
+    from sentiflow.data import archives, download
 
-        paths = download.download(
-            archives.SENTIMENT140, to, url=url, keep_archive=keep_archive, overwrite=overwrite
-        )
-        _print_files(paths, as_json)
+    paths = download.download(
+        archives.SENTIMENT140, to, url=url, keep_archive=keep_archive, overwrite=overwrite
+    )
+    _print_files(paths, as_json)
 
 
 @download_app.command()
+@reporting()
 def glove(
     name: Annotated[str, typer.Option(metavar="NAME", help="6B, twitter.27B, 42B or 840B.")] = "6B",
     dim: Annotated[
@@ -279,14 +280,13 @@ def glove(
     as_json: AsJson = False,
 ) -> None:
     """Download GloVe's word vectors (862 MB for 6B)."""
-    with reporting(verbose=False):
-        from sentiflow.data import archives, download
+    from sentiflow.data import archives, download
 
-        archive, names = archives.choose_glove(name, dim)
-        paths = download.download(
-            archive, to, names=names, url=url, keep_archive=keep_archive, overwrite=overwrite
-        )
-        _print_files(paths, as_json)
+    archive, names = archives.choose_glove(name, dim)
+    paths = download.download(
+        archive, to, names=names, url=url, keep_archive=keep_archive, overwrite=overwrite
+    )
+    _print_files(paths, as_json)
 
 
 def _print_files(paths: Sequence[Path], as_json: bool) -> None:

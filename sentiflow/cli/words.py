@@ -68,6 +68,7 @@ _NUMBERS_A_LINE = 10
 
 
 @app.command(epilog=_SOURCES)
+@reporting()
 def vector(
     word: Annotated[str, typer.Argument(metavar="WORD")],
     source: Source = _DEFAULT,
@@ -78,19 +79,18 @@ def vector(
 
     Example: sentiflow words vector car
     """
-    with reporting(verbose=False):
-        vectors = _load(source, max_words)
-        from sentiflow.words import geometry
+    vectors = _load(source, max_words)
+    from sentiflow.words import geometry
 
-        (row,) = geometry.look_up(vectors, [word]).tolist()
-        numbers = vectors.vectors[row]
-        if as_json:
-            _echo_json(vectors, [word], rank=row + 1, vector=numbers.tolist())
-            return
-        typer.echo(f"{word}: rank {row + 1:,} of {len(vectors.words):,}")
-        for first in range(0, len(numbers), _NUMBERS_A_LINE):
-            line = (f"{number:9.4f}" for number in numbers[first : first + _NUMBERS_A_LINE])
-            typer.echo("".join(line))
+    (row,) = geometry.look_up(vectors, [word]).tolist()
+    numbers = vectors.vectors[row]
+    if as_json:
+        _echo_json(vectors, [word], rank=row + 1, vector=numbers.tolist())
+        return
+    typer.echo(f"{word}: rank {row + 1:,} of {len(vectors.words):,}")
+    for first in range(0, len(numbers), _NUMBERS_A_LINE):
+        line = (f"{number:9.4f}" for number in numbers[first : first + _NUMBERS_A_LINE])
+        typer.echo("".join(line))
 
 
 _MEASURES = {
@@ -110,26 +110,26 @@ _MEASURES = {
 
 
 def _measuring(name: str) -> Callable[..., None]:
+    @reporting()
     def command(
         words: Annotated[list[str], typer.Argument(metavar="WORD", help="Two or more.")],
         source: Source = _DEFAULT,
         max_words: MaxWords = None,
         as_json: AsJson = False,
     ) -> None:
-        with reporting(verbose=False):
-            _check_number(words, 2)
-            vectors = _load(source, max_words)
-            from sentiflow.words import geometry
+        _check_number(words, 2)
+        vectors = _load(source, max_words)
+        from sentiflow.words import geometry
 
-            first, *others = words
-            values = getattr(geometry, name)(vectors, first, others).tolist()
-            found = list(map(geometry.Neighbor, others, values))
-            if as_json:
-                _echo_json(vectors, words, results=_to_json(found))
-            elif len(found) == 1:
-                typer.echo(f"{values[0]:.4f}")
-            else:
-                _echo_values(found)
+        first, *others = words
+        values = getattr(geometry, name)(vectors, first, others).tolist()
+        found = list(map(geometry.Neighbor, others, values))
+        if as_json:
+            _echo_json(vectors, words, results=_to_json(found))
+        elif len(found) == 1:
+            typer.echo(f"{values[0]:.4f}")
+        else:
+            _echo_values(found)
 
     return command
 
@@ -174,6 +174,7 @@ _QUERIES = {
 
 
 def _listing(name: str) -> Callable[..., None]:
+    @reporting()
     def command(
         words: Annotated[list[str], typer.Argument(metavar="WORD", help=_QUERIES[name].argument)],
         n: Count = 10,
@@ -183,30 +184,29 @@ def _listing(name: str) -> Callable[..., None]:
         max_words: MaxWords = None,
         as_json: AsJson = False,
     ) -> None:
-        with reporting(verbose=False):
-            _check_number(words, _QUERIES[name].least, _QUERIES[name].most)
-            vectors = _load(source, max_words)
-            from sentiflow.words import geometry
+        _check_number(words, _QUERIES[name].least, _QUERIES[name].most)
+        vectors = _load(source, max_words)
+        from sentiflow.words import geometry
 
-            if name == "near":
-                terms = geometry.parse(" ".join(words))
-                words = [term.word for term in terms]
-                point = geometry.combine(vectors, terms)
-            elif name == "analogy":
-                point = geometry.analogy(vectors, *words)
-            else:
-                point = geometry.midpoint(vectors, words)
-            exclude = words if exclude_query else None
-            neighbors = geometry.nearest(vectors, point, n=n, by=by, exclude=exclude)
-            dropped = [neighbors.left_out] if neighbors.left_out else []
-            if as_json:
-                results, left_out = _to_json(neighbors.found), _to_json(dropped)
-                _echo_json(vectors, words, by=by, results=results, left_out=left_out)
-                return
-            _echo_values(neighbors.found)
-            for word, value in dropped:
-                if word not in words:
-                    typer.echo(f"left out: {printable(word)} {value:.4f}", err=True)
+        if name == "near":
+            terms = geometry.parse(" ".join(words))
+            words = [term.word for term in terms]
+            point = geometry.combine(vectors, terms)
+        elif name == "analogy":
+            point = geometry.analogy(vectors, *words)
+        else:
+            point = geometry.midpoint(vectors, words)
+        exclude = words if exclude_query else None
+        neighbors = geometry.nearest(vectors, point, n=n, by=by, exclude=exclude)
+        dropped = [neighbors.left_out] if neighbors.left_out else []
+        if as_json:
+            results, left_out = _to_json(neighbors.found), _to_json(dropped)
+            _echo_json(vectors, words, by=by, results=results, left_out=left_out)
+            return
+        _echo_values(neighbors.found)
+        for word, value in dropped:
+            if word not in words:
+                typer.echo(f"left out: {printable(word)} {value:.4f}", err=True)
 
     return command
 
@@ -216,6 +216,7 @@ for _name, _query in _QUERIES.items():
 
 
 @app.command("map", epilog=_SOURCES)
+@reporting()
 def draw_map(
     words: Annotated[list[str], typer.Argument(metavar="WORD", help="Two or more.")],
     to: Annotated[str, typer.Option(metavar="FILE.png", help="The file to write.")],
@@ -232,25 +233,25 @@ def draw_map(
 
     Example: sentiflow words map king queen man woman prince princess --to royals.png
     """
-    with reporting(verbose=False):
-        words = list(dict.fromkeys(words))
-        _check_number(words, 2)
-        _check_png(to)
-        vectors = _load(source, max_words)
-        from sentiflow.words import charts, geometry
+    words = list(dict.fromkeys(words))
+    _check_number(words, 2)
+    _check_png(to)
+    vectors = _load(source, max_words)
+    from sentiflow.words import charts, geometry
 
-        rows = geometry.look_up(vectors, words)
-        projection = geometry.project(vectors.vectors[rows])
-        share = projection.explained.sum()
-        said = f"{len(words)} words; the map shows {share:.0%} of their variance"
-        _write_image(to, charts.draw_map(words, projection), said)
-        if as_json:
-            points = zip(words, projection.points.tolist(), strict=True)
-            results = [{"word": word, "point": point} for word, point in points]
-            _echo_json(vectors, words, explained=projection.explained.tolist(), results=results)
+    rows = geometry.look_up(vectors, words)
+    projection = geometry.project(vectors.vectors[rows])
+    share = projection.explained.sum()
+    said = f"{len(words)} words; the map shows {share:.0%} of their variance"
+    _write_image(to, charts.draw_map(words, projection), said)
+    if as_json:
+        points = zip(words, projection.points.tolist(), strict=True)
+        results = [{"word": word, "point": point} for word, point in points]
+        _echo_json(vectors, words, explained=projection.explained.tolist(), results=results)
 
 
 @app.command(epilog=_SOURCES)
+@reporting()
 def bias(
     pairs: Annotated[
         list[str] | None,
@@ -279,29 +280,28 @@ def bias(
 
     Example: sentiflow words bias --pair young:old --pair youth:age --word wise --word fast
     """
-    with reporting(verbose=False):
-        chosen = [_read_pair(pair) for pair in pairs or ()]
-        if to is not None:
-            _check_png(to)
-        vectors = _load(source, max_words)
-        from sentiflow.cli import bias_text
-        from sentiflow.words import charts, geometry, word_bias
+    chosen = [_read_pair(pair) for pair in pairs or ()]
+    if to is not None:
+        _check_png(to)
+    vectors = _load(source, max_words)
+    from sentiflow.cli import bias_text
+    from sentiflow.words import charts, geometry, word_bias
 
-        typed = [word for pair in chosen for word in pair] + (words or [])
-        geometry.look_up(vectors, typed)
-        found = word_bias.measure_word_bias(
-            vectors,
-            pairs=chosen or word_bias.GENDER_PAIRS,
-            words=words or word_bias.PROFESSIONS,
-            tests=() if chosen or words else word_bias.TESTS,
-        )
-        if to is not None:
-            _write_image(to, charts.draw_bias(found), "chart")
-        if as_json:
-            asked = words or list(word_bias.PROFESSIONS)
-            _echo_json(vectors, asked, **asdict(found))
-        else:
-            typer.echo(bias_text.to_text(found))
+    typed = [word for pair in chosen for word in pair] + (words or [])
+    geometry.look_up(vectors, typed)
+    found = word_bias.measure_word_bias(
+        vectors,
+        pairs=chosen or word_bias.GENDER_PAIRS,
+        words=words or word_bias.PROFESSIONS,
+        tests=() if chosen or words else word_bias.TESTS,
+    )
+    if to is not None:
+        _write_image(to, charts.draw_bias(found), "chart")
+    if as_json:
+        asked = words or list(word_bias.PROFESSIONS)
+        _echo_json(vectors, asked, **asdict(found))
+    else:
+        typer.echo(bias_text.to_text(found))
 
 
 def _read_pair(text: str) -> tuple[str, str]:
