@@ -75,18 +75,15 @@ class _Import:
         tags = {STAGE_TAG: info.stage, GROUP_TAG: described.group, **_choose_tags(described.tags)}
         tags |= {provenance.OUTPUT_TAG: stage.uri, provenance.FINGERPRINT_TAG: info.fingerprint}
         tags |= provenance.describe_lineage(_to_json(info))
-        metrics = [
-            *_to_points(described.metrics, end, 0),
-            *_list_epochs(info, described.end),
-        ]
+        metrics = _to_points(described.metrics, end, 0) + _list_epochs(info, described.end)
         found = self._find(stage)
         run = found or self._make(described.name, described.start, tags)
-        num_added = self._complete(
-            run, tags, metrics, params=described.params, status="FINISHED", end=end
-        )
         datasets = runs.to_datasets(_to_json(info), stage=info.stage)
         runs.add_datasets(self.client, run.info.run_id, datasets)
-        num_added += self._add_files(run.info.run_id, stage)
+        num_added = self._add_files(run.info.run_id, stage)
+        num_added += self._complete(
+            run, tags, metrics, params=described.params, status="FINISHED", end=end
+        )
         num_added += sum(self._add_trial(stage, run, trial) for trial in info.trials)
         if info.stage == "train":
             self.trainings[info.fingerprint] = run
