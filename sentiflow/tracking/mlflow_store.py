@@ -44,8 +44,6 @@ _REFUSALS = {
     "BAD_REQUEST", "FEATURE_DISABLED", "INVALID_PARAMETER_VALUE", "INVALID_STATE",
     "MALFORMED_REQUEST", "NOT_IMPLEMENTED", "RESOURCE_DOES_NOT_EXIST",
 }  # fmt: skip
-
-
 _OF_CLOUDS = {
     "boto3.exceptions": ("Boto3Error",),
     "botocore.exceptions": ("BotoCoreError", "ClientError"),
@@ -53,9 +51,6 @@ _OF_CLOUDS = {
     "azure.core.exceptions": ("AzureError",),
 }
 """What reading and writing artifacts may raise, by module; MLflow imports the one it needs."""
-
-_FAILURES = (MlflowException, SQLAlchemyError, RequestException)
-"""What MLflow's calls raise, except for those that read and write files."""
 
 
 def default_uri(setting: str | None) -> str:
@@ -187,7 +182,8 @@ def failures() -> tuple[type[Exception], ...]:
         if module in sys.modules
         for name in names
     ]
-    return (*_FAILURES, OSError, JobError, UserError, *of_clouds)
+    of_mlflow = (MlflowException, SQLAlchemyError, RequestException)
+    return (*of_mlflow, OSError, JobError, UserError, *of_clouds)
 
 
 def is_refusal(error: BaseException) -> bool:
