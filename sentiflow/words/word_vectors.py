@@ -197,10 +197,8 @@ def read_copy(path: Path) -> _Found | None:
         batch.validate(full=True)
         words, vectors = batch["word"], batch["vector"]
         return words, vectors.values.to_numpy().reshape(len(words), vectors.type.list_size)
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError, KeyError, AttributeError, pa.ArrowException) as error:
-        log.debug("%s", f"{path} is damaged and will be replaced: {error}")
+        log.debug("%s", f"there is no cached copy of the vectors in {path}: {error}")
         return None
 
 
