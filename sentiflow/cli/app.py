@@ -13,11 +13,12 @@ from typing import Annotated
 
 import typer
 
-from sentiflow.cli import config, doctor, download, jobs, submit, words
+from sentiflow.cli import doctor, jobs, submit, words
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, ConfigPath, Overrides, Verbose
 from sentiflow.config import settings
 from sentiflow.errors import JobError, UserError
+from sentiflow.progress import Progress, say
 from sentiflow.storage.uris import absolute_uri
 
 app = typer.Typer(
@@ -28,16 +29,32 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-jobs.add_commands(app)
-app.add_typer(config.app, name="config")
+config_app = typer.Typer(
+    no_args_is_help=True, help="Show and check the settings, or a cluster file."
+)
 tracking_app = typer.Typer(no_args_is_help=True, help="Runs for MLflow, from their output.")
+download_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Download the real tweets or word vectors."
+)
+jobs.add_commands(app)
+app.add_typer(config_app, name="config")
 app.add_typer(tracking_app, name="tracking")
-app.add_typer(download.app, name="download")
+app.add_typer(download_app, name="download")
 app.add_typer(words.app, name="words")
 app.command()(doctor.doctor)
 app.command()(submit.submit)
 
 _RUN_HELP = "A run's output_uri, a scored directory, or the id of an MLflow run."
+
+To = Annotated[Path, typer.Option("--to", metavar="DIR", help="Where the files go.")]
+Mirror = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="Another address of the same archive."),
+]
+KeepArchive = Annotated[bool, typer.Option("--keep-archive", help="Keep the archive.")]
+Replace = Annotated[
+    bool, typer.Option("--overwrite", help="Replace other files that have these names.")
+]
 
 
 def main() -> None:
@@ -143,6 +160,7 @@ def _read_patterns(options: Sequence[str]) -> dict[str, str]:
 
 
 @app.command()
+@reporting()
 def sample(
     output: Annotated[Path, typer.Argument(metavar="OUT.csv")],
     rows: Annotated[int, typer.Option(min=1, help="How many tweets.")],
@@ -150,25 +168,20 @@ def sample(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
     """Write a synthetic corpus in the format of Sentiment140."""
-    with reporting(verbose=False):
-        from sentiflow.data import sample as corpus_sample
-        from sentiflow.progress import Progress, say
-        from sentiflow.storage import filesystem
+    from sentiflow.data import sample as corpus_sample
+    from sentiflow.storage import filesystem
 
-        if output.is_dir():
-            raise UserError(f"{output} is a directory", hint="name a file to write")
-        if output.exists() and not overwrite:
-            raise UserError(f"{output} exists", hint="name another file, or add --overwrite")
-        size = 0
-        with (
-            filesystem.publish(absolute_uri(str(output))) as stream,
-            Progress("sample", total=rows, unit="rows") as progress,
-        ):
-            for chunk in corpus_sample.generate(num_rows=rows, seed=seed):
-                stream.write(chunk)
-                size += len(chunk)
-                progress.advance(chunk.count(b"\n"))
-        say("sample", f"{rows:,} tweets, {size / 1e6:,.1f} MB: {output}")
+    jobs.check_free(output, overwrite)
+    size = 0
+    with (
+        filesystem.publish(absolute_uri(str(output))) as stream,
+        Progress("sample", total=rows, unit="rows") as progress,
+    ):
+        for chunk in corpus_sample.generate(num_rows=rows, seed=seed):
+            stream.write(chunk)
+            size += len(chunk)
+            progress.advance(chunk.count(b"\n"))
+    say("sample", f"{rows:,} tweets, {size / 1e6:,.1f} MB: {output}")
 
 
 @tracking_app.callback()
@@ -190,7 +203,6 @@ def import_outputs(
 ) -> None:
     """Add the runs of finished stages to MLflow, or what they lack; what is there stays."""
     with reporting(verbose):
-        from sentiflow.progress import say
         from sentiflow.tracking import finished_stages, mlflow_store, rebuild
 
         stages = [s for uri in output_uris for s in finished_stages.require(absolute_uri(uri))]
@@ -198,6 +210,92 @@ def import_outputs(
         for run in rebuild.send(stages, tracking_uri=store):
             say("tracking", f"{run.name}: {run.outcome}")
         say("tracking", f"{len(stages)} run{'s' if len(stages) > 1 else ''} in {store}")
+
+
+@config_app.command()
+@reporting()
+def show(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Print every setting as the jobs see it, defaults included."""
+    jobs.show_settings(settings.load(config, overrides or ()))
+
+
+@config_app.command()
+@reporting()
+def validate(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Check the settings; print a line for each error."""
+    settings.load(config, overrides or ())
+    typer.echo(f"{config} is valid")
+
+
+@config_app.command()
+@reporting()
+def cluster(
+    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="A file for `ray up`.")],
+) -> None:
+    """Check a cluster file without starting anything; print a line for each error."""
+    from sentiflow.cluster import cluster_file
+
+    cluster_file.check(file)
+    typer.echo(f"{file} is valid")
+
+
+@config_app.command()
+def describe() -> None:
+    """List every setting with its default and its meaning, as a Markdown table."""
+    typer.echo("| setting | default | meaning |\n|---|---|---|")
+    for key, default, meaning in settings.describe():
+        text = meaning.replace("``", "`").replace("|", r"\|")
+        typer.echo(f"| `{key}` | `{default}` | {text} |")
+
+
+@download_app.command()
+@reporting()
+def sentiment140(
+    to: To = Path("data"),
+    url: Mirror = None,
+    keep_archive: KeepArchive = False,
+    overwrite: Replace = False,
+    as_json: AsJson = False,
+) -> None:
+    """Download the 1.6 million tweets of Sentiment140 (81 MB)."""
+    from sentiflow.data import archives, download
+
+    paths = download.download(
+        archives.SENTIMENT140, to, url=url, keep_archive=keep_archive, overwrite=overwrite
+    )
+    _print_files(paths, as_json)
+
+
+@download_app.command()
+@reporting()
+def glove(
+    name: Annotated[str, typer.Option(metavar="NAME", help="6B, twitter.27B, 42B or 840B.")] = "6B",
+    dim: Annotated[
+        int | None, typer.Option(help="Unpack only the vectors of this dimension.")
+    ] = None,
+    to: To = Path(".vector_cache"),
+    url: Mirror = None,
+    keep_archive: KeepArchive = False,
+    overwrite: Replace = False,
+    as_json: AsJson = False,
+) -> None:
+    """Download GloVe's word vectors (862 MB for 6B)."""
+    from sentiflow.data import archives, download
+
+    archive, names = archives.choose_glove(name, dim)
+    paths = download.download(
+        archive, to, names=names, url=url, keep_archive=keep_archive, overwrite=overwrite
+    )
+    _print_files(paths, as_json)
+
+
+def _print_files(paths: Sequence[Path], as_json: bool) -> None:
+    """Print the paths of files."""
+    if as_json:
+        files = [{"path": str(path), "bytes": path.stat().st_size} for path in paths]
+        typer.echo(json.dumps({"files": files}, ensure_ascii=False))
+    else:
+        typer.echo("\n".join(map(str, paths)))
 
 
 def _printable(text: str) -> str:

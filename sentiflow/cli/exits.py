@@ -18,8 +18,8 @@ from sentiflow.storage.uris import without_credentials
 
 
 @contextmanager
-def reporting(verbose: bool) -> Iterator[None]:
-    """Set logging up for the block, and turn failures into one line and an exit code.
+def reporting(verbose: bool = False) -> Iterator[None]:
+    """Set logging up for a block or a function; turn failures into one line and an exit code.
 
     Args:
         verbose: Also show the messages of Ray and MLflow.

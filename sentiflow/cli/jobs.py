@@ -11,12 +11,12 @@ import typer
 import yaml
 from rich.console import Console
 
-from sentiflow.cli.config import show_settings
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, ConfigPath, DryRun, Overrides, Overwrite, Verbose
 from sentiflow.config import settings
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
+from sentiflow.progress import say
 from sentiflow.storage.uris import absolute_uri, as_typed
 
 if TYPE_CHECKING:
@@ -103,7 +103,11 @@ def sweep(
     with reporting(verbose):
         resolved = settings.load(config, overrides or ())
         if best_to is not None:
-            _check_free(best_to, config, overwrite)
+            if best_to.resolve() == config.resolve():
+                raise UserError(
+                    f"--best-to {best_to} is the settings file itself", hint="name another file"
+                )
+            check_free(best_to, overwrite, option="--best-to ")
         from sentiflow import pipeline
 
         if dry_run:
@@ -127,19 +131,20 @@ def sweep(
             _write_best(best_to, settings.read(config, overrides or ()), best, origin)
 
 
-def _check_free(path: Path, config: Path, overwrite: bool) -> None:
-    """Check before the training that the best settings can be written."""
-    if path.resolve() == config.resolve():
-        raise UserError(f"--best-to {path} is the settings file itself", hint="name another file")
+def check_free(path: Path, overwrite: bool, *, option: str = "") -> None:
+    """Check that a file can be written, before the work whose result it takes.
+
+    Raises:
+        UserError: It is a directory, or exists and ``overwrite`` is False.
+    """
     if path.is_dir():
-        raise UserError(f"--best-to {path} is a directory", hint="name a file to write")
+        raise UserError(f"{option}{path} is a directory", hint="name a file to write")
     if path.exists() and not overwrite:
-        raise UserError(f"--best-to {path} exists", hint="name another file, or add --overwrite")
+        raise UserError(f"{option}{path} exists", hint="name another file, or add --overwrite")
 
 
 def _write_best(path: Path, raw: dict[str, Any], best: "TrialRecord", origin: str) -> None:
     """Write the settings of the file with the values of the best trial."""
-    from sentiflow.progress import say
     from sentiflow.storage import filesystem
 
     raw.pop("sweep", None)
@@ -149,6 +154,11 @@ def _write_best(path: Path, raw: dict[str, Any], best: "TrialRecord", origin: st
     text = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
     filesystem.write_bytes(absolute_uri(str(path)), (origin + text).encode())
     say("sweep", f"settings of trial {best['trial']}: {path}")
+
+
+def show_settings(resolved: Config) -> None:
+    """Print every setting as YAML."""
+    typer.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False), nl=False)
 
 
 def _show_plan(resolved: Config, verbs: Sequence["Verb"], overwrite: bool) -> None:

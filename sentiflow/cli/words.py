@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -18,11 +18,11 @@ from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson
 from sentiflow.cli.terminal import printable
 from sentiflow.errors import UserError
+from sentiflow.progress import say
 from sentiflow.storage.uris import absolute_uri, names_model
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from sentiflow.words.geometry import Neighbor
     from sentiflow.words.word_vectors import WordVectors
 
 _SOURCES = """\b
@@ -68,6 +68,7 @@ _NUMBERS_A_LINE = 10
 
 
 @app.command(epilog=_SOURCES)
+@reporting()
 def vector(
     word: Annotated[str, typer.Argument(metavar="WORD")],
     source: Source = _DEFAULT,
@@ -78,19 +79,18 @@ def vector(
 
     Example: sentiflow words vector car
     """
-    with reporting(verbose=False):
-        vectors = _load(source, max_words)
-        from sentiflow.words import geometry
+    vectors = _load(source, max_words)
+    from sentiflow.words import geometry
 
-        (row,) = geometry.look_up(vectors, [word]).tolist()
-        numbers = vectors.vectors[row]
-        if as_json:
-            _echo_json(vectors, [word], rank=row + 1, vector=numbers.tolist())
-            return
-        typer.echo(f"{word}: rank {row + 1:,} of {len(vectors.words):,}")
-        for first in range(0, len(numbers), _NUMBERS_A_LINE):
-            line = (f"{number:9.4f}" for number in numbers[first : first + _NUMBERS_A_LINE])
-            typer.echo("".join(line))
+    (row,) = geometry.look_up(vectors, [word]).tolist()
+    numbers = vectors.vectors[row]
+    if as_json:
+        _echo_json(vectors, [word], rank=row + 1, vector=numbers.tolist())
+        return
+    typer.echo(f"{word}: rank {row + 1:,} of {len(vectors.words):,}")
+    for first in range(0, len(numbers), _NUMBERS_A_LINE):
+        line = (f"{number:9.4f}" for number in numbers[first : first + _NUMBERS_A_LINE])
+        typer.echo("".join(line))
 
 
 _MEASURES = {
@@ -110,26 +110,26 @@ _MEASURES = {
 
 
 def _measuring(name: str) -> Callable[..., None]:
+    @reporting()
     def command(
         words: Annotated[list[str], typer.Argument(metavar="WORD", help="Two or more.")],
         source: Source = _DEFAULT,
         max_words: MaxWords = None,
         as_json: AsJson = False,
     ) -> None:
-        with reporting(verbose=False):
-            _check_number(words, 2)
-            vectors = _load(source, max_words)
-            from sentiflow.words import geometry
+        _check_number(words, 2)
+        vectors = _load(source, max_words)
+        from sentiflow.words import geometry
 
-            first, *others = words
-            values = getattr(geometry, name)(vectors, first, others).tolist()
-            found = list(zip(others, values, strict=True))
-            if as_json:
-                _echo_json(vectors, words, results=_to_json(found))
-            elif len(found) == 1:
-                typer.echo(f"{values[0]:.4f}")
-            else:
-                _echo_values(found)
+        first, *others = words
+        values = getattr(geometry, name)(vectors, first, others).tolist()
+        found = list(map(geometry.Neighbor, others, values))
+        if as_json:
+            _echo_json(vectors, words, results=_to_json(found))
+        elif len(found) == 1:
+            typer.echo(f"{values[0]:.4f}")
+        else:
+            _echo_values(found)
 
     return command
 
@@ -137,63 +137,46 @@ def _measuring(name: str) -> Callable[..., None]:
 for _name, _help in _MEASURES.items():
     app.command(_name, help=inspect.cleandoc(_help), epilog=_SOURCES)(_measuring(_name))
 
-Query = tuple["np.ndarray", Sequence[str]]
-"""A point, and the words that define it."""
+
+class _Query(NamedTuple):
+    """A command that lists the words nearest to a point."""
+
+    argument: str
+    """What the user writes, for the help."""
+    least: int
+    most: int | None
+    """Least and greatest number of words."""
+    help: str
 
 
-def nearest(vectors: "WordVectors", words: Sequence[str]) -> Query:
-    """List the words nearest to a word.
+_QUERIES = {
+    "nearest": _Query("One word.", 1, 1, """List the words nearest to a word.
 
     Example: sentiflow words nearest cat
 
-    Example: sentiflow words nearest cat -n 5 --by cosine
-    """
-    from sentiflow.words import geometry
-
-    _check_number(words, 1, 1)
-    return geometry.midpoint(vectors, words), words
-
-
-def midpoint(vectors: "WordVectors", words: Sequence[str]) -> Query:
+    Example: sentiflow words nearest cat -n 5 --by cosine"""),
+    "midpoint": _Query("Two or more words.", 2, None,
     """List the words nearest to the midpoint of words.
 
-    Example: sentiflow words midpoint happy sad
-    """
-    from sentiflow.words import geometry
-
-    _check_number(words, 2)
-    return geometry.midpoint(vectors, words), words
-
-
-def analogy(vectors: "WordVectors", words: Sequence[str]) -> Query:
-    """List the words nearest to A - B + C.
+    Example: sentiflow words midpoint happy sad"""),
+    "analogy": _Query("Three words: A, B and C.", 3, 3, """List the words nearest to A - B + C.
 
     They are to C as A is to B. For example, king man woman: who is to woman as king is to man?
 
-    Example: sentiflow words analogy king man woman
-    """
-    from sentiflow.words import geometry
-
-    _check_number(words, 3, 3)
-    return geometry.analogy(vectors, *words), words
-
-
-def near(vectors: "WordVectors", words: Sequence[str]) -> Query:
+    Example: sentiflow words analogy king man woman"""),
+    "near": _Query("Words and signs, separated by spaces; quotes are not needed.", 1, None,
     """List the words nearest to a signed sum of words.
 
     Put spaces around the signs, + and -.
 
-    Example: sentiflow words near "good - bad + programmer"
-    """
-    from sentiflow.words import geometry
-
-    terms = geometry.parse(" ".join(words))
-    return geometry.combine(vectors, terms), [term.word for term in terms]
+    Example: sentiflow words near "good - bad + programmer\""""),
+}  # fmt: skip
 
 
-def _listing(find_point: Callable[..., Query], wanted: str) -> Callable[..., None]:
+def _listing(name: str) -> Callable[..., None]:
+    @reporting()
     def command(
-        words: Annotated[list[str], typer.Argument(metavar="WORD", help=wanted)],
+        words: Annotated[list[str], typer.Argument(metavar="WORD", help=_QUERIES[name].argument)],
         n: Count = 10,
         by: By = "euclidean",
         exclude_query: ExcludeQuery = False,
@@ -201,39 +184,39 @@ def _listing(find_point: Callable[..., Query], wanted: str) -> Callable[..., Non
         max_words: MaxWords = None,
         as_json: AsJson = False,
     ) -> None:
-        with reporting(verbose=False):
-            vectors = _load(source, max_words)
-            from sentiflow.words import geometry
+        _check_number(words, _QUERIES[name].least, _QUERIES[name].most)
+        vectors = _load(source, max_words)
+        from sentiflow.words import geometry
 
-            point, query = find_point(vectors, words)
-            exclude = query if exclude_query else None
-            neighbors = geometry.nearest(vectors, point, n=n, by=by, exclude=exclude)
-            dropped = [neighbors.left_out] if neighbors.left_out else []
-            if as_json:
-                results, left_out = _to_json(neighbors.found), _to_json(dropped)
-                _echo_json(vectors, query, by=by, results=results, left_out=left_out)
-                return
-            _echo_values(neighbors.found)
-            for name, value in dropped:
-                if name not in query:
-                    typer.echo(f"left out: {printable(name)} {value:.4f}", err=True)
+        if name == "near":
+            terms = geometry.parse(" ".join(words))
+            words = [term.word for term in terms]
+            point = geometry.combine(vectors, terms)
+        elif name == "analogy":
+            point = geometry.analogy(vectors, *words)
+        else:
+            point = geometry.midpoint(vectors, words)
+        exclude = words if exclude_query else None
+        neighbors = geometry.nearest(vectors, point, n=n, by=by, exclude=exclude)
+        dropped = [neighbors.left_out] if neighbors.left_out else []
+        if as_json:
+            results, left_out = _to_json(neighbors.found), _to_json(dropped)
+            _echo_json(vectors, words, by=by, results=results, left_out=left_out)
+            return
+        _echo_values(neighbors.found)
+        for word, value in dropped:
+            if word not in words:
+                typer.echo(f"left out: {printable(word)} {value:.4f}", err=True)
 
     return command
 
 
-_POINTS: dict[Callable[..., Query], str] = {
-    nearest: "One word.",
-    midpoint: "Two or more words.",
-    analogy: "Three words: A, B and C.",
-    near: "Words and signs, separated by spaces; quotes are not needed.",
-}
-for _find_point, _wanted in _POINTS.items():
-    app.command(_find_point.__name__, help=inspect.getdoc(_find_point), epilog=_SOURCES)(
-        _listing(_find_point, _wanted)
-    )
+for _name, _query in _QUERIES.items():
+    app.command(_name, help=inspect.cleandoc(_query.help), epilog=_SOURCES)(_listing(_name))
 
 
 @app.command("map", epilog=_SOURCES)
+@reporting()
 def draw_map(
     words: Annotated[list[str], typer.Argument(metavar="WORD", help="Two or more.")],
     to: Annotated[str, typer.Option(metavar="FILE.png", help="The file to write.")],
@@ -250,28 +233,25 @@ def draw_map(
 
     Example: sentiflow words map king queen man woman prince princess --to royals.png
     """
-    with reporting(verbose=False):
-        words = list(dict.fromkeys(words))
-        _check_number(words, 2)
-        _check_png(to)
-        vectors = _load(source, max_words)
-        from sentiflow.progress import say
-        from sentiflow.storage import filesystem
-        from sentiflow.words import geometry, map_chart
+    words = list(dict.fromkeys(words))
+    _check_number(words, 2)
+    _check_png(to)
+    vectors = _load(source, max_words)
+    from sentiflow.words import charts, geometry
 
-        rows = geometry.look_up(vectors, words)
-        projection = geometry.project(vectors.vectors[rows])
-        image = map_chart.draw_map(words, projection)
-        filesystem.write_bytes(absolute_uri(to), image)
-        if as_json:
-            points = zip(words, projection.points.tolist(), strict=True)
-            results = [{"word": word, "point": point} for word, point in points]
-            _echo_json(vectors, words, explained=projection.explained.tolist(), results=results)
-        share = projection.explained.sum()
-        say("words", f"{len(words)} words; the map shows {share:.0%} of their variance: {to}")
+    rows = geometry.look_up(vectors, words)
+    projection = geometry.project(vectors.vectors[rows])
+    share = projection.explained.sum()
+    said = f"{len(words)} words; the map shows {share:.0%} of their variance"
+    _write_image(to, charts.draw_map(words, projection), said)
+    if as_json:
+        points = zip(words, projection.points.tolist(), strict=True)
+        results = [{"word": word, "point": point} for word, point in points]
+        _echo_json(vectors, words, explained=projection.explained.tolist(), results=results)
 
 
 @app.command(epilog=_SOURCES)
+@reporting()
 def bias(
     pairs: Annotated[
         list[str] | None,
@@ -300,32 +280,28 @@ def bias(
 
     Example: sentiflow words bias --pair young:old --pair youth:age --word wise --word fast
     """
-    with reporting(verbose=False):
-        chosen = [_read_pair(pair) for pair in pairs or ()]
-        if to is not None:
-            _check_png(to)
-        vectors = _load(source, max_words)
-        from sentiflow.cli import bias_text
-        from sentiflow.progress import say
-        from sentiflow.storage import filesystem
-        from sentiflow.words import bias_chart, geometry, word_bias
+    chosen = [_read_pair(pair) for pair in pairs or ()]
+    if to is not None:
+        _check_png(to)
+    vectors = _load(source, max_words)
+    from sentiflow.cli import bias_text
+    from sentiflow.words import charts, geometry, word_bias
 
-        typed = [word for pair in chosen for word in pair] + (words or [])
-        geometry.look_up(vectors, typed)
-        found = word_bias.measure_word_bias(
-            vectors,
-            pairs=chosen or word_bias.GENDER_PAIRS,
-            words=words or word_bias.PROFESSIONS,
-            tests=() if chosen or words else word_bias.TESTS,
-        )
-        if to is not None:
-            filesystem.write_bytes(absolute_uri(to), bias_chart.render(found))
-            say("words", f"chart: {to}")
-        if as_json:
-            asked = words or list(word_bias.PROFESSIONS)
-            _echo_json(vectors, asked, **asdict(found))
-        else:
-            typer.echo(bias_text.to_text(found))
+    typed = [word for pair in chosen for word in pair] + (words or [])
+    geometry.look_up(vectors, typed)
+    found = word_bias.measure_word_bias(
+        vectors,
+        pairs=chosen or word_bias.GENDER_PAIRS,
+        words=words or word_bias.PROFESSIONS,
+        tests=() if chosen or words else word_bias.TESTS,
+    )
+    if to is not None:
+        _write_image(to, charts.draw_bias(found), "chart")
+    if as_json:
+        asked = words or list(word_bias.PROFESSIONS)
+        _echo_json(vectors, asked, **asdict(found))
+    else:
+        typer.echo(bias_text.to_text(found))
 
 
 def _read_pair(text: str) -> tuple[str, str]:
@@ -338,6 +314,13 @@ def _read_pair(text: str) -> tuple[str, str]:
 def _check_png(to: str) -> None:
     if not to.lower().endswith(".png") or Path(to).is_dir():
         raise UserError(f"--to {to}", hint="name a file that ends in .png")
+
+
+def _write_image(to: str, image: bytes, said: str) -> None:
+    from sentiflow.storage import filesystem
+
+    filesystem.write_bytes(absolute_uri(to), image)
+    say("words", f"{said}: {to}")
 
 
 def _load(source: str, max_words: int | None) -> "WordVectors":
@@ -368,15 +351,8 @@ def _echo_values(values: Iterable[tuple[str, float]]) -> None:
         typer.echo(f"{word:<{width}} {value:.4f}")
 
 
-class _Value(TypedDict):
-    """A word with its distance or similarity, as JSON."""
-
-    word: str
-    value: float
-
-
-def _to_json(values: Iterable[tuple[str, float]]) -> list[_Value]:
-    return [{"word": word, "value": value} for word, value in values]
+def _to_json(neighbors: Iterable["Neighbor"]) -> list[dict[str, Any]]:
+    return [neighbor._asdict() for neighbor in neighbors]
 
 
 def _echo_json(vectors: "WordVectors", words: Sequence[str], **found: Any) -> None:

@@ -16,7 +16,6 @@ from sentiflow.storage.uris import as_typed, is_local, join
 FOLDERS = ("prepared", "trained", "scored", "report", "sweep")
 """Of a run's output, in the order in which the stages build on each other."""
 
-_MAX_MANIFEST_BYTES, _MAX_FILE_BYTES, _MAX_MODEL_BYTES = 2 * 10**8, 5 * 10**8, 10**11
 _MODEL, _TRIALS = "model", "trials"
 
 Name = Annotated[str, Field(max_length=250)]
@@ -76,7 +75,6 @@ class TrialInfo(BaseModel):
     """A trial of a sweep."""
 
     name: str = Field(pattern=r"^[0-9]{1,9}-[0-9a-f]{8}$")
-    mlflow_run_id: RunId = ""
     status: Literal["finished", "stopped", "failed"]
     values: dict[Name, Any]
     validation_accuracy: float | None
@@ -91,7 +89,6 @@ class StageInfo(BaseModel):
     stage: Literal["prepare", "train", "score", "evaluate", "sweep"]
     fingerprint: Hash
     created: AwareDatetime
-    seconds: float = Field(ge=0, lt=1e9)
     settings: dict[str, Any]
     inputs: dict[Annotated[str, Field(pattern=r"^\w{1,50}$")], InputInfo] = Field(max_length=50)
     files: list[dict[str, Any]] = Field(max_length=10_000_000)
@@ -119,11 +116,11 @@ class FinishedStage:
         """The model package of a training, which must not link to files outside of it.
 
         Raises:
-            UserError: It does, or a file is too large.
+            UserError: It does.
         """
         uri = join(self.uri, _MODEL)
         for name in filesystem.listing(uri):
-            _check_file(join(uri, name), self.uri, max_bytes=_MAX_MODEL_BYTES)
+            _check_file(join(uri, name), self.uri)
         return uri
 
     def read_trial(self, trial: TrialInfo) -> StageInfo | None:
@@ -159,11 +156,6 @@ def require(output_uri: str) -> list[FinishedStage]:
     Raises:
         UserError: There is none; or as :func:`find`.
     """
-    if output_uri.endswith(".jsonl"):
-        raise UserError(
-            f"{as_typed(output_uri)}: files of unsent records are not imported any more",
-            hint="name the run's output_uri: sentiflow tracking import runs/demo",
-        )
     found = find(output_uri)
     if not found:
         raise UserError(
@@ -175,7 +167,7 @@ def require(output_uri: str) -> list[FinishedStage]:
 
 def _read(uri: str, output_uri: str) -> StageInfo | None:
     path = join(uri, manifest.MANIFEST)
-    _check_file(path, output_uri, max_bytes=_MAX_MANIFEST_BYTES)
+    _check_file(path, output_uri)
     record = manifest.read(uri)
     if record is None:
         return None
@@ -198,16 +190,14 @@ def _check_artifacts(stage: FinishedStage, output_uri: str) -> None:
         is_below = posixpath.normpath(path) == path and not path.startswith(("/", ".."))
         if path not in listed or not is_below or "\\" in path:
             raise UserError(f"{as_typed(stage.uri)}: {path!r} is not a file of the stage")
-        _check_file(join(stage.uri, path), output_uri, max_bytes=_MAX_FILE_BYTES)
+        _check_file(join(stage.uri, path), output_uri)
 
 
-def _check_file(uri: str, output_uri: str, *, max_bytes: int) -> None:
-    """Make sure that a file is small enough, and no link out of the output.
+def _check_file(uri: str, output_uri: str) -> None:
+    """Make sure that a file is no link out of the output.
 
     Raises:
-        UserError: It is not.
+        UserError: It is.
     """
     if is_local(uri) and not Path(uri).resolve().is_relative_to(Path(output_uri).resolve()):
         raise UserError(f"{as_typed(uri)} is a link out of {as_typed(output_uri)}")
-    if (filesystem.file_info(uri).size or 0) > max_bytes:
-        raise UserError(f"{as_typed(uri)} is larger than {max_bytes:,} bytes")

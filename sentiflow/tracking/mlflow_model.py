@@ -1,14 +1,14 @@
 """Model package -> directory of an MLflow model, with code, requirements, signature; and back."""
 
-import shutil
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from sentiflow.data.manifest import MANIFEST
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
-from sentiflow.tracking import dependencies, mlflow_store  # the second before MLflow
+from sentiflow.tracking import mlflow_store  # before MLflow, which reads what it sets
 
 # isort: split
 from mlflow import pyfunc
@@ -21,6 +21,10 @@ INPUT_EXAMPLE = ["I love this so much", "this is not good at all"]
 _SERVED_MODEL = Path(__file__).with_name("served_model.py")
 _PACKAGE = "package"
 """Name of the artifact, which ``served_model`` reads."""
+_FOLDER = Path(__file__).parents[1]
+"""The directory of the package sentiflow, whose code is logged with each model."""
+REQUIREMENTS = ("mlflow", "numpy", "pyarrow", "pydantic", "pyyaml", "safetensors", "torch")
+"""What ``served_model`` and the modules that it imports need."""
 
 
 def name_files(record: Manifest) -> Sequence[str]:
@@ -42,19 +46,14 @@ def write(package_uri: str, record: Manifest, folder: Path, *, model: LoggedMode
     for name in name_files(record):
         content = filesystem.read_bytes(join(package_uri, name))
         filesystem.write_bytes(join(str(folder), _PACKAGE, name), content)
-    modules = dependencies.find_modules(_SERVED_MODEL)
-    code = folder / "sentiflow"
-    code.mkdir()
-    for path in modules:
-        target = code / path.relative_to(dependencies.FOLDER)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
+    # The local part of a version (``+cpu``) names a build for this machine.
+    pins = [f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS]
     pyfunc.save_model(
         folder / "model",
         python_model=str(_SERVED_MODEL),
         artifacts={_PACKAGE: str(folder / _PACKAGE)},
-        code_paths=[str(code)],
-        pip_requirements=dependencies.pin_requirements([_SERVED_MODEL, *modules]),
+        code_paths=[str(_FOLDER)],
+        pip_requirements=pins,
         input_example=INPUT_EXAMPLE,
         mlflow_model=Model(
             artifact_path=model.artifact_location,

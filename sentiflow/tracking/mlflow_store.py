@@ -7,7 +7,7 @@ import random
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -30,6 +30,8 @@ from sentiflow.config import ray_job
 from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.storage.uris import absolute_uri, without_credentials
 
+log = logging.getLogger(__name__)
+
 Answer = TypeVar("Answer")
 
 _SQLITE = "sqlite:///"
@@ -40,10 +42,8 @@ _AT_ONCE_SECONDS = 2.0
 """A call that fails sooner is made again."""
 _REFUSALS = {
     "BAD_REQUEST", "FEATURE_DISABLED", "INVALID_PARAMETER_VALUE", "INVALID_STATE",
-    "MALFORMED_REQUEST", "NOT_IMPLEMENTED", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST",
+    "MALFORMED_REQUEST", "NOT_IMPLEMENTED", "RESOURCE_DOES_NOT_EXIST",
 }  # fmt: skip
-
-
 _OF_CLOUDS = {
     "boto3.exceptions": ("Boto3Error",),
     "botocore.exceptions": ("BotoCoreError", "ClientError"),
@@ -51,9 +51,6 @@ _OF_CLOUDS = {
     "azure.core.exceptions": ("AzureError",),
 }
 """What reading and writing artifacts may raise, by module; MLflow imports the one it needs."""
-
-_FAILURES = (MlflowException, SQLAlchemyError, RequestException)
-"""What MLflow's calls raise, except for those that read and write files."""
 
 
 def default_uri(setting: str | None) -> str:
@@ -113,6 +110,38 @@ def connect(uri: str) -> MlflowClient:
     return make_client(uri)
 
 
+@contextmanager
+def asking(uri: str, what: str, *, hint: str = "") -> Iterator[MlflowClient]:
+    """Connect to a store for the block, and turn MLflow's errors into one line.
+
+    MLflow logs only errors meanwhile, unless ``--verbose``.
+
+    Args:
+        uri: The store, which must exist.
+        what: What the block does, as in "cannot register a".
+        hint: Added to the line.
+
+    Raises:
+        UserError: There is no such store.
+        JobError: MLflow refuses.
+        UnavailableError: It does not answer.
+    """
+    client = connect(uri)
+    logger = logging.getLogger("mlflow")
+    before = logger.level
+    if not log.isEnabledFor(logging.DEBUG):
+        logger.setLevel(logging.ERROR)
+    try:
+        yield client
+    except (JobError, UserError):
+        raise
+    except failures() as error:
+        kind = JobError if is_refusal(error) else UnavailableError
+        raise kind(f"cannot {what} in {without_credentials(uri)}: {reason(error)}{hint}") from error
+    finally:
+        logger.setLevel(before)
+
+
 def check_kind(uri: str) -> None:
     """Refuse an address that MLflow does not support.
 
@@ -136,7 +165,7 @@ def reason(error: BaseException) -> str:
     system = re.search(r"\[Errno -?\d+\] (\w[\w ]+)", str(error))
     if system:
         return system[1]
-    return "it does not answer" if is_timeout(error) else first_line(error)
+    return "it does not answer" if "timed out" in str(error) else first_line(error)
 
 
 def first_line(error: BaseException) -> str:
@@ -153,7 +182,8 @@ def failures() -> tuple[type[Exception], ...]:
         if module in sys.modules
         for name in names
     ]
-    return (*_FAILURES, OSError, JobError, UserError, *of_clouds)
+    of_mlflow = (MlflowException, SQLAlchemyError, RequestException)
+    return (*of_mlflow, OSError, JobError, UserError, *of_clouds)
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -184,14 +214,10 @@ def ask(call: Callable[[], Answer]) -> Answer:
     return call()
 
 
-def is_timeout(error: BaseException) -> bool:
-    """Check whether a store did not answer in time."""
-    return "timed out" in str(error)
-
-
 def _is_contended(error: BaseException) -> bool:
     """Check whether another process has locked a file, or has just made the same thing."""
-    return "database is locked" in str(error) or "IntegrityError" in str(error)
+    exists = getattr(error, "error_code", "") == "RESOURCE_ALREADY_EXISTS"
+    return exists or "database is locked" in str(error) or "IntegrityError" in str(error)
 
 
 @contextmanager
@@ -209,8 +235,7 @@ def making(uri: str) -> Iterator[None]:
 
 def quiet() -> None:
     """Silence the hundred lines that MLflow logs for a new SQLite file, and its tracebacks."""
-    names: Sequence[str] = ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry")
-    for name in names:
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.store.model_registry"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 

@@ -17,8 +17,6 @@ SUBMISSION_TAG = "sentiflow.submission_id"
 COMMIT_VARIABLE = "SENTIFLOW_COMMIT"
 """The variable with the commit where there is no repository, as in a submitted job."""
 
-_INPUT_TAG = "sentiflow.input."
-
 
 def name_run(stage: str, config: Config, *, group: str) -> str:
     """Name a run by its stage, a training also by its model.
@@ -44,12 +42,7 @@ def describe_code() -> dict[str, str]:
 
 def describe_lineage(inputs: Mapping[str, Any]) -> dict[str, str]:
     """Tag the fingerprints of inputs."""
-    return {f"{_INPUT_TAG}{name}": value["fingerprint"] for name, value in inputs.items()}
-
-
-def is_lineage(tag: str) -> bool:
-    """Say whether a tag is one of :func:`describe_lineage`."""
-    return tag.startswith(_INPUT_TAG)
+    return {f"sentiflow.input.{name}": value["fingerprint"] for name, value in inputs.items()}
 
 
 def read_commit() -> str:

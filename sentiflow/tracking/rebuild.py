@@ -7,20 +7,22 @@ from functools import partial
 from itertools import groupby
 from typing import Any, Literal
 
-from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.tracking import mlflow_store, provenance, recording, runs
 from sentiflow.tracking.finished_stages import Epoch, FinishedStage, StageInfo, TrialInfo
-from sentiflow.tracking.mlflow_values import to_metrics, to_ms, to_params, to_tags
-from sentiflow.tracking.orphaned_runs import REASON_TAG
 from sentiflow.tracking.runs import (
     CODE_TAGS,
     GROUP_TAG,
     PARENT_TAG,
+    REASON_TAG,
     SCORED_FINGERPRINT_TAG,
     SCORED_TAG,
     STAGE_TAG,
     TRIAL_TAG,
     Status,
+    to_metrics,
+    to_ms,
+    to_params,
+    to_tags,
 )
 
 # isort: split
@@ -57,21 +59,6 @@ class ImportedRun:
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """What a run is to have."""
-
-    tags: Mapping[str, str]
-    metrics: Sequence[Metric]
-    end: int = 0
-    status: Status | None = None
-    """None: the run does not end now."""
-    reason: str = ""
-    params: Mapping[str, str] = field(default_factory=dict)
-    source: FinishedStage | None = None
-    """Whose inputs and files the run has, too."""
-
-
-@dataclass(frozen=True)
 class _Import:
     """Rebuilds the runs of stages that belong to one experiment."""
 
@@ -88,14 +75,15 @@ class _Import:
         tags = {STAGE_TAG: info.stage, GROUP_TAG: described.group, **_choose_tags(described.tags)}
         tags |= {provenance.OUTPUT_TAG: stage.uri, provenance.FINGERPRINT_TAG: info.fingerprint}
         tags |= provenance.describe_lineage(_to_json(info))
-        metrics = [
-            *_to_points(described.metrics, end, 0),
-            *_list_epochs(info, described.start, described.end),
-        ]
-        wanted = _Wanted(tags, metrics, end, "FINISHED", params=described.params, source=stage)
+        metrics = _to_points(described.metrics, end, 0) + _list_epochs(info, described.end)
         found = self._find(stage)
         run = found or self._make(described.name, described.start, tags)
-        num_added = self._complete(run, wanted)
+        datasets = runs.to_datasets(_to_json(info), stage=info.stage)
+        runs.add_datasets(self.client, run.info.run_id, datasets)
+        num_added = self._add_files(run.info.run_id, stage)
+        num_added += self._complete(
+            run, tags, metrics, params=described.params, status="FINISHED", end=end
+        )
         num_added += sum(self._add_trial(stage, run, trial) for trial in info.trials)
         if info.stage == "train":
             self.trainings[info.fingerprint] = run
@@ -115,46 +103,45 @@ class _Import:
             if run.data.tags.get(provenance.FINGERPRINT_TAG, own) == own
             and PARENT_TAG not in run.data.tags
         ]
-        found.sort(key=lambda run: run.info.run_id != stage.run.mlflow_run_id)
-        return found[0] if found else None
+        logged = stage.run.mlflow_run_id
+        return min(found, key=lambda run: run.info.run_id != logged, default=None)
 
     def _make(self, name: str, start: datetime, tags: Mapping[str, str]) -> Run:
         return self.client.create_run(
             self.experiment_id, start_time=to_ms(start), tags=to_tags(tags), run_name=name
         )
 
-    def _complete(self, run: Run, wanted: _Wanted) -> int:
-        """Add what a run lacks, and nothing else; return how much that was."""
+    def _complete(
+        self,
+        run: Run,
+        tags: Mapping[str, str],
+        metrics: Sequence[Metric],
+        *,
+        params: Mapping[str, str] | None = None,
+        status: Status | None = None,
+        end: int = 0,
+        reason: str = "",
+    ) -> int:
+        """Add what a run lacks, and nothing else; return how much that was.
+
+        Without a status, the run does not end.
+        """
         client, run_id, data = self.client, run.info.run_id, run.data
-        params = {k: v for k, v in to_params(wanted.params).items() if k not in data.params}
-        tags = {k: v for k, v in to_tags(wanted.tags).items() if k not in data.tags}
-        by_epoch = {metric.key for metric in wanted.metrics if metric.step}
+        params = {k: v for k, v in to_params(params or {}).items() if k not in data.params}
+        tags = {k: v for k, v in to_tags(tags).items() if k not in data.tags}
+        by_epoch = {metric.key for metric in metrics if metric.step}
         points = {(name, 0) for name in data.metrics} | {
             (name, point.step)
             for name in by_epoch & data.metrics.keys()
             for point in client.get_metric_history(run_id, name)
         }
-        metrics = [item for item in wanted.metrics if (item.key, item.step) not in points]
-        runs.add_params(client, run_id, params)
-        runs.add_tags(client, run_id, tags)
-        runs.add_metrics(client, run_id, metrics)
-        num_added = len(params) + len(tags) + len(metrics)
-        if wanted.source:
-            num_added += self._add_datasets(run, wanted.source.info)
-            num_added += self._add_files(run_id, wanted.source)
-        seemed_killed = wanted.status == "FINISHED" and REASON_TAG in data.tags
-        if wanted.status and (run.info.status != wanted.status or seemed_killed):
-            runs.end(client, run_id, wanted.status, wanted.end, wanted.reason)
-            num_added += 1
-        return num_added
-
-    def _add_datasets(self, run: Run, info: StageInfo) -> int:
-        logged = run.inputs.dataset_inputs if run.inputs else ()
-        known = {(item.dataset.name, item.dataset.digest) for item in logged}
-        wanted = runs.to_datasets(_to_json(info), stage=info.stage)
-        missing = [i for i in wanted if (i.dataset.name, i.dataset.digest) not in known]
-        runs.add_datasets(self.client, run.info.run_id, missing)
-        return len(missing)
+        metrics = [item for item in metrics if (item.key, item.step) not in points]
+        runs.log(client, run_id, metrics=metrics, params=params, tags=tags)
+        seemed_killed = status == "FINISHED" and REASON_TAG in data.tags
+        must_end = status is not None and (run.info.status != status or seemed_killed)
+        if status and must_end:
+            runs.end(client, run_id, status, end, reason)
+        return len(params) + len(tags) + len(metrics) + must_end
 
     def _add_files(self, run_id: str, stage: FinishedStage) -> int:
         folders = {path.rpartition("/")[0] for path in stage.run.artifacts}
@@ -185,19 +172,21 @@ class _Import:
             "validation/loss": trial.validation_loss,
         }
         metrics = (
-            _list_epochs(trained, described.start, end)
+            _list_epochs(trained, end)
             if trained
             else _to_points(chosen, to_ms(end), trial.chosen_epoch)
         )
         run = found[0] if found else self._make(trial.name, described.start, tags)
         params = _derive_params(described.params, trial, trained)
         params["train.output_uri"] = stage.trial_uri(trial)
-        status = _TRIAL_STATUS[trial.status]
         return self._complete(
             run,
-            _Wanted(
-                tags, metrics, to_ms(end), status, trial.reason, {} if run.data.params else params
-            ),
+            tags,
+            metrics,
+            params={} if run.data.params else params,
+            status=_TRIAL_STATUS[trial.status],
+            end=to_ms(end),
+            reason=trial.reason,
         )
 
     def _add_to_training(self, stage: FinishedStage) -> int:
@@ -213,7 +202,7 @@ class _Import:
         if run is None or described is None:
             return 0
         metrics = _to_points(described.metrics, to_ms(stage.run.end), 0)
-        return self._complete(run, _Wanted(_choose_tags(described.tags), metrics))
+        return self._complete(run, _choose_tags(described.tags), metrics)
 
     def _register(self, stage: FinishedStage, run_id: str) -> int:
         """Register the model of a training, unless the store has it; return how many it was."""
@@ -245,34 +234,23 @@ def send(stages: Sequence[FinishedStage], *, tracking_uri: str) -> list[Imported
     sent: list[ImportedRun] = []
     for experiment, group in groupby(stages, key=lambda stage: stage.run.experiment):
         store = recording.open_store(tracking_uri, experiment=experiment, required=True)
-        client = mlflow_store.make_client(tracking_uri)
-        importing = _Import(client, tracking_uri, store.experiment_id, stages)
-        try:
+        with mlflow_store.asking(tracking_uri, "add to runs") as client:
+            importing = _Import(client, tracking_uri, store.experiment_id, stages)
             sent += [mlflow_store.ask(partial(importing.add, stage)) for stage in group]
-        except (JobError, UserError):
-            raise
-        except mlflow_store.failures() as error:
-            if mlflow_store.is_refusal(error):
-                reason = mlflow_store.first_line(error)
-                raise JobError(f"MLflow refuses a part of a run: {reason}") from error
-            raise UnavailableError(mlflow_store.unreachable(tracking_uri, error)) from error
     return sent
 
 
-def _list_epochs(info: StageInfo, start: datetime, end: datetime) -> list[Metric]:
+def _list_epochs(info: StageInfo, end: datetime) -> list[Metric]:
     """List the metrics of a training's epochs.
 
-    Where the manifest has no times, the epochs divide the time of the run evenly.
+    An epoch without a time, from a version that did not note it, gets that of the run's end.
     """
     epochs = [(_PRETRAINING_METRICS, epoch) for epoch in info.pretraining]
     epochs += [(_EPOCH_METRICS, epoch) for epoch in info.history]
-    share = (end - start) / max(1, len(epochs))
     return [
         point
-        for number, (names, epoch) in enumerate(epochs, start=1)
-        for point in _to_points(
-            _name_metrics(epoch, names), to_ms(epoch.ended or start + share * number), epoch.epoch
-        )
+        for names, epoch in epochs
+        for point in _to_points(_name_metrics(epoch, names), to_ms(epoch.ended or end), epoch.epoch)
     ]
 
 

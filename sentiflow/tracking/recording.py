@@ -1,46 +1,133 @@
 """Settings, metrics and files of a stage -> an MLflow run, and the key ``run`` of its manifest."""
 
-import contextlib
 import copy
 import getpass
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from sentiflow.data.manifest_types import RunPart, RunRecord
 from sentiflow.errors import UnavailableError, UserError
 from sentiflow.storage.uris import without_credentials
-from sentiflow.tracking import mlflow_store, orphaned_runs, provenance, runs, system_metrics
+from sentiflow.tracking import mlflow_store, provenance, runs
 from sentiflow.tracking.mlflow_store import connect, first_line
 from sentiflow.tracking.mlflow_store import default_uri as default_uri
-from sentiflow.tracking.mlflow_values import now_iso, now_ms, to_metrics, to_params, to_tags
 from sentiflow.tracking.runs import CODE_TAGS, GROUP_TAG, PARENT_TAG, Status
 from sentiflow.tracking.runs import SCORED_FINGERPRINT_TAG as SCORED_FINGERPRINT_TAG
 from sentiflow.tracking.runs import SCORED_TAG as SCORED_TAG
 from sentiflow.tracking.runs import STAGE_TAG as STAGE_TAG
-from sentiflow.tracking.sender import Call, Sender
 
 # isort: split
 from mlflow import MlflowClient
 from mlflow.entities import Metric
-from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 log = logging.getLogger(__name__)
+
+MAX_QUEUED = 1000
+"""Calls that wait. If more come, step metrics are left out, and the others are sent at the end."""
+MAX_WAIT_SECONDS = 60.0
+"""The longest time that a stage waits at its end for what is queued."""
+
+Call = Callable[[MlflowClient], object]
+Answer = TypeVar("Answer")
+_SYSTEM_SECONDS = 5.0
+"""Seconds between two samples of system metrics."""
 
 _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI show an experiment as one of training runs, not of prompts and traces."""
 
-_SHARED = (*CODE_TAGS, GROUP_TAG, *orphaned_runs.TAGS)
-"""Tags that a run shares with those nested in it, beside its lineage."""
-
 
 def _nothing() -> RunPart:
     return {"metrics": {}, "tags": {}}
+
+
+class Sender:
+    """Sends what one stage logs, and never makes the stage wait.
+
+    The first failure of the store stops sending. What the run then lacks is added from the stage's
+    manifest: see :mod:`sentiflow.tracking.rebuild`.
+    """
+
+    def __init__(self, tracking_uri: str) -> None:
+        """Start the thread; nothing is sent yet."""
+        self.tracking_uri = tracking_uri
+        self.is_available = True
+        """False after the store's first failure."""
+        self.is_complete = True
+        """Whether everything but step metrics was sent or is queued."""
+        self._client = mlflow_store.make_client(tracking_uri)
+        self._queue: queue.Queue[Call | threading.Event | None] = queue.Queue()
+        self._refusals: set[str] = set()
+        threading.Thread(target=self._work, name="mlflow sender", daemon=True).start()
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Pickle as None: Ray Tune stores its callbacks with their recorders, but uses no copy."""
+        return type(None), ()
+
+    def put(self, call: Call, *, is_optional: bool = False) -> None:
+        """Queue a call; it is left out if the store is unavailable or the queue is full.
+
+        Args:
+            call: What to ask the store for.
+            is_optional: The run counts as complete without it, as without metrics of single steps.
+        """
+        if self.is_available and self._queue.qsize() < MAX_QUEUED:
+            self._queue.put(call)
+        elif not is_optional:
+            self.is_complete = False
+
+    def ask(self, call: Callable[[MlflowClient], Answer], default: Answer) -> Answer:
+        """Call the store now; return ``default`` if it refuses, fails or has failed before.
+
+        A failure ends the sending. A refusal does not: it concerns one value.
+        """
+        try:
+            if self.is_available:
+                return mlflow_store.ask(lambda: call(self._client))
+        except mlflow_store.failures() as error:
+            if not mlflow_store.is_refusal(error):
+                self.fail(mlflow_store.unreachable(self.tracking_uri, error))
+            elif (reason := first_line(error)) not in self._refusals:
+                self._refusals.add(reason)
+                log.warning("MLflow refuses a part of the run: %s", reason)
+        return default
+
+    def flush(self) -> bool:
+        """Wait until everything queued is sent; return whether the store is still available."""
+        done = threading.Event()
+        self._queue.put(done)
+        if not done.wait(MAX_WAIT_SECONDS):
+            store = without_credentials(self.tracking_uri)
+            self.fail(f"the MLflow store {store} is too slow")
+        return self.is_available
+
+    def fail(self, problem: str) -> None:
+        """Send nothing more, as the store does not answer."""
+        if self.is_available:
+            log.warning("%s; the job continues without it", problem)
+        self.is_available = self.is_complete = False
+
+    def close(self) -> None:
+        """Send what is queued, and end the thread."""
+        self.flush()
+        self.is_available = False
+        self._queue.put(None)
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, threading.Event):
+                item.set()
+            else:
+                self.ask(item, None)
 
 
 @dataclass
@@ -57,8 +144,8 @@ class Recorder:
     experiment_id: str = ""
     about: RunRecord | None = None
     """Of a stage's own run: what is known from the beginning."""
-    shared_tags: Mapping[str, str] = field(default_factory=dict)
-    """Those that nested runs have, too."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Those that the run had at its beginning."""
     kept: RunPart = field(default_factory=_nothing, repr=False)
     """What was logged, for the manifest."""
 
@@ -74,45 +161,51 @@ class Recorder:
 
     def log_metrics(self, metrics: Mapping[str, float | None], *, step: int = 0) -> None:
         """Log metrics of the whole stage, or of an epoch; None (undefined) is left out."""
-        values = to_metrics(metrics)
+        values = runs.to_metrics(metrics)
         if step == 0:
             self.kept["metrics"] |= {k: v for k, v in values.items() if math.isfinite(v)}
         self._log([(step, values)], is_optional=False)
 
     def log_series(self, series: Sequence[tuple[int, Mapping[str, float | None]]]) -> None:
         """Log metrics of many steps at once; they are lost if the store is unavailable."""
-        self._log([(step, to_metrics(metrics)) for step, metrics in series], is_optional=True)
+        self._log([(step, runs.to_metrics(metrics)) for step, metrics in series], is_optional=True)
 
     @contextmanager
     def watching_system(self) -> Iterator[None]:
-        """Log the use of cores, memory, disk, network and GPUs of this machine for the block."""
+        """Log the use of cores, memory, disk, network and GPUs of this machine for the block.
+
+        MLflow samples and sends it in a thread of its own, which ends when the store fails.
+        """
         if not self.run_id:
             yield
             return
-        with system_metrics.watching(
-            lambda metrics, step: self.log_series([(step, metrics)]),
-            tracking_uri=self.tracking_uri,
-        ):
+        logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
+        uri = mlflow_store.with_password(self.tracking_uri)
+        monitor = SystemMetricsMonitor(self.run_id, _SYSTEM_SECONDS, tracking_uri=uri)
+        monitor.start()
+        try:
             yield
+        finally:
+            monitor.finish()
 
     def log_settings(self, settings: Mapping[str, Any]) -> None:
         """Log settings as parameters with dotted names; long values are cut."""
-        params = to_params(settings)
+        params = runs.to_params(settings)
         if self.about is not None:
             self.about["params"] |= params
-        self._put(partial(runs.add_params, run_id=self.run_id, params=params))
+        self._put(runs.log, params=params)
 
     def log_inputs(self, inputs: Mapping[str, Any], *, stage: str) -> None:
         """Log what a stage reads, as its spec or manifest has it: datasets, and lineage tags."""
         if inputs:
-            datasets = runs.to_datasets(inputs, stage=stage)
-            self._put(partial(runs.add_datasets, run_id=self.run_id, datasets=datasets))
-            self._tag(provenance.describe_lineage(inputs))
+            self._put(runs.add_datasets, datasets=runs.to_datasets(inputs, stage=stage))
+            self._put(runs.log, tags=provenance.describe_lineage(inputs))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Tag the run."""
-        self.kept["tags"] |= to_tags(tags)
-        self._tag(tags)
+        known = runs.to_tags(tags)
+        self.kept["tags"] |= known
+        self._put(runs.log, tags=known)
 
     def log_files(self, files: Mapping[str, bytes], *, are_outputs: bool = True) -> None:
         """Store files, by their path below the run's artifacts.
@@ -123,7 +216,7 @@ class Recorder:
         """
         if self.about is not None and are_outputs:
             self.about["artifacts"] += files
-        self._put(partial(runs.add_files, run_id=self.run_id, files=dict(files)))
+        self._put(runs.add_files, files=dict(files))
 
     def of_run(self, run_id: str) -> "Recorder":
         """Make a recorder for the run of the training that this stage evaluates.
@@ -142,14 +235,14 @@ class Recorder:
         """Begin a run below this one; it stays open until :meth:`end`."""
         if not self.sender or not self.run_id:
             return Recorder()
-        tags = {**self.shared_tags, STAGE_TAG: stage, PARENT_TAG: self.run_id, **tags}
+        shared = {key: value for key, value in self.tags.items() if key != provenance.OUTPUT_TAG}
+        tags = {**shared, STAGE_TAG: stage, PARENT_TAG: self.run_id, **tags}
         begin = partial(runs.begin, experiment_id=self.experiment_id, name=name, tags=tags)
         return Recorder(self.sender.ask(begin, ""), self.sender)
 
     def end(self, status: Status, *, reason: str = "") -> None:
         """End the run; everything that was logged before is sent first."""
-        ended = partial(runs.end, run_id=self.run_id, status=status, time=now_ms(), reason=reason)
-        self._put(ended)
+        self._put(runs.end, status=status, time=runs.now_ms(), reason=reason)
 
     def flush(self) -> bool:
         """Wait until everything logged is in the store.
@@ -169,22 +262,17 @@ class Recorder:
         if self.about is None:
             return None
         run = copy.deepcopy(self.about)  # more is logged later
-        run["end"] = now_iso()
-        run["mlflow_run_id"] = self.run_id
+        run["end"], run["mlflow_run_id"] = _now(), self.run_id
         return run
 
     def _log(self, series: list[tuple[int, dict[str, float]]], *, is_optional: bool) -> None:
-        now = now_ms()
+        now = runs.now_ms()
         metrics = [Metric(k, v, now, step) for step, values in series for k, v in values.items()]
-        self._put(
-            partial(runs.add_metrics, run_id=self.run_id, metrics=metrics), is_optional=is_optional
-        )
+        self._put(runs.log, metrics=metrics, is_optional=is_optional)
 
-    def _tag(self, tags: Mapping[str, str]) -> None:
-        self._put(partial(runs.add_tags, run_id=self.run_id, tags=to_tags(tags)))
-
-    def _put(self, call: Call, *, is_optional: bool = False) -> None:
+    def _put(self, call: Callable[..., object], *, is_optional: bool = False, **parts: Any) -> None:
         if self.sender and self.run_id:
+            call = partial(call, run_id=self.run_id, **parts)
             self.sender.put(call, is_optional=is_optional)
 
 
@@ -213,44 +301,31 @@ class Store:
             "mlflow.source.name": f"sentiflow {stage}",
             "mlflow.source.type": "LOCAL",
             "mlflow.user": _user(),
+            **{tag: value for tag, value in tags.items() if tag in CODE_TAGS},
         }
-        code |= {tag: value for tag, value in tags.items() if tag in CODE_TAGS}
         about: RunRecord = {
-            "experiment": self.experiment, "group": group, "name": name, "start": now_iso(),
-            "end": "", "params": {}, "tags": to_tags(code), "metrics": {}, "artifacts": [],
+            "experiment": self.experiment, "group": group, "name": name, "start": _now(),
+            "end": "", "params": {}, "tags": runs.to_tags(code), "metrics": {}, "artifacts": [],
             "registers_model": registers_model, "mlflow_run_id": "",
         }  # fmt: skip
         if not self.experiment_id:
             yield Recorder(about=about, kept=about)
             return
-        all_tags = {STAGE_TAG: stage, GROUP_TAG: group, **code, **orphaned_runs.describe_process()}
-        all_tags |= tags
+        all_tags = {STAGE_TAG: stage, GROUP_TAG: group, **code, **runs.describe_process(), **tags}
         sender = Sender(self.tracking_uri)
         begin = partial(runs.begin, experiment_id=self.experiment_id, name=name, tags=all_tags)
-        shared = {
-            key: value
-            for key, value in all_tags.items()
-            if key in _SHARED or provenance.is_lineage(key)
-        }
         run_id = sender.ask(begin, "")
-        recorder = Recorder(run_id, sender, self.experiment_id, about, shared, kept=about)
+        recorder = Recorder(run_id, sender, self.experiment_id, about, all_tags, kept=about)
         try:
             yield recorder
         except BaseException as error:
             killed = isinstance(error, KeyboardInterrupt | SystemExit)
-            self._end_early(recorder, "KILLED" if killed else "FAILED", first_line(error))
+            recorder.end("KILLED" if killed else "FAILED", reason=first_line(error))
             raise
-        recorder.end("FINISHED")
-        sender.close()
-
-    def _end_early(self, recorder: Recorder, status: Status, reason: str) -> None:
-        """End the run of a stage that is not complete; try once more if the store had failed."""
-        assert recorder.sender is not None, "there is a store"
-        recorder.end(status, reason=reason)
-        if not recorder.sender.close() and recorder.run_id:
-            client = mlflow_store.make_client(self.tracking_uri)
-            with contextlib.suppress(*mlflow_store.failures()):  # else the next command ends it
-                runs.end(client, recorder.run_id, status, now_ms(), reason)
+        else:
+            recorder.end("FINISHED")
+        finally:
+            sender.close()
 
 
 def open_store(uri: str, *, experiment: str, required: bool) -> Store:
@@ -284,7 +359,11 @@ def open_store(uri: str, *, experiment: str, required: bool) -> Store:
             raise UnavailableError(problem) from error
         log.warning("%s; the job runs without it", problem)
         return Store(uri, experiment)
-    _end_orphaned_runs(client, experiment_id)
+    try:
+        for run_id in runs.end_orphaned(client, experiment_id):
+            log.info("the MLflow run %s is ended as killed: %s", run_id, runs.REASON)
+    except mlflow_store.failures() as error:
+        log.warning("cannot look for open MLflow runs: %s", first_line(error))
     return Store(uri, experiment, experiment_id)
 
 
@@ -308,28 +387,19 @@ def read_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
         raise UnavailableError(mlflow_store.unreachable(tracking_uri, error)) from error
 
 
-def _end_orphaned_runs(client: MlflowClient, experiment_id: str) -> None:
-    try:
-        for run_id in orphaned_runs.end_orphaned(client, experiment_id):
-            log.info("the MLflow run %s is ended as killed: %s", run_id, orphaned_runs.REASON)
-    except mlflow_store.failures() as error:
-        log.warning("cannot look for open MLflow runs: %s", first_line(error))
-
-
 def _experiment_id(client: MlflowClient, name: str, uri: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         location = mlflow_store.artifact_location(uri, name)
-        try:
-            made = client.create_experiment(name, location, tags=_MODEL_TRAINING)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            return _experiment_id(client, name, uri)  # another job has just made it
-        return str(made)
+        return str(client.create_experiment(name, location, tags=_MODEL_TRAINING))
     if experiment.lifecycle_stage != "active":
         client.restore_experiment(experiment.experiment_id)
     return str(experiment.experiment_id)
+
+
+def _now() -> str:
+    """Return the time in ISO 8601, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _user() -> str:

@@ -1,31 +1,30 @@
-"""Model package -> a version in MLflow's registry, and back to a directory."""
+"""Model package -> a version in MLflow's registry; URI of a model in MLflow -> its package."""
 
 import json
-import logging
+import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sentiflow.data import manifest
 from sentiflow.data.manifest import MANIFEST
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.errors import JobError, UnavailableError, UserError
+from sentiflow.errors import UserError
 from sentiflow.models import package_files
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.package_files import FILES
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join, without_credentials
-from sentiflow.tracking import mlflow_model, mlflow_store, model_uris
-from sentiflow.tracking.model_uris import Version
+from sentiflow.tracking import mlflow_model
+from sentiflow.tracking.mlflow_store import asking
 
 # isort: split
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput
+from mlflow.entities import LoggedModel, LoggedModelOutput
+from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
-
-log = logging.getLogger(__name__)
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 FINGERPRINT_TAG = "sentiflow.fingerprint"
@@ -37,6 +36,24 @@ _VERSIONS_TAG = "mlflow.modelVersions"
 """The tag from which the UI shows the versions of a logged model."""
 
 
+_BY_ALIAS = re.compile(r"models:/([^/@]+)@([^/@]+)")
+_BY_VERSION = re.compile(r"models:/([^/@]+)/(\d+|latest)")
+_BY_ID = re.compile(r"models:/(m-[0-9a-f]{32})")
+_BY_RUN = re.compile(r"runs:/([^/]+)/(.+)")
+_FORMS = "write models:/NAME@champion, models:/NAME/VERSION, models:/m-ID or runs:/RUN_ID/model"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered model package."""
+
+    name: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"models:/{self.name}/{self.number}"
+
+
 @dataclass(frozen=True)
 class ResolvedModel:
     """A model package in MLflow."""
@@ -45,18 +62,14 @@ class ResolvedModel:
     tracking_uri: str
     source: str
     """Where MLflow keeps the model; unlike an alias, it never changes."""
-    run_id: str
-    """The training's run."""
     version: Version | None
     """None if it was logged but not registered."""
     record: Manifest
     """The package's manifest."""
 
 
-def register(
-    package_uri: str, *, name: str, tracking_uri: str, run_id: str, alias: str = CANDIDATE
-) -> Version:
-    """Log a model package to a training's run, register it, and give it the alias.
+def register(package_uri: str, *, name: str, tracking_uri: str, run_id: str) -> Version:
+    """Log a model package to a training's run, register it, and make it the candidate.
 
     If a version of ``name`` has the same package, only its alias is set.
 
@@ -67,12 +80,11 @@ def register(
     """
     package_files.read(package_uri)  # a manifest may name files outside of the package
     record = manifest.require(package_uri, stage="model", setting="the model")
-    client = mlflow_store.connect(tracking_uri)
     hint = "; tracking.register_model=false trains without it"
-    with _asking(tracking_uri, f"register {name}", hint=hint):
+    with asking(tracking_uri, f"register {name}", hint=hint) as client:
         known = find_version(client, name, record["fingerprint"])
         version = known or _create(client, name, run_id, package_uri, record)
-        client.set_registered_model_alias(name, alias, str(version.number))
+        client.set_registered_model_alias(name, CANDIDATE, str(version.number))
     return version
 
 
@@ -84,9 +96,8 @@ def resolve(uri: str, *, tracking_uri: str) -> ResolvedModel:
             sentiflow.
         JobError: The store cannot be reached, or refuses.
     """
-    client = mlflow_store.connect(tracking_uri)
-    with _asking(tracking_uri, f"look up {uri}"):
-        source, run_id, version = model_uris.find_source(client, uri)
+    with asking(tracking_uri, f"look up {uri}") as client:
+        source, version = _find_source(client, uri)
         if not mlflow_model.holds_package(source, tracking_uri=tracking_uri):
             raise UserError(
                 f"{uri} is not a model of sentiflow", hint=f"there is no model package in {source}"
@@ -96,7 +107,7 @@ def resolve(uri: str, *, tracking_uri: str) -> ResolvedModel:
             record = manifest.require(folder, stage="model", setting=uri)
     if set(mlflow_model.name_files(record)) != {*FILES, MANIFEST}:
         raise UserError(f"{uri} is damaged", hint="its manifest names files of no model package")
-    return ResolvedModel(uri, tracking_uri, source, run_id, version, record)
+    return ResolvedModel(uri, tracking_uri, source, version, record)
 
 
 def download(model: ResolvedModel, *, to: str) -> None:
@@ -106,7 +117,7 @@ def download(model: ResolvedModel, *, to: str) -> None:
         JobError: A file cannot be read.
     """
     uri, what = model.tracking_uri, f"download {model.uri}"
-    with _asking(uri, what), tempfile.TemporaryDirectory() as folder:
+    with asking(uri, what), tempfile.TemporaryDirectory() as folder:
         for name in mlflow_model.name_files(model.record):
             path = mlflow_model.download(model.source, name, Path(folder), tracking_uri=uri)
             filesystem.write_bytes(join(to, name), path.read_bytes())
@@ -131,9 +142,8 @@ def read_aliases(name: str, *, tracking_uri: str) -> dict[str, int]:
         UserError: There is no such model, or no such store.
         JobError: The store cannot be reached, or refuses.
     """
-    client = mlflow_store.connect(tracking_uri)
-    with _asking(tracking_uri, f"look up {name}"):
-        return model_uris.read_aliases(client, name, uri=f"models:/{name}")
+    with asking(tracking_uri, f"look up {name}") as client:
+        return _to_numbers(_find_registered_model(client, name, f"models:/{name}"))
 
 
 def set_alias(version: Version, alias: str, *, tracking_uri: str) -> None:
@@ -142,8 +152,7 @@ def set_alias(version: Version, alias: str, *, tracking_uri: str) -> None:
     Raises:
         JobError: MLflow refuses.
     """
-    client = mlflow_store.connect(tracking_uri)
-    with _asking(tracking_uri, f"set the alias {alias}"):
+    with asking(tracking_uri, f"set the alias {alias}") as client:
         client.set_registered_model_alias(version.name, alias, str(version.number))
 
 
@@ -153,8 +162,7 @@ def set_tags(version: Version, tags: dict[str, str], *, tracking_uri: str) -> No
     Raises:
         JobError: MLflow refuses.
     """
-    client = mlflow_store.connect(tracking_uri)
-    with _asking(tracking_uri, f"tag {version}"):
+    with asking(tracking_uri, f"tag {version}") as client:
         for key, value in tags.items():
             client.set_model_version_tag(version.name, str(version.number), key, value)
 
@@ -194,25 +202,85 @@ def find_version(client: MlflowClient, name: str, fingerprint: str) -> Version |
     return Version(name, max(int(item.version) for item in found)) if found else None
 
 
-@contextmanager
-def _asking(tracking_uri: str, what: str, *, hint: str = "") -> Iterator[None]:
-    """Silence MLflow for the block, unless ``--verbose``; turn its errors into one line.
+def _find_source(client: MlflowClient, uri: str) -> tuple[str, Version | None]:
+    """Find the location of a model's files, and its version if it has one.
 
     Raises:
-        JobError: MLflow refuses.
-        UnavailableError: It does not answer.
+        UserError: There is no such model, version, alias or run.
     """
-    logger = logging.getLogger("mlflow")
-    before = logger.level
-    if not log.isEnabledFor(logging.DEBUG):
-        logger.setLevel(logging.ERROR)
+    if match := _BY_ALIAS.fullmatch(uri) or _BY_VERSION.fullmatch(uri):
+        version = _find_version(client, uri, *match.groups())
+        return client.get_model_version_download_uri(version.name, str(version.number)), version
+    if match := _BY_ID.fullmatch(uri):
+        model = _get(client.get_logged_model, match[1], f"{uri}: there is no such model")
+    elif match := _BY_RUN.fullmatch(uri):
+        model = _find_output(client, uri, *match.groups())
+    else:
+        raise UserError(f"cannot read {uri}", hint=_FORMS)
+    return model.artifact_location, _find_registered(client, model)
+
+
+def _find_version(client: MlflowClient, uri: str, name: str, wanted: str) -> Version:
+    """Find a version by its alias, by its number, or as the latest."""
+    registered = _find_registered_model(client, name, uri)
+    if "@" in uri:
+        kind, numbers = "alias", _to_numbers(registered)
+        known = [f"{alias} (version {number})" for alias, number in sorted(numbers.items())]
+    else:
+        kind, versions = "version", client.search_model_versions(f"name = '{name}'")
+        numbers = {str(n): n for n in sorted(int(item.version) for item in versions)}
+        known = list(numbers)
+        numbers |= {"latest": max(numbers.values())} if numbers else {}
+    if wanted not in numbers:
+        listed = ", ".join(known) or "none"
+        raise UserError(f"{uri}: {name} has no {kind} {wanted}", hint=f"it has {listed}")
+    return Version(name, numbers[wanted])
+
+
+def _find_registered_model(client: MlflowClient, name: str, uri: str) -> RegisteredModel:
     try:
-        yield
-    except (JobError, UserError):
-        raise
-    except mlflow_store.failures() as error:
-        store, reason = without_credentials(tracking_uri), mlflow_store.reason(error)
-        kind = JobError if mlflow_store.is_refusal(error) else UnavailableError
-        raise kind(f"cannot {what} in {store}: {reason}{hint}") from error
-    finally:
-        logger.setLevel(before)
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        known = ", ".join(model.name for model in client.search_registered_models(max_results=20))
+        store = without_credentials(client.tracking_uri)
+        raise UserError(
+            f"{uri}: no model {name} is registered in {store}",
+            hint=f"it has {known}" if known else "sentiflow train registers one",
+        ) from error
+
+
+def _find_output(client: MlflowClient, uri: str, run_id: str, name: str) -> LoggedModel:
+    """Find the model that a run has logged under a name."""
+    run = _get(client.get_run, run_id, f"{uri}: there is no such run")
+    outputs = run.outputs.model_outputs if run.outputs else []
+    models = [client.get_logged_model(output.model_id) for output in outputs]
+    named = [model for model in models if model.name == name]
+    if not named:
+        known = ", ".join(model.name for model in models)
+        raise UserError(f"{uri}: the run has no model {name}", hint=f"it has {known or 'none'}")
+    return named[-1]
+
+
+def _find_registered(client: MlflowClient, model: LoggedModel) -> Version | None:
+    """Find the version of a logged model; None if it was not registered."""
+    sources = (model.artifact_location, f"models:/{model.model_id}")
+    for found in client.search_model_versions(f"run_id = '{model.source_run_id}'"):
+        if found.source in sources:
+            return Version(found.name, int(found.version))
+    return None
+
+
+def _get(get: Callable[[str], Any], key: str, problem: str) -> Any:
+    """Get something from MLflow by an id that the user wrote."""
+    try:
+        return get(key)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        raise UserError(problem, hint=_FORMS) from error
+
+
+def _to_numbers(model: RegisteredModel) -> dict[str, int]:
+    return {alias: int(number) for alias, number in model.aliases.items()}

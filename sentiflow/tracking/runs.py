@@ -1,23 +1,27 @@
-"""An MLflow run -> made or found, given its parts, ended: each of them once, by MLflow's client."""
+"""An MLflow run -> made or found, given its parts within MLflow's limits, ended.
 
+Values are brought within MLflow's limits and lose their credentials first. Open runs whose process
+is gone are ended as killed.
+"""
+
+import hashlib
 import json
+import os
+import posixpath
+import re
+import socket
 import tempfile
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil  # type: ignore[import-untyped]
+
+from sentiflow.config.settings import flatten
 from sentiflow.storage.uris import is_local, split_member, without_credentials
-from sentiflow.tracking import provenance
-from sentiflow.tracking.mlflow_values import (
-    MAX_DIGEST_LENGTH,
-    MAX_METRICS,
-    MAX_PARAMS,
-    MAX_TAGS,
-    batches,
-    now_ms,
-    to_tags,
-)
-from sentiflow.tracking.orphaned_runs import REASON_TAG  # before MLflow, as mlflow_store
+from sentiflow.tracking import mlflow_store, provenance  # before MLflow, which reads what it sets
 
 # isort: split
 from mlflow import MlflowClient
@@ -46,23 +50,45 @@ _CONTEXTS = {
 _MAX_FILES = 100
 """Named in a dataset's source; its profile has the count of all."""
 
+HOST_TAG, PID_TAG, STARTED_TAG = "sentiflow.host", "sentiflow.pid", "sentiflow.started"
 
-def add_metrics(client: MlflowClient, run_id: str, metrics: Sequence[Metric]) -> None:
-    """Add metrics to a run."""
-    for batch in batches(metrics, MAX_METRICS):
-        client.log_batch(run_id, metrics=batch)
+REASON_TAG = "sentiflow.reason"
+REASON = "its process is gone"
+
+_OUTERMOST = "pid:[4026531836]"
+"""The namespace of Linux's processes outside of containers."""
+_SAME_SECONDS = 2.0
+"""Setting the clock changes the start of a process by so much at most."""
+
+_BATCH_SIZES = {"metrics": 1000, "params": 100, "tags": 100}
+"""Values that MLflow takes in one request."""
+MAX_PARAM_LENGTH, MAX_TAG_LENGTH, MAX_KEY_LENGTH, MAX_DIGEST_LENGTH = 6000, 8000, 250, 36
+"""Characters."""
+
+_FORBIDDEN_IN_KEYS = re.compile(r"[^\w\-. /:]", re.ASCII)
 
 
-def add_params(client: MlflowClient, run_id: str, params: Mapping[str, str]) -> None:
-    """Add parameters to a run; one that it has must be equal."""
-    for batch in batches(params.items(), MAX_PARAMS):
-        client.log_batch(run_id, params=[Param(key, value) for key, value in batch])
+def log(
+    client: MlflowClient,
+    run_id: str,
+    *,
+    metrics: Sequence[Metric] = (),
+    params: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Add metrics and parameters to a run, and add or change tags.
 
-
-def add_tags(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:
-    """Add tags to a run, or change them."""
-    for batch in batches(tags.items(), MAX_TAGS):
-        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in batch])
+    Parameters that the run has must be equal.
+    """
+    parts: dict[str, Sequence[Metric | Param | RunTag]] = {
+        "metrics": metrics,
+        "params": [Param(key, value) for key, value in (params or {}).items()],
+        "tags": [RunTag(key, value) for key, value in (tags or {}).items()],
+    }
+    for name, values in parts.items():
+        for first in range(0, len(values), _BATCH_SIZES[name]):
+            batch = values[first : first + _BATCH_SIZES[name]]
+            client.log_batch(run_id, **{name: batch})
 
 
 def add_files(client: MlflowClient, run_id: str, files: Mapping[str, bytes]) -> None:
@@ -85,7 +111,7 @@ def add_datasets(client: MlflowClient, run_id: str, datasets: Sequence[DatasetIn
 def end(client: MlflowClient, run_id: str, status: Status, time: int, reason: str = "") -> None:
     """End a run; a finished one loses the reason that it got when its process seemed gone."""
     if reason:
-        add_tags(client, run_id, to_tags({REASON_TAG: reason.splitlines()[0][:_MAX_REASON]}))
+        log(client, run_id, tags=to_tags({REASON_TAG: reason.splitlines()[0][:_MAX_REASON]}))
     client.set_terminated(run_id, status, time)
     if status == "FINISHED" and REASON_TAG in client.get_run(run_id).data.tags:
         client.delete_tag(run_id, REASON_TAG)
@@ -100,11 +126,9 @@ def find(client: MlflowClient, experiment_id: str, tags: Mapping[str, str]) -> l
 def begin(client: MlflowClient, *, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
     """Make a run, unless an earlier try has made it and only the answer was lost; return its id."""
     known = {key: tags[key] for key in (STAGE_TAG, GROUP_TAG, PARENT_TAG) if key in tags}
-    for run in find(client, experiment_id, known):
-        is_same = run.info.run_name == name and run.data.tags.get(PARENT_TAG) == tags.get(
-            PARENT_TAG
-        )
-        if is_same and run.info.status == "RUNNING":
+    for run in find(client, experiment_id, known | {"mlflow.runName": name}):
+        is_nested = PARENT_TAG in run.data.tags
+        if run.info.status == "RUNNING" and is_nested == (PARENT_TAG in tags):
             return str(run.info.run_id)
     run = client.create_run(experiment_id, start_time=now_ms(), tags=to_tags(tags), run_name=name)
     return str(run.info.run_id)
@@ -139,3 +163,119 @@ def _name_files(uris: list[str]) -> str:
     first = (member or archive).rpartition("/")[2]
     more = len(uris) - 1
     return f"{first} and {more} more" if more else first
+
+
+def describe_process() -> dict[str, str]:
+    """Name this process by tags, so that other processes can check whether it still runs."""
+    return {
+        HOST_TAG: _name_host(),
+        PID_TAG: str(os.getpid()),
+        STARTED_TAG: f"{_started(os.getpid()):.2f}",
+    }
+
+
+def end_orphaned(client: MlflowClient, experiment_id: str) -> list[str]:
+    """End the experiment's open runs whose processes on this host are gone.
+
+    Runs of other hosts and of other containers stay open: their processes cannot be checked here.
+
+    Returns:
+        Their ids.
+    """
+    wanted = f"attributes.status = 'RUNNING' and tags.`{HOST_TAG}` = '{_name_host()}'"
+    ended = []
+    for run in mlflow_store.ask(lambda: client.search_runs([experiment_id], filter_string=wanted)):
+        if not _is_running(run.data.tags) and mlflow_store.ask(partial(_end_killed, client, run)):
+            ended.append(run.info.run_id)
+    return ended
+
+
+def _end_killed(client: MlflowClient, run: Run) -> bool:
+    """End a run, unless it has ended meanwhile; return whether it was ended here."""
+    run_id, last = run.info.run_id, _find_last_time(client, run)
+    if client.get_run(run_id).info.status != "RUNNING":
+        return False
+    client.set_tag(run_id, REASON_TAG, REASON)
+    client.set_terminated(run_id, "KILLED", last)
+    return True
+
+
+def _find_last_time(client: MlflowClient, run: Run) -> int:
+    """Find the time of the last metric; now, if there is none."""
+    times = [
+        point.timestamp
+        for name in run.data.metrics
+        for point in client.get_metric_history(run.info.run_id, name)
+    ]
+    return max(times, default=now_ms())
+
+
+def _is_running(tags: dict[str, str]) -> bool:
+    """Check whether a process runs; where that cannot be known, it does."""
+    if not tags.keys() >= {PID_TAG, STARTED_TAG}:
+        return True
+    try:
+        pid, started = int(tags[PID_TAG]), float(tags[STARTED_TAG])
+        is_same = abs(_started(pid) - started) < _SAME_SECONDS
+        return is_same and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    except (psutil.AccessDenied, ValueError, OverflowError):  # tags that sentiflow did not write
+        return True
+
+
+def _started(pid: int) -> float:
+    """Return when a process started, in seconds since the machine did, whatever its clock says."""
+    return psutil.Process(pid).create_time() - psutil.boot_time()
+
+
+def _name_host() -> str:
+    """Name the host and its container, which has process ids of its own."""
+    link = Path("/proc/self/ns/pid")
+    namespace = str(link.readlink()) if link.is_symlink() else _OUTERMOST
+    inside = "" if namespace == _OUTERMOST else f" {namespace}"
+    machine = Path("/etc/machine-id")  # two machines may have the name localhost
+    number = f" {machine.read_text()[:8].strip()}" if machine.is_file() else ""
+    return f"{socket.gethostname()}{number}{inside}"
+
+
+def to_metrics(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    """Name metrics as MLflow allows; those that are None (undefined) are left out."""
+    return {to_key(name): float(value) for name, value in metrics.items() if value is not None}
+
+
+def to_params(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Turn settings into parameters with dotted names; long values are cut."""
+    values = flatten(dict(settings))
+    return {to_key(k): _to_text(str(value))[:MAX_PARAM_LENGTH] for k, value in values.items()}
+
+
+def to_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Bring tags within MLflow's limits; long values are cut."""
+    return {to_key(key): _to_text(value)[:MAX_TAG_LENGTH] for key, value in tags.items()}
+
+
+def to_ms(time: datetime) -> int:
+    """Convert a time to milliseconds since 1970, as MLflow has it."""
+    return int(time.timestamp() * 1000)
+
+
+def now_ms() -> int:
+    """Return the time in milliseconds since 1970."""
+    return to_ms(datetime.now(UTC))
+
+
+def to_key(name: str) -> str:
+    """Replace characters that MLflow does not allow; a name that is too long ends in its hash."""
+    key = _FORBIDDEN_IN_KEYS.sub("_", name)
+    is_path = posixpath.normpath(key) != key or key.startswith(("/", ".."))
+    if key == "." or is_path:  # MLflow may use it as the path of a file
+        key = key.replace("/", "_").replace(".", "_") or "_"
+    if len(key) <= MAX_KEY_LENGTH:
+        return key
+    return f"{key[: MAX_KEY_LENGTH - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _to_text(value: str) -> str:
+    """Leave credentials out, and escape what is not Unicode, as in some names of files."""
+    return without_credentials(value).encode(errors="backslashreplace").decode()

@@ -15,14 +15,16 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from rapidfuzz import process
+from rapidfuzz.distance import OSA
 
 from sentiflow.errors import UserError
-from sentiflow.words.spelling import find_similar
 from sentiflow.words.word_vectors import WordVectors
 
 Measure = Literal["euclidean", "cosine"]
 
 _BLOCK_ROWS = 4096
+_MAX_EDITS = 2
 _SIGNS = {"+": 1, "-": -1}
 
 
@@ -209,6 +211,27 @@ def project(vectors: np.ndarray) -> Projection:
     points[:, : len(sizes)] = centered @ axes[:2].T
     explained[: len(sizes)] = variances[:2]
     return Projection(points, explained)
+
+
+def find_similar(word: str, known: pa.Array, *, n: int = 3) -> list[str]:
+    """List up to ``n`` known words that ``word`` may be a misspelling of, the most similar first.
+
+    Similar words are at most two edits away, fewer for short words; upper case does not count. An
+    edit inserts, deletes or replaces a letter, or swaps two neighbors (Damerau 1964). Equally
+    similar words keep their order in ``known``.
+
+    Example:
+        >>> find_similar("Catt", pa.array(["the", "cat", "matt", "catty", "dog"]))
+        ['cat', 'matt', 'catty']
+    """
+    word = word.lower()
+    max_edits = min(_MAX_EDITS, len(word) // 2)
+    size_difference = pc.abs(pc.subtract(pc.utf8_length(known), len(word)))
+    words = known.filter(pc.less_equal(size_difference, max_edits)).to_pylist()
+    found = process.extract(
+        word, list(filter(None, words)), scorer=OSA.distance, score_cutoff=max_edits, limit=n
+    )
+    return [similar for similar, _, _ in found]
 
 
 def _to_strings(words: Sequence[str]) -> pa.Array:

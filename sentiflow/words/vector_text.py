@@ -11,7 +11,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -35,20 +34,6 @@ _FORMAT = "write a word and its numbers on each line, with a space before each n
 _CSV = pyarrow.csv.ParseOptions(delimiter=" ", quote_char=False, ignore_empty_lines=False)
 
 
-class _Format(NamedTuple):
-    dim: int
-    num_words: int | None
-    """As in the first line; None if the first line already holds a word."""
-
-
-class _LineError(Exception):
-    """An error in a line, with the index of the line in its block."""
-
-    def __init__(self, index: int, problem: str) -> None:
-        super().__init__(problem)
-        self.index = index
-
-
 def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarray]:
     """Read words and vectors from a file, plain or compressed.
 
@@ -69,21 +54,22 @@ def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarra
     with open_content(uri) as content:
         blocks = _read_lines(content)
         first = next(blocks, b"").removeprefix(_BOM)
-        form = _recognize(first, uri)
-        first_line = 1 if form.num_words is None else 2
-        rest = first if form.num_words is None else first.partition(b"\n")[2]
+        dim, promised = _recognize(first, uri)
+        first_line = 1 if promised is None else 2
+        rest = first if promised is None else first.partition(b"\n")[2]
         for block in filter(None, chain([rest], blocks)):
             try:
-                parts.append(_parse(block, form.dim))
-            except _LineError as error:
-                line = first_line + num_words + error.index
-                raise UserError(f"{uri}, line {line:,}: {error}") from error
+                parts.append(_parse(block, dim))
+            except pa.ArrowInvalid as error:
+                index, fault = _find_first_fault(block, dim, reason=str(error))
+                line = first_line + num_words + index
+                raise UserError(f"{uri}, line {line:,}: {fault}") from error
             num_words += len(parts[-1][0])
             if num_words >= limit:
                 break
-    if num_words < min(form.num_words or 1, limit):
-        promised = f", not {form.num_words:,} as its first line says" if form.num_words else ""
-        raise UserError(f"{uri} holds {num_words:,} words{promised}", hint="is it complete?")
+    if num_words < min(promised or 1, limit):
+        wanted = f", not {promised:,} as its first line says" if promised else ""
+        raise UserError(f"{uri} holds {num_words:,} words{wanted}", hint="is it complete?")
     words, vectors = zip(*parts, strict=True)
     return _leave_repeats_out(pa.concat_arrays(words), np.concatenate(vectors), uri)
 
@@ -104,25 +90,29 @@ def _read_lines(content: Content) -> Iterator[bytes]:
             yield lines.replace(b"\r\n", b"\n").replace(b" \n", b"\n")
 
 
-def _recognize(block: bytes, uri: str) -> _Format:
-    """Infer from the first lines how many numbers belong to a word."""
+def _recognize(block: bytes, uri: str) -> tuple[int, int | None]:
+    """Infer from the first lines how many numbers belong to a word.
+
+    Returns:
+        That number, and the number of words; None if the first line already holds a word.
+    """
     lines = block.split(b"\n", _LINES_LOOKED_AT)[:_LINES_LOOKED_AT]
-    numbers = lines[0].split(b" ")
+    num_words: int | None
     if len(lines) > 1 and re.fullmatch(rb"\d{1,12} \d{1,12}", lines[0]):
-        form = _Format(dim=int(numbers[1]), num_words=int(numbers[0]))
+        num_words, dim = map(int, lines[0].split(b" "))
     else:
         counts = Counter(line.count(b" ") for line in lines if line)
-        form = _Format(dim=counts.most_common(1)[0][0] if counts else 0, num_words=None)
-    if not 0 < form.dim <= _MAX_DIM:
+        num_words, dim = None, counts.most_common(1)[0][0] if counts else 0
+    if not 0 < dim <= _MAX_DIM:
         raise UserError(f"{uri} holds no word vectors", hint=_FORMAT)
-    return form
+    return dim, num_words
 
 
 def _parse(block: bytes, dim: int) -> tuple[pa.Array, np.ndarray]:
     """Parse the lines of a block.
 
     Raises:
-        _LineError: A line is not a word with ``dim`` finite numbers.
+        pa.ArrowInvalid: A line is not a word with ``dim`` finite numbers.
     """
     num_lines = block.count(b"\n")
     joined, indices = block, list[int]()
@@ -130,19 +120,16 @@ def _parse(block: bytes, dim: int) -> tuple[pa.Array, np.ndarray]:
         joined, indices = _join_words(block, dim)
     names = ["word", *map(str, range(dim))]
     types = dict.fromkeys(names, pa.float32()) | {"word": pa.string()}
-    try:
-        table = pyarrow.csv.read_csv(
-            _to_arrow(joined),
-            pyarrow.csv.ReadOptions(column_names=names),
-            _CSV,
-            pyarrow.csv.ConvertOptions(column_types=types),
-        ).combine_chunks()
-    except pa.ArrowInvalid as error:
-        raise _explain(block, dim, str(error)) from error
+    table = pyarrow.csv.read_csv(
+        _to_arrow(joined),
+        pyarrow.csv.ReadOptions(column_names=names),
+        _CSV,
+        pyarrow.csv.ConvertOptions(column_types=types),
+    ).combine_chunks()
     assert len(table) == num_lines
     vectors = np.stack([column.to_numpy() for column in table.columns[1:]], axis=1)
     if not np.isfinite(vectors).all():
-        raise _explain(block, dim, "a number is not finite")
+        raise pa.ArrowInvalid("a number is not finite")
     words = table["word"].combine_chunks()
     if indices:
         is_joined = np.zeros(num_lines, bool)
@@ -162,27 +149,26 @@ def _to_arrow(block: bytes) -> pa.BufferReader:
 
 
 def _join_words(block: bytes, dim: int) -> tuple[bytes, list[int]]:
-    """Replace the spaces in words, so that each line has ``dim`` spaces.
+    """Replace the spaces in words, so that each line without an error has ``dim`` spaces.
 
     Returns:
         The block, and the indices of the lines with such words.
     """
     lines, indices = block.split(b"\n"), []
     for index, line in enumerate(lines):
-        if (extra := line.count(b" ") - dim) > 0:
-            if _find_fault(line, dim):
-                raise _explain(block, dim, "")
+        extra = line.count(b" ") - dim
+        if extra > 0 and not _find_fault(line, dim):
             lines[index] = line.replace(b" ", _IN_WORD.encode(), extra)
             indices.append(index)
     return b"\n".join(lines), indices
 
 
-def _explain(block: bytes, dim: int, reason: str) -> _LineError:
-    """Find the first line of a block that has an error."""
-    lines = block.split(b"\n")[:-1]
-    faults = ((index, _find_fault(line, dim)) for index, line in enumerate(lines))
-    first = next((_LineError(index, fault) for index, fault in faults if fault), None)
-    return first or _LineError(0, f"this line or a later one cannot be read: {reason}")
+def _find_first_fault(block: bytes, dim: int, *, reason: str) -> tuple[int, str]:
+    """Find the first line of a block that has an error; returns its index and the error."""
+    for index, line in enumerate(block.split(b"\n")[:-1]):
+        if fault := _find_fault(line, dim):
+            return index, fault
+    return 0, f"this line or a later one cannot be read: {reason}"
 
 
 def _find_fault(line: bytes, dim: int) -> str:

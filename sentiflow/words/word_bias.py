@@ -9,14 +9,16 @@ contain human-like biases", Science 356, 2017.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import resources
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import yaml
 
 from sentiflow.errors import UserError
-from sentiflow.words.word_sets import GENDER_PAIRS, PROFESSIONS, TESTS, AssociationTest, WordSet
 from sentiflow.words.word_vectors import WordVectors
 
 MIN_KNOWN = 4
@@ -30,6 +32,48 @@ _ROUNDING = 1e-12
 
 _Units = Mapping[str, np.ndarray]
 """Known word -> its vector, scaled to length 1."""
+
+
+class WordSet(NamedTuple):
+    """Words that stand for one thing."""
+
+    name: str
+    words: tuple[str, ...]
+
+
+class AssociationTest(NamedTuple):
+    """A test whether the first targets are nearer to the first attributes than the second are."""
+
+    name: str
+    targets: tuple[WordSet, WordSet]
+    attributes: tuple[WordSet, WordSet]
+
+    @property
+    def sets(self) -> tuple[WordSet, ...]:
+        """Targets and attributes, in order."""
+        return (*self.targets, *self.attributes)
+
+
+def _two_sets(sets: Mapping[str, str]) -> tuple[WordSet, WordSet]:
+    first, second = (WordSet(name, tuple(words.split())) for name, words in sets.items())
+    return first, second
+
+
+_DATA = yaml.safe_load((resources.files("sentiflow.words") / "word_sets.yaml").read_text("utf-8"))
+
+GENDER_PAIRS: tuple[tuple[str, str], ...] = tuple(
+    (male, female) for male, female in map(str.split, _DATA["gender_pairs"])
+)
+"""Ten pairs of words that define gender (Bolukbasi et al. 2016), the male word first."""
+
+PROFESSIONS: tuple[str, ...] = tuple(_DATA["professions"].split())
+"""Professions in one word, none of which names a gender."""
+
+TESTS: tuple[AssociationTest, ...] = tuple(
+    AssociationTest(test["name"], _two_sets(test["targets"]), _two_sets(test["attributes"]))
+    for test in _DATA["tests"]
+)
+"""WEAT 1 to 10 (Caliskan et al. 2017). The sizes of the sets are those of the paper."""
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from test_mlflow_model import find_modules
 
 from sentiflow.cluster import upload
 from sentiflow.cluster.upload import Upload
 from sentiflow.errors import UserError
-from sentiflow.tracking import dependencies
 
 MOST_BYTES = 1_500_000
 
@@ -32,7 +32,7 @@ def test_it_holds_all_that_jobs_import_and_read(found, clone):
     jobs = sorted((clone / "jobs").glob("*.py"))
     assert len(jobs) >= 6
     package = Path(upload.__file__).parents[1]
-    imported = [file for job in jobs for file in dependencies.find_modules(job)]
+    imported = [file for job in jobs for file in find_modules(job)]
     modules = {file.relative_to(package).as_posix() for file in imported}
     assert {f"sentiflow/{name}" for name in modules} <= set(found.sizes)
     suffixes = (".j2", ".css", ".yaml")

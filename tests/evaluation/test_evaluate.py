@@ -20,7 +20,7 @@ from sentiflow.evaluation import evaluated_rows, probing
 from sentiflow.metrics import calibration
 from sentiflow.models.package import ModelPackage
 from sentiflow.tracking.recording import Recorder
-from sentiflow.words.word_sets import TESTS
+from sentiflow.words.word_bias import TESTS
 from sentiflow.words.word_vectors import WordVectors
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

@@ -21,8 +21,7 @@ from sentiflow.evaluation.evaluated_rows import of_split
 from sentiflow.evaluation.group_bias import measure_group_bias
 from sentiflow.evaluation.report import ReportData, render_page
 from sentiflow.evaluation.results import EvaluationResult, ProbeResult
-from sentiflow.words.word_bias import measure_word_bias
-from sentiflow.words.word_sets import GENDER_PAIRS, PROFESSIONS, TESTS
+from sentiflow.words.word_bias import GENDER_PAIRS, PROFESSIONS, TESTS, measure_word_bias
 from sentiflow.words.word_vectors import WordVectors
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -20,7 +20,7 @@ from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.data.manifest import OutputSpec
 from sentiflow.errors import JobError, UserError
-from sentiflow.tracking import recording, sender
+from sentiflow.tracking import recording
 
 pytestmark = pytest.mark.slow
 
@@ -124,7 +124,7 @@ def test_a_server_that_hangs_makes_only_the_end_wait_for_one_timeout(server, sto
 
 
 def test_a_full_queue_drops_step_metrics_and_nothing_else(server, store, monkeypatch):
-    monkeypatch.setattr(sender, "MAX_QUEUED", 50)
+    monkeypatch.setattr(recording, "MAX_QUEUED", 50)
     with open_run(store, "full") as recorder:
         recorder.flush()
         with hanging(server):
@@ -139,7 +139,7 @@ def test_a_full_queue_drops_step_metrics_and_nothing_else(server, store, monkeyp
 
 
 def test_what_a_full_queue_cannot_take_is_left_to_the_manifest(server, store, monkeypatch):
-    monkeypatch.setattr(sender, "MAX_QUEUED", 0)
+    monkeypatch.setattr(recording, "MAX_QUEUED", 0)
     with open_run(store, "small") as recorder:
         recorder.log_series([(1, {"loss": 1.0})])
         assert recorder.is_complete
@@ -147,14 +147,22 @@ def test_what_a_full_queue_cannot_take_is_left_to_the_manifest(server, store, mo
         assert not recorder.is_complete
 
 
-def test_a_stage_that_fails_while_the_server_is_away_is_ended_when_it_is_back(server, store):
+def test_a_failed_stage_whose_server_was_away_leaves_its_run_to_the_next_command(server, store):
     with contextlib.suppress(ValueError), open_run(store, "failed") as recorder:
         server.kill()
         recorder.log_metrics({"loss": 1.0})
         recorder.flush()
         server.start()
-        raise ValueError("no luck with s3://AKIA:se/cret@bucket/x")
+        raise ValueError("no luck")
     (run,) = runs(server, "failed")
+    assert run.info.status == "RUNNING"
+    assert run.data.tags.keys() >= {"sentiflow.host", "sentiflow.pid", "sentiflow.started"}
+
+
+def test_the_reason_of_a_failed_stage_holds_no_secret(server, store):
+    with contextlib.suppress(ValueError), open_run(store, "secret"):
+        raise ValueError("no luck with s3://AKIA:se/cret@bucket/x")
+    (run,) = runs(server, "secret")
     assert run.info.status == "FAILED"
     assert run.data.tags["sentiflow.reason"] == "no luck with s3://bucket/x"
 

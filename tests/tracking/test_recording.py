@@ -6,13 +6,15 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 
 import pytest
 from mlflow import MlflowClient
 
 from sentiflow import __version__
 from sentiflow.errors import JobError, UserError
-from sentiflow.tracking import mlflow_values, recording
+from sentiflow.tracking import recording, runs
 
 
 @pytest.fixture
@@ -40,11 +42,27 @@ def test_the_store_gets_what_is_logged(store, uri):
     run = only_run(uri)
     assert run.info.status == "FINISHED"
     assert run.data.params["model.cell"] == "gru"
-    assert len(run.data.params["long"]) == mlflow_values.MAX_PARAM_LENGTH
+    assert len(run.data.params["long"]) == runs.MAX_PARAM_LENGTH
     assert run.data.metrics == {"train/loss": 0.5}
     assert run.data.tags["sentiflow.stage"] == "train"
     assert run.data.tags["more"] == "x"
     assert [f.path for f in MlflowClient(uri).list_artifacts(run.info.run_id)] == ["plots"]
+
+
+def test_the_use_of_this_machine_is_logged_and_the_end_of_the_block_ends_it(
+    store, uri, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    with store.run("train", group="0123abcd", tags={}) as recorder:
+        with recorder.watching_system():
+            time.sleep(1)
+        threads = {thread.name for thread in threading.enumerate()}
+    points = MlflowClient(uri).get_metric_history(
+        recorder.run_id, "system/system_memory_usage_megabytes"
+    )
+    assert [point.step for point in points] == [*range(len(points))]
+    assert len(points) > 1
+    assert "SystemMetricsMonitor" not in threads
 
 
 def test_a_pickled_recorder_sends_nothing(store, uri):
@@ -280,4 +298,4 @@ def test_a_sweep_with_a_wide_space_fits_into_mlflow(store, uri):
         recorder.log_settings({"sweep": {"space": space}})
     params = only_run(uri).data.params
     assert len(params) == 150
-    assert {len(value) for value in params.values()} == {mlflow_values.MAX_PARAM_LENGTH}
+    assert {len(value) for value in params.values()} == {runs.MAX_PARAM_LENGTH}

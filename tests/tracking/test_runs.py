@@ -1,4 +1,4 @@
-"""Open runs of killed processes are ended by the next command; those of running ones are not."""
+"""Values fit into MLflow. Runs of killed processes are ended by the next command, no others."""
 
 import os
 import subprocess
@@ -7,9 +7,50 @@ import textwrap
 
 import psutil
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from mlflow import MlflowClient
+from mlflow.utils import validation
 
-from sentiflow.tracking import orphaned_runs, recording
+from sentiflow.tracking import recording, runs
+
+
+@example({".": "", "..": "", "": "", "a/../b": ""})
+@given(st.dictionaries(st.text(max_size=300), st.text(max_size=30), max_size=30))
+def test_mlflow_takes_every_name(settings):
+    params = runs.to_params(settings)
+    for key, value in params.items():
+        validation._validate_param(key, value)
+        validation._validate_tag(key, value)
+        validation._validate_metric_name(key)
+
+
+def test_long_values_are_cut():
+    space = {f"train.very.{'long.' * 60}{n}": "x" * 9000 for n in range(250)}
+    params = runs.to_params({"sweep": {"space": space}})
+    assert {len(value) for value in params.values()} == {6000}
+    assert {len(key) for key in params} == {250}
+    assert {len(value) for value in runs.to_tags(space).values()} == {8000}
+
+
+def test_an_undefined_metric_is_left_out():
+    assert runs.to_metrics({"a b": 1, "undefined": None}) == {"a b": 1.0}
+
+
+def test_no_value_holds_a_secret():
+    secret = {"space": {"csv": ["s3://AKIA:se/cret@bucket/x", "http://h/?access_key=se/cret&a=b"]}}
+    params = runs.to_params(secret)
+    tags = runs.to_tags({"reason": "cannot open s3://AKIA:se/cret@bucket/x"})
+    assert "se/cret" not in f"{params}{tags}"
+    assert "http://h/?access_key=***&a=b" in params["space.csv"]
+    assert tags["reason"] == "cannot open s3://bucket/x"
+
+
+def test_what_is_not_unicode_is_escaped():
+    assert runs.to_tags({"file": "caf\udce9"}) == {"file": "caf\\udce9"}
+
+
+# Open runs of killed processes
 
 
 @pytest.fixture
@@ -50,7 +91,7 @@ def test_only_runs_of_killed_processes_are_ended(uri, caplog):
         process.kill()
     found = open_again(uri)
     assert {run.info.status for run in found.values()} == {"KILLED"}
-    assert {run.data.tags["sentiflow.reason"] for run in found.values()} == {orphaned_runs.REASON}
+    assert {run.data.tags["sentiflow.reason"] for run in found.values()} == {runs.REASON}
     last = MlflowClient(uri).get_metric_history(found["train abcd"].info.run_id, "loss")[0]
     assert found["train abcd"].info.end_time == last.timestamp
     assert found["0001"].info.end_time >= found["0001"].info.start_time
@@ -61,14 +102,14 @@ def test_only_runs_of_killed_processes_are_ended(uri, caplog):
     ("tags", "status"),
     [
         ({}, "RUNNING"),
-        ({orphaned_runs.HOST_TAG: "another"}, "RUNNING"),
-        ({orphaned_runs.STARTED_TAG: "1.0"}, "KILLED"),  # its number went to another process
-        ({orphaned_runs.PID_TAG: "4194304"}, "KILLED"),  # no process has so high a number
-        ({orphaned_runs.HOST_TAG: "another", orphaned_runs.PID_TAG: "4194304"}, "RUNNING"),
-        ({orphaned_runs.PID_TAG: "a stranger's"}, "RUNNING"),
-        ({orphaned_runs.PID_TAG: "-1"}, "RUNNING"),
-        ({orphaned_runs.PID_TAG: "9" * 30}, "KILLED"),
-        ({orphaned_runs.STARTED_TAG: "soon"}, "RUNNING"),
+        ({runs.HOST_TAG: "another"}, "RUNNING"),
+        ({runs.STARTED_TAG: "1.0"}, "KILLED"),  # its number went to another process
+        ({runs.PID_TAG: "4194304"}, "KILLED"),  # no process has so high a number
+        ({runs.HOST_TAG: "another", runs.PID_TAG: "4194304"}, "RUNNING"),
+        ({runs.PID_TAG: "a stranger's"}, "RUNNING"),
+        ({runs.PID_TAG: "-1"}, "RUNNING"),
+        ({runs.PID_TAG: "9" * 30}, "KILLED"),
+        ({runs.STARTED_TAG: "soon"}, "RUNNING"),
     ],
 )
 def test_only_runs_of_processes_of_this_host_are_ended(uri, tags, status):
@@ -82,7 +123,7 @@ def test_a_run_that_ends_during_the_check_keeps_its_status(uri):
     client = MlflowClient(uri)
     with store.run("train", group="0123abcd", tags={}) as recorder:
         seen = client.get_run(recorder.run_id)
-    assert not orphaned_runs._end(client, seen)
+    assert not runs._end_killed(client, seen)
     assert client.get_run(seen.info.run_id).info.status == "FINISHED"
 
 
@@ -97,7 +138,7 @@ def test_a_zombie_process_is_not_running():
         while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
             pass
         started = psutil.Process(process.pid).create_time() - psutil.boot_time()
-        tags = {orphaned_runs.PID_TAG: str(process.pid), orphaned_runs.STARTED_TAG: str(started)}
-        assert not orphaned_runs._is_running(tags)
-    assert orphaned_runs._is_running(orphaned_runs.describe_process())
-    assert orphaned_runs.describe_process()[orphaned_runs.PID_TAG] == str(os.getpid())
+        tags = {runs.PID_TAG: str(process.pid), runs.STARTED_TAG: str(started)}
+        assert not runs._is_running(tags)
+    assert runs._is_running(runs.describe_process())
+    assert runs.describe_process()[runs.PID_TAG] == str(os.getpid())

@@ -1,0 +1,97 @@
+import ast
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT
+
+from sentiflow.tracking import mlflow_model
+
+PACKAGE = PROJECT / "sentiflow"
+MODEL_PACKAGE = PACKAGE / "models/package.py"
+
+
+def find_modules(path: Path) -> list[Path]:
+    """List the files of sentiflow that a Python file imports, directly or through others.
+
+    Imports in functions count, too. The file itself is listed only if another imports it.
+    """
+    found: set[Path] = {PACKAGE / "__init__.py"}
+    waiting = [path]
+    while waiting:
+        new = {file for name in _imports(waiting.pop()) for file in _files(name)} - found
+        found |= new
+        waiting += new
+    return sorted(found)
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Name everything that a file imports; ``from a import b`` gives ``a`` and ``a.b``."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _files(name: str) -> Iterator[Path]:
+    """Give the files of a module of sentiflow and of its packages; none for other names."""
+    root, *inner = name.split(".")
+    path = PACKAGE.joinpath(*inner)
+    if root == "sentiflow" and inner:
+        packages = [parent / "__init__.py" for parent in (path, *path.parents[: len(inner) - 1])]
+        yield from (file for file in (path.with_suffix(".py"), *packages) if file.exists())
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Write a file that imports in every way."""
+    path = tmp_path / "script.py"
+    path.write_text(
+        "import json, yaml\n"
+        "import pyarrow.parquet as pq\n"
+        "from sentiflow.storage import uris\n"
+        "from sentiflow.data.schema import SPLITS\n"
+        "def later():\n"
+        "    from sentiflow import errors\n"
+    )
+    return path
+
+
+def test_each_kind_of_import_is_seen(script):
+    found = find_modules(script)
+    assert [path.relative_to(PACKAGE).as_posix() for path in found] == [
+        "__init__.py", "data/__init__.py", "data/schema.py", "errors.py", "storage/__init__.py",
+        "storage/uris.py",
+    ]  # fmt: skip
+
+
+def test_a_served_model_requires_what_its_modules_import():
+    served = PACKAGE / "tracking/served_model.py"
+    names = {name.partition(".")[0] for path in [served, *find_modules(served)]
+             for name in _imports(path)}  # fmt: skip
+    packages = names - sys.stdlib_module_names - {"sentiflow"}
+    assert sorted({"yaml": "pyyaml"}.get(name, name) for name in packages) == [
+        *mlflow_model.REQUIREMENTS
+    ]
+
+
+def test_the_modules_found_are_all_that_a_module_needs(tmp_path):
+    paths = find_modules(MODEL_PACKAGE)
+    for path in [*paths, MODEL_PACKAGE]:
+        target = tmp_path / path.relative_to(PROJECT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    script = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import sentiflow.models.package; "
+        "names = [n for n in sys.modules if n.partition('.')[0] == 'sentiflow']; "
+        "print(sorted(sys.modules[n].__file__ for n in names))"
+    )
+    command = [sys.executable, "-I", "-c", script]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
+    files = sorted(str(path) for path in (tmp_path / "sentiflow").rglob("*.py"))
+    assert ran.stdout.strip() == str(files)

@@ -1,0 +1,141 @@
+"""A map shows every word once, with room for its label; a chart of bias shows words and tests."""
+
+import struct
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from test_report import PNG_SIGNATURE
+from test_word_bias import make_test, make_vectors, random_vectors
+
+from sentiflow.errors import UserError
+from sentiflow.words import charts
+from sentiflow.words.geometry import Projection
+from sentiflow.words.word_bias import measure_word_bias
+
+SHARES = np.array([0.614, 0.2])
+
+
+def scattered(num, *, seed=0):
+    points = np.random.default_rng(seed).normal(size=(num, 2))
+    return [f"word{i}" for i in range(num)], Projection(points, SHARES)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Keep the figures that are drawn."""
+    figures = []
+
+    def keep(figure):
+        figures.append(figure)
+        return to_png(figure)
+
+    to_png = charts.to_png
+    monkeypatch.setattr(charts, "to_png", keep)
+    return figures
+
+
+def labels_of(figure):
+    """Give the labels in a figure, and the room that each takes."""
+    figure.draw_without_rendering()
+    found = [text for text in figure.axes[0].texts if text.get_text()]
+    return [text.get_text() for text in found], [text.get_window_extent() for text in found]
+
+
+@pytest.mark.parametrize("num", [1, 2, 12, 30, 90])
+def test_every_word_has_a_label_that_no_other_covers(drawn, num):
+    words, projection = scattered(num)
+    assert charts.draw_map(words, projection).startswith(PNG_SIGNATURE)
+    found, boxes = labels_of(drawn[0])
+    assert found == words
+    pairs = [(i, j) for i in range(num) for j in range(i) if boxes[i].overlaps(boxes[j])]
+    assert len(pairs) <= num // 60
+
+
+def test_labels_of_the_same_point_do_not_overlap(drawn):
+    words = ["one", "two", "three", "four", "five"]
+    charts.draw_map(words, Projection(np.zeros((5, 2)), np.zeros(2)))
+    _, boxes = labels_of(drawn[0])
+    assert not any(boxes[i].overlaps(boxes[j]) for i in range(5) for j in range(i))
+
+
+def test_the_axes_say_what_they_explain_and_are_to_scale(drawn):
+    charts.draw_map(*scattered(9))
+    (axes,) = drawn[0].axes
+    assert axes.get_xlabel() == "First principal component (61% of the variance)"
+    assert axes.get_ylabel() == "Second principal component (20% of the variance)"
+    across, up = axes.transData.transform([(1, 0), (0, 1)]) - axes.transData.transform((0, 0))
+    assert across[0] == pytest.approx(up[1], rel=0.01)
+
+
+def test_drawing_twice_gives_the_same_bytes_and_leaves_matplotlib_as_it_was():
+    with mpl.rc_context({"font.size": 7}):
+        before = dict(mpl.rcParams)
+        assert charts.draw_map(*scattered(20)) == charts.draw_map(*scattered(20))
+        assert dict(mpl.rcParams) == before
+
+
+def test_words_that_look_like_formulas_are_literal(drawn):
+    words = ["$", r"$\no$", r"\alpha", "a_b^c", "%", "l\u00e9\u00f1"]
+    charts.draw_map(words, scattered(6)[1])
+    assert labels_of(drawn[0])[0] == words
+
+
+# The bias of word vectors
+
+
+TESTS = [make_test("ijkl", "mnop"), make_test("i123", "mnop")]
+
+
+def measure(**options):
+    defaults = {"pairs": [("a", "b")], "words": ["c", "d", "1"], "tests": TESTS}
+    return measure_word_bias(random_vectors(), **defaults | options)
+
+
+def size_of(image):
+    assert image.startswith(PNG_SIGNATURE)
+    return struct.unpack(">II", image[16:24])
+
+
+def test_both_halves_are_drawn():
+    width, _ = size_of(charts.draw_bias(measure()))
+    left, _ = size_of(charts.draw_bias(measure(tests=())))
+    right, _ = size_of(charts.draw_bias(measure(pairs=())))
+    assert width == pytest.approx(left + right, abs=2)
+
+
+def test_without_known_words_only_the_tests_are_drawn():
+    assert charts.draw_bias(measure(words=["1"])) == charts.draw_bias(measure(pairs=()))
+
+
+def test_words_with_dollar_signs_are_literal():
+    words = {"a$x$": (1, 0, 0), "b$\\frac$": (0, 1, 0), "c": (0, 0, 1), "$\\frac$": (1, 1, 0)}
+    vectors = make_vectors({name: np.array(vector) for name, vector in words.items()})
+    pairs, placed = [("a$x$", "b$\\frac$")], ["c", "$\\frac$"]
+    bias = measure_word_bias(vectors, pairs=pairs, words=placed, tests=())
+    width, height = size_of(charts.draw_bias(bias))
+    assert min(width, height) > 100
+
+
+def test_only_both_ends_of_many_words_are_drawn():
+    rng = np.random.default_rng(0)
+    many = {f"word{k}": rng.normal(size=3) for k in range(200)} | {"a": (1, 0, 0), "b": (0, 1, 0)}
+    bias = measure_word_bias(make_vectors(many), pairs=[("a", "b")], words=list(many), tests=())
+    chosen = charts._choose(bias.direction.projections)
+    assert len(chosen) == charts.MAX_WORDS
+    assert chosen[0] == bias.direction.projections[0]
+    assert chosen[-1] == bias.direction.projections[-1]
+    _, height = size_of(charts.draw_bias(bias))
+    assert height < 4000
+
+
+def test_nothing_to_draw_is_refused():
+    with pytest.raises(UserError, match="nothing to draw"):
+        charts.draw_bias(measure(words=["1"], tests=()))
+
+
+def test_drawing_bias_twice_gives_the_same_bytes_and_leaves_matplotlib_as_it_was():
+    with mpl.rc_context({"font.size": 7}):
+        before = dict(mpl.rcParams)
+        assert charts.draw_bias(measure()) == charts.draw_bias(measure())
+        assert dict(mpl.rcParams) == before
