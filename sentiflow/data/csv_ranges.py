@@ -132,7 +132,7 @@ def cut(chunk: Chunk) -> CutChunk:
     Raises:
         UserError: A record does not end within 64 MiB, or a compressed file is damaged.
     """
-    with compression.open_content(chunk.source) as content:
+    with compression.open_content(chunk.source, start=max(0, chunk.start - 1)) as content:
         position = chunk.first_record
         if position is None:
             position = _guess_record(content, chunk)
