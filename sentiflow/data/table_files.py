@@ -1,6 +1,7 @@
 """Parquet files -> parts of one long table, each read as tweets and rejected rows."""
 
 import concurrent.futures
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sentiflow.data import row_ids, schema, tweets
+from sentiflow.data import schema, tweets
 from sentiflow.data.tweets import Checked
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
@@ -100,7 +101,7 @@ def plan(
         _check(uri, arrow, text_column)
     shared = set.intersection(*(set(arrow.names) for arrow in schemas))
     others = [n for n in keep_columns if n in shared and n not in schema.TWEETS.names]
-    why_not = row_ids.find_fault([*earlier, *uris])
+    why_not = find_id_fault([*earlier, *uris])
     table_format = TableFormat(
         text_column=text_column,
         has_row_ids=why_not is None,
@@ -158,6 +159,63 @@ def read(part: TablePart, table_format: TableFormat) -> Checked:
         pa.concat_tables([check.rejected for check in checks]),
         num_unknown_labels=sum(check.num_unknown_labels for check in checks),
     )
+
+
+def find_id_fault(uris: Sequence[str]) -> str | None:
+    """Say why the column ``row_id`` does not identify the rows of files; None if it does.
+
+    It does if all files have integers without nulls and duplicates. One file at a time is in
+    memory, or several if their ranges of numbers overlap.
+
+    Returns:
+        The fault with the file; an empty string if no file has the column.
+    """
+    without = [uri for uri in uris if "row_id" not in _open(uri).schema_arrow.names]
+    if without:
+        return f"{without[0]} has no row_id" if len(without) < len(uris) else ""
+    ranges = []
+    for uri in uris:
+        ids = _read_ids(uri)
+        if isinstance(ids, str):
+            return ids
+        if not _differ(ids):
+            return f"{uri} contains a row_id twice"
+        if len(ids):
+            bounds = pc.min_max(ids).as_py()
+            ranges.append((bounds["min"], bounds["max"], uri))
+    for group in _overlapping(sorted(ranges)):
+        if len(group) > 1 and not _differ(pa.chunked_array(map(_read_ids, group))):
+            return f"{group[0]} contains a row_id of another file"
+    return None
+
+
+def _read_ids(uri: str) -> pa.Array | str:
+    """Read the column ``row_id`` of a file; a string describes a fault."""
+    ids = filesystem.read_parquet(uri, columns=["row_id"])["row_id"].combine_chunks()
+    if not pa.types.is_integer(ids.type):
+        return f"{uri} has a row_id of type {ids.type}"
+    if ids.null_count:
+        return f"{uri} has a row without row_id"
+    try:
+        return ids.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return f"{uri} has a row_id of more than 63 bits"
+
+
+def _overlapping(ranges: Sequence[tuple[int, int, str]]) -> list[list[str]]:
+    """Group files with overlapping ranges; files are in the order of their smallest numbers."""
+    groups: list[list[str]] = []
+    highest = -math.inf
+    for low, high, uri in ranges:
+        if low > highest:
+            groups.append([])
+        groups[-1].append(uri)
+        highest = max(high, highest)
+    return groups
+
+
+def _differ(ids: pa.Array | pa.ChunkedArray) -> bool:
+    return bool(pc.count_distinct(ids).as_py() == len(ids))
 
 
 def _open(uri: str) -> pq.ParquetFile:

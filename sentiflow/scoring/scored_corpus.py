@@ -1,12 +1,11 @@
 """Score settings -> their corpus: described, then planned, then cut into parts."""
 
-import json
 from collections.abc import Callable, Sequence
 
 from sentiflow.config.sections import ScoreSettings
 from sentiflow.data import corpus, input_files, manifest, schema, table_files
 from sentiflow.data.corpus import Corpus, CsvPlan, MapParts
-from sentiflow.data.manifest import WORK, OutputSpec
+from sentiflow.data.manifest import WORK
 from sentiflow.data.manifest_types import Input
 from sentiflow.data.table_files import TablePlan
 from sentiflow.errors import UserError
@@ -14,9 +13,6 @@ from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 
 PREPARED = "prepared"
-
-_SEQUENCE = f"{WORK}/corpus.json"
-"""File with the names of the input files of an unfinished scoring, in their order."""
 
 Plan = CsvPlan | TablePlan | Corpus
 
@@ -156,27 +152,11 @@ def name_parts(source: Corpus, run_key: str) -> list[str]:
     ]
 
 
-def _sequence(target: OutputSpec) -> list[str]:
+def list_contents(described: Input) -> list[str]:
     """Identify the files of a corpus, in their order, without reading them."""
-    described = target.inputs["corpus"].get("files")
-    if described is None:
-        return [target.inputs["corpus"]["fingerprint"]]
+    if "files" not in described:
+        return [described["fingerprint"]]
     return [
         manifest.fingerprint([item["uri"], item["bytes"], item["modified_ns"]])
-        for item in described
+        for item in described["files"]
     ]
-
-
-def save_sequence(target: OutputSpec) -> None:
-    """Save the files of the corpus for a run that resumes this one."""
-    content = json.dumps(_sequence(target)).encode()
-    filesystem.write_bytes(join(target.uri, _SEQUENCE), content)
-
-
-def is_known(target: OutputSpec) -> bool:
-    """Say whether an unfinished run had this corpus, or one of the two is the other's beginning."""
-    if not filesystem.exists(join(target.uri, _SEQUENCE)):
-        return True
-    before, now = json.loads(filesystem.read_bytes(join(target.uri, _SEQUENCE))), _sequence(target)
-    common = min(len(before), len(now))
-    return before[:common] == now[:common]
