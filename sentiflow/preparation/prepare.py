@@ -20,7 +20,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,16 +48,9 @@ from sentiflow.errors import UserError
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.models.vocabulary import Vocabulary
-from sentiflow.preparation import duplicates, part_counts, prepared_parts, results, splits
+from sentiflow.preparation import duplicates, prepared_parts, results, splits
 from sentiflow.preparation.prepared_parts import VOCABULARY, Job
-from sentiflow.preparation.results import (
-    EncodedPart,
-    FilteredPart,
-    FoundDuplicates,
-    IngestedPart,
-    Result,
-    WrittenTable,
-)
+from sentiflow.preparation.results import EncodedPart, FilteredPart, IngestedPart
 from sentiflow.progress import say
 from sentiflow.storage import compression, filesystem
 from sentiflow.storage.uris import as_typed, join, names_vectors
@@ -165,16 +158,6 @@ def _expand(settings: PrepareSettings) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Usage:
-    """Resources that a preparation has used."""
-
-    bytes_read: int
-    bytes_written: int
-    peak_memory_bytes: int
-    """Most memory that the process of a task has taken."""
-
-
-@dataclass(frozen=True)
 class PrepareReport:
     """The outcome of a preparation."""
 
@@ -186,7 +169,10 @@ class PrepareReport:
     """All files of the output."""
     duplicates: DuplicateCounts
     vocabulary: VocabularyReport
-    usage: Usage
+    bytes_read: int
+    bytes_written: int
+    peak_memory_bytes: int
+    """Most memory that the process of a task has taken."""
 
 
 def _prepare(
@@ -203,29 +189,27 @@ def _prepare(
             say(STAGE, advice)
         vectors = loading.result()
     job = _make_job(settings, source, maps)
-    parts = _map_parts(prepared_parts.ingest, IngestedPart, job, maps)
-    part_counts.check_rejected(parts, max_rejected_fraction=settings.max_rejected_fraction)
+    parts = [IngestedPart(**item) for item in _map_parts(prepared_parts.ingest, job, maps)]
+    results.check_rejected(parts, max_rejected_fraction=settings.max_rejected_fraction)
     repeats, parts = _handle_duplicates(parts, job, maps)
-    part_counts.check_classes(parts)
+    results.check_classes(parts)
     words, report = _fit(job, vectors, maps)
     vocabulary_file = filesystem.write_part(settings.output_uri, VOCABULARY, words.to_table())
-    encoded = _map_parts(prepared_parts.encode, EncodedPart, job, maps)
+    encoded = [EncodedPart(**item) for item in _map_parts(prepared_parts.encode, job, maps)]
     files = [item for part in parts for item in part.files]
     files += [item for part in encoded for item in part.files]
-    report["tokens"] = part_counts.sum_tokens(encoded)
+    report["tokens"] = results.sum_tokens(encoded)
     return PrepareReport(
         source,
-        part_counts.count(parts, encoded, num_rows=source.num_rows, vocabulary_size=len(words)),
+        results.count(parts, encoded, num_rows=source.num_rows, vocabulary_size=len(words)),
         files + vocabulary_file,
         repeats,
         report,
-        Usage(
-            bytes_read=sum(part.csv_range.stop - part.csv_range.start for part in job.parts),
-            bytes_written=sum(item["bytes"] for item in files),
-            peak_memory_bytes=max(
-                *(part.peak_memory_bytes for part in parts),
-                *(part.peak_memory_bytes for part in encoded),
-            ),
+        bytes_read=sum(part.csv_range.stop - part.csv_range.start for part in job.parts),
+        bytes_written=sum(item["bytes"] for item in files),
+        peak_memory_bytes=max(
+            *(part.peak_memory_bytes for part in parts),
+            *(part.peak_memory_bytes for part in encoded),
         ),
     )
 
@@ -282,7 +266,7 @@ def _make_job(settings: PrepareSettings, source: corpus.Corpus, maps: Passes) ->
     job = Job(settings, source.csv_parts)
     if settings.split.kind != "time":
         return job
-    _map_parts(prepared_parts.count_times, WrittenTable, job, maps)
+    _map_parts(prepared_parts.count_times, job, maps)
     tables = [filesystem.read_parquet(uri) for uri in job.work_files("times")]
     times = pa.concat_tables(tables).group_by("second").aggregate([("count", "sum")])
     bounds = splits.time_bounds(
@@ -294,43 +278,28 @@ def _make_job(settings: PrepareSettings, source: corpus.Corpus, maps: Passes) ->
     return replace(job, time_bounds=bounds)
 
 
-def _map_parts(
-    work: Callable[..., Result], kind: type[Result], job: Job, maps: Passes
-) -> list[Result]:
+def _map_parts(work: Callable[..., Any], job: Job, maps: Passes) -> list[Any]:
     """Do the work on every part; its completion markers bear the name of the function."""
     ranges = [part.csv_range for part in job.parts]
     sizes = [(item.num_rows, item.stop - item.start) for item in ranges]
-    return _map(work, kind, job, maps, sizes, "rows")
+    return maps.run(work.__name__, functools.partial(work, job=job), sizes, unit="rows")
 
 
-def _map_partitions(
-    work: Callable[..., Result], kind: type[Result], job: Job, maps: Passes
-) -> list[Result]:
+def _map_partitions(work: Callable[..., Any], job: Job, maps: Passes) -> list[Any]:
     """Do the work on every partition of the words or hashes."""
-    return _map(work, kind, job, maps, [(1, 0)] * job.num_partitions, "partitions")
-
-
-def _map(
-    work: Callable[..., Result],
-    kind: type[Result],
-    job: Job,
-    maps: Passes,
-    sizes: Sequence[tuple[int, int]],
-    unit: str,
-) -> list[Result]:
-    task = functools.partial(results.run_as_json, work=work, job=job)
-    return results.from_json(kind, maps.run(work.__name__, task, sizes, unit=unit))
+    sizes = [(1, 0)] * job.num_partitions
+    return maps.run(work.__name__, functools.partial(work, job=job), sizes, unit="partitions")
 
 
 def _handle_duplicates(
     parts: list[IngestedPart], job: Job, maps: Passes
 ) -> tuple[DuplicateCounts, list[IngestedPart]]:
     """Count repeated texts, and drop the rows that the settings name; returns the new parts."""
-    found = _map_partitions(prepared_parts.find_duplicates, FoundDuplicates, job, maps)
-    report = functools.reduce(duplicates.add, (item.counts for item in found))
-    if not any(item.dropped for item in found):
+    counts = _map_partitions(prepared_parts.count_duplicates, job, maps)
+    report = functools.reduce(duplicates.add, counts)
+    if not any(sum(by_split.values()) for by_split in report["dropped"].values()):
         return report, parts
-    filtered = _map_parts(prepared_parts.drop, FilteredPart, job, maps)
+    filtered = [FilteredPart(**item) for item in _map_parts(prepared_parts.drop, job, maps)]
     return report, [_replace_tweets(old, new) for old, new in zip(parts, filtered, strict=True)]
 
 
@@ -344,7 +313,7 @@ def _fit(
     job: Job, vectors: word_vectors.WordVectors, maps: Passes
 ) -> tuple[Vocabulary, VocabularyReport]:
     """Choose the words and the vector of each; also reports which frequent words are unknown."""
-    _map_partitions(prepared_parts.count_words, WrittenTable, job, maps)
+    _map_partitions(prepared_parts.count_words, job, maps)
     wanted = job.settings.vocabulary
     if wanted.kind == "pretrained":
         words = vocabulary.from_words(vectors.words)
@@ -392,7 +361,7 @@ def _frequent(job: Job, is_known: Callable[[pa.Array], np.ndarray]) -> list[Word
 
 
 def _report(report: PrepareReport, seconds: float, recorder: Recorder) -> None:
-    counts, usage = report.counts, report.usage
+    counts = report.counts
     rate = counts["rows_read"] / seconds
     say(
         STAGE,
@@ -401,10 +370,12 @@ def _report(report: PrepareReport, seconds: float, recorder: Recorder) -> None:
         f"({seconds:.1f} s, {rate:,.0f} rows/s)",
     )
     names = ("rows_read", "accepted", "rejected", "left_out", "encoded", "vocabulary_size")
-    metrics = {name: counts[name] for name in names} | asdict(usage)
-    metrics |= {
+    metrics = {name: counts[name] for name in names} | {
+        "bytes_read": report.bytes_read,
+        "bytes_written": report.bytes_written,
+        "peak_memory_bytes": report.peak_memory_bytes,
         "rows_per_second": rate,
-        "bytes_per_second": usage.bytes_read / seconds,
+        "bytes_per_second": report.bytes_read / seconds,
         "unknown_fraction": report.vocabulary["tokens"]["train"]["unknown_fraction"],
     }
     recorder.log_metrics({f"prepare/{name}": value for name, value in metrics.items()})
