@@ -15,7 +15,6 @@ import numpy as np
 from sentiflow.config.sections import ColumnsSettings, FormatSettings, LabelsSettings
 from sentiflow.data import schema
 from sentiflow.data.csv_records import find_records
-from sentiflow.data.schema import NEGATIVE, NEUTRAL, POSITIVE
 from sentiflow.errors import UserError
 
 HEAD_BYTES = 1 << 18
@@ -203,9 +202,9 @@ def _meanings(labels: LabelsSettings | None) -> tuple[tuple[str, int | None], ..
     if labels is None:
         return ()
     kinds: tuple[tuple[tuple[str, ...], int | None], ...] = (
-        (labels.negative, NEGATIVE),
-        (labels.positive, POSITIVE),
-        (labels.neutral, NEUTRAL),
+        (labels.negative, schema.NEGATIVE),
+        (labels.positive, schema.POSITIVE),
+        (labels.neutral, schema.NEUTRAL),
         (labels.unlabelled, None),
     )
     return tuple((value.strip(), meaning) for values, meaning in kinds for value in values)

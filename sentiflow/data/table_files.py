@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sentiflow.data import schema, tweets
-from sentiflow.data.tweets import Checked
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
 
@@ -144,7 +143,7 @@ def cut(
     return (*parts, TablePart(tuple(slices))) if slices else tuple(parts)
 
 
-def read(part: TablePart, table_format: TableFormat) -> Checked:
+def read(part: TablePart, table_format: TableFormat) -> tweets.Checked:
     """Read a part; an unknown label becomes null.
 
     Returns:
@@ -154,7 +153,7 @@ def read(part: TablePart, table_format: TableFormat) -> Checked:
         UserError: A file is damaged.
     """
     checks = [_read_slice(piece, table_format) for piece in part.slices]
-    return Checked(
+    return tweets.Checked(
         pa.concat_tables([check.tweets for check in checks]),
         pa.concat_tables([check.rejected for check in checks]),
         num_unknown_labels=sum(check.num_unknown_labels for check in checks),
@@ -278,7 +277,7 @@ def _join_types(name: str, uris: Sequence[str], schemas: Sequence[pa.Schema]) ->
     return pa.string() if pa.types.is_null(kind) else kind
 
 
-def _read_slice(piece: TableSlice, table_format: TableFormat) -> Checked:
+def _read_slice(piece: TableSlice, table_format: TableFormat) -> tweets.Checked:
     kept = [name for name, _ in table_format.kept]
     wanted = dict.fromkeys((*schema.TWEETS.names, table_format.text_column, *kept))
     try:
@@ -322,7 +321,7 @@ def _read_slice(piece: TableSlice, table_format: TableFormat) -> Checked:
         if (table_format.has_labels and "label" in table.column_names)
         else np.zeros(len(table), bool)
     )
-    return Checked(
+    return tweets.Checked(
         pa.table(columns).filter(filled),
         rejected,
         num_unknown_labels=int((lost & filled.to_numpy(zero_copy_only=False)).sum()),

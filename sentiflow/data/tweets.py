@@ -13,7 +13,6 @@ import pyarrow.csv
 from sentiflow.data import csv_records, schema
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange
-from sentiflow.data.csv_records import Records, find_records
 
 WRONG_COLUMNS = "wrong number of columns"
 UNKNOWN_LABEL = "unknown label"
@@ -157,7 +156,7 @@ def _parse(
     """
     fault = np.full(csv_range.num_rows, "", dtype=object)
     if csv_range.has_malformed:
-        records, _ = find_records(content, delimiter=csv_format.delimiter)
+        records, _ = csv_records.find_records(content, delimiter=csv_format.delimiter)
         fault[records.malformed] = csv_records.name_faults(
             content, records, delimiter=csv_format.delimiter
         )
@@ -259,7 +258,7 @@ def _to_numpy(flags: pa.Array) -> np.ndarray:
     return flags.to_numpy(zero_copy_only=False)
 
 
-def _without(content: bytes, records: Records, left_out: np.ndarray) -> bytes:
+def _without(content: bytes, records: csv_records.Records, left_out: np.ndarray) -> bytes:
     """Remove records from a piece of CSV."""
     spans = zip(records.starts[~left_out], records.stops[~left_out], strict=True)
     return b"".join(content[start:stop] for start, stop in spans)
@@ -276,7 +275,7 @@ def _rejected_table(
     """Tabulate rejected records with their position, their bytes and the reason."""
     if len(rows) == 0:
         return schema.REJECTED.empty_table()
-    records, _ = find_records(content, delimiter=csv_format.delimiter)
+    records, _ = csv_records.find_records(content, delimiter=csv_format.delimiter)
     starts, stops = records.starts[rows], records.stops[rows]
     raw = [
         content[start : min(stop, start + MAX_RAW_BYTES)].rstrip(b"\r\n") if keep_raw else b""

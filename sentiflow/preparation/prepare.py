@@ -34,7 +34,6 @@ from sentiflow.cluster.resources import Resources, as_limit
 from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.data import corpus, csv_records, input_files, manifest
 from sentiflow.data.archives import SENTIMENT140
-from sentiflow.data.manifest import OutputSpec
 from sentiflow.data.manifest_types import (
     Counts,
     DuplicateCounts,
@@ -47,10 +46,8 @@ from sentiflow.data.manifest_types import (
 from sentiflow.errors import UserError
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import TOKENIZERS
-from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.preparation import duplicates, prepared_parts, results, splits
 from sentiflow.preparation.prepared_parts import VOCABULARY, Job
-from sentiflow.preparation.results import EncodedPart, FilteredPart, IngestedPart
 from sentiflow.progress import say
 from sentiflow.storage import compression, filesystem
 from sentiflow.storage.uris import as_typed, join, names_vectors
@@ -69,7 +66,7 @@ _NUM_WORDS = 20
 """Words listed in the out-of-vocabulary report."""
 
 
-def describe_output(config: Config) -> OutputSpec:
+def describe_output(config: Config) -> manifest.OutputSpec:
     """Describe the output of preparation; the CSV is read only if it has changed since last time.
 
     Raises:
@@ -104,7 +101,9 @@ def describe_output(config: Config) -> OutputSpec:
     if known:
         found = input_files.describe(uris, known=known)
     vectors = _describe_vectors(settings, known=inputs.get("vectors"))
-    return OutputSpec(STAGE, settings.output_uri, relevant, {"csv": found} | vectors, owns=OWNS)
+    return manifest.OutputSpec(
+        STAGE, settings.output_uri, relevant, {"csv": found} | vectors, owns=OWNS
+    )
 
 
 def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: bool) -> Manifest:
@@ -189,13 +188,13 @@ def _prepare(
             say(STAGE, advice)
         vectors = loading.result()
     job = _make_job(settings, source, maps)
-    parts = [IngestedPart(**item) for item in _map_parts(prepared_parts.ingest, job, maps)]
+    parts = [results.IngestedPart(**item) for item in _map_parts(prepared_parts.ingest, job, maps)]
     results.check_rejected(parts, max_rejected_fraction=settings.max_rejected_fraction)
     repeats, parts = _handle_duplicates(parts, job, maps)
     results.check_classes(parts)
     words, report = _fit(job, vectors, maps)
     vocabulary_file = filesystem.write_part(settings.output_uri, VOCABULARY, words.to_table())
-    encoded = [EncodedPart(**item) for item in _map_parts(prepared_parts.encode, job, maps)]
+    encoded = [results.EncodedPart(**item) for item in _map_parts(prepared_parts.encode, job, maps)]
     files = [item for part in parts for item in part.files]
     files += [item for part in encoded for item in part.files]
     report["tokens"] = results.sum_tokens(encoded)
@@ -292,18 +291,20 @@ def _map_partitions(work: Callable[..., Any], job: Job, maps: Passes) -> list[An
 
 
 def _handle_duplicates(
-    parts: list[IngestedPart], job: Job, maps: Passes
-) -> tuple[DuplicateCounts, list[IngestedPart]]:
+    parts: list[results.IngestedPart], job: Job, maps: Passes
+) -> tuple[DuplicateCounts, list[results.IngestedPart]]:
     """Count repeated texts, and drop the rows that the settings name; returns the new parts."""
     counts = _map_partitions(prepared_parts.count_duplicates, job, maps)
     report = functools.reduce(duplicates.add, counts)
     if not any(sum(by_split.values()) for by_split in report["dropped"].values()):
         return report, parts
-    filtered = [FilteredPart(**item) for item in _map_parts(prepared_parts.drop, job, maps)]
+    filtered = [results.FilteredPart(**item) for item in _map_parts(prepared_parts.drop, job, maps)]
     return report, [_replace_tweets(old, new) for old, new in zip(parts, filtered, strict=True)]
 
 
-def _replace_tweets(part: IngestedPart, filtered: FilteredPart) -> IngestedPart:
+def _replace_tweets(
+    part: results.IngestedPart, filtered: results.FilteredPart
+) -> results.IngestedPart:
     others = [item for item in part.files if not item["path"].startswith("tweets/")]
     files = others + filtered.files
     return replace(part, dropped=filtered.dropped, labels=filtered.labels, files=files)
@@ -311,7 +312,7 @@ def _replace_tweets(part: IngestedPart, filtered: FilteredPart) -> IngestedPart:
 
 def _fit(
     job: Job, vectors: word_vectors.WordVectors, maps: Passes
-) -> tuple[Vocabulary, VocabularyReport]:
+) -> tuple[vocabulary.Vocabulary, VocabularyReport]:
     """Choose the words and the vector of each; also reports which frequent words are unknown."""
     _map_partitions(prepared_parts.count_words, job, maps)
     wanted = job.settings.vocabulary

@@ -26,7 +26,6 @@ from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import Tokens, tokenize
-from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.preparation import duplicates, partitions, splits
 from sentiflow.preparation.results import (
     EncodedPart,
@@ -206,7 +205,7 @@ def _count_labels(label: pa.ChunkedArray, split: np.ndarray) -> LabelCounts:
     }
 
 
-def _count_tokens(words: Vocabulary, tokens: Tokens, split: np.ndarray) -> TokenCounts:
+def _count_tokens(words: vocabulary.Vocabulary, tokens: Tokens, split: np.ndarray) -> TokenCounts:
     """Count the tokens, and the unknown tokens, of each split."""
     unknown = words.look_up(tokens.words) < words.num_special
     split_of_token = np.repeat(split, np.diff(tokens.offsets))

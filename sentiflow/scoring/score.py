@@ -37,7 +37,6 @@ from sentiflow.scoring.job import (
     kept_types,
     sum_reasons,
 )
-from sentiflow.scoring.scored_corpus import PREPARED
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed, join
 from sentiflow.tracking import model_sources
@@ -65,7 +64,9 @@ def describe_output(config: Config) -> OutputSpec:
     assert settings.model_uri, "settings are resolved"
     model = model_sources.describe(settings.model_uri, tracking=config.tracking.uri)
     inputs = {"model": model, "corpus": scored_corpus.describe(settings)}
-    decisive["corpus"] = PREPARED if settings.corpus == (PREPARED,) else "files"
+    decisive["corpus"] = (
+        scored_corpus.PREPARED if settings.corpus == (scored_corpus.PREPARED,) else "files"
+    )
     return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS, grows="corpus")
 
 

@@ -4,17 +4,14 @@ from collections.abc import Callable, Sequence
 
 from sentiflow.config.sections import ScoreSettings
 from sentiflow.data import corpus, input_files, manifest, schema, table_files
-from sentiflow.data.corpus import Corpus, CsvPlan, MapParts
-from sentiflow.data.manifest import WORK
 from sentiflow.data.manifest_types import Input
-from sentiflow.data.table_files import TablePlan
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 
 PREPARED = "prepared"
 
-Plan = CsvPlan | TablePlan | Corpus
+Plan = corpus.CsvPlan | table_files.TablePlan | corpus.Corpus
 
 
 def describe(settings: ScoreSettings) -> Input:
@@ -80,7 +77,7 @@ def _plan(settings: ScoreSettings, described: Input, num_previous: int) -> Plan:
         new,
         form=settings.format,
         rows_per_part=settings.rows_per_file,
-        unpack_to=join(settings.output_uri, WORK),
+        unpack_to=join(settings.output_uri, manifest.WORK),
     )
 
 
@@ -89,8 +86,8 @@ def cut(
     *,
     rows_per_part: int,
     first_row: int,
-    map_parts: Callable[..., MapParts],
-) -> Corpus:
+    map_parts: Callable[..., corpus.MapParts],
+) -> corpus.Corpus:
     """Cut a planned corpus into parts.
 
     Args:
@@ -103,11 +100,11 @@ def cut(
     Raises:
         UserError: A file is empty or damaged.
     """
-    if isinstance(plan, Corpus):
+    if isinstance(plan, corpus.Corpus):
         return plan
-    uris = [file.uri for file in plan.files] if isinstance(plan, CsvPlan) else plan.uris
+    uris = [file.uri for file in plan.files] if isinstance(plan, corpus.CsvPlan) else plan.uris
     key, here = input_files.as_found(uris)["fingerprint"], corpus.is_small(uris)
-    if isinstance(plan, CsvPlan):
+    if isinstance(plan, corpus.CsvPlan):
         mapped = corpus.map_here if here else map_parts("cut", key=key)
         return corpus.cut_csv(plan, map_parts=mapped, first_row=first_row)
     return corpus.open_tables(
@@ -135,7 +132,7 @@ def _check_columns(columns: Sequence[str], keep_columns: Sequence[str]) -> None:
         )
 
 
-def name_parts(source: Corpus, run_key: str) -> list[str]:
+def name_parts(source: corpus.Corpus, run_key: str) -> list[str]:
     """Identify each part by the run, its rows and the content of its files."""
     files = source.files.get("files", [])
     contents = {item["uri"]: item["tree_sha256"] for item in files}
