@@ -142,7 +142,7 @@ def cut(chunk: Chunk) -> CutChunk:
             leaves.append(b"" if chunk.unpack_to else filesystem.hash_leaves(block))
             if position >= start + len(block):
                 continue
-            found = _cut_one(content, block[position - start :], position, stop, chunk)
+            found = _cut_one(content, position, stop, chunk)
             position = found.stop
             if found.num_rows:
                 ranges.append(_unpack(found, content, chunk, len(ranges)))
@@ -189,22 +189,18 @@ def _pieces(chunk: Chunk, content: compression.Content) -> Iterator[tuple[int, i
         start = stop
 
 
-def _cut_one(
-    content: compression.Content, piece: bytes, position: int, boundary: int, chunk: Chunk
-) -> CsvRange:
+def _cut_one(content: compression.Content, position: int, boundary: int, chunk: Chunk) -> CsvRange:
     """Find the records that begin between ``position`` and ``boundary``.
+
+    The last of them may end behind the boundary, so more is read until its end is found.
 
     Args:
         content: The file.
-        piece: Its bytes from ``position`` to ``boundary``, or to the end of the file.
         position: Beginning of a record or a blank line.
         boundary: Beginning of the next piece.
         chunk: The chunk being cut.
     """
-    at_end = content.ends_at(position + len(piece))
-    records, used = csv_records.find_records(piece, delimiter=chunk.delimiter, last=at_end)
-    end, num_rows, has_malformed = position + used, len(records), bool(records.malformed.any())
-    ahead = _LOOK_AHEAD
+    end, num_rows, has_malformed, ahead = position, 0, False, 0
     while end < boundary and not content.ends_at(end):
         piece = content.read_at(end, boundary - end + ahead)
         at_end = content.ends_at(end + len(piece))
@@ -216,20 +212,13 @@ def _cut_one(
             end += int(records.stops[begun - 1])
         else:
             end += min(used, boundary - end)
-            ahead = _more(ahead, used, end, chunk.source)
+        if not used and ahead > 64 * csv_records.MAX_RECORD_BYTES:
+            raise UserError(
+                f"{chunk.source}: the record at byte {end:,} does not end within {ahead:,} bytes",
+                hint="is it a CSV file?",
+            )
+        ahead = max(_LOOK_AHEAD, ahead if used else 8 * ahead)
     return CsvRange(chunk.source, position, end, 0, num_rows, has_malformed)
-
-
-def _more(ahead: int, used: int, end: int, source: str) -> int:
-    """Choose how far to look for the end of a record that did not end within ``ahead``."""
-    if used:
-        return ahead
-    if ahead > 64 * csv_records.MAX_RECORD_BYTES:
-        raise UserError(
-            f"{source}: the record at byte {end:,} does not end within {ahead:,} bytes",
-            hint="is it a CSV file?",
-        )
-    return ahead * 8
 
 
 def _unpack(found: CsvRange, content: compression.Content, chunk: Chunk, number: int) -> CsvRange:

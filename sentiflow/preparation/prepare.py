@@ -19,8 +19,8 @@ import concurrent.futures
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,6 @@ from sentiflow.data.archives import SENTIMENT140
 from sentiflow.data.manifest_types import (
     Counts,
     DuplicateCounts,
-    FileEntry,
     Input,
     Manifest,
     VocabularyReport,
@@ -129,21 +128,10 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
     )
     maps = Passes(STAGE, config.prepare.output_uri, resumes=resumes, engine=engine)
     try:
-        report = _prepare(config, uris, maps, resources)
+        return _prepare(config, target, uris, maps, resources, recorder, began)
     except UserError:
         manifest.roll_back(target)
         raise
-    seconds = time.monotonic() - began
-    _report(report, seconds, recorder)
-    return manifest.publish(
-        replace(target, inputs=target.inputs | {"csv": report.source.files}),
-        counts=report.counts,
-        files=report.files,
-        seconds=seconds,
-        run=recorder.describe(),
-        duplicates=report.duplicates,
-        vocabulary=report.vocabulary,
-    )
 
 
 def _expand(settings: PrepareSettings) -> list[str]:
@@ -156,27 +144,16 @@ def _expand(settings: PrepareSettings) -> list[str]:
     return filesystem.expand(list(settings.csv))
 
 
-@dataclass(frozen=True)
-class PrepareReport:
-    """The outcome of a preparation."""
-
-    source: corpus.Corpus
-    """The input, cut into parts."""
-    counts: Counts
-    """Rows by outcome, as in the manifest."""
-    files: list[FileEntry]
-    """All files of the output."""
-    duplicates: DuplicateCounts
-    vocabulary: VocabularyReport
-    bytes_read: int
-    bytes_written: int
-    peak_memory_bytes: int
-    """Most memory that the process of a task has taken."""
-
-
 def _prepare(
-    config: Config, uris: Sequence[str], maps: Passes, resources: Resources
-) -> PrepareReport:
+    config: Config,
+    target: manifest.OutputSpec,
+    uris: Sequence[str],
+    maps: Passes,
+    resources: Resources,
+    recorder: Recorder,
+    began: float,
+) -> Manifest:
+    """Do all steps, report the metrics and publish the manifest."""
     settings = config.prepare
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         loading = pool.submit(_load_vectors, settings)
@@ -195,21 +172,29 @@ def _prepare(
     words, report = _fit(job, vectors, maps)
     vocabulary_file = filesystem.write_part(settings.output_uri, VOCABULARY, words.to_table())
     encoded = [results.EncodedPart(**item) for item in _map_parts(prepared_parts.encode, job, maps)]
+    report["tokens"] = results.sum_tokens(encoded)
+    counts = results.count(parts, encoded, num_rows=source.num_rows, vocabulary_size=len(words))
     files = [item for part in parts for item in part.files]
     files += [item for part in encoded for item in part.files]
-    report["tokens"] = results.sum_tokens(encoded)
-    return PrepareReport(
-        source,
-        results.count(parts, encoded, num_rows=source.num_rows, vocabulary_size=len(words)),
-        files + vocabulary_file,
-        repeats,
-        report,
-        bytes_read=sum(part.csv_range.stop - part.csv_range.start for part in job.parts),
-        bytes_written=sum(item["bytes"] for item in files),
-        peak_memory_bytes=max(
+    usage = {
+        "bytes_read": sum(part.csv_range.stop - part.csv_range.start for part in job.parts),
+        "bytes_written": sum(item["bytes"] for item in files),
+        "peak_memory_bytes": max(
             *(part.peak_memory_bytes for part in parts),
             *(part.peak_memory_bytes for part in encoded),
         ),
+        "unknown_fraction": report["tokens"]["train"]["unknown_fraction"],
+    }
+    seconds = time.monotonic() - began
+    _report(counts, usage, seconds, recorder)
+    return manifest.publish(
+        replace(target, inputs=target.inputs | {"csv": source.files}),
+        counts=counts,
+        files=files + vocabulary_file,
+        seconds=seconds,
+        run=recorder.describe(),
+        duplicates=repeats,
+        vocabulary=report,
     )
 
 
@@ -361,8 +346,8 @@ def _frequent(job: Job, is_known: Callable[[pa.Array], np.ndarray]) -> list[Word
     return sorted(found, key=lambda item: (-item["count"], item["word"]))[:_NUM_WORDS]
 
 
-def _report(report: PrepareReport, seconds: float, recorder: Recorder) -> None:
-    counts = report.counts
+def _report(counts: Counts, usage: Mapping[str, float], seconds: float, recorder: Recorder) -> None:
+    """Tell the user what was done, and log the metrics."""
     rate = counts["rows_read"] / seconds
     say(
         STAGE,
@@ -371,12 +356,6 @@ def _report(report: PrepareReport, seconds: float, recorder: Recorder) -> None:
         f"({seconds:.1f} s, {rate:,.0f} rows/s)",
     )
     names = ("rows_read", "accepted", "rejected", "left_out", "encoded", "vocabulary_size")
-    metrics = {name: counts[name] for name in names} | {
-        "bytes_read": report.bytes_read,
-        "bytes_written": report.bytes_written,
-        "peak_memory_bytes": report.peak_memory_bytes,
-        "rows_per_second": rate,
-        "bytes_per_second": report.bytes_read / seconds,
-        "unknown_fraction": report.vocabulary["tokens"]["train"]["unknown_fraction"],
-    }
+    rates = {"rows_per_second": rate, "bytes_per_second": usage["bytes_read"] / seconds}
+    metrics = {**{name: counts[name] for name in names}, **usage, **rates}
     recorder.log_metrics({f"prepare/{name}": value for name, value in metrics.items()})
