@@ -235,7 +235,7 @@ def _cut(config: Config, uris: Sequence[str], maps: Passes) -> corpus.Corpus:
     kind = config.prepare.split.kind
     wanted = {"label", *config.prepare.keep_columns, *({kind} & {"user", "time"})}
     for name in sorted(wanted):
-        if any(getattr(part.csv_format, name) is None for part in source.csv_parts):
+        if any(part.csv_format.position(name) is None for part in source.csv_parts):
             raise UserError(
                 f"format.columns does not name the column {name}, which preparation needs",
                 hint=f"add format.columns.{name}"

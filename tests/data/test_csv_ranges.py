@@ -205,7 +205,6 @@ def test_a_file_without_a_record_has_no_range(folder, content):
 
 
 def test_a_file_without_line_ends_is_refused(monkeypatch, folder):
-    monkeypatch.setattr(csv_ranges, "MAX_RECORD_BYTES", 12)
     monkeypatch.setattr(csv_records, "MAX_RECORD_BYTES", 12)
     chunk = whole(write(folder, b"x" * 100_000), 64)
     with pytest.raises(UserError, match=r"tweets\.csv: the record at byte 0 does not end"):
