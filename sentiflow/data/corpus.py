@@ -77,7 +77,10 @@ def is_small(uris: Sequence[str]) -> bool:
     """Say whether files are so small that they are cut here, sooner than workers start."""
     if any(map(compression.is_compressed, uris)):
         return False
-    return sum(info.size for info in input_files.look_up(uris)) <= _CUT_HERE_BYTES
+    return (
+        sum(info.size for info in filesystem.map_files(filesystem.file_info, uris))
+        <= _CUT_HERE_BYTES
+    )
 
 
 @dataclass(frozen=True)
@@ -244,7 +247,7 @@ def open_tables(
         first_row: Number of the first row, if the files have no ``row_id``.
     """
     files = [(uri, rows, None) for uri, rows in zip(plan.uris, plan.num_rows, strict=True)]
-    infos = input_files.look_up(plan.uris)
+    infos = filesystem.map_files(filesystem.file_info, plan.uris)
     hashes = map_parts(functools.partial(hash_file, uris=plan.uris), [info.size for info in infos])
     described = [
         input_files.describe_file(uri, info, tree_sha256=result["tree_sha256"])

@@ -1,6 +1,5 @@
 """Parquet files -> parts of one long table, each read as tweets and rejected rows."""
 
-import concurrent.futures
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,6 @@ import pyarrow.parquet as pq
 from sentiflow.data import schema, tweets
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
-
-_OPENED_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -93,8 +90,7 @@ def plan(
         UserError: A file is not Parquet, has no such column of strings, or the types of a kept
             column cannot be combined.
     """
-    with concurrent.futures.ThreadPoolExecutor(_OPENED_AT_ONCE) as pool:
-        opened = list(pool.map(_open, uris))
+    opened = filesystem.map_files(_open, uris)
     schemas = [file.schema_arrow for file in opened]
     for uri, arrow in zip(uris, schemas, strict=True):
         _check(uri, arrow, text_column)

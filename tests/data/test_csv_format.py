@@ -129,7 +129,7 @@ def test_any_name_that_a_header_can_hold_is_found(names, data, delimiter):
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "cp1252"])
 def test_a_header_is_read_in_the_encoding_of_the_file(encoding):
     head = "id,t\u00e9xt\n".encode(encoding)
-    assert find(head, columns={"text": "t\u00e9xt"}, encoding=encoding)[0].text == 1
+    assert find(head, columns={"text": "t\u00e9xt"}, encoding=encoding)[0].position("text") == 1
 
 
 def test_a_header_alone_has_columns_and_no_data():
