@@ -51,8 +51,12 @@ def as_found(uris: Sequence[str]) -> Input:
 
 def describe_file(uri: str, info: FileInfo, *, tree_sha256: str) -> InputFile:
     """Describe an input file; size and time of a member of an archive are those of the archive."""
-    size, time = info.size, info.mtime_ns
-    return {"uri": uri, "bytes": size, "modified_ns": time, "tree_sha256": tree_sha256}
+    return {
+        "uri": uri,
+        "bytes": info.size,
+        "modified_ns": info.mtime_ns,
+        "tree_sha256": tree_sha256,
+    }
 
 
 def join(files: Sequence[InputFile]) -> Input:

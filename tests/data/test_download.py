@@ -585,26 +585,6 @@ def test_a_file_in_place_of_the_folder_gives_one_line(fails, folder):
 # Unpacking
 
 
-def damage(content: bytes) -> bytes:
-    """Change a byte of the first member."""
-    place = content.index(TWEETS[:50]) + 1000
-    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
-
-
-def test_a_damaged_file_is_not_published(get, fails, server, folder, monkeypatch):
-    monkeypatch.setattr(downloading, "_find_fault", lambda *arguments: "")
-    server.answers = [serve(damage(CONTENT))]
-    assert "is damaged: Bad CRC-32" in fails(JobError)
-    assert not (folder / "tweets.csv").exists()
-
-
-def test_an_archive_cannot_fill_the_disk(archive, folder):
-    small = replace(archive, members={"tweets.csv": len(TWEETS) // 2 - 1})
-    with pytest.raises(JobError, match=r"tweets\.csv would have 300,000 bytes"):
-        download(small, folder)
-    assert not (folder / "tweets.csv").exists()
-
-
 def test_an_archive_that_a_kill_after_unpacking_left_is_deleted(get, server, folder, part):
     get()
     part.write_bytes(CONTENT)
