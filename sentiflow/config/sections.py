@@ -86,6 +86,13 @@ class FormatSettings(Settings):
     max_text_length: int = Field(default=10_000, ge=1)
     """Maximum length of a text in characters. Rows with a longer text are rejected."""
 
+    @property
+    def has_header(self) -> bool:
+        """Whether the first record of each file holds the names of the columns."""
+        if self.header is not None:
+            return self.header
+        return any(isinstance(column, str) for column in dict(self.columns or {}).values())
+
     @model_validator(mode="after")
     def _check_kind(self) -> "FormatSettings":
         own = ("columns", "labels", "header", "time_format")

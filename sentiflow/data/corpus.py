@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -187,7 +187,7 @@ def cut_csv(plan: CsvPlan, *, map_parts: MapParts = map_here, first_row: int = 0
 
 def cut_chunk(number: int, *, chunks: Sequence[csv_ranges.Chunk]) -> TaskResult:
     """Cut one of the chunks; the work of a task."""
-    return csv_ranges.cut(chunks[number]).to_json()
+    return asdict(csv_ranges.cut(chunks[number]))
 
 
 def _plan(uri: str, form: FormatSettings, rows_per_part: int, unpack_to: str) -> PlannedFile:

@@ -100,28 +100,22 @@ def resolve(form: FormatSettings, head: bytes, *, source: str) -> tuple[CsvForma
     return found, start
 
 
-def _has_header(form: FormatSettings) -> bool:
-    if form.header is not None:
-        return form.header
-    return any(isinstance(value, str) for value in dict(form.columns or {}).values())
-
-
 def _look_at_columns(form: FormatSettings, head: bytes, source: str) -> tuple[list[str], int, int]:
     """Find the names of the columns (none without a header), their number, and the first data."""
     records, _ = find_records(head, delimiter=form.delimiter)
     if not len(records):
         raise UserError(f"{source} holds no record", hint="the file is empty: name another CSV")
     is_valid = ~records.malformed & (records.stops - records.starts < csv.field_size_limit())
-    if _has_header(form) and not is_valid[0]:
+    if form.has_header and not is_valid[0]:
         raise UserError(
             f"{source}: the header is not a valid record",
             hint="a quote is unclosed or misplaced; is it a CSV file?",
         )
     if not is_valid.any():
         raise UserError(f"{source} has no valid record at its beginning", hint="is it a CSV file?")
-    chosen = np.flatnonzero(is_valid)[: 1 if _has_header(form) else _SAMPLE_RECORDS]
+    chosen = np.flatnonzero(is_valid)[: 1 if form.has_header else _SAMPLE_RECORDS]
     rows = [_fields(head[records.starts[i] : records.stops[i]], form) for i in chosen]
-    if _has_header(form):
+    if form.has_header:
         return [name.strip() for name in rows[0]], len(rows[0]), int(records.stops[0])
     # the most frequent number of columns; of several equally frequent ones the largest
     return [], max(statistics.multimode(map(len, rows))), 0

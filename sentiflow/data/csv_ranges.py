@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sentiflow.data import csv_records
@@ -82,13 +82,9 @@ class CutChunk:
     leaves: str = ""
     """Result of ``filesystem.hash_leaves`` in hexadecimal; empty for a compressed file."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Convert to JSON."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> CutChunk:
-        """Convert from JSON."""
+        """Convert from the JSON of ``asdict``."""
         ranges = tuple(CsvRange(**item) for item in value["ranges"])
         return cls(**value | {"ranges": ranges})
 

@@ -96,9 +96,8 @@ def describe_output(config: Config) -> manifest.OutputSpec:
     record = manifest.read(settings.output_uri)
     inputs = record["inputs"] if record else {}
     known = inputs.get("csv")
-    found: Input = {"fingerprint": "", "files": []}
-    if known:
-        found = input_files.describe(uris, known=known)
+    unread: Input = {"fingerprint": "", "files": []}
+    found = input_files.describe(uris, known=known) if known else unread
     vectors = _describe_vectors(settings, known=inputs.get("vectors"))
     return manifest.OutputSpec(
         STAGE, settings.output_uri, relevant, {"csv": found} | vectors, owns=OWNS

@@ -1,8 +1,6 @@
 """Arguments and results of the tasks of scoring, and the results of a previous scoring."""
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sentiflow.config.sections import ScoreSettings
@@ -76,19 +74,10 @@ class ScoredPart(ScoreCounts):
     """Most memory that the process of the task has taken so far."""
     files: list[FileEntry]
 
-    def to_json(self) -> dict[str, Any]:
-        """Convert to JSON, for the completion marker."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "ScoredPart":
-        """Convert from JSON."""
+        """Convert from the JSON of ``asdict``, as in a completion marker."""
         return cls(**value | {"profile": Profile.from_json(value["profile"])})
-
-
-def sum_reasons(parts: Iterable[ScoredPart]) -> Counter[str]:
-    """Count the rejected rows of parts by reason."""
-    return sum((Counter(part.rejected_by_reason) for part in parts), Counter())
 
 
 @dataclass(frozen=True)

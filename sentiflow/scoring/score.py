@@ -35,7 +35,6 @@ from sentiflow.scoring.job import (
     ScoreCounts,
     ScoredPart,
     kept_types,
-    sum_reasons,
 )
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed, join
@@ -110,6 +109,7 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
     plan = scored_corpus.plan(
         settings, target.inputs["corpus"], num_previous=len(previous.input_files)
     )
+    scored_corpus.check_columns(plan.columns, settings.keep_columns)
     reference = _read_reference(target)
     begun = _read_begun(target)
     precision = _choose_precision(target, previous, begun, settings, resources)
@@ -147,12 +147,13 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
     )
     parts = [ScoredPart.from_json(result) for result in results]
     counts = _count(source, previous, parts)
-    _check_accepted(target, counts, sum_reasons(parts))
+    reasons = sum((Counter(part.rejected_by_reason) for part in parts), Counter())
+    _check_accepted(target, counts, reasons)
     _check_failed(counts, settings)
     profile = sum((part.profile for part in parts), previous.profile)
     report = ScoreReport(
         counts=counts,
-        reasons=sum_reasons(parts),
+        reasons=reasons,
         num_scored=sum(parts[number].accepted for number in maps.fresh),
         profile=profile,
         drift=drift.compare(profile, reference) if reference else {},
@@ -302,7 +303,7 @@ def score_part(part: int, *, job: Job) -> dict[str, Any]:
     """Do the work of a task; torch is imported here, on the worker."""
     from sentiflow.scoring import scored_parts
 
-    return scored_parts.score(part, job).to_json()
+    return asdict(scored_parts.score(part, job))
 
 
 def _count(source: Corpus, previous: PreviousRun, parts: Sequence[ScoredPart]) -> ScoreCounts:

@@ -42,14 +42,8 @@ def plan(settings: ScoreSettings, described: Input, *, num_previous: int) -> Pla
         num_previous: Number of files at its beginning that were scored before.
 
     Raises:
-        UserError: It mixes CSV and Parquet, cannot be read, or lacks a column to keep.
+        UserError: It mixes CSV and Parquet, or cannot be read.
     """
-    found = _plan(settings, described, num_previous)
-    _check_columns(found.columns, settings.keep_columns)
-    return found
-
-
-def _plan(settings: ScoreSettings, described: Input, num_previous: int) -> Plan:
     if settings.corpus == (PREPARED,):
         return corpus.open_prepared(
             settings.prepared_uri,
@@ -115,8 +109,12 @@ def cut(
     )
 
 
-def _check_columns(columns: Sequence[str], keep_columns: Sequence[str]) -> None:
-    """Check the columns to keep; names are compared without case, as DuckDB and Spark do."""
+def check_columns(columns: Sequence[str], keep_columns: Sequence[str]) -> None:
+    """Check the columns to keep; names are compared without case, as DuckDB and Spark do.
+
+    Raises:
+        UserError: The corpus lacks one, or predictions have their own column of that name.
+    """
     own = set(schema.PREDICTIONS.names)
     for name in keep_columns:
         if name.lower() in own and name not in schema.TWEETS.names:

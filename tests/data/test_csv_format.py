@@ -304,7 +304,7 @@ def test_labels_mean_what_the_settings_say(labels, meanings):
 
 
 def test_without_a_label_no_value_means_any():
-    assert (find(HEADER)[0].label, find(HEADER)[0].labels) == (None, ())
+    assert (find(HEADER)[0].columns.label, find(HEADER)[0].labels) == (None, ())
 
 
 def faults_of(form):

@@ -3,7 +3,7 @@
 import gzip
 import hashlib
 import random
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 
 import pytest
@@ -49,7 +49,7 @@ def ranges_of(folder, content, *, range_bytes, ranges_per_chunk):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(csv_ranges, "CHUNK_BYTES", range_bytes * ranges_per_chunk)
         parts = make_chunks(whole(write(folder, content), range_bytes), len(content))
-    found = [CutChunk.from_json(cut(part).to_json()) for part in parts]
+    found = [CutChunk.from_json(asdict(cut(part))) for part in parts]
     return connect(parts, found, first_row=7)
 
 
