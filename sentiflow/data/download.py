@@ -103,8 +103,7 @@ def download(
             if path.exists() and not overwrite:
                 problem = f"{path} exists, and is not known to be from {archive.name}"
                 raise UserError(problem, hint="move it away, or add --overwrite")
-        present = archive.size if is_there else _size(part)
-        _check_space(archive, folder, missing, present=present)
+        _check_space(archive, folder, missing, present=_size(whole if is_there else part))
         if not is_there:
             _fetch(archive, url or archive.url, part)
             _save_contents(part, archive)
@@ -162,22 +161,18 @@ def _check_space(archive: Archive, folder: Path, names: Sequence[str], *, presen
 # The contents of an archive
 
 
-def _contents_path(archive: Archive, folder: Path) -> Path:
-    return folder / f"{archive.name}.json"
-
-
 def _save_contents(path: Path, archive: Archive) -> None:
     """Keep sizes and checksums of the files in an archive for the time when it is deleted."""
     with zipfile.ZipFile(path) as packed:
         members = {m.filename: {"size": m.file_size, "crc32": m.CRC} for m in packed.infolist()}
-    with _publish(_contents_path(archive, path.parent)) as file:
+    with _publish(path.parent / f"{archive.name}.json") as file:
         record = {"sha256": archive.sha256, "members": members}
         file.write(json.dumps(record, indent=1).encode())
 
 
 def _find_missing(archive: Archive, folder: Path, names: Sequence[str]) -> list[str]:
     """List the files that are absent, or have another content than in the archive."""
-    path = _contents_path(archive, folder)
+    path = folder / f"{archive.name}.json"
     if not path.exists():
         return list(names)
     try:
@@ -314,7 +309,8 @@ def _append(
     reason = f"the server answers {status} {responses.get(status, '')}".rstrip()
     if status in _RETRIED or status >= 500:
         raise _BrokenOffError(reason)
-    if status == 416 or (status == 206 and headers.get("Content-Range") != _range(start, size)):
+    rest = f"bytes {start}-{size - 1}/{size}"
+    if status == 416 or (status == 206 and headers.get("Content-Range") != rest):
         part.unlink(missing_ok=True)
         raise _BrokenOffError(f"{reason}, but not what was requested")
     if status not in (200, 206):
@@ -337,7 +333,3 @@ def _append(
             raise _BrokenOffError(reason) from error
         if file.tell() < size:
             raise _BrokenOffError(f"ended at {file.tell():,} of {size:,} bytes")
-
-
-def _range(start: int, size: int) -> str:
-    return f"bytes {start}-{size - 1}/{size}"
