@@ -6,7 +6,6 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from sentiflow.config.model_sections import ModelSettings, RnnSettings
-from sentiflow.config.sweep_space import Space
 from sentiflow.config.types import (
     Column,
     CountOrAuto,
@@ -15,6 +14,7 @@ from sentiflow.config.types import (
     RequiredColumn,
     Settings,
     ShareOrAuto,
+    Space,
     Strings,
     Written,
 )
@@ -85,6 +85,13 @@ class FormatSettings(Settings):
     ``ignore`` (drop) them."""
     max_text_length: int = Field(default=10_000, ge=1)
     """Maximum length of a text in characters. Rows with a longer text are rejected."""
+
+    @property
+    def has_header(self) -> bool:
+        """Whether the first record of each file holds the names of the columns."""
+        if self.header is not None:
+            return self.header
+        return any(isinstance(column, str) for column in dict(self.columns or {}).values())
 
     @model_validator(mode="after")
     def _check_kind(self) -> "FormatSettings":

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from sentiflow.config import ray_job
 from sentiflow.config.model_sections import KINDS
 from sentiflow.config.sections import Config
-from sentiflow.config.types import Section, Settings
+from sentiflow.config.types import Settings
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import (
     absolute_uri,
@@ -119,12 +119,11 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
     vectors = {"vectors_cache": absolute_uri(words.vectors_cache, base=base)}
     if not names_vectors(words.vectors):
         vectors["vectors"] = absolute_uri(words.vectors, base=base)
-    sections: dict[str, Any] = {
-        "output_uri": root,
+    sections: dict[str, dict[str, Any]] = {
         "prepare": {
             "csv": tuple(absolute_uri(uri, base=base) for uri in config.prepare.csv),
             "output_uri": prepared,
-            "vocabulary": _replace(words, **vectors),
+            "vocabulary": words.model_copy(update=vectors),
         },
         "train": {
             "prepared_uri": at(config.train.prepared_uri, prepared),
@@ -147,12 +146,11 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
         },
         "sweep": {"output_uri": at(config.sweep.output_uri, join(root, "sweep"))},
     }
-    resolved = _replace(
-        config,
-        **{
-            key: value if isinstance(value, str) else _replace(getattr(config, key), **value)
-            for key, value in sections.items()
-        },
+    resolved = config.model_copy(
+        update={
+            key: getattr(config, key).model_copy(update=value) for key, value in sections.items()
+        }
+        | {"output_uri": root}
     )
     _check_locations(resolved)
     return resolved
@@ -238,10 +236,6 @@ def _texts(value: Any) -> list[str]:
     if isinstance(value, tuple | list):
         return [text for item in value for text in _texts(item)]
     return [value] if isinstance(value, str) else []
-
-
-def _replace(settings: Section, **changes: Any) -> Section:
-    return settings.model_copy(update=changes)
 
 
 class _StrictLoader(yaml.SafeLoader):

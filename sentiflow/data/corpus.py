@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -19,11 +19,7 @@ from sentiflow.data import (
     tweets,
 )
 from sentiflow.data.csv_format import CsvFormat
-from sentiflow.data.csv_ranges import Chunk, CsvRange, CutChunk
 from sentiflow.data.manifest_types import Input
-from sentiflow.data.schema import SPLITS
-from sentiflow.data.table_files import TableFormat, TablePart, TablePlan
-from sentiflow.data.tweets import Checked
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem
 from sentiflow.storage.uris import join
@@ -37,7 +33,7 @@ _KEPT = {"user": pa.string(), "time": pa.timestamp("s", tz="UTC")}
 class CsvPart:
     """Consecutive records of one CSV file."""
 
-    csv_range: CsvRange
+    csv_range: csv_ranges.CsvRange
     csv_format: CsvFormat
 
     @property
@@ -51,7 +47,7 @@ class CsvPart:
         return (self.csv_range.source,)
 
 
-Part = CsvPart | TablePart
+Part = CsvPart | table_files.TablePart
 """The unit of work and of resumption: it is read, processed and written as a whole."""
 
 
@@ -62,7 +58,7 @@ class PlannedFile:
     uri: str
     info: FileInfo
     csv_format: CsvFormat
-    chunks: list[Chunk]
+    chunks: list[csv_ranges.Chunk]
 
 
 TaskResult = dict[str, Any]
@@ -81,7 +77,10 @@ def is_small(uris: Sequence[str]) -> bool:
     """Say whether files are so small that they are cut here, sooner than workers start."""
     if any(map(compression.is_compressed, uris)):
         return False
-    return sum(info.size for info in input_files.look_up(uris)) <= _CUT_HERE_BYTES
+    return (
+        sum(info.size for info in filesystem.map_files(filesystem.file_info, uris))
+        <= _CUT_HERE_BYTES
+    )
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class Corpus:
     """The files or the directory that were read, with a fingerprint."""
     columns: tuple[str, ...] = tuple(schema.TWEETS.names)
     """Columns that ``score.keep_columns`` may name."""
-    table_format: TableFormat = field(default_factory=TableFormat)
+    table_format: table_files.TableFormat = field(default_factory=table_files.TableFormat)
     """How to read the tables of a corpus in Parquet."""
     notes: tuple[str, ...] = ()
     """Remarks for the user."""
@@ -168,7 +167,7 @@ def cut_csv(plan: CsvPlan, *, map_parts: MapParts = map_here, first_row: int = 0
     chunks = [chunk for file in plan.files for chunk in file.chunks]
     sizes = [(s.stop or file.info.size) - s.start for file in plan.files for s in file.chunks]
     work = functools.partial(cut_chunk, chunks=chunks)
-    found = map(CutChunk.from_json, map_parts(work, sizes))
+    found = map(csv_ranges.CutChunk.from_json, map_parts(work, sizes))
     parts: list[Part] = []
     described = []
     next_row = first_row
@@ -186,9 +185,9 @@ def cut_csv(plan: CsvPlan, *, map_parts: MapParts = map_here, first_row: int = 0
     return Corpus(tuple(parts), next_row - first_row, inputs, plan.columns)
 
 
-def cut_chunk(number: int, *, chunks: Sequence[Chunk]) -> TaskResult:
+def cut_chunk(number: int, *, chunks: Sequence[csv_ranges.Chunk]) -> TaskResult:
     """Cut one of the chunks; the work of a task."""
-    return csv_ranges.cut(chunks[number]).to_json()
+    return asdict(csv_ranges.cut(chunks[number]))
 
 
 def _plan(uri: str, form: FormatSettings, rows_per_part: int, unpack_to: str) -> PlannedFile:
@@ -198,7 +197,7 @@ def _plan(uri: str, form: FormatSettings, rows_per_part: int, unpack_to: str) ->
         head = content.read_at(0, csv_format.HEAD_BYTES)
     found, start = csv_format.resolve(form, head, source=uri)
     packed = compression.is_compressed(uri)
-    whole = Chunk(
+    whole = csv_ranges.Chunk(
         source=uri,
         start=0,
         stop=None,
@@ -220,7 +219,7 @@ def open_prepared(
     """Open the tweets of all splits of a prepared directory as a corpus."""
     record = manifest.require(uri, stage="prepare", setting=setting)
     tables = [item for item in record["files"] if item["path"].startswith("tweets/")]
-    tables.sort(key=lambda item: (SPLITS.index(_split_of(item["path"])), item["path"]))
+    tables.sort(key=lambda item: (schema.SPLITS.index(_split_of(item["path"])), item["path"]))
     files = [(join(uri, t["path"]), t["rows"] or 0, _split_of(t["path"])) for t in tables]
     present = record["settings"]["keep_columns"]
     return Corpus(
@@ -228,12 +227,16 @@ def open_prepared(
         sum(num_rows for _, num_rows, _ in files),
         manifest.reference(uri, record),
         (*schema.TWEETS.names, *present),
-        TableFormat(kept=tuple((n, _KEPT[n]) for n in keep_columns if n in present)),
+        table_files.TableFormat(kept=tuple((n, _KEPT[n]) for n in keep_columns if n in present)),
     )
 
 
 def open_tables(
-    plan: TablePlan, *, rows_per_part: int, map_parts: MapParts = map_here, first_row: int = 0
+    plan: table_files.TablePlan,
+    *,
+    rows_per_part: int,
+    map_parts: MapParts = map_here,
+    first_row: int = 0,
 ) -> Corpus:
     """Cut Parquet files into parts, and hash their content.
 
@@ -244,7 +247,7 @@ def open_tables(
         first_row: Number of the first row, if the files have no ``row_id``.
     """
     files = [(uri, rows, None) for uri, rows in zip(plan.uris, plan.num_rows, strict=True)]
-    infos = input_files.look_up(plan.uris)
+    infos = filesystem.map_files(filesystem.file_info, plan.uris)
     hashes = map_parts(functools.partial(hash_file, uris=plan.uris), [info.size for info in infos])
     described = [
         input_files.describe_file(uri, info, tree_sha256=result["tree_sha256"])
@@ -271,7 +274,7 @@ def read_part(
     *,
     keep_columns: Sequence[str] = (),
     keep_raw: bool = True,
-) -> Checked:
+) -> tweets.Checked:
     """Read a part for scoring; an unknown label becomes null.
 
     Args:
@@ -288,7 +291,7 @@ def read_part(
         UserError: A file is damaged.
     """
     part = corpus.parts[number]
-    if isinstance(part, TablePart):
+    if isinstance(part, table_files.TablePart):
         return table_files.read(part, corpus.table_format)
     checked = tweets.read_range(
         part.csv_range,

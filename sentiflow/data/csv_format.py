@@ -6,8 +6,8 @@ import codecs
 import csv
 import difflib
 import io
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,6 @@ import numpy as np
 from sentiflow.config.sections import ColumnsSettings, FormatSettings, LabelsSettings
 from sentiflow.data import schema
 from sentiflow.data.csv_records import find_records
-from sentiflow.data.schema import NEGATIVE, NEUTRAL, POSITIVE
 from sentiflow.errors import UserError
 
 HEAD_BYTES = 1 << 18
@@ -36,33 +35,27 @@ _NAME_LENGTH_SHOWN = 40
 class CsvFormat:
     """How to read the records of one file."""
 
+    settings: FormatSettings
+    """Delimiter, encoding and the treatment of texts."""
     num_columns: int
-    text: int
-    """Position of the column; likewise for the next four, None if there is no such column."""
-    label: int | None = None
-    id: int | None = None
-    user: int | None = None
-    time: int | None = None
+    columns: ColumnsSettings
+    """The position of each column; None if there is no such column."""
     labels: tuple[tuple[str, int | None], ...] = ()
     """Pairs of written value and label; None: unlabelled."""
-    delimiter: str = ","
-    encoding: str = "utf-8"
-    errors: str = "replace"
     time_format: str | None = None
-    max_text_length: int = 10_000
     header: tuple[str, ...] = ()
     """Names of all columns in order; empty without a header."""
 
     def position(self, name: str) -> int | None:
         """Find a column by its meaning; other columns by their name in the header."""
         if name in _MEANINGS:
-            return getattr(self, name)
+            return getattr(self.columns, name)
         return self.header.index(name) if name in self.names else None
 
     @property
     def names(self) -> tuple[str, ...]:
         """List the names that :meth:`position` finds, other than text, label and id."""
-        meant = [name for name in ("user", "time") if getattr(self, name) is not None]
+        meant = [name for name in ("user", "time") if self.position(name) is not None]
         known = {"", *_MEANINGS, *schema.TWEETS.names}
         written = [n for n in self.header if n not in known and self.header.count(n) == 1]
         return (*meant, *written)
@@ -103,23 +96,8 @@ def resolve(form: FormatSettings, head: bytes, *, source: str) -> tuple[CsvForma
         names, num_columns, data_start = _look_at_columns(form, head[start:], source)
         start += data_start
         columns = _by_position(form.columns, names, num_columns, source)
-    return CsvFormat(
-        num_columns,
-        **dict(columns),
-        labels=_meanings(labels),
-        delimiter=form.delimiter,
-        encoding=form.encoding,
-        errors=form.errors,
-        time_format=time_format,
-        max_text_length=form.max_text_length,
-        header=tuple(names),
-    ), start
-
-
-def _has_header(form: FormatSettings) -> bool:
-    if form.header is not None:
-        return form.header
-    return any(isinstance(value, str) for value in dict(form.columns or {}).values())
+    found = CsvFormat(form, num_columns, columns, _meanings(labels), time_format, tuple(names))
+    return found, start
 
 
 def _look_at_columns(form: FormatSettings, head: bytes, source: str) -> tuple[list[str], int, int]:
@@ -128,29 +106,24 @@ def _look_at_columns(form: FormatSettings, head: bytes, source: str) -> tuple[li
     if not len(records):
         raise UserError(f"{source} holds no record", hint="the file is empty: name another CSV")
     is_valid = ~records.malformed & (records.stops - records.starts < csv.field_size_limit())
-    if _has_header(form) and not is_valid[0]:
+    if form.has_header and not is_valid[0]:
         raise UserError(
             f"{source}: the header is not a valid record",
             hint="a quote is unclosed or misplaced; is it a CSV file?",
         )
     if not is_valid.any():
         raise UserError(f"{source} has no valid record at its beginning", hint="is it a CSV file?")
-    chosen = np.flatnonzero(is_valid)[: 1 if _has_header(form) else _SAMPLE_RECORDS]
+    chosen = np.flatnonzero(is_valid)[: 1 if form.has_header else _SAMPLE_RECORDS]
     rows = [_fields(head[records.starts[i] : records.stops[i]], form) for i in chosen]
-    if _has_header(form):
+    if form.has_header:
         return [name.strip() for name in rows[0]], len(rows[0]), int(records.stops[0])
-    return [], _most_frequent(map(len, rows)), 0
+    # the most frequent number of columns; of several equally frequent ones the largest
+    return [], max(statistics.multimode(map(len, rows))), 0
 
 
 def _fields(record: bytes, form: FormatSettings) -> list[str]:
     text = io.StringIO(record.decode(form.encoding, "replace"), newline="")
     return next(csv.reader(text, delimiter=form.delimiter))
-
-
-def _most_frequent(numbers: Iterable[int]) -> int:
-    """Choose the most frequent number; of several equally frequent ones the largest."""
-    counts = Counter(numbers)
-    return max(counts, key=lambda number: (counts[number], number))
 
 
 def _by_position(
@@ -203,9 +176,9 @@ def _meanings(labels: LabelsSettings | None) -> tuple[tuple[str, int | None], ..
     if labels is None:
         return ()
     kinds: tuple[tuple[tuple[str, ...], int | None], ...] = (
-        (labels.negative, NEGATIVE),
-        (labels.positive, POSITIVE),
-        (labels.neutral, NEUTRAL),
+        (labels.negative, schema.NEGATIVE),
+        (labels.positive, schema.POSITIVE),
+        (labels.neutral, schema.NEUTRAL),
         (labels.unlabelled, None),
     )
     return tuple((value.strip(), meaning) for values, meaning in kinds for value in values)

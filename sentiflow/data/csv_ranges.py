@@ -12,14 +12,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sentiflow.data import csv_records
-from sentiflow.data.csv_records import MAX_RECORD_BYTES, find_records
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem
-from sentiflow.storage.compression import Content
 
 CHUNK_BYTES = 1 << 26
 """Approximate size of the chunk of a file that one task cuts."""
@@ -84,13 +82,9 @@ class CutChunk:
     leaves: str = ""
     """Result of ``filesystem.hash_leaves`` in hexadecimal; empty for a compressed file."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Convert to JSON."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> CutChunk:
-        """Convert from JSON."""
+        """Convert from the JSON of ``asdict``."""
         ranges = tuple(CsvRange(**item) for item in value["ranges"])
         return cls(**value | {"ranges": ranges})
 
@@ -106,7 +100,7 @@ def range_size(head: bytes, *, rows_per_range: int, delimiter: str) -> int:
     Returns:
         A multiple of ``filesystem.LEAF_BYTES``, at most ``MAX_RANGE_BYTES``.
     """
-    records, used = find_records(head, delimiter=delimiter, last=False)
+    records, used = csv_records.find_records(head, delimiter=delimiter, last=False)
     mean_size = used / len(records) if len(records) else len(head)
     num_leaves = round(rows_per_range * mean_size / filesystem.LEAF_BYTES)
     return min(max(1, num_leaves) * filesystem.LEAF_BYTES, MAX_RANGE_BYTES)
@@ -132,7 +126,7 @@ def cut(chunk: Chunk) -> CutChunk:
     Raises:
         UserError: A record does not end within 64 MiB, or a compressed file is damaged.
     """
-    with compression.open_content(chunk.source) as content:
+    with compression.open_content(chunk.source, start=max(0, chunk.start - 1)) as content:
         position = chunk.first_record
         if position is None:
             position = _guess_record(content, chunk)
@@ -144,7 +138,7 @@ def cut(chunk: Chunk) -> CutChunk:
             leaves.append(b"" if chunk.unpack_to else filesystem.hash_leaves(block))
             if position >= start + len(block):
                 continue
-            found = _cut_one(content, block[position - start :], position, stop, chunk)
+            found = _cut_one(content, position, stop, chunk)
             position = found.stop
             if found.num_rows:
                 ranges.append(_unpack(found, content, chunk, len(ranges)))
@@ -182,7 +176,7 @@ def connect(
     return ranges
 
 
-def _pieces(chunk: Chunk, content: Content) -> Iterator[tuple[int, int]]:
+def _pieces(chunk: Chunk, content: compression.Content) -> Iterator[tuple[int, int]]:
     """Yield the bounds of the pieces of a chunk."""
     start = chunk.start
     while not content.ends_at(start) and (chunk.stop is None or start < chunk.stop):
@@ -191,26 +185,22 @@ def _pieces(chunk: Chunk, content: Content) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _cut_one(
-    content: Content, piece: bytes, position: int, boundary: int, chunk: Chunk
-) -> CsvRange:
+def _cut_one(content: compression.Content, position: int, boundary: int, chunk: Chunk) -> CsvRange:
     """Find the records that begin between ``position`` and ``boundary``.
+
+    The last of them may end behind the boundary, so more is read until its end is found.
 
     Args:
         content: The file.
-        piece: Its bytes from ``position`` to ``boundary``, or to the end of the file.
         position: Beginning of a record or a blank line.
         boundary: Beginning of the next piece.
         chunk: The chunk being cut.
     """
-    at_end = content.ends_at(position + len(piece))
-    records, used = find_records(piece, delimiter=chunk.delimiter, last=at_end)
-    end, num_rows, has_malformed = position + used, len(records), bool(records.malformed.any())
-    ahead = _LOOK_AHEAD
+    end, num_rows, has_malformed, ahead = position, 0, False, 0
     while end < boundary and not content.ends_at(end):
         piece = content.read_at(end, boundary - end + ahead)
         at_end = content.ends_at(end + len(piece))
-        records, used = find_records(piece, delimiter=chunk.delimiter, last=at_end)
+        records, used = csv_records.find_records(piece, delimiter=chunk.delimiter, last=at_end)
         begun = int((records.starts < boundary - end).sum())
         if begun:
             num_rows += begun
@@ -218,23 +208,16 @@ def _cut_one(
             end += int(records.stops[begun - 1])
         else:
             end += min(used, boundary - end)
-            ahead = _more(ahead, used, end, chunk.source)
+        if not used and ahead > 64 * csv_records.MAX_RECORD_BYTES:
+            raise UserError(
+                f"{chunk.source}: the record at byte {end:,} does not end within {ahead:,} bytes",
+                hint="is it a CSV file?",
+            )
+        ahead = max(_LOOK_AHEAD, ahead if used else 8 * ahead)
     return CsvRange(chunk.source, position, end, 0, num_rows, has_malformed)
 
 
-def _more(ahead: int, used: int, end: int, source: str) -> int:
-    """Choose how far to look for the end of a record that did not end within ``ahead``."""
-    if used:
-        return ahead
-    if ahead > 64 * MAX_RECORD_BYTES:
-        raise UserError(
-            f"{source}: the record at byte {end:,} does not end within {ahead:,} bytes",
-            hint="is it a CSV file?",
-        )
-    return ahead * 8
-
-
-def _unpack(found: CsvRange, content: Content, chunk: Chunk, number: int) -> CsvRange:
+def _unpack(found: CsvRange, content: compression.Content, chunk: Chunk, number: int) -> CsvRange:
     """Write the bytes of a range to a file that tasks can read, if its source is compressed."""
     if not chunk.unpack_to:
         return found
@@ -243,7 +226,7 @@ def _unpack(found: CsvRange, content: Content, chunk: Chunk, number: int) -> Csv
     return replace(found, unpacked=target)
 
 
-def _guess_record(content: Content, chunk: Chunk) -> int:
+def _guess_record(content: compression.Content, chunk: Chunk) -> int:
     """Guess the position of the first record at or after the start of a chunk.
 
     It is the first line from which on several records have the right number of columns; if there is
@@ -259,7 +242,7 @@ def _guess_record(content: Content, chunk: Chunk) -> int:
 
 
 def _looks_right(sample: bytes, chunk: Chunk) -> bool:
-    records, _ = find_records(sample, delimiter=chunk.delimiter, last=False)
+    records, _ = csv_records.find_records(sample, delimiter=chunk.delimiter, last=False)
     if not len(records) or records.malformed[:_SAMPLE_RECORDS].any():
         return False
     lines = sample[: records.stops[:_SAMPLE_RECORDS][-1]].decode("latin-1")

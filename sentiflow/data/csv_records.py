@@ -15,7 +15,6 @@ Every byte belongs to exactly one record or blank line, and the records do not d
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -63,10 +62,7 @@ def find_records(piece: bytes, *, delimiter: str = ",", last: bool = True) -> tu
     Returns:
         The records, and the number of bytes of the records and the blank lines between them.
     """
-    records = _find_regular(piece, delimiter, last)
-    if records is not None:
-        return records
-    return _find_one_by_one(piece, delimiter, last)
+    return _find_regular(piece, delimiter, last) or _find_one_by_one(piece, delimiter, last)
 
 
 def name_faults(piece: bytes, records: Records, *, delimiter: str = ",") -> list[str]:
@@ -162,18 +158,8 @@ def _patterns(delimiter: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
 
 def _find_one_by_one(piece: bytes, delimiter: str, last: bool) -> tuple[Records, int]:
     """Find records one after the other by regular expressions."""
-    found = list(_walk(piece, delimiter, last))
-    used = found.pop()[1]
-    starts, stops, malformed = zip(*found, strict=True) if found else ((), (), ())
-    return (
-        Records(np.array(starts, np.int64), np.array(stops, np.int64), np.array(malformed, bool)),
-        used,
-    )
-
-
-def _walk(piece: bytes, delimiter: str, last: bool) -> Iterator[tuple[int, int, bool]]:
-    """Yield start, stop and malformed of each record; finally (0, bytes used, False)."""
     record, open_ended = _patterns(delimiter)
+    found: list[tuple[int, int, bool]] = []
     position = 0
     while position < len(piece):
         limit = min(len(piece), position + MAX_RECORD_BYTES)
@@ -186,9 +172,10 @@ def _walk(piece: bytes, delimiter: str, last: bool) -> Iterator[tuple[int, int, 
         if not last and (not ends_here or may_continue):
             break
         if piece[position:stop] not in _BLANK:
-            yield position, stop, match is None
+            found.append((position, stop, match is None))
         position = stop
-    yield 0, position, False
+    rows = np.array(found, np.int64).reshape(-1, 3)
+    return Records(rows[:, 0], rows[:, 1], rows[:, 2].astype(bool)), position
 
 
 def _line_end(piece: bytes, position: int) -> int:

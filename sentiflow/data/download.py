@@ -13,12 +13,11 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from http.client import responses
 from pathlib import Path
-from typing import IO, BinaryIO
-from urllib.parse import urljoin, urlsplit
+from typing import BinaryIO
+from urllib.parse import urlsplit
 
 import requests
 
@@ -35,6 +34,19 @@ _PAUSES = (1, 4, 15)
 """Seconds before each retry. After a try that downloaded something they start over."""
 _RETRIED = (408, 425, 429)
 """Status codes that are retried, in addition to all from 500 on."""
+_NO_ANSWER = {
+    requests.TooManyRedirects: "it redirects too many times",
+    requests.exceptions.ProxyError: "the proxy does not connect to {host} (see HTTPS_PROXY)",
+    requests.exceptions.SSLError: (
+        "the certificate of {host} is not trusted (see REQUESTS_CA_BUNDLE)"
+    ),
+    requests.Timeout: "{host} does not answer",
+    requests.RequestException: (
+        "no connection to {host} (no network, or a proxy to name in HTTPS_PROXY?)"
+    ),
+    OSError: "the certificates that REQUESTS_CA_BUNDLE names are not there",
+}
+"""Kind of error -> why a server has not answered; the first kind that matches counts."""
 
 
 def download(
@@ -91,8 +103,7 @@ def download(
             if path.exists() and not overwrite:
                 problem = f"{path} exists, and is not known to be from {archive.name}"
                 raise UserError(problem, hint="move it away, or add --overwrite")
-        present = archive.size if is_there else _size(part)
-        _check_space(archive, folder, missing, present=present)
+        _check_space(archive, folder, missing, present=_size(whole if is_there else part))
         if not is_there:
             _fetch(archive, url or archive.url, part)
             _save_contents(part, archive)
@@ -105,34 +116,22 @@ def download(
 
 @contextmanager
 def _locked(folder: Path, name: str) -> Iterator[None]:
-    """Create a folder and hold a lock in it; explain errors of the disk in one line."""
-    path = folder / f"{name}.lock"
+    """Create a folder and hold a lock in it; explain errors of the disk in one line.
+
+    The empty lock file stays, because another process may wait for it.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = _lock(path)
-        try:
+        with (folder / f"{name}.lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("download", f"another process writes to {folder}; waiting for it")
+                fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
             yield
-        finally:
-            path.unlink(missing_ok=True)
-            lock.close()
     except OSError as error:
         hint = "solve that and run the same command again"
         raise UserError(f"cannot write to {folder}: {error.strerror}", hint=hint) from error
-
-
-def _lock(path: Path) -> IO[str]:
-    """Create and lock a file, but not one that its last owner has deleted."""
-    while True:
-        lock = path.open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("download", f"another process writes to {path.parent}; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(path.stat(), os.fstat(lock.fileno())):
-                return lock
-        lock.close()
 
 
 def _size(path: Path) -> int:
@@ -162,76 +161,54 @@ def _check_space(archive: Archive, folder: Path, names: Sequence[str], *, presen
 # The contents of an archive
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """What an archive says of one of its files."""
-
-    size: int
-    crc32: int
-
-
-def _contents_path(archive: Archive, folder: Path) -> Path:
-    return folder / f"{archive.name}.json"
-
-
 def _save_contents(path: Path, archive: Archive) -> None:
     """Keep sizes and checksums of the files in an archive for the time when it is deleted."""
     with zipfile.ZipFile(path) as packed:
         members = {m.filename: {"size": m.file_size, "crc32": m.CRC} for m in packed.infolist()}
-    with _publish(_contents_path(archive, path.parent)) as file:
+    with _publish(path.parent / f"{archive.name}.json") as file:
         record = {"sha256": archive.sha256, "members": members}
         file.write(json.dumps(record, indent=1).encode())
 
 
 def _find_missing(archive: Archive, folder: Path, names: Sequence[str]) -> list[str]:
     """List the files that are absent, or have another content than in the archive."""
-    path, known = _contents_path(archive, folder), dict[str, _Entry]()
-    if path.exists():
-        try:
-            kept = json.loads(path.read_bytes())
-            if kept["sha256"] == archive.sha256:
-                known = {name: _Entry(**entry) for name, entry in kept["members"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} cannot be read", hint="delete it") from error
-    return [n for n in names if n not in known or not _is_complete(folder / n, known[n])]
+    path = folder / f"{archive.name}.json"
+    if not path.exists():
+        return list(names)
+    try:
+        kept = json.loads(path.read_bytes())
+        known = kept["members"] if kept["sha256"] == archive.sha256 else {}
+        return [n for n in names if n not in known or not _is_complete(folder / n, **known[n])]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} cannot be read", hint="delete it") from error
 
 
-def _is_complete(path: Path, entry: _Entry) -> bool:
-    if not path.is_file() or path.stat().st_size != entry.size:
+def _is_complete(path: Path, *, size: int, crc32: int) -> bool:
+    if not path.is_file() or path.stat().st_size != size:
         return False
-    crc = 0
+    found = 0
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
-            crc = zlib.crc32(block, crc)
-    return crc == entry.crc32
+            found = zlib.crc32(block, found)
+    return found == crc32
 
 
 def _unpack(path: Path, archive: Archive, names: Sequence[str]) -> None:
-    """Write files of an archive beside it, and nothing else of the archive.
+    """Write files of a verified archive beside it, and nothing else of the archive.
 
     A file gets its name when it is complete. What torchtext has parsed of its predecessor is
-    deleted. A file may have up to twice its known size, so that a false entry cannot fill the disk.
-
-    Raises:
-        JobError: The archive is damaged, or lacks a file.
+    deleted.
     """
-    try:
-        with zipfile.ZipFile(path) as packed:
-            sizes = {name: packed.getinfo(name).file_size for name in names}
-            with Progress("unpack", total=sum(sizes.values()), unit="bytes") as progress:
-                for name, size in sizes.items():
-                    if size > 2 * archive.members[name]:
-                        raise zipfile.BadZipFile(f"{name} would have {size:,} bytes")
-                    for parsed in path.parent.glob(f"{name}*.pt"):
-                        parsed.unlink()
-                    with packed.open(name) as member, _publish(path.parent / name) as file:
-                        while block := member.read(_BLOCK_BYTES):  # the last one checks the CRC
-                            file.write(block)
-                            progress.advance(len(block))
-                        if file.tell() != size:
-                            raise zipfile.BadZipFile(f"{name} is shorter than it should be")
-    except (KeyError, EOFError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
-        raise JobError(f"{path} is damaged: {error.args[0]}") from error
+    with zipfile.ZipFile(path) as packed:
+        total = sum(packed.getinfo(name).file_size for name in names)
+        with Progress("unpack", total=total, unit="bytes") as progress:
+            for name in names:
+                for parsed in path.parent.glob(f"{name}*.pt"):
+                    parsed.unlink()
+                with packed.open(name) as member, _publish(path.parent / name) as file:
+                    while block := member.read(_BLOCK_BYTES):
+                        file.write(block)
+                        progress.advance(len(block))
 
 
 @contextmanager
@@ -294,7 +271,7 @@ def _fetch_rest(url: str, part: Path, size: int) -> None:
     """Append to ``part`` until it has ``size`` bytes; retry what may pass."""
     best = start = _size(part)
     has_answered, pauses = False, iter(_PAUSES)
-    with _Session() as session, Progress("download", total=size, unit="bytes") as progress:
+    with requests.Session() as session, Progress("download", total=size, unit="bytes") as progress:
         while start < size:
             try:
                 with _request(session, url, start) as response:
@@ -312,46 +289,16 @@ def _fetch_rest(url: str, part: Path, size: int) -> None:
             start = _size(part)
 
 
-class _Session(requests.Session):
-    """Follows redirects to http or https, but never from https to http."""
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Give the address that a response redirects to."""
-        target = super().get_redirect_target(resp)
-        allowed = ("https",) if resp.url.startswith("https:") else ("http", "https")
-        if target and urlsplit(urljoin(resp.url, target)).scheme not in allowed:
-            raise requests.exceptions.InvalidSchema(target)
-        return target
-
-
 def _request(session: requests.Session, url: str, start: int) -> requests.Response:
     """Request a file from byte ``start`` on."""
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
         return session.get(url, headers=headers, timeout=_TIMEOUTS, stream=True)
-    except (OSError, ValueError) as error:  # every error of requests is one or the other
-        raise _NoAnswerError(_explain(error, url)) from error
-
-
-def _explain(error: Exception, url: str) -> str:
-    """Say why there was no answer; the libraries' messages may hold a proxy's password."""
-    host = urlsplit(url).hostname if not isinstance(error, ValueError) else None
-    match error:
-        case requests.exceptions.InvalidSchema():
-            return f"it redirects to {without_credentials(str(error))}, which is not safe"
-        case requests.TooManyRedirects():
-            return "it redirects too many times"
-        case ValueError():  # also an error of requests, as for a wrong port
-            return "the address, or that of the proxy, is wrong"
-        case requests.exceptions.ProxyError():
-            return f"the proxy does not connect to {host} (see HTTPS_PROXY)"
-        case requests.exceptions.SSLError():
-            return f"the certificate of {host} is not trusted (see REQUESTS_CA_BUNDLE)"
-        case requests.Timeout():
-            return f"{host} does not answer"
-        case requests.RequestException():
-            return f"no connection to {host} (no network, or a proxy to name in HTTPS_PROXY?)"
-    return "the certificates that REQUESTS_CA_BUNDLE names are not there"
+    except ValueError as error:  # also an error of requests, as for a wrong port
+        raise _NoAnswerError("the address, or that of the proxy, is wrong") from error
+    except OSError as error:  # the message of the library may hold a proxy's password
+        reason = next(reason for kind, reason in _NO_ANSWER.items() if isinstance(error, kind))
+        raise _NoAnswerError(reason.format(host=urlsplit(url).hostname)) from error
 
 
 def _append(
@@ -362,7 +309,8 @@ def _append(
     reason = f"the server answers {status} {responses.get(status, '')}".rstrip()
     if status in _RETRIED or status >= 500:
         raise _BrokenOffError(reason)
-    if status == 416 or (status == 206 and headers.get("Content-Range") != _range(start, size)):
+    rest = f"bytes {start}-{size - 1}/{size}"
+    if status == 416 or (status == 206 and headers.get("Content-Range") != rest):
         part.unlink(missing_ok=True)
         raise _BrokenOffError(f"{reason}, but not what was requested")
     if status not in (200, 206):
@@ -385,7 +333,3 @@ def _append(
             raise _BrokenOffError(reason) from error
         if file.tell() < size:
             raise _BrokenOffError(f"ended at {file.tell():,} of {size:,} bytes")
-
-
-def _range(start: int, size: int) -> str:
-    return f"bytes {start}-{size - 1}/{size}"

@@ -1,6 +1,5 @@
 """Input files -> their description as the input of a stage: sizes, times, hashes of the content."""
 
-import concurrent.futures
 from collections.abc import Sequence
 
 from pyarrow.fs import FileInfo
@@ -8,8 +7,6 @@ from pyarrow.fs import FileInfo
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.storage import filesystem
-
-_LOOKED_UP_AT_ONCE = 16
 
 
 def describe(uris: Sequence[str], *, known: Input | None = None) -> Input:
@@ -22,7 +19,7 @@ def describe(uris: Sequence[str], *, known: Input | None = None) -> Input:
     """
     before = {item["uri"]: item for item in known["files"]} if known else {}
     files = []
-    for uri, info in zip(uris, look_up(uris), strict=True):
+    for uri, info in zip(uris, filesystem.map_files(filesystem.file_info, uris), strict=True):
         old = before.get(uri)
         item = describe_file(uri, info, tree_sha256=old["tree_sha256"] if old else "")
         if item != old:
@@ -47,24 +44,22 @@ def add(known: Input, uris: Sequence[str]) -> Input | None:
 
 def as_found(uris: Sequence[str]) -> Input:
     """Describe input files without reading their content: by URI, size and time."""
-    found = zip(uris, look_up(uris), strict=True)
+    found = zip(uris, filesystem.map_files(filesystem.file_info, uris), strict=True)
     files = [describe_file(uri, info, tree_sha256="") for uri, info in found]
     return {"fingerprint": manifest.fingerprint(files), "files": files}
 
 
 def describe_file(uri: str, info: FileInfo, *, tree_sha256: str) -> InputFile:
     """Describe an input file; size and time of a member of an archive are those of the archive."""
-    size, time = info.size, info.mtime_ns
-    return {"uri": uri, "bytes": size, "modified_ns": time, "tree_sha256": tree_sha256}
+    return {
+        "uri": uri,
+        "bytes": info.size,
+        "modified_ns": info.mtime_ns,
+        "tree_sha256": tree_sha256,
+    }
 
 
 def join(files: Sequence[InputFile]) -> Input:
     """Combine described files; the fingerprint depends on their contents, in order, alone."""
     contents = [manifest.identify_file(item) for item in files]
     return {"fingerprint": manifest.fingerprint(contents), "files": list(files)}
-
-
-def look_up(uris: Sequence[str]) -> list[FileInfo]:
-    """Look up many files at the same time, as an object store is slow to answer for each."""
-    with concurrent.futures.ThreadPoolExecutor(_LOOKED_UP_AT_ONCE) as pool:
-        return list(pool.map(filesystem.file_info, uris))

@@ -1,5 +1,6 @@
 """Manifest of predictions -> manifests of the data and of the training that they came from."""
 
+from sentiflow.config.sections import FormatSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest
 
@@ -27,8 +28,6 @@ def input_files_of(scored: Manifest) -> Input | None:
 
 
 def has_header(record: Manifest) -> bool:
-    """Say whether the first record of each CSV was taken for a header, as ``csv_format`` does."""
+    """Say whether the first record of each CSV was taken for a header."""
     form = (corpus_of(record) or record)["settings"].get("format") or {}
-    if form.get("header") is not None:
-        return bool(form["header"])
-    return any(isinstance(column, str) for column in (form.get("columns") or {}).values())
+    return FormatSettings.model_validate(form).has_header

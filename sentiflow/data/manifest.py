@@ -100,7 +100,19 @@ def read(uri: str) -> Manifest | None:
     Raises:
         UserError: There is a manifest, but of a newer version, or of another program.
     """
-    return _read_record(join(uri, MANIFEST))
+    uri = join(uri, MANIFEST)
+    try:
+        record = json.loads(filesystem.read_bytes(uri))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(f"{uri} is not JSON", hint="it is damaged, or not a manifest") from error
+    version = record.get("format_version") if isinstance(record, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise UserError(f"{uri} was written by a newer sentiflow", hint="update sentiflow")
+    if version != FORMAT_VERSION or not record.keys() >= _REQUIRED:
+        raise UserError(f"{uri} is not a manifest of sentiflow")
+    return record
 
 
 def require(uri: str, *, stage: str, setting: str) -> Manifest:
@@ -416,21 +428,6 @@ def _fingerprint_of(inputs: dict[str, Any], name: str) -> Any:
 def _brief(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _read_record(uri: str) -> Manifest | None:
-    try:
-        record = json.loads(filesystem.read_bytes(uri))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise UserError(f"{uri} is not JSON", hint="it is damaged, or not a manifest") from error
-    version = record.get("format_version") if isinstance(record, dict) else None
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise UserError(f"{uri} was written by a newer sentiflow", hint="update sentiflow")
-    if version != FORMAT_VERSION or not record.keys() >= _REQUIRED:
-        raise UserError(f"{uri} is not a manifest of sentiflow")
-    return record
 
 
 def _to_json(record: Manifest | Settings) -> bytes:

@@ -1,6 +1,6 @@
 """Parquet files -> parts of one long table, each read as tweets and rejected rows."""
 
-import concurrent.futures
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -9,12 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sentiflow.data import row_ids, schema, tweets
-from sentiflow.data.tweets import Checked
+from sentiflow.data import schema, tweets
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
-
-_OPENED_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -93,14 +90,13 @@ def plan(
         UserError: A file is not Parquet, has no such column of strings, or the types of a kept
             column cannot be combined.
     """
-    with concurrent.futures.ThreadPoolExecutor(_OPENED_AT_ONCE) as pool:
-        opened = list(pool.map(_open, uris))
+    opened = filesystem.map_files(_open, uris)
     schemas = [file.schema_arrow for file in opened]
     for uri, arrow in zip(uris, schemas, strict=True):
         _check(uri, arrow, text_column)
     shared = set.intersection(*(set(arrow.names) for arrow in schemas))
     others = [n for n in keep_columns if n in shared and n not in schema.TWEETS.names]
-    why_not = row_ids.find_fault([*earlier, *uris])
+    why_not = find_id_fault([*earlier, *uris])
     table_format = TableFormat(
         text_column=text_column,
         has_row_ids=why_not is None,
@@ -143,7 +139,7 @@ def cut(
     return (*parts, TablePart(tuple(slices))) if slices else tuple(parts)
 
 
-def read(part: TablePart, table_format: TableFormat) -> Checked:
+def read(part: TablePart, table_format: TableFormat) -> tweets.Checked:
     """Read a part; an unknown label becomes null.
 
     Returns:
@@ -153,11 +149,68 @@ def read(part: TablePart, table_format: TableFormat) -> Checked:
         UserError: A file is damaged.
     """
     checks = [_read_slice(piece, table_format) for piece in part.slices]
-    return Checked(
+    return tweets.Checked(
         pa.concat_tables([check.tweets for check in checks]),
         pa.concat_tables([check.rejected for check in checks]),
         num_unknown_labels=sum(check.num_unknown_labels for check in checks),
     )
+
+
+def find_id_fault(uris: Sequence[str]) -> str | None:
+    """Say why the column ``row_id`` does not identify the rows of files; None if it does.
+
+    It does if all files have integers without nulls and duplicates. One file at a time is in
+    memory, or several if their ranges of numbers overlap.
+
+    Returns:
+        The fault with the file; an empty string if no file has the column.
+    """
+    without = [uri for uri in uris if "row_id" not in _open(uri).schema_arrow.names]
+    if without:
+        return f"{without[0]} has no row_id" if len(without) < len(uris) else ""
+    ranges = []
+    for uri in uris:
+        ids = _read_ids(uri)
+        if isinstance(ids, str):
+            return ids
+        if not _differ(ids):
+            return f"{uri} contains a row_id twice"
+        if len(ids):
+            bounds = pc.min_max(ids).as_py()
+            ranges.append((bounds["min"], bounds["max"], uri))
+    for group in _overlapping(sorted(ranges)):
+        if len(group) > 1 and not _differ(pa.chunked_array(map(_read_ids, group))):
+            return f"{group[0]} contains a row_id of another file"
+    return None
+
+
+def _read_ids(uri: str) -> pa.Array | str:
+    """Read the column ``row_id`` of a file; a string describes a fault."""
+    ids = filesystem.read_parquet(uri, columns=["row_id"])["row_id"].combine_chunks()
+    if not pa.types.is_integer(ids.type):
+        return f"{uri} has a row_id of type {ids.type}"
+    if ids.null_count:
+        return f"{uri} has a row without row_id"
+    try:
+        return ids.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return f"{uri} has a row_id of more than 63 bits"
+
+
+def _overlapping(ranges: Sequence[tuple[int, int, str]]) -> list[list[str]]:
+    """Group files with overlapping ranges; files are in the order of their smallest numbers."""
+    groups: list[list[str]] = []
+    highest = -math.inf
+    for low, high, uri in ranges:
+        if low > highest:
+            groups.append([])
+        groups[-1].append(uri)
+        highest = max(high, highest)
+    return groups
+
+
+def _differ(ids: pa.Array | pa.ChunkedArray) -> bool:
+    return bool(pc.count_distinct(ids).as_py() == len(ids))
 
 
 def _open(uri: str) -> pq.ParquetFile:
@@ -220,7 +273,7 @@ def _join_types(name: str, uris: Sequence[str], schemas: Sequence[pa.Schema]) ->
     return pa.string() if pa.types.is_null(kind) else kind
 
 
-def _read_slice(piece: TableSlice, table_format: TableFormat) -> Checked:
+def _read_slice(piece: TableSlice, table_format: TableFormat) -> tweets.Checked:
     kept = [name for name, _ in table_format.kept]
     wanted = dict.fromkeys((*schema.TWEETS.names, table_format.text_column, *kept))
     try:
@@ -264,7 +317,7 @@ def _read_slice(piece: TableSlice, table_format: TableFormat) -> Checked:
         if (table_format.has_labels and "label" in table.column_names)
         else np.zeros(len(table), bool)
     )
-    return Checked(
+    return tweets.Checked(
         pa.table(columns).filter(filled),
         rejected,
         num_unknown_labels=int((lost & filled.to_numpy(zero_copy_only=False)).sum()),

@@ -13,7 +13,6 @@ import pyarrow.csv
 from sentiflow.data import csv_records, schema
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange
-from sentiflow.data.csv_records import Records, find_records
 
 WRONG_COLUMNS = "wrong number of columns"
 UNKNOWN_LABEL = "unknown label"
@@ -115,8 +114,8 @@ def _check(
     if "label" in required:
         faults.append((UNKNOWN_LABEL, unknown))
     faults.append((EMPTY_TEXT, _to_numpy(pc.equal(pc.utf8_trim_whitespace(text), ""))))
-    if (pc.max(pc.binary_length(text)).as_py() or 0) > csv_format.max_text_length:
-        too_long = pc.greater(pc.utf8_length(text), csv_format.max_text_length)
+    if (pc.max(pc.binary_length(text)).as_py() or 0) > csv_format.settings.max_text_length:
+        too_long = pc.greater(pc.utf8_length(text), csv_format.settings.max_text_length)
         faults.append((TEXT_TOO_LONG, _to_numpy(too_long)))
     if "user" in columns:
         added["user"] = _null_if_empty(pc.utf8_trim_whitespace(columns["user"]))
@@ -157,13 +156,13 @@ def _parse(
     """
     fault = np.full(csv_range.num_rows, "", dtype=object)
     if csv_range.has_malformed:
-        records, _ = find_records(content, delimiter=csv_format.delimiter)
+        records, _ = csv_records.find_records(content, delimiter=csv_format.settings.delimiter)
         fault[records.malformed] = csv_records.name_faults(
-            content, records, delimiter=csv_format.delimiter
+            content, records, delimiter=csv_format.settings.delimiter
         )
         content = _without(content, records, records.malformed)
     skipped: list[int] = []
-    repaired = _to_utf8(content, csv_format.encoding)
+    repaired = _to_utf8(content, csv_format.settings.encoding)
     positions = map(csv_format.position, wanted)
     numbers = {number for number in positions if number is not None}
     table = _read_csv(repaired, csv_format, sorted(numbers), on_invalid=skipped.append)
@@ -178,7 +177,7 @@ def _parse(
             if number is None
             else table[str(number)].combine_chunks()
         )
-        if csv_format.errors == "ignore" and repaired != content:
+        if csv_format.settings.errors == "ignore" and repaired != content:
             column = pc.replace_substring(column, "\ufffd", "")
         columns[name] = _spread(column, fault == "")
     return columns, fault
@@ -229,7 +228,9 @@ def _read_csv(
             column_names=names, use_threads=False, block_size=len(content) + 2
         ),
         parse_options=pyarrow.csv.ParseOptions(
-            delimiter=csv_format.delimiter, newlines_in_values=True, invalid_row_handler=skip
+            delimiter=csv_format.settings.delimiter,
+            newlines_in_values=True,
+            invalid_row_handler=skip,
         ),
         convert_options=pyarrow.csv.ConvertOptions(
             include_columns=[str(number) for number in wanted],
@@ -241,7 +242,7 @@ def _read_csv(
 
 def _read_labels(column: pa.Array, csv_format: CsvFormat) -> tuple[pa.Array, np.ndarray]:
     """Convert written labels to int8, null for none; also returns which are unknown."""
-    if csv_format.label is None:
+    if csv_format.columns.label is None:
         return pa.nulls(len(column), pa.int8()), np.zeros(len(column), bool)
     coded = column.dictionary_encode()
     written = pa.array([value for value, _ in csv_format.labels])
@@ -259,7 +260,7 @@ def _to_numpy(flags: pa.Array) -> np.ndarray:
     return flags.to_numpy(zero_copy_only=False)
 
 
-def _without(content: bytes, records: Records, left_out: np.ndarray) -> bytes:
+def _without(content: bytes, records: csv_records.Records, left_out: np.ndarray) -> bytes:
     """Remove records from a piece of CSV."""
     spans = zip(records.starts[~left_out], records.stops[~left_out], strict=True)
     return b"".join(content[start:stop] for start, stop in spans)
@@ -276,7 +277,7 @@ def _rejected_table(
     """Tabulate rejected records with their position, their bytes and the reason."""
     if len(rows) == 0:
         return schema.REJECTED.empty_table()
-    records, _ = find_records(content, delimiter=csv_format.delimiter)
+    records, _ = csv_records.find_records(content, delimiter=csv_format.settings.delimiter)
     starts, stops = records.starts[rows], records.stops[rows]
     raw = [
         content[start : min(stop, start + MAX_RAW_BYTES)].rstrip(b"\r\n") if keep_raw else b""

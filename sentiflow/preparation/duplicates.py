@@ -10,7 +10,7 @@ texts as written are equal if their own hashes are equal, too.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -137,22 +137,17 @@ def find(keys: pa.Table, *, mode: Mode) -> Duplicates:
     return Duplicates(counts, _drop(rows, reasons))
 
 
-def add(one: DuplicateCounts, other: DuplicateCounts) -> DuplicateCounts:
-    """Add the counts of two partitions."""
-    return cast(DuplicateCounts, _add(one, other))
-
-
-def _add(one: Any, other: Any) -> Any:
-    """Add whole numbers, or those in nested dictionaries of the same keys.
+def add(one: Any, other: Any) -> Any:
+    """Add the counts of two partitions: whole numbers, or dictionaries of them.
 
     Example:
-        >>> _add({"rows": {"train": 1, "test": 2}}, {"rows": {"train": 3, "test": 0}})
+        >>> add({"rows": {"train": 1, "test": 2}}, {"rows": {"train": 3, "test": 0}})
         {'rows': {'train': 4, 'test': 2}}
     """
     if not isinstance(one, dict):
         return one + other
     assert one.keys() == other.keys(), "both are counts of find()"
-    return {name: _add(count, other[name]) for name, count in one.items()}
+    return {name: add(count, other[name]) for name, count in one.items()}
 
 
 @dataclass(frozen=True)

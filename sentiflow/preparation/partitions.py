@@ -4,7 +4,6 @@ Each part writes its table with one row group for each partition of the keys. Th
 partition reads this row group of every part, and so gets all rows of its keys, in bounded memory.
 """
 
-import concurrent.futures
 import functools
 import math
 from collections.abc import Sequence
@@ -23,8 +22,6 @@ _MAX_USUAL = 64
 number of row groups: there is one for each part and partition."""
 _FEW = 4
 """Partitions of a corpus that would fit into one, so that all cores share the sorting."""
-_READ_AT_ONCE = 16
-"""Parts read at the same time: requests to an object store are slow, but run in parallel."""
 
 
 def count(num_parts: int) -> int:
@@ -54,8 +51,7 @@ def write(uri: str, table: pa.Table, partition: np.ndarray, *, num_partitions: i
 
 def read(uris: Sequence[str], number: int) -> pa.Table:
     """Read the rows of one partition from the files of all parts, in the order of the parts."""
-    with concurrent.futures.ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-        groups = list(pool.map(functools.partial(_read_group, number=number), uris))
+    groups = filesystem.map_files(functools.partial(_read_group, number=number), uris)
     return pa.concat_tables(groups).combine_chunks()
 
 

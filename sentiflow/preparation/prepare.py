@@ -19,8 +19,8 @@ import concurrent.futures
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,11 +34,9 @@ from sentiflow.cluster.resources import Resources, as_limit
 from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.data import corpus, csv_records, input_files, manifest
 from sentiflow.data.archives import SENTIMENT140
-from sentiflow.data.manifest import OutputSpec
 from sentiflow.data.manifest_types import (
     Counts,
     DuplicateCounts,
-    FileEntry,
     Input,
     Manifest,
     VocabularyReport,
@@ -47,17 +45,8 @@ from sentiflow.data.manifest_types import (
 from sentiflow.errors import UserError
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import TOKENIZERS
-from sentiflow.models.vocabulary import Vocabulary
-from sentiflow.preparation import duplicates, part_counts, prepared_parts, results, splits
+from sentiflow.preparation import duplicates, prepared_parts, results, splits
 from sentiflow.preparation.prepared_parts import VOCABULARY, Job
-from sentiflow.preparation.results import (
-    EncodedPart,
-    FilteredPart,
-    FoundDuplicates,
-    IngestedPart,
-    Result,
-    WrittenTable,
-)
 from sentiflow.progress import say
 from sentiflow.storage import compression, filesystem
 from sentiflow.storage.uris import as_typed, join, names_vectors
@@ -76,7 +65,7 @@ _NUM_WORDS = 20
 """Words listed in the out-of-vocabulary report."""
 
 
-def describe_output(config: Config) -> OutputSpec:
+def describe_output(config: Config) -> manifest.OutputSpec:
     """Describe the output of preparation; the CSV is read only if it has changed since last time.
 
     Raises:
@@ -107,11 +96,12 @@ def describe_output(config: Config) -> OutputSpec:
     record = manifest.read(settings.output_uri)
     inputs = record["inputs"] if record else {}
     known = inputs.get("csv")
-    found: Input = {"fingerprint": "", "files": []}
-    if known:
-        found = input_files.describe(uris, known=known)
+    unread: Input = {"fingerprint": "", "files": []}
+    found = input_files.describe(uris, known=known) if known else unread
     vectors = _describe_vectors(settings, known=inputs.get("vectors"))
-    return OutputSpec(STAGE, settings.output_uri, relevant, {"csv": found} | vectors, owns=OWNS)
+    return manifest.OutputSpec(
+        STAGE, settings.output_uri, relevant, {"csv": found} | vectors, owns=OWNS
+    )
 
 
 def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: bool) -> Manifest:
@@ -137,21 +127,10 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
     )
     maps = Passes(STAGE, config.prepare.output_uri, resumes=resumes, engine=engine)
     try:
-        report = _prepare(config, uris, maps, resources)
+        return _prepare(config, target, uris, maps, resources, recorder, began)
     except UserError:
         manifest.roll_back(target)
         raise
-    seconds = time.monotonic() - began
-    _report(report, seconds, recorder)
-    return manifest.publish(
-        replace(target, inputs=target.inputs | {"csv": report.source.files}),
-        counts=report.counts,
-        files=report.files,
-        seconds=seconds,
-        run=recorder.describe(),
-        duplicates=report.duplicates,
-        vocabulary=report.vocabulary,
-    )
 
 
 def _expand(settings: PrepareSettings) -> list[str]:
@@ -164,34 +143,16 @@ def _expand(settings: PrepareSettings) -> list[str]:
     return filesystem.expand(list(settings.csv))
 
 
-@dataclass(frozen=True)
-class Usage:
-    """Resources that a preparation has used."""
-
-    bytes_read: int
-    bytes_written: int
-    peak_memory_bytes: int
-    """Most memory that the process of a task has taken."""
-
-
-@dataclass(frozen=True)
-class PrepareReport:
-    """The outcome of a preparation."""
-
-    source: corpus.Corpus
-    """The input, cut into parts."""
-    counts: Counts
-    """Rows by outcome, as in the manifest."""
-    files: list[FileEntry]
-    """All files of the output."""
-    duplicates: DuplicateCounts
-    vocabulary: VocabularyReport
-    usage: Usage
-
-
 def _prepare(
-    config: Config, uris: Sequence[str], maps: Passes, resources: Resources
-) -> PrepareReport:
+    config: Config,
+    target: manifest.OutputSpec,
+    uris: Sequence[str],
+    maps: Passes,
+    resources: Resources,
+    recorder: Recorder,
+    began: float,
+) -> Manifest:
+    """Do all steps, report the metrics and publish the manifest."""
     settings = config.prepare
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         loading = pool.submit(_load_vectors, settings)
@@ -203,30 +164,36 @@ def _prepare(
             say(STAGE, advice)
         vectors = loading.result()
     job = _make_job(settings, source, maps)
-    parts = _map_parts(prepared_parts.ingest, IngestedPart, job, maps)
-    part_counts.check_rejected(parts, max_rejected_fraction=settings.max_rejected_fraction)
+    parts = [results.IngestedPart(**item) for item in _map_parts(prepared_parts.ingest, job, maps)]
+    results.check_rejected(parts, max_rejected_fraction=settings.max_rejected_fraction)
     repeats, parts = _handle_duplicates(parts, job, maps)
-    part_counts.check_classes(parts)
+    results.check_classes(parts)
     words, report = _fit(job, vectors, maps)
     vocabulary_file = filesystem.write_part(settings.output_uri, VOCABULARY, words.to_table())
-    encoded = _map_parts(prepared_parts.encode, EncodedPart, job, maps)
+    encoded = [results.EncodedPart(**item) for item in _map_parts(prepared_parts.encode, job, maps)]
+    report["tokens"] = results.sum_tokens(encoded)
+    counts = results.count(parts, encoded, num_rows=source.num_rows, vocabulary_size=len(words))
     files = [item for part in parts for item in part.files]
     files += [item for part in encoded for item in part.files]
-    report["tokens"] = part_counts.sum_tokens(encoded)
-    return PrepareReport(
-        source,
-        part_counts.count(parts, encoded, num_rows=source.num_rows, vocabulary_size=len(words)),
-        files + vocabulary_file,
-        repeats,
-        report,
-        Usage(
-            bytes_read=sum(part.csv_range.stop - part.csv_range.start for part in job.parts),
-            bytes_written=sum(item["bytes"] for item in files),
-            peak_memory_bytes=max(
-                *(part.peak_memory_bytes for part in parts),
-                *(part.peak_memory_bytes for part in encoded),
-            ),
+    usage = {
+        "bytes_read": sum(part.csv_range.stop - part.csv_range.start for part in job.parts),
+        "bytes_written": sum(item["bytes"] for item in files),
+        "peak_memory_bytes": max(
+            *(part.peak_memory_bytes for part in parts),
+            *(part.peak_memory_bytes for part in encoded),
         ),
+        "unknown_fraction": report["tokens"]["train"]["unknown_fraction"],
+    }
+    seconds = time.monotonic() - began
+    _report(counts, usage, seconds, recorder)
+    return manifest.publish(
+        replace(target, inputs=target.inputs | {"csv": source.files}),
+        counts=counts,
+        files=files + vocabulary_file,
+        seconds=seconds,
+        run=recorder.describe(),
+        duplicates=repeats,
+        vocabulary=report,
     )
 
 
@@ -267,7 +234,7 @@ def _cut(config: Config, uris: Sequence[str], maps: Passes) -> corpus.Corpus:
     kind = config.prepare.split.kind
     wanted = {"label", *config.prepare.keep_columns, *({kind} & {"user", "time"})}
     for name in sorted(wanted):
-        if any(getattr(part.csv_format, name) is None for part in source.csv_parts):
+        if any(part.csv_format.position(name) is None for part in source.csv_parts):
             raise UserError(
                 f"format.columns does not name the column {name}, which preparation needs",
                 hint=f"add format.columns.{name}"
@@ -282,7 +249,7 @@ def _make_job(settings: PrepareSettings, source: corpus.Corpus, maps: Passes) ->
     job = Job(settings, source.csv_parts)
     if settings.split.kind != "time":
         return job
-    _map_parts(prepared_parts.count_times, WrittenTable, job, maps)
+    _map_parts(prepared_parts.count_times, job, maps)
     tables = [filesystem.read_parquet(uri) for uri in job.work_files("times")]
     times = pa.concat_tables(tables).group_by("second").aggregate([("count", "sum")])
     bounds = splits.time_bounds(
@@ -294,47 +261,34 @@ def _make_job(settings: PrepareSettings, source: corpus.Corpus, maps: Passes) ->
     return replace(job, time_bounds=bounds)
 
 
-def _map_parts(
-    work: Callable[..., Result], kind: type[Result], job: Job, maps: Passes
-) -> list[Result]:
+def _map_parts(work: Callable[..., Any], job: Job, maps: Passes) -> list[Any]:
     """Do the work on every part; its completion markers bear the name of the function."""
     ranges = [part.csv_range for part in job.parts]
     sizes = [(item.num_rows, item.stop - item.start) for item in ranges]
-    return _map(work, kind, job, maps, sizes, "rows")
+    return maps.run(work.__name__, functools.partial(work, job=job), sizes, unit="rows")
 
 
-def _map_partitions(
-    work: Callable[..., Result], kind: type[Result], job: Job, maps: Passes
-) -> list[Result]:
+def _map_partitions(work: Callable[..., Any], job: Job, maps: Passes) -> list[Any]:
     """Do the work on every partition of the words or hashes."""
-    return _map(work, kind, job, maps, [(1, 0)] * job.num_partitions, "partitions")
-
-
-def _map(
-    work: Callable[..., Result],
-    kind: type[Result],
-    job: Job,
-    maps: Passes,
-    sizes: Sequence[tuple[int, int]],
-    unit: str,
-) -> list[Result]:
-    task = functools.partial(results.run_as_json, work=work, job=job)
-    return results.from_json(kind, maps.run(work.__name__, task, sizes, unit=unit))
+    sizes = [(1, 0)] * job.num_partitions
+    return maps.run(work.__name__, functools.partial(work, job=job), sizes, unit="partitions")
 
 
 def _handle_duplicates(
-    parts: list[IngestedPart], job: Job, maps: Passes
-) -> tuple[DuplicateCounts, list[IngestedPart]]:
+    parts: list[results.IngestedPart], job: Job, maps: Passes
+) -> tuple[DuplicateCounts, list[results.IngestedPart]]:
     """Count repeated texts, and drop the rows that the settings name; returns the new parts."""
-    found = _map_partitions(prepared_parts.find_duplicates, FoundDuplicates, job, maps)
-    report = functools.reduce(duplicates.add, (item.counts for item in found))
-    if not any(item.dropped for item in found):
+    counts = _map_partitions(prepared_parts.count_duplicates, job, maps)
+    report = functools.reduce(duplicates.add, counts)
+    if not any(sum(by_split.values()) for by_split in report["dropped"].values()):
         return report, parts
-    filtered = _map_parts(prepared_parts.drop, FilteredPart, job, maps)
+    filtered = [results.FilteredPart(**item) for item in _map_parts(prepared_parts.drop, job, maps)]
     return report, [_replace_tweets(old, new) for old, new in zip(parts, filtered, strict=True)]
 
 
-def _replace_tweets(part: IngestedPart, filtered: FilteredPart) -> IngestedPart:
+def _replace_tweets(
+    part: results.IngestedPart, filtered: results.FilteredPart
+) -> results.IngestedPart:
     others = [item for item in part.files if not item["path"].startswith("tweets/")]
     files = others + filtered.files
     return replace(part, dropped=filtered.dropped, labels=filtered.labels, files=files)
@@ -342,9 +296,9 @@ def _replace_tweets(part: IngestedPart, filtered: FilteredPart) -> IngestedPart:
 
 def _fit(
     job: Job, vectors: word_vectors.WordVectors, maps: Passes
-) -> tuple[Vocabulary, VocabularyReport]:
+) -> tuple[vocabulary.Vocabulary, VocabularyReport]:
     """Choose the words and the vector of each; also reports which frequent words are unknown."""
-    _map_partitions(prepared_parts.count_words, WrittenTable, job, maps)
+    _map_partitions(prepared_parts.count_words, job, maps)
     wanted = job.settings.vocabulary
     if wanted.kind == "pretrained":
         words = vocabulary.from_words(vectors.words)
@@ -391,8 +345,8 @@ def _frequent(job: Job, is_known: Callable[[pa.Array], np.ndarray]) -> list[Word
     return sorted(found, key=lambda item: (-item["count"], item["word"]))[:_NUM_WORDS]
 
 
-def _report(report: PrepareReport, seconds: float, recorder: Recorder) -> None:
-    counts, usage = report.counts, report.usage
+def _report(counts: Counts, usage: Mapping[str, float], seconds: float, recorder: Recorder) -> None:
+    """Tell the user what was done, and log the metrics."""
     rate = counts["rows_read"] / seconds
     say(
         STAGE,
@@ -401,10 +355,6 @@ def _report(report: PrepareReport, seconds: float, recorder: Recorder) -> None:
         f"({seconds:.1f} s, {rate:,.0f} rows/s)",
     )
     names = ("rows_read", "accepted", "rejected", "left_out", "encoded", "vocabulary_size")
-    metrics = {name: counts[name] for name in names} | asdict(usage)
-    metrics |= {
-        "rows_per_second": rate,
-        "bytes_per_second": usage.bytes_read / seconds,
-        "unknown_fraction": report.vocabulary["tokens"]["train"]["unknown_fraction"],
-    }
+    rates = {"rows_per_second": rate, "bytes_per_second": usage["bytes_read"] / seconds}
+    metrics = {**{name: counts[name] for name in names}, **usage, **rates}
     recorder.log_metrics({f"prepare/{name}": value for name, value in metrics.items()})

@@ -3,13 +3,14 @@
 This is the work of each task of preparation; Ray is not imported, so that workers start fast. A
 part is first ingested, and encoded once the words of all parts are known. In between, ``_work``
 holds its tokens, as indexes into a list of its own words; these words with their counts; and the
-hashes of its texts.
+hashes of its texts. The functions that do the work return JSON, for the completion markers.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,21 +21,18 @@ from sentiflow.cluster import memory
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import schema, tweets
 from sentiflow.data.corpus import CsvPart
-from sentiflow.data.manifest_types import FileEntry
+from sentiflow.data.manifest_types import DuplicateCounts, FileEntry
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import Tokens, tokenize
-from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.preparation import duplicates, partitions, splits
 from sentiflow.preparation.results import (
     EncodedPart,
     FilteredPart,
-    FoundDuplicates,
     IngestedPart,
     LabelCounts,
     TokenCounts,
-    WrittenTable,
 )
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
@@ -77,16 +75,15 @@ class Job:
         return [self.work_file(name, part) for part in range(len(self.parts))]
 
 
-def count_times(part: int, *, job: Job) -> WrittenTable:
+def count_times(part: int, *, job: Job) -> None:
     """Count the rows of each second, for a split by time."""
     checked = _read(part, job)
     counts = checked.tweets.group_by("time").aggregate([([], "count_all")])
     seconds = pa.table({"second": counts["time"].cast(pa.int64()), "count": counts["count_all"]})
     filesystem.write_parquet(job.work_file("times", part), seconds)
-    return WrittenTable(len(seconds))
 
 
-def ingest(part: int, *, job: Job) -> IngestedPart:
+def ingest(part: int, *, job: Job) -> dict[str, Any]:
     """Read, check, split and tokenize one part of the CSV, and write the resulting tables."""
     settings = job.settings
     checked = _read(part, job)
@@ -101,7 +98,7 @@ def ingest(part: int, *, job: Job) -> IngestedPart:
     _write_tokens(part, accepted, split, tokens, job)
     _write_words(part, accepted, split, tokens, word_group, job)
     _write_keys(part, keys.append_column(duplicates.KEYS.field("split"), pa.array(split)), job)
-    return IngestedPart(
+    result = IngestedPart(
         peak_memory_bytes=memory.peak_bytes(),
         left_out=checked.num_left_out,
         reasons=dict(Counter(checked.rejected["reason"].to_pylist())),
@@ -109,17 +106,18 @@ def ingest(part: int, *, job: Job) -> IngestedPart:
         labels=_count_labels(accepted["label"], split),
         files=files,
     )
+    return asdict(result)
 
 
-def find_duplicates(partition: int, *, job: Job) -> FoundDuplicates:
+def count_duplicates(partition: int, *, job: Job) -> DuplicateCounts:
     """Find the repeated texts of one partition, and list the rows to drop."""
     keys = partitions.read(job.work_files("keys"), partition)
     found = duplicates.find(keys, mode=job.settings.duplicates)
     filesystem.write_parquet(job.work_file("dropped", partition), found.dropped)
-    return FoundDuplicates(found.counts, len(found.dropped))
+    return found.counts
 
 
-def drop(part: int, *, job: Job) -> FilteredPart:
+def drop(part: int, *, job: Job) -> dict[str, Any]:
     """Remove the rows to drop from the files of a part; a second time changes nothing."""
     row_ids, reasons = _read_dropped(part, job)
     accepted, split = _read_tweets(part, job)
@@ -132,19 +130,18 @@ def drop(part: int, *, job: Job) -> FilteredPart:
     tokens, word_group = _group_words(_tokens_of(work, words), job)
     _write_tokens(part, work, work["split"].to_numpy(), tokens, job)
     _write_words(part, work, work["split"].to_numpy(), tokens, word_group, job)
-    return FilteredPart(reasons, _count_labels(accepted["label"], split), files)
+    return asdict(FilteredPart(reasons, _count_labels(accepted["label"], split), files))
 
 
-def count_words(partition: int, *, job: Job) -> WrittenTable:
+def count_words(partition: int, *, job: Job) -> None:
     """Sum the counts of one partition's words over all parts."""
     counts = partitions.read(job.work_files("words"), partition)
     totals = counts.group_by("word").aggregate([("count", "sum"), ("held_out", "sum")])
     totals = totals.rename_columns({"count_sum": "count", "held_out_sum": "held_out"})
     filesystem.write_parquet(job.work_file("counts", partition), totals)
-    return WrittenTable(len(totals))
 
 
-def encode(part: int, *, job: Job) -> EncodedPart:
+def encode(part: int, *, job: Job) -> dict[str, Any]:
     """Replace the tokens of one part by ids; rows without a binary label are left out."""
     settings = job.settings
     words = vocabulary.load(join(settings.output_uri, VOCABULARY), with_vectors=False)
@@ -155,13 +152,14 @@ def encode(part: int, *, job: Job) -> EncodedPart:
     lengths = pc.list_value_length(ids).cast(pa.int32())
     table = pa.table([work["row_id"], work["label"], ids, lengths], schema=schema.ENCODED)
     split = work["split"].to_numpy()
-    return EncodedPart(
+    result = EncodedPart(
         peak_memory_bytes=memory.peak_bytes(),
         encoded=table.num_rows,
         without_token=pc.sum(pc.equal(lengths, 0)).as_py() or 0,
         tokens=_count_tokens(words, tokens, split),
         files=_write_by_split("encoded", part, table, split, settings.output_uri),
     )
+    return asdict(result)
 
 
 def _read(part: int, job: Job) -> tweets.Checked:
@@ -207,7 +205,7 @@ def _count_labels(label: pa.ChunkedArray, split: np.ndarray) -> LabelCounts:
     }
 
 
-def _count_tokens(words: Vocabulary, tokens: Tokens, split: np.ndarray) -> TokenCounts:
+def _count_tokens(words: vocabulary.Vocabulary, tokens: Tokens, split: np.ndarray) -> TokenCounts:
     """Count the tokens, and the unknown tokens, of each split."""
     unknown = words.look_up(tokens.words) < words.num_special
     split_of_token = np.repeat(split, np.diff(tokens.offsets))

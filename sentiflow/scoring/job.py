@@ -1,13 +1,14 @@
-"""Arguments and results of the tasks of scoring."""
+"""Arguments and results of the tasks of scoring, and the results of a previous scoring."""
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sentiflow.config.sections import ScoreSettings
-from sentiflow.data.corpus import Corpus
-from sentiflow.data.manifest_types import FileEntry
+from sentiflow.data import input_files
+from sentiflow.data.corpus import Corpus, CsvPlan
+from sentiflow.data.manifest_types import FileEntry, Input, InputFile, Manifest
+from sentiflow.data.table_files import TableFormat, TablePlan
+from sentiflow.errors import UserError
 from sentiflow.models.drift import Profile
 
 
@@ -73,16 +74,79 @@ class ScoredPart(ScoreCounts):
     """Most memory that the process of the task has taken so far."""
     files: list[FileEntry]
 
-    def to_json(self) -> dict[str, Any]:
-        """Convert to JSON, for the completion marker."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "ScoredPart":
-        """Convert from JSON."""
+        """Convert from the JSON of ``asdict``, as in a completion marker."""
         return cls(**value | {"profile": Profile.from_json(value["profile"])})
 
 
-def sum_reasons(parts: Iterable[ScoredPart]) -> Counter[str]:
-    """Count the rejected rows of parts by reason."""
-    return sum((Counter(part.rejected_by_reason) for part in parts), Counter())
+@dataclass(frozen=True)
+class PreviousRun:
+    """Results of a scoring before files were added to its corpus; empty if there was none."""
+
+    counts: ScoreCounts = field(default_factory=ScoreCounts)
+    num_parts: int = 0
+    input_files: tuple[InputFile, ...] = ()
+    files: tuple[FileEntry, ...] = ()
+    """Files of the output."""
+    profile: Profile = field(default_factory=Profile)
+    """Statistics of the texts and their predictions."""
+    precision: str = ""
+    has_row_ids: bool = False
+    """Whether the corpus has a ``row_id`` of its own."""
+    kept_types: dict[str, str] = field(default_factory=dict)
+    """Arrow types of the columns in ``score.keep_columns``."""
+
+    @classmethod
+    def of(cls, record: Manifest) -> "PreviousRun":
+        """Take the results of a previous scoring from its manifest."""
+        return cls(
+            counts=ScoreCounts(**record["counts"]),
+            num_parts=record["num_parts"],
+            input_files=tuple(record["inputs"]["corpus"]["files"]),
+            files=tuple(record["files"]),
+            profile=Profile.from_json(record["profile"]),
+            precision=record["precision"],
+            has_row_ids=record["has_row_ids"],
+            kept_types=record["kept_types"],
+        )
+
+    def check_compatible(self, plan: CsvPlan | TablePlan | Corpus, precision: str) -> None:
+        """Check that new predictions can be added to the previous ones.
+
+        Raises:
+            UserError: They cannot.
+        """
+        if not self.num_parts:
+            return
+        if precision != self.precision:
+            raise UserError(
+                f"the previous predictions were made in {self.precision}, not {precision}",
+                hint=f"set score.precision={self.precision}",
+            )
+        if not isinstance(plan, TablePlan):
+            return
+        if self.has_row_ids and not plan.table_format.has_row_ids:
+            raise UserError(
+                plan.notes[0].partition(":")[0] if plan.notes else f"{plan.uris[0]} has no row_id",
+                hint="give the new rows consecutive numbers, or score all into another directory",
+            )
+        types = kept_types(plan.table_format)
+        for name in self.kept_types.keys() & types.keys():
+            if types[name] != self.kept_types[name]:
+                raise UserError(
+                    f"score.keep_columns: {name} is {types[name]} in the new files, but "
+                    f"{self.kept_types[name]} in the previous predictions",
+                    hint="convert the column to that type, or score all into another directory",
+                )
+
+    def join_files(self, source: Corpus) -> Input:
+        """Describe the previous and the new files as one input."""
+        if not self.input_files:
+            return source.files
+        return input_files.join([*self.input_files, *source.files["files"]])
+
+
+def kept_types(table_format: TableFormat) -> dict[str, str]:
+    """List the Arrow types of the kept columns, for the manifest."""
+    return {name: str(kind) for name, kind in table_format.kept}

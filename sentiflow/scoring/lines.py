@@ -82,25 +82,20 @@ def read(stream: BinaryIO) -> Iterator[Block]:
     Lines end with LF or CRLF; the last line may lack it. Invalid UTF-8 is replaced, and a byte
     order mark at the beginning is dropped.
     """
-    rest: list[bytes] = []
-    size, has_line, is_first = 0, False, True
-    while content := stream.read1(BLOCK_BYTES):  # type: ignore[attr-defined]
-        rest.append(content)
-        size += len(content)
-        has_line = has_line or b"\n" in content
-        more = _is_ready(stream)
-        if not has_line or (more and size < BLOCK_BYTES):
+    held, is_first, content = bytearray(), True, b"not the end"
+    while content:
+        content = stream.read1(BLOCK_BYTES)  # type: ignore[attr-defined]
+        held += content
+        more = bool(content) and _is_ready(stream)
+        end = held.rfind(b"\n") + 1 if content else len(held)
+        if not end or (more and len(held) < BLOCK_BYTES):
             continue
-        block, _, begun = b"".join(rest).rpartition(b"\n")
+        block = bytes(held[:end])
+        del held[:end]
         if is_first:
             block, is_first = block.removeprefix(codecs.BOM_UTF8), False
-        yield _split(block), more
-        rest, size, has_line = [begun], len(begun), False
-    last = b"".join(rest)
-    if is_first:
-        last = last.removeprefix(codecs.BOM_UTF8)
-    if last:
-        yield _split(last.removesuffix(b"\n")), False
+        if block:
+            yield _split(block.removesuffix(b"\n")), more
 
 
 def _is_ready(stream: BinaryIO) -> bool:

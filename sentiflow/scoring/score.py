@@ -29,9 +29,13 @@ from sentiflow.models import drift
 from sentiflow.models.drift import Profile
 from sentiflow.progress import say
 from sentiflow.scoring import scored_corpus
-from sentiflow.scoring.incremental import PreviousRun, kept_types
-from sentiflow.scoring.job import Job, ScoreCounts, ScoredPart, sum_reasons
-from sentiflow.scoring.scored_corpus import PREPARED
+from sentiflow.scoring.job import (
+    Job,
+    PreviousRun,
+    ScoreCounts,
+    ScoredPart,
+    kept_types,
+)
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed, join
 from sentiflow.tracking import model_sources
@@ -41,7 +45,7 @@ STAGE = "score"
 OWNS = ("predictions", "rejected", "failed", WORK)
 
 _BEGUN = f"{WORK}/begun.json"
-"""File with the precision of an unfinished scoring."""
+"""File with the key, the precision and the input files of an unfinished scoring."""
 _NOT_DECISIVE = {
     *("corpus", "prepared_uri", "model_uri", "output_uri"),
     *("batch_size", "num_workers", "gpus_per_worker", "max_failed_fraction"),
@@ -59,7 +63,9 @@ def describe_output(config: Config) -> OutputSpec:
     assert settings.model_uri, "settings are resolved"
     model = model_sources.describe(settings.model_uri, tracking=config.tracking.uri)
     inputs = {"model": model, "corpus": scored_corpus.describe(settings)}
-    decisive["corpus"] = PREPARED if settings.corpus == (PREPARED,) else "files"
+    decisive["corpus"] = (
+        scored_corpus.PREPARED if settings.corpus == (scored_corpus.PREPARED,) else "files"
+    )
     return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS, grows="corpus")
 
 
@@ -103,12 +109,14 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
     plan = scored_corpus.plan(
         settings, target.inputs["corpus"], num_previous=len(previous.input_files)
     )
+    scored_corpus.check_columns(plan.columns, settings.keep_columns)
     reference = _read_reference(target)
-    precision = _choose_precision(target, previous, settings, resources)
+    begun = _read_begun(target)
+    precision = _choose_precision(target, previous, begun, settings, resources)
     previous.check_compatible(plan, precision)
     key = manifest.fingerprint([key_of(target), precision])
-    resumes = _begin(target, key, status.state, overwrite)
-    _save_precision(target, precision)
+    resumes = _begin(target, key, status.state, begun, overwrite)
+    _save_begun(target, precision)
     num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
     maps = Passes(STAGE, target.uri, resumes=resumes, engine=_choose_engine(config))
     source, model_uri = _open(config, target, plan, previous, maps)
@@ -139,12 +147,13 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
     )
     parts = [ScoredPart.from_json(result) for result in results]
     counts = _count(source, previous, parts)
-    _check_accepted(target, counts, sum_reasons(parts))
+    reasons = sum((Counter(part.rejected_by_reason) for part in parts), Counter())
+    _check_accepted(target, counts, reasons)
     _check_failed(counts, settings)
     profile = sum((part.profile for part in parts), previous.profile)
     report = ScoreReport(
         counts=counts,
-        reasons=sum_reasons(parts),
+        reasons=reasons,
         num_scored=sum(parts[number].accepted for number in maps.fresh),
         profile=profile,
         drift=drift.compare(profile, reference) if reference else {},
@@ -214,18 +223,22 @@ def _publish(
     )
 
 
-def _begin(target: OutputSpec, key: str, state: State, overwrite: bool) -> bool:
+def _begin(
+    target: OutputSpec, key: str, state: State, begun: Mapping[str, Any], overwrite: bool
+) -> bool:
     """Prepare the directory; returns whether there is an unfinished run to resume.
 
     Raises:
         UserError: It holds an unfinished run of another model, other settings or another corpus.
     """
     resumes = manifest.begin(target, overwrite=overwrite, resumable=True, key=key)
-    if resumes and state is State.UNFINISHED and not scored_corpus.is_known(target):
+    old = begun.get("files", [])
+    new = scored_corpus.list_contents(target.inputs["corpus"])
+    num_common = min(len(old), len(new))
+    if resumes and state is State.UNFINISHED and old[:num_common] != new[:num_common]:
         if not overwrite:
             manifest.check_nothing_done(target, "another corpus")
-        resumes = manifest.begin(target, overwrite=overwrite, key=key)
-    scored_corpus.save_sequence(target)
+        return manifest.begin(target, overwrite=overwrite, key=key)
     return resumes
 
 
@@ -235,7 +248,11 @@ def key_of(target: OutputSpec) -> str:
 
 
 def _choose_precision(
-    target: OutputSpec, previous: PreviousRun, settings: ScoreSettings, resources: Resources
+    target: OutputSpec,
+    previous: PreviousRun,
+    begun: Mapping[str, Any],
+    settings: ScoreSettings,
+    resources: Resources,
 ) -> str:
     """Choose the precision: that of a previous or unfinished run, or the best of the cluster.
 
@@ -245,16 +262,21 @@ def _choose_precision(
         return settings.precision
     if previous.precision:
         return previous.precision
-    if filesystem.exists(uri := join(target.uri, _BEGUN)):
-        begun = json.loads(filesystem.read_bytes(uri))
-        if begun["key"] == key_of(target):
-            return str(begun["precision"])
+    if begun.get("key") == key_of(target):
+        return str(begun["precision"])
     return "bf16" if resources.uses_gpus(settings.gpus_per_worker) else "fp32"
 
 
-def _save_precision(target: OutputSpec, precision: str) -> None:
-    """Save the precision for a run that resumes this one."""
-    begun = {"key": key_of(target), "precision": precision}
+def _read_begun(target: OutputSpec) -> dict[str, Any]:
+    """Read what an unfinished run has saved; empty if there is none."""
+    uri = join(target.uri, _BEGUN)
+    return json.loads(filesystem.read_bytes(uri)) if filesystem.exists(uri) else {}
+
+
+def _save_begun(target: OutputSpec, precision: str) -> None:
+    """Save what a run must know that resumes this one."""
+    files = scored_corpus.list_contents(target.inputs["corpus"])
+    begun = {"key": key_of(target), "precision": precision, "files": files}
     filesystem.write_bytes(join(target.uri, _BEGUN), json.dumps(begun).encode())
 
 
@@ -281,7 +303,7 @@ def score_part(part: int, *, job: Job) -> dict[str, Any]:
     """Do the work of a task; torch is imported here, on the worker."""
     from sentiflow.scoring import scored_parts
 
-    return scored_parts.score(part, job).to_json()
+    return asdict(scored_parts.score(part, job))
 
 
 def _count(source: Corpus, previous: PreviousRun, parts: Sequence[ScoredPart]) -> ScoreCounts:

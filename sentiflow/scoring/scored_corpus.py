@@ -1,24 +1,17 @@
 """Score settings -> their corpus: described, then planned, then cut into parts."""
 
-import json
 from collections.abc import Callable, Sequence
 
 from sentiflow.config.sections import ScoreSettings
 from sentiflow.data import corpus, input_files, manifest, schema, table_files
-from sentiflow.data.corpus import Corpus, CsvPlan, MapParts
-from sentiflow.data.manifest import WORK, OutputSpec
 from sentiflow.data.manifest_types import Input
-from sentiflow.data.table_files import TablePlan
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 
 PREPARED = "prepared"
 
-_SEQUENCE = f"{WORK}/corpus.json"
-"""File with the names of the input files of an unfinished scoring, in their order."""
-
-Plan = CsvPlan | TablePlan | Corpus
+Plan = corpus.CsvPlan | table_files.TablePlan | corpus.Corpus
 
 
 def describe(settings: ScoreSettings) -> Input:
@@ -49,14 +42,8 @@ def plan(settings: ScoreSettings, described: Input, *, num_previous: int) -> Pla
         num_previous: Number of files at its beginning that were scored before.
 
     Raises:
-        UserError: It mixes CSV and Parquet, cannot be read, or lacks a column to keep.
+        UserError: It mixes CSV and Parquet, or cannot be read.
     """
-    found = _plan(settings, described, num_previous)
-    _check_columns(found.columns, settings.keep_columns)
-    return found
-
-
-def _plan(settings: ScoreSettings, described: Input, num_previous: int) -> Plan:
     if settings.corpus == (PREPARED,):
         return corpus.open_prepared(
             settings.prepared_uri,
@@ -84,7 +71,7 @@ def _plan(settings: ScoreSettings, described: Input, num_previous: int) -> Plan:
         new,
         form=settings.format,
         rows_per_part=settings.rows_per_file,
-        unpack_to=join(settings.output_uri, WORK),
+        unpack_to=join(settings.output_uri, manifest.WORK),
     )
 
 
@@ -93,8 +80,8 @@ def cut(
     *,
     rows_per_part: int,
     first_row: int,
-    map_parts: Callable[..., MapParts],
-) -> Corpus:
+    map_parts: Callable[..., corpus.MapParts],
+) -> corpus.Corpus:
     """Cut a planned corpus into parts.
 
     Args:
@@ -107,11 +94,11 @@ def cut(
     Raises:
         UserError: A file is empty or damaged.
     """
-    if isinstance(plan, Corpus):
+    if isinstance(plan, corpus.Corpus):
         return plan
-    uris = [file.uri for file in plan.files] if isinstance(plan, CsvPlan) else plan.uris
+    uris = [file.uri for file in plan.files] if isinstance(plan, corpus.CsvPlan) else plan.uris
     key, here = input_files.as_found(uris)["fingerprint"], corpus.is_small(uris)
-    if isinstance(plan, CsvPlan):
+    if isinstance(plan, corpus.CsvPlan):
         mapped = corpus.map_here if here else map_parts("cut", key=key)
         return corpus.cut_csv(plan, map_parts=mapped, first_row=first_row)
     return corpus.open_tables(
@@ -122,8 +109,12 @@ def cut(
     )
 
 
-def _check_columns(columns: Sequence[str], keep_columns: Sequence[str]) -> None:
-    """Check the columns to keep; names are compared without case, as DuckDB and Spark do."""
+def check_columns(columns: Sequence[str], keep_columns: Sequence[str]) -> None:
+    """Check the columns to keep; names are compared without case, as DuckDB and Spark do.
+
+    Raises:
+        UserError: The corpus lacks one, or predictions have their own column of that name.
+    """
     own = set(schema.PREDICTIONS.names)
     for name in keep_columns:
         if name.lower() in own and name not in schema.TWEETS.names:
@@ -139,7 +130,7 @@ def _check_columns(columns: Sequence[str], keep_columns: Sequence[str]) -> None:
         )
 
 
-def name_parts(source: Corpus, run_key: str) -> list[str]:
+def name_parts(source: corpus.Corpus, run_key: str) -> list[str]:
     """Identify each part by the run, its rows and the content of its files."""
     files = source.files.get("files", [])
     contents = {item["uri"]: item["tree_sha256"] for item in files}
@@ -156,27 +147,11 @@ def name_parts(source: Corpus, run_key: str) -> list[str]:
     ]
 
 
-def _sequence(target: OutputSpec) -> list[str]:
+def list_contents(described: Input) -> list[str]:
     """Identify the files of a corpus, in their order, without reading them."""
-    described = target.inputs["corpus"].get("files")
-    if described is None:
-        return [target.inputs["corpus"]["fingerprint"]]
+    if "files" not in described:
+        return [described["fingerprint"]]
     return [
         manifest.fingerprint([item["uri"], item["bytes"], item["modified_ns"]])
-        for item in described
+        for item in described["files"]
     ]
-
-
-def save_sequence(target: OutputSpec) -> None:
-    """Save the files of the corpus for a run that resumes this one."""
-    content = json.dumps(_sequence(target)).encode()
-    filesystem.write_bytes(join(target.uri, _SEQUENCE), content)
-
-
-def is_known(target: OutputSpec) -> bool:
-    """Say whether an unfinished run had this corpus, or one of the two is the other's beginning."""
-    if not filesystem.exists(join(target.uri, _SEQUENCE)):
-        return True
-    before, now = json.loads(filesystem.read_bytes(join(target.uri, _SEQUENCE))), _sequence(target)
-    common = min(len(before), len(now))
-    return before[:common] == now[:common]

@@ -13,7 +13,6 @@ import pyarrow as pa
 import torch
 
 from sentiflow.cluster import memory
-from sentiflow.config.sections import ScoreSettings
 from sentiflow.data import corpus, manifest, schema
 from sentiflow.errors import JobError
 from sentiflow.models.package import ModelPackage, Scores
@@ -41,9 +40,13 @@ def score(part: int, job: Job) -> ScoredPart:
         job.source, part, keep_columns=settings.keep_columns, keep_raw=settings.keep_raw
     )
     tweets = checked.tweets.combine_chunks()
-    scores, errors = predict(
-        _text_of(tweets), _model(package, settings, job.precision), max_failed=job.max_failed
+    model = functools.partial(
+        package.score,
+        batch_size=None if settings.batch_size == "auto" else int(settings.batch_size),
+        bf16=job.precision == "bf16",
     )
+    text = tweets["text"].combine_chunks()
+    scores, errors = predict(text, model, max_failed=job.max_failed)
     failed = _tabulate_failed(tweets, errors)
     if errors:
         scored = np.setdiff1d(np.arange(len(tweets)), list(errors))
@@ -73,18 +76,6 @@ def score(part: int, job: Job) -> ScoredPart:
         peak_memory_bytes=memory.peak_bytes(),
         files=[item for items in files for item in items],
     )
-
-
-def _text_of(tweets: pa.Table) -> pa.Array:
-    return tweets["text"].combine_chunks() if len(tweets) else pa.array([], pa.string())
-
-
-def _model(
-    package: ModelPackage, settings: ScoreSettings, precision: str
-) -> Callable[[pa.Array], Scores]:
-    """Make a function that scores texts with the batch size and precision of the settings."""
-    batch_size = None if settings.batch_size == "auto" else int(settings.batch_size)
-    return functools.partial(package.score, batch_size=batch_size, bf16=precision == "bf16")
 
 
 def predict(

@@ -7,8 +7,8 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol
+from contextlib import contextmanager
+from typing import Any
 
 import pyarrow as pa
 
@@ -38,78 +38,27 @@ def is_compressed(uri: str) -> bool:
     return split_member(uri)[0].lower().endswith(SUFFIXES)
 
 
-class Content(Protocol):
-    """The bytes of a file."""
+class Content:
+    """The bytes of a file, read forward; keeps those that were not released."""
+
+    def __init__(self, uri: str, stream: Any, start: int) -> None:
+        """Describe a stream whose next byte has the position ``start`` in the file."""
+        self.uri, self.stream = uri, stream
+        self.start, self.held, self.is_complete = start, bytearray(), False
 
     def read_at(self, start: int, size: int) -> bytes:
         """Read up to ``size`` bytes from ``start``; fewer only at the end of the file."""
+        assert start >= self.start, "forgotten bytes are not read again"
+        self._fill(start + size)
+        return bytes(memoryview(self.held)[start - self.start : start - self.start + size])
 
     def ends_at(self, position: int) -> bool:
         """Say whether the file ends at or before ``position``."""
-
-    def forget(self, position: int) -> None:
-        """Release the bytes before ``position``, which are not read again."""
-
-
-@contextmanager
-def open_content(uri: str) -> Iterator[Content]:
-    """Open a file, plain or compressed (by its name), for reading.
-
-    Raises:
-        UserError: Its compression is not supported, it is damaged, or it lacks the member.
-    """
-    archive, member = split_member(uri)
-    if archive.lower().endswith(REFUSED):
-        raise UserError(
-            f"{uri} is packed in a format that is not supported",
-            hint=f"unpack it, or use {', '.join(SUFFIXES)}",
-        )
-    file_system, path = filesystem.locate(archive)
-    with ExitStack() as stack:
-        file = stack.enter_context(file_system.open_input_file(path))
-        if not is_compressed(uri):
-            yield _PlainContent(file)
-            return
-        try:
-            stream = stack.enter_context(_open_stream(uri, file, member))
-        except _DAMAGED as error:
-            raise _damage(uri, error) from error
-        yield _StreamContent(uri, stream)
-
-
-class _PlainContent:
-    """A file with random access."""
-
-    def __init__(self, file: pa.NativeFile) -> None:
-        self.file, self.size = file, file.size()
-
-    def read_at(self, start: int, size: int) -> bytes:
-        return bytes(self.file.read_at(max(0, min(size, self.size - start)), start))
-
-    def ends_at(self, position: int) -> bool:
-        return bool(position >= self.size)
-
-    def forget(self, position: int) -> None:
-        """Nothing is held."""
-
-
-class _StreamContent:
-    """A file that can only be read forward; keeps the bytes that were not released."""
-
-    def __init__(self, uri: str, stream: Any) -> None:
-        self.uri, self.stream = uri, stream
-        self.start, self.held, self.is_complete = 0, bytearray(), False
-
-    def read_at(self, start: int, size: int) -> bytes:
-        assert start >= self.start, "forgotten bytes are not read again"
-        self._fill(start + size)
-        return bytes(self.held[start - self.start : start - self.start + size])
-
-    def ends_at(self, position: int) -> bool:
         self._fill(position + 1)
         return position >= self.start + len(self.held)
 
     def forget(self, position: int) -> None:
+        """Release the bytes before ``position``, which are not read again."""
         gone = max(0, min(position - self.start, len(self.held)))
         del self.held[:gone]
         self.start += gone
@@ -123,6 +72,37 @@ class _StreamContent:
                 raise _damage(self.uri, error) from error
             self.held += block
             self.is_complete = not block
+
+
+@contextmanager
+def open_content(uri: str, *, start: int = 0) -> Iterator[Content]:
+    """Open a file, plain or compressed (by its name), for reading.
+
+    Args:
+        uri: The file, or a member of an archive.
+        start: Position from which a plain file is read.
+
+    Raises:
+        UserError: Its compression is not supported, it is damaged, or it lacks the member.
+    """
+    archive, member = split_member(uri)
+    if archive.lower().endswith(REFUSED):
+        raise UserError(
+            f"{uri} is packed in a format that is not supported",
+            hint=f"unpack it, or use {', '.join(SUFFIXES)}",
+        )
+    file_system, path = filesystem.locate(archive)
+    with file_system.open_input_file(path) as file:
+        if not is_compressed(uri):
+            file.seek(start)
+            yield Content(uri, file, start)
+            return
+        try:
+            stream = _open_stream(uri, file, member)
+        except _DAMAGED as error:
+            raise _damage(uri, error) from error
+        with stream:
+            yield Content(uri, stream, 0)
 
 
 def _open_stream(uri: str, file: pa.NativeFile, member: str) -> Any:
@@ -156,7 +136,8 @@ def _damage(uri: str, error: Exception) -> UserError | JobError:
         return known
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     way_out = "unpack it first" if isinstance(error, NotImplementedError) else "is it complete?"
-    return UserError(f"{uri} cannot be unpacked", hint=f"{reason}; {way_out}")
+    verb = "unpacked" if is_compressed(uri) else "read"
+    return UserError(f"{uri} cannot be {verb}", hint=f"{reason}; {way_out}")
 
 
 def write_unpacked(uri: str, content: bytes) -> None:

@@ -1,13 +1,14 @@
 """URI -> file system and path; files are published atomically."""
 
+import concurrent.futures
 import fnmatch
 import hashlib
 import os
 import posixpath
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,9 @@ LEAF_BYTES = 1 << 16
 """Size of the blocks of :func:`tree_sha256`."""
 
 _READ_BYTES = 64 * LEAF_BYTES
+_FILES_AT_ONCE = 16
+
+T = TypeVar("T")
 
 
 class FileEntry(TypedDict):
@@ -59,6 +63,12 @@ def file_info(uri: str) -> fs.FileInfo:
     """Look ``uri`` up: its type (``fs.FileType.NotFound`` if absent), size and time."""
     file_system, path = locate(uri)
     return file_system.get_file_info(path)
+
+
+def map_files(work: Callable[[str], T], uris: Sequence[str]) -> list[T]:
+    """Do the same with many files at a time, as an object store is slow to answer for each."""
+    with concurrent.futures.ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+        return list(pool.map(work, uris))
 
 
 def exists(uri: str) -> bool:

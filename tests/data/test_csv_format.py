@@ -44,7 +44,7 @@ def refusal(head, **changes):
 
 def positions(found):
     """List the positions that were found, of those columns that there are."""
-    found = {name: getattr(found, name) for name in ("text", "label", "id", "user", "time")}
+    found = {name: found.position(name) for name in ("text", "label", "id", "user", "time")}
     return {name: position for name, position in found.items() if position is not None}
 
 
@@ -52,7 +52,7 @@ def test_sentiment140_is_known_without_a_look_at_the_file():
     found, start = resolve(FormatSettings(), b"whatever", source="tweets.csv")
     assert positions(found) == {"label": 0, "id": 1, "time": 2, "user": 4, "text": 5}
     assert (found.num_columns, start) == (6, 0)
-    assert (found.delimiter, found.encoding, found.errors) == (",", "utf-8", "replace")
+    assert found.settings == FormatSettings()
     assert dict(found.labels) == {"0": 0, "4": 1, "2": 2}
     assert found.time_format == "%a %b %d %H:%M:%S PDT %Y"
     assert resolve(FormatSettings(), BOM + b'"0"', source="tweets.csv") == (found, 3)
@@ -62,7 +62,7 @@ def test_settings_of_encoding_and_length_reach_the_reader():
     form = {"encoding": "cp1252", "errors": "ignore", "max_text_length": 7}
     for kind in ({}, {"kind": "csv", "columns": {"text": 0}, "time_format": "%Y"}):
         found, _ = resolve(FormatSettings(**form, **kind), ROWS, source="tweets.csv")
-        assert {name: getattr(found, name) for name in form} == form
+        assert {name: getattr(found.settings, name) for name in form} == form
     assert found.time_format == "%Y"
 
 
@@ -121,21 +121,21 @@ def test_any_name_that_a_header_can_hold_is_found(names, data, delimiter):
     found, start = find(
         stream.getvalue().encode() + b"x", columns={"text": chosen}, delimiter=delimiter
     )
-    assert names[found.text] == chosen
-    assert (found.num_columns, found.delimiter) == (len(names), delimiter)
+    assert names[found.position("text")] == chosen
+    assert (found.num_columns, found.settings.delimiter) == (len(names), delimiter)
     assert start == len(stream.getvalue().encode())
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "cp1252"])
 def test_a_header_is_read_in_the_encoding_of_the_file(encoding):
     head = "id,t\u00e9xt\n".encode(encoding)
-    assert find(head, columns={"text": "t\u00e9xt"}, encoding=encoding)[0].text == 1
+    assert find(head, columns={"text": "t\u00e9xt"}, encoding=encoding)[0].position("text") == 1
 
 
 def test_a_header_alone_has_columns_and_no_data():
     for head in (HEADER, HEADER.strip()):
         found, start = find(head)
-        assert (found.text, found.num_columns, start) == (1, 4, len(head))
+        assert (found.position("text"), found.num_columns, start) == (1, 4, len(head))
 
 
 def test_a_name_means_a_header_and_the_settings_may_say_otherwise():
@@ -304,7 +304,7 @@ def test_labels_mean_what_the_settings_say(labels, meanings):
 
 
 def test_without_a_label_no_value_means_any():
-    assert (find(HEADER)[0].label, find(HEADER)[0].labels) == (None, ())
+    assert (find(HEADER)[0].columns.label, find(HEADER)[0].labels) == (None, ())
 
 
 def faults_of(form):

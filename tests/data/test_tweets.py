@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentiflow.config.sections import FormatSettings
+from sentiflow.config.sections import ColumnsSettings, FormatSettings
 from sentiflow.data import csv_format, csv_records, schema, tweets
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange
@@ -301,7 +301,8 @@ def test_a_later_range_knows_its_position_in_the_file(path):
 
 
 def test_columns_and_labels_follow_the_format(path):
-    mine = CsvFormat(num_columns=3, text=0, label=1, id=2, labels=(("neg", 0), ("pos", 1)))
+    columns = ColumnsSettings(text=0, label=1, id=2)
+    mine = CsvFormat(FormatSettings(), 3, columns, labels=(("neg", 0), ("pos", 1)))
     checked = read(path, b"good day,pos,7\nbad day, neg ,\nday,0,8", form=mine)
     assert checked.tweets.to_pylist() == [
         {"row_id": 0, "tweet_id": "7", "text": "good day", "label": 1},

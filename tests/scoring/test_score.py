@@ -28,9 +28,7 @@ from sentiflow.data import corpus, manifest, sample
 from sentiflow.errors import JobError, UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.scoring import score as scoring
-from sentiflow.scoring import scored_corpus
-from sentiflow.scoring.incremental import PreviousRun
-from sentiflow.scoring.job import Job
+from sentiflow.scoring.job import Job, PreviousRun
 from sentiflow.storage import filesystem
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -245,7 +243,7 @@ def test_an_unfinished_scoring_of_another_corpus_is_replaced_with_overwrite_only
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
     target = scoring.describe_output(settings.load(config))
     leave_unfinished(tmp_path, config, key=manifest.fingerprint([scoring.key_of(target), "fp32"]))
-    scored_corpus.save_sequence(target)
+    scoring._save_begun(target, "fp32")
     with pytest.raises(UserError, match="unfinished run of another corpus"):
         score(config, f"score.corpus={corpora}/day-1.csv")
     assert len(times(tmp_path)) == 4
@@ -473,8 +471,9 @@ def test_a_resumed_scoring_keeps_its_precision(tmp_path):
     with_gpu, without = Resources(2, 1, 1, 2), Resources(2, 0, 1, 2)
 
     def choose(resources, *, previous=None, **score):
+        begun = scoring._read_begun(target)
         return scoring._choose_precision(
-            target, previous or PreviousRun(), ScoreSettings(**score), resources
+            target, previous or PreviousRun(), begun, ScoreSettings(**score), resources
         )
 
     assert (choose(with_gpu), choose(without)) == ("bf16", "fp32")

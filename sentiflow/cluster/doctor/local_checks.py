@@ -197,13 +197,13 @@ def _expand(setting: str, patterns: Sequence[str]) -> list[str]:
 
 def measure_input(config: Config) -> tuple[int, int, int]:
     """Count the input files, their bytes as stored, and about how many bytes of CSV they hold."""
-    from sentiflow.data import input_files
+    from sentiflow.storage import filesystem
     from sentiflow.storage.compression import is_compressed
 
     patterns = {"prepare.csv": config.prepare.csv, "score.corpus": config.score.corpus}
     uris = list(dict.fromkeys(uri for item in patterns.items() for uri in _expand(*item)))
     chosen = uris[:: -(-len(uris) // _MAX_FILES)]
-    sizes = [info.size or 0 for info in input_files.look_up(chosen)]
+    sizes = [info.size or 0 for info in filesystem.map_files(filesystem.file_info, chosen)]
     scale = len(uris) / len(chosen)
     packed = sum(size for uri, size in zip(chosen, sizes, strict=True) if is_compressed(uri))
     csv_bytes = sum(sizes) + (_CSV_BYTES_PER_PACKED_BYTE - 1) * packed

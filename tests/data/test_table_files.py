@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentiflow.data import row_ids
+from sentiflow.data import table_files
 
 
 def write(folder, *files):
@@ -24,7 +24,7 @@ def write(folder, *files):
 def test_ids_are_unique_if_no_two_rows_of_all_files_share_one(tmp_path_factory, files):
     uris = write(tmp_path_factory.mktemp("files"), *files)
     ids = [number for file in files for number in file]
-    assert (row_ids.find_fault(uris) is None) == (len(set(ids)) == len(ids))
+    assert (table_files.find_id_fault(uris) is None) == (len(set(ids)) == len(ids))
 
 
 @pytest.mark.parametrize(
@@ -39,15 +39,17 @@ def test_ids_are_unique_if_no_two_rows_of_all_files_share_one(tmp_path_factory, 
     ],
 )
 def test_the_fault_of_row_ids_is_named(tmp_path, column, fault):
-    assert fault in row_ids.find_fault(write(tmp_path, [7, 8], column))
+    assert fault in table_files.find_id_fault(write(tmp_path, [7, 8], column))
 
 
 def test_a_file_without_the_column_among_others_is_named(tmp_path):
     uris = write(tmp_path, [1, 2])
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
-    assert row_ids.find_fault([*uris, f"{tmp_path}/a.parquet"]).endswith("a.parquet has no row_id")
+    assert table_files.find_id_fault([*uris, f"{tmp_path}/a.parquet"]).endswith(
+        "a.parquet has no row_id"
+    )
 
 
 def test_a_file_without_the_column_has_none(tmp_path):
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
-    assert row_ids.find_fault([f"{tmp_path}/a.parquet"]) == ""
+    assert table_files.find_id_fault([f"{tmp_path}/a.parquet"]) == ""
