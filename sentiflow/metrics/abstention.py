@@ -61,17 +61,17 @@ def accuracy_by_coverage(*, label: np.ndarray, probability: np.ndarray) -> list[
     are taken in the order of max(p, 1 - p); where that is equal they are taken together.
 
     Args:
-        label: N labels, 0 or 1.
+        label: N labels, 0 or 1; at least one.
         probability: Of positive.
 
     Returns:
-        A point for each of ``COVERAGES``, whose coverage is at least that; none without rows.
+        A point for each of ``COVERAGES``, whose coverage is at least that.
     """
     certainty = _certainty(probability)
     order = np.argsort(-certainty, kind="stable")
     right = ((probability >= 0.5) == (label == POSITIVE))[order].cumsum()
     points = []
-    for aim in COVERAGES if len(label) else ():
+    for aim in COVERAGES:
         last = float(certainty[order[math.ceil(round(aim * len(label), 6)) - 1]])
         answered = int((certainty >= last).sum())
         num_right = int(right[answered - 1])
@@ -89,15 +89,13 @@ def choose_margin(*, label: np.ndarray, probability: np.ndarray) -> float:
     ``UNANSWERED_FRACTION`` of the texts unanswered.
 
     Args:
-        label: N labels, 0, 1 or 2, of texts that the model was not trained on.
+        label: N labels, 0, 1 or 2, of texts that the model was not trained on; at least one.
         probability: Of positive.
 
     Returns:
-        From 0 to 1/2; 0 without rows. Rounded down to three digits.
+        From 0 to 1/2, rounded down to three digits.
     """
     certainty = _certainty(probability)
-    if not len(label):
-        return 0.0
     num_neutral = (label == NEUTRAL).sum()
     if not MIN_NEUTRAL <= num_neutral < len(label):
         return float(_round_down(np.quantile(certainty, UNANSWERED_FRACTION)))

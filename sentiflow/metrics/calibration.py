@@ -21,9 +21,9 @@ class CalibrationEffect(TypedDict):
     """What a temperature changes, as manifests and ``metrics.json`` hold it."""
 
     num_rows: int
-    before: dict[str, float | None]
+    before: dict[str, float]
     """A ``ProbabilityMetrics`` at temperature 1."""
-    after: dict[str, float | None]
+    after: dict[str, float]
     """The same at the model's temperature."""
 
 

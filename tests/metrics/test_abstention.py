@@ -44,12 +44,6 @@ def test_ties_are_answered_together():
     assert {point.accuracy for point in curve} == {0.5}
 
 
-def test_no_rows_give_no_curve_and_no_margin():
-    nothing = np.array([])
-    assert len(accuracy_by_coverage(label=nothing, probability=nothing)) == 0
-    assert choose_margin(label=nothing, probability=nothing) == 0
-
-
 def test_three_class_metrics_equal_hand_counted_ones():
     # Called: negative, negative, neutral, neutral, positive, positive.
     label = np.array([0, 2, 1, 2, 1, 0])
