@@ -4,8 +4,7 @@ import textwrap
 from collections.abc import Sequence
 
 from sentiflow.cli.terminal import align, shorten, wrap
-from sentiflow.evaluation.comparison import Comparison, Model, Setting
-from sentiflow.evaluation.differences import SliceDifference
+from sentiflow.evaluation.comparison import Comparison, Model, Setting, SliceDifference
 from sentiflow.metrics.paired import Difference, write_p
 from sentiflow.storage.uris import as_typed
 

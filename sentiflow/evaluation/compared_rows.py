@@ -7,13 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data import lineage
 from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.schema import LABEL_NAMES, SPLITS
 from sentiflow.errors import UserError
-from sentiflow.evaluation import evaluated_rows, training_rows
+from sentiflow.evaluation import evaluated_rows, lineage
 from sentiflow.evaluation.evaluated_rows import WHOLE, headline_split
-from sentiflow.evaluation.training_rows import TrainingRows
 
 _COMPARED_SPLITS = (SPLITS[2], WHOLE)
 _TEXT, _TIME = "text", "time"
@@ -28,12 +26,6 @@ class Scored:
     record: Manifest
     """Its manifest."""
 
-    @property
-    def corpus(self) -> Input:
-        """What was scored."""
-        corpus: Input = self.record["inputs"]["corpus"]
-        return corpus
-
 
 Pair = tuple[Scored, Scored]
 
@@ -43,15 +35,15 @@ class ComparedRows:
     """N rows, labelled 0 or 1, that both models have scored and neither was trained on."""
 
     table: pa.Table
-    """``row_id``, ``label``; ``prediction_0``, ``probability_0`` of the first model, ``_1`` of the
-    second; ``text`` and ``time`` where one of both has them."""
+    """``row_id``, in rising order; ``label_0``, ``prediction_0``, ``probability_0`` of the first
+    model, ``_1`` of the second; ``text`` and ``time`` where one of both has them."""
     split: str
     num_only_in: tuple[int, int]
     """Labelled rows of the split that the other model has no prediction for in this split."""
     num_seen_by: tuple[int, int]
     """Rows of the other model's split that are in this model's training or validation split. They
     are not compared and not counted in ``num_only_in``."""
-    notes: tuple[str, ...]
+    notes: list[str]
     """What a reader should know about them."""
 
 
@@ -65,16 +57,14 @@ def read(pair: Pair) -> ComparedRows:
     _check_numbers(pair)
     tables = [evaluated_rows.read(scored.uri, scored.record) for scored in pair]
     split = _find_split(pair, tables)
-    chosen = [evaluated_rows.of_split(table, split) for table in tables]
-    _check_labels(pair, [t.filter(pc.equal(t["split"], split)) for t in tables])
-    seen = [training_rows.find(scored.record, name=scored.name) for scored in pair]
-    row_ids = [table["row_id"].to_numpy() for table in chosen]
-    is_seen = [[np.isin(ids, known.row_ids) for known in seen] for ids in row_ids]
-    left = [
-        ids[~by_first & ~by_second]
-        for ids, (by_first, by_second) in zip(row_ids, is_seen, strict=True)
-    ]
-    common = np.intersect1d(*left)
+    tables = [table.filter(pc.equal(table["split"], split)) for table in tables]
+    common = _join(*tables)
+    _check_labels(pair, common)
+    seen = [lineage.find_training_rows(scored.record, name=scored.name) for scored in pair]
+    row_ids = [evaluated_rows.of_split(table, split)["row_id"].to_numpy() for table in tables]
+    seen_by_any = np.concatenate([known.row_ids for known in seen])
+    unseen = [ids[~np.isin(ids, seen_by_any)] for ids in row_ids]
+    common = common.filter(np.isin(common["row_id"].to_numpy(), np.intersect1d(*unseen)))
     if not len(common):
         raise UserError(
             f"{pair[0].name} and {pair[1].name} have no labelled row in common that neither model "
@@ -82,11 +72,18 @@ def read(pair: Pair) -> ComparedRows:
             hint="score the same prepared data with both models",
         )
     return ComparedRows(
-        _put_together(chosen, common),
+        common.combine_chunks(),
         split,
-        (len(left[0]) - len(common), len(left[1]) - len(common)),
-        (int(is_seen[1][0].sum()), int(is_seen[0][1].sum())),
-        tuple(_notes(pair, seen)),
+        num_only_in=(len(unseen[0]) - len(common), len(unseen[1]) - len(common)),
+        num_seen_by=(
+            int(np.isin(row_ids[1], seen[0].row_ids).sum()),
+            int(np.isin(row_ids[0], seen[1].row_ids).sum()),
+        ),
+        notes=[
+            f"it is unknown which rows the model of {scored.name} was trained on"
+            for scored, known in zip(pair, seen, strict=True)
+            if not known.is_known
+        ],
     )
 
 
@@ -97,7 +94,8 @@ def _check_numbers(pair: Pair) -> None:
         UserError: They come from different files, or their files are unknown.
     """
     names = f"{pair[0].name} and {pair[1].name}"
-    if pair[0].corpus["fingerprint"] != pair[1].corpus["fingerprint"]:
+    corpora = [scored.record["inputs"]["corpus"] for scored in pair]
+    if corpora[0]["fingerprint"] != corpora[1]["fingerprint"]:
         files = [_files_of(scored, names) for scored in pair]
         one, other = ([item["uri"] for item in found["files"]] for found in files)
         if files[0]["fingerprint"] != files[1]["fingerprint"]:
@@ -117,9 +115,10 @@ def _check_numbers(pair: Pair) -> None:
 def _files_of(scored: Scored, names: str) -> Input:
     found = lineage.input_files_of(scored.record)
     if found is None:
+        uri = scored.record["inputs"]["corpus"]["uri"]
         raise UserError(
-            f"{names} have scored two preparations, and {scored.corpus['uri']} is gone or was "
-            "redone: it is unknown whether their rows are the same",
+            f"{names} have scored two preparations, and {uri} is gone or was redone: it is unknown "
+            "whether their rows are the same",
             hint="score the same prepared data with both models",
         )
     return found
@@ -154,46 +153,27 @@ def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
     return found[0]
 
 
-def _check_labels(pair: Pair, tables: list[pa.Table]) -> None:
+def _join(first: pa.Table, second: pa.Table) -> pa.Table:
+    """Join rows by number; texts and times are the first's, where it has them."""
+    repeated = [name for name in (_TEXT, _TIME) if name in first.column_names]
+    second = second.select([name for name in second.column_names if name not in repeated])
+    joined = first.join(second, "row_id", join_type="inner", left_suffix="_0", right_suffix="_1")
+    return joined.sort_by("row_id")
+
+
+def _check_labels(pair: Pair, common: pa.Table) -> None:
     """Make sure that common rows have the same labels.
 
     Raises:
         UserError: They do not. The message names the first such row.
     """
-    one, other = (table.select(["row_id", "label"]) for table in tables)
-    place = pc.index_in(one["row_id"], value_set=other["row_id"].combine_chunks())
-    there = other["label"].take(place)
-    differs = pc.fill_null(pc.not_equal(one["label"], there), False)
-    number = pc.sum(differs).as_py()
-    if not number:
+    differing = common.filter(pc.not_equal(common["label_0"], common["label_1"]))
+    if not len(differing):
         return
-    at = pc.index(differs, True).as_py()
-    row, labels = one["row_id"][at].as_py(), [one["label"][at].as_py(), there[at].as_py()]
-    names = [f"{LABEL_NAMES[labels[i]]} in {pair[i].name}" for i in (0, 1)]
+    row = differing.slice(0, 1).to_pylist()[0]
+    names = [f"{LABEL_NAMES[row[f'label_{i}']]} in {pair[i].name}" for i in (0, 1)]
     raise UserError(
-        f"{number:,} common rows have different labels: row {row:,} is {' and '.join(names)}",
+        f"{len(differing):,} common rows have different labels: row {row['row_id']:,} is "
+        f"{' and '.join(names)}",
         hint="score the same corpus with both models, with the same format.labels",
     )
-
-
-def _put_together(tables: list[pa.Table], row_ids: np.ndarray) -> pa.Table:
-    """Join the rows of both tables, in the order of their numbers."""
-    taken = []
-    for table in tables:
-        place = pc.index_in(pa.array(row_ids), value_set=table["row_id"].combine_chunks())
-        taken.append(table.take(place).combine_chunks())
-    rows = taken[0].select(["row_id", "label"])
-    for i, name in ((i, name) for i in (0, 1) for name in ("prediction", "probability")):
-        rows = rows.append_column(f"{name}_{i}", taken[i][name])
-    for name in (_TEXT, _TIME):
-        source = next((table for table in taken if name in table.column_names), None)
-        rows = rows if source is None else rows.append_column(name, source[name])
-    return rows
-
-
-def _notes(pair: Pair, seen: Sequence[TrainingRows]) -> list[str]:
-    return [
-        f"it is unknown which rows the model of {scored.name} was trained on"
-        for scored, known in zip(pair, seen, strict=True)
-        if not known.is_known
-    ]

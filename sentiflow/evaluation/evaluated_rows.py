@@ -6,11 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data import lineage
 from sentiflow.data.manifest_types import Manifest, Settings
 from sentiflow.data.schema import NEGATIVE, POSITIVE, SPLITS
 from sentiflow.errors import UserError
-from sentiflow.storage import errors, filesystem
+from sentiflow.evaluation import lineage
 from sentiflow.storage.uris import join
 
 WHOLE = "all"
@@ -39,7 +38,9 @@ def read(uri: str, scored: Manifest) -> pa.Table:
     """
     names = [item["path"] for item in scored["files"] if item["path"].startswith("predictions/")]
     kept = _find_kept(scored["settings"])
-    tables = [_read(join(uri, name), [*_COLUMNS, *kept]) for name in names]
+    hint = "score again with sentiflow score CONFIG --overwrite"
+    columns = [*_COLUMNS, *kept]
+    tables = [lineage.read_rows(join(uri, name), columns=columns, hint=hint) for name in names]
     rows = pa.concat_tables([table.filter(_is_evaluated(table)) for table in tables])
     require_labelled(rows, uri)
     split = rows.schema.get_field_index("split")
@@ -71,15 +72,6 @@ def of_split(rows: pa.Table, name: str) -> pa.Table:
     return rows.filter(pc.and_(pc.equal(rows["split"], name), is_binary(rows)))
 
 
-def _read(uri: str, columns: list[str]) -> pa.Table:
-    try:
-        return filesystem.read_parquet(uri, columns=columns)
-    except (pa.ArrowInvalid, OSError) as error:
-        hint = "score again with sentiflow score CONFIG --overwrite"
-        problem = UserError(f"{uri} is gone or damaged", hint=hint)
-        raise errors.explain(error, uri=uri) or problem from error
-
-
 def _is_evaluated(table: pa.Table) -> pa.ChunkedArray:
     """Find labelled rows that are not in the train split."""
     not_trained = pc.not_equal(pc.fill_null(table["split"], WHOLE), SPLITS[0])
@@ -102,18 +94,14 @@ def _name_kept(rows: pa.Table, kept: dict[str, str]) -> pa.Table:
     for name, role in kept.items():
         column = rows[name]
         rows = rows.drop_columns(name)
-        if _holds(role, column) and role not in rows.column_names:
-            column = column if role == _TIME else column.cast(pa.string())
+        is_text = str(column.type) in ("string", "large_string", "string_view")
+        if role == _TEXT and is_text and not column.null_count:
+            column = column.cast(pa.string())
+        elif not (role == _TIME and pa.types.is_timestamp(column.type)):
+            continue
+        if role not in rows.column_names:
             rows = rows.append_column(role, column)
     return rows
-
-
-def _holds(role: str, column: pa.ChunkedArray) -> bool:
-    kind = column.type
-    if role == _TIME:
-        return pa.types.is_timestamp(kind)
-    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    return (is_text or pa.types.is_string_view(kind)) and not column.null_count
 
 
 def _add_texts(rows: pa.Table, scored: Manifest) -> pa.Table:
@@ -124,9 +112,11 @@ def _add_texts(rows: pa.Table, scored: Manifest) -> pa.Table:
     uri, tweets = scored["inputs"]["corpus"]["uri"], []
     folders = tuple(f"tweets/split={split}/" for split in SPLITS[1:])
     wanted = np.sort(rows["row_id"].to_numpy())
+    columns = ["row_id", _TEXT, _TIME]
+    hint = "prepare again with sentiflow prepare CONFIG --overwrite"
     for item in prepared["files"]:
         if item["path"].startswith(folders):
-            table = _read(join(uri, item["path"]), ["row_id", _TEXT, _TIME])
+            table = lineage.read_rows(join(uri, item["path"]), columns=columns, hint=hint)
             tweets.append(table.filter(_are_among(table["row_id"], wanted)))
     if not tweets:
         return rows

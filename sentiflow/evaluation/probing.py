@@ -79,7 +79,7 @@ def _load_model(
             probability = package.score(pa.array(texts, pa.string())).probability
         if not np.isfinite(probability).all():
             raise UserError("the model gives no finite probability for a made-up text")
-        return probability
+        return probability.astype(np.float64)
 
     def knows(words: str) -> bool:
         return not package.score(pa.array([words], pa.string())).num_unknown.any()

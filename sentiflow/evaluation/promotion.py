@@ -11,7 +11,8 @@ from sentiflow.config.sections import Config
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
-from sentiflow.evaluation import differences, evaluated_rows
+from sentiflow.evaluation import evaluated_rows
+from sentiflow.evaluation.comparison import compare_accuracy
 from sentiflow.metrics import paired
 from sentiflow.progress import Progress
 from sentiflow.storage import filesystem
@@ -157,7 +158,7 @@ def _compare(config: Config, models: list[ResolvedModel]) -> ChampionTest:
         _tag(model, accuracy, len(right[0]), prepared["fingerprint"])
     if len(models) == 1:
         return ChampionTest(len(right[0]), accuracies[0], None, 0, 0)
-    _, counts = differences.compare_accuracy(*right)
+    _, counts = compare_accuracy(*right)
     return ChampionTest(
         len(right[0]),
         accuracies[0],
