@@ -171,7 +171,9 @@ def compare(
     names = ("the first", "the second") if first == second else (first, second)
     verdict = _judge(accuracy, counts, len(label), *names)
     if (prediction[0] == prediction[1]).all():
-        verdict = f"No difference shown: both predict the same label on each of {len(label):,} rows."
+        verdict = (
+            f"No difference shown: both predict the same label on each of {len(label):,} rows."
+        )
     return Comparison(
         one,
         other,
@@ -281,7 +283,7 @@ def _measure_slices(
     patterns: Mapping[str, str],
 ) -> list[SliceDifference]:
     """Compare two models in each slice, given for each which rows it gets right."""
-    chosen, _ = slices.find_in(rows, settings=settings, patterns=patterns, by_unknown=False)
+    chosen, _ = slices.find(rows, settings=settings, patterns=patterns, by_unknown=False)
     found = [compare_accuracy(first[item.rows], second[item.rows]) for item in chosen]
     adjusted = paired.adjust([counts.p_value for _, counts in found])
     measured = [

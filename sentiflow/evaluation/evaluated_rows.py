@@ -64,7 +64,7 @@ def require_labelled(rows: pa.Table, uri: str) -> None:
 
 def headline_split(names: Sequence[str]) -> str:
     """Choose the split of the headline: test, else all rows, else validation."""
-    return next((name for name in ("test", WHOLE, "validation") if name in names), "")
+    return next(name for name in ("test", WHOLE, "validation") if name in names)
 
 
 def of_split(rows: pa.Table, name: str) -> pa.Table:

@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import groupby
 from string import Formatter
 from typing import Any, NamedTuple
@@ -19,8 +19,7 @@ from sentiflow.config.settings import flatten
 from sentiflow.data.manifest_types import Settings
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE
 from sentiflow.evaluation.group_bias import CAVEAT, GroupBias
-from sentiflow.evaluation.highlights import name_texts
-from sentiflow.evaluation.results import EvaluationResult, Measurements
+from sentiflow.evaluation.results import EvaluationResult, Measurements, name_texts
 from sentiflow.evaluation.slices import MIN_ROWS, SliceMetrics
 from sentiflow.metrics.classification import BinaryMetrics, reliability_bins
 from sentiflow.words.word_bias import Projection, WordBias
@@ -36,11 +35,8 @@ _EACH_END = 7
 class ReportData:
     """Everything that one report shows; texts in it are not trusted."""
 
-    name: str
-    """Of the experiment."""
-
-    created: str
-    """ISO 8601 time."""
+    created: datetime
+    """In UTC."""
 
     result: EvaluationResult
 
@@ -53,8 +49,9 @@ class ReportData:
     num_examples: int
     """Mistakes of each kind to show; 0: the settings show none."""
 
-    curve: pd.DataFrame | None
-    """A row an epoch: ``epoch``, ``train_loss``, ``validation_loss``, ``validation_accuracy``."""
+    curve: pd.DataFrame
+    """A row an epoch: ``epoch``, ``train_loss``, ``validation_loss``, ``validation_accuracy``; none
+    where the training is gone."""
 
     counts: dict[str, int]
     """Rows by what became of them, in the order to show."""
@@ -83,11 +80,6 @@ class ReportData:
         """Give the metrics of that split."""
         return self.measured.figures[self.split]
 
-    @property
-    def epochs(self) -> pd.DataFrame:
-        """Return the curve; one without rows if there is none."""
-        return pd.DataFrame() if self.curve is None else self.curve
-
 
 class Axis(NamedTuple):
     """The axis of the pictures in a table."""
@@ -113,14 +105,11 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "cut": _cut,
-        "fill": _fill,
-        "points": _points,
-        "readable_time": _readable_time,
-    }
+    environment.filters |= {"cut": _cut, "fill": _fill, "points": _points}
     measured, probed = data.measured, data.result.probed
-    epochs, projections = data.epochs, _ends(probed.word_bias)
+    projections = _ends(probed.word_bias)
+    label, probability = (data.rows[name].to_numpy() for name in ("label", "probability"))
+    bins = reliability_bins(label=label, probability=probability)
     return environment.get_template("report.html.j2").render(
         data=data,
         result=data.result,
@@ -149,9 +138,12 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         word_axis=_symmetric_axis([each.cosine for each in projections], least=0.1, step=0.1),
         caveat=CAVEAT,
         label_names=LABEL_NAMES,
-        curve=epochs.astype(object).where(epochs.notna(), None).to_dict("records"),
-        bins=_filled_bins(data.rows),
-        medians=_medians(data.rows),
+        curve=data.curve.astype(object).where(data.curve.notna(), None).to_dict("records"),
+        bins=bins[["mean_probability", "positive_fraction"]].to_numpy().tolist(),
+        medians=[
+            (LABEL_NAMES[value], float(np.median(probability[label == value])))
+            for value in np.unique(label)
+        ],
         plots={file: base64.b64encode(image).decode() for file, image in plots.items()},
         settings=_list_settings(data.settings),
     )
@@ -159,9 +151,8 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
 
 def _baseline(metrics: BinaryMetrics) -> tuple[str, float]:
     """Give the more frequent label, and the accuracy of predicting it for every text."""
-    positive_fraction = metrics.positive_fraction or 0.0
-    label = POSITIVE if positive_fraction >= 0.5 else NEGATIVE
-    return LABEL_NAMES[label], max(positive_fraction, 1 - positive_fraction)
+    label = POSITIVE if metrics.positive_fraction >= 0.5 else NEGATIVE
+    return LABEL_NAMES[label], max(metrics.positive_fraction, 1 - metrics.positive_fraction)
 
 
 def _slice_axis(measured: Measurements) -> Axis | None:
@@ -175,7 +166,6 @@ def _slice_axis(measured: Measurements) -> Axis | None:
 
 def _judge(item: SliceMetrics, metrics: BinaryMetrics) -> str:
     """Name the style of a slice, by its interval and the accuracy on all texts."""
-    assert metrics.accuracy is not None, "there are rows"
     if item.num_rows < MIN_ROWS:
         return "few"
     if item.high < metrics.accuracy:
@@ -204,23 +194,6 @@ def _ends(found: WordBias | None) -> Sequence[Projection]:
     return (*projections[:_EACH_END], *projections[-_EACH_END:])
 
 
-def _filled_bins(rows: pa.Table) -> list[tuple[float, float]]:
-    """List mean probability and share of positive labels, for alternative texts."""
-    label, probability = (rows[name].to_numpy() for name in ("label", "probability"))
-    bins = reliability_bins(label=label, probability=probability)
-    filled = bins[bins["num_rows"] > 0]
-    return list(zip(filled["mean_probability"], filled["positive_fraction"], strict=True))
-
-
-def _medians(rows: pa.Table) -> list[tuple[str, float]]:
-    """List the median probability of positive by label, for alternative texts."""
-    label, probability = (rows[name].to_numpy() for name in ("label", "probability"))
-    return [
-        (LABEL_NAMES[value], float(np.median(probability[label == value])))
-        for value in np.unique(label)
-    ]
-
-
 def _fill(form: str, values: object) -> str:
     """Format the fields of ``values`` into ``form``; a dash where one of them is undefined."""
     fields: Mapping[str, Any] = values if isinstance(values, Mapping) else vars(values)
@@ -244,10 +217,3 @@ def _list_settings(settings: Settings) -> list[tuple[str, str]]:
         (key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         for key, value in flatten(settings).items()
     ]
-
-
-def _readable_time(created: str) -> str:
-    time = datetime.fromisoformat(created)
-    if time.tzinfo is None:
-        return f"{time:%Y-%m-%d %H:%M}"
-    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -94,68 +94,41 @@ class LengthCount:
     num_right: int
 
 
-def count_tokens(text: pa.Array, *, tokenizer: str, max_length: int) -> np.ndarray:
-    """Count the tokens of each text that a model reads, known or unknown to it."""
-    return np.minimum(np.diff(tokenize(text, name=tokenizer).offsets), max_length)
-
-
-def find_in(
+def find(
     rows: pa.Table,
     *,
     settings: Mapping[str, Any],
     patterns: Mapping[str, str],
     by_unknown: bool = True,
 ) -> tuple[list[Slice], np.ndarray]:
-    """Find the slices of a table's rows, by :func:`find`; returns the lengths of its texts too.
+    """Find the slices of a table's rows; a row may be in many, and each slice has at least one.
 
     Args:
-        rows: With ``num_tokens``, and ``text`` and ``time`` where they are known.
-        settings: Of the model's package. Without a tokenizer or texts there are no slices.
-        patterns: The user's own slices.
-        by_unknown: Whether there are slices by unknown tokens.
-    """
-    if "text" not in rows.column_names or "tokenizer" not in settings or not len(rows):
-        return [], np.empty(0, np.int64)
-    text = rows["text"].combine_chunks()
-    lengths = count_tokens(text, tokenizer=settings["tokenizer"], max_length=settings["max_length"])
-    found = find(
-        text,
-        lengths=lengths,
-        num_tokens=rows["num_tokens"].to_numpy() if by_unknown else None,
-        time=rows["time"].combine_chunks() if "time" in rows.column_names else None,
-        patterns=patterns,
-    )
-    return found, lengths
-
-
-def find(
-    text: pa.Array,
-    *,
-    lengths: np.ndarray,
-    num_tokens: np.ndarray | None,
-    time: pa.Array | None = None,
-    patterns: Mapping[str, str] | None = None,
-) -> list[Slice]:
-    """Find the slices of N texts; a text may be in many, and each slice has at least one.
-
-    Args:
-        text: N strings, without nulls.
-        lengths: Of each, by :func:`count_tokens`.
-        num_tokens: Of each, how many of them the model knows. None leaves out the slices by
-            unknown tokens.
-        time: When each was written (UTC, or whatever its corpus has), if that is kept.
+        rows: At least one, with ``num_tokens`` (known to the model), and ``text`` and ``time``
+            where they are known. Without texts there are no slices.
+        settings: Of the model's package: ``tokenizer`` and ``max_length``.
         patterns: The user's own slices: a regular expression (RE2) by name. It replaces a slice of
             ``PATTERNS`` with the same name.
+        by_unknown: Whether there are slices by unknown tokens.
+
+    Returns:
+        The slices; the number of tokens of each text that the model reads, known or unknown to it.
     """
-    own = {name: (f"matches {regex}", regex) for name, regex in (patterns or {}).items()}
+    if "text" not in rows.column_names:
+        return [], np.empty(0, np.int64)
+    text = rows["text"].combine_chunks()
+    tokens = tokenize(text, name=settings["tokenizer"])
+    lengths = np.minimum(np.diff(tokens.offsets), settings["max_length"])
+    own = {name: (f"matches {regex}", regex) for name, regex in patterns.items()}
     found = _by_length(lengths)
     for name, (about, regex) in (PATTERNS | own).items():
         found.append(Slice(name, about, _matches(text, regex)))
-    found += [] if num_tokens is None else _by_unknown(lengths, num_tokens)
+    if by_unknown:
+        found += _by_unknown(lengths, rows["num_tokens"].to_numpy())
     found.append(Slice("repeated", "the same text is on more than one row", _repeats(text)))
-    if time is not None:
-        found += _by_hour(time)
-    return [item for item in found if item.rows.any()]
+    if "time" in rows.column_names:
+        found += _by_hour(rows["time"].combine_chunks())
+    return [item for item in found if item.rows.any()], lengths
 
 
 def measure(
@@ -174,7 +147,7 @@ def measure(
     return sorted(found, key=lambda s: (s.num_rows < MIN_ROWS, s.accuracy, s.name))
 
 
-def by_length(lengths: np.ndarray, *, right: np.ndarray) -> list[LengthCount]:
+def by_length(lengths: np.ndarray, right: np.ndarray) -> list[LengthCount]:
     """Count texts, and those that are right, for each length that occurs, in rising order."""
     num_rows = np.bincount(lengths)
     num_right = np.bincount(lengths, right)

@@ -20,6 +20,7 @@ _DIGITS = 3
 class CalibrationEffect(TypedDict):
     """What a temperature changes, as manifests and ``metrics.json`` hold it."""
 
+    temperature: float
     num_rows: int
     before: dict[str, float]
     """A ``ProbabilityMetrics`` at temperature 1."""
@@ -73,16 +74,24 @@ def fit_temperature(*, label: np.ndarray, probability: np.ndarray) -> float:
     return round(math.exp(found.x), _DIGITS)
 
 
-def describe(*, label: np.ndarray, before: np.ndarray, after: np.ndarray) -> CalibrationEffect:
+def describe(
+    *, temperature: float, label: np.ndarray, before: np.ndarray, after: np.ndarray
+) -> CalibrationEffect:
     """Measure what a temperature changes.
 
     Args:
+        temperature: The model's.
         label: N labels, 0 or 1.
         before: Probability of positive at temperature 1.
-        after: At the model's.
+        after: At the model's temperature.
     """
     first, second = (probability_metrics(label=label, probability=p) for p in (before, after))
-    return {"num_rows": len(label), "before": asdict(first), "after": asdict(second)}
+    return {
+        "temperature": temperature,
+        "num_rows": len(label),
+        "before": asdict(first),
+        "after": asdict(second),
+    }
 
 
 def _logit(probability: np.ndarray) -> np.ndarray:

@@ -108,6 +108,7 @@ def binary_metrics(
     (tn, fp), (fn, tp) = counts.tolist()
     low, high = wilson_interval(tp + tn, len(label))
     negative, positive = measure_labels(counts)
+    roc_auc, average_precision = _ranking_metrics(label=label, probability=probability)
     return BinaryMetrics(
         num_rows=len(label),
         positive_fraction=(tp + fn) / len(label),
@@ -118,7 +119,8 @@ def binary_metrics(
         **{f"{name}_negative": value for name, value in vars(negative).items()},
         f1_macro=_macro_f1(positive, negative),
         matthews=_matthews(counts),
-        **_ranking_metrics(label=label, probability=probability),
+        roc_auc=roc_auc,
+        average_precision=average_precision,
         **vars(probability_metrics(label=label, probability=probability)),
         true_positive=tp,
         false_positive=fp,
@@ -220,15 +222,18 @@ def _matthews(confusion: np.ndarray) -> float | None:
     return float(matthews_corrcoef(label, prediction, sample_weight=confusion.ravel()))
 
 
-def _ranking_metrics(*, label: np.ndarray, probability: np.ndarray) -> dict[str, float | None]:
+def _ranking_metrics(
+    *, label: np.ndarray, probability: np.ndarray
+) -> tuple[float | None, float | None]:
+    """Measure the area under the ROC curve, and the average precision."""
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     if len(np.unique(label)) < 2:
-        return {"roc_auc": None, "average_precision": None}
-    return {
-        "roc_auc": float(roc_auc_score(label, probability)),
-        "average_precision": float(average_precision_score(label, probability)),
-    }
+        return None, None
+    return (
+        float(roc_auc_score(label, probability)),
+        float(average_precision_score(label, probability)),
+    )
 
 
 def _macro_f1(*labels: LabelMetrics) -> float | None:

@@ -108,6 +108,8 @@ def _describe(
     binary, labelled = np.isin(label, (NEGATIVE, POSITIVE)), label >= 0
     if not binary.any():
         return None
-    found = calibration.describe(label=label[binary], before=before[binary], after=after[binary])
+    found = calibration.describe(
+        temperature=temperature, label=label[binary], before=before[binary], after=after[binary]
+    )
     margin = abstention.choose_margin(label=label[labelled], probability=after[labelled])
-    return {"temperature": temperature, **found, "neutral_margin": margin}
+    return {**found, "neutral_margin": margin}

