@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rich.console import JustifyMethod
 from rich.table import Table
 
 from sentiflow.data.manifest_types import Counts, Manifest
@@ -27,7 +28,7 @@ def of_run(
     """
     counts = records["prepare"]["counts"]
     split, metrics = headline
-    table = _table()
+    table = _table("left", "right", "left")
     _add_counts(table, counts, uris["prepare"])
     table.add_row(
         f"{split} accuracy",
@@ -43,7 +44,7 @@ def of_run(
 def of_preparation(record: Manifest, uri: str) -> Table:
     """Summarize a preparation: rows, splits, repeated texts, unknown words."""
     counts, repeats, words = record["counts"], record["duplicates"], record["vocabulary"]
-    table = _table()
+    table = _table("left", "right", "left")
     _add_counts(table, counts, uri)
     for split in SPLITS:
         by_label = counts["labels"][split]
@@ -68,9 +69,7 @@ def of_preparation(record: Manifest, uri: str) -> Table:
 
 def of_evaluation(record: Manifest, uri: str) -> Table:
     """Summarize an evaluation: the most important results, notes, and the path of the report."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(justify="right")
-    table.add_column(justify="left")
+    table = _table("right", "left")
     for number, meaning, _ in record["conclusions"]:
         table.add_row(number, meaning)
     for note in record["notes"]:
@@ -96,11 +95,10 @@ def next_steps(uris: Mapping[str, str], store: str) -> list[str]:
     ]
 
 
-def _table() -> Table:
+def _table(*sides: JustifyMethod) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(justify="left")
-    table.add_column(justify="right")
-    table.add_column(justify="left")
+    for side in sides:
+        table.add_column(justify=side)
     return table
 
 

@@ -100,12 +100,11 @@ class BehaviorResult:
     """In a sentence."""
     num_cases: int
     num_passed: int
-    pass_rate: float | None
-    """None without cases, as are its bounds."""
-    low: float | None
+    pass_rate: float
+    low: float
     """Of the 95 % Wilson interval. The cases of a test resemble each other, so it is too narrow for
     other kinds of sentences."""
-    high: float | None
+    high: float
     failures: tuple[Failure, ...]
     """The worst first: farthest from one half, from the unchanged text, or beyond the limit."""
 
@@ -121,9 +120,9 @@ def check_behavior(score: Score, *, texts: Sequence[str], seed: int = 0) -> list
         seed: Decides where typos are made.
 
     Returns:
-        A result for each test of :func:`make_tests`, in its order.
+        A result for each test of :func:`make_tests` that has cases, in its order.
     """
-    tests = list(make_tests(texts, seed=seed))
+    tests = [test for test in make_tests(texts, seed=seed) if test.cases]
     distinct = list(dict.fromkeys(t for test in tests for case in test.cases for t in case if t))
     of_text = dict(zip(distinct, score(distinct).tolist(), strict=True))
     return [_measure(test, of_text) for test in tests]
@@ -134,7 +133,7 @@ def _measure(test: BehaviorTest, probability: dict[str, float]) -> BehaviorResul
     after = np.array([probability[changed or text] for text, changed in test.cases])
     passed, badness = test.judge(before, after)
     num_cases, num_passed = len(test.cases), int(passed.sum())
-    low, high = wilson_interval(num_passed, num_cases) if num_cases else (None, None)
+    low, high = wilson_interval(num_passed, num_cases)
     worst = sorted(np.flatnonzero(~passed).tolist(), key=lambda case: -badness[case])[:MAX_FAILURES]
     return BehaviorResult(
         kind=test.kind,
@@ -142,7 +141,7 @@ def _measure(test: BehaviorTest, probability: dict[str, float]) -> BehaviorResul
         expectation=test.expectation,
         num_cases=num_cases,
         num_passed=num_passed,
-        pass_rate=num_passed / num_cases if num_cases else None,
+        pass_rate=num_passed / num_cases,
         low=low,
         high=high,
         failures=tuple(_failure(test.cases[case], probability) for case in worst),

@@ -15,8 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE
 from sentiflow.evaluation.results import AnsweredMetrics, Measurements, before_temperature
 from sentiflow.evaluation.slices import LengthCount
-from sentiflow.metrics.abstention import CoveragePoint
 from sentiflow.metrics.classification import BinaryMetrics, reliability_bins, wilson_interval
+from sentiflow.metrics.confidence import CoveragePoint
 from sentiflow.plotting import (
     BLUE,
     GRAY,
@@ -50,7 +50,7 @@ def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[
         curve: A row an epoch: ``epoch``, ``train_loss``, ``validation_loss``,
             ``validation_accuracy``; may be empty.
     """
-    metrics, label = measured.figures[measured.split], rows["label"].to_numpy()
+    metrics, label = measured.metrics, rows["label"].to_numpy()
     probability = rows["probability"].to_numpy().astype(np.float64)
     drawn: dict[str, Figure] = {}
     with mpl.rc_context(PLOT_STYLE):

@@ -14,8 +14,7 @@ from sentiflow.config.settings import flatten
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest, Settings
 from sentiflow.errors import UserError
-from sentiflow.evaluation import compared_rows, lineage, slices
-from sentiflow.evaluation.compared_rows import Scored
+from sentiflow.evaluation import evaluated_rows, lineage, slices
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import (
     BinaryMetrics,
@@ -23,7 +22,6 @@ from sentiflow.metrics.classification import (
     log_losses,
     squared_errors,
 )
-from sentiflow.metrics.paired import Difference
 from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
 from sentiflow.tracking import provenance, recording
 
@@ -55,7 +53,7 @@ class SliceDifference:
     num_rows: int
     accuracy_first: float
     accuracy_second: float
-    difference: Difference
+    difference: paired.Difference
     """Of accuracy; its p-value is of this slice alone."""
     p_adjusted: float
     """For the number of slices, by ``paired.adjust``."""
@@ -107,7 +105,7 @@ class Comparison:
     split: str
     """``test``; ``all`` of a corpus without splits."""
     num_rows: int
-    differences: dict[str, Difference | None]
+    differences: dict[str, paired.Difference | None]
     """By metric: ``accuracy``, ``f1_macro``, ``roc_auc``, ``log_loss``, ``brier``; None where it is
     undefined."""
     mcnemar: McNemar
@@ -144,7 +142,7 @@ def compare(
         JobError: MLflow cannot be reached.
     """
     pair = (_find(first, tracking_uri), _find(second, tracking_uri))
-    rows = compared_rows.read(pair)
+    rows = evaluated_rows.read_pair(pair)
     label = rows.table["label_0"].to_numpy()
     prediction, probability = (
         [rows.table[f"{name}_{i}"].to_numpy() for i in (0, 1)]
@@ -188,7 +186,7 @@ def compare(
     )
 
 
-def _find(name: str, tracking_uri: str | None) -> Scored:
+def _find(name: str, tracking_uri: str | None) -> evaluated_rows.Scored:
     """Find the predictions of a run."""
     if _RUN_ID.fullmatch(name):
         return _find_run(name, tracking_uri)
@@ -202,13 +200,11 @@ def _find(name: str, tracking_uri: str | None) -> Scored:
         except NotADirectoryError:  # a file was named
             break
         if record is not None and record["stage"] == "score":
-            return Scored(name, place, record)
-    if re.fullmatch(r"[0-9a-f]{6,40}", name):
-        hint = f"an MLflow id has 32 digits, this has {len(name)}"
+            return evaluated_rows.Scored(name, place, record)
     raise UserError(f"{name} holds no finished predictions", hint=f"score it first; or {hint}")
 
 
-def _find_run(run_id: str, tracking_uri: str | None) -> Scored:
+def _find_run(run_id: str, tracking_uri: str | None) -> evaluated_rows.Scored:
     tags = recording.read_tags(recording.default_uri(tracking_uri), run_id)
     stage = tags.get(recording.STAGE_TAG, "unknown")
     own = (provenance.OUTPUT_TAG, provenance.FINGERPRINT_TAG)
@@ -225,11 +221,11 @@ def _find_run(run_id: str, tracking_uri: str | None) -> Scored:
             f"{as_typed(uri)} no longer holds the predictions of the MLflow run {run_id}",
             hint="compare runs whose directories were not replaced",
         )
-    return Scored(run_id, uri, record)
+    return evaluated_rows.Scored(run_id, uri, record)
 
 
 def _describe(
-    scored: Scored, metrics: BinaryMetrics, rows: compared_rows.ComparedRows, i: int
+    scored: evaluated_rows.Scored, metrics: BinaryMetrics, rows: evaluated_rows.ComparedRows, i: int
 ) -> Model:
     model = scored.record["inputs"]["model"]
     settings = model["settings"]
@@ -249,7 +245,7 @@ def _describe(
 
 def _compare_metrics(
     label: np.ndarray, prediction: list[np.ndarray], probability: list[np.ndarray]
-) -> dict[str, Difference | None]:
+) -> dict[str, paired.Difference | None]:
     """Compare two models' metrics but for the accuracy."""
     log_loss = [log_losses(label=label, probability=each) for each in probability]
     error = [squared_errors(label=label, probability=each) for each in probability]
@@ -265,7 +261,7 @@ def _compare_metrics(
     }
 
 
-def compare_accuracy(first: np.ndarray, second: np.ndarray) -> tuple[Difference, McNemar]:
+def compare_accuracy(first: np.ndarray, second: np.ndarray) -> tuple[paired.Difference, McNemar]:
     """Compare two models, given for each which of N rows it gets right; N is at least 1."""
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     found = paired.accuracy_difference(
@@ -308,7 +304,9 @@ def _order(item: SliceDifference) -> tuple[float, float, float]:
     return item.p_adjusted, item.difference.p_value, -abs(item.difference.value)
 
 
-def _judge(accuracy: Difference, counts: McNemar, num_rows: int, first: str, second: str) -> str:
+def _judge(
+    accuracy: paired.Difference, counts: McNemar, num_rows: int, first: str, second: str
+) -> str:
     """Say in one sentence whether the second model is better, by McNemar's test of accuracy."""
     low, high, p = 100 * accuracy.low, 100 * accuracy.high, paired.write_p(counts.p_value)
     interval = f"95 % interval {low:+.2f} to {high:+.2f}, {num_rows:,} rows"

@@ -242,28 +242,22 @@ def _track(
     recorder.set_tags(tags | {"mlflow.note.content": "\n".join(lines)})
     if trained:
         training_run = recorder.of_run(trained.get("mlflow_run_id", ""))
-        metrics = measured.figures[measured.split]
         training_run.log_metrics(
-            {f"{measured.split}/{name}": getattr(metrics, name) for name in _HEADLINES}
+            {f"{measured.split}/{name}": getattr(measured.metrics, name) for name in _HEADLINES}
         )
         training_run.set_tags(tags)
 
 
 def _mean_pass_rates(tests: Sequence[BehaviorResult]) -> dict[str, float]:
     """Average the tests of each kind: thirty charts would hide all others."""
-    rates = {
-        kind: [test.pass_rate for test in tests if test.kind == kind and test.pass_rate is not None]
-        for kind in dict.fromkeys(test.kind for test in tests)
-    }
-    return {
-        f"behavior/{kind.replace(' ', '_')}": float(np.mean(found))
-        for kind, found in rates.items()
-        if found
-    }
+    rates: dict[str, list[float]] = {}
+    for test in tests:
+        rates.setdefault(f"behavior/{test.kind.replace(' ', '_')}", []).append(test.pass_rate)
+    return {name: float(np.mean(values)) for name, values in rates.items()}
 
 
 def _report(measured: Measurements, seconds: float) -> None:
-    metrics = measured.figures[measured.split]
+    metrics = measured.metrics
     name = "" if measured.split == evaluated_rows.WHOLE else f"{measured.split} "
     say(
         STAGE,

@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.data import manifest
-from sentiflow.data.manifest import identify_file
 from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
@@ -100,10 +99,10 @@ def _find_in(training: Manifest, scored: Manifest, name: str) -> list[np.ndarray
     if files["fingerprint"] == csv["fingerprint"]:
         same_numbers = has_header(scored) == has_header(prepared)
         return _read_row_ids(prepared, uri) if same_numbers else None
-    trained_on = {identify_file(item) for item in csv["files"]}
+    trained_on = {manifest.identify_file(item) for item in csv["files"]}
     inside = tuple(join(uri, path) for path in _DECISIVE)
     for item in files["files"]:
-        if identify_file(item) in trained_on or item["uri"].startswith(inside):
+        if manifest.identify_file(item) in trained_on or item["uri"].startswith(inside):
             raise UserError(
                 f"{name} was trained on rows of {item['uri']}, and has scored them with other "
                 "row numbers",

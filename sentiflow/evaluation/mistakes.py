@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE
 from sentiflow.data.text_hash import hash_strings, normalize_text
-from sentiflow.evaluation.slices import HAPPY, SAD
+from sentiflow.evaluation.slices import HAPPY, SAD, matches
 
 NUM_KEPT = 100
 """Rows of each kind."""
@@ -118,10 +117,7 @@ def _doubtful_labels(
 ) -> tuple[np.ndarray, list[str]]:
     """Find rows whose label is doubtful, and the reason for each."""
     contradicting, reasons = _contradicting(label, prediction, same)
-    happy, sad = (
-        pc.match_substring_regex(text, form).to_numpy(zero_copy_only=False).astype(bool)
-        for form in (HAPPY, SAD)
-    )
+    happy, sad = matches(text, HAPPY), matches(text, SAD)
     against = np.where(label == POSITIVE, sad & ~happy, happy & ~sad) & (prediction != label)
     against &= ~np.isin(same, same[contradicting])
     rows = np.flatnonzero(against)

@@ -17,7 +17,6 @@ from sentiflow.evaluation.results import ProbeResult
 from sentiflow.progress import say
 from sentiflow.tracking import model_sources
 from sentiflow.words import word_bias
-from sentiflow.words.word_bias import WordBias
 from sentiflow.words.word_vectors import WordVectors
 
 _NUM_CHANGED, _LONGEST_CHANGED = 400, 1000
@@ -94,7 +93,7 @@ def _take_vectors(package: Any) -> WordVectors:
     return WordVectors(package.vocabulary.words[first:], weights[first:])
 
 
-def _measure_words(vectors: WordVectors) -> tuple[WordBias, str]:
+def _measure_words(vectors: WordVectors) -> tuple[word_bias.WordBias, str]:
     """Measure word bias; without a direction, and with the reason, if too few words are known."""
     try:
         return word_bias.measure_word_bias(vectors), ""

@@ -65,21 +65,6 @@ class ReportData:
     versions: dict[str, str]
     """Of the libraries used."""
 
-    @property
-    def measured(self) -> Measurements:
-        """Give the measurements of the labelled rows."""
-        return self.result.measured
-
-    @property
-    def split(self) -> str:
-        """Name the split that headline and plots are about."""
-        return self.measured.split
-
-    @property
-    def metrics(self) -> BinaryMetrics:
-        """Give the metrics of that split."""
-        return self.measured.figures[self.split]
-
 
 class Axis(NamedTuple):
     """The axis of the pictures in a table."""
@@ -106,7 +91,7 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"cut": _cut, "fill": _fill, "points": _points}
-    measured, probed = data.measured, data.result.probed
+    measured, probed = data.result.measured, data.result.probed
     projections = _ends(probed.word_bias)
     label, probability = (data.rows[name].to_numpy() for name in ("label", "probability"))
     bins = reliability_bins(label=label, probability=probability)
@@ -115,13 +100,13 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         result=data.result,
         measured=measured,
         probed=probed,
-        metrics=data.metrics,
-        intervals=measured.intervals[data.split],
-        splits=sorted(measured.figures, key=lambda split: split != data.split),
-        texts=name_texts(data.split),
-        baseline=_baseline(data.metrics),
+        metrics=measured.metrics,
+        intervals=measured.intervals[measured.split],
+        splits=sorted(measured.figures, key=lambda split: split != measured.split),
+        texts=name_texts(measured.split),
+        baseline=_baseline(measured.metrics),
         slice_axis=_slice_axis(measured),
-        verdict=lambda item: _judge(item, data.metrics),
+        verdict=lambda item: _judge(item, measured.metrics),
         min_rows=MIN_ROWS,
         unit_axis=Axis(0, 1),
         mistakes={

@@ -13,12 +13,8 @@ from sentiflow.evaluation import mistakes, slices
 from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.evaluated_rows import EVALUATED, WHOLE, headline_split, of_split
 from sentiflow.evaluation.group_bias import GroupBias
-from sentiflow.evaluation.mistakes import LabelErrors
 from sentiflow.evaluation.slices import MIN_ROWS, LengthCount, SliceMetrics
-from sentiflow.metrics import abstention, bootstrap, calibration
-from sentiflow.metrics.abstention import CoveragePoint, ThreeClassMetrics
-from sentiflow.metrics.bootstrap import Interval
-from sentiflow.metrics.calibration import CalibrationEffect
+from sentiflow.metrics import bootstrap, confidence
 from sentiflow.metrics.classification import BinaryMetrics, binary_metrics, wilson_interval
 from sentiflow.words.word_bias import WordBias
 
@@ -48,20 +44,25 @@ class Measurements:
     """The headline split."""
     figures: dict[str, BinaryMetrics]
     """By split: metrics of the rows labelled negative or positive."""
-    intervals: dict[str, dict[str, Interval]]
+    intervals: dict[str, dict[str, bootstrap.Interval]]
     """By split and metric, see ``bootstrap.intervals``."""
-    three_class: dict[str, ThreeClassMetrics]
+    three_class: dict[str, confidence.ThreeClassMetrics]
     """By split that has neutral labels, where the margin of neutral is known."""
-    calibration: CalibrationEffect | None
+    calibration: confidence.CalibrationEffect | None
     """None if the temperature of the model is not known."""
-    coverage: Sequence[CoveragePoint]
+    coverage: Sequence[confidence.CoveragePoint]
     neutral: AnsweredMetrics | None
     """None without a margin."""
-    label_errors: LabelErrors
+    label_errors: mistakes.LabelErrors
     slices: Sequence[SliceMetrics]
     """The least accurate first; empty without texts."""
     lengths: Sequence[LengthCount]
     """Empty without texts."""
+
+    @property
+    def metrics(self) -> BinaryMetrics:
+        """Give the metrics of the headline split."""
+        return self.figures[self.split]
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def measure(
         },
         three_class={} if margin is None else _measure_three(rows, margin),
         calibration=_measure_calibration(chosen, known.get("temperature")),
-        coverage=abstention.accuracy_by_coverage(label=label, probability=probability),
+        coverage=confidence.accuracy_by_coverage(label=label, probability=probability),
         neutral=None if margin is None else _measure_answered(right, probability, margin),
         label_errors=mistakes.count_label_errors(label=label, probability=probability),
         slices=slices.measure(found, **columns),
@@ -160,7 +161,7 @@ def before_temperature(
     probability: np.ndarray, num_tokens: np.ndarray, *, temperature: float
 ) -> np.ndarray:
     """Undo a model's temperature; texts without a known token were not scaled by it."""
-    undone = calibration.rescale(probability, temperature=1 / temperature)
+    undone = confidence.rescale(probability, temperature=1 / temperature)
     return np.where(num_tokens > 0, undone, probability)
 
 
@@ -178,25 +179,27 @@ def _columns(rows: pa.Table) -> _Columns:
     return {"label": label, "probability": probability, "prediction": prediction}
 
 
-def _measure_three(rows: pa.Table, margin: float) -> dict[str, ThreeClassMetrics]:
+def _measure_three(rows: pa.Table, margin: float) -> dict[str, confidence.ThreeClassMetrics]:
     """Measure three labels in each split that has rows labelled neutral."""
     found = {}
     for split in EVALUATED:
         columns = _columns(rows.filter(pa.compute.equal(rows["split"], split)))
         label, probability = columns["label"], columns["probability"]
         if (label == NEUTRAL).any():
-            found[split] = abstention.three_class_metrics(
+            found[split] = confidence.three_class_metrics(
                 label=label, probability=probability, margin=margin
             )
     return found
 
 
-def _measure_calibration(rows: pa.Table, temperature: float | None) -> CalibrationEffect | None:
+def _measure_calibration(
+    rows: pa.Table, temperature: float | None
+) -> confidence.CalibrationEffect | None:
     if temperature is None:
         return None
     after, num_tokens = rows["probability"].to_numpy(), rows["num_tokens"].to_numpy()
     before = before_temperature(after, num_tokens, temperature=temperature)
-    return calibration.describe(
+    return confidence.describe(
         temperature=temperature, label=rows["label"].to_numpy(), before=before, after=after
     )
 
@@ -227,10 +230,13 @@ def summarize(measured: Measurements, probed: ProbeResult) -> list[Highlight]:
 
 
 def _of_accuracy(measured: Measurements) -> Highlight:
-    metrics = measured.figures[measured.split]
-    meaning = f"of {metrics.num_rows:,} {name_texts(measured.split)} are labelled correctly "
-    meaning += f"(95 % interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%})"
-    return Highlight(f"{metrics.accuracy:.1%}", meaning, "figures")
+    metrics = measured.metrics
+    return Highlight(
+        f"{metrics.accuracy:.1%}",
+        f"of {metrics.num_rows:,} {name_texts(measured.split)} are labelled correctly (95 % "
+        f"interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%})",
+        "figures",
+    )
 
 
 def _of_three_labels(measured: Measurements) -> Highlight | None:
@@ -238,9 +244,12 @@ def _of_three_labels(measured: Measurements) -> Highlight | None:
     if not three:
         return None
     neutral = sum(three.confusion[LABEL_NAMES[NEUTRAL]].values())
-    meaning = f"of all {three.num_rows:,} texts are labelled correctly with three labels: "
-    meaning += f"{neutral:,} are neutral (macro F1 {three.f1_macro:.3f})"
-    return Highlight(f"{three.accuracy:.1%}", meaning, "certainty")
+    return Highlight(
+        f"{three.accuracy:.1%}",
+        f"of all {three.num_rows:,} texts are labelled correctly with three labels: {neutral:,} "
+        f"are neutral (macro F1 {three.f1_macro:.3f})",
+        "certainty",
+    )
 
 
 def _of_calibration(measured: Measurements) -> Highlight | None:
@@ -248,59 +257,73 @@ def _of_calibration(measured: Measurements) -> Highlight | None:
     if interval is None:
         return None
     low, high = (f"{100 * end:.1f}" for end in interval)
-    figure = f"under {high} points" if low == "0.0" else f"{low} to {high} points"
-    meaning = "is the average gap between probability and outcome (95 % interval)"
-    return Highlight(figure, meaning, "probabilities")
+    return Highlight(
+        f"under {high} points" if low == "0.0" else f"{low} to {high} points",
+        "is the average gap between probability and outcome (95 % interval)",
+        "probabilities",
+    )
 
 
 def _of_coverage(measured: Measurements) -> Highlight | None:
     neutral = measured.neutral
     if not neutral or neutral.accuracy is None:
         return None
-    meaning = "is the accuracy if only the "
-    meaning += f"{neutral.coverage:.1%} of the texts with the most certain predictions are answered"
-    return Highlight(f"{neutral.accuracy:.1%}", meaning, "certainty")
+    return Highlight(
+        f"{neutral.accuracy:.1%}",
+        f"is the accuracy if only the {neutral.coverage:.1%} of the texts with the most certain "
+        "predictions are answered",
+        "certainty",
+    )
 
 
 def _of_slices(measured: Measurements) -> Highlight | None:
-    accuracy = measured.figures[measured.split].accuracy
-    worse = (s for s in measured.slices if s.num_rows >= MIN_ROWS and s.high < accuracy)
-    worst = next(worse, None)
-    if not worst:
-        return None
-    meaning = f"is the lowest accuracy of a slice: {worst.name} ({worst.num_rows:,} texts)"
-    return Highlight(f"{worst.accuracy:.1%}", meaning, "slices")
+    accuracy = measured.metrics.accuracy
+    for item in measured.slices:  # the least accurate first
+        if item.num_rows >= MIN_ROWS and item.high < accuracy:
+            return Highlight(
+                f"{item.accuracy:.1%}",
+                f"is the lowest accuracy of a slice: {item.name} ({item.num_rows:,} texts)",
+                "slices",
+            )
+    return None
 
 
 def _of_labels(measured: Measurements) -> Highlight | None:
-    fraction, metrics = measured.label_errors.fraction, measured.figures[measured.split]
+    fraction, metrics = measured.label_errors.fraction, measured.metrics
     baseline = max(metrics.positive_fraction, 1 - metrics.positive_fraction)
     if not fraction or not measured.slices or metrics.accuracy_low <= baseline:
         return None  # a model no better than the baseline cannot question a label
-    meaning = "of the labels may be wrong, by an estimate that trusts the model"
-    return Highlight(f"{fraction:.1%}", meaning, "mistakes")
+    return Highlight(
+        f"{fraction:.1%}",
+        "of the labels may be wrong, by an estimate that trusts the model",
+        "mistakes",
+    )
 
 
 def _of_behavior(probed: ProbeResult) -> Highlight | None:
-    rates = [(test.pass_rate, test.name) for test in probed.behavior if test.pass_rate is not None]
-    if not rates:
+    if not probed.behavior:
         return None
-    rate, name = min(rates, key=lambda each: each[0])
-    meaning = f"is the lowest pass rate of {len(rates)} behavior tests: {name}"
-    return Highlight(f"{rate:.0%}", meaning, "behavior")
+    worst = min(probed.behavior, key=lambda test: test.pass_rate)
+    return Highlight(
+        f"{worst.pass_rate:.0%}",
+        f"is the lowest pass rate of {len(probed.behavior)} behavior tests: {worst.name}",
+        "behavior",
+    )
 
 
 def _of_groups(probed: ProbeResult) -> Highlight | None:
     beyond = [
         bias
         for bias in probed.group_bias
-        if bias.spread > bias.chance_spread
-        and not any(bias.terms[end].known is False for end in (0, -1))
+        if bias.spread > bias.chance_spread and bias.terms[0].known and bias.terms[-1].known
     ]
     if not beyond:
         return None
     widest = max(beyond, key=lambda bias: bias.spread)
-    ends = f"{widest.terms[0].term} and {widest.terms[-1].term}"
-    meaning = f"is the largest gap in probability between groups by {widest.category}: {ends}, in "
-    meaning += f"the same sentences (chance alone reaches {100 * widest.chance_spread:.1f})"
-    return Highlight(f"{100 * widest.spread:.1f} points", meaning, "groups")
+    return Highlight(
+        f"{100 * widest.spread:.1f} points",
+        f"is the largest gap in probability between groups by {widest.category}: "
+        f"{widest.terms[0].term} and {widest.terms[-1].term}, in the same sentences (chance alone "
+        f"reaches {100 * widest.chance_spread:.1f})",
+        "groups",
+    )

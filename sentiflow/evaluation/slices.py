@@ -1,5 +1,6 @@
 """Texts -> slices of texts with something in common, and the accuracy of a model on each."""
 
+import math
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ PATTERNS: dict[str, tuple[str, str]] = {
 }
 """By name: what the texts contain, and the pattern (RE2) that finds it."""
 
-_LENGTHS = ((0, 4), (5, 9), (10, 14), (15, 19), (20, 29), (30, None))
+_LENGTHS = ((0, 4), (5, 9), (10, 14), (15, 19), (20, 29), (30, math.inf))
 _UNKNOWN = (
     ("no unknown token", 0.0, 0.0),
     ("unknown tokens, up to a tenth", 0.0, 0.1),
@@ -122,7 +123,7 @@ def find(
     own = {name: (f"matches {regex}", regex) for name, regex in patterns.items()}
     found = _by_length(lengths)
     for name, (about, regex) in (PATTERNS | own).items():
-        found.append(Slice(name, about, _matches(text, regex)))
+        found.append(Slice(name, about, matches(text, regex)))
     if by_unknown:
         found += _by_unknown(lengths, rows["num_tokens"].to_numpy())
     found.append(Slice("repeated", "the same text is on more than one row", _repeats(text)))
@@ -178,21 +179,23 @@ def _measure(
 
 
 def _by_length(lengths: np.ndarray) -> list[Slice]:
-    found = []
-    for low, high in _LENGTHS:
-        name = f"{low} to {high} tokens" if high is not None else f"{low} tokens or more"
-        rows = (lengths >= low) & (lengths <= (np.inf if high is None else high))
-        found.append(Slice(name, "", rows))
-    return found
+    return [
+        Slice(
+            f"{low} to {high} tokens" if high < math.inf else f"{low} tokens or more",
+            "",
+            (lengths >= low) & (lengths <= high),
+        )
+        for low, high in _LENGTHS
+    ]
 
 
 def _by_unknown(lengths: np.ndarray, num_tokens: np.ndarray) -> list[Slice]:
     unknown = 1 - num_tokens / np.maximum(lengths, 1)
     none_known = num_tokens == 0
-    found = []
-    for name, low, high in _UNKNOWN:
-        rows = (unknown <= high) & ((unknown > low) | (high == 0)) & ~none_known
-        found.append(Slice(name, "", rows))
+    found = [
+        Slice(name, "", (unknown <= high) & ((unknown > low) | (high == 0)) & ~none_known)
+        for name, low, high in _UNKNOWN
+    ]
     return [*found, Slice("no known token", "the prediction is the class prior", none_known)]
 
 
@@ -213,5 +216,6 @@ def _repeats(text: pa.Array) -> np.ndarray:
     return counts[member] > 1
 
 
-def _matches(text: pa.Array, regex: str) -> np.ndarray:
+def matches(text: pa.Array, regex: str) -> np.ndarray:
+    """Say which texts a regular expression (RE2) finds something in."""
     return pc.match_substring_regex(text, regex).to_numpy(zero_copy_only=False).astype(bool)

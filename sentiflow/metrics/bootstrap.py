@@ -48,8 +48,8 @@ def intervals(
         left out.
     """
     groups = _Groups(label, probability, prediction)
-    counts = groups.draw(np.random.default_rng(seed), num_resamples)
-    drawn = groups.measure(counts)
+    rng, shares = np.random.default_rng(seed), groups.num_rows / len(label)
+    drawn = groups.measure(rng.multinomial(len(label), shares, size=num_resamples))
     observed = groups.measure(groups.num_rows[None])
     found = {}
     for name, values in drawn.items():
@@ -81,11 +81,6 @@ class _Groups:
         self.mean_loss = np.bincount(member, loss) / self.num_rows
         self.mean_error = np.bincount(member, error) / self.num_rows
         self.mean_probability = np.bincount(member, probability) / self.num_rows
-
-    def draw(self, rng: np.random.Generator, num_resamples: int) -> np.ndarray:
-        """Draw the number of rows of each group: ``(num_resamples, groups)``."""
-        total = self.num_rows.sum()
-        return rng.multinomial(total, self.num_rows / total, size=num_resamples)
 
     def measure(self, counts: np.ndarray) -> dict[str, np.ndarray]:
         """Measure each of R draws; NaN where a metric is undefined.

@@ -187,12 +187,9 @@ def test_without_real_texts_their_tests_are_left_out(perfect):
         assert results.keys() <= perfect.keys()
 
 
-def test_a_test_without_cases_has_no_rate():
+def test_a_test_without_cases_is_left_out():
     results = by_name(check_behavior(score_all(understand), texts=["a b c", "."]))
-    for name in ("typo", "apostrophe"):
-        result = results[name]
-        assert (result.num_cases, result.num_passed, result.failures) == (0, 0, ())
-        assert (result.pass_rate, result.low, result.high) == (None, None, None)
+    assert not {"typo", "apostrophe"} & results.keys()
     assert results["full stop"].num_cases == 1
     assert results["mention"].num_cases == 2
 

@@ -42,7 +42,7 @@ def test_drawing_leaves_matplotlib_as_it_was(data):
 
 def test_what_was_before_the_temperature_is_drawn_too(data):
     drawn = draw(data)
-    untouched = dataclasses.replace(data.measured, calibration=None)
+    untouched = dataclasses.replace(data.result.measured, calibration=None)
     plain = charts.render(untouched, data.rows, data.curve)
     assert {name for name in drawn if drawn[name] != plain[name]} == {"reliability.png"}
 

