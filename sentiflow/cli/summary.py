@@ -10,24 +10,23 @@ from rich.table import Table
 
 from sentiflow.data.manifest_types import Counts, Manifest
 from sentiflow.data.schema import SPLITS
+from sentiflow.evaluation.evaluated_rows import headline_split
 from sentiflow.storage.uris import as_typed
 
 Records = Mapping[str, Manifest]
 """Manifests by job."""
 
 
-def of_run(
-    records: Records, uris: Mapping[str, str], headline: tuple[str, Mapping[str, float]]
-) -> Table:
+def of_run(records: Records, uris: Mapping[str, str]) -> Table:
     """Summarize a whole run.
 
     Args:
         records: Of all four jobs.
         uris: Directories by job.
-        headline: Name of a split, and its metrics.
     """
-    counts = records["prepare"]["counts"]
-    split, metrics = headline
+    counts, figures = records["prepare"]["counts"], records["evaluate"]["figures"]
+    split = headline_split(list(figures))
+    metrics = figures[split]
     table = _table("left", "right", "left")
     _add_counts(table, counts, uris["prepare"])
     table.add_row(

@@ -120,12 +120,6 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> Manifest:
     )
 
 
-def headline(figures: Mapping[str, Mapping[str, float]]) -> tuple[str, Mapping[str, float]]:
-    """Choose the split that a manifest's metrics are about, and its metrics."""
-    name = evaluated_rows.headline_split(list(figures))
-    return name, figures[name]
-
-
 def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table, bool, list[str]]:
     """Leave out rows of the training and validation splits, where predictions have no split.
 

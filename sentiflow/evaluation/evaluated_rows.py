@@ -126,12 +126,13 @@ def _name_kept(rows: pa.Table, kept: dict[str, str]) -> pa.Table:
     for name, role in kept.items():
         column = rows[name]
         rows = rows.drop_columns(name)
-        is_text = str(column.type) in ("string", "large_string", "string_view")
-        if role == _TEXT and is_text and not column.null_count:
-            column = column.cast(pa.string())
-        elif not (role == _TIME and pa.types.is_timestamp(column.type)):
-            continue
-        if role not in rows.column_names:
+        if role == _TIME:
+            fits = pa.types.is_timestamp(column.type)
+        else:
+            is_text = str(column.type) in ("string", "large_string", "string_view")
+            fits = is_text and not column.null_count
+        if fits and role not in rows.column_names:
+            column = column if role == _TIME else column.cast(pa.string())
             rows = rows.append_column(role, column)
     return rows
 
@@ -266,7 +267,7 @@ def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
                 f"{scored.name} has no test row labelled negative or positive",
                 hint="prepare with a test_fraction above 0",
             )
-        found.append(headline_split(names))
+        found.append(names[0])
     if found[0] != found[1]:
         kinds = {"test": "test rows", WHOLE: "no splits"}
         texts = [f"{s.name} has {kinds[name]}" for s, name in zip(pair, found, strict=True)]

@@ -66,10 +66,8 @@ def _load_model(
         JobError: MLflow cannot be reached.
     """
     model, tracking = scored["inputs"]["model"], config.tracking.uri
-    if (
-        model_sources.describe(model["uri"], tracking=tracking)["fingerprint"]
-        != (model["fingerprint"])
-    ):
+    present = model_sources.describe(model["uri"], tracking=tracking)
+    if present["fingerprint"] != model["fingerprint"]:
         raise UserError(f"{model['uri']} holds another model now")
     package = model_sources.load(model["uri"], tracking=tracking)
 
