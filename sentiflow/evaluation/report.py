@@ -19,7 +19,7 @@ from sentiflow.config.settings import flatten
 from sentiflow.data.manifest_types import Settings
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE
 from sentiflow.evaluation.group_bias import CAVEAT, GroupBias
-from sentiflow.evaluation.results import EvaluationResult, Measurements, name_texts
+from sentiflow.evaluation.results import EvaluationResult, name_texts
 from sentiflow.evaluation.slices import MIN_ROWS, SliceMetrics
 from sentiflow.metrics.classification import BinaryMetrics, reliability_bins
 from sentiflow.words.word_bias import Projection, WordBias
@@ -90,7 +90,7 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"cut": _cut, "fill": _fill, "points": _points}
+    environment.filters |= {"fill": _fill, "points": _points}
     measured, probed = data.result.measured, data.result.probed
     projections = _ends(probed.word_bias)
     label, probability = (data.rows[name].to_numpy() for name in ("label", "probability"))
@@ -105,9 +105,9 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         splits=sorted(measured.figures, key=lambda split: split != measured.split),
         texts=name_texts(measured.split),
         baseline=_baseline(measured.metrics),
-        slice_axis=_slice_axis(measured),
-        verdict=lambda item: _judge(item, measured.metrics),
+        slice_axis=_slice_axis(measured.slices),
         min_rows=MIN_ROWS,
+        max_shown=MAX_SHOWN,
         unit_axis=Axis(0, 1),
         mistakes={
             kind: data.mistakes.filter(pc.equal(data.mistakes["kind"], kind))
@@ -120,7 +120,7 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         ],
         group_axis=_group_axis(probed.group_bias),
         projections=projections,
-        word_axis=_symmetric_axis([each.cosine for each in projections], least=0.1, step=0.1),
+        word_axis=_symmetric_axis([each.cosine for each in projections], step=0.1),
         caveat=CAVEAT,
         label_names=LABEL_NAMES,
         curve=data.curve.astype(object).where(data.curve.notna(), None).to_dict("records"),
@@ -140,34 +140,21 @@ def _baseline(metrics: BinaryMetrics) -> tuple[str, float]:
     return LABEL_NAMES[label], max(metrics.positive_fraction, 1 - metrics.positive_fraction)
 
 
-def _slice_axis(measured: Measurements) -> Axis | None:
+def _slice_axis(slices: Sequence[SliceMetrics]) -> Axis:
     """Choose an axis that holds every slice of enough rows."""
-    if not measured.slices:
-        return None
-    shown = [item for item in measured.slices if item.num_rows >= MIN_ROWS] or measured.slices
-    low = np.floor(20 * min(item.low for item in shown)) / 20
-    return Axis(low, np.ceil(20 * max(item.high for item in shown)) / 20)
-
-
-def _judge(item: SliceMetrics, metrics: BinaryMetrics) -> str:
-    """Name the style of a slice, by its interval and the accuracy on all texts."""
-    if item.num_rows < MIN_ROWS:
-        return "few"
-    if item.high < metrics.accuracy:
-        return "worse"
-    return "better" if item.low > metrics.accuracy else ""
+    shown = [item for item in slices if item.num_rows >= MIN_ROWS] or slices
+    low = np.floor(20 * min((item.low for item in shown), default=0)) / 20
+    return Axis(low, np.ceil(20 * max((item.high for item in shown), default=1)) / 20)
 
 
 def _group_axis(group_bias: Sequence[GroupBias]) -> Axis:
     terms = [term for bias in group_bias for term in bias.terms]
-    return _symmetric_axis(
-        [end for term in terms for end in (term.low, term.high)], least=0.05, step=0.05
-    )
+    return _symmetric_axis([end for term in terms for end in (term.low, term.high)], step=0.05)
 
 
-def _symmetric_axis(values: Sequence[float], *, least: float, step: float) -> Axis:
-    """Choose an axis around 0 that holds all values."""
-    reach = max(least, step * np.ceil(max(map(abs, values), default=0) / step))
+def _symmetric_axis(values: Sequence[float], *, step: float) -> Axis:
+    """Choose an axis around 0 that holds all values; it ends at a multiple of ``step``."""
+    reach = max(step, step * np.ceil(max(map(abs, values), default=0) / step))
     return Axis(-reach, reach)
 
 
@@ -184,10 +171,6 @@ def _fill(form: str, values: object) -> str:
     fields: Mapping[str, Any] = values if isinstance(values, Mapping) else vars(values)
     names = [name for _, name, _, _ in Formatter().parse(form) if name]
     return "—" if any(fields[name] is None for name in names) else form.format(**fields)
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
 
 
 def _points(share: float) -> str:
