@@ -113,7 +113,7 @@ def promote(
         if as_json:
             typer.echo(json.dumps(dataclasses.asdict(outcome), ensure_ascii=False))
         if outcome.refused:
-            raise JobError(promotion.explain_refusal(outcome))
+            raise JobError(promotion.to_text(outcome))
         if not as_json:
             typer.echo(promotion.to_text(outcome))
 

@@ -4,8 +4,7 @@ import textwrap
 from collections.abc import Sequence
 
 from sentiflow.cli.terminal import align, shorten, wrap
-from sentiflow.evaluation.comparison import Comparison, Model, Setting
-from sentiflow.evaluation.differences import SliceDifference
+from sentiflow.evaluation.comparison import Comparison, Model, Setting, SliceDifference
 from sentiflow.metrics.paired import Difference, write_p
 from sentiflow.storage.uris import as_typed
 
@@ -41,13 +40,12 @@ def _describe(side: str, model: Model) -> list[str]:
 def _count_rows(found: Comparison) -> list[str]:
     kind = "labelled" if found.split == "all" else f"labelled {found.split}"
     lines = [f"{found.num_rows:,} {kind} rows are compared."]
-    for side, model in (("first", found.first), ("second", found.second)):
-        if model.num_rows_only_here:
-            lines.append(f"{_rows(model.num_rows_only_here, 'more ')} in the {side} run only.")
     for side, other, model in (
         ("first", "second", found.first),
         ("second", "first", found.second),
     ):
+        if model.num_rows_only_here:
+            lines.append(f"{_rows(model.num_rows_only_here, 'more ')} in the {side} run only.")
         if model.num_rows_seen:
             lines.append(
                 f"{_rows(model.num_rows_seen)} left out: test rows of the {other} run that the "

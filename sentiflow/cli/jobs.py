@@ -181,12 +181,10 @@ def _summarize(verb: str, outcomes: Sequence["Outcome"], *, tracking_uri: str | 
         _print(summary.of_evaluation(records["evaluate"], uris["evaluate"]))
     if verb != "run":
         return
-    from sentiflow.evaluation import evaluate
     from sentiflow.tracking import recording
 
     typer.echo("")
-    headline = evaluate.headline(records["evaluate"]["figures"])
-    _print(summary.of_run(records, uris, headline))
+    _print(summary.of_run(records, uris))
     if not any(outcome.ran for outcome in outcomes):
         typer.echo("\nEverything was complete already; nothing was repeated.")
     store = recording.default_uri(tracking_uri)

@@ -5,29 +5,29 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rich.console import JustifyMethod
 from rich.table import Table
 
 from sentiflow.data.manifest_types import Counts, Manifest
 from sentiflow.data.schema import SPLITS
+from sentiflow.evaluation.evaluated_rows import headline_split
 from sentiflow.storage.uris import as_typed
 
 Records = Mapping[str, Manifest]
 """Manifests by job."""
 
 
-def of_run(
-    records: Records, uris: Mapping[str, str], headline: tuple[str, Mapping[str, float]]
-) -> Table:
+def of_run(records: Records, uris: Mapping[str, str]) -> Table:
     """Summarize a whole run.
 
     Args:
         records: Of all four jobs.
         uris: Directories by job.
-        headline: Name of a split, and its metrics.
     """
-    counts = records["prepare"]["counts"]
-    split, metrics = headline
-    table = _table()
+    counts, figures = records["prepare"]["counts"], records["evaluate"]["figures"]
+    split = headline_split(list(figures))
+    metrics = figures[split]
+    table = _table("left", "right", "left")
     _add_counts(table, counts, uris["prepare"])
     table.add_row(
         f"{split} accuracy",
@@ -43,7 +43,7 @@ def of_run(
 def of_preparation(record: Manifest, uri: str) -> Table:
     """Summarize a preparation: rows, splits, repeated texts, unknown words."""
     counts, repeats, words = record["counts"], record["duplicates"], record["vocabulary"]
-    table = _table()
+    table = _table("left", "right", "left")
     _add_counts(table, counts, uri)
     for split in SPLITS:
         by_label = counts["labels"][split]
@@ -68,9 +68,7 @@ def of_preparation(record: Manifest, uri: str) -> Table:
 
 def of_evaluation(record: Manifest, uri: str) -> Table:
     """Summarize an evaluation: the most important results, notes, and the path of the report."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(justify="right")
-    table.add_column(justify="left")
+    table = _table("right", "left")
     for number, meaning, _ in record["conclusions"]:
         table.add_row(number, meaning)
     for note in record["notes"]:
@@ -96,11 +94,10 @@ def next_steps(uris: Mapping[str, str], store: str) -> list[str]:
     ]
 
 
-def _table() -> Table:
+def _table(*sides: JustifyMethod) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(justify="left")
-    table.add_column(justify="right")
-    table.add_column(justify="left")
+    for side in sides:
+        table.add_column(justify=side)
     return table
 
 

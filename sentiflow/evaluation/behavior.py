@@ -2,22 +2,80 @@
 
 Behavior tests after Ribeiro et al., "Beyond Accuracy: Behavioral Testing of NLP Models with
 CheckList", ACL 2020. A test has many cases of one ability. Its pass rate shows what a model can do;
-accuracy on real tweets depends on how often that ability is needed.
+accuracy on real tweets depends on how often that ability is needed. The sentences are in
+``behavior.yaml``.
 """
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import resources
+from itertools import chain, pairwise, product
+from typing import Any, Literal
 
 import numpy as np
+import yaml
 
-from sentiflow.evaluation.behavior_cases import BehaviorTest, Case, Kind, make_tests
+from sentiflow.data.schema import LABEL_NAMES, POSITIVE
 from sentiflow.metrics.classification import wilson_interval
 
 Score = Callable[[Sequence[str]], np.ndarray]
-"""N texts -> the probability of positive of each."""
+"""N texts -> the probability of positive of each, N float64."""
 
 MAX_FAILURES = 5
 """Failed cases kept in a result."""
+
+
+Kind = Literal["minimum function", "invariance", "direction"]
+"""``minimum function``: a minimum functionality test, where a text has a label. ``invariance``: a
+change of a text does not change the label. ``direction``: a directional expectation test, where a
+change of a text moves the probability one way, or not the other. Programs read these names in
+``metrics.json``."""
+
+TOLERANCE = 0.1
+"""A change of a probability up to this counts as none, as in CheckList."""
+
+Case = tuple[str, str | None]
+"""A text, and what it is changed to; None in a minimum functionality test."""
+
+_DATA: dict[str, Any] = yaml.safe_load(
+    (resources.files("sentiflow.evaluation") / "behavior.yaml").read_text("utf-8")
+)
+
+
+@dataclass(frozen=True)
+class BehaviorTest:
+    """Cases of one ability."""
+
+    kind: Kind
+    name: str
+    expectation: str
+    """In a sentence."""
+    cases: Sequence[Case]
+    expected: str
+    """The label of the texts, ``same label``, or what a change does to the probability: ``lower``,
+    ``raise``, ``not lower``, ``not raise``."""
+
+    def judge(self, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Say which cases pass, and how bad a failure of each would be.
+
+        Args:
+            before: The probability of each text.
+            after: That of the changed text.
+        """
+        change = after - before
+        if self.kind == "minimum function":
+            is_positive = self.expected == LABEL_NAMES[POSITIVE]
+            return (before >= 0.5) == is_positive, np.abs(before - 0.5)
+        if self.kind == "invariance":
+            return (before >= 0.5) == (after >= 0.5), np.abs(change)
+        excess = {
+            "lower": change + TOLERANCE,
+            "raise": TOLERANCE - change,
+            "not lower": -TOLERANCE - change,
+            "not raise": change - TOLERANCE,
+        }[self.expected]
+        return excess <= 0, excess
 
 
 @dataclass(frozen=True)
@@ -42,28 +100,13 @@ class BehaviorResult:
     """In a sentence."""
     num_cases: int
     num_passed: int
-    pass_rate: float | None
-    """None without cases, as are its bounds."""
-    low: float | None
+    pass_rate: float
+    low: float
     """Of the 95 % Wilson interval. The cases of a test resemble each other, so it is too narrow for
     other kinds of sentences."""
-    high: float | None
+    high: float
     failures: tuple[Failure, ...]
     """The worst first: farthest from one half, from the unchanged text, or beyond the limit."""
-
-
-def score_texts(score: Score, texts: Sequence[str]) -> np.ndarray:
-    """Score N texts: N float64 probabilities of positive.
-
-    Raises:
-        ValueError: ``score`` does not give one probability for each text.
-    """
-    probability = np.asarray(score(texts), dtype=np.float64)
-    if probability.shape != (len(texts),):
-        raise ValueError(f"{len(texts)} texts have scores of shape {probability.shape}")
-    if not ((probability >= 0) & (probability <= 1)).all():
-        raise ValueError("a score is not in [0, 1]")
-    return probability
 
 
 def check_behavior(score: Score, *, texts: Sequence[str], seed: int = 0) -> list[BehaviorResult]:
@@ -77,23 +120,20 @@ def check_behavior(score: Score, *, texts: Sequence[str], seed: int = 0) -> list
         seed: Decides where typos are made.
 
     Returns:
-        A result for each test of :func:`behavior_cases.make_tests`, in its order.
-
-    Raises:
-        ValueError: ``score`` does not give one probability for each text.
+        A result for each test of :func:`make_tests` that has cases, in its order.
     """
-    tests = list(make_tests(texts, seed=seed))
+    tests = [test for test in make_tests(texts, seed=seed) if test.cases]
     distinct = list(dict.fromkeys(t for test in tests for case in test.cases for t in case if t))
-    of_text = dict(zip(distinct, score_texts(score, distinct).tolist(), strict=True))
-    return [_judge(test, of_text) for test in tests]
+    of_text = dict(zip(distinct, score(distinct).tolist(), strict=True))
+    return [_measure(test, of_text) for test in tests]
 
 
-def _judge(test: BehaviorTest, probability: dict[str, float]) -> BehaviorResult:
+def _measure(test: BehaviorTest, probability: dict[str, float]) -> BehaviorResult:
     before = np.array([probability[text] for text, _ in test.cases])
     after = np.array([probability[changed or text] for text, changed in test.cases])
     passed, badness = test.judge(before, after)
     num_cases, num_passed = len(test.cases), int(passed.sum())
-    low, high = wilson_interval(num_passed, num_cases) if num_cases else (None, None)
+    low, high = wilson_interval(num_passed, num_cases)
     worst = sorted(np.flatnonzero(~passed).tolist(), key=lambda case: -badness[case])[:MAX_FAILURES]
     return BehaviorResult(
         kind=test.kind,
@@ -101,7 +141,7 @@ def _judge(test: BehaviorTest, probability: dict[str, float]) -> BehaviorResult:
         expectation=test.expectation,
         num_cases=num_cases,
         num_passed=num_passed,
-        pass_rate=num_passed / num_cases if num_cases else None,
+        pass_rate=num_passed / num_cases,
         low=low,
         high=high,
         failures=tuple(_failure(test.cases[case], probability) for case in worst),
@@ -111,3 +151,139 @@ def _judge(test: BehaviorTest, probability: dict[str, float]) -> BehaviorResult:
 def _failure(case: Case, probability: dict[str, float]) -> Failure:
     text, changed = case
     return Failure(text, probability[text], changed, probability[changed] if changed else None)
+
+
+def make_tests(texts: Sequence[str], *, seed: int) -> Iterator[BehaviorTest]:
+    """Make all tests: minimum functionality, then invariance, then directional expectation.
+
+    Args:
+        texts: Real texts, to change. Repeated and blank ones are left out. Without any, the tests
+            that need them are left out. A change that leaves a text as it was makes no case.
+        seed: Decides where typos are made.
+    """
+    real = [text for text in dict.fromkeys(texts) if text.strip()]
+    yield from _minimum_functionality_tests()
+    yield from _invariance_tests()
+    if real:
+        yield from _invariance_tests_of_real_texts(real, seed)
+        yield from _directional_tests_of_real_texts(real)
+    yield from _directional_tests()
+
+
+def _minimum_functionality_tests() -> Iterator[BehaviorTest]:
+    for test in _DATA["minimum_functionality"]:
+        if "endings" in test:
+            texts = [" ".join(parts) for parts in product(test["sentences"], test["endings"])]
+        else:
+            texts = _fill(test["templates"], test.get("words", ("",)))
+        cases: list[Case] = [(text, None) for text in texts]
+        yield BehaviorTest(
+            "minimum function", test["name"], test["expectation"], cases, test["label"]
+        )
+
+
+def _invariance_tests() -> Iterator[BehaviorTest]:
+    for test in _DATA["invariance"]:
+        filled = (_fill([template], test["words"]) for template in test["templates"])
+        cases = [pair for texts in filled for pair in pairwise(texts)]
+        yield BehaviorTest("invariance", test["name"], test["expectation"], cases, "same label")
+
+
+def _invariance_tests_of_real_texts(texts: list[str], seed: int) -> Iterator[BehaviorTest]:
+    generator = np.random.default_rng(seed)
+
+    def test(name: str, what: str, change: Callable[[str], str]) -> BehaviorTest:
+        cases = _change_texts(texts, change)
+        expectation = f"{what} does not change the label."
+        return BehaviorTest("invariance", name, expectation, cases, "same label")
+
+    yield test("mention", "A mention of somebody at the front", "@somebody {}".format)
+    link = "http://example.com/a1b2c3"
+    yield test("link", "A link at the end", lambda text: f"{text.rstrip()} {link}")
+    yield test("typo", "A typo within one word", lambda text: _make_typo(text, generator))
+    yield test("apostrophe", "Leaving out an apostrophe (dont)", _drop_apostrophes)
+    yield test("upper case", "Upper case", _raise_case)
+    yield test("full stop", "Adding or removing a full stop at the end", _change_full_stop)
+    yield test("white space", "Wider white space", lambda text: f"  {'  '.join(text.split())}")
+
+
+def _directional_tests_of_real_texts(texts: list[str]) -> Iterator[BehaviorTest]:
+    for name, added, never in (
+        ("added praise", "I love it", "lower"),
+        ("added complaint", "I hate it", "raise"),
+    ):
+        cases = [(text, f"{_end_sentence(text)} {added}") for text in texts]
+        expectation = f'"{added}" at the end never {never}s the probability by over {TOLERANCE}.'
+        yield BehaviorTest("direction", name, expectation, cases, f"not {never}")
+
+
+def _directional_tests() -> Iterator[BehaviorTest]:
+    for test in _DATA["directional_expectation"]:
+        cases = chain.from_iterable(
+            zip(_fill([p["before"]], p["words"]), _fill([p["after"]], p["words"]), strict=True)
+            for p in test["pairs"]
+        )
+        yield BehaviorTest(
+            "direction", test["name"], test["expectation"], list(cases), test["expected"]
+        )
+
+
+def _fill(templates: Iterable[str], words: Iterable[str]) -> list[str]:
+    """Fill each template with each thing and each word that it has a place for."""
+    filled = (
+        template.format(thing=thing, word=word)
+        for template, thing, word in product(templates, _DATA["things"], words)
+    )
+    return list(dict.fromkeys(text[0].upper() + text[1:] for text in filled))
+
+
+def _change_texts(texts: list[str], change: Callable[[str], str]) -> list[Case]:
+    changed = [(text, change(text)) for text in texts]
+    return [(text, new) for text, new in changed if new not in ("", text)]
+
+
+_OPAQUE = re.compile(r"(&#?\w+;|(?:https?://|www\.)\S+|@\w+)")
+"""Entities, links and mentions, which are not changed."""
+
+_PLAIN_WORD = re.compile(r"(?<!\S)[A-Za-z]{4,}(?=[.,!?]*(?:\s|$))")
+_APOSTROPHE = re.compile(r"(?<=n)['\u2019](?=t\b)", re.IGNORECASE)
+
+
+def _make_typo(text: str, generator: np.random.Generator) -> str:
+    """Swap two different neighboring letters, not the first or last of a word."""
+    places = [
+        place
+        for word in _PLAIN_WORD.finditer(text)
+        for place in range(word.start() + 1, word.end() - 2)
+        if text[place].lower() != text[place + 1].lower()
+    ]
+    if not places:
+        return text
+    place = places[generator.integers(len(places))]
+    return text[:place] + text[place + 1] + text[place] + text[place + 2 :]
+
+
+def _drop_apostrophes(text: str) -> str:
+    """Write ``don't`` as ``dont``. Elsewhere the result can be another word (``we're``)."""
+    return _APOSTROPHE.sub("", text)
+
+
+def _raise_case(text: str) -> str:
+    parts = _OPAQUE.split(text)
+    return "".join(part if i % 2 else part.upper() for i, part in enumerate(parts))
+
+
+def _change_full_stop(text: str) -> str:
+    """Remove a single full stop, or add one after a word."""
+    body = text.rstrip()
+    if body.endswith(".") and not body.endswith(".."):
+        return body[:-1].rstrip()
+    ended = _end_sentence(text)
+    return text if ended == body else ended
+
+
+def _end_sentence(text: str) -> str:
+    """Add a full stop if the text ends with a word."""
+    body = text.rstrip()
+    is_word = body[-1].isalnum() and not _OPAQUE.fullmatch(body.split()[-1])
+    return f"{body}." if is_word else body

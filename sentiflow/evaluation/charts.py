@@ -1,20 +1,22 @@
 """Measurements -> plots, as PNG on white."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE
-from sentiflow.evaluation.results import AnsweredMetrics, Measurements
+from sentiflow.evaluation.results import AnsweredMetrics, Measurements, before_temperature
 from sentiflow.evaluation.slices import LengthCount
-from sentiflow.metrics.abstention import CoveragePoint
 from sentiflow.metrics.classification import BinaryMetrics, reliability_bins, wilson_interval
+from sentiflow.metrics.confidence import CoveragePoint
 from sentiflow.plotting import (
     BLUE,
     GRAY,
@@ -35,44 +37,46 @@ MAX_CURVE_POINTS = 2000
 """More points than a plot can show; drawing a million takes seconds."""
 
 
-def render(
-    measured: Measurements,
-    *,
-    label: np.ndarray,
-    probability: np.ndarray,
-    before: np.ndarray | None,
-    curve: pd.DataFrame,
-) -> dict[str, bytes]:
+def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[str, bytes]:
     """Draw the plots of the headline split, by file name.
 
     ``training_curve.png`` needs a curve; ``roc.png`` and ``precision_recall.png`` need both
-    classes; ``lengths.png`` needs texts; the others need labelled rows. The same data and the same
-    matplotlib give the same bytes.
+    classes; ``lengths.png`` needs texts. The same data and the same matplotlib give the same bytes.
 
     Args:
         measured: The measurements of the same rows.
-        label: N labels of the split, 0 or 1.
-        probability: Of positive.
-        before: The probability without the model's temperature, if that is known.
+        rows: N rows of the split: ``label`` (0 or 1), ``probability`` (of positive),
+            ``num_tokens``.
         curve: A row an epoch: ``epoch``, ``train_loss``, ``validation_loss``,
             ``validation_accuracy``; may be empty.
     """
+    metrics, label = measured.metrics, rows["label"].to_numpy()
+    probability = rows["probability"].to_numpy().astype(np.float64)
     drawn: dict[str, Figure] = {}
     with mpl.rc_context(PLOT_STYLE):
         if len(curve):
             drawn["training_curve.png"] = draw_training_curve(curve)
-        if len(label):
-            metrics = measured.figures[measured.split]
-            drawn["confusion.png"] = _draw_confusion(metrics)
-            if len(np.unique(label)) == 2:
-                drawn["roc.png"] = _draw_roc(label, probability, metrics)
-                drawn["precision_recall.png"] = _draw_precision_recall(label, probability, metrics)
-            drawn["reliability.png"] = _draw_reliability(label, probability, before)
-            drawn["probabilities.png"] = _draw_probabilities(label, probability)
-            drawn["coverage.png"] = _draw_coverage(measured.coverage, measured.neutral)
+        drawn["confusion.png"] = _draw_confusion(metrics)
+        if len(np.unique(label)) == 2:
+            drawn["roc.png"] = _draw_roc(label, probability, metrics)
+            drawn["precision_recall.png"] = _draw_precision_recall(label, probability, metrics)
+        drawn["reliability.png"] = _draw_reliability(label, probability, _before(measured, rows))
+        drawn["probabilities.png"] = _draw_probabilities(label, probability)
+        drawn["coverage.png"] = _draw_coverage(measured.coverage, measured.neutral)
         if measured.lengths:
             drawn["lengths.png"] = _draw_lengths(measured.lengths)
         return {file: to_png(figure) for file, figure in drawn.items()}
+
+
+def _before(measured: Measurements, rows: pa.Table) -> np.ndarray | None:
+    """Give the probabilities without the model's temperature; None if it has none."""
+    if not measured.calibration or measured.calibration["temperature"] == 1:
+        return None
+    return before_temperature(
+        rows["probability"].to_numpy(),
+        rows["num_tokens"].to_numpy(),
+        temperature=measured.calibration["temperature"],
+    )
 
 
 def _draw_confusion(metrics: BinaryMetrics) -> Figure:
@@ -83,8 +87,7 @@ def _draw_confusion(metrics: BinaryMetrics) -> Figure:
         ]
     )
     of_label = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(4.4, 3.6))
-    axes = figure.subplots()
+    figure, axes = _axes(xlabel="Prediction", ylabel="Label")
     axes.imshow(of_label, cmap=BLUES, vmin=0, vmax=1, aspect="auto")
     for (row, column), share in np.ndenumerate(of_label):
         count = f"{counts[row, column]:,}"
@@ -93,7 +96,6 @@ def _draw_confusion(metrics: BinaryMetrics) -> Figure:
     names = [LABEL_NAMES[NEGATIVE], LABEL_NAMES[POSITIVE]]
     axes.set_xticks([0, 1], names)
     axes.set_yticks([0, 1], names, rotation=90, va="center")
-    axes.set(xlabel="Prediction", ylabel="Label")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.axhline(0.5, color="white", linewidth=3)
@@ -136,12 +138,12 @@ def _draw_reliability(
     figure, axes = _unit_square("Mean probability of positive", "Share of positive labels")
     axes.plot([0, 1], [0, 1], "--", color=GRAY, linewidth=1)
     if before is not None:
-        bins = _filled_bins(label, before)
+        bins = reliability_bins(label=label, probability=before)
         axes.plot(
             bins["mean_probability"], bins["positive_fraction"], "o:",
             color=ORANGE, markersize=3, linewidth=1.4, label="before temperature scaling",
         )  # fmt: skip
-    bins = _filled_bins(label, probability)
+    bins = reliability_bins(label=label, probability=probability)
     share = bins["positive_fraction"].to_numpy()
     intervals = [
         wilson_interval(round(total * part), total)
@@ -157,22 +159,17 @@ def _draw_reliability(
     return figure
 
 
-def _filled_bins(label: np.ndarray, probability: np.ndarray) -> pd.DataFrame:
-    bins = reliability_bins(label=label, probability=probability)
-    return bins[bins["num_rows"] > 0]
-
-
 def _draw_coverage(curve: Sequence[CoveragePoint], neutral: AnsweredMetrics | None) -> Figure:
     points = pd.DataFrame(map(vars, curve))
-    figure = Figure(figsize=(4.4, 3.6))
-    axes = figure.subplots()
+    figure, axes = _axes(
+        xlim=(1.02, 0), xlabel="Share of texts answered", ylabel="Accuracy of the answers"
+    )
     axes.fill_between(
         points["coverage"], points["low"], points["high"], color=BLUE, alpha=0.15, linewidth=0
     )
     axes.plot(points["coverage"], points["accuracy"], "o-", color=BLUE, markersize=3)
     if neutral and neutral.accuracy is not None:
         axes.plot(neutral.coverage, neutral.accuracy, "o", color=INK)
-    axes.set(xlim=(1.02, 0), xlabel="Share of texts answered", ylabel="Accuracy of the answers")
     axes.xaxis.set_major_formatter(percent)
     axes.yaxis.set_major_formatter(percent)
     return figure
@@ -214,8 +211,9 @@ def _bin_lengths(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw_probabilities(label: np.ndarray, probability: np.ndarray) -> Figure:
-    figure = Figure(figsize=(4.4, 3.6))
-    axes = figure.subplots()
+    figure, axes = _axes(
+        xlim=(0, 1), xlabel="Probability of positive", ylabel="Share of texts with the label"
+    )
     for value, color, style in LABEL_STYLES:
         of_label = probability[label == value]
         if not len(of_label):
@@ -225,17 +223,19 @@ def _draw_probabilities(label: np.ndarray, probability: np.ndarray) -> Figure:
         axes.stairs(
             counts / len(of_label), edges, label=LABEL_NAMES[value], color=color, linestyle=style
         )
-    axes.set(xlim=(0, 1), xlabel="Probability of positive", ylabel="Share of texts with the label")
     axes.yaxis.set_major_formatter(percent)
     axes.legend(loc="upper center")
     return figure
 
 
 def _unit_square(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+    return _axes(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=xlabel, ylabel=ylabel)
+
+
+def _axes(**properties: Any) -> tuple[Figure, Axes]:
+    """Make a figure of one plot."""
     figure = Figure(figsize=(4.4, 3.6))
-    axes = figure.subplots()
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=xlabel, ylabel=ylabel)
-    return figure, axes
+    return figure, figure.add_subplot(**properties)
 
 
 def _thinned(points: np.ndarray) -> np.ndarray:

@@ -5,22 +5,70 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 from pydantic import TypeAdapter
 
 from sentiflow.config.model_sections import ModelSettings
+from sentiflow.config.settings import flatten
 from sentiflow.data import manifest
+from sentiflow.data.manifest_types import Input, Manifest, Settings
 from sentiflow.errors import UserError
-from sentiflow.evaluation import changed_settings, compared_rows, differences
-from sentiflow.evaluation.changed_settings import Setting
-from sentiflow.evaluation.compared_rows import Scored
-from sentiflow.evaluation.differences import McNemar, SliceDifference
-from sentiflow.metrics.classification import BinaryMetrics
-from sentiflow.metrics.paired import Difference
+from sentiflow.evaluation import evaluated_rows, lineage, slices
+from sentiflow.metrics import paired
+from sentiflow.metrics.classification import (
+    BinaryMetrics,
+    binary_metrics,
+    log_losses,
+    squared_errors,
+)
 from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
 from sentiflow.tracking import provenance, recording
 
+SURE = 0.05
+"""A p-value below it counts as a difference."""
+
+_ABSENT = "(absent)"
+"""Stands for a setting that does not exist in the version of sentiflow that one run used."""
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _MODEL: TypeAdapter[ModelSettings] = TypeAdapter(ModelSettings)
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """The rows on which exactly one of the two models is right."""
+
+    only_first_right: int
+    only_second_right: int
+    p_value: float
+    """Exact, two-sided."""
+
+
+@dataclass(frozen=True)
+class SliceDifference:
+    """Two models in one slice of the rows."""
+
+    name: str
+    about: str
+    num_rows: int
+    accuracy_first: float
+    accuracy_second: float
+    difference: paired.Difference
+    """Of accuracy; its p-value is of this slice alone."""
+    p_adjusted: float
+    """For the number of slices, by ``paired.adjust``."""
+    moved: bool
+    """Whether ``p_adjusted`` is below ``SURE``."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of preparation or training that is not the same for both models."""
+
+    key: str
+    """Dotted: ``train.model.cell``."""
+    first: Any
+    second: Any
 
 
 @dataclass(frozen=True)
@@ -36,7 +84,7 @@ class Model:
     fingerprint: str
     """Of the model package."""
     about: str
-    """Its settings in brief; empty if they are not known."""
+    """Its settings in brief."""
     figures: BinaryMetrics
     num_rows_only_here: int
     """Labelled rows of the split that the other model has no prediction for in this split."""
@@ -57,11 +105,14 @@ class Comparison:
     split: str
     """``test``; ``all`` of a corpus without splits."""
     num_rows: int
-    differences: dict[str, Difference | None]
+    differences: dict[str, paired.Difference | None]
+    """By metric: ``accuracy``, ``f1_macro``, ``roc_auc``, ``log_loss``, ``brier``; None where it is
+    undefined."""
     mcnemar: McNemar
     slices: list[SliceDifference]
+    """By adjusted p-value; empty without texts."""
     settings: list[Setting] | None
-    """None if a training's manifest is gone."""
+    """By key; None if a training's manifest is gone."""
     notes: list[str]
     """What a reader should know first."""
     verdict: str
@@ -76,6 +127,9 @@ def compare(
 ) -> Comparison:
     """Compare the models of two runs on their common test rows, which neither was trained on.
 
+    Slices are those of the first model's tokenizer. There are none by unknown tokens, as these
+    differ between the models.
+
     Args:
         first: A scored directory, a directory with ``scored/`` in it, or the MLflow id of a run
             that scored, evaluated, or trained.
@@ -88,27 +142,51 @@ def compare(
         JobError: MLflow cannot be reached.
     """
     pair = (_find(first, tracking_uri), _find(second, tracking_uri))
-    rows = compared_rows.read(pair)
-    settings = pair[0].record["inputs"]["model"].get("settings") or {}
-    found = differences.measure(rows.table, settings=settings, patterns=patterns or {})
-    one, other = (_describe(pair[i], found, rows, i) for i in (0, 1))
-    changed = changed_settings.find(pair[0].record, pair[1].record)
+    rows = evaluated_rows.read_pair(pair)
+    label = rows.table["label_0"].to_numpy()
+    prediction, probability = (
+        [rows.table[f"{name}_{i}"].to_numpy() for i in (0, 1)]
+        for name in ("prediction", "probability")
+    )
+    right = [predicted == label for predicted in prediction]
+    accuracy, counts = compare_accuracy(*right)
+    metrics = [
+        binary_metrics(label=label, probability=probability[i], prediction=prediction[i])
+        for i in (0, 1)
+    ]
+    one, other = (_describe(pair[i], metrics[i], rows, i) for i in (0, 1))
+    settings, notes = _compare_settings(pair[0].record, pair[1].record)
+    measured = _measure_slices(
+        rows.table,
+        *right,
+        settings=pair[0].record["inputs"]["model"]["settings"],
+        patterns=patterns or {},
+    )
+    if one.fingerprint == other.fingerprint:
+        notes.append("both are the same model")
+    if not measured:
+        notes.append("no slices: there are no texts")
     names = ("the first", "the second") if first == second else (first, second)
+    verdict = _judge(accuracy, counts, len(label), *names)
+    if (prediction[0] == prediction[1]).all():
+        verdict = (
+            f"No difference shown: both predict the same label on each of {len(label):,} rows."
+        )
     return Comparison(
         one,
         other,
         rows.split,
-        len(rows.table),
-        found.differences,
-        found.mcnemar,
-        found.slices,
-        changed.settings,
-        [*rows.notes, *changed.notes, *_notes(one, other, found)],
-        differences.judge(found, first=names[0], second=names[1]),
+        len(label),
+        {"accuracy": accuracy, **_compare_metrics(label, prediction, probability)},
+        counts,
+        measured,
+        settings,
+        [*rows.notes, *notes],
+        verdict,
     )
 
 
-def _find(name: str, tracking_uri: str | None) -> Scored:
+def _find(name: str, tracking_uri: str | None) -> evaluated_rows.Scored:
     """Find the predictions of a run."""
     if _RUN_ID.fullmatch(name):
         return _find_run(name, tracking_uri)
@@ -122,13 +200,11 @@ def _find(name: str, tracking_uri: str | None) -> Scored:
         except NotADirectoryError:  # a file was named
             break
         if record is not None and record["stage"] == "score":
-            return Scored(name, place, record)
-    if re.fullmatch(r"[0-9a-f]{6,40}", name):
-        hint = f"an MLflow id has 32 digits, this has {len(name)}"
+            return evaluated_rows.Scored(name, place, record)
     raise UserError(f"{name} holds no finished predictions", hint=f"score it first; or {hint}")
 
 
-def _find_run(run_id: str, tracking_uri: str | None) -> Scored:
+def _find_run(run_id: str, tracking_uri: str | None) -> evaluated_rows.Scored:
     tags = recording.read_tags(recording.default_uri(tracking_uri), run_id)
     stage = tags.get(recording.STAGE_TAG, "unknown")
     own = (provenance.OUTPUT_TAG, provenance.FINGERPRINT_TAG)
@@ -145,42 +221,140 @@ def _find_run(run_id: str, tracking_uri: str | None) -> Scored:
             f"{as_typed(uri)} no longer holds the predictions of the MLflow run {run_id}",
             hint="compare runs whose directories were not replaced",
         )
-    return Scored(run_id, uri, record)
+    return evaluated_rows.Scored(run_id, uri, record)
 
 
 def _describe(
-    scored: Scored, found: differences.Differences, rows: compared_rows.ComparedRows, i: int
+    scored: evaluated_rows.Scored, metrics: BinaryMetrics, rows: evaluated_rows.ComparedRows, i: int
 ) -> Model:
     model = scored.record["inputs"]["model"]
+    settings = model["settings"]
     return Model(
         scored.name,
         scored.uri,
         scored.name if _RUN_ID.fullmatch(scored.name) else None,
         model["uri"],
         model["fingerprint"],
-        _sum_up(model.get("settings") or {}),
-        found.figures[i],
+        f"{_MODEL.validate_python(settings['model']).summary}; "
+        f"tokenizer {settings['tokenizer']}, {settings['vocabulary_size']:,} words",
+        metrics,
         rows.num_only_in[i],
         rows.num_seen_by[i],
     )
 
 
-def _sum_up(settings: Mapping[str, Any]) -> str:
-    """Write the settings of a model package in brief."""
-    if "tokenizer" not in settings:
-        return ""
-    return (
-        f"{_MODEL.validate_python(settings['model']).summary}; "
-        f"tokenizer {settings['tokenizer']}, {settings['vocabulary_size']:,} words"
+def _compare_metrics(
+    label: np.ndarray, prediction: list[np.ndarray], probability: list[np.ndarray]
+) -> dict[str, paired.Difference | None]:
+    """Compare two models' metrics but for the accuracy."""
+    log_loss = [log_losses(label=label, probability=each) for each in probability]
+    error = [squared_errors(label=label, probability=each) for each in probability]
+    return {
+        "f1_macro": paired.f1_macro_difference(
+            label=label, first=prediction[0], second=prediction[1]
+        ),
+        "roc_auc": paired.roc_auc_difference(
+            label=label, first=probability[0], second=probability[1]
+        ),
+        "log_loss": paired.mean_difference(log_loss[1] - log_loss[0]),
+        "brier": paired.mean_difference(error[1] - error[0]),
+    }
+
+
+def compare_accuracy(first: np.ndarray, second: np.ndarray) -> tuple[paired.Difference, McNemar]:
+    """Compare two models, given for each which of N rows it gets right; N is at least 1."""
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    found = paired.accuracy_difference(
+        only_first=only_first, only_second=only_second, num_rows=len(first)
     )
+    return found, McNemar(only_first, only_second, paired.mcnemar(only_first, only_second))
 
 
-def _notes(one: Model, other: Model, found: differences.Differences) -> list[str]:
-    notes = []
-    if one.fingerprint == other.fingerprint:
-        notes.append("both are the same model")
-    if not found.slices:
-        notes.append(
-            "no slices: there are no texts, or the tokenizer of the first model is unknown"
+def _measure_slices(
+    rows: pa.Table,
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    settings: Settings,
+    patterns: Mapping[str, str],
+) -> list[SliceDifference]:
+    """Compare two models in each slice, given for each which rows it gets right."""
+    chosen, _ = slices.find(rows, settings=settings, patterns=patterns, by_unknown=False)
+    found = [compare_accuracy(first[item.rows], second[item.rows]) for item in chosen]
+    adjusted = paired.adjust([counts.p_value for _, counts in found])
+    measured = [
+        SliceDifference(
+            item.name,
+            item.about,
+            int(item.rows.sum()),
+            float(first[item.rows].mean()),
+            float(second[item.rows].mean()),
+            difference,
+            p,
+            p < SURE,
         )
-    return notes
+        for item, (difference, _), p in zip(chosen, found, adjusted, strict=True)
+    ]
+    return sorted(measured, key=_order)
+
+
+def _order(item: SliceDifference) -> tuple[float, float, float]:
+    """Sort by p-value, then by size of the difference."""
+    assert item.difference.p_value is not None, "accuracy has one"
+    return item.p_adjusted, item.difference.p_value, -abs(item.difference.value)
+
+
+def _judge(
+    accuracy: paired.Difference, counts: McNemar, num_rows: int, first: str, second: str
+) -> str:
+    """Say in one sentence whether the second model is better, by McNemar's test of accuracy."""
+    low, high, p = 100 * accuracy.low, 100 * accuracy.high, paired.write_p(counts.p_value)
+    interval = f"95 % interval {low:+.2f} to {high:+.2f}, {num_rows:,} rows"
+    points = f"{abs(100 * accuracy.value):.2f} percentage points"
+    word, side = ("better", "higher") if accuracy.value > 0 else ("worse", "lower")
+    if counts.p_value < SURE:
+        said = f"{second} is {word} than {first}: its accuracy is {points} {side}"
+        return f"{said} ({interval}, {p})."
+    said = f"the accuracy of {second} is {points} {side}"
+    if not accuracy.value:
+        said = "both have the same accuracy"
+    return f"No difference shown: {said} ({interval}); the difference may be chance: {p}."
+
+
+def _compare_settings(first: Manifest, second: Manifest) -> tuple[list[Setting] | None, list[str]]:
+    """List the settings in which two trainings differ, and their preparations.
+
+    Args:
+        first: Manifest of a scored directory.
+        second: Of the other.
+
+    Returns:
+        The settings by key, None if a training's manifest is gone; what could not be compared.
+    """
+    one, other = lineage.training_of(first), lineage.training_of(second)
+    if not one or not other:
+        return None, ["settings are not compared: a training is gone or was redone"]
+    settings, notes = _compare_stage("train", one, other), []
+    prepared, other_prepared = (manifest.read_input(t["inputs"], "prepared") for t in (one, other))
+    if prepared and other_prepared:
+        settings |= _compare_stage("prepare", prepared, other_prepared)
+    elif len({t["inputs"]["prepared"]["fingerprint"] for t in (one, other)}) > 1:
+        notes = ["settings of prepare are not compared: prepared data are gone or were redone"]
+    return [settings[key] for key in sorted(settings)], notes
+
+
+def _compare_stage(stage: str, first: Manifest, second: Manifest) -> dict[str, Setting]:
+    """List by key the settings of a stage that differ, and inputs of different content."""
+    one, other = (flatten({stage: record["settings"]}) for record in (first, second))
+    for name in ("init_from", "csv"):
+        inputs = [record["inputs"].get(name) for record in (first, second)]
+        if len({item and item["fingerprint"] for item in inputs}) > 1:
+            one[f"{stage}.{name}"], other[f"{stage}.{name}"] = map(_name_input, inputs)
+    pairs = ((key, one.get(key, _ABSENT), other.get(key, _ABSENT)) for key in one | other)
+    return {key: Setting(key, before, after) for key, before, after in pairs if before != after}
+
+
+def _name_input(item: Input | None) -> str | list[str] | None:
+    if not item:
+        return None
+    return [file["uri"] for file in item["files"]] if "files" in item else item["uri"]

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -10,19 +9,18 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.config.sections import Config
-from sentiflow.data import lineage, manifest
+from sentiflow.data import manifest
 from sentiflow.data.manifest import OutputSpec
-from sentiflow.data.manifest_types import FileEntry, Manifest, Settings
+from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import (
     charts,
     evaluated_rows,
-    highlights,
+    lineage,
     mistakes,
     probing,
     report,
     results,
-    training_rows,
 )
 from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.results import EvaluationResult, Measurements
@@ -81,7 +79,7 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> Manifest:
     manifest.begin(target, overwrite=overwrite)
     measured = results.measure(
         rows,
-        model=_describe_model(scored),
+        model=scored["inputs"]["model"],
         margin=settings.neutral_margin,
         patterns=settings.slices,
     )
@@ -89,14 +87,17 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> Manifest:
     probed = probing.probe(config, scored, chosen)
     notes += _find_empty_slices(measured, settings.slices)
     result = EvaluationResult(
-        config.name, measured, probed, is_unseen, notes, highlights.summarize(measured, probed)
+        config.name, measured, probed, is_unseen, notes, results.summarize(measured, probed)
     )
     for note in notes:
         say(STAGE, note)
     trained = lineage.training_of(scored)
     data = _collect(config, result, chosen, scored, trained, target)
     content = result.to_json()
-    files = _render(data) | {METRICS: json.dumps(content, indent=2, allow_nan=False).encode()}
+    plots = charts.render(result.measured, data.rows, data.curve)
+    files = {f"{PLOTS}/{name}": written for name, written in plots.items()}
+    files[PAGE] = report.render_page(data, plots).encode()
+    files[METRICS] = json.dumps(content, indent=2, allow_nan=False).encode()
     for name, written in files.items():
         filesystem.write_bytes(join(target.uri, name), written)
     tables = filesystem.write_part(target.uri, MISTAKES, data.mistakes)
@@ -109,7 +110,7 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> Manifest:
         counts={"rows": sum(metrics.num_rows for metrics in measured.figures.values())},
         files=[
             *(FileEntry(path=name, rows=None, bytes=len(files[name])) for name in files),
-            *(FileEntry(path=i["path"], rows=i["rows"], bytes=i["bytes"]) for i in tables),
+            *tables,
         ],
         seconds=seconds,
         run=recorder.describe(),
@@ -119,23 +120,6 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> Manifest:
     )
 
 
-def headline(figures: Mapping[str, Mapping[str, float]]) -> tuple[str, Mapping[str, float]]:
-    """Choose the split that a manifest's metrics are about, and its metrics."""
-    name = evaluated_rows.headline_split(list(figures))
-    return name, figures[name]
-
-
-def _describe_model(scored: Manifest) -> Settings:
-    """Describe the model as its predictions do, or from its package if they are older."""
-    model: Settings = scored["inputs"]["model"]
-    if model.get("settings"):
-        return model
-    package = manifest.read_input(scored["inputs"], "model")
-    if package is None:
-        return model
-    return model | {"settings": package["settings"], "calibration": package.get("calibration")}
-
-
 def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table, bool, list[str]]:
     """Leave out rows of the training and validation splits, where predictions have no split.
 
@@ -143,7 +127,7 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
         The other rows; whether it is certain that the model was trained on none of them; notes.
     """
     try:
-        seen = training_rows.find(scored, name="the model", by_splits=False)
+        seen = lineage.find_training_rows(scored, name="the model", by_splits=False)
     except UserError as error:
         return rows, False, [f"the metrics are too optimistic: {error}"]
     unseen = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen.row_ids))
@@ -179,15 +163,17 @@ def _collect(
 ) -> report.ReportData:
     prepared = lineage.corpus_of(scored)
     return report.ReportData(
-        name=config.name,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=datetime.now(UTC).replace(microsecond=0),
         result=result,
         mistakes=_find_mistakes(rows, config.evaluate.num_examples),
         num_examples=config.evaluate.num_examples,
         rows=rows,
-        curve=to_curve(trained["history"]) if trained else None,
+        curve=to_curve(trained["history"] if trained else []),
         counts=_count_rows(prepared, scored),
-        settings=_settings(prepared, trained, scored) | {STAGE: target.settings},
+        settings={
+            record["stage"]: record["settings"] for record in (prepared, trained, scored) if record
+        }
+        | {STAGE: target.settings},
         lineage=_lineage(prepared, scored, target),
         versions=scored["versions"],
     )
@@ -197,9 +183,7 @@ def _find_mistakes(rows: pa.Table, num_examples: int) -> pa.Table:
     """Choose the mistakes to show; none without texts, or where the settings show none."""
     if "text" not in rows.column_names or not num_examples:
         return mistakes.COLUMNS.empty_table()
-    names = ("row_id", "label", "probability", "prediction")
-    columns = {name: rows[name].to_numpy() for name in names}
-    return mistakes.find(text=rows["text"].combine_chunks(), **columns)
+    return mistakes.find(rows)
 
 
 def _count_rows(prepared: Manifest | None, scored: Manifest) -> dict[str, int]:
@@ -213,10 +197,6 @@ def _count_rows(prepared: Manifest | None, scored: Manifest) -> dict[str, int]:
     }
 
 
-def _settings(*records: Manifest | None) -> Settings:
-    return {record["stage"]: record["settings"] for record in records if record}
-
-
 def _lineage(
     prepared: Manifest | None, scored: Manifest, target: OutputSpec
 ) -> list[tuple[str, str, str]]:
@@ -228,25 +208,6 @@ def _lineage(
     lineage.append(("model", model["uri"], model["fingerprint"]))
     scored_input = target.inputs["scored"]
     return [*lineage, ("predictions", scored_input["uri"], scored_input["fingerprint"])]
-
-
-def _render(data: report.ReportData) -> dict[str, bytes]:
-    """Make the plots and the page of a report, by file name."""
-    columns = {name: data.rows[name].to_numpy() for name in ("label", "probability", "num_tokens")}
-    calibrated, before = data.measured.calibration, None
-    if calibrated and calibrated["temperature"] != 1:
-        before = results.before_temperature(
-            columns["probability"], columns["num_tokens"], temperature=calibrated["temperature"]
-        )
-    plots = charts.render(
-        data.measured,
-        label=columns["label"],
-        probability=columns["probability"].astype(np.float64),
-        before=before,
-        curve=data.epochs,
-    )
-    files = {f"{PLOTS}/{name}": content for name, content in plots.items()}
-    return files | {PAGE: report.render_page(data, plots).encode()}
 
 
 def _track(
@@ -275,24 +236,22 @@ def _track(
     recorder.set_tags(tags | {"mlflow.note.content": "\n".join(lines)})
     if trained:
         training_run = recorder.of_run(trained.get("mlflow_run_id", ""))
-        metrics = measured.figures[measured.split]
         training_run.log_metrics(
-            {f"{measured.split}/{name}": getattr(metrics, name) for name in _HEADLINES}
+            {f"{measured.split}/{name}": getattr(measured.metrics, name) for name in _HEADLINES}
         )
         training_run.set_tags(tags)
 
 
 def _mean_pass_rates(tests: Sequence[BehaviorResult]) -> dict[str, float]:
     """Average the tests of each kind: thirty charts would hide all others."""
-    rates: dict[str, list[float]] = defaultdict(list)
+    rates: dict[str, list[float]] = {}
     for test in tests:
-        if test.pass_rate is not None:
-            rates[f"behavior/{test.kind.replace(' ', '_')}"].append(test.pass_rate)
+        rates.setdefault(f"behavior/{test.kind.replace(' ', '_')}", []).append(test.pass_rate)
     return {name: float(np.mean(values)) for name, values in rates.items()}
 
 
 def _report(measured: Measurements, seconds: float) -> None:
-    metrics = measured.figures[measured.split]
+    metrics = measured.metrics
     name = "" if measured.split == evaluated_rows.WHOLE else f"{measured.split} "
     say(
         STAGE,

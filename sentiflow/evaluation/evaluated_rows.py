@@ -1,16 +1,16 @@
-"""Scored directory -> its labelled rows that the model was not trained on, with their texts."""
+"""Scored directories -> labelled rows that the models were not trained on, with their texts."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data import lineage
-from sentiflow.data.manifest_types import Manifest, Settings
-from sentiflow.data.schema import NEGATIVE, POSITIVE, SPLITS
+from sentiflow.data.manifest_types import Input, Manifest, Settings
+from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
 from sentiflow.errors import UserError
-from sentiflow.storage import errors, filesystem
+from sentiflow.evaluation import lineage
 from sentiflow.storage.uris import join
 
 WHOLE = "all"
@@ -20,6 +20,37 @@ EVALUATED = (*SPLITS[1:], WHOLE)
 
 _COLUMNS = ("row_id", "split", "label", "prediction", "probability", "num_tokens")
 _TEXT, _TIME = "text", "time"
+_COMPARED_SPLITS = (SPLITS[2], WHOLE)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A scored directory that a user named."""
+
+    name: str
+    uri: str
+    record: Manifest
+    """Its manifest."""
+
+
+Pair = tuple[Scored, Scored]
+
+
+@dataclass(frozen=True)
+class ComparedRows:
+    """N rows, labelled 0 or 1, that both models have scored and neither was trained on."""
+
+    table: pa.Table
+    """``row_id``, in rising order; ``label_0``, ``prediction_0``, ``probability_0`` of the first
+    model, ``_1`` of the second; ``text`` and ``time`` where one of both has them."""
+    split: str
+    num_only_in: tuple[int, int]
+    """Labelled rows of the split that the other model has no prediction for in this split."""
+    num_seen_by: tuple[int, int]
+    """Rows of the other model's split that are in this model's training or validation split. They
+    are not compared and not counted in ``num_only_in``."""
+    notes: list[str]
+    """What a reader should know about them."""
 
 
 def read(uri: str, scored: Manifest) -> pa.Table:
@@ -39,7 +70,9 @@ def read(uri: str, scored: Manifest) -> pa.Table:
     """
     names = [item["path"] for item in scored["files"] if item["path"].startswith("predictions/")]
     kept = _find_kept(scored["settings"])
-    tables = [_read(join(uri, name), [*_COLUMNS, *kept]) for name in names]
+    hint = "score again with sentiflow score CONFIG --overwrite"
+    columns = [*_COLUMNS, *kept]
+    tables = [lineage.read_rows(join(uri, name), columns=columns, hint=hint) for name in names]
     rows = pa.concat_tables([table.filter(_is_evaluated(table)) for table in tables])
     require_labelled(rows, uri)
     split = rows.schema.get_field_index("split")
@@ -63,21 +96,12 @@ def require_labelled(rows: pa.Table, uri: str) -> None:
 
 def headline_split(names: Sequence[str]) -> str:
     """Choose the split of the headline: test, else all rows, else validation."""
-    return next((name for name in ("test", WHOLE, "validation") if name in names), "")
+    return next(name for name in ("test", WHOLE, "validation") if name in names)
 
 
 def of_split(rows: pa.Table, name: str) -> pa.Table:
     """Choose the rows of a split that are labelled negative or positive."""
     return rows.filter(pc.and_(pc.equal(rows["split"], name), is_binary(rows)))
-
-
-def _read(uri: str, columns: list[str]) -> pa.Table:
-    try:
-        return filesystem.read_parquet(uri, columns=columns)
-    except (pa.ArrowInvalid, OSError) as error:
-        hint = "score again with sentiflow score CONFIG --overwrite"
-        problem = UserError(f"{uri} is gone or damaged", hint=hint)
-        raise errors.explain(error, uri=uri) or problem from error
 
 
 def _is_evaluated(table: pa.Table) -> pa.ChunkedArray:
@@ -102,18 +126,15 @@ def _name_kept(rows: pa.Table, kept: dict[str, str]) -> pa.Table:
     for name, role in kept.items():
         column = rows[name]
         rows = rows.drop_columns(name)
-        if _holds(role, column) and role not in rows.column_names:
+        if role == _TIME:
+            fits = pa.types.is_timestamp(column.type)
+        else:
+            is_text = str(column.type) in ("string", "large_string", "string_view")
+            fits = is_text and not column.null_count
+        if fits and role not in rows.column_names:
             column = column if role == _TIME else column.cast(pa.string())
             rows = rows.append_column(role, column)
     return rows
-
-
-def _holds(role: str, column: pa.ChunkedArray) -> bool:
-    kind = column.type
-    if role == _TIME:
-        return pa.types.is_timestamp(kind)
-    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    return (is_text or pa.types.is_string_view(kind)) and not column.null_count
 
 
 def _add_texts(rows: pa.Table, scored: Manifest) -> pa.Table:
@@ -124,9 +145,11 @@ def _add_texts(rows: pa.Table, scored: Manifest) -> pa.Table:
     uri, tweets = scored["inputs"]["corpus"]["uri"], []
     folders = tuple(f"tweets/split={split}/" for split in SPLITS[1:])
     wanted = np.sort(rows["row_id"].to_numpy())
+    columns = ["row_id", _TEXT, _TIME]
+    hint = "prepare again with sentiflow prepare CONFIG --overwrite"
     for item in prepared["files"]:
         if item["path"].startswith(folders):
-            table = _read(join(uri, item["path"]), ["row_id", _TEXT, _TIME])
+            table = lineage.read_rows(join(uri, item["path"]), columns=columns, hint=hint)
             tweets.append(table.filter(_are_among(table["row_id"], wanted)))
     if not tweets:
         return rows
@@ -147,3 +170,135 @@ def _are_among(row_ids: pa.ChunkedArray, wanted: np.ndarray) -> pa.Array:
     numbers = row_ids.to_numpy()
     place = np.searchsorted(wanted, numbers)
     return pa.array(wanted[np.minimum(place, len(wanted) - 1)] == numbers)
+
+
+def read_pair(pair: Pair) -> ComparedRows:
+    """Find the common rows of two test splits, or of two corpora without splits.
+
+    Raises:
+        UserError: The two number different rows, labels differ, there is no common row, or a file
+            is damaged.
+    """
+    _check_numbers(pair)
+    tables = [read(scored.uri, scored.record) for scored in pair]
+    split = _find_split(pair, tables)
+    tables = [table.filter(pc.equal(table["split"], split)) for table in tables]
+    common = _join(*tables)
+    _check_labels(pair, common)
+    seen = [lineage.find_training_rows(scored.record, name=scored.name) for scored in pair]
+    row_ids = [of_split(table, split)["row_id"].to_numpy() for table in tables]
+    seen_by_any = np.concatenate([known.row_ids for known in seen])
+    unseen = [ids[~np.isin(ids, seen_by_any)] for ids in row_ids]
+    common = common.filter(np.isin(common["row_id"].to_numpy(), np.intersect1d(*unseen)))
+    if not len(common):
+        raise UserError(
+            f"{pair[0].name} and {pair[1].name} have no labelled row in common that neither model "
+            "was trained on",
+            hint="score the same prepared data with both models",
+        )
+    return ComparedRows(
+        common.combine_chunks(),
+        split,
+        num_only_in=(len(unseen[0]) - len(common), len(unseen[1]) - len(common)),
+        num_seen_by=(
+            int(np.isin(row_ids[1], seen[0].row_ids).sum()),
+            int(np.isin(row_ids[0], seen[1].row_ids).sum()),
+        ),
+        notes=[
+            f"it is unknown which rows the model of {scored.name} was trained on"
+            for scored, known in zip(pair, seen, strict=True)
+            if not known.is_known
+        ],
+    )
+
+
+def _check_numbers(pair: Pair) -> None:
+    """Make sure that the same row number is the same row in both.
+
+    Raises:
+        UserError: They come from different files, or their files are unknown.
+    """
+    names = f"{pair[0].name} and {pair[1].name}"
+    corpora = [scored.record["inputs"]["corpus"] for scored in pair]
+    if corpora[0]["fingerprint"] != corpora[1]["fingerprint"]:
+        files = [_files_of(scored, names) for scored in pair]
+        one, other = ([item["uri"] for item in found["files"]] for found in files)
+        if files[0]["fingerprint"] != files[1]["fingerprint"]:
+            what = "with different content" if one == other else f"{_list(one)}; {_list(other)}"
+            raise UserError(
+                f"{names} have scored different files ({what})",
+                hint="score the same corpus with both models",
+            )
+    if lineage.has_header(pair[0].record) != lineage.has_header(pair[1].record):
+        raise UserError(
+            f"{names} number their rows differently: only one reads the first record of a file as "
+            "a header",
+            hint="use the same format.header, and score again",
+        )
+
+
+def _files_of(scored: Scored, names: str) -> Input:
+    found = lineage.input_files_of(scored.record)
+    if found is None:
+        uri = scored.record["inputs"]["corpus"]["uri"]
+        raise UserError(
+            f"{names} have scored two preparations, and {uri} is gone or was redone: it is unknown "
+            "whether their rows are the same",
+            hint="score the same prepared data with both models",
+        )
+    return found
+
+
+def _list(uris: Sequence[str]) -> str:
+    return ", ".join(uris[:3]) + (f" and {len(uris) - 3} more" if len(uris) > 3 else "")
+
+
+def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
+    """Find the split to compare by: ``test``, or ``all`` where there are no splits.
+
+    Raises:
+        UserError: Only one has splits, or a test split has no row labelled negative or positive.
+    """
+    found = []
+    for scored, table in zip(pair, tables, strict=True):
+        names = [name for name in _COMPARED_SPLITS if len(of_split(table, name))]
+        if not names:
+            raise UserError(
+                f"{scored.name} has no test row labelled negative or positive",
+                hint="prepare with a test_fraction above 0",
+            )
+        found.append(names[0])
+    if found[0] != found[1]:
+        kinds = {"test": "test rows", WHOLE: "no splits"}
+        texts = [f"{s.name} has {kinds[name]}" for s, name in zip(pair, found, strict=True)]
+        raise UserError(
+            f"{', '.join(texts)}: it is unknown which rows neither model was trained on",
+            hint="score the same prepared data with both models",
+        )
+    return found[0]
+
+
+def _join(first: pa.Table, second: pa.Table) -> pa.Table:
+    """Join rows by number; texts and times are the first's, where it has them."""
+    repeated = [name for name in (_TEXT, _TIME) if name in first.column_names]
+    second = second.select([name for name in second.column_names if name not in repeated])
+    joined = first.join(second, "row_id", join_type="inner", left_suffix="_0", right_suffix="_1")
+    return joined.sort_by("row_id")
+
+
+def _check_labels(pair: Pair, common: pa.Table) -> None:
+    """Make sure that common rows have the same labels.
+
+    Raises:
+        UserError: They do not. The message names the first such row.
+    """
+    differing = common.filter(pc.not_equal(common["label_0"], common["label_1"]))
+    if not len(differing):
+        return
+    row = differing.slice(0, 1).to_pylist()[0]
+    names = [f"{LABEL_NAMES[row[f'label_{i}']]} in {pair[i].name}" for i in (0, 1)]
+    raise UserError(
+        f"{len(differing):,} common rows have different labels: row {row['row_id']:,} is "
+        f"{' and '.join(names)}",
+        hint="score the same corpus with both models, with the same format.labels",
+    )

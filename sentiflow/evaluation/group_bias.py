@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from sentiflow.evaluation.behavior import Score, score_texts
+from sentiflow.evaluation.behavior import Score
 
 _DATA: dict[str, Any] = yaml.safe_load(
     (resources.files("sentiflow.evaluation") / "groups.yaml").read_text("utf-8")
@@ -52,8 +52,8 @@ class TermResult:
     """Of the 95 % interval of the difference. One of twenty terms without a difference is expected
     to have an interval that excludes 0."""
     high: float
-    known: bool | None
-    """Whether the model knows all ``words``; None: not determined."""
+    known: bool
+    """Whether the model knows all ``words``."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class GroupBias:
 
 
 def measure_group_bias(
-    score: Score, *, seed: int = 0, knows: Callable[[str], bool] | None = None
+    score: Score, *, knows: Callable[[str], bool], seed: int = 0
 ) -> list[GroupBias]:
     """Compare a model's predictions for sentences that differ in the group they name.
 
@@ -96,18 +96,15 @@ def measure_group_bias(
 
     Args:
         score: Called once. A text with a probability of at least one half counts as positive.
-        seed: Of the bootstrap and the permutations.
         knows: Whether the model knows all of one or a few words, such as ``my sister``.
+        seed: Of the bootstrap and the permutations.
 
     Returns:
         A result for each of gender, nationality, religion and age.
-
-    Raises:
-        ValueError: ``score`` does not give one probability for each text.
     """
     sentences = {name: _make_sentences(name) for name in _CATEGORIES}
     texts = [text for made in sentences.values() for text in made.ravel().tolist()]
-    probability = score_texts(score, texts)
+    probability = score(texts)
     ends = np.cumsum([made.size for made in sentences.values()])[:-1]
     return [
         _measure(name, scores.reshape(sentences[name].shape), seed=seed, knows=knows)
@@ -120,7 +117,7 @@ def _measure(
     probability: np.ndarray,
     *,
     seed: int,
-    knows: Callable[[str], bool] | None,
+    knows: Callable[[str], bool],
 ) -> GroupBias:
     """Measure one category, ``probability`` by template, term and wording."""
     generator = np.random.default_rng(seed)
@@ -145,7 +142,7 @@ def _measure(
             difference=float(paired[:, k].mean()),
             low=float(low[k]),
             high=float(high[k]),
-            known=all(map(knows, words)) if knows else None,
+            known=all(map(knows, words)),
         )
         for k, (term, words) in enumerate(terms.items())
     ]

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE
 from sentiflow.data.text_hash import hash_strings, normalize_text
-from sentiflow.evaluation.slices import HAPPY, SAD
+from sentiflow.evaluation.slices import HAPPY, SAD, matches
 
 NUM_KEPT = 100
 """Rows of each kind."""
@@ -37,14 +36,7 @@ class LabelErrors:
     """None unless both labels occur."""
 
 
-def find(
-    *,
-    row_id: np.ndarray,
-    text: pa.Array,
-    label: np.ndarray,
-    probability: np.ndarray,
-    prediction: np.ndarray,
-) -> pa.Table:
+def find(rows: pa.Table) -> pa.Table:
     """Choose rows of three kinds, at most ``NUM_KEPT`` of each, the clearest cases first.
 
     - ``confident``: a wrong prediction with a probability far from one half.
@@ -56,37 +48,34 @@ def find(
     A text occurs once in each kind. Texts are untrusted and are not changed.
 
     Args:
-        row_id: N numbers of rows.
-        text: N strings, without nulls.
-        label: N labels, 0 or 1.
-        probability: Of positive, float32.
-        prediction: N predicted labels.
+        rows: ``row_id``, ``text`` (without nulls), ``label`` (0 or 1), ``probability`` (of
+            positive), ``prediction``.
 
     Returns:
         As ``COLUMNS``.
     """
+    row_id, label, prediction, probability = (
+        rows[name].to_numpy() for name in ("row_id", "label", "prediction", "probability")
+    )
+    text = rows["text"].combine_chunks()
     certainty = np.abs(probability - 0.5)
     wrong = np.flatnonzero(prediction != label)
     same = hash_strings(normalize_text(text))
     chosen: list[tuple[str, np.ndarray, list[str]]] = []
     for kind, sign in (("confident", -1), ("near miss", 1)):
         order = wrong[np.lexsort((row_id[wrong], sign * certainty[wrong]))]
-        rows = _first_of_each(order, same)[:NUM_KEPT]
-        chosen.append((kind, rows, [""] * len(rows)))
-    rows, reasons = _doubtful_labels(text, label, prediction, certainty, same)
-    chosen.append(("label", rows[:NUM_KEPT], reasons[:NUM_KEPT]))
+        places = _first_of_each(order, same)[:NUM_KEPT]
+        chosen.append((kind, places, [""] * len(places)))
+    places, reasons = _doubtful_labels(text, label, prediction, certainty, same)
+    chosen.append(("label", places[:NUM_KEPT], reasons[:NUM_KEPT]))
     tables = [
-        pa.table(
-            [
-                pa.array([kind] * len(rows), pa.string()), pa.array(row_id[rows], pa.int64()),
-                text.take(pa.array(rows, pa.int64())), pa.array(label[rows], pa.int8()),
-                pa.array(prediction[rows], pa.int8()), pa.array(probability[rows], pa.float32()),
-                pa.array(reasons, pa.string()),
-            ],
-            schema=COLUMNS,
-        )
-        for kind, rows, reasons in chosen
-    ]  # fmt: skip
+        rows.take(pa.array(places, pa.int64()))
+        .append_column("kind", pa.array([kind] * len(places), pa.string()))
+        .append_column("why", pa.array(reasons, pa.string()))
+        .select(COLUMNS.names)
+        .cast(COLUMNS)
+        for kind, places, reasons in chosen
+    ]
     return pa.concat_tables(tables)
 
 
@@ -128,10 +117,7 @@ def _doubtful_labels(
 ) -> tuple[np.ndarray, list[str]]:
     """Find rows whose label is doubtful, and the reason for each."""
     contradicting, reasons = _contradicting(label, prediction, same)
-    happy, sad = (
-        pc.match_substring_regex(text, form).to_numpy(zero_copy_only=False).astype(bool)
-        for form in (HAPPY, SAD)
-    )
+    happy, sad = matches(text, HAPPY), matches(text, SAD)
     against = np.where(label == POSITIVE, sad & ~happy, happy & ~sad) & (prediction != label)
     against &= ~np.isin(same, same[contradicting])
     rows = np.flatnonzero(against)

@@ -17,7 +17,6 @@ from sentiflow.evaluation.results import ProbeResult
 from sentiflow.progress import say
 from sentiflow.tracking import model_sources
 from sentiflow.words import word_bias
-from sentiflow.words.word_bias import WordBias
 from sentiflow.words.word_vectors import WordVectors
 
 _NUM_CHANGED, _LONGEST_CHANGED = 400, 1000
@@ -67,10 +66,8 @@ def _load_model(
         JobError: MLflow cannot be reached.
     """
     model, tracking = scored["inputs"]["model"], config.tracking.uri
-    if (
-        model_sources.describe(model["uri"], tracking=tracking)["fingerprint"]
-        != (model["fingerprint"])
-    ):
+    present = model_sources.describe(model["uri"], tracking=tracking)
+    if present["fingerprint"] != model["fingerprint"]:
         raise UserError(f"{model['uri']} holds another model now")
     package = model_sources.load(model["uri"], tracking=tracking)
 
@@ -79,7 +76,7 @@ def _load_model(
             probability = package.score(pa.array(texts, pa.string())).probability
         if not np.isfinite(probability).all():
             raise UserError("the model gives no finite probability for a made-up text")
-        return probability
+        return probability.astype(np.float64)
 
     def knows(words: str) -> bool:
         return not package.score(pa.array([words], pa.string())).num_unknown.any()
@@ -94,7 +91,7 @@ def _take_vectors(package: Any) -> WordVectors:
     return WordVectors(package.vocabulary.words[first:], weights[first:])
 
 
-def _measure_words(vectors: WordVectors) -> tuple[WordBias, str]:
+def _measure_words(vectors: WordVectors) -> tuple[word_bias.WordBias, str]:
     """Measure word bias; without a direction, and with the reason, if too few words are known."""
     try:
         return word_bias.measure_word_bias(vectors), ""

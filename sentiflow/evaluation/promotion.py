@@ -11,7 +11,8 @@ from sentiflow.config.sections import Config
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
-from sentiflow.evaluation import differences, evaluated_rows
+from sentiflow.evaluation import evaluated_rows
+from sentiflow.evaluation.comparison import compare_accuracy
 from sentiflow.metrics import paired
 from sentiflow.progress import Progress
 from sentiflow.storage import filesystem
@@ -35,11 +36,6 @@ class ChampionTest:
     only_champion_right: int
     p_value: float | None = None
     """Of McNemar's test that both are right equally often. It does not decide."""
-
-    @property
-    def candidate_is_better(self) -> bool:
-        """Say whether the candidate has the higher accuracy; at a tie it is not better."""
-        return self.champion_accuracy is None or self.candidate_accuracy > self.champion_accuracy
 
 
 @dataclass(frozen=True)
@@ -65,8 +61,8 @@ class Promotion:
 def promote(config: Config, *, version: int | None = None, force: bool = False) -> Promotion:
     """Make a version the champion if there is none, or it is better than the champion.
 
-    Both score the labelled rows of the test split of ``train.prepared_uri``. Their accuracies are
-    tagged on the versions.
+    Both score the labelled rows of the test split of ``train.prepared_uri``. The better one has the
+    higher accuracy; at a tie the champion stays. Their accuracies are tagged on the versions.
 
     Args:
         config: Names the registered model, the store and the prepared data.
@@ -92,20 +88,29 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
     models = [candidate]
     if present is not None:
         models.append(registry.resolve(f"models:/{config.name}@{CHAMPION}", tracking_uri=uri))
-    comparison = _compare(config, models)
-    promoted = force or comparison.candidate_is_better
-    if promoted:
+    test = _compare(config, models)
+    is_better = test.champion_accuracy is None or test.candidate_accuracy > test.champion_accuracy
+    if force or is_better:
         registry.set_alias(candidate.version, CHAMPION, tracking_uri=uri)
         aliases[CHAMPION] = number
-    return Promotion(config.name, number, present, comparison, promoted=promoted, aliases=aliases)
+    return Promotion(
+        config.name, number, present, test, promoted=force or is_better, aliases=aliases
+    )
 
 
 def to_text(promotion: Promotion) -> str:
-    """Describe a promotion that was not refused, in a few lines."""
+    """Describe a promotion in a few lines, a refusal in one."""
     new, old = f"version {promotion.candidate}", f"version {promotion.champion}"
-    if promotion.comparison is None:
-        return f"{new} of {promotion.name} is the champion already"
     found = promotion.comparison
+    if found is None:
+        return f"{new} of {promotion.name} is the champion already"
+    p = "" if found.p_value is None else f" (McNemar's test: {paired.write_p(found.p_value)})"
+    if promotion.refused:
+        return (
+            f"{new} of {promotion.name} does not beat the champion, {old}: test accuracy "
+            f"{found.candidate_accuracy:.4f} against {found.champion_accuracy:.4f} on "
+            f"{found.num_rows:,} rows{p}; --force promotes it all the same"
+        )
     lines = [
         f"{new} is the champion of {promotion.name} now",
         f"  {new}: test accuracy {found.candidate_accuracy:.4f}, {found.num_rows:,} rows",
@@ -114,26 +119,10 @@ def to_text(promotion: Promotion) -> str:
         lines += [
             f"  {old}: test accuracy {found.champion_accuracy:.4f}, the same rows",
             f"  right only by {new}: {found.only_candidate_right:,} rows; "
-            f"only by {old}: {found.only_champion_right:,}{_write_p(found)}",
+            f"only by {old}: {found.only_champion_right:,}{p}",
         ]
     aliases = ", ".join(f"{alias} is version {n}" for alias, n in promotion.aliases.items())
     return "\n".join([*lines, f"  {aliases}"])
-
-
-def explain_refusal(promotion: Promotion) -> str:
-    """Explain in one line why a candidate was not promoted."""
-    found = promotion.comparison
-    assert found is not None, "it was compared"
-    return (
-        f"version {promotion.candidate} of {promotion.name} does not beat the champion, version "
-        f"{promotion.champion}: test accuracy {found.candidate_accuracy:.4f} against "
-        f"{found.champion_accuracy:.4f} on {found.num_rows:,} rows{_write_p(found)}; --force "
-        "promotes it all the same"
-    )
-
-
-def _write_p(found: ChampionTest) -> str:
-    return "" if found.p_value is None else f" (McNemar's test: {paired.write_p(found.p_value)})"
 
 
 def _compare(config: Config, models: list[ResolvedModel]) -> ChampionTest:
@@ -154,10 +143,16 @@ def _compare(config: Config, models: list[ResolvedModel]) -> ChampionTest:
     right = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
     accuracies = [float(rows.mean()) for rows in right]
     for model, accuracy in zip(models, accuracies, strict=True):
-        _tag(model, accuracy, len(right[0]), prepared["fingerprint"])
+        assert model.version is not None, "it was found by alias or number"
+        tags = {
+            "sentiflow.test_accuracy": f"{accuracy:.6f}",
+            "sentiflow.test_rows": str(len(right[0])),
+            "sentiflow.test_data": prepared["fingerprint"],
+        }
+        registry.set_tags(model.version, tags, tracking_uri=model.tracking_uri)
     if len(models) == 1:
         return ChampionTest(len(right[0]), accuracies[0], None, 0, 0)
-    _, counts = differences.compare_accuracy(*right)
+    _, counts = compare_accuracy(*right)
     return ChampionTest(
         len(right[0]),
         accuracies[0],
@@ -178,13 +173,3 @@ def _test_rows(uri: str, prepared: Manifest) -> Iterator[pa.Table]:
             if len(rows := table.filter(evaluated_rows.is_binary(table)).combine_chunks()):
                 yield rows
             progress.advance(len(table))
-
-
-def _tag(model: ResolvedModel, accuracy: float, num_rows: int, data: str) -> None:
-    assert model.version is not None, "it was found by alias or number"
-    tags = {
-        "sentiflow.test_accuracy": f"{accuracy:.6f}",
-        "sentiflow.test_rows": str(num_rows),
-        "sentiflow.test_data": data,
-    }
-    registry.set_tags(model.version, tags, tracking_uri=model.tracking_uri)

@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import groupby
 from string import Formatter
 from typing import Any, NamedTuple
@@ -19,8 +19,7 @@ from sentiflow.config.settings import flatten
 from sentiflow.data.manifest_types import Settings
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE
 from sentiflow.evaluation.group_bias import CAVEAT, GroupBias
-from sentiflow.evaluation.highlights import name_texts
-from sentiflow.evaluation.results import EvaluationResult, Measurements
+from sentiflow.evaluation.results import EvaluationResult, name_texts
 from sentiflow.evaluation.slices import MIN_ROWS, SliceMetrics
 from sentiflow.metrics.classification import BinaryMetrics, reliability_bins
 from sentiflow.words.word_bias import Projection, WordBias
@@ -36,11 +35,8 @@ _EACH_END = 7
 class ReportData:
     """Everything that one report shows; texts in it are not trusted."""
 
-    name: str
-    """Of the experiment."""
-
-    created: str
-    """ISO 8601 time."""
+    created: datetime
+    """In UTC."""
 
     result: EvaluationResult
 
@@ -53,8 +49,9 @@ class ReportData:
     num_examples: int
     """Mistakes of each kind to show; 0: the settings show none."""
 
-    curve: pd.DataFrame | None
-    """A row an epoch: ``epoch``, ``train_loss``, ``validation_loss``, ``validation_accuracy``."""
+    curve: pd.DataFrame
+    """A row an epoch: ``epoch``, ``train_loss``, ``validation_loss``, ``validation_accuracy``; none
+    where the training is gone."""
 
     counts: dict[str, int]
     """Rows by what became of them, in the order to show."""
@@ -67,26 +64,6 @@ class ReportData:
 
     versions: dict[str, str]
     """Of the libraries used."""
-
-    @property
-    def measured(self) -> Measurements:
-        """Give the measurements of the labelled rows."""
-        return self.result.measured
-
-    @property
-    def split(self) -> str:
-        """Name the split that headline and plots are about."""
-        return self.measured.split
-
-    @property
-    def metrics(self) -> BinaryMetrics:
-        """Give the metrics of that split."""
-        return self.measured.figures[self.split]
-
-    @property
-    def epochs(self) -> pd.DataFrame:
-        """Return the curve; one without rows if there is none."""
-        return pd.DataFrame() if self.curve is None else self.curve
 
 
 class Axis(NamedTuple):
@@ -113,27 +90,24 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "cut": _cut,
-        "fill": _fill,
-        "points": _points,
-        "readable_time": _readable_time,
-    }
-    measured, probed = data.measured, data.result.probed
-    epochs, projections = data.epochs, _ends(probed.word_bias)
+    environment.filters |= {"fill": _fill, "points": _points}
+    measured, probed = data.result.measured, data.result.probed
+    projections = _ends(probed.word_bias)
+    label, probability = (data.rows[name].to_numpy() for name in ("label", "probability"))
+    bins = reliability_bins(label=label, probability=probability)
     return environment.get_template("report.html.j2").render(
         data=data,
         result=data.result,
         measured=measured,
         probed=probed,
-        metrics=data.metrics,
-        intervals=measured.intervals[data.split],
-        splits=sorted(measured.figures, key=lambda split: split != data.split),
-        texts=name_texts(data.split),
-        baseline=_baseline(data.metrics),
-        slice_axis=_slice_axis(measured),
-        verdict=lambda item: _judge(item, data.metrics),
+        metrics=measured.metrics,
+        intervals=measured.intervals[measured.split],
+        splits=sorted(measured.figures, key=lambda split: split != measured.split),
+        texts=name_texts(measured.split),
+        baseline=_baseline(measured.metrics),
+        slice_axis=_slice_axis(measured.slices),
         min_rows=MIN_ROWS,
+        max_shown=MAX_SHOWN,
         unit_axis=Axis(0, 1),
         mistakes={
             kind: data.mistakes.filter(pc.equal(data.mistakes["kind"], kind))
@@ -146,12 +120,15 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         ],
         group_axis=_group_axis(probed.group_bias),
         projections=projections,
-        word_axis=_symmetric_axis([each.cosine for each in projections], least=0.1, step=0.1),
+        word_axis=_symmetric_axis([each.cosine for each in projections], step=0.1),
         caveat=CAVEAT,
         label_names=LABEL_NAMES,
-        curve=epochs.astype(object).where(epochs.notna(), None).to_dict("records"),
-        bins=_filled_bins(data.rows),
-        medians=_medians(data.rows),
+        curve=data.curve.astype(object).where(data.curve.notna(), None).to_dict("records"),
+        bins=bins[["mean_probability", "positive_fraction"]].to_numpy().tolist(),
+        medians=[
+            (LABEL_NAMES[value], float(np.median(probability[label == value])))
+            for value in np.unique(label)
+        ],
         plots={file: base64.b64encode(image).decode() for file, image in plots.items()},
         settings=_list_settings(data.settings),
     )
@@ -159,40 +136,25 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
 
 def _baseline(metrics: BinaryMetrics) -> tuple[str, float]:
     """Give the more frequent label, and the accuracy of predicting it for every text."""
-    positive_fraction = metrics.positive_fraction or 0.0
-    label = POSITIVE if positive_fraction >= 0.5 else NEGATIVE
-    return LABEL_NAMES[label], max(positive_fraction, 1 - positive_fraction)
+    label = POSITIVE if metrics.positive_fraction >= 0.5 else NEGATIVE
+    return LABEL_NAMES[label], max(metrics.positive_fraction, 1 - metrics.positive_fraction)
 
 
-def _slice_axis(measured: Measurements) -> Axis | None:
+def _slice_axis(slices: Sequence[SliceMetrics]) -> Axis:
     """Choose an axis that holds every slice of enough rows."""
-    if not measured.slices:
-        return None
-    shown = [item for item in measured.slices if item.num_rows >= MIN_ROWS] or measured.slices
-    low = np.floor(20 * min(item.low for item in shown)) / 20
-    return Axis(low, np.ceil(20 * max(item.high for item in shown)) / 20)
-
-
-def _judge(item: SliceMetrics, metrics: BinaryMetrics) -> str:
-    """Name the style of a slice, by its interval and the accuracy on all texts."""
-    assert metrics.accuracy is not None, "there are rows"
-    if item.num_rows < MIN_ROWS:
-        return "few"
-    if item.high < metrics.accuracy:
-        return "worse"
-    return "better" if item.low > metrics.accuracy else ""
+    shown = [item for item in slices if item.num_rows >= MIN_ROWS] or slices
+    low = np.floor(20 * min((item.low for item in shown), default=0)) / 20
+    return Axis(low, np.ceil(20 * max((item.high for item in shown), default=1)) / 20)
 
 
 def _group_axis(group_bias: Sequence[GroupBias]) -> Axis:
     terms = [term for bias in group_bias for term in bias.terms]
-    return _symmetric_axis(
-        [end for term in terms for end in (term.low, term.high)], least=0.05, step=0.05
-    )
+    return _symmetric_axis([end for term in terms for end in (term.low, term.high)], step=0.05)
 
 
-def _symmetric_axis(values: Sequence[float], *, least: float, step: float) -> Axis:
-    """Choose an axis around 0 that holds all values."""
-    reach = max(least, step * np.ceil(max(map(abs, values), default=0) / step))
+def _symmetric_axis(values: Sequence[float], *, step: float) -> Axis:
+    """Choose an axis around 0 that holds all values; it ends at a multiple of ``step``."""
+    reach = max(step, step * np.ceil(max(map(abs, values), default=0) / step))
     return Axis(-reach, reach)
 
 
@@ -204,32 +166,11 @@ def _ends(found: WordBias | None) -> Sequence[Projection]:
     return (*projections[:_EACH_END], *projections[-_EACH_END:])
 
 
-def _filled_bins(rows: pa.Table) -> list[tuple[float, float]]:
-    """List mean probability and share of positive labels, for alternative texts."""
-    label, probability = (rows[name].to_numpy() for name in ("label", "probability"))
-    bins = reliability_bins(label=label, probability=probability)
-    filled = bins[bins["num_rows"] > 0]
-    return list(zip(filled["mean_probability"], filled["positive_fraction"], strict=True))
-
-
-def _medians(rows: pa.Table) -> list[tuple[str, float]]:
-    """List the median probability of positive by label, for alternative texts."""
-    label, probability = (rows[name].to_numpy() for name in ("label", "probability"))
-    return [
-        (LABEL_NAMES[value], float(np.median(probability[label == value])))
-        for value in np.unique(label)
-    ]
-
-
 def _fill(form: str, values: object) -> str:
     """Format the fields of ``values`` into ``form``; a dash where one of them is undefined."""
     fields: Mapping[str, Any] = values if isinstance(values, Mapping) else vars(values)
     names = [name for _, name, _, _ in Formatter().parse(form) if name]
     return "—" if any(fields[name] is None for name in names) else form.format(**fields)
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
 
 
 def _points(share: float) -> str:
@@ -244,10 +185,3 @@ def _list_settings(settings: Settings) -> list[tuple[str, str]]:
         (key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         for key, value in flatten(settings).items()
     ]
-
-
-def _readable_time(created: str) -> str:
-    time = datetime.fromisoformat(created)
-    if time.tzinfo is None:
-        return f"{time:%Y-%m-%d %H:%M}"
-    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

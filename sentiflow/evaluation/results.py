@@ -1,4 +1,4 @@
-"""Labelled rows -> everything that is measured on them: what ``metrics.json`` holds."""
+"""Labelled rows -> everything that is measured on them, and the few lines to remember."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,25 +8,15 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.data.manifest_types import Settings
-from sentiflow.data.schema import NEUTRAL, POSITIVE
+from sentiflow.data.schema import LABEL_NAMES, NEUTRAL, POSITIVE
 from sentiflow.evaluation import mistakes, slices
 from sentiflow.evaluation.behavior import BehaviorResult
-from sentiflow.evaluation.evaluated_rows import EVALUATED, headline_split, of_split
+from sentiflow.evaluation.evaluated_rows import EVALUATED, WHOLE, headline_split, of_split
 from sentiflow.evaluation.group_bias import GroupBias
-from sentiflow.evaluation.mistakes import LabelErrors
-from sentiflow.evaluation.slices import LengthCount, SliceMetrics
-from sentiflow.metrics import abstention, bootstrap, calibration
-from sentiflow.metrics.abstention import CoveragePoint, ThreeClassMetrics
-from sentiflow.metrics.bootstrap import Interval
-from sentiflow.metrics.calibration import CalibrationEffect
+from sentiflow.evaluation.slices import MIN_ROWS, LengthCount, SliceMetrics
+from sentiflow.metrics import bootstrap, confidence
 from sentiflow.metrics.classification import BinaryMetrics, binary_metrics, wilson_interval
 from sentiflow.words.word_bias import WordBias
-
-
-class Calibration(CalibrationEffect):
-    """The temperature of a model, and what it changes."""
-
-    temperature: float
 
 
 @dataclass(frozen=True)
@@ -54,20 +44,25 @@ class Measurements:
     """The headline split."""
     figures: dict[str, BinaryMetrics]
     """By split: metrics of the rows labelled negative or positive."""
-    intervals: dict[str, dict[str, Interval]]
+    intervals: dict[str, dict[str, bootstrap.Interval]]
     """By split and metric, see ``bootstrap.intervals``."""
-    three_class: dict[str, ThreeClassMetrics]
+    three_class: dict[str, confidence.ThreeClassMetrics]
     """By split that has neutral labels, where the margin of neutral is known."""
-    calibration: Calibration | None
+    calibration: confidence.CalibrationEffect | None
     """None if the temperature of the model is not known."""
-    coverage: Sequence[CoveragePoint]
+    coverage: Sequence[confidence.CoveragePoint]
     neutral: AnsweredMetrics | None
     """None without a margin."""
-    label_errors: LabelErrors
+    label_errors: mistakes.LabelErrors
     slices: Sequence[SliceMetrics]
     """The least accurate first; empty without texts."""
     lengths: Sequence[LengthCount]
     """Empty without texts."""
+
+    @property
+    def metrics(self) -> BinaryMetrics:
+        """Give the metrics of the headline split."""
+        return self.figures[self.split]
 
 
 @dataclass(frozen=True)
@@ -130,9 +125,8 @@ def measure(
     """Measure labelled rows.
 
     Args:
-        rows: As ``evaluated_rows.read`` returns them.
-        model: The model as an input of the scored manifest; ``settings`` and ``calibration`` of it
-            are used.
+        rows: As ``evaluated_rows.read`` returns them; at least one is negative or positive.
+        model: The model as an input of the scored manifest, with ``settings`` and ``calibration``.
         margin: A probability nearer to one half counts as no answer. None: the margin that was
             chosen on the validation rows of the model.
         patterns: The user's own slices: a regular expression by name.
@@ -142,10 +136,10 @@ def measure(
     by_split = {split: of_split(rows, split) for split in EVALUATED}
     by_split = {split: found for split, found in by_split.items() if len(found)}
     headline = headline_split(list(by_split))
-    chosen = of_split(rows, headline)
+    chosen = by_split[headline]
     columns = _columns(chosen)
     label, probability = columns["label"], columns["probability"]
-    found, lengths = slices.find_in(chosen, settings=model.get("settings") or {}, patterns=patterns)
+    found, lengths = slices.find(chosen, settings=model["settings"], patterns=patterns)
     right = (probability >= 0.5) == (label == POSITIVE)
     return Measurements(
         split=headline,
@@ -155,13 +149,11 @@ def measure(
         },
         three_class={} if margin is None else _measure_three(rows, margin),
         calibration=_measure_calibration(chosen, known.get("temperature")),
-        coverage=abstention.accuracy_by_coverage(label=label, probability=probability),
+        coverage=confidence.accuracy_by_coverage(label=label, probability=probability),
         neutral=None if margin is None else _measure_answered(right, probability, margin),
         label_errors=mistakes.count_label_errors(label=label, probability=probability),
-        slices=slices.measure(found, **columns) if len(lengths) else [],
-        lengths=slices.by_length(lengths, right=columns["prediction"] == label)
-        if len(lengths)
-        else [],
+        slices=slices.measure(found, **columns),
+        lengths=slices.by_length(lengths, columns["prediction"] == label) if found else [],
     )
 
 
@@ -169,7 +161,7 @@ def before_temperature(
     probability: np.ndarray, num_tokens: np.ndarray, *, temperature: float
 ) -> np.ndarray:
     """Undo a model's temperature; texts without a known token were not scaled by it."""
-    undone = calibration.rescale(probability, temperature=1 / temperature)
+    undone = confidence.rescale(probability, temperature=1 / temperature)
     return np.where(num_tokens > 0, undone, probability)
 
 
@@ -187,37 +179,151 @@ def _columns(rows: pa.Table) -> _Columns:
     return {"label": label, "probability": probability, "prediction": prediction}
 
 
-def _measure_three(rows: pa.Table, margin: float) -> dict[str, ThreeClassMetrics]:
+def _measure_three(rows: pa.Table, margin: float) -> dict[str, confidence.ThreeClassMetrics]:
     """Measure three labels in each split that has rows labelled neutral."""
     found = {}
     for split in EVALUATED:
         columns = _columns(rows.filter(pa.compute.equal(rows["split"], split)))
         label, probability = columns["label"], columns["probability"]
         if (label == NEUTRAL).any():
-            found[split] = abstention.three_class_metrics(
+            found[split] = confidence.three_class_metrics(
                 label=label, probability=probability, margin=margin
             )
     return found
 
 
-def _measure_calibration(rows: pa.Table, temperature: float | None) -> Calibration | None:
-    if temperature is None or not len(rows):
+def _measure_calibration(
+    rows: pa.Table, temperature: float | None
+) -> confidence.CalibrationEffect | None:
+    if temperature is None:
         return None
     after, num_tokens = rows["probability"].to_numpy(), rows["num_tokens"].to_numpy()
     before = before_temperature(after, num_tokens, temperature=temperature)
-    effect = calibration.describe(label=rows["label"].to_numpy(), before=before, after=after)
-    return {"temperature": temperature, **effect}
+    return confidence.describe(
+        temperature=temperature, label=rows["label"].to_numpy(), before=before, after=after
+    )
 
 
-def _measure_answered(
-    right: np.ndarray, probability: np.ndarray, margin: float
-) -> AnsweredMetrics | None:
+def _measure_answered(right: np.ndarray, probability: np.ndarray, margin: float) -> AnsweredMetrics:
     """Measure the rows that are answered."""
-    if not len(right):
-        return None
     answered = np.abs(probability.astype(np.float64) - 0.5) >= margin
     num_right, num_rows = int(right[answered].sum()), int(answered.sum())
     if not num_rows:
         return AnsweredMetrics(margin, 0.0, 0, None, None, None)
     interval = wilson_interval(num_right, num_rows)
     return AnsweredMetrics(margin, num_rows / len(right), num_rows, num_right / num_rows, *interval)
+
+
+def name_texts(split: str) -> str:
+    """Name the texts of a split, or of a corpus without splits."""
+    return "texts" if split == WHOLE else f"{split} texts"
+
+
+def summarize(measured: Measurements, probed: ProbeResult) -> list[Highlight]:
+    """Choose what is worth a line, in the order of the report."""
+    found = (
+        _of_accuracy(measured), _of_three_labels(measured), _of_calibration(measured),
+        _of_coverage(measured), _of_slices(measured), _of_labels(measured),
+        _of_behavior(probed), _of_groups(probed),
+    )  # fmt: skip
+    return [highlight for highlight in found if highlight]
+
+
+def _of_accuracy(measured: Measurements) -> Highlight:
+    metrics = measured.metrics
+    return Highlight(
+        f"{metrics.accuracy:.1%}",
+        f"of {metrics.num_rows:,} {name_texts(measured.split)} are labelled correctly (95 % "
+        f"interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%})",
+        "figures",
+    )
+
+
+def _of_three_labels(measured: Measurements) -> Highlight | None:
+    three = measured.three_class.get(measured.split)
+    if not three:
+        return None
+    neutral = sum(three.confusion[LABEL_NAMES[NEUTRAL]].values())
+    return Highlight(
+        f"{three.accuracy:.1%}",
+        f"of all {three.num_rows:,} texts are labelled correctly with three labels: {neutral:,} "
+        f"are neutral (macro F1 {three.f1_macro:.3f})",
+        "certainty",
+    )
+
+
+def _of_calibration(measured: Measurements) -> Highlight | None:
+    interval = measured.intervals[measured.split].get("expected_calibration_error")
+    if interval is None:
+        return None
+    low, high = (f"{100 * end:.1f}" for end in interval)
+    return Highlight(
+        f"under {high} points" if low == "0.0" else f"{low} to {high} points",
+        "is the average gap between probability and outcome (95 % interval)",
+        "probabilities",
+    )
+
+
+def _of_coverage(measured: Measurements) -> Highlight | None:
+    neutral = measured.neutral
+    if not neutral or neutral.accuracy is None:
+        return None
+    return Highlight(
+        f"{neutral.accuracy:.1%}",
+        f"is the accuracy if only the {neutral.coverage:.1%} of the texts with the most certain "
+        "predictions are answered",
+        "certainty",
+    )
+
+
+def _of_slices(measured: Measurements) -> Highlight | None:
+    accuracy = measured.metrics.accuracy
+    for item in measured.slices:  # the least accurate first
+        if item.num_rows >= MIN_ROWS and item.high < accuracy:
+            return Highlight(
+                f"{item.accuracy:.1%}",
+                f"is the lowest accuracy of a slice: {item.name} ({item.num_rows:,} texts)",
+                "slices",
+            )
+    return None
+
+
+def _of_labels(measured: Measurements) -> Highlight | None:
+    fraction, metrics = measured.label_errors.fraction, measured.metrics
+    baseline = max(metrics.positive_fraction, 1 - metrics.positive_fraction)
+    if not fraction or not measured.slices or metrics.accuracy_low <= baseline:
+        return None  # a model no better than the baseline cannot question a label
+    return Highlight(
+        f"{fraction:.1%}",
+        "of the labels may be wrong, by an estimate that trusts the model",
+        "mistakes",
+    )
+
+
+def _of_behavior(probed: ProbeResult) -> Highlight | None:
+    if not probed.behavior:
+        return None
+    worst = min(probed.behavior, key=lambda test: test.pass_rate)
+    return Highlight(
+        f"{worst.pass_rate:.0%}",
+        f"is the lowest pass rate of {len(probed.behavior)} behavior tests: {worst.name}",
+        "behavior",
+    )
+
+
+def _of_groups(probed: ProbeResult) -> Highlight | None:
+    beyond = [
+        bias
+        for bias in probed.group_bias
+        if bias.spread > bias.chance_spread and bias.terms[0].known and bias.terms[-1].known
+    ]
+    if not beyond:
+        return None
+    widest = max(beyond, key=lambda bias: bias.spread)
+    return Highlight(
+        f"{100 * widest.spread:.1f} points",
+        f"is the largest gap in probability between groups by {widest.category}: "
+        f"{widest.terms[0].term} and {widest.terms[-1].term}, in the same sentences (chance alone "
+        f"reaches {100 * widest.chance_spread:.1f})",
+        "groups",
+    )

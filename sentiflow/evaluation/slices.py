@@ -1,5 +1,6 @@
 """Texts -> slices of texts with something in common, and the accuracy of a model on each."""
 
+import math
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ PATTERNS: dict[str, tuple[str, str]] = {
 }
 """By name: what the texts contain, and the pattern (RE2) that finds it."""
 
-_LENGTHS = ((0, 4), (5, 9), (10, 14), (15, 19), (20, 29), (30, None))
+_LENGTHS = ((0, 4), (5, 9), (10, 14), (15, 19), (20, 29), (30, math.inf))
 _UNKNOWN = (
     ("no unknown token", 0.0, 0.0),
     ("unknown tokens, up to a tenth", 0.0, 0.1),
@@ -94,68 +95,41 @@ class LengthCount:
     num_right: int
 
 
-def count_tokens(text: pa.Array, *, tokenizer: str, max_length: int) -> np.ndarray:
-    """Count the tokens of each text that a model reads, known or unknown to it."""
-    return np.minimum(np.diff(tokenize(text, name=tokenizer).offsets), max_length)
-
-
-def find_in(
+def find(
     rows: pa.Table,
     *,
     settings: Mapping[str, Any],
     patterns: Mapping[str, str],
     by_unknown: bool = True,
 ) -> tuple[list[Slice], np.ndarray]:
-    """Find the slices of a table's rows, by :func:`find`; returns the lengths of its texts too.
+    """Find the slices of a table's rows; a row may be in many, and each slice has at least one.
 
     Args:
-        rows: With ``num_tokens``, and ``text`` and ``time`` where they are known.
-        settings: Of the model's package. Without a tokenizer or texts there are no slices.
-        patterns: The user's own slices.
-        by_unknown: Whether there are slices by unknown tokens.
-    """
-    if "text" not in rows.column_names or "tokenizer" not in settings or not len(rows):
-        return [], np.empty(0, np.int64)
-    text = rows["text"].combine_chunks()
-    lengths = count_tokens(text, tokenizer=settings["tokenizer"], max_length=settings["max_length"])
-    found = find(
-        text,
-        lengths=lengths,
-        num_tokens=rows["num_tokens"].to_numpy() if by_unknown else None,
-        time=rows["time"].combine_chunks() if "time" in rows.column_names else None,
-        patterns=patterns,
-    )
-    return found, lengths
-
-
-def find(
-    text: pa.Array,
-    *,
-    lengths: np.ndarray,
-    num_tokens: np.ndarray | None,
-    time: pa.Array | None = None,
-    patterns: Mapping[str, str] | None = None,
-) -> list[Slice]:
-    """Find the slices of N texts; a text may be in many, and each slice has at least one.
-
-    Args:
-        text: N strings, without nulls.
-        lengths: Of each, by :func:`count_tokens`.
-        num_tokens: Of each, how many of them the model knows. None leaves out the slices by
-            unknown tokens.
-        time: When each was written (UTC, or whatever its corpus has), if that is kept.
+        rows: At least one, with ``num_tokens`` (known to the model), and ``text`` and ``time``
+            where they are known. Without texts there are no slices.
+        settings: Of the model's package: ``tokenizer`` and ``max_length``.
         patterns: The user's own slices: a regular expression (RE2) by name. It replaces a slice of
             ``PATTERNS`` with the same name.
+        by_unknown: Whether there are slices by unknown tokens.
+
+    Returns:
+        The slices; the number of tokens of each text that the model reads, known or unknown to it.
     """
-    own = {name: (f"matches {regex}", regex) for name, regex in (patterns or {}).items()}
+    if "text" not in rows.column_names:
+        return [], np.empty(0, np.int64)
+    text = rows["text"].combine_chunks()
+    tokens = tokenize(text, name=settings["tokenizer"])
+    lengths = np.minimum(np.diff(tokens.offsets), settings["max_length"])
+    own = {name: (f"matches {regex}", regex) for name, regex in patterns.items()}
     found = _by_length(lengths)
     for name, (about, regex) in (PATTERNS | own).items():
-        found.append(Slice(name, about, _matches(text, regex)))
-    found += [] if num_tokens is None else _by_unknown(lengths, num_tokens)
+        found.append(Slice(name, about, matches(text, regex)))
+    if by_unknown:
+        found += _by_unknown(lengths, rows["num_tokens"].to_numpy())
     found.append(Slice("repeated", "the same text is on more than one row", _repeats(text)))
-    if time is not None:
-        found += _by_hour(time)
-    return [item for item in found if item.rows.any()]
+    if "time" in rows.column_names:
+        found += _by_hour(rows["time"].combine_chunks())
+    return [item for item in found if item.rows.any()], lengths
 
 
 def measure(
@@ -174,7 +148,7 @@ def measure(
     return sorted(found, key=lambda s: (s.num_rows < MIN_ROWS, s.accuracy, s.name))
 
 
-def by_length(lengths: np.ndarray, *, right: np.ndarray) -> list[LengthCount]:
+def by_length(lengths: np.ndarray, right: np.ndarray) -> list[LengthCount]:
     """Count texts, and those that are right, for each length that occurs, in rising order."""
     num_rows = np.bincount(lengths)
     num_right = np.bincount(lengths, right)
@@ -205,21 +179,23 @@ def _measure(
 
 
 def _by_length(lengths: np.ndarray) -> list[Slice]:
-    found = []
-    for low, high in _LENGTHS:
-        name = f"{low} to {high} tokens" if high is not None else f"{low} tokens or more"
-        rows = (lengths >= low) & (lengths <= (np.inf if high is None else high))
-        found.append(Slice(name, "", rows))
-    return found
+    return [
+        Slice(
+            f"{low} to {high} tokens" if high < math.inf else f"{low} tokens or more",
+            "",
+            (lengths >= low) & (lengths <= high),
+        )
+        for low, high in _LENGTHS
+    ]
 
 
 def _by_unknown(lengths: np.ndarray, num_tokens: np.ndarray) -> list[Slice]:
     unknown = 1 - num_tokens / np.maximum(lengths, 1)
     none_known = num_tokens == 0
-    found = []
-    for name, low, high in _UNKNOWN:
-        rows = (unknown <= high) & ((unknown > low) | (high == 0)) & ~none_known
-        found.append(Slice(name, "", rows))
+    found = [
+        Slice(name, "", (unknown <= high) & ((unknown > low) | (high == 0)) & ~none_known)
+        for name, low, high in _UNKNOWN
+    ]
     return [*found, Slice("no known token", "the prediction is the class prior", none_known)]
 
 
@@ -240,5 +216,6 @@ def _repeats(text: pa.Array) -> np.ndarray:
     return counts[member] > 1
 
 
-def _matches(text: pa.Array, regex: str) -> np.ndarray:
+def matches(text: pa.Array, regex: str) -> np.ndarray:
+    """Say which texts a regular expression (RE2) finds something in."""
     return pc.match_substring_regex(text, regex).to_numpy(zero_copy_only=False).astype(bool)

@@ -2,8 +2,13 @@
 
 import numpy as np
 
-from sentiflow.data.schema import POSITIVE
-from sentiflow.metrics.classification import NUM_CALIBRATION_BINS, bin_probabilities, log_losses
+from sentiflow.data.schema import NEGATIVE, POSITIVE
+from sentiflow.metrics.classification import (
+    NUM_CALIBRATION_BINS,
+    bin_probabilities,
+    log_losses,
+    squared_errors,
+)
 
 NUM_RESAMPLES = 1000
 MAX_GROUPS = 1000
@@ -32,7 +37,7 @@ def intervals(
     is therefore the basic interval, reflected at the estimate, which corrects for that.
 
     Args:
-        label: N labels, 0 or 1.
+        label: N labels, 0 or 1; at least one.
         probability: Of positive, N in [0, 1].
         prediction: N predicted labels, 0 or 1.
         num_resamples: How often rows are drawn.
@@ -42,11 +47,9 @@ def intervals(
         By name of the metric. One that is undefined for the rows, or for a tenth of the draws, is
         left out.
     """
-    if not len(label):
-        return {}
     groups = _Groups(label, probability, prediction)
-    counts = groups.draw(np.random.default_rng(seed), num_resamples)
-    drawn = groups.measure(counts)
+    rng, shares = np.random.default_rng(seed), groups.num_rows / len(label)
+    drawn = groups.measure(rng.multinomial(len(label), shares, size=num_resamples))
     observed = groups.measure(groups.num_rows[None])
     found = {}
     for name, values in drawn.items():
@@ -70,18 +73,14 @@ class _Groups:
         keys, first, member, self.num_rows = np.unique(
             key, return_index=True, return_inverse=True, return_counts=True
         )
-        self.bin = _bin(probability[first])
+        self.bin = bin_probabilities(probability[first])
         self.rank, self.label, self.prediction = keys // 4, keys // 2 % 2, keys % 2
         self.num_ranks = int(self.rank[-1]) + 1
         loss = log_losses(label=label, probability=probability)
+        error = squared_errors(label=label, probability=probability)
         self.mean_loss = np.bincount(member, loss) / self.num_rows
-        self.mean_square = np.bincount(member, np.square(probability - label)) / self.num_rows
+        self.mean_error = np.bincount(member, error) / self.num_rows
         self.mean_probability = np.bincount(member, probability) / self.num_rows
-
-    def draw(self, rng: np.random.Generator, num_resamples: int) -> np.ndarray:
-        """Draw the number of rows of each group: ``(num_resamples, groups)``."""
-        total = self.num_rows.sum()
-        return rng.multinomial(total, self.num_rows / total, size=num_resamples)
 
     def measure(self, counts: np.ndarray) -> dict[str, np.ndarray]:
         """Measure each of R draws; NaN where a metric is undefined.
@@ -95,7 +94,7 @@ class _Groups:
                 **self._of_confusion(counts),
                 **self._of_ranking(counts),
                 "log_loss": counts @ self.mean_loss / total,
-                "brier": counts @ self.mean_square / total,
+                "brier": counts @ self.mean_error / total,
                 "expected_calibration_error": self._calibration_error(counts) / total,
             }
 
@@ -121,9 +120,9 @@ class _Groups:
 
     def _of_ranking(self, counts: np.ndarray) -> dict[str, np.ndarray]:
         positive, negative = (
-            _sum_by(self.rank, counts, self.num_ranks, rows=self.label == value)
-            for value in (1, 0)
-        )  # fmt: skip
+            _sum_by(self.rank[rows], counts[:, rows], self.num_ranks)
+            for rows in (self.label == POSITIVE, self.label == NEGATIVE)
+        )
         num_positive, num_negative = positive.sum(axis=1), negative.sum(axis=1)
         below = negative.cumsum(axis=1) - negative / 2
         above = positive[:, ::-1].cumsum(axis=1)[:, ::-1]
@@ -149,22 +148,14 @@ def _rank(probability: np.ndarray) -> np.ndarray:
         return number
     quantiles = np.quantile(probability, np.linspace(0, 1, MAX_GROUPS + 1)[1:-1])
     by_quantile = np.searchsorted(quantiles, distinct, side="right")
-    pairs = np.stack([by_quantile, _bin(distinct)])
+    pairs = np.stack([by_quantile, bin_probabilities(distinct)])
     is_new = np.append(False, (pairs[:, 1:] != pairs[:, :-1]).any(axis=0))
     return is_new.cumsum()[number]
 
 
-def _bin(probability: np.ndarray) -> np.ndarray:
-    return bin_probabilities(probability, num_bins=NUM_CALIBRATION_BINS)
-
-
-def _sum_by(
-    key: np.ndarray, values: np.ndarray, num_keys: int, rows: np.ndarray | None = None
-) -> np.ndarray:
+def _sum_by(key: np.ndarray, values: np.ndarray, num_keys: int) -> np.ndarray:
     """Sum the columns of each key: ``(R, groups)`` to ``(R, num_keys)``; keys are ascending."""
-    chosen, of_key = (values, key) if rows is None else (values[:, rows], key[rows])
+    present, starts = np.unique(key, return_index=True)
     sums = np.zeros((len(values), num_keys))
-    if len(of_key):
-        present, starts = np.unique(of_key, return_index=True)
-        sums[:, present] = np.add.reduceat(chosen, starts, axis=1)
+    sums[:, present] = np.add.reduceat(values, starts, axis=1)
     return sums

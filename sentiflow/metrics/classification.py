@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sentiflow.data.schema import NEGATIVE, POSITIVE
+from sentiflow.data.schema import POSITIVE
 
 PROBABILITY_FLOOR = 1e-7
 """The log loss clips probabilities to this distance from 0 and 1."""
@@ -29,13 +29,13 @@ class LabelMetrics:
 
 @dataclass(frozen=True)
 class ProbabilityMetrics:
-    """How good probabilities are, whatever threshold is applied to them; None without rows."""
+    """How good probabilities are, whatever threshold is applied to them."""
 
-    log_loss: float | None
+    log_loss: float
     """Natural logarithm; probabilities are clipped at ``PROBABILITY_FLOOR``."""
-    brier: float | None
+    brier: float
     """Mean squared difference of probability and label."""
-    expected_calibration_error: float | None
+    expected_calibration_error: float
     """See the function of that name."""
 
 
@@ -43,17 +43,16 @@ class ProbabilityMetrics:
 class BinaryMetrics:
     """Predictions measured against labels, ready for JSON.
 
-    A metric is None where it is undefined: a share of nothing (precision without a positive
-    prediction), and everything without rows.
+    A metric is None where it is undefined, as is the precision without a positive prediction.
     """
 
     num_rows: int
-    positive_fraction: float | None
+    positive_fraction: float
     """Among the labels."""
-    accuracy: float | None
-    accuracy_low: float | None
+    accuracy: float
+    accuracy_low: float
     """Of the 95 % Wilson interval."""
-    accuracy_high: float | None
+    accuracy_high: float
     precision_positive: float | None
     recall_positive: float | None
     f1_positive: float | None
@@ -67,9 +66,9 @@ class BinaryMetrics:
     roc_auc: float | None
     """None unless both labels occur, as is the average precision."""
     average_precision: float | None
-    log_loss: float | None
-    brier: float | None
-    expected_calibration_error: float | None
+    log_loss: float
+    brier: float
+    expected_calibration_error: float
     true_positive: int
     false_positive: int
     true_negative: int
@@ -77,7 +76,7 @@ class BinaryMetrics:
 
 
 def wilson_interval(successes: int, total: int) -> tuple[float, float]:
-    """Bound the share behind ``successes`` out of ``total`` (95 %); ``(nan, nan)`` if that is 0.
+    """Bound the share behind ``successes`` out of ``total`` (95 %), which is at least 1.
 
     The score interval of E. B. Wilson, "Probable inference, the law of succession, and
     statistical inference", JASA 22 (1927). It stays within [0, 1] and is sound for few rows and
@@ -90,8 +89,6 @@ def wilson_interval(successes: int, total: int) -> tuple[float, float]:
     """
     from scipy.stats import binomtest
 
-    if total == 0:
-        return math.nan, math.nan
     share = successes / total
     found = binomtest(successes, total).proportion_ci(method="wilson")
     return min(share, float(found.low)), max(share, float(found.high))  # rounding may pass it
@@ -103,32 +100,27 @@ def binary_metrics(
     """Measure predictions against labels.
 
     Args:
-        label: N labels, 0 or 1.
+        label: N labels, 0 or 1; at least one.
         probability: Of positive.
         prediction: Taken as it is, whatever threshold made it.
-
-    Raises:
-        ValueError: A label or prediction is neither 0 nor 1, or a probability not in [0, 1].
     """
-    label, prediction = np.asarray(label), np.asarray(prediction)
-    probability = np.asarray(probability, dtype=np.float64)
-    _check(label=label, probability=probability, prediction=prediction)
     counts = count_confusion(label, prediction, num_labels=2)
     (tn, fp), (fn, tp) = counts.tolist()
-    num_rows, num_right = len(label), tp + tn
-    low, high = wilson_interval(num_right, num_rows) if num_rows else (None, None)
+    low, high = wilson_interval(tp + tn, len(label))
     negative, positive = measure_labels(counts)
+    roc_auc, average_precision = _ranking_metrics(label=label, probability=probability)
     return BinaryMetrics(
-        num_rows=num_rows,
-        positive_fraction=(tp + fn) / num_rows if num_rows else None,
-        accuracy=num_right / num_rows if num_rows else None,
+        num_rows=len(label),
+        positive_fraction=(tp + fn) / len(label),
+        accuracy=(tp + tn) / len(label),
         accuracy_low=low,
         accuracy_high=high,
         **{f"{name}_positive": value for name, value in vars(positive).items()},
         **{f"{name}_negative": value for name, value in vars(negative).items()},
-        f1_macro=_mean_of_both(positive.f1, negative.f1),
+        f1_macro=_macro_f1(positive, negative),
         matthews=_matthews(counts),
-        **_ranking_metrics(label=label, probability=probability),
+        roc_auc=roc_auc,
+        average_precision=average_precision,
         **vars(probability_metrics(label=label, probability=probability)),
         true_positive=tp,
         false_positive=fp,
@@ -151,8 +143,6 @@ def measure_labels(confusion: np.ndarray) -> list[LabelMetrics]:
     """Measure each label, given the counts of :func:`count_confusion`."""
     from sklearn.metrics import precision_recall_fscore_support
 
-    if not confusion.any():
-        return [LabelMetrics(None, None, None)] * len(confusion)
     label, prediction = np.indices(confusion.shape).reshape(2, -1)
     found = precision_recall_fscore_support(
         label, prediction, sample_weight=confusion.ravel(), zero_division=np.nan
@@ -163,11 +153,9 @@ def measure_labels(confusion: np.ndarray) -> list[LabelMetrics]:
 
 def probability_metrics(*, label: np.ndarray, probability: np.ndarray) -> ProbabilityMetrics:
     """Measure the probabilities of positive against labels, 0 or 1."""
-    if not len(label):
-        return ProbabilityMetrics(None, None, None)
     return ProbabilityMetrics(
         float(log_losses(label=label, probability=probability).mean()),
-        float(np.square(np.float64(probability) - label).mean()),
+        float(squared_errors(label=label, probability=probability).mean()),
         expected_calibration_error(label=label, probability=probability),
     )
 
@@ -178,11 +166,11 @@ def expected_calibration_error(*, label: np.ndarray, probability: np.ndarray) ->
     Over 15 equal bins of the probability of positive: the sum of n_b / n · |mean probability
     in b - share of positive labels in b|. This is the estimator of Naeini et al. (AAAI 2015),
     on the probability of one class; Guo et al. (ICML 2017) bin the probability of the
-    predicted class instead, which gives another number. NaN without rows.
+    predicted class instead, which gives another number.
     """
     bins = reliability_bins(label=label, probability=probability, num_bins=NUM_CALIBRATION_BINS)
     gap = (bins["mean_probability"] - bins["positive_fraction"]).abs()
-    return float((gap * bins["num_rows"]).sum() / len(label)) if len(label) else math.nan
+    return float((gap * bins["num_rows"]).sum() / len(label))
 
 
 def log_losses(*, label: np.ndarray, probability: np.ndarray) -> np.ndarray:
@@ -191,7 +179,14 @@ def log_losses(*, label: np.ndarray, probability: np.ndarray) -> np.ndarray:
     return -np.log(np.where(label == POSITIVE, clipped, 1 - clipped))
 
 
-def bin_probabilities(probability: np.ndarray, *, num_bins: int) -> np.ndarray:
+def squared_errors(*, label: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Give each row's squared difference of probability and label: N floats."""
+    return np.square(np.float64(probability) - label)
+
+
+def bin_probabilities(
+    probability: np.ndarray, *, num_bins: int = NUM_CALIBRATION_BINS
+) -> np.ndarray:
     """Number the equal bin of each probability, from 0; the last bin holds 1 too."""
     edges = np.linspace(0, 1, num_bins + 1)
     return np.minimum(np.searchsorted(edges, probability, side="right"), num_bins) - 1
@@ -202,37 +197,20 @@ def reliability_bins(
 ) -> pd.DataFrame:
     """Compare predicted with observed shares of positive in equal bins of the probability.
 
-    A bin holds ``low <= probability < high``; the last one holds 1 too. Every bin is listed,
-    with NaN for the two shares of an empty one.
+    Bins are those of :func:`bin_probabilities`; a bin without rows is left out.
 
     Columns:
-        added: ``low``, ``high``, ``num_rows``, ``mean_probability``, ``positive_fraction``.
+        added: ``num_rows``, ``mean_probability``, ``positive_fraction``.
     """
-    probability = np.asarray(probability, dtype=np.float64)
-    edges = np.linspace(0, 1, num_bins + 1)
-    index = bin_probabilities(probability, num_bins=num_bins)
-    num_rows = np.bincount(index, minlength=num_bins)
-    sums = {
-        "mean_probability": np.bincount(index, weights=probability, minlength=num_bins),
-        "positive_fraction": np.bincount(index, weights=label, minlength=num_bins),
-    }
-    means = {
-        name: np.divide(total, num_rows, out=np.full(num_bins, np.nan), where=num_rows > 0)
-        for name, total in sums.items()
-    }
-    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "num_rows": num_rows, **means})
-
-
-def _check(*, label: np.ndarray, probability: np.ndarray, prediction: np.ndarray) -> None:
-    if not len(label) == len(probability) == len(prediction):
-        raise ValueError(f"{len(label)=}, {len(probability)=}, {len(prediction)=} differ")
-    for name, values in (("label", label), ("prediction", prediction)):
-        invalid = values[~np.isin(values, (NEGATIVE, POSITIVE))]
-        if len(invalid):
-            raise ValueError(f"{name} {invalid[0]} is neither {NEGATIVE} nor {POSITIVE}")
-    invalid = probability[~((probability >= 0) & (probability <= 1))]
-    if len(invalid):
-        raise ValueError(f"probability {invalid[0]} is not in [0, 1]")
+    bins = bin_probabilities(probability, num_bins=num_bins)
+    _, number, num_rows = np.unique(bins, return_inverse=True, return_counts=True)
+    return pd.DataFrame(
+        {
+            "num_rows": num_rows,
+            "mean_probability": np.bincount(number, np.float64(probability)) / num_rows,
+            "positive_fraction": np.bincount(number, label) / num_rows,
+        }
+    )
 
 
 def _matthews(confusion: np.ndarray) -> float | None:
@@ -244,16 +222,20 @@ def _matthews(confusion: np.ndarray) -> float | None:
     return float(matthews_corrcoef(label, prediction, sample_weight=confusion.ravel()))
 
 
-def _ranking_metrics(*, label: np.ndarray, probability: np.ndarray) -> dict[str, float | None]:
+def _ranking_metrics(
+    *, label: np.ndarray, probability: np.ndarray
+) -> tuple[float | None, float | None]:
+    """Measure the area under the ROC curve, and the average precision."""
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     if len(np.unique(label)) < 2:
-        return {"roc_auc": None, "average_precision": None}
-    return {
-        "roc_auc": float(roc_auc_score(label, probability)),
-        "average_precision": float(average_precision_score(label, probability)),
-    }
+        return None, None
+    return (
+        float(roc_auc_score(label, probability)),
+        float(average_precision_score(label, probability)),
+    )
 
 
-def _mean_of_both(first: float | None, second: float | None) -> float | None:
-    return None if first is None or second is None else (first + second) / 2
+def _macro_f1(*labels: LabelMetrics) -> float | None:
+    f1 = [label.f1 for label in labels if label.f1 is not None]
+    return sum(f1) / len(labels) if len(f1) == len(labels) else None

@@ -8,7 +8,6 @@ from statistics import NormalDist
 import numpy as np
 
 from sentiflow.data.schema import NEGATIVE, POSITIVE
-from sentiflow.metrics.classification import log_losses
 
 NUM_RESAMPLES = 10_000
 
@@ -46,8 +45,8 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return float(binomtest(only_first, both).pvalue) if both else 1.0
 
 
-def accuracy_difference(*, only_first: int, only_second: int, num_rows: int) -> Difference | None:
-    """Bound the difference of two models' accuracies; None without rows.
+def accuracy_difference(*, only_first: int, only_second: int, num_rows: int) -> Difference:
+    """Bound the difference of two models' accuracies on at least one row.
 
     The adjusted Wald interval for paired shares of D. G. Bonett and R. M. Price, "Adjusted Wald
     confidence interval for a difference of binomial proportions based on paired data", Journal of
@@ -59,8 +58,6 @@ def accuracy_difference(*, only_first: int, only_second: int, num_rows: int) -> 
     It is sound for few such rows, and has a width above 0 if there are none. The p-value is that of
     :func:`mcnemar`.
     """
-    if not num_rows:
-        return None
     total = num_rows + 2
     p, q = (only_second + 1) / total, (only_first + 1) / total
     reach = _Z * math.sqrt((p + q - (p - q) ** 2) / total)
@@ -100,26 +97,6 @@ def roc_auc_difference(
     return Difference(found.value, max(-1.0, found.low), min(1.0, found.high), found.p_value)
 
 
-def log_loss_difference(
-    *, label: np.ndarray, first: np.ndarray, second: np.ndarray
-) -> Difference | None:
-    """Compare two models' log losses, as ``classification`` defines them, by paired rows.
-
-    Arguments as of :func:`roc_auc_difference`, interval as of :func:`mean_difference`.
-    """
-    return mean_difference(
-        log_losses(label=label, probability=second) - log_losses(label=label, probability=first)
-    )
-
-
-def brier_difference(
-    *, label: np.ndarray, first: np.ndarray, second: np.ndarray
-) -> Difference | None:
-    """Compare two models' Brier scores; see :func:`log_loss_difference`."""
-    of_first, of_second = (np.square(np.float64(p) - label) for p in (first, second))
-    return mean_difference(of_second - of_first)
-
-
 def mean_difference(differences: np.ndarray) -> Difference | None:
     """Bound the mean of N rows' differences: mean ± z s / √N, and the normal test.
 
@@ -145,7 +122,7 @@ def f1_macro_difference(
     predictions of a row, so a draw of N rows is a multinomial over these eight cells.
 
     Args:
-        label: N labels, 0 or 1.
+        label: N labels, 0 or 1; at least one.
         first: N predictions, of the first model.
         second: Of the second.
         num_resamples: How often N rows are drawn.
@@ -155,8 +132,6 @@ def f1_macro_difference(
         None where a class's F1 is undefined for the rows, or for a tenth of the draws. It has no
         p-value.
     """
-    if not len(label):
-        return None
     cell = (np.int64(label) * 2 + first) * 2 + second
     counts = np.bincount(cell, minlength=8)
     rng = np.random.default_rng(seed)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from sentiflow.config.model_sections import ModelSettings
 from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.schema import NEGATIVE, POSITIVE
-from sentiflow.metrics import abstention, calibration
+from sentiflow.metrics import confidence
 from sentiflow.models.networks import Network
 from sentiflow.models.package import ModelPackage, Scores
 from sentiflow.models.package_files import PackageSettings
@@ -63,12 +63,12 @@ def save(
         return package.save(uri, lineage=lineage, metrics=_metrics(epoch))
     label, scores = _score_sample(package, validation)
     has_token = scores.num_tokens > 0  # other rows get the class prior, which has no temperature
-    temperature = calibration.fit_temperature(
+    temperature = confidence.fit_temperature(
         label=label[has_token], probability=scores.probability[has_token]
     )
     package = replace(package, settings=settings.model_copy(update={"temperature": temperature}))
     before = scores.probability
-    after = np.where(has_token, calibration.rescale(before, temperature=temperature), before)
+    after = np.where(has_token, confidence.rescale(before, temperature=temperature), before)
     scores = replace(scores, probability=after.astype(np.float32))
     return package.save(
         uri,
@@ -108,6 +108,8 @@ def _describe(
     binary, labelled = np.isin(label, (NEGATIVE, POSITIVE)), label >= 0
     if not binary.any():
         return None
-    found = calibration.describe(label=label[binary], before=before[binary], after=after[binary])
-    margin = abstention.choose_margin(label=label[labelled], probability=after[labelled])
-    return {"temperature": temperature, **found, "neutral_margin": margin}
+    found = confidence.describe(
+        temperature=temperature, label=label[binary], before=before[binary], after=after[binary]
+    )
+    margin = confidence.choose_margin(label=label[labelled], probability=after[labelled])
+    return {**found, "neutral_margin": margin}

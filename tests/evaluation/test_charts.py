@@ -1,5 +1,7 @@
 """Plots show what there is to show, the same each time."""
 
+import dataclasses
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -8,7 +10,7 @@ import pytest
 from test_report import ALL_PLOTS, PNG_SIGNATURE, draw, report_data, rows_of
 
 from sentiflow import plotting
-from sentiflow.evaluation import charts, results
+from sentiflow.evaluation import charts
 
 
 @pytest.fixture(scope="module")
@@ -38,22 +40,10 @@ def test_drawing_leaves_matplotlib_as_it_was(data):
         assert dict(mpl.rcParams) == before
 
 
-def test_without_rows_there_is_nothing_to_draw():
-    nothing = np.array([])
-    measured = results.measure(rows_of("train", 9).slice(0, 0), model={}, margin=None, patterns={})
-    drawn = charts.render(
-        measured, label=nothing, probability=nothing, before=None, curve=pd.DataFrame()
-    )
-    assert drawn == {}
-
-
 def test_what_was_before_the_temperature_is_drawn_too(data):
-    label, probability = (data.rows[name].to_numpy() for name in ("label", "probability"))
-    drawn = charts.render(
-        data.measured, label=label, probability=probability,
-        before=np.sqrt(probability), curve=data.epochs,
-    )  # fmt: skip
-    plain = draw(data)
+    drawn = draw(data)
+    untouched = dataclasses.replace(data.result.measured, calibration=None)
+    plain = charts.render(untouched, data.rows, data.curve)
     assert {name for name in drawn if drawn[name] != plain[name]} == {"reliability.png"}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_compared_rows import LABEL, ROW_IDS, TEXTS, Runs, by_tens, csv_input, tens
+from test_evaluated_rows import LABEL, ROW_IDS, TEXTS, Runs, by_tens, csv_input, tens
 from typer.testing import CliRunner
 
 from sentiflow.cli.app import app

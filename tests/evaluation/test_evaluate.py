@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import new_package
 from mlflow import MlflowClient
-from test_compared_rows import Runs, by_tens, tens
+from test_evaluated_rows import Runs, by_tens, tens
 
 from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import evaluate as evaluation
 from sentiflow.evaluation import evaluated_rows, probing
-from sentiflow.metrics import calibration
+from sentiflow.metrics import confidence
 from sentiflow.models.package import ModelPackage
 from sentiflow.tracking.recording import Recorder
 from sentiflow.words.word_bias import TESTS
@@ -105,9 +105,9 @@ def test_the_temperature_was_fitted_on_validation_and_is_in_the_package(finished
     rows = pa.concat_tables([pq.read_table(file) for file in files])
     label = rows["label"].to_numpy()
     scores = package.score(rows["text"].combine_chunks())
-    raw = calibration.rescale(scores.probability, temperature=1 / known["temperature"])
+    raw = confidence.rescale(scores.probability, temperature=1 / known["temperature"])
     asked = scores.num_tokens > 0
-    fitted = calibration.fit_temperature(label=label[asked], probability=raw[asked])
+    fitted = confidence.fit_temperature(label=label[asked], probability=raw[asked])
     assert fitted == pytest.approx(known["temperature"], abs=2e-3)
     assert known["after"]["log_loss"] <= known["before"]["log_loss"]
 

@@ -41,13 +41,17 @@ def score_all(function):
     return lambda texts: np.array([function(text) for text in texts])
 
 
+def measure(score, *, knows=lambda words: True, **options):
+    return measure_group_bias(score, knows=knows, **options)
+
+
 def by_category(function, **options):
-    return {found.category: found for found in measure_group_bias(score_all(function), **options)}
+    return {found.category: found for found in measure(score_all(function), **options)}
 
 
 def scored_texts():
     texts = []
-    measure_group_bias(lambda given: texts.extend(given) or np.full(len(given), 0.5))
+    measure(lambda given: texts.extend(given) or np.full(len(given), 0.5))
     return texts
 
 
@@ -56,7 +60,7 @@ def test_the_sentences_stay_the_same():
     texts = scored_texts()
     terms = [
         [found.category, sorted([term.term, list(term.words)] for term in found.terms)]
-        for found in measure_group_bias(score_all(base))
+        for found in measure(score_all(base))
     ]
     digest = hashlib.sha256(json.dumps([texts, terms]).encode()).hexdigest()
     assert digest == "9112b6e330bb5cc7d3af5bbb6d85a966dd5bba0fd359afa99460a37ab99e6f47"
@@ -153,7 +157,6 @@ def test_the_result_says_which_terms_the_model_knows():
     unknown = {term.term for each in found.values() for term in each.terms if not term.known}
     assert unknown == {"Sikh", "non-binary or neutral"}
     assert {"he", "my sister", "American", "80-year-old"} <= set(asked)
-    assert {term.known for each in by_category(base).values() for term in each.terms} == {None}
 
 
 def test_sentences_are_in_order():
@@ -180,27 +183,14 @@ def test_sentences_of_a_template_differ_in_the_term_alone():
 
 
 def test_results_are_json_and_depend_on_the_seed_alone():
-    def measure(seed):
+    def written(seed):
         return json.dumps([asdict(found) for found in by_category(noisy, seed=seed).values()],
                           allow_nan=False)  # fmt: skip
 
-    assert measure(0) == measure(0) != measure(1)
+    assert written(0) == written(0) != written(1)
 
 
 def test_the_score_function_is_called_once():
     calls = []
-    measure_group_bias(lambda texts: calls.append(len(texts)) or np.full(len(texts), 0.5))
+    measure(lambda texts: calls.append(len(texts)) or np.full(len(texts), 0.5))
     assert len(calls) == 1
-
-
-@pytest.mark.parametrize(
-    ("score", "message"),
-    [
-        (lambda texts: np.zeros(len(texts) - 1), "shape"),
-        (lambda texts: np.full(len(texts), np.nan), r"not in \[0, 1\]"),
-        (lambda texts: np.full(len(texts), -0.1), r"not in \[0, 1\]"),
-    ],
-)
-def test_what_is_no_probability_for_each_text_is_refused(score, message):
-    with pytest.raises(ValueError, match=message):
-        measure_group_bias(score)

@@ -26,13 +26,14 @@ ROWS = [
 def find(rows):
     text, label, probability = map(list, zip(*rows, strict=True))
     probability = np.array(probability, np.float32)
-    table = mistakes.find(
-        row_id=np.arange(100, 100 + len(rows)),
-        text=pa.array(text),
-        label=np.array(label, np.int8),
-        probability=probability,
-        prediction=(probability >= 0.5).astype(np.int8),
-    )
+    columns = {
+        "row_id": np.arange(100, 100 + len(rows)),
+        "text": text,
+        "label": np.array(label, np.int8),
+        "probability": probability,
+        "prediction": (probability >= 0.5).astype(np.int8),
+    }
+    table = mistakes.find(pa.table(columns))
     assert table.schema == mistakes.COLUMNS
     return {
         kind: table.filter(pc.equal(table["kind"], kind)).to_pylist()

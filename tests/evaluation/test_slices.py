@@ -16,11 +16,15 @@ def names_of(text, **more):
     return {item for item in slices_of([text], **more) if "token" not in item}
 
 
-def slices_of(texts, num_tokens=None, **more):
-    array = pa.array(texts, pa.string())
-    lengths = slices.count_tokens(array, tokenizer="tweet", max_length=64)
-    known = lengths if num_tokens is None else np.array(num_tokens)
-    found = slices.find(array, lengths=lengths, num_tokens=known, **more)
+def slices_of(texts, num_tokens=None, *, time=None, patterns=None, by_unknown=True):
+    rows = {"text": pa.array(texts, pa.string()), "num_tokens": num_tokens or [1] * len(texts)}
+    rows |= {} if time is None else {"time": time}
+    found, _ = slices.find(
+        pa.table(rows),
+        settings={"tokenizer": "tweet", "max_length": 64},
+        patterns=patterns or {},
+        by_unknown=by_unknown,
+    )
     return {item.name: np.flatnonzero(item.rows).tolist() for item in found}
 
 
@@ -67,7 +71,6 @@ def test_a_text_is_in_the_slices_that_its_words_say(text, expected):
 def test_lengths_are_the_tokenizers_and_every_text_has_one():
     found = slices_of(["a", "a b c d e", " ".join("x" * 14), "x " * 400, ""])
     by_length = {name: rows for name, rows in found.items() if "unknown" not in name}
-    by_length.pop("no known token")
     assert by_length["0 to 4 tokens"] == [0, 4]
     assert by_length["5 to 9 tokens"] == [1]
     assert by_length["10 to 14 tokens"] == [2]
@@ -151,11 +154,10 @@ def test_the_worst_slice_stands_first_and_tiny_ones_last():
 
 
 def test_texts_are_counted_by_length():
-    found = slices.by_length(np.array([2, 5, 2]), right=np.array([True, False, False]))
+    found = slices.by_length(np.array([2, 5, 2]), np.array([True, False, False]))
     assert found == [slices.LengthCount(2, 2, 1), slices.LengthCount(5, 1, 0)]
 
 
-def test_without_numbers_of_known_tokens_there_are_no_slices_by_them():
-    text, lengths = pa.array(["good morning", "xyz"]), np.array([2, 1])
-    names = {item.name for item in slices.find(text, lengths=lengths, num_tokens=None)}
-    assert names == {"0 to 4 tokens"}
+def test_slices_by_unknown_tokens_can_be_left_out():
+    names = slices_of(["good morning", "xyz"], by_unknown=False)
+    assert set(names) == {"0 to 4 tokens"}

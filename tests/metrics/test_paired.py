@@ -25,6 +25,13 @@ def called(rows):
     }
 
 
+def loss_difference(name, *, label, first, second):
+    """Compare two models' log losses or Brier scores."""
+    loss = {"log_loss": classification.log_losses, "brier": classification.squared_errors}[name]
+    of_first, of_second = (loss(label=label, probability=p) for p in (first, second))
+    return paired.mean_difference(of_second - of_first)
+
+
 def assert_covers(covered, *, least=0.93, most=0.975):
     assert least <= np.mean(covered) <= most
 
@@ -67,7 +74,6 @@ def test_models_that_agree_on_few_rows_are_not_surely_equal():
     assert none.high == -none.low
     one = paired.accuracy_difference(only_first=0, only_second=1, num_rows=1)
     assert -1 <= one.low <= one.value <= one.high <= 1
-    assert paired.accuracy_difference(only_first=0, only_second=0, num_rows=0) is None
 
 
 @pytest.mark.parametrize(
@@ -118,28 +124,26 @@ def test_the_area_is_undefined_with_one_class_or_one_row_of_a_class():
     rows = answers(50)
     for label in (np.zeros(50, int), np.ones(50, int), (np.arange(50) == 0).astype(int)):
         assert paired.roc_auc_difference(**(rows | {"label": label})) is None
-    nothing = dict.fromkeys(rows, np.array([]))
-    assert paired.roc_auc_difference(**nothing) is None
 
 
 def test_a_difference_without_any_spread_claims_no_certainty():
     label, up = np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9])
     assert paired.roc_auc_difference(label=label, first=up, second=1 - up) is None
     flat = np.full(4, 0.5)
-    assert paired.brier_difference(label=np.ones(4), first=flat, second=flat + 0.2) is None
+    assert loss_difference("brier", label=np.ones(4), first=flat, second=flat + 0.2) is None
 
 
 def test_losses_differ_as_in_sklearn_with_the_interval_of_the_mean():
     rows = answers(400, seed=4)
     label = rows["label"]
-    for difference, loss in (
-        (paired.log_loss_difference, lambda p: log_loss(label, p.clip(1e-7, 1 - 1e-7))),
-        (paired.brier_difference, lambda p: brier_score_loss(label, p)),
+    for name, loss in (
+        ("log_loss", lambda p: log_loss(label, p.clip(1e-7, 1 - 1e-7))),
+        ("brier", lambda p: brier_score_loss(label, p)),
     ):
-        found = difference(**rows)
+        found = loss_difference(name, **rows)
         assert found.value == pytest.approx(loss(rows["second"]) - loss(rows["first"]))
     by_row = np.square(rows["second"] - label) - np.square(rows["first"] - label)
-    found, t = paired.brier_difference(**rows), scipy.stats.ttest_1samp(by_row, 0)
+    found, t = loss_difference("brier", **rows), scipy.stats.ttest_1samp(by_row, 0)
     assert found.p_value == pytest.approx(2 * scipy.stats.norm.sf(abs(t.statistic)))
     interval = scipy.stats.norm.interval(0.95, by_row.mean(), scipy.stats.sem(by_row))
     assert (found.low, found.high) == pytest.approx(interval)
@@ -153,15 +157,15 @@ def test_losses_are_those_of_the_metrics_down_to_the_probabilities_of_0_and_1():
         for p in rows.values()
     ]
     for name in ("log_loss", "brier"):
-        found = getattr(paired, f"{name}_difference")(label=label, **rows)
+        found = loss_difference(name, label=label, **rows)
         assert found.value == pytest.approx(getattr(metrics[1], name) - getattr(metrics[0], name))
 
 
 def test_the_interval_of_the_log_loss_covers_the_truth():
     big = answers(400_000, seed=5, noise=(0.1, 0.15))
-    truth = paired.log_loss_difference(**big).value
+    truth = loss_difference("log_loss", **big).value
     found = [
-        paired.log_loss_difference(**answers(300, seed=s, noise=(0.1, 0.15)))
+        loss_difference("log_loss", **answers(300, seed=s, noise=(0.1, 0.15)))
         for s in range(2000, 3000)
     ]
     assert_covers([item.low <= truth <= item.high for item in found], least=0.92)
@@ -196,26 +200,23 @@ def test_the_same_seed_gives_the_same_interval_of_f1():
     assert other != paired.f1_macro_difference(**rows)
 
 
-def test_f1_is_undefined_without_rows_or_where_a_class_never_occurs():
+def test_f1_is_undefined_where_a_class_never_occurs():
     ones = np.ones(10, int)
     assert paired.f1_macro_difference(label=ones, first=ones, second=ones) is None
-    empty = np.array([], int)
-    assert paired.f1_macro_difference(label=empty, first=empty, second=empty) is None
 
 
 def test_a_model_does_not_differ_from_itself():
     rows = answers(80, seed=9)
     rows["second"] = rows["first"]
-    for name in ("roc_auc", "log_loss", "brier"):
-        found = getattr(paired, f"{name}_difference")(**rows)
-        assert found == paired.Difference(0, 0, 0, 1.0), name
+    equal = paired.Difference(0, 0, 0, 1.0)
+    assert paired.roc_auc_difference(**rows) == equal
+    assert loss_difference("log_loss", **rows) == loss_difference("brier", **rows) == equal
     assert paired.f1_macro_difference(**called(rows)) == paired.Difference(0, 0, 0)
 
 
 def test_losses_need_two_rows():
     one = {"label": np.array([1]), "first": np.array([0.5]), "second": np.array([0.7])}
-    assert paired.log_loss_difference(**one) is None
-    assert paired.brier_difference(**{name: values[:0] for name, values in one.items()}) is None
+    assert loss_difference("log_loss", **one) is None
 
 
 def test_adjusted_p_values_are_holms():

@@ -1,17 +1,32 @@
-"""Labels and probabilities -> accuracy of a model that answers only where it is certain."""
+"""Labels and probabilities -> how far a model's certainty can be trusted.
+
+A temperature calibrates the probabilities. A calibrated model can leave the texts unanswered of
+which it is not certain, or call them neutral.
+"""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import TypedDict
 
 import numpy as np
 
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, NEUTRAL, POSITIVE
 from sentiflow.metrics.classification import (
+    PROBABILITY_FLOOR,
     LabelMetrics,
     count_confusion,
     measure_labels,
+    probability_metrics,
     wilson_interval,
 )
+
+MIN_ROWS = 100
+"""With fewer labelled rows the temperature is 1."""
+LOWEST, HIGHEST = 0.25, 10.0
+
+_DIGITS = 3
+"""Of a temperature: far below its standard error, and the same on every machine."""
+
 
 COVERAGES = tuple(percent / 100 for percent in range(100, 0, -5))
 UNANSWERED_FRACTION = 0.2
@@ -21,6 +36,17 @@ MIN_NEUTRAL = 20
 
 _PER_UNIT = 1000
 """A margin is rounded down to this many steps, which makes it the same on every machine."""
+
+
+class CalibrationEffect(TypedDict):
+    """What a temperature changes, as manifests and ``metrics.json`` hold it."""
+
+    temperature: float
+    num_rows: int
+    before: dict[str, float]
+    """A ``ProbabilityMetrics`` at temperature 1."""
+    after: dict[str, float]
+    """The same at the model's temperature."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +80,79 @@ class ThreeClassMetrics:
     """Rows by label, then by prediction."""
 
 
+def rescale(probability: np.ndarray, *, temperature: float) -> np.ndarray:
+    """Divide the logits behind probabilities by a temperature T; 1 / T undoes it.
+
+    A softmax over two logits depends on their difference z = log(p / (1 - p)) alone, so this is
+    sigmoid(z / T). Probabilities are taken to be within ``PROBABILITY_FLOOR`` of 0 and 1, as
+    float32 cannot represent values closer to these. No probability crosses one half.
+
+    Example:
+        >>> rescale(np.array([0.5, 0.9]), temperature=2.0).round(2).tolist()
+        [0.5, 0.75]
+    """
+    return 1 / (1 + np.exp(-_logit(probability) / temperature))
+
+
+def fit_temperature(*, label: np.ndarray, probability: np.ndarray) -> float:
+    """Find the temperature that makes the labels most probable.
+
+    Temperature scaling after Guo et al., "On calibration of modern neural networks" (ICML 2017):
+    the one parameter T that minimizes the log loss of sigmoid(z / T), which is convex in 1 / T. It
+    corrects how sure a model is, and leaves its predictions as they are. Rounded to three digits.
+
+    Args:
+        label: N labels; rows that are neither 0 nor 1 are left out.
+        probability: Of positive, at temperature 1.
+
+    Returns:
+        Within ``LOWEST`` and ``HIGHEST``; 1 where there are fewer than ``MIN_ROWS`` rows, or one
+        label only.
+    """
+    from scipy.optimize import minimize_scalar
+
+    binary = np.isin(label, (NEGATIVE, POSITIVE))
+    chosen = label[binary]
+    if len(chosen) < MIN_ROWS or len(np.unique(chosen)) < 2:
+        return 1.0
+    sign = np.where(chosen == POSITIVE, 1.0, -1.0)
+    margin = sign * _logit(probability[binary])
+
+    def loss(log_temperature: float) -> float:
+        return float(np.logaddexp(0, -margin / math.exp(log_temperature)).mean())
+
+    bounds = (math.log(LOWEST), math.log(HIGHEST))
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    return round(math.exp(found.x), _DIGITS)
+
+
+def describe(
+    *, temperature: float, label: np.ndarray, before: np.ndarray, after: np.ndarray
+) -> CalibrationEffect:
+    """Measure what a temperature changes.
+
+    Args:
+        temperature: The model's.
+        label: N labels, 0 or 1.
+        before: Probability of positive at temperature 1.
+        after: At the model's temperature.
+    """
+    first, second = (probability_metrics(label=label, probability=p) for p in (before, after))
+    return {
+        "temperature": temperature,
+        "num_rows": len(label),
+        "before": asdict(first),
+        "after": asdict(second),
+    }
+
+
+def _logit(probability: np.ndarray) -> np.ndarray:
+    clipped = np.asarray(probability, dtype=np.float64).clip(
+        PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR
+    )
+    return np.log(clipped) - np.log1p(-clipped)
+
+
 def accuracy_by_coverage(*, label: np.ndarray, probability: np.ndarray) -> list[CoveragePoint]:
     """Measure a model that answers only the texts of which it is most certain.
 
@@ -61,17 +160,17 @@ def accuracy_by_coverage(*, label: np.ndarray, probability: np.ndarray) -> list[
     are taken in the order of max(p, 1 - p); where that is equal they are taken together.
 
     Args:
-        label: N labels, 0 or 1.
+        label: N labels, 0 or 1; at least one.
         probability: Of positive.
 
     Returns:
-        A point for each of ``COVERAGES``, whose coverage is at least that; none without rows.
+        A point for each of ``COVERAGES``, whose coverage is at least that.
     """
     certainty = _certainty(probability)
     order = np.argsort(-certainty, kind="stable")
     right = ((probability >= 0.5) == (label == POSITIVE))[order].cumsum()
     points = []
-    for aim in COVERAGES if len(label) else ():
+    for aim in COVERAGES:
         last = float(certainty[order[math.ceil(round(aim * len(label), 6)) - 1]])
         answered = int((certainty >= last).sum())
         num_right = int(right[answered - 1])
@@ -89,15 +188,13 @@ def choose_margin(*, label: np.ndarray, probability: np.ndarray) -> float:
     ``UNANSWERED_FRACTION`` of the texts unanswered.
 
     Args:
-        label: N labels, 0, 1 or 2, of texts that the model was not trained on.
+        label: N labels, 0, 1 or 2, of texts that the model was not trained on; at least one.
         probability: Of positive.
 
     Returns:
-        From 0 to 1/2; 0 without rows. Rounded down to three digits.
+        From 0 to 1/2, rounded down to three digits.
     """
     certainty = _certainty(probability)
-    if not len(label):
-        return 0.0
     num_neutral = (label == NEUTRAL).sum()
     if not MIN_NEUTRAL <= num_neutral < len(label):
         return float(_round_down(np.quantile(certainty, UNANSWERED_FRACTION)))

@@ -1,13 +1,13 @@
-"""Scored directory -> row numbers in the training and validation splits of its model."""
+"""Manifest of predictions -> the data and training behind it, and the rows that it trained on."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.data import lineage, manifest
-from sentiflow.data.manifest import identify_file
-from sentiflow.data.manifest_types import Manifest
+from sentiflow.config.sections import FormatSettings
+from sentiflow.data import manifest
+from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
@@ -26,7 +26,35 @@ class TrainingRows:
     """Whether every training that led to the model could be read."""
 
 
-def find(scored: Manifest, *, name: str, by_splits: bool = True) -> TrainingRows:
+def corpus_of(scored: Manifest) -> Manifest | None:
+    """Find the manifest of the prepared data; None if files were scored, or they are gone."""
+    return manifest.read_input(scored["inputs"], "corpus")
+
+
+def training_of(scored: Manifest) -> Manifest | None:
+    """Find the manifest of the training that made the model; None if it is gone or was redone."""
+    model = scored["inputs"]["model"]
+    training = manifest.read_input(model, "training")
+    is_it = training and training.get("model_fingerprint") == model["fingerprint"]
+    return training if is_it else None
+
+
+def input_files_of(scored: Manifest) -> Input | None:
+    """Find the input files whose rows a scored corpus numbers; None if they are not known."""
+    corpus: Input = scored["inputs"]["corpus"]
+    if "files" in corpus:
+        return corpus
+    prepared = corpus_of(scored)
+    return prepared["inputs"]["csv"] if prepared else None
+
+
+def has_header(record: Manifest) -> bool:
+    """Say whether the first record of each CSV was taken for a header."""
+    form = (corpus_of(record) or record)["settings"].get("format") or {}
+    return FormatSettings.model_validate(form).has_header
+
+
+def find_training_rows(scored: Manifest, *, name: str, by_splits: bool = True) -> TrainingRows:
     """Find the rows of a model's training, and of the trainings it was initialized from.
 
     Args:
@@ -42,7 +70,7 @@ def find(scored: Manifest, *, name: str, by_splits: bool = True) -> TrainingRows
         UserError: The model was trained on some of the corpus's files, where rows have other
             numbers; or prepared rows are damaged.
     """
-    training, found = lineage.training_of(scored), [np.empty(0, np.int64)]
+    training, found = training_of(scored), [np.empty(0, np.int64)]
     corpus, is_known = scored["inputs"]["corpus"]["fingerprint"], bool(training)
     while training:
         is_own = training["inputs"]["prepared"]["fingerprint"] == corpus
@@ -63,17 +91,17 @@ def _find_in(training: Manifest, scored: Manifest, name: str) -> list[np.ndarray
     corpus, uri = scored["inputs"]["corpus"], named["uri"]
     if named["fingerprint"] == corpus["fingerprint"]:
         return _read_row_ids(prepared, uri) if prepared else []  # predictions know the splits
-    files = lineage.input_files_of(scored)
+    files = input_files_of(scored)
     if files is None or not prepared:
         return None
     csv = prepared["inputs"]["csv"]
     if files["fingerprint"] == csv["fingerprint"]:
-        same_numbers = lineage.has_header(scored) == lineage.has_header(prepared)
+        same_numbers = has_header(scored) == has_header(prepared)
         return _read_row_ids(prepared, uri) if same_numbers else None
-    trained_on = {identify_file(item) for item in csv["files"]}
+    trained_on = {manifest.identify_file(item) for item in csv["files"]}
     inside = tuple(join(uri, path) for path in _DECISIVE)
     for item in files["files"]:
-        if identify_file(item) in trained_on or item["uri"].startswith(inside):
+        if manifest.identify_file(item) in trained_on or item["uri"].startswith(inside):
             raise UserError(
                 f"{name} was trained on rows of {item['uri']}, and has scored them with other "
                 "row numbers",
@@ -84,10 +112,19 @@ def _find_in(training: Manifest, scored: Manifest, name: str) -> list[np.ndarray
 
 def _read_row_ids(prepared: Manifest, uri: str) -> list[np.ndarray]:
     paths = [item["path"] for item in prepared["files"] if item["path"].startswith(_DECISIVE)]
+    hint = "without it the training rows are unknown"
+    tables = [read_rows(join(uri, path), columns=["row_id"], hint=hint) for path in paths]
+    return [table["row_id"].to_numpy() for table in tables]
+
+
+def read_rows(uri: str, *, columns: list[str], hint: str) -> pa.Table:
+    """Read columns of a Parquet file that a stage wrote.
+
+    Raises:
+        UserError: The file is gone or damaged. ``hint`` says what follows.
+    """
     try:
-        tables = [filesystem.read_parquet(join(uri, path), columns=["row_id"]) for path in paths]
+        return filesystem.read_parquet(uri, columns=columns)
     except (pa.ArrowInvalid, OSError) as error:
-        hint = "without it the training rows are unknown"
         problem = UserError(f"{uri} is gone or damaged", hint=hint)
         raise errors.explain(error, uri=uri) or problem from error
-    return [table["row_id"].to_numpy() for table in tables]

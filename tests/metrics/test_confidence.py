@@ -1,12 +1,100 @@
-"""A calibrated model that answers fewer texts is right more often."""
+"""A temperature calibrates probabilities and changes no prediction.
+
+A calibrated model that answers fewer texts is right more often.
+"""
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sentiflow.metrics import abstention
-from sentiflow.metrics.abstention import accuracy_by_coverage, choose_margin, three_class_metrics
+from sentiflow.metrics import confidence
 from sentiflow.metrics.classification import LabelMetrics
+from sentiflow.metrics.confidence import (
+    accuracy_by_coverage,
+    choose_margin,
+    fit_temperature,
+    rescale,
+    three_class_metrics,
+)
+
+
+def rows_of(num_rows, *, temperature, seed=0):
+    """Labels drawn by calibrated probabilities, and what an over- or underconfident model gives."""
+    rng = np.random.default_rng(seed)
+    calibrated = 1 / (1 + np.exp(-rng.normal(0, 1.5, num_rows)))
+    label = (rng.random(num_rows) < calibrated).astype(np.int8)
+    return {"label": label, "probability": rescale(calibrated, temperature=1 / temperature)}
+
+
+def describe(rows, temperature):
+    before = rows["probability"]
+    after = rescale(before, temperature=temperature)
+    return confidence.describe(
+        temperature=temperature, label=rows["label"], before=before, after=after
+    )
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7, 4.0])
+def test_the_temperature_that_was_applied_is_found(temperature):
+    rows = rows_of(50_000, temperature=temperature)
+    assert fit_temperature(**rows) == pytest.approx(temperature, rel=0.03)
+
+
+def test_the_fit_has_the_lowest_log_loss():
+    rows = rows_of(2000, temperature=2.0, seed=1)
+    found = fit_temperature(**rows)
+
+    def loss(temperature):
+        return describe(rows, temperature)["after"]["log_loss"]
+
+    assert loss(found) <= min(loss(found * 0.98), loss(found * 1.02), loss(1.0))
+
+
+def test_calibration_corrects_overconfidence():
+    rows = rows_of(20_000, temperature=3.0)
+    found = describe(rows, fit_temperature(**rows))
+    assert found["before"]["expected_calibration_error"] > 0.1
+    assert found["after"]["expected_calibration_error"] < 0.02
+    for name in ("log_loss", "brier"):
+        assert found["after"][name] < found["before"][name]
+
+
+@given(st.floats(0, 1), st.floats(0.1, 10))
+def test_no_answer_changes_and_the_way_back_is_the_inverse(probability, temperature):
+    given_ = np.array([probability])
+    there = rescale(given_, temperature=temperature)
+    assert (there >= 0.5) == (given_ >= 0.5)
+    assert 0 <= there[0] <= 1
+    if 0.001 < probability < 0.999 and temperature > 0.5:
+        assert rescale(there, temperature=1 / temperature) == pytest.approx(given_, abs=1e-6)
+
+
+def test_nothing_is_fitted_to_too_few_rows_or_one_label():
+    rows = rows_of(confidence.MIN_ROWS - 1, temperature=3.0)
+    assert fit_temperature(**rows) == 1
+    assert fit_temperature(label=np.ones(500, np.int8), probability=np.full(500, 0.7)) == 1
+
+
+def test_neutral_rows_are_left_out():
+    rows = rows_of(5000, temperature=2.0)
+    more = {
+        "label": np.append(rows["label"], np.full(5000, 2, np.int8)),
+        "probability": np.append(rows["probability"], np.full(5000, 0.99)),
+    }
+    assert fit_temperature(**more) == fit_temperature(**rows)
+
+
+def test_separable_labels_stay_within_bounds():
+    label = np.tile([0, 1], 100)
+    right = fit_temperature(label=label, probability=np.where(label == 1, 0.9, 0.1))
+    wrong = fit_temperature(label=label, probability=np.where(label == 1, 0.1, 0.9))
+    assert right == pytest.approx(confidence.LOWEST, abs=1e-3)
+    assert wrong == pytest.approx(confidence.HIGHEST, abs=1e-2)
+
+
+# Abstention
 
 PROBABILITY = np.array([0.05, 0.2, 0.45, 0.5, 0.6, 0.9])
 LABEL = np.array([0, 0, 1, 0, 1, 1])
@@ -25,13 +113,13 @@ def test_coverage_and_accuracy_equal_hand_counted_ones():
     assert curve[4].accuracy == 1
     assert curve[4].confidence == pytest.approx(0.6)
     assert curve[1].coverage == pytest.approx(1 / 6)
-    aims = np.array(abstention.COVERAGES)
+    aims = np.array(confidence.COVERAGES)
     assert (np.array([point.coverage for point in found]) >= aims - 1e-9).all()
 
 
 def test_calibrated_probabilities_are_right_more_often_the_less_they_answer():
     curve = pd.DataFrame(map(vars, accuracy_by_coverage(**calibrated_rows(20_000))))
-    assert list(curve["coverage"].round(4)) == list(abstention.COVERAGES)
+    assert list(curve["coverage"].round(4)) == list(confidence.COVERAGES)
     assert (curve["accuracy"].diff().dropna() > -0.005).all()
     assert curve["accuracy"].iloc[0] == pytest.approx(0.75, abs=0.01)
     assert curve["accuracy"].iloc[-1] > 0.96
@@ -42,12 +130,6 @@ def test_ties_are_answered_together():
     curve = accuracy_by_coverage(label=np.array([1, 1, 0, 0]), probability=np.full(4, 0.8))
     assert {point.num_rows for point in curve} == {4}
     assert {point.accuracy for point in curve} == {0.5}
-
-
-def test_no_rows_give_no_curve_and_no_margin():
-    nothing = np.array([])
-    assert len(accuracy_by_coverage(label=nothing, probability=nothing)) == 0
-    assert choose_margin(label=nothing, probability=nothing) == 0
 
 
 def test_three_class_metrics_equal_hand_counted_ones():
@@ -72,7 +154,7 @@ def test_the_margin_leaves_a_fifth_unanswered_where_nothing_is_labelled_neutral(
     rows = calibrated_rows(5000)
     margin = choose_margin(**rows)
     unanswered = np.abs(rows["probability"] - 0.5) < margin
-    assert unanswered.mean() == pytest.approx(abstention.UNANSWERED_FRACTION, abs=0.01)
+    assert unanswered.mean() == pytest.approx(confidence.UNANSWERED_FRACTION, abs=0.01)
 
 
 def test_a_margin_never_passes_the_texts_that_it_answers():
@@ -80,7 +162,7 @@ def test_a_margin_never_passes_the_texts_that_it_answers():
         label = (probability >= 0.5).astype(int)
         margin = choose_margin(label=label, probability=probability)
         answered = np.abs(probability.astype(np.float64) - 0.5) >= margin
-        assert answered.mean() >= 1 - abstention.UNANSWERED_FRACTION
+        assert answered.mean() >= 1 - confidence.UNANSWERED_FRACTION
 
 
 def test_neutral_texts_decide_the_margin():

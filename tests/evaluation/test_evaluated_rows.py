@@ -9,8 +9,8 @@ import pytest
 from sentiflow.data import manifest
 from sentiflow.data.manifest import OutputSpec
 from sentiflow.errors import UserError
-from sentiflow.evaluation import compared_rows
-from sentiflow.evaluation.compared_rows import Scored
+from sentiflow.evaluation import evaluated_rows
+from sentiflow.evaluation.evaluated_rows import Scored
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 
@@ -120,7 +120,7 @@ def scored(uri):
 
 def read(*uris):
     first, second = map(scored, uris)
-    return compared_rows.read((first, second))
+    return evaluated_rows.read_pair((first, second))
 
 
 def row_ids(found):
@@ -143,10 +143,10 @@ def test_predictions_are_joined_by_row_number_in_any_order(runs):
     b = runs.score("bb", runs.prepare("a"), f"{a}/trained", split=by_tens(), wrong=[28])
     found = read(a, b)
     assert (row_ids(found), found.split) == (tens(8, 9), "test")
-    wrong = [found.table[f"prediction_{i}"].to_numpy() != found.table["label"] for i in (0, 1)]
+    wrong = [found.table[f"prediction_{i}"].to_numpy() != found.table["label_0"] for i in (0, 1)]
     assert [np.array(row_ids(found))[w].tolist() for w in wrong] == [[8, 19], [28]]
-    assert found.table["label"].to_pylist() == LABEL[tens(8, 9)].tolist()
-    assert (found.num_only_in, found.num_seen_by, found.notes) == ((0, 0), (0, 0), ())
+    assert found.table["label_0"].to_pylist() == LABEL[tens(8, 9)].tolist()
+    assert (found.num_only_in, found.num_seen_by, found.notes) == ((0, 0), (0, 0), [])
 
 
 def test_two_preparations_of_one_csv_number_its_rows_alike(runs):
@@ -180,9 +180,9 @@ def test_training_rows_of_the_initial_model_are_not_compared(runs):
     a, b = runs.run("a"), runs.run("b", train={"init_from": f"{began}/model"})
     found = read(a, b)
     assert row_ids(found) == tens(9)
-    assert found.notes == ()
+    assert found.notes == []
     shutil.rmtree(began)
-    assert read(a, b).notes == ("it is unknown which rows the model of b was trained on",)
+    assert read(a, b).notes == ["it is unknown which rows the model of b was trained on"]
 
 
 def test_rows_of_one_alone_are_counted(runs):
@@ -242,7 +242,7 @@ def test_one_preparation_is_the_same_to_both_also_when_it_is_gone(runs):
     c = runs.score("c", f"{a}/prepared", other, split=by_tens())
     shutil.rmtree(f"{a}/prepared")
     found = read(a, b)
-    assert (row_ids(found), found.notes) == (tens(8, 9), ())
+    assert (row_ids(found), found.notes) == (tens(8, 9), [])
     assert "unknown which rows the model of c" in read(a, c).notes[0]
 
 
