@@ -193,7 +193,7 @@ def _build(path: str, weights: dict[str, torch.Tensor], settings: PackageSetting
     try:
         with torch.device("meta"):
             network = networks.build(
-                settings.model.model_dump(),
+                settings.model,
                 vocabulary_size=settings.vocabulary_size,
                 embedding_dim=settings.embedding_dim,
             )

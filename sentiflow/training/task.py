@@ -365,7 +365,7 @@ def build(settings: TrainSettings, words: Vocabulary) -> Network:
     torch.manual_seed(settings.seed)
     matrix = torch.from_numpy(words.vectors)
     network = networks.build(
-        settings.model.model_dump(), vocabulary_size=len(words), embedding_dim=matrix.shape[1]
+        settings.model, vocabulary_size=len(words), embedding_dim=matrix.shape[1]
     )
     known = ~torch.isnan(matrix[:, :1])
     spread = float(matrix[known.squeeze(1)].std()) if known.any() else 1.0

@@ -54,7 +54,7 @@ def make_trainer(uris, settings=None, *, rank=0, world_size=1):
     settings = settings or make_settings()
     train, validation = map(plan, uris)
     torch.manual_seed(0)
-    network = build(settings.model.model_dump(), vocabulary_size=NUM_ROWS + 1, embedding_dim=4)
+    network = build(settings.model, vocabulary_size=NUM_ROWS + 1, embedding_dim=4)
     network.embedding.weight.requires_grad_(settings.model.vectors == "tuned")
     own = own_shards(rank, world_size)
     return Trainer(
