@@ -1,21 +1,12 @@
 """Events of a training -> lines and a progress bar for the user, metrics for MLflow."""
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sentiflow.config.sections import TrainSettings
 from sentiflow.progress import Progress, say
-from sentiflow.training.results import (
-    PRETRAIN,
-    TRAIN,
-    EpochEnded,
-    EpochResult,
-    Event,
-    Phase,
-    Position,
-    StepsDone,
-    TrainingStarted,
-)
+from sentiflow.training.results import PRETRAIN, TRAIN, EpochResult, Event, Phase
 
 if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
@@ -41,76 +32,71 @@ class TrainCallback:
         self.expected_workers, self.num_workers = expected_workers, 0
         self.last_step = 0
         self.seen_epochs: set[tuple[Phase, int]] = set()
-        self.unrecorded: list[tuple[int, dict[str, float | None]]] = []
+        self.unrecorded: list[tuple[int, dict[str, float]]] = []
         self.recorded_at = time.monotonic()
 
     def __call__(self, event: Event) -> None:
         """Show and record an event."""
-        match event:
-            case TrainingStarted():
-                self._start(event)
-            case StepsDone() if event.position.step > self.last_step:
-                self._show_steps(event)
-            case EpochEnded():
-                self._show_epoch(event.position.phase, event.result)
-        self.last_step = max(self.last_step, event.position.step)
+        if event.is_start:
+            self._start(event)
+        if event.metrics and event.step > self.last_step:
+            self._show_steps(event, event.metrics)
+        for phase, epochs in ((PRETRAIN, event.pretraining), (TRAIN, event.history)):
+            for result in epochs:
+                if (phase, result.epoch) not in self.seen_epochs:
+                    self._take_epoch(phase, result, is_new=not event.is_start)
+        self.last_step = max(self.last_step, event.step)
 
-    def _start(self, event: TrainingStarted) -> None:
+    def _start(self, event: Event) -> None:
         before, self.num_workers = self.num_workers, event.num_workers
-        where, workers = _describe_position(event.position), count_workers(self.num_workers)
+        workers = count_workers(self.num_workers)
+        where = (
+            f"step {event.step:,} of {event.num_steps:,}, "
+            f"in {_PREFIX[event.phase]}epoch {event.epoch + 1}"
+        )
         if before:
             why = "more workers have room" if self.num_workers > before else "workers were lost"
             say(STAGE, f"{why}; resuming at {where}, {workers}")
             return
         if self.num_workers < self.expected_workers:
             say(STAGE, f"starting with {workers}: the cluster has no room for more now")
-        self.progress.start_at(event.position.rows_done)
-        if event.position.step:
+        self.progress.start_at(event.rows_done)
+        if event.step:
             say(STAGE, f"resuming at {where}")
-            for phase, epochs in ((PRETRAIN, event.pretraining), (TRAIN, event.history)):
-                for result in epochs:
-                    self._record_epoch(phase, result)
 
-    def _show_steps(self, event: StepsDone) -> None:
-        position, metrics = event.position, event.metrics
+    def _show_steps(self, event: Event, metrics: Mapping[str, float]) -> None:
+        prefix = _PREFIX[event.phase]
         note = (
-            f"{_PREFIX[position.phase]}epoch {position.epoch + 1} "
-            f"of {self.num_epochs[position.phase]}, "
-            f"step {position.step:,} of {position.num_steps:,}, "
-            f"loss {metrics.loss:.3f}, accuracy {metrics.accuracy:.3f}"
+            f"{prefix}epoch {event.epoch + 1} of {self.num_epochs[event.phase]}, "
+            f"step {event.step:,} of {event.num_steps:,}, "
+            f"loss {metrics['loss']:.3f}, accuracy {metrics['accuracy']:.3f}"
         )
-        self.progress.advance(position.rows_done - self.progress.done, note=note)
-        self.unrecorded.append((position.step, event.to_metrics()))
+        self.progress.advance(event.rows_done - self.progress.done, note=note)
+        folder = "pretrain/step" if event.phase == PRETRAIN else "step"
+        named = {f"{folder}/{name}": value for name, value in metrics.items()}
+        self.unrecorded.append((event.step, named))
         if time.monotonic() - self.recorded_at >= _RECORD_EVERY_SECONDS:
             self._record_steps()
 
-    def _show_epoch(self, phase: Phase, result: EpochResult) -> None:
-        if (phase, result.epoch) in self.seen_epochs:
-            return
-        accuracy = result.validation_accuracy
-        validation = "" if accuracy is None else f", validation accuracy {accuracy:.4f}"
-        say(
-            STAGE,
-            f"{_PREFIX[phase]}epoch {result.epoch}: loss {result.train_loss:.4f}{validation} "
-            f"({result.seconds:.1f} s, {result.tweets_per_second:,.0f} tweets/s)",
-        )
-        self._record_steps()
-        self._record_epoch(phase, result)
+    def _take_epoch(self, phase: Phase, result: EpochResult, *, is_new: bool) -> None:
+        """Record an epoch, and show it unless a checkpoint has brought it."""
+        self.seen_epochs.add((phase, result.epoch))
+        if is_new:
+            self._record_steps()
+            accuracy = result.validation_accuracy
+            validation = "" if accuracy is None else f", validation accuracy {accuracy:.4f}"
+            say(
+                STAGE,
+                f"{_PREFIX[phase]}epoch {result.epoch}: loss {result.train_loss:.4f}{validation} "
+                f"({result.seconds:.1f} s, {result.tweets_per_second:,.0f} tweets/s)",
+            )
+        self.recorder.log_metrics(result.to_metrics(phase), step=result.epoch)
 
     def _record_steps(self) -> None:
         self.recorder.log_series(self.unrecorded)
         self.unrecorded, self.recorded_at = [], time.monotonic()
 
-    def _record_epoch(self, phase: Phase, result: EpochResult) -> None:
-        self.seen_epochs.add((phase, result.epoch))
-        self.recorder.log_metrics(result.to_metrics(phase), step=result.epoch)
-
 
 def count_workers(number: int) -> str:
     """Write a number of workers, such as ``1 worker``."""
     return f"{number} worker{'s' if number > 1 else ''}"
-
-
-def _describe_position(position: Position) -> str:
-    epoch = f"{_PREFIX[position.phase]}epoch {position.epoch + 1}"
-    return f"step {position.step:,} of {position.num_steps:,}, in {epoch}"

@@ -32,7 +32,7 @@ class TrainerPosition(TypedDict):
     epoch: int
     step_in_epoch: int
     sums: dict[str, float]
-    """The epoch's :class:`trainer.MetricAccumulator`."""
+    """The epoch's sums of the metrics, by the names of ``trainer._SUMS``."""
 
 
 class CheckpointState(TypedDict):

@@ -23,8 +23,16 @@ from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.training import search_space
 from sentiflow.training import train as training
-from sentiflow.training.sweep_results import ENDS, TrialCallback, TrialRecord, brief
-from sentiflow.training.sweep_trials import STOPPED, TRIALS, Task, train
+from sentiflow.training.sweep_trials import (
+    ENDS,
+    STOPPED,
+    TRIALS,
+    Task,
+    TrialCallback,
+    TrialRecord,
+    brief,
+    train,
+)
 
 # isort: split
 import ray.tune
@@ -58,9 +66,11 @@ def describe_output(config: Config) -> OutputSpec:
             space is wrong.
     """
     trained = training.describe_output(config)
-    if not _count_rows(config, "validation"):
+    uri = config.train.prepared_uri
+    prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
+    if not training.count_rows(prepared, "validation"):
         raise UserError(
-            f"{config.train.prepared_uri} has no validation rows to compare trials by",
+            f"{uri} has no validation rows to compare trials by",
             hint="set prepare.split.validation_fraction",
         )
     search_space.expand(config)
@@ -87,8 +97,11 @@ def run(config: Config, recorder: "Recorder", *, resources: Resources, overwrite
     settled = [task.known_curve() is not None for task in tasks]
     before = f"{sum(settled)} of them trained before, " if any(settled) else ""
     say(STAGE, f"{len(tasks)} trials, {before}{division.num_concurrent} at a time")
-    with TrialCallback(tasks, recorder, config.train.selection) as callback:
+    callback = TrialCallback(tasks, recorder, config.train.selection)
+    try:
         _tune(config, tasks, settled, division, callback, join(target.uri, RAY_RECORDS))
+    finally:
+        callback.end_open_runs()
     records = callback.records()
     if all(record["status"] == "failed" for record in records):
         raise JobError(f"all {len(records)} trials failed: {records[0]['reason']}")
@@ -107,14 +120,6 @@ def best(record: Manifest) -> TrialRecord:
     return first
 
 
-def _count_rows(config: Config, split: str) -> int:
-    """Count the labelled rows of a split."""
-    uri = config.train.prepared_uri
-    prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
-    labels = prepared["counts"]["labels"][split]
-    return int(labels["negative"] + labels["positive"])
-
-
 def to_text(record: Manifest) -> str:
     """Render the trials as a table, the best first, with the reasons of failures below it."""
     trials = record["trials"]
@@ -123,25 +128,21 @@ def to_text(record: Manifest) -> str:
         {"trial": f"{trial['trial']}", "status": trial["status"]}
         | {short[key]: _written(value) for key, value in trial["values"].items()}
         | {
-            "accuracy": _rounded(trial["validation_accuracy"]),
-            "loss": _rounded(trial["validation_loss"]),
+            "accuracy": trial["validation_accuracy"],
+            "loss": trial["validation_loss"],
             "epoch": f"{trial['chosen_epoch']} of {trial['epochs']}",
             "seconds": f"{trial['seconds']:.1f}",
         }
         for trial in trials
     )
     failed = [f"trial {t['trial']} failed: {brief(t['reason'])}" for t in trials if t["reason"]]
-    lines = table.to_string(index=False).splitlines()
+    lines = table.to_string(index=False, float_format="{:.4f}".format, na_rep="").splitlines()
     return "\n".join([*(line.rstrip() for line in lines), *failed])
 
 
 def _written(value: Any) -> str:
     """Write a value as in YAML."""
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
-
-
-def _rounded(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
 
 
 def _publish(
@@ -151,8 +152,15 @@ def _publish(
     recorder: "Recorder",
     seconds: float,
 ) -> Manifest:
-    """Write the table and the manifest; only trials with a model keep their directories."""
-    table = _to_csv(records)
+    """Write the table and the manifest; only trials with a model keep their directories.
+
+    The table has a column for each setting, by its dotted name.
+    """
+    rows = [
+        {key: value for key, value in record.items() if key != "values"} | record["values"]
+        for record in records
+    ]
+    table = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode()
     filesystem.write_bytes(join(target.uri, TABLE), table)
     recorder.log_files({TABLE: table})
     counts: dict[str, int] = {
@@ -181,15 +189,6 @@ def _publish(
         trials=records,
         mlflow_run_id=recorder.run_id,
     )
-
-
-def _to_csv(records: Sequence[TrialRecord]) -> bytes:
-    """Write the trials with a column for each setting, by its dotted name."""
-    rows = [
-        {key: value for key, value in record.items() if key != "values"} | record["values"]
-        for record in records
-    ]
-    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode()
 
 
 @dataclass(frozen=True)

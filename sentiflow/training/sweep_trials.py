@@ -1,19 +1,22 @@
-"""Trial of a sweep -> its training in a process of Ray Tune, with a report of each epoch."""
+"""Trial of a sweep -> its training in a process of Ray Tune; its epochs -> log lines and MLflow."""
 
-import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict
 
 from sentiflow.cluster.resources import Resources
-from sentiflow.config.sections import Config
+from sentiflow.config.sections import Config, SelectionSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest import State
 from sentiflow.data.schema import NUM_VIRTUAL_SHARDS
 from sentiflow.errors import JobError, StorageError, UserError, WorkerError
+from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
+from sentiflow.tracking.recording import Recorder
+from sentiflow.training import search_space
 from sentiflow.training import train as training
 from sentiflow.training.results import read_epochs
 from sentiflow.training.search_space import Trial
@@ -21,15 +24,29 @@ from sentiflow.training.search_space import Trial
 # isort: split
 import ray.tune
 
-if TYPE_CHECKING:
-    from sentiflow.tracking.recording import Recorder
-
 TRIALS = "trials"
 STOPPED = "stopped"
 """Folder for the curves of stopped trials until the sweep is complete."""
 
 Curve = dict[int, dict[str, float | None]]
 """The metrics of each epoch, named as in MLflow."""
+
+
+Status = Literal["finished", "stopped", "failed"]
+ENDS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
+    "finished": "FINISHED",
+    "stopped": "KILLED",
+    "failed": "FAILED",
+}
+"""MLflow's status for each; the order is that of the table."""
+
+_MAX_REASON = 160
+"""Shown characters of a failure; the manifest has all of them."""
+
+
+def brief(reason: str) -> str:
+    """Cut a reason to the length of a line."""
+    return textwrap.shorten(reason, _MAX_REASON, placeholder=" ...")
 
 
 @dataclass(frozen=True)
@@ -95,44 +112,37 @@ def train(task: Task, *, metric: str, share: Resources) -> None:
         metric: The metric by which Tune compares trials.
         share: The trial's share of the cluster.
     """
-    reporter = _Reporter(metric, task.config.train.num_epochs)
+    reporter = _Reporter(metric=metric, num_epochs=task.config.train.num_epochs)
     curve = task.known_curve()
     if curve is not None:
         for epoch, metrics in curve.items():
             reporter.log_metrics(metrics, step=epoch)
     else:
+        # Elastic training is off, as living and dead trainings of one job cannot be told apart.
+        fixed = task.config.train.model_copy(update={"min_workers": NUM_VIRTUAL_SHARDS})
+        config = task.config.model_copy(update={"train": fixed})
         try:
-            recorder = cast("Recorder", reporter)
-            training.run(_fix_workers(task.config), recorder, resources=share, overwrite=False)
+            training.run(config, reporter, resources=share, overwrite=False)
         except (WorkerError, StorageError):
             raise
         except (UserError, JobError) as error:
             ray.tune.report({"reason": str(error)})
             return
-    reporter.report_last()
-
-
-def _fix_workers(config: Config) -> Config:
-    """Turn elastic training off: a trial always has the number of workers that it asks for.
-
-    `Reservations` cannot tell living trainings of one job from dead ones.
-    """
-    train = config.train.model_copy(update={"min_workers": NUM_VIRTUAL_SHARDS})
-    return config.model_copy(update={"train": train})
+    if reporter.last is not None:
+        ray.tune.report(reporter.last)
 
 
 @dataclass
-class _Reporter:
-    """Stands in for a training's recorder and sends epochs to Ray Tune instead of MLflow.
+class _Reporter(Recorder):
+    """A recorder without a run that sends epochs to Ray Tune.
 
-    The last epoch is sent after the model is published, because Tune ends the trial with it.
+    The last epoch is kept until the model is published, because Tune ends the trial with it.
     """
 
-    metric: str
-    num_epochs: int
+    metric: str = ""
+    num_epochs: int = 0
     last: dict[str, object] | None = None
     pretraining_seconds: float = 0.0
-    run_id: str = ""
 
     def log_metrics(self, metrics: Mapping[str, float | None], *, step: int = 0) -> None:
         """Report an epoch, or keep it if it is the last one; other metrics are left out."""
@@ -150,21 +160,173 @@ class _Reporter:
         else:
             self.last = result
 
-    def report_last(self) -> None:
-        """Report the last epoch."""
-        if self.last is not None:
-            ray.tune.report(self.last)
 
-    def log_series(self, series: Sequence[Any]) -> None:
-        """Leave single steps out."""
+class TrialRecord(TypedDict):
+    """A trial in the sweep's manifest and in ``trials.csv``."""
 
-    def describe(self) -> None:
-        """Leave the run out of the manifest: it is nested in that of the sweep."""
+    trial: int
+    """Its number, counted from 1."""
+    name: str
+    mlflow_run_id: str
+    status: Status
+    values: dict[str, Any]
+    """The trial's settings, by dotted name."""
+    validation_accuracy: float | None
+    """Of the chosen epoch; None if the trial failed before."""
+    validation_loss: float | None
+    chosen_epoch: int
+    """0 if the trial failed before its first epoch ended."""
+    epochs: int
+    seconds: float
+    """Time of pretraining and of the epochs."""
+    reason: str
+    """Why the trial failed."""
 
-    def log_files(self, files: Mapping[str, bytes]) -> None:
-        """Leave the plot in the trial's directory."""
 
-    @contextlib.contextmanager
-    def watching_system(self) -> Iterator[None]:
-        """Leave system metrics out."""
-        yield
+@dataclass
+class _Result:
+    """The state of a trial so far."""
+
+    recorder: Recorder
+    """Recorder of the trial's own MLflow run."""
+    curve: Curve = field(default_factory=dict)
+    status: Status | None = None
+    """None while the trial is trained."""
+    reason: str = ""
+
+    def add(self, epoch: int, metrics: dict[str, float | None]) -> None:
+        """Add an epoch; one that a restarted trial repeats is ignored."""
+        if epoch not in self.curve:
+            self.curve[epoch] = metrics
+            self.recorder.log_metrics(metrics, step=epoch)
+
+    @property
+    def seconds(self) -> float:
+        """Time of pretraining and of all epochs, in whichever process each was trained."""
+        names = ("pretrain/seconds", "train/epoch_seconds")
+        return sum(metrics.get(name) or 0.0 for metrics in self.curve.values() for name in names)
+
+    def chosen(self, selection: SelectionSettings) -> tuple[int, dict[str, float | None]]:
+        """Choose the epoch for the trial's model as a training does; 0 before the first."""
+        if not self.curve:
+            return 0, {}
+        name = f"validation/{selection.metric}"
+        epoch = max(self.curve)
+        if selection.keep == "best":
+            epoch = min(self.curve, key=lambda epoch: selection.order(self.curve[epoch][name]))
+        return epoch, self.curve[epoch]
+
+
+class TrialCallback(ray.tune.Callback):
+    """Called by Ray Tune: shows the trials, and keeps an MLflow run of each."""
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        recorder: Recorder,
+        selection: SelectionSettings,
+    ) -> None:
+        """Expect the trials.
+
+        Args:
+            tasks: All trials, in their order.
+            recorder: Recorder of the sweep's own run.
+            selection: How the best epoch is chosen.
+        """
+        self.tasks, self.recorder, self.selection = tasks, recorder, selection
+        self.results: dict[int, _Result] = {}
+        self.short = search_space.short_names(list(tasks[0].trial.values))
+
+    def end_open_runs(self) -> None:
+        """End the MLflow runs of trials that an interrupt has cut off."""
+        for result in self.results.values():
+            if result.status is None:
+                result.recorder.end("KILLED", reason="the sweep was ended")
+
+    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Begin the trial's MLflow run, unless the trial is restarted after a crash."""
+        index = trial.config["index"]
+        if index in self.results:
+            return
+        task = self.tasks[index]
+        tags = {"sentiflow.trial": task.name}
+        recorder = self.recorder.begin_nested(task.name, stage=training.STAGE, tags=tags)
+        recorder.log_settings(task.config.model_dump(mode="json", include={"train"}))
+        self.results[index] = _Result(recorder)
+
+    def on_trial_result(
+        self, iteration: int, trials: Any, trial: Any, result: Mapping[str, Any], **info: Any
+    ) -> None:
+        """Take an epoch, or the reason of a failure."""
+        known = self.results[trial.config["index"]]
+        known.reason = result.get("reason", known.reason)
+        if "metrics" in result:
+            known.add(result["epoch"], result["metrics"])
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Find out whether a trial finished, was stopped or failed."""
+        index = trial.config["index"]
+        known, task = self.results[index], self.tasks[index]
+        if known.reason:
+            return self._end(index, "failed")
+        finished = task.finished_curve()
+        curve = finished or task.stopped_curve()
+        if curve is None:
+            task.keep_stopped(known.curve)
+        for epoch, metrics in (curve or {}).items():
+            known.add(epoch, metrics)
+        return self._end(index, "finished" if finished else "stopped")
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Take a failure outside the training, such as a lost machine."""
+        index = trial.config["index"]
+        text = str(trial.get_error() or "").strip()
+        self.results[index].reason = text.splitlines()[-1] if text else "its process died"
+        self._end(index, "failed")
+
+    def records(self) -> list[TrialRecord]:
+        """List the trials for the manifest: finished, stopped, failed, the best of each first."""
+        order = list(ENDS)
+        return sorted(
+            map(self._record, sorted(self.results)),
+            key=lambda r: (order.index(r["status"]), self.selection.order(self._measure(r))),
+        )
+
+    def _measure(self, record: TrialRecord) -> float | None:
+        """Return the metric by which trials are compared."""
+        by_metric = {"accuracy": record["validation_accuracy"], "loss": record["validation_loss"]}
+        return by_metric[self.selection.metric]
+
+    def _record(self, index: int) -> TrialRecord:
+        known, task = self.results[index], self.tasks[index]
+        epoch, metrics = known.chosen(self.selection)
+        assert known.status is not None, "Tune has ended every trial"
+        return {
+            "trial": task.trial.number,
+            "name": task.name,
+            "mlflow_run_id": known.recorder.run_id,
+            "status": known.status,
+            "values": task.trial.values,
+            "validation_accuracy": metrics.get("validation/accuracy"),
+            "validation_loss": metrics.get("validation/loss"),
+            "chosen_epoch": epoch,
+            "epochs": len(known.curve),
+            "seconds": round(known.seconds, 1),
+            "reason": known.reason,
+        }
+
+    def _end(self, index: int, status: Status) -> None:
+        known = self.results[index]
+        known.status = status
+        known.recorder.end(ENDS[status], reason=known.reason)
+        record = self._record(index)
+        values = ", ".join(f"{self.short[key]} {item}" for key, item in record["values"].items())
+        if status == "failed":
+            outcome = f"failed: {brief(known.reason)}"
+        else:
+            outcome = f"validation {self.selection.metric} {self._measure(record):.4f}"
+        epochs = f"{record['epochs']} epoch{'' if record['epochs'] == 1 else 's'}"
+        note = (
+            f"{'stopped after ' if status == 'stopped' else ''}{epochs}, {record['seconds']:.1f} s"
+        )
+        say("sweep", f"trial {record['trial']} of {len(self.tasks)}: {values}: {outcome} ({note})")

@@ -26,13 +26,9 @@ from sentiflow.training.objectives import VECTORS, ClassificationObjective, Lang
 from sentiflow.training.results import (
     PRETRAIN,
     TRAIN,
-    EpochEnded,
     EpochResult,
     Event,
     Phase,
-    Position,
-    StepsDone,
-    TrainingStarted,
     TrainReport,
     read_epochs,
 )
@@ -174,8 +170,7 @@ class _Worker:
             self.trainer.resume(found.tensors, found.state["position"])
         elif found is not None:
             self._load_network(found)
-        epochs = (tuple(self.pretraining), tuple(self.history.epochs))
-        self.report(TrainingStarted(self._position(), self.world_size, *epochs))
+        self.report(self._event(is_start=True))
 
     def _begin_phase(self, phase: Phase) -> None:
         """Make the trainer of a phase for the network as it is."""
@@ -238,7 +233,7 @@ class _Worker:
         result = self.trainer.train_epoch(self._after_step)
         finished.append(replace(result, step=self.first_step + result.step))
         self._save()
-        self.report(EpochEnded(self._position(), finished[-1]))
+        self.report(self._event())
 
     def _after_step(self) -> None:
         if self.rank:
@@ -250,7 +245,7 @@ class _Worker:
             self._save()
         if now - self.reported_at >= _REPORT_EVERY_SECONDS:
             self.reported_at = now
-            self.report(StepsDone(self._position(), self.trainer.take_step_metrics()))
+            self.report(self._event(metrics=self.trainer.take_step_metrics()))
 
     def _save(self) -> None:
         """Write a checkpoint, unless a loss is not finite, and delete old ones."""
@@ -272,14 +267,20 @@ class _Worker:
         )
         self.saved_at = time.monotonic()
 
-    def _position(self) -> Position:
+    def _event(self, *, is_start: bool = False, metrics: dict[str, float] | None = None) -> Event:
+        """Describe how far the training has come."""
         trainer = self.trainer
-        return Position(
+        return Event(
             phase=self.phase,
             epoch=trainer.epoch,
             step=self.first_step + trainer.step,
             num_steps=self.first_step + trainer.num_steps,
             rows_done=self.first_row + trainer.rows_done,
+            num_workers=self.world_size,
+            pretraining=tuple(self.pretraining),
+            history=tuple(self.history.epochs),
+            is_start=is_start,
+            metrics=metrics,
         )
 
     def publish_model(self) -> TrainReport:

@@ -79,7 +79,7 @@ def run(config: Config, recorder: "Recorder", *, resources: Resources, overwrite
     )
     say(STAGE, _announce(job, num_workers))
     num_epochs = config.train.pretrain.num_epochs + config.train.num_epochs
-    total = _count_train_rows(job.prepared) * num_epochs
+    total = count_rows(job.prepared, "train") * num_epochs
     with Progress(STAGE, total=total, unit="tweets") as progress, recorder.watching_system():
         callback = TrainCallback(progress, recorder, config.train, num_workers)
         report = workers.train(
@@ -154,7 +154,7 @@ def _publish(
     return manifest.publish(
         target,
         counts={
-            "rows": _count_train_rows(job.prepared),
+            "rows": count_rows(job.prepared, "train"),
             "rows_without_token": report.rows_without_token,
             "epochs": len(history),
             "parameters": package["counts"]["parameters"],
@@ -199,11 +199,12 @@ def _wait_for_workers(config: Config, resources: Resources) -> tuple[int, Resour
 def _announce(job: TrainJob, num_workers: int) -> str:
     return (
         f"{job.settings.model.summary}; {job.prepared['counts']['vocabulary_size']:,} words, "
-        f"{_count_train_rows(job.prepared):,} tweets, "
+        f"{count_rows(job.prepared, 'train'):,} tweets, "
         f"{count_workers(num_workers)}"
     )
 
 
-def _count_train_rows(prepared: Manifest) -> int:
-    labels = prepared["counts"]["labels"]["train"]
+def count_rows(prepared: Manifest, split: str) -> int:
+    """Count the labelled rows of a split."""
+    labels = prepared["counts"]["labels"][split]
     return int(labels["negative"] + labels["positive"])

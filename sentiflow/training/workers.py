@@ -3,18 +3,21 @@
 import concurrent.futures
 import contextlib
 import logging
+import math
 import os
 import queue
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from sentiflow.cluster import ray_internals
 from sentiflow.cluster.connection import Capacity  # before Ray, as it sets what Ray reads
 from sentiflow.cluster.resources import Resources
 from sentiflow.errors import JobError, StorageError, UserError, WorkerError
+from sentiflow.progress import say
 from sentiflow.storage import errors
-from sentiflow.training import train_reservations
 from sentiflow.training.results import Event
 
 # isort: split
@@ -22,6 +25,7 @@ import psutil  # type: ignore[import-untyped]
 import ray
 import ray.train
 import ray.train.torch
+from ray.util.placement_group import remove_placement_group
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -32,6 +36,12 @@ _GROW_EVERY_SECONDS = 300.0
 they resume from the last checkpoint."""
 _CHECK_EVERY_SECONDS = 1.0
 """How often the driver looks at the cluster while it waits for events."""
+_PATIENCE_SECONDS = 30.0
+"""Workers that have their cores start in less."""
+_WHY_IT_WAITS = (
+    "waiting for workers: others use the cores, or Ray still keeps those of a training that was "
+    "killed, for 3 minutes at most"
+)
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -166,7 +176,7 @@ def _fit(
 
     has_begun = False
     try:
-        start = train_reservations.StartWatch()
+        begins_before = time.monotonic() + _PATIENCE_SECONDS
         threading.Thread(target=fit, daemon=True).start()
         while True:
             with contextlib.suppress(queue.Empty):
@@ -177,10 +187,24 @@ def _fit(
                 callback(event)
             capacity.check()
             if not has_begun:
-                start.check()
+                free_cores_of_dead()
+                if time.monotonic() > begins_before:
+                    begins_before = math.inf
+                    say("train", _WHY_IT_WAITS)
     finally:
         is_closed.set()
         events.shutdown(force=True)
+
+
+def free_cores_of_dead() -> None:
+    """Give back the cores of trainings of this job that have died.
+
+    In a sweep, Ray Tune or somebody else may kill the process of a trial. Ray keeps the cores of
+    its workers until the job ends. Ray Train has a cleaner, but it needs the dashboard.
+    """
+    job = ray.get_runtime_context().get_job_id()
+    for group in ray_internals.groups_of_dead_actors(job):
+        remove_placement_group(group)
 
 
 def _find_cause(error: Exception) -> Exception:
