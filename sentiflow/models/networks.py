@@ -276,7 +276,8 @@ class Attention(nn.Module):
         self, states: torch.Tensor, valid: torch.Tensor, lengths: torch.Tensor
     ) -> torch.Tensor:
         """Pool the states ``(T, B, H)`` of the steps that hold a token to ``(B, H)``."""
-        scores = self.score(cpu.tanh(cpu.linear(self.hidden, states))).squeeze(-1)
+        hidden = cpu.tanh(cpu.affine(states, self.hidden.weight, self.hidden.bias))
+        scores = self.score(hidden).squeeze(-1)
         weights = torch.softmax(scores.masked_fill(~valid, -torch.inf), dim=0)
         return (weights[:, :, None] * states).sum(dim=0)
 

@@ -168,26 +168,22 @@ class ModelPackage:
                 each other, or it needs a newer sentiflow.
         """
         files = package_files.read(uri, setting=setting)
-        weights = _read_weights(join(uri, WEIGHTS), files.weights)
-        network = _build(join(uri, WEIGHTS), weights, files.settings)
+        network = _build(join(uri, WEIGHTS), files.weights, files.settings)
         return cls(network.eval(), files.vocabulary, files.settings)
 
 
-def _read_weights(path: str, content: bytes) -> dict[str, torch.Tensor]:
-    try:
-        return safetensors.torch.load(content)
-    except safetensors.SafetensorError as error:
-        raise UserError(f"{path} is not a safetensors file", hint=_COPY_AGAIN) from error
-
-
-def _build(path: str, weights: dict[str, torch.Tensor], settings: PackageSettings) -> Network:
+def _build(path: str, content: bytes, settings: PackageSettings) -> Network:
     """Build the network that the settings describe, with the weights.
 
     Nothing of the size that the settings claim is allocated.
 
     Raises:
-        UserError: The weights do not fit the settings.
+        UserError: The weights are damaged, or do not fit the settings.
     """
+    try:
+        weights = safetensors.torch.load(content)
+    except safetensors.SafetensorError as error:
+        raise UserError(f"{path} is not a safetensors file", hint=_COPY_AGAIN) from error
     if any(tensor.dtype != torch.float32 for tensor in weights.values()):
         raise UserError(f"{path} has tensors that are not float32", hint=_COPY_AGAIN)
     try:

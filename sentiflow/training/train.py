@@ -1,6 +1,7 @@
 """Encoded Parquet -> checkpoints, metrics, a model package."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from sentiflow.cluster import connection
 from sentiflow.cluster.resources import Resources, count_train_workers
-from sentiflow.config.sections import Config
+from sentiflow.config.sections import Config, TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest import OutputSpec
 from sentiflow.data.manifest_types import Input, Manifest
@@ -17,18 +18,21 @@ from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.training import task, workers
-from sentiflow.training.callback import STAGE, TrainCallback, count_workers
 from sentiflow.training.checkpoints import FOLDER as CHECKPOINTS
-from sentiflow.training.results import TrainReport
+from sentiflow.training.results import PRETRAIN, TRAIN, EpochResult, Event, Phase, TrainReport
 from sentiflow.training.task import MODEL, TrainJob
 
 if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
 
+STAGE = "train"
 CURVE = "plots/training_curve.png"
 RAY_RECORDS = "ray"
 """Folder of Ray Train's own files while it runs."""
 OWNS = (MODEL, CHECKPOINTS, "plots", RAY_RECORDS)
+
+_RECORD_EVERY_SECONDS = 5.0
+_PREFIX: dict[Phase, str] = {PRETRAIN: "pretraining ", TRAIN: ""}
 
 _NOT_DECISIVE = {
     *("prepared_uri", "output_uri", "checkpoints"),
@@ -200,7 +204,7 @@ def _announce(job: TrainJob, num_workers: int) -> str:
     return (
         f"{job.settings.model.summary}; {job.prepared['counts']['vocabulary_size']:,} words, "
         f"{count_rows(job.prepared, 'train'):,} tweets, "
-        f"{count_workers(num_workers)}"
+        f"{_count_workers(num_workers)}"
     )
 
 
@@ -208,3 +212,89 @@ def count_rows(prepared: Manifest, split: str) -> int:
     """Count the labelled rows of a split."""
     labels = prepared["counts"]["labels"][split]
     return int(labels["negative"] + labels["positive"])
+
+
+class TrainCallback:
+    """Shows and records each step and epoch once, also if a restart repeats it."""
+
+    def __init__(
+        self,
+        progress: Progress,
+        recorder: "Recorder",
+        settings: TrainSettings,
+        expected_workers: int,
+    ) -> None:
+        """Wait for the first event of a training with ``expected_workers`` workers."""
+        self.progress, self.recorder = progress, recorder
+        self.num_epochs = {PRETRAIN: settings.pretrain.num_epochs, TRAIN: settings.num_epochs}
+        self.expected_workers, self.num_workers = expected_workers, 0
+        self.last_step = 0
+        self.seen_epochs: set[tuple[Phase, int]] = set()
+        self.unrecorded: list[tuple[int, dict[str, float]]] = []
+        self.recorded_at = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        """Show and record an event."""
+        if event.is_start:
+            self._start(event)
+        if event.metrics and event.step > self.last_step:
+            self._show_steps(event, event.metrics)
+        for phase, epochs in ((PRETRAIN, event.pretraining), (TRAIN, event.history)):
+            for result in epochs:
+                if (phase, result.epoch) not in self.seen_epochs:
+                    self._take_epoch(phase, result, is_new=not event.is_start)
+        self.last_step = max(self.last_step, event.step)
+
+    def _start(self, event: Event) -> None:
+        before, self.num_workers = self.num_workers, event.num_workers
+        workers = _count_workers(self.num_workers)
+        where = (
+            f"step {event.step:,} of {event.num_steps:,}, "
+            f"in {_PREFIX[event.phase]}epoch {event.epoch + 1}"
+        )
+        if before:
+            why = "more workers have room" if self.num_workers > before else "workers were lost"
+            say(STAGE, f"{why}; resuming at {where}, {workers}")
+            return
+        if self.num_workers < self.expected_workers:
+            say(STAGE, f"starting with {workers}: the cluster has no room for more now")
+        self.progress.start_at(event.rows_done)
+        if event.step:
+            say(STAGE, f"resuming at {where}")
+
+    def _show_steps(self, event: Event, metrics: Mapping[str, float]) -> None:
+        prefix = _PREFIX[event.phase]
+        note = (
+            f"{prefix}epoch {event.epoch + 1} of {self.num_epochs[event.phase]}, "
+            f"step {event.step:,} of {event.num_steps:,}, "
+            f"loss {metrics['loss']:.3f}, accuracy {metrics['accuracy']:.3f}"
+        )
+        self.progress.advance(event.rows_done - self.progress.done, note=note)
+        folder = "pretrain/step" if event.phase == PRETRAIN else "step"
+        named = {f"{folder}/{name}": value for name, value in metrics.items()}
+        self.unrecorded.append((event.step, named))
+        if time.monotonic() - self.recorded_at >= _RECORD_EVERY_SECONDS:
+            self._record_steps()
+
+    def _take_epoch(self, phase: Phase, result: EpochResult, *, is_new: bool) -> None:
+        """Record an epoch, and show it unless a checkpoint has brought it."""
+        self.seen_epochs.add((phase, result.epoch))
+        if is_new:
+            self._record_steps()
+            accuracy = result.validation_accuracy
+            validation = "" if accuracy is None else f", validation accuracy {accuracy:.4f}"
+            say(
+                STAGE,
+                f"{_PREFIX[phase]}epoch {result.epoch}: loss {result.train_loss:.4f}{validation} "
+                f"({result.seconds:.1f} s, {result.tweets_per_second:,.0f} tweets/s)",
+            )
+        self.recorder.log_metrics(result.to_metrics(phase), step=result.epoch)
+
+    def _record_steps(self) -> None:
+        self.recorder.log_series(self.unrecorded)
+        self.unrecorded, self.recorded_at = [], time.monotonic()
+
+
+def _count_workers(number: int) -> str:
+    """Write a number of workers, such as ``1 worker``."""
+    return f"{number} worker{'s' if number > 1 else ''}"
