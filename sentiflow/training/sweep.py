@@ -15,7 +15,6 @@ from sentiflow.cluster import connection
 from sentiflow.cluster.resources import Resources, count_train_workers
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
-from sentiflow.data.manifest import OutputSpec
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import say
@@ -58,7 +57,7 @@ _TUNE_VARIABLES = {
 }
 
 
-def describe_output(config: Config) -> OutputSpec:
+def describe_output(config: Config) -> manifest.OutputSpec:
     """Describe the output of a sweep.
 
     Raises:
@@ -76,7 +75,7 @@ def describe_output(config: Config) -> OutputSpec:
     search_space.expand(config)
     decisive = config.sweep.model_dump(mode="json", exclude=_NOT_DECISIVE)
     settings = decisive | {"train": trained.settings}
-    return OutputSpec(STAGE, config.sweep.output_uri, settings, trained.inputs, owns=OWNS)
+    return manifest.OutputSpec(STAGE, config.sweep.output_uri, settings, trained.inputs, owns=OWNS)
 
 
 def run(config: Config, recorder: "Recorder", *, resources: Resources, overwrite: bool) -> Manifest:
@@ -146,7 +145,7 @@ def _written(value: Any) -> str:
 
 
 def _publish(
-    target: OutputSpec,
+    target: manifest.OutputSpec,
     tasks: Sequence[Task],
     records: list[TrialRecord],
     recorder: "Recorder",

@@ -9,7 +9,6 @@ from typing import Any, Literal, TypedDict
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, SelectionSettings
 from sentiflow.data import manifest
-from sentiflow.data.manifest import State
 from sentiflow.data.schema import NUM_VIRTUAL_SHARDS
 from sentiflow.errors import JobError, StorageError, UserError, WorkerError
 from sentiflow.progress import say
@@ -77,7 +76,7 @@ class Task:
         """Read the curve of a finished trial, and clean its directory up; None for others."""
         target = training.describe_output(self.config)
         record = manifest.read(self.uri)
-        if record is None or manifest.find_status(target).state is not State.COMPLETE:
+        if record is None or manifest.find_status(target).state is not manifest.State.COMPLETE:
             return None
         manifest.clean_up(target)
         curve = {epoch.epoch: epoch.to_metrics() for epoch in read_epochs(record["history"])}

@@ -16,12 +16,9 @@ from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import networks, vocabulary
 from sentiflow.models.batching import EncodedRows
-from sentiflow.models.networks import Network
 from sentiflow.models.package import ModelPackage
-from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.storage.uris import join
 from sentiflow.training import checkpoints, trained_package
-from sentiflow.training.checkpoints import Checkpoint, CheckpointState
 from sentiflow.training.objectives import VECTORS, ClassificationObjective, LanguageModeling
 from sentiflow.training.results import (
     PRETRAIN,
@@ -202,13 +199,15 @@ class _Worker:
             device=self.device,
         )
 
-    def _add_given_vectors(self, found: Checkpoint | None) -> Checkpoint | None:
+    def _add_given_vectors(
+        self, found: checkpoints.Checkpoint | None
+    ) -> checkpoints.Checkpoint | None:
         """Add the word vectors to a checkpoint that was saved without them."""
         if found is None or not self.vectors_are_given:
             return found
         return replace(found, tensors={_VECTORS: self.network.embedding.weight} | found.tensors)
 
-    def _load_network(self, found: Checkpoint) -> None:
+    def _load_network(self, found: checkpoints.Checkpoint) -> None:
         """Load the network's weights from a checkpoint of either phase."""
         prefix = "weights/network."
         weights = {
@@ -251,7 +250,7 @@ class _Worker:
         """Write a checkpoint, unless a loss is not finite, and delete old ones."""
         if self.rank or not self.trainer.is_finite:
             return
-        state: CheckpointState = {
+        state: checkpoints.CheckpointState = {
             "phase": self.phase,
             "position": self.trainer.position(),
             "pretraining": [asdict(epoch) for epoch in self.pretraining],
@@ -260,7 +259,7 @@ class _Worker:
         step, tensors = self.first_step + self.trainer.step, self.trainer.tensors()
         if self.vectors_are_given:
             del tensors[_VECTORS]
-        checkpoints.save(self.root, Checkpoint(step, tensors, state))
+        checkpoints.save(self.root, checkpoints.Checkpoint(step, tensors, state))
         best = self.history.best
         checkpoints.keep(
             self.root, last=self.settings.checkpoints.keep_last, best=best.step if best else None
@@ -340,14 +339,14 @@ def _pretrain_settings(settings: TrainSettings) -> TrainSettings:
     )
 
 
-def _word_counts(words: Vocabulary) -> np.ndarray:
+def _word_counts(words: vocabulary.Vocabulary) -> np.ndarray:
     """Return the count of each word; a count that is not known is estimated by Zipf's law."""
     counts = words.counts.to_numpy(zero_copy_only=False).astype(np.float64)
     by_rank = np.nanmax(counts, initial=1.0) / np.arange(1, len(counts) + 1)
     return np.where(np.isnan(counts), by_rank, counts)
 
 
-def _are_given(settings: TrainSettings, words: Vocabulary) -> bool:
+def _are_given(settings: TrainSettings, words: vocabulary.Vocabulary) -> bool:
     """Whether the word vectors follow from the inputs, so that checkpoints can omit them.
 
     A word without a pretrained vector gets a random one, which differs between machines. Then
@@ -357,7 +356,7 @@ def _are_given(settings: TrainSettings, words: Vocabulary) -> bool:
     return settings.model.vectors == "frozen" and not np.isnan(words.vectors[1:]).any()
 
 
-def build(settings: TrainSettings, words: Vocabulary) -> Network:
+def build(settings: TrainSettings, words: vocabulary.Vocabulary) -> networks.Network:
     """Build the network with the pretrained word vectors; other words get random vectors.
 
     Raises:
@@ -380,7 +379,9 @@ def build(settings: TrainSettings, words: Vocabulary) -> Network:
     return network
 
 
-def _load_initial_weights(network: nn.Module, words: Vocabulary, settings: TrainSettings) -> None:
+def _load_initial_weights(
+    network: nn.Module, words: vocabulary.Vocabulary, settings: TrainSettings
+) -> None:
     """Load the weights of ``init_from``; words that it does not know keep their vectors."""
     uri = settings.init_from
     assert uri is not None, "there is a package to load"

@@ -11,7 +11,6 @@ from sentiflow.cluster import connection
 from sentiflow.cluster.resources import Resources, count_train_workers
 from sentiflow.config.sections import Config, TrainSettings
 from sentiflow.data import manifest
-from sentiflow.data.manifest import OutputSpec
 from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.progress import Progress, say
@@ -20,7 +19,6 @@ from sentiflow.storage.uris import join
 from sentiflow.training import task, workers
 from sentiflow.training.checkpoints import FOLDER as CHECKPOINTS
 from sentiflow.training.results import PRETRAIN, TRAIN, EpochResult, Event, Phase, TrainReport
-from sentiflow.training.task import MODEL, TrainJob
 
 if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
@@ -29,7 +27,7 @@ STAGE = "train"
 CURVE = "plots/training_curve.png"
 RAY_RECORDS = "ray"
 """Folder of Ray Train's own files while it runs."""
-OWNS = (MODEL, CHECKPOINTS, "plots", RAY_RECORDS)
+OWNS = (task.MODEL, CHECKPOINTS, "plots", RAY_RECORDS)
 
 _RECORD_EVERY_SECONDS = 5.0
 _PREFIX: dict[Phase, str] = {PRETRAIN: "pretraining ", TRAIN: ""}
@@ -40,7 +38,7 @@ _NOT_DECISIVE = {
 }
 
 
-def describe_output(config: Config) -> OutputSpec:
+def describe_output(config: Config) -> manifest.OutputSpec:
     """Describe the output of a training.
 
     Raises:
@@ -53,7 +51,7 @@ def describe_output(config: Config) -> OutputSpec:
     if settings.init_from is not None:
         first = manifest.require(settings.init_from, stage="model", setting="train.init_from")
         inputs["init_from"] = manifest.reference(settings.init_from, first)
-    return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
+    return manifest.OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
 
 
 def run(config: Config, recorder: "Recorder", *, resources: Resources, overwrite: bool) -> Manifest:
@@ -74,7 +72,7 @@ def run(config: Config, recorder: "Recorder", *, resources: Resources, overwrite
     manifest.begin(target, overwrite=overwrite, resumable=True, key=target.fingerprint)
     prepared_uri = config.train.prepared_uri
     training: Input = {"uri": target.uri, "fingerprint": target.fingerprint}
-    job = TrainJob(
+    job = task.TrainJob(
         settings=config.train,
         prepared=manifest.require(prepared_uri, stage="prepare", setting="train.prepared_uri"),
         lineage=target.inputs | {"training": training},
@@ -121,7 +119,7 @@ def _register(config: Config, recorder: "Recorder") -> dict[str, Any] | None:
 
     try:
         version = registry.register(
-            join(config.train.output_uri, MODEL),
+            join(config.train.output_uri, task.MODEL),
             name=config.name,
             tracking_uri=recorder.tracking_uri,
             run_id=recorder.run_id,
@@ -134,8 +132,8 @@ def _register(config: Config, recorder: "Recorder") -> dict[str, Any] | None:
 
 
 def _publish(
-    target: OutputSpec,
-    job: TrainJob,
+    target: manifest.OutputSpec,
+    job: task.TrainJob,
     report: TrainReport,
     recorder: "Recorder",
     num_workers: int,
@@ -164,7 +162,7 @@ def _publish(
             "parameters": package["counts"]["parameters"],
         },
         files=[
-            item for name in (MODEL, CHECKPOINTS, "plots")
+            item for name in (task.MODEL, CHECKPOINTS, "plots")
             for item in manifest.list_files(target.uri, name)
         ],
         seconds=seconds,
@@ -200,7 +198,7 @@ def _wait_for_workers(config: Config, resources: Resources) -> tuple[int, Resour
     return num_workers, capacity.wait_for_nodes()
 
 
-def _announce(job: TrainJob, num_workers: int) -> str:
+def _announce(job: task.TrainJob, num_workers: int) -> str:
     return (
         f"{job.settings.model.summary}; {job.prepared['counts']['vocabulary_size']:,} words, "
         f"{count_rows(job.prepared, 'train'):,} tweets, "

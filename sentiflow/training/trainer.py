@@ -19,7 +19,6 @@ from torch import nn
 from sentiflow.config.sections import TrainSettings
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import batching
-from sentiflow.models.batching import Batch, EncodedRows
 from sentiflow.training.checkpoints import TrainerPosition
 from sentiflow.training.objectives import (
     NGRAMS,
@@ -61,7 +60,7 @@ class Trainer:
         settings: TrainSettings,
         objective: ClassificationObjective | LanguageModeling,
         train: TrainInput,
-        validation: Iterable[EncodedRows],
+        validation: Iterable[batching.EncodedRows],
         rank: int,
         world_size: int,
         device: torch.device,
@@ -266,12 +265,12 @@ class Trainer:
         )
         return mask.to(self.device, non_blocking=True)
 
-    def _losses(self, batch: Batch, mask: torch.Tensor | None = None) -> Losses:
+    def _losses(self, batch: batching.Batch, mask: torch.Tensor | None = None) -> Losses:
         """Compute the losses of a batch on the device."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.uses_bf16):
             return self.objective(batch, mask, self.step)
 
-    def _all_reduce(self, sums: torch.Tensor, batch: Batch | None) -> torch.Tensor:
+    def _all_reduce(self, sums: torch.Tensor, batch: batching.Batch | None) -> torch.Tensor:
         """Sum the gradients and metrics of all workers in one message; returns the metrics.
 
         Each gradient is already divided by the global batch size. The large tables hold most of
@@ -295,7 +294,7 @@ class Trainer:
             whole[slice(None) if used is None else used] = summed.view_as(tensor)
         return flat[: len(sums)]
 
-    def _used_rows(self, batch: Batch | None) -> dict[str, torch.Tensor]:
+    def _used_rows(self, batch: batching.Batch | None) -> dict[str, torch.Tensor]:
         """Find the rows of the large tables for which any worker has a gradient."""
         tables = [n for n in LARGE_TABLES if n in self.tuned and self.tuned[n].requires_grad]
         if not tables:
