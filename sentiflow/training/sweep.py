@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
-from sentiflow.cluster import connection
+from sentiflow.cluster.connection import Capacity
 from sentiflow.cluster.resources import Resources, count_train_workers
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
@@ -20,13 +20,13 @@ from sentiflow.errors import JobError, UserError
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
-from sentiflow.training import search_space
+from sentiflow.training import search_space, sweep_trials
 from sentiflow.training import train as training
 from sentiflow.training.sweep_trials import (
     ENDS,
     STOPPED,
     TRIALS,
-    Task,
+    Trial,
     TrialCallback,
     TrialRecord,
     brief,
@@ -92,19 +92,21 @@ def run(config: Config, recorder: "Recorder", *, resources: Resources, overwrite
     target = describe_output(config)
     division = _Division.find(config, resources)
     manifest.begin(target, overwrite=overwrite, resumable=True)
-    tasks = [Task.plan(trial, target.uri) for trial in search_space.expand(config)]
-    settled = [task.known_curve() is not None for task in tasks]
+    trials = sweep_trials.plan(config)
+    settled = [trial.known_curve() is not None for trial in trials]
     before = f"{sum(settled)} of them trained before, " if any(settled) else ""
-    say(STAGE, f"{len(tasks)} trials, {before}{division.num_concurrent} at a time")
-    callback = TrialCallback(tasks, recorder, config.train.selection)
+    say(STAGE, f"{len(trials)} trials, {before}{division.num_concurrent} at a time")
+    need = {"CPU": max(1.0, division.request["cpu"]), "GPU": division.request.get("gpu", 0.0)}
+    capacity = Capacity(need, max_wait_seconds=60 * config.cluster.max_wait_minutes)
+    callback = TrialCallback(trials, recorder, config.train.selection, capacity)
     try:
-        _tune(config, tasks, settled, division, callback, join(target.uri, RAY_RECORDS))
+        _tune(config, trials, settled, division, callback, join(target.uri, RAY_RECORDS))
     finally:
         callback.end_open_runs()
     records = callback.records()
     if all(record["status"] == "failed" for record in records):
         raise JobError(f"all {len(records)} trials failed: {records[0]['reason']}")
-    return _publish(target, tasks, records, recorder, time.monotonic() - began)
+    return _publish(target, trials, records, recorder, time.monotonic() - began)
 
 
 def best(record: Manifest) -> TrialRecord:
@@ -146,7 +148,7 @@ def _written(value: Any) -> str:
 
 def _publish(
     target: manifest.OutputSpec,
-    tasks: Sequence[Task],
+    trials: Sequence[Trial],
     records: list[TrialRecord],
     recorder: "Recorder",
     seconds: float,
@@ -174,11 +176,11 @@ def _publish(
     )
     finished = {r["name"] for r in records if r["status"] == "finished"}
     files: list[FileEntry] = [{"path": TABLE, "rows": len(records), "bytes": len(table)}]
-    for task in tasks:
-        if task.name in finished:
-            files += manifest.list_files(target.uri, f"{TRIALS}/{task.name}")
+    for trial in trials:
+        if trial.name in finished:
+            files += manifest.list_files(target.uri, f"{TRIALS}/{trial.name}")
         else:
-            filesystem.delete(task.uri)
+            filesystem.delete(trial.uri)
     return manifest.publish(
         target,
         counts={"trials": len(records), **counts},
@@ -239,20 +241,9 @@ class _Division:
         return cls(num_concurrent, {"cpu": cpus, "gpu": gpu}, share, keeps_processes=True)
 
 
-class _CapacityCheck(ray.tune.Callback):
-    """Ends a sweep when the cluster has no room for any trial."""
-
-    def __init__(self, division: _Division, max_wait_seconds: float) -> None:
-        need = {"CPU": max(1.0, division.request["cpu"]), "GPU": division.request.get("gpu", 0.0)}
-        self.capacity = connection.Capacity(need, max_wait_seconds=max_wait_seconds)
-
-    def on_step_begin(self, **info: Any) -> None:
-        self.capacity.check()
-
-
 def _tune(
     config: Config,
-    tasks: Sequence[Task],
+    trials: Sequence[Trial],
     settled: Sequence[bool],
     division: _Division,
     callback: TrialCallback,
@@ -260,11 +251,11 @@ def _tune(
 ) -> None:
     """Let Ray Tune run the trials, the settled ones first: others are compared with them."""
     metric = config.train.selection.metric
-    max_epochs = max(task.config.train.num_epochs for task in tasks)
-    order = sorted(range(len(tasks)), key=lambda index: not settled[index])
+    max_epochs = max(trial.config.train.num_epochs for trial in trials)
+    order = sorted(range(len(trials)), key=lambda index: not settled[index])
 
     def run_trial(params: Mapping[str, int]) -> None:
-        train(tasks[params["index"]], metric=metric, share=division.share)
+        train(trials[params["index"]], metric=metric, share=division.share)
 
     os.environ.update(_TUNE_VARIABLES)
     tuner = ray.tune.Tuner(
@@ -287,7 +278,7 @@ def _tune(
             storage_path=storage_path,
             verbose=0,
             failure_config=ray.tune.FailureConfig(max_failures=config.train.max_failures),
-            callbacks=[callback, _CapacityCheck(division, 60 * config.cluster.max_wait_minutes)],
+            callbacks=[callback],
         ),
     )
     tuner.fit()

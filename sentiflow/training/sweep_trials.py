@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
+from sentiflow.cluster.connection import Capacity
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, SelectionSettings
 from sentiflow.data import manifest
@@ -18,7 +19,6 @@ from sentiflow.tracking.recording import Recorder
 from sentiflow.training import search_space
 from sentiflow.training import train as training
 from sentiflow.training.results import read_epochs
-from sentiflow.training.search_space import Trial
 
 # isort: split
 import ray.tune
@@ -49,23 +49,18 @@ def brief(reason: str) -> str:
 
 
 @dataclass(frozen=True)
-class Task:
-    """A trial and the location of its training; it is sent to other machines."""
+class Trial:
+    """One combination of values, and where it is trained; it is sent to other machines."""
 
-    trial: Trial
+    number: int
+    """Counted from 1."""
     name: str
+    """The same values have the same name."""
+    values: search_space.Values
     config: Config
     """Settings of the trial's training."""
     stopped_uri: str
     """File with the curve of a stopped trial."""
-
-    @classmethod
-    def plan(cls, trial: Trial, uri: str) -> "Task":
-        """Place a trial below the sweep's directory; the same values give the same name."""
-        name = f"{trial.number:04d}-{manifest.fingerprint(trial.values)[:8]}"
-        train = trial.config.train.model_copy(update={"output_uri": join(uri, TRIALS, name)})
-        config = trial.config.model_copy(update={"train": train})
-        return cls(trial, name, config, join(uri, STOPPED, f"{name}.json"))
 
     @property
     def uri(self) -> str:
@@ -100,26 +95,41 @@ class Task:
         return self.stopped_curve() if curve is None else curve
 
 
-def train(task: Task, *, metric: str, share: Resources) -> None:
+def plan(config: Config) -> list[Trial]:
+    """Place the trials of a sweep below its directory.
+
+    Raises:
+        UserError: As :func:`search_space.expand`.
+    """
+    root, trials = config.sweep.output_uri, []
+    for number, (values, applied) in enumerate(search_space.expand(config), start=1):
+        name = f"{number:04d}-{manifest.fingerprint(values)[:8]}"
+        train = applied.train.model_copy(update={"output_uri": join(root, TRIALS, name)})
+        own = applied.model_copy(update={"train": train})
+        trials.append(Trial(number, name, values, own, join(root, STOPPED, f"{name}.json")))
+    return trials
+
+
+def train(trial: Trial, *, metric: str, share: Resources) -> None:
     """Train or resume a trial; of a finished or stopped one only report the curve again.
 
     An error of the settings is reported as ``reason``: if it were raised, Tune would start the
     trial again.
 
     Args:
-        task: The trial.
+        trial: The trial.
         metric: The metric by which Tune compares trials.
         share: The trial's share of the cluster.
     """
-    reporter = _Reporter(metric=metric, num_epochs=task.config.train.num_epochs)
-    curve = task.known_curve()
+    reporter = _Reporter(metric=metric, num_epochs=trial.config.train.num_epochs)
+    curve = trial.known_curve()
     if curve is not None:
         for epoch, metrics in curve.items():
             reporter.log_metrics(metrics, step=epoch)
     else:
         # Elastic training is off, as living and dead trainings of one job cannot be told apart.
-        fixed = task.config.train.model_copy(update={"min_workers": NUM_VIRTUAL_SHARDS})
-        config = task.config.model_copy(update={"train": fixed})
+        fixed = trial.config.train.model_copy(update={"min_workers": NUM_VIRTUAL_SHARDS})
+        config = trial.config.model_copy(update={"train": fixed})
         try:
             training.run(config, reporter, resources=share, overwrite=False)
         except (WorkerError, StorageError):
@@ -186,6 +196,7 @@ class TrialRecord(TypedDict):
 class _Result:
     """The state of a trial so far."""
 
+    trial: Trial
     recorder: Recorder
     """Recorder of the trial's own MLflow run."""
     curve: Curve = field(default_factory=dict)
@@ -221,20 +232,23 @@ class TrialCallback(ray.tune.Callback):
 
     def __init__(
         self,
-        tasks: Sequence[Task],
+        trials: Sequence[Trial],
         recorder: Recorder,
         selection: SelectionSettings,
+        capacity: Capacity,
     ) -> None:
         """Expect the trials.
 
         Args:
-            tasks: All trials, in their order.
+            trials: All trials, in their order.
             recorder: Recorder of the sweep's own run.
             selection: How the best epoch is chosen.
+            capacity: What a trial needs of the cluster.
         """
-        self.tasks, self.recorder, self.selection = tasks, recorder, selection
+        self.trials, self.recorder, self.selection = trials, recorder, selection
+        self.capacity = capacity
         self.results: dict[int, _Result] = {}
-        self.short = search_space.short_names(list(tasks[0].trial.values))
+        self.short = search_space.short_names(list(trials[0].values))
 
     def end_open_runs(self) -> None:
         """End the MLflow runs of trials that an interrupt has cut off."""
@@ -242,16 +256,20 @@ class TrialCallback(ray.tune.Callback):
             if result.status is None:
                 result.recorder.end("KILLED", reason="the sweep was ended")
 
+    def on_step_begin(self, **info: Any) -> None:
+        """End the sweep when the cluster has no room for any trial."""
+        self.capacity.check()
+
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Begin the trial's MLflow run, unless the trial is restarted after a crash."""
         index = trial.config["index"]
+        planned = self.trials[index]
         if index in self.results:
             return
-        task = self.tasks[index]
-        tags = {"sentiflow.trial": task.name}
-        recorder = self.recorder.begin_nested(task.name, stage=training.STAGE, tags=tags)
-        recorder.log_settings(task.config.model_dump(mode="json", include={"train"}))
-        self.results[index] = _Result(recorder)
+        tags = {"sentiflow.trial": planned.name}
+        recorder = self.recorder.begin_nested(planned.name, stage=training.STAGE, tags=tags)
+        recorder.log_settings(planned.config.model_dump(mode="json", include={"train"}))
+        self.results[index] = _Result(planned, recorder)
 
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: Mapping[str, Any], **info: Any
@@ -264,30 +282,29 @@ class TrialCallback(ray.tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Find out whether a trial finished, was stopped or failed."""
-        index = trial.config["index"]
-        known, task = self.results[index], self.tasks[index]
+        known = self.results[trial.config["index"]]
         if known.reason:
-            return self._end(index, "failed")
-        finished = task.finished_curve()
-        curve = finished or task.stopped_curve()
+            return self._end(known, "failed")
+        finished = known.trial.finished_curve()
+        curve = finished or known.trial.stopped_curve()
         if curve is None:
-            task.keep_stopped(known.curve)
+            known.trial.keep_stopped(known.curve)
         for epoch, metrics in (curve or {}).items():
             known.add(epoch, metrics)
-        return self._end(index, "finished" if finished else "stopped")
+        return self._end(known, "finished" if finished else "stopped")
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Take a failure outside the training, such as a lost machine."""
-        index = trial.config["index"]
+        known = self.results[trial.config["index"]]
         text = str(trial.get_error() or "").strip()
-        self.results[index].reason = text.splitlines()[-1] if text else "its process died"
-        self._end(index, "failed")
+        known.reason = text.splitlines()[-1] if text else "its process died"
+        self._end(known, "failed")
 
     def records(self) -> list[TrialRecord]:
         """List the trials for the manifest: finished, stopped, failed, the best of each first."""
         order = list(ENDS)
         return sorted(
-            map(self._record, sorted(self.results)),
+            [self._record(known) for _, known in sorted(self.results.items())],
             key=lambda r: (order.index(r["status"]), self.selection.order(self._measure(r))),
         )
 
@@ -296,16 +313,15 @@ class TrialCallback(ray.tune.Callback):
         by_metric = {"accuracy": record["validation_accuracy"], "loss": record["validation_loss"]}
         return by_metric[self.selection.metric]
 
-    def _record(self, index: int) -> TrialRecord:
-        known, task = self.results[index], self.tasks[index]
+    def _record(self, known: _Result) -> TrialRecord:
         epoch, metrics = known.chosen(self.selection)
         assert known.status is not None, "Tune has ended every trial"
         return {
-            "trial": task.trial.number,
-            "name": task.name,
+            "trial": known.trial.number,
+            "name": known.trial.name,
             "mlflow_run_id": known.recorder.run_id,
             "status": known.status,
-            "values": task.trial.values,
+            "values": known.trial.values,
             "validation_accuracy": metrics.get("validation/accuracy"),
             "validation_loss": metrics.get("validation/loss"),
             "chosen_epoch": epoch,
@@ -314,11 +330,10 @@ class TrialCallback(ray.tune.Callback):
             "reason": known.reason,
         }
 
-    def _end(self, index: int, status: Status) -> None:
-        known = self.results[index]
+    def _end(self, known: _Result, status: Status) -> None:
         known.status = status
         known.recorder.end(ENDS[status], reason=known.reason)
-        record = self._record(index)
+        record = self._record(known)
         values = ", ".join(f"{self.short[key]} {item}" for key, item in record["values"].items())
         if status == "failed":
             outcome = f"failed: {brief(known.reason)}"
@@ -328,4 +343,4 @@ class TrialCallback(ray.tune.Callback):
         note = (
             f"{'stopped after ' if status == 'stopped' else ''}{epochs}, {record['seconds']:.1f} s"
         )
-        say("sweep", f"trial {record['trial']} of {len(self.tasks)}: {values}: {outcome} ({note})")
+        say("sweep", f"trial {record['trial']} of {len(self.trials)}: {values}: {outcome} ({note})")

@@ -131,7 +131,10 @@ class _Worker:
         self.root = join(self.settings.output_uri, checkpoints.FOLDER)
         self.words = vocabulary.load(join(self.settings.prepared_uri, "vocabulary.parquet"))
         own = own_shards(rank, world_size)
-        train, validation = (_plan(job, split) for split in ("train", "validation"))
+        train, validation = (
+            VirtualShards.plan(_list_files(job, split, table="encoded"))
+            for split in ("train", "validation")
+        )
         self.counts = _count_lengths(train, own, job, world_size)
         if not self.counts[:, :, 1:].any():
             raise UserError("no training row has a known word", hint="check prepare.vocabulary")
@@ -406,11 +409,6 @@ def _load_initial_weights(
     with torch.no_grad():
         network.load_state_dict(theirs, strict=False)
         network.embedding.weight[known] = matrix[rows[known]]
-
-
-def _plan(job: TrainJob, split: str) -> VirtualShards:
-    """Cut a split into shards; the manifest knows the rows of its files."""
-    return VirtualShards.plan(_list_files(job, split, table="encoded"))
 
 
 def _list_files(job: TrainJob, split: str, *, table: str) -> dict[str, int]:

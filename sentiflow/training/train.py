@@ -79,9 +79,13 @@ def run(config: Config, recorder: "Recorder", *, resources: Resources, overwrite
         num_threads=resources.threads_per_train_worker(num_workers, cpus),
         on_gpu=gpus > 0,
     )
-    say(STAGE, _announce(job, num_workers))
-    num_epochs = config.train.pretrain.num_epochs + config.train.num_epochs
-    total = count_rows(job.prepared, "train") * num_epochs
+    num_rows = count_rows(job.prepared, "train")
+    say(
+        STAGE,
+        f"{config.train.model.summary}; {job.prepared['counts']['vocabulary_size']:,} words, "
+        f"{num_rows:,} tweets, {_count_workers(num_workers)}",
+    )
+    total = num_rows * (config.train.pretrain.num_epochs + config.train.num_epochs)
     with Progress(STAGE, total=total, unit="tweets") as progress, recorder.watching_system():
         callback = TrainCallback(progress, recorder, config.train, num_workers)
         report = workers.train(
@@ -196,14 +200,6 @@ def _wait_for_workers(config: Config, resources: Resources) -> tuple[int, Resour
     max_wait_seconds = 60 * config.cluster.max_wait_minutes
     capacity = connection.Capacity(need, times=num_workers, max_wait_seconds=max_wait_seconds)
     return num_workers, capacity.wait_for_nodes()
-
-
-def _announce(job: task.TrainJob, num_workers: int) -> str:
-    return (
-        f"{job.settings.model.summary}; {job.prepared['counts']['vocabulary_size']:,} words, "
-        f"{count_rows(job.prepared, 'train'):,} tweets, "
-        f"{_count_workers(num_workers)}"
-    )
 
 
 def count_rows(prepared: Manifest, split: str) -> int:

@@ -138,7 +138,8 @@ class Trainer:
             JobError: A loss is not finite.
         """
         self.objective.train()
-        self._freeze(self.epoch < self.settings.frozen_epochs)
+        if VECTORS in self.tuned:
+            self.tuned[VECTORS].requires_grad_(self.epoch >= self.settings.frozen_epochs)
         self._collected_at = time.monotonic()
         for part in self.train.slices(self.epoch, first_step=self.step_in_epoch):
             self._make_step(part)
@@ -219,12 +220,6 @@ class Trainer:
         self.step, self.epoch = position["step"], position["epoch"]
         self.step_in_epoch = position["step_in_epoch"]
         self._epoch_sums = np.array([position["sums"][name] for name in _SUMS])
-
-    def _freeze(self, frozen: bool) -> None:
-        """Freeze or unfreeze the word vectors, if they are trained at all."""
-        for name, parameter in self.tuned.items():
-            if name == VECTORS:
-                parameter.requires_grad_(not frozen)
 
     def _make_step(self, part: Slice) -> None:
         """Make one optimizer step on a global batch."""
