@@ -204,16 +204,18 @@ class TweetRNN(Network):
             or not all(recurrence.infers_by_kernel(layer, words) for layer in layers)
         ):
             return self
-        tables = [recurrence.compute_gates(layer, words) for layer in layers]
+        tables = [(layer, recurrence.compute_gates(layer, words)) for layer in layers]
         return functools.partial(self._predict_from_tables, tables)
 
     def _predict_from_tables(
-        self, tables: list[torch.Tensor], token_ids: torch.Tensor, lengths: torch.Tensor
+        self,
+        tables: list[tuple[nn.RNNBase, torch.Tensor]],
+        token_ids: torch.Tensor,
+        lengths: torch.Tensor,
     ) -> torch.Tensor:
         valid = _find_valid(token_ids, lengths)
-        layers = [*self.forward_layers[:1], *self.backward_layers[:1]]
         halves = []
-        for backward, (layer, table) in enumerate(zip(layers, tables, strict=True)):
+        for backward, (layer, table) in enumerate(tables):
             gates = nn.functional.embedding(token_ids.T, table)
             halves.append(recurrence.encode_gates(layer, gates, valid, backward=bool(backward)))
         states = halves[0] if len(halves) == 1 else torch.cat(halves, dim=-1)

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import cast
 
 import pandas as pd
 
@@ -20,31 +20,19 @@ from sentiflow.errors import JobError, UserError
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
+from sentiflow.tracking.recording import Recorder
 from sentiflow.training import search_space, sweep_trials
 from sentiflow.training import train as training
-from sentiflow.training.sweep_trials import (
-    ENDS,
-    STOPPED,
-    TRIALS,
-    Trial,
-    TrialCallback,
-    TrialRecord,
-    brief,
-    train,
-)
 
 # isort: split
 import ray.tune
 from ray.tune.schedulers import ASHAScheduler
 
-if TYPE_CHECKING:
-    from sentiflow.tracking.recording import Recorder
-
 STAGE = "sweep"
 TABLE = "trials.csv"
 RAY_RECORDS = "ray"
 """Folder of Ray Tune's own files while it runs."""
-OWNS = (TRIALS, TABLE, STOPPED, RAY_RECORDS)
+OWNS = (sweep_trials.TRIALS, TABLE, sweep_trials.STOPPED, RAY_RECORDS)
 
 _NOT_DECISIVE = {"output_uri", "max_concurrent"}
 _TUNE_VARIABLES = {
@@ -78,7 +66,7 @@ def describe_output(config: Config) -> manifest.OutputSpec:
     return manifest.OutputSpec(STAGE, config.sweep.output_uri, settings, trained.inputs, owns=OWNS)
 
 
-def run(config: Config, recorder: "Recorder", *, resources: Resources, overwrite: bool) -> Manifest:
+def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: bool) -> Manifest:
     """Train every trial that an earlier run of the same sweep has not settled.
 
     Returns:
@@ -98,7 +86,7 @@ def run(config: Config, recorder: "Recorder", *, resources: Resources, overwrite
     say(STAGE, f"{len(trials)} trials, {before}{division.num_concurrent} at a time")
     need = {"CPU": max(1.0, division.request["cpu"]), "GPU": division.request.get("gpu", 0.0)}
     capacity = Capacity(need, max_wait_seconds=60 * config.cluster.max_wait_minutes)
-    callback = TrialCallback(trials, recorder, config.train.selection, capacity)
+    callback = sweep_trials.TrialCallback(trials, recorder, config.train.selection, capacity)
     try:
         _tune(config, trials, settled, division, callback, join(target.uri, RAY_RECORDS))
     finally:
@@ -109,13 +97,13 @@ def run(config: Config, recorder: "Recorder", *, resources: Resources, overwrite
     return _publish(target, trials, records, recorder, time.monotonic() - began)
 
 
-def best(record: Manifest) -> TrialRecord:
+def best(record: Manifest) -> sweep_trials.TrialRecord:
     """Return the best finished trial.
 
     Raises:
         JobError: No trial finished.
     """
-    first = cast(TrialRecord, record["trials"][0])
+    first = cast(sweep_trials.TrialRecord, record["trials"][0])
     if first["status"] != "finished":
         raise JobError("no trial finished")
     return first
@@ -127,7 +115,10 @@ def to_text(record: Manifest) -> str:
     short = search_space.short_names(list(trials[0]["values"]))
     table = pd.DataFrame(
         {"trial": f"{trial['trial']}", "status": trial["status"]}
-        | {short[key]: _written(value) for key, value in trial["values"].items()}
+        | {
+            short[key]: value if isinstance(value, str) else json.dumps(value)
+            for key, value in trial["values"].items()
+        }
         | {
             "accuracy": trial["validation_accuracy"],
             "loss": trial["validation_loss"],
@@ -136,21 +127,20 @@ def to_text(record: Manifest) -> str:
         }
         for trial in trials
     )
-    failed = [f"trial {t['trial']} failed: {brief(t['reason'])}" for t in trials if t["reason"]]
+    failed = [
+        f"trial {t['trial']} failed: {sweep_trials.brief(t['reason'])}"
+        for t in trials
+        if t["reason"]
+    ]
     lines = table.to_string(index=False, float_format="{:.4f}".format, na_rep="").splitlines()
     return "\n".join([*(line.rstrip() for line in lines), *failed])
 
 
-def _written(value: Any) -> str:
-    """Write a value as in YAML."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
-
-
 def _publish(
     target: manifest.OutputSpec,
-    trials: Sequence[Trial],
-    records: list[TrialRecord],
-    recorder: "Recorder",
+    trials: Sequence[sweep_trials.Trial],
+    records: list[sweep_trials.TrialRecord],
+    recorder: Recorder,
     seconds: float,
 ) -> Manifest:
     """Write the table and the manifest; only trials with a model keep their directories.
@@ -165,7 +155,7 @@ def _publish(
     filesystem.write_bytes(join(target.uri, TABLE), table)
     recorder.log_files({TABLE: table})
     counts: dict[str, int] = {
-        status: sum(r["status"] == status for r in records) for status in ENDS
+        status: sum(r["status"] == status for r in records) for status in sweep_trials.ENDS
     }
     recorder.log_metrics(
         {f"trials/{status}": count for status, count in counts.items()}
@@ -178,7 +168,7 @@ def _publish(
     files: list[FileEntry] = [{"path": TABLE, "rows": len(records), "bytes": len(table)}]
     for trial in trials:
         if trial.name in finished:
-            files += manifest.list_files(target.uri, f"{TRIALS}/{trial.name}")
+            files += manifest.list_files(target.uri, f"{sweep_trials.TRIALS}/{trial.name}")
         else:
             filesystem.delete(trial.uri)
     return manifest.publish(
@@ -243,10 +233,10 @@ class _Division:
 
 def _tune(
     config: Config,
-    trials: Sequence[Trial],
+    trials: Sequence[sweep_trials.Trial],
     settled: Sequence[bool],
     division: _Division,
-    callback: TrialCallback,
+    callback: sweep_trials.TrialCallback,
     storage_path: str,
 ) -> None:
     """Let Ray Tune run the trials, the settled ones first: others are compared with them."""
@@ -255,7 +245,7 @@ def _tune(
     order = sorted(range(len(trials)), key=lambda index: not settled[index])
 
     def run_trial(params: Mapping[str, int]) -> None:
-        train(trials[params["index"]], metric=metric, share=division.share)
+        sweep_trials.train(trials[params["index"]], metric=metric, share=division.share)
 
     os.environ.update(_TUNE_VARIABLES)
     tuner = ray.tune.Tuner(

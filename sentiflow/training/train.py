@@ -66,7 +66,9 @@ def run(config: Config, recorder: "Recorder", *, resources: Resources, overwrite
     """
     began = time.monotonic()
     target = describe_output(config)
-    num_workers, resources = _wait_for_workers(config, resources)
+    num_workers = count_train_workers(config.train, resources)
+    if resources.may_grow:
+        resources = _wait_for_nodes(config, resources, num_workers)
     cpus = config.train.cpus_per_worker
     gpus = resources.gpus_per_train_worker(config.train.gpus_per_worker)
     manifest.begin(target, overwrite=overwrite, resumable=True, key=target.fingerprint)
@@ -183,23 +185,16 @@ def _publish(
     )  # fmt: skip
 
 
-def _wait_for_workers(config: Config, resources: Resources) -> tuple[int, Resources]:
-    """Count the workers; on a cluster that can grow, wait until all of them have room.
-
-    Returns:
-        The number of workers, and the resources of the cluster by then.
-    """
-    settings = config.train
-    num_workers = count_train_workers(settings, resources)
-    if not resources.may_grow:
-        return num_workers, resources
+def _wait_for_nodes(config: Config, resources: Resources, num_workers: int) -> Resources:
+    """Wait until a cluster that can grow has room for all workers; returns its resources then."""
+    cpus = config.train.cpus_per_worker
     need = {
-        "CPU": 1 if settings.cpus_per_worker == "auto" else int(settings.cpus_per_worker),
-        "GPU": resources.gpus_per_train_worker(settings.gpus_per_worker),
+        "CPU": 1 if cpus == "auto" else int(cpus),
+        "GPU": resources.gpus_per_train_worker(config.train.gpus_per_worker),
     }
     max_wait_seconds = 60 * config.cluster.max_wait_minutes
     capacity = connection.Capacity(need, times=num_workers, max_wait_seconds=max_wait_seconds)
-    return num_workers, capacity.wait_for_nodes()
+    return capacity.wait_for_nodes()
 
 
 def count_rows(prepared: Manifest, split: str) -> int:

@@ -87,6 +87,7 @@ def train(
     in_process = resources.runs_in_process(num_workers, gpus=gpus_per_worker)
     fewest, need = min(min_workers, num_workers), {"CPU": cpus_per_worker, "GPU": gpus_per_worker}
     capacity = Capacity(need, times=fewest, max_wait_seconds=max_wait_seconds)
+    workers = num_workers if fewest == num_workers else (fewest, num_workers)
     events = None if in_process else _start_queue()
     report = callback if events is None else events.put
     trainer = ray.train.torch.TorchTrainer(
@@ -94,7 +95,7 @@ def train(
         train_loop_config={"job": job},
         torch_config=_TorchConfig(),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=0 if in_process else _elastic(fewest, num_workers),
+            num_workers=0 if in_process else workers,
             use_gpu=gpus_per_worker > 0,
             resources_per_worker=need,
             elastic_resize_monitor_interval_s=_GROW_EVERY_SECONDS,
@@ -128,9 +129,7 @@ class _Backend(ray.train.torch.TorchConfig().backend_cls):  # type: ignore[misc]
 
 
 class _TorchConfig(ray.train.torch.TorchConfig):
-    @property
-    def backend_cls(self) -> type[_Backend]:
-        return _Backend
+    backend_cls = _Backend
 
 
 def _choose_interface() -> None:
@@ -139,11 +138,6 @@ def _choose_interface() -> None:
     for name, addresses in psutil.net_if_addrs().items():
         if any(found.address == address for found in addresses):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
-
-
-def _elastic(fewest: int, most: int) -> int | tuple[int, int]:
-    """Write the number of workers, or its range, as Ray Train expects it."""
-    return most if fewest == most else (fewest, most)
 
 
 def _start_queue() -> Queue:
