@@ -30,9 +30,7 @@ from ray.tune.schedulers import ASHAScheduler
 
 STAGE = "sweep"
 TABLE = "trials.csv"
-RAY_RECORDS = "ray"
-"""Folder of Ray Tune's own files while it runs."""
-OWNS = (sweep_trials.TRIALS, TABLE, sweep_trials.STOPPED, RAY_RECORDS)
+OWNS = (sweep_trials.TRIALS, TABLE, sweep_trials.STOPPED, training.RAY_RECORDS)
 
 _NOT_DECISIVE = {"output_uri", "max_concurrent"}
 _TUNE_VARIABLES = {
@@ -88,7 +86,7 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
     capacity = Capacity(need, max_wait_seconds=60 * config.cluster.max_wait_minutes)
     callback = sweep_trials.TrialCallback(trials, recorder, config.train.selection, capacity)
     try:
-        _tune(config, trials, settled, division, callback, join(target.uri, RAY_RECORDS))
+        _tune(config, trials, settled, division, callback, join(target.uri, training.RAY_RECORDS))
     finally:
         callback.end_open_runs()
     records = callback.records()

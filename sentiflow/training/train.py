@@ -16,8 +16,7 @@ from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
-from sentiflow.training import task, workers
-from sentiflow.training.checkpoints import FOLDER as CHECKPOINTS
+from sentiflow.training import checkpoints, task, workers
 from sentiflow.training.results import PRETRAIN, TRAIN, EpochResult, Event, Phase, TrainReport
 
 if TYPE_CHECKING:
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
 STAGE = "train"
 CURVE = "plots/training_curve.png"
 RAY_RECORDS = "ray"
-"""Folder of Ray Train's own files while it runs."""
-OWNS = (task.MODEL, CHECKPOINTS, "plots", RAY_RECORDS)
+"""Folder of Ray's own files while it runs."""
+OWNS = (task.MODEL, checkpoints.FOLDER, "plots", RAY_RECORDS)
 
 _RECORD_EVERY_SECONDS = 5.0
 _PREFIX: dict[Phase, str] = {PRETRAIN: "pretraining ", TRAIN: ""}
@@ -168,7 +167,7 @@ def _publish(
             "parameters": package["counts"]["parameters"],
         },
         files=[
-            item for name in (task.MODEL, CHECKPOINTS, "plots")
+            item for name in (task.MODEL, checkpoints.FOLDER, "plots")
             for item in manifest.list_files(target.uri, name)
         ],
         seconds=seconds,
