@@ -112,6 +112,11 @@ def keep(root: str, *, last: int, best: int | None = None) -> None:
                 filesystem.delete(join(folder, name))
 
 
+def find_below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Choose the tensors whose names begin with a prefix, and name them without it."""
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
 def _name(step: int) -> str:
     return f"step-{step:09d}"
 

@@ -212,10 +212,7 @@ class _Worker:
 
     def _load_network(self, found: checkpoints.Checkpoint) -> None:
         """Load the network's weights from a checkpoint of either phase."""
-        prefix = "weights/network."
-        weights = {
-            n.removeprefix(prefix): t for n, t in found.tensors.items() if n.startswith(prefix)
-        }
+        weights = checkpoints.find_below(found.tensors, "weights/network.")
         self.network.load_state_dict(weights)
 
     def train(self) -> None:

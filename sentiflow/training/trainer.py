@@ -19,7 +19,7 @@ from torch import nn
 from sentiflow.config.sections import TrainSettings
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import batching
-from sentiflow.training.checkpoints import TrainerPosition
+from sentiflow.training import checkpoints
 from sentiflow.training.objectives import (
     NGRAMS,
     VECTORS,
@@ -197,7 +197,7 @@ class Trainer:
                 found[f"optimizer/{name}/{key}"] = tensor
         return found
 
-    def position(self) -> TrainerPosition:
+    def position(self) -> checkpoints.TrainerPosition:
         """Return the position in the training, as a checkpoint holds it."""
         self._collect_metrics()
         return {
@@ -207,14 +207,13 @@ class Trainer:
             "sums": dict(zip(_SUMS, self._epoch_sums.tolist(), strict=True)),
         }
 
-    def resume(self, tensors: dict[str, torch.Tensor], position: TrainerPosition) -> None:
+    def resume(
+        self, tensors: dict[str, torch.Tensor], position: checkpoints.TrainerPosition
+    ) -> None:
         """Resume from :meth:`tensors` and :meth:`position`, with any number of workers."""
-        prefix = "weights/"
-        weights = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        self.objective.load_state_dict(weights)
+        self.objective.load_state_dict(checkpoints.find_below(tensors, "weights/"))
         for name, parameter in self.tuned.items():
-            prefix = f"optimizer/{name}/"
-            state = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+            state = checkpoints.find_below(tensors, f"optimizer/{name}/")
             if state:
                 self.optimizer.state[parameter] = {k: t.to(self.device) for k, t in state.items()}
         self.step, self.epoch = position["step"], position["epoch"]
