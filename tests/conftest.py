@@ -183,7 +183,7 @@ def new_package(*, seed: int = 0, sign: int = 1) -> "ModelPackage":  # noqa: F82
     counts = pa.table({"word": ["good", "bad", "morning", "day"], "count": [9, 8, 7, 6]})
     words = vocabulary.fit([counts], min_count=1, max_size=None)
     model = RnnSettings(hidden_size=6)
-    network = networks.build(model.model_dump(), vocabulary_size=len(words), embedding_dim=5)
+    network = networks.build(model, vocabulary_size=len(words), embedding_dim=5)
     with torch.no_grad():
         for parameter in network.output.parameters():
             parameter *= sign

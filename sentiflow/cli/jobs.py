@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sentiflow.pipeline import Outcome, Verb
-    from sentiflow.training.sweep_results import TrialRecord
+    from sentiflow.training.sweep_trials import TrialRecord
 
 out = Console(highlight=False, markup=False)
 

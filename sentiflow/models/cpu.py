@@ -1,8 +1,8 @@
 """Fast linear maps and tanh in float32 on a CPU.
 
 Matrices are multiplied by oneDNN, which uses the full vector width of any processor. PyTorch's own
-products use MKL, which uses half of it on AMD. :func:`linear`, :func:`affine` and :func:`tanh` call
-PyTorch's functions on a GPU, for other types, and under autocast.
+products use MKL, which uses half of it on AMD. :func:`affine` and :func:`tanh` call PyTorch's
+functions on a GPU, for other types, and under autocast.
 """
 
 import functools
@@ -67,11 +67,6 @@ def tanh_(tensor: torch.Tensor) -> torch.Tensor:
     PyTorch's tanh takes ten times as long.
     """
     return tensor.mul_(2).sigmoid_().mul_(2).sub_(1)
-
-
-def linear(layer: nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
-    """Apply a linear layer with a bias to ``(..., K)``."""
-    return affine(inputs, layer.weight, layer.bias)
 
 
 def affine(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:

@@ -1,18 +1,19 @@
-"""Padded token ids -> logits: `TweetRNN`, `BagOfEmbeddings`."""
+"""Padded token ids -> logits: `TweetRNN`, `BagOfEmbeddings`, each with an optional `NgramBag`."""
 
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from sentiflow.data.manifest_types import Settings
-from sentiflow.models import inference_kernels, poolings, recurrence
-from sentiflow.models.ngrams import NUM_CLASSES, NgramBag
+from sentiflow.config.model_sections import ModelSettings
+from sentiflow.models import cpu, recurrence
 from sentiflow.models.vocabulary import PAD_ID
+
+NUM_CLASSES = 2
 
 _USES_OF_A_WORD = 3
 """A table of all words is computed for at least this many tokens for each word."""
@@ -26,6 +27,44 @@ InferenceFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Computes the logits of a batch from its token ids and lengths."""
 
 
+class NgramBag(nn.Module):
+    """A linear model of a tweet's words and word n-grams, beside the network.
+
+    The weights of an n-gram are in the bucket of its hash (Joulin et al. 2017). All weights start
+    at zero. Their sum is divided by the square root of the number of n-grams, so that it is as
+    large for long tweets as for short ones.
+
+    Shape: (B tweets, T steps after padding, C classes)
+        - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``.
+        - returns: ``(B, C)`` logits.
+    """
+
+    def __init__(self, vocabulary_size: int, *, max_n: int, num_buckets: int) -> None:
+        """Make the table of weights; with ``max_n`` 0 there is none."""
+        super().__init__()
+        self.max_n, self.first_bucket, self.num_buckets = max_n, vocabulary_size, num_buckets
+        if max_n:
+            self.weights = nn.Embedding(vocabulary_size + num_buckets, NUM_CLASSES, PAD_ID)
+            nn.init.zeros_(self.weights.weight)
+            self.bias = nn.Parameter(torch.zeros(NUM_CLASSES))
+
+    def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """Compute the logits of each tweet."""
+        rows = self.find(token_ids)
+        count = (rows != PAD_ID).sum(dim=1, keepdim=True).clamp(min=1)
+        return self.weights(rows).sum(dim=1) / count.sqrt() + self.bias
+
+    def find(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """Find each tweet's words and n-grams in the table; ``PAD_ID`` stands for padding."""
+        found, hashed = [token_ids], token_ids
+        for n in range(2, self.max_n + 1):
+            last = token_ids[:, n - 1 :]
+            hashed = (hashed[:, :-1] * 1_000_003 + last) % 2_147_483_647
+            bucket = (hashed * 2_654_435_761 % 4_294_967_296 >> 8) % self.num_buckets
+            found.append(torch.where(last == PAD_ID, PAD_ID, bucket + self.first_bucket))
+        return torch.cat(found, dim=1)
+
+
 class Network(nn.Module):
     """A classifier of tweets, with an optional linear n-gram model beside it.
 
@@ -33,7 +72,7 @@ class Network(nn.Module):
         - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``.
         - lengths: ``(B,)`` int64.
         - dropout_mask: ``(B, F)`` float, multiplied with features in training, see
-          :mod:`sentiflow.training.dropout_masks`.
+          :func:`training.trainer.draw_dropout_mask`.
         - returns: ``(B, C)`` unnormalized logits.
     """
 
@@ -41,6 +80,8 @@ class Network(nn.Module):
     """Whether tweets without a known word are left out of training."""
     embedding: nn.Embedding
     ngrams: NgramBag
+    mask_sizes: list[int]
+    """Features of each part of a dropout mask; the output layer reads the last part."""
 
     def forward(
         self,
@@ -62,8 +103,14 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def dropout_rates(self, *, inputs: float, output: float) -> np.ndarray:
-        """Return the dropout rate of each of the ``F`` features in a dropout mask."""
-        raise NotImplementedError
+        """Return the dropout rate of each of the ``F`` features in a dropout mask.
+
+        Args:
+            inputs: Rate of all features but those that the output layer reads.
+            output: Rate of the features that the output layer reads.
+        """
+        *sizes, last = self.mask_sizes
+        return np.repeat(np.array([inputs, output], np.float32), [sum(sizes), last])
 
     @property
     def scoring_batch_size(self) -> int:
@@ -85,7 +132,7 @@ class TweetRNN(Network):
         - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``.
         - lengths: ``(B,)`` int64, each from 1 to T, in any order.
         - dropout_mask: ``(B, F)`` float, multiplied with the inputs of the layers in training, see
-          :mod:`sentiflow.training.dropout_masks`.
+          :func:`training.trainer.draw_dropout_mask`.
         - returns: ``(B, C)`` unnormalized logits.
     """
 
@@ -98,11 +145,11 @@ class TweetRNN(Network):
         embedding_dim: int,
         cell: str,
         hidden_size: int,
-        num_layers: int = 1,
-        bidirectional: bool = False,
-        pooling: str = "last",
-        ngrams: int = 0,
-        ngram_buckets: int = 1 << 20,
+        num_layers: int,
+        bidirectional: bool,
+        pooling: str,
+        ngrams: int,
+        ngram_buckets: int,
     ) -> None:
         """Build the layers, with PyTorch's own initial weights."""
         super().__init__()
@@ -111,21 +158,15 @@ class TweetRNN(Network):
         self.embedding = nn.Embedding(vocabulary_size, embedding_dim, padding_idx=PAD_ID)
         self.forward_layers = _stack(cell, sizes, hidden_size)
         self.backward_layers = _stack(cell, sizes if bidirectional else [], hidden_size)
-        self.pooling = poolings.POOLINGS[pooling](state_size, hidden_size)
-        self.output = nn.Linear(self.pooling.output_size, NUM_CLASSES)
+        self.pooling: Callable[..., torch.Tensor] = pool_mean_max
+        if pooling == "attention":
+            self.pooling = Attention(state_size, hidden_size)
+        elif pooling == "last":
+            self.pooling = functools.partial(pool_last, hidden_size=hidden_size)
+        pooled_size = 2 * state_size if pooling == "mean_max" else state_size
+        self.output = nn.Linear(pooled_size, NUM_CLASSES)
         self.ngrams = NgramBag(vocabulary_size, max_n=ngrams, num_buckets=ngram_buckets)
-        self._mask_sizes = [*sizes, self.pooling.output_size]
-
-    def dropout_rates(self, *, inputs: float, output: float) -> np.ndarray:
-        """Return the dropout rate of each of the ``F`` features in a dropout mask.
-
-        Args:
-            inputs: Rate of the inputs of the recurrent layers.
-            output: Rate of the pooled state.
-        """
-        *layers, last = self._mask_sizes
-        parts = [np.full(sum(layers), inputs), np.full(last, output)]
-        return np.concatenate(parts).astype(np.float32)
+        self.mask_sizes = [*sizes, pooled_size]
 
     def component_logits(
         self,
@@ -160,22 +201,23 @@ class TweetRNN(Network):
         if (
             num_tokens < _USES_OF_A_WORD * len(words)
             or bytes_of_table > _MAX_TABLE_BYTES
-            or not all(inference_kernels.supports(layer, words) for layer in layers)
+            or not all(recurrence.infers_by_kernel(layer, words) for layer in layers)
         ):
             return self
-        tables = [inference_kernels.compute_gates(layer, words) for layer in layers]
+        tables = [(layer, recurrence.compute_gates(layer, words)) for layer in layers]
         return functools.partial(self._predict_from_tables, tables)
 
     def _predict_from_tables(
-        self, tables: list[torch.Tensor], token_ids: torch.Tensor, lengths: torch.Tensor
+        self,
+        tables: list[tuple[nn.RNNBase, torch.Tensor]],
+        token_ids: torch.Tensor,
+        lengths: torch.Tensor,
     ) -> torch.Tensor:
         valid = _find_valid(token_ids, lengths)
-        layers = [*self.forward_layers[:1], *self.backward_layers[:1]]
         halves = []
-        for backward, (layer, table) in enumerate(zip(layers, tables, strict=True)):
+        for backward, (layer, table) in enumerate(tables):
             gates = nn.functional.embedding(token_ids.T, table)
-            mask = recurrence.make_mask(valid, backward=bool(backward))
-            halves.append(inference_kernels.encode(layer, gates, mask, backward=bool(backward)))
+            halves.append(recurrence.encode_gates(layer, gates, valid, backward=bool(backward)))
         states = halves[0] if len(halves) == 1 else torch.cat(halves, dim=-1)
         states = self._encode(states, valid, itertools.repeat(None), first=1)
         logits = self.output(self.pooling(states, valid, lengths))
@@ -219,8 +261,27 @@ class TweetRNN(Network):
     def _masks(self, dropout_mask: torch.Tensor | None) -> Iterator[torch.Tensor | None]:
         """Split a dropout mask into the masks of the layers."""
         if dropout_mask is None:
-            return iter([None] * len(self._mask_sizes))
-        return iter(torch.split(dropout_mask, self._mask_sizes, dim=1))
+            return iter([None] * len(self.mask_sizes))
+        return iter(torch.split(dropout_mask, self.mask_sizes, dim=1))
+
+
+class Attention(nn.Module):
+    """Weighted mean of the valid states, weights by additive attention (Bahdanau et al. 2015)."""
+
+    def __init__(self, state_size: int, hidden_size: int) -> None:
+        """Build the scoring layers."""
+        super().__init__()
+        self.hidden = nn.Linear(state_size, hidden_size)
+        self.score = nn.Linear(hidden_size, 1, bias=False)
+
+    def forward(
+        self, states: torch.Tensor, valid: torch.Tensor, lengths: torch.Tensor
+    ) -> torch.Tensor:
+        """Pool the states ``(T, B, H)`` of the steps that hold a token to ``(B, H)``."""
+        hidden = cpu.tanh(cpu.affine(states, self.hidden.weight, self.hidden.bias))
+        scores = self.score(hidden).squeeze(-1)
+        weights = torch.softmax(scores.masked_fill(~valid, -torch.inf), dim=0)
+        return (weights[:, :, None] * states).sum(dim=0)
 
 
 class BagOfEmbeddings(Network):
@@ -233,7 +294,7 @@ class BagOfEmbeddings(Network):
         - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``.
         - lengths: ``(B,)`` int64, each from 0 to T; they are not used.
         - dropout_mask: ``(B, F)`` float, multiplied with the pooled vector and the inputs of the
-          output layer in training, see :mod:`sentiflow.training.dropout_masks`.
+          output layer in training, see :func:`training.trainer.draw_dropout_mask`.
         - returns: ``(B, C)`` unnormalized logits.
     """
 
@@ -244,10 +305,10 @@ class BagOfEmbeddings(Network):
         *,
         vocabulary_size: int,
         embedding_dim: int,
-        hidden_sizes: Sequence[int] = (30, 10),
-        pooling: str = "sum",
-        ngrams: int = 0,
-        ngram_buckets: int = 1 << 20,
+        hidden_sizes: Sequence[int],
+        pooling: str,
+        ngrams: int,
+        ngram_buckets: int,
     ) -> None:
         """Build the layers, with PyTorch's own initial weights."""
         super().__init__()
@@ -257,16 +318,7 @@ class BagOfEmbeddings(Network):
         self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(sizes))
         self.output = nn.Linear(sizes[-1], NUM_CLASSES)
         self.ngrams = NgramBag(vocabulary_size, max_n=ngrams, num_buckets=ngram_buckets)
-        self._mask_sizes = [sizes[0], sizes[-1]]
-
-    def dropout_rates(self, *, inputs: float, output: float) -> np.ndarray:
-        """Return the dropout rate of each of the ``F`` features in a dropout mask.
-
-        Args:
-            inputs: Rate of the pooled vector.
-            output: Rate of the inputs of the output layer.
-        """
-        return np.repeat(np.array([inputs, output], np.float32), self._mask_sizes)
+        self.mask_sizes = [sizes[0], sizes[-1]]
 
     def component_logits(
         self,
@@ -278,7 +330,7 @@ class BagOfEmbeddings(Network):
         ngrams = self.ngrams(token_ids) if self.ngrams.max_n else None
         masks = (1.0, 1.0)
         if dropout_mask is not None:
-            masks = torch.split(dropout_mask, self._mask_sizes, dim=1)
+            masks = torch.split(dropout_mask, self.mask_sizes, dim=1)
         state = masks[0] * nn.functional.embedding_bag(
             token_ids, self.embedding.weight, mode=self.pooling, padding_idx=PAD_ID
         )
@@ -287,23 +339,31 @@ class BagOfEmbeddings(Network):
         return self.output(masks[1] * state), ngrams
 
 
-def build(settings: Settings, *, vocabulary_size: int, embedding_dim: int) -> Network:
+_NOT_OF_SHAPE = {"kind", "vectors", "dropout", "output_dropout"}
+"""Settings of a network that change its training only."""
+
+
+def build(settings: ModelSettings, *, vocabulary_size: int, embedding_dim: int) -> Network:
     """Build the network that a ``train.model`` section describes."""
-    sizes = {
-        "vocabulary_size": vocabulary_size,
-        "embedding_dim": embedding_dim,
-        "ngrams": settings.get("ngrams", 0),
-        "ngram_buckets": settings.get("ngram_buckets", 1),
-    }
-    network, own = _KINDS[settings.get("kind", "rnn")]
-    return network(**sizes, **{name: settings[name] for name in own})
+    network = TweetRNN if settings.kind == "rnn" else BagOfEmbeddings
+    shape = settings.model_dump(exclude=_NOT_OF_SHAPE)
+    return network(vocabulary_size=vocabulary_size, embedding_dim=embedding_dim, **shape)
 
 
-_KINDS: dict[str, tuple[Any, tuple[str, ...]]] = {
-    "rnn": (TweetRNN, ("cell", "hidden_size", "num_layers", "bidirectional", "pooling")),
-    "bag_of_embeddings": (BagOfEmbeddings, ("hidden_sizes", "pooling")),
-}
-"""By ``train.model.kind``: the network and its own settings."""
+def pool_last(
+    states: torch.Tensor, valid: torch.Tensor, lengths: torch.Tensor, *, hidden_size: int
+) -> torch.Tensor:
+    """Take the state after the last token; for the backward half, the state after the first."""
+    rows = torch.arange(len(lengths), device=lengths.device)
+    last = states[lengths - 1, rows, :hidden_size]
+    return torch.cat([last, states[0, :, hidden_size:]], dim=-1)
+
+
+def pool_mean_max(states: torch.Tensor, valid: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Put the mean and the maximum of the valid states side by side, ``(B, 2 H)``."""
+    mask = valid[:, :, None]
+    mean = (states * mask).sum(dim=0) / lengths[:, None]
+    return torch.cat([mean, states.masked_fill(~mask, -torch.inf).amax(dim=0)], dim=-1)
 
 
 def _stack(cell: str, sizes: list[int], hidden_size: int) -> nn.ModuleList:

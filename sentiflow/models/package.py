@@ -22,9 +22,6 @@ from sentiflow.data.schema import POSITIVE
 from sentiflow.errors import UserError
 from sentiflow.models import batching, networks, package_files
 from sentiflow.models.drift import Profile
-from sentiflow.models.networks import Network
-from sentiflow.models.package_files import COPY_AGAIN as _COPY_AGAIN
-from sentiflow.models.package_files import FILES, SETTINGS, VOCABULARY, WEIGHTS, PackageSettings
 from sentiflow.models.tokenizer import tokenize
 from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.storage import filesystem
@@ -83,9 +80,9 @@ class ModelPackage:
         array([0.97], dtype=float32)
     """
 
-    network: Network
+    network: networks.Network
     vocabulary: Vocabulary
-    settings: PackageSettings
+    settings: package_files.PackageSettings
 
     def to(self, device: torch.device | str) -> "ModelPackage":
         """Move the network to a device, in evaluation mode."""
@@ -137,13 +134,15 @@ class ModelPackage:
             calibration: The temperature and its effect, and the margin of neutral predictions.
         """
         settings = self.settings.model_dump()
-        spec = manifest.OutputSpec("model", uri, settings, lineage, owns=FILES)
+        spec = manifest.OutputSpec("model", uri, settings, lineage, owns=package_files.FILES)
         manifest.begin(spec, overwrite=True)
         weights = {name: tensor.cpu() for name, tensor in self.network.state_dict().items()}
-        filesystem.write_bytes(join(uri, WEIGHTS), safetensors.torch.save(weights))
-        replace(self.vocabulary, vectors=None).save(join(uri, VOCABULARY))
-        filesystem.write_bytes(join(uri, SETTINGS), json.dumps(settings, indent=2).encode())
-        files = [package_files.describe(uri, name) for name in FILES]
+        filesystem.write_bytes(join(uri, package_files.WEIGHTS), safetensors.torch.save(weights))
+        replace(self.vocabulary, vectors=None).save(join(uri, package_files.VOCABULARY))
+        filesystem.write_bytes(
+            join(uri, package_files.SETTINGS), json.dumps(settings, indent=2).encode()
+        )
+        files = [package_files.describe(uri, name) for name in package_files.FILES]
         content = {"fingerprint": package_files.fingerprint(files)}
         return manifest.publish(
             replace(spec, inputs=lineage | {"content": content}),
@@ -168,37 +167,38 @@ class ModelPackage:
                 each other, or it needs a newer sentiflow.
         """
         files = package_files.read(uri, setting=setting)
-        weights = _read_weights(join(uri, WEIGHTS), files.weights)
-        network = _build(join(uri, WEIGHTS), weights, files.settings)
+        network = _build(join(uri, package_files.WEIGHTS), files.weights, files.settings)
         return cls(network.eval(), files.vocabulary, files.settings)
 
 
-def _read_weights(path: str, content: bytes) -> dict[str, torch.Tensor]:
-    try:
-        return safetensors.torch.load(content)
-    except safetensors.SafetensorError as error:
-        raise UserError(f"{path} is not a safetensors file", hint=_COPY_AGAIN) from error
-
-
-def _build(path: str, weights: dict[str, torch.Tensor], settings: PackageSettings) -> Network:
+def _build(path: str, content: bytes, settings: package_files.PackageSettings) -> networks.Network:
     """Build the network that the settings describe, with the weights.
 
     Nothing of the size that the settings claim is allocated.
 
     Raises:
-        UserError: The weights do not fit the settings.
+        UserError: The weights are damaged, or do not fit the settings.
     """
+    try:
+        weights = safetensors.torch.load(content)
+    except safetensors.SafetensorError as error:
+        raise UserError(
+            f"{path} is not a safetensors file", hint=package_files.COPY_AGAIN
+        ) from error
     if any(tensor.dtype != torch.float32 for tensor in weights.values()):
-        raise UserError(f"{path} has tensors that are not float32", hint=_COPY_AGAIN)
+        raise UserError(f"{path} has tensors that are not float32", hint=package_files.COPY_AGAIN)
     try:
         with torch.device("meta"):
             network = networks.build(
-                settings.model.model_dump(),
+                settings.model,
                 vocabulary_size=settings.vocabulary_size,
                 embedding_dim=settings.embedding_dim,
             )
         network.load_state_dict(weights, assign=True)
     except (RuntimeError, TypeError) as error:  # TypeError: a size above 64 bits
         problem = textwrap.shorten(str(error), _MAX_PROBLEM, placeholder=" ...")
-        raise UserError(f"{path} does not fit {SETTINGS}: {problem}", hint=_COPY_AGAIN) from error
+        raise UserError(
+            f"{path} does not fit {package_files.SETTINGS}: {problem}",
+            hint=package_files.COPY_AGAIN,
+        ) from error
     return network

@@ -1,10 +1,14 @@
 """Inputs of each step -> states of a recurrent layer, in either direction.
 
 On a CPU in float32, the tanh layer and the gated layer (Cho et al. 2014) have CPU kernels with
-gradients. PyTorch's layers take up to 2 times as long to score and 1.5 times as long to train.
-LSTM, GPUs and bf16 use PyTorch's layers.
+gradients, and faster ones for inference. PyTorch's layers take up to 2 times as long to score and
+1.5 times as long to train. LSTM, GPUs and bf16 use PyTorch's layers.
 
-Shape: (T steps, B tweets, D features of the inputs, H of the states)
+The kernels for inference store u in place of the state h = 2 u - 1, because
+tanh x = 2 sigmoid(2 x) - 1. The factors move into the weights, W h = 2 W u - W 1, and each step
+needs half as many operations. The state before the first step is h = 0, so u = 1/2.
+
+Shape: (T steps, B tweets, D features of the inputs, H of the states, G = H or 3 H of the gates)
 """
 
 from collections.abc import Callable
@@ -14,7 +18,10 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from sentiflow.models import cpu, inference_kernels
+from sentiflow.models import cpu
+
+_Step = Callable[[int, torch.Tensor, torch.Tensor], None]
+"""Takes the number of a step, the states before it, and the tensor for the states after it."""
 
 
 def encode(
@@ -31,19 +38,49 @@ def encode(
     Returns:
         ``(T, B, H)``, the state after each token; states of padding are undefined.
     """
-    kernel = _KERNELS.get(layer.mode)
-    if kernel is None or not cpu.is_plain(inputs):
+    if layer.mode not in _TRAINING or not cpu.is_plain(inputs):
         return _encode_natively(layer, inputs, valid, backward)
-    mask = make_mask(valid, backward=backward)
-    if inference_kernels.supports(layer, inputs):
-        gates = inference_kernels.compute_gates(layer, inputs)
-        return inference_kernels.encode(layer, gates, mask, backward=backward)
-    return kernel(layer, inputs, mask, backward)
+    if infers_by_kernel(layer, inputs):
+        return encode_gates(layer, compute_gates(layer, inputs), valid, backward=backward)
+    return _TRAINING[layer.mode](layer, inputs, _make_mask(valid, backward), backward)
 
 
-def make_mask(valid: torch.Tensor, *, backward: bool) -> torch.Tensor | None:
+def infers_by_kernel(layer: nn.RNNBase, inputs: torch.Tensor) -> bool:
+    """Whether a layer has a kernel for its inputs, and no gradient is needed."""
+    return layer.mode in _GATES and cpu.is_plain(inputs) and not torch.is_grad_enabled()
+
+
+def compute_gates(layer: nn.RNNBase, inputs: torch.Tensor) -> torch.Tensor:
+    """Compute the share of the inputs ``(..., D)`` in the gates ``(..., G)``, for inference."""
+    return _GATES[layer.mode](layer, inputs)
+
+
+def encode_gates(
+    layer: nn.RNNBase, gates: torch.Tensor, valid: torch.Tensor, *, backward: bool
+) -> torch.Tensor:
+    """Do as :func:`encode`, from the gates ``(T, B, G)`` of :func:`compute_gates`."""
+    states = gates.new_empty(*gates.shape[:2], layer.hidden_size)
+    none = torch.full_like(states[0], 0.5)
+    mask = _make_mask(valid, backward)
+    step = _STEPS[layer.mode](layer, gates)
+    for number, before in _order_steps(len(states), backward):
+        step(number, none if before is None else states[before], states[number])
+        if mask is not None:
+            torch.lerp(none, states[number], mask[number], out=states[number])
+    return states.mul_(2).sub_(1)
+
+
+def _make_mask(valid: torch.Tensor, backward: bool) -> torch.Tensor | None:
     """Make the mask ``(T, B, 1)`` of the steps with a token; None if it would change nothing."""
     return None if not backward or bool(valid.all()) else valid[:, :, None].float()
+
+
+def _order_steps(num_steps: int, backward: bool) -> list[tuple[int, int | None]]:
+    """List each step with the step before it, in the order of computation."""
+    steps = list(range(num_steps))
+    if backward:
+        steps.reverse()
+    return list(zip(steps, [None, *steps], strict=False))
 
 
 def _encode_natively(
@@ -90,7 +127,7 @@ class _TanhKernel(torch.autograd.Function):
         backward: bool,
     ) -> torch.Tensor:
         states = torch.empty_like(gate)
-        for step, before in inference_kernels.order_steps(len(gate), backward):
+        for step, before in _order_steps(len(gate), backward):
             if before is None:
                 total = gate[step].clone()
             else:
@@ -107,7 +144,7 @@ class _TanhKernel(torch.autograd.Function):
         states, weight, mask = ctx.saved_tensors
         of_gate, transposed = torch.empty_like(states), weight.T.contiguous()
         after = None
-        for step, _ in reversed(inference_kernels.order_steps(len(states), ctx.is_backward)):
+        for step, _ in reversed(_order_steps(len(states), ctx.is_backward)):
             of_state = gradient[step]
             if after is not None:
                 of_state = cpu.multiply_add(of_gate[after], transposed, of_state)
@@ -145,7 +182,7 @@ class _GruKernel(torch.autograd.Function):
         size = len(bias)
         states = gates.new_empty(*gates.shape[:2], size)
         first, kept = torch.zeros_like(states[0]), []
-        for step, before in inference_kernels.order_steps(len(gates), backward):
+        for step, before in _order_steps(len(gates), backward):
             state = first if before is None else states[before]
             hidden = cpu.multiply(state, weight).split(size, dim=1)
             gate = gates[step].split(size, dim=1)
@@ -168,7 +205,7 @@ class _GruKernel(torch.autograd.Function):
         size, transposed = states.shape[2], weight.T.contiguous()
         of_gates, of_hidden = (states.new_empty(*states.shape[:2], 3 * size) for _ in range(2))
         first, carried = torch.zeros_like(states[0]), torch.zeros_like(states[0])
-        for step, before in reversed(inference_kernels.order_steps(len(states), ctx.is_backward)):
+        for step, before in reversed(_order_steps(len(states), ctx.is_backward)):
             state = first if before is None else states[before]
             *kept, reset, update, hidden_new, new = kept
             of_state = carried.add_(gradient[step])
@@ -188,6 +225,63 @@ class _GruKernel(torch.autograd.Function):
         return of_gates, of_weight, of_bias, None, None
 
 
+def _gates_of_tanh(layer: nn.RNNBase, inputs: torch.Tensor) -> torch.Tensor:
+    bias = layer.bias_ih_l0 + layer.bias_hh_l0 - layer.weight_hh_l0.sum(dim=1)
+    return cpu.affine(inputs, 2 * layer.weight_ih_l0, 2 * bias)
+
+
+def _step_of_tanh(layer: nn.RNNBase, gates: torch.Tensor) -> _Step:
+    """Step: ``u' = sigmoid(gate + V u)``."""
+    weight = 4 * layer.weight_hh_l0
+
+    def step(number: int, state: torch.Tensor, out: torch.Tensor) -> None:
+        torch.sigmoid(cpu.multiply_add(state, weight, gates[number]), out=out)
+
+    return step
+
+
+def _gates_of_gru(layer: nn.RNNBase, inputs: torch.Tensor) -> torch.Tensor:
+    scale = _scale_of_gru(layer)
+    of_states = layer.bias_hh_l0 - layer.weight_hh_l0.sum(dim=1)
+    bias = layer.bias_ih_l0 + of_states.masked_fill(scale == 2, 0)
+    return cpu.affine(inputs, layer.weight_ih_l0 * scale[:, None], bias * scale)
+
+
+def _step_of_gru(layer: nn.RNNBase, gates: torch.Tensor) -> _Step:
+    """Step: ``u' = v + z (u - v)``.
+
+    ``r, z = sigmoid(gate + V u)`` and ``v = sigmoid(gate + r (V u + bias))``.
+    """
+    size, scale = 2 * layer.hidden_size, _scale_of_gru(layer)
+    weight = 2 * layer.weight_hh_l0 * scale[:, None]
+    of_states = layer.bias_hh_l0 - layer.weight_hh_l0.sum(dim=1)
+    bias = 2 * of_states.masked_fill(scale == 1, 0)
+
+    def step(number: int, state: torch.Tensor, out: torch.Tensor) -> None:
+        gate, hidden = gates[number], cpu.multiply(state, weight, bias)
+        both = hidden[:, :size].add_(gate[:, :size]).sigmoid_()
+        reset, update = both.chunk(2, dim=1)
+        new = torch.addcmul(gate[:, size:], reset, hidden[:, size:]).sigmoid_()
+        torch.lerp(new, state, update, out=out)
+
+    return step
+
+
+def _scale_of_gru(layer: nn.RNNBase) -> torch.Tensor:
+    """Return the factors of the 3 H gates: 1 for reset and update, 2 for new, which is a tanh."""
+    scale = torch.ones_like(layer.bias_hh_l0)
+    scale[2 * layer.hidden_size :] = 2
+    return scale
+
+
 _TANH_GRADIENT = torch.ops.aten.tanh_backward.grad_input
 _SIGMOID_GRADIENT = torch.ops.aten.sigmoid_backward.grad_input
-_KERNELS: dict[str, Callable[..., torch.Tensor]] = {"RNN_TANH": _encode_tanh, "GRU": _encode_gru}
+_TRAINING: dict[str, Callable[..., torch.Tensor]] = {"RNN_TANH": _encode_tanh, "GRU": _encode_gru}
+_GATES: dict[str, Callable[[nn.RNNBase, torch.Tensor], torch.Tensor]] = {
+    "RNN_TANH": _gates_of_tanh,
+    "GRU": _gates_of_gru,
+}
+_STEPS: dict[str, Callable[[nn.RNNBase, torch.Tensor], _Step]] = {
+    "RNN_TANH": _step_of_tanh,
+    "GRU": _step_of_gru,
+}

@@ -32,7 +32,7 @@ class TrainerPosition(TypedDict):
     epoch: int
     step_in_epoch: int
     sums: dict[str, float]
-    """The epoch's :class:`trainer.MetricAccumulator`."""
+    """The epoch's sums of the metrics, by the names of ``trainer._SUMS``."""
 
 
 class CheckpointState(TypedDict):
@@ -110,6 +110,11 @@ def keep(root: str, *, last: int, best: int | None = None) -> None:
         else:
             for name in names - {TENSORS, STATE}:
                 filesystem.delete(join(folder, name))
+
+
+def find_below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Choose the tensors whose names begin with a prefix, and name them without it."""
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
 def _name(step: int) -> str:

@@ -143,7 +143,9 @@ class LanguageModeling(nn.Module):
         correct = torch.zeros(len(batch.lengths), device=states.device)
         weights = 1.0 / (len(self.heads) * (batch.lengths - 1).clamp(min=1)).float()
         for head, (state, words) in zip(self.heads, directions, strict=False):
-            loss, is_correct = self._predict(cpu.linear(head, state), words, *negatives)
+            loss, is_correct = self._predict(
+                cpu.affine(state, head.weight, head.bias), words, *negatives
+            )
             losses.index_add_(0, rows, loss * weights[rows])
             correct.index_add_(0, rows, is_correct * weights[rows])
         return Losses(losses, losses.detach(), correct.sum())

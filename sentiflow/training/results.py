@@ -58,7 +58,7 @@ class EpochResult:
 
 
 @dataclass(frozen=True)
-class Position:
+class Event:
     """How far a training has come. Steps and rows are counted from the first phase on."""
 
     phase: Phase
@@ -68,55 +68,15 @@ class Position:
     num_steps: int
     """Steps at the end of the phase."""
     rows_done: int
-
-
-@dataclass(frozen=True)
-class StepMetrics:
-    """Mean metrics of the steps since the last report."""
-
-    loss: float
-    accuracy: float
-    gradient_norm: float
-    padding_fraction: float
-    tweets_per_second: float
-    learning_rate: float
-    """Of the last step."""
-
-
-@dataclass(frozen=True)
-class TrainingStarted:
-    """The workers are ready; after the loss of a worker this is reported again."""
-
-    position: Position
     num_workers: int
-    pretraining: tuple[EpochResult, ...]
-    """Epochs that a checkpoint holds."""
-    history: tuple[EpochResult, ...]
-    """Epochs that a checkpoint holds."""
-
-
-@dataclass(frozen=True)
-class StepsDone:
-    """About a second of training."""
-
-    position: Position
-    metrics: StepMetrics
-
-    def to_metrics(self) -> dict[str, float | None]:
-        """Name the metrics as in MLflow."""
-        folder = "pretrain/" if self.position.phase == PRETRAIN else ""
-        return {f"{folder}step/{name}": value for name, value in vars(self.metrics).items()}
-
-
-@dataclass(frozen=True)
-class EpochEnded:
-    """An epoch is trained and validated, and its checkpoint is written."""
-
-    position: Position
-    result: EpochResult
-
-
-Event = TrainingStarted | StepsDone | EpochEnded
+    pretraining: tuple[EpochResult, ...] = ()
+    """Finished epochs of pretraining. The checkpoint of each is written."""
+    history: tuple[EpochResult, ...] = ()
+    """Finished epochs of training, likewise."""
+    is_start: bool = False
+    """Whether the workers have just begun, for the first time or after the loss of a worker."""
+    metrics: dict[str, float] | None = None
+    """Means over the steps since the last report, named as below ``step/`` in MLflow."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,21 +25,10 @@ Values = dict[str, Any]
 """Values of settings, by dotted name."""
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One combination of values."""
+def expand(config: Config) -> list[tuple[Values, Config]]:
+    """Determine the values of each trial, and the configuration with them applied.
 
-    number: int
-    """Counted from 1."""
-    values: Values
-    config: Config
-    """The configuration with the values applied."""
-
-
-def expand(config: Config) -> list[Trial]:
-    """Determine the trials of a sweep from its space and seed alone.
-
-    The order of the settings in the space has no effect.
+    They follow from the space and the seed alone; the order of the settings has no effect.
 
     Raises:
         UserError: The space is empty, or a setting or a value in it is wrong; a line for each.
@@ -57,10 +45,7 @@ def expand(config: Config) -> list[Trial]:
         combinations = [dict(zip(space, values, strict=True)) for values in products]
     else:
         combinations = _sample(space, sweep)
-    return [
-        Trial(number, values, _apply(config, values))
-        for number, values in enumerate(combinations, start=1)
-    ]
+    return [(values, _apply(config, values)) for values in combinations]
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:

@@ -7,37 +7,30 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import cast
 
 import pandas as pd
 
-from sentiflow.cluster import connection
+from sentiflow.cluster.connection import Capacity
 from sentiflow.cluster.resources import Resources, count_train_workers
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
-from sentiflow.data.manifest import OutputSpec
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
-from sentiflow.training import search_space
+from sentiflow.tracking.recording import Recorder
+from sentiflow.training import search_space, sweep_trials
 from sentiflow.training import train as training
-from sentiflow.training.sweep_results import ENDS, TrialCallback, TrialRecord, brief
-from sentiflow.training.sweep_trials import STOPPED, TRIALS, Task, train
 
 # isort: split
 import ray.tune
 from ray.tune.schedulers import ASHAScheduler
 
-if TYPE_CHECKING:
-    from sentiflow.tracking.recording import Recorder
-
 STAGE = "sweep"
 TABLE = "trials.csv"
-RAY_RECORDS = "ray"
-"""Folder of Ray Tune's own files while it runs."""
-OWNS = (TRIALS, TABLE, STOPPED, RAY_RECORDS)
+OWNS = (sweep_trials.TRIALS, TABLE, sweep_trials.STOPPED, training.RAY_RECORDS)
 
 _NOT_DECISIVE = {"output_uri", "max_concurrent"}
 _TUNE_VARIABLES = {
@@ -50,7 +43,7 @@ _TUNE_VARIABLES = {
 }
 
 
-def describe_output(config: Config) -> OutputSpec:
+def describe_output(config: Config) -> manifest.OutputSpec:
     """Describe the output of a sweep.
 
     Raises:
@@ -58,18 +51,20 @@ def describe_output(config: Config) -> OutputSpec:
             space is wrong.
     """
     trained = training.describe_output(config)
-    if not _count_rows(config, "validation"):
+    uri = config.train.prepared_uri
+    prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
+    if not training.count_rows(prepared, "validation"):
         raise UserError(
-            f"{config.train.prepared_uri} has no validation rows to compare trials by",
+            f"{uri} has no validation rows to compare trials by",
             hint="set prepare.split.validation_fraction",
         )
     search_space.expand(config)
     decisive = config.sweep.model_dump(mode="json", exclude=_NOT_DECISIVE)
     settings = decisive | {"train": trained.settings}
-    return OutputSpec(STAGE, config.sweep.output_uri, settings, trained.inputs, owns=OWNS)
+    return manifest.OutputSpec(STAGE, config.sweep.output_uri, settings, trained.inputs, owns=OWNS)
 
 
-def run(config: Config, recorder: "Recorder", *, resources: Resources, overwrite: bool) -> Manifest:
+def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: bool) -> Manifest:
     """Train every trial that an earlier run of the same sweep has not settled.
 
     Returns:
@@ -83,36 +78,33 @@ def run(config: Config, recorder: "Recorder", *, resources: Resources, overwrite
     target = describe_output(config)
     division = _Division.find(config, resources)
     manifest.begin(target, overwrite=overwrite, resumable=True)
-    tasks = [Task.plan(trial, target.uri) for trial in search_space.expand(config)]
-    settled = [task.known_curve() is not None for task in tasks]
+    trials = sweep_trials.plan(config)
+    settled = [trial.known_curve() is not None for trial in trials]
     before = f"{sum(settled)} of them trained before, " if any(settled) else ""
-    say(STAGE, f"{len(tasks)} trials, {before}{division.num_concurrent} at a time")
-    with TrialCallback(tasks, recorder, config.train.selection) as callback:
-        _tune(config, tasks, settled, division, callback, join(target.uri, RAY_RECORDS))
+    say(STAGE, f"{len(trials)} trials, {before}{division.num_concurrent} at a time")
+    need = {"CPU": max(1.0, division.request["cpu"]), "GPU": division.request.get("gpu", 0.0)}
+    capacity = Capacity(need, max_wait_seconds=60 * config.cluster.max_wait_minutes)
+    callback = sweep_trials.TrialCallback(trials, recorder, config.train.selection, capacity)
+    try:
+        _tune(config, trials, settled, division, callback, join(target.uri, training.RAY_RECORDS))
+    finally:
+        callback.end_open_runs()
     records = callback.records()
     if all(record["status"] == "failed" for record in records):
         raise JobError(f"all {len(records)} trials failed: {records[0]['reason']}")
-    return _publish(target, tasks, records, recorder, time.monotonic() - began)
+    return _publish(target, trials, records, recorder, time.monotonic() - began)
 
 
-def best(record: Manifest) -> TrialRecord:
+def best(record: Manifest) -> sweep_trials.TrialRecord:
     """Return the best finished trial.
 
     Raises:
         JobError: No trial finished.
     """
-    first = cast(TrialRecord, record["trials"][0])
+    first = cast(sweep_trials.TrialRecord, record["trials"][0])
     if first["status"] != "finished":
         raise JobError("no trial finished")
     return first
-
-
-def _count_rows(config: Config, split: str) -> int:
-    """Count the labelled rows of a split."""
-    uri = config.train.prepared_uri
-    prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
-    labels = prepared["counts"]["labels"][split]
-    return int(labels["negative"] + labels["positive"])
 
 
 def to_text(record: Manifest) -> str:
@@ -121,42 +113,47 @@ def to_text(record: Manifest) -> str:
     short = search_space.short_names(list(trials[0]["values"]))
     table = pd.DataFrame(
         {"trial": f"{trial['trial']}", "status": trial["status"]}
-        | {short[key]: _written(value) for key, value in trial["values"].items()}
         | {
-            "accuracy": _rounded(trial["validation_accuracy"]),
-            "loss": _rounded(trial["validation_loss"]),
+            short[key]: value if isinstance(value, str) else json.dumps(value)
+            for key, value in trial["values"].items()
+        }
+        | {
+            "accuracy": trial["validation_accuracy"],
+            "loss": trial["validation_loss"],
             "epoch": f"{trial['chosen_epoch']} of {trial['epochs']}",
             "seconds": f"{trial['seconds']:.1f}",
         }
         for trial in trials
     )
-    failed = [f"trial {t['trial']} failed: {brief(t['reason'])}" for t in trials if t["reason"]]
-    lines = table.to_string(index=False).splitlines()
+    failed = [
+        f"trial {t['trial']} failed: {sweep_trials.brief(t['reason'])}"
+        for t in trials
+        if t["reason"]
+    ]
+    lines = table.to_string(index=False, float_format="{:.4f}".format, na_rep="").splitlines()
     return "\n".join([*(line.rstrip() for line in lines), *failed])
 
 
-def _written(value: Any) -> str:
-    """Write a value as in YAML."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
-
-
-def _rounded(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
-
-
 def _publish(
-    target: OutputSpec,
-    tasks: Sequence[Task],
-    records: list[TrialRecord],
-    recorder: "Recorder",
+    target: manifest.OutputSpec,
+    trials: Sequence[sweep_trials.Trial],
+    records: list[sweep_trials.TrialRecord],
+    recorder: Recorder,
     seconds: float,
 ) -> Manifest:
-    """Write the table and the manifest; only trials with a model keep their directories."""
-    table = _to_csv(records)
+    """Write the table and the manifest; only trials with a model keep their directories.
+
+    The table has a column for each setting, by its dotted name.
+    """
+    rows = [
+        {key: value for key, value in record.items() if key != "values"} | record["values"]
+        for record in records
+    ]
+    table = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode()
     filesystem.write_bytes(join(target.uri, TABLE), table)
     recorder.log_files({TABLE: table})
     counts: dict[str, int] = {
-        status: sum(r["status"] == status for r in records) for status in ENDS
+        status: sum(r["status"] == status for r in records) for status in sweep_trials.ENDS
     }
     recorder.log_metrics(
         {f"trials/{status}": count for status, count in counts.items()}
@@ -167,11 +164,11 @@ def _publish(
     )
     finished = {r["name"] for r in records if r["status"] == "finished"}
     files: list[FileEntry] = [{"path": TABLE, "rows": len(records), "bytes": len(table)}]
-    for task in tasks:
-        if task.name in finished:
-            files += manifest.list_files(target.uri, f"{TRIALS}/{task.name}")
+    for trial in trials:
+        if trial.name in finished:
+            files += manifest.list_files(target.uri, f"{sweep_trials.TRIALS}/{trial.name}")
         else:
-            filesystem.delete(task.uri)
+            filesystem.delete(trial.uri)
     return manifest.publish(
         target,
         counts={"trials": len(records), **counts},
@@ -181,15 +178,6 @@ def _publish(
         trials=records,
         mlflow_run_id=recorder.run_id,
     )
-
-
-def _to_csv(records: Sequence[TrialRecord]) -> bytes:
-    """Write the trials with a column for each setting, by its dotted name."""
-    rows = [
-        {key: value for key, value in record.items() if key != "values"} | record["values"]
-        for record in records
-    ]
-    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode()
 
 
 @dataclass(frozen=True)
@@ -241,32 +229,21 @@ class _Division:
         return cls(num_concurrent, {"cpu": cpus, "gpu": gpu}, share, keeps_processes=True)
 
 
-class _CapacityCheck(ray.tune.Callback):
-    """Ends a sweep when the cluster has no room for any trial."""
-
-    def __init__(self, division: _Division, max_wait_seconds: float) -> None:
-        need = {"CPU": max(1.0, division.request["cpu"]), "GPU": division.request.get("gpu", 0.0)}
-        self.capacity = connection.Capacity(need, max_wait_seconds=max_wait_seconds)
-
-    def on_step_begin(self, **info: Any) -> None:
-        self.capacity.check()
-
-
 def _tune(
     config: Config,
-    tasks: Sequence[Task],
+    trials: Sequence[sweep_trials.Trial],
     settled: Sequence[bool],
     division: _Division,
-    callback: TrialCallback,
+    callback: sweep_trials.TrialCallback,
     storage_path: str,
 ) -> None:
     """Let Ray Tune run the trials, the settled ones first: others are compared with them."""
     metric = config.train.selection.metric
-    max_epochs = max(task.config.train.num_epochs for task in tasks)
-    order = sorted(range(len(tasks)), key=lambda index: not settled[index])
+    max_epochs = max(trial.config.train.num_epochs for trial in trials)
+    order = sorted(range(len(trials)), key=lambda index: not settled[index])
 
     def run_trial(params: Mapping[str, int]) -> None:
-        train(tasks[params["index"]], metric=metric, share=division.share)
+        sweep_trials.train(trials[params["index"]], metric=metric, share=division.share)
 
     os.environ.update(_TUNE_VARIABLES)
     tuner = ray.tune.Tuner(
@@ -289,7 +266,7 @@ def _tune(
             storage_path=storage_path,
             verbose=0,
             failure_config=ray.tune.FailureConfig(max_failures=config.train.max_failures),
-            callbacks=[callback, _CapacityCheck(division, 60 * config.cluster.max_wait_minutes)],
+            callbacks=[callback],
         ),
     )
     tuner.fit()

@@ -1,28 +1,27 @@
-"""Trial of a sweep -> its training in a process of Ray Tune, with a report of each epoch."""
+"""Trial of a sweep -> its training in a process of Ray Tune; its epochs -> log lines and MLflow."""
 
-import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict
 
+from sentiflow.cluster.connection import Capacity
 from sentiflow.cluster.resources import Resources
-from sentiflow.config.sections import Config
+from sentiflow.config.sections import Config, SelectionSettings
 from sentiflow.data import manifest
-from sentiflow.data.manifest import State
 from sentiflow.data.schema import NUM_VIRTUAL_SHARDS
 from sentiflow.errors import JobError, StorageError, UserError, WorkerError
+from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
+from sentiflow.tracking.recording import Recorder
+from sentiflow.training import search_space
 from sentiflow.training import train as training
 from sentiflow.training.results import read_epochs
-from sentiflow.training.search_space import Trial
 
 # isort: split
 import ray.tune
-
-if TYPE_CHECKING:
-    from sentiflow.tracking.recording import Recorder
 
 TRIALS = "trials"
 STOPPED = "stopped"
@@ -32,24 +31,36 @@ Curve = dict[int, dict[str, float | None]]
 """The metrics of each epoch, named as in MLflow."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """A trial and the location of its training; it is sent to other machines."""
+Status = Literal["finished", "stopped", "failed"]
+ENDS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
+    "finished": "FINISHED",
+    "stopped": "KILLED",
+    "failed": "FAILED",
+}
+"""MLflow's status for each; the order is that of the table."""
 
-    trial: Trial
+_MAX_REASON = 160
+"""Shown characters of a failure; the manifest has all of them."""
+
+
+def brief(reason: str) -> str:
+    """Cut a reason to the length of a line."""
+    return textwrap.shorten(reason, _MAX_REASON, placeholder=" ...")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One combination of values, and where it is trained; it is sent to other machines."""
+
+    number: int
+    """Counted from 1."""
     name: str
+    """The same values have the same name."""
+    values: search_space.Values
     config: Config
     """Settings of the trial's training."""
     stopped_uri: str
     """File with the curve of a stopped trial."""
-
-    @classmethod
-    def plan(cls, trial: Trial, uri: str) -> "Task":
-        """Place a trial below the sweep's directory; the same values give the same name."""
-        name = f"{trial.number:04d}-{manifest.fingerprint(trial.values)[:8]}"
-        train = trial.config.train.model_copy(update={"output_uri": join(uri, TRIALS, name)})
-        config = trial.config.model_copy(update={"train": train})
-        return cls(trial, name, config, join(uri, STOPPED, f"{name}.json"))
 
     @property
     def uri(self) -> str:
@@ -60,7 +71,7 @@ class Task:
         """Read the curve of a finished trial, and clean its directory up; None for others."""
         target = training.describe_output(self.config)
         record = manifest.read(self.uri)
-        if record is None or manifest.find_status(target).state is not State.COMPLETE:
+        if record is None or manifest.find_status(target).state is not manifest.State.COMPLETE:
             return None
         manifest.clean_up(target)
         curve = {epoch.epoch: epoch.to_metrics() for epoch in read_epochs(record["history"])}
@@ -84,55 +95,63 @@ class Task:
         return self.stopped_curve() if curve is None else curve
 
 
-def train(task: Task, *, metric: str, share: Resources) -> None:
+def plan(config: Config) -> list[Trial]:
+    """Place the trials of a sweep below its directory.
+
+    Raises:
+        UserError: As :func:`search_space.expand`.
+    """
+    root, trials = config.sweep.output_uri, []
+    for number, (values, applied) in enumerate(search_space.expand(config), start=1):
+        name = f"{number:04d}-{manifest.fingerprint(values)[:8]}"
+        train = applied.train.model_copy(update={"output_uri": join(root, TRIALS, name)})
+        own = applied.model_copy(update={"train": train})
+        trials.append(Trial(number, name, values, own, join(root, STOPPED, f"{name}.json")))
+    return trials
+
+
+def train(trial: Trial, *, metric: str, share: Resources) -> None:
     """Train or resume a trial; of a finished or stopped one only report the curve again.
 
     An error of the settings is reported as ``reason``: if it were raised, Tune would start the
     trial again.
 
     Args:
-        task: The trial.
+        trial: The trial.
         metric: The metric by which Tune compares trials.
         share: The trial's share of the cluster.
     """
-    reporter = _Reporter(metric, task.config.train.num_epochs)
-    curve = task.known_curve()
+    reporter = _Reporter(metric=metric, num_epochs=trial.config.train.num_epochs)
+    curve = trial.known_curve()
     if curve is not None:
         for epoch, metrics in curve.items():
             reporter.log_metrics(metrics, step=epoch)
     else:
+        # Elastic training is off, as living and dead trainings of one job cannot be told apart.
+        fixed = trial.config.train.model_copy(update={"min_workers": NUM_VIRTUAL_SHARDS})
+        config = trial.config.model_copy(update={"train": fixed})
         try:
-            recorder = cast("Recorder", reporter)
-            training.run(_fix_workers(task.config), recorder, resources=share, overwrite=False)
+            training.run(config, reporter, resources=share, overwrite=False)
         except (WorkerError, StorageError):
             raise
         except (UserError, JobError) as error:
             ray.tune.report({"reason": str(error)})
             return
-    reporter.report_last()
-
-
-def _fix_workers(config: Config) -> Config:
-    """Turn elastic training off: a trial always has the number of workers that it asks for.
-
-    `Reservations` cannot tell living trainings of one job from dead ones.
-    """
-    train = config.train.model_copy(update={"min_workers": NUM_VIRTUAL_SHARDS})
-    return config.model_copy(update={"train": train})
+    if reporter.last is not None:
+        ray.tune.report(reporter.last)
 
 
 @dataclass
-class _Reporter:
-    """Stands in for a training's recorder and sends epochs to Ray Tune instead of MLflow.
+class _Reporter(Recorder):
+    """A recorder without a run that sends epochs to Ray Tune.
 
-    The last epoch is sent after the model is published, because Tune ends the trial with it.
+    The last epoch is kept until the model is published, because Tune ends the trial with it.
     """
 
-    metric: str
-    num_epochs: int
+    metric: str = ""
+    num_epochs: int = 0
     last: dict[str, object] | None = None
     pretraining_seconds: float = 0.0
-    run_id: str = ""
 
     def log_metrics(self, metrics: Mapping[str, float | None], *, step: int = 0) -> None:
         """Report an epoch, or keep it if it is the last one; other metrics are left out."""
@@ -150,21 +169,178 @@ class _Reporter:
         else:
             self.last = result
 
-    def report_last(self) -> None:
-        """Report the last epoch."""
-        if self.last is not None:
-            ray.tune.report(self.last)
 
-    def log_series(self, series: Sequence[Any]) -> None:
-        """Leave single steps out."""
+class TrialRecord(TypedDict):
+    """A trial in the sweep's manifest and in ``trials.csv``."""
 
-    def describe(self) -> None:
-        """Leave the run out of the manifest: it is nested in that of the sweep."""
+    trial: int
+    """Its number, counted from 1."""
+    name: str
+    mlflow_run_id: str
+    status: Status
+    values: dict[str, Any]
+    """The trial's settings, by dotted name."""
+    validation_accuracy: float | None
+    """Of the chosen epoch; None if the trial failed before."""
+    validation_loss: float | None
+    chosen_epoch: int
+    """0 if the trial failed before its first epoch ended."""
+    epochs: int
+    seconds: float
+    """Time of pretraining and of the epochs."""
+    reason: str
+    """Why the trial failed."""
 
-    def log_files(self, files: Mapping[str, bytes]) -> None:
-        """Leave the plot in the trial's directory."""
 
-    @contextlib.contextmanager
-    def watching_system(self) -> Iterator[None]:
-        """Leave system metrics out."""
-        yield
+@dataclass
+class _Result:
+    """The state of a trial so far."""
+
+    trial: Trial
+    recorder: Recorder
+    """Recorder of the trial's own MLflow run."""
+    curve: Curve = field(default_factory=dict)
+    status: Status | None = None
+    """None while the trial is trained."""
+    reason: str = ""
+
+    def add(self, epoch: int, metrics: dict[str, float | None]) -> None:
+        """Add an epoch; one that a restarted trial repeats is ignored."""
+        if epoch not in self.curve:
+            self.curve[epoch] = metrics
+            self.recorder.log_metrics(metrics, step=epoch)
+
+    @property
+    def seconds(self) -> float:
+        """Time of pretraining and of all epochs, in whichever process each was trained."""
+        names = ("pretrain/seconds", "train/epoch_seconds")
+        return sum(metrics.get(name) or 0.0 for metrics in self.curve.values() for name in names)
+
+    def chosen(self, selection: SelectionSettings) -> tuple[int, dict[str, float | None]]:
+        """Choose the epoch for the trial's model as a training does; 0 before the first."""
+        if not self.curve:
+            return 0, {}
+        name = f"validation/{selection.metric}"
+        epoch = max(self.curve)
+        if selection.keep == "best":
+            epoch = min(self.curve, key=lambda epoch: selection.order(self.curve[epoch][name]))
+        return epoch, self.curve[epoch]
+
+
+class TrialCallback(ray.tune.Callback):
+    """Called by Ray Tune: shows the trials, and keeps an MLflow run of each."""
+
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        recorder: Recorder,
+        selection: SelectionSettings,
+        capacity: Capacity,
+    ) -> None:
+        """Expect the trials.
+
+        Args:
+            trials: All trials, in their order.
+            recorder: Recorder of the sweep's own run.
+            selection: How the best epoch is chosen.
+            capacity: What a trial needs of the cluster.
+        """
+        self.trials, self.recorder, self.selection = trials, recorder, selection
+        self.capacity = capacity
+        self.results: dict[int, _Result] = {}
+        self.short = search_space.short_names(list(trials[0].values))
+
+    def end_open_runs(self) -> None:
+        """End the MLflow runs of trials that an interrupt has cut off."""
+        for result in self.results.values():
+            if result.status is None:
+                result.recorder.end("KILLED", reason="the sweep was ended")
+
+    def on_step_begin(self, **info: Any) -> None:
+        """End the sweep when the cluster has no room for any trial."""
+        self.capacity.check()
+
+    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Begin the trial's MLflow run, unless the trial is restarted after a crash."""
+        index = trial.config["index"]
+        planned = self.trials[index]
+        if index in self.results:
+            return
+        tags = {"sentiflow.trial": planned.name}
+        recorder = self.recorder.begin_nested(planned.name, stage=training.STAGE, tags=tags)
+        recorder.log_settings(planned.config.model_dump(mode="json", include={"train"}))
+        self.results[index] = _Result(planned, recorder)
+
+    def on_trial_result(
+        self, iteration: int, trials: Any, trial: Any, result: Mapping[str, Any], **info: Any
+    ) -> None:
+        """Take an epoch, or the reason of a failure."""
+        known = self.results[trial.config["index"]]
+        known.reason = result.get("reason", known.reason)
+        if "metrics" in result:
+            known.add(result["epoch"], result["metrics"])
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Find out whether a trial finished, was stopped or failed."""
+        known = self.results[trial.config["index"]]
+        if known.reason:
+            return self._end(known, "failed")
+        finished = known.trial.finished_curve()
+        curve = finished or known.trial.stopped_curve()
+        if curve is None:
+            known.trial.keep_stopped(known.curve)
+        for epoch, metrics in (curve or {}).items():
+            known.add(epoch, metrics)
+        return self._end(known, "finished" if finished else "stopped")
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Take a failure outside the training, such as a lost machine."""
+        known = self.results[trial.config["index"]]
+        text = str(trial.get_error() or "").strip()
+        known.reason = text.splitlines()[-1] if text else "its process died"
+        self._end(known, "failed")
+
+    def records(self) -> list[TrialRecord]:
+        """List the trials for the manifest: finished, stopped, failed, the best of each first."""
+        order = list(ENDS)
+        return sorted(
+            [self._record(known) for _, known in sorted(self.results.items())],
+            key=lambda r: (order.index(r["status"]), self.selection.order(self._measure(r))),
+        )
+
+    def _measure(self, record: TrialRecord) -> float | None:
+        """Return the metric by which trials are compared."""
+        by_metric = {"accuracy": record["validation_accuracy"], "loss": record["validation_loss"]}
+        return by_metric[self.selection.metric]
+
+    def _record(self, known: _Result) -> TrialRecord:
+        epoch, metrics = known.chosen(self.selection)
+        assert known.status is not None, "Tune has ended every trial"
+        return {
+            "trial": known.trial.number,
+            "name": known.trial.name,
+            "mlflow_run_id": known.recorder.run_id,
+            "status": known.status,
+            "values": known.trial.values,
+            "validation_accuracy": metrics.get("validation/accuracy"),
+            "validation_loss": metrics.get("validation/loss"),
+            "chosen_epoch": epoch,
+            "epochs": len(known.curve),
+            "seconds": round(known.seconds, 1),
+            "reason": known.reason,
+        }
+
+    def _end(self, known: _Result, status: Status) -> None:
+        known.status = status
+        known.recorder.end(ENDS[status], reason=known.reason)
+        record = self._record(known)
+        values = ", ".join(f"{self.short[key]} {item}" for key, item in record["values"].items())
+        if status == "failed":
+            outcome = f"failed: {brief(known.reason)}"
+        else:
+            outcome = f"validation {self.selection.metric} {self._measure(record):.4f}"
+        epochs = f"{record['epochs']} epoch{'' if record['epochs'] == 1 else 's'}"
+        note = (
+            f"{'stopped after ' if status == 'stopped' else ''}{epochs}, {record['seconds']:.1f} s"
+        )
+        say("sweep", f"trial {record['trial']} of {len(self.trials)}: {values}: {outcome} ({note})")

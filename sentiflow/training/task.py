@@ -16,23 +16,16 @@ from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import networks, vocabulary
 from sentiflow.models.batching import EncodedRows
-from sentiflow.models.networks import Network
 from sentiflow.models.package import ModelPackage
-from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.storage.uris import join
 from sentiflow.training import checkpoints, trained_package
-from sentiflow.training.checkpoints import Checkpoint, CheckpointState
 from sentiflow.training.objectives import VECTORS, ClassificationObjective, LanguageModeling
 from sentiflow.training.results import (
     PRETRAIN,
     TRAIN,
-    EpochEnded,
     EpochResult,
     Event,
     Phase,
-    Position,
-    StepsDone,
-    TrainingStarted,
     TrainReport,
     read_epochs,
 )
@@ -138,7 +131,10 @@ class _Worker:
         self.root = join(self.settings.output_uri, checkpoints.FOLDER)
         self.words = vocabulary.load(join(self.settings.prepared_uri, "vocabulary.parquet"))
         own = own_shards(rank, world_size)
-        train, validation = (_plan(job, split) for split in ("train", "validation"))
+        train, validation = (
+            VirtualShards.plan(_list_files(job, split, table="encoded"))
+            for split in ("train", "validation")
+        )
         self.counts = _count_lengths(train, own, job, world_size)
         if not self.counts[:, :, 1:].any():
             raise UserError("no training row has a known word", hint="check prepare.vocabulary")
@@ -174,8 +170,7 @@ class _Worker:
             self.trainer.resume(found.tensors, found.state["position"])
         elif found is not None:
             self._load_network(found)
-        epochs = (tuple(self.pretraining), tuple(self.history.epochs))
-        self.report(TrainingStarted(self._position(), self.world_size, *epochs))
+        self.report(self._event(is_start=True))
 
     def _begin_phase(self, phase: Phase) -> None:
         """Make the trainer of a phase for the network as it is."""
@@ -207,18 +202,17 @@ class _Worker:
             device=self.device,
         )
 
-    def _add_given_vectors(self, found: Checkpoint | None) -> Checkpoint | None:
+    def _add_given_vectors(
+        self, found: checkpoints.Checkpoint | None
+    ) -> checkpoints.Checkpoint | None:
         """Add the word vectors to a checkpoint that was saved without them."""
         if found is None or not self.vectors_are_given:
             return found
         return replace(found, tensors={_VECTORS: self.network.embedding.weight} | found.tensors)
 
-    def _load_network(self, found: Checkpoint) -> None:
+    def _load_network(self, found: checkpoints.Checkpoint) -> None:
         """Load the network's weights from a checkpoint of either phase."""
-        prefix = "weights/network."
-        weights = {
-            n.removeprefix(prefix): t for n, t in found.tensors.items() if n.startswith(prefix)
-        }
+        weights = checkpoints.find_below(found.tensors, "weights/network.")
         self.network.load_state_dict(weights)
 
     def train(self) -> None:
@@ -238,7 +232,7 @@ class _Worker:
         result = self.trainer.train_epoch(self._after_step)
         finished.append(replace(result, step=self.first_step + result.step))
         self._save()
-        self.report(EpochEnded(self._position(), finished[-1]))
+        self.report(self._event())
 
     def _after_step(self) -> None:
         if self.rank:
@@ -250,13 +244,13 @@ class _Worker:
             self._save()
         if now - self.reported_at >= _REPORT_EVERY_SECONDS:
             self.reported_at = now
-            self.report(StepsDone(self._position(), self.trainer.take_step_metrics()))
+            self.report(self._event(metrics=self.trainer.take_step_metrics()))
 
     def _save(self) -> None:
         """Write a checkpoint, unless a loss is not finite, and delete old ones."""
         if self.rank or not self.trainer.is_finite:
             return
-        state: CheckpointState = {
+        state: checkpoints.CheckpointState = {
             "phase": self.phase,
             "position": self.trainer.position(),
             "pretraining": [asdict(epoch) for epoch in self.pretraining],
@@ -265,21 +259,27 @@ class _Worker:
         step, tensors = self.first_step + self.trainer.step, self.trainer.tensors()
         if self.vectors_are_given:
             del tensors[_VECTORS]
-        checkpoints.save(self.root, Checkpoint(step, tensors, state))
+        checkpoints.save(self.root, checkpoints.Checkpoint(step, tensors, state))
         best = self.history.best
         checkpoints.keep(
             self.root, last=self.settings.checkpoints.keep_last, best=best.step if best else None
         )
         self.saved_at = time.monotonic()
 
-    def _position(self) -> Position:
+    def _event(self, *, is_start: bool = False, metrics: dict[str, float] | None = None) -> Event:
+        """Describe how far the training has come."""
         trainer = self.trainer
-        return Position(
+        return Event(
             phase=self.phase,
             epoch=trainer.epoch,
             step=self.first_step + trainer.step,
             num_steps=self.first_step + trainer.num_steps,
             rows_done=self.first_row + trainer.rows_done,
+            num_workers=self.world_size,
+            pretraining=tuple(self.pretraining),
+            history=tuple(self.history.epochs),
+            is_start=is_start,
+            metrics=metrics,
         )
 
     def publish_model(self) -> TrainReport:
@@ -339,14 +339,14 @@ def _pretrain_settings(settings: TrainSettings) -> TrainSettings:
     )
 
 
-def _word_counts(words: Vocabulary) -> np.ndarray:
+def _word_counts(words: vocabulary.Vocabulary) -> np.ndarray:
     """Return the count of each word; a count that is not known is estimated by Zipf's law."""
     counts = words.counts.to_numpy(zero_copy_only=False).astype(np.float64)
     by_rank = np.nanmax(counts, initial=1.0) / np.arange(1, len(counts) + 1)
     return np.where(np.isnan(counts), by_rank, counts)
 
 
-def _are_given(settings: TrainSettings, words: Vocabulary) -> bool:
+def _are_given(settings: TrainSettings, words: vocabulary.Vocabulary) -> bool:
     """Whether the word vectors follow from the inputs, so that checkpoints can omit them.
 
     A word without a pretrained vector gets a random one, which differs between machines. Then
@@ -356,7 +356,7 @@ def _are_given(settings: TrainSettings, words: Vocabulary) -> bool:
     return settings.model.vectors == "frozen" and not np.isnan(words.vectors[1:]).any()
 
 
-def build(settings: TrainSettings, words: Vocabulary) -> Network:
+def build(settings: TrainSettings, words: vocabulary.Vocabulary) -> networks.Network:
     """Build the network with the pretrained word vectors; other words get random vectors.
 
     Raises:
@@ -365,7 +365,7 @@ def build(settings: TrainSettings, words: Vocabulary) -> Network:
     torch.manual_seed(settings.seed)
     matrix = torch.from_numpy(words.vectors)
     network = networks.build(
-        settings.model.model_dump(), vocabulary_size=len(words), embedding_dim=matrix.shape[1]
+        settings.model, vocabulary_size=len(words), embedding_dim=matrix.shape[1]
     )
     known = ~torch.isnan(matrix[:, :1])
     spread = float(matrix[known.squeeze(1)].std()) if known.any() else 1.0
@@ -379,7 +379,9 @@ def build(settings: TrainSettings, words: Vocabulary) -> Network:
     return network
 
 
-def _load_initial_weights(network: nn.Module, words: Vocabulary, settings: TrainSettings) -> None:
+def _load_initial_weights(
+    network: nn.Module, words: vocabulary.Vocabulary, settings: TrainSettings
+) -> None:
     """Load the weights of ``init_from``; words that it does not know keep their vectors."""
     uri = settings.init_from
     assert uri is not None, "there is a package to load"
@@ -404,11 +406,6 @@ def _load_initial_weights(network: nn.Module, words: Vocabulary, settings: Train
     with torch.no_grad():
         network.load_state_dict(theirs, strict=False)
         network.embedding.weight[known] = matrix[rows[known]]
-
-
-def _plan(job: TrainJob, split: str) -> VirtualShards:
-    """Cut a split into shards; the manifest knows the rows of its files."""
-    return VirtualShards.plan(_list_files(job, split, table="encoded"))
 
 
 def _list_files(job: TrainJob, split: str, *, table: str) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """Encoded Parquet -> checkpoints, metrics, a model package."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -8,27 +9,27 @@ import numpy as np
 
 from sentiflow.cluster import connection
 from sentiflow.cluster.resources import Resources, count_train_workers
-from sentiflow.config.sections import Config
+from sentiflow.config.sections import Config, TrainSettings
 from sentiflow.data import manifest
-from sentiflow.data.manifest import OutputSpec
 from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
-from sentiflow.training import task, workers
-from sentiflow.training.callback import STAGE, TrainCallback, count_workers
-from sentiflow.training.checkpoints import FOLDER as CHECKPOINTS
-from sentiflow.training.results import TrainReport
-from sentiflow.training.task import MODEL, TrainJob
+from sentiflow.training import checkpoints, task, workers
+from sentiflow.training.results import PRETRAIN, TRAIN, EpochResult, Event, Phase, TrainReport
 
 if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
 
+STAGE = "train"
 CURVE = "plots/training_curve.png"
 RAY_RECORDS = "ray"
-"""Folder of Ray Train's own files while it runs."""
-OWNS = (MODEL, CHECKPOINTS, "plots", RAY_RECORDS)
+"""Folder of Ray's own files while it runs."""
+OWNS = (task.MODEL, checkpoints.FOLDER, "plots", RAY_RECORDS)
+
+_RECORD_EVERY_SECONDS = 5.0
+_PREFIX: dict[Phase, str] = {PRETRAIN: "pretraining ", TRAIN: ""}
 
 _NOT_DECISIVE = {
     *("prepared_uri", "output_uri", "checkpoints"),
@@ -36,7 +37,7 @@ _NOT_DECISIVE = {
 }
 
 
-def describe_output(config: Config) -> OutputSpec:
+def describe_output(config: Config) -> manifest.OutputSpec:
     """Describe the output of a training.
 
     Raises:
@@ -49,7 +50,7 @@ def describe_output(config: Config) -> OutputSpec:
     if settings.init_from is not None:
         first = manifest.require(settings.init_from, stage="model", setting="train.init_from")
         inputs["init_from"] = manifest.reference(settings.init_from, first)
-    return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
+    return manifest.OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
 
 
 def run(config: Config, recorder: "Recorder", *, resources: Resources, overwrite: bool) -> Manifest:
@@ -64,22 +65,28 @@ def run(config: Config, recorder: "Recorder", *, resources: Resources, overwrite
     """
     began = time.monotonic()
     target = describe_output(config)
-    num_workers, resources = _wait_for_workers(config, resources)
+    num_workers = count_train_workers(config.train, resources)
+    if resources.may_grow:
+        resources = _wait_for_nodes(config, resources, num_workers)
     cpus = config.train.cpus_per_worker
     gpus = resources.gpus_per_train_worker(config.train.gpus_per_worker)
     manifest.begin(target, overwrite=overwrite, resumable=True, key=target.fingerprint)
     prepared_uri = config.train.prepared_uri
     training: Input = {"uri": target.uri, "fingerprint": target.fingerprint}
-    job = TrainJob(
+    job = task.TrainJob(
         settings=config.train,
         prepared=manifest.require(prepared_uri, stage="prepare", setting="train.prepared_uri"),
         lineage=target.inputs | {"training": training},
         num_threads=resources.threads_per_train_worker(num_workers, cpus),
         on_gpu=gpus > 0,
     )
-    say(STAGE, _announce(job, num_workers))
-    num_epochs = config.train.pretrain.num_epochs + config.train.num_epochs
-    total = _count_train_rows(job.prepared) * num_epochs
+    num_rows = count_rows(job.prepared, "train")
+    say(
+        STAGE,
+        f"{config.train.model.summary}; {job.prepared['counts']['vocabulary_size']:,} words, "
+        f"{num_rows:,} tweets, {_count_workers(num_workers)}",
+    )
+    total = num_rows * (config.train.pretrain.num_epochs + config.train.num_epochs)
     with Progress(STAGE, total=total, unit="tweets") as progress, recorder.watching_system():
         callback = TrainCallback(progress, recorder, config.train, num_workers)
         report = workers.train(
@@ -117,7 +124,7 @@ def _register(config: Config, recorder: "Recorder") -> dict[str, Any] | None:
 
     try:
         version = registry.register(
-            join(config.train.output_uri, MODEL),
+            join(config.train.output_uri, task.MODEL),
             name=config.name,
             tracking_uri=recorder.tracking_uri,
             run_id=recorder.run_id,
@@ -130,8 +137,8 @@ def _register(config: Config, recorder: "Recorder") -> dict[str, Any] | None:
 
 
 def _publish(
-    target: OutputSpec,
-    job: TrainJob,
+    target: manifest.OutputSpec,
+    job: task.TrainJob,
     report: TrainReport,
     recorder: "Recorder",
     num_workers: int,
@@ -154,13 +161,13 @@ def _publish(
     return manifest.publish(
         target,
         counts={
-            "rows": _count_train_rows(job.prepared),
+            "rows": count_rows(job.prepared, "train"),
             "rows_without_token": report.rows_without_token,
             "epochs": len(history),
             "parameters": package["counts"]["parameters"],
         },
         files=[
-            item for name in (MODEL, CHECKPOINTS, "plots")
+            item for name in (task.MODEL, checkpoints.FOLDER, "plots")
             for item in manifest.list_files(target.uri, name)
         ],
         seconds=seconds,
@@ -177,33 +184,105 @@ def _publish(
     )  # fmt: skip
 
 
-def _wait_for_workers(config: Config, resources: Resources) -> tuple[int, Resources]:
-    """Count the workers; on a cluster that can grow, wait until all of them have room.
-
-    Returns:
-        The number of workers, and the resources of the cluster by then.
-    """
-    settings = config.train
-    num_workers = count_train_workers(settings, resources)
-    if not resources.may_grow:
-        return num_workers, resources
+def _wait_for_nodes(config: Config, resources: Resources, num_workers: int) -> Resources:
+    """Wait until a cluster that can grow has room for all workers; returns its resources then."""
+    cpus = config.train.cpus_per_worker
     need = {
-        "CPU": 1 if settings.cpus_per_worker == "auto" else int(settings.cpus_per_worker),
-        "GPU": resources.gpus_per_train_worker(settings.gpus_per_worker),
+        "CPU": 1 if cpus == "auto" else int(cpus),
+        "GPU": resources.gpus_per_train_worker(config.train.gpus_per_worker),
     }
     max_wait_seconds = 60 * config.cluster.max_wait_minutes
     capacity = connection.Capacity(need, times=num_workers, max_wait_seconds=max_wait_seconds)
-    return num_workers, capacity.wait_for_nodes()
+    return capacity.wait_for_nodes()
 
 
-def _announce(job: TrainJob, num_workers: int) -> str:
-    return (
-        f"{job.settings.model.summary}; {job.prepared['counts']['vocabulary_size']:,} words, "
-        f"{_count_train_rows(job.prepared):,} tweets, "
-        f"{count_workers(num_workers)}"
-    )
-
-
-def _count_train_rows(prepared: Manifest) -> int:
-    labels = prepared["counts"]["labels"]["train"]
+def count_rows(prepared: Manifest, split: str) -> int:
+    """Count the labelled rows of a split."""
+    labels = prepared["counts"]["labels"][split]
     return int(labels["negative"] + labels["positive"])
+
+
+class TrainCallback:
+    """Shows and records each step and epoch once, also if a restart repeats it."""
+
+    def __init__(
+        self,
+        progress: Progress,
+        recorder: "Recorder",
+        settings: TrainSettings,
+        expected_workers: int,
+    ) -> None:
+        """Wait for the first event of a training with ``expected_workers`` workers."""
+        self.progress, self.recorder = progress, recorder
+        self.num_epochs = {PRETRAIN: settings.pretrain.num_epochs, TRAIN: settings.num_epochs}
+        self.expected_workers, self.num_workers = expected_workers, 0
+        self.last_step = 0
+        self.seen_epochs: set[tuple[Phase, int]] = set()
+        self.unrecorded: list[tuple[int, dict[str, float]]] = []
+        self.recorded_at = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        """Show and record an event."""
+        if event.is_start:
+            self._start(event)
+        if event.metrics and event.step > self.last_step:
+            self._show_steps(event, event.metrics)
+        for phase, epochs in ((PRETRAIN, event.pretraining), (TRAIN, event.history)):
+            for result in epochs:
+                if (phase, result.epoch) not in self.seen_epochs:
+                    self._take_epoch(phase, result, is_new=not event.is_start)
+        self.last_step = max(self.last_step, event.step)
+
+    def _start(self, event: Event) -> None:
+        before, self.num_workers = self.num_workers, event.num_workers
+        workers = _count_workers(self.num_workers)
+        where = (
+            f"step {event.step:,} of {event.num_steps:,}, "
+            f"in {_PREFIX[event.phase]}epoch {event.epoch + 1}"
+        )
+        if before:
+            why = "more workers have room" if self.num_workers > before else "workers were lost"
+            say(STAGE, f"{why}; resuming at {where}, {workers}")
+            return
+        if self.num_workers < self.expected_workers:
+            say(STAGE, f"starting with {workers}: the cluster has no room for more now")
+        self.progress.start_at(event.rows_done)
+        if event.step:
+            say(STAGE, f"resuming at {where}")
+
+    def _show_steps(self, event: Event, metrics: Mapping[str, float]) -> None:
+        prefix = _PREFIX[event.phase]
+        note = (
+            f"{prefix}epoch {event.epoch + 1} of {self.num_epochs[event.phase]}, "
+            f"step {event.step:,} of {event.num_steps:,}, "
+            f"loss {metrics['loss']:.3f}, accuracy {metrics['accuracy']:.3f}"
+        )
+        self.progress.advance(event.rows_done - self.progress.done, note=note)
+        folder = "pretrain/step" if event.phase == PRETRAIN else "step"
+        named = {f"{folder}/{name}": value for name, value in metrics.items()}
+        self.unrecorded.append((event.step, named))
+        if time.monotonic() - self.recorded_at >= _RECORD_EVERY_SECONDS:
+            self._record_steps()
+
+    def _take_epoch(self, phase: Phase, result: EpochResult, *, is_new: bool) -> None:
+        """Record an epoch, and show it unless a checkpoint has brought it."""
+        self.seen_epochs.add((phase, result.epoch))
+        if is_new:
+            self._record_steps()
+            accuracy = result.validation_accuracy
+            validation = "" if accuracy is None else f", validation accuracy {accuracy:.4f}"
+            say(
+                STAGE,
+                f"{_PREFIX[phase]}epoch {result.epoch}: loss {result.train_loss:.4f}{validation} "
+                f"({result.seconds:.1f} s, {result.tweets_per_second:,.0f} tweets/s)",
+            )
+        self.recorder.log_metrics(result.to_metrics(phase), step=result.epoch)
+
+    def _record_steps(self) -> None:
+        self.recorder.log_series(self.unrecorded)
+        self.unrecorded, self.recorded_at = [], time.monotonic()
+
+
+def _count_workers(number: int) -> str:
+    """Write a number of workers, such as ``1 worker``."""
+    return f"{number} worker{'s' if number > 1 else ''}"

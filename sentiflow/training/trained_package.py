@@ -59,8 +59,13 @@ def save(
         prior=labels["positive"] / (labels["positive"] + labels["negative"]),
     )
     package = ModelPackage(network.eval(), words, settings)
+    metrics = {
+        "validation/accuracy": epoch.validation_accuracy,
+        "validation/loss": epoch.validation_loss,
+    }
+    known = {name: value for name, value in metrics.items() if value is not None}
     if not validation:
-        return package.save(uri, lineage=lineage, metrics=_metrics(epoch))
+        return package.save(uri, lineage=lineage, metrics=known)
     label, scores = _score_sample(package, validation)
     has_token = scores.num_tokens > 0  # other rows get the class prior, which has no temperature
     temperature = confidence.fit_temperature(
@@ -73,19 +78,10 @@ def save(
     return package.save(
         uri,
         lineage=lineage,
-        metrics=_metrics(epoch),
+        metrics=known,
         reference=scores.profile,
         calibration=_describe(label, before, scores.probability, temperature),
     )
-
-
-def _metrics(epoch: EpochResult) -> dict[str, float]:
-    """Name the validation metrics of an epoch; without validation rows there are none."""
-    metrics = {
-        "validation/accuracy": epoch.validation_accuracy,
-        "validation/loss": epoch.validation_loss,
-    }
-    return {name: value for name, value in metrics.items() if value is not None}
 
 
 def _score_sample(package: ModelPackage, files: Sequence[str]) -> tuple[np.ndarray, Scores]:

@@ -7,11 +7,11 @@ a training resumed from a checkpoint makes the steps that remain.
 
 import math
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed
 from torch import nn
@@ -19,9 +19,7 @@ from torch import nn
 from sentiflow.config.sections import TrainSettings
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import batching
-from sentiflow.models.batching import Batch, EncodedRows
-from sentiflow.training import dropout_masks, schedules
-from sentiflow.training.checkpoints import TrainerPosition
+from sentiflow.training import checkpoints
 from sentiflow.training.objectives import (
     NGRAMS,
     VECTORS,
@@ -29,47 +27,25 @@ from sentiflow.training.objectives import (
     LanguageModeling,
     Losses,
 )
-from sentiflow.training.results import EpochResult, StepMetrics
+from sentiflow.training.results import EpochResult
 from sentiflow.training.virtual_shards import Slice, TrainInput, own_shards
 
 _NGRAMS_EPS = 1e-3
 """Adam's epsilon for the n-gram weights. A large one keeps the weights of rare n-grams small."""
 LARGE_TABLES = (VECTORS, NGRAMS)
 
+_SUMS = ("loss", "correct", "rows", "tokens", "cells", "gradient_norm", "steps", "seconds")
+"""What is added up over rows, steps and workers. ``cells`` are those of the padded batches, with or
+without a token."""
+
+WARM_UP_FRACTION = 0.3
+"""Share of the steps in which the learning rate of ``one_cycle`` rises."""
+_FIRST_RATE, _LAST_RATE = 1 / 25, 1e-5
+"""Factors on the learning rate."""
+
 _EVALUATION_BATCH_SIZE = 1024
 _STEPS_AHEAD = 32
 """On a GPU, the metrics of this many steps are read at once: reading them waits for the GPU."""
-
-
-@dataclass
-class MetricAccumulator:
-    """Sums over rows, steps and workers, from which means are computed."""
-
-    loss: float = 0.0
-    correct: float = 0.0
-    rows: float = 0.0
-    tokens: float = 0.0
-    cells: float = 0.0
-    """Cells of the padded batches, with and without a token."""
-    gradient_norm: float = 0.0
-    steps: float = 0.0
-    seconds: float = 0.0
-
-    def add(self, other: "MetricAccumulator") -> None:
-        """Add the sums of later steps."""
-        for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
-
-    def means(self, *, learning_rate: float) -> StepMetrics:
-        """Compute the means over rows, steps and seconds."""
-        return StepMetrics(
-            loss=self.loss / max(1, self.rows),
-            accuracy=self.correct / max(1, self.rows),
-            gradient_norm=self.gradient_norm / max(1, self.steps),
-            padding_fraction=1 - self.tokens / max(1, self.cells),
-            tweets_per_second=self.rows / max(1e-9, self.seconds),
-            learning_rate=learning_rate,
-        )
 
 
 class Trainer:
@@ -84,7 +60,7 @@ class Trainer:
         settings: TrainSettings,
         objective: ClassificationObjective | LanguageModeling,
         train: TrainInput,
-        validation: Iterable[EncodedRows],
+        validation: Iterable[batching.EncodedRows],
         rank: int,
         world_size: int,
         device: torch.device,
@@ -136,7 +112,7 @@ class Trainer:
             output=model.dropout if model.output_dropout is None else model.output_dropout,
         )
         self.step = self.epoch = self.step_in_epoch = 0
-        self._epoch_sums, self._recent_sums = MetricAccumulator(), MetricAccumulator()
+        self._epoch_sums, self._recent_sums = np.zeros(len(_SUMS)), np.zeros(len(_SUMS))
         self._pending: list[tuple[int, Slice, torch.Tensor]] = []
         self._not_finite: tuple[int, Slice] | None = None
         self._collected_at = time.monotonic()
@@ -150,7 +126,7 @@ class Trainer:
     @property
     def rows_done(self) -> int:
         """Rows trained on so far; a row counts once in each epoch."""
-        return self.epoch * self.train.num_rows + int(self._epoch_sums.rows)
+        return self.epoch * self.train.num_rows + int(self._epoch_sums[_SUMS.index("rows")])
 
     def train_epoch(self, after_step: Callable[[], None] = lambda: None) -> EpochResult:
         """Make the remaining steps of the current epoch, and evaluate.
@@ -162,7 +138,8 @@ class Trainer:
             JobError: A loss is not finite.
         """
         self.objective.train()
-        self._freeze(self.epoch < self.settings.frozen_epochs)
+        if VECTORS in self.tuned:
+            self.tuned[VECTORS].requires_grad_(self.epoch >= self.settings.frozen_epochs)
         self._collected_at = time.monotonic()
         for part in self.train.slices(self.epoch, first_step=self.step_in_epoch):
             self._make_step(part)
@@ -173,31 +150,31 @@ class Trainer:
             raise JobError(
                 f"the validation loss after epoch {self.epoch + 1} is not finite; {self._remedy}"
             )
-        means = self._epoch_sums.means(learning_rate=self.learning_rate)
+        means = _means(self._epoch_sums)
         result = EpochResult(
             epoch=self.epoch + 1,
-            train_loss=means.loss,
-            train_accuracy=means.accuracy,
+            train_loss=means["loss"],
+            train_accuracy=means["accuracy"],
             validation_loss=loss / count if count else None,
             validation_accuracy=correct / count if count else None,
-            learning_rate=means.learning_rate,
-            gradient_norm=means.gradient_norm,
-            padding_fraction=means.padding_fraction,
-            seconds=self._epoch_sums.seconds,
-            tweets_per_second=means.tweets_per_second,
+            learning_rate=self.learning_rate,
+            gradient_norm=means["gradient_norm"],
+            padding_fraction=means["padding_fraction"],
+            seconds=float(self._epoch_sums[_SUMS.index("seconds")]),
+            tweets_per_second=means["tweets_per_second"],
             step=self.step,
             ended=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        self.epoch, self.step_in_epoch, self._epoch_sums = self.epoch + 1, 0, MetricAccumulator()
+        self.epoch, self.step_in_epoch = self.epoch + 1, 0
+        self._epoch_sums = np.zeros(len(_SUMS))
         return result
 
     @property
     def learning_rate(self) -> float:
         """The learning rate of the last step."""
-        return self.settings.learning_rate * self._rate_factor(max(0, self.step - 1))
-
-    def _rate_factor(self, step: int) -> float:
-        return schedules.factor(self.settings.schedule, step, self.num_steps)
+        last = max(0, self.step - 1)
+        factor = rate_factor(self.settings.schedule, last, self.num_steps)
+        return self.settings.learning_rate * factor
 
     @property
     def is_finite(self) -> bool:
@@ -205,11 +182,12 @@ class Trainer:
         self._collect_metrics()
         return self._not_finite is None
 
-    def take_step_metrics(self) -> StepMetrics:
-        """Return the mean metrics since the last call."""
+    def take_step_metrics(self) -> dict[str, float]:
+        """Return the mean metrics since the last call, named as below ``step/`` in MLflow."""
         self._collect_metrics()
-        recent, self._recent_sums = self._recent_sums, MetricAccumulator()
-        return recent.means(learning_rate=self.learning_rate)
+        means = _means(self._recent_sums) | {"learning_rate": self.learning_rate}
+        self._recent_sums = np.zeros(len(_SUMS))
+        return means
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return the tensors that a checkpoint needs; :meth:`position` has the rest."""
@@ -219,40 +197,34 @@ class Trainer:
                 found[f"optimizer/{name}/{key}"] = tensor
         return found
 
-    def position(self) -> TrainerPosition:
+    def position(self) -> checkpoints.TrainerPosition:
         """Return the position in the training, as a checkpoint holds it."""
         self._collect_metrics()
         return {
             "step": self.step,
             "epoch": self.epoch,
             "step_in_epoch": self.step_in_epoch,
-            "sums": asdict(self._epoch_sums),
+            "sums": dict(zip(_SUMS, self._epoch_sums.tolist(), strict=True)),
         }
 
-    def resume(self, tensors: dict[str, torch.Tensor], position: TrainerPosition) -> None:
+    def resume(
+        self, tensors: dict[str, torch.Tensor], position: checkpoints.TrainerPosition
+    ) -> None:
         """Resume from :meth:`tensors` and :meth:`position`, with any number of workers."""
-        prefix = "weights/"
-        weights = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        self.objective.load_state_dict(weights)
+        self.objective.load_state_dict(checkpoints.find_below(tensors, "weights/"))
         for name, parameter in self.tuned.items():
-            prefix = f"optimizer/{name}/"
-            state = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+            state = checkpoints.find_below(tensors, f"optimizer/{name}/")
             if state:
                 self.optimizer.state[parameter] = {k: t.to(self.device) for k, t in state.items()}
         self.step, self.epoch = position["step"], position["epoch"]
         self.step_in_epoch = position["step_in_epoch"]
-        self._epoch_sums = MetricAccumulator(**position["sums"])
-
-    def _freeze(self, frozen: bool) -> None:
-        """Freeze or unfreeze the word vectors, if they are trained at all."""
-        for name, parameter in self.tuned.items():
-            if name == VECTORS:
-                parameter.requires_grad_(not frozen)
+        self._epoch_sums = np.array([position["sums"][name] for name in _SUMS])
 
     def _make_step(self, part: Slice) -> None:
         """Make one optimizer step on a global batch."""
+        factor = rate_factor(self.settings.schedule, self.step, self.num_steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * self._rate_factor(self.step)
+            group["lr"] = group["peak"] * factor
         self.optimizer.zero_grad(set_to_none=True)
         sums = torch.zeros(5, device=self.device)
         batch = None
@@ -278,7 +250,7 @@ class Trainer:
         if not self._dropout_rates.any():
             return None
         own = own_shards(self.rank, self.world_size)
-        mask = dropout_masks.draw(
+        mask = draw_dropout_mask(
             part.shard_sizes[own.start : own.stop].tolist(),
             dropout=self._dropout_rates,
             seed=self.settings.seed,
@@ -287,12 +259,12 @@ class Trainer:
         )
         return mask.to(self.device, non_blocking=True)
 
-    def _losses(self, batch: Batch, mask: torch.Tensor | None = None) -> Losses:
+    def _losses(self, batch: batching.Batch, mask: torch.Tensor | None = None) -> Losses:
         """Compute the losses of a batch on the device."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.uses_bf16):
             return self.objective(batch, mask, self.step)
 
-    def _all_reduce(self, sums: torch.Tensor, batch: Batch | None) -> torch.Tensor:
+    def _all_reduce(self, sums: torch.Tensor, batch: batching.Batch | None) -> torch.Tensor:
         """Sum the gradients and metrics of all workers in one message; returns the metrics.
 
         Each gradient is already divided by the global batch size. The large tables hold most of
@@ -316,7 +288,7 @@ class Trainer:
             whole[slice(None) if used is None else used] = summed.view_as(tensor)
         return flat[: len(sums)]
 
-    def _used_rows(self, batch: Batch | None) -> dict[str, torch.Tensor]:
+    def _used_rows(self, batch: batching.Batch | None) -> dict[str, torch.Tensor]:
         """Find the rows of the large tables for which any worker has a gradient."""
         tables = [n for n in LARGE_TABLES if n in self.tuned and self.tuned[n].requires_grad]
         if not tables:
@@ -341,10 +313,9 @@ class Trainer:
         for (step, part, _), values in zip(pending, rows, strict=True):
             if not math.isfinite(values[0]):
                 self._not_finite = self._not_finite or (step, part)
-            sums = MetricAccumulator(*values)
-            sums.steps, sums.seconds = 1, (now - self._collected_at) / len(pending)
-            self._epoch_sums.add(sums)
-            self._recent_sums.add(sums)
+            sums = np.array([*values, 1, (now - self._collected_at) / len(pending)])
+            self._epoch_sums += sums
+            self._recent_sums += sums
         self._collected_at = now
 
     def _check_finite(self) -> None:
@@ -394,3 +365,71 @@ class Trainer:
             torch.distributed.all_reduce(sums)
         loss, correct, count = sums.tolist()
         return loss, correct, count
+
+
+def _means(sums: np.ndarray) -> dict[str, float]:
+    """Compute the means over rows, steps and seconds."""
+    loss, correct, rows, tokens, cells, gradient_norm, steps, seconds = sums.tolist()
+    return {
+        "loss": loss / max(1, rows),
+        "accuracy": correct / max(1, rows),
+        "gradient_norm": gradient_norm / max(1, steps),
+        "padding_fraction": 1 - tokens / max(1, cells),
+        "tweets_per_second": rows / max(1e-9, seconds),
+    }
+
+
+def rate_factor(schedule: str, step: int, num_steps: int) -> float:
+    """Compute the factor on the learning rate of a step, counted from 0.
+
+    ``constant``: 1. ``cosine``: along half a cosine from 1 down to 1e-5 (Loshchilov and Hutter
+    2017, without restarts). ``one_cycle``: along a cosine from 1/25 up to 1 in the first 30 % of
+    the steps, then down to 1e-5 (Smith 2018, with the defaults of PyTorch's OneCycleLR except for
+    the last step).
+    """
+    if schedule == "constant":
+        return 1.0
+    peak = max(1.0, WARM_UP_FRACTION * num_steps) if schedule == "one_cycle" else 0.0
+    if step < peak:
+        return _interpolate(_FIRST_RATE, step / peak)
+    return _interpolate(_LAST_RATE, max(0.0, (num_steps - step) / max(1.0, num_steps - peak)))
+
+
+def _interpolate(low: float, fraction: float) -> float:
+    """Interpolate from ``low`` to 1 along half a cosine."""
+    return low + (1 - low) * (1 - math.cos(math.pi * fraction)) / 2
+
+
+def draw_dropout_mask(
+    shape: Sequence[int],
+    *,
+    dropout: np.ndarray,
+    seed: int,
+    step: int,
+    first_shard: int,
+) -> torch.Tensor:
+    """Draw the dropout mask of a slice, the same in whichever worker.
+
+    Each value is 0 or 1 / (1 - dropout). Each row has one mask for all of its tokens (variational
+    dropout, Gal and Ghahramani 2016). It costs less than a mask for each token and trains a
+    recurrent network as well.
+
+    Args:
+        shape: Rows of each shard of the slice, in order.
+        dropout: Dropout rate of each feature, ``(F,)`` float32.
+        seed: Seed of the training.
+        step: Optimizer step of the training.
+        first_shard: Number of the first shard in ``shape``.
+
+    Returns:
+        ``(B, F)`` float32 on the CPU, B the sum of ``shape``.
+    """
+    masks = [
+        np.random.Generator(np.random.Philox(key=[seed, step * 256 + shard])).random(
+            (num_rows, len(dropout)), np.float32
+        )
+        >= dropout
+        for shard, num_rows in enumerate(shape, first_shard)
+    ]
+    kept = np.concatenate([*masks, np.zeros((0, len(dropout)), bool)])
+    return torch.from_numpy(kept / (1 - dropout))

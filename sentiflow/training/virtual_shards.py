@@ -110,6 +110,35 @@ class Slice:
         return int(self.shard_sizes.sum())
 
 
+class OwnRows:
+    """The rows of a worker's shards, one window at a time."""
+
+    def __init__(self, shards: VirtualShards, *, own: Sequence[int]) -> None:
+        """Take the shards of a split that this worker owns."""
+        self.shards, self.own = shards, tuple(own)
+        self._last: tuple[bytes, EncodedRows, np.ndarray] | None = None
+
+    def __iter__(self) -> Iterator[EncodedRows]:
+        """Read all windows, for evaluation."""
+        for start in range(0, self.shards.num_chunks, CHUNKS_IN_WINDOW):
+            chunks = np.arange(start, min(start + CHUNKS_IN_WINDOW, self.shards.num_chunks))
+            yield self.read(np.tile(chunks, (NUM_VIRTUAL_SHARDS, 1)))[0]
+
+    def read(self, window: np.ndarray) -> tuple[EncodedRows, np.ndarray]:
+        """Read the chunks ``(NUM_VIRTUAL_SHARDS, chunks)``; returns where each shard begins, too.
+
+        The last window stays in memory: most corpora have no other.
+        """
+        key = window.tobytes()
+        if self._last is None or self._last[0] != key:
+            self._last = None
+            by_shard = [self.shards.read(shard, window[shard]) for shard in self.own]
+            begins = np.cumsum([0, *(sum(map(len, tables)) for tables in by_shard)])
+            rows = EncodedRows.from_tables([table for tables in by_shard for table in tables])
+            self._last = key, rows, begins
+        return self._last[1:]
+
+
 class TrainInput:
     """This worker's slices of the global batches of a training.
 
@@ -143,12 +172,11 @@ class TrainInput:
             keep_empty: Put rows of length 0 into the batches, too.
             seed: Seed of the training.
         """
-        self.shards, self.own, self.seed = shards, tuple(own), seed
+        self.rows, self.seed = OwnRows(shards, own=own), seed
         self.min_length = 0 if keep_empty else 1
         self.counts = counts.copy()
         self.counts[:, :, : self.min_length] = 0
         self.batch_size, self.bucketing, self.drop_last = batch_size, bucketing, drop_last
-        self._window_rows: tuple[bytes, EncodedRows, np.ndarray] | None = None
         self._window_sizes: tuple[bytes, np.ndarray, np.ndarray] | None = None
 
     @property
@@ -172,23 +200,23 @@ class TrainInput:
             skipped, first_step = batches[:first_step], max(0, first_step - len(batches))
             if len(skipped) == len(batches):
                 continue
-            rows, begins = self._read(window)
+            rows, begins = self.rows.read(window)
             starts = np.cumsum(sizes, axis=0) - sizes
             orders = [
                 begins[i] + self._order(rows.lengths[begins[i] : begins[i + 1]], groups[:, shard],
                                         np.random.default_rng([self.seed, epoch, number, shard]))
-                for i, shard in enumerate(self.own)
+                for i, shard in enumerate(self.rows.own)
             ]  # fmt: skip
             for batch in batches[len(skipped) :]:
                 chosen = [
                     order[starts[batch, shard] :][: sizes[batch, shard]]
-                    for shard, order in zip(self.own, orders, strict=True)
+                    for shard, order in zip(self.rows.own, orders, strict=True)
                 ]
                 yield Slice(rows, np.concatenate([*chosen, np.zeros(0, np.int64)]), sizes[batch])
 
     def _windows(self, epoch: int) -> list[np.ndarray]:
         """Distribute the chunks of every shard over windows ``(NUM_VIRTUAL_SHARDS, chunks)``."""
-        number = self.shards.num_chunks
+        number = self.counts.shape[1]
         random = np.random.default_rng([self.seed, epoch])
         order = np.stack([random.permutation(number) for _ in range(NUM_VIRTUAL_SHARDS)])
         parts = np.array_split(order, -(-number // CHUNKS_IN_WINDOW), axis=1)
@@ -204,8 +232,8 @@ class TrainInput:
             by_length = np.take_along_axis(self.counts, window[:, :, None], axis=1).sum(axis=1)
             groups = by_length.T
             if self.bucketing == "pooled":
-                groups = _divide(by_length.sum(axis=1)[None], self.batch_size * BATCHES_IN_POOL)
-            self._window_sizes = key, groups, _divide(groups, self.batch_size)
+                groups = _cut(by_length.sum(axis=1)[None], self.batch_size * BATCHES_IN_POOL)
+            self._window_sizes = key, groups, _cut(groups, self.batch_size)
         return self._window_sizes[1:]
 
     def _used(self, sizes: np.ndarray) -> np.ndarray:
@@ -221,43 +249,8 @@ class TrainInput:
             return rows[np.argsort(lengths[rows], kind="stable")]
         return rows[np.lexsort((lengths[rows], np.repeat(np.arange(len(groups)), groups)))]
 
-    def _read(self, window: np.ndarray) -> tuple[EncodedRows, np.ndarray]:
-        """Read this worker's shards of a window; returns the rows and where each shard begins.
 
-        The last window stays in memory: most corpora have no other.
-        """
-        key = window.tobytes()
-        if self._window_rows is None or self._window_rows[0] != key:
-            self._window_rows = None
-            by_shard = [self.shards.read(shard, window[shard]) for shard in self.own]
-            begins = np.cumsum([0, *(sum(map(len, tables)) for tables in by_shard)])
-            rows = EncodedRows.from_tables([table for tables in by_shard for table in tables])
-            self._window_rows = key, rows, begins
-        return self._window_rows[1:]
-
-
-class OwnRows:
-    """All rows of a worker's shards, one window at a time, for evaluation."""
-
-    def __init__(self, shards: VirtualShards, *, own: Sequence[int]) -> None:
-        """Take the shards of a split that this worker owns."""
-        self.shards, self.own = shards, tuple(own)
-        self._window_rows: EncodedRows | None = None
-
-    def __iter__(self) -> Iterator[EncodedRows]:
-        """Read the windows; a single window stays in memory."""
-        starts = range(0, self.shards.num_chunks, CHUNKS_IN_WINDOW)
-        for start in starts:
-            chunks = range(start, min(start + CHUNKS_IN_WINDOW, self.shards.num_chunks))
-            rows = self._window_rows or EncodedRows.from_tables(
-                [table for shard in self.own for table in self.shards.read(shard, chunks)]
-            )
-            if len(starts) == 1:
-                self._window_rows = rows
-            yield rows
-
-
-def _divide(groups: np.ndarray, size: int) -> np.ndarray:
+def _cut(groups: np.ndarray, size: int) -> np.ndarray:
     """Cut each group into pieces, each with as even shares of the shards as whole rows allow.
 
     Args:

@@ -3,18 +3,21 @@
 import concurrent.futures
 import contextlib
 import logging
+import math
 import os
 import queue
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from sentiflow.cluster import ray_internals
 from sentiflow.cluster.connection import Capacity  # before Ray, as it sets what Ray reads
 from sentiflow.cluster.resources import Resources
 from sentiflow.errors import JobError, StorageError, UserError, WorkerError
+from sentiflow.progress import say
 from sentiflow.storage import errors
-from sentiflow.training import train_reservations
 from sentiflow.training.results import Event
 
 # isort: split
@@ -22,6 +25,7 @@ import psutil  # type: ignore[import-untyped]
 import ray
 import ray.train
 import ray.train.torch
+from ray.util.placement_group import remove_placement_group
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -32,6 +36,12 @@ _GROW_EVERY_SECONDS = 300.0
 they resume from the last checkpoint."""
 _CHECK_EVERY_SECONDS = 1.0
 """How often the driver looks at the cluster while it waits for events."""
+_PATIENCE_SECONDS = 30.0
+"""Workers that have their cores start in less."""
+_WHY_IT_WAITS = (
+    "waiting for workers: others use the cores, or Ray still keeps those of a training that was "
+    "killed, for 3 minutes at most"
+)
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -77,6 +87,7 @@ def train(
     in_process = resources.runs_in_process(num_workers, gpus=gpus_per_worker)
     fewest, need = min(min_workers, num_workers), {"CPU": cpus_per_worker, "GPU": gpus_per_worker}
     capacity = Capacity(need, times=fewest, max_wait_seconds=max_wait_seconds)
+    workers = num_workers if fewest == num_workers else (fewest, num_workers)
     events = None if in_process else _start_queue()
     report = callback if events is None else events.put
     trainer = ray.train.torch.TorchTrainer(
@@ -84,7 +95,7 @@ def train(
         train_loop_config={"job": job},
         torch_config=_TorchConfig(),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=0 if in_process else _elastic(fewest, num_workers),
+            num_workers=0 if in_process else workers,
             use_gpu=gpus_per_worker > 0,
             resources_per_worker=need,
             elastic_resize_monitor_interval_s=_GROW_EVERY_SECONDS,
@@ -118,9 +129,7 @@ class _Backend(ray.train.torch.TorchConfig().backend_cls):  # type: ignore[misc]
 
 
 class _TorchConfig(ray.train.torch.TorchConfig):
-    @property
-    def backend_cls(self) -> type[_Backend]:
-        return _Backend
+    backend_cls = _Backend
 
 
 def _choose_interface() -> None:
@@ -129,11 +138,6 @@ def _choose_interface() -> None:
     for name, addresses in psutil.net_if_addrs().items():
         if any(found.address == address for found in addresses):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
-
-
-def _elastic(fewest: int, most: int) -> int | tuple[int, int]:
-    """Write the number of workers, or its range, as Ray Train expects it."""
-    return most if fewest == most else (fewest, most)
 
 
 def _start_queue() -> Queue:
@@ -166,7 +170,7 @@ def _fit(
 
     has_begun = False
     try:
-        start = train_reservations.StartWatch()
+        begins_before = time.monotonic() + _PATIENCE_SECONDS
         threading.Thread(target=fit, daemon=True).start()
         while True:
             with contextlib.suppress(queue.Empty):
@@ -177,10 +181,24 @@ def _fit(
                 callback(event)
             capacity.check()
             if not has_begun:
-                start.check()
+                free_cores_of_dead()
+                if time.monotonic() > begins_before:
+                    begins_before = math.inf
+                    say("train", _WHY_IT_WAITS)
     finally:
         is_closed.set()
         events.shutdown(force=True)
+
+
+def free_cores_of_dead() -> None:
+    """Give back the cores of trainings of this job that have died.
+
+    In a sweep, Ray Tune or somebody else may kill the process of a trial. Ray keeps the cores of
+    its workers until the job ends. Ray Train has a cleaner, but it needs the dashboard.
+    """
+    job = ray.get_runtime_context().get_job_id()
+    for group in ray_internals.groups_of_dead_actors(job):
+        remove_placement_group(group)
 
 
 def _find_cause(error: Exception) -> Exception:

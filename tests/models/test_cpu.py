@@ -30,7 +30,7 @@ def test_a_linear_layer_and_its_gradient_are_pytorchs(shape):
     layer, inputs = torch.nn.Linear(40, 30), torch.randn(*shape, 40, requires_grad=True)
     weights = torch.randn(*shape, 30)
     results = []
-    for found in (cpu.linear(layer, inputs), layer(inputs)):
+    for found in (cpu.affine(inputs, layer.weight, layer.bias), layer(inputs)):
         wanted = [inputs, layer.weight, layer.bias]
         results.append((found, *torch.autograd.grad((found * weights).sum(), wanted)))
     for actual, expected in zip(*results, strict=True):
@@ -49,7 +49,7 @@ def test_tanh_is_exact_to_a_few_units_in_the_last_place_of_one():
 def test_other_types_are_left_to_pytorch():
     layer = torch.nn.Linear(4, 3).double()
     inputs = torch.randn(2, 4, dtype=torch.float64)
-    assert torch.equal(cpu.linear(layer, inputs), layer(inputs))
+    assert torch.equal(cpu.affine(inputs, layer.weight, layer.bias), layer(inputs))
     assert torch.equal(cpu.tanh(inputs), torch.tanh(inputs))
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from sentiflow.config import model_sections
-from sentiflow.models import networks, poolings
+from sentiflow.config.model_sections import KINDS, BagSettings, RnnSettings
+from sentiflow.models import networks
 from sentiflow.models.vocabulary import PAD_ID
 
 CELLS = ["rnn", "gru", "lstm"]
@@ -18,14 +18,16 @@ def build(**settings: object) -> torch.nn.Module:
         "bidirectional": False,
         "pooling": "last",
     }
-    network = networks.build(defaults | settings, vocabulary_size=40, embedding_dim=5)
+    network = networks.build(
+        RnnSettings(**defaults | settings), vocabulary_size=40, embedding_dim=5
+    )
     return network.eval()
 
 
 def build_bag(**settings: object) -> torch.nn.Module:
     torch.manual_seed(0)
-    settings = {"kind": "bag_of_embeddings", "hidden_sizes": [7, 6], "pooling": "sum"} | settings
-    return networks.build(settings, vocabulary_size=40, embedding_dim=5).eval()
+    section = BagSettings(**{"hidden_sizes": [7, 6]} | settings)
+    return networks.build(section, vocabulary_size=40, embedding_dim=5).eval()
 
 
 def pad(rows: list[list[int]], width: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -139,10 +141,11 @@ def test_the_bucket_of_an_ngram_is_part_of_a_saved_model():
 
 
 def test_mean_and_maximum_are_over_valid_states_only():
-    pooling = poolings.MeanMax(2, 2)
     states = torch.tensor([[[1.0, -5.0]], [[3.0, -1.0]], [[9.0, 9.0]]])
     valid = torch.tensor([[True], [True], [False]])
-    assert pooling(states, valid, torch.tensor([2])).tolist() == [[2.0, -3.0, 3.0, -1.0]]
+    assert networks.pool_mean_max(states, valid, torch.tensor([2])).tolist() == [
+        [2.0, -3.0, 3.0, -1.0]
+    ]
 
 
 def test_padding_gets_no_gradient():
@@ -226,8 +229,7 @@ def test_words_of_a_bag_get_a_gradient_and_padding_none():
 
 
 def test_each_kind_of_the_settings_is_a_network():
-    for kind, section in model_sections.KINDS.items():
-        settings = section().model_dump()
-        assert settings["kind"] == kind
-        network = networks.build(settings, vocabulary_size=40, embedding_dim=5)
+    for kind, section in KINDS.items():
+        assert section().kind == kind
+        network = networks.build(section(), vocabulary_size=40, embedding_dim=5)
         assert network(*pad([[3, 4]], width=2)).shape == (1, networks.NUM_CLASSES)

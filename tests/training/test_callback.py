@@ -6,16 +6,8 @@ import pytest
 
 from sentiflow.config.sections import TrainSettings
 from sentiflow.progress import Progress
-from sentiflow.training import callback
-from sentiflow.training.callback import TrainCallback
-from sentiflow.training.results import (
-    EpochEnded,
-    EpochResult,
-    Position,
-    StepMetrics,
-    StepsDone,
-    TrainingStarted,
-)
+from sentiflow.training import train
+from sentiflow.training.results import EpochResult, Event
 
 
 class Recorder:
@@ -39,26 +31,29 @@ def said(caplog):
 
 @pytest.fixture
 def make(monkeypatch):
-    monkeypatch.setattr(callback, "_RECORD_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(train, "_RECORD_EVERY_SECONDS", 0.0)
 
     def make(num_workers=2):
         settings = TrainSettings.model_validate({"num_epochs": 2, "pretrain": {"num_epochs": 1}})
         progress = Progress("train", total=100, unit="tweets")
-        return TrainCallback(progress, Recorder(), settings, num_workers)
+        return train.TrainCallback(progress, Recorder(), settings, num_workers)
 
     return make
 
 
-def at(step, *, phase="train", epoch=0):
-    return Position(phase, epoch, step, num_steps=10, rows_done=10 * step)
+def at(step, *, phase="train", num_workers=2, pretraining=(), history=(), **options):
+    epoch = len(history)
+    return Event(phase, epoch, step, 10, 10 * step, num_workers, pretraining, history, **options)
 
 
-def start(step=0, *, num_workers=2, pretraining=(), history=()):
-    return TrainingStarted(at(step), num_workers, pretraining, history)
+def start(step=0, **options):
+    return at(step, is_start=True, **options)
 
 
-def steps(step, phase="train"):
-    return StepsDone(at(step, phase=phase), StepMetrics(0.5, 0.75, 1.0, 0.1, 99.0, 0.01))
+def steps(step, **options):
+    names = ("loss", "accuracy", "gradient_norm", "padding_fraction", "tweets_per_second")
+    metrics = dict(zip(names, (0.5, 0.75, 1.0, 0.1, 99.0), strict=True))
+    return at(step, metrics=metrics | {"learning_rate": 0.01}, **options)
 
 
 def epoch(number):
@@ -67,7 +62,7 @@ def epoch(number):
 
 def test_steps_and_epochs_that_restarted_workers_repeat_are_taken_once(make, said):
     told = make()
-    ended = EpochEnded(at(5, epoch=1), epoch(1))
+    ended = at(5, history=(epoch(1),))
     for event in (start(), steps(2), steps(4), ended, steps(7)):
         told(event)
     for event in (start(3, num_workers=1), steps(4), ended, steps(7), steps(8)):
@@ -83,7 +78,7 @@ def test_steps_and_epochs_that_restarted_workers_repeat_are_taken_once(make, sai
 def test_a_resumed_training_records_the_epochs_of_its_checkpoint(make, said):
     told = make()
     told(start(6, pretraining=(epoch(1),), history=(epoch(1),)))
-    told(EpochEnded(at(5, epoch=1), epoch(1)))
+    told(at(5, history=(epoch(1),)))
     assert told.recorder.epochs == [
         (1, {"pretrain/loss": 0.5, "pretrain/epoch_seconds": 2.0}),
         (1, epoch(1).to_metrics()),

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from sentiflow.config.model_sections import RnnSettings
 from sentiflow.models.batching import Batch
 from sentiflow.models.networks import build
 from sentiflow.training.objectives import NGRAMS, VECTORS, ClassificationObjective, LanguageModeling
@@ -11,9 +12,10 @@ COUNTS = np.array([0, 5, 9, 1, 7, 3, 30, 2, 2, 1])
 
 def make_network(bidirectional=True, ngrams=0, num_layers=1):
     torch.manual_seed(0)
-    settings = {"cell": "gru", "hidden_size": 6, "bidirectional": bidirectional}
-    settings |= {"num_layers": num_layers}
-    settings |= {"pooling": "last", "ngrams": ngrams, "ngram_buckets": 50}
+    settings = RnnSettings(
+        cell="gru", hidden_size=6, bidirectional=bidirectional, num_layers=num_layers,
+        pooling="last", ngrams=ngrams, ngram_buckets=50,
+    )  # fmt: skip
     return build(settings, vocabulary_size=10, embedding_dim=4)
 
 

@@ -17,7 +17,7 @@ def trials(space, *overrides, **sweep):
 
 
 def values(space, **sweep):
-    return [trial.values for trial in trials(space, **sweep)]
+    return [values for values, _ in trials(space, **sweep)]
 
 
 RANGES = {
@@ -39,12 +39,12 @@ def test_a_grid_is_every_combination():
 
 def test_each_trial_has_the_settings_with_its_values_and_all_others_as_they_are():
     base = settings.load(QUICKSTART)
-    for trial in trials({"train.model.hidden_size": [50, 100], "train.seed": [1]}):
-        train = trial.config.train
-        assert train.model.hidden_size == trial.values["train.model.hidden_size"]
+    for values, config in trials({"train.model.hidden_size": [50, 100], "train.seed": [1]}):
+        train = config.train
+        assert train.model.hidden_size == values["train.model.hidden_size"]
         assert train.seed == 1
         assert train.model.model_copy(update={"hidden_size": 64}) == base.train.model
-        assert trial.config.prepare == base.prepare
+        assert config.prepare == base.prepare
 
 
 def test_the_order_in_which_settings_are_named_does_not_matter():
@@ -85,7 +85,7 @@ def test_a_value_is_parsed_as_in_the_settings():
 def test_a_setting_may_be_named_on_the_command_line_or_below_its_sections():
     nested = {"train": {"model": {"hidden_size": [50]}, "learning_rate": {"low": 1, "high": 2}}}
     found = trials(nested, "sweep.space.train.model.cell=[rnn]", search="random", num_trials=1)
-    assert found[0].values.keys() == {
+    assert found[0][0].keys() == {
         "train.model.hidden_size", "train.model.cell", "train.learning_rate"
     }  # fmt: skip
 

@@ -210,9 +210,7 @@ def is_training(process):
 
 
 def plan(config):
-    resolved = settings.load(config)
-    trials = sweep.search_space.expand(resolved)
-    return [sweep.Task.plan(trial, resolved.sweep.output_uri) for trial in trials]
+    return sweep_trials.plan(settings.load(config))
 
 
 def start(config):

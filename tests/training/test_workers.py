@@ -1,14 +1,25 @@
 """Events of the workers come in order, and their failures become one line."""
 
+import logging
+import os
 import queue
+import sys
 import threading
+import time
 import types
 
 import pytest
 
 from sentiflow.cluster.connection import Resources
 from sentiflow.errors import JobError, StorageError, UserError, WorkerError
-from sentiflow.training import workers
+from sentiflow.training import workers  # before Ray, which reads what it sets
+
+# isort: split
+import ray
+from ray import cloudpickle
+from ray.util.placement_group import placement_group, placement_group_table
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not find the tests
 
 
 class RayError(Exception):
@@ -93,7 +104,7 @@ class LocalQueue(queue.Queue):
 
 @pytest.fixture
 def events(monkeypatch):
-    monkeypatch.setattr(workers.train_reservations, "free_cores_of_dead", lambda: None)
+    monkeypatch.setattr(workers, "free_cores_of_dead", lambda: None)
     return LocalQueue()
 
 
@@ -219,3 +230,50 @@ def run(worker, folder, resources, num_workers):
         storage_path=str(folder / "ray"), callback=heard.append,
     )  # fmt: skip
     return answer, heard
+
+
+class Holder:
+    """An actor that holds a core of its own by a placement group, as Ray Train's does."""
+
+    def hold(self):
+        group = placement_group([{"CPU": 1}])
+        ray.get(group.ready())
+        return group.id.hex()
+
+    def die(self):
+        os._exit(1)
+
+
+def state_of(group):
+    return placement_group_table()[group]["state"]
+
+
+@pytest.mark.ray
+def test_only_the_cores_of_the_dead_are_freed(resources):
+    make = ray.remote(num_cpus=0, max_restarts=0)(Holder)
+    dead, living = make.remote(), make.remote()
+    groups = [ray.get(holder.hold.remote()) for holder in (dead, living)]
+    dead.die.remote()
+    deadline = time.monotonic() + 60
+    while state_of(groups[0]) != "REMOVED":
+        assert time.monotonic() < deadline
+        workers.free_cores_of_dead()
+        time.sleep(0.1)
+    assert state_of(groups[1]) == "CREATED"
+    ray.kill(living)
+
+
+def test_a_training_that_waits_says_why_once(events, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, logger="sentiflow.progress")
+    monkeypatch.setattr(workers, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(workers, "_CHECK_EVERY_SECONDS", 0.001)
+    checks = []
+
+    def fit():
+        while len(checks) < 5:
+            time.sleep(0.001)
+        return types.SimpleNamespace(return_value="trained")
+
+    capacity = types.SimpleNamespace(check=lambda: checks.append(1))
+    workers._fit(types.SimpleNamespace(fit=fit), events, print, capacity)
+    assert caplog.text.count("keeps those of a training that was killed, for 3 minutes") == 1
