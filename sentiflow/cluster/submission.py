@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from sentiflow.cluster import upload
+from sentiflow.cluster import ray_internals
 from sentiflow.config import ray_job, settings
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
@@ -38,6 +38,8 @@ _PINNED: "_Pip" = {
 _SECRET = re.compile(r"secret|token|passw|pwd|key|credential|auth|private", re.IGNORECASE)
 _MAX_NAME = 40
 """Characters of the config's name in the id of a job."""
+MAX_BYTES = 20_000_000
+"""Code and settings are a twentieth of it; anything more is data, which belongs elsewhere."""
 
 
 class _Pip(TypedDict):
@@ -56,6 +58,37 @@ class RuntimeEnv(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
+class Upload:
+    """The files of a working directory that Ray uploads."""
+
+    sizes: Mapping[str, int]
+    """Bytes by file name, relative to the directory."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all files. Ray does not compress them."""
+        return sum(self.sizes.values())
+
+    def largest(self, count: int = 3) -> list[tuple[str, int]]:
+        """Name the largest files with their bytes, the largest first."""
+        return sorted(self.sizes.items(), key=lambda item: -item[1])[:count]
+
+    def check(self) -> None:
+        """Make sure that the upload is small: code and settings only.
+
+        Raises:
+            UserError: It is too large; the largest files are named.
+        """
+        if self.num_bytes > MAX_BYTES:
+            named = ", ".join(f"{name} {to_text(size)}" for name, size in self.largest())
+            raise UserError(
+                f"the upload has {to_text(self.num_bytes)}, more than "
+                f"{to_text(MAX_BYTES)}: {named}",
+                hint="add data to .rayignore, and give its URI in the settings",
+            )
+
+
+@dataclass(frozen=True)
 class Submission:
     """One job, as the cluster will receive it."""
 
@@ -64,7 +97,7 @@ class Submission:
     """The command of the driver."""
     variables: Mapping[str, str]
     """Environment of the driver and the workers."""
-    upload: upload.Upload
+    upload: Upload
     """The files that the job needs."""
     results: Mapping[str, str]
     """URI by name of each result, the MLflow store and the experiment."""
@@ -111,7 +144,7 @@ def prepare(
     resolved = settings.load(config, overrides, submitted=True)
     environment = _ALWAYS | _choose_variables(variables)
     _check_store(resolved, environment)
-    files = upload.measure(folder)
+    files = measure(folder)
     name = _name_in_upload(config, folder, files)
     _check_verb(verb, files)
     files.check()
@@ -125,6 +158,24 @@ def prepare(
         results=_name_results(verb, resolved, environment),
         installs=installs,
     )
+
+
+def measure(folder: Path) -> Upload:
+    """List the files that ``ray job submit --working-dir`` uploads of a directory."""
+    root = folder.absolute()
+    files = [path for path in ray_internals.find_uploaded(root) if path.is_file()]
+    sizes = {file.relative_to(root).as_posix(): file.stat().st_size for file in files}
+    return Upload(dict(sorted(sizes.items())))
+
+
+def to_text(size: int) -> str:
+    """Write a size for reading.
+
+    Example:
+        >>> to_text(914_434), to_text(5_200_000)
+        ('914 kB', '5.2 MB')
+    """
+    return f"{size / 1e6:,.1f} MB" if size >= 1_000_000 else f"{size / 1e3:,.0f} kB"
 
 
 def find_loopback(submission: Submission) -> list[str]:
@@ -177,7 +228,7 @@ def _check_store(config: Config, environment: Mapping[str, str]) -> None:
         )
 
 
-def _name_in_upload(config: Path, folder: Path, files: upload.Upload) -> str:
+def _name_in_upload(config: Path, folder: Path, files: Upload) -> str:
     """Name the settings file relative to the working directory."""
     try:
         name = config.absolute().resolve().relative_to(folder.resolve()).as_posix()
@@ -194,7 +245,7 @@ def _name_in_upload(config: Path, folder: Path, files: upload.Upload) -> str:
     return name
 
 
-def _check_verb(verb: str, files: upload.Upload) -> None:
+def _check_verb(verb: str, files: Upload) -> None:
     jobs = sorted(name[5:-3] for name in files.sizes if re.fullmatch(r"jobs/\w+\.py", name))
     if verb not in jobs:
         hint = f"jobs here: {', '.join(jobs)}" if jobs else "submit from a clone of sentiflow"
