@@ -13,7 +13,6 @@ from sentiflow.storage.uris import without_credentials
 
 Level = Literal["ok", "unchecked", "warning", "error"]
 
-_MAX_NAMES = 3
 _WIDTH = 100
 
 
@@ -80,19 +79,6 @@ def to_text(results: Sequence[CheckResult]) -> str:
         lines += _wrap(f"{'':<19} why: ", result.why) if result.why else []
         lines += _wrap(f"{'':<19} do:  ", result.do) if result.do else []
     return "\n".join([*lines, "", _summarize(results)])
-
-
-def name_nodes(names: Iterable[str]) -> str:
-    """Name some nodes, and say how many others there are.
-
-    Example:
-        >>> name_nodes(["10.0.0.2"]), name_nodes(["a", "b", "c", "d", "e"])
-        ('node 10.0.0.2', 'nodes a, b, c and 2 more')
-    """
-    ordered = sorted(set(names))
-    shown, num_more = ", ".join(ordered[:_MAX_NAMES]), len(ordered) - _MAX_NAMES
-    text = f"{'nodes' if ordered[1:] else 'node'} {shown}"
-    return f"{text} and {num_more} more" if num_more > 0 else text
 
 
 def count(number: int, noun: str) -> str:
