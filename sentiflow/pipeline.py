@@ -4,9 +4,11 @@ Stages, Ray and MLflow are imported where they are needed, as each takes a secon
 """
 
 import contextlib
+import importlib
 import logging
 import secrets
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -14,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from sentiflow.cluster.ray_messages import aside
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
 from sentiflow.data.manifest import State
@@ -34,6 +35,13 @@ Verb = Literal["prepare", "train", "score", "evaluate", "sweep"]
 VERBS: tuple[Verb, ...] = ("prepare", "train", "score", "evaluate")
 """The stages of a whole run, in their order."""
 
+_MODULES: dict[Verb, str] = {
+    "prepare": "sentiflow.preparation.prepare",
+    "train": "sentiflow.training.train",
+    "score": "sentiflow.scoring.score",
+    "evaluate": "sentiflow.evaluation.evaluate",
+    "sweep": "sentiflow.training.sweep",
+}
 _BY_EVERY_PART = ("pyarrow.parquet", "pyarrow.csv", "pandas", "sentiflow.cluster.map_stages")
 _ON_WORKERS: dict[Verb, tuple[str, ...]] = {
     "prepare": ("ray.data", *_BY_EVERY_PART, "sentiflow.preparation.prepared_parts"),
@@ -78,7 +86,11 @@ def run(
     outcomes = []
     for verb in verbs:
         manifest.check_location(verb, getattr(config, verb).output_uri)
-    with _Session(config, verbose=verbose) as session, _sigterm_ends(), aside(verbose=verbose):
+    with (
+        _Session(config, verbose=verbose) as session,
+        _sigterm_ends(),
+        contextlib.redirect_stdout(sys.stderr),  # Ray prints there when it has lost a node
+    ):
         for verb in verbs:
             spec = _stage(verb).describe_output(config)
             found = manifest.find_status(spec)
@@ -125,25 +137,7 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
 
 def _stage(verb: Verb) -> ModuleType:
     """Import the module of a stage."""
-    if verb == "prepare":
-        from sentiflow.preparation import prepare
-
-        return prepare
-    if verb == "train":
-        from sentiflow.training import train
-
-        return train
-    if verb == "score":
-        from sentiflow.scoring import score
-
-        return score
-    if verb == "sweep":
-        from sentiflow.training import sweep
-
-        return sweep
-    from sentiflow.evaluation import evaluate
-
-    return evaluate
+    return importlib.import_module(_MODULES[verb])
 
 
 def _run_stage(

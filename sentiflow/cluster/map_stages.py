@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
+import json
+import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
-from sentiflow.cluster import completion_markers, part_tasks
+from sentiflow.cluster import part_tasks
 from sentiflow.cluster.part_tasks import Result
 from sentiflow.progress import Progress, say
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import join
+
+MARKERS = "_work/receipts"
+"""Folder of the completion markers, below the stage's directory. The stage owns ``_work``."""
+
+_READ_AT_ONCE = 16
+"""An object store answers slowly, but to many requests at once."""
 
 Engine = Callable[..., Iterator[Any]]
 """``part_tasks.map_parts`` or ``part_tasks.map_tasks``, with some of their options."""
+
+
+class Marker(TypedDict):
+    """What is kept of a finished part, so that a killed stage resumes."""
+
+    key: str
+    """Settings and input of the part. A marker with another key does not count."""
+    result: Any
+    """What the work returned: JSON can hold it."""
 
 
 class Passes:
@@ -56,7 +76,10 @@ class Passes:
             The results by part.
         """
         keys = keys or [""] * len(sizes)
-        results: dict[int, Result] = self._read_markers(name, keys) if self.resumes else {}
+        results: dict[int, Result] = {}
+        for part, marker in read_markers(self.root, name).items() if self.resumes else ():
+            if part < len(keys) and marker["key"] == keys[part]:
+                results[part] = marker["result"]
         todo = [part for part in range(len(sizes)) if part not in results]
         self.fresh, left = todo, sum(sizes[part][0] for part in todo)
         if results and todo:
@@ -94,13 +117,21 @@ class Passes:
 
         return run
 
-    def _read_markers(self, name: str, keys: Sequence[str]) -> dict[int, Any]:
-        found = completion_markers.read(self.root, name)
-        return {
-            part: marker["result"]
-            for part, marker in found.items()
-            if part < len(keys) and marker.get("key") == keys[part]
-        }
+
+def read_markers(root: str, name: str) -> dict[int, Marker]:
+    """Read the completion markers of a map stage by part, in the order of the parts."""
+    pattern = re.compile(rf"{re.escape(name)}-([0-9]{{6,}})\.json")
+    found = filter(None, map(pattern.fullmatch, filesystem.listing(join(root, MARKERS))))
+    paths = {int(match[1]): join(root, MARKERS, match[0]) for match in found}
+    with concurrent.futures.ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+        contents = pool.map(filesystem.read_bytes, paths.values())
+        return {part: json.loads(c) for part, c in sorted(zip(paths, contents, strict=True))}
+
+
+def write_marker(root: str, name: str, part: int, marker: Marker) -> None:
+    """Mark a part as done, after all files of the part are stored."""
+    path = join(root, MARKERS, f"{name}-{part:06d}.json")
+    filesystem.write_bytes(path, json.dumps(marker).encode())
 
 
 def _run(
@@ -115,5 +146,5 @@ def _run(
     """Do the work on one part and write its completion marker; runs in a task of a worker."""
     part = parts[index]
     result = work(part)
-    completion_markers.write(root, name, part, {"key": keys[part], "result": result})
+    write_marker(root, name, part, {"key": keys[part], "result": result})
     return index, result
