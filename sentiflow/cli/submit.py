@@ -144,20 +144,20 @@ def _follow(client: "JobClient", job: str, as_json: bool) -> int:
     signal.signal(signal.SIGTERM, interrupt)  # it detaches as Ctrl-C does
     began = time.monotonic()
     try:
-        result = log_streaming.follow(client, job, write)
+        state = log_streaming.follow(client, job, write)
     except KeyboardInterrupt as interruption:
         say("submit", f"detached; the job continues. Follow it: {_attach_command(client, job)}")
         mode = "RAY_AUTH_MODE=token " if client.has_token else ""  # the token's file is not enough
         say("submit", f"stop it: {mode}ray job stop {job} --address {client.address}")
         return 128 + (interruption.args[0] if interruption.args else signal.SIGINT)
-    uris = json.loads(result.metadata.get(submission.RESULTS_KEY, "{}"))
+    code, reason = state.explain_end()
+    uris = json.loads(state.metadata.get(submission.RESULTS_KEY, "{}"))
     if as_json:
-        record = {"job": job, "status": result.status, "exit_code": result.exit_code}
-        made = {} if result.exit_code else uris
-        typer.echo(json.dumps(record | {"reason": result.reason, "results": made}))
-    if result.exit_code:
-        say("submit", f"{job} failed: {result.reason}")
-        return result.exit_code
+        record = {"job": job, "status": state.status, "exit_code": code, "reason": reason}
+        typer.echo(json.dumps(record | {"results": {} if code else uris}))
+    if code:
+        say("submit", f"{job} failed: {reason}")
+        return code
     say("submit", f"{job} is done ({time.monotonic() - began:,.0f} s)")
     for name, uri in uris.items():
         say("", f"{name:<11} {uri}")

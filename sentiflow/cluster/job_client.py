@@ -32,7 +32,7 @@ _RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0)
 _REFUSED = (401, 403)
 _PASSING = (408, 429)
 """Statuses that blame the request, but may be others a moment later."""
-_FINAL = ("SUCCEEDED", "FAILED", "STOPPED")
+_KILLED_BY = {9: "SIGKILL; was there too little memory?", 15: "SIGTERM", 6: "SIGABRT"}
 _NOISY = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 _HOW_TO_GIVE = "put it into ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"
 
@@ -57,7 +57,23 @@ class JobState:
     @property
     def is_final(self) -> bool:
         """Say whether the job has ended."""
-        return self.status in _FINAL
+        return self.status in ("SUCCEEDED", "FAILED", "STOPPED")
+
+    def explain_end(self) -> tuple[int, str]:
+        """Give the exit code of a job that has ended, and in one line why it failed.
+
+        The code is the job's own; 1 if it has none: it was stopped, could not start, or was lost.
+        """
+        if self.status == "SUCCEEDED":
+            return 0, ""
+        if self.status == "STOPPED":
+            return 1, "it was stopped; the same command resumes it"
+        if self.exit_code is None:
+            return 1, self.message.strip().partition("\n")[0] or "Ray gives no reason"
+        if self.exit_code < 0:
+            killed_by = _KILLED_BY.get(-self.exit_code, f"signal {-self.exit_code}")
+            return 128 - self.exit_code, f"its driver was killed by {killed_by}"
+        return self.exit_code or 1, f"exit code {self.exit_code}"
 
 
 class JobClient:

@@ -2,8 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 from sentiflow.cluster.job_client import ClusterUnavailableError, JobClient, JobState
 from sentiflow.errors import JobError, UserError
@@ -16,21 +15,6 @@ _PENDING_SECONDS = 20.0
 _DELAY_SECONDS = 1.0
 """Between two connections, and between two questions for the state."""
 _PATIENCE_SECONDS = 1800.0
-_KILLED_BY = {9: "SIGKILL; was there too little memory?", 15: "SIGTERM", 6: "SIGABRT"}
-
-
-@dataclass(frozen=True)
-class JobResult:
-    """How a job has ended."""
-
-    status: str
-    """``SUCCEEDED``, ``FAILED`` or ``STOPPED``."""
-    exit_code: int
-    """The job's own; 1 if it has none: it was stopped, could not start, or was lost."""
-    reason: str = ""
-    """Why it failed, in one line."""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    """What Ray keeps with the job."""
 
 
 def follow(
@@ -39,7 +23,7 @@ def follow(
     write: Callable[[str], None],
     *,
     patience_seconds: float = _PATIENCE_SECONDS,
-) -> JobResult:
+) -> JobState:
     """Write a job's log as it comes, from its beginning, until the job has ended.
 
     The end of the log does not mean the end of the job: Ray closes the connection for other reasons
@@ -51,6 +35,9 @@ def follow(
         submission_id: The job.
         write: Takes text.
         patience_seconds: How long the server may be unavailable.
+
+    Returns:
+        The final state.
 
     Raises:
         UserError: There is no such job.
@@ -95,7 +82,7 @@ def follow(
         output.add(client.read_log(submission_id))
     except ClusterUnavailableError as error:
         log.warning("submit    the end of the log cannot be read: %s", error)
-    return _to_result(state)
+    return state
 
 
 class _Log:
@@ -117,22 +104,3 @@ class _Log:
         if new:
             self.write(new)
             self.num_written += len(new)
-
-
-def _to_result(state: JobState) -> JobResult:
-    """Turn a final state into a result, with the job's own exit code where it has one."""
-    code, reason = 1, ""
-    if state.status == "SUCCEEDED":
-        code = 0
-    elif state.status == "STOPPED":
-        reason = "it was stopped; the same command resumes it"
-    elif state.exit_code is None:
-        reason = state.message.strip().partition("\n")[0] or "Ray gives no reason"
-    elif state.exit_code < 0:
-        code = 128 - state.exit_code
-        killed_by = _KILLED_BY.get(-state.exit_code, f"signal {-state.exit_code}")
-        reason = f"its driver was killed by {killed_by}"
-    else:
-        code = state.exit_code or 1
-        reason = f"exit code {state.exit_code}"
-    return JobResult(state.status, code, reason, state.metadata)

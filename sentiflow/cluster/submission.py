@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
 
 from sentiflow.cluster import ray_internals
 from sentiflow.config import ray_job, settings
@@ -31,7 +30,7 @@ _ALWAYS = {
     "RAY_JOB_STOP_WAIT_TIME_S": "30",  # from SIGTERM to SIGKILL; 3 may be too short for MLflow
 }
 """Variables that every job gets; runtime_env.yaml has them for Ray's own command."""
-_PINNED: "_Pip" = {
+_PINNED = {
     "packages": ["-r ${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}/constraints.txt"],
     "pip_check": False,
 }
@@ -40,21 +39,6 @@ _MAX_NAME = 40
 """Characters of the config's name in the id of a job."""
 MAX_BYTES = 20_000_000
 """Code and settings are a twentieth of it; anything more is data, which belongs elsewhere."""
-
-
-class _Pip(TypedDict):
-    packages: list[str]
-    pip_check: bool
-
-
-class RuntimeEnv(TypedDict, total=False):
-    """A job's environment, as Ray is told of it."""
-
-    working_dir: str
-    """The folder that is uploaded."""
-    env_vars: dict[str, str]
-    pip: _Pip
-    """Packages that each node installs for the job."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +88,10 @@ class Submission:
     installs: bool = False
     """Whether each node installs the packages of constraints.txt for this job."""
 
-    def runtime_env(self, folder: Path) -> RuntimeEnv:
+    def runtime_env(self, folder: Path) -> dict[str, object]:
         """Describe the job's environment to Ray."""
-        environment: RuntimeEnv = {"working_dir": str(folder), "env_vars": dict(self.variables)}
-        if self.installs:
-            environment["pip"] = _PINNED
-        return environment
+        pip = {"pip": _PINNED} if self.installs else {}
+        return {"working_dir": str(folder), "env_vars": dict(self.variables), **pip}
 
     def metadata(self) -> dict[str, str]:
         """Give what Ray stores with the job."""

@@ -323,3 +323,22 @@ def test_a_log_is_given_until_its_connection_ends_or_seems_dead(monkeypatch, end
     with breaks if end is break_off else contextlib.nullcontext():
         client.tail_log("job", texts.append)
     assert texts == ["one\n", "two\n"]
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "reason"),
+    [
+        (job_client.JobState("SUCCEEDED", exit_code=0), 0, ""),
+        (job_client.JobState("FAILED", exit_code=2), 2, "exit code 2"),
+        (job_client.JobState("FAILED", exit_code=130), 130, "exit code 130"),
+        (job_client.JobState("FAILED", exit_code=-9), 137, "SIGKILL; was there too little memory"),
+        (job_client.JobState("FAILED", exit_code=-11), 139, "signal 11"),
+        (job_client.JobState("FAILED", "no room\nTraceback"), 1, "no room"),
+        (job_client.JobState("FAILED"), 1, "Ray gives no reason"),
+        (job_client.JobState("STOPPED"), 1, "it was stopped"),
+    ],
+)
+def test_the_exit_code_is_the_jobs_own(state, code, reason):
+    found, why = state.explain_end()
+    assert found == code
+    assert reason in why

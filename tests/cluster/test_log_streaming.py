@@ -1,7 +1,5 @@
 """A log is written completely and once, and a job has ended only when its state is final."""
 
-import itertools
-
 import pytest
 
 from sentiflow.cluster import log_streaming
@@ -68,12 +66,12 @@ def follow(client, **options):
 )
 def test_the_log_is_written_completely_and_without_repetition(streams):
     client = FakeClient(streams, [RUNNING] * len(streams) + [DONE])
-    assert follow(client) == (LOG, log_streaming.JobResult("SUCCEEDED", 0))
+    assert follow(client) == (LOG, DONE)
 
 
 def test_the_end_of_a_log_is_not_the_end_of_the_job():
     client = FakeClient([(40, "close")] * 4, [RUNNING] * 4 + [JobState("FAILED", exit_code=3)])
-    assert follow(client)[1] == log_streaming.JobResult("FAILED", 3, "exit code 3")
+    assert follow(client)[1].explain_end() == (3, "exit code 3")
     assert client.streams == []
 
 
@@ -117,7 +115,7 @@ def test_a_log_on_a_dead_node_is_reported_as_incomplete(said):
     client.whole = AWAY
     text, result = follow(client)
     assert text == LOG[:40]
-    assert result == log_streaming.JobResult("FAILED", 1, "Node died.")
+    assert result.explain_end() == (1, "Node died.")
     assert "the end of the log cannot be read" in said.text
 
 
@@ -126,22 +124,3 @@ def test_a_pending_job_is_reported_once(said, monkeypatch):
     pending = JobState("PENDING", "waiting for the runtime environment")
     assert follow(FakeClient([], [pending] * 5 + [DONE]))[0] == LOG
     assert said.text.count("the job has not started: waiting for the runtime environment") == 1
-
-
-@pytest.mark.parametrize(
-    ("state", "code", "reason"),
-    [
-        (JobState("SUCCEEDED", exit_code=0), 0, ""),
-        (JobState("FAILED", exit_code=2), 2, "exit code 2"),
-        (JobState("FAILED", exit_code=130), 130, "exit code 130"),
-        (JobState("FAILED", exit_code=-9), 137, "SIGKILL; was there too little memory"),
-        (JobState("FAILED", exit_code=-11), 139, "signal 11"),
-        (JobState("FAILED", "no room\nTraceback"), 1, "no room"),
-        (JobState("FAILED"), 1, "Ray gives no reason"),
-        (JobState("STOPPED"), 1, "it was stopped"),
-    ],
-)
-def test_the_exit_code_is_the_jobs_own(state, code, reason):
-    _, result = follow(FakeClient([], itertools.repeat(state, 2)))
-    assert result.exit_code == code
-    assert reason in result.reason
