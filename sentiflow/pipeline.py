@@ -19,7 +19,7 @@ import yaml
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
 from sentiflow.data.manifest import State
-from sentiflow.data.manifest_types import Manifest, Settings
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.progress import say
 from sentiflow.storage.uris import as_typed, is_local, without_credentials
@@ -143,7 +143,8 @@ def _stage(verb: Verb) -> ModuleType:
 def _run_stage(
     verb: Verb, config: Config, recorder: "Recorder", session: "_Session", overwrite: bool
 ) -> Manifest:
-    recorder.log_settings(_tracked_settings(config, verb))
+    also = "train" if verb == "sweep" else "format"
+    recorder.log_settings(config.model_dump(mode="json", include={also, verb}))
     options: dict[str, Resources] = {}
     if verb in _ON_WORKERS:
         resources = options["resources"] = session.resources()
@@ -167,11 +168,6 @@ def _record_result(record: Manifest, spec: manifest.OutputSpec, recorder: "Recor
 def _known_inputs(spec: manifest.OutputSpec) -> Mapping[str, Any]:
     """Name the inputs whose content is known before the stage runs: all but files."""
     return {name: value for name, value in spec.inputs.items() if "files" not in value}
-
-
-def _tracked_settings(config: Config, verb: Verb) -> Settings:
-    also = "train" if verb == "sweep" else "format"
-    return config.model_dump(mode="json", include={also, verb})
 
 
 class _Session(contextlib.ExitStack):

@@ -19,52 +19,50 @@ from sentiflow.progress import say
 if TYPE_CHECKING:
     from sentiflow.cluster.job_client import JobClient
 
-Verb = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="VERB", help="Name of a job: run, prepare, train, score, evaluate, sweep, doctor."
-    ),
-]
-ConfigPath = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A settings file.")]
-Address = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help="The cluster's dashboard. Default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or "
-        "http://127.0.0.1:8265.",
-    ),
-]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Print the job's id and do not wait.")]
-Attach = Annotated[
-    str | None,
-    typer.Option("--attach", metavar="JOB", help="Follow a job that was submitted before."),
-]
-Variables = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--env", metavar="NAME[=VALUE]", help="Environment variable for the job; no secrets."
-    ),
-]
-Install = Annotated[
-    bool,
-    typer.Option("--install", help="Install constraints.txt for this job on nodes that lack it."),
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show what would be submitted, and submit nothing.")
-]
-
 
 def submit(
-    verb: Verb = None,
-    config: ConfigPath = None,
+    verb: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="VERB",
+            help="Name of a job: run, prepare, train, score, evaluate, sweep, doctor.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="A settings file.")
+    ] = None,
     overrides: Overrides = None,
-    address: Address = None,
-    no_wait: NoWait = False,
-    attach: Attach = None,
-    variables: Variables = None,
-    install: Install = False,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The cluster's dashboard. Default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or "
+            "http://127.0.0.1:8265.",
+        ),
+    ] = None,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Print the job's id and do not wait.")
+    ] = False,
+    attach: Annotated[
+        str | None,
+        typer.Option("--attach", metavar="JOB", help="Follow a job that was submitted before."),
+    ] = None,
+    variables: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--env", metavar="NAME[=VALUE]", help="Environment variable for the job; no secrets."
+        ),
+    ] = None,
+    install: Annotated[
+        bool,
+        typer.Option(
+            "--install", help="Install constraints.txt for this job on nodes that lack it."
+        ),
+    ] = False,
     overwrite: Overwrite = False,
-    dry_run: DryRun = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be submitted, and submit nothing.")
+    ] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:

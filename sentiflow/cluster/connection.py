@@ -104,9 +104,13 @@ def _connected(verbose: bool) -> Iterator[None]:
     address = name_address()
     if address == "local":
         _guard_token()
+        if sys.platform == "linux":
+            # Training workers inherit it. Without it they would exchange gradients through the
+            # interface to which the host's name resolves.
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     elif silence := find_silence(address):
         raise _not_joined(address, silence)
-    with _loopback_only() if address == "local" else nullcontext():
+    with ray_internals.loopback_only() if address == "local" else nullcontext():
         try:
             ray.init(
                 address=address,
@@ -123,19 +127,6 @@ def _connected(verbose: bool) -> Iterator[None]:
     finally:
         _end_monitor()
         ray.shutdown()
-
-
-@contextmanager
-def _loopback_only() -> Iterator[None]:
-    """Make the Ray that starts in the block listen on loopback only.
-
-    Training workers inherit the variable. Without it they would exchange gradients through the
-    interface to which the host's name resolves.
-    """
-    if sys.platform == "linux":
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    with ray_internals.loopback_only():
-        yield
 
 
 def name_address() -> str:

@@ -118,22 +118,18 @@ def _to_node(raw: dict[str, Any], addresses: Sequence[str]) -> Node:
     )
 
 
-def _call(work: Callable[..., Result], arguments: tuple[Any, ...]) -> tuple[Result | None, str]:
-    """Call a function; gives its result, or in one line what it raised."""
-    try:
-        return work(*arguments), ""
-    except Exception as error:
-        return None, _one_line(error)
+def _call(work: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
+    return work(*arguments)
 
 
 def _get(task: Any) -> tuple[Any, str]:
+    """Give the result of a call, or in one line why there is none."""
     try:
-        result, problem = ray.get(task)
+        return ray.get(task), ""
     except ray.exceptions.TaskUnschedulableError:
         return None, "Ray has lost the node"
-    except ray.exceptions.RayError as error:  # the node cannot import it, or has died
+    except ray.exceptions.RayError as error:  # it failed, cannot be imported there, or has died
         return None, _one_line(error)
-    return result, problem
 
 
 def _one_line(error: BaseException) -> str:

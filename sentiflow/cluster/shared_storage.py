@@ -146,10 +146,8 @@ def _find_unseen(
     ]
     if not pairs:
         return []
-    (reader, writer), *others = pairs
+    reader, writer = pairs[0]
     what = f"is not shared: node {reader} does not see what node {writer} wrote"
-    if others:
-        what += f" ({len(others)} more pair{'s' if others[1:] else ''} of nodes)"
     return [SharingProblem(what, tuple(sorted({name for pair in pairs for name in pair})))]
 
 

@@ -3,7 +3,7 @@
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from sentiflow.config.sections import Config
@@ -35,9 +35,10 @@ class CheckResult:
 
     def to_json(self) -> dict[str, str | Sequence[str]]:
         """Give all fields, without passwords and keys."""
-        texts = {name: getattr(self, name) for name in ("check", "level", "what", "why", "do")}
-        clean = {name: without_credentials(text) for name, text in texts.items()}
-        return clean | {"nodes": self.nodes}
+        return {
+            name: without_credentials(value) if isinstance(value, str) else value
+            for name, value in asdict(self).items()
+        }
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,11 @@ def to_text(results: Sequence[CheckResult]) -> str:
         lines += _wrap(f"{result.level:<9} {result.check:<9} ", result.what)
         lines += _wrap(f"{'':<19} why: ", result.why) if result.why else []
         lines += _wrap(f"{'':<19} do:  ", result.do) if result.do else []
-    return "\n".join([*lines, "", _summarize(results)])
+    levels = Counter(result.level for result in results)
+    bad = [count(levels[level], level) for level in ("error", "warning") if levels[level]]
+    bad += [f"{levels['unchecked']} unchecked"] if levels["unchecked"] else []
+    summary = ", ".join(bad) or f"all is well: {len(results)} checks"
+    return "\n".join([*lines, "", summary])
 
 
 def count(number: int, noun: str) -> str:
@@ -89,13 +94,6 @@ def count(number: int, noun: str) -> str:
         ('1 node', '3 nodes')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _summarize(results: Sequence[CheckResult]) -> str:
-    levels = Counter(result.level for result in results)
-    parts = [count(levels[level], level) for level in ("error", "warning") if levels[level]]
-    parts += [f"{levels['unchecked']} unchecked"] if levels["unchecked"] else []
-    return ", ".join(parts) or f"all is well: {len(results)} checks"
 
 
 def _wrap(label: str, text: str) -> list[str]:
