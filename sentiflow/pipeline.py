@@ -44,7 +44,7 @@ _MODULES: dict[Verb, str] = {
 }
 _BY_EVERY_PART = ("pyarrow.parquet", "pyarrow.csv", "pandas", "sentiflow.cluster.map_stages")
 _ON_WORKERS: dict[Verb, tuple[str, ...]] = {
-    "prepare": ("ray.data", *_BY_EVERY_PART, "sentiflow.preparation.prepared_parts"),
+    "prepare": (*_BY_EVERY_PART, "sentiflow.preparation.prepared_parts"),
     "train": (),
     "score": (*_BY_EVERY_PART, "sentiflow.scoring.scored_parts"),
     "sweep": (),

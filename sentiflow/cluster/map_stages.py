@@ -21,9 +21,6 @@ MARKERS = "_work/receipts"
 _READ_AT_ONCE = 16
 """An object store answers slowly, but to many requests at once."""
 
-Engine = Callable[..., Iterator[Any]]
-"""``part_tasks.map_parts`` or ``part_tasks.map_tasks``, with some of their options."""
-
 
 class Marker(TypedDict):
     """What is kept of a finished part, so that a killed stage resumes."""
@@ -38,7 +35,13 @@ class Passes:
     """The map stages of one job: work over numbered parts, with a completion marker for each."""
 
     def __init__(
-        self, stage: str, root: str, *, resumes: bool, engine: Engine = part_tasks.map_parts
+        self,
+        stage: str,
+        root: str,
+        *,
+        resumes: bool,
+        num_workers: int | str,
+        max_wait_minutes: float,
     ) -> None:
         """Describe the job.
 
@@ -46,9 +49,12 @@ class Passes:
             stage: Its name, for progress.
             root: Its output directory.
             resumes: Whether the markers of an earlier run count, which was killed.
-            engine: Runs the work.
+            num_workers: Tasks at the same time; ``auto``: as many as there are cores.
+            max_wait_minutes: How long the cluster may be without a node that could do the work.
         """
-        self.stage, self.root, self.resumes, self.engine = stage, root, resumes, engine
+        self.stage, self.root, self.resumes = stage, root, resumes
+        self.concurrency = None if num_workers == "auto" else int(num_workers)
+        self.max_wait_seconds = 60 * max_wait_minutes
         self.fresh: list[int] = []
         """Parts that the last map stage has worked on; the others had a marker."""
 
@@ -60,7 +66,7 @@ class Passes:
         *,
         unit: str,
         keys: Sequence[str] | None = None,
-        **options: Any,
+        num_gpus: float = 0,
     ) -> list[Result]:
         """Do the work on each part that has no completion marker of this map stage yet.
 
@@ -70,7 +76,7 @@ class Passes:
             sizes: By part: units of progress, and bytes.
             unit: Of progress.
             keys: By part: what it stands for. A marker with another key does not count.
-            options: Of the engine.
+            num_gpus: Share of a GPU for each part.
 
         Returns:
             The results by part.
@@ -89,13 +95,16 @@ class Passes:
                 f"{left:,} of {sum(size for size, _ in sizes):,} {unit} are left",
             )
         task = functools.partial(_run, work=work, name=name, root=self.root, parts=todo, keys=keys)
-        with Progress(
-            self.stage,
-            total=left,
-            unit=unit,
-            total_bytes=sum(sizes[part][1] for part in todo),
-        ) as progress:
-            for index, result in self.engine(task, num_parts=len(todo), **options):
+        done = part_tasks.map_parts(
+            task,
+            num_parts=len(todo),
+            max_wait_seconds=self.max_wait_seconds,
+            concurrency=self.concurrency,
+            num_gpus=num_gpus,
+        )
+        num_bytes = sum(sizes[part][1] for part in todo)
+        with Progress(self.stage, total=left, unit=unit, total_bytes=num_bytes) as progress:
+            for index, result in done:
                 part = todo[index]
                 results[part] = result
                 progress.advance(sizes[part][0], num_bytes=sizes[part][1])

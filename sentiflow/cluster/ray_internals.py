@@ -6,7 +6,7 @@ A later Ray may rename or remove each of them. Then its function does what stand
 import logging
 import os
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,34 +77,6 @@ def groups_of_dead_actors(job: str) -> list[Any]:
         and row.state != table.REMOVED
         and not row.is_detached
     ]
-
-
-def speed_up_data() -> None:
-    """Let Ray Data start its tasks at once.
-
-    Why: for the first second of each dataset it believes that the cluster has no core, and runs
-    one task; and it looks for finished tasks only ten times a second.
-    Without: each stage over a corpus takes about a second longer.
-    """
-    execution = "ray.data._internal.execution"
-    for owner, constant, seconds in (
-        (f"{execution}.resource_manager.ResourceManager", "GLOBAL_LIMITS_UPDATE_INTERVAL_S", 0.05),
-        (f"{execution}.streaming_executor_state", "WAIT_FOR_TASK_COMPLETION_TIMEOUT_S", 0.01),
-    ):
-        if hasattr(found := _find(owner), constant):
-            setattr(found, constant, seconds)
-
-
-def callbacks_of_data(check: Callable[[], None]) -> list[type]:
-    """Make the callbacks by which Ray Data calls a function again and again while it works.
-
-    Why: Ray Data waits for ever for a core that no node has any more. An error of ``check`` ends
-    that. The setting that takes callbacks is public, their base class is not.
-    Without: none, and Ray Data waits for ever.
-    """
-    base = _find("ray.data._internal.execution.execution_callback.ExecutionCallback")
-    step = {"on_execution_step": lambda callback, executor: check()}
-    return [type("Check", (base,), step)] if base else []
 
 
 def find_uploaded(folder: Path) -> list[Path]:

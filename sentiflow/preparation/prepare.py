@@ -28,9 +28,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.fs import FileType
 
-from sentiflow.cluster import part_tasks
 from sentiflow.cluster.map_stages import Passes
-from sentiflow.cluster.resources import Resources, as_limit
+from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.data import corpus, csv_records, input_files, manifest
 from sentiflow.data.archives import SENTIMENT140
@@ -130,12 +129,13 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
     uris = _expand(config.prepare)
     unread = replace(target, inputs=target.inputs | {"csv": input_files.as_found(uris)})
     resumes = manifest.begin(unread, overwrite=overwrite, resumable=True)
-    engine = functools.partial(
-        part_tasks.map_parts,
-        max_wait_seconds=60 * config.cluster.max_wait_minutes,
-        concurrency=as_limit(config.prepare.num_workers),
+    maps = Passes(
+        STAGE,
+        config.prepare.output_uri,
+        resumes=resumes,
+        num_workers=config.prepare.num_workers,
+        max_wait_minutes=config.cluster.max_wait_minutes,
     )
-    maps = Passes(STAGE, config.prepare.output_uri, resumes=resumes, engine=engine)
     try:
         report = _prepare(config, uris, maps, resources)
     except UserError:

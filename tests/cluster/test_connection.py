@@ -191,8 +191,7 @@ def test_a_worker_that_was_warmed_has_the_modules(resources):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("engine", [part_tasks.map_parts, part_tasks.map_tasks])
-def test_a_worker_unpacks_the_work_once_whatever_the_number_of_parts(resources, tmp_path, engine):
+def test_a_worker_unpacks_the_work_once_whatever_the_number_of_parts(resources, tmp_path):
     class Work:  # here, as workers do not find the modules of the tests
         def __init__(self, folder):
             self.folder = folder
@@ -204,7 +203,7 @@ def test_a_worker_unpacks_the_work_once_whatever_the_number_of_parts(resources, 
         def __call__(self, part):
             return {"part": part, "process": os.getpid()}
 
-    done = list(engine(Work(tmp_path), num_parts=24))
+    done = list(part_tasks.map_parts(Work(tmp_path), num_parts=24))
     assert sorted(item["part"] for item in done) == list(range(24))
     unpacked = Counter(file.read_text() for file in tmp_path.iterdir())
     assert {str(item["process"]) for item in done} <= unpacked.keys()

@@ -14,14 +14,19 @@ from sentiflow.storage import filesystem
 SIZES = [(10, 100)] * 4
 
 
-def run_here(work, *, num_parts):
-    """Stand for an engine: results travel as JSON."""
+def run_here(work, *, num_parts, **options):
+    """Stand for Ray: results travel as JSON."""
     for index in range(num_parts):
         yield json.loads(json.dumps(work(index)))
 
 
+@pytest.fixture(autouse=True)
+def without_ray(monkeypatch):
+    monkeypatch.setattr(map_stages.part_tasks, "map_parts", run_here)
+
+
 def run(root, work, *, resumes, keys=None):
-    passes = Passes("score", str(root), resumes=resumes, engine=run_here)
+    passes = Passes("score", str(root), resumes=resumes, num_workers="auto", max_wait_minutes=10)
     return passes.run("score", work, SIZES, unit="rows", keys=keys), passes.fresh
 
 
@@ -45,6 +50,14 @@ def test_markers_count_only_if_the_job_resumes_and_the_key_is_the_same(tmp_path)
     results, fresh = run(tmp_path, lambda part: "new", resumes=True, keys=["a", "b", "a", "b"])
     assert (results, fresh) == (["old", "new", "old", "new"], [1, 3])
     assert run(tmp_path, lambda part: "new", resumes=False)[1] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("num_workers", "concurrency"), [("auto", None), (3, 3)])
+def test_the_settings_limit_the_tasks_and_the_wait(tmp_path, num_workers, concurrency):
+    passes = Passes(
+        "score", str(tmp_path), resumes=False, num_workers=num_workers, max_wait_minutes=2
+    )
+    assert (passes.concurrency, passes.max_wait_seconds) == (concurrency, 120)
 
 
 JSON = st.recursive(

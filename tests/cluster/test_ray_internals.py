@@ -40,8 +40,6 @@ def test_no_other_module_uses_private_interfaces_of_ray():
 
 
 CALLS = {
-    "speed_up_data": lambda: ray_internals.speed_up_data(),
-    "callbacks_of_data": lambda: ray_internals.callbacks_of_data(print),
     "find_uploaded": lambda: ray_internals.find_uploaded(PROJECT / "jobs"),
     "validate_cluster_file": lambda: ray_internals.validate_cluster_file(
         {"provider": {"type": "local", "head_ip": "10.0.0.1", "worker_ips": []},
@@ -60,8 +58,7 @@ def test_nothing_fails_where_an_interface_is_gone(monkeypatch, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["speed_up_data", "callbacks_of_data", "find_uploaded",
-             "validate_cluster_file"],
+    "name", ["find_uploaded", "validate_cluster_file"],
 )  # fmt: skip
 def test_this_version_of_ray_has_them_all(monkeypatch, name):
     find, missing = ray_internals._find, []
@@ -74,14 +71,6 @@ def test_this_version_of_ray_has_them_all(monkeypatch, name):
     monkeypatch.setattr(ray_internals, "_find", look)
     CALLS[name]()
     assert not missing
-
-
-def test_ray_data_reads_the_constants_that_speed_it_up():
-    ray_internals.speed_up_data()
-    state = ray_internals._find("ray.data._internal.execution.streaming_executor_state")
-    assert state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S == 0.01
-    manager = "ray.data._internal.execution.resource_manager.ResourceManager"
-    assert ray_internals._find(manager).GLOBAL_LIMITS_UPDATE_INTERVAL_S == 0.05
 
 
 def test_the_loopback_constant_is_restored():

@@ -105,7 +105,7 @@ def results(folder, config):
 BROKEN = [
     ("versions", "error", "pandas 1.5.3, but ", "constraints.txt"),
     ("torch", "error", "can use 0 of 1 GPU", "pytorch.org"),
-    ("tracking", "error", "store http://127.0.0.1:9: Connection refused", "mlflow server"),
+    ("tracking", "error", "Connection refused", "mlflow server"),
     ("dashboard", "error", "answers without a token", "ray get-auth-token"),
     ("token", "error", "has mode 0644 (node ", "chmod 600"),
     ("session", "warning", "all users can write into Ray's session folder", "mkdir -m 700"),
