@@ -1,19 +1,40 @@
-"""Work on numbered parts -> each part done once, also if the driver is killed and started again."""
+"""Work on numbered parts -> each done once by a task of Ray, also if the driver is killed.
 
-from __future__ import annotations
+A finished part leaves a completion marker with its result, so that the next run does not repeat it.
+"""
 
 import concurrent.futures
 import functools
+import itertools
 import json
+import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypedDict
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypedDict, TypeVar
 
-from sentiflow.cluster import part_tasks
-from sentiflow.cluster.part_tasks import Result
+from sentiflow.cluster.connection import (
+    LOOK_EVERY_SECONDS,
+    Capacity,
+)  # before Ray, as it sets what Ray reads on import
+from sentiflow.errors import JobError, UserError
 from sentiflow.progress import Progress, say
-from sentiflow.storage import filesystem
+from sentiflow.storage import errors, filesystem
 from sentiflow.storage.uris import join
+
+# isort: split
+import ray
+import ray.exceptions
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+"""What the work on a part returns: JSON can hold it, most often a dictionary."""
+
+_MAX_RETRIES = 10
+"""How often a task is repeated whose worker or node has died."""
+_MAX_QUEUED = 1000
+"""Tasks that Ray knows at a time."""
 
 MARKERS = "_work/receipts"
 """Folder of the completion markers, below the stage's directory. The stage owns ``_work``."""
@@ -31,7 +52,7 @@ class Marker(TypedDict):
     """What the work returned: JSON can hold it."""
 
 
-class Passes:
+class MapStages:
     """The map stages of one job: work over numbered parts, with a completion marker for each."""
 
     def __init__(
@@ -94,18 +115,16 @@ class Passes:
                 f"resumes {name}: {len(results)} of {len(sizes)} parts were done before, "
                 f"{left:,} of {sum(size for size, _ in sizes):,} {unit} are left",
             )
-        task = functools.partial(_run, work=work, name=name, root=self.root, parts=todo, keys=keys)
-        done = part_tasks.map_parts(
-            task,
-            num_parts=len(todo),
+        done = map_parts(
+            functools.partial(_run, work=work, name=name, root=self.root, keys=keys),
+            todo,
             max_wait_seconds=self.max_wait_seconds,
             concurrency=self.concurrency,
             num_gpus=num_gpus,
         )
         num_bytes = sum(sizes[part][1] for part in todo)
         with Progress(self.stage, total=left, unit=unit, total_bytes=num_bytes) as progress:
-            for index, result in done:
-                part = todo[index]
+            for part, result in done:
                 results[part] = result
                 progress.advance(sizes[part][0], num_bytes=sizes[part][1])
         return [results[part] for part in range(len(sizes))]
@@ -143,17 +162,88 @@ def write_marker(root: str, name: str, part: int, marker: Marker) -> None:
     filesystem.write_bytes(path, json.dumps(marker).encode())
 
 
-def _run(
-    index: int,
-    *,
+def map_parts(
     work: Callable[[int], Result],
-    name: str,
-    root: str,
-    parts: Sequence[int],
-    keys: Sequence[str],
-) -> tuple[int, Result]:
+    parts: Iterable[int],
+    *,
+    max_wait_seconds: float = 600,
+    concurrency: int | None = None,
+    num_gpus: float = 0,
+) -> Iterator[tuple[int, Result]]:
+    """Do a stage's work on each of its parts, and yield part and result as they come.
+
+    Each part is one task of one core; there are no actors that would keep a core. A task that is
+    lost with its worker or node is repeated. The tables stay in the process that reads and writes
+    them; only the small result travels.
+
+    Args:
+        work: Takes a part's number and returns its result.
+        parts: Their numbers.
+        max_wait_seconds: How long the cluster may be without a core, and its share of a GPU.
+        concurrency: Tasks at the same time; None: as many as there are cores.
+        num_gpus: Share of a GPU for each task.
+
+    Raises:
+        UserError: The work on a part raised it.
+        JobError: It failed otherwise, and its traceback is logged; a part ended its worker again
+            and again; or no node is left that could do the work.
+    """
+    capacity = Capacity({"CPU": 1, "GPU": num_gpus}, max_wait_seconds=max_wait_seconds)
+    function = ray.remote(num_cpus=1, num_gpus=num_gpus, max_retries=_MAX_RETRIES)(_run_shared)
+    shared, numbers = ray.put(work), iter(parts)
+    queued: dict[Any, int] = {}
+    try:
+        while True:
+            for part in itertools.islice(numbers, (concurrency or _MAX_QUEUED) - len(queued)):
+                queued[function.remote([shared], part)] = part
+            if not queued:
+                return
+            done, _ = ray.wait(list(queued), num_returns=1, timeout=LOOK_EVERY_SECONDS)
+            for task in done:
+                part = queued.pop(task)
+                yield part, _get(task, part)
+            if not done:
+                capacity.check()
+    finally:
+        for task in queued:
+            ray.cancel(task)
+
+
+def _get(task: Any, part: int) -> Any:
+    """Give the result of a task, or raise its error without Ray's wrapping."""
+    try:
+        return json.loads(ray.get(task))
+    except ray.exceptions.RayTaskError as error:
+        known = errors.explain(error.cause) or error.cause
+        if isinstance(known, UserError | JobError):
+            raise known from None
+        log.error("%s", error)
+        raise JobError(traceback.format_exception_only(known)[-1].strip()) from error
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise JobError(f"part {part} was lost: {reason}") from error
+
+
+def _run(
+    part: int, *, work: Callable[[int], Result], name: str, root: str, keys: Sequence[str]
+) -> Result:
     """Do the work on one part and write its completion marker; runs in a task of a worker."""
-    part = parts[index]
     result = work(part)
     write_marker(root, name, part, {"key": keys[part], "result": result})
-    return index, result
+    return result
+
+
+def _run_shared(shared: Sequence[Any], part: int) -> str:
+    """Do the work on one part; ``shared`` is a list of one reference, which Ray does not resolve.
+
+    The work holds a list of all parts of the corpus. To unpack it for each part would take time
+    that grows with the square of their number.
+    """
+    return json.dumps(_fetch_work(*shared)(part))
+
+
+@functools.lru_cache(maxsize=1)
+def _fetch_work(shared: Any) -> Callable[[int], Any]:
+    """Fetch the work once for each worker process."""
+    work: Callable[[int], Any] = ray.get(shared)
+    return work

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.fs import FileType
 
-from sentiflow.cluster.map_stages import Passes
+from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.data import corpus, csv_records, input_files, manifest
@@ -129,7 +129,7 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
     uris = _expand(config.prepare)
     unread = replace(target, inputs=target.inputs | {"csv": input_files.as_found(uris)})
     resumes = manifest.begin(unread, overwrite=overwrite, resumable=True)
-    maps = Passes(
+    maps = MapStages(
         STAGE,
         config.prepare.output_uri,
         resumes=resumes,
@@ -190,7 +190,7 @@ class PrepareReport:
 
 
 def _prepare(
-    config: Config, uris: Sequence[str], maps: Passes, resources: Resources
+    config: Config, uris: Sequence[str], maps: MapStages, resources: Resources
 ) -> PrepareReport:
     settings = config.prepare
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -253,7 +253,7 @@ def _name_vectors(settings: PrepareSettings) -> tuple[str, dict[str, Any]]:
     return wanted.vectors, {"max_words": max_words, "cache": wanted.vectors_cache}
 
 
-def _cut(config: Config, uris: Sequence[str], maps: Passes) -> corpus.Corpus:
+def _cut(config: Config, uris: Sequence[str], maps: MapStages) -> corpus.Corpus:
     """Cut the files into parts, and check that they have the required columns."""
     for uri in filter(compression.is_compressed, uris):
         say(STAGE, f"{as_typed(uri)} is compressed: one task unpacks it")
@@ -277,7 +277,7 @@ def _cut(config: Config, uris: Sequence[str], maps: Passes) -> corpus.Corpus:
     return source
 
 
-def _make_job(settings: PrepareSettings, source: corpus.Corpus, maps: Passes) -> Job:
+def _make_job(settings: PrepareSettings, source: corpus.Corpus, maps: MapStages) -> Job:
     """Collect the arguments of the tasks; a split by time counts all times first."""
     job = Job(settings, source.csv_parts)
     if settings.split.kind != "time":
@@ -295,7 +295,7 @@ def _make_job(settings: PrepareSettings, source: corpus.Corpus, maps: Passes) ->
 
 
 def _map_parts(
-    work: Callable[..., Result], kind: type[Result], job: Job, maps: Passes
+    work: Callable[..., Result], kind: type[Result], job: Job, maps: MapStages
 ) -> list[Result]:
     """Do the work on every part; its completion markers bear the name of the function."""
     ranges = [part.csv_range for part in job.parts]
@@ -304,7 +304,7 @@ def _map_parts(
 
 
 def _map_partitions(
-    work: Callable[..., Result], kind: type[Result], job: Job, maps: Passes
+    work: Callable[..., Result], kind: type[Result], job: Job, maps: MapStages
 ) -> list[Result]:
     """Do the work on every partition of the words or hashes."""
     return _map(work, kind, job, maps, [(1, 0)] * job.num_partitions, "partitions")
@@ -314,7 +314,7 @@ def _map(
     work: Callable[..., Result],
     kind: type[Result],
     job: Job,
-    maps: Passes,
+    maps: MapStages,
     sizes: Sequence[tuple[int, int]],
     unit: str,
 ) -> list[Result]:
@@ -323,7 +323,7 @@ def _map(
 
 
 def _handle_duplicates(
-    parts: list[IngestedPart], job: Job, maps: Passes
+    parts: list[IngestedPart], job: Job, maps: MapStages
 ) -> tuple[DuplicateCounts, list[IngestedPart]]:
     """Count repeated texts, and drop the rows that the settings name; returns the new parts."""
     found = _map_partitions(prepared_parts.find_duplicates, FoundDuplicates, job, maps)
@@ -341,7 +341,7 @@ def _replace_tweets(part: IngestedPart, filtered: FilteredPart) -> IngestedPart:
 
 
 def _fit(
-    job: Job, vectors: word_vectors.WordVectors, maps: Passes
+    job: Job, vectors: word_vectors.WordVectors, maps: MapStages
 ) -> tuple[Vocabulary, VocabularyReport]:
     """Choose the words and the vector of each; also reports which frequent words are unknown."""
     _map_partitions(prepared_parts.count_words, WrittenTable, job, maps)

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sentiflow.cluster.map_stages import Passes
+from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, ScoreSettings
 from sentiflow.data import manifest
@@ -109,7 +109,7 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
     resumes = _begin(target, key, status.state, overwrite)
     _save_precision(target, precision)
     num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
-    maps = Passes(
+    maps = MapStages(
         STAGE,
         target.uri,
         resumes=resumes,
@@ -164,7 +164,7 @@ def _open(
     target: OutputSpec,
     plan: scored_corpus.Plan,
     previous: PreviousRun,
-    maps: Passes,
+    maps: MapStages,
 ) -> tuple[Corpus, str]:
     """Cut the corpus, and download the model to where all nodes find it; returns both.
 

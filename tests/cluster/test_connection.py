@@ -13,7 +13,7 @@ from collections import Counter
 
 import pytest
 
-from sentiflow.cluster import connection, part_tasks
+from sentiflow.cluster import connection, map_stages
 from sentiflow.errors import JobError, UserError
 
 
@@ -203,7 +203,7 @@ def test_a_worker_unpacks_the_work_once_whatever_the_number_of_parts(resources, 
         def __call__(self, part):
             return {"part": part, "process": os.getpid()}
 
-    done = list(part_tasks.map_parts(Work(tmp_path), num_parts=24))
+    done = [result for _, result in map_stages.map_parts(Work(tmp_path), range(24))]
     assert sorted(item["part"] for item in done) == list(range(24))
     unpacked = Counter(file.read_text() for file in tmp_path.iterdir())
     assert {str(item["process"]) for item in done} <= unpacked.keys()

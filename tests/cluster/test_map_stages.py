@@ -8,25 +8,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiflow.cluster import map_stages
-from sentiflow.cluster.map_stages import Passes
+from sentiflow.cluster.map_stages import MapStages
 from sentiflow.storage import filesystem
 
 SIZES = [(10, 100)] * 4
 
 
-def run_here(work, *, num_parts, **options):
+def run_here(work, parts, **options):
     """Stand for Ray: results travel as JSON."""
-    for index in range(num_parts):
-        yield json.loads(json.dumps(work(index)))
+    for part in parts:
+        yield part, json.loads(json.dumps(work(part)))
 
 
 @pytest.fixture(autouse=True)
 def without_ray(monkeypatch):
-    monkeypatch.setattr(map_stages.part_tasks, "map_parts", run_here)
+    monkeypatch.setattr(map_stages, "map_parts", run_here)
 
 
 def run(root, work, *, resumes, keys=None):
-    passes = Passes("score", str(root), resumes=resumes, num_workers="auto", max_wait_minutes=10)
+    passes = MapStages("score", str(root), resumes=resumes, num_workers="auto", max_wait_minutes=10)
     return passes.run("score", work, SIZES, unit="rows", keys=keys), passes.fresh
 
 
@@ -54,7 +54,7 @@ def test_markers_count_only_if_the_job_resumes_and_the_key_is_the_same(tmp_path)
 
 @pytest.mark.parametrize(("num_workers", "concurrency"), [("auto", None), (3, 3)])
 def test_the_settings_limit_the_tasks_and_the_wait(tmp_path, num_workers, concurrency):
-    passes = Passes(
+    passes = MapStages(
         "score", str(tmp_path), resumes=False, num_workers=num_workers, max_wait_minutes=2
     )
     assert (passes.concurrency, passes.max_wait_seconds) == (concurrency, 120)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from sentiflow.cluster import part_tasks
+from sentiflow.cluster import map_stages
 from sentiflow.errors import JobError, UserError
 
 # isort: split
@@ -17,6 +17,11 @@ from ray import cloudpickle
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not find the tests
 
 pytestmark = pytest.mark.ray
+
+
+def run(work, *, num_parts, **options):
+    """Do the work on all parts; returns the results in the order of the parts."""
+    return [result for _, result in sorted(map_stages.map_parts(work, range(num_parts), **options))]
 
 
 def square(part):
@@ -45,15 +50,15 @@ def die_once(part, *, folder):
 
 
 def test_each_part_gives_its_result(resources):
-    found = sorted(part_tasks.map_parts(square, num_parts=5), key=lambda result: result["part"])
+    found = sorted(run(square, num_parts=5), key=lambda result: result["part"])
     assert found == [square(part) for part in range(5)]
-    assert list(part_tasks.map_parts(square, num_parts=0)) == []
+    assert list(run(square, num_parts=0)) == []
 
 
 @pytest.mark.parametrize(("kind", "raised"), [(UserError, UserError), (JobError, JobError)])
 def test_an_error_of_a_part_is_raised_in_the_driver(resources, kind, raised):
     with pytest.raises(raised, match=r"^part 0 is wrong$"):
-        list(part_tasks.map_parts(functools.partial(fail, kind=kind), num_parts=1))
+        list(run(functools.partial(fail, kind=kind), num_parts=1))
 
 
 def refuse(part):
@@ -62,24 +67,24 @@ def refuse(part):
 
 def test_a_location_without_permission_is_a_user_error(resources, caplog):
     with pytest.raises(UserError, match=r"^Permission denied: '/data/run': choose another"):
-        list(part_tasks.map_parts(refuse, num_parts=1))
+        list(run(refuse, num_parts=1))
     assert "Traceback" not in caplog.text
 
 
 def test_an_unknown_failure_is_one_line_and_its_traceback_is_logged(resources, caplog):
     with pytest.raises(JobError, match=r"^ZeroDivisionError: part 0 is wrong$"):
-        list(part_tasks.map_parts(functools.partial(fail, kind=ZeroDivisionError), num_parts=1))
+        list(run(functools.partial(fail, kind=ZeroDivisionError), num_parts=1))
     assert "Traceback" in caplog.text
 
 
 def test_concurrency_limits_the_parts_at_the_same_time(resources, tmp_path):
     work = functools.partial(note, folder=tmp_path)
-    assert {r["busy"] for r in part_tasks.map_parts(work, num_parts=4, concurrency=1)} == {1}
+    assert {r["busy"] for r in run(work, num_parts=4, concurrency=1)} == {1}
 
 
 def test_a_part_whose_worker_dies_is_repeated(resources, tmp_path):
     work = functools.partial(die_once, folder=tmp_path)
-    assert [r["part"] for r in part_tasks.map_parts(work, num_parts=1)] == [0]
+    assert [r["part"] for r in run(work, num_parts=1)] == [0]
 
 
 def die(part):
@@ -87,15 +92,15 @@ def die(part):
 
 
 def test_a_part_that_kills_every_worker_ends_the_job(resources, monkeypatch):
-    monkeypatch.setattr(part_tasks, "_MAX_RETRIES", 1)
+    monkeypatch.setattr(map_stages, "_MAX_RETRIES", 1)
     with pytest.raises(JobError, match=r"^part 0 was lost: \S"):
-        list(part_tasks.map_parts(die, num_parts=1))
+        list(run(die, num_parts=1))
 
 
 def test_work_for_which_no_node_is_left_ends_the_job(resources, monkeypatch):
     """Ray would wait for ever. The nodes are hidden from the check."""
-    monkeypatch.setattr(part_tasks.Capacity, "is_there", lambda capacity: False)
+    monkeypatch.setattr(map_stages.Capacity, "is_there", lambda capacity: False)
     slow = functools.partial(time.sleep, 60)
     work = lambda part: slow() or {}  # noqa: E731
     with pytest.raises(JobError, match=r"the cluster has had no node with 1 core for 1 s"):
-        list(part_tasks.map_parts(work, num_parts=1, max_wait_seconds=1))
+        list(run(work, num_parts=1, max_wait_seconds=1))
