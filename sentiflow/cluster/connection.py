@@ -7,11 +7,10 @@ import re
 import secrets
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager, nullcontext, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 # Ray reads these when it is imported or started. The token mode is not set where Ray has been
@@ -64,35 +63,26 @@ def starting(*, verbose: bool, modules: Sequence[str] = ()) -> Iterator[Callable
     Yields:
         A function that waits for Ray and counts its resources. It raises what made Ray fail.
     """
-    found: Future[None] = Future()
-    over = threading.Event()
-
-    def hold() -> None:
-        try:
-            with _connected(verbose):
-                warm(modules)
-                found.set_result(None)
-                over.wait()
-        except BaseException as error:
-            if found.done():
-                raise
-            found.set_exception(error)
-
     if not verbose:
         for name in ("ray.train", "ray.tune"):
             logging.getLogger(name).setLevel(logging.ERROR)
-    thread = threading.Thread(target=hold, name="ray", daemon=True)
-    thread.start()
+    connection = ExitStack()
 
-    def wait_and_count() -> Resources:
-        found.result()
-        return count_resources()
+    def connect() -> None:
+        connection.enter_context(_connected(verbose))
+        warm(modules)
 
-    try:
-        yield wait_and_count
-    finally:
-        over.set()
-        thread.join()
+    with ThreadPoolExecutor(1, "ray") as thread:
+        connected = thread.submit(connect)
+
+        def wait_and_count() -> Resources:
+            connected.result()
+            return count_resources()
+
+        try:
+            yield wait_and_count
+        finally:
+            thread.submit(connection.close).result()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Address of a Ray cluster -> its job server: submits jobs, and gives their state and log."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import re
@@ -95,8 +96,9 @@ class JobClient:
                 return self._submit(submission, folder)
             except ClusterUnavailableError as error:
                 problem = error
-            if self._knows(submission.submission_id):  # only the answer was lost
-                return None
+            with contextlib.suppress(UserError, JobError):
+                self.read_state(submission.submission_id)
+                return None  # only the answer was lost
             time.sleep(delay)
         raise JobError(f"the job was not submitted: {problem}") from problem
 
@@ -114,13 +116,6 @@ class JobClient:
             if re.match(r"Request failed with status code 5\d\d", str(error)):
                 raise ClusterUnavailableError(_last_line(error)) from error
             raise JobError(f"the cluster refuses the job: {_last_line(error)}") from error
-
-    def _knows(self, submission_id: str) -> bool:
-        try:
-            self.read_state(submission_id)
-        except (UserError, JobError):
-            return False
-        return True
 
     def read_state(self, submission_id: str) -> JobState:
         """Ask for the state of a job.

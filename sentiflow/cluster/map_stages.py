@@ -35,6 +35,7 @@ _MAX_RETRIES = 10
 """How often a task is repeated whose worker or node has died."""
 _MAX_QUEUED = 1000
 """Tasks that Ray knows at a time."""
+_COLOR = re.compile(r"\x1b\[\d+m")
 
 MARKERS = "_work/receipts"
 """Folder of the completion markers, below the stage's directory. The stage owns ``_work``."""
@@ -217,7 +218,7 @@ def _get(task: Any, part: int) -> Any:
         known = errors.explain(error.cause) or error.cause
         if isinstance(known, UserError | JobError):
             raise known from None
-        log.error("%s", error)
+        log.error("%s", _COLOR.sub("", str(error)))  # the traceback on the worker
         raise JobError(traceback.format_exception_only(known)[-1].strip()) from error
     except ray.exceptions.RayError as error:
         reason = str(error).strip().partition("\n")[0]
