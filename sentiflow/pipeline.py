@@ -187,8 +187,9 @@ class _Session(contextlib.ExitStack):
         if verb in _ON_WORKERS and self._resources is None:
             from sentiflow.cluster import connection
 
-            starting = connection.starting(verbose=self.verbose, modules=_ON_WORKERS[verb])
-            self._resources = self.enter_context(starting)
+            self._resources = self.enter_context(
+                connection.starting(verbose=self.verbose, modules=_ON_WORKERS[verb])
+            )
 
     def resources(self) -> "Resources":
         """Wait for Ray."""
@@ -199,10 +200,11 @@ class _Session(contextlib.ExitStack):
         from sentiflow.tracking import recording
 
         tracking = self.config.tracking
-        uri = recording.default_uri(tracking.uri)
         try:
             return recording.open_store(
-                uri, experiment=self.config.name, required=tracking.required
+                recording.default_uri(tracking.uri),
+                experiment=self.config.name,
+                required=tracking.required,
             )
         except UnavailableError as error:
             hint = "tracking.required=false runs the job without it"

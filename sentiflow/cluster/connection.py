@@ -98,20 +98,27 @@ def _connected(verbose: bool) -> Iterator[None]:
             # Training workers inherit it. Without it they would exchange gradients through the
             # interface to which the host's name resolves.
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    elif silence := find_silence(address):
-        raise _not_joined(address, silence)
     with ray_internals.loopback_only() if address == "local" else nullcontext():
         try:
+            if listener := _ADDRESS.fullmatch(
+                address
+            ):  # where nobody listens, Ray tries for minutes
+                host, port = listener.groups()
+                socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
             ray.init(
                 address=address,
                 include_dashboard=verbose if address == "local" else None,
                 log_to_driver=verbose,
                 logging_level=logging.INFO if verbose else logging.ERROR,
             )
-        except (ConnectionError, AuthenticationError) as error:
+        except (OSError, UnicodeError, AuthenticationError) as error:
             if address == "local":
                 raise
-            raise _not_joined(address, str(error).strip().partition("\n")[0]) from error
+            problem = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
+            raise UserError(
+                f"RAY_ADDRESS={address}: no Ray cluster can be joined there ({problem})",
+                hint="start it, give its token, or unset RAY_ADDRESS to use this machine",
+            ) from error
     try:
         yield
     finally:
@@ -132,25 +139,6 @@ def name_address() -> str:
     if "://" in address:
         hint = "from outside of the cluster use `sentiflow submit`; on one of its nodes, HOST:6379"
     raise UserError(f"RAY_ADDRESS={address} is not an address that a job can join", hint=hint)
-
-
-def find_silence(address: str) -> str:
-    """Say why nothing listens at an address; empty if something does. Ray would try for minutes."""
-    match = _ADDRESS.fullmatch(address)
-    if not match:
-        return ""
-    try:
-        socket.create_connection((match[1], int(match[2])), timeout=_CONNECT_SECONDS).close()
-    except (OSError, UnicodeError) as error:
-        return (getattr(error, "strerror", None) or str(error)).lower()
-    return ""
-
-
-def _not_joined(address: str, problem: str) -> UserError:
-    return UserError(
-        f"RAY_ADDRESS={address}: no Ray cluster can be joined there ({problem})",
-        hint="start it, give its token, or unset RAY_ADDRESS to use this machine",
-    )
 
 
 def _end_monitor() -> None:

@@ -14,7 +14,6 @@ _PENDING_SECONDS = 20.0
 """After so long, the user is told that the job has not started."""
 _DELAY_SECONDS = 1.0
 """Between two connections, and between two questions for the state."""
-_PATIENCE_SECONDS = 1800.0
 
 
 def follow(
@@ -22,7 +21,7 @@ def follow(
     submission_id: str,
     write: Callable[[str], None],
     *,
-    patience_seconds: float = _PATIENCE_SECONDS,
+    patience_seconds: float = 1800,
 ) -> JobState:
     """Write a job's log as it comes, from its beginning, until the job has ended.
 

@@ -260,15 +260,14 @@ def check_dashboard(able: Sequence[Node]) -> CheckResult:
     """Check that Ray's dashboard, which starts jobs, asks for a token; it is asked on the head."""
     context = ray.init(ignore_reinit_error=True, logging_level="ERROR")
     address = str(context.dashboard_url or "")
-    if not address:
-        what = "there is none, so it is unknown whether Ray asks for a token"
-        return CheckResult("dashboard", "unchecked", what)
-    head = [node for node in able if node.is_head]
-    answers = nodes.on_each(ask_dashboard, address, nodes=head, timeout_seconds=_ANSWER_SECONDS)
-    if not answers or answers[0].result is None:
-        problem = answers[0].problem if answers else "the head does not answer"
-        return CheckResult("dashboard", "unchecked", f"{address}: {problem}")
-    return judge_dashboard(address, answers[0].result, is_alone=len(able) == 1)
+    head = [node for node in able if node.is_head and address]
+    for answer in nodes.on_each(
+        ask_dashboard, address, nodes=head, timeout_seconds=_ANSWER_SECONDS
+    ):
+        if answer.result is not None:
+            return judge_dashboard(address, answer.result, is_alone=len(able) == 1)
+    what = f"{address or 'there is none'}: no answer, so it is unknown whether Ray asks for a token"
+    return CheckResult("dashboard", "unchecked", what)
 
 
 def ask_dashboard(address: str) -> int:

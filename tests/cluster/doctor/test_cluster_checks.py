@@ -138,7 +138,7 @@ def test_a_cluster_where_nobody_listens_is_reported_at_once(monkeypatch, tmp_pat
     result = invoke("doctor")
     assert result.exit_code == 1
     assert (
-        "RAY_ADDRESS=127.0.0.1:9: no Ray cluster can be joined there (connection" in result.stdout
+        "RAY_ADDRESS=127.0.0.1:9: no Ray cluster can be joined there (Connection" in result.stdout
     )
     assert result.stdout.splitlines()[-1] == "1 error, 2 unchecked"
 
