@@ -100,9 +100,8 @@ def _connected(verbose: bool) -> Iterator[None]:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     with ray_internals.loopback_only() if address == "local" else nullcontext():
         try:
-            if listener := _ADDRESS.fullmatch(
-                address
-            ):  # where nobody listens, Ray tries for minutes
+            if listener := _ADDRESS.fullmatch(address):
+                # Where nobody listens, Ray would try for minutes.
                 host, port = listener.groups()
                 socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
             ray.init(

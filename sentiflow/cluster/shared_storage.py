@@ -110,12 +110,12 @@ def find_problems(
         )
     finally:
         nodes.on_each(_delete, uri, token, timeout_seconds=timeout_seconds, nodes=among)
-    alive = set(nodes.living())
-    seen = [answer for answer in seen if answer.node in alive]
+    alive = {node.id for node in nodes.living()}
+    seen = [answer for answer in seen if answer.node.id in alive]
     return [
-        *_group("cannot be written", [answer for answer in written if answer.node in alive]),
+        *_group("cannot be written", [answer for answer in written if answer.node.id in alive]),
         *_group("cannot be read", seen),
-        *_find_unseen({node: file for node, file in files.items() if node in alive}, seen),
+        *_find_unseen({node: file for node, file in files.items() if node.id in alive}, seen),
     ]
 
 

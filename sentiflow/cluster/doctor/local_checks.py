@@ -54,12 +54,11 @@ def examine(config: Config | None) -> list[CheckResult]:
 
 
 def run_in_time(
-    examinations: Mapping[str, Examination],
-    config: Config | None,
-    *,
-    seconds: float,
+    examinations: Mapping[str, Examination], config: Config | None, *, seconds: float
 ) -> list[CheckResult]:
-    """Examine, also the tracking store, each in a process that is killed if it hangs.
+    """Run some examinations and that of the tracking store, each in a process of its own.
+
+    A process that is not done in time is killed.
 
     A thread could not be ended: Arrow lets no process end before an object store has answered, and
     Ray tries for ever to join a cluster with a wrong token.
