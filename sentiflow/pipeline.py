@@ -4,9 +4,11 @@ Stages, Ray and MLflow are imported where they are needed, as each takes a secon
 """
 
 import contextlib
+import importlib
 import logging
 import secrets
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -14,11 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from sentiflow.cluster.ray_messages import aside
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
 from sentiflow.data.manifest import State
-from sentiflow.data.manifest_types import Manifest, Settings
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.progress import say
 from sentiflow.storage.uris import as_typed, is_local, without_credentials
@@ -34,6 +35,13 @@ Verb = Literal["prepare", "train", "score", "evaluate", "sweep"]
 VERBS: tuple[Verb, ...] = ("prepare", "train", "score", "evaluate")
 """The stages of a whole run, in their order."""
 
+_MODULES: dict[Verb, str] = {
+    "prepare": "sentiflow.preparation.prepare",
+    "train": "sentiflow.training.train",
+    "score": "sentiflow.scoring.score",
+    "evaluate": "sentiflow.evaluation.evaluate",
+    "sweep": "sentiflow.training.sweep",
+}
 _BY_EVERY_PART = ("pyarrow.parquet", "pyarrow.csv", "pandas", "sentiflow.cluster.map_stages")
 _ON_WORKERS: dict[Verb, tuple[str, ...]] = {
     "prepare": ("ray.data", *_BY_EVERY_PART, "sentiflow.preparation.prepared_parts"),
@@ -78,7 +86,11 @@ def run(
     outcomes = []
     for verb in verbs:
         manifest.check_location(verb, getattr(config, verb).output_uri)
-    with _Session(config, verbose=verbose) as session, _sigterm_ends(), aside(verbose=verbose):
+    with (
+        _Session(config, verbose=verbose) as session,
+        _sigterm_ends(),
+        contextlib.redirect_stdout(sys.stderr),  # Ray prints there when it has lost a node
+    ):
         for verb in verbs:
             spec = _stage(verb).describe_output(config)
             found = manifest.find_status(spec)
@@ -125,31 +137,14 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
 
 def _stage(verb: Verb) -> ModuleType:
     """Import the module of a stage."""
-    if verb == "prepare":
-        from sentiflow.preparation import prepare
-
-        return prepare
-    if verb == "train":
-        from sentiflow.training import train
-
-        return train
-    if verb == "score":
-        from sentiflow.scoring import score
-
-        return score
-    if verb == "sweep":
-        from sentiflow.training import sweep
-
-        return sweep
-    from sentiflow.evaluation import evaluate
-
-    return evaluate
+    return importlib.import_module(_MODULES[verb])
 
 
 def _run_stage(
     verb: Verb, config: Config, recorder: "Recorder", session: "_Session", overwrite: bool
 ) -> Manifest:
-    recorder.log_settings(_tracked_settings(config, verb))
+    also = "train" if verb == "sweep" else "format"
+    recorder.log_settings(config.model_dump(mode="json", include={also, verb}))
     options: dict[str, Resources] = {}
     if verb in _ON_WORKERS:
         resources = options["resources"] = session.resources()
@@ -175,11 +170,6 @@ def _known_inputs(spec: manifest.OutputSpec) -> Mapping[str, Any]:
     return {name: value for name, value in spec.inputs.items() if "files" not in value}
 
 
-def _tracked_settings(config: Config, verb: Verb) -> Settings:
-    also = "train" if verb == "sweep" else "format"
-    return config.model_dump(mode="json", include={also, verb})
-
-
 class _Session(contextlib.ExitStack):
     """Ray and the tracking store, each opened when a stage first needs it."""
 
@@ -197,8 +187,9 @@ class _Session(contextlib.ExitStack):
         if verb in _ON_WORKERS and self._resources is None:
             from sentiflow.cluster import connection
 
-            starting = connection.starting(verbose=self.verbose, modules=_ON_WORKERS[verb])
-            self._resources = self.enter_context(starting)
+            self._resources = self.enter_context(
+                connection.starting(verbose=self.verbose, modules=_ON_WORKERS[verb])
+            )
 
     def resources(self) -> "Resources":
         """Wait for Ray."""
@@ -209,10 +200,11 @@ class _Session(contextlib.ExitStack):
         from sentiflow.tracking import recording
 
         tracking = self.config.tracking
-        uri = recording.default_uri(tracking.uri)
         try:
             return recording.open_store(
-                uri, experiment=self.config.name, required=tracking.required
+                recording.default_uri(tracking.uri),
+                experiment=self.config.name,
+                required=tracking.required,
             )
         except UnavailableError as error:
             hint = "tracking.required=false runs the job without it"

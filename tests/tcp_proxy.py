@@ -6,7 +6,7 @@ import threading
 
 
 class Proxy:
-    """Passes connections on to a port; each of them can be broken, and new ones refused."""
+    """MapStages connections on to a port; each of them can be broken, and new ones refused."""
 
     def __init__(self, port: int) -> None:
         self.target = port

@@ -122,7 +122,7 @@ def test_every_row_is_scored_once_whatever_is_killed_when(
             started.kill()
         elif victim == "worker":
             processes = psutil.Process(process.pid).children(recursive=True)
-            names = ("ray::_do", "ray::IDLE")  # the node's agents are ray::, too
+            names = ("ray::_run_s", "ray::IDLE")  # the node's agents are ray::, too
             workers = [child for child in processes if child.name().startswith(names)]
             chance.choice(workers).kill()
         else:

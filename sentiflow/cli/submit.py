@@ -1,79 +1,68 @@
 """`submit` command -> a job on a cluster, followed to its end."""
 
-import contextlib
 import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sentiflow.cli.exits import reporting
-from sentiflow.cli.options import AsJson
+from sentiflow.cli.options import AsJson, Overrides, Overwrite, Verbose
+from sentiflow.cluster import submission
+from sentiflow.cluster.submission import Submission
 from sentiflow.errors import UserError
+from sentiflow.progress import say
 
 if TYPE_CHECKING:
     from sentiflow.cluster.job_client import JobClient
-    from sentiflow.cluster.log_streaming import JobResult
-    from sentiflow.cluster.submission import Submission
-
-Verb = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="VERB", help="Name of a job: run, prepare, train, score, evaluate, sweep, doctor."
-    ),
-]
-ConfigPath = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A settings file.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change: train.num_epochs=2"),
-]
-Address = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help="The cluster's dashboard. Default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or "
-        "http://127.0.0.1:8265.",
-    ),
-]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Print the job's id and do not wait.")]
-Attach = Annotated[
-    str | None,
-    typer.Option("--attach", metavar="JOB", help="Follow a job that was submitted before."),
-]
-Variables = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--env", metavar="NAME[=VALUE]", help="Environment variable for the job; no secrets."
-    ),
-]
-Install = Annotated[
-    bool,
-    typer.Option("--install", help="Install constraints.txt for this job on nodes that lack it."),
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show what would be submitted, and submit nothing.")
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace results of other settings or inputs.")
-]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Show Ray's and MLflow's own messages.")]
 
 
 def submit(
-    verb: Verb = None,
-    config: ConfigPath = None,
+    verb: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="VERB",
+            help="Name of a job: run, prepare, train, score, evaluate, sweep, doctor.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="A settings file.")
+    ] = None,
     overrides: Overrides = None,
-    address: Address = None,
-    no_wait: NoWait = False,
-    attach: Attach = None,
-    variables: Variables = None,
-    install: Install = False,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The cluster's dashboard. Default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or "
+            "http://127.0.0.1:8265.",
+        ),
+    ] = None,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Print the job's id and do not wait.")
+    ] = False,
+    attach: Annotated[
+        str | None,
+        typer.Option("--attach", metavar="JOB", help="Follow a job that was submitted before."),
+    ] = None,
+    variables: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--env", metavar="NAME[=VALUE]", help="Environment variable for the job; no secrets."
+        ),
+    ] = None,
+    install: Annotated[
+        bool,
+        typer.Option(
+            "--install", help="Install constraints.txt for this job on nodes that lack it."
+        ),
+    ] = False,
     overwrite: Overwrite = False,
-    dry_run: DryRun = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be submitted, and submit nothing.")
+    ] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -87,14 +76,13 @@ def submit(
     Example: sentiflow submit --attach sentiflow-train-sentiment140-1a2b3c
     """
     with reporting(verbose):
-        from sentiflow.cluster import submission as submissions
-
+        submitted: Submission | None = None
         if attach is None:
             if verb is None or config is None:
                 hint = "such as: sentiflow submit run configs/my.yaml"
                 raise UserError("VERB and CONFIG are missing", hint=hint)
             words = {"--overwrite": overwrite, "--verbose": verbose}
-            submission = submissions.prepare(
+            submitted = submission.prepare(
                 verb,
                 config,
                 overrides or (),
@@ -104,7 +92,7 @@ def submit(
                 installs=install,
             )
             if dry_run:
-                _show(submission, as_json)
+                _show(submitted, as_json)
                 return
         elif verb or dry_run or no_wait:
             raise UserError(
@@ -112,12 +100,11 @@ def submit(
                 hint="leave out VERB, --dry-run and --no-wait",
             )
         from sentiflow.cluster import job_client
-        from sentiflow.progress import say
 
         client = job_client.connect(job_client.choose_address(address), verbose=verbose)
-        if attach is None:
-            _submit(client, submission)
-        job = attach or submission.submission_id
+        if submitted:
+            _submit(client, submitted)
+        job = submitted.submission_id if submitted else str(attach)
         if no_wait:
             say("submit", f"follow it: {_attach_command(client, job)}")
             typer.echo(json.dumps({"job": job, "address": client.address}) if as_json else job)
@@ -127,23 +114,21 @@ def submit(
         raise typer.Exit(code)
 
 
-def _submit(client: "JobClient", job: "Submission") -> None:
-    from sentiflow.cluster import submission, upload
-    from sentiflow.progress import say
-
-    names = submission.find_loopback(job)
-    for name in names if names and not client.is_this_machine() else ():
-        meaning = "on each node of the cluster it means that node, and overrides what is set there"
-        say("submit", f"note: {name} is an address of this machine; {meaning}")
+def _submit(client: "JobClient", job: Submission) -> None:
+    if names := submission.find_loopback(job):
+        say(
+            "submit",
+            f"note: addresses of this machine ({', '.join(names)}) mean, on every other machine of "
+            "the cluster, that machine, and override what is set there",
+        )
     client.submit(job, folder=Path.cwd())
-    size = upload.to_text(job.upload.num_bytes)
+    size = submission.to_text(job.upload.num_bytes)
     say("submit", f"{job.submission_id} at {client.address}: {len(job.upload.sizes)} files, {size}")
 
 
 def _follow(client: "JobClient", job: str, as_json: bool) -> int:
     """Follow a job to its end; give its exit code."""
-    from sentiflow.cluster import log_streaming, submission
-    from sentiflow.progress import say
+    from sentiflow.cluster import log_streaming
 
     stream = sys.stderr if as_json else sys.stdout
 
@@ -151,48 +136,38 @@ def _follow(client: "JobClient", job: str, as_json: bool) -> int:
         stream.write(text)
         stream.flush()
 
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    signal.signal(signal.SIGTERM, interrupt)  # it detaches as Ctrl-C does
     began = time.monotonic()
     try:
-        with _sigterm_interrupts():
-            result = log_streaming.follow(client, job, write)
+        state = log_streaming.follow(client, job, write)
     except KeyboardInterrupt as interruption:
         say("submit", f"detached; the job continues. Follow it: {_attach_command(client, job)}")
-        say("submit", f"stop it: {_stop_command(client, job)}")
+        mode = "RAY_AUTH_MODE=token " if client.has_token else ""  # the token's file is not enough
+        say("submit", f"stop it: {mode}ray job stop {job} --address {client.address}")
         return 128 + (interruption.args[0] if interruption.args else signal.SIGINT)
-    uris = json.loads(result.metadata.get(submission.RESULTS_KEY, "{}"))
+    code, reason = state.explain_end()
+    uris = json.loads(state.metadata.get(submission.RESULTS_KEY, "{}"))
     if as_json:
-        record = {"job": job, "status": result.status, "exit_code": result.exit_code}
-        made = {} if result.exit_code else uris
-        typer.echo(json.dumps(record | {"reason": result.reason, "results": made}))
-    _report_end(job, result, uris, time.monotonic() - began)
-    return result.exit_code
-
-
-def _report_end(job: str, result: "JobResult", uris: Mapping[str, str], seconds: float) -> None:
-    """Say how a job has ended, and where its results are."""
-    from sentiflow.progress import say
-
-    if result.exit_code:
-        say("submit", f"{job} failed: {result.reason}")
-        return
-    say("submit", f"{job} is done ({seconds:,.0f} s)")
+        record = {"job": job, "status": state.status, "exit_code": code, "reason": reason}
+        typer.echo(json.dumps(record | {"results": {} if code else uris}))
+    if code:
+        say("submit", f"{job} failed: {reason}")
+        return code
+    say("submit", f"{job} is done ({time.monotonic() - began:,.0f} s)")
     for name, uri in uris.items():
         say("", f"{name:<11} {uri}")
+    return 0
 
 
 def _attach_command(client: "JobClient", job: str) -> str:
     return f"sentiflow submit --attach {job} --address {client.address}"
 
 
-def _stop_command(client: "JobClient", job: str) -> str:
-    mode = "RAY_AUTH_MODE=token " if client.has_token else ""  # the token's file is not enough
-    return f"{mode}ray job stop {job} --address {client.address}"
-
-
-def _show(job: "Submission", as_json: bool) -> None:
+def _show(job: Submission, as_json: bool) -> None:
     """Print what would be submitted."""
-    from sentiflow.cluster import upload
-
     if as_json:
         record: dict[str, object] = {
             "job": job.submission_id,
@@ -203,26 +178,10 @@ def _show(job: "Submission", as_json: bool) -> None:
         }
         typer.echo(json.dumps(record, ensure_ascii=False))
         return
-    typer.echo(f"entrypoint  {job.entrypoint}")
-    for name, value in job.variables.items():
-        typer.echo(f"env         {name}={value}")
-    size = upload.to_text(job.upload.num_bytes)
-    typer.echo(f"upload      {len(job.upload.sizes)} files, {size}")
-    for name, count in job.upload.largest(5):
-        typer.echo(f"            {name} {upload.to_text(count)}")
-    for name, uri in job.results.items():
-        typer.echo(f"{name:<11} {uri}")
-
-
-@contextlib.contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM leave the block as Ctrl-C does."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt(number)
-
-    before: Callable[..., object] | int | None = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    size = submission.to_text(job.upload.num_bytes)
+    rows = [("entrypoint", job.entrypoint)]
+    rows += [("env", f"{name}={value}") for name, value in job.variables.items()]
+    rows += [("upload", f"{len(job.upload.sizes)} files, {size}")]
+    rows += [("", f"{name} {submission.to_text(count)}") for name, count in job.upload.largest(5)]
+    for name, text in [*rows, *job.results.items()]:
+        typer.echo(f"{name:<11} {text}")

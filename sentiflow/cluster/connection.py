@@ -7,11 +7,10 @@ import re
 import secrets
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager, nullcontext, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 # Ray reads these when it is imported or started. The token mode is not set where Ray has been
@@ -64,35 +63,26 @@ def starting(*, verbose: bool, modules: Sequence[str] = ()) -> Iterator[Callable
     Yields:
         A function that waits for Ray and counts its resources. It raises what made Ray fail.
     """
-    found: Future[None] = Future()
-    over = threading.Event()
-
-    def hold() -> None:
-        try:
-            with _connected(verbose):
-                warm(modules)
-                found.set_result(None)
-                over.wait()
-        except BaseException as error:
-            if found.done():
-                raise
-            found.set_exception(error)
-
     if not verbose:
         for name in ("ray.train", "ray.tune"):
             logging.getLogger(name).setLevel(logging.ERROR)
-    thread = threading.Thread(target=hold, name="ray", daemon=True)
-    thread.start()
+    connection = ExitStack()
 
-    def wait_and_count() -> Resources:
-        found.result()
-        return count_resources()
+    def connect() -> None:
+        connection.enter_context(_connected(verbose))
+        warm(modules)
 
-    try:
-        yield wait_and_count
-    finally:
-        over.set()
-        thread.join()
+    with ThreadPoolExecutor(1, "ray") as thread:
+        connected = thread.submit(connect)
+
+        def wait_and_count() -> Resources:
+            connected.result()
+            return count_resources()
+
+        try:
+            yield wait_and_count
+        finally:
+            thread.submit(connection.close).result()
 
 
 @contextmanager
@@ -104,38 +94,35 @@ def _connected(verbose: bool) -> Iterator[None]:
     address = name_address()
     if address == "local":
         _guard_token()
-    elif silence := find_silence(address):
-        raise _not_joined(address, silence)
-    with _loopback_only() if address == "local" else nullcontext():
+        if sys.platform == "linux":
+            # Training workers inherit it. Without it they would exchange gradients through the
+            # interface to which the host's name resolves.
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    with ray_internals.loopback_only() if address == "local" else nullcontext():
         try:
+            if listener := _ADDRESS.fullmatch(address):
+                # Where nobody listens, Ray would try for minutes.
+                host, port = listener.groups()
+                socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
             ray.init(
                 address=address,
                 include_dashboard=verbose if address == "local" else None,
                 log_to_driver=verbose,
                 logging_level=logging.INFO if verbose else logging.ERROR,
             )
-        except (ConnectionError, AuthenticationError) as error:
+        except (OSError, UnicodeError, AuthenticationError) as error:
             if address == "local":
                 raise
-            raise _not_joined(address, str(error).strip().partition("\n")[0]) from error
+            problem = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
+            raise UserError(
+                f"RAY_ADDRESS={address}: no Ray cluster can be joined there ({problem})",
+                hint="start it, give its token, or unset RAY_ADDRESS to use this machine",
+            ) from error
     try:
         yield
     finally:
         _end_monitor()
         ray.shutdown()
-
-
-@contextmanager
-def _loopback_only() -> Iterator[None]:
-    """Make the Ray that starts in the block listen on loopback only.
-
-    Training workers inherit the variable. Without it they would exchange gradients through the
-    interface to which the host's name resolves.
-    """
-    if sys.platform == "linux":
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    with ray_internals.loopback_only():
-        yield
 
 
 def name_address() -> str:
@@ -151,25 +138,6 @@ def name_address() -> str:
     if "://" in address:
         hint = "from outside of the cluster use `sentiflow submit`; on one of its nodes, HOST:6379"
     raise UserError(f"RAY_ADDRESS={address} is not an address that a job can join", hint=hint)
-
-
-def find_silence(address: str) -> str:
-    """Say why nothing listens at an address; empty if something does. Ray would try for minutes."""
-    match = _ADDRESS.fullmatch(address)
-    if not match:
-        return ""
-    try:
-        socket.create_connection((match[1], int(match[2])), timeout=_CONNECT_SECONDS).close()
-    except (OSError, UnicodeError) as error:
-        return (getattr(error, "strerror", None) or str(error)).lower()
-    return ""
-
-
-def _not_joined(address: str, problem: str) -> UserError:
-    return UserError(
-        f"RAY_ADDRESS={address}: no Ray cluster can be joined there ({problem})",
-        hint="start it, give its token, or unset RAY_ADDRESS to use this machine",
-    )
 
 
 def _end_monitor() -> None:

@@ -1,12 +1,12 @@
 """Address of a Ray cluster -> its job server: submits jobs, and gives their state and log."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import re
-import socket
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,14 @@ DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 _TIMEOUT = (10.0, 120.0)
 """Seconds to connect, and for an answer."""
+_QUIET_SECONDS = 60.0
+"""Without a text of the log for so long, its connection ends: it may be dead."""
 _RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0)
 """Between attempts to submit: a head that has just started has no agent yet that takes jobs."""
 _REFUSED = (401, 403)
 _PASSING = (408, 429)
 """Statuses that blame the request, but may be others a moment later."""
-_FINAL = ("SUCCEEDED", "FAILED", "STOPPED")
+_KILLED_BY = {9: "SIGKILL; was there too little memory?", 15: "SIGTERM", 6: "SIGABRT"}
 _NOISY = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 _HOW_TO_GIVE = "put it into ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"
 
@@ -56,7 +58,23 @@ class JobState:
     @property
     def is_final(self) -> bool:
         """Say whether the job has ended."""
-        return self.status in _FINAL
+        return self.status in ("SUCCEEDED", "FAILED", "STOPPED")
+
+    def explain_end(self) -> tuple[int, str]:
+        """Give the exit code of a job that has ended, and in one line why it failed.
+
+        The code is the job's own; 1 if it has none: it was stopped, could not start, or was lost.
+        """
+        if self.status == "SUCCEEDED":
+            return 0, ""
+        if self.status == "STOPPED":
+            return 1, "it was stopped; the same command resumes it"
+        if self.exit_code is None:
+            return 1, self.message.strip().partition("\n")[0] or "Ray gives no reason"
+        if self.exit_code < 0:
+            killed_by = _KILLED_BY.get(-self.exit_code, f"signal {-self.exit_code}")
+            return 128 - self.exit_code, f"its driver was killed by {killed_by}"
+        return self.exit_code or 1, f"exit code {self.exit_code}"
 
 
 class JobClient:
@@ -78,8 +96,9 @@ class JobClient:
                 return self._submit(submission, folder)
             except ClusterUnavailableError as error:
                 problem = error
-            if self._knows(submission.submission_id):  # only the answer was lost
-                return None
+            with contextlib.suppress(UserError, JobError):
+                self.read_state(submission.submission_id)
+                return None  # only the answer was lost
             time.sleep(delay)
         raise JobError(f"the job was not submitted: {problem}") from problem
 
@@ -97,13 +116,6 @@ class JobClient:
             if re.match(r"Request failed with status code 5\d\d", str(error)):
                 raise ClusterUnavailableError(_last_line(error)) from error
             raise JobError(f"the cluster refuses the job: {_last_line(error)}") from error
-
-    def _knows(self, submission_id: str) -> bool:
-        try:
-            self.read_state(submission_id)
-        except (UserError, JobError):
-            return False
-        return True
 
     def read_state(self, submission_id: str) -> JobState:
         """Ask for the state of a job.
@@ -146,32 +158,27 @@ class JobClient:
             raise ClusterUnavailableError(_last_line(answer.text))
         return str(_to_json(answer).get("logs", ""))
 
-    def is_this_machine(self) -> bool:
-        """Say whether all nodes of the cluster are this machine; no if the server does not tell."""
-        try:
-            nodes = self._get("/nodes?view=summary").json()["data"]["summary"]
-            hosts = {
-                (node["raylet"]["nodeManagerHostname"], node["raylet"]["nodeManagerAddress"])
-                for node in nodes
-                if node["raylet"]["state"] == "ALIVE"
-            }
-        except (ClusterUnavailableError, ValueError, KeyError, TypeError):
-            return False
-        name = socket.gethostname()
-        return bool(hosts) and all(host == name and _is_own(ip) for host, ip in hosts)
+    def tail_log(self, submission_id: str, write: Callable[[str], None]) -> None:
+        """Write what a job writes, from its beginning, as it comes.
 
-    async def tail_log(self, submission_id: str) -> AsyncGenerator[str, None]:
-        """Give what a job writes, from its beginning, as it writes it.
-
-        It ends with the job, and also if the server closes the connection.
+        It ends with the job, when the server closes the connection, and after a minute without
+        text, as the connection may be dead.
 
         Raises:
             ClusterUnavailableError: The connection broke.
         """
+
+        async def tail() -> None:
+            texts = self._connect().tail_job_logs(submission_id)
+            async with asyncio.timeout(_QUIET_SECONDS) as limit:
+                async for text in texts:
+                    write(text)
+                    limit.reschedule(asyncio.get_running_loop().time() + _QUIET_SECONDS)
+
         try:
-            client = await asyncio.to_thread(self._connect)
-            async for text in client.tail_job_logs(submission_id):
-                yield text
+            asyncio.run(tail())
+        except TimeoutError:
+            return
         except (aiohttp.ClientError, AuthenticationError, RuntimeError, OSError) as error:
             raise ClusterUnavailableError(_last_line(error)) from error
 
@@ -199,7 +206,7 @@ class JobClient:
             )
         if answer.status_code in _REFUSED:
             raise UserError(
-                f"{self.address} refuses the token of {_find_token()[1]}",
+                f"{self.address} refuses the token of {find_token()[1]}",
                 hint="put the one there that its head has in ~/.ray/auth_token",
             )
         try:
@@ -229,15 +236,16 @@ def choose_address(option: str | None) -> str:
     Raises:
         UserError: It is not the address of a dashboard.
     """
-    named = [(f"--address {option}", option)]
-    named += [(f"{name}={os.environ.get(name)}", os.environ.get(name)) for name in _ADDRESSES]
-    source, address = next(((s, a) for s, a in named if a), ("", DEFAULT_ADDRESS))
-    assert address is not None, "one is the default"
+    source, address = "--address ", option or ""
+    for name in _ADDRESSES:
+        if not address:
+            source, address = f"{name}=", os.environ.get(name, "")
+    address = address or DEFAULT_ADDRESS
     if holds_credentials(address):
         raise UserError("the cluster's address holds a password", hint=_HOW_TO_GIVE)
     if not address.startswith(("http://", "https://")):
         raise UserError(
-            f"{source} is not the address of a dashboard", hint="write http://HOST:8265"
+            f"{source}{address} is not the address of a dashboard", hint="write http://HOST:8265"
         )
     return address.rstrip("/")
 
@@ -249,11 +257,12 @@ def connect(address: str, *, verbose: bool = False) -> JobClient:
         UserError: It does not answer, asks for a token or another one, or has another Ray; or the
             token could be read on the way.
     """
-    if not verbose:
-        _quiet()
+    if not verbose:  # Ray logs lines about each upload, request and connection
+        for name in _NOISY:
+            logging.getLogger(name).setLevel(logging.ERROR)
     for name in _ADDRESSES:  # for Ray's client they would override the address
         os.environ.pop(name, None)
-    token = read_token()
+    token, _ = find_token()
     if token:
         _check_encryption(address)
     client = JobClient(address, token)
@@ -266,19 +275,15 @@ def connect(address: str, *, verbose: bool = False) -> JobClient:
     return client
 
 
-def read_token() -> str:
-    """Read the token of Ray's clusters, where Ray looks for it; empty if there is none.
+def find_token() -> tuple[str, str]:
+    """Read the token of Ray's clusters, and name the variable or file that holds it.
 
-    Ray itself uses it only if ``RAY_AUTH_MODE`` was ``token`` when it was imported.
+    It is looked for where Ray looks. Both are empty if there is none. Ray itself uses the token
+    only if ``RAY_AUTH_MODE`` was ``token`` when it was imported.
 
     Raises:
         UserError: ``RAY_AUTH_TOKEN_PATH`` does not name a file.
     """
-    return _find_token()[0]
-
-
-def _find_token() -> tuple[str, str]:
-    """Read the token and the name of the variable or file that holds it; empty if there is none."""
     if _mode() == "disabled":
         return "", ""
     if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
@@ -305,23 +310,6 @@ def _check_encryption(address: str) -> None:
             hint="forward its port: ssh -L 8265:127.0.0.1:8265 HEAD, or name an https:// address; "
             "RAY_AUTH_MODE=token says that the network is trusted",
         )
-
-
-def _is_own(ip: str) -> bool:
-    """Say whether an address belongs to this machine."""
-    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((ip, 0))
-    except OSError:
-        return False
-    return True
-
-
-def _quiet() -> None:
-    """Silence Ray's log lines about each upload, request and connection."""
-    for name in _NOISY:
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _last_line(error: object) -> str:

@@ -1,24 +1,73 @@
-"""Work on numbered parts -> each part done once, also if the driver is killed and started again."""
+"""Work on numbered parts -> each done once by a task of Ray, also if the driver is killed.
 
-from __future__ import annotations
+A finished part leaves a completion marker with its result, so that the next run does not repeat it.
+"""
 
+import concurrent.futures
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+import itertools
+import json
+import logging
+import re
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypedDict, TypeVar
 
-from sentiflow.cluster import completion_markers, part_tasks
-from sentiflow.cluster.part_tasks import Result
+from sentiflow.cluster import ray_internals
+from sentiflow.cluster.connection import LOOK_EVERY_SECONDS, Capacity  # sets what Ray reads
+from sentiflow.errors import JobError, StorageError, UserError
 from sentiflow.progress import Progress, say
+from sentiflow.storage import errors, filesystem
+from sentiflow.storage.uris import join
 
-Engine = Callable[..., Iterator[Any]]
-"""``part_tasks.map_parts`` or ``part_tasks.map_tasks``, with some of their options."""
+# isort: split
+import ray
+import ray.exceptions
+from ray.util.annotations import RayDeprecationWarning
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+"""What the work on a part returns: JSON can hold it, most often a dictionary."""
+
+_MAX_RETRIES = 10
+"""How often a task is repeated whose worker or node has died."""
+_MAX_QUEUED = 1000
+"""Tasks that Ray knows at a time."""
+_COLOR = re.compile(r"\x1b\[\d+m")
+
+_KNOWN = {kind.__name__: kind for kind in (UserError, StorageError, JobError)}
+"""Errors of a part that are raised in the driver as they were, by name."""
+
+MARKERS = "_work/receipts"
+"""Folder of the completion markers, below the stage's directory. The stage owns ``_work``."""
+
+_READ_AT_ONCE = 16
+"""An object store answers slowly, but to many requests at once."""
 
 
-class Passes:
+class Marker(TypedDict):
+    """What is kept of a finished part, so that a killed stage resumes."""
+
+    key: str
+    """Settings and input of the part. A marker with another key does not count."""
+    result: Any
+    """What the work returned: JSON can hold it."""
+
+
+class MapStages:
     """The map stages of one job: work over numbered parts, with a completion marker for each."""
 
     def __init__(
-        self, stage: str, root: str, *, resumes: bool, engine: Engine = part_tasks.map_parts
+        self,
+        stage: str,
+        root: str,
+        *,
+        resumes: bool,
+        num_workers: int | str,
+        max_wait_minutes: float,
+        uses_ray_data: bool = False,
     ) -> None:
         """Describe the job.
 
@@ -26,9 +75,14 @@ class Passes:
             stage: Its name, for progress.
             root: Its output directory.
             resumes: Whether the markers of an earlier run count, which was killed.
-            engine: Runs the work.
+            num_workers: Tasks at the same time; ``auto``: as many as there are cores.
+            max_wait_minutes: How long the cluster may be without a node that could do the work.
+            uses_ray_data: Work with Ray Data (:func:`map_dataset`), not with plain tasks.
         """
-        self.stage, self.root, self.resumes, self.engine = stage, root, resumes, engine
+        self.uses_ray_data = uses_ray_data
+        self.stage, self.root, self.resumes = stage, root, resumes
+        self.concurrency = None if num_workers == "auto" else int(num_workers)
+        self.max_wait_seconds = 60 * max_wait_minutes
         self.fresh: list[int] = []
         """Parts that the last map stage has worked on; the others had a marker."""
 
@@ -40,7 +94,7 @@ class Passes:
         *,
         unit: str,
         keys: Sequence[str] | None = None,
-        **options: Any,
+        num_gpus: float = 0,
     ) -> list[Result]:
         """Do the work on each part that has no completion marker of this map stage yet.
 
@@ -50,13 +104,16 @@ class Passes:
             sizes: By part: units of progress, and bytes.
             unit: Of progress.
             keys: By part: what it stands for. A marker with another key does not count.
-            options: Of the engine.
+            num_gpus: Share of a GPU for each part.
 
         Returns:
             The results by part.
         """
         keys = keys or [""] * len(sizes)
-        results: dict[int, Result] = self._read_markers(name, keys) if self.resumes else {}
+        results: dict[int, Result] = {}
+        for part, marker in read_markers(self.root, name).items() if self.resumes else ():
+            if part < len(keys) and marker["key"] == keys[part]:
+                results[part] = marker["result"]
         todo = [part for part in range(len(sizes)) if part not in results]
         self.fresh, left = todo, sum(sizes[part][0] for part in todo)
         if results and todo:
@@ -65,15 +122,16 @@ class Passes:
                 f"resumes {name}: {len(results)} of {len(sizes)} parts were done before, "
                 f"{left:,} of {sum(size for size, _ in sizes):,} {unit} are left",
             )
-        task = functools.partial(_run, work=work, name=name, root=self.root, parts=todo, keys=keys)
-        with Progress(
-            self.stage,
-            total=left,
-            unit=unit,
-            total_bytes=sum(sizes[part][1] for part in todo),
-        ) as progress:
-            for index, result in self.engine(task, num_parts=len(todo), **options):
-                part = todo[index]
+        marked = functools.partial(_run, work=work, name=name, root=self.root, keys=keys)
+        engine: Callable[..., Iterator[tuple[int, Result]]] = map_dataset
+        if not self.uses_ray_data:
+            engine = functools.partial(map_parts, num_gpus=num_gpus)
+        done = engine(
+            marked, todo, max_wait_seconds=self.max_wait_seconds, concurrency=self.concurrency
+        )
+        num_bytes = sum(sizes[part][1] for part in todo)
+        with Progress(self.stage, total=left, unit=unit, total_bytes=num_bytes) as progress:
+            for part, result in done:
                 results[part] = result
                 progress.advance(sizes[part][0], num_bytes=sizes[part][1])
         return [results[part] for part in range(len(sizes))]
@@ -94,26 +152,184 @@ class Passes:
 
         return run
 
-    def _read_markers(self, name: str, keys: Sequence[str]) -> dict[int, Any]:
-        found = completion_markers.read(self.root, name)
-        return {
-            part: marker["result"]
-            for part, marker in found.items()
-            if part < len(keys) and marker.get("key") == keys[part]
-        }
+
+def read_markers(root: str, name: str) -> dict[int, Marker]:
+    """Read the completion markers of a map stage by part, in the order of the parts."""
+    pattern = re.compile(rf"{re.escape(name)}-([0-9]{{6,}})\.json")
+    found = filter(None, map(pattern.fullmatch, filesystem.listing(join(root, MARKERS))))
+    paths = {int(match[1]): join(root, MARKERS, match[0]) for match in found}
+    with concurrent.futures.ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+        contents = pool.map(filesystem.read_bytes, paths.values())
+        return {part: json.loads(c) for part, c in sorted(zip(paths, contents, strict=True))}
+
+
+def write_marker(root: str, name: str, part: int, marker: Marker) -> None:
+    """Mark a part as done, after all files of the part are stored."""
+    path = join(root, MARKERS, f"{name}-{part:06d}.json")
+    filesystem.write_bytes(path, json.dumps(marker).encode())
+
+
+def map_parts(
+    work: Callable[[int], Result],
+    parts: Iterable[int],
+    *,
+    max_wait_seconds: float = 600,
+    concurrency: int | None = None,
+    num_gpus: float = 0,
+) -> Iterator[tuple[int, Result]]:
+    """Do a stage's work on each of its parts, and yield part and result as they come.
+
+    Each part is one task of one core; there are no actors that would keep a core. A task that is
+    lost with its worker or node is repeated. The tables stay in the process that reads and writes
+    them; only the small result travels.
+
+    Args:
+        work: Takes a part's number and returns its result.
+        parts: Their numbers.
+        max_wait_seconds: How long the cluster may be without a core, and its share of a GPU.
+        concurrency: Tasks at the same time; None: as many as there are cores.
+        num_gpus: Share of a GPU for each task.
+
+    Raises:
+        UserError: The work on a part raised it.
+        JobError: It failed otherwise, and its traceback is logged; a part ended its worker again
+            and again; or no node is left that could do the work.
+    """
+    capacity = Capacity({"CPU": 1, "GPU": num_gpus}, max_wait_seconds=max_wait_seconds)
+    function = ray.remote(num_cpus=1, num_gpus=num_gpus, max_retries=_MAX_RETRIES)(_run_shared)
+    shared, numbers = ray.put(work), iter(parts)
+    queued: dict[Any, int] = {}
+    try:
+        while True:
+            for part in itertools.islice(numbers, (concurrency or _MAX_QUEUED) - len(queued)):
+                queued[function.remote([shared], part)] = part
+            if not queued:
+                return
+            done, _ = ray.wait(list(queued), num_returns=1, timeout=LOOK_EVERY_SECONDS)
+            for task in done:
+                part = queued.pop(task)
+                yield part, _get(task, part)
+            if not done:
+                capacity.check()
+    finally:
+        for task in queued:
+            ray.cancel(task)
+
+
+def map_dataset(
+    work: Callable[[int], Result],
+    parts: Sequence[int],
+    *,
+    max_wait_seconds: float = 600,
+    concurrency: int | None = None,
+) -> Iterator[tuple[int, Result]]:
+    """Do the same as :func:`map_parts` with Ray Data: a dataset of part numbers, a task for each.
+
+    Ray Data waits 40 ms between two tasks of a core, plain tasks 4 ms.
+
+    Args:
+        work: As for :func:`map_parts`.
+        parts: As there.
+        max_wait_seconds: As there, for a core.
+        concurrency: As there.
+
+    Raises:
+        UserError: The work on a part raised it.
+        JobError: It failed otherwise, and its traceback is logged; or the cluster has no core left.
+    """
+    if not parts:
+        return
+    import ray.data
+
+    _set_up_data(Capacity({"CPU": 1}, max_wait_seconds=max_wait_seconds))
+    shared = ray.put(work)
+    dataset = ray.data.range(len(parts), override_num_blocks=len(parts))
+    with warnings.catch_warnings():  # no other way to limit the retries, which have no limit
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        done = dataset.map(
+            lambda row: _attempt([shared], parts[row["id"]]),
+            concurrency=concurrency,
+            max_retries=_MAX_RETRIES,
+        )
+    try:
+        for row in done.iter_rows():
+            if not row["kind"]:
+                yield row["part"], json.loads(row["result"])
+                continue
+            if row["kind"] not in _KNOWN:
+                log.error("%s", row["traceback"])
+            raise _KNOWN.get(row["kind"], JobError)(row["error"])
+    except ray.exceptions.RayError as error:
+        raise JobError(f"a part was lost: {_first_line(error)}") from error
+
+
+def _attempt(shared: Sequence[Any], part: int) -> dict[str, Any]:
+    """Return the result of a part, or its error as text: Ray Data would log a page of it."""
+    outcome = {"part": part, "result": "", "kind": "", "error": "", "traceback": ""}
+    try:
+        return outcome | {"result": _run_shared(shared, part)}
+    except Exception as error:
+        known = errors.explain(error) or error
+        line = traceback.format_exception_only(known)[-1].strip()
+        text = str(known) if isinstance(known, UserError | JobError) else line
+        kind = type(known).__name__
+        return outcome | {"kind": kind, "error": text, "traceback": traceback.format_exc()}
+
+
+def _set_up_data(capacity: Capacity) -> None:
+    """Make Ray Data start at once, end where it would wait for ever, and say nothing.
+
+    The stages report progress themselves.
+    """
+    import ray.data
+
+    ray_internals.speed_up_data()
+    verbose = log.isEnabledFor(logging.DEBUG)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = verbose
+    context.custom_execution_callback_classes = ray_internals.callbacks_of_data(capacity.check)
+    if not verbose:
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _get(task: Any, part: int) -> Any:
+    """Give the result of a task, or raise its error without Ray's wrapping."""
+    try:
+        return json.loads(ray.get(task))
+    except ray.exceptions.RayTaskError as error:
+        known = errors.explain(error.cause) or error.cause
+        if isinstance(known, UserError | JobError):
+            raise known from None
+        log.error("%s", _COLOR.sub("", str(error)))  # the traceback on the worker
+        raise JobError(traceback.format_exception_only(known)[-1].strip()) from error
+    except ray.exceptions.RayError as error:
+        raise JobError(f"part {part} was lost: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _run(
-    index: int,
-    *,
-    work: Callable[[int], Result],
-    name: str,
-    root: str,
-    parts: Sequence[int],
-    keys: Sequence[str],
-) -> tuple[int, Result]:
+    part: int, *, work: Callable[[int], Result], name: str, root: str, keys: Sequence[str]
+) -> Result:
     """Do the work on one part and write its completion marker; runs in a task of a worker."""
-    part = parts[index]
     result = work(part)
-    completion_markers.write(root, name, part, {"key": keys[part], "result": result})
-    return index, result
+    write_marker(root, name, part, {"key": keys[part], "result": result})
+    return result
+
+
+def _run_shared(shared: Sequence[Any], part: int) -> str:
+    """Do the work on one part; ``shared`` is a list of one reference, which Ray does not resolve.
+
+    The work holds a list of all parts of the corpus. To unpack it for each part would take time
+    that grows with the square of their number.
+    """
+    return json.dumps(_fetch_work(*shared)(part))
+
+
+@functools.lru_cache(maxsize=1)
+def _fetch_work(shared: Any) -> Callable[[int], Any]:
+    """Fetch the work once for each worker process."""
+    work: Callable[[int], Any] = ray.get(shared)
+    return work

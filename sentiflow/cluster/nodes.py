@@ -1,9 +1,8 @@
 """Function -> its result on each node of the cluster, or why a node has none."""
 
 import posixpath
-import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +19,8 @@ from sentiflow.storage.uris import without_credentials
 
 Result = TypeVar("Result")
 
+_MAX_NAMES = 3
+
 
 @dataclass(frozen=True)
 class Node:
@@ -28,10 +29,8 @@ class Node:
     id: str
     name: str
     """Its address, with the first digits of its id where several nodes have one address."""
-    is_alive: bool
     num_cpus: float
     num_gpus: float
-    object_store_bytes: int
     session_dir: str
     """Where Ray keeps the node's logs, and spills what its object store cannot hold."""
     is_head: bool
@@ -47,16 +46,24 @@ class NodeAnswer(Generic[Result]):
     """Why there is no result, in one line: what it raised, or that the node did not answer."""
 
 
-def listed() -> list[Node]:
-    """List all nodes that Ray knows, also those that it has lost."""
-    raw = ray.nodes()
-    addresses = [node["NodeManagerAddress"] for node in raw if node["Alive"]]
+def living() -> list[Node]:
+    """List the nodes that are alive."""
+    raw = [node for node in ray.nodes() if node["Alive"]]
+    addresses = [node["NodeManagerAddress"] for node in raw]
     return [_to_node(node, addresses) for node in raw]
 
 
-def living() -> list[Node]:
-    """List the nodes that are alive."""
-    return [node for node in listed() if node.is_alive]
+def name_nodes(names: Iterable[str]) -> str:
+    """Name some nodes, and say how many others there are.
+
+    Example:
+        >>> name_nodes(["10.0.0.2"]), name_nodes(["a", "b", "c", "d", "e"])
+        ('node 10.0.0.2', 'nodes a, b, c and 2 more')
+    """
+    ordered = sorted(set(names))
+    shown, num_more = ", ".join(ordered[:_MAX_NAMES]), len(ordered) - _MAX_NAMES
+    text = f"{'nodes' if ordered[1:] else 'node'} {shown}"
+    return f"{text} and {num_more} more" if num_more > 0 else text
 
 
 def here() -> str:
@@ -89,14 +96,12 @@ def on_each(
     for node in living() if nodes is None else nodes:
         strategy = NodeAffinitySchedulingStrategy(node_id=node.id, soft=False)
         waiting[task.options(scheduling_strategy=strategy).remote(work, arguments)] = node
-    answers: list[NodeAnswer[Result]] = []
-    deadline = time.monotonic() + timeout_seconds
-    while waiting and (left := deadline - time.monotonic()) > 0:
-        for done in ray.wait(list(waiting), num_returns=1, timeout=left)[0]:
-            answers.append(NodeAnswer(waiting.pop(done), *_get(done)))
-    for late, node in waiting.items():
-        ray.cancel(late, force=True)
-        answers.append(NodeAnswer(node, problem=f"no answer within {timeout_seconds:g} s"))
+    done, late = ray.wait(list(waiting), num_returns=len(waiting), timeout=timeout_seconds)
+    answers = [NodeAnswer(waiting[call], *_get(call)) for call in done]
+    for call in late:
+        ray.cancel(call, force=True)
+        problem = f"no answer within {timeout_seconds:g} s"
+        answers.append(NodeAnswer(waiting[call], problem=problem))
     return sorted(answers, key=lambda answer: answer.node.name)
 
 
@@ -106,31 +111,25 @@ def _to_node(raw: dict[str, Any], addresses: Sequence[str]) -> Node:
     return Node(
         id=raw["NodeID"],
         name=name,
-        is_alive=raw["Alive"],
         num_cpus=resources.get("CPU", 0),
         num_gpus=resources.get("GPU", 0),
-        object_store_bytes=int(resources.get("object_store_memory", 0)),
         session_dir=posixpath.dirname(posixpath.dirname(raw["ObjectStoreSocketName"])),
         is_head="node:__internal_head__" in resources,
     )
 
 
-def _call(work: Callable[..., Result], arguments: tuple[Any, ...]) -> tuple[Result | None, str]:
-    """Call a function; gives its result, or in one line what it raised."""
-    try:
-        return work(*arguments), ""
-    except Exception as error:
-        return None, _one_line(error)
+def _call(work: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
+    return work(*arguments)
 
 
 def _get(task: Any) -> tuple[Any, str]:
+    """Give the result of a call, or in one line why there is none."""
     try:
-        result, problem = ray.get(task)
+        return ray.get(task), ""
     except ray.exceptions.TaskUnschedulableError:
         return None, "Ray has lost the node"
-    except ray.exceptions.RayError as error:  # the node cannot import it, or has died
+    except ray.exceptions.RayError as error:  # it failed, cannot be imported there, or has died
         return None, _one_line(error)
-    return result, problem
 
 
 def _one_line(error: BaseException) -> str:

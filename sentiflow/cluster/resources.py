@@ -21,11 +21,6 @@ from sentiflow.errors import UserError
 _TASKS_ON_GPU = 4
 
 
-def as_limit(num_workers: int | str) -> int | None:
-    """Turn a number of workers, or ``auto``, into a limit for tasks at the same time."""
-    return None if num_workers == "auto" else int(num_workers)
-
-
 @dataclass(frozen=True)
 class Resources:
     """Resources that the cluster has, and that an autoscaler may add."""

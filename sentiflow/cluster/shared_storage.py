@@ -10,14 +10,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
+
 from sentiflow.cluster import connection, nodes
-from sentiflow.cluster.nodes import Node, NodeAnswer
+from sentiflow.cluster.nodes import Node, NodeAnswer, name_nodes
 from sentiflow.cluster.resources import Resources
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import absolute_uri, is_local, join, without_credentials
 
-_MOUNTS = "/proc/self/mounts"
 _NETWORK = re.compile(
     r"nfs4?|cifs|smb3|smbfs|ceph|lustre|glusterfs|gpfs|beegfs\w*|wekafs|pvfs2|orangefs|afs"
     r"|fuse(\.(?!fuse-overlayfs|lxcfs).*)?"
@@ -51,12 +52,8 @@ def is_on_network(path: str) -> bool:
     folder = os.path.realpath(absolute_uri(path))
     while not os.path.exists(folder):
         folder = os.path.dirname(folder)
-    if not os.path.exists(_MOUNTS):
-        return False
-    kinds = {}  # of several file systems mounted at one directory, the last is visible
-    for line in Path(_MOUNTS).read_text(errors="replace").splitlines():
-        _, mounted, kind, *_ = line.split(" ")
-        kinds[re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), mounted)] = kind
+    # of several file systems mounted at one directory, the last is visible
+    kinds = {mount.mountpoint: mount.fstype for mount in psutil.disk_partitions(all=True)}
     while folder not in kinds and folder != "/":
         folder = os.path.dirname(folder)
     return bool(_NETWORK.fullmatch(kinds.get(folder, "")))
@@ -67,7 +64,7 @@ def check_shared(setting: str, uri: str) -> None:
 
     Args:
         setting: Name of the setting, for the message.
-        uri: The directory. If it does not exist, it does not exist afterwards either.
+        uri: The directory, which is not created.
 
     Raises:
         UserError: A node cannot write there, or does not see what another node wrote; or the
@@ -88,100 +85,85 @@ def check_shared(setting: str, uri: str) -> None:
 def find_problems(
     uri: str, *, among: Sequence[Node], resources: Resources, timeout_seconds: float = 20.0
 ) -> list[SharingProblem]:
-    """Have each node write a small file below ``uri`` and read those of all others.
+    """Have each node write a small file at ``uri`` and read those of all others.
 
-    Where the nodes that will work are still to come, none can be asked: a local directory must then
-    be on a network file system. Nodes that come or go during the check are ignored.
+    Where the directory does not exist on a node, its file is in the nearest one above. Where the
+    nodes that will work are still to come, none can be asked: a local directory must then be on a
+    network file system. Nodes that come or go during the check are ignored.
 
     Args:
         uri: The directory.
         among: The nodes, as ``nodes.living`` gave them.
         resources: Of the cluster.
-        timeout_seconds: For each of four steps.
+        timeout_seconds: For each of three steps.
     """
     if is_local(uri) and lacks_workers(among, resources) and not is_on_network(uri):
         return [
             SharingProblem("is on a disk of the head, which nodes that join later will not see")
         ]
     token = secrets.token_hex(6)
-    files = {node.id: join(uri, f".sentiflow-{token}-{node.id}") for node in among}
-    absent = nodes.on_each(_find_absent, uri, timeout_seconds=timeout_seconds, nodes=among)
-    able = [answer.node for answer in absent if not answer.problem]
-    written = nodes.on_each(_write, files, timeout_seconds=timeout_seconds, nodes=able)
-    writers = [answer.node for answer in written if not answer.problem]
+    written = nodes.on_each(_write, uri, token, timeout_seconds=timeout_seconds, nodes=among)
+    files = {answer.node: answer.result for answer in written if answer.result}
     try:
         seen = nodes.on_each(
-            _find_visible,
-            [files[node.id] for node in writers],
-            timeout_seconds=timeout_seconds,
-            nodes=writers,
+            _find_visible, list(files.values()), timeout_seconds=timeout_seconds, nodes=list(files)
         )
     finally:
-        made = {answer.node.id: answer.result or [] for answer in absent}
-        nodes.on_each(_clean_up, files, made, timeout_seconds=timeout_seconds, nodes=able)
+        nodes.on_each(_delete, uri, token, timeout_seconds=timeout_seconds, nodes=among)
     alive = {node.id for node in nodes.living()}
-    failed_before = [answer for answer in absent if answer.problem]
+    seen = [answer for answer in seen if answer.node.id in alive]
     return [
-        *_group("cannot be written", [*failed_before, *written], alive),
-        *_group("cannot be read", seen, alive),
-        *_find_unseen(files, writers, seen, alive),
+        *_group("cannot be written", [answer for answer in written if answer.node.id in alive]),
+        *_group("cannot be read", seen),
+        *_find_unseen({node: file for node, file in files.items() if node.id in alive}, seen),
     ]
 
 
 def _group(
-    what: str, answers: Sequence[NodeAnswer[list[str]] | NodeAnswer[bool]], alive: set[str]
+    what: str, answers: Sequence[NodeAnswer[list[str]] | NodeAnswer[str]]
 ) -> list[SharingProblem]:
     """Make one problem of equal problems of several nodes."""
     names: dict[str, list[str]] = defaultdict(list)
     for answer in answers:
-        if answer.problem and answer.node.id in alive:
+        if answer.problem:
             names[answer.problem].append(answer.node.name)
     return [
-        SharingProblem(f"{what} on node {_shorten(found)}: {problem}", tuple(found))
+        SharingProblem(f"{what} on {name_nodes(found)}: {problem}", tuple(found))
         for problem, found in names.items()
     ]
 
 
 def _find_unseen(
-    files: Mapping[str, str],
-    writers: Sequence[Node],
-    seen: Sequence[NodeAnswer[list[str]]],
-    alive: set[str],
+    files: Mapping[Node, str], seen: Sequence[NodeAnswer[list[str]]]
 ) -> list[SharingProblem]:
     """Report files that a node wrote and another one does not see."""
     pairs = [
         (answer.node.name, writer.name)
         for answer in seen
-        if answer.result is not None and answer.node.id in alive
-        for writer in writers
-        if writer.id in alive and files[writer.id] not in answer.result
+        if answer.result is not None
+        for writer, file in files.items()
+        if file not in answer.result
     ]
     if not pairs:
         return []
-    (reader, writer), *others = pairs
+    reader, writer = pairs[0]
     what = f"is not shared: node {reader} does not see what node {writer} wrote"
-    if others:
-        what += f" ({len(others)} more pair{'s' if others[1:] else ''} of nodes)"
     return [SharingProblem(what, tuple(sorted({name for pair in pairs for name in pair})))]
 
 
-def _shorten(names: Sequence[str]) -> str:
-    return f"{names[0]} and {len(names) - 1} more" if names[1:] else names[0]
+def _name_file(uri: str, token: str) -> str:
+    """Name this node's file: at a location, or in the nearest directory above that exists."""
+    if is_local(uri):
+        path = Path(absolute_uri(uri))
+        uri = str(next(folder for folder in (path, *path.parents) if folder.is_dir()))
+    return join(uri, f".sentiflow-{token}-{nodes.here()}")
 
 
-def _find_absent(uri: str) -> list[str]:
-    """List the directories that writing at a location would create on this node, deepest first."""
-    if not is_local(uri):
-        return []
-    path = Path(absolute_uri(uri))
-    return [str(folder) for folder in (path, *path.parents) if not folder.exists()]
-
-
-def _write(files: Mapping[str, str]) -> bool:
-    """Write this node's file."""
-    file = files[nodes.here()]
+def _write(uri: str, token: str) -> str:
+    """Write this node's file; returns its location."""
+    file = _name_file(uri, token)
     filesystem.write_bytes(file, file.encode())
-    return True
+    return file
 
 
 def _find_visible(files: Sequence[str]) -> list[str]:
@@ -197,12 +179,5 @@ def _find_visible(files: Sequence[str]) -> list[str]:
         time.sleep(0.1)
 
 
-def _clean_up(files: Mapping[str, str], made: Mapping[str, Sequence[str]]) -> None:
-    """Delete this node's file, and the directories that were created for it if they are empty.
-
-    Where nodes share the directories, the node that deletes the last file removes them.
-    """
-    filesystem.delete(files[nodes.here()])
-    for folder in made[nodes.here()]:
-        with suppress(OSError):  # another node has removed it, or has put something there
-            os.rmdir(folder)
+def _delete(uri: str, token: str) -> None:
+    filesystem.delete(_name_file(uri, token))

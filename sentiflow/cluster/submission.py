@@ -8,9 +8,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
 
-from sentiflow.cluster import upload
+from sentiflow.cluster import ray_internals
 from sentiflow.config import ray_job, settings
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
@@ -31,28 +30,46 @@ _ALWAYS = {
     "RAY_JOB_STOP_WAIT_TIME_S": "30",  # from SIGTERM to SIGKILL; 3 may be too short for MLflow
 }
 """Variables that every job gets; runtime_env.yaml has them for Ray's own command."""
-_PINNED: "_Pip" = {
+_PINNED = {
     "packages": ["-r ${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}/constraints.txt"],
     "pip_check": False,
 }
 _SECRET = re.compile(r"secret|token|passw|pwd|key|credential|auth|private", re.IGNORECASE)
 _MAX_NAME = 40
 """Characters of the config's name in the id of a job."""
+MAX_BYTES = 20_000_000
+"""Code and settings are a twentieth of it; anything more is data, which belongs elsewhere."""
 
 
-class _Pip(TypedDict):
-    packages: list[str]
-    pip_check: bool
+@dataclass(frozen=True)
+class Upload:
+    """The files of a working directory that Ray uploads."""
 
+    sizes: Mapping[str, int]
+    """Bytes by file name, relative to the directory."""
 
-class RuntimeEnv(TypedDict, total=False):
-    """A job's environment, as Ray is told of it."""
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all files. Ray does not compress them."""
+        return sum(self.sizes.values())
 
-    working_dir: str
-    """The folder that is uploaded."""
-    env_vars: dict[str, str]
-    pip: _Pip
-    """Packages that each node installs for the job."""
+    def largest(self, count: int = 3) -> list[tuple[str, int]]:
+        """Name the largest files with their bytes, the largest first."""
+        return sorted(self.sizes.items(), key=lambda item: -item[1])[:count]
+
+    def check(self) -> None:
+        """Make sure that the upload is small: code and settings only.
+
+        Raises:
+            UserError: It is too large; the largest files are named.
+        """
+        if self.num_bytes > MAX_BYTES:
+            named = ", ".join(f"{name} {to_text(size)}" for name, size in self.largest())
+            raise UserError(
+                f"the upload has {to_text(self.num_bytes)}, more than "
+                f"{to_text(MAX_BYTES)}: {named}",
+                hint="add data to .rayignore, and give its URI in the settings",
+            )
 
 
 @dataclass(frozen=True)
@@ -64,19 +81,17 @@ class Submission:
     """The command of the driver."""
     variables: Mapping[str, str]
     """Environment of the driver and the workers."""
-    upload: upload.Upload
+    upload: Upload
     """The files that the job needs."""
     results: Mapping[str, str]
     """URI by name of each result, the MLflow store and the experiment."""
     installs: bool = False
     """Whether each node installs the packages of constraints.txt for this job."""
 
-    def runtime_env(self, folder: Path) -> RuntimeEnv:
+    def runtime_env(self, folder: Path) -> dict[str, object]:
         """Describe the job's environment to Ray."""
-        environment: RuntimeEnv = {"working_dir": str(folder), "env_vars": dict(self.variables)}
-        if self.installs:
-            environment["pip"] = _PINNED
-        return environment
+        pip = {"pip": _PINNED} if self.installs else {}
+        return {"working_dir": str(folder), "env_vars": dict(self.variables), **pip}
 
     def metadata(self) -> dict[str, str]:
         """Give what Ray stores with the job."""
@@ -111,7 +126,7 @@ def prepare(
     resolved = settings.load(config, overrides, submitted=True)
     environment = _ALWAYS | _choose_variables(variables)
     _check_store(resolved, environment)
-    files = upload.measure(folder)
+    files = measure(folder)
     name = _name_in_upload(config, folder, files)
     _check_verb(verb, files)
     files.check()
@@ -125,6 +140,24 @@ def prepare(
         results=_name_results(verb, resolved, environment),
         installs=installs,
     )
+
+
+def measure(folder: Path) -> Upload:
+    """List the files that ``ray job submit --working-dir`` uploads of a directory."""
+    root = folder.absolute()
+    files = [path for path in ray_internals.find_uploaded(root) if path.is_file()]
+    sizes = {file.relative_to(root).as_posix(): file.stat().st_size for file in files}
+    return Upload(dict(sorted(sizes.items())))
+
+
+def to_text(size: int) -> str:
+    """Write a size for reading.
+
+    Example:
+        >>> to_text(914_434), to_text(5_200_000)
+        ('914 kB', '5.2 MB')
+    """
+    return f"{size / 1e6:,.1f} MB" if size >= 1_000_000 else f"{size / 1e3:,.0f} kB"
 
 
 def find_loopback(submission: Submission) -> list[str]:
@@ -177,7 +210,7 @@ def _check_store(config: Config, environment: Mapping[str, str]) -> None:
         )
 
 
-def _name_in_upload(config: Path, folder: Path, files: upload.Upload) -> str:
+def _name_in_upload(config: Path, folder: Path, files: Upload) -> str:
     """Name the settings file relative to the working directory."""
     try:
         name = config.absolute().resolve().relative_to(folder.resolve()).as_posix()
@@ -194,7 +227,7 @@ def _name_in_upload(config: Path, folder: Path, files: upload.Upload) -> str:
     return name
 
 
-def _check_verb(verb: str, files: upload.Upload) -> None:
+def _check_verb(verb: str, files: Upload) -> None:
     jobs = sorted(name[5:-3] for name in files.sizes if re.fullmatch(r"jobs/\w+\.py", name))
     if verb not in jobs:
         hint = f"jobs here: {', '.join(jobs)}" if jobs else "submit from a clone of sentiflow"

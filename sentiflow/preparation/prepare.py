@@ -28,9 +28,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.fs import FileType
 
-from sentiflow.cluster import part_tasks
-from sentiflow.cluster.map_stages import Passes
-from sentiflow.cluster.resources import Resources, as_limit
+from sentiflow.cluster.map_stages import MapStages
+from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.data import corpus, csv_records, input_files, manifest
 from sentiflow.data.archives import SENTIMENT140
@@ -120,12 +119,14 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
     uris = _expand(config.prepare)
     unread = replace(target, inputs=target.inputs | {"csv": input_files.as_found(uris)})
     resumes = manifest.begin(unread, overwrite=overwrite, resumable=True)
-    engine = functools.partial(
-        part_tasks.map_parts,
-        max_wait_seconds=60 * config.cluster.max_wait_minutes,
-        concurrency=as_limit(config.prepare.num_workers),
+    maps = MapStages(
+        STAGE,
+        config.prepare.output_uri,
+        resumes=resumes,
+        num_workers=config.prepare.num_workers,
+        max_wait_minutes=config.cluster.max_wait_minutes,
+        uses_ray_data=True,
     )
-    maps = Passes(STAGE, config.prepare.output_uri, resumes=resumes, engine=engine)
     try:
         return _prepare(config, target, uris, maps, resources, recorder, began)
     except UserError:
@@ -147,7 +148,7 @@ def _prepare(
     config: Config,
     target: manifest.OutputSpec,
     uris: Sequence[str],
-    maps: Passes,
+    maps: MapStages,
     resources: Resources,
     recorder: Recorder,
     began: float,
@@ -220,7 +221,7 @@ def _name_vectors(settings: PrepareSettings) -> tuple[str, dict[str, Any]]:
     return wanted.vectors, {"max_words": max_words, "cache": wanted.vectors_cache}
 
 
-def _cut(config: Config, uris: Sequence[str], maps: Passes) -> corpus.Corpus:
+def _cut(config: Config, uris: Sequence[str], maps: MapStages) -> corpus.Corpus:
     """Cut the files into parts, and check that they have the required columns."""
     for uri in filter(compression.is_compressed, uris):
         say(STAGE, f"{as_typed(uri)} is compressed: one task unpacks it")
@@ -244,7 +245,7 @@ def _cut(config: Config, uris: Sequence[str], maps: Passes) -> corpus.Corpus:
     return source
 
 
-def _make_job(settings: PrepareSettings, source: corpus.Corpus, maps: Passes) -> Job:
+def _make_job(settings: PrepareSettings, source: corpus.Corpus, maps: MapStages) -> Job:
     """Collect the arguments of the tasks; a split by time counts all times first."""
     job = Job(settings, source.csv_parts)
     if settings.split.kind != "time":
@@ -261,21 +262,21 @@ def _make_job(settings: PrepareSettings, source: corpus.Corpus, maps: Passes) ->
     return replace(job, time_bounds=bounds)
 
 
-def _map_parts(work: Callable[..., Any], job: Job, maps: Passes) -> list[Any]:
+def _map_parts(work: Callable[..., Any], job: Job, maps: MapStages) -> list[Any]:
     """Do the work on every part; its completion markers bear the name of the function."""
     ranges = [part.csv_range for part in job.parts]
     sizes = [(item.num_rows, item.stop - item.start) for item in ranges]
     return maps.run(work.__name__, functools.partial(work, job=job), sizes, unit="rows")
 
 
-def _map_partitions(work: Callable[..., Any], job: Job, maps: Passes) -> list[Any]:
+def _map_partitions(work: Callable[..., Any], job: Job, maps: MapStages) -> list[Any]:
     """Do the work on every partition of the words or hashes."""
     sizes = [(1, 0)] * job.num_partitions
     return maps.run(work.__name__, functools.partial(work, job=job), sizes, unit="partitions")
 
 
 def _handle_duplicates(
-    parts: list[results.IngestedPart], job: Job, maps: Passes
+    parts: list[results.IngestedPart], job: Job, maps: MapStages
 ) -> tuple[DuplicateCounts, list[results.IngestedPart]]:
     """Count repeated texts, and drop the rows that the settings name; returns the new parts."""
     counts = _map_partitions(prepared_parts.count_duplicates, job, maps)
@@ -295,7 +296,7 @@ def _replace_tweets(
 
 
 def _fit(
-    job: Job, vectors: word_vectors.WordVectors, maps: Passes
+    job: Job, vectors: word_vectors.WordVectors, maps: MapStages
 ) -> tuple[vocabulary.Vocabulary, VocabularyReport]:
     """Choose the words and the vector of each; also reports which frequent words are unknown."""
     _map_partitions(prepared_parts.count_words, job, maps)

@@ -16,9 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sentiflow.cluster import part_tasks
-from sentiflow.cluster.map_stages import Engine, Passes
-from sentiflow.cluster.resources import Resources, as_limit
+from sentiflow.cluster.map_stages import MapStages
+from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, ScoreSettings
 from sentiflow.data import manifest
 from sentiflow.data.corpus import Corpus
@@ -118,7 +117,13 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
     resumes = _begin(target, key, status.state, begun, overwrite)
     _save_begun(target, precision)
     num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
-    maps = Passes(STAGE, target.uri, resumes=resumes, engine=_choose_engine(config))
+    maps = MapStages(
+        STAGE,
+        target.uri,
+        resumes=resumes,
+        num_workers=settings.num_workers,
+        max_wait_minutes=config.cluster.max_wait_minutes,
+    )
     source, model_uri = _open(config, target, plan, previous, maps)
     num_rows = previous.counts.rows_read + source.num_rows
     advice = resources.advise_parts(
@@ -168,7 +173,7 @@ def _open(
     target: OutputSpec,
     plan: scored_corpus.Plan,
     previous: PreviousRun,
-    maps: Passes,
+    maps: MapStages,
 ) -> tuple[Corpus, str]:
     """Cut the corpus, and download the model to where all nodes find it; returns both.
 
@@ -278,15 +283,6 @@ def _save_begun(target: OutputSpec, precision: str) -> None:
     files = scored_corpus.list_contents(target.inputs["corpus"])
     begun = {"key": key_of(target), "precision": precision, "files": files}
     filesystem.write_bytes(join(target.uri, _BEGUN), json.dumps(begun).encode())
-
-
-def _choose_engine(config: Config) -> Engine:
-    """Choose the engine for the tasks, and how many run at the same time."""
-    return functools.partial(
-        part_tasks.map_tasks,
-        max_wait_seconds=60 * config.cluster.max_wait_minutes,
-        concurrency=as_limit(config.score.num_workers),
-    )
 
 
 def _read_reference(target: OutputSpec) -> Profile | None:

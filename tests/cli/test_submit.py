@@ -19,7 +19,6 @@ from tcp_proxy import Proxy
 from sentiflow.cli import submit as submit_cli
 from sentiflow.cluster import submission
 from sentiflow.cluster.job_client import ClusterUnavailableError, JobState
-from sentiflow.cluster.upload import Upload
 from sentiflow.data import sample
 from sentiflow.storage import filesystem
 
@@ -137,9 +136,6 @@ class FakeClient:
 
     address, has_token, is_known = "http://127.0.0.1:8265", True, False
 
-    def __init__(self, is_here=False):
-        self.is_this_machine = lambda: is_here
-
     def submit(self, submission, *, folder):
         pass
 
@@ -154,13 +150,11 @@ class FakeClient:
         return ""
 
 
-@pytest.mark.parametrize("is_here", [False, True])
-def test_an_address_of_this_machine_is_noted_unless_the_cluster_is_this_machine(said, is_here):
+def test_an_address_of_this_machine_is_noted(said):
     variables = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:5000"}
-    job = submission.Submission("job", "python x", variables, Upload({}), {})
-    submit_cli._submit(FakeClient(is_here), job)
-    is_noted = "note: MLFLOW_TRACKING_URI is an address of this machine" in said.text
-    assert is_noted is not is_here
+    job = submission.Submission("job", "python x", variables, submission.Upload({}), {})
+    submit_cli._submit(FakeClient(), job)
+    assert "note: addresses of this machine (MLFLOW_TRACKING_URI) mean, on every" in said.text
 
 
 def test_a_server_that_is_unavailable_right_after_the_submission_ends_nothing(said):
@@ -202,8 +196,10 @@ def test_settings_addresses_and_code_reach_driver_and_workers_and_keys_do_not(su
         known["runtime_env"]["env_vars"]
     )
     assert "AWS_SECRET_ACCESS_KEY" in found["keys"], "the nodes have them"
-    assert err.startswith("submit    sentiflow-look-submitted-")
-    assert len(err.splitlines()) == 4, "one of the upload, one of the end, and where results are"
+    note, upload, *end = err.splitlines()
+    assert "addresses of this machine (MLFLOW_TRACKING_URI, tracking.uri)" in note
+    assert upload.startswith("submit    sentiflow-look-submitted-")
+    assert len(end) == 3, "one line of the end, and where the results are"
 
 
 def test_a_broken_connection_and_an_interrupted_client_lose_no_line_and_repeat_none(

@@ -13,7 +13,7 @@ from collections import Counter
 
 import pytest
 
-from sentiflow.cluster import connection, part_tasks
+from sentiflow.cluster import connection, map_stages
 from sentiflow.errors import JobError, UserError
 
 
@@ -191,8 +191,7 @@ def test_a_worker_that_was_warmed_has_the_modules(resources):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("engine", [part_tasks.map_parts, part_tasks.map_tasks])
-def test_a_worker_unpacks_the_work_once_whatever_the_number_of_parts(resources, tmp_path, engine):
+def test_a_worker_unpacks_the_work_once_whatever_the_number_of_parts(resources, tmp_path):
     class Work:  # here, as workers do not find the modules of the tests
         def __init__(self, folder):
             self.folder = folder
@@ -204,7 +203,7 @@ def test_a_worker_unpacks_the_work_once_whatever_the_number_of_parts(resources, 
         def __call__(self, part):
             return {"part": part, "process": os.getpid()}
 
-    done = list(engine(Work(tmp_path), num_parts=24))
+    done = [result for _, result in map_stages.map_parts(Work(tmp_path), range(24))]
     assert sorted(item["part"] for item in done) == list(range(24))
     unpacked = Counter(file.read_text() for file in tmp_path.iterdir())
     assert {str(item["process"]) for item in done} <= unpacked.keys()
@@ -271,15 +270,17 @@ def test_capacity_for_several_workers_may_be_on_several_nodes(nodes):
     assert str(capacity) == "2 cores for 3 workers"
 
 
-def test_a_missing_cluster_is_reported_at_once(monkeypatch):
+@pytest.mark.parametrize(("host", "problem"), [("127.0.0.1", "Connection"), ("a..b", ".*label")])
+def test_a_missing_cluster_is_reported_at_once(monkeypatch, host, problem):
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{sock.getsockname()[1]}"
+        address = f"{host}:{sock.getsockname()[1]}"
     monkeypatch.setenv("RAY_ADDRESS", address)
     monkeypatch.setattr(connection.ray, "is_initialized", lambda: False)
     with (
         pytest.raises(
-            UserError, match=rf"RAY_ADDRESS={address}: no Ray cluster can be joined there \(conn"
+            UserError,
+            match=rf"RAY_ADDRESS={address}: no Ray cluster can be joined there \({problem}",
         ),
         connection.started(verbose=False),
     ):
@@ -305,12 +306,6 @@ def test_an_address_that_is_not_rays_is_refused(monkeypatch, address, hint):
 def test_an_address_of_ray_is_accepted(monkeypatch, address):
     monkeypatch.setenv("RAY_ADDRESS", address)
     assert connection.name_address() == (address or "local")
-    if ":" not in address:
-        assert connection.find_silence(address) == ""
-
-
-def test_nothing_listens_at_an_invalid_name():
-    assert connection.find_silence("a..b:6379")
 
 
 def test_processes_that_start_at_once_agree_on_a_token(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """A cluster that cannot take a job is refused, each reason in one line."""
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -13,8 +14,7 @@ import requests
 
 from sentiflow.cluster import job_client, ray_internals
 from sentiflow.cluster.job_client import ClusterUnavailableError
-from sentiflow.cluster.submission import Submission
-from sentiflow.cluster.upload import Upload
+from sentiflow.cluster.submission import Submission, Upload
 from sentiflow.errors import JobError, UserError
 
 TOKEN = "c0ffee" * 10
@@ -24,7 +24,7 @@ JOB = Submission("sentiflow-train-x-1a2b3c", "python jobs/train.py x", {}, Uploa
 class FakeDashboard(ThreadingHTTPServer):
     """Answers as a dashboard of some versions, for who has the token."""
 
-    ray_version, python_version, status, nodes = ray.__version__, "3.11.99", 200, None
+    ray_version, python_version, status = ray.__version__, "3.11.99", 200
     text = b""
 
     def __init__(self):
@@ -47,8 +47,6 @@ class Handler(BaseHTTPRequestHandler):
                 }
             },
         }
-        if self.server.nodes is not None:
-            answers["/nodes?view=summary"] = {"data": {"summary": self.server.nodes}}
         if self.path not in answers and status == 200:
             status = 404
         self.send_response(status)
@@ -102,9 +100,9 @@ def test_a_token_is_found_where_ray_finds_it(dashboard, home, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(home / "token"))
     job_client.connect(dashboard.address)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "another")
-    assert job_client.read_token() == "another"
+    assert job_client.find_token() == ("another", "RAY_AUTH_TOKEN")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    assert job_client.read_token() == ""
+    assert job_client.find_token() == ("", "")
 
 
 def test_a_missing_or_wrong_token_is_reported_with_where_it_belongs(dashboard, monkeypatch, home):
@@ -159,31 +157,6 @@ def test_a_token_is_sent_over_safe_connections(monkeypatch, address, variables):
 
     monkeypatch.setattr(job_client.requests, "get", get)
     assert "no cluster answers" in problem_of(address)
-
-
-def node(name, ip, state="ALIVE"):
-    return {"raylet": {"nodeManagerHostname": name, "nodeManagerAddress": ip, "state": state}}
-
-
-MINE, OTHER = node(socket.gethostname(), "127.0.0.1"), node(socket.gethostname(), "192.0.2.1")
-
-
-@pytest.mark.parametrize(
-    ("nodes", "is_here"),
-    [
-        ([MINE], True),
-        ([MINE, node("worker", "192.0.2.1", "DEAD")], True),
-        ([OTHER], False),
-        ([node("head", "127.0.0.1")], False),
-        ([MINE, OTHER], False),
-        ([], False),
-        (None, False),
-    ],
-)
-def test_a_cluster_is_this_machine_if_all_of_its_nodes_are(dashboard, monkeypatch, nodes, is_here):
-    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
-    dashboard.nodes = nodes
-    assert job_client.connect(dashboard.address).is_this_machine() is is_here
 
 
 @pytest.mark.parametrize(
@@ -315,3 +288,57 @@ def test_a_job_that_cannot_be_submitted_has_failed(submit):
     refusal = RuntimeError("status code 400: Traceback\nValueError: no such thing.")
     with pytest.raises(JobError, match=r"the job: ValueError: no such thing\.$"):
         submit(FakeRayClient(refusal))
+
+
+class FakeTail:
+    """Gives two texts of a log, and then ends as it is told."""
+
+    def __init__(self, end):
+        self.end = end
+
+    async def tail_job_logs(self, submission_id):
+        for text in ("one\n", "two\n"):
+            yield text
+        await self.end()
+
+
+async def hang():
+    await asyncio.sleep(60)
+
+
+async def close():
+    pass
+
+
+async def break_off():
+    raise RuntimeError("WebSocket connection closed unexpectedly")
+
+
+@pytest.mark.parametrize("end", [hang, close, break_off])
+def test_a_log_is_given_until_its_connection_ends_or_seems_dead(monkeypatch, end):
+    monkeypatch.setattr(job_client, "_QUIET_SECONDS", 0.1)
+    client, texts = job_client.JobClient("http://x"), []
+    monkeypatch.setattr(client, "_connect", lambda: FakeTail(end))
+    breaks = pytest.raises(ClusterUnavailableError, match="closed unexpectedly")
+    with breaks if end is break_off else contextlib.nullcontext():
+        client.tail_log("job", texts.append)
+    assert texts == ["one\n", "two\n"]
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "reason"),
+    [
+        (job_client.JobState("SUCCEEDED", exit_code=0), 0, ""),
+        (job_client.JobState("FAILED", exit_code=2), 2, "exit code 2"),
+        (job_client.JobState("FAILED", exit_code=130), 130, "exit code 130"),
+        (job_client.JobState("FAILED", exit_code=-9), 137, "SIGKILL; was there too little memory"),
+        (job_client.JobState("FAILED", exit_code=-11), 139, "signal 11"),
+        (job_client.JobState("FAILED", "no room\nTraceback"), 1, "no room"),
+        (job_client.JobState("FAILED"), 1, "Ray gives no reason"),
+        (job_client.JobState("STOPPED"), 1, "it was stopped"),
+    ],
+)
+def test_the_exit_code_is_the_jobs_own(state, code, reason):
+    found, why = state.explain_end()
+    assert found == code
+    assert reason in why

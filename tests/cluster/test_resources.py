@@ -2,7 +2,7 @@
 
 import pytest
 
-from sentiflow.cluster.resources import Resources, as_limit
+from sentiflow.cluster.resources import Resources
 from sentiflow.errors import UserError
 
 
@@ -35,7 +35,6 @@ def test_settings_override_rules():
     assert resources.gpus_per_score_task(0.5) == 0.5
     assert resources.uses_gpus("auto")
     assert not resources.uses_gpus(0)
-    assert (as_limit("auto"), as_limit(3)) == (None, 3)
 
 
 def test_more_training_workers_than_gpus_or_cores_are_refused():

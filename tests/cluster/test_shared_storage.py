@@ -1,6 +1,7 @@
 """What one node writes, all others must see; nothing of it stays."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,15 +12,13 @@ from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 
 
-def node(number=2, *, is_alive=True, num_gpus=0):
+def node(number=2, *, num_gpus=0):
     """Make a node of a cluster; the first one is the head."""
     return Node(
         id=f"{number:056x}",
         name=f"10.0.0.{number}",
-        is_alive=is_alive,
         num_cpus=4,
         num_gpus=num_gpus,
-        object_store_bytes=2_000_000_000,
         session_dir="/tmp/ray/session_1",
         is_head=number == 2,
     )
@@ -57,6 +56,12 @@ def cluster(monkeypatch):
     monkeypatch.setattr(nodes, "here", lambda: now[0].id)
     monkeypatch.setattr(shared_storage, "_VISIBLE_AFTER_SECONDS", 0.1)
     return now
+
+
+def mount(monkeypatch, *mounts):
+    """Let these be the mounted file systems: directory and type."""
+    found = [SimpleNamespace(mountpoint=folder, fstype=kind) for folder, kind in mounts]
+    monkeypatch.setattr(shared_storage.psutil, "disk_partitions", lambda all: found)
 
 
 def find_problems(uri):
@@ -103,7 +108,7 @@ def test_equal_problems_of_several_nodes_are_one(cluster, tmp_path, monkeypatch)
     monkeypatch.setattr(filesystem, "write_bytes", fail)
     monkeypatch.setattr(filesystem, "read_bytes", lambda file: file.encode())
     (problem,) = find_problems(tmp_path / "run")
-    assert problem.what == "cannot be written on node 10.0.0.3 and 1 more: permission denied"
+    assert problem.what == "cannot be written on nodes 10.0.0.3, 10.0.0.4: permission denied"
     assert problem.nodes == ("10.0.0.3", "10.0.0.4")
 
 
@@ -183,13 +188,11 @@ def test_a_local_directory_is_refused_before_the_first_worker_joins(monkeypatch,
     monkeypatch.setattr(nodes, "living", lambda: HEAD)
     monkeypatch.setattr(shared_storage.connection, "count_resources", lambda: WITHOUT_CORES)
     uri = str(tmp_path / "run")
-    mounts = tmp_path / "mounts"
-    mounts.write_text(f"none / overlay rw 0 0\nnone {tmp_path} tmpfs rw 0 0\n")
-    monkeypatch.setattr(shared_storage, "_MOUNTS", str(mounts))
+    mount(monkeypatch, ("/", "overlay"), (str(tmp_path), "tmpfs"))
     with pytest.raises(UserError, match=f"output_uri={uri} is on a disk of the head.*s3://"):
         shared_storage.check_shared("output_uri", uri)
     shared_storage.check_shared("output_uri", "s3://bucket/run")
-    mounts.write_text(f"none / overlay rw 0 0\nhost:/export {tmp_path} nfs4 rw 0 0\n")
+    mount(monkeypatch, ("/", "overlay"), (str(tmp_path), "nfs4"))
     shared_storage.check_shared("output_uri", uri)
 
 
@@ -202,15 +205,13 @@ def test_a_local_directory_is_refused_before_the_first_worker_joins(monkeypatch,
     ],
 )
 def test_a_network_file_system_is_known_by_its_type(monkeypatch, tmp_path, kind, is_shared):
-    folder, mounts = tmp_path / "my data", tmp_path / "mounts"
+    folder = tmp_path / "my data"
     folder.mkdir()
-    mount = str(folder).replace(" ", "\\040")
-    mounts.write_text(f"auto {mount} autofs rw 0 0\nx {mount} {kind} rw 0 0\nx / nfs rw 0 0\n")
-    monkeypatch.setattr(shared_storage, "_MOUNTS", str(mounts))
+    mount(monkeypatch, (str(folder), "autofs"), (str(folder), kind), ("/", "nfs"))
     assert shared_storage.is_on_network(f"{folder}/run/1") is is_shared
     assert shared_storage.is_on_network(str(tmp_path))
 
 
-def test_without_a_list_of_mounts_nothing_counts_as_shared(monkeypatch, tmp_path):
-    monkeypatch.setattr(shared_storage, "_MOUNTS", "/no/such/file")
-    assert not shared_storage.is_on_network(str(tmp_path))
+def test_nodes_are_named_once_and_in_order():
+    assert nodes.name_nodes(["b", "a", "b"]) == "nodes a, b"
+    assert nodes.name_nodes(["a", "b", "c", "d"]) == "nodes a, b, c and 1 more"

@@ -3,7 +3,7 @@
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from sentiflow.config.sections import Config
@@ -13,7 +13,6 @@ from sentiflow.storage.uris import without_credentials
 
 Level = Literal["ok", "unchecked", "warning", "error"]
 
-_MAX_NAMES = 3
 _WIDTH = 100
 
 
@@ -36,9 +35,10 @@ class CheckResult:
 
     def to_json(self) -> dict[str, str | Sequence[str]]:
         """Give all fields, without passwords and keys."""
-        texts = {name: getattr(self, name) for name in ("check", "level", "what", "why", "do")}
-        clean = {name: without_credentials(text) for name, text in texts.items()}
-        return clean | {"nodes": self.nodes}
+        return {
+            name: without_credentials(value) if isinstance(value, str) else value
+            for name, value in asdict(self).items()
+        }
 
 
 @dataclass(frozen=True)
@@ -79,20 +79,11 @@ def to_text(results: Sequence[CheckResult]) -> str:
         lines += _wrap(f"{result.level:<9} {result.check:<9} ", result.what)
         lines += _wrap(f"{'':<19} why: ", result.why) if result.why else []
         lines += _wrap(f"{'':<19} do:  ", result.do) if result.do else []
-    return "\n".join([*lines, "", _summarize(results)])
-
-
-def name_nodes(names: Iterable[str]) -> str:
-    """Name some nodes, and say how many others there are.
-
-    Example:
-        >>> name_nodes(["10.0.0.2"]), name_nodes(["a", "b", "c", "d", "e"])
-        ('node 10.0.0.2', 'nodes a, b, c and 2 more')
-    """
-    ordered = sorted(set(names))
-    shown, num_more = ", ".join(ordered[:_MAX_NAMES]), len(ordered) - _MAX_NAMES
-    text = f"{'nodes' if ordered[1:] else 'node'} {shown}"
-    return f"{text} and {num_more} more" if num_more > 0 else text
+    levels = Counter(result.level for result in results)
+    bad = [count(levels[level], level) for level in ("error", "warning") if levels[level]]
+    bad += [f"{levels['unchecked']} unchecked"] if levels["unchecked"] else []
+    summary = ", ".join(bad) or f"all is well: {len(results)} checks"
+    return "\n".join([*lines, "", summary])
 
 
 def count(number: int, noun: str) -> str:
@@ -103,13 +94,6 @@ def count(number: int, noun: str) -> str:
         ('1 node', '3 nodes')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _summarize(results: Sequence[CheckResult]) -> str:
-    levels = Counter(result.level for result in results)
-    parts = [count(levels[level], level) for level in ("error", "warning") if levels[level]]
-    parts += [f"{levels['unchecked']} unchecked"] if levels["unchecked"] else []
-    return ", ".join(parts) or f"all is well: {len(results)} checks"
 
 
 def _wrap(label: str, text: str) -> list[str]:

@@ -5,21 +5,19 @@ too. Every check has a time limit, so this ends whatever is broken.
 """
 
 import functools
-import json
 import os
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
 from sentiflow.cluster import connection, nodes, shared_storage
-from sentiflow.cluster.doctor import local_checks, torch_probe
-from sentiflow.cluster.doctor.check import Check, CheckResult, count, name_nodes
-from sentiflow.cluster.nodes import Node
-from sentiflow.cluster.ray_messages import aside
+from sentiflow.cluster.doctor import local_checks
+from sentiflow.cluster.doctor.check import Check, CheckResult, count
+from sentiflow.cluster.nodes import Node, name_nodes
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
@@ -30,12 +28,12 @@ import ray.exceptions
 
 _ANSWER_SECONDS = 60.0
 """For each check; a busy node takes long to start a worker, and a cold disk to load torch."""
-_TORCH_SECONDS = 50.0
 _WRITE_SECONDS = 20.0
-"""For each of the four steps in which nodes write and read each other's files."""
-_LIMIT_SECONDS = 90.0
-"""For each result, and to join the cluster."""
+"""For each of the three steps in which nodes write and read each other's files."""
+_LIMIT_SECONDS = 150.0
+"""For everything. A node that hangs takes the time of two answers."""
 _REQUEST_SECONDS = 5.0
+_MATRIX_SIZE = 256
 
 
 def examine(config: Config | None, *, verbose: bool = False) -> list[CheckResult]:
@@ -45,22 +43,17 @@ def examine(config: Config | None, *, verbose: bool = False) -> list[CheckResult
         config: The experiment; without one, its files are not checked.
         verbose: Show Ray's own messages.
     """
-    with ThreadPoolExecutor() as pool:
-        tracking = pool.submit(local_checks.examine_tracking, config)
-        examination = functools.partial(_examine_cluster, verbose)
-        results = local_checks.run_in_time(
-            examination, config, names=["nodes"], seconds=_LIMIT_SECONDS
-        )
-    return [*results, *local_checks.list_unchecked(config), *tracking.result()]
+    examinations = {"nodes": functools.partial(_examine_cluster, verbose)}
+    return local_checks.run_in_time(examinations, config, seconds=_LIMIT_SECONDS)
 
 
-def _examine_cluster(verbose: bool, config: Config | None) -> Iterator[CheckResult]:
-    """Join the cluster, and check it."""
+def _examine_cluster(verbose: bool, config: Config | None) -> list[CheckResult]:
+    """Join the cluster, and check it. Ray prints some messages on standard output."""
     try:
-        with aside(verbose=verbose), connection.started(verbose=verbose) as resources:
-            yield from _check_cluster(config, resources)
+        with redirect_stdout(sys.stderr), connection.started(verbose=verbose) as resources:
+            return list(_check_cluster(config, resources))
     except (UserError, ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
-        yield CheckResult(
+        problem = CheckResult(
             "nodes",
             "error",
             " ".join(str(error).split())[:300],
@@ -68,12 +61,13 @@ def _examine_cluster(verbose: bool, config: Config | None) -> Iterator[CheckResu
             do="check RAY_ADDRESS (ray status on the head), that this machine is a node of the "
             "cluster, and that both have the same ~/.ray/auth_token and versions of Ray and Python",
         )
+        return [problem]
 
 
 def _check_cluster(config: Config | None, resources: Resources) -> Iterator[CheckResult]:
     """Ask all nodes whether they run sentiflow, and those that do everything else at once."""
     living = nodes.living()
-    yield from check_nodes(nodes.listed(), shared_storage.lacks_workers(living, resources))
+    yield from check_nodes(living, shared_storage.lacks_workers(living, resources))
     silent, able = check_alive(living)
     yield from silent
     if not able:
@@ -135,21 +129,19 @@ def run_on_nodes(check: Check, config: Config | None, among: Sequence[Node]) -> 
     ]
 
 
-def check_nodes(listed: Sequence[Node], is_head_only: bool) -> Iterator[CheckResult]:
-    """Report which nodes a cluster has, and has lost."""
-    alive = [node for node in listed if node.is_alive]
-    cores, gpus = (int(sum(getattr(n, kind) for n in alive)) for kind in ("num_cpus", "num_gpus"))
-    what = f"{count(len(alive), 'node')}, {count(cores, 'core')}, {count(gpus, 'GPU')}"
+def check_nodes(living: Sequence[Node], is_head_only: bool) -> Iterator[CheckResult]:
+    """Report which nodes a cluster has."""
+    cores, gpus = (int(sum(getattr(n, kind) for n in living)) for kind in ("num_cpus", "num_gpus"))
+    what = f"{count(len(living), 'node')}, {count(cores, 'core')}, {count(gpus, 'GPU')}"
     yield CheckResult("nodes", "ok", f"the cluster at {connection.name_address()}: {what}")
-    if lost := sorted({node.name for node in listed} - {node.name for node in alive}):
-        why = "a job runs on the other nodes, and takes longer"
-        do = "start it again if it is missed: ray status --verbose says why it was lost"
-        yield CheckResult("nodes", "warning", f"Ray has lost {name_nodes(lost)}", why, do, lost)
     if is_head_only:
-        what = "there is no worker node yet: only the head is checked"
-        why = "nodes that join later may have other software, disks and credentials"
-        do = "start one (a waiting job, or ray up with min_workers: 1), and check again"
-        yield CheckResult("nodes", "warning", what, why, do)
+        yield CheckResult(
+            "nodes",
+            "warning",
+            "there is no worker node yet: only the head is checked",
+            why="nodes that join later may have other software, disks and credentials",
+            do="start one (a waiting job, or ray up with min_workers: 1), and check again",
+        )
 
 
 def check_alive(living: Sequence[Node]) -> tuple[list[CheckResult], list[Node]]:
@@ -185,27 +177,36 @@ def check_same_versions(config: Config | None, *, expected: Mapping[str, str]) -
 
 
 def check_torch(config: Config | None, *, num_gpus: Mapping[str, int]) -> str:
-    """Make sure that torch works on this node, and can use the GPUs that Ray counts.
+    """Multiply small matrices by torch, on the cores and on the GPUs that Ray counts.
 
-    Ray hides a node's GPUs from tasks that ask for none: here they are not hidden.
+    Ray hides a node's GPUs from tasks that ask for none: here they are not hidden. A broken build
+    or driver may end this process, which Ray reports.
     """
-    variables = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES" or v}
-    command = [sys.executable, "-P", str(torch_probe.__file__)]
-    try:
-        done = subprocess.run(  # noqa: S603
-            command, capture_output=True, text=True, timeout=_TORCH_SECONDS, env=variables
-        )
-    except subprocess.TimeoutExpired as error:
-        raise UserError(f"torch does not start within {_TORCH_SECONDS:g} s") from error
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
-        raise UserError(f"torch does not work: {lines[-1]}")
-    version, usable, problem = json.loads(done.stdout.splitlines()[-1])
+    if not os.environ.get("CUDA_VISIBLE_DEVICES"):
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    import torch
+
+    num_usable, problem = 0, ""
+    _multiply("cpu")
+    for number in range(torch.cuda.device_count()):
+        try:
+            _multiply(f"cuda:{number}")
+            num_usable += 1
+        except RuntimeError as error:
+            problem = f": {error}".splitlines()[0]
     counted = num_gpus[nodes.here()]
-    if usable < counted:
-        cause = f": {problem}" if problem else ""
-        raise UserError(f"torch {version} can use {usable} of {count(counted, 'GPU')}{cause}")
-    return f"torch {version} works on the cores and on all GPUs that Ray counts"
+    if num_usable < counted:
+        gpus = count(counted, "GPU")
+        raise UserError(f"torch {torch.__version__} can use {num_usable} of {gpus}{problem}")
+    return f"torch {torch.__version__} works on the cores and on all GPUs that Ray counts"
+
+
+def _multiply(device: str) -> None:
+    import torch
+
+    ones = torch.ones(_MATRIX_SIZE, _MATRIX_SIZE, device=device)
+    if float((ones @ ones)[0, 0]) != _MATRIX_SIZE:
+        raise RuntimeError(f"{device} multiplies wrongly")
 
 
 def check_node_disk(config: Config | None, *, session_dirs: Mapping[str, str]) -> str:
@@ -259,15 +260,14 @@ def check_dashboard(able: Sequence[Node]) -> CheckResult:
     """Check that Ray's dashboard, which starts jobs, asks for a token; it is asked on the head."""
     context = ray.init(ignore_reinit_error=True, logging_level="ERROR")
     address = str(context.dashboard_url or "")
-    if not address:
-        what = "there is none, so it is unknown whether Ray asks for a token"
-        return CheckResult("dashboard", "unchecked", what)
-    head = [node for node in able if node.is_head]
-    answers = nodes.on_each(ask_dashboard, address, nodes=head, timeout_seconds=_ANSWER_SECONDS)
-    if not answers or answers[0].result is None:
-        problem = answers[0].problem if answers else "the head does not answer"
-        return CheckResult("dashboard", "unchecked", f"{address}: {problem}")
-    return judge_dashboard(address, answers[0].result, is_alone=len(able) == 1)
+    head = [node for node in able if node.is_head and address]
+    for answer in nodes.on_each(
+        ask_dashboard, address, nodes=head, timeout_seconds=_ANSWER_SECONDS
+    ):
+        if answer.result is not None:
+            return judge_dashboard(address, answer.result, is_alone=len(able) == 1)
+    what = f"{address or 'there is none'}: no answer, so it is unknown whether Ray asks for a token"
+    return CheckResult("dashboard", "unchecked", what)
 
 
 def ask_dashboard(address: str) -> int:

@@ -5,18 +5,16 @@ Nothing here starts or imports Ray. ``cluster_checks`` runs the same checks on e
 
 import functools
 import hashlib
-import itertools
 import multiprocessing
 import os
 import platform
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib import metadata
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,16 +34,12 @@ PACKAGES = ("ray", "torch", "pyarrow", "pandas", "numpy", "mlflow", "torchtext")
 """Packages that decide whether jobs run and what comes out."""
 
 _LIMIT_SECONDS = 30.0
-_MAX_FILES = 200
-"""At most this many input files are looked up; the size of the others is estimated."""
-_BYTES_PER_CSV_BYTE = 1.5
-"""Disk space for results: at most 1.2 was measured while real tweets were prepared."""
 _MIN_RESULT_BYTES = 500_000_000
-"""For checkpoints, whose size does not depend on the corpus."""
-_CSV_BYTES_PER_PACKED_BYTE = 4
+"""For checkpoints and the results of a small corpus."""
 _MIN_FREE_FRACTION = 0.05
 """Ray's object store does not spill to a disk that has less."""
-_SPAWN = multiprocessing.get_context("spawn")
+
+Examination = Callable[[Config | None], list[CheckResult]]
 
 
 def examine(config: Config | None) -> list[CheckResult]:
@@ -55,78 +49,58 @@ def examine(config: Config | None) -> list[CheckResult]:
         config: The experiment; without one, its files are not checked.
     """
     checks = (VERSIONS, INPUT, OUTPUT, DISK) if config else (VERSIONS,)
-    with ThreadPoolExecutor() as pool:
-        tracking = pool.submit(examine_tracking, config)
-        attempts = functools.partial(_attempt_all, checks)
-        results = run_in_time(attempts, config, names=[check.name for check in checks])
-    return [*results, *list_unchecked(config), *tracking.result()]
-
-
-def examine_tracking(config: Config | None) -> list[CheckResult]:
-    """Check the tracking store from this machine: only the driver of a job talks to it."""
-    is_required = config is None or config.tracking.required
-    check = TRACKING if is_required else replace(TRACKING, level="warning")
-    return run_in_time(functools.partial(_attempt_all, (check,)), config, names=[check.name])
-
-
-def list_unchecked(config: Config | None) -> list[CheckResult]:
-    """List what cannot be checked without a config."""
-    names = () if config else (INPUT.name, OUTPUT.name)
-    return [CheckResult(name, "unchecked", "no CONFIG was given") for name in names]
+    examinations = {check.name: functools.partial(_attempt, check) for check in checks}
+    return run_in_time(examinations, config, seconds=_LIMIT_SECONDS)
 
 
 def run_in_time(
-    examination: Callable[[Config | None], Iterable[CheckResult]],
-    config: Config | None,
-    *,
-    names: Sequence[str],
-    seconds: float = _LIMIT_SECONDS,
+    examinations: Mapping[str, Examination], config: Config | None, *, seconds: float
 ) -> list[CheckResult]:
-    """Run checks in another process, which is killed when one of them hangs.
+    """Run some examinations and that of the tracking store, each in a process of its own.
+
+    A process that is not done in time is killed.
 
     A thread could not be ended: Arrow lets no process end before an object store has answered, and
     Ray tries for ever to join a cluster with a wrong token.
 
     Args:
-        examination: Yields the results.
-        config: For the examination.
-        names: What its checks are called, in their order, to name the one that hangs.
-        seconds: Time limit for each result.
+        examinations: By the name of the check that is reported if it hangs.
+        config: For the examinations; without one, input and output are reported as unchecked.
+        seconds: Time limit for all of them together.
     """
-    receiver, sender = _SPAWN.Pipe(duplex=False)
-    process = _SPAWN.Process(target=_send, args=(sender, examination, config), daemon=True)
-    process.start()
-    sender.close()
+    is_required = config is None or config.tracking.required
+    tracking = TRACKING if is_required else replace(TRACKING, level="warning")
+    works: dict[str, Examination] = {
+        **examinations,
+        tracking.name: functools.partial(_attempt, tracking),
+    }
     results: list[CheckResult] = []
-    problem = f"no answer within {seconds:g} s"
-    try:
-        while receiver.poll(seconds):
-            if (result := receiver.recv()) is None:
-                return results
-            results.append(result)
-    except EOFError:
-        process.join()
-        problem = f"the process that checks it ended with code {process.exitcode}"
-    finally:
-        process.kill()
-        process.join()
-    name = names[min(len(results), len(names) - 1)]
-    why = "a job would hang or fail in the same way"
-    do = "see whether its file system (ls), its store or the cluster (ray status) answers"
-    return [*results, CheckResult(name, "error", problem, why, do)]
+    deadline = time.monotonic() + seconds
+    with multiprocessing.get_context("spawn").Pool(len(works)) as pool:
+        waiting = {name: pool.apply_async(work, [config]) for name, work in works.items()}
+        for name, answer in waiting.items():
+            try:
+                results += answer.get(max(0, deadline - time.monotonic()))
+            except multiprocessing.TimeoutError:
+                results.append(
+                    CheckResult(
+                        name,
+                        "error",
+                        f"no answer within {seconds:g} s",
+                        why="a job would hang or fail in the same way",
+                        do="see whether its file system (ls), its store or the cluster "
+                        "(ray status) answers",
+                    )
+                )
+    unchecked = () if config else (INPUT.name, OUTPUT.name)
+    return [
+        *results,
+        *(CheckResult(name, "unchecked", "no CONFIG was given") for name in unchecked),
+    ]
 
 
-def _send(
-    sender: Connection,
-    examination: Callable[[Config | None], Iterable[CheckResult]],
-    config: Config | None,
-) -> None:
-    for result in itertools.chain(examination(config), [None]):
-        sender.send(result)
-
-
-def _attempt_all(checks: Sequence[Check], config: Config | None) -> Iterator[CheckResult]:
-    return (check.attempt(config) for check in checks)
+def _attempt(check: Check, config: Config | None) -> list[CheckResult]:
+    return [check.attempt(config)]
 
 
 def find_versions() -> dict[str, str]:
@@ -176,15 +150,14 @@ def check_input(config: Config | None) -> str:
     from sentiflow.data import manifest
 
     assert config is not None, "it is checked with a config only"
-    _match_prepare_columns(config, _expand("prepare.csv", config.prepare.csv)[0])
+    csv = _expand("prepare.csv", config.prepare.csv)
+    corpus = _expand("score.corpus", config.score.corpus)
+    _match_prepare_columns(config, csv[0])
     prepared = config.train.prepared_uri
     if prepared != config.prepare.output_uri:
         manifest.require(prepared, stage="prepare", setting="train.prepared_uri")
-    _match_score_columns(config)
-    num_files, num_bytes, _ = measure_input(config)
-    return (
-        f"{count(num_files, 'file')}, {num_bytes / 1e6:,.1f} MB, with the columns of the settings"
-    )
+    _match_score_columns(config, corpus)
+    return f"{count(len({*csv, *corpus}), 'file')} with the columns of the settings"
 
 
 def _expand(setting: str, patterns: Sequence[str]) -> list[str]:
@@ -193,21 +166,6 @@ def _expand(setting: str, patterns: Sequence[str]) -> list[str]:
         return [] if patterns == ("prepared",) else filesystem.expand(list(patterns))
     except UserError as error:
         raise UserError(f"{setting}: {error}") from error
-
-
-def measure_input(config: Config) -> tuple[int, int, int]:
-    """Count the input files, their bytes as stored, and about how many bytes of CSV they hold."""
-    from sentiflow.storage import filesystem
-    from sentiflow.storage.compression import is_compressed
-
-    patterns = {"prepare.csv": config.prepare.csv, "score.corpus": config.score.corpus}
-    uris = list(dict.fromkeys(uri for item in patterns.items() for uri in _expand(*item)))
-    chosen = uris[:: -(-len(uris) // _MAX_FILES)]
-    sizes = [info.size or 0 for info in filesystem.map_files(filesystem.file_info, chosen)]
-    scale = len(uris) / len(chosen)
-    packed = sum(size for uri, size in zip(chosen, sizes, strict=True) if is_compressed(uri))
-    csv_bytes = sum(sizes) + (_CSV_BYTES_PER_PACKED_BYTE - 1) * packed
-    return len(uris), int(sum(sizes) * scale), int(csv_bytes * scale)
 
 
 def _match_prepare_columns(config: Config, uri: str) -> None:
@@ -222,12 +180,11 @@ def _match_prepare_columns(config: Config, uri: str) -> None:
         )
 
 
-def _match_score_columns(config: Config) -> None:
+def _match_score_columns(config: Config, uris: Sequence[str]) -> None:
     """Make sure that the corpus has the columns that ``score`` keeps."""
     from sentiflow.data import manifest, schema, table_files
 
     score = config.score
-    uris = _expand("score.corpus", score.corpus)
     if uris and uris[0].lower().endswith(".parquet"):
         plan = table_files.plan(uris[:1], text_column=score.text_column, keep_columns=())
         columns: Sequence[str] = plan.columns
@@ -296,7 +253,7 @@ def _find_existing(uri: str) -> Path:
 
 
 def check_disk(config: Config | None, ray_folder: str = "") -> str:
-    """Make sure that there is space for results on local disks, and for Ray's own files.
+    """Make sure that the disks of Ray's own files and of local results are not full.
 
     Args:
         config: The experiment; without one, only Ray's own files count.
@@ -309,17 +266,12 @@ def check_disk(config: Config | None, ray_folder: str = "") -> str:
             f"{usage.free / 1e9:,.1f} of {usage.total / 1e9:,.1f} GB are free at {ray_folder}, "
             "where Ray keeps its own files: it needs 5 %"
         )
-    need = _MIN_RESULT_BYTES
-    with suppress(UserError, OSError):  # input that cannot be found is a result of its own
-        csv_bytes = measure_input(config)[2] / config.prepare.every_nth if config else 0
-        need += int(_BYTES_PER_CSV_BYTE * csv_bytes)
+    need = f"{_MIN_RESULT_BYTES / 1e9:,.1f} GB"
     for uri in filter(is_local, find_outputs(config) if config else ()):
         free = shutil.disk_usage(_find_existing(uri)).free
-        if free < need:
-            raise UserError(
-                f"{free / 1e9:,.1f} GB are free at {uri}; results need about {need / 1e9:,.1f} GB"
-            )
-    return f"results need about {need / 1e9:,.1f} GB: there is enough space"
+        if free < _MIN_RESULT_BYTES:
+            raise UserError(f"{free / 1e9:,.1f} GB are free at {uri}; results need {need} or more")
+    return f"at least {need} are free for results, and 5 % for Ray's own files"
 
 
 def check_tracking(config: Config | None) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sentiflow.cluster.doctor.check import Check, CheckResult, has_errors, name_nodes, to_text
+from sentiflow.cluster.doctor.check import Check, CheckResult, has_errors, to_text
 from sentiflow.errors import UserError
 
 GOOD = CheckResult("disk", "ok", "there is enough space")
@@ -46,11 +46,6 @@ def test_passwords_are_not_repeated():
     result = CheckResult("tracking", "error", secret, do="key=1?token=abc")
     assert "secret" not in to_text([result]) + str(result.to_json())
     assert list(result.to_json()) == ["check", "level", "what", "why", "do", "nodes"]
-
-
-def test_nodes_are_named_once_and_in_order():
-    assert name_nodes(["b", "a", "b"]) == "nodes a, b"
-    assert name_nodes(["a", "b", "c", "d"]) == "nodes a, b, c and 1 more"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -104,7 +105,7 @@ def results(folder, config):
 BROKEN = [
     ("versions", "error", "pandas 1.5.3, but ", "constraints.txt"),
     ("torch", "error", "can use 0 of 1 GPU", "pytorch.org"),
-    ("tracking", "error", "store http://127.0.0.1:9: Connection refused", "mlflow server"),
+    ("tracking", "error", "Connection refused", "mlflow server"),
     ("dashboard", "error", "answers without a token", "ray get-auth-token"),
     ("token", "error", "has mode 0644 (node ", "chmod 600"),
     ("session", "warning", "all users can write into Ray's session folder", "mkdir -m 700"),
@@ -137,7 +138,7 @@ def test_a_cluster_where_nobody_listens_is_reported_at_once(monkeypatch, tmp_pat
     result = invoke("doctor")
     assert result.exit_code == 1
     assert (
-        "RAY_ADDRESS=127.0.0.1:9: no Ray cluster can be joined there (connection" in result.stdout
+        "RAY_ADDRESS=127.0.0.1:9: no Ray cluster can be joined there (Connection" in result.stdout
     )
     assert result.stdout.splitlines()[-1] == "1 error, 2 unchecked"
 
@@ -216,14 +217,9 @@ def test_a_node_without_sentiflow_is_reported_and_asked_nothing_else(answers):
     assert able == [ALL[0], ALL[2]]
 
 
-def test_a_lost_node_is_a_warning_and_one_that_was_started_again_is_not_lost():
-    summary, lost = cluster_checks.check_nodes([*ALL, node(5, is_alive=False)], False)
+def test_the_nodes_are_counted_and_a_head_that_waits_for_workers_is_a_warning():
+    (summary,) = cluster_checks.check_nodes(ALL, False)
     assert "3 nodes, 12 cores, 0 GPUs" in summary.what
-    assert (lost.level, lost.nodes) == ("warning", ["10.0.0.5"])
-    assert len(list(cluster_checks.check_nodes([node(2), node(2, is_alive=False)], False))) == 1
-
-
-def test_a_cluster_of_a_head_that_waits_for_workers_is_a_warning():
     _, warning = cluster_checks.check_nodes(ALL[:1], True)
     assert (warning.level, "only the head" in warning.what) == ("warning", True)
 
@@ -304,61 +300,46 @@ def test_output_that_nodes_do_not_share_is_found(config, monkeypatch):
     assert (result.level, "3 nodes" in result.what) == ("ok", True)
 
 
-FAKE_TORCH = """
-class _Array:
-    def __init__(self, n): self.n = n
-    def __matmul__(self, other): return self
-    def __getitem__(self, key): return self.n
-def ones(n, m, device):
-    if device == "cuda:1": raise RuntimeError("CUDA error: no kernel image\\nmore")
-    return _Array(n)
-class cuda:
-    device_count = staticmethod(lambda: 2)
-__version__ = "9.9"
-"""
+class FakeArray:
+    def __init__(self, size):
+        self.size = size
+
+    def __matmul__(self, other):
+        return self
+
+    def __getitem__(self, key):
+        return self.size
+
+
+def ones(size, _, device):
+    if device == "cuda:1":
+        raise RuntimeError("CUDA error: no kernel image\nmore")
+    return FakeArray(size)
 
 
 @pytest.fixture
-def fake_torch(monkeypatch, tmp_path):
-    """Put another torch first on the path of processes that this one starts."""
+def check_torch(monkeypatch):
+    """Check a torch whose second GPU fails, and which sees no GPU where Ray hides them."""
     monkeypatch.setattr(cluster_checks.nodes, "here", lambda: "this")
-
-    def put(text, num_gpus=0):
-        (tmp_path / "torch.py").write_text(text)
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-        return cluster_checks.check_torch(None, num_gpus={"this": num_gpus})
-
-    return put
+    cuda = SimpleNamespace(device_count=lambda: 0 if "CUDA_VISIBLE_DEVICES" in os.environ else 2)
+    fake = SimpleNamespace(ones=ones, cuda=cuda, __version__="9.9")
+    monkeypatch.setitem(sys.modules, "torch", fake)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return lambda num_gpus: cluster_checks.check_torch(None, num_gpus={"this": num_gpus})
 
 
-def test_a_gpu_that_ray_counts_and_torch_cannot_use_is_found(fake_torch):
-    assert "torch 9.9 works" in fake_torch(FAKE_TORCH, num_gpus=1)
+def test_a_gpu_that_ray_counts_and_torch_cannot_use_is_found(check_torch):
+    assert "torch 9.9 works" in check_torch(1)
     with pytest.raises(UserError, match=r"can use 1 of 2 GPUs: CUDA error: no kernel image$"):
-        fake_torch(FAKE_TORCH, num_gpus=2)
+        check_torch(2)
 
 
-def test_gpus_that_ray_hides_from_its_tasks_are_seen(fake_torch, monkeypatch):
-    seen = "lambda: 'CUDA_VISIBLE_DEVICES' not in os.environ"
-    text = f"{FAKE_TORCH}\nimport os\ncuda.device_count = staticmethod({seen})"
+def test_gpus_that_ray_hides_from_its_tasks_are_seen(check_torch, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert fake_torch(text, num_gpus=1)
+    assert check_torch(1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with pytest.raises(UserError, match="can use 0 of 1 GPU"):
-        fake_torch(text, num_gpus=1)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("import time; time.sleep(60)", "within 2 s"),
-        ("raise ImportError('libcudart.so.13: cannot open')", "libcudart.so.13: cannot open"),
-        ("import os; os._exit(9)", "it ended with code 9"),
-    ],
-)
-def test_a_torch_that_hangs_or_crashes_is_found(fake_torch, monkeypatch, text, expected):
-    monkeypatch.setattr(cluster_checks, "_TORCH_SECONDS", 2 if "sleep" in text else 60)
-    with pytest.raises(UserError, match=expected):
-        fake_torch(text)
+        check_torch(1)
 
 
 @pytest.fixture(scope="module")
