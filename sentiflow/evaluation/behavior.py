@@ -25,7 +25,6 @@ Score = Callable[[Sequence[str]], np.ndarray]
 MAX_FAILURES = 5
 """Failed cases kept in a result."""
 
-
 Kind = Literal["minimum function", "invariance", "direction"]
 """``minimum function``: a minimum functionality test, where a text has a label. ``invariance``: a
 change of a text does not change the label. ``direction``: a directional expectation test, where a

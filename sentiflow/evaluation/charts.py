@@ -33,9 +33,6 @@ BLUES = LinearSegmentedColormap.from_list("blues", ["#eef4f9", "#6aaed6"])
 
 LABEL_STYLES = ((NEGATIVE, ORANGE, "--"), (POSITIVE, BLUE, "-"))
 
-MAX_CURVE_POINTS = 2000
-"""More points than a plot can show; drawing a million takes seconds."""
-
 
 def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[str, bytes]:
     """Draw the plots of the headline split, by file name.
@@ -109,7 +106,7 @@ def _draw_roc(label: np.ndarray, probability: np.ndarray, metrics: BinaryMetrics
     false_rate, true_rate, _ = roc_curve(label, probability)
     figure, axes = _unit_square("False positive rate", "True positive rate")
     axes.plot([0, 1], [0, 1], "--", color=GRAY, linewidth=1)
-    axes.plot(_thinned(false_rate), _thinned(true_rate), color=BLUE)
+    axes.plot(false_rate, true_rate, color=BLUE)
     negatives = metrics.false_positive + metrics.true_negative
     positives = metrics.true_positive + metrics.false_negative
     axes.plot(metrics.false_positive / negatives, metrics.true_positive / positives, "o", color=INK)
@@ -125,7 +122,7 @@ def _draw_precision_recall(
     precision, recall, _ = precision_recall_curve(label, probability)
     figure, axes = _unit_square("Recall of positive", "Precision of positive")
     axes.axhline(float(label.mean()), linestyle="--", color=GRAY, linewidth=1)
-    axes.plot(_thinned(recall), _thinned(precision), color=BLUE, drawstyle="steps-post")
+    axes.plot(recall, precision, color=BLUE, drawstyle="steps-post")
     if metrics.recall_positive is not None and metrics.precision_positive is not None:
         axes.plot(metrics.recall_positive, metrics.precision_positive, "o", color=INK)
     axes.text(0.03, 0.06, f"Average precision {metrics.average_precision:.4f}")
@@ -236,9 +233,3 @@ def _axes(**properties: Any) -> tuple[Figure, Axes]:
     """Make a figure of one plot."""
     figure = Figure(figsize=(4.4, 3.6))
     return figure, figure.add_subplot(**properties)
-
-
-def _thinned(points: np.ndarray) -> np.ndarray:
-    """Keep at most ``MAX_CURVE_POINTS`` at equal steps, first and last among them."""
-    num_points = min(len(points), MAX_CURVE_POINTS)
-    return points[np.linspace(0, len(points) - 1, num_points).round().astype(int)]

@@ -1,7 +1,7 @@
 """Labels and probabilities -> how far a model's certainty can be trusted.
 
-A temperature calibrates the probabilities. A calibrated model can leave the texts unanswered of
-which it is not certain, or call them neutral.
+A temperature calibrates the probabilities. A calibrated model can leave uncertain texts unanswered,
+or call them neutral.
 """
 
 import math
@@ -26,7 +26,6 @@ LOWEST, HIGHEST = 0.25, 10.0
 
 _DIGITS = 3
 """Of a temperature: far below its standard error, and the same on every machine."""
-
 
 COVERAGES = tuple(percent / 100 for percent in range(100, 0, -5))
 UNANSWERED_FRACTION = 0.2
