@@ -6,7 +6,6 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from sentiflow.config.model_sections import ModelSettings, RnnSettings
-from sentiflow.config.sweep_space import Space
 from sentiflow.config.types import (
     Column,
     CountOrAuto,
@@ -15,6 +14,7 @@ from sentiflow.config.types import (
     RequiredColumn,
     Settings,
     ShareOrAuto,
+    Space,
     Strings,
     Written,
 )

@@ -9,7 +9,7 @@ from ray import tune
 
 from sentiflow.config import settings
 from sentiflow.config.sections import Config, SweepSettings
-from sentiflow.config.sweep_space import Choices, RangeSettings
+from sentiflow.config.types import Choices, RangeSettings
 from sentiflow.errors import UserError
 
 _SOURCE = "sweep.space"
