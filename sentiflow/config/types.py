@@ -138,3 +138,4 @@ def _flatten_space(value: Any, prefix: str = "") -> Any:
 
 Choices = Annotated[tuple[Any, ...] | RangeSettings, BeforeValidator(_check_choices)]
 Space = Annotated[dict[str, Choices], BeforeValidator(_flatten_space)]
+"""A search space: the choices of each setting, by its dotted name."""
