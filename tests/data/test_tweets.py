@@ -82,7 +82,7 @@ def whole(path):
 
 def read_range(csv_range, *, form=SENTIMENT140, errors="replace", **options):
     """Judge the rows of a range, of Sentiment140's form if no other is given."""
-    form = replace(form, errors=errors)
+    form = replace(form, settings=form.settings.model_copy(update={"errors": errors}))
     return tweets.read_range(csv_range, csv_format=form, **options)
 
 

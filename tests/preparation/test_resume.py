@@ -73,7 +73,7 @@ def busy_workers():
     busy = []
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):  # it ended since it was listed
-            if child.name().startswith("ray::_run_s"):
+            if child.name().startswith("ray::_run") or "Map" in child.name():
                 busy.append(child)
     return busy
 
