@@ -221,7 +221,8 @@ def test_other_files_are_refused_and_named(runs):
 
 
 def test_rows_after_a_header_have_other_numbers(runs):
-    form = {"kind": "csv", "columns": {"text": 0, "label": 1}, "header": None}
+    labels = {"negative": ["0"], "positive": ["4"]}
+    form = {"kind": "csv", "columns": {"text": 0, "label": 1}, "labels": labels, "header": None}
     a = runs.run("a", prepare={"form": form})
     b = runs.run("b", prepare={"form": form | {"header": True}})
     assert "only one reads the first record" in refusal(a, b)
