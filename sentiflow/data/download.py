@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from http.client import responses
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 
@@ -271,7 +271,7 @@ def _fetch_rest(url: str, part: Path, size: int) -> None:
     """Append to ``part`` until it has ``size`` bytes; retry what may pass."""
     best = start = _size(part)
     has_answered, pauses = False, iter(_PAUSES)
-    with requests.Session() as session, Progress("download", total=size, unit="bytes") as progress:
+    with _Session() as session, Progress("download", total=size, unit="bytes") as progress:
         while start < size:
             try:
                 with _request(session, url, start) as response:
@@ -289,11 +289,26 @@ def _fetch_rest(url: str, part: Path, size: int) -> None:
             start = _size(part)
 
 
+class _Session(requests.Session):
+    """Follows redirects to http or https, but never from https to http."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Give the address that a response redirects to."""
+        target = super().get_redirect_target(resp)
+        allowed = ("https",) if resp.url.startswith("https:") else ("http", "https")
+        if target and urlsplit(urljoin(resp.url, target)).scheme not in allowed:
+            raise requests.exceptions.InvalidSchema(target)
+        return target
+
+
 def _request(session: requests.Session, url: str, start: int) -> requests.Response:
     """Request a file from byte ``start`` on."""
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
         return session.get(url, headers=headers, timeout=_TIMEOUTS, stream=True)
+    except requests.exceptions.InvalidSchema as error:
+        target = without_credentials(str(error))
+        raise _NoAnswerError(f"it redirects to {target}, which is not safe") from error
     except ValueError as error:  # also an error of requests, as for a wrong port
         raise _NoAnswerError("the address, or that of the proxy, is wrong") from error
     except OSError as error:  # the message of the library may hold a proxy's password

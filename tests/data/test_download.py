@@ -426,7 +426,7 @@ def test_a_redirect_is_followed(get, server, folder):
 @pytest.mark.parametrize("target", ["ftp://127.0.0.1/x.zip", "file:///etc/passwd"])
 def test_a_redirect_leads_to_http_only(fails, server, target):
     server.answers = [send(302, Location=target)]
-    assert "the address, or that of the proxy, is wrong" in fails(UserError)
+    assert f"it redirects to {target}, which is not safe" in fails(UserError)
 
 
 def test_redirects_end(fails, server):
@@ -436,6 +436,18 @@ def test_redirects_end(fails, server):
 
 def test_a_trusted_certificate_is_accepted(get, secure, certificate, folder, monkeypatch):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    get(url=secure.url)
+    check_complete(folder)
+
+
+def test_https_is_not_redirected_to_http(
+    get, fails, server, secure, certificate, folder, monkeypatch
+):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    secure.answers = [send(302, Location=server.url)]
+    assert f"it redirects to {server.url}, which is not safe" in fails(UserError, url=secure.url)
+    assert server.requests == []
+    secure.answers = [send(302, Location="/elsewhere"), serve()]
     get(url=secure.url)
     check_complete(folder)
 
