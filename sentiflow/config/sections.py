@@ -219,9 +219,9 @@ class CheckpointSettings(Settings):
     """When checkpoints of a training are written, beside those at the end of each epoch."""
 
     every_steps: int | None = Field(default=None, ge=1)
-    """Optimizer steps between checkpoints. Default: none by steps."""
+    """Optimizer steps between checkpoints. Default: off."""
     every_minutes: float | None = Field(default=5.0, gt=0)
-    """Minutes between checkpoints. null: none by time."""
+    """Minutes between checkpoints. null: off."""
     keep_last: int = Field(default=2, ge=1)
     """Number of latest checkpoints to keep. The checkpoint of the best epoch is always kept."""
 
@@ -276,16 +276,18 @@ class TrainSettings(Settings):
     """Minimum number of workers. If nodes are lost, training resumes with as many workers as fit,
     down to this number; the model stays the same."""
     cpus_per_worker: CountOrAuto = "auto"
-    """Cores reserved for a worker; it computes on one fewer. ``auto``: its share of a node."""
+    """Cores reserved for a worker; it computes on all of them except one. ``auto``: an equal share
+    of the cores of a node."""
     gpus_per_worker: Literal["auto", 0, 1] = "auto"
     """GPUs of a worker. ``auto``: one if the cluster has GPUs, or its autoscaler can add some. 1:
     wait for nodes with a GPU."""
     max_failures: int = Field(default=3, ge=0)
-    """Maximum number of restarts after a worker has died; each resumes from the last checkpoint."""
+    """Maximum number of restarts after a worker has died. Each resumes from the last
+    checkpoint."""
     seed: int = Field(default=0, ge=0, lt=1 << 63)
     """Seed of the initial weights, the order of the rows and the dropout masks."""
     frozen_epochs: int = Field(default=0, ge=0)
-    """Number of first epochs in which ``tuned`` word vectors are not trained."""
+    """Number of epochs at the start in which ``tuned`` word vectors are not trained."""
     init_from: str | None = None
     """Model package with the same network, from which training starts. Words are matched by
     spelling. Default: random weights."""
@@ -320,14 +322,14 @@ class ScoreSettings(Settings):
     text_column: str = "text"
     """Column with the text in scored Parquet files."""
     keep_columns: Strings = ()
-    """Columns of the corpus to repeat in the predictions, such as ``text``."""
+    """Columns of the corpus to copy to the predictions, such as ``text``."""
     keep_raw: bool = True
     """Keep the bytes of rejected rows, which may contain personal data."""
     rows_per_file: int = Field(default=100_000, ge=1)
-    """Rows in a part, the unit of work and of resumption; of CSV files approximately."""
+    """Rows in a part, the unit of work and of resumption; approximate for CSV files."""
     batch_size: CountOrAuto = "auto"
-    """Rows in one padded batch. It changes the speed, but predictions only by rounding. ``auto``:
-    depends on the network."""
+    """Rows in one padded batch. It affects the speed; predictions change only by rounding errors.
+    ``auto``: depends on the network."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Floating-point precision. ``auto``: bf16 on a GPU, fp32 on a CPU."""
     num_workers: CountOrAuto = "auto"
@@ -365,8 +367,8 @@ class EvaluateSettings(Settings):
     """Mistakes of each kind shown in the report. 0: the report shows no text, and no table of
     mistakes is written."""
     behavior: bool = True
-    """Test the model with generated texts, too: negation, robustness to typos, equal treatment of
-    groups."""
+    """Test the model with generated texts (negation, robustness to typos, equal treatment of
+    groups), and test its word vectors for bias."""
 
 
 class SweepSettings(Settings):
@@ -388,8 +390,8 @@ class SweepSettings(Settings):
     """Epochs of each trial before it may be stopped early. With ``train.num_epochs`` or more no
     trial is stopped."""
     reduction_factor: int = Field(default=3, ge=2)
-    """Early stopping (ASHA, Li et al. 2020): about one in this number of trials continues at
-    ``grace_epochs``, and again whenever the number of epochs has grown by this factor."""
+    """Early stopping (ASHA, Li et al. 2020). With 3, about a third of the trials continues after
+    ``grace_epochs``, a third of these after three times as many epochs, and so on."""
     max_concurrent: CountOrAuto = "auto"
     """Maximum number of trials at the same time. ``auto``: one for each GPU; without GPUs, one for
     each core, or as many as fit if trials have several workers."""
