@@ -105,6 +105,7 @@ def start(cluster, clone):
         return subprocess.Popen(
             [*program, *map(str, arguments)],
             cwd=clone, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
     return begin
