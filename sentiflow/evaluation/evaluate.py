@@ -70,13 +70,13 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> Manifest:
         UserError: There is no labelled row that the model was not trained on.
     """
     began = time.monotonic()
-    target, settings = describe_output(config), config.evaluate
-    scored_uri = target.inputs["scored"]["uri"]
+    spec, settings = describe_output(config), config.evaluate
+    scored_uri = spec.inputs["scored"]["uri"]
     scored = manifest.require(scored_uri, stage="score", setting="")
     rows = evaluated_rows.read(scored_uri, scored)
     rows, is_unseen, notes = _leave_out_training_rows(rows, scored)
     evaluated_rows.require_labelled(rows, scored_uri)
-    manifest.begin(target, overwrite=overwrite)
+    manifest.begin(spec, overwrite=overwrite)
     measured = results.measure(
         rows,
         model=scored["inputs"]["model"],
@@ -92,21 +92,21 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> Manifest:
     for note in notes:
         say(STAGE, note)
     trained = lineage.training_of(scored)
-    data = _collect(config, result, chosen, scored, trained, target)
+    data = _collect(config, result, chosen, scored, trained, spec)
     content = result.to_json()
     plots = charts.render(result.measured, data.rows, data.curve)
     files = {f"{PLOTS}/{name}": written for name, written in plots.items()}
     files[PAGE] = report.render_page(data, plots).encode()
     files[METRICS] = json.dumps(content, indent=2, allow_nan=False).encode()
     for name, written in files.items():
-        filesystem.write_bytes(join(target.uri, name), written)
-    tables = filesystem.write_part(target.uri, MISTAKES, data.mistakes)
+        filesystem.write_bytes(join(spec.uri, name), written)
+    tables = filesystem.write_part(spec.uri, MISTAKES, data.mistakes)
     seconds = time.monotonic() - began
     own = trained if trained and _is_own(trained, scored) else None
-    _track(result, files, recorder, own, target)
+    _track(result, files, recorder, own, spec)
     _report(measured, seconds)
     return manifest.publish(
-        target,
+        spec,
         counts={"rows": sum(metrics.num_rows for metrics in measured.figures.values())},
         files=[
             *(FileEntry(path=name, rows=None, bytes=len(files[name])) for name in files),
@@ -159,7 +159,7 @@ def _collect(
     rows: pa.Table,
     scored: Manifest,
     trained: Manifest | None,
-    target: OutputSpec,
+    spec: OutputSpec,
 ) -> report.ReportData:
     prepared = lineage.corpus_of(scored)
     return report.ReportData(
@@ -173,8 +173,8 @@ def _collect(
         settings={
             record["stage"]: record["settings"] for record in (prepared, trained, scored) if record
         }
-        | {STAGE: target.settings},
-        lineage=_lineage(prepared, scored, target),
+        | {STAGE: spec.settings},
+        lineage=_lineage(prepared, scored, spec),
         versions=scored["versions"],
     )
 
@@ -198,7 +198,7 @@ def _count_rows(prepared: Manifest | None, scored: Manifest) -> dict[str, int]:
 
 
 def _lineage(
-    prepared: Manifest | None, scored: Manifest, target: OutputSpec
+    prepared: Manifest | None, scored: Manifest, spec: OutputSpec
 ) -> list[tuple[str, str, str]]:
     corpus, model = scored["inputs"]["corpus"], scored["inputs"]["model"]
     files = prepared["inputs"]["csv"]["files"] if prepared else corpus.get("files", ())
@@ -206,7 +206,7 @@ def _lineage(
     if prepared:
         lineage.append(("prepared data", corpus["uri"], corpus["fingerprint"]))
     lineage.append(("model", model["uri"], model["fingerprint"]))
-    scored_input = target.inputs["scored"]
+    scored_input = spec.inputs["scored"]
     return [*lineage, ("predictions", scored_input["uri"], scored_input["fingerprint"])]
 
 
@@ -215,7 +215,7 @@ def _track(
     files: dict[str, bytes],
     recorder: Recorder,
     trained: Manifest | None,
-    target: OutputSpec,
+    spec: OutputSpec,
 ) -> None:
     """Log the metrics and the report.
 
@@ -231,7 +231,7 @@ def _track(
     )
     recorder.log_files(files)
     lines = (f"- **{number}** {meaning}" for number, meaning, _ in result.highlights)
-    scored = target.inputs["scored"]
+    scored = spec.inputs["scored"]
     tags = {SCORED_TAG: scored["uri"], SCORED_FINGERPRINT_TAG: scored["fingerprint"]}
     recorder.set_tags(tags | {"mlflow.note.content": "\n".join(lines)})
     if trained:

@@ -115,9 +115,9 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
         JobError: A task failed; finished parts are kept for the next run.
     """
     began = time.monotonic()
-    target = describe_output(config)
+    spec = describe_output(config)
     uris = _expand(config.prepare)
-    unread = replace(target, inputs=target.inputs | {"csv": input_files.as_found(uris)})
+    unread = replace(spec, inputs=spec.inputs | {"csv": input_files.as_found(uris)})
     resumes = manifest.begin(unread, overwrite=overwrite, resumable=True)
     maps = MapStages(
         STAGE,
@@ -128,9 +128,9 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
         uses_ray_data=True,
     )
     try:
-        return _prepare(config, target, uris, maps, resources, recorder, began)
+        return _prepare(config, spec, uris, maps, resources, recorder, began)
     except UserError:
-        manifest.roll_back(target)
+        manifest.roll_back(spec)
         raise
 
 
@@ -146,7 +146,7 @@ def _expand(settings: PrepareSettings) -> list[str]:
 
 def _prepare(
     config: Config,
-    target: manifest.OutputSpec,
+    spec: manifest.OutputSpec,
     uris: Sequence[str],
     maps: MapStages,
     resources: Resources,
@@ -188,7 +188,7 @@ def _prepare(
     seconds = time.monotonic() - began
     _report(counts, usage, seconds, recorder)
     return manifest.publish(
-        replace(target, inputs=target.inputs | {"csv": source.files}),
+        replace(spec, inputs=spec.inputs | {"csv": source.files}),
         counts=counts,
         files=files + vocabulary_file,
         seconds=seconds,

@@ -75,9 +75,9 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
         JobError: Every trial failed.
     """
     began = time.monotonic()
-    target = describe_output(config)
+    spec = describe_output(config)
     division = _Division.find(config, resources)
-    manifest.begin(target, overwrite=overwrite, resumable=True)
+    manifest.begin(spec, overwrite=overwrite, resumable=True)
     trials = sweep_trials.plan(config)
     settled = [trial.known_curve() is not None for trial in trials]
     before = f"{sum(settled)} of them trained before, " if any(settled) else ""
@@ -86,13 +86,13 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
     capacity = Capacity(need, max_wait_seconds=60 * config.cluster.max_wait_minutes)
     callback = sweep_trials.TrialCallback(trials, recorder, config.train.selection, capacity)
     try:
-        _tune(config, trials, settled, division, callback, join(target.uri, training.RAY_RECORDS))
+        _tune(config, trials, settled, division, callback, join(spec.uri, training.RAY_RECORDS))
     finally:
         callback.end_open_runs()
     records = callback.records()
     if all(record["status"] == "failed" for record in records):
         raise JobError(f"all {len(records)} trials failed: {records[0]['reason']}")
-    return _publish(target, trials, records, recorder, time.monotonic() - began)
+    return _publish(spec, trials, records, recorder, time.monotonic() - began)
 
 
 def best(record: Manifest) -> sweep_trials.TrialRecord:
@@ -135,7 +135,7 @@ def to_text(record: Manifest) -> str:
 
 
 def _publish(
-    target: manifest.OutputSpec,
+    spec: manifest.OutputSpec,
     trials: Sequence[sweep_trials.Trial],
     records: list[sweep_trials.TrialRecord],
     recorder: Recorder,
@@ -150,7 +150,7 @@ def _publish(
         for record in records
     ]
     table = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode()
-    filesystem.write_bytes(join(target.uri, TABLE), table)
+    filesystem.write_bytes(join(spec.uri, TABLE), table)
     recorder.log_files({TABLE: table})
     counts: dict[str, int] = {
         status: sum(r["status"] == status for r in records) for status in sweep_trials.ENDS
@@ -166,11 +166,11 @@ def _publish(
     files: list[FileEntry] = [{"path": TABLE, "rows": len(records), "bytes": len(table)}]
     for trial in trials:
         if trial.name in finished:
-            files += manifest.list_files(target.uri, f"{sweep_trials.TRIALS}/{trial.name}")
+            files += manifest.list_files(spec.uri, f"{sweep_trials.TRIALS}/{trial.name}")
         else:
             filesystem.delete(trial.uri)
     return manifest.publish(
-        target,
+        spec,
         counts={"trials": len(records), **counts},
         files=files,
         seconds=seconds,

@@ -69,11 +69,11 @@ class Trial:
 
     def finished_curve(self) -> Curve | None:
         """Read the curve of a finished trial, and clean its directory up; None for others."""
-        target = training.describe_output(self.config)
+        spec = training.describe_output(self.config)
         record = manifest.read(self.uri)
-        if record is None or manifest.find_status(target).state is not manifest.State.COMPLETE:
+        if record is None or manifest.find_status(spec).state is not manifest.State.COMPLETE:
             return None
-        manifest.clean_up(target)
+        manifest.clean_up(spec)
         curve = {epoch.epoch: epoch.to_metrics() for epoch in read_epochs(record["history"])}
         curve[1]["pretrain/seconds"] = sum(epoch["seconds"] for epoch in record["pretraining"])
         return curve

@@ -241,9 +241,9 @@ def test_an_unfinished_scoring_of_another_corpus_is_replaced_with_overwrite_only
     tmp_path, corpora, finished_run, resources
 ):
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    target = scoring.describe_output(settings.load(config))
-    leave_unfinished(tmp_path, config, key=manifest.fingerprint([scoring.key_of(target), "fp32"]))
-    scoring._save_begun(target, "fp32")
+    spec = scoring.describe_output(settings.load(config))
+    leave_unfinished(tmp_path, config, key=manifest.fingerprint([scoring.key_of(spec), "fp32"]))
+    scoring._save_begun(spec, "fp32")
     with pytest.raises(UserError, match="unfinished run of another corpus"):
         score(config, f"score.corpus={corpora}/day-1.csv")
     assert len(times(tmp_path)) == 4
@@ -257,7 +257,7 @@ def test_a_task_left_by_a_killed_run_writes_nothing_into_the_directory_of_anothe
     from sentiflow.scoring import scored_parts
 
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    target = scoring.describe_output(settings.load(config))
+    spec = scoring.describe_output(settings.load(config))
     source = corpus.open_csv(
         [f"{corpora}/day-0.csv"],
         form=settings.load(config).score.format,
@@ -269,8 +269,8 @@ def test_a_task_left_by_a_killed_run_writes_nothing_into_the_directory_of_anothe
         settings=settings.load(config).score,
         precision="fp32",
         on_gpu=False,
-        model_uri=target.inputs["model"]["uri"],
-        model_fingerprint=target.inputs["model"]["fingerprint"],
+        model_uri=spec.inputs["model"]["uri"],
+        model_fingerprint=spec.inputs["model"]["fingerprint"],
         first_part=0,
         max_failed=0,
         run_key="an older run",
@@ -465,21 +465,21 @@ def test_a_model_that_is_replaced_while_it_scores_ends_the_job(
 
 
 def test_a_resumed_scoring_keeps_its_precision(tmp_path):
-    target = manifest.OutputSpec(
+    spec = manifest.OutputSpec(
         "score", str(tmp_path), {}, {"model": {"fingerprint": "c5f0"}}, owns=()
     )
     with_gpu, without = Resources(2, 1, 1, 2), Resources(2, 0, 1, 2)
 
     def choose(resources, *, previous=None, **score):
-        begun = scoring._read_begun(target)
+        begun = scoring._read_begun(spec)
         return scoring._choose_precision(
-            target, previous or PreviousRun(), begun, ScoreSettings(**score), resources
+            spec, previous or PreviousRun(), begun, ScoreSettings(**score), resources
         )
 
     assert (choose(with_gpu), choose(without)) == ("bf16", "fp32")
     assert choose(with_gpu, gpus_per_worker=0) == "fp32"
     assert choose(without, previous=PreviousRun(precision="bf16")) == "bf16"
-    for key, expected in ((scoring.key_of(target), "bf16"), ("of another model", "fp32")):
+    for key, expected in ((scoring.key_of(spec), "bf16"), ("of another model", "fp32")):
         begun = json.dumps({"key": key, "precision": "bf16"}).encode()
         filesystem.write_bytes(f"{tmp_path}/{scoring._BEGUN}", begun)
         assert choose(without) == expected
