@@ -79,7 +79,7 @@ def wilson_interval(successes: int, total: int) -> tuple[float, float]:
     """Bound the share behind ``successes`` out of ``total`` (95 %), which is at least 1.
 
     The score interval of E. B. Wilson, "Probable inference, the law of succession, and
-    statistical inference", JASA 22 (1927). It stays within [0, 1] and is sound for few rows and
+    statistical inference", JASA 22 (1927). It stays within [0, 1] and is valid for few rows and
     for shares near 0 or 1, where the textbook's p ± z √(p(1 - p)/n) is not.
 
     Example:

@@ -55,7 +55,7 @@ def accuracy_difference(*, only_first: int, only_second: int, num_rows: int) -> 
 
         (p - q) ± z √((p + q - (p - q)²) / (n + 2))
 
-    It is sound for few such rows, and has a width above 0 if there are none. The p-value is that of
+    It is valid for few such rows, and has a width above 0 if there are none. The p-value is that of
     :func:`mcnemar`.
     """
     total = num_rows + 2

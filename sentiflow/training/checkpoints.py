@@ -89,7 +89,7 @@ def load(root: str, step: int) -> Checkpoint:
 
 
 def load_last(root: str) -> Checkpoint | None:
-    """Read the latest checkpoint that is complete and sound; None if there is none."""
+    """Read the latest checkpoint that is complete and undamaged; None if there is none."""
     for step in reversed(list_steps(root)):
         try:
             return load(root, step)

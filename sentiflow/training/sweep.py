@@ -65,7 +65,7 @@ def describe_output(config: Config) -> manifest.OutputSpec:
 
 
 def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: bool) -> Manifest:
-    """Train every trial that an earlier run of the same sweep has not settled.
+    """Train every trial that an earlier run of the same sweep has neither finished nor stopped.
 
     Returns:
         The manifest, with the ``trials``, the best first.
@@ -79,14 +79,14 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
     division = _Division.find(config, resources)
     manifest.begin(spec, overwrite=overwrite, resumable=True)
     trials = sweep_trials.plan(config)
-    settled = [trial.known_curve() is not None for trial in trials]
-    before = f"{sum(settled)} of them trained before, " if any(settled) else ""
+    has_curve = [trial.known_curve() is not None for trial in trials]
+    before = f"{sum(has_curve)} of them trained before, " if any(has_curve) else ""
     say(STAGE, f"{len(trials)} trials, {before}{division.num_concurrent} at a time")
     need = {"CPU": max(1.0, division.request["cpu"]), "GPU": division.request.get("gpu", 0.0)}
     capacity = Capacity(need, max_wait_seconds=60 * config.cluster.max_wait_minutes)
     callback = sweep_trials.TrialCallback(trials, recorder, config.train.selection, capacity)
     try:
-        _tune(config, trials, settled, division, callback, join(spec.uri, training.RAY_RECORDS))
+        _tune(config, trials, has_curve, division, callback, join(spec.uri, training.RAY_RECORDS))
     finally:
         callback.end_open_runs()
     records = callback.records()
@@ -232,15 +232,15 @@ class _Division:
 def _tune(
     config: Config,
     trials: Sequence[sweep_trials.Trial],
-    settled: Sequence[bool],
+    has_curve: Sequence[bool],
     division: _Division,
     callback: sweep_trials.TrialCallback,
     storage_path: str,
 ) -> None:
-    """Let Ray Tune run the trials, the settled ones first: others are compared with them."""
+    """Let Ray Tune run the trials, those with a curve first: others are compared with them."""
     metric = config.train.selection.metric
     max_epochs = max(trial.config.train.num_epochs for trial in trials)
-    order = sorted(range(len(trials)), key=lambda index: not settled[index])
+    order = sorted(range(len(trials)), key=lambda index: not has_curve[index])
 
     def run_trial(params: Mapping[str, int]) -> None:
         sweep_trials.train(trials[params["index"]], metric=metric, share=division.share)

@@ -101,14 +101,14 @@ def test_every_row_is_scored_once(undisturbed):
 # What is killed
 
 
-def receipts(folder):
-    """Find the receipts of the parts that are scored."""
+def markers(folder):
+    """Find the completion markers of the scored parts."""
     return sorted((folder / "run/scored/_work/receipts").glob("score-*.json"))
 
 
 def wait_for(folder, number, is_over):
     """Wait until so many parts are scored."""
-    while len(receipts(folder)) < number:
+    while len(markers(folder)) < number:
         assert not is_over(), f"it was over before {number} parts were scored"
         time.sleep(0.002)
 
@@ -122,7 +122,7 @@ def test_a_killed_driver_resumes_and_nothing_is_scored_again(
         wait_for(tmp_path, 3, lambda: process.poll() is not None)
         os.kill(process.pid, signal.SIGKILL)
     time.sleep(1)  # what was begun may still be finished
-    done = {path: path.stat().st_mtime_ns for path in receipts(tmp_path)}
+    done = {path: path.stat().st_mtime_ns for path in markers(tmp_path)}
     parts = [f"part-{path.stem[-5:]}.parquet" for path in done]
     before = {name: time for name, time in times(tmp_path).items() if name in parts}
     assert not (tmp_path / "run/scored/manifest.json").exists()
@@ -184,7 +184,7 @@ def test_a_killed_incremental_scoring_resumes_with_files_added_since(
         os.kill(process.pid, signal.SIGKILL)
     time.sleep(1)
     before = times(tmp_path)
-    done = len(receipts(tmp_path))
+    done = len(markers(tmp_path))
     score(config, f"score.corpus={corpora}/day-*.csv")
     assert f"resumes score: {done} of " in said.text
     after = times(tmp_path)
@@ -451,7 +451,7 @@ def test_a_damaged_parquet_file_is_named_and_what_else_is_scored_is_kept(
     config = configure(tmp_path, finished_run, tmp_path / "?.parquet")
     with pytest.raises(UserError, match=r"b\.parquet, rows [0-9,]+ to [0-9,]+: .*damaged"):
         score(config)
-    assert receipts(tmp_path)
+    assert markers(tmp_path)
 
 
 def test_a_model_that_is_replaced_while_it_scores_ends_the_job(
