@@ -146,7 +146,7 @@ def _publish(
     registered: dict[str, Any] | None,
 ) -> Manifest:
     """Record the metrics of the whole training, draw its curve, and write the manifest."""
-    from sentiflow import plotting  # importing it takes a second, which a failed training saves
+    from sentiflow import plotting  # a second to import: not before the training has succeeded
 
     package = report.package
     history = [asdict(epoch) for epoch in report.history]
@@ -212,7 +212,7 @@ class TrainCallback:
         settings: TrainSettings,
         expected_workers: int,
     ) -> None:
-        """Wait for the first event of a training with ``expected_workers`` workers."""
+        """Expect the events of a training that asks for ``expected_workers`` workers."""
         self.progress, self.recorder = progress, recorder
         self.num_epochs = {PRETRAIN: settings.pretrain.num_epochs, TRAIN: settings.num_epochs}
         self.expected_workers, self.num_workers = expected_workers, 0
@@ -265,7 +265,7 @@ class TrainCallback:
             self._record_steps()
 
     def _take_epoch(self, phase: Phase, result: EpochResult, *, is_new: bool) -> None:
-        """Record an epoch, and show it unless a checkpoint has brought it."""
+        """Record an epoch, and show it unless it comes from a checkpoint."""
         self.seen_epochs.add((phase, result.epoch))
         if is_new:
             self._record_steps()
@@ -284,5 +284,5 @@ class TrainCallback:
 
 
 def _count_workers(number: int) -> str:
-    """Write a number of workers, such as ``1 worker``."""
+    """Write a number of workers in words: ``1 worker``, ``2 workers``."""
     return f"{number} worker{'s' if number > 1 else ''}"
