@@ -230,7 +230,7 @@ def _cut(config: Config, uris: Sequence[str], maps: MapStages) -> corpus.Corpus:
         form=config.format,
         rows_per_part=config.prepare.rows_per_file,
         unpack_to=join(config.prepare.output_uri, manifest.WORK),
-        map_parts=corpus.map_here if corpus.is_small(uris) else maps.map_parts("cut"),
+        map_parts=corpus.map_here if corpus.is_small(uris) else maps.make_map("cut"),
     )
     kind = config.prepare.split.kind
     wanted = {"label", *config.prepare.keep_columns, *({kind} & {"user", "time"})}

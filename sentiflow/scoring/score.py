@@ -2,10 +2,11 @@
 
 Each part of the corpus is the work of one task (:mod:`scored_parts`). A finished part leaves a
 completion marker that names the model, the settings and the rows. So a killed scoring resumes with
-the parts that have none, and if files were added to the corpus, only these are scored. Ray Data's
-own checkpoints are not used: they know neither model nor settings, so that a rerun could keep
-predictions of another model. The parts are plain tasks of Ray: no data pass between them, and
-starting one takes 4 ms, where Ray Data takes 40.
+the parts that have no marker; and if files were added to the corpus, only these are scored.
+
+The parts are plain tasks of Ray: no data pass between them, and starting one takes 4 ms, where Ray
+Data takes 40. Ray Data's own checkpoints would not do: they know neither model nor settings, so
+that a rerun could keep predictions of another model.
 """
 
 import functools
@@ -185,7 +186,7 @@ def _open(
             plan,
             rows_per_part=config.score.rows_per_file,
             first_row=previous.counts.rows_read,
-            map_parts=maps.map_parts,
+            make_map=maps.make_map,
         )
         model_uri = model_sources.download(
             spec.inputs["model"],
@@ -248,7 +249,7 @@ def _begin(
 
 
 def key_of(spec: OutputSpec) -> str:
-    """Identify scorings that can resume each other: same settings, same model."""
+    """Hash the settings and the model: scorings with the same key can resume each other."""
     return manifest.fingerprint([spec.settings, spec.inputs["model"]["fingerprint"]])
 
 
@@ -279,7 +280,7 @@ def _read_begun(spec: OutputSpec) -> dict[str, Any]:
 
 
 def _save_begun(spec: OutputSpec, precision: str) -> None:
-    """Save what a run must know that resumes this one."""
+    """Save what a later run needs to resume this one."""
     files = scored_corpus.list_contents(spec.inputs["corpus"])
     begun = {"key": key_of(spec), "precision": precision, "files": files}
     filesystem.write_bytes(join(spec.uri, _BEGUN), json.dumps(begun).encode())
@@ -296,7 +297,7 @@ def _read_reference(spec: OutputSpec) -> Profile | None:
 
 
 def score_part(part: int, *, job: Job) -> dict[str, Any]:
-    """Do the work of a task; torch is imported here, on the worker."""
+    """Score a part, as the work of a task; torch is imported here, on the worker."""
     from sentiflow.scoring import scored_parts
 
     return asdict(scored_parts.score(part, job))
