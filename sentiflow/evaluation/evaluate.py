@@ -140,7 +140,7 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
 
 
 def _find_empty_slices(measured: Measurements, patterns: Mapping[str, str]) -> list[str]:
-    """Name the user's own slices that have no text."""
+    """Write a note for each slice of the user's own that has no text."""
     names = {item.name for item in measured.slices}
     if patterns and not names:
         return ["slices of your own need the texts: score with score.keep_columns=[text]"]
@@ -148,7 +148,7 @@ def _find_empty_slices(measured: Measurements, patterns: Mapping[str, str]) -> l
 
 
 def _is_own(trained: Manifest, scored: Manifest) -> bool:
-    """Say whether the scored corpus is the one whose test rows the training left out."""
+    """Say whether the scored corpus is the one that the model was trained on."""
     corpus = scored["inputs"]["corpus"]["fingerprint"]
     return bool(trained["inputs"]["prepared"]["fingerprint"] == corpus)
 
@@ -174,7 +174,7 @@ def _collect(
             record["stage"]: record["settings"] for record in (prepared, trained, scored) if record
         }
         | {STAGE: spec.settings},
-        lineage=_lineage(prepared, scored, spec),
+        lineage=_describe_lineage(prepared, scored, spec),
         versions=scored["versions"],
     )
 
@@ -197,17 +197,17 @@ def _count_rows(prepared: Manifest | None, scored: Manifest) -> dict[str, int]:
     }
 
 
-def _lineage(
+def _describe_lineage(
     prepared: Manifest | None, scored: Manifest, spec: OutputSpec
 ) -> list[tuple[str, str, str]]:
     corpus, model = scored["inputs"]["corpus"], scored["inputs"]["model"]
     files = prepared["inputs"]["csv"]["files"] if prepared else corpus.get("files", ())
-    lineage = [("input file", item["uri"], item["tree_sha256"][:16]) for item in files]
+    origins = [("input file", item["uri"], item["tree_sha256"][:16]) for item in files]
     if prepared:
-        lineage.append(("prepared data", corpus["uri"], corpus["fingerprint"]))
-    lineage.append(("model", model["uri"], model["fingerprint"]))
+        origins.append(("prepared data", corpus["uri"], corpus["fingerprint"]))
+    origins.append(("model", model["uri"], model["fingerprint"]))
     scored_input = spec.inputs["scored"]
-    return [*lineage, ("predictions", scored_input["uri"], scored_input["fingerprint"])]
+    return [*origins, ("predictions", scored_input["uri"], scored_input["fingerprint"])]
 
 
 def _track(
@@ -219,8 +219,8 @@ def _track(
 ) -> None:
     """Log the metrics and the report.
 
-    The headlines are logged to the training's run too, if the corpus is its own: those of another
-    corpus would be mistaken for its test metrics.
+    The headlines are logged to the training's run too, but only if the corpus is the one that it
+    was trained on: those of another corpus would be mistaken for its test metrics.
     """
     measured = result.measured
     for split, metrics in measured.figures.items():
@@ -243,7 +243,7 @@ def _track(
 
 
 def _mean_pass_rates(tests: Sequence[BehaviorResult]) -> dict[str, float]:
-    """Average the tests of each kind: thirty charts would hide all others."""
+    """Average the tests of each kind: a metric for each test would make thirty charts in MLflow."""
     rates: dict[str, list[float]] = {}
     for test in tests:
         rates.setdefault(f"behavior/{test.kind.replace(' ', '_')}", []).append(test.pass_rate)
