@@ -1,4 +1,4 @@
-"""Manifests of finished stages -> what their MLflow runs lack, or the whole runs."""
+"""Manifests of finished stages -> their MLflow runs, completed or made anew."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ _EPOCH_METRICS = {
 """Metrics of an epoch: MLflow's names, and those of the manifest."""
 _PRETRAINING_METRICS = {"pretrain/loss": "train_loss", "pretrain/epoch_seconds": "seconds"}
 _TAGS = {*CODE_TAGS, SCORED_TAG, SCORED_FINGERPRINT_TAG, "mlflow.note.content"}
-"""No others are taken from a manifest."""
+"""Tags that are taken from a manifest; any others are ignored."""
 _TRIAL_STATUS: dict[str, Status] = {
     "finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"
 }  # fmt: skip
@@ -60,14 +60,14 @@ class ImportedRun:
 
 @dataclass(frozen=True)
 class _Import:
-    """Rebuilds the runs of stages that belong to one experiment."""
+    """Adds to the store the runs of stages that belong to one experiment."""
 
     client: MlflowClient
     tracking_uri: str
     experiment_id: str
     stages: Sequence[FinishedStage]
     trainings: dict[str, Run] = field(default_factory=dict)
-    """By the fingerprint of what was trained."""
+    """Runs of trainings, by the fingerprint of the training."""
 
     def add(self, stage: FinishedStage) -> ImportedRun:
         """Add to the store what it lacks of a stage."""
@@ -190,7 +190,7 @@ class _Import:
         )
 
     def _add_to_training(self, stage: FinishedStage) -> int:
-        """Add what an evaluation says of the training, if that is in the same output."""
+        """Add an evaluation's metrics to the run of the training, if it is among the stages."""
         scored, described = stage.info.inputs.get("scored"), stage.run.training
         models = [
             other.info.inputs.get("model")
@@ -208,7 +208,7 @@ class _Import:
         """Register the model of a training, unless the store has it; return how many it was."""
         if not stage.run.registers_model:
             return 0
-        from sentiflow.tracking import registry  # it takes a second, and few imports need it
+        from sentiflow.tracking import registry  # a second to import, and few runs need it
 
         name, model = stage.run.experiment, stage.info.model_fingerprint
         if registry.find_version(self.client, name, model) is not None:
