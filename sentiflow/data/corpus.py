@@ -25,8 +25,9 @@ from sentiflow.storage import compression, filesystem
 from sentiflow.storage.uris import join
 
 _CUT_HERE_BYTES = 1 << 28
+"""Size of all files up to which they are cut in this process."""
 _KEPT = {"user": pa.string(), "time": pa.timestamp("s", tz="UTC")}
-"""Additional columns that preparation can keep, and their types."""
+"""Columns that ``prepare.keep_columns`` can add to the tweets, and their types."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class CsvPart:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The file."""
+        """URI of the file."""
         return (self.csv_range.source,)
 
 
@@ -74,7 +75,7 @@ def map_here(work: Work, sizes: Sequence[int]) -> Iterable[TaskResult]:
 
 
 def is_small(uris: Sequence[str]) -> bool:
-    """Say whether files are so small that they are cut here, sooner than workers start."""
+    """Say whether files are so small that this process cuts them before workers have started."""
     if any(map(compression.is_compressed, uris)):
         return False
     return (
