@@ -51,7 +51,7 @@ class JobState:
     message: str = ""
     """Ray's explanation, of several lines."""
     exit_code: int | None = None
-    """Of the driver; None if it has not ended by itself."""
+    """Exit code of the driver; None if it has not ended by itself."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """What was kept with the job when it was submitted."""
 
@@ -61,7 +61,7 @@ class JobState:
         return self.status in ("SUCCEEDED", "FAILED", "STOPPED")
 
     def explain_end(self) -> tuple[int, str]:
-        """Give the exit code of a job that has ended, and in one line why it failed.
+        """Return the exit code of a job that has ended, and in one line why it failed.
 
         The code is the job's own; 1 if it has none: it was stopped, could not start, or was lost.
         """
@@ -298,7 +298,7 @@ def find_token() -> tuple[str, str]:
 
 
 def _mode() -> str:
-    """Give what the user has said to Ray about tokens."""
+    """Return what the user has said to Ray about tokens."""
     return os.environ.get("RAY_AUTH_MODE", "").lower()
 
 
@@ -313,7 +313,7 @@ def _check_encryption(address: str) -> None:
 
 
 def _last_line(error: object) -> str:
-    """Give the last line of a message: that of a failed request is a traceback of the server."""
+    """Return the last line of a message: that of a failed request is a traceback of the server."""
     lines = str(error).strip().splitlines()
     return lines[-1].strip()[:300] if lines else type(error).__name__
 

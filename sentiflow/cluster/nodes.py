@@ -67,7 +67,7 @@ def name_nodes(names: Iterable[str]) -> str:
 
 
 def here() -> str:
-    """Give the id of the node that this process runs on."""
+    """Return the id of the node that this process runs on."""
     return str(ray.get_runtime_context().get_node_id())
 
 
@@ -123,7 +123,7 @@ def _call(work: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
 
 
 def _get(task: Any) -> tuple[Any, str]:
-    """Give the result of a call, or in one line why there is none."""
+    """Return the result of a call, or in one line why there is none."""
     try:
         return ray.get(task), ""
     except ray.exceptions.TaskUnschedulableError:

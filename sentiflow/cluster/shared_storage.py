@@ -160,7 +160,7 @@ def _name_file(uri: str, token: str) -> str:
 
 
 def _write(uri: str, token: str) -> str:
-    """Write this node's file; returns its location."""
+    """Write this node's file; return its location."""
     file = _name_file(uri, token)
     filesystem.write_bytes(file, file.encode())
     return file

@@ -93,15 +93,15 @@ def resolve(form: FormatSettings, head: bytes, *, source: str) -> tuple[CsvForma
         labels, time_format = _SENTIMENT140_LABELS, _SENTIMENT140_TIME
     else:
         assert form.columns is not None, "settings are validated"
-        names, num_columns, data_start = _look_at_columns(form, head[start:], source)
+        names, num_columns, data_start = _find_columns(form, head[start:], source)
         start += data_start
         columns = _by_position(form.columns, names, num_columns, source)
     found = CsvFormat(form, num_columns, columns, _meanings(labels), time_format, tuple(names))
     return found, start
 
 
-def _look_at_columns(form: FormatSettings, head: bytes, source: str) -> tuple[list[str], int, int]:
-    """Find the names of the columns (none without a header), their number, and the first data."""
+def _find_columns(form: FormatSettings, head: bytes, source: str) -> tuple[list[str], int, int]:
+    """Find the names of the columns (none without a header), their number, and where data begin."""
     records, _ = find_records(head, delimiter=form.delimiter)
     if not len(records):
         raise UserError(f"{source} holds no record", hint="the file is empty: name another CSV")

@@ -83,7 +83,7 @@ class Failure:
 
     text: str
     probability: float
-    """Of positive."""
+    """Probability of positive."""
     changed_text: str | None
     """None where a case is one text."""
     changed_probability: float | None

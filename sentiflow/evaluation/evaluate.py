@@ -64,7 +64,7 @@ def describe_output(config: Config) -> OutputSpec:
 
 
 def run(config: Config, recorder: Recorder, *, overwrite: bool) -> Manifest:
-    """Evaluate predictions and render the report; returns the manifest.
+    """Evaluate predictions and render the report; return the manifest.
 
     Raises:
         UserError: There is no labelled row that the model was not trained on.

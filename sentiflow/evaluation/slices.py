@@ -73,17 +73,17 @@ class SliceMetrics:
     about: str
     num_rows: int
     fraction: float
-    """Of all rows."""
+    """Share of all rows."""
     accuracy: float
     low: float
-    """Of the 95 % Wilson interval of the accuracy."""
+    """Lower end of the 95 % Wilson interval of the accuracy."""
     high: float
     difference: float | None
-    """To the accuracy of all other rows; None if there are none."""
+    """Accuracy of the slice minus that of all other rows; None if there are none."""
     positive_fraction: float
-    """Of the labels."""
+    """Share of the labels that are positive."""
     mean_probability: float
-    """Of positive."""
+    """Mean probability of positive."""
 
 
 @dataclass(frozen=True)

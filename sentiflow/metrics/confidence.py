@@ -59,7 +59,7 @@ class CoveragePoint:
     num_rows: int
     accuracy: float
     low: float
-    """Of the 95 % Wilson interval."""
+    """Lower end of the 95 % Wilson interval."""
     high: float
 
 
@@ -70,7 +70,7 @@ class ThreeClassMetrics:
     num_rows: int
     accuracy: float
     low: float
-    """Of the 95 % Wilson interval."""
+    """Lower end of the 95 % Wilson interval."""
     high: float
     f1_macro: float
     """Mean over the labels; one with neither texts nor predictions counts as 0."""
@@ -243,5 +243,5 @@ def _round_down(margin: np.ndarray) -> np.ndarray:
 
 
 def _certainty(probability: np.ndarray) -> np.ndarray:
-    """Give the distance of probabilities to one half."""
+    """Return the distance of probabilities to one half."""
     return np.abs(np.asarray(probability, dtype=np.float64) - 0.5)

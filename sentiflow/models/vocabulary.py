@@ -98,7 +98,7 @@ class Vocabulary:
         return table.append_column(field, lists)
 
     def save(self, uri: str) -> dict[str, int]:
-        """Publish the vocabulary as Parquet; returns its rows and bytes."""
+        """Publish the vocabulary as Parquet; return its rows and bytes."""
         return filesystem.write_parquet(uri, self.to_table())
 
 
@@ -157,7 +157,7 @@ def from_words(words: pa.Array) -> Vocabulary:
 def _select(
     values: np.ndarray, offsets: np.ndarray, chosen: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Keep the chosen values of each row; returns them and the rows' new offsets."""
+    """Keep the chosen values of each row; return them and the rows' new offsets."""
     if chosen.all():
         return values, offsets
     return values[chosen], np.concatenate([[0], np.cumsum(chosen)])[offsets]

@@ -57,7 +57,7 @@ class Duplicates:
     counts: DuplicateCounts
     """Counts of the rows given; those of several partitions add up (:func:`add`)."""
     dropped: pa.Table
-    """As ``DROPPED``."""
+    """Has the columns of ``DROPPED``."""
 
 
 def make_keys(

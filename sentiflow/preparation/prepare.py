@@ -278,7 +278,7 @@ def _map_partitions(work: Callable[..., Any], job: Job, maps: MapStages) -> list
 def _handle_duplicates(
     parts: list[results.IngestedPart], job: Job, maps: MapStages
 ) -> tuple[DuplicateCounts, list[results.IngestedPart]]:
-    """Count repeated texts, and drop the rows that the settings name; returns the new parts."""
+    """Count repeated texts, and drop the rows that the settings name; return the new parts."""
     counts = _map_partitions(prepared_parts.count_duplicates, job, maps)
     report = functools.reduce(duplicates.add, counts)
     if not any(sum(by_split.values()) for by_split in report["dropped"].values()):

@@ -176,7 +176,7 @@ def _open(
     previous: PreviousRun,
     maps: MapStages,
 ) -> tuple[Corpus, str]:
-    """Cut the corpus, and download the model to where all nodes find it; returns both.
+    """Cut the corpus, and download the model to where all nodes find it; return both.
 
     Raises:
         UserError: A file is empty, or the model is damaged; the output is removed.
@@ -232,7 +232,7 @@ def _publish(
 def _begin(
     spec: OutputSpec, key: str, state: State, begun: Mapping[str, Any], overwrite: bool
 ) -> bool:
-    """Prepare the directory; returns whether there is an unfinished run to resume.
+    """Prepare the directory; return whether there is an unfinished run to resume.
 
     Raises:
         UserError: It holds an unfinished run of another model, other settings or another corpus.

@@ -194,7 +194,7 @@ def write_bytes(uri: str, content: bytes) -> None:
 
 
 def write_parquet(uri: str, table: pa.Table) -> dict[str, int]:
-    """Publish ``table`` as one Parquet file; returns its ``rows`` and ``bytes``."""
+    """Publish ``table`` as one Parquet file; return its ``rows`` and ``bytes``."""
     with publish(uri) as stream:
         pq.write_table(table, stream, **PARQUET_OPTIONS)
         size = stream.tell()

@@ -169,7 +169,7 @@ def reason(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Give the first line of a message; MLflow often adds a traceback."""
+    """Return the first line of a message; MLflow often adds a traceback."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return without_credentials(text)
 

@@ -40,7 +40,7 @@ ENDS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
 """MLflow's status for each; the order is that of the table."""
 
 _MAX_REASON = 160
-"""Shown characters of a failure; the manifest has all of them."""
+"""Characters of a failure that are shown; the manifest has all."""
 
 
 def brief(reason: str) -> str:
@@ -55,7 +55,7 @@ class Trial:
     number: int
     """Counted from 1."""
     name: str
-    """The same values have the same name."""
+    """Name of its folder and MLflow run; the same values have the same name."""
     values: search_space.Values
     config: Config
     """Settings of the trial's training."""
@@ -174,14 +174,14 @@ class TrialRecord(TypedDict):
     """A trial in the sweep's manifest and in ``trials.csv``."""
 
     trial: int
-    """Its number, counted from 1."""
+    """Number of the trial, counted from 1."""
     name: str
     mlflow_run_id: str
     status: Status
     values: dict[str, Any]
     """The trial's settings, by dotted name."""
     validation_accuracy: float | None
-    """Of the chosen epoch; None if the trial failed before."""
+    """Accuracy of the chosen epoch; None if the trial failed before its first epoch ended."""
     validation_loss: float | None
     chosen_epoch: int
     """0 if the trial failed before its first epoch ended."""
@@ -212,7 +212,7 @@ class _Result:
 
     @property
     def seconds(self) -> float:
-        """Time of pretraining and of all epochs, in whichever process each was trained."""
+        """Time of pretraining and of all epochs, also of those before a restart."""
         names = ("pretrain/seconds", "train/epoch_seconds")
         return sum(metrics.get(name) or 0.0 for metrics in self.curve.values() for name in names)
 
@@ -251,7 +251,7 @@ class TrialCallback(ray.tune.Callback):
         self.short = search_space.short_names(list(trials[0].values))
 
     def end_open_runs(self) -> None:
-        """End the MLflow runs of trials that an interrupt has cut off."""
+        """End the MLflow runs of trials that were interrupted."""
         for result in self.results.values():
             if result.status is None:
                 result.recorder.end("KILLED", reason="the sweep was ended")

@@ -185,7 +185,7 @@ def _publish(
 
 
 def _wait_for_nodes(config: Config, resources: Resources, num_workers: int) -> Resources:
-    """Wait until a cluster that can grow has room for all workers; returns its resources then."""
+    """Wait until a cluster that can grow has room for all workers; return its resources then."""
     cpus = config.train.cpus_per_worker
     need = {
         "CPU": 1 if cpus == "auto" else int(cpus),

@@ -265,7 +265,7 @@ class Trainer:
             return self.objective(batch, mask, self.step)
 
     def _all_reduce(self, sums: torch.Tensor, batch: batching.Batch | None) -> torch.Tensor:
-        """Sum the gradients and metrics of all workers in one message; returns the metrics.
+        """Sum the gradients and metrics of all workers in one message; return the metrics.
 
         Each gradient is already divided by the global batch size. The large tables hold most of
         the network's weights, and a batch uses few of their rows: only used rows are sent.

@@ -262,7 +262,7 @@ def _count(each: WordSet, known: np.ndarray) -> KnownSet:
 
 
 def _permute(association: np.ndarray, num_first: int, *, seed: int) -> tuple[float, int, bool]:
-    """Compute p; returns it, the number of partitions, and whether these are all."""
+    """Compute p; return it, the number of partitions, and whether these are all."""
     observed = association[:num_first].sum() - _ROUNDING
     num_partitions = math.comb(len(association), num_first)
     if num_partitions <= MAX_PARTITIONS:

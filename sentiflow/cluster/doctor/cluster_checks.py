@@ -271,7 +271,7 @@ def check_dashboard(able: Sequence[Node]) -> CheckResult:
 
 
 def ask_dashboard(address: str) -> int:
-    """Ask Ray's dashboard for its jobs without a token; returns the HTTP status."""
+    """Ask Ray's dashboard for its jobs without a token; return the HTTP status."""
     import requests
 
     url = f"http://{address}/api/jobs/"

@@ -104,7 +104,7 @@ def _attempt(check: Check, config: Config | None) -> list[CheckResult]:
 
 
 def find_versions() -> dict[str, str]:
-    """Give the versions of Python, sentiflow and ``PACKAGES``, and a hash of sentiflow's code."""
+    """Return the versions of Python, sentiflow and ``PACKAGES``, and a hash of sentiflow's code."""
     found = {"python": platform.python_version(), "sentiflow": sentiflow.__version__}
     for name in PACKAGES:
         found[name] = "missing"
