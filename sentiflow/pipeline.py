@@ -160,7 +160,9 @@ def _run_stage(
 
 def _record_result(record: Manifest, spec: manifest.OutputSpec, recorder: "Recorder") -> None:
     """Tag a run with its result, and log the inputs whose content was unknown before."""
-    recorder.set_tags({"sentiflow.fingerprint": record["fingerprint"]})
+    from sentiflow.tracking import provenance
+
+    recorder.set_tags({provenance.FINGERPRINT_TAG: record["fingerprint"]})
     known = _inputs_known_before(spec)
     late = {name: value for name, value in record["inputs"].items() if name not in known}
     recorder.log_inputs(late, stage=spec.stage)

@@ -157,12 +157,12 @@ def warm(modules: Sequence[str]) -> None:
     Nothing waits for it. A missing module is skipped; the part that needs it will fail.
     """
     if modules:
-        load = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_load)
+        load = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_import)
         for _ in range(count_resources().num_cpus):
             load.remote(tuple(modules))
 
 
-def _load(modules: Sequence[str]) -> None:
+def _import(modules: Sequence[str]) -> None:
     for name in modules:
         with suppress(ImportError):
             importlib.import_module(name)

@@ -38,7 +38,7 @@ class FileEntry(TypedDict):
     """None if the file is not a table."""
     bytes: int
     sha256: NotRequired[str]
-    """In a model package."""
+    """Only files of a model package have it."""
 
 
 def locate(uri: str) -> tuple[fs.FileSystem, str]:
@@ -66,7 +66,7 @@ def file_info(uri: str) -> fs.FileInfo:
 
 
 def map_files(work: Callable[[str], T], uris: Sequence[str]) -> list[T]:
-    """Do the same with many files at a time, as an object store is slow to answer for each."""
+    """Do the work on many files at a time: an object store is slow to answer for each."""
     with concurrent.futures.ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
         return list(pool.map(work, uris))
 

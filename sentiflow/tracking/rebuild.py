@@ -74,11 +74,11 @@ class _Import:
         described, info, end = stage.run, stage.info, to_ms(stage.run.end)
         tags = {STAGE_TAG: info.stage, GROUP_TAG: described.group, **_choose_tags(described.tags)}
         tags |= {provenance.OUTPUT_TAG: stage.uri, provenance.FINGERPRINT_TAG: info.fingerprint}
-        tags |= provenance.describe_lineage(_to_json(info))
+        tags |= provenance.describe_lineage(_describe_inputs(info))
         metrics = _to_points(described.metrics, end, 0) + _list_epochs(info, described.end)
         found = self._find(stage)
         run = found or self._make(described.name, described.start, tags)
-        datasets = runs.to_datasets(_to_json(info), stage=info.stage)
+        datasets = runs.to_datasets(_describe_inputs(info), stage=info.stage)
         runs.add_datasets(self.client, run.info.run_id, datasets)
         num_added = self._add_files(run.info.run_id, stage)
         num_added += self._complete(
@@ -165,7 +165,7 @@ class _Import:
         tags = {PARENT_TAG: parent.info.run_id, TRIAL_TAG: trial.name, STAGE_TAG: "train"}
         found = runs.find(self.client, self.experiment_id, tags)
         tags |= {GROUP_TAG: described.group, **_choose_tags(described.tags)}
-        tags |= provenance.describe_lineage(_to_json(stage.info))
+        tags |= provenance.describe_lineage(_describe_inputs(stage.info))
         end = trained.created if trained else described.end
         chosen = {
             "validation/accuracy": trial.validation_accuracy,
@@ -269,7 +269,7 @@ def _choose_tags(tags: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in tags.items() if name in _TAGS}
 
 
-def _to_json(info: StageInfo) -> dict[str, Any]:
+def _describe_inputs(info: StageInfo) -> dict[str, Any]:
     """Describe the inputs of a stage as its manifest does."""
     return {name: value.model_dump() for name, value in info.inputs.items()}
 

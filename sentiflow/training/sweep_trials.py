@@ -16,6 +16,7 @@ from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking.recording import Recorder
+from sentiflow.tracking.runs import TRIAL_TAG
 from sentiflow.training import search_space
 from sentiflow.training import train as training
 from sentiflow.training.results import read_epochs
@@ -266,7 +267,7 @@ class TrialCallback(ray.tune.Callback):
         planned = self.trials[index]
         if index in self.results:
             return
-        tags = {"sentiflow.trial": planned.name}
+        tags = {TRIAL_TAG: planned.name}
         recorder = self.recorder.begin_nested(planned.name, stage=training.STAGE, tags=tags)
         recorder.log_settings(planned.config.model_dump(mode="json", include={"train"}))
         self.results[index] = _Result(planned, recorder)
