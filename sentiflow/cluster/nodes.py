@@ -28,7 +28,7 @@ class Node:
 
     id: str
     name: str
-    """Its address, with the first digits of its id where several nodes have one address."""
+    """Address of the node, with the first digits of its id if several nodes have the same one."""
     num_cpus: float
     num_gpus: float
     session_dir: str
@@ -85,7 +85,7 @@ def on_each(
     Args:
         work: A function of a module that every node can import.
         arguments: For the function; they must be picklable, and so must its result.
-        timeout_seconds: For all nodes together. The first call starts a worker on each.
+        timeout_seconds: Limit for all nodes together. The first call starts a worker on each.
         nodes: Call it on these nodes only.
 
     Returns:

@@ -12,8 +12,8 @@ from sentiflow.config.sections import Config
 GROUP_DIGITS = 4
 """Digits of the group in the names of its runs."""
 OUTPUT_TAG, FINGERPRINT_TAG = "sentiflow.output_uri", "sentiflow.fingerprint"
-"""Tags of a run: the location of its result, and the fingerprint. The second one is also on a version
-of a registered model, for its package."""
+"""Tags of a run: location and fingerprint of its result. A version of a registered model has the
+fingerprint of its package."""
 COMMIT_TAG = "mlflow.source.git.commit"
 SUBMISSION_TAG = "sentiflow.submission_id"
 COMMIT_VARIABLE = "SENTIFLOW_COMMIT"
