@@ -227,7 +227,7 @@ def _cut(config: Config, uris: Sequence[str], maps: MapStages) -> corpus.Corpus:
         say(STAGE, f"{as_typed(uri)} is compressed: one task unpacks it")
     source = corpus.open_csv(
         uris,
-        form=config.format,
+        settings=config.format,
         rows_per_part=config.prepare.rows_per_file,
         unpack_to=join(config.prepare.output_uri, manifest.WORK),
         map_parts=corpus.map_here if corpus.is_small(uris) else maps.make_map("cut"),

@@ -69,7 +69,7 @@ def plan(settings: ScoreSettings, described: Input, *, num_previous: int) -> Pla
     assert settings.format is not None, "settings are resolved"
     return corpus.plan_csv(
         new,
-        form=settings.format,
+        settings=settings.format,
         rows_per_part=settings.rows_per_file,
         unpack_to=join(settings.output_uri, manifest.WORK),
     )

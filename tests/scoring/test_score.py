@@ -260,7 +260,7 @@ def test_a_task_left_by_a_killed_run_writes_nothing_into_the_directory_of_anothe
     spec = scoring.describe_output(settings.load(config))
     source = corpus.open_csv(
         [f"{corpora}/day-0.csv"],
-        form=settings.load(config).score.format,
+        settings=settings.load(config).score.format,
         rows_per_part=ROWS_PER_FILE,
         unpack_to="",
     )
