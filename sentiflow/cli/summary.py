@@ -21,7 +21,7 @@ def of_run(records: Records, uris: Mapping[str, str]) -> Table:
     """Summarize a whole run.
 
     Args:
-        records: Of all four jobs.
+        records: Manifests of all four jobs.
         uris: Directories by job.
     """
     counts, figures = records["prepare"]["counts"], records["evaluate"]["figures"]

@@ -218,7 +218,7 @@ class JobClient:
             ) from error
 
     def _get(self, path: str) -> requests.Response:
-        """Ask the server; it is unavailable if it reports an error of its own, or one that passes."""
+        """Ask the server; an error of its own, or one that passes, means that it is unavailable."""
         url = f"{self.address}{path}"
         try:
             answer = requests.get(url, headers=self._headers, timeout=_TIMEOUT)

@@ -50,7 +50,7 @@ class Promotion:
     """None: the candidate is the champion already."""
     promoted: bool
     aliases: dict[str, int]
-    """After it: versions by alias."""
+    """Versions by alias, after the promotion."""
 
     @property
     def refused(self) -> bool:

@@ -181,7 +181,7 @@ def measure_word_bias(
         pairs: Pairs of words that differ in one property.
         words: Words whose cosine with the direction is measured.
         tests: Association tests; one is skipped if a set has fewer than ``MIN_KNOWN`` known words.
-        seed: For random partitions.
+        seed: Seed of random partitions.
 
     Raises:
         UserError: Fewer than half of the pairs are known, or the words of each pair have the same
