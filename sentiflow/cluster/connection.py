@@ -58,7 +58,7 @@ def starting(*, verbose: bool, modules: Sequence[str] = ()) -> Iterator[Callable
 
     Args:
         verbose: Show Ray's own messages.
-        modules: For :func:`warm`, once Ray has started.
+        modules: Modules for :func:`warm`, once Ray has started.
 
     Yields:
         A function that waits for Ray and counts its resources. It raises what made Ray fail.

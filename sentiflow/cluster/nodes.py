@@ -84,7 +84,7 @@ def on_each(
 
     Args:
         work: A function of a module that every node can import.
-        arguments: For the function; they must be picklable, and so must its result.
+        arguments: Arguments of the function; they must be picklable, and so must its result.
         timeout_seconds: Limit for all nodes together. The first call starts a worker on each.
         nodes: Call it on these nodes only.
 

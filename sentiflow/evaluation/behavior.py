@@ -101,8 +101,8 @@ class BehaviorResult:
     num_passed: int
     pass_rate: float
     low: float
-    """Lower end of the 95 % Wilson interval. The cases of a test resemble each other, so the interval
-    is too narrow for other kinds of sentences."""
+    """Lower end of the 95 % Wilson interval. The cases of a test resemble each other, so it is too
+    narrow for other kinds of sentences."""
     high: float
     failures: tuple[Failure, ...]
     """The worst first: farthest from one half, from the unchanged text, or beyond the limit."""

@@ -97,7 +97,7 @@ def measure_group_bias(
     Args:
         score: Called once. A text with a probability of at least one half counts as positive.
         knows: Whether the model knows all of one or a few words, such as ``my sister``.
-        seed: Of the bootstrap and the permutations.
+        seed: Seed of the bootstrap and the permutations.
 
     Returns:
         A result for each of gender, nationality, religion and age.

@@ -101,7 +101,7 @@ def binary_metrics(
 
     Args:
         label: N labels, 0 or 1; at least one.
-        probability: Of positive.
+        probability: Probability of positive.
         prediction: Taken as it is, whatever threshold made it.
     """
     counts = count_confusion(label, prediction, num_labels=2)

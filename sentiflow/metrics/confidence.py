@@ -102,7 +102,7 @@ def fit_temperature(*, label: np.ndarray, probability: np.ndarray) -> float:
 
     Args:
         label: N labels; rows that are neither 0 nor 1 are left out.
-        probability: Of positive, at temperature 1.
+        probability: Probability of positive, at temperature 1.
 
     Returns:
         Within ``LOWEST`` and ``HIGHEST``; 1 where there are fewer than ``MIN_ROWS`` rows, or one
@@ -160,7 +160,7 @@ def accuracy_by_coverage(*, label: np.ndarray, probability: np.ndarray) -> list[
 
     Args:
         label: N labels, 0 or 1; at least one.
-        probability: Of positive.
+        probability: Probability of positive.
 
     Returns:
         A point for each of ``COVERAGES``, whose coverage is at least that.
@@ -188,7 +188,7 @@ def choose_margin(*, label: np.ndarray, probability: np.ndarray) -> float:
 
     Args:
         label: N labels, 0, 1 or 2, of texts that the model was not trained on; at least one.
-        probability: Of positive.
+        probability: Probability of positive.
 
     Returns:
         From 0 to 1/2, rounded down to three digits.
@@ -209,7 +209,7 @@ def three_class_metrics(
 
     Args:
         label: N labels, 0, 1 or 2; at least one.
-        probability: Of positive.
+        probability: Probability of positive.
         margin: From 0 to 1/2.
     """
     counts = _count(label, probability, margin)

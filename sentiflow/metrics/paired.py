@@ -79,7 +79,7 @@ def roc_auc_difference(
     Args:
         label: N labels, 0 or 1.
         first: N probabilities of positive, of the first model.
-        second: Of the second.
+        second: Likewise for the second model.
 
     Returns:
         None with fewer than two rows of a class, or where the rows vary too little for an interval.
@@ -124,7 +124,7 @@ def f1_macro_difference(
     Args:
         label: N labels, 0 or 1; at least one.
         first: N predictions, of the first model.
-        second: Of the second.
+        second: Likewise for the second model.
         num_resamples: How often N rows are drawn.
         seed: The same seed gives the same interval.
 

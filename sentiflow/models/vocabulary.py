@@ -51,7 +51,7 @@ class Vocabulary:
         return len(self) > UNKNOWN_ID and self.words[UNKNOWN_ID].as_py() == UNKNOWN
 
     def look_up(self, words: pa.Array) -> np.ndarray:
-        """Return the ids of words, int32; for an unknown word that of ``<unk>``, or -1 to drop it."""
+        """Return the ids of words, int32; unknown words have that of ``<unk>``, or -1: dropped."""
         default = UNKNOWN_ID if self.has_unknown else _DROPPED
         known = self.words[self.num_special :]
         found = pc.add(pc.index_in(words, value_set=known), self.num_special)

@@ -64,8 +64,8 @@ def run_in_time(
     Ray tries for ever to join a cluster with a wrong token.
 
     Args:
-        examinations: By the name of the check that is reported if it hangs.
-        config: For the examinations; without one, input and output are reported as unchecked.
+        examinations: The examinations, each by the name of the check to report if it hangs.
+        config: The experiment; without one, input and output are reported as unchecked.
         seconds: Time limit for all of them together.
     """
     is_required = config is None or config.tracking.required
