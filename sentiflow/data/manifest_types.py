@@ -172,7 +172,7 @@ class Manifest(TypedDict, total=False):
     """prepare."""
 
     history: list[dict[str, Any]]
-    """train: a ``trainer.EpochResult`` each."""
+    """train: a ``results.EpochResult`` each."""
     pretraining: list[dict[str, Any]]
     """train: the same of pretraining."""
     chosen_epoch: int
