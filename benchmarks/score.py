@@ -127,7 +127,7 @@ def write_text(folder: Path) -> None:
     """Write texts and labels as Arrow and Parquet, for contestants that do not read CSV."""
     for name in ("corpus", "train"):
         source = corpus.open_csv(
-            [f"{folder}/{name}.csv"], form=FormatSettings(), rows_per_part=PIECE, unpack_to=""
+            [f"{folder}/{name}.csv"], settings=FormatSettings(), rows_per_part=PIECE, unpack_to=""
         )
         parts = (corpus.read_part(source, number) for number in range(len(source.parts)))
         tables = [part.tweets.select(["label", "text"]) for part in parts]

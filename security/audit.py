@@ -68,7 +68,7 @@ def main() -> int:
         for vulnerability in package["vulns"]:
             fixed = ", ".join(vulnerability["fix_versions"]) or "no version yet"
             name = f"{package['name']} {package['version']}"
-            print(f"{name}: {vulnerability['id']}, mended in {fixed}")
+            print(f"{name}: {vulnerability['id']}, fixed in {fixed}")
     unknown = [package["name"] for package in found if "skip_reason" in package]
     if unknown:
         names = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")

@@ -42,14 +42,15 @@ _MODULES: dict[Verb, str] = {
     "evaluate": "sentiflow.evaluation.evaluate",
     "sweep": "sentiflow.training.sweep",
 }
-_BY_EVERY_PART = ("pyarrow.parquet", "pyarrow.csv", "pandas", "sentiflow.cluster.map_stages")
-_ON_WORKERS: dict[Verb, tuple[str, ...]] = {
-    "prepare": ("ray.data", *_BY_EVERY_PART, "sentiflow.preparation.prepared_parts"),
+_FOR_EVERY_PART = ("pyarrow.parquet", "pyarrow.csv", "pandas", "sentiflow.cluster.map_stages")
+"""Modules that the work on any part imports."""
+_WORKER_MODULES: dict[Verb, tuple[str, ...]] = {
+    "prepare": ("ray.data", *_FOR_EVERY_PART, "sentiflow.preparation.prepared_parts"),
     "train": (),
-    "score": (*_BY_EVERY_PART, "sentiflow.scoring.scored_parts"),
+    "score": (*_FOR_EVERY_PART, "sentiflow.scoring.scored_parts"),
     "sweep": (),
 }
-"""The stages that need Ray, and the modules that their workers import."""
+"""The stages that need Ray, and the modules that their workers import before the first part."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Plan:
     verb: Verb
     uri: str
     state: str
-    """``complete``, ``would run``, or why it could not."""
+    """``complete``; what it would do, such as ``would run``; or why it cannot run."""
 
 
 def run(
@@ -146,7 +147,7 @@ def _run_stage(
     also = "train" if verb == "sweep" else "format"
     recorder.log_settings(config.model_dump(mode="json", include={also, verb}))
     options: dict[str, Resources] = {}
-    if verb in _ON_WORKERS:
+    if verb in _WORKER_MODULES:
         resources = options["resources"] = session.resources()
         uri = getattr(config, verb).output_uri
         if is_local(uri) and (resources.may_grow or not resources.is_one_machine):
@@ -159,19 +160,21 @@ def _run_stage(
 
 def _record_result(record: Manifest, spec: manifest.OutputSpec, recorder: "Recorder") -> None:
     """Tag a run with its result, and log the inputs whose content was unknown before."""
-    recorder.set_tags({"sentiflow.fingerprint": record["fingerprint"]})
-    known = _known_inputs(spec)
+    from sentiflow.tracking import provenance
+
+    recorder.set_tags({provenance.FINGERPRINT_TAG: record["fingerprint"]})
+    known = _inputs_known_before(spec)
     late = {name: value for name, value in record["inputs"].items() if name not in known}
     recorder.log_inputs(late, stage=spec.stage)
 
 
-def _known_inputs(spec: manifest.OutputSpec) -> Mapping[str, Any]:
-    """Name the inputs whose content is known before the stage runs: all but files."""
+def _inputs_known_before(spec: manifest.OutputSpec) -> Mapping[str, Any]:
+    """Choose the inputs whose content is known before the stage runs: all but files."""
     return {name: value for name, value in spec.inputs.items() if "files" not in value}
 
 
 class _Session(contextlib.ExitStack):
-    """Ray and the tracking store, each opened when a stage first needs it."""
+    """Ray and the tracking store, each opened by the first stage that needs it."""
 
     def __init__(self, config: Config, *, verbose: bool) -> None:
         super().__init__()
@@ -184,16 +187,16 @@ class _Session(contextlib.ExitStack):
 
     def start_ray(self, verb: Verb) -> None:
         """Start Ray or connect to it in the background, if the stage needs it."""
-        if verb in _ON_WORKERS and self._resources is None:
+        if verb in _WORKER_MODULES and self._resources is None:
             from sentiflow.cluster import connection
 
             self._resources = self.enter_context(
-                connection.starting(verbose=self.verbose, modules=_ON_WORKERS[verb])
+                connection.starting(verbose=self.verbose, modules=_WORKER_MODULES[verb])
             )
 
     def resources(self) -> "Resources":
         """Wait for Ray."""
-        assert self._resources is not None, "the stage has it started"
+        assert self._resources is not None, "start_ray comes first"
         return self._resources()
 
     def _open_store(self) -> "Store":
@@ -218,7 +221,7 @@ class _Session(contextlib.ExitStack):
         if self._store is None:
             self._store = self._open_store()
             self.callback(self._say_incomplete)
-        inputs = _known_inputs(spec)
+        inputs = _inputs_known_before(spec)
         name = provenance.name_run(verb, self.config, group=self.group)
         tags = provenance.describe_code() | {provenance.OUTPUT_TAG: spec.uri}
         tags |= provenance.describe_lineage(inputs)
@@ -233,10 +236,10 @@ class _Session(contextlib.ExitStack):
             yield recorder
 
     def complete_runs(self) -> None:
-        """Add to MLflow what it has missed of finished stages, from their manifests."""
+        """Add what the MLflow runs of finished stages lack, from the stages' manifests."""
         from sentiflow.tracking import finished_stages, rebuild
 
-        assert self._store is not None, "a stage had it opened"
+        assert self._store is not None, "recorder comes first"
         uris = [getattr(self.config, verb).output_uri for verb in (*VERBS, "sweep")]
         store, stages = self._store.tracking_uri, []
         try:
@@ -257,7 +260,7 @@ class _Session(contextlib.ExitStack):
                 log.info("the MLflow store %s has all runs, without their metrics by step", store)
 
     def _say_incomplete(self) -> None:
-        """Say what to type for the runs that the store lacks."""
+        """Say which command adds the runs that the store lacks."""
         if self._incomplete:
             log.warning(self._incomplete)
 

@@ -42,7 +42,7 @@ open(options["--output"], "w").write({json.dumps({"dependencies": answer})!r})
     ("answer", "code", "said"),
     [
         ([SAFE], 0, "1 packages looked up, 0 with known vulnerabilities"),
-        ([SAFE, HOLE, UNKNOWN], 1, "numpy 2.4.6: CVE-1, mended in 2.4.7"),
+        ([SAFE, HOLE, UNKNOWN], 1, "numpy 2.4.6: CVE-1, fixed in 2.4.7"),
         ([SAFE, UNKNOWN], 2, "osv knows nothing of 1: torch"),
         (None, 2, "nothing was audited, osv gave no answer: no route to host"),
     ],

@@ -14,7 +14,7 @@ from conftest import PROJECT, write_config
 from several_nodes import IMPATIENT, Nodes
 from test_pipeline import read
 from test_resume import configure, csv, files_of, undisturbed  # noqa: F401
-from test_score import NUM_ROWS, assert_same, corpora, receipts, table  # noqa: F401
+from test_score import NUM_ROWS, assert_same, corpora, markers, table  # noqa: F401
 from test_score import configure as configure_scoring
 
 pytestmark = pytest.mark.soak
@@ -130,7 +130,7 @@ def test_every_row_is_scored_once_whatever_is_killed_when(
         process.wait(timeout=200)
     assert victim == "driver" or process.returncode == 0, log.read_text()
     done = {path: path.stat().st_mtime_ns for path in (tmp_path / "run/scored").rglob("*.parquet")}
-    kept = len(receipts(tmp_path))
+    kept = len(markers(tmp_path))
     result = sentiflow("score", config)
     assert result.returncode == 0, result.stderr
     same = sum(path.stat().st_mtime_ns == time for path, time in done.items())
@@ -143,6 +143,6 @@ def test_every_row_is_scored_once_whatever_is_killed_when(
 
 def wait_for_parts(folder, number, process):
     """Wait until so many parts are scored; or none yet, where the number is 0."""
-    while len(receipts(folder)) < number:
+    while len(markers(folder)) < number:
         assert process.poll() is None, f"it was over before {number} parts were scored"
         time.sleep(0.002)

@@ -69,11 +69,11 @@ pipeline.run(settings.load({str(config)!r}, ()), ["prepare"])
 
 @pytest.mark.parametrize("verb", ["prepare", "train", "score"])
 def test_what_workers_are_told_to_load_is_there(verb):
-    assert all(importlib.import_module(name) for name in pipeline._ON_WORKERS[verb])
+    assert all(importlib.import_module(name) for name in pipeline._WORKER_MODULES[verb])
 
 
 def test_a_worker_that_prepares_loads_neither_torch_nor_mlflow():
-    script = "".join(f"import {name}\n" for name in pipeline._ON_WORKERS["prepare"])
+    script = "".join(f"import {name}\n" for name in pipeline._WORKER_MODULES["prepare"])
     assert not loaded(script) & {"torch", "matplotlib", "sklearn", "mlflow"}
 
 

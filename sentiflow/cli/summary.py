@@ -21,7 +21,7 @@ def of_run(records: Records, uris: Mapping[str, str]) -> Table:
     """Summarize a whole run.
 
     Args:
-        records: Of all four jobs.
+        records: Manifests of all four jobs.
         uris: Directories by job.
     """
     counts, figures = records["prepare"]["counts"], records["evaluate"]["figures"]
@@ -118,7 +118,7 @@ def _list(by_reason: Mapping[str, int]) -> str:
 
 
 def _speeds(records: Records) -> dict[str, tuple[int, float]]:
-    """Give the rows and seconds of each job."""
+    """Return the rows and seconds of each job."""
     epochs = records["train"]["counts"]["epochs"]
     train = records["prepare"]["counts"]["labels"]["train"]
     rows = {

@@ -40,7 +40,7 @@ def check(path: Path) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    """Give a message in one line; of an error of the schema, the key and the message alone."""
+    """Return a message in one line; of an error of the schema, the key and the message alone."""
     key = ".".join(str(step) for step in getattr(error, "absolute_path", ()))
     text = getattr(error, "message", None) or str(error) or type(error).__name__
     return " ".join(f"{key}: {text}".removeprefix(": ").split())[:_MAX_TEXT]

@@ -16,10 +16,10 @@ from pathlib import Path
 # Ray reads these when it is imported or started. The token mode is not set where Ray has been
 # imported before: it would take effect in part only. Ray then chooses the same when it starts.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-# After the loss of a node Ray Train still counts on it for a while, and waits so long for it.
+# Ray Train counts on a lost node for a while; this is how long it waits for workers there.
 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
 os.environ.setdefault("RAY_task_oom_retries", "10")  # Ray's default: for ever
-os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of `warm`, which is not waited for
+os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of the tasks of `warm`
 if "ray" not in sys.modules and (
     not os.environ.get("RAY_ADDRESS") or (Path.home() / ".ray" / "auth_token").is_file()
 ):
@@ -37,8 +37,8 @@ from sentiflow.progress import say
 
 _ADDRESS = re.compile(r"\[?([^/@]+?)\]?:(\d{1,5})")
 _CONNECT_SECONDS = 5.0
-LOOK_EVERY_SECONDS = 2.0
-"""How often a waiting job looks at the nodes."""
+POLL_SECONDS = 2.0
+"""How often a waiting job checks which nodes are alive."""
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def starting(*, verbose: bool, modules: Sequence[str] = ()) -> Iterator[Callable
 
     Args:
         verbose: Show Ray's own messages.
-        modules: For :func:`warm`, once Ray has started.
+        modules: Modules for :func:`warm`, once Ray has started.
 
     Yields:
         A function that waits for Ray and counts its resources. It raises what made Ray fail.
@@ -126,7 +126,7 @@ def _connected(verbose: bool) -> Iterator[None]:
 
 
 def name_address() -> str:
-    """Read which cluster is meant: ``local``, ``auto`` or ``host:port``.
+    """Read from ``RAY_ADDRESS`` which cluster is meant: ``local``, ``auto`` or ``host:port``.
 
     Raises:
         UserError: It is not an address of a cluster.
@@ -154,15 +154,15 @@ def _end_monitor() -> None:
 def warm(modules: Sequence[str]) -> None:
     """Import modules in a worker on each core, before the first parts of a stage need them.
 
-    It is not waited for. A missing module is skipped; the part that needs it will fail.
+    Nothing waits for it. A missing module is skipped; the part that needs it will fail.
     """
     if modules:
-        load = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_load)
+        load = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_import)
         for _ in range(count_resources().num_cpus):
             load.remote(tuple(modules))
 
 
-def _load(modules: Sequence[str]) -> None:
+def _import(modules: Sequence[str]) -> None:
     for name in modules:
         with suppress(ImportError):
             importlib.import_module(name)
@@ -186,12 +186,12 @@ def count_resources() -> Resources:
 
 
 def _node_resources() -> list[Mapping[str, float]]:
-    """Give the resources of each living node."""
+    """Return the resources of each living node."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 class Capacity:
-    """Resources that some work needs, on one node or on several, and how long it waits for them.
+    """Resources that some work needs, on one node or on several, and how long to wait for them.
 
     Ray itself waits for ever, even if the last node that has them is gone.
     """
@@ -209,8 +209,8 @@ class Capacity:
         self.times = times
         self.need = {name: number for name, number in need.items() if number}
         self.max_wait_seconds = max_wait_seconds
-        self._looked = 0.0
-        self._missed: float | None = None
+        self._checked_at = 0.0
+        self._missing_since: float | None = None
 
     def is_there(self) -> bool:
         """Say whether the living nodes have it, busy or not."""
@@ -233,22 +233,22 @@ class Capacity:
         return count_resources()
 
     def check(self) -> None:
-        """Look at the nodes, at most every two seconds, and keep the time since it was lost.
+        """Check the living nodes, at most every two seconds, and note since when it is missing.
 
         Raises:
             JobError: The cluster has been without it for ``max_wait_seconds``.
         """
         now = time.monotonic()
-        if now - self._looked < LOOK_EVERY_SECONDS:
+        if now - self._checked_at < POLL_SECONDS:
             return
-        self._looked = now
+        self._checked_at = now
         if self.is_there():
-            self._missed = None
+            self._missing_since = None
             return
-        if self._missed is None:
-            self._missed = now
+        if self._missing_since is None:
+            self._missing_since = now
             say("ray", f"no node with {self}: waiting for one, {self.max_wait_seconds:g} s at most")
-        if now - self._missed >= self.max_wait_seconds:
+        if now - self._missing_since >= self.max_wait_seconds:
             raise JobError(
                 f"the cluster has had no node with {self} for {self.max_wait_seconds:g} s "
                 "(cluster.max_wait_minutes): add one and run the same command again: it resumes"

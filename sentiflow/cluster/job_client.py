@@ -25,21 +25,21 @@ from sentiflow.storage.uris import holds_credentials, names_this_machine
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 _TIMEOUT = (10.0, 120.0)
-"""Seconds to connect, and for an answer."""
+"""Seconds to connect, and to wait for an answer."""
 _QUIET_SECONDS = 60.0
-"""Without a text of the log for so long, its connection ends: it may be dead."""
+"""The connection of a log is closed after so long without text: it may be dead."""
 _RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0)
-"""Between attempts to submit: a head that has just started has no agent yet that takes jobs."""
+"""Delays between attempts to submit: a head that has just started cannot take jobs yet."""
 _REFUSED = (401, 403)
 _PASSING = (408, 429)
-"""Statuses that blame the request, but may be others a moment later."""
+"""Statuses after which the same request may succeed a moment later."""
 _KILLED_BY = {9: "SIGKILL; was there too little memory?", 15: "SIGTERM", 6: "SIGABRT"}
 _NOISY = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 _HOW_TO_GIVE = "put it into ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"
 
 
 class ClusterUnavailableError(JobError):
-    """The server does not answer, or with an error of its own; it may answer later."""
+    """The server does not answer, or answers with an error of its own; a later try may succeed."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class JobState:
     message: str = ""
     """Ray's explanation, of several lines."""
     exit_code: int | None = None
-    """Of the driver; None if it has not ended by itself."""
+    """Exit code of the driver; None if it has not ended by itself."""
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """What was kept with the job when it was submitted."""
+    """What was stored with the job when it was submitted."""
 
     @property
     def is_final(self) -> bool:
@@ -61,7 +61,7 @@ class JobState:
         return self.status in ("SUCCEEDED", "FAILED", "STOPPED")
 
     def explain_end(self) -> tuple[int, str]:
-        """Give the exit code of a job that has ended, and in one line why it failed.
+        """Return the exit code of a job that has ended, and in one line why it failed.
 
         The code is the job's own; 1 if it has none: it was stopped, could not start, or was lost.
         """
@@ -218,7 +218,7 @@ class JobClient:
             ) from error
 
     def _get(self, path: str) -> requests.Response:
-        """Ask the server. Its own errors, and such that pass, mean that it is unavailable."""
+        """Ask the server; an error of its own, or one that passes, means that it is unavailable."""
         url = f"{self.address}{path}"
         try:
             answer = requests.get(url, headers=self._headers, timeout=_TIMEOUT)
@@ -298,7 +298,7 @@ def find_token() -> tuple[str, str]:
 
 
 def _mode() -> str:
-    """Give what the user has said to Ray about tokens."""
+    """Return what the user has said to Ray about tokens."""
     return os.environ.get("RAY_AUTH_MODE", "").lower()
 
 
@@ -313,7 +313,7 @@ def _check_encryption(address: str) -> None:
 
 
 def _last_line(error: object) -> str:
-    """Give the last line of a message: that of a failed request is a traceback of the server."""
+    """Return the last line of a message: that of a failed request is a traceback of the server."""
     lines = str(error).strip().splitlines()
     return lines[-1].strip()[:300] if lines else type(error).__name__
 

@@ -11,9 +11,9 @@ from sentiflow.progress import say
 log = logging.getLogger(__name__)
 
 _PENDING_SECONDS = 20.0
-"""After so long, the user is told that the job has not started."""
+"""The user is told that the job has not started after so long."""
 _DELAY_SECONDS = 1.0
-"""Between two connections, and between two questions for the state."""
+"""Delay between two connections, and between two requests for the state."""
 
 
 def follow(
@@ -30,7 +30,7 @@ def follow(
     the missing rest is written. If the server does not answer, it is tried again.
 
     Args:
-        client: Of the job's cluster.
+        client: Client of the job's cluster.
         submission_id: The job.
         write: Takes text.
         patience_seconds: How long the server may be unavailable.

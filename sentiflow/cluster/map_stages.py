@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypedDict, TypeVar
 
 from sentiflow.cluster import ray_internals
-from sentiflow.cluster.connection import LOOK_EVERY_SECONDS, Capacity  # sets what Ray reads
+from sentiflow.cluster.connection import POLL_SECONDS, Capacity  # before Ray: it sets variables
 from sentiflow.errors import JobError, StorageError, UserError
 from sentiflow.progress import Progress, say
 from sentiflow.storage import errors, filesystem
@@ -38,13 +38,13 @@ _MAX_QUEUED = 1000
 _COLOR = re.compile(r"\x1b\[\d+m")
 
 _KNOWN = {kind.__name__: kind for kind in (UserError, StorageError, JobError)}
-"""Errors of a part that are raised in the driver as they were, by name."""
+"""Errors of a part that the driver raises again as they are, by name."""
 
 MARKERS = "_work/receipts"
 """Folder of the completion markers, below the stage's directory. The stage owns ``_work``."""
 
 _READ_AT_ONCE = 16
-"""An object store answers slowly, but to many requests at once."""
+"""Requests at a time: an object store answers slowly, but many at once."""
 
 
 class Marker(TypedDict):
@@ -74,7 +74,7 @@ class MapStages:
         Args:
             stage: Its name, for progress.
             root: Its output directory.
-            resumes: Whether the markers of an earlier run count, which was killed.
+            resumes: Whether an unfinished run left markers that count.
             num_workers: Tasks at the same time; ``auto``: as many as there are cores.
             max_wait_minutes: How long the cluster may be without a node that could do the work.
             uses_ray_data: Work with Ray Data (:func:`map_dataset`), not with plain tasks.
@@ -99,11 +99,12 @@ class MapStages:
         """Do the work on each part that has no completion marker of this map stage yet.
 
         Args:
-            name: Of the map stage.
+            name: Name of the map stage.
             work: Takes the number of a part, from 0, and returns what JSON can hold.
-            sizes: By part: units of progress, and bytes.
-            unit: Of progress.
-            keys: By part: what it stands for. A marker with another key does not count.
+            sizes: For each part: its size in units of progress, and its bytes.
+            unit: Unit of progress.
+            keys: For each part: hash of its settings and input. A marker with another key does not
+                count.
             num_gpus: Share of a GPU for each part.
 
         Returns:
@@ -136,14 +137,14 @@ class MapStages:
                 progress.advance(sizes[part][0], num_bytes=sizes[part][1])
         return [results[part] for part in range(len(sizes))]
 
-    def map_parts(
+    def make_map(
         self, name: str, *, key: str = ""
     ) -> Callable[[Callable[[int], Result], Sequence[int]], Iterator[Result]]:
-        """Make a function that runs a map stage over parts whose sizes in bytes are known.
+        """Make a function that runs a map stage, given the work and the size of each part in bytes.
 
         Args:
-            name: Of the map stage.
-            key: What all of its parts stand for.
+            name: Name of the map stage.
+            key: Settings and input that all of its parts have in common.
         """
 
         def run(work: Callable[[int], Result], sizes: Sequence[int]) -> Iterator[Result]:
@@ -205,7 +206,7 @@ def map_parts(
                 queued[function.remote([shared], part)] = part
             if not queued:
                 return
-            done, _ = ray.wait(list(queued), num_returns=1, timeout=LOOK_EVERY_SECONDS)
+            done, _ = ray.wait(list(queued), num_returns=1, timeout=POLL_SECONDS)
             for task in done:
                 part = queued.pop(task)
                 yield part, _get(task, part)
@@ -293,7 +294,7 @@ def _set_up_data(capacity: Capacity) -> None:
 
 
 def _get(task: Any, part: int) -> Any:
-    """Give the result of a task, or raise its error without Ray's wrapping."""
+    """Return the result of a task, or raise its error without Ray's wrapping."""
     try:
         return json.loads(ray.get(task))
     except ray.exceptions.RayTaskError as error:
@@ -322,8 +323,8 @@ def _run(
 def _run_shared(shared: Sequence[Any], part: int) -> str:
     """Do the work on one part; ``shared`` is a list of one reference, which Ray does not resolve.
 
-    The work holds a list of all parts of the corpus. To unpack it for each part would take time
-    that grows with the square of their number.
+    The work holds a list of all parts of the corpus. Unpacking it for each part would take time
+    that grows with the square of the number of parts.
     """
     return json.dumps(_fetch_work(*shared)(part))
 

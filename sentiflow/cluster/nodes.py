@@ -28,7 +28,7 @@ class Node:
 
     id: str
     name: str
-    """Its address, with the first digits of its id where several nodes have one address."""
+    """Address of the node, with the first digits of its id if several nodes have the same one."""
     num_cpus: float
     num_gpus: float
     session_dir: str
@@ -67,7 +67,7 @@ def name_nodes(names: Iterable[str]) -> str:
 
 
 def here() -> str:
-    """Give the id of the node that this process runs on."""
+    """Return the id of the node that this process runs on."""
     return str(ray.get_runtime_context().get_node_id())
 
 
@@ -84,8 +84,8 @@ def on_each(
 
     Args:
         work: A function of a module that every node can import.
-        arguments: For the function; they must be picklable, and so must its result.
-        timeout_seconds: For all nodes together. The first call starts a worker on each.
+        arguments: Arguments of the function; they must be picklable, and so must its result.
+        timeout_seconds: Limit for all nodes together. The first call starts a worker on each.
         nodes: Call it on these nodes only.
 
     Returns:
@@ -123,7 +123,7 @@ def _call(work: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
 
 
 def _get(task: Any) -> tuple[Any, str]:
-    """Give the result of a call, or in one line why there is none."""
+    """Return the result of a call, or in one line why there is none."""
     try:
         return ray.get(task), ""
     except ray.exceptions.TaskUnschedulableError:

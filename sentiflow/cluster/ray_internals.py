@@ -1,6 +1,6 @@
 """Ray's private interfaces -> what the package needs of them; no other module uses any.
 
-A later Ray may rename or remove each of them. Then its function does what stands under "Without".
+A later Ray may rename or remove each of them. Its function then does what "Without" says.
 """
 
 import logging
@@ -17,7 +17,7 @@ _silent.setLevel(logging.CRITICAL)
 
 
 def _find(name: str) -> Any:
-    """Import what a full name stands for; None where Ray has it no longer."""
+    """Import what a full name stands for; None if Ray no longer has it."""
     try:
         return pkgutil.resolve_name(name)
     except (ImportError, AttributeError):
@@ -46,7 +46,7 @@ def loopback_only() -> Iterator[None]:
 
 
 def max_resources() -> Mapping[str, float]:
-    """Give what an autoscaler may bring the cluster to, by resource; empty if it does not say.
+    """Return the most that an autoscaler may provide, by resource; empty if it does not say.
 
     Why: a training that needs more than there can ever be is refused at once.
     Without: empty, and such a training waits for nodes that never come.

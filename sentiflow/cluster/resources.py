@@ -55,8 +55,8 @@ class Resources:
 
         Args:
             wanted: The setting.
-            cpus: For each worker; one is enough for ``auto``.
-            gpus: For each worker; as :meth:`gpus_per_train_worker` says by default.
+            cpus: Cores for each worker; one is enough for ``auto``.
+            gpus: GPUs for each worker. Default: by :meth:`gpus_per_train_worker`.
 
         Raises:
             UserError: The cluster has too few cores or GPUs, and cannot have more; the training

@@ -94,8 +94,8 @@ def find_problems(
     Args:
         uri: The directory.
         among: The nodes, as ``nodes.living`` gave them.
-        resources: Of the cluster.
-        timeout_seconds: For each of three steps.
+        resources: Resources of the cluster.
+        timeout_seconds: Limit for each of three steps.
     """
     if is_local(uri) and lacks_workers(among, resources) and not is_on_network(uri):
         return [
@@ -122,7 +122,7 @@ def find_problems(
 def _group(
     what: str, answers: Sequence[NodeAnswer[list[str]] | NodeAnswer[str]]
 ) -> list[SharingProblem]:
-    """Make one problem of equal problems of several nodes."""
+    """Combine equal problems of several nodes into one."""
     names: dict[str, list[str]] = defaultdict(list)
     for answer in answers:
         if answer.problem:
@@ -160,7 +160,7 @@ def _name_file(uri: str, token: str) -> str:
 
 
 def _write(uri: str, token: str) -> str:
-    """Write this node's file; returns its location."""
+    """Write this node's file; return its location."""
     file = _name_file(uri, token)
     filesystem.write_bytes(file, file.encode())
     return file

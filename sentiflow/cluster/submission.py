@@ -94,7 +94,7 @@ class Submission:
         return {"working_dir": str(folder), "env_vars": dict(self.variables), **pip}
 
     def metadata(self) -> dict[str, str]:
-        """Give what Ray stores with the job."""
+        """Return what Ray stores with the job."""
         return {RESULTS_KEY: json.dumps(dict(self.results))}
 
 

@@ -25,8 +25,9 @@ from sentiflow.storage import compression, filesystem
 from sentiflow.storage.uris import join
 
 _CUT_HERE_BYTES = 1 << 28
+"""Size of all files up to which they are cut in this process."""
 _KEPT = {"user": pa.string(), "time": pa.timestamp("s", tz="UTC")}
-"""Additional columns that preparation can keep, and their types."""
+"""Columns that ``prepare.keep_columns`` can add to the tweets, and their types."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class CsvPart:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The file."""
+        """URI of the file."""
         return (self.csv_range.source,)
 
 
@@ -74,7 +75,7 @@ def map_here(work: Work, sizes: Sequence[int]) -> Iterable[TaskResult]:
 
 
 def is_small(uris: Sequence[str]) -> bool:
-    """Say whether files are so small that they are cut here, sooner than workers start."""
+    """Say whether files are so small that this process cuts them before workers have started."""
     if any(map(compression.is_compressed, uris)):
         return False
     return (
@@ -121,24 +122,24 @@ class CsvPlan:
 def open_csv(
     uris: Sequence[str],
     *,
-    form: FormatSettings,
+    settings: FormatSettings,
     rows_per_part: int,
     unpack_to: str,
     map_parts: MapParts = map_here,
 ) -> Corpus:
     """Plan and cut CSV files, see :func:`plan_csv` and :func:`cut_csv`."""
-    plan = plan_csv(uris, form=form, rows_per_part=rows_per_part, unpack_to=unpack_to)
+    plan = plan_csv(uris, settings=settings, rows_per_part=rows_per_part, unpack_to=unpack_to)
     return cut_csv(plan, map_parts=map_parts)
 
 
 def plan_csv(
-    uris: Sequence[str], *, form: FormatSettings, rows_per_part: int, unpack_to: str
+    uris: Sequence[str], *, settings: FormatSettings, rows_per_part: int, unpack_to: str
 ) -> CsvPlan:
     """Find the format of CSV files from their beginning.
 
     Args:
         uris: The files, plain or compressed.
-        form: The format settings.
+        settings: The section ``format``.
         rows_per_part: Approximate number of records in a part.
         unpack_to: A directory for the pieces of compressed files, which stay there.
 
@@ -147,7 +148,7 @@ def plan_csv(
     """
     return CsvPlan(
         tuple(
-            _plan(uri, form, rows_per_part, join(unpack_to, f"file-{number:05d}"))
+            _plan(uri, settings, rows_per_part, join(unpack_to, f"file-{number:05d}"))
             for number, uri in enumerate(uris)
         )
     )
@@ -190,12 +191,12 @@ def cut_chunk(number: int, *, chunks: Sequence[csv_ranges.Chunk]) -> TaskResult:
     return asdict(csv_ranges.cut(chunks[number]))
 
 
-def _plan(uri: str, form: FormatSettings, rows_per_part: int, unpack_to: str) -> PlannedFile:
+def _plan(uri: str, settings: FormatSettings, rows_per_part: int, unpack_to: str) -> PlannedFile:
     """Find the format of a file, and divide it into chunks."""
     info = filesystem.file_info(uri)
     with compression.open_content(uri) as content:
         head = content.read_at(0, csv_format.HEAD_BYTES)
-    found, start = csv_format.resolve(form, head, source=uri)
+    found, start = csv_format.resolve(settings, head, source=uri)
     packed = compression.is_compressed(uri)
     whole = csv_ranges.Chunk(
         source=uri,
@@ -203,10 +204,10 @@ def _plan(uri: str, form: FormatSettings, rows_per_part: int, unpack_to: str) ->
         stop=None,
         first_record=start,
         range_bytes=csv_ranges.range_size(
-            head[start:], rows_per_range=rows_per_part, delimiter=form.delimiter
+            head[start:], rows_per_range=rows_per_part, delimiter=settings.delimiter
         ),
         num_columns=found.num_columns,
-        delimiter=form.delimiter,
+        delimiter=settings.delimiter,
         unpack_to=unpack_to if packed else "",
     )
     chunks = [whole] if packed else csv_ranges.make_chunks(whole, info.size)

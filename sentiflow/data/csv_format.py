@@ -64,11 +64,11 @@ class CsvFormat:
 _MEANINGS = tuple(ColumnsSettings.model_fields)
 
 
-def resolve(form: FormatSettings, head: bytes, *, source: str) -> tuple[CsvFormat, int]:
+def resolve(settings: FormatSettings, head: bytes, *, source: str) -> tuple[CsvFormat, int]:
     """Find the columns of one file.
 
     Args:
-        form: The settings.
+        settings: The section ``format``.
         head: The first ``HEAD_BYTES`` of the file.
         source: Its URI, for messages.
 
@@ -87,43 +87,43 @@ def resolve(form: FormatSettings, head: bytes, *, source: str) -> tuple[CsvForma
             raise UserError(f"{source} is compressed", hint=f"its name must end in {suffix}")
     start = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
     names: list[str] = []
-    labels, time_format = form.labels, form.time_format
-    if form.kind == "sentiment140":
+    labels, time_format = settings.labels, settings.time_format
+    if settings.kind == "sentiment140":
         num_columns, columns = 6, _SENTIMENT140_COLUMNS
         labels, time_format = _SENTIMENT140_LABELS, _SENTIMENT140_TIME
     else:
-        assert form.columns is not None, "settings are validated"
-        names, num_columns, data_start = _look_at_columns(form, head[start:], source)
+        assert settings.columns is not None, "settings are validated"
+        names, num_columns, data_start = _find_columns(settings, head[start:], source)
         start += data_start
-        columns = _by_position(form.columns, names, num_columns, source)
-    found = CsvFormat(form, num_columns, columns, _meanings(labels), time_format, tuple(names))
+        columns = _by_position(settings.columns, names, num_columns, source)
+    found = CsvFormat(settings, num_columns, columns, _meanings(labels), time_format, tuple(names))
     return found, start
 
 
-def _look_at_columns(form: FormatSettings, head: bytes, source: str) -> tuple[list[str], int, int]:
-    """Find the names of the columns (none without a header), their number, and the first data."""
-    records, _ = find_records(head, delimiter=form.delimiter)
+def _find_columns(settings: FormatSettings, head: bytes, source: str) -> tuple[list[str], int, int]:
+    """Find the names of the columns (none without a header), their number, and where data begin."""
+    records, _ = find_records(head, delimiter=settings.delimiter)
     if not len(records):
         raise UserError(f"{source} holds no record", hint="the file is empty: name another CSV")
     is_valid = ~records.malformed & (records.stops - records.starts < csv.field_size_limit())
-    if form.has_header and not is_valid[0]:
+    if settings.has_header and not is_valid[0]:
         raise UserError(
             f"{source}: the header is not a valid record",
             hint="a quote is unclosed or misplaced; is it a CSV file?",
         )
     if not is_valid.any():
         raise UserError(f"{source} has no valid record at its beginning", hint="is it a CSV file?")
-    chosen = np.flatnonzero(is_valid)[: 1 if form.has_header else _SAMPLE_RECORDS]
-    rows = [_fields(head[records.starts[i] : records.stops[i]], form) for i in chosen]
-    if form.has_header:
+    chosen = np.flatnonzero(is_valid)[: 1 if settings.has_header else _SAMPLE_RECORDS]
+    rows = [_fields(head[records.starts[i] : records.stops[i]], settings) for i in chosen]
+    if settings.has_header:
         return [name.strip() for name in rows[0]], len(rows[0]), int(records.stops[0])
     # the most frequent number of columns; of several equally frequent ones the largest
     return [], max(statistics.multimode(map(len, rows))), 0
 
 
-def _fields(record: bytes, form: FormatSettings) -> list[str]:
-    text = io.StringIO(record.decode(form.encoding, "replace"), newline="")
-    return next(csv.reader(text, delimiter=form.delimiter))
+def _fields(record: bytes, settings: FormatSettings) -> list[str]:
+    text = io.StringIO(record.decode(settings.encoding, "replace"), newline="")
+    return next(csv.reader(text, delimiter=settings.delimiter))
 
 
 def _by_position(

@@ -147,7 +147,7 @@ def cut(chunk: Chunk) -> CutChunk:
 
 
 def connect(
-    parts: Sequence[Chunk],
+    chunks: Sequence[Chunk],
     found: Sequence[CutChunk],
     *,
     first_row: int = 0,
@@ -156,7 +156,7 @@ def connect(
     """Number the rows of the chunks of a file, and cut chunks with a wrong guess again.
 
     Args:
-        parts: The chunks of one file in order.
+        chunks: The chunks of one file in order.
         found: Result of :func:`cut` for each.
         first_row: Number of the first record of the file.
         cut_again: Cuts a chunk whose ``first_record`` is known by now.
@@ -164,7 +164,7 @@ def connect(
     ranges: list[CsvRange] = []
     position = found[0].first_record if found else 0
     row = first_row
-    for chunk, result in zip(parts, found, strict=True):
+    for chunk, result in zip(chunks, found, strict=True):
         if chunk.stop is not None and position >= chunk.stop:
             continue
         if result.first_record != position:

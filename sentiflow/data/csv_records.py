@@ -75,9 +75,9 @@ def _name_fault(line: bytes, delimiter: str) -> str:
     if len(line) > MAX_RECORD_BYTES:
         return TOO_LONG
     fields, quoted = _parts(delimiter)
-    sound = fields.match(line)
-    assert sound is not None, "an empty sequence of fields matches, too"
-    return MISPLACED_QUOTE if quoted.match(line, sound.end()) else UNCLOSED_QUOTE
+    valid = fields.match(line)
+    assert valid is not None, "an empty sequence of fields matches, too"
+    return MISPLACED_QUOTE if quoted.match(line, valid.end()) else UNCLOSED_QUOTE
 
 
 def _find_regular(piece: bytes, delimiter: str, last: bool) -> tuple[Records, int] | None:

@@ -293,7 +293,7 @@ class _Session(requests.Session):
     """Follows redirects to http or https, but never from https to http."""
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Give the address that a response redirects to."""
+        """Return the address that a response redirects to."""
         target = super().get_redirect_target(resp)
         allowed = ("https",) if resp.url.startswith("https:") else ("http", "https")
         if target and urlsplit(urljoin(resp.url, target)).scheme not in allowed:

@@ -89,7 +89,7 @@ class Status:
 
 
 def fingerprint(value: Any) -> str:
-    """Hash a JSON value, whatever the order of its keys, to 16 hexadecimal digits."""
+    """Hash a JSON value to 16 hexadecimal digits; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -107,10 +107,10 @@ def read(uri: str) -> Manifest | None:
         return None
     except ValueError as error:
         raise UserError(f"{uri} is not JSON", hint="it is damaged, or not a manifest") from error
-    version = record.get("format_version") if isinstance(record, dict) else None
-    if isinstance(version, int) and version > FORMAT_VERSION:
+    found = record.get("format_version") if isinstance(record, dict) else None
+    if isinstance(found, int) and found > FORMAT_VERSION:
         raise UserError(f"{uri} was written by a newer sentiflow", hint="update sentiflow")
-    if version != FORMAT_VERSION or not record.keys() >= _REQUIRED:
+    if found != FORMAT_VERSION or not record.keys() >= _REQUIRED:
         raise UserError(f"{uri} is not a manifest of sentiflow")
     return record
 
@@ -158,7 +158,7 @@ def _compare(spec: OutputSpec, record: Manifest) -> Status:
 
 
 def _find_damaged(uri: str, record: Manifest) -> list[str]:
-    """List the first file that is missing or has another size than in the manifest, if any."""
+    """Find the first file that is missing or whose size is not that in the manifest, if any."""
     sizes = filesystem.sizes(uri)
     return [i["path"] for i in record["files"] if sizes.get(i["path"]) != i["bytes"]][:1]
 
@@ -176,7 +176,7 @@ def _has_grown(spec: OutputSpec, record: Manifest, differences: Sequence[str]) -
 
 
 def identify_file(item: InputFile) -> str:
-    """Name the content of an input file: its hash, and for an archive also the member."""
+    """Identify the content of an input file: its hash, and the member of an archive."""
     return join_member(item["tree_sha256"], split_member(item["uri"])[1])
 
 
@@ -357,10 +357,10 @@ def _tidy(spec: OutputSpec, record: Manifest) -> None:
     filesystem.delete(join(spec.uri, STARTED))
 
 
-def _write_started(spec: OutputSpec, fingerprint: str | None) -> None:
+def _write_started(spec: OutputSpec, key: str | None) -> None:
     started = {
         "stage": spec.stage,
-        "fingerprint": fingerprint,
+        "fingerprint": key,
         "format_version": FORMAT_VERSION,
     }
     filesystem.write_bytes(join(spec.uri, STARTED), _to_json(started))
@@ -372,8 +372,8 @@ def read_key(uri: str) -> Any:
         started = json.loads(filesystem.read_bytes(join(uri, STARTED)))
     except (FileNotFoundError, ValueError):
         return None
-    same_form = isinstance(started, dict) and started.get("format_version") == FORMAT_VERSION
-    return started.get("fingerprint") if same_form else None
+    is_current = isinstance(started, dict) and started.get("format_version") == FORMAT_VERSION
+    return started.get("fingerprint") if is_current else None
 
 
 def _delete_owned(spec: OutputSpec, *, keep: Sequence[str]) -> None:

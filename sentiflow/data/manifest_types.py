@@ -42,9 +42,9 @@ class TextCounts(RepeatCounts):
     """Repeated texts within splits and across them."""
 
     within: dict[str, RepeatCounts]
-    """By split, where only the rows of that split are compared."""
+    """Repeated texts by split; only rows of the same split are compared."""
     shared_texts: dict[str, int]
-    """By pair of splits (``train_and_test``): different texts that both contain."""
+    """Different texts that two splits share, by pair of splits (``train_and_test``)."""
     leaked_rows: dict[str, int]
     """Rows whose text an earlier split contains, too. ``validation_in_train`` counts validation
     rows; ``test_in_train`` and ``test_in_validation`` count test rows, and a row may be in both."""
@@ -77,7 +77,7 @@ class WordCount(TypedDict):
 
     word: str
     count: int
-    """Its occurrences in all splits."""
+    """Occurrences in all splits."""
 
 
 class SplitTokens(TypedDict):
@@ -99,7 +99,7 @@ class VocabularyReport(TypedDict):
     frequent_without_vector: list[WordCount]
     """The most frequent words without a pretrained vector."""
     tokens: dict[str, SplitTokens]
-    """By split."""
+    """Counts of tokens by split."""
 
 
 class ModelInput(Input, total=False):
@@ -115,7 +115,7 @@ class RunPart(TypedDict):
     """What a stage adds to an MLflow run."""
 
     metrics: dict[str, float]
-    """Those of the whole stage. The metrics of a training's epochs are in ``history``."""
+    """Metrics of the whole stage. Those of a training's epochs are in ``history``."""
     tags: dict[str, str]
 
 
@@ -172,7 +172,7 @@ class Manifest(TypedDict, total=False):
     """prepare."""
 
     history: list[dict[str, Any]]
-    """train: a ``trainer.EpochResult`` each."""
+    """train: a ``results.EpochResult`` each."""
     pretraining: list[dict[str, Any]]
     """train: the same of pretraining."""
     chosen_epoch: int

@@ -21,7 +21,7 @@ class TableSlice:
     source: str
     start: int
     stop: int
-    """``start`` and ``stop`` count the rows of the file."""
+    """``start`` and ``stop`` are row numbers in the file."""
     first_row: int
     """Number of row ``start`` over all files."""
     split: str | None = None
@@ -35,12 +35,12 @@ class TablePart:
 
     @property
     def num_rows(self) -> int:
-        """Number of its rows."""
+        """Number of rows."""
         return sum(piece.stop - piece.start for piece in self.slices)
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The files."""
+        """URIs of the files."""
         return tuple(piece.source for piece in self.slices)
 
 

@@ -41,9 +41,9 @@ class Checked:
     """A piece of a corpus with its rows accepted or rejected."""
 
     tweets: pa.Table
-    """``schema.TWEETS``, and the additional columns that were requested."""
+    """Columns of ``schema.TWEETS``, and the additional ones that were requested."""
     rejected: pa.Table
-    """``schema.REJECTED``."""
+    """Columns of ``schema.REJECTED``."""
     num_left_out: int = 0
     """Rows that ``every_nth`` left out; they are not checked."""
     num_unknown_labels: int = 0

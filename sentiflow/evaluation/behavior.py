@@ -49,7 +49,7 @@ class BehaviorTest:
     kind: Kind
     name: str
     expectation: str
-    """In a sentence."""
+    """What a reader would expect, in a sentence."""
     cases: Sequence[Case]
     expected: str
     """The label of the texts, ``same label``, or what a change does to the probability: ``lower``,
@@ -60,7 +60,7 @@ class BehaviorTest:
 
         Args:
             before: The probability of each text.
-            after: That of the changed text.
+            after: The probability of each changed text.
         """
         change = after - before
         if self.kind == "minimum function":
@@ -83,7 +83,7 @@ class Failure:
 
     text: str
     probability: float
-    """Of positive."""
+    """Probability of positive."""
     changed_text: str | None
     """None where a case is one text."""
     changed_probability: float | None
@@ -96,13 +96,13 @@ class BehaviorResult:
     kind: Kind
     name: str
     expectation: str
-    """In a sentence."""
+    """What a reader would expect, in a sentence."""
     num_cases: int
     num_passed: int
     pass_rate: float
     low: float
-    """Of the 95 % Wilson interval. The cases of a test resemble each other, so it is too narrow for
-    other kinds of sentences."""
+    """Lower end of the 95 % Wilson interval. The cases of a test resemble each other, so it is too
+    narrow for other kinds of sentences."""
     high: float
     failures: tuple[Failure, ...]
     """The worst first: farthest from one half, from the unchanged text, or beyond the limit."""

@@ -66,7 +66,7 @@ def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[
 
 
 def _before(measured: Measurements, rows: pa.Table) -> np.ndarray | None:
-    """Give the probabilities without the model's temperature; None if it has none."""
+    """Return the probabilities without the model's temperature; None if it has none."""
     if not measured.calibration or measured.calibration["temperature"] == 1:
         return None
     return before_temperature(

@@ -26,7 +26,7 @@ from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
 from sentiflow.tracking import provenance, recording
 
 SURE = 0.05
-"""A p-value below it counts as a difference."""
+"""A difference with a p-value below it counts as one."""
 
 _ABSENT = "(absent)"
 """Stands for a setting that does not exist in the version of sentiflow that one run used."""
@@ -54,16 +54,16 @@ class SliceDifference:
     accuracy_first: float
     accuracy_second: float
     difference: paired.Difference
-    """Of accuracy; its p-value is of this slice alone."""
+    """Difference of accuracy; its p-value is for this slice alone."""
     p_adjusted: float
-    """For the number of slices, by ``paired.adjust``."""
+    """The p-value, adjusted for the number of slices by ``paired.adjust``."""
     moved: bool
     """Whether ``p_adjusted`` is below ``SURE``."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting of preparation or training that is not the same for both models."""
+    """A setting of preparation or training that differs between the models."""
 
     key: str
     """Dotted: ``train.model.cell``."""
@@ -79,10 +79,10 @@ class Model:
     """As the user wrote it."""
     scored_uri: str
     run_id: str | None
-    """Of MLflow, if that is how it was named."""
+    """Id of the MLflow run, if the user gave one."""
     model_uri: str
     fingerprint: str
-    """Of the model package."""
+    """Fingerprint of the model package."""
     about: str
     """Its settings in brief."""
     figures: BinaryMetrics
@@ -139,7 +139,7 @@ def compare(
 
     Raises:
         UserError: One has no predictions, or the two cannot be compared.
-        JobError: MLflow cannot be reached.
+        UnavailableError: MLflow cannot be reached.
     """
     pair = (_find(first, tracking_uri), _find(second, tracking_uri))
     rows = evaluated_rows.read_pair(pair)
@@ -194,13 +194,13 @@ def _find(name: str, tracking_uri: str | None) -> evaluated_rows.Scored:
     if names_model(name):
         raise UserError(f"{name} is a model, not a run with predictions", hint=hint)
     uri = absolute_uri(name)
-    for place in (uri, join(uri, "scored")):
+    for location in (uri, join(uri, "scored")):
         try:
-            record = manifest.read(place)
+            record = manifest.read(location)
         except NotADirectoryError:  # a file was named
             break
         if record is not None and record["stage"] == "score":
-            return evaluated_rows.Scored(name, place, record)
+            return evaluated_rows.Scored(name, location, record)
     raise UserError(f"{name} holds no finished predictions", hint=f"score it first; or {hint}")
 
 
@@ -246,7 +246,7 @@ def _describe(
 def _compare_metrics(
     label: np.ndarray, prediction: list[np.ndarray], probability: list[np.ndarray]
 ) -> dict[str, paired.Difference | None]:
-    """Compare two models' metrics but for the accuracy."""
+    """Compare all metrics of two models but accuracy."""
     log_loss = [log_losses(label=label, probability=each) for each in probability]
     error = [squared_errors(label=label, probability=each) for each in probability]
     return {
@@ -326,7 +326,7 @@ def _compare_settings(first: Manifest, second: Manifest) -> tuple[list[Setting] 
 
     Args:
         first: Manifest of a scored directory.
-        second: Of the other.
+        second: Manifest of the other.
 
     Returns:
         The settings by key, None if a training's manifest is gone; what could not be compared.

@@ -64,19 +64,19 @@ def describe_output(config: Config) -> OutputSpec:
 
 
 def run(config: Config, recorder: Recorder, *, overwrite: bool) -> Manifest:
-    """Evaluate predictions and render the report; returns the manifest.
+    """Evaluate predictions and render the report; return the manifest.
 
     Raises:
         UserError: There is no labelled row that the model was not trained on.
     """
     began = time.monotonic()
-    target, settings = describe_output(config), config.evaluate
-    scored_uri = target.inputs["scored"]["uri"]
+    spec, settings = describe_output(config), config.evaluate
+    scored_uri = spec.inputs["scored"]["uri"]
     scored = manifest.require(scored_uri, stage="score", setting="")
     rows = evaluated_rows.read(scored_uri, scored)
     rows, is_unseen, notes = _leave_out_training_rows(rows, scored)
     evaluated_rows.require_labelled(rows, scored_uri)
-    manifest.begin(target, overwrite=overwrite)
+    manifest.begin(spec, overwrite=overwrite)
     measured = results.measure(
         rows,
         model=scored["inputs"]["model"],
@@ -92,21 +92,21 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> Manifest:
     for note in notes:
         say(STAGE, note)
     trained = lineage.training_of(scored)
-    data = _collect(config, result, chosen, scored, trained, target)
+    data = _collect(config, result, chosen, scored, trained, spec)
     content = result.to_json()
     plots = charts.render(result.measured, data.rows, data.curve)
     files = {f"{PLOTS}/{name}": written for name, written in plots.items()}
     files[PAGE] = report.render_page(data, plots).encode()
     files[METRICS] = json.dumps(content, indent=2, allow_nan=False).encode()
     for name, written in files.items():
-        filesystem.write_bytes(join(target.uri, name), written)
-    tables = filesystem.write_part(target.uri, MISTAKES, data.mistakes)
+        filesystem.write_bytes(join(spec.uri, name), written)
+    tables = filesystem.write_part(spec.uri, MISTAKES, data.mistakes)
     seconds = time.monotonic() - began
     own = trained if trained and _is_own(trained, scored) else None
-    _track(result, files, recorder, own, target)
+    _track(result, files, recorder, own, spec)
     _report(measured, seconds)
     return manifest.publish(
-        target,
+        spec,
         counts={"rows": sum(metrics.num_rows for metrics in measured.figures.values())},
         files=[
             *(FileEntry(path=name, rows=None, bytes=len(files[name])) for name in files),
@@ -140,7 +140,7 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
 
 
 def _find_empty_slices(measured: Measurements, patterns: Mapping[str, str]) -> list[str]:
-    """Name the user's own slices that have no text."""
+    """Write a note for each slice of the user's own that has no text."""
     names = {item.name for item in measured.slices}
     if patterns and not names:
         return ["slices of your own need the texts: score with score.keep_columns=[text]"]
@@ -148,7 +148,7 @@ def _find_empty_slices(measured: Measurements, patterns: Mapping[str, str]) -> l
 
 
 def _is_own(trained: Manifest, scored: Manifest) -> bool:
-    """Say whether the scored corpus is the one whose test rows the training left out."""
+    """Say whether the scored corpus is the one that the model was trained on."""
     corpus = scored["inputs"]["corpus"]["fingerprint"]
     return bool(trained["inputs"]["prepared"]["fingerprint"] == corpus)
 
@@ -159,7 +159,7 @@ def _collect(
     rows: pa.Table,
     scored: Manifest,
     trained: Manifest | None,
-    target: OutputSpec,
+    spec: OutputSpec,
 ) -> report.ReportData:
     prepared = lineage.corpus_of(scored)
     return report.ReportData(
@@ -173,8 +173,8 @@ def _collect(
         settings={
             record["stage"]: record["settings"] for record in (prepared, trained, scored) if record
         }
-        | {STAGE: target.settings},
-        lineage=_lineage(prepared, scored, target),
+        | {STAGE: spec.settings},
+        lineage=_describe_lineage(prepared, scored, spec),
         versions=scored["versions"],
     )
 
@@ -197,17 +197,17 @@ def _count_rows(prepared: Manifest | None, scored: Manifest) -> dict[str, int]:
     }
 
 
-def _lineage(
-    prepared: Manifest | None, scored: Manifest, target: OutputSpec
+def _describe_lineage(
+    prepared: Manifest | None, scored: Manifest, spec: OutputSpec
 ) -> list[tuple[str, str, str]]:
     corpus, model = scored["inputs"]["corpus"], scored["inputs"]["model"]
     files = prepared["inputs"]["csv"]["files"] if prepared else corpus.get("files", ())
-    lineage = [("input file", item["uri"], item["tree_sha256"][:16]) for item in files]
+    origins = [("input file", item["uri"], item["tree_sha256"][:16]) for item in files]
     if prepared:
-        lineage.append(("prepared data", corpus["uri"], corpus["fingerprint"]))
-    lineage.append(("model", model["uri"], model["fingerprint"]))
-    scored_input = target.inputs["scored"]
-    return [*lineage, ("predictions", scored_input["uri"], scored_input["fingerprint"])]
+        origins.append(("prepared data", corpus["uri"], corpus["fingerprint"]))
+    origins.append(("model", model["uri"], model["fingerprint"]))
+    scored_input = spec.inputs["scored"]
+    return [*origins, ("predictions", scored_input["uri"], scored_input["fingerprint"])]
 
 
 def _track(
@@ -215,12 +215,12 @@ def _track(
     files: dict[str, bytes],
     recorder: Recorder,
     trained: Manifest | None,
-    target: OutputSpec,
+    spec: OutputSpec,
 ) -> None:
     """Log the metrics and the report.
 
-    The headlines are logged to the training's run too, if the corpus is its own: those of another
-    corpus would be mistaken for its test metrics.
+    The headlines are logged to the training's run too, but only if the corpus is the one that it
+    was trained on: those of another corpus would be mistaken for its test metrics.
     """
     measured = result.measured
     for split, metrics in measured.figures.items():
@@ -231,7 +231,7 @@ def _track(
     )
     recorder.log_files(files)
     lines = (f"- **{number}** {meaning}" for number, meaning, _ in result.highlights)
-    scored = target.inputs["scored"]
+    scored = spec.inputs["scored"]
     tags = {SCORED_TAG: scored["uri"], SCORED_FINGERPRINT_TAG: scored["fingerprint"]}
     recorder.set_tags(tags | {"mlflow.note.content": "\n".join(lines)})
     if trained:
@@ -243,7 +243,7 @@ def _track(
 
 
 def _mean_pass_rates(tests: Sequence[BehaviorResult]) -> dict[str, float]:
-    """Average the tests of each kind: thirty charts would hide all others."""
+    """Average the tests of each kind: a metric for each test would make thirty charts in MLflow."""
     rates: dict[str, list[float]] = {}
     for test in tests:
         rates.setdefault(f"behavior/{test.kind.replace(' ', '_')}", []).append(test.pass_rate)

@@ -30,7 +30,7 @@ class Scored:
     name: str
     uri: str
     record: Manifest
-    """Its manifest."""
+    """Manifest of the directory."""
 
 
 Pair = tuple[Scored, Scored]
@@ -57,7 +57,7 @@ def read(uri: str, scored: Manifest) -> pa.Table:
     """Read the labelled rows, with their texts where these are available.
 
     Args:
-        uri: Of the scored directory.
+        uri: The scored directory.
         scored: Its manifest.
 
     Returns:
@@ -116,7 +116,7 @@ def is_binary(table: pa.Table) -> pa.ChunkedArray:
 
 
 def _find_kept(settings: Settings) -> dict[str, str]:
-    """Name the kept columns that may hold texts and times, and which of the two."""
+    """List the kept columns that may hold texts or times, each with which of the two."""
     names = {settings["text_column"]: _TEXT, _TEXT: _TEXT, _TIME: _TIME}
     return {name: names[name] for name in settings["keep_columns"] if name in names}
 
@@ -154,10 +154,10 @@ def _add_texts(rows: pa.Table, scored: Manifest) -> pa.Table:
     if not tweets:
         return rows
     found = pa.concat_tables(tweets)
-    place = pc.index_in(rows["row_id"], value_set=found["row_id"])
+    position = pc.index_in(rows["row_id"], value_set=found["row_id"])
     for name in (_TEXT, _TIME):
         if name in found.column_names and name not in rows.column_names:
-            rows = rows.append_column(name, found[name].take(place))
+            rows = rows.append_column(name, found[name].take(position))
     return rows.combine_chunks()
 
 
@@ -168,8 +168,8 @@ def _are_among(row_ids: pa.ChunkedArray, wanted: np.ndarray) -> pa.Array:
     square of the corpus.
     """
     numbers = row_ids.to_numpy()
-    place = np.searchsorted(wanted, numbers)
-    return pa.array(wanted[np.minimum(place, len(wanted) - 1)] == numbers)
+    position = np.searchsorted(wanted, numbers)
+    return pa.array(wanted[np.minimum(position, len(wanted) - 1)] == numbers)
 
 
 def read_pair(pair: Pair) -> ComparedRows:

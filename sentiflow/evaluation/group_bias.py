@@ -45,12 +45,12 @@ class TermResult:
     words: tuple[str, ...]
     """Words for the term in the sentences."""
     mean_probability: float
-    """Of positive."""
+    """Mean probability of positive."""
     difference: float
-    """From the mean over all terms of the category."""
+    """Difference from the mean over all terms of the category."""
     low: float
-    """Of the 95 % interval of the difference. One of twenty terms without a difference is expected
-    to have an interval that excludes 0."""
+    """Lower end of the 95 % interval of the difference. Of twenty terms without a difference, one
+    is expected to have an interval that excludes 0."""
     high: float
     known: bool
     """Whether the model knows all ``words``."""
@@ -97,7 +97,7 @@ def measure_group_bias(
     Args:
         score: Called once. A text with a probability of at least one half counts as positive.
         knows: Whether the model knows all of one or a few words, such as ``my sister``.
-        seed: Of the bootstrap and the permutations.
+        seed: Seed of the bootstrap and the permutations.
 
     Returns:
         A result for each of gender, nationality, religion and age.
@@ -171,7 +171,7 @@ def _make_sentences(category: str) -> np.ndarray:
 
 
 def _terms_of(category: str) -> dict[str, tuple[str, ...]]:
-    """Give the words of each term of a category."""
+    """Return the words of each term of a category."""
     terms = _CATEGORIES[category]["terms"]
     if isinstance(terms, list):
         return {term: (term,) for term in terms}

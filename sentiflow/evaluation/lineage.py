@@ -14,12 +14,12 @@ from sentiflow.storage import errors, filesystem
 from sentiflow.storage.uris import join
 
 _DECISIVE = tuple(f"tweets/split={split}/" for split in SPLITS[:2])
-"""Of prepared data: rows that decide weights, epoch and temperature."""
+"""Files of prepared rows that decide weights, epoch and temperature."""
 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """The rows of a scored corpus that a model was trained or chosen by."""
+    """The rows of a scored corpus that a model was trained on, or chosen by."""
 
     row_ids: np.ndarray
     is_known: bool
@@ -35,8 +35,8 @@ def training_of(scored: Manifest) -> Manifest | None:
     """Find the manifest of the training that made the model; None if it is gone or was redone."""
     model = scored["inputs"]["model"]
     training = manifest.read_input(model, "training")
-    is_it = training and training.get("model_fingerprint") == model["fingerprint"]
-    return training if is_it else None
+    is_same = training and training.get("model_fingerprint") == model["fingerprint"]
+    return training if is_same else None
 
 
 def input_files_of(scored: Manifest) -> Input | None:
@@ -50,8 +50,8 @@ def input_files_of(scored: Manifest) -> Input | None:
 
 def has_header(record: Manifest) -> bool:
     """Say whether the first record of each CSV was taken for a header."""
-    form = (corpus_of(record) or record)["settings"].get("format") or {}
-    return FormatSettings.model_validate(form).has_header
+    settings = (corpus_of(record) or record)["settings"].get("format") or {}
+    return FormatSettings.model_validate(settings).has_header
 
 
 def find_training_rows(scored: Manifest, *, name: str, by_splits: bool = True) -> TrainingRows:
@@ -60,8 +60,8 @@ def find_training_rows(scored: Manifest, *, name: str, by_splits: bool = True) -
     Args:
         scored: Manifest of the scored directory.
         name: What to call the model in a message.
-        by_splits: Whether rows count that the column ``split`` of the predictions shows too: those
-            of the model's own training, if the scored corpus is its prepared data.
+        by_splits: Include rows that the predictions' column ``split`` marks, too: those of the
+            model's own training, if the scored corpus is its prepared data.
 
     Returns:
         Rows are identified by file and number, not by text: rows of other files do not count.

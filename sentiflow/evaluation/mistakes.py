@@ -52,7 +52,7 @@ def find(rows: pa.Table) -> pa.Table:
             positive), ``prediction``.
 
     Returns:
-        As ``COLUMNS``.
+        A table with the columns ``COLUMNS``.
     """
     row_id, label, prediction, probability = (
         rows[name].to_numpy() for name in ("row_id", "label", "prediction", "probability")
@@ -64,17 +64,17 @@ def find(rows: pa.Table) -> pa.Table:
     chosen: list[tuple[str, np.ndarray, list[str]]] = []
     for kind, sign in (("confident", -1), ("near miss", 1)):
         order = wrong[np.lexsort((row_id[wrong], sign * certainty[wrong]))]
-        places = _first_of_each(order, same)[:NUM_KEPT]
-        chosen.append((kind, places, [""] * len(places)))
-    places, reasons = _doubtful_labels(text, label, prediction, certainty, same)
-    chosen.append(("label", places[:NUM_KEPT], reasons[:NUM_KEPT]))
+        positions = _first_of_each(order, same)[:NUM_KEPT]
+        chosen.append((kind, positions, [""] * len(positions)))
+    positions, reasons = _doubtful_labels(text, label, prediction, certainty, same)
+    chosen.append(("label", positions[:NUM_KEPT], reasons[:NUM_KEPT]))
     tables = [
-        rows.take(pa.array(places, pa.int64()))
-        .append_column("kind", pa.array([kind] * len(places), pa.string()))
+        rows.take(pa.array(positions, pa.int64()))
+        .append_column("kind", pa.array([kind] * len(positions), pa.string()))
         .append_column("why", pa.array(reasons, pa.string()))
         .select(COLUMNS.names)
         .cast(COLUMNS)
-        for kind, places, reasons in chosen
+        for kind, positions, reasons in chosen
     ]
     return pa.concat_tables(tables)
 

@@ -28,7 +28,7 @@ def probe(config: Config, scored: Manifest, rows: pa.Table) -> ProbeResult:
     """Apply the model to made-up texts and to changed texts of the corpus.
 
     Args:
-        config: Of the evaluation.
+        config: Settings of the evaluation.
         scored: The manifest of the predictions.
         rows: Texts of the corpus.
 

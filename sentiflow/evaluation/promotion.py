@@ -35,7 +35,7 @@ class ChampionTest:
     """Rows on which only the candidate is right."""
     only_champion_right: int
     p_value: float | None = None
-    """Of McNemar's test that both are right equally often. It does not decide."""
+    """The p-value of McNemar's test that both are right equally often. It does not decide."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Promotion:
     """None: the candidate is the champion already."""
     promoted: bool
     aliases: dict[str, int]
-    """After it: versions by alias."""
+    """Versions by alias, after the promotion."""
 
     @property
     def refused(self) -> bool:

@@ -41,10 +41,10 @@ class ReportData:
     result: EvaluationResult
 
     rows: pa.Table
-    """Of the headline split: ``label``, ``probability`` (of positive)."""
+    """Rows of the headline split: ``label``, ``probability`` (of positive)."""
 
     mistakes: pa.Table
-    """As ``mistakes.COLUMNS``."""
+    """Has the columns of ``mistakes.COLUMNS``."""
 
     num_examples: int
     """Mistakes of each kind to show; 0: the settings show none."""
@@ -60,10 +60,10 @@ class ReportData:
     """Nested, as resolved."""
 
     lineage: list[tuple[str, str, str]]
-    """What, its URI and its fingerprint, from the CSV to the predictions."""
+    """Name, URI and fingerprint of each step, from the CSV to the predictions."""
 
     versions: dict[str, str]
-    """Of the libraries used."""
+    """Versions of the libraries used, by name."""
 
 
 class Axis(NamedTuple):
@@ -73,7 +73,7 @@ class Axis(NamedTuple):
     high: float
 
     def place(self, value: float) -> str:
-        """Give the distance of a value from the left end, as CSS."""
+        """Return the distance of a value from the left end, as CSS."""
         return f"{100 * np.clip((value - self.low) / (self.high - self.low), 0, 1):.2f}%"
 
 
@@ -135,7 +135,7 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
 
 
 def _baseline(metrics: BinaryMetrics) -> tuple[str, float]:
-    """Give the more frequent label, and the accuracy of predicting it for every text."""
+    """Return the more frequent label, and the accuracy of predicting it for every text."""
     label = POSITIVE if metrics.positive_fraction >= 0.5 else NEGATIVE
     return LABEL_NAMES[label], max(metrics.positive_fraction, 1 - metrics.positive_fraction)
 

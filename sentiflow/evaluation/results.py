@@ -30,9 +30,9 @@ class AnsweredMetrics:
     num_rows: int
     """Rows that are answered."""
     accuracy: float | None
-    """On these; None without any, as is its interval."""
+    """Accuracy on these rows; it and its interval are None if there are none."""
     low: float | None
-    """Of the 95 % Wilson interval."""
+    """Lower end of the 95 % Wilson interval."""
     high: float | None
 
 
@@ -43,11 +43,11 @@ class Measurements:
     split: str
     """The headline split."""
     figures: dict[str, BinaryMetrics]
-    """By split: metrics of the rows labelled negative or positive."""
+    """Metrics of the rows labelled negative or positive, by split."""
     intervals: dict[str, dict[str, bootstrap.Interval]]
-    """By split and metric, see ``bootstrap.intervals``."""
+    """Intervals by split and metric, see ``bootstrap.intervals``."""
     three_class: dict[str, confidence.ThreeClassMetrics]
-    """By split that has neutral labels, where the margin of neutral is known."""
+    """Metrics by split that has neutral labels; empty if the margin of neutral is not known."""
     calibration: confidence.CalibrationEffect | None
     """None if the temperature of the model is not known."""
     coverage: Sequence[confidence.CoveragePoint]
@@ -61,7 +61,7 @@ class Measurements:
 
     @property
     def metrics(self) -> BinaryMetrics:
-        """Give the metrics of the headline split."""
+        """Return the metrics of the headline split."""
         return self.figures[self.split]
 
 
@@ -72,7 +72,7 @@ class ProbeResult:
     behavior: Sequence[BehaviorResult] = ()
     group_bias: Sequence[GroupBias] = ()
     word_bias: WordBias | None = None
-    """Of the model's word vectors; None if the model was not probed."""
+    """Bias of the model's word vectors; None if the model was not probed."""
     no_direction: str = ""
     """Why ``word_bias`` has no direction; empty if it has one."""
     not_asked: str = ""
@@ -86,7 +86,7 @@ class Highlight(NamedTuple):
     meaning: str
     """Continues the sentence that the number begins."""
     section: str
-    """Of the report, with the details."""
+    """Section of the report with the details."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class EvaluationResult:
     """Everything that an evaluation finds."""
 
     name: str
-    """Of the experiment."""
+    """Name of the experiment."""
     measured: Measurements
     probed: ProbeResult
     is_unseen: bool
@@ -104,7 +104,7 @@ class EvaluationResult:
     highlights: Sequence[Highlight]
 
     def to_json(self) -> dict[str, Any]:
-        """Give the content of ``metrics.json``."""
+        """Return the content of ``metrics.json``."""
         probed = asdict(self.probed)
         reason = probed.pop("no_direction")
         if probed["word_bias"]:

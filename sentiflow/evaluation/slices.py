@@ -73,17 +73,17 @@ class SliceMetrics:
     about: str
     num_rows: int
     fraction: float
-    """Of all rows."""
+    """Share of all rows."""
     accuracy: float
     low: float
-    """Of the 95 % Wilson interval of the accuracy."""
+    """Lower end of the 95 % Wilson interval of the accuracy."""
     high: float
     difference: float | None
-    """To the accuracy of all other rows; None if there are none."""
+    """Accuracy of the slice minus that of all other rows; None if there are none."""
     positive_fraction: float
-    """Of the labels."""
+    """Share of the labels that are positive."""
     mean_probability: float
-    """Of positive."""
+    """Mean probability of positive."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def find(
     Args:
         rows: At least one, with ``num_tokens`` (known to the model), and ``text`` and ``time``
             where they are known. Without texts there are no slices.
-        settings: Of the model's package: ``tokenizer`` and ``max_length``.
+        settings: Settings of the model package: ``tokenizer`` and ``max_length``.
         patterns: The user's own slices: a regular expression (RE2) by name. It replaces a slice of
             ``PATTERNS`` with the same name.
         by_unknown: Whether there are slices by unknown tokens.
@@ -138,9 +138,9 @@ def measure(
     """Measure a model in each slice, the least accurate first; those of few rows stand last.
 
     Args:
-        slices: Of N rows.
+        slices: Slices of N rows.
         label: N labels, 0 or 1.
-        probability: Of positive.
+        probability: Probability of positive.
         prediction: N predicted labels.
     """
     right = prediction == label

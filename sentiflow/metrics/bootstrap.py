@@ -38,7 +38,7 @@ def intervals(
 
     Args:
         label: N labels, 0 or 1; at least one.
-        probability: Of positive, N in [0, 1].
+        probability: Probability of positive, N in [0, 1].
         prediction: N predicted labels, 0 or 1.
         num_resamples: How often rows are drawn.
         seed: The same seed gives the same intervals.

@@ -20,9 +20,9 @@ class LabelMetrics:
     """How well the texts of one label are found; None where a share is one of nothing."""
 
     precision: float | None
-    """Of the texts predicted to have the label, the share that has it."""
+    """Share of the texts with this prediction that have the label."""
     recall: float | None
-    """Of the texts with the label, the share that is predicted to have it."""
+    """Share of the texts with the label that have this prediction."""
     f1: float | None
     """Harmonic mean of the two."""
 
@@ -48,10 +48,10 @@ class BinaryMetrics:
 
     num_rows: int
     positive_fraction: float
-    """Among the labels."""
+    """Share of the labels that are positive."""
     accuracy: float
     accuracy_low: float
-    """Of the 95 % Wilson interval."""
+    """Lower end of the 95 % Wilson interval."""
     accuracy_high: float
     precision_positive: float | None
     recall_positive: float | None
@@ -79,7 +79,7 @@ def wilson_interval(successes: int, total: int) -> tuple[float, float]:
     """Bound the share behind ``successes`` out of ``total`` (95 %), which is at least 1.
 
     The score interval of E. B. Wilson, "Probable inference, the law of succession, and
-    statistical inference", JASA 22 (1927). It stays within [0, 1] and is sound for few rows and
+    statistical inference", JASA 22 (1927). It stays within [0, 1] and is valid for few rows and
     for shares near 0 or 1, where the textbook's p ± z √(p(1 - p)/n) is not.
 
     Example:
@@ -101,7 +101,7 @@ def binary_metrics(
 
     Args:
         label: N labels, 0 or 1; at least one.
-        probability: Of positive.
+        probability: Probability of positive.
         prediction: Taken as it is, whatever threshold made it.
     """
     counts = count_confusion(label, prediction, num_labels=2)
@@ -174,13 +174,13 @@ def expected_calibration_error(*, label: np.ndarray, probability: np.ndarray) ->
 
 
 def log_losses(*, label: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """Give each row's -ln(probability of its label), clipped at ``PROBABILITY_FLOOR``: N floats."""
+    """Return -ln(probability of the label) of N rows, clipped at ``PROBABILITY_FLOOR``."""
     clipped = np.float64(probability).clip(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
     return -np.log(np.where(label == POSITIVE, clipped, 1 - clipped))
 
 
 def squared_errors(*, label: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """Give each row's squared difference of probability and label: N floats."""
+    """Return the squared difference of probability and label of N rows."""
     return np.square(np.float64(probability) - label)
 
 

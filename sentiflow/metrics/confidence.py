@@ -59,7 +59,7 @@ class CoveragePoint:
     num_rows: int
     accuracy: float
     low: float
-    """Of the 95 % Wilson interval."""
+    """Lower end of the 95 % Wilson interval."""
     high: float
 
 
@@ -70,7 +70,7 @@ class ThreeClassMetrics:
     num_rows: int
     accuracy: float
     low: float
-    """Of the 95 % Wilson interval."""
+    """Lower end of the 95 % Wilson interval."""
     high: float
     f1_macro: float
     """Mean over the labels; one with neither texts nor predictions counts as 0."""
@@ -102,7 +102,7 @@ def fit_temperature(*, label: np.ndarray, probability: np.ndarray) -> float:
 
     Args:
         label: N labels; rows that are neither 0 nor 1 are left out.
-        probability: Of positive, at temperature 1.
+        probability: Probability of positive, at temperature 1.
 
     Returns:
         Within ``LOWEST`` and ``HIGHEST``; 1 where there are fewer than ``MIN_ROWS`` rows, or one
@@ -160,7 +160,7 @@ def accuracy_by_coverage(*, label: np.ndarray, probability: np.ndarray) -> list[
 
     Args:
         label: N labels, 0 or 1; at least one.
-        probability: Of positive.
+        probability: Probability of positive.
 
     Returns:
         A point for each of ``COVERAGES``, whose coverage is at least that.
@@ -188,7 +188,7 @@ def choose_margin(*, label: np.ndarray, probability: np.ndarray) -> float:
 
     Args:
         label: N labels, 0, 1 or 2, of texts that the model was not trained on; at least one.
-        probability: Of positive.
+        probability: Probability of positive.
 
     Returns:
         From 0 to 1/2, rounded down to three digits.
@@ -209,7 +209,7 @@ def three_class_metrics(
 
     Args:
         label: N labels, 0, 1 or 2; at least one.
-        probability: Of positive.
+        probability: Probability of positive.
         margin: From 0 to 1/2.
     """
     counts = _count(label, probability, margin)
@@ -243,5 +243,5 @@ def _round_down(margin: np.ndarray) -> np.ndarray:
 
 
 def _certainty(probability: np.ndarray) -> np.ndarray:
-    """Give the distance of probabilities to one half."""
+    """Return the distance of probabilities to one half."""
     return np.abs(np.asarray(probability, dtype=np.float64) - 0.5)

@@ -55,7 +55,7 @@ def accuracy_difference(*, only_first: int, only_second: int, num_rows: int) -> 
 
         (p - q) ± z √((p + q - (p - q)²) / (n + 2))
 
-    It is sound for few such rows, and has a width above 0 if there are none. The p-value is that of
+    It is valid for few such rows, and has a width above 0 if there are none. The p-value is that of
     :func:`mcnemar`.
     """
     total = num_rows + 2
@@ -79,7 +79,7 @@ def roc_auc_difference(
     Args:
         label: N labels, 0 or 1.
         first: N probabilities of positive, of the first model.
-        second: Of the second.
+        second: Likewise for the second model.
 
     Returns:
         None with fewer than two rows of a class, or where the rows vary too little for an interval.
@@ -124,7 +124,7 @@ def f1_macro_difference(
     Args:
         label: N labels, 0 or 1; at least one.
         first: N predictions, of the first model.
-        second: Of the second.
+        second: Likewise for the second model.
         num_resamples: How often N rows are drawn.
         seed: The same seed gives the same interval.
 

@@ -124,7 +124,7 @@ class ModelPackage:
         reference: Profile | None = None,
         calibration: Mapping[str, Any] | None = None,
     ) -> Manifest:
-        """Publish the package as a directory; returns its manifest.
+        """Publish the package as a directory; return its manifest.
 
         Args:
             uri: The directory. An unfinished or older package of ours there is replaced.

@@ -51,7 +51,7 @@ class Vocabulary:
         return len(self) > UNKNOWN_ID and self.words[UNKNOWN_ID].as_py() == UNKNOWN
 
     def look_up(self, words: pa.Array) -> np.ndarray:
-        """Return the ids of words, int32; an unknown word has that of ``<unk>``, or -1: dropped."""
+        """Return the ids of words, int32; unknown words have that of ``<unk>``, or -1: dropped."""
         default = UNKNOWN_ID if self.has_unknown else _DROPPED
         known = self.words[self.num_special :]
         found = pc.add(pc.index_in(words, value_set=known), self.num_special)
@@ -98,7 +98,7 @@ class Vocabulary:
         return table.append_column(field, lists)
 
     def save(self, uri: str) -> dict[str, int]:
-        """Publish the vocabulary as Parquet; returns its rows and bytes."""
+        """Publish the vocabulary as Parquet; return its rows and bytes."""
         return filesystem.write_parquet(uri, self.to_table())
 
 
@@ -157,7 +157,7 @@ def from_words(words: pa.Array) -> Vocabulary:
 def _select(
     values: np.ndarray, offsets: np.ndarray, chosen: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Keep the chosen values of each row; returns them and the rows' new offsets."""
+    """Keep the chosen values of each row; return them and the rows' new offsets."""
     if chosen.all():
         return values, offsets
     return values[chosen], np.concatenate([[0], np.cumsum(chosen)])[offsets]

@@ -57,7 +57,7 @@ class Duplicates:
     counts: DuplicateCounts
     """Counts of the rows given; those of several partitions add up (:func:`add`)."""
     dropped: pa.Table
-    """As ``DROPPED``."""
+    """Has the columns of ``DROPPED``."""
 
 
 def make_keys(
@@ -71,8 +71,8 @@ def make_keys(
         text: Their texts as written, without nulls.
 
     Returns:
-        A row for each row, in order, with the columns of ``KEYS`` except ``split``, the last one:
-        the split may depend on ``normalized``.
+        The hashes of each row, in order, with the columns of ``KEYS`` except the last one,
+        ``split``, which may depend on ``normalized``.
     """
     normalized = np.asarray(normalize_text(text))
     hashes = (

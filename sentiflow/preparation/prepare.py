@@ -55,17 +55,17 @@ from sentiflow.words import word_vectors
 log = logging.getLogger(__name__)
 
 STAGE = "prepare"
-OWNS = ("tweets", "encoded", "rejected", VOCABULARY, "_work")
+OWNS = ("tweets", "encoded", "rejected", VOCABULARY, manifest.WORK)
 
 _FEW_VECTORS = 0.5
-"""If fewer of the words have a vector, a warning says so."""
+"""A warning says so if a smaller share of the words has a vector."""
 
 _NUM_WORDS = 20
 """Words listed in the out-of-vocabulary report."""
 
 
 def describe_output(config: Config) -> manifest.OutputSpec:
-    """Describe the output of preparation; the CSV is read only if it has changed since last time.
+    """Describe the output of preparation; a CSV is read only if it has changed since last time.
 
     Raises:
         UserError: A CSV does not exist, or is empty.
@@ -115,9 +115,9 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
         JobError: A task failed; finished parts are kept for the next run.
     """
     began = time.monotonic()
-    target = describe_output(config)
+    spec = describe_output(config)
     uris = _expand(config.prepare)
-    unread = replace(target, inputs=target.inputs | {"csv": input_files.as_found(uris)})
+    unread = replace(spec, inputs=spec.inputs | {"csv": input_files.as_found(uris)})
     resumes = manifest.begin(unread, overwrite=overwrite, resumable=True)
     maps = MapStages(
         STAGE,
@@ -128,9 +128,9 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
         uses_ray_data=True,
     )
     try:
-        return _prepare(config, target, uris, maps, resources, recorder, began)
+        return _prepare(config, spec, uris, maps, resources, recorder, began)
     except UserError:
-        manifest.roll_back(target)
+        manifest.roll_back(spec)
         raise
 
 
@@ -146,7 +146,7 @@ def _expand(settings: PrepareSettings) -> list[str]:
 
 def _prepare(
     config: Config,
-    target: manifest.OutputSpec,
+    spec: manifest.OutputSpec,
     uris: Sequence[str],
     maps: MapStages,
     resources: Resources,
@@ -188,7 +188,7 @@ def _prepare(
     seconds = time.monotonic() - began
     _report(counts, usage, seconds, recorder)
     return manifest.publish(
-        replace(target, inputs=target.inputs | {"csv": source.files}),
+        replace(spec, inputs=spec.inputs | {"csv": source.files}),
         counts=counts,
         files=files + vocabulary_file,
         seconds=seconds,
@@ -227,10 +227,10 @@ def _cut(config: Config, uris: Sequence[str], maps: MapStages) -> corpus.Corpus:
         say(STAGE, f"{as_typed(uri)} is compressed: one task unpacks it")
     source = corpus.open_csv(
         uris,
-        form=config.format,
+        settings=config.format,
         rows_per_part=config.prepare.rows_per_file,
-        unpack_to=join(config.prepare.output_uri, "_work"),
-        map_parts=corpus.map_here if corpus.is_small(uris) else maps.map_parts("cut"),
+        unpack_to=join(config.prepare.output_uri, manifest.WORK),
+        map_parts=corpus.map_here if corpus.is_small(uris) else maps.make_map("cut"),
     )
     kind = config.prepare.split.kind
     wanted = {"label", *config.prepare.keep_columns, *({kind} & {"user", "time"})}
@@ -246,7 +246,7 @@ def _cut(config: Config, uris: Sequence[str], maps: MapStages) -> corpus.Corpus:
 
 
 def _make_job(settings: PrepareSettings, source: corpus.Corpus, maps: MapStages) -> Job:
-    """Collect the arguments of the tasks; a split by time counts all times first."""
+    """Collect the arguments of the tasks; for a split by time, all times are counted first."""
     job = Job(settings, source.csv_parts)
     if settings.split.kind != "time":
         return job
@@ -263,7 +263,7 @@ def _make_job(settings: PrepareSettings, source: corpus.Corpus, maps: MapStages)
 
 
 def _map_parts(work: Callable[..., Any], job: Job, maps: MapStages) -> list[Any]:
-    """Do the work on every part; its completion markers bear the name of the function."""
+    """Do the work on every part; the name of the function is that of the map stage."""
     ranges = [part.csv_range for part in job.parts]
     sizes = [(item.num_rows, item.stop - item.start) for item in ranges]
     return maps.run(work.__name__, functools.partial(work, job=job), sizes, unit="rows")
@@ -278,7 +278,7 @@ def _map_partitions(work: Callable[..., Any], job: Job, maps: MapStages) -> list
 def _handle_duplicates(
     parts: list[results.IngestedPart], job: Job, maps: MapStages
 ) -> tuple[DuplicateCounts, list[results.IngestedPart]]:
-    """Count repeated texts, and drop the rows that the settings name; returns the new parts."""
+    """Count repeated texts, and drop the rows that the settings name; return the new parts."""
     counts = _map_partitions(prepared_parts.count_duplicates, job, maps)
     report = functools.reduce(duplicates.add, counts)
     if not any(sum(by_split.values()) for by_split in report["dropped"].values()):
@@ -298,7 +298,7 @@ def _replace_tweets(
 def _fit(
     job: Job, vectors: word_vectors.WordVectors, maps: MapStages
 ) -> tuple[vocabulary.Vocabulary, VocabularyReport]:
-    """Choose the words and the vector of each; also reports which frequent words are unknown."""
+    """Choose the words and the vector of each; also report which frequent words are unknown."""
     _map_partitions(prepared_parts.count_words, job, maps)
     wanted = job.settings.vocabulary
     if wanted.kind == "pretrained":
@@ -312,8 +312,8 @@ def _fit(
     report: VocabularyReport = {
         "words": len(words),
         "words_with_vector": int((rows >= 0).sum()),
-        "frequent_unknown": _frequent(job, words.knows),
-        "frequent_without_vector": _frequent(job, lambda found: vectors.find(found) >= 0),
+        "frequent_unknown": _list_frequent(job, words.knows),
+        "frequent_without_vector": _list_frequent(job, lambda found: vectors.find(found) >= 0),
         "tokens": {},
     }
     _warn_of_few_vectors(report["words_with_vector"], len(words) - words.num_special, job.settings)
@@ -333,8 +333,8 @@ def _word_counts(job: Job) -> Iterator[pa.Table]:
         yield filesystem.read_parquet(job.work_file("counts", partition))
 
 
-def _frequent(job: Job, is_known: Callable[[pa.Array], np.ndarray]) -> list[WordCount]:
-    """List the most frequent unknown words of all splits."""
+def _list_frequent(job: Job, is_known: Callable[[pa.Array], np.ndarray]) -> list[WordCount]:
+    """List the most frequent words of all splits for which ``is_known`` is false."""
     found: list[WordCount] = []
     for counts in _word_counts(job):
         total = pc.add(counts["count"], counts["held_out"])

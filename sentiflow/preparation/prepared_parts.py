@@ -21,6 +21,7 @@ from sentiflow.cluster import memory
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import schema, tweets
 from sentiflow.data.corpus import CsvPart
+from sentiflow.data.manifest import WORK
 from sentiflow.data.manifest_types import DuplicateCounts, FileEntry
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
 from sentiflow.data.text_hash import hash_strings, normalize_text
@@ -68,10 +69,10 @@ class Job:
 
     def work_file(self, name: str, number: int) -> str:
         """Name a file that is needed until the stage is complete."""
-        return join(self.settings.output_uri, f"_work/{name}-{number:05d}")
+        return join(self.settings.output_uri, f"{WORK}/{name}-{number:05d}")
 
     def work_files(self, name: str) -> list[str]:
-        """Name such a file of every part."""
+        """Name the file of every part."""
         return [self.work_file(name, part) for part in range(len(self.parts))]
 
 
@@ -118,18 +119,18 @@ def count_duplicates(partition: int, *, job: Job) -> DuplicateCounts:
 
 
 def drop(part: int, *, job: Job) -> dict[str, Any]:
-    """Remove the rows to drop from the files of a part; a second time changes nothing."""
+    """Remove the rows to drop from the files of a part; to repeat it changes nothing."""
     row_ids, reasons = _read_dropped(part, job)
     accepted, split = _read_tweets(part, job)
     kept = ~np.isin(accepted["row_id"].to_numpy(), row_ids)
     accepted, split = accepted.filter(pa.array(kept)), split[kept]
     files = _write_tweets(part, accepted, split, job.settings)
-    work = filesystem.read_arrow(job.work_file("tokens", part))
-    work = work.filter(pa.array(~np.isin(work["row_id"].to_numpy(), row_ids))).combine_chunks()
+    rows = filesystem.read_arrow(job.work_file("tokens", part))
+    rows = rows.filter(pa.array(~np.isin(rows["row_id"].to_numpy(), row_ids))).combine_chunks()
     words = filesystem.read_parquet(job.work_file("words", part))
-    tokens, word_group = _group_words(_tokens_of(work, words), job)
-    _write_tokens(part, work, work["split"].to_numpy(), tokens, job)
-    _write_words(part, work, work["split"].to_numpy(), tokens, word_group, job)
+    tokens, word_group = _group_words(_tokens_of(rows, words), job)
+    _write_tokens(part, rows, rows["split"].to_numpy(), tokens, job)
+    _write_words(part, rows, rows["split"].to_numpy(), tokens, word_group, job)
     return asdict(FilteredPart(reasons, _count_labels(accepted["label"], split), files))
 
 
@@ -145,13 +146,13 @@ def encode(part: int, *, job: Job) -> dict[str, Any]:
     """Replace the tokens of one part by ids; rows without a binary label are left out."""
     settings = job.settings
     words = vocabulary.load(join(settings.output_uri, VOCABULARY), with_vectors=False)
-    work = filesystem.read_arrow(job.work_file("tokens", part))
-    work = work.filter(_is_binary(work["label"])).combine_chunks()
-    tokens = _tokens_of(work, filesystem.read_parquet(job.work_file("words", part)))
+    rows = filesystem.read_arrow(job.work_file("tokens", part))
+    rows = rows.filter(_is_binary(rows["label"])).combine_chunks()
+    tokens = _tokens_of(rows, filesystem.read_parquet(job.work_file("words", part)))
     ids = words.encode(tokens, max_length=settings.max_length).token_ids
     lengths = pc.list_value_length(ids).cast(pa.int32())
-    table = pa.table([work["row_id"], work["label"], ids, lengths], schema=schema.ENCODED)
-    split = work["split"].to_numpy()
+    table = pa.table([rows["row_id"], rows["label"], ids, lengths], schema=schema.ENCODED)
+    split = rows["split"].to_numpy()
     result = EncodedPart(
         peak_memory_bytes=memory.peak_bytes(),
         encoded=table.num_rows,
@@ -163,7 +164,7 @@ def encode(part: int, *, job: Job) -> dict[str, Any]:
 
 
 def _read(part: int, job: Job) -> tweets.Checked:
-    """Read and check the rows of a part, with the columns for the split and those to keep."""
+    """Read and check the rows of a part, with the column that the split needs and those to keep."""
     settings, source = job.settings, job.parts[part]
     needed = [name for name in ("user", "time") if name == settings.split.kind]
     return tweets.read_range(
@@ -287,7 +288,7 @@ def _write_keys(part: int, keys: pa.Table, job: Job) -> None:
 
 
 def _group_words(tokens: Tokens, job: Job) -> tuple[Tokens, np.ndarray]:
-    """Sort the words of a part by partition; returns the partition of each word, too."""
+    """Sort the words of a part by partition; also return the partition of each word."""
     if job.num_partitions == 1:
         return tokens, np.zeros(len(tokens.words), np.int64)
     written = tokens.words.to_numpy(zero_copy_only=False)
@@ -312,9 +313,9 @@ def _write_words(
     partitions.write(job.work_file("words", part), table, group, num_partitions=job.num_partitions)
 
 
-def _tokens_of(work: pa.Table, words: pa.Table) -> Tokens:
-    """Rebuild tokens from the files of ingestion."""
-    lists = work["words"].combine_chunks()
+def _tokens_of(rows: pa.Table, words: pa.Table) -> Tokens:
+    """Rebuild tokens from the files ``tokens`` and ``words`` of ingestion."""
+    lists = rows["words"].combine_chunks()
     offsets = lists.offsets.to_numpy().astype(np.int64)
     return Tokens(_column(words, "word"), lists.flatten().to_numpy(), offsets - offsets[0])
 

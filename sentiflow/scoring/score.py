@@ -2,10 +2,11 @@
 
 Each part of the corpus is the work of one task (:mod:`scored_parts`). A finished part leaves a
 completion marker that names the model, the settings and the rows. So a killed scoring resumes with
-the parts that have none, and if files were added to the corpus, only these are scored. Ray Data's
-own checkpoints are not used: they know neither model nor settings, so that a rerun could keep
-predictions of another model. The parts are plain tasks of Ray: no data pass between them, and
-starting one takes 4 ms, where Ray Data takes 40.
+the parts that have no marker; and if files were added to the corpus, only these are scored.
+
+The parts are plain tasks of Ray: no data pass between them, and starting one takes 4 ms, where Ray
+Data takes 40. Ray Data's own checkpoints would not do: they know neither model nor settings, so
+that a rerun could keep predictions of another model.
 """
 
 import functools
@@ -97,34 +98,34 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
     """
     began = time.monotonic()
     settings = config.score
-    target = describe_output(config)
-    status = manifest.find_status(target)
+    spec = describe_output(config)
+    status = manifest.find_status(spec)
     if status.state is State.COMPLETE and status.record:
-        say(STAGE, f"complete: {as_typed(target.uri)}, by another run")
+        say(STAGE, f"complete: {as_typed(spec.uri)}, by another run")
         return status.record
     previous = PreviousRun()
     if status.state is State.EXTENDED and status.record:
         previous = PreviousRun.of(status.record)
     plan = scored_corpus.plan(
-        settings, target.inputs["corpus"], num_previous=len(previous.input_files)
+        settings, spec.inputs["corpus"], num_previous=len(previous.input_files)
     )
     scored_corpus.check_columns(plan.columns, settings.keep_columns)
-    reference = _read_reference(target)
-    begun = _read_begun(target)
-    precision = _choose_precision(target, previous, begun, settings, resources)
+    reference = _read_reference(spec)
+    begun = _read_begun(spec)
+    precision = _choose_precision(spec, previous, begun, settings, resources)
     previous.check_compatible(plan, precision)
-    key = manifest.fingerprint([key_of(target), precision])
-    resumes = _begin(target, key, status.state, begun, overwrite)
-    _save_begun(target, precision)
+    key = manifest.fingerprint([key_of(spec), precision])
+    resumes = _begin(spec, key, status.state, begun, overwrite)
+    _save_begun(spec, precision)
     num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
     maps = MapStages(
         STAGE,
-        target.uri,
+        spec.uri,
         resumes=resumes,
         num_workers=settings.num_workers,
         max_wait_minutes=config.cluster.max_wait_minutes,
     )
-    source, model_uri = _open(config, target, plan, previous, maps)
+    source, model_uri = _open(config, spec, plan, previous, maps)
     num_rows = previous.counts.rows_read + source.num_rows
     advice = resources.advise_parts(
         len(source.parts), num_rows=source.num_rows, setting="score.rows_per_file"
@@ -137,7 +138,7 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
         precision=precision,
         on_gpu=num_gpus > 0,
         model_uri=model_uri,
-        model_fingerprint=target.inputs["model"]["fingerprint"],
+        model_fingerprint=spec.inputs["model"]["fingerprint"],
         first_part=previous.num_parts,
         max_failed=int(settings.max_failed_fraction * num_rows),
         run_key=key,
@@ -153,7 +154,7 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
     parts = [ScoredPart.from_json(result) for result in results]
     counts = _count(source, previous, parts)
     reasons = sum((Counter(part.rejected_by_reason) for part in parts), Counter())
-    _check_accepted(target, counts, reasons)
+    _check_accepted(spec, counts, reasons)
     _check_failed(counts, settings)
     profile = sum((part.profile for part in parts), previous.profile)
     report = ScoreReport(
@@ -165,17 +166,17 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
         seconds=time.monotonic() - began,
     )
     _report(report, recorder)
-    return _publish(target, source, previous, parts, report, precision, recorder.describe())
+    return _publish(spec, source, previous, parts, report, precision, recorder.describe())
 
 
 def _open(
     config: Config,
-    target: OutputSpec,
+    spec: OutputSpec,
     plan: scored_corpus.Plan,
     previous: PreviousRun,
     maps: MapStages,
 ) -> tuple[Corpus, str]:
-    """Cut the corpus, and download the model to where all nodes find it; returns both.
+    """Cut the corpus, and download the model to where all nodes find it; return both.
 
     Raises:
         UserError: A file is empty, or the model is damaged; the output is removed.
@@ -185,25 +186,25 @@ def _open(
             plan,
             rows_per_part=config.score.rows_per_file,
             first_row=previous.counts.rows_read,
-            map_parts=maps.map_parts,
+            make_map=maps.make_map,
         )
         model_uri = model_sources.download(
-            target.inputs["model"],
-            to=join(target.uri, f"{WORK}/model"),
+            spec.inputs["model"],
+            to=join(spec.uri, f"{WORK}/model"),
             tracking=config.tracking.uri,
         )
     except UserError:
         if not maps.resumes:
-            manifest.roll_back(target)
+            manifest.roll_back(spec)
         raise
-    say(STAGE, f"{as_typed(target.inputs['model']['uri'])} on {source.num_rows:,} rows")
+    say(STAGE, f"{as_typed(spec.inputs['model']['uri'])} on {source.num_rows:,} rows")
     for note in source.notes:
         say(STAGE, note)
     return source, model_uri
 
 
 def _publish(
-    target: OutputSpec,
+    spec: OutputSpec,
     source: Corpus,
     previous: PreviousRun,
     parts: Sequence[ScoredPart],
@@ -213,7 +214,7 @@ def _publish(
 ) -> Manifest:
     """Complete the output, together with the previous predictions."""
     return manifest.publish(
-        replace(target, inputs=target.inputs | {"corpus": previous.join_files(source)}),
+        replace(spec, inputs=spec.inputs | {"corpus": previous.join_files(source)}),
         files=[*previous.files, *(item for part in parts for item in part.files)],
         peak_memory_bytes=max((part.peak_memory_bytes for part in parts), default=0),
         num_parts=previous.num_parts + len(source.parts),
@@ -229,31 +230,31 @@ def _publish(
 
 
 def _begin(
-    target: OutputSpec, key: str, state: State, begun: Mapping[str, Any], overwrite: bool
+    spec: OutputSpec, key: str, state: State, begun: Mapping[str, Any], overwrite: bool
 ) -> bool:
-    """Prepare the directory; returns whether there is an unfinished run to resume.
+    """Prepare the directory; return whether there is an unfinished run to resume.
 
     Raises:
         UserError: It holds an unfinished run of another model, other settings or another corpus.
     """
-    resumes = manifest.begin(target, overwrite=overwrite, resumable=True, key=key)
+    resumes = manifest.begin(spec, overwrite=overwrite, resumable=True, key=key)
     old = begun.get("files", [])
-    new = scored_corpus.list_contents(target.inputs["corpus"])
+    new = scored_corpus.list_contents(spec.inputs["corpus"])
     num_common = min(len(old), len(new))
     if resumes and state is State.UNFINISHED and old[:num_common] != new[:num_common]:
         if not overwrite:
-            manifest.check_nothing_done(target, "another corpus")
-        return manifest.begin(target, overwrite=overwrite, key=key)
+            manifest.check_nothing_done(spec, "another corpus")
+        return manifest.begin(spec, overwrite=overwrite, key=key)
     return resumes
 
 
-def key_of(target: OutputSpec) -> str:
-    """Identify scorings that can resume each other: same settings, same model."""
-    return manifest.fingerprint([target.settings, target.inputs["model"]["fingerprint"]])
+def key_of(spec: OutputSpec) -> str:
+    """Hash the settings and the model: scorings with the same key can resume each other."""
+    return manifest.fingerprint([spec.settings, spec.inputs["model"]["fingerprint"]])
 
 
 def _choose_precision(
-    target: OutputSpec,
+    spec: OutputSpec,
     previous: PreviousRun,
     begun: Mapping[str, Any],
     settings: ScoreSettings,
@@ -267,27 +268,27 @@ def _choose_precision(
         return settings.precision
     if previous.precision:
         return previous.precision
-    if begun.get("key") == key_of(target):
+    if begun.get("key") == key_of(spec):
         return str(begun["precision"])
     return "bf16" if resources.uses_gpus(settings.gpus_per_worker) else "fp32"
 
 
-def _read_begun(target: OutputSpec) -> dict[str, Any]:
+def _read_begun(spec: OutputSpec) -> dict[str, Any]:
     """Read what an unfinished run has saved; empty if there is none."""
-    uri = join(target.uri, _BEGUN)
+    uri = join(spec.uri, _BEGUN)
     return json.loads(filesystem.read_bytes(uri)) if filesystem.exists(uri) else {}
 
 
-def _save_begun(target: OutputSpec, precision: str) -> None:
-    """Save what a run must know that resumes this one."""
-    files = scored_corpus.list_contents(target.inputs["corpus"])
-    begun = {"key": key_of(target), "precision": precision, "files": files}
-    filesystem.write_bytes(join(target.uri, _BEGUN), json.dumps(begun).encode())
+def _save_begun(spec: OutputSpec, precision: str) -> None:
+    """Save what a later run needs to resume this one."""
+    files = scored_corpus.list_contents(spec.inputs["corpus"])
+    begun = {"key": key_of(spec), "precision": precision, "files": files}
+    filesystem.write_bytes(join(spec.uri, _BEGUN), json.dumps(begun).encode())
 
 
-def _read_reference(target: OutputSpec) -> Profile | None:
+def _read_reference(spec: OutputSpec) -> Profile | None:
     """Read the profile of held-out texts from the model package."""
-    known = target.inputs["model"]["reference"]
+    known = spec.inputs["model"]["reference"]
     try:
         return Profile.from_json(known) if known else None
     except (TypeError, ValueError):
@@ -296,7 +297,7 @@ def _read_reference(target: OutputSpec) -> Profile | None:
 
 
 def score_part(part: int, *, job: Job) -> dict[str, Any]:
-    """Do the work of a task; torch is imported here, on the worker."""
+    """Score a part, as the work of a task; torch is imported here, on the worker."""
     from sentiflow.scoring import scored_parts
 
     return asdict(scored_parts.score(part, job))
@@ -316,14 +317,14 @@ def _count(source: Corpus, previous: PreviousRun, parts: Sequence[ScoredPart]) -
     return previous.counts + new
 
 
-def _check_accepted(target: OutputSpec, counts: ScoreCounts, reasons: Counter[str]) -> None:
+def _check_accepted(spec: OutputSpec, counts: ScoreCounts, reasons: Counter[str]) -> None:
     """Refuse a corpus if all rows are rejected.
 
     Raises:
         UserError: Every row was rejected; the output is removed.
     """
     if counts.rejected and counts.rejected == counts.rows_read:
-        manifest.roll_back(target)
+        manifest.roll_back(spec)
         raise UserError(
             f"no row was accepted: {counts.rejected:,} rejected ({_name_reasons(reasons)})",
             hint="correct the corpus, or describe it by score.format or score.text_column",

@@ -69,7 +69,7 @@ def plan(settings: ScoreSettings, described: Input, *, num_previous: int) -> Pla
     assert settings.format is not None, "settings are resolved"
     return corpus.plan_csv(
         new,
-        form=settings.format,
+        settings=settings.format,
         rows_per_part=settings.rows_per_file,
         unpack_to=join(settings.output_uri, manifest.WORK),
     )
@@ -80,7 +80,7 @@ def cut(
     *,
     rows_per_part: int,
     first_row: int,
-    map_parts: Callable[..., corpus.MapParts],
+    make_map: Callable[..., corpus.MapParts],
 ) -> corpus.Corpus:
     """Cut a planned corpus into parts.
 
@@ -88,8 +88,8 @@ def cut(
         plan: By :func:`plan`.
         rows_per_part: Rows of a part.
         first_row: Number of the first row.
-        map_parts: Makes a function that maps work over pieces, given the name of the map and a key;
-            a small corpus is cut in this process.
+        make_map: Makes a function that maps work over pieces, given the name of the map stage and
+            a key. A small corpus is cut in this process.
 
     Raises:
         UserError: A file is empty or damaged.
@@ -99,12 +99,12 @@ def cut(
     uris = [file.uri for file in plan.files] if isinstance(plan, corpus.CsvPlan) else plan.uris
     key, here = input_files.as_found(uris)["fingerprint"], corpus.is_small(uris)
     if isinstance(plan, corpus.CsvPlan):
-        mapped = corpus.map_here if here else map_parts("cut", key=key)
+        mapped = corpus.map_here if here else make_map("cut", key=key)
         return corpus.cut_csv(plan, map_parts=mapped, first_row=first_row)
     return corpus.open_tables(
         plan,
         rows_per_part=rows_per_part,
-        map_parts=corpus.map_here if here else map_parts("hash", key=key),
+        map_parts=corpus.map_here if here else make_map("hash", key=key),
         first_row=first_row,
     )
 

@@ -38,7 +38,7 @@ class FileEntry(TypedDict):
     """None if the file is not a table."""
     bytes: int
     sha256: NotRequired[str]
-    """In a model package."""
+    """Only files of a model package have it."""
 
 
 def locate(uri: str) -> tuple[fs.FileSystem, str]:
@@ -66,7 +66,7 @@ def file_info(uri: str) -> fs.FileInfo:
 
 
 def map_files(work: Callable[[str], T], uris: Sequence[str]) -> list[T]:
-    """Do the same with many files at a time, as an object store is slow to answer for each."""
+    """Do the work on many files at a time: an object store is slow to answer for each."""
     with concurrent.futures.ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
         return list(pool.map(work, uris))
 
@@ -194,7 +194,7 @@ def write_bytes(uri: str, content: bytes) -> None:
 
 
 def write_parquet(uri: str, table: pa.Table) -> dict[str, int]:
-    """Publish ``table`` as one Parquet file; returns its ``rows`` and ``bytes``."""
+    """Publish ``table`` as one Parquet file; return its ``rows`` and ``bytes``."""
     with publish(uri) as stream:
         pq.write_table(table, stream, **PARQUET_OPTIONS)
         size = stream.tell()

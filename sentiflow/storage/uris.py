@@ -122,7 +122,7 @@ def split_member(uri: str) -> tuple[str, str]:
 
 
 def join_member(archive: str, member: str) -> str:
-    """Join the names of an archive and a member; returns the archive if ``member`` is empty."""
+    """Join the names of an archive and a member; return the archive if ``member`` is empty."""
     return f"{archive}{MEMBER}{member}" if member else archive
 
 

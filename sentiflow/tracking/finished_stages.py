@@ -14,7 +14,7 @@ from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed, is_local, join
 
 FOLDERS = ("prepared", "trained", "scored", "report", "sweep")
-"""Of a run's output, in the order in which the stages build on each other."""
+"""Folders of a run's output, in the order in which the stages build on each other."""
 
 _MODEL, _TRIALS = "model", "trials"
 
@@ -59,7 +59,7 @@ class InputInfo(BaseModel):
     uri: Text = ""
     files: list[_File] = Field(default=[], max_length=1_000_000)
     training: "InputInfo | None" = None
-    """Of a model: the training that made it."""
+    """If the input is a model: the training that made it."""
 
 
 class Epoch(BaseModel):

@@ -33,7 +33,7 @@ def name_files(record: Manifest) -> Sequence[str]:
 
 
 def write(package_uri: str, record: Manifest, folder: Path, *, model: LoggedModel) -> Path:
-    """Write an MLflow model below ``folder``; returns its directory.
+    """Write an MLflow model below ``folder``; return its directory.
 
     MLflow loads the package and scores the input example, which gives the signature.
 

@@ -32,14 +32,14 @@ from sentiflow.storage.uris import absolute_uri, without_credentials
 
 log = logging.getLogger(__name__)
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 _SQLITE = "sqlite:///"
 _LOCKED_TRIES = 6
-"""MLflow waits 20 s for a locked SQLite file. Where two processes would wait for each other, SQLite
-fails at once, and the call is made again."""
+"""How often a call is made. MLflow waits 20 s for a locked SQLite file; but if two processes would
+wait for each other, SQLite fails at once, and the call is made again."""
 _AT_ONCE_SECONDS = 2.0
-"""A call that fails sooner is made again."""
+"""A call is made again only until this time has passed."""
 _REFUSALS = {
     "BAD_REQUEST", "FEATURE_DISABLED", "INVALID_PARAMETER_VALUE", "INVALID_STATE",
     "MALFORMED_REQUEST", "NOT_IMPLEMENTED", "RESOURCE_DOES_NOT_EXIST",
@@ -169,7 +169,7 @@ def reason(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Give the first line of a message; MLflow often adds a traceback."""
+    """Return the first line of a message; MLflow often adds a traceback."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return without_credentials(text)
 
@@ -196,7 +196,7 @@ def is_refusal(error: BaseException) -> bool:
     return 400 <= status < 500 and status not in (401, 403, 408, 429)
 
 
-def ask(call: Callable[[], Answer]) -> Answer:
+def ask(call: Callable[[], Result]) -> Result:
     """Call a store, and call it again at once if its file was locked or the connection broke.
 
     Raises:

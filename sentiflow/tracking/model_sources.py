@@ -57,7 +57,7 @@ def download(model: ModelInput, *, to: str, tracking: str | None) -> str:
 
 
 def load(uri: str, *, tracking: str | None = None) -> Any:
-    """Read the package, a :class:`model_package.ModelPackage`, on the CPU.
+    """Read the package, a :class:`models.package.ModelPackage`, on the CPU.
 
     Raises:
         UserError: There is no such model, or it is damaged.

@@ -12,6 +12,8 @@ from sentiflow.config.sections import Config
 GROUP_DIGITS = 4
 """Digits of the group in the names of its runs."""
 OUTPUT_TAG, FINGERPRINT_TAG = "sentiflow.output_uri", "sentiflow.fingerprint"
+"""Tags of a run: location and fingerprint of its result. A version of a registered model has the
+fingerprint of its package."""
 COMMIT_TAG = "mlflow.source.git.commit"
 SUBMISSION_TAG = "sentiflow.submission_id"
 COMMIT_VARIABLE = "SENTIFLOW_COMMIT"
@@ -19,7 +21,7 @@ COMMIT_VARIABLE = "SENTIFLOW_COMMIT"
 
 
 def name_run(stage: str, config: Config, *, group: str) -> str:
-    """Name a run by its stage, a training also by its model.
+    """Name a run by its stage, and a training also by its model.
 
     Example:
         >>> config = Config(name="a", output_uri="b", prepare={"csv": "c"})
@@ -31,7 +33,7 @@ def name_run(stage: str, config: Config, *, group: str) -> str:
 
 
 def describe_code() -> dict[str, str]:
-    """Tag the version of sentiflow, the commit and the submitted job, as far as they exist."""
+    """Make tags of the version of sentiflow, the commit and the submitted job, if there are any."""
     tags = {
         "sentiflow.version": __version__,
         COMMIT_TAG: os.environ.get(COMMIT_VARIABLE) or read_commit(),
@@ -41,7 +43,7 @@ def describe_code() -> dict[str, str]:
 
 
 def describe_lineage(inputs: Mapping[str, Any]) -> dict[str, str]:
-    """Tag the fingerprints of inputs."""
+    """Make a tag of the fingerprint of each input."""
     return {f"sentiflow.input.{name}": value["fingerprint"] for name, value in inputs.items()}
 
 

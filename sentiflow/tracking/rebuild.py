@@ -1,4 +1,4 @@
-"""Manifests of finished stages -> what their MLflow runs lack, or the whole runs."""
+"""Manifests of finished stages -> their MLflow runs, completed or made anew."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ _EPOCH_METRICS = {
 """Metrics of an epoch: MLflow's names, and those of the manifest."""
 _PRETRAINING_METRICS = {"pretrain/loss": "train_loss", "pretrain/epoch_seconds": "seconds"}
 _TAGS = {*CODE_TAGS, SCORED_TAG, SCORED_FINGERPRINT_TAG, "mlflow.note.content"}
-"""No others are taken from a manifest."""
+"""Tags that are taken from a manifest; any others are ignored."""
 _TRIAL_STATUS: dict[str, Status] = {
     "finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"
 }  # fmt: skip
@@ -60,25 +60,25 @@ class ImportedRun:
 
 @dataclass(frozen=True)
 class _Import:
-    """Rebuilds the runs of stages that belong to one experiment."""
+    """Adds to the store the runs of stages that belong to one experiment."""
 
     client: MlflowClient
     tracking_uri: str
     experiment_id: str
     stages: Sequence[FinishedStage]
     trainings: dict[str, Run] = field(default_factory=dict)
-    """By the fingerprint of what was trained."""
+    """Runs of trainings, by the fingerprint of the training."""
 
     def add(self, stage: FinishedStage) -> ImportedRun:
         """Add to the store what it lacks of a stage."""
         described, info, end = stage.run, stage.info, to_ms(stage.run.end)
         tags = {STAGE_TAG: info.stage, GROUP_TAG: described.group, **_choose_tags(described.tags)}
         tags |= {provenance.OUTPUT_TAG: stage.uri, provenance.FINGERPRINT_TAG: info.fingerprint}
-        tags |= provenance.describe_lineage(_to_json(info))
+        tags |= provenance.describe_lineage(_describe_inputs(info))
         metrics = _to_points(described.metrics, end, 0) + _list_epochs(info, described.end)
         found = self._find(stage)
         run = found or self._make(described.name, described.start, tags)
-        datasets = runs.to_datasets(_to_json(info), stage=info.stage)
+        datasets = runs.to_datasets(_describe_inputs(info), stage=info.stage)
         runs.add_datasets(self.client, run.info.run_id, datasets)
         num_added = self._add_files(run.info.run_id, stage)
         num_added += self._complete(
@@ -165,7 +165,7 @@ class _Import:
         tags = {PARENT_TAG: parent.info.run_id, TRIAL_TAG: trial.name, STAGE_TAG: "train"}
         found = runs.find(self.client, self.experiment_id, tags)
         tags |= {GROUP_TAG: described.group, **_choose_tags(described.tags)}
-        tags |= provenance.describe_lineage(_to_json(stage.info))
+        tags |= provenance.describe_lineage(_describe_inputs(stage.info))
         end = trained.created if trained else described.end
         chosen = {
             "validation/accuracy": trial.validation_accuracy,
@@ -190,7 +190,7 @@ class _Import:
         )
 
     def _add_to_training(self, stage: FinishedStage) -> int:
-        """Add what an evaluation says of the training, if that is in the same output."""
+        """Add an evaluation's metrics to the run of the training, if it is among the stages."""
         scored, described = stage.info.inputs.get("scored"), stage.run.training
         models = [
             other.info.inputs.get("model")
@@ -208,7 +208,7 @@ class _Import:
         """Register the model of a training, unless the store has it; return how many it was."""
         if not stage.run.registers_model:
             return 0
-        from sentiflow.tracking import registry  # it takes a second, and few imports need it
+        from sentiflow.tracking import registry  # a second to import, and few runs need it
 
         name, model = stage.run.experiment, stage.info.model_fingerprint
         if registry.find_version(self.client, name, model) is not None:
@@ -269,7 +269,7 @@ def _choose_tags(tags: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in tags.items() if name in _TAGS}
 
 
-def _to_json(info: StageInfo) -> dict[str, Any]:
+def _describe_inputs(info: StageInfo) -> dict[str, Any]:
     """Describe the inputs of a stage as its manifest does."""
     return {name: value.model_dump() for name, value in info.inputs.items()}
 

@@ -33,20 +33,20 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 log = logging.getLogger(__name__)
 
 MAX_QUEUED = 1000
-"""Calls that wait. If more come, step metrics are left out, and the others are sent at the end."""
+"""Calls in the queue. Further ones are left out; the job adds all but step metrics at its end."""
 MAX_WAIT_SECONDS = 60.0
 """The longest time that a stage waits at its end for what is queued."""
 
 Call = Callable[[MlflowClient], object]
-Answer = TypeVar("Answer")
-_SYSTEM_SECONDS = 5.0
+Result = TypeVar("Result")
+_SAMPLE_SECONDS = 5.0
 """Seconds between two samples of system metrics."""
 
 _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI show an experiment as one of training runs, not of prompts and traces."""
 
 
-def _nothing() -> RunPart:
+def _empty_part() -> RunPart:
     return {"metrics": {}, "tags": {}}
 
 
@@ -78,14 +78,15 @@ class Sender:
 
         Args:
             call: What to ask the store for.
-            is_optional: The run counts as complete without it, as without metrics of single steps.
+            is_optional: Whether the run counts as complete without it, as it does without metrics
+                of steps.
         """
         if self.is_available and self._queue.qsize() < MAX_QUEUED:
             self._queue.put(call)
         elif not is_optional:
             self.is_complete = False
 
-    def ask(self, call: Callable[[MlflowClient], Answer], default: Answer) -> Answer:
+    def ask(self, call: Callable[[MlflowClient], Result], default: Result) -> Result:
         """Call the store now; return ``default`` if it refuses, fails or has failed before.
 
         A failure ends the sending. A refusal does not: it concerns one value.
@@ -143,10 +144,10 @@ class Recorder:
     sender: Sender | None = field(default=None, repr=False)
     experiment_id: str = ""
     about: RunRecord | None = None
-    """Of a stage's own run: what is known from the beginning."""
+    """For the run of a stage: what its manifest will say of it."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    """Those that the run had at its beginning."""
-    kept: RunPart = field(default_factory=_nothing, repr=False)
+    """Tags that the run began with."""
+    kept: RunPart = field(default_factory=_empty_part, repr=False)
     """What was logged, for the manifest."""
 
     @property
@@ -181,7 +182,7 @@ class Recorder:
             return
         logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
         uri = mlflow_store.with_password(self.tracking_uri)
-        monitor = SystemMetricsMonitor(self.run_id, _SYSTEM_SECONDS, tracking_uri=uri)
+        monitor = SystemMetricsMonitor(self.run_id, _SAMPLE_SECONDS, tracking_uri=uri)
         monitor.start()
         try:
             yield
@@ -224,7 +225,7 @@ class Recorder:
         Args:
             run_id: Empty if it is not known; the training's manifest then leads to the run later.
         """
-        part = _nothing()
+        part = _empty_part()
         if self.about is not None:
             self.about["training"] = part
         if self.sender and not run_id:
@@ -253,7 +254,7 @@ class Recorder:
         return self.sender is not None and self.sender.flush()
 
     def note_unavailable(self, error: UnavailableError) -> None:
-        """Stop sending, as the store has failed where it was asked without this recorder."""
+        """Stop sending: the store has failed in a call that did not go through this recorder."""
         if self.sender:
             self.sender.fail(str(error))
 
@@ -334,13 +335,13 @@ def open_store(uri: str, *, experiment: str, required: bool) -> Store:
     Runs that a killed process of this host has left open are ended.
 
     Args:
-        uri: The store, with user and password if it needs them and no variable has them.
+        uri: The store, with user and password if it needs them and they are in no variable.
         experiment: Its name.
-        required: Whether the job cannot do without.
+        required: Whether the job fails if the store cannot be reached.
 
     Raises:
         UserError: The store's kind is not one that MLflow can track to, or lacks its driver.
-        JobError: It cannot be reached, and tracking is required.
+        UnavailableError: It cannot be reached, and tracking is required.
     """
     mlflow_store.check_kind(uri)
     mlflow_store.quiet()
@@ -372,7 +373,7 @@ def read_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
 
     Raises:
         UserError: There is no such run, or no such store.
-        JobError: The store is unavailable.
+        UnavailableError: The store does not answer.
     """
     client = connect(tracking_uri)
     try:
@@ -403,7 +404,7 @@ def _now() -> str:
 
 
 def _user() -> str:
-    """Name the user; in a container there may be none of that number."""
+    """Name the user; in a container the number of the user may have no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -19,6 +19,7 @@ from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join, without_credentials
 from sentiflow.tracking import mlflow_model
 from sentiflow.tracking.mlflow_store import asking
+from sentiflow.tracking.provenance import FINGERPRINT_TAG
 
 # isort: split
 from mlflow import MlflowClient
@@ -27,8 +28,6 @@ from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 
 CANDIDATE, CHAMPION = "candidate", "champion"
-FINGERPRINT_TAG = "sentiflow.fingerprint"
-"""The tag of a version with the fingerprint of its model package."""
 
 _MODEL = "model"
 """Name of the logged model in its run."""

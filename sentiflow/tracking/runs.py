@@ -32,7 +32,7 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 STAGE_TAG, GROUP_TAG, TRIAL_TAG = "sentiflow.stage", "sentiflow.run", "sentiflow.trial"
 PARENT_TAG = "mlflow.parentRunId"
 SCORED_TAG, SCORED_FINGERPRINT_TAG = "sentiflow.scored_uri", "sentiflow.scored_fingerprint"
-"""Of an evaluation, and of the training that made its model: which predictions were evaluated."""
+"""Which predictions were evaluated: tags of the evaluation, and of the training of its model."""
 CODE_TAGS = (
     "sentiflow.version", provenance.COMMIT_TAG, provenance.SUBMISSION_TAG, "mlflow.source.name",
     "mlflow.source.type", "mlflow.user",
@@ -48,7 +48,7 @@ _CONTEXTS = {
     "evaluate": "evaluation",
 }
 _MAX_FILES = 100
-"""Named in a dataset's source; its profile has the count of all."""
+"""Files that are named in a dataset's source; its profile has their number."""
 
 HOST_TAG, PID_TAG, STARTED_TAG = "sentiflow.host", "sentiflow.pid", "sentiflow.started"
 
@@ -58,7 +58,7 @@ REASON = "its process is gone"
 _OUTERMOST = "pid:[4026531836]"
 """The namespace of Linux's processes outside of containers."""
 _SAME_SECONDS = 2.0
-"""Setting the clock changes the start of a process by so much at most."""
+"""Two starts of a process that differ by less are the same: setting the clock changes them."""
 
 _BATCH_SIZES = {"metrics": 1000, "params": 100, "tags": 100}
 """Values that MLflow takes in one request."""
@@ -166,7 +166,7 @@ def _name_files(uris: list[str]) -> str:
 
 
 def describe_process() -> dict[str, str]:
-    """Name this process by tags, so that other processes can check whether it still runs."""
+    """Describe this process by tags, so that other processes can check whether it still runs."""
     return {
         HOST_TAG: _name_host(),
         PID_TAG: str(os.getpid()),
@@ -225,7 +225,7 @@ def _is_running(tags: dict[str, str]) -> bool:
 
 
 def _started(pid: int) -> float:
-    """Return when a process started, in seconds since the machine did, whatever its clock says."""
+    """Return when a process started, in seconds since the machine did: clocks may be set."""
     return psutil.Process(pid).create_time() - psutil.boot_time()
 
 

@@ -36,7 +36,7 @@ class TrainerPosition(TypedDict):
 
 
 class CheckpointState(TypedDict):
-    """The part of a checkpoint that is no tensor."""
+    """The part of a checkpoint that is not tensors."""
 
     phase: Phase
     position: TrainerPosition
@@ -48,7 +48,7 @@ class CheckpointState(TypedDict):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a training is resumed from."""
+    """A saved state of a training, from which it resumes."""
 
     step: int
     """Optimizer steps made."""
@@ -89,7 +89,7 @@ def load(root: str, step: int) -> Checkpoint:
 
 
 def load_last(root: str) -> Checkpoint | None:
-    """Read the latest checkpoint that is complete and sound; None if there is none."""
+    """Read the latest checkpoint that is complete and undamaged; None if there is none."""
     for step in reversed(list_steps(root)):
         try:
             return load(root, step)

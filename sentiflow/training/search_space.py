@@ -62,7 +62,7 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
 
 
 def _check(config: Config) -> dict[str, Choices]:
-    """Validate every value of the space as a value of its setting; returns the parsed space."""
+    """Validate every value of the space as a value of its setting; return the parsed space."""
     space, problems = {}, []
     for key, choices in sorted(config.sweep.space.items()):
         try:

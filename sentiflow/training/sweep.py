@@ -65,7 +65,7 @@ def describe_output(config: Config) -> manifest.OutputSpec:
 
 
 def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: bool) -> Manifest:
-    """Train every trial that an earlier run of the same sweep has not settled.
+    """Train every trial that an earlier run of the same sweep has neither finished nor stopped.
 
     Returns:
         The manifest, with the ``trials``, the best first.
@@ -75,24 +75,24 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
         JobError: Every trial failed.
     """
     began = time.monotonic()
-    target = describe_output(config)
+    spec = describe_output(config)
     division = _Division.find(config, resources)
-    manifest.begin(target, overwrite=overwrite, resumable=True)
+    manifest.begin(spec, overwrite=overwrite, resumable=True)
     trials = sweep_trials.plan(config)
-    settled = [trial.known_curve() is not None for trial in trials]
-    before = f"{sum(settled)} of them trained before, " if any(settled) else ""
+    has_curve = [trial.known_curve() is not None for trial in trials]
+    before = f"{sum(has_curve)} of them trained before, " if any(has_curve) else ""
     say(STAGE, f"{len(trials)} trials, {before}{division.num_concurrent} at a time")
     need = {"CPU": max(1.0, division.request["cpu"]), "GPU": division.request.get("gpu", 0.0)}
     capacity = Capacity(need, max_wait_seconds=60 * config.cluster.max_wait_minutes)
     callback = sweep_trials.TrialCallback(trials, recorder, config.train.selection, capacity)
     try:
-        _tune(config, trials, settled, division, callback, join(target.uri, training.RAY_RECORDS))
+        _tune(config, trials, has_curve, division, callback, join(spec.uri, training.RAY_RECORDS))
     finally:
         callback.end_open_runs()
     records = callback.records()
     if all(record["status"] == "failed" for record in records):
         raise JobError(f"all {len(records)} trials failed: {records[0]['reason']}")
-    return _publish(target, trials, records, recorder, time.monotonic() - began)
+    return _publish(spec, trials, records, recorder, time.monotonic() - began)
 
 
 def best(record: Manifest) -> sweep_trials.TrialRecord:
@@ -135,7 +135,7 @@ def to_text(record: Manifest) -> str:
 
 
 def _publish(
-    target: manifest.OutputSpec,
+    spec: manifest.OutputSpec,
     trials: Sequence[sweep_trials.Trial],
     records: list[sweep_trials.TrialRecord],
     recorder: Recorder,
@@ -150,7 +150,7 @@ def _publish(
         for record in records
     ]
     table = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode()
-    filesystem.write_bytes(join(target.uri, TABLE), table)
+    filesystem.write_bytes(join(spec.uri, TABLE), table)
     recorder.log_files({TABLE: table})
     counts: dict[str, int] = {
         status: sum(r["status"] == status for r in records) for status in sweep_trials.ENDS
@@ -166,11 +166,11 @@ def _publish(
     files: list[FileEntry] = [{"path": TABLE, "rows": len(records), "bytes": len(table)}]
     for trial in trials:
         if trial.name in finished:
-            files += manifest.list_files(target.uri, f"{sweep_trials.TRIALS}/{trial.name}")
+            files += manifest.list_files(spec.uri, f"{sweep_trials.TRIALS}/{trial.name}")
         else:
             filesystem.delete(trial.uri)
     return manifest.publish(
-        target,
+        spec,
         counts={"trials": len(records), **counts},
         files=files,
         seconds=seconds,
@@ -232,15 +232,15 @@ class _Division:
 def _tune(
     config: Config,
     trials: Sequence[sweep_trials.Trial],
-    settled: Sequence[bool],
+    has_curve: Sequence[bool],
     division: _Division,
     callback: sweep_trials.TrialCallback,
     storage_path: str,
 ) -> None:
-    """Let Ray Tune run the trials, the settled ones first: others are compared with them."""
+    """Let Ray Tune run the trials, those with a curve first: others are compared with them."""
     metric = config.train.selection.metric
     max_epochs = max(trial.config.train.num_epochs for trial in trials)
-    order = sorted(range(len(trials)), key=lambda index: not settled[index])
+    order = sorted(range(len(trials)), key=lambda index: not has_curve[index])
 
     def run_trial(params: Mapping[str, int]) -> None:
         sweep_trials.train(trials[params["index"]], metric=metric, share=division.share)

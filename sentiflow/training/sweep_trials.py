@@ -16,6 +16,7 @@ from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking.recording import Recorder
+from sentiflow.tracking.runs import TRIAL_TAG
 from sentiflow.training import search_space
 from sentiflow.training import train as training
 from sentiflow.training.results import read_epochs
@@ -40,7 +41,7 @@ ENDS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
 """MLflow's status for each; the order is that of the table."""
 
 _MAX_REASON = 160
-"""Shown characters of a failure; the manifest has all of them."""
+"""Characters of a failure that are shown; the manifest has all."""
 
 
 def brief(reason: str) -> str:
@@ -55,7 +56,7 @@ class Trial:
     number: int
     """Counted from 1."""
     name: str
-    """The same values have the same name."""
+    """Name of its folder and MLflow run; the same values have the same name."""
     values: search_space.Values
     config: Config
     """Settings of the trial's training."""
@@ -69,11 +70,11 @@ class Trial:
 
     def finished_curve(self) -> Curve | None:
         """Read the curve of a finished trial, and clean its directory up; None for others."""
-        target = training.describe_output(self.config)
+        spec = training.describe_output(self.config)
         record = manifest.read(self.uri)
-        if record is None or manifest.find_status(target).state is not manifest.State.COMPLETE:
+        if record is None or manifest.find_status(spec).state is not manifest.State.COMPLETE:
             return None
-        manifest.clean_up(target)
+        manifest.clean_up(spec)
         curve = {epoch.epoch: epoch.to_metrics() for epoch in read_epochs(record["history"])}
         curve[1]["pretrain/seconds"] = sum(epoch["seconds"] for epoch in record["pretraining"])
         return curve
@@ -174,14 +175,14 @@ class TrialRecord(TypedDict):
     """A trial in the sweep's manifest and in ``trials.csv``."""
 
     trial: int
-    """Its number, counted from 1."""
+    """Number of the trial, counted from 1."""
     name: str
     mlflow_run_id: str
     status: Status
     values: dict[str, Any]
     """The trial's settings, by dotted name."""
     validation_accuracy: float | None
-    """Of the chosen epoch; None if the trial failed before."""
+    """Accuracy of the chosen epoch; None if the trial failed before its first epoch ended."""
     validation_loss: float | None
     chosen_epoch: int
     """0 if the trial failed before its first epoch ended."""
@@ -212,7 +213,7 @@ class _Result:
 
     @property
     def seconds(self) -> float:
-        """Time of pretraining and of all epochs, in whichever process each was trained."""
+        """Time of pretraining and of all epochs, also of those before a restart."""
         names = ("pretrain/seconds", "train/epoch_seconds")
         return sum(metrics.get(name) or 0.0 for metrics in self.curve.values() for name in names)
 
@@ -251,7 +252,7 @@ class TrialCallback(ray.tune.Callback):
         self.short = search_space.short_names(list(trials[0].values))
 
     def end_open_runs(self) -> None:
-        """End the MLflow runs of trials that an interrupt has cut off."""
+        """End the MLflow runs of trials that were interrupted."""
         for result in self.results.values():
             if result.status is None:
                 result.recorder.end("KILLED", reason="the sweep was ended")
@@ -266,7 +267,7 @@ class TrialCallback(ray.tune.Callback):
         planned = self.trials[index]
         if index in self.results:
             return
-        tags = {"sentiflow.trial": planned.name}
+        tags = {TRIAL_TAG: planned.name}
         recorder = self.recorder.begin_nested(planned.name, stage=training.STAGE, tags=tags)
         recorder.log_settings(planned.config.model_dump(mode="json", include={"train"}))
         self.results[index] = _Result(planned, recorder)

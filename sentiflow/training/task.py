@@ -95,8 +95,8 @@ def run(job: TrainJob, report: Report) -> TrainReport | UserError | JobError | N
         report: Takes the events of the training; the worker of rank 0 calls it.
 
     Returns:
-        The report from rank 0, and None from the others. Every rank returns an error that new
-        workers would meet again: raising it would make Ray Train restart the workers.
+        The report from rank 0, and None from the others. An error that new workers would meet
+        again is returned by every rank: if it were raised, Ray Train would restart the workers.
     """
     torch.set_num_threads(job.num_threads)
     memory.keep_freed()
@@ -140,7 +140,7 @@ class _Worker:
             raise UserError("no training row has a known word", hint="check prepare.vocabulary")
         self.device = _choose_device(job, world_size)
         self.network = build(self.settings, self.words).to(self.device)
-        self.vectors_are_given = _are_given(self.settings, self.words)
+        self.omits_vectors = _can_omit_vectors(self.settings, self.words)
         batching = self.settings.batching
         self.train_input = TrainInput(
             train,
@@ -160,7 +160,7 @@ class _Worker:
 
     def _resume(self) -> None:
         """Continue the phase of the last checkpoint, or begin the first phase."""
-        found = self._add_given_vectors(checkpoints.load_last(self.root))
+        found = self._add_omitted_vectors(checkpoints.load_last(self.root))
         if found is not None:
             self.pretraining = read_epochs(found.state["pretraining"])
             self.history.epochs = read_epochs(found.state["history"])
@@ -173,7 +173,7 @@ class _Worker:
         self.report(self._event(is_start=True))
 
     def _begin_phase(self, phase: Phase) -> None:
-        """Make the trainer of a phase for the network as it is."""
+        """Make the trainer of a phase; the network keeps its weights."""
         self.phase, settings = phase, self.settings
         validation: Iterable[EncodedRows] = self.validation
         objective: ClassificationObjective | LanguageModeling = ClassificationObjective(
@@ -202,11 +202,11 @@ class _Worker:
             device=self.device,
         )
 
-    def _add_given_vectors(
+    def _add_omitted_vectors(
         self, found: checkpoints.Checkpoint | None
     ) -> checkpoints.Checkpoint | None:
         """Add the word vectors to a checkpoint that was saved without them."""
-        if found is None or not self.vectors_are_given:
+        if found is None or not self.omits_vectors:
             return found
         return replace(found, tensors={_VECTORS: self.network.embedding.weight} | found.tensors)
 
@@ -257,7 +257,7 @@ class _Worker:
             "history": [asdict(epoch) for epoch in self.history.epochs],
         }
         step, tensors = self.first_step + self.trainer.step, self.trainer.tensors()
-        if self.vectors_are_given:
+        if self.omits_vectors:
             del tensors[_VECTORS]
         checkpoints.save(self.root, checkpoints.Checkpoint(step, tensors, state))
         best = self.history.best
@@ -286,7 +286,7 @@ class _Worker:
         """Publish the model of the chosen epoch."""
         chosen = self.history.chosen
         if chosen.step != self.first_step + self.trainer.step:
-            found = self._add_given_vectors(checkpoints.load(self.root, chosen.step))
+            found = self._add_omitted_vectors(checkpoints.load(self.root, chosen.step))
             assert found is not None, "the checkpoint of the chosen epoch is kept"
             self._load_network(found)
         package = trained_package.save(
@@ -346,11 +346,11 @@ def _word_counts(words: vocabulary.Vocabulary) -> np.ndarray:
     return np.where(np.isnan(counts), by_rank, counts)
 
 
-def _are_given(settings: TrainSettings, words: vocabulary.Vocabulary) -> bool:
-    """Whether the word vectors follow from the inputs, so that checkpoints can omit them.
+def _can_omit_vectors(settings: TrainSettings, words: vocabulary.Vocabulary) -> bool:
+    """Whether checkpoints can omit the word vectors, because the prepared data hold them.
 
-    A word without a pretrained vector gets a random one, which differs between machines. Then
-    checkpoints hold the vectors.
+    That is so if training does not change them, and every word has one: a word without gets a
+    random vector, which differs between machines.
     """
     assert words.vectors is not None, "prepared words have vectors, which may be NaN"
     return settings.model.vectors == "frozen" and not np.isnan(words.vectors[1:]).any()
@@ -428,7 +428,7 @@ def _count_lengths(shards: VirtualShards, own: range, job: TrainJob, world_size:
 
 
 def _gather(text: str, world_size: int) -> list[str]:
-    """Share a text of each worker with all workers."""
+    """Collect a text from each worker; every worker gets all of them, by rank."""
     if world_size == 1:
         return [text]
     texts: list[str] = [""] * world_size

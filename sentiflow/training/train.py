@@ -64,19 +64,19 @@ def run(config: Config, recorder: "Recorder", *, resources: Resources, overwrite
         JobError: A loss is not finite, or workers died too often. The checkpoints are kept.
     """
     began = time.monotonic()
-    target = describe_output(config)
+    spec = describe_output(config)
     num_workers = count_train_workers(config.train, resources)
     if resources.may_grow:
         resources = _wait_for_nodes(config, resources, num_workers)
     cpus = config.train.cpus_per_worker
     gpus = resources.gpus_per_train_worker(config.train.gpus_per_worker)
-    manifest.begin(target, overwrite=overwrite, resumable=True, key=target.fingerprint)
+    manifest.begin(spec, overwrite=overwrite, resumable=True, key=spec.fingerprint)
     prepared_uri = config.train.prepared_uri
-    training: Input = {"uri": target.uri, "fingerprint": target.fingerprint}
+    training: Input = {"uri": spec.uri, "fingerprint": spec.fingerprint}
     job = task.TrainJob(
         settings=config.train,
         prepared=manifest.require(prepared_uri, stage="prepare", setting="train.prepared_uri"),
-        lineage=target.inputs | {"training": training},
+        lineage=spec.inputs | {"training": training},
         num_threads=resources.threads_per_train_worker(num_workers, cpus),
         on_gpu=gpus > 0,
     )
@@ -97,20 +97,20 @@ def run(config: Config, recorder: "Recorder", *, resources: Resources, overwrite
             cpus_per_worker=resources.cpus_per_train_worker(num_workers, cpus),
             gpus_per_worker=gpus,
             resources=resources,
-            storage_path=join(target.uri, RAY_RECORDS),
+            storage_path=join(spec.uri, RAY_RECORDS),
             max_failures=config.train.max_failures,
             max_wait_seconds=60 * config.cluster.max_wait_minutes,
             callback=callback,
         )
     if isinstance(report, UserError):
-        manifest.roll_back(target)
+        manifest.roll_back(spec)
         raise report
     if isinstance(report, JobError):
         raise report
     assert report is not None, "rank 0 returns a report or an error"
     registered = _register(config, recorder)
     seconds = time.monotonic() - began
-    return _publish(target, job, report, recorder, callback.num_workers, seconds, registered)
+    return _publish(spec, job, report, recorder, callback.num_workers, seconds, registered)
 
 
 def _register(config: Config, recorder: "Recorder") -> dict[str, Any] | None:
@@ -137,7 +137,7 @@ def _register(config: Config, recorder: "Recorder") -> dict[str, Any] | None:
 
 
 def _publish(
-    target: manifest.OutputSpec,
+    spec: manifest.OutputSpec,
     job: task.TrainJob,
     report: TrainReport,
     recorder: "Recorder",
@@ -146,7 +146,7 @@ def _publish(
     registered: dict[str, Any] | None,
 ) -> Manifest:
     """Record the metrics of the whole training, draw its curve, and write the manifest."""
-    from sentiflow import plotting  # importing it takes a second, which a failed training saves
+    from sentiflow import plotting  # a second to import: not before the training has succeeded
 
     package = report.package
     history = [asdict(epoch) for epoch in report.history]
@@ -156,10 +156,10 @@ def _publish(
         metrics["train/temperature"] = package["calibration"]["temperature"]
     recorder.log_metrics(metrics)
     curve = plotting.render_training_curve(history)
-    filesystem.write_bytes(join(target.uri, CURVE), curve)
+    filesystem.write_bytes(join(spec.uri, CURVE), curve)
     recorder.log_files({CURVE: curve})
     return manifest.publish(
-        target,
+        spec,
         counts={
             "rows": count_rows(job.prepared, "train"),
             "rows_without_token": report.rows_without_token,
@@ -168,7 +168,7 @@ def _publish(
         },
         files=[
             item for name in (task.MODEL, checkpoints.FOLDER, "plots")
-            for item in manifest.list_files(target.uri, name)
+            for item in manifest.list_files(spec.uri, name)
         ],
         seconds=seconds,
         run=recorder.describe(),
@@ -185,7 +185,7 @@ def _publish(
 
 
 def _wait_for_nodes(config: Config, resources: Resources, num_workers: int) -> Resources:
-    """Wait until a cluster that can grow has room for all workers; returns its resources then."""
+    """Wait until a cluster that can grow has room for all workers; return its resources then."""
     cpus = config.train.cpus_per_worker
     need = {
         "CPU": 1 if cpus == "auto" else int(cpus),
@@ -212,7 +212,7 @@ class TrainCallback:
         settings: TrainSettings,
         expected_workers: int,
     ) -> None:
-        """Wait for the first event of a training with ``expected_workers`` workers."""
+        """Expect the events of a training that asks for ``expected_workers`` workers."""
         self.progress, self.recorder = progress, recorder
         self.num_epochs = {PRETRAIN: settings.pretrain.num_epochs, TRAIN: settings.num_epochs}
         self.expected_workers, self.num_workers = expected_workers, 0
@@ -265,7 +265,7 @@ class TrainCallback:
             self._record_steps()
 
     def _take_epoch(self, phase: Phase, result: EpochResult, *, is_new: bool) -> None:
-        """Record an epoch, and show it unless a checkpoint has brought it."""
+        """Record an epoch, and show it unless it comes from a checkpoint."""
         self.seen_epochs.add((phase, result.epoch))
         if is_new:
             self._record_steps()
@@ -284,5 +284,5 @@ class TrainCallback:
 
 
 def _count_workers(number: int) -> str:
-    """Write a number of workers, such as ``1 worker``."""
+    """Write a number of workers in words: ``1 worker``, ``2 workers``."""
     return f"{number} worker{'s' if number > 1 else ''}"

@@ -35,7 +35,7 @@ def save(
     validation: Sequence[str],
     lineage: dict[str, Input],
 ) -> Manifest:
-    """Publish the package of a trained network; returns its manifest.
+    """Publish the package of a trained network; return its manifest.
 
     Args:
         uri: The directory.
@@ -85,7 +85,7 @@ def save(
 
 
 def _score_sample(package: ModelPackage, files: Sequence[str]) -> tuple[np.ndarray, Scores]:
-    """Score rows spread over all files; returns their labels too, -1 where there is none."""
+    """Score rows spread over all files; return their labels too, -1 where there is none."""
     chosen = files[:: -(-len(files) // _SAMPLE_FILES)]
     quota = -(-_SAMPLE_ROWS // len(chosen))
     labels, scores = [], []

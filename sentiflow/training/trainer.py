@@ -41,7 +41,7 @@ without a token."""
 WARM_UP_FRACTION = 0.3
 """Share of the steps in which the learning rate of ``one_cycle`` rises."""
 _FIRST_RATE, _LAST_RATE = 1 / 25, 1e-5
-"""Factors on the learning rate."""
+"""Factors on the learning rate where ``one_cycle`` begins, and after the last step."""
 
 _EVALUATION_BATCH_SIZE = 1024
 _STEPS_AHEAD = 32
@@ -141,8 +141,8 @@ class Trainer:
         if VECTORS in self.tuned:
             self.tuned[VECTORS].requires_grad_(self.epoch >= self.settings.frozen_epochs)
         self._collected_at = time.monotonic()
-        for part in self.train.slices(self.epoch, first_step=self.step_in_epoch):
-            self._make_step(part)
+        for batch_slice in self.train.slices(self.epoch, first_step=self.step_in_epoch):
+            self._make_step(batch_slice)
             after_step()
         self._check_finite()
         loss, correct, count = self._evaluate()
@@ -220,7 +220,7 @@ class Trainer:
         self.step_in_epoch = position["step_in_epoch"]
         self._epoch_sums = np.array([position["sums"][name] for name in _SUMS])
 
-    def _make_step(self, part: Slice) -> None:
+    def _make_step(self, batch_slice: Slice) -> None:
         """Make one optimizer step on a global batch."""
         factor = rate_factor(self.settings.schedule, self.step, self.num_steps)
         for group in self.optimizer.param_groups:
@@ -228,13 +228,13 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         sums = torch.zeros(5, device=self.device)
         batch = None
-        if len(part.chosen):
-            batch = batching.collate(part.rows, part.chosen)
-            sizes = (len(part.chosen), int(batch.lengths.sum()), batch.token_ids.numel())
+        if len(batch_slice.chosen):
+            batch = batching.collate(batch_slice.rows, batch_slice.chosen)
+            sizes = (len(batch_slice.chosen), int(batch.lengths.sum()), batch.token_ids.numel())
             counts = torch.tensor(sizes, dtype=torch.float32).to(self.device, non_blocking=True)
             batch = batch.to(self.device)
-            losses = self._losses(batch, self._draw_dropout_mask(part))
-            (losses.trained.sum() / part.global_size).backward()
+            losses = self._losses(batch, self._draw_dropout_mask(batch_slice))
+            (losses.trained.sum() / batch_slice.global_size).backward()
             reported = torch.stack([losses.reported.sum(), losses.correct.float()])
             sums = torch.cat([reported, counts])
         sums = self._all_reduce(sums, batch)
@@ -242,16 +242,16 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self.clipped, limit)
         self.optimizer.step()
         self.step, self.step_in_epoch = self.step + 1, self.step_in_epoch + 1
-        self._pending.append((self.step, part, torch.cat([sums, norm[None]])))
+        self._pending.append((self.step, batch_slice, torch.cat([sums, norm[None]])))
         if self.device.type == "cpu" or self.step % _STEPS_AHEAD == 0:
             self._check_finite()
 
-    def _draw_dropout_mask(self, part: Slice) -> torch.Tensor | None:
+    def _draw_dropout_mask(self, batch_slice: Slice) -> torch.Tensor | None:
         if not self._dropout_rates.any():
             return None
         own = own_shards(self.rank, self.world_size)
         mask = draw_dropout_mask(
-            part.shard_sizes[own.start : own.stop].tolist(),
+            batch_slice.shard_sizes[own.start : own.stop].tolist(),
             dropout=self._dropout_rates,
             seed=self.settings.seed,
             step=self.step,
@@ -260,12 +260,12 @@ class Trainer:
         return mask.to(self.device, non_blocking=True)
 
     def _losses(self, batch: batching.Batch, mask: torch.Tensor | None = None) -> Losses:
-        """Compute the losses of a batch on the device."""
+        """Compute the losses of a batch; without a mask there is no dropout."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.uses_bf16):
             return self.objective(batch, mask, self.step)
 
     def _all_reduce(self, sums: torch.Tensor, batch: batching.Batch | None) -> torch.Tensor:
-        """Sum the gradients and metrics of all workers in one message; returns the metrics.
+        """Sum the gradients and metrics of all workers in one message; return the metrics.
 
         Each gradient is already divided by the global batch size. The large tables hold most of
         the network's weights, and a batch uses few of their rows: only used rows are sent.
@@ -310,9 +310,9 @@ class Trainer:
             return
         now = time.monotonic()
         rows = torch.stack([metrics for *_, metrics in pending]).tolist()
-        for (step, part, _), values in zip(pending, rows, strict=True):
+        for (step, batch_slice, _), values in zip(pending, rows, strict=True):
             if not math.isfinite(values[0]):
-                self._not_finite = self._not_finite or (step, part)
+                self._not_finite = self._not_finite or (step, batch_slice)
             sums = np.array([*values, 1, (now - self._collected_at) / len(pending)])
             self._epoch_sums += sums
             self._recent_sums += sums
@@ -327,11 +327,13 @@ class Trainer:
         self._collect_metrics()
         if self._not_finite is None:
             return
-        step, part = self._not_finite
+        step, batch_slice = self._not_finite
         first_shard = own_shards(self.rank, self.world_size).start
-        start = int(part.shard_sizes[:first_shard].sum())
-        row_ids = torch.zeros(part.global_size, dtype=torch.int64)
-        row_ids[start : start + len(part.chosen)] = torch.from_numpy(part.rows.row_ids[part.chosen])
+        start = int(batch_slice.shard_sizes[:first_shard].sum())
+        row_ids = torch.zeros(batch_slice.global_size, dtype=torch.int64)
+        row_ids[start : start + len(batch_slice.chosen)] = torch.from_numpy(
+            batch_slice.rows.row_ids[batch_slice.chosen]
+        )
         row_ids = row_ids.to(self.device)
         if self.world_size > 1:
             torch.distributed.all_reduce(row_ids)
@@ -408,7 +410,7 @@ def draw_dropout_mask(
     step: int,
     first_shard: int,
 ) -> torch.Tensor:
-    """Draw the dropout mask of a slice, the same in whichever worker.
+    """Draw the dropout mask of a slice, the same in any worker.
 
     Each value is 0 or 1 / (1 - dropout). Each row has one mask for all of its tokens (variational
     dropout, Gal and Ghahramani 2016). It costs less than a mask for each token and trains a

@@ -125,7 +125,7 @@ class OwnRows:
             yield self.read(np.tile(chunks, (NUM_VIRTUAL_SHARDS, 1)))[0]
 
     def read(self, window: np.ndarray) -> tuple[EncodedRows, np.ndarray]:
-        """Read the chunks ``(NUM_VIRTUAL_SHARDS, chunks)``; returns where each shard begins, too.
+        """Read the chunks ``(NUM_VIRTUAL_SHARDS, chunks)``; return where each shard begins, too.
 
         The last window stays in memory: most corpora have no other.
         """

@@ -33,7 +33,7 @@ class Neighbor(NamedTuple):
 
     word: str
     value: float
-    """Its distance from the point, or its cosine similarity with it."""
+    """Distance of the word from the point, or its cosine similarity with it."""
 
 
 @dataclass(frozen=True)

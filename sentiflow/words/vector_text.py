@@ -164,7 +164,7 @@ def _join_words(block: bytes, dim: int) -> tuple[bytes, list[int]]:
 
 
 def _find_first_fault(block: bytes, dim: int, *, reason: str) -> tuple[int, str]:
-    """Find the first line of a block that has an error; returns its index and the error."""
+    """Find the first line of a block that has an error; return its index and the error."""
     for index, line in enumerate(block.split(b"\n")[:-1]):
         if fault := _find_fault(line, dim):
             return index, fault

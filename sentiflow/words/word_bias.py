@@ -181,7 +181,7 @@ def measure_word_bias(
         pairs: Pairs of words that differ in one property.
         words: Words whose cosine with the direction is measured.
         tests: Association tests; one is skipped if a set has fewer than ``MIN_KNOWN`` known words.
-        seed: For random partitions.
+        seed: Seed of random partitions.
 
     Raises:
         UserError: Fewer than half of the pairs are known, or the words of each pair have the same
@@ -262,7 +262,7 @@ def _count(each: WordSet, known: np.ndarray) -> KnownSet:
 
 
 def _permute(association: np.ndarray, num_first: int, *, seed: int) -> tuple[float, int, bool]:
-    """Compute p; returns it, the number of partitions, and whether these are all."""
+    """Compute p; return it, the number of partitions, and whether these are all."""
     observed = association[:num_first].sum() - _ROUNDING
     num_partitions = math.comb(len(association), num_first)
     if num_partitions <= MAX_PARTITIONS:

@@ -174,7 +174,7 @@ def test_a_worker_on_each_core_imports_the_modules(monkeypatch):
 
 def test_a_missing_module_does_not_prevent_others_from_being_loaded(monkeypatch):
     monkeypatch.delitem(sys.modules, "wave", raising=False)
-    connection._load(["no_such_module", "wave"])
+    connection._import(["no_such_module", "wave"])
     assert "wave" in sys.modules
 
 

@@ -26,8 +26,8 @@ def without_ray(monkeypatch):
 
 
 def run(root, work, *, resumes, keys=None):
-    passes = MapStages("score", str(root), resumes=resumes, num_workers="auto", max_wait_minutes=10)
-    return passes.run("score", work, SIZES, unit="rows", keys=keys), passes.fresh
+    stages = MapStages("score", str(root), resumes=resumes, num_workers="auto", max_wait_minutes=10)
+    return stages.run("score", work, SIZES, unit="rows", keys=keys), stages.fresh
 
 
 def fail_at_2(part):
@@ -54,10 +54,10 @@ def test_markers_count_only_if_the_job_resumes_and_the_key_is_the_same(tmp_path)
 
 @pytest.mark.parametrize(("num_workers", "concurrency"), [("auto", None), (3, 3)])
 def test_the_settings_limit_the_tasks_and_the_wait(tmp_path, num_workers, concurrency):
-    passes = MapStages(
+    stages = MapStages(
         "score", str(tmp_path), resumes=False, num_workers=num_workers, max_wait_minutes=2
     )
-    assert (passes.concurrency, passes.max_wait_seconds) == (concurrency, 120)
+    assert (stages.concurrency, stages.max_wait_seconds) == (concurrency, 120)
 
 
 JSON = st.recursive(

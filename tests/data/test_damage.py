@@ -229,7 +229,7 @@ def tables(prepared):
 def read_here(path, folder, **form):
     """Read the file in ranges of 64 KiB in this process."""
     found = corpus.open_csv(
-        [str(path)], form=FormatSettings(**form), rows_per_part=1, unpack_to=str(folder)
+        [str(path)], settings=FormatSettings(**form), rows_per_part=1, unpack_to=str(folder)
     )
     return judge(found.parts)
 
@@ -301,7 +301,7 @@ def test_a_reader_in_this_process_finds_the_same(dirty_csv, tmp_path, errors, pa
 def test_small_ranges_from_any_position_find_the_same(dirty_csv, monkeypatch, range_bytes):
     monkeypatch.setattr(csv_ranges, "CHUNK_BYTES", range_bytes * 3)
     found = corpus.open_csv(
-        [str(dirty_csv)], form=FormatSettings(), rows_per_part=10**6, unpack_to=""
+        [str(dirty_csv)], settings=FormatSettings(), rows_per_part=10**6, unpack_to=""
     )
     whole = Chunk(
         source=str(dirty_csv),

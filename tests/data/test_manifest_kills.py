@@ -76,7 +76,7 @@ def faults(monkeypatch):
 
 @pytest.fixture
 def resuming(spec):
-    """Make a spec of a stage that keeps receipts of its parts."""
+    """Make a spec of a stage that keeps a completion marker of each part."""
     return lambda **changes: dataclasses.replace(spec(**changes), owns=("tables", "_work"))
 
 
@@ -84,18 +84,16 @@ TABLES = ("tables/0", "tables/1")
 
 
 def work(spec):
-    """Make the parts that have no receipt yet, and yield them; all files hold the spec's mark."""
+    """Make the parts that have no marker yet, and yield them; all files hold the spec's mark."""
     mark = spec.fingerprint.encode()
     manifest.begin(spec, overwrite=True, resumable=True)
     for table in TABLES:
-        receipt = f"{spec.uri}/_work/receipt-of-{table[-1]}"
-        if filesystem.exists(receipt):
-            assert filesystem.read_bytes(receipt) == mark, (
-                "a receipt of other settings was believed"
-            )
+        marker = f"{spec.uri}/_work/marker-of-{table[-1]}"
+        if filesystem.exists(marker):
+            assert filesystem.read_bytes(marker) == mark, "a marker of other settings was believed"
         else:
             filesystem.write_bytes(f"{spec.uri}/{table}", mark)
-            filesystem.write_bytes(receipt, mark)
+            filesystem.write_bytes(marker, mark)
             yield table
 
 

@@ -56,14 +56,14 @@ def undisturbed(tmp_path_factory, csv, resources):
     return files_of(folder)
 
 
-def receipts(folder, name):
-    """Find the receipts of a pass."""
+def markers(folder, name):
+    """Find the completion markers of a map stage."""
     return sorted((folder / "run/prepared/_work/receipts").glob(f"{name}-*.json"))
 
 
 def wait_for(folder, name, number, is_over):
     """Wait until so many parts of a pass are done."""
-    while len(receipts(folder, name)) < number:
+    while len(markers(folder, name)) < number:
         assert not is_over(), f"it was over before {number} parts of {name} were done"
         time.sleep(0.002)
 
@@ -94,7 +94,7 @@ def test_a_killed_driver_resumes_to_the_same_files(
         wait_for(tmp_path, name, number, lambda: process.poll() is not None)
         os.kill(process.pid, signal.SIGKILL)
     time.sleep(1)  # what was begun may still be finished
-    done = {path: path.stat().st_mtime_ns for path in receipts(tmp_path, "ingest")}
+    done = {path: path.stat().st_mtime_ns for path in markers(tmp_path, "ingest")}
     first = tmp_path / "run/prepared/rejected"
     assert not (tmp_path / "run/prepared/manifest.json").exists()
     before = {p: p.stat().st_mtime_ns for p in first.rglob("*.parquet")}

@@ -101,14 +101,14 @@ def test_every_row_is_scored_once(undisturbed):
 # What is killed
 
 
-def receipts(folder):
-    """Find the receipts of the parts that are scored."""
+def markers(folder):
+    """Find the completion markers of the scored parts."""
     return sorted((folder / "run/scored/_work/receipts").glob("score-*.json"))
 
 
 def wait_for(folder, number, is_over):
     """Wait until so many parts are scored."""
-    while len(receipts(folder)) < number:
+    while len(markers(folder)) < number:
         assert not is_over(), f"it was over before {number} parts were scored"
         time.sleep(0.002)
 
@@ -122,7 +122,7 @@ def test_a_killed_driver_resumes_and_nothing_is_scored_again(
         wait_for(tmp_path, 3, lambda: process.poll() is not None)
         os.kill(process.pid, signal.SIGKILL)
     time.sleep(1)  # what was begun may still be finished
-    done = {path: path.stat().st_mtime_ns for path in receipts(tmp_path)}
+    done = {path: path.stat().st_mtime_ns for path in markers(tmp_path)}
     parts = [f"part-{path.stem[-5:]}.parquet" for path in done]
     before = {name: time for name, time in times(tmp_path).items() if name in parts}
     assert not (tmp_path / "run/scored/manifest.json").exists()
@@ -184,7 +184,7 @@ def test_a_killed_incremental_scoring_resumes_with_files_added_since(
         os.kill(process.pid, signal.SIGKILL)
     time.sleep(1)
     before = times(tmp_path)
-    done = len(receipts(tmp_path))
+    done = len(markers(tmp_path))
     score(config, f"score.corpus={corpora}/day-*.csv")
     assert f"resumes score: {done} of " in said.text
     after = times(tmp_path)
@@ -241,9 +241,9 @@ def test_an_unfinished_scoring_of_another_corpus_is_replaced_with_overwrite_only
     tmp_path, corpora, finished_run, resources
 ):
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    target = scoring.describe_output(settings.load(config))
-    leave_unfinished(tmp_path, config, key=manifest.fingerprint([scoring.key_of(target), "fp32"]))
-    scoring._save_begun(target, "fp32")
+    spec = scoring.describe_output(settings.load(config))
+    leave_unfinished(tmp_path, config, key=manifest.fingerprint([scoring.key_of(spec), "fp32"]))
+    scoring._save_begun(spec, "fp32")
     with pytest.raises(UserError, match="unfinished run of another corpus"):
         score(config, f"score.corpus={corpora}/day-1.csv")
     assert len(times(tmp_path)) == 4
@@ -257,10 +257,10 @@ def test_a_task_left_by_a_killed_run_writes_nothing_into_the_directory_of_anothe
     from sentiflow.scoring import scored_parts
 
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    target = scoring.describe_output(settings.load(config))
+    spec = scoring.describe_output(settings.load(config))
     source = corpus.open_csv(
         [f"{corpora}/day-0.csv"],
-        form=settings.load(config).score.format,
+        settings=settings.load(config).score.format,
         rows_per_part=ROWS_PER_FILE,
         unpack_to="",
     )
@@ -269,8 +269,8 @@ def test_a_task_left_by_a_killed_run_writes_nothing_into_the_directory_of_anothe
         settings=settings.load(config).score,
         precision="fp32",
         on_gpu=False,
-        model_uri=target.inputs["model"]["uri"],
-        model_fingerprint=target.inputs["model"]["fingerprint"],
+        model_uri=spec.inputs["model"]["uri"],
+        model_fingerprint=spec.inputs["model"]["fingerprint"],
         first_part=0,
         max_failed=0,
         run_key="an older run",
@@ -451,7 +451,7 @@ def test_a_damaged_parquet_file_is_named_and_what_else_is_scored_is_kept(
     config = configure(tmp_path, finished_run, tmp_path / "?.parquet")
     with pytest.raises(UserError, match=r"b\.parquet, rows [0-9,]+ to [0-9,]+: .*damaged"):
         score(config)
-    assert receipts(tmp_path)
+    assert markers(tmp_path)
 
 
 def test_a_model_that_is_replaced_while_it_scores_ends_the_job(
@@ -465,21 +465,21 @@ def test_a_model_that_is_replaced_while_it_scores_ends_the_job(
 
 
 def test_a_resumed_scoring_keeps_its_precision(tmp_path):
-    target = manifest.OutputSpec(
+    spec = manifest.OutputSpec(
         "score", str(tmp_path), {}, {"model": {"fingerprint": "c5f0"}}, owns=()
     )
     with_gpu, without = Resources(2, 1, 1, 2), Resources(2, 0, 1, 2)
 
     def choose(resources, *, previous=None, **score):
-        begun = scoring._read_begun(target)
+        begun = scoring._read_begun(spec)
         return scoring._choose_precision(
-            target, previous or PreviousRun(), begun, ScoreSettings(**score), resources
+            spec, previous or PreviousRun(), begun, ScoreSettings(**score), resources
         )
 
     assert (choose(with_gpu), choose(without)) == ("bf16", "fp32")
     assert choose(with_gpu, gpus_per_worker=0) == "fp32"
     assert choose(without, previous=PreviousRun(precision="bf16")) == "bf16"
-    for key, expected in ((scoring.key_of(target), "bf16"), ("of another model", "fp32")):
+    for key, expected in ((scoring.key_of(spec), "bf16"), ("of another model", "fp32")):
         begun = json.dumps({"key": key, "precision": "bf16"}).encode()
         filesystem.write_bytes(f"{tmp_path}/{scoring._BEGUN}", begun)
         assert choose(without) == expected

@@ -259,7 +259,7 @@ def test_a_file_that_is_not_what_its_name_says_is_refused(folder, suffix, conten
 def test_a_damaged_file_never_becomes_a_corpus(folder, form, length):
     uri = write(folder, "corpus.csv.gz", gzip.compress(CONTENT)[:length])
     with pytest.raises(UserError, match=r"corpus\.csv\.gz cannot be unpacked"):
-        corpus.open_csv([uri], form=form, rows_per_part=10, unpack_to=str(folder / "pieces"))
+        corpus.open_csv([uri], settings=form, rows_per_part=10, unpack_to=str(folder / "pieces"))
 
 
 def test_the_only_file_of_an_archive_need_not_be_named(folder):

@@ -34,7 +34,7 @@ class CheckResult:
     """Names of the nodes that have the problem; empty if it is about no single node."""
 
     def to_json(self) -> dict[str, str | Sequence[str]]:
-        """Give all fields, without passwords and keys."""
+        """Return all fields, without passwords and keys."""
         return {
             name: without_credentials(value) if isinstance(value, str) else value
             for name, value in asdict(self).items()
@@ -53,7 +53,7 @@ class Check:
     do: str
     """How to fix it."""
     level: Level = "error"
-    """Of a failure."""
+    """Level of a failure."""
 
     def attempt(self, config: Config | None) -> CheckResult:
         """Run the check on this machine."""

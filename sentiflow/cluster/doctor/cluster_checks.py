@@ -27,11 +27,11 @@ import ray
 import ray.exceptions
 
 _ANSWER_SECONDS = 60.0
-"""For each check; a busy node takes long to start a worker, and a cold disk to load torch."""
+"""Limit for each check: a busy node starts a worker slowly, and a cold disk loads torch slowly."""
 _WRITE_SECONDS = 20.0
-"""For each of the three steps in which nodes write and read each other's files."""
+"""Limit for each of the three steps in which nodes write and read each other's files."""
 _LIMIT_SECONDS = 150.0
-"""For everything. A node that hangs takes the time of two answers."""
+"""Limit for everything. A node that hangs takes the time of two answers."""
 _REQUEST_SECONDS = 5.0
 _MATRIX_SIZE = 256
 
@@ -271,7 +271,7 @@ def check_dashboard(able: Sequence[Node]) -> CheckResult:
 
 
 def ask_dashboard(address: str) -> int:
-    """Ask Ray's dashboard for its jobs without a token; returns the HTTP status."""
+    """Ask Ray's dashboard for its jobs without a token; return the HTTP status."""
     import requests
 
     url = f"http://{address}/api/jobs/"
@@ -283,8 +283,8 @@ def judge_dashboard(address: str, status: int, *, is_alone: bool) -> CheckResult
 
     Args:
         address: Host and port.
-        status: Of its answer.
-        is_alone: The cluster has one node.
+        status: HTTP status of its answer.
+        is_alone: Whether the cluster has one node only.
     """
     is_public = not address.startswith(("127.", "localhost", "[::1]"))
     if status < 400:

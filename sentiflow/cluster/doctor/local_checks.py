@@ -35,7 +35,7 @@ PACKAGES = ("ray", "torch", "pyarrow", "pandas", "numpy", "mlflow", "torchtext")
 
 _LIMIT_SECONDS = 30.0
 _MIN_RESULT_BYTES = 500_000_000
-"""For checkpoints and the results of a small corpus."""
+"""Space for checkpoints and the results of a small corpus."""
 _MIN_FREE_FRACTION = 0.05
 """Ray's object store does not spill to a disk that has less."""
 
@@ -64,8 +64,8 @@ def run_in_time(
     Ray tries for ever to join a cluster with a wrong token.
 
     Args:
-        examinations: By the name of the check that is reported if it hangs.
-        config: For the examinations; without one, input and output are reported as unchecked.
+        examinations: The examinations, each by the name of the check to report if it hangs.
+        config: The experiment; without one, input and output are reported as unchecked.
         seconds: Time limit for all of them together.
     """
     is_required = config is None or config.tracking.required
@@ -104,7 +104,7 @@ def _attempt(check: Check, config: Config | None) -> list[CheckResult]:
 
 
 def find_versions() -> dict[str, str]:
-    """Give the versions of Python, sentiflow and ``PACKAGES``, and a hash of sentiflow's code."""
+    """Return the versions of Python, sentiflow and ``PACKAGES``, and a hash of sentiflow's code."""
     found = {"python": platform.python_version(), "sentiflow": sentiflow.__version__}
     for name in PACKAGES:
         found[name] = "missing"
@@ -189,8 +189,8 @@ def _match_score_columns(config: Config, uris: Sequence[str]) -> None:
         plan = table_files.plan(uris[:1], text_column=score.text_column, keep_columns=())
         columns: Sequence[str] = plan.columns
     elif uris:
-        form = _read_format(score.format or config.format, uris[0])
-        columns = (*schema.TWEETS.names, *form.names)
+        csv_format = _read_format(score.format or config.format, uris[0])
+        columns = (*schema.TWEETS.names, *csv_format.names)
     elif score.prepared_uri == config.prepare.output_uri:
         columns = (*schema.TWEETS.names, *config.prepare.keep_columns)
     else:
@@ -204,13 +204,13 @@ def _match_score_columns(config: Config, uris: Sequence[str]) -> None:
         )
 
 
-def _read_format(form: FormatSettings, uri: str) -> "CsvFormat":
+def _read_format(settings: FormatSettings, uri: str) -> "CsvFormat":
     from sentiflow.data import csv_format
     from sentiflow.storage import compression
 
     with compression.open_content(uri) as content:
         head = content.read_at(0, csv_format.HEAD_BYTES)
-    return csv_format.resolve(form, head, source=uri)[0]
+    return csv_format.resolve(settings, head, source=uri)[0]
 
 
 def find_outputs(config: Config) -> list[str]:
