@@ -211,3 +211,18 @@ class Manifest(TypedDict, total=False):
     """A model package: ``profile`` of the held-out texts."""
     calibration: dict[str, Any] | None
     """A model package: the temperature, and its effect on the calibration."""
+
+
+EPOCH_METRICS = {
+    "train/loss": "train_loss",
+    "train/accuracy": "train_accuracy",
+    "validation/loss": "validation_loss",
+    "validation/accuracy": "validation_accuracy",
+    "train/learning_rate": "learning_rate",
+    "train/gradient_norm": "gradient_norm",
+    "train/padding_fraction": "padding_fraction",
+    "train/tweets_per_second": "tweets_per_second",
+    "train/epoch_seconds": "seconds",
+}
+"""Metrics of an epoch: MLflow's names, and the keys in ``history``."""
+PRETRAINING_METRICS = {"pretrain/loss": "train_loss", "pretrain/epoch_seconds": "seconds"}

@@ -7,6 +7,7 @@ from functools import partial
 from itertools import groupby
 from typing import Any, Literal
 
+from sentiflow.data.manifest_types import EPOCH_METRICS, PRETRAINING_METRICS
 from sentiflow.tracking import mlflow_store, provenance, recording, runs
 from sentiflow.tracking.finished_stages import Epoch, FinishedStage, StageInfo, TrialInfo
 from sentiflow.tracking.runs import (
@@ -29,19 +30,6 @@ from sentiflow.tracking.runs import (
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 
-_EPOCH_METRICS = {
-    "train/loss": "train_loss",
-    "train/accuracy": "train_accuracy",
-    "validation/loss": "validation_loss",
-    "validation/accuracy": "validation_accuracy",
-    "train/learning_rate": "learning_rate",
-    "train/gradient_norm": "gradient_norm",
-    "train/padding_fraction": "padding_fraction",
-    "train/tweets_per_second": "tweets_per_second",
-    "train/epoch_seconds": "seconds",
-}
-"""Metrics of an epoch: MLflow's names, and those of the manifest."""
-_PRETRAINING_METRICS = {"pretrain/loss": "train_loss", "pretrain/epoch_seconds": "seconds"}
 _TAGS = {*CODE_TAGS, SCORED_TAG, SCORED_FINGERPRINT_TAG, "mlflow.note.content"}
 """Tags that are taken from a manifest; any others are ignored."""
 _TRIAL_STATUS: dict[str, Status] = {
@@ -245,8 +233,8 @@ def _list_epochs(info: StageInfo, end: datetime) -> list[Metric]:
 
     An epoch without a time, from a version that did not note it, gets that of the run's end.
     """
-    epochs = [(_PRETRAINING_METRICS, epoch) for epoch in info.pretraining]
-    epochs += [(_EPOCH_METRICS, epoch) for epoch in info.history]
+    epochs = [(PRETRAINING_METRICS, epoch) for epoch in info.pretraining]
+    epochs += [(EPOCH_METRICS, epoch) for epoch in info.history]
     return [
         point
         for names, epoch in epochs

@@ -7,7 +7,7 @@ import torch.
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.manifest_types import EPOCH_METRICS, PRETRAINING_METRICS, Manifest
 
 Phase = Literal["pretrain", "train"]
 PRETRAIN: Phase = "pretrain"
@@ -42,19 +42,8 @@ class EpochResult:
 
     def to_metrics(self, phase: Phase = TRAIN) -> dict[str, float | None]:
         """Name the metrics as in MLflow."""
-        if phase == PRETRAIN:
-            return {"pretrain/loss": self.train_loss, "pretrain/epoch_seconds": self.seconds}
-        return {
-            "train/loss": self.train_loss,
-            "train/accuracy": self.train_accuracy,
-            "validation/loss": self.validation_loss,
-            "validation/accuracy": self.validation_accuracy,
-            "train/learning_rate": self.learning_rate,
-            "train/gradient_norm": self.gradient_norm,
-            "train/padding_fraction": self.padding_fraction,
-            "train/tweets_per_second": self.tweets_per_second,
-            "train/epoch_seconds": self.seconds,
-        }
+        names = PRETRAINING_METRICS if phase == PRETRAIN else EPOCH_METRICS
+        return {name: getattr(self, key) for name, key in names.items()}
 
 
 @dataclass(frozen=True)
