@@ -312,8 +312,7 @@ class Output:
         else:
             filesystem.write_bytes(join(self.uri, STARTED), b"{}")
             exchange.tidy(self.uri, self.spec.owns, keep=())
-            if not filesystem.listing(self.uri):
-                filesystem.delete(self.uri)
+            filesystem.delete_empty(self.uri)
 
     def _tidy(self, record: Manifest) -> None:
         keep = [item["path"] for item in record["files"]]
@@ -337,11 +336,14 @@ def open_output(spec: OutputSpec, *, overwrite: bool = False) -> Iterator[Output
     if output.is_complete and output.status.is_tidy:
         yield output
         return
-    with lease.hold(spec.uri, job=spec.stage) as held:
-        status = find_status(spec)
-        if status.record != output.status.record:
-            raise JobError(f"another job has just completed {spec.uri}: run the same command again")
-        yield Output(spec, status, overwrite=overwrite, claim=held.claim)
+    try:
+        with lease.hold(spec.uri, job=spec.stage) as held:
+            status = find_status(spec)
+            if status.record != output.status.record:
+                raise JobError(f"another job has just completed {spec.uri}: run the command again")
+            yield Output(spec, status, overwrite=overwrite, claim=held.claim)
+    finally:
+        filesystem.delete_empty(spec.uri)
 
 
 def check_location(stage: str, uri: str) -> None:
@@ -406,17 +408,20 @@ def _find_changes(
         f"another {name}" + _explain_files(there["inputs"].get(name), spec.inputs.get(name))
         for name in sorted(there["inputs"].keys() | spec.inputs.keys())
         if _fingerprint_of(there["inputs"], name) != _fingerprint_of(spec.inputs, name)
-        and not (may_grow and name == spec.grows and _has_grown(spec, there))
+        and not _has_same_files(
+            there["inputs"].get(name),
+            spec.inputs.get(name),
+            may_grow=may_grow and name == spec.grows,
+        )
     ]
     return settings + inputs
 
 
-def _has_grown(spec: OutputSpec, there: Manifest | Started) -> bool:
-    """Say whether files were only added at the end of the growing input."""
-    old, new = (
-        inputs.get(spec.grows, {}).get("files", ()) for inputs in (there["inputs"], spec.inputs)
-    )
-    return len(new) > len(old) > 0 and all(map(_is_same_file, old, new))
+def _has_same_files(there: Any, here: Any, *, may_grow: bool) -> bool:
+    """Say whether two inputs are the same files, or such to which others were added at the end."""
+    old, new = ((described or {}).get("files", ()) for described in (there, here))
+    has_all = len(new) >= len(old) > 0 if may_grow else len(new) == len(old) > 0
+    return has_all and all(map(_is_same_file, old, new))
 
 
 def _is_same_file(one: InputFile, other: InputFile) -> bool:

@@ -1,6 +1,7 @@
 """URI -> file system and path; files are published atomically."""
 
 import concurrent.futures
+import contextlib
 import contextvars
 import fnmatch
 import hashlib
@@ -8,7 +9,6 @@ import os
 import posixpath
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NotRequired, TypedDict, TypeVar
 
@@ -105,6 +105,13 @@ def delete(uri: str) -> None:
         file_system.delete_file(path)
 
 
+def delete_empty(uri: str) -> None:
+    """Remove a local directory if nothing is in it; object stores have no directories."""
+    if is_local(uri):
+        with contextlib.suppress(OSError):
+            os.rmdir(locate(uri)[1])
+
+
 def sha256(uri: str) -> str:
     """Hash the content of a file."""
     digest = hashlib.sha256()
@@ -161,7 +168,7 @@ def read_bytes(uri: str) -> bytes:
         return bytes(stream.read())
 
 
-@contextmanager
+@contextlib.contextmanager
 def publish(uri: str) -> Iterator[Any]:
     """Open ``uri`` for writing so that it appears completely or not at all.
 
@@ -219,7 +226,7 @@ class _Recorder:
         self.sizes[uri] = size
 
 
-@contextmanager
+@contextlib.contextmanager
 def recording(check: Callable[[], None] = lambda: None) -> Iterator[dict[str, int]]:
     """List the files that this thread publishes in the context: the bytes of each, by URI.
 
