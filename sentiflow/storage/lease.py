@@ -73,6 +73,8 @@ class Held:
         since = datetime.now(UTC).isoformat(timespec="seconds")
         self._content = {**asdict(name_process()), "job": job, "since": since}
         self._renewed = time.clock_gettime(_CLOCK)
+        self._now = 0.0
+        """The storage's time when the claims were last listed."""
 
     def check(self) -> None:
         """Make sure that this job still is the writer; it takes one request.
@@ -107,19 +109,23 @@ class Held:
         Raises:
             JobError: Another job holds the lease.
         """
+        pause = 0.0
         for _ in range(_NUM_TRIES):
+            time.sleep(pause)
             self._write()
             others = self._find_others()
             if not others:
                 return
-            is_first = self.claim < min(others)
-            if not is_first:
+            if self.claim < min(others):
+                pause = random.uniform(0.05, 0.1)  # noqa: S311
+            else:
+                pause = random.uniform(0.2, 0.4)  # noqa: S311
                 filesystem.delete(self.claim)
-            time.sleep(random.uniform(0.05, 0.1) if is_first else random.uniform(0.2, 0.4))  # noqa: S311
         holder = min(others.values(), key=lambda other: other.since)
         raise JobError(
-            f"{as_typed(self.uri)} is in use by another job ({holder.describe(time.time())}): wait "
-            "until it ends, or stop it; then run the same command again"
+            f"{as_typed(self.uri)} is in use by another job ({holder.describe(self._now)}): wait "
+            "until it ends, or stop it, and run the same command again; a dead job is replaced "
+            f"{self.dead_seconds / 60:.0f} minutes after its last sign of life"
         )
 
     def release(self) -> None:
@@ -146,7 +152,7 @@ class Held:
     def _find_others(self) -> dict[str, Holder]:
         """Find the living holders of other claims; delete the claims of dead ones."""
         times, others = _list(self.uri), {}
-        now = times.pop(self.claim, 0.0)
+        self._now = now = times.pop(self.claim, 0.0)
         for claim, renewed in times.items():
             holder = _read(claim, renewed)
             if holder.process.is_gone() or now - renewed > self.dead_seconds:
