@@ -83,7 +83,7 @@ def _job(verb: str) -> Callable[..., None]:
                 return
             outcomes = pipeline.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
             if as_json:
-                typer.echo(json.dumps({o.verb: o.record for o in outcomes}, ensure_ascii=False))
+                typer.echo(_to_json(outcomes))
             else:
                 _summarize(verb, outcomes, tracking_uri=resolved.tracking.uri)
 
@@ -117,7 +117,7 @@ def sweep(
         from sentiflow.training import sweep as sweeping
 
         if as_json:
-            typer.echo(json.dumps(outcome.record["trials"], ensure_ascii=False))
+            typer.echo(_to_json([outcome]))
         else:
             typer.echo(sweeping.to_text(outcome.record))
         if best_to is not None:
@@ -191,6 +191,12 @@ def _summarize(verb: str, outcomes: Sequence["Outcome"], *, tracking_uri: str | 
     typer.echo("\nNext:")
     for line in summary.next_steps(uris, store):
         typer.echo(f"  {line}")
+
+
+def _to_json(outcomes: Sequence["Outcome"]) -> str:
+    """Write one object: for each stage its manifest, where it is, and whether the stage ran."""
+    results = {o.verb: {**o.record, "output_uri": o.uri, "ran": o.ran} for o in outcomes}
+    return json.dumps(results, ensure_ascii=False)
 
 
 def _print(table: "Table") -> None:

@@ -59,7 +59,7 @@ class Holder:
 
 
 _UNREADABLE = Holder(ProcessName("an unknown host", "", 0, 0.0), "an unknown job", "?", 0.0)
-"""Stands for a claim that is damaged, or being written at this moment."""
+"""Stands for a claim that is damaged, or is written or deleted at this moment."""
 
 
 class Held:
@@ -73,6 +73,8 @@ class Held:
         since = datetime.now(UTC).isoformat(timespec="seconds")
         self._content = {**asdict(name_process()), "job": job, "since": since}
         self._renewed = time.clock_gettime(_CLOCK)
+        self._now = 0.0
+        """The storage's time when the claims were last listed."""
 
     def check(self) -> None:
         """Make sure that this job still is the writer; it takes one request.
@@ -107,19 +109,23 @@ class Held:
         Raises:
             JobError: Another job holds the lease.
         """
+        pause = 0.0
         for _ in range(_NUM_TRIES):
+            time.sleep(pause)
             self._write()
             others = self._find_others()
             if not others:
                 return
-            is_first = self.claim < min(others)
-            if not is_first:
+            if self.claim < min(others):
+                pause = random.uniform(0.05, 0.1)  # noqa: S311
+            else:
+                pause = random.uniform(0.2, 0.4)  # noqa: S311
                 filesystem.delete(self.claim)
-            time.sleep(random.uniform(0.05, 0.15) if is_first else random.uniform(0.3, 0.6))  # noqa: S311
         holder = min(others.values(), key=lambda other: other.since)
         raise JobError(
-            f"{as_typed(self.uri)} is in use by another job ({holder.describe(time.time())}): wait "
-            "until it ends, or stop it; then run the same command again"
+            f"{as_typed(self.uri)} is in use by another job ({holder.describe(self._now)}): wait "
+            "until it ends, or stop it, and run the same command again; a dead job is replaced "
+            f"{self.dead_seconds / 60:.0f} minutes after its last sign of life"
         )
 
     def release(self) -> None:
@@ -145,15 +151,17 @@ class Held:
 
     def _find_others(self) -> dict[str, Holder]:
         """Find the living holders of other claims; delete the claims of dead ones."""
-        holders = _read(self.uri)
-        now = holders.pop(self.claim, _UNREADABLE).renewed
-        for claim, holder in list(holders.items()):
-            if holder.process.is_gone() or now - holder.renewed > self.dead_seconds:
+        times, others = _list(self.uri), {}
+        self._now = now = times.pop(self.claim, 0.0)
+        for claim, renewed in times.items():
+            holder = _read(claim, renewed)
+            if holder.process.is_gone() or now - renewed > self.dead_seconds:
                 who = holder.describe(now)
                 log.info("lease     takes %s over from a dead job (%s)", as_typed(self.uri), who)
                 filesystem.delete(claim)
-                del holders[claim]
-        return holders
+            else:
+                others[claim] = holder
+        return others
 
     def _is_late(self) -> bool:
         return bool(time.clock_gettime(_CLOCK) - self._renewed > self.dead_seconds / 2)
@@ -210,11 +218,9 @@ def find_holder(uri: str, *, dead_seconds: float = DEAD_SECONDS) -> Holder | Non
     Its last sign of life is compared with the clock of this host, which may differ from the
     storage's.
     """
-    living = [
-        holder
-        for holder in _read(uri).values()
-        if not holder.process.is_gone() and time.time() - holder.renewed <= dead_seconds
-    ]
+    found = [_read(claim, renewed) for claim, renewed in _list(uri).items()]
+    recent = [holder for holder in found if time.time() - holder.renewed <= dead_seconds]
+    living = [holder for holder in recent if not holder.process.is_gone()]
     return min(living, key=lambda holder: holder.since, default=None)
 
 
@@ -227,26 +233,21 @@ def _keep(held: Held, is_over: threading.Event, seconds: float) -> None:
             log.warning("cannot renew the lease on %s yet: %s", as_typed(held.uri), error)
 
 
-def _read(uri: str) -> dict[str, Holder]:
-    """Read all claims on a directory."""
+def _list(uri: str) -> dict[str, float]:
+    """List all claims on a directory, with the time of each."""
     file_system, path = filesystem.locate(join(uri, FOLDER))
     infos = file_system.get_file_info(fs.FileSelector(path, allow_not_found=True))
-    holders = {}
-    for info in infos:
-        if info.type == fs.FileType.File:
-            claim = join(uri, FOLDER, info.base_name)
-            with suppress(FileNotFoundError):  # its job has just released it
-                holders[claim] = _parse(filesystem.read_bytes(claim), info.mtime_ns / 1e9)
-    return holders
+    files = [info for info in infos if info.type == fs.FileType.File]
+    return {join(uri, FOLDER, info.base_name): info.mtime_ns / 1e9 for info in files}
 
 
-def _parse(content: bytes, renewed: float) -> Holder:
+def _read(claim: str, renewed: float) -> Holder:
     try:
-        said = json.loads(content)
+        said = json.loads(filesystem.read_bytes(claim))
         names = [str(said[key]) for key in ("host", "boot_id", "job", "since")]
         process = ProcessName(names[0], names[1], int(said["pid"]), float(said["started"]))
         return Holder(process, names[2], names[3], renewed)
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return replace(_UNREADABLE, renewed=renewed)
 
 
