@@ -71,4 +71,3 @@ def _describe_association(found: Association) -> tuple[str, ...]:
     mark = "*" if found.p_value < 0.05 else " "
     partitions = "all" if found.is_exact else "random"
     return (*cells, f"{found.effect_size:+.2f}", p_value, f"{mark} {partitions}")
-
