@@ -40,7 +40,7 @@ class ProbabilityMetrics:
 
 
 @dataclass(frozen=True)
-class BinaryMetrics(ProbabilityMetrics):
+class BinaryMetrics:
     """Predictions measured against labels, ready for JSON.
 
     A metric is None where it is undefined, as is the precision without a positive prediction.
@@ -66,6 +66,9 @@ class BinaryMetrics(ProbabilityMetrics):
     roc_auc: float | None
     """None unless both labels occur, as is the average precision."""
     average_precision: float | None
+    log_loss: float
+    brier: float
+    expected_calibration_error: float
     true_positive: int
     false_positive: int
     true_negative: int
