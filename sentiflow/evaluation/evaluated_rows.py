@@ -11,7 +11,6 @@ from sentiflow.data.manifest_types import Input, Manifest, Settings
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
-from sentiflow.storage.uris import join
 
 WHOLE = "all"
 """Name of the rows of a corpus that has no splits."""
@@ -19,6 +18,10 @@ EVALUATED = (*SPLITS[1:], WHOLE)
 """Splits that a model is evaluated on."""
 
 _COLUMNS = ("row_id", "split", "label", "prediction", "probability", "num_tokens")
+IS_BINARY = pc.field("label").isin([NEGATIVE, POSITIVE])
+"""Finds rows labelled negative or positive."""
+_IS_EVALUATED = pc.field("label").is_valid() & ~pc.field("split").isin([SPLITS[0]])
+"""Finds labelled rows that are not in the train split."""
 _TEXT, _TIME = "text", "time"
 _COMPARED_SPLITS = (SPLITS[2], WHOLE)
 
@@ -68,12 +71,11 @@ def read(uri: str, scored: Manifest) -> pa.Table:
     Raises:
         UserError: No row is labelled negative or positive, or a file is damaged.
     """
-    names = [item["path"] for item in scored["files"] if item["path"].startswith("predictions/")]
     kept = _find_kept(scored["settings"])
     hint = "score again with sentiflow score CONFIG --overwrite"
     columns = [*_COLUMNS, *kept]
-    tables = [lineage.read_rows(join(uri, name), columns=columns, hint=hint) for name in names]
-    rows = pa.concat_tables([table.filter(_is_evaluated(table)) for table in tables])
+    tables = lineage.read_tables(uri, scored, ("predictions/",), columns=columns, hint=hint)
+    rows = pa.concat_tables(table.filter(_IS_EVALUATED) for table in tables)
     require_labelled(rows, uri)
     split = rows.schema.get_field_index("split")
     rows = rows.set_column(split, "split", pc.fill_null(rows["split"], WHOLE))
@@ -87,7 +89,7 @@ def require_labelled(rows: pa.Table, uri: str) -> None:
     Raises:
         UserError: No row is labelled negative or positive.
     """
-    if not pc.any(is_binary(rows), min_count=0).as_py():
+    if not len(rows.filter(IS_BINARY)):
         raise UserError(
             f"{uri} has no labelled row that the model was not trained on",
             hint="evaluation needs rows labelled negative or positive",
@@ -101,18 +103,7 @@ def headline_split(names: Sequence[str]) -> str:
 
 def of_split(rows: pa.Table, name: str) -> pa.Table:
     """Choose the rows of a split that are labelled negative or positive."""
-    return rows.filter(pc.and_(pc.equal(rows["split"], name), is_binary(rows)))
-
-
-def _is_evaluated(table: pa.Table) -> pa.ChunkedArray:
-    """Find labelled rows that are not in the train split."""
-    not_trained = pc.not_equal(pc.fill_null(table["split"], WHOLE), SPLITS[0])
-    return pc.and_(pc.is_valid(table["label"]), not_trained)
-
-
-def is_binary(table: pa.Table) -> pa.ChunkedArray:
-    """Find the rows labelled negative or positive."""
-    return pc.is_in(table["label"], value_set=pa.array([NEGATIVE, POSITIVE], pa.int8()))
+    return rows.filter((pc.field("split") == name) & IS_BINARY)
 
 
 def _find_kept(settings: Settings) -> dict[str, str]:
@@ -142,34 +133,19 @@ def _add_texts(rows: pa.Table, scored: Manifest) -> pa.Table:
     prepared = lineage.corpus_of(scored)
     if not prepared:
         return rows
-    uri, tweets = scored["inputs"]["corpus"]["uri"], []
-    folders = tuple(f"tweets/split={split}/" for split in SPLITS[1:])
-    wanted = np.sort(rows["row_id"].to_numpy())
-    columns = ["row_id", _TEXT, _TIME]
-    hint = "prepare again with sentiflow prepare CONFIG --overwrite"
-    for item in prepared["files"]:
-        if item["path"].startswith(folders):
-            table = lineage.read_rows(join(uri, item["path"]), columns=columns, hint=hint)
-            tweets.append(table.filter(_are_among(table["row_id"], wanted)))
-    if not tweets:
-        return rows
+    tweets = lineage.read_tables(
+        scored["inputs"]["corpus"]["uri"],
+        prepared,
+        tuple(f"tweets/split={split}/" for split in SPLITS[1:]),
+        columns=["row_id", _TEXT, _TIME],
+        hint="prepare again with sentiflow prepare CONFIG --overwrite",
+    )
     found = pa.concat_tables(tweets)
     position = pc.index_in(rows["row_id"], value_set=found["row_id"])
     for name in (_TEXT, _TIME):
         if name in found.column_names and name not in rows.column_names:
             rows = rows.append_column(name, found[name].take(position))
     return rows.combine_chunks()
-
-
-def _are_among(row_ids: pa.ChunkedArray, wanted: np.ndarray) -> pa.Array:
-    """Say which numbers are in ``wanted``, which is sorted and not empty.
-
-    A hash join would hash ``wanted`` again for each file, which takes time that grows with the
-    square of the corpus.
-    """
-    numbers = row_ids.to_numpy()
-    position = np.searchsorted(wanted, numbers)
-    return pa.array(wanted[np.minimum(position, len(wanted) - 1)] == numbers)
 
 
 def read_pair(pair: Pair) -> ComparedRows:
