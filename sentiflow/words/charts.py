@@ -28,8 +28,8 @@ _DOT = 4.0
 _ON_THE_WAY = np.linspace(0.4, 1, 5)[:, None, None]
 """Positions along the line to a label that other labels do not cover."""
 
-MAX_WORDS = 60
-"""Number of words that stay readable; if there are more, those at both ends are drawn."""
+MAX_AT_AN_END = 30
+"""Words drawn at each end of a direction: twice as many stay readable."""
 
 _LITERAL: Any = {"parse_math": False}
 """A dollar sign in a word does not start a formula."""
@@ -121,7 +121,7 @@ def draw_bias(bias: WordBias) -> bytes:
     Raises:
         UserError: There is nothing to draw.
     """
-    words = _choose(bias.direction.projections) if bias.direction else ()
+    words = bias.direction.ends(MAX_AT_AN_END) if bias.direction else ()
     widths = [width for width, drawn in ((4.6, words), (6.2, bias.associations)) if drawn]
     if not widths:
         raise UserError("there is nothing to draw", hint="no word is known to the vectors")
@@ -134,11 +134,6 @@ def draw_bias(bias: WordBias) -> bytes:
         if bias.associations:
             _draw_associations(next(panels), bias.associations)
         return to_png(figure)
-
-
-def _choose(words: tuple[Projection, ...]) -> tuple[Projection, ...]:
-    half = MAX_WORDS // 2
-    return words if len(words) <= MAX_WORDS else words[:half] + words[-half:]
 
 
 def _draw_direction(axes: Axes, direction: Direction, words: tuple[Projection, ...]) -> None:
