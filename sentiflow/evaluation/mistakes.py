@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE
+from sentiflow.data.schema import LABEL_NAMES, POSITIVE
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.evaluation.slices import HAPPY, SAD, matches
 
@@ -85,14 +85,9 @@ def count_label_errors(*, label: np.ndarray, probability: np.ndarray) -> LabelEr
     positive = label == POSITIVE
     if positive.all() or not positive.any():
         return LabelErrors(len(label), 0, None)
-    self_confidence = {
-        POSITIVE: probability[positive].mean(),
-        NEGATIVE: (1 - probability[~positive]).mean(),
-    }
-    doubtful = (~positive & (probability >= self_confidence[POSITIVE])) | (
-        positive & (1 - probability >= self_confidence[NEGATIVE])
-    )
-    doubtful &= (probability >= 0.5) != positive
+    of_other = np.where(positive, 1 - probability, probability)
+    usual = np.where(positive, (1 - probability[~positive]).mean(), probability[positive].mean())
+    doubtful = (of_other >= usual) & ((probability >= 0.5) != positive)
     num_doubtful = int(doubtful.sum())
     return LabelErrors(len(label), num_doubtful, num_doubtful / len(label))
 

@@ -132,8 +132,10 @@ def find(
     lengths = np.minimum(np.diff(tokens.offsets), settings["max_length"])
     own = {name: (f"matches {regex}", regex) for name, regex in patterns.items()}
     found = _by_range(lengths, _LENGTHS)
-    for name, (about, regex) in (PATTERNS | own).items():
-        found.append(Slice(name, about, matches(text, regex)))
+    found += [
+        Slice(name, about, matches(text, regex))
+        for name, (about, regex) in (PATTERNS | own).items()
+    ]
     if by_unknown:
         known = rows["num_tokens"].to_numpy() / np.maximum(lengths, 1)
         found += _by_range(np.where(known > 0, 1 - known, np.nan), _UNKNOWN)

@@ -31,8 +31,6 @@ _ON_THE_WAY = np.linspace(0.4, 1, 5)[:, None, None]
 MAX_AT_AN_END = 30
 """Words drawn at each end of a direction: twice as many stay readable."""
 
-_LITERAL: Any = {"parse_math": False}
-"""A dollar sign in a word does not start a formula."""
 _ON_WHITE: Any = {"facecolor": "white", "edgecolor": "none", "pad": 2}
 
 
@@ -69,9 +67,7 @@ def _label(axes: Axes, words: Sequence[str], points: np.ndarray) -> None:
     page = _boxes(np.array(axes.bbox.min), np.array(axes.bbox.size))[None]
     taken = _boxes(pixels - _DOT, 2 * _DOT)
     for row, (word, point) in enumerate(zip(words, points, strict=True)):
-        label = axes.annotate(
-            word, point, (0, 0), textcoords="offset points", va="bottom", parse_math=False
-        )
+        label = axes.annotate(word, point, (0, 0), textcoords="offset points", va="bottom")
         label.set_in_layout(False)
         size = np.array(label.get_window_extent(renderer).size)
         corners = offsets + (np.sign(offsets.round(6)) - 1) / 2 * size
@@ -143,16 +139,14 @@ def _draw_direction(axes: Axes, direction: Direction, words: tuple[Projection, .
     axes.hlines(rows, 0, cosines, color=colors, linewidth=1.4)
     axes.scatter(cosines, rows, color=colors, s=22, zorder=3)
     axes.axvline(0, color=GRAY, linewidth=0.8)
-    axes.set_yticks(rows, [each.word for each in words], fontsize=9, **_LITERAL)
+    axes.set_yticks(rows, [each.word for each in words], fontsize=9)
     ends = f"from {direction.negative} to {direction.positive}"
-    axes.set_xlabel(f"Cosine with the direction {ends}", **_LITERAL)
+    axes.set_xlabel(f"Cosine with the direction {ends}")
     axes.set_ylim(-0.8, len(words) - 0.2)
     reach = 1.1 * max(0.1, np.abs(cosines).max())
     axes.set_xlim(-reach, reach)
-    axes.set_title(
-        f"\u2190 {direction.negative}", loc="left", fontsize=11, color=ORANGE, **_LITERAL
-    )
-    axes.set_title(f"{direction.positive} \u2192", loc="right", fontsize=11, color=BLUE, **_LITERAL)
+    axes.set_title(f"\u2190 {direction.negative}", loc="left", fontsize=11, color=ORANGE)
+    axes.set_title(f"{direction.positive} \u2192", loc="right", fontsize=11, color=BLUE)
     _trim(axes)
 
 
