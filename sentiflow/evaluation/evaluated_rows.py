@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data.manifest_types import Input, Manifest, Settings
+from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
@@ -71,7 +71,9 @@ def read(uri: str, scored: Manifest) -> pa.Table:
     Raises:
         UserError: No row is labelled negative or positive, or a file is damaged.
     """
-    kept = _find_kept(scored["settings"])
+    settings = scored["settings"]
+    roles = {settings["text_column"]: _TEXT, _TEXT: _TEXT, _TIME: _TIME}
+    kept = {name: roles[name] for name in settings["keep_columns"] if name in roles}
     hint = "score again with sentiflow score CONFIG --overwrite"
     columns = [*_COLUMNS, *kept]
     tables = lineage.read_tables(uri, scored, ("predictions/",), columns=columns, hint=hint)
@@ -106,25 +108,15 @@ def of_split(rows: pa.Table, name: str) -> pa.Table:
     return rows.filter((pc.field("split") == name) & IS_BINARY)
 
 
-def _find_kept(settings: Settings) -> dict[str, str]:
-    """List the kept columns that may hold texts or times, each with which of the two."""
-    names = {settings["text_column"]: _TEXT, _TEXT: _TEXT, _TIME: _TIME}
-    return {name: names[name] for name in settings["keep_columns"] if name in names}
-
-
 def _name_kept(rows: pa.Table, kept: dict[str, str]) -> pa.Table:
     """Rename kept columns by their role; drop those of another type."""
     for name, role in kept.items():
         column = rows[name]
         rows = rows.drop_columns(name)
-        if role == _TIME:
-            fits = pa.types.is_timestamp(column.type)
-        else:
-            is_text = str(column.type) in ("string", "large_string", "string_view")
-            fits = is_text and not column.null_count
-        if fits and role not in rows.column_names:
-            column = column if role == _TIME else column.cast(pa.string())
-            rows = rows.append_column(role, column)
+        is_string = str(column.type) in ("string", "large_string", "string_view")
+        is_text, is_time = is_string and not column.null_count, pa.types.is_timestamp(column.type)
+        if (is_time if role == _TIME else is_text) and role not in rows.column_names:
+            rows = rows.append_column(role, column.cast(column.type if is_time else pa.string()))
     return rows
 
 

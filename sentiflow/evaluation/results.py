@@ -133,8 +133,7 @@ def measure(
     """
     known = model.get("calibration") or {}
     margin = known.get("neutral_margin") if margin is None else margin
-    by_split = {split: of_split(rows, split) for split in EVALUATED}
-    by_split = {split: found for split, found in by_split.items() if len(found)}
+    by_split = {split: part for split in EVALUATED if len(part := of_split(rows, split))}
     headline = headline_split(list(by_split))
     chosen = by_split[headline]
     columns = _columns(chosen)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -140,7 +141,8 @@ def find(
         known = rows["num_tokens"].to_numpy() / np.maximum(lengths, 1)
         found += _by_range(np.where(known > 0, 1 - known, np.nan), _UNKNOWN)
         found.append(Slice("no known token", "the prediction is the class prior", known == 0))
-    found.append(Slice("repeated", "the same text is on more than one row", _repeats(text)))
+    repeated = pd.Series(hash_strings(normalize_text(text))).duplicated(keep=False).to_numpy()
+    found.append(Slice("repeated", "the same text is on more than one row", repeated))
     if "time" in rows.column_names:
         found += _by_range(pc.hour(rows["time"]).to_pandas().to_numpy(np.float64), _HOURS)
     return [item for item in found if item.rows.any()], lengths
@@ -197,13 +199,6 @@ def _by_range(values: np.ndarray, ranges: _Ranges) -> list[Slice]:
     return [
         Slice(name, about, (values > low) & (values <= high)) for name, about, low, high in ranges
     ]
-
-
-def _repeats(text: pa.Array) -> np.ndarray:
-    """Find texts that occur more than once, whatever their case and white space."""
-    hashes = hash_strings(normalize_text(text))
-    _, member, counts = np.unique(hashes, return_inverse=True, return_counts=True)
-    return counts[member] > 1
 
 
 def matches(text: pa.Array, regex: str) -> np.ndarray:

@@ -69,11 +69,11 @@ def look_up(vectors: WordVectors, words: Sequence[str]) -> np.ndarray:
     Raises:
         UserError: Words are unknown; there is a line for each, with similarly spelled words.
     """
-    rows = vectors.find(_to_strings(words))
-    unknown = dict.fromkeys(word for word, row in zip(words, rows, strict=True) if row < 0)
+    rows = pc.index_in(_to_strings(words), value_set=vectors.words).to_pylist()
+    unknown = dict.fromkeys(word for word, row in zip(words, rows, strict=True) if row is None)
     if unknown:
         raise UserError("\n".join(_explain_unknown(vectors, word) for word in unknown))
-    return rows
+    return np.array(rows, np.int64)
 
 
 def distance(vectors: WordVectors, word: str, others: Sequence[str]) -> np.ndarray:
