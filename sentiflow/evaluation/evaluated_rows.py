@@ -227,15 +227,15 @@ def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
     Raises:
         UserError: Only one has splits, or a test split has no row labelled negative or positive.
     """
-    found = []
-    for scored, table in zip(pair, tables, strict=True):
-        names = [name for name in _COMPARED_SPLITS if len(of_split(table, name))]
-        if not names:
-            raise UserError(
-                f"{scored.name} has no test row labelled negative or positive",
-                hint="prepare with a test_fraction above 0",
-            )
-        found.append(names[0])
+    found = [
+        next((name for name in _COMPARED_SPLITS if len(of_split(table, name))), "")
+        for table in tables
+    ]
+    if "" in found:
+        raise UserError(
+            f"{pair[found.index('')].name} has no test row labelled negative or positive",
+            hint="prepare with a test_fraction above 0",
+        )
     if found[0] != found[1]:
         kinds = {"test": "test rows", WHOLE: "no splits"}
         texts = [f"{s.name} has {kinds[name]}" for s, name in zip(pair, found, strict=True)]
