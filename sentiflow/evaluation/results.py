@@ -156,12 +156,11 @@ def measure(
     )
 
 
-def before_temperature(
-    probability: np.ndarray, num_tokens: np.ndarray, *, temperature: float
-) -> np.ndarray:
+def before_temperature(rows: pa.Table, temperature: float) -> np.ndarray:
     """Undo a model's temperature; texts without a known token were not scaled by it."""
+    probability = rows["probability"].to_numpy()
     undone = confidence.rescale(probability, temperature=1 / temperature)
-    return np.where(num_tokens > 0, undone, probability)
+    return np.where(rows["num_tokens"].to_numpy() > 0, undone, probability)
 
 
 class _Columns(TypedDict):
@@ -196,10 +195,11 @@ def _measure_calibration(
 ) -> confidence.CalibrationEffect | None:
     if temperature is None:
         return None
-    after, num_tokens = rows["probability"].to_numpy(), rows["num_tokens"].to_numpy()
-    before = before_temperature(after, num_tokens, temperature=temperature)
     return confidence.describe(
-        temperature=temperature, label=rows["label"].to_numpy(), before=before, after=after
+        temperature=temperature,
+        label=rows["label"].to_numpy(),
+        before=before_temperature(rows, temperature),
+        after=rows["probability"].to_numpy(),
     )
 
 

@@ -140,11 +140,12 @@ def _draw_direction(axes: Axes, direction: Direction, words: tuple[Projection, .
     axes.scatter(cosines, rows, color=colors, s=22, zorder=3)
     axes.axvline(0, color=GRAY, linewidth=0.8)
     axes.set_yticks(rows, [each.word for each in words], fontsize=9)
-    ends = f"from {direction.negative} to {direction.positive}"
-    axes.set_xlabel(f"Cosine with the direction {ends}")
-    axes.set_ylim(-0.8, len(words) - 0.2)
     reach = 1.1 * max(0.1, np.abs(cosines).max())
-    axes.set_xlim(-reach, reach)
+    axes.set(
+        xlabel=f"Cosine with the direction from {direction.negative} to {direction.positive}",
+        xlim=(-reach, reach),
+        ylim=(-0.8, len(words) - 0.2),
+    )
     axes.set_title(f"\u2190 {direction.negative}", loc="left", fontsize=11, color=ORANGE)
     axes.set_title(f"{direction.positive} \u2192", loc="right", fontsize=11, color=BLUE)
     _trim(axes)
@@ -165,8 +166,7 @@ def _draw_associations(axes: Axes, associations: tuple[Association, ...]) -> Non
     )
     furthest = max((abs(each.effect_size or 0) for each in associations), default=0)
     reach = max(2.1, furthest + 0.1)
-    axes.set(xlabel="Effect size d", xlim=(-reach, reach))
-    axes.set_ylim(len(associations) - 0.3, -0.7)
+    axes.set(xlabel="Effect size d", xlim=(-reach, reach), ylim=(len(associations) - 0.3, -0.7))
     axes.set_title("\u25cf p < 0.05   \u25cb p \u2265 0.05", loc="right", fontsize=10)
     _trim(axes)
 
