@@ -54,11 +54,6 @@ class WordVectors:
     source: str = ""
     """The name that the user gave, without passwords."""
 
-    @property
-    def dim(self) -> int:
-        """Dimension of the vectors."""
-        return int(self.vectors.shape[1])
-
     def find(self, words: pa.Array) -> np.ndarray:
         """Find the row of each word in ``vectors``, int64; -1 if it has no vector."""
         return (
