@@ -52,7 +52,7 @@ _LENGTHS: _Ranges = (
     ("30 tokens or more", "", 29, math.inf),
 )  # fmt: skip
 _UNKNOWN: _Ranges = (
-    ("no unknown token", "", -1, 0),
+    ("no unknown token", "", -math.inf, 0),
     ("unknown tokens, up to a tenth", "", 0, 0.1),
     ("unknown tokens, a tenth to a quarter", "", 0.1, 0.25),
     ("unknown tokens, over a quarter", "", 0.25, 1),
