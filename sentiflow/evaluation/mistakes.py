@@ -71,7 +71,8 @@ def find(rows: pa.Table) -> pa.Table:
         for kind, each in found.items()
     )
     chosen["text"] = text.take(pa.array(chosen.index)).to_pylist()
-    return pa.Table.from_pandas(chosen, COLUMNS, preserve_index=False)
+    table = pa.Table.from_pandas(chosen, COLUMNS, preserve_index=False)
+    return table.replace_schema_metadata()  # without that of pandas
 
 
 def count_label_errors(*, label: np.ndarray, probability: np.ndarray) -> LabelErrors:
