@@ -344,8 +344,9 @@ class Trainer:
 
     @property
     def _remedy(self) -> str:
-        rate, norm = self.settings.learning_rate, self.settings.clip_norm
-        return f"lower train.learning_rate ({rate}) or train.clip_norm ({norm})"
+        norm = self.settings.clip_norm
+        clipping = "set train.clip_norm" if norm is None else f"train.clip_norm ({norm})"
+        return f"lower {self.objective.rate_setting} ({self.settings.learning_rate}) or {clipping}"
 
     def _evaluate(self) -> tuple[float, float, float]:
         """Sum loss, correct predictions and rows over the validation rows of all workers.

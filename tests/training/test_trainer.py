@@ -274,6 +274,26 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_its_rows(uris):
     assert not trainer.is_finite
 
 
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        ({}, "lower train.learning_rate (0.01) or train.clip_norm (1.0), or"),
+        ({"clip_norm": None}, "lower train.learning_rate (0.01) or set train.clip_norm, or"),
+        (
+            {"pretrain": {"num_epochs": 1}},
+            "lower train.pretrain.learning_rate (0.01) or train.clip_norm (1.0), or",
+        ),
+    ],
+    ids=["clipped", "not clipped", "pretraining"],
+)
+def test_the_settings_to_change_are_those_of_the_phase(uris, changes, remedy):
+    trainer = make_trainer(uris, make_settings(**changes))
+    trainer.objective.network.embedding.weight.data[:] = torch.nan
+    with pytest.raises(JobError) as raised:
+        train_all(trainer)
+    assert f"the loss of step 1 (epoch 1) is not finite; {remedy} look at" in str(raised.value)
+
+
 def test_weights_spoilt_by_the_last_step_end_the_training_too(uris):
     trainer = make_trainer(uris)
     last = trainer.train.num_steps(0)
