@@ -142,8 +142,6 @@ def make_trainer(
         objective=ClassificationObjective(build(settings, words)),
         train=open_train(prepared, settings, own),
         validation=OwnRows(validation, own=own),
-        rank=rank,
-        world_size=world_size,
         device=torch.device("cpu"),
     )
 

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 import pyarrow.compute as pc
 import torch
-import torch.distributed
 from torch import nn
 
 from sentiflow.cluster import memory
@@ -18,7 +17,7 @@ from sentiflow.models import networks, vocabulary
 from sentiflow.models.batching import EncodedRows
 from sentiflow.models.package import ModelPackage
 from sentiflow.storage.uris import join
-from sentiflow.training import checkpoints, trained_package
+from sentiflow.training import checkpoints, collectives, trained_package
 from sentiflow.training.objectives import VECTORS, ClassificationObjective, LanguageModeling
 from sentiflow.training.results import (
     PRETRAIN,
@@ -100,21 +99,19 @@ def run(job: TrainJob, report: Report) -> TrainReport | UserError | JobError | N
     """
     torch.set_num_threads(job.num_threads)
     memory.keep_freed()
-    rank, world_size = _find_rank()
-    problem, worker = "", None
+    problem = ""
     try:
-        worker = _Worker(job, report, rank, world_size)
+        worker = _Worker(job, report)
     except UserError as error:
         problem = str(error)
-    problems = _gather(problem, world_size)
-    if any(problems):
-        return UserError(next(filter(None, problems)))
-    assert worker is not None, "without a problem there is a worker"
+    problems = list(filter(None, collectives.gather(problem)))
+    if problems:
+        return UserError(problems[0])
     try:
         worker.train()
     except JobError as error:
         return error
-    return worker.publish_model() if rank == 0 else None
+    return worker.publish_model() if worker.rank == 0 else None
 
 
 class _Worker:
@@ -123,22 +120,23 @@ class _Worker:
     A training has one or two phases, pretraining and training, and a trainer for each.
     """
 
-    def __init__(self, job: TrainJob, report: Report, rank: int, world_size: int) -> None:
+    def __init__(self, job: TrainJob, report: Report) -> None:
         """Read the input, build the network, and resume from the last checkpoint."""
-        self.job, self.settings, self.rank = job, job.settings, rank
-        self.world_size = world_size
-        self.report: Report = report if rank == 0 else lambda event: None
+        self.job, self.settings = job, job.settings
+        self.rank, self.world_size = collectives.find_rank()
+        self.report: Report = report if self.rank == 0 else lambda event: None
         self.root = join(self.settings.output_uri, checkpoints.FOLDER)
         self.words = vocabulary.load(join(self.settings.prepared_uri, "vocabulary.parquet"))
-        own = own_shards(rank, world_size)
+        own = own_shards(self.rank, self.world_size)
         train, validation = (
             VirtualShards.plan(_list_files(job, split, table="encoded"))
             for split in ("train", "validation")
         )
-        self.counts = _count_lengths(train, own, job, world_size)
+        counts = train.count_lengths(own, max_length=job.prepared["settings"]["max_length"])
+        self.counts = np.sum(collectives.gather(counts), axis=0)
         if not self.counts[:, :, 1:].any():
             raise UserError("no training row has a known word", hint="check prepare.vocabulary")
-        self.device = _choose_device(job, world_size)
+        self.device = _choose_device(job, self.world_size)
         self.network = build(self.settings, self.words).to(self.device)
         self.omits_vectors = _can_omit_vectors(self.settings, self.words)
         batching = self.settings.batching
@@ -197,8 +195,6 @@ class _Worker:
             objective=objective.to(self.device),
             train=self.train_input,
             validation=validation,
-            rank=self.rank,
-            world_size=self.world_size,
             device=self.device,
         )
 
@@ -414,30 +410,3 @@ def _list_files(job: TrainJob, split: str, *, table: str) -> dict[str, int]:
     files = [item for item in job.prepared["files"] if item["path"].startswith(prefix)]
     files.sort(key=lambda item: item["path"])
     return {join(job.settings.prepared_uri, item["path"]): item["rows"] or 0 for item in files}
-
-
-def _count_lengths(shards: VirtualShards, own: range, job: TrainJob, world_size: int) -> np.ndarray:
-    """Count the rows of each length in all shards; each worker counts in its own."""
-    counts = shards.count_lengths(own, max_length=job.prepared["settings"]["max_length"])
-    if world_size == 1:
-        return counts
-    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
-    shared = torch.from_numpy(counts).to(device)
-    torch.distributed.all_reduce(shared)
-    return shared.cpu().numpy()
-
-
-def _gather(text: str, world_size: int) -> list[str]:
-    """Collect a text from each worker; every worker gets all of them, by rank."""
-    if world_size == 1:
-        return [text]
-    texts: list[str] = [""] * world_size
-    torch.distributed.all_gather_object(texts, text)
-    return texts
-
-
-def _find_rank() -> tuple[int, int]:
-    """Find this worker's rank and the number of workers."""
-    if torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1

@@ -19,7 +19,7 @@ from torch import nn
 from sentiflow.config.sections import TrainSettings
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import batching
-from sentiflow.training import checkpoints
+from sentiflow.training import checkpoints, collectives
 from sentiflow.training.objectives import (
     NGRAMS,
     VECTORS,
@@ -28,7 +28,7 @@ from sentiflow.training.objectives import (
     Losses,
 )
 from sentiflow.training.results import EpochResult
-from sentiflow.training.virtual_shards import Slice, TrainInput, own_shards
+from sentiflow.training.virtual_shards import Slice, TrainInput
 
 _NGRAMS_EPS = 1e-3
 """Adam's epsilon for the n-gram weights. A large one keeps the weights of rare n-grams small."""
@@ -61,8 +61,6 @@ class Trainer:
         objective: ClassificationObjective | LanguageModeling,
         train: TrainInput,
         validation: Iterable[batching.EncodedRows],
-        rank: int,
-        world_size: int,
         device: torch.device,
     ) -> None:
         """Make the optimizer.
@@ -73,8 +71,6 @@ class Trainer:
                 require a gradient are trained.
             train: This worker's slices of the global batches.
             validation: This worker's share of the validation rows.
-            rank: Rank of this worker.
-            world_size: Number of workers.
             device: Device of this worker.
 
         Raises:
@@ -82,7 +78,6 @@ class Trainer:
         """
         self.settings, self.objective, self.device = settings, objective, device
         self.train, self.validation = train, validation
-        self.rank, self.world_size = rank, world_size
         self.tuned = {
             name: parameter
             for name, parameter in objective.named_parameters()
@@ -249,7 +244,7 @@ class Trainer:
     def _draw_dropout_mask(self, batch_slice: Slice) -> torch.Tensor | None:
         if not self._dropout_rates.any():
             return None
-        own = own_shards(self.rank, self.world_size)
+        own = self.train.rows.own
         mask = draw_dropout_mask(
             batch_slice.shard_sizes[own.start : own.stop].tolist(),
             dropout=self._dropout_rates,
@@ -270,7 +265,7 @@ class Trainer:
         Each gradient is already divided by the global batch size. The large tables hold most of
         the network's weights, and a batch uses few of their rows: only used rows are sent.
         """
-        if self.world_size == 1:
+        if collectives.find_rank()[1] == 1:
             return sums
         rows = self._used_rows(batch)
         gradients = []
@@ -328,18 +323,10 @@ class Trainer:
         if self._not_finite is None:
             return
         step, batch_slice = self._not_finite
-        first_shard = own_shards(self.rank, self.world_size).start
-        start = int(batch_slice.shard_sizes[:first_shard].sum())
-        row_ids = torch.zeros(batch_slice.global_size, dtype=torch.int64)
-        row_ids[start : start + len(batch_slice.chosen)] = torch.from_numpy(
-            batch_slice.rows.row_ids[batch_slice.chosen]
-        )
-        row_ids = row_ids.to(self.device)
-        if self.world_size > 1:
-            torch.distributed.all_reduce(row_ids)
+        row_ids = np.concatenate(collectives.gather(batch_slice.rows.row_ids[batch_slice.chosen]))
         raise JobError(
             f"the loss of step {step} (epoch {self.epoch + 1}) is not finite; {self._remedy}, "
-            f"or look at the batch's rows: {', '.join(map(str, row_ids.tolist()))}"
+            f"or look at the batch's rows: {', '.join(map(str, row_ids))}"
         )
 
     @property
@@ -364,9 +351,7 @@ class Trainer:
                     reported = losses.reported.double().sum()
                     count = torch.tensor(len(chosen), device=self.device).double()
                     sums += torch.stack([reported, losses.correct.double(), count])
-        if self.world_size > 1:
-            torch.distributed.all_reduce(sums)
-        loss, correct, count = sums.tolist()
+        loss, correct, count = collectives.all_reduce(sums).tolist()
         return loss, correct, count
 
 

@@ -69,8 +69,6 @@ def test_word_order_is_worth_five_points_to_an_rnn_of_50(corpus, tmp_path):
             batch_size=64,
         ),
         validation=OwnRows(validation, own=range(NUM_VIRTUAL_SHARDS)),
-        rank=0,
-        world_size=1,
         device=torch.device("cpu"),
     )
     while trainer.epoch < settings.num_epochs:

@@ -70,8 +70,6 @@ def make_trainer(uris, settings=None, *, rank=0, world_size=1):
             seed=settings.seed,
         ),
         validation=OwnRows(validation, own=own),
-        rank=rank,
-        world_size=world_size,
         device=torch.device("cpu"),
     )
 
