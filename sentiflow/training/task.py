@@ -158,7 +158,7 @@ class _Worker:
 
     def _resume(self) -> None:
         """Continue the phase of the last checkpoint, or begin the first phase."""
-        found = self._add_omitted_vectors(checkpoints.load_last(self.root))
+        found = checkpoints.load_last(self.root)
         if found is not None:
             self.pretraining = read_epochs(found.state["pretraining"])
             self.history.epochs = read_epochs(found.state["history"])
@@ -198,18 +198,10 @@ class _Worker:
             device=self.device,
         )
 
-    def _add_omitted_vectors(
-        self, found: checkpoints.Checkpoint | None
-    ) -> checkpoints.Checkpoint | None:
-        """Add the word vectors to a checkpoint that was saved without them."""
-        if found is None or not self.omits_vectors:
-            return found
-        return replace(found, tensors={_VECTORS: self.network.embedding.weight} | found.tensors)
-
     def _load_network(self, found: checkpoints.Checkpoint) -> None:
         """Load the network's weights from a checkpoint of either phase."""
         weights = checkpoints.find_below(found.tensors, "weights/network.")
-        self.network.load_state_dict(weights)
+        self.network.load_state_dict(weights, strict=False)  # vectors may be omitted
 
     def train(self) -> None:
         """Train the remaining epochs of both phases.
@@ -282,9 +274,7 @@ class _Worker:
         """Publish the model of the chosen epoch."""
         chosen = self.history.chosen
         if chosen.step != self.first_step + self.trainer.step:
-            found = self._add_omitted_vectors(checkpoints.load(self.root, chosen.step))
-            assert found is not None, "the checkpoint of the chosen epoch is kept"
-            self._load_network(found)
+            self._load_network(checkpoints.load(self.root, chosen.step))
         package = trained_package.save(
             join(self.settings.output_uri, MODEL),
             network=self.network.to(self.device),
