@@ -41,8 +41,8 @@ from sentiflow.cluster import memory
 from sentiflow.config.sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.models import batching, cpu, vocabulary
+from sentiflow.training.initial_network import build
 from sentiflow.training.objectives import ClassificationObjective
-from sentiflow.training.task import build
 from sentiflow.training.trainer import Trainer
 from sentiflow.training.virtual_shards import (
     NUM_VIRTUAL_SHARDS,

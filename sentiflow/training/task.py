@@ -5,19 +5,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
-import pyarrow.compute as pc
 import torch
-from torch import nn
 
 from sentiflow.cluster import memory
 from sentiflow.config.sections import SelectionSettings, TrainSettings
 from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.errors import JobError, UserError
-from sentiflow.models import networks, vocabulary
+from sentiflow.models import vocabulary
 from sentiflow.models.batching import EncodedRows
-from sentiflow.models.package import ModelPackage
 from sentiflow.storage.uris import join
-from sentiflow.training import checkpoints, collectives, trained_package
+from sentiflow.training import checkpoints, collectives, initial_network, trained_package
 from sentiflow.training.objectives import VECTORS, ClassificationObjective, LanguageModeling
 from sentiflow.training.results import (
     PRETRAIN,
@@ -137,7 +134,7 @@ class _Worker:
         if not self.counts[:, :, 1:].any():
             raise UserError("no training row has a known word", hint="check prepare.vocabulary")
         self.device = _choose_device(job, self.world_size)
-        self.network = build(self.settings, self.words).to(self.device)
+        self.network = initial_network.build(self.settings, self.words).to(self.device)
         self.omits_vectors = _can_omit_vectors(self.settings, self.words)
         batching = self.settings.batching
         self.train_input = TrainInput(
@@ -340,58 +337,6 @@ def _can_omit_vectors(settings: TrainSettings, words: vocabulary.Vocabulary) -> 
     """
     assert words.vectors is not None, "prepared words have vectors, which may be NaN"
     return settings.model.vectors == "frozen" and not np.isnan(words.vectors[1:]).any()
-
-
-def build(settings: TrainSettings, words: vocabulary.Vocabulary) -> networks.Network:
-    """Build the network with the pretrained word vectors; other words get random vectors.
-
-    Raises:
-        UserError: ``init_from`` names the package of another network.
-    """
-    torch.manual_seed(settings.seed)
-    matrix = torch.from_numpy(words.vectors)
-    network = networks.build(
-        settings.model, vocabulary_size=len(words), embedding_dim=matrix.shape[1]
-    )
-    known = ~torch.isnan(matrix[:, :1])
-    spread = float(matrix[known.squeeze(1)].std()) if known.any() else 1.0
-    with torch.no_grad():
-        random = torch.randn_like(matrix) * spread
-        network.embedding.weight.copy_(torch.where(known, matrix, random))
-        network.embedding.weight[vocabulary.PAD_ID] = 0
-    if settings.init_from is not None:
-        _load_initial_weights(network, words, settings)
-    network.embedding.weight.requires_grad_(settings.model.vectors == "tuned")
-    return network
-
-
-def _load_initial_weights(
-    network: nn.Module, words: vocabulary.Vocabulary, settings: TrainSettings
-) -> None:
-    """Load the weights of ``init_from``; words that it does not know keep their vectors."""
-    uri = settings.init_from
-    assert uri is not None, "there is a package to load"
-    package = ModelPackage.load(uri, setting="train.init_from")
-    theirs, ours = package.network.state_dict(), network.state_dict()
-    matrix, vectors = theirs.pop("embedding.weight"), ours.pop("embedding.weight")
-    shapes = [{n: tuple(t.shape) for n, t in weights.items()} for weights in (theirs, ours)]
-    if matrix.shape[1] != vectors.shape[1]:
-        raise UserError(
-            f"train.init_from: {uri} has word vectors of {matrix.shape[1]} numbers",
-            hint=f"those of the prepared data have {vectors.shape[1]}",
-        )
-    its, own = package.settings.model, settings.model
-    if shapes[0] != shapes[1] or (its.kind, its.pooling) != (own.kind, own.pooling):
-        raise UserError(
-            f"train.init_from: {uri} is of another network ({its.summary})",
-            hint=f"train.model is {own.summary}; all but dropout and vectors must be the same",
-        )
-    found = pc.index_in(words.words, value_set=package.vocabulary.words)
-    rows = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
-    known = np.flatnonzero(rows >= 0)
-    with torch.no_grad():
-        network.load_state_dict(theirs, strict=False)
-        network.embedding.weight[known] = matrix[rows[known]]
 
 
 def _list_files(job: TrainJob, split: str, *, table: str) -> dict[str, int]:

@@ -14,7 +14,7 @@ from sentiflow.data.corpus import open_csv, read_part
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import tokenize
 from sentiflow.storage import filesystem
-from sentiflow.training import task
+from sentiflow.training.initial_network import build
 from sentiflow.training.objectives import ClassificationObjective
 from sentiflow.training.trainer import Trainer
 from sentiflow.training.virtual_shards import NUM_VIRTUAL_SHARDS, OwnRows, TrainInput, VirtualShards
@@ -61,7 +61,7 @@ def test_word_order_is_worth_five_points_to_an_rnn_of_50(corpus, tmp_path):
     )
     trainer = Trainer(
         settings=settings,
-        objective=ClassificationObjective(task.build(settings, words)),
+        objective=ClassificationObjective(build(settings, words)),
         train=TrainInput(
             train,
             own=range(NUM_VIRTUAL_SHARDS),
