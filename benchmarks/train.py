@@ -38,7 +38,7 @@ from measuring import make_csv, sentiflow, show_rates, take_turns, write_config
 from torch import nn
 
 from sentiflow.cluster import memory
-from sentiflow.config.sections import TrainSettings
+from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.models import batching, cpu, vocabulary
 from sentiflow.training.initial_network import build

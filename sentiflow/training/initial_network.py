@@ -5,7 +5,7 @@ import pyarrow.compute as pc
 import torch
 from torch import nn
 
-from sentiflow.config.sections import TrainSettings
+from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import UserError
 from sentiflow.models import networks, vocabulary
 from sentiflow.models.package import ModelPackage

@@ -8,7 +8,8 @@ from typing import Any, Literal, TypedDict
 
 from sentiflow.cluster.connection import Capacity
 from sentiflow.cluster.resources import Resources
-from sentiflow.config.sections import Config, SelectionSettings
+from sentiflow.config.sections import Config
+from sentiflow.config.train_sections import SelectionSettings
 from sentiflow.data import manifest
 from sentiflow.data.schema import NUM_VIRTUAL_SHARDS
 from sentiflow.errors import JobError, StorageError, UserError, WorkerError

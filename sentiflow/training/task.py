@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from sentiflow.cluster import memory
-from sentiflow.config.sections import SelectionSettings, TrainSettings
+from sentiflow.config.train_sections import SelectionSettings, TrainSettings
 from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import vocabulary

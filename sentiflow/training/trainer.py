@@ -16,7 +16,7 @@ import torch
 import torch.distributed
 from torch import nn
 
-from sentiflow.config.sections import TrainSettings
+from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import batching
 from sentiflow.training import checkpoints, collectives

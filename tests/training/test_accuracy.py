@@ -8,7 +8,8 @@ import torch
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from sentiflow.config.sections import FormatSettings, TrainSettings
+from sentiflow.config.sections import FormatSettings
+from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import sample, schema
 from sentiflow.data.corpus import open_csv, read_part
 from sentiflow.models import vocabulary

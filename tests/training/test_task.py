@@ -10,7 +10,7 @@ from conftest import new_package
 from safetensors.torch import load_file
 from test_virtual_shards import MAX_LENGTH, write
 
-from sentiflow.config.sections import TrainSettings
+from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import UserError
 from sentiflow.models import vocabulary
 from sentiflow.storage import filesystem

@@ -9,7 +9,7 @@ import torch
 import torch.distributed
 from test_virtual_shards import MAX_LENGTH, plan, write
 
-from sentiflow.config.sections import TrainSettings
+from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import batching
 from sentiflow.models.networks import build
