@@ -69,32 +69,20 @@ class Trial:
         """The directory of the training."""
         return self.config.train.output_uri
 
-    def finished_curve(self) -> Curve | None:
-        """Read the curve of a finished trial, and clean its directory up; None for others."""
+    def known_curve(self) -> tuple[Status | None, Curve]:
+        """Read how a trial ended, and its curve; None and {} if it is still to be trained."""
         spec = training.describe_output(self.config)
-        record = manifest.read(self.uri)
-        if record is None or manifest.find_status(spec).state is not manifest.State.COMPLETE:
-            return None
-        manifest.clean_up(spec)
-        curve = {epoch.epoch: epoch.to_metrics() for epoch in read_epochs(record["history"])}
-        curve[1]["pretrain/seconds"] = sum(epoch["seconds"] for epoch in record["pretraining"])
-        return curve
-
-    def stopped_curve(self) -> Curve | None:
-        """Read the curve of a trial that Tune has stopped; None for others."""
-        if not filesystem.exists(self.stopped_uri):
-            return None
-        curve = json.loads(filesystem.read_bytes(self.stopped_uri))
-        return {int(epoch): metrics for epoch, metrics in curve.items()}
-
-    def keep_stopped(self, curve: Curve) -> None:
-        """Note that Tune has stopped the trial, so that a resumed sweep leaves it alone."""
-        filesystem.write_bytes(self.stopped_uri, json.dumps(curve).encode())
-
-    def known_curve(self) -> Curve | None:
-        """Read the curve of a finished or stopped trial; None for others."""
-        curve = self.finished_curve()
-        return self.stopped_curve() if curve is None else curve
+        found = manifest.find_status(spec)
+        if found.state is manifest.State.COMPLETE and found.record is not None:
+            manifest.clean_up(spec)
+            history, pretraining = found.record["history"], found.record["pretraining"]
+            curve: Curve = {epoch.epoch: epoch.to_metrics() for epoch in read_epochs(history)}
+            curve[1]["pretrain/seconds"] = sum(epoch["seconds"] for epoch in pretraining)
+            return "finished", curve
+        if filesystem.exists(self.stopped_uri):
+            curve = json.loads(filesystem.read_bytes(self.stopped_uri))
+            return "stopped", {int(epoch): metrics for epoch, metrics in curve.items()}
+        return None, {}
 
 
 def plan(config: Config) -> list[Trial]:
@@ -124,8 +112,8 @@ def train(trial: Trial, *, metric: str, share: Resources) -> None:
         share: The trial's share of the cluster.
     """
     reporter = _Reporter(metric=metric, num_epochs=trial.config.train.num_epochs)
-    curve = trial.known_curve()
-    if curve is not None:
+    status, curve = trial.known_curve()
+    if status is not None:
         for epoch, metrics in curve.items():
             reporter.log_metrics(metrics, step=epoch)
     else:
@@ -287,13 +275,13 @@ class TrialCallback(ray.tune.Callback):
         known = self.results[trial.config["index"]]
         if known.reason:
             return self._end(known, "failed")
-        finished = known.trial.finished_curve()
-        curve = finished or known.trial.stopped_curve()
-        if curve is None:
-            known.trial.keep_stopped(known.curve)
-        for epoch, metrics in (curve or {}).items():
+        status, curve = known.trial.known_curve()
+        if status is None:  # a resumed sweep leaves it alone, too
+            curve_file = json.dumps(known.curve).encode()
+            filesystem.write_bytes(known.trial.stopped_uri, curve_file)
+        for epoch, metrics in curve.items():
             known.add(epoch, metrics)
-        return self._end(known, "finished" if finished else "stopped")
+        return self._end(known, status or "stopped")
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Take a failure outside the training, such as a lost machine."""
@@ -304,16 +292,21 @@ class TrialCallback(ray.tune.Callback):
 
     def records(self) -> list[TrialRecord]:
         """List the trials for the manifest: finished, stopped, failed, the best of each first."""
-        order = list(ENDS)
-        return sorted(
-            [self._record(known) for _, known in sorted(self.results.items())],
-            key=lambda r: (order.index(r["status"]), self.selection.order(self._measure(r))),
+        order: list[Status | None] = [*ENDS]
+        best_first = sorted(
+            self.results.values(),
+            key=lambda known: (
+                order.index(known.status),
+                self.selection.order(self._measure(known)),
+                known.trial.number,
+            ),
         )
+        return [self._record(known) for known in best_first]
 
-    def _measure(self, record: TrialRecord) -> float | None:
+    def _measure(self, known: _Result) -> float | None:
         """Return the metric by which trials are compared."""
-        by_metric = {"accuracy": record["validation_accuracy"], "loss": record["validation_loss"]}
-        return by_metric[self.selection.metric]
+        _, metrics = known.chosen(self.selection)
+        return metrics.get(f"validation/{self.selection.metric}")
 
     def _record(self, known: _Result) -> TrialRecord:
         epoch, metrics = known.chosen(self.selection)
@@ -340,7 +333,7 @@ class TrialCallback(ray.tune.Callback):
         if status == "failed":
             outcome = f"failed: {brief(known.reason)}"
         else:
-            outcome = f"validation {self.selection.metric} {self._measure(record):.4f}"
+            outcome = f"validation {self.selection.metric} {self._measure(known):.4f}"
         epochs = f"{record['epochs']} epoch{'' if record['epochs'] == 1 else 's'}"
         note = (
             f"{'stopped after ' if status == 'stopped' else ''}{epochs}, {record['seconds']:.1f} s"
