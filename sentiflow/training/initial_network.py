@@ -5,6 +5,7 @@ import pyarrow.compute as pc
 import torch
 from torch import nn
 
+from sentiflow.config.model_sections import ModelSettings
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import UserError
 from sentiflow.models import networks, vocabulary
@@ -29,17 +30,15 @@ def build(settings: TrainSettings, words: vocabulary.Vocabulary) -> networks.Net
         network.embedding.weight.copy_(torch.where(known, matrix, random))
         network.embedding.weight[vocabulary.PAD_ID] = 0
     if settings.init_from is not None:
-        _load_initial_weights(network, words, settings)
+        _load_weights(network, words, settings.model, settings.init_from)
     network.embedding.weight.requires_grad_(settings.model.vectors == "tuned")
     return network
 
 
-def _load_initial_weights(
-    network: nn.Module, words: vocabulary.Vocabulary, settings: TrainSettings
+def _load_weights(
+    network: nn.Module, words: vocabulary.Vocabulary, model: ModelSettings, uri: str
 ) -> None:
     """Load the weights of ``init_from``; words that it does not know keep their vectors."""
-    uri = settings.init_from
-    assert uri is not None, "there is a package to load"
     package = ModelPackage.load(uri, setting="train.init_from")
     theirs, ours = package.network.state_dict(), network.state_dict()
     matrix, vectors = theirs.pop("embedding.weight"), ours.pop("embedding.weight")
@@ -49,11 +48,11 @@ def _load_initial_weights(
             f"train.init_from: {uri} has word vectors of {matrix.shape[1]} numbers",
             hint=f"those of the prepared data have {vectors.shape[1]}",
         )
-    its, own = package.settings.model, settings.model
-    if shapes[0] != shapes[1] or (its.kind, its.pooling) != (own.kind, own.pooling):
+    its = package.settings.model
+    if shapes[0] != shapes[1] or (its.kind, its.pooling) != (model.kind, model.pooling):
         raise UserError(
             f"train.init_from: {uri} is of another network ({its.summary})",
-            hint=f"train.model is {own.summary}; all but dropout and vectors must be the same",
+            hint=f"train.model is {model.summary}; all but dropout and vectors must be the same",
         )
     found = pc.index_in(words.words, value_set=package.vocabulary.words)
     rows = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)

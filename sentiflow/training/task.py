@@ -300,14 +300,13 @@ def _choose_device(job: TrainJob, world_size: int) -> torch.device:
         UserError: A worker was given a GPU that torch cannot use. A single worker uses its cores
             then, unless the settings ask for a GPU.
     """
-    if job.on_gpu and not torch.cuda.is_available():
-        if world_size > 1 or job.settings.gpus_per_worker == 1:
-            raise UserError(
-                "Ray counts a GPU that torch cannot use",
-                hint="install a build of torch for it, or set train.gpus_per_worker=0",
-            )
-        return torch.device("cpu")
-    return torch.device("cuda" if job.on_gpu else "cpu")
+    uses_gpu = job.on_gpu and torch.cuda.is_available()
+    if job.on_gpu != uses_gpu and (world_size > 1 or job.settings.gpus_per_worker == 1):
+        raise UserError(
+            "Ray counts a GPU that torch cannot use",
+            hint="install a build of torch for it, or set train.gpus_per_worker=0",
+        )
+    return torch.device("cuda" if uses_gpu else "cpu")
 
 
 def _pretrain_settings(settings: TrainSettings) -> TrainSettings:

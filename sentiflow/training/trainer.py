@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed
 from torch import nn
 
 from sentiflow.config.train_sections import TrainSettings
@@ -265,19 +264,18 @@ class Trainer:
         if collectives.find_rank()[1] == 1:
             return sums
         rows = self._used_rows(batch)
-        gradients = []
-        for name, parameter in self.tuned.items():
-            if parameter.requires_grad and parameter.grad is None:
+        trained = {n: p for n, p in self.tuned.items() if p.requires_grad}
+        for parameter in trained.values():
+            if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            if parameter.grad is not None:
-                whole = parameter.grad
-                gradients.append((whole, rows.get(name)))
-        sent = [whole if used is None else whole[used] for whole, used in gradients]
+        gradients = [(p.grad, rows.get(name, slice(None))) for name, p in trained.items()]
+        sent = [whole[used] for whole, used in gradients]
         flat = torch.cat([sums, *(tensor.flatten() for tensor in sent)])
-        torch.distributed.all_reduce(flat)
-        received = flat[len(sums) :].split([tensor.numel() for tensor in sent])
+        received = collectives.all_reduce(flat)[len(sums) :].split(
+            [tensor.numel() for tensor in sent]
+        )
         for (whole, used), tensor, summed in zip(gradients, sent, received, strict=True):
-            whole[slice(None) if used is None else used] = summed.view_as(tensor)
+            whole[used] = summed.view_as(tensor)
         return flat[: len(sums)]
 
     def _used_rows(self, batch: batching.Batch | None) -> dict[str, torch.Tensor]:
@@ -291,8 +289,7 @@ class Trainer:
         for name, marks in zip(tables, used.split(sizes), strict=True):
             if name in own:
                 marks[own[name]] = 1
-        torch.distributed.all_reduce(used, torch.distributed.ReduceOp.MAX)
-        marked = used.split(sizes)
+        marked = collectives.all_reduce(used).split(sizes)
         return {n: m.nonzero().squeeze(1) for n, m in zip(tables, marked, strict=True)}
 
     def _collect_metrics(self) -> None:
