@@ -7,7 +7,6 @@ so that later commands can verify them without the archive.
 
 import fcntl
 import json
-import os
 import shutil
 import time
 import zipfile
@@ -16,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.client import responses
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import urlsplit
 
 import requests
@@ -196,33 +194,19 @@ def _unpack(path: Path, archive: Archive, names: Sequence[str]) -> None:
     """Write files of a verified archive beside it, and nothing else of the archive.
 
     A file gets its name when it is complete. What torchtext has parsed of its predecessor is
-    deleted.
+    deleted, and so is what a killed process has left.
     """
+    folder = path.parent
     with zipfile.ZipFile(path) as packed:
         total = sum(packed.getinfo(name).file_size for name in names)
         with Progress("unpack", total=total, unit="bytes") as progress:
             for name in names:
-                for parsed in path.parent.glob(f"{name}*.pt"):
-                    parsed.unlink()
-                with packed.open(name) as member, _publish(path.parent / name) as file:
+                for stale in [*folder.glob(f"{name}*.pt"), *folder.glob(f"{name}.*.tmp")]:
+                    stale.unlink()
+                with packed.open(name) as member, filesystem.publish(str(folder / name)) as file:
                     while block := member.read(_BLOCK_BYTES):
                         file.write(block)
                         progress.advance(len(block))
-
-
-@contextmanager
-def _publish(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for writing that gets its name when it is complete and on the disk."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 # The network

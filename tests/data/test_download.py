@@ -633,10 +633,10 @@ def test_missing_certificates_are_explained(fails, monkeypatch, folder):
 
 
 def test_a_killed_unpacking_is_repeated(get, folder):
-    """One file is complete, of the other there is a part."""
+    """One file is complete, the other is half written."""
     get()
     (folder / "few.csv").unlink()
-    (folder / "few.csv.part").write_bytes(b"0,b")
+    (folder / "few.csv.ab12cd34.tmp").write_bytes(b"0,b")
     get()
     check_complete(folder)
 
