@@ -8,24 +8,26 @@ import torch.distributed
 T = TypeVar("T")
 
 
-def find_rank() -> tuple[int, int]:
-    """Find this worker's rank and the number of workers."""
-    if torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
+def rank() -> int:
+    """Return this worker's rank."""
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Return the number of workers."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
 def all_reduce(tensor: torch.Tensor) -> torch.Tensor:
     """Add up the workers' tensors in place, and return the sum. All workers call this together."""
-    if find_rank()[1] > 1:
+    if world_size() > 1:
         torch.distributed.all_reduce(tensor)
     return tensor
 
 
 def gather(value: T) -> list[T]:
     """Collect a picklable value from each worker, by rank. All workers call this together."""
-    _, world_size = find_rank()
-    values = [value] * world_size
-    if world_size > 1:
+    values = [value] * world_size()
+    if len(values) > 1:
         torch.distributed.all_gather_object(values, value)
     return values

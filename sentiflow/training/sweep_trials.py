@@ -277,8 +277,7 @@ class TrialCallback(ray.tune.Callback):
             return self._end(known, "failed")
         status, curve = known.trial.known_curve()
         if status is None:  # a resumed sweep leaves it alone, too
-            curve_file = json.dumps(known.curve).encode()
-            filesystem.write_bytes(known.trial.stopped_uri, curve_file)
+            filesystem.write_bytes(known.trial.stopped_uri, json.dumps(known.curve).encode())
         for epoch, metrics in curve.items():
             known.add(epoch, metrics)
         return self._end(known, status or "stopped")

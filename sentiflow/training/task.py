@@ -120,7 +120,7 @@ class _Worker:
     def __init__(self, job: TrainJob, report: Report) -> None:
         """Read the input, build the network, and resume from the last checkpoint."""
         self.job, self.settings = job, job.settings
-        self.rank, self.world_size = collectives.find_rank()
+        self.rank, self.world_size = collectives.rank(), collectives.world_size()
         self.report: Report = report if self.rank == 0 else lambda event: None
         self.root = join(self.settings.output_uri, checkpoints.FOLDER)
         self.words = vocabulary.load(join(self.settings.prepared_uri, "vocabulary.parquet"))
