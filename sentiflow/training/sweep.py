@@ -79,7 +79,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     division = _Division.find(config, resources)
     output.begin()
     trials = sweep_trials.plan(config, root=output.uri, claim=output.claim)
-    has_curve = [trial.known_curve() is not None for trial in trials]
+    has_curve = [trial.known_curve()[0] is not None for trial in trials]
     before = f"{sum(has_curve)} of them trained before, " if any(has_curve) else ""
     say(STAGE, f"{len(trials)} trials, {before}{division.num_concurrent} at a time")
     need = {"CPU": max(1.0, division.request["cpu"]), "GPU": division.request.get("gpu", 0.0)}

@@ -9,7 +9,8 @@ import numpy as np
 
 from sentiflow.cluster import connection
 from sentiflow.cluster.resources import Resources, count_train_workers
-from sentiflow.config.sections import Config, TrainSettings
+from sentiflow.config.sections import Config
+from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.outputs import Output, OutputSpec, list_files
