@@ -1,6 +1,9 @@
 """Ray checks a cluster file before it starts a machine; our two are valid, and keep it closed."""
 
+import getpass
+import os
 import shlex
+import subprocess
 
 import pytest
 import yaml
@@ -141,3 +144,38 @@ def test_the_kuberay_example_has_the_layout_of_the_cluster_file():
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
     name = {"ray.io/cluster": cluster["metadata"]["name"]}
     assert job["spec"]["clusterSelector"] == policy["spec"]["podSelector"]["matchLabels"] == name
+
+
+def run_as_machine(commands, home, *, folder):
+    """Run commands as `ray up` does on a machine, with another folder in place of /tmp."""
+    script = "\n".join(commands).replace("/tmp/ray-", f"{folder}/ray-")
+    environment = {"HOME": str(home), "PATH": os.environ["PATH"]}
+    return subprocess.run(["bash", "-c", script], env=environment, timeout=30).returncode
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_ray_starts_in_a_folder_that_no_other_user_can_enter(name, tmp_path):
+    (tmp_path / "sentiflow").mkdir()
+    config = load(name)
+    (make_environment,) = [c for c in config["setup_commands"] if "environment.sh <<" in c]
+    assert run_as_machine([make_environment], tmp_path, folder=tmp_path) == 0
+    mine = tmp_path / f"ray-{getpass.getuser()}"
+    for commands in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
+        stop, make_folder, start = commands
+        assert stop.endswith("; ray stop")
+        assert "--temp-dir=$RAY_TMPDIR/ray" in shlex.split(start)
+        assert run_as_machine([make_folder], tmp_path, folder=tmp_path) == 0
+        assert mine.stat().st_mode & 0o777 == 0o700
+        mine.chmod(0o777)
+        assert run_as_machine([make_folder], tmp_path, folder=tmp_path) == 0
+        assert mine.stat().st_mode & 0o777 == 0o700
+        mine.rename(tmp_path / "elsewhere")
+        mine.symlink_to(tmp_path / "elsewhere")
+        assert run_as_machine([make_folder], tmp_path, folder=tmp_path) != 0
+        mine.unlink()
+        if os.getuid() == 0:
+            mine.mkdir()
+            os.chown(mine, 65534, 65534)
+            assert run_as_machine([make_folder], tmp_path, folder=tmp_path) != 0
+            mine.rmdir()
+        (tmp_path / "elsewhere").rmdir()

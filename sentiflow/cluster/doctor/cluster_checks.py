@@ -100,12 +100,11 @@ def _list_node_checks(config: Config | None, able: Sequence[Node]) -> list[Check
         *([local_checks.INPUT] if config else []),
         replace(local_checks.DISK, run=disk),
         TOKEN,
-        Check(
-            "session",
-            functools.partial(check_session, session_dirs=session_dirs),
-            why="another user of that machine can replace the sockets and code of running jobs",
-            do="if it has other users, start Ray there in a folder of your own: mkdir -m 700 "
-            "/tmp/$USER; ray start --temp-dir /tmp/$USER/ray",
+        replace(
+            local_checks.SESSION,
+            run=functools.partial(check_node_session, session_dirs=session_dirs),
+            do="if the machine has other users, start Ray there in a folder of your own: "
+            "mkdir -m 700 /tmp/ray-$USER; ray start --temp-dir /tmp/ray-$USER/ray",
             level="warning",
         ),
     ]
@@ -231,13 +230,11 @@ TOKEN = Check(
 )
 
 
-def check_session(config: Config | None, *, session_dirs: Mapping[str, str]) -> str:
-    """Make sure that no other user can reach Ray's session folder and write into it."""
-    path = Path(session_dirs[nodes.here()]).resolve()
-    can_reach = all(folder.stat().st_mode & 0o001 for folder in (path, *path.parents))
-    if can_reach and path.stat().st_mode & 0o002:
-        raise UserError(f"all users can write into Ray's session folder below {path.parent}")
-    return "no other user can write into Ray's session folder"
+def check_node_session(config: Config | None, *, session_dirs: Mapping[str, str]) -> str:
+    """Make sure that a folder above this node's session keeps other users out."""
+    above = Path(session_dirs[nodes.here()]).resolve().parents
+    closed = (folder for folder in above if not folder.stat().st_mode & 0o077)
+    return local_checks.check_session(config, next(closed, above[0]))
 
 
 def check_shared_output(

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement
 
 import sentiflow
+from sentiflow.cluster import session_folder
 from sentiflow.cluster.doctor.check import Check, CheckResult, count
 from sentiflow.config.sections import Config, FormatSettings
 from sentiflow.errors import UserError
@@ -48,7 +49,7 @@ def examine(config: Config | None) -> list[CheckResult]:
     Args:
         config: The experiment; without one, its files are not checked.
     """
-    checks = (VERSIONS, INPUT, OUTPUT, DISK) if config else (VERSIONS,)
+    checks = (VERSIONS, INPUT, OUTPUT, DISK, SESSION) if config else (VERSIONS, SESSION)
     examinations = {check.name: functools.partial(_attempt, check) for check in checks}
     return run_in_time(examinations, config, seconds=_LIMIT_SECONDS)
 
@@ -259,7 +260,7 @@ def check_disk(config: Config | None, ray_folder: str = "") -> str:
         config: The experiment; without one, only Ray's own files count.
         ray_folder: Where Ray keeps its files; by default where it would if started here.
     """
-    ray_folder = ray_folder or os.environ.get("RAY_TMPDIR") or "/tmp"  # noqa: S108
+    ray_folder = ray_folder or str(session_folder.choose())
     usage = shutil.disk_usage(_find_existing(ray_folder))
     if usage.free < _MIN_FREE_FRACTION * usage.total:
         raise UserError(
@@ -272,6 +273,19 @@ def check_disk(config: Config | None, ray_folder: str = "") -> str:
         if free < _MIN_RESULT_BYTES:
             raise UserError(f"{free / 1e9:,.1f} GB are free at {uri}; results need {need} or more")
     return f"at least {need} are free for results, and 5 % for Ray's own files"
+
+
+def check_session(config: Config | None, folder: Path | None = None) -> str:
+    """Make sure that no other user of this machine can enter Ray's folder.
+
+    Args:
+        config: Not used.
+        folder: The folder that must keep others out; by default that of a Ray started here.
+    """
+    folder = folder or session_folder.choose()
+    if folder.exists() and (problem := session_folder.find_problem(folder)):
+        raise UserError(f"Ray's folder {folder} {problem}")
+    return "no other user can enter Ray's session folder"
 
 
 def check_tracking(config: Config | None) -> str:
@@ -320,6 +334,12 @@ DISK = Check(
     check_disk,
     why="the job would fail when the disk is full",
     do="free some space, set output_uri to a larger disk, or RAY_TMPDIR (ray start --temp-dir)",
+)
+SESSION = Check(
+    "session",
+    check_session,
+    why="another user of the machine could replace the sockets and code of running jobs",
+    do=session_folder.REMEDY,
 )
 TRACKING = Check(
     "tracking",

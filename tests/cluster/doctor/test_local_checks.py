@@ -29,6 +29,7 @@ FORMAT = {
     "columns": {"text": "message", "label": "mood"},
     "labels": {"negative": "bad", "positive": "good"},
 }
+NAMES = ["versions", "input", "output", "disk", "session", "tracking"]
 ROWS = "ticket,mood,message,brand\n1,good,hello there,acme\n"
 
 
@@ -51,7 +52,7 @@ def test_a_machine_that_is_well_passes_every_check_and_stays_as_it_was(
     result = invoke("doctor", str(config), "--json")
     assert result.exit_code == 0
     found = json.loads(result.stdout)
-    assert [r["check"] for r in found] == ["versions", "input", "output", "disk", "tracking"]
+    assert [r["check"] for r in found] == NAMES
     assert {r["level"] for r in found} == {"ok"}
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -71,7 +72,8 @@ def test_without_settings_their_files_are_unchecked(monkeypatch, tmp_path):
     found = local_checks.examine(None)
     levels = {result.check: result.level for result in found}
     assert levels == {
-        "versions": "ok", "input": "unchecked", "output": "unchecked", "tracking": "ok",
+        "versions": "ok", "session": "ok", "input": "unchecked", "output": "unchecked",
+        "tracking": "ok",
     }  # fmt: skip
 
 
@@ -156,6 +158,16 @@ def test_a_disk_that_is_too_full_is_found(load, monkeypatch, free, what):
     result = local_checks.DISK.attempt(load())
     assert result.level == "error"
     assert what in result.what
+
+
+def test_a_folder_of_ray_that_others_can_enter_is_found(load, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "none"))
+    assert local_checks.SESSION.attempt(load()).level == "ok"
+    tmp_path.chmod(0o755)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    result = local_checks.SESSION.attempt(load())
+    assert (result.level, "RAY_TMPDIR" in result.do) == ("error", True)
+    assert result.what == f"Ray's folder {tmp_path} can be entered by other users (mode 0755)"
 
 
 def test_versions_are_those_that_are_imported():
