@@ -4,7 +4,6 @@ Nothing here starts or imports Ray. ``cluster_checks`` runs the same checks on e
 """
 
 import functools
-import hashlib
 import multiprocessing
 import os
 import platform
@@ -27,6 +26,7 @@ from sentiflow.config.sections import Config, FormatSettings
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import absolute_uri, is_local, join
+from sentiflow.tracking import provenance
 
 if TYPE_CHECKING:
     from sentiflow.data.csv_format import CsvFormat
@@ -111,16 +111,7 @@ def find_versions() -> dict[str, str]:
         found[name] = "missing"
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-    return found | {"code": _hash_code()}
-
-
-def _hash_code() -> str:
-    """Hash all modules of sentiflow, as two checkouts of one version may differ."""
-    digest = hashlib.sha256()
-    folder = Path(sentiflow.__file__).parent
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()[:8]
+    return found | {"code": provenance.hash_code()}
 
 
 def check_versions(config: Config | None) -> str:
