@@ -2,7 +2,6 @@
 
 import atexit
 import gc
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,8 +10,10 @@ import typer
 import yaml
 from rich.console import Console
 
+from sentiflow.cli import exits
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, ConfigPath, DryRun, Overrides, Overwrite, Verbose
+from sentiflow.cli.terminal import print_json
 from sentiflow.config import settings
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
@@ -55,7 +56,7 @@ def run_job(verb: str) -> None:
     )
     job_app.command(help=JOBS[verb])(sweep if verb == "sweep" else _job(verb))
     skip_garbage_collection()
-    job_app()
+    exits.run(job_app)
 
 
 def skip_garbage_collection() -> None:
@@ -83,7 +84,7 @@ def _job(verb: str) -> Callable[..., None]:
                 return
             outcomes = pipeline.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
             if as_json:
-                typer.echo(json.dumps({o.verb: o.record for o in outcomes}, ensure_ascii=False))
+                print_json({o.verb: o.record for o in outcomes})
             else:
                 _summarize(verb, outcomes, tracking_uri=resolved.tracking.uri)
 
@@ -117,7 +118,7 @@ def sweep(
         from sentiflow.training import sweep as sweeping
 
         if as_json:
-            typer.echo(json.dumps(outcome.record["trials"], ensure_ascii=False))
+            print_json(outcome.record["trials"])
         else:
             typer.echo(sweeping.to_text(outcome.record))
         if best_to is not None:

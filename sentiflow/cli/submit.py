@@ -11,6 +11,7 @@ import typer
 
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, Overrides, Overwrite, Verbose
+from sentiflow.cli.terminal import print_json
 from sentiflow.cluster import submission
 from sentiflow.cluster.submission import Submission
 from sentiflow.errors import UserError
@@ -152,7 +153,7 @@ def _follow(client: "JobClient", job: str, as_json: bool) -> int:
     uris = json.loads(state.metadata.get(submission.RESULTS_KEY, "{}"))
     if as_json:
         record = {"job": job, "status": state.status, "exit_code": code, "reason": reason}
-        typer.echo(json.dumps(record | {"results": {} if code else uris}))
+        print_json(record | {"results": {} if code else uris})
     if code:
         say("submit", f"{job} failed: {reason}")
         return code
@@ -176,7 +177,7 @@ def _show(job: Submission, as_json: bool) -> None:
             "upload": {"bytes": job.upload.num_bytes, "files": dict(job.upload.sizes)},
             "results": dict(job.results),
         }
-        typer.echo(json.dumps(record, ensure_ascii=False))
+        print_json(record)
         return
     size = submission.to_text(job.upload.num_bytes)
     rows = [("entrypoint", job.entrypoint)]
