@@ -20,7 +20,7 @@ from typing import Any
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, ScoreSettings
-from sentiflow.data import manifest
+from sentiflow.data import corpus, manifest
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest import WORK, OutputSpec, State
 from sentiflow.data.manifest_types import Manifest, RunRecord
@@ -109,7 +109,7 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
     plan = scored_corpus.plan(
         settings, spec.inputs["corpus"], num_previous=len(previous.input_files)
     )
-    scored_corpus.check_columns(plan.columns, settings.keep_columns)
+    corpus.check_columns(plan.columns, settings.keep_columns)
     reference = _read_reference(spec)
     begun = _read_begun(spec)
     precision = _choose_precision(spec, previous, begun, settings, resources)

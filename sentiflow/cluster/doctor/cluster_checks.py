@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sentiflow.cluster import connection, nodes, shared_storage
 from sentiflow.cluster.doctor import local_checks
-from sentiflow.cluster.doctor.check import Check, CheckResult, count
+from sentiflow.cluster.doctor.check import Check, CheckResult, count, has_errors
 from sentiflow.cluster.nodes import Node, name_nodes
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config
@@ -74,10 +74,11 @@ def _check_cluster(config: Config | None, resources: Resources) -> Iterator[Chec
         return
     with ThreadPoolExecutor() as pool:
         checks = _list_node_checks(config, able)
+        files = pool.submit(check_files, config, able)
         on_nodes = [pool.submit(run_on_nodes, check, config, able) for check in checks]
         dashboard = pool.submit(check_dashboard, able)
         shared = pool.submit(check_shared_output, config, able, resources)
-        for future in (*on_nodes, shared):
+        for future in (*on_nodes, files, shared):
             yield from future.result()
         yield dashboard.result()
 
@@ -97,7 +98,6 @@ def _list_node_checks(config: Config | None, able: Sequence[Node]) -> list[Check
             do="install a build of torch for the GPUs (https://pytorch.org/get-started/locally), "
             "fix the driver (nvidia-smi must list them), or start Ray there with fewer --num-gpus",
         ),
-        *([local_checks.INPUT] if config else []),
         replace(local_checks.DISK, run=disk),
         TOKEN,
         replace(
@@ -126,6 +126,16 @@ def run_on_nodes(check: Check, config: Config | None, among: Sequence[Node]) -> 
         CheckResult(check.name, "ok", f"{what} ({count(len(on), 'node')})")
         for what, on in passed.items()
     ]
+
+
+def check_files(config: Config | None, able: Sequence[Node]) -> list[CheckResult]:
+    """Check that every node sees the input, and on one of them that it has the columns."""
+    if config is None:
+        return []
+    results = run_on_nodes(local_checks.INPUT, config, able)
+    if not has_errors(results):
+        results += run_on_nodes(local_checks.COLUMNS, config, able[:1])
+    return results
 
 
 def check_nodes(living: Sequence[Node], is_head_only: bool) -> Iterator[CheckResult]:
