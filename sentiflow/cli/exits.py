@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -114,13 +115,12 @@ def _hangup_ends() -> Iterator[None]:
                 _discard(stream)
         raise SystemExit(128 + number)
 
-    try:
-        before = signal.getsignal(signal.SIGHUP)
-        if before == signal.SIG_DFL:
-            signal.signal(signal.SIGHUP, end)
-    except ValueError:
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGHUP)
+    if before != signal.SIG_DFL or not is_main:
         yield
         return
+    signal.signal(signal.SIGHUP, end)
     try:
         yield
     finally:
