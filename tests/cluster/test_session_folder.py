@@ -1,8 +1,10 @@
 """No other user of the machine can enter a folder of Ray, and a foreign folder is refused."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -63,14 +65,12 @@ def test_another_user_can_do_nothing_with_the_session_of_a_local_run(resources):
 @pytest.fixture
 def shared(tmp_path_factory, monkeypatch):
     """Make a folder like /tmp, with a short path, where Ray would keep its files."""
-    import tempfile
-
     folder = Path(tempfile.mkdtemp(prefix="sf", dir="/tmp"))
     folder.chmod(0o1777)
-    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", "")  # so that it is as before at the end
     monkeypatch.setenv("TMPDIR", str(folder))
     yield folder
-    subprocess.run(["rm", "-rf", folder], check=True)
+    shutil.rmtree(folder)
 
 
 def test_each_user_has_a_folder_and_keeps_it(shared):
