@@ -51,6 +51,4 @@ def doctor(
 
 def main() -> None:
     """Run the command as a script of its own, as ``jobs/doctor.py`` does."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command()(doctor)
-    exits.run(app)
+    exits.run_alone(doctor)

@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
@@ -42,6 +42,13 @@ def run(app: typer.Typer) -> None:
     except OutputError as error:  # a text of help; commands report it themselves
         _print_error(str(error))
         sys.exit(1)
+
+
+def run_alone(command: Callable[..., None], *, meaning: str | None = None) -> None:
+    """Run one command as a script of its own, as the files in ``jobs/`` do."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(help=meaning)(command)
+    run(app)
 
 
 class OutputError(JobError):

@@ -46,17 +46,13 @@ JOBS = {
 def add_commands(app: typer.Typer) -> None:
     """Add a command for each job."""
     for verb, meaning in JOBS.items():
-        app.command(name=verb, help=meaning)(sweep if verb == "sweep" else _job(verb))
+        app.command(name=verb, help=meaning)(_command(verb))
 
 
 def run_job(verb: str) -> None:
     """Run one job as a script, for ``jobs/<verb>.py``."""
-    job_app = typer.Typer(
-        add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
-    )
-    job_app.command(help=JOBS[verb])(sweep if verb == "sweep" else _job(verb))
     skip_garbage_collection()
-    exits.run(job_app)
+    exits.run_alone(_command(verb), meaning=JOBS[verb])
 
 
 def skip_garbage_collection() -> None:
@@ -65,7 +61,11 @@ def skip_garbage_collection() -> None:
     atexit.register(gc.freeze)
 
 
-def _job(verb: str) -> Callable[..., None]:
+def _command(verb: str) -> Callable[..., None]:
+    """Make the command of a job."""
+    if verb == "sweep":
+        return sweep
+
     def command(
         config: ConfigPath,
         overrides: Overrides = None,
