@@ -117,6 +117,7 @@ def _hangup_ends() -> Iterator[None]:
     """
 
     def end(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # shells send it again, while the run is ended
         for stream in (1, 2):
             if stat.S_ISCHR(os.fstat(stream).st_mode):  # the terminal, which is gone
                 _discard(stream)

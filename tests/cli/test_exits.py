@@ -80,19 +80,26 @@ def test_json_is_valid_in_every_encoding(encoding):
 
 def hang_up():
     with reporting():
-        os.kill(os.getpid(), signal.SIGHUP)
+        try:
+            os.kill(os.getpid(), signal.SIGHUP)
+        finally:
+            os.kill(os.getpid(), signal.SIGHUP)  # it must not interrupt what is done at the end
+            os.environ["ENDED"] = "yes"
 
 
 def test_a_terminal_that_hangs_up_ends_a_command_as_sigterm_does(monkeypatch):
     monkeypatch.setattr(os, "dup2", lambda *_: None)  # the terminal of the tests stays
+    monkeypatch.setenv("ENDED", "no")
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with pytest.raises(SystemExit) as ended:
         hang_up()
     assert ended.value.code == 128 + signal.SIGHUP
+    assert os.environ["ENDED"] == "yes"
     assert signal.signal(signal.SIGHUP, before) == signal.SIG_DFL
 
 
-def test_under_nohup_a_command_continues():
+def test_under_nohup_a_command_continues(monkeypatch):
+    monkeypatch.setenv("ENDED", "no")
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         hang_up()

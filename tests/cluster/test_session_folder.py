@@ -109,6 +109,16 @@ def test_a_folder_that_others_can_replace_is_refused(shared, monkeypatch):
 
 
 @needs_root
+def test_a_link_to_the_folder_of_another_user_is_refused(shared, monkeypatch):
+    (shared / "theirs").mkdir(mode=0o700)
+    os.chown(shared / "theirs", NOBODY, NOBODY)
+    (shared / "link").symlink_to(shared / "theirs")
+    monkeypatch.setenv("RAY_TMPDIR", str(shared / "link"))
+    with pytest.raises(UserError, match=r"is a link to .*/theirs, which belongs to another user"):
+        session_folder.prepare()
+
+
+@needs_root
 @pytest.mark.parametrize("kind", ["folder", "link"])
 def test_what_another_user_has_put_there_is_refused(shared, kind):
     there = shared / f"sentiflow-{os.getuid()}"
@@ -133,8 +143,12 @@ def test_a_path_that_is_too_long_for_sockets_is_refused(shared, monkeypatch, len
         session_folder.prepare()
 
 
-def test_a_file_is_refused(shared, monkeypatch):
-    (shared / "file").touch(0o600)
+@pytest.mark.parametrize("kind", ["file", "dangling link"])
+def test_what_is_no_directory_is_refused(shared, monkeypatch, kind):
+    if kind == "file":
+        (shared / "file").touch(0o600)
+    else:
+        (shared / "file").symlink_to(shared / "none")
     monkeypatch.setenv("RAY_TMPDIR", str(shared / "file"))
     with pytest.raises(UserError, match="is not a directory"):
         session_folder.prepare()
