@@ -1,10 +1,12 @@
 """Address of an MLflow store -> a client that answers soon, or the reason why it does not."""
 
 import fcntl
+import glob
 import logging
 import os
 import random
 import re
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -101,7 +103,7 @@ def connect(uri: str) -> MlflowClient:
         UserError: There is none, or its kind is not one that MLflow can track to.
     """
     check_kind(uri)
-    if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).exists():
+    if uri.startswith(_SQLITE) and not _file_of(uri).exists():
         raise UserError(
             f"there is no MLflow store {without_credentials(uri)}",
             hint="name the store with the model by tracking.uri or MLFLOW_TRACKING_URI",
@@ -222,15 +224,32 @@ def _is_contended(error: BaseException) -> bool:
 
 @contextmanager
 def making(uri: str) -> Iterator[None]:
-    """Let only one process at a time check for an SQLite store and make it."""
+    """Make an SQLite store that is not there yet; one process at a time is in the block."""
     if not uri.startswith(_SQLITE):
         yield
         return
-    path = Path(f"{uri.removeprefix(_SQLITE).partition('?')[0]}.lock")
+    path = _file_of(uri)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with path.with_name(f"{path.name}.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
+        if not path.exists() or path.stat().st_size == 0:
+            _make(path)
         yield
+
+
+def _make(path: Path) -> None:
+    """Make an SQLite store under another name, and rename it.
+
+    An interruption of MLflow's migrations would leave a file that no later migration accepts.
+    """
+    for leftover in path.parent.glob(f"{glob.escape(path.name)}.*.new*"):
+        leftover.unlink()
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
+    try:
+        make_client(f"{_SQLITE}{unfinished}").search_experiments(max_results=1)
+        unfinished.rename(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def quiet() -> None:
@@ -243,7 +262,11 @@ def artifact_location(uri: str, name: str) -> str | None:
     """Put the artifacts of an SQLite store beside its file, not into the working directory."""
     if not uri.startswith(_SQLITE):
         return None
-    return str(Path(uri.removeprefix(_SQLITE)).parent / "mlruns" / name)
+    return str(_file_of(uri).parent / "mlruns" / name)
+
+
+def _file_of(uri: str) -> Path:
+    return Path(uri.removeprefix(_SQLITE).partition("?")[0])
 
 
 def _is_server(uri: str) -> bool:
