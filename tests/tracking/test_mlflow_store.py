@@ -160,6 +160,10 @@ def test_a_connection_that_broke_is_made_again_and_a_refusal_is_final():
         ("mssql+pyodbc:///?odbc_connect=PWD%3Dsecret", "mssql+pyodbc:///?odbc_connect=***"),
         ("sqlite:////home/me@work/x.db", "sqlite:////home/me@work/x.db"),
         ("http://host:5000/a@b", "http://host:5000/a@b"),
+        ("http://[::1]:5000/a@b", "http://[::1]:5000/a@b"),
+        ("http://[::1]/a@b", "http://[::1]/a@b"),
+        ("http://me:secret@[::1]:5000/a", "http://[::1]:5000/a"),
+        ("http://[:sec]ret@host/a", "http://host/a"),
     ],
 )
 def test_an_address_is_shown_without_password(uri, shown):
