@@ -10,9 +10,9 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 from urllib.parse import unquote, urlsplit
 
 # MLflow reads these when it is imported.
@@ -41,7 +41,9 @@ _LOCKED_TRIES = 6
 """How often a call is made. MLflow waits 20 s for a locked SQLite file; but if two processes would
 wait for each other, SQLite fails at once, and the call is made again."""
 _AT_ONCE_SECONDS = 2.0
-"""A call is made again only until this time has passed."""
+"""A call is made again only until this time has passed; a longer wait is said."""
+MAX_LOCK_SECONDS = 60.0
+"""The longest wait for another process that makes the store, which takes it some seconds."""
 _REFUSALS = {
     "BAD_REQUEST", "FEATURE_DISABLED", "INVALID_PARAMETER_VALUE", "INVALID_STATE",
     "MALFORMED_REQUEST", "NOT_IMPLEMENTED", "RESOURCE_DOES_NOT_EXIST",
@@ -231,10 +233,29 @@ def making(uri: str) -> Iterator[None]:
     path = _file_of(uri)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
+        _lock(file)
         if not path.exists() or path.stat().st_size == 0:
             _make(path)
         yield
+
+
+def _lock(file: IO[str]) -> None:
+    """Lock a file until it is closed, and say so if another process holds it.
+
+    Raises:
+        UnavailableError: It does so for too long.
+    """
+    began, has_said = time.monotonic(), False
+    while True:
+        with suppress(BlockingIOError):
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        waited = time.monotonic() - began
+        if waited > MAX_LOCK_SECONDS:
+            raise UnavailableError(f"another process has held {file.name} for {waited:.0f} s")
+        if waited > _AT_ONCE_SECONDS and not has_said:
+            log.warning("waiting for another process, which holds %s", file.name)
+            has_said = True
+        time.sleep(0.05)
 
 
 def _make(path: Path) -> None:

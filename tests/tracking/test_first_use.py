@@ -1,15 +1,20 @@
 """The first use of an SQLite store is interrupted: the next command makes it, or uses it."""
 
 import contextlib
+import fcntl
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from collections.abc import Iterator
+from typing import IO
 
 import pytest
 
-from sentiflow.tracking import recording
+from sentiflow.errors import UnavailableError
+from sentiflow.tracking import mlflow_store, recording
 
 OPEN = """
     import resource, sys
@@ -85,3 +90,23 @@ def test_a_store_survives_a_full_disk(tmp_path):
     assert said.startswith(f"cannot reach the MLflow store sqlite:///{path}: "), said
     assert len(said.splitlines()) == 1
     check_usable(path)
+
+
+@pytest.fixture
+def lock(tmp_path) -> Iterator[IO[str]]:
+    """Hold the lock of a store, as a process that hangs does."""
+    with (tmp_path / "mlflow.db.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+
+
+def test_a_wait_for_a_lock_is_said(tmp_path, lock, caplog):
+    threading.Timer(3, lock.close).start()
+    check_usable(tmp_path / "mlflow.db")
+    assert caplog.messages == [f"waiting for another process, which holds {lock.name}"]
+
+
+def test_a_lock_that_is_held_for_ever_is_an_error(tmp_path, lock, monkeypatch):
+    monkeypatch.setattr(mlflow_store, "MAX_LOCK_SECONDS", 0.2)
+    with pytest.raises(UnavailableError, match=f"another process has held {lock.name} for 0 s"):
+        check_usable(tmp_path / "mlflow.db")
