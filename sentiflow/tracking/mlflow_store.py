@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TypeVar
-from urllib.parse import unquote, urlsplit
 
 # MLflow reads these when it is imported.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -28,15 +27,14 @@ from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
-from sentiflow.config import ray_job
 from sentiflow.errors import JobError, UnavailableError, UserError
-from sentiflow.storage.uris import absolute_uri, without_credentials
+from sentiflow.storage.uris import without_credentials
+from sentiflow.tracking import store_address
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-_SQLITE = "sqlite:///"
 _LOCKED_TRIES = 6
 """How often a call is made. MLflow waits 20 s for a locked SQLite file; but if two processes would
 wait for each other, SQLite fails at once, and the call is made again."""
@@ -57,44 +55,9 @@ _OF_CLOUDS = {
 """What reading and writing artifacts may raise, by module; MLflow imports the one it needs."""
 
 
-def default_uri(setting: str | None) -> str:
-    """Choose the store: the setting, ``MLFLOW_TRACKING_URI``, or SQLite in the working directory.
-
-    A relative SQLite file is made absolute. The address that is returned has no user and password,
-    so that it can be shown and stored: those of a server go to MLflow's own variables, those of a
-    database are added by :func:`with_password`.
-
-    Raises:
-        UserError: It is an SQLite file, and the job was submitted to a cluster.
-    """
-    uri = setting or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    if ray_job.is_here():
-        ray_job.refuse_store(uri)
-    if not uri.startswith(_SQLITE):
-        _note_credentials(uri)
-        return without_credentials(uri)
-    return _SQLITE + absolute_uri(uri.removeprefix(_SQLITE))
-
-
-def _note_credentials(uri: str) -> None:
-    """Put user and password of a server's address into MLflow's variables."""
-    user_and_password, at, _ = urlsplit(uri).netloc.rpartition("@")
-    if at and _is_server(uri):
-        user, _, password = user_and_password.partition(":")
-        os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(user)
-        if password:
-            os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(password)
-
-
-def with_password(uri: str) -> str:
-    """Add to the address of a database the password that ``MLFLOW_TRACKING_URI`` has for it."""
-    mine = os.environ.get("MLFLOW_TRACKING_URI", "")
-    return mine if without_credentials(mine) == uri and not _is_server(uri) else uri
-
-
 def make_client(uri: str) -> MlflowClient:
     """Make MLflow's client for runs and models of the same store."""
-    known = with_password(uri)
+    known = store_address.with_password(uri)
     return MlflowClient(tracking_uri=known, registry_uri=known)
 
 
@@ -102,10 +65,10 @@ def connect(uri: str) -> MlflowClient:
     """Make a client for a store that must exist; a server is not asked yet.
 
     Raises:
-        UserError: There is none, or its kind is not one that MLflow can track to.
+        UserError: There is none.
     """
-    check_kind(uri)
-    if uri.startswith(_SQLITE) and not _file_of(uri).exists():
+    path = store_address.find_file(uri)
+    if path and not path.exists():
         raise UserError(
             f"there is no MLflow store {without_credentials(uri)}",
             hint="name the store with the model by tracking.uri or MLFLOW_TRACKING_URI",
@@ -146,19 +109,6 @@ def asking(uri: str, what: str, *, hint: str = "") -> Iterator[MlflowClient]:
         logger.setLevel(before)
 
 
-def check_kind(uri: str) -> None:
-    """Refuse an address that MLflow does not support.
-
-    Raises:
-        UserError: It is a directory.
-    """
-    if uri.startswith("file:") or "://" not in uri:
-        raise UserError(
-            f"tracking.uri={uri!r}: MLflow does not track to plain directories any more",
-            hint="use sqlite:////absolute/path/mlflow.db or a server's http:// address",
-        )
-
-
 def unreachable(uri: str, error: BaseException) -> str:
     """Say in one line that a store cannot be reached, and why."""
     return f"cannot reach the MLflow store {without_credentials(uri)}: {reason(error)}"
@@ -174,12 +124,17 @@ def reason(error: BaseException) -> str:
 
 def first_line(error: BaseException) -> str:
     """Return the first line of a message; MLflow often adds a traceback."""
+    if isinstance(error, ImportError):
+        return store_address.name_extra(error)
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return without_credentials(text)
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """List the errors of a store that is unavailable or refuses: MLflow's, a cloud's, our own."""
+    """List the errors of a store that is unavailable or refuses: MLflow's, a cloud's, our own.
+
+    MLflow imports what it needs for a cloud when it is used.
+    """
     of_clouds = [
         getattr(sys.modules[module], name)
         for module, names in _OF_CLOUDS.items()
@@ -187,12 +142,12 @@ def failures() -> tuple[type[Exception], ...]:
         for name in names
     ]
     of_mlflow = (MlflowException, SQLAlchemyError, RequestException)
-    return (*of_mlflow, OSError, JobError, UserError, *of_clouds)
+    return (*of_mlflow, OSError, ImportError, JobError, UserError, *of_clouds)
 
 
 def is_refusal(error: BaseException) -> bool:
     """Check whether a store refuses a call for good; otherwise a later try may succeed."""
-    if isinstance(error, JobError | UserError):
+    if isinstance(error, JobError | UserError | ImportError):
         return not isinstance(error, UnavailableError)
     if isinstance(error, MlflowException):
         return error.error_code in _REFUSALS and not _is_contended(error)
@@ -227,10 +182,10 @@ def _is_contended(error: BaseException) -> bool:
 @contextmanager
 def making(uri: str) -> Iterator[None]:
     """Make an SQLite store that is not there yet; one process at a time is in the block."""
-    if not uri.startswith(_SQLITE):
+    path = store_address.find_file(uri)
+    if path is None:
         yield
         return
-    path = _file_of(uri)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.lock").open("a") as file:
         _lock(file)
@@ -267,7 +222,7 @@ def _make(path: Path) -> None:
         leftover.unlink()
     unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
     try:
-        make_client(f"{_SQLITE}{unfinished}").search_experiments(max_results=1)
+        make_client(f"sqlite:///{unfinished}").search_experiments(max_results=1)
         unfinished.rename(path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -281,14 +236,5 @@ def quiet() -> None:
 
 def artifact_location(uri: str, name: str) -> str | None:
     """Put the artifacts of an SQLite store beside its file, not into the working directory."""
-    if not uri.startswith(_SQLITE):
-        return None
-    return str(_file_of(uri).parent / "mlruns" / name)
-
-
-def _file_of(uri: str) -> Path:
-    return Path(uri.removeprefix(_SQLITE).partition("?")[0])
-
-
-def _is_server(uri: str) -> bool:
-    return uri.startswith(("http://", "https://"))
+    path = store_address.find_file(uri)
+    return str(path.parent / "mlruns" / name) if path else None

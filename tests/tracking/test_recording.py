@@ -164,29 +164,6 @@ def test_an_unavailable_server_stops_the_job_only_if_it_is_required(caplog):
     assert "the job runs without it" in caplog.text
 
 
-def test_the_default_store_is_sqlite_in_the_working_directory(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert recording.default_uri(None) == f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
-    assert recording.default_uri(None) == "http://127.0.0.1:5000"
-    assert recording.default_uri("sqlite:////x.db") == "sqlite:////x.db"
-
-
-def test_a_relative_sqlite_file_is_made_absolute(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    assert recording.default_uri("sqlite:///runs/m.db") == f"sqlite:///{tmp_path}/runs/m.db"
-
-
-def test_a_submitted_job_refuses_a_store_that_is_a_file(monkeypatch):
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert recording.default_uri("http://tracking:5000") == "http://tracking:5000"
-    for uri in (None, "sqlite:////m.db"):
-        with pytest.raises(UserError, match="would be lost"):
-            recording.default_uri(uri)
-
-
 def test_the_tags_of_a_run_are_read(store, uri):
     with store.run("train", group="0123abcd", tags={"more": "x"}) as recorder:
         pass
