@@ -46,6 +46,28 @@ _REFUSALS = {
     "BAD_REQUEST", "FEATURE_DISABLED", "INVALID_PARAMETER_VALUE", "INVALID_STATE",
     "MALFORMED_REQUEST", "NOT_IMPLEMENTED", "RESOURCE_DOES_NOT_EXIST",
 }  # fmt: skip
+_REASONS = (
+    (r"\[Errno -?\d+\] (\w[\w ]+)", r"\1"),
+    (
+        r"certificate verify failed: ([\w ,'.:-]+)",
+        r"certificate verify failed: \1; for a CA of your own set MLFLOW_TRACKING_SERVER_CERT_PATH",
+    ),
+    (
+        r"TLS CA certificate bundle, invalid path: (\S+)",
+        r"there is no file \1; see MLFLOW_TRACKING_SERVER_CERT_PATH and REQUESTS_CA_BUNDLE",
+    ),
+    (
+        "Invalid Host header",
+        "it answers 403 (Invalid Host header); start it with --allowed-hosts HOST:PORT",
+    ),
+    (
+        "error code 401",
+        "it answers 401; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    ),
+    ("error code 403", "it answers 403: this user has no permission"),
+    ("timed out", "it does not answer"),
+)
+"""What is said of an error, by a pattern in MLflow's message."""
 _OF_CLOUDS = {
     "boto3.exceptions": ("Boto3Error",),
     "botocore.exceptions": ("BotoCoreError", "ClientError"),
@@ -116,10 +138,10 @@ def unreachable(uri: str, error: BaseException) -> str:
 
 def reason(error: BaseException) -> str:
     """Find the reason in the message of a failed request, which is long."""
-    system = re.search(r"\[Errno -?\d+\] (\w[\w ]+)", str(error))
-    if system:
-        return system[1]
-    return "it does not answer" if "timed out" in str(error) else first_line(error)
+    for pattern, text in _REASONS:
+        if found := re.search(pattern, str(error)):
+            return found.expand(text)
+    return first_line(error)
 
 
 def first_line(error: BaseException) -> str:

@@ -288,8 +288,7 @@ def check_tracking(config: Config | None) -> str:
     try:
         mlflow_store.connect(uri).search_experiments(max_results=1)
     except mlflow_store.failures() as error:
-        problem = mlflow_store.first_line(error)
-        raise UserError(problem if uri in problem else f"{uri}: {problem}") from error
+        raise UserError(mlflow_store.unreachable(uri, error)) from error
     return f"{uri} answers"
 
 
