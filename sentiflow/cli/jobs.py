@@ -85,7 +85,7 @@ def _job(verb: str) -> Callable[..., None]:
             if as_json:
                 typer.echo(json.dumps({o.verb: o.record for o in outcomes}, ensure_ascii=False))
             else:
-                _summarize(verb, outcomes, tracking_uri=resolved.tracking.uri)
+                _summarize(verb, outcomes, resolved)
 
     return command
 
@@ -169,7 +169,7 @@ def _show_plan(resolved: Config, verbs: Sequence["Verb"], overwrite: bool) -> No
         typer.echo(f"# {plan.verb:<9} {plan.state}: {plan.uri}")
 
 
-def _summarize(verb: str, outcomes: Sequence["Outcome"], *, tracking_uri: str | None) -> None:
+def _summarize(verb: str, outcomes: Sequence["Outcome"], config: Config) -> None:
     """Print the results of a job, and after a whole run what to type next."""
     from sentiflow.cli import summary
 
@@ -187,9 +187,9 @@ def _summarize(verb: str, outcomes: Sequence["Outcome"], *, tracking_uri: str | 
     _print(summary.of_run(records, uris))
     if not any(outcome.ran for outcome in outcomes):
         typer.echo("\nEverything was complete already; nothing was repeated.")
-    store = recording.default_uri(tracking_uri)
+    store = recording.default_uri(config.tracking.uri)
     typer.echo("\nNext:")
-    for line in summary.next_steps(uris, store):
+    for line in summary.next_steps(uris, store, recording.find_page(store, config.name)):
         typer.echo(f"  {line}")
 
 

@@ -361,6 +361,23 @@ def open_store(uri: str, *, experiment: str, required: bool) -> Store:
     return Store(uri, experiment, experiment_id)
 
 
+def find_page(tracking_uri: str, experiment: str) -> str:
+    """Find the page of an experiment's runs, below the address of MLflow's web interface.
+
+    MLflow opens on a page for prompts and traces, which does not show them.
+
+    Returns:
+        Nothing if the store does not answer, or has no such experiment.
+    """
+    try:
+        found = connect(tracking_uri).get_experiment_by_name(experiment)
+    except mlflow_store.failures():
+        return ""
+    if found is None:
+        return ""
+    return f"/#/experiments/{found.experiment_id}/runs?workflowType=machine_learning"
+
+
 def read_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
     """Read the tags of a run.
 

@@ -146,12 +146,6 @@ def test_the_manifest_describes_what_was_logged_with_and_without_a_store(store):
         json.dumps(described, allow_nan=False)
 
 
-@pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "mlruns"])
-def test_a_plain_directory_is_refused(uri):
-    with pytest.raises(UserError, match="sqlite:///"):
-        recording.open_store(uri, experiment="laws", required=True)
-
-
 def test_an_unavailable_server_stops_the_job_only_if_it_is_required(caplog):
     away = "http://127.0.0.1:9"
     with pytest.raises(JobError, match="cannot reach the MLflow store"):
@@ -162,6 +156,14 @@ def test_an_unavailable_server_stops_the_job_only_if_it_is_required(caplog):
         recorder.log_metrics({"loss": 1.0})
     assert not recorder.is_complete
     assert "the job runs without it" in caplog.text
+
+
+def test_the_page_of_an_experiment_shows_its_runs(store, uri, tmp_path):
+    page = f"/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
+    assert recording.find_page(uri, "laws") == page
+    assert recording.find_page(uri, "another") == ""
+    assert recording.find_page(f"sqlite:///{tmp_path}/none.db", "laws") == ""
+    assert recording.find_page("http://127.0.0.1:9", "laws") == ""
 
 
 def test_the_tags_of_a_run_are_read(store, uri):
