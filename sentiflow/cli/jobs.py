@@ -181,15 +181,15 @@ def _summarize(verb: str, outcomes: Sequence["Outcome"], config: Config) -> None
         _print(summary.of_evaluation(records["evaluate"], uris["evaluate"]))
     if verb != "run":
         return
-    from sentiflow.tracking import recording
+    from sentiflow.tracking import mlflow_store, store_address
 
     typer.echo("")
     _print(summary.of_run(records, uris))
     if not any(outcome.ran for outcome in outcomes):
         typer.echo("\nEverything was complete already; nothing was repeated.")
-    store = recording.default_uri(config.tracking.uri)
+    store = store_address.default_uri(config.tracking.uri)
     typer.echo("\nNext:")
-    for line in summary.next_steps(uris, store, recording.find_page(store, config.name)):
+    for line in summary.next_steps(uris, store, mlflow_store.find_page(store, config.name)):
         typer.echo(f"  {line}")
 
 

@@ -25,6 +25,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from sentiflow.errors import JobError, UnavailableError, UserError
@@ -46,6 +47,10 @@ _REFUSALS = {
     "BAD_REQUEST", "FEATURE_DISABLED", "INVALID_PARAMETER_VALUE", "INVALID_STATE",
     "MALFORMED_REQUEST", "NOT_IMPLEMENTED", "RESOURCE_DOES_NOT_EXIST",
 }  # fmt: skip
+_DATABASE_LOCKS = {
+    "postgresql": "SELECT pg_advisory_lock(7365)",
+    "mysql": f"SELECT GET_LOCK('sentiflow', {MAX_LOCK_SECONDS:.0f})",
+}
 _REASONS = (
     (r"\[Errno -?\d+\] (\w[\w ]+)", r"\1"),
     (
@@ -99,6 +104,23 @@ def connect(uri: str) -> MlflowClient:
     return make_client(uri)
 
 
+def find_page(tracking_uri: str, experiment: str) -> str:
+    """Find the page of an experiment's runs, below the address of MLflow's web interface.
+
+    MLflow opens on a page for prompts and traces, which does not show them.
+
+    Returns:
+        Nothing if the store does not answer, or has no such experiment.
+    """
+    try:
+        found = connect(tracking_uri).get_experiment_by_name(experiment)
+    except failures():
+        return ""
+    if found is None:
+        return ""
+    return f"/#/experiments/{found.experiment_id}/runs?workflowType=machine_learning"
+
+
 @contextmanager
 def asking(uri: str, what: str, *, hint: str = "") -> Iterator[MlflowClient]:
     """Connect to a store for the block, and turn MLflow's errors into one line.
@@ -138,9 +160,9 @@ def unreachable(uri: str, error: BaseException) -> str:
 
 def reason(error: BaseException) -> str:
     """Find the reason in the message of a failed request, which is long."""
-    for pattern, text in _REASONS:
+    for pattern, template in _REASONS:
         if found := re.search(pattern, str(error)):
-            return found.expand(text)
+            return found.expand(template)
     return first_line(error)
 
 
@@ -148,8 +170,8 @@ def first_line(error: BaseException) -> str:
     """Return the first line of a message; MLflow often adds a traceback."""
     if isinstance(error, ImportError):
         return store_address.name_extra(error)
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return without_credentials(text)
+    line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return without_credentials(line)
 
 
 def failures() -> tuple[type[Exception], ...]:
@@ -203,10 +225,14 @@ def _is_contended(error: BaseException) -> bool:
 
 @contextmanager
 def making(uri: str) -> Iterator[None]:
-    """Make an SQLite store that is not there yet; one process at a time is in the block."""
+    """Make an SQLite store that is not there yet; one process at a time is in the block.
+
+    MLflow itself makes the tables of a database, but not for two processes at once.
+    """
     path = store_address.find_file(uri)
     if path is None:
-        yield
+        with _locking_database(uri):
+            yield
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.lock").open("a") as file:
@@ -214,6 +240,23 @@ def making(uri: str) -> Iterator[None]:
         if not path.exists() or path.stat().st_size == 0:
             _make(path)
         yield
+
+
+@contextmanager
+def _locking_database(uri: str) -> Iterator[None]:
+    """Let one process at a time use a database in the block; of a server, all at once."""
+    statement = _DATABASE_LOCKS.get(re.split(r"[+:]", uri)[0])
+    if statement is None:
+        yield
+        return
+    limit = {"connect_timeout": 20}
+    engine = create_engine(store_address.with_password(uri), connect_args=limit)
+    try:
+        with engine.connect() as connection:
+            connection.execute(text(statement))
+            yield
+    finally:
+        engine.dispose()  # and so unlocks
 
 
 def _lock(file: IO[str]) -> None:

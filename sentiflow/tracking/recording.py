@@ -1,10 +1,8 @@
 """Settings, metrics and files of a stage -> an MLflow run, and the key ``run`` of its manifest."""
 
 import copy
-import getpass
 import logging
 import math
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -301,7 +299,7 @@ class Store:
         code = {
             "mlflow.source.name": f"sentiflow {stage}",
             "mlflow.source.type": "LOCAL",
-            "mlflow.user": _user(),
+            "mlflow.user": provenance.name_user(),
             **{tag: value for tag, value in tags.items() if tag in CODE_TAGS},
         }
         about: RunRecord = {
@@ -361,23 +359,6 @@ def open_store(uri: str, *, experiment: str, required: bool) -> Store:
     return Store(uri, experiment, experiment_id)
 
 
-def find_page(tracking_uri: str, experiment: str) -> str:
-    """Find the page of an experiment's runs, below the address of MLflow's web interface.
-
-    MLflow opens on a page for prompts and traces, which does not show them.
-
-    Returns:
-        Nothing if the store does not answer, or has no such experiment.
-    """
-    try:
-        found = connect(tracking_uri).get_experiment_by_name(experiment)
-    except mlflow_store.failures():
-        return ""
-    if found is None:
-        return ""
-    return f"/#/experiments/{found.experiment_id}/runs?workflowType=machine_learning"
-
-
 def read_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
     """Read the tags of a run.
 
@@ -411,11 +392,3 @@ def _experiment_id(client: MlflowClient, name: str, uri: str) -> str:
 def _now() -> str:
     """Return the time in ISO 8601, in UTC."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _user() -> str:
-    """Name the user; in a container the number of the user may have no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 from sentiflow import __version__
 from sentiflow.errors import JobError, UserError
-from sentiflow.tracking import recording, runs
+from sentiflow.tracking import mlflow_store, recording, runs
 
 
 @pytest.fixture
@@ -160,10 +160,10 @@ def test_an_unavailable_server_stops_the_job_only_if_it_is_required(caplog):
 
 def test_the_page_of_an_experiment_shows_its_runs(store, uri, tmp_path):
     page = f"/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
-    assert recording.find_page(uri, "laws") == page
-    assert recording.find_page(uri, "another") == ""
-    assert recording.find_page(f"sqlite:///{tmp_path}/none.db", "laws") == ""
-    assert recording.find_page("http://127.0.0.1:9", "laws") == ""
+    assert mlflow_store.find_page(uri, "laws") == page
+    assert mlflow_store.find_page(uri, "another") == ""
+    assert mlflow_store.find_page(f"sqlite:///{tmp_path}/none.db", "laws") == ""
+    assert mlflow_store.find_page("http://127.0.0.1:9", "laws") == ""
 
 
 def test_the_tags_of_a_run_are_read(store, uri):

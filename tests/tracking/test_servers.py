@@ -13,12 +13,11 @@ from pathlib import Path
 
 import pytest
 from conftest import PROJECT, write_config
-from mlflow import MlflowClient
 
 from sentiflow.cluster.doctor import local_checks
 from sentiflow.config import settings
 from sentiflow.errors import UnavailableError
-from sentiflow.tracking import recording
+from sentiflow.tracking import mlflow_store, recording
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +76,7 @@ def record(uri: str) -> None:
         recorder.log_metrics({"loss": 1.0})
         recorder.log_files({"a.txt": b"a"})
     assert recorder.is_complete
-    client = MlflowClient(store.tracking_uri)
+    client = mlflow_store.make_client(store.tracking_uri)
     assert client.get_run(recorder.run_id).info.status == "FINISHED"
     assert [file.path for file in client.list_artifacts(recorder.run_id)] == ["a.txt"]
 
