@@ -4,7 +4,6 @@ import contextlib
 import logging
 import signal
 import sqlite3
-import sys
 import time
 import types
 from collections.abc import Iterator
@@ -197,21 +196,6 @@ def test_what_mlflow_refuses_holds_nothing_up_and_is_said_once(server, store, ca
     (run,) = runs(server, "refused")
     assert (run.info.status, run.data.metrics) == ("FINISHED", {"loss": 1.0})
     assert [m.startswith("MLflow refuses a part of the run: ") for m in caplog.messages] == [True]
-
-
-def test_a_store_whose_package_is_missing_gets_all_but_the_files(server, monkeypatch, caplog):
-    name = f"s3-{time.monotonic()}"
-    MlflowClient(server.uri).create_experiment(name, "s3://bucket/folder")
-    store = recording.open_store(server.uri, experiment=name, required=True)
-    monkeypatch.setitem(sys.modules, "boto3", None)
-    with open_run(store, "far") as recorder:
-        recorder.log_files({"a.txt": b"a"})
-        recorder.log_metrics({"loss": 1.0})
-    (run,) = runs(server, "far", name)
-    assert (run.info.status, run.data.metrics) == ("FINISHED", {"loss": 1.0})
-    (line,) = caplog.messages
-    assert line.startswith("MLflow refuses a part of the run: ")
-    assert line.endswith("install sentiflow[s3]")
 
 
 def test_a_locked_database_behind_the_server_loses_no_epoch(server, store):

@@ -158,6 +158,22 @@ def test_an_unavailable_server_stops_the_job_only_if_it_is_required(caplog):
     assert "the job runs without it" in caplog.text
 
 
+def test_a_run_whose_files_need_a_missing_package_gets_all_but_the_files(
+    store, uri, monkeypatch, caplog
+):
+    MlflowClient(uri).create_experiment("far", "s3://bucket/folder")
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    store = recording.open_store(uri, experiment="far", required=True)
+    with store.run("train", group="0123abcd", tags={}) as recorder:
+        recorder.log_files({"a.txt": b"a"})
+        recorder.log_metrics({"loss": 1.0})
+    run = MlflowClient(uri).get_run(recorder.run_id)
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"loss": 1.0})
+    (line,) = caplog.messages
+    assert line.startswith("MLflow refuses a part of the run: ")
+    assert line.endswith("install sentiflow[s3]")
+
+
 def test_the_page_of_an_experiment_shows_its_runs(store, uri, tmp_path):
     page = f"/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
     assert mlflow_store.find_page(uri, "laws") == page
