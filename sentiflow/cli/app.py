@@ -221,13 +221,17 @@ def import_outputs(
 ) -> None:
     """Add the runs of finished stages to MLflow, or what they lack; what is there stays."""
     with reporting(verbose):
-        from sentiflow.tracking import finished_stages, mlflow_store, rebuild
+        from sentiflow.cli import summary
+        from sentiflow.tracking import finished_stages, mlflow_store, rebuild, store_address
 
+        store = store_address.default_uri(tracking_uri)
         stages = [s for uri in output_uris for s in finished_stages.require(absolute_uri(uri))]
-        store = mlflow_store.default_uri(tracking_uri)
         for run in rebuild.send(stages, tracking_uri=store):
             say("tracking", f"{run.name}: {run.outcome}")
         say("tracking", f"{len(stages)} run{'s' if len(stages) > 1 else ''} in {store}")
+        for name in dict.fromkeys(stage.run.experiment for stage in stages):
+            for line in summary.open_runs(store, mlflow_store.find_page(store, name)):
+                say("tracking", line)
 
 
 @config_app.command()

@@ -80,7 +80,7 @@ def _command(verb: str) -> Callable[..., None]:
             if outcomes and as_json:
                 print_json(_list_outputs(outcomes))
             elif outcomes:
-                _summarize(verb, outcomes, tracking_uri=resolved.tracking.uri)
+                _summarize(verb, outcomes, resolved)
 
     return command
 
@@ -169,7 +169,7 @@ def show_settings(resolved: Config) -> None:
     typer.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False), nl=False)
 
 
-def _summarize(verb: str, outcomes: Sequence["Outcome"], *, tracking_uri: str | None) -> None:
+def _summarize(verb: str, outcomes: Sequence["Outcome"], config: Config) -> None:
     """Print the results of a job, and after a whole run what to type next."""
     from sentiflow.cli import summary
 
@@ -181,15 +181,15 @@ def _summarize(verb: str, outcomes: Sequence["Outcome"], *, tracking_uri: str | 
         _print(summary.of_evaluation(records["evaluate"], uris["evaluate"]))
     if verb != "run":
         return
-    from sentiflow.tracking import recording
+    from sentiflow.tracking import mlflow_store, store_address
 
     typer.echo("")
     _print(summary.of_run(records, uris))
     if not any(outcome.ran for outcome in outcomes):
         typer.echo("\nEverything was complete already; nothing was repeated.")
-    store = recording.default_uri(tracking_uri)
+    store = store_address.default_uri(config.tracking.uri)
     typer.echo("\nNext:")
-    for line in summary.next_steps(uris, store):
+    for line in summary.next_steps(uris, store, mlflow_store.find_page(store, config.name)):
         typer.echo(f"  {line}")
 
 

@@ -14,7 +14,7 @@ from sentiflow.config import ray_job, settings
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import holds_credentials, join, names_this_machine, without_credentials
-from sentiflow.tracking import provenance
+from sentiflow.tracking import provenance, store_address
 
 RESULTS_KEY = "sentiflow.results"
 """Key of a job's metadata: where its results will be, for those who attach to it."""
@@ -212,6 +212,8 @@ def _check_store(config: Config, environment: Mapping[str, str]) -> None:
     """Make sure that the job has an MLflow store, and that it is a server."""
     store = config.tracking.uri or environment.get(_STORE)
     here = os.environ.get(_STORE, "")
+    for uri in filter(None, (store, here)):
+        store_address.check(uri)  # the dashboard shows what is passed on
     if store:
         ray_job.refuse_store(store)
     elif holds_credentials(here):

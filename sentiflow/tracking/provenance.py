@@ -1,5 +1,6 @@
 """Stage, settings and inputs -> the name and the tags of its MLflow run."""
 
+import getpass
 import hashlib
 import os
 import subprocess
@@ -79,3 +80,11 @@ def read_commit() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return asked.stdout.strip() if asked.returncode == 0 else ""
+
+
+def name_user() -> str:
+    """Name the user; in a container the number of the user may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

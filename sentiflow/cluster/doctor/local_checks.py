@@ -300,21 +300,19 @@ def check_session(config: Config | None, folder: Path | None = None) -> str:
 
 def check_tracking(config: Config | None) -> str:
     """Make sure that this process can use the tracking store, as the driver of a job does."""
-    from sentiflow.tracking import mlflow_store
+    from sentiflow.tracking import mlflow_store, store_address
 
-    uri = mlflow_store.default_uri(None if config is None else config.tracking.uri)
+    uri = store_address.default_uri(None if config is None else config.tracking.uri)
     if uri.startswith("sqlite:"):
         path = Path(uri.removeprefix("sqlite:///"))
         _check_writable(str(path.parent))
         if path.exists() and not os.access(path, os.W_OK):
             raise UserError(f"{path} cannot be written")
         return f"{uri} can be written"
-    failures: tuple[type[Exception], ...] = (*mlflow_store.failures(), ImportError)
     try:
         mlflow_store.connect(uri).search_experiments(max_results=1)
-    except failures as error:
-        problem = mlflow_store.first_line(error)
-        raise UserError(problem if uri in problem else f"{uri}: {problem}") from error
+    except mlflow_store.failures() as error:
+        raise UserError(mlflow_store.unreachable(uri, error)) from error
     return f"{uri} answers"
 
 

@@ -363,6 +363,13 @@ def healthy(tmp_path_factory):
         server.kill()
 
 
+def test_no_node_asks_the_tracking_store_only_the_driver_does():
+    on_nodes = {check.name for check in cluster_checks._list_node_checks(None, [])}
+    assert on_nodes == {"versions", "torch", "disk", "token", "session"}
+    (result,) = local_checks.run_in_time({}, None, seconds=60)[:1]
+    assert result.check == "tracking"
+
+
 @pytest.mark.ray
 @pytest.mark.soak
 def test_a_healthy_cluster_passes_every_check_soon(healthy, config, folder):

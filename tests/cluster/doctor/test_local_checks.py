@@ -271,8 +271,8 @@ def test_a_tracking_store_that_cannot_be_used_is_found(load, tmp_path, monkeypat
         return local_checks.TRACKING.attempt(load(f"tracking.uri={uri}")).what
 
     assert "Connection refused" in find("http://127.0.0.1:9")
-    assert "plain directories" in find("mlruns")
-    assert "No module named 'psycopg" in find("postgresql://127.0.0.1:9/db")
+    assert "is not the address of an MLflow store" in find("mlruns")
+    assert "sentiflow[mysql]" in find("mysql://127.0.0.1:9/db")
     (tmp_path / "file").write_text("")
     assert "is a file, not a directory" in find(f"sqlite:///{tmp_path}/file/mlflow.db")
     monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(tmp_path / "file"))
