@@ -256,7 +256,7 @@ def _read_tweets(part: int, job: Job) -> tuple[pa.Table, np.ndarray]:
             tables.append(filesystem.read_parquet(uri))
             numbers.append(np.full(len(tables[-1]), number, np.int8))
     if not tables:
-        return schema.TWEETS.empty_table(), np.zeros(0, np.int8)
+        return _read(part, job).tweets[:0], np.zeros(0, np.int8)
     return pa.concat_tables(tables), np.concatenate(numbers)
 
 
