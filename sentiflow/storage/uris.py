@@ -121,6 +121,18 @@ def split_member(uri: str) -> tuple[str, str]:
     return (found[1], found[2]) if found else (uri, "")
 
 
+def split_key(uri: str) -> tuple[str, str]:
+    """Split the URI of an object into that of its store, and its key as it is.
+
+    Example:
+        >>> split_key("s3://bucket/run #1/50%.csv")
+        ('s3://bucket/', 'run #1/50%.csv')
+    """
+    scheme, mark, rest = uri.partition("://")
+    host, _, key = rest.partition("/")
+    return f"{scheme}{mark}{host}/" if mark else uri, key.rstrip("/")
+
+
 def join_member(archive: str, member: str) -> str:
     """Join the names of an archive and a member; return the archive if ``member`` is empty."""
     return f"{archive}{MEMBER}{member}" if member else archive
