@@ -159,6 +159,8 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
 _LOCATIONS = re.compile(
     r"(_uri|^prepare\.csv|^prepare\.vocabulary\.vectors|^train\.init_from|^score\.corpus)$"
 )
+_OPTION = re.compile(r"://.*\?(region|scheme|endpoint_override)=")
+"""An option of Arrow's URIs; in ours a ``?`` is a character of a name."""
 
 
 def _locations(config: Config) -> list[tuple[str, str]]:
@@ -171,12 +173,13 @@ def _check_locations(config: Config) -> None:
     """Check that no stage writes into the directory of another."""
     stages = ("prepare", "train", "score", "evaluate", "sweep")
     outputs: dict[str, str] = {name: getattr(config, name).output_uri for name in stages}
-    for name, uri in outputs.items():
-        if "?" in uri:
+    for key, uri in _locations(config):
+        if _OPTION.search(uri):
             raise UserError(
-                f"{name}.output_uri={uri!r} has a query",
+                f"{key}={uri!r} has an option of a store",
                 hint="set region and endpoint in the environment (AWS_REGION, AWS_ENDPOINT_URL)",
             )
+    for name, uri in outputs.items():
         for other, another in outputs.items():
             if name != other and f"{uri}/".startswith(f"{another}/"):
                 raise UserError(

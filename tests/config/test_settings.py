@@ -177,11 +177,15 @@ def test_stages_do_not_write_into_each_other(load, override):
 
 
 @pytest.mark.parametrize("uri", ["s3://b/x?secret_key=abc", "s3://me:pw@b/x", "s3://b/x?region=eu"])
-def test_locations_hold_neither_secrets_nor_queries(load, uri):
+def test_locations_hold_neither_secrets_nor_options_of_a_store(load, uri):
     with pytest.raises(UserError) as error:
         load(f"output_uri={uri}")
     assert "abc" not in str(error.value)
     assert "pw@" not in str(error.value)
+
+
+def test_a_question_mark_and_a_hash_belong_to_the_name_of_a_location(load):
+    assert load("output_uri=s3://b/run#1?").train.output_uri == "s3://b/run#1?/trained"
 
 
 @pytest.mark.parametrize(
