@@ -9,8 +9,11 @@ from urllib.parse import urlsplit
 MEMBER = "::"
 """Separates a zip archive from the name of a file in it."""
 
-_USER = re.compile(r"://(?:[^/\s:@]*:(?!\d*/)[^\s'\"]*|[^/\s]*)@")
-"""User and password in a URI, even with a ``/`` or ``@`` that should have been encoded."""
+_USER = re.compile(
+    r"://(?:[^/\s:@]*:(?!\d*/)[^\s'\"]*|(?<!abfs://)(?<!abfss://)[^/\s]*|[^/\s@]*@[^/\s]*)@"
+)
+"""User and password in a URI, even with a ``/`` or ``@`` that should have been encoded. In Azure's
+``abfss://container@account…`` a container is before the ``@``."""
 _SECRET = re.compile(
     r"([?&][^=&\s]*(?:secret|token|passw|pwd|key|sig|credential|auth|odbc_connect)[^=&\s]*=)[^&\s'\"]*",
     re.IGNORECASE,
