@@ -59,7 +59,7 @@ def explain(error: BaseException, *, uri: str = "") -> StorageError | JobError |
     """
     if not isinstance(error, OSError):
         return None
-    if isinstance(error, PermissionError | NotADirectoryError):
+    if isinstance(error, PermissionError | NotADirectoryError) or error.errno == errno.EROFS:
         names_location = error.filename is not None or "'/" in str(error)
         hint = "choose another location, or make it writable"
         return StorageError(_reason(error), hint=hint) if names_location else None
