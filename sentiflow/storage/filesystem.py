@@ -18,7 +18,14 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from sentiflow.errors import UserError
-from sentiflow.storage.uris import absolute_uri, is_local, join, join_member, split_key, split_member
+from sentiflow.storage.uris import (
+    absolute_uri,
+    is_local,
+    join,
+    join_member,
+    split_key,
+    split_member,
+)
 
 PARQUET_OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": False}
 """Texts and lists of numbers rarely repeat, so dictionaries would cost time and space."""
