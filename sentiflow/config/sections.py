@@ -1,7 +1,7 @@
 """Sections of the settings: name, default, bounds and meaning of each setting."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -9,6 +9,7 @@ from sentiflow.config.model_sections import ModelSettings, RnnSettings
 from sentiflow.config.types import (
     Column,
     CountOrAuto,
+    Distinct,
     Fraction,
     Patterns,
     RequiredColumn,
@@ -51,7 +52,8 @@ class LabelsSettings(Settings):
 
     @model_validator(mode="after")
     def _check_distinct(self) -> "LabelsSettings":
-        values = [*self.negative, *self.positive, *self.neutral, *self.unlabelled]
+        kinds = (self.negative, self.positive, self.neutral, self.unlabelled)
+        values = [value.strip() for kind in kinds for value in kind]
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
             raise ValueError(f"{twice[0]!r} is listed for two labels")
@@ -175,7 +177,7 @@ class PrepareSettings(Settings):
     """Treatment of texts that are equal except for case and white space. ``keep``: keep all rows.
     ``drop_contradicting``: drop the rows of texts with more than one label. ``drop``: drop these,
     and all but one row of every other repeated text."""
-    keep_columns: tuple[Literal["user", "time"], ...] = ()
+    keep_columns: Annotated[tuple[Literal["user", "time"], ...], Distinct] = ()
     """Additional columns of ``tweets``: ``user``, ``time``. They may contain personal data."""
     split: SplitSettings = SplitSettings()
     tokenizer: Literal["tweet", "tutorial"] = "tweet"
@@ -321,7 +323,7 @@ class ScoreSettings(Settings):
     """Format of scored CSV files. Default: the top-level ``format``."""
     text_column: str = "text"
     """Column with the text in scored Parquet files."""
-    keep_columns: Strings = ()
+    keep_columns: Annotated[Strings, Distinct] = ()
     """Columns of the corpus to copy to the predictions, such as ``text``."""
     keep_raw: bool = True
     """Keep the bytes of rejected rows, which may contain personal data."""
@@ -340,14 +342,6 @@ class ScoreSettings(Settings):
     max_failed_fraction: Fraction = 0.01
     """Maximum share of rows for which the model may fail. They are written to ``failed``; if there
     are more, the job fails."""
-
-    @model_validator(mode="after")
-    def _check_twice(self) -> "ScoreSettings":
-        names = [name.lower() for name in self.keep_columns]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"keep_columns names {twice[0]} twice")
-        return self
 
 
 class EvaluateSettings(Settings):

@@ -31,7 +31,7 @@ def parse(text: str) -> Any:
 class _Loader(yaml.SafeLoader):
     """YAML without tags and repeated keys."""
 
-    yaml_implicit_resolvers = {
+    yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_INT, _TIMESTAMP)]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }

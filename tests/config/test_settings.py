@@ -135,6 +135,8 @@ def test_a_misspelt_setting_names_the_closest(load, path, override, key, hint):
         ("train.model.hidden_size=1.5", "train.model.hidden_size=1.5: input should be a valid in"),
         ("train.model=gru", "train.model='gru': must be a section whose kind is rnn or bag"),
         ("name=two words", "name='two words': string should match pattern"),
+        ("prepare.keep_columns=[user,user]", "prepare.keep_columns=['user', 'user']: names user t"),
+        ("score.keep_columns=[a,A]", "score.keep_columns=['a', 'A']: names a twice"),
         ("prepare.csv=3", "prepare.csv=3: input should be a valid tuple"),
         ("output_uri=null", "output_uri=None: input should be a valid string"),
     ],
