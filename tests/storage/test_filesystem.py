@@ -298,7 +298,7 @@ def test_names_are_taken_as_they_are(root):
 
 
 def test_a_key_with_an_empty_name_is_refused():
-    with pytest.raises(UserError, match="^cannot open s3://b/a//c: a name between two slashes"):
+    with pytest.raises(UserError, match=r"^cannot open s3://b/a//c: a name between two slashes"):
         filesystem.locate("s3://b/a//c")
 
 
