@@ -79,7 +79,7 @@ class FormatSettings(Settings):
     character."""
     time_format: str | None = None
     """``csv``: format of the time column for strptime, such as ``%d/%m/%Y %H:%M``. Default: ISO
-    8601, or seconds since 1970."""
+    8601 (``20240131`` is a date), or else seconds since 1970."""
     encoding: Literal["utf-8", "latin-1", "cp1252"] = "utf-8"
     """Character encoding of the files."""
     errors: Literal["replace", "ignore"] = "replace"
