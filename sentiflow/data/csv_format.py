@@ -64,6 +64,11 @@ class CsvFormat:
 _MEANINGS = tuple(ColumnsSettings.model_fields)
 
 
+def is_blank(head: bytes) -> bool:
+    """Say whether a file with this beginning is blank: it has neither a header nor a record."""
+    return len(head) < HEAD_BYTES and not head.removeprefix(codecs.BOM_UTF8).strip(b"\r\n")
+
+
 def resolve(settings: FormatSettings, head: bytes, *, source: str) -> tuple[CsvFormat, int]:
     """Find the columns of one file.
 

@@ -68,13 +68,12 @@ def describe_output(config: Config) -> manifest.OutputSpec:
     """Describe the output of preparation; a CSV is read only if it has changed since last time.
 
     Raises:
-        UserError: A CSV does not exist, or is empty.
+        UserError: A CSV does not exist, or all are empty.
     """
     settings = config.prepare
     uris = _expand(settings)
-    for uri in uris:
-        if filesystem.file_info(uri).size == 0:
-            raise UserError(f"{uri} holds no record", hint="the file is empty: name another CSV")
+    if not any(info.size for info in filesystem.map_files(filesystem.file_info, uris)):
+        raise UserError(f"{uris[0]} holds no record", hint="the file is empty: name another CSV")
     relevant = settings.model_dump(
         exclude={
             "csv": True,
@@ -232,6 +231,8 @@ def _cut(config: Config, uris: Sequence[str], maps: MapStages) -> corpus.Corpus:
         unpack_to=join(config.prepare.output_uri, manifest.WORK),
         map_parts=corpus.map_here if corpus.is_small(uris) else maps.make_map("cut"),
     )
+    for note in source.notes:
+        say(STAGE, note)
     kind = config.prepare.split.kind
     wanted = {"label", *config.prepare.keep_columns, *({kind} & {"user", "time"})}
     for name in sorted(wanted):

@@ -109,8 +109,10 @@ def cut(
     )
 
 
-def check_columns(columns: Sequence[str], keep_columns: Sequence[str]) -> None:
+def check_columns(columns: Sequence[str] | None, keep_columns: Sequence[str]) -> None:
     """Check the columns to keep; names are compared without case, as DuckDB and Spark do.
+
+    A corpus without columns has no row.
 
     Raises:
         UserError: The corpus lacks one, or predictions have their own column of that name.
@@ -122,8 +124,8 @@ def check_columns(columns: Sequence[str], keep_columns: Sequence[str]) -> None:
                 f"score.keep_columns: predictions have their own column {name.lower()}",
                 hint="leave it out, or rename it in the corpus",
             )
-    missing = sorted(set(keep_columns) - set(columns))
-    if missing:
+    missing = sorted(set(keep_columns).difference(columns or keep_columns))
+    if columns and missing:
         raise UserError(
             f"score.keep_columns: the corpus has no column {', '.join(missing)}",
             hint=f"its columns are {', '.join(columns)}",

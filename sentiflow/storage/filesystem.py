@@ -8,7 +8,7 @@ import os
 import posixpath
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NotRequired, TypedDict, TypeVar
 
@@ -35,6 +35,7 @@ LEAF_BYTES = 1 << 16
 _READ_BYTES = 64 * LEAF_BYTES
 _FILES_AT_ONCE = 16
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -78,10 +79,10 @@ def file_info(uri: str) -> fs.FileInfo:
     return file_system.get_file_info(path)
 
 
-def map_files(work: Callable[[str], T], uris: Sequence[str]) -> list[T]:
+def map_files(work: Callable[[S], T], files: Iterable[S]) -> list[T]:
     """Do the work on many files at a time: an object store is slow to answer for each."""
     with concurrent.futures.ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-        return list(pool.map(work, uris))
+        return list(pool.map(work, files))
 
 
 def exists(uri: str) -> bool:

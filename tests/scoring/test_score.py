@@ -198,11 +198,25 @@ def test_a_failed_incremental_scoring_keeps_the_previous_predictions(
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
     score(config)
     before = record(tmp_path), times(tmp_path)
-    (tmp_path / "empty.csv").write_text("\n")
-    with pytest.raises(UserError, match=r"empty\.csv holds no record"):
-        score(config, f"score.corpus=[{corpora}/day-0.csv,{tmp_path}/empty.csv]")
+    (tmp_path / "damaged.csv.gz").write_text("\n")
+    with pytest.raises(UserError, match=r"damaged\.csv\.gz cannot be unpacked"):
+        score(config, f"score.corpus=[{corpora}/day-0.csv,{tmp_path}/damaged.csv.gz]")
     assert (record(tmp_path), times(tmp_path)) == before
     assert not score(config).ran
+
+
+def test_an_empty_file_adds_no_row_and_does_not_block_those_after_it(
+    tmp_path, corpora, finished_run, resources, said
+):
+    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    score(config)
+    (tmp_path / "empty.csv").write_text("\n")
+    days = f"{corpora}/day-0.csv,{tmp_path}/empty.csv"
+    score(config, f"score.corpus=[{days}]")
+    assert f"{tmp_path}/empty.csv holds no record" in said.text
+    score(config, f"score.corpus=[{days},{corpora}/day-1.csv]")
+    assert record(tmp_path)["counts"]["rows_read"] == 2 * NUM_ROWS // 3
+    assert table(tmp_path)["row_id"].tolist() == list(range(2 * NUM_ROWS // 3))
 
 
 def test_parts_of_an_abandoned_incremental_scoring_are_removed(
