@@ -70,6 +70,8 @@ def read(uri: str, scored: Manifest) -> pa.Table:
     """
     names = [item["path"] for item in scored["files"] if item["path"].startswith("predictions/")]
     kept = _find_kept(scored["settings"])
+    if not names:
+        raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
     hint = "score again with sentiflow score CONFIG --overwrite"
     columns = [*_COLUMNS, *kept]
     tables = [lineage.read_rows(join(uri, name), columns=columns, hint=hint) for name in names]
