@@ -31,7 +31,7 @@ from pyarrow.fs import FileType
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, PrepareSettings
-from sentiflow.data import corpus, csv_records, input_files, manifest
+from sentiflow.data import corpus, input_files, manifest
 from sentiflow.data.archives import SENTIMENT140
 from sentiflow.data.manifest_types import (
     Counts,
@@ -43,8 +43,7 @@ from sentiflow.data.manifest_types import (
 )
 from sentiflow.errors import UserError
 from sentiflow.models import vocabulary
-from sentiflow.models.tokenizer import TOKENIZERS
-from sentiflow.preparation import duplicates, prepared_parts, results, splits
+from sentiflow.preparation import duplicates, prepared_parts, results, rules, splits
 from sentiflow.preparation.prepared_parts import VOCABULARY, Job
 from sentiflow.progress import say
 from sentiflow.storage import compression, filesystem
@@ -86,11 +85,8 @@ def describe_output(config: Config) -> manifest.OutputSpec:
     if not names_vectors(settings.vocabulary.vectors):
         del relevant["vocabulary"]["vectors"]  # the content of the file counts, not its location
     relevant["format"] = config.format.model_dump()
-    relevant["versions"] = {
-        "tokenizer": TOKENIZERS[settings.tokenizer][0],
-        "csv": csv_records.RULES_VERSION,
-        "splits": splits.RULES_VERSION,
-    }
+    installed = word_vectors.hash_package(settings.vocabulary.vectors)
+    relevant["rules"] = rules.hash_rules(settings.tokenizer) | installed
     record = manifest.read(settings.output_uri)
     inputs = record["inputs"] if record else {}
     known = inputs.get("csv")

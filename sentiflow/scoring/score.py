@@ -25,8 +25,9 @@ from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest import WORK, OutputSpec, State
 from sentiflow.data.manifest_types import Manifest, RunRecord
 from sentiflow.errors import JobError, UserError
-from sentiflow.models import drift
+from sentiflow.models import drift, rules
 from sentiflow.models.drift import Profile
+from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.progress import say
 from sentiflow.scoring import scored_corpus
 from sentiflow.scoring.job import (
@@ -66,6 +67,8 @@ def describe_output(config: Config) -> OutputSpec:
     decisive["corpus"] = (
         scored_corpus.PREPARED if settings.corpus == (scored_corpus.PREPARED,) else "files"
     )
+    tokenizer = (model["settings"] or {}).get("tokenizer")
+    decisive["rules"] = rules.hash_rules(tokenizer) if tokenizer in TOKENIZERS else None
     return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS, grows="corpus")
 
 
