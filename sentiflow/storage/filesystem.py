@@ -8,7 +8,7 @@ import os
 import posixpath
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NotRequired, TypedDict, TypeVar
 
@@ -33,6 +33,7 @@ LEAF_BYTES = 1 << 16
 """Size of the blocks of :func:`tree_sha256`."""
 
 _READ_BYTES = 64 * LEAF_BYTES
+_PIECE_BYTES = 16 * _READ_BYTES
 _FILES_AT_ONCE = 16
 
 S = TypeVar("S")
@@ -85,6 +86,15 @@ def map_files(work: Callable[[S], T], files: Iterable[S]) -> list[T]:
         return list(pool.map(work, files))
 
 
+def locate_cache(*parts: str) -> str:
+    """Name a file below the user's cache: ``$XDG_CACHE_HOME/sentiflow`` or ``~/.cache/sentiflow``.
+
+    The name is relative if the user has no home directory; then nothing can be kept.
+    """
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return join(root, "sentiflow", *parts)
+
+
 def exists(uri: str) -> bool:
     """Say whether there is a file or directory at ``uri``."""
     return bool(file_info(uri).type != fs.FileType.NotFound)
@@ -127,6 +137,34 @@ def tree_sha256(uri: str) -> str:
     The result is the SHA-256 of the SHA-256 digests of blocks of ``LEAF_BYTES``.
     """
     return join_leaves(b"".join(map(hash_leaves, _blocks(uri))))
+
+
+def hash_files(files: Mapping[str, int], *, advance: Callable[[int], None]) -> dict[str, str]:
+    """Compute the :func:`tree_sha256` of several files, pieces of them at the same time.
+
+    Args:
+        files: The size of each file in bytes.
+        advance: Called with the bytes of each piece that is done.
+    """
+    pieces = [(uri, at) for uri, size in files.items() for at in range(0, size, _PIECE_BYTES)]
+    leaves = dict.fromkeys(files, b"")
+    with concurrent.futures.ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+        for (uri, at), found in zip(pieces, pool.map(_hash_piece, pieces), strict=True):
+            leaves[uri] += found
+            advance(min(_PIECE_BYTES, files[uri] - at))
+    return {uri: join_leaves(found) for uri, found in leaves.items()}
+
+
+def _hash_piece(piece: tuple[str, int]) -> bytes:
+    uri, at = piece
+    stop, leaves = at + _PIECE_BYTES, b""
+    file_system, path = locate(uri)
+    with file_system.open_input_file(path) as file:
+        while at < stop and (block := file.read_at(_READ_BYTES, at)):
+            leaves, at = leaves + hash_leaves(block), at + _READ_BYTES
+            if len(block) < _READ_BYTES:
+                break
+    return leaves
 
 
 def hash_leaves(content: Any) -> bytes:

@@ -211,8 +211,7 @@ def locate_copy(uri: str, *, max_words: int | None = None) -> Path:
     state = f"{_CACHE_VERSION} {info.size} {info.mtime_ns}"
     names = (hashlib.sha256(text.encode()).hexdigest()[:20] for text in (absolute_uri(uri), state))
     name = "-".join([*names, str(max_words or "all")])
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(root, "sentiflow", "vectors", f"{name}.arrow")
+    return Path(filesystem.locate_cache("vectors", f"{name}.arrow"))
 
 
 def read_copy(path: Path) -> _Found | None:

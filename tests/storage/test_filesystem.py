@@ -110,6 +110,18 @@ def test_the_tree_hash_is_the_hash_of_the_hashes_of_the_leaves(tmp_path, size):
     assert filesystem.tree_sha256(str(tmp_path / "file")) == tree_sha256(content)
 
 
+def test_files_are_hashed_in_pieces_at_the_same_time(root, monkeypatch):
+    monkeypatch.setattr(filesystem, "_PIECE_BYTES", 8 << 20)
+    sizes = [0, 1, LEAF, (4 << 20), (8 << 20), (8 << 20) + 1, (17 << 20) + 5]
+    files = {join(root, f"f{size}"): size for size in sizes}
+    for uri, size in files.items():
+        filesystem.write_bytes(uri, os.urandom(size))
+    done = []
+    found = filesystem.hash_files(files, advance=done.append)
+    assert found == {uri: filesystem.tree_sha256(uri) for uri in files}
+    assert sum(done) == sum(sizes)
+
+
 def test_the_tree_hash_of_a_file_is_the_same_in_an_object_store(root):
     content = os.urandom(5 * LEAF + 3)
     filesystem.write_bytes(join(root, "file"), content)
