@@ -159,6 +159,8 @@ def _prepare(
         if advice:
             say(STAGE, advice)
         vectors = loading.result()
+    if "vectors" in spec.inputs:
+        input_files.check_unchanged(spec.inputs["vectors"])
     job = _make_job(settings, source, maps)
     parts = [results.IngestedPart(**item) for item in _map_parts(prepared_parts.ingest, job, maps)]
     results.check_rejected(parts, max_rejected_fraction=settings.max_rejected_fraction)
@@ -181,6 +183,7 @@ def _prepare(
         "unknown_fraction": report["tokens"]["train"]["unknown_fraction"],
     }
     seconds = time.monotonic() - began
+    input_files.check_unchanged(source.files)
     _report(counts, usage, seconds, recorder)
     return manifest.publish(
         replace(spec, inputs=spec.inputs | {"csv": source.files}),

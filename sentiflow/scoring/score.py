@@ -20,7 +20,7 @@ from typing import Any
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, ScoreSettings
-from sentiflow.data import manifest
+from sentiflow.data import input_files, manifest
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest import WORK, OutputSpec, State
 from sentiflow.data.manifest_types import Manifest, RunRecord
@@ -215,7 +215,16 @@ def _publish(
     precision: str,
     run: RunRecord | None,
 ) -> Manifest:
-    """Complete the output, together with the previous predictions."""
+    """Complete the output, together with the previous predictions.
+
+    Raises:
+        UserError: A file of the corpus was changed meanwhile; the new output is removed.
+    """
+    try:
+        input_files.check_unchanged(source.files)
+    except UserError:  # parts may hold rows of both contents
+        manifest.roll_back(spec)
+        raise
     return manifest.publish(
         replace(spec, inputs=spec.inputs | {"corpus": previous.join_files(source)}),
         files=[*previous.files, *(item for part in parts for item in part.files)],

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import os
 import random
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
@@ -428,3 +429,30 @@ def test_vectors_come_from_a_model_package(tmp_path, resources):
         "<pad>",
         *package.vocabulary.words[package.vocabulary.num_special :].to_pylist(),
     ]
+
+
+@pytest.mark.parametrize("changes", ["time", "content"])
+def test_a_csv_that_is_changed_while_it_is_prepared_is_refused(
+    tmp_path, resources, monkeypatch, changes
+):
+    rows = [("np"[number % 2], f"text {number}") for number in range(60)]
+    path = write_rows(tmp_path / "tweets.csv", rows)
+    fit = preparation._fit
+
+    def change_then_fit(*arguments):
+        time = path.stat().st_mtime_ns + 1
+        if changes == "content":
+            path.write_bytes(path.read_bytes().replace(b"text", b"TEXT"))
+        os.utime(path, ns=(time, time))
+        return fit(*arguments)
+
+    monkeypatch.setattr(preparation, "_fit", change_then_fit)
+    if changes == "time":
+        assert prepare(tmp_path, path, PLAIN, split=THIRDS)["counts"]["accepted"] == 60
+        return
+    with pytest.raises(UserError, match=r"tweets\.csv was changed while it was read: run the same"):
+        prepare(tmp_path, path, PLAIN, split=THIRDS)
+    assert not (tmp_path / "run/prepared").exists()
+    monkeypatch.undo()
+    prepare(tmp_path, path, PLAIN, split=THIRDS)
+    assert read(tmp_path)[0]["text"] == "TEXT 0"

@@ -617,6 +617,23 @@ def test_texts_may_be_in_another_column_and_repeat(tmp_path, finished_run, resou
     assert table(tmp_path)["text"].tolist() == ["good day", "bad day", "good day"]
 
 
+def test_a_file_that_is_changed_while_it_is_scored_is_refused(
+    tmp_path, finished_run, resources, monkeypatch
+):
+    path, count = tmp_path / "a.parquet", scoring._count
+    pq.write_table(pa.table({"text": ["good", "bad"]}), path)
+    config = configure(tmp_path, finished_run, path)
+
+    def change_then_count(*arguments):
+        pq.write_table(pa.table({"text": ["bad", "good"]}), path)
+        return count(*arguments)
+
+    monkeypatch.setattr(scoring, "_count", change_then_count)
+    with pytest.raises(UserError, match=r"a\.parquet was changed while it was read: run the same"):
+        score(config)
+    assert not (tmp_path / "run/scored").exists()
+
+
 def test_bf16_predictions_are_close_to_those_of_fp32(
     tmp_path, corpora, finished_run, undisturbed, resources
 ):
