@@ -339,6 +339,9 @@ class ScoreSettings(Settings):
     cores, or up to four for each GPU."""
     gpus_per_worker: ShareOrAuto = "auto"
     """Share of a GPU for a part. 0: no GPU. ``auto``: a quarter or more if there are GPUs."""
+    max_rejected_fraction: Fraction = 1.0
+    """Maximum share of rejected rows in the files to score. If there are more, the job ends and
+    publishes nothing. Default: any share but all rows."""
     max_failed_fraction: Fraction = 0.01
     """Maximum share of rows for which the model may fail. They are written to ``failed``; if there
     are more, the job fails."""

@@ -49,7 +49,8 @@ _BEGUN = f"{WORK}/begun.json"
 """File with the key, the precision and the input files of an unfinished scoring."""
 _NOT_DECISIVE = {
     *("corpus", "prepared_uri", "model_uri", "output_uri"),
-    *("batch_size", "num_workers", "gpus_per_worker", "max_failed_fraction"),
+    *("batch_size", "num_workers", "gpus_per_worker"),
+    *("max_rejected_fraction", "max_failed_fraction"),
 }
 
 
@@ -158,6 +159,7 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
     counts = _count(source, previous, parts)
     reasons = sum((Counter(part.rejected_by_reason) for part in parts), Counter())
     _check_accepted(spec, counts, reasons)
+    _check_rejected(source.num_rows, reasons, settings)
     _check_failed(counts, settings)
     profile = sum((part.profile for part in parts), previous.profile)
     report = ScoreReport(
@@ -340,6 +342,20 @@ def _check_accepted(spec: OutputSpec, counts: ScoreCounts, reasons: Counter[str]
         raise UserError(
             f"no row was accepted: {counts.rejected:,} rejected ({_name_reasons(reasons)})",
             hint="correct the corpus, or describe it by score.format or score.text_column",
+        )
+
+
+def _check_rejected(num_rows: int, reasons: Counter[str], settings: ScoreSettings) -> None:
+    """Refuse a corpus if too many rows are rejected; finished parts are kept.
+
+    Raises:
+        UserError: More are rejected than the settings allow.
+    """
+    if reasons.total() > settings.max_rejected_fraction * num_rows:
+        raise UserError(
+            f"too many rows were rejected: {reasons.total():,} of {num_rows:,} "
+            f"({_name_reasons(reasons)})",
+            hint="correct the corpus and use --overwrite, or raise score.max_rejected_fraction",
         )
 
 
