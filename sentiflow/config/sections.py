@@ -163,8 +163,9 @@ class PrepareSettings(Settings):
     """CSV -> checked, split, encoded Parquet and a vocabulary."""
 
     csv: Strings = Field(default=(), min_length=1, validate_default=True)
-    """Input files: a URI, a glob, or a list of them; their order decides the row numbers. Files
-    ending in .gz, .zst and .zip are unpacked; ``x.zip::member.csv`` names a file in an archive."""
+    """Input files: a URI, a glob (``**``: any directories), or a list of them; their order decides
+    the row numbers. Files ending in .gz, .zst and .zip are unpacked; ``x.zip::member.csv`` names a
+    file in an archive."""
     output_uri: str = ""
     """Directory of the prepared tables. Default: ``<output_uri>/prepared``."""
     every_nth: int = Field(default=1, ge=1)
