@@ -1,6 +1,6 @@
 """Sections of the settings: name, default, bounds and meaning of each setting."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -8,6 +8,7 @@ from sentiflow.config.train_sections import TrainSettings
 from sentiflow.config.types import (
     Column,
     CountOrAuto,
+    Distinct,
     Fraction,
     Patterns,
     RequiredColumn,
@@ -50,7 +51,8 @@ class LabelsSettings(Settings):
 
     @model_validator(mode="after")
     def _check_distinct(self) -> "LabelsSettings":
-        values = [*self.negative, *self.positive, *self.neutral, *self.unlabelled]
+        kinds = (self.negative, self.positive, self.neutral, self.unlabelled)
+        values = [value.strip() for kind in kinds for value in kind]
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
             raise ValueError(f"{twice[0]!r} is listed for two labels")
@@ -76,7 +78,7 @@ class FormatSettings(Settings):
     character."""
     time_format: str | None = None
     """``csv``: format of the time column for strptime, such as ``%d/%m/%Y %H:%M``. Default: ISO
-    8601, or seconds since 1970."""
+    8601 (``20240131`` is a date), or else seconds since 1970."""
     encoding: Literal["utf-8", "latin-1", "cp1252"] = "utf-8"
     """Character encoding of the files."""
     errors: Literal["replace", "ignore"] = "replace"
@@ -160,8 +162,9 @@ class PrepareSettings(Settings):
     """CSV -> checked, split, encoded Parquet and a vocabulary."""
 
     csv: Strings = Field(default=(), min_length=1, validate_default=True)
-    """Input files: a URI, a glob, or a list of them; their order decides the row numbers. Files
-    ending in .gz, .zst and .zip are unpacked; ``x.zip::member.csv`` names a file in an archive."""
+    """Input files: a URI, a glob (``**``: any directories), or a list of them; their order decides
+    the row numbers. Files ending in .gz, .zst and .zip are unpacked; ``x.zip::member.csv`` names a
+    file in an archive."""
     output_uri: str = ""
     """Directory of the prepared tables. Default: ``<output_uri>/prepared``."""
     every_nth: int = Field(default=1, ge=1)
@@ -174,7 +177,7 @@ class PrepareSettings(Settings):
     """Treatment of texts that are equal except for case and white space. ``keep``: keep all rows.
     ``drop_contradicting``: drop the rows of texts with more than one label. ``drop``: drop these,
     and all but one row of every other repeated text."""
-    keep_columns: tuple[Literal["user", "time"], ...] = ()
+    keep_columns: Annotated[tuple[Literal["user", "time"], ...], Distinct] = ()
     """Additional columns of ``tweets``: ``user``, ``time``. They may contain personal data."""
     split: SplitSettings = SplitSettings()
     tokenizer: Literal["tweet", "tutorial"] = "tweet"
@@ -207,7 +210,7 @@ class ScoreSettings(Settings):
     """Format of scored CSV files. Default: the top-level ``format``."""
     text_column: str = "text"
     """Column with the text in scored Parquet files."""
-    keep_columns: Strings = ()
+    keep_columns: Annotated[Strings, Distinct] = ()
     """Columns of the corpus to copy to the predictions, such as ``text``."""
     keep_raw: bool = True
     """Keep the bytes of rejected rows, which may contain personal data."""
@@ -223,17 +226,12 @@ class ScoreSettings(Settings):
     cores, or up to four for each GPU."""
     gpus_per_worker: ShareOrAuto = "auto"
     """Share of a GPU for a part. 0: no GPU. ``auto``: a quarter or more if there are GPUs."""
+    max_rejected_fraction: Fraction = 1.0
+    """Maximum share of rejected rows in the files to score. If there are more, the job ends and
+    publishes nothing. Default: any share but all rows."""
     max_failed_fraction: Fraction = 0.01
     """Maximum share of rows for which the model may fail. They are written to ``failed``; if there
     are more, the job fails."""
-
-    @model_validator(mode="after")
-    def _check_twice(self) -> "ScoreSettings":
-        names = [name.lower() for name in self.keep_columns]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"keep_columns names {twice[0]} twice")
-        return self
 
 
 class EvaluateSettings(Settings):

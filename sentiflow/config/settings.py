@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from sentiflow.config import ray_job
+from sentiflow.config import ray_job, yaml_text
 from sentiflow.config.model_sections import KINDS
 from sentiflow.config.sections import Config
 from sentiflow.config.types import Settings
@@ -170,6 +170,8 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
 _LOCATIONS = re.compile(
     r"(_uri|^prepare\.csv|^prepare\.vocabulary\.vectors|^train\.init_from|^score\.corpus)$"
 )
+_OPTION = re.compile(r"://.*\?(region|scheme|endpoint_override)=")
+"""An option of Arrow's URIs; in ours a ``?`` is a character of a name."""
 
 
 def _locations(config: Config) -> list[tuple[str, str]]:
@@ -182,12 +184,13 @@ def _check_locations(config: Config) -> None:
     """Check that no stage writes into the directory of another."""
     stages = ("prepare", "train", "score", "evaluate", "sweep")
     outputs: dict[str, str] = {name: getattr(config, name).output_uri for name in stages}
-    for name, uri in outputs.items():
-        if "?" in uri:
+    for key, uri in _locations(config):
+        if _OPTION.search(uri):
             raise UserError(
-                f"{name}.output_uri={uri!r} has a query",
+                f"{key}={uri!r} has an option of a store",
                 hint="set region and endpoint in the environment (AWS_REGION, AWS_ENDPOINT_URL)",
             )
+    for name, uri in outputs.items():
         for other, another in outputs.items():
             if name != other and f"{uri}/".startswith(f"{another}/"):
                 raise UserError(
@@ -249,18 +252,6 @@ def _texts(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML without repeated keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                line = node.start_mark.line + 1
-                raise yaml.YAMLError(f"the key {key!r} occurs twice in the section at line {line}")
-        return super().construct_mapping(node, deep)
-
-
 def _read_yaml(path: Path) -> dict[str, Any]:
     if path.is_dir():
         raise UserError(
@@ -269,9 +260,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise UserError(f"no such settings file: {path}", hint="see configs/")
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML", hint=" ".join(str(error).split())) from error
+        raw = yaml_text.parse(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not YAML", hint=str(error)) from error
     if not isinstance(raw, dict):
         raise UserError(f"{path} holds no settings", hint="write sections of key: value")
     return raw
@@ -284,9 +275,10 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     if not value.strip():
         raise UserError(f"{override!r} has no value", hint=f"write {key}=null for no value")
     try:
-        parsed = yaml.load(value, Loader=_StrictLoader)  # noqa: S506
-    except yaml.YAMLError as error:
-        raise UserError(f"cannot read the value of {override!r}", hint="it must be YAML") from error
+        parsed = yaml_text.parse(value)
+    except ValueError as error:
+        shown = override if len(override) < 80 else f"{override[:77]}..."
+        raise UserError(f"cannot read the value of {shown!r}", hint="it must be YAML") from error
     put(raw, key, parsed)
 
 

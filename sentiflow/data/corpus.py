@@ -22,7 +22,7 @@ from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.manifest_types import Input
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem
-from sentiflow.storage.uris import join
+from sentiflow.storage.uris import as_typed, join
 
 _CUT_HERE_BYTES = 1 << 28
 """Size of all files up to which they are cut in this process."""
@@ -58,7 +58,8 @@ class PlannedFile:
 
     uri: str
     info: FileInfo
-    csv_format: CsvFormat
+    csv_format: CsvFormat | None
+    """None if it has neither a header nor a record."""
     chunks: list[csv_ranges.Chunk]
 
 
@@ -106,8 +107,10 @@ class Corpus:
         return tuple(part for part in self.parts if isinstance(part, CsvPart))
 
 
-def check_columns(columns: Sequence[str], keep_columns: Sequence[str]) -> None:
+def check_columns(columns: Sequence[str] | None, keep_columns: Sequence[str]) -> None:
     """Check ``score.keep_columns``; names are compared without case, as DuckDB and Spark do.
+
+    A corpus without columns has no row.
 
     Raises:
         UserError: The corpus lacks one, or predictions have their own column of that name.
@@ -119,8 +122,8 @@ def check_columns(columns: Sequence[str], keep_columns: Sequence[str]) -> None:
                 f"score.keep_columns: predictions have their own column {name.lower()}",
                 hint="leave it out, or rename it in the corpus",
             )
-    missing = sorted(set(keep_columns) - set(columns))
-    if missing:
+    missing = sorted(set(keep_columns).difference(columns or keep_columns))
+    if columns and missing:
         raise UserError(
             f"score.keep_columns: the corpus has no column {', '.join(missing)}",
             hint=f"its columns are {', '.join(columns)}",
@@ -134,10 +137,10 @@ class CsvPlan:
     files: tuple[PlannedFile, ...]
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """List the columns that ``score.keep_columns`` may name."""
-        shared = set.intersection(*(set(file.csv_format.names) for file in self.files))
-        return (*schema.TWEETS.names, *sorted(shared))
+    def columns(self) -> tuple[str, ...] | None:
+        """List the columns that ``score.keep_columns`` may name; None if all files are empty."""
+        names = [set(file.csv_format.names) for file in self.files if file.csv_format]
+        return (*schema.TWEETS.names, *sorted(set.intersection(*names))) if names else None
 
 
 def open_csv(
@@ -167,12 +170,12 @@ def plan_csv(
     Raises:
         UserError: A file lacks a column, or is not text.
     """
-    return CsvPlan(
-        tuple(
-            _plan(uri, settings, rows_per_part, join(unpack_to, f"file-{number:05d}"))
-            for number, uri in enumerate(uris)
-        )
-    )
+
+    def plan(file: tuple[int, str]) -> PlannedFile:
+        number, uri = file
+        return _plan(uri, settings, rows_per_part, join(unpack_to, f"file-{number:05d}"))
+
+    return CsvPlan(tuple(filesystem.map_files(plan, enumerate(uris))))
 
 
 def cut_csv(plan: CsvPlan, *, map_parts: MapParts = map_here, first_row: int = 0) -> Corpus:
@@ -183,28 +186,35 @@ def cut_csv(plan: CsvPlan, *, map_parts: MapParts = map_here, first_row: int = 0
         map_parts: Does the work on each chunk of the files.
         first_row: Number of the first record.
 
+    Returns:
+        The corpus; a file without a record adds no row, and a note.
+
     Raises:
-        UserError: A file has no record, or is damaged.
+        UserError: A file is damaged, or there is no record at all.
     """
     chunks = [chunk for file in plan.files for chunk in file.chunks]
     sizes = [(s.stop or file.info.size) - s.start for file in plan.files for s in file.chunks]
     work = functools.partial(cut_chunk, chunks=chunks)
     found = map(csv_ranges.CutChunk.from_json, map_parts(work, sizes))
     parts: list[Part] = []
-    described = []
+    described, notes = [], []
     next_row = first_row
     for file in plan.files:
         results = [next(found) for _ in file.chunks]
         ranges = csv_ranges.connect(file.chunks, results, first_row=next_row)
-        if not ranges:
-            raise UserError(f"{file.uri} holds no record", hint="it has at most a header")
-        parts.extend(CsvPart(csv_range, file.csv_format) for csv_range in ranges)
-        next_row = ranges[-1].first_row + ranges[-1].num_rows
+        if ranges:
+            assert file.csv_format, "a file with records has columns"
+            parts.extend(CsvPart(csv_range, file.csv_format) for csv_range in ranges)
+            next_row = ranges[-1].first_row + ranges[-1].num_rows
+        else:
+            notes.append(f"{as_typed(file.uri)} holds no record")
         leaves = b"".join(bytes.fromhex(result.leaves) for result in results)
         tree = filesystem.join_leaves(leaves) if leaves else filesystem.tree_sha256(file.uri)
         described.append(input_files.describe_file(file.uri, file.info, tree_sha256=tree))
-    inputs = input_files.join(described)
-    return Corpus(tuple(parts), next_row - first_row, inputs, plan.columns)
+    if not next_row:
+        raise UserError(f"{plan.files[0].uri} holds no record", hint="it has at most a header")
+    num_rows, inputs = next_row - first_row, input_files.join(described)
+    return Corpus(tuple(parts), num_rows, inputs, plan.columns or (), notes=tuple(notes))
 
 
 def cut_chunk(number: int, *, chunks: Sequence[csv_ranges.Chunk]) -> TaskResult:
@@ -217,6 +227,8 @@ def _plan(uri: str, settings: FormatSettings, rows_per_part: int, unpack_to: str
     info = filesystem.file_info(uri)
     with compression.open_content(uri) as content:
         head = content.read_at(0, csv_format.HEAD_BYTES)
+    if csv_format.is_blank(head):
+        return PlannedFile(uri, info, None, [])
     found, start = csv_format.resolve(settings, head, source=uri)
     packed = compression.is_compressed(uri)
     whole = csv_ranges.Chunk(

@@ -14,7 +14,7 @@ import numpy as np
 
 from sentiflow.config.sections import ColumnsSettings, FormatSettings, LabelsSettings
 from sentiflow.data import schema
-from sentiflow.data.csv_records import find_records
+from sentiflow.data.csv_records import Records, find_records
 from sentiflow.errors import UserError
 
 HEAD_BYTES = 1 << 18
@@ -64,6 +64,11 @@ class CsvFormat:
 _MEANINGS = tuple(ColumnsSettings.model_fields)
 
 
+def is_blank(head: bytes) -> bool:
+    """Say whether a file with this beginning is blank: it has neither a header nor a record."""
+    return len(head) < HEAD_BYTES and not head.removeprefix(codecs.BOM_UTF8).strip(b"\r\n")
+
+
 def resolve(settings: FormatSettings, head: bytes, *, source: str) -> tuple[CsvFormat, int]:
     """Find the columns of one file.
 
@@ -105,20 +110,32 @@ def _find_columns(settings: FormatSettings, head: bytes, source: str) -> tuple[l
     records, _ = find_records(head, delimiter=settings.delimiter)
     if not len(records):
         raise UserError(f"{source} holds no record", hint="the file is empty: name another CSV")
+    if settings.has_header:
+        names = _read_header(head, records, settings, source)
+        return names, len(names), int(records.stops[0])
     is_valid = ~records.malformed & (records.stops - records.starts < csv.field_size_limit())
-    if settings.has_header and not is_valid[0]:
-        raise UserError(
-            f"{source}: the header is not a valid record",
-            hint="a quote is unclosed or misplaced; is it a CSV file?",
-        )
     if not is_valid.any():
         raise UserError(f"{source} has no valid record at its beginning", hint="is it a CSV file?")
-    chosen = np.flatnonzero(is_valid)[: 1 if settings.has_header else _SAMPLE_RECORDS]
+    chosen = np.flatnonzero(is_valid)[:_SAMPLE_RECORDS]
     rows = [_fields(head[records.starts[i] : records.stops[i]], settings) for i in chosen]
-    if settings.has_header:
-        return [name.strip() for name in rows[0]], len(rows[0]), int(records.stops[0])
     # the most frequent number of columns; of several equally frequent ones the largest
     return [], max(statistics.multimode(map(len, rows))), 0
+
+
+def _read_header(head: bytes, records: Records, settings: FormatSettings, source: str) -> list[str]:
+    hint = "is it a CSV file?"
+    if records.stops[0] >= HEAD_BYTES - len(codecs.BOM_UTF8):
+        raise UserError(f"{source}: the header is longer than {HEAD_BYTES:,} bytes", hint=hint)
+    if records.malformed[0]:
+        hint = f"a quote is unclosed or misplaced; {hint}"
+        raise UserError(f"{source}: the header is not a valid record", hint=hint)
+    try:
+        names = _fields(head[records.starts[0] : records.stops[0]], settings)
+    except csv.Error as error:
+        raise UserError(
+            f"{source}: the header is not a valid record: {error}", hint=hint
+        ) from error
+    return [name.strip() for name in names]
 
 
 def _fields(record: bytes, settings: FormatSettings) -> list[str]:

@@ -20,8 +20,6 @@ from functools import cache
 
 import numpy as np
 
-RULES_VERSION = 1
-"""Must change whenever the rules would cut a file into other records."""
 MAX_RECORD_BYTES = 1 << 20
 """A longer record is malformed; a quote that is open for longer is unclosed."""
 

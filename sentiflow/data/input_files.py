@@ -1,31 +1,100 @@
 """Input files -> their description as the input of a stage: sizes, times, hashes of the content."""
 
+import json
+import logging
+import os
 from collections.abc import Sequence
 
 from pyarrow.fs import FileInfo
 
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, InputFile
+from sentiflow.errors import UserError
+from sentiflow.progress import Progress
 from sentiflow.storage import filesystem
+
+log = logging.getLogger(__name__)
+
+_CACHE = "input-hashes.json"
+"""File in the user's cache: hashes of input files by their state."""
+_MAX_CACHED = 100_000
+"""Latest hashes that are kept."""
 
 
 def describe(uris: Sequence[str], *, known: Input | None = None) -> Input:
     """Describe input files: size, time and a hash of the content.
 
     A file whose size and time are the same as in ``known``, an earlier description, is not read.
+    Hashes of other files are kept in the user's cache, so that each of them is read once.
 
     Returns:
         ``files``, and a ``fingerprint`` over their contents in order.
     """
-    before = {item["uri"]: item for item in known["files"]} if known else {}
-    files = []
-    for uri, info in zip(uris, filesystem.map_files(filesystem.file_info, uris), strict=True):
-        old = before.get(uri)
-        item = describe_file(uri, info, tree_sha256=old["tree_sha256"] if old else "")
-        if item != old:
-            item["tree_sha256"] = filesystem.tree_sha256(uri)
-        files.append(item)
-    return join(files)
+    before = {_state_of(item): item["tree_sha256"] for item in known["files"]} if known else {}
+    files = as_found(uris)["files"]
+    missing = [item for item in files if not before.get(_state_of(item))]
+    before |= _hash(missing)
+    return join([{**item, "tree_sha256": before[_state_of(item)]} for item in files])
+
+
+def check_unchanged(described: Input) -> None:
+    """Check after reading that input files are still those that were described before it.
+
+    A file of another time is compared by its content.
+
+    Raises:
+        UserError: A file was changed, replaced or deleted while it was read.
+    """
+    old = described.get("files", [])
+    for item, found in zip(old, as_found([item["uri"] for item in old])["files"], strict=True):
+        if found["bytes"] == item["bytes"]:
+            if found["modified_ns"] == item["modified_ns"]:
+                continue
+            if describe([item["uri"]])["files"][0]["tree_sha256"] == item["tree_sha256"]:
+                continue
+        raise UserError(
+            f"{item['uri']} was changed while it was read",
+            hint="run the same command again when nothing writes to it",
+        )
+
+
+def _state_of(item: InputFile) -> str:
+    """Identify a file and its state, without its content."""
+    return manifest.fingerprint([item["uri"], item["bytes"], item["modified_ns"]])
+
+
+def _hash(files: Sequence[InputFile]) -> dict[str, str]:
+    """Hash the content of files that are not in the cache, and add them; by :func:`_state_of`."""
+    if not files:
+        return {}
+    cache = filesystem.locate_cache(_CACHE)
+    kept = _read_cache(cache)
+    missing = {item["uri"]: item for item in files if _state_of(item) not in kept}
+    if missing:
+        sizes = {uri: item["bytes"] for uri, item in missing.items()}
+        with Progress("hash", total=sum(sizes.values()), unit="bytes") as progress:
+            found = filesystem.hash_files(sizes, advance=progress.advance)
+        kept |= {_state_of(missing[uri]): tree for uri, tree in found.items()}
+        _write_cache(cache, dict(list(kept.items())[-_MAX_CACHED:]))
+    return {state: kept[state] for state in map(_state_of, files)}
+
+
+def _read_cache(path: str) -> dict[str, str]:
+    try:
+        kept = json.loads(filesystem.read_bytes(path))
+    except (OSError, ValueError) as error:
+        log.debug("%s", f"no hashes of input files are kept in {path}: {error}")
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
+def _write_cache(path: str, kept: dict[str, str]) -> None:
+    if not os.path.isabs(path):  # the user has no home directory
+        return
+    try:
+        filesystem.write_bytes(path, json.dumps(kept).encode())
+    except OSError as error:
+        log.debug("%s", f"the hashes of input files are not kept: {error}")
 
 
 def add(known: Input, uris: Sequence[str]) -> Input | None:

@@ -231,7 +231,7 @@ def _check(uri: str, arrow: pa.Schema, text_column: str) -> None:
     kind = _type_of(arrow, text_column)
     if kind is not None and pa.types.is_dictionary(kind):
         kind = kind.value_type
-    if kind not in (pa.string(), pa.large_string(), pa.string_view()):
+    if kind not in (pa.string(), pa.large_string(), pa.string_view(), pa.null()):
         raise UserError(
             f"{uri} has no column {text_column} of strings",
             hint=f"its columns are {', '.join(arrow.names)}: set score.text_column",
@@ -260,13 +260,17 @@ def _join_types(name: str, uris: Sequence[str], schemas: Sequence[pa.Schema]) ->
     """
     joined = pa.schema([schemas[0].field(name)])
     for uri, arrow in zip(uris, schemas, strict=True):
+        kind, before = arrow.field(name).type, joined.field(name).type
         try:
             other = pa.schema([arrow.field(name)])
             joined = pa.unify_schemas([joined, other], promote_options="permissive")
+            if pa.uint64() in (kind, before) and pa.types.is_signed_integer(
+                joined.field(name).type
+            ):
+                raise pa.ArrowTypeError("int64 does not hold all numbers of uint64")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise UserError(
-                f"score.keep_columns: {name} is {arrow.field(name).type} in {uri}, but "
-                f"{joined.field(name).type} in the files before",
+                f"score.keep_columns: {name} is {kind} in {uri}, but {before} in the files before",
                 hint="convert the column to one type, or leave it out",
             ) from error
     kind = joined.field(name).type
@@ -343,5 +347,7 @@ def _read_labels(table: pa.Table, table_format: TableFormat) -> pa.Array:
     label = table["label"].combine_chunks()
     if pa.types.is_boolean(label.type):
         label = label.cast(pa.int8())
+    if pa.types.is_float16(label.type):  # Arrow compares none of them
+        label = label.cast(pa.float32())
     known = pc.is_in(label, value_set=pa.array(range(len(schema.LABEL_NAMES))).cast(label.type))
     return pc.if_else(known, label, None).cast(pa.int8())

@@ -132,15 +132,17 @@ def read_times(written: pa.Array, time_format: str | None) -> pa.Array:
 
     Args:
         written: Strings; a time without a zone is taken as UTC.
-        time_format: Format for strptime; None: ISO 8601, or seconds since 1970.
+        time_format: Format for strptime; None: ISO 8601 (``20240131`` is a date, ``2024`` a year),
+            or else seconds since 1970.
     """
     coded = written.dictionary_encode()
     distinct = pd.Series(coded.dictionary.to_pylist(), dtype=object).str.strip()
-    times = pd.to_datetime(distinct, format=time_format or "ISO8601", errors="coerce", utc=True)
+    dates = distinct.where(distinct.str.contains(r"\d"))  # pandas reads "now" and "today", too
+    times = pd.to_datetime(dates, format=time_format or "ISO8601", errors="coerce", utc=True)
     if time_format is None:
         numbers = pd.to_numeric(distinct.where(distinct.str.match(_SECONDS)), errors="coerce")
         since = pd.to_datetime(numbers, unit="s", errors="coerce", utc=True)
-        times = since.where(numbers.notna(), times)
+        times = times.where(times.notna() & ~distinct.str.startswith("-"), since)
     seconds = times.dt.tz_convert(None).to_numpy("datetime64[s]")
     return pa.array(seconds, pa.timestamp("s", tz="UTC")).take(coded.indices)
 

@@ -71,6 +71,8 @@ def read(uri: str, scored: Manifest) -> pa.Table:
     Raises:
         UserError: No row is labelled negative or positive, or a file is damaged.
     """
+    if not any(item["path"].startswith("predictions/") for item in scored["files"]):
+        raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
     settings = scored["settings"]
     roles = {settings["text_column"]: _TEXT, _TEXT: _TEXT, _TIME: _TIME}
     kept = {name: roles[name] for name in settings["keep_columns"] if name in roles}

@@ -31,7 +31,7 @@ from pyarrow.fs import FileType
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, PrepareSettings
-from sentiflow.data import corpus, csv_records, input_files, manifest
+from sentiflow.data import corpus, input_files, manifest
 from sentiflow.data.archives import SENTIMENT140
 from sentiflow.data.manifest_types import (
     Counts,
@@ -44,8 +44,7 @@ from sentiflow.data.manifest_types import (
 from sentiflow.data.outputs import WORK, Output, OutputSpec
 from sentiflow.errors import StorageError, UserError
 from sentiflow.models import vocabulary
-from sentiflow.models.tokenizer import TOKENIZERS
-from sentiflow.preparation import duplicates, prepared_parts, results, splits
+from sentiflow.preparation import duplicates, prepared_parts, results, rules, splits
 from sentiflow.preparation.prepared_parts import VOCABULARY, Job
 from sentiflow.progress import say
 from sentiflow.storage import compression, filesystem
@@ -69,13 +68,12 @@ def describe_output(config: Config) -> OutputSpec:
     """Describe the output of preparation; a CSV is read only if it has changed since last time.
 
     Raises:
-        UserError: A CSV does not exist, or is empty.
+        UserError: A CSV does not exist, or all are empty.
     """
     settings = config.prepare
     uris = _expand(settings)
-    for uri in uris:
-        if filesystem.file_info(uri).size == 0:
-            raise UserError(f"{uri} holds no record", hint="the file is empty: name another CSV")
+    if not any(info.size for info in filesystem.map_files(filesystem.file_info, uris)):
+        raise UserError(f"{uris[0]} holds no record", hint="the file is empty: name another CSV")
     relevant = settings.model_dump(
         exclude={
             "csv": True,
@@ -88,11 +86,8 @@ def describe_output(config: Config) -> OutputSpec:
     if not names_vectors(settings.vocabulary.vectors):
         del relevant["vocabulary"]["vectors"]  # the content of the file counts, not its location
     relevant["format"] = config.format.model_dump()
-    relevant["versions"] = {
-        "tokenizer": TOKENIZERS[settings.tokenizer][0],
-        "csv": csv_records.RULES_VERSION,
-        "splits": splits.RULES_VERSION,
-    }
+    installed = word_vectors.hash_package(settings.vocabulary.vectors)
+    relevant["rules"] = rules.hash_rules(settings.tokenizer) | installed
     record = manifest.read(settings.output_uri)
     inputs = record["inputs"] if record else {}
     known = inputs.get("csv")
@@ -159,6 +154,8 @@ def _prepare(
         if advice:
             say(STAGE, advice)
         vectors = loading.result()
+    if "vectors" in output.spec.inputs:
+        input_files.check_unchanged(output.spec.inputs["vectors"])
     job = _make_job(settings, output, source, maps)
     parts = [results.IngestedPart(**item) for item in _map_parts(prepared_parts.ingest, job, maps)]
     results.check_rejected(parts, max_rejected_fraction=settings.max_rejected_fraction)
@@ -181,6 +178,7 @@ def _prepare(
         "unknown_fraction": report["tokens"]["train"]["unknown_fraction"],
     }
     seconds = time.monotonic() - began
+    input_files.check_unchanged(source.files)
     _report(counts, usage, seconds, recorder)
     return output.publish(
         inputs=output.spec.inputs | {"csv": source.files},
@@ -231,6 +229,8 @@ def _cut(config: Config, output: Output, maps: MapStages) -> corpus.Corpus:
         if corpus.is_small(uris)
         else maps.make_map("cut", key=found["fingerprint"]),
     )
+    for note in source.notes:
+        say(STAGE, note)
     kind = config.prepare.split.kind
     wanted = {"label", *config.prepare.keep_columns, *({kind} & {"user", "time"})}
     for name in sorted(wanted):

@@ -5,8 +5,6 @@ import numpy as np
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 
-RULES_VERSION = 1
-"""Must change whenever the rules would assign a text to another split."""
 _TRAIN, _VALIDATION, _TEST = range(len(SPLITS))
 
 

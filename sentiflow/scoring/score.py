@@ -19,13 +19,14 @@ from typing import Any
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, ScoreSettings
-from sentiflow.data import corpus, manifest
+from sentiflow.data import corpus, input_files, manifest
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest_types import Manifest, RunRecord
 from sentiflow.data.outputs import WORK, Output, OutputSpec
 from sentiflow.errors import JobError, StorageError, UserError
-from sentiflow.models import drift
+from sentiflow.models import drift, rules
 from sentiflow.models.drift import Profile
+from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.progress import say
 from sentiflow.scoring import scored_corpus
 from sentiflow.scoring.job import (
@@ -44,7 +45,8 @@ OWNS = ("predictions", "rejected", "failed", WORK)
 
 _NOT_DECISIVE = {
     *("corpus", "prepared_uri", "model_uri", "output_uri"),
-    *("batch_size", "num_workers", "gpus_per_worker", "max_failed_fraction"),
+    *("batch_size", "num_workers", "gpus_per_worker"),
+    *("max_rejected_fraction", "max_failed_fraction"),
 }
 
 
@@ -62,6 +64,8 @@ def describe_output(config: Config) -> OutputSpec:
     decisive["corpus"] = (
         scored_corpus.PREPARED if settings.corpus == (scored_corpus.PREPARED,) else "files"
     )
+    tokenizer = (model["settings"] or {}).get("tokenizer")
+    decisive["rules"] = rules.hash_rules(tokenizer) if tokenizer in TOKENIZERS else None
     return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS, grows="corpus")
 
 
@@ -143,6 +147,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     counts = _count(source, previous, parts)
     reasons = sum((Counter(part.rejected_by_reason) for part in parts), Counter())
     _check_accepted(output, counts, reasons)
+    _check_rejected(source.num_rows, reasons, settings)
     _check_failed(counts, output, settings)
     profile = sum((part.profile for part in parts), previous.profile)
     report = ScoreReport(
@@ -203,7 +208,16 @@ def _publish(
     precision: str,
     run: RunRecord | None,
 ) -> Manifest:
-    """Complete the output, together with the previous predictions."""
+    """Complete the output, together with the previous predictions.
+
+    Raises:
+        UserError: A file of the corpus was changed meanwhile; the new output is removed.
+    """
+    try:
+        input_files.check_unchanged(source.files)
+    except UserError:  # parts may hold rows of both contents
+        output.roll_back()
+        raise
     return output.publish(
         inputs=output.spec.inputs | {"corpus": previous.join_files(source)},
         files=[*previous.files, *(item for part in parts for item in part.files)],
@@ -284,6 +298,20 @@ def _check_accepted(output: Output, counts: ScoreCounts, reasons: Counter[str]) 
         raise UserError(
             f"no row was accepted: {counts.rejected:,} rejected ({_name_reasons(reasons)})",
             hint="correct the corpus, or describe it by score.format or score.text_column",
+        )
+
+
+def _check_rejected(num_rows: int, reasons: Counter[str], settings: ScoreSettings) -> None:
+    """Refuse a corpus if too many rows are rejected; finished parts are kept.
+
+    Raises:
+        UserError: More are rejected than the settings allow.
+    """
+    if reasons.total() > settings.max_rejected_fraction * num_rows:
+        raise UserError(
+            f"too many rows were rejected: {reasons.total():,} of {num_rows:,} "
+            f"({_name_reasons(reasons)})",
+            hint="correct the corpus and use --overwrite, or raise score.max_rejected_fraction",
         )
 
 

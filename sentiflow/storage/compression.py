@@ -21,6 +21,10 @@ SUFFIXES = (".gz", ".zst", ".zip")
 REFUSED = (".bz2", ".xz", ".lz4", ".br", ".7z", ".rar", ".tar", ".tgz", ".tar.gz", ".tar.zst")
 
 _READ_BYTES = 1 << 22
+_MAX_RATIO = 200
+"""A file that unpacks to more times its size is refused; texts are packed to a third or a tenth."""
+_SAFE_BYTES = 1 << 30
+"""Unpacked size that is always accepted."""
 _DAMAGED = (
     EOFError,
     OSError,
@@ -41,9 +45,16 @@ def is_compressed(uri: str) -> bool:
 class Content:
     """The bytes of a file, read forward; keeps those that were not released."""
 
-    def __init__(self, uri: str, stream: Any, start: int) -> None:
-        """Describe a stream whose next byte has the position ``start`` in the file."""
-        self.uri, self.stream = uri, stream
+    def __init__(self, uri: str, stream: Any, start: int, *, packed_size: int = 0) -> None:
+        """Describe a stream whose next byte has the position ``start`` in the file.
+
+        Args:
+            uri: The file.
+            stream: Its content.
+            start: Position of the next byte.
+            packed_size: Size of the compressed file; 0 for a plain one.
+        """
+        self.uri, self.stream, self.packed_size = uri, stream, packed_size
         self.start, self.held, self.is_complete = start, bytearray(), False
 
     def read_at(self, start: int, size: int) -> bytes:
@@ -72,6 +83,14 @@ class Content:
                 raise _damage(self.uri, error) from error
             self.held += block
             self.is_complete = not block
+            self._check_size(self.start + len(self.held))
+
+    def _check_size(self, size: int) -> None:
+        if self.packed_size and size > max(_SAFE_BYTES, _MAX_RATIO * self.packed_size):
+            raise UserError(
+                f"{self.uri} unpacks to more than {_MAX_RATIO} times its size",
+                hint="is it damaged, or an attack? If it is right, unpack it first",
+            )
 
 
 @contextmanager
@@ -102,7 +121,7 @@ def open_content(uri: str, *, start: int = 0) -> Iterator[Content]:
         except _DAMAGED as error:
             raise _damage(uri, error) from error
         with stream:
-            yield Content(uri, stream, 0)
+            yield Content(uri, stream, 0, packed_size=file.size())
 
 
 def _open_stream(uri: str, file: pa.NativeFile, member: str) -> Any:

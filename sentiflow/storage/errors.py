@@ -30,6 +30,8 @@ _ELSEWHERE = re.compile("PermanentRedirect|AuthorizationHeaderMalformed")
 _UNAVAILABLE = re.compile(
     "NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|SLOW_DOWN|THROTTLING|REQUEST_TIMEOUT"
 )
+_DETAIL = re.compile(r"\. Detail: \[errno \d+\] ")
+"""Between Arrow's message and that of the system."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -59,7 +61,7 @@ def explain(error: BaseException, *, uri: str = "") -> StorageError | JobError |
     """
     if not isinstance(error, OSError):
         return None
-    if isinstance(error, PermissionError | NotADirectoryError):
+    if isinstance(error, PermissionError | NotADirectoryError) or error.errno == errno.EROFS:
         names_location = error.filename is not None or "'/" in str(error)
         hint = "choose another location, or make it writable"
         return StorageError(_reason(error), hint=hint) if names_location else None
@@ -133,4 +135,5 @@ def _no_bucket(uri: str, name: str) -> StoreTrouble:
 
 def _reason(error: OSError) -> str:
     """Return the message of a system error in one line, without its number."""
-    return " ".join(str(error).split()).removeprefix(f"[Errno {error.errno}] ")
+    text = " ".join(str(error).split()).removeprefix(f"[Errno {error.errno}] ")
+    return _DETAIL.sub(": ", text)

@@ -4,11 +4,13 @@ import concurrent.futures
 import contextlib
 import contextvars
 import fnmatch
+import glob
 import hashlib
 import os
 import posixpath
+import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NotRequired, TypedDict, TypeVar
 
@@ -18,7 +20,14 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from sentiflow.errors import UserError
-from sentiflow.storage.uris import absolute_uri, is_local, join, join_member, split_member
+from sentiflow.storage.uris import (
+    absolute_uri,
+    is_local,
+    join,
+    join_member,
+    split_key,
+    split_member,
+)
 
 PARQUET_OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": False}
 """Texts and lists of numbers rarely repeat, so dictionaries would cost time and space."""
@@ -26,8 +35,10 @@ LEAF_BYTES = 1 << 16
 """Size of the blocks of :func:`tree_sha256`."""
 
 _READ_BYTES = 64 * LEAF_BYTES
+_PIECE_BYTES = 16 * _READ_BYTES
 _FILES_AT_ONCE = 16
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 _recorder: contextvars.ContextVar["_Recorder | None"] = contextvars.ContextVar(
@@ -51,7 +62,7 @@ def locate(uri: str) -> tuple[fs.FileSystem, str]:
     """Resolve ``uri`` to its file system and the path in it.
 
     A member of a zip archive stands for the archive, here and in the other functions of this
-    module.
+    module. What follows the bucket is the key as it is: ``%``, ``#`` and ``?`` have no meaning.
 
     Raises:
         UserError: The scheme is unknown or the URI malformed.
@@ -59,10 +70,14 @@ def locate(uri: str) -> tuple[fs.FileSystem, str]:
     uri, _ = split_member(uri)
     if is_local(uri):
         return fs.LocalFileSystem(), absolute_uri(uri)
+    store, key = split_key(uri)
+    if "//" in f"/{key}":
+        raise UserError(f"cannot open {uri}", hint="a name between two slashes is empty")
     try:
-        return fs.FileSystem.from_uri(uri)
+        file_system, root = fs.FileSystem.from_uri(store)
     except (pa.ArrowInvalid, NotImplementedError) as error:
         raise UserError(f"cannot open {uri}", hint=str(error).splitlines()[0]) from error
+    return file_system, posixpath.join(root, key) if key else root
 
 
 def file_info(uri: str) -> fs.FileInfo:
@@ -71,10 +86,19 @@ def file_info(uri: str) -> fs.FileInfo:
     return file_system.get_file_info(path)
 
 
-def map_files(work: Callable[[str], T], uris: Sequence[str]) -> list[T]:
+def map_files(work: Callable[[S], T], files: Iterable[S]) -> list[T]:
     """Do the work on many files at a time: an object store is slow to answer for each."""
     with concurrent.futures.ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-        return list(pool.map(work, uris))
+        return list(pool.map(work, files))
+
+
+def locate_cache(*parts: str) -> str:
+    """Name a file below the user's cache: ``$XDG_CACHE_HOME/sentiflow`` or ``~/.cache/sentiflow``.
+
+    The name is relative if the user has no home directory; then nothing can be kept.
+    """
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return join(root, "sentiflow", *parts)
 
 
 def exists(uri: str) -> bool:
@@ -126,6 +150,34 @@ def tree_sha256(uri: str) -> str:
     The result is the SHA-256 of the SHA-256 digests of blocks of ``LEAF_BYTES``.
     """
     return join_leaves(b"".join(map(hash_leaves, _blocks(uri))))
+
+
+def hash_files(files: Mapping[str, int], *, advance: Callable[[int], None]) -> dict[str, str]:
+    """Compute the :func:`tree_sha256` of several files, pieces of them at the same time.
+
+    Args:
+        files: The size of each file in bytes.
+        advance: Called with the bytes of each piece that is done.
+    """
+    pieces = [(uri, at) for uri, size in files.items() for at in range(0, size, _PIECE_BYTES)]
+    leaves = dict.fromkeys(files, b"")
+    with concurrent.futures.ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+        for (uri, at), found in zip(pieces, pool.map(_hash_piece, pieces), strict=True):
+            leaves[uri] += found
+            advance(min(_PIECE_BYTES, files[uri] - at))
+    return {uri: join_leaves(found) for uri, found in leaves.items()}
+
+
+def _hash_piece(piece: tuple[str, int]) -> bytes:
+    uri, at = piece
+    stop, leaves = at + _PIECE_BYTES, b""
+    file_system, path = locate(uri)
+    with file_system.open_input_file(path) as file:
+        while at < stop and (block := file.read_at(_READ_BYTES, at)):
+            leaves, at = leaves + hash_leaves(block), at + _READ_BYTES
+            if len(block) < _READ_BYTES:
+                break
+    return leaves
 
 
 def hash_leaves(content: Any) -> bytes:
@@ -311,37 +363,75 @@ def read_parquet(uri: str, *, columns: list[str] | None = None) -> pa.Table:
 def expand(patterns: list[str]) -> list[str]:
     """List the files that match ``patterns``, in the given order, matches of a glob sorted by name.
 
+    Patterns are those of Python's ``glob``: ``*`` and ``?`` match within one path segment, ``**``
+    any number of directories, and none of them a name that begins with a dot.
     ``archive.zip::member`` is a member of each archive that matches ``archive.zip``; whether the
     archive contains it is not checked.
 
     Raises:
-        UserError: A pattern matches nothing, or a name is not a file.
+        UserError: A pattern matches nothing, a name is not a file, or a file is named twice.
     """
     uris = []
     for pattern in patterns:
         archives, member = split_member(pattern)
         uris += [join_member(uri, member) for uri in _expand_one(archives)]
+    _check_distinct(uris)
     return uris
 
 
 def _expand_one(pattern: str) -> list[str]:
-    if not any(mark in pattern for mark in "*?[") or (is_local(pattern) and exists(pattern)):
-        info = file_info(pattern)
-        if info.type == fs.FileType.NotFound:
-            raise UserError(f"no such file: {pattern}", hint="check the path")
-        if info.type == fs.FileType.Directory:
-            raise UserError(f"{pattern} is a directory", hint="name a file, or a glob: *.csv")
+    info = file_info(pattern)
+    if info.type == fs.FileType.Directory:
+        raise UserError(f"{pattern} is a directory", hint="name a file, or a glob: *.csv")
+    if info.type == fs.FileType.File:
         return [pattern]
-    root = pattern.split("*")[0].split("?")[0].split("[")[0].rpartition("/")[0]
-    recursive = "/" in pattern.removeprefix(root).lstrip("/")
-    names = [join(root, name) for name in listing(root, recursive=recursive)]
-    found = [name for name in names if _matches(name, pattern)]
+    if not any(mark in pattern for mark in "*?["):
+        raise UserError(f"no such file: {pattern}", hint="check the path")
+    found = _glob_here(pattern) if is_local(pattern) else _glob_store(pattern)
     if not found:
         raise UserError(f"no file matches {pattern}", hint="check the path")
     return found
 
 
-def _matches(name: str, pattern: str) -> bool:
-    """Match as a shell does: ``*`` and ``?`` match within one path segment."""
-    parts, wanted = name.split("/"), pattern.split("/")
-    return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
+def _glob_here(pattern: str) -> list[str]:
+    names = glob.glob(absolute_uri(pattern), recursive=True)
+    found = sorted({name for name in names if os.path.isfile(name)})
+    for name in found:
+        if os.fsencode(name) != name.encode(errors="replace"):
+            raise UserError(f"the name {name!a} is not UTF-8", hint="rename the file")
+    return found
+
+
+def _glob_store(pattern: str) -> list[str]:
+    root = re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
+    wanted = pattern.removeprefix(f"{root}/").split("/")
+    recursive = len(wanted) > 1 or wanted == ["**"]
+    names = listing(root, recursive=recursive)
+    return [join(root, name) for name in names if _matches(name.split("/"), wanted)]
+
+
+def _matches(parts: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Match the segments of a key as Python's ``glob`` matches those of a path."""
+    if not parts or not wanted:
+        return not parts and not wanted
+    is_hidden = parts[0].startswith(".")
+    if wanted[0] != "**":
+        fits = fnmatch.fnmatchcase(parts[0], wanted[0])
+        visible = not is_hidden or wanted[0].startswith(".")
+        return fits and visible and _matches(parts[1:], wanted[1:])
+    if len(wanted) == 1:
+        return not any(part.startswith(".") for part in parts)
+    return _matches(parts, wanted[1:]) or (not is_hidden and _matches(parts[1:], wanted))
+
+
+def _check_distinct(uris: Sequence[str]) -> None:
+    """Check that all files differ, whatever the names and links by which they are reached."""
+    seen: dict[object, str] = {}
+    for uri in uris:
+        archive, member = split_member(uri)
+        found = os.stat(locate(archive)[1]) if is_local(archive) else None
+        identity = (found.st_dev, found.st_ino, member) if found else uri
+        if identity in seen:
+            again = "is named twice" if seen[identity] == uri else f"is also {seen[identity]}"
+            raise UserError(f"{uri} {again}", hint="name each file once")
+        seen[identity] = uri

@@ -10,8 +10,11 @@ MEMBER = "::"
 """Separates a zip archive from the name of a file in it."""
 
 _IPV6 = r"\[[0-9a-fA-F:.]+\](?::\d+)?(?:[/?#\s]|$)"
-_USER = re.compile(rf"://(?!{_IPV6})(?:[^/\s:@]*:(?!\d*/)[^\s'\"]*|[^/\s]*)@")
-"""User and password in a URI, even with a ``/`` or ``@`` that should have been encoded."""
+_USER = re.compile(
+    rf"://(?!{_IPV6})(?:[^/\s:@]*:(?!\d*/)[^\s'\"]*|(?<!abfs://)(?<!abfss://)[^/\s]*|[^/\s@]*@[^/\s]*)@"
+)
+"""User and password in a URI, even with a ``/`` or ``@`` that should have been encoded. In Azure's
+``abfss://container@account…`` a container is before the ``@``."""
 _SECRET = re.compile(
     r"([?&][^=&\s]*(?:secret|token|passw|pwd|key|sig|credential|auth|odbc_connect)[^=&\s]*=)[^&\s'\"]*",
     re.IGNORECASE,
@@ -120,6 +123,18 @@ def split_member(uri: str) -> tuple[str, str]:
     """
     found = _IN_ARCHIVE.fullmatch(uri)
     return (found[1], found[2]) if found else (uri, "")
+
+
+def split_key(uri: str) -> tuple[str, str]:
+    """Split the URI of an object into that of its store, and its key as it is.
+
+    Example:
+        >>> split_key("s3://bucket/run #1/50%.csv")
+        ('s3://bucket/', 'run #1/50%.csv')
+    """
+    scheme, mark, rest = uri.partition("://")
+    host, _, key = rest.partition("/")
+    return f"{scheme}{mark}{host}/" if mark else uri, key.rstrip("/")
 
 
 def join_member(archive: str, member: str) -> str:

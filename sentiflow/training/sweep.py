@@ -244,6 +244,7 @@ def _tune(
     def run_trial(params: Mapping[str, int]) -> None:
         sweep_trials.train(trials[params["index"]], metric=metric, share=division.share)
 
+    file_system, path = filesystem.locate(storage_path)
     os.environ.update(_TUNE_VARIABLES)
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(run_trial, division.request),
@@ -262,7 +263,8 @@ def _tune(
         ),
         run_config=ray.tune.RunConfig(
             name=f"sweep-{uuid.uuid4().hex[:8]}",
-            storage_path=storage_path,
+            storage_path=path,
+            storage_filesystem=file_system,
             verbose=0,
             failure_config=ray.tune.FailureConfig(max_failures=config.train.max_failures),
             callbacks=[callback],

@@ -17,7 +17,7 @@ from sentiflow.cluster.connection import Capacity  # before Ray, as it sets what
 from sentiflow.cluster.resources import Resources
 from sentiflow.errors import JobError, StorageError, UserError, WorkerError
 from sentiflow.progress import say
-from sentiflow.storage import errors
+from sentiflow.storage import errors, filesystem
 from sentiflow.training.results import Event
 
 # isort: split
@@ -90,6 +90,7 @@ def train(
     workers = num_workers if fewest == num_workers else (fewest, num_workers)
     events = None if in_process else _start_queue()
     report = callback if events is None else events.put
+    file_system, path = filesystem.locate(storage_path)
     trainer = ray.train.torch.TorchTrainer(
         lambda config: worker(config["job"], report),
         train_loop_config={"job": job},
@@ -102,7 +103,8 @@ def train(
         ),
         run_config=ray.train.RunConfig(
             name=f"train-{uuid.uuid4().hex[:8]}",  # under a known name Ray Train would resume
-            storage_path=storage_path,
+            storage_path=path,
+            storage_filesystem=file_system,
             failure_config=ray.train.FailureConfig(max_failures=max_failures),
         ),
     )

@@ -39,6 +39,8 @@ _PACKAGES = {
 _CACHE_VERSION = 2
 """Version of the format of cached copies; other versions are not read."""
 
+_SAMPLE_BYTES = 1 << 18
+
 _Found = tuple[pa.Array, np.ndarray]
 """V words and (V, D) vectors."""
 
@@ -130,14 +132,42 @@ def _load(source: str, max_words: int | None, cache: str) -> _Found:
     return _load_once(path, max_words, lambda: vector_text.read(path, max_words=max_words))
 
 
-def _load_package(source: str) -> _Found:
+def hash_package(source: str) -> dict[str, str]:
+    """Hash the sizes, the beginnings and the ends of the files of an installed package.
+
+    Returns:
+        The hash as ``vectors``; nothing if ``source`` is not a package.
+
+    Raises:
+        UserError: The package is not installed.
+    """
+    if source not in _PACKAGES:
+        return {}
+    digest = hashlib.sha256()
+    for path in _find_package(source):
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            digest.update(f"{path.name} {size}\n".encode())
+            for start in (0, max(0, size - _SAMPLE_BYTES)):
+                file.seek(start)
+                digest.update(file.read(_SAMPLE_BYTES))
+    return {"vectors": digest.hexdigest()[:8]}
+
+
+def _find_package(source: str) -> tuple[Path, Path]:
+    """Find the files of the words and of the vectors of an installed package."""
     module, words_file, vectors_file = _PACKAGES[source]
     if importlib.util.find_spec(module) is None:
         package = module.replace("_", "-")
         raise UserError(f"{source} is not installed", hint=f"pip install {package}")
     root = Path(importlib.import_module(module).ROOT)
-    words = pq.ParquetFile(root / words_file).read(["index"])["index"].combine_chunks()
-    return words.cast(pa.string()), np.load(root / vectors_file, mmap_mode="r", allow_pickle=False)
+    return root / words_file, root / vectors_file
+
+
+def _load_package(source: str) -> _Found:
+    words_file, vectors_file = _find_package(source)
+    words = pq.ParquetFile(words_file).read(["index"])["index"].combine_chunks()
+    return words.cast(pa.string()), np.load(vectors_file, mmap_mode="r", allow_pickle=False)
 
 
 def _load_by_torchtext(name: str, dim: str, max_words: int | None, parsed_file: str) -> _Found:
@@ -175,8 +205,7 @@ def locate_copy(uri: str, *, max_words: int | None = None) -> Path:
     state = f"{_CACHE_VERSION} {info.size} {info.mtime_ns}"
     names = (hashlib.sha256(text.encode()).hexdigest()[:20] for text in (absolute_uri(uri), state))
     name = "-".join([*names, str(max_words or "all")])
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(root, "sentiflow", "vectors", f"{name}.arrow")
+    return Path(filesystem.locate_cache("vectors", f"{name}.arrow"))
 
 
 def read_copy(path: Path) -> _Found | None:

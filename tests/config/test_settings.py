@@ -135,6 +135,8 @@ def test_a_misspelt_setting_names_the_closest(load, path, override, key, hint):
         ("train.model.hidden_size=1.5", "train.model.hidden_size=1.5: input should be a valid in"),
         ("train.model=gru", "train.model='gru': must be a section whose kind is rnn or bag"),
         ("name=two words", "name='two words': string should match pattern"),
+        ("prepare.keep_columns=[user,user]", "prepare.keep_columns=['user', 'user']: names user t"),
+        ("score.keep_columns=[a,A]", "score.keep_columns=['a', 'A']: names a twice"),
         ("prepare.csv=3", "prepare.csv=3: input should be a valid tuple"),
         ("output_uri=null", "output_uri=None: input should be a valid string"),
     ],
@@ -177,11 +179,15 @@ def test_stages_do_not_write_into_each_other(load, override):
 
 
 @pytest.mark.parametrize("uri", ["s3://b/x?secret_key=abc", "s3://me:pw@b/x", "s3://b/x?region=eu"])
-def test_locations_hold_neither_secrets_nor_queries(load, uri):
+def test_locations_hold_neither_secrets_nor_options_of_a_store(load, uri):
     with pytest.raises(UserError) as error:
         load(f"output_uri={uri}")
     assert "abc" not in str(error.value)
     assert "pw@" not in str(error.value)
+
+
+def test_a_question_mark_and_a_hash_belong_to_the_name_of_a_location(load):
+    assert load("output_uri=s3://b/run#1?").train.output_uri == "s3://b/run#1?/trained"
 
 
 @pytest.mark.parametrize(
@@ -431,3 +437,53 @@ def test_the_hint_for_a_missing_section_is_an_override_that_helps(tmp_path):
 def test_an_override_without_a_value_is_refused(load, override):
     with pytest.raises(UserError, match=r"has no value: write score\.model_uri=null for no value"):
         load(override)
+
+
+@pytest.mark.parametrize(
+    ("override", "seed"),
+    [("010", 10), ("0o10", 8), ("0x10", 16), ("0b10", 2), ("1_000", 1000), ("+7", 7), ("'5'", 5)],
+)
+def test_a_number_is_decimal_unless_it_says_otherwise(load, override, seed):
+    assert load(f"train.seed={override}").train.seed == seed
+
+
+@pytest.mark.parametrize("name", ["2024-13-01", "2024-01-31", "0x_", "0_1_"])
+def test_what_looks_like_a_date_or_a_number_may_be_a_name(load, name):
+    assert load(f"name={name}").name == name
+
+
+def test_sections_may_share_settings_by_merge_keys(path):
+    path.write_text("""
+name: trial
+output_uri: runs
+prepare: {csv: a.csv}
+train: &base
+  <<: {num_epochs: 3, seed: 1}
+  seed: 2
+score: {<<: [{rows_per_file: 7}, {keep_raw: false}], batch_size: 9}
+""")
+    config = settings.load(path)
+    assert (config.train.num_epochs, config.train.seed) == (3, 2)
+    assert (config.score.rows_per_file, config.score.batch_size) == (7, 9)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "!!timestamp soon",
+        "!!int x",
+        "!!float ''",
+        "9" * 5000,
+        "[" * 3000,
+        "{[1]: 2}",
+        "{a: 1, a: 2}",
+    ],
+    ids=lambda value: value[:12],
+)
+def test_strange_yaml_is_refused_in_one_short_line(load, path, value):
+    (line,) = faults_of(load, f"train.seed={value}")
+    assert len(line) < 200
+    path.write_text(f"name: {value}")
+    (line,) = faults_of(load)
+    assert line.startswith(f"{path} is not YAML: ")
+    assert len(line) < 400

@@ -138,6 +138,14 @@ def test_a_header_alone_has_columns_and_no_data():
         assert (found.position("text"), found.num_columns, start) == (1, 4, len(head))
 
 
+def test_a_header_may_be_longer_than_python_reads_by_default():
+    names = [f"column {number}" for number in range(15_000)]
+    header = ",".join(names).encode() + b"\n"
+    assert csv.field_size_limit() < len(header) < HEAD_BYTES
+    found, start = find(header + b"x," * 14_999 + b"x\n", columns={"text": "column 14999"})
+    assert (found.columns.text, found.num_columns, start) == (14_999, 15_000, len(header))
+
+
 def test_a_name_means_a_header_and_the_settings_may_say_otherwise():
     assert find(HEADER + ROWS, columns={"text": 1})[1] == 0
     assert find(HEADER + ROWS, columns={"text": 1}, header=True)[1] == len(HEADER)
@@ -230,7 +238,12 @@ REFUSED = {
         {"text": "text"},
         "the header is not a valid record: a",
     ),
-    "binary": (b"\x00" * HEAD_BYTES, {"text": "text"}, "the header is not a valid record"),
+    "binary": (b"\x00" * HEAD_BYTES, {"text": "text"}, "the header is longer than 262,144 bytes: "),
+    "a long name": (
+        b"x" * (csv.field_size_limit() + 1) + b",text\n",
+        {"text": "text"},
+        "the header is not a valid record: field larger than field limit (131072): ",
+    ),
     "binary without header": (
         b"\x00" * HEAD_BYTES,
         {"text": 0},
@@ -341,6 +354,11 @@ FAULTS = {
         f"{{{LABELLED}, labels: {{negative: n, positive: p, neutral: ''}}}}",
         "format.labels",
         "'' is listed for two labels",
+    ),
+    "two meanings but for a blank": (
+        f"{{{LABELLED}, labels: {{negative: '0', positive: '0 '}}}}",
+        "format.labels",
+        "'0' is listed for two labels",
     ),
     "YAML's no": (
         f"{{{LABELLED}, labels: {{negative: no, positive: p}}}}",

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from sentiflow.data import input_files
+from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 
 
@@ -16,11 +17,14 @@ def fill(folder, *names):
 
 
 @pytest.fixture
-def hashed(monkeypatch):
-    """Names of the files whose content is read."""
-    names, tree_sha256 = [], filesystem.tree_sha256
+def hashed(monkeypatch, tmp_path):
+    """Names of the files whose content is read; nothing is cached before."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    names, hash_files = [], filesystem.hash_files
     monkeypatch.setattr(
-        filesystem, "tree_sha256", lambda uri: names.append(uri) or tree_sha256(uri)
+        filesystem,
+        "hash_files",
+        lambda files, **options: names.extend(files) or hash_files(files, **options),
     )
     return names
 
@@ -61,6 +65,57 @@ def test_an_unknown_file_is_read(files, hashed):
     known = input_files.describe(files[:1])
     input_files.describe(files, known=known)
     assert hashed == files
+
+
+def test_a_touched_file_is_read_once_whatever_the_earlier_description(files, hashed):
+    known = input_files.describe(files)
+    os.utime(files[1], ns=(1, 1))
+    again = [input_files.describe(files, known=known) for _ in range(3)]
+    assert hashed == [*files, files[1]]
+    assert again[0] == again[1] == again[2] != known
+    assert again[0]["fingerprint"] == known["fingerprint"]
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"a": 1}'])
+def test_a_damaged_cache_is_none(files, hashed, tmp_path, content):
+    known = input_files.describe(files)
+    cache = tmp_path / "cache/sentiflow/input-hashes.json"
+    cache.write_bytes(content)
+    assert input_files.describe(files) == known
+    assert hashed == [*files, *files]
+
+
+def test_without_a_cache_files_are_read_each_time(files, hashed, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a.csv"))
+    assert input_files.describe(files) == input_files.describe(files)
+    assert hashed == [*files, *files]
+
+
+def test_files_are_unchanged_until_their_content_is_another(files, hashed):
+    known = input_files.describe(files)
+    input_files.check_unchanged(known)
+    os.utime(files[1], ns=(1, 1))
+    input_files.check_unchanged(known)
+    input_files.check_unchanged({"fingerprint": "0", "uri": "/prepared"})
+
+
+def write_again(path):
+    path.write_bytes(b"other")
+    os.utime(path, ns=(1, 1))
+
+
+@pytest.mark.parametrize(
+    "change", [write_again, lambda path: path.write_bytes(b"longer than before"), os.remove]
+)
+def test_a_file_that_was_changed_since_is_refused(files, tmp_path, change):
+    known = input_files.describe(files)
+    change(tmp_path / "b.csv")
+    with pytest.raises(UserError) as error:
+        input_files.check_unchanged(known)
+    assert str(error.value) == (
+        f"{files[1]} was changed while it was read: run the same command again when nothing "
+        "writes to it"
+    )
 
 
 def test_inputs_are_identified_by_their_contents_in_order_and_not_by_location(files, tmp_path):

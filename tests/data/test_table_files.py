@@ -1,5 +1,6 @@
 """Row ids number the rows of a corpus only where each stands for one row."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiflow.data import table_files
+from sentiflow.errors import UserError
 
 
 def write(folder, *files):
@@ -53,3 +55,40 @@ def test_a_file_without_the_column_among_others_is_named(tmp_path):
 def test_a_file_without_the_column_has_none(tmp_path):
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
     assert table_files.find_id_fault([f"{tmp_path}/a.parquet"]) == ""
+
+
+def read(folder, *tables, keep_columns=()):
+    """Read tables as one part, each from a file of its own."""
+    uris = [f"{folder}/{number}.parquet" for number in range(len(tables))]
+    for uri, table in zip(uris, tables, strict=True):
+        pq.write_table(table, uri)
+    plan = table_files.plan(uris, text_column="text", keep_columns=keep_columns)
+    files = zip(plan.uris, plan.num_rows, [None] * len(uris), strict=True)
+    (part,) = table_files.cut(files, rows_per_part=100, first_row=0)
+    return table_files.read(part, plan.table_format)
+
+
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float64(), pa.uint8(), pa.int64(), pa.uint64()])
+def test_labels_are_numbers_of_any_type(tmp_path, kind):
+    labels = pa.array(np.array([0, 1, 2, 3, 5], kind.to_pandas_dtype()), kind)
+    found = read(tmp_path, pa.table({"text": list("abcde"), "label": labels}))
+    assert found.tweets["label"].to_pylist() == [0, 1, 2, None, None]
+    assert found.num_unknown_labels == 2
+
+
+def test_a_column_of_nulls_is_a_column_of_texts_without_any(tmp_path):
+    found = read(tmp_path, pa.table({"text": pa.nulls(3)}), pa.table({"text": ["a"]}))
+    assert found.tweets["row_id"].to_pylist() == [3]
+    assert found.rejected["reason"].to_pylist() == ["empty text"] * 3
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_kept_column_that_no_type_holds_is_refused(tmp_path, order):
+    tables = [
+        pa.table({"text": ["a"], "k": pa.array([1 << 63], pa.uint64())}),
+        pa.table({"text": ["b"], "k": pa.array([-1], pa.int8())}),
+    ]
+    with pytest.raises(UserError, match=r"^score.keep_columns: k is u?int.* in the files before: "):
+        read(tmp_path, *tables[::order], keep_columns=["k"])
+    found = read(tmp_path, tables[0], tables[0], keep_columns=["k"])
+    assert found.tweets["k"].to_pylist() == [1 << 63] * 2

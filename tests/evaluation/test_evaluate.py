@@ -189,6 +189,10 @@ def test_predictions_without_labels_are_refused_before_anything_is_written(finis
     config = settings.load(finished_run / "config.yaml", overrides)
     with pytest.raises(UserError, match="has no labelled row that the model was not trained on"):
         run_stage(evaluation, config, Recorder())
+    record = json.loads((scored / "manifest.json").read_text())
+    (scored / "manifest.json").write_text(json.dumps(record | {"files": []}))
+    with pytest.raises(UserError, match="has no prediction: the corpus has no row that was scored"):
+        run_stage(evaluation, config, Recorder())
     assert not (tmp_path / "report").exists()
 
 

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import os
 import random
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
@@ -294,6 +295,17 @@ def test_every_nth_row_is_chosen_before_repeats_are_dropped_over_all_parts(tmp_p
     ]
 
 
+def test_repeats_are_dropped_beside_a_part_without_an_accepted_row(tmp_path, resources):
+    rows = [("np"[n % 2], f"text {n % 70}", f"u{n}", "0") for n in range(140)]
+    write_rows(tmp_path / "1.csv", rows)
+    write_rows(tmp_path / "2.csv", [("?", "unknown", "u", "0")] * 3)
+    prepare(
+        tmp_path, tmp_path / "*.csv", WITH_USER, duplicates="drop", split=TUTORIAL,
+        max_rejected_fraction=0.5, keep_columns=["user", "time"],
+    )  # fmt: skip
+    assert [row["user"] for row in read(tmp_path)] == [f"u{n}" for n in range(70)]
+
+
 WORDS = [
     ("p", "good good day"), ("n", "bad day zzqx"), ("p", "good zzqx unique"),
     ("n", "bad thing"), ("p", "good thing"),
@@ -415,3 +427,30 @@ def test_vectors_come_from_a_model_package(tmp_path, resources):
         "<pad>",
         *package.vocabulary.words[package.vocabulary.num_special :].to_pylist(),
     ]
+
+
+@pytest.mark.parametrize("changes", ["time", "content"])
+def test_a_csv_that_is_changed_while_it_is_prepared_is_refused(
+    tmp_path, resources, monkeypatch, changes
+):
+    rows = [("np"[number % 2], f"text {number}") for number in range(60)]
+    path = write_rows(tmp_path / "tweets.csv", rows)
+    fit = preparation._fit
+
+    def change_then_fit(*arguments):
+        time = path.stat().st_mtime_ns + 1
+        if changes == "content":
+            path.write_bytes(path.read_bytes().replace(b"text", b"TEXT"))
+        os.utime(path, ns=(time, time))
+        return fit(*arguments)
+
+    monkeypatch.setattr(preparation, "_fit", change_then_fit)
+    if changes == "time":
+        assert prepare(tmp_path, path, PLAIN, split=THIRDS)["counts"]["accepted"] == 60
+        return
+    with pytest.raises(UserError, match=r"tweets\.csv was changed while it was read: run the same"):
+        prepare(tmp_path, path, PLAIN, split=THIRDS)
+    assert not (tmp_path / "run/prepared").exists()
+    monkeypatch.undo()
+    prepare(tmp_path, path, PLAIN, split=THIRDS)
+    assert read(tmp_path)[0]["text"] == "TEXT 0"

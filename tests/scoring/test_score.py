@@ -201,11 +201,25 @@ def test_a_failed_incremental_scoring_keeps_the_previous_predictions(
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
     score(config)
     before = record(tmp_path), times(tmp_path)
-    (tmp_path / "empty.csv").write_text("\n")
-    with pytest.raises(UserError, match=r"empty\.csv holds no record"):
-        score(config, f"score.corpus=[{corpora}/day-0.csv,{tmp_path}/empty.csv]")
+    (tmp_path / "damaged.csv.gz").write_text("\n")
+    with pytest.raises(UserError, match=r"damaged\.csv\.gz cannot be unpacked"):
+        score(config, f"score.corpus=[{corpora}/day-0.csv,{tmp_path}/damaged.csv.gz]")
     assert (record(tmp_path), times(tmp_path)) == before
     assert not score(config).ran
+
+
+def test_an_empty_file_adds_no_row_and_does_not_block_those_after_it(
+    tmp_path, corpora, finished_run, resources, said
+):
+    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    score(config)
+    (tmp_path / "empty.csv").write_text("\n")
+    days = f"{corpora}/day-0.csv,{tmp_path}/empty.csv"
+    score(config, f"score.corpus=[{days}]")
+    assert f"{tmp_path}/empty.csv holds no record" in said.text
+    score(config, f"score.corpus=[{days},{corpora}/day-1.csv]")
+    assert record(tmp_path)["counts"]["rows_read"] == 2 * NUM_ROWS // 3
+    assert table(tmp_path)["row_id"].tolist() == list(range(2 * NUM_ROWS // 3))
 
 
 def test_parts_of_an_abandoned_incremental_scoring_are_removed(
@@ -523,6 +537,12 @@ def test_rejected_rows_and_unknown_labels_are_counted_and_reported(
     score(config)
     assert "2 rows rejected (2 empty text): see rejected/" in said.text
     assert "1 labels are unknown, and become null" in said.text
+    strict = f"score.output_uri={tmp_path}/strict"
+    with pytest.raises(UserError, match=r"too many rows were rejected: 2 of 4 \(2 empty text\): "):
+        score(config, "score.max_rejected_fraction=0.4", strict)
+    said.clear()
+    score(config, "score.max_rejected_fraction=0.5", strict)
+    assert "0 rows scored, 2 before" in said.text
     (tmp_path / "b.csv").write_text('9,1,d,q,u,good\n"4","2","d","q","u","bad"\n')
     said.clear()
     score(config, f"score.corpus={tmp_path}/b.csv", f"score.output_uri={tmp_path}/b")
@@ -556,6 +576,23 @@ def test_texts_may_be_in_another_column_and_repeat(tmp_path, finished_run, resou
         score(config)
     score(config, "score.text_column=body")
     assert table(tmp_path)["text"].tolist() == ["good day", "bad day", "good day"]
+
+
+def test_a_file_that_is_changed_while_it_is_scored_is_refused(
+    tmp_path, finished_run, resources, monkeypatch
+):
+    path, count = tmp_path / "a.parquet", scoring._count
+    pq.write_table(pa.table({"text": ["good", "bad"]}), path)
+    config = configure(tmp_path, finished_run, path)
+
+    def change_then_count(*arguments):
+        pq.write_table(pa.table({"text": ["bad", "good"]}), path)
+        return count(*arguments)
+
+    monkeypatch.setattr(scoring, "_count", change_then_count)
+    with pytest.raises(UserError, match=r"a\.parquet was changed while it was read: run the same"):
+        score(config)
+    assert not (tmp_path / "run/scored").exists()
 
 
 def test_bf16_predictions_are_close_to_those_of_fp32(

@@ -333,3 +333,19 @@ def test_a_packed_file_in_object_storage_is_read_in_few_requests(bucket, caplog,
     with open_content(uri) as file:
         assert file.read_at(0, len(content)) == content
     assert 0 < caplog.text.count("GET ") < 12
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [("a.gz", gzip.compress), ("a.zst", pack_zst), ("a.zip", lambda c: pack_zip(("a.csv", c)))],
+)
+def test_a_file_that_unpacks_to_far_too_much_is_refused(tmp_path, monkeypatch, name, pack):
+    (tmp_path / name).write_bytes(pack(b"\n" * (20 << 20)))
+    with open_content(f"{tmp_path}/{name}") as content:
+        assert content.ends_at(20 << 20), "it is small"
+    monkeypatch.setattr(compression, "_SAFE_BYTES", 1 << 20)
+    with (
+        open_content(f"{tmp_path}/{name}") as content,
+        pytest.raises(UserError, match=rf"{name} unpacks to more than 200 times its size: is it"),
+    ):
+        content.ends_at(20 << 20)

@@ -1,5 +1,6 @@
 """Files appear whole or not at all, on this machine and in an object store."""
 
+import glob
 import hashlib
 import io
 import itertools
@@ -109,6 +110,18 @@ def test_the_tree_hash_is_the_hash_of_the_hashes_of_the_leaves(tmp_path, size):
     assert filesystem.tree_sha256(str(tmp_path / "file")) == tree_sha256(content)
 
 
+def test_files_are_hashed_in_pieces_at_the_same_time(root, monkeypatch):
+    monkeypatch.setattr(filesystem, "_PIECE_BYTES", 8 << 20)
+    sizes = [0, 1, LEAF, (4 << 20), (8 << 20), (8 << 20) + 1, (17 << 20) + 5]
+    files = {join(root, f"f{size}"): size for size in sizes}
+    for uri, size in files.items():
+        filesystem.write_bytes(uri, os.urandom(size))
+    done = []
+    found = filesystem.hash_files(files, advance=done.append)
+    assert found == {uri: filesystem.tree_sha256(uri) for uri in files}
+    assert sum(done) == sum(sizes)
+
+
 def test_the_tree_hash_of_a_file_is_the_same_in_an_object_store(root):
     content = os.urandom(5 * LEAF + 3)
     filesystem.write_bytes(join(root, "file"), content)
@@ -209,6 +222,96 @@ def test_globs_are_sorted_and_patterns_keep_their_order(root):
 def test_a_wildcard_stays_in_its_segment(root, pattern, found):
     fill(root, "0.csv", "x/1.csv", "y/2.csv", "y/z/3.csv", "x/1.CSV")
     assert filesystem.expand([join(root, pattern)]) == [join(root, name) for name in found]
+
+
+TREE = [
+    "a.csv", "b.txt", ".hidden.csv", "x/a.csv", "x/.hidden.csv", "x/y/a.csv", "x/y/z/b.csv",
+    ".git/a.csv", "x/.git/a.csv", "x/.git/y/a.csv", "y/x/y/a.csv",
+]  # fmt: skip
+SEGMENTS = ["**", "*", "*.csv", "?", "[xy]", "x", ".*", ".git", ".hidden*", "a.csv", "**.csv"]
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.sampled_from(SEGMENTS), min_size=1, max_size=5))
+def test_a_glob_finds_in_a_store_what_python_finds_here(tree, wanted):
+    names = glob.glob("/".join(wanted), root_dir=tree, recursive=True)
+    found = {name for name in TREE if filesystem._matches(name.split("/"), wanted)}
+    assert found == {name for name in names if os.path.isfile(f"{tree}/{name}")}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """A directory with the files of ``TREE``."""
+    path = str(tmp_path_factory.mktemp("tree"))
+    fill(path, *TREE)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("**/*.csv", ["a.csv", "x/a.csv", "x/y/a.csv", "x/y/z/b.csv", "y/x/y/a.csv"]),
+        ("*.csv", ["a.csv"]),
+        (".*.csv", [".hidden.csv"]),
+        ("x/**", ["x/a.csv", "x/y/a.csv", "x/y/z/b.csv"]),
+        (".git/*", [".git/a.csv"]),
+    ],
+)
+def test_two_stars_are_any_directories_and_hidden_files_are_left_out(root, pattern, found):
+    fill(root, *TREE)
+    assert filesystem.expand([join(root, pattern)]) == [join(root, name) for name in found]
+
+
+def test_a_file_that_is_named_twice_is_refused(root):
+    fill(root, "a.csv", "b.csv", "x.zip")
+    for again in (["a.csv", "a.csv"], ["b.csv", "*.csv"], ["x.zip::a", "*.zip::a"]):
+        with pytest.raises(UserError, match=r" is named twice: name each file once$"):
+            filesystem.expand([join(root, name) for name in again])
+    members = [join(root, "x.zip::a"), join(root, "x.zip::b")]
+    assert filesystem.expand(members) == members
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_file_and_a_link_to_it_are_refused_together(tmp_path, link):
+    fill(str(tmp_path), "2024.csv")
+    link(tmp_path / "2024.csv", tmp_path / "latest.csv")
+    with pytest.raises(UserError) as error:
+        filesystem.expand([f"{tmp_path}/*.csv"])
+    same = f"{tmp_path}/latest.csv is also {tmp_path}/2024.csv: name each file once"
+    assert str(error.value) == same
+
+
+def test_a_name_that_is_not_utf_8_is_refused_where_it_would_be_read(tmp_path):
+    fill(str(tmp_path), "a.csv")
+    with open(os.fsencode(tmp_path) + b"/\xff.txt", "wb"):
+        pass
+    assert filesystem.expand([f"{tmp_path}/*.csv"]) == [f"{tmp_path}/a.csv"]
+    with pytest.raises(UserError, match=r"\\udcff.txt' is not UTF-8: rename the file$"):
+        filesystem.expand([f"{tmp_path}/*"])
+
+
+ODD_NAMES = [
+    "a", "a b.csv", "a c.csv", "a#1.csv", "a%20c.csv", "a&b=c+d.csv", "what?.csv", "ü.csv",
+]  # fmt: skip
+
+
+def test_names_are_taken_as_they_are(root):
+    root = join(root, "run #1?/50%20")
+    fill(root, *ODD_NAMES)
+    assert filesystem.listing(root) == ODD_NAMES
+    found = filesystem.expand([join(root, "*")])
+    assert found == [join(root, name) for name in ODD_NAMES]
+    assert [filesystem.read_bytes(uri).decode() for uri in found] == ODD_NAMES
+    assert filesystem.expand([join(root, "what?.csv")]) == [join(root, "what?.csv")]
+    filesystem.delete(join(root, "a#1.csv"))
+    assert filesystem.exists(join(root, "a"))
+    filesystem.delete(root)
+    assert filesystem.listing(root) == []
+
+
+def test_a_key_with_an_empty_name_is_refused():
+    with pytest.raises(UserError, match=r"^cannot open s3://b/a//c: a name between two slashes"):
+        filesystem.locate("s3://b/a//c")
 
 
 def test_what_names_no_file_is_refused(root):

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentiflow.storage.uris import absolute_uri, as_typed, is_local, join, join_member, split_member
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import (
+    absolute_uri,
+    as_typed,
+    holds_credentials,
+    is_local,
+    join,
+    join_member,
+    split_member,
+    without_credentials,
+)
 
 SETTINGS = settings(max_examples=300, deadline=None)
 
@@ -112,3 +122,19 @@ def test_a_member_of_an_archive_is_shown_as_it_may_be_typed(tmp_path, monkeypatc
 def test_only_a_zip_archive_has_members(uri, archive, member):
     assert split_member(uri) == (archive, member)
     assert join_member(archive, member) == uri
+
+
+AZURE = "abfss://container@account.dfs.core.windows.net/run"
+
+
+def test_a_container_of_azure_is_no_user():
+    assert not holds_credentials(AZURE)
+    assert without_credentials(f"cannot open {AZURE}") == f"cannot open {AZURE}"
+    assert filesystem.locate(AZURE)[1] == "container/run"
+
+
+@pytest.mark.parametrize("secret", ["container:key@account", "container@user:key@account"])
+def test_a_password_before_an_account_of_azure_is_seen(secret):
+    uri = f"abfss://{secret}.dfs.core.windows.net/run"
+    assert holds_credentials(uri)
+    assert "key" not in without_credentials(uri)

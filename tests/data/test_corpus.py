@@ -1,0 +1,37 @@
+"""Files become parts of one corpus, whatever some of them hold."""
+
+import gzip
+
+import pytest
+
+from sentiflow.config.sections import FormatSettings
+from sentiflow.data import corpus
+from sentiflow.errors import UserError
+
+FORM = FormatSettings(kind="csv", columns={"text": "text"})
+EMPTY = [b"", b"\n\r\n", b"\xef\xbb\xbf", b"text\n", b"text"]
+
+
+def open_files(folder, *contents):
+    """Write files and open them as a corpus."""
+    uris = []
+    for number, content in enumerate(contents):
+        suffix = ".gz" if content.startswith(b"\x1f\x8b") else ""
+        (folder / f"{number}.csv{suffix}").write_bytes(content)
+        uris.append(f"{folder}/{number}.csv{suffix}")
+    return corpus.open_csv(uris, settings=FORM, rows_per_part=10, unpack_to=str(folder / "work"))
+
+
+@pytest.mark.parametrize("empty", [*EMPTY, gzip.compress(b"\n")])
+def test_a_file_without_a_record_adds_no_row_and_is_named(tmp_path, empty):
+    found = open_files(tmp_path, empty, b"text,id\nx,1\ny,2\n", empty, b"text,id\nz,3\n")
+    assert [part.csv_range.first_row for part in found.parts] == [0, 2]
+    assert (found.num_rows, len(found.files["files"])) == (3, 4)
+    assert [note.partition(" ")[2] for note in found.notes] == ["holds no record"] * 2
+    names = [corpus.read_part(found, n).tweets["text"].to_pylist() for n in range(2)]
+    assert names == [["x", "y"], ["z"]]
+
+
+def test_a_corpus_without_a_record_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"0\.csv holds no record: it has at most a header$"):
+        open_files(tmp_path, *EMPTY)
