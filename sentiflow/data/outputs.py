@@ -14,16 +14,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from importlib.metadata import version
-from typing import Any, TypedDict, cast
+from typing import Any, cast
 
 from sentiflow import __version__
-from sentiflow.config.settings import flatten
 from sentiflow.data import exchange, manifest
+from sentiflow.data.differences import Description, find_changes
 from sentiflow.data.exchange import MANIFEST, NEXT, STARTED
 from sentiflow.data.manifest_types import (
     Counts,
     FileEntry,
-    InputFile,
     Manifest,
     RunRecord,
     Settings,
@@ -76,14 +75,20 @@ class OutputSpec:
         """Identify the result: a hash of the stage, its settings and its inputs' fingerprints."""
         return manifest.identify(self.stage, self.settings, self.inputs)
 
+    def find_changes(self, there: Description, *, may_grow: bool = False) -> list[str]:
+        """List the settings and inputs in which an existing run differs.
 
-class Started(TypedDict):
+        Args:
+            there: The run, complete or not.
+            may_grow: Whether files may have been added at the end of the growing input.
+        """
+        grows = self.grows if may_grow else ""
+        return find_changes(there, self.settings, self.inputs, grows=grows)
+
+
+class Started(Description):
     """The content of ``started.json``: an unfinished run."""
 
-    stage: str
-    format_version: int
-    settings: Settings
-    inputs: dict[str, Any]
     owns: list[str]
     """As in the run's :class:`OutputSpec`."""
     overwrite: bool
@@ -131,7 +136,7 @@ def find_status(spec: OutputSpec, *, uri: str = "") -> Status:
         return Status(state, differences, record, started, there, is_tidy)
     if STARTED not in names:
         return Status(State.NOT_OURS if names - half else State.ABSENT)
-    differences = tuple(_find_changes(spec, started, may_grow=True)) if started else ()
+    differences = tuple(spec.find_changes(started, may_grow=True)) if started else ()
     has_results = names & set(spec.owns) - {WORK}
     state = State.DIFFERENT if differences and has_results else State.UNFINISHED
     return Status(state, differences, started=started, is_tidy=False)
@@ -150,8 +155,8 @@ def _compare(
     spec: OutputSpec, record: Manifest, sizes: Mapping[str, int]
 ) -> tuple[State, tuple[str, ...]]:
     """Compare a complete result with the spec."""
-    changes = _find_changes(spec, record)
-    has_grown = bool(changes) and not _find_changes(spec, record, may_grow=True)
+    changes = spec.find_changes(record)
+    has_grown = bool(changes) and not spec.find_changes(record, may_grow=True)
     if changes and not has_grown:
         return State.DIFFERENT, tuple(changes)
     if damaged := manifest.find_damaged(record, sizes):
@@ -197,7 +202,7 @@ class Output:
         started = status.next_started if self.replaces else status.started
         self.resumes = bool(
             started
-            and not _find_changes(spec, started, may_grow=True)
+            and not spec.find_changes(started, may_grow=True)
             and (started["overwrite"] or not overwrite)
         )
         """Whether there is an unfinished run to resume."""
@@ -384,75 +389,6 @@ def list_files(uri: str, name: str) -> list[FileEntry]:
     """List the files of the subdirectory ``name``, for a manifest."""
     sizes = sorted(filesystem.sizes(join(uri, name)).items())
     return [{"path": join(name, path), "rows": None, "bytes": size} for path, size in sizes]
-
-
-def _find_changes(
-    spec: OutputSpec, there: Manifest | Started, *, may_grow: bool = False
-) -> list[str]:
-    """List the settings and inputs in which an existing run, complete or not, differs.
-
-    Args:
-        spec: The output that is wanted.
-        there: The existing run.
-        may_grow: Whether files may be added at the end of the growing input.
-    """
-    if there["format_version"] != manifest.FORMAT_VERSION:
-        return ["written by another version of sentiflow"]
-    old, new = flatten(there["settings"]), flatten(json.loads(json.dumps(spec.settings)))
-    settings = [
-        f"{key}: {_brief(old.get(key))} there, {_brief(new.get(key))} here"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
-    ]
-    inputs = [
-        f"another {name}" + _explain_files(there["inputs"].get(name), spec.inputs.get(name))
-        for name in sorted(there["inputs"].keys() | spec.inputs.keys())
-        if _fingerprint_of(there["inputs"], name) != _fingerprint_of(spec.inputs, name)
-        and not _has_same_files(
-            there["inputs"].get(name),
-            spec.inputs.get(name),
-            may_grow=may_grow and name == spec.grows,
-        )
-    ]
-    return settings + inputs
-
-
-def _has_same_files(there: Any, here: Any, *, may_grow: bool) -> bool:
-    """Say whether two inputs are the same files, or such to which others were added at the end."""
-    old, new = ((described or {}).get("files", ()) for described in (there, here))
-    has_all = len(new) >= len(old) > 0 if may_grow else len(new) == len(old) > 0
-    return has_all and all(map(_is_same_file, old, new))
-
-
-def _is_same_file(one: InputFile, other: InputFile) -> bool:
-    """Compare files by content, where both were read, otherwise by URI, size and time."""
-    if one["tree_sha256"] and other["tree_sha256"]:
-        return manifest.identify_file(one) == manifest.identify_file(other)
-    return all(one[key] == other[key] for key in ("uri", "bytes", "modified_ns"))
-
-
-def _explain_files(before: Any, now: Any) -> str:
-    """Describe the first difference between two inputs of files."""
-    old, new = ((inputs or {}).get("files", []) for inputs in (before, now))
-    there, here = ([manifest.identify_file(item) for item in files] for files in (old, new))
-    if not old or not new or there == here[: len(there)]:
-        return ""
-    if len(old) == len(new) == 1 and old[0]["uri"] != new[0]["uri"]:
-        return f": {old[0]['uri']} there, {new[0]['uri']} here"
-    first = next(i for i, name in enumerate(there) if here[i : i + 1] != [name])
-    uris = [item["uri"] for item in new]
-    if there[first] in here and first < len(uris):
-        return f", {uris[first]} is not at the end"
-    return f", {old[first]['uri']} {'was changed' if old[first]['uri'] in uris else 'is gone'}"
-
-
-def _fingerprint_of(inputs: dict[str, Any], name: str) -> Any:
-    return inputs.get(name, {}).get("fingerprint")
-
-
-def _brief(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _to_json(record: Manifest | Started) -> bytes:
