@@ -11,7 +11,7 @@ import pytest
 
 import sentiflow
 from sentiflow.config import settings
-from sentiflow.data import csv_records, manifest, text_hash, tweets
+from sentiflow.data import csv_records, outputs, text_hash, tweets
 from sentiflow.errors import UserError
 from sentiflow.models import rules as text_rules
 from sentiflow.models import tokenizer, vocabulary
@@ -111,7 +111,7 @@ def describe(tmp_path, sample_csv):
 def test_a_new_version_alone_is_not_another_result(describe, monkeypatch):
     before = describe()
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "99.0")
-    monkeypatch.setattr(manifest, "version", lambda name: "99.0")
+    monkeypatch.setattr(outputs, "version", lambda name: "99.0")
     monkeypatch.setattr(sentiflow, "__version__", "99.0")
     monkeypatch.setattr(pa, "__version__", "99.0")
     found()
@@ -124,8 +124,9 @@ def test_a_changed_rule_is_another_result_and_named(describe, monkeypatch):
     found()
     now = describe()
     assert now.fingerprint != before.fingerprint
-    record = json.loads(json.dumps({"settings": before.settings, "inputs": before.inputs}))
-    (line,) = manifest._differences(now, record)
+    there = {"settings": before.settings, "inputs": before.inputs, "format_version": 2}
+    record = json.loads(json.dumps(there))
+    (line,) = now.find_changes(record)
     assert line.startswith("rules.tokenizer: ")
 
 
