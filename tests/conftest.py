@@ -1,9 +1,12 @@
 """What several tests share: a quiet environment, one Ray, and one finished run of the pipeline."""
 
+import fcntl
+import functools
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -59,6 +62,14 @@ def resources() -> Iterator["cluster.Resources"]:  # noqa: F821
         yield found
 
 
+@pytest.fixture(scope="session")
+def on_this_ray(resources: "cluster.Resources") -> dict[str, str]:  # noqa: F821
+    """Give the environment of a command that joins the session's Ray and starts none itself."""
+    import ray
+
+    return os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+
+
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """Hear what a stage that runs in this process says to the user."""
@@ -77,6 +88,26 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@functools.cache
+def _empty_store() -> bytes:
+    """Let MLflow make an SQLite store; returns its file."""
+    from mlflow import MlflowClient
+
+    with tempfile.TemporaryDirectory() as folder:
+        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+        return Path(folder, "mlflow.db").read_bytes()
+
+
+def make_store(folder: Path, name: str = "mlflow.db") -> str:
+    """Put an MLflow store without runs into ``folder``, unless one is there; returns its address.
+
+    It is a copy: MLflow itself needs seconds for the tables of each new file.
+    """
+    if not (folder / name).exists():
+        (folder / name).write_bytes(_empty_store())
+    return f"sqlite:///{folder}/{name}"
+
+
 SMALL_MODEL = {"cell": "gru", "hidden_size": 32, "bidirectional": True, "pooling": "mean_max"}
 
 
@@ -93,8 +124,9 @@ def write_config(folder: Path, csv: Path, **sections: object) -> Path:
             "learning_rate": 0.01,
         },
         "score": {"rows_per_file": 2500},
-        "tracking": {"uri": f"sqlite:///{folder}/mlflow.db"},
     }
+    if "tracking" not in sections:
+        config["tracking"] = {"uri": make_store(folder)}
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config | sections))
     return path
@@ -116,12 +148,21 @@ def sentiflow() -> Callable[..., subprocess.CompletedProcess[str]]:
 def finished_run(
     tmp_path_factory: pytest.TempPathFactory, sample_csv: Path, sentiflow: Callable[..., object]
 ) -> Path:
-    """Run the whole pipeline once; the folder holds ``config.yaml``, ``run`` and ``mlflow.db``."""
-    folder = tmp_path_factory.mktemp("finished")
-    result = sentiflow("run", write_config(folder, sample_csv))
-    assert result.returncode == 0, result.stderr
-    (folder / "stdout.txt").write_text(result.stdout)
-    (folder / "stderr.txt").write_text(result.stderr)
+    """Run the whole pipeline once for all processes of pytest-xdist; to be read only.
+
+    The folder holds ``config.yaml``, ``run``, ``mlflow.db``, and what was printed.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    with open(f"{folder}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "stderr.txt").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # another process failed to make it
+            folder.mkdir()
+            result = sentiflow("run", write_config(folder, sample_csv))
+            assert result.returncode == 0, result.stderr
+            (folder / "stdout.txt").write_text(result.stdout)
+            (folder / "stderr.txt").write_text(result.stderr)
     return folder
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import yaml
+from conftest import make_store
 from typer.testing import CliRunner
 
 from sentiflow.cli.app import app
@@ -27,7 +28,7 @@ NEUTRAL, UNLABELLED = 2, None
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> str:
-    uri = f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+    uri = make_store(tmp_path_factory.mktemp("store"))
     recording.open_store(uri, experiment="laws", required=True)
     return uri
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,6 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 import torch
-import yaml
 from conftest import PROJECT, write_config
 from test_resume import busy_workers
 
@@ -363,11 +363,10 @@ def test_another_model_corpus_or_setting_is_refused(
 def test_a_model_of_the_registry_is_downloaded_to_where_all_nodes_find_it(
     tmp_path, corpora, finished_run, resources
 ):
-    store = {"uri": f"sqlite:///{finished_run}/mlflow.db"}
+    shutil.copy(finished_run / "mlflow.db", tmp_path)
     config = configure(
         tmp_path, finished_run, corpora / "day-0.csv", model_uri="models:/test@wrong"
     )
-    config = write_config(tmp_path, corpora, score=read_section(config, "score"), tracking=store)
     with pytest.raises(UserError, match="test has no alias wrong"):
         score(config)
     model = "score.model_uri=models:/test@candidate"
@@ -379,11 +378,6 @@ def test_a_model_of_the_registry_is_downloaded_to_where_all_nodes_find_it(
     score(config, f"score.model_uri={finished_run}/run/trained/model", direct)
     expected = ds.dataset(tmp_path / "direct/predictions").to_table().to_pandas()
     assert_same(table(tmp_path), expected.sort_values("row_id").reset_index(drop=True))
-
-
-def read_section(config, name):
-    """Read one section of a settings file."""
-    return yaml.safe_load(config.read_text())[name]
 
 
 def test_predict_loads_a_model_of_the_registry(finished_run, sentiflow):

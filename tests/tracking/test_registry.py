@@ -19,6 +19,7 @@ import mlflow
 import pyarrow as pa
 import pytest
 import yaml
+from conftest import make_store
 from mlflow.entities import LoggedModelOutput
 from test_cli import invoke
 
@@ -65,7 +66,7 @@ def serving(*command: object, health: str, **variables: str) -> Iterator[str]:
 def server(tmp_path_factory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("server")
     command = [BIN / "mlflow", "server", "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--backend-store-uri", make_store(folder)]
     command += ["--artifacts-destination", folder / "artifacts"]
     with serving(*command, health="health", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as uri:
         yield uri
@@ -79,7 +80,7 @@ def uri(request) -> str:
 
 @pytest.fixture(scope="module")
 def sqlite(tmp_path_factory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/mlflow.db"
+    return make_store(tmp_path_factory.mktemp("sqlite"))
 
 
 @pytest.fixture(scope="module")
