@@ -19,11 +19,29 @@ REAL_DATA = PROJECT.parent / "shared" / "data"
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+"""Small products take a multiple of their time while two processes have two threads each; jobs
+choose the number of their threads themselves."""
 
 hypothesis.settings.register_profile("patient", deadline=None)  # the machine may be busy
 hypothesis.settings.register_profile("same_examples", deadline=None, derandomize=True)
 """For ``make test``, which must say the same of the same code; others look for new examples."""
 hypothesis.settings.load_profile("patient")
+
+
+LONGEST = [
+    "test_several_nodes.py", "test_pages.py", "test_score.py", "test_pipeline.py",
+    "test_submit.py", "test_train.py", "test_sweep.py", "test_outage.py", "test_startup.py",
+    "test_prepare.py", "test_evaluate.py", "test_cluster_checks.py", "test_map_stages_on_ray.py",
+    "test_registry.py",
+]  # fmt: skip
+"""The files that take longest, longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that no process has one left when the others are done."""
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -75,17 +93,6 @@ def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """Hear what a stage that runs in this process says to the user."""
     caplog.set_level("INFO", "sentiflow")
     return caplog
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Let small products not wait for a second core that another process has."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @functools.cache

@@ -35,8 +35,6 @@ A_BAG = {"model": {"kind": "bag_of_embeddings", "hidden_sizes": [5], "dropout": 
 A_FROZEN_BAG = {"model": A_BAG["model"] | {"vectors": "frozen"}}
 NUM_ROWS = 150
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def make_settings(**changes):
     return TrainSettings.model_validate(SETTINGS | changes)
@@ -183,7 +181,6 @@ def test_the_same_seed_gives_the_same_curve_and_another_seed_another(uris):
 
 def run_rank(rank, world_size, uris, settings, port, queue):
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", rank=rank, world_size=world_size)
     trainer = make_trainer(uris, settings, rank=rank, world_size=world_size)
     try:
