@@ -80,14 +80,6 @@ def resources() -> Iterator["cluster.Resources"]:  # noqa: F821
         yield found
 
 
-@pytest.fixture(scope="session")
-def on_this_ray(resources: "cluster.Resources") -> dict[str, str]:  # noqa: F821
-    """Give the environment of a command that joins the session's Ray and starts none itself."""
-    import ray
-
-    return os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
-
-
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """Hear what a stage that runs in this process says to the user."""

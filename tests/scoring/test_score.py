@@ -94,6 +94,21 @@ def undisturbed(tmp_path_factory, corpora, finished_run, resources):
     return table(folder)
 
 
+@pytest.fixture(scope="module")
+def first_day(tmp_path_factory, corpora, finished_run, resources):
+    """Score the first file once."""
+    folder = tmp_path_factory.mktemp("first_day")
+    score(configure(folder, finished_run, corpora / "day-0.csv"))
+    return folder
+
+
+@pytest.fixture
+def scored(tmp_path, corpora, finished_run, first_day):
+    """Copy what was scored of the first file; returns the settings of that scoring."""
+    shutil.copytree(first_day / "run", tmp_path / "run")
+    return configure(tmp_path, finished_run, corpora / "day-0.csv")
+
+
 def test_every_row_is_scored_once(undisturbed):
     assert undisturbed["row_id"].tolist() == list(range(NUM_ROWS))
 
@@ -153,22 +168,19 @@ def test_a_killed_worker_is_not_noticed(tmp_path, corpora, finished_run, undistu
 
 
 def test_only_new_files_of_an_extended_corpus_are_scored(
-    tmp_path, corpora, finished_run, undisturbed, resources, said
+    tmp_path, corpora, scored, undisturbed, said
 ):
-    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    score(config)
     before = times(tmp_path)
     days = [f"{corpora}/day-{number}.csv" for number in range(3)]
-    said.clear()
-    score(config, f"score.corpus=[{days[0]},{days[1]}]")
+    score(scored, f"score.corpus=[{days[0]},{days[1]}]")
     assert "score     10,000 rows scored" in said.text
-    score(config, f"score.corpus={corpora}/day-*.csv")
+    score(scored, f"score.corpus={corpora}/day-*.csv")
     after = times(tmp_path)
     assert {name: after[name] for name in before} == before
     assert_same(table(tmp_path), undisturbed)
     assert record(tmp_path)["counts"]["accepted"] == record(tmp_path)["profile"]["rows"] == NUM_ROWS
     assert [f["uri"] for f in record(tmp_path)["inputs"]["corpus"]["files"]] == days
-    assert not score(config, f"score.corpus={corpora}/day-*.csv").ran
+    assert not score(scored, f"score.corpus={corpora}/day-*.csv").ran
 
 
 @pytest.mark.soak
@@ -192,62 +204,49 @@ def test_a_killed_incremental_scoring_resumes_with_files_added_since(
     assert_same(table(tmp_path), undisturbed)
 
 
-def test_a_failed_incremental_scoring_keeps_the_previous_predictions(
-    tmp_path, corpora, finished_run, resources
-):
-    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    score(config)
+def test_a_failed_incremental_scoring_keeps_the_previous_predictions(tmp_path, corpora, scored):
     before = record(tmp_path), times(tmp_path)
     (tmp_path / "empty.csv").write_text("\n")
     with pytest.raises(UserError, match=r"empty\.csv holds no record"):
-        score(config, f"score.corpus=[{corpora}/day-0.csv,{tmp_path}/empty.csv]")
+        score(scored, f"score.corpus=[{corpora}/day-0.csv,{tmp_path}/empty.csv]")
     assert (record(tmp_path), times(tmp_path)) == before
-    assert not score(config).ran
+    assert not score(scored).ran
 
 
-def test_parts_of_an_abandoned_incremental_scoring_are_removed(
-    tmp_path, corpora, finished_run, resources
-):
-    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    score(config)
+def test_parts_of_an_abandoned_incremental_scoring_are_removed(tmp_path, corpora, scored):
     before = times(tmp_path)
     days = f"score.corpus=[{corpora}/day-0.csv,{corpora}/day-1.csv]"
-    manifest.begin(scoring.describe_output(settings.load(config, [days])), resumable=True)
+    manifest.begin(scoring.describe_output(settings.load(scored, [days])), resumable=True)
     filesystem.write_bytes(f"{tmp_path}/run/scored/predictions/part-00004.parquet", b"half")
-    assert not score(config).ran
+    assert not score(scored).ran
     assert times(tmp_path) == before
 
 
-def leave_unfinished(folder, config, *overrides, key="another model"):
+def leave_unfinished(folder, config, *, key="another model"):
     """Make a finished scoring look like one that was killed at its end."""
-    score(config, *overrides)
     os.remove(folder / "run/scored/manifest.json")
     manifest._write_started(scoring.describe_output(settings.load(config)), key)
 
 
-def test_an_unfinished_scoring_with_another_model_is_replaced_with_overwrite_only(
-    tmp_path, corpora, finished_run, resources
-):
-    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    leave_unfinished(tmp_path, config)
+def test_an_unfinished_scoring_with_another_model_is_replaced_with_overwrite_only(tmp_path, scored):
+    leave_unfinished(tmp_path, scored)
     with pytest.raises(UserError, match="unfinished run of other settings"):
-        score(config)
+        score(scored)
     assert len(times(tmp_path)) == 4
-    score(config, overwrite=True)
+    score(scored, overwrite=True)
     assert len(table(tmp_path)) == 10_000
 
 
 def test_an_unfinished_scoring_of_another_corpus_is_replaced_with_overwrite_only(
-    tmp_path, corpora, finished_run, resources
+    tmp_path, corpora, scored
 ):
-    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    spec = scoring.describe_output(settings.load(config))
-    leave_unfinished(tmp_path, config, key=manifest.fingerprint([scoring.key_of(spec), "fp32"]))
+    spec = scoring.describe_output(settings.load(scored))
+    leave_unfinished(tmp_path, scored, key=manifest.fingerprint([scoring.key_of(spec), "fp32"]))
     scoring._save_begun(spec, "fp32")
     with pytest.raises(UserError, match="unfinished run of another corpus"):
-        score(config, f"score.corpus={corpora}/day-1.csv")
+        score(scored, f"score.corpus={corpora}/day-1.csv")
     assert len(times(tmp_path)) == 4
-    score(config, f"score.corpus={corpora}/day-1.csv", overwrite=True)
+    score(scored, f"score.corpus={corpora}/day-1.csv", overwrite=True)
     assert len(table(tmp_path)) == 10_000
 
 
@@ -280,11 +279,7 @@ def test_a_task_left_by_a_killed_run_writes_nothing_into_the_directory_of_anothe
     assert not list((tmp_path / "run/scored").rglob("*.parquet"))
 
 
-def test_an_invalid_request_deletes_nothing_even_with_overwrite(
-    tmp_path, corpora, finished_run, resources
-):
-    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    score(config)
+def test_an_invalid_request_deletes_nothing_even_with_overwrite(tmp_path, corpora, scored):
     before = record(tmp_path), times(tmp_path)
     (tmp_path / "no.parquet").write_bytes(b"PAR1")
     for override, problem in (
@@ -293,7 +288,7 @@ def test_an_invalid_request_deletes_nothing_even_with_overwrite(
         (f"score.corpus=[{corpora}/day-0.csv,{tmp_path}/no.parquet]", "mixes CSV and Parquet"),
     ):
         with pytest.raises(UserError, match=problem):
-            score(config, override, overwrite=True)
+            score(scored, override, overwrite=True)
     assert (record(tmp_path), times(tmp_path)) == before
 
 
@@ -340,7 +335,7 @@ def test_a_new_file_that_repeats_a_row_id_is_refused_and_predictions_stay(
     ],
 )
 def test_another_model_corpus_or_setting_is_refused(
-    tmp_path, corpora, finished_run, resources, override, difference
+    tmp_path, corpora, finished_run, scored, override, difference
 ):
     place = corpora
     if "model_uri" in override:
@@ -349,11 +344,9 @@ def test_another_model_corpus_or_setting_is_refused(
         with torch.no_grad():
             package.network.output.bias += 1
         package.save(str(tmp_path / "model"), lineage={})
-    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    score(config)
     before = times(tmp_path)
     with pytest.raises(UserError, match=f"belongs to other settings.*{difference}"):
-        score(config, override.format(place))
+        score(scored, override.format(place))
     assert times(tmp_path) == before
 
 

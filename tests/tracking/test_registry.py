@@ -333,7 +333,7 @@ def predict_by_mlflow(python_bin: Path, model: str, folder: Path, **variables: s
     return json.loads((folder / "answers.json").read_text())
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_mlflow_models_predict_answers_as_the_package_does(server, make_package, tmp_path):
     package = make_package()
     register(package, server, name="predict")
