@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import PROJECT, write_config
+from test_cli import invoke
 from test_resume import busy_workers
 
 from sentiflow import pipeline
@@ -373,11 +374,11 @@ def test_a_model_of_the_registry_is_downloaded_to_where_all_nodes_find_it(
     assert_same(table(tmp_path), expected.sort_values("row_id").reset_index(drop=True))
 
 
-def test_predict_loads_a_model_of_the_registry(finished_run, sentiflow):
-    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{finished_run}/mlflow.db"}
+def test_predict_loads_a_model_of_the_registry(finished_run, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{finished_run}/mlflow.db")
     named, direct = (
-        sentiflow("predict", model, "good day", "bad day", env=environment)
-        for model in ("models:/test@candidate", finished_run / "run/trained/model")
+        invoke("predict", model, "good day", "bad day")
+        for model in ("models:/test@candidate", str(finished_run / "run/trained/model"))
     )
     assert named.stdout == direct.stdout != ""
 
