@@ -38,19 +38,14 @@ from measuring import make_csv, sentiflow, show_rates, take_turns, write_config
 from torch import nn
 
 from sentiflow.cluster import memory
-from sentiflow.config.sections import TrainSettings
+from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
+from sentiflow.data.schema import NUM_VIRTUAL_SHARDS
 from sentiflow.models import batching, cpu, vocabulary
+from sentiflow.training.initial_network import build
 from sentiflow.training.objectives import ClassificationObjective
-from sentiflow.training.task import build
 from sentiflow.training.trainer import Trainer
-from sentiflow.training.virtual_shards import (
-    NUM_VIRTUAL_SHARDS,
-    OwnRows,
-    TrainInput,
-    VirtualShards,
-    own_shards,
-)
+from sentiflow.training.virtual_shards import OwnRows, TrainInput, VirtualShards, own_shards
 
 BIGRU = {"model": {"cell": "gru", "hidden_size": 128, "dropout": 0.0}}
 RNN = {
@@ -116,18 +111,12 @@ def run_ours(prepared: Path, settings: TrainSettings, rank: int = 0, world_size:
     return trainer.train_epoch().tweets_per_second
 
 
-def run_curve(prepared: Path, settings: TrainSettings) -> list[float]:
-    """Train with the trainer; validation accuracy after each epoch."""
-    trainer = make_trainer(prepared, settings, plan(prepared, "validation"), 0, 1)
-    return [trainer.train_epoch().validation_accuracy for _ in range(settings.num_epochs)]
-
-
-def run_losses(
-    prepared: Path, settings: TrainSettings, rank: int = 0, world_size: int = 1
+def run_curve(
+    metric: str, prepared: Path, settings: TrainSettings, rank: int = 0, world_size: int = 1
 ) -> list[float]:
-    """Train with one or several workers; validation loss after each epoch."""
+    """Train with one or several workers; a metric of validation after each epoch."""
     trainer = make_trainer(prepared, settings, plan(prepared, "validation"), rank, world_size)
-    return [trainer.train_epoch().validation_loss for _ in range(settings.num_epochs)]
+    return [getattr(trainer.train_epoch(), metric) for _ in range(settings.num_epochs)]
 
 
 def make_trainer(
@@ -142,8 +131,6 @@ def make_trainer(
         objective=ClassificationObjective(build(settings, words)),
         train=open_train(prepared, settings, own),
         validation=OwnRows(validation, own=own),
-        rank=rank,
-        world_size=world_size,
         device=torch.device("cpu"),
     )
 
@@ -205,9 +192,8 @@ def run_tutorial(prepared: Path, settings: TrainSettings) -> float:
     for _ in range(2):
         began, done = time.perf_counter(), 0
         sources = [iter(loader) for loader in loaders]
-        for number in generator.permutation(
-            np.repeat(np.arange(len(loaders)), list(map(len, loaders)))
-        ):
+        numbers = np.repeat(np.arange(len(loaders)), list(map(len, loaders)))
+        for number in generator.permutation(numbers):
             token_ids, labels = next(sources[number])
             lengths = torch.full((len(labels),), token_ids.shape[1])
             loss = nn.functional.cross_entropy(network(token_ids, lengths), labels)
@@ -284,7 +270,7 @@ def draw_workers(prepared: Path, path: Path) -> None:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for world_size, style in ((1, "-"), (2, "--"), (4, ":")):
-        curve = measure(run_losses, prepared, settings, world_size)
+        curve = measure(partial(run_curve, "validation_loss"), prepared, settings, world_size)
         print(f"  {world_size:<34} " + " ".join(f"{loss:.6f}" for loss in curve), flush=True)
         axes.plot(range(1, 5), curve, style, linewidth=1 + world_size, alpha=0.7, label=world_size)
     axes.set(xlabel="epoch", ylabel="validation loss", xticks=range(1, 5))
@@ -295,13 +281,10 @@ def draw_workers(prepared: Path, path: Path) -> None:
 def compare_curves(prepared: Path, contestants: dict, repeats: int) -> None:
     """Print the mean validation accuracy of several seeds after each epoch."""
     print("\ncurves: validation accuracy after each epoch")
+    run = partial(run_curve, "validation_accuracy")
     for name, settings in contestants.items():
-        curves = [
-            measure(
-                run_curve, prepared, settings.model_copy(update={"seed": seed, "num_epochs": 6})
-            )
-            for seed in range(repeats)
-        ]
+        changes = [{"seed": seed, "num_epochs": 6} for seed in range(repeats)]
+        curves = [measure(run, prepared, settings.model_copy(update=each)) for each in changes]
         means = " ".join(f"{accuracy:.4f}" for accuracy in np.mean(curves, axis=0))
         print(f"  {name:<34} {means}", flush=True)
 
@@ -320,10 +303,8 @@ def time_starts(prepared: Path, num_workers: int, repeats: int) -> list[float]:
         seconds = []
         for seed in range(repeats + 1):
             began = time.perf_counter()
-            changes = [f"train.seed={seed}", "--overwrite"]
-            with subprocess.Popen(
-                [*command, *changes], stderr=subprocess.PIPE, text=True
-            ) as process:
+            arguments = [*command, f"train.seed={seed}", "--overwrite"]
+            with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
                 next(line for line in process.stderr if ", validation accuracy " in line)
                 seconds.append(time.perf_counter() - began)
                 process.stderr.read()

@@ -24,6 +24,7 @@ PLOT_STYLE: Any = {
     "lines.linewidth": 1.8,
     "savefig.dpi": 220,
     "text.color": INK,
+    "text.parse_math": False,  # a dollar sign in a word starts no formula
     "xtick.color": INK,
     "ytick.color": INK,
 }

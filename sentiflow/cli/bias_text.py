@@ -27,7 +27,7 @@ def to_text(bias: WordBias) -> str:
     parts = [_describe_direction(bias.direction)] if bias.direction else []
     parts += [_describe_associations(bias.associations)] if bias.associations else []
     caveat = f"{CAVEAT} {TESTS_CAVEAT}" if bias.associations else CAVEAT
-    return "\n\n\n".join([*parts, _text(caveat)])
+    return "\n\n\n".join([*parts, wrap(caveat)])
 
 
 def _describe_direction(direction: Direction) -> str:
@@ -43,9 +43,9 @@ def _describe_direction(direction: Direction) -> str:
         f"differences. A word with a cosine below 0 leans to {negative}, above 0 to {positive}."
     )
     head = ("lowest first", "", "highest first" if half < len(placed) else "", "")
-    table = _table([head, *(left + right for left, right in sides)], "<><>")
+    table = align([head, *(left + right for left, right in sides)], "<><>")
     unknown = f"without a vector: {', '.join(direction.unknown)}" if direction.unknown else ""
-    return "\n\n".join(filter(None, (_text(explained), table, _text(unknown))))
+    return "\n\n".join(filter(None, (wrap(explained), table, wrap(unknown))))
 
 
 def _describe_associations(associations: Sequence[Association]) -> str:
@@ -55,11 +55,11 @@ def _describe_associations(associations: Sequence[Association]) -> str:
         f"or {MAX_PARTITIONS:,} random ones) with at least this association; * is below 0.05."
     )
     head = ("", "targets", "attributes", "known", "d", "p", "")
-    table = _table([head, *map(_describe_association, associations)], "<<<>>><")
+    table = align([head, *map(_describe_association, associations)], "<<<>>><")
     not_made = [
         f"{each.name} is skipped: {each.not_made}" for each in associations if each.not_made
     ]
-    return "\n\n".join(filter(None, (_text(explained), table, "\n".join(not_made))))
+    return "\n\n".join(filter(None, (wrap(explained), table, "\n".join(not_made))))
 
 
 def _describe_association(found: Association) -> tuple[str, ...]:
@@ -71,11 +71,3 @@ def _describe_association(found: Association) -> tuple[str, ...]:
     mark = "*" if found.p_value < 0.05 else " "
     partitions = "all" if found.is_exact else "random"
     return (*cells, f"{found.effect_size:+.2f}", p_value, f"{mark} {partitions}")
-
-
-def _table(rows: Sequence[Sequence[str]], sides: str) -> str:
-    return "\n".join(align(rows, sides))
-
-
-def _text(text: str) -> str:
-    return "\n".join(wrap(text))

@@ -20,13 +20,13 @@ _METRICS = {
 def to_text(found: Comparison) -> str:
     """Write a comparison: both runs, settings that differ, metrics, slices, the verdict."""
     blocks = [
-        [*_describe("first", found.first), *_describe("second", found.second)],
-        _count_rows(found),
+        _describe("first", found.first) + _describe("second", found.second),
+        [_count_rows(found)],
         _list_settings(found.settings),
         _list_metrics(found),
         _list_slices(found.slices),
-        [line for note in found.notes for line in wrap(f"Note: {note}.")],
-        wrap(found.verdict),
+        [wrap(f"Note: {note}.") for note in found.notes],
+        [wrap(found.verdict)],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
@@ -37,7 +37,7 @@ def _describe(side: str, model: Model) -> list[str]:
     return [f"{side:<7} {model.name}{where}", f"        model {model.fingerprint}{about}"]
 
 
-def _count_rows(found: Comparison) -> list[str]:
+def _count_rows(found: Comparison) -> str:
     kind = "labelled" if found.split == "all" else f"labelled {found.split}"
     lines = [f"{found.num_rows:,} {kind} rows are compared."]
     for side, other, model in (
@@ -64,7 +64,7 @@ def _list_settings(settings: Sequence[Setting] | None) -> list[str]:
     if not settings:
         return ["All settings of training and preparation are equal."]
     rows = [(s.key, shorten(s.first), shorten(s.second)) for s in settings]
-    return align([("settings that differ", "first", "second"), *rows], "<<<")
+    return [align([("settings that differ", "first", "second"), *rows], "<<<")]
 
 
 def _list_metrics(found: Comparison) -> list[str]:
@@ -77,7 +77,7 @@ def _list_metrics(found: Comparison) -> list[str]:
         f"Only the first is right on {counts.only_first_right:,} rows, only the second on "
         f"{counts.only_second_right:,}. McNemar's exact test: {write_p(counts.p_value)}."
     )
-    return [*align(rows, "<>>>>>"), "* lower is better", *wrap(test)]
+    return [align(rows, "<>>>>>"), "* lower is better", wrap(test)]
 
 
 def _list_slices(slices: Sequence[SliceDifference]) -> list[str]:
@@ -96,7 +96,7 @@ def _list_slices(slices: Sequence[SliceDifference]) -> list[str]:
         rows.append((name, f"{item.num_rows:,}", *values, value, interval, test))
     rest = len(slices) - len(moved)
     last = f"No difference is shown in the other {rest} slices. " if rest else ""
-    return [*align(rows, "<>>>>>>"), f"{last}p is adjusted for {len(slices)} slices (Holm)."]
+    return [align(rows, "<>>>>>>"), f"{last}p is adjusted for {len(slices)} slices (Holm)."]
 
 
 def _write(value: float | None) -> str:

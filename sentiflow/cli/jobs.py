@@ -5,7 +5,7 @@ import gc
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 import yaml
@@ -75,16 +75,10 @@ def _job(verb: str) -> Callable[..., None]:
     ) -> None:
         with reporting(verbose):
             resolved = settings.load(config, overrides or ())
-            from sentiflow import pipeline
-
-            verbs = [v for v in pipeline.VERBS if verb in (v, "run")]
-            if dry_run:
-                _show_plan(resolved, verbs, overwrite)
-                return
-            outcomes = pipeline.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
-            if as_json:
-                typer.echo(json.dumps({o.verb: o.record for o in outcomes}, ensure_ascii=False))
-            else:
+            outcomes = _run(resolved, verb, overwrite=overwrite, dry_run=dry_run, verbose=verbose)
+            if outcomes and as_json:
+                typer.echo(_to_json(outcomes))
+            elif outcomes:
                 _summarize(verb, outcomes, tracking_uri=resolved.tracking.uri)
 
     return command
@@ -108,27 +102,37 @@ def sweep(
                     f"--best-to {best_to} is the settings file itself", hint="name another file"
                 )
             check_free(best_to, overwrite, option="--best-to ")
-        from sentiflow import pipeline
-
-        if dry_run:
-            _show_plan(resolved, ["sweep"], overwrite)
+        outcomes = _run(resolved, "sweep", overwrite=overwrite, dry_run=dry_run, verbose=verbose)
+        if not outcomes:
             return
-        (outcome,) = pipeline.run(resolved, ["sweep"], overwrite=overwrite, verbose=verbose)
         from sentiflow.training import sweep as sweeping
 
-        if as_json:
-            typer.echo(json.dumps(outcome.record["trials"], ensure_ascii=False))
-        else:
-            typer.echo(sweeping.to_text(outcome.record))
+        record = outcomes[0].record
+        trials = record["trials"]
+        typer.echo(_to_json(outcomes) if as_json else sweeping.to_text(record))
         if best_to is not None:
-            best = sweeping.best(outcome.record)
-            origin = f"# The best of {len(outcome.record['trials'])} trials of {config.name}: "
-            metric = resolved.train.selection.metric
-            value = {"accuracy": best["validation_accuracy"], "loss": best["validation_loss"]}[
-                metric
-            ]
-            origin += f"validation {metric} {value:.4f}.\n"
+            best, metric = sweeping.best(record), resolved.train.selection.metric
+            values = {"accuracy": best["validation_accuracy"], "loss": best["validation_loss"]}
+            origin = (
+                f"# The best of {len(trials)} trials of {config.name}: "
+                f"validation {metric} {values[metric]:.4f}.\n"
+            )
             _write_best(best_to, settings.read(config, overrides or ()), best, origin)
+
+
+def _run(
+    resolved: Config, verb: str, *, overwrite: bool, dry_run: bool, verbose: bool
+) -> Sequence["Outcome"]:
+    """Run a job; in a dry run, show the settings and the plan instead, and return nothing."""
+    from sentiflow import pipeline
+
+    verbs = pipeline.VERBS if verb == "run" else (cast("Verb", verb),)
+    if not dry_run:
+        return pipeline.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
+    show_settings(resolved)
+    for plan in pipeline.plan(resolved, verbs, overwrite=overwrite):
+        typer.echo(f"# {plan.verb:<9} {plan.state}: {plan.uri}")
+    return []
 
 
 def check_free(path: Path, overwrite: bool, *, option: str = "") -> None:
@@ -161,14 +165,6 @@ def show_settings(resolved: Config) -> None:
     typer.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False), nl=False)
 
 
-def _show_plan(resolved: Config, verbs: Sequence["Verb"], overwrite: bool) -> None:
-    from sentiflow import pipeline
-
-    show_settings(resolved)
-    for plan in pipeline.plan(resolved, verbs, overwrite=overwrite):
-        typer.echo(f"# {plan.verb:<9} {plan.state}: {plan.uri}")
-
-
 def _summarize(verb: str, outcomes: Sequence["Outcome"], *, tracking_uri: str | None) -> None:
     """Print the results of a job, and after a whole run what to type next."""
     from sentiflow.cli import summary
@@ -191,6 +187,12 @@ def _summarize(verb: str, outcomes: Sequence["Outcome"], *, tracking_uri: str | 
     typer.echo("\nNext:")
     for line in summary.next_steps(uris, store):
         typer.echo(f"  {line}")
+
+
+def _to_json(outcomes: Sequence["Outcome"]) -> str:
+    """Write one object: for each stage its manifest, where it is, and whether the stage ran."""
+    results = {o.verb: {**o.record, "output_uri": o.uri, "ran": o.ran} for o in outcomes}
+    return json.dumps(results, ensure_ascii=False)
 
 
 def _print(table: "Table") -> None:

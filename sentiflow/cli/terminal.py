@@ -10,20 +10,20 @@ MAX_VALUE = 24
 """Characters of a value in a table."""
 
 
-def wrap(text: str) -> list[str]:
+def wrap(text: str) -> str:
     """Break a text into lines between words."""
-    return textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-def align(rows: Sequence[Sequence[str]], sides: str) -> list[str]:
+def align(rows: Sequence[Sequence[str]], sides: str) -> str:
     """Write rows in columns; ``sides`` has ``<`` (left) or ``>`` (right) for each column."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
+    return "\n".join(
         "  ".join(
             f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)
         ).rstrip()
         for row in rows
-    ]
+    )
 
 
 def printable(text: str) -> str:

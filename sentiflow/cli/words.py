@@ -7,7 +7,7 @@ query; and ``results``, a list of ``{"word": ..., "value": ...}``, or other keys
 import inspect
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -109,7 +109,8 @@ _MEASURES = {
 }
 
 
-def _measuring(name: str) -> Callable[..., None]:
+def _add_measure(name: str, meaning: str) -> None:
+    @app.command(name, help=inspect.cleandoc(meaning), epilog=_SOURCES)
     @reporting()
     def command(
         words: Annotated[list[str], typer.Argument(metavar="WORD", help="Two or more.")],
@@ -131,11 +132,9 @@ def _measuring(name: str) -> Callable[..., None]:
         else:
             _echo_values(found)
 
-    return command
 
-
-for _name, _help in _MEASURES.items():
-    app.command(_name, help=inspect.cleandoc(_help), epilog=_SOURCES)(_measuring(_name))
+for _name, _meaning in _MEASURES.items():
+    _add_measure(_name, _meaning)
 
 
 class _Query(NamedTuple):
@@ -173,10 +172,11 @@ _QUERIES = {
 }  # fmt: skip
 
 
-def _listing(name: str) -> Callable[..., None]:
+def _add_query(name: str, query: _Query) -> None:
+    @app.command(name, help=inspect.cleandoc(query.help), epilog=_SOURCES)
     @reporting()
     def command(
-        words: Annotated[list[str], typer.Argument(metavar="WORD", help=_QUERIES[name].argument)],
+        words: Annotated[list[str], typer.Argument(metavar="WORD", help=query.argument)],
         n: Count = 10,
         by: By = "euclidean",
         exclude_query: ExcludeQuery = False,
@@ -184,7 +184,7 @@ def _listing(name: str) -> Callable[..., None]:
         max_words: MaxWords = None,
         as_json: AsJson = False,
     ) -> None:
-        _check_number(words, _QUERIES[name].least, _QUERIES[name].most)
+        _check_number(words, query.least, query.most)
         vectors = _load(source, max_words)
         from sentiflow.words import geometry
 
@@ -208,11 +208,9 @@ def _listing(name: str) -> Callable[..., None]:
             if word not in words:
                 typer.echo(f"left out: {printable(word)} {value:.4f}", err=True)
 
-    return command
-
 
 for _name, _query in _QUERIES.items():
-    app.command(_name, help=inspect.cleandoc(_query.help), epilog=_SOURCES)(_listing(_name))
+    _add_query(_name, _query)
 
 
 @app.command("map", epilog=_SOURCES)

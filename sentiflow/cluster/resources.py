@@ -14,7 +14,7 @@ which rows are in which part, and in which batch, depends on input and settings 
 
 from dataclasses import dataclass
 
-from sentiflow.config.sections import TrainSettings
+from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data.schema import NUM_VIRTUAL_SHARDS
 from sentiflow.errors import UserError
 

@@ -1,11 +1,10 @@
 """Sections of the settings: name, default, bounds and meaning of each setting."""
 
-import math
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from sentiflow.config.model_sections import ModelSettings, RnnSettings
+from sentiflow.config.train_sections import TrainSettings
 from sentiflow.config.types import (
     Column,
     CountOrAuto,
@@ -189,119 +188,6 @@ class PrepareSettings(Settings):
     num_workers: CountOrAuto = "auto"
     """Maximum number of parts processed at the same time, one core each. ``auto``: the number of
     cores."""
-
-
-class BatchingSettings(Settings):
-    """How encoded tweets are grouped into padded batches."""
-
-    global_batch_size: int = Field(default=256, ge=1)
-    """Rows in one optimizer step, divided among all workers."""
-    bucketing: Literal["pooled", "exact"] = "pooled"
-    """How batches are formed. ``pooled``: texts of nearly equal length. ``exact``: texts of equal
-    length, as in the tutorial."""
-    drop_last: bool = False
-    """Leave out batches that are not full, as in the tutorial."""
-
-
-class PretrainSettings(Settings):
-    """Pretraining of the first recurrent layer on the texts of the train split, without labels."""
-
-    num_epochs: int = Field(default=0, ge=0)
-    """Pretrain the encoder by next-word prediction, in both directions, for this number of epochs.
-    0: no pretraining."""
-    learning_rate: float = Field(default=3e-3, gt=0)
-    """Maximum learning rate of Adam during pretraining; the schedule is one cycle."""
-    num_negatives: int = Field(default=500, ge=1)
-    """Negative samples of the sampled softmax."""
-
-
-class CheckpointSettings(Settings):
-    """When checkpoints of a training are written, beside those at the end of each epoch."""
-
-    every_steps: int | None = Field(default=None, ge=1)
-    """Optimizer steps between checkpoints. Default: off."""
-    every_minutes: float | None = Field(default=5.0, gt=0)
-    """Minutes between checkpoints. null: off."""
-    keep_last: int = Field(default=2, ge=1)
-    """Number of latest checkpoints to keep. The checkpoint of the best epoch is always kept."""
-
-
-class SelectionSettings(Settings):
-    """Model selection and early stopping."""
-
-    metric: Literal["accuracy", "loss"] = "accuracy"
-    """Validation metric that compares epochs: highest ``accuracy``, or lowest ``loss``."""
-    keep: Literal["best", "last"] = "best"
-    """Weights of the model: those of the ``best`` epoch, or of the ``last`` one."""
-    patience: int | None = Field(default=None, ge=1)
-    """Stop the training after this number of epochs without improvement. Default: train all
-    epochs."""
-
-    def order(self, value: float | None) -> float:
-        """Convert a value of the metric to a number that is lower for better values."""
-        if value is None:
-            return math.inf
-        return value if self.metric == "loss" else -value
-
-
-class TrainSettings(Settings):
-    """Encoded Parquet -> a model package."""
-
-    prepared_uri: str = ""
-    """Directory of the prepared data. Default: ``prepare.output_uri``."""
-    output_uri: str = ""
-    """Directory of the model and its checkpoints. Default: ``<output_uri>/trained``."""
-    model: ModelSettings = RnnSettings()
-    batching: BatchingSettings = BatchingSettings()
-    pretrain: PretrainSettings = PretrainSettings()
-    num_epochs: int = Field(default=5, ge=1)
-    """Number of passes over the train split."""
-    learning_rate: float = Field(default=3e-3, gt=0)
-    """Learning rate of Adam; with ``one_cycle`` the maximum."""
-    ngram_learning_rate: float = Field(default=0.1, gt=0)
-    """Learning rate of the n-gram weights, on the same schedule. Their gradients are not
-    clipped."""
-    schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
-    """Learning rate schedule: ``one_cycle`` (Smith 2018), ``cosine`` decay, or ``constant``."""
-    weight_decay: float = Field(default=0.0, ge=0)
-    """Decoupled weight decay (AdamW). 0 is plain Adam."""
-    clip_norm: float | None = Field(default=1.0, gt=0)
-    """Maximum norm of the gradient; larger gradients are scaled down. null: no clipping."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Floating-point precision. ``auto``: bf16 autocast on a GPU, fp32 on a CPU."""
-    num_workers: CountOrAuto = "auto"
-    """Number of data-parallel workers. ``auto``: one for each GPU; without GPUs, one for each
-    node."""
-    min_workers: int = Field(default=1, ge=1)
-    """Minimum number of workers. If nodes are lost, training resumes with as many workers as fit,
-    down to this number; the model stays the same."""
-    cpus_per_worker: CountOrAuto = "auto"
-    """Cores reserved for a worker; it computes on all of them except one. ``auto``: an equal share
-    of the cores of a node."""
-    gpus_per_worker: Literal["auto", 0, 1] = "auto"
-    """GPUs of a worker. ``auto``: one if the cluster has GPUs, or its autoscaler can add some. 1:
-    wait for nodes with a GPU."""
-    max_failures: int = Field(default=3, ge=0)
-    """Maximum number of restarts after a worker has died. Each resumes from the last
-    checkpoint."""
-    seed: int = Field(default=0, ge=0, lt=1 << 63)
-    """Seed of the initial weights, the order of the rows and the dropout masks."""
-    frozen_epochs: int = Field(default=0, ge=0)
-    """Number of epochs at the start in which ``tuned`` word vectors are not trained."""
-    init_from: str | None = None
-    """Model package with the same network, from which training starts. Words are matched by
-    spelling. Default: random weights."""
-    checkpoints: CheckpointSettings = CheckpointSettings()
-    selection: SelectionSettings = SelectionSettings()
-
-    @model_validator(mode="after")
-    def _check_pretrain(self) -> "TrainSettings":
-        if self.pretrain.num_epochs and not isinstance(self.model, RnnSettings):
-            raise ValueError(
-                f"model.kind={self.model.kind} has no recurrent layer to pretrain: set "
-                "pretrain.num_epochs=0"
-            )
-        return self
 
 
 class ScoreSettings(Settings):

@@ -7,22 +7,20 @@ so that later commands can verify them without the archive.
 
 import fcntl
 import json
-import os
 import shutil
 import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import responses
 from pathlib import Path
-from typing import BinaryIO
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 
 from sentiflow.data.archives import Archive
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import without_credentials
@@ -165,9 +163,8 @@ def _save_contents(path: Path, archive: Archive) -> None:
     """Keep sizes and checksums of the files in an archive for the time when it is deleted."""
     with zipfile.ZipFile(path) as packed:
         members = {m.filename: {"size": m.file_size, "crc32": m.CRC} for m in packed.infolist()}
-    with _publish(path.parent / f"{archive.name}.json") as file:
-        record = {"sha256": archive.sha256, "members": members}
-        file.write(json.dumps(record, indent=1).encode())
+    record = json.dumps({"sha256": archive.sha256, "members": members}, indent=1)
+    filesystem.write_bytes(str(path.parent / f"{archive.name}.json"), record.encode())
 
 
 def _find_missing(archive: Archive, folder: Path, names: Sequence[str]) -> list[str]:
@@ -197,48 +194,22 @@ def _unpack(path: Path, archive: Archive, names: Sequence[str]) -> None:
     """Write files of a verified archive beside it, and nothing else of the archive.
 
     A file gets its name when it is complete. What torchtext has parsed of its predecessor is
-    deleted.
+    deleted, and so is what a killed process has left.
     """
+    folder = path.parent
     with zipfile.ZipFile(path) as packed:
         total = sum(packed.getinfo(name).file_size for name in names)
         with Progress("unpack", total=total, unit="bytes") as progress:
             for name in names:
-                for parsed in path.parent.glob(f"{name}*.pt"):
-                    parsed.unlink()
-                with packed.open(name) as member, _publish(path.parent / name) as file:
+                for stale in [*folder.glob(f"{name}*.pt"), *folder.glob(f"{name}.*.tmp")]:
+                    stale.unlink()
+                with packed.open(name) as member, filesystem.publish(str(folder / name)) as file:
                     while block := member.read(_BLOCK_BYTES):
                         file.write(block)
                         progress.advance(len(block))
 
 
-@contextmanager
-def _publish(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for writing that gets its name when it is complete and on the disk."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
 # The network
-
-
-class _RefusedError(Exception):
-    """The archive cannot be had from there; the message is the reason."""
-
-
-class _BrokenOffError(Exception):
-    """The download stopped, and may succeed later; the message is the reason."""
-
-
-class _NoAnswerError(_BrokenOffError):
-    """The server did not answer at all."""
 
 
 def _fetch(archive: Archive, url: str, part: Path) -> None:
@@ -253,11 +224,11 @@ def _fetch(archive: Archive, url: str, part: Path) -> None:
     say("download", f"{shown}: {resumed}{archive.size / 1e6:,.0f} MB")
     try:
         _fetch_rest(url, part, archive.size)
-    except _RefusedError as error:
+    except UserError as error:
         by_hand = f"get it with a browser, put it at {part.with_suffix('')}, "
         by_hand += "and run the same command, which verifies and unpacks it"
         raise UserError(f"cannot download {shown}: {error}", hint=by_hand) from error
-    except _BrokenOffError as error:
+    except UnavailableError as error:
         hint = "run the same command again to resume"
         raise JobError(f"cannot download {shown}: {error}: {hint}") from error
     if fault := _find_fault(part, archive):
@@ -268,52 +239,43 @@ def _fetch(archive: Archive, url: str, part: Path) -> None:
 
 
 def _fetch_rest(url: str, part: Path, size: int) -> None:
-    """Append to ``part`` until it has ``size`` bytes; retry what may pass."""
-    best = start = _size(part)
-    has_answered, pauses = False, iter(_PAUSES)
-    with _Session() as session, Progress("download", total=size, unit="bytes") as progress:
-        while start < size:
+    """Append to ``part`` until it has ``size`` bytes; retry what may pass.
+
+    Raises:
+        UserError: The server does not answer or does not have the archive.
+        UnavailableError: The download stopped, and may succeed later.
+    """
+    best, pauses, has_answered = _size(part), iter(_PAUSES), False
+    with requests.Session() as session, Progress("download", total=size, unit="bytes") as progress:
+        while (start := _size(part)) < size:
             try:
                 with _request(session, url, start) as response:
                     has_answered = True
                     _append(response, part, start, size, progress)
-            except _BrokenOffError as error:
-                if isinstance(error, _NoAnswerError) and not has_answered:
-                    raise _RefusedError(str(error)) from error
+            except UnavailableError as error:
+                if not has_answered:
+                    raise UserError(str(error)) from error
                 if _size(part) > best:
                     best, pauses = _size(part), iter(_PAUSES)
                 if (pause := next(pauses, None)) is None:
                     raise
                 say("download", f"{error}; again in {pause:g} s")
                 time.sleep(pause)
-            start = _size(part)
-
-
-class _Session(requests.Session):
-    """Follows redirects to http or https, but never from https to http."""
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Return the address that a response redirects to."""
-        target = super().get_redirect_target(resp)
-        allowed = ("https",) if resp.url.startswith("https:") else ("http", "https")
-        if target and urlsplit(urljoin(resp.url, target)).scheme not in allowed:
-            raise requests.exceptions.InvalidSchema(target)
-        return target
 
 
 def _request(session: requests.Session, url: str, start: int) -> requests.Response:
     """Request a file from byte ``start`` on."""
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
-        return session.get(url, headers=headers, timeout=_TIMEOUTS, stream=True)
-    except requests.exceptions.InvalidSchema as error:
-        target = without_credentials(str(error))
-        raise _NoAnswerError(f"it redirects to {target}, which is not safe") from error
+        response = session.get(url, headers=headers, timeout=_TIMEOUTS, stream=True)
     except ValueError as error:  # also an error of requests, as for a wrong port
-        raise _NoAnswerError("the address, or that of the proxy, is wrong") from error
+        raise UnavailableError("the address, a redirect, or the proxy is wrong") from error
     except OSError as error:  # the message of the library may hold a proxy's password
         reason = next(reason for kind, reason in _NO_ANSWER.items() if isinstance(error, kind))
-        raise _NoAnswerError(reason.format(host=urlsplit(url).hostname)) from error
+        raise UnavailableError(reason.format(host=urlsplit(url).hostname)) from error
+    if url.startswith("https:") and not response.url.startswith("https:"):
+        raise UserError(f"it redirects to {without_credentials(response.url)}, which is not safe")
+    return response
 
 
 def _append(
@@ -323,28 +285,25 @@ def _append(
     status, headers = response.status_code, response.headers
     reason = f"the server answers {status} {responses.get(status, '')}".rstrip()
     if status in _RETRIED or status >= 500:
-        raise _BrokenOffError(reason)
+        raise UnavailableError(reason)
     rest = f"bytes {start}-{size - 1}/{size}"
     if status == 416 or (status == 206 and headers.get("Content-Range") != rest):
         part.unlink(missing_ok=True)
-        raise _BrokenOffError(f"{reason}, but not what was requested")
+        raise UnavailableError(f"{reason}, but not what was requested")
     if status not in (200, 206):
-        raise _RefusedError(reason)
+        raise UserError(reason)
     length = headers.get("Content-Length", "")
     if status == 200 and length.isdecimal() and length != str(size):
         part.unlink(missing_ok=True)
-        raise _RefusedError(f"it has {length:.20} bytes there, not {size}: another file")
+        raise UserError(f"it has {length:.20} bytes there, not {size}: another file")
     progress.start_at(start if status == 206 else 0)
     with part.open("ab" if status == 206 else "wb") as file:
-        try:
+        with suppress(requests.RequestException):  # the size tells whether all is there
             for block in response.iter_content(_BLOCK_BYTES):
-                if file.tell() + len(block) > size:
-                    part.unlink()
-                    raise _RefusedError(f"it has more than {size} bytes there: another file")
                 file.write(block)
                 progress.advance(len(block))
-        except requests.RequestException as error:
-            reason = f"broken off at {file.tell():,} of {size:,} bytes"
-            raise _BrokenOffError(reason) from error
+                if file.tell() > size:
+                    part.unlink()
+                    raise UserError(f"it has more than {size} bytes there: another file")
         if file.tell() < size:
-            raise _BrokenOffError(f"ended at {file.tell():,} of {size:,} bytes")
+            raise UnavailableError(f"broken off at {file.tell():,} of {size:,} bytes")

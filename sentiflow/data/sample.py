@@ -137,9 +137,8 @@ def _csv(target: bytes, id_offsets: np.ndarray, users: pa.Array, texts: pa.Array
     lines = _join(
         b'"', target, b'","', ids, b'","', dates, b'","NO_QUERY","', users, b'","', texts, b'"\n'
     )
-    # The last buffer holds the values end to end, and may be longer than they are.
-    data: pa.Buffer = lines.buffers()[2]
-    return bytes(data.slice(0, pc.sum(pc.binary_length(lines)).as_py()))
+    whole: bytes = pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), b"")[0].as_py()
+    return whole
 
 
 def _texts(rng: np.random.Generator, *, negative: np.ndarray) -> pa.Array:

@@ -69,11 +69,7 @@ def _before(measured: Measurements, rows: pa.Table) -> np.ndarray | None:
     """Return the probabilities without the model's temperature; None if it has none."""
     if not measured.calibration or measured.calibration["temperature"] == 1:
         return None
-    return before_temperature(
-        rows["probability"].to_numpy(),
-        rows["num_tokens"].to_numpy(),
-        temperature=measured.calibration["temperature"],
-    )
+    return before_temperature(rows, measured.calibration["temperature"])
 
 
 def _draw_confusion(metrics: BinaryMetrics) -> Figure:

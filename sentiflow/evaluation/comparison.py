@@ -295,13 +295,10 @@ def _measure_slices(
         )
         for item, (difference, _), p in zip(chosen, found, adjusted, strict=True)
     ]
-    return sorted(measured, key=_order)
-
-
-def _order(item: SliceDifference) -> tuple[float, float, float]:
-    """Sort by p-value, then by size of the difference."""
-    assert item.difference.p_value is not None, "accuracy has one"
-    return item.p_adjusted, item.difference.p_value, -abs(item.difference.value)
+    return sorted(
+        measured,
+        key=lambda s: (s.p_adjusted, s.difference.p_value or 0, -abs(s.difference.value)),
+    )
 
 
 def _judge(

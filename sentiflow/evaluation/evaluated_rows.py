@@ -7,11 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data.manifest_types import Input, Manifest, Settings
+from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
-from sentiflow.storage.uris import join
 
 WHOLE = "all"
 """Name of the rows of a corpus that has no splits."""
@@ -19,6 +18,10 @@ EVALUATED = (*SPLITS[1:], WHOLE)
 """Splits that a model is evaluated on."""
 
 _COLUMNS = ("row_id", "split", "label", "prediction", "probability", "num_tokens")
+IS_BINARY = pc.field("label").isin([NEGATIVE, POSITIVE])
+"""Finds rows labelled negative or positive."""
+_IS_EVALUATED = pc.field("label").is_valid() & ~pc.field("split").isin([SPLITS[0]])
+"""Finds labelled rows that are not in the train split."""
 _TEXT, _TIME = "text", "time"
 _COMPARED_SPLITS = (SPLITS[2], WHOLE)
 
@@ -68,12 +71,13 @@ def read(uri: str, scored: Manifest) -> pa.Table:
     Raises:
         UserError: No row is labelled negative or positive, or a file is damaged.
     """
-    names = [item["path"] for item in scored["files"] if item["path"].startswith("predictions/")]
-    kept = _find_kept(scored["settings"])
+    settings = scored["settings"]
+    roles = {settings["text_column"]: _TEXT, _TEXT: _TEXT, _TIME: _TIME}
+    kept = {name: roles[name] for name in settings["keep_columns"] if name in roles}
     hint = "score again with sentiflow score CONFIG --overwrite"
     columns = [*_COLUMNS, *kept]
-    tables = [lineage.read_rows(join(uri, name), columns=columns, hint=hint) for name in names]
-    rows = pa.concat_tables([table.filter(_is_evaluated(table)) for table in tables])
+    tables = lineage.read_tables(uri, scored, ("predictions/",), columns=columns, hint=hint)
+    rows = pa.concat_tables(table.filter(_IS_EVALUATED) for table in tables)
     require_labelled(rows, uri)
     split = rows.schema.get_field_index("split")
     rows = rows.set_column(split, "split", pc.fill_null(rows["split"], WHOLE))
@@ -87,7 +91,7 @@ def require_labelled(rows: pa.Table, uri: str) -> None:
     Raises:
         UserError: No row is labelled negative or positive.
     """
-    if not pc.any(is_binary(rows), min_count=0).as_py():
+    if not len(rows.filter(IS_BINARY)):
         raise UserError(
             f"{uri} has no labelled row that the model was not trained on",
             hint="evaluation needs rows labelled negative or positive",
@@ -101,24 +105,7 @@ def headline_split(names: Sequence[str]) -> str:
 
 def of_split(rows: pa.Table, name: str) -> pa.Table:
     """Choose the rows of a split that are labelled negative or positive."""
-    return rows.filter(pc.and_(pc.equal(rows["split"], name), is_binary(rows)))
-
-
-def _is_evaluated(table: pa.Table) -> pa.ChunkedArray:
-    """Find labelled rows that are not in the train split."""
-    not_trained = pc.not_equal(pc.fill_null(table["split"], WHOLE), SPLITS[0])
-    return pc.and_(pc.is_valid(table["label"]), not_trained)
-
-
-def is_binary(table: pa.Table) -> pa.ChunkedArray:
-    """Find the rows labelled negative or positive."""
-    return pc.is_in(table["label"], value_set=pa.array([NEGATIVE, POSITIVE], pa.int8()))
-
-
-def _find_kept(settings: Settings) -> dict[str, str]:
-    """List the kept columns that may hold texts or times, each with which of the two."""
-    names = {settings["text_column"]: _TEXT, _TEXT: _TEXT, _TIME: _TIME}
-    return {name: names[name] for name in settings["keep_columns"] if name in names}
+    return rows.filter((pc.field("split") == name) & IS_BINARY)
 
 
 def _name_kept(rows: pa.Table, kept: dict[str, str]) -> pa.Table:
@@ -126,14 +113,10 @@ def _name_kept(rows: pa.Table, kept: dict[str, str]) -> pa.Table:
     for name, role in kept.items():
         column = rows[name]
         rows = rows.drop_columns(name)
-        if role == _TIME:
-            fits = pa.types.is_timestamp(column.type)
-        else:
-            is_text = str(column.type) in ("string", "large_string", "string_view")
-            fits = is_text and not column.null_count
-        if fits and role not in rows.column_names:
-            column = column if role == _TIME else column.cast(pa.string())
-            rows = rows.append_column(role, column)
+        is_string = str(column.type) in ("string", "large_string", "string_view")
+        is_text, is_time = is_string and not column.null_count, pa.types.is_timestamp(column.type)
+        if (is_time if role == _TIME else is_text) and role not in rows.column_names:
+            rows = rows.append_column(role, column.cast(column.type if is_time else pa.string()))
     return rows
 
 
@@ -142,34 +125,19 @@ def _add_texts(rows: pa.Table, scored: Manifest) -> pa.Table:
     prepared = lineage.corpus_of(scored)
     if not prepared:
         return rows
-    uri, tweets = scored["inputs"]["corpus"]["uri"], []
-    folders = tuple(f"tweets/split={split}/" for split in SPLITS[1:])
-    wanted = np.sort(rows["row_id"].to_numpy())
-    columns = ["row_id", _TEXT, _TIME]
-    hint = "prepare again with sentiflow prepare CONFIG --overwrite"
-    for item in prepared["files"]:
-        if item["path"].startswith(folders):
-            table = lineage.read_rows(join(uri, item["path"]), columns=columns, hint=hint)
-            tweets.append(table.filter(_are_among(table["row_id"], wanted)))
-    if not tweets:
-        return rows
+    tweets = lineage.read_tables(
+        scored["inputs"]["corpus"]["uri"],
+        prepared,
+        tuple(f"tweets/split={split}/" for split in SPLITS[1:]),
+        columns=["row_id", _TEXT, _TIME],
+        hint="prepare again with sentiflow prepare CONFIG --overwrite",
+    )
     found = pa.concat_tables(tweets)
     position = pc.index_in(rows["row_id"], value_set=found["row_id"])
     for name in (_TEXT, _TIME):
         if name in found.column_names and name not in rows.column_names:
             rows = rows.append_column(name, found[name].take(position))
     return rows.combine_chunks()
-
-
-def _are_among(row_ids: pa.ChunkedArray, wanted: np.ndarray) -> pa.Array:
-    """Say which numbers are in ``wanted``, which is sorted and not empty.
-
-    A hash join would hash ``wanted`` again for each file, which takes time that grows with the
-    square of the corpus.
-    """
-    numbers = row_ids.to_numpy()
-    position = np.searchsorted(wanted, numbers)
-    return pa.array(wanted[np.minimum(position, len(wanted) - 1)] == numbers)
 
 
 def read_pair(pair: Pair) -> ComparedRows:
@@ -259,15 +227,15 @@ def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
     Raises:
         UserError: Only one has splits, or a test split has no row labelled negative or positive.
     """
-    found = []
-    for scored, table in zip(pair, tables, strict=True):
-        names = [name for name in _COMPARED_SPLITS if len(of_split(table, name))]
-        if not names:
-            raise UserError(
-                f"{scored.name} has no test row labelled negative or positive",
-                hint="prepare with a test_fraction above 0",
-            )
-        found.append(names[0])
+    found = [
+        next((name for name in _COMPARED_SPLITS if len(of_split(table, name))), "")
+        for table in tables
+    ]
+    if "" in found:
+        raise UserError(
+            f"{pair[found.index('')].name} has no test row labelled negative or positive",
+            hint="prepare with a test_fraction above 0",
+        )
     if found[0] != found[1]:
         kinds = {"test": "test rows", WHOLE: "no splits"}
         texts = [f"{s.name} has {kinds[name]}" for s, name in zip(pair, found, strict=True)]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from sentiflow.evaluation.behavior import Score
+from sentiflow.evaluation.behavior import Score, begin_with_capital
 
 _DATA: dict[str, Any] = yaml.safe_load(
     (resources.files("sentiflow.evaluation") / "groups.yaml").read_text("utf-8")
@@ -166,7 +166,10 @@ def _make_sentences(category: str) -> np.ndarray:
         [phrase.format(word) for word, phrase in product(words, phrases)]
         for words in _terms_of(category).values()
     ]
-    made = [[[_sentence(t, each) for each in term] for term in subjects] for t in _SENTENCES]
+    made = [
+        [[begin_with_capital(template.format(subject)) for subject in term] for term in subjects]
+        for template in _SENTENCES
+    ]
     return np.array(made, dtype=object)
 
 
@@ -176,8 +179,3 @@ def _terms_of(category: str) -> dict[str, tuple[str, ...]]:
     if isinstance(terms, list):
         return {term: (term,) for term in terms}
     return {term: tuple(words) for term, words in terms.items()}
-
-
-def _sentence(template: str, subject: str) -> str:
-    text = template.format(subject)
-    return text[0].upper() + text[1:]

@@ -1,5 +1,6 @@
 """Manifest of predictions -> the data and training behind it, and the rows that it trained on."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,20 +112,24 @@ def _find_in(training: Manifest, scored: Manifest, name: str) -> list[np.ndarray
 
 
 def _read_row_ids(prepared: Manifest, uri: str) -> list[np.ndarray]:
-    paths = [item["path"] for item in prepared["files"] if item["path"].startswith(_DECISIVE)]
     hint = "without it the training rows are unknown"
-    tables = [read_rows(join(uri, path), columns=["row_id"], hint=hint) for path in paths]
+    tables = read_tables(uri, prepared, _DECISIVE, columns=["row_id"], hint=hint)
     return [table["row_id"].to_numpy() for table in tables]
 
 
-def read_rows(uri: str, *, columns: list[str], hint: str) -> pa.Table:
-    """Read columns of a Parquet file that a stage wrote.
+def read_tables(
+    uri: str, record: Manifest, folders: tuple[str, ...], *, columns: list[str], hint: str
+) -> Iterator[pa.Table]:
+    """Read columns of the Parquet files in some folders of a finished directory, one by one.
 
     Raises:
-        UserError: The file is gone or damaged. ``hint`` says what follows.
+        UserError: A file is gone or damaged. ``hint`` says what follows.
     """
-    try:
-        return filesystem.read_parquet(uri, columns=columns)
-    except (pa.ArrowInvalid, OSError) as error:
-        problem = UserError(f"{uri} is gone or damaged", hint=hint)
-        raise errors.explain(error, uri=uri) or problem from error
+    for path in (item["path"] for item in record["files"]):
+        if path.startswith(folders):
+            file = join(uri, path)
+            try:
+                yield filesystem.read_parquet(file, columns=columns)
+            except (pa.ArrowInvalid, OSError) as error:
+                problem = UserError(f"{file} is gone or damaged", hint=hint)
+                raise errors.explain(error, uri=file) or problem from error

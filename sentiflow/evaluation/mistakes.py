@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
-from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE
+from sentiflow.data.schema import LABEL_NAMES, POSITIVE
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.evaluation.slices import HAPPY, SAD, matches
 
@@ -54,29 +55,24 @@ def find(rows: pa.Table) -> pa.Table:
     Returns:
         A table with the columns ``COLUMNS``.
     """
-    row_id, label, prediction, probability = (
-        rows[name].to_numpy() for name in ("row_id", "label", "prediction", "probability")
-    )
     text = rows["text"].combine_chunks()
-    certainty = np.abs(probability - 0.5)
-    wrong = np.flatnonzero(prediction != label)
-    same = hash_strings(normalize_text(text))
-    chosen: list[tuple[str, np.ndarray, list[str]]] = []
-    for kind, sign in (("confident", -1), ("near miss", 1)):
-        order = wrong[np.lexsort((row_id[wrong], sign * certainty[wrong]))]
-        positions = _first_of_each(order, same)[:NUM_KEPT]
-        chosen.append((kind, positions, [""] * len(positions)))
-    positions, reasons = _doubtful_labels(text, label, prediction, certainty, same)
-    chosen.append(("label", positions[:NUM_KEPT], reasons[:NUM_KEPT]))
-    tables = [
-        rows.take(pa.array(positions, pa.int64()))
-        .append_column("kind", pa.array([kind] * len(positions), pa.string()))
-        .append_column("why", pa.array(reasons, pa.string()))
-        .select(COLUMNS.names)
-        .cast(COLUMNS)
-        for kind, positions, reasons in chosen
-    ]
-    return pa.concat_tables(tables)
+    frame = rows.select(["row_id", "label", "prediction", "probability"]).to_pandas()
+    frame["same"] = hash_strings(normalize_text(text))
+    frame["certainty"] = (frame["probability"] - 0.5).abs()
+    wrong = frame[frame["prediction"] != frame["label"]].assign(why="")
+    order = ["certainty", "row_id"]
+    found = {
+        "confident": wrong.sort_values(order, ascending=[False, True]),
+        "near miss": wrong.sort_values(order),
+        "label": pd.concat([_contradicting_labels(frame), _contradicting_emoticons(wrong, text)]),
+    }
+    chosen = pd.concat(
+        each.drop_duplicates("same").head(NUM_KEPT).assign(kind=kind)
+        for kind, each in found.items()
+    )
+    chosen["text"] = text.take(pa.array(chosen.index)).to_pylist()
+    table = pa.Table.from_pandas(chosen, COLUMNS, preserve_index=False)
+    return table.replace_schema_metadata()  # without that of pandas
 
 
 def count_label_errors(*, label: np.ndarray, probability: np.ndarray) -> LabelErrors:
@@ -90,64 +86,38 @@ def count_label_errors(*, label: np.ndarray, probability: np.ndarray) -> LabelEr
     positive = label == POSITIVE
     if positive.all() or not positive.any():
         return LabelErrors(len(label), 0, None)
-    self_confidence = {
-        POSITIVE: probability[positive].mean(),
-        NEGATIVE: (1 - probability[~positive]).mean(),
-    }
-    doubtful = (~positive & (probability >= self_confidence[POSITIVE])) | (
-        positive & (1 - probability >= self_confidence[NEGATIVE])
-    )
-    doubtful &= (probability >= 0.5) != positive
+    of_other = np.where(positive, 1 - probability, probability)
+    usual = np.where(positive, (1 - probability[~positive]).mean(), probability[positive].mean())
+    doubtful = (of_other >= usual) & ((probability >= 0.5) != positive)
     num_doubtful = int(doubtful.sum())
     return LabelErrors(len(label), num_doubtful, num_doubtful / len(label))
 
 
-def _first_of_each(rows: np.ndarray, same: np.ndarray) -> np.ndarray:
-    """Keep the first row of each text, in the order given."""
-    _, first = np.unique(same[rows], return_index=True)
-    return rows[np.sort(first)]
-
-
-def _doubtful_labels(
-    text: pa.Array,
-    label: np.ndarray,
-    prediction: np.ndarray,
-    certainty: np.ndarray,
-    same: np.ndarray,
-) -> tuple[np.ndarray, list[str]]:
-    """Find rows whose label is doubtful, and the reason for each."""
-    contradicting, reasons = _contradicting(label, prediction, same)
-    happy, sad = matches(text, HAPPY), matches(text, SAD)
-    against = np.where(label == POSITIVE, sad & ~happy, happy & ~sad) & (prediction != label)
-    against &= ~np.isin(same, same[contradicting])
-    rows = np.flatnonzero(against)
-    rows = _first_of_each(rows[np.argsort(-certainty[rows], kind="stable")], same)
-    reasons += [
-        f"an emoticon is {LABEL_NAMES[1 - label[row]]}, and so is the prediction" for row in rows
-    ]
-    return np.concatenate([contradicting, rows]).astype(np.int64), reasons
-
-
-def _contradicting(
-    label: np.ndarray, prediction: np.ndarray, same: np.ndarray
-) -> tuple[np.ndarray, list[str]]:
-    """Take a row with the rarer label of each text that has both, the most repeated first."""
-    _, member, counts = np.unique(same, return_inverse=True, return_counts=True)
-    num_positive = np.bincount(member, label, minlength=len(counts)).astype(np.int64)
-    num_negative = counts - num_positive
-    both = (num_positive > 0) & (num_negative > 0)
-    by_model = np.bincount(member, prediction, minlength=len(counts)) / counts >= 0.5
-    rarer = np.where(
-        num_positive == num_negative, 1 - by_model, (num_positive < num_negative).astype(int)
+def _contradicting_labels(frame: pd.DataFrame) -> pd.DataFrame:
+    """Take the rows with the rarer label of each text that has both, the most repeated first."""
+    texts = frame.groupby("same")
+    num_rows, num_positive = texts["label"].transform("size"), texts["label"].transform("sum")
+    with_label = num_positive.where(frame["label"] == POSITIVE, num_rows - num_positive)
+    by_model = (texts["prediction"].transform("mean") >= 0.5).astype(int)
+    is_rarer = (with_label < num_rows / 2) | (
+        (with_label == num_rows / 2) & (frame["label"] != by_model)
     )
-    rows = _first_of_each(np.flatnonzero(both[member] & (label == rarer[member])), same)
-    rows = rows[np.argsort(-counts[member[rows]], kind="stable")]
-    reasons = [
-        f"this text has both labels in these rows: positive {_times(num_positive[k])}, "
-        f"negative {_times(num_negative[k])}"
-        for k in member[rows]
+    found = frame.assign(num_rows=num_rows, num_positive=num_positive)[is_rarer]
+    found["why"] = [
+        f"this text has both labels in these rows: positive {_times(positive)}, "
+        f"negative {_times(both - positive)}"
+        for both, positive in zip(found["num_rows"], found["num_positive"], strict=True)
     ]
-    return rows, reasons
+    return found.sort_values("num_rows", ascending=False, kind="stable")
+
+
+def _contradicting_emoticons(wrong: pd.DataFrame, text: pa.Array) -> pd.DataFrame:
+    """Take the wrong predictions where an emoticon agrees with the model, the clearest first."""
+    happy, sad = (matches(text, regex)[wrong.index] for regex in (HAPPY, SAD))
+    agrees = np.where(wrong["prediction"] == POSITIVE, happy & ~sad, sad & ~happy)
+    found = wrong[agrees].sort_values("certainty", ascending=False, kind="stable")
+    names = found["prediction"].map(dict(enumerate(LABEL_NAMES)))
+    return found.assign(why="an emoticon is " + names + ", and so is the prediction")
 
 
 def _times(count: int) -> str:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -81,14 +80,9 @@ def _load_model(
     def knows(words: str) -> bool:
         return not package.score(pa.array([words], pa.string())).num_unknown.any()
 
-    return score, knows, _take_vectors(package)
-
-
-def _take_vectors(package: Any) -> WordVectors:
-    """Take the vectors of the words, without those of padding and unknown words."""
-    first = package.vocabulary.num_special
-    weights = package.network.embedding.weight.detach().numpy()
-    return WordVectors(package.vocabulary.words[first:], weights[first:])
+    first = package.vocabulary.num_special  # before it are padding and unknown words
+    vectors = package.network.embedding.weight.detach().numpy()[first:]
+    return score, knows, WordVectors(package.vocabulary.words[first:], vectors)
 
 
 def _measure_words(vectors: WordVectors) -> tuple[word_bias.WordBias, str]:

@@ -11,16 +11,14 @@ from sentiflow.config.sections import Config
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
-from sentiflow.evaluation import evaluated_rows
+from sentiflow.evaluation import evaluated_rows, lineage
 from sentiflow.evaluation.comparison import compare_accuracy
 from sentiflow.metrics import paired
 from sentiflow.progress import Progress
-from sentiflow.storage import filesystem
-from sentiflow.storage.uris import join
 from sentiflow.tracking import recording, registry
 from sentiflow.tracking.registry import CANDIDATE, CHAMPION, ResolvedModel
 
-_TEST_ROWS = "tweets/split=test"
+_TEST_ROWS = ("tweets/split=test/",)
 
 
 @dataclass(frozen=True)
@@ -165,11 +163,10 @@ def _compare(config: Config, models: list[ResolvedModel]) -> ChampionTest:
 
 def _test_rows(uri: str, prepared: Manifest) -> Iterator[pa.Table]:
     """Read texts and labels of the test rows that are labelled negative or positive."""
-    files = [item for item in prepared["files"] if item["path"].startswith(f"{_TEST_ROWS}/")]
-    total = sum(item["rows"] or 0 for item in files)
-    with Progress("promote", total=total, unit="rows") as progress:
-        for item in files:
-            table = filesystem.read_parquet(join(uri, item["path"]), columns=["text", "label"])
-            if len(rows := table.filter(evaluated_rows.is_binary(table)).combine_chunks()):
+    numbers = [item["rows"] for item in prepared["files"] if item["path"].startswith(_TEST_ROWS)]
+    columns, hint = ["text", "label"], "prepare again with sentiflow prepare CONFIG --overwrite"
+    with Progress("promote", total=sum(filter(None, numbers)), unit="rows") as progress:
+        for table in lineage.read_tables(uri, prepared, _TEST_ROWS, columns=columns, hint=hint):
+            if len(rows := table.filter(evaluated_rows.IS_BINARY).combine_chunks()):
                 yield rows
             progress.advance(len(table))

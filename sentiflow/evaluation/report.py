@@ -22,7 +22,6 @@ from sentiflow.evaluation.group_bias import CAVEAT, GroupBias
 from sentiflow.evaluation.results import EvaluationResult, name_texts
 from sentiflow.evaluation.slices import MIN_ROWS, SliceMetrics
 from sentiflow.metrics.classification import BinaryMetrics, reliability_bins
-from sentiflow.words.word_bias import Projection, WordBias
 
 MAX_SHOWN = 1000
 """Characters of a text."""
@@ -92,7 +91,8 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
     )
     environment.filters |= {"fill": _fill, "points": _points}
     measured, probed = data.result.measured, data.result.probed
-    projections = _ends(probed.word_bias)
+    direction = probed.word_bias.direction if probed.word_bias else None
+    projections = direction.ends(_EACH_END) if direction else ()
     label, probability = (data.rows[name].to_numpy() for name in ("label", "probability"))
     bins = reliability_bins(label=label, probability=probability)
     return environment.get_template("report.html.j2").render(
@@ -156,14 +156,6 @@ def _symmetric_axis(values: Sequence[float], *, step: float) -> Axis:
     """Choose an axis around 0 that holds all values; it ends at a multiple of ``step``."""
     reach = max(step, step * np.ceil(max(map(abs, values), default=0) / step))
     return Axis(-reach, reach)
-
-
-def _ends(found: WordBias | None) -> Sequence[Projection]:
-    """Choose the words at both ends of the direction."""
-    projections = found.direction.projections if found and found.direction else ()
-    if len(projections) <= 2 * _EACH_END:
-        return projections
-    return (*projections[:_EACH_END], *projections[-_EACH_END:])
 
 
 def _fill(form: str, values: object) -> str:

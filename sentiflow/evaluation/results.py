@@ -1,6 +1,6 @@
 """Labelled rows -> everything that is measured on them, and the few lines to remember."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, TypedDict
 
@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.data.manifest_types import Settings
-from sentiflow.data.schema import LABEL_NAMES, NEUTRAL, POSITIVE
+from sentiflow.data.schema import LABEL_NAMES, NEUTRAL
 from sentiflow.evaluation import mistakes, slices
 from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.evaluated_rows import EVALUATED, WHOLE, headline_split, of_split
@@ -133,14 +133,13 @@ def measure(
     """
     known = model.get("calibration") or {}
     margin = known.get("neutral_margin") if margin is None else margin
-    by_split = {split: of_split(rows, split) for split in EVALUATED}
-    by_split = {split: found for split, found in by_split.items() if len(found)}
+    by_split = {split: part for split in EVALUATED if len(part := of_split(rows, split))}
     headline = headline_split(list(by_split))
     chosen = by_split[headline]
     columns = _columns(chosen)
     label, probability = columns["label"], columns["probability"]
     found, lengths = slices.find(chosen, settings=model["settings"], patterns=patterns)
-    right = (probability >= 0.5) == (label == POSITIVE)
+    right = columns["prediction"] == label
     return Measurements(
         split=headline,
         figures={split: binary_metrics(**_columns(part)) for split, part in by_split.items()},
@@ -153,16 +152,15 @@ def measure(
         neutral=None if margin is None else _measure_answered(right, probability, margin),
         label_errors=mistakes.count_label_errors(label=label, probability=probability),
         slices=slices.measure(found, **columns),
-        lengths=slices.by_length(lengths, columns["prediction"] == label) if found else [],
+        lengths=slices.by_length(lengths, right) if found else [],
     )
 
 
-def before_temperature(
-    probability: np.ndarray, num_tokens: np.ndarray, *, temperature: float
-) -> np.ndarray:
+def before_temperature(rows: pa.Table, temperature: float) -> np.ndarray:
     """Undo a model's temperature; texts without a known token were not scaled by it."""
+    probability = rows["probability"].to_numpy()
     undone = confidence.rescale(probability, temperature=1 / temperature)
-    return np.where(num_tokens > 0, undone, probability)
+    return np.where(rows["num_tokens"].to_numpy() > 0, undone, probability)
 
 
 class _Columns(TypedDict):
@@ -197,10 +195,11 @@ def _measure_calibration(
 ) -> confidence.CalibrationEffect | None:
     if temperature is None:
         return None
-    after, num_tokens = rows["probability"].to_numpy(), rows["num_tokens"].to_numpy()
-    before = before_temperature(after, num_tokens, temperature=temperature)
     return confidence.describe(
-        temperature=temperature, label=rows["label"].to_numpy(), before=before, after=after
+        temperature=temperature,
+        label=rows["label"].to_numpy(),
+        before=before_temperature(rows, temperature),
+        after=rows["probability"].to_numpy(),
     )
 
 
@@ -221,109 +220,80 @@ def name_texts(split: str) -> str:
 
 def summarize(measured: Measurements, probed: ProbeResult) -> list[Highlight]:
     """Choose what is worth a line, in the order of the report."""
-    found = (
-        _of_accuracy(measured), _of_three_labels(measured), _of_calibration(measured),
-        _of_coverage(measured), _of_slices(measured), _of_labels(measured),
-        _of_behavior(probed), _of_groups(probed),
-    )  # fmt: skip
-    return [highlight for highlight in found if highlight]
+    return [*_summarize_metrics(measured), *_summarize_texts(measured), *_summarize_probe(probed)]
 
 
-def _of_accuracy(measured: Measurements) -> Highlight:
-    metrics = measured.metrics
-    return Highlight(
+def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
+    metrics, three = measured.metrics, measured.three_class.get(measured.split)
+    yield Highlight(
         f"{metrics.accuracy:.1%}",
         f"of {metrics.num_rows:,} {name_texts(measured.split)} are labelled correctly (95 % "
         f"interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%})",
         "figures",
     )
-
-
-def _of_three_labels(measured: Measurements) -> Highlight | None:
-    three = measured.three_class.get(measured.split)
-    if not three:
-        return None
-    neutral = sum(three.confusion[LABEL_NAMES[NEUTRAL]].values())
-    return Highlight(
-        f"{three.accuracy:.1%}",
-        f"of all {three.num_rows:,} texts are labelled correctly with three labels: {neutral:,} "
-        f"are neutral (macro F1 {three.f1_macro:.3f})",
-        "certainty",
-    )
-
-
-def _of_calibration(measured: Measurements) -> Highlight | None:
-    interval = measured.intervals[measured.split].get("expected_calibration_error")
-    if interval is None:
-        return None
-    low, high = (f"{100 * end:.1f}" for end in interval)
-    return Highlight(
-        f"under {high} points" if low == "0.0" else f"{low} to {high} points",
-        "is the average gap between probability and outcome (95 % interval)",
-        "probabilities",
-    )
-
-
-def _of_coverage(measured: Measurements) -> Highlight | None:
+    if three:
+        num_neutral = sum(three.confusion[LABEL_NAMES[NEUTRAL]].values())
+        yield Highlight(
+            f"{three.accuracy:.1%}",
+            f"of all {three.num_rows:,} texts are labelled correctly with three labels: "
+            f"{num_neutral:,} are neutral (macro F1 {three.f1_macro:.3f})",
+            "certainty",
+        )
+    if interval := measured.intervals[measured.split].get("expected_calibration_error"):
+        low, high = (f"{100 * end:.1f}" for end in interval)
+        yield Highlight(
+            f"under {high} points" if low == "0.0" else f"{low} to {high} points",
+            "is the average gap between probability and outcome (95 % interval)",
+            "probabilities",
+        )
     neutral = measured.neutral
-    if not neutral or neutral.accuracy is None:
-        return None
-    return Highlight(
-        f"{neutral.accuracy:.1%}",
-        f"is the accuracy if only the {neutral.coverage:.1%} of the texts with the most certain "
-        "predictions are answered",
-        "certainty",
-    )
+    if neutral and neutral.accuracy is not None:
+        yield Highlight(
+            f"{neutral.accuracy:.1%}",
+            f"is the accuracy if only the {neutral.coverage:.1%} of the texts with the most "
+            "certain predictions are answered",
+            "certainty",
+        )
 
 
-def _of_slices(measured: Measurements) -> Highlight | None:
-    accuracy = measured.metrics.accuracy
-    for item in measured.slices:  # the least accurate first
-        if item.num_rows >= MIN_ROWS and item.high < accuracy:
-            return Highlight(
-                f"{item.accuracy:.1%}",
-                f"is the lowest accuracy of a slice: {item.name} ({item.num_rows:,} texts)",
-                "slices",
-            )
-    return None
-
-
-def _of_labels(measured: Measurements) -> Highlight | None:
-    fraction, metrics = measured.label_errors.fraction, measured.metrics
+def _summarize_texts(measured: Measurements) -> Iterator[Highlight]:
+    metrics, fraction = measured.metrics, measured.label_errors.fraction
+    sure = (s for s in measured.slices if s.num_rows >= MIN_ROWS and s.high < metrics.accuracy)
+    if worst := next(sure, None):  # the least accurate is the first
+        yield Highlight(
+            f"{worst.accuracy:.1%}",
+            f"is the lowest accuracy of a slice: {worst.name} ({worst.num_rows:,} texts)",
+            "slices",
+        )
     baseline = max(metrics.positive_fraction, 1 - metrics.positive_fraction)
-    if not fraction or not measured.slices or metrics.accuracy_low <= baseline:
-        return None  # a model no better than the baseline cannot question a label
-    return Highlight(
-        f"{fraction:.1%}",
-        "of the labels may be wrong, by an estimate that trusts the model",
-        "mistakes",
-    )
+    # a model no better than the baseline cannot question a label
+    if fraction and measured.slices and metrics.accuracy_low > baseline:
+        yield Highlight(
+            f"{fraction:.1%}",
+            "of the labels may be wrong, by an estimate that trusts the model",
+            "mistakes",
+        )
 
 
-def _of_behavior(probed: ProbeResult) -> Highlight | None:
-    if not probed.behavior:
-        return None
-    worst = min(probed.behavior, key=lambda test: test.pass_rate)
-    return Highlight(
-        f"{worst.pass_rate:.0%}",
-        f"is the lowest pass rate of {len(probed.behavior)} behavior tests: {worst.name}",
-        "behavior",
-    )
-
-
-def _of_groups(probed: ProbeResult) -> Highlight | None:
-    beyond = [
+def _summarize_probe(probed: ProbeResult) -> Iterator[Highlight]:
+    if probed.behavior:
+        worst = min(probed.behavior, key=lambda test: test.pass_rate)
+        yield Highlight(
+            f"{worst.pass_rate:.0%}",
+            f"is the lowest pass rate of {len(probed.behavior)} behavior tests: {worst.name}",
+            "behavior",
+        )
+    beyond_chance = [
         bias
         for bias in probed.group_bias
         if bias.spread > bias.chance_spread and bias.terms[0].known and bias.terms[-1].known
     ]
-    if not beyond:
-        return None
-    widest = max(beyond, key=lambda bias: bias.spread)
-    return Highlight(
-        f"{100 * widest.spread:.1f} points",
-        f"is the largest gap in probability between groups by {widest.category}: "
-        f"{widest.terms[0].term} and {widest.terms[-1].term}, in the same sentences (chance alone "
-        f"reaches {100 * widest.chance_spread:.1f})",
-        "groups",
-    )
+    if beyond_chance:
+        widest = max(beyond_chance, key=lambda bias: bias.spread)
+        yield Highlight(
+            f"{100 * widest.spread:.1f} points",
+            f"is the largest gap in probability between groups by {widest.category}: "
+            f"{widest.terms[0].term} and {widest.terms[-1].term}, in the same sentences (chance "
+            f"alone reaches {100 * widest.chance_spread:.1f})",
+            "groups",
+        )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -43,15 +44,25 @@ PATTERNS: dict[str, tuple[str, str]] = {
 }
 """By name: what the texts contain, and the pattern (RE2) that finds it."""
 
-_LENGTHS = ((0, 4), (5, 9), (10, 14), (15, 19), (20, 29), (30, math.inf))
-_UNKNOWN = (
-    ("no unknown token", 0.0, 0.0),
-    ("unknown tokens, up to a tenth", 0.0, 0.1),
-    ("unknown tokens, a tenth to a quarter", 0.1, 0.25),
-    ("unknown tokens, over a quarter", 0.25, 1.0),
+_Ranges = tuple[tuple[str, str, float, float], ...]
+"""Name and meaning of slices; a value is above the first number and at most the second."""
+_LENGTHS: _Ranges = (
+    *((f"{low} to {high} tokens", "", low - 1, high)
+      for low, high in ((0, 4), (5, 9), (10, 14), (15, 19), (20, 29))),
+    ("30 tokens or more", "", 29, math.inf),
+)  # fmt: skip
+_UNKNOWN: _Ranges = (
+    ("no unknown token", "", -math.inf, 0),
+    ("unknown tokens, up to a tenth", "", 0, 0.1),
+    ("unknown tokens, a tenth to a quarter", "", 0.1, 0.25),
+    ("unknown tokens, over a quarter", "", 0.25, 1),
 )
-"""Name; the share of a text's tokens is above the first number and at most the second."""
-_HOURS = (("night", 0, 6), ("morning", 6, 12), ("afternoon", 12, 18), ("evening", 18, 24))
+_HOURS: _Ranges = (
+    ("night", "written from 00:00 to 06:00", -1, 5),
+    ("morning", "written from 06:00 to 12:00", 5, 11),
+    ("afternoon", "written from 12:00 to 18:00", 11, 17),
+    ("evening", "written from 18:00 to 24:00", 17, 23),
+)
 
 
 @dataclass(frozen=True)
@@ -121,14 +132,19 @@ def find(
     tokens = tokenize(text, name=settings["tokenizer"])
     lengths = np.minimum(np.diff(tokens.offsets), settings["max_length"])
     own = {name: (f"matches {regex}", regex) for name, regex in patterns.items()}
-    found = _by_length(lengths)
-    for name, (about, regex) in (PATTERNS | own).items():
-        found.append(Slice(name, about, matches(text, regex)))
+    found = _by_range(lengths, _LENGTHS)
+    found += [
+        Slice(name, about, matches(text, regex))
+        for name, (about, regex) in (PATTERNS | own).items()
+    ]
     if by_unknown:
-        found += _by_unknown(lengths, rows["num_tokens"].to_numpy())
-    found.append(Slice("repeated", "the same text is on more than one row", _repeats(text)))
+        known = rows["num_tokens"].to_numpy() / np.maximum(lengths, 1)
+        found += _by_range(np.where(known > 0, 1 - known, np.nan), _UNKNOWN)
+        found.append(Slice("no known token", "the prediction is the class prior", known == 0))
+    repeated = pd.Series(hash_strings(normalize_text(text))).duplicated(keep=False).to_numpy()
+    found.append(Slice("repeated", "the same text is on more than one row", repeated))
     if "time" in rows.column_names:
-        found += _by_hour(rows["time"].combine_chunks())
+        found += _by_range(pc.hour(rows["time"]).to_pandas().to_numpy(np.float64), _HOURS)
     return [item for item in found if item.rows.any()], lengths
 
 
@@ -178,42 +194,11 @@ def _measure(
     )
 
 
-def _by_length(lengths: np.ndarray) -> list[Slice]:
+def _by_range(values: np.ndarray, ranges: _Ranges) -> list[Slice]:
+    """Find the rows whose value is in each range; NaN is in none."""
     return [
-        Slice(
-            f"{low} to {high} tokens" if high < math.inf else f"{low} tokens or more",
-            "",
-            (lengths >= low) & (lengths <= high),
-        )
-        for low, high in _LENGTHS
+        Slice(name, about, (values > low) & (values <= high)) for name, about, low, high in ranges
     ]
-
-
-def _by_unknown(lengths: np.ndarray, num_tokens: np.ndarray) -> list[Slice]:
-    unknown = 1 - num_tokens / np.maximum(lengths, 1)
-    none_known = num_tokens == 0
-    found = [
-        Slice(name, "", (unknown <= high) & ((unknown > low) | (high == 0)) & ~none_known)
-        for name, low, high in _UNKNOWN
-    ]
-    return [*found, Slice("no known token", "the prediction is the class prior", none_known)]
-
-
-def _by_hour(time: pa.Array) -> list[Slice]:
-    hour = pc.fill_null(pc.hour(time), -1).to_numpy(zero_copy_only=False)
-    return [
-        Slice(
-            name, f"written from {first:02d}:00 to {last:02d}:00", (hour >= first) & (hour < last)
-        )
-        for name, first, last in _HOURS
-    ]
-
-
-def _repeats(text: pa.Array) -> np.ndarray:
-    """Find texts that occur more than once, whatever their case and white space."""
-    hashes = hash_strings(normalize_text(text))
-    _, member, counts = np.unique(hashes, return_inverse=True, return_counts=True)
-    return counts[member] > 1
 
 
 def matches(text: pa.Array, regex: str) -> np.ndarray:

@@ -117,7 +117,7 @@ def binary_metrics(
         accuracy_high=high,
         **{f"{name}_positive": value for name, value in vars(positive).items()},
         **{f"{name}_negative": value for name, value in vars(negative).items()},
-        f1_macro=_macro_f1(positive, negative),
+        f1_macro=_defined(label_shares(counts)[2].mean()),
         matthews=_matthews(counts),
         roc_auc=roc_auc,
         average_precision=average_precision,
@@ -134,21 +134,32 @@ def count_confusion(label: np.ndarray, prediction: np.ndarray, *, num_labels: in
 
     scikit-learn gets these counts instead of the rows, as it takes a second for a million rows.
     """
-    cell = np.int64(label) * num_labels + prediction
-    counts = np.bincount(cell.astype(np.int64), minlength=num_labels**2)
+    counts = np.bincount(np.int64(label) * num_labels + prediction, minlength=num_labels**2)
     return counts.reshape(num_labels, num_labels)
+
+
+def label_shares(confusion: np.ndarray) -> np.ndarray:
+    """Measure precision, recall and F1 of each label; NaN where a share is one of nothing.
+
+    scikit-learn measures one confusion matrix at a time, this function those of many draws.
+
+    Shape: (C labels)
+        - confusion: ``(..., C, C)``, rows by label and prediction.
+        - returns: ``(3, ..., C)`` float64.
+    """
+    right = np.diagonal(confusion, axis1=-2, axis2=-1)
+    predicted, labelled = confusion.sum(axis=-2), confusion.sum(axis=-1)
+    with np.errstate(invalid="ignore"):
+        return np.stack([right / predicted, right / labelled, 2 * right / (predicted + labelled)])
 
 
 def measure_labels(confusion: np.ndarray) -> list[LabelMetrics]:
     """Measure each label, given the counts of :func:`count_confusion`."""
-    from sklearn.metrics import precision_recall_fscore_support
+    return [LabelMetrics(*map(_defined, shares)) for shares in label_shares(confusion).T]
 
-    label, prediction = np.indices(confusion.shape).reshape(2, -1)
-    found = precision_recall_fscore_support(
-        label, prediction, sample_weight=confusion.ravel(), zero_division=np.nan
-    )
-    shares = np.transpose(found[:3]).tolist()
-    return [LabelMetrics(*(None if math.isnan(x) else x for x in row)) for row in shares]
+
+def _defined(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
 
 
 def probability_metrics(*, label: np.ndarray, probability: np.ndarray) -> ProbabilityMetrics:
@@ -234,8 +245,3 @@ def _ranking_metrics(
         float(roc_auc_score(label, probability)),
         float(average_precision_score(label, probability)),
     )
-
-
-def _macro_f1(*labels: LabelMetrics) -> float | None:
-    f1 = [label.f1 for label in labels if label.f1 is not None]
-    return sum(f1) / len(labels) if len(f1) == len(labels) else None

@@ -15,6 +15,7 @@ from sentiflow.metrics.classification import (
     PROBABILITY_FLOOR,
     LabelMetrics,
     count_confusion,
+    label_shares,
     measure_labels,
     probability_metrics,
     wilson_interval,
@@ -234,8 +235,7 @@ def _count(label: np.ndarray, probability: np.ndarray, margin: float) -> np.ndar
 
 
 def _macro_f1(counts: np.ndarray) -> float:
-    both = counts.sum(axis=0) + counts.sum(axis=1)
-    return float((2 * counts.diagonal() / np.maximum(1, both)).mean())
+    return float(np.nan_to_num(label_shares(counts)[2]).mean())
 
 
 def _round_down(margin: np.ndarray) -> np.ndarray:

@@ -7,7 +7,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from sentiflow.data.schema import NEGATIVE, POSITIVE
+from sentiflow.data.schema import POSITIVE
+from sentiflow.metrics.classification import label_shares
 
 NUM_RESAMPLES = 10_000
 
@@ -196,12 +197,5 @@ def _area_parts(probability: np.ndarray, positive: np.ndarray) -> tuple[np.ndarr
 def _f1_difference(counts: np.ndarray) -> np.ndarray:
     """Measure each of R draws; NaN where it is undefined: ``(R, 8)`` to ``(R,)``."""
     cells = counts.reshape(-1, 2, 2, 2)
-    return _f1_macro(cells.sum(axis=2)) - _f1_macro(cells.sum(axis=3))
-
-
-def _f1_macro(table: np.ndarray) -> np.ndarray:
-    """Measure R tables of label by prediction: ``(R, 2, 2)``."""
-    wrong = table[:, NEGATIVE, POSITIVE] + table[:, POSITIVE, NEGATIVE]
-    right = np.stack([table[:, c, c] for c in (NEGATIVE, POSITIVE)])
-    with np.errstate(invalid="ignore"):
-        return (2 * right / (2 * right + wrong)).mean(axis=0)
+    first, second = (label_shares(cells.sum(axis=axis))[2] for axis in (3, 2))
+    return second.mean(axis=-1) - first.mean(axis=-1)

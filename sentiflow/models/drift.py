@@ -142,21 +142,18 @@ def population_stability_index(counts: tuple[int, ...], reference: tuple[int, ..
     return float(((p - q) * np.log(p / q)).sum())
 
 
-def _chance_level(num_bins: int, profile: Profile, reference: Profile) -> float:
-    """Return an index that chance alone rarely exceeds: twice its mean, (bins - 1)(1/n + 1/m).
-
-    The mean is from Yurdakul, Statistical Properties of Population Stability Index, 2018.
-    """
-    return 2 * (num_bins - 1) * (1 / profile.rows + 1 / reference.rows)
-
-
 def _warn(found: Drift, profile: Profile, reference: Profile) -> list[str]:
-    lines = []
+    """Write a line for each large difference.
+
+    Chance alone rarely exceeds twice the mean of an index, (bins - 1)(1/n + 1/m), which is from
+    Yurdakul, Statistical Properties of Population Stability Index, 2018.
+    """
+    lines, chance = [], 2 * (1 / profile.rows + 1 / reference.rows)
     for index, what, bins in (
         (found["length_psi"], "length of the texts", len(LENGTH_EDGES)),
         (found["probability_psi"], "probabilities", NUM_PROBABILITY_BINS),
     ):
-        if index > LARGE_PSI + _chance_level(bins, profile, reference):
+        if index > LARGE_PSI + (bins - 1) * chance:
             lines.append(f"{what}: population stability index {index:.2f}")
     spread = 2 / np.sqrt(min(profile.rows, reference.rows))  # four standard errors at most
     for name, what in (

@@ -17,9 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil  # type: ignore[import-untyped]
-
 from sentiflow.config.settings import flatten
+from sentiflow.storage import processes
 from sentiflow.storage.uris import is_local, split_member, without_credentials
 from sentiflow.tracking import mlflow_store, provenance  # before MLflow, which reads what it sets
 
@@ -57,9 +56,6 @@ REASON = "its process is gone"
 
 _OUTERMOST = "pid:[4026531836]"
 """The namespace of Linux's processes outside of containers."""
-_SAME_SECONDS = 2.0
-"""Two starts of a process that differ by less are the same: setting the clock changes them."""
-
 _BATCH_SIZES = {"metrics": 1000, "params": 100, "tags": 100}
 """Values that MLflow takes in one request."""
 MAX_PARAM_LENGTH, MAX_TAG_LENGTH, MAX_KEY_LENGTH, MAX_DIGEST_LENGTH = 6000, 8000, 250, 36
@@ -170,7 +166,7 @@ def describe_process() -> dict[str, str]:
     return {
         HOST_TAG: _name_host(),
         PID_TAG: str(os.getpid()),
-        STARTED_TAG: f"{_started(os.getpid()):.2f}",
+        STARTED_TAG: f"{processes.find_start(os.getpid()):.2f}",
     }
 
 
@@ -215,18 +211,9 @@ def _is_running(tags: dict[str, str]) -> bool:
     if not tags.keys() >= {PID_TAG, STARTED_TAG}:
         return True
     try:
-        pid, started = int(tags[PID_TAG]), float(tags[STARTED_TAG])
-        is_same = abs(_started(pid) - started) < _SAME_SECONDS
-        return is_same and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-    except (psutil.AccessDenied, ValueError, OverflowError):  # tags that sentiflow did not write
+        return not processes.is_gone(int(tags[PID_TAG]), float(tags[STARTED_TAG]))
+    except ValueError:  # tags that sentiflow did not write
         return True
-
-
-def _started(pid: int) -> float:
-    """Return when a process started, in seconds since the machine did: clocks may be set."""
-    return psutil.Process(pid).create_time() - psutil.boot_time()
 
 
 def _name_host() -> str:

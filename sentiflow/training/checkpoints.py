@@ -103,13 +103,9 @@ def keep(root: str, *, last: int, best: int | None = None) -> None:
     kept = {*list_steps(root)[-last:], best}
     for step, names in _find(root).items():
         folder = join(root, _name(step))
-        if step not in kept:
-            if STATE in names:
-                filesystem.delete(join(folder, STATE))
-            filesystem.delete(folder)
-        else:
-            for name in names - {TENSORS, STATE}:
-                filesystem.delete(join(folder, name))
+        remains = [join(folder, name) for name in names - {TENSORS, STATE}]
+        for uri in remains if step in kept else [folder]:
+            filesystem.delete(uri)
 
 
 def find_below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -41,6 +41,8 @@ class ClassificationObjective(nn.Module):
     easier to train would keep the other one from learning.
     """
 
+    rate_setting = "train.learning_rate"
+
     def __init__(self, network: Network) -> None:
         """Take the network to train."""
         super().__init__()
@@ -83,6 +85,8 @@ class LanguageModeling(nn.Module):
     sampled softmax (Jean et al. 2015) against ``num_negatives`` words, the same for a whole step.
     They are drawn by their count to the power 0.75 (Mikolov et al. 2013).
     """
+
+    rate_setting = "train.pretrain.learning_rate"
 
     def __init__(
         self, network: TweetRNN, *, counts: np.ndarray, num_negatives: int, seed: int

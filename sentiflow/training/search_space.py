@@ -63,20 +63,30 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
 
 def _check(config: Config) -> dict[str, Choices]:
     """Validate every value of the space as a value of its setting; return the parsed space."""
-    space, problems = {}, []
+    space: dict[str, Choices] = {}
+    problems: list[str] = []
     for key, choices in sorted(config.sweep.space.items()):
-        try:
-            space[key] = _check_setting(config, key, choices)
-        except UserError as error:
-            problems += str(error).splitlines()
+        is_range = isinstance(choices, RangeSettings)
+        parsed = []
+        for value in (choices.low, choices.high) if isinstance(choices, RangeSettings) else choices:
+            try:
+                _check_setting(config, key, is_range=is_range)
+                applied = _apply(config, {key: value}).model_dump(mode="json")
+                parsed.append(settings.flatten(applied)[key])
+            except UserError as error:
+                problems += str(error).splitlines()
+        twice = [value for value in parsed if parsed.count(value) > 1]
+        if twice:
+            problems.append(f"{_SOURCE}: {key} has {twice[0]!r} twice")
+        space[key] = choices if is_range else tuple(parsed)
     if problems:
         raise UserError("\n".join(dict.fromkeys(problems)))
     return space
 
 
-def _check_setting(config: Config, key: str, choices: Choices) -> Choices:
+def _check_setting(config: Config, key: str, *, is_range: bool) -> None:
+    """Check that a setting can be swept."""
     known = settings.flatten(config.model_dump())
-    is_range = isinstance(choices, RangeSettings)
     for is_wrong, problem, hint in (
         (not key.startswith("train."), "is not below train", "a sweep repeats only the training"),
         (
@@ -97,19 +107,6 @@ def _check_setting(config: Config, key: str, choices: Choices) -> Choices:
     ):
         if is_wrong:
             raise UserError(f"{_SOURCE}: {key} {problem}", hint=hint)
-    values, problems = [], []
-    for value in (choices.low, choices.high) if isinstance(choices, RangeSettings) else choices:
-        try:
-            applied = _apply(config, {key: value})
-            values.append(settings.flatten(applied.model_dump(mode="json"))[key])
-        except UserError as error:
-            problems += str(error).splitlines()
-    if problems:
-        raise UserError("\n".join(problems))
-    for value in values:
-        if values.count(value) > 1:
-            raise UserError(f"{_SOURCE}: {key} has {value!r} twice")
-    return choices if is_range else tuple(values)
 
 
 def _apply(config: Config, values: Values) -> Config:

@@ -8,8 +8,10 @@ from typing import Any, Literal, TypedDict
 
 from sentiflow.cluster.connection import Capacity
 from sentiflow.cluster.resources import Resources
-from sentiflow.config.sections import Config, SelectionSettings
+from sentiflow.config.sections import Config
+from sentiflow.config.train_sections import SelectionSettings
 from sentiflow.data import manifest
+from sentiflow.data.outputs import Output, find_status
 from sentiflow.data.schema import NUM_VIRTUAL_SHARDS
 from sentiflow.errors import JobError, StorageError, UserError, WorkerError
 from sentiflow.progress import say
@@ -60,54 +62,49 @@ class Trial:
     values: search_space.Values
     config: Config
     """Settings of the trial's training."""
+    uri: str
+    """Directory to write to. It becomes ``config.train.output_uri`` when the sweep is complete."""
     stopped_uri: str
     """File with the curve of a stopped trial."""
+    claim: str
+    """The claim of the sweep to its directory."""
 
-    @property
-    def uri(self) -> str:
-        """The directory of the training."""
-        return self.config.train.output_uri
-
-    def finished_curve(self) -> Curve | None:
-        """Read the curve of a finished trial, and clean its directory up; None for others."""
+    def open_output(self) -> Output:
+        """Look at the output of the training, which the sweep holds."""
         spec = training.describe_output(self.config)
-        record = manifest.read(self.uri)
-        if record is None or manifest.find_status(spec).state is not manifest.State.COMPLETE:
-            return None
-        manifest.clean_up(spec)
-        curve = {epoch.epoch: epoch.to_metrics() for epoch in read_epochs(record["history"])}
-        curve[1]["pretrain/seconds"] = sum(epoch["seconds"] for epoch in record["pretraining"])
-        return curve
+        found = find_status(spec, uri=self.uri)
+        return Output(spec, found, overwrite=True, uri=self.uri, claim=self.claim)
 
-    def stopped_curve(self) -> Curve | None:
-        """Read the curve of a trial that Tune has stopped; None for others."""
-        if not filesystem.exists(self.stopped_uri):
-            return None
-        curve = json.loads(filesystem.read_bytes(self.stopped_uri))
-        return {int(epoch): metrics for epoch, metrics in curve.items()}
-
-    def keep_stopped(self, curve: Curve) -> None:
-        """Note that Tune has stopped the trial, so that a resumed sweep leaves it alone."""
-        filesystem.write_bytes(self.stopped_uri, json.dumps(curve).encode())
-
-    def known_curve(self) -> Curve | None:
-        """Read the curve of a finished or stopped trial; None for others."""
-        curve = self.finished_curve()
-        return self.stopped_curve() if curve is None else curve
+    def known_curve(self) -> tuple[Status | None, Curve]:
+        """Read how a trial ended, and its curve; None and {} if it is still to be trained."""
+        output = self.open_output()
+        record = output.status.record
+        if output.is_complete and record is not None:
+            output.clean_up()
+            history, pretraining = record["history"], record["pretraining"]
+            curve: Curve = {epoch.epoch: epoch.to_metrics() for epoch in read_epochs(history)}
+            curve[1]["pretrain/seconds"] = sum(epoch["seconds"] for epoch in pretraining)
+            return "finished", curve
+        if filesystem.exists(self.stopped_uri):
+            curve = json.loads(filesystem.read_bytes(self.stopped_uri))
+            return "stopped", {int(epoch): metrics for epoch, metrics in curve.items()}
+        return None, {}
 
 
-def plan(config: Config) -> list[Trial]:
-    """Place the trials of a sweep below its directory.
+def plan(config: Config, *, root: str, claim: str) -> list[Trial]:
+    """Place the trials of a sweep below the directory ``root``.
 
     Raises:
         UserError: As :func:`search_space.expand`.
     """
-    root, trials = config.sweep.output_uri, []
+    trials = []
     for number, (values, applied) in enumerate(search_space.expand(config), start=1):
         name = f"{number:04d}-{manifest.fingerprint(values)[:8]}"
-        train = applied.train.model_copy(update={"output_uri": join(root, TRIALS, name)})
+        final_uri = join(config.sweep.output_uri, TRIALS, name)
+        train = applied.train.model_copy(update={"output_uri": final_uri})
         own = applied.model_copy(update={"train": train})
-        trials.append(Trial(number, name, values, own, join(root, STOPPED, f"{name}.json")))
+        uri, stopped_uri = join(root, TRIALS, name), join(root, STOPPED, f"{name}.json")
+        trials.append(Trial(number, name, values, own, uri, stopped_uri, claim))
     return trials
 
 
@@ -123,8 +120,8 @@ def train(trial: Trial, *, metric: str, share: Resources) -> None:
         share: The trial's share of the cluster.
     """
     reporter = _Reporter(metric=metric, num_epochs=trial.config.train.num_epochs)
-    curve = trial.known_curve()
-    if curve is not None:
+    status, curve = trial.known_curve()
+    if status is not None:
         for epoch, metrics in curve.items():
             reporter.log_metrics(metrics, step=epoch)
     else:
@@ -132,7 +129,7 @@ def train(trial: Trial, *, metric: str, share: Resources) -> None:
         fixed = trial.config.train.model_copy(update={"min_workers": NUM_VIRTUAL_SHARDS})
         config = trial.config.model_copy(update={"train": fixed})
         try:
-            training.run(config, reporter, resources=share, overwrite=False)
+            training.run(config, trial.open_output(), reporter, resources=share)
         except (WorkerError, StorageError):
             raise
         except (UserError, JobError) as error:
@@ -286,13 +283,12 @@ class TrialCallback(ray.tune.Callback):
         known = self.results[trial.config["index"]]
         if known.reason:
             return self._end(known, "failed")
-        finished = known.trial.finished_curve()
-        curve = finished or known.trial.stopped_curve()
-        if curve is None:
-            known.trial.keep_stopped(known.curve)
-        for epoch, metrics in (curve or {}).items():
+        status, curve = known.trial.known_curve()
+        if status is None:  # a resumed sweep leaves it alone, too
+            filesystem.write_bytes(known.trial.stopped_uri, json.dumps(known.curve).encode())
+        for epoch, metrics in curve.items():
             known.add(epoch, metrics)
-        return self._end(known, "finished" if finished else "stopped")
+        return self._end(known, status or "stopped")
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Take a failure outside the training, such as a lost machine."""
@@ -303,16 +299,21 @@ class TrialCallback(ray.tune.Callback):
 
     def records(self) -> list[TrialRecord]:
         """List the trials for the manifest: finished, stopped, failed, the best of each first."""
-        order = list(ENDS)
-        return sorted(
-            [self._record(known) for _, known in sorted(self.results.items())],
-            key=lambda r: (order.index(r["status"]), self.selection.order(self._measure(r))),
+        order: list[Status | None] = [*ENDS]
+        best_first = sorted(
+            self.results.values(),
+            key=lambda known: (
+                order.index(known.status),
+                self.selection.order(self._measure(known)),
+                known.trial.number,
+            ),
         )
+        return [self._record(known) for known in best_first]
 
-    def _measure(self, record: TrialRecord) -> float | None:
+    def _measure(self, known: _Result) -> float | None:
         """Return the metric by which trials are compared."""
-        by_metric = {"accuracy": record["validation_accuracy"], "loss": record["validation_loss"]}
-        return by_metric[self.selection.metric]
+        _, metrics = known.chosen(self.selection)
+        return metrics.get(f"validation/{self.selection.metric}")
 
     def _record(self, known: _Result) -> TrialRecord:
         epoch, metrics = known.chosen(self.selection)
@@ -339,7 +340,7 @@ class TrialCallback(ray.tune.Callback):
         if status == "failed":
             outcome = f"failed: {brief(known.reason)}"
         else:
-            outcome = f"validation {self.selection.metric} {self._measure(record):.4f}"
+            outcome = f"validation {self.selection.metric} {self._measure(known):.4f}"
         epochs = f"{record['epochs']} epoch{'' if record['epochs'] == 1 else 's'}"
         note = (
             f"{'stopped after ' if status == 'stopped' else ''}{epochs}, {record['seconds']:.1f} s"

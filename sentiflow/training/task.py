@@ -1,24 +1,23 @@
 """Description of a training -> one worker's part of it: checkpoints, history, a model package."""
 
+import functools
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
-import pyarrow.compute as pc
 import torch
-import torch.distributed
-from torch import nn
 
 from sentiflow.cluster import memory
-from sentiflow.config.sections import SelectionSettings, TrainSettings
+from sentiflow.config.train_sections import SelectionSettings, TrainSettings
 from sentiflow.data.manifest_types import Input, Manifest
+from sentiflow.data.outputs import guard
 from sentiflow.errors import JobError, UserError
-from sentiflow.models import networks, vocabulary
+from sentiflow.models import vocabulary
 from sentiflow.models.batching import EncodedRows
-from sentiflow.models.package import ModelPackage
+from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
-from sentiflow.training import checkpoints, trained_package
+from sentiflow.training import checkpoints, collectives, initial_network, trained_package
 from sentiflow.training.objectives import VECTORS, ClassificationObjective, LanguageModeling
 from sentiflow.training.results import (
     PRETRAIN,
@@ -46,6 +45,10 @@ class TrainJob:
     """Everything that a training worker needs; it is sent to other machines."""
 
     settings: TrainSettings
+    root: str
+    """Directory to write to."""
+    claim: str
+    """The job's claim to it, see :attr:`Output.claim`."""
     prepared: Manifest
     """Manifest of the prepared data."""
     lineage: dict[str, Input]
@@ -100,21 +103,33 @@ def run(job: TrainJob, report: Report) -> TrainReport | UserError | JobError | N
     """
     torch.set_num_threads(job.num_threads)
     memory.keep_freed()
-    rank, world_size = _find_rank()
-    problem, worker = "", None
+    problem = ""
     try:
-        worker = _Worker(job, report, rank, world_size)
+        worker = _Worker(job, report)
     except UserError as error:
         problem = str(error)
-    problems = _gather(problem, world_size)
-    if any(problems):
-        return UserError(next(filter(None, problems)))
-    assert worker is not None, "without a problem there is a worker"
+    problems = list(filter(None, collectives.gather(problem)))
+    if problems:
+        return UserError(problems[0])
+    with filesystem.recording(functools.partial(_check_claim, job.claim)):
+        try:
+            worker.train()
+        except JobError as error:
+            return error
+        return worker.publish_model() if worker.rank == 0 else None
+
+
+def _check_claim(claim: str) -> None:
+    """Check before each file that this job may still write.
+
+    Raises:
+        RuntimeError: It may not. Ray Train then ends all workers; a returned error of one worker
+            would leave the others waiting for it.
+    """
     try:
-        worker.train()
+        guard(claim)()
     except JobError as error:
-        return error
-    return worker.publish_model() if rank == 0 else None
+        raise RuntimeError(str(error)) from error
 
 
 class _Worker:
@@ -123,23 +138,24 @@ class _Worker:
     A training has one or two phases, pretraining and training, and a trainer for each.
     """
 
-    def __init__(self, job: TrainJob, report: Report, rank: int, world_size: int) -> None:
+    def __init__(self, job: TrainJob, report: Report) -> None:
         """Read the input, build the network, and resume from the last checkpoint."""
-        self.job, self.settings, self.rank = job, job.settings, rank
-        self.world_size = world_size
-        self.report: Report = report if rank == 0 else lambda event: None
-        self.root = join(self.settings.output_uri, checkpoints.FOLDER)
+        self.job, self.settings = job, job.settings
+        self.rank, self.world_size = collectives.rank(), collectives.world_size()
+        self.report: Report = report if self.rank == 0 else lambda event: None
+        self.root = join(job.root, checkpoints.FOLDER)
         self.words = vocabulary.load(join(self.settings.prepared_uri, "vocabulary.parquet"))
-        own = own_shards(rank, world_size)
+        own = own_shards(self.rank, self.world_size)
         train, validation = (
             VirtualShards.plan(_list_files(job, split, table="encoded"))
             for split in ("train", "validation")
         )
-        self.counts = _count_lengths(train, own, job, world_size)
+        counts = train.count_lengths(own, max_length=job.prepared["settings"]["max_length"])
+        self.counts = np.sum(collectives.gather(counts), axis=0)
         if not self.counts[:, :, 1:].any():
             raise UserError("no training row has a known word", hint="check prepare.vocabulary")
-        self.device = _choose_device(job, world_size)
-        self.network = build(self.settings, self.words).to(self.device)
+        self.device = _choose_device(job, self.world_size)
+        self.network = initial_network.build(self.settings, self.words).to(self.device)
         self.omits_vectors = _can_omit_vectors(self.settings, self.words)
         batching = self.settings.batching
         self.train_input = TrainInput(
@@ -160,7 +176,7 @@ class _Worker:
 
     def _resume(self) -> None:
         """Continue the phase of the last checkpoint, or begin the first phase."""
-        found = self._add_omitted_vectors(checkpoints.load_last(self.root))
+        found = checkpoints.load_last(self.root)
         if found is not None:
             self.pretraining = read_epochs(found.state["pretraining"])
             self.history.epochs = read_epochs(found.state["history"])
@@ -197,23 +213,13 @@ class _Worker:
             objective=objective.to(self.device),
             train=self.train_input,
             validation=validation,
-            rank=self.rank,
-            world_size=self.world_size,
             device=self.device,
         )
-
-    def _add_omitted_vectors(
-        self, found: checkpoints.Checkpoint | None
-    ) -> checkpoints.Checkpoint | None:
-        """Add the word vectors to a checkpoint that was saved without them."""
-        if found is None or not self.omits_vectors:
-            return found
-        return replace(found, tensors={_VECTORS: self.network.embedding.weight} | found.tensors)
 
     def _load_network(self, found: checkpoints.Checkpoint) -> None:
         """Load the network's weights from a checkpoint of either phase."""
         weights = checkpoints.find_below(found.tensors, "weights/network.")
-        self.network.load_state_dict(weights)
+        self.network.load_state_dict(weights, strict=False)  # vectors may be omitted
 
     def train(self) -> None:
         """Train the remaining epochs of both phases.
@@ -286,11 +292,9 @@ class _Worker:
         """Publish the model of the chosen epoch."""
         chosen = self.history.chosen
         if chosen.step != self.first_step + self.trainer.step:
-            found = self._add_omitted_vectors(checkpoints.load(self.root, chosen.step))
-            assert found is not None, "the checkpoint of the chosen epoch is kept"
-            self._load_network(found)
+            self._load_network(checkpoints.load(self.root, chosen.step))
         package = trained_package.save(
-            join(self.settings.output_uri, MODEL),
+            join(self.job.root, MODEL),
             network=self.network.to(self.device),
             words=self.words,
             model=self.settings.model,
@@ -317,14 +321,13 @@ def _choose_device(job: TrainJob, world_size: int) -> torch.device:
         UserError: A worker was given a GPU that torch cannot use. A single worker uses its cores
             then, unless the settings ask for a GPU.
     """
-    if job.on_gpu and not torch.cuda.is_available():
-        if world_size > 1 or job.settings.gpus_per_worker == 1:
-            raise UserError(
-                "Ray counts a GPU that torch cannot use",
-                hint="install a build of torch for it, or set train.gpus_per_worker=0",
-            )
-        return torch.device("cpu")
-    return torch.device("cuda" if job.on_gpu else "cpu")
+    uses_gpu = job.on_gpu and torch.cuda.is_available()
+    if job.on_gpu != uses_gpu and (world_size > 1 or job.settings.gpus_per_worker == 1):
+        raise UserError(
+            "Ray counts a GPU that torch cannot use",
+            hint="install a build of torch for it, or set train.gpus_per_worker=0",
+        )
+    return torch.device("cuda" if uses_gpu else "cpu")
 
 
 def _pretrain_settings(settings: TrainSettings) -> TrainSettings:
@@ -356,88 +359,9 @@ def _can_omit_vectors(settings: TrainSettings, words: vocabulary.Vocabulary) -> 
     return settings.model.vectors == "frozen" and not np.isnan(words.vectors[1:]).any()
 
 
-def build(settings: TrainSettings, words: vocabulary.Vocabulary) -> networks.Network:
-    """Build the network with the pretrained word vectors; other words get random vectors.
-
-    Raises:
-        UserError: ``init_from`` names the package of another network.
-    """
-    torch.manual_seed(settings.seed)
-    matrix = torch.from_numpy(words.vectors)
-    network = networks.build(
-        settings.model, vocabulary_size=len(words), embedding_dim=matrix.shape[1]
-    )
-    known = ~torch.isnan(matrix[:, :1])
-    spread = float(matrix[known.squeeze(1)].std()) if known.any() else 1.0
-    with torch.no_grad():
-        random = torch.randn_like(matrix) * spread
-        network.embedding.weight.copy_(torch.where(known, matrix, random))
-        network.embedding.weight[vocabulary.PAD_ID] = 0
-    if settings.init_from is not None:
-        _load_initial_weights(network, words, settings)
-    network.embedding.weight.requires_grad_(settings.model.vectors == "tuned")
-    return network
-
-
-def _load_initial_weights(
-    network: nn.Module, words: vocabulary.Vocabulary, settings: TrainSettings
-) -> None:
-    """Load the weights of ``init_from``; words that it does not know keep their vectors."""
-    uri = settings.init_from
-    assert uri is not None, "there is a package to load"
-    package = ModelPackage.load(uri, setting="train.init_from")
-    theirs, ours = package.network.state_dict(), network.state_dict()
-    matrix, vectors = theirs.pop("embedding.weight"), ours.pop("embedding.weight")
-    shapes = [{n: tuple(t.shape) for n, t in weights.items()} for weights in (theirs, ours)]
-    if matrix.shape[1] != vectors.shape[1]:
-        raise UserError(
-            f"train.init_from: {uri} has word vectors of {matrix.shape[1]} numbers",
-            hint=f"those of the prepared data have {vectors.shape[1]}",
-        )
-    its, own = package.settings.model, settings.model
-    if shapes[0] != shapes[1] or (its.kind, its.pooling) != (own.kind, own.pooling):
-        raise UserError(
-            f"train.init_from: {uri} is of another network ({its.summary})",
-            hint=f"train.model is {own.summary}; all but dropout and vectors must be the same",
-        )
-    found = pc.index_in(words.words, value_set=package.vocabulary.words)
-    rows = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
-    known = np.flatnonzero(rows >= 0)
-    with torch.no_grad():
-        network.load_state_dict(theirs, strict=False)
-        network.embedding.weight[known] = matrix[rows[known]]
-
-
 def _list_files(job: TrainJob, split: str, *, table: str) -> dict[str, int]:
     """List the files of a table in their order, with the rows of each."""
     prefix = f"{table}/split={split}/"
     files = [item for item in job.prepared["files"] if item["path"].startswith(prefix)]
     files.sort(key=lambda item: item["path"])
     return {join(job.settings.prepared_uri, item["path"]): item["rows"] or 0 for item in files}
-
-
-def _count_lengths(shards: VirtualShards, own: range, job: TrainJob, world_size: int) -> np.ndarray:
-    """Count the rows of each length in all shards; each worker counts in its own."""
-    counts = shards.count_lengths(own, max_length=job.prepared["settings"]["max_length"])
-    if world_size == 1:
-        return counts
-    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
-    shared = torch.from_numpy(counts).to(device)
-    torch.distributed.all_reduce(shared)
-    return shared.cpu().numpy()
-
-
-def _gather(text: str, world_size: int) -> list[str]:
-    """Collect a text from each worker; every worker gets all of them, by rank."""
-    if world_size == 1:
-        return [text]
-    texts: list[str] = [""] * world_size
-    torch.distributed.all_gather_object(texts, text)
-    return texts
-
-
-def _find_rank() -> tuple[int, int]:
-    """Find this worker's rank and the number of workers."""
-    if torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1

@@ -59,11 +59,11 @@ def save(
         prior=labels["positive"] / (labels["positive"] + labels["negative"]),
     )
     package = ModelPackage(network.eval(), words, settings)
-    metrics = {
-        "validation/accuracy": epoch.validation_accuracy,
-        "validation/loss": epoch.validation_loss,
+    known = {
+        name: value
+        for name, value in epoch.to_metrics().items()
+        if name.startswith("validation/") and value is not None
     }
-    known = {name: value for name, value in metrics.items() if value is not None}
     if not validation:
         return package.save(uri, lineage=lineage, metrics=known)
     label, scores = _score_sample(package, validation)

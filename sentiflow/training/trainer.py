@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed
 from torch import nn
 
-from sentiflow.config.sections import TrainSettings
+from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import batching
-from sentiflow.training import checkpoints
+from sentiflow.training import checkpoints, collectives
 from sentiflow.training.objectives import (
     NGRAMS,
     VECTORS,
@@ -28,7 +27,8 @@ from sentiflow.training.objectives import (
     Losses,
 )
 from sentiflow.training.results import EpochResult
-from sentiflow.training.virtual_shards import Slice, TrainInput, own_shards
+from sentiflow.training.schedules import rate_factor
+from sentiflow.training.virtual_shards import Slice, TrainInput
 
 _NGRAMS_EPS = 1e-3
 """Adam's epsilon for the n-gram weights. A large one keeps the weights of rare n-grams small."""
@@ -37,11 +37,6 @@ LARGE_TABLES = (VECTORS, NGRAMS)
 _SUMS = ("loss", "correct", "rows", "tokens", "cells", "gradient_norm", "steps", "seconds")
 """What is added up over rows, steps and workers. ``cells`` are those of the padded batches, with or
 without a token."""
-
-WARM_UP_FRACTION = 0.3
-"""Share of the steps in which the learning rate of ``one_cycle`` rises."""
-_FIRST_RATE, _LAST_RATE = 1 / 25, 1e-5
-"""Factors on the learning rate where ``one_cycle`` begins, and after the last step."""
 
 _EVALUATION_BATCH_SIZE = 1024
 _STEPS_AHEAD = 32
@@ -61,8 +56,6 @@ class Trainer:
         objective: ClassificationObjective | LanguageModeling,
         train: TrainInput,
         validation: Iterable[batching.EncodedRows],
-        rank: int,
-        world_size: int,
         device: torch.device,
     ) -> None:
         """Make the optimizer.
@@ -73,8 +66,6 @@ class Trainer:
                 require a gradient are trained.
             train: This worker's slices of the global batches.
             validation: This worker's share of the validation rows.
-            rank: Rank of this worker.
-            world_size: Number of workers.
             device: Device of this worker.
 
         Raises:
@@ -82,7 +73,6 @@ class Trainer:
         """
         self.settings, self.objective, self.device = settings, objective, device
         self.train, self.validation = train, validation
-        self.rank, self.world_size = rank, world_size
         self.tuned = {
             name: parameter
             for name, parameter in objective.named_parameters()
@@ -211,7 +201,8 @@ class Trainer:
         self, tensors: dict[str, torch.Tensor], position: checkpoints.TrainerPosition
     ) -> None:
         """Resume from :meth:`tensors` and :meth:`position`, with any number of workers."""
-        self.objective.load_state_dict(checkpoints.find_below(tensors, "weights/"))
+        weights = checkpoints.find_below(tensors, "weights/")
+        self.objective.load_state_dict(weights, strict=False)  # frozen vectors may be omitted
         for name, parameter in self.tuned.items():
             state = checkpoints.find_below(tensors, f"optimizer/{name}/")
             if state:
@@ -249,7 +240,7 @@ class Trainer:
     def _draw_dropout_mask(self, batch_slice: Slice) -> torch.Tensor | None:
         if not self._dropout_rates.any():
             return None
-        own = own_shards(self.rank, self.world_size)
+        own = self.train.rows.own
         mask = draw_dropout_mask(
             batch_slice.shard_sizes[own.start : own.stop].tolist(),
             dropout=self._dropout_rates,
@@ -270,22 +261,21 @@ class Trainer:
         Each gradient is already divided by the global batch size. The large tables hold most of
         the network's weights, and a batch uses few of their rows: only used rows are sent.
         """
-        if self.world_size == 1:
+        if collectives.world_size() == 1:
             return sums
         rows = self._used_rows(batch)
-        gradients = []
-        for name, parameter in self.tuned.items():
-            if parameter.requires_grad and parameter.grad is None:
+        trained = {n: p for n, p in self.tuned.items() if p.requires_grad}
+        for parameter in trained.values():
+            if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            if parameter.grad is not None:
-                whole = parameter.grad
-                gradients.append((whole, rows.get(name)))
-        sent = [whole if used is None else whole[used] for whole, used in gradients]
+        gradients = [(p.grad, rows.get(name, slice(None))) for name, p in trained.items()]
+        sent = [whole[used] for whole, used in gradients]
         flat = torch.cat([sums, *(tensor.flatten() for tensor in sent)])
-        torch.distributed.all_reduce(flat)
-        received = flat[len(sums) :].split([tensor.numel() for tensor in sent])
+        received = collectives.all_reduce(flat)[len(sums) :].split(
+            [tensor.numel() for tensor in sent]
+        )
         for (whole, used), tensor, summed in zip(gradients, sent, received, strict=True):
-            whole[slice(None) if used is None else used] = summed.view_as(tensor)
+            whole[used] = summed.view_as(tensor)
         return flat[: len(sums)]
 
     def _used_rows(self, batch: batching.Batch | None) -> dict[str, torch.Tensor]:
@@ -299,8 +289,7 @@ class Trainer:
         for name, marks in zip(tables, used.split(sizes), strict=True):
             if name in own:
                 marks[own[name]] = 1
-        torch.distributed.all_reduce(used, torch.distributed.ReduceOp.MAX)
-        marked = used.split(sizes)
+        marked = collectives.all_reduce(used).split(sizes)
         return {n: m.nonzero().squeeze(1) for n, m in zip(tables, marked, strict=True)}
 
     def _collect_metrics(self) -> None:
@@ -328,24 +317,17 @@ class Trainer:
         if self._not_finite is None:
             return
         step, batch_slice = self._not_finite
-        first_shard = own_shards(self.rank, self.world_size).start
-        start = int(batch_slice.shard_sizes[:first_shard].sum())
-        row_ids = torch.zeros(batch_slice.global_size, dtype=torch.int64)
-        row_ids[start : start + len(batch_slice.chosen)] = torch.from_numpy(
-            batch_slice.rows.row_ids[batch_slice.chosen]
-        )
-        row_ids = row_ids.to(self.device)
-        if self.world_size > 1:
-            torch.distributed.all_reduce(row_ids)
+        row_ids = np.concatenate(collectives.gather(batch_slice.rows.row_ids[batch_slice.chosen]))
         raise JobError(
             f"the loss of step {step} (epoch {self.epoch + 1}) is not finite; {self._remedy}, "
-            f"or look at the batch's rows: {', '.join(map(str, row_ids.tolist()))}"
+            f"or look at the batch's rows: {', '.join(map(str, row_ids))}"
         )
 
     @property
     def _remedy(self) -> str:
-        rate, norm = self.settings.learning_rate, self.settings.clip_norm
-        return f"lower train.learning_rate ({rate}) or train.clip_norm ({norm})"
+        norm = self.settings.clip_norm
+        clipping = "set train.clip_norm" if norm is None else f"train.clip_norm ({norm})"
+        return f"lower {self.objective.rate_setting} ({self.settings.learning_rate}) or {clipping}"
 
     def _evaluate(self) -> tuple[float, float, float]:
         """Sum loss, correct predictions and rows over the validation rows of all workers.
@@ -363,9 +345,7 @@ class Trainer:
                     reported = losses.reported.double().sum()
                     count = torch.tensor(len(chosen), device=self.device).double()
                     sums += torch.stack([reported, losses.correct.double(), count])
-        if self.world_size > 1:
-            torch.distributed.all_reduce(sums)
-        loss, correct, count = sums.tolist()
+        loss, correct, count = collectives.all_reduce(sums).tolist()
         return loss, correct, count
 
 
@@ -379,27 +359,6 @@ def _means(sums: np.ndarray) -> dict[str, float]:
         "padding_fraction": 1 - tokens / max(1, cells),
         "tweets_per_second": rows / max(1e-9, seconds),
     }
-
-
-def rate_factor(schedule: str, step: int, num_steps: int) -> float:
-    """Compute the factor on the learning rate of a step, counted from 0.
-
-    ``constant``: 1. ``cosine``: along half a cosine from 1 down to 1e-5 (Loshchilov and Hutter
-    2017, without restarts). ``one_cycle``: along a cosine from 1/25 up to 1 in the first 30 % of
-    the steps, then down to 1e-5 (Smith 2018, with the defaults of PyTorch's OneCycleLR except for
-    the last step).
-    """
-    if schedule == "constant":
-        return 1.0
-    peak = max(1.0, WARM_UP_FRACTION * num_steps) if schedule == "one_cycle" else 0.0
-    if step < peak:
-        return _interpolate(_FIRST_RATE, step / peak)
-    return _interpolate(_LAST_RATE, max(0.0, (num_steps - step) / max(1.0, num_steps - peak)))
-
-
-def _interpolate(low: float, fraction: float) -> float:
-    """Interpolate from ``low`` to 1 along half a cosine."""
-    return low + (1 - low) * (1 - math.cos(math.pi * fraction)) / 2
 
 
 def draw_dropout_mask(

@@ -113,9 +113,9 @@ class Slice:
 class OwnRows:
     """The rows of a worker's shards, one window at a time."""
 
-    def __init__(self, shards: VirtualShards, *, own: Sequence[int]) -> None:
+    def __init__(self, shards: VirtualShards, *, own: range) -> None:
         """Take the shards of a split that this worker owns."""
-        self.shards, self.own = shards, tuple(own)
+        self.shards, self.own = shards, own
         self._last: tuple[bytes, EncodedRows, np.ndarray] | None = None
 
     def __iter__(self) -> Iterator[EncodedRows]:
@@ -150,7 +150,7 @@ class TrainInput:
         self,
         shards: VirtualShards,
         *,
-        own: Sequence[int],
+        own: range,
         counts: np.ndarray,
         batch_size: int,
         bucketing: str = "pooled",

@@ -28,11 +28,9 @@ _DOT = 4.0
 _ON_THE_WAY = np.linspace(0.4, 1, 5)[:, None, None]
 """Positions along the line to a label that other labels do not cover."""
 
-MAX_WORDS = 60
-"""Number of words that stay readable; if there are more, those at both ends are drawn."""
+MAX_AT_AN_END = 30
+"""Words drawn at each end of a direction: twice as many stay readable."""
 
-_LITERAL: Any = {"parse_math": False}
-"""A dollar sign in a word does not start a formula."""
 _ON_WHITE: Any = {"facecolor": "white", "edgecolor": "none", "pad": 2}
 
 
@@ -69,9 +67,7 @@ def _label(axes: Axes, words: Sequence[str], points: np.ndarray) -> None:
     page = _boxes(np.array(axes.bbox.min), np.array(axes.bbox.size))[None]
     taken = _boxes(pixels - _DOT, 2 * _DOT)
     for row, (word, point) in enumerate(zip(words, points, strict=True)):
-        label = axes.annotate(
-            word, point, (0, 0), textcoords="offset points", va="bottom", parse_math=False
-        )
+        label = axes.annotate(word, point, (0, 0), textcoords="offset points", va="bottom")
         label.set_in_layout(False)
         size = np.array(label.get_window_extent(renderer).size)
         corners = offsets + (np.sign(offsets.round(6)) - 1) / 2 * size
@@ -121,7 +117,7 @@ def draw_bias(bias: WordBias) -> bytes:
     Raises:
         UserError: There is nothing to draw.
     """
-    words = _choose(bias.direction.projections) if bias.direction else ()
+    words = bias.direction.ends(MAX_AT_AN_END) if bias.direction else ()
     widths = [width for width, drawn in ((4.6, words), (6.2, bias.associations)) if drawn]
     if not widths:
         raise UserError("there is nothing to draw", hint="no word is known to the vectors")
@@ -136,11 +132,6 @@ def draw_bias(bias: WordBias) -> bytes:
         return to_png(figure)
 
 
-def _choose(words: tuple[Projection, ...]) -> tuple[Projection, ...]:
-    half = MAX_WORDS // 2
-    return words if len(words) <= MAX_WORDS else words[:half] + words[-half:]
-
-
 def _draw_direction(axes: Axes, direction: Direction, words: tuple[Projection, ...]) -> None:
     cosines = np.array([each.cosine for each in words])
     rows = np.arange(len(words))
@@ -148,16 +139,15 @@ def _draw_direction(axes: Axes, direction: Direction, words: tuple[Projection, .
     axes.hlines(rows, 0, cosines, color=colors, linewidth=1.4)
     axes.scatter(cosines, rows, color=colors, s=22, zorder=3)
     axes.axvline(0, color=GRAY, linewidth=0.8)
-    axes.set_yticks(rows, [each.word for each in words], fontsize=9, **_LITERAL)
-    ends = f"from {direction.negative} to {direction.positive}"
-    axes.set_xlabel(f"Cosine with the direction {ends}", **_LITERAL)
-    axes.set_ylim(-0.8, len(words) - 0.2)
+    axes.set_yticks(rows, [each.word for each in words], fontsize=9)
     reach = 1.1 * max(0.1, np.abs(cosines).max())
-    axes.set_xlim(-reach, reach)
-    axes.set_title(
-        f"\u2190 {direction.negative}", loc="left", fontsize=11, color=ORANGE, **_LITERAL
+    axes.set(
+        xlabel=f"Cosine with the direction from {direction.negative} to {direction.positive}",
+        xlim=(-reach, reach),
+        ylim=(-0.8, len(words) - 0.2),
     )
-    axes.set_title(f"{direction.positive} \u2192", loc="right", fontsize=11, color=BLUE, **_LITERAL)
+    axes.set_title(f"\u2190 {direction.negative}", loc="left", fontsize=11, color=ORANGE)
+    axes.set_title(f"{direction.positive} \u2192", loc="right", fontsize=11, color=BLUE)
     _trim(axes)
 
 
@@ -176,8 +166,7 @@ def _draw_associations(axes: Axes, associations: tuple[Association, ...]) -> Non
     )
     furthest = max((abs(each.effect_size or 0) for each in associations), default=0)
     reach = max(2.1, furthest + 0.1)
-    axes.set(xlabel="Effect size d", xlim=(-reach, reach))
-    axes.set_ylim(len(associations) - 0.3, -0.7)
+    axes.set(xlabel="Effect size d", xlim=(-reach, reach), ylim=(len(associations) - 0.3, -0.7))
     axes.set_title("\u25cf p < 0.05   \u25cb p \u2265 0.05", loc="right", fontsize=10)
     _trim(axes)
 

@@ -169,10 +169,8 @@ def combine(vectors: WordVectors, terms: Sequence[Term]) -> np.ndarray:
         UserError: A word is unknown.
     """
     rows = look_up(vectors, [term.word for term in terms])
-    point = np.zeros(vectors.dim, np.float32)
-    for (sign, _), row in zip(terms, rows, strict=True):
-        point += sign * vectors.vectors[row]
-    return point
+    signs = np.array([term.sign for term in terms], np.float32)
+    return (signs[:, None] * vectors.vectors[rows]).sum(axis=0)
 
 
 def parse(expression: str) -> list[Term]:

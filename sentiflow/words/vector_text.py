@@ -27,8 +27,6 @@ BLOCK_BYTES = 1 << 24
 
 _LARGEST = float(np.finfo(np.float32).max)
 _BOM = b"\xef\xbb\xbf"
-_IN_WORD = "\x1f"
-"""Replaces a space in a word while its line is split at spaces."""
 _LINES_LOOKED_AT, _MAX_DIM = 1000, 100_000
 _FORMAT = "write a word and its numbers on each line, with a space before each number"
 _CSV = pyarrow.csv.ParseOptions(delimiter=" ", quote_char=False, ignore_empty_lines=False)
@@ -115,13 +113,13 @@ def _parse(block: bytes, dim: int) -> tuple[pa.Array, np.ndarray]:
         pa.ArrowInvalid: A line is not a word with ``dim`` finite numbers.
     """
     num_lines = block.count(b"\n")
-    joined, indices = block, list[int]()
+    spaced: dict[int, str] = {}
     if block.count(b" ") != num_lines * dim:
-        joined, indices = _join_words(block, dim)
+        block, spaced = _take_out_words(block, dim)
     names = ["word", *map(str, range(dim))]
     types = dict.fromkeys(names, pa.float32()) | {"word": pa.string()}
     table = pyarrow.csv.read_csv(
-        _to_arrow(joined),
+        _to_arrow(block),
         pyarrow.csv.ReadOptions(column_names=names),
         _CSV,
         pyarrow.csv.ConvertOptions(column_types=types),
@@ -131,10 +129,9 @@ def _parse(block: bytes, dim: int) -> tuple[pa.Array, np.ndarray]:
     if not np.isfinite(vectors).all():
         raise pa.ArrowInvalid("a number is not finite")
     words = table["word"].combine_chunks()
-    if indices:
-        is_joined = np.zeros(num_lines, bool)
-        is_joined[indices] = True
-        words = pc.if_else(is_joined, pc.replace_substring(words, _IN_WORD, " "), words)
+    if spaced:
+        is_spaced = np.isin(np.arange(num_lines), list(spaced))
+        words = pc.replace_with_mask(words, is_spaced, pa.array(spaced.values(), pa.string()))
     return words, vectors
 
 
@@ -148,19 +145,18 @@ def _to_arrow(block: bytes) -> pa.BufferReader:
     return pa.BufferReader(stream.getvalue())
 
 
-def _join_words(block: bytes, dim: int) -> tuple[bytes, list[int]]:
-    """Replace the spaces in words, so that each line without an error has ``dim`` spaces.
+def _take_out_words(block: bytes, dim: int) -> tuple[bytes, dict[int, str]]:
+    """Take words with spaces out, so that each line without an error has ``dim`` spaces.
 
     Returns:
-        The block, and the indices of the lines with such words.
+        The block, and these words by the index of the line.
     """
-    lines, indices = block.split(b"\n"), []
+    lines, words = block.split(b"\n"), {}
     for index, line in enumerate(lines):
-        extra = line.count(b" ") - dim
-        if extra > 0 and not _find_fault(line, dim):
-            lines[index] = line.replace(b" ", _IN_WORD.encode(), extra)
-            indices.append(index)
-    return b"\n".join(lines), indices
+        if line.count(b" ") > dim and not _find_fault(line, dim):
+            word = line.rsplit(b" ", dim)[0]
+            words[index], lines[index] = word.decode(), line[len(word) :]
+    return b"\n".join(lines), words
 
 
 def _find_first_fault(block: bytes, dim: int, *, reason: str) -> tuple[int, str]:
@@ -186,8 +182,6 @@ def _find_fault(line: bytes, dim: int) -> str:
         return f"has {found} instead of {dim} numbers: is it a complete text file of vectors?"
     if b"\r" in line:
         return "contains a carriage return: delete it"
-    if more and _IN_WORD.encode() in word:
-        return "has the control character 1F in its word: delete it"
     for number in numbers:
         if not _is_number(number):
             return (

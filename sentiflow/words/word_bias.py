@@ -103,6 +103,11 @@ class Direction:
     unknown: tuple[str, ...]
     """Words without a vector."""
 
+    def ends(self, count: int) -> tuple[Projection, ...]:
+        """Choose so many words at each end; all where there are no more."""
+        chosen = self.projections
+        return chosen if len(chosen) <= 2 * count else chosen[:count] + chosen[-count:]
+
 
 @dataclass(frozen=True)
 class KnownSet:
@@ -236,7 +241,10 @@ def _direct(units: _Units, pairs: Sequence[tuple[str, str]], words: Sequence[str
 
 def _associate(units: _Units, test: AssociationTest, *, seed: int) -> Association:
     known = [np.array([units[w] for w in each.words if w in units]) for each in test.sets]
-    first, second, one, other = map(_count, test.sets, known)
+    first, second, one, other = (
+        KnownSet(each.name, len(vectors), len(each.words))
+        for each, vectors in zip(test.sets, known, strict=True)
+    )
     result = Association(test.name, targets=(first, second), attributes=(one, other))
     few = [each for each in (first, second, one, other) if each.num_known < MIN_KNOWN]
     if few:
@@ -255,10 +263,6 @@ def _associate(units: _Units, test: AssociationTest, *, seed: int) -> Associatio
         num_partitions=num_partitions,
         is_exact=is_exact,
     )
-
-
-def _count(each: WordSet, known: np.ndarray) -> KnownSet:
-    return KnownSet(each.name, len(known), len(each.words))
 
 
 def _permute(association: np.ndarray, num_first: int, *, seed: int) -> tuple[float, int, bool]:

@@ -54,11 +54,6 @@ class WordVectors:
     source: str = ""
     """The name that the user gave, without passwords."""
 
-    @property
-    def dim(self) -> int:
-        """Dimension of the vectors."""
-        return int(self.vectors.shape[1])
-
     def find(self, words: pa.Array) -> np.ndarray:
         """Find the row of each word in ``vectors``, int64; -1 if it has no vector."""
         return (
@@ -103,13 +98,12 @@ def locate(
         parsed_file = Path(f"{text_file}_{max_words}.pt" if max_words else f"{text_file}.pt")
         here = next((str(path) for path in (text_file, parsed_file) if path.exists()), None)
         if here is None:
-            download = f"sentiflow download glove --name {glove[1]} --dim {glove[2]}"
-            is_known = text_file.name in GLOVE[glove[1]].members if glove[1] in GLOVE else False
-            there = f"put {text_file.name} there" + (f" ({download})" if is_known else "")
+            can_download = glove[1] in GLOVE and text_file.name in GLOVE[glove[1]].members
+            how = f" (sentiflow download glove --name {glove[1]} --dim {glove[2]})"
             raise UserError(
                 f"{source} is not in {cache}",
-                hint=f"{there}, name another prepare.vocabulary.vectors_cache, or use "
-                "package:glove.6B.50d",
+                hint=f"put {text_file.name} there{how if can_download else ''}, name another "
+                "prepare.vocabulary.vectors_cache, or use package:glove.6B.50d",
             )
         return here
     if not source or filesystem.file_info(source).type == FileType.NotFound:

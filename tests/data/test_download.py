@@ -383,7 +383,7 @@ def test_content_without_a_length_is_counted(get, fails, server, folder, part):
     assert f"it has more than {SIZE} bytes there" in fails(UserError)
     assert not part.exists()
     server.answers = [send(200, CONTENT[:HALF])]
-    assert f"ended at {HALF:,} of {SIZE:,} bytes" in fails(JobError)
+    assert f"broken off at {HALF:,} of {SIZE:,} bytes" in fails(JobError)
     server.answers = [serve()]
     get()
     check_complete(folder)
@@ -426,7 +426,7 @@ def test_a_redirect_is_followed(get, server, folder):
 @pytest.mark.parametrize("target", ["ftp://127.0.0.1/x.zip", "file:///etc/passwd"])
 def test_a_redirect_leads_to_http_only(fails, server, target):
     server.answers = [send(302, Location=target)]
-    assert f"it redirects to {target}, which is not safe" in fails(UserError)
+    assert "the address, a redirect, or the proxy is wrong" in fails(UserError)
 
 
 def test_redirects_end(fails, server):
@@ -446,7 +446,7 @@ def test_https_is_not_redirected_to_http(
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     secure.answers = [send(302, Location=server.url)]
     assert f"it redirects to {server.url}, which is not safe" in fails(UserError, url=secure.url)
-    assert server.requests == []
+    assert not (folder / "tweets.zip.part").exists()
     secure.answers = [send(302, Location="/elsewhere"), serve()]
     get(url=secure.url)
     check_complete(folder)
@@ -472,8 +472,8 @@ def test_a_refusal_is_final_and_explains_how_to_do_it_by_hand(fails, server, fol
     [
         ("http://127.0.0.1:9/x.zip", "no connection to 127.0.0.1 (no network"),
         ("http://name.invalid/x.zip", "no connection to name.invalid (no network"),
-        ("http://me:s3cret@[x/x.zip", "cannot download http://[x/x.zip: the address, or"),
-        (f"http://{'x' * 64}.org/x.zip", "the address, or that of the proxy, is wrong"),
+        ("http://me:s3cret@[x/x.zip", "cannot download http://[x/x.zip: the address, a"),
+        (f"http://{'x' * 64}.org/x.zip", "the address, a redirect, or the proxy is wrong"),
         ("http://me:s3cret@127.0.0.1:9/x", "cannot download http://127.0.0.1:9/x: no connection"),
     ],
 )
@@ -535,7 +535,7 @@ def test_no_proxy_excludes_hosts(get, server, folder, monkeypatch):
     [
         ("127.0.0.1:{}", "the proxy does not connect to far.invalid (see HTTPS_PROXY)"),
         ("127.0.0.1:9", "the proxy does not connect to far.invalid (see HTTPS_PROXY)"),
-        ("127.0.0.1:port", "the address, or that of the proxy, is wrong"),
+        ("127.0.0.1:port", "the address, a redirect, or the proxy is wrong"),
     ],
     ids=["refuses", "absent", "wrong"],
 )
@@ -633,10 +633,10 @@ def test_missing_certificates_are_explained(fails, monkeypatch, folder):
 
 
 def test_a_killed_unpacking_is_repeated(get, folder):
-    """One file is complete, of the other there is a part."""
+    """One file is complete, the other is half written."""
     get()
     (folder / "few.csv").unlink()
-    (folder / "few.csv.part").write_bytes(b"0,b")
+    (folder / "few.csv.ab12cd34.tmp").write_bytes(b"0,b")
     get()
     check_complete(folder)
 

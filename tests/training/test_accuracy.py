@@ -8,13 +8,14 @@ import torch
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from sentiflow.config.sections import FormatSettings, TrainSettings
+from sentiflow.config.sections import FormatSettings
+from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import sample, schema
 from sentiflow.data.corpus import open_csv, read_part
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import tokenize
 from sentiflow.storage import filesystem
-from sentiflow.training import task
+from sentiflow.training.initial_network import build
 from sentiflow.training.objectives import ClassificationObjective
 from sentiflow.training.trainer import Trainer
 from sentiflow.training.virtual_shards import NUM_VIRTUAL_SHARDS, OwnRows, TrainInput, VirtualShards
@@ -61,7 +62,7 @@ def test_word_order_is_worth_five_points_to_an_rnn_of_50(corpus, tmp_path):
     )
     trainer = Trainer(
         settings=settings,
-        objective=ClassificationObjective(task.build(settings, words)),
+        objective=ClassificationObjective(build(settings, words)),
         train=TrainInput(
             train,
             own=range(NUM_VIRTUAL_SHARDS),
@@ -69,8 +70,6 @@ def test_word_order_is_worth_five_points_to_an_rnn_of_50(corpus, tmp_path):
             batch_size=64,
         ),
         validation=OwnRows(validation, own=range(NUM_VIRTUAL_SHARDS)),
-        rank=0,
-        world_size=1,
         device=torch.device("cpu"),
     )
     while trainer.epoch < settings.num_epochs:

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from sentiflow.config.sections import TrainSettings
+from sentiflow.config.train_sections import TrainSettings
 from sentiflow.progress import Progress
 from sentiflow.training import train
 from sentiflow.training.results import EpochResult, Event

@@ -184,7 +184,8 @@ class TestSweep:
         path = folder / "configs/best.yaml"
         result = sentiflow("sweep", config, "--best-to", path, "--json")
         assert result.returncode == 0, result.stderr
-        assert json.loads(result.stdout) == record["trials"]
+        found = json.loads(result.stdout)["sweep"]
+        assert found == record | {"output_uri": str(folder / "run/sweep"), "ran": False}
         assert "sweep" not in yaml.safe_load(path.read_text())
         refused = sentiflow("sweep", config, "--best-to", path)
         assert refused.returncode == 2

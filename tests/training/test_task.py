@@ -10,11 +10,12 @@ from conftest import new_package
 from safetensors.torch import load_file
 from test_virtual_shards import MAX_LENGTH, write
 
-from sentiflow.config.sections import TrainSettings
+from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import UserError
 from sentiflow.models import vocabulary
 from sentiflow.storage import filesystem
 from sentiflow.training import checkpoints, task
+from sentiflow.training.initial_network import build
 from sentiflow.training.results import read_epochs
 
 NUM_ROWS = 90
@@ -26,7 +27,7 @@ def test_known_words_start_from_their_vectors_and_padding_from_zero():
     words = vocabulary.Vocabulary(
         pa.array(["<pad>", "<unk>", "good", "zzzz"]), pa.nulls(4, pa.int64()), matrix
     )
-    weight = task.build(TrainSettings(), words).embedding.weight
+    weight = build(TrainSettings(), words).embedding.weight
     assert weight[2].tolist() == [1, 2, 3]
     assert weight[0].tolist() == [0, 0, 0]
     assert torch.isfinite(weight).all()

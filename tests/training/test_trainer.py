@@ -9,12 +9,13 @@ import torch
 import torch.distributed
 from test_virtual_shards import MAX_LENGTH, plan, write
 
-from sentiflow.config.sections import TrainSettings
+from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import batching
 from sentiflow.models.networks import build
 from sentiflow.training.objectives import ClassificationObjective, LanguageModeling
-from sentiflow.training.trainer import Trainer, draw_dropout_mask, rate_factor
+from sentiflow.training.schedules import rate_factor
+from sentiflow.training.trainer import Trainer, draw_dropout_mask
 from sentiflow.training.virtual_shards import (
     NUM_VIRTUAL_SHARDS,
     OwnRows,
@@ -68,8 +69,6 @@ def make_trainer(uris, settings=None, *, rank=0, world_size=1):
             seed=settings.seed,
         ),
         validation=OwnRows(validation, own=own),
-        rank=rank,
-        world_size=world_size,
         device=torch.device("cpu"),
     )
 
@@ -278,6 +277,26 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_its_rows(uris):
     ids = parts[2].rows.row_ids[parts[2].chosen]
     assert str(raised.value).endswith(f"rows: {', '.join(map(str, ids))}")
     assert not trainer.is_finite
+
+
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        ({}, "lower train.learning_rate (0.01) or train.clip_norm (1.0), or"),
+        ({"clip_norm": None}, "lower train.learning_rate (0.01) or set train.clip_norm, or"),
+        (
+            {"pretrain": {"num_epochs": 1}},
+            "lower train.pretrain.learning_rate (0.01) or train.clip_norm (1.0), or",
+        ),
+    ],
+    ids=["clipped", "not clipped", "pretraining"],
+)
+def test_the_settings_to_change_are_those_of_the_phase(uris, changes, remedy):
+    trainer = make_trainer(uris, make_settings(**changes))
+    trainer.objective.network.embedding.weight.data[:] = torch.nan
+    with pytest.raises(JobError) as raised:
+        train_all(trainer)
+    assert f"the loss of step 1 (epoch 1) is not finite; {remedy} look at" in str(raised.value)
 
 
 def test_weights_spoilt_by_the_last_step_end_the_training_too(uris):

@@ -121,8 +121,8 @@ def test_only_both_ends_of_many_words_are_drawn():
     rng = np.random.default_rng(0)
     many = {f"word{k}": rng.normal(size=3) for k in range(200)} | {"a": (1, 0, 0), "b": (0, 1, 0)}
     bias = measure_word_bias(make_vectors(many), pairs=[("a", "b")], words=list(many), tests=())
-    chosen = charts._choose(bias.direction.projections)
-    assert len(chosen) == charts.MAX_WORDS
+    chosen = bias.direction.ends(charts.MAX_AT_AN_END)
+    assert len(chosen) == 2 * charts.MAX_AT_AN_END
     assert chosen[0] == bias.direction.projections[0]
     assert chosen[-1] == bias.direction.projections[-1]
     _, height = size_of(charts.draw_bias(bias))

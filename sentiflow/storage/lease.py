@@ -1,0 +1,267 @@
+"""Output directory -> its one writer: a job holds a lease on it while it works.
+
+``pyarrow.fs`` cannot write a file on condition that it is absent. So a job writes a claim of its
+own, ``_lease/<uuid>.json``, then lists all claims, and holds the lease if no other living one is
+there. Of two jobs the one that writes later sees the claim of the other: never do both win. The
+holder writes its claim again and again. How old a claim is, the storage's clock tells: the time of
+its file compared with that of one's own.
+"""
+
+import json
+import logging
+import os
+import random
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+
+from pyarrow import fs
+
+from sentiflow.errors import JobError
+from sentiflow.storage import filesystem
+from sentiflow.storage.processes import ProcessName, name_process
+from sentiflow.storage.uris import as_typed, is_local, join
+
+log = logging.getLogger(__name__)
+
+FOLDER = "_lease"
+RENEW_SECONDS = 30.0
+DEAD_SECONDS = 600.0
+"""A job on another host that has given no sign of life for so long is taken for dead."""
+
+_NUM_TRIES = 3
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""It also runs while this process is stopped or the machine is suspended."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A job that writes to a directory."""
+
+    process: ProcessName
+    job: str
+    """For people: its stage or command, and its submission id on a cluster."""
+    since: str
+    """ISO 8601 in UTC, by the clock of its host."""
+    renewed: float
+    """Its last sign of life: seconds since 1970, by the storage's clock."""
+
+    def describe(self, now: float) -> str:
+        """Say who it is, since when, and how long before ``now`` it gave a sign of life."""
+        return (
+            f"{self.job}, process {self.process.pid} on {self.process.host}, since {self.since}, "
+            f"last sign of life {max(0.0, now - self.renewed):.0f} s ago"
+        )
+
+
+_UNREADABLE = Holder(ProcessName("an unknown host", "", 0, 0.0), "an unknown job", "?", 0.0)
+"""Stands for a claim that is damaged, or is written or deleted at this moment."""
+
+
+class Held:
+    """The lease that this job holds on a directory."""
+
+    def __init__(self, uri: str, *, job: str, dead_seconds: float) -> None:
+        """Choose a name for the claim, which is not written yet."""
+        self.uri, self.dead_seconds, self.is_lost = uri, dead_seconds, False
+        self.claim = join(uri, FOLDER, f"{uuid.uuid4().hex}.json")
+        """URI of the claim: for :func:`check` in a task on any node."""
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        self._content = {**asdict(name_process()), "job": job, "since": since}
+        self._renewed = time.clock_gettime(_CLOCK)
+        self._now = 0.0
+        """The storage's time when the claims were last listed."""
+
+    def check(self) -> None:
+        """Make sure that this job still is the writer; it takes one request.
+
+        Raises:
+            JobError: It is not: it had stopped for so long that another job took over.
+        """
+        if self._is_late():
+            self.renew()
+        if self.is_lost:
+            raise _lost(self.claim)
+        check(self.claim)
+
+    def renew(self) -> None:
+        """Give a sign of life, if the claim is still there; after a long silence, look again."""
+        began = time.clock_gettime(_CLOCK)
+        self.is_lost = self.is_lost or not filesystem.exists(self.claim)
+        if self.is_lost:
+            return
+        self._write()
+        if self._is_late() and self._find_others():  # one may have deleted it just before
+            self.is_lost = True
+            filesystem.delete(self.claim)
+        self._renewed = began
+
+    def acquire(self) -> None:
+        """Write the claim, and keep it if there is no other one that lives.
+
+        Of several jobs that start at once, the one whose claim has the first name waits for the
+        others to withdraw theirs.
+
+        Raises:
+            JobError: Another job holds the lease.
+        """
+        pause = 0.0
+        for _ in range(_NUM_TRIES):
+            time.sleep(pause)
+            self._write()
+            others = self._find_others()
+            if not others:
+                return
+            if self.claim < min(others):
+                pause = random.uniform(0.05, 0.1)  # noqa: S311
+            else:
+                pause = random.uniform(0.2, 0.4)  # noqa: S311
+                filesystem.delete(self.claim)
+        holder = min(others.values(), key=lambda other: other.since)
+        raise JobError(
+            f"{as_typed(self.uri)} is in use by another job ({holder.describe(self._now)}): wait "
+            "until it ends, or stop it, and run the same command again; a dead job is replaced "
+            f"{self.dead_seconds / 60:.0f} minutes after its last sign of life"
+        )
+
+    def release(self) -> None:
+        """Delete the claim, and on a file system the folder of claims if it is empty.
+
+        Where the storage does not answer, the claim stays; jobs on this host know that it is dead.
+        """
+        try:
+            filesystem.delete(self.claim)
+        except OSError as error:
+            log.warning("cannot release the lease on %s: %s", as_typed(self.uri), error)
+        if is_local(self.uri):
+            with suppress(OSError):  # another job has just written its claim
+                os.rmdir(filesystem.locate(join(self.uri, FOLDER))[1])
+
+    def _write(self) -> None:
+        """Write the claim, again if another job's release deletes the folder meanwhile."""
+        content = json.dumps(self._content, ensure_ascii=False).encode()
+        try:
+            _write_in_place(self.claim, content)
+        except FileNotFoundError:
+            _write_in_place(self.claim, content)
+
+    def _find_others(self) -> dict[str, Holder]:
+        """Find the living holders of other claims; delete the claims of dead ones."""
+        times, others = _list(self.uri), {}
+        self._now = now = times.pop(self.claim, 0.0)
+        for claim, renewed in times.items():
+            holder = _read(claim, renewed)
+            if holder.process.is_gone() or now - renewed > self.dead_seconds:
+                who = holder.describe(now)
+                log.info("lease     takes %s over from a dead job (%s)", as_typed(self.uri), who)
+                filesystem.delete(claim)
+            else:
+                others[claim] = holder
+        return others
+
+    def _is_late(self) -> bool:
+        return bool(time.clock_gettime(_CLOCK) - self._renewed > self.dead_seconds / 2)
+
+
+@contextmanager
+def hold(
+    uri: str,
+    *,
+    job: str,
+    renew_seconds: float = RENEW_SECONDS,
+    dead_seconds: float = DEAD_SECONDS,
+) -> Iterator[Held]:
+    """Hold the lease on a directory, which is created if it is absent.
+
+    It cannot be held twice, not even in one process: who holds it passes it on.
+
+    Args:
+        uri: The directory.
+        job: Who works there, for people: the stage, and the submission id on a cluster.
+        renew_seconds: Time between two signs of life.
+        dead_seconds: Silence after which a job on another host is taken for dead.
+
+    Raises:
+        JobError: Another job holds it.
+        OSError: The claim cannot be written.
+    """
+    held, is_over = Held(uri, job=job, dead_seconds=dead_seconds), threading.Event()
+    renewal = threading.Thread(target=_keep, args=(held, is_over, renew_seconds), daemon=True)
+    try:
+        held.acquire()
+        renewal.start()
+        yield held
+    finally:
+        is_over.set()
+        if renewal.ident:
+            renewal.join()
+        held.release()
+
+
+def check(claim: str) -> None:
+    """Make sure that the job of a claim still is the writer, here or on any other node.
+
+    Raises:
+        JobError: It is not.
+    """
+    if not filesystem.exists(claim):
+        raise _lost(claim)
+
+
+def find_holder(uri: str, *, dead_seconds: float = DEAD_SECONDS) -> Holder | None:
+    """Find the job that writes to a directory, without writing there.
+
+    Its last sign of life is compared with the clock of this host, which may differ from the
+    storage's.
+    """
+    found = [_read(claim, renewed) for claim, renewed in _list(uri).items()]
+    recent = [holder for holder in found if time.time() - holder.renewed <= dead_seconds]
+    living = [holder for holder in recent if not holder.process.is_gone()]
+    return min(living, key=lambda holder: holder.since, default=None)
+
+
+def _keep(held: Held, is_over: threading.Event, seconds: float) -> None:
+    """Renew a claim until its job is over; a storage that does not answer is tried again."""
+    while not held.is_lost and not is_over.wait(seconds):
+        try:
+            held.renew()
+        except OSError as error:
+            log.warning("cannot renew the lease on %s yet: %s", as_typed(held.uri), error)
+
+
+def _list(uri: str) -> dict[str, float]:
+    """List all claims on a directory, with the time of each."""
+    file_system, path = filesystem.locate(join(uri, FOLDER))
+    infos = file_system.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    files = [info for info in infos if info.type == fs.FileType.File]
+    return {join(uri, FOLDER, info.base_name): info.mtime_ns / 1e9 for info in files}
+
+
+def _read(claim: str, renewed: float) -> Holder:
+    try:
+        said = json.loads(filesystem.read_bytes(claim))
+        names = [str(said[key]) for key in ("host", "boot_id", "job", "since")]
+        process = ProcessName(names[0], names[1], int(said["pid"]), float(said["started"]))
+        return Holder(process, names[2], names[3], renewed)
+    except (OSError, ValueError, KeyError, TypeError):
+        return replace(_UNREADABLE, renewed=renewed)
+
+
+def _write_in_place(uri: str, content: bytes) -> None:
+    """Write a file without a temporary one, which a kill would leave."""
+    file_system, path = filesystem.locate(uri)
+    if is_local(uri):
+        file_system.create_dir(os.path.dirname(path), recursive=True)
+    with file_system.open_output_stream(path, compression=None) as stream:
+        stream.write(content)
+
+
+def _lost(claim: str) -> JobError:
+    return JobError(
+        f"{as_typed(claim)} is gone: another job has taken the directory over, as this one had "
+        "stopped; finished parts are kept: run the same command again when the other job has ended"
+    )

@@ -1,0 +1,306 @@
+"""A directory has one writer: on a file system and in an object store, among real processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from tcp_proxy import Proxy
+
+from sentiflow.errors import JobError
+from sentiflow.storage import filesystem, lease, processes
+
+NUM_RACES = 50
+RACE = """
+import os, sys, time
+from sentiflow.errors import JobError
+from sentiflow.storage import lease
+
+uri, inside = sys.argv[1:]
+print("ready", flush=True)
+for line in sys.stdin:
+    try:
+        with lease.hold(uri, job="race") as held:
+            os.close(os.open(inside, os.O_CREAT | os.O_EXCL))  # fails if the other one is inside
+            time.sleep(0.02)
+            held.check()
+            os.unlink(inside)
+        print("won", flush=True)
+    except JobError as error:
+        print(error, flush=True)
+"""
+HOLD = """
+import sys, time
+from sentiflow.storage import lease
+
+uri, renew_seconds, dead_seconds = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
+with lease.hold(uri, job="prepare", renew_seconds=renew_seconds, dead_seconds=dead_seconds) as held:
+    print("held", flush=True)
+    for line in sys.stdin:
+        try:
+            held.check()
+            print("still held", flush=True)
+        except Exception as error:
+            print(error, flush=True)
+"""
+
+
+@pytest.fixture(params=["local", "s3"])
+def uri(request, tmp_path):
+    """An output directory here, then one in an object store."""
+    if request.param == "local":
+        return str(tmp_path / "run/prepared")
+    return f"{request.getfixturevalue('bucket')}/{tmp_path.name}/prepared"
+
+
+def start(code, *arguments):
+    """Start a process that answers each line of its input by one line, and await its first."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+    )  # fmt: skip
+    assert process.stdout.readline()
+    return process
+
+
+def ask(process):
+    """Let the process go on, and read its answer."""
+    process.stdin.write("\n")
+    return process.stdout.readline().strip()
+
+
+@pytest.fixture
+def holder(uri):
+    """Hold the lease in another process."""
+    process = start(HOLD, uri, 0.1, 60)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def claims(uri):
+    return filesystem.listing(f"{uri}/_lease")
+
+
+def write_claim(uri, **changes):
+    """Write a claim as another job would."""
+    process = {"host": "elsewhere", "boot_id": "b", "pid": os.getpid(), "started": 1.0}
+    claim = process | {"job": "score, raysubmit_x", "since": "2026-11-26T09:00:00+00:00"}
+    filesystem.write_bytes(f"{uri}/_lease/other.json", json.dumps(claim | changes).encode())
+
+
+def test_a_free_directory_is_held_and_nothing_is_left(uri):
+    with lease.hold(uri, job="prepare") as held:
+        held.check()
+        lease.check(held.claim)
+        assert [f"{uri}/_lease/{name}" for name in claims(uri)] == [held.claim]
+        said = json.loads(filesystem.read_bytes(held.claim))
+        assert list(said) == ["host", "boot_id", "pid", "started", "job", "since"]
+        assert (said["pid"], said["job"]) == (os.getpid(), "prepare")
+    assert claims(uri) == []
+    assert uri.startswith("s3:") or list(Path(uri).iterdir()) == []
+
+
+def test_the_second_job_is_told_who_holds_it(uri, holder):
+    with pytest.raises(JobError) as error, lease.hold(uri, job="prepare"):
+        pass
+    line = str(error.value)
+    assert "\n" not in line
+    for part in (f"is in use by another job (prepare, process {holder.pid} on ", ", since 20"):
+        assert part in line
+    assert "last sign of life 0 s ago" in line or "last sign of life 1 s ago" in line
+    assert "wait until it ends, or stop it, and run the same command again" in line
+    assert len(claims(uri)) == 1
+    found = lease.find_holder(uri)
+    assert (found.job, found.process.pid) == ("prepare", holder.pid)
+    assert ask(holder) == "still held"
+
+
+def test_it_is_held_once_in_one_process_too(uri):
+    with lease.hold(uri, job="prepare") as held:
+        with pytest.raises(JobError, match="in use"), lease.hold(uri, job="train"):
+            pass
+        held.check()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_of_two_jobs_that_start_at_once_never_do_both_win(uri, tmp_path):
+    """The one that comes later may hold it after the other one."""
+    racers = [start(RACE, uri, tmp_path / "inside") for _ in range(2)]
+    num_wins = 0
+    try:
+        for _ in range(NUM_RACES):
+            for racer in racers:
+                racer.stdin.write("\n")
+            answers = [racer.stdout.readline().strip() for racer in racers]
+            num_wins += answers.count("won")
+            assert all(answer == "won" or "in use" in answer for answer in answers), answers
+    finally:
+        for racer in racers:
+            racer.kill()
+            racer.communicate()
+    print(f"{num_wins} of {2 * NUM_RACES} held the lease, one after the other")
+    assert num_wins >= NUM_RACES
+    assert claims(uri) == []
+
+
+def test_a_killed_holder_is_replaced_at_once(uri, holder, said):
+    os.kill(holder.pid, signal.SIGKILL)
+    time.sleep(0.2)  # nobody waits for it yet: it is a zombie
+    assert lease.find_holder(uri) is None
+    with lease.hold(uri, job="prepare") as held:
+        assert len(claims(uri)) == 1
+        held.check()
+    assert f"from a dead job (prepare, process {holder.pid} on" in said.text
+
+
+def test_a_restarted_process_with_the_same_number_is_another_one(uri):
+    me = processes.name_process()
+    write_claim(uri, host=me.host, boot_id=me.boot_id, pid=me.pid, started=me.started - 100)
+    with lease.hold(uri, job="prepare"):
+        assert len(claims(uri)) == 1
+
+
+def test_a_job_on_another_host_is_dead_after_a_silence_only(uri, said):
+    write_claim(uri, pid=2**22 + 1)
+    with pytest.raises(JobError, match=r"score, raysubmit_x, process \d+ on elsewhere"):
+        lease.hold(uri, job="score").__enter__()
+    time.sleep(2.1)  # object stores count whole seconds
+    assert lease.find_holder(uri, dead_seconds=1) is None
+    with lease.hold(uri, job="score", dead_seconds=1) as held:
+        assert len(claims(uri)) == 1
+        held.check()
+    assert "takes" in said.text
+
+
+def test_the_clocks_of_hosts_do_not_count(uri, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: datetime(2040, 1, 1, tzinfo=UTC).timestamp())
+    write_claim(uri, since="1999-01-01T00:00:00+00:00", started=1e9)
+    with pytest.raises(
+        JobError, match=r"since 1999-01-01T00:00:00.*, last sign of life [01] s ago"
+    ):
+        lease.hold(uri, job="score").__enter__()
+
+
+def test_the_holder_gives_signs_of_life(uri):
+    with lease.hold(uri, job="prepare", renew_seconds=0.1) as held:
+        before = filesystem.file_info(held.claim).mtime_ns
+        time.sleep(1.5)
+        assert filesystem.file_info(held.claim).mtime_ns > before
+
+
+def test_a_stopped_holder_notices_that_another_job_took_over(uri, holder):
+    os.kill(holder.pid, signal.SIGSTOP)
+    time.sleep(2.1)
+    with lease.hold(uri, job="prepare", dead_seconds=1) as held:
+        os.kill(holder.pid, signal.SIGCONT)
+        assert "another job has taken the directory over" in ask(holder)
+        time.sleep(0.5)  # it would have renewed its claim
+        assert [f"{uri}/_lease/{name}" for name in claims(uri)] == [held.claim]
+        held.check()
+    assert "another job has taken the directory over" in ask(holder)
+
+
+def test_a_stopped_holder_goes_on_if_nobody_took_over(uri):
+    process = start(HOLD, uri, 0.1, 1)
+    os.kill(process.pid, signal.SIGSTOP)
+    time.sleep(1.5)
+    os.kill(process.pid, signal.SIGCONT)
+    assert ask(process) == "still held"
+    process.communicate("", timeout=20)
+    assert claims(uri) == []
+
+
+def test_after_a_long_silence_another_claim_wins(uri):
+    """The other job may have taken this claim for dead, and be about to delete it."""
+    with lease.hold(uri, job="prepare", dead_seconds=1) as held:
+        time.sleep(0.6)
+        write_claim(uri)
+        with pytest.raises(JobError, match="taken the directory over"):
+            held.check()
+        assert claims(uri) == ["other.json"]
+    assert claims(uri) == ["other.json"]
+
+
+def test_a_second_job_does_not_disturb_the_holder(uri):
+    with lease.hold(uri, job="prepare") as held:
+        write_claim(uri)
+        held.renew()
+        held.check()
+
+
+def test_a_deleted_claim_is_noticed_on_any_node(uri):
+    with lease.hold(uri, job="prepare", renew_seconds=0.1) as held:
+        filesystem.delete(held.claim)
+        time.sleep(0.3)
+        assert claims(uri) == []
+        for check in (held.check, lambda: lease.check(held.claim)):
+            with pytest.raises(JobError, match="run the same command again"):
+                check()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"host": 1}', b'{"pid": "x"}'])
+def test_a_damaged_claim_counts_until_it_is_old(tmp_path, content):
+    uri = str(tmp_path)
+    filesystem.write_bytes(f"{uri}/_lease/other.json", content)
+    with pytest.raises(JobError, match="an unknown job"):
+        lease.hold(uri, job="prepare").__enter__()
+    os.utime(tmp_path / "_lease/other.json", (0, 0))
+    with lease.hold(uri, job="prepare"):
+        assert len(claims(uri)) == 1
+
+
+def test_a_failure_in_the_job_is_the_one_that_is_told(uri):
+    with pytest.raises(ZeroDivisionError), lease.hold(uri, job="prepare"):
+        raise ZeroDivisionError
+    assert claims(uri) == []
+
+
+def test_a_storage_that_is_away_for_a_while_is_tried_again(bucket, tmp_path, monkeypatch, said):
+    proxy = Proxy(int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2]))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.address)
+    with lease.hold(f"{bucket}/{tmp_path.name}", job="prepare", renew_seconds=0.1) as held:
+        proxy.refusing = True
+        proxy.break_all()
+        wait_for(lambda: "cannot renew the lease" in said.text)
+        proxy.refusing = False
+        before = filesystem.file_info(held.claim).mtime_ns
+        wait_for(lambda: filesystem.file_info(held.claim).mtime_ns > before)
+        held.check()
+    proxy.close()
+
+
+def wait_for(is_so):
+    """Wait for what takes the client of an object store some retries."""
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_read_only_directory_is_one_line(tmp_path):
+    """By another user where the tests run as root, who may write anywhere."""
+    code = """
+import os, sys
+from sentiflow.storage import errors, lease
+
+if os.geteuid() == 0:
+    os.setuid(65534)
+try:
+    lease.hold(sys.argv[1], job="prepare").__enter__()
+except OSError as error:
+    known = errors.explain(error)
+    print(type(known).__name__, known)
+"""
+    folder = tmp_path / "run"
+    folder.mkdir(mode=0o555)
+    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True)
+    assert done.stdout.startswith("StorageError "), done.stderr
+    assert done.stdout.count("\n") == 1
+    assert "choose another location, or make it writable" in done.stdout
