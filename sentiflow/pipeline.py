@@ -176,8 +176,11 @@ class _Session(contextlib.ExitStack):
     """Ray and the tracking store, each opened by the first stage that needs it."""
 
     def __init__(self, config: Config, *, verbose: bool) -> None:
+        from sentiflow.tracking import store_address
+
         super().__init__()
         self.config, self.verbose = config, verbose
+        self.store_uri = store_address.default_uri(config.tracking.uri)
         self.group = secrets.token_hex(4)
         self._resources: Callable[[], Resources] | None = None
         self._store: Store | None = None
@@ -201,12 +204,10 @@ class _Session(contextlib.ExitStack):
     def _open_store(self) -> "Store":
         from sentiflow.tracking import recording
 
-        tracking = self.config.tracking
+        required = self.config.tracking.required
         try:
             return recording.open_store(
-                recording.default_uri(tracking.uri),
-                experiment=self.config.name,
-                required=tracking.required,
+                self.store_uri, experiment=self.config.name, required=required
             )
         except UnavailableError as error:
             hint = "tracking.required=false runs the job without it"

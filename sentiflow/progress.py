@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -94,4 +95,5 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
-        console.print(without_credentials(self.format(record)), markup=False, soft_wrap=True)
+        with suppress(OSError):  # standard error is closed or full, which must not end a job
+            console.print(without_credentials(self.format(record)), markup=False, soft_wrap=True)

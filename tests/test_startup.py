@@ -78,7 +78,8 @@ def test_a_worker_that_prepares_loads_neither_torch_nor_mlflow():
 def start(*arguments):
     """Start the command line in a process of its own, as a terminal would.
 
-    A shell's background job, which the tests may be, begins with SIGINT ignored.
+    A shell's background job, which the tests may be, begins with SIGINT ignored, and one of nohup
+    with SIGHUP.
     """
     command = [sys.executable, "-m", "sentiflow", *map(str, arguments)]
     return subprocess.Popen(
@@ -87,7 +88,9 @@ def start(*arguments):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: [
+            signal.signal(n, signal.SIG_DFL) for n in (signal.SIGINT, signal.SIGHUP)
+        ],
     )
 
 
@@ -148,12 +151,13 @@ def test_a_command_stopped_while_ray_starts_leaves_none_of_it(
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_stopped_command_ends_its_mlflow_run_as_killed(tmp_path, sample_csv):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_stopped_command_ends_its_mlflow_run_as_killed(tmp_path, sample_csv, number):
     with start("prepare", write_config(tmp_path, sample_csv)) as process:
         wait_for(lambda: runs(tmp_path))
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM, stderr
+    assert process.returncode == 128 + number, stderr
     assert [run.info.status for run in runs(tmp_path)] == ["KILLED"]
 
 

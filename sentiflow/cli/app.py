@@ -5,7 +5,6 @@ Commands import heavy modules themselves, so that help and error messages appear
 
 import dataclasses
 import functools
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +12,11 @@ from typing import Annotated
 
 import typer
 
-from sentiflow.cli import doctor, jobs, submit, words
+import sentiflow
+from sentiflow.cli import doctor, exits, jobs, submit, words
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, ConfigPath, Overrides, Verbose
+from sentiflow.cli.terminal import print_json
 from sentiflow.config import settings
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import Progress, say
@@ -25,7 +26,6 @@ app = typer.Typer(
     name="sentiflow",
     help="From a CSV of short texts to your own sentiment model and a scored corpus.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -60,7 +60,25 @@ Replace = Annotated[
 def main() -> None:
     """Run the console script."""
     jobs.skip_garbage_collection()
-    app()
+    exits.run(app)
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"sentiflow {sentiflow.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def sentiflow_group(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and end."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that come before a command."""
 
 
 @app.command()
@@ -111,7 +129,7 @@ def promote(
 
         outcome = promotion.promote(resolved, version=version, force=force)
         if as_json:
-            typer.echo(json.dumps(dataclasses.asdict(outcome), ensure_ascii=False))
+            print_json(dataclasses.asdict(outcome))
         if outcome.refused:
             raise JobError(promotion.to_text(outcome))
         if not as_json:
@@ -141,7 +159,7 @@ def compare(
 
         found = comparison.compare(first, second, patterns=patterns, tracking_uri=tracking_uri)
         if as_json:
-            typer.echo(json.dumps(dataclasses.asdict(found), ensure_ascii=False, allow_nan=False))
+            print_json(dataclasses.asdict(found), allow_nan=False)
         else:
             typer.echo(comparison_text.to_text(found))
 
@@ -203,13 +221,17 @@ def import_outputs(
 ) -> None:
     """Add the runs of finished stages to MLflow, or what they lack; what is there stays."""
     with reporting(verbose):
-        from sentiflow.tracking import finished_stages, mlflow_store, rebuild
+        from sentiflow.cli import summary
+        from sentiflow.tracking import finished_stages, mlflow_store, rebuild, store_address
 
+        store = store_address.default_uri(tracking_uri)
         stages = [s for uri in output_uris for s in finished_stages.require(absolute_uri(uri))]
-        store = mlflow_store.default_uri(tracking_uri)
         for run in rebuild.send(stages, tracking_uri=store):
             say("tracking", f"{run.name}: {run.outcome}")
         say("tracking", f"{len(stages)} run{'s' if len(stages) > 1 else ''} in {store}")
+        for name in dict.fromkeys(stage.run.experiment for stage in stages):
+            for line in summary.open_runs(store, mlflow_store.find_page(store, name)):
+                say("tracking", line)
 
 
 @config_app.command()
@@ -293,7 +315,7 @@ def _print_files(paths: Sequence[Path], as_json: bool) -> None:
     """Print the paths of files."""
     if as_json:
         files = [{"path": str(path), "bytes": path.stat().st_size} for path in paths]
-        typer.echo(json.dumps({"files": files}, ensure_ascii=False))
+        print_json({"files": files})
     else:
         typer.echo("\n".join(map(str, paths)))
 

@@ -1,14 +1,15 @@
 """`doctor` command -> results of checks of a machine or cluster, as text or JSON."""
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sentiflow.cli import exits
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson
+from sentiflow.cli.terminal import print_json
 
 
 def doctor(
@@ -41,7 +42,7 @@ def doctor(
 
             results = cluster_checks.examine(resolved, verbose=verbose)
         if as_json:
-            typer.echo(json.dumps([found.to_json() for found in results], ensure_ascii=False))
+            print_json([found.to_json() for found in results])
         else:
             typer.echo(check.to_text(results))
     if check.has_errors(results):
@@ -50,6 +51,4 @@ def doctor(
 
 def main() -> None:
     """Run the command as a script of its own, as ``jobs/doctor.py`` does."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command()(doctor)
-    app()
+    exits.run_alone(doctor)

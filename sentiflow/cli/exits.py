@@ -1,13 +1,17 @@
-"""Turns errors of a command into one line on standard error and an exit code."""
+"""Command -> its exit code; an error is one line on standard error."""
 
+import io
 import logging
 import os
+import signal
+import stat
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn
 
 import typer
 
@@ -15,6 +19,53 @@ from sentiflow.errors import JobError, UserError
 from sentiflow.progress import LogHandler
 from sentiflow.storage import errors
 from sentiflow.storage.uris import without_credentials
+
+
+def run(app: typer.Typer) -> None:
+    """Run a command line, whatever its standard streams are.
+
+    A closed stream takes everything. A character that the encoding of standard output lacks is
+    written as an escape.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # the device gets its number, the lowest that is free
+            device = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(device, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(_Output(sys.stdout.fileno(), "w", closefd=False)),
+        encoding=sys.stdout.encoding,
+        errors="backslashreplace",
+        line_buffering=sys.stdout.isatty(),
+    )
+    try:
+        app()
+    except OutputError as error:  # a text of help; commands report it themselves
+        _print_error(str(error))
+        sys.exit(1)
+
+
+def run_alone(command: Callable[..., None], *, meaning: str | None = None) -> None:
+    """Run one command as a script of its own, as the files in ``jobs/`` do."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(help=meaning)(command)
+    run(app)
+
+
+class OutputError(JobError):
+    """Standard output cannot be written."""
+
+
+class _Output(io.FileIO):
+    """Standard output; what follows an error is discarded, so that there is one error only."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            _discard(self.fileno())
+            raise OutputError(f"standard output cannot be written: {error.strerror}") from error
 
 
 @contextmanager
@@ -25,8 +76,9 @@ def reporting(verbose: bool = False) -> Iterator[None]:
         verbose: Also show the messages of Ray and MLflow.
 
     Raises:
-        typer.Exit: 2: the user's input or settings are wrong. 1: the job failed, or its output was
-            closed. 130: it was interrupted.
+        typer.Exit: 2: the user's input or settings are wrong. 1: the job failed, or its output
+            could not be written. 130: it was interrupted.
+        SystemExit: 129: its terminal has hung up.
     """
     logging.basicConfig(
         level=logging.INFO if verbose else logging.ERROR,
@@ -38,22 +90,61 @@ def reporting(verbose: bool = False) -> Iterator[None]:
     if not verbose:
         warnings.simplefilter("ignore")
     try:
-        yield
+        with _hangup_ends():
+            yield
+        sys.stdout.flush()
     except KeyboardInterrupt:
         _fail("interrupted; run the same command again to resume", code=130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout.fileno())
         raise typer.Exit(1) from None
     except Exception as error:
         known = errors.explain(error) or error
         if isinstance(known, UserError):
             _fail(str(known), code=2)
         if not isinstance(known, JobError):
-            traceback.print_exc()
+            with suppress(OSError):
+                traceback.print_exc()
             _fail(f"the job failed: {type(error).__name__}: {error}", code=1)
         _fail(str(known), code=1)
 
 
+@contextmanager
+def _hangup_ends() -> Iterator[None]:
+    """End a command whose terminal is closed as SIGTERM does, unless it runs under nohup.
+
+    So its MLflow run ends as killed. Only the main thread gets signals.
+    """
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # shells send it again, while the run is ended
+        for stream in (1, 2):
+            if stat.S_ISCHR(os.fstat(stream).st_mode):  # the terminal, which is gone
+                _discard(stream)
+        raise SystemExit(128 + number)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGHUP)
+    if before != signal.SIG_DFL or not is_main:
+        yield
+        return
+    signal.signal(signal.SIGHUP, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def _discard(stream: int) -> None:
+    """Let what is written to a file descriptor vanish."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+
+
+def _print_error(message: str) -> None:
+    with suppress(OSError):  # the exit code says it, too
+        typer.echo(f"sentiflow: {without_credentials(message)}", err=True)
+
+
 def _fail(message: str, *, code: int) -> NoReturn:
-    typer.echo(f"sentiflow: {without_credentials(message)}", err=True)
+    _print_error(message)
     raise typer.Exit(code)

@@ -2,7 +2,6 @@
 
 import atexit
 import gc
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -11,8 +10,10 @@ import typer
 import yaml
 from rich.console import Console
 
+from sentiflow.cli import exits
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, ConfigPath, DryRun, Overrides, Overwrite, Verbose
+from sentiflow.cli.terminal import print_json
 from sentiflow.config import settings
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
@@ -45,17 +46,13 @@ JOBS = {
 def add_commands(app: typer.Typer) -> None:
     """Add a command for each job."""
     for verb, meaning in JOBS.items():
-        app.command(name=verb, help=meaning)(sweep if verb == "sweep" else _job(verb))
+        app.command(name=verb, help=meaning)(_command(verb))
 
 
 def run_job(verb: str) -> None:
     """Run one job as a script, for ``jobs/<verb>.py``."""
-    job_app = typer.Typer(
-        add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
-    )
-    job_app.command(help=JOBS[verb])(sweep if verb == "sweep" else _job(verb))
     skip_garbage_collection()
-    job_app()
+    exits.run_alone(_command(verb), meaning=JOBS[verb])
 
 
 def skip_garbage_collection() -> None:
@@ -64,7 +61,11 @@ def skip_garbage_collection() -> None:
     atexit.register(gc.freeze)
 
 
-def _job(verb: str) -> Callable[..., None]:
+def _command(verb: str) -> Callable[..., None]:
+    """Make the command of a job."""
+    if verb == "sweep":
+        return sweep
+
     def command(
         config: ConfigPath,
         overrides: Overrides = None,
@@ -77,9 +78,9 @@ def _job(verb: str) -> Callable[..., None]:
             resolved = settings.load(config, overrides or ())
             outcomes = _run(resolved, verb, overwrite=overwrite, dry_run=dry_run, verbose=verbose)
             if outcomes and as_json:
-                typer.echo(_to_json(outcomes))
+                print_json(_list_outputs(outcomes))
             elif outcomes:
-                _summarize(verb, outcomes, tracking_uri=resolved.tracking.uri)
+                _summarize(verb, outcomes, resolved)
 
     return command
 
@@ -109,7 +110,10 @@ def sweep(
 
         record = outcomes[0].record
         trials = record["trials"]
-        typer.echo(_to_json(outcomes) if as_json else sweeping.to_text(record))
+        if as_json:
+            print_json(_list_outputs(outcomes))
+        else:
+            typer.echo(sweeping.to_text(record))
         if best_to is not None:
             best, metric = sweeping.best(record), resolved.train.selection.metric
             values = {"accuracy": best["validation_accuracy"], "loss": best["validation_loss"]}
@@ -165,7 +169,7 @@ def show_settings(resolved: Config) -> None:
     typer.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False), nl=False)
 
 
-def _summarize(verb: str, outcomes: Sequence["Outcome"], *, tracking_uri: str | None) -> None:
+def _summarize(verb: str, outcomes: Sequence["Outcome"], config: Config) -> None:
     """Print the results of a job, and after a whole run what to type next."""
     from sentiflow.cli import summary
 
@@ -177,22 +181,21 @@ def _summarize(verb: str, outcomes: Sequence["Outcome"], *, tracking_uri: str | 
         _print(summary.of_evaluation(records["evaluate"], uris["evaluate"]))
     if verb != "run":
         return
-    from sentiflow.tracking import recording
+    from sentiflow.tracking import mlflow_store, store_address
 
     typer.echo("")
     _print(summary.of_run(records, uris))
     if not any(outcome.ran for outcome in outcomes):
         typer.echo("\nEverything was complete already; nothing was repeated.")
-    store = recording.default_uri(tracking_uri)
+    store = store_address.default_uri(config.tracking.uri)
     typer.echo("\nNext:")
-    for line in summary.next_steps(uris, store):
+    for line in summary.next_steps(uris, store, mlflow_store.find_page(store, config.name)):
         typer.echo(f"  {line}")
 
 
-def _to_json(outcomes: Sequence["Outcome"]) -> str:
-    """Write one object: for each stage its manifest, where it is, and whether the stage ran."""
-    results = {o.verb: {**o.record, "output_uri": o.uri, "ran": o.ran} for o in outcomes}
-    return json.dumps(results, ensure_ascii=False)
+def _list_outputs(outcomes: Sequence["Outcome"]) -> dict[str, Any]:
+    """List for each stage its manifest, where it is, and whether the stage ran, for ``--json``."""
+    return {o.verb: {**o.record, "output_uri": o.uri, "ran": o.ran} for o in outcomes}
 
 
 def _print(table: "Table") -> None:

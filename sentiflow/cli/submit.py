@@ -11,58 +11,62 @@ import typer
 
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, Overrides, Overwrite, Verbose
+from sentiflow.cli.terminal import print_json
 from sentiflow.cluster import submission
 from sentiflow.cluster.submission import Submission
 from sentiflow.errors import UserError
 from sentiflow.progress import say
 
 if TYPE_CHECKING:
-    from sentiflow.cluster.job_client import JobClient
+    from sentiflow.cluster.job_client import JobClient, JobState
+
+
+Verb = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="VERB", help="Name of a job: run, prepare, train, score, evaluate, sweep, doctor."
+    ),
+]
+ConfigOrNone = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="A settings file.")]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="The cluster's dashboard. Default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or "
+        "http://127.0.0.1:8265.",
+    ),
+]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Print the job's id and do not wait.")]
+Attach = Annotated[
+    str | None,
+    typer.Option("--attach", metavar="JOB", help="Follow a job that was submitted before."),
+]
+Variables = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--env", metavar="NAME[=VALUE]", help="Environment variable for the job; no secrets."
+    ),
+]
+Install = Annotated[
+    bool,
+    typer.Option("--install", help="Install constraints.txt for this job on nodes that lack it."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would be submitted, and submit nothing.")
+]
 
 
 def submit(
-    verb: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="VERB",
-            help="Name of a job: run, prepare, train, score, evaluate, sweep, doctor.",
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Argument(metavar="CONFIG", help="A settings file.")
-    ] = None,
+    verb: Verb = None,
+    config: ConfigOrNone = None,
     overrides: Overrides = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="The cluster's dashboard. Default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or "
-            "http://127.0.0.1:8265.",
-        ),
-    ] = None,
-    no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Print the job's id and do not wait.")
-    ] = False,
-    attach: Annotated[
-        str | None,
-        typer.Option("--attach", metavar="JOB", help="Follow a job that was submitted before."),
-    ] = None,
-    variables: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--env", metavar="NAME[=VALUE]", help="Environment variable for the job; no secrets."
-        ),
-    ] = None,
-    install: Annotated[
-        bool,
-        typer.Option(
-            "--install", help="Install constraints.txt for this job on nodes that lack it."
-        ),
-    ] = False,
+    address: Address = None,
+    no_wait: NoWait = False,
+    attach: Attach = None,
+    variables: Variables = None,
+    install: Install = False,
     overwrite: Overwrite = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be submitted, and submit nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -76,42 +80,44 @@ def submit(
     Example: sentiflow submit --attach sentiflow-train-sentiment140-1a2b3c
     """
     with reporting(verbose):
-        submitted: Submission | None = None
-        if attach is None:
+        if attach is not None:
+            if verb or dry_run or no_wait:
+                raise UserError(
+                    "--attach follows a job that was submitted before",
+                    hint="leave out VERB, --dry-run and --no-wait",
+                )
+            code = _follow(_connect(address, verbose), attach, as_json)
+        else:
             if verb is None or config is None:
                 hint = "such as: sentiflow submit run configs/my.yaml"
                 raise UserError("VERB and CONFIG are missing", hint=hint)
-            words = {"--overwrite": overwrite, "--verbose": verbose}
-            submitted = submission.prepare(
+            flags = {"--overwrite": overwrite, "--verbose": verbose}
+            job = submission.prepare(
                 verb,
                 config,
                 overrides or (),
                 folder=Path.cwd(),
-                options=[word for word, is_given in words.items() if is_given],
+                options=[flag for flag, is_given in flags.items() if is_given],
                 variables=variables or (),
                 installs=install,
             )
             if dry_run:
-                _show(submitted, as_json)
+                _show(job, as_json)
                 return
-        elif verb or dry_run or no_wait:
-            raise UserError(
-                "--attach follows a job that was submitted before",
-                hint="leave out VERB, --dry-run and --no-wait",
-            )
-        from sentiflow.cluster import job_client
-
-        client = job_client.connect(job_client.choose_address(address), verbose=verbose)
-        if submitted:
-            _submit(client, submitted)
-        job = submitted.submission_id if submitted else str(attach)
-        if no_wait:
-            say("submit", f"follow it: {_attach_command(client, job)}")
-            typer.echo(json.dumps({"job": job, "address": client.address}) if as_json else job)
-            return
-        code = _follow(client, job, as_json)
+            client = _connect(address, verbose)
+            _submit(client, job)
+            if no_wait:
+                _print_id(client, job, as_json)
+                return
+            code = _follow(client, job.submission_id, as_json)
     if code:
         raise typer.Exit(code)
+
+
+def _connect(address: str | None, verbose: bool) -> "JobClient":
+    from sentiflow.cluster import job_client
+
+    return job_client.connect(job_client.choose_address(address), verbose=verbose)
 
 
 def _submit(client: "JobClient", job: Submission) -> None:
@@ -124,6 +130,15 @@ def _submit(client: "JobClient", job: Submission) -> None:
     client.submit(job, folder=Path.cwd())
     size = submission.to_text(job.upload.num_bytes)
     say("submit", f"{job.submission_id} at {client.address}: {len(job.upload.sizes)} files, {size}")
+
+
+def _print_id(client: "JobClient", submitted: Submission, as_json: bool) -> None:
+    job = submitted.submission_id
+    say("submit", f"follow it: {_attach_command(client, job)}")
+    if as_json:
+        print_json({"job": job, "address": client.address})
+    else:
+        typer.echo(job)
 
 
 def _follow(client: "JobClient", job: str, as_json: bool) -> int:
@@ -148,15 +163,20 @@ def _follow(client: "JobClient", job: str, as_json: bool) -> int:
         mode = "RAY_AUTH_MODE=token " if client.has_token else ""  # the token's file is not enough
         say("submit", f"stop it: {mode}ray job stop {job} --address {client.address}")
         return 128 + (interruption.args[0] if interruption.args else signal.SIGINT)
+    return _report_end(state, job, as_json, seconds=time.monotonic() - began)
+
+
+def _report_end(state: "JobState", job: str, as_json: bool, *, seconds: float) -> int:
+    """Say how a job has ended, and where its results are; return its exit code."""
     code, reason = state.explain_end()
     uris = json.loads(state.metadata.get(submission.RESULTS_KEY, "{}"))
     if as_json:
         record = {"job": job, "status": state.status, "exit_code": code, "reason": reason}
-        typer.echo(json.dumps(record | {"results": {} if code else uris}))
+        print_json(record | {"results": {} if code else uris})
     if code:
         say("submit", f"{job} failed: {reason}")
         return code
-    say("submit", f"{job} is done ({time.monotonic() - began:,.0f} s)")
+    say("submit", f"{job} is done ({seconds:,.0f} s)")
     for name, uri in uris.items():
         say("", f"{name:<11} {uri}")
     return 0
@@ -176,7 +196,7 @@ def _show(job: Submission, as_json: bool) -> None:
             "upload": {"bytes": job.upload.num_bytes, "files": dict(job.upload.sizes)},
             "results": dict(job.results),
         }
-        typer.echo(json.dumps(record, ensure_ascii=False))
+        print_json(record)
         return
     size = submission.to_text(job.upload.num_bytes)
     rows = [("entrypoint", job.entrypoint)]

@@ -77,21 +77,31 @@ def of_evaluation(record: Manifest, uri: str) -> Table:
     return table
 
 
-def next_steps(uris: Mapping[str, str], store: str) -> list[str]:
+def next_steps(uris: Mapping[str, str], store: str, page: str) -> list[str]:
     """List commands to type after a run.
 
     Args:
         uris: Directories by job.
         store: URI of the MLflow store, without a user name.
+        page: The page of the runs in MLflow's web interface, or nothing.
     """
-    compare = f"{_program('mlflow')} ui --backend-store-uri {_store_as_typed(store)}"
     program, model = _program("sentiflow"), f"{uris['train']}/model"
+    compare, *others = open_runs(store, page)
     return [
         f"open the report     {uris['evaluate']}/report.html",
-        f"compare runs        {store if store.startswith('http') else compare}",
+        f"compare runs        {compare}",
+        *(f"                    {line}" for line in others),
         f'score a text        {program} predict {model} "what a lovely day"',
         f"read predictions    {uris['score']}/predictions/*.parquet",
     ]
+
+
+def open_runs(store: str, page: str) -> list[str]:
+    """Say how to see the runs of an experiment in a browser."""
+    if store.startswith("http"):
+        return [f"{store}{page}"]
+    command = f"{_program('mlflow')} ui --backend-store-uri {_store_as_typed(store)}"
+    return [command, f"and open http://127.0.0.1:5000{page}"]
 
 
 def _table(*sides: JustifyMethod) -> Table:

@@ -1,13 +1,23 @@
-"""Text in lines and columns for a terminal."""
+"""Results as text in lines and columns for a terminal, or as JSON for a program."""
 
+import codecs
 import json
+import sys
 import textwrap
 from collections.abc import Sequence
+
+import typer
 
 WIDTH = 96
 """Characters in a line."""
 MAX_VALUE = 24
 """Characters of a value in a table."""
+
+
+def print_json(record: object, *, allow_nan: bool = True) -> None:
+    """Print a result as JSON, in ASCII unless standard output is UTF-8."""
+    is_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+    typer.echo(json.dumps(record, ensure_ascii=not is_utf8, allow_nan=allow_nan))
 
 
 def wrap(text: str) -> str:

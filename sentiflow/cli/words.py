@@ -5,7 +5,6 @@ query; and ``results``, a list of ``{"word": ..., "value": ...}``, or other keys
 """
 
 import inspect
-import json
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
@@ -16,7 +15,7 @@ import typer
 
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson
-from sentiflow.cli.terminal import printable
+from sentiflow.cli.terminal import print_json, printable
 from sentiflow.errors import UserError
 from sentiflow.progress import say
 from sentiflow.storage.uris import absolute_uri, names_model
@@ -355,4 +354,4 @@ def _to_json(neighbors: Iterable["Neighbor"]) -> list[dict[str, Any]]:
 
 def _echo_json(vectors: "WordVectors", words: Sequence[str], **found: Any) -> None:
     record = {"vectors": vectors.source, "words": list(words)} | found
-    typer.echo(json.dumps(record, ensure_ascii=False, allow_nan=False))
+    print_json(record, allow_nan=False)

@@ -30,7 +30,7 @@ import ray
 from ray.exceptions import AuthenticationError
 from ray.util.placement_group import placement_group, remove_placement_group
 
-from sentiflow.cluster import ray_internals
+from sentiflow.cluster import ray_internals, session_folder
 from sentiflow.cluster.resources import Resources
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import say
@@ -62,7 +62,12 @@ def starting(*, verbose: bool, modules: Sequence[str] = ()) -> Iterator[Callable
 
     Yields:
         A function that waits for Ray and counts its resources. It raises what made Ray fail.
+
+    Raises:
+        UserError: Other users of this machine could reach a Ray that is started here.
     """
+    if not ray.is_initialized() and name_address() == "local":
+        session_folder.prepare()
     if not verbose:
         for name in ("ray.train", "ray.tune"):
             logging.getLogger(name).setLevel(logging.ERROR)

@@ -14,7 +14,7 @@ from sentiflow.config import ray_job, settings
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import holds_credentials, join, names_this_machine, without_credentials
-from sentiflow.tracking import provenance
+from sentiflow.tracking import provenance, store_address
 
 RESULTS_KEY = "sentiflow.results"
 """Key of a job's metadata: where its results will be, for those who attach to it."""
@@ -34,7 +34,22 @@ _PINNED = {
     "packages": ["-r ${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}/constraints.txt"],
     "pip_check": False,
 }
-_SECRET = re.compile(r"secret|token|passw|pwd|key|credential|auth|private", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"secret|passw|passphrase|credential|token(?!iz|s)|(api|access|auth|private)key"
+    r"|(?<![^\W_])((key|auth|private)(?![^\W_])|(pass|pwd|pat)\d*$)",
+    re.IGNORECASE,
+)
+"""Names of variables: ``DB_PASS``, ``HF_TOKEN``, ``AWS_ACCESS_KEY_ID``; no ``MAX_TOKENS``."""
+_SECRET_VALUE = re.compile(
+    r"\s*-----BEGIN .*PRIVATE KEY|(gh[pousr]_|github_pat_|glpat-|hf_|sk-|xox[abp]-|eyJ)\w{20}"
+    r"|(AKIA|ASIA)[A-Z0-9]{16}$"
+)
+"""Values and files that begin with it are keys."""
+_SECRET_FILE = re.compile(
+    r"(^|/)([^/]*\.env|\.env\.[^/]*|\.(netrc|pgpass|git-credentials)|\.(aws|ssh|ray|kube)/.*"
+    r"|[^/]*\.(pem|key|p12|pfx)|id_(rsa|dsa|ecdsa|ed25519)|auth_token|credentials)$",
+    re.IGNORECASE,
+)
 _MAX_NAME = 40
 """Characters of the config's name in the id of a job."""
 MAX_BYTES = 20_000_000
@@ -121,7 +136,7 @@ def prepare(
 
     Raises:
         UserError: The settings are wrong, or would be in a submitted job; a file would not be
-            uploaded, or too much would be; a variable may be a secret.
+            uploaded, or too much would be; a file or a variable may be a secret.
     """
     resolved = settings.load(config, overrides, submitted=True)
     environment = _ALWAYS | _choose_variables(variables)
@@ -130,6 +145,7 @@ def prepare(
     name = _name_in_upload(config, folder, files)
     _check_verb(verb, files)
     files.check()
+    _refuse_secrets(folder, files)
     if commit := provenance.read_commit():
         environment[provenance.COMMIT_VARIABLE] = commit
     return Submission(
@@ -183,7 +199,7 @@ def _choose_variables(variables: Sequence[str]) -> dict[str, str]:
                 raise UserError(f"--env {name}: not set here", hint=f"write {name}=VALUE")
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise UserError(f"--env {without_credentials(name)}", hint="write NAME or NAME=VALUE")
-        if _SECRET.search(name) or holds_credentials(value):
+        if _SECRET_NAME.search(name) or _SECRET_VALUE.match(value) or holds_credentials(value):
             raise UserError(
                 f"--env {name} may be a secret, and the dashboard shows the variables of a job",
                 hint="set it on the nodes, before `ray start`",
@@ -196,6 +212,8 @@ def _check_store(config: Config, environment: Mapping[str, str]) -> None:
     """Make sure that the job has an MLflow store, and that it is a server."""
     store = config.tracking.uri or environment.get(_STORE)
     here = os.environ.get(_STORE, "")
+    for uri in filter(None, (store, here)):
+        store_address.check(uri)  # the dashboard shows what is passed on
     if store:
         ray_job.refuse_store(store)
     elif holds_credentials(here):
@@ -225,6 +243,29 @@ def _name_in_upload(config: Path, folder: Path, files: Upload) -> str:
             hint="put it into configs/, or name it in .rayignore",
         )
     return name
+
+
+def _refuse_secrets(folder: Path, files: Upload) -> None:
+    """Refuse keys, files of passwords, and links to files outside of the working directory."""
+    root = folder.resolve()
+    for name in files.sizes:
+        target = (root / name).resolve()
+        if not target.is_relative_to(root):
+            problem = f"is a link to {target}, outside of this directory"
+        elif any(map(_SECRET_FILE.search, (name, str(target.relative_to(root))))):
+            problem = "may be a secret"
+        elif _holds_key(target):
+            problem = "begins like a key"
+        else:
+            continue
+        raise UserError(
+            f"{name} would be uploaded, and {problem}", hint="move it, or add it to .rayignore"
+        )
+
+
+def _holds_key(path: Path) -> bool:
+    with path.open("rb") as file:
+        return bool(_SECRET_VALUE.match(file.read(100).decode(errors="replace")))
 
 
 def _check_verb(verb: str, files: Upload) -> None:

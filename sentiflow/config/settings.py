@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -22,6 +23,14 @@ from sentiflow.storage.uris import (
     names_vectors,
     without_credentials,
 )
+
+_MAX_FAULTS = 20
+"""Errors that are named; the others are counted."""
+_MAX_VALUE = 200
+"""Characters of a wrong value that are shown."""
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel = 2
+_BRIEF.maxstring = _BRIEF.maxother = 10_000  # whole, so that a password in it is found
 
 
 def load(
@@ -87,6 +96,8 @@ def validate(raw: dict[str, Any], *, source: str) -> Config:
         config = Config.model_validate(raw)
     except ValidationError as error:
         lines = [_explain(fault, source) for fault in error.errors(include_url=False)]
+        if len(lines) > _MAX_FAULTS:
+            lines[_MAX_FAULTS:] = [f"{source}: and {len(lines) - _MAX_FAULTS} more errors"]
         raise UserError("\n".join(lines)) from error
     for key, value in flatten(config.model_dump()).items():
         if any(holds_credentials(text) for text in _texts(value)):
@@ -298,7 +309,13 @@ def _explain(fault: Any, source: str) -> str:
     message = message[0].lower() + message[1:]
     if isinstance(fault["input"], Mapping):  # the rule is about several settings of a section
         return f"{source}: {key}: {message}"
-    return f"{source}: {key}={without_credentials(repr(fault['input']))}: {message}"
+    return f"{source}: {key}={_shorten(fault['input'])}: {message}"
+
+
+def _shorten(value: Any) -> str:
+    """Write a value of any size: a few aliases of YAML can make one of millions of items."""
+    text = without_credentials(_BRIEF.repr(value))
+    return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}…"
 
 
 def _known_settings(location: Sequence[str]) -> list[str]:

@@ -106,6 +106,27 @@ class Corpus:
         return tuple(part for part in self.parts if isinstance(part, CsvPart))
 
 
+def check_columns(columns: Sequence[str], keep_columns: Sequence[str]) -> None:
+    """Check ``score.keep_columns``; names are compared without case, as DuckDB and Spark do.
+
+    Raises:
+        UserError: The corpus lacks one, or predictions have their own column of that name.
+    """
+    own = set(schema.PREDICTIONS.names)
+    for name in keep_columns:
+        if name.lower() in own and name not in schema.TWEETS.names:
+            raise UserError(
+                f"score.keep_columns: predictions have their own column {name.lower()}",
+                hint="leave it out, or rename it in the corpus",
+            )
+    missing = sorted(set(keep_columns) - set(columns))
+    if missing:
+        raise UserError(
+            f"score.keep_columns: the corpus has no column {', '.join(missing)}",
+            hint=f"its columns are {', '.join(columns)}",
+        )
+
+
 @dataclass(frozen=True)
 class CsvPlan:
     """CSV files with the format found at their beginning."""

@@ -19,7 +19,7 @@ from typing import Any
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, ScoreSettings
-from sentiflow.data import manifest
+from sentiflow.data import corpus, manifest
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest_types import Manifest, RunRecord
 from sentiflow.data.outputs import WORK, Output, OutputSpec
@@ -102,7 +102,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         num_previous=len(previous.input_files),
         unpack_to=join(output.uri, WORK),
     )
-    scored_corpus.check_columns(plan.columns, settings.keep_columns)
+    corpus.check_columns(plan.columns, settings.keep_columns)
     reference = _read_reference(spec)
     precision = _choose_precision(output, previous, settings, resources)
     previous.check_compatible(plan, precision)

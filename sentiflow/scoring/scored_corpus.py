@@ -1,9 +1,9 @@
 """Score settings -> their corpus: described, then planned, then cut into parts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from sentiflow.config.sections import ScoreSettings
-from sentiflow.data import corpus, input_files, manifest, schema, table_files
+from sentiflow.data import corpus, input_files, manifest, table_files
 from sentiflow.data.manifest_types import Input
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
@@ -107,27 +107,6 @@ def cut(
         map_parts=corpus.map_here if here else make_map("hash", key=key),
         first_row=first_row,
     )
-
-
-def check_columns(columns: Sequence[str], keep_columns: Sequence[str]) -> None:
-    """Check the columns to keep; names are compared without case, as DuckDB and Spark do.
-
-    Raises:
-        UserError: The corpus lacks one, or predictions have their own column of that name.
-    """
-    own = set(schema.PREDICTIONS.names)
-    for name in keep_columns:
-        if name.lower() in own and name not in schema.TWEETS.names:
-            raise UserError(
-                f"score.keep_columns: predictions have their own column {name.lower()}",
-                hint="leave it out, or rename it in the corpus",
-            )
-    missing = sorted(set(keep_columns) - set(columns))
-    if missing:
-        raise UserError(
-            f"score.keep_columns: the corpus has no column {', '.join(missing)}",
-            hint=f"its columns are {', '.join(columns)}",
-        )
 
 
 def name_parts(source: corpus.Corpus, run_key: str) -> list[str]:

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 MEMBER = "::"
 """Separates a zip archive from the name of a file in it."""
 
-_USER = re.compile(r"://(?:[^/\s:@]*:(?!\d*/)[^\s'\"]*|[^/\s]*)@")
+_IPV6 = r"\[[0-9a-fA-F:.]+\](?::\d+)?(?:[/?#\s]|$)"
+_USER = re.compile(rf"://(?!{_IPV6})(?:[^/\s:@]*:(?!\d*/)[^\s'\"]*|[^/\s]*)@")
 """User and password in a URI, even with a ``/`` or ``@`` that should have been encoded."""
 _SECRET = re.compile(
     r"([?&][^=&\s]*(?:secret|token|passw|pwd|key|sig|credential|auth|odbc_connect)[^=&\s]*=)[^&\s'\"]*",

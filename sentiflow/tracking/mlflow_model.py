@@ -8,7 +8,10 @@ from sentiflow.data.manifest import MANIFEST
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
-from sentiflow.tracking import mlflow_store  # before MLflow, which reads what it sets
+from sentiflow.tracking import (
+    mlflow_store,  # noqa: F401  MLflow reads what it sets
+    store_address,
+)
 
 # isort: split
 from mlflow import pyfunc
@@ -69,7 +72,7 @@ def write(package_uri: str, record: Manifest, folder: Path, *, model: LoggedMode
 
 def holds_package(source: str, *, tracking_uri: str) -> bool:
     """Say whether the MLflow model whose files are at ``source`` was written by :func:`write`."""
-    known = mlflow_store.with_password(tracking_uri)
+    known = store_address.with_password(tracking_uri)
     found = list_artifacts(_artifact_uri(source, ""), tracking_uri=known)
     return any(Path(file.path).name == MANIFEST for file in found)
 
@@ -77,7 +80,7 @@ def holds_package(source: str, *, tracking_uri: str) -> bool:
 def download(source: str, name: str, folder: Path, *, tracking_uri: str) -> Path:
     """Download a file of the package in the MLflow model whose files are at ``source``."""
     uri = _artifact_uri(source, name)
-    known = mlflow_store.with_password(tracking_uri)
+    known = store_address.with_password(tracking_uri)
     return Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=known))
 
 

@@ -1,17 +1,18 @@
 """Address of an MLflow store -> a client that answers soon, or the reason why it does not."""
 
 import fcntl
+import glob
 import logging
 import os
 import random
 import re
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
-from urllib.parse import unquote, urlsplit
+from typing import IO, TypeVar
 
 # MLflow reads these when it is imported.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -24,26 +25,54 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from sentiflow.config import ray_job
 from sentiflow.errors import JobError, UnavailableError, UserError
-from sentiflow.storage.uris import absolute_uri, without_credentials
+from sentiflow.storage.uris import without_credentials
+from sentiflow.tracking import store_address
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-_SQLITE = "sqlite:///"
 _LOCKED_TRIES = 6
 """How often a call is made. MLflow waits 20 s for a locked SQLite file; but if two processes would
 wait for each other, SQLite fails at once, and the call is made again."""
 _AT_ONCE_SECONDS = 2.0
-"""A call is made again only until this time has passed."""
+"""A call is made again only until this time has passed; a longer wait is said."""
+MAX_LOCK_SECONDS = 60.0
+"""The longest wait for another process that makes the store, which takes it some seconds."""
 _REFUSALS = {
     "BAD_REQUEST", "FEATURE_DISABLED", "INVALID_PARAMETER_VALUE", "INVALID_STATE",
     "MALFORMED_REQUEST", "NOT_IMPLEMENTED", "RESOURCE_DOES_NOT_EXIST",
 }  # fmt: skip
+_DATABASE_LOCKS = {
+    "postgresql": "SELECT pg_advisory_lock(7365)",
+    "mysql": f"SELECT GET_LOCK('sentiflow', {MAX_LOCK_SECONDS:.0f})",
+}
+_REASONS = (
+    (r"\[Errno -?\d+\] (\w[\w ]+)", r"\1"),
+    (
+        r"certificate verify failed: ([\w ,'.:-]+)",
+        r"certificate verify failed: \1; for a CA of your own set MLFLOW_TRACKING_SERVER_CERT_PATH",
+    ),
+    (
+        r"TLS CA certificate bundle, invalid path: (\S+)",
+        r"there is no file \1; see MLFLOW_TRACKING_SERVER_CERT_PATH and REQUESTS_CA_BUNDLE",
+    ),
+    (
+        "Invalid Host header",
+        "it answers 403 (Invalid Host header); start it with --allowed-hosts HOST:PORT",
+    ),
+    (
+        "error code 401",
+        "it answers 401; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    ),
+    ("error code 403", "it answers 403: this user has no permission"),
+    ("timed out", "it does not answer"),
+)
+"""What is said of an error, by a pattern in MLflow's message."""
 _OF_CLOUDS = {
     "boto3.exceptions": ("Boto3Error",),
     "botocore.exceptions": ("BotoCoreError", "ClientError"),
@@ -53,44 +82,9 @@ _OF_CLOUDS = {
 """What reading and writing artifacts may raise, by module; MLflow imports the one it needs."""
 
 
-def default_uri(setting: str | None) -> str:
-    """Choose the store: the setting, ``MLFLOW_TRACKING_URI``, or SQLite in the working directory.
-
-    A relative SQLite file is made absolute. The address that is returned has no user and password,
-    so that it can be shown and stored: those of a server go to MLflow's own variables, those of a
-    database are added by :func:`with_password`.
-
-    Raises:
-        UserError: It is an SQLite file, and the job was submitted to a cluster.
-    """
-    uri = setting or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    if ray_job.is_here():
-        ray_job.refuse_store(uri)
-    if not uri.startswith(_SQLITE):
-        _note_credentials(uri)
-        return without_credentials(uri)
-    return _SQLITE + absolute_uri(uri.removeprefix(_SQLITE))
-
-
-def _note_credentials(uri: str) -> None:
-    """Put user and password of a server's address into MLflow's variables."""
-    user_and_password, at, _ = urlsplit(uri).netloc.rpartition("@")
-    if at and _is_server(uri):
-        user, _, password = user_and_password.partition(":")
-        os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(user)
-        if password:
-            os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(password)
-
-
-def with_password(uri: str) -> str:
-    """Add to the address of a database the password that ``MLFLOW_TRACKING_URI`` has for it."""
-    mine = os.environ.get("MLFLOW_TRACKING_URI", "")
-    return mine if without_credentials(mine) == uri and not _is_server(uri) else uri
-
-
 def make_client(uri: str) -> MlflowClient:
     """Make MLflow's client for runs and models of the same store."""
-    known = with_password(uri)
+    known = store_address.with_password(uri)
     return MlflowClient(tracking_uri=known, registry_uri=known)
 
 
@@ -98,16 +92,33 @@ def connect(uri: str) -> MlflowClient:
     """Make a client for a store that must exist; a server is not asked yet.
 
     Raises:
-        UserError: There is none, or its kind is not one that MLflow can track to.
+        UserError: There is none.
     """
-    check_kind(uri)
-    if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).exists():
+    path = store_address.find_file(uri)
+    if path and not path.exists():
         raise UserError(
             f"there is no MLflow store {without_credentials(uri)}",
             hint="name the store with the model by tracking.uri or MLFLOW_TRACKING_URI",
         )
     quiet()
     return make_client(uri)
+
+
+def find_page(tracking_uri: str, experiment: str) -> str:
+    """Find the page of an experiment's runs, below the address of MLflow's web interface.
+
+    MLflow opens on a page for prompts and traces, which does not show them.
+
+    Returns:
+        Nothing if the store does not answer, or has no such experiment.
+    """
+    try:
+        found = connect(tracking_uri).get_experiment_by_name(experiment)
+    except failures():
+        return ""
+    if found is None:
+        return ""
+    return f"/#/experiments/{found.experiment_id}/runs?workflowType=machine_learning"
 
 
 @contextmanager
@@ -142,19 +153,6 @@ def asking(uri: str, what: str, *, hint: str = "") -> Iterator[MlflowClient]:
         logger.setLevel(before)
 
 
-def check_kind(uri: str) -> None:
-    """Refuse an address that MLflow does not support.
-
-    Raises:
-        UserError: It is a directory.
-    """
-    if uri.startswith("file:") or "://" not in uri:
-        raise UserError(
-            f"tracking.uri={uri!r}: MLflow does not track to plain directories any more",
-            hint="use sqlite:////absolute/path/mlflow.db or a server's http:// address",
-        )
-
-
 def unreachable(uri: str, error: BaseException) -> str:
     """Say in one line that a store cannot be reached, and why."""
     return f"cannot reach the MLflow store {without_credentials(uri)}: {reason(error)}"
@@ -162,20 +160,25 @@ def unreachable(uri: str, error: BaseException) -> str:
 
 def reason(error: BaseException) -> str:
     """Find the reason in the message of a failed request, which is long."""
-    system = re.search(r"\[Errno -?\d+\] (\w[\w ]+)", str(error))
-    if system:
-        return system[1]
-    return "it does not answer" if "timed out" in str(error) else first_line(error)
+    for pattern, template in _REASONS:
+        if found := re.search(pattern, str(error)):
+            return found.expand(template)
+    return first_line(error)
 
 
 def first_line(error: BaseException) -> str:
     """Return the first line of a message; MLflow often adds a traceback."""
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return without_credentials(text)
+    if isinstance(error, ImportError):
+        return store_address.name_extra(error)
+    line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return without_credentials(line)
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """List the errors of a store that is unavailable or refuses: MLflow's, a cloud's, our own."""
+    """List the errors of a store that is unavailable or refuses: MLflow's, a cloud's, our own.
+
+    MLflow imports what it needs for a cloud when it is used.
+    """
     of_clouds = [
         getattr(sys.modules[module], name)
         for module, names in _OF_CLOUDS.items()
@@ -183,12 +186,12 @@ def failures() -> tuple[type[Exception], ...]:
         for name in names
     ]
     of_mlflow = (MlflowException, SQLAlchemyError, RequestException)
-    return (*of_mlflow, OSError, JobError, UserError, *of_clouds)
+    return (*of_mlflow, OSError, ImportError, JobError, UserError, *of_clouds)
 
 
 def is_refusal(error: BaseException) -> bool:
     """Check whether a store refuses a call for good; otherwise a later try may succeed."""
-    if isinstance(error, JobError | UserError):
+    if isinstance(error, JobError | UserError | ImportError):
         return not isinstance(error, UnavailableError)
     if isinstance(error, MlflowException):
         return error.error_code in _REFUSALS and not _is_contended(error)
@@ -222,15 +225,72 @@ def _is_contended(error: BaseException) -> bool:
 
 @contextmanager
 def making(uri: str) -> Iterator[None]:
-    """Let only one process at a time check for an SQLite store and make it."""
-    if not uri.startswith(_SQLITE):
+    """Make an SQLite store that is not there yet; one process at a time is in the block.
+
+    MLflow itself makes the tables of a database, but not for two processes at once.
+    """
+    path = store_address.find_file(uri)
+    if path is None:
+        with _locking_database(uri):
+            yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("a") as file:
+        _lock(file)
+        if not path.exists() or path.stat().st_size == 0:
+            _make(path)
+        yield
+
+
+@contextmanager
+def _locking_database(uri: str) -> Iterator[None]:
+    """Let one process at a time use a database in the block; of a server, all at once."""
+    statement = _DATABASE_LOCKS.get(re.split(r"[+:]", uri)[0])
+    if statement is None:
         yield
         return
-    path = Path(f"{uri.removeprefix(_SQLITE).partition('?')[0]}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
-        yield
+    limit = {"connect_timeout": 20}
+    engine = create_engine(store_address.with_password(uri), connect_args=limit)
+    try:
+        with engine.connect() as connection:
+            connection.execute(text(statement))
+            yield
+    finally:
+        engine.dispose()  # and so unlocks
+
+
+def _lock(file: IO[str]) -> None:
+    """Lock a file until it is closed, and say so if another process holds it.
+
+    Raises:
+        UnavailableError: It does so for too long.
+    """
+    began, has_said = time.monotonic(), False
+    while True:
+        with suppress(BlockingIOError):
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        waited = time.monotonic() - began
+        if waited > MAX_LOCK_SECONDS:
+            raise UnavailableError(f"another process has held {file.name} for {waited:.0f} s")
+        if waited > _AT_ONCE_SECONDS and not has_said:
+            log.warning("waiting for another process, which holds %s", file.name)
+            has_said = True
+        time.sleep(0.05)
+
+
+def _make(path: Path) -> None:
+    """Make an SQLite store under another name, and rename it.
+
+    An interruption of MLflow's migrations would leave a file that no later migration accepts.
+    """
+    for leftover in path.parent.glob(f"{glob.escape(path.name)}.*.new*"):
+        leftover.unlink()
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
+    try:
+        make_client(f"sqlite:///{unfinished}").search_experiments(max_results=1)
+        unfinished.rename(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def quiet() -> None:
@@ -241,10 +301,5 @@ def quiet() -> None:
 
 def artifact_location(uri: str, name: str) -> str | None:
     """Put the artifacts of an SQLite store beside its file, not into the working directory."""
-    if not uri.startswith(_SQLITE):
-        return None
-    return str(Path(uri.removeprefix(_SQLITE)).parent / "mlruns" / name)
-
-
-def _is_server(uri: str) -> bool:
-    return uri.startswith(("http://", "https://"))
+    path = store_address.find_file(uri)
+    return str(path.parent / "mlruns" / name) if path else None

@@ -75,6 +75,6 @@ def load(uri: str, *, tracking: str | None = None) -> Any:
 def _resolve(uri: str, tracking: str | None) -> Any:
     """Look a model up in MLflow, which is imported only for that."""
     from sentiflow.tracking import registry
-    from sentiflow.tracking.mlflow_store import default_uri
+    from sentiflow.tracking.store_address import default_uri
 
     return registry.resolve(uri, tracking_uri=default_uri(tracking))

@@ -1,10 +1,8 @@
 """Settings, metrics and files of a stage -> an MLflow run, and the key ``run`` of its manifest."""
 
 import copy
-import getpass
 import logging
 import math
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,13 +15,13 @@ from typing import Any, TypeVar
 from sentiflow.data.manifest_types import RunPart, RunRecord
 from sentiflow.errors import UnavailableError, UserError
 from sentiflow.storage.uris import without_credentials
-from sentiflow.tracking import mlflow_store, provenance, runs
+from sentiflow.tracking import mlflow_store, provenance, runs, store_address
 from sentiflow.tracking.mlflow_store import connect, first_line
-from sentiflow.tracking.mlflow_store import default_uri as default_uri
 from sentiflow.tracking.runs import CODE_TAGS, GROUP_TAG, PARENT_TAG, Status
 from sentiflow.tracking.runs import SCORED_FINGERPRINT_TAG as SCORED_FINGERPRINT_TAG
 from sentiflow.tracking.runs import SCORED_TAG as SCORED_TAG
 from sentiflow.tracking.runs import STAGE_TAG as STAGE_TAG
+from sentiflow.tracking.store_address import default_uri as default_uri
 
 # isort: split
 from mlflow import MlflowClient
@@ -181,7 +179,7 @@ class Recorder:
             yield
             return
         logging.getLogger("mlflow.system_metrics").setLevel(logging.CRITICAL)
-        uri = mlflow_store.with_password(self.tracking_uri)
+        uri = store_address.with_password(self.tracking_uri)
         monitor = SystemMetricsMonitor(self.run_id, _SAMPLE_SECONDS, tracking_uri=uri)
         monitor.start()
         try:
@@ -301,7 +299,7 @@ class Store:
         code = {
             "mlflow.source.name": f"sentiflow {stage}",
             "mlflow.source.type": "LOCAL",
-            "mlflow.user": _user(),
+            "mlflow.user": provenance.name_user(),
             **{tag: value for tag, value in tags.items() if tag in CODE_TAGS},
         }
         about: RunRecord = {
@@ -340,20 +338,13 @@ def open_store(uri: str, *, experiment: str, required: bool) -> Store:
         required: Whether the job fails if the store cannot be reached.
 
     Raises:
-        UserError: The store's kind is not one that MLflow can track to, or lacks its driver.
         UnavailableError: It cannot be reached, and tracking is required.
     """
-    mlflow_store.check_kind(uri)
     mlflow_store.quiet()
     try:
         with mlflow_store.making(uri):
             client = mlflow_store.make_client(uri)
             experiment_id = mlflow_store.ask(lambda: _experiment_id(client, experiment, uri))
-    except ImportError as error:
-        store = without_credentials(uri)
-        raise UserError(
-            f"no driver for the MLflow store {store}: {error}", hint="install it"
-        ) from error
     except mlflow_store.failures() as error:
         problem = mlflow_store.unreachable(uri, error)
         if required:
@@ -401,11 +392,3 @@ def _experiment_id(client: MlflowClient, name: str, uri: str) -> str:
 def _now() -> str:
     """Return the time in ISO 8601, in UTC."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _user() -> str:
-    """Name the user; in a container the number of the user may have no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())

@@ -33,8 +33,8 @@ PARENT_TAG = "mlflow.parentRunId"
 SCORED_TAG, SCORED_FINGERPRINT_TAG = "sentiflow.scored_uri", "sentiflow.scored_fingerprint"
 """Which predictions were evaluated: tags of the evaluation, and of the training of its model."""
 CODE_TAGS = (
-    "sentiflow.version", provenance.COMMIT_TAG, provenance.SUBMISSION_TAG, "mlflow.source.name",
-    "mlflow.source.type", "mlflow.user",
+    "sentiflow.version", provenance.CODE_TAG, provenance.COMMIT_TAG, provenance.DIRTY_TAG,
+    provenance.SUBMISSION_TAG, "mlflow.source.name", "mlflow.source.type", "mlflow.user",
 )  # fmt: skip
 
 _MAX_REASON = 500

@@ -198,3 +198,18 @@ def test_the_page_of_settings_lists_every_setting_as_it_is():
     described = invoke("config", "describe").stdout
     assert described in (PROJECT / "docs/settings.md").read_text()
     assert all(not line.endswith("|  |") for line in described.splitlines()), "a meaning is missing"
+
+
+def test_a_small_file_with_a_huge_value_gives_short_lines(tmp_path):
+    """Each line of aliases makes the value ten times as large."""
+    lines = ["x: &a [lol, lol, lol]"]
+    for name, before in zip("bcdefgh", "abcdefg", strict=True):
+        lines.append(f"x{name}: &{name} [{', '.join([f'*{before}'] * 10)}]")
+    lines += ["name: x", "output_uri: y", "prepare: {csv: *h}", "train: {seed: *h}"]
+    lines += [f"unknown{number}: 1" for number in range(30)]
+    path = tmp_path / "config.yaml"
+    path.write_text("\n".join(lines))
+    result = invoke("config", "validate", str(path))
+    assert result.exit_code == 2
+    assert len(result.stderr) < 10_000
+    assert result.stderr.splitlines()[-1].endswith("more errors")

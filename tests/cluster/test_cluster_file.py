@@ -1,6 +1,10 @@
 """Ray checks a cluster file before it starts a machine; our two are valid, and keep it closed."""
 
+import getpass
+import os
+import re
 import shlex
+import subprocess
 
 import pytest
 import yaml
@@ -107,7 +111,8 @@ KUBERAY = {
     "head": {"serviceType", "rayStartParams", "template"},
     "group": {"groupName", "replicas", "minReplicas", "maxReplicas", "idleTimeoutSeconds",
               "rayStartParams", "template"},
-    "job": {"clusterSelector", "submissionMode", "entrypoint", "backoffLimit"},
+    "job": {"clusterSelector", "submissionMode", "submitterPodTemplate", "entrypoint",
+            "backoffLimit"},
 }  # fmt: skip
 """Fields of ray.io/v1 that the example may use, read off KubeRay's own definitions."""
 
@@ -132,6 +137,12 @@ def test_the_kuberay_example_has_the_layout_of_the_cluster_file():
         assert variables["RAY_USAGE_STATS_ENABLED"] == "0"
         assert variables["MLFLOW_DISABLE_TELEMETRY"] == "true"
         assert pod["securityContext"]["runAsNonRoot"]
+    submitter = job["spec"]["submitterPodTemplate"]["spec"]
+    for pod in [submitter, head["template"]["spec"], *(g["template"]["spec"] for g in groups)]:
+        meets_restricted(pod["securityContext"], pod["containers"][0]["securityContext"])
+    meets_restricted(submitter["securityContext"], spec["autoscalerOptions"]["securityContext"])
+    assert submitter["restartPolicy"] == "Never"
+    assert submitter["automountServiceAccountToken"] is False
     head_pod, *pods = [group["template"]["spec"] for group in (head, *groups)]
     assert head_pod["automountServiceAccountToken"], "the autoscaler asks for pods"
     for pod in pods:
@@ -141,3 +152,66 @@ def test_the_kuberay_example_has_the_layout_of_the_cluster_file():
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
     name = {"ray.io/cluster": cluster["metadata"]["name"]}
     assert job["spec"]["clusterSelector"] == policy["spec"]["podSelector"]["matchLabels"] == name
+    within, dashboard = policy["spec"]["ingress"]
+    assert (len(within["from"]), "ports" in within) == (1, False)
+    assert dashboard["ports"] == [{"port": 8265, "protocol": "TCP"}]
+    _, operator = dashboard["from"]
+    assert operator["namespaceSelector"] == {}, "the operator may be in any namespace"
+    assert operator["podSelector"]["matchLabels"] == {
+        "app.kubernetes.io/component": "kuberay-operator"
+    }, "of all its pods, only the operator"
+
+
+def meets_restricted(pod, container):
+    """Check what a namespace with Kubernetes' Pod Security Standard `restricted` asks for."""
+    assert pod["runAsNonRoot"]
+    assert pod["runAsUser"] > 0
+    assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["allowPrivilegeEscalation"] is False
+    assert container["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_the_image_holds_what_jobs_need_and_nothing_else():
+    """The page's .dockerignore lets through what .rayignore does, and what pip needs."""
+    page = (PROJECT / "docs/kubernetes.md").read_text()
+    listed = re.search(r"```\n# \.dockerignore\n(.*?)```", page, re.DOTALL)[1].splitlines()
+    names = [line for line in listed if line.startswith("!")]
+    uploaded = re.findall(r"^!/(\w[\w.]*)$", (PROJECT / ".rayignore").read_text(), re.M)
+    assert listed[0] == "*"
+    assert {name.removeprefix("!") for name in names} == {*uploaded, "README.md", "LICENSE"}
+    assert {"**/.*", "**/*.env", "**/*.pem", "**/*.key"} <= set(listed)
+
+
+def run_as_machine(commands, home, *, folder):
+    """Run commands as `ray up` does on a machine, with another folder in place of /tmp."""
+    script = "\n".join(commands).replace("/tmp/ray-", f"{folder}/ray-")
+    environment = {"HOME": str(home), "PATH": os.environ["PATH"]}
+    return subprocess.run(["bash", "-c", script], env=environment, timeout=30).returncode
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_ray_starts_in_a_folder_that_no_other_user_can_enter(name, tmp_path):
+    (tmp_path / "sentiflow").mkdir()
+    config = load(name)
+    (make_environment,) = [c for c in config["setup_commands"] if "environment.sh <<" in c]
+    assert run_as_machine([make_environment], tmp_path, folder=tmp_path) == 0
+    mine = tmp_path / f"ray-{getpass.getuser()}"
+    for commands in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
+        stop, make_folder, start = commands
+        assert stop.endswith("; ray stop")
+        assert "--temp-dir=$RAY_TMPDIR/ray" in shlex.split(start)
+        assert run_as_machine([make_folder], tmp_path, folder=tmp_path) == 0
+        assert mine.stat().st_mode & 0o777 == 0o700
+        mine.chmod(0o777)
+        assert run_as_machine([make_folder], tmp_path, folder=tmp_path) == 0
+        assert mine.stat().st_mode & 0o777 == 0o700
+        mine.rename(tmp_path / "elsewhere")
+        mine.symlink_to(tmp_path / "elsewhere")
+        assert run_as_machine([make_folder], tmp_path, folder=tmp_path) != 0
+        mine.unlink()
+        if os.getuid() == 0:
+            mine.mkdir()
+            os.chown(mine, 65534, 65534)
+            assert run_as_machine([make_folder], tmp_path, folder=tmp_path) != 0
+            mine.rmdir()
+        (tmp_path / "elsewhere").rmdir()

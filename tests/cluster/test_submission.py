@@ -73,12 +73,30 @@ def test_named_variables_are_passed_on(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    "variable",
+    ["TOKENIZERS_PARALLELISM=false", "MAX_TOKENS=64", "BYPASS=1", "KEYBOARD=us", "AUTHOR=ada",
+     "PATH_PREFIX=/x", "PASSES=3"],
+)  # fmt: skip
+def test_a_harmless_variable_is_passed_on(variable):
+    name, _, value = variable.partition("=")
+    assert prepare(variables=[variable]).variables[name] == value
+
+
+@pytest.mark.parametrize(
     ("variable", "problem"),
     [
         ("AWS_SECRET_ACCESS_KEY", "may be a secret"),
         ("HF_TOKEN=abc", "may be a secret"),
         ("Password=abc", "may be a secret"),
         ("STORE=http://me:pw@host", "may be a secret"),
+        ("DB_PASS=abc", "may be a secret"),
+        ("PGPASSWORD=abc", "may be a secret"),
+        ("MYSQL_PWD=abc", "may be a secret"),
+        ("apiKey=abc", "may be a secret"),
+        ("GITHUB_PAT=abc", "may be a secret"),
+        ("SSH_AUTH=abc", "may be a secret"),
+        ("CODE=ghp_abcabcabcabcabcabcabc", "may be a secret"),
+        ("PEM=-----BEGIN RSA PRIVATE KEY-----abc", "may be a secret"),
         ("NOT_SET_HERE", "not set here: write NOT_SET_HERE=VALUE"),
         ("a b=c", "write NAME or NAME=VALUE"),
     ],
@@ -126,6 +144,69 @@ def test_settings_that_the_job_would_not_find_are_refused(tmp_path):
     Path("runs/mine.yaml").write_text(yaml.safe_dump(settings))
     with pytest.raises(UserError, match=r"runs/mine.yaml is not uploaded: \.rayignore"):
         prepare(config="runs/mine.yaml")
+
+
+KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n"
+SECRETS = [".env", ".env.local", "prod.env", "id_rsa", "tls.pem", "server.key", ".aws/credentials"]
+
+
+@pytest.fixture
+def add(clone):
+    """Put a file into the clone, or a link to a path; what was added is removed at the end."""
+    added = []
+
+    def put(name, text="abc", *, link_to=None):
+        path = clone / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(link_to) if link_to else path.write_text(text)
+        added.append(path)
+
+    yield put
+    for path in added:
+        path.unlink()
+
+
+def test_our_rayignore_keeps_keys_and_hidden_files_here(add, clone):
+    """So does Ray's own command, which obeys it."""
+    for name in SECRETS:
+        add(f"configs/{name}", KEY)
+    assert not {f"configs/{name}" for name in SECRETS} & submission.measure(clone).sizes.keys()
+    assert prepare().upload.sizes
+
+
+@pytest.mark.parametrize("name", [*SECRETS, "notes.txt", "auth_token", ".netrc"])
+def test_a_key_is_not_uploaded_whatever_rayignore_says(add, clone, name):
+    rayignore = (clone / ".rayignore").read_text()
+    add(f"configs/{name}", KEY if name == "notes.txt" else "abc")
+    try:
+        (clone / ".rayignore").write_text(f"{rayignore}\n!/configs/**\n")
+        with pytest.raises(
+            UserError, match=f"configs/{name} would be uploaded, and (may be a|begins like)"
+        ):
+            prepare()
+    finally:
+        (clone / ".rayignore").write_text(rayignore)
+
+
+def test_a_link_that_leads_elsewhere_is_not_uploaded(add, clone, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/notes.txt").write_text("abc")
+    add("configs/extra", link_to=tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"configs/extra/notes\.txt .* outside of this directory"):
+        prepare()
+
+
+def test_a_link_to_a_file_that_stays_here_is_not_uploaded(add):
+    add("configs/harmless.txt", link_to="../.env")
+    with pytest.raises(
+        UserError, match=r"configs/harmless\.txt would be uploaded, and may be a se"
+    ):
+        prepare()
+
+
+def test_a_link_within_the_directory_is_uploaded(add):
+    add("configs/other.yaml", link_to="quickstart.yaml")
+    assert prepare(config="configs/quickstart.yaml").upload.sizes["configs/other.yaml"]
 
 
 def test_a_job_that_is_not_there_is_refused(tmp_path, monkeypatch):

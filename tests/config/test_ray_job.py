@@ -44,3 +44,7 @@ def test_a_run_of_a_submitted_job_names_it_and_its_commit(monkeypatch):
     tags = provenance.describe_code()
     assert tags[provenance.SUBMISSION_TAG] == "sentiflow-run-x-1a2b3c"
     assert tags[provenance.COMMIT_TAG] == "c0ffee"
+    assert provenance.DIRTY_TAG not in tags
+    monkeypatch.setenv(provenance.COMMIT_VARIABLE, "c0ffee-dirty")
+    tags = provenance.describe_code()
+    assert (tags[provenance.COMMIT_TAG], tags[provenance.DIRTY_TAG]) == ("c0ffee", "true")

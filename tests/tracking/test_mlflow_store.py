@@ -1,11 +1,8 @@
 """Several jobs on one SQLite file; addresses with passwords."""
 
-import base64
-import http.server
 import subprocess
 import sys
 import textwrap
-import threading
 
 import pytest
 from mlflow import MlflowClient
@@ -13,7 +10,6 @@ from mlflow.exceptions import BAD_REQUEST, INVALID_PARAMETER_VALUE, MlflowExcept
 
 from sentiflow.config import settings
 from sentiflow.errors import JobError, UserError
-from sentiflow.storage.uris import without_credentials
 from sentiflow.tracking import mlflow_store, recording
 
 NUM_JOBS, NUM_STEPS = 4, 50
@@ -82,40 +78,6 @@ def test_a_locked_file_is_tried_again_and_not_for_ever(monkeypatch):
     assert len(tried) == mlflow_store._LOCKED_TRIES
 
 
-def test_a_password_in_an_address_is_used_and_not_shown(monkeypatch):
-    asked = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append((self.path, self.headers.get("Authorization")))
-            self.send_response(500)
-            self.end_headers()
-
-        def log_message(self, *arguments: object) -> None:
-            """Be silent."""
-
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = f"http://ann:s%40cret@127.0.0.1:{server.server_port}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    uri = mlflow_store.default_uri(None)
-    assert uri == f"http://127.0.0.1:{server.server_port}"
-    with pytest.raises(MlflowException):
-        MlflowClient(uri).get_run("0" * 32)
-    server.shutdown()
-    assert asked[-1][1] == "Basic " + base64.b64encode(b"ann:s@cret").decode()
-
-
-def test_only_the_client_gets_the_password_of_a_database(monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@host/db")
-    uri = mlflow_store.default_uri(None)
-    assert uri == "postgresql://host/db"
-    assert mlflow_store.with_password(uri) == "postgresql://me:secret@host/db"
-    assert mlflow_store.with_password("postgresql://other/db") == "postgresql://other/db"
-
-
 def test_a_conflict_with_another_job_is_not_a_refusal():
     asked = []
 
@@ -147,23 +109,6 @@ def test_a_connection_that_broke_is_made_again_and_a_refusal_is_final():
     with pytest.raises(MlflowException, match="no"):
         mlflow_store.ask(lambda: answer(refused))
     assert len(asked) == 1
-
-
-@pytest.mark.parametrize(
-    ("uri", "shown"),
-    [
-        ("http://me:secret@host:5000/a", "http://host:5000/a"),
-        ("http://me:se/cr@et@host:5000/a", "http://host:5000/a"),
-        ("postgresql://me:secret@host/db", "postgresql://host/db"),
-        ("http://me@corp.com:secret@host:5000/a", "http://host:5000/a"),
-        ("postgresql://host/db?password=secret", "postgresql://host/db?password=***"),
-        ("mssql+pyodbc:///?odbc_connect=PWD%3Dsecret", "mssql+pyodbc:///?odbc_connect=***"),
-        ("sqlite:////home/me@work/x.db", "sqlite:////home/me@work/x.db"),
-        ("http://host:5000/a@b", "http://host:5000/a@b"),
-    ],
-)
-def test_an_address_is_shown_without_password(uri, shown):
-    assert without_credentials(uri) == shown
 
 
 def test_no_error_shows_a_password():

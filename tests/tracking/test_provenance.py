@@ -47,11 +47,33 @@ def test_many_files_are_counted_and_not_all_named():
 
 def test_the_commit_is_that_of_the_working_directory_if_it_has_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert provenance.describe_code() == {"sentiflow.version": __version__}
+    bare = {"sentiflow.version": __version__, "sentiflow.code": provenance.hash_code()}
+    assert provenance.describe_code() == bare
     who = ["-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run(["git", "init", "-q"], check=True)
-    assert provenance.describe_code() == {"sentiflow.version": __version__}
-    subprocess.run(["git", *who, "commit", "-qm", "a", "--allow-empty"], check=True)
-    assert len(provenance.describe_code()["mlflow.source.git.commit"]) == 40
+    assert provenance.describe_code() == bare
+    (tmp_path / "a.py").write_text("1")
+    subprocess.run(["git", "add", "a.py"], check=True)
+    subprocess.run(["git", *who, "commit", "-qm", "a"], check=True)
+    subprocess.run(["git", *who, "tag", "-am", "a", "v1"], check=True)
+    tags = provenance.describe_code()
+    assert len(commit := tags["mlflow.source.git.commit"]) == 40
+    assert tags == bare | {"mlflow.source.git.commit": commit}
+    (tmp_path / "a.py").write_text("2")
+    assert provenance.describe_code() == tags | {"mlflow.source.git.dirty": "true"}
     monkeypatch.setenv("PATH", "")
-    assert provenance.describe_code() == {"sentiflow.version": __version__}
+    assert provenance.describe_code() == bare
+
+
+def test_the_code_has_a_hash_that_changes_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "tracking/provenance.py"))
+    (tmp_path / "__pycache__").mkdir()
+    seen = set()
+    for name, text in (("a.py", "1"), ("a.py", "2"), ("b.py", "1"), ("b.yaml", "1")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / "__pycache__/a.pyc").write_text(name + text)
+        seen.add(provenance.hash_code())
+        assert provenance.hash_code() in seen
+    assert len(seen) == 4
+    (tmp_path / "__pycache__/a.pyc").write_text("other")
+    assert provenance.hash_code() in seen

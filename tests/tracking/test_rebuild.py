@@ -22,7 +22,7 @@ from sentiflow.data.outputs import OutputSpec
 from sentiflow.errors import JobError, UserError
 from sentiflow.models.package_files import FILES
 from sentiflow.storage import filesystem
-from sentiflow.tracking import finished_stages, mlflow_store, rebuild, recording
+from sentiflow.tracking import finished_stages, rebuild, recording
 
 GROUP = "0123abcd"
 EPOCHS = [
@@ -271,7 +271,11 @@ def test_the_command_says_what_it_did_and_where(output, uri):
     [
         (["nothing-here"], 2, "nothing-here has no finished stage"),
         (["OUTPUT", "--tracking-uri", "http://127.0.0.1:9"], 1, "cannot reach the MLflow store"),
-        (["OUTPUT", "--tracking-uri", "mlruns"], 2, "does not track to plain directories"),
+        (
+            ["OUTPUT", "--tracking-uri", "mlruns"],
+            2,
+            "'mlruns' is not the address of",
+        ),
     ],
 )
 def test_what_cannot_be_imported_is_said_in_one_line(output, arguments, code, problem):
@@ -378,5 +382,5 @@ def test_an_import_sends_nothing_to_a_host_that_a_manifest_names(output, uri, mo
             listener.accept()
     for run in runs(uri).values():
         assert not run.data.tags.keys() & {"mlflow.parentRunId", "sentiflow.pid"}
-    assert mlflow_store.default_uri(None) != host
+    assert recording.default_uri(None) != host
     assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "secret"

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 
 from sentiflow import __version__
 from sentiflow.errors import JobError, UserError
-from sentiflow.tracking import recording, runs
+from sentiflow.tracking import mlflow_store, recording, runs
 
 
 @pytest.fixture
@@ -147,12 +147,6 @@ def test_the_manifest_describes_what_was_logged_with_and_without_a_store(store):
         json.dumps(described, allow_nan=False)
 
 
-@pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "mlruns"])
-def test_a_plain_directory_is_refused(uri):
-    with pytest.raises(UserError, match="sqlite:///"):
-        recording.open_store(uri, experiment="laws", required=True)
-
-
 def test_an_unavailable_server_stops_the_job_only_if_it_is_required(caplog):
     away = "http://127.0.0.1:9"
     with pytest.raises(JobError, match="cannot reach the MLflow store"):
@@ -165,27 +159,28 @@ def test_an_unavailable_server_stops_the_job_only_if_it_is_required(caplog):
     assert "the job runs without it" in caplog.text
 
 
-def test_the_default_store_is_sqlite_in_the_working_directory(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert recording.default_uri(None) == f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
-    assert recording.default_uri(None) == "http://127.0.0.1:5000"
-    assert recording.default_uri("sqlite:////x.db") == "sqlite:////x.db"
+def test_a_run_whose_files_need_a_missing_package_gets_all_but_the_files(
+    store, uri, monkeypatch, caplog
+):
+    MlflowClient(uri).create_experiment("far", "s3://bucket/folder")
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    store = recording.open_store(uri, experiment="far", required=True)
+    with store.run("train", group="0123abcd", tags={}) as recorder:
+        recorder.log_files({"a.txt": b"a"})
+        recorder.log_metrics({"loss": 1.0})
+    run = MlflowClient(uri).get_run(recorder.run_id)
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"loss": 1.0})
+    (line,) = caplog.messages
+    assert line.startswith("MLflow refuses a part of the run: ")
+    assert line.endswith("install sentiflow[s3]")
 
 
-def test_a_relative_sqlite_file_is_made_absolute(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    assert recording.default_uri("sqlite:///runs/m.db") == f"sqlite:///{tmp_path}/runs/m.db"
-
-
-def test_a_submitted_job_refuses_a_store_that_is_a_file(monkeypatch):
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert recording.default_uri("http://tracking:5000") == "http://tracking:5000"
-    for uri in (None, "sqlite:////m.db"):
-        with pytest.raises(UserError, match="would be lost"):
-            recording.default_uri(uri)
+def test_the_page_of_an_experiment_shows_its_runs(store, uri, tmp_path):
+    page = f"/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
+    assert mlflow_store.find_page(uri, "laws") == page
+    assert mlflow_store.find_page(uri, "another") == ""
+    assert mlflow_store.find_page(f"sqlite:///{tmp_path}/none.db", "laws") == ""
+    assert mlflow_store.find_page("http://127.0.0.1:9", "laws") == ""
 
 
 def test_the_tags_of_a_run_are_read(store, uri):

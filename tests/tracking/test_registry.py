@@ -23,6 +23,7 @@ from conftest import make_store
 from mlflow.entities import LoggedModelOutput
 from test_cli import invoke
 
+from sentiflow.data.outputs import Output, OutputSpec, State, Status
 from sentiflow.errors import JobError, UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.storage import filesystem
@@ -180,7 +181,7 @@ def test_the_logged_model_has_signature_example_pins_and_code_and_no_pickle(sqli
         "I love this so much", "this is not good at all"
     ]  # fmt: skip
     pins = (root / "requirements.txt").read_text().split()
-    names = ["mlflow", "numpy", "pyarrow", "pydantic", "pyyaml", "safetensors", "torch"]
+    names = ["mlflow", "numpy", "psutil", "pyarrow", "pydantic", "pyyaml", "safetensors", "torch"]
     assert [pin.partition("==")[0] for pin in pins] == names
     assert all("==" in pin and "+" not in pin for pin in pins)
     logged = [path for path in root.rglob("*") if path.is_file()]
@@ -291,10 +292,11 @@ def test_a_training_registers_nothing_without_a_run_or_if_it_is_switched_off():
     config = Config.model_validate(
         {"name": "laws", "output_uri": "x", "prepare": {"csv": "x"}, "train": {"output_uri": "x"}}
     )
-    assert train._register(config, Recorder()) is None
+    output = Output(OutputSpec("train", "x", {}, {}), Status(State.ABSENT))
+    assert train._register(config, output, Recorder()) is None
     quiet = config.tracking.model_copy(update={"register_model": False})
     told = config.model_copy(update={"tracking": quiet})
-    assert train._register(told, Recorder("0" * 32)) is None
+    assert train._register(told, output, Recorder("0" * 32)) is None
 
 
 @pytest.mark.ray

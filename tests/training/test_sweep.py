@@ -211,7 +211,8 @@ def is_training(process):
 
 
 def plan(config):
-    return sweep_trials.plan(settings.load(config))
+    loaded = settings.load(config)
+    return sweep_trials.plan(loaded, root=loaded.sweep.output_uri, claim="")
 
 
 def start(config):

@@ -68,7 +68,7 @@ def make_job(tmp_path):
             "settings": {"max_length": MAX_LENGTH, "tokenizer": "tweet"},
             "counts": {"labels": {"train": {"positive": 45, "negative": 45}}},
         }
-        return task.TrainJob(settings, prepared, lineage={}, num_threads=1)
+        return task.TrainJob(settings, settings.output_uri, "", prepared, lineage={}, num_threads=1)
 
     return make
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sentiflow.cluster import connection, nodes, shared_storage
 from sentiflow.cluster.doctor import local_checks
-from sentiflow.cluster.doctor.check import Check, CheckResult, count
+from sentiflow.cluster.doctor.check import Check, CheckResult, count, has_errors
 from sentiflow.cluster.nodes import Node, name_nodes
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config
@@ -74,10 +74,11 @@ def _check_cluster(config: Config | None, resources: Resources) -> Iterator[Chec
         return
     with ThreadPoolExecutor() as pool:
         checks = _list_node_checks(config, able)
+        files = pool.submit(check_files, config, able)
         on_nodes = [pool.submit(run_on_nodes, check, config, able) for check in checks]
         dashboard = pool.submit(check_dashboard, able)
         shared = pool.submit(check_shared_output, config, able, resources)
-        for future in (*on_nodes, shared):
+        for future in (*on_nodes, files, shared):
             yield from future.result()
         yield dashboard.result()
 
@@ -97,15 +98,13 @@ def _list_node_checks(config: Config | None, able: Sequence[Node]) -> list[Check
             do="install a build of torch for the GPUs (https://pytorch.org/get-started/locally), "
             "fix the driver (nvidia-smi must list them), or start Ray there with fewer --num-gpus",
         ),
-        *([local_checks.INPUT] if config else []),
         replace(local_checks.DISK, run=disk),
         TOKEN,
-        Check(
-            "session",
-            functools.partial(check_session, session_dirs=session_dirs),
-            why="another user of that machine can replace the sockets and code of running jobs",
-            do="if it has other users, start Ray there in a folder of your own: mkdir -m 700 "
-            "/tmp/$USER; ray start --temp-dir /tmp/$USER/ray",
+        replace(
+            local_checks.SESSION,
+            run=functools.partial(check_node_session, session_dirs=session_dirs),
+            do="if the machine has other users, start Ray there in a folder of your own: "
+            "mkdir -m 700 /tmp/ray-$USER; ray start --temp-dir /tmp/ray-$USER/ray",
             level="warning",
         ),
     ]
@@ -127,6 +126,16 @@ def run_on_nodes(check: Check, config: Config | None, among: Sequence[Node]) -> 
         CheckResult(check.name, "ok", f"{what} ({count(len(on), 'node')})")
         for what, on in passed.items()
     ]
+
+
+def check_files(config: Config | None, able: Sequence[Node]) -> list[CheckResult]:
+    """Check that every node sees the input, and on one of them that it has the columns."""
+    if config is None:
+        return []
+    results = run_on_nodes(local_checks.INPUT, config, able)
+    if not has_errors(results):
+        results += run_on_nodes(local_checks.COLUMNS, config, able[:1])
+    return results
 
 
 def check_nodes(living: Sequence[Node], is_head_only: bool) -> Iterator[CheckResult]:
@@ -231,13 +240,11 @@ TOKEN = Check(
 )
 
 
-def check_session(config: Config | None, *, session_dirs: Mapping[str, str]) -> str:
-    """Make sure that no other user can reach Ray's session folder and write into it."""
-    path = Path(session_dirs[nodes.here()]).resolve()
-    can_reach = all(folder.stat().st_mode & 0o001 for folder in (path, *path.parents))
-    if can_reach and path.stat().st_mode & 0o002:
-        raise UserError(f"all users can write into Ray's session folder below {path.parent}")
-    return "no other user can write into Ray's session folder"
+def check_node_session(config: Config | None, *, session_dirs: Mapping[str, str]) -> str:
+    """Make sure that a folder above this node's session keeps other users out."""
+    above = Path(session_dirs[nodes.here()]).resolve().parents
+    closed = (folder for folder in above if not folder.stat().st_mode & 0o077)
+    return local_checks.check_session(config, next(closed, above[0]))
 
 
 def check_shared_output(

@@ -4,7 +4,6 @@ Nothing here starts or imports Ray. ``cluster_checks`` runs the same checks on e
 """
 
 import functools
-import hashlib
 import multiprocessing
 import os
 import platform
@@ -21,11 +20,13 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement
 
 import sentiflow
-from sentiflow.cluster.doctor.check import Check, CheckResult, count
+from sentiflow.cluster import session_folder
+from sentiflow.cluster.doctor.check import Check, CheckResult, count, has_errors
 from sentiflow.config.sections import Config, FormatSettings
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import absolute_uri, is_local, join
+from sentiflow.tracking import provenance
 
 if TYPE_CHECKING:
     from sentiflow.data.csv_format import CsvFormat
@@ -48,8 +49,12 @@ def examine(config: Config | None) -> list[CheckResult]:
     Args:
         config: The experiment; without one, its files are not checked.
     """
-    checks = (VERSIONS, INPUT, OUTPUT, DISK) if config else (VERSIONS,)
-    examinations = {check.name: functools.partial(_attempt, check) for check in checks}
+    checks = (VERSIONS, INPUT, OUTPUT, DISK, SESSION) if config else (VERSIONS, SESSION)
+    examinations: dict[str, Examination] = {
+        check.name: functools.partial(_attempt, check) for check in checks
+    }
+    if config:
+        examinations[INPUT.name] = _examine_input
     return run_in_time(examinations, config, seconds=_LIMIT_SECONDS)
 
 
@@ -103,6 +108,12 @@ def _attempt(check: Check, config: Config | None) -> list[CheckResult]:
     return [check.attempt(config)]
 
 
+def _examine_input(config: Config | None) -> list[CheckResult]:
+    """Check the input files, and their columns if they are there."""
+    files = INPUT.attempt(config)
+    return [files] if has_errors([files]) else [files, COLUMNS.attempt(config)]
+
+
 def find_versions() -> dict[str, str]:
     """Return the versions of Python, sentiflow and ``PACKAGES``, and a hash of sentiflow's code."""
     found = {"python": platform.python_version(), "sentiflow": sentiflow.__version__}
@@ -110,16 +121,7 @@ def find_versions() -> dict[str, str]:
         found[name] = "missing"
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-    return found | {"code": _hash_code()}
-
-
-def _hash_code() -> str:
-    """Hash all modules of sentiflow, as two checkouts of one version may differ."""
-    digest = hashlib.sha256()
-    folder = Path(sentiflow.__file__).parent
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()[:8]
+    return found | {"code": provenance.hash_code()}
 
 
 def check_versions(config: Config | None) -> str:
@@ -146,18 +148,32 @@ def _fits(version: str, wanted: Requirement) -> bool:
 
 
 def check_input(config: Config | None) -> str:
-    """Make sure that the input files are there, and have the columns that the settings name."""
+    """Make sure that the input files and the prepared data are there."""
     from sentiflow.data import manifest
 
     assert config is not None, "it is checked with a config only"
-    csv = _expand("prepare.csv", config.prepare.csv)
-    corpus = _expand("score.corpus", config.score.corpus)
+    csv, corpus = _list_input(config)
+    for section in ("train", "score"):
+        prepared = getattr(config, section).prepared_uri
+        is_read = section == "train" or not corpus
+        if is_read and prepared != config.prepare.output_uri:
+            manifest.require(prepared, stage="prepare", setting=f"{section}.prepared_uri")
+    return f"{count(len({*csv, *corpus}), 'file')} found"
+
+
+def check_columns(config: Config | None) -> str:
+    """Make sure that the input has the columns that the settings name."""
+    assert config is not None, "it is checked with a config only"
+    csv, corpus = _list_input(config)
     _match_prepare_columns(config, csv[0])
-    prepared = config.train.prepared_uri
-    if prepared != config.prepare.output_uri:
-        manifest.require(prepared, stage="prepare", setting="train.prepared_uri")
     _match_score_columns(config, corpus)
-    return f"{count(len({*csv, *corpus}), 'file')} with the columns of the settings"
+    return "the input has the columns of the settings"
+
+
+def _list_input(config: Config) -> tuple[list[str], list[str]]:
+    """List the files of ``prepare.csv`` and of ``score.corpus``."""
+    csv = _expand("prepare.csv", config.prepare.csv)
+    return csv, _expand("score.corpus", config.score.corpus)
 
 
 def _expand(setting: str, patterns: Sequence[str]) -> list[str]:
@@ -182,7 +198,7 @@ def _match_prepare_columns(config: Config, uri: str) -> None:
 
 def _match_score_columns(config: Config, uris: Sequence[str]) -> None:
     """Make sure that the corpus has the columns that ``score`` keeps."""
-    from sentiflow.data import manifest, schema, table_files
+    from sentiflow.data import corpus, manifest, schema, table_files
 
     score = config.score
     if uris and uris[0].lower().endswith(".parquet"):
@@ -196,12 +212,7 @@ def _match_score_columns(config: Config, uris: Sequence[str]) -> None:
     else:
         record = manifest.require(score.prepared_uri, stage="prepare", setting="score.prepared_uri")
         columns = (*schema.TWEETS.names, *record["settings"]["keep_columns"])
-    missing = [name for name in score.keep_columns if name not in columns]
-    if missing:
-        raise UserError(
-            f"score.keep_columns: the corpus has no column {', '.join(missing)}",
-            hint=f"it has {', '.join(columns)}",
-        )
+    corpus.check_columns(columns, score.keep_columns)
 
 
 def _read_format(settings: FormatSettings, uri: str) -> "CsvFormat":
@@ -259,7 +270,7 @@ def check_disk(config: Config | None, ray_folder: str = "") -> str:
         config: The experiment; without one, only Ray's own files count.
         ray_folder: Where Ray keeps its files; by default where it would if started here.
     """
-    ray_folder = ray_folder or os.environ.get("RAY_TMPDIR") or "/tmp"  # noqa: S108
+    ray_folder = ray_folder or str(session_folder.choose())
     usage = shutil.disk_usage(_find_existing(ray_folder))
     if usage.free < _MIN_FREE_FRACTION * usage.total:
         raise UserError(
@@ -274,23 +285,34 @@ def check_disk(config: Config | None, ray_folder: str = "") -> str:
     return f"at least {need} are free for results, and 5 % for Ray's own files"
 
 
+def check_session(config: Config | None, folder: Path | None = None) -> str:
+    """Make sure that no other user of this machine can enter Ray's folder.
+
+    Args:
+        config: Not used.
+        folder: The folder that must keep others out; by default that of a Ray started here.
+    """
+    folder = folder or session_folder.choose()
+    if folder.exists() and (problem := session_folder.find_problem(folder)):
+        raise UserError(f"Ray's folder {folder} {problem}")
+    return "no other user can enter Ray's session folder"
+
+
 def check_tracking(config: Config | None) -> str:
     """Make sure that this process can use the tracking store, as the driver of a job does."""
-    from sentiflow.tracking import mlflow_store
+    from sentiflow.tracking import mlflow_store, store_address
 
-    uri = mlflow_store.default_uri(None if config is None else config.tracking.uri)
+    uri = store_address.default_uri(None if config is None else config.tracking.uri)
     if uri.startswith("sqlite:"):
         path = Path(uri.removeprefix("sqlite:///"))
         _check_writable(str(path.parent))
         if path.exists() and not os.access(path, os.W_OK):
             raise UserError(f"{path} cannot be written")
         return f"{uri} can be written"
-    failures: tuple[type[Exception], ...] = (*mlflow_store.failures(), ImportError)
     try:
         mlflow_store.connect(uri).search_experiments(max_results=1)
-    except failures as error:
-        problem = mlflow_store.first_line(error)
-        raise UserError(problem if uri in problem else f"{uri}: {problem}") from error
+    except mlflow_store.failures() as error:
+        raise UserError(mlflow_store.unreachable(uri, error)) from error
     return f"{uri} answers"
 
 
@@ -304,9 +326,15 @@ VERSIONS = Check(
 INPUT = Check(
     "input",
     check_input,
-    why="the job would stop there",
+    why="each machine reads parts of the input",
     do="correct the setting, or put the files where every machine can read them, and give it "
     "credentials for the store (AWS_ACCESS_KEY_ID, …)",
+)
+COLUMNS = Check(
+    "columns",
+    check_columns,
+    why="prepare or score would end with this message",
+    do="correct the setting that the message names",
 )
 OUTPUT = Check(
     "output",
@@ -320,6 +348,12 @@ DISK = Check(
     check_disk,
     why="the job would fail when the disk is full",
     do="free some space, set output_uri to a larger disk, or RAY_TMPDIR (ray start --temp-dir)",
+)
+SESSION = Check(
+    "session",
+    check_session,
+    why="another user of the machine could replace the sockets and code of running jobs",
+    do=session_folder.REMEDY,
 )
 TRACKING = Check(
     "tracking",

@@ -108,7 +108,7 @@ BROKEN = [
     ("tracking", "error", "Connection refused", "mlflow server"),
     ("dashboard", "error", "answers without a token", "ray get-auth-token"),
     ("token", "error", "has mode 0644 (node ", "chmod 600"),
-    ("session", "warning", "all users can write into Ray's session folder", "mkdir -m 700"),
+    ("session", "warning", "can be entered by other users (mode 0777)", "mkdir -m 700"),
 ]
 BROKEN_BY_ROOT = [
     ("input", "error", "prepare.csv: no such file: ", "where every machine can read them"),
@@ -249,21 +249,21 @@ def test_a_token_that_others_can_read_is_found(monkeypatch, tmp_path, mode, is_o
 
 @pytest.mark.parametrize(
     ("home_mode", "mode", "is_open"),
-    [(0o755, 0o777, True), (0o700, 0o777, False), (0o755, 0o755, False)],
+    [(0o755, 0o777, True), (0o755, 0o755, True), (0o750, 0o777, True), (0o700, 0o777, False)],
 )
-def test_a_session_folder_that_others_can_reach_and_write_is_found(
-    monkeypatch, home_mode, mode, is_open
-):
+def test_a_session_folder_that_others_can_reach_is_found(monkeypatch, home_mode, mode, is_open):
     with tempfile.TemporaryDirectory(dir="/tmp") as home:
-        session = Path(home, "session_1")
-        session.mkdir()
+        session = Path(home, "ray/session_1")
+        session.mkdir(parents=True)
+        session.parent.chmod(0o777)
         session.chmod(mode)
         Path(home).chmod(home_mode)
         monkeypatch.setattr(cluster_checks.nodes, "here", lambda: "this")
-        run = functools.partial(cluster_checks.check_session, session_dirs={"this": str(session)})
+        dirs = {"this": str(session)}
+        run = functools.partial(cluster_checks.check_node_session, session_dirs=dirs)
         result = Check("session", run, "", "").attempt(None)
     assert (result.level == "error") == is_open
-    assert ("all users can write into Ray's session folder" in result.what) == is_open
+    assert ("can be entered by other users (mode 0777)" in result.what) == is_open
 
 
 @pytest.mark.parametrize(
@@ -361,6 +361,13 @@ def healthy(tmp_path_factory):
     finally:
         nodes.kill()
         server.kill()
+
+
+def test_no_node_asks_the_tracking_store_only_the_driver_does():
+    on_nodes = {check.name for check in cluster_checks._list_node_checks(None, [])}
+    assert on_nodes == {"versions", "torch", "disk", "token", "session"}
+    (result,) = local_checks.run_in_time({}, None, seconds=60)[:1]
+    assert result.check == "tracking"
 
 
 @pytest.mark.ray

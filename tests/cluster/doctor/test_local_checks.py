@@ -28,6 +28,7 @@ FORMAT = {
     "columns": {"text": "message", "label": "mood"},
     "labels": {"negative": "bad", "positive": "good"},
 }
+NAMES = ["versions", "input", "columns", "output", "disk", "session", "tracking"]
 ROWS = "ticket,mood,message,brand\n1,good,hello there,acme\n"
 
 
@@ -50,7 +51,7 @@ def test_a_machine_that_is_well_passes_every_check_and_stays_as_it_was(
     result = invoke("doctor", str(config), "--json")
     assert result.exit_code == 0
     found = json.loads(result.stdout)
-    assert [r["check"] for r in found] == ["versions", "input", "output", "disk", "tracking"]
+    assert [r["check"] for r in found] == NAMES
     assert {r["level"] for r in found} == {"ok"}
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -70,7 +71,8 @@ def test_without_settings_their_files_are_unchecked(monkeypatch, tmp_path):
     found = local_checks.examine(None)
     levels = {result.check: result.level for result in found}
     assert levels == {
-        "versions": "ok", "input": "unchecked", "output": "unchecked", "tracking": "ok",
+        "versions": "ok", "session": "ok", "input": "unchecked", "output": "unchecked",
+        "tracking": "ok",
     }  # fmt: skip
 
 
@@ -87,40 +89,60 @@ def test_a_wrong_setting_ends_with_code_2_as_in_every_command():
         (["prepare.csv=/no/such.csv"], "prepare.csv: no such file: /no/such.csv"),
         (["score.corpus=/no/*.csv"], "score.corpus: no file matches /no/*.csv"),
         (["train.prepared_uri=/no"], "train.prepared_uri: /no has no manifest.json"),
+        (["score.prepared_uri=/no"], "score.prepared_uri: /no has no manifest.json"),
+    ],
+)
+def test_missing_input_is_found(load, changes, expected):
+    result = local_checks.INPUT.attempt(load(*changes))
+    assert (result.level, expected in result.what) == ("error", True)
+    assert "credentials" in result.do
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
         (["format.columns.text=mesage"], "has no column 'mesage': did you mean 'message'?"),
         (["format.columns.label=9"], "format.columns.label=9, but"),
         (["prepare.keep_columns=[user]"], "format.columns has no user, which prepare needs"),
         (["prepare.split.kind=time"], "format.columns has no time, which prepare needs"),
         (["score.keep_columns=[brand]"], "score.keep_columns: the corpus has no column brand"),
-        (["score.keep_columns=[brnd]", "score.corpus={csv}"], "no column brnd: it has row_id"),
+        (["score.keep_columns=[brnd]", "score.corpus={csv}"], "brnd: its columns are row_id"),
         (["score.corpus={parquet}"], "has no column text of strings"),
         (["score.corpus={parquet}", "score.text_column=t", "score.keep_columns=[v]"], "column v"),
+        (["score.corpus={csv}", "score.keep_columns=[split]"], "have their own column split"),
+        (["score.corpus={csv}", "score.keep_columns=[Prediction]"], "own column prediction"),
+        (["score.corpus={csv}", "score.keep_columns=[TEXT]"], "no column TEXT"),
     ],
 )  # fmt: skip
-def test_a_mistake_in_the_input_or_its_columns_is_found(load, tmp_path, changes, expected):
+def test_a_mistake_in_the_columns_is_found(load, tmp_path, changes, expected):
     filesystem.write_parquet(str(tmp_path / "a.parquet"), pa.table({"t": ["hello"], "u": [1]}))
     names = {"csv": tmp_path / "tickets.csv", "parquet": tmp_path / "a.parquet"}
-    result = local_checks.INPUT.attempt(load(*(change.format(**names) for change in changes)))
-    assert result.level == "error"
+    (files, result) = local_checks._examine_input(load(*(c.format(**names) for c in changes)))
+    assert (files.level, result.check, result.level) == ("ok", "columns", "error")
     assert expected in result.what
+    assert "credentials" not in result.do
     assert result.why
-    assert result.do
 
 
 def test_input_with_the_columns_of_the_settings_is_well(load, tmp_path):
-    result = local_checks.INPUT.attempt(load("score.keep_columns=[text]"))
-    assert (result.level, result.what) == ("ok", "1 file with the columns of the settings")
+    files, columns = local_checks._examine_input(load("score.keep_columns=[text]"))
+    assert (files.level, files.what, columns.level) == ("ok", "1 file found", "ok")
     csv = [f"score.corpus={tmp_path}/*.csv", "score.keep_columns=[brand]"]
-    assert local_checks.INPUT.attempt(load(*csv)).level == "ok"
+    assert local_checks.COLUMNS.attempt(load(*csv)).level == "ok"
+
+
+def test_the_columns_of_missing_input_are_not_checked(load):
+    (result,) = local_checks._examine_input(load("prepare.csv=/no/such.csv"))
+    assert (result.check, result.level) == ("input", "error")
 
 
 def test_what_an_earlier_preparation_kept_is_what_score_can_keep(load, monkeypatch):
     record = {"settings": {"keep_columns": ["user"]}}
     monkeypatch.setattr(manifest, "require", lambda uri, stage, setting: record)
     earlier = ["score.prepared_uri=/earlier", "score.keep_columns=[user]"]
-    assert local_checks.INPUT.attempt(load(*earlier)).level == "ok"
+    assert local_checks.COLUMNS.attempt(load(*earlier)).level == "ok"
     record["settings"]["keep_columns"] = []
-    assert "the corpus has no column user" in local_checks.INPUT.attempt(load(*earlier)).what
+    assert "the corpus has no column user" in local_checks.COLUMNS.attempt(load(*earlier)).what
 
 
 def test_output_that_cannot_be_written_is_found(load, tmp_path, monkeypatch):
@@ -155,6 +177,16 @@ def test_a_disk_that_is_too_full_is_found(load, monkeypatch, free, what):
     result = local_checks.DISK.attempt(load())
     assert result.level == "error"
     assert what in result.what
+
+
+def test_a_folder_of_ray_that_others_can_enter_is_found(load, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "none"))
+    assert local_checks.SESSION.attempt(load()).level == "ok"
+    tmp_path.chmod(0o755)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    result = local_checks.SESSION.attempt(load())
+    assert (result.level, "RAY_TMPDIR" in result.do) == ("error", True)
+    assert result.what == f"Ray's folder {tmp_path} can be entered by other users (mode 0755)"
 
 
 def test_versions_are_those_that_are_imported():
@@ -238,8 +270,8 @@ def test_a_tracking_store_that_cannot_be_used_is_found(load, tmp_path, monkeypat
         return local_checks.TRACKING.attempt(load(f"tracking.uri={uri}")).what
 
     assert "Connection refused" in find("http://127.0.0.1:9")
-    assert "plain directories" in find("mlruns")
-    assert "No module named 'psycopg" in find("postgresql://127.0.0.1:9/db")
+    assert "is not the address of an MLflow store" in find("mlruns")
+    assert "sentiflow[mysql]" in find("mysql://127.0.0.1:9/db")
     (tmp_path / "file").write_text("")
     assert "is a file, not a directory" in find(f"sqlite:///{tmp_path}/file/mlflow.db")
     monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(tmp_path / "file"))
@@ -273,6 +305,6 @@ def test_a_store_that_never_answers_is_named_and_the_other_checks_are_kept(load,
 def test_an_unknown_failure_of_a_check_is_not_hidden(load, monkeypatch):
     monkeypatch.setattr(local_checks, "_match_prepare_columns", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        local_checks.INPUT.attempt(load())
+        local_checks.COLUMNS.attempt(load())
     with pytest.raises(UserError):
         local_checks.check_input(load("prepare.csv=/no/such.csv"))

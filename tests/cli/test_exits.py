@@ -1,0 +1,121 @@
+"""What a terminal, a pipe or a disk does to the output of a command never gives a traceback."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import PROJECT
+from test_cli import invoke
+
+import sentiflow
+from sentiflow.cli.exits import reporting
+
+SHOW = ["config", "show", "configs/quickstart.yaml"]
+FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a full device")
+
+
+def shell(command, **variables):
+    """Run a command line of a shell, in which ``sentiflow`` is the program."""
+    script = f'sentiflow() {{ "{sys.executable}" -m sentiflow "$@"; }}\n{command}'
+    return subprocess.run(
+        ["bash", "-c", script], cwd=PROJECT, env=os.environ | variables,
+        capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+
+
+@FULL
+@pytest.mark.parametrize("arguments", ["config show configs/quickstart.yaml", "--help"])
+def test_a_full_standard_output_is_one_line(arguments):
+    done = shell(f"sentiflow {arguments} > /dev/full")
+    assert done.returncode == 1
+    assert done.stderr == "sentiflow: standard output cannot be written: No space left on device\n"
+
+
+def test_a_closed_standard_output_is_no_error():
+    done = shell("sentiflow config show configs/quickstart.yaml >&-")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_predictions_for_a_closed_standard_output_are_no_error(make_package):
+    done = shell(f"sentiflow predict {make_package()} good >&-")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", pytest.param("2> /dev/full", marks=FULL)])
+def test_the_exit_code_stays_if_standard_error_cannot_be_written(redirection):
+    done = shell(f"sentiflow config show no-such.yaml {redirection}")
+    assert (done.returncode, done.stderr) == (2, "")
+
+
+@FULL
+def test_a_log_that_cannot_be_written_does_not_end_a_job(tmp_path):
+    done = shell(f"sentiflow sample {tmp_path}/a.csv --rows 10 2> /dev/full")
+    assert done.returncode == 0
+    assert (tmp_path / "a.csv").read_bytes().count(b"\n") == 10
+
+
+def test_an_encoding_that_lacks_a_character_gives_an_escape():
+    write = "lambda: typer.echo('caf\\xe9 \\u20ac')"
+    script = f"import typer; from sentiflow.cli import exits; exits.run({write})"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, timeout=60,
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == (b"caf\xe9 \\u20ac\n", b"")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_json_is_valid_in_every_encoding(encoding):
+    script = "from sentiflow.cli import terminal; terminal.print_json({'a': 'é \\U0001f389'})"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, timeout=60,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+    )  # fmt: skip
+    assert json.loads(done.stdout.decode(encoding)) == {"a": "é \N{PARTY POPPER}"}
+    assert (b"\\u00e9" in done.stdout) == (encoding != "utf-8")
+
+
+def hang_up():
+    with reporting():
+        try:
+            os.kill(os.getpid(), signal.SIGHUP)
+        finally:
+            os.kill(os.getpid(), signal.SIGHUP)  # it must not interrupt what is done at the end
+            os.environ["ENDED"] = "yes"
+
+
+def test_a_terminal_that_hangs_up_ends_a_command_as_sigterm_does(monkeypatch):
+    monkeypatch.setattr(os, "dup2", lambda *_: None)  # the terminal of the tests stays
+    monkeypatch.setenv("ENDED", "no")
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    with pytest.raises(SystemExit) as ended:
+        hang_up()
+    assert ended.value.code == 128 + signal.SIGHUP
+    assert os.environ["ENDED"] == "yes"
+    assert signal.signal(signal.SIGHUP, before) == signal.SIG_DFL
+
+
+def test_under_nohup_a_command_continues(monkeypatch):
+    monkeypatch.setenv("ENDED", "no")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        hang_up()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_the_version_is_printed():
+    assert invoke("--version").stdout == f"sentiflow {sentiflow.__version__}\n"
+
+
+def test_the_shell_completes_commands():
+    words = {"COMP_WORDS": "sentiflow pre", "COMP_CWORD": "1"}
+    script = "import sys; from sentiflow.cli.app import main; sys.argv[0] = 'sentiflow'; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60,
+        env=os.environ | words | {"_SENTIFLOW_COMPLETE": "complete_bash"},
+    )  # fmt: skip
+    assert sorted(done.stdout.split()) == ["predict", "prepare"]

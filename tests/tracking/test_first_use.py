@@ -1,0 +1,112 @@
+"""The first use of an SQLite store is interrupted: the next command makes it, or uses it."""
+
+import contextlib
+import fcntl
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from typing import IO
+
+import pytest
+
+from sentiflow.errors import UnavailableError
+from sentiflow.tracking import mlflow_store, recording
+
+OPEN = """
+    import resource, sys
+    from sentiflow.errors import UnavailableError
+    from sentiflow.tracking import recording
+    print("ready", flush=True)
+    input()
+    if len(sys.argv) > 2:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+    try:
+        recording.open_store("sqlite:///" + sys.argv[1], experiment="laws", required=True)
+    except UnavailableError as error:
+        sys.exit(str(error))
+"""
+
+
+def begin(*arguments: str) -> subprocess.Popen[str]:
+    """Begin to open a store in another process."""
+    command = [sys.executable, "-c", textwrap.dedent(OPEN), *arguments]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.stdin.write("\n")
+    process.stdin.flush()
+    return process
+
+
+def count_bytes(folder) -> int:
+    """Count the bytes of the store, whatever its name is at present."""
+    count = 0
+    for file in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it has been renamed
+            count += file.stat().st_size if file.suffix in (".db", ".new") else 0
+    return count
+
+
+def check_usable(path) -> None:
+    """Record a run as the next command does."""
+    store = recording.open_store(f"sqlite:///{path}", experiment="laws", required=True)
+    with store.run("train", group="0123abcd", tags={}) as recorder:
+        recorder.log_metrics({"loss": 1.0})
+        assert recorder.flush()
+    assert {item.name for item in path.parent.iterdir()} == {"mlflow.db", "mlflow.db.lock"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "num_bytes"),
+    [
+        (signal.SIGKILL, 1),
+        (signal.SIGKILL, 150_000),
+        (signal.SIGKILL, 450_000),
+        (signal.SIGKILL, 900_000),
+        (signal.SIGINT, 450_000),
+    ],
+)
+def test_a_store_survives_the_end_of_the_process_that_makes_it(tmp_path, number, num_bytes):
+    path = tmp_path / "mlflow.db"
+    with begin(str(path)) as process:
+        while count_bytes(tmp_path) < num_bytes:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.001)
+        process.send_signal(number)
+    check_usable(path)
+
+
+@pytest.mark.slow
+def test_a_store_survives_a_full_disk(tmp_path):
+    path = tmp_path / "mlflow.db"
+    process = begin(str(path), "300000")
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 1
+    assert said.startswith(f"cannot reach the MLflow store sqlite:///{path}: "), said
+    assert len(said.splitlines()) == 1
+    check_usable(path)
+
+
+@pytest.fixture
+def lock(tmp_path) -> Iterator[IO[str]]:
+    """Hold the lock of a store, as a process that hangs does."""
+    with (tmp_path / "mlflow.db.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+
+
+def test_a_wait_for_a_lock_is_said(tmp_path, lock, caplog):
+    threading.Timer(3, lock.close).start()
+    check_usable(tmp_path / "mlflow.db")
+    assert caplog.messages == [f"waiting for another process, which holds {lock.name}"]
+
+
+def test_a_lock_that_is_held_for_ever_is_an_error(tmp_path, lock, monkeypatch):
+    monkeypatch.setattr(mlflow_store, "MAX_LOCK_SECONDS", 0.2)
+    with pytest.raises(UnavailableError, match=f"another process has held {lock.name} for 0 s"):
+        check_usable(tmp_path / "mlflow.db")

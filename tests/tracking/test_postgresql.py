@@ -1,0 +1,144 @@
+"""Jobs record in a real PostgreSQL: through MLflow's server, and without one."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from test_servers import record, serving
+
+from sentiflow.errors import UnavailableError
+from sentiflow.tracking import recording
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
+
+BY_DEBIAN = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/none"))
+SEARCHED = f"{os.environ['PATH']}:{BY_DEBIAN}"
+NUM_JOBS = 4
+JOB = """
+    import sys
+    from sentiflow.tracking import recording
+    uri = recording.default_uri(None)
+    store = recording.open_store(uri, experiment="many", required=True)
+    with store.run("train", group="0123abcd", tags={}) as recorder:
+        for step in range(50):
+            recorder.log_metrics({"loss": step}, step=step)
+    sys.exit(not recorder.is_complete)
+"""
+
+
+class Database:
+    """A PostgreSQL server on loopback with one user and one database, ``mlflow``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.user = folder, None
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+            self.user = "nobody"
+            shutil.chown(folder, self.user)
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            self.port = sock.getsockname()[1]
+        (folder / "password").write_text("se/cr@et")
+        self.call(
+            "initdb", "--username=mlflow", "--auth=scram-sha-256", "--pwfile=password", "data"
+        )
+        self.start()
+        self.call("createdb", "--host=127.0.0.1", f"--port={self.port}", "-Umlflow", "mlflow")
+
+    @property
+    def uri(self) -> str:
+        return f"postgresql://mlflow:se%2Fcr%40et@127.0.0.1:{self.port}/mlflow"
+
+    def call(self, program: str, *arguments: str) -> None:
+        """Run a program of PostgreSQL."""
+        path = shutil.which(program, path=SEARCHED)
+        assert path, f"{program} is beside initdb"
+        environment = os.environ | {"PGPASSWORD": "se/cr@et"}
+        command = [path, *arguments]
+        with (self.folder / "log").open("a") as log:
+            done = subprocess.run(
+                command, cwd=self.folder, env=environment, user=self.user, stdout=log, stderr=log
+            )
+        assert done.returncode == 0, (self.folder / "log").read_text()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        options = f"-c listen_addresses=127.0.0.1 -c unix_socket_directories= -p {self.port}"
+        self.call("pg_ctl", "start", "--wait", "-D", "data", "-o", options)
+
+    def stop(self) -> None:
+        """Stop it as a crash of the machine would."""
+        self.call("pg_ctl", "stop", "--mode=immediate", "-D", "data")
+
+
+@pytest.fixture
+def database(monkeypatch) -> Iterator[Database]:
+    if not shutil.which("initdb", path=SEARCHED):
+        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    pytest.importorskip("psycopg", reason="needs the extra postgres")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    with tempfile.TemporaryDirectory() as folder:  # pytest's folders are closed to other users
+        found = Database(Path(folder))
+        yield found
+        found.stop()
+
+
+def test_jobs_record_through_a_server_on_postgresql(database, tmp_path):
+    with serving("PostgreSQL", tmp_path, **{
+        "postgresql://mlflow:secret@db.example/mlflow": database.uri
+    }) as (port, _):  # fmt: skip
+        record(f"http://localhost:{port}")
+
+
+def test_jobs_that_make_and_use_a_database_at_the_same_time_lose_nothing(
+    database, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database.uri)
+    command = [sys.executable, "-c", textwrap.dedent(JOB)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    jobs = [
+        subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        for _ in range(NUM_JOBS)
+    ]
+    for job in jobs:
+        _, said = job.communicate(timeout=300)
+        assert (job.returncode, said) == (0, "")
+    client = MlflowClient(database.uri)
+    experiment = client.get_experiment_by_name("many").experiment_id
+    found = client.search_runs([experiment])
+    assert [run.info.status for run in found] == ["FINISHED"] * NUM_JOBS
+    for run in found:
+        assert len(client.get_metric_history(run.info.run_id, "loss")) == 50
+
+
+def test_a_database_that_crashes_costs_one_line_and_no_work(
+    database, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.chdir(tmp_path)
+    uri = recording.default_uri(database.uri)
+    assert uri == f"postgresql://127.0.0.1:{database.port}/mlflow"
+    store = recording.open_store(uri, experiment="laws", required=True)
+    with store.run("train", group="0123abcd", tags={}) as recorder:
+        recorder.flush()
+        database.stop()
+        began = time.monotonic()
+        recorder.log_metrics({"loss": 1.0})
+    assert time.monotonic() - began < 30
+    (line,) = caplog.messages
+    assert line.startswith(f"cannot reach the MLflow store {uri}: ")
+    assert line.endswith("; the job continues without it")
+    with pytest.raises(UnavailableError) as error:
+        recording.open_store(uri, experiment="laws", required=True)
+    assert "et@" not in f"{line} {error.value}"
+    database.start()
+    assert recording.open_store(uri, experiment="laws", required=True).experiment_id
+    record(database.uri)

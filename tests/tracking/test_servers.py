@@ -1,0 +1,134 @@
+"""The servers that docs/tracking.md starts: its commands are typed, and jobs use them."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT, write_config
+
+from sentiflow.cluster.doctor import local_checks
+from sentiflow.config import settings
+from sentiflow.errors import UnavailableError
+from sentiflow.tracking import mlflow_store, recording
+
+pytestmark = pytest.mark.slow
+
+
+def read_commands(heading: str, replaced: dict[str, str]) -> list[str]:
+    """Read the commands below a heading of the page, as a user types them here."""
+    page = (PROJECT / "docs/tracking.md").read_text()
+    _, section = page.split(f"### {heading}\n")
+    blocks = re.findall(r"^```bash\n(.*?)^```$", section.split("\n#")[0], re.DOTALL | re.MULTILINE)
+    for old, new in replaced.items():
+        blocks = [block.replace(old, new) for block in blocks]
+    return blocks
+
+
+def type_in(commands: str, folder: Path) -> dict[str, object]:
+    """Prepare a shell in which commands are typed."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    return {"args": ["bash", "-ec", commands], "cwd": folder, "env": environment}
+
+
+@contextlib.contextmanager
+def serving(heading: str, folder: Path, **replaced: str) -> Iterator[tuple[int, list[str]]]:
+    """Start the server of a section; return its port, and the commands that come after it."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    known = {"/srv/mlflow": str(folder), "0.0.0.0": "127.0.0.1", "5000": str(port)}
+    known |= {"mlflow.example": "localhost", "--port": "--workers 1 --port"} | replaced
+    first, *others = read_commands(heading, known)
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(
+            **type_in(first, folder), stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        wait_for_port(server, port, folder / "log")
+        yield port, others
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def wait_for_port(server: subprocess.Popen, port: int, log: Path) -> None:
+    while True:
+        assert server.poll() is None, log.read_text()
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            return
+        time.sleep(0.1)
+
+
+def record(uri: str) -> None:
+    """Record a run with all that a stage logs, and read it back."""
+    store = recording.open_store(recording.default_uri(uri), experiment="laws", required=True)
+    with store.run("train", group="0123abcd", tags={}) as recorder, recorder.watching_system():
+        recorder.log_metrics({"loss": 1.0})
+        recorder.log_files({"a.txt": b"a"})
+    assert recorder.is_complete
+    client = mlflow_store.make_client(store.tracking_uri)
+    assert client.get_run(recorder.run_id).info.status == "FINISHED"
+    assert [file.path for file in client.list_artifacts(recorder.run_id)] == ["a.txt"]
+
+
+def refusal(uri: str) -> str:
+    """Return why a store cannot be used."""
+    with pytest.raises(UnavailableError) as error:
+        recording.open_store(recording.default_uri(uri), experiment="laws", required=True)
+    (line,) = str(error.value).splitlines()
+    return line
+
+
+def test_a_server_is_known_by_the_names_that_it_allows(tmp_path):
+    with serving("A server", tmp_path) as (port, _):
+        record(f"http://localhost:{port}")
+        assert "--allowed-hosts HOST:PORT" in refusal(f"http://127.0.0.1:{port}")
+
+
+def test_a_server_with_a_private_ca_is_trusted_as_mlflow_trusts_it(tmp_path, monkeypatch):
+    with serving("TLS", tmp_path) as (port, _):
+        uri, ca = f"https://localhost:{port}", str(tmp_path / "ca.pem")
+        assert "set MLFLOW_TRACKING_SERVER_CERT_PATH" in refusal(uri)
+        for name in ("MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE"):
+            with monkeypatch.context() as patch:
+                patch.setenv(name, ca)
+                record(uri)
+                config = settings.load(write_config(tmp_path, tmp_path, tracking={"uri": uri}))
+                assert local_checks.check_tracking(config) == f"{uri} answers"
+                patch.setenv(name, f"{ca}x")
+                assert f"there is no file {ca}x" in refusal(uri)
+        monkeypatch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "true")
+        with pytest.warns(match="Unverified HTTPS request"):
+            record(uri)
+
+
+@pytest.fixture
+def no_user(monkeypatch) -> None:
+    """Take back what an address with a password sets."""
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
+
+
+def test_a_server_with_users_asks_for_a_password(tmp_path, no_user):
+    pytest.importorskip("flask_wtf", reason="needs the extra auth")
+    with serving("Users and passwords", tmp_path) as (port, (add_user, *_)):
+        host = f"localhost:{port}"
+        assert "it answers 401; set MLFLOW_TRACKING_USERNAME" in refusal(f"http://{host}")
+        assert "it answers 401" in refusal(f"http://admin:wrong@{host}")
+        record(f"http://admin:long-admin-password@{host}")
+        subprocess.run(**type_in(add_user, tmp_path), check=True)
+        recorder = recording.open_store(
+            recording.default_uri(f"http://ann:long-password-of-ann@{host}"),
+            experiment="of ann", required=True,
+        )  # fmt: skip
+        assert recorder.experiment_id
