@@ -6,8 +6,7 @@ READY := .venv/.ready
 READY_BENCH := .venv/.ready-bench
 READY_AUDIT := .venv/.ready-audit
 FAST_TESTS := $(BIN)/pytest -n logical --maxprocesses 8 -m "not ray and not slow and not browser and not soak"
-SLOW_TESTS := $(BIN)/pytest -n 2 --dist loadfile --durations 30 -m "(ray or slow or browser) and not soak"
-SAME_EXAMPLES := --hypothesis-profile same_examples
+ALL_TESTS := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 30
 
 export RAY_USAGE_STATS_ENABLED = 0
 export MLFLOW_DISABLE_TELEMETRY = true
@@ -19,8 +18,7 @@ demo: $(READY) runs/quickstart/tweets.csv
 
 test: $(READY)
 	$(MAKE) --no-print-directory lint
-	$(FAST_TESTS) $(SAME_EXAMPLES)
-	$(SLOW_TESTS) $(SAME_EXAMPLES)
+	$(ALL_TESTS) --hypothesis-profile same_examples
 
 check: $(READY)
 	$(BIN)/ruff format .

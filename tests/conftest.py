@@ -1,9 +1,12 @@
 """What several tests share: a quiet environment, one Ray, and one finished run of the pipeline."""
 
+import fcntl
+import functools
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,11 +19,29 @@ REAL_DATA = PROJECT.parent / "shared" / "data"
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+"""Small products take a multiple of their time while two processes have two threads each; jobs
+choose the number of their threads themselves."""
 
 hypothesis.settings.register_profile("patient", deadline=None)  # the machine may be busy
 hypothesis.settings.register_profile("same_examples", deadline=None, derandomize=True)
 """For ``make test``, which must say the same of the same code; others look for new examples."""
 hypothesis.settings.load_profile("patient")
+
+
+LONGEST = [
+    "test_several_nodes.py", "test_pages.py", "test_score.py", "test_pipeline.py",
+    "test_submit.py", "test_train.py", "test_sweep.py", "test_outage.py", "test_startup.py",
+    "test_prepare.py", "test_evaluate.py", "test_cluster_checks.py", "test_map_stages_on_ray.py",
+    "test_registry.py",
+]  # fmt: skip
+"""The files that take longest, longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that no process has one left when the others are done."""
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -66,15 +87,24 @@ def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Let small products not wait for a second core that another process has."""
-    import torch
+@functools.cache
+def _empty_store() -> bytes:
+    """Let MLflow make an SQLite store; returns its file."""
+    from mlflow import MlflowClient
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with tempfile.TemporaryDirectory() as folder:
+        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+        return Path(folder, "mlflow.db").read_bytes()
+
+
+def make_store(folder: Path, name: str = "mlflow.db") -> str:
+    """Put an MLflow store without runs into ``folder``, unless one is there; returns its address.
+
+    It is a copy: MLflow itself needs seconds for the tables of each new file.
+    """
+    if not (folder / name).exists():
+        (folder / name).write_bytes(_empty_store())
+    return f"sqlite:///{folder}/{name}"
 
 
 SMALL_MODEL = {"cell": "gru", "hidden_size": 32, "bidirectional": True, "pooling": "mean_max"}
@@ -93,8 +123,9 @@ def write_config(folder: Path, csv: Path, **sections: object) -> Path:
             "learning_rate": 0.01,
         },
         "score": {"rows_per_file": 2500},
-        "tracking": {"uri": f"sqlite:///{folder}/mlflow.db"},
     }
+    if "tracking" not in sections:
+        config["tracking"] = {"uri": make_store(folder)}
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config | sections))
     return path
@@ -116,12 +147,21 @@ def sentiflow() -> Callable[..., subprocess.CompletedProcess[str]]:
 def finished_run(
     tmp_path_factory: pytest.TempPathFactory, sample_csv: Path, sentiflow: Callable[..., object]
 ) -> Path:
-    """Run the whole pipeline once; the folder holds ``config.yaml``, ``run`` and ``mlflow.db``."""
-    folder = tmp_path_factory.mktemp("finished")
-    result = sentiflow("run", write_config(folder, sample_csv))
-    assert result.returncode == 0, result.stderr
-    (folder / "stdout.txt").write_text(result.stdout)
-    (folder / "stderr.txt").write_text(result.stderr)
+    """Run the whole pipeline once for all processes of pytest-xdist; to be read only.
+
+    The folder holds ``config.yaml``, ``run``, ``mlflow.db``, and what was printed.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    with open(f"{folder}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "stderr.txt").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # another process failed to make it
+            folder.mkdir()
+            result = sentiflow("run", write_config(folder, sample_csv))
+            assert result.returncode == 0, result.stderr
+            (folder / "stdout.txt").write_text(result.stdout)
+            (folder / "stderr.txt").write_text(result.stderr)
     return folder
 
 

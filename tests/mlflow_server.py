@@ -10,6 +10,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+from conftest import make_store
+
 
 class Server:
     """An MLflow server on loopback, with an SQLite store and artifacts below ``folder``."""
@@ -27,7 +29,7 @@ class Server:
         if self.process is None:
             command = [str(Path(sys.executable).parent / "mlflow"), "server", "--workers", "1"]
             command += ["--host", "127.0.0.1", "--port", str(self.port)]
-            command += ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
+            command += ["--backend-store-uri", make_store(self.folder, "server.db")]
             command += ["--artifacts-destination", str(self.folder / "artifacts")]
             self.process = subprocess.Popen(
                 command,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT
+from conftest import PROJECT, make_store
 from test_cli import invoke
 
 PAGES = ["tutorial", "words"]
@@ -56,30 +56,33 @@ def form_of(line: str) -> str:
 def place(tmp_path_factory) -> Path:
     """Make a directory as a user has it."""
     folder = tmp_path_factory.mktemp("project")
+    make_store(folder)
     shutil.copytree(PROJECT / "configs", folder / "configs")
     return folder
 
 
 def run(command: str, place: Path) -> list[str]:
-    """Run a command in a shell, or one that only asks word vectors in this process."""
-    if command.startswith("sentiflow words") and "||" not in command:
+    """Run a command of sentiflow in this process, where Ray runs, and others in a shell."""
+    if command.startswith("sentiflow ") and "||" not in command:
         result = invoke(*shlex.split(command)[1:])
         assert result.exit_code == 0, f"{command}\n{result.output}"
         return result.output.splitlines()
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", "-c", command], cwd=place, env=os.environ | {"PATH": path, "COLUMNS": "100"},
+        ["bash", "-c", command], cwd=place, env=os.environ | {"PATH": path},
         text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=200,
     )  # fmt: skip
     assert done.returncode == 0, f"{command}\n{done.stdout}"
     return done.stdout.splitlines()
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", PAGES)
-def test_each_command_of_a_page_prints_what_stands_below_it(page, place, monkeypatch):
+def test_each_command_of_a_page_prints_what_stands_below_it(page, place, monkeypatch, resources):
     monkeypatch.chdir(place)
+    monkeypatch.setenv("COLUMNS", "100")
     steps = steps_of(page)
     assert len(steps) > 8
     for step in steps:

@@ -25,8 +25,11 @@ CORES_OF_KILLED = 180
 
 
 @pytest.fixture(scope="module")
-def started(bucket):
-    """Start a cluster whose nodes can reach the object store."""
+def started(bucket, finished_run):
+    """Start a cluster whose nodes can reach the object store.
+
+    The finished run is made before, as commands would run on the cluster from here on.
+    """
     with pytest.MonkeyPatch.context() as patch:
         for name, value in IMPATIENT.items():
             patch.setenv(name, value)
@@ -58,7 +61,6 @@ def config(tmp_path_factory, sample_csv, bucket):
         f"  csv: {bucket}/in/*.csv\n  rows_per_file: {ROWS_PER_FILE}",
         "score:\n  rows_per_file: 2500": f"score:\n  rows_per_file: {ROWS_PER_FILE}",
         f"output_uri: {folder}/run": f"output_uri: {bucket}/undisturbed",
-        "num_epochs: 6": "num_epochs: 12",
         "learning_rate: 0.01": "learning_rate: 0.003",
         "global_batch_size: 128": "global_batch_size: 64",
         "pooling: mean_max": "pooling: last",
@@ -153,7 +155,7 @@ def has_begun(uri, verb):
 def wait_until_begun(uri, verb, process, log):
     while not has_begun(uri, verb):
         assert process.poll() is None, log.read_text()
-        time.sleep(0.02)
+        time.sleep(0.1)  # the object store answers in this process, on a core that the job needs
 
 
 @pytest.mark.parametrize(

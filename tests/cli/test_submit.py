@@ -273,6 +273,7 @@ def test_an_unknown_job_is_refused_with_one_line(start):
     assert "there is no job no-such-job at http://" in err
 
 
+@SOAK
 def test_rays_own_command_fails_on_a_location_in_the_temporary_copy(start):
     process = start(
         "job", "submit", "--working-dir", ".", "--runtime-env", "runtime_env.yaml",

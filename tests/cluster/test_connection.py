@@ -41,20 +41,27 @@ def test_a_worker_imports_no_library_that_only_training_or_tracking_needs():
 
 @pytest.mark.ray
 @pytest.mark.parametrize(
-    "first", ["import ray", "import ray.data", "import sentiflow.cluster.connection"]
+    "first",
+    [
+        "import sentiflow.cluster.connection",
+        "import ray.data",
+        pytest.param("import ray", marks=pytest.mark.soak),
+    ],
 )
-def test_ray_starts_with_a_token_whatever_was_imported_first(tmp_path, first):
+def test_ray_starts_with_a_token_whatever_was_imported_first_and_is_gone_soon(tmp_path, first):
     script = f"""
 {first}
-import pathlib
+import pathlib, time
 from sentiflow.cluster import connection
 with connection.started(verbose=False) as resources:
     token = pathlib.Path.home() / ".ray/auth_token"
     print(resources.num_cpus > 0, oct(token.stat().st_mode)[-3:])
-"""
     began = time.monotonic()
-    assert python(script, HOME=str(tmp_path)) == "True 600"
-    assert time.monotonic() - began < 60
+print(time.monotonic() - began)
+"""
+    shown, seconds = python(script, HOME=str(tmp_path)).splitlines()
+    assert shown == "True 600"
+    assert float(seconds) < 1
 
 
 class FakeRay:
@@ -208,18 +215,6 @@ def test_a_worker_unpacks_the_work_once_whatever_the_number_of_parts(resources, 
     unpacked = Counter(file.read_text() for file in tmp_path.iterdir())
     assert {str(item["process"]) for item in done} <= unpacked.keys()
     assert max(unpacked.values()) == 1
-
-
-@pytest.mark.ray
-def test_ray_is_gone_soon_after_it_is_stopped(tmp_path):
-    script = """
-import time
-from sentiflow.cluster import connection
-with connection.started(verbose=False):
-    began = time.monotonic()
-print(time.monotonic() - began)
-"""
-    assert float(python(script, HOME=str(tmp_path))) < 1
 
 
 @pytest.fixture

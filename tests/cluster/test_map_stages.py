@@ -85,7 +85,7 @@ def read(root, name="ingest"):
     return {part: marker["result"] for part, marker in found.items()}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(results=st.dictionaries(st.integers(0, 2_000_000), st.dictionaries(st.text(), JSON)))
 def test_markers_are_read_by_part_in_order(tmp_path_factory, results):
     root = str(tmp_path_factory.mktemp("stage"))

@@ -12,7 +12,9 @@ import pytest
 from conftest import write_config
 from typer.testing import CliRunner
 
+from sentiflow import pipeline
 from sentiflow.cli.app import app
+from sentiflow.config import settings
 from sentiflow.config.sections import FormatSettings
 from sentiflow.data import corpus, csv_ranges, tweets
 from sentiflow.data.csv_ranges import Chunk
@@ -208,12 +210,12 @@ def dirty_csv(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory, dirty_csv, sentiflow):
+def prepared(tmp_path_factory, dirty_csv, resources):
     """What the job prepare leaves of the file, in several ranges."""
     folder = tmp_path_factory.mktemp("prepared")
     prepare = {"csv": str(dirty_csv), "rows_per_file": 500, "max_rejected_fraction": 0.5}
-    result = sentiflow("prepare", write_config(folder, dirty_csv, prepare=prepare))
-    assert result.returncode == 0, result.stderr
+    config = settings.load(write_config(folder, dirty_csv, prepare=prepare))
+    pipeline.run(config, ["prepare"])
     return folder / "run/prepared"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import make_store
 from test_evaluated_rows import LABEL, ROW_IDS, TEXTS, Runs, by_tens, csv_input, tens
 from typer.testing import CliRunner
 
@@ -33,7 +34,7 @@ def runs(tmp_path):
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = make_store(tmp_path)
     return recording.open_store(uri, experiment="laws", required=True)
 
 

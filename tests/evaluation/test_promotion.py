@@ -1,6 +1,7 @@
 """Candidates and champions in a real MLflow store, judged on prepared rows."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import yaml
+from conftest import make_store
 from stages import begin, publish
 from typer.testing import CliRunner
 
@@ -28,7 +30,7 @@ NEUTRAL, UNLABELLED = 2, None
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> str:
-    uri = f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+    uri = make_store(tmp_path_factory.mktemp("store"))
     recording.open_store(uri, experiment="laws", required=True)
     return uri
 
@@ -225,9 +227,11 @@ def test_no_rows_to_compare_by_give_one_clear_line(config, register, good, tmp_p
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_promotion_reaches_the_accuracy_that_the_report_has(
-    finished_run, sentiflow: Callable[..., subprocess.CompletedProcess[str]]
+    finished_run, tmp_path, sentiflow: Callable[..., subprocess.CompletedProcess[str]]
 ):
-    result = sentiflow("promote", finished_run / "config.yaml", "--json")
+    shutil.copy(finished_run / "mlflow.db", tmp_path)
+    store = f"tracking.uri={make_store(tmp_path)}"
+    result = sentiflow("promote", finished_run / "config.yaml", store, "--json")
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)["comparison"]
     figures = json.loads((finished_run / "run/report/metrics.json").read_text())["figures"]["test"]

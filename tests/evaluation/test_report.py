@@ -566,8 +566,7 @@ def visit(browser, tmp_path):
 
 @pytest.mark.browser
 @needs_browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1400])
+@pytest.mark.parametrize(("width", "scheme"), [(400, "light"), (1400, "dark")])
 def test_the_page_is_readable_on_phone_and_laptop_by_day_and_night(visit, page, width, scheme):
     from axe_playwright_python.sync_playwright import Axe
 

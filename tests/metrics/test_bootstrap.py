@@ -54,7 +54,7 @@ def test_many_probabilities_are_grouped_without_changing_a_metric():
 def test_intervals_equal_those_of_a_plain_bootstrap():
     rows = rows_of(300, seed=3)
     rng = np.random.default_rng(5)
-    plain = [metrics_of(take(rows, rng.integers(0, 300, 300))) for _ in range(1000)]
+    plain = [metrics_of(take(rows, rng.integers(0, 300, 300))) for _ in range(500)]
     found = intervals(**rows)
     for name in ("f1_macro", "roc_auc", "average_precision", "log_loss", "brier", "matthews"):
         low, high = np.quantile([draw[name] for draw in plain], [0.025, 0.975])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,9 +18,9 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 import torch
-import yaml
 from conftest import PROJECT, write_config
 from stages import begin, look, mark_unfinished
+from test_cli import invoke
 from test_resume import busy_workers
 
 from sentiflow import pipeline
@@ -97,6 +98,21 @@ def undisturbed(tmp_path_factory, corpora, finished_run, resources):
     return table(folder)
 
 
+@pytest.fixture(scope="module")
+def first_day(tmp_path_factory, corpora, finished_run, resources):
+    """Score the first file once."""
+    folder = tmp_path_factory.mktemp("first_day")
+    score(configure(folder, finished_run, corpora / "day-0.csv"))
+    return folder
+
+
+@pytest.fixture
+def scored(tmp_path, corpora, finished_run, first_day):
+    """Copy what was scored of the first file; returns the settings of that scoring."""
+    shutil.copytree(first_day / "run", tmp_path / "run")
+    return configure(tmp_path, finished_run, corpora / "day-0.csv")
+
+
 def test_every_row_is_scored_once(undisturbed):
     assert undisturbed["row_id"].tolist() == list(range(NUM_ROWS))
 
@@ -156,22 +172,19 @@ def test_a_killed_worker_is_not_noticed(tmp_path, corpora, finished_run, undistu
 
 
 def test_only_new_files_of_an_extended_corpus_are_scored(
-    tmp_path, corpora, finished_run, undisturbed, resources, said
+    tmp_path, corpora, scored, undisturbed, said
 ):
-    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    score(config)
     before = times(tmp_path)
     days = [f"{corpora}/day-{number}.csv" for number in range(3)]
-    said.clear()
-    score(config, f"score.corpus=[{days[0]},{days[1]}]")
+    score(scored, f"score.corpus=[{days[0]},{days[1]}]")
     assert "score     10,000 rows scored" in said.text
-    score(config, f"score.corpus={corpora}/day-*.csv")
+    score(scored, f"score.corpus={corpora}/day-*.csv")
     after = times(tmp_path)
     assert {name: after[name] for name in before} == before
     assert_same(table(tmp_path), undisturbed)
     assert record(tmp_path)["counts"]["accepted"] == record(tmp_path)["profile"]["rows"] == NUM_ROWS
     assert [f["uri"] for f in record(tmp_path)["inputs"]["corpus"]["files"]] == days
-    assert not score(config, f"score.corpus={corpora}/day-*.csv").ran
+    assert not score(scored, f"score.corpus={corpora}/day-*.csv").ran
 
 
 @pytest.mark.soak
@@ -195,69 +208,53 @@ def test_a_killed_incremental_scoring_resumes_with_files_added_since(
     assert_same(table(tmp_path), undisturbed)
 
 
-def test_a_failed_incremental_scoring_keeps_the_previous_predictions(
-    tmp_path, corpora, finished_run, resources
-):
-    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    score(config)
+def test_a_failed_incremental_scoring_keeps_the_previous_predictions(tmp_path, corpora, scored):
     before = record(tmp_path), times(tmp_path)
     (tmp_path / "damaged.csv.gz").write_text("\n")
     with pytest.raises(UserError, match=r"damaged\.csv\.gz cannot be unpacked"):
-        score(config, f"score.corpus=[{corpora}/day-0.csv,{tmp_path}/damaged.csv.gz]")
+        score(scored, f"score.corpus=[{corpora}/day-0.csv,{tmp_path}/damaged.csv.gz]")
     assert (record(tmp_path), times(tmp_path)) == before
-    assert not score(config).ran
+    assert not score(scored).ran
 
 
 def test_an_empty_file_adds_no_row_and_does_not_block_those_after_it(
-    tmp_path, corpora, finished_run, resources, said
+    tmp_path, corpora, scored, said
 ):
-    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    score(config)
     (tmp_path / "empty.csv").write_text("\n")
     days = f"{corpora}/day-0.csv,{tmp_path}/empty.csv"
-    score(config, f"score.corpus=[{days}]")
+    score(scored, f"score.corpus=[{days}]")
     assert f"{tmp_path}/empty.csv holds no record" in said.text
-    score(config, f"score.corpus=[{days},{corpora}/day-1.csv]")
+    score(scored, f"score.corpus=[{days},{corpora}/day-1.csv]")
     assert record(tmp_path)["counts"]["rows_read"] == 2 * NUM_ROWS // 3
     assert table(tmp_path)["row_id"].tolist() == list(range(2 * NUM_ROWS // 3))
 
 
-def test_parts_of_an_abandoned_incremental_scoring_are_removed(
-    tmp_path, corpora, finished_run, resources
-):
-    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    score(config)
+def test_parts_of_an_abandoned_incremental_scoring_are_removed(tmp_path, corpora, scored):
     before = times(tmp_path)
     days = f"score.corpus=[{corpora}/day-0.csv,{corpora}/day-1.csv]"
-    begin(scoring.describe_output(settings.load(config, [days])))
+    begin(scoring.describe_output(settings.load(scored, [days])))
     filesystem.write_bytes(f"{tmp_path}/run/scored/predictions/part-00004.parquet", b"half")
-    assert not score(config).ran
+    assert not score(scored).ran
     assert times(tmp_path) == before
 
 
 @pytest.mark.parametrize("other", ["model", "corpus"])
 def test_an_unfinished_scoring_of_something_else_is_replaced_with_overwrite_only(
-    tmp_path, corpora, finished_run, resources, other
+    tmp_path, corpora, scored, other
 ):
-    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    score(config)
-    spec = scoring.describe_output(settings.load(config))
+    spec = scoring.describe_output(settings.load(scored))
     changed = spec.inputs | {other: spec.inputs[other] | {"fingerprint": "other"}}
     if other == "corpus":
         changed["corpus"] = input_files.as_found([f"{corpora}/day-1.csv"])
     mark_unfinished(replace(spec, inputs=changed), precision="fp32")
     with pytest.raises(UserError, match=f"unfinished run of other settings .another {other}"):
-        score(config)
+        score(scored)
     assert len(times(tmp_path)) == 4
-    score(config, overwrite=True)
+    score(scored, overwrite=True)
     assert len(table(tmp_path)) == 10_000
 
 
-def test_an_invalid_request_deletes_nothing_even_with_overwrite(
-    tmp_path, corpora, finished_run, resources
-):
-    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    score(config)
+def test_an_invalid_request_deletes_nothing_even_with_overwrite(tmp_path, corpora, scored):
     before = record(tmp_path), times(tmp_path)
     (tmp_path / "no.parquet").write_bytes(b"PAR1")
     for override, problem in (
@@ -266,7 +263,7 @@ def test_an_invalid_request_deletes_nothing_even_with_overwrite(
         (f"score.corpus=[{corpora}/day-0.csv,{tmp_path}/no.parquet]", "mixes CSV and Parquet"),
     ):
         with pytest.raises(UserError, match=problem):
-            score(config, override, overwrite=True)
+            score(scored, override, overwrite=True)
     assert (record(tmp_path), times(tmp_path)) == before
 
 
@@ -313,7 +310,7 @@ def test_a_new_file_that_repeats_a_row_id_is_refused_and_predictions_stay(
     ],
 )
 def test_another_model_corpus_or_setting_is_refused(
-    tmp_path, corpora, finished_run, resources, override, difference
+    tmp_path, corpora, finished_run, scored, override, difference
 ):
     place = corpora
     if "model_uri" in override:
@@ -322,11 +319,9 @@ def test_another_model_corpus_or_setting_is_refused(
         with torch.no_grad():
             package.network.output.bias += 1
         package.save(str(tmp_path / "model"), lineage={})
-    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    score(config)
     before = times(tmp_path)
     with pytest.raises(UserError, match=f"belongs to other settings.*{difference}"):
-        score(config, override.format(place))
+        score(scored, override.format(place))
     assert times(tmp_path) == before
 
 
@@ -336,11 +331,10 @@ def test_another_model_corpus_or_setting_is_refused(
 def test_a_model_of_the_registry_is_downloaded_to_where_all_nodes_find_it(
     tmp_path, corpora, finished_run, resources
 ):
-    store = {"uri": f"sqlite:///{finished_run}/mlflow.db"}
+    shutil.copy(finished_run / "mlflow.db", tmp_path)
     config = configure(
         tmp_path, finished_run, corpora / "day-0.csv", model_uri="models:/test@wrong"
     )
-    config = write_config(tmp_path, corpora, score=read_section(config, "score"), tracking=store)
     with pytest.raises(UserError, match="test has no alias wrong"):
         score(config)
     model = "score.model_uri=models:/test@candidate"
@@ -354,16 +348,11 @@ def test_a_model_of_the_registry_is_downloaded_to_where_all_nodes_find_it(
     assert_same(table(tmp_path), expected.sort_values("row_id").reset_index(drop=True))
 
 
-def read_section(config, name):
-    """Read one section of a settings file."""
-    return yaml.safe_load(config.read_text())[name]
-
-
-def test_predict_loads_a_model_of_the_registry(finished_run, sentiflow):
-    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{finished_run}/mlflow.db"}
+def test_predict_loads_a_model_of_the_registry(finished_run, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{finished_run}/mlflow.db")
     named, direct = (
-        sentiflow("predict", model, "good day", "bad day", env=environment)
-        for model in ("models:/test@candidate", finished_run / "run/trained/model")
+        invoke("predict", model, "good day", "bad day")
+        for model in ("models:/test@candidate", str(finished_run / "run/trained/model"))
     )
     assert named.stdout == direct.stdout != ""
 

@@ -314,7 +314,7 @@ def test_a_whole_run_outlives_its_server_and_the_import_completes_the_record(
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
     secret = server.uri.replace("//", "//me:wordthatnobodysees@")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", secret)
-    config = settings.load(write_config(tmp_path, sample_csv, tracking={}))
+    config = settings.load(write_config(tmp_path, sample_csv, tracking={}), ["train.num_epochs=3"])
     killing = KillingHandler(server, "epoch 2:")
     logging.getLogger("sentiflow").addHandler(killing)
     try:

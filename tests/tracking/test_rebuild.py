@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +11,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from conftest import make_store
 from mlflow import MlflowClient
 from stages import publish as complete
 from typer.testing import CliRunner
@@ -36,18 +36,9 @@ EPOCHS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory) -> Path:
-    """Make an SQLite store without runs, which takes seconds, to be copied."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    recording.open_store(f"sqlite:///{path}", experiment="other", required=True)
-    return path
-
-
 @pytest.fixture
-def uri(tmp_path, empty_store) -> str:
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
-    return f"sqlite:///{tmp_path}/mlflow.db"
+def uri(tmp_path) -> str:
+    return make_store(tmp_path)
 
 
 @pytest.fixture

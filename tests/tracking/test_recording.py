@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from conftest import make_store
 from mlflow import MlflowClient
 
 from sentiflow import __version__
@@ -19,7 +20,7 @@ from sentiflow.tracking import mlflow_store, recording, runs
 
 @pytest.fixture
 def uri(tmp_path) -> str:
-    return f"sqlite:///{tmp_path}/mlflow.db"
+    return make_store(tmp_path)
 
 
 @pytest.fixture

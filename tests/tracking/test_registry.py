@@ -19,6 +19,7 @@ import mlflow
 import pyarrow as pa
 import pytest
 import yaml
+from conftest import make_store
 from mlflow.entities import LoggedModelOutput
 from test_cli import invoke
 
@@ -66,7 +67,7 @@ def serving(*command: object, health: str, **variables: str) -> Iterator[str]:
 def server(tmp_path_factory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("server")
     command = [BIN / "mlflow", "server", "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--backend-store-uri", make_store(folder)]
     command += ["--artifacts-destination", folder / "artifacts"]
     with serving(*command, health="health", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as uri:
         yield uri
@@ -80,7 +81,7 @@ def uri(request) -> str:
 
 @pytest.fixture(scope="module")
 def sqlite(tmp_path_factory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/mlflow.db"
+    return make_store(tmp_path_factory.mktemp("sqlite"))
 
 
 @pytest.fixture(scope="module")
@@ -334,7 +335,7 @@ def predict_by_mlflow(python_bin: Path, model: str, folder: Path, **variables: s
     return json.loads((folder / "answers.json").read_text())
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_mlflow_models_predict_answers_as_the_package_does(server, make_package, tmp_path):
     package = make_package()
     register(package, server, name="predict")

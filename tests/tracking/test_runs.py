@@ -7,6 +7,7 @@ import textwrap
 
 import psutil
 import pytest
+from conftest import make_store
 from hypothesis import example, given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
@@ -55,7 +56,7 @@ def test_what_is_not_unicode_is_escaped():
 
 @pytest.fixture
 def uri(tmp_path) -> str:
-    return f"sqlite:///{tmp_path}/mlflow.db"
+    return make_store(tmp_path)
 
 
 def begin_elsewhere(uri: str) -> subprocess.Popen[str]:

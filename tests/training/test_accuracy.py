@@ -21,7 +21,7 @@ from sentiflow.training.trainer import Trainer
 from sentiflow.training.virtual_shards import NUM_VIRTUAL_SHARDS, OwnRows, TrainInput, VirtualShards
 from sentiflow.words import word_vectors
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

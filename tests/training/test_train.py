@@ -38,11 +38,9 @@ TRAIN = {
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory, sample_csv, resources):
-    """Prepare a corpus once for all trainings."""
-    folder = tmp_path_factory.mktemp("prepared")
-    pipeline.run(settings.load(write_config(folder, sample_csv)), ["prepare"])
-    return folder / "run/prepared"
+def prepared(finished_run):
+    """The prepared corpus of all trainings."""
+    return finished_run / "run/prepared"
 
 
 @pytest.fixture(scope="module")

@@ -36,8 +36,6 @@ A_BAG = {"model": {"kind": "bag_of_embeddings", "hidden_sizes": [5], "dropout": 
 A_FROZEN_BAG = {"model": A_BAG["model"] | {"vectors": "frozen"}}
 NUM_ROWS = 150
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def make_settings(**changes):
     return TrainSettings.model_validate(SETTINGS | changes)
@@ -180,48 +178,57 @@ def test_the_same_seed_gives_the_same_curve_and_another_seed_another(uris):
     assert metrics(train_all(make_trainer(uris, other))) != first
 
 
-def run_rank(rank, world_size, uris, settings, port, queue):
+def run_rank(rank, world_size, uris, variants, port, queue):
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", rank=rank, world_size=world_size)
-    trainer = make_trainer(uris, settings, rank=rank, world_size=world_size)
-    try:
-        results = metrics(train_all(trainer))
-        queue.put((rank, results, flat_weights(trainer).numpy()))
-    except JobError as error:
-        queue.put((rank, str(error), None))
+    for name, settings in variants.items():
+        trainer = make_trainer(uris, settings, rank=rank, world_size=world_size)
+        try:
+            results = metrics(train_all(trainer))
+            queue.put((name, rank, results, flat_weights(trainer).numpy()))
+        except JobError as error:
+            queue.put((name, rank, str(error), None))
     torch.distributed.destroy_process_group()
 
 
-def run_workers(uris, settings, world_size, port):
-    """Train with several processes; returns what each came to, by rank."""
+def run_workers(uris, variants, world_size, port):
+    """Train each variant with the same processes; returns what each came to, by rank."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    arguments = (world_size, uris, settings, port, queue)
+    arguments = (world_size, uris, variants, port, queue)
     workers = [context.Process(target=run_rank, args=(r, *arguments)) for r in range(world_size)]
     for worker in workers:
         worker.start()
-    found = sorted([queue.get(timeout=100) for _ in workers], key=lambda item: item[0])
+    found = [queue.get(timeout=100) for _ in variants for _ in workers]
     for worker in workers:
         worker.join()
-    return found
+    return {
+        name: [item[2:] for item in sorted(found, key=lambda item: item[1]) if item[0] == name]
+        for name in variants
+    }
+
+
+BY_TWO = {
+    "n-grams": make_settings(**WITH_NGRAMS),
+    "a bag": make_settings(**A_BAG),
+    "pretraining": make_settings(**WITH_DROPOUT, pretrain={"num_epochs": 1}),
+    "a bad loss": make_settings(learning_rate=1e38, clip_norm=None, schedule="constant"),
+}
+BY_FOUR = {"frozen at first": make_settings(**WITH_DROPOUT, frozen_epochs=1)}
+
+
+@pytest.fixture(scope="module")
+def by_workers(uris):
+    """Train with several processes, which take seconds to start."""
+    return run_workers(uris, BY_TWO, 2, 29611) | run_workers(uris, BY_FOUR, 4, 29612)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("world_size", "port", "changes"),
-    [
-        (2, 29611, WITH_NGRAMS),
-        (4, 29612, WITH_DROPOUT | {"frozen_epochs": 1}),
-        (2, 29615, A_BAG),
-        (2, 29614, WITH_DROPOUT | {"pretrain": {"num_epochs": 1}}),
-    ],
-)
-def test_several_workers_train_as_one_does(uris, world_size, port, changes):
-    settings = make_settings(**changes)
-    alone = make_trainer(uris, settings)
+@pytest.mark.parametrize("name", ["n-grams", "a bag", "pretraining", "frozen at first"])
+def test_several_workers_train_as_one_does(uris, by_workers, name):
+    alone = make_trainer(uris, (BY_TWO | BY_FOUR)[name])
     expected = metrics(train_all(alone))
-    for _, results, weights in run_workers(uris, settings, world_size, port):
+    for results, weights in by_workers[name]:
         np.testing.assert_allclose(weights, flat_weights(alone).numpy(), atol=1e-5)
         for ours, theirs in zip(results, expected, strict=True):
             ours.pop("padding_fraction"), theirs.get("padding_fraction")
@@ -229,12 +236,11 @@ def test_several_workers_train_as_one_does(uris, world_size, port, changes):
 
 
 @pytest.mark.slow
-def test_workers_name_the_whole_batch_of_a_bad_loss(uris):
-    settings = make_settings(learning_rate=1e38, clip_norm=None, schedule="constant")
-    texts = {text for _, text, _ in run_workers(uris, settings, 2, 29613)}
+def test_workers_name_the_whole_batch_of_a_bad_loss(uris, by_workers):
+    texts = {text for text, _ in by_workers["a bad loss"]}
     assert len(texts) == 1
     with pytest.raises(JobError) as raised:
-        train_all(make_trainer(uris, settings))
+        train_all(make_trainer(uris, BY_TWO["a bad loss"]))
     assert texts == {str(raised.value)}
 
 
