@@ -83,11 +83,12 @@ class Undisturbed:
     seconds: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def corpus(self, variant: str) -> Path:
-        """Make the corpus; edited, it has the same size, and all records in other rows."""
+        """Make the corpus, with ten bad records; edited, its records are in other rows."""
         path = self.folder / f"{variant}.csv"
         if not path.exists():
             lines = b"".join(sample.generate(num_rows=3000, seed=5)).splitlines(keepends=True)
             more = b"".join(sample.generate(num_rows=300, seed=6)).splitlines(keepends=True)
+            lines[150::300] = [b'"0","too short"\n'] * 10
             lines = {"edited": lines[::-1], "appended": lines + more}.get(variant, lines)
             path.write_bytes(b"".join(lines))
         return path
