@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from sentiflow.config.sections import Config
-from sentiflow.data import manifest
-from sentiflow.data.manifest import State
+from sentiflow.data import outputs
 from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.outputs import Output, OutputSpec, State
 from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.progress import say
 from sentiflow.storage.uris import as_typed, is_local, without_credentials
@@ -86,7 +86,7 @@ def run(
     """
     outcomes = []
     for verb in verbs:
-        manifest.check_location(verb, getattr(config, verb).output_uri)
+        outputs.check_location(verb, getattr(config, verb).output_uri)
     with (
         _Session(config, verbose=verbose) as session,
         _sigterm_ends(),
@@ -94,20 +94,19 @@ def run(
     ):
         for verb in verbs:
             spec = _stage(verb).describe_output(config)
-            found = manifest.find_status(spec)
-            if found.state is State.COMPLETE and found.record:
-                manifest.clean_up(spec)
-                say(verb, f"complete: {as_typed(spec.uri)}")
-                outcomes.append(Outcome(verb, spec.uri, found.record, ran=False))
-                continue
-            manifest.check(spec, overwrite=overwrite)
-            session.start_ray(verb)
-            with session.recorder(spec, verb) as recorder:
-                record = _run_stage(verb, config, recorder, session, overwrite)
-                _record_result(record, spec, recorder)
-            if not recorder.is_complete:
-                session.complete_runs()
-            outcomes.append(Outcome(verb, spec.uri, record, ran=True))
+            with outputs.open_output(spec, overwrite=overwrite) as output:
+                if output.is_complete and output.status.record:
+                    output.clean_up()
+                    say(verb, f"complete: {as_typed(spec.uri)}")
+                    outcomes.append(Outcome(verb, spec.uri, output.status.record, ran=False))
+                    continue
+                session.start_ray(verb)
+                with session.recorder(spec, verb) as recorder:
+                    record = _run_stage(verb, config, output, recorder, session)
+                    _record_result(record, spec, recorder)
+                if not recorder.is_complete:
+                    session.complete_runs()
+                outcomes.append(Outcome(verb, spec.uri, record, ran=True))
     return outcomes
 
 
@@ -120,7 +119,7 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
             plans.append(Plan(verb, uri, f"after {plans[-1].verb}"))
             continue
         spec = _stage(verb).describe_output(config)
-        found = manifest.find_status(spec)
+        found = outputs.find_status(spec)
         states = {
             State.COMPLETE: "complete",
             State.ABSENT: "would run",
@@ -142,7 +141,7 @@ def _stage(verb: Verb) -> ModuleType:
 
 
 def _run_stage(
-    verb: Verb, config: Config, recorder: "Recorder", session: "_Session", overwrite: bool
+    verb: Verb, config: Config, output: Output, recorder: "Recorder", session: "_Session"
 ) -> Manifest:
     also = "train" if verb == "sweep" else "format"
     recorder.log_settings(config.model_dump(mode="json", include={also, verb}))
@@ -154,11 +153,11 @@ def _run_stage(
             from sentiflow.cluster import shared_storage
 
             shared_storage.check_shared(f"{verb}.output_uri", uri)
-    record: Manifest = _stage(verb).run(config, recorder, overwrite=overwrite, **options)
+    record: Manifest = _stage(verb).run(config, output, recorder, **options)
     return record
 
 
-def _record_result(record: Manifest, spec: manifest.OutputSpec, recorder: "Recorder") -> None:
+def _record_result(record: Manifest, spec: OutputSpec, recorder: "Recorder") -> None:
     """Tag a run with its result, and log the inputs whose content was unknown before."""
     from sentiflow.tracking import provenance
 
@@ -168,7 +167,7 @@ def _record_result(record: Manifest, spec: manifest.OutputSpec, recorder: "Recor
     recorder.log_inputs(late, stage=spec.stage)
 
 
-def _inputs_known_before(spec: manifest.OutputSpec) -> Mapping[str, Any]:
+def _inputs_known_before(spec: OutputSpec) -> Mapping[str, Any]:
     """Choose the inputs whose content is known before the stage runs: all but files."""
     return {name: value for name, value in spec.inputs.items() if "files" not in value}
 
@@ -214,7 +213,7 @@ class _Session(contextlib.ExitStack):
             raise UnavailableError(f"{error}; {hint}") from error
 
     @contextlib.contextmanager
-    def recorder(self, spec: manifest.OutputSpec, verb: Verb) -> Iterator["Recorder"]:
+    def recorder(self, spec: OutputSpec, verb: Verb) -> Iterator["Recorder"]:
         """Open the stage's MLflow run."""
         from sentiflow.tracking import provenance
 

@@ -12,12 +12,12 @@ import psutil
 import pytest
 from conftest import PROJECT, write_config
 from mlflow import MlflowClient
+from stages import begin, publish
 
 from sentiflow import pipeline
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
-from sentiflow.data import manifest
-from sentiflow.data.manifest import OutputSpec
+from sentiflow.data.outputs import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 
@@ -224,8 +224,8 @@ def test_the_store_opens_while_ray_starts(tmp_path, sample_csv, happened):
 def test_what_is_complete_starts_nothing_and_is_tidied(tmp_path, sample_csv, happened):
     uri = settings.load(write_config(tmp_path, sample_csv), ()).prepare.output_uri
     spec = OutputSpec("prepare", uri, {}, {}, owns=("_work",))
-    manifest.begin(spec)
-    manifest.publish(spec, counts={}, files=[], seconds=0)
+    begin(spec)
+    publish(spec)
     filesystem.write_bytes(f"{uri}/started.json", b"{}")
     filesystem.write_bytes(f"{uri}/_work/part", b"left by a kill")
     (outcome,) = run(tmp_path, sample_csv)

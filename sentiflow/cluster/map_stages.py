@@ -3,7 +3,6 @@
 A finished part leaves a completion marker with its result, so that the next run does not repeat it.
 """
 
-import concurrent.futures
 import functools
 import itertools
 import json
@@ -12,10 +11,11 @@ import re
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar, cast
 
 from sentiflow.cluster import ray_internals
 from sentiflow.cluster.connection import POLL_SECONDS, Capacity  # before Ray: it sets variables
+from sentiflow.data.outputs import Output, guard
 from sentiflow.errors import JobError, StorageError, UserError
 from sentiflow.progress import Progress, say
 from sentiflow.storage import errors, filesystem
@@ -43,15 +43,14 @@ _KNOWN = {kind.__name__: kind for kind in (UserError, StorageError, JobError)}
 MARKERS = "_work/receipts"
 """Folder of the completion markers, below the stage's directory. The stage owns ``_work``."""
 
-_READ_AT_ONCE = 16
-"""Requests at a time: an object store answers slowly, but many at once."""
-
 
 class Marker(TypedDict):
     """What is kept of a finished part, so that a killed stage resumes."""
 
     key: str
     """Settings and input of the part. A marker with another key does not count."""
+    files: dict[str, int]
+    """Files that the work has written: their bytes by path below the root."""
     result: Any
     """What the work returned: JSON can hold it."""
 
@@ -61,10 +60,8 @@ class MapStages:
 
     def __init__(
         self,
-        stage: str,
-        root: str,
+        output: Output,
         *,
-        resumes: bool,
         num_workers: int | str,
         max_wait_minutes: float,
         uses_ray_data: bool = False,
@@ -72,15 +69,14 @@ class MapStages:
         """Describe the job.
 
         Args:
-            stage: Its name, for progress.
-            root: Its output directory.
-            resumes: Whether an unfinished run left markers that count.
+            output: Its output, which may have an unfinished run to resume.
             num_workers: Tasks at the same time; ``auto``: as many as there are cores.
             max_wait_minutes: How long the cluster may be without a node that could do the work.
             uses_ray_data: Work with Ray Data (:func:`map_dataset`), not with plain tasks.
         """
         self.uses_ray_data = uses_ray_data
-        self.stage, self.root, self.resumes = stage, root, resumes
+        self.stage, self.root, self.resumes = output.spec.stage, output.uri, output.resumes
+        self.claim = output.claim
         self.concurrency = None if num_workers == "auto" else int(num_workers)
         self.max_wait_seconds = 60 * max_wait_minutes
         self.fresh: list[int] = []
@@ -123,7 +119,9 @@ class MapStages:
                 f"resumes {name}: {len(results)} of {len(sizes)} parts were done before, "
                 f"{left:,} of {sum(size for size, _ in sizes):,} {unit} are left",
             )
-        marked = functools.partial(_run, work=work, name=name, root=self.root, keys=keys)
+        marked = functools.partial(
+            _run, work=work, name=name, root=self.root, keys=keys, check=guard(self.claim)
+        )
         engine: Callable[..., Iterator[tuple[int, Result]]] = map_dataset
         if not self.uses_ray_data:
             engine = functools.partial(map_parts, num_gpus=num_gpus)
@@ -155,19 +153,35 @@ class MapStages:
 
 
 def read_markers(root: str, name: str) -> dict[int, Marker]:
-    """Read the completion markers of a map stage by part, in the order of the parts."""
-    pattern = re.compile(rf"{re.escape(name)}-([0-9]{{6,}})\.json")
-    found = filter(None, map(pattern.fullmatch, filesystem.listing(join(root, MARKERS))))
-    paths = {int(match[1]): join(root, MARKERS, match[0]) for match in found}
-    with concurrent.futures.ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-        contents = pool.map(filesystem.read_bytes, paths.values())
-        return {part: json.loads(c) for part, c in sorted(zip(paths, contents, strict=True))}
+    """Read the sound completion markers of a map stage by part, in the order of the parts.
+
+    A marker that cannot be read, or names a file that is missing or has another size, is unsound.
+    """
+    pattern = re.compile(rf"{re.escape(MARKERS)}/{re.escape(name)}-([0-9]{{6,}})\.json")
+    sizes = filesystem.sizes(root)
+    paths = {int(match[1]): match[0] for match in filter(None, map(pattern.fullmatch, sizes))}
+    contents = filesystem.map_files(filesystem.read_bytes, [join(root, p) for p in paths.values()])
+    markers = dict(zip(paths, map(_parse, contents), strict=True))
+    return {
+        part: marker
+        for part, marker in sorted(markers.items())
+        if marker and all(sizes.get(path) == size for path, size in marker["files"].items())
+    }
 
 
 def write_marker(root: str, name: str, part: int, marker: Marker) -> None:
     """Mark a part as done, after all files of the part are stored."""
     path = join(root, MARKERS, f"{name}-{part:06d}.json")
     filesystem.write_bytes(path, json.dumps(marker).encode())
+
+
+def _parse(content: bytes) -> Marker | None:
+    try:
+        marker = json.loads(content)
+    except ValueError:
+        return None
+    is_marker = isinstance(marker, dict) and marker.keys() >= Marker.__required_keys__
+    return cast(Marker, marker) if is_marker else None
 
 
 def map_parts(
@@ -312,11 +326,24 @@ def _first_line(error: Exception) -> str:
 
 
 def _run(
-    part: int, *, work: Callable[[int], Result], name: str, root: str, keys: Sequence[str]
+    part: int,
+    *,
+    work: Callable[[int], Result],
+    name: str,
+    root: str,
+    keys: Sequence[str],
+    check: Callable[[], None],
 ) -> Result:
-    """Do the work on one part and write its completion marker; runs in a task of a worker."""
-    result = work(part)
-    write_marker(root, name, part, {"key": keys[part], "result": result})
+    """Do the work on one part and write its completion marker; runs in a task of a worker.
+
+    Before each file ``check`` makes sure that the job of this task may still write: the job may
+    have been killed, and another one have started since.
+    """
+    with filesystem.recording(check) as sizes:
+        result = work(part)
+        files = {uri.removeprefix(f"{root}/"): size for uri, size in sizes.items()}
+        marker: Marker = {"key": keys[part], "files": files, "result": result}
+        write_marker(root, name, part, marker)
     return result
 
 

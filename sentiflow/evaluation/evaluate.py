@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
-from sentiflow.data.manifest import OutputSpec
 from sentiflow.data.manifest_types import FileEntry, Manifest
+from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.evaluation import (
     charts,
@@ -56,27 +56,29 @@ def describe_output(config: Config) -> OutputSpec:
         UserError: There are no complete predictions.
     """
     settings = config.evaluate
-    record = manifest.require(settings.scored_uri, stage="score", setting="evaluate.scored_uri")
+    record = manifest.require(
+        settings.scored_uri, stage="score", setting="evaluate.scored_uri", check_files=True
+    )
     decisive = settings.model_dump(exclude={"scored_uri", "output_uri"})
     decisive["report_version"] = REPORT_VERSION
     inputs = {"scored": manifest.reference(settings.scored_uri, record)}
     return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
 
 
-def run(config: Config, recorder: Recorder, *, overwrite: bool) -> Manifest:
+def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     """Evaluate predictions and render the report; return the manifest.
 
     Raises:
         UserError: There is no labelled row that the model was not trained on.
     """
     began = time.monotonic()
-    spec, settings = describe_output(config), config.evaluate
+    spec, settings = output.spec, config.evaluate
     scored_uri = spec.inputs["scored"]["uri"]
     scored = manifest.require(scored_uri, stage="score", setting="")
     rows = evaluated_rows.read(scored_uri, scored)
     rows, is_unseen, notes = _leave_out_training_rows(rows, scored)
     evaluated_rows.require_labelled(rows, scored_uri)
-    manifest.begin(spec, overwrite=overwrite)
+    output.begin()
     measured = results.measure(
         rows,
         model=scored["inputs"]["model"],
@@ -99,14 +101,13 @@ def run(config: Config, recorder: Recorder, *, overwrite: bool) -> Manifest:
     files[PAGE] = report.render_page(data, plots).encode()
     files[METRICS] = json.dumps(content, indent=2, allow_nan=False).encode()
     for name, written in files.items():
-        filesystem.write_bytes(join(spec.uri, name), written)
-    tables = filesystem.write_part(spec.uri, MISTAKES, data.mistakes)
+        filesystem.write_bytes(join(output.uri, name), written)
+    tables = filesystem.write_part(output.uri, MISTAKES, data.mistakes)
     seconds = time.monotonic() - began
     own = trained if trained and _is_own(trained, scored) else None
     _track(result, files, recorder, own, spec)
     _report(measured, seconds)
-    return manifest.publish(
-        spec,
+    return output.publish(
         counts={"rows": sum(metrics.num_rows for metrics in measured.figures.values())},
         files=[
             *(FileEntry(path=name, rows=None, bytes=len(files[name])) for name in files),

@@ -16,7 +16,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from sentiflow.data import manifest
+from sentiflow.data import outputs
 from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.schema import POSITIVE
 from sentiflow.errors import UserError
@@ -134,18 +134,20 @@ class ModelPackage:
             calibration: The temperature and its effect, and the margin of neutral predictions.
         """
         settings = self.settings.model_dump()
-        spec = manifest.OutputSpec("model", uri, settings, lineage, owns=package_files.FILES)
-        manifest.begin(spec, overwrite=True)
+        spec = outputs.OutputSpec("model", uri, settings, lineage, owns=package_files.FILES)
+        output = outputs.Output(spec, outputs.find_status(spec), overwrite=True)
+        output.begin()
+        root = output.uri
         weights = {name: tensor.cpu() for name, tensor in self.network.state_dict().items()}
-        filesystem.write_bytes(join(uri, package_files.WEIGHTS), safetensors.torch.save(weights))
-        replace(self.vocabulary, vectors=None).save(join(uri, package_files.VOCABULARY))
+        filesystem.write_bytes(join(root, package_files.WEIGHTS), safetensors.torch.save(weights))
+        replace(self.vocabulary, vectors=None).save(join(root, package_files.VOCABULARY))
         filesystem.write_bytes(
-            join(uri, package_files.SETTINGS), json.dumps(settings, indent=2).encode()
+            join(root, package_files.SETTINGS), json.dumps(settings, indent=2).encode()
         )
-        files = [package_files.describe(uri, name) for name in package_files.FILES]
+        files = [package_files.describe(root, name) for name in package_files.FILES]
         content = {"fingerprint": package_files.fingerprint(files)}
-        return manifest.publish(
-            replace(spec, inputs=lineage | {"content": content}),
+        return output.publish(
+            inputs=lineage | {"content": content},
             counts={"parameters": sum(tensor.numel() for tensor in weights.values())},
             files=files,
             seconds=0,

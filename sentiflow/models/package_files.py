@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 
 from sentiflow.config.model_sections import KINDS, ModelSettings
 from sentiflow.config.types import Fraction, Settings
-from sentiflow.data import manifest, schema
+from sentiflow.data import exchange, manifest, schema
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.errors import UserError
 from sentiflow.models import vocabulary
@@ -134,17 +134,17 @@ def _read_files(uri: str, record: Manifest) -> dict[str, bytes]:
     try:
         saved = {item["path"]: item["sha256"] for item in record["files"]}
         content_print = record["inputs"]["content"]["fingerprint"]
-        claimed = manifest.OutputSpec(
-            "model", uri, record["settings"], record["inputs"]
-        ).fingerprint
+        claimed = manifest.identify(
+            "model", record["settings"], record["inputs"], version=record["format_version"]
+        )
     except (TypeError, KeyError) as error:
         raise UserError(f"{uri} has no manifest of a model package", hint=COPY_AGAIN) from error
     if saved.keys() != set(FILES):
         raise UserError(f"{uri} lists {', '.join(saved)}", hint=f"a package has {', '.join(FILES)}")
-    present = {name for name in filesystem.listing(uri) if not name.startswith(".")}
+    present = {name for name in filesystem.listing(uri) if not name.startswith((".", "_"))}
     for name in sorted(saved.keys() - present):
         raise UserError(f"{join(uri, name)} is missing", hint=COPY_AGAIN)
-    for name in sorted(present - saved.keys() - {manifest.MANIFEST, manifest.STARTED}):
+    for name in sorted(present - saved.keys() - {exchange.MANIFEST, exchange.STARTED}):
         raise UserError(f"{join(uri, name)} is not part of a model package", hint="delete it")
     with concurrent.futures.ThreadPoolExecutor(len(FILES)) as pool:
         contents = pool.map(filesystem.read_bytes, (join(uri, name) for name in FILES))

@@ -19,7 +19,7 @@ import concurrent.futures
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -41,7 +41,8 @@ from sentiflow.data.manifest_types import (
     VocabularyReport,
     WordCount,
 )
-from sentiflow.errors import UserError
+from sentiflow.data.outputs import WORK, Output, OutputSpec
+from sentiflow.errors import StorageError, UserError
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.preparation import duplicates, prepared_parts, results, splits
@@ -55,7 +56,7 @@ from sentiflow.words import word_vectors
 log = logging.getLogger(__name__)
 
 STAGE = "prepare"
-OWNS = ("tweets", "encoded", "rejected", VOCABULARY, manifest.WORK)
+OWNS = ("tweets", "encoded", "rejected", VOCABULARY, WORK)
 
 _FEW_VECTORS = 0.5
 """A warning says so if a smaller share of the words has a vector."""
@@ -64,7 +65,7 @@ _NUM_WORDS = 20
 """Words listed in the out-of-vocabulary report."""
 
 
-def describe_output(config: Config) -> manifest.OutputSpec:
+def describe_output(config: Config) -> OutputSpec:
     """Describe the output of preparation; a CSV is read only if it has changed since last time.
 
     Raises:
@@ -95,15 +96,12 @@ def describe_output(config: Config) -> manifest.OutputSpec:
     record = manifest.read(settings.output_uri)
     inputs = record["inputs"] if record else {}
     known = inputs.get("csv")
-    unread: Input = {"fingerprint": "", "files": []}
-    found = input_files.describe(uris, known=known) if known else unread
+    found = input_files.describe(uris, known=known) if known else input_files.as_found(uris)
     vectors = _describe_vectors(settings, known=inputs.get("vectors"))
-    return manifest.OutputSpec(
-        STAGE, settings.output_uri, relevant, {"csv": found} | vectors, owns=OWNS
-    )
+    return OutputSpec(STAGE, settings.output_uri, relevant, {"csv": found} | vectors, owns=OWNS)
 
 
-def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: bool) -> Manifest:
+def run(config: Config, output: Output, recorder: Recorder, *, resources: Resources) -> Manifest:
     """Prepare a corpus, or resume a preparation of it that was killed.
 
     Returns:
@@ -112,25 +110,23 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
     Raises:
         UserError: The input cannot be used: it has no record, too many rejected rows, or a class
             without rows. The output is removed.
-        JobError: A task failed; finished parts are kept for the next run.
+        StorageError: A location cannot be used; finished parts are kept for the next run.
+        JobError: A task failed; likewise.
     """
     began = time.monotonic()
-    spec = describe_output(config)
-    uris = _expand(config.prepare)
-    unread = replace(spec, inputs=spec.inputs | {"csv": input_files.as_found(uris)})
-    resumes = manifest.begin(unread, overwrite=overwrite, resumable=True)
+    output.begin()
     maps = MapStages(
-        STAGE,
-        config.prepare.output_uri,
-        resumes=resumes,
+        output,
         num_workers=config.prepare.num_workers,
         max_wait_minutes=config.cluster.max_wait_minutes,
         uses_ray_data=True,
     )
     try:
-        return _prepare(config, spec, uris, maps, resources, recorder, began)
+        return _prepare(config, output, maps, resources, recorder, began)
+    except StorageError:
+        raise  # no verdict on the data: the finished parts are kept
     except UserError:
-        manifest.roll_back(spec)
+        output.roll_back()
         raise
 
 
@@ -146,8 +142,7 @@ def _expand(settings: PrepareSettings) -> list[str]:
 
 def _prepare(
     config: Config,
-    spec: manifest.OutputSpec,
-    uris: Sequence[str],
+    output: Output,
     maps: MapStages,
     resources: Resources,
     recorder: Recorder,
@@ -157,20 +152,20 @@ def _prepare(
     settings = config.prepare
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         loading = pool.submit(_load_vectors, settings)
-        source = _cut(config, uris, maps)
+        source = _cut(config, output, maps)
         advice = resources.advise_parts(
             len(source.parts), num_rows=source.num_rows, setting="prepare.rows_per_file"
         )
         if advice:
             say(STAGE, advice)
         vectors = loading.result()
-    job = _make_job(settings, source, maps)
+    job = _make_job(settings, output, source, maps)
     parts = [results.IngestedPart(**item) for item in _map_parts(prepared_parts.ingest, job, maps)]
     results.check_rejected(parts, max_rejected_fraction=settings.max_rejected_fraction)
     repeats, parts = _handle_duplicates(parts, job, maps)
     results.check_classes(parts)
     words, report = _fit(job, vectors, maps)
-    vocabulary_file = filesystem.write_part(settings.output_uri, VOCABULARY, words.to_table())
+    vocabulary_file = filesystem.write_part(output.uri, VOCABULARY, words.to_table())
     encoded = [results.EncodedPart(**item) for item in _map_parts(prepared_parts.encode, job, maps)]
     report["tokens"] = results.sum_tokens(encoded)
     counts = results.count(parts, encoded, num_rows=source.num_rows, vocabulary_size=len(words))
@@ -187,8 +182,8 @@ def _prepare(
     }
     seconds = time.monotonic() - began
     _report(counts, usage, seconds, recorder)
-    return manifest.publish(
-        replace(spec, inputs=spec.inputs | {"csv": source.files}),
+    return output.publish(
+        inputs=output.spec.inputs | {"csv": source.files},
         counts=counts,
         files=files + vocabulary_file,
         seconds=seconds,
@@ -221,16 +216,20 @@ def _name_vectors(settings: PrepareSettings) -> tuple[str, dict[str, Any]]:
     return wanted.vectors, {"max_words": max_words, "cache": wanted.vectors_cache}
 
 
-def _cut(config: Config, uris: Sequence[str], maps: MapStages) -> corpus.Corpus:
+def _cut(config: Config, output: Output, maps: MapStages) -> corpus.Corpus:
     """Cut the files into parts, and check that they have the required columns."""
+    found = output.spec.inputs["csv"]
+    uris = [item["uri"] for item in found["files"]]
     for uri in filter(compression.is_compressed, uris):
         say(STAGE, f"{as_typed(uri)} is compressed: one task unpacks it")
     source = corpus.open_csv(
         uris,
         settings=config.format,
         rows_per_part=config.prepare.rows_per_file,
-        unpack_to=join(config.prepare.output_uri, manifest.WORK),
-        map_parts=corpus.map_here if corpus.is_small(uris) else maps.make_map("cut"),
+        unpack_to=join(output.uri, WORK),
+        map_parts=corpus.map_here
+        if corpus.is_small(uris)
+        else maps.make_map("cut", key=found["fingerprint"]),
     )
     kind = config.prepare.split.kind
     wanted = {"label", *config.prepare.keep_columns, *({kind} & {"user", "time"})}
@@ -245,9 +244,13 @@ def _cut(config: Config, uris: Sequence[str], maps: MapStages) -> corpus.Corpus:
     return source
 
 
-def _make_job(settings: PrepareSettings, source: corpus.Corpus, maps: MapStages) -> Job:
+def _make_job(
+    settings: PrepareSettings, output: Output, source: corpus.Corpus, maps: MapStages
+) -> Job:
     """Collect the arguments of the tasks; for a split by time, all times are counted first."""
-    job = Job(settings, source.csv_parts)
+    inputs = output.spec.inputs | {"csv": source.files}
+    key = manifest.identify(STAGE, output.spec.settings, inputs)
+    job = Job(settings, output.uri, key, source.csv_parts)
     if settings.split.kind != "time":
         return job
     _map_parts(prepared_parts.count_times, job, maps)
@@ -266,13 +269,16 @@ def _map_parts(work: Callable[..., Any], job: Job, maps: MapStages) -> list[Any]
     """Do the work on every part; the name of the function is that of the map stage."""
     ranges = [part.csv_range for part in job.parts]
     sizes = [(item.num_rows, item.stop - item.start) for item in ranges]
-    return maps.run(work.__name__, functools.partial(work, job=job), sizes, unit="rows")
+    keys = [job.key] * len(sizes)
+    return maps.run(work.__name__, functools.partial(work, job=job), sizes, unit="rows", keys=keys)
 
 
 def _map_partitions(work: Callable[..., Any], job: Job, maps: MapStages) -> list[Any]:
     """Do the work on every partition of the words or hashes."""
-    sizes = [(1, 0)] * job.num_partitions
-    return maps.run(work.__name__, functools.partial(work, job=job), sizes, unit="partitions")
+    name = work.__name__
+    sizes, keys = [(1, 0)] * job.num_partitions, [job.key] * job.num_partitions
+    work = functools.partial(work, job=job)
+    return maps.run(name, work, sizes, unit="partitions", keys=keys)
 
 
 def _handle_duplicates(
@@ -281,7 +287,7 @@ def _handle_duplicates(
     """Count repeated texts, and drop the rows that the settings name; return the new parts."""
     counts = _map_partitions(prepared_parts.count_duplicates, job, maps)
     report = functools.reduce(duplicates.add, counts)
-    if not any(sum(by_split.values()) for by_split in report["dropped"].values()):
+    if not job.filters:
         return report, parts
     filtered = [results.FilteredPart(**item) for item in _map_parts(prepared_parts.drop, job, maps)]
     return report, [_replace_tweets(old, new) for old, new in zip(parts, filtered, strict=True)]

@@ -21,8 +21,8 @@ from sentiflow.cluster import memory
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import schema, tweets
 from sentiflow.data.corpus import CsvPart
-from sentiflow.data.manifest import WORK
 from sentiflow.data.manifest_types import DuplicateCounts, FileEntry
+from sentiflow.data.outputs import WORK
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.models import vocabulary
@@ -58,6 +58,10 @@ class Job:
     """Arguments of every task of one preparation."""
 
     settings: PrepareSettings
+    root: str
+    """Directory to write to."""
+    key: str
+    """Identifies the settings and the content of the input."""
     parts: tuple[CsvPart, ...]
     time_bounds: tuple[int, int] | None = None
     """Last second of train and of validation, if the split is by time."""
@@ -69,7 +73,15 @@ class Job:
 
     def work_file(self, name: str, number: int) -> str:
         """Name a file that is needed until the stage is complete."""
-        return join(self.settings.output_uri, f"{WORK}/{name}-{number:05d}")
+        return join(self.root, f"{WORK}/{name}-{number:05d}")
+
+    @property
+    def filters(self) -> bool:
+        """Whether rows may be left out once all texts are known.
+
+        Ingestion then writes tweets and tokens for :func:`drop` to read, which writes the result.
+        """
+        return self.settings.duplicates != "keep"
 
     def work_files(self, name: str) -> list[str]:
         """Name the file of every part."""
@@ -93,11 +105,16 @@ def ingest(part: int, *, job: Job) -> dict[str, Any]:
     keys = duplicates.make_keys(_column(accepted, "row_id"), _column(accepted, "label"), text)
     split = _assign(accepted, keys["normalized"].to_numpy(), job)
     tokens, word_group = _group_words(tokenize(text, name=settings.tokenizer), job)
-    files = _write_tweets(part, accepted, split, settings)
     rejected = f"rejected/part-{part:05d}.parquet"
-    files += filesystem.write_part(settings.output_uri, rejected, checked.rejected)
-    _write_tokens(part, accepted, split, tokens, job)
-    _write_words(part, accepted, split, tokens, word_group, job)
+    files = filesystem.write_part(job.root, rejected, checked.rejected)
+    if job.filters:
+        filesystem.write_arrow(job.work_file("all_tweets", part), accepted)
+        _write_tokens("all_tokens", part, accepted, split, tokens, job)
+        filesystem.write_arrow(job.work_file("all_words", part), pa.table({"word": tokens.words}))
+    else:
+        files += _write_tweets(part, accepted, split, job)
+        _write_tokens("tokens", part, accepted, split, tokens, job)
+        _write_words(part, accepted, split, tokens, word_group, job)
     _write_keys(part, keys.append_column(duplicates.KEYS.field("split"), pa.array(split)), job)
     result = IngestedPart(
         peak_memory_bytes=memory.peak_bytes(),
@@ -119,18 +136,18 @@ def count_duplicates(partition: int, *, job: Job) -> DuplicateCounts:
 
 
 def drop(part: int, *, job: Job) -> dict[str, Any]:
-    """Remove the rows to drop from the files of a part; to repeat it changes nothing."""
+    """Write the tweets and tokens of a part without the rows to drop."""
     row_ids, reasons = _read_dropped(part, job)
-    accepted, split = _read_tweets(part, job)
-    kept = ~np.isin(accepted["row_id"].to_numpy(), row_ids)
-    accepted, split = accepted.filter(pa.array(kept)), split[kept]
-    files = _write_tweets(part, accepted, split, job.settings)
-    rows = filesystem.read_arrow(job.work_file("tokens", part))
-    rows = rows.filter(pa.array(~np.isin(rows["row_id"].to_numpy(), row_ids))).combine_chunks()
-    words = filesystem.read_parquet(job.work_file("words", part))
+    accepted = filesystem.read_arrow(job.work_file("all_tweets", part))
+    kept = pa.array(~np.isin(accepted["row_id"].to_numpy(), row_ids))
+    accepted = accepted.filter(kept).combine_chunks()
+    rows = filesystem.read_arrow(job.work_file("all_tokens", part)).filter(kept).combine_chunks()
+    split = rows["split"].to_numpy()
+    files = _write_tweets(part, accepted, split, job)
+    words = filesystem.read_arrow(job.work_file("all_words", part))
     tokens, word_group = _group_words(_tokens_of(rows, words), job)
-    _write_tokens(part, rows, rows["split"].to_numpy(), tokens, job)
-    _write_words(part, rows, rows["split"].to_numpy(), tokens, word_group, job)
+    _write_tokens("tokens", part, rows, split, tokens, job)
+    _write_words(part, rows, split, tokens, word_group, job)
     return asdict(FilteredPart(reasons, _count_labels(accepted["label"], split), files))
 
 
@@ -145,7 +162,7 @@ def count_words(partition: int, *, job: Job) -> None:
 def encode(part: int, *, job: Job) -> dict[str, Any]:
     """Replace the tokens of one part by ids; rows without a binary label are left out."""
     settings = job.settings
-    words = vocabulary.load(join(settings.output_uri, VOCABULARY), with_vectors=False)
+    words = vocabulary.load(join(job.root, VOCABULARY), with_vectors=False)
     rows = filesystem.read_arrow(job.work_file("tokens", part))
     rows = rows.filter(_is_binary(rows["label"])).combine_chunks()
     tokens = _tokens_of(rows, filesystem.read_parquet(job.work_file("words", part)))
@@ -158,7 +175,7 @@ def encode(part: int, *, job: Job) -> dict[str, Any]:
         encoded=table.num_rows,
         without_token=pc.sum(pc.equal(lengths, 0)).as_py() or 0,
         tokens=_count_tokens(words, tokens, split),
-        files=_write_by_split("encoded", part, table, split, settings.output_uri),
+        files=_write_by_split("encoded", part, table, split, job.root),
     )
     return asdict(result)
 
@@ -240,24 +257,9 @@ def _write_by_split(
     return files
 
 
-def _write_tweets(
-    part: int, accepted: pa.Table, split: np.ndarray, settings: PrepareSettings
-) -> list[FileEntry]:
-    table = accepted.select([*schema.TWEETS.names, *settings.keep_columns])
-    return _write_by_split("tweets", part, table, split, settings.output_uri)
-
-
-def _read_tweets(part: int, job: Job) -> tuple[pa.Table, np.ndarray]:
-    """Read the files of :func:`_write_tweets`: the rows, and the split of each."""
-    tables, numbers = [], []
-    for number, name in enumerate(SPLITS):
-        uri = join(job.settings.output_uri, _path("tweets", name, part))
-        if filesystem.exists(uri):
-            tables.append(filesystem.read_parquet(uri))
-            numbers.append(np.full(len(tables[-1]), number, np.int8))
-    if not tables:
-        return schema.TWEETS.empty_table(), np.zeros(0, np.int8)
-    return pa.concat_tables(tables), np.concatenate(numbers)
+def _write_tweets(part: int, accepted: pa.Table, split: np.ndarray, job: Job) -> list[FileEntry]:
+    table = accepted.select([*schema.TWEETS.names, *job.settings.keep_columns])
+    return _write_by_split("tweets", part, table, split, job.root)
 
 
 def _read_dropped(part: int, job: Job) -> tuple[np.ndarray, dict[str, int]]:
@@ -274,12 +276,14 @@ def _read_dropped(part: int, job: Job) -> tuple[np.ndarray, dict[str, int]]:
     return dropped["row_id"].to_numpy(), dict(Counter(dropped["reason"].to_pylist()))
 
 
-def _write_tokens(part: int, rows: pa.Table, split: np.ndarray, tokens: Tokens, job: Job) -> None:
+def _write_tokens(
+    name: str, part: int, rows: pa.Table, split: np.ndarray, tokens: Tokens, job: Job
+) -> None:
     lists = pa.ListArray.from_arrays(
         pa.array(tokens.offsets.astype(np.int32)), pa.array(tokens.ids, pa.int32())
     )
     columns = [rows["row_id"], rows["label"], pa.array(split), lists]
-    filesystem.write_arrow(job.work_file("tokens", part), pa.table(columns, schema=_TOKENS))
+    filesystem.write_arrow(job.work_file(name, part), pa.table(columns, schema=_TOKENS))
 
 
 def _write_keys(part: int, keys: pa.Table, job: Job) -> None:

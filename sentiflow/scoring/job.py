@@ -31,8 +31,8 @@ class Job:
     """Number of the first part in file names."""
     max_failed: int
     """Rows for which the model may fail in the whole corpus."""
-    run_key: str
-    """Key of the run; a task writes only while the directory belongs to this run."""
+    root: str
+    """Directory to write to."""
 
 
 @dataclass(frozen=True)

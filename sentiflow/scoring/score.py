@@ -10,11 +10,10 @@ that a rerun could keep predictions of another model.
 """
 
 import functools
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sentiflow.cluster.map_stages import MapStages
@@ -22,9 +21,9 @@ from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, ScoreSettings
 from sentiflow.data import manifest
 from sentiflow.data.corpus import Corpus
-from sentiflow.data.manifest import WORK, OutputSpec, State
 from sentiflow.data.manifest_types import Manifest, RunRecord
-from sentiflow.errors import JobError, UserError
+from sentiflow.data.outputs import WORK, Output, OutputSpec
+from sentiflow.errors import JobError, StorageError, UserError
 from sentiflow.models import drift
 from sentiflow.models.drift import Profile
 from sentiflow.progress import say
@@ -36,7 +35,6 @@ from sentiflow.scoring.job import (
     ScoredPart,
     kept_types,
 )
-from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed, join
 from sentiflow.tracking import model_sources
 from sentiflow.tracking.recording import Recorder
@@ -44,8 +42,6 @@ from sentiflow.tracking.recording import Recorder
 STAGE = "score"
 OWNS = ("predictions", "rejected", "failed", WORK)
 
-_BEGUN = f"{WORK}/begun.json"
-"""File with the key, the precision and the input files of an unfinished scoring."""
 _NOT_DECISIVE = {
     *("corpus", "prepared_uri", "model_uri", "output_uri"),
     *("batch_size", "num_workers", "gpus_per_worker", "max_failed_fraction"),
@@ -86,7 +82,7 @@ class ScoreReport:
     seconds: float
 
 
-def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: bool) -> Manifest:
+def run(config: Config, output: Output, recorder: Recorder, *, resources: Resources) -> Manifest:
     """Score a corpus; resume a killed scoring, or add files that are new since the last one.
 
     Returns:
@@ -98,34 +94,26 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
     """
     began = time.monotonic()
     settings = config.score
-    spec = describe_output(config)
-    status = manifest.find_status(spec)
-    if status.state is State.COMPLETE and status.record:
-        say(STAGE, f"complete: {as_typed(spec.uri)}, by another run")
-        return status.record
-    previous = PreviousRun()
-    if status.state is State.EXTENDED and status.record:
-        previous = PreviousRun.of(status.record)
+    spec = output.spec
+    previous = PreviousRun.of(output.previous) if output.previous else PreviousRun()
     plan = scored_corpus.plan(
-        settings, spec.inputs["corpus"], num_previous=len(previous.input_files)
+        settings,
+        spec.inputs["corpus"],
+        num_previous=len(previous.input_files),
+        unpack_to=join(output.uri, WORK),
     )
     scored_corpus.check_columns(plan.columns, settings.keep_columns)
     reference = _read_reference(spec)
-    begun = _read_begun(spec)
-    precision = _choose_precision(spec, previous, begun, settings, resources)
+    precision = _choose_precision(output, previous, settings, resources)
     previous.check_compatible(plan, precision)
-    key = manifest.fingerprint([key_of(spec), precision])
-    resumes = _begin(spec, key, status.state, begun, overwrite)
-    _save_begun(spec, precision)
+    output.begin(precision=precision)
     num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
     maps = MapStages(
-        STAGE,
-        spec.uri,
-        resumes=resumes,
+        output,
         num_workers=settings.num_workers,
         max_wait_minutes=config.cluster.max_wait_minutes,
     )
-    source, model_uri = _open(config, spec, plan, previous, maps)
+    source, model_uri = _open(config, output, plan, previous, maps)
     num_rows = previous.counts.rows_read + source.num_rows
     advice = resources.advise_parts(
         len(source.parts), num_rows=source.num_rows, setting="score.rows_per_file"
@@ -141,21 +129,21 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
         model_fingerprint=spec.inputs["model"]["fingerprint"],
         first_part=previous.num_parts,
         max_failed=int(settings.max_failed_fraction * num_rows),
-        run_key=key,
+        root=output.uri,
     )
     results = maps.run(
         STAGE,
         functools.partial(score_part, job=job),
         [(part.num_rows, 0) for part in source.parts],
         unit="rows",
-        keys=scored_corpus.name_parts(source, key),
+        keys=scored_corpus.name_parts(source, _key_of(output, precision)),
         num_gpus=num_gpus,
     )
     parts = [ScoredPart.from_json(result) for result in results]
     counts = _count(source, previous, parts)
     reasons = sum((Counter(part.rejected_by_reason) for part in parts), Counter())
-    _check_accepted(spec, counts, reasons)
-    _check_failed(counts, settings)
+    _check_accepted(output, counts, reasons)
+    _check_failed(counts, output, settings)
     profile = sum((part.profile for part in parts), previous.profile)
     report = ScoreReport(
         counts=counts,
@@ -166,12 +154,12 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
         seconds=time.monotonic() - began,
     )
     _report(report, recorder)
-    return _publish(spec, source, previous, parts, report, precision, recorder.describe())
+    return _publish(output, source, previous, parts, report, precision, recorder.describe())
 
 
 def _open(
     config: Config,
-    spec: OutputSpec,
+    output: Output,
     plan: scored_corpus.Plan,
     previous: PreviousRun,
     maps: MapStages,
@@ -181,6 +169,7 @@ def _open(
     Raises:
         UserError: A file is empty, or the model is damaged; the output is removed.
     """
+    model = output.spec.inputs["model"]
     try:
         source = scored_corpus.cut(
             plan,
@@ -189,22 +178,24 @@ def _open(
             make_map=maps.make_map,
         )
         model_uri = model_sources.download(
-            spec.inputs["model"],
-            to=join(spec.uri, f"{WORK}/model"),
+            model,
+            to=join(output.uri, f"{WORK}/model"),
             tracking=config.tracking.uri,
         )
+    except StorageError:
+        raise
     except UserError:
         if not maps.resumes:
-            manifest.roll_back(spec)
+            output.roll_back()
         raise
-    say(STAGE, f"{as_typed(spec.inputs['model']['uri'])} on {source.num_rows:,} rows")
+    say(STAGE, f"{as_typed(model['uri'])} on {source.num_rows:,} rows")
     for note in source.notes:
         say(STAGE, note)
     return source, model_uri
 
 
 def _publish(
-    spec: OutputSpec,
+    output: Output,
     source: Corpus,
     previous: PreviousRun,
     parts: Sequence[ScoredPart],
@@ -213,8 +204,8 @@ def _publish(
     run: RunRecord | None,
 ) -> Manifest:
     """Complete the output, together with the previous predictions."""
-    return manifest.publish(
-        replace(spec, inputs=spec.inputs | {"corpus": previous.join_files(source)}),
+    return output.publish(
+        inputs=output.spec.inputs | {"corpus": previous.join_files(source)},
         files=[*previous.files, *(item for part in parts for item in part.files)],
         peak_memory_bytes=max((part.peak_memory_bytes for part in parts), default=0),
         num_parts=previous.num_parts + len(source.parts),
@@ -229,36 +220,14 @@ def _publish(
     )
 
 
-def _begin(
-    spec: OutputSpec, key: str, state: State, begun: Mapping[str, Any], overwrite: bool
-) -> bool:
-    """Prepare the directory; return whether there is an unfinished run to resume.
-
-    Raises:
-        UserError: It holds an unfinished run of another model, other settings or another corpus.
-    """
-    resumes = manifest.begin(spec, overwrite=overwrite, resumable=True, key=key)
-    old = begun.get("files", [])
-    new = scored_corpus.list_contents(spec.inputs["corpus"])
-    num_common = min(len(old), len(new))
-    if resumes and state is State.UNFINISHED and old[:num_common] != new[:num_common]:
-        if not overwrite:
-            manifest.check_nothing_done(spec, "another corpus")
-        return manifest.begin(spec, overwrite=overwrite, key=key)
-    return resumes
-
-
-def key_of(spec: OutputSpec) -> str:
-    """Hash the settings and the model: scorings with the same key can resume each other."""
-    return manifest.fingerprint([spec.settings, spec.inputs["model"]["fingerprint"]])
+def _key_of(output: Output, precision: str) -> str:
+    """Hash the settings, the model and the precision: they decide the predictions of a part."""
+    spec = output.spec
+    return manifest.fingerprint([spec.settings, spec.inputs["model"]["fingerprint"], precision])
 
 
 def _choose_precision(
-    spec: OutputSpec,
-    previous: PreviousRun,
-    begun: Mapping[str, Any],
-    settings: ScoreSettings,
-    resources: Resources,
+    output: Output, previous: PreviousRun, settings: ScoreSettings, resources: Resources
 ) -> str:
     """Choose the precision: that of a previous or unfinished run, or the best of the cluster.
 
@@ -268,22 +237,9 @@ def _choose_precision(
         return settings.precision
     if previous.precision:
         return previous.precision
-    if begun.get("key") == key_of(spec):
-        return str(begun["precision"])
+    if "precision" in output.saved:
+        return str(output.saved["precision"])
     return "bf16" if resources.uses_gpus(settings.gpus_per_worker) else "fp32"
-
-
-def _read_begun(spec: OutputSpec) -> dict[str, Any]:
-    """Read what an unfinished run has saved; empty if there is none."""
-    uri = join(spec.uri, _BEGUN)
-    return json.loads(filesystem.read_bytes(uri)) if filesystem.exists(uri) else {}
-
-
-def _save_begun(spec: OutputSpec, precision: str) -> None:
-    """Save what a later run needs to resume this one."""
-    files = scored_corpus.list_contents(spec.inputs["corpus"])
-    begun = {"key": key_of(spec), "precision": precision, "files": files}
-    filesystem.write_bytes(join(spec.uri, _BEGUN), json.dumps(begun).encode())
 
 
 def _read_reference(spec: OutputSpec) -> Profile | None:
@@ -317,14 +273,14 @@ def _count(source: Corpus, previous: PreviousRun, parts: Sequence[ScoredPart]) -
     return previous.counts + new
 
 
-def _check_accepted(spec: OutputSpec, counts: ScoreCounts, reasons: Counter[str]) -> None:
+def _check_accepted(output: Output, counts: ScoreCounts, reasons: Counter[str]) -> None:
     """Refuse a corpus if all rows are rejected.
 
     Raises:
         UserError: Every row was rejected; the output is removed.
     """
     if counts.rejected and counts.rejected == counts.rows_read:
-        manifest.roll_back(spec)
+        output.roll_back()
         raise UserError(
             f"no row was accepted: {counts.rejected:,} rejected ({_name_reasons(reasons)})",
             hint="correct the corpus, or describe it by score.format or score.text_column",
@@ -335,12 +291,12 @@ def _name_reasons(reasons: Counter[str]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
 
 
-def _check_failed(counts: ScoreCounts, settings: ScoreSettings) -> None:
+def _check_failed(counts: ScoreCounts, output: Output, settings: ScoreSettings) -> None:
     attempted = counts.accepted + counts.failed
     if counts.failed > settings.max_failed_fraction * attempted:
         raise JobError(
             f"the model failed for {counts.failed:,} of {attempted:,} rows, listed in failed/ of "
-            f"{as_typed(settings.output_uri)}; raise score.max_failed_fraction to leave them out"
+            f"{as_typed(output.uri)}; raise score.max_failed_fraction to leave them out"
         )
 
 

@@ -7,7 +7,6 @@ from sentiflow.data import corpus, input_files, manifest, schema, table_files
 from sentiflow.data.manifest_types import Input
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
-from sentiflow.storage.uris import join
 
 PREPARED = "prepared"
 
@@ -22,7 +21,7 @@ def describe(settings: ScoreSettings) -> Input:
     """
     if settings.corpus == (PREPARED,):
         record = manifest.require(
-            settings.prepared_uri, stage="prepare", setting="score.prepared_uri"
+            settings.prepared_uri, stage="prepare", setting="score.prepared_uri", check_files=True
         )
         return manifest.reference(settings.prepared_uri, record)
     uris = filesystem.expand(list(settings.corpus))
@@ -33,13 +32,14 @@ def describe(settings: ScoreSettings) -> Input:
     return input_files.add(known, uris) or input_files.describe(uris, known=known)
 
 
-def plan(settings: ScoreSettings, described: Input, *, num_previous: int) -> Plan:
+def plan(settings: ScoreSettings, described: Input, *, num_previous: int, unpack_to: str) -> Plan:
     """Inspect the corpus before anything is written.
 
     Args:
         settings: The settings of the stage.
         described: The corpus, by :func:`describe`.
         num_previous: Number of files at its beginning that were scored before.
+        unpack_to: Directory for the content of compressed files.
 
     Raises:
         UserError: It mixes CSV and Parquet, or cannot be read.
@@ -71,7 +71,7 @@ def plan(settings: ScoreSettings, described: Input, *, num_previous: int) -> Pla
         new,
         settings=settings.format,
         rows_per_part=settings.rows_per_file,
-        unpack_to=join(settings.output_uri, manifest.WORK),
+        unpack_to=unpack_to,
     )
 
 
@@ -144,14 +144,4 @@ def name_parts(source: corpus.Corpus, run_key: str) -> list[str]:
             ]
         )
         for part in source.parts
-    ]
-
-
-def list_contents(described: Input) -> list[str]:
-    """Identify the files of a corpus, in their order, without reading them."""
-    if "files" not in described:
-        return [described["fingerprint"]]
-    return [
-        manifest.fingerprint([item["uri"], item["bytes"], item["modified_ns"]])
-        for item in described["files"]
     ]

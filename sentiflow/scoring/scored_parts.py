@@ -31,8 +31,7 @@ def score(part: int, job: Job) -> ScoredPart:
 
     Raises:
         UserError: The part cannot be read.
-        JobError: The model fails too often, or was replaced since the job began; or the directory
-            now belongs to another run, and this task was left by a killed one.
+        JobError: The model fails too often, or was replaced since the job began.
     """
     settings = job.settings
     package = _load_model(job.model_uri, job.model_fingerprint, job.on_gpu)
@@ -52,16 +51,10 @@ def score(part: int, job: Job) -> ScoredPart:
         scored = np.setdiff1d(np.arange(len(tweets)), list(errors))
         scores, tweets = scores.take(scored), tweets.take(pa.array(scored))
     predictions = tabulate(tweets, scores, settings.keep_columns)
-    if manifest.read_key(settings.output_uri) != job.run_key:
-        raise JobError(
-            f"{settings.output_uri} does not belong to this run: another run has taken it over, or "
-            "this node does not see it (is it a directory of one machine?)"
-        )
     name = f"part-{job.first_part + part:05d}.parquet"
     tables = {"predictions": predictions, "rejected": checked.rejected, "failed": failed}
     files = [
-        filesystem.write_part(settings.output_uri, f"{kind}/{name}", table)
-        for kind, table in tables.items()
+        filesystem.write_part(job.root, f"{kind}/{name}", table) for kind, table in tables.items()
     ]
     return ScoredPart(
         rows_read=len(predictions) + checked.rejected.num_rows + len(errors),

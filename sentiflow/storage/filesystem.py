@@ -1,13 +1,15 @@
 """URI -> file system and path; files are published atomically."""
 
 import concurrent.futures
+import contextlib
+import contextvars
 import fnmatch
 import hashlib
 import os
 import posixpath
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, NotRequired, TypedDict, TypeVar
 
 import numpy as np
@@ -27,6 +29,10 @@ _READ_BYTES = 64 * LEAF_BYTES
 _FILES_AT_ONCE = 16
 
 T = TypeVar("T")
+
+_recorder: contextvars.ContextVar["_Recorder | None"] = contextvars.ContextVar(
+    "recorder", default=None
+)
 
 
 class FileEntry(TypedDict):
@@ -99,6 +105,13 @@ def delete(uri: str) -> None:
         file_system.delete_file(path)
 
 
+def delete_empty(uri: str) -> None:
+    """Remove a local directory if nothing is in it; object stores have no directories."""
+    if is_local(uri):
+        with contextlib.suppress(OSError):
+            os.rmdir(locate(uri)[1])
+
+
 def sha256(uri: str) -> str:
     """Hash the content of a file."""
     digest = hashlib.sha256()
@@ -155,27 +168,34 @@ def read_bytes(uri: str) -> bytes:
         return bytes(stream.read())
 
 
-@contextmanager
+@contextlib.contextmanager
 def publish(uri: str) -> Iterator[Any]:
     """Open ``uri`` for writing so that it appears completely or not at all.
 
     A local file is written under a temporary name in the same directory and renamed. For an object
     store the content is kept in memory and uploaded at the end, because Arrow would complete the
     upload of a half-written object. Directories are not created there, as each would be an object
-    and a request.
+    and a request. When this returns, the content is safely stored.
     """
     file_system, path = locate(uri)
+    recorder = _recorder.get()
     if not isinstance(file_system, fs.LocalFileSystem):
         buffer = pa.BufferOutputStream()
         yield buffer
+        content = buffer.getvalue()
+        if recorder:
+            recorder.add(uri, content.size)
         with file_system.open_output_stream(path, compression=None) as stream:
-            stream.write(buffer.getvalue())
+            stream.write(content)
         return
     file_system.create_dir(posixpath.dirname(path), recursive=True)
     target = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
     try:
         with file_system.open_output_stream(target, compression=None) as stream:
             yield stream
+        size = _sync(target)
+        if recorder:
+            recorder.add(uri, size)
         file_system.move(target, path)
     except BaseException as error:
         if file_system.get_file_info(target).type == fs.FileType.File:
@@ -185,6 +205,49 @@ def publish(uri: str) -> Iterator[Any]:
         ):  # Arrow does not name the file
             raise OSError(error.errno, os.strerror(error.errno), path) from error
         raise
+
+
+def _sync(path: str) -> int:
+    """Wait until the disk has a file, so that it outlives a power failure; return its size."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        return os.fstat(file.fileno()).st_size
+
+
+@dataclass
+class _Recorder:
+    """Files published in a context, and the check before each of them."""
+
+    check: Callable[[], None]
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    def add(self, uri: str, size: int) -> None:
+        self.check()
+        self.sizes[uri] = size
+
+
+@contextlib.contextmanager
+def recording(check: Callable[[], None] = lambda: None) -> Iterator[dict[str, int]]:
+    """List the files that this thread publishes in the context: the bytes of each, by URI.
+
+    Args:
+        check: Called right before each file appears; may raise to prevent it.
+    """
+    recorder = _Recorder(check)
+    token = _recorder.set(recorder)
+    try:
+        yield recorder.sizes
+    finally:
+        _recorder.reset(token)
+
+
+def move(uri: str, to: str) -> None:
+    """Move a file within a file system, in place of an older one; an object store copies it."""
+    file_system, path = locate(uri)
+    _, target = locate(to)
+    if isinstance(file_system, fs.LocalFileSystem):
+        file_system.create_dir(posixpath.dirname(target), recursive=True)
+    file_system.move(path, target)
 
 
 def write_bytes(uri: str, content: bytes) -> None:

@@ -23,7 +23,9 @@ _PACKAGE = "package"
 """Name of the artifact, which ``served_model`` reads."""
 _FOLDER = Path(__file__).parents[1]
 """The directory of the package sentiflow, whose code is logged with each model."""
-REQUIREMENTS = ("mlflow", "numpy", "pyarrow", "pydantic", "pyyaml", "safetensors", "torch")
+REQUIREMENTS = (
+    *("mlflow", "numpy", "psutil", "pyarrow", "pydantic", "pyyaml", "safetensors", "torch"),
+)
 """What ``served_model`` and the modules that it imports need."""
 
 

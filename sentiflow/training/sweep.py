@@ -16,6 +16,7 @@ from sentiflow.cluster.resources import Resources, count_train_workers
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry, Manifest
+from sentiflow.data.outputs import Output, OutputSpec, list_files
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
@@ -43,7 +44,7 @@ _TUNE_VARIABLES = {
 }
 
 
-def describe_output(config: Config) -> manifest.OutputSpec:
+def describe_output(config: Config) -> OutputSpec:
     """Describe the output of a sweep.
 
     Raises:
@@ -61,10 +62,10 @@ def describe_output(config: Config) -> manifest.OutputSpec:
     search_space.expand(config)
     decisive = config.sweep.model_dump(mode="json", exclude=_NOT_DECISIVE)
     settings = decisive | {"train": trained.settings}
-    return manifest.OutputSpec(STAGE, config.sweep.output_uri, settings, trained.inputs, owns=OWNS)
+    return OutputSpec(STAGE, config.sweep.output_uri, settings, trained.inputs, owns=OWNS)
 
 
-def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: bool) -> Manifest:
+def run(config: Config, output: Output, recorder: Recorder, *, resources: Resources) -> Manifest:
     """Train every trial that an earlier run of the same sweep has neither finished nor stopped.
 
     Returns:
@@ -75,10 +76,9 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
         JobError: Every trial failed.
     """
     began = time.monotonic()
-    spec = describe_output(config)
     division = _Division.find(config, resources)
-    manifest.begin(spec, overwrite=overwrite, resumable=True)
-    trials = sweep_trials.plan(config)
+    output.begin()
+    trials = sweep_trials.plan(config, root=output.uri, claim=output.claim)
     has_curve = [trial.known_curve() is not None for trial in trials]
     before = f"{sum(has_curve)} of them trained before, " if any(has_curve) else ""
     say(STAGE, f"{len(trials)} trials, {before}{division.num_concurrent} at a time")
@@ -86,13 +86,13 @@ def run(config: Config, recorder: Recorder, *, resources: Resources, overwrite: 
     capacity = Capacity(need, max_wait_seconds=60 * config.cluster.max_wait_minutes)
     callback = sweep_trials.TrialCallback(trials, recorder, config.train.selection, capacity)
     try:
-        _tune(config, trials, has_curve, division, callback, join(spec.uri, training.RAY_RECORDS))
+        _tune(config, trials, has_curve, division, callback, join(output.uri, training.RAY_RECORDS))
     finally:
         callback.end_open_runs()
     records = callback.records()
     if all(record["status"] == "failed" for record in records):
         raise JobError(f"all {len(records)} trials failed: {records[0]['reason']}")
-    return _publish(spec, trials, records, recorder, time.monotonic() - began)
+    return _publish(output, trials, records, recorder, time.monotonic() - began)
 
 
 def best(record: Manifest) -> sweep_trials.TrialRecord:
@@ -135,7 +135,7 @@ def to_text(record: Manifest) -> str:
 
 
 def _publish(
-    spec: manifest.OutputSpec,
+    output: Output,
     trials: Sequence[sweep_trials.Trial],
     records: list[sweep_trials.TrialRecord],
     recorder: Recorder,
@@ -150,7 +150,7 @@ def _publish(
         for record in records
     ]
     table = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode()
-    filesystem.write_bytes(join(spec.uri, TABLE), table)
+    filesystem.write_bytes(join(output.uri, TABLE), table)
     recorder.log_files({TABLE: table})
     counts: dict[str, int] = {
         status: sum(r["status"] == status for r in records) for status in sweep_trials.ENDS
@@ -166,11 +166,10 @@ def _publish(
     files: list[FileEntry] = [{"path": TABLE, "rows": len(records), "bytes": len(table)}]
     for trial in trials:
         if trial.name in finished:
-            files += manifest.list_files(spec.uri, f"{sweep_trials.TRIALS}/{trial.name}")
+            files += list_files(output.uri, f"{sweep_trials.TRIALS}/{trial.name}")
         else:
             filesystem.delete(trial.uri)
-    return manifest.publish(
-        spec,
+    return output.publish(
         counts={"trials": len(records), **counts},
         files=files,
         seconds=seconds,

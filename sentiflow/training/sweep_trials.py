@@ -10,6 +10,7 @@ from sentiflow.cluster.connection import Capacity
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, SelectionSettings
 from sentiflow.data import manifest
+from sentiflow.data.outputs import Output, find_status
 from sentiflow.data.schema import NUM_VIRTUAL_SHARDS
 from sentiflow.errors import JobError, StorageError, UserError, WorkerError
 from sentiflow.progress import say
@@ -60,21 +61,26 @@ class Trial:
     values: search_space.Values
     config: Config
     """Settings of the trial's training."""
+    uri: str
+    """Directory to write to. It becomes ``config.train.output_uri`` when the sweep is complete."""
     stopped_uri: str
     """File with the curve of a stopped trial."""
+    claim: str
+    """The claim of the sweep to its directory."""
 
-    @property
-    def uri(self) -> str:
-        """The directory of the training."""
-        return self.config.train.output_uri
+    def open_output(self) -> Output:
+        """Look at the output of the training, which the sweep holds."""
+        spec = training.describe_output(self.config)
+        found = find_status(spec, uri=self.uri)
+        return Output(spec, found, overwrite=True, uri=self.uri, claim=self.claim)
 
     def finished_curve(self) -> Curve | None:
         """Read the curve of a finished trial, and clean its directory up; None for others."""
-        spec = training.describe_output(self.config)
-        record = manifest.read(self.uri)
-        if record is None or manifest.find_status(spec).state is not manifest.State.COMPLETE:
+        output = self.open_output()
+        record = output.status.record
+        if record is None or not output.is_complete:
             return None
-        manifest.clean_up(spec)
+        output.clean_up()
         curve = {epoch.epoch: epoch.to_metrics() for epoch in read_epochs(record["history"])}
         curve[1]["pretrain/seconds"] = sum(epoch["seconds"] for epoch in record["pretraining"])
         return curve
@@ -96,18 +102,20 @@ class Trial:
         return self.stopped_curve() if curve is None else curve
 
 
-def plan(config: Config) -> list[Trial]:
-    """Place the trials of a sweep below its directory.
+def plan(config: Config, *, root: str, claim: str) -> list[Trial]:
+    """Place the trials of a sweep below the directory ``root``.
 
     Raises:
         UserError: As :func:`search_space.expand`.
     """
-    root, trials = config.sweep.output_uri, []
+    trials = []
     for number, (values, applied) in enumerate(search_space.expand(config), start=1):
         name = f"{number:04d}-{manifest.fingerprint(values)[:8]}"
-        train = applied.train.model_copy(update={"output_uri": join(root, TRIALS, name)})
+        final_uri = join(config.sweep.output_uri, TRIALS, name)
+        train = applied.train.model_copy(update={"output_uri": final_uri})
         own = applied.model_copy(update={"train": train})
-        trials.append(Trial(number, name, values, own, join(root, STOPPED, f"{name}.json")))
+        uri, stopped_uri = join(root, TRIALS, name), join(root, STOPPED, f"{name}.json")
+        trials.append(Trial(number, name, values, own, uri, stopped_uri, claim))
     return trials
 
 
@@ -132,7 +140,7 @@ def train(trial: Trial, *, metric: str, share: Resources) -> None:
         fixed = trial.config.train.model_copy(update={"min_workers": NUM_VIRTUAL_SHARDS})
         config = trial.config.model_copy(update={"train": fixed})
         try:
-            training.run(config, reporter, resources=share, overwrite=False)
+            training.run(config, trial.open_output(), reporter, resources=share)
         except (WorkerError, StorageError):
             raise
         except (UserError, JobError) as error:

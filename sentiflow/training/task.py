@@ -1,5 +1,6 @@
 """Description of a training -> one worker's part of it: checkpoints, history, a model package."""
 
+import functools
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -13,10 +14,12 @@ from torch import nn
 from sentiflow.cluster import memory
 from sentiflow.config.sections import SelectionSettings, TrainSettings
 from sentiflow.data.manifest_types import Input, Manifest
+from sentiflow.data.outputs import guard
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import networks, vocabulary
 from sentiflow.models.batching import EncodedRows
 from sentiflow.models.package import ModelPackage
+from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.training import checkpoints, trained_package
 from sentiflow.training.objectives import VECTORS, ClassificationObjective, LanguageModeling
@@ -46,6 +49,10 @@ class TrainJob:
     """Everything that a training worker needs; it is sent to other machines."""
 
     settings: TrainSettings
+    root: str
+    """Directory to write to."""
+    claim: str
+    """The job's claim to it, see :attr:`Output.claim`."""
     prepared: Manifest
     """Manifest of the prepared data."""
     lineage: dict[str, Input]
@@ -110,11 +117,25 @@ def run(job: TrainJob, report: Report) -> TrainReport | UserError | JobError | N
     if any(problems):
         return UserError(next(filter(None, problems)))
     assert worker is not None, "without a problem there is a worker"
+    with filesystem.recording(functools.partial(_check_claim, job.claim)):
+        try:
+            worker.train()
+        except JobError as error:
+            return error
+        return worker.publish_model() if rank == 0 else None
+
+
+def _check_claim(claim: str) -> None:
+    """Check before each file that this job may still write.
+
+    Raises:
+        RuntimeError: It may not. Ray Train then ends all workers; a returned error of one worker
+            would leave the others waiting for it.
+    """
     try:
-        worker.train()
+        guard(claim)()
     except JobError as error:
-        return error
-    return worker.publish_model() if rank == 0 else None
+        raise RuntimeError(str(error)) from error
 
 
 class _Worker:
@@ -128,7 +149,7 @@ class _Worker:
         self.job, self.settings, self.rank = job, job.settings, rank
         self.world_size = world_size
         self.report: Report = report if rank == 0 else lambda event: None
-        self.root = join(self.settings.output_uri, checkpoints.FOLDER)
+        self.root = join(job.root, checkpoints.FOLDER)
         self.words = vocabulary.load(join(self.settings.prepared_uri, "vocabulary.parquet"))
         own = own_shards(rank, world_size)
         train, validation = (
@@ -290,7 +311,7 @@ class _Worker:
             assert found is not None, "the checkpoint of the chosen epoch is kept"
             self._load_network(found)
         package = trained_package.save(
-            join(self.settings.output_uri, MODEL),
+            join(self.job.root, MODEL),
             network=self.network.to(self.device),
             words=self.words,
             model=self.settings.model,

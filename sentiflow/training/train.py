@@ -12,6 +12,7 @@ from sentiflow.cluster.resources import Resources, count_train_workers
 from sentiflow.config.sections import Config, TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest
+from sentiflow.data.outputs import Output, OutputSpec, list_files
 from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
@@ -37,23 +38,25 @@ _NOT_DECISIVE = {
 }
 
 
-def describe_output(config: Config) -> manifest.OutputSpec:
+def describe_output(config: Config) -> OutputSpec:
     """Describe the output of a training.
 
     Raises:
         UserError: The prepared data, or the model to start from, are missing or incomplete.
     """
     settings = config.train
-    record = manifest.require(settings.prepared_uri, stage="prepare", setting="train.prepared_uri")
+    record = manifest.require(
+        settings.prepared_uri, stage="prepare", setting="train.prepared_uri", check_files=True
+    )
     decisive = settings.model_dump(exclude=_NOT_DECISIVE | {"init_from"})
     inputs = {"prepared": manifest.reference(settings.prepared_uri, record)}
     if settings.init_from is not None:
         first = manifest.require(settings.init_from, stage="model", setting="train.init_from")
         inputs["init_from"] = manifest.reference(settings.init_from, first)
-    return manifest.OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
+    return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
 
 
-def run(config: Config, recorder: "Recorder", *, resources: Resources, overwrite: bool) -> Manifest:
+def run(config: Config, output: Output, recorder: "Recorder", *, resources: Resources) -> Manifest:
     """Train a model and publish its package, or resume an interrupted training.
 
     Returns:
@@ -64,17 +67,19 @@ def run(config: Config, recorder: "Recorder", *, resources: Resources, overwrite
         JobError: A loss is not finite, or workers died too often. The checkpoints are kept.
     """
     began = time.monotonic()
-    spec = describe_output(config)
+    spec = output.spec
     num_workers = count_train_workers(config.train, resources)
     if resources.may_grow:
         resources = _wait_for_nodes(config, resources, num_workers)
     cpus = config.train.cpus_per_worker
     gpus = resources.gpus_per_train_worker(config.train.gpus_per_worker)
-    manifest.begin(spec, overwrite=overwrite, resumable=True, key=spec.fingerprint)
+    output.begin()
     prepared_uri = config.train.prepared_uri
     training: Input = {"uri": spec.uri, "fingerprint": spec.fingerprint}
     job = task.TrainJob(
         settings=config.train,
+        root=output.uri,
+        claim=output.claim,
         prepared=manifest.require(prepared_uri, stage="prepare", setting="train.prepared_uri"),
         lineage=spec.inputs | {"training": training},
         num_threads=resources.threads_per_train_worker(num_workers, cpus),
@@ -97,23 +102,23 @@ def run(config: Config, recorder: "Recorder", *, resources: Resources, overwrite
             cpus_per_worker=resources.cpus_per_train_worker(num_workers, cpus),
             gpus_per_worker=gpus,
             resources=resources,
-            storage_path=join(spec.uri, RAY_RECORDS),
+            storage_path=join(output.uri, RAY_RECORDS),
             max_failures=config.train.max_failures,
             max_wait_seconds=60 * config.cluster.max_wait_minutes,
             callback=callback,
         )
     if isinstance(report, UserError):
-        manifest.roll_back(spec)
+        output.roll_back()
         raise report
     if isinstance(report, JobError):
         raise report
     assert report is not None, "rank 0 returns a report or an error"
-    registered = _register(config, recorder)
+    registered = _register(config, output, recorder)
     seconds = time.monotonic() - began
-    return _publish(spec, job, report, recorder, callback.num_workers, seconds, registered)
+    return _publish(output, job, report, recorder, callback.num_workers, seconds, registered)
 
 
-def _register(config: Config, recorder: "Recorder") -> dict[str, Any] | None:
+def _register(config: Config, output: Output, recorder: "Recorder") -> dict[str, Any] | None:
     """Register the package as candidate, if there is a run to register it from.
 
     Where the store is unavailable, that is done later from the manifest.
@@ -124,7 +129,7 @@ def _register(config: Config, recorder: "Recorder") -> dict[str, Any] | None:
 
     try:
         version = registry.register(
-            join(config.train.output_uri, task.MODEL),
+            join(output.uri, task.MODEL),
             name=config.name,
             tracking_uri=recorder.tracking_uri,
             run_id=recorder.run_id,
@@ -137,7 +142,7 @@ def _register(config: Config, recorder: "Recorder") -> dict[str, Any] | None:
 
 
 def _publish(
-    spec: manifest.OutputSpec,
+    output: Output,
     job: task.TrainJob,
     report: TrainReport,
     recorder: "Recorder",
@@ -156,10 +161,9 @@ def _publish(
         metrics["train/temperature"] = package["calibration"]["temperature"]
     recorder.log_metrics(metrics)
     curve = plotting.render_training_curve(history)
-    filesystem.write_bytes(join(spec.uri, CURVE), curve)
+    filesystem.write_bytes(join(output.uri, CURVE), curve)
     recorder.log_files({CURVE: curve})
-    return manifest.publish(
-        spec,
+    return output.publish(
         counts={
             "rows": count_rows(job.prepared, "train"),
             "rows_without_token": report.rows_without_token,
@@ -168,7 +172,7 @@ def _publish(
         },
         files=[
             item for name in (task.MODEL, checkpoints.FOLDER, "plots")
-            for item in manifest.list_files(spec.uri, name)
+            for item in list_files(output.uri, name)
         ],
         seconds=seconds,
         run=recorder.describe(),

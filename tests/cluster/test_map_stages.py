@@ -6,9 +6,12 @@ import threading
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stages import begin
 
 from sentiflow.cluster import map_stages
 from sentiflow.cluster.map_stages import MapStages
+from sentiflow.data.outputs import OutputSpec, open_output
+from sentiflow.errors import JobError
 from sentiflow.storage import filesystem
 
 SIZES = [(10, 100)] * 4
@@ -25,8 +28,15 @@ def without_ray(monkeypatch):
     monkeypatch.setattr(map_stages, "map_parts", run_here)
 
 
+def make_stages(root, *, resumes, num_workers="auto", max_wait_minutes=10):
+    spec = OutputSpec("score", str(root), {}, {}, owns=("_work",))
+    output = begin(spec, overwrite=not resumes and filesystem.exists(f"{root}/started.json"))
+    assert output.resumes is resumes
+    return MapStages(output, num_workers=num_workers, max_wait_minutes=max_wait_minutes)
+
+
 def run(root, work, *, resumes, keys=None):
-    stages = MapStages("score", str(root), resumes=resumes, num_workers="auto", max_wait_minutes=10)
+    stages = make_stages(root, resumes=resumes)
     return stages.run("score", work, SIZES, unit="rows", keys=keys), stages.fresh
 
 
@@ -54,9 +64,7 @@ def test_markers_count_only_if_the_job_resumes_and_the_key_is_the_same(tmp_path)
 
 @pytest.mark.parametrize(("num_workers", "concurrency"), [("auto", None), (3, 3)])
 def test_the_settings_limit_the_tasks_and_the_wait(tmp_path, num_workers, concurrency):
-    stages = MapStages(
-        "score", str(tmp_path), resumes=False, num_workers=num_workers, max_wait_minutes=2
-    )
+    stages = make_stages(tmp_path, resumes=False, num_workers=num_workers, max_wait_minutes=2)
     assert (stages.concurrency, stages.max_wait_seconds) == (concurrency, 120)
 
 
@@ -67,44 +75,84 @@ JSON = st.recursive(
 )
 
 
+def mark(root, part, result, *, name="ingest", files=()):
+    marker = {"key": "k", "files": dict(files), "result": result}
+    map_stages.write_marker(str(root), name, part, marker)
+
+
+def read(root, name="ingest"):
+    found = map_stages.read_markers(str(root), name)
+    return {part: marker["result"] for part, marker in found.items()}
+
+
 @settings(max_examples=50, deadline=None)
 @given(results=st.dictionaries(st.integers(0, 2_000_000), st.dictionaries(st.text(), JSON)))
 def test_markers_are_read_by_part_in_order(tmp_path_factory, results):
     root = str(tmp_path_factory.mktemp("stage"))
     for part, result in results.items():
-        map_stages.write_marker(root, "ingest", part, result)
-    assert list(map_stages.read_markers(root, "ingest").items()) == sorted(results.items())
+        mark(root, part, result)
+    assert list(read(root).items()) == sorted(results.items())
 
 
 def test_a_text_of_broken_characters_is_written(tmp_path):
-    map_stages.write_marker(str(tmp_path), "ingest", 0, {"raw": "\udc80"})
-    assert map_stages.read_markers(str(tmp_path), "ingest") == {0: {"raw": "\udc80"}}
+    mark(tmp_path, 0, {"raw": "\udc80"})
+    assert read(tmp_path) == {0: {"raw": "\udc80"}}
 
 
 def test_nothing_is_read_where_nothing_was_written(tmp_path):
-    assert map_stages.read_markers(str(tmp_path / "none"), "ingest") == {}
+    assert read(tmp_path / "none") == {}
 
 
 def test_each_name_has_its_own_parts(tmp_path):
     for name in ("ingest", "ingest-2", "in.est", "encode"):
-        map_stages.write_marker(str(tmp_path), name, 7, {"name": name})
+        mark(tmp_path, 7, name, name=name)
     for name in ("ingest", "ingest-2", "in.est", "encode"):
-        assert map_stages.read_markers(str(tmp_path), name) == {7: {"name": name}}
+        assert read(tmp_path, name) == {7: name}
 
 
 def test_a_repeated_part_has_its_latest_result(tmp_path):
-    map_stages.write_marker(str(tmp_path), "ingest", 0, {"rows": 1})
-    map_stages.write_marker(str(tmp_path), "ingest", 0, {"rows": 2})
-    assert map_stages.read_markers(str(tmp_path), "ingest") == {0: {"rows": 2}}
+    for rows in (1, 2):
+        mark(tmp_path, 0, {"rows": rows})
+    assert read(tmp_path) == {0: {"rows": 2}}
 
 
 def test_an_incomplete_marker_is_ignored(tmp_path):
-    map_stages.write_marker(str(tmp_path), "ingest", 0, {})
+    mark(tmp_path, 0, {})
     folder = tmp_path / "_work/receipts"
     assert [path.name for path in folder.iterdir()] == ["ingest-000000.json"]
     (folder / "ingest-000001.json.0a1b2c3d.tmp").write_text("{")
     (folder / "ingest-000001.json.0a1b2c3d.tmp.json").write_text("{")
-    assert map_stages.read_markers(str(tmp_path), "ingest") == {0: {}}
+    for part, content in enumerate(("", "{", "[]", "{}", '{"key": "k"}'), start=2):
+        (folder / f"ingest-{part:06d}.json").write_text(content)
+    assert read(tmp_path) == {0: {}}
+
+
+def test_a_marker_whose_files_are_missing_or_of_another_size_does_not_count(tmp_path):
+    def work(part):
+        filesystem.write_bytes(f"{tmp_path}/tables/{part}", b"rows of a part")
+        return part
+
+    run(tmp_path, work, resumes=False)
+    (tmp_path / "tables/1").write_bytes(b"")
+    (tmp_path / "tables/2").unlink()
+    _, fresh = run(tmp_path, work, resumes=True)
+    assert fresh == [1, 2]
+    assert {path.read_bytes() for path in tmp_path.glob("tables/*")} == {b"rows of a part"}
+
+
+def test_a_task_left_by_a_killed_job_writes_nothing(tmp_path):
+    spec = OutputSpec("score", str(tmp_path), {}, {}, owns=("_work", "tables"))
+    with open_output(spec) as output:
+        output.begin()
+        stages = MapStages(output, num_workers="auto", max_wait_minutes=10)
+    with pytest.raises(JobError, match="another job has taken the directory over"):
+        stages.run(
+            "score",
+            lambda part: filesystem.write_bytes(f"{tmp_path}/tables/{part}", b"late"),
+            SIZES,
+            unit="rows",
+        )
+    assert filesystem.listing(str(tmp_path)) == ["started.json"]
 
 
 def test_a_marker_is_published_at_once(tmp_path, monkeypatch):
@@ -112,16 +160,16 @@ def test_a_marker_is_published_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(
         filesystem, "write_bytes", lambda uri, content: published.append((uri, content))
     )
-    map_stages.write_marker(str(tmp_path), "ingest", 3, {"rows": 1})
+    mark(tmp_path, 3, {"rows": 1})
     ((uri, content),) = published
     assert uri == f"{tmp_path}/_work/receipts/ingest-000003.json"
-    assert json.loads(content) == {"rows": 1}
+    assert json.loads(content) == {"key": "k", "files": {}, "result": {"rows": 1}}
     assert not list(tmp_path.iterdir())
 
 
 def test_sixteen_are_read_at_a_time(tmp_path, monkeypatch):
     for part in range(32):
-        map_stages.write_marker(str(tmp_path), "ingest", part, {})
+        mark(tmp_path, part, {})
     together, read_bytes = threading.Barrier(16, timeout=20), filesystem.read_bytes
 
     def wait_and_read(uri):
@@ -129,15 +177,15 @@ def test_sixteen_are_read_at_a_time(tmp_path, monkeypatch):
         return read_bytes(uri)
 
     monkeypatch.setattr(filesystem, "read_bytes", wait_and_read)
-    assert len(map_stages.read_markers(str(tmp_path), "ingest")) == 32
+    assert len(read(tmp_path)) == 32
 
 
-def test_an_unreadable_marker_is_an_error(tmp_path, monkeypatch):
-    map_stages.write_marker(str(tmp_path), "ingest", 0, {})
+def test_a_marker_that_may_not_be_read_is_an_error(tmp_path, monkeypatch):
+    mark(tmp_path, 0, {})
 
     def fail(uri):
         raise PermissionError(uri)
 
     monkeypatch.setattr(filesystem, "read_bytes", fail)
     with pytest.raises(PermissionError):
-        map_stages.read_markers(str(tmp_path), "ingest")
+        read(tmp_path)

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import new_package
 from mlflow import MlflowClient
+from stages import run_stage
 from test_evaluated_rows import Runs, by_tens, tens
 
 from sentiflow.config import settings
@@ -35,7 +36,7 @@ def evaluate(finished_run, tmp_path):
         config = settings.load(
             finished_run / "config.yaml", [f"evaluate.output_uri={report}", *overrides]
         )
-        record = evaluation.run(config, Recorder(), overwrite=True)
+        record = run_stage(evaluation, config, Recorder(), overwrite=True)
         listed = {item["path"] for item in record["files"]}
         assert listed == {
             str(path.relative_to(report))
@@ -161,7 +162,7 @@ def test_a_corpus_with_neutral_texts_is_evaluated_with_three_labels(
     scored = tmp_path / "scored"
     overrides = [f"score.corpus={csv}", f"score.output_uri={scored}"]
     config = settings.load(finished_run / "config.yaml", overrides)
-    score.run(config, Recorder(), resources=resources, overwrite=False)
+    run_stage(score, config, Recorder(), resources=resources)
     found = evaluate(f"evaluate.scored_uri={scored}", "evaluate.neutral_margin=0.2")
     assert list(found["figures"]) == ["all"]
     three = found["three_class"]["all"]
@@ -172,7 +173,7 @@ def test_a_corpus_with_neutral_texts_is_evaluated_with_three_labels(
     with_texts = tmp_path / "with_texts"
     overrides[1] = f"score.output_uri={with_texts}"
     config = settings.load(finished_run / "config.yaml", [*overrides, "score.keep_columns=[text]"])
-    score.run(config, Recorder(), resources=resources, overwrite=False)
+    run_stage(score, config, Recorder(), resources=resources)
     assert evaluate(f"evaluate.scored_uri={with_texts}")["slices"]
 
 
@@ -187,7 +188,7 @@ def test_predictions_without_labels_are_refused_before_anything_is_written(finis
     overrides = [f"evaluate.scored_uri={scored}", f"evaluate.output_uri={tmp_path}/report"]
     config = settings.load(finished_run / "config.yaml", overrides)
     with pytest.raises(UserError, match="has no labelled row that the model was not trained on"):
-        evaluation.run(config, Recorder(), overwrite=False)
+        run_stage(evaluation, config, Recorder())
     assert not (tmp_path / "report").exists()
 
 
@@ -199,7 +200,7 @@ def test_rows_that_the_model_was_trained_on_are_left_out(
     scored = tmp_path / "scored"
     overrides = [f"score.corpus={sample_csv}", f"score.output_uri={scored}"]
     config = settings.load(finished_run / "config.yaml", overrides)
-    score.run(config, Recorder(), resources=resources, overwrite=False)
+    run_stage(score, config, Recorder(), resources=resources)
     found = evaluate(f"evaluate.scored_uri={scored}", "evaluate.behavior=false")
     whole = json.loads((finished_run / "run/report/metrics.json").read_text())
     assert found["figures"]["all"]["num_rows"] == whole["figures"]["test"]["num_rows"]

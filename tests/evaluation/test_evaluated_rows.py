@@ -5,9 +5,10 @@ import shutil
 import numpy as np
 import pyarrow as pa
 import pytest
+from stages import publish
 
 from sentiflow.data import manifest
-from sentiflow.data.manifest import OutputSpec
+from sentiflow.data.outputs import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.evaluation import evaluated_rows
 from sentiflow.evaluation.evaluated_rows import Scored
@@ -52,7 +53,7 @@ class Runs:
             path = f"tweets/split={kind}/part-0.parquet"
             files += filesystem.write_part(uri, path, table.filter(pa.array(split == kind)))
         spec = OutputSpec("prepare", uri, settings, {"csv": csv or csv_input()})
-        manifest.publish(spec, counts={}, files=files, seconds=0)
+        publish(spec, files=files)
         return uri
 
     def train(self, name, prepared, *, init_from=None, **settings):
@@ -63,9 +64,9 @@ class Runs:
         spec = OutputSpec("train", uri, {"seed": 0} | settings, inputs)
         training = {"uri": uri, "fingerprint": spec.fingerprint}
         model = OutputSpec("model", join(uri, "model"), {}, {"training": training})
-        made = manifest.publish(model, counts={}, files=[], seconds=0)
+        made = publish(model)
         more = {"model_fingerprint": made["fingerprint"]}
-        manifest.publish(spec, counts={}, files=[], seconds=0, **more)
+        publish(spec, **more)
         return uri
 
     def score(self, name, corpus, trained, *, split=None, label=None, wrong=(), rows=None, **more):
@@ -98,7 +99,7 @@ class Runs:
             corpus = manifest.reference(corpus, manifest.read(corpus))
         settings = {"text_column": "text", "keep_columns": list(more), "format": {}}
         spec = OutputSpec("score", uri, settings, {"model": model, "corpus": corpus})
-        manifest.publish(spec, counts={}, files=files, seconds=0)
+        publish(spec, files=files)
         return str(self.folder / name)
 
     def run(self, name, *, split=None, prepare=None, train=None, **score):

@@ -8,12 +8,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import yaml
+from stages import begin, publish
 from typer.testing import CliRunner
 
 from sentiflow.cli.app import app
 from sentiflow.config import settings
 from sentiflow.data import manifest
-from sentiflow.data.manifest import OutputSpec
+from sentiflow.data.outputs import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.evaluation import promotion
 from sentiflow.models.package import ModelPackage
@@ -50,7 +51,7 @@ def prepared(tmp_path_factory, good) -> str:
     labels = ModelPackage.load(good).score(pa.array(TEXTS)).prediction.tolist()
     labels[3] = 1 - labels[3]
     spec = OutputSpec("prepare", uri, {}, {}, owns=("tweets",))
-    manifest.begin(spec)
+    begin(spec)
     parts = [
         ("test/part-0", [*TEXTS[:5], "neither"], [*labels[:5], NEUTRAL]),
         ("test/part-1", [*TEXTS[5:], "unknown"], [*labels[5:], UNLABELLED]),
@@ -61,7 +62,7 @@ def prepared(tmp_path_factory, good) -> str:
     for name, texts, numbers in parts:
         table = pa.table({"text": texts, "label": pa.array(numbers, pa.int8())})
         files += filesystem.write_part(uri, f"tweets/split={name}.parquet", table)
-    manifest.publish(spec, counts={}, files=files, seconds=0)
+    publish(spec, files=files)
     return uri
 
 
@@ -214,8 +215,8 @@ def test_no_rows_to_compare_by_give_one_clear_line(config, register, good, tmp_p
     with pytest.raises(UserError, match=r"train\.prepared_uri: .*absent has no manifest"):
         promotion.promote(settings.load(config, elsewhere))
     spec = OutputSpec("prepare", str(tmp_path / "empty"), {}, {})
-    manifest.begin(spec)
-    manifest.publish(spec, counts={}, files=[], seconds=0)
+    begin(spec)
+    publish(spec)
     with pytest.raises(UserError, match="no labelled row in its test split"):
         promotion.promote(settings.load(config, [f"train.prepared_uri={tmp_path}/empty"]))
     assert aliases(config) == {CANDIDATE: 1}

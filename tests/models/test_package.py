@@ -129,8 +129,7 @@ def forge(saved, **contents):
     hashes = {item["path"]: item["sha256"] for item in record["files"]}
     content = {"fingerprint": manifest.fingerprint([hashes[name] for name in FILES])}
     record["inputs"]["content"] = content
-    spec = manifest.OutputSpec("model", saved, record["settings"], record["inputs"])
-    record["fingerprint"] = spec.fingerprint
+    record["fingerprint"] = manifest.identify("model", record["settings"], record["inputs"])
     filesystem.write_bytes(f"{saved}/manifest.json", json.dumps(record).encode())
 
 

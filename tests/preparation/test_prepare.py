@@ -12,10 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import new_package
+from stages import look, run_stage
 
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
-from sentiflow.data import manifest, schema
+from sentiflow.data import schema
+from sentiflow.data.outputs import State, find_status
 from sentiflow.errors import UserError
 from sentiflow.preparation import prepare as preparation
 from sentiflow.tracking.recording import Recorder
@@ -51,7 +53,7 @@ def prepare(folder, files, form, **chosen):
         "prepare": {"csv": str(files), "vocabulary": {"min_count": 1}} | chosen,
     }
     config = settings.resolve(settings.validate(raw, source="test"))
-    record = preparation.run(config, Recorder(), resources=HERE, overwrite=False)
+    record = run_stage(preparation, config, Recorder(), resources=HERE)
     counts = record["counts"]
     assert counts["rows_read"] == counts["accepted"] + counts["rejected"] + counts["left_out"]
     assert counts["left_out"] == sum(counts["left_out_by_reason"].values())
@@ -393,17 +395,13 @@ def test_vectors_come_from_a_file_and_a_changed_file_is_refused(tmp_path, vector
     raw["vocabulary"]["vectors"] = str(moved)
     whole = {"name": "test", "output_uri": str(tmp_path / "run"), "format": PLAIN, "prepare": raw}
     config = settings.resolve(settings.validate(whole, source="test"))
-    assert (
-        manifest.find_status(preparation.describe_output(config)).state is manifest.State.DIFFERENT
-    )
+    assert find_status(preparation.describe_output(config)).state is State.DIFFERENT
     raw["vocabulary"].pop("min_count")
     config = settings.resolve(settings.validate(whole, source="test"))
-    assert (
-        manifest.find_status(preparation.describe_output(config)).state is manifest.State.COMPLETE
-    )
+    assert find_status(preparation.describe_output(config)).state is State.COMPLETE
     moved.write_text("good 1 2\nbad -1 2\nday 0 4\n")
     with pytest.raises(UserError, match=r"another vectors: .*/vectors\.txt there, .*/moved\.txt"):
-        manifest.check(preparation.describe_output(config))
+        look(preparation.describe_output(config))
 
 
 def test_vectors_come_from_a_model_package(tmp_path, resources):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import duckdb
 import numpy as np
@@ -18,17 +19,19 @@ import pytest
 import torch
 import yaml
 from conftest import PROJECT, write_config
+from stages import begin, look, mark_unfinished
 from test_resume import busy_workers
 
 from sentiflow import pipeline
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
 from sentiflow.config.sections import ScoreSettings
-from sentiflow.data import corpus, manifest, sample
+from sentiflow.data import input_files, manifest, sample
+from sentiflow.data.outputs import OutputSpec
 from sentiflow.errors import JobError, UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.scoring import score as scoring
-from sentiflow.scoring.job import Job, PreviousRun
+from sentiflow.scoring.job import PreviousRun
 from sentiflow.storage import filesystem
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -212,72 +215,28 @@ def test_parts_of_an_abandoned_incremental_scoring_are_removed(
     score(config)
     before = times(tmp_path)
     days = f"score.corpus=[{corpora}/day-0.csv,{corpora}/day-1.csv]"
-    manifest.begin(scoring.describe_output(settings.load(config, [days])), resumable=True)
+    begin(scoring.describe_output(settings.load(config, [days])))
     filesystem.write_bytes(f"{tmp_path}/run/scored/predictions/part-00004.parquet", b"half")
     assert not score(config).ran
     assert times(tmp_path) == before
 
 
-def leave_unfinished(folder, config, *overrides, key="another model"):
-    """Make a finished scoring look like one that was killed at its end."""
-    score(config, *overrides)
-    os.remove(folder / "run/scored/manifest.json")
-    manifest._write_started(scoring.describe_output(settings.load(config)), key)
-
-
-def test_an_unfinished_scoring_with_another_model_is_replaced_with_overwrite_only(
-    tmp_path, corpora, finished_run, resources
+@pytest.mark.parametrize("other", ["model", "corpus"])
+def test_an_unfinished_scoring_of_something_else_is_replaced_with_overwrite_only(
+    tmp_path, corpora, finished_run, resources, other
 ):
     config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    leave_unfinished(tmp_path, config)
-    with pytest.raises(UserError, match="unfinished run of other settings"):
+    score(config)
+    spec = scoring.describe_output(settings.load(config))
+    changed = spec.inputs | {other: spec.inputs[other] | {"fingerprint": "other"}}
+    if other == "corpus":
+        changed["corpus"] = input_files.as_found([f"{corpora}/day-1.csv"])
+    mark_unfinished(replace(spec, inputs=changed), precision="fp32")
+    with pytest.raises(UserError, match=f"unfinished run of other settings .another {other}"):
         score(config)
     assert len(times(tmp_path)) == 4
     score(config, overwrite=True)
     assert len(table(tmp_path)) == 10_000
-
-
-def test_an_unfinished_scoring_of_another_corpus_is_replaced_with_overwrite_only(
-    tmp_path, corpora, finished_run, resources
-):
-    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    spec = scoring.describe_output(settings.load(config))
-    leave_unfinished(tmp_path, config, key=manifest.fingerprint([scoring.key_of(spec), "fp32"]))
-    scoring._save_begun(spec, "fp32")
-    with pytest.raises(UserError, match="unfinished run of another corpus"):
-        score(config, f"score.corpus={corpora}/day-1.csv")
-    assert len(times(tmp_path)) == 4
-    score(config, f"score.corpus={corpora}/day-1.csv", overwrite=True)
-    assert len(table(tmp_path)) == 10_000
-
-
-def test_a_task_left_by_a_killed_run_writes_nothing_into_the_directory_of_another(
-    tmp_path, corpora, finished_run
-):
-    from sentiflow.scoring import scored_parts
-
-    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    spec = scoring.describe_output(settings.load(config))
-    source = corpus.open_csv(
-        [f"{corpora}/day-0.csv"],
-        settings=settings.load(config).score.format,
-        rows_per_part=ROWS_PER_FILE,
-        unpack_to="",
-    )
-    job = Job(
-        source=source,
-        settings=settings.load(config).score,
-        precision="fp32",
-        on_gpu=False,
-        model_uri=spec.inputs["model"]["uri"],
-        model_fingerprint=spec.inputs["model"]["fingerprint"],
-        first_part=0,
-        max_failed=0,
-        run_key="an older run",
-    )
-    with pytest.raises(JobError, match="another run has taken it over"):
-        scored_parts.score(0, job)
-    assert not list((tmp_path / "run/scored").rglob("*.parquet"))
 
 
 def test_an_invalid_request_deletes_nothing_even_with_overwrite(
@@ -465,24 +424,20 @@ def test_a_model_that_is_replaced_while_it_scores_ends_the_job(
 
 
 def test_a_resumed_scoring_keeps_its_precision(tmp_path):
-    spec = manifest.OutputSpec(
-        "score", str(tmp_path), {}, {"model": {"fingerprint": "c5f0"}}, owns=()
-    )
+    spec = OutputSpec("score", str(tmp_path), {}, {"model": {"fingerprint": "c5f0"}}, owns=())
     with_gpu, without = Resources(2, 1, 1, 2), Resources(2, 0, 1, 2)
 
-    def choose(resources, *, previous=None, **score):
-        begun = scoring._read_begun(spec)
-        return scoring._choose_precision(
-            spec, previous or PreviousRun(), begun, ScoreSettings(**score), resources
-        )
+    def choose(resources, *, previous=None, model="c5f0", **score):
+        output = look(replace(spec, inputs={"model": {"fingerprint": model}}))
+        score, previous = ScoreSettings(**score), previous or PreviousRun()
+        return scoring._choose_precision(output, previous, score, resources)
 
     assert (choose(with_gpu), choose(without)) == ("bf16", "fp32")
     assert choose(with_gpu, gpus_per_worker=0) == "fp32"
     assert choose(without, previous=PreviousRun(precision="bf16")) == "bf16"
-    for key, expected in ((scoring.key_of(spec), "bf16"), ("of another model", "fp32")):
-        begun = json.dumps({"key": key, "precision": "bf16"}).encode()
-        filesystem.write_bytes(f"{tmp_path}/{scoring._BEGUN}", begun)
-        assert choose(without) == expected
+    mark_unfinished(spec, precision="bf16")
+    assert choose(without) == "bf16"
+    assert choose(without, model="another") == "fp32"
     assert choose(without, precision="fp32") == "fp32"
 
 

@@ -18,7 +18,7 @@ from sentiflow import pipeline
 from sentiflow.cli.app import app
 from sentiflow.config import settings
 from sentiflow.data import manifest
-from sentiflow.data.manifest import OutputSpec
+from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.errors import JobError, UserError
 from sentiflow.tracking import recording
 
@@ -231,15 +231,14 @@ def make_stage(during) -> types.SimpleNamespace:
     def describe_output(config):
         return OutputSpec("evaluate", config.evaluate.output_uri, {}, {})
 
-    def run(config, recorder, *, overwrite):
-        spec = describe_output(config)
-        manifest.begin(spec, overwrite=overwrite)
+    def run(config, output, recorder):
+        output.begin()
         recorder.log_metrics({"test/accuracy": 0.5})
         recorder.flush()
         during()
         recorder.log_series([(1, {"step/loss": 1.0})])
         recorder.log_metrics({"test/loss": 0.25})
-        return manifest.publish(spec, counts={}, files=[], seconds=1, run=recorder.describe())
+        return output.publish(counts={}, files=[], seconds=1, run=recorder.describe())
 
     return types.SimpleNamespace(describe_output=describe_output, run=run)
 
@@ -255,7 +254,7 @@ def test_a_server_that_is_back_at_the_end_of_a_stage_gets_what_it_missed(
 ):
     caplog.set_level("INFO", "sentiflow")
 
-    original = manifest.publish
+    original = Output.publish
 
     def publish(*arguments, **options):
         record = original(*arguments, **options)
@@ -263,7 +262,7 @@ def test_a_server_that_is_back_at_the_end_of_a_stage_gets_what_it_missed(
         server.start()
         return record
 
-    monkeypatch.setattr(manifest, "publish", publish)
+    monkeypatch.setattr(Output, "publish", publish)
     run_stage(tmp_path, sample_csv, server.uri, server.kill, monkeypatch)
     (run,) = runs(server, "evaluate", "test")
     assert run.info.status == "FINISHED"

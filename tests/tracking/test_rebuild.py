@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from stages import publish as complete
 from typer.testing import CliRunner
 
 from sentiflow.cli.app import app
 from sentiflow.data import manifest
-from sentiflow.data.manifest import OutputSpec
+from sentiflow.data.outputs import OutputSpec
 from sentiflow.errors import JobError, UserError
 from sentiflow.models.package_files import FILES
 from sentiflow.storage import filesystem
@@ -69,7 +70,7 @@ def publish(uri: str, stage: str, inputs: dict, run: dict | None, **details: obj
     spec = OutputSpec(stage, uri, {"seed": 3}, inputs)
     filesystem.write_bytes(f"{uri}/report.html", b"page")
     files = [{"path": "report.html", "rows": None, "bytes": 4}]
-    return manifest.publish(spec, counts={}, files=files, seconds=10, run=run, **details)
+    return complete(spec, files=files, seconds=10, run=run, **details)
 
 
 def publish_run(output: str, *, model: str | None = None) -> dict[str, dict]:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import PROJECT, write_config
 from safetensors.torch import load_file
+from stages import begin
 
 from sentiflow import pipeline
 from sentiflow.cluster.resources import Resources, count_train_workers
@@ -157,7 +158,7 @@ def test_one_worker_may_resume_a_training_of_two(
     """Take the last but one checkpoint of the pair, as if they had been killed then."""
     folder, _ = undisturbed_pair
     config = settings.load(configure(tmp_path, prepared))
-    manifest.begin(training.describe_output(config), resumable=True)
+    begin(training.describe_output(config))
     ours, theirs = (str(f / "run/trained/checkpoints") for f in (tmp_path, folder))
     step = checkpoints.list_steps(theirs)[-2]
     checkpoints.save(ours, checkpoints.load(theirs, step))

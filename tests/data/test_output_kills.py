@@ -6,9 +6,10 @@ import shutil
 
 import pytest
 from pyarrow import fs
+from stages import look
 
 from sentiflow.data import manifest
-from sentiflow.data.manifest import State
+from sentiflow.data.outputs import State, find_status
 from sentiflow.storage import filesystem
 
 
@@ -26,7 +27,9 @@ class Faults:
     def __init__(self, monkeypatch):
         self.after = None
         self.really_delete, self.really_write = filesystem.delete, filesystem.write_bytes
+        self.really_move = filesystem.move
         monkeypatch.setattr(filesystem, "delete", self.delete)
+        monkeypatch.setattr(filesystem, "move", self.move)
         monkeypatch.setattr(filesystem, "write_bytes", self.write_bytes)
 
     def survives(self, parts, *, after, made=None):
@@ -59,6 +62,10 @@ class Faults:
         self.step()
         self.really_delete(uri)
 
+    def move(self, uri, to):
+        self.step()
+        self.really_move(uri, to)
+
     def write_bytes(self, uri, content):
         self.step()
         half = f"{uri}.0a1b2c3d.tmp"
@@ -83,34 +90,36 @@ def resuming(spec):
 TABLES = ("tables/0", "tables/1")
 
 
-def work(spec):
+def work(output):
     """Make the parts that have no marker yet, and yield them; all files hold the spec's mark."""
-    mark = spec.fingerprint.encode()
-    manifest.begin(spec, overwrite=True, resumable=True)
+    mark = output.spec.fingerprint.encode()
+    output.begin()
     for table in TABLES:
-        marker = f"{spec.uri}/_work/marker-of-{table[-1]}"
+        marker = f"{output.uri}/_work/marker-of-{table[-1]}"
         if filesystem.exists(marker):
             assert filesystem.read_bytes(marker) == mark, "a marker of other settings was believed"
         else:
-            filesystem.write_bytes(f"{spec.uri}/{table}", mark)
+            filesystem.write_bytes(f"{output.uri}/{table}", mark)
             filesystem.write_bytes(marker, mark)
             yield table
 
 
 def run(spec):
     """Do what the pipeline does with a stage; yield the parts that are made."""
-    if manifest.find_status(spec).state is State.COMPLETE:
-        manifest.clean_up(spec)
+    output = look(spec, overwrite=True)
+    if output.is_complete:
+        output.clean_up()
         return
-    yield from work(spec)
+    yield from work(output)
     files = [{"path": table, "rows": 1, "bytes": 16} for table in TABLES]
-    manifest.publish(spec, counts={}, files=files, seconds=0)
+    output.publish(counts={}, files=files, seconds=0)
 
 
 def refuse(spec):
     """Do what a stage does that finds, after some work, that it cannot succeed."""
-    yield from work(spec)
-    manifest.roll_back(spec)
+    output = look(spec, overwrite=True)
+    yield from work(output)
+    output.roll_back()
 
 
 def kill_everywhere(start, faults, folder, follow, *, lay=lambda: None):
@@ -135,7 +144,7 @@ def check_honest(spec):
 def check_whole(spec, *, guests=()):
     """The directory is complete, and holds what its manifest lists and no more."""
     check_honest(spec)
-    assert manifest.find_status(spec).state is State.COMPLETE
+    assert find_status(spec).state is State.COMPLETE
     assert filesystem.listing(spec.uri) == sorted(["manifest.json", *guests, *TABLES])
 
 
@@ -174,17 +183,45 @@ def test_no_part_is_made_twice_however_often_a_run_is_killed(resuming, faults, f
 
 def test_a_complete_directory_stays_complete_during_clean_up(resuming, faults, folder):
     def follow():
-        if manifest.find_status(resuming()).state is not State.COMPLETE:
+        if find_status(resuming()).state is not State.COMPLETE:
             return
         for after in itertools.count():
             survived = faults.survives(run(resuming()), after=after, made=(made := []))
             assert made == []
-            assert manifest.find_status(resuming()).state is State.COMPLETE
+            assert find_status(resuming()).state is State.COMPLETE
             check_honest(resuming())
             if survived:
                 return
 
     kill_everywhere(lambda: run(resuming()), faults, folder, follow)
+
+
+def test_an_earlier_result_is_whole_until_the_new_one_is(resuming, faults, folder):
+    """Whatever step a replacement is killed at, a reader finds one of the two results, whole."""
+    found = set()
+
+    def lay():
+        list(run(resuming(seed=1)))
+
+    def follow():
+        record = manifest.read(str(folder))
+        assert manifest.require(str(folder), stage="prepare", setting="", check_files=True)
+        check_honest(resuming())
+        found.add(record["fingerprint"])
+
+    kill_everywhere(lambda: run(resuming()), faults, folder, follow, lay=lay)
+    assert found == {resuming(seed=1).fingerprint, resuming().fingerprint}
+
+
+def test_a_killed_replacement_is_resumed(resuming, faults, folder):
+    for after in range(9, 40):
+        shutil.rmtree(folder, ignore_errors=True)
+        list(run(resuming(seed=1)))
+        made = []
+        while not faults.survives(run(resuming()), after=after, made=made):
+            pass
+        assert sorted(made) == list(TABLES)
+        check_whole(resuming())
 
 
 def test_another_file_in_the_directory_survives_every_kill(resuming, faults, folder):
@@ -201,7 +238,7 @@ def test_another_file_in_the_directory_survives_every_kill(resuming, faults, fol
 
 def test_a_run_killed_during_roll_back_is_not_resumed(resuming, faults, folder):
     def follow():
-        assert manifest.find_status(resuming()).state in (State.ABSENT, State.UNFINISHED)
+        assert find_status(resuming()).state in (State.ABSENT, State.UNFINISHED)
         list(run(resuming()))
         check_whole(resuming())
 
@@ -219,5 +256,5 @@ def test_a_run_killed_during_roll_back_can_be_rolled_back(resuming, faults, fold
 def test_cleaning_up_a_clean_directory_changes_nothing(resuming, folder):
     list(run(resuming()))
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    manifest.clean_up(resuming())
+    look(resuming()).clean_up()
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before

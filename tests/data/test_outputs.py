@@ -2,15 +2,26 @@
 
 import itertools
 import json
+import os
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stages import begin, look, publish
 
 from sentiflow.data import manifest
-from sentiflow.data.manifest import OutputSpec, State, fingerprint
-from sentiflow.errors import UserError
+from sentiflow.data.manifest import fingerprint
+from sentiflow.data.outputs import (
+    LIBRARIES,
+    OutputSpec,
+    State,
+    Status,
+    find_status,
+    list_files,
+    open_output,
+)
+from sentiflow.errors import JobError, UserError
 from sentiflow.storage import filesystem
 
 SETTINGS = settings(max_examples=100, deadline=None)
@@ -30,9 +41,9 @@ def fill(folder, *names):
 
 def finish(spec):
     """Do what a stage does from its beginning to its manifest."""
-    manifest.begin(spec, overwrite=True)
-    filesystem.write_bytes(f"{spec.uri}/tables/part-0.parquet", b"rows")
-    return manifest.publish(
+    output = begin(spec, overwrite=True)
+    filesystem.write_bytes(f"{output.uri}/tables/part-0.parquet", b"rows")
+    return publish(
         spec,
         counts={"rows": 1},
         files=[{"path": "tables/part-0.parquet", "rows": 1, "bytes": 4}],
@@ -76,17 +87,17 @@ def test_a_spec_is_identified_by_stage_settings_and_inputs_alone(spec):
 
 
 def test_a_new_directory_is_absent(spec, folder):
-    assert manifest.find_status(spec()).state is State.ABSENT
+    assert find_status(spec()).state is State.ABSENT
     folder.mkdir()
-    assert manifest.find_status(spec()).state is State.ABSENT
+    assert find_status(spec()).state is State.ABSENT
 
 
 def test_a_directory_goes_from_absent_over_unfinished_to_complete(spec):
-    manifest.begin(spec())
-    assert manifest.find_status(spec()).state is State.UNFINISHED
+    begin(spec())
+    assert find_status(spec()).state is State.UNFINISHED
     assert manifest.read(spec().uri) is None
-    record = manifest.publish(spec(), counts={}, files=[], seconds=0)
-    assert manifest.find_status(spec()) == manifest.Status(State.COMPLETE)
+    record = publish(spec())
+    assert find_status(spec()) == Status(State.COMPLETE)
     assert manifest.read(spec().uri) == json.loads(json.dumps(record))
     assert filesystem.listing(spec().uri) == ["manifest.json"]
 
@@ -94,10 +105,10 @@ def test_a_directory_goes_from_absent_over_unfinished_to_complete(spec):
 def test_the_manifest_records_files_settings_and_inputs(spec):
     record = finish(spec())
     assert record["fingerprint"] == spec().fingerprint
-    assert (record["stage"], record["format_version"], record["seconds"]) == ("prepare", 1, 1.235)
+    assert (record["stage"], record["format_version"], record["seconds"]) == ("prepare", 2, 1.235)
     assert (record["counts"], record["note"]) == ({"rows": 1}, "more")
     assert record["inputs"]["csv"] == {"fingerprint": "c5f0", "uri": "/in/tweets.csv"}
-    assert record["versions"].keys() == {"sentiflow", *manifest.LIBRARIES}
+    assert record["versions"].keys() == {"sentiflow", *LIBRARIES}
     assert manifest.reference("/made", record) == {
         "uri": "/made",
         "fingerprint": spec().fingerprint,
@@ -107,16 +118,17 @@ def test_the_manifest_records_files_settings_and_inputs(spec):
 def test_the_output_of_another_stage_is_never_replaced(spec):
     finish(spec())
     before = filesystem.listing(spec().uri)
-    for act in (manifest.check, manifest.begin):
+    for act in (look, begin):
         with pytest.raises(UserError, match="holds files that are not from train"):
             act(spec(stage="train"), overwrite=True)
     assert filesystem.listing(spec().uri) == before
 
 
-def test_files_are_recorded_in_the_order_of_their_paths(spec):
-    manifest.begin(spec())
-    files = [{"path": path, "rows": 1, "bytes": 1} for path in ("b", "a/2", "a/1")]
-    record = manifest.publish(spec(), counts={}, files=files, seconds=0)
+def test_files_are_recorded_in_the_order_of_their_paths(spec, folder):
+    begin(spec())
+    fill(folder, "a/1", "a/2", "b")
+    files = [{"path": path, "rows": 1, "bytes": len(path)} for path in ("b", "a/2", "a/1")]
+    record = publish(spec(), files=files)
     assert [item["path"] for item in record["files"]] == ["a/1", "a/2", "b"]
 
 
@@ -132,22 +144,22 @@ def test_files_are_recorded_in_the_order_of_their_paths(spec):
 )
 def test_a_difference_is_named_and_refused_unless_it_is_to_be_replaced(spec, change, difference):
     finish(spec())
-    assert manifest.find_status(spec(**change)) == manifest.Status(State.DIFFERENT, (difference,))
+    assert find_status(spec(**change)) == Status(State.DIFFERENT, (difference,))
     before = filesystem.listing(spec().uri)
-    for act in (manifest.check, manifest.begin):
+    for act in (look, begin):
         with pytest.raises(UserError) as error:
             act(spec(**change))
         assert difference in str(error.value)
         assert "--overwrite" in str(error.value)
     assert filesystem.listing(spec().uri) == before
-    manifest.check(spec(**change), overwrite=True)
+    look(spec(**change), overwrite=True)
     finish(spec(**change))
-    assert manifest.find_status(spec(**change)).state is State.COMPLETE
+    assert find_status(spec(**change)).state is State.COMPLETE
 
 
 def test_every_difference_is_named(spec):
     finish(spec())
-    found = manifest.find_status(spec(seed=3, csv="0000", split={"kind": "user"}))
+    found = find_status(spec(seed=3, csv="0000", split={"kind": "user"}))
     assert len(found.differences) == 3
 
 
@@ -155,24 +167,34 @@ def test_moving_an_input_is_no_difference(spec):
     finish(spec())
     moved = spec()
     moved.inputs["csv"]["uri"] = "/moved/tweets.csv"
-    assert manifest.find_status(moved).state is State.COMPLETE
+    assert find_status(moved).state is State.COMPLETE
 
 
 def test_other_files_are_refused_and_never_deleted(spec, folder):
     fill(folder, "thesis.docx", "tables/mine.parquet")
-    assert manifest.find_status(spec()).state is State.NOT_OURS
-    for act, overwrite in itertools.product((manifest.check, manifest.begin), (False, True)):
+    assert find_status(spec()).state is State.NOT_OURS
+    for act, overwrite in itertools.product((look, begin), (False, True)):
         with pytest.raises(UserError, match="holds files that are not from prepare: choose"):
             act(spec(), overwrite=overwrite)
     assert filesystem.listing(str(folder)) == ["tables/mine.parquet", "thesis.docx"]
 
 
-def test_beginning_again_removes_what_the_stage_owns_and_nothing_else(spec, folder):
-    finish(spec())
-    fill(folder, "tables/part-1.parquet", "words.parquet", "tables2/a", "notes.txt")
-    manifest.begin(spec(seed=1), overwrite=True)
-    assert filesystem.listing(str(folder)) == ["notes.txt", "started.json", "tables2/a"]
-    assert manifest.find_status(spec()).state is State.UNFINISHED
+def test_a_replaced_result_stays_whole_until_the_new_one_is_complete(spec, folder):
+    before = finish(spec())
+    fill(folder, "notes.txt")
+    output = begin(spec(seed=1), overwrite=True)
+    fill(folder / "_next", "tables/part-1.parquet")
+    assert manifest.read(str(folder)) == json.loads(json.dumps(before))
+    assert find_status(spec()).state is State.COMPLETE
+    assert find_status(spec(seed=1)).state is State.DIFFERENT
+    files = [{"path": "tables/part-1.parquet", "rows": 1, "bytes": 21}]
+    output.publish(counts={}, files=files, seconds=0)
+    assert find_status(spec(seed=1)).state is State.COMPLETE
+    assert filesystem.listing(str(folder)) == [
+        "manifest.json",
+        "notes.txt",
+        "tables/part-1.parquet",
+    ]
 
 
 def test_half_written_files_of_a_killed_run_are_removed_and_other_temporary_ones_are_not(
@@ -180,49 +202,58 @@ def test_half_written_files_of_a_killed_run_are_removed_and_other_temporary_ones
 ):
     half = ["words.parquet.0a1b2c3d.tmp", "manifest.json.0a1b2c3d.tmp", "tables/a.0a1b2c3d.tmp"]
     mine = ["notes.txt.0a1b2c3d.tmp", "words.tmp", "deep/words.parquet.0a1b2c3d.tmp"]
-    manifest.begin(spec())
+    begin(spec())
     fill(folder, *half, *mine)
-    manifest.publish(spec(), counts={}, files=[], seconds=0)
+    publish(spec())
     assert filesystem.listing(str(folder)) == sorted([*mine, "manifest.json"])
 
 
 def test_publishing_keeps_the_listed_files_and_removes_what_else_the_stage_left(spec, folder):
-    manifest.begin(spec())
+    begin(spec())
     fill(folder, "tables/a.parquet", "tables/b.parquet", "words.parquet", "notes.txt")
-    files = [{"path": path, "rows": 1, "bytes": 1} for path in ("tables/b.parquet",)]
-    manifest.publish(spec(), counts={}, files=files, seconds=0)
+    files = [{"path": "tables/b.parquet", "rows": 1, "bytes": 16}]
+    publish(spec(), files=files)
     assert filesystem.listing(str(folder)) == ["manifest.json", "notes.txt", "tables/b.parquet"]
 
 
 def test_listed_files_have_their_path_in_the_directory_and_their_bytes(folder):
     fill(folder, "tables/x/b", "tables/a", "other")
-    assert manifest.list_files(str(folder), "tables") == [
+    assert list_files(str(folder), "tables") == [
         {"path": "tables/a", "rows": None, "bytes": 8},
         {"path": "tables/x/b", "rows": None, "bytes": 10},
     ]
-    assert manifest.list_files(str(folder), "none") == []
+    assert list_files(str(folder), "none") == []
 
 
-def test_an_unfinished_run_is_started_again_without_overwrite(spec, folder):
-    manifest.begin(spec())
+def test_an_unfinished_run_of_other_settings_is_replaced_with_overwrite_only(spec, folder):
+    begin(spec())
     fill(folder, "tables/half.parquet")
-    manifest.begin(spec(seed=1))
+    with pytest.raises(UserError, match=r"unfinished run of other settings \(seed: 0 there, 1 h"):
+        begin(spec(seed=1))
+    assert filesystem.listing(str(folder)) == ["started.json", "tables/half.parquet"]
+    assert not begin(spec(seed=1), overwrite=True).resumes
     assert filesystem.listing(str(folder)) == ["started.json"]
 
 
+def test_a_run_that_has_no_result_yet_is_replaced_without_overwrite(spec, folder):
+    begin(spec())
+    assert not begin(spec(seed=1)).resumes
+    assert find_status(spec(seed=1)).differences == ()
+
+
 def test_rolling_back_removes_the_files_of_the_run_and_nothing_else(spec, folder):
-    manifest.begin(spec())
+    begin(spec())
     fill(folder, "tables/half.parquet", "notes.txt")
-    manifest.roll_back(spec())
+    look(spec()).roll_back()
     assert filesystem.listing(str(folder)) == ["notes.txt"]
 
 
 def test_rolling_back_leaves_no_empty_directory(spec, folder):
-    manifest.begin(spec())
+    begin(spec())
     fill(folder, "tables/half.parquet", "words.parquet")
-    manifest.roll_back(spec())
+    look(spec()).roll_back()
     assert not folder.exists()
-    assert manifest.find_status(spec()).state is State.ABSENT
+    assert find_status(spec()).state is State.ABSENT
 
 
 @pytest.mark.parametrize(
@@ -232,28 +263,28 @@ def test_rolling_back_leaves_no_empty_directory(spec, folder):
         (b"\xff", "is not JSON: it is damaged"),
         (b"[]", "is not a manifest of sentiflow"),
         (b'{"name": "an app"}', "is not a manifest of sentiflow"),
-        (b'{"stage": "prepare", "format_version": 2}', "was written by a newer sentiflow: update"),
+        (b'{"stage": "prepare", "format_version": 3}', "was written by a newer sentiflow: update"),
     ],
 )
 def test_a_manifest_that_is_not_ours_is_refused_and_kept(spec, folder, content, problem):
     filesystem.write_bytes(str(folder / "manifest.json"), content)
-    for act in (manifest.find_status, manifest.check, manifest.begin):
+    for act in (find_status, look, begin):
         with pytest.raises(UserError) as error:
             act(spec())
         assert f"{folder}/manifest.json {problem}" in str(error.value)
     with pytest.raises(UserError):
-        manifest.begin(spec(), overwrite=True)
+        begin(spec(), overwrite=True)
     assert (folder / "manifest.json").read_bytes() == content
 
 
 @pytest.mark.parametrize(
     "content",
-    [b'{"stage": "prepare", "format_version": 1}', b'{"stage": "prepare", "format_version": "1"}'],
+    [b'{"stage": "prepare", "format_version": 2}', b'{"stage": "prepare", "format_version": "2"}'],
 )
 def test_a_manifest_without_its_parts_is_refused(spec, folder, content):
     filesystem.write_bytes(str(folder / "manifest.json"), content)
     with pytest.raises(UserError):
-        manifest.find_status(spec())
+        find_status(spec())
 
 
 def test_requiring_returns_the_manifest_of_a_complete_directory(spec, folder):
@@ -275,42 +306,162 @@ def test_requiring_names_the_setting_and_what_it_should_be(spec, folder):
     assert f"score.model_uri: {folder} is an output of prepare: name a f" in str(error.value)
 
 
-def test_an_unfinished_run_of_the_same_spec_is_resumed_if_resumable(spec, folder):
-    manifest.begin(spec())
+def test_an_unfinished_run_of_the_same_spec_is_resumed(spec, folder):
+    begin(spec())
     fill(folder, "tables/half.parquet")
-    assert manifest.begin(spec(), resumable=True) is True
+    assert begin(spec()).resumes
     assert filesystem.listing(str(folder)) == ["started.json", "tables/half.parquet"]
-    assert manifest.begin(spec()) is False
-    assert filesystem.listing(str(folder)) == ["started.json"]
 
 
-def test_a_new_directory_another_spec_and_a_finished_run_are_not_resumed(spec, folder):
-    assert manifest.begin(spec(), resumable=True) is False
+def test_details_of_a_run_are_there_when_it_is_resumed(spec):
+    look(spec()).begin(precision="bf16")
+    assert look(spec()).saved == {"precision": "bf16"}
+    assert look(spec(seed=1)).saved == {}
+
+
+def test_overwrite_restarts_a_run_that_was_begun_without_it_and_resumes_its_own(spec, folder):
+    begin(spec())
     fill(folder, "tables/half.parquet")
-    assert manifest.begin(spec(seed=1), resumable=True) is False
+    assert not begin(spec(), overwrite=True).resumes
     assert filesystem.listing(str(folder)) == ["started.json"]
+    assert begin(spec(), overwrite=True).resumes
     finish(spec())
-    assert manifest.begin(spec(), resumable=True) is False
-    assert filesystem.listing(str(folder)) == ["started.json"]
+    assert not begin(spec(seed=1), overwrite=True).resumes
+    assert begin(spec(seed=1), overwrite=True).resumes
+    assert not begin(spec(seed=2), overwrite=True).resumes
 
 
-def test_a_finished_directory_with_remaining_files_is_started_again(spec):
+def test_what_a_killed_run_left_beside_a_result_is_cleaned_up(spec, folder):
     finish(spec())
-    started = {"format_version": manifest.FORMAT_VERSION, "fingerprint": spec().fingerprint}
-    filesystem.write_bytes(f"{spec().uri}/started.json", json.dumps(started).encode())
-    assert manifest.begin(spec(), resumable=True) is False
-    assert filesystem.listing(spec().uri) == ["started.json"]
+    for started in (b"{}", b"{", b""):
+        fill(folder, "tables/old.parquet", "_next/tables/half.parquet")
+        filesystem.write_bytes(f"{spec().uri}/started.json", started)
+        assert look(spec()).is_complete
+        look(spec()).clean_up()
+        assert filesystem.listing(str(folder)) == ["manifest.json", "tables/part-0.parquet"]
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"\xff", b"[]", b"{}", b'{"format_version": 2, "fingerprint": "F"}']
-)
-def test_a_run_of_another_format_version_is_not_resumed(spec, folder, content):
-    written = content.replace(b"F", spec().fingerprint.encode())
-    filesystem.write_bytes(str(folder / "started.json"), written)
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b"{}"])
+def test_a_run_of_which_nothing_is_known_is_started_again(spec, folder, content):
+    filesystem.write_bytes(str(folder / "started.json"), content)
     fill(folder, "tables/half.parquet")
-    assert manifest.begin(spec(), resumable=True) is False
+    assert not begin(spec()).resumes
     assert filesystem.listing(str(folder)) == ["started.json"]
+
+
+def test_a_run_of_another_format_version_is_replaced_with_overwrite_only(spec, folder):
+    started = {"stage": "prepare", "fingerprint": "0123", "format_version": 1}
+    filesystem.write_bytes(str(folder / "started.json"), json.dumps(started).encode())
+    fill(folder, "tables/half.parquet")
+    with pytest.raises(UserError, match="written by another version of sentiflow"):
+        begin(spec())
+    assert not begin(spec(), overwrite=True).resumes
+    assert filesystem.listing(str(folder)) == ["started.json"]
+
+
+def test_a_result_of_format_version_1_is_read_and_replaced_with_overwrite_only(spec, folder):
+    record = finish(spec()) | {"format_version": 1}
+    filesystem.write_bytes(str(folder / "manifest.json"), json.dumps(record).encode())
+    assert manifest.require(str(folder), stage="prepare", setting="", check_files=True)
+    with pytest.raises(UserError, match=r"written by another version of sentiflow.*--overwrite"):
+        begin(spec())
+    with pytest.raises(UserError, match="written by another version"):
+        begin(grow(spec, "a"))
+    assert finish(spec())["format_version"] == 2
+
+
+@pytest.mark.parametrize("damage", [None, b"half"])
+def test_nothing_is_published_over_a_missing_or_damaged_file(spec, folder, damage):
+    begin(spec())
+    if damage:
+        filesystem.write_bytes(str(folder / "tables/a"), damage)
+    files = [{"path": "tables/a", "rows": 1, "bytes": 5}]
+    with pytest.raises(JobError, match=r"tables/a is missing or damaged: run the same command ag"):
+        publish(spec(), files=files)
+    assert manifest.read(str(folder)) is None
+
+
+def test_damage_is_found_before_growth(spec, folder):
+    finish(grow(spec, "a"))
+    filesystem.delete(str(folder / "tables/part-0.parquet"))
+    assert find_status(grow(spec, "a", "b")).state is State.DAMAGED
+    with pytest.raises(UserError, match="missing or damaged"):
+        manifest.require(str(folder), stage="prepare", setting="x", check_files=True)
+
+
+def test_an_unfinished_run_is_resumed_when_files_were_added_at_the_end(spec, folder):
+    def found(*names, time=1):
+        files = [
+            {"uri": f"/in/{name}", "bytes": 1, "modified_ns": time, "tree_sha256": ""}
+            for name in names
+        ]
+        corpus = {"fingerprint": f"{names}{time}", "files": files}
+        return replace(spec(), inputs={"corpus": corpus}, grows="corpus")
+
+    begin(found("a"))
+    fill(folder, "tables/half.parquet")
+    assert look(found("a", "b")).resumes
+    for other in (found("b"), found("a", "b", time=2), replace(found("a", "b"), grows="")):
+        with pytest.raises(UserError, match=r"unfinished run of other settings.*another corpus"):
+            look(other)
+
+
+def test_the_second_writer_is_told_who_the_first_is(spec, folder):
+    with open_output(spec()) as first:
+        first.begin()
+        holder = rf"in use by another job \(prepare, process {os.getpid()} on "
+        with pytest.raises(JobError, match=holder):
+            open_output(spec()).__enter__()
+    with open_output(spec()) as third:
+        assert third.resumes
+
+
+def test_a_writer_that_has_lost_its_lease_publishes_and_deletes_nothing(spec, folder):
+    with open_output(spec()) as output:
+        output.begin()
+        fill(folder, "tables/a")
+        filesystem.delete(output.claim)
+        with pytest.raises(JobError, match="another job has taken the directory over"):
+            output.publish(counts={}, files=[], seconds=0)
+        with pytest.raises(JobError, match="another job has taken the directory over"):
+            output.roll_back()
+    assert filesystem.listing(str(folder)) == ["started.json", "tables/a"]
+
+
+def test_looking_at_a_complete_output_writes_nothing(spec, folder):
+    finish(spec())
+    before = {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
+    with open_output(spec()) as output:
+        assert output.is_complete
+        assert not output.claim
+    assert {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]} == before
+
+
+def test_an_input_that_was_replaced_meanwhile_is_noticed(spec, folder, tmp_path):
+    prepared = replace(spec(), uri=str(tmp_path / "prepared"))
+    record = finish(prepared)
+    inputs = {"data": manifest.reference(prepared.uri, record)}
+    reading = replace(spec(stage="train"), inputs=inputs)
+    with open_output(reading) as output:
+        output.begin()
+        finish(replace(prepared, settings={"seed": 9}))
+        with pytest.raises(JobError, match="prepared was replaced while it was read"):
+            output.publish(counts={}, files=[], seconds=0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sets(st.sampled_from("abcd")), st.sets(st.sampled_from("abcd")))
+def test_an_exchange_leaves_exactly_the_new_files(tmp_path_factory, old, new):
+    uri = str(tmp_path_factory.mktemp("exchange"))
+    for seed, names in enumerate((old, new)):
+        wanted = OutputSpec("prepare", uri, {"seed": seed}, {}, owns=("tables",))
+        output = begin(wanted, overwrite=True)
+        for name in names:
+            filesystem.write_bytes(f"{output.uri}/tables/{name}", b"%d" % seed)
+        files = [{"path": f"tables/{name}", "rows": None, "bytes": 1} for name in names]
+        publish(wanted, files=files)
+    assert filesystem.listing(uri) == sorted(["manifest.json", *(f"tables/{n}" for n in new)])
+    assert all(filesystem.read_bytes(f"{uri}/tables/{name}") == b"1" for name in new)
 
 
 def grow(spec, *names):
@@ -323,7 +474,7 @@ def grow(spec, *names):
 def test_only_files_at_the_end_extend_a_corpus(spec):
     finish(grow(spec, "a", "b"))
     states = {
-        names: manifest.find_status(grow(spec, *names)).state
+        names: find_status(grow(spec, *names)).state
         for names in ("ab", "abc", "abcd", "a", "ba", "acb", "cab", "c")
     }
     grown = {name for name, state in states.items() if state is State.EXTENDED}
@@ -335,8 +486,8 @@ def test_only_files_at_the_end_extend_a_corpus(spec):
 def test_added_files_with_another_setting_are_a_difference(spec):
     finish(grow(spec, "a"))
     other = replace(grow(spec, "a", "b"), settings={"seed": 1})
-    assert manifest.find_status(other).state is State.DIFFERENT
-    assert manifest.find_status(replace(grow(spec, "a", "b"), grows="")).state is State.DIFFERENT
+    assert find_status(other).state is State.DIFFERENT
+    assert find_status(replace(grow(spec, "a", "b"), grows="")).state is State.DIFFERENT
 
 
 def test_another_member_of_an_archive_does_not_extend_a_corpus(spec):
@@ -346,8 +497,8 @@ def test_another_member_of_an_archive_does_not_extend_a_corpus(spec):
         return replace(spec(), inputs={"corpus": corpus}, grows="corpus")
 
     finish(of("a.csv"))
-    assert manifest.find_status(of("b.csv", "a.csv")).state is State.DIFFERENT
-    assert manifest.find_status(of("a.csv", "b.csv")).state is State.EXTENDED
+    assert find_status(of("b.csv", "a.csv")).state is State.DIFFERENT
+    assert find_status(of("a.csv", "b.csv")).state is State.EXTENDED
 
 
 @pytest.mark.parametrize(
@@ -356,7 +507,7 @@ def test_another_member_of_an_archive_does_not_extend_a_corpus(spec):
 )
 def test_the_file_that_differs_is_named(spec, now, how):
     finish(grow(spec, "a", "b"))
-    assert manifest.find_status(grow(spec, *now)).differences == (f"another corpus, {how}",)
+    assert find_status(grow(spec, *now)).differences == (f"another corpus, {how}",)
 
 
 def test_a_file_that_was_changed_is_named(spec):
@@ -364,7 +515,7 @@ def test_a_file_that_was_changed_is_named(spec):
     changed = grow(spec, "a")
     changed.inputs["corpus"]["files"][0]["tree_sha256"] = "other"
     changed.inputs["corpus"]["fingerprint"] = "other"
-    assert manifest.find_status(changed).differences == ("another corpus, /in/a was changed",)
+    assert find_status(changed).differences == ("another corpus, /in/a was changed",)
 
 
 def test_a_damaged_directory_is_replaced_with_overwrite_only(spec, folder):
@@ -373,38 +524,38 @@ def test_a_damaged_directory_is_replaced_with_overwrite_only(spec, folder):
         filesystem.delete(str(folder / "tables/part-0.parquet"))
         if damage:
             filesystem.write_bytes(str(folder / "tables/part-0.parquet"), damage + b"!")
-        assert manifest.find_status(spec()).state is State.DAMAGED
+        assert find_status(spec()).state is State.DAMAGED
         with pytest.raises(
             UserError, match=r"part-0\.parquet is missing or damaged: .*--overwrite"
         ):
-            manifest.check(spec())
-    manifest.begin(spec(), overwrite=True)
-    assert filesystem.listing(str(folder)) == ["started.json"]
+            look(spec())
+    finish(spec())
+    assert find_status(spec()).state is State.COMPLETE
 
 
 def test_an_extended_directory_stays_complete_until_there_is_a_new_manifest(spec, folder):
     record = finish(grow(spec, "a"))
     before = manifest.read(str(folder))
     grown = grow(spec, "a", "b")
-    assert manifest.begin(grown, resumable=True) is False
+    assert begin(grown).resumes is False
     fill(folder, "tables/part-1.parquet")
-    assert manifest.begin(grown, resumable=True) is True
+    assert begin(grown).resumes is True
     assert manifest.read(str(folder)) == before
     added = [*record["files"], {"path": "tables/part-1.parquet", "rows": 1, "bytes": 21}]
-    manifest.publish(grown, counts={}, files=added, seconds=0)
+    publish(grown, files=added)
     assert filesystem.listing(str(folder)) == [
         "manifest.json",
         "tables/part-0.parquet",
         "tables/part-1.parquet",
     ]
-    assert manifest.find_status(grown).state is State.COMPLETE
+    assert find_status(grown).state is State.COMPLETE
 
 
 def test_files_of_another_extension_are_removed_and_the_result_stays(spec, folder):
     finish(grow(spec, "a"))
-    manifest.begin(grow(spec, "a", "b"), resumable=True)
+    begin(grow(spec, "a", "b"))
     fill(folder, "tables/half.parquet")
-    assert manifest.begin(grow(spec, "a", "c"), resumable=True) is False
+    assert begin(grow(spec, "a", "c")).resumes is False
     assert filesystem.listing(str(folder)) == [
         "manifest.json",
         "started.json",
@@ -414,21 +565,11 @@ def test_files_of_another_extension_are_removed_and_the_result_stays(spec, folde
 
 def test_a_rolled_back_extension_keeps_the_previous_result(spec, folder):
     finish(grow(spec, "a"))
-    for give_up in (manifest.roll_back, lambda _: manifest.clean_up(grow(spec, "a"))):
-        manifest.begin(grow(spec, "a", "b"), resumable=True)
+    for give_up in (
+        lambda: look(grow(spec, "a", "b")).roll_back(),
+        lambda: look(grow(spec, "a")).clean_up(),
+    ):
+        begin(grow(spec, "a", "b"))
         fill(folder, "tables/half.parquet")
-        give_up(grow(spec, "a", "b"))
+        give_up()
         assert filesystem.listing(str(folder)) == ["manifest.json", "tables/part-0.parquet"]
-
-
-def test_runs_are_identified_by_their_key_if_one_is_given(spec, folder):
-    manifest.begin(grow(spec, "a"), key="model 1")
-    fill(folder, "tables/half.parquet")
-    assert manifest.begin(grow(spec, "b"), resumable=True, key="model 1") is True
-    with pytest.raises(UserError, match=r"unfinished run of other settings.*--overwrite"):
-        manifest.begin(grow(spec, "b"), resumable=True, key="model 2")
-    assert (folder / "tables/half.parquet").exists()
-    begun = manifest.begin(grow(spec, "b"), resumable=True, key="model 2", overwrite=True)
-    assert begun is False
-    assert filesystem.listing(str(folder)) == ["started.json"]
-    assert manifest.begin(grow(spec, "b"), resumable=True, key="model 3") is False

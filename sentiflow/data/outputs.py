@@ -1,0 +1,459 @@
+"""Output directory of a stage: its state, who may write to it, and its completion.
+
+A directory without a manifest is unfinished. A stage writes into its directory in place, unless
+that has a complete result to replace: then it writes into ``_next``, and :mod:`exchange` moves the
+files when all are there. So the earlier result stays whole until the new one is complete.
+"""
+
+import contextlib
+import functools
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from importlib.metadata import version
+from typing import Any, TypedDict, cast
+
+from sentiflow import __version__
+from sentiflow.config.settings import flatten
+from sentiflow.data import exchange, manifest
+from sentiflow.data.exchange import MANIFEST, NEXT, STARTED
+from sentiflow.data.manifest_types import (
+    Counts,
+    FileEntry,
+    InputFile,
+    Manifest,
+    RunRecord,
+    Settings,
+)
+from sentiflow.errors import JobError, UserError
+from sentiflow.storage import filesystem, lease
+from sentiflow.storage.uris import join
+
+WORK = "_work"
+"""Subdirectory for files that are needed until a stage is complete."""
+LIBRARIES = ("ray", "torch", "pyarrow", "numpy", "pandas", "mlflow")
+
+_HALF_STARTED = re.compile(rf"{re.escape(STARTED)}\.[0-9a-f]+\.tmp")
+"""Left by a run that was killed before it wrote anything else."""
+
+
+class State(Enum):
+    """State of the output directory of a stage."""
+
+    ABSENT = "absent"
+    UNFINISHED = "unfinished"
+    COMPLETE = "complete"
+    EXTENDED = "extended"
+    """Complete for the first input files; new files follow at the end."""
+    DAMAGED = "damaged"
+    """Complete, but a file is missing or has another size."""
+    DIFFERENT = "different"
+    """Of other settings or inputs, complete or not."""
+    NOT_OURS = "not ours"
+    """The directory contains other files."""
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """Description of the output of a stage: where it goes, and what decides its content."""
+
+    stage: str
+    uri: str
+    settings: Settings
+    """Settings that decide the result, and no others."""
+    inputs: dict[str, Any]
+    """An ``Input`` for each name; a stage may add further keys to it."""
+    owns: tuple[str, ...] = ()
+    """Names in the directory that the stage writes, and deletes when it starts over."""
+    grows: str = ""
+    """Name of an input of files. If files were added at its end, the result is extended."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identify the result: a hash of the stage, its settings and its inputs' fingerprints."""
+        return manifest.identify(self.stage, self.settings, self.inputs)
+
+
+class Started(TypedDict):
+    """The content of ``started.json``: an unfinished run."""
+
+    stage: str
+    format_version: int
+    settings: Settings
+    inputs: dict[str, Any]
+    owns: list[str]
+    """As in the run's :class:`OutputSpec`."""
+    overwrite: bool
+    """Whether the run was begun with ``--overwrite``."""
+    details: dict[str, Any]
+    """What else the stage needs to resume."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """State of an output directory compared with a spec."""
+
+    state: State
+    differences: tuple[str, ...] = ()
+    """Settings and inputs that differ from the existing result; for a damaged one, the file."""
+    record: Manifest | None = field(default=None, compare=False)
+    """The manifest that was found."""
+    started: Started | None = field(default=None, compare=False)
+    """The unfinished run that was found in the directory, complete or not."""
+    next_started: Started | None = field(default=None, compare=False)
+    """The unfinished run that was found in ``_next``."""
+    is_tidy: bool = field(default=True, compare=False)
+    """Whether nothing was found of a run that was killed."""
+
+
+def find_status(spec: OutputSpec, *, uri: str = "") -> Status:
+    """Compare the output directory of a stage with its spec.
+
+    Args:
+        spec: The output.
+        uri: The directory, where it is not that of the spec.
+    """
+    uri = uri or spec.uri
+    record = manifest.read(uri)
+    sizes = filesystem.sizes(uri)
+    names = {name.split("/")[0] for name in sizes} - {lease.FOLDER}
+    half = {name for name in names if _HALF_STARTED.fullmatch(name)}
+    started = _read_started(uri) if STARTED in names else None
+    if (record or started or {"stage": spec.stage})["stage"] != spec.stage:
+        return Status(State.NOT_OURS)
+    is_tidy = not half and not {STARTED, NEXT} & names
+    if record is not None:
+        state, differences = _compare(spec, record, sizes)
+        there = _read_started(join(uri, NEXT)) if NEXT in names else None
+        return Status(state, differences, record, started, there, is_tidy)
+    if STARTED not in names:
+        return Status(State.NOT_OURS if names - half else State.ABSENT)
+    differences = tuple(_find_changes(spec, started, may_grow=True)) if started else ()
+    has_results = names & set(spec.owns) - {WORK}
+    state = State.DIFFERENT if differences and has_results else State.UNFINISHED
+    return Status(state, differences, started=started, is_tidy=False)
+
+
+def _read_started(uri: str) -> Started | None:
+    """Read the description of an unfinished run; None if nothing of it may be kept."""
+    try:
+        started = json.loads(filesystem.read_bytes(join(uri, STARTED)))
+    except (FileNotFoundError, ValueError):
+        return None
+    return started if started and "stage" in started else None
+
+
+def _compare(
+    spec: OutputSpec, record: Manifest, sizes: Mapping[str, int]
+) -> tuple[State, tuple[str, ...]]:
+    """Compare a complete result with the spec."""
+    changes = _find_changes(spec, record)
+    has_grown = bool(changes) and not _find_changes(spec, record, may_grow=True)
+    if changes and not has_grown:
+        return State.DIFFERENT, tuple(changes)
+    if damaged := manifest.find_damaged(record, sizes):
+        return State.DAMAGED, (damaged,)
+    return (State.EXTENDED if has_grown else State.COMPLETE), ()
+
+
+class Output:
+    """The output of a stage, as this process writes it."""
+
+    def __init__(
+        self,
+        spec: OutputSpec,
+        status: Status,
+        *,
+        overwrite: bool = False,
+        uri: str = "",
+        claim: str = "",
+    ) -> None:
+        """Decide where to write, and whether to resume.
+
+        Args:
+            spec: The output.
+            status: What was found there.
+            overwrite: Replace what is there.
+            uri: The directory, where it is not that of the spec.
+            claim: The claim of this job to the directory; empty if nobody else can write there.
+
+        Raises:
+            UserError: There is a result of other settings and ``overwrite`` is off, or other files.
+        """
+        self.spec, self.status, self.overwrite = spec, status, overwrite
+        self.claim = claim
+        """URI that exists while this job may write, for :func:`lease.check`."""
+        self.directory = uri or spec.uri
+        check(status, uri=self.directory, stage=spec.stage, overwrite=overwrite)
+        self.replaces = status.record is not None and status.state in (
+            State.DIFFERENT,
+            State.DAMAGED,
+        )
+        self.uri = join(self.directory, NEXT) if self.replaces else self.directory
+        """Where the stage writes."""
+        started = status.next_started if self.replaces else status.started
+        self.resumes = bool(
+            started
+            and not _find_changes(spec, started, may_grow=True)
+            and (started["overwrite"] or not overwrite)
+        )
+        """Whether there is an unfinished run to resume."""
+        self.saved: dict[str, Any] = started["details"] if started and self.resumes else {}
+        """Details of the run to resume, as given to :meth:`begin`."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Say whether there is nothing to do."""
+        return self.status.state is State.COMPLETE
+
+    @property
+    def previous(self) -> Manifest | None:
+        """Return the manifest of the result that this run extends."""
+        return self.status.record if self.status.state is State.EXTENDED else None
+
+    def begin(self, **details: Any) -> None:
+        """Remove the files of an unfinished run that is not resumed, and note that this one began.
+
+        Args:
+            details: What else the stage needs to resume, as JSON.
+        """
+        if not self.resumes and self.replaces:
+            filesystem.delete(self.uri)
+        elif not self.resumes:
+            kept = [item["path"] for item in self.previous["files"]] if self.previous else []
+            filesystem.write_bytes(join(self.uri, STARTED), b"{}")  # a killed run is not resumed
+            exchange.delete_owned(self.uri, self.spec.owns, keep=kept)
+        started: Started = {
+            "stage": self.spec.stage,
+            "format_version": manifest.FORMAT_VERSION,
+            "settings": self.spec.settings,
+            "inputs": self.spec.inputs,
+            "owns": list(self.spec.owns),
+            "overwrite": self.overwrite,
+            "details": details,
+        }
+        filesystem.write_bytes(join(self.uri, STARTED), _to_json(started))
+
+    def publish(
+        self,
+        *,
+        counts: Counts,
+        files: Sequence[FileEntry],
+        seconds: float,
+        inputs: dict[str, Any] | None = None,
+        run: RunRecord | None = None,
+        **details: Any,
+    ) -> Manifest:
+        """Write the manifest, which makes the directory complete, and return it.
+
+        Other files of the stage are removed afterwards, as a resumed run may need them until then.
+
+        Args:
+            counts: Numbers of rows and the like.
+            files: All files of the result.
+            seconds: Duration of the stage.
+            inputs: The inputs, where more is known of them than in the spec.
+            run: The stage's MLflow run, to rebuild it from the manifest.
+            details: Further keys of the manifest.
+
+        Raises:
+            JobError: A file is missing, an input was replaced, or another job holds the directory.
+        """
+        inputs = inputs or self.spec.inputs
+        keys: dict[str, object] = {
+            "stage": self.spec.stage,
+            "format_version": manifest.FORMAT_VERSION,
+            "fingerprint": manifest.identify(self.spec.stage, self.spec.settings, inputs),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(seconds, 3),
+            "settings": self.spec.settings,
+            "inputs": inputs,
+            "counts": counts,
+            **details,
+            "files": sorted(files, key=lambda item: item["path"]),
+            "versions": {"sentiflow": __version__} | {name: version(name) for name in LIBRARIES},
+        }
+        record = cast(Manifest, keys | ({"run": run} if run else {}))
+        self._check(record)
+        filesystem.write_bytes(join(self.uri, MANIFEST), _to_json(record))
+        if self.replaces:
+            exchange.exchange(self.directory)
+        else:
+            self._tidy(record)
+        return record
+
+    def _check(self, record: Manifest) -> None:
+        """Check that the result is whole, and made from inputs that are still there."""
+        if damaged := manifest.find_damaged(record, filesystem.sizes(self.uri)):
+            raise JobError(
+                f"{join(self.uri, damaged)} is missing or damaged: run the same command again"
+            )
+        guard(self.claim)()
+        for name, value in record["inputs"].items():
+            is_output = self.claim and value.keys() == {"uri", "fingerprint"}
+            if is_output and not manifest.read_input(record["inputs"], name):
+                raise JobError(f"{value['uri']} was replaced while it was read: run again")
+
+    def clean_up(self) -> None:
+        """Remove files that a killed run left in a complete directory."""
+        if not self.status.is_tidy and self.status.record:
+            self._tidy(self.status.record)
+
+    def roll_back(self) -> None:
+        """Remove the files of a run that cannot succeed; an earlier result stays as it was."""
+        guard(self.claim)()
+        if self.replaces:
+            filesystem.delete(self.uri)
+        elif self.previous:
+            self._tidy(self.previous)
+        else:
+            filesystem.write_bytes(join(self.uri, STARTED), b"{}")
+            exchange.tidy(self.uri, self.spec.owns, keep=())
+            filesystem.delete_empty(self.uri)
+
+    def _tidy(self, record: Manifest) -> None:
+        keep = [item["path"] for item in record["files"]]
+        exchange.tidy(self.directory, self.spec.owns, keep=keep)
+
+
+def guard(claim: str) -> Callable[[], None]:
+    """Make a check that the job of a claim still may write, for tasks on any node."""
+    return functools.partial(lease.check, claim) if claim else lambda: None
+
+
+@contextlib.contextmanager
+def open_output(spec: OutputSpec, *, overwrite: bool = False) -> Iterator[Output]:
+    """Look at the output of a stage; unless it is complete, hold its directory in the context.
+
+    Raises:
+        UserError: There is a result of other settings and ``overwrite`` is off, or other files.
+        JobError: Another job holds the directory.
+    """
+    output = Output(spec, find_status(spec), overwrite=overwrite)
+    if output.is_complete and output.status.is_tidy:
+        yield output
+        return
+    try:
+        with lease.hold(spec.uri, job=spec.stage) as held:
+            status = find_status(spec)
+            if status.record != output.status.record:
+                raise JobError(f"another job has just completed {spec.uri}: run the command again")
+            yield Output(spec, status, overwrite=overwrite, claim=held.claim)
+    finally:
+        filesystem.delete_empty(spec.uri)
+
+
+def check_location(stage: str, uri: str) -> None:
+    """Check that ``uri`` is empty, or an output of ``stage``, complete or not.
+
+    Raises:
+        UserError: It contains other files.
+    """
+    status = find_status(OutputSpec(stage, uri, {}, {}))
+    check(status, uri=uri, stage=stage, overwrite=True)
+
+
+def check(status: Status, *, uri: str, stage: str, overwrite: bool) -> None:
+    """Check that a stage may write to a directory.
+
+    Raises:
+        UserError: It contains a result of other settings and ``overwrite`` is off, or other files.
+    """
+    if status.state is State.NOT_OURS:
+        raise UserError(
+            f"{uri} holds files that are not from {stage}",
+            hint="choose an empty or new directory",
+        )
+    if status.state is State.DIFFERENT and not overwrite:
+        what = "belongs to" if status.record else "holds an unfinished run of"
+        raise UserError(
+            f"{uri} {what} other settings ({'; '.join(status.differences)})",
+            hint="choose another output_uri, or replace it with --overwrite",
+        )
+    if status.state is State.DAMAGED and not overwrite:
+        raise UserError(
+            f"{join(uri, status.differences[0])} is missing or damaged",
+            hint="create the whole output again with --overwrite",
+        )
+
+
+def list_files(uri: str, name: str) -> list[FileEntry]:
+    """List the files of the subdirectory ``name``, for a manifest."""
+    sizes = sorted(filesystem.sizes(join(uri, name)).items())
+    return [{"path": join(name, path), "rows": None, "bytes": size} for path, size in sizes]
+
+
+def _find_changes(
+    spec: OutputSpec, there: Manifest | Started, *, may_grow: bool = False
+) -> list[str]:
+    """List the settings and inputs in which an existing run, complete or not, differs.
+
+    Args:
+        spec: The output that is wanted.
+        there: The existing run.
+        may_grow: Whether files may be added at the end of the growing input.
+    """
+    if there["format_version"] != manifest.FORMAT_VERSION:
+        return ["written by another version of sentiflow"]
+    old, new = flatten(there["settings"]), flatten(json.loads(json.dumps(spec.settings)))
+    settings = [
+        f"{key}: {_brief(old.get(key))} there, {_brief(new.get(key))} here"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+    inputs = [
+        f"another {name}" + _explain_files(there["inputs"].get(name), spec.inputs.get(name))
+        for name in sorted(there["inputs"].keys() | spec.inputs.keys())
+        if _fingerprint_of(there["inputs"], name) != _fingerprint_of(spec.inputs, name)
+        and not _has_same_files(
+            there["inputs"].get(name),
+            spec.inputs.get(name),
+            may_grow=may_grow and name == spec.grows,
+        )
+    ]
+    return settings + inputs
+
+
+def _has_same_files(there: Any, here: Any, *, may_grow: bool) -> bool:
+    """Say whether two inputs are the same files, or such to which others were added at the end."""
+    old, new = ((described or {}).get("files", ()) for described in (there, here))
+    has_all = len(new) >= len(old) > 0 if may_grow else len(new) == len(old) > 0
+    return has_all and all(map(_is_same_file, old, new))
+
+
+def _is_same_file(one: InputFile, other: InputFile) -> bool:
+    """Compare files by content, where both were read, otherwise by URI, size and time."""
+    if one["tree_sha256"] and other["tree_sha256"]:
+        return manifest.identify_file(one) == manifest.identify_file(other)
+    return all(one[key] == other[key] for key in ("uri", "bytes", "modified_ns"))
+
+
+def _explain_files(before: Any, now: Any) -> str:
+    """Describe the first difference between two inputs of files."""
+    old, new = ((inputs or {}).get("files", []) for inputs in (before, now))
+    there, here = ([manifest.identify_file(item) for item in files] for files in (old, new))
+    if not old or not new or there == here[: len(there)]:
+        return ""
+    if len(old) == len(new) == 1 and old[0]["uri"] != new[0]["uri"]:
+        return f": {old[0]['uri']} there, {new[0]['uri']} here"
+    first = next(i for i, name in enumerate(there) if here[i : i + 1] != [name])
+    uris = [item["uri"] for item in new]
+    if there[first] in here and first < len(uris):
+        return f", {uris[first]} is not at the end"
+    return f", {old[first]['uri']} {'was changed' if old[first]['uri'] in uris else 'is gone'}"
+
+
+def _fingerprint_of(inputs: dict[str, Any], name: str) -> Any:
+    return inputs.get(name, {}).get("fingerprint")
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _to_json(record: Manifest | Started) -> bytes:
+    return (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
