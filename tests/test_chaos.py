@@ -293,10 +293,11 @@ def lines(request: pytest.FixtureRequest) -> Iterator[list[str]]:
     """Collect a line of each trial, and print them at the end."""
     collected: list[str] = []
     yield collected
-    terminal = request.config.pluginmanager.getplugin("terminalreporter")
-    terminal.write_line("")
-    for line in [f"{'':4}{'stage':8}{'killed':8}{'at':5}{'change':9} exit codes", *collected]:
-        terminal.write_line(line)
+    plugin = request.config.pluginmanager.getplugin
+    with plugin("capturemanager").global_and_fixture_disabled():
+        plugin("terminalreporter").write_line("")
+        for line in [f"{'':4}{'stage':8}{'killed':8}{'at':5}{'change':9} exit codes", *collected]:
+            plugin("terminalreporter").write_line(line)
 
 
 @pytest.mark.parametrize("number", range(NUM_TRIALS))
