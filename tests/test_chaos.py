@@ -83,11 +83,12 @@ class Undisturbed:
     seconds: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def corpus(self, variant: str) -> Path:
-        """Make the corpus; edited, it has the same size, and all records in other rows."""
+        """Make the corpus, with ten bad records; edited, its records are in other rows."""
         path = self.folder / f"{variant}.csv"
         if not path.exists():
             lines = b"".join(sample.generate(num_rows=3000, seed=5)).splitlines(keepends=True)
             more = b"".join(sample.generate(num_rows=300, seed=6)).splitlines(keepends=True)
+            lines[150::300] = [b'"0","too short"\n'] * 10
             lines = {"edited": lines[::-1], "appended": lines + more}.get(variant, lines)
             path.write_bytes(b"".join(lines))
         return path
@@ -292,10 +293,11 @@ def lines(request: pytest.FixtureRequest) -> Iterator[list[str]]:
     """Collect a line of each trial, and print them at the end."""
     collected: list[str] = []
     yield collected
-    terminal = request.config.pluginmanager.getplugin("terminalreporter")
-    terminal.write_line("")
-    for line in [f"{'':4}{'stage':8}{'killed':8}{'at':5}{'change':9} exit codes", *collected]:
-        terminal.write_line(line)
+    plugin = request.config.pluginmanager.getplugin
+    with plugin("capturemanager").global_and_fixture_disabled():
+        plugin("terminalreporter").write_line("")
+        for line in [f"{'':4}{'stage':8}{'killed':8}{'at':5}{'change':9} exit codes", *collected]:
+            plugin("terminalreporter").write_line(line)
 
 
 @pytest.mark.parametrize("number", range(NUM_TRIALS))
