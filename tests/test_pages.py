@@ -67,9 +67,8 @@ def run(command: str, place: Path) -> list[str]:
         result = invoke(*shlex.split(command)[1:])
         assert result.exit_code == 0, f"{command}\n{result.output}"
         return result.output.splitlines()
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", "-c", command], cwd=place, env=os.environ | {"PATH": path},
+        ["bash", "-c", command], cwd=place,
         text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=200,
     )  # fmt: skip
     assert done.returncode == 0, f"{command}\n{done.stdout}"
@@ -83,6 +82,7 @@ def run(command: str, place: Path) -> list[str]:
 def test_each_command_of_a_page_prints_what_stands_below_it(page, place, monkeypatch, resources):
     monkeypatch.chdir(place)
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     steps = steps_of(page)
     assert len(steps) > 8
     for step in steps:

@@ -254,12 +254,24 @@ def test_two_workers_take_the_same_steps_as_one(copy_of_run, resources):
 )
 def test_the_last_line_names_a_damaged_file(copy_of_run, resources, verb, table, code):
     path = next((copy_of_run / f"run/prepared/{table}/split=train").glob("*.parquet"))
-    path.write_bytes(b"damaged")
+    path.write_bytes(b"x" * path.stat().st_size)
     place = f"{verb}.output_uri={copy_of_run}/damaged"
     result = CliRunner().invoke(app, [verb, str(copy_of_run / "config.yaml"), place])
     assert result.exit_code == code
     assert "Parquet" in result.stderr.splitlines()[-1]
     assert not (copy_of_run / "damaged/manifest.json").exists()
+
+
+@pytest.mark.parametrize(("verb", "table"), [("train", "encoded"), ("score", "tweets")])
+def test_an_input_with_a_file_of_another_size_is_refused_at_once(copy_of_run, verb, table):
+    path = next((copy_of_run / f"run/prepared/{table}/split=train").glob("*.parquet"))
+    path.write_bytes(b"half")
+    place = f"{verb}.output_uri={copy_of_run}/damaged"
+    result = CliRunner().invoke(app, [verb, str(copy_of_run / "config.yaml"), place])
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert f"{path} is missing or damaged: make it again by sentiflow prepare" in line
+    assert not (copy_of_run / "damaged").exists()
 
 
 def test_a_csv_corpus_is_scored_and_its_bad_rows_are_kept(copy_of_run, resources):
@@ -296,11 +308,11 @@ def score_corpus(folder, corpus, *overrides: str) -> tuple[pd.DataFrame, list[di
     return rows, pq.read_table(refused).to_pylist() if refused.exists() else []
 
 
-def test_a_file_named_twice_is_scored_twice(copy_of_run, resources):
+def test_a_file_named_twice_is_refused(copy_of_run, resources):
     path = copy_of_run / "other.parquet"
     pq.write_table(pa.table({"text": ["so sad", "lovely"]}), path)
-    rows, _ = score_corpus(copy_of_run, f"[{path},{path}]")
-    assert sorted(rows.index) == [0, 1, 2, 3]
+    with pytest.raises(UserError, match=r"other\.parquet is named twice: name each file once"):
+        score_corpus(copy_of_run, f"[{path},{path}]")
 
 
 def test_a_column_that_predictions_have_themselves_is_refused(copy_of_run, resources):

@@ -180,7 +180,7 @@ def test_a_store_that_is_away_ends_the_command_though_ray_is_starting(
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
     assert "cannot reach the MLflow store http://127.0.0.1:9" in line
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run/prepared").exists()
 
 
 @pytest.fixture

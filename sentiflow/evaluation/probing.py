@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,9 @@ from sentiflow.progress import say
 from sentiflow.tracking import model_sources
 from sentiflow.words import word_bias
 from sentiflow.words.word_vectors import WordVectors
+
+if TYPE_CHECKING:
+    from sentiflow.models.package import ModelPackage
 
 _NUM_CHANGED, _LONGEST_CHANGED = 400, 1000
 """How many texts of the corpus are changed for the behavior tests, and their maximum length in
@@ -80,9 +84,14 @@ def _load_model(
     def knows(words: str) -> bool:
         return not package.score(pa.array([words], pa.string())).num_unknown.any()
 
-    first = package.vocabulary.num_special  # before it are padding and unknown words
+    return score, knows, _take_vectors(package)
+
+
+def _take_vectors(package: "ModelPackage") -> WordVectors:
+    """Take the vectors of a package's words, without padding and unknown words."""
+    first = package.vocabulary.num_special
     vectors = package.network.embedding.weight.detach().numpy()[first:]
-    return score, knows, WordVectors(package.vocabulary.words[first:], vectors)
+    return WordVectors(package.vocabulary.words[first:], vectors)
 
 
 def _measure_words(vectors: WordVectors) -> tuple[word_bias.WordBias, str]:

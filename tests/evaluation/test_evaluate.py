@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import new_package
 from mlflow import MlflowClient
-from stages import run_stage
+from stages import refresh_sizes, run_stage
 from test_evaluated_rows import Runs, by_tens, tens
 
 from sentiflow.config import settings
@@ -185,6 +185,7 @@ def test_predictions_without_labels_are_refused_before_anything_is_written(finis
         place = table.schema.get_field_index("label")
         nothing = pa.nulls(len(table), pa.int8())
         pq.write_table(table.set_column(place, "label", nothing), file)
+    refresh_sizes(scored)
     overrides = [f"evaluate.scored_uri={scored}", f"evaluate.output_uri={tmp_path}/report"]
     config = settings.load(finished_run / "config.yaml", overrides)
     with pytest.raises(UserError, match="has no labelled row that the model was not trained on"):

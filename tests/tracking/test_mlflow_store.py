@@ -47,7 +47,7 @@ def test_jobs_that_make_and_use_one_store_at_the_same_time_lose_nothing(tmp_path
     for job in jobs:
         _, said = job.communicate(timeout=120)
         assert job.returncode == 0, said
-        assert said == ""
+        assert all(line.startswith("waiting for another process") for line in said.splitlines())
     client = MlflowClient(uri)
     (experiment,) = [e for e in client.search_experiments() if e.name == "laws"]
     found = client.search_runs([experiment.experiment_id])

@@ -361,8 +361,7 @@ def test_a_sweep_whose_trials_all_fail_has_failed(tmp_path, prepared, resources)
 @pytest.mark.slow
 def test_data_without_validation_rows_are_refused(tmp_path, prepared):  # noqa: F811
     copy = tmp_path / "prepared"
-    copy.mkdir()
-    shutil.copy(prepared / "manifest.json", copy)
+    shutil.copytree(prepared, copy)
     record = json.loads((copy / "manifest.json").read_text())
     record["counts"]["labels"]["validation"] = {"negative": 0, "positive": 0}
     (copy / "manifest.json").write_text(json.dumps(record))

@@ -210,7 +210,11 @@ def test_training_may_start_from_an_earlier_model(tmp_path, prepared, undisturbe
     other = configure(tmp_path, prepared, init_from=str(model), model={"hidden_size": 8})
     with pytest.raises(UserError, match="is of another network"):
         pipeline.run(settings.load(other), ["train"], overwrite=True)
-    assert not (tmp_path / "run/trained/manifest.json").exists()
+    left = {path.name for path in (tmp_path / "run/trained").iterdir()}
+    assert left == {"manifest.json", "model", "checkpoints", "plots"}, "the earlier result stays"
+    uri, before = str(tmp_path / "run/trained"), outcome.record["fingerprint"]
+    record = manifest.require(uri, stage="train", setting="", check_files=True)
+    assert record["fingerprint"] == before
 
 
 def test_training_stops_early_without_a_better_epoch(tmp_path, prepared, resources):
