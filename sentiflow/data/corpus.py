@@ -21,7 +21,7 @@ from sentiflow.data import (
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.manifest_types import Input
 from sentiflow.errors import UserError
-from sentiflow.storage import compression, filesystem
+from sentiflow.storage import compression, filesystem, hashes
 from sentiflow.storage.uris import as_typed, join
 
 _CUT_HERE_BYTES = 1 << 28
@@ -209,7 +209,7 @@ def cut_csv(plan: CsvPlan, *, map_parts: MapParts = map_here, first_row: int = 0
         else:
             notes.append(f"{as_typed(file.uri)} holds no record")
         leaves = b"".join(bytes.fromhex(result.leaves) for result in results)
-        tree = filesystem.join_leaves(leaves) if leaves else filesystem.tree_sha256(file.uri)
+        tree = hashes.join_leaves(leaves) if leaves else hashes.tree_sha256(file.uri)
         described.append(input_files.describe_file(file.uri, file.info, tree_sha256=tree))
     if not next_row:
         raise UserError(f"{plan.files[0].uri} holds no record", hint="it has at most a header")
@@ -299,7 +299,7 @@ def open_tables(
 
 def hash_file(number: int, *, uris: Sequence[str]) -> TaskResult:
     """Hash the content of one of the files; the work of a task."""
-    return {"tree_sha256": filesystem.tree_sha256(uris[number])}
+    return {"tree_sha256": hashes.tree_sha256(uris[number])}
 
 
 def read_part(

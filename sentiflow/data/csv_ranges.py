@@ -17,7 +17,7 @@ from typing import Any
 
 from sentiflow.data import csv_records
 from sentiflow.errors import UserError
-from sentiflow.storage import compression, filesystem
+from sentiflow.storage import compression, filesystem, hashes
 
 CHUNK_BYTES = 1 << 26
 """Approximate size of the chunk of a file that one task cuts."""
@@ -80,7 +80,7 @@ class CutChunk:
     ranges: tuple[CsvRange, ...]
     """Ranges with rows numbered from 0."""
     leaves: str = ""
-    """Result of ``filesystem.hash_leaves`` in hexadecimal; empty for a compressed file."""
+    """Result of ``hashes.hash_leaves`` in hexadecimal; empty for a compressed file."""
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> CutChunk:
@@ -98,12 +98,12 @@ def range_size(head: bytes, *, rows_per_range: int, delimiter: str) -> int:
         delimiter: The character between columns.
 
     Returns:
-        A multiple of ``filesystem.LEAF_BYTES``, at most ``MAX_RANGE_BYTES``.
+        A multiple of ``hashes.LEAF_BYTES``, at most ``MAX_RANGE_BYTES``.
     """
     records, used = csv_records.find_records(head, delimiter=delimiter, last=False)
     mean_size = used / len(records) if len(records) else len(head)
-    num_leaves = round(rows_per_range * mean_size / filesystem.LEAF_BYTES)
-    return min(max(1, num_leaves) * filesystem.LEAF_BYTES, MAX_RANGE_BYTES)
+    num_leaves = round(rows_per_range * mean_size / hashes.LEAF_BYTES)
+    return min(max(1, num_leaves) * hashes.LEAF_BYTES, MAX_RANGE_BYTES)
 
 
 def make_chunks(whole: Chunk, size: int) -> list[Chunk]:
@@ -135,7 +135,7 @@ def cut(chunk: Chunk) -> CutChunk:
         leaves: list[bytes] = []
         for start, stop in _pieces(chunk, content):
             block = content.read_at(start, stop - start)
-            leaves.append(b"" if chunk.unpack_to else filesystem.hash_leaves(block))
+            leaves.append(b"" if chunk.unpack_to else hashes.hash_leaves(block))
             if position >= start + len(block):
                 continue
             found = _cut_one(content, position, stop, chunk)

@@ -22,7 +22,7 @@ import requests
 from sentiflow.data.archives import Archive
 from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.progress import Progress, say
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, hashes
 from sentiflow.storage.uris import without_credentials
 
 _BLOCK_BYTES = 1 << 16
@@ -140,7 +140,7 @@ def _find_fault(path: Path, archive: Archive) -> str:
     """Say why a file is not the archive; empty if it is."""
     if (size := path.stat().st_size) != archive.size:
         return f"it has {size:,} bytes, not {archive.size:,}"
-    if (found := filesystem.sha256(str(path))) != archive.sha256:
+    if (found := hashes.sha256(str(path))) != archive.sha256:
         return f"its SHA-256 is {found}, not {archive.sha256}"
     return ""
 

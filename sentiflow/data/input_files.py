@@ -11,7 +11,7 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.errors import UserError
 from sentiflow.progress import Progress
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, hashes
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def _hash(files: Sequence[InputFile]) -> dict[str, str]:
     if missing:
         sizes = {uri: item["bytes"] for uri, item in missing.items()}
         with Progress("hash", total=sum(sizes.values()), unit="bytes") as progress:
-            found = filesystem.hash_files(sizes, advance=progress.advance)
+            found = hashes.hash_files(sizes, advance=progress.advance)
         kept |= {_state_of(missing[uri]): tree for uri, tree in found.items()}
         _write_cache(cache, dict(list(kept.items())[-_MAX_CACHED:]))
     return {state: kept[state] for state in map(_state_of, files)}

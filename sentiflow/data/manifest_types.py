@@ -17,7 +17,7 @@ class InputFile(TypedDict, total=False):
     bytes: Required[int]
     modified_ns: Required[int]
     tree_sha256: Required[str]
-    """Hash of the content, see ``filesystem.tree_sha256``; empty if it was not read yet."""
+    """Hash of the content, see ``hashes.tree_sha256``; empty if it was not read yet."""
 
 
 class Input(TypedDict, total=False):

@@ -24,7 +24,7 @@ from sentiflow.errors import UserError
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.models.vocabulary import Vocabulary
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, hashes
 from sentiflow.storage.uris import join
 
 WEIGHTS, VOCABULARY, SETTINGS = "weights.safetensors", "vocabulary.parquet", "settings.json"
@@ -116,7 +116,7 @@ def describe(uri: str, name: str) -> FileEntry:
     """Describe a file of a package for its manifest."""
     path = join(uri, name)
     size = filesystem.file_info(path).size
-    return {"path": name, "rows": None, "bytes": size, "sha256": filesystem.sha256(path)}
+    return {"path": name, "rows": None, "bytes": size, "sha256": hashes.sha256(path)}
 
 
 def fingerprint(files: Sequence[FileEntry]) -> str:

@@ -5,12 +5,11 @@ import contextlib
 import contextvars
 import fnmatch
 import glob
-import hashlib
 import os
 import posixpath
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NotRequired, TypedDict, TypeVar
 
@@ -31,12 +30,9 @@ from sentiflow.storage.uris import (
 
 PARQUET_OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": False}
 """Texts and lists of numbers rarely repeat, so dictionaries would cost time and space."""
-LEAF_BYTES = 1 << 16
-"""Size of the blocks of :func:`tree_sha256`."""
 
-_READ_BYTES = 64 * LEAF_BYTES
-_PIECE_BYTES = 16 * _READ_BYTES
-_FILES_AT_ONCE = 16
+FILES_AT_ONCE = 16
+"""Requests at a time: an object store answers slowly, but many at once."""
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -88,7 +84,7 @@ def file_info(uri: str) -> fs.FileInfo:
 
 def map_files(work: Callable[[S], T], files: Iterable[S]) -> list[T]:
     """Do the work on many files at a time: an object store is slow to answer for each."""
-    with concurrent.futures.ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+    with concurrent.futures.ThreadPoolExecutor(FILES_AT_ONCE) as pool:
         return list(pool.map(work, files))
 
 
@@ -134,79 +130,6 @@ def delete_empty(uri: str) -> None:
     if is_local(uri):
         with contextlib.suppress(OSError):
             os.rmdir(locate(uri)[1])
-
-
-def sha256(uri: str) -> str:
-    """Hash the content of a file."""
-    digest = hashlib.sha256()
-    for block in _blocks(uri):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-def tree_sha256(uri: str) -> str:
-    """Hash the content of a file; several tasks can each hash a piece of it.
-
-    The result is the SHA-256 of the SHA-256 digests of blocks of ``LEAF_BYTES``.
-    """
-    return join_leaves(b"".join(map(hash_leaves, _blocks(uri))))
-
-
-def hash_files(files: Mapping[str, int], *, advance: Callable[[int], None]) -> dict[str, str]:
-    """Compute the :func:`tree_sha256` of several files, pieces of them at the same time.
-
-    Args:
-        files: The size of each file in bytes.
-        advance: Called with the bytes of each piece that is done.
-    """
-    pieces = [(uri, at) for uri, size in files.items() for at in range(0, size, _PIECE_BYTES)]
-    leaves = dict.fromkeys(files, b"")
-    with concurrent.futures.ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-        for (uri, at), found in zip(pieces, pool.map(_hash_piece, pieces), strict=True):
-            leaves[uri] += found
-            advance(min(_PIECE_BYTES, files[uri] - at))
-    return {uri: join_leaves(found) for uri, found in leaves.items()}
-
-
-def _hash_piece(piece: tuple[str, int]) -> bytes:
-    uri, at = piece
-    stop, leaves = at + _PIECE_BYTES, b""
-    file_system, path = locate(uri)
-    with file_system.open_input_file(path) as file:
-        while at < stop and (block := file.read_at(_READ_BYTES, at)):
-            leaves, at = leaves + hash_leaves(block), at + _READ_BYTES
-            if len(block) < _READ_BYTES:
-                break
-    return leaves
-
-
-def hash_leaves(content: Any) -> bytes:
-    """Hash a piece of a file that begins at a multiple of ``LEAF_BYTES``: for :func:`join_leaves`.
-
-    Args:
-        content: Bytes or a buffer, up to such a multiple or the end of the file.
-
-    Returns:
-        The digests of its blocks one after the other, empty for an empty piece.
-    """
-    with memoryview(content).cast("B") as view:
-        starts = range(0, len(view), LEAF_BYTES)
-        return b"".join(hashlib.sha256(view[i : i + LEAF_BYTES]).digest() for i in starts)
-
-
-def join_leaves(digests: bytes) -> str:
-    """Compute the :func:`tree_sha256` of a file from the digests of all its blocks, in order."""
-    return hashlib.sha256(digests).hexdigest()
-
-
-def _blocks(uri: str) -> Iterator[bytes]:
-    """Read a file in blocks of whole leaves, except the last block, however short the reads."""
-    file_system, path = locate(uri)
-    with file_system.open_input_stream(path, compression=None) as stream:
-        while block := stream.read(_READ_BYTES):
-            while (rest := -len(block) % LEAF_BYTES) and (more := stream.read(rest)):
-                block += more
-            yield block
 
 
 def read_bytes(uri: str) -> bytes:

@@ -67,7 +67,9 @@ class Held:
 
     def __init__(self, uri: str, *, job: str, dead_seconds: float) -> None:
         """Choose a name for the claim, which is not written yet."""
-        self.uri, self.dead_seconds, self.is_lost = uri, dead_seconds, False
+        self.uri, self.dead_seconds = uri, dead_seconds
+        self.is_lost = False
+        """Whether another job has taken over: the claim is not renewed any more."""
         self.claim = join(uri, FOLDER, f"{uuid.uuid4().hex}.json")
         """URI of the claim: for :func:`check` in a task on any node."""
         since = datetime.now(UTC).isoformat(timespec="seconds")
@@ -75,18 +77,6 @@ class Held:
         self._renewed = time.clock_gettime(_CLOCK)
         self._now = 0.0
         """The storage's time when the claims were last listed."""
-
-    def check(self) -> None:
-        """Make sure that this job still is the writer; it takes one request.
-
-        Raises:
-            JobError: It is not: it had stopped for so long that another job took over.
-        """
-        if self._is_late():
-            self.renew()
-        if self.is_lost:
-            raise _lost(self.claim)
-        check(self.claim)
 
     def renew(self) -> None:
         """Give a sign of life, if the claim is still there; after a long silence, look again."""
@@ -212,18 +202,6 @@ def check(claim: str) -> None:
         raise _lost(claim)
 
 
-def find_holder(uri: str, *, dead_seconds: float = DEAD_SECONDS) -> Holder | None:
-    """Find the job that writes to a directory, without writing there.
-
-    Its last sign of life is compared with the clock of this host, which may differ from the
-    storage's.
-    """
-    found = [_read(claim, renewed) for claim, renewed in _list(uri).items()]
-    recent = [holder for holder in found if time.time() - holder.renewed <= dead_seconds]
-    living = [holder for holder in recent if not holder.process.is_gone()]
-    return min(living, key=lambda holder: holder.since, default=None)
-
-
 def _keep(held: Held, is_over: threading.Event, seconds: float) -> None:
     """Renew a claim until its job is over; a storage that does not answer is tried again."""
     while not held.is_lost and not is_over.wait(seconds):
@@ -262,6 +240,7 @@ def _write_in_place(uri: str, content: bytes) -> None:
 
 def _lost(claim: str) -> JobError:
     return JobError(
-        f"{as_typed(claim)} is gone: another job has taken the directory over, as this one had "
-        "stopped; finished parts are kept: run the same command again when the other job has ended"
+        f"{as_typed(claim)} is gone: another job has taken the directory over, or this node does "
+        "not see it (is it a directory of one machine?); finished parts are kept: run the same "
+        "command again when the other job has ended"
     )

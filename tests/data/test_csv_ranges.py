@@ -15,7 +15,7 @@ from sentiflow.data import csv_ranges, csv_records
 from sentiflow.data.csv_ranges import Chunk, CutChunk, connect, cut, make_chunks, range_size
 from sentiflow.data.csv_records import find_records
 from sentiflow.errors import UserError
-from sentiflow.storage import filesystem
+from sentiflow.storage import hashes
 
 SETTINGS = settings(max_examples=120, deadline=None)
 
@@ -140,10 +140,10 @@ def test_a_compressed_file_has_the_ranges_of_the_plain_one(folder, content, rang
 def test_the_leaves_of_the_chunks_make_the_hash_of_the_file(folder, content, number):
     path = write(folder, content)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csv_ranges, "CHUNK_BYTES", filesystem.LEAF_BYTES * number)
-        parts = make_chunks(whole(path, filesystem.LEAF_BYTES), len(content))
+        patch.setattr(csv_ranges, "CHUNK_BYTES", hashes.LEAF_BYTES * number)
+        parts = make_chunks(whole(path, hashes.LEAF_BYTES), len(content))
     leaves = b"".join(bytes.fromhex(cut(part).leaves) for part in parts)
-    assert filesystem.join_leaves(leaves) == filesystem.tree_sha256(path)
+    assert hashes.join_leaves(leaves) == hashes.tree_sha256(path)
 
 
 TRICKY = b'"0","text with\n""4"",""a row in quotes""\n""0"",""and one more""\nthe end"\n'
@@ -184,11 +184,11 @@ def test_no_chunk_of_a_clean_file_is_cut_again(folder):
 def test_a_range_holds_about_as_many_rows_as_wanted():
     head = b'"0","a tweet of fifty bytes, give or take a few"\n' * 4000
     size = range_size(head, rows_per_range=50_000, delimiter=",")
-    assert size % filesystem.LEAF_BYTES == 0
+    assert size % hashes.LEAF_BYTES == 0
     assert size / 49 == pytest.approx(50_000, rel=0.02)
-    assert range_size(head, rows_per_range=1, delimiter=",") == filesystem.LEAF_BYTES
+    assert range_size(head, rows_per_range=1, delimiter=",") == hashes.LEAF_BYTES
     assert range_size(head, rows_per_range=10**9, delimiter=",") == csv_ranges.MAX_RANGE_BYTES
-    assert range_size(b"", rows_per_range=10, delimiter=",") == filesystem.LEAF_BYTES
+    assert range_size(b"", rows_per_range=10, delimiter=",") == hashes.LEAF_BYTES
 
 
 def test_a_header_belongs_to_no_range(folder):
@@ -214,6 +214,6 @@ def test_a_file_without_line_ends_is_refused(monkeypatch, folder):
 def test_the_hash_of_a_file_is_the_same_cut_or_read(folder):
     content = b'"0","a"\n' * 50_000
     path = write(folder, content)
-    leaves = [content[i : i + filesystem.LEAF_BYTES] for i in range(0, len(content), 65536)]
+    leaves = [content[i : i + hashes.LEAF_BYTES] for i in range(0, len(content), 65536)]
     digests = b"".join(hashlib.sha256(leaf).digest() for leaf in leaves)
-    assert filesystem.tree_sha256(path) == hashlib.sha256(digests).hexdigest()
+    assert hashes.tree_sha256(path) == hashlib.sha256(digests).hexdigest()

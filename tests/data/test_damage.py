@@ -27,7 +27,7 @@ from sentiflow.data.tweets import (
     WRONG_COLUMNS,
     read_range,
 )
-from sentiflow.storage import filesystem
+from sentiflow.storage import hashes
 
 LABELS = {b"0": 0, b"2": 2, b"4": 1}
 
@@ -159,7 +159,7 @@ def dirty_records():
         pieces = KINDS[kind] if isinstance(KINDS[kind], list) else [KINDS[kind]]
         good = [good_row(rng, len(found) + i) for i in range(rng.randrange(1, 8))]
         size = sum(len(row.written) + 1 for row in good)
-        room = -(place + size) % filesystem.LEAF_BYTES
+        room = -(place + size) % hashes.LEAF_BYTES
         if 300 < room < 9000:
             into = rng.choice([0, 1, len(pieces[0].written) // 2, len(pieces[0].written)])
             good.append(good_row(rng, len(found) + len(good), room - min(into, 40)))
@@ -253,7 +253,7 @@ def test_the_file_shows_damage_of_all_kinds_wherever_ranges_meet():
     kinds, place = [], 0
     for record in RECORDS:
         start, place = place, place + len(record.written) + len(record.end)
-        if -start % filesystem.LEAF_BYTES <= place - start:
+        if -start % hashes.LEAF_BYTES <= place - start:
             kinds.append(record.kind)
     assert len(set(kinds) - {"good"}) > 5
 

@@ -7,7 +7,7 @@ import pytest
 
 from sentiflow.data import input_files
 from sentiflow.errors import UserError
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, hashes
 
 
 def fill(folder, *names):
@@ -20,9 +20,9 @@ def fill(folder, *names):
 def hashed(monkeypatch, tmp_path):
     """Names of the files whose content is read; nothing is cached before."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    names, hash_files = [], filesystem.hash_files
+    names, hash_files = [], hashes.hash_files
     monkeypatch.setattr(
-        filesystem,
+        hashes,
         "hash_files",
         lambda files, **options: names.extend(files) or hash_files(files, **options),
     )
@@ -132,7 +132,7 @@ def test_a_described_input_has_uri_size_time_and_hash(files):
             "uri": files[0],
             "bytes": 5,
             "modified_ns": os.stat(files[0]).st_mtime_ns,
-            "tree_sha256": filesystem.tree_sha256(files[0]),
+            "tree_sha256": hashes.tree_sha256(files[0]),
         }
     ]
 
@@ -154,7 +154,7 @@ def test_files_at_the_end_are_added_without_reading_any(files, hashed):
     added = input_files.add(known, files)
     assert hashed == []
     assert [item["tree_sha256"] for item in added["files"]] == [
-        filesystem.tree_sha256(files[0]),
+        hashes.tree_sha256(files[0]),
         "",
     ]
     assert input_files.add(known, files[:1]) == known

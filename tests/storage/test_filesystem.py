@@ -18,7 +18,7 @@ from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
 from sentiflow.errors import UserError
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, hashes
 from sentiflow.storage.uris import join
 
 
@@ -89,7 +89,7 @@ def test_a_table_comes_back_with_its_rows_and_bytes(root):
 def test_the_hash_is_that_of_the_content(root):
     content = os.urandom(5 << 20)
     filesystem.write_bytes(join(root, "big"), content)
-    assert filesystem.sha256(join(root, "big")) == hashlib.sha256(content).hexdigest()
+    assert hashes.sha256(join(root, "big")) == hashlib.sha256(content).hexdigest()
 
 
 LEAF = 65536
@@ -107,25 +107,25 @@ def tree_sha256(content):
 def test_the_tree_hash_is_the_hash_of_the_hashes_of_the_leaves(tmp_path, size):
     content = os.urandom(size)
     (tmp_path / "file").write_bytes(content)
-    assert filesystem.tree_sha256(str(tmp_path / "file")) == tree_sha256(content)
+    assert hashes.tree_sha256(str(tmp_path / "file")) == tree_sha256(content)
 
 
 def test_files_are_hashed_in_pieces_at_the_same_time(root, monkeypatch):
-    monkeypatch.setattr(filesystem, "_PIECE_BYTES", 8 << 20)
+    monkeypatch.setattr(hashes, "_PIECE_BYTES", 8 << 20)
     sizes = [0, 1, LEAF, (4 << 20), (8 << 20), (8 << 20) + 1, (17 << 20) + 5]
     files = {join(root, f"f{size}"): size for size in sizes}
     for uri, size in files.items():
         filesystem.write_bytes(uri, os.urandom(size))
     done = []
-    found = filesystem.hash_files(files, advance=done.append)
-    assert found == {uri: filesystem.tree_sha256(uri) for uri in files}
+    found = hashes.hash_files(files, advance=done.append)
+    assert found == {uri: hashes.tree_sha256(uri) for uri in files}
     assert sum(done) == sum(sizes)
 
 
 def test_the_tree_hash_of_a_file_is_the_same_in_an_object_store(root):
     content = os.urandom(5 * LEAF + 3)
     filesystem.write_bytes(join(root, "file"), content)
-    assert filesystem.tree_sha256(join(root, "file")) == tree_sha256(content)
+    assert hashes.tree_sha256(join(root, "file")) == tree_sha256(content)
 
 
 @settings(deadline=None)
@@ -134,17 +134,15 @@ def test_pieces_hashed_apart_give_the_hash_of_the_whole(size, cuts):
     content = bytes(range(251)) * (size // 251 + 1)
     content = content[:size]
     ends = [0, *sorted(cut * LEAF for cut in cuts), max(size, 5 * LEAF)]
-    digests = [filesystem.hash_leaves(content[i:j]) for i, j in itertools.pairwise(ends)]
-    assert filesystem.join_leaves(b"".join(digests)) == tree_sha256(content)
+    digests = [hashes.hash_leaves(content[i:j]) for i, j in itertools.pairwise(ends)]
+    assert hashes.join_leaves(b"".join(digests)) == tree_sha256(content)
 
 
 @pytest.mark.parametrize("view", [bytes, bytearray, memoryview, pa.py_buffer])
 def test_whatever_holds_the_bytes_of_a_piece_can_be_hashed(view):
     content = os.urandom(LEAF + 8)
-    assert filesystem.hash_leaves(view(content)) == filesystem.hash_leaves(content)
-    assert filesystem.hash_leaves(np.frombuffer(content, np.int64)) == filesystem.hash_leaves(
-        content
-    )
+    assert hashes.hash_leaves(view(content)) == hashes.hash_leaves(content)
+    assert hashes.hash_leaves(np.frombuffer(content, np.int64)) == hashes.hash_leaves(content)
 
 
 def test_short_reads_do_not_change_the_tree_hash(tmp_path, monkeypatch):
@@ -155,7 +153,7 @@ def test_short_reads_do_not_change_the_tree_hash(tmp_path, monkeypatch):
     content = os.urandom(3 * LEAF + 5)
     source = types.SimpleNamespace(open_input_stream=lambda path, compression: Dripping(content))
     monkeypatch.setattr(filesystem, "locate", lambda uri: (source, uri))
-    assert filesystem.tree_sha256("anything") == tree_sha256(content)
+    assert hashes.tree_sha256("anything") == tree_sha256(content)
 
 
 def test_deleting_removes_what_is_named_and_nothing_else(root):
@@ -336,7 +334,7 @@ def test_a_member_of_an_archive_is_looked_up_as_the_archive(root):
     assert filesystem.locate(names[0])[1] == filesystem.locate(join(root, "x.zip"))[1]
     assert filesystem.exists(names[0])
     assert filesystem.file_info(names[1]).size == len("xx.zip")
-    assert filesystem.tree_sha256(names[1]) == filesystem.tree_sha256(join(root, "xx.zip"))
+    assert hashes.tree_sha256(names[1]) == hashes.tree_sha256(join(root, "xx.zip"))
 
 
 def test_a_member_of_an_archive_that_is_not_there_is_refused(root):
