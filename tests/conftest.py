@@ -189,7 +189,7 @@ def bucket() -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copy the project as a clone has it, and add what lies in one that was worked in: 15 MB."""
     folder = tmp_path_factory.mktemp("clone") / "sentiflow"

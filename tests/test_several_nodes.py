@@ -75,12 +75,19 @@ def config(tmp_path_factory, sample_csv, bucket):
 
 @pytest.fixture(scope="module")
 def undisturbed(started, config, bucket):
-    """Prepare, train on both nodes and score, with nobody killed."""
+    """Prepare, train on both nodes and score, with nobody killed.
+
+    On a busy machine Ray may lose the connection to a driver that lives: then the same command
+    resumes, as a user would do.
+    """
     started.have(2)
     log = config.parent / "log.txt"
     command = [sys.executable, "-m", "sentiflow", "run", str(config), "train.num_workers=2"]
-    with subprocess.Popen(command, cwd=PROJECT, stderr=log.open("w")) as process:
-        assert end_of(process, log) == 0, log.read_text()
+    for _ in range(2):
+        with subprocess.Popen(command, cwd=PROJECT, stderr=log.open("a")) as process:
+            if end_of(process, log) == 0:
+                break
+            assert "OwnerDiedError" in log.read_text(), log.read_text()
     assert manifest.read(f"{bucket}/undisturbed/trained")["num_workers"] == 2
     return f"{bucket}/undisturbed"
 
