@@ -111,7 +111,7 @@ class Status:
     next_started: Started | None = field(default=None, compare=False)
     """The unfinished run that was found in ``_next``."""
     is_tidy: bool = field(default=True, compare=False)
-    """Whether nothing was found of a run that was killed."""
+    """Whether nothing was found of a killed run, or only what another command can resume."""
 
 
 def find_status(spec: OutputSpec, *, uri: str = "") -> Status:
@@ -129,10 +129,11 @@ def find_status(spec: OutputSpec, *, uri: str = "") -> Status:
     started = _read_started(uri) if STARTED in names else None
     if (record or started or {"stage": spec.stage})["stage"] != spec.stage:
         return Status(State.NOT_OURS)
-    is_tidy = not half and not {STARTED, NEXT} & names
     if record is not None:
         state, differences = _compare(spec, record, sizes)
         there = _read_started(join(uri, NEXT)) if NEXT in names else None
+        may_resume = there is not None and bool(spec.find_changes(there))
+        is_tidy = not half and STARTED not in names and (NEXT not in names or may_resume)
         return Status(state, differences, record, started, there, is_tidy)
     if STARTED not in names:
         return Status(State.NOT_OURS if names - half else State.ABSENT)

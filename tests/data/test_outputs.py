@@ -313,6 +313,19 @@ def test_an_unfinished_run_of_the_same_spec_is_resumed(spec, folder):
     assert filesystem.listing(str(folder)) == ["started.json", "tables/half.parquet"]
 
 
+def test_an_unfinished_replacement_is_left_to_the_command_that_began_it(spec, folder):
+    finish(spec())
+    begin(spec(seed=1), overwrite=True)
+    fill(folder, "_next/tables/half.parquet")
+    with open_output(spec()) as output:
+        assert output.is_complete
+        output.clean_up()
+    assert begin(spec(seed=1), overwrite=True).resumes
+    assert (folder / "_next/tables/half.parquet").exists()
+    finish(spec(seed=1))
+    assert not (folder / "_next").exists()
+
+
 def test_details_of_a_run_are_there_when_it_is_resumed(spec):
     look(spec()).begin(precision="bf16")
     assert look(spec()).saved == {"precision": "bf16"}
