@@ -15,7 +15,7 @@ from typing import Any, TypedDict, TypeVar, cast
 
 from sentiflow.cluster import ray_internals
 from sentiflow.cluster.connection import POLL_SECONDS, Capacity  # before Ray: it sets variables
-from sentiflow.data.outputs import Output, guard
+from sentiflow.data.outputs import MARKERS, Output, guard
 from sentiflow.errors import JobError, StorageError, UserError
 from sentiflow.progress import Progress, say
 from sentiflow.storage import errors, filesystem
@@ -39,9 +39,6 @@ _COLOR = re.compile(r"\x1b\[\d+m")
 
 _KNOWN = {kind.__name__: kind for kind in (UserError, StorageError, JobError)}
 """Errors of a part that the driver raises again as they are, by name."""
-
-MARKERS = "_work/receipts"
-"""Folder of the completion markers, below the stage's directory. The stage owns ``_work``."""
 
 
 class Marker(TypedDict):

@@ -33,6 +33,8 @@ from sentiflow.storage.uris import join
 
 WORK = "_work"
 """Subdirectory for files that are needed until a stage is complete."""
+MARKERS = f"{WORK}/receipts"
+"""Subdirectory for completion markers, one for each finished part."""
 LIBRARIES = ("ray", "torch", "pyarrow", "numpy", "pandas", "mlflow")
 
 _HALF_STARTED = re.compile(rf"{re.escape(STARTED)}\.[0-9a-f]+\.tmp")
@@ -138,9 +140,14 @@ def find_status(spec: OutputSpec, *, uri: str = "") -> Status:
     if STARTED not in names:
         return Status(State.NOT_OURS if names - half else State.ABSENT)
     differences = tuple(spec.find_changes(started, may_grow=True)) if started else ()
-    has_results = names & set(spec.owns) - {WORK}
-    state = State.DIFFERENT if differences and has_results else State.UNFINISHED
+    is_begun = any(path.startswith(MARKERS) or _is_result(spec, path) for path in sizes)
+    state = State.DIFFERENT if differences and is_begun else State.UNFINISHED
     return Status(state, differences, started=started, is_tidy=False)
+
+
+def _is_result(spec: OutputSpec, path: str) -> bool:
+    name = path.split("/")[0]
+    return name in spec.owns and name != WORK
 
 
 def _read_started(uri: str) -> Started | None:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from conftest import PROJECT, write_config
 from sentiflow import pipeline
 from sentiflow.config import settings
 from sentiflow.data import sample
+from sentiflow.errors import StorageError, UserError
 from sentiflow.storage import filesystem
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -120,16 +122,28 @@ def test_a_killed_worker_is_not_noticed(tmp_path, csv, undisturbed, resources):
     assert files_of(tmp_path) == undisturbed
 
 
-def test_a_changed_input_is_not_resumed(tmp_path, csv, resources, said):
-    config = configure(tmp_path, csv)
+def kill_when(folder, config, name, number):
+    """Prepare in a process that is killed when so many parts of a map stage are done."""
     command = [sys.executable, "-m", "sentiflow", "prepare", str(config)]
     with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL) as process:
-        wait_for(tmp_path, "ingest", 2, lambda: process.poll() is not None)
+        wait_for(folder, name, number, lambda: process.poll() is not None)
         os.kill(process.pid, signal.SIGKILL)
+    time.sleep(1)  # what was begun may still be finished
+
+
+def test_unfinished_work_on_another_input_is_replaced_with_overwrite_only(
+    tmp_path, csv, resources, said
+):
+    config = configure(tmp_path, csv)
+    kill_when(tmp_path, config, "ingest", 2)
+    done = markers(tmp_path, "ingest")
     half = tmp_path / "half.csv"
     half.write_bytes(b"".join(csv.read_bytes().splitlines(keepends=True)[::2]))
-    pipeline.run(settings.load(config, [f"prepare.csv={half}"]), ["prepare"])
-    assert "rows read" in said.text
+    other = settings.load(config, [f"prepare.csv={half}"])
+    with pytest.raises(UserError, match=r"unfinished run of other settings \(another csv: .*half"):
+        pipeline.run(other, ["prepare"])
+    assert markers(tmp_path, "ingest") == done
+    pipeline.run(other, ["prepare"], overwrite=True)
     assert "resumes" not in said.text
     rows = [
         filesystem.read_parquet(str(path)).num_rows
@@ -137,3 +151,68 @@ def test_a_changed_input_is_not_resumed(tmp_path, csv, resources, said):
     ]
     assert sum(rows) <= 15_000
     assert not (tmp_path / "run/prepared/_work").exists()
+
+
+def test_content_that_changed_with_neither_size_nor_time_is_not_resumed(tmp_path, csv, resources):
+    """Labels are exchanged after the kill: no row may keep its earlier one."""
+    own = tmp_path / "own.csv"
+    shutil.copy2(csv, own)
+    config = configure(tmp_path, own)
+    kill_when(tmp_path, config, "ingest", 2)
+    before = own.stat()
+    lines = own.read_bytes().splitlines(keepends=True)
+    turned = {b'"0"': b'"4"', b'"4"': b'"0"'}
+    own.write_bytes(b"".join(turned.get(line[:3], line[:3]) + line[3:] for line in lines))
+    os.utime(own, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert own.stat().st_size == before.st_size
+    pipeline.run(settings.load(config), ["prepare"])
+    fresh = tmp_path / "fresh"
+    pipeline.run(settings.load(config, [f"prepare.output_uri={fresh}/run/prepared"]), ["prepare"])
+    assert files_of(tmp_path) == files_of(fresh)
+
+
+def test_a_storage_that_fails_keeps_the_finished_parts(tmp_path, csv, undisturbed, resources):
+    """A file stands where a directory of the result has to be."""
+    config = settings.load(configure(tmp_path, csv))
+    obstacle = tmp_path / "run/prepared/encoded"
+    failures = []
+
+    def prepare():
+        try:
+            pipeline.run(config, ["prepare"])
+        except StorageError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=prepare)
+    thread.start()
+    wait_for(tmp_path, "ingest", 2, lambda: not thread.is_alive())
+    obstacle.write_bytes(b"")
+    thread.join()
+    assert len(failures) == 1
+    assert len(markers(tmp_path, "ingest")) == 12
+    obstacle.unlink()
+    pipeline.run(config, ["prepare"])
+    assert files_of(tmp_path) == undisturbed
+
+
+@pytest.mark.parametrize("change", ["vectors", "columns"])
+def test_a_replacement_that_fails_leaves_the_result_as_it_was(
+    tmp_path, sample_csv, resources, change
+):
+    config = configure(tmp_path, sample_csv)
+    pipeline.run(settings.load(config), ["prepare"])
+    before = files_of(tmp_path)
+    damaged = tmp_path / "vectors.txt"
+    damaged.write_text("good 1 2\nbad 1\n")
+    other = {
+        "vectors": [f"prepare.vocabulary.vectors={damaged}"],
+        "columns": [
+            "format={kind: csv, header: false, columns: {label: 0, text: 6}, "
+            "labels: {negative: '0', positive: '4'}}"
+        ],
+    }[change]
+    with pytest.raises(UserError, match=r"vectors\.txt|column"):
+        pipeline.run(settings.load(config, other), ["prepare"], overwrite=True)
+    assert files_of(tmp_path) == before
+    (outcome,) = pipeline.run(settings.load(config), ["prepare"])
+    assert not outcome.ran
