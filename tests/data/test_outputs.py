@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stages import begin, look, publish
 
-from sentiflow.data import manifest
+from sentiflow.data import exchange, manifest
 from sentiflow.data.manifest import fingerprint
 from sentiflow.data.outputs import (
     LIBRARIES,
@@ -311,6 +311,26 @@ def test_an_unfinished_run_of_the_same_spec_is_resumed(spec, folder):
     fill(folder, "tables/half.parquet")
     assert begin(spec()).resumes
     assert filesystem.listing(str(folder)) == ["started.json", "tables/half.parquet"]
+
+
+def test_a_result_in_object_storage_is_replaced_and_the_exchange_can_be_repeated(spec, bucket):
+    there = replace(spec(), uri=f"{bucket}/replaced")
+    finish(there)
+    new = replace(spec(seed=1), uri=there.uri)
+    output = begin(new, overwrite=True)
+    filesystem.write_bytes(f"{output.uri}/tables/part-1.parquet", b"rows")
+    files = [{"path": "tables/part-1.parquet", "rows": 1, "bytes": 4}]
+    with pytest.MonkeyPatch.context() as patch:  # as if it were killed after the first file
+        patch.setattr(exchange, "tidy", lambda *_, **__: None)
+        output.publish(counts={}, files=files, seconds=0)
+        filesystem.write_bytes(
+            f"{there.uri}/_next/manifest.json",
+            filesystem.read_bytes(f"{there.uri}/manifest.json"),
+        )
+    record = manifest.require(there.uri, stage="prepare", setting="", check_files=True)
+    assert record["fingerprint"] == new.fingerprint
+    left = [path for path in filesystem.listing(there.uri) if not path.startswith("_lease")]
+    assert left == ["manifest.json", "tables/part-1.parquet"]
 
 
 def test_an_unfinished_replacement_is_left_to_the_command_that_began_it(spec, folder):
