@@ -269,10 +269,9 @@ def _derive_params(
     settings = (
         {f"train.{name}": value for name, value in trained.settings.items()} if trained else {}
     )
-    replaced = tuple(settings)
     shared = {
         key: value
         for key, value in base.items()
-        if key.startswith("train.") and not key.startswith(replaced)
+        if key.startswith("train.") and ".".join(key.split(".")[:2]) not in settings
     }
     return {**shared, **to_params(settings), **to_params(trial.values)}

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import types
 from pathlib import Path
 
 import pytest
@@ -384,3 +385,12 @@ def test_an_import_sends_nothing_to_a_host_that_a_manifest_names(output, uri, mo
         assert not run.data.tags.keys() & {"mlflow.parentRunId", "sentiflow.pid"}
     assert recording.default_uri(None) != host
     assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "secret"
+
+
+def test_a_trial_keeps_parameters_of_the_sweep_whose_names_only_begin_like_its_own():
+    values = {"name": "0001-0123abcd", "status": "finished", "values": {}, "chosen_epoch": 1}
+    trial = finished_stages.TrialInfo(**values, validation_accuracy=0.5, validation_loss=0.5)
+    trained = types.SimpleNamespace(settings={"model": {"cell": "gru"}})
+    base = {"train.model.cell": "rnn", "train.model_more": "1", "score.model": "2"}
+    params = rebuild._derive_params(base, trial, trained)
+    assert params == {"train.model.cell": "gru", "train.model_more": "1"}
