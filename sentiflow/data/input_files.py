@@ -3,15 +3,16 @@
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pyarrow.fs import FileInfo
 
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, InputFile
-from sentiflow.errors import UserError
+from sentiflow.errors import JobError, UserError
 from sentiflow.progress import Progress
 from sentiflow.storage import filesystem, hashes
+from sentiflow.storage.uris import is_local
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,38 @@ def check_unchanged(described: Input) -> None:
             f"{item['uri']} was changed while it was read",
             hint="run the same command again when nothing writes to it",
         )
+
+
+def check_part(described: Input, sources: Collection[str]) -> None:
+    """Check after reading a part that it was read from what the job has described.
+
+    Args:
+        described: An input, a finished directory or files.
+        sources: Those of the files from which the part was read.
+
+    Raises:
+        UserError: A file was changed, replaced or deleted.
+        JobError: The directory was replaced.
+    """
+    if "uri" not in described:
+        files = [item for item in described["files"] if item["uri"] in sources]
+        check_unchanged({"fingerprint": "", "files": files})
+    elif not manifest.read_input({"input": described}, "input"):
+        raise JobError(f"{described['uri']} was replaced while it was read: run again")
+
+
+def identify_state(described: Input) -> str:
+    """Identify the state of input files, for work on them that is resumed without reading them.
+
+    On a local disk the time of the last change of any kind counts, which no program can set back.
+    """
+    stats = [
+        os.stat(filesystem.locate(item["uri"])[1])
+        for item in described["files"]
+        if is_local(item["uri"])
+    ]
+    state = [described["fingerprint"], *([stat.st_ino, stat.st_ctime_ns] for stat in stats)]
+    return manifest.fingerprint(state)
 
 
 def _state_of(item: InputFile) -> str:

@@ -17,6 +17,8 @@ READABLE = (1, FORMAT_VERSION)
 """Versions that are read as input. A result of an older one is replaced, never resumed."""
 
 _REQUIRED = {"stage", "format_version", "fingerprint", "settings", "inputs", "counts", "files"}
+_INSIDE = {"model": (1, 3), "train": (2,)}
+"""Levels above a result at which there may be a training, or a sweep, that it is part of."""
 _EXPECTED = {"model": "a finished model package, such as runs/quickstart/trained/model"}
 
 
@@ -44,10 +46,17 @@ def read(uri: str) -> Manifest | None:
         JobError: A running job is just now moving a new result there.
     """
     record = _read(join(uri, MANIFEST))
-    if record is not None and exchange.is_pending(uri):
-        exchange.finish(uri)
-        return _read(join(uri, MANIFEST))
-    return record
+    if record is None:
+        return None
+    levels = _INSIDE.get(record["stage"], ())
+    pending = [
+        place
+        for place in (uri, *(uri.rsplit("/", level)[0] for level in levels))
+        if exchange.is_pending(place)
+    ]
+    for place in pending:
+        exchange.finish(place)
+    return _read(join(uri, MANIFEST)) if pending else record
 
 
 def _read(uri: str) -> Manifest | None:

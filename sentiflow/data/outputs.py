@@ -137,7 +137,8 @@ def find_status(spec: OutputSpec, *, uri: str = "") -> Status:
         may_resume = there is not None and bool(spec.find_changes(there))
         is_tidy = not half and STARTED not in names and (NEXT not in names or may_resume)
         return Status(state, differences, record, started, there, is_tidy)
-    if STARTED not in names:
+    is_left = WORK in names and names - half <= set(spec.owns)  # by a task that ended last
+    if STARTED not in names and not is_left:
         return Status(State.NOT_OURS if names - half else State.ABSENT)
     differences = tuple(spec.find_changes(started, may_grow=True)) if started else ()
     is_begun = any(path.startswith(MARKERS) or _is_result(spec, path) for path in sizes)
@@ -233,6 +234,7 @@ class Output:
         Args:
             details: What else the stage needs to resume, as JSON.
         """
+        guard(self.claim)()
         if not self.resumes and self.replaces:
             filesystem.delete(self.uri)
         elif not self.resumes:
@@ -300,15 +302,16 @@ class Output:
 
     def _check(self, record: Manifest) -> None:
         """Check that the result is whole, and made from inputs that are still there."""
+        guard(self.claim)()
         if damaged := manifest.find_damaged(record, filesystem.sizes(self.uri)):
             raise JobError(
                 f"{join(self.uri, damaged)} is missing or damaged: run the same command again"
             )
-        guard(self.claim)()
         for name, value in record["inputs"].items():
             is_output = self.claim and value.keys() == {"uri", "fingerprint"}
             if is_output and not manifest.read_input(record["inputs"], name):
                 raise JobError(f"{value['uri']} was replaced while it was read: run again")
+        guard(self.claim)()
 
     def clean_up(self) -> None:
         """Remove files that a killed run left in a complete directory."""
@@ -350,7 +353,10 @@ def open_output(spec: OutputSpec, *, overwrite: bool = False) -> Iterator[Output
         yield output
         return
     try:
-        with lease.hold(spec.uri, job=spec.stage) as held:
+        with (
+            lease.hold(spec.uri, job=spec.stage) as held,
+            filesystem.recording(guard(held.claim)),  # a job that was stopped may have lost it
+        ):
             status = find_status(spec)
             if status.record != output.status.record:
                 raise JobError(f"another job has just completed {spec.uri}: run the command again")

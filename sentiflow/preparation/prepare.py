@@ -121,7 +121,8 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     except StorageError:
         raise  # no verdict on the data: the finished parts are kept
     except UserError:
-        output.roll_back()
+        if not output.resumes:  # finished parts of an earlier run are worth more than order
+            output.roll_back()
         raise
 
 
@@ -227,7 +228,7 @@ def _cut(config: Config, output: Output, maps: MapStages) -> corpus.Corpus:
         unpack_to=join(output.uri, WORK),
         map_parts=corpus.map_here
         if corpus.is_small(uris)
-        else maps.make_map("cut", key=found["fingerprint"]),
+        else maps.make_map("cut", key=input_files.identify_state(found)),
     )
     for note in source.notes:
         say(STAGE, note)
@@ -250,7 +251,7 @@ def _make_job(
     """Collect the arguments of the tasks; for a split by time, all times are counted first."""
     inputs = output.spec.inputs | {"csv": source.files}
     key = manifest.identify(STAGE, output.spec.settings, inputs)
-    job = Job(settings, output.uri, key, source.csv_parts)
+    job = Job(settings, output.uri, key, source.files, source.csv_parts)
     if settings.split.kind != "time":
         return job
     _map_parts(prepared_parts.count_times, job, maps)

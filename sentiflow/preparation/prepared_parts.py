@@ -19,9 +19,9 @@ import pyarrow.compute as pc
 
 from sentiflow.cluster import memory
 from sentiflow.config.sections import PrepareSettings
-from sentiflow.data import schema, tweets
+from sentiflow.data import input_files, schema, tweets
 from sentiflow.data.corpus import CsvPart
-from sentiflow.data.manifest_types import DuplicateCounts, FileEntry
+from sentiflow.data.manifest_types import DuplicateCounts, FileEntry, Input
 from sentiflow.data.outputs import WORK
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
 from sentiflow.data.text_hash import hash_strings, normalize_text
@@ -62,6 +62,8 @@ class Job:
     """Directory to write to."""
     key: str
     """Identifies the settings and the content of the input."""
+    files: Input
+    """The input files."""
     parts: tuple[CsvPart, ...]
     time_bounds: tuple[int, int] | None = None
     """Last second of train and of validation, if the split is by time."""
@@ -184,7 +186,7 @@ def _read(part: int, job: Job) -> tweets.Checked:
     """Read and check the rows of a part, with the column that the split needs and those to keep."""
     settings, source = job.settings, job.parts[part]
     needed = [name for name in ("user", "time") if name == settings.split.kind]
-    return tweets.read_range(
+    checked = tweets.read_range(
         source.csv_range,
         csv_format=source.csv_format,
         every_nth=settings.every_nth,
@@ -192,6 +194,8 @@ def _read(part: int, job: Job) -> tweets.Checked:
         keep=tuple(dict.fromkeys((*settings.keep_columns, *needed))),
         keep_raw=settings.keep_raw,
     )
+    input_files.check_part(job.files, source.sources)
+    return checked
 
 
 def _assign(accepted: pa.Table, hashes: np.ndarray, job: Job) -> np.ndarray:

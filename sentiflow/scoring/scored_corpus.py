@@ -97,7 +97,8 @@ def cut(
     if isinstance(plan, corpus.Corpus):
         return plan
     uris = [file.uri for file in plan.files] if isinstance(plan, corpus.CsvPlan) else plan.uris
-    key, here = input_files.as_found(uris)["fingerprint"], corpus.is_small(uris)
+    key = input_files.identify_state(input_files.as_found(uris))
+    here = corpus.is_small(uris)
     if isinstance(plan, corpus.CsvPlan):
         mapped = corpus.map_here if here else make_map("cut", key=key)
         return corpus.cut_csv(plan, map_parts=mapped, first_row=first_row)

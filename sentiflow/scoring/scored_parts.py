@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 
 from sentiflow.cluster import memory
-from sentiflow.data import corpus, manifest, schema
+from sentiflow.data import corpus, input_files, manifest, schema
 from sentiflow.errors import JobError
 from sentiflow.models.package import ModelPackage, Scores
 from sentiflow.scoring.job import Job, ScoredPart
@@ -38,6 +38,7 @@ def score(part: int, job: Job) -> ScoredPart:
     checked = corpus.read_part(
         job.source, part, keep_columns=settings.keep_columns, keep_raw=settings.keep_raw
     )
+    input_files.check_part(job.source.files, job.source.parts[part].sources)
     tweets = checked.tweets.combine_chunks()
     model = functools.partial(
         package.score,
@@ -164,4 +165,7 @@ def _load_model(uri: str, fingerprint: str, on_gpu: bool) -> ModelPackage:
             f"the model in {uri} has been replaced since the job began: run the command again"
         )
     device = "cuda" if on_gpu and torch.cuda.is_available() else "cpu"
-    return ModelPackage.load(uri).to(device)
+    package = ModelPackage.load(uri).to(device)
+    if manifest.require(uri, stage="model", setting="score.model_uri") != record:
+        raise JobError(f"the model in {uri} was replaced while it was read: run the command again")
+    return package

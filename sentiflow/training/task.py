@@ -10,6 +10,7 @@ import torch
 
 from sentiflow.cluster import memory
 from sentiflow.config.train_sections import SelectionSettings, TrainSettings
+from sentiflow.data import input_files
 from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.outputs import guard
 from sentiflow.errors import JobError, UserError
@@ -111,7 +112,7 @@ def run(job: TrainJob, report: Report) -> TrainReport | UserError | JobError | N
     problems = list(filter(None, collectives.gather(problem)))
     if problems:
         return UserError(problems[0])
-    with filesystem.recording(functools.partial(_check_claim, job.claim)):
+    with filesystem.recording(functools.partial(_check_job, job)):
         try:
             worker.train()
         except JobError as error:
@@ -119,15 +120,17 @@ def run(job: TrainJob, report: Report) -> TrainReport | UserError | JobError | N
         return worker.publish_model() if worker.rank == 0 else None
 
 
-def _check_claim(claim: str) -> None:
-    """Check before each file that this job may still write.
+def _check_job(job: TrainJob) -> None:
+    """Check before each file that this job may still write, and that its data are still there.
 
     Raises:
-        RuntimeError: It may not. Ray Train then ends all workers; a returned error of one worker
-            would leave the others waiting for it.
+        RuntimeError: That is not so. Ray Train then ends all workers; a returned error of one
+            worker would leave the others waiting for it.
     """
     try:
-        guard(claim)()
+        guard(job.claim)()
+        if prepared := job.lineage.get("prepared"):
+            input_files.check_part(prepared, ())
     except JobError as error:
         raise RuntimeError(str(error)) from error
 

@@ -109,7 +109,8 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
             callback=callback,
         )
     if isinstance(report, UserError):
-        output.roll_back()
+        if not checkpoints.list_steps(join(output.uri, checkpoints.FOLDER)):
+            output.roll_back()
         raise report
     if isinstance(report, JobError):
         raise report

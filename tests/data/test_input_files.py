@@ -4,9 +4,11 @@ import json
 import os
 
 import pytest
+from stages import begin, publish
 
-from sentiflow.data import input_files
-from sentiflow.errors import UserError
+from sentiflow.data import input_files, manifest
+from sentiflow.data.outputs import OutputSpec
+from sentiflow.errors import JobError, UserError
 from sentiflow.storage import filesystem, hashes
 
 
@@ -165,3 +167,33 @@ def test_nothing_is_added_to_files_that_changed_or_moved(files, tmp_path):
     assert input_files.add(known, files[::-1]) is None
     os.utime(files[0], ns=(1, 1))
     assert input_files.add(known, files) is None
+
+
+def test_a_part_of_a_file_that_changed_meanwhile_is_refused(tmp_path, files):
+    described = input_files.describe(files)
+    filesystem.write_bytes(files[1], b"other")
+    input_files.check_part(described, files[:1])
+    with pytest.raises(UserError, match=r"b\.csv was changed while it was read"):
+        input_files.check_part(described, files[1:])
+
+
+def test_a_part_of_a_directory_that_was_replaced_meanwhile_is_refused(tmp_path):
+    uri = str(tmp_path / "prepared")
+    described = manifest.reference(uri, publish(OutputSpec("prepare", uri, {"seed": 0}, {})))
+    input_files.check_part(described, ())
+    begin(OutputSpec("prepare", uri, {"seed": 1}, {}), overwrite=True)
+    input_files.check_part(described, ())
+    publish(OutputSpec("prepare", uri, {"seed": 1}, {}))
+    with pytest.raises(JobError, match="prepared was replaced while it was read"):
+        input_files.check_part(described, ())
+
+
+def test_a_state_changes_with_the_content_though_size_and_time_do_not(files):
+    found, before = input_files.as_found(files), os.stat(files[0])
+    state = input_files.identify_state(found)
+    assert input_files.identify_state(input_files.as_found(files)) == state
+    with open(files[0], "r+b") as file:
+        file.write(b"A")
+    os.utime(files[0], ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert input_files.as_found(files) == found
+    assert input_files.identify_state(input_files.as_found(files)) != state

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import threading
 from dataclasses import replace
 
 import pytest
@@ -459,6 +460,49 @@ def test_a_writer_that_has_lost_its_lease_publishes_and_deletes_nothing(spec, fo
         with pytest.raises(JobError, match="another job has taken the directory over"):
             output.roll_back()
     assert filesystem.listing(str(folder)) == ["started.json", "tables/a"]
+
+
+def test_a_job_that_has_lost_its_lease_begins_and_writes_nothing(spec, folder):
+    with open_output(spec()) as output:
+        filesystem.delete(output.claim)
+        other = threading.Thread(target=finish, args=(spec(),))  # the checks are for this thread
+        other.start()
+        other.join()
+        with pytest.raises(JobError, match="another job has taken the directory over"):
+            output.begin()
+        with pytest.raises(JobError, match="another job has taken the directory over"):
+            filesystem.write_bytes(f"{output.uri}/words.parquet", b"late")
+    assert filesystem.listing(str(folder)) == ["manifest.json", "tables/part-0.parquet"]
+
+
+def test_what_a_late_task_left_after_a_roll_back_is_removed(spec, folder):
+    owner = replace(spec(), owns=("tables", "_work"))
+    fill(folder, "tables/late.parquet", "_work/receipts/ingest-000007.json")
+    assert find_status(owner).state is State.UNFINISHED
+    assert not begin(owner).resumes
+    assert filesystem.listing(str(folder)) == ["started.json"]
+
+
+def test_an_exchange_is_finished_by_who_reads_a_result_within(spec, folder):
+    """The package of a training is read, while the training's own files were only half moved."""
+
+    def save(output, content):
+        package = OutputSpec("model", f"{output.uri}/model", {"of": content}, {}, owns=("weights",))
+        begin(package, overwrite=True)
+        filesystem.write_bytes(f"{output.uri}/model/weights", content.encode())
+        size = len(content)
+        publish(package, files=[{"path": "weights", "rows": None, "bytes": size}])
+
+    for seed, content in enumerate(("old", "newer")):
+        output = begin(replace(spec(seed=seed, stage="train"), owns=("model",)), overwrite=True)
+        save(output, content)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(exchange, "exchange", lambda uri: None)  # it is killed before
+            output.publish(counts={}, files=list_files(output.uri, "model"), seconds=0)
+    filesystem.move(f"{folder}/_next/model/weights", f"{folder}/model/weights")
+    record = manifest.require(f"{folder}/model", stage="model", setting="", check_files=True)
+    assert record["settings"] == {"of": "newer"}
+    assert not (folder / "_next").exists()
 
 
 def test_looking_at_a_complete_output_writes_nothing(spec, folder):
