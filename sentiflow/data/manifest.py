@@ -48,12 +48,9 @@ def read(uri: str) -> Manifest | None:
     record = _read(join(uri, MANIFEST))
     if record is None:
         return None
-    levels = _INSIDE.get(record["stage"], ())
-    pending = [
-        place
-        for place in (uri, *(uri.rsplit("/", level)[0] for level in levels))
-        if exchange.is_pending(place)
-    ]
+    above = (uri.rsplit("/", level)[0] for level in _INSIDE.get(record["stage"], ()))
+    places = [uri, *(place for place in above if place and place[-1] not in ":/")]
+    pending = list(filter(exchange.is_pending, places))
     for place in pending:
         exchange.finish(place)
     return _read(join(uri, MANIFEST)) if pending else record
