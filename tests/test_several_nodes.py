@@ -163,7 +163,7 @@ def wait_until_begun(uri, verb, process, log):
     ("verb", "is_replaced"),
     [
         ("prepare", False),
-        ("train", False),
+        pytest.param("train", False, marks=pytest.mark.soak),
         pytest.param("score", True, marks=pytest.mark.soak),
         pytest.param("prepare", True, marks=pytest.mark.soak),
         pytest.param("train", True, marks=pytest.mark.soak),
