@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from sentiflow.config.sections import Config
-from sentiflow.data import outputs
+from sentiflow.data import output_status, outputs
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.outputs import Output, OutputSpec, State
+from sentiflow.data.output_status import OutputSpec, State
+from sentiflow.data.outputs import Output
 from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.progress import say
 from sentiflow.storage.uris import as_typed, is_local, without_credentials
@@ -86,7 +87,7 @@ def run(
     """
     outcomes = []
     for verb in verbs:
-        outputs.check_location(verb, getattr(config, verb).output_uri)
+        output_status.check_location(verb, getattr(config, verb).output_uri)
     with (
         _Session(config, verbose=verbose) as session,
         _sigterm_ends(),
@@ -119,7 +120,7 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
             plans.append(Plan(verb, uri, f"after {plans[-1].verb}"))
             continue
         spec = _stage(verb).describe_output(config)
-        found = outputs.find_status(spec)
+        found = output_status.find_status(spec)
         states = {
             State.COMPLETE: "complete",
             State.ABSENT: "would run",

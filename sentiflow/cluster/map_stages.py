@@ -15,7 +15,8 @@ from typing import Any, TypedDict, TypeVar, cast
 
 from sentiflow.cluster import ray_internals
 from sentiflow.cluster.connection import POLL_SECONDS, Capacity  # before Ray: it sets variables
-from sentiflow.data.outputs import MARKERS, Output, guard
+from sentiflow.data.output_status import MARKERS
+from sentiflow.data.outputs import Output, guard
 from sentiflow.errors import JobError, StorageError, UserError
 from sentiflow.progress import Progress, say
 from sentiflow.storage import errors, filesystem

@@ -1,176 +1,28 @@
-"""Output directory of a stage: its state, who may write to it, and its completion.
+"""A stage's result -> its output directory: begun, resumed, published, or taken back.
 
-A directory without a manifest is unfinished. A stage writes into its directory in place, unless
-that has a complete result to replace: then it writes into ``_next``, and :mod:`exchange` moves the
-files when all are there. So the earlier result stays whole until the new one is complete.
+A stage writes into its directory in place, unless that has a complete result to replace: then it
+writes into ``_next``, and :mod:`exchange` moves the files when all are there. So the earlier result
+stays whole until the new one is complete.
 """
 
 import contextlib
 import functools
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from enum import Enum
 from importlib.metadata import version
 from typing import Any, cast
 
 from sentiflow import __version__
 from sentiflow.data import exchange, manifest
-from sentiflow.data.differences import Description, find_changes
 from sentiflow.data.exchange import MANIFEST, NEXT, STARTED
-from sentiflow.data.manifest_types import (
-    Counts,
-    FileEntry,
-    Manifest,
-    RunRecord,
-    Settings,
-)
-from sentiflow.errors import JobError, UserError
+from sentiflow.data.manifest_types import Counts, FileEntry, Manifest, RunRecord
+from sentiflow.data.output_status import OutputSpec, Started, State, Status, check, find_status
+from sentiflow.errors import JobError
 from sentiflow.storage import filesystem, lease
 from sentiflow.storage.uris import join
 
-WORK = "_work"
-"""Subdirectory for files that are needed until a stage is complete."""
-MARKERS = f"{WORK}/receipts"
-"""Subdirectory for completion markers, one for each finished part."""
 LIBRARIES = ("ray", "torch", "pyarrow", "numpy", "pandas", "mlflow")
-
-_HALF_STARTED = re.compile(rf"{re.escape(STARTED)}\.[0-9a-f]+\.tmp")
-"""Left by a run that was killed before it wrote anything else."""
-
-
-class State(Enum):
-    """State of the output directory of a stage."""
-
-    ABSENT = "absent"
-    UNFINISHED = "unfinished"
-    COMPLETE = "complete"
-    EXTENDED = "extended"
-    """Complete for the first input files; new files follow at the end."""
-    DAMAGED = "damaged"
-    """Complete, but a file is missing or has another size."""
-    DIFFERENT = "different"
-    """Of other settings or inputs, complete or not."""
-    NOT_OURS = "not ours"
-    """The directory contains other files."""
-
-
-@dataclass(frozen=True)
-class OutputSpec:
-    """Description of the output of a stage: where it goes, and what decides its content."""
-
-    stage: str
-    uri: str
-    settings: Settings
-    """Settings that decide the result, and no others."""
-    inputs: dict[str, Any]
-    """An ``Input`` for each name; a stage may add further keys to it."""
-    owns: tuple[str, ...] = ()
-    """Names in the directory that the stage writes, and deletes when it starts over."""
-    grows: str = ""
-    """Name of an input of files. If files were added at its end, the result is extended."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Identify the result: a hash of the stage, its settings and its inputs' fingerprints."""
-        return manifest.identify(self.stage, self.settings, self.inputs)
-
-    def find_changes(self, there: Description, *, may_grow: bool = False) -> list[str]:
-        """List the settings and inputs in which an existing run differs.
-
-        Args:
-            there: The run, complete or not.
-            may_grow: Whether files may have been added at the end of the growing input.
-        """
-        grows = self.grows if may_grow else ""
-        return find_changes(there, self.settings, self.inputs, grows=grows)
-
-
-class Started(Description):
-    """The content of ``started.json``: an unfinished run."""
-
-    owns: list[str]
-    """As in the run's :class:`OutputSpec`."""
-    overwrite: bool
-    """Whether the run was begun with ``--overwrite``."""
-    details: dict[str, Any]
-    """What else the stage needs to resume."""
-
-
-@dataclass(frozen=True)
-class Status:
-    """State of an output directory compared with a spec."""
-
-    state: State
-    differences: tuple[str, ...] = ()
-    """Settings and inputs that differ from the existing result; for a damaged one, the file."""
-    record: Manifest | None = field(default=None, compare=False)
-    """The manifest that was found."""
-    started: Started | None = field(default=None, compare=False)
-    """The unfinished run that was found in the directory, complete or not."""
-    next_started: Started | None = field(default=None, compare=False)
-    """The unfinished run that was found in ``_next``."""
-    is_tidy: bool = field(default=True, compare=False)
-    """Whether nothing was found of a killed run, or only what another command can resume."""
-
-
-def find_status(spec: OutputSpec, *, uri: str = "") -> Status:
-    """Compare the output directory of a stage with its spec.
-
-    Args:
-        spec: The output.
-        uri: The directory, where it is not that of the spec.
-    """
-    uri = uri or spec.uri
-    record = manifest.read(uri)
-    sizes = filesystem.sizes(uri)
-    names = {name.split("/")[0] for name in sizes} - {lease.FOLDER}
-    half = {name for name in names if _HALF_STARTED.fullmatch(name)}
-    started = _read_started(uri) if STARTED in names else None
-    if (record or started or {"stage": spec.stage})["stage"] != spec.stage:
-        return Status(State.NOT_OURS)
-    if record is not None:
-        state, differences = _compare(spec, record, sizes)
-        there = _read_started(join(uri, NEXT)) if NEXT in names else None
-        may_resume = there is not None and bool(spec.find_changes(there))
-        is_tidy = not half and STARTED not in names and (NEXT not in names or may_resume)
-        return Status(state, differences, record, started, there, is_tidy)
-    is_left = WORK in names and names - half <= set(spec.owns)  # by a task that ended last
-    if STARTED not in names and not is_left:
-        return Status(State.NOT_OURS if names - half else State.ABSENT)
-    differences = tuple(spec.find_changes(started, may_grow=True)) if started else ()
-    is_begun = any(path.startswith(MARKERS) or _is_result(spec, path) for path in sizes)
-    state = State.DIFFERENT if differences and is_begun else State.UNFINISHED
-    return Status(state, differences, started=started, is_tidy=False)
-
-
-def _is_result(spec: OutputSpec, path: str) -> bool:
-    name = path.split("/")[0]
-    return name in spec.owns and name != WORK
-
-
-def _read_started(uri: str) -> Started | None:
-    """Read the description of an unfinished run; None if nothing of it may be kept."""
-    try:
-        started = json.loads(filesystem.read_bytes(join(uri, STARTED)))
-    except (FileNotFoundError, ValueError):
-        return None
-    return started if started and "stage" in started else None
-
-
-def _compare(
-    spec: OutputSpec, record: Manifest, sizes: Mapping[str, int]
-) -> tuple[State, tuple[str, ...]]:
-    """Compare a complete result with the spec."""
-    changes = spec.find_changes(record)
-    has_grown = bool(changes) and not spec.find_changes(record, may_grow=True)
-    if changes and not has_grown:
-        return State.DIFFERENT, tuple(changes)
-    if damaged := manifest.find_damaged(record, sizes):
-        return State.DAMAGED, (damaged,)
-    return (State.EXTENDED if has_grown else State.COMPLETE), ()
 
 
 class Output:
@@ -363,40 +215,6 @@ def open_output(spec: OutputSpec, *, overwrite: bool = False) -> Iterator[Output
             yield Output(spec, status, overwrite=overwrite, claim=held.claim)
     finally:
         filesystem.delete_empty(spec.uri)
-
-
-def check_location(stage: str, uri: str) -> None:
-    """Check that ``uri`` is empty, or an output of ``stage``, complete or not.
-
-    Raises:
-        UserError: It contains other files.
-    """
-    status = find_status(OutputSpec(stage, uri, {}, {}))
-    check(status, uri=uri, stage=stage, overwrite=True)
-
-
-def check(status: Status, *, uri: str, stage: str, overwrite: bool) -> None:
-    """Check that a stage may write to a directory.
-
-    Raises:
-        UserError: It contains a result of other settings and ``overwrite`` is off, or other files.
-    """
-    if status.state is State.NOT_OURS:
-        raise UserError(
-            f"{uri} holds files that are not from {stage}",
-            hint="choose an empty or new directory",
-        )
-    if status.state is State.DIFFERENT and not overwrite:
-        what = "belongs to" if status.record else "holds an unfinished run of"
-        raise UserError(
-            f"{uri} {what} other settings ({'; '.join(status.differences)})",
-            hint="choose another output_uri, or replace it with --overwrite",
-        )
-    if status.state is State.DAMAGED and not overwrite:
-        raise UserError(
-            f"{join(uri, status.differences[0])} is missing or damaged",
-            hint="create the whole output again with --overwrite",
-        )
 
 
 def list_files(uri: str, name: str) -> list[FileEntry]:

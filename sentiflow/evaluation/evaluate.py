@@ -11,7 +11,8 @@ import pyarrow as pa
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry, Manifest
-from sentiflow.data.outputs import Output, OutputSpec
+from sentiflow.data.output_status import OutputSpec
+from sentiflow.data.outputs import Output
 from sentiflow.errors import UserError
 from sentiflow.evaluation import (
     charts,

@@ -16,7 +16,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from sentiflow.data import outputs
+from sentiflow.data import output_status, outputs
 from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.schema import POSITIVE
 from sentiflow.errors import UserError
@@ -134,8 +134,8 @@ class ModelPackage:
             calibration: The temperature and its effect, and the margin of neutral predictions.
         """
         settings = self.settings.model_dump()
-        spec = outputs.OutputSpec("model", uri, settings, lineage, owns=package_files.FILES)
-        output = outputs.Output(spec, outputs.find_status(spec), overwrite=True)
+        spec = output_status.OutputSpec("model", uri, settings, lineage, owns=package_files.FILES)
+        output = outputs.Output(spec, output_status.find_status(spec), overwrite=True)
         output.begin()
         root = output.uri
         weights = {name: tensor.cpu() for name, tensor in self.network.state_dict().items()}

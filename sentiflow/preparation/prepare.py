@@ -41,7 +41,8 @@ from sentiflow.data.manifest_types import (
     VocabularyReport,
     WordCount,
 )
-from sentiflow.data.outputs import WORK, Output, OutputSpec
+from sentiflow.data.output_status import WORK, OutputSpec
+from sentiflow.data.outputs import Output
 from sentiflow.errors import StorageError, UserError
 from sentiflow.models import vocabulary
 from sentiflow.preparation import duplicates, prepared_parts, results, rules, splits

@@ -22,7 +22,7 @@ from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import input_files, schema, tweets
 from sentiflow.data.corpus import CsvPart
 from sentiflow.data.manifest_types import DuplicateCounts, FileEntry, Input
-from sentiflow.data.outputs import WORK
+from sentiflow.data.output_status import WORK
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.models import vocabulary

@@ -22,7 +22,8 @@ from sentiflow.config.sections import Config, ScoreSettings
 from sentiflow.data import corpus, input_files, manifest
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest_types import Manifest, RunRecord
-from sentiflow.data.outputs import WORK, Output, OutputSpec
+from sentiflow.data.output_status import WORK, OutputSpec
+from sentiflow.data.outputs import Output
 from sentiflow.errors import JobError, StorageError, UserError
 from sentiflow.models import drift, rules
 from sentiflow.models.drift import Profile

@@ -11,7 +11,8 @@ from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config
 from sentiflow.config.train_sections import SelectionSettings
 from sentiflow.data import manifest
-from sentiflow.data.outputs import Output, find_status
+from sentiflow.data.output_status import find_status
+from sentiflow.data.outputs import Output
 from sentiflow.data.schema import NUM_VIRTUAL_SHARDS
 from sentiflow.errors import JobError, StorageError, UserError, WorkerError
 from sentiflow.progress import say

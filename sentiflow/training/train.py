@@ -13,7 +13,8 @@ from sentiflow.config.sections import Config
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest
-from sentiflow.data.outputs import Output, OutputSpec, list_files
+from sentiflow.data.output_status import OutputSpec
+from sentiflow.data.outputs import Output, list_files
 from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem

@@ -15,7 +15,7 @@ from stages import look
 
 from sentiflow.config import settings
 from sentiflow.data import manifest
-from sentiflow.data.outputs import State, find_status
+from sentiflow.data.output_status import State, find_status
 from sentiflow.errors import UserError
 from sentiflow.evaluation import evaluated_rows
 from sentiflow.models.package import ModelPackage

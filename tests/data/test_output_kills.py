@@ -9,7 +9,7 @@ from pyarrow import fs
 from stages import look
 
 from sentiflow.data import manifest
-from sentiflow.data.outputs import State, find_status
+from sentiflow.data.output_status import State, find_status
 from sentiflow.storage import filesystem
 
 

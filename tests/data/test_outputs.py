@@ -13,15 +13,8 @@ from stages import begin, look, publish
 
 from sentiflow.data import exchange, manifest
 from sentiflow.data.manifest import fingerprint
-from sentiflow.data.outputs import (
-    LIBRARIES,
-    OutputSpec,
-    State,
-    Status,
-    find_status,
-    list_files,
-    open_output,
-)
+from sentiflow.data.output_status import OutputSpec, State, Status, find_status
+from sentiflow.data.outputs import LIBRARIES, list_files, open_output
 from sentiflow.errors import JobError, UserError
 from sentiflow.storage import filesystem
 

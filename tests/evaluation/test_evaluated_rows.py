@@ -8,7 +8,7 @@ import pytest
 from stages import publish
 
 from sentiflow.data import manifest
-from sentiflow.data.outputs import OutputSpec
+from sentiflow.data.output_status import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.evaluation import evaluated_rows
 from sentiflow.evaluation.evaluated_rows import Scored

@@ -18,7 +18,7 @@ from stages import look, run_stage
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
 from sentiflow.data import schema
-from sentiflow.data.outputs import State, find_status
+from sentiflow.data.output_status import State, find_status
 from sentiflow.errors import UserError
 from sentiflow.preparation import prepare as preparation
 from sentiflow.tracking.recording import Recorder

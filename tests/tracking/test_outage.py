@@ -18,7 +18,8 @@ from sentiflow import pipeline
 from sentiflow.cli.app import app
 from sentiflow.config import settings
 from sentiflow.data import manifest
-from sentiflow.data.outputs import Output, OutputSpec
+from sentiflow.data.output_status import OutputSpec
+from sentiflow.data.outputs import Output
 from sentiflow.errors import JobError, UserError
 from sentiflow.tracking import recording
 

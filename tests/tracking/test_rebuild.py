@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from sentiflow.cli.app import app
 from sentiflow.data import manifest
-from sentiflow.data.outputs import OutputSpec
+from sentiflow.data.output_status import OutputSpec
 from sentiflow.errors import JobError, UserError
 from sentiflow.models.package_files import FILES
 from sentiflow.storage import filesystem

@@ -23,7 +23,8 @@ from conftest import make_store
 from mlflow.entities import LoggedModelOutput
 from test_cli import invoke
 
-from sentiflow.data.outputs import Output, OutputSpec, State, Status
+from sentiflow.data.output_status import OutputSpec, State, Status
+from sentiflow.data.outputs import Output
 from sentiflow.errors import JobError, UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.storage import filesystem
