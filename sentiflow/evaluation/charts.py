@@ -148,7 +148,7 @@ def _draw_reliability(
         color=BLUE, markersize=4, label="after temperature scaling",
     )  # fmt: skip
     if before is not None:
-        axes.legend(loc="upper left")
+        figure.legend(loc="outside upper left")
     return figure
 
 

@@ -74,7 +74,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
 
     Raises:
         UserError: A trial needs more workers than there are cores.
-        JobError: Every trial failed.
+        JobError: Every trial failed, or one was lost with its machine or storage.
     """
     began = time.monotonic()
     division = _Division.find(config, resources)
@@ -90,6 +90,11 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         _tune(config, trials, has_curve, division, callback, join(output.uri, training.RAY_RECORDS))
     finally:
         callback.end_open_runs()
+    if callback.lost:
+        raise JobError(
+            f"{'; '.join(callback.lost)}: run the same command again to resume; the other trials "
+            "are kept"
+        )
     records = callback.records()
     if all(record["status"] == "failed" for record in records):
         raise JobError(f"all {len(records)} trials failed: {records[0]['reason']}")

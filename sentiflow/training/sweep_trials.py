@@ -14,7 +14,7 @@ from sentiflow.data import manifest
 from sentiflow.data.output_status import find_status
 from sentiflow.data.outputs import Output
 from sentiflow.data.schema import NUM_VIRTUAL_SHARDS
-from sentiflow.errors import JobError, StorageError, UserError, WorkerError
+from sentiflow.errors import JobError, StorageError, UnavailableError, UserError, WorkerError
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
@@ -69,6 +69,11 @@ class Trial:
     """File with the curve of a stopped trial."""
     claim: str
     """The claim of the sweep to its directory."""
+
+    @property
+    def lost_uri(self) -> str:
+        """File that says that an earlier run of the sweep has lost the trial."""
+        return f"{self.stopped_uri}.lost"
 
     def open_output(self) -> Output:
         """Look at the output of the training, which the sweep holds."""
@@ -131,7 +136,7 @@ def train(trial: Trial, *, metric: str, share: Resources) -> None:
         config = trial.config.model_copy(update={"train": fixed})
         try:
             training.run(config, trial.open_output(), reporter, resources=share)
-        except (WorkerError, StorageError):
+        except (WorkerError, StorageError, UnavailableError):
             raise
         except (UserError, JobError) as error:
             ray.tune.report({"reason": str(error)})
@@ -247,6 +252,8 @@ class TrialCallback(ray.tune.Callback):
         self.trials, self.recorder, self.selection = trials, recorder, selection
         self.capacity = capacity
         self.results: dict[int, _Result] = {}
+        self.lost: list[str] = []
+        """Trials that the next run of the sweep has to resume, each with its reason."""
         self.short = search_space.short_names(list(trials[0].values))
 
     def end_open_runs(self) -> None:
@@ -292,10 +299,16 @@ class TrialCallback(ray.tune.Callback):
         return self._end(known, status or "stopped")
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Take a failure outside the training, such as a lost machine."""
+        """Take a failure outside the training, such as a lost machine or storage.
+
+        The next run of the sweep resumes the trial. If it is lost then, too, it has failed.
+        """
         known = self.results[trial.config["index"]]
         text = str(trial.get_error() or "").strip()
         known.reason = text.splitlines()[-1] if text else "its process died"
+        if not filesystem.exists(known.trial.lost_uri):
+            self.lost.append(f"trial {known.trial.number} was lost ({brief(known.reason)})")
+            filesystem.write_bytes(known.trial.lost_uri, known.reason.encode())
         self._end(known, "failed")
 
     def records(self) -> list[TrialRecord]:

@@ -256,6 +256,38 @@ def test_a_killed_process_of_a_trial_is_replaced(tmp_path, prepared, num_workers
 
 @pytest.mark.ray
 @pytest.mark.soak
+@pytest.mark.parametrize("num_kills", [1, 2])
+def test_a_lost_trial_is_resumed_and_has_failed_when_it_is_lost_again(
+    tmp_path,
+    prepared,  # noqa: F811
+    num_kills,
+):
+    space = {"train.learning_rate": [0.02], "train.seed": [1, 2]}
+    train = {"batching": {"global_batch_size": 32}, "max_failures": 0}
+    config = configure(tmp_path, prepared, space, train=train, max_concurrent=1, grace_epochs=4)
+    lost, kept = plan(config)
+    for number in range(num_kills):
+        with start(config) as process:
+            children = wait_for_checkpoint(f"{lost.uri}/{checkpoints.FOLDER}", process)
+            while not (victims := [child for child in children if is_training(child)]):
+                children = psutil.Process(process.pid).children(recursive=True)
+            victims[0].kill()
+            lines = process.stderr.read()
+        assert process.returncode == (1 if number == 0 else 0), lines
+    assert manifest.read(kept.uri) is not None
+    if num_kills == 1:
+        assert "trial 1 was lost" in lines.splitlines()[-1]
+        assert manifest.read(str(tmp_path / "run/sweep")) is None
+        begun = checkpoints.load_last(f"{lost.uri}/{checkpoints.FOLDER}").state["history"]
+        record = run(config).record
+        assert manifest.read(lost.uri)["history"][: len(begun)] == begun
+    record = manifest.read(str(tmp_path / "run/sweep"))
+    expected = ["finished", "finished" if num_kills == 1 else "failed"]
+    assert [trial["status"] for trial in record["trials"]] == expected
+
+
+@pytest.mark.ray
+@pytest.mark.soak
 def test_an_interrupted_sweep_ends_its_runs_and_resumes(tmp_path, prepared, resources):  # noqa: F811
     space = {"train.learning_rate": [0.02], "train.seed": [1, 2]}
     train = {"batching": {"global_batch_size": 32}}
