@@ -112,30 +112,19 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     precision = _choose_precision(output, previous, settings, resources)
     previous.check_compatible(plan, precision)
     output.begin(precision=precision)
-    num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
     maps = MapStages(
         output,
         num_workers=settings.num_workers,
         max_wait_minutes=config.cluster.max_wait_minutes,
     )
     source, model_uri = _open(config, output, plan, previous, maps)
-    num_rows = previous.counts.rows_read + source.num_rows
     advice = resources.advise_parts(
         len(source.parts), num_rows=source.num_rows, setting="score.rows_per_file"
     )
     if advice:
         say(STAGE, advice)
-    job = Job(
-        source=source,
-        settings=settings,
-        precision=precision,
-        on_gpu=num_gpus > 0,
-        model_uri=model_uri,
-        model_fingerprint=spec.inputs["model"]["fingerprint"],
-        first_part=previous.num_parts,
-        max_failed=int(settings.max_failed_fraction * num_rows),
-        root=output.uri,
-    )
+    num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
+    job = _make_job(config, output, source, previous, model_uri, precision, on_gpu=num_gpus > 0)
     results = maps.run(
         STAGE,
         functools.partial(score_part, job=job),
@@ -200,6 +189,31 @@ def _open(
     return source, model_uri
 
 
+def _make_job(
+    config: Config,
+    output: Output,
+    source: Corpus,
+    previous: PreviousRun,
+    model_uri: str,
+    precision: str,
+    *,
+    on_gpu: bool,
+) -> Job:
+    """Collect the arguments of the tasks."""
+    num_rows = previous.counts.rows_read + source.num_rows
+    return Job(
+        source=source,
+        settings=config.score,
+        precision=precision,
+        on_gpu=on_gpu,
+        model_uri=model_uri,
+        model_fingerprint=output.spec.inputs["model"]["fingerprint"],
+        first_part=previous.num_parts,
+        max_failed=int(config.score.max_failed_fraction * num_rows),
+        root=output.uri,
+    )
+
+
 def _publish(
     output: Output,
     source: Corpus,
@@ -216,7 +230,7 @@ def _publish(
     """
     try:
         input_files.check_unchanged(source.files)
-    except UserError:  # parts may hold rows of both contents
+    except UserError:  # it is another corpus now: the same command starts over
         output.roll_back()
         raise
     return output.publish(

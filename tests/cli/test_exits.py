@@ -103,8 +103,10 @@ def test_under_nohup_a_command_continues(monkeypatch):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         hang_up()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+    assert os.environ["ENDED"] == "yes"
 
 
 def test_the_version_is_printed():

@@ -18,7 +18,7 @@ def test_a_relative_location_is_refused_by_its_key(uri):
 def test_other_locations_are_not():
     uris = ["", "prepared", "/x", "~/x", "file:///x", "s3://b/x", "gs://b/x", "models:/x@champion"]
     vectors = ["package:glove.6B.50d", "torchtext:6B.100d"]
-    ray_job.refuse_relative([("key", uri) for uri in uris + vectors])
+    assert ray_job.refuse_relative([("key", uri) for uri in uris + vectors]) is None
 
 
 @pytest.mark.parametrize("uri", ["sqlite:///mlflow.db", "sqlite:////shared/mlflow.db"])
@@ -30,8 +30,8 @@ def test_a_store_that_is_a_file_is_refused(uri):
 
 
 def test_a_store_that_is_a_server_is_not():
-    ray_job.refuse_store("http://tracking:5000")
-    ray_job.refuse_store("postgresql://tracking/db")
+    for uri in ("http://tracking:5000", "postgresql://tracking/db"):
+        assert ray_job.refuse_store(uri) is None
 
 
 def test_a_run_of_a_submitted_job_names_it_and_its_commit(monkeypatch):

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from test_servers import record, serving
 
 from sentiflow.errors import UnavailableError
-from sentiflow.tracking import recording
+from sentiflow.tracking import mlflow_store, recording
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 
@@ -96,6 +96,9 @@ def test_jobs_record_through_a_server_on_postgresql(database, tmp_path):
         "postgresql://mlflow:secret@db.example/mlflow": database.uri
     }) as (port, _):  # fmt: skip
         record(f"http://localhost:{port}")
+        client = mlflow_store.make_client(database.uri)
+        (experiment,) = client.search_experiments(filter_string="name = 'laws'")
+        assert len(client.search_runs([experiment.experiment_id])) == 1
 
 
 def test_jobs_that_make_and_use_a_database_at_the_same_time_lose_nothing(

@@ -20,6 +20,7 @@ from sentiflow.tracking import recording, runs
 @given(st.dictionaries(st.text(max_size=300), st.text(max_size=30), max_size=30))
 def test_mlflow_takes_every_name(settings):
     params = runs.to_params(settings)
+    assert bool(params) == bool(settings)
     for key, value in params.items():
         validation._validate_param(key, value)
         validation._validate_tag(key, value)
