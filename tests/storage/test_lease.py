@@ -14,6 +14,7 @@ from tcp_proxy import Proxy
 
 from sentiflow.errors import JobError
 from sentiflow.storage import filesystem, lease, processes
+from sentiflow.storage.uris import is_local
 
 NUM_RACES = 50
 RACE = """
@@ -131,9 +132,9 @@ def test_it_is_held_once_in_one_process_too(uri):
 def test_of_two_jobs_that_start_at_once_never_do_both_win(uri, tmp_path):
     """The one that comes later may hold it after the other one."""
     racers = [start(RACE, uri, tmp_path / "inside") for _ in range(2)]
-    num_wins = 0
+    num_wins, num_races = 0, NUM_RACES if is_local(uri) else NUM_RACES // 3
     try:
-        for _ in range(NUM_RACES):
+        for _ in range(num_races):
             for racer in racers:
                 racer.stdin.write("\n")
             answers = [racer.stdout.readline().strip() for racer in racers]
@@ -143,8 +144,8 @@ def test_of_two_jobs_that_start_at_once_never_do_both_win(uri, tmp_path):
         for racer in racers:
             racer.kill()
             racer.communicate()
-    print(f"{num_wins} of {2 * NUM_RACES} held the lease, one after the other")
-    assert num_wins >= NUM_RACES
+    print(f"{num_wins} of {2 * num_races} held the lease, one after the other")
+    assert num_wins >= num_races
     assert claims(uri) == []
 
 
