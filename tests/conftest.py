@@ -221,7 +221,7 @@ def new_package(*, seed: int = 0, sign: int = 1) -> "ModelPackage":  # noqa: F82
 
     torch.manual_seed(seed)
     counts = pa.table({"word": ["good", "bad", "morning", "day"], "count": [9, 8, 7, 6]})
-    words = vocabulary.fit([counts], min_count=1, max_size=None)
+    words = vocabulary.fit(counts, min_count=1, max_size=None)
     model = RnnSettings(hidden_size=6)
     network = networks.build(model, vocabulary_size=len(words), embedding_dim=5)
     with torch.no_grad():

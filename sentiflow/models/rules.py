@@ -109,9 +109,8 @@ def _find_records() -> list[object]:
 def _choose_words() -> list[object]:
     tokens = Tokens.from_lists(pa.array(_TOKENS))
     counts = tokens.count(np.ones(len(_TOKENS), bool))
-    words = vocabulary.fit(
-        [pa.table({"word": tokens.words, "count": counts})], min_count=2, max_size=7
-    )
+    table = pa.table({"word": tokens.words, "count": counts})
+    words = vocabulary.fit(table, min_count=2, max_size=7)
     some, all_words = words.encode(tokens, max_length=3), vocabulary.from_words(tokens.words)
     return [words.words.to_pylist(), some.token_ids.to_pylist(), all_words.words.to_pylist()]
 

@@ -1,16 +1,16 @@
 """CSV files -> checked, split, encoded Parquet and a vocabulary.
 
-Preparation has these steps, each a map over parts with one task a part (:mod:`prepared_parts` has
-the work of the tasks):
+A corpus is cut into parts, and each part passes these steps, in one task of Ray Data
+(:mod:`steps` and :mod:`part_files` have the functions):
 
-1. Cut the files into parts.
-2. Ingest each part: write its tweets and rejected rows, and its tokens as indexes into a list of
-   the part's own words.
-3. Find duplicates, and remove the rows that ``prepare.duplicates`` leaves out.
-4. Fit the vocabulary to the words of all parts.
-5. Encode each part: replace the indexes by ids of the vocabulary.
+1. Read and check its rows, hash the texts, assign each row to a split, tokenize, write.
+2. Once the words of all parts have been counted and the vocabulary is fitted: read the tokens,
+   encode, write.
 
-A finished task leaves a completion marker, so that a killed preparation resumes.
+Repeated texts are counted in between. ``duplicates: drop`` has to know them before, and a split by
+time has to know all times: then the parts are read once more, first of all.
+
+A finished part leaves a completion marker, so that a killed preparation resumes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import logging
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,8 +46,8 @@ from sentiflow.data.output_status import WORK, OutputSpec
 from sentiflow.data.outputs import Output
 from sentiflow.errors import StorageError, UserError
 from sentiflow.models import vocabulary
-from sentiflow.preparation import duplicates, prepared_parts, results, rules, splits
-from sentiflow.preparation.prepared_parts import VOCABULARY, Job
+from sentiflow.preparation import duplicates, part_files, results, rules, splits, steps
+from sentiflow.preparation.part_files import VOCABULARY, Job, Texts
 from sentiflow.progress import say
 from sentiflow.storage import compression, filesystem
 from sentiflow.storage.uris import as_typed, join, names_vectors
@@ -63,6 +64,12 @@ _FEW_VECTORS = 0.5
 
 _NUM_WORDS = 20
 """Words listed in the out-of-vocabulary report."""
+
+_MERGED = 64
+"""Files of word counts that one task merges."""
+
+_MAX_KEYS = 1 << 24
+"""Texts that one process compares: it takes 1 GB of memory."""
 
 
 def describe_output(config: Config) -> OutputSpec:
@@ -115,7 +122,6 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         output,
         num_workers=config.prepare.num_workers,
         max_wait_minutes=config.cluster.max_wait_minutes,
-        uses_ray_data=True,
     )
     try:
         return _prepare(config, output, maps, resources, recorder, began)
@@ -158,20 +164,19 @@ def _prepare(
         vectors = loading.result()
     if "vectors" in output.spec.inputs:
         input_files.check_unchanged(output.spec.inputs["vectors"])
-    job = _make_job(settings, output, source, maps)
-    parts = [results.IngestedPart(**item) for item in _map_parts(prepared_parts.ingest, job, maps)]
+    flow = _Flow(config, output, source, maps)
+    parts = flow.ingest()
     results.check_rejected(parts, max_rejected_fraction=settings.max_rejected_fraction)
-    repeats, parts = _handle_duplicates(parts, job, maps)
     results.check_classes(parts)
-    words, report = _fit(job, vectors, maps)
+    words, report = _fit(flow.count_words(), vectors, settings)
     vocabulary_file = filesystem.write_part(output.uri, VOCABULARY, words.to_table())
-    encoded = [results.EncodedPart(**item) for item in _map_parts(prepared_parts.encode, job, maps)]
+    encoded = flow.encode()
     report["tokens"] = results.sum_tokens(encoded)
     counts = results.count(parts, encoded, num_rows=source.num_rows, vocabulary_size=len(words))
     files = [item for part in parts for item in part.files]
     files += [item for part in encoded for item in part.files]
     usage = {
-        "bytes_read": sum(part.csv_range.stop - part.csv_range.start for part in job.parts),
+        "bytes_read": sum(part.num_bytes for part in source.parts),
         "bytes_written": sum(item["bytes"] for item in files),
         "peak_memory_bytes": max(
             *(part.peak_memory_bytes for part in parts),
@@ -188,7 +193,7 @@ def _prepare(
         files=files + vocabulary_file,
         seconds=seconds,
         run=recorder.describe(),
-        duplicates=repeats,
+        duplicates=flow.repeats,
         vocabulary=report,
     )
 
@@ -246,85 +251,145 @@ def _cut(config: Config, output: Output, maps: MapStages) -> corpus.Corpus:
     return source
 
 
-def _make_job(
-    settings: PrepareSettings, output: Output, source: corpus.Corpus, maps: MapStages
-) -> Job:
-    """Collect the arguments of the tasks; for a split by time, all times are counted first."""
-    inputs = output.spec.inputs | {"csv": source.files}
-    key = manifest.identify(STAGE, output.spec.settings, inputs)
-    job = Job(settings, output.uri, key, source.files, source.csv_parts)
-    if settings.split.kind != "time":
-        return job
-    _map_parts(prepared_parts.count_times, job, maps)
-    tables = [filesystem.read_parquet(uri) for uri in job.work_files("times")]
-    times = pa.concat_tables(tables).group_by("second").aggregate([("count", "sum")])
-    bounds = splits.time_bounds(
-        times["second"].to_numpy(),
-        times["count_sum"].to_numpy(),
-        validation_fraction=settings.split.validation_fraction,
-        test_fraction=settings.split.test_fraction,
-    )
-    return replace(job, time_bounds=bounds)
+class _Flow:
+    """The map stages of one preparation."""
 
+    def __init__(
+        self, config: Config, output: Output, source: corpus.Corpus, maps: MapStages
+    ) -> None:
+        """Collect the arguments of the tasks."""
+        settings, inputs = config.prepare, output.spec.inputs | {"csv": source.files}
+        key = manifest.identify(STAGE, output.spec.settings, inputs)
+        self.maps, self.parts, self.settings = maps, source.parts, settings
+        self.job = Job(settings, output.uri, key)
+        self.read = functools.partial(part_files.read_texts, settings=settings)
+        self.repeats: DuplicateCounts | None = None
+        """Counts of repeated texts."""
 
-def _map_parts(work: Callable[..., Any], job: Job, maps: MapStages) -> list[Any]:
-    """Do the work on every part; the name of the function is that of the map stage."""
-    ranges = [part.csv_range for part in job.parts]
-    sizes = [(item.num_rows, item.stop - item.start) for item in ranges]
-    keys = [job.key] * len(sizes)
-    return maps.run(work.__name__, functools.partial(work, job=job), sizes, unit="rows", keys=keys)
+    def ingest(self) -> list[results.IngestedPart]:
+        """Read, check, split, tokenize and write all parts; find the repeated texts."""
+        bounds = self._find_time_bounds() if self.settings.split.kind == "time" else None
+        assign = functools.partial(
+            steps.assign_splits, rule=self.settings.split, time_bounds=bounds
+        )
+        texts = [Texts(part) for part in self.parts]
+        if self.settings.duplicates != "keep":
+            self._run(
+                "hash", texts, self.read, steps.hash_texts, assign, write=part_files.write_keys
+            )
+            texts = self._leave_out_repeats()
+        tokenize = functools.partial(steps.tokenize, rule=self.settings.tokenizer)
+        write = part_files.write_texts
+        found = self._run(
+            "ingest", texts, self.read, steps.hash_texts, assign, tokenize, write=write
+        )
+        if self.settings.duplicates == "keep":
+            self._find_duplicates()
+        return [results.IngestedPart(**item) for item in found]
 
+    def encode(self) -> list[results.EncodedPart]:
+        """Encode all parts by the vocabulary."""
+        read = functools.partial(part_files.read_tokens, job=self.job)
+        encode = functools.partial(part_files.encode_tokens, job=self.job)
+        numbers = range(len(self.parts))
+        found = self._run("encode", numbers, read, encode, write=part_files.write_encoded)
+        return [results.EncodedPart(**item) for item in found]
 
-def _map_partitions(work: Callable[..., Any], job: Job, maps: MapStages) -> list[Any]:
-    """Do the work on every partition of the words or hashes."""
-    name = work.__name__
-    sizes, keys = [(1, 0)] * job.num_partitions, [job.key] * job.num_partitions
-    work = functools.partial(work, job=job)
-    return maps.run(name, work, sizes, unit="partitions", keys=keys)
+    def count_words(self) -> pa.Table:
+        """Sum the words of all parts as a tree, ``_MERGED`` files into one."""
+        uris, level = self._work_files("words"), 0
+        while len(uris) > 1:
+            groups = [uris[i : i + _MERGED] for i in range(0, len(uris), _MERGED)]
+            level += 1
+            targets = [self.job.work_file(f"words{level}", i) for i in range(len(groups))]
+            uris = self.maps.map(
+                f"count_words{level}",
+                list(zip(targets, groups, strict=True)),
+                part_files.sum_words,
+                key=self.job.key,
+                unit="files",
+            )
+        return filesystem.read_parquet(uris[0])
 
+    def _find_time_bounds(self) -> tuple[int, int]:
+        texts = [Texts(part) for part in self.parts]
+        self._run("count_times", texts, self.read, write=part_files.write_times)
+        tables = filesystem.map_files(filesystem.read_parquet, self._work_files("times"))
+        times = pa.concat_tables(tables).group_by("second").aggregate([("count", "sum")])
+        return splits.time_bounds(
+            times["second"].to_numpy(),
+            times["count_sum"].to_numpy(),
+            validation_fraction=self.settings.split.validation_fraction,
+            test_fraction=self.settings.split.test_fraction,
+        )
 
-def _handle_duplicates(
-    parts: list[results.IngestedPart], job: Job, maps: MapStages
-) -> tuple[DuplicateCounts, list[results.IngestedPart]]:
-    """Count repeated texts, and drop the rows that the settings name; return the new parts."""
-    counts = _map_partitions(prepared_parts.count_duplicates, job, maps)
-    report = functools.reduce(duplicates.add, counts)
-    if not job.filters:
-        return report, parts
-    filtered = [results.FilteredPart(**item) for item in _map_parts(prepared_parts.drop, job, maps)]
-    return report, [_replace_tweets(old, new) for old, new in zip(parts, filtered, strict=True)]
+    def _leave_out_repeats(self) -> list[Texts]:
+        """Give each part the rows that it leaves out."""
+        tables = filesystem.map_files(filesystem.read_arrow, self._find_duplicates())
+        dropped = pa.concat_tables(tables).sort_by("row_id").combine_chunks()
+        starts = np.cumsum([0, *(part.num_rows for part in self.parts)])
+        bounds = np.searchsorted(dropped["row_id"].to_numpy(), starts)
+        return [
+            Texts(part, dropped[start:stop])
+            for part, start, stop in zip(self.parts, bounds[:-1], bounds[1:], strict=True)
+        ]
 
+    def _find_duplicates(self) -> list[str]:
+        """Count repeated texts; return the URIs of the tables of rows to leave out."""
+        uris, read = self._work_files("keys"), filesystem.read_arrow
+        num_groups = math.ceil(sum(part.num_rows for part in self.parts) / _MAX_KEYS)
+        if num_groups == 1:
+            find = functools.partial(part_files.find_duplicates, job=self.job)
+            found = self.maps.map("count_duplicates", [uris], find, key=self.job.key, unit="files")
+        else:
+            write = functools.partial(part_files.write_duplicates, job=self.job)
+            by = ["normalized"]
+            found = self.maps.map_groups(uris, read, write, by=by, num_groups=num_groups)
+        self.repeats = functools.reduce(duplicates.add, [counts for counts, _ in found])
+        return [uri for _, uri in found]
 
-def _replace_tweets(
-    part: results.IngestedPart, filtered: results.FilteredPart
-) -> results.IngestedPart:
-    others = [item for item in part.files if not item["path"].startswith("tweets/")]
-    files = others + filtered.files
-    return replace(part, dropped=filtered.dropped, labels=filtered.labels, files=files)
+    def _run(
+        self,
+        name: str,
+        parts: Sequence[Any],
+        read: Callable[[Any], pa.Table],
+        *steps: Callable[[pa.Table], pa.Table],
+        write: Callable[..., Any],
+    ) -> list[Any]:
+        """Run a map stage over all parts of the corpus."""
+        return self.maps.run(
+            name,
+            parts,
+            read,
+            *steps,
+            write=functools.partial(write, job=self.job),
+            sizes=[(part.num_rows, part.num_bytes) for part in self.parts],
+            keys=[self.job.key] * len(parts),
+        )
+
+    def _work_files(self, name: str) -> list[str]:
+        return [self.job.work_file(name, number) for number in range(len(self.parts))]
 
 
 def _fit(
-    job: Job, vectors: word_vectors.WordVectors, maps: MapStages
+    counts: pa.Table, vectors: word_vectors.WordVectors, settings: PrepareSettings
 ) -> tuple[vocabulary.Vocabulary, VocabularyReport]:
     """Choose the words and the vector of each; also report which frequent words are unknown."""
-    _map_partitions(prepared_parts.count_words, job, maps)
-    wanted = job.settings.vocabulary
+    wanted = settings.vocabulary
     if wanted.kind == "pretrained":
         words = vocabulary.from_words(vectors.words)
     else:
-        words = vocabulary.fit(
-            _word_counts(job), min_count=wanted.min_count, max_size=wanted.max_size
-        )
+        words = vocabulary.fit(counts, min_count=wanted.min_count, max_size=wanted.max_size)
     rows = vectors.find(words.words)
     matrix = np.where((rows >= 0)[:, None], vectors.vectors[rows], np.nan).astype(np.float32)
     report: VocabularyReport = {
         "words": len(words),
         "words_with_vector": int((rows >= 0).sum()),
-        "frequent_unknown": _list_frequent(job, words.knows),
-        "frequent_without_vector": _list_frequent(job, lambda found: vectors.find(found) >= 0),
+        "frequent_unknown": _list_frequent(counts, words.knows),
+        "frequent_without_vector": _list_frequent(counts, lambda found: vectors.find(found) >= 0),
         "tokens": {},
     }
-    _warn_of_few_vectors(report["words_with_vector"], len(words) - words.num_special, job.settings)
+    _warn_of_few_vectors(report["words_with_vector"], len(words) - words.num_special, settings)
     return replace(words, vectors=matrix), report
 
 
@@ -335,23 +400,14 @@ def _warn_of_few_vectors(num_known: int, num_words: int, settings: PrepareSettin
         log.warning("%s", f"only {num_known:,} of {num_words:,} words have a vector in {source}")
 
 
-def _word_counts(job: Job) -> Iterator[pa.Table]:
-    """Read the counts of all words, a partition at a time."""
-    for partition in range(job.num_partitions):
-        yield filesystem.read_parquet(job.work_file("counts", partition))
-
-
-def _list_frequent(job: Job, is_known: Callable[[pa.Array], np.ndarray]) -> list[WordCount]:
+def _list_frequent(counts: pa.Table, is_known: Callable[[pa.Array], np.ndarray]) -> list[WordCount]:
     """List the most frequent words of all splits for which ``is_known`` is false."""
-    found: list[WordCount] = []
-    for counts in _word_counts(job):
-        total = pc.add(counts["count"], counts["held_out"])
-        table = pa.table({"word": counts["word"], "count": total}).combine_chunks()
-        table = table.filter(pc.greater(table["count"], 0)).combine_chunks()
-        table = table.filter(pa.array(~is_known(table["word"].combine_chunks())))
-        order = [("count", "descending"), ("word", "ascending")]
-        found += table.sort_by(order)[:_NUM_WORDS].to_pylist()
-    return sorted(found, key=lambda item: (-item["count"], item["word"]))[:_NUM_WORDS]
+    total = pc.add(counts["count"], counts["held_out"])
+    table = pa.table({"word": counts["word"], "count": total}).combine_chunks()
+    table = table.filter(pc.greater(table["count"], 0)).combine_chunks()
+    table = table.filter(pa.array(~is_known(table["word"].combine_chunks())))
+    order = [("count", "descending"), ("word", "ascending")]
+    return list(table.sort_by(order)[:_NUM_WORDS].to_pylist())
 
 
 def _report(counts: Counts, usage: Mapping[str, float], seconds: float, recorder: Recorder) -> None:

@@ -36,7 +36,7 @@ def table_of(pairs):
 
 def fitted(pairs, *, min_count=1, max_size=None):
     """Fit a vocabulary to (word, count)."""
-    return vocabulary.fit([table_of(pairs)], min_count=min_count, max_size=max_size)
+    return vocabulary.fit(table_of(pairs), min_count=min_count, max_size=max_size)
 
 
 CORPUS = fitted([("a", 9), ("c", 5), ("\u00e9", 4), ("", 1)])
