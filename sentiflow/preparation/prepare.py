@@ -171,7 +171,7 @@ def _prepare(
     files = [item for part in parts for item in part.files]
     files += [item for part in encoded for item in part.files]
     usage = {
-        "bytes_read": sum(part.csv_range.stop - part.csv_range.start for part in job.parts),
+        "bytes_read": sum(part.num_bytes for part in job.parts),
         "bytes_written": sum(item["bytes"] for item in files),
         "peak_memory_bytes": max(
             *(part.peak_memory_bytes for part in parts),
@@ -236,7 +236,11 @@ def _cut(config: Config, output: Output, maps: MapStages) -> corpus.Corpus:
     kind = config.prepare.split.kind
     wanted = {"label", *config.prepare.keep_columns, *({kind} & {"user", "time"})}
     for name in sorted(wanted):
-        if any(part.csv_format.position(name) is None for part in source.csv_parts):
+        if any(
+            part.csv_format.position(name) is None
+            for part in source.parts
+            if isinstance(part, corpus.CsvPart)
+        ):
             raise UserError(
                 f"format.columns does not name the column {name}, which preparation needs",
                 hint=f"add format.columns.{name}"
@@ -252,7 +256,7 @@ def _make_job(
     """Collect the arguments of the tasks; for a split by time, all times are counted first."""
     inputs = output.spec.inputs | {"csv": source.files}
     key = manifest.identify(STAGE, output.spec.settings, inputs)
-    job = Job(settings, output.uri, key, source.files, source.csv_parts)
+    job = Job(settings, output.uri, key, source.parts)
     if settings.split.kind != "time":
         return job
     _map_parts(prepared_parts.count_times, job, maps)
@@ -269,8 +273,7 @@ def _make_job(
 
 def _map_parts(work: Callable[..., Any], job: Job, maps: MapStages) -> list[Any]:
     """Do the work on every part; the name of the function is that of the map stage."""
-    ranges = [part.csv_range for part in job.parts]
-    sizes = [(item.num_rows, item.stop - item.start) for item in ranges]
+    sizes = [(part.num_rows, part.num_bytes) for part in job.parts]
     keys = [job.key] * len(sizes)
     return maps.run(work.__name__, functools.partial(work, job=job), sizes, unit="rows", keys=keys)
 

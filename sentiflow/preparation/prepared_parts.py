@@ -19,9 +19,8 @@ import pyarrow.compute as pc
 
 from sentiflow.cluster import memory
 from sentiflow.config.sections import PrepareSettings
-from sentiflow.data import input_files, schema, tweets
-from sentiflow.data.corpus import CsvPart
-from sentiflow.data.manifest_types import DuplicateCounts, FileEntry, Input
+from sentiflow.data import parts, schema
+from sentiflow.data.manifest_types import DuplicateCounts, FileEntry
 from sentiflow.data.output_status import WORK
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
 from sentiflow.data.text_hash import hash_strings, normalize_text
@@ -62,9 +61,7 @@ class Job:
     """Directory to write to."""
     key: str
     """Identifies the settings and the content of the input."""
-    files: Input
-    """The input files."""
-    parts: tuple[CsvPart, ...]
+    parts: tuple[parts.Part, ...]
     time_bounds: tuple[int, int] | None = None
     """Last second of train and of validation, if the split is by time."""
 
@@ -92,8 +89,8 @@ class Job:
 
 def count_times(part: int, *, job: Job) -> None:
     """Count the rows of each second, for a split by time."""
-    checked = _read(part, job)
-    counts = checked.tweets.group_by("time").aggregate([([], "count_all")])
+    accepted, _, _ = _read(part, job)
+    counts = accepted.group_by("time").aggregate([([], "count_all")])
     seconds = pa.table({"second": counts["time"].cast(pa.int64()), "count": counts["count_all"]})
     filesystem.write_parquet(job.work_file("times", part), seconds)
 
@@ -101,14 +98,13 @@ def count_times(part: int, *, job: Job) -> None:
 def ingest(part: int, *, job: Job) -> dict[str, Any]:
     """Read, check, split and tokenize one part of the CSV, and write the resulting tables."""
     settings = job.settings
-    checked = _read(part, job)
-    accepted = checked.tweets.combine_chunks()
+    accepted, refused, num_left_out = _read(part, job)
     text = _column(accepted, "text")
     keys = duplicates.make_keys(_column(accepted, "row_id"), _column(accepted, "label"), text)
     split = _assign(accepted, keys["normalized"].to_numpy(), job)
     tokens, word_group = _group_words(tokenize(text, name=settings.tokenizer), job)
     rejected = f"rejected/part-{part:05d}.parquet"
-    files = filesystem.write_part(job.root, rejected, checked.rejected)
+    files = filesystem.write_part(job.root, rejected, refused)
     if job.filters:
         filesystem.write_arrow(job.work_file("all_tweets", part), accepted)
         _write_tokens("all_tokens", part, accepted, split, tokens, job)
@@ -120,9 +116,9 @@ def ingest(part: int, *, job: Job) -> dict[str, Any]:
     _write_keys(part, keys.append_column(duplicates.KEYS.field("split"), pa.array(split)), job)
     result = IngestedPart(
         peak_memory_bytes=memory.peak_bytes(),
-        left_out=checked.num_left_out,
-        reasons=dict(Counter(checked.rejected["reason"].to_pylist())),
-        examples=_examples(checked.rejected),
+        left_out=num_left_out,
+        reasons=dict(Counter(refused["reason"].to_pylist())),
+        examples=_examples(refused),
         labels=_count_labels(accepted["label"], split),
         files=files,
     )
@@ -182,20 +178,22 @@ def encode(part: int, *, job: Job) -> dict[str, Any]:
     return asdict(result)
 
 
-def _read(part: int, job: Job) -> tweets.Checked:
-    """Read and check the rows of a part, with the column that the split needs and those to keep."""
-    settings, source = job.settings, job.parts[part]
+def _read(part: int, job: Job) -> tuple[pa.Table, pa.Table, int]:
+    """Read and check the rows of a part, with the column that the split needs and those to keep.
+
+    Returns:
+        The accepted rows, the rejected rows, and the number of rows left out by ``every_nth``.
+    """
+    settings = job.settings
     needed = [name for name in ("user", "time") if name == settings.split.kind]
-    checked = tweets.read_range(
-        source.csv_range,
-        csv_format=source.csv_format,
-        every_nth=settings.every_nth,
-        required=("label", *needed),
-        keep=tuple(dict.fromkeys((*settings.keep_columns, *needed))),
-        keep_raw=settings.keep_raw,
-    )
-    input_files.check_part(job.files, source.sources)
-    return checked
+    keep = tuple(dict.fromkeys((*settings.keep_columns, *needed)))
+    required = ("label", *needed)
+    rows = parts.read(job.parts[part], required=required, keep=keep, keep_raw=settings.keep_raw)
+    num_rows = len(rows)
+    if settings.every_nth > 1:
+        rows = rows.filter(pa.array(rows["row_id"].to_numpy() % settings.every_nth == 0))
+    accepted = parts.take_accepted(rows, keep=keep).combine_chunks()
+    return accepted, parts.take_rejected(rows), num_rows - len(rows)
 
 
 def _assign(accepted: pa.Table, hashes: np.ndarray, job: Job) -> np.ndarray:
@@ -268,8 +266,7 @@ def _write_tweets(part: int, accepted: pa.Table, split: np.ndarray, job: Job) ->
 
 def _read_dropped(part: int, job: Job) -> tuple[np.ndarray, dict[str, int]]:
     """Find the rows of a part to drop, and count them by reason."""
-    csv_range = job.parts[part].csv_range
-    first, stop = csv_range.first_row, csv_range.first_row + csv_range.num_rows
+    first, stop = job.parts[part].first_row, job.parts[part].first_row + job.parts[part].num_rows
     tables = [
         filesystem.read_parquet(job.work_file("dropped", number))
         for number in range(job.num_partitions)

@@ -125,12 +125,13 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         say(STAGE, advice)
     num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
     job = _make_job(config, output, source, previous, model_uri, precision, on_gpu=num_gpus > 0)
+    run_key = _key_of(output, precision)
     results = maps.run(
         STAGE,
         functools.partial(score_part, job=job),
         [(part.num_rows, 0) for part in source.parts],
         unit="rows",
-        keys=scored_corpus.name_parts(source, _key_of(output, precision)),
+        keys=[scored_corpus.name_part(part, run_key) for part in source.parts],
         num_gpus=num_gpus,
     )
     parts = [ScoredPart.from_json(result) for result in results]

@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from sentiflow.cluster import memory
-from sentiflow.data import corpus, input_files, manifest, schema
+from sentiflow.data import manifest, parts, schema
 from sentiflow.errors import JobError
 from sentiflow.models.package import ModelPackage, Scores
 from sentiflow.scoring.job import Job, ScoredPart
@@ -35,11 +36,11 @@ def score(part: int, job: Job) -> ScoredPart:
     """
     settings = job.settings
     package = _load_model(job.model_uri, job.model_fingerprint, job.on_gpu)
-    checked = corpus.read_part(
-        job.source, part, keep_columns=settings.keep_columns, keep_raw=settings.keep_raw
-    )
-    input_files.check_part(job.source.files, job.source.parts[part].sources)
-    tweets = checked.tweets.combine_chunks()
+    keep = [name for name in settings.keep_columns if name not in schema.TWEETS.names]
+    rows = parts.read(job.source.parts[part], keep=keep, keep_raw=settings.keep_raw)
+    tweets = parts.take_accepted(rows, keep=keep).combine_chunks()
+    rejected = parts.take_rejected(rows)
+    unknown_labels = pc.and_(rows["unknown_label"].is_valid(), rows["reason"].is_null())
     model = functools.partial(
         package.score,
         batch_size=None if settings.batch_size == "auto" else int(settings.batch_size),
@@ -53,17 +54,17 @@ def score(part: int, job: Job) -> ScoredPart:
         scores, tweets = scores.take(scored), tweets.take(pa.array(scored))
     predictions = tabulate(tweets, scores, settings.keep_columns)
     name = f"part-{job.first_part + part:05d}.parquet"
-    tables = {"predictions": predictions, "rejected": checked.rejected, "failed": failed}
+    tables = {"predictions": predictions, "rejected": rejected, "failed": failed}
     files = [
         filesystem.write_part(job.root, f"{kind}/{name}", table) for kind, table in tables.items()
     ]
     return ScoredPart(
-        rows_read=len(predictions) + checked.rejected.num_rows + len(errors),
+        rows_read=len(predictions) + rejected.num_rows + len(errors),
         accepted=len(predictions),
-        rejected=checked.rejected.num_rows,
+        rejected=rejected.num_rows,
         failed=len(errors),
-        rejected_by_reason=dict(Counter(checked.rejected["reason"].to_pylist())),
-        unknown_labels=checked.num_unknown_labels,
+        rejected_by_reason=dict(Counter(rejected["reason"].to_pylist())),
+        unknown_labels=pc.sum(unknown_labels).as_py() or 0,
         prior_only=int((scores.num_tokens == 0).sum()),
         positive=int((scores.prediction == schema.POSITIVE).sum()),
         profile=scores.profile,
