@@ -48,7 +48,7 @@ _FOR_EVERY_PART = ("pyarrow.parquet", "pyarrow.csv", "pandas", "sentiflow.cluste
 _WORKER_MODULES: dict[Verb, tuple[str, ...]] = {
     "prepare": ("ray.data", *_FOR_EVERY_PART, "sentiflow.preparation.part_files"),
     "train": (),
-    "score": (*_FOR_EVERY_PART, "sentiflow.scoring.scored_parts"),
+    "score": (*_FOR_EVERY_PART, "sentiflow.scoring.scorer"),
     "sweep": (),
 }
 """The stages that need Ray, and the modules that their workers import before the first part."""

@@ -1,8 +1,8 @@
-"""CSV or Parquet files -> parts of a corpus, each read as tweets and rejected rows."""
+"""CSV or Parquet files -> a corpus: its parts, the units of work and of resumption."""
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -16,10 +16,13 @@ from sentiflow.data import (
     manifest,
     schema,
     table_files,
-    tweets,
 )
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.manifest_types import Input
+from sentiflow.data.parts import CsvPart as CsvPart
+from sentiflow.data.parts import Part as Part
+from sentiflow.data.parts import TablePart as TablePart
+from sentiflow.data.parts import read as read
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem, hashes
 from sentiflow.storage.uris import as_typed, join
@@ -28,28 +31,6 @@ _CUT_HERE_BYTES = 1 << 28
 """Size of all files up to which they are cut in this process."""
 _KEPT = {"user": pa.string(), "time": pa.timestamp("s", tz="UTC")}
 """Columns that ``prepare.keep_columns`` can add to the tweets, and their types."""
-
-
-@dataclass(frozen=True)
-class CsvPart:
-    """Consecutive records of one CSV file."""
-
-    csv_range: csv_ranges.CsvRange
-    csv_format: CsvFormat
-
-    @property
-    def num_rows(self) -> int:
-        """Number of records."""
-        return self.csv_range.num_rows
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """URI of the file."""
-        return (self.csv_range.source,)
-
-
-Part = CsvPart | table_files.TablePart
-"""The unit of work and of resumption: it is read, processed and written as a whole."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +81,6 @@ class Corpus:
     """How to read the tables of a corpus in Parquet."""
     notes: tuple[str, ...] = ()
     """Remarks for the user."""
-
-    @property
-    def csv_parts(self) -> tuple[CsvPart, ...]:
-        """The parts of a corpus in CSV."""
-        return tuple(part for part in self.parts if isinstance(part, CsvPart))
 
 
 def check_columns(columns: Sequence[str] | None, keep_columns: Sequence[str]) -> None:
@@ -202,15 +178,16 @@ def cut_csv(plan: CsvPlan, *, map_parts: MapParts = map_here, first_row: int = 0
     for file in plan.files:
         results = [next(found) for _ in file.chunks]
         ranges = csv_ranges.connect(file.chunks, results, first_row=next_row)
-        if ranges:
-            assert file.csv_format, "a file with records has columns"
-            parts.extend(CsvPart(csv_range, file.csv_format) for csv_range in ranges)
-            next_row = ranges[-1].first_row + ranges[-1].num_rows
-        else:
-            notes.append(f"{as_typed(file.uri)} holds no record")
         leaves = b"".join(bytes.fromhex(result.leaves) for result in results)
         tree = hashes.join_leaves(leaves) if leaves else hashes.tree_sha256(file.uri)
         described.append(input_files.describe_file(file.uri, file.info, tree_sha256=tree))
+        if ranges:
+            assert file.csv_format, "a file with records has columns"
+            inputs = input_files.join(described[-1:])
+            parts.extend(CsvPart(csv_range, file.csv_format, inputs) for csv_range in ranges)
+            next_row = ranges[-1].first_row + ranges[-1].num_rows
+        else:
+            notes.append(f"{as_typed(file.uri)} holds no record")
     if not next_row:
         raise UserError(f"{plan.files[0].uri} holds no record", hint="it has at most a header")
     num_rows, inputs = next_row - first_row, input_files.join(described)
@@ -256,12 +233,16 @@ def open_prepared(
     tables.sort(key=lambda item: (schema.SPLITS.index(_split_of(item["path"])), item["path"]))
     files = [(join(uri, t["path"]), t["rows"] or 0, _split_of(t["path"])) for t in tables]
     present = record["settings"]["keep_columns"]
+    inputs = manifest.reference(uri, record)
+    kept = tuple((name, _KEPT[name]) for name in keep_columns if name in present)
+    table_format = table_files.TableFormat(kept=kept)
+    slices = table_files.cut(files, rows_per_part=rows_per_part, first_row=0)
     return Corpus(
-        table_files.cut(files, rows_per_part=rows_per_part, first_row=0),
+        tuple(TablePart(some, table_format, inputs) for some in slices),
         sum(num_rows for _, num_rows, _ in files),
-        manifest.reference(uri, record),
+        inputs,
         (*schema.TWEETS.names, *present),
-        table_files.TableFormat(kept=tuple((n, _KEPT[n]) for n in keep_columns if n in present)),
+        table_format,
     )
 
 
@@ -287,8 +268,17 @@ def open_tables(
         input_files.describe_file(uri, info, tree_sha256=result["tree_sha256"])
         for uri, info, result in zip(plan.uris, infos, hashes, strict=True)
     ]
+    of_file = dict(zip(plan.uris, described, strict=True))
+    parts = [
+        TablePart(
+            some,
+            plan.table_format,
+            input_files.join([of_file[uri] for uri in dict.fromkeys(s.source for s in some)]),
+        )
+        for some in table_files.cut(files, rows_per_part=rows_per_part, first_row=first_row)
+    ]
     return Corpus(
-        table_files.cut(files, rows_per_part=rows_per_part, first_row=first_row),
+        tuple(parts),
         sum(plan.num_rows),
         input_files.join(described),
         plan.columns,
@@ -300,42 +290,6 @@ def open_tables(
 def hash_file(number: int, *, uris: Sequence[str]) -> TaskResult:
     """Hash the content of one of the files; the work of a task."""
     return {"tree_sha256": hashes.tree_sha256(uris[number])}
-
-
-def read_part(
-    corpus: Corpus,
-    number: int,
-    *,
-    keep_columns: Sequence[str] = (),
-    keep_raw: bool = True,
-) -> tweets.Checked:
-    """Read a part for scoring; an unknown label becomes null.
-
-    Args:
-        corpus: The corpus.
-        number: Number of the part.
-        keep_columns: Columns of a CSV to add; those of tables are in ``corpus.table_format``.
-        keep_raw: Keep the bytes of rejected records.
-
-    Returns:
-        The tweets with the columns of ``schema.TWEETS``, ``split`` (null except for prepared data)
-        and ``keep_columns``; and the rejected rows.
-
-    Raises:
-        UserError: A file is damaged.
-    """
-    part = corpus.parts[number]
-    if isinstance(part, table_files.TablePart):
-        return table_files.read(part, corpus.table_format)
-    checked = tweets.read_range(
-        part.csv_range,
-        csv_format=part.csv_format,
-        required=(),
-        keep=[name for name in keep_columns if name not in schema.TWEETS.names],
-        keep_raw=keep_raw,
-    )
-    nulls = pa.nulls(checked.tweets.num_rows, pa.string())
-    return replace(checked, tweets=checked.tweets.append_column("split", nulls))
 
 
 def _split_of(path: str) -> str:

@@ -1,7 +1,7 @@
-"""Parquet files -> parts of one long table, each read as tweets and rejected rows."""
+"""Parquet files -> slices of one long table, each read as strings that are not checked yet."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +9,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sentiflow.data import schema, tweets
+from sentiflow.data import schema
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
+
+_NUMBERED: tuple[tuple[str, int | None], ...] = (
+    *((str(label), label) for label in range(len(schema.LABEL_NAMES))),
+    *(("false", schema.NEGATIVE), ("true", schema.POSITIVE), ("", None)),
+)
+"""Labels as numbers, and what true and false mean."""
 
 
 @dataclass(frozen=True)
@@ -28,31 +34,20 @@ class TableSlice:
 
 
 @dataclass(frozen=True)
-class TablePart:
-    """Consecutive rows of one or more Parquet files."""
-
-    slices: tuple[TableSlice, ...]
-
-    @property
-    def num_rows(self) -> int:
-        """Number of rows."""
-        return sum(piece.stop - piece.start for piece in self.slices)
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """URIs of the files."""
-        return tuple(piece.source for piece in self.slices)
-
-
-@dataclass(frozen=True)
 class TableFormat:
     """How to read the rows of Parquet files; all files are read alike."""
 
-    text_column: str = "text"
+    columns: tuple[tuple[str, str], ...] = tuple((n, n) for n in ("text", "label", "tweet_id"))
+    """Pairs of meaning and column: ``text``, and some of ``label``, ``tweet_id``, ``user`` and
+    ``time``. A file may lack the column of any but the text."""
+    labels: tuple[tuple[str, int | None], ...] = _NUMBERED
+    """Pairs of value, as text, and label; None: unlabelled."""
+    time_format: str | None = None
+    """As for ``tweets.read_times``, if times are written as text."""
+    max_text_length: int | None = None
+    """In characters; None: any length."""
     has_row_ids: bool = True
     """Whether the files have their own ``row_id``. If not, rows are numbered over all files."""
-    has_tweet_ids: bool = True
-    has_labels: bool = True
     kept: tuple[tuple[str, pa.DataType], ...] = ()
     """Additional columns and their types."""
 
@@ -97,26 +92,28 @@ def plan(
     shared = set.intersection(*(set(arrow.names) for arrow in schemas))
     others = [n for n in keep_columns if n in shared and n not in schema.TWEETS.names]
     why_not = find_id_fault([*earlier, *uris])
+    has_ids = all(_is_id(_type_of(arrow, "tweet_id")) for arrow in schemas)
+    has_labels = all(_is_label(_type_of(arrow, "label")) for arrow in schemas)
+    columns = [("text", text_column)]
+    columns += [(name, name) for name, has in (("label", has_labels), ("tweet_id", has_ids)) if has]
     table_format = TableFormat(
-        text_column=text_column,
+        columns=tuple(columns),
         has_row_ids=why_not is None,
-        has_tweet_ids=all(_is_id(_type_of(arrow, "tweet_id")) for arrow in schemas),
-        has_labels=all(_is_label(_type_of(arrow, "label")) for arrow in schemas),
         kept=tuple((name, _join_types(name, uris, schemas)) for name in others),
     )
     notes = [f"{why_not}: rows are numbered over all files"] if why_not else []
-    if not table_format.has_tweet_ids:
+    if not has_ids:
         notes.append("tweet_id is neither a string nor an integer: it is left out")
-    if not table_format.has_labels:
+    if not has_labels:
         notes.append("label is not a number: all rows are unlabelled")
     rows = tuple(file.metadata.num_rows for file in opened)
-    columns = tuple(sorted(shared | {"row_id", "text"}))
-    return TablePlan(tuple(uris), rows, table_format, columns, tuple(notes))
+    names = tuple(sorted(shared | {"row_id", "text"}))
+    return TablePlan(tuple(uris), rows, table_format, names, tuple(notes))
 
 
 def cut(
     files: Iterable[tuple[str, int, str | None]], *, rows_per_part: int, first_row: int
-) -> tuple[TablePart, ...]:
+) -> list[tuple[TableSlice, ...]]:
     """Cut files into parts, as one long table.
 
     Args:
@@ -124,7 +121,7 @@ def cut(
         rows_per_part: Rows of each part except the last.
         first_row: Number of the first row.
     """
-    parts: list[TablePart] = []
+    parts: list[tuple[TableSlice, ...]] = []
     slices: list[TableSlice] = []
     left, row = rows_per_part, first_row
     for uri, num_rows, split in files:
@@ -134,26 +131,52 @@ def cut(
             slices.append(TableSlice(uri, start, stop, row, split))
             left, row, start = left - (stop - start), row + stop - start, stop
             if left == 0:
-                parts.append(TablePart(tuple(slices)))
+                parts.append(tuple(slices))
                 slices, left = [], rows_per_part
-    return (*parts, TablePart(tuple(slices))) if slices else tuple(parts)
+    return [*parts, tuple(slices)] if slices else parts
 
 
-def read(part: TablePart, table_format: TableFormat) -> tweets.Checked:
-    """Read a part; an unknown label becomes null.
+def read(
+    piece: TableSlice, table_format: TableFormat, *, wanted: Collection[str], keep: Sequence[str]
+) -> tuple[dict[str, pa.Array], dict[str, pa.Array]]:
+    """Read the rows of a slice.
+
+    Args:
+        piece: The slice.
+        table_format: The meaning of the columns.
+        wanted: Meanings of columns; what the file lacks is ignored.
+        keep: Some of the columns in ``table_format.kept``.
 
     Returns:
-        The tweets with ``split`` and the kept columns; rows without a text are rejected.
+        ``row_id`` (int64) and the wanted columns (strings; a time may keep its type); and the kept
+        ones.
 
     Raises:
-        UserError: A file is damaged.
+        UserError: The file is damaged.
     """
-    checks = [_read_slice(piece, table_format) for piece in part.slices]
-    return tweets.Checked(
-        pa.concat_tables([check.tweets for check in checks]),
-        pa.concat_tables([check.rejected for check in checks]),
-        num_unknown_labels=sum(check.num_unknown_labels for check in checks),
-    )
+    meanings = {name: column for name, column in table_format.columns if name in wanted}
+    own = ["row_id"] if table_format.has_row_ids else []
+    names = list(dict.fromkeys((*own, *meanings.values(), *keep)))
+    try:
+        table = filesystem.read_rows(piece.source, piece.start, piece.stop, columns=names)
+    except (pa.ArrowInvalid, OSError) as error:
+        rows = f"rows {piece.start:,} to {piece.stop - 1:,}"
+        problem = UserError(
+            f"{piece.source}, {rows}: {str(error).splitlines()[0]}",
+            hint="the file is damaged: create it again",
+        )
+        raise errors.explain(error, uri=piece.source) or problem from error
+    found = {
+        name: _as_written(table[column].combine_chunks())
+        for name, column in meanings.items()
+        if column in table.column_names
+    }
+    if table_format.has_row_ids:
+        found["row_id"] = table["row_id"].combine_chunks().cast(pa.int64())
+    else:
+        found["row_id"] = pa.array(np.arange(piece.first_row, piece.first_row + len(table)))
+    types = dict(table_format.kept)
+    return found, {name: table[name].combine_chunks().cast(types[name]) for name in keep}
 
 
 def find_id_fault(uris: Sequence[str]) -> str | None:
@@ -277,60 +300,20 @@ def _join_types(name: str, uris: Sequence[str], schemas: Sequence[pa.Schema]) ->
     return pa.string() if pa.types.is_null(kind) else kind
 
 
-def _read_slice(piece: TableSlice, table_format: TableFormat) -> tweets.Checked:
-    kept = [name for name, _ in table_format.kept]
-    wanted = dict.fromkeys((*schema.TWEETS.names, table_format.text_column, *kept))
-    try:
-        table = filesystem.read_rows(piece.source, piece.start, piece.stop, columns=list(wanted))
-    except (pa.ArrowInvalid, OSError) as error:
-        rows = f"rows {piece.start:,} to {piece.stop - 1:,}"
-        problem = UserError(
-            f"{piece.source}, {rows}: {str(error).splitlines()[0]}",
-            hint="the file is damaged: create it again",
-        )
-        raise errors.explain(error, uri=piece.source) or problem from error
-    nulls = pa.nulls(len(table), pa.string())
-    numbers = pa.array(np.arange(piece.first_row, piece.first_row + len(table)))
-    row_id = (
-        table["row_id"].combine_chunks().cast(pa.int64()) if table_format.has_row_ids else numbers
-    )
-    has_ids = table_format.has_tweet_ids and "tweet_id" in table.column_names
-    text, label = _to_text(table[table_format.text_column]), _read_labels(table, table_format)
-    columns = {
-        "row_id": row_id,
-        "tweet_id": _to_text(table["tweet_id"]) if has_ids else nulls,
-        "text": text,
-        "label": label,
-        "split": pa.array([piece.split] * len(table), pa.string()),
-    }
-    columns |= {name: table[name].cast(kind) for name, kind in table_format.kept}
-    filled = pc.not_equal(pc.utf8_trim_whitespace(pc.fill_null(text, "")), "")
-    rejected_rows = np.flatnonzero(~filled.to_numpy(zero_copy_only=False))
-    rejected = pa.Table.from_arrays(
-        [
-            row_id.take(pa.array(rejected_rows)),
-            pa.array([piece.source] * len(rejected_rows), pa.string()),
-            pa.array(piece.start + rejected_rows),
-            pa.array([b""] * len(rejected_rows), pa.binary()),
-            pa.array([tweets.EMPTY_TEXT] * len(rejected_rows), pa.string()),
-        ],
-        schema=schema.REJECTED,
-    )
-    lost = (
-        table["label"].is_valid().to_numpy() & label.is_null().to_numpy(False)
-        if (table_format.has_labels and "label" in table.column_names)
-        else np.zeros(len(table), bool)
-    )
-    return tweets.Checked(
-        pa.table(columns).filter(filled),
-        rejected,
-        num_unknown_labels=int((lost & filled.to_numpy(zero_copy_only=False)).sum()),
-    )
+def _as_written(column: pa.Array) -> pa.Array:
+    """Convert a column to strings, as they would be written; a date or a time stays one."""
+    kind = column.type
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        return column
+    if pa.types.is_dictionary(kind):
+        return _as_written(column.dictionary_decode())
+    if pa.types.is_float16(kind):  # Arrow has no text for it
+        return _as_written(column.cast(pa.float32()))
+    return _repair(column.cast(pa.string()))
 
 
-def _to_text(column: pa.ChunkedArray) -> pa.Array:
-    """Convert a column to strings; invalid UTF-8 is replaced."""
-    text = column.combine_chunks().cast(pa.string())
+def _repair(text: pa.Array) -> pa.Array:
+    """Replace invalid UTF-8."""
     try:
         text.validate(full=True)
     except pa.ArrowInvalid:
@@ -338,16 +321,3 @@ def _to_text(column: pa.ChunkedArray) -> pa.Array:
         repaired = [None if value is None else value.decode(errors="replace") for value in values]
         return pa.array(repaired, pa.string())
     return text
-
-
-def _read_labels(table: pa.Table, table_format: TableFormat) -> pa.Array:
-    """Read the column ``label``; unknown values become null."""
-    if not table_format.has_labels or "label" not in table.column_names:
-        return pa.nulls(len(table), pa.int8())
-    label = table["label"].combine_chunks()
-    if pa.types.is_boolean(label.type):
-        label = label.cast(pa.int8())
-    if pa.types.is_float16(label.type):  # Arrow compares none of them
-        label = label.cast(pa.float32())
-    known = pc.is_in(label, value_set=pa.array(range(len(schema.LABEL_NAMES))).cast(label.type))
-    return pc.if_else(known, label, None).cast(pa.int8())

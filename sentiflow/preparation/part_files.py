@@ -8,7 +8,7 @@ completion markers. Ray is not imported, so that workers start fast.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from sentiflow.cluster import memory
 from sentiflow.config.sections import PrepareSettings
-from sentiflow.data import corpus, schema
+from sentiflow.data import parts, schema
 from sentiflow.data.manifest_types import DuplicateCounts, FileEntry
 from sentiflow.data.output_status import WORK
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
@@ -52,7 +52,7 @@ class Job:
 class Texts(NamedTuple):
     """A part of the corpus, and the rows to leave out of it."""
 
-    part: corpus.Part
+    part: parts.Part
     repeated: pa.Table | None = None
     """Rows that ``prepare.duplicates`` leaves out, with the columns of ``duplicates.DROPPED``."""
 
@@ -61,10 +61,10 @@ def read_texts(texts: Texts, *, settings: PrepareSettings) -> pa.Table:
     """Read and check a part, with the columns that the split needs and those to keep.
 
     Returns:
-        A table as that of :func:`corpus.read`; rows to leave out have a reason, too.
+        A table as that of :func:`parts.read`; rows to leave out have a reason, too.
     """
     needed = [name for name in ("user", "time") if name == settings.split.kind]
-    table = corpus.read(
+    table = parts.read(
         texts.part,
         required=("label", *needed),
         keep=tuple(dict.fromkeys((*settings.keep_columns, *needed))),
@@ -75,14 +75,14 @@ def read_texts(texts: Texts, *, settings: PrepareSettings) -> pa.Table:
 
 def write_times(table: pa.Table, part: int, *, job: Job) -> None:
     """Count the rows of each second, for a split by time."""
-    counts = steps.accepted(table).group_by("time").aggregate([([], "count_all")])
+    counts = _accepted(table).group_by("time").aggregate([([], "count_all")])
     seconds = pa.table({"second": counts["time"].cast(pa.int64()), "count": counts["count_all"]})
     filesystem.write_parquet(job.work_file("times", part), seconds)
 
 
 def write_keys(table: pa.Table, part: int, *, job: Job) -> None:
     """Write the hashes of the texts."""
-    keys = steps.accepted(table).select(duplicates.KEYS.names)
+    keys = _accepted(table).select(duplicates.KEYS.names)
     filesystem.write_arrow(job.work_file("keys", part), keys)
 
 
@@ -92,11 +92,12 @@ def write_texts(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]:
     Returns:
         An ``IngestedPart`` as JSON.
     """
-    kept = steps.accepted(table)
-    rejected = steps.rejected(table)
+    kept, keep = _accepted(table), job.settings.keep_columns
+    is_left_out = pc.is_in(table["reason"], value_set=pa.array(steps.LEFT_OUT))
+    rejected = parts.take_rejected(table.filter(pc.invert(is_left_out)))
     files = filesystem.write_part(job.root, f"rejected/part-{part:05d}.parquet", rejected)
-    columns = [kept.field(name) for name in job.settings.keep_columns]
-    files += _write_by_split("tweets", part, kept, [*schema.TWEETS, *columns], job.root)
+    tweets = parts.take_accepted(kept, keep=keep).drop_columns(["split"])
+    files += _write_by_split("tweets", part, tweets, kept["split"].to_numpy(), job.root)
     tokens = kept.select(["row_id", "label", "split", "tokens"])
     filesystem.write_arrow(job.work_file("tokens", part), tokens)
     filesystem.write_parquet(job.work_file("words", part), _count_words(kept))
@@ -174,6 +175,7 @@ def write_encoded(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]:
     split = table["split"].to_numpy()
     tokens = np.diff(steps.tokens_of(table).offsets)
     unknown = table["num_unknown"].to_numpy()
+    ids = table.select(schema.ENCODED.names).cast(schema.ENCODED)
     result = EncodedPart(
         peak_memory_bytes=memory.peak_bytes(),
         encoded=table.num_rows,
@@ -185,7 +187,7 @@ def write_encoded(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]:
             }
             for i, name in enumerate(SPLITS)
         },
-        files=_write_by_split("encoded", part, table, schema.ENCODED, job.root),
+        files=_write_by_split("encoded", part, ids, split, job.root),
     )
     return asdict(result)
 
@@ -218,15 +220,19 @@ def _examples(rejected: pa.Table) -> list[str]:
     ]
 
 
+def _accepted(table: pa.Table) -> pa.Table:
+    """Choose the rows without a reason."""
+    reason = table["reason"]
+    return table if reason.null_count == len(table) else table.filter(reason.is_null())
+
+
 def _write_by_split(
-    kind: str, part: int, table: pa.Table, fields: Iterable[pa.Field], root: str
+    kind: str, part: int, table: pa.Table, split: np.ndarray, root: str
 ) -> list[FileEntry]:
-    columns = pa.schema(list(fields))
-    written, split = table.select(columns.names).cast(columns), table["split"].to_numpy()
     files = []
     for number, name in enumerate(SPLITS):
         path = f"{kind}/split={name}/part-{part:05d}.parquet"
-        files += filesystem.write_part(root, path, written.filter(pa.array(split == number)))
+        files += filesystem.write_part(root, path, table.filter(pa.array(split == number)))
     return files
 
 

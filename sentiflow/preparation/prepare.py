@@ -241,7 +241,10 @@ def _cut(config: Config, output: Output, maps: MapStages) -> corpus.Corpus:
     kind = config.prepare.split.kind
     wanted = {"label", *config.prepare.keep_columns, *({kind} & {"user", "time"})}
     for name in sorted(wanted):
-        if any(part.csv_format.position(name) is None for part in source.csv_parts):
+        if any(
+            isinstance(part, corpus.CsvPart) and part.csv_format.position(name) is None
+            for part in source.parts
+        ):
             raise UserError(
                 f"format.columns does not name the column {name}, which preparation needs",
                 hint=f"add format.columns.{name}"

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.sections import SplitSettings
-from sentiflow.data import schema
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.models import tokenizer, vocabulary
 from sentiflow.models.tokenizer import Tokens
@@ -117,19 +116,6 @@ def tokens_of(table: pa.Table) -> Tokens:
     lists = _column(table, "tokens")
     offsets, words = lists.offsets.to_numpy().astype(np.int64), lists.flatten()
     return Tokens(words.dictionary, words.indices.to_numpy(), offsets - offsets[0])
-
-
-def accepted(table: pa.Table) -> pa.Table:
-    """Choose the rows without a reason."""
-    reason = table["reason"]
-    return table if reason.null_count == len(table) else table.filter(pc.is_null(reason))
-
-
-def rejected(table: pa.Table) -> pa.Table:
-    """Choose the rejected rows, with the columns of ``schema.REJECTED``."""
-    reason = _column(table, "reason")
-    chosen = pc.and_(pc.is_valid(reason), pc.invert(pc.is_in(reason, pa.array(LEFT_OUT))))
-    return table.filter(chosen).select(schema.REJECTED.names).cast(schema.REJECTED)
 
 
 def _accepted_texts(table: pa.Table) -> pa.Array:

@@ -110,18 +110,8 @@ def cut(
     )
 
 
-def name_parts(source: corpus.Corpus, run_key: str) -> list[str]:
-    """Identify each part by the run, its rows and the content of its files."""
-    files = source.files.get("files", [])
-    contents = {item["uri"]: item["tree_sha256"] for item in files}
-    return [
-        manifest.fingerprint(
-            [
-                run_key,
-                str(part),
-                str(source.table_format),
-                [contents.get(uri, source.files["fingerprint"]) for uri in part.sources],
-            ]
-        )
-        for part in source.parts
-    ]
+def name_part(part: corpus.Part, run_key: str) -> str:
+    """Identify a part by the run, its rows and the content of its files."""
+    files = part.inputs.get("files", [])
+    contents = [manifest.identify_file(item) for item in files] or part.inputs["fingerprint"]
+    return manifest.fingerprint([run_key, str(part), contents])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentiflow.data import table_files
+from sentiflow.data import corpus, table_files
 from sentiflow.errors import UserError
 
 
@@ -63,23 +63,25 @@ def read(folder, *tables, keep_columns=()):
     for uri, table in zip(uris, tables, strict=True):
         pq.write_table(table, uri)
     plan = table_files.plan(uris, text_column="text", keep_columns=keep_columns)
-    files = zip(plan.uris, plan.num_rows, [None] * len(uris), strict=True)
-    (part,) = table_files.cut(files, rows_per_part=100, first_row=0)
-    return table_files.read(part, plan.table_format)
+    (part,) = corpus.open_tables(plan, rows_per_part=100).parts
+    return corpus.read(part, keep=keep_columns)
 
 
 @pytest.mark.parametrize("kind", [pa.float16(), pa.float64(), pa.uint8(), pa.int64(), pa.uint64()])
 def test_labels_are_numbers_of_any_type(tmp_path, kind):
     labels = pa.array(np.array([0, 1, 2, 3, 5], kind.to_pandas_dtype()), kind)
     found = read(tmp_path, pa.table({"text": list("abcde"), "label": labels}))
-    assert found.tweets["label"].to_pylist() == [0, 1, 2, None, None]
-    assert found.num_unknown_labels == 2
+    assert found["label"].to_pylist() == [0, 1, 2, None, None]
+    assert found["unknown_label"].to_pylist() == [None, None, None, "3", "5"]
 
 
 def test_a_column_of_nulls_is_a_column_of_texts_without_any(tmp_path):
     found = read(tmp_path, pa.table({"text": pa.nulls(3)}), pa.table({"text": ["a"]}))
-    assert found.tweets["row_id"].to_pylist() == [3]
-    assert found.rejected["reason"].to_pylist() == ["empty text"] * 3
+    assert found["row_id"].to_pylist() == [0, 1, 2, 3]
+    assert found["offset"].to_pylist() == [0, 1, 2, 0]
+    assert found["source"].to_pylist() == [f"{tmp_path}/0.parquet"] * 3 + [f"{tmp_path}/1.parquet"]
+    assert found["reason"].to_pylist() == ["empty text"] * 3 + [None]
+    assert found["raw"].to_pylist() == [b""] * 3 + [None]
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -91,4 +93,4 @@ def test_a_kept_column_that_no_type_holds_is_refused(tmp_path, order):
     with pytest.raises(UserError, match=r"^score.keep_columns: k is u?int.* in the files before: "):
         read(tmp_path, *tables[::order], keep_columns=["k"])
     found = read(tmp_path, tables[0], tables[0], keep_columns=["k"])
-    assert found.tweets["k"].to_pylist() == [1 << 63] * 2
+    assert found["k"].to_pylist() == [1 << 63] * 2

@@ -419,11 +419,11 @@ def test_a_damaged_parquet_file_is_named_and_what_else_is_scored_is_kept(
 def test_a_model_that_is_replaced_while_it_scores_ends_the_job(
     tmp_path, corpora, finished_run, resources
 ):
-    from sentiflow.scoring import scored_parts
+    from sentiflow.scoring import scorer
 
     model = str(finished_run / "run/trained/model")
     with pytest.raises(JobError, match="has been replaced since the job began"):
-        scored_parts._load_model(model, "another", on_gpu=False)
+        scorer._load_model(model, "another", on_gpu=False)
 
 
 def test_a_resumed_scoring_keeps_its_precision(tmp_path):
@@ -445,12 +445,12 @@ def test_a_resumed_scoring_keeps_its_precision(tmp_path):
 
 
 def test_a_task_without_a_share_of_a_gpu_uses_none(finished_run, monkeypatch):
-    from sentiflow.scoring import scored_parts
+    from sentiflow.scoring import scorer
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     model = str(finished_run / "run/trained/model")
     fingerprint = manifest.read(model)["fingerprint"]
-    package = scored_parts._load_model(model, fingerprint, on_gpu=False)
+    package = scorer._load_model(model, fingerprint, on_gpu=False)
     assert {parameter.device.type for parameter in package.network.parameters()} == {"cpu"}
 
 
