@@ -137,11 +137,25 @@ def process(
     """
     if not parts:
         return
-    options: dict[str, Any] = {"num_cpus": 1, "concurrency": concurrency}
     capacity = Capacity({"CPU": 1, "GPU": num_gpus}, max_wait_seconds=max_wait_seconds)
-    on_gpu = steps[-1] if num_gpus else None
+    with DataContext.current(_make_context(capacity)):
+        dataset = plan(parts, read, steps, write, concurrency=concurrency, num_gpus=num_gpus)
+    yield from _results(dataset)
+
+
+def plan(
+    parts: Mapping[Label, Any],
+    read: Read,
+    steps: Sequence[Step],
+    write: Write,
+    *,
+    concurrency: int | None = None,
+    num_gpus: float = 0,
+) -> Dataset:
+    """Make the dataset of :func:`process`, whose rows are the results of the parts."""
     retries = {"max_retries": _MAX_RETRIES}
-    with DataContext.current(_make_context(capacity)), warnings.catch_warnings():
+    options: dict[str, Any] = {"num_cpus": 1, "concurrency": concurrency}
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", RayDeprecationWarning)  # retries have no other limit
         dataset = read_parts(
             list(parts.items()),
@@ -150,13 +164,12 @@ def process(
             ray_remote_args=retries,
             **options,
         )
-        for step in steps:
-            if step is on_gpu:
+        for number, step in enumerate(steps, 1):
+            if num_gpus and number == len(steps):
                 dataset = _map_on_gpus(dataset, _guard(step), num_gpus)
             else:
                 dataset = _map(dataset, _guard(step), **retries, **options)
-        dataset = _map(dataset, _finish(write), **retries, **options)
-    yield from _results(dataset)
+        return _map(dataset, _finish(write), **retries, **options)
 
 
 def process_groups(

@@ -115,8 +115,8 @@ def test_the_most_frequent_words_come_first_then_the_alphabet(counts, min_count,
     pairs = list(counts.items())
     words = [w for w in sorted(counts, key=lambda w: (-counts[w], w)) if counts[w] >= min_count]
     words = words[:max_size]
-    tables = [table_of(pairs[:cut]), table_of(pairs[cut:])]
-    found = vocabulary.fit(tables, min_count=min_count, max_size=max_size)
+    table = pa.concat_tables([table_of(pairs[:cut]), table_of(pairs[cut:])])
+    found = vocabulary.fit(table, min_count=min_count, max_size=max_size)
     assert found.words.to_pylist() == [PAD, UNKNOWN, *words]
     assert found.counts.to_pylist() == [None, None, *(counts[word] for word in words)]
 
