@@ -2,11 +2,10 @@
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
-from pyarrow.fs import FileInfo
 
 from sentiflow.config.sections import FormatSettings
 from sentiflow.data import (
@@ -18,7 +17,7 @@ from sentiflow.data import (
     table_files,
 )
 from sentiflow.data.csv_format import CsvFormat
-from sentiflow.data.manifest_types import Input
+from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.data.parts import CsvPart as CsvPart
 from sentiflow.data.parts import Part as Part
 from sentiflow.data.parts import TablePart as TablePart
@@ -37,33 +36,35 @@ _KEPT = {"user": pa.string(), "time": pa.timestamp("s", tz="UTC")}
 class PlannedFile:
     """A CSV file before it is cut."""
 
-    uri: str
-    info: FileInfo
+    found: InputFile
+    """The file as it was described before it is read."""
     csv_format: CsvFormat | None
     """None if it has neither a header nor a record."""
-    chunks: list[csv_ranges.Chunk]
+    first_record: int = 0
+    """Position of the first record, or of a blank line before it."""
+    range_bytes: int = 0
+    """About the bytes of a part."""
+    unpack_to: str = ""
+    """Prefix of the URIs of the unpacked parts of a compressed file."""
 
 
 TaskResult = dict[str, Any]
 """Result of a task as JSON, for its completion marker."""
 Work = Callable[[int], TaskResult]
 MapParts = Callable[[Work, Sequence[int]], Iterable[TaskResult]]
-"""Does the work on pieces, given their sizes in bytes, and yields the results in order."""
+"""Does the work on files, given their sizes in bytes, and yields the results in order."""
 
 
 def map_here(work: Work, sizes: Sequence[int]) -> Iterable[TaskResult]:
-    """Do the work on one piece after the other in this process."""
-    return map(work, range(len(sizes)))
+    """Do the work on several files at a time in this process."""
+    return filesystem.map_files(work, range(len(sizes)))
 
 
-def is_small(uris: Sequence[str]) -> bool:
+def is_small(files: Sequence[InputFile]) -> bool:
     """Say whether files are so small that this process cuts them before workers have started."""
-    if any(map(compression.is_compressed, uris)):
+    if any(compression.is_compressed(item["uri"]) for item in files):
         return False
-    return (
-        sum(info.size for info in filesystem.map_files(filesystem.file_info, uris))
-        <= _CUT_HERE_BYTES
-    )
+    return sum(item["bytes"] for item in files) <= _CUT_HERE_BYTES
 
 
 @dataclass(frozen=True)
@@ -110,12 +111,17 @@ def check_columns(columns: Sequence[str] | None, keep_columns: Sequence[str]) ->
 class CsvPlan:
     """CSV files with the format found at their beginning."""
 
-    files: tuple[PlannedFile, ...]
+    planned: tuple[PlannedFile, ...]
+
+    @property
+    def files(self) -> tuple[InputFile, ...]:
+        """The files as they were described before they are read."""
+        return tuple(file.found for file in self.planned)
 
     @property
     def columns(self) -> tuple[str, ...] | None:
         """List the columns that ``score.keep_columns`` may name; None if all files are empty."""
-        names = [set(file.csv_format.names) for file in self.files if file.csv_format]
+        names = [set(file.csv_format.names) for file in self.planned if file.csv_format]
         return (*schema.TWEETS.names, *sorted(set.intersection(*names))) if names else None
 
 
@@ -128,17 +134,18 @@ def open_csv(
     map_parts: MapParts = map_here,
 ) -> Corpus:
     """Plan and cut CSV files, see :func:`plan_csv` and :func:`cut_csv`."""
-    plan = plan_csv(uris, settings=settings, rows_per_part=rows_per_part, unpack_to=unpack_to)
+    files = input_files.as_found(uris)["files"]
+    plan = plan_csv(files, settings=settings, rows_per_part=rows_per_part, unpack_to=unpack_to)
     return cut_csv(plan, map_parts=map_parts)
 
 
 def plan_csv(
-    uris: Sequence[str], *, settings: FormatSettings, rows_per_part: int, unpack_to: str
+    files: Sequence[InputFile], *, settings: FormatSettings, rows_per_part: int, unpack_to: str
 ) -> CsvPlan:
     """Find the format of CSV files from their beginning.
 
     Args:
-        uris: The files, plain or compressed.
+        files: The files, plain or compressed, as they were described.
         settings: The section ``format``.
         rows_per_part: Approximate number of records in a part.
         unpack_to: A directory for the pieces of compressed files, which stay there.
@@ -147,19 +154,19 @@ def plan_csv(
         UserError: A file lacks a column, or is not text.
     """
 
-    def plan(file: tuple[int, str]) -> PlannedFile:
-        number, uri = file
-        return _plan(uri, settings, rows_per_part, join(unpack_to, f"file-{number:05d}"))
+    def plan(file: tuple[int, InputFile]) -> PlannedFile:
+        number, found = file
+        return _plan(found, settings, rows_per_part, join(unpack_to, f"file-{number:05d}"))
 
-    return CsvPlan(tuple(filesystem.map_files(plan, enumerate(uris))))
+    return CsvPlan(tuple(filesystem.map_files(plan, enumerate(files))))
 
 
 def cut_csv(plan: CsvPlan, *, map_parts: MapParts = map_here, first_row: int = 0) -> Corpus:
-    """Cut CSV files into parts, in parallel, and hash their content.
+    """Cut CSV files into parts, files in parallel, and hash their content.
 
     Args:
         plan: The files.
-        map_parts: Does the work on each chunk of the files.
+        map_parts: Does the work on each file.
         first_row: Number of the first record.
 
     Returns:
@@ -168,60 +175,59 @@ def cut_csv(plan: CsvPlan, *, map_parts: MapParts = map_here, first_row: int = 0
     Raises:
         UserError: A file is damaged, or there is no record at all.
     """
-    chunks = [chunk for file in plan.files for chunk in file.chunks]
-    sizes = [(s.stop or file.info.size) - s.start for file in plan.files for s in file.chunks]
-    work = functools.partial(cut_chunk, chunks=chunks)
-    found = map(csv_ranges.CutChunk.from_json, map_parts(work, sizes))
     parts: list[Part] = []
     described, notes = [], []
     next_row = first_row
-    for file in plan.files:
-        results = [next(found) for _ in file.chunks]
-        ranges = csv_ranges.connect(file.chunks, results, first_row=next_row)
-        leaves = b"".join(bytes.fromhex(result.leaves) for result in results)
-        tree = hashes.join_leaves(leaves) if leaves else hashes.tree_sha256(file.uri)
-        described.append(input_files.describe_file(file.uri, file.info, tree_sha256=tree))
-        if ranges:
-            assert file.csv_format, "a file with records has columns"
-            inputs = input_files.join(described[-1:])
-            parts.extend(CsvPart(csv_range, file.csv_format, inputs) for csv_range in ranges)
-            next_row = ranges[-1].first_row + ranges[-1].num_rows
-        else:
-            notes.append(f"{as_typed(file.uri)} holds no record")
+    work = functools.partial(cut_file, files=plan.planned)
+    results = map_parts(work, [item["bytes"] for item in plan.files])
+    for file, result in zip(plan.planned, results, strict=True):
+        cut = csv_ranges.CutFile.from_json(result)
+        item: InputFile = {**file.found, "tree_sha256": cut.tree_sha256}
+        described.append(item)
+        if not cut.ranges:
+            notes.append(f"{as_typed(item['uri'])} holds no record")
+            continue
+        assert file.csv_format, "a file with records has columns"
+        inputs = input_files.join([item])
+        for one in cut.ranges:
+            numbered = replace(one, first_row=next_row + one.first_row)
+            parts.append(CsvPart(numbered, file.csv_format, inputs))
+        next_row += sum(one.num_rows for one in cut.ranges)
     if not next_row:
-        raise UserError(f"{plan.files[0].uri} holds no record", hint="it has at most a header")
+        raise UserError(f"{described[0]['uri']} holds no record", hint="it has at most a header")
     num_rows, inputs = next_row - first_row, input_files.join(described)
     return Corpus(tuple(parts), num_rows, inputs, plan.columns or (), notes=tuple(notes))
 
 
-def cut_chunk(number: int, *, chunks: Sequence[csv_ranges.Chunk]) -> TaskResult:
-    """Cut one of the chunks; the work of a task."""
-    return asdict(csv_ranges.cut(chunks[number]))
+def cut_file(number: int, *, files: Sequence[PlannedFile]) -> TaskResult:
+    """Cut one of the files; the work of a task."""
+    file = files[number]
+    if file.csv_format is None:
+        return csv_ranges.CutFile((), hashes.tree_sha256(file.found["uri"])).to_json()
+    return csv_ranges.cut(
+        file.found["uri"],
+        first_record=file.first_record,
+        range_bytes=file.range_bytes,
+        delimiter=file.csv_format.settings.delimiter,
+        unpack_to=file.unpack_to,
+    ).to_json()
 
 
-def _plan(uri: str, settings: FormatSettings, rows_per_part: int, unpack_to: str) -> PlannedFile:
-    """Find the format of a file, and divide it into chunks."""
-    info = filesystem.file_info(uri)
+def _plan(
+    found: InputFile, settings: FormatSettings, rows_per_part: int, unpack_to: str
+) -> PlannedFile:
+    """Find the format of a file."""
+    uri = found["uri"]
     with compression.open_content(uri) as content:
         head = content.read_at(0, csv_format.HEAD_BYTES)
     if csv_format.is_blank(head):
-        return PlannedFile(uri, info, None, [])
-    found, start = csv_format.resolve(settings, head, source=uri)
-    packed = compression.is_compressed(uri)
-    whole = csv_ranges.Chunk(
-        source=uri,
-        start=0,
-        stop=None,
-        first_record=start,
-        range_bytes=csv_ranges.range_size(
-            head[start:], rows_per_range=rows_per_part, delimiter=settings.delimiter
-        ),
-        num_columns=found.num_columns,
-        delimiter=settings.delimiter,
-        unpack_to=unpack_to if packed else "",
+        return PlannedFile(found, None)
+    resolved, start = csv_format.resolve(settings, head, source=uri)
+    size = csv_ranges.range_size(
+        head[start:], rows_per_range=rows_per_part, delimiter=settings.delimiter
     )
-    chunks = [whole] if packed else csv_ranges.make_chunks(whole, info.size)
-    return PlannedFile(uri, info, found, chunks)
+    is_packed = compression.is_compressed(uri)
+    return PlannedFile(found, resolved, start, size, unpack_to if is_packed else "")
 
 
 def open_prepared(
@@ -262,11 +268,11 @@ def open_tables(
         first_row: Number of the first row, if the files have no ``row_id``.
     """
     files = [(uri, rows, None) for uri, rows in zip(plan.uris, plan.num_rows, strict=True)]
-    infos = filesystem.map_files(filesystem.file_info, plan.uris)
-    hashes = map_parts(functools.partial(hash_file, uris=plan.uris), [info.size for info in infos])
-    described = [
-        input_files.describe_file(uri, info, tree_sha256=result["tree_sha256"])
-        for uri, info, result in zip(plan.uris, infos, hashes, strict=True)
+    sizes = [item["bytes"] for item in plan.files]
+    results = map_parts(functools.partial(hash_file, uris=plan.uris), sizes)
+    described: list[InputFile] = [
+        {**item, "tree_sha256": result["tree_sha256"]}
+        for item, result in zip(plan.files, results, strict=True)
     ]
     of_file = dict(zip(plan.uris, described, strict=True))
     parts = [

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sentiflow.data import schema
+from sentiflow.data.manifest_types import InputFile
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
 
@@ -56,7 +57,8 @@ class TableFormat:
 class TablePlan:
     """Schema and size of Parquet files, from their footers."""
 
-    uris: tuple[str, ...]
+    files: tuple[InputFile, ...]
+    """The files as they were described before they are read."""
     num_rows: tuple[int, ...]
     """Rows of each file."""
     table_format: TableFormat
@@ -65,9 +67,14 @@ class TablePlan:
     notes: tuple[str, ...]
     """Remarks for the user about ids and labels that are not used."""
 
+    @property
+    def uris(self) -> tuple[str, ...]:
+        """URIs of the files."""
+        return tuple(item["uri"] for item in self.files)
+
 
 def plan(
-    uris: Sequence[str],
+    files: Sequence[InputFile],
     *,
     text_column: str,
     keep_columns: Sequence[str],
@@ -76,7 +83,7 @@ def plan(
     """Inspect Parquet files before any of their rows is scored.
 
     Args:
-        uris: The files.
+        files: The files, as they were described.
         text_column: Name of the column with the texts.
         keep_columns: Columns to add; missing ones are ignored.
         earlier: Files that were scored before; their ``row_id`` must not occur again.
@@ -85,6 +92,7 @@ def plan(
         UserError: A file is not Parquet, has no such column of strings, or the types of a kept
             column cannot be combined.
     """
+    uris = [item["uri"] for item in files]
     opened = filesystem.map_files(_open, uris)
     schemas = [file.schema_arrow for file in opened]
     for uri, arrow in zip(uris, schemas, strict=True):
@@ -108,7 +116,7 @@ def plan(
         notes.append("label is not a number: all rows are unlabelled")
     rows = tuple(file.metadata.num_rows for file in opened)
     names = tuple(sorted(shared | {"row_id", "text"}))
-    return TablePlan(tuple(uris), rows, table_format, names, tuple(notes))
+    return TablePlan(tuple(files), rows, table_format, names, tuple(notes))
 
 
 def cut(

@@ -224,16 +224,21 @@ def _name_vectors(settings: PrepareSettings) -> tuple[str, dict[str, Any]]:
 def _cut(config: Config, output: Output, maps: MapStages) -> corpus.Corpus:
     """Cut the files into parts, and check that they have the required columns."""
     found = output.spec.inputs["csv"]
-    uris = [item["uri"] for item in found["files"]]
-    for uri in filter(compression.is_compressed, uris):
-        say(STAGE, f"{as_typed(uri)} is compressed: one task unpacks it")
-    source = corpus.open_csv(
-        uris,
+    files = found["files"]
+    for item in files:
+        if compression.is_compressed(item["uri"]):
+            say(STAGE, f"{as_typed(item['uri'])} is compressed: one task unpacks it")
+    plan = corpus.plan_csv(
+        files,
         settings=config.format,
         rows_per_part=config.prepare.rows_per_file,
         unpack_to=join(output.uri, WORK),
+    )
+    in_this_process = corpus.is_small(files)
+    source = corpus.cut_csv(
+        plan,
         map_parts=corpus.map_here
-        if corpus.is_small(uris)
+        if in_this_process
         else maps.make_map("cut", key=input_files.identify_state(found)),
     )
     for note in source.notes:

@@ -51,9 +51,8 @@ def plan(settings: ScoreSettings, described: Input, *, num_previous: int, unpack
             setting="score.prepared_uri",
             keep_columns=settings.keep_columns,
         )
-    uris = [item["uri"] for item in described["files"]]
-    old, new = uris[:num_previous], uris[num_previous:]
-    are_parquet = {uri.lower().endswith(".parquet") for uri in uris}
+    old, new = described["files"][:num_previous], described["files"][num_previous:]
+    are_parquet = {item["uri"].lower().endswith(".parquet") for item in described["files"]}
     if len(are_parquet) > 1:
         raise UserError(
             f"score.corpus: {', '.join(settings.corpus)} mixes CSV and Parquet",
@@ -64,7 +63,7 @@ def plan(settings: ScoreSettings, described: Input, *, num_previous: int, unpack
             new,
             text_column=settings.text_column,
             keep_columns=settings.keep_columns,
-            earlier=old,
+            earlier=[item["uri"] for item in old],
         )
     assert settings.format is not None, "settings are resolved"
     return corpus.plan_csv(
@@ -96,9 +95,8 @@ def cut(
     """
     if isinstance(plan, corpus.Corpus):
         return plan
-    uris = [file.uri for file in plan.files] if isinstance(plan, corpus.CsvPlan) else plan.uris
-    key = input_files.identify_state(input_files.as_found(uris))
-    here = corpus.is_small(uris)
+    here = corpus.is_small(plan.files)
+    key = input_files.identify_state(input_files.join(plan.files))
     if isinstance(plan, corpus.CsvPlan):
         mapped = corpus.map_here if here else make_map("cut", key=key)
         return corpus.cut_csv(plan, map_parts=mapped, first_row=first_row)

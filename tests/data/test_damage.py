@@ -17,7 +17,6 @@ from sentiflow.cli.app import app
 from sentiflow.config import settings
 from sentiflow.config.sections import FormatSettings
 from sentiflow.data import corpus, csv_ranges, parts, tweets
-from sentiflow.data.csv_ranges import Chunk
 from sentiflow.data.csv_records import MAX_RECORD_BYTES, MISPLACED_QUOTE, TOO_LONG, UNCLOSED_QUOTE
 from sentiflow.data.csv_rows import MAX_RAW_BYTES
 from sentiflow.data.tweets import (
@@ -298,24 +297,12 @@ def test_a_reader_in_this_process_finds_the_same(dirty_csv, tmp_path, errors, pa
     assert judged(*read_here(path, tmp_path, errors=errors)) == expected(errors)
 
 
-@pytest.mark.parametrize("range_bytes", [3001])
-def test_small_ranges_from_any_position_find_the_same(dirty_csv, monkeypatch, range_bytes):
-    monkeypatch.setattr(csv_ranges, "CHUNK_BYTES", range_bytes * 3)
+def test_small_ranges_from_any_position_find_the_same(dirty_csv):
     found = corpus.open_csv(
         [str(dirty_csv)], settings=FormatSettings(), rows_per_part=10**6, unpack_to=""
     )
-    whole = Chunk(
-        source=str(dirty_csv),
-        start=0,
-        stop=None,
-        first_record=0,
-        range_bytes=range_bytes,
-        num_columns=6,
-        delimiter=",",
-    )
-    chunks = csv_ranges.make_chunks(whole, len(CONTENT))
-    ranges = csv_ranges.connect(chunks, [csv_ranges.cut(chunk) for chunk in chunks])
-    pieces = [replace(found.parts[0], csv_range=one) for one in ranges]
+    cut = csv_ranges.cut(str(dirty_csv), first_record=0, range_bytes=3001, delimiter=",")
+    pieces = [replace(found.parts[0], csv_range=one) for one in cut.ranges]
     assert len(pieces) > 30
     assert judged(*judge(pieces)) == expected()
 

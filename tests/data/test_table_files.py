@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentiflow.data import corpus, table_files
+from sentiflow.data import corpus, input_files, table_files
 from sentiflow.errors import UserError
 
 
@@ -62,7 +62,9 @@ def read(folder, *tables, keep_columns=()):
     uris = [f"{folder}/{number}.parquet" for number in range(len(tables))]
     for uri, table in zip(uris, tables, strict=True):
         pq.write_table(table, uri)
-    plan = table_files.plan(uris, text_column="text", keep_columns=keep_columns)
+    plan = table_files.plan(
+        input_files.as_found(uris)["files"], text_column="text", keep_columns=keep_columns
+    )
     (part,) = corpus.open_tables(plan, rows_per_part=100).parts
     return corpus.read(part, keep=keep_columns)
 

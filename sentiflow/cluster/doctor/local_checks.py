@@ -198,11 +198,12 @@ def _match_prepare_columns(config: Config, uri: str) -> None:
 
 def _match_score_columns(config: Config, uris: Sequence[str]) -> None:
     """Make sure that the corpus has the columns that ``score`` keeps."""
-    from sentiflow.data import corpus, manifest, schema, table_files
+    from sentiflow.data import corpus, input_files, manifest, schema, table_files
 
     score = config.score
     if uris and uris[0].lower().endswith(".parquet"):
-        plan = table_files.plan(uris[:1], text_column=score.text_column, keep_columns=())
+        found = input_files.as_found(uris[:1])["files"]
+        plan = table_files.plan(found, text_column=score.text_column, keep_columns=())
         columns: Sequence[str] = plan.columns
     elif uris:
         csv_format = _read_format(score.format or config.format, uris[0])
