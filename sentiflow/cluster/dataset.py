@@ -46,7 +46,8 @@ Write = Callable[[pa.Table, Label], Any]
 
 _MAX_RETRIES = 10
 """How often a task is repeated whose worker or node has died; Ray Data's default is for ever."""
-_LABEL, _NUMBER, _RESULT, _FAILURE = "_label", "_number", "_result", "_failure"
+_LABEL, _SEALED = "_label", "_sealed"
+_NUMBER, _RESULT, _FAILURE = "_number", "_result", "_failure"
 """Columns of blocks beside those of the tables."""
 _KNOWN = {kind.__name__: kind for kind in (UserError, StorageError, JobError)}
 """Errors of a part that the driver raises again as they are, by name."""
@@ -166,7 +167,9 @@ def plan(
         )
         for number, step in enumerate(steps, 1):
             if num_gpus and number == len(steps):
+                dataset = _map(dataset, _seal, **retries, **options)
                 dataset = _map_on_gpus(dataset, _guard(step), num_gpus)
+                dataset = _map(dataset, _unseal, **retries, **options)
             else:
                 dataset = _map(dataset, _guard(step), **retries, **options)
         return _map(dataset, _finish(write), **retries, **options)
@@ -207,15 +210,33 @@ def process_groups(
 
 
 def _map(dataset: Dataset, step: Step, **options: Any) -> Dataset:
-    return dataset.map_batches(step, batch_size=None, batch_format="pyarrow", **options)
+    whole = {"batch_size": None, "batch_format": "pyarrow"}
+    return dataset.map_batches(step, **whole | options)
 
 
 def _map_on_gpus(dataset: Dataset, step: Step, share: float) -> Dataset:
-    """Do a step in actors, as many as the GPUs have room for; an actor keeps what it has loaded."""
-    actor = type(_name(step), (), {"__call__": lambda self, block: step(block)})
+    """Do a step in actors, as many as the GPUs have room for; an actor keeps what it has loaded.
+
+    For GPUs Ray Data wants a number of rows, and would mix those of several parts.
+    """
+    apply = {"__call__": lambda self, sealed: _seal(step(_unseal(sealed)))}
     most = max(1, int(ray.cluster_resources().get("GPU", 0) / share))
     pool = ActorPoolStrategy(min_size=1, max_size=most)
-    return _map(dataset, actor, compute=pool, num_cpus=0, num_gpus=share)
+    actor = type(_name(step), (), apply)
+    return _map(dataset, actor, batch_size=1, compute=pool, num_cpus=0, num_gpus=share)
+
+
+def _seal(block: pa.Table) -> pa.Table:
+    """Put a block into one row."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, block.schema) as stream:
+        stream.write_table(block)
+    return pa.table({_SEALED: pa.array([sink.getvalue().to_pybytes()], pa.large_binary())})
+
+
+def _unseal(row: pa.Table) -> pa.Table:
+    """Take the block out of the row."""
+    return pa.ipc.open_stream(row[_SEALED][0].as_buffer()).read_all()
 
 
 def _guard_read(read: Read) -> Read:

@@ -59,9 +59,8 @@ def read_texts(
         >>> texts.filter(expr="reason is None").write_parquet("accepted")  # doctest: +SKIP
     """
     named = [uris] if isinstance(uris, str) else list(uris)
-    config = settings.validate(
-        {"prepare": {"csv": named}, "format": dict(format or {})}, source="read_texts"
-    )
+    required = {"name": "texts", "output_uri": "texts", "prepare": {"csv": named}}
+    config = settings.validate({**required, "format": dict(format or {})}, source="read_texts")
     files = filesystem.expand([absolute_uri(uri) for uri in named])
     if any(map(compression.is_compressed, files)) and unpack_to is None:
         unpack_to = _make_folder()
@@ -71,6 +70,11 @@ def read_texts(
         rows_per_part=rows_per_part,
         unpack_to=absolute_uri(unpack_to or ""),
     )
+    if missing := set(keep_columns) - set(source.columns):
+        raise UserError(
+            f"keep_columns: the files have no further column {', '.join(sorted(missing))}",
+            hint=f"there are {', '.join(source.columns)}",
+        )
     connection.start_until_exit()
     read = functools.partial(_read, keep=tuple(keep_columns))
     return dataset.read_parts(source.parts, read, name="texts")

@@ -616,3 +616,16 @@ def test_predictions_can_be_queried_with_duckdb(finished_run):
     expected = ds.dataset(finished_run / "run/scored/predictions").to_table().to_pandas()
     assert rows == distinct == len(expected)
     assert mean == pytest.approx(expected["probability"].mean(), abs=1e-6)
+
+
+def test_on_gpus_actors_score_and_the_predictions_are_the_same(
+    tmp_path, corpora, finished_run, undisturbed, sentiflow
+):
+    """Ray is told of a GPU that torch does not see; the steps run where they would with one."""
+    config = configure(tmp_path, finished_run, corpora / "all.csv", precision="fp32")
+    environment = {**os.environ, "RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": 2, "GPU": 1})}
+    done = sentiflow("score", config, "--verbose", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "MapBatches(score_texts)" in done.stderr
+    assert "ReadTexts->MapBatches(score_texts)" not in done.stderr
+    assert_same(table(tmp_path), undisturbed)
