@@ -1,6 +1,7 @@
 """CSV or Parquet files -> a corpus: its parts, the units of work and of resumption."""
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -46,6 +47,8 @@ class PlannedFile:
     """About the bytes of a part."""
     unpack_to: str = ""
     """Prefix of the URIs of the unpacked parts of a compressed file."""
+    cut: csv_ranges.CutFile | None = None
+    """The file, if it was cut when it was read for its format."""
 
 
 TaskResult = dict[str, Any]
@@ -61,7 +64,7 @@ def map_here(work: Work, sizes: Sequence[int]) -> Iterable[TaskResult]:
 
 
 def is_small(files: Sequence[InputFile]) -> bool:
-    """Say whether files are so small that this process cuts them before workers have started."""
+    """Say whether files are so small that this process reads them before workers have started."""
     if any(compression.is_compressed(item["uri"]) for item in files):
         return False
     return sum(item["bytes"] for item in files) <= _CUT_HERE_BYTES
@@ -142,7 +145,7 @@ def open_csv(
 def plan_csv(
     files: Sequence[InputFile], *, settings: FormatSettings, rows_per_part: int, unpack_to: str
 ) -> CsvPlan:
-    """Find the format of CSV files from their beginning.
+    """Find the format of CSV files from their beginning; small files are cut at once.
 
     Args:
         files: The files, plain or compressed, as they were described.
@@ -153,10 +156,11 @@ def plan_csv(
     Raises:
         UserError: A file lacks a column, or is not text.
     """
+    work = _plan_and_cut if is_small(files) else _plan_from_head
 
     def plan(file: tuple[int, InputFile]) -> PlannedFile:
         number, found = file
-        return _plan(found, settings, rows_per_part, join(unpack_to, f"file-{number:05d}"))
+        return work(found, settings, rows_per_part, join(unpack_to, f"file-{number:05d}"))
 
     return CsvPlan(tuple(filesystem.map_files(plan, enumerate(files))))
 
@@ -166,7 +170,7 @@ def cut_csv(plan: CsvPlan, *, map_parts: MapParts = map_here, first_row: int = 0
 
     Args:
         plan: The files.
-        map_parts: Does the work on each file.
+        map_parts: Does the work on each file that is not cut yet.
         first_row: Number of the first record.
 
     Returns:
@@ -178,10 +182,11 @@ def cut_csv(plan: CsvPlan, *, map_parts: MapParts = map_here, first_row: int = 0
     parts: list[Part] = []
     described, notes = [], []
     next_row = first_row
-    work = functools.partial(cut_file, files=plan.planned)
-    results = map_parts(work, [item["bytes"] for item in plan.files])
-    for file, result in zip(plan.planned, results, strict=True):
-        cut = csv_ranges.CutFile.from_json(result)
+    left = [file for file in plan.planned if not file.cut]
+    work = functools.partial(cut_file, files=left)
+    results = iter(map_parts(work, [file.found["bytes"] for file in left]) if left else ())
+    for file in plan.planned:
+        cut = file.cut or csv_ranges.CutFile.from_json(next(results))
         item: InputFile = {**file.found, "tree_sha256": cut.tree_sha256}
         described.append(item)
         if not cut.ranges:
@@ -201,32 +206,53 @@ def cut_csv(plan: CsvPlan, *, map_parts: MapParts = map_here, first_row: int = 0
 
 def cut_file(number: int, *, files: Sequence[PlannedFile]) -> TaskResult:
     """Cut one of the files; the work of a task."""
-    file = files[number]
-    if file.csv_format is None:
-        return csv_ranges.CutFile((), hashes.tree_sha256(file.found["uri"])).to_json()
+    return _cut(files[number]).to_json()
+
+
+def _cut(file: PlannedFile, blocks: Iterable[bytes] | None = None) -> csv_ranges.CutFile:
+    """Cut a file, from its blocks if they are read already."""
+    if file.csv_format is None:  # it is blank
+        return csv_ranges.CutFile((), hashes.tree_sha256(file.found["uri"]))
     return csv_ranges.cut(
         file.found["uri"],
         first_record=file.first_record,
         range_bytes=file.range_bytes,
         delimiter=file.csv_format.settings.delimiter,
         unpack_to=file.unpack_to,
-    ).to_json()
+        blocks=blocks,
+    )
+
+
+def _plan_and_cut(
+    found: InputFile, settings: FormatSettings, rows_per_part: int, unpack_to: str
+) -> PlannedFile:
+    """Find the format of a file and cut it; it is opened once."""
+    blocks = csv_ranges.read_blocks(found["uri"])
+    first = next(blocks, b"")
+    file = _plan(found, first[: csv_format.HEAD_BYTES], settings, rows_per_part, unpack_to)
+    return replace(file, cut=_cut(file, itertools.chain([first], blocks)))
+
+
+def _plan_from_head(
+    found: InputFile, settings: FormatSettings, rows_per_part: int, unpack_to: str
+) -> PlannedFile:
+    """Find the format of a file, and read no more of it than that takes."""
+    with compression.open_content(found["uri"]) as content:
+        head = content.read_block(0, csv_format.HEAD_BYTES)
+    return _plan(found, head, settings, rows_per_part, unpack_to)
 
 
 def _plan(
-    found: InputFile, settings: FormatSettings, rows_per_part: int, unpack_to: str
+    found: InputFile, head: bytes, settings: FormatSettings, rows_per_part: int, unpack_to: str
 ) -> PlannedFile:
-    """Find the format of a file."""
-    uri = found["uri"]
-    with compression.open_content(uri) as content:
-        head = content.read_at(0, csv_format.HEAD_BYTES)
+    """Find the format of a file from its beginning."""
     if csv_format.is_blank(head):
         return PlannedFile(found, None)
-    resolved, start = csv_format.resolve(settings, head, source=uri)
+    resolved, start = csv_format.resolve(settings, head, source=found["uri"])
     size = csv_ranges.range_size(
         head[start:], rows_per_range=rows_per_part, delimiter=settings.delimiter
     )
-    is_packed = compression.is_compressed(uri)
+    is_packed = compression.is_compressed(found["uri"])
     return PlannedFile(found, resolved, start, size, unpack_to if is_packed else "")
 
 
@@ -264,11 +290,13 @@ def open_tables(
     Args:
         plan: The files.
         rows_per_part: Rows of each part except the last.
-        map_parts: Does the work on each file.
+        map_parts: Does the work on each file, unless they are small.
         first_row: Number of the first row, if the files have no ``row_id``.
     """
     files = [(uri, rows, None) for uri, rows in zip(plan.uris, plan.num_rows, strict=True)]
     sizes = [item["bytes"] for item in plan.files]
+    if is_small(plan.files):
+        map_parts = map_here
     results = map_parts(functools.partial(hash_file, uris=plan.uris), sizes)
     described: list[InputFile] = [
         {**item, "tree_sha256": result["tree_sha256"]}

@@ -1,18 +1,17 @@
 """Parquet files -> slices of one long table, each read as strings that are not checked yet."""
 
-import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sentiflow.data import schema
+from sentiflow.data import row_ids, schema
 from sentiflow.data.manifest_types import InputFile
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
+from sentiflow.storage.filesystem import map_files
 
 _NUMBERED: tuple[tuple[str, int | None], ...] = (
     *((str(label), label) for label in range(len(schema.LABEL_NAMES))),
@@ -93,13 +92,13 @@ def plan(
             column cannot be combined.
     """
     uris = [item["uri"] for item in files]
-    opened = filesystem.map_files(_open, uris)
-    schemas = [file.schema_arrow for file in opened]
+    footers = map_files(_look_at, [*earlier, *uris])
+    schemas = [footer.arrow for footer in footers[len(earlier) :]]
     for uri, arrow in zip(uris, schemas, strict=True):
         _check(uri, arrow, text_column)
     shared = set.intersection(*(set(arrow.names) for arrow in schemas))
     others = [n for n in keep_columns if n in shared and n not in schema.TWEETS.names]
-    why_not = find_id_fault([*earlier, *uris])
+    why_not = row_ids.find_fault([footer.ids for footer in footers])
     has_ids = all(_is_id(_type_of(arrow, "tweet_id")) for arrow in schemas)
     has_labels = all(_is_label(_type_of(arrow, "label")) for arrow in schemas)
     columns = [("text", text_column)]
@@ -114,7 +113,7 @@ def plan(
         notes.append("tweet_id is neither a string nor an integer: it is left out")
     if not has_labels:
         notes.append("label is not a number: all rows are unlabelled")
-    rows = tuple(file.metadata.num_rows for file in opened)
+    rows = tuple(footer.num_rows for footer in footers[len(earlier) :])
     names = tuple(sorted(shared | {"row_id", "text"}))
     return TablePlan(tuple(files), rows, table_format, names, tuple(notes))
 
@@ -187,61 +186,19 @@ def read(
     return found, {name: table[name].combine_chunks().cast(types[name]) for name in keep}
 
 
-def find_id_fault(uris: Sequence[str]) -> str | None:
-    """Say why the column ``row_id`` does not identify the rows of files; None if it does.
+@dataclass(frozen=True)
+class _Footer:
+    """What is known of a file before its rows are read."""
 
-    It does if all files have integers without nulls and duplicates. One file at a time is in
-    memory, or several if their ranges of numbers overlap.
-
-    Returns:
-        The fault with the file; an empty string if no file has the column.
-    """
-    without = [uri for uri in uris if "row_id" not in _open(uri).schema_arrow.names]
-    if without:
-        return f"{without[0]} has no row_id" if len(without) < len(uris) else ""
-    ranges = []
-    for uri in uris:
-        ids = _read_ids(uri)
-        if isinstance(ids, str):
-            return ids
-        if not _differ(ids):
-            return f"{uri} contains a row_id twice"
-        if len(ids):
-            bounds = pc.min_max(ids).as_py()
-            ranges.append((bounds["min"], bounds["max"], uri))
-    for group in _overlapping(sorted(ranges)):
-        if len(group) > 1 and not _differ(pa.chunked_array(map(_read_ids, group))):
-            return f"{group[0]} contains a row_id of another file"
-    return None
+    arrow: pa.Schema
+    num_rows: int
+    ids: row_ids.RowIds
 
 
-def _read_ids(uri: str) -> pa.Array | str:
-    """Read the column ``row_id`` of a file; a string describes a fault."""
-    ids = filesystem.read_parquet(uri, columns=["row_id"])["row_id"].combine_chunks()
-    if not pa.types.is_integer(ids.type):
-        return f"{uri} has a row_id of type {ids.type}"
-    if ids.null_count:
-        return f"{uri} has a row without row_id"
-    try:
-        return ids.cast(pa.int64())
-    except pa.ArrowInvalid:
-        return f"{uri} has a row_id of more than 63 bits"
-
-
-def _overlapping(ranges: Sequence[tuple[int, int, str]]) -> list[list[str]]:
-    """Group files with overlapping ranges; files are in the order of their smallest numbers."""
-    groups: list[list[str]] = []
-    highest = -math.inf
-    for low, high, uri in ranges:
-        if low > highest:
-            groups.append([])
-        groups[-1].append(uri)
-        highest = max(high, highest)
-    return groups
-
-
-def _differ(ids: pa.Array | pa.ChunkedArray) -> bool:
-    return bool(pc.count_distinct(ids).as_py() == len(ids))
+def _look_at(uri: str) -> _Footer:
+    """Look at a file, which is opened once, and closed: there may be more than can be open."""
+    with _open(uri) as file:
+        return _Footer(file.schema_arrow, file.metadata.num_rows, row_ids.look_at(file, uri))
 
 
 def _open(uri: str) -> pq.ParquetFile:

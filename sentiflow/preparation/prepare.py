@@ -73,8 +73,6 @@ def describe_output(config: Config) -> OutputSpec:
     """
     settings = config.prepare
     uris = _expand(settings)
-    if not any(info.size for info in filesystem.map_files(filesystem.file_info, uris)):
-        raise UserError(f"{uris[0]} holds no record", hint="the file is empty: name another CSV")
     relevant = settings.model_dump(
         exclude={
             "csv": True,
@@ -93,6 +91,8 @@ def describe_output(config: Config) -> OutputSpec:
     inputs = record["inputs"] if record else {}
     known = inputs.get("csv")
     found = input_files.describe(uris, known=known) if known else input_files.as_found(uris)
+    if not any(item["bytes"] for item in found["files"]):
+        raise UserError(f"{uris[0]} holds no record", hint="the file is empty: name another CSV")
     vectors = _describe_vectors(settings, known=inputs.get("vectors"))
     return OutputSpec(STAGE, settings.output_uri, relevant, {"csv": found} | vectors, owns=OWNS)
 
@@ -229,13 +229,8 @@ def _cut(config: Config, output: Output, maps: MapStages) -> corpus.Corpus:
         rows_per_part=config.prepare.rows_per_file,
         unpack_to=join(output.uri, WORK),
     )
-    in_this_process = corpus.is_small(files)
-    source = corpus.cut_csv(
-        plan,
-        map_parts=corpus.map_here
-        if in_this_process
-        else maps.make_map("cut", key=input_files.identify_state(found)),
-    )
+    key = input_files.identify_state(found)
+    source = corpus.cut_csv(plan, map_parts=maps.make_map("cut", key=key))
     for note in source.notes:
         say(STAGE, note)
     kind = config.prepare.split.kind

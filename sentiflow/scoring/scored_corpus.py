@@ -87,23 +87,21 @@ def cut(
         plan: By :func:`plan`.
         rows_per_part: Rows of a part.
         first_row: Number of the first row.
-        make_map: Makes a function that maps work over pieces, given the name of the map stage and
-            a key. A small corpus is cut in this process.
+        make_map: Makes a function that maps work over files, given the name of the map stage and
+            a key. A small corpus is read in this process.
 
     Raises:
         UserError: A file is empty or damaged.
     """
     if isinstance(plan, corpus.Corpus):
         return plan
-    here = corpus.is_small(plan.files)
     key = input_files.identify_state(input_files.join(plan.files))
     if isinstance(plan, corpus.CsvPlan):
-        mapped = corpus.map_here if here else make_map("cut", key=key)
-        return corpus.cut_csv(plan, map_parts=mapped, first_row=first_row)
+        return corpus.cut_csv(plan, map_parts=make_map("cut", key=key), first_row=first_row)
     return corpus.open_tables(
         plan,
         rows_per_part=rows_per_part,
-        map_parts=corpus.map_here if here else make_map("hash", key=key),
+        map_parts=make_map("hash", key=key),
         first_row=first_row,
     )
 
