@@ -18,7 +18,7 @@ from sentiflow.data import (
     table_files,
 )
 from sentiflow.data.csv_format import CsvFormat
-from sentiflow.data.manifest_types import Input, InputFile
+from sentiflow.data.manifest_types import FileEntry, Input, InputFile
 from sentiflow.data.parts import CsvPart as CsvPart
 from sentiflow.data.parts import Part as Part
 from sentiflow.data.parts import TablePart as TablePart
@@ -263,7 +263,9 @@ def open_prepared(
     record = manifest.require(uri, stage="prepare", setting=setting)
     tables = [item for item in record["files"] if item["path"].startswith("tweets/")]
     tables.sort(key=lambda item: (schema.SPLITS.index(_split_of(item["path"])), item["path"]))
-    files = [(join(uri, t["path"]), t["rows"] or 0, _split_of(t["path"])) for t in tables]
+    files = filesystem.map_files(
+        functools.partial(_look_at_tweets, uri, rows_per_part=rows_per_part), tables
+    )
     present = record["settings"]["keep_columns"]
     inputs = manifest.reference(uri, record)
     kept = tuple((name, _KEPT[name]) for name in keep_columns if name in present)
@@ -271,7 +273,7 @@ def open_prepared(
     slices = table_files.cut(files, rows_per_part=rows_per_part, first_row=0)
     return Corpus(
         tuple(TablePart(some, table_format, inputs) for some in slices),
-        sum(num_rows for _, num_rows, _ in files),
+        sum(file.num_rows for file in files),
         inputs,
         (*schema.TWEETS.names, *present),
         table_format,
@@ -289,11 +291,10 @@ def open_tables(
 
     Args:
         plan: The files.
-        rows_per_part: Rows of each part except the last.
+        rows_per_part: Approximate number of rows in a part.
         map_parts: Does the work on each file, unless they are small.
         first_row: Number of the first row, if the files have no ``row_id``.
     """
-    files = [(uri, rows, None) for uri, rows in zip(plan.uris, plan.num_rows, strict=True)]
     sizes = [item["bytes"] for item in plan.files]
     if is_small(plan.files):
         map_parts = map_here
@@ -309,11 +310,11 @@ def open_tables(
             plan.table_format,
             input_files.join([of_file[uri] for uri in dict.fromkeys(s.source for s in some)]),
         )
-        for some in table_files.cut(files, rows_per_part=rows_per_part, first_row=first_row)
+        for some in table_files.cut(plan.tables, rows_per_part=rows_per_part, first_row=first_row)
     ]
     return Corpus(
         tuple(parts),
-        sum(plan.num_rows),
+        sum(table.num_rows for table in plan.tables),
         input_files.join(described),
         plan.columns,
         plan.table_format,
@@ -324,6 +325,15 @@ def open_tables(
 def hash_file(number: int, *, uris: Sequence[str]) -> TaskResult:
     """Hash the content of one of the files; the work of a task."""
     return {"tree_sha256": hashes.tree_sha256(uris[number])}
+
+
+def _look_at_tweets(uri: str, item: FileEntry, *, rows_per_part: int) -> table_files.TableFile:
+    """Describe a file of prepared tweets; one that fits a part is not opened."""
+    source, num_rows = join(uri, item["path"]), item["rows"] or 0
+    groups: tuple[tuple[int, int], ...] = ((num_rows, item["bytes"]),)
+    if table_files.is_divided(num_rows, rows_per_part=rows_per_part):
+        groups = table_files.look_at(source).table.groups
+    return table_files.TableFile(source, groups, _split_of(item["path"]))
 
 
 def _split_of(path: str) -> str:

@@ -1,7 +1,9 @@
 """Parquet files -> slices of one long table, each read as strings that are not checked yet."""
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+import bisect
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +20,8 @@ _NUMBERED: tuple[tuple[str, int | None], ...] = (
     *(("false", schema.NEGATIVE), ("true", schema.POSITIVE), ("", None)),
 )
 """Labels as numbers, and what true and false mean."""
+_BUFFER_BYTES = 1 << 22
+"""Bytes of a column that are read at a time where a row group is not read as a whole."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,24 @@ class TableSlice:
     """``start`` and ``stop`` are row numbers in the file."""
     first_row: int
     """Number of row ``start`` over all files."""
+    num_bytes: int
+    """About the bytes of these rows in the file."""
     split: str | None = None
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A Parquet file before it is cut."""
+
+    uri: str
+    groups: tuple[tuple[int, int], ...]
+    """Rows and bytes of each row group; or of the whole file, if it is small enough for a part."""
+    split: str | None = None
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all groups."""
+        return sum(num_rows for num_rows, _ in self.groups)
 
 
 @dataclass(frozen=True)
@@ -58,8 +79,8 @@ class TablePlan:
 
     files: tuple[InputFile, ...]
     """The files as they were described before they are read."""
-    num_rows: tuple[int, ...]
-    """Rows of each file."""
+    tables: tuple[TableFile, ...]
+    """The row groups of each file."""
     table_format: TableFormat
     columns: tuple[str, ...]
     """Columns that ``score.keep_columns`` may name."""
@@ -92,7 +113,7 @@ def plan(
             column cannot be combined.
     """
     uris = [item["uri"] for item in files]
-    footers = map_files(_look_at, [*earlier, *uris])
+    footers = map_files(look_at, [*earlier, *uris])
     schemas = [footer.arrow for footer in footers[len(earlier) :]]
     for uri, arrow in zip(uris, schemas, strict=True):
         _check(uri, arrow, text_column)
@@ -113,34 +134,57 @@ def plan(
         notes.append("tweet_id is neither a string nor an integer: it is left out")
     if not has_labels:
         notes.append("label is not a number: all rows are unlabelled")
-    rows = tuple(footer.num_rows for footer in footers[len(earlier) :])
+    tables = tuple(footer.table for footer in footers[len(earlier) :])
     names = tuple(sorted(shared | {"row_id", "text"}))
-    return TablePlan(tuple(files), rows, table_format, names, tuple(notes))
+    return TablePlan(tuple(files), tables, table_format, names, tuple(notes))
 
 
 def cut(
-    files: Iterable[tuple[str, int, str | None]], *, rows_per_part: int, first_row: int
+    files: Iterable[TableFile], *, rows_per_part: int, first_row: int
 ) -> list[tuple[TableSlice, ...]]:
-    """Cut files into parts, as one long table.
+    """Cut files into parts of about ``rows_per_part`` rows, as one long table.
+
+    A part has whole row groups, so that none is read for a part of its rows. Only a group of more
+    than one and a half parts is divided: a part must fit into memory, and a file of one large group
+    would be the work of one core.
 
     Args:
-        files: URI, number of rows and split of each.
-        rows_per_part: Rows of each part except the last.
+        files: The files.
+        rows_per_part: Rows wanted in a part.
         first_row: Number of the first row.
     """
     parts: list[tuple[TableSlice, ...]] = []
     slices: list[TableSlice] = []
-    left, row = rows_per_part, first_row
-    for uri, num_rows, split in files:
-        start = 0
-        while start < num_rows:
-            stop = min(num_rows, start + left)
-            slices.append(TableSlice(uri, start, stop, row, split))
-            left, row, start = left - (stop - start), row + stop - start, stop
-            if left == 0:
+    row, held = first_row, 0
+    for file in files:
+        for start, stop, num_bytes in _divide(file, rows_per_part):
+            if slices and held + stop - start - rows_per_part > rows_per_part - held:
                 parts.append(tuple(slices))
-                slices, left = [], rows_per_part
+                slices, held = [], 0
+            last = slices[-1] if slices else None
+            if last and last.source == file.uri:
+                slices[-1] = replace(last, stop=stop, num_bytes=last.num_bytes + num_bytes)
+            else:
+                slices.append(TableSlice(file.uri, start, stop, row, num_bytes, file.split))
+            row, held = row + stop - start, held + stop - start
     return [*parts, tuple(slices)] if slices else parts
+
+
+def is_divided(num_rows: int, *, rows_per_part: int) -> bool:
+    """Say whether so many rows are more than one part, if they are a row group."""
+    return round(num_rows / rows_per_part) > 1
+
+
+def _divide(file: TableFile, rows_per_part: int) -> Iterator[tuple[int, int, int]]:
+    """Yield start, stop and bytes of each row group; of a large one, of equal pieces."""
+    start = 0
+    for num_rows, num_bytes in file.groups:
+        pieces = max(1, round(num_rows / rows_per_part))
+        bounds = [start + num_rows * i // pieces for i in range(pieces + 1)]
+        for low, high in itertools.pairwise(bounds):
+            if high > low:
+                yield low, high, num_bytes // pieces
+        start += num_rows
 
 
 def read(
@@ -165,7 +209,7 @@ def read(
     own = ["row_id"] if table_format.has_row_ids else []
     names = list(dict.fromkeys((*own, *meanings.values(), *keep)))
     try:
-        table = filesystem.read_rows(piece.source, piece.start, piece.stop, columns=names)
+        table = _read_rows(piece.source, piece.start, piece.stop, names)
     except (pa.ArrowInvalid, OSError) as error:
         rows = f"rows {piece.start:,} to {piece.stop - 1:,}"
         problem = UserError(
@@ -186,19 +230,56 @@ def read(
     return found, {name: table[name].combine_chunks().cast(types[name]) for name in keep}
 
 
+def _read_rows(uri: str, start: int, stop: int, columns: Sequence[str]) -> pa.Table:
+    """Read rows of a file, and only the row groups with these rows.
+
+    Of a group that is divided no more is kept than these rows, and nothing behind them is read.
+    """
+    file_system, path = filesystem.locate(uri)
+    with file_system.open_input_file(path) as source:
+        file = pq.ParquetFile(source)
+        metadata = file.metadata
+        ends = list(
+            itertools.accumulate(
+                metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)
+            )
+        )
+        groups = range(bisect.bisect_right(ends, start), bisect.bisect_left(ends, stop) + 1)
+        position = ends[groups[0] - 1] if groups[0] else 0
+        known = [name for name in columns if name in file.schema_arrow.names]
+        if position == start and ends[groups[-1]] == stop:
+            return file.read_row_groups(list(groups), columns=known)
+        file = pq.ParquetFile(source, metadata=metadata, buffer_size=_BUFFER_BYTES)
+        kept = []
+        for batch in file.iter_batches(stop - start, row_groups=groups, columns=known):
+            some = batch.slice(max(0, start - position), stop - max(start, position))
+            kept += [some] if position + len(batch) > start else []
+            position += len(batch)
+            if position >= stop:
+                break
+        return pa.Table.from_batches(kept)
+
+
 @dataclass(frozen=True)
 class _Footer:
     """What is known of a file before its rows are read."""
 
     arrow: pa.Schema
-    num_rows: int
+    table: TableFile
     ids: row_ids.RowIds
 
 
-def _look_at(uri: str) -> _Footer:
+def look_at(uri: str) -> _Footer:
     """Look at a file, which is opened once, and closed: there may be more than can be open."""
     with _open(uri) as file:
-        return _Footer(file.schema_arrow, file.metadata.num_rows, row_ids.look_at(file, uri))
+        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+        sizes = [(group.num_rows, _count_bytes(group)) for group in groups]
+        table = TableFile(uri, tuple(sizes))
+        return _Footer(file.schema_arrow, table, row_ids.look_at(file, uri))
+
+
+def _count_bytes(group: pq.RowGroupMetaData) -> int:
+    return sum(group.column(i).total_compressed_size for i in range(group.num_columns))
 
 
 def _open(uri: str) -> pq.ParquetFile:
