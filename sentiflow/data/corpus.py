@@ -30,7 +30,7 @@ from sentiflow.storage.uris import as_typed, join
 _CUT_HERE_BYTES = 1 << 28
 """Size of all files up to which they are cut in this process."""
 _KEPT = {"user": pa.string(), "time": pa.timestamp("s", tz="UTC")}
-"""Columns that ``prepare.keep_columns`` can add to the tweets, and their types."""
+"""Types of columns of the tweets that Parquet does not keep as they were."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,21 @@ def check_columns(columns: Sequence[str] | None, keep_columns: Sequence[str]) ->
         )
 
 
+def are_tables(uris: Sequence[str], *, setting: str) -> bool:
+    """Say whether input files are Parquet, by their names; all others are CSV.
+
+    Raises:
+        UserError: There are both.
+    """
+    names = {uri.lower().endswith(".parquet"): uri for uri in uris}
+    if len(names) > 1:
+        raise UserError(
+            f"{setting} mixes CSV and Parquet: {names[False]}, {names[True]}",
+            hint="read CSV files and .parquet files into different directories",
+        )
+    return True in names
+
+
 @dataclass(frozen=True)
 class CsvPlan:
     """CSV files with the format found at their beginning."""
@@ -120,6 +135,11 @@ class CsvPlan:
     def files(self) -> tuple[InputFile, ...]:
         """The files as they were described before they are read."""
         return tuple(file.found for file in self.planned)
+
+    def has_column(self, name: str) -> bool:
+        """Say whether every file has a column of this meaning, or with this name."""
+        formats = [file.csv_format for file in self.planned if file.csv_format]
+        return all(one.position(name) is not None for one in formats)
 
     @property
     def columns(self) -> tuple[str, ...] | None:
@@ -268,7 +288,10 @@ def open_prepared(
     )
     present = record["settings"]["keep_columns"]
     inputs = manifest.reference(uri, record)
-    kept = tuple((name, _KEPT[name]) for name in keep_columns if name in present)
+    kept: tuple[tuple[str, pa.DataType], ...] = ()
+    if wanted := [name for name in keep_columns if name in present]:
+        arrow = table_files.look_at(files[0].uri).arrow
+        kept = tuple((name, _KEPT.get(name, arrow.field(name).type)) for name in wanted)
     table_format = table_files.TableFormat(kept=kept)
     slices = table_files.cut(files, rows_per_part=rows_per_part, first_row=0)
     return Corpus(

@@ -13,9 +13,8 @@ from sentiflow.data import row_ids, schema
 from sentiflow.data.manifest_types import InputFile
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
-from sentiflow.storage.filesystem import map_files
 
-_NUMBERED: tuple[tuple[str, int | None], ...] = (
+NUMBERED: tuple[tuple[str, int | None], ...] = (
     *((str(label), label) for label in range(len(schema.LABEL_NAMES))),
     *(("false", schema.NEGATIVE), ("true", schema.POSITIVE), ("", None)),
 )
@@ -61,7 +60,7 @@ class TableFormat:
     columns: tuple[tuple[str, str], ...] = tuple((n, n) for n in ("text", "label", "tweet_id"))
     """Pairs of meaning and column: ``text``, and some of ``label``, ``tweet_id``, ``user`` and
     ``time``. A file may lack the column of any but the text."""
-    labels: tuple[tuple[str, int | None], ...] = _NUMBERED
+    labels: tuple[tuple[str, int | None], ...] = NUMBERED
     """Pairs of value, as text, and label; None: unlabelled."""
     time_format: str | None = None
     """As for ``tweets.read_times``, if times are written as text."""
@@ -92,51 +91,9 @@ class TablePlan:
         """URIs of the files."""
         return tuple(item["uri"] for item in self.files)
 
-
-def plan(
-    files: Sequence[InputFile],
-    *,
-    text_column: str,
-    keep_columns: Sequence[str],
-    earlier: Sequence[str] = (),
-) -> TablePlan:
-    """Inspect Parquet files before any of their rows is scored.
-
-    Args:
-        files: The files, as they were described.
-        text_column: Name of the column with the texts.
-        keep_columns: Columns to add; missing ones are ignored.
-        earlier: Files that were scored before; their ``row_id`` must not occur again.
-
-    Raises:
-        UserError: A file is not Parquet, has no such column of strings, or the types of a kept
-            column cannot be combined.
-    """
-    uris = [item["uri"] for item in files]
-    footers = map_files(look_at, [*earlier, *uris])
-    schemas = [footer.arrow for footer in footers[len(earlier) :]]
-    for uri, arrow in zip(uris, schemas, strict=True):
-        _check(uri, arrow, text_column)
-    shared = set.intersection(*(set(arrow.names) for arrow in schemas))
-    others = [n for n in keep_columns if n in shared and n not in schema.TWEETS.names]
-    why_not = row_ids.find_fault([footer.ids for footer in footers])
-    has_ids = all(_is_id(_type_of(arrow, "tweet_id")) for arrow in schemas)
-    has_labels = all(_is_label(_type_of(arrow, "label")) for arrow in schemas)
-    columns = [("text", text_column)]
-    columns += [(name, name) for name, has in (("label", has_labels), ("tweet_id", has_ids)) if has]
-    table_format = TableFormat(
-        columns=tuple(columns),
-        has_row_ids=why_not is None,
-        kept=tuple((name, _join_types(name, uris, schemas)) for name in others),
-    )
-    notes = [f"{why_not}: rows are numbered over all files"] if why_not else []
-    if not has_ids:
-        notes.append("tweet_id is neither a string nor an integer: it is left out")
-    if not has_labels:
-        notes.append("label is not a number: all rows are unlabelled")
-    tables = tuple(footer.table for footer in footers[len(earlier) :])
-    names = tuple(sorted(shared | {"row_id", "text"}))
-    return TablePlan(tuple(files), tables, table_format, names, tuple(notes))
+    def has_column(self, name: str) -> bool:
+        """Say whether there is a column of this meaning, or with this name to keep."""
+        return name in {*dict(self.table_format.columns), *dict(self.table_format.kept)}
 
 
 def cut(
@@ -261,21 +218,29 @@ def _read_rows(uri: str, start: int, stop: int, columns: Sequence[str]) -> pa.Ta
 
 
 @dataclass(frozen=True)
-class _Footer:
+class Footer:
     """What is known of a file before its rows are read."""
 
     arrow: pa.Schema
     table: TableFile
-    ids: row_ids.RowIds
+    ids: row_ids.RowIds | None
 
 
-def look_at(uri: str) -> _Footer:
-    """Look at a file, which is opened once, and closed: there may be more than can be open."""
+def look_at(uri: str, *, with_ids: bool = False) -> Footer:
+    """Look at a file, which is opened once, and closed: there may be more than can be open.
+
+    Args:
+        uri: The file.
+        with_ids: Also read its column ``row_id``.
+
+    Raises:
+        UserError: It is not Parquet.
+    """
     with _open(uri) as file:
         groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
         sizes = [(group.num_rows, _count_bytes(group)) for group in groups]
-        table = TableFile(uri, tuple(sizes))
-        return _Footer(file.schema_arrow, table, row_ids.look_at(file, uri))
+        ids = row_ids.look_at(file, uri) if with_ids else None
+        return Footer(file.schema_arrow, TableFile(uri, tuple(sizes)), ids)
 
 
 def _count_bytes(group: pq.RowGroupMetaData) -> int:
@@ -291,59 +256,6 @@ def _open(uri: str) -> pq.ParquetFile:
     except (pa.ArrowInvalid, OSError) as error:
         problem = UserError(f"{uri} is not Parquet", hint=str(error).splitlines()[0])
         raise errors.explain(error, uri=uri) or problem from error
-
-
-def _check(uri: str, arrow: pa.Schema, text_column: str) -> None:
-    twice = sorted({name for name in arrow.names if arrow.names.count(name) > 1})
-    if twice:
-        raise UserError(f"{uri} has several columns {twice[0]}", hint="rename or drop them")
-    kind = _type_of(arrow, text_column)
-    if kind is not None and pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if kind not in (pa.string(), pa.large_string(), pa.string_view(), pa.null()):
-        raise UserError(
-            f"{uri} has no column {text_column} of strings",
-            hint=f"its columns are {', '.join(arrow.names)}: set score.text_column",
-        )
-
-
-def _type_of(arrow: pa.Schema, name: str) -> pa.DataType | None:
-    return arrow.field(name).type if name in arrow.names else None
-
-
-def _is_id(kind: pa.DataType | None) -> bool:
-    is_string = kind in (None, pa.string(), pa.large_string(), pa.string_view(), pa.null())
-    return is_string or pa.types.is_integer(kind)
-
-
-def _is_label(kind: pa.DataType | None) -> bool:
-    is_number = kind is None or pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    return is_number or pa.types.is_boolean(kind) or pa.types.is_null(kind)
-
-
-def _join_types(name: str, uris: Sequence[str], schemas: Sequence[pa.Schema]) -> pa.DataType:
-    """Find a common type for a column of all files.
-
-    Raises:
-        UserError: There is none.
-    """
-    joined = pa.schema([schemas[0].field(name)])
-    for uri, arrow in zip(uris, schemas, strict=True):
-        kind, before = arrow.field(name).type, joined.field(name).type
-        try:
-            other = pa.schema([arrow.field(name)])
-            joined = pa.unify_schemas([joined, other], promote_options="permissive")
-            if pa.uint64() in (kind, before) and pa.types.is_signed_integer(
-                joined.field(name).type
-            ):
-                raise pa.ArrowTypeError("int64 does not hold all numbers of uint64")
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise UserError(
-                f"score.keep_columns: {name} is {kind} in {uri}, but {before} in the files before",
-                hint="convert the column to one type, or leave it out",
-            ) from error
-    kind = joined.field(name).type
-    return pa.string() if pa.types.is_null(kind) else kind
 
 
 def _as_written(column: pa.Array) -> pa.Array:

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 
 from sentiflow.config.sections import ScoreSettings
-from sentiflow.data import corpus, input_files, manifest, table_files
+from sentiflow.data import corpus, input_files, manifest, table_files, table_plans
 from sentiflow.data.manifest_types import Input
-from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 
 PREPARED = "prepared"
@@ -52,14 +51,8 @@ def plan(settings: ScoreSettings, described: Input, *, num_previous: int, unpack
             keep_columns=settings.keep_columns,
         )
     old, new = described["files"][:num_previous], described["files"][num_previous:]
-    are_parquet = {item["uri"].lower().endswith(".parquet") for item in described["files"]}
-    if len(are_parquet) > 1:
-        raise UserError(
-            f"score.corpus: {', '.join(settings.corpus)} mixes CSV and Parquet",
-            hint="score CSV files and .parquet files into different directories",
-        )
-    if are_parquet == {True}:
-        return table_files.plan(
+    if corpus.are_tables([item["uri"] for item in described["files"]], setting="score.corpus"):
+        return table_plans.plan_scoring(
             new,
             text_column=settings.text_column,
             keep_columns=settings.keep_columns,

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sentiflow.data import corpus, input_files, table_files
+from sentiflow.data import corpus, input_files, table_files, table_plans
 from sentiflow.errors import UserError
 
 
@@ -17,7 +17,7 @@ def read(folder, *tables, keep_columns=()):
     uris = [f"{folder}/{number}.parquet" for number in range(len(tables))]
     for uri, table in zip(uris, tables, strict=True):
         pq.write_table(table, uri)
-    plan = table_files.plan(
+    plan = table_plans.plan_scoring(
         input_files.as_found(uris)["files"], text_column="text", keep_columns=keep_columns
     )
     (part,) = corpus.open_tables(plan, rows_per_part=100).parts
@@ -64,7 +64,7 @@ def write_groups(path, num_rows, group_rows):
 def open_groups(path, rows_per_part):
     """Cut one file into parts."""
     files = input_files.as_found([str(path)])["files"]
-    plan = table_files.plan(files, text_column="text", keep_columns=())
+    plan = table_plans.plan_scoring(files, text_column="text", keep_columns=())
     return corpus.open_tables(plan, rows_per_part=rows_per_part)
 
 
