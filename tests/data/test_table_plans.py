@@ -5,6 +5,8 @@ from datetime import UTC, date, datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
+from conftest import PROJECT
 
 from sentiflow.config.sections import FormatSettings
 from sentiflow.data import corpus, input_files, table_plans
@@ -147,3 +149,14 @@ def test_csv_and_parquet_do_not_mix():
         UserError, match=r"^prepare\.csv mixes CSV and Parquet: b\.csv, a\.parquet: "
     ):
         corpus.are_tables(["a.parquet", "b.csv"], setting="prepare.csv")
+
+
+def test_the_example_of_the_page_on_preparing_reads_a_table_of_reviews(tmp_path):
+    page = (PROJECT / "docs/preparing.md").read_text().partition("## Parquet")[2]
+    example = yaml.safe_load(page.partition("```yaml")[2].partition("```")[0])
+    reviews = {"review": TEXTS, "stars": [1, 3, 5, 6], "customer": ["ann"] * 4}
+    reviews |= {"written_at": [datetime(2024, 1, 31)] * 4, "product": [7] * 4}
+    keep = tuple(example["prepare"]["keep_columns"])
+    rows = read(tmp_path, pa.table(reviews), form=FormatSettings(**example["format"]), keep=keep)
+    assert rows["label"].to_pylist() == [0, 2, 1, None]
+    assert rows["product"].to_pylist() == [7] * 4
