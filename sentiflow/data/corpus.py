@@ -1,6 +1,7 @@
 """CSV or Parquet files -> a corpus: its parts, the units of work and of resumption."""
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,7 +18,7 @@ from sentiflow.data import (
     table_files,
 )
 from sentiflow.data.csv_format import CsvFormat
-from sentiflow.data.manifest_types import Input, InputFile
+from sentiflow.data.manifest_types import FileEntry, Input, InputFile
 from sentiflow.data.parts import CsvPart as CsvPart
 from sentiflow.data.parts import Part as Part
 from sentiflow.data.parts import TablePart as TablePart
@@ -29,7 +30,7 @@ from sentiflow.storage.uris import as_typed, join
 _CUT_HERE_BYTES = 1 << 28
 """Size of all files up to which they are cut in this process."""
 _KEPT = {"user": pa.string(), "time": pa.timestamp("s", tz="UTC")}
-"""Columns that ``prepare.keep_columns`` can add to the tweets, and their types."""
+"""Types of columns of the tweets that Parquet does not keep as they were."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class PlannedFile:
     """About the bytes of a part."""
     unpack_to: str = ""
     """Prefix of the URIs of the unpacked parts of a compressed file."""
+    cut: csv_ranges.CutFile | None = None
+    """The file, if it was cut when it was read for its format."""
 
 
 TaskResult = dict[str, Any]
@@ -61,7 +64,7 @@ def map_here(work: Work, sizes: Sequence[int]) -> Iterable[TaskResult]:
 
 
 def is_small(files: Sequence[InputFile]) -> bool:
-    """Say whether files are so small that this process cuts them before workers have started."""
+    """Say whether files are so small that this process reads them before workers have started."""
     if any(compression.is_compressed(item["uri"]) for item in files):
         return False
     return sum(item["bytes"] for item in files) <= _CUT_HERE_BYTES
@@ -107,6 +110,21 @@ def check_columns(columns: Sequence[str] | None, keep_columns: Sequence[str]) ->
         )
 
 
+def are_tables(uris: Sequence[str], *, setting: str) -> bool:
+    """Say whether input files are Parquet, by their names; all others are CSV.
+
+    Raises:
+        UserError: There are both.
+    """
+    names = {uri.lower().endswith(".parquet"): uri for uri in uris}
+    if len(names) > 1:
+        raise UserError(
+            f"{setting} mixes CSV and Parquet: {names[False]}, {names[True]}",
+            hint="read CSV files and .parquet files into different directories",
+        )
+    return True in names
+
+
 @dataclass(frozen=True)
 class CsvPlan:
     """CSV files with the format found at their beginning."""
@@ -117,6 +135,11 @@ class CsvPlan:
     def files(self) -> tuple[InputFile, ...]:
         """The files as they were described before they are read."""
         return tuple(file.found for file in self.planned)
+
+    def has_column(self, name: str) -> bool:
+        """Say whether every file has a column of this meaning, or with this name."""
+        formats = [file.csv_format for file in self.planned if file.csv_format]
+        return all(one.position(name) is not None for one in formats)
 
     @property
     def columns(self) -> tuple[str, ...] | None:
@@ -142,7 +165,7 @@ def open_csv(
 def plan_csv(
     files: Sequence[InputFile], *, settings: FormatSettings, rows_per_part: int, unpack_to: str
 ) -> CsvPlan:
-    """Find the format of CSV files from their beginning.
+    """Find the format of CSV files from their beginning; small files are cut at once.
 
     Args:
         files: The files, plain or compressed, as they were described.
@@ -153,10 +176,11 @@ def plan_csv(
     Raises:
         UserError: A file lacks a column, or is not text.
     """
+    work = _plan_and_cut if is_small(files) else _plan_from_head
 
     def plan(file: tuple[int, InputFile]) -> PlannedFile:
         number, found = file
-        return _plan(found, settings, rows_per_part, join(unpack_to, f"file-{number:05d}"))
+        return work(found, settings, rows_per_part, join(unpack_to, f"file-{number:05d}"))
 
     return CsvPlan(tuple(filesystem.map_files(plan, enumerate(files))))
 
@@ -166,7 +190,7 @@ def cut_csv(plan: CsvPlan, *, map_parts: MapParts = map_here, first_row: int = 0
 
     Args:
         plan: The files.
-        map_parts: Does the work on each file.
+        map_parts: Does the work on each file that is not cut yet.
         first_row: Number of the first record.
 
     Returns:
@@ -178,10 +202,11 @@ def cut_csv(plan: CsvPlan, *, map_parts: MapParts = map_here, first_row: int = 0
     parts: list[Part] = []
     described, notes = [], []
     next_row = first_row
-    work = functools.partial(cut_file, files=plan.planned)
-    results = map_parts(work, [item["bytes"] for item in plan.files])
-    for file, result in zip(plan.planned, results, strict=True):
-        cut = csv_ranges.CutFile.from_json(result)
+    left = [file for file in plan.planned if not file.cut]
+    work = functools.partial(cut_file, files=left)
+    results = iter(map_parts(work, [file.found["bytes"] for file in left]) if left else ())
+    for file in plan.planned:
+        cut = file.cut or csv_ranges.CutFile.from_json(next(results))
         item: InputFile = {**file.found, "tree_sha256": cut.tree_sha256}
         described.append(item)
         if not cut.ranges:
@@ -201,32 +226,53 @@ def cut_csv(plan: CsvPlan, *, map_parts: MapParts = map_here, first_row: int = 0
 
 def cut_file(number: int, *, files: Sequence[PlannedFile]) -> TaskResult:
     """Cut one of the files; the work of a task."""
-    file = files[number]
-    if file.csv_format is None:
-        return csv_ranges.CutFile((), hashes.tree_sha256(file.found["uri"])).to_json()
+    return _cut(files[number]).to_json()
+
+
+def _cut(file: PlannedFile, blocks: Iterable[bytes] | None = None) -> csv_ranges.CutFile:
+    """Cut a file, from its blocks if they are read already."""
+    if file.csv_format is None:  # it is blank
+        return csv_ranges.CutFile((), hashes.tree_sha256(file.found["uri"]))
     return csv_ranges.cut(
         file.found["uri"],
         first_record=file.first_record,
         range_bytes=file.range_bytes,
         delimiter=file.csv_format.settings.delimiter,
         unpack_to=file.unpack_to,
-    ).to_json()
+        blocks=blocks,
+    )
+
+
+def _plan_and_cut(
+    found: InputFile, settings: FormatSettings, rows_per_part: int, unpack_to: str
+) -> PlannedFile:
+    """Find the format of a file and cut it; it is opened once."""
+    blocks = csv_ranges.read_blocks(found["uri"])
+    first = next(blocks, b"")
+    file = _plan(found, first[: csv_format.HEAD_BYTES], settings, rows_per_part, unpack_to)
+    return replace(file, cut=_cut(file, itertools.chain([first], blocks)))
+
+
+def _plan_from_head(
+    found: InputFile, settings: FormatSettings, rows_per_part: int, unpack_to: str
+) -> PlannedFile:
+    """Find the format of a file, and read no more of it than that takes."""
+    with compression.open_content(found["uri"]) as content:
+        head = content.read_block(0, csv_format.HEAD_BYTES)
+    return _plan(found, head, settings, rows_per_part, unpack_to)
 
 
 def _plan(
-    found: InputFile, settings: FormatSettings, rows_per_part: int, unpack_to: str
+    found: InputFile, head: bytes, settings: FormatSettings, rows_per_part: int, unpack_to: str
 ) -> PlannedFile:
-    """Find the format of a file."""
-    uri = found["uri"]
-    with compression.open_content(uri) as content:
-        head = content.read_at(0, csv_format.HEAD_BYTES)
+    """Find the format of a file from its beginning."""
     if csv_format.is_blank(head):
         return PlannedFile(found, None)
-    resolved, start = csv_format.resolve(settings, head, source=uri)
+    resolved, start = csv_format.resolve(settings, head, source=found["uri"])
     size = csv_ranges.range_size(
         head[start:], rows_per_range=rows_per_part, delimiter=settings.delimiter
     )
-    is_packed = compression.is_compressed(uri)
+    is_packed = compression.is_compressed(found["uri"])
     return PlannedFile(found, resolved, start, size, unpack_to if is_packed else "")
 
 
@@ -237,15 +283,20 @@ def open_prepared(
     record = manifest.require(uri, stage="prepare", setting=setting)
     tables = [item for item in record["files"] if item["path"].startswith("tweets/")]
     tables.sort(key=lambda item: (schema.SPLITS.index(_split_of(item["path"])), item["path"]))
-    files = [(join(uri, t["path"]), t["rows"] or 0, _split_of(t["path"])) for t in tables]
+    files = filesystem.map_files(
+        functools.partial(_look_at_tweets, uri, rows_per_part=rows_per_part), tables
+    )
     present = record["settings"]["keep_columns"]
     inputs = manifest.reference(uri, record)
-    kept = tuple((name, _KEPT[name]) for name in keep_columns if name in present)
+    kept: tuple[tuple[str, pa.DataType], ...] = ()
+    if wanted := [name for name in keep_columns if name in present]:
+        arrow = table_files.look_at(files[0].uri).arrow
+        kept = tuple((name, _KEPT.get(name, arrow.field(name).type)) for name in wanted)
     table_format = table_files.TableFormat(kept=kept)
     slices = table_files.cut(files, rows_per_part=rows_per_part, first_row=0)
     return Corpus(
         tuple(TablePart(some, table_format, inputs) for some in slices),
-        sum(num_rows for _, num_rows, _ in files),
+        sum(file.num_rows for file in files),
         inputs,
         (*schema.TWEETS.names, *present),
         table_format,
@@ -263,12 +314,13 @@ def open_tables(
 
     Args:
         plan: The files.
-        rows_per_part: Rows of each part except the last.
-        map_parts: Does the work on each file.
+        rows_per_part: Approximate number of rows in a part.
+        map_parts: Does the work on each file, unless they are small.
         first_row: Number of the first row, if the files have no ``row_id``.
     """
-    files = [(uri, rows, None) for uri, rows in zip(plan.uris, plan.num_rows, strict=True)]
     sizes = [item["bytes"] for item in plan.files]
+    if is_small(plan.files):
+        map_parts = map_here
     results = map_parts(functools.partial(hash_file, uris=plan.uris), sizes)
     described: list[InputFile] = [
         {**item, "tree_sha256": result["tree_sha256"]}
@@ -281,11 +333,11 @@ def open_tables(
             plan.table_format,
             input_files.join([of_file[uri] for uri in dict.fromkeys(s.source for s in some)]),
         )
-        for some in table_files.cut(files, rows_per_part=rows_per_part, first_row=first_row)
+        for some in table_files.cut(plan.tables, rows_per_part=rows_per_part, first_row=first_row)
     ]
     return Corpus(
         tuple(parts),
-        sum(plan.num_rows),
+        sum(table.num_rows for table in plan.tables),
         input_files.join(described),
         plan.columns,
         plan.table_format,
@@ -296,6 +348,15 @@ def open_tables(
 def hash_file(number: int, *, uris: Sequence[str]) -> TaskResult:
     """Hash the content of one of the files; the work of a task."""
     return {"tree_sha256": hashes.tree_sha256(uris[number])}
+
+
+def _look_at_tweets(uri: str, item: FileEntry, *, rows_per_part: int) -> table_files.TableFile:
+    """Describe a file of prepared tweets; one that fits a part is not opened."""
+    source, num_rows = join(uri, item["path"]), item["rows"] or 0
+    groups: tuple[tuple[int, int], ...] = ((num_rows, item["bytes"]),)
+    if table_files.is_divided(num_rows, rows_per_part=rows_per_part):
+        groups = table_files.look_at(source).table.groups
+    return table_files.TableFile(source, groups, _split_of(item["path"]))
 
 
 def _split_of(path: str) -> str:

@@ -89,8 +89,19 @@ def range_size(head: bytes, *, rows_per_range: int, delimiter: str) -> int:
     return min(max(1, num_leaves) * hashes.LEAF_BYTES, MAX_RANGE_BYTES)
 
 
+def read_blocks(source: str) -> Iterator[bytes]:
+    """Read the content of a file in blocks of the size with which :func:`cut` hashes them."""
+    return compression.read_blocks(source, _READ_BYTES)
+
+
 def cut(
-    source: str, *, first_record: int, range_bytes: int, delimiter: str, unpack_to: str = ""
+    source: str,
+    *,
+    first_record: int,
+    range_bytes: int,
+    delimiter: str,
+    unpack_to: str = "",
+    blocks: Iterable[bytes] | None = None,
 ) -> CutFile:
     """Cut a file into ranges, and hash its content; a part of it at a time is in memory.
 
@@ -100,6 +111,7 @@ def cut(
         range_bytes: Distance of the places where the file is cut.
         delimiter: The character between columns.
         unpack_to: Prefix of the URIs of the ranges of a compressed file, which are written there.
+        blocks: Its content by :func:`read_blocks`, if the file is open already.
 
     Raises:
         UserError: A record does not end within 64 MiB, or a compressed file is damaged.
@@ -109,13 +121,13 @@ def cut(
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         packed = pool.submit(hashes.tree_sha256, source) if unpack_to else None
 
-        def blocks() -> Iterator[bytes]:
-            for block in compression.read_blocks(source, _READ_BYTES):
+        def hashed() -> Iterator[bytes]:
+            for block in read_blocks(source) if blocks is None else blocks:
                 if not packed:
                     leaves.append(pool.submit(hashes.hash_leaves, block))
                 yield block
 
-        for piece in _find(blocks(), source, first_record, delimiter):
+        for piece in _find(hashed(), source, first_record, delimiter):
             ranges.add(piece)
         ranges.close()
         tree = (

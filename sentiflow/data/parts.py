@@ -71,8 +71,8 @@ class TablePart:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the rows in the files; 0 if they are not known."""
-        return 0
+        """About the bytes of the rows in the files."""
+        return sum(piece.num_bytes for piece in self.slices)
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -1,24 +1,26 @@
 """Parquet files -> slices of one long table, each read as strings that are not checked yet."""
 
-import math
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+import bisect
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sentiflow.data import schema
+from sentiflow.data import row_ids, schema
 from sentiflow.data.manifest_types import InputFile
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
 
-_NUMBERED: tuple[tuple[str, int | None], ...] = (
+NUMBERED: tuple[tuple[str, int | None], ...] = (
     *((str(label), label) for label in range(len(schema.LABEL_NAMES))),
     *(("false", schema.NEGATIVE), ("true", schema.POSITIVE), ("", None)),
 )
 """Labels as numbers, and what true and false mean."""
+_BUFFER_BYTES = 1 << 22
+"""Bytes of a column that are read at a time where a row group is not read as a whole."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,24 @@ class TableSlice:
     """``start`` and ``stop`` are row numbers in the file."""
     first_row: int
     """Number of row ``start`` over all files."""
+    num_bytes: int
+    """About the bytes of these rows in the file."""
     split: str | None = None
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A Parquet file before it is cut."""
+
+    uri: str
+    groups: tuple[tuple[int, int], ...]
+    """Rows and bytes of each row group; or of the whole file, if it is small enough for a part."""
+    split: str | None = None
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all groups."""
+        return sum(num_rows for num_rows, _ in self.groups)
 
 
 @dataclass(frozen=True)
@@ -41,7 +60,7 @@ class TableFormat:
     columns: tuple[tuple[str, str], ...] = tuple((n, n) for n in ("text", "label", "tweet_id"))
     """Pairs of meaning and column: ``text``, and some of ``label``, ``tweet_id``, ``user`` and
     ``time``. A file may lack the column of any but the text."""
-    labels: tuple[tuple[str, int | None], ...] = _NUMBERED
+    labels: tuple[tuple[str, int | None], ...] = NUMBERED
     """Pairs of value, as text, and label; None: unlabelled."""
     time_format: str | None = None
     """As for ``tweets.read_times``, if times are written as text."""
@@ -59,8 +78,8 @@ class TablePlan:
 
     files: tuple[InputFile, ...]
     """The files as they were described before they are read."""
-    num_rows: tuple[int, ...]
-    """Rows of each file."""
+    tables: tuple[TableFile, ...]
+    """The row groups of each file."""
     table_format: TableFormat
     columns: tuple[str, ...]
     """Columns that ``score.keep_columns`` may name."""
@@ -72,76 +91,57 @@ class TablePlan:
         """URIs of the files."""
         return tuple(item["uri"] for item in self.files)
 
-
-def plan(
-    files: Sequence[InputFile],
-    *,
-    text_column: str,
-    keep_columns: Sequence[str],
-    earlier: Sequence[str] = (),
-) -> TablePlan:
-    """Inspect Parquet files before any of their rows is scored.
-
-    Args:
-        files: The files, as they were described.
-        text_column: Name of the column with the texts.
-        keep_columns: Columns to add; missing ones are ignored.
-        earlier: Files that were scored before; their ``row_id`` must not occur again.
-
-    Raises:
-        UserError: A file is not Parquet, has no such column of strings, or the types of a kept
-            column cannot be combined.
-    """
-    uris = [item["uri"] for item in files]
-    opened = filesystem.map_files(_open, uris)
-    schemas = [file.schema_arrow for file in opened]
-    for uri, arrow in zip(uris, schemas, strict=True):
-        _check(uri, arrow, text_column)
-    shared = set.intersection(*(set(arrow.names) for arrow in schemas))
-    others = [n for n in keep_columns if n in shared and n not in schema.TWEETS.names]
-    why_not = find_id_fault([*earlier, *uris])
-    has_ids = all(_is_id(_type_of(arrow, "tweet_id")) for arrow in schemas)
-    has_labels = all(_is_label(_type_of(arrow, "label")) for arrow in schemas)
-    columns = [("text", text_column)]
-    columns += [(name, name) for name, has in (("label", has_labels), ("tweet_id", has_ids)) if has]
-    table_format = TableFormat(
-        columns=tuple(columns),
-        has_row_ids=why_not is None,
-        kept=tuple((name, _join_types(name, uris, schemas)) for name in others),
-    )
-    notes = [f"{why_not}: rows are numbered over all files"] if why_not else []
-    if not has_ids:
-        notes.append("tweet_id is neither a string nor an integer: it is left out")
-    if not has_labels:
-        notes.append("label is not a number: all rows are unlabelled")
-    rows = tuple(file.metadata.num_rows for file in opened)
-    names = tuple(sorted(shared | {"row_id", "text"}))
-    return TablePlan(tuple(files), rows, table_format, names, tuple(notes))
+    def has_column(self, name: str) -> bool:
+        """Say whether there is a column of this meaning, or with this name to keep."""
+        return name in {*dict(self.table_format.columns), *dict(self.table_format.kept)}
 
 
 def cut(
-    files: Iterable[tuple[str, int, str | None]], *, rows_per_part: int, first_row: int
+    files: Iterable[TableFile], *, rows_per_part: int, first_row: int
 ) -> list[tuple[TableSlice, ...]]:
-    """Cut files into parts, as one long table.
+    """Cut files into parts of about ``rows_per_part`` rows, as one long table.
+
+    A part has whole row groups, so that none is read for a part of its rows. Only a group of more
+    than one and a half parts is divided: a part must fit into memory, and a file of one large group
+    would be the work of one core.
 
     Args:
-        files: URI, number of rows and split of each.
-        rows_per_part: Rows of each part except the last.
+        files: The files.
+        rows_per_part: Rows wanted in a part.
         first_row: Number of the first row.
     """
     parts: list[tuple[TableSlice, ...]] = []
     slices: list[TableSlice] = []
-    left, row = rows_per_part, first_row
-    for uri, num_rows, split in files:
-        start = 0
-        while start < num_rows:
-            stop = min(num_rows, start + left)
-            slices.append(TableSlice(uri, start, stop, row, split))
-            left, row, start = left - (stop - start), row + stop - start, stop
-            if left == 0:
+    row, held = first_row, 0
+    for file in files:
+        for start, stop, num_bytes in _divide(file, rows_per_part):
+            if slices and held + stop - start - rows_per_part > rows_per_part - held:
                 parts.append(tuple(slices))
-                slices, left = [], rows_per_part
+                slices, held = [], 0
+            last = slices[-1] if slices else None
+            if last and last.source == file.uri:
+                slices[-1] = replace(last, stop=stop, num_bytes=last.num_bytes + num_bytes)
+            else:
+                slices.append(TableSlice(file.uri, start, stop, row, num_bytes, file.split))
+            row, held = row + stop - start, held + stop - start
     return [*parts, tuple(slices)] if slices else parts
+
+
+def is_divided(num_rows: int, *, rows_per_part: int) -> bool:
+    """Say whether so many rows are more than one part, if they are a row group."""
+    return round(num_rows / rows_per_part) > 1
+
+
+def _divide(file: TableFile, rows_per_part: int) -> Iterator[tuple[int, int, int]]:
+    """Yield start, stop and bytes of each row group; of a large one, of equal pieces."""
+    start = 0
+    for num_rows, num_bytes in file.groups:
+        pieces = max(1, round(num_rows / rows_per_part))
+        bounds = [start + num_rows * i // pieces for i in range(pieces + 1)]
+        for low, high in itertools.pairwise(bounds):
+            if high > low:
+                yield low, high, num_bytes // pieces
+        start += num_rows
 
 
 def read(
@@ -166,7 +166,7 @@ def read(
     own = ["row_id"] if table_format.has_row_ids else []
     names = list(dict.fromkeys((*own, *meanings.values(), *keep)))
     try:
-        table = filesystem.read_rows(piece.source, piece.start, piece.stop, columns=names)
+        table = _read_rows(piece.source, piece.start, piece.stop, names)
     except (pa.ArrowInvalid, OSError) as error:
         rows = f"rows {piece.start:,} to {piece.stop - 1:,}"
         problem = UserError(
@@ -187,61 +187,64 @@ def read(
     return found, {name: table[name].combine_chunks().cast(types[name]) for name in keep}
 
 
-def find_id_fault(uris: Sequence[str]) -> str | None:
-    """Say why the column ``row_id`` does not identify the rows of files; None if it does.
+def _read_rows(uri: str, start: int, stop: int, columns: Sequence[str]) -> pa.Table:
+    """Read rows of a file, and only the row groups with these rows.
 
-    It does if all files have integers without nulls and duplicates. One file at a time is in
-    memory, or several if their ranges of numbers overlap.
-
-    Returns:
-        The fault with the file; an empty string if no file has the column.
+    Of a group that is divided no more is kept than these rows, and nothing behind them is read.
     """
-    without = [uri for uri in uris if "row_id" not in _open(uri).schema_arrow.names]
-    if without:
-        return f"{without[0]} has no row_id" if len(without) < len(uris) else ""
-    ranges = []
-    for uri in uris:
-        ids = _read_ids(uri)
-        if isinstance(ids, str):
-            return ids
-        if not _differ(ids):
-            return f"{uri} contains a row_id twice"
-        if len(ids):
-            bounds = pc.min_max(ids).as_py()
-            ranges.append((bounds["min"], bounds["max"], uri))
-    for group in _overlapping(sorted(ranges)):
-        if len(group) > 1 and not _differ(pa.chunked_array(map(_read_ids, group))):
-            return f"{group[0]} contains a row_id of another file"
-    return None
+    file_system, path = filesystem.locate(uri)
+    with file_system.open_input_file(path) as source:
+        file = pq.ParquetFile(source)
+        metadata = file.metadata
+        ends = list(
+            itertools.accumulate(
+                metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)
+            )
+        )
+        groups = range(bisect.bisect_right(ends, start), bisect.bisect_left(ends, stop) + 1)
+        position = ends[groups[0] - 1] if groups[0] else 0
+        known = [name for name in columns if name in file.schema_arrow.names]
+        if position == start and ends[groups[-1]] == stop:
+            return file.read_row_groups(list(groups), columns=known)
+        file = pq.ParquetFile(source, metadata=metadata, buffer_size=_BUFFER_BYTES)
+        kept = []
+        for batch in file.iter_batches(stop - start, row_groups=groups, columns=known):
+            some = batch.slice(max(0, start - position), stop - max(start, position))
+            kept += [some] if position + len(batch) > start else []
+            position += len(batch)
+            if position >= stop:
+                break
+        return pa.Table.from_batches(kept)
 
 
-def _read_ids(uri: str) -> pa.Array | str:
-    """Read the column ``row_id`` of a file; a string describes a fault."""
-    ids = filesystem.read_parquet(uri, columns=["row_id"])["row_id"].combine_chunks()
-    if not pa.types.is_integer(ids.type):
-        return f"{uri} has a row_id of type {ids.type}"
-    if ids.null_count:
-        return f"{uri} has a row without row_id"
-    try:
-        return ids.cast(pa.int64())
-    except pa.ArrowInvalid:
-        return f"{uri} has a row_id of more than 63 bits"
+@dataclass(frozen=True)
+class Footer:
+    """What is known of a file before its rows are read."""
+
+    arrow: pa.Schema
+    table: TableFile
+    ids: row_ids.RowIds | None
 
 
-def _overlapping(ranges: Sequence[tuple[int, int, str]]) -> list[list[str]]:
-    """Group files with overlapping ranges; files are in the order of their smallest numbers."""
-    groups: list[list[str]] = []
-    highest = -math.inf
-    for low, high, uri in ranges:
-        if low > highest:
-            groups.append([])
-        groups[-1].append(uri)
-        highest = max(high, highest)
-    return groups
+def look_at(uri: str, *, with_ids: bool = False) -> Footer:
+    """Look at a file, which is opened once, and closed: there may be more than can be open.
+
+    Args:
+        uri: The file.
+        with_ids: Also read its column ``row_id``.
+
+    Raises:
+        UserError: It is not Parquet.
+    """
+    with _open(uri) as file:
+        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+        sizes = [(group.num_rows, _count_bytes(group)) for group in groups]
+        ids = row_ids.look_at(file, uri) if with_ids else None
+        return Footer(file.schema_arrow, TableFile(uri, tuple(sizes)), ids)
 
 
-def _differ(ids: pa.Array | pa.ChunkedArray) -> bool:
-    return bool(pc.count_distinct(ids).as_py() == len(ids))
+def _count_bytes(group: pq.RowGroupMetaData) -> int:
+    return sum(group.column(i).total_compressed_size for i in range(group.num_columns))
 
 
 def _open(uri: str) -> pq.ParquetFile:
@@ -253,59 +256,6 @@ def _open(uri: str) -> pq.ParquetFile:
     except (pa.ArrowInvalid, OSError) as error:
         problem = UserError(f"{uri} is not Parquet", hint=str(error).splitlines()[0])
         raise errors.explain(error, uri=uri) or problem from error
-
-
-def _check(uri: str, arrow: pa.Schema, text_column: str) -> None:
-    twice = sorted({name for name in arrow.names if arrow.names.count(name) > 1})
-    if twice:
-        raise UserError(f"{uri} has several columns {twice[0]}", hint="rename or drop them")
-    kind = _type_of(arrow, text_column)
-    if kind is not None and pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if kind not in (pa.string(), pa.large_string(), pa.string_view(), pa.null()):
-        raise UserError(
-            f"{uri} has no column {text_column} of strings",
-            hint=f"its columns are {', '.join(arrow.names)}: set score.text_column",
-        )
-
-
-def _type_of(arrow: pa.Schema, name: str) -> pa.DataType | None:
-    return arrow.field(name).type if name in arrow.names else None
-
-
-def _is_id(kind: pa.DataType | None) -> bool:
-    is_string = kind in (None, pa.string(), pa.large_string(), pa.string_view(), pa.null())
-    return is_string or pa.types.is_integer(kind)
-
-
-def _is_label(kind: pa.DataType | None) -> bool:
-    is_number = kind is None or pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    return is_number or pa.types.is_boolean(kind) or pa.types.is_null(kind)
-
-
-def _join_types(name: str, uris: Sequence[str], schemas: Sequence[pa.Schema]) -> pa.DataType:
-    """Find a common type for a column of all files.
-
-    Raises:
-        UserError: There is none.
-    """
-    joined = pa.schema([schemas[0].field(name)])
-    for uri, arrow in zip(uris, schemas, strict=True):
-        kind, before = arrow.field(name).type, joined.field(name).type
-        try:
-            other = pa.schema([arrow.field(name)])
-            joined = pa.unify_schemas([joined, other], promote_options="permissive")
-            if pa.uint64() in (kind, before) and pa.types.is_signed_integer(
-                joined.field(name).type
-            ):
-                raise pa.ArrowTypeError("int64 does not hold all numbers of uint64")
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise UserError(
-                f"score.keep_columns: {name} is {kind} in {uri}, but {before} in the files before",
-                hint="convert the column to one type, or leave it out",
-            ) from error
-    kind = joined.field(name).type
-    return pa.string() if pa.types.is_null(kind) else kind
 
 
 def _as_written(column: pa.Array) -> pa.Array:

@@ -141,8 +141,10 @@ def read_times(written: pa.Array, time_format: str | None) -> pa.Array:
 
 def _read_times(column: pa.Array, time_format: str | None) -> pa.Array:
     """Convert times that are written, or that have a type for dates and times."""
-    if pa.types.is_date(column.type) or pa.types.is_timestamp(column.type):
-        return column.cast(pa.timestamp("ns", tz="UTC"), safe=False).cast(_TIME, safe=False)
+    if pa.types.is_date(column.type):
+        return column.cast(pa.timestamp("s")).cast(_TIME)
+    if pa.types.is_timestamp(column.type):
+        return pc.floor_temporal(column, unit="second").cast(_TIME)
     return read_times(pc.fill_null(column, ""), time_format)
 
 

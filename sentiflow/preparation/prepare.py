@@ -32,7 +32,7 @@ from pyarrow.fs import FileType
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, PrepareSettings
-from sentiflow.data import corpus, input_files, manifest
+from sentiflow.data import corpus, input_files, manifest, schema, table_files, table_plans
 from sentiflow.data.archives import SENTIMENT140
 from sentiflow.data.manifest_types import (
     Counts,
@@ -80,8 +80,6 @@ def describe_output(config: Config) -> OutputSpec:
     """
     settings = config.prepare
     uris = _expand(settings)
-    if not any(info.size for info in filesystem.map_files(filesystem.file_info, uris)):
-        raise UserError(f"{uris[0]} holds no record", hint="the file is empty: name another CSV")
     relevant = settings.model_dump(
         exclude={
             "csv": True,
@@ -100,6 +98,8 @@ def describe_output(config: Config) -> OutputSpec:
     inputs = record["inputs"] if record else {}
     known = inputs.get("csv")
     found = input_files.describe(uris, known=known) if known else input_files.as_found(uris)
+    if not any(item["bytes"] for item in found["files"]):
+        raise UserError(f"{uris[0]} holds no record", hint="the file is empty: name another CSV")
     vectors = _describe_vectors(settings, known=inputs.get("vectors"))
     return OutputSpec(STAGE, settings.output_uri, relevant, {"csv": found} | vectors, owns=OWNS)
 
@@ -140,7 +140,15 @@ def _expand(settings: PrepareSettings) -> list[str]:
         if uri.endswith(f"/{corpus_file}") and not filesystem.exists(uri):
             hint = "get it by sentiflow download sentiment140, or a similar one by sentiflow sample"
             raise UserError(f"no such file: {uri}", hint=hint)
-    return filesystem.expand(list(settings.csv))
+    uris = filesystem.expand(list(settings.csv))
+    corpus.are_tables(uris, setting="prepare.csv")
+    for name in settings.keep_columns:
+        if name.lower() in (*schema.TWEETS.names, "split"):
+            raise UserError(
+                f"prepare.keep_columns: tweets have their own column {name.lower()}",
+                hint="leave it out, or rename it in the files",
+            )
+    return uris
 
 
 def _prepare(
@@ -223,40 +231,57 @@ def _name_vectors(settings: PrepareSettings) -> tuple[str, dict[str, Any]]:
 
 def _cut(config: Config, output: Output, maps: MapStages) -> corpus.Corpus:
     """Cut the files into parts, and check that they have the required columns."""
-    found = output.spec.inputs["csv"]
+    found, settings = output.spec.inputs["csv"], config.prepare
     files = found["files"]
+    make_map = functools.partial(maps.make_map, key=input_files.identify_state(found))
+    if corpus.are_tables([item["uri"] for item in files], setting="prepare.csv"):
+        tables = table_plans.plan_preparation(
+            files, settings=config.format, keep_columns=settings.keep_columns
+        )
+        _check_columns(tables, settings)
+        source = corpus.open_tables(
+            tables, rows_per_part=settings.rows_per_file, map_parts=make_map("hash")
+        )
+        if not source.num_rows:
+            raise UserError(f"{files[0]['uri']} holds no record", hint="it has no row")
+        return source
     for item in files:
         if compression.is_compressed(item["uri"]):
             say(STAGE, f"{as_typed(item['uri'])} is compressed: one task unpacks it")
     plan = corpus.plan_csv(
         files,
         settings=config.format,
-        rows_per_part=config.prepare.rows_per_file,
+        rows_per_part=settings.rows_per_file,
         unpack_to=join(output.uri, WORK),
     )
-    in_this_process = corpus.is_small(files)
-    source = corpus.cut_csv(
-        plan,
-        map_parts=corpus.map_here
-        if in_this_process
-        else maps.make_map("cut", key=input_files.identify_state(found)),
-    )
+    _check_columns(plan, settings)
+    source = corpus.cut_csv(plan, map_parts=make_map("cut"))
     for note in source.notes:
         say(STAGE, note)
-    kind = config.prepare.split.kind
-    wanted = {"label", *config.prepare.keep_columns, *({kind} & {"user", "time"})}
-    for name in sorted(wanted):
-        if any(
-            isinstance(part, corpus.CsvPart) and part.csv_format.position(name) is None
-            for part in source.parts
-        ):
-            raise UserError(
-                f"format.columns does not name the column {name}, which preparation needs",
-                hint=f"add format.columns.{name}"
-                if name in ("label", kind)
-                else f"add format.columns.{name}, or remove {name} from prepare.keep_columns",
-            )
     return source
+
+
+def _check_columns(plan: corpus.CsvPlan | table_files.TablePlan, settings: PrepareSettings) -> None:
+    """Check that all files have the columns that preparation needs.
+
+    Raises:
+        UserError: They do not.
+    """
+    kind = settings.split.kind
+    for name in sorted({"label", *settings.keep_columns, *({kind} & {"user", "time"})}):
+        if plan.has_column(name):
+            continue
+        if name not in ("label", "user", "time"):
+            raise UserError(
+                f"prepare.keep_columns: not all files have a column {name}",
+                hint=f"columns of all files are {', '.join(plan.columns or ())}",
+            )
+        raise UserError(
+            f"format.columns does not name the column {name}, which preparation needs",
+            hint=f"add format.columns.{name}"
+            if name in ("label", kind)
+            else f"add format.columns.{name}, or remove {name} from prepare.keep_columns",
+        )
 
 
 class _Flow:

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 
 from sentiflow.config.sections import ScoreSettings
-from sentiflow.data import corpus, input_files, manifest, table_files
+from sentiflow.data import corpus, input_files, manifest, table_files, table_plans
 from sentiflow.data.manifest_types import Input
-from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 
 PREPARED = "prepared"
@@ -52,14 +51,8 @@ def plan(settings: ScoreSettings, described: Input, *, num_previous: int, unpack
             keep_columns=settings.keep_columns,
         )
     old, new = described["files"][:num_previous], described["files"][num_previous:]
-    are_parquet = {item["uri"].lower().endswith(".parquet") for item in described["files"]}
-    if len(are_parquet) > 1:
-        raise UserError(
-            f"score.corpus: {', '.join(settings.corpus)} mixes CSV and Parquet",
-            hint="score CSV files and .parquet files into different directories",
-        )
-    if are_parquet == {True}:
-        return table_files.plan(
+    if corpus.are_tables([item["uri"] for item in described["files"]], setting="score.corpus"):
+        return table_plans.plan_scoring(
             new,
             text_column=settings.text_column,
             keep_columns=settings.keep_columns,
@@ -87,23 +80,21 @@ def cut(
         plan: By :func:`plan`.
         rows_per_part: Rows of a part.
         first_row: Number of the first row.
-        make_map: Makes a function that maps work over pieces, given the name of the map stage and
-            a key. A small corpus is cut in this process.
+        make_map: Makes a function that maps work over files, given the name of the map stage and
+            a key. A small corpus is read in this process.
 
     Raises:
         UserError: A file is empty or damaged.
     """
     if isinstance(plan, corpus.Corpus):
         return plan
-    here = corpus.is_small(plan.files)
     key = input_files.identify_state(input_files.join(plan.files))
     if isinstance(plan, corpus.CsvPlan):
-        mapped = corpus.map_here if here else make_map("cut", key=key)
-        return corpus.cut_csv(plan, map_parts=mapped, first_row=first_row)
+        return corpus.cut_csv(plan, map_parts=make_map("cut", key=key), first_row=first_row)
     return corpus.open_tables(
         plan,
         rows_per_part=rows_per_part,
-        map_parts=corpus.map_here if here else make_map("hash", key=key),
+        map_parts=make_map("hash", key=key),
         first_row=first_row,
     )
 

@@ -86,7 +86,8 @@ class Content:
         """
         if not self.packed_size:
             with self._named_errors():
-                return bytes(self.stream.read_at(size, number * size))
+                left = self.stream.size() - number * size  # an object store refuses to read more
+                return bytes(self.stream.read_at(size, number * size)) if left > 0 else b""
         block = self._read(size)
         while len(block) < size and not self.is_complete:
             block += self._read(size - len(block))
