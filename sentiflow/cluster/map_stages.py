@@ -114,27 +114,20 @@ class MapStages:
         return [results[part] for part in range(len(parts))]
 
     def map(
-        self, name: str, parts: Sequence[Any], work: Callable[[Any], Any], *, key: str, unit: str
+        self, name: str, work: Callable[[Any], Any], parts: Sequence[Any], *, key: str
     ) -> list[Any]:
         """Do the work on each part that has no completion marker yet, and return the results.
 
         Args:
             name: Name of the map stage.
-            parts: What ``work`` takes.
-            work: Returns what JSON can hold.
+            work: Takes a part, and returns what JSON can hold.
+            parts: Files, for the user.
             key: Hash of settings and input that all parts have in common.
-            unit: What a part is, for people: ``files``.
         """
         one_by_one = [(1, 0)] * len(parts)
         keys, read = [key] * len(parts), _as_read(work)
         return self.run(
-            name, parts, read, write=_take_result, sizes=one_by_one, unit=unit, keys=keys
-        )
-
-    def make_map(self, name: str, *, key: str = "") -> Any:
-        """Temporary."""
-        return lambda work, sizes: iter(
-            self.map(name, range(len(sizes)), work, key=key, unit="files")
+            name, parts, read, write=_take_result, sizes=one_by_one, unit="files", keys=keys
         )
 
     def map_groups(

@@ -51,16 +51,8 @@ class PlannedFile:
     """The file, if it was cut when it was read for its format."""
 
 
-TaskResult = dict[str, Any]
-"""Result of a task as JSON, for its completion marker."""
-Work = Callable[[int], TaskResult]
-MapParts = Callable[[Work, Sequence[int]], Iterable[TaskResult]]
-"""Does the work on files, given their sizes in bytes, and yields the results in order."""
-
-
-def map_here(work: Work, sizes: Sequence[int]) -> Iterable[TaskResult]:
-    """Do the work on several files at a time in this process."""
-    return filesystem.map_files(work, range(len(sizes)))
+MapFiles = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
+"""Does work on each file and yields the results in order, as ``map`` does; JSON can hold them."""
 
 
 def is_small(files: Sequence[InputFile]) -> bool:
@@ -154,12 +146,12 @@ def open_csv(
     settings: FormatSettings,
     rows_per_part: int,
     unpack_to: str,
-    map_parts: MapParts = map_here,
+    map_files: MapFiles = map,
 ) -> Corpus:
     """Plan and cut CSV files, see :func:`plan_csv` and :func:`cut_csv`."""
     files = input_files.as_found(uris)["files"]
     plan = plan_csv(files, settings=settings, rows_per_part=rows_per_part, unpack_to=unpack_to)
-    return cut_csv(plan, map_parts=map_parts)
+    return cut_csv(plan, map_files=map_files)
 
 
 def plan_csv(
@@ -185,12 +177,12 @@ def plan_csv(
     return CsvPlan(tuple(filesystem.map_files(plan, enumerate(files))))
 
 
-def cut_csv(plan: CsvPlan, *, map_parts: MapParts = map_here, first_row: int = 0) -> Corpus:
+def cut_csv(plan: CsvPlan, *, map_files: MapFiles = map, first_row: int = 0) -> Corpus:
     """Cut CSV files into parts, files in parallel, and hash their content.
 
     Args:
         plan: The files.
-        map_parts: Does the work on each file that is not cut yet.
+        map_files: Does the work on each file that is not cut yet.
         first_row: Number of the first record.
 
     Returns:
@@ -203,8 +195,7 @@ def cut_csv(plan: CsvPlan, *, map_parts: MapParts = map_here, first_row: int = 0
     described, notes = [], []
     next_row = first_row
     left = [file for file in plan.planned if not file.cut]
-    work = functools.partial(cut_file, files=left)
-    results = iter(map_parts(work, [file.found["bytes"] for file in left]) if left else ())
+    results = iter(map_files(cut_file, left) if left else ())
     for file in plan.planned:
         cut = file.cut or csv_ranges.CutFile.from_json(next(results))
         item: InputFile = {**file.found, "tree_sha256": cut.tree_sha256}
@@ -224,9 +215,9 @@ def cut_csv(plan: CsvPlan, *, map_parts: MapParts = map_here, first_row: int = 0
     return Corpus(tuple(parts), num_rows, inputs, plan.columns or (), notes=tuple(notes))
 
 
-def cut_file(number: int, *, files: Sequence[PlannedFile]) -> TaskResult:
-    """Cut one of the files; the work of a task."""
-    return _cut(files[number]).to_json()
+def cut_file(file: PlannedFile) -> dict[str, Any]:
+    """Cut a file; the work of a task."""
+    return _cut(file).to_json()
 
 
 def _cut(file: PlannedFile, blocks: Iterable[bytes] | None = None) -> csv_ranges.CutFile:
@@ -307,7 +298,7 @@ def open_tables(
     plan: table_files.TablePlan,
     *,
     rows_per_part: int,
-    map_parts: MapParts = map_here,
+    map_files: MapFiles = map,
     first_row: int = 0,
 ) -> Corpus:
     """Cut Parquet files into parts, and hash their content.
@@ -315,16 +306,12 @@ def open_tables(
     Args:
         plan: The files.
         rows_per_part: Approximate number of rows in a part.
-        map_parts: Does the work on each file, unless they are small.
+        map_files: Does the work on each file, unless they are small.
         first_row: Number of the first row, if the files have no ``row_id``.
     """
-    sizes = [item["bytes"] for item in plan.files]
-    if is_small(plan.files):
-        map_parts = map_here
-    results = map_parts(functools.partial(hash_file, uris=plan.uris), sizes)
+    results = (map if is_small(plan.files) else map_files)(hashes.tree_sha256, plan.uris)
     described: list[InputFile] = [
-        {**item, "tree_sha256": result["tree_sha256"]}
-        for item, result in zip(plan.files, results, strict=True)
+        {**item, "tree_sha256": tree} for item, tree in zip(plan.files, results, strict=True)
     ]
     of_file = dict(zip(plan.uris, described, strict=True))
     parts = [
@@ -343,11 +330,6 @@ def open_tables(
         plan.table_format,
         plan.notes,
     )
-
-
-def hash_file(number: int, *, uris: Sequence[str]) -> TaskResult:
-    """Hash the content of one of the files; the work of a task."""
-    return {"tree_sha256": hashes.tree_sha256(uris[number])}
 
 
 def _look_at_tweets(uri: str, item: FileEntry, *, rows_per_part: int) -> table_files.TableFile:

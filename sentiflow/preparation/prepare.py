@@ -18,15 +18,10 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import logging
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow.fs import FileType
 
 from sentiflow.cluster.map_stages import MapStages
@@ -36,18 +31,15 @@ from sentiflow.data import corpus, input_files, manifest, schema, table_files, t
 from sentiflow.data.archives import SENTIMENT140
 from sentiflow.data.manifest_types import (
     Counts,
-    DuplicateCounts,
     Input,
     Manifest,
-    VocabularyReport,
-    WordCount,
 )
 from sentiflow.data.output_status import WORK, OutputSpec
 from sentiflow.data.outputs import Output
 from sentiflow.errors import StorageError, UserError
-from sentiflow.models import vocabulary
-from sentiflow.preparation import duplicates, part_files, results, rules, splits, steps
-from sentiflow.preparation.part_files import VOCABULARY, Job, Texts
+from sentiflow.preparation import fitting, results, rules
+from sentiflow.preparation.flow import Flow
+from sentiflow.preparation.part_files import VOCABULARY, Job
 from sentiflow.progress import say
 from sentiflow.storage import compression, filesystem
 from sentiflow.storage.uris import as_typed, join, names_vectors
@@ -58,18 +50,6 @@ log = logging.getLogger(__name__)
 
 STAGE = "prepare"
 OWNS = ("tweets", "encoded", "rejected", VOCABULARY, WORK)
-
-_FEW_VECTORS = 0.5
-"""A warning says so if a smaller share of the words has a vector."""
-
-_NUM_WORDS = 20
-"""Words listed in the out-of-vocabulary report."""
-
-_MERGED = 64
-"""Files of word counts that one task merges."""
-
-_MAX_KEYS = 1 << 24
-"""Texts that one process compares: it takes 1 GB of memory."""
 
 
 def describe_output(config: Config) -> OutputSpec:
@@ -172,11 +152,12 @@ def _prepare(
         vectors = loading.result()
     if "vectors" in output.spec.inputs:
         input_files.check_unchanged(output.spec.inputs["vectors"])
-    flow = _Flow(config, output, source, maps)
+    key = manifest.identify(STAGE, output.spec.settings, output.spec.inputs | {"csv": source.files})
+    flow = Flow(Job(settings, output.uri, key), source.parts, maps)
     parts = flow.ingest()
     results.check_rejected(parts, max_rejected_fraction=settings.max_rejected_fraction)
     results.check_classes(parts)
-    words, report = _fit(flow.count_words(), vectors, settings)
+    words, report = fitting.fit(flow.count_words(), vectors, settings)
     vocabulary_file = filesystem.write_part(output.uri, VOCABULARY, words.to_table())
     encoded = flow.encode()
     report["tokens"] = results.sum_tokens(encoded)
@@ -233,14 +214,14 @@ def _cut(config: Config, output: Output, maps: MapStages) -> corpus.Corpus:
     """Cut the files into parts, and check that they have the required columns."""
     found, settings = output.spec.inputs["csv"], config.prepare
     files = found["files"]
-    make_map = functools.partial(maps.make_map, key=input_files.identify_state(found))
+    map_files = functools.partial(maps.map, "read_files", key=input_files.identify_state(found))
     if corpus.are_tables([item["uri"] for item in files], setting="prepare.csv"):
         tables = table_plans.plan_preparation(
             files, settings=config.format, keep_columns=settings.keep_columns
         )
         _check_columns(tables, settings)
         source = corpus.open_tables(
-            tables, rows_per_part=settings.rows_per_file, map_parts=make_map("hash")
+            tables, rows_per_part=settings.rows_per_file, map_files=map_files
         )
         if not source.num_rows:
             raise UserError(f"{files[0]['uri']} holds no record", hint="it has no row")
@@ -255,7 +236,7 @@ def _cut(config: Config, output: Output, maps: MapStages) -> corpus.Corpus:
         unpack_to=join(output.uri, WORK),
     )
     _check_columns(plan, settings)
-    source = corpus.cut_csv(plan, map_parts=make_map("cut"))
+    source = corpus.cut_csv(plan, map_files=map_files)
     for note in source.notes:
         say(STAGE, note)
     return source
@@ -282,165 +263,6 @@ def _check_columns(plan: corpus.CsvPlan | table_files.TablePlan, settings: Prepa
             if name in ("label", kind)
             else f"add format.columns.{name}, or remove {name} from prepare.keep_columns",
         )
-
-
-class _Flow:
-    """The map stages of one preparation."""
-
-    def __init__(
-        self, config: Config, output: Output, source: corpus.Corpus, maps: MapStages
-    ) -> None:
-        """Collect the arguments of the tasks."""
-        settings, inputs = config.prepare, output.spec.inputs | {"csv": source.files}
-        key = manifest.identify(STAGE, output.spec.settings, inputs)
-        self.maps, self.parts, self.settings = maps, source.parts, settings
-        self.job = Job(settings, output.uri, key)
-        self.read = functools.partial(part_files.read_texts, settings=settings)
-        self.repeats: DuplicateCounts | None = None
-        """Counts of repeated texts."""
-
-    def ingest(self) -> list[results.IngestedPart]:
-        """Read, check, split, tokenize and write all parts; find the repeated texts."""
-        bounds = self._find_time_bounds() if self.settings.split.kind == "time" else None
-        assign = functools.partial(
-            steps.assign_splits, rule=self.settings.split, time_bounds=bounds
-        )
-        texts = [Texts(part) for part in self.parts]
-        if self.settings.duplicates != "keep":
-            self._run(
-                "hash", texts, self.read, steps.hash_texts, assign, write=part_files.write_keys
-            )
-            texts = self._leave_out_repeats()
-        tokenize = functools.partial(steps.tokenize, rule=self.settings.tokenizer)
-        write = part_files.write_texts
-        found = self._run(
-            "ingest", texts, self.read, steps.hash_texts, assign, tokenize, write=write
-        )
-        if self.settings.duplicates == "keep":
-            self._find_duplicates()
-        return [results.IngestedPart(**item) for item in found]
-
-    def encode(self) -> list[results.EncodedPart]:
-        """Encode all parts by the vocabulary."""
-        read = functools.partial(part_files.read_tokens, job=self.job)
-        encode = functools.partial(part_files.encode_tokens, job=self.job)
-        numbers = range(len(self.parts))
-        found = self._run("encode", numbers, read, encode, write=part_files.write_encoded)
-        return [results.EncodedPart(**item) for item in found]
-
-    def count_words(self) -> pa.Table:
-        """Sum the words of all parts as a tree, ``_MERGED`` files into one."""
-        uris, level = self._work_files("words"), 0
-        while len(uris) > 1:
-            groups = [uris[i : i + _MERGED] for i in range(0, len(uris), _MERGED)]
-            level += 1
-            targets = [self.job.work_file(f"words{level}", i) for i in range(len(groups))]
-            uris = self.maps.map(
-                f"count_words{level}",
-                list(zip(targets, groups, strict=True)),
-                part_files.sum_words,
-                key=self.job.key,
-                unit="files",
-            )
-        return filesystem.read_parquet(uris[0])
-
-    def _find_time_bounds(self) -> tuple[int, int]:
-        texts = [Texts(part) for part in self.parts]
-        self._run("count_times", texts, self.read, write=part_files.write_times)
-        tables = filesystem.map_files(filesystem.read_parquet, self._work_files("times"))
-        times = pa.concat_tables(tables).group_by("second").aggregate([("count", "sum")])
-        return splits.time_bounds(
-            times["second"].to_numpy(),
-            times["count_sum"].to_numpy(),
-            validation_fraction=self.settings.split.validation_fraction,
-            test_fraction=self.settings.split.test_fraction,
-        )
-
-    def _leave_out_repeats(self) -> list[Texts]:
-        """Give each part the rows that it leaves out."""
-        tables = filesystem.map_files(filesystem.read_arrow, self._find_duplicates())
-        dropped = pa.concat_tables(tables).sort_by("row_id").combine_chunks()
-        starts = np.cumsum([0, *(part.num_rows for part in self.parts)])
-        bounds = np.searchsorted(dropped["row_id"].to_numpy(), starts)
-        return [
-            Texts(part, dropped[start:stop])
-            for part, start, stop in zip(self.parts, bounds[:-1], bounds[1:], strict=True)
-        ]
-
-    def _find_duplicates(self) -> list[str]:
-        """Count repeated texts; return the URIs of the tables of rows to leave out."""
-        uris, read = self._work_files("keys"), filesystem.read_arrow
-        num_groups = math.ceil(sum(part.num_rows for part in self.parts) / _MAX_KEYS)
-        if num_groups == 1:
-            find = functools.partial(part_files.find_duplicates, job=self.job)
-            found = self.maps.map("count_duplicates", [uris], find, key=self.job.key, unit="files")
-        else:
-            write = functools.partial(part_files.write_duplicates, job=self.job)
-            by = ["normalized"]
-            found = self.maps.map_groups(uris, read, write, by=by, num_groups=num_groups)
-        self.repeats = functools.reduce(duplicates.add, [counts for counts, _ in found])
-        return [uri for _, uri in found]
-
-    def _run(
-        self,
-        name: str,
-        parts: Sequence[Any],
-        read: Callable[[Any], pa.Table],
-        *steps: Callable[[pa.Table], pa.Table],
-        write: Callable[..., Any],
-    ) -> list[Any]:
-        """Run a map stage over all parts of the corpus."""
-        return self.maps.run(
-            name,
-            parts,
-            read,
-            *steps,
-            write=functools.partial(write, job=self.job),
-            sizes=[(part.num_rows, part.num_bytes) for part in self.parts],
-            keys=[self.job.key] * len(parts),
-        )
-
-    def _work_files(self, name: str) -> list[str]:
-        return [self.job.work_file(name, number) for number in range(len(self.parts))]
-
-
-def _fit(
-    counts: pa.Table, vectors: word_vectors.WordVectors, settings: PrepareSettings
-) -> tuple[vocabulary.Vocabulary, VocabularyReport]:
-    """Choose the words and the vector of each; also report which frequent words are unknown."""
-    wanted = settings.vocabulary
-    if wanted.kind == "pretrained":
-        words = vocabulary.from_words(vectors.words)
-    else:
-        words = vocabulary.fit(counts, min_count=wanted.min_count, max_size=wanted.max_size)
-    rows = vectors.find(words.words)
-    matrix = np.where((rows >= 0)[:, None], vectors.vectors[rows], np.nan).astype(np.float32)
-    report: VocabularyReport = {
-        "words": len(words),
-        "words_with_vector": int((rows >= 0).sum()),
-        "frequent_unknown": _list_frequent(counts, words.knows),
-        "frequent_without_vector": _list_frequent(counts, lambda found: vectors.find(found) >= 0),
-        "tokens": {},
-    }
-    _warn_of_few_vectors(report["words_with_vector"], len(words) - words.num_special, settings)
-    return replace(words, vectors=matrix), report
-
-
-def _warn_of_few_vectors(num_known: int, num_words: int, settings: PrepareSettings) -> None:
-    """Warn if most words would start from a random vector."""
-    if num_known < _FEW_VECTORS * num_words:
-        source = as_typed(settings.vocabulary.vectors)
-        log.warning("%s", f"only {num_known:,} of {num_words:,} words have a vector in {source}")
-
-
-def _list_frequent(counts: pa.Table, is_known: Callable[[pa.Array], np.ndarray]) -> list[WordCount]:
-    """List the most frequent words of all splits for which ``is_known`` is false."""
-    total = pc.add(counts["count"], counts["held_out"])
-    table = pa.table({"word": counts["word"], "count": total}).combine_chunks()
-    table = table.filter(pc.greater(table["count"], 0)).combine_chunks()
-    table = table.filter(pa.array(~is_known(table["word"].combine_chunks())))
-    order = [("count", "descending"), ("word", "ascending")]
-    return list(table.sort_by(order)[:_NUM_WORDS].to_pylist())
 
 
 def _report(counts: Counts, usage: Mapping[str, float], seconds: float, recorder: Recorder) -> None:

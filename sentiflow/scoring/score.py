@@ -174,7 +174,7 @@ def _open(
             plan,
             rows_per_part=config.score.rows_per_file,
             first_row=previous.counts.rows_read,
-            make_map=maps.make_map,
+            maps=maps,
         )
         model_uri = model_sources.download(
             model,

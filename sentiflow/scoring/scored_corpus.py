@@ -1,7 +1,8 @@
 """Score settings -> their corpus: described, then planned, then cut into parts."""
 
-from collections.abc import Callable
+import functools
 
+from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.sections import ScoreSettings
 from sentiflow.data import corpus, input_files, manifest, table_files, table_plans
 from sentiflow.data.manifest_types import Input
@@ -72,7 +73,7 @@ def cut(
     *,
     rows_per_part: int,
     first_row: int,
-    make_map: Callable[..., corpus.MapParts],
+    maps: MapStages,
 ) -> corpus.Corpus:
     """Cut a planned corpus into parts.
 
@@ -80,22 +81,19 @@ def cut(
         plan: By :func:`plan`.
         rows_per_part: Rows of a part.
         first_row: Number of the first row.
-        make_map: Makes a function that maps work over files, given the name of the map stage and
-            a key. A small corpus is read in this process.
+        maps: Reads the files, unless they are small.
 
     Raises:
         UserError: A file is empty or damaged.
     """
     if isinstance(plan, corpus.Corpus):
         return plan
-    key = input_files.identify_state(input_files.join(plan.files))
+    state = input_files.identify_state(input_files.join(plan.files))
+    map_files = functools.partial(maps.map, "read_files", key=state)
     if isinstance(plan, corpus.CsvPlan):
-        return corpus.cut_csv(plan, map_parts=make_map("cut", key=key), first_row=first_row)
+        return corpus.cut_csv(plan, map_files=map_files, first_row=first_row)
     return corpus.open_tables(
-        plan,
-        rows_per_part=rows_per_part,
-        map_parts=make_map("hash", key=key),
-        first_row=first_row,
+        plan, rows_per_part=rows_per_part, map_files=map_files, first_row=first_row
     )
 
 
