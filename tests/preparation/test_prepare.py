@@ -21,6 +21,7 @@ from sentiflow.config import settings
 from sentiflow.data import corpus, schema
 from sentiflow.data.output_status import State, find_status
 from sentiflow.errors import UserError
+from sentiflow.preparation import flow
 from sentiflow.preparation import prepare as preparation
 from sentiflow.tracking.recording import Recorder
 
@@ -316,7 +317,14 @@ def kept_of(rows, every_nth):
     )
 
 
-def test_every_nth_row_is_chosen_before_repeats_are_dropped_over_all_parts(tmp_path, resources):
+@pytest.mark.parametrize("is_large", [False, True])
+def test_every_nth_row_is_chosen_before_repeats_are_dropped_over_all_parts(
+    tmp_path, resources, monkeypatch, is_large
+):
+    """A large corpus is one whose texts are compared in groups, its words summed as a tree."""
+    if is_large:
+        monkeypatch.setattr(flow, "_MAX_KEYS", 400)
+        monkeypatch.setattr(flow, "_MERGED", 2)
     rng = random.Random(5)
     pool = [f"{'word ' * 60}{number}" for number in range(150)]
     rows = []
@@ -334,9 +342,14 @@ def test_every_nth_row_is_chosen_before_repeats_are_dropped_over_all_parts(tmp_p
     assert path.stat().st_size > 6 * 65_536
     assert (counts["rows_read"], counts["left_out_by_reason"]["every_nth"]) == (1500, 1000)
     assert counts["rejected"] == sum(label == "?" for label, _ in rows[::3])
+    kept = kept_of(rows, 3)
     assert [(row["row_id"], row["label"]) for row in read(tmp_path)] == [
-        (number, MEANINGS[rows[number][0]]) for number in kept_of(rows, 3)
+        (number, MEANINGS[rows[number][0]]) for number in kept
     ]
+    trained = numbers(read(tmp_path, "encoded/split=train"))
+    words = pq.read_table(tmp_path / "run/prepared/vocabulary.parquet").to_pydict()
+    count = dict(zip(words["word"], words["count"], strict=True))["word"]
+    assert count == sum(rows[n][1].lower().count("word") for n in trained)
 
 
 def test_repeats_are_dropped_beside_a_part_without_an_accepted_row(tmp_path, resources):
@@ -488,7 +501,7 @@ def test_a_csv_that_is_changed_while_it_is_prepared_is_refused(
 ):
     rows = [("np"[number % 2], f"text {number}") for number in range(60)]
     path = write_rows(tmp_path / "tweets.csv", rows)
-    fit = preparation._fit
+    fit = preparation.fitting.fit
 
     def change_then_fit(*arguments):
         time = path.stat().st_mtime_ns + 1
@@ -497,7 +510,7 @@ def test_a_csv_that_is_changed_while_it_is_prepared_is_refused(
         os.utime(path, ns=(time, time))
         return fit(*arguments)
 
-    monkeypatch.setattr(preparation, "_fit", change_then_fit)
+    monkeypatch.setattr(preparation.fitting, "fit", change_then_fit)
     if changes == "time":
         assert prepare(tmp_path, path, PLAIN, split=THIRDS)["counts"]["accepted"] == 60
         return
