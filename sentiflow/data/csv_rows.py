@@ -111,17 +111,17 @@ def to_utf8(content: bytes, encoding: str) -> bytes:
         return content.decode(encoding, errors="replace").encode()
     if _is_utf8(content):
         return content
-    blocks, start = [], 0
+    view, start = memoryview(content), 0
+    blocks: list[bytes | memoryview] = []
     while start < len(content):  # few blocks have invalid bytes
         stop = content.find(b"\n", start + _BLOCK_BYTES) + 1 or len(content)
-        block = content[start:stop]
-        valid = _is_utf8(block)
-        blocks.append(block if valid else block.decode(errors="replace").encode())
+        block = view[start:stop]
+        blocks.append(block if _is_utf8(block) else str(block, "utf-8", "replace").encode())
         start = stop
     return b"".join(blocks)
 
 
-def _is_utf8(content: bytes) -> bool:
+def _is_utf8(content: bytes | memoryview) -> bool:
     offsets = pa.array([0, len(content)], pa.int64()).buffers()[1]
     text = pa.Array.from_buffers(pa.large_string(), 1, [None, offsets, pa.py_buffer(content)])
     try:
