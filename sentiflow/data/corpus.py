@@ -141,17 +141,12 @@ class CsvPlan:
 
 
 def open_csv(
-    uris: Sequence[str],
-    *,
-    settings: FormatSettings,
-    rows_per_part: int,
-    unpack_to: str,
-    map_files: MapFiles = map,
+    uris: Sequence[str], *, settings: FormatSettings, rows_per_part: int, unpack_to: str
 ) -> Corpus:
-    """Plan and cut CSV files, see :func:`plan_csv` and :func:`cut_csv`."""
+    """Plan and cut CSV files in this process, see :func:`plan_csv` and :func:`cut_csv`."""
     files = input_files.as_found(uris)["files"]
     plan = plan_csv(files, settings=settings, rows_per_part=rows_per_part, unpack_to=unpack_to)
-    return cut_csv(plan, map_files=map_files)
+    return cut_csv(plan)
 
 
 def plan_csv(

@@ -13,6 +13,8 @@ from sentiflow.data.csv_ranges import CsvRange
 from sentiflow.data.tweets import WRONG_COLUMNS
 
 MAX_RAW_BYTES = 4096
+_BLOCK_BYTES = 1 << 15
+"""Bytes that are repaired at a time."""
 
 
 def read(
@@ -105,12 +107,21 @@ def to_utf8(content: bytes, encoding: str) -> bytes:
     An invalid sequence never includes an ASCII byte. Dropping the bytes here would be wrong: the
     next character could become the beginning of a field, or the line empty.
     """
-    if encoding == "utf-8" and _is_utf8(content):
+    if encoding != "utf-8":
+        return content.decode(encoding, errors="replace").encode()
+    if _is_utf8(content):
         return content
-    return content.decode(encoding, errors="replace").encode()
+    view, start = memoryview(content), 0
+    blocks: list[bytes | memoryview] = []
+    while start < len(content):  # few blocks have invalid bytes
+        stop = content.find(b"\n", start + _BLOCK_BYTES) + 1 or len(content)
+        block = view[start:stop]
+        blocks.append(block if _is_utf8(block) else str(block, "utf-8", "replace").encode())
+        start = stop
+    return b"".join(blocks)
 
 
-def _is_utf8(content: bytes) -> bool:
+def _is_utf8(content: bytes | memoryview) -> bool:
     offsets = pa.array([0, len(content)], pa.int64()).buffers()[1]
     text = pa.Array.from_buffers(pa.large_string(), 1, [None, offsets, pa.py_buffer(content)])
     try:

@@ -301,6 +301,16 @@ def test_repairing_a_range_repairs_each_field_as_if_alone(values):
     assert repaired == ",".join(field.decode("utf-8", "replace") for field in fields)
 
 
+@SETTINGS
+@given(st.lists(st.sampled_from([b"a", b"\n", "\u2665".encode(), b"\xe2\x99", b"\xff"])))
+def test_repairing_in_blocks_equals_repairing_at_once(pieces):
+    content = b"".join(pieces)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_rows, "_BLOCK_BYTES", 2)
+        repaired = csv_rows.to_utf8(content, "utf-8")
+    assert repaired == content.decode(errors="replace").encode()
+
+
 @pytest.mark.parametrize("line", [b"\xff", b'\xff"a', b'\xff"a"b', b"\xff,"])
 def test_dropping_broken_bytes_never_changes_what_is_a_record(path, line):
     checked = read(path, GOOD + b"\n" + line + b"\n" + GOOD, errors="ignore")
