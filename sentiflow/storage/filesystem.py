@@ -7,9 +7,11 @@ import fnmatch
 import functools
 import glob
 import itertools
+import math
 import os
 import posixpath
 import re
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NotRequired, TypedDict, TypeVar
@@ -34,6 +36,11 @@ PARQUET_OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": Fals
 
 FILES_AT_ONCE = 16
 """Requests at a time: an object store answers slowly, but many at once."""
+
+CHECK_SECONDS = 1.0
+"""Files that appear so soon after a check of :func:`recording` need no other one."""
+CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""It also runs while this process is stopped or the machine is suspended."""
 
 _WHOLE_BYTES = 1 << 21
 """A Parquet file of an object store up to this size is read whole: about as fast as a request."""
@@ -206,12 +213,17 @@ def recording(check: Callable[[], None] = lambda: None) -> Iterator[dict[str, in
     """List the files that this thread publishes in the context: the bytes of each, by URI.
 
     Args:
-        check: Called right before each file appears; may raise to prevent it.
+        check: Called right before a file appears, unless it was called less than ``CHECK_SECONDS``
+            before; may raise to prevent it.
     """
     found: dict[str, int] = {}
+    checked = -math.inf
 
     def record(uri: str, size: int) -> None:
-        check()
+        nonlocal checked
+        if (now := time.clock_gettime(CLOCK)) > checked + CHECK_SECONDS:
+            check()
+            checked = now
         found[uri] = size
 
     token = _record.set(record)

@@ -12,6 +12,7 @@ from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_
 from werkzeug.serving import make_server
 
 from sentiflow.storage import filesystem
+from sentiflow.storage.uris import join
 
 
 class CountingStore:
@@ -107,3 +108,25 @@ def test_a_store_is_opened_once_in_an_environment(store, monkeypatch):
     assert filesystem.locate(f"{ROOT}/b/c")[0] is first
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "other")
     assert filesystem.locate(f"{ROOT}/a")[0] is not first
+
+
+def test_files_in_a_row_are_checked_once_and_later_ones_again(tmp_path, monkeypatch):
+    checks = []
+    with filesystem.recording(lambda: checks.append(1)) as sizes:
+        for name in ("a", "b", "c"):
+            filesystem.write_bytes(join(str(tmp_path), name), b"1")
+        assert (len(checks), len(sizes)) == (1, 3)
+        monkeypatch.setattr(filesystem, "CHECK_SECONDS", 0.0)
+        filesystem.write_bytes(join(str(tmp_path), "d"), b"1")
+    assert (len(checks), len(sizes)) == (2, 4)
+
+
+def test_a_check_that_fails_prevents_each_of_the_files(tmp_path):
+    def refuse():
+        raise RuntimeError("gone")
+
+    with filesystem.recording(refuse) as sizes:
+        for name in ("a", "b"):
+            with pytest.raises(RuntimeError, match="gone"):
+                filesystem.write_bytes(join(str(tmp_path), name), b"1")
+    assert (sizes, list(tmp_path.iterdir())) == ({}, [])
