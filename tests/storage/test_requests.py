@@ -11,7 +11,7 @@ import pytest
 from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
-from sentiflow.storage import filesystem
+from sentiflow.storage import compression, filesystem
 from sentiflow.storage.uris import join
 
 
@@ -101,6 +101,16 @@ def test_few_columns_of_a_large_table_are_read_without_the_others(store):
         lambda: filesystem.read_rows(f"{ROOT}/large.parquet", 150, 160, columns=["a", "b"])
     )
     assert counted == {"HEAD": 1, "GET": 2}  # the footer, and both columns of one row group
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 80])
+def test_a_plain_file_is_read_in_blocks_by_one_request_each(store, size):
+    content = bytes(range(size))
+    filesystem.write_bytes(f"{ROOT}/blocks", content)
+    found = []
+    counted = store.count(lambda: found.extend(compression.read_blocks(f"{ROOT}/blocks", 8)))
+    assert b"".join(found) == content
+    assert counted == {"HEAD": 1} | ({"GET": -(-size // 8)} if size else {})
 
 
 def test_a_store_is_opened_once_in_an_environment(store, monkeypatch):
