@@ -4,14 +4,16 @@ import concurrent.futures
 import contextlib
 import contextvars
 import fnmatch
+import functools
 import glob
 import itertools
+import math
 import os
 import posixpath
 import re
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NotRequired, TypedDict, TypeVar
 
 import numpy as np
@@ -35,12 +37,21 @@ PARQUET_OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": Fals
 FILES_AT_ONCE = 16
 """Requests at a time: an object store answers slowly, but many at once."""
 
+CHECK_SECONDS = 1.0
+"""Files that appear so soon after a check of :func:`recording` need no other one."""
+CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""It also runs while this process is stopped or the machine is suspended."""
+
+_WHOLE_BYTES = 1 << 21
+"""A Parquet file of an object store up to this size is read whole: about as fast as a request."""
+
 S = TypeVar("S")
 T = TypeVar("T")
 
-_recorder: contextvars.ContextVar["_Recorder | None"] = contextvars.ContextVar(
-    "recorder", default=None
+_record: contextvars.ContextVar[Callable[[str, int], None]] = contextvars.ContextVar(
+    "record", default=lambda uri, size: None
 )
+"""Called with each file right before it appears, and its bytes; see :func:`recording`."""
 
 
 class FileEntry(TypedDict):
@@ -71,10 +82,21 @@ def locate(uri: str) -> tuple[fs.FileSystem, str]:
     if "//" in f"/{key}":
         raise UserError(f"cannot open {uri}", hint="a name between two slashes is empty")
     try:
-        file_system, root = fs.FileSystem.from_uri(store)
+        file_system, root = _open_store(store, frozenset(os.environ.items()))
     except (pa.ArrowInvalid, NotImplementedError) as error:
         raise UserError(f"cannot open {uri}", hint=str(error).splitlines()[0]) from error
     return file_system, posixpath.join(root, key) if key else root
+
+
+@functools.lru_cache(maxsize=16)
+def _open_store(store: str, environment: frozenset[tuple[str, str]]) -> tuple[fs.FileSystem, str]:
+    """Open an object store, once in an environment, so that its connections are used again.
+
+    A file below 10 MiB is then one request to S3, and an error of the store is raised when the file
+    is closed.
+    """
+    options = "?allow_delayed_open=true" if store.startswith("s3://") else ""
+    return fs.FileSystem.from_uri(store + options)
 
 
 def file_info(uri: str) -> fs.FileInfo:
@@ -140,8 +162,8 @@ def read_bytes(uri: str) -> bytes:
         FileNotFoundError: There is none.
     """
     file_system, path = locate(uri)
-    with file_system.open_input_stream(path, compression=None) as stream:
-        return bytes(stream.read())
+    with file_system.open_input_file(path) as file:  # a stream would be read in small pieces
+        return bytes(file.read())
 
 
 @contextlib.contextmanager
@@ -154,13 +176,11 @@ def publish(uri: str) -> Iterator[Any]:
     and a request. When this returns, the content is safely stored.
     """
     file_system, path = locate(uri)
-    recorder = _recorder.get()
     if not isinstance(file_system, fs.LocalFileSystem):
         buffer = pa.BufferOutputStream()
         yield buffer
         content = buffer.getvalue()
-        if recorder:
-            recorder.add(uri, content.size)
+        _record.get()(uri, content.size)
         with file_system.open_output_stream(path, compression=None) as stream:
             stream.write(content)
         return
@@ -169,9 +189,7 @@ def publish(uri: str) -> Iterator[Any]:
     try:
         with file_system.open_output_stream(target, compression=None) as stream:
             yield stream
-        size = _sync(target)
-        if recorder:
-            recorder.add(uri, size)
+        _record.get()(uri, _sync(target))
         file_system.move(target, path)
     except BaseException as error:
         if file_system.get_file_info(target).type == fs.FileType.File:
@@ -190,31 +208,29 @@ def _sync(path: str) -> int:
         return os.fstat(file.fileno()).st_size
 
 
-@dataclass
-class _Recorder:
-    """Files published in a context, and the check before each of them."""
-
-    check: Callable[[], None]
-    sizes: dict[str, int] = field(default_factory=dict)
-
-    def add(self, uri: str, size: int) -> None:
-        self.check()
-        self.sizes[uri] = size
-
-
 @contextlib.contextmanager
 def recording(check: Callable[[], None] = lambda: None) -> Iterator[dict[str, int]]:
     """List the files that this thread publishes in the context: the bytes of each, by URI.
 
     Args:
-        check: Called right before each file appears; may raise to prevent it.
+        check: Called right before a file appears, unless it was called less than ``CHECK_SECONDS``
+            before; may raise to prevent it.
     """
-    recorder = _Recorder(check)
-    token = _recorder.set(recorder)
+    found: dict[str, int] = {}
+    checked = -math.inf
+
+    def record(uri: str, size: int) -> None:
+        nonlocal checked
+        if (now := time.clock_gettime(CLOCK)) > checked + CHECK_SECONDS:
+            check()
+            checked = now
+        found[uri] = size
+
+    token = _record.set(record)
     try:
-        yield recorder.sizes
+        yield found
     finally:
-        _recorder.reset(token)
+        _record.reset(token)
 
 
 def move(uri: str, to: str) -> None:
@@ -249,9 +265,7 @@ def write_arrow(uri: str, table: pa.Table) -> None:
 
 def read_arrow(uri: str) -> pa.Table:
     """Read a file of :func:`write_arrow`."""
-    file_system, path = locate(uri)
-    with file_system.open_input_file(path) as file:
-        return pa.ipc.open_file(file).read_all()
+    return pa.ipc.open_file(read_bytes(uri)).read_all()
 
 
 def write_part(root: str, path: str, table: pa.Table) -> list[FileEntry]:
@@ -262,13 +276,21 @@ def write_part(root: str, path: str, table: pa.Table) -> list[FileEntry]:
     return [{"path": path, "rows": table.num_rows, "bytes": size}]
 
 
+def open_parquet(uri: str) -> pq.ParquetFile:
+    """Open a Parquet file, so that few requests to an object store read some columns of it."""
+    file_system, path = locate(uri)
+    file = file_system.open_input_file(path)
+    if not is_local(uri) and file.size() <= _WHOLE_BYTES:
+        file = pa.BufferReader(file.read_buffer())
+    return pq.ParquetFile(file, pre_buffer=not is_local(uri))
+
+
 def read_rows(uri: str, start: int, stop: int, *, columns: Sequence[str]) -> pa.Table:
     """Read rows ``start`` to ``stop`` of a Parquet file, and only the row groups with these rows.
 
     Columns that the file lacks are ignored.
     """
-    file_system, path = locate(uri)
-    file = pq.ParquetFile(path, filesystem=file_system)
+    file = open_parquet(uri)
     sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
     ends = np.cumsum(sizes)
     first, last = np.searchsorted(ends, start, side="right"), np.searchsorted(ends, stop)
@@ -279,9 +301,10 @@ def read_rows(uri: str, start: int, stop: int, *, columns: Sequence[str]) -> pa.
 
 
 def read_parquet(uri: str, *, columns: list[str] | None = None) -> pa.Table:
-    """Read one Parquet file."""
-    file_system, path = locate(uri)
-    return pq.ParquetFile(path, filesystem=file_system).read(columns=columns)
+    """Read one Parquet file; without ``columns`` by one read."""
+    if columns is None:
+        return pq.ParquetFile(pa.BufferReader(read_bytes(uri))).read()
+    return open_parquet(uri).read(columns=columns)
 
 
 def expand(patterns: list[str]) -> list[str]:

@@ -34,8 +34,6 @@ DEAD_SECONDS = 600.0
 """A job on another host that has given no sign of life for so long is taken for dead."""
 
 _NUM_TRIES = 3
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""It also runs while this process is stopped or the machine is suspended."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +72,13 @@ class Held:
         """URI of the claim: for :func:`check` in a task on any node."""
         since = datetime.now(UTC).isoformat(timespec="seconds")
         self._content = {**asdict(name_process()), "job": job, "since": since}
-        self._renewed = time.clock_gettime(_CLOCK)
+        self._renewed = time.clock_gettime(filesystem.CLOCK)
         self._now = 0.0
         """The storage's time when the claims were last listed."""
 
     def renew(self) -> None:
         """Give a sign of life, if the claim is still there; after a long silence, look again."""
-        began = time.clock_gettime(_CLOCK)
+        began = time.clock_gettime(filesystem.CLOCK)
         self.is_lost = self.is_lost or not filesystem.exists(self.claim)
         if self.is_lost:
             return
@@ -154,7 +152,7 @@ class Held:
         return others
 
     def _is_late(self) -> bool:
-        return bool(time.clock_gettime(_CLOCK) - self._renewed > self.dead_seconds / 2)
+        return bool(time.clock_gettime(filesystem.CLOCK) - self._renewed > self.dead_seconds / 2)
 
 
 @contextmanager
