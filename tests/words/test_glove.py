@@ -264,6 +264,26 @@ def test_a_text_in_the_cache_does_not_end_the_verification(cache, check, members
     check_restored()
 
 
+# Proxies
+
+
+def test_a_proxy_of_the_environment_is_used(archive, server, check, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("HTTP_PROXY", server.address.replace("//", "//me:s3cret@"))
+    publish(replace(archive, url="http://far.invalid/glove.6B.zip"))
+    check()
+    assert server.requests[0].path == "http://far.invalid/glove.6B.zip"
+
+
+@pytest.mark.parametrize("port", ["9", "{}", "port"])
+def test_a_proxy_error_does_not_show_the_password(archive, server, cache, said, monkeypatch, port):  # noqa: F811
+    server.answers = [send(407)]
+    monkeypatch.setenv(
+        "HTTPS_PROXY", f"http://me:s3cret@127.0.0.1:{port}".format(server.server_port)
+    )
+    publish(replace(archive, url="https://far.invalid/glove.6B.zip"))
+    assert "s3cret" not in refusal(cache) + said.text
+
+
 # Failures
 
 
