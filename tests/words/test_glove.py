@@ -1,0 +1,468 @@
+"""GloVe by name is what the published archive holds, whatever the server and the disk do."""
+
+import hashlib
+import json
+import os
+import pickle
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+from conftest import PROJECT, write_config
+from test_download import (  # noqa: F401
+    Server,
+    _no_proxy,
+    certificate,
+    pack,
+    secure,
+    send,
+    serve,
+    server,
+)
+from test_word_vectors import loads_torch
+from typer.testing import CliRunner
+
+from sentiflow import pipeline
+from sentiflow.cli.app import app
+from sentiflow.config import settings
+from sentiflow.data.archives import GLOVE, Archive
+from sentiflow.data.download import download
+from sentiflow.errors import UserError
+from sentiflow.words import glove as glove_vectors
+from sentiflow.words import word_vectors
+
+SOURCE = "torchtext:6B.50d"
+NUM_WORDS = 200
+FILES = ["glove.6B.100d.txt", "glove.6B.50d.txt"]
+KEPT = [*FILES, "glove.6B.zip.json", "glove.6B.zip.lock"]
+
+
+@pytest.fixture(scope="module")
+def members(glove):
+    """GloVe's first words in its text form, of 50 and of 100 dimensions."""
+    words = glove.words[:NUM_WORDS].to_pylist()
+    texts = {}
+    for dim in (50, 100):
+        rows = np.tile(glove.vectors[:NUM_WORDS], dim // 50)
+        lines = zip(words, rows, strict=True)
+        text = "".join(f"{word} {' '.join(f'{x:.9g}' for x in row)}\n" for word, row in lines)
+        texts[f"glove_6B_{dim}d_txt"] = text.encode()
+    return texts
+
+
+@pytest.fixture(scope="module")
+def content(members):
+    """A small archive of the published form."""
+    return pack(**members)
+
+
+@pytest.fixture
+def archive(server, content, members, monkeypatch):  # noqa: F811
+    """Publish the small archive as 6B on a local server."""
+    server.answers = [serve(content)]
+    sizes = {name.replace("_", "."): len(text) for name, text in members.items()}
+    url = f"{server.address}/glove.6B.zip"
+    return publish(Archive(url, len(content), hashlib.sha256(content).hexdigest(), sizes))
+
+
+@pytest.fixture(autouse=True)
+def _published(monkeypatch, tmp_path):
+    monkeypatch.setitem(GLOVE, "6B", GLOVE["6B"])  # and restore it
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache_home"))
+
+
+def publish(archive: Archive) -> Archive:
+    GLOVE["6B"] = archive
+    return archive
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "vector_cache"
+
+
+@pytest.fixture
+def check(glove, cache):
+    """Load the vectors and check that they are GloVe's."""
+
+    def run(source=SOURCE, max_words=None):
+        found = word_vectors.load(source, cache=str(cache), max_words=max_words)
+        assert found.words.equals(glove.words[: max_words or NUM_WORDS])
+        np.testing.assert_array_equal(found.vectors[:, :50], glove.vectors[: len(found.words)])
+        assert (found.vectors.dtype, found.source) == (np.float32, source)
+        return found
+
+    return run
+
+
+def files_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def refusal(cache, source=SOURCE):
+    """Give the one line that refuses vectors."""
+    with pytest.raises(UserError) as error:
+        word_vectors.load(source, cache=str(cache))
+    (line,) = str(error.value).splitlines()
+    return line
+
+
+def check_restored():
+    """Check that the process verifies certificates and waits as before."""
+    assert ssl._create_default_https_context is ssl.create_default_context
+    assert socket.getdefaulttimeout() is None
+
+
+# Names
+
+
+@pytest.mark.parametrize("vectors", ["", "6B", "6B.d", "6B.64d", "7B.50d", "42B", "6B.50d.txt"])
+def test_an_unknown_name_lists_the_known_ones(tmp_path, vectors):
+    line = refusal(tmp_path, f"torchtext:{vectors}")
+    assert f"'torchtext:{vectors}'" in line
+    for known in ("6B.50d", "6B.300d", "twitter.27B.25d", "42B.300d", "840B.300d"):
+        assert known in line
+    assert files_in(tmp_path) == []
+
+
+def test_the_names_are_those_of_torchtext():
+    import torchtext.vocab
+
+    aliases = torchtext.vocab.pretrained_aliases
+    assert {f"glove.{name}" for name in glove_vectors.NAMES} == {
+        name for name in aliases if name.startswith("glove.")
+    }
+
+
+def test_a_cache_in_an_object_store_is_refused():
+    assert "torchtext cannot use s3://bucket/vectors" in refusal("s3://bucket/vectors")
+
+
+# What is downloaded, and what is kept
+
+
+@pytest.mark.parametrize("max_words", [None, 7])
+def test_vectors_are_downloaded_once_and_then_mapped(
+    archive, server, check, cache, said, max_words  # noqa: F811
+):  # fmt: skip
+    check(max_words=max_words)
+    assert files_in(cache) == KEPT
+    (line,) = said.messages
+    assert f"{archive.url}: 0 MB to" in line
+    assert str(cache) in line
+    assert not check(max_words=max_words).vectors.flags.owndata
+    assert len(server.requests) == 1
+    few = f", max_words={max_words}"
+    assert not loads_torch(f"word_vectors.load('{SOURCE}', cache={str(cache)!r}{few})")
+
+
+def test_another_dimension_of_the_archive_needs_no_download(archive, server, check):  # noqa: F811
+    check()
+    assert check("torchtext:6B.100d").vectors.shape == (NUM_WORDS, 100)
+    assert len(server.requests) == 1
+
+
+def test_a_text_in_the_cache_is_enough(check, cache, members):
+    cache.mkdir()
+    (cache / FILES[1]).write_bytes(members["glove_6B_50d_txt"])
+    cache.chmod(0o500)
+    check(max_words=50)
+    check()
+    assert files_in(cache) == [FILES[1]]
+
+
+def test_a_changed_text_is_loaded_again(check, cache, archive, members):
+    check()
+    lines = members["glove_6B_50d_txt"].splitlines(keepends=True)
+    (cache / FILES[1]).write_bytes(b"".join(lines[:20]))
+    check(max_words=20)
+    assert len(word_vectors.load(SOURCE, cache=str(cache)).words) == 20
+
+
+def test_files_that_are_there_stay(archive, cache, check):
+    cache.mkdir()
+    (cache / FILES[0]).write_bytes(b"mine")
+    check()
+    assert (cache / FILES[0]).read_bytes() == b"mine"
+
+
+def test_the_command_download_knows_the_files(archive, server, cache, check):  # noqa: F811
+    check()
+    download(archive, cache)
+    assert len(server.requests) == 1
+
+
+def test_a_file_in_the_working_directory_is_not_taken_for_it(archive, check, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / FILES[1]).write_text("mine 1 2 3\n")
+    check()
+
+
+class Unpickled:
+    """Tells by a file that it was unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("where", ["cache", "archive"])
+def test_nothing_is_unpickled(server, archive, cache, check, members, tmp_path, where):  # noqa: F811
+    trap = pickle.dumps(Unpickled(str(tmp_path / "unpickled")))
+    if where == "cache":
+        cache.mkdir()
+        (cache / FILES[1]).write_bytes(members["glove_6B_50d_txt"])
+        (cache / f"{FILES[1]}.pt").write_bytes(trap)
+    else:
+        content = pack(**members, glove_6B_50d_txt_pt=trap)
+        server.answers = [serve(content)]
+        digest = hashlib.sha256(content).hexdigest()
+        publish(replace(archive, size=len(content), sha256=digest))
+    check()
+    assert not (tmp_path / "unpickled").exists()
+
+
+# Certificates
+
+
+def test_an_untrusted_certificate_is_refused(archive, secure, cache):  # noqa: F811
+    publish(replace(archive, url=f"{secure.address}/glove.6B.zip"))
+    assert "certificate verify failed" in refusal(cache)
+    assert secure.requests == []
+    check_restored()
+
+
+def test_a_trusted_certificate_is_accepted_and_others_are_refused_afterwards(
+    archive, secure, certificate, content, check, monkeypatch  # noqa: F811
+):  # fmt: skip
+    secure.answers = [serve(content)]
+    publish(replace(archive, url=f"{secure.address}/glove.6B.zip"))
+    with monkeypatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(certificate))
+        check()
+    assert len(secure.requests) == 1
+    with pytest.raises(urllib.error.URLError, match="certificate verify failed"):
+        urllib.request.urlopen(secure.url)
+    check_restored()
+
+
+def test_a_text_in_the_cache_does_not_end_the_verification(cache, check, members):
+    cache.mkdir()
+    (cache / FILES[1]).write_bytes(members["glove_6B_50d_txt"])
+    check()
+    check_restored()
+
+
+# Proxies
+
+
+def test_a_proxy_of_the_environment_is_used(archive, server, check, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("HTTP_PROXY", server.address.replace("//", "//me:s3cret@"))
+    publish(replace(archive, url="http://far.invalid/glove.6B.zip"))
+    check()
+    assert server.requests[0].path == "http://far.invalid/glove.6B.zip"
+
+
+@pytest.mark.parametrize("port", ["9", "{}", "port"])
+def test_a_proxy_error_does_not_show_the_password(archive, server, cache, said, monkeypatch, port):  # noqa: F811
+    server.answers = [send(407)]
+    monkeypatch.setenv(
+        "HTTPS_PROXY", f"http://me:s3cret@127.0.0.1:{port}".format(server.server_port)
+    )
+    publish(replace(archive, url="https://far.invalid/glove.6B.zip"))
+    assert "s3cret" not in refusal(cache) + said.text
+
+
+# Failures
+
+
+def cut(content):
+    """Send half of the archive as if it were all."""
+    return serve(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (lambda content: send(404), "HTTP Error 404: "),
+        (lambda content: send(503), "HTTP Error 503: "),
+        (lambda content: serve(content, stop=len(content) // 2), "retrieval incomplete: got only"),
+        (cut, "File is not a zip file"),
+        (lambda content: send(200, b"<html>log in"), "File is not a zip file"),
+        (lambda content: serve(content[:-1] + b"x"), "is not the archive: its SHA-256 is"),
+        (
+            lambda content: serve(pack(glove_6B_50d_txt=b"the 1 2 3\n")),
+            "is not the archive: it has",
+        ),
+        (lambda content: lambda request: request.wfile.write(b"\x1b[31mSSH\n"), r"\x1b[31mSSH"),
+        (lambda content: lambda request: None, "Remote end closed connection without response"),
+    ],
+)
+def test_a_download_that_fails_gives_one_line_and_leaves_nothing(
+    archive, server, content, cache, check, answer, reason  # noqa: F811
+):  # fmt: skip
+    server.answers = [answer(content)]
+    line = refusal(cache)
+    assert reason in line
+    assert "\x1b" not in line
+    assert archive.url in line
+    assert f"sentiflow download glove --name 6B --dim 50 --to {cache}" in line
+    assert "package:glove.6B.50d needs no download" in line
+    assert files_in(cache) == ["glove.6B.zip.lock"]
+    check_restored()
+    server.answers = [serve(content)]
+    check()
+    assert files_in(cache) == KEPT
+
+
+def test_a_silent_server_is_an_error(archive, server, cache, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(glove_vectors, "_TIMEOUT_SECONDS", 0.2)
+    server.answers = [lambda request: request.server.released.wait(20)]
+    assert "timed out" in refusal(cache)
+    check_restored()
+
+
+def test_without_a_network_the_command_says_what_to_do(archive, cache, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    publish(replace(archive, url="https://name.invalid/glove.6B.zip"))
+    result = CliRunner().invoke(app, ["words", "nearest", "good", "--vectors", SOURCE])
+    assert (result.exit_code, result.stdout) == (2, "")
+    line = result.stderr.splitlines()[-1]
+    assert line.startswith("sentiflow: torchtext cannot load https://name.invalid/glove.6B.zip: ")
+    assert "--to .vector_cache retries and resumes, and package:glove.6B.50d needs no" in line
+
+
+def test_an_archive_in_the_cache_is_used_and_kept(archive, server, cache, check, content):  # noqa: F811
+    cache.mkdir()
+    (cache / "glove.6B.zip").write_bytes(content)
+    check()
+    assert server.requests == []
+    assert files_in(cache) == sorted([*KEPT, "glove.6B.zip"])
+    assert (cache / "glove.6B.zip").read_bytes() == content
+
+
+@pytest.mark.parametrize("damage", ["incomplete", "empty", "other"])
+def test_another_archive_in_the_cache_is_refused_and_kept(archive, server, cache, content, damage):  # noqa: F811
+    others = {"incomplete": content[:5000], "empty": b"", "other": content[:-1] + b"x"}
+    damaged = others[damage]
+    cache.mkdir()
+    (cache / "glove.6B.zip").write_bytes(damaged)
+    line = refusal(cache)
+    assert f"{cache / 'glove.6B.zip'}" in line
+    assert "delete it, and the same command downloads it" in line
+    assert (cache / "glove.6B.zip").read_bytes() == damaged
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"the 1 2 3\nof 1 2\n", b"the 1 2 x\n", b"\n\n"], ids=repr
+)
+def test_a_damaged_text_in_the_cache_is_named(cache, content):
+    cache.mkdir()
+    (cache / FILES[1]).write_bytes(content)
+    line = refusal(cache)
+    assert line.startswith(f"torchtext cannot load {cache / FILES[1]}: ")
+    assert "delete it, and the same command downloads it" in line
+
+
+def test_free_space_is_checked_before_the_download(archive, server, cache):  # noqa: F811
+    publish(replace(archive, members=dict.fromkeys(FILES, 10**18)))
+    assert "2,000,000,000,000 MB are needed: free some space" in refusal(cache)
+    assert server.requests == []
+
+
+# Processes
+
+
+SCRIPT = """
+import json, sys
+from sentiflow.data.archives import GLOVE, Archive
+from sentiflow.words import word_vectors
+
+GLOVE["6B"] = Archive(**json.loads(sys.argv[1]))
+print(len(word_vectors.load("torchtext:6B.50d", cache=sys.argv[2]).words))
+"""
+
+
+def start(archive: Archive, cache) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", SCRIPT, json.dumps(asdict(archive)), str(cache)]
+    return subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_killed_download_leaves_nothing_that_is_trusted(
+    archive, server, cache, check, content  # noqa: F811
+):  # fmt: skip
+    def stall(request):
+        request.head(200, Content_Length=len(content))
+        request.wfile.write(content[: len(content) // 2])
+        request.server.released.wait(60)
+
+    server.answers = [stall]
+    process = start(archive, cache)
+    wait_for(lambda: any(path.stat().st_size for path in cache.glob("glove.6B.zip-*/*.zip")))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert len(files_in(cache)) == 2  # the lock, and the folder of torchtext
+    server.answers = [serve(content)]
+    check()
+    assert files_in(cache) == KEPT
+
+
+def test_of_two_processes_one_downloads(archive, server, cache):  # noqa: F811
+    processes = [start(archive, cache) for _ in range(2)]
+    assert [process.communicate()[0] for process in processes] == [f"{NUM_WORDS}\n"] * 2
+    assert len(server.requests) == 1
+    assert files_in(cache) == KEPT
+
+
+# In a pipeline
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_prepare_downloads_the_vectors_once(
+    archive, server, cache, tmp_path, sample_csv, resources  # noqa: F811
+):  # fmt: skip
+    config = settings.load(
+        write_config(tmp_path, sample_csv),
+        [f"prepare.vocabulary.vectors={SOURCE}", f"prepare.vocabulary.vectors_cache={cache}"],
+    )
+    (made,) = pipeline.run(config, ["prepare"])
+    (vectors,) = made.record["inputs"]["vectors"]["files"]
+    assert vectors["uri"] == str(cache / FILES[1])
+    assert 0 < made.record["vocabulary"]["words_with_vector"] <= NUM_WORDS
+    (again,) = pipeline.run(config, ["prepare"])
+    assert (made.ran, again.ran, len(server.requests)) == (True, False, 1)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_prepare_without_a_network_leaves_no_directory(
+    archive, server, cache, tmp_path, sample_csv, resources  # noqa: F811
+):  # fmt: skip
+    server.answers = [send(404)]
+    config = settings.load(
+        write_config(tmp_path, sample_csv),
+        [f"prepare.vocabulary.vectors={SOURCE}", f"prepare.vocabulary.vectors_cache={cache}"],
+    )
+    with pytest.raises(UserError, match="HTTP Error 404"):
+        pipeline.run(config, ["prepare"])
+    assert not (tmp_path / "run").exists()
