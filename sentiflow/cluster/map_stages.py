@@ -173,6 +173,7 @@ class MapStages:
                 if name:
                     files = {uri.removeprefix(f"{root}/"): size for uri, size in sizes.items()}
                     marker: Marker = {"key": label.key, "files": files, "result": result}
+                    check()
                     write_marker(root, name, label.number, marker)
             return result
 

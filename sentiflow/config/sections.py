@@ -146,11 +146,11 @@ class VocabularySettings(Settings):
     max_size: int | None = Field(default=50_000, ge=1)
     """Maximum number of words. null: no limit."""
     vectors: str = "package:glove.6B.50d"
-    """Pretrained word vectors: ``package:glove.6B.50d``; ``torchtext:6B.50d`` from the cache of
-    torchtext; a file in the text format of GloVe or word2vec (.txt, .txt.gz, .zip); or a model
+    """Pretrained word vectors: ``package:glove.6B.50d``; ``torchtext:6B.50d``, which torchtext
+    downloads once; a file in the text format of GloVe or word2vec (.txt, .txt.gz, .zip); or a model
     package, whose learned vectors are used."""
     vectors_cache: str = ".vector_cache"
-    """Cache directory of torchtext."""
+    """Cache directory of torchtext, on a local disk."""
 
     @model_validator(mode="after")
     def _check_vectors(self) -> "VocabularySettings":

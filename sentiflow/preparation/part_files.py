@@ -7,6 +7,7 @@ completion markers. Ray is not imported, so that workers start fast.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -162,8 +163,14 @@ def read_tokens(part: int, *, job: Job) -> pa.Table:
 
 def encode_tokens(table: pa.Table, *, job: Job) -> pa.Table:
     """Replace the tokens by ids of the vocabulary."""
-    words = vocabulary.load(join(job.root, VOCABULARY), with_vectors=False)
+    words = _load_vocabulary(join(job.root, VOCABULARY), job.key)
     return steps.encode(table, words=words, max_length=job.settings.max_length)
+
+
+@functools.lru_cache(maxsize=1)
+def _load_vocabulary(uri: str, key: str) -> vocabulary.Vocabulary:
+    """Load the vocabulary of a preparation once for each worker process."""
+    return vocabulary.load(uri, with_vectors=False)
 
 
 def write_encoded(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]:
