@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from measuring import import_fasttext, make_csv, sentiflow, take_turns, write_config
 
 from sentiflow.config.sections import FormatSettings
-from sentiflow.data import corpus, manifest
+from sentiflow.data import corpus, manifest, parts
 
 PIECE = 100_000
 CORES = len(os.sched_getaffinity(0))
@@ -129,8 +129,8 @@ def write_text(folder: Path) -> None:
         source = corpus.open_csv(
             [f"{folder}/{name}.csv"], settings=FormatSettings(), rows_per_part=PIECE, unpack_to=""
         )
-        parts = (corpus.read_part(source, number) for number in range(len(source.parts)))
-        tables = [part.tweets.select(["label", "text"]) for part in parts]
+        rows = (parts.take_accepted(parts.read(part)) for part in source.parts)
+        tables = [table.select(["label", "text"]) for table in rows]
         with pa.ipc.new_file(folder / f"{name}.arrow", tables[0].schema) as writer:
             for table in tables:
                 writer.write_table(table.combine_chunks())

@@ -46,9 +46,9 @@ _MODULES: dict[Verb, str] = {
 _FOR_EVERY_PART = ("pyarrow.parquet", "pyarrow.csv", "pandas", "sentiflow.cluster.map_stages")
 """Modules that the work on any part imports."""
 _WORKER_MODULES: dict[Verb, tuple[str, ...]] = {
-    "prepare": ("ray.data", *_FOR_EVERY_PART, "sentiflow.preparation.prepared_parts"),
+    "prepare": ("ray.data", *_FOR_EVERY_PART, "sentiflow.preparation.part_files"),
     "train": (),
-    "score": (*_FOR_EVERY_PART, "sentiflow.scoring.scored_parts"),
+    "score": (*_FOR_EVERY_PART, "sentiflow.scoring.scorer"),
     "sweep": (),
 }
 """The stages that need Ray, and the modules that their workers import before the first part."""

@@ -32,7 +32,7 @@ hypothesis.settings.load_profile("patient")
 LONGEST = [
     "test_several_nodes.py", "test_pages.py", "test_score.py", "test_pipeline.py",
     "test_submit.py", "test_train.py", "test_sweep.py", "test_outage.py", "test_startup.py",
-    "test_prepare.py", "test_evaluate.py", "test_cluster_checks.py", "test_map_stages_on_ray.py",
+    "test_prepare.py", "test_evaluate.py", "test_cluster_checks.py", "test_dataset.py",
     "test_registry.py",
 ]  # fmt: skip
 """The files that take longest, longest first."""
@@ -221,7 +221,7 @@ def new_package(*, seed: int = 0, sign: int = 1) -> "ModelPackage":  # noqa: F82
 
     torch.manual_seed(seed)
     counts = pa.table({"word": ["good", "bad", "morning", "day"], "count": [9, 8, 7, 6]})
-    words = vocabulary.fit([counts], min_count=1, max_size=None)
+    words = vocabulary.fit(counts, min_count=1, max_size=None)
     model = RnnSettings(hidden_size=6)
     network = networks.build(model, vocabulary_size=len(words), embedding_dim=5)
     with torch.no_grad():

@@ -3,13 +3,15 @@
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 
 
 class Proxy:
-    """MapStages connections on to a port; each of them can be broken, and new ones refused."""
+    """Passes connections on to a port; each of them can be broken, and new ones refused."""
 
-    def __init__(self, port: int) -> None:
-        self.target = port
+    def __init__(self, port: int, *, on_data: Callable[[bytes], None] = lambda data: None) -> None:
+        """Pass data on to a port; ``on_data`` gets what clients send, before it is passed on."""
+        self.target, self.on_data = port, on_data
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -38,13 +40,14 @@ class Proxy:
                     continue
                 server = socket.create_connection(("127.0.0.1", self.target))
                 self._pairs.append((client, server))
-                for source, sink in ((client, server), (server, client)):
-                    threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
+                for pair in ((client, server, self.on_data), (server, client, lambda data: None)):
+                    threading.Thread(target=_pump, args=pair, daemon=True).start()
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def _pump(source: socket.socket, sink: socket.socket, on_data: Callable[[bytes], None]) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
+            on_data(data)
             sink.sendall(data)
     _shut(source)
     _shut(sink)

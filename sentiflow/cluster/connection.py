@@ -1,5 +1,6 @@
 """Address -> a connection to Ray, or a Ray on this machine; its resources; capacity for work."""
 
+import atexit
 import importlib
 import logging
 import os
@@ -95,6 +96,17 @@ def starting(
             yield wait_and_count
         finally:
             thread.submit(connection.close).result()
+
+
+def start_until_exit() -> None:
+    """Connect or start as :func:`started` does, until the process ends."""
+    if ray.is_initialized():
+        return
+    if name_address() == "local":
+        session_folder.prepare()
+    connection = ExitStack()
+    connection.enter_context(_connected(verbose=False))
+    atexit.register(connection.close)
 
 
 @contextmanager

@@ -60,12 +60,13 @@ class LabelsSettings(Settings):
 
 
 class FormatSettings(Settings):
-    """Format of the CSV files."""
+    """Format of the input files."""
 
     kind: Literal["sentiment140", "csv"] = "sentiment140"
-    """Format of the CSV files. ``sentiment140``: the columns target, id, date, flag, user, text
-    without a header, and the targets 0, 2 and 4. ``csv``: as described by ``columns``, ``labels``,
-    ``header`` and ``delimiter``."""
+    """Format of the input files. ``sentiment140``: the columns target, id, date, flag, user, text
+    without a header, and the targets 0, 2 and 4; of Parquet files the columns text, label, tweet_id
+    (or id), user and time, and the labels 0, 1, 2 or negative, positive, neutral. ``csv``: as
+    described by ``columns``, ``labels``, ``header`` and ``delimiter``, Parquet files, too."""
     columns: ColumnsSettings | None = None
     """``csv``: the column of each meaning."""
     labels: LabelsSettings | None = None
@@ -159,12 +160,12 @@ class VocabularySettings(Settings):
 
 
 class PrepareSettings(Settings):
-    """CSV -> checked, split, encoded Parquet and a vocabulary."""
+    """CSV or Parquet -> checked, split, encoded Parquet and a vocabulary."""
 
     csv: Strings = Field(default=(), min_length=1, validate_default=True)
-    """Input files: a URI, a glob (``**``: any directories), or a list of them; their order decides
-    the row numbers. Files ending in .gz, .zst and .zip are unpacked; ``x.zip::member.csv`` names a
-    file in an archive."""
+    """Input files, CSV or Parquet (.parquet): a URI, a glob (``**``: any directories), or a list of
+    them; their order decides the row numbers. Files ending in .gz, .zst and .zip are unpacked;
+    ``x.zip::member.csv`` names a file in an archive."""
     output_uri: str = ""
     """Directory of the prepared tables. Default: ``<output_uri>/prepared``."""
     every_nth: int = Field(default=1, ge=1)
@@ -177,8 +178,9 @@ class PrepareSettings(Settings):
     """Treatment of texts that are equal except for case and white space. ``keep``: keep all rows.
     ``drop_contradicting``: drop the rows of texts with more than one label. ``drop``: drop these,
     and all but one row of every other repeated text."""
-    keep_columns: Annotated[tuple[Literal["user", "time"], ...], Distinct] = ()
-    """Additional columns of ``tweets``: ``user``, ``time``. They may contain personal data."""
+    keep_columns: Annotated[Strings, Distinct] = ()
+    """Additional columns of ``tweets``: ``user`` and ``time`` as ``format.columns`` names them, and
+    other columns by their name in the header or in Parquet. They may contain personal data."""
     split: SplitSettings = SplitSettings()
     tokenizer: Literal["tweet", "tutorial"] = "tweet"
     """Tokenizer. ``tweet`` recognizes links, mentions, entities, elongations and emoticons.

@@ -1,12 +1,12 @@
-"""CSV or Parquet files -> parts of a corpus, each read as tweets and rejected rows."""
+"""CSV or Parquet files -> a corpus: its parts, the units of work and of resumption."""
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
-from pyarrow.fs import FileInfo
 
 from sentiflow.config.sections import FormatSettings
 from sentiflow.data import (
@@ -16,10 +16,13 @@ from sentiflow.data import (
     manifest,
     schema,
     table_files,
-    tweets,
 )
 from sentiflow.data.csv_format import CsvFormat
-from sentiflow.data.manifest_types import Input
+from sentiflow.data.manifest_types import FileEntry, Input, InputFile
+from sentiflow.data.parts import CsvPart as CsvPart
+from sentiflow.data.parts import Part as Part
+from sentiflow.data.parts import TablePart as TablePart
+from sentiflow.data.parts import read as read
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem, hashes
 from sentiflow.storage.uris import as_typed, join
@@ -27,62 +30,36 @@ from sentiflow.storage.uris import as_typed, join
 _CUT_HERE_BYTES = 1 << 28
 """Size of all files up to which they are cut in this process."""
 _KEPT = {"user": pa.string(), "time": pa.timestamp("s", tz="UTC")}
-"""Columns that ``prepare.keep_columns`` can add to the tweets, and their types."""
-
-
-@dataclass(frozen=True)
-class CsvPart:
-    """Consecutive records of one CSV file."""
-
-    csv_range: csv_ranges.CsvRange
-    csv_format: CsvFormat
-
-    @property
-    def num_rows(self) -> int:
-        """Number of records."""
-        return self.csv_range.num_rows
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """URI of the file."""
-        return (self.csv_range.source,)
-
-
-Part = CsvPart | table_files.TablePart
-"""The unit of work and of resumption: it is read, processed and written as a whole."""
+"""Types of columns of the tweets that Parquet does not keep as they were."""
 
 
 @dataclass(frozen=True)
 class PlannedFile:
     """A CSV file before it is cut."""
 
-    uri: str
-    info: FileInfo
+    found: InputFile
+    """The file as it was described before it is read."""
     csv_format: CsvFormat | None
     """None if it has neither a header nor a record."""
-    chunks: list[csv_ranges.Chunk]
+    first_record: int = 0
+    """Position of the first record, or of a blank line before it."""
+    range_bytes: int = 0
+    """About the bytes of a part."""
+    unpack_to: str = ""
+    """Prefix of the URIs of the unpacked parts of a compressed file."""
+    cut: csv_ranges.CutFile | None = None
+    """The file, if it was cut when it was read for its format."""
 
 
-TaskResult = dict[str, Any]
-"""Result of a task as JSON, for its completion marker."""
-Work = Callable[[int], TaskResult]
-MapParts = Callable[[Work, Sequence[int]], Iterable[TaskResult]]
-"""Does the work on pieces, given their sizes in bytes, and yields the results in order."""
+MapFiles = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
+"""Does work on each file and yields the results in order, as ``map`` does; JSON can hold them."""
 
 
-def map_here(work: Work, sizes: Sequence[int]) -> Iterable[TaskResult]:
-    """Do the work on one piece after the other in this process."""
-    return map(work, range(len(sizes)))
-
-
-def is_small(uris: Sequence[str]) -> bool:
-    """Say whether files are so small that this process cuts them before workers have started."""
-    if any(map(compression.is_compressed, uris)):
+def is_small(files: Sequence[InputFile]) -> bool:
+    """Say whether files are so small that this process reads them before workers have started."""
+    if any(compression.is_compressed(item["uri"]) for item in files):
         return False
-    return (
-        sum(info.size for info in filesystem.map_files(filesystem.file_info, uris))
-        <= _CUT_HERE_BYTES
-    )
+    return sum(item["bytes"] for item in files) <= _CUT_HERE_BYTES
 
 
 @dataclass(frozen=True)
@@ -100,11 +77,6 @@ class Corpus:
     """How to read the tables of a corpus in Parquet."""
     notes: tuple[str, ...] = ()
     """Remarks for the user."""
-
-    @property
-    def csv_parts(self) -> tuple[CsvPart, ...]:
-        """The parts of a corpus in CSV."""
-        return tuple(part for part in self.parts if isinstance(part, CsvPart))
 
 
 def check_columns(columns: Sequence[str] | None, keep_columns: Sequence[str]) -> None:
@@ -130,16 +102,41 @@ def check_columns(columns: Sequence[str] | None, keep_columns: Sequence[str]) ->
         )
 
 
+def are_tables(uris: Sequence[str], *, setting: str) -> bool:
+    """Say whether input files are Parquet, by their names; all others are CSV.
+
+    Raises:
+        UserError: There are both.
+    """
+    names = {uri.lower().endswith(".parquet"): uri for uri in uris}
+    if len(names) > 1:
+        raise UserError(
+            f"{setting} mixes CSV and Parquet: {names[False]}, {names[True]}",
+            hint="read CSV files and .parquet files into different directories",
+        )
+    return True in names
+
+
 @dataclass(frozen=True)
 class CsvPlan:
     """CSV files with the format found at their beginning."""
 
-    files: tuple[PlannedFile, ...]
+    planned: tuple[PlannedFile, ...]
+
+    @property
+    def files(self) -> tuple[InputFile, ...]:
+        """The files as they were described before they are read."""
+        return tuple(file.found for file in self.planned)
+
+    def has_column(self, name: str) -> bool:
+        """Say whether every file has a column of this meaning, or with this name."""
+        formats = [file.csv_format for file in self.planned if file.csv_format]
+        return all(one.position(name) is not None for one in formats)
 
     @property
     def columns(self) -> tuple[str, ...] | None:
         """List the columns that ``score.keep_columns`` may name; None if all files are empty."""
-        names = [set(file.csv_format.names) for file in self.files if file.csv_format]
+        names = [set(file.csv_format.names) for file in self.planned if file.csv_format]
         return (*schema.TWEETS.names, *sorted(set.intersection(*names))) if names else None
 
 
@@ -149,20 +146,21 @@ def open_csv(
     settings: FormatSettings,
     rows_per_part: int,
     unpack_to: str,
-    map_parts: MapParts = map_here,
+    map_files: MapFiles = map,
 ) -> Corpus:
     """Plan and cut CSV files, see :func:`plan_csv` and :func:`cut_csv`."""
-    plan = plan_csv(uris, settings=settings, rows_per_part=rows_per_part, unpack_to=unpack_to)
-    return cut_csv(plan, map_parts=map_parts)
+    files = input_files.as_found(uris)["files"]
+    plan = plan_csv(files, settings=settings, rows_per_part=rows_per_part, unpack_to=unpack_to)
+    return cut_csv(plan, map_files=map_files)
 
 
 def plan_csv(
-    uris: Sequence[str], *, settings: FormatSettings, rows_per_part: int, unpack_to: str
+    files: Sequence[InputFile], *, settings: FormatSettings, rows_per_part: int, unpack_to: str
 ) -> CsvPlan:
-    """Find the format of CSV files from their beginning.
+    """Find the format of CSV files from their beginning; small files are cut at once.
 
     Args:
-        uris: The files, plain or compressed.
+        files: The files, plain or compressed, as they were described.
         settings: The section ``format``.
         rows_per_part: Approximate number of records in a part.
         unpack_to: A directory for the pieces of compressed files, which stay there.
@@ -170,20 +168,21 @@ def plan_csv(
     Raises:
         UserError: A file lacks a column, or is not text.
     """
+    work = _plan_and_cut if is_small(files) else _plan_from_head
 
-    def plan(file: tuple[int, str]) -> PlannedFile:
-        number, uri = file
-        return _plan(uri, settings, rows_per_part, join(unpack_to, f"file-{number:05d}"))
+    def plan(file: tuple[int, InputFile]) -> PlannedFile:
+        number, found = file
+        return work(found, settings, rows_per_part, join(unpack_to, f"file-{number:05d}"))
 
-    return CsvPlan(tuple(filesystem.map_files(plan, enumerate(uris))))
+    return CsvPlan(tuple(filesystem.map_files(plan, enumerate(files))))
 
 
-def cut_csv(plan: CsvPlan, *, map_parts: MapParts = map_here, first_row: int = 0) -> Corpus:
-    """Cut CSV files into parts, in parallel, and hash their content.
+def cut_csv(plan: CsvPlan, *, map_files: MapFiles = map, first_row: int = 0) -> Corpus:
+    """Cut CSV files into parts, files in parallel, and hash their content.
 
     Args:
         plan: The files.
-        map_parts: Does the work on each chunk of the files.
+        map_files: Does the work on each file that is not cut yet.
         first_row: Number of the first record.
 
     Returns:
@@ -192,59 +191,80 @@ def cut_csv(plan: CsvPlan, *, map_parts: MapParts = map_here, first_row: int = 0
     Raises:
         UserError: A file is damaged, or there is no record at all.
     """
-    chunks = [chunk for file in plan.files for chunk in file.chunks]
-    sizes = [(s.stop or file.info.size) - s.start for file in plan.files for s in file.chunks]
-    work = functools.partial(cut_chunk, chunks=chunks)
-    found = map(csv_ranges.CutChunk.from_json, map_parts(work, sizes))
     parts: list[Part] = []
     described, notes = [], []
     next_row = first_row
-    for file in plan.files:
-        results = [next(found) for _ in file.chunks]
-        ranges = csv_ranges.connect(file.chunks, results, first_row=next_row)
-        if ranges:
-            assert file.csv_format, "a file with records has columns"
-            parts.extend(CsvPart(csv_range, file.csv_format) for csv_range in ranges)
-            next_row = ranges[-1].first_row + ranges[-1].num_rows
-        else:
-            notes.append(f"{as_typed(file.uri)} holds no record")
-        leaves = b"".join(bytes.fromhex(result.leaves) for result in results)
-        tree = hashes.join_leaves(leaves) if leaves else hashes.tree_sha256(file.uri)
-        described.append(input_files.describe_file(file.uri, file.info, tree_sha256=tree))
+    left = [file for file in plan.planned if not file.cut]
+    results = iter(map_files(cut_file, left) if left else ())
+    for file in plan.planned:
+        cut = file.cut or csv_ranges.CutFile.from_json(next(results))
+        item: InputFile = {**file.found, "tree_sha256": cut.tree_sha256}
+        described.append(item)
+        if not cut.ranges:
+            notes.append(f"{as_typed(item['uri'])} holds no record")
+            continue
+        assert file.csv_format, "a file with records has columns"
+        inputs = input_files.join([item])
+        for one in cut.ranges:
+            numbered = replace(one, first_row=next_row + one.first_row)
+            parts.append(CsvPart(numbered, file.csv_format, inputs))
+        next_row += sum(one.num_rows for one in cut.ranges)
     if not next_row:
-        raise UserError(f"{plan.files[0].uri} holds no record", hint="it has at most a header")
+        raise UserError(f"{described[0]['uri']} holds no record", hint="it has at most a header")
     num_rows, inputs = next_row - first_row, input_files.join(described)
     return Corpus(tuple(parts), num_rows, inputs, plan.columns or (), notes=tuple(notes))
 
 
-def cut_chunk(number: int, *, chunks: Sequence[csv_ranges.Chunk]) -> TaskResult:
-    """Cut one of the chunks; the work of a task."""
-    return asdict(csv_ranges.cut(chunks[number]))
+def cut_file(file: PlannedFile) -> dict[str, Any]:
+    """Cut a file; the work of a task."""
+    return _cut(file).to_json()
 
 
-def _plan(uri: str, settings: FormatSettings, rows_per_part: int, unpack_to: str) -> PlannedFile:
-    """Find the format of a file, and divide it into chunks."""
-    info = filesystem.file_info(uri)
-    with compression.open_content(uri) as content:
-        head = content.read_at(0, csv_format.HEAD_BYTES)
-    if csv_format.is_blank(head):
-        return PlannedFile(uri, info, None, [])
-    found, start = csv_format.resolve(settings, head, source=uri)
-    packed = compression.is_compressed(uri)
-    whole = csv_ranges.Chunk(
-        source=uri,
-        start=0,
-        stop=None,
-        first_record=start,
-        range_bytes=csv_ranges.range_size(
-            head[start:], rows_per_range=rows_per_part, delimiter=settings.delimiter
-        ),
-        num_columns=found.num_columns,
-        delimiter=settings.delimiter,
-        unpack_to=unpack_to if packed else "",
+def _cut(file: PlannedFile, blocks: Iterable[bytes] | None = None) -> csv_ranges.CutFile:
+    """Cut a file, from its blocks if they are read already."""
+    if file.csv_format is None:  # it is blank
+        return csv_ranges.CutFile((), hashes.tree_sha256(file.found["uri"]))
+    return csv_ranges.cut(
+        file.found["uri"],
+        first_record=file.first_record,
+        range_bytes=file.range_bytes,
+        delimiter=file.csv_format.settings.delimiter,
+        unpack_to=file.unpack_to,
+        blocks=blocks,
     )
-    chunks = [whole] if packed else csv_ranges.make_chunks(whole, info.size)
-    return PlannedFile(uri, info, found, chunks)
+
+
+def _plan_and_cut(
+    found: InputFile, settings: FormatSettings, rows_per_part: int, unpack_to: str
+) -> PlannedFile:
+    """Find the format of a file and cut it; it is opened once."""
+    blocks = csv_ranges.read_blocks(found["uri"])
+    first = next(blocks, b"")
+    file = _plan(found, first[: csv_format.HEAD_BYTES], settings, rows_per_part, unpack_to)
+    return replace(file, cut=_cut(file, itertools.chain([first], blocks)))
+
+
+def _plan_from_head(
+    found: InputFile, settings: FormatSettings, rows_per_part: int, unpack_to: str
+) -> PlannedFile:
+    """Find the format of a file, and read no more of it than that takes."""
+    with compression.open_content(found["uri"]) as content:
+        head = content.read_block(0, csv_format.HEAD_BYTES)
+    return _plan(found, head, settings, rows_per_part, unpack_to)
+
+
+def _plan(
+    found: InputFile, head: bytes, settings: FormatSettings, rows_per_part: int, unpack_to: str
+) -> PlannedFile:
+    """Find the format of a file from its beginning."""
+    if csv_format.is_blank(head):
+        return PlannedFile(found, None)
+    resolved, start = csv_format.resolve(settings, head, source=found["uri"])
+    size = csv_ranges.range_size(
+        head[start:], rows_per_range=rows_per_part, delimiter=settings.delimiter
+    )
+    is_packed = compression.is_compressed(found["uri"])
+    return PlannedFile(found, resolved, start, size, unpack_to if is_packed else "")
 
 
 def open_prepared(
@@ -254,14 +274,23 @@ def open_prepared(
     record = manifest.require(uri, stage="prepare", setting=setting)
     tables = [item for item in record["files"] if item["path"].startswith("tweets/")]
     tables.sort(key=lambda item: (schema.SPLITS.index(_split_of(item["path"])), item["path"]))
-    files = [(join(uri, t["path"]), t["rows"] or 0, _split_of(t["path"])) for t in tables]
+    files = filesystem.map_files(
+        functools.partial(_look_at_tweets, uri, rows_per_part=rows_per_part), tables
+    )
     present = record["settings"]["keep_columns"]
+    inputs = manifest.reference(uri, record)
+    kept: tuple[tuple[str, pa.DataType], ...] = ()
+    if wanted := [name for name in keep_columns if name in present]:
+        arrow = table_files.look_at(files[0].uri).arrow
+        kept = tuple((name, _KEPT.get(name, arrow.field(name).type)) for name in wanted)
+    table_format = table_files.TableFormat(kept=kept)
+    slices = table_files.cut(files, rows_per_part=rows_per_part, first_row=0)
     return Corpus(
-        table_files.cut(files, rows_per_part=rows_per_part, first_row=0),
-        sum(num_rows for _, num_rows, _ in files),
-        manifest.reference(uri, record),
+        tuple(TablePart(some, table_format, inputs) for some in slices),
+        sum(file.num_rows for file in files),
+        inputs,
         (*schema.TWEETS.names, *present),
-        table_files.TableFormat(kept=tuple((n, _KEPT[n]) for n in keep_columns if n in present)),
+        table_format,
     )
 
 
@@ -269,27 +298,33 @@ def open_tables(
     plan: table_files.TablePlan,
     *,
     rows_per_part: int,
-    map_parts: MapParts = map_here,
+    map_files: MapFiles = map,
     first_row: int = 0,
 ) -> Corpus:
     """Cut Parquet files into parts, and hash their content.
 
     Args:
         plan: The files.
-        rows_per_part: Rows of each part except the last.
-        map_parts: Does the work on each file.
+        rows_per_part: Approximate number of rows in a part.
+        map_files: Does the work on each file, unless they are small.
         first_row: Number of the first row, if the files have no ``row_id``.
     """
-    files = [(uri, rows, None) for uri, rows in zip(plan.uris, plan.num_rows, strict=True)]
-    infos = filesystem.map_files(filesystem.file_info, plan.uris)
-    hashes = map_parts(functools.partial(hash_file, uris=plan.uris), [info.size for info in infos])
-    described = [
-        input_files.describe_file(uri, info, tree_sha256=result["tree_sha256"])
-        for uri, info, result in zip(plan.uris, infos, hashes, strict=True)
+    results = (map if is_small(plan.files) else map_files)(hashes.tree_sha256, plan.uris)
+    described: list[InputFile] = [
+        {**item, "tree_sha256": tree} for item, tree in zip(plan.files, results, strict=True)
+    ]
+    of_file = dict(zip(plan.uris, described, strict=True))
+    parts = [
+        TablePart(
+            some,
+            plan.table_format,
+            input_files.join([of_file[uri] for uri in dict.fromkeys(s.source for s in some)]),
+        )
+        for some in table_files.cut(plan.tables, rows_per_part=rows_per_part, first_row=first_row)
     ]
     return Corpus(
-        table_files.cut(files, rows_per_part=rows_per_part, first_row=first_row),
-        sum(plan.num_rows),
+        tuple(parts),
+        sum(table.num_rows for table in plan.tables),
         input_files.join(described),
         plan.columns,
         plan.table_format,
@@ -297,45 +332,13 @@ def open_tables(
     )
 
 
-def hash_file(number: int, *, uris: Sequence[str]) -> TaskResult:
-    """Hash the content of one of the files; the work of a task."""
-    return {"tree_sha256": hashes.tree_sha256(uris[number])}
-
-
-def read_part(
-    corpus: Corpus,
-    number: int,
-    *,
-    keep_columns: Sequence[str] = (),
-    keep_raw: bool = True,
-) -> tweets.Checked:
-    """Read a part for scoring; an unknown label becomes null.
-
-    Args:
-        corpus: The corpus.
-        number: Number of the part.
-        keep_columns: Columns of a CSV to add; those of tables are in ``corpus.table_format``.
-        keep_raw: Keep the bytes of rejected records.
-
-    Returns:
-        The tweets with the columns of ``schema.TWEETS``, ``split`` (null except for prepared data)
-        and ``keep_columns``; and the rejected rows.
-
-    Raises:
-        UserError: A file is damaged.
-    """
-    part = corpus.parts[number]
-    if isinstance(part, table_files.TablePart):
-        return table_files.read(part, corpus.table_format)
-    checked = tweets.read_range(
-        part.csv_range,
-        csv_format=part.csv_format,
-        required=(),
-        keep=[name for name in keep_columns if name not in schema.TWEETS.names],
-        keep_raw=keep_raw,
-    )
-    nulls = pa.nulls(checked.tweets.num_rows, pa.string())
-    return replace(checked, tweets=checked.tweets.append_column("split", nulls))
+def _look_at_tweets(uri: str, item: FileEntry, *, rows_per_part: int) -> table_files.TableFile:
+    """Describe a file of prepared tweets; one that fits a part is not opened."""
+    source, num_rows = join(uri, item["path"]), item["rows"] or 0
+    groups: tuple[tuple[int, int], ...] = ((num_rows, item["bytes"]),)
+    if table_files.is_divided(num_rows, rows_per_part=rows_per_part):
+        groups = table_files.look_at(source).table.groups
+    return table_files.TableFile(source, groups, _split_of(item["path"]))
 
 
 def _split_of(path: str) -> str:

@@ -100,8 +100,8 @@ def resolve(settings: FormatSettings, head: bytes, *, source: str) -> tuple[CsvF
         assert settings.columns is not None, "settings are validated"
         names, num_columns, data_start = _find_columns(settings, head[start:], source)
         start += data_start
-        columns = _by_position(settings.columns, names, num_columns, source)
-    found = CsvFormat(settings, num_columns, columns, _meanings(labels), time_format, tuple(names))
+        columns = find_positions(settings.columns, names, num_columns, source)
+    found = CsvFormat(settings, num_columns, columns, meanings(labels), time_format, tuple(names))
     return found, start
 
 
@@ -143,10 +143,14 @@ def _fields(record: bytes, settings: FormatSettings) -> list[str]:
     return next(csv.reader(text, delimiter=settings.delimiter))
 
 
-def _by_position(
+def find_positions(
     columns: ColumnsSettings, names: Sequence[str], num_columns: int, source: str
 ) -> ColumnsSettings:
-    """Replace the names of columns by their positions."""
+    """Replace the names of columns by their positions.
+
+    Raises:
+        UserError: A file has no such column, or several.
+    """
     found = {
         key: _position(key, value, names, num_columns, source)
         for key, value in dict(columns).items()
@@ -189,7 +193,8 @@ def _brief(name: str) -> str:
     return repr(name if len(name) <= _NAME_LENGTH_SHOWN else f"{name[: _NAME_LENGTH_SHOWN - 3]}...")
 
 
-def _meanings(labels: LabelsSettings | None) -> tuple[tuple[str, int | None], ...]:
+def meanings(labels: LabelsSettings | None) -> tuple[tuple[str, int | None], ...]:
+    """List the pairs of written value and label; None: unlabelled."""
     if labels is None:
         return ()
     kinds: tuple[tuple[tuple[str, ...], int | None], ...] = (

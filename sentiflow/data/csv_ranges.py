@@ -1,31 +1,32 @@
 """CSV file -> record-aligned byte ranges with their first row number.
 
 A file is cut at every multiple of ``range_bytes``; a record belongs to the piece in which it
-begins. So the ranges depend on the file and ``range_bytes`` alone. They are found in parallel: each
-task gets a chunk of several pieces. A task cannot know whether its chunk begins within a quoted
-text, so it guesses; :func:`connect` accepts its result only if the previous chunk ends exactly at
-the guessed record, and cuts the chunk again otherwise. A compressed file is one chunk.
+begins. So the ranges depend on the file and ``range_bytes`` alone. Where a record begins depends on
+all quotes before it, so one worker reads a file from its beginning.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import concurrent.futures
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from sentiflow.data import csv_records
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem, hashes
 
-CHUNK_BYTES = 1 << 26
-"""Approximate size of the chunk of a file that one task cuts."""
 MAX_RANGE_BYTES = 1 << 26
 
-_LOOK_AHEAD = 1 << 12
-_SAMPLE_BYTES = 1 << 16
-_SAMPLE_RECORDS = 8
+_READ_BYTES = 1 << 24
+"""Bytes that are read, and hashed, at a time."""
+_SEARCH_BYTES = 1 << 20
+"""Bytes in which records are found at a time: they, and what is derived from them, stay in the
+cache of the processor."""
+_MAX_UNFINISHED = 64 * csv_records.MAX_RECORD_BYTES
 
 
 @dataclass(frozen=True)
@@ -53,40 +54,22 @@ class CsvRange:
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Piece of a file that one task cuts into ranges of the records that begin in it."""
+class CutFile:
+    """A file that was cut."""
 
-    source: str
-    start: int
-    stop: int | None
-    """``start`` and ``stop`` are multiples of ``range_bytes``; None: the end of the file."""
-    first_record: int | None
-    """Position of its first record; None: unknown, it is guessed."""
-    range_bytes: int
-    num_columns: int
-    delimiter: str
-    unpack_to: str = ""
-    """Prefix of the URIs of the unpacked pieces of a compressed file."""
-
-
-@dataclass(frozen=True)
-class CutChunk:
-    """Ranges that a task found in its chunk."""
-
-    first_record: int
-    """Position that the task used as the first record."""
-    next_record: int
-    """Position of the first record after the chunk."""
     ranges: tuple[CsvRange, ...]
-    """Ranges with rows numbered from 0."""
-    leaves: str = ""
-    """Result of ``hashes.hash_leaves`` in hexadecimal; empty for a compressed file."""
+    """Its ranges, with rows numbered from 0."""
+    tree_sha256: str
+    """Hash of the file as it is stored."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert to JSON."""
+        return asdict(self)
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> CutChunk:
-        """Convert from the JSON of ``asdict``."""
-        ranges = tuple(CsvRange(**item) for item in value["ranges"])
-        return cls(**value | {"ranges": ranges})
+    def from_json(cls, value: dict[str, Any]) -> CutFile:
+        """Convert from JSON."""
+        return cls(tuple(CsvRange(**item) for item in value["ranges"]), value["tree_sha256"])
 
 
 def range_size(head: bytes, *, rows_per_range: int, delimiter: str) -> int:
@@ -106,145 +89,154 @@ def range_size(head: bytes, *, rows_per_range: int, delimiter: str) -> int:
     return min(max(1, num_leaves) * hashes.LEAF_BYTES, MAX_RANGE_BYTES)
 
 
-def make_chunks(whole: Chunk, size: int) -> list[Chunk]:
-    """Divide a file of ``size`` bytes among tasks; ``whole`` is the file as one chunk."""
-    step = max(1, CHUNK_BYTES // whole.range_bytes) * whole.range_bytes
-    return [
-        replace(
-            whole,
-            start=start,
-            stop=min(start + step, size),
-            first_record=whole.first_record if start == 0 else None,
-        )
-        for start in range(0, size, step)
-    ]
+def read_blocks(source: str) -> Iterator[bytes]:
+    """Read the content of a file in blocks of the size with which :func:`cut` hashes them."""
+    return compression.read_blocks(source, _READ_BYTES)
 
 
-def cut(chunk: Chunk) -> CutChunk:
-    """Cut a chunk into ranges, and hash its bytes; one range at a time is in memory.
+def cut(
+    source: str,
+    *,
+    first_record: int,
+    range_bytes: int,
+    delimiter: str,
+    unpack_to: str = "",
+    blocks: Iterable[bytes] | None = None,
+) -> CutFile:
+    """Cut a file into ranges, and hash its content; a part of it at a time is in memory.
+
+    Args:
+        source: The file, plain or compressed.
+        first_record: Position of the first record, or of a blank line before it.
+        range_bytes: Distance of the places where the file is cut.
+        delimiter: The character between columns.
+        unpack_to: Prefix of the URIs of the ranges of a compressed file, which are written there.
+        blocks: Its content by :func:`read_blocks`, if the file is open already.
 
     Raises:
         UserError: A record does not end within 64 MiB, or a compressed file is damaged.
     """
-    with compression.open_content(chunk.source, start=max(0, chunk.start - 1)) as content:
-        position = chunk.first_record
-        if position is None:
-            position = _guess_record(content, chunk)
-        first_record = position
-        ranges: list[CsvRange] = []
-        leaves: list[bytes] = []
-        for start, stop in _pieces(chunk, content):
-            block = content.read_at(start, stop - start)
-            leaves.append(b"" if chunk.unpack_to else hashes.hash_leaves(block))
-            if position >= start + len(block):
+    ranges = _Ranges(source, first_record, range_bytes, unpack_to)
+    leaves: list[concurrent.futures.Future[bytes]] = []
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        packed = pool.submit(hashes.tree_sha256, source) if unpack_to else None
+
+        def hashed() -> Iterator[bytes]:
+            for block in read_blocks(source) if blocks is None else blocks:
+                if not packed:
+                    leaves.append(pool.submit(hashes.hash_leaves, block))
+                yield block
+
+        for piece in _find(hashed(), source, first_record, delimiter):
+            ranges.add(piece)
+        ranges.close()
+        tree = (
+            packed.result()
+            if packed
+            else hashes.join_leaves(b"".join(leaf.result() for leaf in leaves))
+        )
+    return CutFile(tuple(ranges.found), tree)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Consecutive bytes of a file with the records that begin and end in them."""
+
+    position: int
+    content: bytes
+    records: csv_records.Records
+
+
+def _find(
+    blocks: Iterable[bytes], source: str, first_record: int, delimiter: str
+) -> Iterator[_Piece]:
+    """Find the records of a file in pieces that follow each other without a gap.
+
+    Raises:
+        UserError: A record does not end.
+    """
+    position, rest, wanted = first_record, b"", 0
+    skip = first_record
+    for block in blocks:
+        for begin in range(skip, len(block), _SEARCH_BYTES):
+            rest += block[begin : begin + _SEARCH_BYTES]
+            if len(rest) < wanted:
                 continue
-            found = _cut_one(content, position, stop, chunk)
-            position = found.stop
-            if found.num_rows:
-                ranges.append(_unpack(found, content, chunk, len(ranges)))
-            content.forget(stop)
-    return CutChunk(first_record, position, tuple(ranges), b"".join(leaves).hex())
+            records, used = csv_records.find_records(rest, delimiter=delimiter, last=False)
+            if not used and len(rest) > _MAX_UNFINISHED:
+                raise UserError(
+                    f"{source}: the record at byte {position:,} does not end within "
+                    f"{len(rest):,} bytes",
+                    hint="is it a CSV file?",
+                )
+            wanted = 0 if used else 2 * len(rest)  # so that no byte is searched many times
+            yield _Piece(position, rest[:used], records)
+            position, rest = position + used, rest[used:]
+        skip = max(0, skip - len(block))
+    records, used = csv_records.find_records(rest, delimiter=delimiter)
+    yield _Piece(position, rest[:used], records)
 
 
-def connect(
-    chunks: Sequence[Chunk],
-    found: Sequence[CutChunk],
-    *,
-    first_row: int = 0,
-    cut_again: Callable[[Chunk], CutChunk] = cut,
-) -> list[CsvRange]:
-    """Number the rows of the chunks of a file, and cut chunks with a wrong guess again.
+class _Ranges:
+    """The ranges of a file, from its records in order."""
 
-    Args:
-        chunks: The chunks of one file in order.
-        found: Result of :func:`cut` for each.
-        first_row: Number of the first record of the file.
-        cut_again: Cuts a chunk whose ``first_record`` is known by now.
-    """
-    ranges: list[CsvRange] = []
-    position = found[0].first_record if found else 0
-    row = first_row
-    for chunk, result in zip(chunks, found, strict=True):
-        if chunk.stop is not None and position >= chunk.stop:
-            continue
-        if result.first_record != position:
-            result = cut_again(replace(chunk, first_record=position))
-        position = result.next_record
-        for item in result.ranges:
-            ranges.append(replace(item, first_row=row))
-            row += item.num_rows
-    return ranges
+    def __init__(self, source: str, first_record: int, range_bytes: int, unpack_to: str) -> None:
+        """Begin at the position of the first record, see :func:`cut`."""
+        self.source, self.range_bytes, self.unpack_to = source, range_bytes, unpack_to
+        self.found: list[CsvRange] = []
+        """Finished ranges."""
+        self.open: CsvRange | None = None
+        """The last range, to which records may still be added."""
+        self.held, self.held_from = bytearray(), first_record
+        """Bytes of a compressed file from the beginning of the open range, and their position."""
 
-
-def _pieces(chunk: Chunk, content: compression.Content) -> Iterator[tuple[int, int]]:
-    """Yield the bounds of the pieces of a chunk."""
-    start = chunk.start
-    while not content.ends_at(start) and (chunk.stop is None or start < chunk.stop):
-        stop = start + chunk.range_bytes
-        yield start, stop if chunk.stop is None else min(stop, chunk.stop)
-        start = stop
-
-
-def _cut_one(content: compression.Content, position: int, boundary: int, chunk: Chunk) -> CsvRange:
-    """Find the records that begin between ``position`` and ``boundary``.
-
-    The last of them may end behind the boundary, so more is read until its end is found.
-
-    Args:
-        content: The file.
-        position: Beginning of a record or a blank line.
-        boundary: Beginning of the next piece.
-        chunk: The chunk being cut.
-    """
-    end, num_rows, has_malformed, ahead = position, 0, False, 0
-    while end < boundary and not content.ends_at(end):
-        piece = content.read_at(end, boundary - end + ahead)
-        at_end = content.ends_at(end + len(piece))
-        records, used = csv_records.find_records(piece, delimiter=chunk.delimiter, last=at_end)
-        begun = int((records.starts < boundary - end).sum())
-        if begun:
-            num_rows += begun
-            has_malformed |= bool(records.malformed[:begun].any())
-            end += int(records.stops[begun - 1])
-        else:
-            end += min(used, boundary - end)
-        if not used and ahead > 64 * csv_records.MAX_RECORD_BYTES:
-            raise UserError(
-                f"{chunk.source}: the record at byte {end:,} does not end within {ahead:,} bytes",
-                hint="is it a CSV file?",
+    def add(self, piece: _Piece) -> None:
+        """Add the records of the next piece of the file."""
+        if self.unpack_to:
+            self.held += piece.content
+        starts = piece.position + piece.records.starts
+        stops = piece.position + piece.records.stops
+        numbers = starts // self.range_bytes
+        edges = np.flatnonzero(np.diff(numbers)) + 1
+        for first, stop in itertools.pairwise([0, *edges.tolist(), len(starts)]):
+            if first == stop:
+                continue
+            found = CsvRange(
+                self.source,
+                int(starts[first]),
+                int(stops[stop - 1]),
+                first_row=0,
+                num_rows=stop - first,
+                has_malformed=bool(piece.records.malformed[first:stop].any()),
             )
-        ahead = max(_LOOK_AHEAD, ahead if used else 8 * ahead)
-    return CsvRange(chunk.source, position, end, 0, num_rows, has_malformed)
+            self._add_range(found)
 
+    def _add_range(self, found: CsvRange) -> None:
+        """Add a range, to the open one if both begin in the same piece of the file."""
+        before = self.open
+        if before and before.start // self.range_bytes == found.start // self.range_bytes:
+            self.open = replace(
+                before,
+                stop=found.stop,
+                num_rows=before.num_rows + found.num_rows,
+                has_malformed=before.has_malformed or found.has_malformed,
+            )
+            return
+        self.close()
+        first_row = self.found[-1].first_row + self.found[-1].num_rows if self.found else 0
+        self.open = replace(found, first_row=first_row)
 
-def _unpack(found: CsvRange, content: compression.Content, chunk: Chunk, number: int) -> CsvRange:
-    """Write the bytes of a range to a file that tasks can read, if its source is compressed."""
-    if not chunk.unpack_to:
-        return found
-    target = f"{chunk.unpack_to}-{number:05d}"
-    compression.write_unpacked(target, content.read_at(found.start, found.stop - found.start))
-    return replace(found, unpacked=target)
-
-
-def _guess_record(content: compression.Content, chunk: Chunk) -> int:
-    """Guess the position of the first record at or after the start of a chunk.
-
-    It is the first line from which on several records have the right number of columns; if there is
-    no such line, it is the first line.
-    """
-    before = chunk.start - 1
-    sample = content.read_at(before, _SAMPLE_BYTES)
-    lines = [match.end() for match in csv_records.LINE_END.finditer(sample)]
-    for line in lines:
-        if _looks_right(sample[line:], chunk):
-            return before + line
-    return before + lines[0] if lines else chunk.start
-
-
-def _looks_right(sample: bytes, chunk: Chunk) -> bool:
-    records, _ = csv_records.find_records(sample, delimiter=chunk.delimiter, last=False)
-    if not len(records) or records.malformed[:_SAMPLE_RECORDS].any():
-        return False
-    lines = sample[: records.stops[:_SAMPLE_RECORDS][-1]].decode("latin-1")
-    rows = csv.reader(io.StringIO(lines, newline=""), delimiter=chunk.delimiter)
-    return all(len(row) == chunk.num_columns for row in rows if row)
+    def close(self) -> None:
+        """Finish the open range; of a compressed file, write its bytes to a file of its own."""
+        found = self.open
+        if not found:
+            return
+        if self.unpack_to:
+            start, stop = found.start - self.held_from, found.stop - self.held_from
+            unpacked = f"{self.unpack_to}-{len(self.found):05d}"
+            compression.write_unpacked(unpacked, bytes(self.held[start:stop]))
+            del self.held[:stop]
+            self.held_from += stop
+            found = replace(found, unpacked=unpacked)
+        self.found.append(found)
+        self.open = None

@@ -86,7 +86,7 @@ def _find_regular(piece: bytes, delimiter: str, last: bool) -> tuple[Records, in
     """
     data = np.frombuffer(piece, np.uint8)
     quotes = np.flatnonzero(data == _QUOTE)
-    line_ends = _line_ends(data, last)
+    line_ends = _line_ends(data, last) if b"\r" in piece else np.flatnonzero(data == _NEWLINE)
     stops = line_ends[np.searchsorted(quotes, line_ends) % 2 == 0] + 1
     used = int(stops[-1]) if len(stops) else 0
     if last and used < len(data):

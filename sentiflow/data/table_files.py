@@ -1,17 +1,26 @@
-"""Parquet files -> parts of one long table, each read as tweets and rejected rows."""
+"""Parquet files -> slices of one long table, each read as strings that are not checked yet."""
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import bisect
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sentiflow.data import schema, tweets
+from sentiflow.data import row_ids, schema
+from sentiflow.data.manifest_types import InputFile
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
+
+NUMBERED: tuple[tuple[str, int | None], ...] = (
+    *((str(label), label) for label in range(len(schema.LABEL_NAMES))),
+    *(("false", schema.NEGATIVE), ("true", schema.POSITIVE), ("", None)),
+)
+"""Labels as numbers, and what true and false mean."""
+_BUFFER_BYTES = 1 << 22
+"""Bytes of a column that are read at a time where a row group is not read as a whole."""
 
 
 @dataclass(frozen=True)
@@ -24,35 +33,41 @@ class TableSlice:
     """``start`` and ``stop`` are row numbers in the file."""
     first_row: int
     """Number of row ``start`` over all files."""
+    num_bytes: int
+    """About the bytes of these rows in the file."""
     split: str | None = None
 
 
 @dataclass(frozen=True)
-class TablePart:
-    """Consecutive rows of one or more Parquet files."""
+class TableFile:
+    """A Parquet file before it is cut."""
 
-    slices: tuple[TableSlice, ...]
+    uri: str
+    groups: tuple[tuple[int, int], ...]
+    """Rows and bytes of each row group; or of the whole file, if it is small enough for a part."""
+    split: str | None = None
 
     @property
     def num_rows(self) -> int:
-        """Number of rows."""
-        return sum(piece.stop - piece.start for piece in self.slices)
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """URIs of the files."""
-        return tuple(piece.source for piece in self.slices)
+        """Rows of all groups."""
+        return sum(num_rows for num_rows, _ in self.groups)
 
 
 @dataclass(frozen=True)
 class TableFormat:
     """How to read the rows of Parquet files; all files are read alike."""
 
-    text_column: str = "text"
+    columns: tuple[tuple[str, str], ...] = tuple((n, n) for n in ("text", "label", "tweet_id"))
+    """Pairs of meaning and column: ``text``, and some of ``label``, ``tweet_id``, ``user`` and
+    ``time``. A file may lack the column of any but the text."""
+    labels: tuple[tuple[str, int | None], ...] = NUMBERED
+    """Pairs of value, as text, and label; None: unlabelled."""
+    time_format: str | None = None
+    """As for ``tweets.read_times``, if times are written as text."""
+    max_text_length: int | None = None
+    """In characters; None: any length."""
     has_row_ids: bool = True
     """Whether the files have their own ``row_id``. If not, rows are numbered over all files."""
-    has_tweet_ids: bool = True
-    has_labels: bool = True
     kept: tuple[tuple[str, pa.DataType], ...] = ()
     """Additional columns and their types."""
 
@@ -61,156 +76,175 @@ class TableFormat:
 class TablePlan:
     """Schema and size of Parquet files, from their footers."""
 
-    uris: tuple[str, ...]
-    num_rows: tuple[int, ...]
-    """Rows of each file."""
+    files: tuple[InputFile, ...]
+    """The files as they were described before they are read."""
+    tables: tuple[TableFile, ...]
+    """The row groups of each file."""
     table_format: TableFormat
     columns: tuple[str, ...]
     """Columns that ``score.keep_columns`` may name."""
     notes: tuple[str, ...]
     """Remarks for the user about ids and labels that are not used."""
 
+    @property
+    def uris(self) -> tuple[str, ...]:
+        """URIs of the files."""
+        return tuple(item["uri"] for item in self.files)
 
-def plan(
-    uris: Sequence[str],
-    *,
-    text_column: str,
-    keep_columns: Sequence[str],
-    earlier: Sequence[str] = (),
-) -> TablePlan:
-    """Inspect Parquet files before any of their rows is scored.
-
-    Args:
-        uris: The files.
-        text_column: Name of the column with the texts.
-        keep_columns: Columns to add; missing ones are ignored.
-        earlier: Files that were scored before; their ``row_id`` must not occur again.
-
-    Raises:
-        UserError: A file is not Parquet, has no such column of strings, or the types of a kept
-            column cannot be combined.
-    """
-    opened = filesystem.map_files(_open, uris)
-    schemas = [file.schema_arrow for file in opened]
-    for uri, arrow in zip(uris, schemas, strict=True):
-        _check(uri, arrow, text_column)
-    shared = set.intersection(*(set(arrow.names) for arrow in schemas))
-    others = [n for n in keep_columns if n in shared and n not in schema.TWEETS.names]
-    why_not = find_id_fault([*earlier, *uris])
-    table_format = TableFormat(
-        text_column=text_column,
-        has_row_ids=why_not is None,
-        has_tweet_ids=all(_is_id(_type_of(arrow, "tweet_id")) for arrow in schemas),
-        has_labels=all(_is_label(_type_of(arrow, "label")) for arrow in schemas),
-        kept=tuple((name, _join_types(name, uris, schemas)) for name in others),
-    )
-    notes = [f"{why_not}: rows are numbered over all files"] if why_not else []
-    if not table_format.has_tweet_ids:
-        notes.append("tweet_id is neither a string nor an integer: it is left out")
-    if not table_format.has_labels:
-        notes.append("label is not a number: all rows are unlabelled")
-    rows = tuple(file.metadata.num_rows for file in opened)
-    columns = tuple(sorted(shared | {"row_id", "text"}))
-    return TablePlan(tuple(uris), rows, table_format, columns, tuple(notes))
+    def has_column(self, name: str) -> bool:
+        """Say whether there is a column of this meaning, or with this name to keep."""
+        return name in {*dict(self.table_format.columns), *dict(self.table_format.kept)}
 
 
 def cut(
-    files: Iterable[tuple[str, int, str | None]], *, rows_per_part: int, first_row: int
-) -> tuple[TablePart, ...]:
-    """Cut files into parts, as one long table.
+    files: Iterable[TableFile], *, rows_per_part: int, first_row: int
+) -> list[tuple[TableSlice, ...]]:
+    """Cut files into parts of about ``rows_per_part`` rows, as one long table.
+
+    A part has whole row groups, so that none is read for a part of its rows. Only a group of more
+    than one and a half parts is divided: a part must fit into memory, and a file of one large group
+    would be the work of one core.
 
     Args:
-        files: URI, number of rows and split of each.
-        rows_per_part: Rows of each part except the last.
+        files: The files.
+        rows_per_part: Rows wanted in a part.
         first_row: Number of the first row.
     """
-    parts: list[TablePart] = []
+    parts: list[tuple[TableSlice, ...]] = []
     slices: list[TableSlice] = []
-    left, row = rows_per_part, first_row
-    for uri, num_rows, split in files:
-        start = 0
-        while start < num_rows:
-            stop = min(num_rows, start + left)
-            slices.append(TableSlice(uri, start, stop, row, split))
-            left, row, start = left - (stop - start), row + stop - start, stop
-            if left == 0:
-                parts.append(TablePart(tuple(slices)))
-                slices, left = [], rows_per_part
-    return (*parts, TablePart(tuple(slices))) if slices else tuple(parts)
+    row, held = first_row, 0
+    for file in files:
+        for start, stop, num_bytes in _divide(file, rows_per_part):
+            if slices and held + stop - start - rows_per_part > rows_per_part - held:
+                parts.append(tuple(slices))
+                slices, held = [], 0
+            last = slices[-1] if slices else None
+            if last and last.source == file.uri:
+                slices[-1] = replace(last, stop=stop, num_bytes=last.num_bytes + num_bytes)
+            else:
+                slices.append(TableSlice(file.uri, start, stop, row, num_bytes, file.split))
+            row, held = row + stop - start, held + stop - start
+    return [*parts, tuple(slices)] if slices else parts
 
 
-def read(part: TablePart, table_format: TableFormat) -> tweets.Checked:
-    """Read a part; an unknown label becomes null.
+def is_divided(num_rows: int, *, rows_per_part: int) -> bool:
+    """Say whether so many rows are more than one part, if they are a row group."""
+    return round(num_rows / rows_per_part) > 1
+
+
+def _divide(file: TableFile, rows_per_part: int) -> Iterator[tuple[int, int, int]]:
+    """Yield start, stop and bytes of each row group; of a large one, of equal pieces."""
+    start = 0
+    for num_rows, num_bytes in file.groups:
+        pieces = max(1, round(num_rows / rows_per_part))
+        bounds = [start + num_rows * i // pieces for i in range(pieces + 1)]
+        for low, high in itertools.pairwise(bounds):
+            if high > low:
+                yield low, high, num_bytes // pieces
+        start += num_rows
+
+
+def read(
+    piece: TableSlice, table_format: TableFormat, *, wanted: Collection[str], keep: Sequence[str]
+) -> tuple[dict[str, pa.Array], dict[str, pa.Array]]:
+    """Read the rows of a slice.
+
+    Args:
+        piece: The slice.
+        table_format: The meaning of the columns.
+        wanted: Meanings of columns; what the file lacks is ignored.
+        keep: Some of the columns in ``table_format.kept``.
 
     Returns:
-        The tweets with ``split`` and the kept columns; rows without a text are rejected.
+        ``row_id`` (int64) and the wanted columns (strings; a time may keep its type); and the kept
+        ones.
 
     Raises:
-        UserError: A file is damaged.
+        UserError: The file is damaged.
     """
-    checks = [_read_slice(piece, table_format) for piece in part.slices]
-    return tweets.Checked(
-        pa.concat_tables([check.tweets for check in checks]),
-        pa.concat_tables([check.rejected for check in checks]),
-        num_unknown_labels=sum(check.num_unknown_labels for check in checks),
-    )
-
-
-def find_id_fault(uris: Sequence[str]) -> str | None:
-    """Say why the column ``row_id`` does not identify the rows of files; None if it does.
-
-    It does if all files have integers without nulls and duplicates. One file at a time is in
-    memory, or several if their ranges of numbers overlap.
-
-    Returns:
-        The fault with the file; an empty string if no file has the column.
-    """
-    without = [uri for uri in uris if "row_id" not in _open(uri).schema_arrow.names]
-    if without:
-        return f"{without[0]} has no row_id" if len(without) < len(uris) else ""
-    ranges = []
-    for uri in uris:
-        ids = _read_ids(uri)
-        if isinstance(ids, str):
-            return ids
-        if not _differ(ids):
-            return f"{uri} contains a row_id twice"
-        if len(ids):
-            bounds = pc.min_max(ids).as_py()
-            ranges.append((bounds["min"], bounds["max"], uri))
-    for group in _overlapping(sorted(ranges)):
-        if len(group) > 1 and not _differ(pa.chunked_array(map(_read_ids, group))):
-            return f"{group[0]} contains a row_id of another file"
-    return None
-
-
-def _read_ids(uri: str) -> pa.Array | str:
-    """Read the column ``row_id`` of a file; a string describes a fault."""
-    ids = filesystem.read_parquet(uri, columns=["row_id"])["row_id"].combine_chunks()
-    if not pa.types.is_integer(ids.type):
-        return f"{uri} has a row_id of type {ids.type}"
-    if ids.null_count:
-        return f"{uri} has a row without row_id"
+    meanings = {name: column for name, column in table_format.columns if name in wanted}
+    own = ["row_id"] if table_format.has_row_ids else []
+    names = list(dict.fromkeys((*own, *meanings.values(), *keep)))
     try:
-        return ids.cast(pa.int64())
-    except pa.ArrowInvalid:
-        return f"{uri} has a row_id of more than 63 bits"
+        table = _read_rows(piece.source, piece.start, piece.stop, names)
+    except (pa.ArrowInvalid, OSError) as error:
+        rows = f"rows {piece.start:,} to {piece.stop - 1:,}"
+        problem = UserError(
+            f"{piece.source}, {rows}: {str(error).splitlines()[0]}",
+            hint="the file is damaged: create it again",
+        )
+        raise errors.explain(error, uri=piece.source) or problem from error
+    found = {
+        name: _as_written(table[column].combine_chunks())
+        for name, column in meanings.items()
+        if column in table.column_names
+    }
+    if table_format.has_row_ids:
+        found["row_id"] = table["row_id"].combine_chunks().cast(pa.int64())
+    else:
+        found["row_id"] = pa.array(np.arange(piece.first_row, piece.first_row + len(table)))
+    types = dict(table_format.kept)
+    return found, {name: table[name].combine_chunks().cast(types[name]) for name in keep}
 
 
-def _overlapping(ranges: Sequence[tuple[int, int, str]]) -> list[list[str]]:
-    """Group files with overlapping ranges; files are in the order of their smallest numbers."""
-    groups: list[list[str]] = []
-    highest = -math.inf
-    for low, high, uri in ranges:
-        if low > highest:
-            groups.append([])
-        groups[-1].append(uri)
-        highest = max(high, highest)
-    return groups
+def _read_rows(uri: str, start: int, stop: int, columns: Sequence[str]) -> pa.Table:
+    """Read rows of a file, and only the row groups with these rows.
+
+    Of a group that is divided no more is kept than these rows, and nothing behind them is read.
+    """
+    file_system, path = filesystem.locate(uri)
+    with file_system.open_input_file(path) as source:
+        file = pq.ParquetFile(source)
+        metadata = file.metadata
+        ends = list(
+            itertools.accumulate(
+                metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)
+            )
+        )
+        groups = range(bisect.bisect_right(ends, start), bisect.bisect_left(ends, stop) + 1)
+        position = ends[groups[0] - 1] if groups[0] else 0
+        known = [name for name in columns if name in file.schema_arrow.names]
+        if position == start and ends[groups[-1]] == stop:
+            return file.read_row_groups(list(groups), columns=known)
+        file = pq.ParquetFile(source, metadata=metadata, buffer_size=_BUFFER_BYTES)
+        kept = []
+        for batch in file.iter_batches(stop - start, row_groups=groups, columns=known):
+            some = batch.slice(max(0, start - position), stop - max(start, position))
+            kept += [some] if position + len(batch) > start else []
+            position += len(batch)
+            if position >= stop:
+                break
+        return pa.Table.from_batches(kept)
 
 
-def _differ(ids: pa.Array | pa.ChunkedArray) -> bool:
-    return bool(pc.count_distinct(ids).as_py() == len(ids))
+@dataclass(frozen=True)
+class Footer:
+    """What is known of a file before its rows are read."""
+
+    arrow: pa.Schema
+    table: TableFile
+    ids: row_ids.RowIds | None
+
+
+def look_at(uri: str, *, with_ids: bool = False) -> Footer:
+    """Look at a file, which is opened once, and closed: there may be more than can be open.
+
+    Args:
+        uri: The file.
+        with_ids: Also read its column ``row_id``.
+
+    Raises:
+        UserError: It is not Parquet.
+    """
+    with _open(uri) as file:
+        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+        sizes = [(group.num_rows, _count_bytes(group)) for group in groups]
+        ids = row_ids.look_at(file, uri) if with_ids else None
+        return Footer(file.schema_arrow, TableFile(uri, tuple(sizes)), ids)
+
+
+def _count_bytes(group: pq.RowGroupMetaData) -> int:
+    return sum(group.column(i).total_compressed_size for i in range(group.num_columns))
 
 
 def _open(uri: str) -> pq.ParquetFile:
@@ -224,113 +258,20 @@ def _open(uri: str) -> pq.ParquetFile:
         raise errors.explain(error, uri=uri) or problem from error
 
 
-def _check(uri: str, arrow: pa.Schema, text_column: str) -> None:
-    twice = sorted({name for name in arrow.names if arrow.names.count(name) > 1})
-    if twice:
-        raise UserError(f"{uri} has several columns {twice[0]}", hint="rename or drop them")
-    kind = _type_of(arrow, text_column)
-    if kind is not None and pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if kind not in (pa.string(), pa.large_string(), pa.string_view(), pa.null()):
-        raise UserError(
-            f"{uri} has no column {text_column} of strings",
-            hint=f"its columns are {', '.join(arrow.names)}: set score.text_column",
-        )
+def _as_written(column: pa.Array) -> pa.Array:
+    """Convert a column to strings, as they would be written; a date or a time stays one."""
+    kind = column.type
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        return column
+    if pa.types.is_dictionary(kind):
+        return _as_written(column.dictionary_decode())
+    if pa.types.is_float16(kind):  # Arrow has no text for it
+        return _as_written(column.cast(pa.float32()))
+    return _repair(column.cast(pa.string()))
 
 
-def _type_of(arrow: pa.Schema, name: str) -> pa.DataType | None:
-    return arrow.field(name).type if name in arrow.names else None
-
-
-def _is_id(kind: pa.DataType | None) -> bool:
-    is_string = kind in (None, pa.string(), pa.large_string(), pa.string_view(), pa.null())
-    return is_string or pa.types.is_integer(kind)
-
-
-def _is_label(kind: pa.DataType | None) -> bool:
-    is_number = kind is None or pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    return is_number or pa.types.is_boolean(kind) or pa.types.is_null(kind)
-
-
-def _join_types(name: str, uris: Sequence[str], schemas: Sequence[pa.Schema]) -> pa.DataType:
-    """Find a common type for a column of all files.
-
-    Raises:
-        UserError: There is none.
-    """
-    joined = pa.schema([schemas[0].field(name)])
-    for uri, arrow in zip(uris, schemas, strict=True):
-        kind, before = arrow.field(name).type, joined.field(name).type
-        try:
-            other = pa.schema([arrow.field(name)])
-            joined = pa.unify_schemas([joined, other], promote_options="permissive")
-            if pa.uint64() in (kind, before) and pa.types.is_signed_integer(
-                joined.field(name).type
-            ):
-                raise pa.ArrowTypeError("int64 does not hold all numbers of uint64")
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise UserError(
-                f"score.keep_columns: {name} is {kind} in {uri}, but {before} in the files before",
-                hint="convert the column to one type, or leave it out",
-            ) from error
-    kind = joined.field(name).type
-    return pa.string() if pa.types.is_null(kind) else kind
-
-
-def _read_slice(piece: TableSlice, table_format: TableFormat) -> tweets.Checked:
-    kept = [name for name, _ in table_format.kept]
-    wanted = dict.fromkeys((*schema.TWEETS.names, table_format.text_column, *kept))
-    try:
-        table = filesystem.read_rows(piece.source, piece.start, piece.stop, columns=list(wanted))
-    except (pa.ArrowInvalid, OSError) as error:
-        rows = f"rows {piece.start:,} to {piece.stop - 1:,}"
-        problem = UserError(
-            f"{piece.source}, {rows}: {str(error).splitlines()[0]}",
-            hint="the file is damaged: create it again",
-        )
-        raise errors.explain(error, uri=piece.source) or problem from error
-    nulls = pa.nulls(len(table), pa.string())
-    numbers = pa.array(np.arange(piece.first_row, piece.first_row + len(table)))
-    row_id = (
-        table["row_id"].combine_chunks().cast(pa.int64()) if table_format.has_row_ids else numbers
-    )
-    has_ids = table_format.has_tweet_ids and "tweet_id" in table.column_names
-    text, label = _to_text(table[table_format.text_column]), _read_labels(table, table_format)
-    columns = {
-        "row_id": row_id,
-        "tweet_id": _to_text(table["tweet_id"]) if has_ids else nulls,
-        "text": text,
-        "label": label,
-        "split": pa.array([piece.split] * len(table), pa.string()),
-    }
-    columns |= {name: table[name].cast(kind) for name, kind in table_format.kept}
-    filled = pc.not_equal(pc.utf8_trim_whitespace(pc.fill_null(text, "")), "")
-    rejected_rows = np.flatnonzero(~filled.to_numpy(zero_copy_only=False))
-    rejected = pa.Table.from_arrays(
-        [
-            row_id.take(pa.array(rejected_rows)),
-            pa.array([piece.source] * len(rejected_rows), pa.string()),
-            pa.array(piece.start + rejected_rows),
-            pa.array([b""] * len(rejected_rows), pa.binary()),
-            pa.array([tweets.EMPTY_TEXT] * len(rejected_rows), pa.string()),
-        ],
-        schema=schema.REJECTED,
-    )
-    lost = (
-        table["label"].is_valid().to_numpy() & label.is_null().to_numpy(False)
-        if (table_format.has_labels and "label" in table.column_names)
-        else np.zeros(len(table), bool)
-    )
-    return tweets.Checked(
-        pa.table(columns).filter(filled),
-        rejected,
-        num_unknown_labels=int((lost & filled.to_numpy(zero_copy_only=False)).sum()),
-    )
-
-
-def _to_text(column: pa.ChunkedArray) -> pa.Array:
-    """Convert a column to strings; invalid UTF-8 is replaced."""
-    text = column.combine_chunks().cast(pa.string())
+def _repair(text: pa.Array) -> pa.Array:
+    """Replace invalid UTF-8."""
     try:
         text.validate(full=True)
     except pa.ArrowInvalid:
@@ -338,16 +279,3 @@ def _to_text(column: pa.ChunkedArray) -> pa.Array:
         repaired = [None if value is None else value.decode(errors="replace") for value in values]
         return pa.array(repaired, pa.string())
     return text
-
-
-def _read_labels(table: pa.Table, table_format: TableFormat) -> pa.Array:
-    """Read the column ``label``; unknown values become null."""
-    if not table_format.has_labels or "label" not in table.column_names:
-        return pa.nulls(len(table), pa.int8())
-    label = table["label"].combine_chunks()
-    if pa.types.is_boolean(label.type):
-        label = label.cast(pa.int8())
-    if pa.types.is_float16(label.type):  # Arrow compares none of them
-        label = label.cast(pa.float32())
-    known = pc.is_in(label, value_set=pa.array(range(len(schema.LABEL_NAMES))).cast(label.type))
-    return pc.if_else(known, label, None).cast(pa.int8())

@@ -1,18 +1,13 @@
-"""CSV rows -> accepted tweets and rejected rows with a reason."""
+"""Rows as they were read -> checked rows: their labels and times, and why a row is rejected."""
 
-import io
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 
-from sentiflow.data import csv_records, schema
-from sentiflow.data.csv_format import CsvFormat
-from sentiflow.data.csv_ranges import CsvRange
+from sentiflow.data import csv_records
 
 WRONG_COLUMNS = "wrong number of columns"
 UNKNOWN_LABEL = "unknown label"
@@ -31,100 +26,97 @@ REASONS = (
 )
 """Reasons for rejecting a row; the first that applies is recorded."""
 
-MAX_RAW_BYTES = 4096
-
+_TIME = pa.timestamp("s", tz="UTC")
 _SECONDS = r"^-?[0-9]{1,11}(\.[0-9]+)?$"
 
 
-@dataclass(frozen=True)
-class Checked:
-    """A piece of a corpus with its rows accepted or rejected."""
-
-    tweets: pa.Table
-    """Columns of ``schema.TWEETS``, and the additional ones that were requested."""
-    rejected: pa.Table
-    """Columns of ``schema.REJECTED``."""
-    num_left_out: int = 0
-    """Rows that ``every_nth`` left out; they are not checked."""
-    num_unknown_labels: int = 0
-    """Tweets with an unknown label, which is null in ``tweets``."""
-
-
-def read_range(
-    csv_range: CsvRange,
+def check(
+    rows: pa.Table,
     *,
-    csv_format: CsvFormat,
-    every_nth: int = 1,
-    required: Collection[str] = ("label",),
-    keep: Collection[str] = (),
-    keep_raw: bool = True,
-) -> Checked:
-    """Read a range of CSV and check each of its rows.
+    labels: Sequence[tuple[str, int | None]] = (),
+    time_format: str | None = None,
+    max_text_length: int | None = None,
+    required: Collection[str] = (),
+) -> pa.Table:
+    """Check rows: convert labels and times, and find the reason why a row is rejected.
+
+    Every row stays in its place. A null stands for an empty value.
 
     Args:
-        csv_range: The records to read.
-        csv_format: The meaning of the columns. With ``errors: ignore``, replacement characters
-            U+FFFD that the text contains already are dropped too, if the range has invalid bytes.
-        every_nth: Keep rows whose number is a multiple of this.
+        rows: One or more rows of strings.
+        labels: Pairs of written value and label; None: unlabelled.
+        time_format: As for :func:`read_times`.
+        max_text_length: In characters; None: any length.
         required: Some of ``label``, ``user`` and ``time``; a row without one is rejected. An
             unknown value of the others becomes null.
-        keep: Columns to add to the tweets: ``user`` (string), ``time`` (timestamp), and columns
-            named in the header (string, null where empty).
-        keep_raw: Keep the bytes of rejected rows, cut to ``MAX_RAW_BYTES``.
+
+    Columns:
+        read: ``text``; ``label``, ``user`` and ``time`` if present; ``reason`` if a row was found
+            to be invalid before. A ``time`` may have a type of Arrow for dates and times.
+        replaced: ``label`` (int8; null for none or an unknown one), ``user`` (trimmed, null if
+            empty), ``time`` (seconds of UTC).
+        added: ``unknown_label`` (string: the written value of an unknown label, else null),
+            ``reason`` (string: one of ``REASONS``; null for an accepted row).
+
+    Example:
+        >>> rows = pa.table({"text": ["so good", " ", "hm"], "label": ["pos", "neg", "?"]})
+        >>> found = check(rows, labels=[("neg", 0), ("pos", 1)], required=["label"])
+        >>> found["label"].to_pylist(), found["reason"].to_pylist()
+        ([1, 0, None], [None, 'empty text', 'unknown label'])
     """
-    content = csv_range.read()
-    row_id = csv_range.first_row + np.arange(csv_range.num_rows)
-    chosen = row_id % every_nth == 0
-    wanted = {"text", "label", "id", *required, *keep}
-    columns, fault = _parse(content, csv_range, csv_format, wanted)
-    added, faults, unknown = _check(columns, csv_format, required)
-    for reason, found in faults:
-        fault = np.where((fault == "") & found, reason, fault)
-    is_accepted = chosen & (fault == "")
-    tweet_id = _null_if_empty(columns["id"])
-    tweets = pa.Table.from_arrays(
-        [pa.array(row_id), tweet_id, columns["text"], added["label"]], schema=schema.TWEETS
-    )
-    for name in keep:
-        values = added[name] if name in added else _null_if_empty(columns[name])
-        tweets = tweets.append_column(name, values)
-    rejected_rows = np.flatnonzero(chosen & (fault != ""))
-    rejected = _rejected_table(
-        content, csv_range, csv_format, rejected_rows, fault[rejected_rows], keep_raw
-    )
-    return Checked(
-        tweets.filter(pa.array(is_accepted)),
-        rejected,
-        num_left_out=int(len(row_id) - chosen.sum()),
-        num_unknown_labels=int((unknown & is_accepted).sum()),
-    )
-
-
-def _check(
-    columns: dict[str, pa.Array], csv_format: CsvFormat, required: Collection[str]
-) -> tuple[dict[str, pa.Array], list[tuple[str, np.ndarray]], np.ndarray]:
-    """Convert columns to their types, and find faults.
-
-    Returns:
-        The columns; for each reason the rows with that fault; the rows with an unknown label.
-    """
+    columns = {name: _one_array(rows[name]) for name in rows.column_names}
+    faults = _Faults(len(rows), columns.pop("reason", None))
     text = columns["text"]
-    added, faults = {}, []
-    added["label"], unknown = _read_labels(columns["label"], csv_format)
+    written = columns.pop("label", pa.nulls(len(rows), pa.string()))
+    if "label" in rows.column_names:
+        columns["label"], unknown = _read_labels(written, labels)
+        unknown &= faults.numbers < 0
+    else:
+        columns["label"], unknown = pa.nulls(len(rows), pa.int8()), np.zeros(len(rows), bool)
     if "label" in required:
-        faults.append((UNKNOWN_LABEL, unknown))
-    faults.append((EMPTY_TEXT, _to_numpy(pc.equal(pc.utf8_trim_whitespace(text), ""))))
-    if (pc.max(pc.binary_length(text)).as_py() or 0) > csv_format.settings.max_text_length:
-        too_long = pc.greater(pc.utf8_length(text), csv_format.settings.max_text_length)
-        faults.append((TEXT_TOO_LONG, _to_numpy(too_long)))
+        faults.add(UNKNOWN_LABEL, unknown)
+    is_empty = pc.or_(pc.equal(pc.binary_length(text), 0), pc.utf8_is_space(text))
+    faults.add(EMPTY_TEXT, _to_numpy(pc.fill_null(is_empty, True)))
+    if max_text_length and (pc.max(pc.binary_length(text)).as_py() or 0) > max_text_length:
+        too_long = pc.greater(pc.utf8_length(text), max_text_length)
+        faults.add(TEXT_TOO_LONG, _to_numpy(pc.fill_null(too_long, False)))
     if "user" in columns:
-        added["user"] = _null_if_empty(pc.utf8_trim_whitespace(columns["user"]))
+        columns["user"] = null_if_empty(pc.utf8_trim_whitespace(columns["user"]))
     if "time" in columns:
-        added["time"] = read_times(columns["time"], csv_format.time_format)
+        columns["time"] = _read_times(columns["time"], time_format)
     for name, reason in (("user", NO_USER), ("time", NO_TIME)):
         if name in required:
-            faults.append((reason, _to_numpy(added[name].is_null())))
-    return added, faults, unknown
+            missing = columns[name].is_null() if name in columns else pa.array([True] * len(rows))
+            faults.add(reason, _to_numpy(missing))
+    columns["unknown_label"] = (
+        pc.if_else(pa.array(unknown), pc.fill_null(written.cast(pa.string()), ""), None)
+        if unknown.any()
+        else pa.nulls(len(rows), pa.string())
+    )
+    return pa.table(columns | {"reason": faults.name()})
+
+
+class _Faults:
+    """The first fault of each row."""
+
+    def __init__(self, num_rows: int, known: pa.Array | None) -> None:
+        """Begin with the faults that are known."""
+        self.numbers = np.full(num_rows, -1, np.int8)
+        if known is not None and known.null_count < num_rows:
+            found = pc.index_in(known, value_set=pa.array(REASONS))
+            self.numbers = pc.fill_null(found, -1).to_numpy().astype(np.int8)
+
+    def add(self, reason: str, found: np.ndarray) -> None:
+        """Record a fault of rows that have none before."""
+        if found.any():
+            self.numbers[found & (self.numbers < 0)] = REASONS.index(reason)
+
+    def name(self) -> pa.Array:
+        """Name the fault of each row; null if it has none."""
+        has_none = self.numbers < 0
+        if has_none.all():
+            return pa.nulls(len(has_none), pa.string())
+        return pa.array(REASONS).take(pa.array(self.numbers, mask=has_none))
 
 
 def read_times(written: pa.Array, time_format: str | None) -> pa.Array:
@@ -144,154 +136,41 @@ def read_times(written: pa.Array, time_format: str | None) -> pa.Array:
         since = pd.to_datetime(numbers, unit="s", errors="coerce", utc=True)
         times = times.where(times.notna() & ~distinct.str.startswith("-"), since)
     seconds = times.dt.tz_convert(None).to_numpy("datetime64[s]")
-    return pa.array(seconds, pa.timestamp("s", tz="UTC")).take(coded.indices)
+    return pa.array(seconds, _TIME).take(coded.indices)
 
 
-def _parse(
-    content: bytes, csv_range: CsvRange, csv_format: CsvFormat, wanted: Collection[str]
-) -> tuple[dict[str, pa.Array], np.ndarray]:
-    """Split records into columns.
-
-    Returns:
-        The wanted columns as strings, one row for each record (empty if the record has a fault or
-        the CSV has no such column); and the fault of each record, empty if it has none.
-    """
-    fault = np.full(csv_range.num_rows, "", dtype=object)
-    if csv_range.has_malformed:
-        records, _ = csv_records.find_records(content, delimiter=csv_format.settings.delimiter)
-        fault[records.malformed] = csv_records.name_faults(
-            content, records, delimiter=csv_format.settings.delimiter
-        )
-        content = _without(content, records, records.malformed)
-    skipped: list[int] = []
-    repaired = _to_utf8(content, csv_format.settings.encoding)
-    positions = map(csv_format.position, wanted)
-    numbers = {number for number in positions if number is not None}
-    table = _read_csv(repaired, csv_format, sorted(numbers), on_invalid=skipped.append)
-    regular = np.flatnonzero(fault == "")
-    assert table.num_rows + len(skipped) == len(regular), "CSV reader and record finder disagree"
-    fault[regular[np.array(skipped, np.int64)]] = WRONG_COLUMNS
-    columns = {}
-    for name in wanted:
-        number = csv_format.position(name)
-        column = (
-            pa.array([""]).take(pa.array(np.zeros(table.num_rows, np.int64)))
-            if number is None
-            else table[str(number)].combine_chunks()
-        )
-        if csv_format.settings.errors == "ignore" and repaired != content:
-            column = pc.replace_substring(column, "\ufffd", "")
-        columns[name] = _spread(column, fault == "")
-    return columns, fault
+def _read_times(column: pa.Array, time_format: str | None) -> pa.Array:
+    """Convert times that are written, or that have a type for dates and times."""
+    if pa.types.is_date(column.type):
+        return column.cast(pa.timestamp("s")).cast(_TIME)
+    if pa.types.is_timestamp(column.type):
+        return pc.floor_temporal(column, unit="second").cast(_TIME)
+    return read_times(pc.fill_null(column, ""), time_format)
 
 
-def _to_utf8(content: bytes, encoding: str) -> bytes:
-    """Convert bytes to UTF-8, invalid ones to U+FFFD; quotes, delimiters and line ends stay.
-
-    An invalid sequence never includes an ASCII byte. Dropping the bytes here would be wrong: the
-    next character could become the beginning of a field, or the line empty.
-    """
-    if content.isascii():
-        return content
-    return content.decode(encoding, errors="replace").encode()
+def null_if_empty(column: pa.Array) -> pa.Array:
+    """Replace empty strings by null."""
+    return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
 
 
-def _spread(column: pa.Array, filled: np.ndarray) -> pa.Array:
-    """Put the values of a column into the ``filled`` rows, and empty strings into the others."""
-    if filled.all():
-        return column
-    indices = np.full(len(filled), len(column))
-    indices[filled] = np.arange(len(column))
-    return pa.concat_arrays([column, pa.array([""])]).take(pa.array(indices))
-
-
-def _read_csv(
-    content: bytes,
-    csv_format: CsvFormat,
-    wanted: list[int],
-    *,
-    on_invalid: Callable[[int], None],
-) -> pa.Table:
-    """Read the wanted columns of well-formed records, as strings, each named by its number.
-
-    A record with a wrong number of columns is left out; ``on_invalid`` gets its 0-based number.
-    """
-    names = [str(number) for number in range(csv_format.num_columns)]
-    if not content:
-        return pa.table({str(number): pa.array([], pa.string()) for number in wanted})
-
-    def skip(row: pyarrow.csv.InvalidRow) -> str:
-        on_invalid(row.number - 1)
-        return "skip"
-
-    return pyarrow.csv.read_csv(
-        io.BytesIO(b"\n" + content),  # after a blank line a byte order mark is text
-        read_options=pyarrow.csv.ReadOptions(
-            column_names=names, use_threads=False, block_size=len(content) + 2
-        ),
-        parse_options=pyarrow.csv.ParseOptions(
-            delimiter=csv_format.settings.delimiter,
-            newlines_in_values=True,
-            invalid_row_handler=skip,
-        ),
-        convert_options=pyarrow.csv.ConvertOptions(
-            include_columns=[str(number) for number in wanted],
-            column_types={name: pa.string() for name in names},
-            strings_can_be_null=False,
-        ),
-    )
-
-
-def _read_labels(column: pa.Array, csv_format: CsvFormat) -> tuple[pa.Array, np.ndarray]:
+def _read_labels(
+    column: pa.Array, labels: Sequence[tuple[str, int | None]]
+) -> tuple[pa.Array, np.ndarray]:
     """Convert written labels to int8, null for none; also returns which are unknown."""
-    if csv_format.columns.label is None:
-        return pa.nulls(len(column), pa.int8()), np.zeros(len(column), bool)
-    coded = column.dictionary_encode()
-    written = pa.array([value for value, _ in csv_format.labels])
-    meaning = pa.array([label for _, label in csv_format.labels], pa.int8())
+    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    written = pa.array([value for value, _ in labels], pa.string())
+    meaning = pa.array([label for _, label in labels], pa.int8())
     found = pc.index_in(pc.utf8_trim_whitespace(coded.dictionary), value_set=written)
     found = found.take(coded.indices)
+    if coded.null_count:
+        of_empty = pc.index_in(pa.array([""]), value_set=written)[0]
+        found = pc.if_else(coded.is_null(), of_empty, found)
     return meaning.take(found), _to_numpy(found.is_null())
-
-
-def _null_if_empty(column: pa.Array) -> pa.Array:
-    return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
 
 
 def _to_numpy(flags: pa.Array) -> np.ndarray:
     return flags.to_numpy(zero_copy_only=False)
 
 
-def _without(content: bytes, records: csv_records.Records, left_out: np.ndarray) -> bytes:
-    """Remove records from a piece of CSV."""
-    spans = zip(records.starts[~left_out], records.stops[~left_out], strict=True)
-    return b"".join(content[start:stop] for start, stop in spans)
-
-
-def _rejected_table(
-    content: bytes,
-    csv_range: CsvRange,
-    csv_format: CsvFormat,
-    rows: np.ndarray,
-    reasons: np.ndarray,
-    keep_raw: bool,
-) -> pa.Table:
-    """Tabulate rejected records with their position, their bytes and the reason."""
-    if len(rows) == 0:
-        return schema.REJECTED.empty_table()
-    records, _ = csv_records.find_records(content, delimiter=csv_format.settings.delimiter)
-    starts, stops = records.starts[rows], records.stops[rows]
-    raw = [
-        content[start : min(stop, start + MAX_RAW_BYTES)].rstrip(b"\r\n") if keep_raw else b""
-        for start, stop in zip(starts, stops, strict=True)
-    ]
-    return pa.Table.from_arrays(
-        [
-            pa.array(csv_range.first_row + rows),
-            pa.array([csv_range.source] * len(rows), pa.string()),
-            pa.array(csv_range.start + starts),
-            pa.array(raw, pa.binary()),
-            pa.array(reasons.tolist(), pa.string()),
-        ],
-        schema=schema.REJECTED,
-    )
+def _one_array(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

@@ -6,7 +6,7 @@ and unpickles nothing, and a package that does not match its manifest is refused
 
 import json
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from sentiflow.data.schema import POSITIVE
 from sentiflow.errors import UserError
 from sentiflow.models import batching, networks, package_files
 from sentiflow.models.drift import Profile
+from sentiflow.models.scores import Scores
 from sentiflow.models.tokenizer import tokenize
 from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.storage import filesystem
@@ -29,45 +30,6 @@ from sentiflow.storage.uris import join
 
 _MAX_PROBLEM = 200
 """Characters of PyTorch's message about weights that do not fit."""
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The predictions for N texts."""
-
-    probability: np.ndarray
-    """Probability of positive, float32."""
-    num_tokens: np.ndarray
-    """Known words of each text, int32; a text with 0 gets the class prior."""
-    lengths: np.ndarray
-    """Tokens of each text, known or not, int64."""
-    num_unknown: np.ndarray
-    """Tokens out of the vocabulary, int32."""
-
-    @property
-    def prediction(self) -> np.ndarray:
-        """The more probable label, int8; at exactly one half it is positive."""
-        return (self.probability >= 0.5).astype(np.int8)
-
-    @property
-    def profile(self) -> Profile:
-        """Summarize the texts as the model sees them."""
-        return Profile.of(
-            lengths=self.lengths,
-            num_unknown=self.num_unknown,
-            probability=self.probability,
-            prediction=self.prediction,
-        )
-
-    def take(self, rows: np.ndarray) -> "Scores":
-        """Choose the predictions of some rows."""
-        return Scores(*(values[rows] for values in vars(self).values()))
-
-    @classmethod
-    def join(cls, scores: Sequence["Scores"]) -> "Scores":
-        """Concatenate the predictions for several lists of texts."""
-        columns = zip(*(vars(part).values() for part in scores), strict=True)
-        return cls(*map(np.concatenate, columns))
 
 
 @dataclass(frozen=True)

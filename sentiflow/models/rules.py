@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.sections import ColumnsSettings, FormatSettings, LabelsSettings
-from sentiflow.data import csv_format, csv_records, manifest, tweets
+from sentiflow.data import csv_format, csv_records, manifest, parts
 from sentiflow.data.csv_ranges import CsvRange
+from sentiflow.data.parts import CsvPart
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import Tokens, tokenize
 
@@ -109,9 +110,8 @@ def _find_records() -> list[object]:
 def _choose_words() -> list[object]:
     tokens = Tokens.from_lists(pa.array(_TOKENS))
     counts = tokens.count(np.ones(len(_TOKENS), bool))
-    words = vocabulary.fit(
-        [pa.table({"word": tokens.words, "count": counts})], min_count=2, max_size=7
-    )
+    table = pa.table({"word": tokens.words, "count": counts})
+    words = vocabulary.fit(table, min_count=2, max_size=7)
     some, all_words = words.encode(tokens, max_length=3), vocabulary.from_words(tokens.words)
     return [words.words.to_pylist(), some.token_ids.to_pylist(), all_words.words.to_pylist()]
 
@@ -121,11 +121,10 @@ def _read_rows() -> list[object]:
     content = _CSV[start:]
     records, _ = csv_records.find_records(content)
     probe = _Probe("probe.csv", start, len(_CSV), 0, len(records), True, content=content)
-    checked = tweets.read_range(probe, csv_format=found, keep=("user", "time"))
-    rows = checked.tweets.set_column(
-        checked.tweets.schema.get_field_index("time"),
-        "time",
-        pc.cast(checked.tweets["time"], pa.int64()),
-    )
-    rejected = checked.rejected.drop_columns("raw")
-    return [rows.to_pylist(), rejected.to_pylist()]
+    part = CsvPart(probe, found, {"fingerprint": "", "files": []})
+    keep = ("user", "time")
+    rows = parts.read(part, required=("label",), keep=keep)
+    accepted = parts.take_accepted(rows, keep=keep).drop_columns("split")
+    seconds = pc.cast(accepted["time"], pa.int64())
+    accepted = accepted.set_column(accepted.schema.get_field_index("time"), "time", seconds)
+    return [accepted.to_pylist(), parts.take_rejected(rows).drop_columns("raw").to_pylist()]

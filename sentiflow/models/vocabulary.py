@@ -1,6 +1,5 @@
 """Tokens -> ids; fitted or taken from word vectors, and saved with the model."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -122,20 +121,17 @@ def from_table(table: pa.Table) -> Vocabulary:
     return Vocabulary(table["word"].combine_chunks(), table["count"].combine_chunks(), vectors)
 
 
-def fit(counts: Iterable[pa.Table], *, min_count: int, max_size: int | None) -> Vocabulary:
+def fit(counts: pa.Table, *, min_count: int, max_size: int | None) -> Vocabulary:
     """Choose the words of a corpus: the most frequent first, ties in alphabetical order.
 
     Args:
-        counts: Tables of ``word`` and ``count``; each word is in one row of one table.
+        counts: ``word`` and ``count``; each word is in one row.
         min_count: The smallest count of a chosen word.
         max_size: The largest number of words.
     """
     special = pa.array([PAD, UNKNOWN])
-    frequent = [
-        table.filter(pc.greater_equal(table["count"], min_count)).select(["word", "count"])
-        for table in counts
-    ]
-    totals = pa.concat_tables(frequent)
+    frequent = pc.greater_equal(counts["count"], min_count)
+    totals = counts.filter(frequent).select(["word", "count"])
     totals = totals.filter(pc.invert(pc.is_in(totals["word"], value_set=special)))
     totals = totals.sort_by([("count", "descending"), ("word", "ascending")])[:max_size]
     words = pa.concat_arrays([special, totals["word"].combine_chunks()])

@@ -1,8 +1,7 @@
 """Hashes of texts -> texts that repeat, leak between splits or have contradicting labels.
 
-Texts are compared by their hashes, so that memory stays bounded for a corpus of any size: the
-hashes of each row are written into partitions, equal texts into the same one, and each partition is
-searched alone.
+Texts are compared by their hashes. A corpus whose hashes do not fit into one process is searched in
+groups, all rows of a text in the same group.
 
 Two normalized texts are equal if both of their 64-bit hashes are equal. Among 10^9 different texts
 the probability that any two are confused is below 2e-21: 10^18 / 2 pairs, each with 2^-128. Two
@@ -45,6 +44,9 @@ DROPPED = pa.schema(
 )
 """Rows to leave out, in the order of ``row_id``; ``reason`` is contradicting or repeated."""
 
+REASONS = ("contradicting", "repeated")
+"""Reasons of ``DROPPED``."""
+
 _PAIRS = [(earlier, later) for later in range(len(SPLITS)) for earlier in range(later)]
 _UNLABELLED = len(LABEL_NAMES)
 _AFTER_ALL_ROWS = 2**62
@@ -52,52 +54,29 @@ _AFTER_ALL_ROWS = 2**62
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Repeated texts of one partition, and its rows to leave out."""
+    """Repeated texts of some rows, and rows to leave out."""
 
     counts: DuplicateCounts
-    """Counts of the rows given; those of several partitions add up (:func:`add`)."""
+    """Counts of the rows given; those of several groups add up (:func:`add`)."""
     dropped: pa.Table
     """Has the columns of ``DROPPED``."""
 
 
-def make_keys(
-    row_id: pa.Array | pa.ChunkedArray, label: pa.Array | pa.ChunkedArray, text: pa.Array
-) -> pa.Table:
+def hash_texts(text: pa.Array) -> dict[str, np.ndarray]:
     """Compute the hashes by which rows are compared; each text is normalized and hashed once.
 
     Args:
-        row_id: The rows' numbers, int64.
-        label: Their labels, int8, null where there is none.
-        text: Their texts as written, without nulls.
+        text: N texts as written, without nulls.
 
     Returns:
-        The hashes of each row, in order, with the columns of ``KEYS`` except the last one,
-        ``split``, which may depend on ``normalized``.
+        The columns ``normalized``, ``check`` and ``exact`` of ``KEYS``, each N uint64.
     """
     normalized = np.asarray(normalize_text(text))
-    hashes = (
-        hash_strings(normalized, key=SPLIT_KEY),
-        hash_strings(normalized, key=CHECK_KEY),
-        hash_strings(text, key=SPLIT_KEY),
-    )
-    columns = [row_id, label, *(pa.array(found) for found in hashes)]
-    return pa.table(columns, schema=pa.schema(list(KEYS)[:-1]))
-
-
-def partition(hashes: np.ndarray, num_partitions: int) -> np.ndarray:
-    """Choose the partition of each text by its first hash.
-
-    Splits depend on the high bits of the hash, partitions on the remainder, so that each partition
-    has about the same share of every split.
-
-    Args:
-        hashes: Column ``normalized`` of ``KEYS``, uint64.
-        num_partitions: 1 or more.
-
-    Returns:
-        For each hash a number from 0 to ``num_partitions - 1``, int64.
-    """
-    return (hashes % np.uint64(num_partitions)).astype(np.int64)
+    return {
+        "normalized": hash_strings(normalized, key=SPLIT_KEY),
+        "check": hash_strings(normalized, key=CHECK_KEY),
+        "exact": hash_strings(text, key=SPLIT_KEY),
+    }
 
 
 def find(keys: pa.Table, *, mode: Mode) -> Duplicates:
@@ -138,7 +117,7 @@ def find(keys: pa.Table, *, mode: Mode) -> Duplicates:
 
 
 def add(one: Any, other: Any) -> Any:
-    """Add the counts of two partitions: whole numbers, or dictionaries of them.
+    """Add the counts of two groups: whole numbers, or dictionaries of them.
 
     Example:
         >>> add({"rows": {"train": 1, "test": 2}}, {"rows": {"train": 3, "test": 0}})

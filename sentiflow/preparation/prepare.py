@@ -1,16 +1,16 @@
 """CSV files -> checked, split, encoded Parquet and a vocabulary.
 
-Preparation has these steps, each a map over parts with one task a part (:mod:`prepared_parts` has
-the work of the tasks):
+A corpus is cut into parts, and each part passes these steps, in one task of Ray Data
+(:mod:`steps` and :mod:`part_files` have the functions):
 
-1. Cut the files into parts.
-2. Ingest each part: write its tweets and rejected rows, and its tokens as indexes into a list of
-   the part's own words.
-3. Find duplicates, and remove the rows that ``prepare.duplicates`` leaves out.
-4. Fit the vocabulary to the words of all parts.
-5. Encode each part: replace the indexes by ids of the vocabulary.
+1. Read and check its rows, hash the texts, assign each row to a split, tokenize, write.
+2. Once the words of all parts have been counted and the vocabulary is fitted: read the tokens,
+   encode, write.
 
-A finished task leaves a completion marker, so that a killed preparation resumes.
+Repeated texts are counted in between. ``duplicates: drop`` has to know them before, and a split by
+time has to know all times: then the parts are read once more, first of all.
+
+A finished part leaves a completion marker, so that a killed preparation resumes.
 """
 
 from __future__ import annotations
@@ -19,34 +19,27 @@ import concurrent.futures
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow.fs import FileType
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, PrepareSettings
-from sentiflow.data import corpus, input_files, manifest
+from sentiflow.data import corpus, input_files, manifest, schema, table_files, table_plans
 from sentiflow.data.archives import SENTIMENT140
 from sentiflow.data.manifest_types import (
     Counts,
-    DuplicateCounts,
     Input,
     Manifest,
-    VocabularyReport,
-    WordCount,
 )
 from sentiflow.data.output_status import WORK, OutputSpec
 from sentiflow.data.outputs import Output
 from sentiflow.errors import StorageError, UserError
-from sentiflow.models import vocabulary
-from sentiflow.preparation import duplicates, prepared_parts, results, rules, splits
-from sentiflow.preparation.prepared_parts import VOCABULARY, Job
+from sentiflow.preparation import fitting, results, rules
+from sentiflow.preparation.flow import Flow
+from sentiflow.preparation.part_files import VOCABULARY, Job
 from sentiflow.progress import say
 from sentiflow.storage import compression, filesystem
 from sentiflow.storage.uris import as_typed, join, names_vectors
@@ -58,12 +51,6 @@ log = logging.getLogger(__name__)
 STAGE = "prepare"
 OWNS = ("tweets", "encoded", "rejected", VOCABULARY, WORK)
 
-_FEW_VECTORS = 0.5
-"""A warning says so if a smaller share of the words has a vector."""
-
-_NUM_WORDS = 20
-"""Words listed in the out-of-vocabulary report."""
-
 
 def describe_output(config: Config) -> OutputSpec:
     """Describe the output of preparation; a CSV is read only if it has changed since last time.
@@ -73,8 +60,6 @@ def describe_output(config: Config) -> OutputSpec:
     """
     settings = config.prepare
     uris = _expand(settings)
-    if not any(info.size for info in filesystem.map_files(filesystem.file_info, uris)):
-        raise UserError(f"{uris[0]} holds no record", hint="the file is empty: name another CSV")
     relevant = settings.model_dump(
         exclude={
             "csv": True,
@@ -93,6 +78,8 @@ def describe_output(config: Config) -> OutputSpec:
     inputs = record["inputs"] if record else {}
     known = inputs.get("csv")
     found = input_files.describe(uris, known=known) if known else input_files.as_found(uris)
+    if not any(item["bytes"] for item in found["files"]):
+        raise UserError(f"{uris[0]} holds no record", hint="the file is empty: name another CSV")
     vectors = _describe_vectors(settings, known=inputs.get("vectors"))
     return OutputSpec(STAGE, settings.output_uri, relevant, {"csv": found} | vectors, owns=OWNS)
 
@@ -115,7 +102,6 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         output,
         num_workers=config.prepare.num_workers,
         max_wait_minutes=config.cluster.max_wait_minutes,
-        uses_ray_data=True,
     )
     try:
         return _prepare(config, output, maps, resources, recorder, began)
@@ -134,7 +120,15 @@ def _expand(settings: PrepareSettings) -> list[str]:
         if uri.endswith(f"/{corpus_file}") and not filesystem.exists(uri):
             hint = "get it by sentiflow download sentiment140, or a similar one by sentiflow sample"
             raise UserError(f"no such file: {uri}", hint=hint)
-    return filesystem.expand(list(settings.csv))
+    uris = filesystem.expand(list(settings.csv))
+    corpus.are_tables(uris, setting="prepare.csv")
+    for name in settings.keep_columns:
+        if name.lower() in (*schema.TWEETS.names, "split"):
+            raise UserError(
+                f"prepare.keep_columns: tweets have their own column {name.lower()}",
+                hint="leave it out, or rename it in the files",
+            )
+    return uris
 
 
 def _prepare(
@@ -158,20 +152,20 @@ def _prepare(
         vectors = loading.result()
     if "vectors" in output.spec.inputs:
         input_files.check_unchanged(output.spec.inputs["vectors"])
-    job = _make_job(settings, output, source, maps)
-    parts = [results.IngestedPart(**item) for item in _map_parts(prepared_parts.ingest, job, maps)]
+    key = manifest.identify(STAGE, output.spec.settings, output.spec.inputs | {"csv": source.files})
+    flow = Flow(Job(settings, output.uri, key), source.parts, maps)
+    parts = flow.ingest()
     results.check_rejected(parts, max_rejected_fraction=settings.max_rejected_fraction)
-    repeats, parts = _handle_duplicates(parts, job, maps)
     results.check_classes(parts)
-    words, report = _fit(job, vectors, maps)
+    words, report = fitting.fit(flow.count_words(), vectors, settings)
     vocabulary_file = filesystem.write_part(output.uri, VOCABULARY, words.to_table())
-    encoded = [results.EncodedPart(**item) for item in _map_parts(prepared_parts.encode, job, maps)]
+    encoded = flow.encode()
     report["tokens"] = results.sum_tokens(encoded)
     counts = results.count(parts, encoded, num_rows=source.num_rows, vocabulary_size=len(words))
     files = [item for part in parts for item in part.files]
     files += [item for part in encoded for item in part.files]
     usage = {
-        "bytes_read": sum(part.csv_range.stop - part.csv_range.start for part in job.parts),
+        "bytes_read": sum(part.num_bytes for part in source.parts),
         "bytes_written": sum(item["bytes"] for item in files),
         "peak_memory_bytes": max(
             *(part.peak_memory_bytes for part in parts),
@@ -188,7 +182,7 @@ def _prepare(
         files=files + vocabulary_file,
         seconds=seconds,
         run=recorder.describe(),
-        duplicates=repeats,
+        duplicates=flow.repeats,
         vocabulary=report,
     )
 
@@ -218,140 +212,57 @@ def _name_vectors(settings: PrepareSettings) -> tuple[str, dict[str, Any]]:
 
 def _cut(config: Config, output: Output, maps: MapStages) -> corpus.Corpus:
     """Cut the files into parts, and check that they have the required columns."""
-    found = output.spec.inputs["csv"]
-    uris = [item["uri"] for item in found["files"]]
-    for uri in filter(compression.is_compressed, uris):
-        say(STAGE, f"{as_typed(uri)} is compressed: one task unpacks it")
-    source = corpus.open_csv(
-        uris,
+    found, settings = output.spec.inputs["csv"], config.prepare
+    files = found["files"]
+    map_files = functools.partial(maps.map, "read_files", key=input_files.identify_state(found))
+    if corpus.are_tables([item["uri"] for item in files], setting="prepare.csv"):
+        tables = table_plans.plan_preparation(
+            files, settings=config.format, keep_columns=settings.keep_columns
+        )
+        _check_columns(tables, settings)
+        source = corpus.open_tables(
+            tables, rows_per_part=settings.rows_per_file, map_files=map_files
+        )
+        if not source.num_rows:
+            raise UserError(f"{files[0]['uri']} holds no record", hint="it has no row")
+        return source
+    for item in files:
+        if compression.is_compressed(item["uri"]):
+            say(STAGE, f"{as_typed(item['uri'])} is compressed: one task unpacks it")
+    plan = corpus.plan_csv(
+        files,
         settings=config.format,
-        rows_per_part=config.prepare.rows_per_file,
+        rows_per_part=settings.rows_per_file,
         unpack_to=join(output.uri, WORK),
-        map_parts=corpus.map_here
-        if corpus.is_small(uris)
-        else maps.make_map("cut", key=input_files.identify_state(found)),
     )
+    _check_columns(plan, settings)
+    source = corpus.cut_csv(plan, map_files=map_files)
     for note in source.notes:
         say(STAGE, note)
-    kind = config.prepare.split.kind
-    wanted = {"label", *config.prepare.keep_columns, *({kind} & {"user", "time"})}
-    for name in sorted(wanted):
-        if any(part.csv_format.position(name) is None for part in source.csv_parts):
-            raise UserError(
-                f"format.columns does not name the column {name}, which preparation needs",
-                hint=f"add format.columns.{name}"
-                if name in ("label", kind)
-                else f"add format.columns.{name}, or remove {name} from prepare.keep_columns",
-            )
     return source
 
 
-def _make_job(
-    settings: PrepareSettings, output: Output, source: corpus.Corpus, maps: MapStages
-) -> Job:
-    """Collect the arguments of the tasks; for a split by time, all times are counted first."""
-    inputs = output.spec.inputs | {"csv": source.files}
-    key = manifest.identify(STAGE, output.spec.settings, inputs)
-    job = Job(settings, output.uri, key, source.files, source.csv_parts)
-    if settings.split.kind != "time":
-        return job
-    _map_parts(prepared_parts.count_times, job, maps)
-    tables = [filesystem.read_parquet(uri) for uri in job.work_files("times")]
-    times = pa.concat_tables(tables).group_by("second").aggregate([("count", "sum")])
-    bounds = splits.time_bounds(
-        times["second"].to_numpy(),
-        times["count_sum"].to_numpy(),
-        validation_fraction=settings.split.validation_fraction,
-        test_fraction=settings.split.test_fraction,
-    )
-    return replace(job, time_bounds=bounds)
+def _check_columns(plan: corpus.CsvPlan | table_files.TablePlan, settings: PrepareSettings) -> None:
+    """Check that all files have the columns that preparation needs.
 
-
-def _map_parts(work: Callable[..., Any], job: Job, maps: MapStages) -> list[Any]:
-    """Do the work on every part; the name of the function is that of the map stage."""
-    ranges = [part.csv_range for part in job.parts]
-    sizes = [(item.num_rows, item.stop - item.start) for item in ranges]
-    keys = [job.key] * len(sizes)
-    return maps.run(work.__name__, functools.partial(work, job=job), sizes, unit="rows", keys=keys)
-
-
-def _map_partitions(work: Callable[..., Any], job: Job, maps: MapStages) -> list[Any]:
-    """Do the work on every partition of the words or hashes."""
-    name = work.__name__
-    sizes, keys = [(1, 0)] * job.num_partitions, [job.key] * job.num_partitions
-    work = functools.partial(work, job=job)
-    return maps.run(name, work, sizes, unit="partitions", keys=keys)
-
-
-def _handle_duplicates(
-    parts: list[results.IngestedPart], job: Job, maps: MapStages
-) -> tuple[DuplicateCounts, list[results.IngestedPart]]:
-    """Count repeated texts, and drop the rows that the settings name; return the new parts."""
-    counts = _map_partitions(prepared_parts.count_duplicates, job, maps)
-    report = functools.reduce(duplicates.add, counts)
-    if not job.filters:
-        return report, parts
-    filtered = [results.FilteredPart(**item) for item in _map_parts(prepared_parts.drop, job, maps)]
-    return report, [_replace_tweets(old, new) for old, new in zip(parts, filtered, strict=True)]
-
-
-def _replace_tweets(
-    part: results.IngestedPart, filtered: results.FilteredPart
-) -> results.IngestedPart:
-    others = [item for item in part.files if not item["path"].startswith("tweets/")]
-    files = others + filtered.files
-    return replace(part, dropped=filtered.dropped, labels=filtered.labels, files=files)
-
-
-def _fit(
-    job: Job, vectors: word_vectors.WordVectors, maps: MapStages
-) -> tuple[vocabulary.Vocabulary, VocabularyReport]:
-    """Choose the words and the vector of each; also report which frequent words are unknown."""
-    _map_partitions(prepared_parts.count_words, job, maps)
-    wanted = job.settings.vocabulary
-    if wanted.kind == "pretrained":
-        words = vocabulary.from_words(vectors.words)
-    else:
-        words = vocabulary.fit(
-            _word_counts(job), min_count=wanted.min_count, max_size=wanted.max_size
+    Raises:
+        UserError: They do not.
+    """
+    kind = settings.split.kind
+    for name in sorted({"label", *settings.keep_columns, *({kind} & {"user", "time"})}):
+        if plan.has_column(name):
+            continue
+        if name not in ("label", "user", "time"):
+            raise UserError(
+                f"prepare.keep_columns: not all files have a column {name}",
+                hint=f"columns of all files are {', '.join(plan.columns or ())}",
+            )
+        raise UserError(
+            f"format.columns does not name the column {name}, which preparation needs",
+            hint=f"add format.columns.{name}"
+            if name in ("label", kind)
+            else f"add format.columns.{name}, or remove {name} from prepare.keep_columns",
         )
-    rows = vectors.find(words.words)
-    matrix = np.where((rows >= 0)[:, None], vectors.vectors[rows], np.nan).astype(np.float32)
-    report: VocabularyReport = {
-        "words": len(words),
-        "words_with_vector": int((rows >= 0).sum()),
-        "frequent_unknown": _list_frequent(job, words.knows),
-        "frequent_without_vector": _list_frequent(job, lambda found: vectors.find(found) >= 0),
-        "tokens": {},
-    }
-    _warn_of_few_vectors(report["words_with_vector"], len(words) - words.num_special, job.settings)
-    return replace(words, vectors=matrix), report
-
-
-def _warn_of_few_vectors(num_known: int, num_words: int, settings: PrepareSettings) -> None:
-    """Warn if most words would start from a random vector."""
-    if num_known < _FEW_VECTORS * num_words:
-        source = as_typed(settings.vocabulary.vectors)
-        log.warning("%s", f"only {num_known:,} of {num_words:,} words have a vector in {source}")
-
-
-def _word_counts(job: Job) -> Iterator[pa.Table]:
-    """Read the counts of all words, a partition at a time."""
-    for partition in range(job.num_partitions):
-        yield filesystem.read_parquet(job.work_file("counts", partition))
-
-
-def _list_frequent(job: Job, is_known: Callable[[pa.Array], np.ndarray]) -> list[WordCount]:
-    """List the most frequent words of all splits for which ``is_known`` is false."""
-    found: list[WordCount] = []
-    for counts in _word_counts(job):
-        total = pc.add(counts["count"], counts["held_out"])
-        table = pa.table({"word": counts["word"], "count": total}).combine_chunks()
-        table = table.filter(pc.greater(table["count"], 0)).combine_chunks()
-        table = table.filter(pa.array(~is_known(table["word"].combine_chunks())))
-        order = [("count", "descending"), ("word", "ascending")]
-        found += table.sort_by(order)[:_NUM_WORDS].to_pylist()
-    return sorted(found, key=lambda item: (-item["count"], item["word"]))[:_NUM_WORDS]
 
 
 def _report(counts: Counts, usage: Mapping[str, float], seconds: float, recorder: Recorder) -> None:

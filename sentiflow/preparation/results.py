@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sentiflow.data.manifest_types import Counts, FileEntry, SplitTokens
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
@@ -22,8 +22,8 @@ class IngestedPart:
 
     peak_memory_bytes: int
     """Most memory that the process of the task has taken so far."""
-    left_out: int
-    """Rows that ``prepare.every_nth`` left out."""
+    left_out: dict[str, int]
+    """Rows that the settings leave out, by reason: ``steps.LEFT_OUT``."""
     reasons: dict[str, int]
     """Rejected rows by reason."""
     examples: list[str]
@@ -31,20 +31,6 @@ class IngestedPart:
     labels: LabelCounts
     """Accepted rows."""
     files: list[FileEntry]
-    dropped: dict[str, int] = field(default_factory=dict)
-    """Rows that ``prepare.duplicates`` left out, by reason."""
-
-
-@dataclass(frozen=True)
-class FilteredPart:
-    """A part without the rows that ``prepare.duplicates`` leaves out."""
-
-    dropped: dict[str, int]
-    """Rows left out, by reason."""
-    labels: LabelCounts
-    """Remaining rows."""
-    files: list[FileEntry]
-    """The tweets, written again."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +111,7 @@ def count(
     """
     accepted = _count_accepted(parts)
     reasons = _sum_counters(part.reasons for part in parts)
-    left_out = _sum_counters({"every_nth": part.left_out} | part.dropped for part in parts)
+    left_out = _sum_counters(part.left_out for part in parts)
     found = accepted + reasons.total() + left_out.total()
     if num_rows != found:
         raise JobError(

@@ -44,10 +44,13 @@ def _assign() -> list[object]:
 def _find_duplicates() -> list[object]:
     texts = ["a", "A ", "a", "b", "b", "c", "c", "C", "d"]
     labels = [0, 0, None, 0, 1, None, 1, 1, 2]
-    keys = duplicates.make_keys(
-        pa.array(range(len(texts))), pa.array(labels, pa.int8()), pa.array(texts)
+    keys = pa.table(
+        {
+            "row_id": range(len(texts)),
+            "label": pa.array(labels, pa.int8()),
+            **duplicates.hash_texts(pa.array(texts)),
+            "split": pa.array(np.arange(len(texts)) % 3, pa.int8()),
+        }
     )
-    split = pa.array(np.arange(len(texts)) % 3, pa.int8())
-    keys = keys.append_column(duplicates.KEYS.field("split"), split)
     found = [duplicates.find(keys, mode=mode) for mode in ("drop_contradicting", "drop")]
     return [[item.counts, item.dropped.to_pylist()] for item in found]

@@ -16,8 +16,6 @@ from sentiflow.models.drift import Profile
 class Job:
     """Arguments of every task of one scoring."""
 
-    source: Corpus
-    """The corpus, or the new files of an extended one."""
     settings: ScoreSettings
     precision: str
     """``fp32`` or ``bf16``."""

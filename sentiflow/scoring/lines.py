@@ -17,7 +17,8 @@ import torch
 from sentiflow.cluster import memory
 from sentiflow.data.schema import LABEL_NAMES
 from sentiflow.errors import JobError
-from sentiflow.models.package import ModelPackage, Scores
+from sentiflow.models.package import ModelPackage
+from sentiflow.models.scores import Scores
 
 BLOCK_BYTES = 1 << 20
 """Approximate size of a block of lines."""

@@ -1,12 +1,11 @@
 """Corpus + model package -> predictions Parquet.
 
-Each part of the corpus is the work of one task (:mod:`scored_parts`). A finished part leaves a
-completion marker that names the model, the settings and the rows. So a killed scoring resumes with
-the parts that have no marker; and if files were added to the corpus, only these are scored.
-
-The parts are plain tasks of Ray: no data pass between them, and starting one takes 4 ms, where Ray
-Data takes 40. Ray Data's own checkpoints would not do: they know neither model nor settings, so
-that a rerun could keep predictions of another model.
+Each part of the corpus is read, scored and written by one task of Ray Data, or scored by an actor
+on a GPU (:mod:`part_files` and :mod:`scorer` have the steps). A finished part leaves a completion
+marker that names the model, the settings and the rows. So a killed scoring resumes with the parts
+that have no marker; and if files were added to the corpus, only these are scored. Ray Data's own
+checkpoints would not do: they know neither model nor settings, so that a rerun could keep
+predictions of another model.
 """
 
 import functools
@@ -15,6 +14,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import pyarrow as pa
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
@@ -29,7 +30,7 @@ from sentiflow.models import drift, rules
 from sentiflow.models.drift import Profile
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.progress import say
-from sentiflow.scoring import scored_corpus
+from sentiflow.scoring import part_files, scored_corpus
 from sentiflow.scoring.job import (
     Job,
     PreviousRun,
@@ -125,12 +126,15 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         say(STAGE, advice)
     num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
     job = _make_job(config, output, source, previous, model_uri, precision, on_gpu=num_gpus > 0)
+    run_key = _key_of(output, precision)
     results = maps.run(
         STAGE,
-        functools.partial(score_part, job=job),
-        [(part.num_rows, 0) for part in source.parts],
-        unit="rows",
-        keys=scored_corpus.name_parts(source, _key_of(output, precision)),
+        source.parts,
+        functools.partial(part_files.read_texts, job=job),
+        functools.partial(score_texts, job=job),
+        write=functools.partial(part_files.write_predictions, job=job),
+        sizes=[(part.num_rows, 0) for part in source.parts],
+        keys=[scored_corpus.name_part(part, run_key) for part in source.parts],
         num_gpus=num_gpus,
     )
     parts = [ScoredPart.from_json(result) for result in results]
@@ -170,7 +174,7 @@ def _open(
             plan,
             rows_per_part=config.score.rows_per_file,
             first_row=previous.counts.rows_read,
-            make_map=maps.make_map,
+            maps=maps,
         )
         model_uri = model_sources.download(
             model,
@@ -202,7 +206,6 @@ def _make_job(
     """Collect the arguments of the tasks."""
     num_rows = previous.counts.rows_read + source.num_rows
     return Job(
-        source=source,
         settings=config.score,
         precision=precision,
         on_gpu=on_gpu,
@@ -281,11 +284,11 @@ def _read_reference(spec: OutputSpec) -> Profile | None:
         return None
 
 
-def score_part(part: int, *, job: Job) -> dict[str, Any]:
-    """Score a part, as the work of a task; torch is imported here, on the worker."""
-    from sentiflow.scoring import scored_parts
+def score_texts(table: pa.Table, *, job: Job) -> pa.Table:
+    """Score the texts of a table, see ``scorer.score``; torch is imported here, on the worker."""
+    from sentiflow.scoring import scorer
 
-    return asdict(scored_parts.score(part, job))
+    return scorer.score(table, job=job)
 
 
 def _count(source: Corpus, previous: PreviousRun, parts: Sequence[ScoredPart]) -> ScoreCounts:

@@ -1,11 +1,11 @@
 """Score settings -> their corpus: described, then planned, then cut into parts."""
 
-from collections.abc import Callable
+import functools
 
+from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.sections import ScoreSettings
-from sentiflow.data import corpus, input_files, manifest, table_files
+from sentiflow.data import corpus, input_files, manifest, table_files, table_plans
 from sentiflow.data.manifest_types import Input
-from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 
 PREPARED = "prepared"
@@ -51,20 +51,13 @@ def plan(settings: ScoreSettings, described: Input, *, num_previous: int, unpack
             setting="score.prepared_uri",
             keep_columns=settings.keep_columns,
         )
-    uris = [item["uri"] for item in described["files"]]
-    old, new = uris[:num_previous], uris[num_previous:]
-    are_parquet = {uri.lower().endswith(".parquet") for uri in uris}
-    if len(are_parquet) > 1:
-        raise UserError(
-            f"score.corpus: {', '.join(settings.corpus)} mixes CSV and Parquet",
-            hint="score CSV files and .parquet files into different directories",
-        )
-    if are_parquet == {True}:
-        return table_files.plan(
+    old, new = described["files"][:num_previous], described["files"][num_previous:]
+    if corpus.are_tables([item["uri"] for item in described["files"]], setting="score.corpus"):
+        return table_plans.plan_scoring(
             new,
             text_column=settings.text_column,
             keep_columns=settings.keep_columns,
-            earlier=old,
+            earlier=[item["uri"] for item in old],
         )
     assert settings.format is not None, "settings are resolved"
     return corpus.plan_csv(
@@ -80,7 +73,7 @@ def cut(
     *,
     rows_per_part: int,
     first_row: int,
-    make_map: Callable[..., corpus.MapParts],
+    maps: MapStages,
 ) -> corpus.Corpus:
     """Cut a planned corpus into parts.
 
@@ -88,40 +81,24 @@ def cut(
         plan: By :func:`plan`.
         rows_per_part: Rows of a part.
         first_row: Number of the first row.
-        make_map: Makes a function that maps work over pieces, given the name of the map stage and
-            a key. A small corpus is cut in this process.
+        maps: Reads the files, unless they are small.
 
     Raises:
         UserError: A file is empty or damaged.
     """
     if isinstance(plan, corpus.Corpus):
         return plan
-    uris = [file.uri for file in plan.files] if isinstance(plan, corpus.CsvPlan) else plan.uris
-    key = input_files.identify_state(input_files.as_found(uris))
-    here = corpus.is_small(uris)
+    state = input_files.identify_state(input_files.join(plan.files))
+    map_files = functools.partial(maps.map, "read_files", key=state)
     if isinstance(plan, corpus.CsvPlan):
-        mapped = corpus.map_here if here else make_map("cut", key=key)
-        return corpus.cut_csv(plan, map_parts=mapped, first_row=first_row)
+        return corpus.cut_csv(plan, map_files=map_files, first_row=first_row)
     return corpus.open_tables(
-        plan,
-        rows_per_part=rows_per_part,
-        map_parts=corpus.map_here if here else make_map("hash", key=key),
-        first_row=first_row,
+        plan, rows_per_part=rows_per_part, map_files=map_files, first_row=first_row
     )
 
 
-def name_parts(source: corpus.Corpus, run_key: str) -> list[str]:
-    """Identify each part by the run, its rows and the content of its files."""
-    files = source.files.get("files", [])
-    contents = {item["uri"]: item["tree_sha256"] for item in files}
-    return [
-        manifest.fingerprint(
-            [
-                run_key,
-                str(part),
-                str(source.table_format),
-                [contents.get(uri, source.files["fingerprint"]) for uri in part.sources],
-            ]
-        )
-        for part in source.parts
-    ]
+def name_part(part: corpus.Part, run_key: str) -> str:
+    """Identify a part by the run, its rows and the content of its files."""
+    files = part.inputs.get("files", [])
+    contents = [manifest.identify_file(item) for item in files] or part.inputs["fingerprint"]
+    return manifest.fingerprint([run_key, str(part), contents])

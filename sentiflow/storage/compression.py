@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
 import gzip
+import itertools
 import lzma
 import zipfile
 import zlib
@@ -21,6 +24,7 @@ SUFFIXES = (".gz", ".zst", ".zip")
 REFUSED = (".bz2", ".xz", ".lz4", ".br", ".7z", ".rar", ".tar", ".tgz", ".tar.gz", ".tar.zst")
 
 _READ_BYTES = 1 << 22
+_BLOCKS_AT_ONCE = 4
 _MAX_RATIO = 200
 """A file that unpacks to more times its size is refused; texts are packed to a third or a tenth."""
 _SAFE_BYTES = 1 << 30
@@ -45,17 +49,17 @@ def is_compressed(uri: str) -> bool:
 class Content:
     """The bytes of a file, read forward; keeps those that were not released."""
 
-    def __init__(self, uri: str, stream: Any, start: int, *, packed_size: int = 0) -> None:
-        """Describe a stream whose next byte has the position ``start`` in the file.
+    def __init__(self, uri: str, stream: Any, *, packed_size: int = 0) -> None:
+        """Describe a stream.
 
         Args:
             uri: The file.
             stream: Its content.
-            start: Position of the next byte.
             packed_size: Size of the compressed file; 0 for a plain one.
         """
         self.uri, self.stream, self.packed_size = uri, stream, packed_size
-        self.start, self.held, self.is_complete = start, bytearray(), False
+        self.start, self.held, self.is_complete = 0, bytearray(), False
+        self.num_read = 0
 
     def read_at(self, start: int, size: int) -> bytes:
         """Read up to ``size`` bytes from ``start``; fewer only at the end of the file."""
@@ -74,16 +78,42 @@ class Content:
         del self.held[:gone]
         self.start += gone
 
+    def read_block(self, number: int, size: int) -> bytes:
+        """Read a block of ``size`` bytes, which is not kept; fewer bytes at the end of the file.
+
+        The blocks of a plain file can be read at the same time, those of a compressed one only in
+        order.
+        """
+        if not self.packed_size:
+            with self._named_errors():
+                left = self.stream.size() - number * size  # an object store refuses to read more
+                return bytes(self.stream.read_at(size, number * size)) if left > 0 else b""
+        block = self._read(size)
+        while len(block) < size and not self.is_complete:
+            block += self._read(size - len(block))
+        return block
+
     def _fill(self, stop: int) -> None:
         """Read until the byte before ``stop`` is in memory, or the file ends."""
         while not self.is_complete and self.start + len(self.held) < stop:
-            try:
-                block = self.stream.read(_READ_BYTES)
-            except _DAMAGED as error:
-                raise _damage(self.uri, error) from error
-            self.held += block
-            self.is_complete = not block
-            self._check_size(self.start + len(self.held))
+            self.held += self._read(_READ_BYTES)
+
+    def _read(self, size: int) -> bytes:
+        """Read some of the next bytes of the stream; none at its end."""
+        with self._named_errors():
+            block: bytes = self.stream.read(size)
+        self.is_complete = not block
+        self.num_read += len(block)
+        self._check_size(self.num_read)
+        return block
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Name the file in errors."""
+        try:
+            yield
+        except _DAMAGED as error:
+            raise _damage(self.uri, error) from error
 
     def _check_size(self, size: int) -> None:
         if self.packed_size and size > max(_SAFE_BYTES, _MAX_RATIO * self.packed_size):
@@ -94,12 +124,11 @@ class Content:
 
 
 @contextmanager
-def open_content(uri: str, *, start: int = 0) -> Iterator[Content]:
+def open_content(uri: str) -> Iterator[Content]:
     """Open a file, plain or compressed (by its name), for reading.
 
     Args:
         uri: The file, or a member of an archive.
-        start: Position from which a plain file is read.
 
     Raises:
         UserError: Its compression is not supported, it is damaged, or it lacks the member.
@@ -113,15 +142,32 @@ def open_content(uri: str, *, start: int = 0) -> Iterator[Content]:
     file_system, path = filesystem.locate(archive)
     with file_system.open_input_file(path) as file:
         if not is_compressed(uri):
-            file.seek(start)
-            yield Content(uri, file, start)
+            yield Content(uri, file)
             return
         try:
             stream = _open_stream(uri, file, member)
         except _DAMAGED as error:
             raise _damage(uri, error) from error
         with stream:
-            yield Content(uri, stream, 0, packed_size=file.size())
+            yield Content(uri, stream, packed_size=file.size())
+
+
+def read_blocks(uri: str, size: int) -> Iterator[bytes]:
+    """Read the content of a file in blocks of ``size`` bytes, the last one shorter.
+
+    Blocks are read ahead: of a plain file several at a time, because an object store is slow to
+    answer; a compressed file is unpacked by one thread.
+    """
+    at_once = 1 if is_compressed(uri) else _BLOCKS_AT_ONCE
+    with open_content(uri) as content, concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        coming: collections.deque[concurrent.futures.Future[bytes]] = collections.deque()
+        for number in itertools.count():
+            coming.append(pool.submit(content.read_block, number, size))
+            if number < at_once:
+                continue
+            if not (block := coming.popleft().result()):
+                return
+            yield block
 
 
 def _open_stream(uri: str, file: pa.NativeFile, member: str) -> Any:

@@ -5,6 +5,7 @@ import contextlib
 import contextvars
 import fnmatch
 import glob
+import itertools
 import os
 import posixpath
 import re
@@ -294,10 +295,12 @@ def expand(patterns: list[str]) -> list[str]:
     Raises:
         UserError: A pattern matches nothing, a name is not a file, or a file is named twice.
     """
-    uris = []
-    for pattern in patterns:
+
+    def expand_one(pattern: str) -> list[str]:
         archives, member = split_member(pattern)
-        uris += [join_member(uri, member) for uri in _expand_one(archives)]
+        return [join_member(uri, member) for uri in _expand_one(archives)]
+
+    uris = list(itertools.chain.from_iterable(map_files(expand_one, patterns)))
     _check_distinct(uris)
     return uris
 

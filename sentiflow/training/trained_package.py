@@ -13,8 +13,9 @@ from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.schema import NEGATIVE, POSITIVE
 from sentiflow.metrics import confidence
 from sentiflow.models.networks import Network
-from sentiflow.models.package import ModelPackage, Scores
+from sentiflow.models.package import ModelPackage
 from sentiflow.models.package_files import PackageSettings
+from sentiflow.models.scores import Scores
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.storage import filesystem

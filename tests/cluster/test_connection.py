@@ -9,12 +9,10 @@ import sys
 import threading
 import time
 import types
-import uuid
-from collections import Counter
 
 import pytest
 
-from sentiflow.cluster import connection, map_stages
+from sentiflow.cluster import connection
 from sentiflow.errors import JobError, UserError
 
 
@@ -222,26 +220,6 @@ def test_a_worker_that_was_warmed_has_the_modules(resources):
     deadline = time.monotonic() + 60
     while not any(real.get([has_loaded.remote() for _ in range(resources.num_cpus)])):
         assert time.monotonic() < deadline
-
-
-@pytest.mark.ray
-def test_a_worker_unpacks_the_work_once_whatever_the_number_of_parts(resources, tmp_path):
-    class Work:  # here, as workers do not find the modules of the tests
-        def __init__(self, folder):
-            self.folder = folder
-
-        def __setstate__(self, state):
-            self.folder = state["folder"]
-            (self.folder / uuid.uuid4().hex).write_text(str(os.getpid()))
-
-        def __call__(self, part):
-            return {"part": part, "process": os.getpid()}
-
-    done = [result for _, result in map_stages.map_parts(Work(tmp_path), range(24))]
-    assert sorted(item["part"] for item in done) == list(range(24))
-    unpacked = Counter(file.read_text() for file in tmp_path.iterdir())
-    assert {str(item["process"]) for item in done} <= unpacked.keys()
-    assert max(unpacked.values()) == 1
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import threading
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,15 +19,15 @@ from sentiflow.storage import filesystem
 SIZES = [(10, 100)] * 4
 
 
-def run_here(work, parts, **options):
+def run_here(parts, read, steps, write, **options):
     """Stand for Ray: results travel as JSON."""
-    for part in parts:
-        yield part, json.loads(json.dumps(work(part)))
+    for label, part in parts.items():
+        yield label.number, json.loads(json.dumps(write(read(part), label)))
 
 
 @pytest.fixture(autouse=True)
 def without_ray(monkeypatch):
-    monkeypatch.setattr(map_stages, "map_parts", run_here)
+    monkeypatch.setattr(map_stages.dataset, "process", run_here)
 
 
 def make_stages(root, *, resumes, num_workers="auto", max_wait_minutes=10):
@@ -38,7 +39,20 @@ def make_stages(root, *, resumes, num_workers="auto", max_wait_minutes=10):
 
 def run(root, work, *, resumes, keys=None):
     stages = make_stages(root, resumes=resumes)
-    return stages.run("score", work, SIZES, unit="rows", keys=keys), stages.fresh
+    return run_stage(stages, work, keys=keys), stages.fresh
+
+
+def run_stage(stages, work, keys=None):
+    def read(part):
+        return pa.table({"part": [part]})
+
+    def write(table, part):
+        assert table["part"].to_pylist() == [10 * part]
+        return work(part)
+
+    parts = [10 * part for part in range(4)]
+    keys = keys or [""] * 4
+    return stages.run("score", parts, read, write=write, sizes=SIZES, keys=keys)
 
 
 def fail_at_2(part):
@@ -147,12 +161,7 @@ def test_a_task_left_by_a_killed_job_writes_nothing(tmp_path):
         output.begin()
         stages = MapStages(output, num_workers="auto", max_wait_minutes=10)
     with pytest.raises(JobError, match="another job has taken the directory over"):
-        stages.run(
-            "score",
-            lambda part: filesystem.write_bytes(f"{tmp_path}/tables/{part}", b"late"),
-            SIZES,
-            unit="rows",
-        )
+        run_stage(stages, lambda part: filesystem.write_bytes(f"{tmp_path}/tables/{part}", b"late"))
     assert filesystem.listing(str(tmp_path)) == ["started.json"]
 
 

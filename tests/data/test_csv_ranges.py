@@ -1,9 +1,8 @@
-"""The records and their numbers do not depend on how a file is divided among tasks."""
+"""The records and their numbers do not depend on where a file is cut."""
 
 import gzip
 import hashlib
-import random
-from dataclasses import asdict, replace
+import json
 from itertools import pairwise
 
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from test_csv_records import BROKEN, reference, rfc_4180, rows_of, triples
 
 from sentiflow.data import csv_ranges, csv_records
-from sentiflow.data.csv_ranges import Chunk, CutChunk, connect, cut, make_chunks, range_size
+from sentiflow.data.csv_ranges import CutFile, range_size
 from sentiflow.data.csv_records import find_records
 from sentiflow.errors import UserError
 from sentiflow.storage import hashes
@@ -20,7 +19,7 @@ from sentiflow.storage import hashes
 SETTINGS = settings(max_examples=120, deadline=None)
 
 SIZES = st.integers(1, 40)
-"""Bytes of a range, and of a chunk in ranges."""
+"""Bytes of a range, or that are read or searched at a time."""
 
 
 def write(folder, content, name="tweets.csv"):
@@ -30,27 +29,19 @@ def write(folder, content, name="tweets.csv"):
     return str(path)
 
 
-def whole(path, range_bytes, **changes):
-    """Take a file, without header, as one chunk."""
-    chunk = Chunk(
-        source=path,
-        start=0,
-        stop=None,
-        first_record=0,
-        range_bytes=range_bytes,
-        num_columns=2,
-        delimiter=",",
+def cut(path, range_bytes, **changes):
+    """Cut a file without header."""
+    return csv_ranges.cut(
+        path, **({"first_record": 0, "delimiter": ","} | changes), range_bytes=range_bytes
     )
-    return replace(chunk, **changes)
 
 
-def ranges_of(folder, content, *, range_bytes, ranges_per_chunk):
-    """Cut a file as tasks do, each with its chunk; what they found travels as JSON."""
+def ranges_of(folder, content, *, range_bytes, read_bytes=1 << 24, search_bytes=1 << 20):
+    """Cut a file that is read and searched in pieces of some bytes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csv_ranges, "CHUNK_BYTES", range_bytes * ranges_per_chunk)
-        parts = make_chunks(whole(write(folder, content), range_bytes), len(content))
-    found = [CutChunk.from_json(asdict(cut(part))) for part in parts]
-    return connect(parts, found, first_row=7)
+        patch.setattr(csv_ranges, "_READ_BYTES", read_bytes)
+        patch.setattr(csv_ranges, "_SEARCH_BYTES", search_bytes)
+        return cut(write(folder, content), range_bytes).ranges
 
 
 def records_of(ranges):
@@ -67,8 +58,8 @@ def records_of(ranges):
 
 
 def check_numbers(ranges):
-    """Check that rows are numbered from 7 without gap, and ranges lie behind each other."""
-    row = 7
+    """Check that rows are numbered without gap, and ranges lie behind each other."""
+    row = 0
     for csv_range in ranges:
         assert csv_range.first_row == row
         row += csv_range.num_rows
@@ -82,103 +73,65 @@ def folder(tmp_path_factory):
 
 
 @SETTINGS
-@given(st.lists(rfc_4180(), max_size=6), SIZES, st.integers(1, 5))
-def test_rfc_4180_in_any_number_of_ranges_gives_the_rows_of_python(
-    folder, contents, range_bytes, ranges_per_chunk
-):
+@given(st.lists(rfc_4180(), max_size=6), SIZES)
+def test_rfc_4180_in_any_number_of_ranges_gives_the_rows_of_python(folder, contents, range_bytes):
     content = b"".join(part if part.endswith((b"\n", b"\r")) else part + b"\n" for part in contents)
-    ranges = ranges_of(folder, content, range_bytes=range_bytes, ranges_per_chunk=ranges_per_chunk)
+    ranges = ranges_of(folder, content, range_bytes=range_bytes)
     found = [rows_of(content[start:stop]) for start, stop, _ in records_of(ranges)]
     assert found == [[row] for row in rows_of(content)]
     check_numbers(ranges)
 
 
 @SETTINGS
-@given(st.lists(BROKEN, max_size=4).map(b"".join), SIZES, st.integers(1, 5))
-def test_records_of_any_bytes_do_not_depend_on_ranges_and_chunks(
-    folder, content, range_bytes, ranges_per_chunk
+@given(st.lists(BROKEN, max_size=4).map(b"".join), SIZES, SIZES, SIZES)
+def test_records_of_any_bytes_do_not_depend_on_how_they_are_read(
+    folder, content, range_bytes, read_bytes, search_bytes
 ):
-    ranges = ranges_of(folder, content, range_bytes=range_bytes, ranges_per_chunk=ranges_per_chunk)
+    ranges = ranges_of(
+        folder,
+        content,
+        range_bytes=range_bytes,
+        read_bytes=read_bytes,
+        search_bytes=search_bytes,
+    )
     assert records_of(ranges) == reference(content)
     check_numbers(ranges)
-
-
-@SETTINGS
-@given(st.lists(BROKEN, max_size=4).map(b"".join), SIZES, st.integers(1, 5), st.integers(1, 5))
-def test_ranges_do_not_depend_on_chunks(folder, content, range_bytes, few, many):
-    once, again = (
-        ranges_of(folder, content, range_bytes=range_bytes, ranges_per_chunk=number)
-        for number in (few, many)
-    )
-    assert once == again
+    assert ranges == ranges_of(folder, content, range_bytes=range_bytes)
 
 
 @SETTINGS
 @given(st.lists(BROKEN, max_size=4).map(b"".join), SIZES)
 def test_a_record_belongs_to_the_piece_in_which_it_begins(folder, content, range_bytes):
-    ranges = ranges_of(folder, content, range_bytes=range_bytes, ranges_per_chunk=1)
+    ranges = ranges_of(folder, content, range_bytes=range_bytes)
     pieces = [{start // range_bytes for start, _, _ in records_of([one])} for one in ranges]
     assert all(len(piece) == 1 for piece in pieces)
     assert len(set.union(set(), *pieces)) == len(pieces)
 
 
 @SETTINGS
-@given(st.lists(BROKEN, max_size=4).map(b"".join), SIZES)
-def test_a_compressed_file_has_the_ranges_of_the_plain_one(folder, content, range_bytes):
-    plain = ranges_of(folder, content, range_bytes=range_bytes, ranges_per_chunk=100)
+@given(st.lists(BROKEN, max_size=4).map(b"".join), SIZES, st.booleans())
+def test_a_compressed_file_has_the_ranges_of_the_plain_one(folder, content, range_bytes, marked):
+    content, start = (b"text\n" + content, 5) if marked else (content, 0)
+    plain = cut(write(folder, content), range_bytes, first_record=start)
     packed = write(folder, gzip.compress(content), "tweets.csv.gz")
-    chunk = whole(packed, range_bytes, unpack_to=str(folder / "unpacked"))
-    found = connect([chunk], [cut(chunk)], first_row=7)
-    assert [one.read() for one in found] == [one.read() for one in plain]
-    assert [(one.start, one.first_row) for one in found] == [
-        (one.start, one.first_row) for one in plain
+    unpack_to = str(folder / "unpacked")
+    found = cut(packed, range_bytes, first_record=start, unpack_to=unpack_to)
+    assert [one.read() for one in found.ranges] == [one.read() for one in plain.ranges]
+    assert [(one.start, one.stop, one.first_row) for one in found.ranges] == [
+        (one.start, one.stop, one.first_row) for one in plain.ranges
     ]
+    assert found.tree_sha256 == hashes.tree_sha256(packed)
 
 
 @SETTINGS
 @given(st.binary(max_size=300_000), st.sampled_from([1, 2, 3]))
-def test_the_leaves_of_the_chunks_make_the_hash_of_the_file(folder, content, number):
+def test_cutting_hashes_the_file(folder, content, number):
     path = write(folder, content)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csv_ranges, "CHUNK_BYTES", hashes.LEAF_BYTES * number)
-        parts = make_chunks(whole(path, hashes.LEAF_BYTES), len(content))
-    leaves = b"".join(bytes.fromhex(cut(part).leaves) for part in parts)
-    assert hashes.join_leaves(leaves) == hashes.tree_sha256(path)
-
-
-TRICKY = b'"0","text with\n""4"",""a row in quotes""\n""0"",""and one more""\nthe end"\n'
-"""A row whose text looks like rows, so that a task that begins in it guesses wrong."""
-
-
-def test_chunks_with_a_wrong_guess_are_cut_again(folder):
-    rows = [b'"0","one"\n', TRICKY.replace(b'""', b'"'), TRICKY, b'"4","b"\n']
-    content = b"".join(random.Random(3).choices(rows, k=150))
-    again = []
-
-    def cut_again(chunk):
-        again.append(chunk.start)
-        return cut(chunk)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csv_ranges, "CHUNK_BYTES", 64)
-        parts = make_chunks(whole(write(folder, content), 32), len(content))
-    ranges = connect(parts, [cut(part) for part in parts], cut_again=cut_again)
-    assert records_of(ranges) == reference(content)
-    assert 0 < len(again) < len(parts)
-
-
-def test_no_chunk_of_a_clean_file_is_cut_again(folder):
-    rows = [b'"0","one, ""two"""\n', b'"4","two\nlines"\n', b'"4",""\n']
-    content = b"".join(random.Random(3).choices(rows, k=3000))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csv_ranges, "CHUNK_BYTES", 4096)
-        parts = make_chunks(whole(write(folder, content), 1024), len(content))
-
-    def cut_again(chunk):
-        pytest.fail(f"the chunk at {chunk.start} was begun at a wrong place")
-
-    connect(parts, [cut(part) for part in parts], cut_again=cut_again)
-    assert len(parts) > 8
+        patch.setattr(csv_ranges, "_READ_BYTES", hashes.LEAF_BYTES * number)
+        found = cut(path, hashes.LEAF_BYTES)
+    assert found.tree_sha256 == hashes.tree_sha256(path)
+    assert CutFile.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
 def test_a_range_holds_about_as_many_rows_as_wanted():
@@ -193,22 +146,31 @@ def test_a_range_holds_about_as_many_rows_as_wanted():
 
 def test_a_header_belongs_to_no_range(folder):
     content = b"label,text\n0,a\n4,b\n"
-    chunk = whole(write(folder, content), 100, first_record=11)
-    (csv_range,) = connect([chunk], [cut(chunk)])
+    (csv_range,) = cut(write(folder, content), 100, first_record=11).ranges
     assert csv_range.read() == b"0,a\n4,b\n"
     assert (csv_range.start, csv_range.num_rows) == (11, 2)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\r\n"])
 def test_a_file_without_a_record_has_no_range(folder, content):
-    assert ranges_of(folder, content, range_bytes=4, ranges_per_chunk=1) == []
+    assert ranges_of(folder, content, range_bytes=4) == ()
 
 
-def test_a_file_without_line_ends_is_refused(monkeypatch, folder):
-    monkeypatch.setattr(csv_records, "MAX_RECORD_BYTES", 12)
-    chunk = whole(write(folder, b"x" * 100_000), 64)
-    with pytest.raises(UserError, match=r"tweets\.csv: the record at byte 0 does not end"):
-        cut(chunk)
+def test_a_file_without_line_ends_is_refused_and_no_byte_is_searched_many_times(
+    monkeypatch, folder
+):
+    searched, find = [], csv_records.find_records
+    monkeypatch.setattr(csv_ranges, "_MAX_UNFINISHED", 50_000)
+    monkeypatch.setattr(csv_ranges, "_SEARCH_BYTES", 64)
+    monkeypatch.setattr(
+        csv_records,
+        "find_records",
+        lambda piece, **options: searched.append(len(piece)) or find(piece, **options),
+    )
+    path = write(folder, b"x" * 100_000)
+    with pytest.raises(UserError, match=r"tweets\.csv: the record at byte 0 does not end within "):
+        cut(path, 64)
+    assert sum(searched) < 200_000
 
 
 def test_the_hash_of_a_file_is_the_same_cut_or_read(folder):

@@ -16,16 +16,14 @@ from sentiflow import pipeline
 from sentiflow.cli.app import app
 from sentiflow.config import settings
 from sentiflow.config.sections import FormatSettings
-from sentiflow.data import corpus, csv_ranges, tweets
-from sentiflow.data.csv_ranges import Chunk
+from sentiflow.data import corpus, csv_ranges, parts, tweets
 from sentiflow.data.csv_records import MAX_RECORD_BYTES, MISPLACED_QUOTE, TOO_LONG, UNCLOSED_QUOTE
+from sentiflow.data.csv_rows import MAX_RAW_BYTES
 from sentiflow.data.tweets import (
     EMPTY_TEXT,
-    MAX_RAW_BYTES,
     TEXT_TOO_LONG,
     UNKNOWN_LABEL,
     WRONG_COLUMNS,
-    read_range,
 )
 from sentiflow.storage import hashes
 
@@ -236,12 +234,12 @@ def read_here(path, folder, **form):
     return judge(found.parts)
 
 
-def judge(parts):
+def judge(found):
     """Judge the rows of all parts."""
-    checks = [read_range(part.csv_range, csv_format=part.csv_format) for part in parts]
+    tables = [corpus.read(part, required=("label",)) for part in found]
     return (
-        pa.concat_tables(check.tweets for check in checks),
-        pa.concat_tables(check.rejected for check in checks),
+        pa.concat_tables(map(parts.take_accepted, tables)),
+        pa.concat_tables(map(parts.take_rejected, tables)),
     )
 
 
@@ -299,26 +297,14 @@ def test_a_reader_in_this_process_finds_the_same(dirty_csv, tmp_path, errors, pa
     assert judged(*read_here(path, tmp_path, errors=errors)) == expected(errors)
 
 
-@pytest.mark.parametrize("range_bytes", [3001])
-def test_small_ranges_from_any_position_find_the_same(dirty_csv, monkeypatch, range_bytes):
-    monkeypatch.setattr(csv_ranges, "CHUNK_BYTES", range_bytes * 3)
+def test_small_ranges_from_any_position_find_the_same(dirty_csv):
     found = corpus.open_csv(
         [str(dirty_csv)], settings=FormatSettings(), rows_per_part=10**6, unpack_to=""
     )
-    whole = Chunk(
-        source=str(dirty_csv),
-        start=0,
-        stop=None,
-        first_record=0,
-        range_bytes=range_bytes,
-        num_columns=6,
-        delimiter=",",
-    )
-    chunks = csv_ranges.make_chunks(whole, len(CONTENT))
-    ranges = csv_ranges.connect(chunks, [csv_ranges.cut(chunk) for chunk in chunks])
-    parts = [replace(found.csv_parts[0], csv_range=one) for one in ranges]
-    assert len(parts) > 30
-    assert judged(*judge(parts)) == expected()
+    cut = csv_ranges.cut(str(dirty_csv), first_record=0, range_bytes=3001, delimiter=",")
+    pieces = [replace(found.parts[0], csv_range=one) for one in cut.ranges]
+    assert len(pieces) > 30
+    assert judged(*judge(pieces)) == expected()
 
 
 @pytest.mark.ray

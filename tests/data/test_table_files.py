@@ -1,60 +1,15 @@
-"""Row ids number the rows of a corpus only where each stands for one row."""
+"""Parquet files of any origin are read as rows of one corpus."""
+
+import itertools
+import os
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from sentiflow.data import table_files
+from sentiflow.data import corpus, input_files, table_files, table_plans
 from sentiflow.errors import UserError
-
-
-def write(folder, *files):
-    """Write a file for each list of ids."""
-    uris = []
-    for number, ids in enumerate(files):
-        uris.append(f"{folder}/{number}.parquet")
-        column = ids if isinstance(ids, pa.Array) else pa.array(ids, pa.int64())
-        pq.write_table(pa.table({"row_id": column}), uris[-1])
-    return uris
-
-
-@settings(deadline=None, max_examples=60)
-@given(files=st.lists(st.lists(st.integers(-20, 20), max_size=4), min_size=1, max_size=4))
-def test_ids_are_unique_if_no_two_rows_of_all_files_share_one(tmp_path_factory, files):
-    uris = write(tmp_path_factory.mktemp("files"), *files)
-    ids = [number for file in files for number in file]
-    assert (table_files.find_id_fault(uris) is None) == (len(set(ids)) == len(ids))
-
-
-@pytest.mark.parametrize(
-    ("column", "fault"),
-    [
-        (pa.array([1, None]), "has a row without row_id"),
-        (pa.array(["1", "2"]), "has a row_id of type string"),
-        (pa.array([1.0, 2.0]), "has a row_id of type double"),
-        (pa.array([1, 1 << 63], pa.uint64()), "has a row_id of more than 63 bits"),
-        (pa.array([1, 1]), "contains a row_id twice"),
-        (pa.array([1, 8]), "contains a row_id of another file"),
-    ],
-)
-def test_the_fault_of_row_ids_is_named(tmp_path, column, fault):
-    assert fault in table_files.find_id_fault(write(tmp_path, [7, 8], column))
-
-
-def test_a_file_without_the_column_among_others_is_named(tmp_path):
-    uris = write(tmp_path, [1, 2])
-    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
-    assert table_files.find_id_fault([*uris, f"{tmp_path}/a.parquet"]).endswith(
-        "a.parquet has no row_id"
-    )
-
-
-def test_a_file_without_the_column_has_none(tmp_path):
-    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
-    assert table_files.find_id_fault([f"{tmp_path}/a.parquet"]) == ""
 
 
 def read(folder, *tables, keep_columns=()):
@@ -62,24 +17,28 @@ def read(folder, *tables, keep_columns=()):
     uris = [f"{folder}/{number}.parquet" for number in range(len(tables))]
     for uri, table in zip(uris, tables, strict=True):
         pq.write_table(table, uri)
-    plan = table_files.plan(uris, text_column="text", keep_columns=keep_columns)
-    files = zip(plan.uris, plan.num_rows, [None] * len(uris), strict=True)
-    (part,) = table_files.cut(files, rows_per_part=100, first_row=0)
-    return table_files.read(part, plan.table_format)
+    plan = table_plans.plan_scoring(
+        input_files.as_found(uris)["files"], text_column="text", keep_columns=keep_columns
+    )
+    (part,) = corpus.open_tables(plan, rows_per_part=100).parts
+    return corpus.read(part, keep=keep_columns)
 
 
 @pytest.mark.parametrize("kind", [pa.float16(), pa.float64(), pa.uint8(), pa.int64(), pa.uint64()])
 def test_labels_are_numbers_of_any_type(tmp_path, kind):
     labels = pa.array(np.array([0, 1, 2, 3, 5], kind.to_pandas_dtype()), kind)
     found = read(tmp_path, pa.table({"text": list("abcde"), "label": labels}))
-    assert found.tweets["label"].to_pylist() == [0, 1, 2, None, None]
-    assert found.num_unknown_labels == 2
+    assert found["label"].to_pylist() == [0, 1, 2, None, None]
+    assert found["unknown_label"].to_pylist() == [None, None, None, "3", "5"]
 
 
 def test_a_column_of_nulls_is_a_column_of_texts_without_any(tmp_path):
     found = read(tmp_path, pa.table({"text": pa.nulls(3)}), pa.table({"text": ["a"]}))
-    assert found.tweets["row_id"].to_pylist() == [3]
-    assert found.rejected["reason"].to_pylist() == ["empty text"] * 3
+    assert found["row_id"].to_pylist() == [0, 1, 2, 3]
+    assert found["offset"].to_pylist() == [0, 1, 2, 0]
+    assert found["source"].to_pylist() == [f"{tmp_path}/0.parquet"] * 3 + [f"{tmp_path}/1.parquet"]
+    assert found["reason"].to_pylist() == ["empty text"] * 3 + [None]
+    assert found["raw"].to_pylist() == [b""] * 3 + [None]
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -91,4 +50,85 @@ def test_a_kept_column_that_no_type_holds_is_refused(tmp_path, order):
     with pytest.raises(UserError, match=r"^score.keep_columns: k is u?int.* in the files before: "):
         read(tmp_path, *tables[::order], keep_columns=["k"])
     found = read(tmp_path, tables[0], tables[0], keep_columns=["k"])
-    assert found.tweets["k"].to_pylist() == [1 << 63] * 2
+    assert found["k"].to_pylist() == [1 << 63] * 2
+
+
+def write_groups(path, num_rows, group_rows):
+    """Write rows in groups, with a page for every few rows."""
+    table = pa.table({"text": [f"text {number}" for number in range(num_rows)]})
+    options = {"use_dictionary": False, "data_page_size": 64, "write_batch_size": 8}
+    pq.write_table(table, path, row_group_size=group_rows, **options)
+    return table
+
+
+def open_groups(path, rows_per_part):
+    """Cut one file into parts."""
+    files = input_files.as_found([str(path)])["files"]
+    plan = table_plans.plan_scoring(files, text_column="text", keep_columns=())
+    return corpus.open_tables(plan, rows_per_part=rows_per_part)
+
+
+def bounds_of(source):
+    """List the rows of each part."""
+    return [[(piece.start, piece.stop) for piece in part.slices] for part in source.parts]
+
+
+@pytest.mark.parametrize(
+    ("group_rows", "rows_per_part", "bounds"),
+    [
+        (30, 60, [0, 60, 120, 180, 200]),
+        (30, 70, [0, 60, 120, 200]),
+        (30, 80, [0, 90, 180, 200]),
+        (100, 90, [0, 100, 200]),
+        (100, 60, [0, 50, 100, 150, 200]),
+        (200, 60, [0, 66, 133, 200]),
+    ],
+)
+def test_a_part_has_whole_row_groups_or_a_piece_of_a_large_one(
+    tmp_path, group_rows, rows_per_part, bounds
+):
+    table = write_groups(tmp_path / "a.parquet", 200, group_rows)
+    source = open_groups(tmp_path / "a.parquet", rows_per_part)
+    assert bounds_of(source) == [[pair] for pair in itertools.pairwise(bounds)]
+    rows = pa.concat_tables([corpus.read(part) for part in source.parts])
+    assert rows["text"].to_pylist() == table["text"].to_pylist()
+    assert rows["row_id"].to_pylist() == rows["offset"].to_pylist() == list(range(200))
+    size = (tmp_path / "a.parquet").stat().st_size
+    assert 0 < sum(part.num_bytes for part in source.parts) <= size
+
+
+def damage(path, start, stop):
+    """Overwrite bytes of a file, but not its size and time."""
+    before = path.stat()
+    content = bytearray(path.read_bytes())
+    content[start:stop] = b"\xff" * (stop - start)
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_part_reads_its_own_row_groups_alone(tmp_path):
+    path = tmp_path / "a.parquet"
+    table = write_groups(path, 200, 50)
+    parts = open_groups(path, 50).parts
+    column = pq.ParquetFile(path).metadata.row_group(2).column(0)
+    damage(path, 4, column.data_page_offset)
+    damage(path, column.data_page_offset + column.total_compressed_size, path.stat().st_size - 900)
+    assert corpus.read(parts[2])["text"].to_pylist() == table["text"].to_pylist()[100:150]
+    for number in (0, 1, 3):
+        with pytest.raises(UserError, match="the file is damaged: create it again"):
+            corpus.read(parts[number])
+
+
+def test_a_piece_of_a_large_row_group_reads_nothing_behind_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(table_files, "_BUFFER_BYTES", 256)
+    path = tmp_path / "a.parquet"
+    table = write_groups(path, 2000, 2000)
+    parts = open_groups(path, 500).parts
+    column = pq.ParquetFile(path).metadata.row_group(0).column(0)
+    begin = column.data_page_offset + column.total_compressed_size * 3 // 5
+    damage(path, begin, column.data_page_offset + column.total_compressed_size)
+    for number in (0, 1):
+        expected = table["text"].to_pylist()[500 * number : 500 * number + 500]
+        assert corpus.read(parts[number])["text"].to_pylist() == expected
+    with pytest.raises(UserError, match="the file is damaged: create it again"):
+        corpus.read(parts[3])

@@ -1,20 +1,20 @@
-"""Every row of a dirty CSV is accepted as it was written, refused with a reason, or left out."""
+"""Every row of a dirty CSV is accepted as it was written, or refused with a reason."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiflow.config.sections import ColumnsSettings, FormatSettings
-from sentiflow.data import csv_format, csv_records, schema, tweets
+from sentiflow.data import csv_format, csv_records, csv_rows, parts, schema, tweets
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange
 from sentiflow.data.csv_records import find_records
-from sentiflow.data.tweets import _to_utf8
 
 SETTINGS = settings(max_examples=100, deadline=None)
 
@@ -81,10 +81,23 @@ def whole(path):
     return CsvRange(str(path), 0, used, 0, len(records), bool(records.malformed.any()))
 
 
-def read_range(csv_range, *, form=SENTIMENT140, errors="replace", **options):
+@dataclass(frozen=True)
+class Checked:
+    """The rows of a part, all of them, and as the two tables that are written."""
+
+    rows: pa.Table
+    tweets: pa.Table
+    rejected: pa.Table
+
+
+def read_range(csv_range, *, form=SENTIMENT140, errors="replace", required=("label",), **options):
     """Judge the rows of a range, of Sentiment140's form if no other is given."""
     form = replace(form, settings=form.settings.model_copy(update={"errors": errors}))
-    return tweets.read_range(csv_range, csv_format=form, **options)
+    part = parts.CsvPart(csv_range, form, {"fingerprint": "", "files": []})
+    rows = parts.read(part, required=required, **options)
+    accepted = parts.take_accepted(rows, keep=options.get("keep", ()))
+    assert accepted["split"].null_count == len(accepted)
+    return Checked(rows, accepted.drop_columns("split"), parts.take_rejected(rows))
 
 
 def read(path, content, **options):
@@ -103,14 +116,12 @@ def path(tmp_path_factory):
 @given(
     st.lists(judged_rows(), max_size=12),
     st.sampled_from(["replace", "ignore"]),
-    st.integers(1, 4),
     st.sampled_from([(), ("label",)]),
     st.booleans(),
 )
-def test_every_row_is_accepted_refused_or_left_out(path, rows, errors, every_nth, required, ends):
+def test_every_row_is_accepted_or_refused(path, rows, errors, required, ends):
     content = b"\n\n".join(row.written for row in rows) + b"\n" * ends
-    checked = read(path, content, errors=errors, every_nth=every_nth, required=required)
-    chosen = [(number, row) for number, row in enumerate(rows) if number % every_nth == 0]
+    checked = read(path, content, errors=errors, required=required)
     forgiven = () if required else (tweets.UNKNOWN_LABEL,)
     assert checked.tweets.to_pylist() == [
         {
@@ -119,23 +130,70 @@ def test_every_row_is_accepted_refused_or_left_out(path, rows, errors, every_nth
             "text": row.text.decode("utf-8", errors),
             "label": row.label,
         }
-        for number, row in chosen
+        for number, row in enumerate(rows)
         if row.reason in ("", *forgiven)
     ]
     assert [(row["row_id"], row["reason"], row["raw"]) for row in checked.rejected.to_pylist()] == [
         (number, row.reason, row.written)
-        for number, row in chosen
+        for number, row in enumerate(rows)
         if row.reason not in ("", *forgiven)
     ]
-    assert checked.num_left_out == len(rows) - len(chosen)
     assert (checked.tweets.schema, checked.rejected.schema) == (schema.TWEETS, schema.REJECTED)
+    assert checked.rows["row_id"].to_pylist() == list(range(len(rows)))
+    has_unknown = checked.rows["unknown_label"].is_valid().to_pylist()
+    assert has_unknown == [row.reason == tweets.UNKNOWN_LABEL for row in rows]
+
+
+COLUMNS = pa.schema(
+    [
+        ("row_id", pa.int64()),
+        ("source", pa.dictionary(pa.int32(), pa.string())),
+        ("offset", pa.int64()),
+        ("tweet_id", pa.string()),
+        ("text", pa.string()),
+        ("label", pa.int8()),
+        ("unknown_label", pa.string()),
+        ("split", pa.string()),
+        ("user", pa.string()),
+        ("raw", pa.binary()),
+        ("reason", pa.string()),
+    ]
+)
+
+
+@pytest.mark.parametrize("lines", [[GOOD, b"wrong"], [GOOD], [b"wrong"]])
+def test_a_part_has_the_same_columns_whatever_its_rows(path, lines):
+    rows = read(path, b"\n".join(lines), keep=("user",)).rows
+    assert rows.schema == COLUMNS
+
+
+def test_accepted_rows_have_an_offset_on_demand(path):
+    content = b"\n".join([GOOD, b"wrong", GOOD])
+    assert read(path, content).rows["offset"].to_pylist() == [None, len(GOOD) + 1, None]
+    found = read(path, content, with_offsets=True).rows["offset"].to_pylist()
+    assert found == [0, len(GOOD) + 1, len(GOOD) + 7]
+
+
+def test_a_kept_column_may_have_the_name_of_another(path):
+    form = FormatSettings(kind="csv", columns={"text": "text"})
+    content = b"text,reason,source\na,late,web\nb\n"
+    form, start = csv_format.resolve(form, content, source="tweets.csv")
+    path.write_bytes(content)
+    csv_range = CsvRange(str(path), start, len(content), 0, 2, has_malformed=False)
+    found = read_range(csv_range, form=form, keep=("source", "reason"))
+    assert found.tweets.to_pylist() == [
+        {"row_id": 0, "tweet_id": None, "text": "a", "label": None}
+        | {"source": "web", "reason": "late"}
+    ]
+    assert found.rejected["reason"].to_pylist() == [tweets.WRONG_COLUMNS]
+    assert found.rejected["source"].to_pylist() == [str(path)]
 
 
 @SETTINGS
 @given(st.lists(judged_rows(), min_size=1, max_size=12), st.lists(st.integers(0, 12)))
 def test_reading_in_many_ranges_equals_reading_in_one(path, rows, cuts):
     content = b"\n".join(row.written for row in rows) + b"\n"
-    once = read(path, content, every_nth=2)
+    once = read(path, content)
     records, _ = find_records(content)
     edges = sorted({0, len(rows), *(edge for edge in cuts if edge < len(rows))})
     pieces = [
@@ -147,14 +205,11 @@ def test_reading_in_many_ranges_equals_reading_in_one(path, rows, cuts):
                 first_row=first,
                 num_rows=last - first,
                 has_malformed=bool(records.malformed[first:last].any()),
-            ),
-            every_nth=2,
-        )
+            )
+        ).rows
         for first, last in pairwise(edges)
     ]
-    assert pa.concat_tables([piece.tweets for piece in pieces]).equals(once.tweets.combine_chunks())
-    assert pa.concat_tables([piece.rejected for piece in pieces]).equals(once.rejected)
-    assert sum(piece.num_left_out for piece in pieces) == once.num_left_out
+    assert pa.concat_tables(pieces).combine_chunks().equals(once.rows.combine_chunks())
 
 
 REFUSED = {
@@ -176,7 +231,7 @@ REFUSED = {
 def test_a_rejected_row_keeps_its_position_its_bytes_and_the_reason(path, line, reason):
     checked = read(path, b"\n".join([GOOD, line, GOOD, line]), required=("label", "user", "time"))
     assert checked.tweets["row_id"].to_pylist() == [0, 2]
-    raw = line[: tweets.MAX_RAW_BYTES]
+    raw = line[: csv_rows.MAX_RAW_BYTES]
     assert checked.rejected.to_pylist() == [
         {"row_id": row, "source": str(path), "offset": offset, "raw": raw, "reason": reason}
         for row, offset in ((1, len(GOOD) + 1), (3, 2 * len(GOOD) + len(line) + 3))
@@ -242,7 +297,7 @@ def test_a_text_of_broken_bytes_alone_is_empty_where_they_are_ignored(path):
 @given(st.lists(st.binary(max_size=8), max_size=6))
 def test_repairing_a_range_repairs_each_field_as_if_alone(values):
     fields = [value.replace(b",", b"") for value in values]
-    repaired = _to_utf8(b",".join(fields), "utf-8").decode()
+    repaired = csv_rows.to_utf8(b",".join(fields), "utf-8").decode()
     assert repaired == ",".join(field.decode("utf-8", "replace") for field in fields)
 
 
@@ -253,21 +308,12 @@ def test_dropping_broken_bytes_never_changes_what_is_a_record(path, line):
     assert checked.rejected["reason"].to_pylist() == ["wrong number of columns"]
 
 
-def test_every_nth_keeps_the_rows_whose_number_it_divides(path):
-    path.write_bytes(b"\n".join([GOOD, b"wrong"] * 5))
-    csv_range = whole(path)
-    shifted = CsvRange(csv_range.source, 0, csv_range.stop, 7, 10, has_malformed=False)
-    checked = read_range(shifted, every_nth=3)
-    assert checked.tweets["row_id"].to_pylist() == [9, 15]
-    assert checked.rejected["row_id"].to_pylist() == [12]
-    assert checked.num_left_out == 7
-
-
 def test_an_unknown_label_is_null_where_none_is_required(path):
     content = GOOD + b"\n" + GOOD.replace(b'"4"', b'"?"')
     checked = read(path, content, required=())
     assert checked.tweets["label"].to_pylist() == [1, None]
     assert checked.rejected.num_rows == 0
+    assert checked.rows["unknown_label"].to_pylist() == [None, "?"]
 
 
 def test_raw_bytes_are_blank_where_they_are_not_kept(path):
@@ -277,7 +323,7 @@ def test_raw_bytes_are_blank_where_they_are_not_kept(path):
 
 
 def test_raw_bytes_are_cut_to_4_kib(path):
-    line = b"x" * (tweets.MAX_RAW_BYTES + 100)
+    line = b"x" * (csv_rows.MAX_RAW_BYTES + 100)
     assert read(path, line + b"\n").rejected["raw"].to_pylist() == [line[:4096]]
 
 
@@ -356,3 +402,18 @@ def test_a_time_is_a_date_before_it_is_a_number_and_never_a_word(written, read):
 def test_a_word_is_no_time_in_any_format():
     written = pa.array(["now", "today", "31/01/2024"])
     assert tweets.read_times(written, "%d/%m/%Y").is_null().to_pylist() == [True, True, False]
+
+
+def test_the_blank_characters_are_those_that_trimming_removes():
+    points = (chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000)
+    characters = pa.array(points)
+    found = tweets.check(pa.table({"text": characters}))["reason"].is_valid()
+    assert found.combine_chunks().equals(pc.equal(pc.utf8_trim_whitespace(characters), ""))
+
+
+def test_a_column_of_times_needs_no_reading():
+    moments = [datetime.fromisoformat("2024-01-31T10:15:00.9+02:00"), None]
+    rows = pa.table({"text": ["a", "b"], "time": pa.array(moments, pa.timestamp("us", "UTC"))})
+    found = tweets.check(rows, required=["time"])
+    assert found["time"].to_pylist() == [datetime.fromisoformat("2024-01-31T08:15:00Z"), None]
+    assert found["reason"].to_pylist() == [None, tweets.NO_TIME]

@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.models.drift import Profile
-from sentiflow.models.package import ModelPackage, Scores
+from sentiflow.models.package import ModelPackage
 from sentiflow.models.package_files import FILES
+from sentiflow.models.scores import Scores
 from sentiflow.storage import filesystem
 
 TEXTS = ["good good morning", "", "bad", "unheard of", "good bad day", " ", "morning " * 200]

@@ -36,7 +36,7 @@ def table_of(pairs):
 
 def fitted(pairs, *, min_count=1, max_size=None):
     """Fit a vocabulary to (word, count)."""
-    return vocabulary.fit([table_of(pairs)], min_count=min_count, max_size=max_size)
+    return vocabulary.fit(table_of(pairs), min_count=min_count, max_size=max_size)
 
 
 CORPUS = fitted([("a", 9), ("c", 5), ("\u00e9", 4), ("", 1)])
@@ -115,8 +115,8 @@ def test_the_most_frequent_words_come_first_then_the_alphabet(counts, min_count,
     pairs = list(counts.items())
     words = [w for w in sorted(counts, key=lambda w: (-counts[w], w)) if counts[w] >= min_count]
     words = words[:max_size]
-    tables = [table_of(pairs[:cut]), table_of(pairs[cut:])]
-    found = vocabulary.fit(tables, min_count=min_count, max_size=max_size)
+    table = pa.concat_tables([table_of(pairs[:cut]), table_of(pairs[cut:])])
+    found = vocabulary.fit(table, min_count=min_count, max_size=max_size)
     assert found.words.to_pylist() == [PAD, UNKNOWN, *words]
     assert found.counts.to_pylist() == [None, None, *(counts[word] for word in words)]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sentiflow.data.schema import NEGATIVE, NEUTRAL, POSITIVE, SPLITS
 from sentiflow.data.text_hash import CHECK_KEY, SPLIT_KEY, hash_strings, normalize_text
 from sentiflow.preparation import duplicates
-from sentiflow.preparation.duplicates import DROPPED, KEYS, find, make_keys
+from sentiflow.preparation.duplicates import DROPPED, KEYS, find, hash_texts
 
 SETTINGS = settings(max_examples=150, deadline=None)
 
@@ -35,8 +35,13 @@ def keys_of(rows, row_ids=None):
     """Make the keys of rows of text, split and label."""
     texts, splits, labels = zip(*rows, strict=True) if rows else ([], [], [])
     row_id = pa.array(range(len(rows)) if row_ids is None else row_ids, pa.int64())
-    keys = make_keys(row_id, pa.array(labels, pa.int8()), pa.array(texts, pa.string()))
-    return keys.append_column(KEYS.field("split"), pa.array(splits, pa.int8()))
+    columns = {
+        "row_id": row_id,
+        "label": pa.array(labels, pa.int8()),
+        **hash_texts(pa.array(texts, pa.string())),
+        "split": pa.array(splits, pa.int8()),
+    }
+    return pa.table(columns, schema=KEYS)
 
 
 def dropped_by(keys, mode):
@@ -251,11 +256,10 @@ def test_the_order_and_the_chunks_of_the_keys_do_not_matter(rows, mode, random, 
 
 @SETTINGS
 @given(ROWS, MODE, st.integers(1, 5))
-def test_partitions_add_up_to_the_whole(rows, mode, num_partitions):
+def test_groups_of_whole_texts_add_up_to_the_whole(rows, mode, num_groups):
     keys = keys_of(rows)
-    group = duplicates.partition(keys["normalized"].to_numpy(), num_partitions)
-    assert ((group >= 0) & (group < num_partitions)).all()
-    parts = [keys.filter(pa.array(group == i)) for i in range(num_partitions)]
+    group = keys["normalized"].to_numpy() % np.uint64(num_groups)
+    parts = [keys.filter(pa.array(group == i)) for i in range(num_groups)]
     found = [find(part, mode=mode) for part in parts]
     whole = find(keys, mode=mode)
     assert functools.reduce(duplicates.add, (part.counts for part in found)) == whole.counts
@@ -336,26 +340,15 @@ def test_row_numbers_need_not_begin_at_0():
 
 def test_keys_are_the_hashes_of_the_texts():
     texts = pa.array(["skip", "Good  Day", "good day"])[1:]
-    keys = make_keys(pa.chunked_array([[5], [6]]), pa.array([1, None], pa.int8()), texts)
-    assert keys.schema.names == KEYS.names[:-1]
-    assert keys["row_id"].to_pylist() == [5, 6]
-    assert keys["label"].to_pylist() == [1, None]
+    keys = hash_texts(texts)
     for name, strings, key in [
         ("normalized", normalize_text(texts), SPLIT_KEY),
         ("check", normalize_text(texts), CHECK_KEY),
         ("exact", texts, SPLIT_KEY),
     ]:
-        assert keys[name].to_pylist() == hash_strings(strings, key=key).tolist()
+        assert keys[name].tolist() == hash_strings(strings, key=key).tolist()
     assert keys["normalized"][0] == keys["normalized"][1]
     assert keys["exact"][0] != keys["exact"][1]
-
-
-def test_partitions_are_about_equal_and_hold_every_split_alike():
-    hashes = hash_strings(pa.array([f"text {i}" for i in range(20_000)]))
-    group = duplicates.partition(hashes, 7)
-    assert np.bincount(group) / 20_000 == pytest.approx([1 / 7] * 7, rel=0.1)
-    low = hashes < 2**63
-    assert np.bincount(group[low]) / low.sum() == pytest.approx([1 / 7] * 7, rel=0.1)
 
 
 @pytest.mark.parametrize("mode", MODES)

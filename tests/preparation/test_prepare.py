@@ -8,6 +8,7 @@ import random
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
@@ -17,7 +18,7 @@ from stages import look, run_stage
 
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
-from sentiflow.data import schema
+from sentiflow.data import corpus, schema
 from sentiflow.data.output_status import State, find_status
 from sentiflow.errors import UserError
 from sentiflow.preparation import prepare as preparation
@@ -132,6 +133,49 @@ def test_a_collection_of_tweets_needs_a_format_section_and_nothing_else(
         real = Counter(row["label"] for row in found if row["split"] == split)
         assert list(count.values()) == [real[0], real[1], real[2], real[None]]
         assert list(count) == [*schema.LABEL_NAMES, "unlabelled"]
+
+
+def write_airline_tables(folder):
+    """Write the collection as two Parquet files with types, and small row groups."""
+    table = pa.Table.from_pylist(AIRLINE_ROWS)
+    ids = table["tweet_id"].cast(pa.int64())
+    moments = [datetime.fromisoformat(row["tweet_created"]) for row in AIRLINE_ROWS]
+    table = table.set_column(table.schema.get_field_index("tweet_id"), "tweet_id", ids)
+    table = table.drop_columns("tweet_created").append_column("tweet_created", pa.array(moments))
+    confidence = table["airline_sentiment_confidence"].cast(pa.float32())
+    table = table.append_column("confidence", confidence)
+    pq.write_table(table[:150], folder / "1.parquet", row_group_size=20)
+    pq.write_table(table[150:], folder / "2.parquet", row_group_size=20)
+    return folder / "?.parquet"
+
+
+@pytest.mark.parametrize("kind", ["hash", "user", "time"])
+def test_parquet_gives_the_tables_of_a_csv_of_the_same_rows(tmp_path, airline_csv, resources, kind):
+    options = {"split": THIRDS | {"kind": kind}, "rows_per_file": 60, "every_nth": 2}
+    options |= {"keep_columns": ["user", "time", "negativereason"]}
+    expected = prepare(tmp_path / "csv", airline_csv, AIRLINE, **options)
+    found = prepare(tmp_path / "tables", write_airline_tables(tmp_path), AIRLINE, **options)
+    assert found["counts"] == expected["counts"]
+    assert found["vocabulary"] == expected["vocabulary"]
+    assert read(tmp_path / "tables", "encoded") == read(tmp_path / "csv", "encoded")
+    empty = {"negativereason": ""}
+    rows = [row if row["negativereason"] else row | empty for row in read(tmp_path / "csv")]
+    assert read(tmp_path / "tables") == rows
+    assert [row["row_id"] for row in rows] == [*range(0, 240, 2)]
+    parts = {item["path"].rpartition("/")[2] for item in found["files"]}
+    assert {f"part-{number:05d}.parquet" for number in range(4)} <= parts
+
+
+def test_a_column_of_parquet_keeps_its_type_in_the_tweets_and_in_a_corpus(tmp_path, resources):
+    files = write_airline_tables(tmp_path)
+    prepare(tmp_path, files, AIRLINE, split=THIRDS, keep_columns=["confidence"])
+    assert {row["confidence"] for row in read(tmp_path)} == {1.0}
+    found = corpus.open_prepared(
+        str(tmp_path / "run/prepared"), rows_per_part=50, setting="", keep_columns=["confidence"]
+    )
+    rows = [corpus.read(part, keep=("confidence",)) for part in found.parts]
+    assert {table.schema.field("confidence").type for table in rows} == {pa.float32()}
+    assert sum(map(len, rows)) == found.num_rows == 240
 
 
 def test_no_user_is_in_two_splits(tmp_path, airline_csv, resources):
@@ -352,6 +396,13 @@ REFUSED = {
         "the column time, which preparation needs: add format.columns.time",
     ),
     "no user to keep": (PLAIN, {"keep_columns": ["user"]}, "or remove user from prepare.keep_col"),
+    "no such column to keep": (
+        PLAIN | {"columns": {"text": "b", "label": "a"}},
+        {"keep_columns": ["d", "x"], "csv": "named.csv"},
+        "prepare.keep_columns: not all files have a column x: columns of all files are row_id, ",
+    ),
+    "own column": (PLAIN, {"keep_columns": ["Split"]}, "tweets have their own column split: leave"),
+    "mixed": (PLAIN, {"csv": "t*"}, "prepare.csv mixes CSV and Parquet: "),
     "no label": (
         {"kind": "csv", "columns": {"text": 1}},
         {},
@@ -370,6 +421,8 @@ def test_an_unusable_corpus_is_refused_in_one_line_and_nothing_is_left(
     rows = [["np"[i % 2], f"text {i}", "ann", f"2020-01-0{1 + i % 2}"] for i in range(60)]
     path = write_rows(tmp_path / "tweets.csv", rows)
     (tmp_path / "damaged.csv.gz").write_bytes(gzip.compress(path.read_bytes())[:-1])
+    write_rows(tmp_path / "named.csv", [["a", "b", "c", "d"], *rows])
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "tables.parquet")
     files = tmp_path / chosen.get("csv", path.name)
     with pytest.raises(UserError) as error:
         prepare(tmp_path, files, form, **{k: v for k, v in chosen.items() if k != "csv"})

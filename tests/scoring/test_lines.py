@@ -15,7 +15,7 @@ from conftest import PROJECT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentiflow.models.package import Scores
+from sentiflow.models.scores import Scores
 from sentiflow.scoring import lines
 
 SETTINGS = settings(deadline=None, max_examples=200)

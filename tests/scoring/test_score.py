@@ -419,11 +419,11 @@ def test_a_damaged_parquet_file_is_named_and_what_else_is_scored_is_kept(
 def test_a_model_that_is_replaced_while_it_scores_ends_the_job(
     tmp_path, corpora, finished_run, resources
 ):
-    from sentiflow.scoring import scored_parts
+    from sentiflow.scoring import scorer
 
     model = str(finished_run / "run/trained/model")
     with pytest.raises(JobError, match="has been replaced since the job began"):
-        scored_parts._load_model(model, "another", on_gpu=False)
+        scorer._load_model(model, "another", on_gpu=False)
 
 
 def test_a_resumed_scoring_keeps_its_precision(tmp_path):
@@ -445,12 +445,12 @@ def test_a_resumed_scoring_keeps_its_precision(tmp_path):
 
 
 def test_a_task_without_a_share_of_a_gpu_uses_none(finished_run, monkeypatch):
-    from sentiflow.scoring import scored_parts
+    from sentiflow.scoring import scorer
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     model = str(finished_run / "run/trained/model")
     fingerprint = manifest.read(model)["fingerprint"]
-    package = scored_parts._load_model(model, fingerprint, on_gpu=False)
+    package = scorer._load_model(model, fingerprint, on_gpu=False)
     assert {parameter.device.type for parameter in package.network.parameters()} == {"cpu"}
 
 
@@ -616,3 +616,16 @@ def test_predictions_can_be_queried_with_duckdb(finished_run):
     expected = ds.dataset(finished_run / "run/scored/predictions").to_table().to_pandas()
     assert rows == distinct == len(expected)
     assert mean == pytest.approx(expected["probability"].mean(), abs=1e-6)
+
+
+def test_on_gpus_actors_score_and_the_predictions_are_the_same(
+    tmp_path, corpora, finished_run, undisturbed, sentiflow
+):
+    """Ray is told of a GPU that torch does not see; the steps run where they would with one."""
+    config = configure(tmp_path, finished_run, corpora / "all.csv", precision="fp32")
+    environment = {**os.environ, "RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": 2, "GPU": 1})}
+    done = sentiflow("score", config, "--verbose", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "MapBatches(score_texts)" in done.stderr
+    assert "ReadTexts->MapBatches(score_texts)" not in done.stderr
+    assert_same(table(tmp_path), undisturbed)

@@ -100,13 +100,20 @@ def write(folder, name, packed):
 
 
 def read(uri, step=100):
-    """Read a file forward, as the cutter does."""
+    """Read a file forward."""
     found = b""
     with open_content(uri) as content:
         while not content.ends_at(len(found)):
             found += content.read_at(len(found), step)
             content.forget(len(found))
     return found
+
+
+def read_in_blocks(uri, size):
+    """Read a file in blocks, as the cutter does."""
+    blocks = list(compression.read_blocks(uri, size))
+    assert all(len(block) == size for block in blocks[:-1])
+    return b"".join(blocks)
 
 
 def refusal(uri):
@@ -122,7 +129,7 @@ def check_nothing_is_lost(folder, name, packed):
     uri = write(folder, name, packed)
     found, line = CONTENT, uri
     try:
-        found = read(uri, step=1 << 20)
+        found = read_in_blocks(uri, 1 << 20)
     except UserError as error:
         line = str(error)
     assert found == CONTENT
@@ -134,6 +141,12 @@ def check_nothing_is_lost(folder, name, packed):
 def test_a_packed_file_has_the_content_of_the_plain_one(monkeypatch, folder, name, read_bytes):
     monkeypatch.setattr(compression, "_READ_BYTES", read_bytes)
     assert read(write(folder, name, PACKED[name])) == CONTENT
+
+
+@pytest.mark.parametrize("name", [*PACKED, "plain.csv"])
+@pytest.mark.parametrize("size", [7, 64, len(CONTENT), 1 << 20])
+def test_the_blocks_of_a_file_are_its_content(folder, name, size):
+    assert read_in_blocks(write(folder, name, PACKED.get(name, CONTENT)), size) == CONTENT
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sentiflow.config.sections import FormatSettings
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import sample, schema
-from sentiflow.data.corpus import open_csv, read_part
+from sentiflow.data.corpus import open_csv, read
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import tokenize
 from sentiflow.storage import filesystem
@@ -30,7 +30,7 @@ def corpus(tmp_path_factory) -> tuple[pa.Array, np.ndarray, np.ndarray]:
     path.write_bytes(b"".join(sample.generate(num_rows=16_000, seed=2)))
     form = FormatSettings()
     source = open_csv([str(path)], settings=form, rows_per_part=100_000, unpack_to=str(path.parent))
-    table = read_part(source, 0).tweets
+    table = read(source.parts[0])
     assert len(table) == 16_000
     is_test = np.random.default_rng(0).random(len(table)) < 0.2
     return table["text"].combine_chunks(), table["label"].to_numpy(), is_test

@@ -185,10 +185,20 @@ def _expand(setting: str, patterns: Sequence[str]) -> list[str]:
 
 
 def _match_prepare_columns(config: Config, uri: str) -> None:
-    """Make sure that a CSV has the columns that ``prepare`` reads."""
-    found, prepare = _read_format(config.format, uri), config.prepare
+    """Make sure that a file has the columns that ``prepare`` reads."""
+    from sentiflow.data import input_files, table_plans
+
+    prepare = config.prepare
     needed = {"label", *prepare.keep_columns, *({prepare.split.kind} & {"user", "time"})}
-    missing = sorted(name for name in needed if found.position(name) is None)
+    if uri.lower().endswith(".parquet"):
+        files = input_files.as_found([uri])["files"]
+        plan = table_plans.plan_preparation(
+            files, settings=config.format, keep_columns=prepare.keep_columns
+        )
+        missing = sorted(name for name in needed if not plan.has_column(name))
+    else:
+        found = _read_format(config.format, uri)
+        missing = sorted(name for name in needed if found.position(name) is None)
     if missing:
         raise UserError(
             f"format.columns has no {', '.join(missing)}, which prepare needs",
@@ -198,11 +208,12 @@ def _match_prepare_columns(config: Config, uri: str) -> None:
 
 def _match_score_columns(config: Config, uris: Sequence[str]) -> None:
     """Make sure that the corpus has the columns that ``score`` keeps."""
-    from sentiflow.data import corpus, manifest, schema, table_files
+    from sentiflow.data import corpus, input_files, manifest, schema, table_plans
 
     score = config.score
     if uris and uris[0].lower().endswith(".parquet"):
-        plan = table_files.plan(uris[:1], text_column=score.text_column, keep_columns=())
+        found = input_files.as_found(uris[:1])["files"]
+        plan = table_plans.plan_scoring(found, text_column=score.text_column, keep_columns=())
         columns: Sequence[str] = plan.columns
     elif uris:
         csv_format = _read_format(score.format or config.format, uris[0])

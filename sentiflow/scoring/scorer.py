@@ -1,75 +1,55 @@
-"""Part of a corpus + model package -> predictions, rejected rows and failed rows, as files.
+"""Table of texts + model package -> the same with predictions: the step of scoring that uses torch.
 
-This is the work of each task of scoring; Ray is not imported, so that workers start fast. A worker
-process keeps the model for its next part.
+A worker process keeps the model for its next part.
 """
 
 import functools
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from sentiflow.cluster import memory
-from sentiflow.data import corpus, input_files, manifest, schema
+from sentiflow.data import manifest
 from sentiflow.errors import JobError
-from sentiflow.models.package import ModelPackage, Scores
-from sentiflow.scoring.job import Job, ScoredPart
-from sentiflow.storage import filesystem
+from sentiflow.models.package import ModelPackage
+from sentiflow.models.scores import Scores
+from sentiflow.scoring.job import Job
 
 NOT_FINITE = "the probability is not a number"
 
 
-def score(part: int, job: Job) -> ScoredPart:
-    """Score one part, and write its predictions, rejected rows and failed rows.
+def score(table: pa.Table, *, job: Job) -> pa.Table:
+    """Score the texts of a table.
 
     Args:
-        part: Number of the part in ``job.source``.
+        table: That of :func:`parts.read`; rows with a reason are not scored.
         job: Arguments of all tasks of the scoring.
 
+    Columns:
+        added: those of ``models.package.Scores``, and ``error`` (string: why the model failed for
+            the row, else null).
+
     Raises:
-        UserError: The part cannot be read.
         JobError: The model fails too often, or was replaced since the job began.
     """
-    settings = job.settings
-    package = _load_model(job.model_uri, job.model_fingerprint, job.on_gpu)
-    checked = corpus.read_part(
-        job.source, part, keep_columns=settings.keep_columns, keep_raw=settings.keep_raw
-    )
-    input_files.check_part(job.source.files, job.source.parts[part].sources)
-    tweets = checked.tweets.combine_chunks()
+    settings, text = job.settings, table["text"].combine_chunks()
+    if table["reason"].null_count < len(table):
+        text = pc.if_else(table["reason"].combine_chunks().is_null(), text, "")
     model = functools.partial(
-        package.score,
+        _load_model(job.model_uri, job.model_fingerprint, job.on_gpu).score,
         batch_size=None if settings.batch_size == "auto" else int(settings.batch_size),
         bf16=job.precision == "bf16",
     )
-    text = tweets["text"].combine_chunks()
     scores, errors = predict(text, model, max_failed=job.max_failed)
-    failed = _tabulate_failed(tweets, errors)
-    if errors:
-        scored = np.setdiff1d(np.arange(len(tweets)), list(errors))
-        scores, tweets = scores.take(scored), tweets.take(pa.array(scored))
-    predictions = tabulate(tweets, scores, settings.keep_columns)
-    name = f"part-{job.first_part + part:05d}.parquet"
-    tables = {"predictions": predictions, "rejected": checked.rejected, "failed": failed}
-    files = [
-        filesystem.write_part(job.root, f"{kind}/{name}", table) for kind, table in tables.items()
-    ]
-    return ScoredPart(
-        rows_read=len(predictions) + checked.rejected.num_rows + len(errors),
-        accepted=len(predictions),
-        rejected=checked.rejected.num_rows,
-        failed=len(errors),
-        rejected_by_reason=dict(Counter(checked.rejected["reason"].to_pylist())),
-        unknown_labels=checked.num_unknown_labels,
-        prior_only=int((scores.num_tokens == 0).sum()),
-        positive=int((scores.prediction == schema.POSITIVE).sum()),
-        profile=scores.profile,
-        peak_memory_bytes=memory.peak_bytes(),
-        files=[item for items in files for item in items],
-    )
+    for name, values in vars(scores).items():
+        table = table.append_column(name, pa.array(values))
+    rows = np.full(len(table), len(errors))
+    rows[list(errors)] = np.arange(len(errors))
+    problems = pa.array([*errors.values(), None], pa.string())
+    return table.append_column("error", problems.take(pa.array(rows)))
 
 
 def predict(
@@ -129,26 +109,6 @@ _NO_SCORES = Scores(
     lengths=np.zeros(1, np.int64),
     num_unknown=np.zeros(1, np.int32),
 )
-
-
-def tabulate(tweets: pa.Table, scores: Scores, keep_columns: Sequence[str]) -> pa.Table:
-    """Join scores and the columns of the corpus that predictions repeat."""
-    columns = {name: tweets[name] for name in ("row_id", "tweet_id", "split", "label")} | {
-        "prediction": scores.prediction,
-        "probability": scores.probability,
-        "num_tokens": scores.num_tokens,
-    }
-    predictions = pa.table(columns, schema=schema.PREDICTIONS)
-    for name in keep_columns:
-        if name not in columns:
-            predictions = predictions.append_column(name, tweets[name])
-    return predictions
-
-
-def _tabulate_failed(tweets: pa.Table, errors: dict[int, str]) -> pa.Table:
-    rows = tweets.select(["row_id", "tweet_id", "text"]).take(pa.array(sorted(errors), pa.int64()))
-    problems = pa.array([errors[row] for row in sorted(errors)], pa.string())
-    return rows.append_column("error", problems).cast(schema.FAILED)
 
 
 @functools.lru_cache(maxsize=1)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiflow.errors import JobError
-from sentiflow.models.package import Scores
-from sentiflow.scoring import scored_parts
+from sentiflow.models.scores import Scores
+from sentiflow.scoring import scorer
 
 TEXTS = st.lists(st.sampled_from(["good", "bad", "boom", "nan"]), max_size=40)
 
@@ -31,9 +31,9 @@ def ask(text):
 @settings(deadline=None)
 @given(texts=TEXTS)
 def test_failing_rows_are_found_and_all_others_are_scored(texts):
-    scores, errors = scored_parts.predict(pa.array(texts, pa.string()), ask, max_failed=99)
+    scores, errors = scorer.predict(pa.array(texts, pa.string()), ask, max_failed=99)
     expected = {
-        row: "RuntimeError: index out of range" if text == "boom" else scored_parts.NOT_FINITE
+        row: "RuntimeError: index out of range" if text == "boom" else scorer.NOT_FINITE
         for row, text in enumerate(texts)
         if text in ("boom", "nan")
     }
@@ -45,9 +45,9 @@ def test_failing_rows_are_found_and_all_others_are_scored(texts):
 @pytest.mark.parametrize("word", ["boom", "nan"])
 def test_too_many_failures_raise_an_error_that_shows_the_last(word):
     texts = pa.array(["good", word, "good", word])
-    scored_parts.predict(texts, ask, max_failed=2)
+    scorer.predict(texts, ask, max_failed=2)
     with pytest.raises(JobError, match=f"for more than 1 rows .* '{word}': "):
-        scored_parts.predict(texts, ask, max_failed=1)
+        scorer.predict(texts, ask, max_failed=1)
 
 
 def test_a_model_that_always_fails_is_stopped_early():
@@ -58,5 +58,5 @@ def test_a_model_that_always_fails_is_stopped_early():
         raise RuntimeError("no memory")
 
     with pytest.raises(JobError, match="no memory"):
-        scored_parts.predict(pa.array(["good"] * 100_000), fail, max_failed=10)
+        scorer.predict(pa.array(["good"] * 100_000), fail, max_failed=10)
     assert len(asked) < 100

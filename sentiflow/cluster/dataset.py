@@ -1,0 +1,350 @@
+"""Parts -> Arrow tables that pass through named steps, each part in one task of Ray Data.
+
+Ray Data fuses reading, the steps and writing of a part, so that its tables stay in one process;
+only the small result travels to the driver. Steps on GPUs run in actors, and the tables go there.
+"""
+
+import json
+import logging
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from sentiflow.cluster import ray_internals
+from sentiflow.cluster.connection import Capacity  # before Ray: it sets variables
+from sentiflow.errors import JobError, StorageError, UserError
+from sentiflow.storage import errors
+
+# isort: split
+import ray.data
+import ray.exceptions
+from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTask
+from ray.data.block import BlockMetadata
+from ray.util.annotations import RayDeprecationWarning
+
+log = logging.getLogger(__name__)
+
+Read = Callable[[Any], pa.Table]
+Step = Callable[[pa.Table], pa.Table]
+
+
+class Label(NamedTuple):
+    """What a block knows of its part."""
+
+    number: int
+    key: str = ""
+    """Hash of the part's settings and input."""
+
+
+Write = Callable[[pa.Table, Label], Any]
+"""Takes the last table of a part and its label, and returns what JSON can hold."""
+
+_MAX_RETRIES = 10
+"""How often a task is repeated whose worker or node has died; Ray Data's default is for ever."""
+_LABEL, _SEALED = "_label", "_sealed"
+_NUMBER, _RESULT, _FAILURE = "_number", "_result", "_failure"
+"""Columns of blocks beside those of the tables."""
+_KNOWN = {kind.__name__: kind for kind in (UserError, StorageError, JobError)}
+"""Errors of a part that the driver raises again as they are, by name."""
+
+
+class PartsDatasource(Datasource):
+    """Parts, each read as one Arrow table by one task."""
+
+    def __init__(self, parts: Sequence[Any], read: Read, *, name: str) -> None:
+        """Describe the parts.
+
+        Args:
+            parts: What ``read`` takes.
+            read: Reads the table of a part, on a worker.
+            name: Name in Ray's dashboard.
+        """
+        super().__init__()
+        self.parts, self.read, self.name = parts, read, name
+
+    def get_name(self) -> str:
+        """Return the name, before which Ray puts "Read"."""
+        return self.name.removeprefix("read_").title()
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Return None: it is not known."""
+        return None
+
+    def get_read_tasks(
+        self,
+        parallelism: int,
+        per_task_row_limit: int | None = None,
+        data_context: DataContext | None = None,
+    ) -> list[ReadTask]:
+        """Make one task for each part, whatever the parallelism; Ray Data asks several times."""
+        unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
+        return [ReadTask(_Reader(self.read, part), unknown) for part in self.parts]
+
+
+@dataclass(frozen=True)
+class _Reader:
+    read: Read
+    part: Any
+
+    def __call__(self) -> list[pa.Table]:
+        return [self.read(self.part)]
+
+
+def read_parts(parts: Sequence[Any], read: Read, *, name: str, **options: Any) -> Dataset:
+    """Make a dataset of one block for each part.
+
+    Args:
+        parts: As for :class:`PartsDatasource`.
+        read: As there.
+        name: As there.
+        options: Options of ``ray.data.read_datasource``.
+    """
+    source = PartsDatasource(parts, read, name=name)
+    return ray.data.read_datasource(source, override_num_blocks=len(parts), **options)
+
+
+def process(
+    parts: Mapping[Label, Any],
+    read: Read,
+    steps: Sequence[Step],
+    write: Write,
+    *,
+    max_wait_seconds: float = 600,
+    concurrency: int | None = None,
+    num_gpus: float = 0,
+) -> Iterator[tuple[int, Any]]:
+    """Read each part, pass its table through the steps, write it; yield the results as they come.
+
+    A task that is lost with its worker or node is repeated.
+
+    Args:
+        parts: What ``read`` takes, by label.
+        read: Reads the table of a part.
+        steps: Functions of a table, in order. Ray's dashboard shows their names.
+        write: Writes the last table of a part.
+        max_wait_seconds: How long the cluster may be without a core, and its share of a GPU.
+        concurrency: Parts at the same time; None: as many as there are cores.
+        num_gpus: Share of a GPU for the last step, which then runs in actors.
+
+    Raises:
+        UserError: The work on a part raised it.
+        JobError: It failed otherwise, and its traceback is logged; a part ended its worker again
+            and again; or no node is left that could do the work.
+    """
+    if not parts:
+        return
+    capacity = Capacity({"CPU": 1, "GPU": num_gpus}, max_wait_seconds=max_wait_seconds)
+    with DataContext.current(_make_context(capacity)):
+        dataset = plan(parts, read, steps, write, concurrency=concurrency, num_gpus=num_gpus)
+    yield from _results(dataset)
+
+
+def plan(
+    parts: Mapping[Label, Any],
+    read: Read,
+    steps: Sequence[Step],
+    write: Write,
+    *,
+    concurrency: int | None = None,
+    num_gpus: float = 0,
+) -> Dataset:
+    """Make the dataset of :func:`process`, whose rows are the results of the parts."""
+    retries = {"max_retries": _MAX_RETRIES}
+    options: dict[str, Any] = {"num_cpus": 1, "concurrency": concurrency}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RayDeprecationWarning)  # retries have no other limit
+        dataset = read_parts(
+            list(parts.items()),
+            _guard_read(read),
+            name=_name(read),
+            ray_remote_args=retries,
+            **options,
+        )
+        for number, step in enumerate(steps, 1):
+            if num_gpus and number == len(steps):
+                dataset = _map(dataset, _seal, **retries, **options)
+                dataset = _map_on_gpus(dataset, _guard(step), num_gpus)
+                dataset = _map(dataset, _unseal, **retries, **options)
+            else:
+                dataset = _map(dataset, _guard(step), **retries, **options)
+        return _map(dataset, _finish(write), **retries, **options)
+
+
+def process_groups(
+    parts: Sequence[Any],
+    read: Read,
+    write: Write,
+    *,
+    keys: Sequence[str],
+    num_groups: int,
+    max_wait_seconds: float = 600,
+) -> list[Any]:
+    """Read all parts, bring rows with equal keys together, and write them group by group.
+
+    Ray Data exchanges the rows through the memory of the nodes. It takes 3 seconds for a million
+    rows of 35 bytes on two cores, so use it only where one process cannot hold all rows.
+
+    Args:
+        parts: What ``read`` takes.
+        read: Reads the table of a part.
+        write: Does the work on the rows of some keys; the label says nothing.
+        keys: Columns of the table.
+        num_groups: Number of groups; empty ones are left out.
+        max_wait_seconds: How long the cluster may be without a core.
+
+    Raises:
+        UserError: The work on a group raised it.
+        JobError: It failed otherwise.
+    """
+    capacity = Capacity({"CPU": 1}, max_wait_seconds=max_wait_seconds)
+    with DataContext.current(_make_context(capacity)):
+        dataset = read_parts(parts, read, name=_name(read))
+        dataset = dataset.repartition(num_groups, keys=list(keys))
+        dataset = _map(dataset, _finish(write), num_cpus=1)
+    return [result for _, result in _results(dataset)]
+
+
+def _map(dataset: Dataset, step: Step, **options: Any) -> Dataset:
+    whole = {"batch_size": None, "batch_format": "pyarrow"}
+    return dataset.map_batches(step, **whole | options)
+
+
+def _map_on_gpus(dataset: Dataset, step: Step, share: float) -> Dataset:
+    """Do a step in actors, as many as the GPUs have room for; an actor keeps what it has loaded.
+
+    For GPUs Ray Data wants a number of rows, and would mix those of several parts.
+    """
+    apply = {"__call__": lambda self, sealed: _seal(step(_unseal(sealed)))}
+    most = max(1, int(ray.cluster_resources().get("GPU", 0) / share))
+    pool = ActorPoolStrategy(min_size=1, max_size=most)
+    actor = type(_name(step), (), apply)
+    return _map(dataset, actor, batch_size=1, compute=pool, num_cpus=0, num_gpus=share)
+
+
+def _seal(block: pa.Table) -> pa.Table:
+    """Put a block into one row."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, block.schema) as stream:
+        stream.write_table(block)
+    return pa.table({_SEALED: pa.array([sink.getvalue().to_pybytes()], pa.large_binary())})
+
+
+def _unseal(row: pa.Table) -> pa.Table:
+    """Take the block out of the row."""
+    return pa.ipc.open_stream(row[_SEALED][0].as_buffer()).read_all()
+
+
+def _guard_read(read: Read) -> Read:
+    """Read a part, given its label and itself, as a block."""
+
+    def apply(labelled: tuple[Label, Any]) -> pa.Table:
+        label, part = labelled
+        return _attempt(lambda: _pack(read(part), label), label)
+
+    return apply
+
+
+def _guard(step: Step) -> Step:
+    """Make a step of tables a step of blocks; a part that has failed passes through."""
+
+    def apply(block: pa.Table) -> pa.Table:
+        if _FAILURE in block.column_names:
+            return block
+        table, label = _unpack(block)
+        return _attempt(lambda: _pack(step(table), label), label)
+
+    apply.__name__ = _name(step)
+    return apply
+
+
+def _finish(write: Write) -> Step:
+    """Make the last step, which returns one row with the result of a block."""
+
+    def apply(block: pa.Table) -> pa.Table:
+        if _FAILURE in block.column_names:
+            return block
+        table, label = _unpack(block)
+        return _attempt(lambda: _row(label, result=json.dumps(write(table, label))), label)
+
+    apply.__name__ = _name(write)
+    return apply
+
+
+def _name(function: Any) -> str:
+    """Return the name of a function for Ray's dashboard."""
+    return str(getattr(function, "func", function).__name__)
+
+
+def _pack(table: pa.Table, label: Label) -> pa.Table:
+    """Make a block of a table; a column of one value holds the label.
+
+    A block without rows would reach no step. So one row of nulls stands for it.
+    """
+    names, num_rows = table.column_names, len(table)
+    if not num_rows:
+        table = pa.table([pa.nulls(1, kind) for kind in table.schema.types], names)
+    values = pa.array([json.dumps([*label, num_rows > 0])])
+    column = pa.DictionaryArray.from_arrays(np.zeros(max(1, num_rows), np.int32), values)
+    return table.append_column(_LABEL, column)
+
+
+def _unpack(block: pa.Table) -> tuple[pa.Table, Label]:
+    """Take the table and the label out of a block; rows of several parts have no label."""
+    if _LABEL not in block.column_names:
+        return block, Label(0)
+    *label, has_rows = json.loads(block[_LABEL][0].as_py())
+    table = block.drop_columns([_LABEL])
+    return table if has_rows else table[:0], Label(*label)
+
+
+def _row(label: Label, *, result: str = "", failure: str = "") -> pa.Table:
+    return pa.table({_NUMBER: [label.number], _RESULT: [result], _FAILURE: [failure]})
+
+
+def _attempt(work: Callable[[], pa.Table], label: Label) -> pa.Table:
+    """Return a block, or one that holds the error: Ray Data would log a page of it."""
+    try:
+        return work()
+    except Exception as error:
+        known = errors.explain(error) or error
+        line = traceback.format_exception_only(known)[-1].strip()
+        message = str(known) if isinstance(known, UserError | JobError) else line
+        failure = [type(known).__name__, message, traceback.format_exc()]
+        return _row(label, failure=json.dumps(failure))
+
+
+def _results(dataset: Dataset) -> Iterator[tuple[int, Any]]:
+    """Run a dataset, and yield number and result of each part; raise the first failure."""
+    try:
+        for row in dataset.iter_rows():
+            if not row[_FAILURE]:
+                yield row[_NUMBER], json.loads(row[_RESULT])
+                continue
+            kind, message, logged = json.loads(row[_FAILURE])
+            if kind not in _KNOWN:
+                log.error("%s", logged)
+            raise _KNOWN.get(kind, JobError)(message)
+    except ray.exceptions.RayError as error:
+        line = str(error).strip().partition("\n")[0]
+        raise JobError(f"a part was lost: {line}") from error
+
+
+def _make_context(capacity: Capacity) -> DataContext:
+    """Make settings by which Ray Data starts at once and ends where it would wait for ever.
+
+    A block is never split, and nothing is printed: the stages report progress themselves.
+    """
+    ray_internals.speed_up_data()
+    verbose = log.isEnabledFor(logging.DEBUG)
+    context = DataContext.get_current().copy()
+    context.target_max_block_size = None
+    context.enable_progress_bars = verbose
+    context.custom_execution_callback_classes = ray_internals.callbacks_of_data(capacity.check)
+    if not verbose:
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+    return context

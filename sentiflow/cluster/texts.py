@@ -1,0 +1,100 @@
+"""CSV or Parquet files -> a dataset of Ray Data, with a row for each record, checked.
+
+This is what :func:`sentiflow.read_texts` is.
+"""
+
+import atexit
+import functools
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from sentiflow.cluster import connection, dataset  # before Ray: they set variables
+from sentiflow.config import settings
+from sentiflow.data import corpus, parts
+from sentiflow.errors import UserError
+from sentiflow.storage import compression, filesystem
+from sentiflow.storage.uris import absolute_uri
+
+# isort: split
+import ray.data
+
+
+def read_texts(
+    uris: str | Sequence[str],
+    *,
+    format: Mapping[str, Any] | None = None,  # the name of the section
+    keep_columns: Sequence[str] = (),
+    rows_per_part: int = 100_000,
+    unpack_to: str | None = None,
+) -> ray.data.Dataset:
+    """Read texts as a dataset of Ray Data that can be filtered, mapped and written as any other.
+
+    The files are cut into parts at records, however long a quoted text is; each part is a block
+    that one task reads. It joins a running Ray, or else starts one on this machine, which listens
+    on loopback only and lives until the process ends.
+
+    Args:
+        uris: Files or globs, local or in object storage; CSV files may be compressed.
+        format: The settings of the section ``format``; by default those of Sentiment140.
+        keep_columns: Columns of the files to add.
+        rows_per_part: Approximate number of rows in a block.
+        unpack_to: A directory that all nodes share, for the content of compressed files; it is not
+            removed. By default, on one machine, a temporary one.
+
+    Returns:
+        A row for each record, in the columns ``row_id`` (int64), ``source`` (string: the file),
+        ``offset`` (int64: the byte in a CSV, the row in a Parquet file), ``tweet_id`` (string),
+        ``text`` (string), ``label`` (int8: null for none), the kept ones, ``raw`` (binary: the
+        bytes of a rejected record) and ``reason`` (string: why it is rejected; null if it is not).
+
+    Raises:
+        UserError: A file or a setting is wrong.
+
+    Example:
+        >>> texts = sentiflow.read_texts("tweets/*.csv")  # doctest: +SKIP
+        >>> texts.filter(expr="reason is None").write_parquet("accepted")  # doctest: +SKIP
+    """
+    named = [uris] if isinstance(uris, str) else list(uris)
+    required = {"name": "texts", "output_uri": "texts", "prepare": {"csv": named}}
+    config = settings.validate({**required, "format": dict(format or {})}, source="read_texts")
+    files = filesystem.expand([absolute_uri(uri) for uri in named])
+    if any(map(compression.is_compressed, files)) and unpack_to is None:
+        unpack_to = _make_folder()
+    source = corpus.open_csv(
+        files,
+        settings=config.format,
+        rows_per_part=rows_per_part,
+        unpack_to=absolute_uri(unpack_to or ""),
+    )
+    if missing := set(keep_columns) - set(source.columns):
+        raise UserError(
+            f"keep_columns: the files have no further column {', '.join(sorted(missing))}",
+            hint=f"there are {', '.join(source.columns)}",
+        )
+    connection.start_until_exit()
+    read = functools.partial(_read, keep=tuple(keep_columns))
+    return dataset.read_parts(source.parts, read, name="texts")
+
+
+def _make_folder() -> str:
+    """Make a temporary folder, which is removed when the process ends."""
+    connection.start_until_exit()
+    if not connection.count_resources().is_one_machine:
+        raise UserError(
+            "a compressed file is unpacked to where all nodes of the cluster find it",
+            hint="give read_texts(unpack_to=DIRECTORY)",
+        )
+    folder = tempfile.mkdtemp(prefix="sentiflow-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _read(part: corpus.Part, *, keep: Sequence[str]) -> pa.Table:
+    """Read a part, as a worker."""
+    table = parts.read(part, keep=keep, with_offsets=True).drop_columns(["unknown_label", "split"])
+    source = table.column_names.index("source")
+    return table.set_column(source, "source", table["source"].cast(pa.string()))

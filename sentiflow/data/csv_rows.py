@@ -1,0 +1,170 @@
+"""Range of a CSV -> its records as a table of strings, none of them checked yet."""
+
+from collections.abc import Callable, Collection
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from sentiflow.data import csv_records
+from sentiflow.data.csv_format import CsvFormat
+from sentiflow.data.csv_ranges import CsvRange
+from sentiflow.data.tweets import WRONG_COLUMNS
+
+MAX_RAW_BYTES = 4096
+
+
+def read(
+    content: bytes, csv_range: CsvRange, csv_format: CsvFormat, wanted: Collection[str]
+) -> tuple[dict[str, pa.Array], pa.Array]:
+    """Split the records of a range into columns, one row for each record.
+
+    Args:
+        content: The bytes of the range.
+        csv_range: The range.
+        csv_format: The meaning of the columns. With ``errors: ignore``, replacement characters
+            U+FFFD that a text contains already are dropped too, if the range has invalid bytes.
+        wanted: Meanings of columns, or names in the header.
+
+    Returns:
+        The wanted columns (strings; null if the record cannot be split, empty if the CSV has no
+        such column); and the reason why a record cannot be split, else null.
+    """
+    delimiter = csv_format.settings.delimiter
+    reason = np.full(csv_range.num_rows, None, dtype=object)
+    is_regular = np.ones(csv_range.num_rows, bool)
+    if csv_range.has_malformed:
+        records, _ = csv_records.find_records(content, delimiter=delimiter)
+        is_regular = ~records.malformed
+        reason[records.malformed] = csv_records.name_faults(content, records, delimiter=delimiter)
+        content = _without(content, records, records.malformed)
+    skipped: list[int] = []
+    repaired = to_utf8(content, csv_format.settings.encoding)
+    numbers = {number for number in map(csv_format.position, wanted) if number is not None}
+    table = _read_csv(repaired, csv_format, sorted(numbers), on_invalid=skipped.append)
+    regular = np.flatnonzero(is_regular)
+    assert table.num_rows + len(skipped) == len(regular), "CSV reader and record finder disagree"
+    wrong = regular[np.array(skipped, np.int64)]
+    is_regular[wrong], reason[wrong] = False, WRONG_COLUMNS
+    columns = {}
+    for name in wanted:
+        number = csv_format.position(name)
+        if number is None:
+            column = pa.repeat("", table.num_rows)
+        else:
+            column = table[str(number)].combine_chunks()
+        if csv_format.settings.errors == "ignore" and repaired != content:
+            column = pc.replace_substring(column, "\ufffd", "")
+        columns[name] = _spread(column, is_regular)
+    if is_regular.all():
+        return columns, pa.nulls(len(reason), pa.string())
+    return columns, pa.array(reason, pa.string())
+
+
+def locate(
+    content: bytes,
+    csv_range: CsvRange,
+    csv_format: CsvFormat,
+    is_rejected: pa.Array,
+    *,
+    keep_raw: bool,
+    with_offsets: bool,
+) -> tuple[pa.Array, pa.Array]:
+    """Find the position in the file, and the bytes, of rejected records.
+
+    Args:
+        content: The bytes of the range.
+        csv_range: The range.
+        csv_format: Its format.
+        is_rejected: For each record.
+        keep_raw: Keep the bytes, cut to ``MAX_RAW_BYTES``; if not, they are empty.
+        with_offsets: Find the position of every record.
+
+    Returns:
+        The offsets (int64, null for accepted records unless ``with_offsets``), and the bytes
+        (binary, null for accepted records).
+    """
+    num_rows, chosen = csv_range.num_rows, pc.indices_nonzero(is_rejected).to_numpy()
+    if not len(chosen) and not with_offsets:
+        return pa.nulls(num_rows, pa.int64()), pa.nulls(num_rows, pa.binary())
+    records, _ = csv_records.find_records(content, delimiter=csv_format.settings.delimiter)
+    accepted = ~is_rejected.to_numpy(zero_copy_only=False)
+    offset = pa.array(csv_range.start + records.starts, mask=None if with_offsets else accepted)
+    raw = np.full(num_rows, None, dtype=object)
+    for row in chosen:
+        start, stop = records.starts[row], records.stops[row]
+        cut = content[start : min(stop, start + MAX_RAW_BYTES)] if keep_raw else b""
+        raw[row] = cut.rstrip(b"\r\n")
+    return offset, pa.array(raw, pa.binary())
+
+
+def to_utf8(content: bytes, encoding: str) -> bytes:
+    """Convert bytes to UTF-8, invalid ones to U+FFFD; quotes, delimiters and line ends stay.
+
+    An invalid sequence never includes an ASCII byte. Dropping the bytes here would be wrong: the
+    next character could become the beginning of a field, or the line empty.
+    """
+    if encoding == "utf-8" and _is_utf8(content):
+        return content
+    return content.decode(encoding, errors="replace").encode()
+
+
+def _is_utf8(content: bytes) -> bool:
+    offsets = pa.array([0, len(content)], pa.int64()).buffers()[1]
+    text = pa.Array.from_buffers(pa.large_string(), 1, [None, offsets, pa.py_buffer(content)])
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _spread(column: pa.Array, filled: np.ndarray) -> pa.Array:
+    """Put the values of a column into the ``filled`` rows, and null into the others."""
+    if filled.all():
+        return column
+    return column.take(pa.array(np.cumsum(filled) - 1, mask=~filled))
+
+
+def _read_csv(
+    content: bytes,
+    csv_format: CsvFormat,
+    wanted: list[int],
+    *,
+    on_invalid: Callable[[int], None],
+) -> pa.Table:
+    """Read the wanted columns of well-formed records, as strings, each named by its number.
+
+    A record with a wrong number of columns is left out; ``on_invalid`` gets its 0-based number.
+    """
+    names = [str(number) for number in range(csv_format.num_columns)]
+    if not content:
+        return pa.table({str(number): pa.array([], pa.string()) for number in wanted})
+
+    def skip(row: pyarrow.csv.InvalidRow) -> str:
+        on_invalid(row.number - 1)
+        return "skip"
+
+    return pyarrow.csv.read_csv(
+        pa.BufferReader(b"\n" + content),  # after a blank line a byte order mark is text
+        read_options=pyarrow.csv.ReadOptions(
+            column_names=names, use_threads=False, block_size=len(content) + 2
+        ),
+        parse_options=pyarrow.csv.ParseOptions(
+            delimiter=csv_format.settings.delimiter,
+            newlines_in_values=True,
+            invalid_row_handler=skip,
+        ),
+        convert_options=pyarrow.csv.ConvertOptions(
+            include_columns=[str(number) for number in wanted],
+            column_types={name: pa.string() for name in names},
+            strings_can_be_null=False,
+        ),
+    )
+
+
+def _without(content: bytes, records: csv_records.Records, left_out: np.ndarray) -> bytes:
+    """Remove records from a piece of CSV."""
+    spans = zip(records.starts[~left_out], records.stops[~left_out], strict=True)
+    return b"".join(content[start:stop] for start, stop in spans)

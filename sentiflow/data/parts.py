@@ -1,0 +1,249 @@
+"""Part of a corpus -> one table of its rows, each checked: accepted, or rejected with a reason."""
+
+import functools
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow.data import csv_rows, input_files, schema, table_files, tweets
+from sentiflow.data.csv_format import CsvFormat
+from sentiflow.data.csv_ranges import CsvRange
+from sentiflow.data.manifest_types import Input
+
+_OWN = (
+    *("row_id", "source", "offset", "tweet_id", "text", "label", "unknown_label", "split"),
+    *("raw", "reason"),
+)
+"""Columns of :func:`read`; the kept ones are before the last two."""
+
+
+@dataclass(frozen=True)
+class CsvPart:
+    """Consecutive records of one CSV file."""
+
+    csv_range: CsvRange
+    csv_format: CsvFormat
+    inputs: Input = field(repr=False)
+    """The file as it was described before it is read."""
+
+    @property
+    def num_rows(self) -> int:
+        """Number of records."""
+        return self.csv_range.num_rows
+
+    @property
+    def first_row(self) -> int:
+        """Number of the first row over all files."""
+        return self.csv_range.first_row
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the records in the unpacked file."""
+        return self.csv_range.stop - self.csv_range.start
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """URI of the file."""
+        return (self.csv_range.source,)
+
+
+@dataclass(frozen=True)
+class TablePart:
+    """Consecutive rows of one or more Parquet files."""
+
+    slices: tuple[table_files.TableSlice, ...]
+    table_format: table_files.TableFormat
+    inputs: Input = field(repr=False)
+    """The files, or the directory with them, as described before they are read."""
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows."""
+        return sum(piece.stop - piece.start for piece in self.slices)
+
+    @property
+    def first_row(self) -> int:
+        """Number of the first row over all files."""
+        return self.slices[0].first_row
+
+    @property
+    def num_bytes(self) -> int:
+        """About the bytes of the rows in the files."""
+        return sum(piece.num_bytes for piece in self.slices)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """URIs of the files."""
+        return tuple(piece.source for piece in self.slices)
+
+
+Part = CsvPart | TablePart
+"""The unit of work and of resumption: it is read, processed and written as a whole."""
+
+
+def read(
+    part: Part,
+    *,
+    required: Collection[str] = (),
+    keep: Sequence[str] = (),
+    keep_raw: bool = True,
+    with_offsets: bool = False,
+) -> pa.Table:
+    """Read and check every row of a part, accepted or rejected, in order.
+
+    Args:
+        part: The part, from a CSV or from Parquet files.
+        required: Some of ``label``, ``user`` and ``time``; a row without one is rejected. An
+            unknown value of the others becomes null.
+        keep: Columns to add: ``user`` (string) and ``time`` (timestamp) if the format names them,
+            and other columns by their name (strings of a CSV are null where empty).
+        keep_raw: Keep the bytes of rejected records.
+        with_offsets: Find the offset of accepted records of a CSV, too, which takes time.
+
+    Columns:
+        added: ``row_id`` (int64), ``source`` (dictionary<int32, string>: the URI), ``offset``
+            (int64: the first byte of the record in the unpacked CSV, or the row in the Parquet
+            file; null for accepted records unless ``with_offsets``), ``tweet_id`` (string),
+            ``text`` (string), ``label`` (int8: null for none or an unknown one), ``unknown_label``
+            (string: the value as written if it is unknown, else null), ``split`` (string: that of
+            prepared data, else null), the kept ones under their :func:`kept_name`, ``raw`` (binary:
+            null for an accepted row; the bytes of a rejected record, cut to ``MAX_RAW_BYTES``;
+            empty without ``keep_raw`` and for Parquet), ``reason`` (string: one of
+            ``tweets.REASONS``, null for an accepted row).
+
+    Raises:
+        UserError: A file is damaged, or was changed since it was described.
+        JobError: The directory with the files was replaced.
+    """
+    if isinstance(part, CsvPart):
+        rows = _read_csv(part, required, keep, keep_raw=keep_raw, with_offsets=with_offsets)
+    else:
+        read_slice = functools.partial(_read_slice, part, required=required, keep=keep)
+        tables = list(map(read_slice, range(len(part.slices))))
+        rows = tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
+    input_files.check_part(part.inputs, part.sources)
+    return rows
+
+
+def kept_name(name: str) -> str:
+    """Name a kept column in the table of :func:`read`, which has columns of its own."""
+    return f"kept.{name}" if name in _OWN else name
+
+
+def take_accepted(rows: pa.Table, *, keep: Sequence[str] = ()) -> pa.Table:
+    """Select the accepted rows of a table of :func:`read`.
+
+    Args:
+        rows: The table.
+        keep: Its kept columns.
+
+    Returns:
+        The columns of ``schema.TWEETS``, ``split``, and the kept ones under their own names.
+    """
+    names = (*schema.TWEETS.names, "split", *map(kept_name, keep))
+    rows, reason = rows.select(names), rows["reason"]
+    if reason.null_count < len(rows):
+        rows = rows.filter(reason.is_null())
+    types = zip(("split", *keep), rows.schema.types[len(schema.TWEETS) :], strict=True)
+    return pa.Table.from_arrays(rows.columns, schema=pa.schema([*schema.TWEETS, *types]))
+
+
+def take_rejected(rows: pa.Table) -> pa.Table:
+    """Select the rejected rows of a table of :func:`read`, with the columns of REJECTED."""
+    if rows["reason"].null_count == len(rows):
+        return schema.REJECTED.empty_table()
+    rows = rows.select(schema.REJECTED.names).filter(rows["reason"].is_valid())
+    return rows.cast(schema.REJECTED)
+
+
+def _read_csv(
+    part: CsvPart,
+    required: Collection[str],
+    keep: Sequence[str],
+    *,
+    keep_raw: bool,
+    with_offsets: bool,
+) -> pa.Table:
+    csv_range, csv_format = part.csv_range, part.csv_format
+    content = csv_range.read()
+    wanted = ["text", "id", *({"user", "time"} & {*required, *keep})]
+    wanted += ["label"] if csv_format.columns.label is not None else []
+    found, reason = csv_rows.read(content, csv_range, csv_format, {*wanted, *keep})
+    checked = tweets.check(
+        pa.table({name: found[name] for name in wanted} | {"reason": reason}),
+        labels=csv_format.labels,
+        time_format=csv_format.time_format,
+        max_text_length=csv_format.settings.max_text_length,
+        required=required,
+    )
+    offset, raw = csv_rows.locate(
+        content,
+        csv_range,
+        csv_format,
+        pc.is_valid(checked["reason"]).combine_chunks(),
+        keep_raw=keep_raw,
+        with_offsets=with_offsets,
+    )
+    others = {name: tweets.null_if_empty(found[name]) for name in keep if name not in wanted}
+    first, num_rows = csv_range.first_row, csv_range.num_rows
+    columns = {
+        "row_id": pa.array(np.arange(first, first + num_rows)),
+        "source": _name_source(part, 0, num_rows),
+        "offset": offset,
+        "tweet_id": tweets.null_if_empty(found["id"]),
+        "raw": raw,
+    }
+    return _join(checked, columns, others, keep)
+
+
+def _read_slice(
+    part: TablePart, number: int, *, required: Collection[str], keep: Sequence[str]
+) -> pa.Table:
+    """Read one of the slices of a part."""
+    piece, table_format = part.slices[number], part.table_format
+    meant = [name for name, _ in table_format.columns]
+    wanted = {"text", "label", "tweet_id", *({"user", "time"} & {*required, *keep})}
+    others = [name for name in keep if name not in meant]
+    found, kept = table_files.read(piece, table_format, wanted=wanted, keep=others)
+    num_rows = len(found["row_id"])
+    strings = {name: found[name] for name in ("text", "label", "user", "time") if name in found}
+    checked = tweets.check(
+        pa.table(strings),
+        labels=table_format.labels,
+        time_format=table_format.time_format,
+        max_text_length=table_format.max_text_length,
+        required=required,
+    )
+    is_accepted = checked["reason"].is_null()
+    columns = {
+        "row_id": found["row_id"],
+        "source": _name_source(part, number, num_rows),
+        "offset": pa.array(np.arange(piece.start, piece.stop)),
+        "tweet_id": found.get("tweet_id", pa.nulls(num_rows, pa.string())),
+        "split": pa.repeat(pa.scalar(piece.split, pa.string()), num_rows),
+        "raw": pc.if_else(is_accepted, None, pa.scalar(b"", pa.binary())),
+    }
+    return _join(checked, columns, kept, keep)
+
+
+def _join(
+    checked: pa.Table,
+    columns: dict[str, pa.Array],
+    others: dict[str, pa.Array],
+    keep: Sequence[str],
+) -> pa.Table:
+    """Join checked rows, columns of :func:`read` and kept columns, in its order."""
+    columns |= {name: checked[name] for name in ("text", "label", "unknown_label", "reason")}
+    columns.setdefault("split", pa.nulls(len(checked), pa.string()))
+    columns |= {kept_name(n): others[n] if n in others else checked[n] for n in keep}
+    names = (*_OWN[:-2], *map(kept_name, keep), *_OWN[-2:])
+    return pa.table({name: columns[name] for name in names})
+
+
+def _name_source(part: Part, number: int, num_rows: int) -> pa.DictionaryArray:
+    """Repeat one of the sources of a part."""
+    indices = pa.repeat(pa.scalar(number, pa.int32()), num_rows)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(part.sources, pa.string()))

@@ -1,0 +1,94 @@
+"""Column ``row_id`` of Parquet files -> whether it identifies their rows."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sentiflow.storage import filesystem
+
+
+@dataclass(frozen=True)
+class RowIds:
+    """What the ids of one file are."""
+
+    uri: str
+    low: int = 0
+    high: int = -1
+    """The smallest and the largest; ``high`` is less if the file has no row."""
+    fault: str = ""
+    """Why they identify nothing."""
+    exist: bool = True
+    """Whether the file has the column."""
+
+
+def look_at(file: pq.ParquetFile, uri: str) -> RowIds:
+    """Read the ids of a file, and keep no more than their range."""
+    if "row_id" not in file.schema_arrow.names:
+        return RowIds(uri, exist=False)
+    ids = _convert(file.read(columns=["row_id"]))
+    if isinstance(ids, str):
+        return RowIds(uri, fault=f"{uri} {ids}")
+    if not _differ(ids):
+        return RowIds(uri, fault=f"{uri} contains a row_id twice")
+    bounds = pc.min_max(ids).as_py()
+    return RowIds(uri, bounds["min"], bounds["max"]) if len(ids) else RowIds(uri)
+
+
+def find_fault(files: Sequence[RowIds]) -> str | None:
+    """Say why the column ``row_id`` does not identify the rows of files; None if it does.
+
+    It does if all files have integers without nulls and duplicates. Only the ids of files whose
+    ranges of numbers overlap are in memory together.
+
+    Returns:
+        The fault with the file; an empty string if no file has the column.
+    """
+    without = [ids.uri for ids in files if not ids.exist]
+    if without:
+        return f"{without[0]} has no row_id" if len(without) < len(files) else ""
+    for ids in files:
+        if ids.fault:
+            return ids.fault
+    for group in _overlapping([ids for ids in files if ids.low <= ids.high]):
+        if len(group) > 1 and not _differ(pa.chunked_array(filesystem.map_files(_read, group))):
+            return f"{group[0]} contains a row_id of another file"
+    return None
+
+
+def _read(uri: str) -> pa.Array:
+    ids = _convert(filesystem.read_parquet(uri, columns=["row_id"]))
+    assert not isinstance(ids, str), "the file was looked at before"
+    return ids
+
+
+def _convert(table: pa.Table) -> pa.Array | str:
+    """Convert ids to int64; a string describes a fault."""
+    ids = table["row_id"].combine_chunks()
+    if not pa.types.is_integer(ids.type):
+        return f"has a row_id of type {ids.type}"
+    if ids.null_count:
+        return "has a row without row_id"
+    try:
+        return ids.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return "has a row_id of more than 63 bits"
+
+
+def _overlapping(files: Sequence[RowIds]) -> list[list[str]]:
+    """Group files with overlapping ranges, in the order of their smallest numbers."""
+    groups: list[list[str]] = []
+    highest: float = -math.inf
+    for ids in sorted(files, key=lambda ids: (ids.low, ids.high, ids.uri)):
+        if ids.low > highest:
+            groups.append([])
+        groups[-1].append(ids.uri)
+        highest = max(ids.high, highest)
+    return groups
+
+
+def _differ(ids: pa.Array | pa.ChunkedArray) -> bool:
+    return bool(pc.count_distinct(ids).as_py() == len(ids))

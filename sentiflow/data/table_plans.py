@@ -1,0 +1,231 @@
+"""Parquet files + settings -> what their columns mean, and their row groups."""
+
+import functools
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from sentiflow.config.sections import FormatSettings
+from sentiflow.data import csv_format, row_ids, schema
+from sentiflow.data.manifest_types import InputFile
+from sentiflow.data.table_files import NUMBERED, TableFormat, TablePlan, look_at
+from sentiflow.errors import UserError
+from sentiflow.storage.filesystem import map_files
+
+_NAMED = (*NUMBERED, *((name, label) for label, name in enumerate(schema.LABEL_NAMES)))
+"""Labels as numbers or by name."""
+_DEFAULT_COLUMNS = {
+    "text": ("text",),
+    "label": ("label",),
+    "tweet_id": ("tweet_id", "id"),
+    "user": ("user",),
+    "time": ("time",),
+}
+"""Names of the column of each meaning, if ``format`` names none."""
+_NUM_NAMES_SHOWN = 12
+
+
+def plan_scoring(
+    files: Sequence[InputFile],
+    *,
+    text_column: str,
+    keep_columns: Sequence[str],
+    earlier: Sequence[str] = (),
+) -> TablePlan:
+    """Inspect Parquet files before any of their rows is scored.
+
+    Args:
+        files: The files, as they were described.
+        text_column: Name of the column with the texts.
+        keep_columns: Columns to add; missing ones are ignored.
+        earlier: Files that were scored before; their ``row_id`` must not occur again.
+
+    Raises:
+        UserError: A file is not Parquet, has no such column of strings, or the types of a kept
+            column cannot be combined.
+    """
+    uris = [item["uri"] for item in files]
+    footers = map_files(functools.partial(look_at, with_ids=True), [*earlier, *uris])
+    schemas = [footer.arrow for footer in footers[len(earlier) :]]
+    for uri, arrow in zip(uris, schemas, strict=True):
+        _check_text(uri, arrow, text_column, setting="score.text_column")
+    shared = set.intersection(*(set(arrow.names) for arrow in schemas))
+    others = [n for n in keep_columns if n in shared and n not in schema.TWEETS.names]
+    why_not = row_ids.find_fault([footer.ids for footer in footers if footer.ids])
+    has_ids = all(_is_id(_type_of(arrow, "tweet_id")) for arrow in schemas)
+    has_labels = all(_is_label(_type_of(arrow, "label")) for arrow in schemas)
+    columns = [("text", text_column)]
+    columns += [(name, name) for name, has in (("label", has_labels), ("tweet_id", has_ids)) if has]
+    table_format = TableFormat(
+        columns=tuple(columns),
+        has_row_ids=why_not is None,
+        kept=_join_types(others, uris, schemas, setting="score.keep_columns"),
+    )
+    notes = [f"{why_not}: rows are numbered over all files"] if why_not else []
+    if not has_ids:
+        notes.append("tweet_id is neither a string nor an integer: it is left out")
+    if not has_labels:
+        notes.append("label is not a number: all rows are unlabelled")
+    tables = tuple(footer.table for footer in footers[len(earlier) :])
+    names = tuple(sorted(shared | {"row_id", "text"}))
+    return TablePlan(tuple(files), tables, table_format, names, tuple(notes))
+
+
+def plan_preparation(
+    files: Sequence[InputFile], *, settings: FormatSettings, keep_columns: Sequence[str]
+) -> TablePlan:
+    """Inspect Parquet files before any of their rows is prepared.
+
+    Args:
+        files: The files, as they were described.
+        settings: The section ``format``. Without ``columns`` the files must have the columns
+            ``text`` and ``label``; ``tweet_id`` (or ``id``), ``user`` and ``time`` may be there.
+        keep_columns: Columns to add, other than ``user`` and ``time``; missing ones are ignored.
+
+    Raises:
+        UserError: A file is not Parquet, lacks a column, or has one of a type that cannot be read.
+    """
+    uris = [item["uri"] for item in files]
+    footers = map_files(look_at, uris)
+    schemas = [footer.arrow for footer in footers]
+    shared = set.intersection(*(set(arrow.names) for arrow in schemas))
+    columns = _find_columns(settings, uris, schemas)
+    for uri, arrow in zip(uris, schemas, strict=True):
+        _check_text(uri, arrow, columns["text"], setting="format.columns.text")
+        for meaning, name in columns.items():
+            _check_type(uri, arrow, meaning, name)
+    others = [name for name in keep_columns if name in shared and name not in ("user", "time")]
+    table_format = TableFormat(
+        columns=tuple(columns.items()),
+        labels=csv_format.meanings(settings.labels) if settings.labels else _NAMED,
+        time_format=settings.time_format,
+        max_text_length=settings.max_text_length,
+        has_row_ids=False,
+        kept=_join_types(others, uris, schemas, setting="prepare.keep_columns"),
+    )
+    tables = tuple(footer.table for footer in footers)
+    return TablePlan(tuple(files), tables, table_format, tuple(sorted(shared)), ())
+
+
+def _find_columns(
+    settings: FormatSettings, uris: Sequence[str], schemas: Sequence[pa.Schema]
+) -> dict[str, str]:
+    """Find the column of each meaning; all files must agree."""
+    if settings.columns is None:
+        return _find_default_columns(uris, schemas)
+    found: list[dict[str, str]] = []
+    for uri, arrow in zip(uris, schemas, strict=True):
+        places = csv_format.find_positions(settings.columns, arrow.names, len(arrow.names), uri)
+        meant = {
+            key: arrow.names[place] for key, place in dict(places).items() if place is not None
+        }
+        found.append({"tweet_id" if key == "id" else key: name for key, name in meant.items()})
+        if found[-1] != found[0]:
+            raise UserError(
+                f"{uri} has other names at the positions of format.columns than {uris[0]}",
+                hint="give the columns by their names",
+            )
+    return found[0]
+
+
+def _find_default_columns(uris: Sequence[str], schemas: Sequence[pa.Schema]) -> dict[str, str]:
+    shared = set.intersection(*(set(arrow.names) for arrow in schemas))
+    found = {
+        meaning: next((name for name in names if name in shared), "")
+        for meaning, names in _DEFAULT_COLUMNS.items()
+    }
+    for uri, arrow in zip(uris, schemas, strict=True):
+        for name in ("text", "label"):
+            if name not in arrow.names:
+                raise UserError(
+                    f"{uri} has no column {name}; its columns are {_list_names(arrow.names)}",
+                    hint="name the columns: format: {kind: csv, columns: {text: ..., label: ...}, "
+                    "labels: {negative: ..., positive: ...}}",
+                )
+    return {meaning: name for meaning, name in found.items() if name}
+
+
+def _list_names(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > _NUM_NAMES_SHOWN else ""
+    return ", ".join(names[:_NUM_NAMES_SHOWN]) + more
+
+
+def _check_type(uri: str, arrow: pa.Schema, meaning: str, name: str) -> None:
+    """Check that the values of a column can be read as what they mean."""
+    kind = arrow.field(name).type
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    is_text = value in (pa.string(), pa.large_string(), pa.string_view(), pa.null())
+    is_time = pa.types.is_timestamp(value) or pa.types.is_date(value)
+    if is_text or pa.types.is_integer(value):
+        return
+    if meaning == "label" and (pa.types.is_floating(value) or pa.types.is_boolean(value)):
+        return
+    if meaning == "time" and (is_time or pa.types.is_floating(value)):
+        return
+    key = "id" if meaning == "tweet_id" else meaning
+    raise UserError(
+        f"format.columns.{key}: {name} is of type {kind} in {uri}", hint="convert it to strings"
+    )
+
+
+def _check_text(uri: str, arrow: pa.Schema, text_column: str, *, setting: str) -> None:
+    """Check that the names of a file differ, and that its texts are strings."""
+    twice = sorted({name for name in arrow.names if arrow.names.count(name) > 1})
+    if twice:
+        raise UserError(f"{uri} has several columns {twice[0]}", hint="rename or drop them")
+    kind = _type_of(arrow, text_column)
+    if kind is not None and pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if kind not in (pa.string(), pa.large_string(), pa.string_view(), pa.null()):
+        raise UserError(
+            f"{uri} has no column {text_column} of strings",
+            hint=f"its columns are {', '.join(arrow.names)}: set {setting}",
+        )
+
+
+def _type_of(arrow: pa.Schema, name: str) -> pa.DataType | None:
+    return arrow.field(name).type if name in arrow.names else None
+
+
+def _is_id(kind: pa.DataType | None) -> bool:
+    is_string = kind in (None, pa.string(), pa.large_string(), pa.string_view(), pa.null())
+    return is_string or pa.types.is_integer(kind)
+
+
+def _is_label(kind: pa.DataType | None) -> bool:
+    is_number = kind is None or pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return is_number or pa.types.is_boolean(kind) or pa.types.is_null(kind)
+
+
+def _join_types(
+    names: Sequence[str], uris: Sequence[str], schemas: Sequence[pa.Schema], *, setting: str
+) -> tuple[tuple[str, pa.DataType], ...]:
+    """Find a common type for each of the columns of all files."""
+    return tuple((name, _join_type(name, uris, schemas, setting)) for name in names)
+
+
+def _join_type(
+    name: str, uris: Sequence[str], schemas: Sequence[pa.Schema], setting: str
+) -> pa.DataType:
+    """Find a common type for a column of all files.
+
+    Raises:
+        UserError: There is none.
+    """
+    joined = pa.schema([schemas[0].field(name)])
+    for uri, arrow in zip(uris, schemas, strict=True):
+        kind, before = arrow.field(name).type, joined.field(name).type
+        try:
+            other = pa.schema([arrow.field(name)])
+            joined = pa.unify_schemas([joined, other], promote_options="permissive")
+            if pa.uint64() in (kind, before) and pa.types.is_signed_integer(
+                joined.field(name).type
+            ):
+                raise pa.ArrowTypeError("int64 does not hold all numbers of uint64")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise UserError(
+                f"{setting}: {name} is {kind} in {uri}, but {before} in the files before",
+                hint="convert the column to one type, or leave it out",
+            ) from error
+    kind = joined.field(name).type
+    return pa.string() if pa.types.is_null(kind) else kind

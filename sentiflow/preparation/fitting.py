@@ -1,0 +1,62 @@
+"""Counts of words + word vectors -> the vocabulary, and a report on words that are unknown."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow.config.sections import PrepareSettings
+from sentiflow.data.manifest_types import VocabularyReport, WordCount
+from sentiflow.models import vocabulary
+from sentiflow.storage.uris import as_typed
+from sentiflow.words import word_vectors
+
+log = logging.getLogger(__name__)
+
+_FEW_VECTORS = 0.5
+"""A warning says so if a smaller share of the words has a vector."""
+
+_NUM_WORDS = 20
+"""Words listed in the out-of-vocabulary report."""
+
+
+def fit(
+    counts: pa.Table, vectors: word_vectors.WordVectors, settings: PrepareSettings
+) -> tuple[vocabulary.Vocabulary, VocabularyReport]:
+    """Choose the words and the vector of each; also report which frequent words are unknown."""
+    wanted = settings.vocabulary
+    if wanted.kind == "pretrained":
+        words = vocabulary.from_words(vectors.words)
+    else:
+        words = vocabulary.fit(counts, min_count=wanted.min_count, max_size=wanted.max_size)
+    rows = vectors.find(words.words)
+    matrix = np.where((rows >= 0)[:, None], vectors.vectors[rows], np.nan).astype(np.float32)
+    report: VocabularyReport = {
+        "words": len(words),
+        "words_with_vector": int((rows >= 0).sum()),
+        "frequent_unknown": _list_frequent(counts, words.knows),
+        "frequent_without_vector": _list_frequent(counts, lambda found: vectors.find(found) >= 0),
+        "tokens": {},
+    }
+    _warn_of_few_vectors(report["words_with_vector"], len(words) - words.num_special, settings)
+    return replace(words, vectors=matrix), report
+
+
+def _warn_of_few_vectors(num_known: int, num_words: int, settings: PrepareSettings) -> None:
+    """Warn if most words would start from a random vector."""
+    if num_known < _FEW_VECTORS * num_words:
+        source = as_typed(settings.vocabulary.vectors)
+        log.warning("%s", f"only {num_known:,} of {num_words:,} words have a vector in {source}")
+
+
+def _list_frequent(counts: pa.Table, is_known: Callable[[pa.Array], np.ndarray]) -> list[WordCount]:
+    """List the most frequent words of all splits for which ``is_known`` is false."""
+    total = pc.add(counts["count"], counts["held_out"])
+    table = pa.table({"word": counts["word"], "count": total}).combine_chunks()
+    table = table.filter(pc.greater(table["count"], 0)).combine_chunks()
+    table = table.filter(pa.array(~is_known(table["word"].combine_chunks())))
+    order = [("count", "descending"), ("word", "ascending")]
+    return list(table.sort_by(order)[:_NUM_WORDS].to_pylist())

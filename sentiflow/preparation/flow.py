@@ -1,0 +1,140 @@
+"""Parts of a corpus -> prepared tables: which steps each part passes, in which order."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from sentiflow.cluster.map_stages import MapStages
+from sentiflow.data import corpus
+from sentiflow.data.manifest_types import DuplicateCounts
+from sentiflow.preparation import duplicates, part_files, results, splits, steps
+from sentiflow.preparation.part_files import Job, Texts
+from sentiflow.storage import filesystem
+
+_MERGED = 64
+"""Files of word counts that one task merges."""
+
+_MAX_KEYS = 1 << 24
+"""Texts that one process compares: it takes 1 GB of memory."""
+
+
+class Flow:
+    """The map stages of one preparation."""
+
+    def __init__(self, job: Job, parts: Sequence[corpus.Part], maps: MapStages) -> None:
+        """Collect the arguments of the tasks.
+
+        Args:
+            job: Arguments of all tasks.
+            parts: The corpus.
+            maps: Runs the tasks.
+        """
+        self.job, self.parts, self.maps = job, parts, maps
+        self.settings = job.settings
+        self.read = functools.partial(part_files.read_texts, settings=job.settings)
+        self.repeats: DuplicateCounts | None = None
+        """Counts of repeated texts, once the parts are ingested."""
+
+    def ingest(self) -> list[results.IngestedPart]:
+        """Read, check, split, tokenize and write all parts; find the repeated texts."""
+        bounds = self._find_time_bounds() if self.settings.split.kind == "time" else None
+        assign = functools.partial(
+            steps.assign_splits, rule=self.settings.split, time_bounds=bounds
+        )
+        texts = [Texts(part) for part in self.parts]
+        if self.settings.duplicates != "keep":
+            self._run(
+                "hash", texts, self.read, steps.hash_texts, assign, write=part_files.write_keys
+            )
+            texts = self._leave_out_repeats()
+        tokenize = functools.partial(steps.tokenize, rule=self.settings.tokenizer)
+        write = part_files.write_texts
+        found = self._run(
+            "ingest", texts, self.read, steps.hash_texts, assign, tokenize, write=write
+        )
+        if self.settings.duplicates == "keep":
+            self._find_duplicates()
+        return [results.IngestedPart(**item) for item in found]
+
+    def encode(self) -> list[results.EncodedPart]:
+        """Encode all parts by the vocabulary."""
+        read = functools.partial(part_files.read_tokens, job=self.job)
+        encode = functools.partial(part_files.encode_tokens, job=self.job)
+        numbers = range(len(self.parts))
+        found = self._run("encode", numbers, read, encode, write=part_files.write_encoded)
+        return [results.EncodedPart(**item) for item in found]
+
+    def count_words(self) -> pa.Table:
+        """Sum the words of all parts as a tree, ``_MERGED`` files into one."""
+        uris, level = self._work_files("words"), 0
+        while len(uris) > 1:
+            groups = [uris[i : i + _MERGED] for i in range(0, len(uris), _MERGED)]
+            level += 1
+            targets = [self.job.work_file(f"words{level}", i) for i in range(len(groups))]
+            merges = list(zip(targets, groups, strict=True))
+            name = f"count_words{level}"
+            uris = self.maps.map(name, part_files.sum_words, merges, key=self.job.key)
+        return filesystem.read_parquet(uris[0])
+
+    def _find_time_bounds(self) -> tuple[int, int]:
+        texts = [Texts(part) for part in self.parts]
+        self._run("count_times", texts, self.read, write=part_files.write_times)
+        tables = filesystem.map_files(filesystem.read_parquet, self._work_files("times"))
+        times = pa.concat_tables(tables).group_by("second").aggregate([("count", "sum")])
+        return splits.time_bounds(
+            times["second"].to_numpy(),
+            times["count_sum"].to_numpy(),
+            validation_fraction=self.settings.split.validation_fraction,
+            test_fraction=self.settings.split.test_fraction,
+        )
+
+    def _leave_out_repeats(self) -> list[Texts]:
+        """Give each part the rows that it leaves out."""
+        tables = filesystem.map_files(filesystem.read_arrow, self._find_duplicates())
+        dropped = pa.concat_tables(tables).sort_by("row_id").combine_chunks()
+        starts = np.cumsum([0, *(part.num_rows for part in self.parts)])
+        bounds = np.searchsorted(dropped["row_id"].to_numpy(), starts)
+        return [
+            Texts(part, dropped[start:stop])
+            for part, start, stop in zip(self.parts, bounds[:-1], bounds[1:], strict=True)
+        ]
+
+    def _find_duplicates(self) -> list[str]:
+        """Count repeated texts; return the URIs of the tables of rows to leave out."""
+        uris, read = self._work_files("keys"), filesystem.read_arrow
+        num_groups = math.ceil(sum(part.num_rows for part in self.parts) / _MAX_KEYS)
+        if num_groups == 1:
+            find = functools.partial(part_files.find_duplicates, job=self.job)
+            found = self.maps.map("count_duplicates", find, [uris], key=self.job.key)
+        else:
+            write = functools.partial(part_files.write_duplicates, job=self.job)
+            by = ["normalized"]
+            found = self.maps.map_groups(uris, read, write, by=by, num_groups=num_groups)
+        self.repeats = functools.reduce(duplicates.add, [counts for counts, _ in found])
+        return [uri for _, uri in found]
+
+    def _run(
+        self,
+        name: str,
+        parts: Sequence[Any],
+        read: Callable[[Any], pa.Table],
+        *steps: Callable[[pa.Table], pa.Table],
+        write: Callable[..., Any],
+    ) -> list[Any]:
+        """Run a map stage over all parts of the corpus."""
+        return self.maps.run(
+            name,
+            parts,
+            read,
+            *steps,
+            write=functools.partial(write, job=self.job),
+            sizes=[(part.num_rows, part.num_bytes) for part in self.parts],
+            keys=[self.job.key] * len(parts),
+        )
+
+    def _work_files(self, name: str) -> list[str]:
+        return [self.job.work_file(name, number) for number in range(len(self.parts))]

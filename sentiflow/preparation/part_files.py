@@ -1,0 +1,240 @@
+"""Table of a part -> its files, and back: the first and the last steps of preparation.
+
+A part is read, and written once the words of all parts are known. In between, ``_work`` holds its
+tokens; its words with their counts; and the hashes of its texts. What writes returns JSON, for the
+completion markers. Ray is not imported, so that workers start fast.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow.cluster import memory
+from sentiflow.config.sections import PrepareSettings
+from sentiflow.data import parts, schema
+from sentiflow.data.manifest_types import DuplicateCounts, FileEntry
+from sentiflow.data.output_status import WORK
+from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
+from sentiflow.models import vocabulary
+from sentiflow.preparation import duplicates, steps
+from sentiflow.preparation.results import EncodedPart, IngestedPart, LabelCounts
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import join
+
+VOCABULARY = "vocabulary.parquet"
+
+_TRAIN = SPLITS.index("train")
+_NUM_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Job:
+    """Arguments of every task of one preparation."""
+
+    settings: PrepareSettings
+    root: str
+    """Directory to write to."""
+    key: str
+    """Identifies the settings and the content of the input."""
+
+    def work_file(self, name: str, number: int) -> str:
+        """Name a file that is needed until the stage is complete."""
+        return join(self.root, f"{WORK}/{name}-{number:05d}")
+
+
+class Texts(NamedTuple):
+    """A part of the corpus, and the rows to leave out of it."""
+
+    part: parts.Part
+    repeated: pa.Table | None = None
+    """Rows that ``prepare.duplicates`` leaves out, with the columns of ``duplicates.DROPPED``."""
+
+
+def read_texts(texts: Texts, *, settings: PrepareSettings) -> pa.Table:
+    """Read and check a part, with the columns that the split needs and those to keep.
+
+    Returns:
+        A table as that of :func:`parts.read`; rows to leave out have a reason, too.
+    """
+    needed = [name for name in ("user", "time") if name == settings.split.kind]
+    table = parts.read(
+        texts.part,
+        required=("label", *needed),
+        keep=tuple(dict.fromkeys((*settings.keep_columns, *needed))),
+        keep_raw=settings.keep_raw,
+    )
+    return steps.leave_out(table, every_nth=settings.every_nth, repeated=texts.repeated)
+
+
+def write_times(table: pa.Table, part: int, *, job: Job) -> None:
+    """Count the rows of each second, for a split by time."""
+    counts = _accepted(table).group_by("time").aggregate([([], "count_all")])
+    seconds = pa.table({"second": counts["time"].cast(pa.int64()), "count": counts["count_all"]})
+    filesystem.write_parquet(job.work_file("times", part), seconds)
+
+
+def write_keys(table: pa.Table, part: int, *, job: Job) -> None:
+    """Write the hashes of the texts."""
+    keys = _accepted(table).select(duplicates.KEYS.names)
+    filesystem.write_arrow(job.work_file("keys", part), keys)
+
+
+def write_texts(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]:
+    """Write the tweets and the rejected rows of a part, its tokens and words, and its hashes.
+
+    Returns:
+        An ``IngestedPart`` as JSON.
+    """
+    kept, keep = _accepted(table), job.settings.keep_columns
+    is_left_out = pc.is_in(table["reason"], value_set=pa.array(steps.LEFT_OUT))
+    rejected = parts.take_rejected(table.filter(pc.invert(is_left_out)))
+    files = filesystem.write_part(job.root, f"rejected/part-{part:05d}.parquet", rejected)
+    tweets = parts.take_accepted(kept, keep=keep).drop_columns(["split"])
+    files += _write_by_split("tweets", part, tweets, kept["split"].to_numpy(), job.root)
+    tokens = kept.select(["row_id", "label", "split", "tokens"])
+    filesystem.write_arrow(job.work_file("tokens", part), tokens)
+    filesystem.write_parquet(job.work_file("words", part), _count_words(kept))
+    if job.settings.duplicates == "keep":
+        write_keys(kept, part, job=job)
+    reasons = Counter(table["reason"].drop_null().to_pylist())
+    result = IngestedPart(
+        peak_memory_bytes=memory.peak_bytes(),
+        left_out={name: reasons.pop(name) for name in steps.LEFT_OUT if name in reasons},
+        reasons=dict(reasons),
+        examples=_examples(rejected),
+        labels=_count_labels(kept),
+        files=files,
+    )
+    return asdict(result)
+
+
+def find_duplicates(uris: Sequence[str], *, job: Job) -> tuple[DuplicateCounts, str]:
+    """Find the repeated texts of several parts, and list the rows to leave out.
+
+    Args:
+        uris: Files of :func:`write_keys`.
+        job: Arguments of all tasks.
+
+    Returns:
+        The counts; the URI of a table with the columns of ``duplicates.DROPPED``.
+    """
+    keys = pa.concat_tables(filesystem.map_files(filesystem.read_arrow, uris)).combine_chunks()
+    return write_duplicates(keys, 0, job=job)
+
+
+def write_duplicates(keys: pa.Table, _: int, *, job: Job) -> tuple[DuplicateCounts, str]:
+    """Do the same with all rows of some texts."""
+    found = duplicates.find(keys, mode=job.settings.duplicates)
+    uri = job.work_file("dropped", pc.min(keys["row_id"]).as_py() or 0)
+    filesystem.write_arrow(uri, found.dropped)
+    return found.counts, uri
+
+
+def sum_words(files: tuple[str, Sequence[str]]) -> str:
+    """Sum the counts of the words of several files, and write them.
+
+    Args:
+        files: The URI of the file to write, and those of the files to read.
+
+    Returns:
+        The URI of the file.
+    """
+    uri, uris = files
+    counts = pa.concat_tables(filesystem.map_files(filesystem.read_parquet, uris))
+    totals = counts.group_by("word").aggregate([("count", "sum"), ("held_out", "sum")])
+    totals = totals.rename_columns({"count_sum": "count", "held_out_sum": "held_out"})
+    filesystem.write_parquet(uri, totals)
+    return uri
+
+
+def read_tokens(part: int, *, job: Job) -> pa.Table:
+    """Read the tokens of the rows with a binary label."""
+    rows = filesystem.read_arrow(job.work_file("tokens", part))
+    return rows.filter(_is_binary(rows["label"])).combine_chunks()
+
+
+def encode_tokens(table: pa.Table, *, job: Job) -> pa.Table:
+    """Replace the tokens by ids of the vocabulary."""
+    words = vocabulary.load(join(job.root, VOCABULARY), with_vectors=False)
+    return steps.encode(table, words=words, max_length=job.settings.max_length)
+
+
+def write_encoded(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]:
+    """Write the token ids of a part.
+
+    Returns:
+        An ``EncodedPart`` as JSON.
+    """
+    split = table["split"].to_numpy()
+    tokens = np.diff(steps.tokens_of(table).offsets)
+    unknown = table["num_unknown"].to_numpy()
+    ids = table.select(schema.ENCODED.names).cast(schema.ENCODED)
+    result = EncodedPart(
+        peak_memory_bytes=memory.peak_bytes(),
+        encoded=table.num_rows,
+        without_token=pc.sum(pc.equal(table["length"], 0)).as_py() or 0,
+        tokens={
+            name: {
+                "tokens": int(tokens[split == i].sum()),
+                "unknown": int(unknown[split == i].sum()),
+            }
+            for i, name in enumerate(SPLITS)
+        },
+        files=_write_by_split("encoded", part, ids, split, job.root),
+    )
+    return asdict(result)
+
+
+def _count_labels(table: pa.Table) -> LabelCounts:
+    """Count rows by split and label; a null label is ``unlabelled``."""
+    values = pc.fill_null(table["label"], len(LABEL_NAMES)).to_numpy()
+    split, names = table["split"].to_numpy(), (*LABEL_NAMES, "unlabelled")
+    return {
+        name: dict(zip(names, np.bincount(values[split == i], minlength=4).tolist(), strict=True))
+        for i, name in enumerate(SPLITS)
+    }
+
+
+def _count_words(table: pa.Table) -> pa.Table:
+    """Count the words of a part, in training rows and in held-out rows."""
+    tokens, split = steps.tokens_of(table), table["split"].to_numpy()
+    binary = _is_binary(table["label"]).to_numpy()
+    count, held_out = (
+        tokens.count(binary & chosen) for chosen in (split == _TRAIN, split != _TRAIN)
+    )
+    return pa.table({"word": tokens.words, "count": count, "held_out": held_out})
+
+
+def _examples(rejected: pa.Table) -> list[str]:
+    return [
+        f"{row['source']}, byte {row['offset']}, row {row['row_id']}: {row['reason']}: "
+        f"{row['raw'][:60]!r}"
+        for row in rejected[:_NUM_EXAMPLES].to_pylist()
+    ]
+
+
+def _accepted(table: pa.Table) -> pa.Table:
+    """Choose the rows without a reason."""
+    reason = table["reason"]
+    return table if reason.null_count == len(table) else table.filter(reason.is_null())
+
+
+def _write_by_split(
+    kind: str, part: int, table: pa.Table, split: np.ndarray, root: str
+) -> list[FileEntry]:
+    files = []
+    for number, name in enumerate(SPLITS):
+        path = f"{kind}/split={name}/part-{part:05d}.parquet"
+        files += filesystem.write_part(root, path, table.filter(pa.array(split == number)))
+    return files
+
+
+def _is_binary(label: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.is_in(label, value_set=pa.array([NEGATIVE, POSITIVE], pa.int8()))

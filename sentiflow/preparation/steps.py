@@ -1,0 +1,134 @@
+"""Table of texts -> the same with a further column: the steps of preparation.
+
+Each is a function of an Arrow table, and can be called on one by itself. A row with a ``reason`` is
+refused or left out; it stays in the table until the files are written.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow.config.sections import SplitSettings
+from sentiflow.data.text_hash import hash_strings, normalize_text
+from sentiflow.models import tokenizer, vocabulary
+from sentiflow.models.tokenizer import Tokens
+from sentiflow.preparation import duplicates, splits
+
+EVERY_NTH = "every_nth"
+LEFT_OUT = (EVERY_NTH, *duplicates.REASONS)
+"""Reasons of rows that the settings leave out; they are not rejected."""
+
+
+def leave_out(table: pa.Table, *, every_nth: int = 1, repeated: pa.Table | None = None) -> pa.Table:
+    """Set the reason of rows that the settings leave out.
+
+    Args:
+        table: Has ``row_id`` and ``reason``.
+        every_nth: Rows stay whose number is a multiple of this.
+        repeated: Rows that ``prepare.duplicates`` leaves out, with the columns of
+            ``duplicates.DROPPED``.
+    """
+    reason, row_id = _column(table, "reason"), _column(table, "row_id")
+    if repeated is not None and len(repeated):
+        found = pc.index_in(row_id, value_set=_column(repeated, "row_id"))
+        reason = pc.coalesce(reason, _column(repeated, "reason").take(found))
+    if every_nth > 1:
+        others = pa.array(row_id.to_numpy() % every_nth != 0)
+        reason = pc.if_else(others, EVERY_NTH, reason)
+    return _set_column(table, "reason", reason)
+
+
+def hash_texts(table: pa.Table) -> pa.Table:
+    """Add the hashes by which texts are compared: ``normalized``, ``check`` and ``exact``."""
+    for name, hashes in duplicates.hash_texts(_accepted_texts(table)).items():
+        table = table.append_column(name, pa.array(hashes))
+    return table
+
+
+def assign_splits(
+    table: pa.Table, *, rule: SplitSettings, time_bounds: tuple[int, int] | None = None
+) -> pa.Table:
+    """Set ``split``: the index in ``schema.SPLITS`` of each row, int8.
+
+    Args:
+        table: Has ``row_id``, ``normalized``, and ``user`` or ``time`` where the rule needs it.
+        rule: The settings.
+        time_bounds: Last second of train and of validation, if the split is by time.
+    """
+    if rule.kind == "tutorial":
+        split = splits.assign_by_row_number(table["row_id"].to_numpy())
+    elif rule.kind == "time":
+        assert time_bounds is not None, "all times have been counted"
+        seconds = pc.fill_null(table["time"].cast(pa.int64()), 0).to_numpy()
+        split = splits.assign_by_time(seconds, bounds=time_bounds)
+    else:
+        hashes = table["normalized"].to_numpy()
+        if rule.kind == "user":
+            hashes = hash_strings(normalize_text(pc.fill_null(_column(table, "user"), "")))
+        split = splits.assign_by_hash(
+            hashes,
+            validation_fraction=rule.validation_fraction,
+            test_fraction=rule.test_fraction,
+        )
+    return _set_column(table, "split", pa.array(split))
+
+
+def tokenize(table: pa.Table, *, rule: str) -> pa.Table:
+    """Add ``tokens``: the words of each text, none for a row with a reason.
+
+    Args:
+        table: Has ``text`` and ``reason``.
+        rule: Name of the tokenizer.
+
+    Returns:
+        Each list holds indexes into one array of the distinct words of the table.
+    """
+    return table.append_column(
+        "tokens", to_column(tokenizer.tokenize(_accepted_texts(table), name=rule))
+    )
+
+
+def encode(table: pa.Table, *, words: vocabulary.Vocabulary, max_length: int) -> pa.Table:
+    """Add ``token_ids`` and ``length``, and ``num_unknown``: tokens that the vocabulary lacks.
+
+    Args:
+        table: Has ``tokens``.
+        words: The vocabulary.
+        max_length: Ids kept of each text.
+    """
+    encoded = words.encode(tokens_of(table), max_length=max_length)
+    lengths = pc.list_value_length(encoded.token_ids).cast(pa.int32())
+    table = table.append_column("token_ids", encoded.token_ids)
+    table = table.append_column("length", lengths)
+    return table.append_column("num_unknown", pa.array(encoded.num_unknown))
+
+
+def to_column(tokens: Tokens) -> pa.ListArray:
+    """Make a column of lists of words, as indexes into the distinct words."""
+    words = pa.DictionaryArray.from_arrays(pa.array(tokens.ids, pa.int32()), tokens.words)
+    return pa.ListArray.from_arrays(pa.array(tokens.offsets.astype(np.int32)), words)
+
+
+def tokens_of(table: pa.Table) -> Tokens:
+    """Take the tokens out of the column ``tokens``."""
+    lists = _column(table, "tokens")
+    offsets, words = lists.offsets.to_numpy().astype(np.int64), lists.flatten()
+    return Tokens(words.dictionary, words.indices.to_numpy(), offsets - offsets[0])
+
+
+def _accepted_texts(table: pa.Table) -> pa.Array:
+    """Return the texts, empty for rows with a reason."""
+    text, reason = _column(table, "text"), _column(table, "reason")
+    return text if reason.null_count == len(table) else pc.if_else(pc.is_null(reason), text, "")
+
+
+def _set_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    return table.set_column(table.column_names.index(name), name, values)
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    """Return a column as one array, even if the table has no chunk."""
+    column = table[name]
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

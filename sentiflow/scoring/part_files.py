@@ -1,0 +1,87 @@
+"""Part of a corpus -> its table, and the scored table -> its files: two steps of scoring.
+
+Ray and torch are not imported.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow.cluster import memory
+from sentiflow.data import parts, schema
+from sentiflow.models.scores import Scores
+from sentiflow.scoring.job import Job, ScoredPart
+from sentiflow.storage import filesystem
+
+
+def read_texts(part: parts.Part, *, job: Job) -> pa.Table:
+    """Read and check a part; an unknown label becomes null.
+
+    Raises:
+        UserError: The part cannot be read.
+    """
+    return parts.read(part, keep=_kept(job), keep_raw=job.settings.keep_raw)
+
+
+def write_predictions(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]:
+    """Write the predictions, rejected rows and failed rows of a part.
+
+    Returns:
+        A ``ScoredPart`` as JSON.
+    """
+    accepted = _filter(table, table["reason"].is_null())
+    failed = accepted.filter(accepted["error"].is_valid())
+    scored = _filter(accepted, accepted["error"].is_null())
+    scores = Scores(*(scored[name].to_numpy() for name in Scores.__dataclass_fields__))
+    rejected = parts.take_rejected(table)
+    tweets = parts.take_accepted(scored, keep=_kept(job))
+    tables = {
+        "predictions": tabulate(tweets, scores, job.settings.keep_columns),
+        "rejected": rejected,
+        "failed": failed.select(schema.FAILED.names).cast(schema.FAILED),
+    }
+    name = f"part-{job.first_part + part:05d}.parquet"
+    files = [
+        filesystem.write_part(job.root, f"{kind}/{name}", rows) for kind, rows in tables.items()
+    ]
+    result = ScoredPart(
+        rows_read=len(table),
+        accepted=len(scored),
+        rejected=len(rejected),
+        failed=len(failed),
+        rejected_by_reason=dict(Counter(rejected["reason"].to_pylist())),
+        unknown_labels=len(accepted) - accepted["unknown_label"].null_count,
+        prior_only=int((scores.num_tokens == 0).sum()),
+        positive=int((scores.prediction == schema.POSITIVE).sum()),
+        profile=scores.profile,
+        peak_memory_bytes=memory.peak_bytes(),
+        files=[item for items in files for item in items],
+    )
+    return asdict(result)
+
+
+def _kept(job: Job) -> list[str]:
+    """List the columns to keep beside those of all tweets."""
+    return [name for name in job.settings.keep_columns if name not in schema.TWEETS.names]
+
+
+def _filter(table: pa.Table, chosen: pa.ChunkedArray) -> pa.Table:
+    return table if pc.all(chosen).as_py() else table.filter(chosen)
+
+
+def tabulate(tweets: pa.Table, scores: Scores, keep_columns: Sequence[str]) -> pa.Table:
+    """Join scores and the columns of the corpus that predictions repeat."""
+    columns = {name: tweets[name] for name in ("row_id", "tweet_id", "split", "label")} | {
+        "prediction": scores.prediction,
+        "probability": scores.probability,
+        "num_tokens": scores.num_tokens,
+    }
+    predictions = pa.table(columns, schema=schema.PREDICTIONS)
+    for name in keep_columns:
+        if name not in columns:
+            predictions = predictions.append_column(name, tweets[name])
+    return predictions

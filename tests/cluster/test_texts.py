@@ -1,0 +1,118 @@
+"""A dataset of checked texts can be used as any other of Ray Data."""
+
+import gzip
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import PROJECT
+
+import sentiflow
+from sentiflow.errors import UserError
+
+pytestmark = pytest.mark.ray
+
+FORMAT = {
+    "kind": "csv",
+    "columns": {"text": "text", "label": "feeling"},
+    "labels": {"negative": "sad", "positive": "glad"},
+}
+LINES = [
+    "number,feeling,text",
+    '1,glad,"so good,',
+    'so nice"',
+    "2,sad,so bad",
+    "3,glad, ",
+    "4,,hm",
+    "5,glad",
+]
+
+
+@pytest.fixture
+def csv(tmp_path):
+    path = tmp_path / "texts.csv"
+    path.write_text("\n".join(LINES))
+    return path
+
+
+def test_every_record_is_a_row_and_a_rejected_one_has_its_reason(csv, resources):
+    texts = sentiflow.read_texts(str(csv), format=FORMAT, keep_columns=["number"])
+    rows = {row["row_id"]: row for row in texts.iter_rows()}
+    assert [rows[i]["text"] for i in range(2)] == ["so good,\nso nice", "so bad"]
+    assert [rows[i]["label"] for i in range(4)] == [1, 0, 1, None]
+    assert [rows[i]["number"] for i in range(4)] == ["1", "2", "3", "4"]
+    assert [rows[i]["reason"] for i in range(5)] == [
+        None, None, "empty text", None, "wrong number of columns",
+    ]  # fmt: skip
+    assert rows[4]["raw"] == b"5,glad"
+    content = csv.read_bytes()
+    for row in rows.values():
+        assert row["source"] == str(csv)
+        assert content[row["offset"] :].startswith(b"%d," % (row["row_id"] + 1))
+
+
+def test_it_is_filtered_mapped_and_written_as_any_other(csv, resources, tmp_path):
+    texts = sentiflow.read_texts(str(csv), format=FORMAT)
+    shouted = texts.filter(lambda row: row["reason"] is None).map(
+        lambda row: {"text": row["text"].upper()}
+    )
+    shouted.write_parquet(f"{tmp_path}/out")
+    assert sorted(pq.read_table(tmp_path / "out")["text"].to_pylist()) == [
+        "HM", "SO BAD", "SO GOOD,\nSO NICE",
+    ]  # fmt: skip
+
+
+def test_a_part_is_a_block(sample_csv, resources):
+    texts = sentiflow.read_texts(str(sample_csv), rows_per_part=1000).materialize()
+    assert texts.num_blocks() > 3
+    assert texts.count() == 6000
+    assert sorted(texts.to_pandas()["row_id"]) == list(range(6000))
+
+
+def test_a_compressed_file_is_read_too(csv, resources):
+    packed = csv.with_suffix(".csv.gz")
+    packed.write_bytes(gzip.compress(csv.read_bytes()))
+    texts = sentiflow.read_texts([str(packed)], format=FORMAT)
+    assert texts.count() == 5
+
+
+@pytest.mark.parametrize(
+    ("uri", "format", "told"),
+    [
+        ("none.csv", FORMAT, "no such file: .*none.csv"),
+        ("texts.csv", FORMAT | {"kinds": 1}, "read_texts: unknown setting format.kinds: did you"),
+        (
+            "texts.csv",
+            FORMAT | {"columns": {"text": "tweet"}, "labels": None},
+            "has no column 'tweet': did you",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_line(csv, uri, format, told):
+    with pytest.raises(UserError, match=told):
+        sentiflow.read_texts(str(csv.with_name(uri)), format=format)
+
+
+def test_a_column_that_is_not_there_is_told_with_those_that_are(csv):
+    with pytest.raises(UserError, match=r"no further column airline: there are .*number"):
+        sentiflow.read_texts(str(csv), format=FORMAT, keep_columns=["airline"])
+
+
+SCRIPT = """
+import sys, sentiflow
+assert "ray" not in sys.modules
+texts = sentiflow.read_texts(sys.argv[1])
+import ray
+print(texts.count(), [node["NodeManagerAddress"] for node in ray.nodes()])
+"""
+
+
+@pytest.mark.slow
+def test_it_starts_a_ray_of_its_own_on_loopback_until_the_process_ends(sample_csv):
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(sample_csv)],
+        capture_output=True, text=True, timeout=200, cwd=PROJECT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["6000", "['127.0.0.1']"]

@@ -1,0 +1,89 @@
+"""Input files in an object store are looked at together, and each of them once."""
+
+import os
+import re
+import threading
+import time
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tcp_proxy import Proxy
+
+from sentiflow.config.sections import FormatSettings
+from sentiflow.data import corpus, input_files, table_plans
+from sentiflow.storage import filesystem
+
+NUM_FILES = 40
+FORM = FormatSettings(kind="csv", columns={"text": "text"})
+
+
+class Requests:
+    """Counts the requests to a slow object store, and how many wait at a time."""
+
+    def __init__(self):
+        self.lines, self.waiting, self.most, self.delay = [], 0, 0, 0.0
+        self.lock = threading.Lock()
+
+    def add(self, data):
+        """Count a request, and delay it."""
+        method = data.partition(b" ")[0]
+        if method not in (b"GET", b"HEAD", b"POST", b"PUT"):
+            return
+        with self.lock:
+            self.lines.append(data.partition(b"\r\n")[0].decode())
+            self.waiting += 1
+            self.most = max(self.most, self.waiting)
+        time.sleep(self.delay)
+        with self.lock:
+            self.waiting -= 1
+
+    def count(self, method):
+        """Count the requests that concern one of the files."""
+        return sum(bool(re.match(rf"{method} \S*/\d\d\.", line)) for line in self.lines)
+
+
+@pytest.fixture
+def requests(bucket, monkeypatch):
+    """What is requested from a slow store."""
+    found = Requests()
+    proxy = Proxy(int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2]), on_data=found.add)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.address)
+    yield found
+    proxy.close()
+
+
+def write(bucket, requests, suffix, contents):
+    """Write files; returns their URIs."""
+    uris = [f"{bucket}/{suffix}/{number:02d}.{suffix}" for number in range(NUM_FILES)]
+    pairs = zip(uris, contents, strict=True)
+    requests.delay = 0
+    filesystem.map_files(lambda pair: filesystem.write_bytes(*pair), pairs)
+    requests.delay, requests.lines = 0.05, []
+    return uris
+
+
+def test_csv_files_are_opened_once_and_many_at_a_time(bucket, requests, tmp_path):
+    uris = write(bucket, requests, "csv", [b"text\n" + b"so good\n" * 500] * NUM_FILES)
+    found = filesystem.expand(uris)
+    source = corpus.open_csv(found, settings=FORM, rows_per_part=100, unpack_to=str(tmp_path))
+    assert [len(source.parts), source.num_rows] == [NUM_FILES, 500 * NUM_FILES]
+    assert requests.most >= 8
+    assert requests.count("GET") == NUM_FILES
+    assert requests.count("HEAD") == 3 * NUM_FILES  # it exists; its size; it is opened
+
+
+def test_parquet_files_are_opened_once_and_many_at_a_time(bucket, requests):
+    contents = []
+    for number in range(NUM_FILES):
+        sink = pa.BufferOutputStream()
+        ids = range(500 * number, 500 * number + 500)
+        pq.write_table(pa.table({"text": ["so good"] * 500, "row_id": ids}), sink)
+        contents.append(sink.getvalue().to_pybytes())
+    write(bucket, requests, "parquet", contents)
+    files = input_files.as_found(filesystem.expand([f"{bucket}/parquet/*.parquet"]))["files"]
+    plan = table_plans.plan_scoring(files, text_column="text", keep_columns=())
+    assert plan.table_format.has_row_ids
+    assert requests.most >= 8
+    assert requests.count("GET") == 2 * NUM_FILES  # the footer; the ids
+    assert requests.count("HEAD") == 2 * NUM_FILES  # its size; it is opened
