@@ -52,6 +52,14 @@ _WORKER_MODULES: dict[Verb, tuple[str, ...]] = {
     "sweep": (),
 }
 """The stages that need Ray, and the modules that their workers import before the first part."""
+_DRIVER_MODULES: dict[Verb, tuple[str, ...]] = {
+    "prepare": ("ray.data",),
+    "train": ("sentiflow.training.task", "sentiflow.training.workers"),
+    "score": (),
+    "evaluate": ("sklearn.metrics", "sentiflow.evaluation.evaluate"),
+    "sweep": (),
+}
+"""Modules that the driver needs when a stage runs, and can import while Ray starts."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +109,10 @@ def run(
                     say(verb, f"complete: {as_typed(spec.uri)}")
                     outcomes.append(Outcome(verb, spec.uri, output.status.record, ran=False))
                     continue
-                session.start_ray(verb)
+                left = verbs[verbs.index(verb) :]
+                session.start_ray(left)
                 with session.recorder(spec, verb) as recorder:
-                    record = _run_stage(verb, config, output, recorder, session)
+                    record = _run_stage(left, config, output, recorder, session)
                     _record_result(record, spec, recorder)
                 if not recorder.is_complete:
                     session.complete_runs()
@@ -142,8 +151,10 @@ def _stage(verb: Verb) -> ModuleType:
 
 
 def _run_stage(
-    verb: Verb, config: Config, output: Output, recorder: "Recorder", session: "_Session"
+    left: Sequence[Verb], config: Config, output: Output, recorder: "Recorder", session: "_Session"
 ) -> Manifest:
+    """Run the first of the stages that are left."""
+    verb = left[0]
     also = "train" if verb == "sweep" else "format"
     recorder.log_settings(config.model_dump(mode="json", include={also, verb}))
     options: dict[str, Resources] = {}
@@ -154,6 +165,8 @@ def _run_stage(
             from sentiflow.cluster import shared_storage
 
             shared_storage.check_shared(f"{verb}.output_uri", uri)
+        if left[:2] == ("train", "score"):
+            session.warm_while_training()
     record: Manifest = _stage(verb).run(config, output, recorder, **options)
     return record
 
@@ -188,19 +201,31 @@ class _Session(contextlib.ExitStack):
         self._incomplete = ""
         """Why the store lacks runs of finished stages; empty if it has them all."""
 
-    def start_ray(self, verb: Verb) -> None:
-        """Start Ray or connect to it in the background, if the stage needs it."""
-        if verb in _WORKER_MODULES and self._resources is None:
+    def start_ray(self, verbs: Sequence[Verb]) -> None:
+        """Start Ray or connect to it in the background, if the first of these stages needs it."""
+        if verbs[0] in _WORKER_MODULES and self._resources is None:
             from sentiflow.cluster import connection
 
             self._resources = self.enter_context(
-                connection.starting(verbose=self.verbose, modules=_WORKER_MODULES[verb])
+                connection.starting(
+                    verbose=self.verbose,
+                    modules=_WORKER_MODULES[verbs[0]],
+                    meanwhile=[name for verb in verbs for name in _DRIVER_MODULES[verb]],
+                )
             )
 
     def resources(self) -> "Resources":
         """Wait for Ray."""
         assert self._resources is not None, "start_ray comes first"
         return self._resources()
+
+    def warm_while_training(self) -> None:
+        """Let Ray's workers import what scoring needs, if the training leaves them idle."""
+        from sentiflow.cluster import connection, resources
+
+        has = self.resources()
+        if has.runs_in_process(resources.count_train_workers(self.config.train, has)):
+            connection.warm(_WORKER_MODULES["score"])
 
     def _open_store(self) -> "Store":
         from sentiflow.tracking import recording

@@ -43,7 +43,8 @@ def test_the_pipeline_loads_no_stage_before_it_is_named():
     ("verbs", "needless"),
     [
         (("prepare",), {"torch", "matplotlib", "sklearn"}),
-        (("train", "score", "sweep"), {"matplotlib", "sklearn"}),
+        (("train",), {"torch", "matplotlib", "sklearn", "mlflow", "pandas"}),
+        (("score", "sweep"), {"torch", "matplotlib", "sklearn"}),
         (("evaluate",), {"torch", "ray"}),
     ],
 )
@@ -65,9 +66,10 @@ pipeline.run(settings.load({str(config)!r}, ()), ["prepare"])
     assert (tmp_path / "run/prepared/manifest.json").exists()
 
 
-@pytest.mark.parametrize("verb", ["prepare", "train", "score"])
-def test_what_workers_are_told_to_load_is_there(verb):
-    assert all(importlib.import_module(name) for name in pipeline._WORKER_MODULES[verb])
+@pytest.mark.parametrize("verb", pipeline.VERBS)
+def test_what_is_loaded_while_ray_starts_is_there(verb):
+    names = (*pipeline._DRIVER_MODULES[verb], *pipeline._WORKER_MODULES.get(verb, ()))
+    assert all(importlib.import_module(name) for name in names)
 
 
 def test_a_worker_that_prepares_loads_neither_torch_nor_mlflow():
@@ -207,6 +209,7 @@ def happened(monkeypatch):
         run=note("the stage runs", {"fingerprint": "", "inputs": {}}),
     )
     monkeypatch.setattr(connection, "starting", starting)
+    monkeypatch.setattr(connection, "warm", lambda modules: notes.append("workers import"))
     monkeypatch.setattr(recording, "open_store", note("the store opens", recording.Store()))
     monkeypatch.setattr(pipeline, "_stage", lambda verb: stage)
     return notes
@@ -249,3 +252,26 @@ def test_a_wrong_input_is_said_before_anything_is_started(tmp_path, sample_csv, 
 def test_an_evaluation_does_without_ray(tmp_path, sample_csv, happened):
     run(tmp_path, sample_csv, verb="evaluate")
     assert happened == ["the store opens", "the stage runs"]
+
+
+def test_a_whole_run_starts_ray_once_and_readies_workers_while_it_trains(
+    tmp_path, sample_csv, happened
+):
+    config = settings.load(write_config(tmp_path, sample_csv), ())
+    stage = pipeline._stage("prepare")
+    stage.describe_output = lambda _: OutputSpec(
+        "prepare", f"{tmp_path}/{len(happened)}", {}, {}, owns=("_work",)
+    )
+    pipeline.run(config, pipeline.VERBS)
+    waits, runs = "Ray is waited for", "the stage runs"
+    assert happened == [
+        "Ray starts", "the store opens", waits, runs,
+        waits, waits, "workers import", runs,
+        waits, runs,
+        runs, "Ray is stopped",
+    ]  # fmt: skip
+
+
+def test_a_training_alone_readies_no_workers_for_scoring(tmp_path, sample_csv, happened):
+    run(tmp_path, sample_csv, verb="train")
+    assert "workers import" not in happened

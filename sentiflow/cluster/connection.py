@@ -50,7 +50,9 @@ def started(*, verbose: bool) -> Iterator[Resources]:
 
 
 @contextmanager
-def starting(*, verbose: bool, modules: Sequence[str] = ()) -> Iterator[Callable[[], Resources]]:
+def starting(
+    *, verbose: bool, modules: Sequence[str] = (), meanwhile: Sequence[str] = ()
+) -> Iterator[Callable[[], Resources]]:
     """Connect or start as :func:`started` does, in a thread, while the block does other work.
 
     It takes seconds, most of them spent waiting for Ray's processes. The thread lives until the
@@ -60,6 +62,8 @@ def starting(*, verbose: bool, modules: Sequence[str] = ()) -> Iterator[Callable
     Args:
         verbose: Show Ray's own messages.
         modules: Modules for :func:`warm`, once Ray has started.
+        meanwhile: Modules that this process needs later. It imports them, one after the other,
+            for as long as it waits for Ray.
 
     Yields:
         A function that waits for Ray and counts its resources. It raises what made Ray fail.
@@ -82,6 +86,9 @@ def starting(*, verbose: bool, modules: Sequence[str] = ()) -> Iterator[Callable
         connected = thread.submit(connect)
 
         def wait_and_count() -> Resources:
+            for name in meanwhile:
+                if not connected.done():
+                    importlib.import_module(name)
             connected.result()
             return count_resources()
 

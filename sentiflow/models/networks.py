@@ -44,7 +44,7 @@ class NgramBag(nn.Module):
         super().__init__()
         self.max_n, self.first_bucket, self.num_buckets = max_n, vocabulary_size, num_buckets
         if max_n:
-            self.weights = nn.Embedding(vocabulary_size + num_buckets, NUM_CLASSES, PAD_ID)
+            self.weights = _embedding(vocabulary_size + num_buckets, NUM_CLASSES)
             nn.init.zeros_(self.weights.weight)
             self.bias = nn.Parameter(torch.zeros(NUM_CLASSES))
 
@@ -155,7 +155,7 @@ class TweetRNN(Network):
         super().__init__()
         state_size = hidden_size * (2 if bidirectional else 1)
         sizes = [embedding_dim] + [state_size] * (num_layers - 1)
-        self.embedding = nn.Embedding(vocabulary_size, embedding_dim, padding_idx=PAD_ID)
+        self.embedding = _embedding(vocabulary_size, embedding_dim)
         self.forward_layers = _stack(cell, sizes, hidden_size)
         self.backward_layers = _stack(cell, sizes if bidirectional else [], hidden_size)
         self.pooling: Callable[..., torch.Tensor] = pool_mean_max
@@ -313,7 +313,7 @@ class BagOfEmbeddings(Network):
         """Build the layers, with PyTorch's own initial weights."""
         super().__init__()
         sizes = [embedding_dim, *hidden_sizes]
-        self.embedding = nn.Embedding(vocabulary_size, embedding_dim, padding_idx=PAD_ID)
+        self.embedding = _embedding(vocabulary_size, embedding_dim)
         self.pooling = pooling
         self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(sizes))
         self.output = nn.Linear(sizes[-1], NUM_CLASSES)
@@ -364,6 +364,18 @@ def pool_mean_max(states: torch.Tensor, valid: torch.Tensor, lengths: torch.Tens
     mask = valid[:, :, None]
     mean = (states * mask).sum(dim=0) / lengths[:, None]
     return torch.cat([mean, states.masked_fill(~mask, -torch.inf).amax(dim=0)], dim=-1)
+
+
+def _embedding(num_rows: int, dim: int) -> nn.Embedding:
+    """Make a table with PyTorch's own initial weights; on the meta device nothing is drawn.
+
+    To draw there, PyTorch would import its compiler and sympy, which takes a second.
+    """
+    weight = torch.empty(num_rows, dim)
+    if not weight.is_meta:
+        nn.init.normal_(weight)
+        weight[PAD_ID] = 0
+    return nn.Embedding.from_pretrained(weight, freeze=False, padding_idx=PAD_ID)
 
 
 def _stack(cell: str, sizes: list[int], hidden_size: int) -> nn.ModuleList:

@@ -19,7 +19,6 @@ from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.training.results import Phase
 
-FOLDER = "checkpoints"
 TENSORS, STATE = "tensors.safetensors", "state.json"
 
 log = logging.getLogger(__name__)

@@ -13,6 +13,9 @@ Phase = Literal["pretrain", "train"]
 PRETRAIN: Phase = "pretrain"
 TRAIN: Phase = "train"
 
+MODEL, CHECKPOINTS = "model", "checkpoints"
+"""Folders in the output of a training."""
+
 
 @dataclass(frozen=True)
 class EpochResult:

@@ -21,6 +21,8 @@ from sentiflow.storage.uris import join
 from sentiflow.training import checkpoints, collectives, initial_network, trained_package
 from sentiflow.training.objectives import VECTORS, ClassificationObjective, LanguageModeling
 from sentiflow.training.results import (
+    CHECKPOINTS,
+    MODEL,
     PRETRAIN,
     TRAIN,
     EpochResult,
@@ -32,7 +34,6 @@ from sentiflow.training.results import (
 from sentiflow.training.trainer import Trainer
 from sentiflow.training.virtual_shards import OwnRows, TrainInput, VirtualShards, own_shards
 
-MODEL = "model"
 _REPORT_EVERY_SECONDS = 1.0
 _VECTORS = f"weights/{VECTORS}"
 """Name of the word vectors in a checkpoint. With all words of GloVe they are 80 MB."""
@@ -146,7 +147,7 @@ class _Worker:
         self.job, self.settings = job, job.settings
         self.rank, self.world_size = collectives.rank(), collectives.world_size()
         self.report: Report = report if self.rank == 0 else lambda event: None
-        self.root = join(job.root, checkpoints.FOLDER)
+        self.root = join(job.root, CHECKPOINTS)
         self.words = vocabulary.load(join(self.settings.prepared_uri, "vocabulary.parquet"))
         own = own_shards(self.rank, self.world_size)
         train, validation = (

@@ -1,4 +1,7 @@
-"""Encoded Parquet -> checkpoints, metrics, a model package."""
+"""Encoded Parquet -> checkpoints, metrics, a model package.
+
+What imports torch is imported when the training runs, as it can be while Ray starts.
+"""
 
 import time
 from collections.abc import Mapping
@@ -19,17 +22,26 @@ from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
-from sentiflow.training import checkpoints, task, workers
-from sentiflow.training.results import PRETRAIN, TRAIN, EpochResult, Event, Phase, TrainReport
+from sentiflow.training.results import (
+    CHECKPOINTS,
+    MODEL,
+    PRETRAIN,
+    TRAIN,
+    EpochResult,
+    Event,
+    Phase,
+    TrainReport,
+)
 
 if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
+    from sentiflow.training.task import TrainJob
 
 STAGE = "train"
 CURVE = "plots/training_curve.png"
 RAY_RECORDS = "ray"
 """Folder of Ray's own files while it runs."""
-OWNS = (task.MODEL, checkpoints.FOLDER, "plots", RAY_RECORDS)
+OWNS = (MODEL, CHECKPOINTS, "plots", RAY_RECORDS)
 
 _RECORD_EVERY_SECONDS = 5.0
 _PREFIX: dict[Phase, str] = {PRETRAIN: "pretraining ", TRAIN: ""}
@@ -68,6 +80,8 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
         UserError: The data cannot be trained on.
         JobError: A loss is not finite, or workers died too often. The checkpoints are kept.
     """
+    from sentiflow.training import checkpoints, task, workers
+
     began = time.monotonic()
     spec = output.spec
     num_workers = count_train_workers(config.train, resources)
@@ -110,7 +124,7 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
             callback=callback,
         )
     if isinstance(report, UserError):
-        if not checkpoints.list_steps(join(output.uri, checkpoints.FOLDER)):
+        if not checkpoints.list_steps(join(output.uri, CHECKPOINTS)):
             output.roll_back()
         raise report
     if isinstance(report, JobError):
@@ -132,7 +146,7 @@ def _register(config: Config, output: Output, recorder: "Recorder") -> dict[str,
 
     try:
         version = registry.register(
-            join(output.uri, task.MODEL),
+            join(output.uri, MODEL),
             name=config.name,
             tracking_uri=recorder.tracking_uri,
             run_id=recorder.run_id,
@@ -146,7 +160,7 @@ def _register(config: Config, output: Output, recorder: "Recorder") -> dict[str,
 
 def _publish(
     output: Output,
-    job: task.TrainJob,
+    job: "TrainJob",
     report: TrainReport,
     recorder: "Recorder",
     num_workers: int,
@@ -174,7 +188,7 @@ def _publish(
             "parameters": package["counts"]["parameters"],
         },
         files=[
-            item for name in (task.MODEL, checkpoints.FOLDER, "plots")
+            item for name in (MODEL, CHECKPOINTS, "plots")
             for item in list_files(output.uri, name)
         ],
         seconds=seconds,

@@ -1,5 +1,6 @@
 """Ray starts while other work is done, whatever was imported first, and is always stopped."""
 
+import importlib
 import os
 import re
 import socket
@@ -103,6 +104,32 @@ def test_other_work_does_not_wait_for_ray_until_it_asks(ray):
         assert resources() == "what there is"
         assert ray.done == ["init", "warm ('wave',)"]
     assert ray.done == ["init", "warm ('wave',)", "shutdown"]
+
+
+def test_who_waits_for_ray_imports_modules_only_until_it_has_started(ray, monkeypatch):
+    imported, ready = [], threading.Event()
+    ray.init = lambda: ready.wait(20)
+    really_import = importlib.import_module
+
+    def import_module(name):
+        if name not in modules:
+            return really_import(name)
+        imported.append(name)
+        if name == "second":
+            ready.set()
+            deadline = time.monotonic() + 20
+            while "warm ()" not in ray.done and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(0.1)
+        return None
+
+    modules = ("first", "second", "third")
+    monkeypatch.setattr(importlib, "import_module", import_module)
+    with connection.starting(verbose=False, meanwhile=modules) as resources:
+        assert imported == []
+        assert resources() == "what there is"
+        assert resources() == "what there is"
+    assert imported == ["first", "second"]
 
 
 def test_the_thread_that_starts_ray_lives_until_it_has_stopped_it(ray):

@@ -27,6 +27,7 @@ from sentiflow.errors import JobError, StorageError, UserError, WorkerError
 from sentiflow.models.package import ModelPackage
 from sentiflow.tracking import finished_stages, rebuild
 from sentiflow.training import checkpoints, sweep, sweep_trials
+from sentiflow.training.results import CHECKPOINTS
 
 TRAIN = {
     "model": {"cell": "gru", "hidden_size": 8, "pooling": "mean_max", "dropout": 0.0},
@@ -238,7 +239,7 @@ def test_a_killed_process_of_a_trial_is_replaced(tmp_path, prepared, num_workers
     train = {"batching": {"global_batch_size": 32}, "num_workers": num_workers}
     config = configure(tmp_path, prepared, space, train=train, max_concurrent=1, grace_epochs=4)
     tasks = plan(config)
-    root = f"{tasks[0].uri}/{checkpoints.FOLDER}"
+    root = f"{tasks[0].uri}/{CHECKPOINTS}"
     with start(config) as process:
         victim = next(filter(is_training, wait_for_checkpoint(root, process)))
         begun = checkpoints.load_last(root).state["history"]
@@ -268,7 +269,7 @@ def test_a_lost_trial_is_resumed_and_has_failed_when_it_is_lost_again(
     lost, kept = plan(config)
     for number in range(num_kills):
         with start(config) as process:
-            children = wait_for_checkpoint(f"{lost.uri}/{checkpoints.FOLDER}", process)
+            children = wait_for_checkpoint(f"{lost.uri}/{CHECKPOINTS}", process)
             while not (victims := [child for child in children if is_training(child)]):
                 children = psutil.Process(process.pid).children(recursive=True)
             victims[0].kill()
@@ -278,7 +279,7 @@ def test_a_lost_trial_is_resumed_and_has_failed_when_it_is_lost_again(
     if num_kills == 1:
         assert "trial 1 was lost" in lines.splitlines()[-1]
         assert manifest.read(str(tmp_path / "run/sweep")) is None
-        begun = checkpoints.load_last(f"{lost.uri}/{checkpoints.FOLDER}").state["history"]
+        begun = checkpoints.load_last(f"{lost.uri}/{CHECKPOINTS}").state["history"]
         record = run(config).record
         assert manifest.read(lost.uri)["history"][: len(begun)] == begun
     record = manifest.read(str(tmp_path / "run/sweep"))
@@ -294,7 +295,7 @@ def test_an_interrupted_sweep_ends_its_runs_and_resumes(tmp_path, prepared, reso
     config = configure(tmp_path, prepared, space, train=train, max_concurrent=1, grace_epochs=4)
     tasks = plan(config)
     with start(config) as process:
-        wait_for_checkpoint(f"{tasks[1].uri}/{checkpoints.FOLDER}", process)
+        wait_for_checkpoint(f"{tasks[1].uri}/{CHECKPOINTS}", process)
         process.send_signal(signal.SIGINT)
         lines = process.stderr.read()
     assert process.returncode == 130, lines
@@ -333,7 +334,7 @@ def test_a_killed_sweep_resumes_without_training_anything_twice(tmp_path, prepar
     train = {"batching": {"global_batch_size": 32}}
     config = configure(tmp_path, prepared, space, train=train, max_concurrent=1, grace_epochs=4)
     tasks = plan(config)
-    root = f"{tasks[1].uri}/{checkpoints.FOLDER}"
+    root = f"{tasks[1].uri}/{CHECKPOINTS}"
     with start(config) as process:
         children = wait_for_checkpoint(root, process)
         os.kill(process.pid, signal.SIGKILL)

@@ -24,6 +24,7 @@ from sentiflow.errors import JobError, UserError
 from sentiflow.storage import filesystem
 from sentiflow.training import checkpoints
 from sentiflow.training import train as training
+from sentiflow.training.results import CHECKPOINTS
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -87,7 +88,7 @@ def assert_equal(folder, undisturbed, atol):
 
 def wait_for_step(folder, step, is_over):
     """Wait until there is a checkpoint of a step, or a later one."""
-    root = str(folder / "run/trained" / checkpoints.FOLDER)
+    root = str(folder / "run/trained" / CHECKPOINTS)
     while not (steps := checkpoints.list_steps(root)) or steps[-1] < step:
         assert not is_over(), f"it was over before step {step}"
         time.sleep(0.005)
