@@ -12,6 +12,8 @@ process has finished its first 100,000 rows.
   discarded.
 - fastText: its ``predict`` in Python, a process for each core, a list of texts in memory; with
   bigrams, and with character 3- to 5-grams.
+- plain tasks: the same functions for each part, as plain tasks of Ray in place of Ray Data; without
+  completion markers, a lease or a run in MLflow.
 - ``--large``: ten times the rows, with time and peak memory of a process.
 """
 
@@ -59,6 +61,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.process:
         kind, model, text, rank = options.process
+        if kind == "tasks":
+            print(json.dumps(score_by_tasks(model, text)))
+            return
         print(json.dumps(PROCESSES[kind](model, read_pieces(text, int(rank)))))
         return
     import_fasttext()
@@ -85,6 +90,7 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
             config, f"score.corpus={folder}/corpus.parquet"
         )
         model = folder / name / "trained/model"
+        runs[f"plain tasks, {name}"] = lambda model=model: run_plain_tasks(model, folder)
         runs[f"bare, {name}"] = lambda model=model: run_processes("bare", model, folder)
     for name in FASTTEXT:
         model = folder / f"{name}.bin"
@@ -103,7 +109,7 @@ def report(names: list[str], rates: dict[str, Rates]) -> None:
     for name, values in rates.items():
         print(f"{name:<34} {show(values)}")
     for name in names:
-        rivals = [f"bare, {name}", f"sentiflow, {name}, one worker"]
+        rivals = [f"bare, {name}", f"plain tasks, {name}", f"sentiflow, {name}, one worker"]
         rivals += [f"fastText, {kind}" for kind in FASTTEXT]
         for ours in (f"sentiflow, {name}", f"sentiflow, {name}, from Parquet"):
             for rival in rivals:
@@ -156,14 +162,65 @@ def score(config: Path, *overrides: str) -> Rates:
     with tempfile.TemporaryDirectory(dir=config.parent) as output:
         sentiflow("score", config, *overrides, f"score.output_uri={output}/scored")
         record = manifest.read(f"{output}/scored")
-        files = sorted(
-            (Path(output, "scored", item["path"]).stat().st_mtime, item["rows"])
-            for item in record["files"]
-        )
-    first = 1 if "score.num_workers=1" in overrides else CORES
-    steady = sum(rows for _, rows in files[first:]) / (files[-1][0] - files[first - 1][0])
+        first = 1 if "score.num_workers=1" in overrides else CORES
+        steady = measure_steady(f"{output}/scored", first)
     whole = record["counts"]["accepted"] / record["seconds"]
     return {"whole": whole, "steady": steady, "memory": record["peak_memory_bytes"]}
+
+
+def measure_steady(folder: str, num_first: int) -> float:
+    """Compute rows per second after the first files of predictions, from the times of the files."""
+    files = sorted(
+        (path.stat().st_mtime, pq.read_metadata(path).num_rows)
+        for path in Path(folder, "predictions").iterdir()
+    )
+    rows = sum(rows for _, rows in files[num_first:])
+    return rows / (files[-1][0] - files[num_first - 1][0])
+
+
+def run_plain_tasks(model: Path, folder: Path) -> Rates:
+    """Score the corpus by plain tasks, in a process of its own that starts Ray."""
+    command = [sys.executable, __file__, "--process", "tasks", str(model), str(folder), "0"]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def score_by_tasks(model: str, folder: str) -> Rates:
+    """Read, score and write each part of the corpus in a plain task."""
+    from sentiflow.cluster import connection
+    from sentiflow.config.sections import ScoreSettings
+    from sentiflow.scoring import part_files
+    from sentiflow.scoring.job import Job
+    from sentiflow.scoring.score import score_texts
+
+    import ray  # after connection, which sets variables  # isort: skip
+
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as output,
+        connection.started(verbose=False),
+    ):
+        began = time.monotonic()
+        job = Job(
+            settings=ScoreSettings(),
+            precision="fp32",
+            on_gpu=False,
+            model_uri=model,
+            model_fingerprint=manifest.read(model)["fingerprint"],
+            first_part=0,
+            max_failed=0,
+            root=output,
+        )
+
+        @ray.remote(num_cpus=1)
+        def work(number: int, part: parts.Part) -> int:
+            table = score_texts(part_files.read_texts(part, job=job), job=job)
+            return part_files.write_predictions(table, number, job=job)["accepted"]
+
+        source = corpus.open_csv(
+            [f"{folder}/corpus.csv"], settings=FormatSettings(), rows_per_part=PIECE, unpack_to=""
+        )
+        accepted = sum(ray.get([work.remote(*item) for item in enumerate(source.parts)]))
+        whole = accepted / (time.monotonic() - began)
+        return {"whole": whole, "steady": measure_steady(output, CORES)}
 
 
 def run_processes(kind: str, model: Path, folder: Path) -> Rates:

@@ -99,6 +99,26 @@ def test_a_column_that_is_not_there_is_told_with_those_that_are(csv):
         sentiflow.read_texts(str(csv), format=FORMAT, keep_columns=["airline"])
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_examples_of_the_page_run(number, resources, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "messages.csv").write_text(
+        "message,sentiment,airline\nso late,negative,A\nso nice,positive,B\n,neutral,B\n"
+    )
+    page = (PROJECT / "docs/reading.md").read_text()
+    example = page.split("```python\n")[number + 1].split("```")[0]
+    exec(compile(example, "docs/reading.md", "exec"), {})
+    printed = capsys.readouterr().out
+    if number == 0:
+        assert "empty text" in printed
+        found = pq.read_table(tmp_path / "accepted").sort_by("row_id").to_pydict()
+        assert found["text"] == ["so late", "so nice"]
+        assert found["airline"] == ["A", "B"]
+    for line in example.splitlines():
+        if number == 1 and "  # " in line:
+            assert line.partition("  # ")[2] in printed
+
+
 SCRIPT = """
 import sys, sentiflow
 assert "ray" not in sys.modules

@@ -1,0 +1,95 @@
+"""Each step of preparation is a function of a table, and leaves its rows in their places."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from sentiflow.config.sections import SplitSettings
+from sentiflow.data.schema import SPLITS
+from sentiflow.models import vocabulary
+from sentiflow.preparation import duplicates, splits, steps
+
+
+@pytest.fixture
+def table():
+    """Six rows, of which the third was rejected."""
+    return pa.table(
+        {
+            "row_id": pa.array(range(10, 16)),
+            "text": ["so good", "So  good", None, "so bad", "", "bad"],
+            "split": pa.nulls(6, pa.string()),
+            "user": ["a", "b", None, "a", "b", "c"],
+            "time": pa.array([5, 1, None, 9, 7, 3], pa.timestamp("s", tz="UTC")),
+            "reason": pa.array([None, None, "empty text", None, None, None], pa.string()),
+        }
+    )
+
+
+def test_rows_are_left_out_with_their_reason(table):
+    repeated = pa.table(
+        {"row_id": [12, 13, 14], "reason": ["repeated", "repeated", "contradicting"]},
+        schema=duplicates.DROPPED,
+    )
+    found = steps.leave_out(table, every_nth=5, repeated=repeated)["reason"].to_pylist()
+    nth = steps.EVERY_NTH
+    assert found == [None, nth, nth, nth, nth, None]
+    found = steps.leave_out(table, repeated=repeated)["reason"].to_pylist()
+    assert found == [None, None, "empty text", "repeated", "contradicting", None]
+    assert steps.leave_out(table) == table
+
+
+def test_equal_texts_have_equal_hashes(table):
+    found = steps.hash_texts(table)
+    normalized, exact = found["normalized"].to_pylist(), found["exact"].to_pylist()
+    assert normalized[0] == normalized[1] != normalized[3]
+    assert exact[0] != exact[1]
+    assert found["row_id"] == table["row_id"]
+
+
+def test_each_rule_assigns_every_row(table):
+    hashed = steps.hash_texts(table)
+    shares = {"validation_fraction": 0.3, "test_fraction": 0.3}
+    by = {
+        kind: steps.assign_splits(
+            hashed, rule=SplitSettings(kind=kind, **shares), time_bounds=(3, 6)
+        )
+        for kind in ("hash", "tutorial", "user", "time")
+    }
+    found = {kind: made["split"].to_numpy() for kind, made in by.items()}
+    assert all(set(split) <= set(range(len(SPLITS))) for split in found.values())
+    assert found["hash"][0] == found["hash"][1]
+    expected = splits.assign_by_hash(hashed["normalized"].to_numpy(), **shares)
+    assert found["hash"].tolist() == expected.tolist()
+    assert found["user"][0] == found["user"][3]
+    assert found["tutorial"].tolist() == [0, 0, 0, 2, 1, 0]
+    assert found["time"][[0, 1, 3, 4, 5]].tolist() == [1, 0, 2, 2, 0]
+
+
+def test_tokens_are_words_and_a_rejected_row_has_none(table):
+    found = steps.tokenize(table, rule="tutorial")
+    assert found["tokens"].to_pylist() == [
+        ["so", "good"], ["so", "good"], [], ["so", "bad"], [], ["bad"],
+    ]  # fmt: skip
+    tokens = steps.tokens_of(found)
+    assert sorted(tokens.words.to_pylist()) == ["bad", "good", "so"]
+    assert np.diff(tokens.offsets).tolist() == [2, 2, 0, 2, 0, 1]
+
+
+def test_tokens_become_ids_of_the_vocabulary(table):
+    words = vocabulary.fit(
+        pa.table({"word": ["so", "bad"], "count": [3, 2]}), min_count=1, max_size=None
+    )
+    tokens = steps.tokenize(table, rule="tutorial")
+    found = steps.encode(tokens, words=words, max_length=1)
+    assert found["num_unknown"].to_pylist() == [1, 1, 0, 0, 0, 0]
+    assert found["length"].to_pylist() == [1, 1, 0, 1, 0, 1]
+    so, bad = (words.words.to_pylist().index(word) for word in ("so", "bad"))
+    assert found["token_ids"].to_pylist() == [[so], [so], [], [so], [], [bad]]
+
+
+def test_a_table_without_rows_passes_every_step(table):
+    empty = steps.tokenize(
+        steps.assign_splits(steps.hash_texts(table[:0]), rule=SplitSettings()), rule="tweet"
+    )
+    assert len(empty) == 0
+    assert len(steps.tokens_of(empty).words) == 0
