@@ -104,7 +104,7 @@ RIVALS = {"pyarrow": run_pyarrow, "tutorial loop": run_loop}
 RAY_ALONE = """
 import ray
 ray.init(include_dashboard=False)
-ray.get(ray.remote(int).remote())
+ray.get(ray.remote(lambda: 1).remote())
 ray.shutdown()
 """
 
