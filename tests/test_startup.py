@@ -42,7 +42,7 @@ def test_the_pipeline_loads_no_stage_before_it_is_named():
 @pytest.mark.parametrize(
     ("verbs", "needless"),
     [
-        (("prepare",), {"torch", "matplotlib", "sklearn"}),
+        (("prepare",), {"torch", "matplotlib", "sklearn", "mlflow"}),
         (("train",), {"torch", "matplotlib", "sklearn", "mlflow", "pandas"}),
         (("score", "sweep"), {"torch", "matplotlib", "sklearn"}),
         (("evaluate",), {"torch", "ray"}),

@@ -4,13 +4,15 @@ Ray Data fuses reading, the steps and writing of a part, so that its tables stay
 only the small result travels to the driver. Steps on GPUs run in actors, and the tables go there.
 """
 
+from __future__ import annotations
+
 import json
 import logging
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,11 +23,12 @@ from sentiflow.errors import JobError, StorageError, UserError
 from sentiflow.storage import errors
 
 # isort: split
-import ray.data
+import ray
 import ray.exceptions
-from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTask
-from ray.data.block import BlockMetadata
 from ray.util.annotations import RayDeprecationWarning
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
 
 log = logging.getLogger(__name__)
 
@@ -53,57 +56,19 @@ _KNOWN = {kind.__name__: kind for kind in (UserError, StorageError, JobError)}
 """Errors of a part that the driver raises again as they are, by name."""
 
 
-class PartsDatasource(Datasource):
-    """Parts, each read as one Arrow table by one task."""
-
-    def __init__(self, parts: Sequence[Any], read: Read, *, name: str) -> None:
-        """Describe the parts.
-
-        Args:
-            parts: What ``read`` takes.
-            read: Reads the table of a part, on a worker.
-            name: Name in Ray's dashboard.
-        """
-        super().__init__()
-        self.parts, self.read, self.name = parts, read, name
-
-    def get_name(self) -> str:
-        """Return the name, before which Ray puts "Read"."""
-        return self.name.removeprefix("read_").title()
-
-    def estimate_inmemory_data_size(self) -> int | None:
-        """Return None: it is not known."""
-        return None
-
-    def get_read_tasks(
-        self,
-        parallelism: int,
-        per_task_row_limit: int | None = None,
-        data_context: DataContext | None = None,
-    ) -> list[ReadTask]:
-        """Make one task for each part, whatever the parallelism; Ray Data asks several times."""
-        unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-        return [ReadTask(_Reader(self.read, part), unknown) for part in self.parts]
-
-
-@dataclass(frozen=True)
-class _Reader:
-    read: Read
-    part: Any
-
-    def __call__(self) -> list[pa.Table]:
-        return [self.read(self.part)]
-
-
 def read_parts(parts: Sequence[Any], read: Read, *, name: str, **options: Any) -> Dataset:
     """Make a dataset of one block for each part.
 
     Args:
-        parts: As for :class:`PartsDatasource`.
+        parts: As for :class:`datasource.PartsDatasource`.
         read: As there.
         name: As there.
         options: Options of ``ray.data.read_datasource``.
     """
+    import ray.data
+
+    from sentiflow.cluster.datasource import PartsDatasource
+
     source = PartsDatasource(parts, read, name=name)
     return ray.data.read_datasource(source, override_num_blocks=len(parts), **options)
 
@@ -139,7 +104,7 @@ def process(
     if not parts:
         return
     capacity = Capacity({"CPU": 1, "GPU": num_gpus}, max_wait_seconds=max_wait_seconds)
-    with DataContext.current(_make_context(capacity)):
+    with _context(capacity):
         dataset = plan(parts, read, steps, write, concurrency=concurrency, num_gpus=num_gpus)
     yield from _results(dataset)
 
@@ -202,7 +167,7 @@ def process_groups(
         JobError: It failed otherwise.
     """
     capacity = Capacity({"CPU": 1}, max_wait_seconds=max_wait_seconds)
-    with DataContext.current(_make_context(capacity)):
+    with _context(capacity):
         dataset = read_parts(parts, read, name=_name(read))
         dataset = dataset.repartition(num_groups, keys=list(keys))
         dataset = _map(dataset, _finish(write), num_cpus=1)
@@ -221,7 +186,7 @@ def _map_on_gpus(dataset: Dataset, step: Step, share: float) -> Dataset:
     """
     apply = {"__call__": lambda self, sealed: _seal(step(_unseal(sealed)))}
     most = max(1, int(ray.cluster_resources().get("GPU", 0) / share))
-    pool = ActorPoolStrategy(min_size=1, max_size=most)
+    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=most)
     actor = type(_name(step), (), apply)
     return _map(dataset, actor, batch_size=1, compute=pool, num_cpus=0, num_gpus=share)
 
@@ -334,11 +299,14 @@ def _results(dataset: Dataset) -> Iterator[tuple[int, Any]]:
         raise JobError(f"a part was lost: {line}") from error
 
 
-def _make_context(capacity: Capacity) -> DataContext:
-    """Make settings by which Ray Data starts at once and ends where it would wait for ever.
+@contextmanager
+def _context(capacity: Capacity) -> Iterator[None]:
+    """Make datasets start at once in the block, and end where Ray Data would wait for ever.
 
     A block is never split, and nothing is printed: the stages report progress themselves.
     """
+    from ray.data import DataContext
+
     ray_internals.speed_up_data()
     verbose = log.isEnabledFor(logging.DEBUG)
     context = DataContext.get_current().copy()
@@ -347,4 +315,5 @@ def _make_context(capacity: Capacity) -> DataContext:
     context.custom_execution_callback_classes = ray_internals.callbacks_of_data(capacity.check)
     if not verbose:
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-    return context
+    with DataContext.current(context):
+        yield

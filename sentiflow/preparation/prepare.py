@@ -20,7 +20,7 @@ import functools
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyarrow.fs import FileType
 
@@ -43,10 +43,12 @@ from sentiflow.preparation.part_files import VOCABULARY, Job
 from sentiflow.progress import say
 from sentiflow.storage import compression, filesystem
 from sentiflow.storage.uris import as_typed, join, names_vectors
-from sentiflow.tracking.recording import Recorder
 from sentiflow.words import word_vectors
 
 log = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    from sentiflow.tracking.recording import Recorder
 
 STAGE = "prepare"
 OWNS = ("tweets", "encoded", "rejected", VOCABULARY, WORK)

@@ -8,12 +8,14 @@ checkpoints would not do: they know neither model nor settings, so that a rerun 
 predictions of another model.
 """
 
+from __future__ import annotations
+
 import functools
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -40,7 +42,9 @@ from sentiflow.scoring.job import (
 )
 from sentiflow.storage.uris import as_typed, join
 from sentiflow.tracking import model_sources
-from sentiflow.tracking.recording import Recorder
+
+if TYPE_CHECKING:
+    from sentiflow.tracking.recording import Recorder
 
 STAGE = "score"
 OWNS = ("predictions", "rejected", "failed", WORK)
