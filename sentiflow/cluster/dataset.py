@@ -119,15 +119,15 @@ def plan(
     num_gpus: float = 0,
 ) -> Dataset:
     """Make the dataset of :func:`process`, whose rows are the results of the parts."""
-    retries = {"max_retries": _MAX_RETRIES}
+    retries = ray_internals.retries_of_data(_MAX_RETRIES)
     options: dict[str, Any] = {"num_cpus": 1, "concurrency": concurrency}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RayDeprecationWarning)  # retries have no other limit
+        warnings.simplefilter("ignore", RayDeprecationWarning)
         dataset = read_parts(
             list(parts.items()),
             _guard_read(read),
             name=_name(read),
-            ray_remote_args=retries,
+            **({"ray_remote_args": retries} if retries else {}),
             **options,
         )
         for number, step in enumerate(steps, 1):

@@ -3,6 +3,7 @@
 A later Ray may rename or remove each of them. Its function then does what "Without" says.
 """
 
+import inspect
 import logging
 import os
 import pkgutil
@@ -93,6 +94,17 @@ def speed_up_data() -> None:
     ):
         if hasattr(found := _find(owner), constant):
             setattr(found, constant, seconds)
+
+
+def retries_of_data(number: int) -> dict[str, Any]:
+    """Make the options that limit how often Ray Data repeats a task that was lost with its worker.
+
+    Why: it repeats a part that ends its worker for ever. The options are public, but deprecated.
+    Without: it does.
+    """
+    read = _find("ray.data.read_datasource")
+    takes = bool(read) and "ray_remote_args" in inspect.signature(read).parameters
+    return {"max_retries": number} if takes else {}
 
 
 def callbacks_of_data(check: Callable[[], None]) -> list[type]:

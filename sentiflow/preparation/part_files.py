@@ -126,7 +126,7 @@ def find_duplicates(uris: Sequence[str], *, job: Job) -> tuple[DuplicateCounts, 
     Returns:
         The counts; the URI of a table with the columns of ``duplicates.DROPPED``.
     """
-    keys = pa.concat_tables(filesystem.map_files(filesystem.read_arrow, uris)).combine_chunks()
+    keys = pa.concat_tables(filesystem.map_files(filesystem.read_arrow, uris))
     return write_duplicates(keys, 0, job=job)
 
 

@@ -41,6 +41,7 @@ def test_no_other_module_uses_private_interfaces_of_ray():
 
 CALLS = {
     "speed_up_data": lambda: ray_internals.speed_up_data(),
+    "retries_of_data": lambda: ray_internals.retries_of_data(3),
     "callbacks_of_data": lambda: ray_internals.callbacks_of_data(print),
     "find_uploaded": lambda: ray_internals.find_uploaded(PROJECT / "jobs"),
     "validate_cluster_file": lambda: ray_internals.validate_cluster_file(
