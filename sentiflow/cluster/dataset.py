@@ -10,9 +10,9 @@ import json
 import logging
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -284,9 +284,13 @@ def _attempt(work: Callable[[], pa.Table], label: Label) -> pa.Table:
 
 
 def _results(dataset: Dataset) -> Iterator[tuple[int, Any]]:
-    """Run a dataset, and yield number and result of each part; raise the first failure."""
+    """Run a dataset, and yield number and result of each part; raise the first failure.
+
+    It is ended here: the garbage collector may run in any thread, and wait there for itself.
+    """
+    rows = cast(Generator[dict[str, Any]], iter(dataset.iter_rows()))
     try:
-        for row in dataset.iter_rows():
+        for row in rows:
             if not row[_FAILURE]:
                 yield row[_NUMBER], json.loads(row[_RESULT])
                 continue
@@ -297,6 +301,8 @@ def _results(dataset: Dataset) -> Iterator[tuple[int, Any]]:
     except ray.exceptions.RayError as error:
         line = str(error).strip().partition("\n")[0]
         raise JobError(f"a part was lost: {line}") from error
+    finally:
+        rows.close()
 
 
 @contextmanager
