@@ -6,13 +6,17 @@ only the small result travels to the driver. Steps on GPUs run in actors, and th
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
+import math
+import time
 import traceback
+import uuid
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -49,6 +53,8 @@ Write = Callable[[pa.Table, Label], Any]
 
 _MAX_RETRIES = 10
 """How often a task is repeated whose worker or node has died; Ray Data's default is for ever."""
+_STOP_SECONDS = 60
+"""How long running parts have to end after one has failed."""
 _LABEL, _SEALED = "_label", "_sealed"
 _NUMBER, _RESULT, _FAILURE = "_number", "_result", "_failure"
 """Columns of blocks beside those of the tables."""
@@ -104,9 +110,12 @@ def process(
     if not parts:
         return
     capacity = Capacity({"CPU": 1, "GPU": num_gpus}, max_wait_seconds=max_wait_seconds)
+    stop = _Stop()
     with _context(capacity):
-        dataset = plan(parts, read, steps, write, concurrency=concurrency, num_gpus=num_gpus)
-    yield from _results(dataset)
+        dataset = plan(
+            parts, stop.guard(read), steps, write, concurrency=concurrency, num_gpus=num_gpus
+        )
+    yield from _results(dataset, stop)
 
 
 def plan(
@@ -171,7 +180,7 @@ def process_groups(
         dataset = read_parts(parts, read, name=_name(read))
         dataset = dataset.repartition(num_groups, keys=list(keys))
         dataset = _map(dataset, _finish(write), num_cpus=1)
-    return [result for _, result in _results(dataset)]
+    return [result for _, result in _results(dataset, _Stop())]
 
 
 def _map(dataset: Dataset, step: Step, **options: Any) -> Dataset:
@@ -283,26 +292,61 @@ def _attempt(work: Callable[[], pa.Table], label: Label) -> pa.Table:
         return _row(label, failure=json.dumps(failure))
 
 
-def _results(dataset: Dataset) -> Iterator[tuple[int, Any]]:
+class _Stop:
+    """A sign to the tasks of a dataset that they need not begin.
+
+    Ray Data cannot be stopped: it would kill the processes of running tasks, which Ray takes for
+    lost and repeats, or fails on. The sign is the name of an actor, which is made if it is needed.
+    """
+
+    def __init__(self) -> None:
+        """Choose a name."""
+        self.name = f"stop-{uuid.uuid4().hex}"
+
+    def guard(self, read: Read) -> Read:
+        """Raise an error in place of reading, once there is the sign."""
+        name = self.name
+
+        @functools.wraps(getattr(read, "func", read))
+        def apply(part: Any) -> pa.Table:
+            with suppress(ValueError):
+                ray.get_actor(name)
+                raise JobError("another part has failed")
+            return read(part)
+
+        return apply
+
+    def give(self) -> Any:
+        """Give the sign, as long as what is returned is kept."""
+        actor = type("Stop", (), {})
+        return ray.remote(num_cpus=0)(actor).options(name=self.name).remote()
+
+
+def _results(dataset: Dataset, stop: _Stop) -> Iterator[tuple[int, Any]]:
     """Run a dataset, and yield number and result of each part; raise the first failure.
 
-    It is ended here: the garbage collector may run in any thread, and wait there for itself.
+    After a failure the running tasks end as they would, for ``_STOP_SECONDS`` at most.
     """
-    rows = cast(Generator[dict[str, Any]], iter(dataset.iter_rows()))
+    failure: tuple[str, str, str] | None = None
+    sign, until = None, math.inf
     try:
-        for row in rows:
-            if not row[_FAILURE]:
+        for row in dataset.iter_rows():
+            if not failure and row[_FAILURE]:
+                failure = json.loads(row[_FAILURE])
+                sign, until = stop.give(), time.monotonic() + _STOP_SECONDS
+            elif not failure:
                 yield row[_NUMBER], json.loads(row[_RESULT])
-                continue
-            kind, message, logged = json.loads(row[_FAILURE])
-            if kind not in _KNOWN:
-                log.error("%s", logged)
-            raise _KNOWN.get(kind, JobError)(message)
+            elif time.monotonic() > until:
+                break
     except ray.exceptions.RayError as error:
         line = str(error).strip().partition("\n")[0]
         raise JobError(f"a part was lost: {line}") from error
-    finally:
-        rows.close()
+    if failure:
+        del sign
+        kind, message, logged = failure
+        if kind not in _KNOWN:
+            log.error("%s", logged)
+        raise _KNOWN.get(kind, JobError)(message)
 
 
 @contextmanager

@@ -107,6 +107,38 @@ def test_an_error_of_a_part_is_raised_in_the_driver(resources, where, kind, rais
         process([1], *steps, **options)
 
 
+def begin(part, *, folder):
+    (folder / str(part)).touch()
+    time.sleep(0.1)
+    return pa.table({"part": [part]})
+
+
+def fail_first(table):
+    if table["part"][0].as_py() == 0:
+        raise UserError("part 0 is wrong")
+    return table
+
+
+def test_after_a_failure_running_parts_end_and_no_other_begins(resources, tmp_path):
+    read, written = functools.partial(begin, folder=tmp_path / "begun"), tmp_path / "written"
+    (tmp_path / "begun").mkdir()
+    written.mkdir()
+    write = lambda table, label: (written / str(label.number)).touch()  # noqa: E731
+    with pytest.raises(UserError, match="part 0 is wrong"):
+        process(range(100), fail_first, read=read, write=write)
+    begun = {path.name for path in (tmp_path / "begun").iterdir()}
+    assert len(begun) < 60
+    assert {path.name for path in written.iterdir()} == begun - {"0"}
+
+
+def test_many_failures_leave_ray_as_it_was(resources):
+    """Ray 2.60 may hang or crash where a running dataset is given up."""
+    for _ in range(15):
+        with pytest.raises(UserError):
+            process(range(1, 5), functools.partial(fail, kind=UserError))
+    assert process([2], double) == [[0, "k0", 2, 2]]
+
+
 def refuse(part):
     raise PermissionError(13, "Permission denied", "/data/run")
 
