@@ -246,6 +246,8 @@ def _count_words(table: pa.Table, job: Job) -> pa.Table:
 
 
 def _examples(rejected: pa.Table) -> list[str]:
+    """Show some rejected rows; unknown labels are listed by value instead."""
+    rejected = rejected.filter(pc.not_equal(rejected["reason"], tweets.UNKNOWN_LABEL))
     return [
         f"{row['source']}, byte {row['offset']}, row {row['row_id']}: {row['reason']}: "
         f"{row['raw'][:60]!r}"
