@@ -150,9 +150,9 @@ def check_classes(parts: Sequence[IngestedPart], *, learned: Sequence[str]) -> l
         )
     for name in present:
         if not all(rows[name]):
-            shown = ", ".join(f"{n} {split}" for split, n in zip(SPLITS, rows[name], strict=True))
+            found = ", ".join(f"{n:,} {split}" for split, n in zip(SPLITS, rows[name], strict=True))
             raise UserError(
-                f"the {SPLITS[rows[name].index(0)]} split has no {name} row ({shown})",
+                f"the {SPLITS[rows[name].index(0)]} split has no {name} row ({found})",
                 hint="every split needs every class: use more rows, larger fractions, another "
                 "prepare.split.kind, or leave it out: name the others in train.classes",
             )

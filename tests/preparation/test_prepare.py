@@ -523,6 +523,16 @@ REFUSED = {
         {},
         "there is only one: 'ann': the values of the label are 'ann' (60): set format.columns.lab",
     ),
+    "a class that is not there": (
+        PLAIN,
+        {"classes": ["positive", "negativ"]},
+        "train.classes: the data have no negativ to learn: the classes are negative, positive, neu",
+    ),
+    "a written class that is not there": (
+        PLAIN | {"labels": "auto"},
+        {"classes": ["n", "u"]},
+        "train.classes: the data have no u to learn: the classes are n, p",
+    ),
     "another column as label": (
         PLAIN | {"columns": {"text": 1, "label": 2}},
         {},
