@@ -135,7 +135,7 @@ def write_texts(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]:
         left_out={name: reasons.pop(name) for name in steps.LEFT_OUT if name in reasons},
         reasons=dict(reasons),
         examples=_examples(rejected),
-        unknown_labels=tweets.count_unknown(table.filter(is_unknown)),
+        unknown_labels=tweets.count_unknown(table.select(["unknown_label"]).filter(is_unknown)),
         labels=_count_labels(kept, (*(job.format.classes or ()), UNLABELLED)),
         files=files,
     )
