@@ -79,15 +79,20 @@ class Corpus:
     """Remarks for the user."""
 
 
-def check_columns(columns: Sequence[str] | None, keep_columns: Sequence[str]) -> None:
+def check_columns(
+    columns: Sequence[str] | None, keep_columns: Sequence[str], *, classes: Sequence[str] = ()
+) -> None:
     """Check ``score.keep_columns``; names are compared without case, as DuckDB and Spark do.
 
-    A corpus without columns has no row.
+    Args:
+        columns: Those of the corpus; None if it has no row.
+        keep_columns: Those to keep.
+        classes: Those of the model, where they are known.
 
     Raises:
         UserError: The corpus lacks one, or predictions have their own column of that name.
     """
-    own = set(schema.PREDICTIONS.names)
+    own = {name.lower() for name in schema.predictions(classes).names} | {"probability"}
     for name in keep_columns:
         if name.lower() in own and name not in schema.TWEETS.names:
             raise UserError(
