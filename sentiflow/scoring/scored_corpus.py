@@ -1,7 +1,8 @@
 """Score settings -> their corpus: described, then planned, then cut into parts."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.classes import BINARY, SENTIMENT140, UNLABELLED
@@ -9,6 +10,7 @@ from sentiflow.config.sections import ScoreSettings
 from sentiflow.data import corpus, input_files, manifest, table_files, table_plans
 from sentiflow.data.manifest_types import Input
 from sentiflow.storage import filesystem
+from sentiflow.storage.uris import as_typed
 
 PREPARED = "prepared"
 
@@ -100,6 +102,7 @@ def plan(
         settings=form,
         rows_per_part=settings.rows_per_file,
         unpack_to=unpack_to,
+        needs_all=False,
     )
 
 
@@ -136,10 +139,24 @@ def cut(
     state = input_files.identify_state(input_files.join(plan.files))
     map_files = functools.partial(maps.map, "read_files", key=state)
     if isinstance(plan, corpus.CsvPlan):
-        return corpus.cut_csv(plan, map_files=map_files, first_row=first_row)
+        found = corpus.cut_csv(plan, map_files=map_files, first_row=first_row)
+        return replace(found, notes=(*found.notes, *_note_absent(plan)))
     return corpus.open_tables(
         plan, rows_per_part=rows_per_part, map_files=map_files, first_row=first_row
     )
+
+
+def _note_absent(plan: corpus.CsvPlan) -> Iterator[str]:
+    """Say which columns of the settings the files lack; a few files are named."""
+    for meaning, effect in (("label", "rows are unlabelled"), ("id", "tweet_id is null")):
+        lacking = [
+            (as_typed(file.found["uri"]), getattr(file.csv_format.settings.columns, meaning))
+            for file in plan.planned
+            if file.csv_format and getattr(file.csv_format.columns, meaning) is None
+        ]
+        if lacking and lacking[0][1] is not None:
+            count = f"{len(lacking):,} files, such as " if lacking[1:] else ""
+            yield f"no column {lacking[0][1]!r} in {count}{lacking[0][0]}: {effect}"
 
 
 def name_part(part: corpus.Part, run_key: str) -> str:

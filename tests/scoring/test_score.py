@@ -395,6 +395,22 @@ def test_labels_of_a_corpus_are_matched_by_name_with_the_classes_of_the_model(
     assert f"{shares['neutral'] / 120:.1%} neutral, {shares['negative'] / 120:.1%} neg" in said.text
 
 
+def test_files_without_a_column_of_labels_are_scored(tmp_path, of_three, said):
+    form = {"kind": "csv", "columns": {"text": "body", "label": "mood", "id": "n"}}
+    form["labels"] = {"neutral": "u", "negative": "n"}
+    (tmp_path / "a.csv").write_text("mood,body\nu,good\n")
+    (tmp_path / "b.csv").write_text("body\nbad day\n")
+    predictions, scores = of_three("*.csv", format=form)
+    assert_predicted(predictions, scores, tmp_path)
+    assert predictions["label"].fillna(9).tolist() == [0, 9]
+    assert f"no column 'mood' in {tmp_path}/b.csv: rows are unlabelled" in said.text
+    assert f"no column 'n' in 2 files, such as {tmp_path}/a.csv: tweet_id is null" in said.text
+    shutil.rmtree(tmp_path / "run")
+    (tmp_path / "c.csv").write_text("body,moood\nbad day,u\n")
+    with pytest.raises(UserError, match=r"c\.csv has no column 'mood': did you mean 'moood'\?"):
+        of_three("c.csv", format=form)
+
+
 def test_labels_are_names_of_classes_with_auto_and_in_parquet(tmp_path, of_three):
     rows = pa.table({"text": ["good", "bad", "day", "so"], "label": ["joy", "negative", "", "x"]})
     pq.write_table(rows, tmp_path / "a.parquet")
