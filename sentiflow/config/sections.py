@@ -1,9 +1,11 @@
 """Sections of the settings: name, default, bounds and meaning of each setting."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from sentiflow.config.classes import BINARY, SENTIMENT140, UNLABELLED, Labels, order_classes
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.config.types import (
     Column,
@@ -16,7 +18,6 @@ from sentiflow.config.types import (
     ShareOrAuto,
     Space,
     Strings,
-    Written,
 )
 from sentiflow.storage.uris import names_model
 
@@ -36,29 +37,6 @@ class ColumnsSettings(Settings):
     """Column with the time of writing, required by ``prepare.split.kind: time``. Default: none."""
 
 
-class LabelsSettings(Settings):
-    """How labels are written: one value each, or a list. Surrounding white space is ignored."""
-
-    negative: Written
-    """Values that become label 0."""
-    positive: Written
-    """Values that become label 1."""
-    neutral: Written = ()
-    """Values that become label 2. Such rows are scored, but never trained on."""
-    unlabelled: Written = ("",)
-    """Values that mean no label. Such rows are scored, but never trained on. Rows with any other
-    value are rejected."""
-
-    @model_validator(mode="after")
-    def _check_distinct(self) -> "LabelsSettings":
-        kinds = (self.negative, self.positive, self.neutral, self.unlabelled)
-        values = [value.strip() for kind in kinds for value in kind]
-        twice = sorted({value for value in values if values.count(value) > 1})
-        if twice:
-            raise ValueError(f"{twice[0]!r} is listed for two labels")
-        return self
-
-
 class FormatSettings(Settings):
     """Format of the input files."""
 
@@ -69,8 +47,11 @@ class FormatSettings(Settings):
     described by ``columns``, ``labels``, ``header`` and ``delimiter``, Parquet files, too."""
     columns: ColumnsSettings | None = None
     """``csv``: the column of each meaning."""
-    labels: LabelsSettings | None = None
-    """``csv``: how labels are written."""
+    labels: Labels | None = None
+    """``csv``: the written values of each class, one or a list: ``{negative: [n, neg], positive:
+    p}``, with any names. ``unlabelled`` has the values that mean no label; default: an empty one.
+    Such rows are scored, but never trained on. Rows with any other value are rejected. ``auto``:
+    every value but an empty one is the name of a class. Surrounding white space is ignored."""
     header: bool | None = None
     """``csv``: whether the first record holds the names of the columns. Default: true if
     ``columns`` has a name."""
@@ -87,6 +68,25 @@ class FormatSettings(Settings):
     ``ignore`` (drop) them."""
     max_text_length: int = Field(default=10_000, ge=1)
     """Maximum length of a text in characters. Rows with a longer text are rejected."""
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of all classes in order; none without labels, None for ``auto``."""
+        if self.kind == "sentiment140":
+            return SENTIMENT140
+        if self.labels == "auto":
+            return None
+        return order_classes(name for name in self.labels or () if name != UNLABELLED)
+
+    @property
+    def learnable(self) -> tuple[str, ...]:
+        """The first of the classes, whose rows are encoded: all, but two of Sentiment140."""
+        return BINARY if self.kind == "sentiment140" else self.classes or ()
+
+    def name_classes(self, names: Iterable[str]) -> "FormatSettings":
+        """Replace ``labels: auto`` by classes that are written as they are named."""
+        labels = {name: (name,) for name in names} | {UNLABELLED: ("", UNLABELLED)}
+        return self.model_copy(update={"labels": labels})
 
     @property
     def has_header(self) -> bool:
@@ -106,7 +106,7 @@ class FormatSettings(Settings):
         if self.columns is None:
             raise ValueError("kind: csv needs columns, such as columns: {text: 0}")
         if (self.columns.label is None) != (self.labels is None):
-            raise ValueError("columns.label and labels need each other")
+            raise ValueError("columns.label and labels need each other, such as labels: auto")
         if len(self.delimiter) != 1 or not self.delimiter.isascii() or self.delimiter in '"\r\n':
             raise ValueError(f"delimiter {self.delimiter!r} is not one ASCII character")
         names = [value for value in dict(self.columns).values() if isinstance(value, str)]
@@ -162,10 +162,10 @@ class VocabularySettings(Settings):
 class PrepareSettings(Settings):
     """CSV or Parquet -> checked, split, encoded Parquet and a vocabulary."""
 
-    csv: Strings = Field(default=(), min_length=1, validate_default=True)
+    csv: Strings = ()
     """Input files, CSV or Parquet (.parquet): a URI, a glob (``**``: any directories), or a list of
     them; their order decides the row numbers. Files ending in .gz, .zst and .zip are unpacked;
-    ``x.zip::member.csv`` names a file in an archive."""
+    ``x.zip::member.csv`` names a file in an archive. Required by ``prepare`` and ``run``."""
     output_uri: str = ""
     """Directory of the prepared tables. Default: ``<output_uri>/prepared``."""
     every_nth: int = Field(default=1, ge=1)
@@ -209,7 +209,8 @@ class ScoreSettings(Settings):
     output_uri: str = ""
     """Directory of the predictions. Default: ``<output_uri>/scored``."""
     format: FormatSettings | None = None
-    """Format of scored CSV files. Default: the top-level ``format``."""
+    """Format of scored CSV files, with the settings of ``format``. Those that are not given are as
+    in ``format``; ``columns`` and ``labels`` are given as a whole."""
     text_column: str = "text"
     """Column with the text in scored Parquet files."""
     keep_columns: Annotated[Strings, Distinct] = ()
@@ -311,7 +312,7 @@ class Config(Settings):
     output_uri: str = Field(min_length=1)
     """Parent directory of ``prepared``, ``trained``, ``scored``, ``report`` and ``sweep``."""
     format: FormatSettings = FormatSettings()
-    prepare: PrepareSettings
+    prepare: PrepareSettings = PrepareSettings()
     train: TrainSettings = TrainSettings()
     score: ScoreSettings = ScoreSettings()
     evaluate: EvaluateSettings = EvaluateSettings()

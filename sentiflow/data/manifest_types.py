@@ -51,7 +51,7 @@ class TextCounts(RepeatCounts):
 
 
 class ContradictionCounts(TypedDict):
-    """Normalized texts that have more than one label among negative, positive and neutral."""
+    """Normalized texts that have more than one label."""
 
     texts: int
     rows: dict[str, int]
@@ -166,6 +166,10 @@ class Manifest(TypedDict, total=False):
     run: RunRecord
     """In every manifest that a command has written, except those of a sweep's trials."""
 
+    classes: list[str]
+    """prepare: the names of all classes; a label is a position in this list. Older manifests lack
+    it, see ``manifest.find_classes``. score: the classes of the model, then those that only the
+    corpus has; labels and predictions are positions in this list."""
     duplicates: DuplicateCounts
     """prepare."""
     vocabulary: VocabularyReport

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,10 @@ _OWN = (
     *("raw", "reason"),
 )
 """Columns of :func:`read`; the kept ones are before the last two."""
+
+
+LABEL_NAME = "label_name"
+"""The column that ``read_texts`` adds."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +132,16 @@ def read(
     return rows
 
 
+def with_labels(part: Part, labels: table_files.Labels) -> Part:
+    """Replace what the written labels of a part mean."""
+    if isinstance(part, CsvPart):
+        return replace(part, csv_format=replace(part.csv_format, labels=labels))
+    return replace(part, table_format=replace(part.table_format, labels=labels))
+
+
 def kept_name(name: str) -> str:
     """Name a kept column in the table of :func:`read`, which has columns of its own."""
-    return f"kept.{name}" if name in _OWN else name
+    return f"kept.{name}" if name in (*_OWN, LABEL_NAME) else name
 
 
 def take_accepted(rows: pa.Table, *, keep: Sequence[str] = ()) -> pa.Table:

@@ -19,14 +19,14 @@ import concurrent.futures
 import functools
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pyarrow.fs import FileType
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
-from sentiflow.config.sections import Config, PrepareSettings
+from sentiflow.config.sections import Config, FormatSettings, PrepareSettings
 from sentiflow.data import corpus, input_files, manifest, schema, table_files, table_plans
 from sentiflow.data.archives import SENTIMENT140
 from sentiflow.data.manifest_types import (
@@ -58,9 +58,11 @@ def describe_output(config: Config) -> OutputSpec:
     """Describe the output of preparation; a CSV is read only if it has changed since last time.
 
     Raises:
-        UserError: A CSV does not exist, or all are empty.
+        UserError: A CSV does not exist, all are empty, or there is no such class to train on.
     """
     settings = config.prepare
+    if config.format.classes:
+        _check_learned(config.train.classes, config.format)
     uris = _expand(settings)
     relevant = settings.model_dump(
         exclude={
@@ -74,6 +76,8 @@ def describe_output(config: Config) -> OutputSpec:
     if not names_vectors(settings.vocabulary.vectors):
         del relevant["vocabulary"]["vectors"]  # the content of the file counts, not its location
     relevant["format"] = config.format.model_dump()
+    if config.format.kind == "csv":  # the order of the classes decides the labels
+        relevant["classes"] = config.format.classes
     installed = word_vectors.hash_package(settings.vocabulary.vectors)
     relevant["rules"] = rules.hash_rules(settings.tokenizer) | installed
     record = manifest.read(settings.output_uri)
@@ -113,6 +117,19 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         if not output.resumes:  # finished parts of an earlier run are worth more than order
             output.roll_back()
         raise
+
+
+def _check_learned(learned: Sequence[str] | None, form: FormatSettings) -> None:
+    """Check that the classes to train on are encoded.
+
+    Raises:
+        UserError: They are not.
+    """
+    if unknown := [name for name in learned or () if name not in form.learnable]:
+        raise UserError(
+            f"train.classes: the data have no {' or '.join(unknown)} to learn",
+            hint=f"the classes are {', '.join(form.learnable)}",
+        )
 
 
 def _expand(settings: PrepareSettings) -> list[str]:
@@ -155,15 +172,26 @@ def _prepare(
     if "vectors" in output.spec.inputs:
         input_files.check_unchanged(output.spec.inputs["vectors"])
     key = manifest.identify(STAGE, output.spec.settings, output.spec.inputs | {"csv": source.files})
-    flow = Flow(Job(settings, output.uri, key), source.parts, maps)
+    flow = Flow(Job(settings, config.format, output.uri, key), source.parts, maps)
+    if flow.job.format.classes is None:
+        flow.find_classes()
+        _check_learned(config.train.classes, flow.job.format)
     parts = flow.ingest()
     results.check_rejected(parts, max_rejected_fraction=settings.max_rejected_fraction)
-    results.check_classes(parts)
+    if unknown := results.list_unknown(parts):
+        say(STAGE, f"rows are rejected for labels that format.labels does not name: {unknown}")
+    for note in results.check_classes(
+        parts, learned=config.train.classes or flow.job.format.learnable
+    ):
+        say(STAGE, note)
     words, report = fitting.fit(flow.count_words(), vectors, settings)
     vocabulary_file = filesystem.write_part(output.uri, VOCABULARY, words.to_table())
     encoded = flow.encode()
     report["tokens"] = results.sum_tokens(encoded)
-    counts = results.count(parts, encoded, num_rows=source.num_rows, vocabulary_size=len(words))
+    classes = flow.job.format.classes or ()
+    counts = results.count(
+        parts, encoded, classes=classes, num_rows=source.num_rows, vocabulary_size=len(words)
+    )
     files = [item for part in parts for item in part.files]
     files += [item for part in encoded for item in part.files]
     usage = {
@@ -184,6 +212,7 @@ def _prepare(
         files=files + vocabulary_file,
         seconds=seconds,
         run=recorder.describe(),
+        classes=list(classes),
         duplicates=flow.repeats,
         vocabulary=report,
     )

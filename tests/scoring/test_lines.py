@@ -64,11 +64,17 @@ def test_it_does_not_matter_how_the_bytes_arrive(content, size):
     assert read(Dribble(content, size)) == split(content)
 
 
+def pairs(positive):
+    """Make the probabilities of negative and positive."""
+    return np.stack([1 - positive, positive], axis=1).astype(np.float32)
+
+
 def scores_for(texts, seed=0):
     """Draw answers."""
     random = np.random.default_rng(seed)
     return Scores(
-        probability=random.random(len(texts)).astype(np.float32),
+        probabilities=pairs(random.random(len(texts))),
+        classes=("negative", "positive"),
         num_tokens=random.integers(0, 3, len(texts)).astype(np.int32),
         lengths=np.ones(len(texts), np.int64),
         num_unknown=np.zeros(len(texts), np.int32),
@@ -86,6 +92,24 @@ def test_json_lines_hold_texts_and_predictions(texts):
     assert [item["label"] for item in found] == labels
     assert [np.float32(item["probability"]) for item in found] == scores.probability.tolist()
     assert [item["num_tokens"] for item in found] == scores.num_tokens.tolist()
+    for number, name in enumerate(scores.classes):
+        shares = [np.float32(item[f"probability_{name}"]) for item in found]
+        assert shares == scores.probabilities[:, number].tolist()
+
+
+@pytest.mark.parametrize("classes", [("anger", "joy"), ("negative", "positive", "neutral")])
+def test_other_classes_have_the_probability_of_the_label(classes):
+    number = np.array([[0.25, 0.5, 0.25], [0.5, 0.25, 0.25]])[:, : len(classes)]
+    zeros = np.zeros(2, np.int64)
+    scores = Scores(number.astype(np.float32), classes, zeros + 1, zeros, zeros)
+    text = pa.array(["a", "b"])
+    assert lines.to_tsv(text, scores).decode().splitlines() == [
+        f"{classes[1]}\t0.5000\ta", f"{classes[0]}\t0.5000\tb"
+    ]  # fmt: skip
+    shares = dict(zip([f"probability_{name}" for name in classes], [0.25, 0.5, 0.25], strict=False))
+    positive = {"probability": 0.5} if "positive" in classes else {}
+    first = json.loads(lines.to_json(text, scores).splitlines()[0])
+    assert first == {"text": "a", "label": classes[1], "num_tokens": 1, **positive, **shares}
 
 
 @SETTINGS
@@ -108,7 +132,8 @@ class Package:
     def score(self, text):
         numbers = np.array([int(item or 0) for item in text.to_pylist()])
         return Scores(
-            probability=(numbers % 1000 / 1000).astype(np.float32),
+            probabilities=pairs(numbers % 1000 / 1000),
+            classes=("negative", "positive"),
             num_tokens=np.ones(len(text), np.int32),
             lengths=np.ones(len(text), np.int64),
             num_unknown=np.zeros(len(text), np.int32),
