@@ -12,7 +12,7 @@ from sentiflow.errors import JobError, UserError
 
 MIN_ROWS = 10
 """Rows that a class must have, to be in every split and to be learned at all."""
-_NUM_EXAMPLES = 3
+_NUM_EXAMPLES, _NUM_CLASSES = 3, 10
 
 LabelCounts = dict[str, dict[str, int]]
 """Rows by split and label name; ``unlabelled`` counts rows without a label."""
@@ -141,16 +141,18 @@ def check_classes(parts: Sequence[IngestedPart], *, learned: Sequence[str]) -> l
             hint="a classifier needs two classes or more; is the CSV cut short?",
         )
     if rare := [name for name in present if sum(rows[name]) < MIN_ROWS]:
-        shown = ", ".join(f"{name} ({sum(rows[name])})" for name in rare)
+        shown = [f"{name} ({sum(rows[name])})" for name in rare[:_NUM_CLASSES]]
+        more = ", ..." if len(rare) > _NUM_CLASSES else ""
         raise UserError(
-            f"a class needs {MIN_ROWS} rows or more, and these have fewer: {shown}",
+            f"a class needs {MIN_ROWS} rows or more, and {len(rare)} of {len(rows)} have fewer: "
+            f"{', '.join(shown)}{more}",
             hint="add rows, or leave them out: name the others in train.classes",
         )
     for name in present:
         if not all(rows[name]):
-            shown = ", ".join(f"{n} {split}" for split, n in zip(SPLITS, rows[name], strict=True))
+            found = ", ".join(f"{n:,} {split}" for split, n in zip(SPLITS, rows[name], strict=True))
             raise UserError(
-                f"the {SPLITS[rows[name].index(0)]} split has no {name} row ({shown})",
+                f"the {SPLITS[rows[name].index(0)]} split has no {name} row ({found})",
                 hint="every split needs every class: use more rows, larger fractions, another "
                 "prepare.split.kind, or leave it out: name the others in train.classes",
             )

@@ -516,17 +516,27 @@ REFUSED = {
     "texts as labels": (
         PLAIN | {"columns": {"text": 2, "label": 1}, "labels": "auto"},
         {},
-        "format.labels=auto: a class needs 10 rows or more, and these have fewer: text 0 (1), ",
+        "a class needs 10 rows or more, and 60 of 60 have fewer: text 0 (1), text 1 (1), text 10 ",
     ),
     "a constant as label": (
         PLAIN | {"columns": {"text": 1, "label": 2}, "labels": "auto"},
         {},
         "there is only one: 'ann': the values of the label are 'ann' (60): set format.columns.lab",
     ),
+    "a class that is not there": (
+        PLAIN,
+        {"classes": ["positive", "negativ"]},
+        "train.classes: the data have no negativ to learn: the classes are negative, positive, neu",
+    ),
+    "a written class that is not there": (
+        PLAIN | {"labels": "auto"},
+        {"classes": ["n", "u"]},
+        "train.classes: the data have no u to learn: the classes are n, p",
+    ),
     "another column as label": (
         PLAIN | {"columns": {"text": 1, "label": 2}},
         {},
-        "60 unknown label); labels that format.labels does not name: 'ann' (60): correct",
+        "(60 unknown label); labels that format.labels does not name: 'ann' (60): correct the",
     ),
     "two times": (WITH_USER, BY_TIME, "needs three distinct times, and the rows have 2: use more"),
     "no such column": (PLAIN | {"columns": {"text": 7, "label": 0}}, {}, "format.columns.text=7, "),

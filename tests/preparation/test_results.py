@@ -33,7 +33,7 @@ REFUSED = {
     ),
     "rare classes": (
         {"joy": (8, 1, 1), "anger": (3, 1, 0), "fear": (0, 2, 0)},
-        "a class needs 10 rows or more, and these have fewer: anger (8), fear (4): add rows, or "
+        "a class needs 10 rows or more, and 2 of 3 have fewer: anger (8), fear (4): add rows, or "
         "leave them out: name the others in train.classes",
     ),
     "none in train": (
