@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from sentiflow.config.classes import SENTIMENT140, UNLABELLED, Labels, order_classes
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.config.types import (
     Column,
@@ -16,7 +17,6 @@ from sentiflow.config.types import (
     ShareOrAuto,
     Space,
     Strings,
-    Written,
 )
 from sentiflow.storage.uris import names_model
 
@@ -36,29 +36,6 @@ class ColumnsSettings(Settings):
     """Column with the time of writing, required by ``prepare.split.kind: time``. Default: none."""
 
 
-class LabelsSettings(Settings):
-    """How labels are written: one value each, or a list. Surrounding white space is ignored."""
-
-    negative: Written
-    """Values that become label 0."""
-    positive: Written
-    """Values that become label 1."""
-    neutral: Written = ()
-    """Values that become label 2. Such rows are scored, but never trained on."""
-    unlabelled: Written = ("",)
-    """Values that mean no label. Such rows are scored, but never trained on. Rows with any other
-    value are rejected."""
-
-    @model_validator(mode="after")
-    def _check_distinct(self) -> "LabelsSettings":
-        kinds = (self.negative, self.positive, self.neutral, self.unlabelled)
-        values = [value.strip() for kind in kinds for value in kind]
-        twice = sorted({value for value in values if values.count(value) > 1})
-        if twice:
-            raise ValueError(f"{twice[0]!r} is listed for two labels")
-        return self
-
-
 class FormatSettings(Settings):
     """Format of the input files."""
 
@@ -69,8 +46,11 @@ class FormatSettings(Settings):
     described by ``columns``, ``labels``, ``header`` and ``delimiter``, Parquet files, too."""
     columns: ColumnsSettings | None = None
     """``csv``: the column of each meaning."""
-    labels: LabelsSettings | None = None
-    """``csv``: how labels are written."""
+    labels: Labels | None = None
+    """``csv``: the written values of each class, one or a list: ``{negative: [n, neg], positive:
+    p}``, with any names. ``unlabelled`` has the values that mean no label; default: an empty one.
+    Such rows are scored, but never trained on. Rows with any other value are rejected. ``auto``:
+    every value but an empty one is the name of a class. Surrounding white space is ignored."""
     header: bool | None = None
     """``csv``: whether the first record holds the names of the columns. Default: true if
     ``columns`` has a name."""
@@ -87,6 +67,15 @@ class FormatSettings(Settings):
     ``ignore`` (drop) them."""
     max_text_length: int = Field(default=10_000, ge=1)
     """Maximum length of a text in characters. Rows with a longer text are rejected."""
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of all classes in order; none without labels, None for ``auto``."""
+        if self.kind == "sentiment140":
+            return SENTIMENT140
+        if self.labels == "auto":
+            return None
+        return order_classes(name for name in self.labels or () if name != UNLABELLED)
 
     @property
     def has_header(self) -> bool:

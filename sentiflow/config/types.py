@@ -43,18 +43,6 @@ class Settings(BaseModel):
     )
 
 
-def _as_written(value: Any) -> Any:
-    """Accept one value or a list, as they are written in a CSV: strings and whole numbers."""
-    values = value if isinstance(value, list | tuple) else (value,)
-    for item in values:
-        if isinstance(item, bool) or not isinstance(item, str | int):
-            raise ValueError("write each value as it is in the CSV, in quotes")
-    return tuple(str(item) for item in values)
-
-
-Written = Annotated[tuple[str, ...], BeforeValidator(_as_written)]
-
-
 def _check_column(value: Any) -> int | str | None:
     if value is None or (isinstance(value, int) and value is not True and value >= 0):
         return value

@@ -278,7 +278,8 @@ def open_prepared(
     if wanted := [name for name in keep_columns if name in present]:
         arrow = table_files.look_at(files[0].uri).arrow
         kept = tuple((name, _KEPT.get(name, arrow.field(name).type)) for name in wanted)
-    table_format = table_files.TableFormat(kept=kept)
+    labels = table_files.number_labels(len(manifest.find_classes(record)))
+    table_format = table_files.TableFormat(labels=labels, kept=kept)
     slices = table_files.cut(files, rows_per_part=rows_per_part, first_row=0)
     return Corpus(
         tuple(TablePart(some, table_format, inputs) for some in slices),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sentiflow.config.sections import ColumnsSettings, FormatSettings, LabelsSettings
+from sentiflow.config.sections import ColumnsSettings, FormatSettings
 from sentiflow.data import schema
 from sentiflow.data.csv_records import Records, find_records
 from sentiflow.errors import UserError
@@ -23,7 +23,7 @@ _SAMPLE_RECORDS = 500
 
 _SENTIMENT140_COLUMNS = ColumnsSettings(label=0, id=1, time=2, user=4, text=5)
 """Go, Bhayani and Huang 2009: target, id, date, flag, user, text."""
-_SENTIMENT140_LABELS = LabelsSettings(negative="0", positive="4", neutral="2", unlabelled=())
+_SENTIMENT140_LABELS = (("0", 0), ("4", 1), ("2", 2))
 _SENTIMENT140_TIME = "%a %b %d %H:%M:%S PDT %Y"
 _UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _COMPRESSED_MARKS = {b"PK\x03\x04": ".zip", b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
@@ -92,7 +92,7 @@ def resolve(settings: FormatSettings, head: bytes, *, source: str) -> tuple[CsvF
             raise UserError(f"{source} is compressed", hint=f"its name must end in {suffix}")
     start = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
     names: list[str] = []
-    labels, time_format = settings.labels, settings.time_format
+    labels, time_format = meanings(settings), settings.time_format
     if settings.kind == "sentiment140":
         num_columns, columns = 6, _SENTIMENT140_COLUMNS
         labels, time_format = _SENTIMENT140_LABELS, _SENTIMENT140_TIME
@@ -101,7 +101,7 @@ def resolve(settings: FormatSettings, head: bytes, *, source: str) -> tuple[CsvF
         names, num_columns, data_start = _find_columns(settings, head[start:], source)
         start += data_start
         columns = find_positions(settings.columns, names, num_columns, source)
-    found = CsvFormat(settings, num_columns, columns, meanings(labels), time_format, tuple(names))
+    found = CsvFormat(settings, num_columns, columns, labels, time_format, tuple(names))
     return found, start
 
 
@@ -193,14 +193,14 @@ def _brief(name: str) -> str:
     return repr(name if len(name) <= _NAME_LENGTH_SHOWN else f"{name[: _NAME_LENGTH_SHOWN - 3]}...")
 
 
-def meanings(labels: LabelsSettings | None) -> tuple[tuple[str, int | None], ...]:
-    """List the pairs of written value and label; None: unlabelled."""
-    if labels is None:
+def meanings(settings: FormatSettings) -> tuple[tuple[str, int | None], ...]:
+    """List the pairs of written value and label: a position in the classes, or None: unlabelled.
+
+    With ``labels: auto``, any value but an empty one is unknown until the classes are found.
+    """
+    if settings.labels is None:
         return ()
-    kinds: tuple[tuple[tuple[str, ...], int | None], ...] = (
-        (labels.negative, schema.NEGATIVE),
-        (labels.positive, schema.POSITIVE),
-        (labels.neutral, schema.NEUTRAL),
-        (labels.unlabelled, None),
-    )
-    return tuple((value.strip(), meaning) for values, meaning in kinds for value in values)
+    if settings.classes is None or settings.labels == "auto":
+        return (("", None),)
+    meaning = {name: label for label, name in enumerate(settings.classes)}
+    return tuple((v, meaning.get(name)) for name, values in settings.labels.items() for v in values)

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from sentiflow.config.classes import BINARY, SENTIMENT140
 from sentiflow.data import exchange
 from sentiflow.data.exchange import MANIFEST as MANIFEST
 from sentiflow.data.manifest_types import FileEntry, Input, InputFile, Manifest, Settings
@@ -121,6 +122,20 @@ def read_input(inputs: Mapping[str, Any], name: str) -> Manifest | None:
 def reference(uri: str, record: Manifest) -> Input:
     """Describe a finished directory as an input of the next stage."""
     return {"uri": uri, "fingerprint": record["fingerprint"]}
+
+
+def find_classes(record: Manifest) -> tuple[str, ...]:
+    """Name the classes of prepared data: a label is a position among them."""
+    return tuple(record.get("classes", SENTIMENT140))
+
+
+def find_learnable(record: Manifest) -> tuple[str, ...]:
+    """Name the classes whose rows ``encoded`` holds, some of :func:`find_classes` in their order.
+
+    They are all classes; but negative and positive of Sentiment140, and of older manifests.
+    """
+    is_binary = record["settings"].get("format", {}).get("kind") == "sentiment140"
+    return BINARY if is_binary or "classes" not in record else find_classes(record)
 
 
 def list_files(uri: str, name: str) -> list[FileEntry]:

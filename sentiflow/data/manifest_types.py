@@ -166,6 +166,9 @@ class Manifest(TypedDict, total=False):
     run: RunRecord
     """In every manifest that a command has written, except those of a sweep's trials."""
 
+    classes: list[str]
+    """prepare: the names of all classes; a label is a position in this list. Older manifests lack
+    it, see ``manifest.find_classes``."""
     duplicates: DuplicateCounts
     """prepare."""
     vocabulary: VocabularyReport

@@ -14,11 +14,17 @@ from sentiflow.data.manifest_types import InputFile
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
 
-NUMBERED: tuple[tuple[str, int | None], ...] = (
-    *((str(label), label) for label in range(len(schema.LABEL_NAMES))),
-    *(("false", schema.NEGATIVE), ("true", schema.POSITIVE), ("", None)),
-)
-"""Labels as numbers, and what true and false mean."""
+Labels = tuple[tuple[str, int | None], ...]
+"""Pairs of written value and label; None: unlabelled."""
+
+
+def number_labels(num_classes: int) -> Labels:
+    """Pair labels written as numbers with themselves; false and true mean 0 and 1."""
+    numbers = [(str(label), label) for label in range(num_classes)]
+    return (*numbers, ("false", schema.NEGATIVE), ("true", schema.POSITIVE), ("", None))
+
+
+NUMBERED = number_labels(len(schema.LABEL_NAMES))
 _BUFFER_BYTES = 1 << 22
 """Bytes of a column that are read at a time where a row group is not read as a whole."""
 
@@ -60,8 +66,7 @@ class TableFormat:
     columns: tuple[tuple[str, str], ...] = tuple((n, n) for n in ("text", "label", "tweet_id"))
     """Pairs of meaning and column: ``text``, and some of ``label``, ``tweet_id``, ``user`` and
     ``time``. A file may lack the column of any but the text."""
-    labels: tuple[tuple[str, int | None], ...] = NUMBERED
-    """Pairs of value, as text, and label; None: unlabelled."""
+    labels: Labels = NUMBERED
     time_format: str | None = None
     """As for ``tweets.read_times``, if times are written as text."""
     max_text_length: int | None = None

@@ -97,7 +97,7 @@ def plan_preparation(
     others = [name for name in keep_columns if name in shared and name not in ("user", "time")]
     table_format = TableFormat(
         columns=tuple(columns.items()),
-        labels=csv_format.meanings(settings.labels) if settings.labels else _NAMED,
+        labels=csv_format.meanings(settings) if settings.labels else _NAMED,
         time_format=settings.time_format,
         max_text_length=settings.max_text_length,
         has_row_ids=False,

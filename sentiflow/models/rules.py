@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.config.sections import ColumnsSettings, FormatSettings, LabelsSettings
+from sentiflow.config.sections import ColumnsSettings, FormatSettings
 from sentiflow.data import csv_format, csv_records, manifest, parts
 from sentiflow.data.csv_ranges import CsvRange
 from sentiflow.data.parts import CsvPart
@@ -54,7 +54,7 @@ _TOKENS: tuple[list[str], ...] = (
 _FORMAT = FormatSettings(
     kind="csv",
     columns=ColumnsSettings(text="text", label="label", id="id", user="who", time="when"),
-    labels=LabelsSettings(negative="n", positive="p", neutral="u"),
+    labels={"negative": ("n",), "positive": ("p",), "neutral": ("u",)},
     max_text_length=40,
 )
 

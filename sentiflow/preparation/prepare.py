@@ -182,6 +182,7 @@ def _prepare(
         files=files + vocabulary_file,
         seconds=seconds,
         run=recorder.describe(),
+        classes=list(config.format.classes or ()),
         duplicates=flow.repeats,
         vocabulary=report,
     )

@@ -307,6 +307,12 @@ def test_a_compressed_file_of_another_name_is_told_by_its_mark(suffix, form):
         ),
         ("{negative: n, positive: p, unlabelled: []}", {"n": 0, "p": 1}),
         ("{negative: ' n', positive: 'p ', unlabelled: ' '}", {"n": 0, "p": 1, "": None}),
+        (
+            "{neutral: u, mixed: [m, '?'], positive: p, negative: n}",
+            {"u": 2, "m": 3, "?": 3, "p": 1, "n": 0, "": None},
+        ),
+        ("{joy: j, positive: p, 3: c}", {"j": 0, "p": 1, "c": 2, "": None}),
+        ("auto", {"": None}),
     ],
 )
 def test_labels_mean_what_the_settings_say(labels, meanings):
@@ -348,28 +354,61 @@ FAULTS = {
     "two meanings": (
         f"{{{LABELLED}, labels: {{negative: [n, x], positive: [p, x]}}}}",
         "format.labels",
-        "'x' is listed for two labels",
+        "'x' is listed for negative and for positive",
     ),
     "two meanings of nothing": (
         f"{{{LABELLED}, labels: {{negative: n, positive: p, neutral: ''}}}}",
         "format.labels",
-        "'' is listed for two labels",
+        "'' is listed for neutral and for unlabelled",
     ),
     "two meanings but for a blank": (
         f"{{{LABELLED}, labels: {{negative: '0', positive: '0 '}}}}",
         "format.labels",
-        "'0' is listed for two labels",
+        "'0' is listed for negative and for positive",
     ),
     "YAML's no": (
         f"{{{LABELLED}, labels: {{negative: no, positive: p}}}}",
-        "format.labels.negative",
-        "False: write each value as it is in the CSV, in quotes",
+        "format.labels",
+        "negative=False: write each value as it is in the CSV, in quotes",
     ),
     "a fraction": (
         f"{{{LABELLED}, labels: {{negative: n, positive: [p, 4.0]}}}}",
-        "format.labels.positive",
-        "write each value as it is in the CSV, in quotes",
+        "format.labels",
+        "positive=4.0: write each value as it is in the CSV, in quotes",
     ),
+    "a value twice": (
+        f"{{{LABELLED}, labels: {{joy: [j, J, j], anger: a}}}}",
+        "format.labels",
+        "'j' is listed for joy and for joy",
+    ),
+    "a class twice": (
+        f"{{{LABELLED}, labels: {{joy: j, Joy: J, anger: a}}}}",
+        "format.labels",
+        "'joy' and 'Joy' name one class: case does not count",
+    ),
+    "one class": (f"{{{LABELLED}, labels: {{joy: j}}}}", "format.labels", "needs two classes or m"),
+    "no class": (f"{{{LABELLED}, labels: {{}}}}", "format.labels", "needs two classes or more"),
+    "without values": (
+        f"{{{LABELLED}, labels: {{joy: j, anger: []}}}}",
+        "format.labels",
+        "'anger' has no value: give one, or leave the class out",
+    ),
+    "an unquoted name": (
+        f"{{{LABELLED}, labels: {{yes: y, 'no': n}}}}",
+        "format.labels",
+        "the name of a class is written in quotes, not as True",
+    ),
+    "an unusable name": (
+        f"{{{LABELLED}, labels: {{'a ': y, b: n}}}}",
+        "format.labels",
+        "'a ' is not the name of a class: ",
+    ),
+    "too many": (
+        f"{{{LABELLED}, labels: {{{', '.join(f'c{i}: v{i}' for i in range(101))}}}}}",
+        "format.labels",
+        "there are 101 classes; at most 100 can be learned",
+    ),
+    "a list": (f"{{{LABELLED}, labels: [a, b]}}", "format.labels", "must be auto, or the values"),
     "two characters": ("{kind: csv, columns: {text: 0}, delimiter: '::'}", "format", "'::' is not"),
     "beyond ASCII": ("{kind: csv, columns: {text: 0}, delimiter: ¦}", "format", "not one ASCII"),
     "a quote": ("{kind: csv, columns: {text: 0}, delimiter: '\"'}", "format", "is not one ASCII"),
