@@ -13,6 +13,7 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output
+from sentiflow.data.schema import BINARY
 from sentiflow.errors import UserError
 from sentiflow.evaluation import (
     charts,
@@ -25,6 +26,7 @@ from sentiflow.evaluation import (
 )
 from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.results import EvaluationResult, Measurements
+from sentiflow.metrics.multiclass import list_scalars
 from sentiflow.plotting import to_curve
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
@@ -35,7 +37,7 @@ STAGE = "evaluate"
 METRICS, PAGE, MISTAKES, PLOTS = "metrics.json", "report.html", "mistakes.parquet", "plots"
 OWNS = (METRICS, PAGE, MISTAKES, PLOTS)
 
-REPORT_VERSION = 3
+REPORT_VERSION = 4
 """Changes whenever the same predictions would give another report."""
 
 _HEADLINES = (
@@ -78,6 +80,8 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     scored = manifest.require(scored_uri, stage="score", setting="")
     rows = evaluated_rows.read(scored_uri, scored)
     rows, is_unseen, notes = _leave_out_training_rows(rows, scored)
+    rows, others = _leave_out_other_classes(rows, scored)
+    notes += others
     evaluated_rows.require_labelled(rows, scored_uri)
     output.begin()
     measured = results.measure(
@@ -139,6 +143,28 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
     if not seen.is_known:
         notes.append("it is unknown whether the model was trained on some of the rows")
     return unseen, seen.is_known, notes
+
+
+def _leave_out_other_classes(rows: pa.Table, scored: Manifest) -> tuple[pa.Table, list[str]]:
+    """Leave out rows of classes that the model does not have; say how many there are.
+
+    Neutral rows stay for a model of negative and positive: its neutral band is measured on them.
+    """
+    names, known = manifest.find_classes(scored), list(evaluated_rows.classes_of(rows))
+    if tuple(known) == BINARY:
+        known.append("neutral")
+    counts = np.bincount(rows["label"].to_numpy(), minlength=len(names)).tolist()
+    left_out = {
+        name: count
+        for name, count in zip(names, counts, strict=True)
+        if count and name not in known
+    }
+    if not left_out:
+        return rows, []
+    codes = [code for code, name in enumerate(names) if name in left_out]
+    listed = ", ".join(f"{name} {count:,}" for name, count in left_out.items())
+    note = f"rows of classes that the model does not have are left out: {listed}"
+    return rows.filter(~np.isin(rows["label"].to_numpy(), codes)), [note]
 
 
 def _find_empty_slices(measured: Measurements, patterns: Mapping[str, str]) -> list[str]:
@@ -226,7 +252,9 @@ def _track(
     """
     measured = result.measured
     for split, metrics in measured.figures.items():
-        recorder.log_metrics({f"{split}/{name}": value for name, value in vars(metrics).items()})
+        recorder.log_metrics(
+            {f"{split}/{name}": value for name, value in list_scalars(metrics).items()}
+        )
     recorder.log_metrics(
         _mean_pass_rates(result.probed.behavior)
         | {f"bias/{bias.category}_spread": bias.spread for bias in result.probed.group_bias}
@@ -255,9 +283,10 @@ def _mean_pass_rates(tests: Sequence[BehaviorResult]) -> dict[str, float]:
 def _report(measured: Measurements, seconds: float) -> None:
     metrics = measured.metrics
     name = "" if measured.split == evaluated_rows.WHOLE else f"{measured.split} "
+    f1 = "" if measured.is_binary else f", macro F1 {metrics.f1_macro:.4f}"
     say(
         STAGE,
         f"{name}accuracy {metrics.accuracy:.4f} "
-        f"(95 % interval {metrics.accuracy_low:.4f} to {metrics.accuracy_high:.4f}) "
+        f"(95 % interval {metrics.accuracy_low:.4f} to {metrics.accuracy_high:.4f}){f1} "
         f"on {metrics.num_rows:,} rows ({seconds:.1f} s)",
     )

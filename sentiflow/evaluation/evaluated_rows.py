@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data.manifest_types import Input, Manifest
-from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
+from sentiflow.data.schema import BINARY, LABEL_NAMES, SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 
@@ -17,9 +17,8 @@ WHOLE = "all"
 EVALUATED = (*SPLITS[1:], WHOLE)
 """Splits that a model is evaluated on."""
 
-_COLUMNS = ("row_id", "split", "label", "prediction", "probability", "num_tokens")
-IS_BINARY = pc.field("label").isin([NEGATIVE, POSITIVE])
-"""Finds rows labelled negative or positive."""
+_COLUMNS = ("row_id", "split", "label", "prediction", "num_tokens")
+_PROBABILITY = "probability_"
 _IS_EVALUATED = pc.field("label").is_valid() & ~pc.field("split").isin([SPLITS[0]])
 """Finds labelled rows that are not in the train split."""
 _TEXT, _TIME = "text", "time"
@@ -37,6 +36,48 @@ class Scored:
 
 
 Pair = tuple[Scored, Scored]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """N labelled rows, and what a model of C classes predicts for them."""
+
+    classes: tuple[str, ...]
+    label: np.ndarray
+    """N positions in ``classes``."""
+    prediction: np.ndarray
+    probabilities: np.ndarray
+    """``(N, C)``."""
+
+    @classmethod
+    def of(cls, rows: pa.Table) -> "Predicted":
+        """Take the columns of a table as :func:`read` returns it."""
+        classes = classes_of(rows)
+        if classes == BINARY:
+            positive = rows["probability"].to_numpy()
+            columns = [1 - positive, positive]
+        else:
+            columns = [rows[_PROBABILITY + name].to_numpy() for name in classes]
+        label, prediction = (rows[name].to_numpy() for name in ("label", "prediction"))
+        return cls(classes, label, prediction, np.stack(columns, axis=1))
+
+    @property
+    def is_binary(self) -> bool:
+        """Say whether the classes are negative and positive."""
+        return self.classes == BINARY
+
+    @property
+    def right(self) -> np.ndarray:
+        """Say which predictions are right."""
+        return np.asarray(self.prediction == self.label)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """Return the probability of each prediction, as float64."""
+        probabilities = self.probabilities.astype(np.float64)
+        if self.is_binary:
+            return np.asarray(0.5 + np.abs(probabilities[:, 1] - 0.5))
+        return np.asarray(probabilities[np.arange(len(self.label)), self.prediction])
 
 
 @dataclass(frozen=True)
@@ -64,12 +105,13 @@ def read(uri: str, scored: Manifest) -> pa.Table:
         scored: Its manifest.
 
     Returns:
-        ``row_id``, ``split`` (one of ``EVALUATED``), ``label`` (0, 1, or 2), ``prediction``,
-        ``probability``, ``num_tokens``; ``text`` and ``time`` where they were kept by scoring, or
-        are in the prepared data and these are not gone.
+        ``row_id``, ``split`` (one of ``EVALUATED``), ``label`` (the classes of the model, then
+        others), ``prediction``, ``num_tokens``; ``probability`` (of positive) if the classes are
+        negative and positive, otherwise ``probability_<class>`` for each; ``text`` and ``time``
+        where they were kept by scoring, or are in the prepared data and these are not gone.
 
     Raises:
-        UserError: No row is labelled negative or positive, or a file is damaged.
+        UserError: No row is labelled with a class of the model, or a file is damaged.
     """
     if not any(item["path"].startswith("predictions/") for item in scored["files"]):
         raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
@@ -77,7 +119,9 @@ def read(uri: str, scored: Manifest) -> pa.Table:
     roles = {settings["text_column"]: _TEXT, _TEXT: _TEXT, _TIME: _TIME}
     kept = {name: roles[name] for name in settings["keep_columns"] if name in roles}
     hint = "score again with sentiflow score CONFIG --overwrite"
-    columns = [*_COLUMNS, *kept]
+    classes = lineage.classes_of_model(scored)
+    measured = ["probability"] if classes == BINARY else [_PROBABILITY + c for c in classes]
+    columns = [*_COLUMNS, *measured, *kept]
     tables = lineage.read_tables(uri, scored, ("predictions/",), columns=columns, hint=hint)
     rows = pa.concat_tables(table.filter(_IS_EVALUATED) for table in tables)
     require_labelled(rows, uri)
@@ -91,13 +135,30 @@ def require_labelled(rows: pa.Table, uri: str) -> None:
     """Make sure that there are labels to compare predictions with.
 
     Raises:
-        UserError: No row is labelled negative or positive.
+        UserError: No row is labelled with a class of the model.
     """
-    if not len(rows.filter(IS_BINARY)):
+    if not len(rows.filter(_is_of(classes := classes_of(rows)))):
         raise UserError(
             f"{uri} has no labelled row that the model was not trained on",
-            hint="evaluation needs rows labelled negative or positive",
+            hint=f"evaluation needs rows labelled {name_any(classes)}",
         )
+
+
+def classes_of(rows: pa.Table) -> tuple[str, ...]:
+    """Name the classes of the model behind rows that :func:`read` returned."""
+    names = rows.column_names
+    found = tuple(n.removeprefix(_PROBABILITY) for n in names if n.startswith(_PROBABILITY))
+    return found or BINARY
+
+
+def name_any(classes: Sequence[str]) -> str:
+    """Name classes: ``negative, neutral or positive``."""
+    return f"{', '.join(classes[:-1])} or {classes[-1]}"
+
+
+def _is_of(classes: Sequence[str]) -> pc.Expression:
+    """Find rows that are labelled with a class of the model: these have the first codes."""
+    return pc.field("label") < len(classes)
 
 
 def headline_split(names: Sequence[str]) -> str:
@@ -106,8 +167,8 @@ def headline_split(names: Sequence[str]) -> str:
 
 
 def of_split(rows: pa.Table, name: str) -> pa.Table:
-    """Choose the rows of a split that are labelled negative or positive."""
-    return rows.filter((pc.field("split") == name) & IS_BINARY)
+    """Choose the rows of a split that are labelled with a class of the model."""
+    return rows.filter((pc.field("split") == name) & _is_of(classes_of(rows)))
 
 
 def _name_kept(rows: pa.Table, kept: dict[str, str]) -> pa.Table:

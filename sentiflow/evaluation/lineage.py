@@ -9,7 +9,7 @@ import pyarrow as pa
 from sentiflow.config.sections import FormatSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest
-from sentiflow.data.schema import SPLITS
+from sentiflow.data.schema import BINARY, SPLITS
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
 from sentiflow.storage.uris import join
@@ -25,6 +25,11 @@ class TrainingRows:
     row_ids: np.ndarray
     is_known: bool
     """Whether every training that led to the model could be read."""
+
+
+def classes_of_model(scored: Manifest) -> tuple[str, ...]:
+    """Name the classes of the model that made predictions, in their order."""
+    return tuple(scored["inputs"]["model"]["settings"].get("classes", BINARY))
 
 
 def corpus_of(scored: Manifest) -> Manifest | None:

@@ -91,10 +91,10 @@ class SliceMetrics:
     high: float
     difference: float | None
     """Accuracy of the slice minus that of all other rows; None if there are none."""
-    positive_fraction: float
-    """Share of the labels that are positive."""
-    mean_probability: float
-    """Mean probability of positive."""
+    positive_fraction: float | None
+    """Share of the labels that are positive; None unless the classes are negative and positive."""
+    mean_probability: float | None
+    """Mean probability of positive; None likewise."""
 
 
 @dataclass(frozen=True)
@@ -149,14 +149,18 @@ def find(
 
 
 def measure(
-    slices: list[Slice], *, label: np.ndarray, probability: np.ndarray, prediction: np.ndarray
+    slices: list[Slice],
+    *,
+    label: np.ndarray,
+    probability: np.ndarray | None,
+    prediction: np.ndarray,
 ) -> list[SliceMetrics]:
     """Measure a model in each slice, the least accurate first; those of few rows stand last.
 
     Args:
         slices: Slices of N rows.
-        label: N labels, 0 or 1.
-        probability: Probability of positive.
+        label: N labels.
+        probability: Probability of positive; None unless the labels are negative (0) and positive.
         prediction: N predicted labels.
     """
     right = prediction == label
@@ -175,7 +179,7 @@ def by_length(lengths: np.ndarray, right: np.ndarray) -> list[LengthCount]:
 
 
 def _measure(
-    item: Slice, right: np.ndarray, label: np.ndarray, probability: np.ndarray
+    item: Slice, right: np.ndarray, label: np.ndarray, probability: np.ndarray | None
 ) -> SliceMetrics:
     rows, num_rows = item.rows, int(item.rows.sum())
     low, high = wilson_interval(int(right[rows].sum()), num_rows)
@@ -189,8 +193,8 @@ def _measure(
         low=low,
         high=high,
         difference=accuracy - float(right[~rows].mean()) if num_rows < len(rows) else None,
-        positive_fraction=float(label[rows].mean()),
-        mean_probability=float(probability[rows].mean()),
+        positive_fraction=None if probability is None else float(label[rows].mean()),
+        mean_probability=None if probability is None else float(probability[rows].mean()),
     )
 
 

@@ -191,7 +191,7 @@ class _ClassGroups:
     ) -> None:
         self.classes = classes
         cell = np.int64(label) * len(classes) + prediction
-        confidence = np.float64(probabilities[np.arange(len(label)), prediction])
+        confidence = probabilities[np.arange(len(label)), prediction].astype(np.float64)
         loss = class_log_losses(label=label, probabilities=probabilities)
         key = cell * NUM_CALIBRATION_BINS + bin_probabilities(confidence)
         order = np.lexsort((loss, key))

@@ -95,12 +95,21 @@ class BinaryMetrics:
         }
 
     @property
+    def most_frequent(self) -> tuple[str, float]:
+        """Name the most frequent label and its share: the accuracy of always predicting it."""
+        if self.positive_fraction >= 0.5:
+            return "positive", self.positive_fraction
+        return "negative", 1 - self.positive_fraction
+
+    @property
     def by_class(self) -> dict[str, ClassMetrics]:
         """Return the metrics of each class."""
         counts, known = self.confusion, vars(self)
         return {
             name: ClassMetrics(
-                *(known[f"{metric}_{name}"] for metric in ("precision", "recall", "f1")),
+                precision=known[f"precision_{name}"],
+                recall=known[f"recall_{name}"],
+                f1=known[f"f1_{name}"],
                 num_rows=sum(counts[name].values()),
                 num_predicted=sum(row[name] for row in counts.values()),
                 roc_auc=self.roc_auc,

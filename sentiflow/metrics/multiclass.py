@@ -43,6 +43,12 @@ class MulticlassMetrics:
     confusion: dict[str, dict[str, int]]
     """Rows by label, then by prediction."""
 
+    @property
+    def most_frequent(self) -> tuple[str, float]:
+        """Name the most frequent label and its share: the accuracy of always predicting it."""
+        name, found = max(self.by_class.items(), key=lambda item: item[1].num_rows)
+        return name, found.num_rows / self.num_rows
+
 
 Metrics = BinaryMetrics | MulticlassMetrics
 
@@ -62,11 +68,13 @@ def multiclass_metrics(
     num_right = int(counts.trace())
     areas = [_roc_auc(label == code, probabilities[:, code]) for code in range(len(classes))]
     known = [area for area in areas if area is not None]
-    of_classes = zip(
-        measure_labels(counts), counts.sum(axis=1).tolist(), counts.sum(axis=0).tolist(), areas,
-        strict=True,
-    )  # fmt: skip
-    measured = [ClassMetrics(**vars(shares), **_named(*rest)) for shares, *rest in of_classes]
+    num_rows, num_predicted = counts.sum(axis=1).tolist(), counts.sum(axis=0).tolist()
+    measured = [
+        ClassMetrics(shares.precision, shares.recall, shares.f1, labelled, predicted, area)
+        for shares, labelled, predicted, area in zip(
+            measure_labels(counts), num_rows, num_predicted, areas, strict=True
+        )
+    ]
     return MulticlassMetrics(
         len(label),
         num_right / len(label),
@@ -123,10 +131,6 @@ def list_scalars(metrics: Metrics) -> dict[str, float | None]:
         for label, found in metrics.by_class.items()
         for name, value in vars(found).items()
     }
-
-
-def _named(num_rows: int, num_predicted: int, roc_auc: float | None) -> dict[str, float | None]:
-    return {"num_rows": num_rows, "num_predicted": num_predicted, "roc_auc": roc_auc}
 
 
 def _roc_auc(is_class: np.ndarray, probability: np.ndarray) -> float | None:

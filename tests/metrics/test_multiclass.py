@@ -34,15 +34,14 @@ def test_metrics_equal_those_of_scikit_learn(seed, num_classes, num_used):
     found = multiclass.multiclass_metrics(**rows)
     label, prediction = rows["label"], rows["prediction"]
     probabilities = np.float64(rows["probabilities"])
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
     assert found.accuracy == sklearn_metrics.accuracy_score(label, prediction)
     assert found.f1_macro == pytest.approx(
         sklearn_metrics.f1_score(label, prediction, average="macro")
     )
     loss = sklearn_metrics.log_loss(label, probabilities, labels=range(num_classes))
     assert found.log_loss == pytest.approx(loss, rel=1e-6)
-    brier = sklearn_metrics.brier_score_loss(
-        label, probabilities / probabilities.sum(axis=1, keepdims=True), labels=range(num_classes)
-    )
+    brier = sklearn_metrics.brier_score_loss(label, probabilities, labels=range(num_classes))
     assert found.brier == pytest.approx(brier, rel=1e-5)
     counts = sklearn_metrics.confusion_matrix(label, prediction, labels=range(num_classes))
     assert [list(row.values()) for row in found.confusion.values()] == counts.tolist()
