@@ -205,7 +205,9 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def new_package(*, seed: int = 0, sign: int = 1) -> "ModelPackage":  # noqa: F821
+def new_package(
+    *, seed: int = 0, sign: int = 1, classes: tuple[str, ...] = ("negative", "positive")
+) -> "ModelPackage":  # noqa: F821
     """Make a small model package that was not trained; equal seeds give equal packages.
 
     With ``sign=-1`` it gives the opposite answers.
@@ -223,7 +225,9 @@ def new_package(*, seed: int = 0, sign: int = 1) -> "ModelPackage":  # noqa: F82
     counts = pa.table({"word": ["good", "bad", "morning", "day"], "count": [9, 8, 7, 6]})
     words = vocabulary.fit(counts, min_count=1, max_size=None)
     model = RnnSettings(hidden_size=6)
-    network = networks.build(model, vocabulary_size=len(words), embedding_dim=5)
+    network = networks.build(
+        model, vocabulary_size=len(words), embedding_dim=5, num_classes=len(classes)
+    )
     with torch.no_grad():
         for parameter in network.output.parameters():
             parameter *= sign
@@ -234,7 +238,8 @@ def new_package(*, seed: int = 0, sign: int = 1) -> "ModelPackage":  # noqa: F82
         tokenizer="tweet",
         tokenizer_version=TOKENIZERS["tweet"][0],
         max_length=20,
-        prior=0.25,
+        classes=classes,
+        priors=(0.75, 0.25) if len(classes) == 2 else (1 / len(classes),) * len(classes),
     )
     return ModelPackage(network.eval(), words, settings)
 
@@ -243,7 +248,7 @@ def new_package(*, seed: int = 0, sign: int = 1) -> "ModelPackage":  # noqa: F82
 def make_package(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Save a :func:`new_package`, and name its directory."""
 
-    def make(uri: str | None = None, **what: int) -> str:
+    def make(uri: str | None = None, **what: object) -> str:
         uri = uri or str(tmp_path_factory.mktemp("package"))
         new_package(**what).save(uri, lineage={})
         return uri

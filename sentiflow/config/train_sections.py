@@ -1,9 +1,9 @@
 """The section ``train`` of the settings."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from sentiflow.config.model_sections import ModelSettings, RnnSettings
 from sentiflow.config.types import CountOrAuto, Settings
@@ -47,8 +47,9 @@ class CheckpointSettings(Settings):
 class SelectionSettings(Settings):
     """Model selection and early stopping."""
 
-    metric: Literal["accuracy", "loss"] = "accuracy"
-    """Validation metric that compares epochs: highest ``accuracy``, or lowest ``loss``."""
+    metric: Literal["accuracy", "loss", "macro_f1"] = "accuracy"
+    """Validation metric that compares epochs: highest ``accuracy``, lowest ``loss``, or highest
+    ``macro_f1``, the mean of the F1 scores of the classes."""
     keep: Literal["best", "last"] = "best"
     """Weights of the model: those of the ``best`` epoch, or of the ``last`` one."""
     patience: int | None = Field(default=None, ge=1)
@@ -62,6 +63,17 @@ class SelectionSettings(Settings):
         return value if self.metric == "loss" else -value
 
 
+def _check_class_names(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    for name in names or ():
+        if names.count(name) > 1:
+            raise ValueError(f"names {name} twice")
+    return names
+
+
+Classes = Annotated[tuple[str, ...] | None, AfterValidator(_check_class_names), Field(min_length=2)]
+ClassWeight = Annotated[float, Field(gt=0)]
+
+
 class TrainSettings(Settings):
     """Encoded Parquet -> a model package."""
 
@@ -69,6 +81,14 @@ class TrainSettings(Settings):
     """Directory of the prepared data. Default: ``prepare.output_uri``."""
     output_uri: str = ""
     """Directory of the model and its checkpoints. Default: ``<output_uri>/trained``."""
+    classes: Classes = None
+    """Classes that the model learns; rows of other classes are left out. Default: every class with
+    rows in the train split."""
+    class_weights: Literal["sqrt", "balanced"] | dict[str, ClassWeight] | None = None
+    """Weight of the rows of each class in the loss. ``balanced``: the inverse of the class's
+    frequency. ``sqrt``: its square root. Or a weight for each class, such as ``{neutral: 2.0}``;
+    others have 1. The weights are scaled to a mean of 1 over the training rows. Default: equal
+    weights."""
     model: ModelSettings = RnnSettings()
     batching: BatchingSettings = BatchingSettings()
     pretrain: PretrainSettings = PretrainSettings()

@@ -77,6 +77,7 @@ def _load_model(
     def score(texts: Sequence[str]) -> np.ndarray:
         with _one_thread():
             probability = package.score(pa.array(texts, pa.string())).probability
+        assert probability is not None
         if not np.isfinite(probability).all():
             raise UserError("the model gives no finite probability for a made-up text")
         return probability.astype(np.float64)

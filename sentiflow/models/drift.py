@@ -1,12 +1,14 @@
 """Profiles of two corpora under one model -> drift between them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 import numpy as np
 
-from sentiflow.data.schema import POSITIVE
+from sentiflow.data.schema import LABEL_NAMES
+
+_BINARY = LABEL_NAMES[:2]
 
 LENGTH_EDGES = (0, 1, 3, 5, 8, 12, 16, 20, 25, 30, 40, 60)
 """Lower edges, in tokens, of the length bins; the last bin is open."""
@@ -27,11 +29,14 @@ class Profile:
     unknown_tokens: int = 0
     """Tokens out of the model's vocabulary."""
     positive: int = 0
-    """Rows predicted to be positive."""
+    """Rows predicted to be positive by a model of negative and positive."""
     lengths: tuple[int, ...] = (0,) * len(LENGTH_EDGES)
     """Rows in each length bin of ``LENGTH_EDGES``."""
     probabilities: tuple[int, ...] = (0,) * NUM_PROBABILITY_BINS
-    """Rows in each bin of the probability of positive; the bins have equal width."""
+    """Rows in each bin of the probability of the second of two classes, or of the most probable of
+    more; the bins have equal width."""
+    predicted: dict[str, int] = field(default_factory=dict)
+    """Rows predicted to be of each class by a model of other classes; else empty."""
 
     @classmethod
     def of(
@@ -39,26 +44,32 @@ class Profile:
         *,
         lengths: np.ndarray,
         num_unknown: np.ndarray,
-        probability: np.ndarray,
+        probabilities: np.ndarray,
         prediction: np.ndarray,
+        classes: tuple[str, ...] = _BINARY,
     ) -> "Profile":
         """Count scored rows.
 
         Args:
             lengths: Tokens of each of N texts.
             num_unknown: Tokens of each text that are out of the vocabulary.
-            probability: N probabilities of positive.
-            prediction: N labels.
+            probabilities: (N, C) probabilities.
+            prediction: N positions in ``classes``.
+            classes: Names of the C classes.
         """
+        probability = probabilities[:, 1] if len(classes) == 2 else probabilities.max(axis=1)
+        predicted = np.bincount(prediction, minlength=len(classes)).tolist()
+        is_binary = classes == _BINARY
         by_length = np.searchsorted(LENGTH_EDGES, lengths, side="right") - 1
         by_tenth = np.minimum(probability * NUM_PROBABILITY_BINS, NUM_PROBABILITY_BINS - 1)
         return cls(
             rows=len(lengths),
             tokens=int(lengths.sum()),
             unknown_tokens=int(num_unknown.sum()),
-            positive=int((prediction == POSITIVE).sum()),
+            positive=predicted[1] if is_binary else 0,
             lengths=_count(by_length, len(LENGTH_EDGES)),
             probabilities=_count(by_tenth.astype(np.int64), NUM_PROBABILITY_BINS),
+            predicted={} if is_binary else dict(zip(classes, predicted, strict=True)),
         )
 
     @classmethod
@@ -80,6 +91,10 @@ class Profile:
             positive=self.positive + other.positive,
             lengths=_add(self.lengths, other.lengths),
             probabilities=_add(self.probabilities, other.probabilities),
+            predicted={
+                name: self.predicted.get(name, 0) + other.predicted.get(name, 0)
+                for name in self.predicted | other.predicted
+            },
         )
 
     @property
@@ -90,8 +105,13 @@ class Profile:
         return {
             "unknown_fraction": self.unknown_tokens / self.tokens if self.tokens else 0.0,
             "mean_length": self.tokens / self.rows,
-            "positive_fraction": self.positive / self.rows,
+            **self._predicted_fractions(),
         }
+
+    def _predicted_fractions(self) -> dict[str, float]:
+        if not self.predicted:
+            return {"positive_fraction": self.positive / self.rows}
+        return {f"predicted_{name}": number / self.rows for name, number in self.predicted.items()}
 
 
 class Drift(TypedDict, total=False):
@@ -156,10 +176,11 @@ def _warn(found: Drift, profile: Profile, reference: Profile) -> list[str]:
         if index > LARGE_PSI + (bins - 1) * chance:
             lines.append(f"{what}: population stability index {index:.2f}")
     spread = 2 / np.sqrt(min(profile.rows, reference.rows))  # four standard errors at most
-    for name, what in (
-        ("unknown_fraction", "unknown words"),
-        ("positive_fraction", "predicted positive"),
-    ):
+    names = {"unknown_fraction": "unknown words", "positive_fraction": "predicted positive"}
+    names |= {f"predicted_{name}": f"predicted {name}" for name in profile.predicted}
+    for name, what in names.items():
+        if name not in found["corpus"].keys() & found["reference"].keys():
+            continue
         here, there = found["corpus"][name], found["reference"][name]
         if abs(here - there) > LARGE_DIFFERENCE + spread:
             lines.append(f"{what}: {here:.1%} here, {there:.1%} in training")

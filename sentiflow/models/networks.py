@@ -13,8 +13,6 @@ from sentiflow.config.model_sections import ModelSettings
 from sentiflow.models import cpu, recurrence
 from sentiflow.models.vocabulary import PAD_ID
 
-NUM_CLASSES = 2
-
 _USES_OF_A_WORD = 3
 """A table of all words is computed for at least this many tokens for each word."""
 _MAX_TABLE_BYTES = 200 << 20
@@ -39,14 +37,16 @@ class NgramBag(nn.Module):
         - returns: ``(B, C)`` logits.
     """
 
-    def __init__(self, vocabulary_size: int, *, max_n: int, num_buckets: int) -> None:
+    def __init__(
+        self, vocabulary_size: int, *, max_n: int, num_buckets: int, num_classes: int
+    ) -> None:
         """Make the table of weights; with ``max_n`` 0 there is none."""
         super().__init__()
         self.max_n, self.first_bucket, self.num_buckets = max_n, vocabulary_size, num_buckets
         if max_n:
-            self.weights = _embedding(vocabulary_size + num_buckets, NUM_CLASSES)
+            self.weights = _embedding(vocabulary_size + num_buckets, num_classes)
             nn.init.zeros_(self.weights.weight)
-            self.bias = nn.Parameter(torch.zeros(NUM_CLASSES))
+            self.bias = nn.Parameter(torch.zeros(num_classes))
 
     def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
         """Compute the logits of each tweet."""
@@ -150,6 +150,7 @@ class TweetRNN(Network):
         pooling: str,
         ngrams: int,
         ngram_buckets: int,
+        num_classes: int,
     ) -> None:
         """Build the layers, with PyTorch's own initial weights."""
         super().__init__()
@@ -164,8 +165,10 @@ class TweetRNN(Network):
         elif pooling == "last":
             self.pooling = functools.partial(pool_last, hidden_size=hidden_size)
         pooled_size = 2 * state_size if pooling == "mean_max" else state_size
-        self.output = nn.Linear(pooled_size, NUM_CLASSES)
-        self.ngrams = NgramBag(vocabulary_size, max_n=ngrams, num_buckets=ngram_buckets)
+        self.output = nn.Linear(pooled_size, num_classes)
+        self.ngrams = NgramBag(
+            vocabulary_size, max_n=ngrams, num_buckets=ngram_buckets, num_classes=num_classes
+        )
         self.mask_sizes = [*sizes, pooled_size]
 
     def component_logits(
@@ -309,6 +312,7 @@ class BagOfEmbeddings(Network):
         pooling: str,
         ngrams: int,
         ngram_buckets: int,
+        num_classes: int,
     ) -> None:
         """Build the layers, with PyTorch's own initial weights."""
         super().__init__()
@@ -316,8 +320,10 @@ class BagOfEmbeddings(Network):
         self.embedding = _embedding(vocabulary_size, embedding_dim)
         self.pooling = pooling
         self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(sizes))
-        self.output = nn.Linear(sizes[-1], NUM_CLASSES)
-        self.ngrams = NgramBag(vocabulary_size, max_n=ngrams, num_buckets=ngram_buckets)
+        self.output = nn.Linear(sizes[-1], num_classes)
+        self.ngrams = NgramBag(
+            vocabulary_size, max_n=ngrams, num_buckets=ngram_buckets, num_classes=num_classes
+        )
         self.mask_sizes = [sizes[0], sizes[-1]]
 
     def component_logits(
@@ -343,11 +349,14 @@ _NOT_OF_SHAPE = {"kind", "vectors", "dropout", "output_dropout"}
 """Settings of a network that change its training only."""
 
 
-def build(settings: ModelSettings, *, vocabulary_size: int, embedding_dim: int) -> Network:
+def build(
+    settings: ModelSettings, *, vocabulary_size: int, embedding_dim: int, num_classes: int = 2
+) -> Network:
     """Build the network that a ``train.model`` section describes."""
     network = TweetRNN if settings.kind == "rnn" else BagOfEmbeddings
     shape = settings.model_dump(exclude=_NOT_OF_SHAPE)
-    return network(vocabulary_size=vocabulary_size, embedding_dim=embedding_dim, **shape)
+    shape |= {"vocabulary_size": vocabulary_size, "embedding_dim": embedding_dim}
+    return network(num_classes=num_classes, **shape)
 
 
 def pool_last(

@@ -18,7 +18,6 @@ import torch
 
 from sentiflow.data import output_status, outputs
 from sentiflow.data.manifest_types import Input, Manifest
-from sentiflow.data.schema import POSITIVE
 from sentiflow.errors import UserError
 from sentiflow.models import batching, networks, package_files
 from sentiflow.models.drift import Profile
@@ -38,8 +37,8 @@ class ModelPackage:
 
     Example:
         >>> package = ModelPackage.load("runs/quickstart/trained/model")  # doctest: +SKIP
-        >>> package.score(pa.array(["I love this"])).probability  # doctest: +SKIP
-        array([0.97], dtype=float32)
+        >>> package.score(pa.array(["I love this"])).probabilities  # doctest: +SKIP
+        array([[0.03, 0.97]], dtype=float32)
     """
 
     network: networks.Network
@@ -51,7 +50,7 @@ class ModelPackage:
         return replace(self, network=self.network.to(device).eval())
 
     def score(self, text: pa.Array, *, batch_size: int | None = None, bf16: bool = False) -> Scores:
-        """Predict the label of each text; the result has the order of the texts.
+        """Predict the class of each text; the result has the order of the texts.
 
         Args:
             text: N strings, without nulls.
@@ -61,7 +60,7 @@ class ModelPackage:
         tokens = tokenize(text, name=self.settings.tokenizer)
         encoded = self.vocabulary.encode(tokens, max_length=self.settings.max_length)
         rows = batching.EncodedRows.from_lists(encoded.token_ids)
-        probability = np.full(len(rows), self.settings.prior, np.float32)
+        probabilities = np.tile(np.array(self.settings.priors, np.float32), (len(rows), 1))
         device = next(self.network.parameters()).device
         with (
             torch.inference_mode(),
@@ -72,10 +71,12 @@ class ModelPackage:
             for chosen in batching.order_by_length(rows.lengths, batch_size=size):
                 batch = batching.collate(rows, chosen).to(device)
                 logits = predict(batch.token_ids, batch.lengths).float()
-                positive = torch.softmax(logits / self.settings.temperature, dim=1)[:, POSITIVE]
-                probability[chosen] = positive.cpu().numpy()
+                found = torch.softmax(logits / self.settings.temperature, dim=1)
+                probabilities[chosen] = found.cpu().numpy()
         lengths = np.diff(tokens.offsets)
-        return Scores(probability, encoded.num_known, lengths, encoded.num_unknown)
+        return Scores(
+            probabilities, self.settings.classes, encoded.num_known, lengths, encoded.num_unknown
+        )
 
     def save(
         self,
@@ -157,6 +158,7 @@ def _build(path: str, content: bytes, settings: package_files.PackageSettings) -
                 settings.model,
                 vocabulary_size=settings.vocabulary_size,
                 embedding_dim=settings.embedding_dim,
+                num_classes=len(settings.classes),
             )
         network.load_state_dict(weights, assign=True)
     except (RuntimeError, TypeError) as error:  # TypeError: a size above 64 bits

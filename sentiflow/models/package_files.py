@@ -8,13 +8,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.numpy
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from sentiflow.config.model_sections import KINDS, ModelSettings
 from sentiflow.config.types import Fraction, Settings
@@ -43,11 +43,34 @@ class PackageSettings(Settings):
     tokenizer: str
     tokenizer_version: int
     max_length: int = Field(ge=1)
-    prior: Fraction
-    """Share of positive labels in training: the prediction for texts without a known word."""
-    labels: tuple[Literal["negative"], Literal["positive"]] = ("negative", "positive")
+    classes: tuple[str, ...] = Field(default=schema.LABEL_NAMES[:2], min_length=2)
+    """Names of the classes, in the order of the logits."""
+    priors: tuple[Fraction, ...]
+    """Share of each class in training: the prediction for texts without a known word."""
     temperature: float = Field(default=1.0, gt=0)
     """Logits are divided by it (Guo et al. 2017); 1 leaves them as trained."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older(cls, value: Any) -> Any:
+        """Read the settings of a version without ``classes``: those had two, and one prior."""
+        if not isinstance(value, dict) or "prior" not in value:
+            return value
+        prior, labels = value["prior"], value.get("labels", [*schema.LABEL_NAMES[:2]])
+        if not isinstance(prior, int | float) or not 0 <= prior <= 1:
+            raise ValueError("prior: must be a number from 0 to 1")
+        if [*labels] != [*schema.LABEL_NAMES[:2]]:
+            raise ValueError("labels: must be negative and positive")
+        kept = {name: item for name, item in value.items() if name not in ("prior", "labels")}
+        return {**kept, "priors": (1 - prior, prior)}
+
+    @model_validator(mode="after")
+    def _check_classes(self) -> "PackageSettings":
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes: a name occurs twice")
+        if len(self.priors) != len(self.classes):
+            raise ValueError("priors: must have a number for each class")
+        return self
 
 
 @dataclass(frozen=True)
@@ -165,10 +188,12 @@ def _read_settings(path: str, content: bytes) -> PackageSettings:
         settings = PackageSettings.model_validate(json.loads(content))
     except ValueError as error:
         problem = f"{path} cannot be read"
-        if isinstance(error, ValidationError) and error.errors()[0]["loc"]:
-            first = error.errors(include_url=False)[0]
-            key = ".".join(str(part) for part in first["loc"] if part not in KINDS)
-            problem = f"{path}: {key}: {first['msg']}"
+        first = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
+        if first and first["type"] != "model_type":
+            key = [str(part) for part in first["loc"] if part not in KINDS]
+            problem = ": ".join(
+                [path, *[".".join(key)][: len(key)], first["msg"].removeprefix("Value error, ")]
+            )
         raise UserError(problem, hint="it is damaged, or needs a newer sentiflow") from error
     version = TOKENIZERS[settings.tokenizer][0] if settings.tokenizer in TOKENIZERS else None
     if version != settings.tokenizer_version:

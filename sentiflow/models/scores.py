@@ -1,21 +1,26 @@
 """The predictions for some texts, and a summary of them; torch is not imported."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
+import pyarrow as pa
 
+from sentiflow.data.schema import LABEL_NAMES, POSITIVE
 from sentiflow.models.drift import Profile
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The predictions for N texts."""
+    """The predictions for N texts by a model of C classes."""
 
-    probability: np.ndarray
-    """Probability of positive, float32."""
+    probabilities: np.ndarray
+    """Probability of each class, (N, C) float32; each row sums to 1."""
+    classes: tuple[str, ...]
+    """Names of the C classes."""
     num_tokens: np.ndarray
-    """Known words of each text, int32; a text with 0 gets the class prior."""
+    """Known words of each text, int32; a text with 0 gets the class priors."""
     lengths: np.ndarray
     """Tokens of each text, known or not, int64."""
     num_unknown: np.ndarray
@@ -23,8 +28,26 @@ class Scores:
 
     @property
     def prediction(self) -> np.ndarray:
-        """The more probable label, int8; at exactly one half it is positive."""
-        return (self.probability >= 0.5).astype(np.int8)
+        """The most probable class, a position in ``classes``, (N,) int8.
+
+        Of two classes with a probability of one half it is the second, such as positive.
+        """
+        if len(self.classes) == 2:
+            return (self.probabilities[:, 1] >= 0.5).astype(np.int8)
+        return self.probabilities.argmax(axis=1).astype(np.int8)
+
+    @property
+    def probability(self) -> np.ndarray | None:
+        """Probability of positive, (N,) float32; None if the model has no such class."""
+        positive = LABEL_NAMES[POSITIVE]
+        if positive not in self.classes:
+            return None
+        return np.ascontiguousarray(self.probabilities[:, self.classes.index(positive)])
+
+    @property
+    def is_finite(self) -> np.ndarray:
+        """Whether the probabilities of each text are numbers, (N,) bool."""
+        return np.isfinite(self.probabilities).all(axis=1)
 
     @property
     def profile(self) -> Profile:
@@ -32,16 +55,51 @@ class Scores:
         return Profile.of(
             lengths=self.lengths,
             num_unknown=self.num_unknown,
-            probability=self.probability,
+            probabilities=self.probabilities,
             prediction=self.prediction,
+            classes=self.classes,
         )
 
     def take(self, rows: np.ndarray) -> "Scores":
         """Choose the predictions of some rows."""
-        return Scores(*(values[rows] for values in vars(self).values()))
+        return self._with({name: getattr(self, name)[rows] for name in _COLUMNS})
 
     @classmethod
     def join(cls, scores: Sequence["Scores"]) -> "Scores":
-        """Concatenate the predictions for several lists of texts."""
-        columns = zip(*(vars(part).values() for part in scores), strict=True)
-        return cls(*map(np.concatenate, columns))
+        """Concatenate the predictions of one model for several lists of texts."""
+        return scores[0]._with(
+            {name: np.concatenate([getattr(part, name) for part in scores]) for name in _COLUMNS}
+        )
+
+    def _with(self, columns: dict[str, np.ndarray]) -> "Scores":
+        return Scores(classes=self.classes, **columns)
+
+    def to_table(self) -> pa.Table:
+        """Write the predictions as columns; :meth:`from_table` reads them.
+
+        Columns:
+            added: ``probabilities`` (fixed-size list<float32>), ``num_tokens``, ``lengths``,
+                ``num_unknown``.
+        """
+        flat = pa.array(self.probabilities.ravel(), pa.float32())
+        lists = pa.FixedSizeListArray.from_arrays(flat, len(self.classes))
+        classes = {_CLASSES: json.dumps(self.classes)}
+        first = pa.table(
+            [lists], schema=pa.schema([pa.field(_COLUMNS[0], lists.type, True, classes)])
+        )
+        for name in _COLUMNS[1:]:
+            first = first.append_column(name, pa.array(getattr(self, name)))
+        return first
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> "Scores":
+        """Read the columns of :meth:`to_table` from some rows of a table that has them."""
+        classes = tuple(json.loads(table.schema.field(_COLUMNS[0]).metadata[_CLASSES]))
+        flat = table[_COLUMNS[0]].combine_chunks().flatten().to_numpy()
+        others = {name: table[name].to_numpy() for name in _COLUMNS[1:]}
+        return cls(flat.reshape(-1, len(classes)), classes, **others)
+
+
+_CLASSES = b"classes"
+"""Key of the names in the metadata of the column of probabilities."""
+_COLUMNS = tuple(field.name for field in fields(Scores) if field.name != "classes")

@@ -15,7 +15,6 @@ import pyarrow as pa
 import torch
 
 from sentiflow.cluster import memory
-from sentiflow.data.schema import LABEL_NAMES
 from sentiflow.errors import JobError
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.scores import Scores
@@ -51,8 +50,8 @@ def predict(package: ModelPackage, blocks: Iterable[Block], out: BinaryIO, rende
 
     def work(text: pa.Array) -> bytes:
         scores = package.score(text)
-        if not np.isfinite(scores.probability).all():
-            row = int(np.flatnonzero(~np.isfinite(scores.probability))[0])
+        if not scores.is_finite.all():
+            row = int(np.flatnonzero(~scores.is_finite)[0])
             raise JobError(f"the model gives no finite probability for {text[row].as_py()[:60]!r}")
         return render(text, scores)
 
@@ -145,7 +144,8 @@ def to_json(text: pa.Array, scores: Scores) -> bytes:
 
 def _rows(text: pa.Array, scores: Scores) -> Iterator[tuple[str, str, np.float32, int]]:
     """Iterate over text, label, probability and number of known words."""
-    labels = (LABEL_NAMES[label] for label in scores.prediction)
+    labels = (scores.classes[label] for label in scores.prediction)
+    assert scores.probability is not None
     return zip(
         text.to_pylist(), labels, scores.probability, scores.num_tokens.tolist(), strict=True
     )

@@ -36,7 +36,7 @@ def write_predictions(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]
     accepted = _filter(table, table["reason"].is_null())
     failed = accepted.filter(accepted["error"].is_valid())
     scored = _filter(accepted, accepted["error"].is_null())
-    scores = Scores(*(scored[name].to_numpy() for name in Scores.__dataclass_fields__))
+    scores = Scores.from_table(scored)
     rejected = parts.take_rejected(table)
     tweets = parts.take_accepted(scored, keep=_kept(job))
     tables = {

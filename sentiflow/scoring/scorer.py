@@ -13,6 +13,7 @@ import torch
 
 from sentiflow.cluster import memory
 from sentiflow.data import manifest
+from sentiflow.data.schema import LABEL_NAMES
 from sentiflow.errors import JobError
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.scores import Scores
@@ -44,8 +45,9 @@ def score(table: pa.Table, *, job: Job) -> pa.Table:
         bf16=job.precision == "bf16",
     )
     scores, errors = predict(text, model, max_failed=job.max_failed)
-    for name, values in vars(scores).items():
-        table = table.append_column(name, pa.array(values))
+    columns = scores.to_table()
+    for field in columns.schema:
+        table = table.append_column(field, columns[field.name])
     rows = np.full(len(table), len(errors))
     rows[list(errors)] = np.arange(len(errors))
     problems = pa.array([*errors.values(), None], pa.string())
@@ -92,7 +94,7 @@ def predict(
             return Scores.join([score_rows(*piece) for piece in pieces])
 
     scores = score_rows(0, text)
-    for row in np.flatnonzero(~np.isfinite(scores.probability)):
+    for row in np.flatnonzero(~scores.is_finite):
         if int(row) not in errors:
             fail(int(row), NOT_FINITE)
     return scores, errors
@@ -104,7 +106,8 @@ def _is_machine_error(error: Exception) -> bool:
 
 
 _NO_SCORES = Scores(
-    probability=np.array([np.nan], np.float32),
+    probabilities=np.full((1, 2), np.nan, np.float32),
+    classes=LABEL_NAMES[:2],
     num_tokens=np.zeros(1, np.int32),
     lengths=np.zeros(1, np.int64),
     num_unknown=np.zeros(1, np.int32),

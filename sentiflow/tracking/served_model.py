@@ -36,6 +36,7 @@ class ServedModel(mlflow.pyfunc.PythonModel):
     def predict(self, context: Any, model_input: list[str]) -> list[Answer]:
         """Predict the label of each text, in the same order."""
         scores = self.package.score(pa.array(model_input, pa.string()))
+        assert scores.probability is not None
         rows = zip(scores.prediction, scores.probability, scores.num_tokens, strict=True)
         return [
             Answer(label=LABEL_NAMES[label], probability=float(probability), num_tokens=int(known))

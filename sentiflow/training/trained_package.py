@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from sentiflow.config.model_sections import ModelSettings
 from sentiflow.data.manifest_types import Input, Manifest
-from sentiflow.data.schema import NEGATIVE, POSITIVE
+from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE
 from sentiflow.metrics import confidence
 from sentiflow.models.networks import Network
 from sentiflow.models.package import ModelPackage
@@ -48,7 +48,8 @@ def save(
         validation: Files of the validation tweets.
         lineage: Inputs of the model.
     """
-    labels = prepared["counts"]["labels"]["train"]
+    labels, classes = prepared["counts"]["labels"]["train"], LABEL_NAMES[:2]
+    total = sum(labels[name] for name in classes)
     tokenizer = prepared["settings"]["tokenizer"]
     settings = PackageSettings(
         model=model,
@@ -57,7 +58,7 @@ def save(
         tokenizer=tokenizer,
         tokenizer_version=TOKENIZERS[tokenizer][0],
         max_length=prepared["settings"]["max_length"],
-        prior=labels["positive"] / (labels["positive"] + labels["negative"]),
+        priors=tuple(labels[name] / total for name in classes),
     )
     package = ModelPackage(network.eval(), words, settings)
     known = {
@@ -69,19 +70,19 @@ def save(
         return package.save(uri, lineage=lineage, metrics=known)
     label, scores = _score_sample(package, validation)
     has_token = scores.num_tokens > 0  # other rows get the class prior, which has no temperature
-    temperature = confidence.fit_temperature(
-        label=label[has_token], probability=scores.probability[has_token]
-    )
-    package = replace(package, settings=settings.model_copy(update={"temperature": temperature}))
     before = scores.probability
+    assert before is not None
+    temperature = confidence.fit_temperature(label=label[has_token], probability=before[has_token])
+    package = replace(package, settings=settings.model_copy(update={"temperature": temperature}))
     after = np.where(has_token, confidence.rescale(before, temperature=temperature), before)
-    scores = replace(scores, probability=after.astype(np.float32))
+    after = after.astype(np.float32)
+    scores = replace(scores, probabilities=np.stack([1 - after, after], axis=1))
     return package.save(
         uri,
         lineage=lineage,
         metrics=known,
         reference=scores.profile,
-        calibration=_describe(label, before, scores.probability, temperature),
+        calibration=_describe(label, before, after, temperature),
     )
 
 

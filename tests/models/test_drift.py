@@ -25,7 +25,7 @@ def profile(rows):
     return Profile.of(
         lengths=lengths,
         num_unknown=np.minimum(unknown, lengths),
-        probability=probability,
+        probabilities=np.stack([1 - probability, probability], axis=1),
         prediction=(probability >= 0.5).astype(np.int8),
     )
 
@@ -110,3 +110,26 @@ def test_without_rows_nothing_is_compared():
 def test_a_profile_of_other_bins_is_refused():
     with pytest.raises(ValueError, match="bins"):
         Profile(lengths=(1, 2))
+
+
+def test_predictions_of_other_classes_are_counted_by_name():
+    def of(probabilities):
+        array = np.array(probabilities, np.float32)
+        zeros = np.zeros(len(array), np.int64)
+        return Profile.of(
+            lengths=zeros,
+            num_unknown=zeros,
+            probabilities=array,
+            prediction=array.argmax(axis=1),
+            classes=("bad", "good", "none"),
+        )
+
+    rows = [[0.8, 0.1, 0.1], [0.2, 0.3, 0.5], [0.1, 0.1, 0.8], [0.1, 0.2, 0.7]]
+    found = of(rows)
+    assert found.predicted == {"bad": 1, "good": 0, "none": 3}
+    assert found.means["predicted_none"] == 0.75
+    assert Profile() + found == found == of(rows[:2]) + of(rows[2:])
+    assert Profile.from_json(json.loads(json.dumps(asdict(found)))) == found
+    other = of([[1, 0, 0]] * 400)
+    warned = drift.compare(other, of(rows * 100))["warnings"]
+    assert "predicted bad: 100.0% here, 25.0% in training" in warned

@@ -252,7 +252,10 @@ def test_a_model_under_the_fingerprint_of_another_is_refused(saved, part):
         ({"max_length": "many"}, r"settings\.json: max_length: "),
         ({"model": {"cell": "transformer"}}, r"settings\.json: model\.cell: "),
         ({"vocabulary_size": "many"}, r"settings\.json: vocabulary_size: "),
-        ({"labels": ["positive", "negative"]}, r"settings\.json: labels\.0: "),
+        ({"priors": [1.5, 0.5]}, r"settings\.json: priors\.0: "),
+        ({"priors": [1.0]}, r"settings\.json: priors: must have a number for each class"),
+        ({"classes": ["good", "good"]}, r"settings\.json: classes: a name occurs twice"),
+        ({"prior": 0.5, "labels": ["positive", "negative"]}, r"settings\.json: labels: must be"),
         ({"embedding_dim": 10**9}, r"weights\.safetensors does not fit settings\.json: "),
         ({"model": {"hidden_size": 10**9}}, r"weights\.safetensors does not fit settings\.json: "),
         ({"model": {"hidden_size": 10**20}}, r"weights\.safetensors does not fit settings\.json: "),
@@ -352,3 +355,46 @@ def test_answers_are_joined_and_chosen(package):
         chosen.probability, package.score(texts).probability[[5, 0]], atol=1e-6
     )
     assert chosen.lengths.tolist() == [0, 3]
+
+
+def test_an_older_package_of_negative_and_positive_is_read(package, saved):
+    """Its settings have the prior of positive alone, and the fixed pair of labels."""
+    with open(f"{saved}/settings.json") as file:
+        raw = json.load(file)
+    older = {name: raw[name] for name in raw if name not in ("classes", "priors")}
+    older |= {"prior": 0.25, "labels": ["negative", "positive"]}
+    forge(saved, settings=json.dumps(older).encode())
+    scores = ModelPackage.load(saved).score(pa.array(TEXTS))
+    assert scores.classes == ("negative", "positive")
+    np.testing.assert_array_equal(
+        scores.probabilities, package.score(pa.array(TEXTS)).probabilities
+    )
+
+
+def test_a_package_of_several_classes_answers_with_each(tmp_path):
+    classes = ("good", "bad", "none", "mixed")
+    new_package(classes=classes).save(str(tmp_path / "model"), lineage={})
+    scores = ModelPackage.load(str(tmp_path / "model")).score(pa.array(TEXTS))
+    assert scores.classes == classes
+    assert scores.probability is None
+    assert scores.probabilities.shape == (len(TEXTS), 4)
+    np.testing.assert_allclose(scores.probabilities.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(scores.probabilities[1], [0.25] * 4)
+    assert scores.prediction.tolist() == scores.probabilities.argmax(axis=1).tolist()
+    assert sum(scores.profile.predicted.values()) == scores.profile.rows == len(TEXTS)
+
+
+def test_scores_survive_a_table(package):
+    scores = package.score(pa.array(TEXTS))
+    again = Scores.from_table(scores.to_table().slice(1, 3))
+    chosen = scores.take(np.arange(1, 4))
+    assert again.classes == chosen.classes
+    np.testing.assert_array_equal(again.probabilities, chosen.probabilities)
+    assert again.lengths.tolist() == chosen.lengths.tolist()
+
+
+def test_the_second_of_two_classes_is_predicted_at_one_half():
+    scores = Scores(
+        np.array([[0.5, 0.5], [0.6, 0.4]], np.float32), ("no", "yes"), *np.zeros((3, 2), np.int64)
+    )
+    assert scores.prediction.tolist() == [1, 0]

@@ -21,7 +21,7 @@ from sentiflow.config import settings
 from sentiflow.data import corpus, schema
 from sentiflow.data.output_status import State, find_status
 from sentiflow.errors import UserError
-from sentiflow.preparation import flow
+from sentiflow.preparation import flow, results
 from sentiflow.preparation import prepare as preparation
 from sentiflow.tracking.recording import Recorder
 
@@ -47,13 +47,14 @@ THIRDS = {"kind": "hash", "validation_fraction": 0.3, "test_fraction": 0.3}
 TUTORIAL = {"kind": "tutorial"}
 
 
-def prepare(folder, files, form, **chosen):
-    """Prepare CSV files in this process; returns the manifest."""
+def prepare(folder, files, form, *, classes=None, **chosen):
+    """Prepare CSV files in this process, to train on all or some classes; returns the manifest."""
     raw = {
         "name": "test",
         "output_uri": str(folder / "run"),
         "format": form,
         "prepare": {"csv": str(files), "vocabulary": {"min_count": 1}} | chosen,
+        "train": {"classes": classes} if classes else {},
     }
     config = settings.resolve(settings.validate(raw, source="test"))
     record = run_stage(preparation, config, Recorder(), resources=HERE)
@@ -126,10 +127,11 @@ def test_a_collection_of_tweets_needs_a_format_section_and_nothing_else(
     found = read(tmp_path)
     assert [tuple(row[name] for name in schema.TWEETS.names) for row in found] == wanted
     assert set(found[0]) == {*schema.TWEETS.names, "split"}
-    binary = [row for row in found if row["label"] in (0, 1)]
+    labelled = [row for row in found if row["label"] is not None]
     assert [(row["row_id"], row["label"], row["split"]) for row in read(tmp_path, "encoded")] == [
-        (row["row_id"], row["label"], row["split"]) for row in binary
+        (row["row_id"], row["label"], row["split"]) for row in labelled
     ]
+    assert record["classes"] == ["negative", "positive", "neutral"]
     for split, count in record["counts"]["labels"].items():
         real = Counter(row["label"] for row in found if row["split"] == split)
         assert list(count.values()) == [real[0], real[1], real[2], real[None]]
@@ -283,9 +285,15 @@ def repeats_csv(tmp_path):
     ],
 )
 def test_repeats_are_reported_and_left_out_as_the_settings_say(
-    tmp_path, repeats_csv, resources, mode, dropped, reasons
+    tmp_path, repeats_csv, resources, monkeypatch, mode, dropped, reasons
 ):
-    chosen = {"split": TUTORIAL, "duplicates": mode, "max_rejected_fraction": 0.1}
+    monkeypatch.setattr(results, "MIN_ROWS", 1)
+    chosen = {
+        "classes": ["negative", "positive"],
+        "split": TUTORIAL,
+        "duplicates": mode,
+        "max_rejected_fraction": 0.1,
+    }
     record = prepare(tmp_path, repeats_csv, PLAIN, **chosen)
     kept = [number for number in range(20) if number not in dropped]
     assert record["counts"]["left_out_by_reason"] == reasons
@@ -293,7 +301,7 @@ def test_repeats_are_reported_and_left_out_as_the_settings_say(
     assert [(row["row_id"], row["text"]) for row in read(tmp_path)] == [
         (number, REPEATS[number][1]) for number in kept
     ]
-    assert numbers(read(tmp_path, "encoded")) == [n for n in kept if REPEATS[n][0] in ("n", "p")]
+    assert numbers(read(tmp_path, "encoded")) == [n for n in kept if REPEATS[n][0]]
     labels = record["counts"]["labels"]
     assert sum(map(Counter, labels.values()), Counter()) == Counter(
         {"n": "negative", "p": "positive", "u": "neutral", "": "unlabelled"}[REPEATS[number][0]]
@@ -386,9 +394,13 @@ WORDS_REPORT = yaml.safe_load("""
 """)
 
 
-def test_the_report_on_words_counts_what_is_trained_on_and_what_is_unknown(tmp_path, resources):
+def test_the_report_on_words_counts_what_is_trained_on_and_what_is_unknown(
+    tmp_path, resources, monkeypatch
+):
+    monkeypatch.setattr(results, "MIN_ROWS", 1)
     path = write_rows(tmp_path / "tweets.csv", WORDS)
-    record = prepare(tmp_path, path, PLAIN, split=TUTORIAL, vocabulary={"min_count": 2})
+    form = PLAIN | {"labels": {"negative": "n", "positive": "p", "unlabelled": ["u", ""]}}
+    record = prepare(tmp_path, path, form, split=TUTORIAL, vocabulary={"min_count": 2})
     words = pq.read_table(tmp_path / "run/prepared/vocabulary.parquet")
     assert words["word"].to_pylist() == ["<pad>", "<unk>", "good", "bad", "day", "zzqx"]
     assert words["count"].to_pylist() == [None, None, 4, 3, 3, 2]

@@ -64,11 +64,17 @@ def test_it_does_not_matter_how_the_bytes_arrive(content, size):
     assert read(Dribble(content, size)) == split(content)
 
 
+def pairs(positive):
+    """Make the probabilities of negative and positive."""
+    return np.stack([1 - positive, positive], axis=1).astype(np.float32)
+
+
 def scores_for(texts, seed=0):
     """Draw answers."""
     random = np.random.default_rng(seed)
     return Scores(
-        probability=random.random(len(texts)).astype(np.float32),
+        probabilities=pairs(random.random(len(texts))),
+        classes=("negative", "positive"),
         num_tokens=random.integers(0, 3, len(texts)).astype(np.int32),
         lengths=np.ones(len(texts), np.int64),
         num_unknown=np.zeros(len(texts), np.int32),
@@ -108,7 +114,8 @@ class Package:
     def score(self, text):
         numbers = np.array([int(item or 0) for item in text.to_pylist()])
         return Scores(
-            probability=(numbers % 1000 / 1000).astype(np.float32),
+            probabilities=pairs(numbers % 1000 / 1000),
+            classes=("negative", "positive"),
             num_tokens=np.ones(len(text), np.int32),
             lengths=np.ones(len(text), np.int64),
             num_unknown=np.zeros(len(text), np.int32),

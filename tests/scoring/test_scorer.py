@@ -21,7 +21,8 @@ def ask(text):
     lengths = np.array([len(word) for word in words], np.int64)
     probability = np.array([np.nan if word == "nan" else len(word) / 10 for word in words])
     return Scores(
-        probability=probability.astype(np.float32),
+        probabilities=np.stack([1 - probability, probability], axis=1).astype(np.float32),
+        classes=("negative", "positive"),
         num_tokens=lengths.astype(np.int32),
         lengths=lengths,
         num_unknown=np.zeros(len(words), np.int32),
