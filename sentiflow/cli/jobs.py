@@ -75,7 +75,7 @@ def _command(verb: str) -> Callable[..., None]:
         as_json: AsJson = False,
     ) -> None:
         with reporting(verbose):
-            resolved = settings.load(config, overrides or ())
+            resolved = settings.load(config, overrides or (), command=verb)
             outcomes = _run(resolved, verb, overwrite=overwrite, dry_run=dry_run, verbose=verbose)
             if outcomes and as_json:
                 print_json(_list_outputs(outcomes))

@@ -138,7 +138,7 @@ def prepare(
         UserError: The settings are wrong, or would be in a submitted job; a file would not be
             uploaded, or too much would be; a file or a variable may be a secret.
     """
-    resolved = settings.load(config, overrides, submitted=True)
+    resolved = settings.load(config, overrides, command=verb, submitted=True)
     environment = _ALWAYS | _choose_variables(variables)
     _check_store(resolved, environment)
     files = measure(folder)

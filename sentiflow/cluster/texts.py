@@ -59,7 +59,7 @@ def read_texts(
         >>> texts.filter(expr="reason is None").write_parquet("accepted")  # doctest: +SKIP
     """
     named = [uris] if isinstance(uris, str) else list(uris)
-    required = {"name": "texts", "output_uri": "texts", "prepare": {"csv": named}}
+    required = {"name": "texts", "output_uri": "texts"}
     config = settings.validate({**required, "format": dict(format or {})}, source="read_texts")
     files = filesystem.expand([absolute_uri(uri) for uri in named])
     if any(map(compression.is_compressed, files)) and unpack_to is None:

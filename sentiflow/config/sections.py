@@ -162,10 +162,10 @@ class VocabularySettings(Settings):
 class PrepareSettings(Settings):
     """CSV or Parquet -> checked, split, encoded Parquet and a vocabulary."""
 
-    csv: Strings = Field(default=(), min_length=1, validate_default=True)
+    csv: Strings = ()
     """Input files, CSV or Parquet (.parquet): a URI, a glob (``**``: any directories), or a list of
     them; their order decides the row numbers. Files ending in .gz, .zst and .zip are unpacked;
-    ``x.zip::member.csv`` names a file in an archive."""
+    ``x.zip::member.csv`` names a file in an archive. Required by ``prepare`` and ``run``."""
     output_uri: str = ""
     """Directory of the prepared tables. Default: ``<output_uri>/prepared``."""
     every_nth: int = Field(default=1, ge=1)
@@ -209,7 +209,8 @@ class ScoreSettings(Settings):
     output_uri: str = ""
     """Directory of the predictions. Default: ``<output_uri>/scored``."""
     format: FormatSettings | None = None
-    """Format of scored CSV files. Default: the top-level ``format``."""
+    """Format of scored CSV files, with the settings of ``format``. Those that are not given are as
+    in ``format``; ``columns`` and ``labels`` are given as a whole."""
     text_column: str = "text"
     """Column with the text in scored Parquet files."""
     keep_columns: Annotated[Strings, Distinct] = ()
@@ -311,7 +312,7 @@ class Config(Settings):
     output_uri: str = Field(min_length=1)
     """Parent directory of ``prepared``, ``trained``, ``scored``, ``report`` and ``sweep``."""
     format: FormatSettings = FormatSettings()
-    prepare: PrepareSettings
+    prepare: PrepareSettings = PrepareSettings()
     train: TrainSettings = TrainSettings()
     score: ScoreSettings = ScoreSettings()
     evaluate: EvaluateSettings = EvaluateSettings()

@@ -3,7 +3,7 @@
 import difflib
 import re
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -37,6 +37,7 @@ def load(
     path: str | Path,
     overrides: Sequence[str] = (),
     *,
+    command: str = "",
     base: str | None = None,
     submitted: bool | None = None,
 ) -> Config:
@@ -45,6 +46,7 @@ def load(
     Args:
         path: The YAML file.
         overrides: Values are YAML: ``prepare.csv=[a.csv,b.csv]``, ``score.model_uri=null``.
+        command: The command that will use the settings; what it requires is checked.
         base: Directory of relative locations; the working directory by default.
         submitted: Whether this is a job submitted to a cluster; detected by default.
 
@@ -52,6 +54,7 @@ def load(
         UserError: The file is missing or not YAML, or settings are wrong: a line for each.
     """
     config = validate(read(path, overrides), source=str(path))
+    _check_required(config, command, source=str(path))
     return resolve(config, base=base, submitted=submitted)
 
 
@@ -93,9 +96,11 @@ def put(raw: dict[str, Any], key: str, value: Any) -> None:
 def validate(raw: dict[str, Any], *, source: str) -> Config:
     """Check a settings dictionary; the error names each fault with its key and a way out."""
     try:
-        config = Config.model_validate(raw)
+        config = Config.model_validate(_inherit_format(raw))
     except ValidationError as error:
-        lines = [_explain(fault, source) for fault in error.errors(include_url=False)]
+        faults = error.errors(include_url=False)
+        places = {fault["loc"] for fault in faults}
+        lines = [_explain(f, source) for f in faults if not _is_inherited(f["loc"], places)]
         if len(lines) > _MAX_FAULTS:
             lines[_MAX_FAULTS:] = [f"{source}: and {len(lines) - _MAX_FAULTS} more errors"]
         raise UserError("\n".join(lines)) from error
@@ -107,6 +112,58 @@ def validate(raw: dict[str, Any], *, source: str) -> Config:
                 "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)",
             )
     return config
+
+
+_OF_EVERY_KIND = ("encoding", "errors", "max_text_length")
+"""Settings of a format that mean the same for every kind."""
+
+
+def _inherit_format(raw: dict[str, Any]) -> dict[str, Any]:
+    """Fill ``score.format`` in from ``format``.
+
+    Columns of one file say nothing about those of another, so they are given as a whole, and labels
+    are inherited only for a column of labels.
+    """
+    base, section = raw.get("format"), raw.get("score")
+    if not isinstance(base, dict) or not isinstance(section, dict):
+        return raw
+    own = section.get("format")
+    if not isinstance(own, dict):
+        return raw
+    inherited = dict(base)
+    if own.get("kind", base.get("kind")) != base.get("kind"):
+        inherited = {name: base[name] for name in _OF_EVERY_KIND if name in base}
+    columns = own.get("columns")
+    if isinstance(columns, dict) and columns.get("label") is None:
+        inherited.pop("labels", None)
+    return raw | {"score": section | {"format": inherited | own}}
+
+
+def _is_inherited(place: tuple[int | str, ...], places: Collection[tuple[int | str, ...]]) -> bool:
+    """Say whether a fault of ``score.format`` is also one of ``format``, which is named."""
+    return place[:2] == ("score", "format") and place[1:] in places
+
+
+def _check_required(config: Config, command: str, *, source: str) -> None:
+    """Check that the settings without which a command cannot run are given.
+
+    Raises:
+        UserError: Some are missing.
+    """
+    missing = []
+    if command in ("prepare", "run") and not config.prepare.csv:
+        missing = ["prepare.csv"]
+    if command == "score" and not config.prepare.csv:
+        names_prepared = config.score.prepared_uri or config.prepare.output_uri
+        if config.score.corpus == ("prepared",) and not names_prepared:
+            missing.append("score.corpus")
+        if not config.score.model_uri and "train" not in config.model_fields_set:
+            missing.append("score.model_uri")
+    if missing:
+        raise UserError(
+            f"{source}: sentiflow {command} needs {' and '.join(missing)}",
+            hint=f"add what is missing, or give {' '.join(f'{name}=VALUE' for name in missing)}",
+        )
 
 
 def resolve(config: Config, *, base: str | None = None, submitted: bool | None = None) -> Config:
@@ -221,11 +278,10 @@ def describe(section: type[Settings] = Config, prefix: str = "") -> list[tuple[s
     for name, field in section.model_fields.items():
         key = f"{prefix}{name}"
         inner = [row for kind in _sections_in(field) for row in describe(kind, f"{key}.")]
-        if inner:
+        if inner and key != "score.format":  # it has the settings of format
             rows += _join_kinds(inner)
             continue
-        required = field.is_required() or key == "prepare.csv"
-        default = "required" if required else _to_yaml(field.default)
+        default = "required" if field.is_required() else _to_yaml(field.default)
         rows.append((key, default, " ".join((field.description or "").split())))
     return rows
 
@@ -285,8 +341,6 @@ def _apply(raw: dict[str, Any], override: str) -> None:
 def _explain(fault: Any, source: str) -> str:
     *sections, name = (str(part) for part in fault["loc"])
     key = ".".join([*(part for part in sections if part not in KINDS), name])
-    if key == "prepare" and fault["type"] == "missing":
-        key = "prepare.csv"
     if fault["type"] == "extra_forbidden":
         known = _known_settings(sections)
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
@@ -295,7 +349,7 @@ def _explain(fault: Any, source: str) -> str:
             others = [kind for kind, section in KINDS.items() if name in section.model_fields]
             hint = f"it belongs to kind: {others[0]}" if others else hint
         return f"{source}: unknown setting {key}: {hint}"
-    if fault["type"] == "missing" or (key == "prepare.csv" and fault["input"] == ()):
+    if fault["type"] == "missing":
         return f"{source}: the setting {key} is missing: add it, or give {key}=VALUE"
     message = fault["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]

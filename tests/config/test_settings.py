@@ -190,23 +190,79 @@ def test_a_question_mark_and_a_hash_belong_to_the_name_of_a_location(load):
     assert load("output_uri=s3://b/run#1?").train.output_uri == "s3://b/run#1?/trained"
 
 
+@pytest.mark.parametrize("missing", ["name", "output_uri"])
+def test_a_missing_setting_is_named(tmp_path, missing):
+    path = tmp_path / "trial.yaml"
+    path.write_text(yaml.safe_dump({name: v for name, v in MINIMAL.items() if name != missing}))
+    with pytest.raises(UserError, match=rf"trial\.yaml: the setting {missing} is missing: "):
+        settings.load(path)
+
+
+MODEL, CORPUS = {"model_uri": "models:/m/1"}, {"corpus": "new.csv"}
+
+
 @pytest.mark.parametrize(
-    ("missing", "key"),
+    ("command", "sections", "needs"),
     [
-        ("name", "name"),
-        ("output_uri", "output_uri"),
-        ("prepare", "prepare.csv"),
-        ("csv", "prepare.csv"),
+        ("prepare", {}, "prepare.csv"),
+        ("run", {"prepare": {}}, "prepare.csv"),
+        ("run", {"score": MODEL | CORPUS}, "prepare.csv"),
+        ("score", {}, "score.corpus and score.model_uri"),
+        ("score", {"score": MODEL}, "score.corpus"),
+        ("score", {"score": CORPUS}, "score.model_uri"),
     ],
 )
-def test_a_missing_setting_is_named(tmp_path, missing, key):
+def test_what_a_command_needs_is_named_in_one_line(tmp_path, command, sections, needs):
     path = tmp_path / "trial.yaml"
-    given = {"prepare": {}} if missing == "csv" else {}
-    path.write_text(
-        yaml.safe_dump({name: v for name, v in (MINIMAL | given).items() if name != missing})
+    path.write_text(yaml.safe_dump({"name": "trial", "output_uri": "runs"} | sections))
+    values = " ".join(f"{key}=VALUE" for key in needs.split(" and "))
+    with pytest.raises(UserError) as error:
+        settings.load(path, command=command)
+    assert str(error.value) == (
+        f"{path}: sentiflow {command} needs {needs}: add what is missing, or give {values}"
     )
-    with pytest.raises(UserError, match=rf"trial\.yaml: the setting {key} is missing: "):
-        settings.load(path)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"score": MODEL | CORPUS},
+        {"train": {"seed": 1}, "score": CORPUS},
+        {"prepare": {"output_uri": "there"}, "score": MODEL},
+        {"score": MODEL | {"prepared_uri": "there"}},
+        {"prepare": {"csv": "a.csv"}},
+    ],
+)
+def test_scoring_alone_needs_neither_input_nor_training(tmp_path, sections):
+    path = tmp_path / "trial.yaml"
+    path.write_text(yaml.safe_dump({"name": "trial", "output_uri": "runs"} | sections))
+    assert settings.load(path, command="score") == settings.load(path)
+
+
+FORMAT = """{kind: csv, columns: {text: body, label: mood}, delimiter: ;, errors: ignore,
+    labels: {negative: bad, positive: good}}"""
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ("{encoding: cp1252}", {"columns.text": "body", "labels.positive": ("good",)}),
+        ("{columns: {text: message}}", {"columns.text": "message", "labels": None}),
+        ("{columns: {text: a, label: b}}", {"columns.id": None, "labels.negative": ("bad",)}),
+        ("{kind: sentiment140}", {"columns": None, "delimiter": ","}),
+    ],
+)
+def test_a_scored_format_inherits_what_it_does_not_say(load, own, expected):
+    config = load(f"format={FORMAT}", f"score.format={own}").score.format
+    found = flatten(config.model_dump())
+    assert expected.items() <= found.items()
+    assert found["errors"] == "ignore"
+    assert found["delimiter"] == expected.get("delimiter", ";")
+
+
+def test_a_fault_of_the_format_is_not_named_again_for_the_scored_one(load, path):
+    fault = "unknown setting format.kinds: did you mean kind?"
+    assert faults_of(load, "format.kinds=csv", "score.format.errors=ignore") == [f"{path}: {fault}"]
 
 
 @pytest.mark.parametrize(
@@ -327,7 +383,7 @@ def test_every_setting_has_a_meaning():
 def every_setting(**model):
     """Flatten settings in which no section is left out."""
     form = {"kind": "csv", "columns": {"text": 0, "label": 1}, "labels": "auto"}
-    full = MINIMAL | {"format": form, "score": {"format": form}, "train": {"model": model}}
+    full = MINIMAL | {"prepare": {}, "format": form, "train": {"model": model}}
     return flatten(settings.validate(full, source="full").model_dump())
 
 
@@ -423,13 +479,6 @@ def test_a_wrong_number_of_workers_has_one_line(load):
 def test_an_invalid_value_is_refused(load, overrides):
     (line,) = faults_of(load, *overrides)
     assert overrides[0].partition("=")[0] in line
-
-
-def test_the_hint_for_a_missing_section_is_an_override_that_helps(tmp_path):
-    path = tmp_path / "trial.yaml"
-    path.write_text("name: trial\noutput_uri: runs\n")
-    with pytest.raises(UserError, match=r"prepare\.csv=VALUE"):
-        settings.load(path)
 
 
 @pytest.mark.parametrize("override", ["score.model_uri=", "score.model_uri=  "])

@@ -25,7 +25,7 @@ from sentiflow.cluster.doctor.check import Check, CheckResult, count, has_errors
 from sentiflow.config.sections import Config, FormatSettings
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
-from sentiflow.storage.uris import absolute_uri, is_local, join
+from sentiflow.storage.uris import absolute_uri, is_local, join, names_model
 from sentiflow.tracking import provenance
 
 if TYPE_CHECKING:
@@ -153,6 +153,9 @@ def check_input(config: Config | None) -> str:
 
     assert config is not None, "it is checked with a config only"
     csv, corpus = _list_input(config)
+    model = config.score.model_uri
+    if corpus and model and not (csv or names_model(model)):
+        manifest.require(model, stage="model", setting="score.model_uri")
     for section in ("train", "score"):
         prepared = getattr(config, section).prepared_uri
         is_read = section == "train" or not corpus
@@ -165,8 +168,10 @@ def check_columns(config: Config | None) -> str:
     """Make sure that the input has the columns that the settings name."""
     assert config is not None, "it is checked with a config only"
     csv, corpus = _list_input(config)
-    _match_prepare_columns(config, csv[0])
-    _match_score_columns(config, corpus)
+    if csv:
+        _match_prepare_columns(config, csv[0])
+    if csv or corpus:
+        _match_score_columns(config, corpus)
     return "the input has the columns of the settings"
 
 

@@ -131,6 +131,16 @@ def test_input_with_the_columns_of_the_settings_is_well(load, tmp_path):
     assert local_checks.COLUMNS.attempt(load(*csv)).level == "ok"
 
 
+def test_a_config_for_scoring_alone_is_checked(load, tmp_path, make_package):
+    alone = [f"score.corpus={tmp_path}/tickets.csv", f"score.model_uri={make_package()}"]
+    files, columns = local_checks._examine_input(load("prepare={}", *alone))
+    assert (files.level, files.what, columns.level) == ("ok", "1 file found", "ok")
+    mistyped = load("prepare={}", *alone, "score.keep_columns=[brnd]")
+    assert "has no column brnd" in local_checks.COLUMNS.attempt(mistyped).what
+    gone = local_checks.INPUT.attempt(load("prepare={}", *alone, "score.model_uri=/no/model"))
+    assert "score.model_uri: /no/model has no manifest.json" in gone.what
+
+
 def test_the_columns_of_missing_input_are_not_checked(load):
     (result,) = local_checks._examine_input(load("prepare.csv=/no/such.csv"))
     assert (result.check, result.level) == ("input", "error")
