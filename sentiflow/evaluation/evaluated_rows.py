@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest
-from sentiflow.data.schema import BINARY, LABEL_NAMES, SPLITS
+from sentiflow.data.schema import BINARY, SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 
@@ -82,11 +83,15 @@ class Predicted:
 
 @dataclass(frozen=True)
 class ComparedRows:
-    """N rows, labelled 0 or 1, that both models have scored and neither was trained on."""
+    """N rows that both models have scored and neither was trained on.
+
+    Each is labelled with a class that both models have.
+    """
 
     table: pa.Table
-    """``row_id``, in rising order; ``label_0``, ``prediction_0``, ``probability_0`` of the first
-    model, ``_1`` of the second; ``text`` and ``time`` where one of both has them."""
+    """``row_id``, in rising order; ``label_0``, ``prediction_0``, ``probability_0`` or one column a
+    class (``probability_neutral_0``) of the first model, ``_1`` of the second; ``text`` and
+    ``time`` where one of both has them."""
     split: str
     num_only_in: tuple[int, int]
     """Labelled rows of the split that the other model has no prediction for in this split."""
@@ -95,6 +100,19 @@ class ComparedRows:
     are not compared and not counted in ``num_only_in``."""
     notes: list[str]
     """What a reader should know about them."""
+    num_classes: int
+    """Classes that both models have; in ``predicted`` they come first."""
+
+    @property
+    def predicted(self) -> tuple[Predicted, Predicted]:
+        """Return the predictions of both models; a class has the same number in both."""
+        first, second = (self._take(end) for end in ("_0", "_1"))
+        return first, second
+
+    def _take(self, end: str) -> Predicted:
+        names = [name for name in self.table.column_names if name.endswith(end)]
+        of_model = self.table.select(names)
+        return Predicted.of(of_model.rename_columns([name.removesuffix(end) for name in names]))
 
 
 def read(uri: str, scored: Manifest) -> pa.Table:
@@ -212,10 +230,11 @@ def read_pair(pair: Pair) -> ComparedRows:
     """
     _check_numbers(pair)
     tables = [read(scored.uri, scored.record) for scored in pair]
+    tables, classes, num_common, different = _number_alike(pair, tables)
     split = _find_split(pair, tables)
     tables = [table.filter(pc.equal(table["split"], split)) for table in tables]
     common = _join(*tables)
-    _check_labels(pair, common)
+    _check_labels(pair, common, classes)
     seen = [lineage.find_training_rows(scored.record, name=scored.name) for scored in pair]
     row_ids = [of_split(table, split)["row_id"].to_numpy() for table in tables]
     seen_by_any = np.concatenate([known.row_ids for known in seen])
@@ -239,8 +258,68 @@ def read_pair(pair: Pair) -> ComparedRows:
             f"it is unknown which rows the model of {scored.name} was trained on"
             for scored, known in zip(pair, seen, strict=True)
             if not known.is_known
-        ],
+        ]
+        + different,
+        num_classes=num_common,
     )
+
+
+def _number_alike(
+    pair: Pair, tables: list[pa.Table]
+) -> tuple[list[pa.Table], tuple[str, ...], int, list[str]]:
+    """Give each class the same number in both tables: first the classes that both models have.
+
+    Rows labelled with another class are left out. Tables of negative and positive stay as they are.
+
+    Returns:
+        The tables; the names of all classes; the number of those that both models have; notes.
+
+    Raises:
+        UserError: Fewer than two classes are common.
+    """
+    own = [classes_of(table) for table in tables]
+    if own == [BINARY, BINARY]:
+        return tables, manifest.find_classes(pair[0].record), len(BINARY), []
+    common = [name for name in own[0] if name in own[1]]
+    others = [name for name in dict.fromkeys((*own[0], *own[1])) if name not in common]
+    if len(common) < 2:
+        listed = " and ".join(
+            f"{s.name} has {', '.join(o)}" for s, o in zip(pair, own, strict=True)
+        )
+        raise UserError(
+            f"the models have fewer than two classes in common: {listed}",
+            hint="compare models of the same classes",
+        )
+    classes, notes = (*common, *others), []
+    if others:
+        notes.append(
+            f"the models have different classes: rows labelled {name_any(common)} are compared, "
+            f"and a prediction of {' or '.join(others)} counts as wrong"
+        )
+    tables = [
+        _renumber(table, manifest.find_classes(scored.record), classes, len(common))
+        for scored, table in zip(pair, tables, strict=True)
+    ]
+    return tables, classes, len(common), notes
+
+
+def _renumber(
+    rows: pa.Table, names: tuple[str, ...], classes: tuple[str, ...], num_common: int
+) -> pa.Table:
+    """Replace positions in ``names`` by those in ``classes``; keep rows labelled with the first."""
+    predicted = Predicted.of(rows)
+    code = np.array([classes.index(n) if n in classes else len(classes) for n in names], np.int8)
+    probabilities = np.zeros((len(rows), len(classes)), np.float32)
+    probabilities[:, [classes.index(name) for name in predicted.classes]] = predicted.probabilities
+    kept = [n for n in rows.column_names if n in ("row_id", "split", "num_tokens", _TEXT, _TIME)]
+    renumbered = rows.select(kept)
+    for name in ("label", "prediction"):
+        renumbered = renumbered.append_column(name, pa.array(code[rows[name].to_numpy()]))
+    for number, name in enumerate(classes):
+        renumbered = renumbered.append_column(
+            _PROBABILITY + name, pa.array(probabilities[:, number])
+        )
+    return renumbered.filter(pc.field("label") < num_common)
 
 
 def _check_numbers(pair: Pair) -> None:
@@ -317,7 +396,7 @@ def _join(first: pa.Table, second: pa.Table) -> pa.Table:
     return joined.sort_by("row_id")
 
 
-def _check_labels(pair: Pair, common: pa.Table) -> None:
+def _check_labels(pair: Pair, common: pa.Table, classes: Sequence[str]) -> None:
     """Make sure that common rows have the same labels.
 
     Raises:
@@ -327,7 +406,7 @@ def _check_labels(pair: Pair, common: pa.Table) -> None:
     if not len(differing):
         return
     row = differing.slice(0, 1).to_pylist()[0]
-    names = [f"{LABEL_NAMES[row[f'label_{i}']]} in {pair[i].name}" for i in (0, 1)]
+    names = [f"{classes[row[f'label_{i}']]} in {pair[i].name}" for i in (0, 1)]
     raise UserError(
         f"{len(differing):,} common rows have different labels: row {row['row_id']:,} is "
         f"{' and '.join(names)}",

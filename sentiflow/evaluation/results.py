@@ -171,7 +171,7 @@ def measure(
     found, lengths = slices.find(chosen, settings=model["settings"], patterns=patterns)
     return Measurements(
         split=headline,
-        figures={split: _measure_metrics(part) for split, part in predicted.items()},
+        figures={split: measure_metrics(part) for split, part in predicted.items()},
         intervals={split: _measure_intervals(part) for split, part in predicted.items()},
         three_class={} if margin is None else _measure_three(rows, margin),
         calibration=_measure_calibration(chosen, of_headline, known.get("temperature")),
@@ -203,7 +203,8 @@ def before_temperature(rows: pa.Table, temperature: float) -> Predicted:
     return replace(predicted, probabilities=probabilities)
 
 
-def _measure_metrics(predicted: Predicted) -> Metrics:
+def measure_metrics(predicted: Predicted) -> Metrics:
+    """Measure predictions against labels."""
     if not predicted.is_binary:
         return multiclass_metrics(**vars(predicted))
     return binary_metrics(**_binary_columns(predicted))

@@ -69,8 +69,15 @@ class Runs:
         publish(spec, **more)
         return uri
 
-    def score(self, name, corpus, trained, *, split=None, label=None, wrong=(), rows=None, **more):
-        """Score rows, of which the model gets some ``wrong``."""
+    def score(
+        self, name, corpus, trained, *, split=None, label=None, wrong=(), rows=None,
+        of_classes=None, classes=None, **more,
+    ):  # fmt: skip
+        """Score rows, of which the model gets some ``wrong``.
+
+        ``of_classes`` are the predictions of a model by name of its classes, ``(N,)`` each;
+        ``classes`` those of the manifest.
+        """
         uri, label = str(self.folder / name / "scored"), LABEL if label is None else label
         right = ~np.isin(ROW_IDS, list(wrong))
         prediction = np.where(right, LABEL, 1 - LABEL).astype(np.int8)
@@ -83,6 +90,15 @@ class Runs:
             "probability": np.where(prediction, 0.55 + noise, 0.05 + noise).astype(np.float32),
             "num_tokens": np.full(NUM_ROWS, 3, np.int32),
         }
+        package = PACKAGE
+        if of_classes is not None:
+            package = PACKAGE | {"classes": list(of_classes)}
+            probabilities = np.stack([*of_classes.values()], axis=1).astype(np.float32)
+            columns["prediction"] = probabilities.argmax(axis=1).astype(np.int8)
+            if list(of_classes) == ["negative", "positive"]:
+                columns["probability"] = probabilities[:, 1]
+            for code, of_class in enumerate(of_classes):
+                columns[f"probability_{of_class}"] = probabilities[:, code]
         order = np.random.default_rng(len(name)).permutation(NUM_ROWS)
         table = pa.table(columns | more).take(order)
         if rows is not None:
@@ -92,14 +108,14 @@ class Runs:
         model = {
             "uri": join(trained, "model"),
             "fingerprint": training["model_fingerprint"],
-            "settings": PACKAGE,
+            "settings": package,
             "training": manifest.reference(trained, training),
         }
         if not isinstance(corpus, dict):
             corpus = manifest.reference(corpus, manifest.read(corpus))
         settings = {"text_column": "text", "keep_columns": list(more), "format": {}}
         spec = OutputSpec("score", uri, settings, {"model": model, "corpus": corpus})
-        publish(spec, files=files)
+        publish(spec, files=files, **({"classes": list(classes)} if classes else {}))
         return str(self.folder / name)
 
     def run(self, name, *, split=None, prepare=None, train=None, **score):
