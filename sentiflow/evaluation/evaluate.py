@@ -16,6 +16,7 @@ from sentiflow.data.outputs import Output
 from sentiflow.data.schema import BINARY
 from sentiflow.errors import UserError
 from sentiflow.evaluation import (
+    baselines,
     charts,
     evaluated_rows,
     lineage,
@@ -56,12 +57,14 @@ def describe_output(config: Config) -> OutputSpec:
     """Describe the output of the evaluation.
 
     Raises:
-        UserError: There are no complete predictions.
+        UserError: There are no complete predictions, or they lack a column of
+            ``evaluate.slices``.
     """
     settings = config.evaluate
     record = manifest.require(
         settings.scored_uri, stage="score", setting="evaluate.scored_uri", check_files=True
     )
+    evaluated_rows.check_columns(settings.slices.columns, record)
     decisive = settings.model_dump(exclude={"scored_uri", "output_uri"})
     decisive["report_version"] = REPORT_VERSION
     inputs = {"scored": manifest.reference(settings.scored_uri, record)}
@@ -78,7 +81,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     spec, settings = output.spec, config.evaluate
     scored_uri = spec.inputs["scored"]["uri"]
     scored = manifest.require(scored_uri, stage="score", setting="")
-    rows = evaluated_rows.read(scored_uri, scored)
+    rows = evaluated_rows.read(scored_uri, scored, columns=settings.slices.columns)
     rows, is_unseen, notes = _leave_out_training_rows(rows, scored)
     rows, others = _leave_out_other_classes(rows, scored)
     notes += others
@@ -88,14 +91,17 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         rows,
         model=scored["inputs"]["model"],
         margin=settings.neutral_margin,
-        patterns=settings.slices,
+        patterns=settings.slices.patterns,
+        columns=settings.slices.columns,
     )
     chosen = evaluated_rows.of_split(rows, measured.split)
     probed = probing.probe(config, scored, chosen)
-    notes += _find_empty_slices(measured, settings.slices)
+    notes += _find_empty_slices(measured, settings.slices.patterns, "text" in rows.column_names)
+    highlights = results.summarize(measured, probed)
     result = EvaluationResult(
-        config.name, measured, probed, is_unseen, notes, results.summarize(measured, probed)
-    )
+        config.name, measured, probed, is_unseen, notes, highlights,
+        *baselines.measure(chosen, scored),
+    )  # fmt: skip
     for note in notes:
         say(STAGE, note)
     trained = lineage.training_of(scored)
@@ -112,6 +118,12 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     own = trained if trained and _is_own(trained, scored) else None
     _track(result, files, recorder, own, spec)
     _report(measured, seconds)
+    for baseline in result.baselines:
+        say(
+            STAGE,
+            f"{baseline.name} has an accuracy of {baseline.accuracy:.4f} "
+            f"({baseline.seconds:.1f} s): {baseline.verdict.replace('95%', '95 %')}",
+        )
     return output.publish(
         counts={"rows": sum(metrics.num_rows for metrics in measured.figures.values())},
         files=[
@@ -167,10 +179,12 @@ def _leave_out_other_classes(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
     return rows.filter(~np.isin(rows["label"].to_numpy(), codes)), [note]
 
 
-def _find_empty_slices(measured: Measurements, patterns: Mapping[str, str]) -> list[str]:
+def _find_empty_slices(
+    measured: Measurements, patterns: Mapping[str, str], has_texts: bool
+) -> list[str]:
     """Write a note for each slice of the user's own that has no text."""
     names = {item.name for item in measured.slices}
-    if patterns and not names:
+    if patterns and not has_texts:
         return ["slices of your own need the texts: score with score.keep_columns=[text]"]
     return [f"no text is in the slice {name}" for name in patterns if name not in names]
 

@@ -12,6 +12,7 @@ from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.schema import BINARY, SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
+from sentiflow.evaluation.slices import OWN
 
 WHOLE = "all"
 """Name of the rows of a corpus that has no splits."""
@@ -115,18 +116,20 @@ class ComparedRows:
         return Predicted.of(of_model.rename_columns([name.removesuffix(end) for name in names]))
 
 
-def read(uri: str, scored: Manifest) -> pa.Table:
+def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table:
     """Read the labelled rows, with their texts where these are available.
 
     Args:
         uri: The scored directory.
         scored: Its manifest.
+        columns: Columns of the user's own, for slices; see :func:`check_columns`.
 
     Returns:
         ``row_id``, ``split`` (one of ``EVALUATED``), ``label`` (the classes of the model, then
         others), ``prediction``, ``num_tokens``; ``probability`` (of positive) if the classes are
         negative and positive, otherwise ``probability_<class>`` for each; ``text`` and ``time``
-        where they were kept by scoring, or are in the prepared data and these are not gone.
+        where they were kept by scoring, or are in the prepared data and these are not gone;
+        ``columns``, their names after ``OWN``.
 
     Raises:
         UserError: No row is labelled with a class of the model, or a file is damaged.
@@ -139,14 +142,38 @@ def read(uri: str, scored: Manifest) -> pa.Table:
     hint = "score again with sentiflow score CONFIG --overwrite"
     classes = lineage.classes_of_model(scored)
     measured = ["probability"] if classes == BINARY else [_PROBABILITY + c for c in classes]
-    columns = [*_COLUMNS, *measured, *kept]
-    tables = lineage.read_tables(uri, scored, ("predictions/",), columns=columns, hint=hint)
+    own = [name for name in columns if name in settings["keep_columns"]]
+    needed = list(dict.fromkeys((*_COLUMNS, *measured, *kept, *own)))
+    tables = lineage.read_tables(uri, scored, ("predictions/",), columns=needed, hint=hint)
     rows = pa.concat_tables(table.filter(_IS_EVALUATED) for table in tables)
+    for name in own:
+        rows = rows.append_column(OWN + name, rows[name])
+    rows = rows.drop_columns([name for name in own if name not in kept])
     require_labelled(rows, uri)
     split = rows.schema.get_field_index("split")
     rows = rows.set_column(split, "split", pc.fill_null(rows["split"], WHOLE))
     rows = _name_kept(rows, kept).combine_chunks()
-    return rows if _TEXT in rows.column_names else _add_texts(rows, scored)
+    missing = [name for name in columns if name not in own]
+    if _TEXT in rows.column_names and not missing:
+        return rows
+    return _add_columns(rows, scored, missing)
+
+
+def check_columns(columns: Sequence[str], scored: Manifest) -> None:
+    """Check that predictions, or the prepared data behind them, have columns.
+
+    Raises:
+        UserError: They do not. The message lists the columns that there are.
+    """
+    kept, prepared = scored["settings"]["keep_columns"], lineage.corpus_of(scored)
+    kept = [*kept, *(prepared["settings"].get("keep_columns", ()) if prepared else ())]
+    if missing := [name for name in columns if name not in kept]:
+        there = ", ".join(dict.fromkeys(kept)) or "none"
+        raise UserError(
+            f"evaluate.slices.columns: the predictions have no column {', '.join(missing)}; "
+            f"the columns that were kept: {there}",
+            hint="name the column in prepare.keep_columns or score.keep_columns, and score again",
+        )
 
 
 def require_labelled(rows: pa.Table, uri: str) -> None:
@@ -201,8 +228,8 @@ def _name_kept(rows: pa.Table, kept: dict[str, str]) -> pa.Table:
     return rows
 
 
-def _add_texts(rows: pa.Table, scored: Manifest) -> pa.Table:
-    """Add texts, and times if kept, from the prepared tweets by row number."""
+def _add_columns(rows: pa.Table, scored: Manifest, own: Sequence[str]) -> pa.Table:
+    """Add texts, times, and the user's own columns from the prepared tweets by row number."""
     prepared = lineage.corpus_of(scored)
     if not prepared:
         return rows
@@ -210,7 +237,7 @@ def _add_texts(rows: pa.Table, scored: Manifest) -> pa.Table:
         scored["inputs"]["corpus"]["uri"],
         prepared,
         tuple(f"tweets/split={split}/" for split in SPLITS[1:]),
-        columns=["row_id", _TEXT, _TIME],
+        columns=["row_id", _TEXT, _TIME, *own],
         hint="prepare again with sentiflow prepare CONFIG --overwrite",
     )
     found = pa.concat_tables(tweets)
@@ -218,6 +245,8 @@ def _add_texts(rows: pa.Table, scored: Manifest) -> pa.Table:
     for name in (_TEXT, _TIME):
         if name in found.column_names and name not in rows.column_names:
             rows = rows.append_column(name, found[name].take(position))
+    for name in own:
+        rows = rows.append_column(OWN + name, found[name].take(position))
     return rows.combine_chunks()
 
 

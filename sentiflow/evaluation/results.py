@@ -10,6 +10,7 @@ import pyarrow as pa
 from sentiflow.data.manifest_types import Settings
 from sentiflow.data.schema import LABEL_NAMES, NEUTRAL
 from sentiflow.evaluation import mistakes, slices
+from sentiflow.evaluation.baselines import Baseline
 from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.evaluated_rows import (
     EVALUATED,
@@ -74,7 +75,7 @@ class Measurements:
     """None without a margin."""
     label_errors: mistakes.LabelErrors
     slices: Sequence[SliceMetrics]
-    """The least accurate first; empty without texts."""
+    """The user's own, then others, the least accurate first; without texts those by column."""
     lengths: Sequence[LengthCount]
     """Empty without texts."""
 
@@ -131,6 +132,10 @@ class EvaluationResult:
     notes: Sequence[str]
     """What a reader should know first."""
     highlights: Sequence[Highlight]
+    baselines: Sequence[Baseline] = ()
+    """Simple models on the same rows; the most frequent label is in the metrics."""
+    no_baseline: str = ""
+    """Why there is none; empty if there is one."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``metrics.json``."""
@@ -145,12 +150,20 @@ class EvaluationResult:
             "is_unseen": self.is_unseen,
             "notes": self.notes,
             **probed,
+            "most_frequent": self.measured.metrics.most_frequent,
+            "baselines": [asdict(each) for each in self.baselines],
+            "no_baseline": self.no_baseline,
             "conclusions": self.highlights,
         }
 
 
 def measure(
-    rows: pa.Table, *, model: Settings, margin: float | None, patterns: Mapping[str, str]
+    rows: pa.Table,
+    *,
+    model: Settings,
+    margin: float | None,
+    patterns: Mapping[str, str],
+    columns: Sequence[str] = (),
 ) -> Measurements:
     """Measure labelled rows.
 
@@ -160,6 +173,7 @@ def measure(
         margin: A probability nearer to one half counts as no answer. None: the margin that was
             chosen on the validation rows of the model.
         patterns: The user's own slices: a regular expression by name.
+        columns: The user's own slices: a column with a slice for each value.
     """
     known = model.get("calibration") or {}
     by_split = {split: part for split in EVALUATED if len(part := of_split(rows, split))}
@@ -168,7 +182,9 @@ def measure(
     chosen, of_headline = by_split[headline], predicted[headline]
     margin = known.get("neutral_margin") if margin is None else margin
     margin = margin if of_headline.is_binary else None
-    found, lengths = slices.find(chosen, settings=model["settings"], patterns=patterns)
+    found, lengths = slices.find(
+        chosen, settings=model["settings"], patterns=patterns, columns=columns
+    )
     return Measurements(
         split=headline,
         figures={split: measure_metrics(part) for split, part in predicted.items()},
@@ -186,7 +202,7 @@ def measure(
             probability=of_headline.probabilities[:, 1] if of_headline.is_binary else None,
             prediction=of_headline.prediction,
         ),
-        lengths=slices.by_length(lengths, of_headline.right) if found else [],
+        lengths=slices.by_length(lengths, of_headline.right) if len(lengths) else [],
     )
 
 
@@ -331,8 +347,9 @@ def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
 
 def _summarize_texts(measured: Measurements) -> Iterator[Highlight]:
     metrics, fraction = measured.metrics, measured.label_errors.fraction
-    sure = (s for s in measured.slices if s.num_rows >= MIN_ROWS and s.high < metrics.accuracy)
-    if worst := next(sure, None):  # the least accurate is the first
+    sure = [s for s in measured.slices if s.num_rows >= MIN_ROWS and s.high < metrics.accuracy]
+    if sure:
+        worst = min(sure, key=lambda item: item.accuracy)
         yield Highlight(
             f"{worst.accuracy:.1%}",
             f"is the lowest accuracy of a slice: {worst.name} ({worst.num_rows:,} texts)",

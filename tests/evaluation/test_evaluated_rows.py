@@ -33,6 +33,24 @@ def by_tens(*, validation=(7,), test=(8, 9)):
     return np.array([kinds.get(i % 10, "train") for i in ROW_IDS.tolist()])
 
 
+def test_columns_of_the_users_own_are_read_from_predictions_or_prepared_tweets(tmp_path):
+    runs = Runs(tmp_path)
+    airline = pa.array(["Delta" if i % 3 else "United" for i in ROW_IDS.tolist()])
+    scored = f"{runs.run('a', airline=airline)}/scored"
+    record = manifest.read(scored)
+    evaluated_rows.check_columns(["airline"], record)
+    rows = evaluated_rows.read(scored, record, columns=["airline"])
+    expected = ["Delta" if i % 3 else "United" for i in rows["row_id"].to_pylist()]
+    assert rows["own column airline"].to_pylist() == expected
+    with pytest.raises(UserError, match=r"no column brand; .* kept: airline"):
+        evaluated_rows.check_columns(["airline", "brand"], record)
+    prepared = runs.run("b", prepare={"keep_columns": ["text"]})
+    record = manifest.read(f"{prepared}/scored")
+    evaluated_rows.check_columns(["text"], record)
+    rows = evaluated_rows.read(f"{prepared}/scored", record, columns=["text"])
+    assert rows["own column text"].to_pylist() == rows["text"].to_pylist()
+
+
 def csv_input(content="c5f0", uri="/data/tweets.csv"):
     files = [{"uri": uri, "bytes": 1, "modified_ns": 1, "tree_sha256": content}]
     return {"fingerprint": content, "files": files}
