@@ -126,7 +126,7 @@ def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
         axes.plot(*at, "o", color=INK)
         axes.text(0.97, 0.06, f"AUC {metrics.roc_auc:.4f}", ha="right")
         return figure
-    colors = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(predicted.classes)))
+    colors = mpl.colormaps["viridis"](np.linspace(0, 0.75, len(predicted.classes)))
     for code, (name, found) in enumerate(metrics.by_class.items()):
         if found.roc_auc is None:
             continue

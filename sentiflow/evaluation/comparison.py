@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import TypeAdapter
 
-from sentiflow.config.model_sections import ModelSettings
 from sentiflow.config.settings import flatten
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest, Settings
@@ -28,7 +26,6 @@ SURE = 0.05
 _ABSENT = "(absent)"
 """Stands for a setting that does not exist in the version of sentiflow that one run used."""
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
-_MODEL: TypeAdapter[ModelSettings] = TypeAdapter(ModelSettings)
 
 
 @dataclass(frozen=True)
@@ -218,15 +215,13 @@ def _describe(
     scored: evaluated_rows.Scored, metrics: Metrics, rows: evaluated_rows.ComparedRows, i: int
 ) -> Model:
     model = scored.record["inputs"]["model"]
-    settings = model["settings"]
     return Model(
         scored.name,
         scored.uri,
         scored.name if _RUN_ID.fullmatch(scored.name) else None,
         model["uri"],
         model["fingerprint"],
-        f"{_MODEL.validate_python(settings['model']).summary}; "
-        f"tokenizer {settings['tokenizer']}, {settings['vocabulary_size']:,} words",
+        lineage.describe_model(scored.record),
         metrics,
         rows.num_only_in[i],
         rows.num_seen_by[i],

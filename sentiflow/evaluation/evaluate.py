@@ -218,7 +218,17 @@ def _collect(
         | {STAGE: spec.settings},
         lineage=_describe_lineage(prepared, scored, spec),
         versions=scored["versions"],
+        model=lineage.describe_model(scored),
+        corpus=_name_corpus(scored),
     )
+
+
+def _name_corpus(scored: Manifest) -> str:
+    """Name the input files of the corpus, or its place where they are not known."""
+    found = lineage.input_files_of(scored)
+    uris = [item["uri"] for item in found["files"]] if found else []
+    names = [uri.rpartition("/")[2] for uri in uris or [scored["inputs"]["corpus"]["uri"]]]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more files" if len(names) > 3 else "")
 
 
 def _find_mistakes(rows: pa.Table, num_examples: int) -> pa.Table:

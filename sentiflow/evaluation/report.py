@@ -65,6 +65,12 @@ class ReportData:
     versions: dict[str, str]
     """Versions of the libraries used, by name."""
 
+    model: str = ""
+    """The model in a line."""
+
+    corpus: str = ""
+    """The texts that were scored, in a line."""
+
 
 class Axis(NamedTuple):
     """The axis of the pictures in a table."""

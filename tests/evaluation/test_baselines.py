@@ -79,8 +79,8 @@ def test_the_page_says_whether_the_model_is_better():
 
 def test_a_model_no_better_than_the_most_frequent_label_is_told_so():
     rows = rows_of("test", 300, positive_fraction=0.8)
-    assert "no better than" not in Outline(write(report_data(rows))).text
+    assert "clearly better than" not in Outline(write(report_data(rows))).text
     column = rows.column_names.index("prediction")
     rows = rows.set_column(column, "prediction", pa.array(np.ones(300, np.int8)))
     text = Outline(write(report_data(rows, asked=False))).text
-    assert "The model is no better than “positive” for every text." in text
+    assert "The model is not clearly better than “positive” for every text." in text

@@ -122,6 +122,8 @@ def report_data(rows, *, model=MODEL, asked=True, **changes):
         settings={"train": {"model": {"cell": "gru"}, "num_epochs": 3, "init_from": None}},
         lineage=[("CSV", "/data/tweets.csv", "sha256:ab12"), ("model", "/m", "sha256:cd34")],
         versions={"torch": "2.13.0", "ray": "2.60.0"},
+        model="gru(64), bidirectional",
+        corpus="tweets.csv",
     )
     return dataclasses.replace(data, **changes)
 
@@ -216,7 +218,7 @@ def test_a_changed_report_has_a_new_version(data):
     digest = hashlib.sha256(json.dumps(keys).encode())
     for template in templates:
         digest.update(template.read_bytes())
-    assert (evaluate.REPORT_VERSION, digest.hexdigest()[:16]) == (4, "0000000000000000")
+    assert (evaluate.REPORT_VERSION, digest.hexdigest()[:16]) == (4, "0e87664490b57ece")
 
 
 def test_rendering_twice_gives_the_same_bytes(data, plots, page):
@@ -388,7 +390,7 @@ def test_settings_lineage_counts_and_versions_are_on_the_page(page):
     assert "CSV /data/tweets.csv sha256:ab12 model /m sha256:cd34" in text
     assert "read 1,600,000 scored without a known word 412" in text
     assert "torch 2.13.0 ray 2.60.0" in text
-    assert "2026-03-01 13:05 UTC" in text
+    assert "2026-03-01 13:05 UTC Model: gru(64), bidirectional Data: tweets.csv" in text
 
 
 def test_links_lead_to_parts_of_the_page_also_without_texts(rows, page):
