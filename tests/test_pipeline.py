@@ -74,7 +74,7 @@ def test_tables_have_the_columns_of_the_contract(finished_run):
     for name, expected in [
         ("prepared/tweets", schema.TWEETS),
         ("prepared/encoded", schema.ENCODED),
-        ("scored/predictions", schema.PREDICTIONS),
+        ("scored/predictions", schema.predictions(schema.BINARY)),
     ]:
         for path in sorted((finished_run / "run" / name).rglob("*.parquet")):
             assert pq.read_schema(path).equals(expected), path

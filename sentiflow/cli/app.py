@@ -97,7 +97,11 @@ def predict(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Print the label and the probability of positive for each text."""
+    """Print the label and a probability for each text.
+
+    The probability is that of positive if the model knows negative and positive only, else that of
+    the label. --json has the probability of each class.
+    """
     with reporting(verbose):
         from sentiflow.scoring import lines
         from sentiflow.tracking import model_sources

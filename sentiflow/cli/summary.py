@@ -130,10 +130,9 @@ def _list(by_reason: Mapping[str, int]) -> str:
 def _speeds(records: Records) -> dict[str, tuple[int, float]]:
     """Return the rows and seconds of each job."""
     epochs = records["train"]["counts"]["epochs"]
-    train = records["prepare"]["counts"]["labels"]["train"]
     rows = {
         "prepare": records["prepare"]["counts"]["rows_read"],
-        "train": epochs * (train["negative"] + train["positive"]),
+        "train": epochs * records["train"]["counts"]["rows"],
         "score": records["score"]["counts"]["accepted"],
         "evaluate": records["evaluate"]["counts"]["rows"],
     }

@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sentiflow.cluster import connection, dataset  # before Ray: they set variables
 from sentiflow.config import settings
+from sentiflow.config.classes import UNLABELLED
 from sentiflow.data import corpus, parts
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem
@@ -48,8 +50,10 @@ def read_texts(
     Returns:
         A row for each record, in the columns ``row_id`` (int64), ``source`` (string: the file),
         ``offset`` (int64: the byte in a CSV, the row in a Parquet file), ``tweet_id`` (string),
-        ``text`` (string), ``label`` (int8: null for none), the kept ones, ``raw`` (binary: the
-        bytes of a rejected record) and ``reason`` (string: why it is rejected; null if it is not).
+        ``text`` (string), ``label`` (int8: a position in the classes of the format; null for none
+        or an unknown one, and with ``labels: auto``), ``label_name`` (string: the class), the kept
+        ones, ``raw`` (binary: the bytes of a rejected record) and ``reason`` (string: why it is
+        rejected; null if it is not).
 
     Raises:
         UserError: A file or a setting is wrong.
@@ -76,7 +80,7 @@ def read_texts(
             hint=f"there are {', '.join(source.columns)}",
         )
     connection.start_until_exit()
-    read = functools.partial(_read, keep=tuple(keep_columns))
+    read = functools.partial(_read, classes=config.format.classes, keep=tuple(keep_columns))
     return dataset.read_parts(source.parts, read, name="texts")
 
 
@@ -93,8 +97,15 @@ def _make_folder() -> str:
     return folder
 
 
-def _read(part: corpus.Part, *, keep: Sequence[str]) -> pa.Table:
-    """Read a part, as a worker."""
-    table = parts.read(part, keep=keep, with_offsets=True).drop_columns(["unknown_label", "split"])
+def _read(part: corpus.Part, *, classes: Sequence[str] | None, keep: Sequence[str]) -> pa.Table:
+    """Read a part, as a worker; without known classes, a written label is the name of one."""
+    table = parts.read(part, keep=keep, with_offsets=True)
+    if classes is None:
+        written = pc.utf8_trim_whitespace(table["unknown_label"])
+        names = pc.if_else(pc.equal(written, UNLABELLED), None, written)
+    else:
+        names = pa.array(classes, pa.string()).take(table["label"].combine_chunks())
+    place = table.column_names.index("unknown_label")
+    table = table.set_column(place, parts.LABEL_NAME, names).drop_columns("split")
     source = table.column_names.index("source")
     return table.set_column(source, "source", table["source"].cast(pa.string()))

@@ -43,13 +43,11 @@ def check_names(names: Sequence[str], *, num_names: int | None = None) -> None:
     Raises:
         ValueError: There are too few or too many, or one cannot be used.
     """
-    num_names = num_names or len(names)
-    if num_names < 2:
-        raise ValueError(
-            f"a classifier needs two classes or more, and there is {num_names or 'none'}"
-        )
-    if num_names > MAX_CLASSES:
-        raise ValueError(f"there are {num_names:,} classes, and at most {MAX_CLASSES} are possible")
+    if len(names) < 2:
+        shown = f"only one: {names[0]!r}" if names else "none"
+        raise ValueError(f"a classifier needs two classes or more, and there is {shown}")
+    if len(names) > MAX_CLASSES:
+        raise ValueError(f"there are {len(names)} classes, and at most {MAX_CLASSES} are possible")
     for name in names:
         if not name or name != name.strip() or not name.isprintable() or len(name) > _MAX_NAME:
             raise ValueError(

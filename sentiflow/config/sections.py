@@ -106,7 +106,7 @@ class FormatSettings(Settings):
         if self.columns is None:
             raise ValueError("kind: csv needs columns, such as columns: {text: 0}")
         if (self.columns.label is None) != (self.labels is None):
-            raise ValueError("columns.label and labels need each other")
+            raise ValueError("columns.label and labels need each other, such as labels: auto")
         if len(self.delimiter) != 1 or not self.delimiter.isascii() or self.delimiter in '"\r\n':
             raise ValueError(f"delimiter {self.delimiter!r} is not one ASCII character")
         names = [value for value in dict(self.columns).values() if isinstance(value, str)]

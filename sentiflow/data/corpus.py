@@ -51,6 +51,8 @@ class PlannedFile:
     """The file, if it was cut when it was read for its format."""
 
 
+_FindFormat = Callable[..., tuple[CsvFormat, int]]
+"""Finds the format of a file from its beginning, see ``csv_format.resolve``."""
 MapFiles = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 """Does work on each file and yields the results in order, as ``map`` does; JSON can hold them."""
 
@@ -79,15 +81,20 @@ class Corpus:
     """Remarks for the user."""
 
 
-def check_columns(columns: Sequence[str] | None, keep_columns: Sequence[str]) -> None:
+def check_columns(
+    columns: Sequence[str] | None, keep_columns: Sequence[str], *, classes: Sequence[str] = ()
+) -> None:
     """Check ``score.keep_columns``; names are compared without case, as DuckDB and Spark do.
 
-    A corpus without columns has no row.
+    Args:
+        columns: Those of the corpus; None if it has no row.
+        keep_columns: Those to keep.
+        classes: Those of the model, where they are known.
 
     Raises:
         UserError: The corpus lacks one, or predictions have their own column of that name.
     """
-    own = set(schema.PREDICTIONS.names)
+    own = {name.lower() for name in schema.predictions(classes).names} | {"probability"}
     for name in keep_columns:
         if name.lower() in own and name not in schema.TWEETS.names:
             raise UserError(
@@ -150,7 +157,12 @@ def open_csv(
 
 
 def plan_csv(
-    files: Sequence[InputFile], *, settings: FormatSettings, rows_per_part: int, unpack_to: str
+    files: Sequence[InputFile],
+    *,
+    settings: FormatSettings,
+    rows_per_part: int,
+    unpack_to: str,
+    needs_all: bool = True,
 ) -> CsvPlan:
     """Find the format of CSV files from their beginning; small files are cut at once.
 
@@ -159,15 +171,17 @@ def plan_csv(
         settings: The section ``format``.
         rows_per_part: Approximate number of records in a part.
         unpack_to: A directory for the pieces of compressed files, which stay there.
+        needs_all: Whether a header must have all columns of the settings, not just the text.
 
     Raises:
         UserError: A file lacks a column, or is not text.
     """
+    find = functools.partial(csv_format.resolve, settings, needs_all=needs_all)
     work = _plan_and_cut if is_small(files) else _plan_from_head
 
     def plan(file: tuple[int, InputFile]) -> PlannedFile:
         number, found = file
-        return work(found, settings, rows_per_part, join(unpack_to, f"file-{number:05d}"))
+        return work(found, find, rows_per_part, join(unpack_to, f"file-{number:05d}"))
 
     return CsvPlan(tuple(filesystem.map_files(plan, enumerate(files))))
 
@@ -230,33 +244,33 @@ def _cut(file: PlannedFile, blocks: Iterable[bytes] | None = None) -> csv_ranges
 
 
 def _plan_and_cut(
-    found: InputFile, settings: FormatSettings, rows_per_part: int, unpack_to: str
+    found: InputFile, find: _FindFormat, rows_per_part: int, unpack_to: str
 ) -> PlannedFile:
     """Find the format of a file and cut it; it is opened once."""
     blocks = csv_ranges.read_blocks(found["uri"])
     first = next(blocks, b"")
-    file = _plan(found, first[: csv_format.HEAD_BYTES], settings, rows_per_part, unpack_to)
+    file = _plan(found, first[: csv_format.HEAD_BYTES], find, rows_per_part, unpack_to)
     return replace(file, cut=_cut(file, itertools.chain([first], blocks)))
 
 
 def _plan_from_head(
-    found: InputFile, settings: FormatSettings, rows_per_part: int, unpack_to: str
+    found: InputFile, find: _FindFormat, rows_per_part: int, unpack_to: str
 ) -> PlannedFile:
     """Find the format of a file, and read no more of it than that takes."""
     with compression.open_content(found["uri"]) as content:
         head = content.read_block(0, csv_format.HEAD_BYTES)
-    return _plan(found, head, settings, rows_per_part, unpack_to)
+    return _plan(found, head, find, rows_per_part, unpack_to)
 
 
 def _plan(
-    found: InputFile, head: bytes, settings: FormatSettings, rows_per_part: int, unpack_to: str
+    found: InputFile, head: bytes, find: _FindFormat, rows_per_part: int, unpack_to: str
 ) -> PlannedFile:
     """Find the format of a file from its beginning."""
     if csv_format.is_blank(head):
         return PlannedFile(found, None)
-    resolved, start = csv_format.resolve(settings, head, source=found["uri"])
+    resolved, start = find(head, source=found["uri"])
     size = csv_ranges.range_size(
-        head[start:], rows_per_range=rows_per_part, delimiter=settings.delimiter
+        head[start:], rows_per_range=rows_per_part, delimiter=resolved.settings.delimiter
     )
     is_packed = compression.is_compressed(found["uri"])
     return PlannedFile(found, resolved, start, size, unpack_to if is_packed else "")

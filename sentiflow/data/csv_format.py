@@ -69,13 +69,16 @@ def is_blank(head: bytes) -> bool:
     return len(head) < HEAD_BYTES and not head.removeprefix(codecs.BOM_UTF8).strip(b"\r\n")
 
 
-def resolve(settings: FormatSettings, head: bytes, *, source: str) -> tuple[CsvFormat, int]:
+def resolve(
+    settings: FormatSettings, head: bytes, *, source: str, needs_all: bool = True
+) -> tuple[CsvFormat, int]:
     """Find the columns of one file.
 
     Args:
         settings: The section ``format``.
         head: The first ``HEAD_BYTES`` of the file.
         source: Its URI, for messages.
+        needs_all: Whether the header must have all columns of the settings, not just the text.
 
     Returns:
         The format, and the position of the first data record (or of a blank line before it).
@@ -100,7 +103,7 @@ def resolve(settings: FormatSettings, head: bytes, *, source: str) -> tuple[CsvF
         assert settings.columns is not None, "settings are validated"
         names, num_columns, data_start = _find_columns(settings, head[start:], source)
         start += data_start
-        columns = find_positions(settings.columns, names, num_columns, source)
+        columns = find_positions(settings.columns, names, num_columns, source, needs_all)
     found = CsvFormat(settings, num_columns, columns, labels, time_format, tuple(names))
     return found, start
 
@@ -144,19 +147,33 @@ def _fields(record: bytes, settings: FormatSettings) -> list[str]:
 
 
 def find_positions(
-    columns: ColumnsSettings, names: Sequence[str], num_columns: int, source: str
+    columns: ColumnsSettings,
+    names: Sequence[str],
+    num_columns: int,
+    source: str,
+    needs_all: bool = True,
 ) -> ColumnsSettings:
     """Replace the names of columns by their positions.
+
+    If not all are needed, any but the text may be missing, unless there is a similar name: that is
+    a typing mistake.
 
     Raises:
         UserError: A file has no such column, or several.
     """
     found = {
-        key: _position(key, value, names, num_columns, source)
+        key: None
+        if not needs_all and key != "text" and _is_absent(value, names)
+        else _position(key, value, names, num_columns, source)
         for key, value in dict(columns).items()
         if value is not None
     }
     return columns.model_copy(update=found)
+
+
+def _is_absent(column: int | str, names: Sequence[str]) -> bool:
+    """Say whether neither this name nor a similar one is among the names."""
+    return isinstance(column, str) and not difflib.get_close_matches(column, names, cutoff=0.8)
 
 
 def _position(

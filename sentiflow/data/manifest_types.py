@@ -168,7 +168,8 @@ class Manifest(TypedDict, total=False):
 
     classes: list[str]
     """prepare: the names of all classes; a label is a position in this list. Older manifests lack
-    it, see ``manifest.find_classes``."""
+    it, see ``manifest.find_classes``. score: the classes of the model, then those that only the
+    corpus has; labels and predictions are positions in this list."""
     duplicates: DuplicateCounts
     """prepare."""
     vocabulary: VocabularyReport

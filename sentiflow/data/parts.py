@@ -20,6 +20,10 @@ _OWN = (
 """Columns of :func:`read`; the kept ones are before the last two."""
 
 
+LABEL_NAME = "label_name"
+"""The column that ``read_texts`` adds."""
+
+
 @dataclass(frozen=True)
 class CsvPart:
     """Consecutive records of one CSV file."""
@@ -137,7 +141,7 @@ def with_labels(part: Part, labels: table_files.Labels) -> Part:
 
 def kept_name(name: str) -> str:
     """Name a kept column in the table of :func:`read`, which has columns of its own."""
-    return f"kept.{name}" if name in _OWN else name
+    return f"kept.{name}" if name in (*_OWN, LABEL_NAME) else name
 
 
 def take_accepted(rows: pa.Table, *, keep: Sequence[str] = ()) -> pa.Table:

@@ -1,5 +1,7 @@
 """Column names, labels and Arrow schemas of every table at rest."""
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from sentiflow.config.classes import BINARY as BINARY
@@ -44,18 +46,34 @@ REJECTED = pa.schema(
 )
 """Rejected records; ``offset`` is the position of the record in ``source``, in bytes."""
 
-PREDICTIONS = pa.schema(
-    [
-        pa.field("row_id", pa.int64(), nullable=False),
-        pa.field("tweet_id", pa.string()),
-        pa.field("split", pa.string()),
-        pa.field("label", pa.int8()),
-        pa.field("prediction", pa.int8(), nullable=False),
-        pa.field("probability", pa.float32(), nullable=False),
-        pa.field("num_tokens", pa.int32(), nullable=False),
-    ]
-)
-"""Scored rows; ``probability`` is that of positive, ``num_tokens`` counts the known tokens."""
+PREDICTIONS_VERSION = 2
+"""Version of the columns of predictions; 1 had neither ``predicted_label`` nor a probability of
+each class."""
+
+
+def predictions(classes: Sequence[str]) -> pa.Schema:
+    """Describe scored rows.
+
+    Args:
+        classes: Those of the model. ``label`` and ``prediction`` are positions in the list of these
+            and of those that only the corpus has. ``probability`` is that of positive, if the model
+            has this class; ``num_tokens`` counts the known tokens.
+    """
+    names = ["probability"] if BINARY[POSITIVE] in classes else []
+    names += [f"probability_{name}" for name in classes]
+    return pa.schema(
+        [
+            pa.field("row_id", pa.int64(), nullable=False),
+            pa.field("tweet_id", pa.string()),
+            pa.field("split", pa.string()),
+            pa.field("label", pa.int8()),
+            pa.field("prediction", pa.int8(), nullable=False),
+            pa.field("predicted_label", pa.string(), nullable=False),
+            *(pa.field(name, pa.float32(), nullable=False) for name in names),
+            pa.field("num_tokens", pa.int32(), nullable=False),
+        ]
+    )
+
 
 FAILED = pa.schema(
     [

@@ -8,7 +8,13 @@ import pyarrow as pa
 from sentiflow.config.sections import FormatSettings
 from sentiflow.data import csv_format, row_ids, schema
 from sentiflow.data.manifest_types import InputFile
-from sentiflow.data.table_files import NUMBERED, TableFormat, TablePlan, look_at
+from sentiflow.data.table_files import (
+    NUMBERED,
+    TableFormat,
+    TablePlan,
+    look_at,
+    number_labels,
+)
 from sentiflow.errors import UserError
 from sentiflow.storage.filesystem import map_files
 
@@ -30,6 +36,7 @@ def plan_scoring(
     *,
     text_column: str,
     keep_columns: Sequence[str],
+    classes: Sequence[str] = schema.LABEL_NAMES,
     earlier: Sequence[str] = (),
 ) -> TablePlan:
     """Inspect Parquet files before any of their rows is scored.
@@ -38,6 +45,7 @@ def plan_scoring(
         files: The files, as they were described.
         text_column: Name of the column with the texts.
         keep_columns: Columns to add; missing ones are ignored.
+        classes: What the column ``label`` holds: their names, or positions among them.
         earlier: Files that were scored before; their ``row_id`` must not occur again.
 
     Raises:
@@ -58,6 +66,10 @@ def plan_scoring(
     columns += [(name, name) for name, has in (("label", has_labels), ("tweet_id", has_ids)) if has]
     table_format = TableFormat(
         columns=tuple(columns),
+        labels=(
+            *number_labels(len(classes)),
+            *((name, label) for label, name in enumerate(classes)),
+        ),
         has_row_ids=why_not is None,
         kept=_join_types(others, uris, schemas, setting="score.keep_columns"),
     )
@@ -65,7 +77,7 @@ def plan_scoring(
     if not has_ids:
         notes.append("tweet_id is neither a string nor an integer: it is left out")
     if not has_labels:
-        notes.append("label is not a number: all rows are unlabelled")
+        notes.append("label is neither a string nor a number: all rows are unlabelled")
     tables = tuple(footer.table for footer in footers[len(earlier) :])
     names = tuple(sorted(shared | {"row_id", "text"}))
     return TablePlan(tuple(files), tables, table_format, names, tuple(notes))
@@ -193,8 +205,10 @@ def _is_id(kind: pa.DataType | None) -> bool:
 
 
 def _is_label(kind: pa.DataType | None) -> bool:
-    is_number = kind is None or pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    return is_number or pa.types.is_boolean(kind) or pa.types.is_null(kind)
+    if kind is not None and pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    is_number = pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    return is_number or _is_id(kind)
 
 
 def _join_types(

@@ -135,7 +135,7 @@ def write_texts(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]:
         left_out={name: reasons.pop(name) for name in steps.LEFT_OUT if name in reasons},
         reasons=dict(reasons),
         examples=_examples(rejected),
-        unknown_labels=tweets.count_unknown(table.filter(is_unknown)),
+        unknown_labels=tweets.count_unknown(table.select(["unknown_label"]).filter(is_unknown)),
         labels=_count_labels(kept, (*(job.format.classes or ()), UNLABELLED)),
         files=files,
     )
@@ -246,6 +246,8 @@ def _count_words(table: pa.Table, job: Job) -> pa.Table:
 
 
 def _examples(rejected: pa.Table) -> list[str]:
+    """Show some rejected rows; unknown labels are listed by value instead."""
+    rejected = rejected.filter(pc.not_equal(rejected["reason"], tweets.UNKNOWN_LABEL))
     return [
         f"{row['source']}, byte {row['offset']}, row {row['row_id']}: {row['reason']}: "
         f"{row['raw'][:60]!r}"

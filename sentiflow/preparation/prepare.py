@@ -19,14 +19,14 @@ import concurrent.futures
 import functools
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyarrow.fs import FileType
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
-from sentiflow.config.sections import Config, PrepareSettings
+from sentiflow.config.sections import Config, FormatSettings, PrepareSettings
 from sentiflow.data import corpus, input_files, manifest, schema, table_files, table_plans
 from sentiflow.data.archives import SENTIMENT140
 from sentiflow.data.manifest_types import (
@@ -56,9 +56,11 @@ def describe_output(config: Config) -> OutputSpec:
     """Describe the output of preparation; a CSV is read only if it has changed since last time.
 
     Raises:
-        UserError: A CSV does not exist, or all are empty.
+        UserError: A CSV does not exist, all are empty, or there is no such class to train on.
     """
     settings = config.prepare
+    if config.format.classes:
+        _check_learned(config.train.classes, config.format)
     uris = _expand(settings)
     relevant = settings.model_dump(
         exclude={
@@ -115,6 +117,19 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         raise
 
 
+def _check_learned(learned: Sequence[str] | None, form: FormatSettings) -> None:
+    """Check that the classes to train on are encoded.
+
+    Raises:
+        UserError: They are not.
+    """
+    if unknown := [name for name in learned or () if name not in form.learnable]:
+        raise UserError(
+            f"train.classes: the data have no {' or '.join(unknown)} to learn",
+            hint=f"the classes are {', '.join(form.learnable)}",
+        )
+
+
 def _expand(settings: PrepareSettings) -> list[str]:
     """List the input files."""
     corpus_file = next(iter(SENTIMENT140.members))
@@ -158,6 +173,7 @@ def _prepare(
     flow = Flow(Job(settings, config.format, output.uri, key), source.parts, maps)
     if flow.job.format.classes is None:
         flow.find_classes()
+        _check_learned(config.train.classes, flow.job.format)
     parts = flow.ingest()
     results.check_rejected(parts, max_rejected_fraction=settings.max_rejected_fraction)
     if unknown := results.list_unknown(parts):

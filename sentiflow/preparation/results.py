@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sentiflow.config.classes import UNLABELLED, check_names, order_classes
+from sentiflow.config.classes import MAX_CLASSES, UNLABELLED, check_names, order_classes
 from sentiflow.data import tweets
 from sentiflow.data.manifest_types import Counts, FileEntry, SplitTokens
 from sentiflow.data.schema import SPLITS
@@ -12,7 +12,7 @@ from sentiflow.errors import JobError, UserError
 
 MIN_ROWS = 10
 """Rows that a class must have, to be in every split and to be learned at all."""
-_NUM_EXAMPLES = 3
+_NUM_EXAMPLES, _NUM_CLASSES = 3, 10
 
 LabelCounts = dict[str, dict[str, int]]
 """Rows by split and label name; ``unlabelled`` counts rows without a label."""
@@ -102,16 +102,20 @@ def choose_classes(found: Sequence[WrittenLabels]) -> tuple[str, ...]:
     """
     counts = _sum_counters(part.rows for part in found)
     names = sorted(counts.keys() - {UNLABELLED})
-    num_values = max(len(names), *(part.num_values for part in found))
+    num_values = max(part.num_values for part in found)
+    listed = tweets.list_unknown(counts)
+    shown = (
+        f"the values of the label are {listed}" if counts else "the column of the label is empty"
+    )
+    hint = f"{shown}: set format.columns.label, or give those of each class in format.labels"
     try:
-        check_names(names, num_names=num_values)
+        if num_values > MAX_CLASSES:
+            raise ValueError(
+                f"there are {num_values:,} classes or more, and at most {MAX_CLASSES} are possible"
+            )
+        check_names(names)
     except ValueError as error:
-        raise UserError(
-            f"format.labels=auto: {error}",
-            hint="is format.columns.label the right column? Its values are "
-            f"{tweets.list_unknown(counts) or 'all empty'}; or give those of each class in "
-            "format.labels",
-        ) from error
+        raise UserError(f"format.labels=auto: {error}", hint=hint) from error
     return order_classes(names)
 
 
@@ -136,22 +140,24 @@ def check_classes(parts: Sequence[IngestedPart], *, learned: Sequence[str]) -> l
             f"none of the {_count_accepted(parts):,} accepted rows is {' or '.join(missing)}",
             hint="a classifier needs two classes or more; is the CSV cut short?",
         )
-    leave_out = "or leave the class out: list the others in train.classes"
     if rare := [name for name in present if sum(rows[name]) < MIN_ROWS]:
-        shown = ", ".join(f"{name} ({sum(rows[name])})" for name in rare)
+        shown = [f"{name} ({sum(rows[name])})" for name in rare[:_NUM_CLASSES]]
+        more = ", ..." if len(rare) > _NUM_CLASSES else ""
         raise UserError(
-            f"a class needs {MIN_ROWS} rows or more, and these have fewer: {shown}",
-            hint=f"add rows, {leave_out}",
+            f"a class needs {MIN_ROWS} rows or more, and {len(rare)} of {len(rows)} have fewer: "
+            f"{', '.join(shown)}{more}",
+            hint="add rows, or leave them out: name the others in train.classes",
         )
     for name in present:
         if not all(rows[name]):
-            shown = ", ".join(f"{n} {split}" for split, n in zip(SPLITS, rows[name], strict=True))
+            found = ", ".join(f"{n:,} {split}" for split, n in zip(SPLITS, rows[name], strict=True))
             raise UserError(
-                f"the {SPLITS[rows[name].index(0)]} split has no {name} row ({shown})",
+                f"the {SPLITS[rows[name].index(0)]} split has no {name} row ({found})",
                 hint="every split needs every class: use more rows, larger fractions, another "
-                f"prepare.split.kind, {leave_out}",
+                "prepare.split.kind, or leave it out: name the others in train.classes",
             )
-    return [f"no row is {' or '.join(missing)}: the model will not know it"] if missing else []
+    note = f"no row is {' or '.join(missing)}, so that a model does not learn it"
+    return [note] if missing else []
 
 
 def count(

@@ -6,10 +6,15 @@ from typing import Any
 from sentiflow.config.sections import ScoreSettings
 from sentiflow.data import input_files
 from sentiflow.data.corpus import Corpus, CsvPlan
-from sentiflow.data.manifest_types import FileEntry, Input, InputFile, Manifest
+from sentiflow.data.manifest_types import Counts, FileEntry, Input, InputFile, Manifest
+from sentiflow.data.schema import BINARY, POSITIVE
 from sentiflow.data.table_files import TableFormat, TablePlan
 from sentiflow.errors import UserError
 from sentiflow.models.drift import Profile
+
+_POSITIVE = BINARY[POSITIVE]
+_MAX_NAMED, _NUM_FREQUENT = 4, 3
+"""Of more classes only the most frequent are named in a line."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +22,10 @@ class Job:
     """Arguments of every task of one scoring."""
 
     settings: ScoreSettings
+    classes: tuple[str, ...]
+    """Classes of the predictions: those of the model, then those that only the corpus has."""
+    labels: tuple[int, ...]
+    """Position in ``classes`` of each label of the corpus."""
     precision: str
     """``fp32`` or ``bf16``."""
     on_gpu: bool
@@ -46,19 +55,48 @@ class ScoreCounts:
     """Rows for which the model failed."""
     prior_only: int = 0
     """Rows without a known word; their prediction is the class prior."""
-    positive: int = 0
-    """Rows predicted to be positive."""
     unknown_labels: int = 0
     """Rows with an unknown label, which becomes null."""
+    predicted: dict[str, int] = field(default_factory=dict)
+    """Rows predicted to be of each class of the model."""
 
     def __add__(self, other: "ScoreCounts") -> "ScoreCounts":
-        names = [item.name for item in fields(ScoreCounts)]
-        return ScoreCounts(*(getattr(self, name) + getattr(other, name) for name in names))
+        numbers = [item.name for item in fields(ScoreCounts) if item.name != "predicted"]
+        return ScoreCounts(
+            **{name: getattr(self, name) + getattr(other, name) for name in numbers},
+            predicted={
+                name: self.predicted.get(name, 0) + other.predicted.get(name, 0)
+                for name in self.predicted | other.predicted
+            },
+        )
+
+    @classmethod
+    def from_json(cls, value: Counts) -> "ScoreCounts":
+        """Read what :meth:`to_json` wrote."""
+        return cls(**{name: number for name, number in value.items() if name != _POSITIVE})
+
+    def to_json(self) -> Counts:
+        """Write the counts for the manifest; ``positive`` only if the model has that class."""
+        numbers = {item.name: getattr(self, item.name) for item in fields(ScoreCounts)}
+        return numbers | {k: v for k, v in self.predicted.items() if k == _POSITIVE}
 
     @property
-    def positive_fraction(self) -> float | None:
-        """Share of the predictions that are positive; None without predictions."""
-        return self.positive / self.accepted if self.accepted else None
+    def brief(self) -> str:
+        """Name the shares of a few classes, or of the most frequent of many, for a line."""
+        shares = self.fractions
+        chosen = list(shares)
+        if tuple(shares) == BINARY:
+            chosen = [_POSITIVE]
+        elif len(shares) > _MAX_NAMED:
+            chosen = sorted(shares, key=lambda name: -shares[name])[:_NUM_FREQUENT]
+        return "".join(f"{shares[name]:.1%} {name}, " for name in chosen)
+
+    @property
+    def fractions(self) -> dict[str, float]:
+        """Share of the predictions of each class; empty without predictions."""
+        if not self.accepted:
+            return {}
+        return {name: number / self.accepted for name, number in self.predicted.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +104,8 @@ class ScoredPart(ScoreCounts):
     """A part that was scored."""
 
     rejected_by_reason: dict[str, int]
+    unknown_values: dict[str, int]
+    """Rows with each of the most frequent unknown labels, as written."""
     profile: Profile
     """Statistics of the texts and their predictions."""
     peak_memory_bytes: int
@@ -99,7 +139,7 @@ class PreviousRun:
     def of(cls, record: Manifest) -> "PreviousRun":
         """Take the results of a previous scoring from its manifest."""
         return cls(
-            counts=ScoreCounts(**record["counts"]),
+            counts=ScoreCounts.from_json(record["counts"]),
             num_parts=record["num_parts"],
             input_files=tuple(record["inputs"]["corpus"]["files"]),
             files=tuple(record["files"]),

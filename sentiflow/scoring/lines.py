@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 
 from sentiflow.cluster import memory
+from sentiflow.data.schema import BINARY, POSITIVE
 from sentiflow.errors import JobError
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.scores import Scores
@@ -113,7 +114,10 @@ def _split(block: bytes) -> pa.Array:
 
 
 def to_tsv(text: pa.Array, scores: Scores, *, with_notes: bool = False) -> bytes:
-    """Write label, probability of positive and text; tabs and line ends in the text become blanks.
+    """Write label, a probability and text; tabs and line ends in the text become blanks.
+
+    The probability is that of positive if the classes are negative and positive, else that of the
+    label.
 
     Args:
         text: N strings.
@@ -122,30 +126,34 @@ def to_tsv(text: pa.Array, scores: Scores, *, with_notes: bool = False) -> bytes
             programs read three columns.
     """
     rows = []
-    for line, label, probability, num_tokens in _rows(text, scores):
+    for line, label, probabilities, num_tokens in _rows(text, scores):
         note = _NO_KNOWN_WORD if with_notes and num_tokens == 0 else ""
+        shown = BINARY[POSITIVE] if scores.classes == BINARY else label
+        probability = probabilities[scores.classes.index(shown)]
         rows.append(f"{label}\t{probability:.4f}\t{line.translate(_BLANKS)}{note}\n")
     return "".join(rows).encode()
 
 
 def to_json(text: pa.Array, scores: Scores) -> bytes:
-    """Write an object with text, label, probability and number of known words for each text."""
+    """Write an object for each text: text, label, probabilities and number of known words.
+
+    The probabilities are named as in a table of predictions.
+    """
+    names = [f"probability_{name}" for name in scores.classes]
     rows = []
-    for line, label, probability, num_tokens in _rows(text, scores):
-        row = {
-            "text": line,
-            "label": label,
-            "probability": float(str(probability)),  # the digits of float32, not of float64
-            "num_tokens": num_tokens,
-        }
-        rows.append(_JSON.encode(row) + "\n")
+    for line, label, probabilities, num_tokens in _rows(text, scores):
+        found = [float(str(number)) for number in probabilities]  # as float32, not as float64
+        row: dict[str, object] = {"text": line, "label": label}
+        if BINARY[POSITIVE] in scores.classes:
+            row["probability"] = found[scores.classes.index(BINARY[POSITIVE])]
+        row.update(zip(names, found, strict=True))
+        rows.append(_JSON.encode({**row, "num_tokens": num_tokens}) + "\n")
     return "".join(rows).encode()
 
 
-def _rows(text: pa.Array, scores: Scores) -> Iterator[tuple[str, str, np.float32, int]]:
-    """Iterate over text, label, probability and number of known words."""
+def _rows(text: pa.Array, scores: Scores) -> Iterator[tuple[str, str, np.ndarray, int]]:
+    """Iterate over text, label, (C,) probabilities and number of known words."""
     labels = (scores.classes[label] for label in scores.prediction)
-    assert scores.probability is not None
     return zip(
-        text.to_pylist(), labels, scores.probability, scores.num_tokens.tolist(), strict=True
+        text.to_pylist(), labels, scores.probabilities, scores.num_tokens.tolist(), strict=True
     )

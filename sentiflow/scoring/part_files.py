@@ -4,10 +4,10 @@ Ray and torch are not imported.
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,6 +16,9 @@ from sentiflow.data import parts, schema
 from sentiflow.models.scores import Scores
 from sentiflow.scoring.job import Job, ScoredPart
 from sentiflow.storage import filesystem
+
+_NUM_VALUES = 20
+"""Unknown labels that are listed of a part."""
 
 
 def read_texts(part: parts.Part, *, job: Job) -> pa.Table:
@@ -40,7 +43,7 @@ def write_predictions(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]
     rejected = parts.take_rejected(table)
     tweets = parts.take_accepted(scored, keep=_kept(job))
     tables = {
-        "predictions": tabulate(tweets, scores, job.settings.keep_columns),
+        "predictions": tabulate(tweets, scores, job),
         "rejected": rejected,
         "failed": failed.select(schema.FAILED.names).cast(schema.FAILED),
     }
@@ -48,15 +51,17 @@ def write_predictions(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]
     files = [
         filesystem.write_part(job.root, f"{kind}/{name}", rows) for kind, rows in tables.items()
     ]
+    unknown = accepted["unknown_label"].drop_null().to_pylist()
     result = ScoredPart(
         rows_read=len(table),
         accepted=len(scored),
         rejected=len(rejected),
         failed=len(failed),
         rejected_by_reason=dict(Counter(rejected["reason"].to_pylist())),
-        unknown_labels=len(accepted) - accepted["unknown_label"].null_count,
+        unknown_labels=len(unknown),
+        unknown_values=dict(Counter(unknown).most_common(_NUM_VALUES)),
         prior_only=int((scores.num_tokens == 0).sum()),
-        positive=int((scores.prediction == schema.POSITIVE).sum()),
+        predicted=_count_predictions(scores),
         profile=scores.profile,
         peak_memory_bytes=memory.peak_bytes(),
         files=[item for items in files for item in items],
@@ -73,15 +78,28 @@ def _filter(table: pa.Table, chosen: pa.ChunkedArray) -> pa.Table:
     return table if pc.all(chosen).as_py() else table.filter(chosen)
 
 
-def tabulate(tweets: pa.Table, scores: Scores, keep_columns: Sequence[str]) -> pa.Table:
+def _count_predictions(scores: Scores) -> dict[str, int]:
+    """Count the rows predicted to be of each class."""
+    numbers = np.bincount(scores.prediction, minlength=len(scores.classes)).tolist()
+    return dict(zip(scores.classes, numbers, strict=True))
+
+
+def tabulate(tweets: pa.Table, scores: Scores, job: Job) -> pa.Table:
     """Join scores and the columns of the corpus that predictions repeat."""
-    columns = {name: tweets[name] for name in ("row_id", "tweet_id", "split", "label")} | {
-        "prediction": scores.prediction,
-        "probability": scores.probability,
+    prediction = pa.array(scores.prediction)
+    columns = {name: tweets[name] for name in ("row_id", "tweet_id", "split")} | {
+        "label": pa.array(job.labels, pa.int8()).take(tweets["label"]),
+        "prediction": prediction,
+        "predicted_label": pa.array(scores.classes, pa.string()).take(prediction),
         "num_tokens": scores.num_tokens,
     }
-    predictions = pa.table(columns, schema=schema.PREDICTIONS)
-    for name in keep_columns:
+    if scores.probability is not None:
+        columns["probability"] = scores.probability
+    for number, name in enumerate(scores.classes):
+        columns[f"probability_{name}"] = scores.probabilities[:, number]
+    form = schema.predictions(scores.classes)
+    predictions = pa.table({name: columns[name] for name in form.names}, schema=form)
+    for name in job.settings.keep_columns:
         if name not in columns:
             predictions = predictions.append_column(name, tweets[name])
     return predictions

@@ -12,7 +12,7 @@ import functools
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +20,7 @@ import pyarrow as pa
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, ScoreSettings
-from sentiflow.data import corpus, input_files, manifest
+from sentiflow.data import corpus, input_files, manifest, schema
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest_types import Manifest, RunRecord
 from sentiflow.data.output_status import WORK, OutputSpec
@@ -66,6 +66,7 @@ def describe_output(config: Config) -> OutputSpec:
     decisive["corpus"] = (
         scored_corpus.PREPARED if settings.corpus == (scored_corpus.PREPARED,) else "files"
     )
+    decisive["predictions_version"] = schema.PREDICTIONS_VERSION
     tokenizer = (model["settings"] or {}).get("tokenizer")
     decisive["rules"] = rules.hash_rules(tokenizer) if tokenizer in TOKENIZERS else None
     return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS, grows="corpus")
@@ -79,6 +80,8 @@ class ScoreReport:
     """Rows of the whole corpus, previous runs included."""
     reasons: Counter[str]
     """Rejected rows of this run by reason."""
+    unknown: Counter[str]
+    """Rows of this run with each of the most frequent unknown labels."""
     num_scored: int
     """Rows that this process has scored."""
     profile: Profile
@@ -102,13 +105,15 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     settings = config.score
     spec = output.spec
     previous = PreviousRun.of(output.previous) if output.previous else PreviousRun()
+    classes = _name_classes(spec)
     plan = scored_corpus.plan(
         settings,
         spec.inputs["corpus"],
+        classes=classes,
         num_previous=len(previous.input_files),
         unpack_to=join(output.uri, WORK),
     )
-    corpus.check_columns(plan.columns, settings.keep_columns)
+    corpus.check_columns(plan.columns, settings.keep_columns, classes=classes)
     reference = _read_reference(spec)
     precision = _choose_precision(output, previous, settings, resources)
     previous.check_compatible(plan, precision)
@@ -147,13 +152,14 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     report = ScoreReport(
         counts=counts,
         reasons=reasons,
+        unknown=sum((Counter(part.unknown_values) for part in parts), Counter()),
         num_scored=sum(parts[number].accepted for number in maps.fresh),
         profile=profile,
         drift=drift.compare(profile, reference) if reference else {},
         seconds=time.monotonic() - began,
     )
     _report(report, recorder)
-    return _publish(output, source, previous, parts, report, precision, recorder.describe())
+    return _publish(output, source, previous, parts, report, job, recorder.describe())
 
 
 def _open(
@@ -205,8 +211,13 @@ def _make_job(
 ) -> Job:
     """Collect the arguments of the tasks."""
     num_rows = previous.counts.rows_read + source.num_rows
+    learned, described = _name_classes(output.spec), output.spec.inputs["corpus"]
+    labels = scored_corpus.name_labels(config.score, described, learned)
+    classes = tuple(dict.fromkeys([*learned, *labels]))
     return Job(
         settings=config.score,
+        classes=classes,
+        labels=tuple(map(classes.index, labels)),
         precision=precision,
         on_gpu=on_gpu,
         model_uri=model_uri,
@@ -223,7 +234,7 @@ def _publish(
     previous: PreviousRun,
     parts: Sequence[ScoredPart],
     report: ScoreReport,
-    precision: str,
+    job: Job,
     run: RunRecord | None,
 ) -> Manifest:
     """Complete the output, together with the previous predictions.
@@ -243,13 +254,20 @@ def _publish(
         num_parts=previous.num_parts + len(source.parts),
         has_row_ids=source.table_format.has_row_ids,
         kept_types=kept_types(source.table_format),
-        counts=asdict(report.counts),
+        counts=report.counts.to_json(),
         seconds=report.seconds,
         run=run,
-        precision=precision,
+        classes=list(job.classes),
+        precision=job.precision,
         drift=report.drift,
         profile=vars(report.profile),
     )
+
+
+def _name_classes(spec: OutputSpec) -> tuple[str, ...]:
+    """Name the classes of the model; older packages have two, and do not name them."""
+    settings = spec.inputs["model"]["settings"] or {}
+    return tuple(settings.get("classes", schema.BINARY))
 
 
 def _key_of(output: Output, precision: str) -> str:
@@ -315,7 +333,8 @@ def _check_accepted(output: Output, counts: ScoreCounts, reasons: Counter[str]) 
         output.roll_back()
         raise UserError(
             f"no row was accepted: {counts.rejected:,} rejected ({_name_reasons(reasons)})",
-            hint="correct the corpus, or describe it by score.format or score.text_column",
+            hint="correct the corpus, or describe it by score.text_column (Parquet) or, such as, "
+            "score.format='{kind: csv, columns: {text: NAME}}'",
         )
 
 
@@ -347,26 +366,28 @@ def _check_failed(counts: ScoreCounts, output: Output, settings: ScoreSettings) 
 
 
 def _report(report: ScoreReport, recorder: Recorder) -> None:
-    counts, num_scored, fraction = report.counts, report.num_scored, report.counts.positive_fraction
+    counts, num_scored = report.counts, report.num_scored
     rate = num_scored / report.seconds
-    positive = "" if fraction is None else f"{fraction:.1%} positive, "
     failed = f"{counts.failed:,} failed, " if counts.failed else ""
     before = counts.accepted - num_scored
     also = f"{before:,} before; of all " if before else ""
     say(
         STAGE,
-        f"{num_scored:,} rows scored, {also}{positive}{failed}"
+        f"{num_scored:,} rows scored, {also}{counts.brief}{failed}"
         f"{counts.prior_only:,} without a known word ({report.seconds:.1f} s, {rate:,.0f} rows/s)",
     )
     if report.reasons:
         rejected = f"{report.reasons.total():,} rows rejected ({_name_reasons(report.reasons)})"
         say(STAGE, f"{rejected}: see rejected/")
     if counts.unknown_labels:
-        say(STAGE, f"{counts.unknown_labels:,} labels are unknown, and become null")
+        values = ", ".join(f"{n:,} {value!r}" for value, n in report.unknown.most_common(5))
+        say(STAGE, f"{counts.unknown_labels:,} labels are unknown, and become null: {values}")
     for line in report.drift.get("warnings", ()):
         say(STAGE, f"drift from the training data: {line}")
-    metrics: dict[str, float | None] = {**asdict(counts), "rows_per_second": rate}
-    metrics["positive_fraction"] = fraction
+    metrics: dict[str, float | None] = {**counts.to_json(), "rows_per_second": rate}
+    metrics |= {f"predicted_{name}": share for name, share in counts.fractions.items()}
+    metrics["positive_fraction"] = counts.fractions.get(schema.BINARY[schema.POSITIVE])
+    del metrics["predicted"]
     psi = {name: value for name, value in report.drift.items() if name.endswith("_psi")}
     metrics |= {
         f"drift/{name}": value for name, value in (psi | report.drift.get("corpus", {})).items()

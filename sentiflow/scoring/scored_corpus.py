@@ -1,12 +1,16 @@
 """Score settings -> their corpus: described, then planned, then cut into parts."""
 
 import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from sentiflow.cluster.map_stages import MapStages
+from sentiflow.config.classes import BINARY, SENTIMENT140, UNLABELLED
 from sentiflow.config.sections import ScoreSettings
 from sentiflow.data import corpus, input_files, manifest, table_files, table_plans
 from sentiflow.data.manifest_types import Input
 from sentiflow.storage import filesystem
+from sentiflow.storage.uris import as_typed
 
 PREPARED = "prepared"
 
@@ -32,12 +36,42 @@ def describe(settings: ScoreSettings) -> Input:
     return input_files.add(known, uris) or input_files.describe(uris, known=known)
 
 
-def plan(settings: ScoreSettings, described: Input, *, num_previous: int, unpack_to: str) -> Plan:
+def name_labels(
+    settings: ScoreSettings, described: Input, classes: Sequence[str]
+) -> tuple[str, ...]:
+    """Name the classes of a corpus; its labels are positions among them.
+
+    Args:
+        settings: The settings of the stage.
+        described: The corpus, by :func:`describe`.
+        classes: Those of the model, which files without names of their own are assumed to have, and
+            neutral beside negative and positive.
+    """
+    if settings.corpus == (PREPARED,):
+        record = manifest.require(
+            settings.prepared_uri, stage="prepare", setting="score.prepared_uri"
+        )
+        return manifest.find_classes(record)
+    assert settings.format is not None, "settings are resolved"
+    if not _are_tables(described) and settings.format.classes is not None:
+        return settings.format.classes
+    return SENTIMENT140 if tuple(classes) == BINARY else tuple(classes)
+
+
+def plan(
+    settings: ScoreSettings,
+    described: Input,
+    *,
+    classes: Sequence[str],
+    num_previous: int,
+    unpack_to: str,
+) -> Plan:
     """Inspect the corpus before anything is written.
 
     Args:
         settings: The settings of the stage.
         described: The corpus, by :func:`describe`.
+        classes: Those of the model.
         num_previous: Number of files at its beginning that were scored before.
         unpack_to: Directory for the content of compressed files.
 
@@ -52,20 +86,36 @@ def plan(settings: ScoreSettings, described: Input, *, num_previous: int, unpack
             keep_columns=settings.keep_columns,
         )
     old, new = described["files"][:num_previous], described["files"][num_previous:]
-    if corpus.are_tables([item["uri"] for item in described["files"]], setting="score.corpus"):
+    if _are_tables(described):
         return table_plans.plan_scoring(
             new,
             text_column=settings.text_column,
             keep_columns=settings.keep_columns,
+            classes=name_labels(settings, described, classes),
             earlier=[item["uri"] for item in old],
         )
-    assert settings.format is not None, "settings are resolved"
+    form = settings.format
+    assert form is not None, "settings are resolved"
+    if form.classes is None:  # the written values are the names
+        names = name_labels(settings, described, classes)
+        form = form.model_copy(update={"labels": _write_names(names)})
     return corpus.plan_csv(
         new,
-        settings=settings.format,
+        settings=form,
         rows_per_part=settings.rows_per_file,
         unpack_to=unpack_to,
+        needs_all=False,
     )
+
+
+def _are_tables(described: Input) -> bool:
+    """Say whether the files of the corpus are Parquet."""
+    return corpus.are_tables([item["uri"] for item in described["files"]], setting="score.corpus")
+
+
+def _write_names(classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Let the name of each class be its written value, and an empty one mean no label."""
+    return {UNLABELLED: ("",), **{name: (name,) for name in classes}}
 
 
 def cut(
@@ -91,10 +141,24 @@ def cut(
     state = input_files.identify_state(input_files.join(plan.files))
     map_files = functools.partial(maps.map, "read_files", key=state)
     if isinstance(plan, corpus.CsvPlan):
-        return corpus.cut_csv(plan, map_files=map_files, first_row=first_row)
+        found = corpus.cut_csv(plan, map_files=map_files, first_row=first_row)
+        return replace(found, notes=(*found.notes, *_note_absent(plan)))
     return corpus.open_tables(
         plan, rows_per_part=rows_per_part, map_files=map_files, first_row=first_row
     )
+
+
+def _note_absent(plan: corpus.CsvPlan) -> Iterator[str]:
+    """Say which columns of the settings the files lack; a few files are named."""
+    for meaning, effect in (("label", "rows are unlabelled"), ("id", "tweet_id is null")):
+        lacking = [
+            (as_typed(file.found["uri"]), getattr(file.csv_format.settings.columns, meaning))
+            for file in plan.planned
+            if file.csv_format and getattr(file.csv_format.columns, meaning) is None
+        ]
+        if lacking and lacking[0][1] is not None:
+            count = f"{len(lacking):,} files, such as " if lacking[1:] else ""
+            yield f"no column {lacking[0][1]!r} in {count}{lacking[0][0]}: {effect}"
 
 
 def name_part(part: corpus.Part, run_key: str) -> str:

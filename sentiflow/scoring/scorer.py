@@ -13,7 +13,6 @@ import torch
 
 from sentiflow.cluster import memory
 from sentiflow.data import manifest
-from sentiflow.data.schema import LABEL_NAMES
 from sentiflow.errors import JobError
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.scores import Scores
@@ -39,12 +38,14 @@ def score(table: pa.Table, *, job: Job) -> pa.Table:
     settings, text = job.settings, table["text"].combine_chunks()
     if table["reason"].null_count < len(table):
         text = pc.if_else(table["reason"].combine_chunks().is_null(), text, "")
+    package = _load_model(job.model_uri, job.model_fingerprint, job.on_gpu)
     model = functools.partial(
-        _load_model(job.model_uri, job.model_fingerprint, job.on_gpu).score,
+        package.score,
         batch_size=None if settings.batch_size == "auto" else int(settings.batch_size),
         bf16=job.precision == "bf16",
     )
-    scores, errors = predict(text, model, max_failed=job.max_failed)
+    classes = package.settings.classes
+    scores, errors = predict(text, model, classes=classes, max_failed=job.max_failed)
     columns = scores.to_table()
     for field in columns.schema:
         table = table.append_column(field, columns[field.name])
@@ -55,13 +56,18 @@ def score(table: pa.Table, *, job: Job) -> pa.Table:
 
 
 def predict(
-    text: pa.Array, model: Callable[[pa.Array], Scores], *, max_failed: int
+    text: pa.Array,
+    model: Callable[[pa.Array], Scores],
+    *,
+    classes: tuple[str, ...],
+    max_failed: int,
 ) -> tuple[Scores, dict[int, str]]:
     """Score texts; texts for which the model fails are found by halving.
 
     Args:
         text: N strings.
         model: Scores some of them; may raise.
+        classes: Those of the model.
         max_failed: Raise an error at more failures.
 
     Returns:
@@ -88,7 +94,7 @@ def predict(
                 if _is_machine_error(error):
                     raise
                 fail(first, f"{type(error).__name__}: {error}".splitlines()[0])
-                return _NO_SCORES
+                return _no_scores(classes)
             half = len(some) // 2
             pieces = ((first, some[:half]), (first + half, some[half:]))
             return Scores.join([score_rows(*piece) for piece in pieces])
@@ -105,13 +111,15 @@ def _is_machine_error(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "CUDA error" in str(error)
 
 
-_NO_SCORES = Scores(
-    probabilities=np.full((1, 2), np.nan, np.float32),
-    classes=LABEL_NAMES[:2],
-    num_tokens=np.zeros(1, np.int32),
-    lengths=np.zeros(1, np.int64),
-    num_unknown=np.zeros(1, np.int32),
-)
+def _no_scores(classes: tuple[str, ...]) -> Scores:
+    """Stand for the scores of a text for which the model failed."""
+    return Scores(
+        probabilities=np.full((1, len(classes)), np.nan, np.float32),
+        classes=classes,
+        num_tokens=np.zeros(1, np.int32),
+        lengths=np.zeros(1, np.int64),
+        num_unknown=np.zeros(1, np.int32),
+    )
 
 
 @functools.lru_cache(maxsize=1)

@@ -41,6 +41,7 @@ def test_every_record_is_a_row_and_a_rejected_one_has_its_reason(csv, resources)
     rows = {row["row_id"]: row for row in texts.iter_rows()}
     assert [rows[i]["text"] for i in range(2)] == ["so good,\nso nice", "so bad"]
     assert [rows[i]["label"] for i in range(4)] == [1, 0, 1, None]
+    assert [rows[i]["label_name"] for i in range(4)] == ["positive", "negative", "positive", None]
     assert [rows[i]["number"] for i in range(4)] == ["1", "2", "3", "4"]
     assert [rows[i]["reason"] for i in range(5)] == [
         None, None, "empty text", None, "wrong number of columns",
@@ -50,6 +51,20 @@ def test_every_record_is_a_row_and_a_rejected_one_has_its_reason(csv, resources)
     for row in rows.values():
         assert row["source"] == str(csv)
         assert content[row["offset"] :].startswith(b"%d," % (row["row_id"] + 1))
+
+
+@pytest.mark.parametrize(
+    ("labels", "label", "names"),
+    [
+        ("auto", [None] * 5, ["glad", "sad", "glad", None, None]),
+        ({"happy": "glad", "hungry": "hm"}, [0, None, 0, None, None], ["happy", None] * 2 + [None]),
+    ],
+)
+def test_classes_have_any_names(csv, resources, labels, label, names):
+    rows = sentiflow.read_texts(str(csv), format=FORMAT | {"labels": labels}).take_all()
+    rows.sort(key=lambda row: row["row_id"])
+    assert [row["label"] for row in rows] == label
+    assert [row["label_name"] for row in rows] == names
 
 
 def test_it_is_filtered_mapped_and_written_as_any_other(csv, resources, tmp_path):

@@ -54,9 +54,9 @@ def test_shipped_settings_load(shipped):
     assert settings.validate(config.model_dump(), source="itself") == config
 
 
-def test_four_configs_are_shipped():
-    names = ["quickstart.yaml", "sentiment140.yaml", "tutorial_ann.yaml", "tutorial_rnn.yaml"]
-    assert [path.name for path in SHIPPED] == names
+def test_five_configs_are_shipped():
+    names = ["airline", "quickstart", "sentiment140", "tutorial_ann", "tutorial_rnn"]
+    assert [path.stem for path in SHIPPED] == names
 
 
 @pytest.mark.parametrize(

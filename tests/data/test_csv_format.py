@@ -350,7 +350,7 @@ FAULTS = {
         "format",
         "columns.label and labels need each other",
     ),
-    "label without labels": (f"{{{LABELLED}}}", "format", "columns.label and labels need each o"),
+    "label without labels": (f"{{{LABELLED}}}", "format", "need each other, such as labels: auto"),
     "two meanings": (
         f"{{{LABELLED}, labels: {{negative: [n, x], positive: [p, x]}}}}",
         "format.labels",

@@ -138,6 +138,86 @@ def test_a_collection_of_tweets_needs_a_format_section_and_nothing_else(
         assert list(count) == [*schema.LABEL_NAMES, "unlabelled"]
 
 
+FEELINGS = ["joy", "anger", "fear", "love", "", "surprise"]
+
+
+def feeling_rows(number):
+    """Make a row of six kinds: five classes, and none."""
+    label = FEELINGS[number % 6]
+    return {"text": f"so {label} {number}", "mood": f" {label}", "who": f"u{number // 6}"}
+
+
+@pytest.fixture(scope="module", params=["csv", "parquet"])
+def feelings(request, tmp_path_factory):
+    """Texts of five classes, in a CSV or in two Parquet files of small row groups."""
+    folder = tmp_path_factory.mktemp("feelings")
+    rows = [feeling_rows(number) for number in range(360)]
+    if request.param == "csv":
+        return write_rows(folder / "a.csv", [list(rows[0]), *(row.values() for row in rows)])
+    for name, some in {"1.parquet": rows[:100], "2.parquet": rows[100:]}.items():
+        pq.write_table(pa.Table.from_pylist(some), folder / name, row_group_size=50)
+    return folder / "*.parquet"
+
+
+COLUMNS = {"text": "text", "label": "mood", "user": "who"}
+
+
+def test_any_classes_are_prepared_in_the_order_of_the_settings(tmp_path, feelings, resources):
+    labels = {"love": ["love", "joy"], "surprise": "surprise", "other": ["fear", "anger"]}
+    form = {"kind": "csv", "columns": COLUMNS, "labels": labels | {"hate": "hate"}}
+    record = prepare(tmp_path, feelings, form, split=THIRDS, rows_per_file=100)
+    assert record["classes"] == ["love", "surprise", "other", "hate"]
+    meant = {"joy": 0, "love": 0, "surprise": 1, "fear": 2, "anger": 2, "": None}
+    found = read(tmp_path)
+    assert [row["label"] for row in found] == [meant[FEELINGS[n % 6]] for n in range(360)]
+    assert [row["label"] for row in read(tmp_path, "encoded")] == [
+        row["label"] for row in found if row["label"] is not None
+    ]
+    for split, count in record["counts"]["labels"].items():
+        real = Counter(row["label"] for row in found if row["split"] == split)
+        assert count == {
+            "love": real[0],
+            "surprise": real[1],
+            "other": real[2],
+            "hate": 0,
+            "unlabelled": real[None],
+        }
+    words = pq.read_table(tmp_path / "run/prepared/vocabulary.parquet").to_pydict()
+    counted = dict(zip(words["word"], words["count"], strict=True))["so"]
+    assert counted == len(read(tmp_path, "encoded/split=train"))
+
+
+@pytest.mark.parametrize("duplicates", ["keep", "drop"])
+def test_written_labels_may_be_the_names_of_the_classes(tmp_path, feelings, resources, duplicates):
+    options = {"split": THIRDS | {"kind": "user"}, "rows_per_file": 100, "duplicates": duplicates}
+    form = {"kind": "csv", "columns": COLUMNS}
+    names = {name: name for name in sorted(filter(None, FEELINGS))}
+    named = prepare(tmp_path / "named", feelings, form | {"labels": names}, **options)
+    found = prepare(tmp_path / "auto", feelings, form | {"labels": "auto"}, **options)
+    assert found["classes"] == named["classes"] == list(names)
+    assert found["counts"] == named["counts"]
+    assert found["duplicates"] == named["duplicates"]
+    for table in ("tweets", "encoded"):
+        assert read(tmp_path / "auto", table) == read(tmp_path / "named", table)
+
+
+def test_another_order_of_the_classes_is_another_preparation(tmp_path):
+    path = write_rows(tmp_path / "a.csv", [["text", "label"], ["a", "b"]])
+
+    def identify(labels):
+        raw = {"name": "a", "output_uri": str(tmp_path / "run"), "prepare": {"csv": str(path)}}
+        columns = {"text": "text", "label": "label"}
+        raw["format"] = {"kind": "csv", "columns": columns, "labels": labels}
+        config = settings.resolve(settings.validate(raw, source="test"))
+        return preparation.describe_output(config).fingerprint
+
+    joy_first = identify({"joy": "j", "fear": "f"})
+    assert joy_first == identify({"joy": "j", "unlabelled": "", "fear": "f"})
+    assert joy_first != identify({"fear": "f", "joy": "j"})
+    binary = identify({"negative": "n", "positive": "p"})
+    assert binary == identify({"positive": "p", "negative": "n"})
+
+
 def write_airline_tables(folder):
     """Write the collection as two Parquet files with types, and small row groups."""
     table = pa.Table.from_pylist(AIRLINE_ROWS)
@@ -432,6 +512,31 @@ REFUSED = {
         {"kind": "csv", "columns": {"text": 1}},
         {},
         "format.columns does not name the column label",
+    ),
+    "texts as labels": (
+        PLAIN | {"columns": {"text": 2, "label": 1}, "labels": "auto"},
+        {},
+        "a class needs 10 rows or more, and 60 of 60 have fewer: text 0 (1), text 1 (1), text 10 ",
+    ),
+    "a constant as label": (
+        PLAIN | {"columns": {"text": 1, "label": 2}, "labels": "auto"},
+        {},
+        "there is only one: 'ann': the values of the label are 'ann' (60): set format.columns.lab",
+    ),
+    "a class that is not there": (
+        PLAIN,
+        {"classes": ["positive", "negativ"]},
+        "train.classes: the data have no negativ to learn: the classes are negative, positive, neu",
+    ),
+    "a written class that is not there": (
+        PLAIN | {"labels": "auto"},
+        {"classes": ["n", "u"]},
+        "train.classes: the data have no u to learn: the classes are n, p",
+    ),
+    "another column as label": (
+        PLAIN | {"columns": {"text": 1, "label": 2}},
+        {},
+        "(60 unknown label); labels that format.labels does not name: 'ann' (60): correct the",
     ),
     "two times": (WITH_USER, BY_TIME, "needs three distinct times, and the rows have 2: use more"),
     "no such column": (PLAIN | {"columns": {"text": 7, "label": 0}}, {}, "format.columns.text=7, "),

@@ -92,6 +92,24 @@ def test_json_lines_hold_texts_and_predictions(texts):
     assert [item["label"] for item in found] == labels
     assert [np.float32(item["probability"]) for item in found] == scores.probability.tolist()
     assert [item["num_tokens"] for item in found] == scores.num_tokens.tolist()
+    for number, name in enumerate(scores.classes):
+        shares = [np.float32(item[f"probability_{name}"]) for item in found]
+        assert shares == scores.probabilities[:, number].tolist()
+
+
+@pytest.mark.parametrize("classes", [("anger", "joy"), ("negative", "positive", "neutral")])
+def test_other_classes_have_the_probability_of_the_label(classes):
+    number = np.array([[0.25, 0.5, 0.25], [0.5, 0.25, 0.25]])[:, : len(classes)]
+    zeros = np.zeros(2, np.int64)
+    scores = Scores(number.astype(np.float32), classes, zeros + 1, zeros, zeros)
+    text = pa.array(["a", "b"])
+    assert lines.to_tsv(text, scores).decode().splitlines() == [
+        f"{classes[1]}\t0.5000\ta", f"{classes[0]}\t0.5000\tb"
+    ]  # fmt: skip
+    shares = dict(zip([f"probability_{name}" for name in classes], [0.25, 0.5, 0.25], strict=False))
+    positive = {"probability": 0.5} if "positive" in classes else {}
+    first = json.loads(lines.to_json(text, scores).splitlines()[0])
+    assert first == {"text": "a", "label": classes[1], "num_tokens": 1, **positive, **shares}
 
 
 @SETTINGS

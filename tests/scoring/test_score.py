@@ -18,6 +18,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from conftest import PROJECT, write_config
 from stages import begin, look, mark_unfinished
 from test_cli import invoke
@@ -85,9 +86,9 @@ def times(folder):
 def assert_same(predictions, expected):
     """Compare tables of predictions, of which probabilities may differ by rounding."""
     assert predictions["row_id"].tolist() == expected["row_id"].tolist()
-    exact = [name for name in expected.columns if name != "probability"]
-    pd.testing.assert_frame_equal(predictions[exact], expected[exact])
-    np.testing.assert_allclose(predictions["probability"], expected["probability"], atol=1e-6)
+    near = [name for name in expected.columns if name.startswith("probability")]
+    pd.testing.assert_frame_equal(predictions.drop(columns=near), expected.drop(columns=near))
+    np.testing.assert_allclose(predictions[near], expected[near], atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -325,6 +326,103 @@ def test_another_model_corpus_or_setting_is_refused(
     assert times(tmp_path) == before
 
 
+def test_predictions_of_an_older_version_are_refused_and_replaced_with_overwrite(
+    tmp_path, corpora, scored
+):
+    found = record(tmp_path)
+    del found["settings"]["predictions_version"], found["classes"], found["counts"]["predicted"]
+    (tmp_path / "run/scored/manifest.json").write_text(json.dumps(found))
+    days = f"score.corpus={corpora}/day-[01].csv"
+    with pytest.raises(UserError, match=r"predictions_version: null there, 2 here"):
+        score(scored, days)
+    assert record(tmp_path) == found
+    score(scored, days, overwrite=True)
+    assert len(table(tmp_path)) == 20_000
+    assert set(table(tmp_path)["predicted_label"]) == {"negative", "positive"}
+
+
+# Which classes
+
+CLASSES = ("neutral", "negative", "joy")
+
+
+@pytest.fixture
+def of_three(tmp_path, make_package, resources):
+    """Make settings for a model of three classes; returns the labels and what was predicted."""
+    model = make_package(seed=5, classes=CLASSES)
+
+    def run(name, **settings):
+        corpus = {"corpus": str(tmp_path / name), "model_uri": model, "keep_columns": ["text"]}
+        alone = {"name": "three", "output_uri": str(tmp_path / "run"), "score": corpus}
+        (tmp_path / "alone.yaml").write_text(yaml.safe_dump(alone | settings))
+        score(tmp_path / "alone.yaml")
+        scores = ModelPackage.load(model).score(pa.array(table(tmp_path)["text"].tolist()))
+        return table(tmp_path), scores
+
+    return run
+
+
+def assert_predicted(predictions, scores, tmp_path):
+    """Compare predictions with what the model gives for the texts."""
+    assert list(predictions.columns) == [
+        "row_id", "tweet_id", "split", "label", "prediction", "predicted_label",
+        *(f"probability_{name}" for name in CLASSES), "num_tokens", "text",
+    ]  # fmt: skip
+    own = predictions[[f"probability_{name}" for name in CLASSES]].to_numpy()
+    np.testing.assert_allclose(own, scores.probabilities, atol=1e-6)
+    assert predictions["prediction"].tolist() == scores.prediction.tolist()
+    labels = [CLASSES[number] for number in scores.prediction]
+    assert predictions["predicted_label"].tolist() == labels
+    counts = record(tmp_path)["counts"]
+    assert counts["predicted"] == {name: labels.count(name) for name in CLASSES}
+    assert "positive" not in counts
+
+
+def test_labels_of_a_corpus_are_matched_by_name_with_the_classes_of_the_model(
+    tmp_path, of_three, said
+):
+    values = ["u", "n", "p", "m", "", "?"] * 20
+    rows = [f"good bad day {number},{value}" for number, value in enumerate(values)]
+    (tmp_path / "a.csv").write_text("\n".join(["body,mood", *rows]))
+    labels = {"mixed": "m", "neutral": "u", "positive": "p", "negative": "n"}
+    form = {"kind": "csv", "columns": {"text": "body", "label": "mood"}, "labels": labels}
+    predictions, scores = of_three("a.csv", format=form)
+    assert_predicted(predictions, scores, tmp_path)
+    assert record(tmp_path)["classes"] == [*CLASSES, "positive", "mixed"]
+    assert predictions["label"].fillna(9).tolist() == [0, 1, 3, 4, 9, 9] * 20
+    assert "20 labels are unknown, and become null: 20 '?'" in said.text
+    shares = record(tmp_path)["counts"]["predicted"]
+    assert f"{shares['neutral'] / 120:.1%} neutral, {shares['negative'] / 120:.1%} neg" in said.text
+
+
+def test_files_without_a_column_of_labels_are_scored(tmp_path, of_three, said):
+    form = {"kind": "csv", "columns": {"text": "body", "label": "mood", "id": "n"}}
+    form["labels"] = {"neutral": "u", "negative": "n"}
+    (tmp_path / "a.csv").write_text("mood,body\nu,good\n")
+    (tmp_path / "b.csv").write_text("body\nbad day\n")
+    predictions, scores = of_three("*.csv", format=form)
+    assert_predicted(predictions, scores, tmp_path)
+    assert predictions["label"].fillna(9).tolist() == [0, 9]
+    assert f"no column 'mood' in {tmp_path}/b.csv: rows are unlabelled" in said.text
+    assert f"no column 'n' in 2 files, such as {tmp_path}/a.csv: tweet_id is null" in said.text
+    shutil.rmtree(tmp_path / "run")
+    (tmp_path / "c.csv").write_text("body,moood\nbad day,u\n")
+    with pytest.raises(UserError, match=r"c\.csv has no column 'mood': did you mean 'moood'\?"):
+        of_three("c.csv", format=form)
+
+
+def test_labels_are_names_of_classes_with_auto_and_in_parquet(tmp_path, of_three):
+    rows = pa.table({"text": ["good", "bad", "day", "so"], "label": ["joy", "negative", "", "x"]})
+    pq.write_table(rows, tmp_path / "a.parquet")
+    assert of_three("a.parquet")[0]["label"].fillna(9).tolist() == [2, 1, 9, 9]
+    shutil.rmtree(tmp_path / "run")
+    rows.to_pandas().to_csv(tmp_path / "a.csv", index=False)
+    form = {"kind": "csv", "columns": {"text": "text", "label": "label"}, "labels": "auto"}
+    predictions, scores = of_three("a.csv", format=form)
+    assert predictions["label"].fillna(9).tolist() == [2, 1, 9, 9]
+    assert_predicted(predictions, scores, tmp_path)
+
+
 # Which model
 
 
@@ -525,7 +623,7 @@ def test_rejected_rows_and_unknown_labels_are_counted_and_reported(
     config = configure(tmp_path, finished_run, tmp_path / "a.parquet")
     score(config)
     assert "2 rows rejected (2 empty text): see rejected/" in said.text
-    assert "1 labels are unknown, and become null" in said.text
+    assert "1 labels are unknown, and become null: 1 '4'" in said.text
     strict = f"score.output_uri={tmp_path}/strict"
     with pytest.raises(UserError, match=r"too many rows were rejected: 2 of 4 \(2 empty text\): "):
         score(config, "score.max_rejected_fraction=0.4", strict)

@@ -10,6 +10,7 @@ from sentiflow.errors import JobError
 from sentiflow.models.scores import Scores
 from sentiflow.scoring import scorer
 
+CLASSES = ("bad", "fine", "good")
 TEXTS = st.lists(st.sampled_from(["good", "bad", "boom", "nan"]), max_size=40)
 
 
@@ -20,9 +21,10 @@ def ask(text):
         raise RuntimeError("index out of range\nin a long story")
     lengths = np.array([len(word) for word in words], np.int64)
     probability = np.array([np.nan if word == "nan" else len(word) / 10 for word in words])
+    rest = (1 - probability) / 2
     return Scores(
-        probabilities=np.stack([1 - probability, probability], axis=1).astype(np.float32),
-        classes=("negative", "positive"),
+        probabilities=np.stack([rest, rest, probability], axis=1).astype(np.float32),
+        classes=CLASSES,
         num_tokens=lengths.astype(np.int32),
         lengths=lengths,
         num_unknown=np.zeros(len(words), np.int32),
@@ -32,7 +34,9 @@ def ask(text):
 @settings(deadline=None)
 @given(texts=TEXTS)
 def test_failing_rows_are_found_and_all_others_are_scored(texts):
-    scores, errors = scorer.predict(pa.array(texts, pa.string()), ask, max_failed=99)
+    scores, errors = scorer.predict(
+        pa.array(texts, pa.string()), ask, classes=CLASSES, max_failed=99
+    )
     expected = {
         row: "RuntimeError: index out of range" if text == "boom" else scorer.NOT_FINITE
         for row, text in enumerate(texts)
@@ -46,9 +50,9 @@ def test_failing_rows_are_found_and_all_others_are_scored(texts):
 @pytest.mark.parametrize("word", ["boom", "nan"])
 def test_too_many_failures_raise_an_error_that_shows_the_last(word):
     texts = pa.array(["good", word, "good", word])
-    scorer.predict(texts, ask, max_failed=2)
+    scorer.predict(texts, ask, classes=CLASSES, max_failed=2)
     with pytest.raises(JobError, match=f"for more than 1 rows .* '{word}': "):
-        scorer.predict(texts, ask, max_failed=1)
+        scorer.predict(texts, ask, classes=CLASSES, max_failed=1)
 
 
 def test_a_model_that_always_fails_is_stopped_early():
@@ -59,5 +63,5 @@ def test_a_model_that_always_fails_is_stopped_early():
         raise RuntimeError("no memory")
 
     with pytest.raises(JobError, match="no memory"):
-        scorer.predict(pa.array(["good"] * 100_000), fail, max_failed=10)
+        scorer.predict(pa.array(["good"] * 100_000), fail, classes=CLASSES, max_failed=10)
     assert len(asked) < 100

@@ -221,7 +221,7 @@ def _match_score_columns(config: Config, uris: Sequence[str]) -> None:
         plan = table_plans.plan_scoring(found, text_column=score.text_column, keep_columns=())
         columns: Sequence[str] = plan.columns
     elif uris:
-        csv_format = _read_format(score.format or config.format, uris[0])
+        csv_format = _read_format(score.format or config.format, uris[0], needs_all=False)
         columns = (*schema.TWEETS.names, *csv_format.names)
     elif score.prepared_uri == config.prepare.output_uri:
         columns = (*schema.TWEETS.names, *config.prepare.keep_columns)
@@ -231,13 +231,13 @@ def _match_score_columns(config: Config, uris: Sequence[str]) -> None:
     corpus.check_columns(columns, score.keep_columns)
 
 
-def _read_format(settings: FormatSettings, uri: str) -> "CsvFormat":
+def _read_format(settings: FormatSettings, uri: str, *, needs_all: bool = True) -> "CsvFormat":
     from sentiflow.data import csv_format
     from sentiflow.storage import compression
 
     with compression.open_content(uri) as content:
         head = content.read_at(0, csv_format.HEAD_BYTES)
-    return csv_format.resolve(settings, head, source=uri)[0]
+    return csv_format.resolve(settings, head, source=uri, needs_all=needs_all)[0]
 
 
 def find_outputs(config: Config) -> list[str]:

@@ -135,6 +135,8 @@ def test_a_config_for_scoring_alone_is_checked(load, tmp_path, make_package):
     alone = [f"score.corpus={tmp_path}/tickets.csv", f"score.model_uri={make_package()}"]
     files, columns = local_checks._examine_input(load("prepare={}", *alone))
     assert (files.level, files.what, columns.level) == ("ok", "1 file found", "ok")
+    (tmp_path / "tickets.csv").write_text("message,brand\nhello there,acme\n")
+    assert local_checks.COLUMNS.attempt(load("prepare={}", *alone)).level == "ok"
     mistyped = load("prepare={}", *alone, "score.keep_columns=[brnd]")
     assert "has no column brnd" in local_checks.COLUMNS.attempt(mistyped).what
     gone = local_checks.INPUT.attempt(load("prepare={}", *alone, "score.model_uri=/no/model"))

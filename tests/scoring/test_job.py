@@ -1,0 +1,51 @@
+"""Counts of parts add up, class by class, and name the predictions in a line."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from sentiflow.data import corpus
+from sentiflow.errors import UserError
+from sentiflow.scoring.job import ScoreCounts
+
+
+def counts(*rows, names=("negative", "positive", "neutral")):
+    """Count so many rows predicted to be of each class."""
+    predicted = dict(zip(names, rows, strict=False))
+    return ScoreCounts(rows_read=sum(rows), accepted=sum(rows), predicted=predicted)
+
+
+def test_counts_of_parts_add_up():
+    total = ScoreCounts() + counts(1, 2, 3) + replace(counts(4, 0, 1), failed=2)
+    assert total == replace(counts(5, 2, 4), failed=2)
+
+
+@pytest.mark.parametrize(
+    ("found", "brief"),
+    [
+        (counts(1, 3), "75.0% positive, "),
+        (counts(5, 3, 2), "50.0% negative, 30.0% positive, 20.0% neutral, "),
+        (counts(5, 3, 2, 0, 10, names="abcde"), "50.0% e, 25.0% a, 15.0% b, "),
+        (counts(1, 3, names=("ham", "spam")), "25.0% ham, 75.0% spam, "),
+        (counts(0, 0), ""),
+    ],
+)
+def test_a_line_names_a_few_classes(found, brief):
+    assert found.brief == brief
+
+
+@pytest.mark.parametrize("names", [("negative", "positive"), ("ham", "spam")])
+def test_counts_are_read_back_and_positive_is_there_with_its_class(names):
+    found = counts(1, 3, names=names)
+    written = json.loads(json.dumps(found.to_json()))
+    assert written.get("positive") == (3 if "positive" in names else None)
+    assert ScoreCounts.from_json(written) == found
+
+
+@pytest.mark.parametrize("name", ["predicted_label", "Probability", "probability_JOY"])
+def test_a_kept_column_cannot_have_the_name_of_a_column_of_predictions(name):
+    own = f"predictions have their own column {name.lower()}"
+    with pytest.raises(UserError, match=own):
+        corpus.check_columns(["text", name], [name], classes=["joy", "anger"])
+    corpus.check_columns(["probability_fear"], ["probability_fear"], classes=["joy", "anger"])
