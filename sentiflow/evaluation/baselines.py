@@ -122,6 +122,7 @@ def _train(text: pa.Array, label: np.ndarray, rows: pa.Table) -> Baseline:
     model = LogisticRegression(C=5, solver="saga", tol=1e-2, random_state=0)
     model.fit(features, label[chosen])
     prediction = model.predict(vectorizer.transform(rows["text"].to_pylist()))
+    seconds = time.monotonic() - began
     predicted = Predicted.of(rows)
     truth, size = predicted.label, len(predicted.classes)
     right = prediction == truth
@@ -147,7 +148,7 @@ def _train(text: pa.Array, label: np.ndarray, rows: pa.Table) -> Baseline:
             num_classes=size,
             num_resamples=1000,
         ),
-        time.monotonic() - began,
+        seconds,
     )
 
 
