@@ -80,6 +80,7 @@ class Network(nn.Module):
     """Whether tweets without a known word are left out of training."""
     embedding: nn.Embedding
     ngrams: NgramBag
+    output: nn.Linear
     mask_sizes: list[int]
     """Features of each part of a dropout mask; the output layer reads the last part."""
 
@@ -111,6 +112,11 @@ class Network(nn.Module):
         """
         *sizes, last = self.mask_sizes
         return np.repeat(np.array([inputs, output], np.float32), [sum(sizes), last])
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return self.output.out_features
 
     @property
     def scoring_batch_size(self) -> int:

@@ -13,7 +13,7 @@ import torch
 
 from sentiflow.cluster import memory
 from sentiflow.data import manifest
-from sentiflow.data.schema import LABEL_NAMES
+from sentiflow.data.schema import BINARY
 from sentiflow.errors import JobError
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.scores import Scores
@@ -107,7 +107,7 @@ def _is_machine_error(error: Exception) -> bool:
 
 _NO_SCORES = Scores(
     probabilities=np.full((1, 2), np.nan, np.float32),
-    classes=LABEL_NAMES[:2],
+    classes=BINARY,
     num_tokens=np.zeros(1, np.int32),
     lengths=np.zeros(1, np.int64),
     num_unknown=np.zeros(1, np.int32),

@@ -12,7 +12,9 @@ from sentiflow.models import networks, vocabulary
 from sentiflow.models.package import ModelPackage
 
 
-def build(settings: TrainSettings, words: vocabulary.Vocabulary) -> networks.Network:
+def build(
+    settings: TrainSettings, words: vocabulary.Vocabulary, *, num_classes: int = 2
+) -> networks.Network:
     """Build the network with the pretrained word vectors; other words get random vectors.
 
     Raises:
@@ -21,7 +23,10 @@ def build(settings: TrainSettings, words: vocabulary.Vocabulary) -> networks.Net
     torch.manual_seed(settings.seed)
     matrix = torch.from_numpy(words.vectors)
     network = networks.build(
-        settings.model, vocabulary_size=len(words), embedding_dim=matrix.shape[1]
+        settings.model,
+        vocabulary_size=len(words),
+        embedding_dim=matrix.shape[1],
+        num_classes=num_classes,
     )
     known = ~torch.isnan(matrix[:, :1])
     spread = float(matrix[known.squeeze(1)].std()) if known.any() else 1.0

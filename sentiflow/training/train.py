@@ -12,6 +12,7 @@ import numpy as np
 
 from sentiflow.cluster import connection
 from sentiflow.cluster.resources import Resources, count_train_workers
+from sentiflow.config.classes import BINARY
 from sentiflow.config.sections import Config
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
@@ -22,6 +23,7 @@ from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
+from sentiflow.training import classes
 from sentiflow.training.results import (
     CHECKPOINTS,
     MODEL,
@@ -56,12 +58,14 @@ def describe_output(config: Config) -> OutputSpec:
     """Describe the output of a training.
 
     Raises:
-        UserError: The prepared data, or the model to start from, are missing or incomplete.
+        UserError: The prepared data, or the model to start from, are missing or incomplete, or the
+            data have no row of a class to learn.
     """
     settings = config.train
     record = manifest.require(
         settings.prepared_uri, stage="prepare", setting="train.prepared_uri", check_files=True
     )
+    classes.choose(record, settings)
     decisive = settings.model_dump(exclude=_NOT_DECISIVE | {"init_from"})
     inputs = {"prepared": manifest.reference(settings.prepared_uri, record)}
     if settings.init_from is not None:
@@ -101,15 +105,20 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
         num_threads=resources.threads_per_train_worker(num_workers, cpus),
         on_gpu=gpus > 0,
     )
-    num_rows = count_rows(job.prepared, "train")
+    learned = classes.choose(job.prepared, config.train)
+    num_rows = int(learned.counts.sum())
     say(
         STAGE,
         f"{config.train.model.summary}; {job.prepared['counts']['vocabulary_size']:,} words, "
         f"{num_rows:,} tweets, {_count_workers(num_workers)}",
     )
+    if learned.names != BINARY:
+        say(STAGE, f"classes: {learned.describe()}")
     total = num_rows * (config.train.pretrain.num_epochs + config.train.num_epochs)
     with Progress(STAGE, total=total, unit="tweets") as progress, recorder.watching_system():
-        callback = TrainCallback(progress, recorder, config.train, num_workers)
+        callback = TrainCallback(
+            progress, recorder, config.train, num_workers, num_classes=len(learned.names)
+        )
         report = workers.train(
             task.run,
             job,
@@ -182,7 +191,7 @@ def _publish(
     recorder.log_files({CURVE: curve})
     return output.publish(
         counts={
-            "rows": count_rows(job.prepared, "train"),
+            "rows": int(classes.choose(job.prepared, job.settings).counts.sum()),
             "rows_without_token": report.rows_without_token,
             "epochs": len(history),
             "parameters": package["counts"]["parameters"],
@@ -217,12 +226,6 @@ def _wait_for_nodes(config: Config, resources: Resources, num_workers: int) -> R
     return capacity.wait_for_nodes()
 
 
-def count_rows(prepared: Manifest, split: str) -> int:
-    """Count the labelled rows of a split."""
-    labels = prepared["counts"]["labels"][split]
-    return int(labels["negative"] + labels["positive"])
-
-
 class TrainCallback:
     """Shows and records each step and epoch once, also if a restart repeats it."""
 
@@ -232,10 +235,13 @@ class TrainCallback:
         recorder: "Recorder",
         settings: TrainSettings,
         expected_workers: int,
+        *,
+        num_classes: int = 2,
     ) -> None:
         """Expect the events of a training that asks for ``expected_workers`` workers."""
         self.progress, self.recorder = progress, recorder
         self.num_epochs = {PRETRAIN: settings.pretrain.num_epochs, TRAIN: settings.num_epochs}
+        self.shows_f1 = num_classes > 2 or settings.selection.metric == "macro_f1"
         self.expected_workers, self.num_workers = expected_workers, 0
         self.last_step = 0
         self.seen_epochs: set[tuple[Phase, int]] = set()
@@ -290,8 +296,10 @@ class TrainCallback:
         self.seen_epochs.add((phase, result.epoch))
         if is_new:
             self._record_steps()
-            accuracy = result.validation_accuracy
+            accuracy, f1 = result.validation_accuracy, result.validation_f1_macro
             validation = "" if accuracy is None else f", validation accuracy {accuracy:.4f}"
+            if self.shows_f1 and f1 is not None:
+                validation += f", macro F1 {f1:.4f}"
             say(
                 STAGE,
                 f"{_PREFIX[phase]}epoch {result.epoch}: loss {result.train_loss:.4f}{validation} "
