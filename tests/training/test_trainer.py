@@ -1,7 +1,9 @@
 """Any number of workers makes the same steps, and so does a resumed training."""
 
+import itertools
 import multiprocessing
 import os
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +25,6 @@ from sentiflow.training.virtual_shards import (
     NUM_VIRTUAL_SHARDS,
     OwnRows,
     TrainInput,
-    VirtualShards,
     own_shards,
 )
 
@@ -53,7 +54,12 @@ def uris(tmp_path_factory):
     """Write a train split and a validation split."""
     folder = tmp_path_factory.mktemp("encoded")
     lengths = np.random.default_rng(0).integers(0, 9, 2 * NUM_ROWS)
-    return write(folder / "train", lengths[:NUM_ROWS]), write(folder / "rest", lengths[NUM_ROWS:])
+    splits = write(folder / "train", lengths[:NUM_ROWS]), write(folder / "rest", lengths[NUM_ROWS:])
+    for uri in itertools.chain(*splits):
+        table = filesystem.read_parquet(uri)
+        labels = pa.array(table["row_id"].to_numpy() % 4, pa.int8())
+        filesystem.write_parquet(f"{uri}.by_class", table.set_column(1, "label", labels))
+    return splits
 
 
 WEIGHTS = np.array([0.5, 2.0, 1.0], np.float32)
@@ -63,19 +69,9 @@ BY_CLASS = np.array([2, 0, 1, -1], np.int8)
 
 def of_classes(uris):
     """Plan splits whose labels are of four classes: the row's number modulo 4."""
-    plans = []
-    for split in uris:
-        folder = os.path.dirname(split[0]) + "_by_class"
-        sizes = {}
-        for number, uri in enumerate(split):
-            table = filesystem.read_parquet(uri)
-            labels = pa.array(table["row_id"].to_numpy() % 4, pa.int8())
-            written = f"{folder}/{number}.parquet"
-            if not filesystem.exists(written):
-                filesystem.write_parquet(written, table.set_column(1, "label", labels))
-            sizes[written] = len(table)
-        plans.append(VirtualShards.plan(sizes, positions=BY_CLASS))
-    return plans
+    return [
+        replace(plan([f"{uri}.by_class" for uri in split]), positions=BY_CLASS) for split in uris
+    ]
 
 
 def make_trainer(uris, settings=None, *, rank=0, world_size=1):
@@ -103,7 +99,7 @@ def make_trainer(uris, settings=None, *, rank=0, world_size=1):
             keep_empty=not network.needs_token,
             seed=settings.seed,
         ),
-        validation=OwnRows(validation, own=own),
+        validation=() if settings.pretrain.num_epochs else OwnRows(validation, own=own),
         device=torch.device("cpu"),
     )
 
