@@ -149,6 +149,9 @@ class _Worker:
         self.report: Report = report if self.rank == 0 else lambda event: None
         self.root = join(job.root, CHECKPOINTS)
         self.words = vocabulary.load(join(self.settings.prepared_uri, "vocabulary.parquet"))
+        first = initial_network.load_first(self.settings)
+        if first is not None:
+            self.words = initial_network.join_words(self.words, first)
         own = own_shards(self.rank, self.world_size)
         self.classes = classes.choose(job.prepared, self.settings)
         positions = self.classes.positions if self.classes.reorders else None
@@ -162,7 +165,7 @@ class _Worker:
             raise UserError("no training row has a known word", hint="check prepare.vocabulary")
         self.device = _choose_device(job, self.world_size)
         self.network = initial_network.build(
-            self.settings, self.words, num_classes=len(self.classes.names)
+            self.settings, self.words, classes=self.classes.names, first=first
         ).to(self.device)
         self.omits_vectors = _can_omit_vectors(self.settings, self.words)
         batching = self.settings.batching

@@ -16,14 +16,15 @@ from sentiflow.config.classes import BINARY
 from sentiflow.config.sections import Config
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
-from sentiflow.data.manifest_types import Input, Manifest
+from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output, list_files
 from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
-from sentiflow.storage.uris import join
-from sentiflow.training import classes
+from sentiflow.storage.uris import as_typed, join
+from sentiflow.tracking import model_sources
+from sentiflow.training import classes, transfer
 from sentiflow.training.results import (
     CHECKPOINTS,
     MODEL,
@@ -43,7 +44,9 @@ STAGE = "train"
 CURVE = "plots/training_curve.png"
 RAY_RECORDS = "ray"
 """Folder of Ray's own files while it runs."""
-OWNS = (MODEL, CHECKPOINTS, "plots", RAY_RECORDS)
+FIRST = "_first"
+"""Folder of the model to start from while the training runs, if it comes from MLflow."""
+OWNS = (MODEL, CHECKPOINTS, "plots", RAY_RECORDS, FIRST)
 
 _RECORD_EVERY_SECONDS = 5.0
 _PREFIX: dict[Phase, str] = {PRETRAIN: "pretraining ", TRAIN: ""}
@@ -65,13 +68,34 @@ def describe_output(config: Config) -> OutputSpec:
     record = manifest.require(
         settings.prepared_uri, stage="prepare", setting="train.prepared_uri", check_files=True
     )
-    classes.choose(record, settings)
+    learned = classes.choose(record, settings)
     decisive = settings.model_dump(exclude=_NOT_DECISIVE | {"init_from"})
-    inputs = {"prepared": manifest.reference(settings.prepared_uri, record)}
+    inputs: dict[str, Any] = {"prepared": manifest.reference(settings.prepared_uri, record)}
     if settings.init_from is not None:
-        first = manifest.require(settings.init_from, stage="model", setting="train.init_from")
-        inputs["init_from"] = manifest.reference(settings.init_from, first)
+        first = _describe_first(config)
+        transfer.check(first, settings, learned.names)
+        inputs["init_from"] = {name: first[name] for name in ("uri", "fingerprint", "training")}
     return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
+
+
+def _describe_first(config: Config) -> ModelInput:
+    """Describe the model that ``train.init_from`` names."""
+    return model_sources.describe(
+        config.train.init_from or "", tracking=config.tracking.uri, setting="train.init_from"
+    )
+
+
+def _fetch_first(config: Config, output: Output, learned: classes.LearnedClasses) -> TrainSettings:
+    """Return the settings with a directory of the first model; say what of it starts anew."""
+    settings = config.train
+    if settings.init_from is None:
+        return settings
+    first = _describe_first(config)
+    say(STAGE, f"starting from {as_typed(first['uri'])}")
+    for note in transfer.check(first, settings, learned.names):
+        say(STAGE, note)
+    uri = model_sources.download(first, to=join(output.uri, FIRST), tracking=config.tracking.uri)
+    return settings.model_copy(update={"init_from": uri})
 
 
 def run(config: Config, output: Output, recorder: "Recorder", *, resources: Resources) -> Manifest:
@@ -96,16 +120,17 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
     output.begin()
     prepared_uri = config.train.prepared_uri
     training: Input = {"uri": spec.uri, "fingerprint": spec.fingerprint}
+    record = manifest.require(prepared_uri, stage="prepare", setting="train.prepared_uri")
+    learned = classes.choose(record, config.train)
     job = task.TrainJob(
-        settings=config.train,
+        settings=_fetch_first(config, output, learned),
         root=output.uri,
         claim=output.claim,
-        prepared=manifest.require(prepared_uri, stage="prepare", setting="train.prepared_uri"),
+        prepared=record,
         lineage=spec.inputs | {"training": training},
         num_threads=resources.threads_per_train_worker(num_workers, cpus),
         on_gpu=gpus > 0,
     )
-    learned = classes.choose(job.prepared, config.train)
     num_rows = int(learned.counts.sum())
     say(
         STAGE,
