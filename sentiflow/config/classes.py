@@ -33,12 +33,21 @@ def order_classes(names: Iterable[str]) -> tuple[str, ...]:
     return (*first, *(name for name in given if name not in first))
 
 
-def check_names(names: Sequence[str]) -> None:
+def check_names(names: Sequence[str], *, num_names: int | None = None) -> None:
     """Check the names of all classes, which become names of columns and metrics.
+
+    Args:
+        names: The names.
+        num_names: How many there are, if not all are given.
 
     Raises:
         ValueError: There are too few or too many, or one cannot be used.
     """
+    if len(names) < 2:
+        shown = f"only one: {names[0]!r}" if names else "none"
+        raise ValueError(f"a classifier needs two classes or more, and there is {shown}")
+    if len(names) > MAX_CLASSES:
+        raise ValueError(f"there are {len(names)} classes, and at most {MAX_CLASSES} are possible")
     for name in names:
         if not name or name != name.strip() or not name.isprintable() or len(name) > _MAX_NAME:
             raise ValueError(
@@ -49,10 +58,6 @@ def check_names(names: Sequence[str]) -> None:
     if twice := [name for name in names if folded.count(name.casefold()) > 1]:
         same = [repr(name) for name in names if name.casefold() == twice[0].casefold()]
         raise ValueError(f"{' and '.join(same)} name one class: case does not count")
-    if len(names) < 2:
-        raise ValueError(f"a classifier needs two classes or more, and there is {len(names)}")
-    if len(names) > MAX_CLASSES:
-        raise ValueError(f"there are {len(names)} classes; at most {MAX_CLASSES} can be learned")
 
 
 def _check_labels(value: Any) -> dict[str, tuple[str, ...]] | str:

@@ -1,10 +1,11 @@
 """Sections of the settings: name, default, bounds and meaning of each setting."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sentiflow.config.classes import SENTIMENT140, UNLABELLED, Labels, order_classes
+from sentiflow.config.classes import BINARY, SENTIMENT140, UNLABELLED, Labels, order_classes
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.config.types import (
     Column,
@@ -76,6 +77,16 @@ class FormatSettings(Settings):
         if self.labels == "auto":
             return None
         return order_classes(name for name in self.labels or () if name != UNLABELLED)
+
+    @property
+    def learnable(self) -> tuple[str, ...]:
+        """The first of the classes, whose rows are encoded: all, but two of Sentiment140."""
+        return BINARY if self.kind == "sentiment140" else self.classes or ()
+
+    def name_classes(self, names: Iterable[str]) -> "FormatSettings":
+        """Replace ``labels: auto`` by classes that are written as they are named."""
+        labels = {name: (name,) for name in names} | {UNLABELLED: ("", UNLABELLED)}
+        return self.model_copy(update={"labels": labels})
 
     @property
     def has_header(self) -> bool:

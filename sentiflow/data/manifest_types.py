@@ -51,7 +51,7 @@ class TextCounts(RepeatCounts):
 
 
 class ContradictionCounts(TypedDict):
-    """Normalized texts that have more than one label among negative, positive and neutral."""
+    """Normalized texts that have more than one label."""
 
     texts: int
     rows: dict[str, int]

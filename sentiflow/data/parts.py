@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -126,6 +126,13 @@ def read(
         rows = tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
     input_files.check_part(part.inputs, part.sources)
     return rows
+
+
+def with_labels(part: Part, labels: table_files.Labels) -> Part:
+    """Replace what the written labels of a part mean."""
+    if isinstance(part, CsvPart):
+        return replace(part, csv_format=replace(part.csv_format, labels=labels))
+    return replace(part, table_format=replace(part.table_format, labels=labels))
 
 
 def kept_name(name: str) -> str:

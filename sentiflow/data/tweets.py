@@ -1,6 +1,6 @@
 """Rows as they were read -> checked rows: their labels and times, and why a row is rejected."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,10 @@ REASONS = (
     NO_TIME,
 )
 """Reasons for rejecting a row; the first that applies is recorded."""
+
+MAX_COUNTED = 200
+"""Values of unknown labels that are counted in a part."""
+_NUM_SHOWN, _LENGTH_SHOWN = 10, 40
 
 _TIME = pa.timestamp("s", tz="UTC")
 _SECONDS = r"^-?[0-9]{1,11}(\.[0-9]+)?$"
@@ -166,6 +170,38 @@ def _read_labels(
         of_empty = pc.index_in(pa.array([""]), value_set=written)[0]
         found = pc.if_else(coded.is_null(), of_empty, found)
     return meaning.take(found), _to_numpy(found.is_null())
+
+
+def count_unknown(rows: pa.Table) -> dict[str, int]:
+    """Count the values of unknown labels among the rows of a part, the most frequent first.
+
+    Args:
+        rows: Has ``unknown_label``.
+
+    Returns:
+        Rows by value, without white space around it; of many values the first ``MAX_COUNTED``.
+    """
+    written = pc.utf8_trim_whitespace(rows["unknown_label"].drop_null())
+    counts = pc.value_counts(written)
+    table = pa.table(counts.flatten(), names=["value", "rows"])
+    table = table.sort_by([("rows", "descending"), ("value", "ascending")])[:MAX_COUNTED]
+    return dict(zip(table["value"].to_pylist(), table["rows"].to_pylist(), strict=True))
+
+
+def list_unknown(counts: Mapping[str, int]) -> str:
+    """List the values of unknown labels for a message, the most frequent first, ten at most.
+
+    Example:
+        >>> list_unknown({"mixed": 1203, "irrelevant": 88})
+        "'mixed' (1,203), 'irrelevant' (88)"
+    """
+    order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{_shorten(value)!r} ({rows:,})" for value, rows in order[:_NUM_SHOWN]]
+    return ", ".join([*shown, "..."] if len(order) > _NUM_SHOWN else shown)
+
+
+def _shorten(value: str) -> str:
+    return value if len(value) <= _LENGTH_SHOWN else f"{value[: _LENGTH_SHOWN - 3]}..."
 
 
 def _to_numpy(flags: pa.Array) -> np.ndarray:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data.manifest_types import DuplicateCounts, RepeatCounts, TextCounts
-from sentiflow.data.schema import LABEL_NAMES, SPLITS
+from sentiflow.data.schema import SPLITS
 from sentiflow.data.text_hash import CHECK_KEY, SPLIT_KEY, hash_strings, normalize_text
 
 Mode = Literal["keep", "drop_contradicting", "drop"]
@@ -48,7 +48,8 @@ REASONS = ("contradicting", "repeated")
 """Reasons of ``DROPPED``."""
 
 _PAIRS = [(earlier, later) for later in range(len(SPLITS)) for earlier in range(later)]
-_UNLABELLED = len(LABEL_NAMES)
+_UNLABELLED = np.iinfo(np.int8).max
+"""Stands for a null label; classes are fewer."""
 _AFTER_ALL_ROWS = 2**62
 
 
@@ -93,8 +94,7 @@ def find(keys: pa.Table, *, mode: Mode) -> Duplicates:
     """
     rows = _group(keys)
     by_split = _tally(rows.text, rows.split, len(SPLITS))
-    labels = _tally(rows.text, rows.label, len(LABEL_NAMES) + 1)[:, :_UNLABELLED]
-    contradicting = (labels > 0).sum(axis=1) > 1
+    contradicting = _find_contradicting(rows)
     surplus = ~contradicting[rows.text] & ~_is_best(rows)
     reasons = {
         "contradicting": contradicting[rows.text] & (mode != "keep"),
@@ -171,6 +171,14 @@ def _tally(text: np.ndarray, value: np.ndarray, num_values: int) -> np.ndarray:
     num_texts = text[-1] + 1 if len(text) else 0
     cells = np.bincount(text * num_values + value, minlength=num_texts * num_values)
     return cells.reshape(num_texts, num_values)
+
+
+def _find_contradicting(rows: _Rows) -> np.ndarray:
+    """Mark the texts that have more than one label."""
+    starts = np.flatnonzero(_differs(rows.text))
+    lowest = np.minimum.reduceat(rows.label, starts)
+    highest = np.maximum.reduceat(np.where(rows.label == _UNLABELLED, -1, rows.label), starts)
+    return highest > lowest
 
 
 def _is_best(rows: _Rows) -> np.ndarray:

@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import pyarrow as pa
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.data import corpus
+from sentiflow.data.csv_format import meanings
 from sentiflow.data.manifest_types import DuplicateCounts
+from sentiflow.data.parts import with_labels
 from sentiflow.preparation import duplicates, part_files, results, splits, steps
 from sentiflow.preparation.part_files import Job, Texts
 from sentiflow.storage import filesystem
@@ -33,11 +36,20 @@ class Flow:
             parts: The corpus.
             maps: Runs the tasks.
         """
-        self.job, self.parts, self.maps = job, parts, maps
+        self.job, self.parts, self.maps = job, list(parts), maps
         self.settings = job.settings
         self.read = functools.partial(part_files.read_texts, settings=job.settings)
         self.repeats: DuplicateCounts | None = None
         """Counts of repeated texts, once the parts are ingested."""
+
+    def find_classes(self) -> None:
+        """Take the written labels as the names of the classes, and read the parts by them."""
+        read = functools.partial(part_files.read_labels, settings=self.settings)
+        found = self._run("find_classes", self.parts, read, write=part_files.write_labels)
+        written = [results.WrittenLabels(**item) for item in found]
+        named = self.job.format.name_classes(results.choose_classes(written))
+        self.job = replace(self.job, format=named)
+        self.parts = [with_labels(part, meanings(named)) for part in self.parts]
 
     def ingest(self) -> list[results.IngestedPart]:
         """Read, check, split, tokenize and write all parts; find the repeated texts."""

@@ -18,14 +18,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.cluster import memory
-from sentiflow.config.sections import PrepareSettings
-from sentiflow.data import parts, schema
+from sentiflow.config.classes import UNLABELLED
+from sentiflow.config.sections import FormatSettings, PrepareSettings
+from sentiflow.data import parts, schema, tweets
 from sentiflow.data.manifest_types import DuplicateCounts, FileEntry
 from sentiflow.data.output_status import WORK
-from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
+from sentiflow.data.schema import SPLITS
 from sentiflow.models import vocabulary
 from sentiflow.preparation import duplicates, steps
-from sentiflow.preparation.results import EncodedPart, IngestedPart, LabelCounts
+from sentiflow.preparation.results import EncodedPart, IngestedPart, LabelCounts, WrittenLabels
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 
@@ -40,6 +41,8 @@ class Job:
     """Arguments of every task of one preparation."""
 
     settings: PrepareSettings
+    format: FormatSettings
+    """The section ``format``, with the classes once they are found."""
     root: str
     """Directory to write to."""
     key: str
@@ -58,13 +61,30 @@ class Texts(NamedTuple):
     """Rows that ``prepare.duplicates`` leaves out, with the columns of ``duplicates.DROPPED``."""
 
 
+def read_labels(part: parts.Part, *, settings: PrepareSettings) -> pa.Table:
+    """Read a part before its classes are known: every written label is an unknown one."""
+    needed = _columns_of_split(settings)
+    table = parts.read(part, required=needed, keep=needed, keep_raw=False)
+    return _accepted(table).select(["unknown_label"])
+
+
+def write_labels(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]:
+    """Count the written labels.
+
+    Returns:
+        A ``WrittenLabels`` as JSON.
+    """
+    num_values = pc.count_distinct(pc.utf8_trim_whitespace(table["unknown_label"])).as_py()
+    return asdict(WrittenLabels(num_values, tweets.count_unknown(table)))
+
+
 def read_texts(texts: Texts, *, settings: PrepareSettings) -> pa.Table:
     """Read and check a part, with the columns that the split needs and those to keep.
 
     Returns:
         A table as that of :func:`parts.read`; rows to leave out have a reason, too.
     """
-    needed = [name for name in ("user", "time") if name == settings.split.kind]
+    needed = _columns_of_split(settings)
     table = parts.read(
         texts.part,
         required=("label", *needed),
@@ -72,6 +92,10 @@ def read_texts(texts: Texts, *, settings: PrepareSettings) -> pa.Table:
         keep_raw=settings.keep_raw,
     )
     return steps.leave_out(table, every_nth=settings.every_nth, repeated=texts.repeated)
+
+
+def _columns_of_split(settings: PrepareSettings) -> tuple[str, ...]:
+    return tuple(name for name in ("user", "time") if name == settings.split.kind)
 
 
 def write_times(table: pa.Table, part: int, *, job: Job) -> None:
@@ -97,20 +121,22 @@ def write_texts(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]:
     is_left_out = pc.is_in(table["reason"], value_set=pa.array(steps.LEFT_OUT))
     rejected = parts.take_rejected(table.filter(pc.invert(is_left_out)))
     files = filesystem.write_part(job.root, f"rejected/part-{part:05d}.parquet", rejected)
-    tweets = parts.take_accepted(kept, keep=keep).drop_columns(["split"])
-    files += _write_by_split("tweets", part, tweets, kept["split"].to_numpy(), job.root)
+    accepted = parts.take_accepted(kept, keep=keep).drop_columns(["split"])
+    files += _write_by_split("tweets", part, accepted, kept["split"].to_numpy(), job.root)
     tokens = kept.select(["row_id", "label", "split", "tokens"])
     filesystem.write_arrow(job.work_file("tokens", part), tokens)
-    filesystem.write_parquet(job.work_file("words", part), _count_words(kept))
+    filesystem.write_parquet(job.work_file("words", part), _count_words(kept, job))
     if job.settings.duplicates == "keep":
         write_keys(kept, part, job=job)
+    is_unknown = pc.equal(table["reason"], tweets.UNKNOWN_LABEL)
     reasons = Counter(table["reason"].drop_null().to_pylist())
     result = IngestedPart(
         peak_memory_bytes=memory.peak_bytes(),
         left_out={name: reasons.pop(name) for name in steps.LEFT_OUT if name in reasons},
         reasons=dict(reasons),
         examples=_examples(rejected),
-        labels=_count_labels(kept),
+        unknown_labels=tweets.count_unknown(table.filter(is_unknown)),
+        labels=_count_labels(kept, (*(job.format.classes or ()), UNLABELLED)),
         files=files,
     )
     return asdict(result)
@@ -156,9 +182,9 @@ def sum_words(files: tuple[str, Sequence[str]]) -> str:
 
 
 def read_tokens(part: int, *, job: Job) -> pa.Table:
-    """Read the tokens of the rows with a binary label."""
+    """Read the tokens of the rows whose class can be learned."""
     rows = filesystem.read_arrow(job.work_file("tokens", part))
-    return rows.filter(_is_binary(rows["label"])).combine_chunks()
+    return rows.filter(_is_learnable(rows, job)).combine_chunks()
 
 
 def encode_tokens(table: pa.Table, *, job: Job) -> pa.Table:
@@ -199,22 +225,22 @@ def write_encoded(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]:
     return asdict(result)
 
 
-def _count_labels(table: pa.Table) -> LabelCounts:
-    """Count rows by split and label; a null label is ``unlabelled``."""
-    values = pc.fill_null(table["label"], len(LABEL_NAMES)).to_numpy()
-    split, names = table["split"].to_numpy(), (*LABEL_NAMES, "unlabelled")
+def _count_labels(table: pa.Table, names: Sequence[str]) -> LabelCounts:
+    """Count rows by split and label; the last name is that of a null label."""
+    values = pc.fill_null(table["label"], len(names) - 1).to_numpy()
+    cells = values + len(names) * table["split"].to_numpy().astype(np.int64)
+    counts = np.bincount(cells, minlength=len(names) * len(SPLITS)).reshape(len(SPLITS), -1)
     return {
-        name: dict(zip(names, np.bincount(values[split == i], minlength=4).tolist(), strict=True))
-        for i, name in enumerate(SPLITS)
+        s: dict(zip(names, c.tolist(), strict=True)) for s, c in zip(SPLITS, counts, strict=True)
     }
 
 
-def _count_words(table: pa.Table) -> pa.Table:
+def _count_words(table: pa.Table, job: Job) -> pa.Table:
     """Count the words of a part, in training rows and in held-out rows."""
     tokens, split = steps.tokens_of(table), table["split"].to_numpy()
-    binary = _is_binary(table["label"]).to_numpy()
+    learnable = _is_learnable(table, job).to_numpy()
     count, held_out = (
-        tokens.count(binary & chosen) for chosen in (split == _TRAIN, split != _TRAIN)
+        tokens.count(learnable & chosen) for chosen in (split == _TRAIN, split != _TRAIN)
     )
     return pa.table({"word": tokens.words, "count": count, "held_out": held_out})
 
@@ -243,5 +269,5 @@ def _write_by_split(
     return files
 
 
-def _is_binary(label: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.is_in(label, value_set=pa.array([NEGATIVE, POSITIVE], pa.int8()))
+def _is_learnable(table: pa.Table, job: Job) -> pa.ChunkedArray:
+    return pc.fill_null(pc.less(table["label"], len(job.format.learnable)), False)

@@ -72,6 +72,8 @@ def describe_output(config: Config) -> OutputSpec:
     if not names_vectors(settings.vocabulary.vectors):
         del relevant["vocabulary"]["vectors"]  # the content of the file counts, not its location
     relevant["format"] = config.format.model_dump()
+    if config.format.kind == "csv":  # the order of the classes decides the labels
+        relevant["classes"] = config.format.classes
     installed = word_vectors.hash_package(settings.vocabulary.vectors)
     relevant["rules"] = rules.hash_rules(settings.tokenizer) | installed
     record = manifest.read(settings.output_uri)
@@ -153,15 +155,25 @@ def _prepare(
     if "vectors" in output.spec.inputs:
         input_files.check_unchanged(output.spec.inputs["vectors"])
     key = manifest.identify(STAGE, output.spec.settings, output.spec.inputs | {"csv": source.files})
-    flow = Flow(Job(settings, output.uri, key), source.parts, maps)
+    flow = Flow(Job(settings, config.format, output.uri, key), source.parts, maps)
+    if flow.job.format.classes is None:
+        flow.find_classes()
     parts = flow.ingest()
     results.check_rejected(parts, max_rejected_fraction=settings.max_rejected_fraction)
-    results.check_classes(parts)
+    if unknown := results.list_unknown(parts):
+        say(STAGE, f"rows are rejected for labels that format.labels does not name: {unknown}")
+    for note in results.check_classes(
+        parts, learned=config.train.classes or flow.job.format.learnable
+    ):
+        say(STAGE, note)
     words, report = fitting.fit(flow.count_words(), vectors, settings)
     vocabulary_file = filesystem.write_part(output.uri, VOCABULARY, words.to_table())
     encoded = flow.encode()
     report["tokens"] = results.sum_tokens(encoded)
-    counts = results.count(parts, encoded, num_rows=source.num_rows, vocabulary_size=len(words))
+    classes = flow.job.format.classes or ()
+    counts = results.count(
+        parts, encoded, classes=classes, num_rows=source.num_rows, vocabulary_size=len(words)
+    )
     files = [item for part in parts for item in part.files]
     files += [item for part in encoded for item in part.files]
     usage = {
@@ -182,7 +194,7 @@ def _prepare(
         files=files + vocabulary_file,
         seconds=seconds,
         run=recorder.describe(),
-        classes=list(config.format.classes or ()),
+        classes=list(classes),
         duplicates=flow.repeats,
         vocabulary=report,
     )

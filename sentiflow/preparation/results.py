@@ -4,16 +4,30 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from sentiflow.config.classes import MAX_CLASSES, UNLABELLED, check_names, order_classes
+from sentiflow.data import tweets
 from sentiflow.data.manifest_types import Counts, FileEntry, SplitTokens
-from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
+from sentiflow.data.schema import SPLITS
 from sentiflow.errors import JobError, UserError
 
+MIN_ROWS = 10
+"""Rows that a class must have, to be in every split and to be learned at all."""
 _NUM_EXAMPLES = 3
 
 LabelCounts = dict[str, dict[str, int]]
 """Rows by split and label name; ``unlabelled`` counts rows without a label."""
 TokenCounts = dict[str, dict[str, int]]
 """By split: ``tokens``, and those ``unknown`` to the vocabulary."""
+
+
+@dataclass(frozen=True)
+class WrittenLabels:
+    """The labels of a part as they are written, without the rows that have none."""
+
+    num_values: int
+    """Different ones."""
+    rows: dict[str, int]
+    """Rows by value, see ``tweets.count_unknown``."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +42,8 @@ class IngestedPart:
     """Rejected rows by reason."""
     examples: list[str]
     """A few rejected rows as text, for error messages."""
+    unknown_labels: dict[str, int]
+    """Rows that are rejected for a label that no class names, by its value: the most frequent."""
     labels: LabelCounts
     """Accepted rows."""
     files: list[FileEntry]
@@ -40,7 +56,7 @@ class EncodedPart:
     peak_memory_bytes: int
     """Most memory that the process of the task has taken so far."""
     encoded: int
-    """Rows with a binary label."""
+    """Rows of a class that can be learned."""
     without_token: int
     """Rows among them in which the vocabulary knows no token."""
     tokens: TokenCounts
@@ -61,40 +77,92 @@ def check_rejected(parts: Sequence[IngestedPart], *, max_rejected_fraction: floa
         by_reason = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
         examples = [example for part in parts for example in part.examples][:_NUM_EXAMPLES]
         problem = "no row was accepted" if not accepted else "too many rows were rejected"
+        unknown = list_unknown(parts)
+        named = f"; labels that format.labels does not name: {unknown}" if unknown else ""
         raise UserError(
-            f"{problem}: {rejected:,} of {judged:,} rejected ({by_reason or 'no rows'})",
+            f"{problem}: {rejected:,} of {judged:,} rejected ({by_reason or 'no rows'}){named}",
             hint="correct the CSV or the section format, or raise prepare.max_rejected_fraction"
             + "".join(f"\n  {example}" for example in examples),
         )
 
 
-def check_classes(parts: Sequence[IngestedPart]) -> None:
-    """Refuse a corpus that cannot be trained on.
+def list_unknown(parts: Sequence[IngestedPart]) -> str:
+    """List the values of labels for which rows were rejected, with their counts."""
+    return tweets.list_unknown(_sum_counters(part.unknown_labels for part in parts))
+
+
+def choose_classes(found: Sequence[WrittenLabels]) -> tuple[str, ...]:
+    """Take the written labels of all parts as the names of the classes, for ``labels: auto``.
+
+    Args:
+        found: The written labels of each part.
 
     Raises:
-        UserError: A class has no row at all, or none in one of the splits.
+        UserError: There are too few or too many, or one is no name.
+    """
+    counts = _sum_counters(part.rows for part in found)
+    names = sorted(counts.keys() - {UNLABELLED})
+    num_values = max(part.num_values for part in found)
+    listed = tweets.list_unknown(counts)
+    shown = (
+        f"the values of the label are {listed}" if counts else "the column of the label is empty"
+    )
+    hint = f"{shown}: set format.columns.label, or give those of each class in format.labels"
+    try:
+        if num_values > MAX_CLASSES:
+            raise ValueError(
+                f"there are {num_values:,} classes or more, and at most {MAX_CLASSES} are possible"
+            )
+        check_names(names)
+    except ValueError as error:
+        raise UserError(f"format.labels=auto: {error}", hint=hint) from error
+    return order_classes(names)
+
+
+def check_classes(parts: Sequence[IngestedPart], *, learned: Sequence[str]) -> list[str]:
+    """Refuse a corpus that cannot be trained on.
+
+    Args:
+        parts: Results of ingestion.
+        learned: Classes that a model is to learn; one without any row is none of them.
+
+    Returns:
+        Notes for the user.
+
+    Raises:
+        UserError: Fewer than two classes have rows, or one has too few, or none in a split.
     """
     labels = _sum_labels(parts)
-    for label in (NEGATIVE, POSITIVE):
-        if not sum(labels[split][LABEL_NAMES[label]] for split in SPLITS):
+    rows = {name: [labels[split][name] for split in SPLITS] for name in learned}
+    present, missing = [n for n in rows if any(rows[n])], [n for n in rows if not any(rows[n])]
+    if len(present) < 2:
+        raise UserError(
+            f"none of the {_count_accepted(parts):,} accepted rows is {' or '.join(missing)}",
+            hint="a classifier needs two classes or more; is the CSV cut short?",
+        )
+    if rare := [name for name in present if sum(rows[name]) < MIN_ROWS]:
+        shown = ", ".join(f"{name} ({sum(rows[name])})" for name in rare)
+        raise UserError(
+            f"a class needs {MIN_ROWS} rows or more, and these have fewer: {shown}",
+            hint="add rows, or leave them out: name the others in train.classes",
+        )
+    for name in present:
+        if not all(rows[name]):
+            shown = ", ".join(f"{n} {split}" for split, n in zip(SPLITS, rows[name], strict=True))
             raise UserError(
-                f"none of the {_count_accepted(parts):,} accepted rows is {LABEL_NAMES[label]}",
-                hint="a classifier needs both classes; is the CSV cut short?",
+                f"the {SPLITS[rows[name].index(0)]} split has no {name} row ({shown})",
+                hint="every split needs every class: use more rows, larger fractions, another "
+                "prepare.split.kind, or leave it out: name the others in train.classes",
             )
-    for split in SPLITS:
-        for label in (NEGATIVE, POSITIVE):
-            if not labels[split][LABEL_NAMES[label]]:
-                raise UserError(
-                    f"the {split} split has no {LABEL_NAMES[label]} row",
-                    hint="every split needs both classes: use more rows, larger fractions, or "
-                    "another prepare.split.kind",
-                )
+    note = f"no row is {' or '.join(missing)}, so that a model does not learn it"
+    return [note] if missing else []
 
 
 def count(
     parts: Sequence[IngestedPart],
     encoded: Sequence[EncodedPart],
     *,
+    classes: Sequence[str],
     num_rows: int,
     vocabulary_size: int,
 ) -> Counts:
@@ -103,6 +171,7 @@ def count(
     Args:
         parts: Results of ingestion.
         encoded: Results of encoding.
+        classes: All classes in order.
         num_rows: Rows of the input.
         vocabulary_size: Words of the vocabulary.
 
@@ -125,7 +194,10 @@ def count(
         "left_out": left_out.total(),
         "left_out_by_reason": {name: count for name, count in left_out.items() if count},
         "rejected_by_reason": dict(reasons),
-        "labels": {split: dict(count) for split, count in _sum_labels(parts).items()},
+        "labels": {
+            split: {name: count[name] for name in (*classes, UNLABELLED)}
+            for split, count in _sum_labels(parts).items()
+        },
         "encoded": sum(part.encoded for part in encoded),
         "encoded_without_token": sum(part.without_token for part in encoded),
         "vocabulary_size": vocabulary_size,

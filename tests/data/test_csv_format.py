@@ -406,7 +406,7 @@ FAULTS = {
     "too many": (
         f"{{{LABELLED}, labels: {{{', '.join(f'c{i}: v{i}' for i in range(101))}}}}}",
         "format.labels",
-        "there are 101 classes; at most 100 can be learned",
+        "there are 101 classes, and at most 100 are possible",
     ),
     "a list": (f"{{{LABELLED}, labels: [a, b]}}", "format.labels", "must be auto, or the values"),
     "two characters": ("{kind: csv, columns: {text: 0}, delimiter: '::'}", "format", "'::' is not"),

@@ -21,7 +21,7 @@ from sentiflow.config import settings
 from sentiflow.data import corpus, schema
 from sentiflow.data.output_status import State, find_status
 from sentiflow.errors import UserError
-from sentiflow.preparation import flow
+from sentiflow.preparation import flow, results
 from sentiflow.preparation import prepare as preparation
 from sentiflow.tracking.recording import Recorder
 
@@ -47,13 +47,14 @@ THIRDS = {"kind": "hash", "validation_fraction": 0.3, "test_fraction": 0.3}
 TUTORIAL = {"kind": "tutorial"}
 
 
-def prepare(folder, files, form, **chosen):
-    """Prepare CSV files in this process; returns the manifest."""
+def prepare(folder, files, form, *, classes=None, **chosen):
+    """Prepare CSV files in this process, to train on all or some classes; returns the manifest."""
     raw = {
         "name": "test",
         "output_uri": str(folder / "run"),
         "format": form,
         "prepare": {"csv": str(files), "vocabulary": {"min_count": 1}} | chosen,
+        "train": {"classes": classes} if classes else {},
     }
     config = settings.resolve(settings.validate(raw, source="test"))
     record = run_stage(preparation, config, Recorder(), resources=HERE)
@@ -126,14 +127,95 @@ def test_a_collection_of_tweets_needs_a_format_section_and_nothing_else(
     found = read(tmp_path)
     assert [tuple(row[name] for name in schema.TWEETS.names) for row in found] == wanted
     assert set(found[0]) == {*schema.TWEETS.names, "split"}
-    binary = [row for row in found if row["label"] in (0, 1)]
+    labelled = [row for row in found if row["label"] is not None]
     assert [(row["row_id"], row["label"], row["split"]) for row in read(tmp_path, "encoded")] == [
-        (row["row_id"], row["label"], row["split"]) for row in binary
+        (row["row_id"], row["label"], row["split"]) for row in labelled
     ]
+    assert record["classes"] == ["negative", "positive", "neutral"]
     for split, count in record["counts"]["labels"].items():
         real = Counter(row["label"] for row in found if row["split"] == split)
         assert list(count.values()) == [real[0], real[1], real[2], real[None]]
         assert list(count) == [*schema.LABEL_NAMES, "unlabelled"]
+
+
+FEELINGS = ["joy", "anger", "fear", "love", "", "surprise"]
+
+
+def feeling_rows(number):
+    """Make a row of six kinds: five classes, and none."""
+    label = FEELINGS[number % 6]
+    return {"text": f"so {label} {number}", "mood": f" {label}", "who": f"u{number // 6}"}
+
+
+@pytest.fixture(scope="module", params=["csv", "parquet"])
+def feelings(request, tmp_path_factory):
+    """Texts of five classes, in a CSV or in two Parquet files of small row groups."""
+    folder = tmp_path_factory.mktemp("feelings")
+    rows = [feeling_rows(number) for number in range(360)]
+    if request.param == "csv":
+        return write_rows(folder / "a.csv", [list(rows[0]), *(row.values() for row in rows)])
+    for name, some in {"1.parquet": rows[:100], "2.parquet": rows[100:]}.items():
+        pq.write_table(pa.Table.from_pylist(some), folder / name, row_group_size=50)
+    return folder / "*.parquet"
+
+
+COLUMNS = {"text": "text", "label": "mood", "user": "who"}
+
+
+def test_any_classes_are_prepared_in_the_order_of_the_settings(tmp_path, feelings, resources):
+    labels = {"love": ["love", "joy"], "surprise": "surprise", "other": ["fear", "anger"]}
+    form = {"kind": "csv", "columns": COLUMNS, "labels": labels | {"hate": "hate"}}
+    record = prepare(tmp_path, feelings, form, split=THIRDS, rows_per_file=100)
+    assert record["classes"] == ["love", "surprise", "other", "hate"]
+    meant = {"joy": 0, "love": 0, "surprise": 1, "fear": 2, "anger": 2, "": None}
+    found = read(tmp_path)
+    assert [row["label"] for row in found] == [meant[FEELINGS[n % 6]] for n in range(360)]
+    assert [row["label"] for row in read(tmp_path, "encoded")] == [
+        row["label"] for row in found if row["label"] is not None
+    ]
+    for split, count in record["counts"]["labels"].items():
+        real = Counter(row["label"] for row in found if row["split"] == split)
+        assert count == {
+            "love": real[0],
+            "surprise": real[1],
+            "other": real[2],
+            "hate": 0,
+            "unlabelled": real[None],
+        }
+    words = pq.read_table(tmp_path / "run/prepared/vocabulary.parquet").to_pydict()
+    counted = dict(zip(words["word"], words["count"], strict=True))["so"]
+    assert counted == len(read(tmp_path, "encoded/split=train"))
+
+
+@pytest.mark.parametrize("duplicates", ["keep", "drop"])
+def test_written_labels_may_be_the_names_of_the_classes(tmp_path, feelings, resources, duplicates):
+    options = {"split": THIRDS | {"kind": "user"}, "rows_per_file": 100, "duplicates": duplicates}
+    form = {"kind": "csv", "columns": COLUMNS}
+    names = {name: name for name in sorted(filter(None, FEELINGS))}
+    named = prepare(tmp_path / "named", feelings, form | {"labels": names}, **options)
+    found = prepare(tmp_path / "auto", feelings, form | {"labels": "auto"}, **options)
+    assert found["classes"] == named["classes"] == list(names)
+    assert found["counts"] == named["counts"]
+    assert found["duplicates"] == named["duplicates"]
+    for table in ("tweets", "encoded"):
+        assert read(tmp_path / "auto", table) == read(tmp_path / "named", table)
+
+
+def test_another_order_of_the_classes_is_another_preparation(tmp_path):
+    path = write_rows(tmp_path / "a.csv", [["text", "label"], ["a", "b"]])
+
+    def identify(labels):
+        raw = {"name": "a", "output_uri": str(tmp_path / "run"), "prepare": {"csv": str(path)}}
+        columns = {"text": "text", "label": "label"}
+        raw["format"] = {"kind": "csv", "columns": columns, "labels": labels}
+        config = settings.resolve(settings.validate(raw, source="test"))
+        return preparation.describe_output(config).fingerprint
+
+    joy_first = identify({"joy": "j", "fear": "f"})
+    assert joy_first == identify({"joy": "j", "unlabelled": "", "fear": "f"})
+    assert joy_first != identify({"fear": "f", "joy": "j"})
+    binary = identify({"negative": "n", "positive": "p"})
+    assert binary == identify({"positive": "p", "negative": "n"})
 
 
 def write_airline_tables(folder):
@@ -283,9 +365,15 @@ def repeats_csv(tmp_path):
     ],
 )
 def test_repeats_are_reported_and_left_out_as_the_settings_say(
-    tmp_path, repeats_csv, resources, mode, dropped, reasons
+    tmp_path, repeats_csv, resources, monkeypatch, mode, dropped, reasons
 ):
-    chosen = {"split": TUTORIAL, "duplicates": mode, "max_rejected_fraction": 0.1}
+    monkeypatch.setattr(results, "MIN_ROWS", 1)
+    chosen = {
+        "classes": ["negative", "positive"],
+        "split": TUTORIAL,
+        "duplicates": mode,
+        "max_rejected_fraction": 0.1,
+    }
     record = prepare(tmp_path, repeats_csv, PLAIN, **chosen)
     kept = [number for number in range(20) if number not in dropped]
     assert record["counts"]["left_out_by_reason"] == reasons
@@ -293,7 +381,7 @@ def test_repeats_are_reported_and_left_out_as_the_settings_say(
     assert [(row["row_id"], row["text"]) for row in read(tmp_path)] == [
         (number, REPEATS[number][1]) for number in kept
     ]
-    assert numbers(read(tmp_path, "encoded")) == [n for n in kept if REPEATS[n][0] in ("n", "p")]
+    assert numbers(read(tmp_path, "encoded")) == [n for n in kept if REPEATS[n][0]]
     labels = record["counts"]["labels"]
     assert sum(map(Counter, labels.values()), Counter()) == Counter(
         {"n": "negative", "p": "positive", "u": "neutral", "": "unlabelled"}[REPEATS[number][0]]
@@ -386,9 +474,13 @@ WORDS_REPORT = yaml.safe_load("""
 """)
 
 
-def test_the_report_on_words_counts_what_is_trained_on_and_what_is_unknown(tmp_path, resources):
+def test_the_report_on_words_counts_what_is_trained_on_and_what_is_unknown(
+    tmp_path, resources, monkeypatch
+):
+    monkeypatch.setattr(results, "MIN_ROWS", 1)
     path = write_rows(tmp_path / "tweets.csv", WORDS)
-    record = prepare(tmp_path, path, PLAIN, split=TUTORIAL, vocabulary={"min_count": 2})
+    form = PLAIN | {"labels": {"negative": "n", "positive": "p", "unlabelled": ["u", ""]}}
+    record = prepare(tmp_path, path, form, split=TUTORIAL, vocabulary={"min_count": 2})
     words = pq.read_table(tmp_path / "run/prepared/vocabulary.parquet")
     assert words["word"].to_pylist() == ["<pad>", "<unk>", "good", "bad", "day", "zzqx"]
     assert words["count"].to_pylist() == [None, None, 4, 3, 3, 2]
@@ -420,6 +512,21 @@ REFUSED = {
         {"kind": "csv", "columns": {"text": 1}},
         {},
         "format.columns does not name the column label",
+    ),
+    "texts as labels": (
+        PLAIN | {"columns": {"text": 2, "label": 1}, "labels": "auto"},
+        {},
+        "format.labels=auto: a class needs 10 rows or more, and these have fewer: text 0 (1), ",
+    ),
+    "a constant as label": (
+        PLAIN | {"columns": {"text": 1, "label": 2}, "labels": "auto"},
+        {},
+        "there is only one: 'ann': the values of the label are 'ann' (60): set format.columns.lab",
+    ),
+    "another column as label": (
+        PLAIN | {"columns": {"text": 1, "label": 2}},
+        {},
+        "60 unknown label); labels that format.labels does not name: 'ann' (60): correct",
     ),
     "two times": (WITH_USER, BY_TIME, "needs three distinct times, and the rows have 2: use more"),
     "no such column": (PLAIN | {"columns": {"text": 7, "label": 0}}, {}, "format.columns.text=7, "),

@@ -1,0 +1,119 @@
+"""A corpus that cannot be trained on is refused in one line that gives counts and a way out."""
+
+import pytest
+
+from sentiflow.data.schema import SPLITS
+from sentiflow.errors import UserError
+from sentiflow.preparation import results
+from sentiflow.preparation.results import IngestedPart, WrittenLabels
+
+
+def ingested(*, reasons=None, unknown=None, **labels):
+    """Make a part with these rows of each class in train, validation and test."""
+    by_split = {
+        split: {name: rows[number] for name, rows in labels.items()}
+        for number, split in enumerate(SPLITS)
+    }
+    return IngestedPart(0, {}, reasons or {}, [], unknown or {}, by_split, [])
+
+
+def refusal(check, *arguments, **options):
+    with pytest.raises(UserError) as error:
+        check(*arguments, **options)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+CLASSES = ("joy", "anger", "fear")
+
+REFUSED = {
+    "one class": (
+        {"joy": (8, 1, 1), "anger": (0, 0, 0)},
+        "none of the 20 accepted rows is anger or fear: a classifier needs two classes or more",
+    ),
+    "rare classes": (
+        {"joy": (8, 1, 1), "anger": (3, 1, 0), "fear": (0, 2, 0)},
+        "a class needs 10 rows or more, and these have fewer: anger (8), fear (4): add rows, or "
+        "leave them out: name the others in train.classes",
+    ),
+    "none in train": (
+        {"joy": (8, 1, 1), "anger": (0, 6, 5)},
+        "the train split has no anger row (0 train, 12 validation, 10 test): every split needs",
+    ),
+    "none in test": (
+        {"joy": (8, 1, 1), "anger": (8, 1, 1), "fear": (4, 1, 0)},
+        "the test split has no fear row (8 train, 2 validation, 0 test): every split needs every "
+        "class: use more rows, larger fractions, another prepare.split.kind, or leave it out: name "
+        "the others in train.classes",
+    ),
+}
+
+
+@pytest.mark.parametrize(("rows", "line"), REFUSED.values(), ids=REFUSED)
+def test_classes_that_cannot_be_learned_are_refused_with_their_counts(rows, line):
+    parts = [ingested(**rows)] * 2
+    assert refusal(results.check_classes, parts, learned=CLASSES).startswith(line)
+
+
+def test_a_class_without_rows_is_a_note_and_others_do_not_count():
+    parts = [ingested(joy=(8, 1, 1), anger=(4, 1, 0)), ingested(anger=(4, 0, 1), other=(1, 0, 0))]
+    assert results.check_classes(parts, learned=("joy", "anger")) == []
+    (note,) = results.check_classes(parts, learned=(*CLASSES, "disgust"))
+    assert note == "no row is fear or disgust, so that a model does not learn it"
+
+
+def test_a_refusal_lists_unknown_labels_with_their_counts():
+    unknown = {f"no {number}": 12 - number for number in range(1, 12)}
+    parts = [
+        ingested(joy=(90, 0, 0), reasons={"unknown label": 2}, unknown={"mixed": 1, "?" * 99: 1}),
+        ingested(reasons={"unknown label": 1302}, unknown={"mixed": 1202, "off topic": 100}),
+        ingested(reasons={"unknown label": 66}, unknown=unknown),
+    ]
+    line = refusal(results.check_rejected, parts, max_rejected_fraction=0.1)
+    assert "1,370 of 1,460 rejected (1,370 unknown label)" in line
+    listed = "labels that format.labels does not name: 'mixed' (1,203), 'off topic' (100), 'no 1' ("
+    assert listed in line
+    assert "'no 8' (4), ...: correct" in line
+    assert results.list_unknown(parts[:1]) == f"'{'?' * 37}...' (1), 'mixed' (1)"
+
+
+def written(num_values=0, **rows):
+    return WrittenLabels(num_values or len(rows), rows)
+
+
+@pytest.mark.parametrize(
+    ("parts", "classes"),
+    [
+        ([{"5": 3, "1": 7}, {"4": 1}], ("1", "4", "5")),
+        ([{"positive": 3, "neutral": 7}, {"negative": 1}], ("negative", "positive", "neutral")),
+        ([{"neutral": 7}, {}, {"unlabelled": 9, "positive": 1}], ("neutral", "positive")),
+    ],
+)
+def test_written_labels_are_the_classes_in_order(parts, classes):
+    assert results.choose_classes([written(**rows) for rows in parts]) == classes
+
+
+UNNAMED = {
+    "none": ([{}], "and there is none: the column of the label is empty: set format."),
+    "one": ([{"a": 1200}], "there is only one: 'a': the values of the label are 'a' (1,200): set "),
+    "other case": (
+        [{"Joy": 2, "fear": 1}, {"joy": 1}],
+        "'Joy' and 'joy' name one class: case does",
+    ),
+    "a text": ([{"x" * 61: 1, "y": 1}], "is not the name of a class: it must be printable"),
+}
+
+
+@pytest.mark.parametrize(("parts", "line"), UNNAMED.values(), ids=UNNAMED)
+def test_written_labels_that_are_no_classes_are_refused_with_their_counts(parts, line):
+    message = refusal(results.choose_classes, [written(**rows) for rows in parts])
+    assert message.startswith("format.labels=auto: ")
+    assert line in message
+    assert message.endswith("or give those of each class in format.labels")
+
+
+def test_a_column_of_many_values_is_refused_with_their_number():
+    texts = {f"text {number}": 1 for number in range(200)}
+    message = refusal(results.choose_classes, [written(9870, **texts), written(12, **texts)])
+    assert "there are 9,870 classes or more, and at most 100 are possible: the values of" in message
+    assert "'text 0' (2), " in message
