@@ -132,8 +132,9 @@ class TrainSettings(Settings):
     frozen_epochs: int = Field(default=0, ge=0)
     """Number of epochs at the start in which ``tuned`` word vectors are not trained."""
     init_from: str | None = None
-    """Model package with the same network, from which training starts. Words are matched by
-    spelling. Default: random weights."""
+    """Model with the same network, from which training starts: a package, the directory of a run,
+    or ``models:/…``. Words are matched by spelling; those that only it knows are added. Default:
+    random weights."""
     checkpoints: CheckpointSettings = CheckpointSettings()
     selection: SelectionSettings = SelectionSettings()
 
