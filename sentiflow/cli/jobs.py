@@ -115,11 +115,11 @@ def sweep(
         else:
             typer.echo(sweeping.to_text(record))
         if best_to is not None:
-            best, metric = sweeping.best(record), resolved.train.selection.metric
-            values = {"accuracy": best["validation_accuracy"], "loss": best["validation_loss"]}
+            best, selection = sweeping.best(record), resolved.train.selection
+            value = record["trials"][0][f"validation_{selection.metric_name}"]
             origin = (
                 f"# The best of {len(trials)} trials of {config.name}: "
-                f"validation {metric} {values[metric]:.4f}.\n"
+                f"validation {selection.metric} {value:.4f}.\n"
             )
             _write_best(best_to, settings.read(config, overrides or ()), best, origin)
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from sentiflow.config.classes import check_names
 from sentiflow.config.model_sections import ModelSettings, RnnSettings
 from sentiflow.config.types import CountOrAuto, Settings
 
@@ -56,6 +57,11 @@ class SelectionSettings(Settings):
     """Stop the training after this number of epochs without improvement. Default: train all
     epochs."""
 
+    @property
+    def metric_name(self) -> str:
+        """Name of the metric after ``validation/``; macro F1 is ``f1_macro`` in all metrics."""
+        return "f1_macro" if self.metric == "macro_f1" else self.metric
+
     def order(self, value: float | None) -> float:
         """Convert a value of the metric to a number that is lower for better values."""
         if value is None:
@@ -63,14 +69,13 @@ class SelectionSettings(Settings):
         return value if self.metric == "loss" else -value
 
 
-def _check_class_names(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    for name in names or ():
-        if names.count(name) > 1:
-            raise ValueError(f"names {name} twice")
+def _check_classes(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    if names is not None:
+        check_names(names)
     return names
 
 
-Classes = Annotated[tuple[str, ...] | None, AfterValidator(_check_class_names), Field(min_length=2)]
+Classes = Annotated[tuple[str, ...] | None, AfterValidator(_check_classes)]
 ClassWeight = Annotated[float, Field(gt=0)]
 
 
@@ -127,8 +132,9 @@ class TrainSettings(Settings):
     frozen_epochs: int = Field(default=0, ge=0)
     """Number of epochs at the start in which ``tuned`` word vectors are not trained."""
     init_from: str | None = None
-    """Model package with the same network, from which training starts. Words are matched by
-    spelling. Default: random weights."""
+    """Model with the same network, from which training starts: a package, the directory of a run,
+    or ``models:/…``. Words are matched by spelling; those that only it knows are added. Default:
+    random weights."""
     checkpoints: CheckpointSettings = CheckpointSettings()
     selection: SelectionSettings = SelectionSettings()
 

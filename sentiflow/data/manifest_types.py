@@ -222,6 +222,7 @@ EPOCH_METRICS = {
     "train/accuracy": "train_accuracy",
     "validation/loss": "validation_loss",
     "validation/accuracy": "validation_accuracy",
+    "validation/f1_macro": "validation_f1_macro",
     "train/learning_rate": "learning_rate",
     "train/gradient_norm": "gradient_norm",
     "train/padding_fraction": "padding_fraction",

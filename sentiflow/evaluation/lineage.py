@@ -96,8 +96,11 @@ def find_training_rows(scored: Manifest, *, name: str, by_splits: bool = True) -
         found, is_known = [*found, *(rows or ())], is_known and rows is not None
         if "init_from" not in training["inputs"]:
             break
-        first = manifest.read_input(training["inputs"], "init_from")
-        training = manifest.read_input(first["inputs"], "training") if first else None
+        named = training["inputs"]["init_from"]
+        if "training" not in named:  # an earlier version did not note it
+            first = manifest.read_input(training["inputs"], "init_from")
+            named = first["inputs"] if first else {}
+        training = manifest.read_input(named, "training")
         is_known = is_known and bool(training)
     return TrainingRows(np.unique(np.concatenate(found)), is_known)
 

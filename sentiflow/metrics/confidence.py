@@ -5,6 +5,7 @@ or call them neutral.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TypedDict
 
@@ -109,8 +110,6 @@ def fit_temperature(*, label: np.ndarray, probability: np.ndarray) -> float:
         Within ``LOWEST`` and ``HIGHEST``; 1 where there are fewer than ``MIN_ROWS`` rows, or one
         label only.
     """
-    from scipy.optimize import minimize_scalar
-
     binary = np.isin(label, (NEGATIVE, POSITIVE))
     chosen = label[binary]
     if len(chosen) < MIN_ROWS or len(np.unique(chosen)) < 2:
@@ -120,6 +119,58 @@ def fit_temperature(*, label: np.ndarray, probability: np.ndarray) -> float:
 
     def loss(log_temperature: float) -> float:
         return float(np.logaddexp(0, -margin / math.exp(log_temperature)).mean())
+
+    return _minimize(loss)
+
+
+def rescale_classes(probabilities: np.ndarray, *, temperature: float) -> np.ndarray:
+    """Divide the logits behind the probabilities of C classes by a temperature; 1 / T undoes it.
+
+    A softmax does not change if a number is added to all logits, so log p stands for them.
+    Probabilities are taken to be at least ``PROBABILITY_FLOOR``.
+
+    Shape: (N rows, C classes)
+        - probabilities: ``(N, C)``.
+        - returns: ``(N, C)`` float64.
+    """
+    scaled = _log(probabilities) / temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def fit_class_temperature(*, label: np.ndarray, probabilities: np.ndarray) -> float:
+    """Find the temperature of C classes that makes the labels most probable.
+
+    As :func:`fit_temperature`, which has two classes.
+
+    Args:
+        label: N positions among the classes; rows with another number are left out.
+        probabilities: (N, C) at temperature 1.
+    """
+    known = (label >= 0) & (label < probabilities.shape[1])
+    chosen, logs = label[known], _log(probabilities[known])
+    if len(chosen) < MIN_ROWS or len(np.unique(chosen)) < 2:
+        return 1.0
+    margins = logs - logs[np.arange(len(chosen)), chosen][:, None]
+
+    def loss(log_temperature: float) -> float:
+        return float(np.logaddexp.reduce(margins / math.exp(log_temperature), axis=1).mean())
+
+    return _minimize(loss)
+
+
+def class_log_loss(*, label: np.ndarray, probabilities: np.ndarray) -> float:
+    """Compute the mean of -log p of the label over N rows of C classes."""
+    return float(-_log(probabilities)[np.arange(len(label)), label].mean())
+
+
+def _log(probabilities: np.ndarray) -> np.ndarray:
+    return np.log(np.asarray(probabilities, dtype=np.float64).clip(PROBABILITY_FLOOR))
+
+
+def _minimize(loss: Callable[[float], float]) -> float:
+    """Find the temperature with the lowest loss, a function of its logarithm."""
+    from scipy.optimize import minimize_scalar
 
     bounds = (math.log(LOWEST), math.log(HIGHEST))
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})

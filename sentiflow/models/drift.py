@@ -6,9 +6,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from sentiflow.data.schema import LABEL_NAMES
-
-_BINARY = LABEL_NAMES[:2]
+from sentiflow.data.schema import BINARY
 
 LENGTH_EDGES = (0, 1, 3, 5, 8, 12, 16, 20, 25, 30, 40, 60)
 """Lower edges, in tokens, of the length bins; the last bin is open."""
@@ -46,7 +44,7 @@ class Profile:
         num_unknown: np.ndarray,
         probabilities: np.ndarray,
         prediction: np.ndarray,
-        classes: tuple[str, ...] = _BINARY,
+        classes: tuple[str, ...] = BINARY,
     ) -> "Profile":
         """Count scored rows.
 
@@ -59,7 +57,7 @@ class Profile:
         """
         probability = probabilities[:, 1] if len(classes) == 2 else probabilities.max(axis=1)
         predicted = np.bincount(prediction, minlength=len(classes)).tolist()
-        is_binary = classes == _BINARY
+        is_binary = classes == BINARY
         by_length = np.searchsorted(LENGTH_EDGES, lengths, side="right") - 1
         by_tenth = np.minimum(probability * NUM_PROBABILITY_BINS, NUM_PROBABILITY_BINS - 1)
         return cls(

@@ -32,6 +32,9 @@ class NgramBag(nn.Module):
     at zero. Their sum is divided by the square root of the number of n-grams, so that it is as
     large for long tweets as for short ones.
 
+    The hash is that of the words' keys, ``(V,)`` int64, which are their ids at first. A model that
+    was trained on from another vocabulary keeps the keys of the words, and so their n-grams.
+
     Shape: (B tweets, T steps after padding, C classes)
         - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``.
         - returns: ``(B, C)`` logits.
@@ -47,6 +50,8 @@ class NgramBag(nn.Module):
             self.weights = _embedding(vocabulary_size + num_buckets, num_classes)
             nn.init.zeros_(self.weights.weight)
             self.bias = nn.Parameter(torch.zeros(num_classes))
+        self.keys: torch.Tensor | None
+        self.register_buffer("keys", None)
 
     def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
         """Compute the logits of each tweet."""
@@ -56,9 +61,10 @@ class NgramBag(nn.Module):
 
     def find(self, token_ids: torch.Tensor) -> torch.Tensor:
         """Find each tweet's words and n-grams in the table; ``PAD_ID`` stands for padding."""
-        found, hashed = [token_ids], token_ids
+        keys = token_ids if self.keys is None else self.keys[token_ids]
+        found, hashed = [token_ids], keys
         for n in range(2, self.max_n + 1):
-            last = token_ids[:, n - 1 :]
+            last = keys[:, n - 1 :]
             hashed = (hashed[:, :-1] * 1_000_003 + last) % 2_147_483_647
             bucket = (hashed * 2_654_435_761 % 4_294_967_296 >> 8) % self.num_buckets
             found.append(torch.where(last == PAD_ID, PAD_ID, bucket + self.first_bucket))
@@ -80,6 +86,7 @@ class Network(nn.Module):
     """Whether tweets without a known word are left out of training."""
     embedding: nn.Embedding
     ngrams: NgramBag
+    output: nn.Linear
     mask_sizes: list[int]
     """Features of each part of a dropout mask; the output layer reads the last part."""
 
@@ -111,6 +118,11 @@ class Network(nn.Module):
         """
         *sizes, last = self.mask_sizes
         return np.repeat(np.array([inputs, output], np.float32), [sum(sizes), last])
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return self.output.out_features
 
     @property
     def scoring_batch_size(self) -> int:

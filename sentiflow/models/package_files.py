@@ -43,7 +43,7 @@ class PackageSettings(Settings):
     tokenizer: str
     tokenizer_version: int
     max_length: int = Field(ge=1)
-    classes: tuple[str, ...] = Field(default=schema.LABEL_NAMES[:2], min_length=2)
+    classes: tuple[str, ...] = Field(default=schema.BINARY, min_length=2)
     """Names of the classes, in the order of the logits."""
     priors: tuple[Fraction, ...]
     """Share of each class in training: the prediction for texts without a known word."""
@@ -56,10 +56,10 @@ class PackageSettings(Settings):
         """Read the settings of a version without ``classes``: those had two, and one prior."""
         if not isinstance(value, dict) or "prior" not in value:
             return value
-        prior, labels = value["prior"], value.get("labels", [*schema.LABEL_NAMES[:2]])
+        prior, labels = value["prior"], value.get("labels", [*schema.BINARY])
         if not isinstance(prior, int | float) or not 0 <= prior <= 1:
             raise ValueError("prior: must be a number from 0 to 1")
-        if [*labels] != [*schema.LABEL_NAMES[:2]]:
+        if [*labels] != [*schema.BINARY]:
             raise ValueError("labels: must be negative and positive")
         kept = {name: item for name, item in value.items() if name not in ("prior", "labels")}
         return {**kept, "priors": (1 - prior, prior)}

@@ -381,7 +381,8 @@ def _report(report: ScoreReport, recorder: Recorder) -> None:
         say(STAGE, f"{rejected}: see rejected/")
     if counts.unknown_labels:
         values = ", ".join(f"{n:,} {value!r}" for value, n in report.unknown.most_common(5))
-        say(STAGE, f"{counts.unknown_labels:,} labels are unknown, and become null: {values}")
+        found = f"{counts.unknown_labels:,} labels are unknown, and become null"
+        say(STAGE, f"{found}: {values}" if values else found)
     for line in report.drift.get("warnings", ()):
         say(STAGE, f"drift from the training data: {line}")
     metrics: dict[str, float | None] = {**counts.to_json(), "rows_per_second": rate}

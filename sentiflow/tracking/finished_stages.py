@@ -79,6 +79,7 @@ class TrialInfo(BaseModel):
     values: dict[Name, Any]
     validation_accuracy: float | None
     validation_loss: float | None
+    validation_f1_macro: float | None = None
     chosen_epoch: int
     reason: Text = ""
 

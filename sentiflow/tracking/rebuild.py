@@ -158,6 +158,7 @@ class _Import:
         chosen = {
             "validation/accuracy": trial.validation_accuracy,
             "validation/loss": trial.validation_loss,
+            "validation/f1_macro": trial.validation_f1_macro,
         }
         metrics = (
             _list_epochs(trained, end)

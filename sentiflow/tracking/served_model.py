@@ -1,4 +1,4 @@
-"""Texts -> labels and probabilities, by an MLflow model from code.
+"""Texts -> classes and probabilities, by an MLflow model from code.
 
 ``registry`` logs this file with a model package; MLflow runs it to load the model.
 """
@@ -8,21 +8,25 @@ from typing import Any
 import mlflow
 import pyarrow as pa
 import torch
-from pydantic import BaseModel
+from mlflow.models import ModelConfig
+from pydantic import BaseModel, create_model
 
-from sentiflow.data.schema import LABEL_NAMES
+from sentiflow.config.classes import BINARY
 from sentiflow.models.package import ModelPackage
 
+CLASSES: list[str] = ModelConfig().get("classes")
+_PROBABILITY = {"probability": float} if BINARY[1] in CLASSES else {}
 
-class Answer(BaseModel):
-    """The prediction for one text; its fields are the outputs of the MLflow signature."""
-
-    label: str
-    """``negative`` or ``positive``."""
-    probability: float
-    """Probability of positive."""
-    num_tokens: int
-    """Words in the vocabulary; with 0, the probability is the class prior."""
+Answer: type[BaseModel] = create_model(  # type: ignore[call-overload]
+    "Answer",
+    label=str,
+    **_PROBABILITY,
+    **{f"probability_{name}": float for name in CLASSES},
+    num_tokens=int,
+)
+"""The prediction for one text; its fields are the outputs of the MLflow signature: the class, the
+probability of positive if there is such a class, that of each class, and the words in the
+vocabulary. With 0 of them, the probabilities are the class priors."""
 
 
 class ServedModel(mlflow.pyfunc.PythonModel):
@@ -34,13 +38,19 @@ class ServedModel(mlflow.pyfunc.PythonModel):
         self.package = ModelPackage.load(context.artifacts["package"]).to(device)
 
     def predict(self, context: Any, model_input: list[str]) -> list[Answer]:
-        """Predict the label of each text, in the same order."""
+        """Predict the class of each text, in the same order."""
         scores = self.package.score(pa.array(model_input, pa.string()))
-        assert scores.probability is not None
-        rows = zip(scores.prediction, scores.probability, scores.num_tokens, strict=True)
+        columns: dict[str, list[Any]] = {
+            "label": [CLASSES[label] for label in scores.prediction],
+            "num_tokens": scores.num_tokens.tolist(),
+        }
+        for name, values in zip(CLASSES, scores.probabilities.T.tolist(), strict=True):
+            columns[f"probability_{name}"] = values
+        if scores.probability is not None:
+            columns["probability"] = scores.probability.tolist()
         return [
-            Answer(label=LABEL_NAMES[label], probability=float(probability), num_tokens=int(known))
-            for label, probability, known in rows
+            Answer(**dict(zip(columns, row, strict=True)))
+            for row in zip(*columns.values(), strict=True)
         ]
 
 

@@ -1,27 +1,69 @@
-"""Prepared words + settings -> the network that a training starts from."""
+"""Prepared words + settings -> the network that a training starts from, and its vocabulary."""
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from torch import nn
 
-from sentiflow.config.model_sections import ModelSettings
+from sentiflow.config.classes import BINARY
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import UserError
 from sentiflow.models import networks, vocabulary
 from sentiflow.models.package import ModelPackage
+from sentiflow.training import transfer
+
+_OUTPUT = ("output.weight", "output.bias")
 
 
-def build(settings: TrainSettings, words: vocabulary.Vocabulary) -> networks.Network:
-    """Build the network with the pretrained word vectors; other words get random vectors.
+def load_first(settings: TrainSettings) -> ModelPackage | None:
+    """Load the model that ``init_from`` names, if it names one.
 
     Raises:
-        UserError: ``init_from`` names the package of another network.
+        UserError: It is damaged.
+    """
+    if settings.init_from is None:
+        return None
+    return ModelPackage.load(settings.init_from, setting="train.init_from")
+
+
+def join_words(words: vocabulary.Vocabulary, first: ModelPackage) -> vocabulary.Vocabulary:
+    """Append the further words of the first model; the prepared words keep their ids."""
+    assert words.vectors is not None, "prepared words have vectors, which may be NaN"
+    theirs = first.vocabulary.words[first.vocabulary.num_special :]
+    further = theirs.filter(pc.invert(pc.is_in(theirs, value_set=words.words)))
+    unknown = np.full((len(further), words.vectors.shape[1]), np.nan, np.float32)
+    return vocabulary.Vocabulary(
+        pa.concat_arrays([words.words, further]),
+        pa.concat_arrays([words.counts, pa.nulls(len(further), pa.int64())]),
+        np.concatenate([words.vectors, unknown]),
+    )
+
+
+def build(
+    settings: TrainSettings,
+    words: vocabulary.Vocabulary,
+    *,
+    classes: tuple[str, ...] = BINARY,
+    first: ModelPackage | None = None,
+) -> networks.Network:
+    """Build the network with the pretrained word vectors; other words get random vectors.
+
+    Args:
+        settings: The section ``train``.
+        words: The vocabulary, with the words of ``first``.
+        classes: Names of the classes.
+        first: The model whose weights the network starts from.
+
+    Raises:
+        UserError: ``first`` has another network.
     """
     torch.manual_seed(settings.seed)
     matrix = torch.from_numpy(words.vectors)
     network = networks.build(
-        settings.model, vocabulary_size=len(words), embedding_dim=matrix.shape[1]
+        settings.model,
+        vocabulary_size=len(words),
+        embedding_dim=matrix.shape[1],
+        num_classes=len(classes),
     )
     known = ~torch.isnan(matrix[:, :1])
     spread = float(matrix[known.squeeze(1)].std()) if known.any() else 1.0
@@ -29,34 +71,58 @@ def build(settings: TrainSettings, words: vocabulary.Vocabulary) -> networks.Net
         random = torch.randn_like(matrix) * spread
         network.embedding.weight.copy_(torch.where(known, matrix, random))
         network.embedding.weight[vocabulary.PAD_ID] = 0
-    if settings.init_from is not None:
-        _load_weights(network, words, settings.model, settings.init_from)
+        if first is not None:
+            _load_weights(network, words, classes, settings, first)
     network.embedding.weight.requires_grad_(settings.model.vectors == "tuned")
     return network
 
 
 def _load_weights(
-    network: nn.Module, words: vocabulary.Vocabulary, model: ModelSettings, uri: str
+    network: networks.Network,
+    words: vocabulary.Vocabulary,
+    classes: tuple[str, ...],
+    settings: TrainSettings,
+    first: ModelPackage,
 ) -> None:
-    """Load the weights of ``init_from``; words that it does not know keep their vectors."""
-    package = ModelPackage.load(uri, setting="train.init_from")
-    theirs, ours = package.network.state_dict(), network.state_dict()
-    matrix, vectors = theirs.pop("embedding.weight"), ours.pop("embedding.weight")
-    shapes = [{n: tuple(t.shape) for n, t in weights.items()} for weights in (theirs, ours)]
-    if matrix.shape[1] != vectors.shape[1]:
+    """Load the weights of a model; words that it does not know keep their vectors.
+
+    The output layer of other classes, and other n-grams, start anew.
+    """
+    assert settings.init_from is not None, "there is a first model"
+    dims = first.network.embedding.embedding_dim, network.embedding.embedding_dim
+    if dims[0] != dims[1]:
         raise UserError(
-            f"train.init_from: {uri} has word vectors of {matrix.shape[1]} numbers",
-            hint=f"those of the prepared data have {vectors.shape[1]}",
+            f"train.init_from: {settings.init_from} has word vectors of {dims[0]} numbers",
+            hint=f"those of the prepared data have {dims[1]}",
         )
-    its = package.settings.model
-    if shapes[0] != shapes[1] or (its.kind, its.pooling) != (model.kind, model.pooling):
-        raise UserError(
-            f"train.init_from: {uri} is of another network ({its.summary})",
-            hint=f"train.model is {model.summary}; all but dropout and vectors must be the same",
-        )
-    found = pc.index_in(words.words, value_set=package.vocabulary.words)
-    rows = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
-    known = np.flatnonzero(rows >= 0)
-    with torch.no_grad():
-        network.load_state_dict(theirs, strict=False)
-        network.embedding.weight[known] = matrix[rows[known]]
+    transfer.check_network(settings.init_from, first.settings.model, settings.model)
+    has_same_classes = first.settings.classes == classes
+    weights = {
+        name: tensor
+        for name, tensor in first.network.state_dict().items()
+        if not name.startswith(("embedding.", "ngrams."))
+        and (has_same_classes or name not in _OUTPUT)
+    }
+    network.load_state_dict(weights, strict=False)
+    found = pc.index_in(words.words, value_set=first.vocabulary.words)
+    rows = torch.from_numpy(pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64))
+    known = (rows >= 0).nonzero().squeeze(1)
+    network.embedding.weight[known] = first.network.embedding.weight[rows[known]]
+    if has_same_classes and transfer.has_same_ngrams(first.settings.model, settings.model):
+        _load_ngrams(network.ngrams, first.network.ngrams, rows)
+
+
+def _load_ngrams(ours: networks.NgramBag, theirs: networks.NgramBag, rows: torch.Tensor) -> None:
+    """Load the n-gram weights of a model, in which word i of ours is the word ``rows[i]``, or -1.
+
+    Its words keep the keys whose hashes are the rows of their n-grams; further words get new keys.
+    """
+    known = rows >= 0
+    ours.weights.weight[: ours.first_bucket][known] = theirs.weights.weight[rows[known]]
+    ours.weights.weight[ours.first_bucket :] = theirs.weights.weight[theirs.first_bucket :]
+    ours.bias.copy_(theirs.bias)
+    if theirs.keys is None and torch.equal(rows, torch.arange(theirs.first_bucket)):
+        return
+    keys = torch.arange(theirs.first_bucket) if theirs.keys is None else theirs.keys
+    new = int(keys.max()) + torch.arange(1, len(rows) + 1)
+    ours.keys = torch.where(known, keys[rows.clamp(min=0)], new)

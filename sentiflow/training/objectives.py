@@ -31,6 +31,8 @@ class Losses:
     """Loss of each row for the metrics, ``(B,)`` float32, without gradient."""
     correct: torch.Tensor
     """Number of rows that are predicted correctly."""
+    predictions: torch.Tensor | None = None
+    """The class of each row, ``(B,)`` int64; None where there are no classes."""
 
 
 class ClassificationObjective(nn.Module):
@@ -43,10 +45,20 @@ class ClassificationObjective(nn.Module):
 
     rate_setting = "train.learning_rate"
 
-    def __init__(self, network: Network) -> None:
-        """Take the network to train."""
+    class_weights: torch.Tensor | None
+
+    def __init__(self, network: Network, *, class_weights: np.ndarray | None = None) -> None:
+        """Take the network to train.
+
+        Args:
+            network: The network.
+            class_weights: Weights of the rows of each class in the loss for the gradient, (C,)
+                float32. The reported loss has none.
+        """
         super().__init__()
         self.network = network
+        weights = None if class_weights is None else torch.from_numpy(class_weights)
+        self.register_buffer("class_weights", weights, persistent=False)
 
     def trains(self, name: str) -> bool:
         """Whether a parameter gets a gradient."""
@@ -66,11 +78,11 @@ class ClassificationObjective(nn.Module):
         total = sum(logits[1:], start=logits[0])
         losses = [_cross_entropy(component, batch.labels) for component in logits]
         reported = losses[0] if len(logits) == 1 else _cross_entropy(total, batch.labels)
-        return Losses(
-            trained=sum(losses[1:], start=losses[0]),
-            reported=reported.detach(),
-            correct=(total.argmax(dim=1) == batch.labels).sum(),
-        )
+        trained, predictions = sum(losses[1:], start=losses[0]), total.argmax(dim=1)
+        if self.class_weights is not None:
+            trained = trained * self.class_weights[batch.labels]
+        correct = (predictions == batch.labels).sum()
+        return Losses(trained, reported.detach(), correct, predictions)
 
 
 def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

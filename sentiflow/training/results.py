@@ -42,6 +42,9 @@ class EpochResult:
     """Optimizer steps since the beginning of the first phase."""
     ended: str = ""
     """ISO 8601 in UTC, to the second; empty if an earlier version trained the epoch."""
+    validation_f1_macro: float | None = None
+    """Mean of the F1 of the classes that labels or predictions have; None without validation rows
+    or if an earlier version trained the epoch."""
 
     def to_metrics(self, phase: Phase = TRAIN) -> dict[str, float | None]:
         """Name the metrics as in MLflow."""

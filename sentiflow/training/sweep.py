@@ -23,7 +23,7 @@ from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking.recording import Recorder
-from sentiflow.training import search_space, sweep_trials
+from sentiflow.training import classes, search_space, sweep_trials
 from sentiflow.training import train as training
 
 # isort: split
@@ -55,7 +55,8 @@ def describe_output(config: Config) -> OutputSpec:
     trained = training.describe_output(config)
     uri = config.train.prepared_uri
     prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
-    if not training.count_rows(prepared, "validation"):
+    learned = classes.choose(prepared, config.train)
+    if not classes.count_rows(prepared, "validation", learned.names):
         raise UserError(
             f"{uri} has no validation rows to compare trials by",
             hint="set prepare.split.validation_fraction",
@@ -116,6 +117,7 @@ def best(record: Manifest) -> sweep_trials.TrialRecord:
 def to_text(record: Manifest) -> str:
     """Render the trials as a table, the best first, with the reasons of failures below it."""
     trials = record["trials"]
+    shows_f1 = record["settings"]["train"]["selection"]["metric"] == "macro_f1"
     short = search_space.short_names(list(trials[0]["values"]))
     table = pd.DataFrame(
         {"trial": f"{trial['trial']}", "status": trial["status"]}
@@ -126,6 +128,7 @@ def to_text(record: Manifest) -> str:
         | {
             "accuracy": trial["validation_accuracy"],
             "loss": trial["validation_loss"],
+            **({"macro F1": trial["validation_f1_macro"]} if shows_f1 else {}),
             "epoch": f"{trial['chosen_epoch']} of {trial['epochs']}",
             "seconds": f"{trial['seconds']:.1f}",
         }
@@ -166,6 +169,7 @@ def _publish(
         | {
             "best/validation_accuracy": records[0]["validation_accuracy"],
             "best/validation_loss": records[0]["validation_loss"],
+            "best/validation_f1_macro": records[0]["validation_f1_macro"],
         }
     )
     finished = {r["name"] for r in records if r["status"] == "finished"}
@@ -243,7 +247,7 @@ def _tune(
     storage_path: str,
 ) -> None:
     """Let Ray Tune run the trials, those with a curve first: others are compared with them."""
-    metric = config.train.selection.metric
+    metric = config.train.selection.metric_name
     max_epochs = max(trial.config.train.num_epochs for trial in trials)
     order = sorted(range(len(trials)), key=lambda index: not has_curve[index])
 

@@ -187,6 +187,7 @@ class TrialRecord(TypedDict):
     validation_accuracy: float | None
     """Accuracy of the chosen epoch; None if the trial failed before its first epoch ended."""
     validation_loss: float | None
+    validation_f1_macro: float | None
     chosen_epoch: int
     """0 if the trial failed before its first epoch ended."""
     epochs: int
@@ -224,10 +225,10 @@ class _Result:
         """Choose the epoch for the trial's model as a training does; 0 before the first."""
         if not self.curve:
             return 0, {}
-        name = f"validation/{selection.metric}"
+        name = f"validation/{selection.metric_name}"
         epoch = max(self.curve)
         if selection.keep == "best":
-            epoch = min(self.curve, key=lambda epoch: selection.order(self.curve[epoch][name]))
+            epoch = min(self.curve, key=lambda epoch: selection.order(self.curve[epoch].get(name)))
         return epoch, self.curve[epoch]
 
 
@@ -327,7 +328,7 @@ class TrialCallback(ray.tune.Callback):
     def _measure(self, known: _Result) -> float | None:
         """Return the metric by which trials are compared."""
         _, metrics = known.chosen(self.selection)
-        return metrics.get(f"validation/{self.selection.metric}")
+        return metrics.get(f"validation/{self.selection.metric_name}")
 
     def _record(self, known: _Result) -> TrialRecord:
         epoch, metrics = known.chosen(self.selection)
@@ -340,6 +341,7 @@ class TrialCallback(ray.tune.Callback):
             "values": known.trial.values,
             "validation_accuracy": metrics.get("validation/accuracy"),
             "validation_loss": metrics.get("validation/loss"),
+            "validation_f1_macro": metrics.get("validation/f1_macro"),
             "chosen_epoch": epoch,
             "epochs": len(known.curve),
             "seconds": round(known.seconds, 1),

@@ -18,7 +18,7 @@ from sentiflow.models import vocabulary
 from sentiflow.models.batching import EncodedRows
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
-from sentiflow.training import checkpoints, collectives, initial_network, trained_package
+from sentiflow.training import checkpoints, classes, collectives, initial_network, trained_package
 from sentiflow.training.objectives import VECTORS, ClassificationObjective, LanguageModeling
 from sentiflow.training.results import (
     CHECKPOINTS,
@@ -71,7 +71,7 @@ class History:
     @property
     def best(self) -> EpochResult | None:
         """The best epoch, the first of equals; None before the first, or without validation."""
-        name = f"validation_{self.selection.metric}"
+        name = f"validation_{self.selection.metric_name}"
         known = [epoch for epoch in self.epochs if getattr(epoch, name) is not None]
         order = self.selection.order
         return min(known, key=lambda epoch: order(getattr(epoch, name)), default=None)
@@ -149,9 +149,14 @@ class _Worker:
         self.report: Report = report if self.rank == 0 else lambda event: None
         self.root = join(job.root, CHECKPOINTS)
         self.words = vocabulary.load(join(self.settings.prepared_uri, "vocabulary.parquet"))
+        first = initial_network.load_first(self.settings)
+        if first is not None:
+            self.words = initial_network.join_words(self.words, first)
         own = own_shards(self.rank, self.world_size)
+        self.classes = classes.choose(job.prepared, self.settings)
+        positions = self.classes.positions if self.classes.reorders else None
         train, validation = (
-            VirtualShards.plan(_list_files(job, split, table="encoded"))
+            VirtualShards.plan(_list_files(job, split, table="encoded"), positions=positions)
             for split in ("train", "validation")
         )
         counts = train.count_lengths(own, max_length=job.prepared["settings"]["max_length"])
@@ -159,7 +164,9 @@ class _Worker:
         if not self.counts[:, :, 1:].any():
             raise UserError("no training row has a known word", hint="check prepare.vocabulary")
         self.device = _choose_device(job, self.world_size)
-        self.network = initial_network.build(self.settings, self.words).to(self.device)
+        self.network = initial_network.build(
+            self.settings, self.words, classes=self.classes.names, first=first
+        ).to(self.device)
         self.omits_vectors = _can_omit_vectors(self.settings, self.words)
         batching = self.settings.batching
         self.train_input = TrainInput(
@@ -197,7 +204,7 @@ class _Worker:
         self.phase, settings = phase, self.settings
         validation: Iterable[EncodedRows] = self.validation
         objective: ClassificationObjective | LanguageModeling = ClassificationObjective(
-            self.network
+            self.network, class_weights=self.classes.weights
         )
         self.first_step = self.first_row = 0
         if phase == PRETRAIN:
@@ -302,6 +309,7 @@ class _Worker:
             network=self.network.to(self.device),
             words=self.words,
             model=self.settings.model,
+            classes=self.classes,
             epoch=chosen,
             prepared=self.job.prepared,
             validation=list(_list_files(self.job, "validation", table="tweets")),

@@ -12,16 +12,19 @@ import numpy as np
 
 from sentiflow.cluster import connection
 from sentiflow.cluster.resources import Resources, count_train_workers
+from sentiflow.config.classes import BINARY
 from sentiflow.config.sections import Config
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
-from sentiflow.data.manifest_types import Input, Manifest
+from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output, list_files
 from sentiflow.errors import JobError, UnavailableError, UserError
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
-from sentiflow.storage.uris import join
+from sentiflow.storage.uris import as_typed, join
+from sentiflow.tracking import model_sources
+from sentiflow.training import classes, transfer
 from sentiflow.training.results import (
     CHECKPOINTS,
     MODEL,
@@ -41,7 +44,9 @@ STAGE = "train"
 CURVE = "plots/training_curve.png"
 RAY_RECORDS = "ray"
 """Folder of Ray's own files while it runs."""
-OWNS = (MODEL, CHECKPOINTS, "plots", RAY_RECORDS)
+FIRST = "_first"
+"""Folder of the model to start from while the training runs, if it comes from MLflow."""
+OWNS = (MODEL, CHECKPOINTS, "plots", RAY_RECORDS, FIRST)
 
 _RECORD_EVERY_SECONDS = 5.0
 _PREFIX: dict[Phase, str] = {PRETRAIN: "pretraining ", TRAIN: ""}
@@ -56,18 +61,41 @@ def describe_output(config: Config) -> OutputSpec:
     """Describe the output of a training.
 
     Raises:
-        UserError: The prepared data, or the model to start from, are missing or incomplete.
+        UserError: The prepared data, or the model to start from, are missing or incomplete, or the
+            data have no row of a class to learn.
     """
     settings = config.train
     record = manifest.require(
         settings.prepared_uri, stage="prepare", setting="train.prepared_uri", check_files=True
     )
+    learned = classes.choose(record, settings)
     decisive = settings.model_dump(exclude=_NOT_DECISIVE | {"init_from"})
-    inputs = {"prepared": manifest.reference(settings.prepared_uri, record)}
+    inputs: dict[str, Any] = {"prepared": manifest.reference(settings.prepared_uri, record)}
     if settings.init_from is not None:
-        first = manifest.require(settings.init_from, stage="model", setting="train.init_from")
-        inputs["init_from"] = manifest.reference(settings.init_from, first)
+        first = _describe_first(config)
+        transfer.check(first, settings, learned.names)
+        inputs["init_from"] = {name: first[name] for name in ("uri", "fingerprint", "training")}
     return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
+
+
+def _describe_first(config: Config) -> ModelInput:
+    """Describe the model that ``train.init_from`` names."""
+    return model_sources.describe(
+        config.train.init_from or "", tracking=config.tracking.uri, setting="train.init_from"
+    )
+
+
+def _fetch_first(config: Config, output: Output, learned: classes.LearnedClasses) -> TrainSettings:
+    """Return the settings with a directory of the first model; say what of it starts anew."""
+    settings = config.train
+    if settings.init_from is None:
+        return settings
+    first = _describe_first(config)
+    say(STAGE, f"starting from {as_typed(first['uri'])}")
+    for note in transfer.check(first, settings, learned.names):
+        say(STAGE, note)
+    uri = model_sources.download(first, to=join(output.uri, FIRST), tracking=config.tracking.uri)
+    return settings.model_copy(update={"init_from": uri})
 
 
 def run(config: Config, output: Output, recorder: "Recorder", *, resources: Resources) -> Manifest:
@@ -92,24 +120,30 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
     output.begin()
     prepared_uri = config.train.prepared_uri
     training: Input = {"uri": spec.uri, "fingerprint": spec.fingerprint}
+    record = manifest.require(prepared_uri, stage="prepare", setting="train.prepared_uri")
+    learned = classes.choose(record, config.train)
     job = task.TrainJob(
-        settings=config.train,
+        settings=_fetch_first(config, output, learned),
         root=output.uri,
         claim=output.claim,
-        prepared=manifest.require(prepared_uri, stage="prepare", setting="train.prepared_uri"),
+        prepared=record,
         lineage=spec.inputs | {"training": training},
         num_threads=resources.threads_per_train_worker(num_workers, cpus),
         on_gpu=gpus > 0,
     )
-    num_rows = count_rows(job.prepared, "train")
+    num_rows = int(learned.counts.sum())
     say(
         STAGE,
         f"{config.train.model.summary}; {job.prepared['counts']['vocabulary_size']:,} words, "
         f"{num_rows:,} tweets, {_count_workers(num_workers)}",
     )
+    if learned.names != BINARY:
+        say(STAGE, f"classes: {learned.describe()}")
     total = num_rows * (config.train.pretrain.num_epochs + config.train.num_epochs)
     with Progress(STAGE, total=total, unit="tweets") as progress, recorder.watching_system():
-        callback = TrainCallback(progress, recorder, config.train, num_workers)
+        callback = TrainCallback(
+            progress, recorder, config.train, num_workers, num_classes=len(learned.names)
+        )
         report = workers.train(
             task.run,
             job,
@@ -182,7 +216,7 @@ def _publish(
     recorder.log_files({CURVE: curve})
     return output.publish(
         counts={
-            "rows": count_rows(job.prepared, "train"),
+            "rows": int(classes.choose(job.prepared, job.settings).counts.sum()),
             "rows_without_token": report.rows_without_token,
             "epochs": len(history),
             "parameters": package["counts"]["parameters"],
@@ -217,12 +251,6 @@ def _wait_for_nodes(config: Config, resources: Resources, num_workers: int) -> R
     return capacity.wait_for_nodes()
 
 
-def count_rows(prepared: Manifest, split: str) -> int:
-    """Count the labelled rows of a split."""
-    labels = prepared["counts"]["labels"][split]
-    return int(labels["negative"] + labels["positive"])
-
-
 class TrainCallback:
     """Shows and records each step and epoch once, also if a restart repeats it."""
 
@@ -232,10 +260,13 @@ class TrainCallback:
         recorder: "Recorder",
         settings: TrainSettings,
         expected_workers: int,
+        *,
+        num_classes: int = 2,
     ) -> None:
         """Expect the events of a training that asks for ``expected_workers`` workers."""
         self.progress, self.recorder = progress, recorder
         self.num_epochs = {PRETRAIN: settings.pretrain.num_epochs, TRAIN: settings.num_epochs}
+        self.shows_f1 = num_classes > 2 or settings.selection.metric == "macro_f1"
         self.expected_workers, self.num_workers = expected_workers, 0
         self.last_step = 0
         self.seen_epochs: set[tuple[Phase, int]] = set()
@@ -290,8 +321,10 @@ class TrainCallback:
         self.seen_epochs.add((phase, result.epoch))
         if is_new:
             self._record_steps()
-            accuracy = result.validation_accuracy
+            accuracy, f1 = result.validation_accuracy, result.validation_f1_macro
             validation = "" if accuracy is None else f", validation accuracy {accuracy:.4f}"
+            if self.shows_f1 and f1 is not None:
+                validation += f", macro F1 {f1:.4f}"
             say(
                 STAGE,
                 f"{_PREFIX[phase]}epoch {result.epoch}: loss {result.train_loss:.4f}{validation} "

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.model_sections import ModelSettings
+from sentiflow.data.manifest import find_classes
 from sentiflow.data.manifest_types import Input, Manifest
-from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE
+from sentiflow.data.schema import BINARY, LABEL_NAMES, NEGATIVE, POSITIVE
 from sentiflow.metrics import confidence
 from sentiflow.models.networks import Network
 from sentiflow.models.package import ModelPackage
@@ -19,6 +20,7 @@ from sentiflow.models.scores import Scores
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.storage import filesystem
+from sentiflow.training.classes import LearnedClasses
 from sentiflow.training.results import EpochResult
 
 _SAMPLE_ROWS, _SAMPLE_FILES = 20_000, 64
@@ -32,6 +34,7 @@ def save(
     words: Vocabulary,
     model: ModelSettings,
     epoch: EpochResult,
+    classes: LearnedClasses,
     prepared: Manifest,
     validation: Sequence[str],
     lineage: dict[str, Input],
@@ -44,12 +47,11 @@ def save(
         words: Its vocabulary.
         model: Its settings.
         epoch: The chosen epoch.
+        classes: The classes that were learned.
         prepared: Manifest of the prepared data.
         validation: Files of the validation tweets.
         lineage: Inputs of the model.
     """
-    labels, classes = prepared["counts"]["labels"]["train"], LABEL_NAMES[:2]
-    total = sum(labels[name] for name in classes)
     tokenizer = prepared["settings"]["tokenizer"]
     settings = PackageSettings(
         model=model,
@@ -58,7 +60,8 @@ def save(
         tokenizer=tokenizer,
         tokenizer_version=TOKENIZERS[tokenizer][0],
         max_length=prepared["settings"]["max_length"],
-        priors=tuple(labels[name] / total for name in classes),
+        classes=classes.names,
+        priors=classes.priors,
     )
     package = ModelPackage(network.eval(), words, settings)
     known = {
@@ -68,21 +71,19 @@ def save(
     }
     if not validation:
         return package.save(uri, lineage=lineage, metrics=known)
-    label, scores = _score_sample(package, validation)
-    has_token = scores.num_tokens > 0  # other rows get the class prior, which has no temperature
-    before = scores.probability
-    assert before is not None
-    temperature = confidence.fit_temperature(label=label[has_token], probability=before[has_token])
-    package = replace(package, settings=settings.model_copy(update={"temperature": temperature}))
-    after = np.where(has_token, confidence.rescale(before, temperature=temperature), before)
-    after = after.astype(np.float32)
-    scores = replace(scores, probabilities=np.stack([1 - after, after], axis=1))
+    code, scores = _score_sample(package, validation)
+    if classes.names == BINARY:
+        names = find_classes(prepared)[: len(LABEL_NAMES)]  # a third class may not be neutral
+        label = np.where(code < (3 if names == LABEL_NAMES else 2), code, -1)
+        scores, calibration = _calibrate_binary(scores, label)
+    else:
+        label = np.where(code >= 0, classes.positions[code], -1)
+        scores, calibration = _calibrate(scores, label)
+    if calibration:
+        fitted = {"temperature": calibration["temperature"]}
+        package = replace(package, settings=settings.model_copy(update=fitted))
     return package.save(
-        uri,
-        lineage=lineage,
-        metrics=known,
-        reference=scores.profile,
-        calibration=_describe(label, before, after, temperature),
+        uri, lineage=lineage, metrics=known, reference=scores.profile, calibration=calibration
     )
 
 
@@ -99,15 +100,41 @@ def _score_sample(package: ModelPackage, files: Sequence[str]) -> tuple[np.ndarr
     return np.concatenate(labels), Scores.join(scores)
 
 
-def _describe(
-    label: np.ndarray, before: np.ndarray, after: np.ndarray, temperature: float
-) -> dict[str, Any] | None:
-    """Describe the effect of the temperature, and choose the margin of neutral predictions."""
+def _calibrate(scores: Scores, label: np.ndarray) -> tuple[Scores, dict[str, Any] | None]:
+    """Fit the temperature of C classes; return the calibrated scores, and what it changes."""
+    has_token = scores.num_tokens > 0  # other rows get the class priors, without a temperature
+    labelled, before = label >= 0, scores.probabilities
+    if not labelled.any():
+        return scores, None
+    temperature = confidence.fit_class_temperature(
+        label=label[has_token], probabilities=before[has_token]
+    )
+    rescaled = confidence.rescale_classes(before, temperature=temperature)
+    after = np.where(has_token[:, None], rescaled, before).astype(np.float32)
+    measured = [
+        {"log_loss": confidence.class_log_loss(label=label[labelled], probabilities=p[labelled])}
+        for p in (before, after)
+    ]
+    return replace(scores, probabilities=after), {
+        "temperature": temperature,
+        "num_rows": int(labelled.sum()),
+        "before": measured[0],
+        "after": measured[1],
+    }
+
+
+def _calibrate_binary(scores: Scores, label: np.ndarray) -> tuple[Scores, dict[str, Any] | None]:
+    """Do the same for negative and positive, and choose the margin of neutral predictions."""
+    has_token, before = scores.num_tokens > 0, scores.probabilities[:, POSITIVE]
+    temperature = confidence.fit_temperature(label=label[has_token], probability=before[has_token])
+    rescaled = confidence.rescale(before, temperature=temperature)
+    after = np.where(has_token, rescaled, before).astype(np.float32)
     binary, labelled = np.isin(label, (NEGATIVE, POSITIVE)), label >= 0
     if not binary.any():
-        return None
+        return scores, None
     found = confidence.describe(
         temperature=temperature, label=label[binary], before=before[binary], after=after[binary]
     )
     margin = confidence.choose_margin(label=label[labelled], probability=after[labelled])
-    return {**found, "neutral_margin": margin}
+    calibrated = replace(scores, probabilities=np.stack([1 - after, after], axis=1))
+    return calibrated, {**found, "neutral_margin": margin}

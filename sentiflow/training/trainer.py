@@ -135,7 +135,8 @@ class Trainer:
             self._make_step(batch_slice)
             after_step()
         self._check_finite()
-        loss, correct, count = self._evaluate()
+        loss, confusion = self._evaluate()
+        count = int(confusion.sum())
         if not math.isfinite(loss):
             raise JobError(
                 f"the validation loss after epoch {self.epoch + 1} is not finite; {self._remedy}"
@@ -146,7 +147,7 @@ class Trainer:
             train_loss=means["loss"],
             train_accuracy=means["accuracy"],
             validation_loss=loss / count if count else None,
-            validation_accuracy=correct / count if count else None,
+            validation_accuracy=int(np.trace(confusion)) / count if count else None,
             learning_rate=self.learning_rate,
             gradient_norm=means["gradient_norm"],
             padding_fraction=means["padding_fraction"],
@@ -154,6 +155,7 @@ class Trainer:
             tweets_per_second=means["tweets_per_second"],
             step=self.step,
             ended=datetime.now(UTC).isoformat(timespec="seconds"),
+            validation_f1_macro=_macro_f1(confusion) if count else None,
         )
         self.epoch, self.step_in_epoch = self.epoch + 1, 0
         self._epoch_sums = np.zeros(len(_SUMS))
@@ -329,24 +331,35 @@ class Trainer:
         clipping = "set train.clip_norm" if norm is None else f"train.clip_norm ({norm})"
         return f"lower {self.objective.rate_setting} ({self.settings.learning_rate}) or {clipping}"
 
-    def _evaluate(self) -> tuple[float, float, float]:
-        """Sum loss, correct predictions and rows over the validation rows of all workers.
+    def _evaluate(self) -> tuple[float, np.ndarray]:
+        """Sum the loss over the validation rows of all workers, and count rows.
 
         Rows without a token are left out.
+
+        Returns:
+            The sum of the losses; and the rows by label and prediction, (C, C) float64.
         """
         self.objective.eval()
-        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        num_classes = self.objective.network.num_classes
+        sums = torch.zeros(1 + num_classes**2, dtype=torch.float64, device=self.device)
         with torch.inference_mode():
             for rows in self.validation:
                 batches = batching.order_by_length(rows.lengths, batch_size=_EVALUATION_BATCH_SIZE)
                 for chosen in batches:
                     batch = batching.collate(rows, chosen).to(self.device)
                     losses = self._losses(batch)
-                    reported = losses.reported.double().sum()
-                    count = torch.tensor(len(chosen), device=self.device).double()
-                    sums += torch.stack([reported, losses.correct.double(), count])
-        loss, correct, count = collectives.all_reduce(sums).tolist()
-        return loss, correct, count
+                    assert losses.predictions is not None, "pretraining has no validation rows"
+                    pairs = batch.labels * num_classes + losses.predictions
+                    sums[0] += losses.reported.double().sum()
+                    sums[1:] += torch.bincount(pairs, minlength=num_classes**2)
+        loss, *counts = collectives.all_reduce(sums).tolist()
+        return loss, np.array(counts).reshape(num_classes, num_classes)
+
+
+def _macro_f1(confusion: np.ndarray) -> float:
+    """Compute the mean F1 of the classes that labels or predictions have."""
+    rows = confusion.sum(axis=0) + confusion.sum(axis=1)
+    return float((2 * np.diagonal(confusion)[rows > 0] / rows[rows > 0]).mean())
 
 
 def _means(sums: np.ndarray) -> dict[str, float]:

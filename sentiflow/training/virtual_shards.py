@@ -44,15 +44,21 @@ class VirtualShards:
     """Files with the columns of ``schema.ENCODED``."""
     ends: tuple[int, ...]
     """Cumulative rows: of the files up to and including each."""
+    positions: np.ndarray | None = None
+    """The label that replaces each label in the files, int8; rows with -1 are left out. None: all
+    stay as they are."""
 
     @classmethod
-    def plan(cls, rows: Mapping[str, int]) -> "VirtualShards":
+    def plan(
+        cls, rows: Mapping[str, int], *, positions: np.ndarray | None = None
+    ) -> "VirtualShards":
         """Cut files, given with their numbers of rows, in their order."""
-        return cls(tuple(rows), tuple(np.cumsum([*rows.values()], dtype=int).tolist()))
+        ends = np.cumsum([*rows.values()], dtype=int).tolist()
+        return cls(tuple(rows), tuple(ends), positions)
 
     @property
     def num_rows(self) -> int:
-        """Rows of the split, with and without a token."""
+        """Rows in the files, with and without a token, of all classes."""
         return self.ends[-1] if self.ends else 0
 
     @property
@@ -90,7 +96,18 @@ class VirtualShards:
                 return
             first, last = max(start, before) - before, min(stop, self.ends[number]) - before
             if first < last:
-                yield filesystem.read_rows(self.uris[number], first, last, columns=columns)
+                yield self._read_rows(self.uris[number], first, last, columns)
+
+    def _read_rows(self, uri: str, first: int, last: int, columns: Sequence[str]) -> pa.Table:
+        """Read some rows of a file, with the labels of the model."""
+        if self.positions is None:
+            return filesystem.read_rows(uri, first, last, columns=columns)
+        wanted = [*columns, *({"label"} - {*columns})]
+        table = filesystem.read_rows(uri, first, last, columns=wanted)
+        labels = self.positions[table["label"].to_numpy()]
+        index = table.column_names.index("label")
+        table = table.set_column(index, table.schema.field(index), pa.array(labels))
+        return table.filter(pa.array(labels >= 0)).select([*columns])
 
 
 @dataclass(frozen=True)

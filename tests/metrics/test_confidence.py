@@ -193,3 +193,49 @@ def test_sklearn_finds_the_same_three_class_metrics():
     for k, name in enumerate(("negative", "positive", "neutral")):
         expected = {"precision": precision[k], "recall": recall[k], "f1": f1[k]}
         assert vars(found.by_label[name]) == pytest.approx(expected)
+
+
+def classes_of(num_rows, *, temperature, num_classes=3, seed=0):
+    """Labels drawn by calibrated probabilities of classes, and what a model of T gives."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 1.5, (num_rows, num_classes))
+    calibrated = confidence.rescale_classes(np.exp(logits), temperature=1)
+    label = (calibrated.cumsum(axis=1) < rng.random((num_rows, 1))).sum(axis=1)
+    given_ = confidence.rescale_classes(calibrated, temperature=1 / temperature)
+    return {"label": label, "probabilities": given_}
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.7, 4.0])
+def test_the_temperature_of_several_classes_is_found(temperature):
+    rows = classes_of(30_000, temperature=temperature)
+    assert confidence.fit_class_temperature(**rows) == pytest.approx(temperature, rel=0.03)
+    calm = confidence.rescale_classes(rows["probabilities"], temperature=temperature)
+    assert (calm.argmax(axis=1) == rows["probabilities"].argmax(axis=1)).all()
+    losses = [
+        confidence.class_log_loss(label=rows["label"], probabilities=p)
+        for p in (rows["probabilities"], calm)
+    ]
+    assert losses[1] < losses[0]
+
+
+def test_two_classes_have_the_temperature_of_both_ways():
+    rows = rows_of(5000, temperature=2.0)
+    pairs = np.stack([1 - rows["probability"], rows["probability"]], axis=1)
+    found = confidence.fit_class_temperature(label=rows["label"], probabilities=pairs)
+    assert found == pytest.approx(fit_temperature(**rows), abs=2e-3)
+    np.testing.assert_allclose(
+        confidence.rescale_classes(pairs, temperature=3.0)[:, 1],
+        rescale(rows["probability"], temperature=3.0),
+        atol=1e-9,
+    )
+
+
+def test_rows_of_other_classes_are_left_out_of_the_temperature():
+    rows = classes_of(2000, temperature=2.0)
+    more = {
+        "label": np.append(rows["label"], [-1, 3]),
+        "probabilities": np.concatenate([rows["probabilities"], np.full((2, 3), 1 / 3)]),
+    }
+    assert confidence.fit_class_temperature(**more) == confidence.fit_class_temperature(**rows)
+    few = {name: values[:50] for name, values in rows.items()}
+    assert confidence.fit_class_temperature(**few) == 1

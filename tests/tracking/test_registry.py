@@ -176,7 +176,8 @@ def test_the_logged_model_has_signature_example_pins_and_code_and_no_pickle(sqli
     assert json.loads(signature["inputs"]) == [{"type": "string", "required": True}]
     (answer,) = json.loads(signature["outputs"])
     assert {name: kind["type"] for name, kind in answer["properties"].items()} == {
-        "label": "string", "probability": "double", "num_tokens": "long"
+        "label": "string", "probability": "double", "num_tokens": "long",
+        "probability_negative": "double", "probability_positive": "double",
     }  # fmt: skip
     assert json.loads((root / "input_example.json").read_text()) == [
         "I love this so much", "this is not good at all"
@@ -318,13 +319,33 @@ def test_a_training_registers_its_model_as_candidate(finished_run):
     assert "INFO" not in said
 
 
+@pytest.mark.parametrize("classes", [("bad", "good", "so-so"), ("negative", "positive", "none")])
+def test_a_model_of_several_classes_answers_with_each_through_mlflow(sqlite, make_package, classes):
+    package = make_package(classes=classes)
+    version, _ = register(package, sqlite, name="classes")
+    source = registry.resolve(str(version), tracking_uri=sqlite).source
+    loaded = mlflow.pyfunc.load_model(source)
+    answers = [answer.model_dump() for answer in loaded.predict(TEXTS)]
+    assert answers == expected(package)
+    assert ("probability" in answers[0]) == ("positive" in classes)
+    (output,) = loaded.metadata.signature.outputs.to_dict()
+    assert set(output["properties"]) == set(answers[0])
+
+
 def expected(package: str) -> list[dict[str, object]]:
     """Answer the texts without MLflow."""
     scores = ModelPackage.load(package).score(pa.array(TEXTS))
-    return [
-        {"label": "positive" if p >= 0.5 else "negative", "probability": float(p), "num_tokens": n}
-        for p, n in zip(scores.probability, scores.num_tokens.tolist(), strict=True)
-    ]
+    positive = {} if scores.probability is None else {"probability": scores.probability.tolist()}
+    columns = {
+        "label": [scores.classes[label] for label in scores.prediction],
+        **positive,
+        **{
+            f"probability_{name}": scores.probabilities[:, code].tolist()
+            for code, name in enumerate(scores.classes)
+        },
+        "num_tokens": scores.num_tokens.tolist(),
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def predict_by_mlflow(python_bin: Path, model: str, folder: Path, **variables: str) -> object:

@@ -41,6 +41,16 @@ def test_classification_loss_is_the_cross_entropy_of_each_row():
     assert found.correct == (logits.argmax(dim=1) == batch.labels).sum()
 
 
+def test_class_weights_scale_the_loss_of_the_gradient_alone():
+    network, batch = make_network(), make_batch([[1, 2, 3], [4, 5]])
+    plain = ClassificationObjective(network)(batch, None, 0)
+    weights = np.array([0.5, 3.0], np.float32)
+    found = ClassificationObjective(network, class_weights=weights)(batch, None, 0)
+    expected = plain.trained * torch.from_numpy(weights)[batch.labels]
+    torch.testing.assert_close(found.trained, expected)
+    assert torch.equal(found.reported, plain.reported)
+
+
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_next_word_prediction_equals_a_plain_loop(bidirectional):
     objective = language_modeling(make_network(bidirectional))

@@ -11,8 +11,10 @@ from safetensors.torch import load_file
 from test_virtual_shards import MAX_LENGTH, write
 
 from sentiflow.config.train_sections import TrainSettings
+from sentiflow.data import schema
 from sentiflow.errors import UserError
 from sentiflow.models import vocabulary
+from sentiflow.models.package import ModelPackage
 from sentiflow.storage import filesystem
 from sentiflow.training import checkpoints, task
 from sentiflow.training.initial_network import build
@@ -127,6 +129,61 @@ def test_epochs_of_an_earlier_version_can_be_resumed(make_job):
     first, *others = task.run(job, lambda event: None).history
     assert first.ended == ""
     assert all(epoch.ended for epoch in others)
+
+
+@pytest.fixture
+def make_classes(make_job):
+    """Describe a training whose rows have three classes, a fourth that is left out, and texts."""
+
+    def make(name, **train):
+        job = make_job(name, vectors="tuned")
+        root = job.settings.prepared_uri
+        for item in job.prepared["files"]:
+            rows = filesystem.read_parquet(f"{root}/{item['path']}")
+            labels = pa.array(rows["row_id"].to_numpy() % 4, pa.int8())
+            filesystem.write_parquet(f"{root}/{item['path']}", rows.set_column(1, "label", labels))
+        rows = np.arange(400)
+        tweets = pa.table(
+            [rows, pa.nulls(400, pa.string()), [f"word{row % 20}" for row in rows], rows % 4],
+            schema=schema.TWEETS,
+        )
+        path = "tweets/split=validation/0.parquet"
+        filesystem.write_parquet(f"{root}/{path}", tweets)
+        names = ["bad", "dull", "good", "odd"]
+        prepared = job.prepared | {
+            "classes": names,
+            "files": [*job.prepared["files"], {"path": path, "rows": 400}],
+            "counts": {"labels": {"train": dict(zip(names, (23, 23, 22, 22), strict=True))}},
+        }
+        settings = job.settings.model_dump() | {"classes": ["good", "bad", "dull"]} | train
+        return replace(job, settings=TrainSettings.model_validate(settings), prepared=prepared)
+
+    return make
+
+
+def test_a_model_of_several_classes_is_trained_calibrated_and_resumed(make_classes):
+    def stop(event):
+        if len(event.history) == 2:
+            raise StoppedError
+
+    options = {"class_weights": "balanced", "selection": {"metric": "macro_f1"}}
+    whole, stopped = make_classes("whole", **options), make_classes("stopped", **options)
+    report = task.run(whole, lambda event: None)
+    scores = [epoch.validation_f1_macro for epoch in report.history]
+    assert report.chosen_epoch == 1 + np.argmax(scores)
+    with pytest.raises(StoppedError):
+        task.run(stopped, stop)
+    task.run(stopped, lambda event: None)
+    expected = weights_of(whole)
+    for name, tensor in weights_of(stopped).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0, msg=name)
+    package = ModelPackage.load(f"{whole.settings.output_uri}/model")
+    assert package.settings.classes == ("bad", "dull", "good")
+    assert package.settings.priors == pytest.approx((23 / 68, 23 / 68, 22 / 68))
+    assert report.package["calibration"]["num_rows"] == 300
+    assert "neutral_margin" not in report.package["calibration"]
+    assert package.settings.temperature == report.package["calibration"]["temperature"] != 1
+    assert sum(report.package["reference"]["predicted"].values()) == 400
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import time
 import psutil
 import pytest
 import torch
+import yaml
 from conftest import PROJECT, write_config
 from safetensors.torch import load_file
 from stages import begin
@@ -203,11 +204,11 @@ def test_training_may_start_from_an_earlier_model(tmp_path, prepared, undisturbe
     folder, _ = undisturbed
     model = folder / "run/trained/model"
     changes = {"pretrain": {"num_epochs": 0}, "num_epochs": 1, "learning_rate": 1e-9}
-    config = configure(tmp_path, prepared, init_from=str(model), **changes)
+    config = configure(tmp_path, prepared, init_from=str(folder / "run"), **changes)
     (outcome,) = pipeline.run(settings.load(config), ["train"])
     for name, tensor in weights_of(tmp_path).items():
         torch.testing.assert_close(tensor, weights_of(folder)[name], rtol=0, atol=1e-4)
-    assert outcome.record["inputs"]["init_from"]["uri"] == str(model)
+    assert outcome.record["inputs"]["init_from"]["uri"] == str(model), "found in its run"
     other = configure(tmp_path, prepared, init_from=str(model), model={"hidden_size": 8})
     with pytest.raises(UserError, match="is of another network"):
         pipeline.run(settings.load(other), ["train"], overwrite=True)
@@ -216,6 +217,22 @@ def test_training_may_start_from_an_earlier_model(tmp_path, prepared, undisturbe
     uri, before = str(tmp_path / "run/trained"), outcome.record["fingerprint"]
     record = manifest.require(uri, stage="train", setting="", check_files=True)
     assert record["fingerprint"] == before
+
+
+def test_training_may_start_from_a_registered_model(tmp_path, prepared, undisturbed, resources):
+    folder, first = undisturbed
+    changes = {"pretrain": {"num_epochs": 0}, "num_epochs": 1, "learning_rate": 1e-9}
+    config = configure(tmp_path, prepared, init_from="models:/test@candidate", **changes)
+    store = {"tracking": {"uri": f"sqlite:///{folder}/mlflow.db"}}
+    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | store))
+    (outcome,) = pipeline.run(settings.load(config), ["train"])
+    for name, tensor in weights_of(tmp_path).items():
+        torch.testing.assert_close(tensor, weights_of(folder)[name], rtol=0, atol=1e-4)
+    named = outcome.record["inputs"]["init_from"]
+    assert named["uri"] == f"models:/test/{first['registered']['version']}"
+    assert named["training"]["fingerprint"] == first["fingerprint"]
+    left = {path.name for path in (tmp_path / "run/trained").iterdir()}
+    assert left == {"manifest.json", "model", "checkpoints", "plots"}
 
 
 def test_training_stops_early_without_a_better_epoch(tmp_path, prepared, resources):

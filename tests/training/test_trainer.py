@@ -1,18 +1,23 @@
 """Any number of workers makes the same steps, and so does a resumed training."""
 
+import itertools
 import multiprocessing
 import os
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import torch.distributed
+from sklearn.metrics import f1_score
 from test_virtual_shards import MAX_LENGTH, plan, write
 
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import batching
 from sentiflow.models.networks import build
+from sentiflow.storage import filesystem
 from sentiflow.training.objectives import ClassificationObjective, LanguageModeling
 from sentiflow.training.schedules import rate_factor
 from sentiflow.training.trainer import Trainer, draw_dropout_mask
@@ -41,19 +46,45 @@ def make_settings(**changes):
     return TrainSettings.model_validate(SETTINGS | changes)
 
 
+OF_CLASSES = make_settings(**WITH_NGRAMS, classes=["a", "b", "c"], class_weights="sqrt")
+
+
 @pytest.fixture(scope="module")
 def uris(tmp_path_factory):
     """Write a train split and a validation split."""
     folder = tmp_path_factory.mktemp("encoded")
     lengths = np.random.default_rng(0).integers(0, 9, 2 * NUM_ROWS)
-    return write(folder / "train", lengths[:NUM_ROWS]), write(folder / "rest", lengths[NUM_ROWS:])
+    splits = write(folder / "train", lengths[:NUM_ROWS]), write(folder / "rest", lengths[NUM_ROWS:])
+    for uri in itertools.chain(*splits):
+        table = filesystem.read_parquet(uri)
+        labels = pa.array(table["row_id"].to_numpy() % 4, pa.int8())
+        filesystem.write_parquet(f"{uri}.by_class", table.set_column(1, "label", labels))
+    return splits
+
+
+WEIGHTS = np.array([0.5, 2.0, 1.0], np.float32)
+BY_CLASS = np.array([2, 0, 1, -1], np.int8)
+"""The label of the model for each of the four labels in the files; one is left out."""
+
+
+def of_classes(uris):
+    """Plan splits whose labels are of four classes: the row's number modulo 4."""
+    return [
+        replace(plan([f"{uri}.by_class" for uri in split]), positions=BY_CLASS) for split in uris
+    ]
 
 
 def make_trainer(uris, settings=None, *, rank=0, world_size=1):
     settings = settings or make_settings()
-    train, validation = map(plan, uris)
+    is_binary = settings.classes is None
+    train, validation = map(plan, uris) if is_binary else of_classes(uris)
     torch.manual_seed(0)
-    network = build(settings.model, vocabulary_size=NUM_ROWS + 1, embedding_dim=4)
+    network = build(
+        settings.model,
+        vocabulary_size=NUM_ROWS + 1,
+        embedding_dim=4,
+        num_classes=2 if is_binary else 3,
+    )
     network.embedding.weight.requires_grad_(settings.model.vectors == "tuned")
     own = own_shards(rank, world_size)
     return Trainer(
@@ -68,7 +99,7 @@ def make_trainer(uris, settings=None, *, rank=0, world_size=1):
             keep_empty=not network.needs_token,
             seed=settings.seed,
         ),
-        validation=OwnRows(validation, own=own),
+        validation=() if settings.pretrain.num_epochs else OwnRows(validation, own=own),
         device=torch.device("cpu"),
     )
 
@@ -76,7 +107,8 @@ def make_trainer(uris, settings=None, *, rank=0, world_size=1):
 def make_objective(network, settings):
     """Make the objective of pretraining if the settings have one."""
     if not settings.pretrain.num_epochs:
-        return ClassificationObjective(network)
+        weights = WEIGHTS if settings.class_weights else None
+        return ClassificationObjective(network, class_weights=weights)
     counts = np.arange(NUM_ROWS + 1)
     return LanguageModeling(network, counts=counts, num_negatives=20, seed=0)
 
@@ -132,6 +164,28 @@ def test_validation_metrics_are_over_all_rows_with_a_token(uris):
     assert result.validation_loss == pytest.approx(loss, rel=1e-5)
     accuracy = (logits.argmax(dim=1) == batch.labels).double().mean().item()
     assert result.validation_accuracy == pytest.approx(accuracy)
+
+
+def test_rows_of_the_learned_classes_alone_are_trained_on_and_measured(uris):
+    trainer = make_trainer(uris, OF_CLASSES)
+    *_, result = train_all(trainer)
+    rows = [filesystem.read_parquet(uri) for uri in uris[0]]
+    counted = sum(
+        int(((t["row_id"].to_numpy() % 4 != 3) & (t["length"].to_numpy() > 0)).sum()) for t in rows
+    )
+    assert trainer.train.num_rows == counted
+    (found,) = OwnRows(of_classes(uris)[1], own=range(NUM_VIRTUAL_SHARDS))
+    assert (found.row_ids % 4 != 3).all()
+    assert (found.labels == BY_CLASS[found.row_ids % 4]).all()
+    batch = batching.collate(found, np.flatnonzero(found.lengths))
+    with torch.no_grad():
+        logits = trainer.objective.network.eval()(batch.token_ids, batch.lengths)
+    label, prediction = batch.labels.numpy(), logits.argmax(dim=1).numpy()
+    expected = f1_score(label, prediction, average="macro")
+    assert result.validation_f1_macro == pytest.approx(expected)
+    assert result.validation_accuracy == pytest.approx((label == prediction).mean())
+    loss = torch.nn.functional.cross_entropy(logits, batch.labels).item()
+    assert result.validation_loss == pytest.approx(loss, rel=1e-5), "no weights"
 
 
 def test_padding_and_rows_of_an_epoch_are_counted(uris):
@@ -211,6 +265,7 @@ def run_workers(uris, variants, world_size, port):
 BY_TWO = {
     "n-grams": make_settings(**WITH_NGRAMS),
     "a bag": make_settings(**A_BAG),
+    "classes": OF_CLASSES,
     "pretraining": make_settings(**WITH_DROPOUT, pretrain={"num_epochs": 1}),
     "a bad loss": make_settings(learning_rate=1e38, clip_norm=None, schedule="constant"),
 }
@@ -224,7 +279,7 @@ def by_workers(uris):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["n-grams", "a bag", "pretraining", "frozen at first"])
+@pytest.mark.parametrize("name", ["n-grams", "a bag", "classes", "pretraining", "frozen at first"])
 def test_several_workers_train_as_one_does(uris, by_workers, name):
     alone = make_trainer(uris, (BY_TWO | BY_FOUR)[name])
     expected = metrics(train_all(alone))
@@ -232,7 +287,8 @@ def test_several_workers_train_as_one_does(uris, by_workers, name):
         np.testing.assert_allclose(weights, flat_weights(alone).numpy(), atol=1e-5)
         for ours, theirs in zip(results, expected, strict=True):
             ours.pop("padding_fraction"), theirs.get("padding_fraction")
-            assert ours == pytest.approx({k: theirs[k] for k in ours}, rel=1e-4)
+            known = {k: theirs[k] for k in ours if theirs[k] is not None}
+            assert {k: ours[k] for k in known} == pytest.approx(known, rel=1e-4)
 
 
 @pytest.mark.slow

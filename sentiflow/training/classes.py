@@ -1,0 +1,97 @@
+"""Prepared data + settings -> the classes that a model learns, their rows and their weights."""
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from sentiflow.config.classes import BINARY
+from sentiflow.config.train_sections import TrainSettings
+from sentiflow.data import manifest
+from sentiflow.data.manifest_types import Manifest
+from sentiflow.errors import UserError
+
+
+@dataclass(frozen=True)
+class LearnedClasses:
+    """The C classes of a model."""
+
+    names: tuple[str, ...]
+    """In the order of the prepared classes; a label of the model is a position here."""
+    counts: np.ndarray
+    """Rows of each class in the train split, (C,) int64."""
+    positions: np.ndarray
+    """The model's label of each prepared label, -1 for a class that is left out, int8."""
+    weights: np.ndarray | None
+    """Weight of the rows of each class in the loss, (C,) float32, with a mean of 1 over the
+    training rows; None if all are 1."""
+    reorders: bool
+    """Whether a prepared label differs from the model's, in the train or validation split."""
+
+    @property
+    def priors(self) -> tuple[float, ...]:
+        """Share of each class in the train split."""
+        return tuple((self.counts / self.counts.sum()).tolist())
+
+    def describe(self) -> str:
+        """List the classes with their rows and, if they have some, their weights."""
+        weights = () if self.weights is None else self.weights.tolist()
+        return ", ".join(
+            f"{name} ({number:,}{f', weight {weight:.2f}' if weight else ''})"
+            for name, number, weight in itertools.zip_longest(self.names, self.counts, weights)
+        )
+
+
+def choose(prepared: Manifest, settings: TrainSettings) -> LearnedClasses:
+    """Choose the classes that a model learns, and weigh them.
+
+    Raises:
+        UserError: A class or a weight has no rows, or there are fewer than two classes.
+    """
+    known = manifest.find_learnable(prepared)
+    counts = {name: count_rows(prepared, "train", [name]) for name in known}
+    shown = ", ".join(f"{name} {number:,}" for name, number in counts.items())
+    there = f"the train split has {shown}"
+    if unknown := [name for name in settings.classes or () if not counts.get(name)]:
+        raise UserError(f"train.classes: no row to learn is {' or '.join(unknown)}", hint=there)
+    wanted = settings.classes or [name for name in known if counts[name] or known == BINARY]
+    names = tuple(name for name in known if name in wanted)
+    if len(names) < 2:
+        raise UserError("a classifier needs rows of two classes or more", hint=there)
+    weights = settings.class_weights
+    if isinstance(weights, Mapping) and (foreign := [n for n in weights if n not in names]):
+        raise UserError(
+            f"train.class_weights: the model has no class {' or '.join(foreign)}",
+            hint=f"it has {', '.join(names)}",
+        )
+    rows = np.array([counts[name] for name in names])
+    positions = np.array(
+        [names.index(name) if name in names else -1 for name in manifest.find_classes(prepared)],
+        np.int8,
+    )
+    reorders = any(
+        names[code : code + 1] != (name,)
+        for code, name in enumerate(known)
+        if any(count_rows(prepared, split, [name]) for split in ("train", "validation"))
+    )
+    return LearnedClasses(names, rows, positions, _weigh(weights, names, rows), reorders)
+
+
+def count_rows(prepared: Manifest, split: str, names: Iterable[str]) -> int:
+    """Count the rows of some classes in a split."""
+    labels = prepared["counts"]["labels"].get(split, {})
+    return sum(int(labels.get(name, 0)) for name in names)
+
+
+def _weigh(
+    weights: str | Mapping[str, float] | None, names: tuple[str, ...], counts: np.ndarray
+) -> np.ndarray | None:
+    """Compute the weight of each class; the mean over all rows is 1."""
+    if weights is None:
+        return None
+    if isinstance(weights, Mapping):
+        raw = np.array([weights.get(name, 1.0) for name in names])
+    else:
+        raw = counts.astype(np.float64) ** (-0.5 if weights == "sqrt" else -1.0)
+    return (raw * counts.sum() / (raw * counts).sum()).astype(np.float32)

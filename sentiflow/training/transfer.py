@@ -1,0 +1,50 @@
+"""A model to start from + settings -> what of it fits; torch is not imported."""
+
+from sentiflow.config.model_sections import ModelSettings
+from sentiflow.config.train_sections import TrainSettings
+from sentiflow.data.manifest_types import ModelInput
+from sentiflow.errors import UserError
+from sentiflow.models.package_files import PackageSettings
+
+_MAY_DIFFER = {"dropout", "output_dropout", "vectors", "ngrams", "ngram_buckets"}
+
+
+def check(first: ModelInput, settings: TrainSettings, classes: tuple[str, ...]) -> list[str]:
+    """Check that a training can start from a model.
+
+    Returns:
+        A line for each part of the model that does not fit and starts anew.
+
+    Raises:
+        UserError: The model has another network.
+    """
+    theirs = PackageSettings.model_validate(first["settings"])
+    check_network(first["uri"], theirs.model, settings.model)
+    notes = []
+    if theirs.classes != classes:
+        parts = "output layer and n-grams start" if theirs.model.ngrams else "output layer starts"
+        notes.append(
+            f"the first model has other classes ({', '.join(theirs.classes)}): the {parts} anew"
+        )
+    elif settings.model.ngrams and not has_same_ngrams(theirs.model, settings.model):
+        notes.append("the first model has other n-grams: those of this model start anew")
+    return notes
+
+
+def check_network(uri: str, theirs: ModelSettings, ours: ModelSettings) -> None:
+    """Check that two networks have the same layers.
+
+    Raises:
+        UserError: They differ in more than dropout, trained vectors and n-grams.
+    """
+    if theirs.model_dump(exclude=_MAY_DIFFER) != ours.model_dump(exclude=_MAY_DIFFER):
+        raise UserError(
+            f"train.init_from: {uri} is of another network ({theirs.summary})",
+            hint=f"train.model is {ours.summary}; only dropout, vectors and n-grams may differ",
+        )
+
+
+def has_same_ngrams(theirs: ModelSettings, ours: ModelSettings) -> bool:
+    """Whether two models have the same table of n-grams."""
+    shapes = [(model.ngrams, model.ngram_buckets) for model in (theirs, ours)]
+    return shapes[0] == shapes[1] and bool(ours.ngrams)

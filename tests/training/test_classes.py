@@ -1,0 +1,87 @@
+"""The classes of a model are those with rows, in the order of the prepared classes."""
+
+import numpy as np
+import pytest
+
+from sentiflow.config.train_sections import TrainSettings
+from sentiflow.errors import UserError
+from sentiflow.training import classes
+
+NAMES = ["negative", "positive", "neutral", "mixed", "rare"]
+
+
+def prepared(*, kind="csv", names=NAMES, train=(40, 10, 50, 0, 4), validation=(4, 1, 5, 0, 1)):
+    """Describe prepared data by the rows of each class."""
+    record = {
+        "settings": {"format": {"kind": kind}},
+        "counts": {
+            "labels": {
+                "train": dict(zip(NAMES, train, strict=True)) | {"unlabelled": 9},
+                "validation": dict(zip(NAMES, validation, strict=True)),
+            }
+        },
+    }
+    return record | ({"classes": names} if names else {})
+
+
+def choose(record=None, **settings):
+    return classes.choose(record or prepared(), TrainSettings.model_validate(settings))
+
+
+def test_every_class_with_rows_is_learned_in_order():
+    found = choose()
+    assert found.names == ("negative", "positive", "neutral", "rare")
+    assert found.counts.tolist() == [40, 10, 50, 4]
+    assert found.positions.tolist() == [0, 1, 2, -1, 3]
+    assert found.priors == pytest.approx((40 / 104, 10 / 104, 50 / 104, 4 / 104))
+    assert found.reorders
+    assert found.weights is None
+
+
+def test_named_classes_keep_the_order_of_the_data():
+    found = choose(classes=["neutral", "negative"])
+    assert found.names == ("negative", "neutral")
+    assert found.positions.tolist() == [0, -1, 1, -1, -1]
+    assert found.reorders
+
+
+@pytest.mark.parametrize("record", [prepared(kind="sentiment140"), prepared(names=None)])
+def test_sentiment140_and_older_data_have_negative_and_positive(record):
+    found = choose(record)
+    assert found.names == ("negative", "positive")
+    assert not found.reorders, "no row of neutral is encoded"
+
+
+@pytest.mark.parametrize(
+    ("settings", "record", "problem"),
+    [
+        ({"classes": ["negative", "happy"]}, prepared(), "no row to learn is happy: .*mixed 0"),
+        ({"classes": ["negative", "mixed"]}, prepared(), "no row to learn is mixed: .*neutral 50"),
+        ({}, prepared(train=(40, 0, 0, 0, 0)), "two classes or more: .*negative 40, positive 0"),
+        ({"class_weights": {"mixed": 2}}, prepared(), "the model has no class mixed: it has neg"),
+        (
+            {"classes": ["positive", "neutral"]},
+            prepared(kind="sentiment140"),
+            "no row to learn is neutral: the train split has negative 40, positive 10",
+        ),
+    ],
+)
+def test_classes_without_rows_are_refused_with_the_counts(settings, record, problem):
+    with pytest.raises(UserError, match=problem):
+        choose(record, **settings)
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("balanced", [1 / 40, 1 / 10, 1 / 50, 1 / 4]),
+        ("sqrt", [40**-0.5, 10**-0.5, 50**-0.5, 4**-0.5]),
+        ({"rare": 5}, [1, 1, 1, 5]),
+    ],
+)
+def test_weights_have_a_mean_of_one_over_the_rows(setting, expected):
+    found = choose(class_weights=setting)
+    assert (found.weights * found.counts).sum() / found.counts.sum() == pytest.approx(1)
+    shares = np.divide(expected, expected[0])
+    np.testing.assert_allclose(found.weights / found.weights[0], shares, rtol=1e-5)
+    assert "rare (4, weight" in found.describe()

@@ -1,0 +1,131 @@
+"""A training that starts from a model loses nothing of it that fits."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from conftest import new_package
+
+from sentiflow.config.train_sections import TrainSettings
+from sentiflow.errors import UserError
+from sentiflow.models import networks, vocabulary
+from sentiflow.models.package import ModelPackage
+from sentiflow.tracking import model_sources
+from sentiflow.training import initial_network, transfer
+
+BINARY = ("negative", "positive")
+THREE = (*BINARY, "neutral")
+TEXTS = ["good day", "bad bad morning day", "day good", "morning", "good bad good bad day"]
+
+
+def words_of(*words):
+    """Prepare words without vectors; the first are padding and the unknown word."""
+    listed = pa.array(["<pad>", "<unk>", *words])
+    vectors = np.full((len(listed), 5), np.nan, np.float32)
+    return vocabulary.Vocabulary(listed, pa.nulls(len(listed), pa.int64()), vectors)
+
+
+@pytest.fixture
+def first():
+    """Make a model with n-grams that were not trained, but are not zero either."""
+    package = new_package()
+    model = package.settings.model.model_copy(update={"ngrams": 3, "ngram_buckets": 50})
+    network = networks.build(model, vocabulary_size=len(package.vocabulary), embedding_dim=5)
+    with torch.no_grad():
+        torch.nn.init.normal_(network.ngrams.weights.weight)
+        network.ngrams.weights.weight[vocabulary.PAD_ID] = 0
+        torch.nn.init.normal_(network.ngrams.bias)
+    settings = package.settings.model_copy(update={"model": model})
+    return ModelPackage(network.eval(), package.vocabulary, settings)
+
+
+def start(first, words, *, classes=BINARY, **model):
+    """Make the model that a training starts from, and save and load it."""
+    raw = first.settings.model.model_dump() | {"dropout": 0.1} | model
+    settings = TrainSettings.model_validate({"model": raw, "init_from": "the first model"})
+    joined = initial_network.join_words(words, first)
+    network = initial_network.build(settings, joined, classes=classes, first=first)
+    described = first.settings.model_copy(
+        update={
+            "model": settings.model,
+            "vocabulary_size": len(joined),
+            "classes": classes,
+            "priors": (1 / len(classes),) * len(classes),
+        }
+    )
+    return ModelPackage(network.eval(), replace(joined, vectors=None), described)
+
+
+def test_a_model_with_ngrams_answers_the_same_over_another_vocabulary(first, tmp_path):
+    words = words_of("day", "zebra", "bad", "lion", "good")
+    second = start(first, words)
+    assert second.vocabulary.words[:7] == words.words, "the prepared words keep their ids"
+    assert second.vocabulary.words[7:].to_pylist() == ["morning"]
+    second.save(str(tmp_path / "second"), lineage={})
+    second = ModelPackage.load(str(tmp_path / "second"))
+    third = start(second, words_of("lion", "tiger", "morning", "day"))
+    texts = pa.array(TEXTS)
+    expected = first.score(texts).probabilities
+    assert np.ptp(expected[:, 1]) > 0.01
+    for package in (second, third):
+        np.testing.assert_allclose(package.score(texts).probabilities, expected, atol=1e-6)
+    assert third.vocabulary.words.to_pylist()[2:] == [
+        *("lion", "tiger", "morning", "day", "zebra", "bad", "good"),
+    ]
+    new = third.network.ngrams.keys
+    assert len(new.unique()) == len(new), "no two words share their n-grams"
+
+
+def test_the_same_vocabulary_needs_no_keys(first):
+    assert start(first, words_of("good", "bad", "morning", "day")).network.ngrams.keys is None
+
+
+def test_other_classes_start_with_a_new_output_layer(first):
+    second = start(first, words_of("day", "good"), classes=THREE)
+    ours, theirs = second.network, first.network
+    ids = second.vocabulary.look_up(pa.array(["good", "bad", "morning", "day"]))
+    assert torch.equal(ours.embedding.weight[ids], theirs.embedding.weight[2:])
+    for name, weight in theirs.state_dict().items():
+        if name.startswith(("forward", "backward", "pooling")):
+            assert torch.equal(ours.state_dict()[name], weight), name
+    assert ours.output.weight.shape[0] == 3
+    assert not ours.ngrams.weights.weight.any()
+
+
+def describe(first, **settings):
+    return {"uri": "m", "settings": first.settings.model_dump(mode="json") | settings}
+
+
+def check(first, classes=BINARY, described=None, **model):
+    raw = first.settings.model.model_dump() | model
+    settings = TrainSettings.model_validate({"model": raw})
+    return transfer.check(described or describe(first), settings, classes)
+
+
+def test_what_starts_anew_is_said(first):
+    assert check(first) == check(first, dropout=0.1, vectors="frozen") == []
+    (line,) = check(first, THREE)
+    assert line == (
+        "the first model has other classes (negative, positive): "
+        "the output layer and n-grams start anew"
+    )
+    (line,) = check(first, ngrams=2)
+    assert line == "the first model has other n-grams: those of this model start anew"
+    older = {k: v for k, v in describe(first)["settings"].items() if k not in ("classes", "priors")}
+    assert check(first, described={"uri": "m", "settings": older | {"prior": 0.5}}) == []
+
+
+def test_another_network_is_refused(first):
+    with pytest.raises(UserError, match=r"m is of another network \(gru\(6\).*only dropout"):
+        check(first, hidden_size=7)
+
+
+def test_a_package_is_found_in_its_run(make_package, tmp_path):
+    uri = make_package(str(tmp_path / "run/trained/model"))
+    for named in (tmp_path / "run", tmp_path / "run/trained", uri):
+        assert model_sources.describe(str(named), tracking=None)["uri"] == uri
+        assert model_sources.load(str(named)).settings.classes == BINARY
+    with pytest.raises(UserError, match=r"train\.init_from: .*nowhere has no manifest"):
+        model_sources.describe(str(tmp_path / "nowhere"), tracking=None, setting="train.init_from")
