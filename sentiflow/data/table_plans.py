@@ -152,7 +152,7 @@ def _find_default_columns(uris: Sequence[str], schemas: Sequence[pa.Schema]) -> 
                 raise UserError(
                     f"{uri} has no column {name}; its columns are {_list_names(arrow.names)}",
                     hint="name the columns: format: {kind: csv, columns: {text: ..., label: ...}, "
-                    "labels: {negative: ..., positive: ...}}",
+                    "labels: auto}",
                 )
     return {meaning: name for meaning, name in found.items() if name}
 

@@ -79,10 +79,11 @@ def check_rejected(parts: Sequence[IngestedPart], *, max_rejected_fraction: floa
         problem = "no row was accepted" if not accepted else "too many rows were rejected"
         unknown = list_unknown(parts)
         named = f"; labels that format.labels does not name: {unknown}" if unknown else ""
+        name = "name them there, as a class or as unlabelled, " if unknown else ""
         raise UserError(
             f"{problem}: {rejected:,} of {judged:,} rejected ({by_reason or 'no rows'}){named}",
-            hint="correct the CSV or the section format, or raise prepare.max_rejected_fraction"
-            + "".join(f"\n  {example}" for example in examples),
+            hint=f"{name}correct the CSV or the section format, or raise "
+            "prepare.max_rejected_fraction" + "".join(f"\n  {example}" for example in examples),
         )
 
 
@@ -111,7 +112,8 @@ def choose_classes(found: Sequence[WrittenLabels]) -> tuple[str, ...]:
     try:
         if num_values > MAX_CLASSES:
             raise ValueError(
-                f"there are {num_values:,} classes or more, and at most {MAX_CLASSES} are possible"
+                f"the label has {num_values:,} values or more, and at most {MAX_CLASSES} classes "
+                "are possible"
             )
         check_names(names)
     except ValueError as error:

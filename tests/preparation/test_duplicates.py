@@ -24,7 +24,7 @@ ROWS = st.lists(
     st.tuples(
         st.sampled_from(["good", "Good", "good ", "bad", "BAD", "", " ", "fine", "so so"]),
         st.integers(TRAIN, TEST),
-        st.sampled_from([NEGATIVE, POSITIVE, NEUTRAL, None]) | st.just(POSITIVE),
+        st.sampled_from([NEGATIVE, POSITIVE, NEUTRAL, 99, None]) | st.just(POSITIVE),
     ),
     max_size=25,
 )

@@ -73,7 +73,7 @@ def test_a_refusal_lists_unknown_labels_with_their_counts():
     assert "1,370 of 1,460 rejected (1,370 unknown label)" in line
     listed = "labels that format.labels does not name: 'mixed' (1,203), 'off topic' (100), 'no 1' ("
     assert listed in line
-    assert "'no 8' (4), ...: correct" in line
+    assert "'no 8' (4), ...: name them there, as a class or as unlabelled, correct" in line
     assert results.list_unknown(parts[:1]) == f"'{'?' * 37}...' (1), 'mixed' (1)"
 
 
@@ -115,5 +115,8 @@ def test_written_labels_that_are_no_classes_are_refused_with_their_counts(parts,
 def test_a_column_of_many_values_is_refused_with_their_number():
     texts = {f"text {number}": 1 for number in range(200)}
     message = refusal(results.choose_classes, [written(9870, **texts), written(12, **texts)])
-    assert "there are 9,870 classes or more, and at most 100 are possible: the values of" in message
+    assert (
+        "the label has 9,870 values or more, and at most 100 classes are possible: the values of"
+        in message
+    )
     assert "'text 0' (2), " in message
