@@ -31,7 +31,6 @@ from sentiflow.metrics.classification import (
 )
 from sentiflow.metrics.multiclass import (
     Metrics,
-    change_temperature,
     multiclass_metrics,
     top_class_metrics,
 )
@@ -214,7 +213,7 @@ def before_temperature(rows: pa.Table, temperature: float) -> Predicted:
         positive = confidence.rescale(undone[:, 1], temperature=1 / temperature)
         undone = np.stack([1 - positive, positive], axis=1)
     else:
-        undone = change_temperature(undone, temperature=1 / temperature)
+        undone = confidence.rescale_classes(undone, temperature=1 / temperature)
     probabilities = np.where(was_scaled[:, None], undone, predicted.probabilities)
     return replace(predicted, probabilities=probabilities)
 

@@ -114,13 +114,6 @@ def class_squared_errors(*, label: np.ndarray, probabilities: np.ndarray) -> np.
     return np.square(np.float64(probabilities) - is_label).sum(axis=1)
 
 
-def change_temperature(probabilities: np.ndarray, *, temperature: float) -> np.ndarray:
-    """Divide the logits behind probabilities ``(N, C)`` by a temperature T; 1 / T undoes it."""
-    clipped = np.float64(probabilities).clip(PROBABILITY_FLOOR, 1)
-    scaled = clipped ** (1 / temperature)
-    return scaled / scaled.sum(axis=1, keepdims=True)
-
-
 def list_scalars(metrics: Metrics) -> dict[str, float | None]:
     """List the metrics that are one number; those of a class end with its name."""
     if isinstance(metrics, BinaryMetrics):

