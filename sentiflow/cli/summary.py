@@ -35,6 +35,9 @@ def of_run(records: Records, uris: Mapping[str, str]) -> Table:
         f"95 % interval {metrics['accuracy_low']:.1%} to {metrics['accuracy_high']:.1%}, "
         f"{metrics['num_rows']:,} tweets",
     )
+    if "by_class" in metrics:
+        classes = ", ".join(f"{found['f1']:.1%} {n}" for n, found in metrics["by_class"].items())
+        table.add_row("macro F1", f"{metrics['f1_macro']:.1%}", f"F1 {classes}")
     for verb, (rows, seconds) in _speeds(records).items():
         table.add_row(f"{verb}", f"{rows / seconds:,.0f} tweets/s", f"{seconds:.1f} s")
     return table

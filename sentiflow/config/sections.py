@@ -237,6 +237,22 @@ class ScoreSettings(Settings):
     are more, the job fails."""
 
 
+class SliceSettings(Settings):
+    """Slices of the user's own; a plain mapping of names to patterns is read as ``patterns``."""
+
+    columns: Strings = ()
+    """Columns of the predictions (``score.keep_columns``): a slice for each value. Values with few
+    rows are one slice, ``other``."""
+    patterns: Patterns = Field(default={})
+    """A regular expression (RE2) for each name, such as ``{weather: "(?i)rain|sun"}``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_plain(cls, value: object) -> object:
+        is_plain = isinstance(value, dict) and not set(value) <= {"columns", "patterns"}
+        return {"patterns": value} if is_plain else value
+
+
 class EvaluateSettings(Settings):
     """Predictions -> metrics and a report."""
 
@@ -244,9 +260,8 @@ class EvaluateSettings(Settings):
     """Directory of the predictions. Default: ``score.output_uri``."""
     output_uri: str = ""
     """Directory of the report. Default: ``<output_uri>/report``."""
-    slices: Patterns = Field(default={})
-    """Additional slices: a regular expression (RE2) for each name, such as ``{weather:
-    "(?i)rain|sun"}``."""
+    slices: SliceSettings = SliceSettings()
+    """Additional slices, by column or by pattern; see ``SliceSettings``."""
     neutral_margin: float | None = Field(default=None, ge=0, lt=0.5)
     """Predictions whose probability differs from one half by less than this count as neutral.
     Default: the margin chosen on the validation rows during training."""

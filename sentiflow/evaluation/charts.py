@@ -1,5 +1,6 @@
 """Measurements -> plots, as PNG on white."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,10 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE
+from sentiflow.evaluation.evaluated_rows import Predicted
 from sentiflow.evaluation.results import AnsweredMetrics, Measurements, before_temperature
 from sentiflow.evaluation.slices import LengthCount
 from sentiflow.metrics.classification import BinaryMetrics, reliability_bins, wilson_interval
 from sentiflow.metrics.confidence import CoveragePoint
+from sentiflow.metrics.multiclass import Metrics
 from sentiflow.plotting import (
     BLUE,
     GRAY,
@@ -31,82 +34,109 @@ from sentiflow.plotting import (
 BLUES = LinearSegmentedColormap.from_list("blues", ["#eef4f9", "#6aaed6"])
 """Shades on which ``INK`` stays readable."""
 
+MAX_COUNTS = 5
+"""With more classes than these, the confusion matrix shows percentages alone."""
+
+LINES = ("-", "--", "-.", ":")
+
 LABEL_STYLES = ((NEGATIVE, ORANGE, "--"), (POSITIVE, BLUE, "-"))
 
 
 def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[str, bytes]:
     """Draw the plots of the headline split, by file name.
 
-    ``training_curve.png`` needs a curve; ``roc.png`` and ``precision_recall.png`` need both
-    classes; ``lengths.png`` needs texts. The same data and the same matplotlib give the same bytes.
+    ``training_curve.png`` needs a curve; ``roc.png`` and ``precision_recall.png`` need two classes
+    that occur; the latter and ``probabilities.png`` are those of a model of negative and positive;
+    ``lengths.png`` needs texts. The same data and the same matplotlib give the same bytes.
 
     Args:
         measured: The measurements of the same rows.
-        rows: N rows of the split: ``label`` (0 or 1), ``probability`` (of positive),
-            ``num_tokens``.
+        rows: N rows of the split, with the columns of ``Predicted`` and ``num_tokens``.
         curve: A row an epoch: ``epoch``, ``train_loss``, ``validation_loss``,
             ``validation_accuracy``; may be empty.
     """
-    metrics, label = measured.metrics, rows["label"].to_numpy()
-    probability = rows["probability"].to_numpy().astype(np.float64)
+    predicted, metrics = Predicted.of(rows), measured.metrics
+    label, positive = predicted.label, predicted.probabilities[:, 1].astype(np.float64)
     drawn: dict[str, Figure] = {}
     with mpl.rc_context(PLOT_STYLE):
         if len(curve):
             drawn["training_curve.png"] = draw_training_curve(curve)
         drawn["confusion.png"] = _draw_confusion(metrics)
-        if len(np.unique(label)) == 2:
-            drawn["roc.png"] = _draw_roc(label, probability, metrics)
-            drawn["precision_recall.png"] = _draw_precision_recall(label, probability, metrics)
-        drawn["reliability.png"] = _draw_reliability(label, probability, _before(measured, rows))
-        drawn["probabilities.png"] = _draw_probabilities(label, probability)
+        if len(np.unique(label)) > 1:
+            drawn["roc.png"] = _draw_roc(predicted, metrics)
+        if isinstance(metrics, BinaryMetrics):
+            if len(np.unique(label)) > 1:
+                drawn["precision_recall.png"] = _draw_precision_recall(label, positive, metrics)
+            drawn["probabilities.png"] = _draw_probabilities(label, positive)
+        drawn["reliability.png"] = _draw_reliability(predicted, _before(measured, rows))
         drawn["coverage.png"] = _draw_coverage(measured.coverage, measured.neutral)
         if measured.lengths:
             drawn["lengths.png"] = _draw_lengths(measured.lengths)
         return {file: to_png(figure) for file, figure in drawn.items()}
 
 
-def _before(measured: Measurements, rows: pa.Table) -> np.ndarray | None:
-    """Return the probabilities without the model's temperature; None if it has none."""
+def _before(measured: Measurements, rows: pa.Table) -> Predicted | None:
+    """Return the predictions without the model's temperature; None if it has none."""
     if not measured.calibration or measured.calibration["temperature"] == 1:
         return None
     return before_temperature(rows, measured.calibration["temperature"])
 
 
-def _draw_confusion(metrics: BinaryMetrics) -> Figure:
-    counts = np.array(
-        [
-            [metrics.true_negative, metrics.false_positive],
-            [metrics.false_negative, metrics.true_positive],
-        ]
-    )
+def _draw_confusion(metrics: Metrics) -> Figure:
+    names = list(metrics.confusion)
+    counts = np.array([list(row.values()) for row in metrics.confusion.values()])
     of_label = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure, axes = _axes(xlabel="Prediction", ylabel="Label")
     axes.imshow(of_label, cmap=BLUES, vmin=0, vmax=1, aspect="auto")
+    is_small = len(names) > MAX_COUNTS
     for (row, column), share in np.ndenumerate(of_label):
+        if is_small:
+            axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7)
+            continue
+        size = 15 if len(names) == 2 else 11
         count = f"{counts[row, column]:,}"
-        axes.text(column, row, count, ha="center", va="bottom", fontsize=15)
-        axes.text(column, row + 0.06, f"{share:.1%}", ha="center", va="top")
-    names = [LABEL_NAMES[NEGATIVE], LABEL_NAMES[POSITIVE]]
-    axes.set_xticks([0, 1], names)
-    axes.set_yticks([0, 1], names, rotation=90, va="center")
+        axes.text(column, row, count, ha="center", va="bottom", fontsize=size)
+        axes.text(column, row + 0.06, f"{share:.1%}", ha="center", va="top", fontsize=size * 2 / 3)
+    short = [textwrap.shorten(name, 14, placeholder="…") for name in names]
+    axes.set_xticks(range(len(names)), short)
+    axes.set_yticks(range(len(names)), short, rotation=90, va="center")
+    if len(names) > 3:
+        axes.tick_params(axis="x", rotation=90)
+        axes.tick_params(axis="y", rotation=0)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.axhline(0.5, color="white", linewidth=3)
-    axes.axvline(0.5, color="white", linewidth=3)
+    for edge in range(len(names) - 1):
+        axes.axhline(edge + 0.5, color="white", linewidth=1 if is_small else 3)
+        axes.axvline(edge + 0.5, color="white", linewidth=1 if is_small else 3)
     return figure
 
 
-def _draw_roc(label: np.ndarray, probability: np.ndarray, metrics: BinaryMetrics) -> Figure:
+def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
+    """Draw the curve of positive; of each class against the others, if there are other classes."""
     from sklearn.metrics import roc_curve
 
-    false_rate, true_rate, _ = roc_curve(label, probability)
     figure, axes = _unit_square("False positive rate", "True positive rate")
     axes.plot([0, 1], [0, 1], "--", color=GRAY, linewidth=1)
-    axes.plot(false_rate, true_rate, color=BLUE)
-    negatives = metrics.false_positive + metrics.true_negative
-    positives = metrics.true_positive + metrics.false_negative
-    axes.plot(metrics.false_positive / negatives, metrics.true_positive / positives, "o", color=INK)
-    axes.text(0.97, 0.06, f"AUC {metrics.roc_auc:.4f}", ha="right")
+    if isinstance(metrics, BinaryMetrics):
+        false_rate, true_rate, _ = roc_curve(predicted.label, predicted.probabilities[:, 1])
+        axes.plot(false_rate, true_rate, color=BLUE)
+        negatives = metrics.false_positive + metrics.true_negative
+        positives = metrics.true_positive + metrics.false_negative
+        at = metrics.false_positive / negatives, metrics.true_positive / positives
+        axes.plot(*at, "o", color=INK)
+        axes.text(0.97, 0.06, f"AUC {metrics.roc_auc:.4f}", ha="right")
+        return figure
+    colors = mpl.colormaps["viridis"](np.linspace(0, 0.75, len(predicted.classes)))
+    for code, (name, found) in enumerate(metrics.by_class.items()):
+        if found.roc_auc is None:
+            continue
+        rates = roc_curve(predicted.label == code, predicted.probabilities[:, code])[:2]
+        short = textwrap.shorten(name, 20, placeholder="…")
+        axes.plot(
+            *rates, linestyle=LINES[code % len(LINES)], color=colors[code],
+            label=f"{short} {found.roc_auc:.3f}",
+        )  # fmt: skip
+    axes.legend(loc="lower right", title="AUC against the others", fontsize=8)
     return figure
 
 
@@ -125,18 +155,26 @@ def _draw_precision_recall(
     return figure
 
 
-def _draw_reliability(
-    label: np.ndarray, probability: np.ndarray, before: np.ndarray | None
-) -> Figure:
-    figure, axes = _unit_square("Mean probability of positive", "Share of positive labels")
+def bin_reliability(predicted: Predicted) -> pd.DataFrame:
+    """Bin the probability of positive and the labels; of more classes, the predictions."""
+    if predicted.is_binary:
+        return reliability_bins(label=predicted.label, probability=predicted.probabilities[:, 1])
+    return reliability_bins(label=predicted.right, probability=predicted.confidence)
+
+
+def _draw_reliability(predicted: Predicted, before: Predicted | None) -> Figure:
+    titles = ("Probability of the prediction", "Share of right predictions")
+    if predicted.is_binary:
+        titles = ("Mean probability of positive", "Share of positive labels")
+    figure, axes = _unit_square(*titles)
     axes.plot([0, 1], [0, 1], "--", color=GRAY, linewidth=1)
     if before is not None:
-        bins = reliability_bins(label=label, probability=before)
+        bins = bin_reliability(before)
         axes.plot(
             bins["mean_probability"], bins["positive_fraction"], "o:",
             color=ORANGE, markersize=3, linewidth=1.4, label="before temperature scaling",
         )  # fmt: skip
-    bins = reliability_bins(label=label, probability=probability)
+    bins = bin_reliability(predicted)
     share = bins["positive_fraction"].to_numpy()
     intervals = [
         wilson_interval(round(total * part), total)

@@ -2,26 +2,21 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import TypeAdapter
 
-from sentiflow.config.model_sections import ModelSettings
 from sentiflow.config.settings import flatten
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest, Settings
 from sentiflow.errors import UserError
-from sentiflow.evaluation import evaluated_rows, lineage, slices
+from sentiflow.evaluation import evaluated_rows, lineage, results, slices
+from sentiflow.evaluation.evaluated_rows import Predicted
 from sentiflow.metrics import paired
-from sentiflow.metrics.classification import (
-    BinaryMetrics,
-    binary_metrics,
-    log_losses,
-    squared_errors,
-)
+from sentiflow.metrics.classification import BinaryMetrics, log_losses, squared_errors
+from sentiflow.metrics.multiclass import Metrics, class_log_losses, class_squared_errors
 from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
 from sentiflow.tracking import provenance, recording
 
@@ -31,7 +26,6 @@ SURE = 0.05
 _ABSENT = "(absent)"
 """Stands for a setting that does not exist in the version of sentiflow that one run used."""
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
-_MODEL: TypeAdapter[ModelSettings] = TypeAdapter(ModelSettings)
 
 
 @dataclass(frozen=True)
@@ -85,7 +79,7 @@ class Model:
     """Fingerprint of the model package."""
     about: str
     """Its settings in brief."""
-    figures: BinaryMetrics
+    figures: Metrics
     num_rows_only_here: int
     """Labelled rows of the split that the other model has no prediction for in this split."""
     num_rows_seen: int
@@ -143,18 +137,12 @@ def compare(
     """
     pair = (_find(first, tracking_uri), _find(second, tracking_uri))
     rows = evaluated_rows.read_pair(pair)
-    label = rows.table["label_0"].to_numpy()
-    prediction, probability = (
-        [rows.table[f"{name}_{i}"].to_numpy() for i in (0, 1)]
-        for name in ("prediction", "probability")
-    )
-    right = [predicted == label for predicted in prediction]
+    predicted = rows.predicted
+    right = [each.right for each in predicted]
     accuracy, counts = compare_accuracy(*right)
-    metrics = [
-        binary_metrics(label=label, probability=probability[i], prediction=prediction[i])
-        for i in (0, 1)
-    ]
-    one, other = (_describe(pair[i], metrics[i], rows, i) for i in (0, 1))
+    one, other = (
+        _describe(pair[i], _measure(predicted[i], rows.num_classes), rows, i) for i in (0, 1)
+    )
     settings, notes = _compare_settings(pair[0].record, pair[1].record)
     measured = _measure_slices(
         rows.table,
@@ -167,17 +155,16 @@ def compare(
     if not measured:
         notes.append("no slices: there are no texts")
     names = ("the first", "the second") if first == second else (first, second)
-    verdict = _judge(accuracy, counts, len(label), *names)
-    if (prediction[0] == prediction[1]).all():
-        verdict = (
-            f"No difference shown: both predict the same label on each of {len(label):,} rows."
-        )
+    num_rows = len(rows.table)
+    verdict = _judge(accuracy, counts, num_rows, *names)
+    if (predicted[0].prediction == predicted[1].prediction).all():
+        verdict = f"No difference shown: both predict the same label on each of {num_rows:,} rows."
     return Comparison(
         one,
         other,
         rows.split,
-        len(label),
-        {"accuracy": accuracy, **_compare_metrics(label, prediction, probability)},
+        num_rows,
+        {"accuracy": accuracy, **_compare_metrics(*predicted, rows.num_classes)},
         counts,
         measured,
         settings,
@@ -225,38 +212,55 @@ def _find_run(run_id: str, tracking_uri: str | None) -> evaluated_rows.Scored:
 
 
 def _describe(
-    scored: evaluated_rows.Scored, metrics: BinaryMetrics, rows: evaluated_rows.ComparedRows, i: int
+    scored: evaluated_rows.Scored, metrics: Metrics, rows: evaluated_rows.ComparedRows, i: int
 ) -> Model:
     model = scored.record["inputs"]["model"]
-    settings = model["settings"]
     return Model(
         scored.name,
         scored.uri,
         scored.name if _RUN_ID.fullmatch(scored.name) else None,
         model["uri"],
         model["fingerprint"],
-        f"{_MODEL.validate_python(settings['model']).summary}; "
-        f"tokenizer {settings['tokenizer']}, {settings['vocabulary_size']:,} words",
+        lineage.describe_model(scored.record),
         metrics,
         rows.num_only_in[i],
         rows.num_seen_by[i],
     )
 
 
+def _measure(predicted: Predicted, num_classes: int) -> Metrics:
+    """Measure a model; its macro F1 is that of the classes that both models have."""
+    metrics = results.measure_metrics(predicted)
+    if isinstance(metrics, BinaryMetrics):
+        return metrics
+    found = [each.f1 for each in list(metrics.by_class.values())[:num_classes]]
+    return replace(metrics, f1_macro=float(np.mean([f1 for f1 in found if f1 is not None])))
+
+
 def _compare_metrics(
-    label: np.ndarray, prediction: list[np.ndarray], probability: list[np.ndarray]
+    first: Predicted, second: Predicted, num_classes: int
 ) -> dict[str, paired.Difference | None]:
-    """Compare all metrics of two models but accuracy."""
-    log_loss = [log_losses(label=label, probability=each) for each in probability]
-    error = [squared_errors(label=label, probability=each) for each in probability]
+    """Compare all metrics of two models but accuracy; ROC AUC is that of two classes."""
+    pair, label, area = (first, second), first.label, None
+    if first.is_binary:
+        one, other = (each.probabilities[:, 1] for each in pair)
+        loss = [log_losses(label=label, probability=p) for p in (one, other)]
+        error = [squared_errors(label=label, probability=p) for p in (one, other)]
+        area = paired.roc_auc_difference(label=label, first=one, second=other)
+    else:
+        values = [each.probabilities for each in pair]
+        loss = [class_log_losses(label=label, probabilities=p) for p in values]
+        error = [class_squared_errors(label=label, probabilities=p) for p in values]
     return {
         "f1_macro": paired.f1_macro_difference(
-            label=label, first=prediction[0], second=prediction[1]
+            label=label,
+            first=first.prediction,
+            second=second.prediction,
+            num_classes=len(first.classes),
+            num_compared=num_classes,
         ),
-        "roc_auc": paired.roc_auc_difference(
-            label=label, first=probability[0], second=probability[1]
-        ),
-        "log_loss": paired.mean_difference(log_loss[1] - log_loss[0]),
+        "roc_auc": area,
+        "log_loss": paired.mean_difference(loss[1] - loss[0]),
         "brier": paired.mean_difference(error[1] - error[0]),
     }
 

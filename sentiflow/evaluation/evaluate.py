@@ -13,8 +13,10 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output
+from sentiflow.data.schema import BINARY
 from sentiflow.errors import UserError
 from sentiflow.evaluation import (
+    baselines,
     charts,
     evaluated_rows,
     lineage,
@@ -25,6 +27,7 @@ from sentiflow.evaluation import (
 )
 from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.results import EvaluationResult, Measurements
+from sentiflow.metrics.multiclass import list_scalars
 from sentiflow.plotting import to_curve
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
@@ -35,7 +38,7 @@ STAGE = "evaluate"
 METRICS, PAGE, MISTAKES, PLOTS = "metrics.json", "report.html", "mistakes.parquet", "plots"
 OWNS = (METRICS, PAGE, MISTAKES, PLOTS)
 
-REPORT_VERSION = 3
+REPORT_VERSION = 4
 """Changes whenever the same predictions would give another report."""
 
 _HEADLINES = (
@@ -54,12 +57,14 @@ def describe_output(config: Config) -> OutputSpec:
     """Describe the output of the evaluation.
 
     Raises:
-        UserError: There are no complete predictions.
+        UserError: There are no complete predictions, or they lack a column of
+            ``evaluate.slices``.
     """
     settings = config.evaluate
     record = manifest.require(
         settings.scored_uri, stage="score", setting="evaluate.scored_uri", check_files=True
     )
+    evaluated_rows.check_columns(settings.slices.columns, record)
     decisive = settings.model_dump(exclude={"scored_uri", "output_uri"})
     decisive["report_version"] = REPORT_VERSION
     inputs = {"scored": manifest.reference(settings.scored_uri, record)}
@@ -76,22 +81,27 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     spec, settings = output.spec, config.evaluate
     scored_uri = spec.inputs["scored"]["uri"]
     scored = manifest.require(scored_uri, stage="score", setting="")
-    rows = evaluated_rows.read(scored_uri, scored)
+    rows = evaluated_rows.read(scored_uri, scored, columns=settings.slices.columns)
     rows, is_unseen, notes = _leave_out_training_rows(rows, scored)
+    rows, others = _leave_out_other_classes(rows, scored)
+    notes += others
     evaluated_rows.require_labelled(rows, scored_uri)
     output.begin()
     measured = results.measure(
         rows,
         model=scored["inputs"]["model"],
         margin=settings.neutral_margin,
-        patterns=settings.slices,
+        patterns=settings.slices.patterns,
+        columns=settings.slices.columns,
     )
     chosen = evaluated_rows.of_split(rows, measured.split)
     probed = probing.probe(config, scored, chosen)
-    notes += _find_empty_slices(measured, settings.slices)
+    notes += _find_empty_slices(measured, settings.slices.patterns, "text" in rows.column_names)
+    highlights = results.summarize(measured, probed)
     result = EvaluationResult(
-        config.name, measured, probed, is_unseen, notes, results.summarize(measured, probed)
-    )
+        config.name, measured, probed, is_unseen, notes, highlights,
+        *baselines.measure(chosen, scored),
+    )  # fmt: skip
     for note in notes:
         say(STAGE, note)
     trained = lineage.training_of(scored)
@@ -108,6 +118,12 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     own = trained if trained and _is_own(trained, scored) else None
     _track(result, files, recorder, own, spec)
     _report(measured, seconds)
+    for baseline in result.baselines:
+        say(
+            STAGE,
+            f"{baseline.name} has an accuracy of {baseline.accuracy:.4f} "
+            f"({baseline.seconds:.1f} s): {baseline.verdict.replace('95%', '95 %')}",
+        )
     return output.publish(
         counts={"rows": sum(metrics.num_rows for metrics in measured.figures.values())},
         files=[
@@ -141,10 +157,34 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
     return unseen, seen.is_known, notes
 
 
-def _find_empty_slices(measured: Measurements, patterns: Mapping[str, str]) -> list[str]:
+def _leave_out_other_classes(rows: pa.Table, scored: Manifest) -> tuple[pa.Table, list[str]]:
+    """Leave out rows of classes that the model does not have; say how many there are.
+
+    Neutral rows stay for a model of negative and positive: its neutral band is measured on them.
+    """
+    names, known = manifest.find_classes(scored), list(evaluated_rows.classes_of(rows))
+    if tuple(known) == BINARY:
+        known.append("neutral")
+    counts = np.bincount(rows["label"].to_numpy(), minlength=len(names)).tolist()
+    left_out = {
+        name: count
+        for name, count in zip(names, counts, strict=True)
+        if count and name not in known
+    }
+    if not left_out:
+        return rows, []
+    codes = [code for code, name in enumerate(names) if name in left_out]
+    listed = ", ".join(f"{name} {count:,}" for name, count in left_out.items())
+    note = f"rows of classes that the model does not have are left out: {listed}"
+    return rows.filter(~np.isin(rows["label"].to_numpy(), codes)), [note]
+
+
+def _find_empty_slices(
+    measured: Measurements, patterns: Mapping[str, str], has_texts: bool
+) -> list[str]:
     """Write a note for each slice of the user's own that has no text."""
     names = {item.name for item in measured.slices}
-    if patterns and not names:
+    if patterns and not has_texts:
         return ["slices of your own need the texts: score with score.keep_columns=[text]"]
     return [f"no text is in the slice {name}" for name in patterns if name not in names]
 
@@ -178,7 +218,17 @@ def _collect(
         | {STAGE: spec.settings},
         lineage=_describe_lineage(prepared, scored, spec),
         versions=scored["versions"],
+        model=lineage.describe_model(scored),
+        corpus=_name_corpus(scored),
     )
+
+
+def _name_corpus(scored: Manifest) -> str:
+    """Name the input files of the corpus, or its place where they are not known."""
+    found = lineage.input_files_of(scored)
+    uris = [item["uri"] for item in found["files"]] if found else []
+    names = [uri.rpartition("/")[2] for uri in uris or [scored["inputs"]["corpus"]["uri"]]]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more files" if len(names) > 3 else "")
 
 
 def _find_mistakes(rows: pa.Table, num_examples: int) -> pa.Table:
@@ -226,7 +276,9 @@ def _track(
     """
     measured = result.measured
     for split, metrics in measured.figures.items():
-        recorder.log_metrics({f"{split}/{name}": value for name, value in vars(metrics).items()})
+        recorder.log_metrics(
+            {f"{split}/{name}": value for name, value in list_scalars(metrics).items()}
+        )
     recorder.log_metrics(
         _mean_pass_rates(result.probed.behavior)
         | {f"bias/{bias.category}_spread": bias.spread for bias in result.probed.group_bias}
@@ -255,9 +307,10 @@ def _mean_pass_rates(tests: Sequence[BehaviorResult]) -> dict[str, float]:
 def _report(measured: Measurements, seconds: float) -> None:
     metrics = measured.metrics
     name = "" if measured.split == evaluated_rows.WHOLE else f"{measured.split} "
+    f1 = "" if measured.is_binary else f", macro F1 {metrics.f1_macro:.4f}"
     say(
         STAGE,
         f"{name}accuracy {metrics.accuracy:.4f} "
-        f"(95 % interval {metrics.accuracy_low:.4f} to {metrics.accuracy_high:.4f}) "
+        f"(95 % interval {metrics.accuracy_low:.4f} to {metrics.accuracy_high:.4f}){f1} "
         f"on {metrics.num_rows:,} rows ({seconds:.1f} s)",
     )

@@ -7,19 +7,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest
-from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE, SPLITS
+from sentiflow.data.schema import BINARY, SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
+from sentiflow.evaluation.slices import OWN
 
 WHOLE = "all"
 """Name of the rows of a corpus that has no splits."""
 EVALUATED = (*SPLITS[1:], WHOLE)
 """Splits that a model is evaluated on."""
 
-_COLUMNS = ("row_id", "split", "label", "prediction", "probability", "num_tokens")
-IS_BINARY = pc.field("label").isin([NEGATIVE, POSITIVE])
-"""Finds rows labelled negative or positive."""
+_COLUMNS = ("row_id", "split", "label", "prediction", "num_tokens")
+_PROBABILITY = "probability_"
 _IS_EVALUATED = pc.field("label").is_valid() & ~pc.field("split").isin([SPLITS[0]])
 """Finds labelled rows that are not in the train split."""
 _TEXT, _TIME = "text", "time"
@@ -40,12 +41,58 @@ Pair = tuple[Scored, Scored]
 
 
 @dataclass(frozen=True)
+class Predicted:
+    """N labelled rows, and what a model of C classes predicts for them."""
+
+    classes: tuple[str, ...]
+    label: np.ndarray
+    """N positions in ``classes``."""
+    prediction: np.ndarray
+    probabilities: np.ndarray
+    """``(N, C)``."""
+
+    @classmethod
+    def of(cls, rows: pa.Table) -> "Predicted":
+        """Take the columns of a table as :func:`read` returns it."""
+        classes = classes_of(rows)
+        if classes == BINARY:
+            positive = rows["probability"].to_numpy()
+            columns = [1 - positive, positive]
+        else:
+            columns = [rows[_PROBABILITY + name].to_numpy() for name in classes]
+        label, prediction = (rows[name].to_numpy() for name in ("label", "prediction"))
+        return cls(classes, label, prediction, np.stack(columns, axis=1))
+
+    @property
+    def is_binary(self) -> bool:
+        """Say whether the classes are negative and positive."""
+        return self.classes == BINARY
+
+    @property
+    def right(self) -> np.ndarray:
+        """Say which predictions are right."""
+        return np.asarray(self.prediction == self.label)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """Return the probability of each prediction, as float64."""
+        probabilities = self.probabilities.astype(np.float64)
+        if self.is_binary:
+            return np.asarray(0.5 + np.abs(probabilities[:, 1] - 0.5))
+        return np.asarray(probabilities[np.arange(len(self.label)), self.prediction])
+
+
+@dataclass(frozen=True)
 class ComparedRows:
-    """N rows, labelled 0 or 1, that both models have scored and neither was trained on."""
+    """N rows that both models have scored and neither was trained on.
+
+    Each is labelled with a class that both models have.
+    """
 
     table: pa.Table
-    """``row_id``, in rising order; ``label_0``, ``prediction_0``, ``probability_0`` of the first
-    model, ``_1`` of the second; ``text`` and ``time`` where one of both has them."""
+    """``row_id``, in rising order; ``label_0``, ``prediction_0``, ``probability_0`` or one column a
+    class (``probability_neutral_0``) of the first model, ``_1`` of the second; ``text`` and
+    ``time`` where one of both has them."""
     split: str
     num_only_in: tuple[int, int]
     """Labelled rows of the split that the other model has no prediction for in this split."""
@@ -54,22 +101,38 @@ class ComparedRows:
     are not compared and not counted in ``num_only_in``."""
     notes: list[str]
     """What a reader should know about them."""
+    num_classes: int
+    """Classes that both models have; in ``predicted`` they come first."""
+
+    @property
+    def predicted(self) -> tuple[Predicted, Predicted]:
+        """Return the predictions of both models; a class has the same number in both."""
+        first, second = (self._take(end) for end in ("_0", "_1"))
+        return first, second
+
+    def _take(self, end: str) -> Predicted:
+        names = [name for name in self.table.column_names if name.endswith(end)]
+        of_model = self.table.select(names)
+        return Predicted.of(of_model.rename_columns([name.removesuffix(end) for name in names]))
 
 
-def read(uri: str, scored: Manifest) -> pa.Table:
+def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table:
     """Read the labelled rows, with their texts where these are available.
 
     Args:
         uri: The scored directory.
         scored: Its manifest.
+        columns: Columns of the user's own, for slices; see :func:`check_columns`.
 
     Returns:
-        ``row_id``, ``split`` (one of ``EVALUATED``), ``label`` (0, 1, or 2), ``prediction``,
-        ``probability``, ``num_tokens``; ``text`` and ``time`` where they were kept by scoring, or
-        are in the prepared data and these are not gone.
+        ``row_id``, ``split`` (one of ``EVALUATED``), ``label`` (the classes of the model, then
+        others), ``prediction``, ``num_tokens``; ``probability`` (of positive) if the classes are
+        negative and positive, otherwise ``probability_<class>`` for each; ``text`` and ``time``
+        where they were kept by scoring, or are in the prepared data and these are not gone;
+        ``columns``, their names after ``OWN``.
 
     Raises:
-        UserError: No row is labelled negative or positive, or a file is damaged.
+        UserError: No row is labelled with a class of the model, or a file is damaged.
     """
     if not any(item["path"].startswith("predictions/") for item in scored["files"]):
         raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
@@ -77,27 +140,70 @@ def read(uri: str, scored: Manifest) -> pa.Table:
     roles = {settings["text_column"]: _TEXT, _TEXT: _TEXT, _TIME: _TIME}
     kept = {name: roles[name] for name in settings["keep_columns"] if name in roles}
     hint = "score again with sentiflow score CONFIG --overwrite"
-    columns = [*_COLUMNS, *kept]
-    tables = lineage.read_tables(uri, scored, ("predictions/",), columns=columns, hint=hint)
+    classes = lineage.classes_of_model(scored)
+    measured = ["probability"] if classes == BINARY else [_PROBABILITY + c for c in classes]
+    own = [name for name in columns if name in settings["keep_columns"]]
+    needed = list(dict.fromkeys((*_COLUMNS, *measured, *kept, *own)))
+    tables = lineage.read_tables(uri, scored, ("predictions/",), columns=needed, hint=hint)
     rows = pa.concat_tables(table.filter(_IS_EVALUATED) for table in tables)
+    for name in own:
+        rows = rows.append_column(OWN + name, rows[name])
+    rows = rows.drop_columns([name for name in own if name not in kept])
     require_labelled(rows, uri)
     split = rows.schema.get_field_index("split")
     rows = rows.set_column(split, "split", pc.fill_null(rows["split"], WHOLE))
     rows = _name_kept(rows, kept).combine_chunks()
-    return rows if _TEXT in rows.column_names else _add_texts(rows, scored)
+    missing = [name for name in columns if name not in own]
+    if _TEXT in rows.column_names and not missing:
+        return rows
+    return _add_columns(rows, scored, missing)
+
+
+def check_columns(columns: Sequence[str], scored: Manifest) -> None:
+    """Check that predictions, or the prepared data behind them, have columns.
+
+    Raises:
+        UserError: They do not. The message lists the columns that there are.
+    """
+    kept, prepared = scored["settings"]["keep_columns"], lineage.corpus_of(scored)
+    kept = [*kept, *(prepared["settings"].get("keep_columns", ()) if prepared else ())]
+    if missing := [name for name in columns if name not in kept]:
+        there = ", ".join(dict.fromkeys(kept)) or "none"
+        raise UserError(
+            f"evaluate.slices.columns: the predictions have no column {', '.join(missing)}; "
+            f"the columns that were kept: {there}",
+            hint="name the column in prepare.keep_columns or score.keep_columns, and score again",
+        )
 
 
 def require_labelled(rows: pa.Table, uri: str) -> None:
     """Make sure that there are labels to compare predictions with.
 
     Raises:
-        UserError: No row is labelled negative or positive.
+        UserError: No row is labelled with a class of the model.
     """
-    if not len(rows.filter(IS_BINARY)):
+    if not len(rows.filter(_is_of(classes := classes_of(rows)))):
         raise UserError(
             f"{uri} has no labelled row that the model was not trained on",
-            hint="evaluation needs rows labelled negative or positive",
+            hint=f"evaluation needs rows labelled {name_any(classes)}",
         )
+
+
+def classes_of(rows: pa.Table) -> tuple[str, ...]:
+    """Name the classes of the model behind rows that :func:`read` returned."""
+    names = rows.column_names
+    found = tuple(n.removeprefix(_PROBABILITY) for n in names if n.startswith(_PROBABILITY))
+    return found or BINARY
+
+
+def name_any(classes: Sequence[str]) -> str:
+    """Name classes: ``negative, neutral or positive``."""
+    return f"{', '.join(classes[:-1])} or {classes[-1]}"
+
+
+def _is_of(classes: Sequence[str]) -> pc.Expression:
+    """Find rows that are labelled with a class of the model: these have the first codes."""
+    return pc.field("label") < len(classes)
 
 
 def headline_split(names: Sequence[str]) -> str:
@@ -106,8 +212,8 @@ def headline_split(names: Sequence[str]) -> str:
 
 
 def of_split(rows: pa.Table, name: str) -> pa.Table:
-    """Choose the rows of a split that are labelled negative or positive."""
-    return rows.filter((pc.field("split") == name) & IS_BINARY)
+    """Choose the rows of a split that are labelled with a class of the model."""
+    return rows.filter((pc.field("split") == name) & _is_of(classes_of(rows)))
 
 
 def _name_kept(rows: pa.Table, kept: dict[str, str]) -> pa.Table:
@@ -122,8 +228,8 @@ def _name_kept(rows: pa.Table, kept: dict[str, str]) -> pa.Table:
     return rows
 
 
-def _add_texts(rows: pa.Table, scored: Manifest) -> pa.Table:
-    """Add texts, and times if kept, from the prepared tweets by row number."""
+def _add_columns(rows: pa.Table, scored: Manifest, own: Sequence[str]) -> pa.Table:
+    """Add texts, times, and the user's own columns from the prepared tweets by row number."""
     prepared = lineage.corpus_of(scored)
     if not prepared:
         return rows
@@ -131,7 +237,7 @@ def _add_texts(rows: pa.Table, scored: Manifest) -> pa.Table:
         scored["inputs"]["corpus"]["uri"],
         prepared,
         tuple(f"tweets/split={split}/" for split in SPLITS[1:]),
-        columns=["row_id", _TEXT, _TIME],
+        columns=["row_id", _TEXT, _TIME, *own],
         hint="prepare again with sentiflow prepare CONFIG --overwrite",
     )
     found = pa.concat_tables(tweets)
@@ -139,6 +245,8 @@ def _add_texts(rows: pa.Table, scored: Manifest) -> pa.Table:
     for name in (_TEXT, _TIME):
         if name in found.column_names and name not in rows.column_names:
             rows = rows.append_column(name, found[name].take(position))
+    for name in own:
+        rows = rows.append_column(OWN + name, found[name].take(position))
     return rows.combine_chunks()
 
 
@@ -151,10 +259,11 @@ def read_pair(pair: Pair) -> ComparedRows:
     """
     _check_numbers(pair)
     tables = [read(scored.uri, scored.record) for scored in pair]
+    tables, classes, num_common, different = _number_alike(pair, tables)
     split = _find_split(pair, tables)
     tables = [table.filter(pc.equal(table["split"], split)) for table in tables]
     common = _join(*tables)
-    _check_labels(pair, common)
+    _check_labels(pair, common, classes)
     seen = [lineage.find_training_rows(scored.record, name=scored.name) for scored in pair]
     row_ids = [of_split(table, split)["row_id"].to_numpy() for table in tables]
     seen_by_any = np.concatenate([known.row_ids for known in seen])
@@ -178,8 +287,68 @@ def read_pair(pair: Pair) -> ComparedRows:
             f"it is unknown which rows the model of {scored.name} was trained on"
             for scored, known in zip(pair, seen, strict=True)
             if not known.is_known
-        ],
+        ]
+        + different,
+        num_classes=num_common,
     )
+
+
+def _number_alike(
+    pair: Pair, tables: list[pa.Table]
+) -> tuple[list[pa.Table], tuple[str, ...], int, list[str]]:
+    """Give each class the same number in both tables: first the classes that both models have.
+
+    Rows labelled with another class are left out. Tables of negative and positive stay as they are.
+
+    Returns:
+        The tables; the names of all classes; the number of those that both models have; notes.
+
+    Raises:
+        UserError: Fewer than two classes are common.
+    """
+    own = [classes_of(table) for table in tables]
+    if own == [BINARY, BINARY]:
+        return tables, manifest.find_classes(pair[0].record), len(BINARY), []
+    common = [name for name in own[0] if name in own[1]]
+    others = [name for name in dict.fromkeys((*own[0], *own[1])) if name not in common]
+    if len(common) < 2:
+        listed = " and ".join(
+            f"{s.name} has {', '.join(o)}" for s, o in zip(pair, own, strict=True)
+        )
+        raise UserError(
+            f"the models have fewer than two classes in common: {listed}",
+            hint="compare models of the same classes",
+        )
+    classes, notes = (*common, *others), []
+    if others:
+        notes.append(
+            f"the models have different classes: rows labelled {name_any(common)} are compared, "
+            f"and a prediction of {' or '.join(others)} counts as wrong"
+        )
+    tables = [
+        _renumber(table, manifest.find_classes(scored.record), classes, len(common))
+        for scored, table in zip(pair, tables, strict=True)
+    ]
+    return tables, classes, len(common), notes
+
+
+def _renumber(
+    rows: pa.Table, names: tuple[str, ...], classes: tuple[str, ...], num_common: int
+) -> pa.Table:
+    """Replace positions in ``names`` by those in ``classes``; keep rows labelled with the first."""
+    predicted = Predicted.of(rows)
+    code = np.array([classes.index(n) if n in classes else len(classes) for n in names], np.int8)
+    probabilities = np.zeros((len(rows), len(classes)), np.float32)
+    probabilities[:, [classes.index(name) for name in predicted.classes]] = predicted.probabilities
+    kept = [n for n in rows.column_names if n in ("row_id", "split", "num_tokens", _TEXT, _TIME)]
+    renumbered = rows.select(kept)
+    for name in ("label", "prediction"):
+        renumbered = renumbered.append_column(name, pa.array(code[rows[name].to_numpy()]))
+    for number, name in enumerate(classes):
+        renumbered = renumbered.append_column(
+            _PROBABILITY + name, pa.array(probabilities[:, number])
+        )
+    return renumbered.filter(pc.field("label") < num_common)
 
 
 def _check_numbers(pair: Pair) -> None:
@@ -256,7 +425,7 @@ def _join(first: pa.Table, second: pa.Table) -> pa.Table:
     return joined.sort_by("row_id")
 
 
-def _check_labels(pair: Pair, common: pa.Table) -> None:
+def _check_labels(pair: Pair, common: pa.Table, classes: Sequence[str]) -> None:
     """Make sure that common rows have the same labels.
 
     Raises:
@@ -266,7 +435,7 @@ def _check_labels(pair: Pair, common: pa.Table) -> None:
     if not len(differing):
         return
     row = differing.slice(0, 1).to_pylist()[0]
-    names = [f"{LABEL_NAMES[row[f'label_{i}']]} in {pair[i].name}" for i in (0, 1)]
+    names = [f"{classes[row[f'label_{i}']]} in {pair[i].name}" for i in (0, 1)]
     raise UserError(
         f"{len(differing):,} common rows have different labels: row {row['row_id']:,} is "
         f"{' and '.join(names)}",

@@ -5,15 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from pydantic import TypeAdapter
 
+from sentiflow.config.model_sections import ModelSettings
 from sentiflow.config.sections import FormatSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest
-from sentiflow.data.schema import SPLITS
+from sentiflow.data.schema import BINARY, SPLITS
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
 from sentiflow.storage.uris import join
 
+_MODEL: TypeAdapter[ModelSettings] = TypeAdapter(ModelSettings)
 _DECISIVE = tuple(f"tweets/split={split}/" for split in SPLITS[:2])
 """Files of prepared rows that decide weights, epoch and temperature."""
 
@@ -25,6 +28,20 @@ class TrainingRows:
     row_ids: np.ndarray
     is_known: bool
     """Whether every training that led to the model could be read."""
+
+
+def classes_of_model(scored: Manifest) -> tuple[str, ...]:
+    """Name the classes of the model that made predictions, in their order."""
+    return tuple(scored["inputs"]["model"]["settings"].get("classes", BINARY))
+
+
+def describe_model(scored: Manifest) -> str:
+    """Describe the model that made predictions in a line."""
+    settings = scored["inputs"]["model"]["settings"]
+    return (
+        f"{_MODEL.validate_python(settings['model']).summary}; "
+        f"tokenizer {settings['tokenizer']}, {settings['vocabulary_size']:,} words"
+    )
 
 
 def corpus_of(scored: Manifest) -> Manifest | None:

@@ -1,17 +1,22 @@
 """Labelled predictions with their texts -> the mistakes that are most worth reading."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from sentiflow.data.schema import LABEL_NAMES, POSITIVE
+from sentiflow.data.schema import BINARY, NEGATIVE, POSITIVE
 from sentiflow.data.text_hash import hash_strings, normalize_text
+from sentiflow.evaluation.evaluated_rows import Predicted
 from sentiflow.evaluation.slices import HAPPY, SAD, matches
 
 NUM_KEPT = 100
 """Rows of each kind."""
+
+NUM_OF_PAIR = 5
+"""Rows of each pair of label and prediction."""
 
 COLUMNS = pa.schema(
     [
@@ -20,11 +25,14 @@ COLUMNS = pa.schema(
         pa.field("text", pa.string(), nullable=False),
         pa.field("label", pa.int8(), nullable=False),
         pa.field("prediction", pa.int8(), nullable=False),
-        pa.field("probability", pa.float32(), nullable=False),
+        pa.field("probability", pa.float32()),
+        pa.field("confidence", pa.float32(), nullable=False),
         pa.field("why", pa.string(), nullable=False),
     ]
 )
-"""``kind`` is ``confident``, ``near miss`` or ``label``. ``why`` is the reason to doubt a label."""
+"""``kind`` is ``confident``, ``near miss``, ``label`` or ``pair``; ``probability`` is that of
+positive, null unless the classes are negative and positive; ``confidence`` is that of the
+prediction. ``why`` is the reason to doubt a label."""
 
 
 @dataclass(frozen=True)
@@ -34,90 +42,116 @@ class LabelErrors:
     num_rows: int
     num_doubtful: int
     fraction: float | None
-    """None unless both labels occur."""
+    """None unless two classes occur, at least."""
 
 
 def find(rows: pa.Table) -> pa.Table:
-    """Choose rows of three kinds, at most ``NUM_KEPT`` of each, the clearest cases first.
+    """Choose rows of some kinds, at most ``NUM_KEPT`` of each, the clearest cases first.
 
-    - ``confident``: a wrong prediction with a probability far from one half.
-    - ``near miss``: a wrong prediction with a probability near one half.
-    - ``label``: the label may be wrong. First come texts that the corpus has with both labels, on
-      a row with the rarer label; then texts with an emoticon that contradicts the label, where the
-      model contradicts it too.
+    - ``confident``: a wrong prediction with a high probability.
+    - ``near miss``: a wrong prediction with a low one.
+    - ``label``: the label may be wrong. First come texts that the corpus has with several labels,
+      on a row with a rarer label; then texts with an emoticon that contradicts the label, where
+      the model contradicts it too.
+    - ``pair``: wrong predictions with a high probability, ``NUM_OF_PAIR`` of each pair of label and
+      prediction. There are none if the classes are negative and positive.
 
     A text occurs once in each kind. Texts are untrusted and are not changed.
 
     Args:
-        rows: ``row_id``, ``text`` (without nulls), ``label`` (0 or 1), ``probability`` (of
-            positive), ``prediction``.
+        rows: ``row_id``, ``text`` (without nulls), and the columns of ``Predicted``.
 
     Returns:
         A table with the columns ``COLUMNS``.
     """
-    text = rows["text"].combine_chunks()
-    frame = rows.select(["row_id", "label", "prediction", "probability"]).to_pandas()
+    text, predicted = rows["text"].combine_chunks(), Predicted.of(rows)
+    frame = rows.select(["row_id", "label", "prediction"]).to_pandas()
+    frame["probability"] = predicted.probabilities[:, 1] if predicted.is_binary else np.nan
     frame["same"] = hash_strings(normalize_text(text))
-    frame["certainty"] = (frame["probability"] - 0.5).abs()
+    frame["confidence"] = predicted.confidence
     wrong = frame[frame["prediction"] != frame["label"]].assign(why="")
-    order = ["certainty", "row_id"]
+    clearest = wrong.sort_values(["confidence", "row_id"], ascending=[False, True])
     found = {
-        "confident": wrong.sort_values(order, ascending=[False, True]),
-        "near miss": wrong.sort_values(order),
-        "label": pd.concat([_contradicting_labels(frame), _contradicting_emoticons(wrong, text)]),
+        "confident": clearest,
+        "near miss": wrong.sort_values(["confidence", "row_id"]),
+        "label": pd.concat(
+            [
+                _contradicting_labels(frame, predicted.classes),
+                _contradicting_emoticons(wrong, text, predicted.classes),
+            ]
+        ),
     }
-    chosen = pd.concat(
+    chosen = [
         each.drop_duplicates("same").head(NUM_KEPT).assign(kind=kind)
         for kind, each in found.items()
-    )
-    chosen["text"] = text.take(pa.array(chosen.index)).to_pylist()
-    table = pa.Table.from_pandas(chosen, COLUMNS, preserve_index=False)
+    ]
+    if not predicted.is_binary:
+        pairs = clearest.drop_duplicates("same").groupby(["label", "prediction"])
+        chosen.append(pairs.head(NUM_OF_PAIR).assign(kind="pair"))
+    joined = pd.concat(chosen)
+    joined["text"] = text.take(pa.array(joined.index)).to_pylist()
+    table = pa.Table.from_pandas(joined, COLUMNS, preserve_index=False)
     return table.replace_schema_metadata()  # without that of pandas
 
 
-def count_label_errors(*, label: np.ndarray, probability: np.ndarray) -> LabelErrors:
+def count_label_errors(predicted: Predicted) -> LabelErrors:
     """Estimate how many labels are wrong, by confident learning.
 
-    After Northcutt, Jiang and Chuang, "Confident learning" (JAIR 2021). A row counts if the
-    probability of the other label is at least the mean probability of that label on the rows that
-    have it. The method trusts a model that is very sure: confident mistakes of the model are
-    counted as wrong labels, so the estimate may be too high.
+    After Northcutt, Jiang and Chuang, "Confident learning" (JAIR 2021). A row counts if another
+    class is predicted, and its probability is at least the mean probability of that class on the
+    rows that have it. The method trusts a model that is very sure: confident mistakes of the model
+    are counted as wrong labels, so the estimate may be too high.
     """
-    positive = label == POSITIVE
-    if positive.all() or not positive.any():
+    label, prediction = predicted.label, predicted.prediction
+    present = np.unique(label)
+    if len(present) < 2:
         return LabelErrors(len(label), 0, None)
-    of_other = np.where(positive, 1 - probability, probability)
-    usual = np.where(positive, (1 - probability[~positive]).mean(), probability[positive].mean())
-    doubtful = (of_other >= usual) & ((probability >= 0.5) != positive)
+    usual = np.full(len(predicted.classes), np.inf)
+    for code in present:
+        usual[code] = predicted.probabilities[label == code, code].mean()
+    of_prediction = predicted.probabilities[np.arange(len(label)), prediction]
+    doubtful = (of_prediction >= usual[prediction]) & ~predicted.right
     num_doubtful = int(doubtful.sum())
     return LabelErrors(len(label), num_doubtful, num_doubtful / len(label))
 
 
-def _contradicting_labels(frame: pd.DataFrame) -> pd.DataFrame:
-    """Take the rows with the rarer label of each text that has both, the most repeated first."""
+def _contradicting_labels(frame: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """Take the rows with a rarer label of each text that has several, the most repeated first.
+
+    Where labels are equally frequent, it is a row with a label that the model does not predict.
+    """
+    frame = frame[frame.groupby("same")["label"].transform("nunique") > 1]
+    with_label = frame.groupby(["same", "label"])["label"].transform("size")
     texts = frame.groupby("same")
-    num_rows, num_positive = texts["label"].transform("size"), texts["label"].transform("sum")
-    with_label = num_positive.where(frame["label"] == POSITIVE, num_rows - num_positive)
-    by_model = (texts["prediction"].transform("mean") >= 0.5).astype(int)
-    is_rarer = (with_label < num_rows / 2) | (
-        (with_label == num_rows / 2) & (frame["label"] != by_model)
-    )
-    found = frame.assign(num_rows=num_rows, num_positive=num_positive)[is_rarer]
+    by_model = texts["prediction"].transform(lambda values: values.mode().max())
+    most = with_label.groupby(frame["same"]).transform("max")
+    is_tied = with_label.groupby(frame["same"]).transform("min") == most
+    found = frame[(with_label < most) | (is_tied & (frame["label"] != by_model))]
+    found = found.assign(num_rows=texts["label"].transform("size")[found.index])
+    counts = frame.groupby("same")["label"].value_counts()
+    many = "both" if len(classes) == 2 else "several"
     found["why"] = [
-        f"this text has both labels in these rows: positive {_times(positive)}, "
-        f"negative {_times(both - positive)}"
-        for both, positive in zip(found["num_rows"], found["num_positive"], strict=True)
+        f"this text has {many} labels in these rows: "
+        + ", ".join(
+            f"{classes[code]} {_times(count)}"
+            for code, count in counts[same].sort_index(ascending=False).items()
+        )
+        for same in found["same"]
     ]
     return found.sort_values("num_rows", ascending=False, kind="stable")
 
 
-def _contradicting_emoticons(wrong: pd.DataFrame, text: pa.Array) -> pd.DataFrame:
+def _contradicting_emoticons(
+    wrong: pd.DataFrame, text: pa.Array, classes: Sequence[str]
+) -> pd.DataFrame:
     """Take the wrong predictions where an emoticon agrees with the model, the clearest first."""
     happy, sad = (matches(text, regex)[wrong.index] for regex in (HAPPY, SAD))
-    agrees = np.where(wrong["prediction"] == POSITIVE, happy & ~sad, sad & ~happy)
-    found = wrong[agrees].sort_values("certainty", ascending=False, kind="stable")
-    names = found["prediction"].map(dict(enumerate(LABEL_NAMES)))
-    return found.assign(why="an emoticon is " + names + ", and so is the prediction")
+    name = np.array(classes)[wrong["prediction"].to_numpy()]
+    agrees = (name == BINARY[POSITIVE]) & happy & ~sad | (name == BINARY[NEGATIVE]) & sad & ~happy
+    found = wrong[agrees].assign(
+        why=[f"an emoticon is {each}, and so is the prediction" for each in name[agrees]]
+    )
+    return found.sort_values("confidence", ascending=False, kind="stable")
 
 
 def _times(count: int) -> str:

@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 
 from sentiflow.config.sections import Config
 from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.schema import BINARY
 from sentiflow.errors import UserError
-from sentiflow.evaluation import behavior, group_bias
+from sentiflow.evaluation import behavior, group_bias, lineage
 from sentiflow.evaluation.results import ProbeResult
 from sentiflow.progress import say
 from sentiflow.tracking import model_sources
@@ -21,10 +22,14 @@ from sentiflow.words.word_vectors import WordVectors
 
 if TYPE_CHECKING:
     from sentiflow.models.package import ModelPackage
+    from sentiflow.models.scores import Scores
 
 _NUM_CHANGED, _LONGEST_CHANGED = 400, 1000
 """How many texts of the corpus are changed for the behavior tests, and their maximum length in
 characters."""
+
+_TINY = 1e-12
+"""Keeps the probability of positive at one half where both classes have none."""
 
 
 def probe(config: Config, scored: Manifest, rows: pa.Table) -> ProbeResult:
@@ -43,6 +48,8 @@ def probe(config: Config, scored: Manifest, rows: pa.Table) -> ProbeResult:
     """
     if not config.evaluate.behavior:
         return ProbeResult(not_asked="evaluate.behavior is false")
+    if not set(BINARY) <= set(lineage.classes_of_model(scored)):
+        return ProbeResult(not_asked=f"its classes do not include {' and '.join(BINARY)}")
     try:
         score, knows, vectors = _load_model(scored, config)
         tests = behavior.check_behavior(score, texts=_choose_texts(rows))
@@ -76,16 +83,25 @@ def _load_model(
 
     def score(texts: Sequence[str]) -> np.ndarray:
         with _one_thread():
-            probability = package.score(pa.array(texts, pa.string())).probability
-        assert probability is not None
-        if not np.isfinite(probability).all():
+            scores = package.score(pa.array(texts, pa.string()))
+        if not scores.is_finite.all():
             raise UserError("the model gives no finite probability for a made-up text")
-        return probability.astype(np.float64)
+        return _choose_positive(scores)
 
     def knows(words: str) -> bool:
         return not package.score(pa.array([words], pa.string())).num_unknown.any()
 
     return score, knows, _take_vectors(package)
+
+
+def _choose_positive(scores: "Scores") -> np.ndarray:
+    """Return the probability of positive; of more classes, given that it is that or negative."""
+    negative, positive = (
+        scores.probabilities[:, scores.classes.index(name)].astype(np.float64) for name in BINARY
+    )
+    if scores.classes == BINARY:
+        return positive
+    return np.asarray((positive + _TINY) / (positive + negative + 2 * _TINY))
 
 
 def _take_vectors(package: "ModelPackage") -> WordVectors:

@@ -17,11 +17,12 @@ import pyarrow.compute as pc
 
 from sentiflow.config.settings import flatten
 from sentiflow.data.manifest_types import Settings
-from sentiflow.data.schema import LABEL_NAMES, NEGATIVE, POSITIVE
+from sentiflow.evaluation.charts import bin_reliability
+from sentiflow.evaluation.evaluated_rows import Predicted
 from sentiflow.evaluation.group_bias import CAVEAT, GroupBias
 from sentiflow.evaluation.results import EvaluationResult, name_texts
 from sentiflow.evaluation.slices import MIN_ROWS, SliceMetrics
-from sentiflow.metrics.classification import BinaryMetrics, reliability_bins
+from sentiflow.metrics.multiclass import Metrics
 
 MAX_SHOWN = 1000
 """Characters of a text."""
@@ -40,7 +41,7 @@ class ReportData:
     result: EvaluationResult
 
     rows: pa.Table
-    """Rows of the headline split: ``label``, ``probability`` (of positive)."""
+    """Rows of the headline split, with the columns of ``Predicted``."""
 
     mistakes: pa.Table
     """Has the columns of ``mistakes.COLUMNS``."""
@@ -63,6 +64,12 @@ class ReportData:
 
     versions: dict[str, str]
     """Versions of the libraries used, by name."""
+
+    model: str = ""
+    """The model in a line."""
+
+    corpus: str = ""
+    """The texts that were scored, in a line."""
 
 
 class Axis(NamedTuple):
@@ -93,8 +100,9 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
     measured, probed = data.result.measured, data.result.probed
     direction = probed.word_bias.direction if probed.word_bias else None
     projections = direction.ends(_EACH_END) if direction else ()
-    label, probability = (data.rows[name].to_numpy() for name in ("label", "probability"))
-    bins = reliability_bins(label=label, probability=probability)
+    predicted = Predicted.of(data.rows)
+    positive = predicted.probabilities[:, 1]
+    bins = bin_reliability(predicted)
     return environment.get_template("report.html.j2").render(
         data=data,
         result=data.result,
@@ -104,7 +112,7 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         intervals=measured.intervals[measured.split],
         splits=sorted(measured.figures, key=lambda split: split != measured.split),
         texts=name_texts(measured.split),
-        baseline=_baseline(measured.metrics),
+        baseline=measured.metrics.most_frequent,
         slice_axis=_slice_axis(measured.slices),
         min_rows=MIN_ROWS,
         max_shown=MAX_SHOWN,
@@ -122,22 +130,61 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         projections=projections,
         word_axis=_symmetric_axis([each.cosine for each in projections], step=0.1),
         caveat=CAVEAT,
-        label_names=LABEL_NAMES,
+        classes=measured.classes,
+        binary=measured.is_binary,
+        num_right=sum(counts[name] for name, counts in measured.metrics.confusion.items()),
+        uniform=_measure_equal(len(measured.classes)),
+        pairs=_list_pairs(measured.metrics, data),
         curve=data.curve.astype(object).where(data.curve.notna(), None).to_dict("records"),
         bins=bins[["mean_probability", "positive_fraction"]].to_numpy().tolist(),
         medians=[
-            (LABEL_NAMES[value], float(np.median(probability[label == value])))
-            for value in np.unique(label)
+            (measured.classes[value], float(np.median(positive[predicted.label == value])))
+            for value in np.unique(predicted.label)
         ],
         plots={file: base64.b64encode(image).decode() for file, image in plots.items()},
         settings=_list_settings(data.settings),
     )
 
 
-def _baseline(metrics: BinaryMetrics) -> tuple[str, float]:
-    """Return the more frequent label, and the accuracy of predicting it for every text."""
-    label = POSITIVE if metrics.positive_fraction >= 0.5 else NEGATIVE
-    return LABEL_NAMES[label], max(metrics.positive_fraction, 1 - metrics.positive_fraction)
+def _measure_equal(num_classes: int) -> dict[str, float]:
+    """Measure a model that gives all classes the same probability."""
+    return {"log_loss": float(np.log(num_classes)), "brier": 1 - 1 / num_classes}
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
+    """Texts of one class that are predicted to be of another."""
+
+    label: str
+    prediction: str
+    num_rows: int
+    fraction: float
+    """Share of the texts with the label."""
+    examples: list[dict[str, Any]]
+    """Rows of ``mistakes.COLUMNS``."""
+
+
+def _list_pairs(metrics: Metrics, data: ReportData) -> list[ConfusedPair]:
+    """List the pairs of classes that are confused, the most frequent first, with examples."""
+    rows = data.mistakes.filter(pc.equal(data.mistakes["kind"], "pair")).to_pylist()
+    classes = list(metrics.confusion)
+    found = [
+        ConfusedPair(
+            label,
+            prediction,
+            count,
+            count / metrics.by_class[label].num_rows,
+            [
+                row
+                for row in rows
+                if (classes[row["label"]], classes[row["prediction"]]) == (label, prediction)
+            ][: data.num_examples],
+        )
+        for label, counts in metrics.confusion.items()
+        for prediction, count in counts.items()
+        if count and label != prediction
+    ]
+    return sorted(found, key=lambda pair: -pair.num_rows)
 
 
 def _slice_axis(slices: Sequence[SliceMetrics]) -> Axis:

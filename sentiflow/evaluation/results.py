@@ -1,7 +1,7 @@
 """Labelled rows -> everything that is measured on them, and the few lines to remember."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
@@ -10,12 +10,30 @@ import pyarrow as pa
 from sentiflow.data.manifest_types import Settings
 from sentiflow.data.schema import LABEL_NAMES, NEUTRAL
 from sentiflow.evaluation import mistakes, slices
+from sentiflow.evaluation.baselines import Baseline
 from sentiflow.evaluation.behavior import BehaviorResult
-from sentiflow.evaluation.evaluated_rows import EVALUATED, WHOLE, headline_split, of_split
+from sentiflow.evaluation.evaluated_rows import (
+    EVALUATED,
+    WHOLE,
+    Predicted,
+    headline_split,
+    of_split,
+)
 from sentiflow.evaluation.group_bias import GroupBias
 from sentiflow.evaluation.slices import MIN_ROWS, LengthCount, SliceMetrics
 from sentiflow.metrics import bootstrap, confidence
-from sentiflow.metrics.classification import BinaryMetrics, binary_metrics, wilson_interval
+from sentiflow.metrics.classification import (
+    BinaryMetrics,
+    ProbabilityMetrics,
+    binary_metrics,
+    probability_metrics,
+    wilson_interval,
+)
+from sentiflow.metrics.multiclass import (
+    Metrics,
+    multiclass_metrics,
+    top_class_metrics,
+)
 from sentiflow.words.word_bias import WordBias
 
 
@@ -42,12 +60,13 @@ class Measurements:
 
     split: str
     """The headline split."""
-    figures: dict[str, BinaryMetrics]
-    """Metrics of the rows labelled negative or positive, by split."""
+    figures: dict[str, Metrics]
+    """Metrics of the rows labelled with a class of the model, by split."""
     intervals: dict[str, dict[str, bootstrap.Interval]]
     """Intervals by split and metric, see ``bootstrap.intervals``."""
     three_class: dict[str, confidence.ThreeClassMetrics]
-    """Metrics by split that has neutral labels; empty if the margin of neutral is not known."""
+    """Metrics by split that has neutral labels; empty if the margin of neutral is not known, or
+    the classes of the model are not negative and positive."""
     calibration: confidence.CalibrationEffect | None
     """None if the temperature of the model is not known."""
     coverage: Sequence[confidence.CoveragePoint]
@@ -55,14 +74,24 @@ class Measurements:
     """None without a margin."""
     label_errors: mistakes.LabelErrors
     slices: Sequence[SliceMetrics]
-    """The least accurate first; empty without texts."""
+    """The user's own, then others, the least accurate first; without texts those by column."""
     lengths: Sequence[LengthCount]
     """Empty without texts."""
 
     @property
-    def metrics(self) -> BinaryMetrics:
+    def metrics(self) -> Metrics:
         """Return the metrics of the headline split."""
         return self.figures[self.split]
+
+    @property
+    def classes(self) -> list[str]:
+        """Name the classes of the model."""
+        return list(self.metrics.confusion)
+
+    @property
+    def is_binary(self) -> bool:
+        """Say whether the classes are negative and positive."""
+        return isinstance(self.metrics, BinaryMetrics)
 
 
 @dataclass(frozen=True)
@@ -102,6 +131,10 @@ class EvaluationResult:
     notes: Sequence[str]
     """What a reader should know first."""
     highlights: Sequence[Highlight]
+    baselines: Sequence[Baseline] = ()
+    """Simple models on the same rows; the most frequent label is in the metrics."""
+    no_baseline: str = ""
+    """Why there is none; empty if there is one."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``metrics.json``."""
@@ -111,78 +144,113 @@ class EvaluationResult:
             probed["word_bias"]["no_direction"] = reason
         return {
             "name": self.name,
+            "classes": self.measured.classes,
             **asdict(self.measured),
             "is_unseen": self.is_unseen,
             "notes": self.notes,
             **probed,
+            "most_frequent": self.measured.metrics.most_frequent,
+            "baselines": [asdict(each) for each in self.baselines],
+            "no_baseline": self.no_baseline,
             "conclusions": self.highlights,
         }
 
 
 def measure(
-    rows: pa.Table, *, model: Settings, margin: float | None, patterns: Mapping[str, str]
+    rows: pa.Table,
+    *,
+    model: Settings,
+    margin: float | None,
+    patterns: Mapping[str, str],
+    columns: Sequence[str] = (),
 ) -> Measurements:
     """Measure labelled rows.
 
     Args:
-        rows: As ``evaluated_rows.read`` returns them; at least one is negative or positive.
+        rows: As ``evaluated_rows.read`` returns them; at least one has a class of the model.
         model: The model as an input of the scored manifest, with ``settings`` and ``calibration``.
         margin: A probability nearer to one half counts as no answer. None: the margin that was
             chosen on the validation rows of the model.
         patterns: The user's own slices: a regular expression by name.
+        columns: The user's own slices: a column with a slice for each value.
     """
     known = model.get("calibration") or {}
-    margin = known.get("neutral_margin") if margin is None else margin
     by_split = {split: part for split in EVALUATED if len(part := of_split(rows, split))}
+    predicted = {split: Predicted.of(part) for split, part in by_split.items()}
     headline = headline_split(list(by_split))
-    chosen = by_split[headline]
-    columns = _columns(chosen)
-    label, probability = columns["label"], columns["probability"]
-    found, lengths = slices.find(chosen, settings=model["settings"], patterns=patterns)
-    right = columns["prediction"] == label
+    chosen, of_headline = by_split[headline], predicted[headline]
+    margin = known.get("neutral_margin") if margin is None else margin
+    margin = margin if of_headline.is_binary else None
+    found, lengths = slices.find(
+        chosen, settings=model["settings"], patterns=patterns, columns=columns
+    )
     return Measurements(
         split=headline,
-        figures={split: binary_metrics(**_columns(part)) for split, part in by_split.items()},
-        intervals={
-            split: bootstrap.intervals(**_columns(part)) for split, part in by_split.items()
-        },
+        figures={split: measure_metrics(part) for split, part in predicted.items()},
+        intervals={split: _measure_intervals(part) for split, part in predicted.items()},
         three_class={} if margin is None else _measure_three(rows, margin),
-        calibration=_measure_calibration(chosen, known.get("temperature")),
-        coverage=confidence.accuracy_by_coverage(label=label, probability=probability),
-        neutral=None if margin is None else _measure_answered(right, probability, margin),
-        label_errors=mistakes.count_label_errors(label=label, probability=probability),
-        slices=slices.measure(found, **columns),
-        lengths=slices.by_length(lengths, right) if found else [],
+        calibration=_measure_calibration(chosen, of_headline, known.get("temperature")),
+        coverage=confidence.accuracy_by_coverage(
+            right=of_headline.right, confidence=of_headline.confidence
+        ),
+        neutral=None if margin is None else _measure_answered(of_headline, margin),
+        label_errors=mistakes.count_label_errors(of_headline),
+        slices=slices.measure(
+            found,
+            label=of_headline.label,
+            probability=of_headline.probabilities[:, 1] if of_headline.is_binary else None,
+            prediction=of_headline.prediction,
+        ),
+        lengths=slices.by_length(lengths, of_headline.right) if len(lengths) else [],
     )
 
 
-def before_temperature(rows: pa.Table, temperature: float) -> np.ndarray:
+def before_temperature(rows: pa.Table, temperature: float) -> Predicted:
     """Undo a model's temperature; texts without a known token were not scaled by it."""
-    probability = rows["probability"].to_numpy()
-    undone = confidence.rescale(probability, temperature=1 / temperature)
-    return np.where(rows["num_tokens"].to_numpy() > 0, undone, probability)
+    predicted, was_scaled = Predicted.of(rows), rows["num_tokens"].to_numpy() > 0
+    undone = predicted.probabilities
+    if predicted.is_binary:
+        positive = confidence.rescale(undone[:, 1], temperature=1 / temperature)
+        undone = np.stack([1 - positive, positive], axis=1)
+    else:
+        undone = confidence.rescale_classes(undone, temperature=1 / temperature)
+    probabilities = np.where(was_scaled[:, None], undone, predicted.probabilities)
+    return replace(predicted, probabilities=probabilities)
 
 
-class _Columns(TypedDict):
-    """N rows, labelled."""
+def measure_metrics(predicted: Predicted) -> Metrics:
+    """Measure predictions against labels."""
+    if not predicted.is_binary:
+        return multiclass_metrics(**vars(predicted))
+    return binary_metrics(**_binary_columns(predicted))
 
+
+def _measure_intervals(predicted: Predicted) -> dict[str, bootstrap.Interval]:
+    if not predicted.is_binary:
+        return bootstrap.multiclass_intervals(**vars(predicted))
+    return bootstrap.intervals(**_binary_columns(predicted))
+
+
+class _BinaryColumns(TypedDict):
     label: np.ndarray
     probability: np.ndarray
     prediction: np.ndarray
 
 
-def _columns(rows: pa.Table) -> _Columns:
-    names = ("label", "probability", "prediction")
-    label, probability, prediction = (rows[name].to_numpy() for name in names)
-    return {"label": label, "probability": probability, "prediction": prediction}
+def _binary_columns(predicted: Predicted) -> _BinaryColumns:
+    return {
+        "label": predicted.label,
+        "probability": predicted.probabilities[:, 1],
+        "prediction": predicted.prediction,
+    }
 
 
 def _measure_three(rows: pa.Table, margin: float) -> dict[str, confidence.ThreeClassMetrics]:
     """Measure three labels in each split that has rows labelled neutral."""
     found = {}
     for split in EVALUATED:
-        columns = _columns(rows.filter(pa.compute.equal(rows["split"], split)))
-        label, probability = columns["label"], columns["probability"]
+        part = rows.filter(pa.compute.equal(rows["split"], split))
+        label, probability = (part[name].to_numpy() for name in ("label", "probability"))
         if (label == NEUTRAL).any():
             found[split] = confidence.three_class_metrics(
                 label=label, probability=probability, margin=margin
@@ -191,21 +259,33 @@ def _measure_three(rows: pa.Table, margin: float) -> dict[str, confidence.ThreeC
 
 
 def _measure_calibration(
-    rows: pa.Table, temperature: float | None
+    rows: pa.Table, predicted: Predicted, temperature: float | None
 ) -> confidence.CalibrationEffect | None:
     if temperature is None:
         return None
-    return confidence.describe(
-        temperature=temperature,
-        label=rows["label"].to_numpy(),
-        before=before_temperature(rows, temperature),
-        after=rows["probability"].to_numpy(),
+    before = before_temperature(rows, temperature)
+    first, second = (_measure_probabilities(each) for each in (before, predicted))
+    return {
+        "temperature": temperature,
+        "num_rows": len(rows),
+        "before": asdict(first),
+        "after": asdict(second),
+    }
+
+
+def _measure_probabilities(predicted: Predicted) -> ProbabilityMetrics:
+    label, probabilities = predicted.label, predicted.probabilities
+    if predicted.is_binary:
+        return probability_metrics(label=label, probability=probabilities[:, 1])
+    return top_class_metrics(
+        label=label, probabilities=probabilities, prediction=predicted.prediction
     )
 
 
-def _measure_answered(right: np.ndarray, probability: np.ndarray, margin: float) -> AnsweredMetrics:
-    """Measure the rows that are answered."""
-    answered = np.abs(probability.astype(np.float64) - 0.5) >= margin
+def _measure_answered(predicted: Predicted, margin: float) -> AnsweredMetrics:
+    """Measure the rows that are answered, by a model of two classes."""
+    right = predicted.right
+    answered = np.abs(predicted.probabilities[:, 1].astype(np.float64) - 0.5) >= margin
     num_right, num_rows = int(right[answered].sum()), int(answered.sum())
     if not num_rows:
         return AnsweredMetrics(margin, 0.0, 0, None, None, None)
@@ -231,6 +311,14 @@ def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
         f"interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%})",
         "figures",
     )
+    if not measured.is_binary:
+        ends = measured.intervals[measured.split]["f1_macro"]
+        yield Highlight(
+            f"{metrics.f1_macro:.3f}",
+            f"is the macro F1 of {len(measured.classes)} classes (95 % interval {ends[0]:.3f} to "
+            f"{ends[1]:.3f})",
+            "figures",
+        )
     if three:
         num_neutral = sum(three.confusion[LABEL_NAMES[NEUTRAL]].values())
         yield Highlight(
@@ -258,16 +346,16 @@ def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
 
 def _summarize_texts(measured: Measurements) -> Iterator[Highlight]:
     metrics, fraction = measured.metrics, measured.label_errors.fraction
-    sure = (s for s in measured.slices if s.num_rows >= MIN_ROWS and s.high < metrics.accuracy)
-    if worst := next(sure, None):  # the least accurate is the first
+    sure = [s for s in measured.slices if s.num_rows >= MIN_ROWS and s.high < metrics.accuracy]
+    if sure:
+        worst = min(sure, key=lambda item: item.accuracy)
         yield Highlight(
             f"{worst.accuracy:.1%}",
             f"is the lowest accuracy of a slice: {worst.name} ({worst.num_rows:,} texts)",
             "slices",
         )
-    baseline = max(metrics.positive_fraction, 1 - metrics.positive_fraction)
-    # a model no better than the baseline cannot question a label
-    if fraction and measured.slices and metrics.accuracy_low > baseline:
+    # a model no better than the most frequent label cannot question a label
+    if fraction and measured.slices and metrics.accuracy_low > metrics.most_frequent[1]:
         yield Highlight(
             f"{fraction:.1%}",
             "of the labels may be wrong, by an estimate that trusts the model",

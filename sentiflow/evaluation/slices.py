@@ -2,7 +2,7 @@
 
 import math
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,11 @@ from sentiflow.models.tokenizer import tokenize
 
 MIN_ROWS = 30
 """Slices of fewer rows are listed last: their accuracy is too uncertain."""
+
+MAX_VALUES = 20
+"""Values of a column that are a slice each."""
+OWN = "own column "
+"""Precedes the name of a column of the user's own in a table of rows."""
 
 _BEGIN, _END = r"(?:^|\s)", r"(?:$|[\s.,!?])"
 HAPPY = rf"{_BEGIN}(?:[:;=]['^]?[-o]?[)\]D]+|\([-:;=]|<3+|\^[_.-]?\^){_END}"
@@ -74,6 +79,8 @@ class Slice:
     """What its texts have in common, where the name does not say it."""
     rows: np.ndarray
     """N booleans."""
+    is_own: bool = False
+    """Whether the user named it."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +98,12 @@ class SliceMetrics:
     high: float
     difference: float | None
     """Accuracy of the slice minus that of all other rows; None if there are none."""
-    positive_fraction: float
-    """Share of the labels that are positive."""
-    mean_probability: float
-    """Mean probability of positive."""
+    positive_fraction: float | None
+    """Share of the labels that are positive; None unless the classes are negative and positive."""
+    mean_probability: float | None
+    """Mean probability of positive; None likewise."""
+    is_own: bool = False
+    """Whether the user named it, by a pattern or a column."""
 
 
 @dataclass(frozen=True)
@@ -111,30 +120,34 @@ def find(
     *,
     settings: Mapping[str, Any],
     patterns: Mapping[str, str],
+    columns: Sequence[str] = (),
     by_unknown: bool = True,
 ) -> tuple[list[Slice], np.ndarray]:
     """Find the slices of a table's rows; a row may be in many, and each slice has at least one.
 
     Args:
         rows: At least one, with ``num_tokens`` (known to the model), and ``text`` and ``time``
-            where they are known. Without texts there are no slices.
+            where they are known. Without texts there are slices by column alone.
         settings: Settings of the model package: ``tokenizer`` and ``max_length``.
         patterns: The user's own slices: a regular expression (RE2) by name. It replaces a slice of
             ``PATTERNS`` with the same name.
+        columns: Columns of the user's own, in ``rows`` under ``OWN`` and their names: a slice for
+            each value. Values of fewer than ``MIN_ROWS`` rows, and all but ``MAX_VALUES``, are one.
         by_unknown: Whether there are slices by unknown tokens.
 
     Returns:
         The slices; the number of tokens of each text that the model reads, known or unknown to it.
     """
+    of_columns = [item for name in columns for item in _by_value(rows[OWN + name], name)]
     if "text" not in rows.column_names:
-        return [], np.empty(0, np.int64)
+        return of_columns, np.empty(0, np.int64)
     text = rows["text"].combine_chunks()
     tokens = tokenize(text, name=settings["tokenizer"])
     lengths = np.minimum(np.diff(tokens.offsets), settings["max_length"])
     own = {name: (f"matches {regex}", regex) for name, regex in patterns.items()}
-    found = _by_range(lengths, _LENGTHS)
+    found = of_columns + _by_range(lengths, _LENGTHS)
     found += [
-        Slice(name, about, matches(text, regex))
+        Slice(name, about, matches(text, regex), name in own)
         for name, (about, regex) in (PATTERNS | own).items()
     ]
     if by_unknown:
@@ -149,19 +162,25 @@ def find(
 
 
 def measure(
-    slices: list[Slice], *, label: np.ndarray, probability: np.ndarray, prediction: np.ndarray
+    slices: list[Slice],
+    *,
+    label: np.ndarray,
+    probability: np.ndarray | None,
+    prediction: np.ndarray,
 ) -> list[SliceMetrics]:
-    """Measure a model in each slice, the least accurate first; those of few rows stand last.
+    """Measure a model in each slice: the user's own, then others, the least accurate first.
+
+    Those of few rows stand last.
 
     Args:
         slices: Slices of N rows.
-        label: N labels, 0 or 1.
-        probability: Probability of positive.
+        label: N labels.
+        probability: Probability of positive; None unless the labels are negative (0) and positive.
         prediction: N predicted labels.
     """
     right = prediction == label
     found = [_measure(item, right, label, probability) for item in slices]
-    return sorted(found, key=lambda s: (s.num_rows < MIN_ROWS, s.accuracy, s.name))
+    return sorted(found, key=lambda s: (not s.is_own, s.num_rows < MIN_ROWS, s.accuracy, s.name))
 
 
 def by_length(lengths: np.ndarray, right: np.ndarray) -> list[LengthCount]:
@@ -175,7 +194,7 @@ def by_length(lengths: np.ndarray, right: np.ndarray) -> list[LengthCount]:
 
 
 def _measure(
-    item: Slice, right: np.ndarray, label: np.ndarray, probability: np.ndarray
+    item: Slice, right: np.ndarray, label: np.ndarray, probability: np.ndarray | None
 ) -> SliceMetrics:
     rows, num_rows = item.rows, int(item.rows.sum())
     low, high = wilson_interval(int(right[rows].sum()), num_rows)
@@ -189,9 +208,27 @@ def _measure(
         low=low,
         high=high,
         difference=accuracy - float(right[~rows].mean()) if num_rows < len(rows) else None,
-        positive_fraction=float(label[rows].mean()),
-        mean_probability=float(probability[rows].mean()),
+        positive_fraction=None if probability is None else float(label[rows].mean()),
+        mean_probability=None if probability is None else float(probability[rows].mean()),
+        is_own=item.is_own,
     )
+
+
+def _by_value(values: pa.ChunkedArray, name: str) -> list[Slice]:
+    """Find the rows of each value of a column, the most frequent first; rare values are one."""
+    texts = pc.fill_null(values.cast(pa.string()), "(empty)")
+    written = texts.to_pandas()
+    counts = written.value_counts()
+    frequent = counts.index[:MAX_VALUES][(counts >= MIN_ROWS)[:MAX_VALUES]]
+    found = [
+        Slice(f"{name}: {value}", "", (written == value).to_numpy(), is_own=True)
+        for value in frequent
+    ]
+    rest = ~written.isin(frequent).to_numpy()
+    if num_values := len(counts) - len(frequent):
+        about = f"{num_values:,} values of fewer rows"
+        found.append(Slice(f"{name}: other", about, rest, is_own=True))
+    return found
 
 
 def _by_range(values: np.ndarray, ranges: _Ranges) -> list[Slice]:

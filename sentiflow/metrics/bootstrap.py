@@ -1,14 +1,18 @@
 """Labels and probabilities -> 95 % intervals of the metrics, by resampling the rows."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from sentiflow.data.schema import NEGATIVE, POSITIVE
 from sentiflow.metrics.classification import (
     NUM_CALIBRATION_BINS,
     bin_probabilities,
+    label_shares,
     log_losses,
     squared_errors,
 )
+from sentiflow.metrics.multiclass import class_log_losses, class_squared_errors
 
 NUM_RESAMPLES = 1000
 MAX_GROUPS = 1000
@@ -47,9 +51,43 @@ def intervals(
         By name of the metric. One that is undefined for the rows, or for a tenth of the draws, is
         left out.
     """
-    groups = _Groups(label, probability, prediction)
-    rng, shares = np.random.default_rng(seed), groups.num_rows / len(label)
-    drawn = groups.measure(rng.multinomial(len(label), shares, size=num_resamples))
+    return _bound(_Groups(label, probability, prediction), num_resamples, seed)
+
+
+def multiclass_intervals(
+    *,
+    classes: Sequence[str],
+    label: np.ndarray,
+    prediction: np.ndarray,
+    probabilities: np.ndarray,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Bound the metrics of ``multiclass_metrics`` as :func:`intervals` does those of two classes.
+
+    Rows with the same label, prediction and bin of the calibration error are exchangeable if their
+    log losses are nearly equal: such groups are drawn. There is no interval of the ROC AUC.
+
+    Args:
+        classes: Names of the C classes.
+        label: N positions in ``classes``; at least one.
+        prediction: Likewise.
+        probabilities: ``(N, C)``.
+        num_resamples: How often rows are drawn.
+        seed: The same seed gives the same intervals.
+
+    Returns:
+        By name of the metric; those of a class are ``precision_<class>`` and so on.
+    """
+    groups = _ClassGroups(tuple(classes), label, prediction, probabilities)
+    return _bound(groups, num_resamples, seed)
+
+
+def _bound(groups: "_Groups | _ClassGroups", num_resamples: int, seed: int) -> dict[str, Interval]:
+    """Draw groups of rows; give the middle 95 % of each metric that is defined."""
+    total = int(groups.num_rows.sum())
+    rng, shares = np.random.default_rng(seed), groups.num_rows / total
+    drawn = groups.measure(rng.multinomial(total, shares, size=num_resamples))
     observed = groups.measure(groups.num_rows[None])
     found = {}
     for name, values in drawn.items():
@@ -139,6 +177,55 @@ class _Groups:
         gap = self.mean_probability - self.label
         by_bin = _sum_by(self.bin, counts * gap, NUM_CALIBRATION_BINS)
         return np.abs(by_bin).sum(axis=1)
+
+
+class _ClassGroups:
+    """Groups of rows with the same label and prediction of C classes, and almost the same loss."""
+
+    def __init__(
+        self,
+        classes: tuple[str, ...],
+        label: np.ndarray,
+        prediction: np.ndarray,
+        probabilities: np.ndarray,
+    ) -> None:
+        self.classes = classes
+        cell = np.int64(label) * len(classes) + prediction
+        confidence = probabilities[np.arange(len(label)), prediction].astype(np.float64)
+        loss = class_log_losses(label=label, probabilities=probabilities)
+        key = cell * NUM_CALIBRATION_BINS + bin_probabilities(confidence)
+        order = np.lexsort((loss, key))
+        _, first, size = np.unique(key[order], return_index=True, return_counts=True)
+        place = np.arange(len(key)) - np.repeat(first, size)
+        step = place // -(-len(key) // MAX_GROUPS)
+        member = np.empty(len(key), np.int64)
+        member[order] = np.append(0, (np.diff(key[order]) != 0) | (np.diff(step) != 0)).cumsum()
+        self.num_rows = np.bincount(member)
+        error = class_squared_errors(label=label, probabilities=probabilities)
+        self.mean_loss, self.mean_error, self.mean_gap = (
+            np.bincount(member, values) / self.num_rows
+            for values in (loss, error, confidence - (label == prediction))
+        )
+        grouped = key[order][np.unique(member[order], return_index=True)[1]]
+        self.cell, self.bin = np.divmod(grouped, NUM_CALIBRATION_BINS)
+
+    def measure(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+        """Measure each of R draws ``(R, groups)``; NaN where a metric is undefined."""
+        total, size = counts.sum(axis=1), len(self.classes)
+        cells = _sum_by(self.cell, counts, size**2).reshape(-1, size, size)
+        shares = label_shares(cells)
+        order = np.argsort(self.bin, kind="stable")
+        gaps = _sum_by(self.bin[order], (counts * self.mean_gap)[:, order], NUM_CALIBRATION_BINS)
+        return {
+            "f1_macro": np.nanmean(shares[2], axis=1),
+            "log_loss": counts @ self.mean_loss / total,
+            "brier": counts @ self.mean_error / total,
+            "expected_calibration_error": np.abs(gaps).sum(axis=1) / total,
+        } | {
+            f"{metric}_{label}": values[:, code]
+            for metric, values in zip(("precision", "recall", "f1"), shares, strict=True)
+            for code, label in enumerate(self.classes)
+        }
 
 
 def _rank(probability: np.ndarray) -> np.ndarray:

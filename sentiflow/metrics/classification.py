@@ -28,6 +28,18 @@ class LabelMetrics:
 
 
 @dataclass(frozen=True)
+class ClassMetrics(LabelMetrics):
+    """How well the texts of one class are found among those of all classes."""
+
+    num_rows: int
+    """Rows that have the label."""
+    num_predicted: int
+    """Rows that have the prediction."""
+    roc_auc: float | None
+    """Area under the ROC curve of this class against the others."""
+
+
+@dataclass(frozen=True)
 class ProbabilityMetrics:
     """How good probabilities are, whatever threshold is applied to them."""
 
@@ -73,6 +85,37 @@ class BinaryMetrics:
     false_positive: int
     true_negative: int
     false_negative: int
+
+    @property
+    def confusion(self) -> dict[str, dict[str, int]]:
+        """Return the rows by label, then by prediction."""
+        return {
+            "negative": {"negative": self.true_negative, "positive": self.false_positive},
+            "positive": {"negative": self.false_negative, "positive": self.true_positive},
+        }
+
+    @property
+    def most_frequent(self) -> tuple[str, float]:
+        """Name the most frequent label and its share: the accuracy of always predicting it."""
+        if self.positive_fraction >= 0.5:
+            return "positive", self.positive_fraction
+        return "negative", 1 - self.positive_fraction
+
+    @property
+    def by_class(self) -> dict[str, ClassMetrics]:
+        """Return the metrics of each class."""
+        counts, known = self.confusion, vars(self)
+        return {
+            name: ClassMetrics(
+                precision=known[f"precision_{name}"],
+                recall=known[f"recall_{name}"],
+                f1=known[f"f1_{name}"],
+                num_rows=sum(counts[name].values()),
+                num_predicted=sum(row[name] for row in counts.values()),
+                roc_auc=self.roc_auc,
+            )
+            for name in counts
+        }
 
 
 def wilson_interval(successes: int, total: int) -> tuple[float, float]:

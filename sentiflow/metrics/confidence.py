@@ -57,7 +57,7 @@ class CoveragePoint:
     coverage: float
     """Share of the texts that are answered."""
     confidence: float
-    """The lowest max(p, 1 - p) among them."""
+    """The lowest probability of a prediction among them."""
     num_rows: int
     accuracy: float
     low: float
@@ -204,30 +204,30 @@ def _logit(probability: np.ndarray) -> np.ndarray:
     return np.log(clipped) - np.log1p(-clipped)
 
 
-def accuracy_by_coverage(*, label: np.ndarray, probability: np.ndarray) -> list[CoveragePoint]:
+def accuracy_by_coverage(*, right: np.ndarray, confidence: np.ndarray) -> list[CoveragePoint]:
     """Measure a model that answers only the texts of which it is most certain.
 
     The risk-coverage curve of El-Yaniv and Wiener (JMLR 2010), with accuracy for 1 - risk. Texts
-    are taken in the order of max(p, 1 - p); where that is equal they are taken together.
+    are taken in the order of their confidence; where that is equal they are taken together.
 
     Args:
-        label: N labels, 0 or 1; at least one.
-        probability: Probability of positive.
+        right: Which of N predictions are right; at least one.
+        confidence: Probability of each prediction.
 
     Returns:
         A point for each of ``COVERAGES``, whose coverage is at least that.
     """
-    certainty = _certainty(probability)
-    order = np.argsort(-certainty, kind="stable")
-    right = ((probability >= 0.5) == (label == POSITIVE))[order].cumsum()
+    order = np.argsort(-confidence, kind="stable")
+    num_right = right[order].cumsum()
     points = []
     for aim in COVERAGES:
-        last = float(certainty[order[math.ceil(round(aim * len(label), 6)) - 1]])
-        answered = int((certainty >= last).sum())
-        num_right = int(right[answered - 1])
-        interval = wilson_interval(num_right, answered)
-        share = answered / len(label)
-        points.append(CoveragePoint(share, 0.5 + last, answered, num_right / answered, *interval))
+        last = float(confidence[order[math.ceil(round(aim * len(right), 6)) - 1]])
+        answered = int((confidence >= last).sum())
+        found = int(num_right[answered - 1])
+        interval = wilson_interval(found, answered)
+        points.append(
+            CoveragePoint(answered / len(right), last, answered, found / answered, *interval)
+        )
     return points
 
 

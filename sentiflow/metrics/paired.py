@@ -12,6 +12,8 @@ from sentiflow.metrics.classification import label_shares
 
 NUM_RESAMPLES = 10_000
 
+_DRAWS = 1000
+"""How many draws are held at once."""
 _Z = NormalDist().inv_cdf(0.975)
 _ROUNDING = 1e-12
 """A standard error of so small a part of the difference is rounding."""
@@ -114,31 +116,40 @@ def f1_macro_difference(
     label: np.ndarray,
     first: np.ndarray,
     second: np.ndarray,
+    num_classes: int = 2,
+    num_compared: int | None = None,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Difference | None:
     """Compare two models' macro F1, by drawing rows with replacement.
 
     The percentile interval of Efron and Tibshirani (1993). F1 depends only on the label and the two
-    predictions of a row, so a draw of N rows is a multinomial over these eight cells.
+    predictions of a row, so a draw of N rows is a multinomial over these C³ cells.
 
     Args:
-        label: N labels, 0 or 1; at least one.
+        label: N labels, from 0 to C - 1; at least one.
         first: N predictions, of the first model.
         second: Likewise for the second model.
+        num_classes: C. With more than two, classes that do not occur are left out of the mean.
+        num_compared: The mean is that of so many classes, the first ones. Default: all.
         num_resamples: How often N rows are drawn.
         seed: The same seed gives the same interval.
 
     Returns:
-        None where a class's F1 is undefined for the rows, or for a tenth of the draws. It has no
-        p-value.
+        None where F1 is undefined for the rows, or for a tenth of the draws: with two classes, that
+        of one class. It has no p-value.
     """
-    cell = (np.int64(label) * 2 + first) * 2 + second
-    counts = np.bincount(cell, minlength=8)
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(label), counts / len(label), size=num_resamples)
-    value = float(_f1_difference(counts[None])[0])
-    values = _f1_difference(drawn)
+    cell = (np.int64(label) * num_classes + first) * num_classes + second
+    counts = np.bincount(cell, minlength=num_classes**3)
+    rng, sizes = np.random.default_rng(seed), (num_classes, num_compared or num_classes)
+    value = float(_f1_difference(counts[None], *sizes)[0])
+    shares, whole, rest = counts / len(label), *divmod(num_resamples, _DRAWS)
+    values = np.concatenate(
+        [
+            _f1_difference(rng.multinomial(len(label), shares, size=size), *sizes)
+            for size in [_DRAWS] * whole + [rest] * bool(rest)
+        ]
+    )
     values = values[~np.isnan(values)]
     if math.isnan(value) or len(values) < 0.9 * num_resamples:
         return None
@@ -194,8 +205,10 @@ def _area_parts(probability: np.ndarray, positive: np.ndarray) -> tuple[np.ndarr
     return of_positive, of_negative
 
 
-def _f1_difference(counts: np.ndarray) -> np.ndarray:
-    """Measure each of R draws; NaN where it is undefined: ``(R, 8)`` to ``(R,)``."""
-    cells = counts.reshape(-1, 2, 2, 2)
-    first, second = (label_shares(cells.sum(axis=axis))[2] for axis in (3, 2))
-    return second.mean(axis=-1) - first.mean(axis=-1)
+def _f1_difference(counts: np.ndarray, num_classes: int, num_compared: int) -> np.ndarray:
+    """Measure each of R draws; NaN where it is undefined: ``(R, C³)`` to ``(R,)``."""
+    cells = counts.reshape(-1, *[num_classes] * 3)
+    first, second = (label_shares(cells.sum(axis=axis))[2][:, :num_compared] for axis in (3, 2))
+    if num_classes == 2:
+        return second.mean(axis=-1) - first.mean(axis=-1)
+    return np.asarray(np.nanmean(second, axis=-1) - np.nanmean(first, axis=-1))

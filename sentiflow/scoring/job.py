@@ -104,6 +104,8 @@ class ScoredPart(ScoreCounts):
     """A part that was scored."""
 
     rejected_by_reason: dict[str, int]
+    unknown_values: dict[str, int]
+    """Rows with each of the most frequent unknown labels, as written."""
     profile: Profile
     """Statistics of the texts and their predictions."""
     peak_memory_bytes: int

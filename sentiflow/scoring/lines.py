@@ -8,7 +8,7 @@ import json
 import os
 import select
 from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ BLOCK_BYTES = 1 << 20
 """Approximate size of a block of lines."""
 MAX_THREADS = 8
 
+T = TypeVar("T")
 Render = Callable[[pa.Array, Scores], bytes]
 Block = tuple[pa.Array, bool]
 """Some lines, and whether more input is available without waiting."""
@@ -125,11 +126,12 @@ def to_tsv(text: pa.Array, scores: Scores, *, with_notes: bool = False) -> bytes
         with_notes: Add a fourth column that marks texts without a known word. It is for people;
             programs read three columns.
     """
+    is_binary = scores.classes == BINARY
+    shown = scores.probability if is_binary else scores.probabilities.max(axis=1)
+    assert shown is not None, "positive is one of the two"
     rows = []
-    for line, label, probabilities, num_tokens in _rows(text, scores):
+    for line, label, probability, num_tokens in _rows(text, scores, shown.tolist()):
         note = _NO_KNOWN_WORD if with_notes and num_tokens == 0 else ""
-        shown = BINARY[POSITIVE] if scores.classes == BINARY else label
-        probability = probabilities[scores.classes.index(shown)]
         rows.append(f"{label}\t{probability:.4f}\t{line.translate(_BLANKS)}{note}\n")
     return "".join(rows).encode()
 
@@ -139,21 +141,27 @@ def to_json(text: pa.Array, scores: Scores) -> bytes:
 
     The probabilities are named as in a table of predictions.
     """
-    names = [f"probability_{name}" for name in scores.classes]
+    columns = {
+        f"probability_{name}": _to_floats(scores.probabilities[:, number])
+        for number, name in enumerate(scores.classes)
+    }
+    if scores.probability is not None:
+        columns = {"probability": columns[f"probability_{BINARY[POSITIVE]}"], **columns}
     rows = []
-    for line, label, probabilities, num_tokens in _rows(text, scores):
-        found = [float(str(number)) for number in probabilities]  # as float32, not as float64
-        row: dict[str, object] = {"text": line, "label": label}
-        if BINARY[POSITIVE] in scores.classes:
-            row["probability"] = found[scores.classes.index(BINARY[POSITIVE])]
-        row.update(zip(names, found, strict=True))
-        rows.append(_JSON.encode({**row, "num_tokens": num_tokens}) + "\n")
+    probabilities = zip(*columns.values(), strict=True)
+    for line, label, numbers, num_tokens in _rows(text, scores, probabilities):
+        shares = dict(zip(columns, numbers, strict=True))
+        row = {"text": line, "label": label, **shares, "num_tokens": num_tokens}
+        rows.append(_JSON.encode(row) + "\n")
     return "".join(rows).encode()
 
 
-def _rows(text: pa.Array, scores: Scores) -> Iterator[tuple[str, str, np.ndarray, int]]:
-    """Iterate over text, label, (C,) probabilities and number of known words."""
-    labels = (scores.classes[label] for label in scores.prediction)
-    return zip(
-        text.to_pylist(), labels, scores.probabilities, scores.num_tokens.tolist(), strict=True
-    )
+def _to_floats(numbers: np.ndarray) -> list[float]:
+    """Convert float32 to floats that are written with the same few digits."""
+    return list(map(float, pa.array(numbers).cast(pa.string()).to_pylist()))
+
+
+def _rows(text: pa.Array, scores: Scores, shown: Iterable[T]) -> Iterator[tuple[str, str, T, int]]:
+    """Iterate over text, label, what to show of the probabilities, and number of known words."""
+    labels = (scores.classes[label] for label in scores.prediction.tolist())
+    return zip(text.to_pylist(), labels, shown, scores.num_tokens.tolist(), strict=True)

@@ -17,6 +17,9 @@ from sentiflow.models.scores import Scores
 from sentiflow.scoring.job import Job, ScoredPart
 from sentiflow.storage import filesystem
 
+_NUM_VALUES = 20
+"""Unknown labels that are listed of a part."""
+
 
 def read_texts(part: parts.Part, *, job: Job) -> pa.Table:
     """Read and check a part; an unknown label becomes null.
@@ -48,13 +51,15 @@ def write_predictions(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]
     files = [
         filesystem.write_part(job.root, f"{kind}/{name}", rows) for kind, rows in tables.items()
     ]
+    unknown = accepted["unknown_label"].drop_null().to_pylist()
     result = ScoredPart(
         rows_read=len(table),
         accepted=len(scored),
         rejected=len(rejected),
         failed=len(failed),
         rejected_by_reason=dict(Counter(rejected["reason"].to_pylist())),
-        unknown_labels=len(accepted) - accepted["unknown_label"].null_count,
+        unknown_labels=len(unknown),
+        unknown_values=dict(Counter(unknown).most_common(_NUM_VALUES)),
         prior_only=int((scores.num_tokens == 0).sum()),
         predicted=_count_predictions(scores),
         profile=scores.profile,

@@ -84,6 +84,8 @@ class ScoreReport:
     """Rows of the whole corpus, previous runs included."""
     reasons: Counter[str]
     """Rejected rows of this run by reason."""
+    unknown: Counter[str]
+    """Rows of this run with each of the most frequent unknown labels."""
     num_scored: int
     """Rows that this process has scored."""
     profile: Profile
@@ -154,6 +156,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     report = ScoreReport(
         counts=counts,
         reasons=reasons,
+        unknown=sum((Counter(part.unknown_values) for part in parts), Counter()),
         num_scored=sum(parts[number].accepted for number in maps.fresh),
         profile=profile,
         drift=drift.compare(profile, reference) if reference else {},
@@ -334,7 +337,8 @@ def _check_accepted(output: Output, counts: ScoreCounts, reasons: Counter[str]) 
         output.roll_back()
         raise UserError(
             f"no row was accepted: {counts.rejected:,} rejected ({_name_reasons(reasons)})",
-            hint="correct the corpus, or describe it by score.format or score.text_column",
+            hint="correct the corpus, or describe it by score.text_column (Parquet) or, such as, "
+            "score.format='{kind: csv, columns: {text: NAME}}'",
         )
 
 
@@ -380,7 +384,9 @@ def _report(report: ScoreReport, recorder: Recorder) -> None:
         rejected = f"{report.reasons.total():,} rows rejected ({_name_reasons(report.reasons)})"
         say(STAGE, f"{rejected}: see rejected/")
     if counts.unknown_labels:
-        say(STAGE, f"{counts.unknown_labels:,} labels are unknown, and become null")
+        values = ", ".join(f"{n:,} {value!r}" for value, n in report.unknown.most_common(5))
+        found = f"{counts.unknown_labels:,} labels are unknown, and become null"
+        say(STAGE, f"{found}: {values}" if values else found)
     for line in report.drift.get("warnings", ()):
         say(STAGE, f"drift from the training data: {line}")
     metrics: dict[str, float | None] = {**counts.to_json(), "rows_per_second": rate}

@@ -44,17 +44,18 @@ def name_labels(
     Args:
         settings: The settings of the stage.
         described: The corpus, by :func:`describe`.
-        classes: Those of the model, which files without names of their own are assumed to have.
+        classes: Those of the model, which files without names of their own are assumed to have, and
+            neutral beside negative and positive.
     """
     if settings.corpus == (PREPARED,):
         record = manifest.require(
             settings.prepared_uri, stage="prepare", setting="score.prepared_uri"
         )
         return manifest.find_classes(record)
-    if _are_tables(described):
-        return SENTIMENT140 if tuple(classes) == BINARY else tuple(classes)
     assert settings.format is not None, "settings are resolved"
-    return tuple(classes) if settings.format.classes is None else settings.format.classes
+    if not _are_tables(described) and settings.format.classes is not None:
+        return settings.format.classes
+    return SENTIMENT140 if tuple(classes) == BINARY else tuple(classes)
 
 
 def plan(
@@ -96,7 +97,8 @@ def plan(
     form = settings.format
     assert form is not None, "settings are resolved"
     if form.classes is None:  # the written values are the names
-        form = form.model_copy(update={"labels": _write_names(classes)})
+        names = name_labels(settings, described, classes)
+        form = form.model_copy(update={"labels": _write_names(names)})
     return corpus.plan_csv(
         new,
         settings=form,

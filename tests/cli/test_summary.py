@@ -93,3 +93,21 @@ def test_an_evaluation_is_summed_up_by_its_conclusions_and_notes():
         "note 9 rows are left out",
         "report runs/[a]/report/report.html",
     ]
+
+
+def test_a_run_of_other_classes_shows_the_f1_of_each():
+    figures = {"accuracy": 0.77, "accuracy_low": 0.74, "accuracy_high": 0.8, "num_rows": 1011}
+    by_class = {"joy": {"f1": 0.9}, "anger": {"f1": 0.5}}
+    counts = {"epochs": 2, "rows": 10, "accepted": 9}
+    records = {
+        "prepare": manifest_of_preparation() | {"seconds": 1},
+        "train": {"counts": counts, "seconds": 1},
+        "score": {"counts": counts, "seconds": 1},
+        "evaluate": {"figures": {"test": figures}, "counts": counts, "seconds": 1},
+    }
+    binary = lines_of(summary.of_run(records, {"prepare": "run/prepared"}))
+    figures |= {"by_class": by_class, "f1_macro": 0.7}
+    lines = lines_of(summary.of_run(records, {"prepare": "run/prepared"}))
+    assert [line for line in lines if line not in binary] == [
+        "macro F1 70.0% F1 90.0% joy, 50.0% anger"
+    ]

@@ -252,3 +252,22 @@ def test_metrics_of_another_corpus_stay_off_the_training_run(finished_run, evalu
 def test_a_pattern_that_is_none_is_refused_with_the_settings(finished_run):
     with pytest.raises(UserError, match=r"evaluate.slices.*is not a regular expression"):
         settings.load(finished_run / "config.yaml", ["evaluate.slices={a: '(x'}"])
+
+
+def test_a_column_that_was_not_kept_is_refused_before_anything_is_written(finished_run, tmp_path):
+    overrides = [f"evaluate.output_uri={tmp_path}/report", "evaluate.slices.columns=[brand]"]
+    config = settings.load(finished_run / "config.yaml", overrides)
+    with pytest.raises(UserError, match=r"evaluate.slices.columns: .* no column brand"):
+        run_stage(evaluation, config, Recorder(), overwrite=True)
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_plain_mapping_is_one_of_patterns(finished_run):
+    def load(*overrides):
+        return settings.load(finished_run / "config.yaml", overrides).evaluate.slices
+
+    plain = load("evaluate.slices={weather: rain}")
+    assert plain == load("evaluate.slices={patterns: {weather: rain}}")
+    assert plain == load("evaluate.slices.patterns.weather=rain")
+    both = load("evaluate.slices={columns: [airline], patterns: {weather: rain}}")
+    assert (both.columns, both.patterns) == (("airline",), {"weather": "rain"})

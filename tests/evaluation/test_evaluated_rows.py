@@ -33,6 +33,24 @@ def by_tens(*, validation=(7,), test=(8, 9)):
     return np.array([kinds.get(i % 10, "train") for i in ROW_IDS.tolist()])
 
 
+def test_columns_of_the_users_own_are_read_from_predictions_or_prepared_tweets(tmp_path):
+    runs = Runs(tmp_path)
+    airline = pa.array(["Delta" if i % 3 else "United" for i in ROW_IDS.tolist()])
+    scored = f"{runs.run('a', airline=airline)}/scored"
+    record = manifest.read(scored)
+    evaluated_rows.check_columns(["airline"], record)
+    rows = evaluated_rows.read(scored, record, columns=["airline"])
+    expected = ["Delta" if i % 3 else "United" for i in rows["row_id"].to_pylist()]
+    assert rows["own column airline"].to_pylist() == expected
+    with pytest.raises(UserError, match=r"no column brand; .* kept: airline"):
+        evaluated_rows.check_columns(["airline", "brand"], record)
+    prepared = runs.run("b", prepare={"keep_columns": ["text"]})
+    record = manifest.read(f"{prepared}/scored")
+    evaluated_rows.check_columns(["text"], record)
+    rows = evaluated_rows.read(f"{prepared}/scored", record, columns=["text"])
+    assert rows["own column text"].to_pylist() == rows["text"].to_pylist()
+
+
 def csv_input(content="c5f0", uri="/data/tweets.csv"):
     files = [{"uri": uri, "bytes": 1, "modified_ns": 1, "tree_sha256": content}]
     return {"fingerprint": content, "files": files}
@@ -69,8 +87,15 @@ class Runs:
         publish(spec, **more)
         return uri
 
-    def score(self, name, corpus, trained, *, split=None, label=None, wrong=(), rows=None, **more):
-        """Score rows, of which the model gets some ``wrong``."""
+    def score(
+        self, name, corpus, trained, *, split=None, label=None, wrong=(), rows=None,
+        of_classes=None, classes=None, **more,
+    ):  # fmt: skip
+        """Score rows, of which the model gets some ``wrong``.
+
+        ``of_classes`` are the predictions of a model by name of its classes, ``(N,)`` each;
+        ``classes`` those of the manifest.
+        """
         uri, label = str(self.folder / name / "scored"), LABEL if label is None else label
         right = ~np.isin(ROW_IDS, list(wrong))
         prediction = np.where(right, LABEL, 1 - LABEL).astype(np.int8)
@@ -83,6 +108,15 @@ class Runs:
             "probability": np.where(prediction, 0.55 + noise, 0.05 + noise).astype(np.float32),
             "num_tokens": np.full(NUM_ROWS, 3, np.int32),
         }
+        package = PACKAGE
+        if of_classes is not None:
+            package = PACKAGE | {"classes": list(of_classes)}
+            probabilities = np.stack([*of_classes.values()], axis=1).astype(np.float32)
+            columns["prediction"] = probabilities.argmax(axis=1).astype(np.int8)
+            if list(of_classes) == ["negative", "positive"]:
+                columns["probability"] = probabilities[:, 1]
+            for code, of_class in enumerate(of_classes):
+                columns[f"probability_{of_class}"] = probabilities[:, code]
         order = np.random.default_rng(len(name)).permutation(NUM_ROWS)
         table = pa.table(columns | more).take(order)
         if rows is not None:
@@ -92,14 +126,14 @@ class Runs:
         model = {
             "uri": join(trained, "model"),
             "fingerprint": training["model_fingerprint"],
-            "settings": PACKAGE,
+            "settings": package,
             "training": manifest.reference(trained, training),
         }
         if not isinstance(corpus, dict):
             corpus = manifest.reference(corpus, manifest.read(corpus))
         settings = {"text_column": "text", "keep_columns": list(more), "format": {}}
         spec = OutputSpec("score", uri, settings, {"model": model, "corpus": corpus})
-        publish(spec, files=files)
+        publish(spec, files=files, **({"classes": list(classes)} if classes else {}))
         return str(self.folder / name)
 
     def run(self, name, *, split=None, prepare=None, train=None, **score):

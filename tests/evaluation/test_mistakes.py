@@ -5,7 +5,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from sentiflow.data.schema import BINARY
 from sentiflow.evaluation import mistakes
+from sentiflow.evaluation.evaluated_rows import Predicted
 
 ROWS = [
     ("I love it", 1, 0.9),
@@ -88,15 +90,22 @@ def test_a_perfect_model_makes_no_mistakes():
     assert sum(map(len, find([("a", 1, 0.9), ("b", 0, 0.1)]).values())) == 0
 
 
+def count_label_errors(label, probability):
+    """Estimate those of a model of negative and positive."""
+    probabilities = np.stack([1 - probability, probability], axis=1)
+    prediction = (probability >= 0.5).astype(int)
+    return mistakes.count_label_errors(Predicted(BINARY, label, prediction, probabilities))
+
+
 def test_planted_label_errors_are_counted():
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 2, 5000)
     probability = np.where(truth == 1, rng.beta(9, 2, 5000), rng.beta(2, 9, 5000))
     label = np.where(rng.random(5000) < 0.04, 1 - truth, truth)
-    found = mistakes.count_label_errors(label=label, probability=probability)
+    found = count_label_errors(label, probability)
     assert found.num_rows == 5000
     assert found.fraction == pytest.approx(0.04, abs=0.02)
-    clean = mistakes.count_label_errors(label=truth, probability=probability)
+    clean = count_label_errors(truth, probability)
     assert clean.fraction < 0.002
 
 
@@ -104,10 +113,10 @@ def test_label_errors_equal_hand_counted_ones():
     # Where the label is 1 it has 0.8 on average, where it is 0 the label 0 has 0.5.
     label = np.array([1, 1, 0, 0])
     probability = np.array([0.9, 0.7, 0.85, 0.15])
-    found = mistakes.count_label_errors(label=label, probability=probability)
+    found = count_label_errors(label, probability)
     assert found == mistakes.LabelErrors(num_rows=4, num_doubtful=1, fraction=0.25)
 
 
 def test_of_one_label_alone_nothing_is_estimated():
-    found = mistakes.count_label_errors(label=np.ones(9, int), probability=np.full(9, 0.1))
+    found = count_label_errors(np.ones(9, int), np.full(9, 0.1))
     assert found.fraction is None

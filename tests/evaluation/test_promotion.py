@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 import yaml
 from conftest import make_store
+from sklearn.metrics import f1_score
 from stages import begin, publish
 from typer.testing import CliRunner
 
@@ -237,3 +238,35 @@ def test_a_promotion_reaches_the_accuracy_that_the_report_has(
     figures = json.loads((finished_run / "run/report/metrics.json").read_text())["figures"]["test"]
     assert found["candidate_accuracy"] == pytest.approx(figures["accuracy"])
     assert found["num_rows"] == figures["num_rows"]
+
+
+def test_models_of_different_classes_compete_on_those_that_both_have(
+    config, register, good, make_package, prepared
+):
+    register(good)
+    assert invoke(config).exit_code == 0
+    three = make_package(seed=3, classes=("negative", "positive", "neutral"))
+    register(three)
+    found = promotion.promote(settings.load(config), force=True).comparison
+    assert (found.classes, found.other_classes) == (("negative", "positive"), ("neutral",))
+    assert found.num_rows == 8
+    tweets = pa.concat_tables(
+        filesystem.read_parquet(f"{prepared}/tweets/split=test/part-{k}.parquet") for k in (0, 1)
+    ).filter(pa.compute.field("label") < 2)
+    label, text = tweets["label"].to_numpy(), tweets["text"].combine_chunks()
+    prediction = ModelPackage.load(three).score(text).prediction
+    assert found.candidate_accuracy == (prediction == label).mean()
+    expected = f1_score(label, prediction, labels=[0, 1], average="macro")
+    assert found.candidate_f1_macro == pytest.approx(expected)
+
+
+def test_macro_f1_of_more_classes_is_said(config, register, make_package):
+    names = ("negative", "positive", "neutral")
+    register(make_package(seed=1, classes=names))
+    assert invoke(config).exit_code == 0
+    register(make_package(seed=1, sign=-1, classes=names))
+    found = promotion.promote(settings.load(config))
+    assert found.comparison.num_rows == 9
+    text = promotion.to_text(found)
+    f1 = found.comparison
+    assert f"macro F1 {f1.candidate_f1_macro:.4f} against {f1.champion_f1_macro:.4f}" in text

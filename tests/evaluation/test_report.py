@@ -122,6 +122,8 @@ def report_data(rows, *, model=MODEL, asked=True, **changes):
         settings={"train": {"model": {"cell": "gru"}, "num_epochs": 3, "init_from": None}},
         lineage=[("CSV", "/data/tweets.csv", "sha256:ab12"), ("model", "/m", "sha256:cd34")],
         versions={"torch": "2.13.0", "ray": "2.60.0"},
+        model="gru(64), bidirectional",
+        corpus="tweets.csv",
     )
     return dataclasses.replace(data, **changes)
 
@@ -216,7 +218,7 @@ def test_a_changed_report_has_a_new_version(data):
     digest = hashlib.sha256(json.dumps(keys).encode())
     for template in templates:
         digest.update(template.read_bytes())
-    assert (evaluate.REPORT_VERSION, digest.hexdigest()[:16]) == (3, "1043f00801c5f894")
+    assert (evaluate.REPORT_VERSION, digest.hexdigest()[:16]) == (4, "c980f9d1464f7c27")
 
 
 def test_rendering_twice_gives_the_same_bytes(data, plots, page):
@@ -251,6 +253,9 @@ def test_every_metric_of_every_split_is_on_the_page(data, page):
             assert f"{metrics[name]:.1%}" in text, name
         for name in ("precision_positive", "recall_negative"):
             assert f"{metrics[name]:.1%}" in text, name
+    for metrics in data.result.measured.figures.values():
+        predicted = (metrics.true_positive + metrics.false_positive) / metrics.num_rows
+        assert f"{predicted:.1%}" in text.partition("Predicted positive")[2][:80]
     for cell in ("true_positive", "false_positive", "true_negative", "false_negative"):
         assert f"{getattr(data.result.measured.metrics, cell):,}" in text, cell
     for name, (low, high) in data.result.measured.intervals["test"].items():
@@ -388,7 +393,7 @@ def test_settings_lineage_counts_and_versions_are_on_the_page(page):
     assert "CSV /data/tweets.csv sha256:ab12 model /m sha256:cd34" in text
     assert "read 1,600,000 scored without a known word 412" in text
     assert "torch 2.13.0 ray 2.60.0" in text
-    assert "2026-03-01 13:05 UTC" in text
+    assert "2026-03-01 13:05 UTC Model: gru(64), bidirectional Data: tweets.csv" in text
 
 
 def test_links_lead_to_parts_of_the_page_also_without_texts(rows, page):

@@ -67,7 +67,7 @@ def test_the_temperature_is_taken_back_where_it_was_applied():
     rows = rows_of()
     known = rows["num_tokens"].to_numpy() > 0
     after = rows["probability"].to_numpy()
-    before = results.before_temperature(rows, 2.0)
+    before = results.before_temperature(rows, 2.0).probabilities[:, 1]
     np.testing.assert_array_equal(before[~known], after[~known])
     again = confidence.rescale(before[known], temperature=2.0)
     np.testing.assert_allclose(again, after[known], atol=1e-4)

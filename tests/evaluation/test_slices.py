@@ -161,3 +161,42 @@ def test_texts_are_counted_by_length():
 def test_slices_by_unknown_tokens_can_be_left_out():
     names = slices_of(["good morning", "xyz"], by_unknown=False)
     assert set(names) == {"0 to 4 tokens"}
+
+
+def test_a_column_has_a_slice_for_each_value_and_one_for_rare_values():
+    airline = ["Delta"] * 100 + ["United"] * 60 + [None] * 31 + ["Virgin"] * 5 + ["Southwest"] * 4
+    rows = pa.table({slices.OWN + "airline": airline})
+    found, lengths = slices.find(rows, settings={}, patterns={}, columns=["airline"])
+    counts = {item.name: int(item.rows.sum()) for item in found}
+    assert counts == {
+        "airline: Delta": 100,
+        "airline: United": 60,
+        "airline: (empty)": 31,
+        "airline: other": 9,
+    }
+    assert found[-1].about == "2 values of fewer rows"
+    assert len(lengths) == 0
+
+
+def test_columns_of_many_values_and_of_numbers_are_pooled():
+    rows = pa.table({slices.OWN + "stars": np.repeat(np.arange(25), 40)})
+    found, _ = slices.find(rows, settings={}, patterns={}, columns=["stars"])
+    assert len(found) == slices.MAX_VALUES + 1
+    assert int(found[-1].rows.sum()) == 5 * 40
+
+
+def test_slices_of_the_users_own_stand_first():
+    label = np.zeros(200, np.int8)
+    prediction = (np.arange(200) >= 150).astype(np.int8)
+    early = np.arange(200) < 100
+    found = slices.measure(
+        [Slice("late", "", ~early), Slice("mine", "", early, is_own=True)],
+        label=label,
+        probability=None,
+        prediction=prediction,
+    )
+    assert [(item.name, item.is_own, item.accuracy) for item in found] == [
+        ("mine", True, 1.0),
+        ("late", False, 0.5),
+    ]
+    assert found[0].positive_fraction is None

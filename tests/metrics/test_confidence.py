@@ -106,8 +106,14 @@ def calibrated_rows(num_rows):
     return {"label": (rng.random(num_rows) < probability).astype(int), "probability": probability}
 
 
+def by_coverage(*, label, probability):
+    """Give the curve of a model of two classes."""
+    right = (probability >= 0.5) == (label == 1)
+    return accuracy_by_coverage(right=right, confidence=np.maximum(probability, 1 - probability))
+
+
 def test_coverage_and_accuracy_equal_hand_counted_ones():
-    found = accuracy_by_coverage(label=LABEL, probability=PROBABILITY)
+    found = by_coverage(label=LABEL, probability=PROBABILITY)
     curve = {point.num_rows: point for point in found}
     assert curve[6].accuracy == pytest.approx(4 / 6)
     assert curve[4].accuracy == 1
@@ -118,7 +124,7 @@ def test_coverage_and_accuracy_equal_hand_counted_ones():
 
 
 def test_calibrated_probabilities_are_right_more_often_the_less_they_answer():
-    curve = pd.DataFrame(map(vars, accuracy_by_coverage(**calibrated_rows(20_000))))
+    curve = pd.DataFrame(map(vars, by_coverage(**calibrated_rows(20_000))))
     assert list(curve["coverage"].round(4)) == list(confidence.COVERAGES)
     assert (curve["accuracy"].diff().dropna() > -0.005).all()
     assert curve["accuracy"].iloc[0] == pytest.approx(0.75, abs=0.01)
@@ -127,7 +133,7 @@ def test_calibrated_probabilities_are_right_more_often_the_less_they_answer():
 
 
 def test_ties_are_answered_together():
-    curve = accuracy_by_coverage(label=np.array([1, 1, 0, 0]), probability=np.full(4, 0.8))
+    curve = by_coverage(label=np.array([1, 1, 0, 0]), probability=np.full(4, 0.8))
     assert {point.num_rows for point in curve} == {4}
     assert {point.accuracy for point in curve} == {0.5}
 

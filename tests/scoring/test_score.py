@@ -390,7 +390,7 @@ def test_labels_of_a_corpus_are_matched_by_name_with_the_classes_of_the_model(
     assert_predicted(predictions, scores, tmp_path)
     assert record(tmp_path)["classes"] == [*CLASSES, "positive", "mixed"]
     assert predictions["label"].fillna(9).tolist() == [0, 1, 3, 4, 9, 9] * 20
-    assert "20 labels are unknown, and become null" in said.text
+    assert "20 labels are unknown, and become null: 20 '?'" in said.text
     shares = record(tmp_path)["counts"]["predicted"]
     assert f"{shares['neutral'] / 120:.1%} neutral, {shares['negative'] / 120:.1%} neg" in said.text
 
@@ -623,7 +623,7 @@ def test_rejected_rows_and_unknown_labels_are_counted_and_reported(
     config = configure(tmp_path, finished_run, tmp_path / "a.parquet")
     score(config)
     assert "2 rows rejected (2 empty text): see rejected/" in said.text
-    assert "1 labels are unknown, and become null" in said.text
+    assert "1 labels are unknown, and become null: 1 '4'" in said.text
     strict = f"score.output_uri={tmp_path}/strict"
     with pytest.raises(UserError, match=r"too many rows were rejected: 2 of 4 \(2 empty text\): "):
         score(config, "score.max_rejected_fraction=0.4", strict)

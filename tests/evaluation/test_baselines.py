@@ -1,0 +1,86 @@
+"""A simple model stands beside the model, measured on the same rows."""
+
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from test_classes import rows_of_classes
+from test_evaluated_rows import LABEL, Runs, by_tens
+from test_report import Outline, report_data, rows_of, write
+
+from sentiflow.data import manifest
+from sentiflow.evaluation import baselines, evaluated_rows
+
+
+def texts_of(label, *, noise, seed=0):
+    """Texts whose words tell the label, but for a share of noise."""
+    rng = np.random.default_rng(seed)
+    shown = np.where(rng.random(len(label)) < noise, rng.integers(0, 3, len(label)), label)
+    return pa.array([f"{('bad', 'good', 'plain')[k]} word{i % 7}" for i, k in enumerate(shown)])
+
+
+def evaluated(num_rows=600, *, noise, seed=1):
+    rows = rows_of_classes(num_rows, seed=seed)
+    texts = texts_of(rows["label"].to_numpy(), noise=noise)
+    return rows.set_column(rows.column_names.index("text"), "text", texts)
+
+
+def test_the_difference_is_the_models_metric_minus_the_baselines():
+    rows = evaluated(noise=0)
+    label = np.random.default_rng(2).integers(0, 3, 900)
+    found = baselines._train(texts_of(label, noise=0), label, rows)
+    assert found.accuracy == found.f1_macro == 1
+    expected = (rows["label"].to_numpy() == rows["prediction"].to_numpy()).mean()
+    assert found.accuracy_of_model == expected
+    assert found.accuracy_difference.value == pytest.approx(expected - 1)
+    assert "worse" in found.verdict
+    noisy = baselines._train(texts_of(label, noise=1), label, evaluated(noise=1))
+    assert noisy.accuracy < 0.6
+    assert "better" in noisy.verdict
+    assert noisy.f1_macro_difference.low > 0
+
+
+def test_the_number_of_rows_is_bounded_and_said(monkeypatch):
+    monkeypatch.setattr(baselines, "MAX_ROWS", 200)
+    label = np.random.default_rng(2).integers(0, 3, 900)
+    found = baselines._train(texts_of(label, noise=0.1), label, evaluated(noise=0))
+    assert (found.num_train_rows, found.num_train_rows_in_all) == (200, 900)
+
+
+def test_train_texts_are_those_of_the_models_training(tmp_path):
+    runs = Runs(tmp_path)
+    run = runs.run("a")
+    record = manifest.read(f"{run}/scored")
+    rows = evaluated_rows.of_split(evaluated_rows.read(f"{run}/scored", record), "test")
+    (found,), reason = baselines.measure(rows, record)
+    assert reason == ""
+    is_train = by_tens() == "train"
+    assert found.num_train_rows == found.num_train_rows_in_all == is_train.sum()
+    _, label = baselines._read_train_rows(record, ("negative", "positive"))
+    assert np.bincount(label).tolist() == np.bincount(LABEL[is_train]).tolist()
+    shutil.rmtree(f"{run}/prepared")
+    assert baselines.measure(rows, record) == (
+        [],
+        "the texts that the model was trained on are gone",
+    )
+    assert baselines.measure(rows.drop_columns("text"), record) == ([], "there are no texts")
+
+
+def test_the_page_says_whether_the_model_is_better():
+    label = np.random.default_rng(2).integers(0, 3, 900)
+    found = baselines._train(texts_of(label, noise=0), label, evaluated(noise=0))
+    data = report_data(rows_of("test", 600))
+    object.__setattr__(data.result, "baselines", [found])
+    text = Outline(write(data)).text
+    assert "TF-IDF with logistic regression, trained on the same 900 texts in" in text
+    assert "labels 100.0% of the same texts correctly (macro F1 1.000): the model is" in text
+
+
+def test_a_model_no_better_than_the_most_frequent_label_is_told_so():
+    rows = rows_of("test", 300, positive_fraction=0.8)
+    assert "clearly better than" not in Outline(write(report_data(rows))).text
+    column = rows.column_names.index("prediction")
+    rows = rows.set_column(column, "prediction", pa.array(np.ones(300, np.int8)))
+    text = Outline(write(report_data(rows, asked=False))).text
+    assert "The model is not clearly better than “positive” for every text." in text

@@ -1,0 +1,216 @@
+"""A model of any classes is measured, and its report shows what there is of it."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from sklearn import metrics as sklearn_metrics
+from test_report import Outline, browser, draw, needs_browser, report_data, visit, write  # noqa: F401
+
+from sentiflow.evaluation import evaluate, evaluated_rows, mistakes, results
+from sentiflow.evaluation.report import render_page
+from sentiflow.metrics import confidence
+
+CLASSES = ("negative", "positive", "neutral")
+MODEL = {"settings": {"tokenizer": "tweet", "max_length": 64}, "calibration": {"temperature": 1.4}}
+WORDS = ("late", "good", "not", "day", "sooo", "@sam", "#now", ":)", ":(", "?", "seat", "again")
+
+
+def rows_of_classes(num_rows=1500, *, classes=CLASSES, split="test", seed=0, names=None):
+    """Labelled rows of one split, about three in four of them right; the first class is usual."""
+    rng = np.random.default_rng(seed)
+    share = 1 / np.arange(1, len(classes) + 1)
+    label = rng.choice(len(classes), num_rows, p=share / share.sum()).astype(np.int8)
+    logits = rng.normal(0, 1, (num_rows, len(classes)))
+    logits[np.arange(num_rows), label] += 2
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    texts = [" ".join(rng.choice(WORDS, rng.integers(1, 12))) for _ in range(num_rows)]
+    columns = {
+        "row_id": np.arange(num_rows) + 10_000 * seed,
+        "split": pa.array([split] * num_rows, pa.string()),
+        "label": label,
+        "prediction": probabilities.argmax(axis=1).astype(np.int8),
+        "num_tokens": rng.integers(0, 9, num_rows).astype(np.int32),
+    }
+    for code, name in enumerate(names or classes):
+        columns[f"probability_{name}"] = probabilities[:, code].astype(np.float32)
+    return pa.table(columns | {"text": pa.array(texts, pa.string())})
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return pa.concat_tables([rows_of_classes(700, split="validation", seed=1), rows_of_classes()])
+
+
+@pytest.fixture(scope="module")
+def data(rows):
+    return report_data(rows, model=MODEL, asked=False)
+
+
+@pytest.fixture(scope="module")
+def plots(data):
+    return draw(data)
+
+
+@pytest.fixture(scope="module")
+def page(data, plots):
+    return render_page(data, plots)
+
+
+def test_metrics_json_has_each_class_and_the_names(data, rows):
+    found = json.loads(json.dumps(data.result.to_json(), allow_nan=False))
+    assert found["classes"] == list(CLASSES)
+    test = rows.filter(pc.equal(rows["split"], "test")).to_pandas()
+    figures = found["figures"]["test"]
+    assert figures["accuracy"] == (test["label"] == test["prediction"]).mean()
+    expected = sklearn_metrics.f1_score(test["label"], test["prediction"], average="macro")
+    assert figures["f1_macro"] == pytest.approx(expected)
+    counts = pd.crosstab(test["label"], test["prediction"]).to_numpy()
+    assert [list(row.values()) for row in figures["confusion"].values()] == counts.tolist()
+    assert {"accuracy", "f1_macro"} <= set(figures)
+    assert {"f1_macro", "log_loss", "recall_neutral"} <= set(found["intervals"]["test"])
+    assert found["three_class"] == {}
+    assert found["neutral"] is None
+    assert all(item["positive_fraction"] is None for item in found["slices"])
+
+
+def test_the_temperature_of_classes_is_undone(data, rows):
+    found = data.result.measured.calibration
+    test = evaluated_rows.of_split(rows, "test")
+    before = results.before_temperature(test, 1.4)
+    asked = test["num_tokens"].to_numpy() > 0
+    after = evaluated_rows.Predicted.of(test).probabilities
+    undone = confidence.rescale_classes(after[asked], temperature=1 / 1.4)
+    np.testing.assert_allclose(before.probabilities[asked], undone)
+    np.testing.assert_allclose(before.probabilities[~asked], after[~asked])
+    assert found["after"]["log_loss"] == data.result.measured.metrics.log_loss
+    assert found["before"]["log_loss"] != found["after"]["log_loss"]
+
+
+def test_the_headline_has_accuracy_and_macro_f1_with_intervals(data, page):
+    metrics = data.result.measured.metrics
+    low, high = data.result.measured.intervals["test"]["f1_macro"]
+    headline = Outline(page).text.partition("Summary")[0]
+    assert f"labels {metrics.accuracy:.1%} of the test texts correctly" in headline
+    assert f"is {metrics.f1_macro:.3f} ({low:.3f} to {high:.3f})" in headline
+    assert "neutral band" not in Outline(page).text
+
+
+def test_each_class_is_on_the_page_with_both_shares(data, page):
+    text = Outline(page).text
+    metrics = data.result.measured.metrics
+    for name, found in metrics.by_class.items():
+        labelled, predicted = found.num_rows, found.num_predicted
+        row = f"{name} {labelled:,} {labelled / metrics.num_rows:.1%} {predicted:,} "
+        row += f"{predicted / metrics.num_rows:.1%} {found.precision:.1%} {found.recall:.1%}"
+        assert row in text
+    for label, counts in metrics.confusion.items():
+        listed = [*counts.values(), sum(counts.values())]
+        assert " ".join([label, *(f"{count:,}" for count in listed)]) in text
+
+
+def test_pairs_of_confused_classes_are_shown_with_examples(data, page):
+    text = Outline(page).text.partition("Confused classes")[2]
+    confusion = data.result.measured.metrics.confusion
+    pairs = {
+        f"{a} → {b}": n for a, counts in confusion.items() for b, n in counts.items() if a != b
+    }
+    places = [text.index(pair) for pair in sorted(pairs, key=lambda pair: -pairs[pair])]
+    assert places == sorted(places)
+    shown = data.mistakes.filter(pc.equal(data.mistakes["kind"], "pair")).to_pandas()
+    assert shown.groupby(["label", "prediction"]).size().max() <= mistakes.NUM_OF_PAIR
+    first = shown.iloc[0]
+    assert f"“{first['text']}” {first['confidence']:.3f}" in text
+
+
+def test_the_page_of_classes_has_no_section_without_content(data, plots, page):
+    outline = Outline(page)
+    ids = {attributes["id"] for _, attributes in outline.tags if "id" in attributes}
+    assert "classes" in ids
+    assert not ids & {"behavior", "groups"}
+    links = {attributes["href"] for tag, attributes in outline.tags if tag == "a"}
+    assert links == {f"#{name}" for name in ids}
+    assert set(plots) == {
+        "training_curve.png", "confusion.png", "roc.png", "reliability.png", "coverage.png",
+        "lengths.png",
+    }  # fmt: skip
+    alts = [attributes["alt"] for tag, attributes in outline.tags if tag == "img"]
+    assert all(re.search(r"\d", alt) and alt.endswith(".") for alt in alts)
+
+
+@pytest.mark.parametrize("num_classes", [2, 5, 12])
+def test_any_number_of_classes_with_any_names_is_reported(num_classes):
+    names = [f"<b>{{class}} % {k}" for k in range(num_classes)]
+    data = report_data(rows_of_classes(600, classes=names), model=MODEL, asked=False)
+    assert data.result.measured.classes == names
+    assert not data.result.measured.is_binary
+    page = render_page(data, draw(data))
+    assert "{class} % 1" in Outline(page).text
+    assert "<b>{class}" not in page
+
+
+def test_a_class_without_rows_and_predictions_is_reported():
+    rows = rows_of_classes(300)
+    rows = rows.filter(pc.field("label") < 2)
+    rows = rows.filter(pc.field("prediction") < 2)
+    data = report_data(rows, model=MODEL, asked=False)
+    page = Outline(render_page(data, draw(data))).text
+    assert "neutral 0 0.0% 0 0.0% — — —" in page
+
+
+def test_rows_of_other_classes_are_left_out_and_counted():
+    scored = {"classes": [*CLASSES, "mixed"]}
+    rows = rows_of_classes(400, classes=(*CLASSES, "mixed"))
+    rows = rows.drop_columns("probability_mixed")
+    left, notes = evaluate._leave_out_other_classes(rows, scored)
+    count = int((rows["label"].to_numpy() == 3).sum())
+    assert len(left) == 400 - count
+    assert notes == [f"rows of classes that the model does not have are left out: mixed {count}"]
+
+
+def test_neutral_rows_stay_for_a_model_of_two_classes():
+    rows = pa.table({"label": pa.array([0, 1, 2, 3], pa.int8())})
+    scored = {"classes": ["negative", "positive", "neutral", "mixed"]}
+    left, notes = evaluate._leave_out_other_classes(rows, scored)
+    assert left["label"].to_pylist() == [0, 1, 2]
+    assert len(notes) == 1
+
+
+def test_texts_with_several_labels_are_doubtful_on_the_rarer():
+    rows = rows_of_classes(5)
+    rows = rows.set_column(rows.column_names.index("text"), "text", pa.array(["same"] * 5))
+    rows = rows.set_column(2, "label", pa.array([0, 0, 2, 1, 0], pa.int8()))
+    found = mistakes.find(rows).to_pylist()
+    (doubtful,) = [row for row in found if row["kind"] == "label"]
+    assert doubtful["label"] in (1, 2)
+    assert doubtful["why"] == (
+        "this text has several labels in these rows: neutral once, positive once, negative 3 times"
+    )
+
+
+def test_label_errors_of_classes_are_found():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 6000)
+    probabilities = rng.dirichlet(np.ones(3), 6000) * 0.3
+    probabilities[np.arange(6000), truth] += 0.7
+    wrong = rng.random(6000) < 0.05
+    label = np.where(wrong, (truth + 1) % 3, truth)
+    predicted = evaluated_rows.Predicted(CLASSES, label, truth, probabilities)
+    assert mistakes.count_label_errors(predicted).fraction == pytest.approx(0.05, abs=0.02)
+
+
+@pytest.mark.browser
+@needs_browser
+@pytest.mark.parametrize("width", [400, 1400])
+@pytest.mark.parametrize("num_classes", [3, 12])
+def test_a_page_of_classes_fits_a_phone_and_a_laptop(visit, width, num_classes):  # noqa: F811
+    names = (*CLASSES, *(f"a rather long name of class {k}" for k in range(9)))[:num_classes]
+    page = write(report_data(rows_of_classes(500, classes=names), model=MODEL, asked=False))
+    tab = visit(page, viewport={"width": width, "height": 900})
+    tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert tab.evaluate("document.documentElement.scrollWidth") == width
+    assert tab.problems == []

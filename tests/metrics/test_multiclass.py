@@ -1,0 +1,130 @@
+"""Metrics of any number of classes equal scikit-learn's; with two they are the binary ones."""
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn_metrics
+
+from sentiflow.metrics import bootstrap, classification, multiclass
+
+CLASSES = ("negative", "positive", "neutral", "mixed")
+
+
+def random_rows(num_rows=400, *, num_classes=3, seed=0, num_used=None):
+    """Rows about three in five of which are right; the classes from ``num_used`` on never occur."""
+    rng = np.random.default_rng(seed)
+    used = num_used or num_classes
+    label = rng.integers(0, used, num_rows)
+    logits = rng.normal(0, 1, (num_rows, num_classes))
+    logits[np.arange(num_rows), label] += 1
+    logits[:, used:] = -9
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    probabilities = probabilities.astype(np.float32)
+    return {
+        "classes": CLASSES[:num_classes],
+        "label": label,
+        "prediction": probabilities.argmax(axis=1).astype(np.int8),
+        "probabilities": probabilities,
+    }
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("num_classes", "num_used"), [(3, 3), (4, 4), (4, 3)])
+def test_metrics_equal_those_of_scikit_learn(seed, num_classes, num_used):
+    rows = random_rows(num_classes=num_classes, seed=seed, num_used=num_used)
+    found = multiclass.multiclass_metrics(**rows)
+    label, prediction = rows["label"], rows["prediction"]
+    probabilities = np.float64(rows["probabilities"])
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    assert found.accuracy == sklearn_metrics.accuracy_score(label, prediction)
+    assert found.f1_macro == pytest.approx(
+        sklearn_metrics.f1_score(label, prediction, average="macro")
+    )
+    loss = sklearn_metrics.log_loss(label, probabilities, labels=range(num_classes))
+    assert found.log_loss == pytest.approx(loss, rel=1e-6)
+    brier = sklearn_metrics.brier_score_loss(label, probabilities, labels=range(num_classes))
+    assert found.brier == pytest.approx(brier, rel=1e-5)
+    counts = sklearn_metrics.confusion_matrix(label, prediction, labels=range(num_classes))
+    assert [list(row.values()) for row in found.confusion.values()] == counts.tolist()
+    by_class = sklearn_metrics.precision_recall_fscore_support(
+        label, prediction, labels=range(num_used)
+    )
+    for code, expected in enumerate(zip(*by_class, strict=True)):
+        of_class = found.by_class[CLASSES[code]]
+        shares = (of_class.precision, of_class.recall, of_class.f1, of_class.num_rows)
+        assert shares == pytest.approx(expected)
+        area = sklearn_metrics.roc_auc_score(label == code, probabilities[:, code])
+        assert of_class.roc_auc == pytest.approx(area)
+
+
+def test_a_class_that_does_not_occur_has_no_metrics_and_does_not_count():
+    found = multiclass.multiclass_metrics(**random_rows(num_classes=4, num_used=3))
+    mixed = found.by_class["mixed"]
+    assert (mixed.precision, mixed.recall, mixed.f1, mixed.roc_auc) == (None,) * 4
+    others = [found.by_class[name].f1 for name in CLASSES[:3]]
+    assert found.f1_macro == pytest.approx(np.mean(others))
+
+
+def test_metrics_of_two_classes_are_the_binary_ones():
+    rows = random_rows(num_classes=2)
+    probability = rows["probabilities"][:, 1]
+    rows["prediction"] = (probability >= 0.5).astype(np.int8)
+    rows["probabilities"] = np.stack([1 - probability, probability], axis=1)
+    found = multiclass.multiclass_metrics(**rows)
+    binary = classification.binary_metrics(
+        label=rows["label"], probability=probability, prediction=rows["prediction"]
+    )
+    for name in ("num_rows", "accuracy", "accuracy_low", "accuracy_high", "f1_macro", "confusion"):
+        assert getattr(found, name) == getattr(binary, name), name
+    assert found.log_loss == pytest.approx(binary.log_loss, rel=1e-6)
+    assert found.brier == pytest.approx(2 * binary.brier, rel=1e-6)
+    for name, of_class in found.by_class.items():
+        assert vars(of_class) == pytest.approx(vars(binary.by_class[name]))
+
+
+def test_the_calibration_error_is_that_of_the_predicted_class():
+    confidence = np.array([0.9, 0.9, 0.5, 0.5])
+    rest = (1 - confidence) / 2
+    probabilities = np.stack([confidence, rest, rest], axis=1)
+    label, prediction = np.array([0, 0, 0, 1]), np.zeros(4, int)
+    found = multiclass.top_class_metrics(
+        label=label, probabilities=probabilities, prediction=prediction
+    )
+    assert found.expected_calibration_error == pytest.approx((0.1 + 0.0) / 2)
+
+
+def test_intervals_hold_the_metrics_and_equal_a_plain_bootstrap():
+    rows = random_rows(600)
+    found = bootstrap.multiclass_intervals(**rows)
+    metrics = multiclass.list_scalars(multiclass.multiclass_metrics(**rows))
+    for name in set(found) - {"expected_calibration_error"}:
+        low, high = found[name]
+        assert low < metrics[name] < high, name
+    rng, drawn = np.random.default_rng(1), []
+    for _ in range(400):
+        chosen = rng.integers(0, 600, 600)
+        part = {k: v if k == "classes" else v[chosen] for k, v in rows.items()}
+        drawn.append(multiclass.list_scalars(multiclass.multiclass_metrics(**part)))
+    for name in ("f1_macro", "log_loss", "brier", "precision_neutral"):
+        plain = np.quantile([each[name] for each in drawn], [0.025, 0.975])
+        width = plain[1] - plain[0]
+        np.testing.assert_allclose(found[name], plain, atol=0.15 * width)
+
+
+def test_many_rows_are_drawn_in_groups_with_the_same_interval():
+    few, many = random_rows(800), random_rows(800)
+    repeated = {k: v if k == "classes" else np.repeat(v, 10, axis=0) for k, v in many.items()}
+    narrow = bootstrap.multiclass_intervals(**repeated)
+    wide = bootstrap.multiclass_intervals(**few)
+    for name in ("f1_macro", "log_loss", "brier"):
+        ratio = np.diff(wide[name]) / np.diff(narrow[name])
+        assert ratio == pytest.approx(10**0.5, rel=0.12), name
+
+
+def test_scalars_are_named_as_those_of_two_classes():
+    rows = random_rows(num_classes=2)
+    found = multiclass.list_scalars(multiclass.multiclass_metrics(**rows))
+    binary = classification.binary_metrics(
+        label=rows["label"], probability=rows["probabilities"][:, 1], prediction=rows["prediction"]
+    )
+    shared = set(found) & set(multiclass.list_scalars(binary))
+    assert {"accuracy", "f1_macro", "log_loss", "precision_positive", "recall_negative"} <= shared
