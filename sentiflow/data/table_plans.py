@@ -207,8 +207,9 @@ def _is_id(kind: pa.DataType | None) -> bool:
 def _is_label(kind: pa.DataType | None) -> bool:
     if kind is not None and pa.types.is_dictionary(kind):
         kind = kind.value_type
-    is_number = pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-    return is_number or _is_id(kind)
+    if _is_id(kind):
+        return True
+    return pa.types.is_floating(kind) or pa.types.is_boolean(kind)
 
 
 def _join_types(
