@@ -14,7 +14,7 @@ from pydantic import BaseModel, create_model
 from sentiflow.config.classes import BINARY
 from sentiflow.models.package import ModelPackage
 
-CLASSES: list[str] = ModelConfig().get("classes")
+CLASSES: list[str] = ModelConfig(development_config={"classes": list(BINARY)}).get("classes")
 _PROBABILITY = {"probability": float} if BINARY[1] in CLASSES else {}
 
 Answer: type[BaseModel] = create_model(  # type: ignore[call-overload]
