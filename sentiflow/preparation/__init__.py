@@ -1,1 +1,1 @@
-"""CSV files -> checked, split and encoded tables, and a vocabulary."""
+"""CSV or Parquet files -> checked, split and encoded tables, and a vocabulary."""

@@ -5,9 +5,9 @@ import shutil
 import numpy as np
 import pyarrow as pa
 import pytest
-from test_report_of_classes import rows_of_classes
 from test_evaluated_rows import LABEL, Runs, by_tens
 from test_report import Outline, report_data, rows_of, write
+from test_report_of_classes import rows_of_classes
 
 from sentiflow.data import manifest
 from sentiflow.evaluation import baselines, evaluated_rows

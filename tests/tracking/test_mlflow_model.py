@@ -65,8 +65,8 @@ def script(tmp_path):
 def test_each_kind_of_import_is_seen(script):
     found = find_modules(script)
     assert [path.relative_to(PACKAGE).as_posix() for path in found] == [
-        "__init__.py", "data/__init__.py", "data/schema.py", "errors.py", "storage/__init__.py",
-        "storage/uris.py",
+        "__init__.py", "config/__init__.py", "config/classes.py", "data/__init__.py",
+        "data/schema.py", "errors.py", "storage/__init__.py", "storage/uris.py",
     ]  # fmt: skip
 
 
