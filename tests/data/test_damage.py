@@ -319,9 +319,10 @@ def test_too_many_refused_rows_end_the_job_with_counts_and_examples(dirty_csv, t
     )
     reasons = Counter(row["reason"] for row in refused_rows)
     assert all(f"{number:,} {reason}" in lines[0] for reason, number in reasons.items())
+    shown = [row for row in refused_rows if row["reason"] != "unknown label"]  # listed by value
     assert lines[1:] == [
         f"  {dirty_csv}, byte {row['offset']}, row {row['row_id']}: {row['reason']}: "
         f"{row['raw'][:60]!r}"
-        for row in refused_rows[:3]
+        for row in shown[:3]
     ]
     assert not (tmp_path / "run/prepared").exists()
