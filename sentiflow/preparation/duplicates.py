@@ -80,7 +80,12 @@ def hash_texts(text: pa.Array) -> dict[str, np.ndarray]:
     }
 
 
-def find(keys: pa.Table, *, mode: Mode) -> Duplicates:
+def mark_repeats(hashes: np.ndarray) -> np.ndarray:
+    """Mark the hashes that occur more than once: N bool of N uint64."""
+    return np.asarray(pd.Series(hashes).duplicated(keep=False))
+
+
+def find(keys: pa.Table, *, mode: Mode, split: np.ndarray | None = None) -> Duplicates:
     """Count repeated, leaking and contradicting texts, and choose the rows to leave out.
 
     The result does not depend on the order of the rows. The result for a text does not depend on
@@ -91,6 +96,7 @@ def find(keys: pa.Table, *, mode: Mode) -> Duplicates:
         mode: ``keep`` drops nothing. ``drop_contradicting`` drops all rows of contradicting texts.
             ``drop`` drops these, and keeps one row of every other normalized text: the labelled row
             with the lowest ``row_id``, or the row with the lowest if none is labelled.
+        split: Splits of all rows, where ``keys`` lacks unique texts.
     """
     rows = _group(keys)
     by_split = _tally(rows.text, rows.split, len(SPLITS))
@@ -101,7 +107,9 @@ def find(keys: pa.Table, *, mode: Mode) -> Duplicates:
         "repeated": surplus & (mode == "drop"),
     }
     counts: DuplicateCounts = {
-        "rows": _name_splits(np.bincount(keys["split"].to_numpy(), minlength=len(SPLITS))),
+        "rows": _name_splits(
+            np.bincount(keys["split"].to_numpy() if split is None else split, minlength=len(SPLITS))
+        ),
         "exact": _count(_tally(rows.exact, rows.split, len(SPLITS))),
         "normalized": _count(by_split),
         "contradicting": {
@@ -145,8 +153,7 @@ class _Rows:
 
 def _group(keys: pa.Table) -> _Rows:
     """Leave out unique texts, which most are, before the expensive sort of three columns."""
-    hashes = pd.Series(keys["normalized"].to_numpy())
-    keys = keys.filter(pa.array(hashes.duplicated(keep=False).to_numpy()))
+    keys = keys.filter(pa.array(mark_repeats(keys["normalized"].to_numpy())))
     keys = keys.sort_by([(name, "ascending") for name in ("normalized", "check", "exact")])
     new_text = _differs(keys["normalized"].to_numpy()) | _differs(keys["check"].to_numpy())
     new_exact = new_text | _differs(keys["exact"].to_numpy())

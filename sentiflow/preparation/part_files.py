@@ -152,13 +152,35 @@ def find_duplicates(uris: Sequence[str], *, job: Job) -> tuple[DuplicateCounts, 
     Returns:
         The counts; the URI of a table with the columns of ``duplicates.DROPPED``.
     """
-    keys = pa.concat_tables(filesystem.map_files(filesystem.read_arrow, uris))
-    return write_duplicates(keys, 0, job=job)
+    texts = filesystem.map_files(_read_hashes, uris)
+    ends = np.cumsum([len(table) for table in texts])
+    whole = pa.concat_tables(texts)
+    repeats = np.split(duplicates.mark_repeats(whole["normalized"].to_numpy()), ends[:-1])
+    keys = filesystem.map_files(_read_chosen, list(zip(uris, repeats, strict=True)))
+    return write_duplicates(pa.concat_tables(keys), 0, job=job, split=whole["split"].to_numpy())
 
 
-def write_duplicates(keys: pa.Table, _: int, *, job: Job) -> tuple[DuplicateCounts, str]:
-    """Do the same with all rows of some texts."""
-    found = duplicates.find(keys, mode=job.settings.duplicates)
+def _read_hashes(uri: str) -> pa.Table:
+    """Read what all texts need; the other columns take three times the memory."""
+    return filesystem.read_arrow(uri).select(["normalized", "split"])
+
+
+def _read_chosen(file: tuple[str, np.ndarray]) -> pa.Table:
+    uri, chosen = file
+    return filesystem.read_arrow(uri).filter(pa.array(chosen))
+
+
+def write_duplicates(
+    keys: pa.Table, _: int, *, job: Job, split: np.ndarray | None = None
+) -> tuple[DuplicateCounts, str]:
+    """Do the same with all rows of some texts.
+
+    Args:
+        keys: The rows, with the columns of ``duplicates.KEYS``; unique texts may be left out.
+        job: Arguments of all tasks.
+        split: Splits of all rows; None: those of ``keys``.
+    """
+    found = duplicates.find(keys, mode=job.settings.duplicates, split=split)
     uri = job.work_file("dropped", pc.min(keys["row_id"]).as_py() or 0)
     filesystem.write_arrow(uri, found.dropped)
     return found.counts, uri
