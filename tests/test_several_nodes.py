@@ -218,7 +218,7 @@ def test_after_a_killed_driver_the_same_command_waits_for_its_cores_and_resumes(
 @pytest.mark.parametrize(
     "verb",
     [
-        "score",
+        pytest.param("score", marks=pytest.mark.soak),
         pytest.param("prepare", marks=pytest.mark.soak),
         pytest.param("train", marks=pytest.mark.soak),
     ],

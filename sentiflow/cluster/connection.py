@@ -88,7 +88,7 @@ def starting(
         def wait_and_count() -> Resources:
             for name in meanwhile:
                 if not connected.done():
-                    importlib.import_module(name)
+                    _import_here(name)
             connected.result()
             return count_resources()
 
@@ -184,6 +184,16 @@ def warm(modules: Sequence[str]) -> None:
         load = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_import)
         for _ in range(count_resources().num_cpus):
             load.remote(tuple(modules))
+
+
+def _import_here(name: str) -> None:
+    """Import a module; a signal that ends this process ends it also while a class is made."""
+    try:
+        importlib.import_module(name)
+    except RuntimeError as error:  # Python 3.11 wraps what is raised in __set_name__
+        if isinstance(error.__cause__, SystemExit | KeyboardInterrupt):
+            raise error.__cause__ from None
+        raise
 
 
 def _import(modules: Sequence[str]) -> None:

@@ -328,3 +328,20 @@ def test_processes_that_start_at_once_agree_on_a_token(tmp_path, monkeypatch):
         assert len(seen) == 1
         assert len(seen.pop()) == 64
     assert [path.name for path in (tmp_path / ".ray").iterdir()] == ["auth_token"]
+
+
+MODULE = """
+class Named:
+    def __set_name__(self, owner, name):
+        raise SystemExit(143)
+
+class Owner:
+    named = Named()
+"""
+
+
+def test_a_signal_ends_the_process_also_while_a_class_is_made(tmp_path, monkeypatch):
+    (tmp_path / "interrupted_module.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SystemExit, match="143"):
+        connection._import_here("interrupted_module")
