@@ -50,9 +50,7 @@ def started(*, verbose: bool) -> Iterator[Resources]:
 
 
 @contextmanager
-def starting(
-    *, verbose: bool, modules: Sequence[str] = (), meanwhile: Sequence[str] = ()
-) -> Iterator[Callable[[], Resources]]:
+def starting(*, verbose: bool, modules: Sequence[str] = ()) -> Iterator[Callable[[], Resources]]:
     """Connect or start as :func:`started` does, in a thread, while the block does other work.
 
     It takes seconds, most of them spent waiting for Ray's processes. The thread lives until the
@@ -62,8 +60,6 @@ def starting(
     Args:
         verbose: Show Ray's own messages.
         modules: Modules for :func:`warm`, once Ray has started.
-        meanwhile: Modules that this process needs later. It imports them, one after the other,
-            for as long as it waits for Ray.
 
     Yields:
         A function that waits for Ray and counts its resources. It raises what made Ray fail.
@@ -86,9 +82,6 @@ def starting(
         connected = thread.submit(connect)
 
         def wait_and_count() -> Resources:
-            for name in meanwhile:
-                if not connected.done():
-                    _import_here(name)
             connected.result()
             return count_resources()
 
@@ -184,16 +177,6 @@ def warm(modules: Sequence[str]) -> None:
         load = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_import)
         for _ in range(count_resources().num_cpus):
             load.remote(tuple(modules))
-
-
-def _import_here(name: str) -> None:
-    """Import a module; a signal that ends this process ends it also while a class is made."""
-    try:
-        importlib.import_module(name)
-    except RuntimeError as error:  # Python 3.11 wraps what is raised in __set_name__
-        if isinstance(error.__cause__, SystemExit | KeyboardInterrupt):
-            raise error.__cause__ from None
-        raise
 
 
 def _import(modules: Sequence[str]) -> None:

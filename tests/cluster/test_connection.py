@@ -1,6 +1,5 @@
 """Ray starts while other work is done, whatever was imported first, and is always stopped."""
 
-import importlib
 import os
 import re
 import socket
@@ -104,32 +103,6 @@ def test_other_work_does_not_wait_for_ray_until_it_asks(ray):
         assert resources() == "what there is"
         assert ray.done == ["init", "warm ('wave',)"]
     assert ray.done == ["init", "warm ('wave',)", "shutdown"]
-
-
-def test_who_waits_for_ray_imports_modules_only_until_it_has_started(ray, monkeypatch):
-    imported, ready = [], threading.Event()
-    ray.init = lambda: ready.wait(20)
-    really_import = importlib.import_module
-
-    def import_module(name):
-        if name not in modules:
-            return really_import(name)
-        imported.append(name)
-        if name == "second":
-            ready.set()
-            deadline = time.monotonic() + 20
-            while "warm ()" not in ray.done and time.monotonic() < deadline:
-                time.sleep(0.01)
-            time.sleep(0.1)
-        return None
-
-    modules = ("first", "second", "third")
-    monkeypatch.setattr(importlib, "import_module", import_module)
-    with connection.starting(verbose=False, meanwhile=modules) as resources:
-        assert imported == []
-        assert resources() == "what there is"
-        assert resources() == "what there is"
-    assert imported == ["first", "second"]
 
 
 def test_the_thread_that_starts_ray_lives_until_it_has_stopped_it(ray):
@@ -328,20 +301,3 @@ def test_processes_that_start_at_once_agree_on_a_token(tmp_path, monkeypatch):
         assert len(seen) == 1
         assert len(seen.pop()) == 64
     assert [path.name for path in (tmp_path / ".ray").iterdir()] == ["auth_token"]
-
-
-MODULE = """
-class Named:
-    def __set_name__(self, owner, name):
-        raise SystemExit(143)
-
-class Owner:
-    named = Named()
-"""
-
-
-def test_a_signal_ends_the_process_also_while_a_class_is_made(tmp_path, monkeypatch):
-    (tmp_path / "interrupted_module.py").write_text(MODULE)
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(SystemExit, match="143"):
-        connection._import_here("interrupted_module")
