@@ -11,7 +11,7 @@ ALL_TESTS := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --duratio
 export RAY_USAGE_STATS_ENABLED = 0
 export MLFLOW_DISABLE_TELEMETRY = true
 
-.PHONY: demo test check lint bench soak audit clean
+.PHONY: demo test check lint docs bench soak audit clean
 
 demo: $(READY) runs/quickstart/tweets.csv
 	$(BIN)/sentiflow run configs/quickstart.yaml
@@ -31,6 +31,10 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(READY)
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs . build/site
+	@echo open build/site/index.html
+
 bench: $(READY_BENCH)
 	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
@@ -41,7 +45,7 @@ audit: $(READY_AUDIT)
 	$(BIN)/python security/audit.py
 
 clean:
-	rm -rf .venv runs/quickstart
+	rm -rf .venv build runs/quickstart
 
 runs/quickstart/tweets.csv: | $(READY)
 	$(BIN)/sentiflow sample $@ --rows 20000 --seed 0

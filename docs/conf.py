@@ -1,0 +1,36 @@
+"""The site of the pages, made by ``make docs`` with Sphinx: the same files as in the repository.
+
+The source directory is the repository's root, so that a link works in both. Every warning is an
+error: a broken link, a missing picture, a page that ``_toc.yml`` does not list.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import sentiflow
+
+ROOT = Path(__file__).parent.parent
+
+project = "sentiflow"
+release = sentiflow.__version__
+extensions = ["myst_parser", "sphinx_external_toc", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+external_toc_path = "docs/_toc.yml"
+include_patterns = ["*.md", "docs/*.md", "benchmarks/LOG.md"]
+nitpicky = True
+
+myst_heading_anchors = 4
+
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+
+html_theme = "furo"
+html_title = "sentiflow"
+html_extra_path = ["site"]
+html_copy_source = False
+pygments_style = "friendly"
+
+# The reference of the command line is the help of each command, written by Typer.
+command = [sys.executable, "-m", "typer", "sentiflow.cli.app", "utils", "docs", "--name", project]
+command += ["--title", "Command line", "--output", str(ROOT / "docs/command_line.md")]
+subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
