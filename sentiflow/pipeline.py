@@ -52,6 +52,14 @@ _WORKER_MODULES: dict[Verb, tuple[str, ...]] = {
     "sweep": (),
 }
 """The stages that need Ray, and the modules that their workers import before the first part."""
+_DRIVER_MODULES: dict[Verb, tuple[str, ...]] = {
+    "prepare": ("ray.data",),
+    "train": ("sentiflow.training.task", "sentiflow.training.workers"),
+    "score": (),
+    "evaluate": ("sklearn.metrics", "sentiflow.evaluation.evaluate"),
+    "sweep": (),
+}
+"""Modules that the driver needs when a stage runs, and can import while Ray starts."""
 
 
 @dataclass(frozen=True)
@@ -202,6 +210,7 @@ class _Session(contextlib.ExitStack):
                 connection.starting(
                     verbose=self.verbose,
                     modules=_WORKER_MODULES[verbs[0]],
+                    meanwhile=[name for verb in verbs for name in _DRIVER_MODULES[verb]],
                 )
             )
 

@@ -67,8 +67,8 @@ pipeline.run(settings.load({str(config)!r}, ()), ["prepare"])
 
 
 @pytest.mark.parametrize("verb", pipeline.VERBS)
-def test_what_workers_load_before_their_first_part_is_there(verb):
-    names = pipeline._WORKER_MODULES.get(verb, ())
+def test_what_is_loaded_while_ray_starts_is_there(verb):
+    names = (*pipeline._DRIVER_MODULES[verb], *pipeline._WORKER_MODULES.get(verb, ()))
     assert all(importlib.import_module(name) for name in names)
 
 

@@ -50,7 +50,9 @@ def started(*, verbose: bool) -> Iterator[Resources]:
 
 
 @contextmanager
-def starting(*, verbose: bool, modules: Sequence[str] = ()) -> Iterator[Callable[[], Resources]]:
+def starting(
+    *, verbose: bool, modules: Sequence[str] = (), meanwhile: Sequence[str] = ()
+) -> Iterator[Callable[[], Resources]]:
     """Connect or start as :func:`started` does, in a thread, while the block does other work.
 
     It takes seconds, most of them spent waiting for Ray's processes. The thread lives until the
@@ -60,6 +62,8 @@ def starting(*, verbose: bool, modules: Sequence[str] = ()) -> Iterator[Callable
     Args:
         verbose: Show Ray's own messages.
         modules: Modules for :func:`warm`, once Ray has started.
+        meanwhile: Modules that this process needs later. While the caller waits for Ray, a thread
+            imports them: an exception of a signal is lost if it is raised within an import.
 
     Yields:
         A function that waits for Ray and counts its resources. It raises what made Ray fail.
@@ -78,16 +82,20 @@ def starting(*, verbose: bool, modules: Sequence[str] = ()) -> Iterator[Callable
         connection.enter_context(_connected(verbose))
         warm(modules)
 
-    with ThreadPoolExecutor(1, "ray") as thread:
+    with ThreadPoolExecutor(1, "ray") as thread, ThreadPoolExecutor(1, "import") as importer:
         connected = thread.submit(connect)
 
         def wait_and_count() -> Resources:
+            imports = [importer.submit(importlib.import_module, name) for name in meanwhile]
             connected.result()
+            for left in imports:
+                left.cancel()
             return count_resources()
 
         try:
             yield wait_and_count
         finally:
+            importer.shutdown(wait=False, cancel_futures=True)
             thread.submit(connection.close).result()
 
 

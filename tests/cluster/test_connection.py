@@ -1,5 +1,6 @@
 """Ray starts while other work is done, whatever was imported first, and is always stopped."""
 
+import importlib
 import os
 import re
 import socket
@@ -103,6 +104,23 @@ def test_other_work_does_not_wait_for_ray_until_it_asks(ray):
         assert resources() == "what there is"
         assert ray.done == ["init", "warm ('wave',)"]
     assert ray.done == ["init", "warm ('wave',)", "shutdown"]
+
+
+def test_modules_are_imported_in_a_thread_while_somebody_waits_for_ray(ray, monkeypatch):
+    imported, really_import = [], importlib.import_module
+    ray.init = lambda: time.sleep(0.3)
+
+    def import_module(name):
+        if name not in ("first", "second", "third"):
+            return really_import(name)
+        imported.append((name, threading.current_thread().name))
+        return time.sleep(0.2)
+
+    monkeypatch.setattr(importlib, "import_module", import_module)
+    with connection.starting(verbose=False, meanwhile=("first", "second", "third")) as resources:
+        assert imported == []
+        assert resources() == "what there is"
+    assert imported == [("first", "import_0"), ("second", "import_0")]
 
 
 def test_the_thread_that_starts_ray_lives_until_it_has_stopped_it(ray):
