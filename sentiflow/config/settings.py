@@ -1,9 +1,11 @@
 """YAML file + dotted overrides -> one validated, frozen settings object."""
 
 import difflib
+import functools
 import re
 import reprlib
 from collections.abc import Collection, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
@@ -96,7 +98,7 @@ def put(raw: dict[str, Any], key: str, value: Any) -> None:
 def validate(raw: dict[str, Any], *, source: str) -> Config:
     """Check a settings dictionary; the error names each fault with its key and a way out."""
     try:
-        config = Config.model_validate(_inherit_format(raw))
+        config = Config.model_validate(_fill_preset(_inherit_format(raw)))
     except ValidationError as error:
         faults = error.errors(include_url=False)
         places = {fault["loc"] for fault in faults}
@@ -137,6 +139,33 @@ def _inherit_format(raw: dict[str, Any]) -> dict[str, Any]:
     if isinstance(columns, dict) and columns.get("label") is None:
         inherited.pop("labels", None)
     return raw | {"score": section | {"format": inherited | own}}
+
+
+@functools.cache
+def _read_presets() -> dict[str, dict[str, Any]]:
+    text = (resources.files("sentiflow.config") / "presets.yaml").read_text("utf-8")
+    presets: dict[str, dict[str, Any]] = yaml_text.parse(text)
+    return presets
+
+
+def _fill_preset(raw: dict[str, Any]) -> dict[str, Any]:
+    """Fill the settings of ``train.preset`` in where ``train`` does not name its own."""
+    train = raw.get("train")
+    if not isinstance(train, dict) or not isinstance(train.get("preset"), str):
+        return raw
+    model = train.get("model")
+    if isinstance(model, dict) and model.get("kind", "rnn") != "rnn":
+        return raw  # refused by TrainSettings, in its own words
+    return raw | {"train": _merge(_read_presets().get(train["preset"], {}), train)}
+
+
+def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Merge nested settings; where both name one, the second counts."""
+    merged = base | own
+    for name in base.keys() & own.keys():
+        if isinstance(base[name], dict) and isinstance(own[name], dict):
+            merged[name] = _merge(base[name], own[name])
+    return merged
 
 
 def _is_inherited(place: tuple[int | str, ...], places: Collection[tuple[int | str, ...]]) -> bool:

@@ -94,6 +94,9 @@ class TrainSettings(Settings):
     frequency. ``sqrt``: its square root. Or a weight for each class, such as ``{neutral: 2.0}``;
     others have 1. The weights are scaled to a mean of 1 over the training rows. Default: equal
     weights."""
+    preset: Literal["fast", "balanced", "best"] | None = None
+    """Settings of a recurrent network by one word: model, batches, epochs, pretraining and learning
+    rate. Settings that the config names take precedence. Default: the defaults of this table."""
     model: ModelSettings = RnnSettings()
     batching: BatchingSettings = BatchingSettings()
     pretrain: PretrainSettings = PretrainSettings()
@@ -139,7 +142,12 @@ class TrainSettings(Settings):
     selection: SelectionSettings = SelectionSettings()
 
     @model_validator(mode="after")
-    def _check_pretrain(self) -> "TrainSettings":
+    def _check_network(self) -> "TrainSettings":
+        if self.preset and not isinstance(self.model, RnnSettings):
+            raise ValueError(
+                f"preset={self.preset} is a recurrent network, model.kind={self.model.kind} is "
+                "not: leave one of them out"
+            )
         if self.pretrain.num_epochs and not isinstance(self.model, RnnSettings):
             raise ValueError(
                 f"model.kind={self.model.kind} has no recurrent layer to pretrain: set "

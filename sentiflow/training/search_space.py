@@ -94,6 +94,7 @@ def _check_setting(config: Config, key: str, *, is_range: bool) -> None:
             "cannot be swept",
             "it does not make another model",
         ),
+        (key == "train.preset", "cannot be swept", "name the settings that it stands for"),
         (
             any(name.startswith(f"{key}.") for name in known),
             "is a section",

@@ -52,7 +52,7 @@ _RECORD_EVERY_SECONDS = 5.0
 _PREFIX: dict[Phase, str] = {PRETRAIN: "pretraining ", TRAIN: ""}
 
 _NOT_DECISIVE = {
-    *("prepared_uri", "output_uri", "checkpoints"),
+    *("prepared_uri", "output_uri", "checkpoints", "preset"),
     *("num_workers", "min_workers", "cpus_per_worker", "gpus_per_worker", "max_failures"),
 }
 

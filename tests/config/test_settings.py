@@ -535,3 +535,33 @@ def test_strange_yaml_is_refused_in_one_short_line(load, path, value):
     (line,) = faults_of(load)
     assert line.startswith(f"{path} is not YAML: ")
     assert len(line) < 400
+
+
+@pytest.mark.parametrize("name", ["fast", "balanced", "best"])
+def test_a_preset_is_a_whole_set_of_settings_and_every_one_can_be_changed(load, name):
+    plain, preset = load(), load(f"train.preset={name}")
+    changed = load(
+        f"train.preset={name}", "train.num_epochs=9", "train.model.hidden_size=7",
+        "train.pretrain.num_epochs=3",
+    )  # fmt: skip
+    assert preset.train.model != plain.train.model
+    assert (changed.train.num_epochs, changed.train.pretrain.num_epochs) == (9, 3)
+    assert changed.train.model == preset.train.model.model_copy(update={"hidden_size": 7})
+    assert changed.train.batching == preset.train.batching
+    again = settings.validate(changed.model_dump(mode="json"), source="itself")
+    assert again.train == changed.train
+
+
+def test_the_best_preset_is_the_configuration_for_sentiment140(load):
+    shipped = settings.load(PROJECT / "configs/sentiment140.yaml").train
+    names = ("model", "batching", "pretrain", "num_epochs", "learning_rate")
+    preset = load("train.preset=best").train
+    assert [getattr(preset, name) for name in names] == [getattr(shipped, name) for name in names]
+
+
+def test_a_preset_that_does_not_fit_is_one_line(load):
+    (line,) = faults_of(load, "train.preset=bset")
+    assert "train.preset='bset'" in line
+    assert "'balanced'" in line
+    (line,) = faults_of(load, "train.preset=fast", "train.model.kind=bag_of_embeddings")
+    assert "preset=fast is a recurrent network" in line

@@ -106,6 +106,7 @@ def test_a_setting_may_be_named_on_the_command_line_or_below_its_sections():
         ({"prepare.max_length": [5]}, "prepare.max_length is not below train"),
         ({"train.num_workers": [1, 2]}, "train.num_workers cannot be swept"),
         ({"train.output_uri": ["x"]}, "train.output_uri cannot be swept"),
+        ({"train.preset": ["fast"]}, "train.preset cannot be swept: name the settings that it"),
         ({"train.checkpoints.keep_last": [1]}, "train.checkpoints.keep_last cannot be swept"),
         ({"train.seed": [1, 1]}, "train.seed has 1 twice"),
         ({"train.learning_rate": [0.001, "1e-3"]}, "train.learning_rate has 0.001 twice"),
