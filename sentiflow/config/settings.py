@@ -55,7 +55,10 @@ def load(
     """
     config = validate(read(path, overrides), source=str(path))
     _check_required(config, command, source=str(path))
-    return resolve(config, base=base, submitted=submitted)
+    resolved = resolve(config, base=base, submitted=submitted)
+    if command != "evaluate":  # it has the predictions, which may be earlier ones
+        _check_slices(resolved, source=str(path))
+    return resolved
 
 
 def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -163,6 +166,38 @@ def _check_required(config: Config, command: str, *, source: str) -> None:
         raise UserError(
             f"{source}: sentiflow {command} needs {' and '.join(missing)}",
             hint=f"add what is missing, or give {' '.join(f'{name}=VALUE' for name in missing)}",
+        )
+
+
+PREDICTED = (
+    *("row_id", "tweet_id", "split", "label", "prediction", "predicted_label"),
+    *("probability", "num_tokens"),
+)
+"""Columns of all predictions; those of a class begin with ``probability_``."""
+
+
+def _check_slices(config: Config, *, source: str) -> None:
+    """Check that predictions will have the columns of ``evaluate.slices``.
+
+    Raises:
+        UserError: These settings make the predictions, and keep another choice of columns.
+    """
+    prepare, score, evaluate = config.prepare, config.score, config.evaluate
+    there = [*score.keep_columns, *PREDICTED]
+    is_known = evaluate.scored_uri == score.output_uri
+    if score.corpus == ("prepared",):
+        there[:0] = prepare.keep_columns
+        is_known &= bool(prepare.csv) and score.prepared_uri == prepare.output_uri
+    missing = [
+        name
+        for name in evaluate.slices.columns
+        if name not in there and not name.startswith("probability_")
+    ]
+    if missing and is_known:
+        raise UserError(
+            f"{source}: evaluate.slices.columns: predictions will have no column "
+            f"{', '.join(missing)}; their columns are {', '.join(dict.fromkeys(there))}",
+            hint="name the column in score.keep_columns, too",
         )
 
 

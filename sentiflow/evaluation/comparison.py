@@ -283,6 +283,7 @@ def _measure_slices(
     patterns: Mapping[str, str],
 ) -> list[SliceDifference]:
     """Compare two models in each slice, given for each which rows it gets right."""
+    slices.check_patterns(rows, patterns)
     chosen, _ = slices.find(rows, settings=settings, patterns=patterns, by_unknown=False)
     found = [compare_accuracy(first[item.rows], second[item.rows]) for item in chosen]
     adjusted = paired.adjust([counts.p_value for _, counts in found])

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest
-from sentiflow.data.schema import BINARY, SPLITS
+from sentiflow.data.schema import BINARY, SPLITS, predictions
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage
 from sentiflow.evaluation.slices import OWN
@@ -142,13 +142,14 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
     hint = "score again with sentiflow score CONFIG --overwrite"
     classes = lineage.classes_of_model(scored)
     measured = ["probability"] if classes == BINARY else [_PROBABILITY + c for c in classes]
-    own = [name for name in columns if name in settings["keep_columns"]]
-    needed = list(dict.fromkeys((*_COLUMNS, *measured, *kept, *own)))
+    own = [name for name in columns if name in _list_columns_of_predictions(scored)]
+    used = dict.fromkeys((*_COLUMNS, *measured, *kept))
+    needed = list(used | dict.fromkeys(own))
     tables = lineage.read_tables(uri, scored, ("predictions/",), columns=needed, hint=hint)
     rows = pa.concat_tables(table.filter(_IS_EVALUATED) for table in tables)
     for name in own:
         rows = rows.append_column(OWN + name, rows[name])
-    rows = rows.drop_columns([name for name in own if name not in kept])
+    rows = rows.drop_columns([name for name in own if name not in used])
     require_labelled(rows, uri)
     split = rows.schema.get_field_index("split")
     rows = rows.set_column(split, "split", pc.fill_null(rows["split"], WHOLE))
@@ -165,15 +166,25 @@ def check_columns(columns: Sequence[str], scored: Manifest) -> None:
     Raises:
         UserError: They do not. The message lists the columns that there are.
     """
-    kept, prepared = scored["settings"]["keep_columns"], lineage.corpus_of(scored)
-    kept = [*kept, *(prepared["settings"].get("keep_columns", ()) if prepared else ())]
-    if missing := [name for name in columns if name not in kept]:
-        there = ", ".join(dict.fromkeys(kept)) or "none"
+    there = list_columns(scored)
+    if missing := [name for name in columns if name not in there]:
         raise UserError(
             f"evaluate.slices.columns: the predictions have no column {', '.join(missing)}; "
-            f"the columns that were kept: {there}",
+            f"their columns are {', '.join(there)}",
             hint="name the column in prepare.keep_columns or score.keep_columns, and score again",
         )
+
+
+def list_columns(scored: Manifest) -> list[str]:
+    """List the columns of predictions and of the prepared data behind them, those kept first."""
+    prepared = lineage.corpus_of(scored)
+    kept = prepared["settings"].get("keep_columns", ()) if prepared else ()
+    return list(dict.fromkeys([*kept, *_list_columns_of_predictions(scored)]))
+
+
+def _list_columns_of_predictions(scored: Manifest) -> list[str]:
+    own = predictions(lineage.classes_of_model(scored)).names
+    return [*scored["settings"]["keep_columns"], *own]
 
 
 def require_labelled(rows: pa.Table, uri: str) -> None:

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from sentiflow.config import settings
 from sentiflow.config.model_sections import KINDS, BagSettings, RnnSettings
 from sentiflow.config.sections import Config
-from sentiflow.config.settings import describe, flatten
+from sentiflow.config.settings import PREDICTED, describe, flatten
 from sentiflow.config.types import Settings
+from sentiflow.data import schema
 from sentiflow.errors import UserError
 
 SHIPPED = sorted((PROJECT / "configs").glob("*.yaml"))
@@ -535,3 +536,40 @@ def test_strange_yaml_is_refused_in_one_short_line(load, path, value):
     (line,) = faults_of(load)
     assert line.startswith(f"{path} is not YAML: ")
     assert len(line) < 400
+
+
+@pytest.mark.parametrize(
+    ("overrides", "there"),
+    [
+        ([], "row_id, tweet_id"),
+        (["prepare.keep_columns=[airline]"], "airline, row_id"),
+        (["score.corpus=other.csv", "prepare.keep_columns=[brand]"], "row_id, tweet_id"),
+        (["score.corpus=other.csv", "score.keep_columns=[airline]"], "airline, row_id"),
+    ],
+)
+def test_a_column_of_slices_that_no_stage_keeps_is_refused(load, overrides, there):
+    line = (
+        "trial.yaml: evaluate.slices.columns: predictions will have no column brand; "
+        f"their columns are {there}"
+    )
+    slices = "evaluate.slices.columns=[predicted_label, probability_joy, brand]"
+    with pytest.raises(UserError, match=line):
+        load(slices, *overrides)
+    load(slices, *overrides, "score.keep_columns=[airline, brand]")
+    load(slices, *overrides, "evaluate.scored_uri=other/scored")
+
+
+@pytest.mark.parametrize(
+    "override", ["prepare.keep_columns=[brand]", "score.prepared_uri=other/prepared"]
+)
+def test_prepared_data_may_hold_a_column_of_slices(load, override):
+    load("evaluate.slices.columns=[brand]", override)
+
+
+def test_finished_predictions_say_themselves_which_columns_they_have(path):
+    settings.load(path, ["evaluate.slices.columns=[brand]"], command="evaluate")
+
+
+def test_the_columns_of_all_predictions_are_those_of_the_settings():
+    found = {name for name in schema.predictions(["positive"]).names if "y_p" not in name}
+    assert found == set(PREDICTED)

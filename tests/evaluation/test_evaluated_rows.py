@@ -42,7 +42,9 @@ def test_columns_of_the_users_own_are_read_from_predictions_or_prepared_tweets(t
     rows = evaluated_rows.read(scored, record, columns=["airline"])
     expected = ["Delta" if i % 3 else "United" for i in rows["row_id"].to_pylist()]
     assert rows["own column airline"].to_pylist() == expected
-    with pytest.raises(UserError, match=r"no column brand; .* kept: airline"):
+    with pytest.raises(
+        UserError, match=r"no column brand; their columns are airline, row_id, .*num_tokens"
+    ):
         evaluated_rows.check_columns(["airline", "brand"], record)
     prepared = runs.run("b", prepare={"keep_columns": ["text"]})
     record = manifest.read(f"{prepared}/scored")
