@@ -385,7 +385,8 @@ def _report(report: ScoreReport, recorder: Recorder) -> None:
         say(STAGE, f"{rejected}: see rejected/")
     if counts.unknown_labels:
         values = ", ".join(f"{n:,} {value!r}" for value, n in report.unknown.most_common(5))
-        found = f"{counts.unknown_labels:,} labels are unknown, and become null"
+        number = counts.unknown_labels
+        found = f"{number:,} unknown {'label becomes' if number == 1 else 'labels become'} null"
         say(STAGE, f"{found}: {values}" if values else found)
     for line in report.drift.get("warnings", ()):
         say(STAGE, f"drift from the training data: {line}")
