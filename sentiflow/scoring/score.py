@@ -33,13 +33,7 @@ from sentiflow.models.drift import Profile
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.progress import say
 from sentiflow.scoring import part_files, scored_corpus
-from sentiflow.scoring.job import (
-    Job,
-    PreviousRun,
-    ScoreCounts,
-    ScoredPart,
-    kept_types,
-)
+from sentiflow.scoring.job import Job, PreviousRun, ScoreCounts, ScoredPart, kept_types
 from sentiflow.storage.uris import as_typed, join
 from sentiflow.tracking import model_sources
 
