@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from sentiflow.config import ray_job, yaml_text
+from sentiflow.config import ray_job, requirements, yaml_text
 from sentiflow.config.model_sections import KINDS
 from sentiflow.config.sections import Config
 from sentiflow.config.types import Settings
@@ -54,10 +54,10 @@ def load(
         UserError: The file is missing or not YAML, or settings are wrong: a line for each.
     """
     config = validate(read(path, overrides), source=str(path))
-    _check_required(config, command, source=str(path))
+    requirements.check_given(config, command, source=str(path))
     resolved = resolve(config, base=base, submitted=submitted)
     if command != "evaluate":  # it has the predictions, which may be earlier ones
-        _check_slices(resolved, source=str(path))
+        requirements.check_slices(resolved, source=str(path))
     return resolved
 
 
@@ -145,60 +145,6 @@ def _inherit_format(raw: dict[str, Any]) -> dict[str, Any]:
 def _is_inherited(place: tuple[int | str, ...], places: Collection[tuple[int | str, ...]]) -> bool:
     """Say whether a fault of ``score.format`` is also one of ``format``, which is named."""
     return place[:2] == ("score", "format") and place[1:] in places
-
-
-def _check_required(config: Config, command: str, *, source: str) -> None:
-    """Check that the settings without which a command cannot run are given.
-
-    Raises:
-        UserError: Some are missing.
-    """
-    missing = []
-    if command in ("prepare", "run") and not config.prepare.csv:
-        missing = ["prepare.csv"]
-    if command == "score" and not config.prepare.csv:
-        names_prepared = config.score.prepared_uri or config.prepare.output_uri
-        if config.score.corpus == ("prepared",) and not names_prepared:
-            missing.append("score.corpus")
-        if not config.score.model_uri and "train" not in config.model_fields_set:
-            missing.append("score.model_uri")
-    if missing:
-        raise UserError(
-            f"{source}: sentiflow {command} needs {' and '.join(missing)}",
-            hint=f"add what is missing, or give {' '.join(f'{name}=VALUE' for name in missing)}",
-        )
-
-
-PREDICTED = (
-    *("row_id", "tweet_id", "split", "label", "prediction", "predicted_label"),
-    *("probability", "num_tokens"),
-)
-"""Columns of all predictions; those of a class begin with ``probability_``."""
-
-
-def _check_slices(config: Config, *, source: str) -> None:
-    """Check that predictions will have the columns of ``evaluate.slices``.
-
-    Raises:
-        UserError: These settings make the predictions, and keep another choice of columns.
-    """
-    prepare, score, evaluate = config.prepare, config.score, config.evaluate
-    there = [*score.keep_columns, *PREDICTED]
-    is_known = evaluate.scored_uri == score.output_uri
-    if score.corpus == ("prepared",):
-        there[:0] = prepare.keep_columns
-        is_known &= bool(prepare.csv) and score.prepared_uri == prepare.output_uri
-    missing = [
-        name
-        for name in evaluate.slices.columns
-        if name not in there and not name.startswith("probability_")
-    ]
-    if missing and is_known:
-        raise UserError(
-            f"{source}: evaluate.slices.columns: predictions will have no column "
-            f"{', '.join(missing)}; their columns are {', '.join(dict.fromkeys(there))}",
-            hint="name the column in score.keep_columns, too",
-        )
 
 
 def resolve(config: Config, *, base: str | None = None, submitted: bool | None = None) -> Config:

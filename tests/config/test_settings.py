@@ -9,8 +9,9 @@ from pydantic import ValidationError
 
 from sentiflow.config import settings
 from sentiflow.config.model_sections import KINDS, BagSettings, RnnSettings
+from sentiflow.config.requirements import PREDICTED
 from sentiflow.config.sections import Config
-from sentiflow.config.settings import PREDICTED, describe, flatten
+from sentiflow.config.settings import describe, flatten
 from sentiflow.config.types import Settings
 from sentiflow.data import schema
 from sentiflow.errors import UserError
@@ -557,6 +558,15 @@ def test_a_column_of_slices_that_no_stage_keeps_is_refused(load, overrides, ther
         load(slices, *overrides)
     load(slices, *overrides, "score.keep_columns=[airline, brand]")
     load(slices, *overrides, "evaluate.scored_uri=other/scored")
+
+
+def test_patterns_need_the_texts_of_scored_files(load):
+    overrides = ["evaluate.slices={rain: rain}", "score.corpus=other.csv"]
+    with pytest.raises(UserError, match=r"slices\.patterns need the texts, which .*name text"):
+        load(*overrides)
+    load(*overrides, "score.keep_columns=[text]")
+    load(*overrides, "evaluate.scored_uri=other/scored")
+    load(overrides[0])
 
 
 @pytest.mark.parametrize(
