@@ -131,6 +131,7 @@ def kill_when(folder, config, name, number):
     time.sleep(1)  # what was begun may still be finished
 
 
+@pytest.mark.soak
 def test_unfinished_work_on_another_input_is_replaced_with_overwrite_only(
     tmp_path, csv, resources, said
 ):
