@@ -217,11 +217,20 @@ REFUSED = {
         {"text": "text", "user": 4},
         "format.columns.user=4, but tweets.csv has 4 columns",
     ),
-    "another delimiter": (HEADER.replace(b",", b";"), {"text": "text"}, "is format.delimiter rig"),
+    "another delimiter": (
+        HEADER.replace(b",", b";"),
+        {"text": "text"},
+        """no column 'text': set format.delimiter=";", which gives 4 columns: 'id', 'text',""",
+    ),
     "another delimiter and positions": (
         ROWS.replace(b",", b"\t"),
         {"text": 1},
-        "has 1 column: positions count from 0; is format.delimiter right?",
+        'has 1 column: set format.delimiter="\\t", which gives 4 columns',
+    ),
+    "too few columns with any delimiter": (
+        ROWS,
+        {"text": 9},
+        "has 4 columns: positions count from 0; is format.delimiter right?",
     ),
     "many names": (
         b",".join(b"%d" % i for i in range(13)) + b"\n",
