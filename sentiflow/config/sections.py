@@ -11,6 +11,7 @@ from sentiflow.config.types import (
     Column,
     CountOrAuto,
     Distinct,
+    Encoding,
     Fraction,
     Patterns,
     RequiredColumn,
@@ -61,8 +62,9 @@ class FormatSettings(Settings):
     time_format: str | None = None
     """``csv``: format of the time column for strptime, such as ``%d/%m/%Y %H:%M``. Default: ISO
     8601 (``20240131`` is a date), or else seconds since 1970."""
-    encoding: Literal["utf-8", "latin-1", "cp1252"] = "utf-8"
-    """Character encoding of the files."""
+    encoding: Encoding = "utf-8"
+    """Character encoding of the files: ``utf-8``, ``latin-1`` or ``cp1252``, by any of the names
+    that Python knows, such as ``latin1`` or ``windows-1252``."""
     errors: Literal["replace", "ignore"] = "replace"
     """Treatment of bytes that are invalid in ``encoding``: ``replace`` them by U+FFFD, or
     ``ignore`` (drop) them."""

@@ -80,7 +80,7 @@ def test_a_wrong_setting_ends_with_code_2_as_in_every_command():
     assert "no such settings file" in one_line(invoke("doctor", "no-such.yaml"))
     quickstart = str(PROJECT / "configs/quickstart.yaml")
     line = one_line(invoke("doctor", quickstart, "train.num_epoch=3"))
-    assert "did you mean num_epochs?" in line
+    assert "did you mean train.num_epochs?" in line
 
 
 @pytest.mark.parametrize(
