@@ -256,7 +256,7 @@ def suggest_column(wanted: str, names: Sequence[str]) -> str:
     """List the columns that there are, and ask for the most similar one."""
     if len(names) == 1:
         return f"its only column is {_brief(names[0])}; is format.delimiter right?"
-    close = difflib.get_close_matches(wanted.lower(), [n.lower() for n in names], n=1, cutoff=0.5)
+    close = difflib.get_close_matches(wanted.lower(), [n.lower() for n in names], n=1, cutoff=0.6)
     meant = next((name for name in names if name.lower() in close), "")
     asked = f"did you mean {_brief(meant)}? " if meant else ""
     return f"{asked}its columns are {list_names(names)}"

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sentiflow.config.classes import MAX_CLASSES, UNLABELLED, check_names, order_classes
+from sentiflow.config.classes import UNLABELLED
 from sentiflow.data import tweets
 from sentiflow.data.manifest_types import Counts, FileEntry, SplitTokens
 from sentiflow.data.schema import SPLITS
@@ -102,23 +102,7 @@ def choose_classes(found: Sequence[WrittenLabels]) -> tuple[str, ...]:
         UserError: There are too few or too many, or one is no name.
     """
     counts = _sum_counters(part.rows for part in found)
-    names = sorted(counts.keys() - {UNLABELLED})
-    num_values = max(part.num_values for part in found)
-    listed = tweets.list_unknown(counts)
-    shown = (
-        f"the values of the label are {listed}" if counts else "the column of the label is empty"
-    )
-    hint = f"{shown}: set format.columns.label, or give those of each class in format.labels"
-    try:
-        if num_values > MAX_CLASSES:
-            raise ValueError(
-                f"the label has {num_values:,} values or more, and at most {MAX_CLASSES} classes "
-                "are possible"
-            )
-        check_names(names)
-    except ValueError as error:
-        raise UserError(f"format.labels=auto: {error}", hint=hint) from error
-    return order_classes(names)
+    return tweets.choose_classes(counts, num_values=max(part.num_values for part in found))
 
 
 def check_classes(parts: Sequence[IngestedPart], *, learned: Sequence[str]) -> list[str]:

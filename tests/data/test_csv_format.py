@@ -427,8 +427,16 @@ FAULTS = {
         "column 'body' is a name, but header is false",
     ),
     "before the first": ("{kind: csv, columns: {text: -1}}", "format.columns.text", "a position c"),
-    "misspelt": ("{kind: csv, columns: {txt: 0, text: 1}}", "format.columns.txt", "mean text?"),
-    "encoding": ("{encoding: utf-16}", "format.encoding", "'utf-16': input should be 'utf-8'"),
+    "misspelt": (
+        "{kind: csv, columns: {txt: 0, text: 1}}",
+        "format.columns.txt",
+        "mean format.columns.text?",
+    ),
+    "encoding": (
+        "{encoding: utf-16}",
+        "format.encoding",
+        "'utf-16': must be utf-8, latin-1 or cp1252",
+    ),
 }
 
 
