@@ -213,3 +213,17 @@ def test_a_small_file_with_a_huge_value_gives_short_lines(tmp_path):
     assert result.exit_code == 2
     assert len(result.stderr) < 10_000
     assert result.stderr.splitlines()[-1].endswith("more errors")
+
+
+def test_a_dry_run_downloads_no_word_vectors(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torchtext.vocab.Vectors.cache", lambda *_: pytest.fail("a download"))
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_: pytest.fail("a request"))
+    invoke("sample", "tweets.csv", "--rows", "300", "--seed", "1")
+    settings = ["output_uri=run", "prepare.csv=tweets.csv"]
+    vectors = "prepare.vocabulary.vectors=torchtext:6B.50d"
+    result = invoke("prepare", QUICKSTART, *settings, vectors, "--dry-run")
+    assert result.exit_code == 0, result.stderr
+    assert "# prepare   would run, and download torchtext:6B.50d first: " in result.stdout
+    assert invoke("config", "validate", QUICKSTART, *settings, vectors).exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["tweets.csv"]

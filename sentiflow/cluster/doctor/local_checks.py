@@ -119,10 +119,12 @@ def examine_config(config: Config | None) -> list[CheckResult]:
     assert config is not None, "it is checked with a config only"
     verbs = config_checks.choose_stages(config)
     findings = config_checks.find(config, verbs)
+    is_seen = not any(finding.check in ("input", "columns") for finding in findings)
     results = []
     for name, (what, why) in _OF_CONFIG.items():
         found = [finding for finding in findings if finding.check == name]
-        results += [CheckResult(name, "ok", what)] if what and not found else []
+        is_well = what and not found and (is_seen or name == "columns")
+        results += [CheckResult(name, "ok", what)] if is_well else []
         results += [CheckResult(name, f.level, f.line, why, _AS_IT_SAYS) for f in found]
     return results
 
@@ -289,7 +291,8 @@ _OF_CONFIG = {
     "model": ("", "a job would end with this message"),
     "output": ("", "a job would end with this message"),
 }
-"""For each check of ``config_checks`` what is said if nothing is found, and why it matters."""
+"""For each check of ``config_checks`` what is said if nothing is found, and why it matters. Labels,
+rows and encoding are judged only if all columns are there."""
 _AS_IT_SAYS = "correct the setting that the message names"
 OUTPUT = Check(
     "output",

@@ -203,13 +203,13 @@ def judge_encoding(looks: Sequence[Look], settings: FormatSettings, setting: str
     if not first.num_damaged:
         what = f"{as_typed(first.uri)} is {fitting}, and not {settings.encoding}: its characters"
         line = f"{setting}: {what} would be wrong; write format.encoding: {fitting}"
-        return [Finding("text", line, "warning")] if fitting else []
+        return [Finding("encoding", line, "warning")] if fitting else []
     treated = "are dropped from" if settings.errors == "ignore" else "become U+FFFD in"
     what = (
         f"bytes that are not {settings.encoding} {treated} {first.num_damaged:,} of the first "
         f"{first.num_rows:,} texts of {as_typed(first.uri)}"
     )
-    return [Finding("text", f"{setting}: {what}{way_out}", "warning")]
+    return [Finding("encoding", f"{setting}: {what}{way_out}", "warning")]
 
 
 def judge_rows(looks: Sequence[Look], config: Config, *, is_all: bool) -> Iterator[Finding]:

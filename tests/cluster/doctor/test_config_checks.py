@@ -215,7 +215,7 @@ def test_an_encoding_that_does_not_fit_is_named(find):
     content = to_csv([*ROWS, ("good", "caf\u00e9 \u20ac5", "acme")])
     assert find(content=content) == []
     ((check, level, line),) = find(content=content.encode("cp1252"))
-    assert (check, level) == ("text", "warning")
+    assert (check, level) == ("encoding", "warning")
     assert "bytes that are not utf-8 become U+FFFD in 1 of the first 121 texts of " in line
     assert line.endswith("; cp1252 fits: write format.encoding: cp1252")
     assert find("format.encoding=windows-1252") == []

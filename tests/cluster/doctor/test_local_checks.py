@@ -28,7 +28,7 @@ FORMAT = {
     "labels": {"negative": "bad", "positive": "good"},
 }
 NAMES = [
-    *("versions", "input", "columns", "labels", "rows", "text"),
+    *("versions", "input", "columns", "labels", "rows", "encoding"),
     *("output", "disk", "session", "tracking"),
 ]
 ROWS = "ticket,mood,message,brand\n1,good,hello there,acme\n2,bad,oh no,acme\n"
