@@ -399,23 +399,23 @@ def test_a_wrong_vocabulary_source_leaves_no_directory(tmp_path, sample_csv, res
 
 def test_a_corpus_of_one_class_is_refused_and_nothing_is_left(tmp_path, resources):
     csv = tmp_path / "negative.csv"
-    csv.write_bytes(b"".join(sample.generate(num_rows=2000, seed=0)).split(b'\n"4"')[0] + b"\n")
+    csv.write_bytes(b"".join(sample.generate(num_rows=20_000, seed=0)).split(b'\n"4"')[0] + b"\n")
     write_config(tmp_path, csv)
-    with pytest.raises(UserError, match="none of the 1,000 accepted rows is positive"):
+    with pytest.raises(UserError, match="none of the 10,000 accepted rows is positive"):
         run_here(tmp_path, "prepare")
     assert not (tmp_path / "run/prepared").exists()
 
 
 def test_too_many_bad_rows_are_refused_with_counts_and_examples(tmp_path, sample_csv, resources):
     csv = tmp_path / "dirty.csv"
-    lines = sample_csv.read_bytes().splitlines(keepends=True)
-    csv.write_bytes(b"".join(lines[:1000] + [b'"4","no text"\n'] * 11))
+    lines = sample_csv.read_bytes().splitlines(keepends=True) * 2  # more than is looked at
+    csv.write_bytes(b"".join(lines + [b'"4","no text"\n'] * 150))
     write_config(tmp_path, csv)
     with pytest.raises(UserError) as refusal:
         run_here(tmp_path, "prepare")
     message = str(refusal.value)
-    assert "11 of 1,011 rejected (11 wrong number of columns)" in message
-    assert f"{csv}, byte {sum(map(len, lines[:1000]))}, row 1000" in message
+    assert "150 of 12,150 rejected (150 wrong number of columns)" in message
+    assert f"{csv}, byte {sum(map(len, lines))}, row 12000" in message
     assert not (tmp_path / "run/prepared").exists()
 
 

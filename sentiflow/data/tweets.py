@@ -28,6 +28,8 @@ REASONS = (
 )
 """Reasons for rejecting a row; the first that applies is recorded."""
 
+REPLACEMENT = "\ufffd"
+"""Stands in a text for bytes that are invalid in the encoding."""
 MAX_COUNTED = 200
 """Values of unknown labels that are counted in a part."""
 _NUM_SHOWN, _LENGTH_SHOWN = 10, 40

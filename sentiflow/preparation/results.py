@@ -47,6 +47,8 @@ class IngestedPart:
     labels: LabelCounts
     """Accepted rows."""
     files: list[FileEntry]
+    damaged: int = 0
+    """Accepted rows whose text has U+FFFD, which stands for bytes that are invalid."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,7 @@ def count(
     return {
         "rows_read": num_rows,
         "accepted": accepted,
+        "damaged": sum(part.damaged for part in parts),
         "rejected": reasons.total(),
         "left_out": left_out.total(),
         "left_out_by_reason": {name: count for name, count in left_out.items() if count},

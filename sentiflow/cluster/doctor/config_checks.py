@@ -16,6 +16,7 @@ from sentiflow.config.classes import check_learned
 from sentiflow.config.sections import Config, FormatSettings, PrepareSettings
 from sentiflow.data import corpus, input_files, manifest, output_status, schema
 from sentiflow.errors import JobError, UserError
+from sentiflow.models import transfer
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed, is_local
@@ -141,7 +142,16 @@ def _check_training(config: Config, verbs: Sequence[str]) -> Iterator[Finding]:
     settings = config.train
     yield from _attempt("input", require_prepared, config, verbs, "train")
     if settings.init_from is not None:
-        yield from _find_model(config, settings.init_from, "train.init_from")
+        yield from _attempt("model", _check_first, config, setting="train.init_from")
+
+
+def _check_first(config: Config) -> None:
+    """Check that the training can start from the model of ``train.init_from``."""
+    settings = config.train
+    first = model_sources.describe(
+        settings.init_from or "", tracking=config.tracking.uri, setting="train.init_from"
+    )
+    transfer.check(first, settings, settings.classes or config.format.learnable)
 
 
 def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[Finding]:

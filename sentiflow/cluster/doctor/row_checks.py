@@ -21,7 +21,6 @@ from sentiflow.storage.uris import as_typed
 MAX_FILES = 5
 """Files of an input that are looked at: the first, the last, and some between them."""
 _MAX_SHOWN = 10
-_DAMAGE = "\ufffd"
 _USUAL_DAMAGE = 0.01
 """Share of texts with some invalid bytes that is not worth a warning before a run."""
 
@@ -44,6 +43,8 @@ class Look:
     """The column that has the labels, if that of the settings has none of them."""
     reasons: Mapping[str, int] = field(default_factory=dict)
     """Rows that a preparation would reject, by reason."""
+    first_rejected: int | None = None
+    """Number of the first of them, from 0, other than for its label."""
     unknown: Mapping[str, int] = field(default_factory=dict)
     """Rows with each value of an unknown label."""
     num_damaged: int = 0
@@ -123,7 +124,9 @@ def look_at(
         **form,
     )
     has_damage = rows.is_damaged and not is_table
-    holds = pc.match_substring(columns["text"], _DAMAGE) if has_damage else pa.array([False])
+    holds = (
+        pc.match_substring(columns["text"], tweets.REPLACEMENT) if has_damage else pa.array([False])
+    )
     return Look(
         uri,
         rows.num_rows,
@@ -133,10 +136,18 @@ def look_at(
         checked["unknown_label"][0].is_valid,
         "" if checked["label"].null_count < rows.num_rows else _find_labels(rows, form["labels"]),
         Counter(checked["reason"].drop_null().to_pylist()),
+        _find_first(checked["reason"]),
         first_rows.count_values(checked["unknown_label"].drop_null().combine_chunks()),
         pc.sum(holds).as_py() or 0,
         rows.fitting_encoding,
     )
+
+
+def _find_first(reason: pa.ChunkedArray) -> int | None:
+    """Find the first row that is rejected for another reason than its label."""
+    is_other = pc.and_kleene(reason.is_valid(), pc.not_equal(reason, tweets.UNKNOWN_LABEL))
+    place = pc.index(is_other, True).as_py()
+    return place if place >= 0 else None
 
 
 def _find_labels(rows: FirstRows, labels: Labels) -> str:
@@ -246,9 +257,10 @@ def judge_rows(looks: Sequence[Look], config: Config, *, is_all: bool) -> Iterat
         yield Finding("labels", line, "error" if is_error else "warning")
     if num_others and (num_others > limit or (is_too_many and num_unknown <= limit)):
         listed = ", ".join(f"{number:,} {reason}" for reason, number in reasons.most_common())
-        first = max(looks, key=lambda look: Counter(look.reasons).total())
+        bad = [look for look in looks if look.first_rejected is not None]
+        first = max(bad, key=lambda look: Counter(look.reasons).total())
         way_out = "correct the file or the section format, or raise prepare.max_rejected_fraction"
-        if form.kind == "sentiment140":
+        if form.kind == "sentiment140" and num_others > num_rows / 2:
             way_out = (
                 "describe the file by the section format, with kind: csv; without it the six "
                 "columns of Sentiment140 are expected"
@@ -256,7 +268,8 @@ def judge_rows(looks: Sequence[Look], config: Config, *, is_all: bool) -> Iterat
         yield Finding(
             "rows",
             f"prepare.csv: {num_others:,} of the first {num_rows:,} rows would be rejected, in "
-            f"{as_typed(first.uri)} ({listed}): {way_out}",
+            f"{as_typed(first.uri)} ({listed}; the first is row {first.first_rejected:,}): "
+            f"{way_out}",
         )
 
 

@@ -1,10 +1,13 @@
 """What can be known to be wrong is found before anything starts; a right config is left alone."""
 
+import subprocess
+import sys
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import make_store
+from conftest import PROJECT, make_store
 
 from sentiflow.cluster.doctor import config_checks, row_checks
 from sentiflow.config import settings
@@ -24,7 +27,7 @@ def to_csv(rows=ROWS, header="mood,message,brand", delimiter=","):
 
 
 @pytest.fixture
-def find(tmp_path):
+def find(tmp_path, make_package):
     """Find what is wrong with a config; its CSV has the columns mood, message and brand."""
     config = {
         "name": "test",
@@ -35,6 +38,7 @@ def find(tmp_path):
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     (tmp_path / "tickets.csv").write_text(to_csv())
+    make_package(str(tmp_path / "package"))
     (tmp_path / "other").mkdir()
     (tmp_path / "other/notes.txt").write_text("mine")
 
@@ -97,6 +101,10 @@ WRONG = {
     "a model to start from": (
         ["train.init_from=/no/model"],
         ("model", "train.init_from: /no/model has no manifest.json"),
+    ),
+    "a model of another network": (
+        ["train.init_from={folder}/package"],
+        ("model", "/package is of another network"),
     ),
     "a model to score with": (
         ["score.model_uri=/no/model"],
@@ -203,7 +211,7 @@ def test_rows_that_would_be_rejected_are_counted_by_reason(find):
     ((check, level, line),) = find(content=to_csv(rows))
     assert (check, level) == ("rows", "error")
     assert "2 of the first 122 rows would be rejected" in line
-    assert "1 empty text, 1 wrong number of columns" in line
+    assert "1 empty text, 1 wrong number of columns; the first is row 120)" in line
     assert find("prepare.max_rejected_fraction=0.1") == []
     ((_, _, line),) = find("format={kind: sentiment140}")
     assert "describe the file by the section format, with kind: csv; without it the six" in line
@@ -272,3 +280,19 @@ def test_everything_wrong_is_said_at_once_and_warnings_stop_nothing(find, tmp_pa
     assert "no such file: /no/tickets.csv" in said.text
     with pytest.raises(UserError, match="no such file"):
         config_checks.require(missing, STAGES)
+
+
+def test_a_refused_run_has_imported_neither_ray_nor_mlflow_nor_torch(find, tmp_path):
+    script = (
+        "import sys\n"
+        "from sentiflow.cli.app import main\n"
+        f"sys.argv = ['sentiflow', 'run', '{tmp_path}/config.yaml', 'format.columns.text=txt']\n"
+        "try: main()\n"
+        "finally: print([name for name in ('ray', 'mlflow', 'torch') if name in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, timeout=100
+    )
+    assert (done.returncode, done.stdout) == (2, "[]\n")
+    assert "has no column 'txt'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
