@@ -87,7 +87,7 @@ def predict(
         str,
         typer.Argument(
             metavar="MODEL_URI",
-            help="A model package: a directory, s3://..., models:/NAME@champion, runs:/ID/model.",
+            help="A model: the directory of a run or a package, s3://..., models:/NAME@champion.",
         ),
     ],
     texts: Annotated[

@@ -62,7 +62,7 @@ def read(uri: str) -> Manifest | None:
 def _read(uri: str) -> Manifest | None:
     try:
         record = json.loads(filesystem.read_bytes(uri))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
         raise UserError(f"{uri} is not JSON", hint="it is damaged, or not a manifest") from error

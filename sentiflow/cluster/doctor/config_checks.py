@@ -9,9 +9,9 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from sentiflow.cluster.doctor import row_checks
+from sentiflow.cluster.doctor import first_look, row_checks
 from sentiflow.cluster.doctor.check import Finding
-from sentiflow.cluster.doctor.row_checks import Look
+from sentiflow.cluster.doctor.first_look import Look
 from sentiflow.config.classes import check_learned
 from sentiflow.config.sections import Config, FormatSettings, PrepareSettings
 from sentiflow.data import corpus, input_files, manifest, output_status, schema
@@ -123,7 +123,7 @@ def _look(
     problem = problem or Finding.of("input", lambda: corpus.are_tables(uris, setting=setting))
     if problem:
         return [], [problem], False
-    looks, findings = row_checks.look_at_all(uris, form, **how)
+    looks, findings = first_look.look_at_all(uris, form, **how)
     return looks, findings, len(looks) == len(uris) and all(look.is_whole for look in looks)
 
 
@@ -175,6 +175,7 @@ def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[Finding]:
         yield from _attempt("columns", corpus.check_columns, columns, settings.keep_columns)
     if "prepare" not in verbs or settings.corpus != config.prepare.csv:
         yield from row_checks.judge_encoding(looks, form, "score.corpus")
+        yield from row_checks.judge_labels(looks, form)
 
 
 def _check_prepared_columns(config: Config, verbs: Sequence[str]) -> None:

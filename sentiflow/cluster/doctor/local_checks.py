@@ -167,21 +167,26 @@ def check_input(config: Config | None) -> str:
 
     What is in the files is checked by :func:`config_checks.find` on one machine.
     """
-    from sentiflow.cluster.doctor import config_checks
+    from sentiflow.cluster.doctor import config_checks, first_look
     from sentiflow.data import input_files
 
     assert config is not None, "it is checked with a config only"
     verbs = config_checks.choose_stages(config)
     files: set[str] = set()
+    few: set[str] = set()
     for verb, setting, patterns in (
         ("prepare", "prepare.csv", config.prepare.csv),
         ("score", "score.corpus", config.score.corpus),
     ):
         if verb in verbs and patterns != config_checks.PREPARED:
-            files.update(input_files.expand(patterns, setting=setting))
+            found = input_files.expand(patterns, setting=setting)
+            files.update(found)
+            few.update(first_look.choose(found))
     for verb in {"train", "score"} & set(verbs):
         config_checks.require_prepared(config, verbs, verb)
-    return f"{count(len(files), 'file')} found"
+    named = ", ".join(uri.rpartition("/")[2] for uri in sorted(few))
+    also = f"; the beginning of {named} is looked at" if len(few) < len(files) else ""
+    return f"{count(len(files), 'file')} found{also}"
 
 
 def find_outputs(config: Config) -> list[str]:
@@ -284,7 +289,7 @@ _OF_CONFIG = {
     "columns": ("the input has the columns of the settings", "a job would end with this message"),
     "labels": ("format.labels names the labels", "rows with other labels are rejected"),
     "rows": ("the first rows can be read", "a job would end with this message"),
-    "text": (
+    "encoding": (
         "the texts are in the encoding of the settings",
         "a model learns the wrong characters",
     ),

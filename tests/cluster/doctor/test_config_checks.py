@@ -9,7 +9,7 @@ import pytest
 import yaml
 from conftest import PROJECT, make_store
 
-from sentiflow.cluster.doctor import config_checks, row_checks
+from sentiflow.cluster.doctor import config_checks, first_look
 from sentiflow.config import settings
 from sentiflow.errors import UserError
 
@@ -200,6 +200,16 @@ def test_labels_that_do_not_fit_are_listed_with_the_setting_to_write(
     assert expected in line
 
 
+def test_labels_of_a_corpus_to_score_become_null_which_is_said(find, tmp_path):
+    (tmp_path / "new.csv").write_text(to_csv([("meh", "a", ""), ("", "b", "")]))
+    ((check, level, line),) = find("score.corpus={folder}/new.csv")
+    assert (check, level) == ("labels", "warning")
+    assert line.startswith("score.corpus: 1 of the first 2 rows has a label that format.labels")
+    assert line.endswith("they are scored, but not evaluated")
+    (tmp_path / "new.csv").write_text("message\nhello\n")
+    assert find("score.corpus={folder}/new.csv") == []
+
+
 def test_a_file_of_one_class_may_have_others_further_down(find):
     rows = [("good", "so good " * 20, "acme")] * 9_000
     assert find(content=to_csv(rows)) == []
@@ -254,7 +264,7 @@ def test_a_few_of_many_files_are_looked_at(find, tmp_path):
     (tmp_path / "other/19.csv").write_text(to_csv(header="mood,text,brand"))
     ((check, _, line),) = find("prepare.csv={folder}/other/*.csv", "prepare.keep_columns=[brand]")
     assert (check, "19.csv has no column 'message'" in line) == ("columns", True)
-    assert len(row_checks.choose([str(i) for i in range(20)])) == row_checks.MAX_FILES
+    assert len(first_look.choose([str(i) for i in range(20)])) == first_look.MAX_FILES
 
 
 def test_a_model_in_the_registry_is_resolved_as_the_stage_does(find, tmp_path):

@@ -138,6 +138,15 @@ def test_input_with_the_columns_of_the_settings_is_well(load, tmp_path):
     assert not problems(load(f"score.corpus={tmp_path}/*.csv", "score.keep_columns=[brand]"))
 
 
+def test_the_files_that_are_looked_at_are_named(load, tmp_path):
+    for number in range(9):
+        (tmp_path / f"{number}.csv").write_text(ROWS)
+    (files, *_) = local_checks._examine_input(load(f"prepare.csv={tmp_path}/?.csv"))
+    assert files.what == (
+        "9 files found; the beginning of 0.csv, 2.csv, 4.csv, 6.csv, 8.csv is looked at"
+    )
+
+
 def test_a_config_for_scoring_alone_is_checked(load, tmp_path, make_package):
     alone = [f"score.corpus={tmp_path}/tickets.csv", f"score.model_uri={make_package()}"]
     assert not problems(load("prepare={}", *alone))
