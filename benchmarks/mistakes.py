@@ -83,7 +83,7 @@ def main() -> None:
         for mistake in MISTAKES:
             print(make(mistake, folder), flush=True)
             left = [path for path in folder.rglob("*") if path not in before]
-            assert not left, f"{mistake.what} leaves {left}"
+            assert not left, f"{mistake.what} leaves {len(left)} paths, such as {left[0]}"
 
 
 def write_files(folder: Path, source: Path | None) -> None:
