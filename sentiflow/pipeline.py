@@ -4,6 +4,7 @@ Stages, Ray and MLflow are imported where they are needed, as each takes a secon
 """
 
 import contextlib
+import functools
 import importlib
 import logging
 import secrets
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from sentiflow.config.sections import Config
-from sentiflow.data import output_status, outputs
+from sentiflow.data import manifest, output_status, outputs
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_status import OutputSpec, State
 from sentiflow.data.outputs import Output
@@ -89,27 +90,30 @@ def run(
 ) -> list[Outcome]:
     """Run stages in order; those that are complete are skipped, and start nothing.
 
+    Before the first of the others starts anything, the inputs of all of them are looked at.
+
     Raises:
         UserError: Input or settings are wrong, or a directory belongs to other settings.
         JobError: A stage failed.
     """
     outcomes = []
-    for verb in verbs:
-        output_status.check_location(verb, getattr(config, verb).output_uri)
     with (
         _Session(config, verbose=verbose) as session,
         _sigterm_ends(),
         contextlib.redirect_stdout(sys.stderr),  # Ray prints there when it has lost a node
     ):
         for verb in verbs:
+            left = verbs[verbs.index(verb) :]
+            if manifest.read(getattr(config, verb).output_uri) is None:
+                session.check(left)
             spec = _stage(verb).describe_output(config)
-            with outputs.open_output(spec, overwrite=overwrite) as output:
+            check = functools.partial(session.check, left)
+            with outputs.open_output(spec, overwrite=overwrite, before=check) as output:
                 if output.is_complete and output.status.record:
                     output.clean_up()
                     say(verb, f"complete: {as_typed(spec.uri)}")
                     outcomes.append(Outcome(verb, spec.uri, output.status.record, ran=False))
                     continue
-                left = verbs[verbs.index(verb) :]
                 session.start_ray(left)
                 with session.recorder(spec, verb) as recorder:
                     record = _run_stage(left, config, output, recorder, session)
@@ -128,8 +132,14 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
         if plans and plans[-1].state != "complete":
             plans.append(Plan(verb, uri, f"after {plans[-1].verb}"))
             continue
-        spec = _stage(verb).describe_output(config)
+        left, is_new = verbs[verbs.index(verb) :], manifest.read(uri) is None
+        if is_new:
+            _check(config, left)
+        options = {"fetch": False} if verb == "prepare" else {}
+        spec = _stage(verb).describe_output(config, **options)
         found = output_status.find_status(spec)
+        if not is_new and found.state is not State.COMPLETE:
+            _check(config, left)
         states = {
             State.COMPLETE: "complete",
             State.ABSENT: "would run",
@@ -141,8 +151,18 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
             State.DIFFERENT: f"{'would replace' if overwrite else 'needs --overwrite'}: "
             + ", ".join(found.differences),
         }
-        plans.append(Plan(verb, uri, states[found.state]))
+        vectors = spec.inputs.get("vectors")
+        is_away = vectors is not None and not vectors["fingerprint"]
+        also = f", and download {config.prepare.vocabulary.vectors} first" if is_away else ""
+        plans.append(Plan(verb, uri, states[found.state] + also))
     return plans
+
+
+def _check(config: Config, verbs: Sequence[Verb]) -> None:
+    """Check what stages will use; its modules are imported only if a stage has to run."""
+    from sentiflow.cluster.doctor import config_checks
+
+    config_checks.require(config, verbs)
 
 
 def _stage(verb: Verb) -> ModuleType:
@@ -200,6 +220,17 @@ class _Session(contextlib.ExitStack):
         self._store: Store | None = None
         self._incomplete = ""
         """Why the store lacks runs of finished stages; empty if it has them all."""
+        self._is_checked = False
+
+    def check(self, verbs: Sequence[Verb]) -> None:
+        """Check once what these stages will use, before Ray or a run is started.
+
+        Raises:
+            UserError: Something is wrong.
+        """
+        if not self._is_checked:
+            _check(self.config, verbs)
+            self._is_checked = True
 
     def start_ray(self, verbs: Sequence[Verb]) -> None:
         """Start Ray or connect to it in the background, if the first of these stages needs it."""

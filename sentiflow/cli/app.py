@@ -87,7 +87,7 @@ def predict(
         str,
         typer.Argument(
             metavar="MODEL_URI",
-            help="A model package: a directory, s3://..., models:/NAME@champion, runs:/ID/model.",
+            help="A model: the directory of a run or a package, s3://..., models:/NAME@champion.",
         ),
     ],
     texts: Annotated[
@@ -248,8 +248,12 @@ def show(config: ConfigPath, overrides: Overrides = None) -> None:
 @config_app.command()
 @reporting()
 def validate(config: ConfigPath, overrides: Overrides = None) -> None:
-    """Check the settings; print a line for each error."""
-    settings.load(config, overrides or ())
+    """Check the settings and the inputs that they name; print a line for each error."""
+    resolved = settings.load(config, overrides or ())
+    from sentiflow.cluster.doctor import config_checks
+
+    verbs = config_checks.choose_stages(resolved)
+    config_checks.require(resolved, verbs, needs_input=False)
     typer.echo(f"{config} is valid")
 
 

@@ -121,7 +121,8 @@ def sweep(
                 f"# The best of {len(trials)} trials of {config.name}: "
                 f"validation {selection.metric} {value:.4f}.\n"
             )
-            _write_best(best_to, settings.read(config, overrides or ()), best, origin)
+            raw = settings.read(config, overrides or ())
+            _write_best(best_to, raw, best, origin, resolved)
 
 
 def _run(
@@ -151,17 +152,26 @@ def check_free(path: Path, overwrite: bool, *, option: str = "") -> None:
         raise UserError(f"{option}{path} exists", hint="name another file, or add --overwrite")
 
 
-def _write_best(path: Path, raw: dict[str, Any], best: "TrialRecord", origin: str) -> None:
-    """Write the settings of the file with the values of the best trial."""
+def _write_best(
+    path: Path, raw: dict[str, Any], best: "TrialRecord", origin: str, swept: Config
+) -> None:
+    """Write the settings of the file with the values of the best trial.
+
+    They make a run of their own, beside that of the file, from the same prepared data.
+    """
     from sentiflow.storage import filesystem
 
     raw.pop("sweep", None)
     for key, value in best["values"].items():
         settings.put(raw, key, value)
+    for stage in ("train", "score", "evaluate"):
+        (raw.get(stage) or {}).pop("output_uri", None)
+    settings.put(raw, "prepare.output_uri", as_typed(swept.prepare.output_uri))
+    raw["output_uri"] = f"{str(raw['output_uri']).rstrip('/')}_{path.stem}"
     settings.validate(raw, source=str(path))
     text = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
     filesystem.write_bytes(absolute_uri(str(path)), (origin + text).encode())
-    say("sweep", f"settings of trial {best['trial']}: {path}")
+    say("sweep", f"settings of trial {best['trial']}: {path}, for a run in {raw['output_uri']}")
 
 
 def show_settings(resolved: Config) -> None:

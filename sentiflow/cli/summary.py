@@ -120,7 +120,10 @@ def _table(*sides: JustifyMethod) -> Table:
 def _add_counts(table: Table, counts: Counts, uri: str) -> None:
     """Add the number of rows read, accepted, rejected and left out."""
     table.add_row("rows read", f"{counts['rows_read']:,}", "")
-    table.add_row("  accepted", f"{counts['accepted']:,}", "")
+    damaged = counts.get("damaged", 0)
+    have = "text has" if damaged == 1 else "texts have"
+    note = f"{damaged:,} {have} U+FFFD for bytes that are not in the encoding" if damaged else ""
+    table.add_row("  accepted", f"{counts['accepted']:,}", note)
     where = f"{uri}/rejected: {_list(counts['rejected_by_reason'])}" if counts["rejected"] else ""
     table.add_row("  rejected", f"{counts['rejected']:,}", where)
     if counts["left_out"]:

@@ -1,20 +1,17 @@
 """YAML file + dotted overrides -> one validated, frozen settings object."""
 
-import difflib
 import functools
 import re
-import reprlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 
-from sentiflow.config import ray_job, requirements, yaml_text
-from sentiflow.config.model_sections import KINDS
+from sentiflow.config import faults, ray_job, requirements, yaml_text
+from sentiflow.config.faults import Source
 from sentiflow.config.sections import Config
 from sentiflow.config.types import Settings
 from sentiflow.errors import UserError
@@ -23,16 +20,10 @@ from sentiflow.storage.uris import (
     holds_credentials,
     join,
     names_vectors,
-    without_credentials,
 )
 
 _MAX_FAULTS = 20
 """Errors that are named; the others are counted."""
-_MAX_VALUE = 200
-"""Characters of a wrong value that are shown."""
-_BRIEF = reprlib.Repr()
-_BRIEF.maxlevel = 2
-_BRIEF.maxstring = _BRIEF.maxother = 10_000  # whole, so that a password in it is found
 
 
 def load(
@@ -55,7 +46,7 @@ def load(
     Raises:
         UserError: The file is missing or not YAML, or settings are wrong: a line for each.
     """
-    config = validate(read(path, overrides), source=str(path))
+    config = validate(read(path, overrides), source=_find_lines(Path(path), overrides))
     requirements.check_given(config, command, source=str(path))
     resolved = resolve(config, base=base, submitted=submitted)
     if command != "evaluate":  # it has the predictions, which may be earlier ones
@@ -98,21 +89,22 @@ def put(raw: dict[str, Any], key: str, value: Any) -> None:
     target[last] = value
 
 
-def validate(raw: dict[str, Any], *, source: str) -> Config:
-    """Check a settings dictionary; the error names each fault with its key and a way out."""
+def validate(raw: dict[str, Any], *, source: str | Source) -> Config:
+    """Check a settings dictionary; the error names each fault with its place, key and a way out."""
+    source = Source(source) if isinstance(source, str) else source
     try:
         config = Config.model_validate(_fill_preset(_inherit_format(raw)))
     except ValidationError as error:
-        faults = error.errors(include_url=False)
-        places = {fault["loc"] for fault in faults}
-        lines = [_explain(f, source) for f in faults if not _is_inherited(f["loc"], places)]
+        found = error.errors(include_url=False)
+        places = {fault["loc"] for fault in found}
+        lines = [faults.explain(f, source) for f in found if not _is_inherited(f["loc"], places)]
         if len(lines) > _MAX_FAULTS:
-            lines[_MAX_FAULTS:] = [f"{source}: and {len(lines) - _MAX_FAULTS} more errors"]
+            lines[_MAX_FAULTS:] = [f"{source.name}: and {len(lines) - _MAX_FAULTS} more errors"]
         raise UserError("\n".join(lines)) from error
     for key, value in flatten(config.model_dump()).items():
         if any(holds_credentials(text) for text in _texts(value)):
             raise UserError(
-                f"{source}: {key} holds a user name or password",
+                f"{source.locate(tuple(key.split('.')))}: {key} holds a user name or password",
                 hint="settings are recorded; use environment variables instead (AWS_ACCESS_KEY_ID, "
                 "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)",
             )
@@ -287,7 +279,7 @@ def describe(section: type[Settings] = Config, prefix: str = "") -> list[tuple[s
     rows: list[tuple[str, str, str]] = []
     for name, field in section.model_fields.items():
         key = f"{prefix}{name}"
-        inner = [row for kind in _sections_in(field) for row in describe(kind, f"{key}.")]
+        inner = [row for kind in faults.sections_in(field) for row in describe(kind, f"{key}.")]
         if inner and key != "score.format":  # it has the settings of format
             rows += _join_kinds(inner)
             continue
@@ -334,6 +326,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return raw
 
 
+def _find_lines(path: Path, overrides: Sequence[str]) -> Source:
+    """Find the line of each setting in a file that was read."""
+    keys = [override.partition("=")[0] for override in overrides]
+    return Source(str(path), yaml_text.find_lines(path.read_text(encoding="utf-8")), keys)
+
+
 def _apply(raw: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
@@ -346,43 +344,3 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         shown = override if len(override) < 80 else f"{override[:77]}..."
         raise UserError(f"cannot read the value of {shown!r}", hint="it must be YAML") from error
     put(raw, key, parsed)
-
-
-def _explain(fault: Any, source: str) -> str:
-    *sections, name = (str(part) for part in fault["loc"])
-    key = ".".join([*(part for part in sections if part not in KINDS), name])
-    if fault["type"] == "extra_forbidden":
-        known = _known_settings(sections)
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-        if sections[-1:] and sections[-1] in KINDS:
-            others = [kind for kind, section in KINDS.items() if name in section.model_fields]
-            hint = f"it belongs to kind: {others[0]}" if others else hint
-        return f"{source}: unknown setting {key}: {hint}"
-    if fault["type"] == "missing":
-        return f"{source}: the setting {key} is missing: add it, or give {key}=VALUE"
-    message = fault["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    if isinstance(fault["input"], Mapping):  # the rule is about several settings of a section
-        return f"{source}: {key}: {message}"
-    return f"{source}: {key}={_shorten(fault['input'])}: {message}"
-
-
-def _shorten(value: Any) -> str:
-    """Write a value of any size: a few aliases of YAML can make one of millions of items."""
-    text = without_credentials(_BRIEF.repr(value))
-    return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}…"
-
-
-def _known_settings(location: Sequence[str]) -> list[str]:
-    """List the settings of a section; kinds of a section are steps of its location, too."""
-    found: type[Settings] = Config
-    for name in location:
-        found = KINDS.get(name) or _sections_in(found.model_fields[name])[0]
-    return list(found.model_fields)
-
-
-def _sections_in(field: FieldInfo) -> list[type[Settings]]:
-    """List the section of a field, or the kinds of section that it accepts."""
-    kinds = [get_args(kind) or (kind,) for kind in (field.annotation, *get_args(field.annotation))]
-    return [k for k, *_ in kinds if isinstance(k, type) and issubclass(k, Settings)]

@@ -19,11 +19,12 @@ from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output, list_files
 from sentiflow.errors import JobError, UnavailableError, UserError
+from sentiflow.models import transfer
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed, join
 from sentiflow.tracking import model_sources
-from sentiflow.training import classes, transfer
+from sentiflow.training import classes
 from sentiflow.training.callback import TrainCallback, count_workers
 from sentiflow.training.results import CHECKPOINTS, MODEL, TrainReport
 

@@ -62,6 +62,7 @@ def test_refused_and_left_out_rows_are_listed_by_reason_the_most_frequent_first(
         left_out_by_reason={"repeated": 1},
     )
     lines = lines_of(summary.of_preparation(record, "run/prepared"))
+    assert lines[1] == "accepted 9"
     assert lines[2] == "rejected 7 run/prepared/rejected: 5 unknown label, 2 empty text"
     assert lines[3] == "left out 1 1 repeated"
 
@@ -111,3 +112,9 @@ def test_a_run_of_other_classes_shows_the_f1_of_each():
     assert [line for line in lines if line not in binary] == [
         "macro F1 70.0% F1 90.0% joy, 50.0% anger; neither labelled nor predicted: fear"
     ]
+
+
+def test_texts_with_invalid_bytes_are_counted():
+    record = manifest_of_preparation(damaged=1204)
+    lines = lines_of(summary.of_preparation(record, "run/prepared"))
+    assert lines[1] == "accepted 9 1,204 texts have U+FFFD for bytes that are not in the encoding"

@@ -187,7 +187,10 @@ class TestSweep:
         assert result.returncode == 0, result.stderr
         found = json.loads(result.stdout)["sweep"]
         assert found == record | {"output_uri": str(folder / "run/sweep"), "ran": False}
-        assert "sweep" not in yaml.safe_load(path.read_text())
+        written = yaml.safe_load(path.read_text())
+        assert "sweep" not in written
+        assert written["output_uri"] == str(folder / "run_best"), "a run beside that of the file"
+        assert written["prepare"]["output_uri"] == str(folder / "run/prepared")
         refused = sentiflow("sweep", config, "--best-to", path)
         assert refused.returncode == 2
         assert "exists: name another file, or add --overwrite" in refused.stderr
@@ -196,7 +199,7 @@ class TestSweep:
         trial = folder / "run/sweep/trials" / record["trials"][0]["name"]
         assert outcome.record["fingerprint"] == manifest.read(str(trial))["fingerprint"]
         ours, theirs = (
-            load_file(f / "model/weights.safetensors") for f in (folder / "run/trained", trial)
+            load_file(f / "model/weights.safetensors") for f in (folder / "run_best/trained", trial)
         )
         for name, tensor in ours.items():
             torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-5)
