@@ -3,7 +3,8 @@
 The files are those of ``tests/data/odd_files.py``. An answer is right if the delimiter (of files
 with several columns), the header, the number of columns and the encoding (the same text) are right.
 DuckDB and clevercsv get the encoding from charset-normalizer, which libraries for CSV leave to
-their callers; a file that no reader takes counts as right if that is said.
+their callers; a file that no reader takes counts as right if that is said. A second table is of
+300 files of random form whose header says nothing.
 
     python benchmarks/sniffing.py
 """
@@ -13,7 +14,7 @@ import io
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import clevercsv
@@ -22,7 +23,7 @@ from charset_normalizer import from_bytes
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/data"))
 
-from odd_files import OddFile, make_all
+from odd_files import OddFile, make_all, make_random
 
 from sentiflow.data import sniffing
 from sentiflow.errors import UserError
@@ -100,9 +101,8 @@ def find_faults(file: OddFile, answer: Answer) -> str:
     return ", ".join([*faults, "encoding"] if len(texts) > 1 else faults)
 
 
-def main() -> None:
-    """Ask each library about each file."""
-    files = make_all()
+def ask_all(files: Sequence[OddFile], *, with_rows: bool) -> None:
+    """Ask each library about each file, and print a table."""
     right, seconds = dict.fromkeys(WAYS, 0), dict.fromkeys(WAYS, 0.0)
     print(f"| file | {' | '.join(WAYS)} |\n|---|{'---|' * len(WAYS)}")
     with tempfile.TemporaryDirectory() as folder:
@@ -118,9 +118,16 @@ def main() -> None:
                 seconds[name] += time.perf_counter() - start
                 right[name] += not faults
                 cells.append(faults or "right")
-            print(f"| {file.name} | {' | '.join(cells)} |")
+            if with_rows:
+                print(f"| {file.name} | {' | '.join(cells)} |")
     print(f"| **right of {len(files)}** | {' | '.join(str(right[name]) for name in WAYS)} |")
-    print(f"| **seconds in all** | {' | '.join(f'{seconds[name]:.2f}' for name in WAYS)} |")
+    print(f"| **seconds in all** | {' | '.join(f'{seconds[name]:.2f}' for name in WAYS)} |\n")
+
+
+def main() -> None:
+    """Ask about the odd files, each of them shown, and about random ones."""
+    ask_all(make_all(), with_rows=True)
+    ask_all(make_random(300), with_rows=False)
 
 
 if __name__ == "__main__":

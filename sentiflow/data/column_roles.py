@@ -93,7 +93,7 @@ class Roles:
         """Name the meaning of a column, or return an empty text."""
         meanings = ("text", "label", "id", "user", "time")
         found = [meaning for meaning in meanings if getattr(self, meaning) == name]
-        return "".join(found) or ("keep" if name in self.keep else "")
+        return "".join(found) or ("kept" if name in self.keep else "")
 
 
 def describe(name: str | int, values: pa.Array) -> Column:

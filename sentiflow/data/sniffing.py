@@ -29,7 +29,7 @@ _NO_LETTERS = re.compile(rb"[\x80-\x9f]")
 _MAX_LINES_BEFORE = 5
 _VALUE = re.compile(r"[-+]?[\d.,:/ ]*\d[\d.,:/ %€$TZ+-]*|.*://.*|.*@.*\..*")
 """A number, a date, an address: a value, not the name of a column."""
-_NAME = re.compile(r"[^\W\d][\w.\-/()#]*( [\w.\-/()#]+){0,2}")
+_NAME = re.compile(r"[^\W\d][\w.\-/()#:?%]*( [\w.\-/()#:?%]+){0,2}")
 _MAX_NAME = 60
 
 

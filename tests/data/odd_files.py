@@ -34,7 +34,7 @@ class OddFile:
     """Positions of further meanings: id, user, time."""
 
 
-def make_rows(num_rows: int, *, seed: int = 0, accents: bool = False) -> list[tuple[str, str]]:
+def make_rows(num_rows: int, *, seed: float = 0, accents: bool = False) -> list[tuple[str, str]]:
     """Make pairs of text and label."""
     rng = random.Random(seed)
     rows = []
@@ -179,3 +179,50 @@ def make_all() -> list[OddFile]:
         odd("blank line first", b"\n\n" + write(rows, header=names)),
         odd("ragged", write(rows, header=names) + b"a,b,c,d\nonly one\n" * 2),
     ]  # fmt: skip
+
+
+_HEADERS = ("q1", "wert", "Spalte B", "col_3", "résumé", "Wie war es?", "x", "Product Line", "v2")
+_EXTRAS = ("north", "EU-7", "12.5", "0,3", "", "2024-05-01", "a b", "71", "yes", "N/A")
+
+
+def make_random(count: int, *, seed: int = 0) -> list[OddFile]:
+    """Make files of random form, with names of columns that say nothing."""
+    rng = random.Random(seed)
+    files = []
+    for number in range(count):
+        rows = make_rows(
+            rng.choice([5, 20, 100, 400]), seed=rng.random(), accents=rng.random() < 0.4
+        )
+        glue = rng.choice(["", ", ", "; ", " | ", "\n", ' "so" '])
+        width = rng.randint(0, 3)
+        order = rng.sample(range(width + 2), width + 2)
+        fills = [rng.sample(_EXTRAS, 3) for _ in range(width)]
+        lines = []
+        for text, label in rows:
+            joined = f"{text}{glue}{rng.choice(_OPENINGS)}" if rng.random() < 0.5 else text
+            cells = [joined, label, *(rng.choice(some) for some in fills)]
+            lines.append([cells[i] for i in order])
+        has_header = rng.random() < 0.6
+        delimiter = rng.choice(",,;;\t|")
+        encoding = rng.choice(["utf-8", "utf-8", "utf-8-sig", "cp1252", "latin-1"])
+        content = write(
+            lines,
+            header=rng.sample(_HEADERS, width + 2) if has_header else (),
+            delimiter=delimiter,
+            quote_all=rng.random() < 0.3,
+            line_end=rng.choice(["\n", "\n", "\r\n"]),
+            encoding=encoding,
+        )
+        files.append(
+            OddFile(
+                f"random {number}",
+                content,
+                delimiter,
+                has_header,
+                width + 2,
+                encoding,
+                text=order.index(0),
+                label=order.index(1),
+            )
+        )
+    return files

@@ -1,7 +1,7 @@
 """How a CSV is written is found out, whatever program has written it."""
 
 import pytest
-from odd_files import OddFile, make_all, make_rows, write
+from odd_files import OddFile, make_all, make_random, make_rows, write
 
 from sentiflow.data import sniffing
 from sentiflow.errors import UserError
@@ -15,7 +15,7 @@ def named(file: OddFile) -> str:
     return file.name
 
 
-@pytest.mark.parametrize("file", READ, ids=named)
+@pytest.mark.parametrize("file", [*READ, *make_random(60, seed=1)], ids=named)
 def test_delimiter_header_and_encoding_are_found(file):
     found = sniffing.sniff(file.content, source="odd.csv")
     assert found.delimiter == file.delimiter or file.num_columns == 1
