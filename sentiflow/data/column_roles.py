@@ -178,7 +178,13 @@ def _named(columns: Sequence[Column], written: str, option: str, source: str) ->
 
 
 def _list(columns: Iterable[Column]) -> str:
-    return ", ".join(str(column.name) for column in columns)
+    return ", ".join(shorten(column.name) for column in columns)
+
+
+def shorten(text: str | int) -> str:
+    """Write a name or a value in one line, shortened."""
+    plain = "".join(c if c.isprintable() else " " for c in str(text))
+    return plain if len(plain) <= 40 else f"{plain[:37]}..."
 
 
 def _find_text(columns: Sequence[Column], source: str) -> Column:
@@ -235,7 +241,9 @@ def _find_label(columns: Sequence[Column], source: str) -> Column | None:
         whole = [column for column in found if column.fits("label") == 2]
         if len(whole) == 1:
             return whole[0]
-        values = "; ".join(f"{c.name} ({', '.join(list(c.counts)[:4])})" for c in found)
+        values = "; ".join(
+            f"{shorten(c.name)} ({', '.join(map(shorten, list(c.counts)[:4]))})" for c in found
+        )
         raise UserError(
             f"{source}: several columns may be the label: {values}",
             hint="choose one with --label COLUMN",

@@ -188,7 +188,8 @@ def _check_alike(
 def _describe(dialect: sniffing.Dialect) -> str:
     """Describe a dialect for a message."""
     columns = len(dialect.rows[0])
-    header = f"header {', '.join(dialect.rows[0])[:80]}" if dialect.has_header else "no header"
+    names = " ".join(", ".join(dialect.rows[0])[:80].split())
+    header = f"header {names}" if dialect.has_header else "no header"
     return f"delimiter {dialect.delimiter!r}, {columns} column{'s'[: columns != 1]}, {header}"
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.config.classes import UNLABELLED, check_names
 from sentiflow.config.sections import FormatSettings
 from sentiflow.data import column_roles, csv_format, input_files, input_samples, table_plans, tweets
 from sentiflow.data.column_roles import Column, Roles
@@ -133,21 +134,14 @@ def _find_classes(column: Column, source: str) -> tuple[dict[str, list[str]], di
         word in column.name.lower() for word in ("sentiment", "polarity")
     )
     classes = name_classes(values, is_sentiment=is_sentiment)
-    labels = {name: found for name, found in classes.items() if name != "unlabelled"}
     try:
-        FormatSettings.model_validate(
-            {"kind": "csv", "columns": {"text": 0, "label": 1}, "labels": classes}
-        )
+        check_names([name for name in classes if name != UNLABELLED])
     except ValueError as error:
-        hint = "choose another one with --label COLUMN"
-        if len(labels) > 1:
-            hint = (
-                str(error).splitlines()[2].strip().removeprefix("Value error, ").partition(" [")[0]
-            )
-        shown = ", ".join(map(repr, list(column.counts)[:5]))
+        values_shown = ", ".join(map(column_roles.shorten, list(column.counts)[:5]))
         raise UserError(
-            f"{source}: column {column.name} has {len(labels):,} values to learn ({shown}, ...)",
-            hint=hint,
+            f"{source}: column {column_roles.shorten(column.name)} cannot be the label "
+            f"({column.num_distinct:,} values: {values_shown}, ...)",
+            hint=f"{error}; choose another column with --label",
         ) from error
     return classes, {v: rows for v, rows in column.counts.items() if v not in values}
 

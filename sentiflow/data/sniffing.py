@@ -75,7 +75,8 @@ def _check_first_lines(head: bytes, encoding: str, source: str) -> None:
     lines = head.split(b"\n", _MAX_LINES_BEFORE)
     for number in range(1, len(lines)):
         _, rows = _find_delimiter(b"\n".join(lines[number:]), encoding)
-        if rows and len(rows[0]) > 1 and len(rows[-1]) == len(rows[0]) and has_header(rows):
+        alike = [row for row in rows if len(row) == len(rows[0]) > 1]
+        if len(alike) > _MIN_SHARE * len(rows) and has_header(alike):
             shown = lines[0].decode(encoding, "replace").strip()[:40]
             raise UserError(
                 f"{source} has {number} line{'s'[: number != 1]} before its header, {shown!r}",
@@ -116,10 +117,12 @@ def _guess(content: bytes) -> str:
     from charset_normalizer import from_bytes
 
     best = from_bytes(content).best()
-    return best.encoding if best else "another encoding"
+    return best.encoding.replace("_", "-") if best else ""
 
 
 def _refuse(source: str, encoding: str) -> UserError:
+    if not encoding:
+        return UserError(f"{source} is not UTF-8", hint="save it as UTF-8; is it a text file?")
     return UserError(
         f"{source} is {encoding}, which is not read",
         hint=f"convert it: iconv -f {encoding} -t UTF-8 {source} > utf8.csv",

@@ -1,15 +1,21 @@
 """What columns mean is found out by their values and names, or it is asked for."""
 
 import gzip
+import tempfile
+from pathlib import Path
 
+import hypothesis
+import hypothesis.strategies as st
 import pandas as pd
 import pytest
 from conftest import REAL_DATA
-from odd_files import make_all, make_rows, write
-from test_sniffing import READ, named
+from hypothesis import given
+from odd_files import make_rows, write
+from test_sniffing import ODD_FILES, READ, named
 
+from sentiflow.config import settings, yaml_text
 from sentiflow.config.sections import FormatSettings
-from sentiflow.data import column_roles, input_samples, inspection
+from sentiflow.data import column_roles, input_samples, inspection, new_config
 from sentiflow.data.label_values import name_classes
 from sentiflow.errors import UserError
 
@@ -120,7 +126,7 @@ def test_a_column_of_many_values_is_no_label(look):
     assert look(content).roles.label is None
     with pytest.raises(UserError) as caught:
         look(content, label="label")
-    assert "column label has 300 values" in one_line(caught)
+    assert "column label cannot be the label (300 values: 0, 1, 10, " in one_line(caught)
 
 
 @pytest.mark.parametrize(
@@ -239,5 +245,26 @@ def test_files_of_another_kind_are_refused(look, name, content, expected):
 
 
 def test_every_odd_file_has_a_name_of_its_own():
-    names = [file.name for file in make_all()]
+    names = [file.name for file in ODD_FILES]
     assert len(set(names)) == len(names) >= 40
+
+
+@given(st.data())
+@hypothesis.settings(max_examples=60)
+def test_any_bytes_give_a_config_or_one_line(data):
+    content = bytearray(data.draw(st.sampled_from(ODD_FILES)).content[:2000])
+    for _ in range(data.draw(st.integers(0, 6))):
+        place = data.draw(st.integers(0, len(content)))
+        inserted = data.draw(st.sampled_from([b'"', b"\n", b"\0", b"\xff", b";", b",", b"\r", b""]))
+        content[place : place + data.draw(st.integers(0, 40))] = inserted
+    with tempfile.NamedTemporaryFile(suffix=".csv") as file:
+        Path(file.name).write_bytes(content)
+        found, message = None, "one line"
+        try:
+            found = inspection.inspect([file.name])
+        except UserError as error:
+            message = str(error)
+    assert len(message.splitlines()) == 1
+    if found:
+        text = new_config.render(found, files=["a.csv"], name="a", origin="", model_uri=None)
+        assert settings.validate(yaml_text.parse(text), source="a.yaml").name == "a"
