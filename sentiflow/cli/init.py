@@ -65,7 +65,7 @@ def init(
             model_uri=model,
         )
         settings.validate(yaml_text.parse(written), source=str(path))
-        typer.echo(_to_text(found, files))
+        typer.echo(_to_text(found, files, scores_only=model is not None))
         filesystem.write_bytes(absolute_uri(str(path)), written.encode())
         verb = "run" if found.roles.label is not None and model is None else "score"
         typer.echo(f"\nwritten: {path}\nnext:    {_next_command(path, verb, model)}")
@@ -85,7 +85,7 @@ def _count_rows(found: "Inspection") -> str:
     return f"{about}{found.sample.num_rows:,} rows ({unit})"
 
 
-def _to_text(found: "Inspection", files: list[str]) -> str:
+def _to_text(found: "Inspection", files: list[str], *, scores_only: bool = False) -> str:
     """Say what was found: the files, the columns, three rows, and what deserves attention."""
     dialect = found.sample.dialect
     form = "Parquet"
@@ -100,14 +100,21 @@ def _to_text(found: "Inspection", files: list[str]) -> str:
     lines.append(align([("column", "is", "values"), *_list_columns(found)], "<<<"))
     lines += ["", *_list_rows(found)]
     notes = [*found.roles.notes, *_list_notes(found)]
+    if found.roles.label is None and not scores_only:
+        notes.insert(0, _say_no_label(found))
     return "\n".join([*lines, *([""] if notes else []), *notes])
 
 
 def _list_columns(found: "Inspection") -> list[tuple[str, str, str]]:
     """Describe each column."""
     rows = []
+    named = {value: name for name, values in found.classes.items() for value in values}
     for column in found.columns:
-        values = ", ".join(f"{v} {n:,}" for v, n in list(column.counts.items())[:5])
+        names = named if column.name == found.roles.label else {}
+        values = ", ".join(
+            f"{v} {n:,}" if names.get(v, v) == v else f"{v} ({names[v]}) {n:,}"
+            for v, n in list(column.counts.items())[:5]
+        )
         if column.num_distinct > 20:
             values = f"{column.num_distinct:,} different, such as {next(iter(column.counts))}"
         if column.name == found.roles.text:
@@ -133,15 +140,18 @@ def _list_rows(found: "Inspection") -> list[str]:
     return [line.strip() for line in align(rows, "<<").splitlines()] if rows else []
 
 
+def _say_no_label(found: "Inspection") -> str:
+    """Say that there is no column of labels, and which may be meant."""
+    some = [str(name) for name in found.roles.keep]
+    other = f" (is it {' or '.join(some)}? --label {some[0]})" if some else ""
+    return f"No column looks like a label{other}, so the config scores only."
+
+
 def _list_notes(found: "Inspection") -> list[str]:
     """List what deserves attention."""
     from sentiflow.data import new_config
 
     notes = []
-    if found.roles.label is None:
-        some = [c for c in found.columns if c.name in found.roles.keep]
-        other = f" (is it {some[0].name}? --label {some[0].name})" if some else ""
-        notes.append(f"No column looks like a label{other}, so the config scores only.")
     learned = new_config.learned_classes(found)
     rare = {n: rows for n, rows in found.label_counts.items() if n not in learned and rows}
     if rare := {name: rows for name, rows in rare.items() if name != "unlabelled"}:

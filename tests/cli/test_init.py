@@ -90,6 +90,13 @@ def test_names_that_yaml_reads_as_something_else_are_quoted(place):
     assert found.classes == ("no", "yes")
 
 
+def test_values_that_are_not_the_names_of_classes_are_shown_with_them(place):
+    rows = [(text, "4" if label == "positive" else "0") for text, label in ROWS]
+    (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
+    assert " (negative) " in init("messages.csv")
+    assert read_config()["format"]["labels"] == {"negative": "0", "positive": "4"}
+
+
 def test_a_large_corpus_gets_other_settings(place, monkeypatch):
     from sentiflow.data import new_config
 
@@ -136,7 +143,9 @@ def test_a_file_without_labels_gives_a_config_that_scores(place, make_package):
     assert printed.endswith("next:    sentiflow score messages.yaml score.model_uri=MODEL\n")
     assert "score.model_uri" in one_line(invoke("score", "messages.yaml"))
     model = make_package()
-    assert init("messages.csv", "--overwrite", "--model", model).endswith("score messages.yaml\n")
+    printed = init("messages.csv", "--overwrite", "--model", model)
+    assert printed.endswith("next:    sentiflow score messages.yaml\n")
+    assert "looks like a label" not in printed
     config = settings.load("messages.yaml", command="score")
     assert (config.score.model_uri, config.score.keep_columns) == (model, ("text", "brand"))
 
