@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _CELL = 60
 _MANY_REJECTED = 0.2
+_MANY_FILES = 3
 
 
 def init(
@@ -59,7 +60,7 @@ def init(
             )
         written = new_config.render(
             found,
-            files=files,
+            files=_as_glob(files, uris),
             name=new_config.name_after(str(path.with_suffix(""))),
             origin=f"Written by `sentiflow init` for {_count_rows(found)}.",
             model_uri=model,
@@ -69,6 +70,18 @@ def init(
         filesystem.write_bytes(absolute_uri(str(path)), written.encode())
         verb = "run" if found.roles.label is not None and model is None else "score"
         typer.echo(f"\nwritten: {path}\nnext:    {_next_command(path, verb, model)}")
+
+
+def _as_glob(files: list[str], uris: list[str]) -> list[str]:
+    """Write many files as one glob, if it stands for the same files in the same order."""
+    from sentiflow.storage import filesystem
+
+    folder, slash, name = files[0].rpartition("/")
+    suffix = "".join(Path(name).suffixes[-2:])
+    pattern = f"{folder}{slash}*{suffix}"
+    if len(files) <= _MANY_FILES or any(mark in "".join(files) for mark in "*?["):
+        return files
+    return [pattern] if filesystem.expand([absolute_uri(pattern)]) == uris else files
 
 
 def _next_command(path: Path, verb: str, model: str | None) -> str:

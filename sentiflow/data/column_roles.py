@@ -171,6 +171,8 @@ def find_roles(
 def _named(columns: Sequence[Column], written: str, option: str, source: str) -> Column:
     """Find a column that the user has named, or given by its position."""
     found = [column for column in columns if str(column.name) == written]
+    if not found and written.isdigit() and int(written) < len(columns):
+        found = [columns[int(written)]]
     if len(found) == 1:
         return found[0]
     problem = f"has {len(found)} columns {written!r}" if found else f"has no column {written!r}"

@@ -73,12 +73,14 @@ def test_the_config_has_what_the_file_needs_and_nothing_else(place):
 
 @pytest.mark.parametrize("file", [f for f in make_all() if f.name not in (
     "UTF-16", "Cyrillic cp1251", "comment first")], ids=lambda file: file.name)  # fmt: skip
-def test_every_config_is_valid(place, file):
+def test_every_config_is_valid(place, file, make_package):
     (place / "odd.csv").write_bytes(file.content)
     init("odd.csv")
     config = settings.load("odd.yaml", command="run" if file.label is not None else "")
     assert config.format.delimiter == file.delimiter or file.num_columns == 1
-    assert invoke("config", "validate", "odd.yaml").exit_code == 0
+    model = [] if file.label is not None else [f"score.model_uri={make_package()}"]
+    result = invoke("config", "validate", "odd.yaml", *model)
+    assert result.exit_code == 0, result.output
 
 
 def test_names_that_yaml_reads_as_something_else_are_quoted(place):
@@ -188,6 +190,16 @@ def test_files_in_object_storage_are_looked_at(place, bucket):
     assert printed.startswith("2 files: 800 rows")
     assert read_config()["prepare"]["csv"] == f"{bucket}/in/*.tsv"
     assert read_config()["format"]["delimiter"] == "\t"
+
+
+def test_many_files_are_named_by_a_glob_if_it_stands_for_them(place):
+    names = [f"{number}.csv" for number in range(5)]
+    for name in names:
+        (place / name).write_bytes(write(ROWS, header=("text", "label")))
+    init(*names, "--output", "messages.yaml")
+    assert read_config()["prepare"]["csv"] == "*.csv"
+    init(*names[:4], "--output", "messages.yaml", "--overwrite")
+    assert read_config()["prepare"]["csv"] == names[:4]
 
 
 def test_looking_imports_neither_ray_nor_torch_nor_mlflow(place):

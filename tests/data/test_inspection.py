@@ -100,6 +100,7 @@ def test_several_labels_are_asked_for(look):
     with pytest.raises(UserError) as caught:
         look(content)
     assert "several columns may be the label: category (" in one_line(caught)
+    assert look(content, label="2").roles.label == "stars"
     assert look(content, label="stars").classes == {str(i): [str(i)] for i in range(5)}
     best = look(write(rows, header=("text", "category", "stars")))
     assert best.roles.label == "category", "its values are those of sentiments"
