@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests/data"))
 
 from odd_files import OddFile, make_all, make_random
 
-from sentiflow.data import sniffing
+from sentiflow.data.inspection import sniffing
 from sentiflow.errors import UserError
 
 Answer = tuple[str, str, bool, int]

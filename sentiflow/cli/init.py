@@ -12,7 +12,7 @@ from sentiflow.errors import UserError
 from sentiflow.storage.uris import absolute_uri
 
 if TYPE_CHECKING:
-    from sentiflow.data.inspection import Inspection
+    from sentiflow.data.inspection.findings import Inspection
 
 _CELL = 60
 _MANY_REJECTED = 0.2
@@ -44,16 +44,16 @@ def init(
 ) -> None:
     """Look at a CSV or Parquet file, and write a config that runs."""
     with reporting():
-        from sentiflow.data import new_config
+        from sentiflow.data.inspection import new_config
 
         path = output or Path(f"{new_config.name_after(files[0])}.yaml")
         check_free(path, overwrite)
         from sentiflow.config import settings, yaml_text
-        from sentiflow.data import inspection
+        from sentiflow.data.inspection import findings
         from sentiflow.storage import filesystem
 
         uris = filesystem.expand([absolute_uri(file) for file in files])
-        found = inspection.inspect(uris, text=text, label=label)
+        found = findings.inspect(uris, text=text, label=label)
         if new_config.count_rejected(found) > 0.5:
             raise UserError(
                 new_config.list_rejected(found), hint="choose other columns with --text and --label"
@@ -162,7 +162,7 @@ def _say_no_label(found: "Inspection") -> str:
 
 def _list_notes(found: "Inspection") -> list[str]:
     """List what deserves attention."""
-    from sentiflow.data import new_config
+    from sentiflow.data.inspection import new_config
 
     notes = []
     learned = new_config.learned_classes(found)

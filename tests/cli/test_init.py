@@ -100,7 +100,7 @@ def test_values_that_are_not_the_names_of_classes_are_shown_with_them(place):
 
 
 def test_a_large_corpus_gets_other_settings(place, monkeypatch):
-    from sentiflow.data import new_config
+    from sentiflow.data.inspection import new_config
 
     (place / "messages.csv").write_bytes(write(ROWS, header=("text", "label")))
     init("messages.csv", "--output", "small.yaml")

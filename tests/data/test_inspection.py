@@ -15,8 +15,8 @@ from test_sniffing import ODD_FILES, READ, named
 
 from sentiflow.config import settings, yaml_text
 from sentiflow.config.sections import FormatSettings
-from sentiflow.data import column_roles, input_samples, inspection, new_config
-from sentiflow.data.label_values import name_classes
+from sentiflow.data.inspection import column_roles, findings, new_config, samples
+from sentiflow.data.inspection.label_values import name_classes
 from sentiflow.errors import UserError
 
 ROWS = make_rows(300)
@@ -30,7 +30,7 @@ def look(tmp_path):
     def inspect(content, name="a.csv", **options):
         path = tmp_path / name
         path.write_bytes(content)
-        return inspection.inspect([str(path)], **options)
+        return findings.inspect([str(path)], **options)
 
     return inspect
 
@@ -53,7 +53,7 @@ def test_the_columns_of_odd_files_are_found_and_read(look, file):
     assert places(found) == {n: place for n, place in expected.items() if place is not None}
     num_ragged = 4 if file.name == "ragged" else 0
     assert sum(found.rejected.values()) == num_ragged
-    assert FormatSettings.model_validate(inspection.to_format(found))
+    assert FormatSettings.model_validate(findings.to_format(found))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_the_columns_of_odd_files_are_found_and_read(look, file):
 )
 @pytest.mark.skipif(not REAL_DATA.exists(), reason="the real tweets are not here")
 def test_real_files_are_right_without_an_option(name, columns):
-    found = inspection.inspect([str(REAL_DATA / f"{name}.csv")])
+    found = findings.inspect([str(REAL_DATA / f"{name}.csv")])
     assert places(found) == columns
     assert found.is_sentiment140 == name.startswith("sentiment140")
     assert not found.rejected
@@ -165,8 +165,8 @@ def test_values_of_a_few_rows_are_taken_for_mistakes(look):
 
 
 def test_a_file_that_is_sorted_by_label_shows_all_its_classes(look, monkeypatch):
-    monkeypatch.setattr(input_samples, "SAMPLE_BYTES", 6_000)
-    monkeypatch.setattr(input_samples, "MIN_FILE_BYTES", 1)
+    monkeypatch.setattr(samples, "SAMPLE_BYTES", 6_000)
+    monkeypatch.setattr(samples, "MIN_FILE_BYTES", 1)
     rows = sorted([(f'{t}\nand "more"', n) for t, n in make_rows(3000)], key=lambda row: row[1])
     found = look(write(rows, header=("text", "label")))
     assert set(found.classes) == {"negative", "neutral", "positive"}
@@ -182,7 +182,7 @@ def test_files_are_read_together(tmp_path):
         path = tmp_path / f"{number}.csv.gz"
         path.write_bytes(gzip.compress(write(rows, header=header)))
         names.append(str(path))
-    found = inspection.inspect(names)
+    found = findings.inspect(names)
     assert (len(found.sample.rows), found.sample.num_rows, found.sample.is_whole) == (
         100,
         100,
@@ -196,7 +196,7 @@ def test_files_that_differ_are_refused(tmp_path):
         content = write(ROWS, header=("text", "label"), delimiter=delimiter)
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError) as caught:
-        inspection.inspect([str(tmp_path / name) for name in ("a.csv", "b.csv")])
+        findings.inspect([str(tmp_path / name) for name in ("a.csv", "b.csv")])
     assert "b.csv is written otherwise than " in one_line(caught)
     assert "delimiter ';', 2 columns, header text, label, there delimiter ','" in one_line(caught)
 
@@ -207,7 +207,7 @@ def test_parquet_is_read_as_csv_is(tmp_path):
     table["tags"] = [["a"]] * len(table)
     table["brand"] = pd.Series(["north", "south", "east"] * 100).astype("category")
     table.to_parquet(tmp_path / "a.parquet")
-    found = inspection.inspect([str(tmp_path / "a.parquet")])
+    found = findings.inspect([str(tmp_path / "a.parquet")])
     assert found.roles == column_roles.Roles(
         text="message", label="mood", time="written", keep=("brand",)
     )
@@ -216,10 +216,10 @@ def test_parquet_is_read_as_csv_is(tmp_path):
 
 
 def test_the_rows_of_a_large_parquet_are_from_all_of_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(input_samples, "_SAMPLE_ROWS", 30)
+    monkeypatch.setattr(samples, "_SAMPLE_ROWS", 30)
     rows = sorted(ROWS, key=lambda row: row[1])
     pd.DataFrame(rows, columns=["text", "label"]).to_parquet(tmp_path / "a.parquet")
-    found = inspection.inspect([str(tmp_path / "a.parquet")])
+    found = findings.inspect([str(tmp_path / "a.parquet")])
     assert set(found.classes) == {"negative", "neutral", "positive"}
     assert (found.sample.num_rows, found.sample.is_whole) == (300, False)
 
@@ -262,7 +262,7 @@ def test_any_bytes_give_a_config_or_one_line(data):
         Path(file.name).write_bytes(content)
         found, message = None, "one line"
         try:
-            found = inspection.inspect([file.name])
+            found = findings.inspect([file.name])
         except UserError as error:
             message = str(error)
     assert len(message.splitlines()) == 1

@@ -3,7 +3,7 @@
 import pytest
 from odd_files import OddFile, make_all, make_random, make_rows, write
 
-from sentiflow.data import sniffing
+from sentiflow.data.inspection import sniffing
 from sentiflow.errors import UserError
 
 ODD_FILES = make_all()

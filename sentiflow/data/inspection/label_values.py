@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 
 from sentiflow.config.classes import UNLABELLED, order_classes
-from sentiflow.data.column_names import CLASSES, NO_LABEL
+from sentiflow.data.inspection.column_names import CLASSES, NO_LABEL
 
 _MEANING = {value: name for name, values in CLASSES.items() for value in values}
 _NUMBERED: tuple[dict[str, str], ...] = (

@@ -11,10 +11,12 @@ import pyarrow.compute as pc
 
 from sentiflow.config.classes import UNLABELLED, check_names
 from sentiflow.config.sections import FormatSettings
-from sentiflow.data import column_roles, csv_format, input_files, input_samples, table_plans, tweets
-from sentiflow.data.column_roles import Column, Roles
-from sentiflow.data.input_samples import InputSample
-from sentiflow.data.label_values import name_classes
+from sentiflow.data import csv_format, input_files, table_plans, tweets
+from sentiflow.data.inspection import column_roles, columns, samples
+from sentiflow.data.inspection.column_roles import Roles
+from sentiflow.data.inspection.columns import Column
+from sentiflow.data.inspection.label_values import name_classes
+from sentiflow.data.inspection.samples import Sample
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import as_typed
 
@@ -27,7 +29,7 @@ _TARGETS = {"0", "2", "4"}
 class Inspection:
     """What was found out about input files."""
 
-    sample: InputSample
+    sample: Sample
     columns: tuple[Column, ...]
     roles: Roles
     is_sentiment140: bool
@@ -70,13 +72,13 @@ def inspect(
         UserError: A file cannot be read, or what a column means cannot be decided.
     """
     source = as_typed(uris[0])
-    sample = input_samples.read(uris)
-    columns = tuple(column_roles.describe(name, sample.column(name)) for name in sample.names)
-    if text is None and label is None and _is_sentiment140(sample, columns):
-        found = Inspection(sample, columns, _SENTIMENT140_ROLES, True, _SENTIMENT140_CLASSES)
+    sample = samples.read(uris)
+    looks = tuple(columns.describe(name, sample.column(name)) for name in sample.names)
+    if text is None and label is None and _is_sentiment140(sample, looks):
+        found = Inspection(sample, looks, _SENTIMENT140_ROLES, True, _SENTIMENT140_CLASSES)
         return replace(found, rejected=_judge(found, FormatSettings()))
-    roles = column_roles.find_roles(columns, source=source, text=text, label=label)
-    found = Inspection(sample, columns, roles, False)
+    roles = column_roles.find_roles(looks, source=source, text=text, label=label)
+    found = Inspection(sample, looks, roles, False)
     if roles.label is not None:
         classes, unnamed = _find_classes(found.column(roles.label), source)
         found = replace(found, classes=classes, unnamed=unnamed)
@@ -113,7 +115,7 @@ def to_format(found: Inspection) -> dict[str, object]:
     return section
 
 
-def _is_sentiment140(sample: InputSample, columns: Sequence[Column]) -> bool:
+def _is_sentiment140(sample: Sample, columns: Sequence[Column]) -> bool:
     """Say whether files are written as Sentiment140: six columns, no header, targets 0, 2 and 4."""
     dialect = sample.dialect
     if not dialect or dialect.has_header or len(columns) != 6:
@@ -129,7 +131,7 @@ def _find_classes(column: Column, source: str) -> tuple[dict[str, list[str]], di
     Raises:
         UserError: There are fewer than two classes, or too many.
     """
-    values = column_roles.main_values(column)
+    values = columns.main_values(column)
     is_sentiment = isinstance(column.name, str) and any(
         word in column.name.lower() for word in ("sentiment", "polarity")
     )
@@ -137,9 +139,9 @@ def _find_classes(column: Column, source: str) -> tuple[dict[str, list[str]], di
     try:
         check_names([name for name in classes if name != UNLABELLED])
     except ValueError as error:
-        values_shown = ", ".join(map(column_roles.shorten, list(column.counts)[:5]))
+        values_shown = ", ".join(map(columns.shorten, list(column.counts)[:5]))
         raise UserError(
-            f"{source}: column {column_roles.shorten(column.name)} cannot be the label "
+            f"{source}: column {columns.shorten(column.name)} cannot be the label "
             f"({column.num_distinct:,} values: {values_shown}, ...)",
             hint=f"{error}; choose another column with --label",
         ) from error

@@ -9,8 +9,8 @@ from typing import Any
 import jinja2
 import yaml
 
-from sentiflow.data import inspection
-from sentiflow.data.inspection import Inspection
+from sentiflow.data.inspection import findings
+from sentiflow.data.inspection.findings import Inspection
 from sentiflow.storage.uris import split_member
 
 _MEDIUM, _LARGE = 20_000, 100_000
@@ -61,14 +61,14 @@ def render(
         origin: The first line, a comment.
         model_uri: A model to score with; then nothing is trained.
     """
-    section = inspection.to_format(found)
+    section = findings.to_format(found)
     counts = {n: rows for n, rows in found.label_counts.items() if n != "unlabelled" and rows}
     trains = bool(counts) and model_uri is None
     learned = learned_classes(found)
     share = count_rejected(found)
     is_large = found.sample.num_rows > _LARGE
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sentiflow.data"),
+        loader=jinja2.PackageLoader("sentiflow.data.inspection"),
         undefined=jinja2.StrictUndefined,
         autoescape=False,  # noqa: S701
     )

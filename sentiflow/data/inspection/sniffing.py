@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sentiflow.data import csv_records
-from sentiflow.data.column_names import is_known
 from sentiflow.data.csv_format import HEAD_BYTES
+from sentiflow.data.inspection.column_names import is_known
 from sentiflow.errors import UserError
 
 DELIMITERS = (",", ";", "\t", "|")

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.config.sections import ColumnsSettings, FormatSettings
-from sentiflow.data import csv_format, first_rows, sniffing, table_files
+from sentiflow.data import csv_format, first_rows, table_files
 from sentiflow.data.first_rows import FirstRows
+from sentiflow.data.inspection import sniffing
 from sentiflow.data.table_files import TableFormat, TableSlice
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem
@@ -38,7 +39,7 @@ _OTHER_KINDS = {
 
 
 @dataclass(frozen=True)
-class InputSample:
+class Sample:
     """Rows of the input files, from their beginning, middle and end."""
 
     uris: tuple[str, ...]
@@ -66,7 +67,7 @@ class InputSample:
         return self.rows.column(self.names.index(name)).combine_chunks()
 
 
-def read(uris: Sequence[str]) -> InputSample:
+def read(uris: Sequence[str]) -> Sample:
     """Read a sample of CSV or Parquet files that are written alike.
 
     Args:
@@ -124,7 +125,7 @@ def _open_csv(uri: str, size: int) -> _Opened:
         return _Opened(uri, pieces, 3 * block / total)
 
 
-def _read_csvs(uris: Sequence[str]) -> InputSample:
+def _read_csvs(uris: Sequence[str]) -> Sample:
     """Read the same number of bytes of each file; the first one tells how all are written."""
     size = max(SAMPLE_BYTES // len(uris), MIN_FILE_BYTES)
     opened = filesystem.map_files(lambda uri: _open_csv(uri, size), uris)
@@ -152,7 +153,7 @@ def _read_csvs(uris: Sequence[str]) -> InputSample:
         read = [_by_position(rows, names) for rows in found if rows.uri == file.uri]
         num_rows += sum(map(len, read)) / file.share
         tables += read
-    return InputSample(
+    return Sample(
         tuple(uris),
         0,
         names,
@@ -226,7 +227,7 @@ def _by_position(read: FirstRows, names: Sequence[str | int]) -> pa.Table:
     return pa.table({str(place): column for place, column in enumerate(columns)})
 
 
-def _read_tables(uris: Sequence[str]) -> InputSample:
+def _read_tables(uris: Sequence[str]) -> Sample:
     """Read rows of Parquet files; columns of lists and other nested types are left out."""
     footers = filesystem.map_files(table_files.look_at, uris)
     names = [f.name for f in footers[0].arrow if not pa.types.is_nested(f.type)]
@@ -249,7 +250,7 @@ def _read_tables(uris: Sequence[str]) -> InputSample:
         raise UserError(f"{as_typed(uris[0])} holds no row", hint="name a file with texts")
     rows = pa.concat_tables(tables)
     faults = pa.nulls(num_read, pa.string())
-    return InputSample(tuple(uris), 0, tuple(shared), rows, faults, num_rows, num_read == num_rows)
+    return Sample(tuple(uris), 0, tuple(shared), rows, faults, num_rows, num_read == num_rows)
 
 
 def _read_slice(uri: str, start: int, stop: int, names: Sequence[str]) -> pa.Table:
