@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import sentiflow
-from sentiflow.cli import doctor, exits, jobs, submit, words
+from sentiflow.cli import doctor, exits, init, jobs, submit, words
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, ConfigPath, Overrides, Verbose
 from sentiflow.cli.terminal import print_json
@@ -41,6 +41,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(tracking_app, name="tracking")
 app.add_typer(download_app, name="download")
 app.add_typer(words.app, name="words")
+app.command()(init.init)
 app.command()(doctor.doctor)
 app.command()(submit.submit)
 

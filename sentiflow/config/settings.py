@@ -310,6 +310,9 @@ def _texts(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
+_TABLE = re.compile(r"\.(csv|tsv|parquet)(\.\w+)?$", re.IGNORECASE)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     if path.is_dir():
         raise UserError(
@@ -317,6 +320,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         )
     if not path.exists():
         raise UserError(f"no such settings file: {path}", hint="see configs/")
+    if _TABLE.search(path.name):
+        raise UserError(
+            f"{path} is a table, not a config", hint=f"sentiflow init {path} writes one"
+        )
     try:
         raw = yaml_text.parse(path.read_text(encoding="utf-8"))
     except ValueError as error:

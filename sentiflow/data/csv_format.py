@@ -24,7 +24,7 @@ _SAMPLE_RECORDS = 500
 
 _SENTIMENT140_COLUMNS = ColumnsSettings(label=0, id=1, time=2, user=4, text=5)
 """Go, Bhayani and Huang 2009: target, id, date, flag, user, text."""
-_SENTIMENT140_LABELS = (("0", 0), ("4", 1), ("2", 2))
+SENTIMENT140_LABELS = (("0", 0), ("4", 1), ("2", 2))
 _SENTIMENT140_TIME = "%a %b %d %H:%M:%S PDT %Y"
 NO_COLUMNS = ColumnsSettings(text=0)
 """For a format whose columns have no meaning yet."""
@@ -94,7 +94,7 @@ def resolve(
     labels, time_format = meanings(settings), settings.time_format
     if settings.kind == "sentiment140":
         columns = _SENTIMENT140_COLUMNS
-        labels, time_format = _SENTIMENT140_LABELS, _SENTIMENT140_TIME
+        labels, time_format = SENTIMENT140_LABELS, _SENTIMENT140_TIME
     else:
         assert settings.columns is not None, "settings are validated"
         hint = ""
