@@ -12,6 +12,7 @@ from sentiflow.cluster.doctor.check import Finding
 from sentiflow.config.sections import FormatSettings
 from sentiflow.data import corpus, csv_format, first_rows, table_plans, tweets
 from sentiflow.data.first_rows import FirstRows
+from sentiflow.data.manifest_types import InputFile
 from sentiflow.data.table_files import Labels, TableFormat, TablePlan
 from sentiflow.storage import filesystem
 
@@ -121,19 +122,20 @@ def look_at(
     holds = (
         pc.match_substring(columns["text"], tweets.REPLACEMENT) if has_damage else pa.array([False])
     )
+    has_labels = checked["label"].null_count < rows.num_rows
     return Look(
         uri,
         rows.num_rows,
         rows.is_whole,
         plan,
-        Counter(checked["label"].drop_null().to_pylist()),
-        checked["unknown_label"][0].is_valid,
-        "" if checked["label"].null_count < rows.num_rows else _find_labels(rows, form["labels"]),
-        Counter(checked["reason"].drop_null().to_pylist()),
-        _find_first(checked["reason"]),
-        first_rows.count_values(checked["unknown_label"].drop_null().combine_chunks()),
-        pc.sum(holds).as_py() or 0,
-        rows.fitting_encoding,
+        labels=Counter(checked["label"].drop_null().to_pylist()),
+        begins_unknown=checked["unknown_label"][0].is_valid,
+        label_column="" if has_labels else _find_labels(rows, form["labels"]),
+        reasons=Counter(checked["reason"].drop_null().to_pylist()),
+        first_rejected=_find_first(checked["reason"]),
+        unknown=first_rows.count_values(checked["unknown_label"].drop_null().combine_chunks()),
+        num_damaged=pc.sum(holds).as_py() or 0,
+        fitting_encoding=rows.fitting_encoding,
     )
 
 
@@ -189,5 +191,5 @@ def _find_in_table(
     return columns, {"labels": form.labels, "time_format": form.time_format}, plan
 
 
-def _describe(uri: str) -> Any:
+def _describe(uri: str) -> InputFile:
     return {"uri": uri, "bytes": 0, "modified_ns": 0, "tree_sha256": ""}

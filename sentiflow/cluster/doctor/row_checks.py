@@ -74,21 +74,27 @@ def judge_rows(looks: Sequence[Look], config: Config, *, is_all: bool) -> Iterat
         line = _explain_labels("prepare.csv", looks, unknown, num_rows, form)
         yield Finding("labels", line, "error" if is_error else "warning")
     if num_others and (num_others > limit or (is_too_many and num_unknown <= limit)):
-        listed = ", ".join(f"{number:,} {reason}" for reason, number in reasons.most_common())
-        bad = [look for look in looks if look.first_rejected is not None]
-        first = max(bad, key=lambda look: Counter(look.reasons).total())
-        way_out = "correct the file or the section format, or raise prepare.max_rejected_fraction"
-        if form.kind == "sentiment140" and num_others > num_rows / 2:
-            way_out = (
-                "describe the file by the section format, with kind: csv; without it the six "
-                "columns of Sentiment140 are expected"
-            )
-        yield Finding(
-            "rows",
-            f"prepare.csv: {num_others:,} of the first {num_rows:,} rows would be rejected, in "
-            f"{as_typed(first.uri)} ({listed}; the first is row {first.first_rejected:,}): "
-            f"{way_out}",
+        yield Finding("rows", _explain_rows(looks, reasons, num_rows, form))
+
+
+def _explain_rows(
+    looks: Sequence[Look], reasons: Counter[str], num_rows: int, settings: FormatSettings
+) -> str:
+    """Say why rows would be rejected, other than for their labels, and where the first is."""
+    num_rejected = reasons.total()
+    listed = ", ".join(f"{number:,} {reason}" for reason, number in reasons.most_common())
+    bad = [look for look in looks if look.first_rejected is not None]
+    first = max(bad, key=lambda look: Counter(look.reasons).total())
+    way_out = "correct the file or the section format, or raise prepare.max_rejected_fraction"
+    if settings.kind == "sentiment140" and num_rejected > num_rows / 2:
+        way_out = (
+            "describe the file by the section format, with kind: csv; without it the six columns "
+            "of Sentiment140 are expected"
         )
+    return (
+        f"prepare.csv: {num_rejected:,} of the first {num_rows:,} rows would be rejected, in "
+        f"{as_typed(first.uri)} ({listed}; the first is row {first.first_rejected:,}): {way_out}"
+    )
 
 
 def _judge_classes(looks: Sequence[Look], config: Config) -> Iterator[Finding]:
@@ -133,8 +139,8 @@ def _explain_labels(
     )
     if settings.kind == "sentiment140":
         return (
-            f"{what}: describe the file by the section format, with kind: csv (the labels of "
-            "kind: sentiment140 are 0, 2 and 4)"
+            f"{what}: describe the file by the section format, with kind: csv; without it the "
+            "labels of Sentiment140 are expected"
         )
     is_header = num_unknown == sum(look.begins_unknown for look in looks)
     if is_header and not settings.has_header:
