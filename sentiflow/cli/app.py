@@ -36,12 +36,12 @@ tracking_app = typer.Typer(no_args_is_help=True, help="Runs for MLflow, from the
 download_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Download the real tweets or word vectors."
 )
+app.command()(init.init)
 jobs.add_commands(app)
 app.add_typer(config_app, name="config")
 app.add_typer(tracking_app, name="tracking")
 app.add_typer(download_app, name="download")
 app.add_typer(words.app, name="words")
-app.command()(init.init)
 app.command()(doctor.doctor)
 app.command()(submit.submit)
 

@@ -124,7 +124,7 @@ def test_a_rare_class_is_kept_and_not_learned(place):
 def test_rejected_rows_are_said_and_allowed(place):
     rows = [*ROWS, *[("", "negative")] * 20]
     (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
-    assert "20 of 420 rows are rejected: 20 empty text." in init("messages.csv")
+    assert "20 of 420 rows would be rejected: 20 empty text." in init("messages.csv")
     assert read_config()["prepare"]["max_rejected_fraction"] == pytest.approx(0.08)
 
 
@@ -132,7 +132,7 @@ def test_a_file_that_is_mostly_rejected_gets_no_config(place):
     rows = [*ROWS[:100], *[("", "negative")] * 200]
     (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
     result = invoke("init", "messages.csv", "--text", "text")
-    assert "200 of 300 rows are rejected: 200 empty text" in one_line(result)
+    assert "200 of 300 rows would be rejected: 200 empty text" in one_line(result)
     assert not (place / "messages.yaml").exists()
 
 

@@ -97,7 +97,7 @@ def render(
 def list_rejected(found: Inspection) -> str:
     """Say how many rows are rejected, and why."""
     reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in found.rejected.items())
-    return f"{sum(found.rejected.values()):,} of {found.num_sampled:,} rows are rejected: {reasons}"
+    return f"{sum(found.rejected.values()):,} of {found.num_sampled:,} rows would be rejected: {reasons}"
 
 
 def _flow(value: Any) -> str:
