@@ -272,6 +272,9 @@ def test_a_whole_run_starts_ray_once_and_readies_workers_while_it_trains(
     ]  # fmt: skip
 
 
-def test_a_training_alone_readies_no_workers_for_scoring(tmp_path, sample_csv, happened):
+def test_a_training_alone_readies_no_workers_for_scoring(
+    tmp_path, sample_csv, happened, monkeypatch
+):
+    monkeypatch.setattr(pipeline, "_check", lambda config, verbs: None)  # nothing is prepared
     run(tmp_path, sample_csv, verb="train")
     assert "workers import" not in happened

@@ -134,7 +134,7 @@ def check_writable(uri: str) -> None:
     path = find_existing(uri)
     if not (os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)):
         what = "cannot be written" if os.path.isdir(path) else "is a file, not a directory"
-        raise UserError(f"{uri}: {path} {what}", hint="name another place")
+        raise UserError(f"{uri}: {path} {what}", hint="choose another location")
 
 
 def find_existing(uri: str) -> str:

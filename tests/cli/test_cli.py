@@ -180,10 +180,11 @@ class TestPredict:
         assert [line.count("\t") for line in result.stdout.splitlines()] == [2, 2, 2]
 
 
-def test_an_output_that_cannot_be_written_gives_one_clear_line(tmp_path, monkeypatch):
+def test_an_output_that_cannot_be_written_gives_one_clear_line(tmp_path, sample_csv, monkeypatch):
     monkeypatch.chdir(PROJECT)
     (tmp_path / "file").write_text("")
-    line = one_line(invoke("run", QUICKSTART, f"output_uri={tmp_path}/file/run"))
+    changes = (f"output_uri={tmp_path}/file/run", f"prepare.csv={sample_csv}")
+    line = one_line(invoke("run", QUICKSTART, *changes))
     assert f"{tmp_path}/file/run" in line
     assert "choose another location" in line
 

@@ -220,7 +220,11 @@ def _attempt(
 def check_outputs(config: Config, verbs: Sequence[str]) -> Iterator[Finding]:
     """Check that local directories can be written, and that none holds other files."""
     uris = {verb: getattr(config, verb).output_uri for verb in verbs}
+    failed: list[str] = []
     for uri in filter(is_local, dict.fromkeys([config.output_uri, *uris.values()])):
-        yield from _attempt("output", filesystem.check_writable, uri)
+        if not uri.startswith(tuple(f"{above}/" for above in failed)):
+            found = list(_attempt("output", filesystem.check_writable, uri))
+            failed += [uri for _ in found]
+            yield from found
     for verb, uri in uris.items():
         yield from _attempt("output", output_status.check_location, verb, uri)

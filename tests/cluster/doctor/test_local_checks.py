@@ -170,7 +170,7 @@ def test_output_that_cannot_be_written_is_found(load, tmp_path, monkeypatch):
     assert f"{tmp_path}/file is a file, not a directory" in result.what
     monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(tmp_path))
     result = local_checks.OUTPUT.attempt(load())
-    assert f"{tmp_path}/run: {tmp_path} cannot be written: name another place" in result.what
+    assert f"{tmp_path}/run: {tmp_path} cannot be written: choose another location" in result.what
 
 
 def test_output_in_an_object_store_is_tried(load, bucket):
