@@ -180,14 +180,16 @@ def _read_parquet(uri: str) -> FirstRows:
     file_system, path = filesystem.locate(uri)
     try:
         with file_system.open_input_file(path) as source:
+            problem = "is not Parquet"
             file = pq.ParquetFile(source, buffer_size=_BUFFER_BYTES)
+            problem = "is damaged"
             batch = next(file.iter_batches(_FIRST_ROWS), None)
             arrow, num_rows = file.schema_arrow, file.metadata.num_rows
     except FileNotFoundError:
         raise
     except (pa.ArrowInvalid, OSError) as error:
-        problem = UserError(f"{uri} is not Parquet", hint=str(error).splitlines()[0])
-        raise errors.explain(error, uri=uri) or problem from error
+        damage = UserError(f"{uri} {problem}", hint=str(error).splitlines()[0])
+        raise errors.explain(error, uri=uri) or damage from error
     found = arrow.empty_table() if batch is None else pa.Table.from_batches([batch])
     columns = [_to_text(found.column(i).combine_chunks()) for i in range(len(arrow))]
     rows = pa.Table.from_arrays(columns, names=arrow.names)

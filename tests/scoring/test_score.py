@@ -524,10 +524,12 @@ def test_a_damaged_parquet_file_is_named_and_what_else_is_scored_is_kept(
     tmp_path, finished_run, resources
 ):
     for name in "ab":
-        rows = pa.table({"text": [f"good day {number}" for number in range(5000)]})
-        pq.write_table(rows, tmp_path / f"{name}.parquet", compression="zstd")
-    whole = (tmp_path / "b.parquet").read_bytes()
-    (tmp_path / "b.parquet").write_bytes(whole[:100] + bytes(200) + whole[300:])
+        rows = pa.table({"text": [f"good day {number}" for number in range(12_000)]})
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(rows, path, compression="zstd", row_group_size=6000)
+    whole = path.read_bytes()
+    begin = pq.read_metadata(path).row_group(1).column(0).data_page_offset + 60
+    path.write_bytes(whole[:begin] + bytes(200) + whole[begin + 200 :])  # not in the first rows
     config = configure(tmp_path, finished_run, tmp_path / "?.parquet")
     with pytest.raises(UserError, match=r"b\.parquet, rows [0-9,]+ to [0-9,]+: .*damaged"):
         score(config)
