@@ -1,4 +1,4 @@
-"""Config -> Ray started, a tracked run, the stages in order, an exit code.
+"""Config -> Ray started, a tracked run, the stages in order, their manifests.
 
 Stages, Ray and MLflow are imported where they are needed, as each takes a second or two.
 """
@@ -7,8 +7,6 @@ import contextlib
 import importlib
 import logging
 import secrets
-import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -88,11 +86,7 @@ def run(
     outcomes = []
     for verb in verbs:
         output_status.check_location(verb, getattr(config, verb).output_uri)
-    with (
-        _Session(config, verbose=verbose) as session,
-        _sigterm_ends(),
-        contextlib.redirect_stdout(sys.stderr),  # Ray prints there when it has lost a node
-    ):
+    with _Session(config, verbose=verbose) as session:
         for verb in verbs:
             spec = _stage(verb).describe_output(config)
             with outputs.open_output(spec, overwrite=overwrite) as output:
@@ -280,21 +274,3 @@ class _Session(contextlib.ExitStack):
         """Say which command adds the runs that the store lacks."""
         if self._incomplete:
             log.warning(self._incomplete)
-
-
-@contextlib.contextmanager
-def _sigterm_ends() -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that the MLflow run ends as killed and Ray stops."""
-
-    def end(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    try:
-        before = signal.signal(signal.SIGTERM, end)
-    except ValueError:  # only the main thread gets signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
