@@ -1,6 +1,7 @@
 """YAML file + dotted overrides -> one validated, frozen settings object."""
 
 import difflib
+import os
 import re
 import reprlib
 from collections.abc import Collection, Mapping, Sequence
@@ -33,9 +34,15 @@ _BRIEF.maxlevel = 2
 _BRIEF.maxstring = _BRIEF.maxother = 10_000  # whole, so that a password in it is found
 
 
+Source = str | os.PathLike[str] | Mapping[str, Any]
+"""A settings file, or the settings as nested dictionaries."""
+Overrides = Sequence[str] | Mapping[str, Any]
+"""Changed settings, as ``section.key=value`` or as values by ``section.key``."""
+
+
 def load(
-    path: str | Path,
-    overrides: Sequence[str] = (),
+    path: Source,
+    overrides: Overrides = (),
     *,
     command: str = "",
     base: str | None = None,
@@ -44,8 +51,9 @@ def load(
     """Read a settings file, apply ``section.key=value`` overrides, validate, resolve the URIs.
 
     Args:
-        path: The YAML file.
-        overrides: Values are YAML: ``prepare.csv=[a.csv,b.csv]``, ``score.model_uri=null``.
+        path: The YAML file, or the settings.
+        overrides: Values of strings are YAML: ``prepare.csv=[a.csv,b.csv]``,
+            ``score.model_uri=null``.
         command: The command that will use the settings; what it requires is checked.
         base: Directory of relative locations; the working directory by default.
         submitted: Whether this is a job submitted to a cluster; detected by default.
@@ -53,21 +61,48 @@ def load(
     Raises:
         UserError: The file is missing or not YAML, or settings are wrong: a line for each.
     """
-    config = validate(read(path, overrides), source=str(path))
-    _check_required(config, command, source=str(path))
+    source = "settings" if isinstance(path, Mapping) else str(path)
+    config = validate(read(path, overrides), source=source)
+    _check_required(config, command, source=source)
     return resolve(config, base=base, submitted=submitted)
 
 
-def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def read(path: Source, overrides: Overrides = ()) -> dict[str, Any]:
     """Read a settings file and apply the overrides, without validation.
 
     Raises:
         UserError: The file is missing or not YAML, or an override cannot be read.
     """
-    raw = _read_yaml(Path(path))
+    raw = _to_plain(path) if isinstance(path, Mapping) else _read_yaml(Path(path))
+    if isinstance(overrides, Mapping):
+        _change(raw, _to_plain(overrides))
+        return raw
     for override in overrides:
         _apply(raw, override)
     return raw
+
+
+def _to_plain(value: Any) -> Any:
+    """Copy a value of a Python program with what YAML has: dictionaries, lists, no paths."""
+    if isinstance(value, Mapping):
+        return {key: _to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_plain(item) for item in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _change(raw: dict[str, Any], changes: Mapping[str, Any], prefix: str = "") -> None:
+    """Put values into a settings dictionary; of a section only the settings given are changed.
+
+    Raises:
+        UserError: A section in a key is a value.
+    """
+    for name, value in changes.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict) and any(row[0].startswith(f"{key}.") for row in describe()):
+            _change(raw, value, f"{key}.")
+        else:
+            put(raw, key, value)
 
 
 def put(raw: dict[str, Any], key: str, value: Any) -> None:
