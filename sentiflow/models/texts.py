@@ -68,8 +68,7 @@ def _to_array(piece: Any, first: int) -> pa.Array:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if not _is_text(array.type) and array.null_count < len(array):
-        number, value = next((n, v) for n, v in enumerate(array) if v.is_valid)
-        raise _no_text(first + number, value.as_py())
+        raise _no_text(piece, first)
     return array.cast(pa.string()).fill_null("")
 
 
@@ -81,10 +80,7 @@ def _infer(piece: Any, first: int) -> pa.Array | pa.ChunkedArray:
         whole = [t.encode(errors="replace").decode() if isinstance(t, str) else t for t in piece]
         return _infer(whole, first)
     except pa.ArrowException as error:
-        for number, value in enumerate(piece):
-            if not (isinstance(value, str) or value is None or value is pd.NA or value != value):
-                raise _no_text(first + number, value) from error
-        raise UserError(f"the texts cannot be read: {error}") from error
+        raise _no_text(piece, first) from error
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -93,8 +89,16 @@ def _is_text(kind: pa.DataType) -> bool:
     )
 
 
-def _no_text(number: int, value: object) -> UserError:
-    shown = repr(value)
-    shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
-    hint = "decode it" if isinstance(value, bytes) else "give strings, or None for no text"
-    return UserError(f"text {number} is {shown} of type {type(value).__name__}", hint=hint)
+def _no_text(piece: Any, first: int) -> UserError:
+    """Name the first value that is no text."""
+    for number, item in enumerate(piece, first):
+        value = item.as_py() if isinstance(item, pa.Scalar) else item
+        if isinstance(value, str) or value is None or value is pd.NA or value is pd.NaT:
+            continue
+        if isinstance(value, float) and np.isnan(value):
+            continue
+        shown = repr(value)
+        shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
+        hint = "decode it" if isinstance(value, bytes) else "give strings, or None for no text"
+        return UserError(f"text {number} is {shown} of type {type(value).__name__}", hint=hint)
+    raise AssertionError("there is no such value")
