@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from sentiflow.cluster.texts import read_texts
     from sentiflow.config.settings import Source
+    from sentiflow.evaluation.promotion import Promotion
     from sentiflow.models.model import Model
     from sentiflow.pipeline.results import (
         Evaluated,
@@ -49,6 +50,7 @@ __all__ = [
     "load_model",
     "load_run",
     "prepare",
+    "promote",
     "read_predictions",
     "read_texts",
     "run",
@@ -200,6 +202,39 @@ def evaluate(
     from sentiflow.pipeline import calls
 
     return calls.run(config, settings, ["evaluate"], overwrite=overwrite, verbose=verbose).evaluated
+
+
+def promote(
+    config: "Source",
+    settings: Mapping[str, Any] | None = None,
+    *,
+    version: int | None = None,
+    force: bool = False,
+) -> "Promotion":
+    """Make a registered model the champion if it is better than the present one on the test rows.
+
+    Args:
+        config: A settings file, or the settings: the name, the store and the prepared data.
+        settings: Changes, by dotted key.
+        version: The version to promote. Default: the candidate, the one that was trained last.
+        force: Promote it even if it is not better.
+
+    Returns:
+        What was compared, and whether it was ``promoted``; ``print`` shows it in a few lines.
+
+    Raises:
+        UserError: There is no candidate, no prepared data, or no labelled test row.
+        JobError: MLflow cannot be reached.
+
+    Example:
+        >>> print(sentiflow.promote("configs/quickstart.yaml"))  # doctest: +SKIP
+        version 1 is the champion of quickstart now
+          version 1: test accuracy 0.9446, 1,969 rows
+          candidate is version 1, champion is version 1
+    """
+    from sentiflow.pipeline import calls
+
+    return calls.promote(config, settings, version=version, force=force)
 
 
 def load_run(output_uri: "str | os.PathLike[str]") -> "Run":

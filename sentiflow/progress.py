@@ -125,7 +125,8 @@ class CellHandler(logging.Handler):
         """
         super().__init__()
         self.lines: list[str] = []
-        self._output = display({"text/plain": ""}, raw=True, display_id=True)
+        self._display = display
+        self._output: Any = None
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
@@ -135,7 +136,13 @@ class CellHandler(logging.Handler):
     def show(self, running: str = "") -> None:
         """Show the lines so far and what is running."""
         lines = [*self.lines, running] if running else self.lines
-        self._output.update({"text/plain": "\n".join(lines[-_MAX_LINES:])}, raw=True)
+        if not lines and self._output is None:
+            return
+        text = {"text/plain": "\n".join(lines[-_MAX_LINES:])}
+        if self._output is None:
+            self._output = self._display(text, raw=True, display_id=True)
+        else:
+            self._output.update(text, raw=True)
 
 
 _cell: CellHandler | None = None
@@ -158,6 +165,7 @@ def shown(*, verbose: bool = False) -> Iterator[None]:
     handler: logging.Handler = LogHandler()
     if display is not None:
         handler = _cell = CellHandler(display)
+        logging.getLogger("ray.widgets").setLevel(logging.WARNING)  # it would ask for ipywidgets
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
     logger.propagate = False

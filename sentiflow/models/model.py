@@ -18,6 +18,7 @@ from sentiflow.models import texts as text_arrays
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.scores import Scores
 from sentiflow.models.texts import Texts
+from sentiflow.storage.uris import as_typed
 
 _CHUNK = 1 << 14
 """Texts scored at a time by one thread."""
@@ -121,7 +122,7 @@ class Model:
         return self  # it does not change, and scikit-learn copies the steps of a pipeline
 
     def __repr__(self) -> str:
-        return f"Model({self.uri!r}, classes={list(self.classes)})"
+        return f"Model({as_typed(self.uri)!r}, classes={list(self.classes)})"
 
 
 @contextmanager

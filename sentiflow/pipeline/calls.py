@@ -5,13 +5,16 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sentiflow import progress
 from sentiflow.config import settings
 from sentiflow.errors import JobError, UserError
 from sentiflow.pipeline import results, stages
 from sentiflow.storage import errors
+
+if TYPE_CHECKING:
+    from sentiflow.evaluation.promotion import Promotion
 
 _KINDS: Mapping[str, type[results.StageResult]] = {
     kind.stage: kind
@@ -48,6 +51,21 @@ def run(
         o.verb: _KINDS[o.verb](o.uri, o.record, o.ran) for o in outcomes
     }
     return results.Run(resolved.output_uri, found)
+
+
+def promote(
+    config: settings.Source,
+    changes: Mapping[str, Any] | None,
+    *,
+    version: int | None,
+    force: bool,
+) -> "Promotion":
+    """Make a model the champion if it is better; see :func:`sentiflow.promote`."""
+    with reporting():
+        from sentiflow.evaluation import promotion
+
+        resolved = settings.load(config, changes or {})
+        return promotion.promote(resolved, version=version, force=force)
 
 
 @contextmanager

@@ -86,7 +86,7 @@ class Table:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """The report of an evaluation; in a notebook it is shown by its headlines and a link."""
 
@@ -99,7 +99,7 @@ class Report:
         """Read the page: HTML with all pictures in it, without scripts."""
         return filesystem.read_bytes(self.uri).decode()
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         width = max((len(number) for number, _ in self.headlines), default=0)
         lines = [f"{number:>{width}}  {meaning}" for number, meaning in self.headlines]
         return "\n".join([*lines, as_typed(self.uri)])
