@@ -20,7 +20,7 @@ from sentiflow.models.scores import Scores
 from sentiflow.models.texts import Texts
 from sentiflow.storage.uris import as_typed
 
-_CHUNK = 1 << 14
+_CHUNK = 1 << 15
 """Texts scored at a time by one thread."""
 _MAX_THREADS = 8
 
@@ -100,8 +100,7 @@ class Model:
         pieces = text_arrays.to_arrays(texts, size=_CHUNK)
         device = next(self.package.network.parameters()).device
         num_threads = min(_count_cores(), _MAX_THREADS) if device.type == "cpu" else 1
-        nothing = self.package.score(pa.array([], pa.string()))
-        found = [nothing]
+        found: list[Scores] = []
         pending: collections.deque[concurrent.futures.Future[Scores]] = collections.deque()
         with _one_thread_each(), concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
             for piece in pieces:
@@ -109,7 +108,7 @@ class Model:
                 if len(pending) > num_threads:
                     found.append(pending.popleft().result())
             found += [future.result() for future in pending]
-        return Scores.join(found)
+        return Scores.join(found or [self.package.score(pa.array([], pa.string()))])
 
     def _score_piece(self, piece: pa.Array) -> Scores:
         scores = self.package.score(piece)
