@@ -87,7 +87,7 @@ def load_model(
 
     Example:
         >>> model = sentiflow.load_model("runs/quickstart")  # doctest: +SKIP
-        >>> model.predict(["I love this", None])["predicted_label"].tolist()  # doctest: +SKIP
+        >>> model.predict(["I love this", "so sad"])["predicted_label"].tolist()  # doctest: +SKIP
         ['positive', 'negative']
     """
     from sentiflow.pipeline import calls, results

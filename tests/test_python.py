@@ -30,12 +30,18 @@ class FormChecker(doctest.OutputChecker):
         return form_of(want) == form_of(got)
 
 
-def run_examples(text: str, name: str) -> int:
-    """Run the examples of a text, also those that are skipped where there is no run."""
-    test = doctest.DocTestParser().get_doctest(text, {"sentiflow": sentiflow}, name, None, None)
+def run_examples(text: str, name: str, **known: object) -> int:
+    """Run the examples of a text, which knows some names; returns their number."""
+    names = {"sentiflow": sentiflow, **known}
+    test = doctest.DocTestParser().get_doctest(text, names, name, None, None)
     runner = doctest.DocTestRunner(FormChecker(), verbose=False)
     assert runner.run(test, clear_globs=False).failed == 0
     return len(test.examples)
+
+
+def explain(what: object) -> str:
+    """Take the docstring, with the examples that are skipped where there is no run."""
+    return inspect.getdoc(what).replace("# doctest: +SKIP", "")
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +75,15 @@ def test_the_page_answers_as_it_stands_there(here):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*FUNCTIONS} - {"read_texts", "promote"}))
 def test_the_example_of_a_function_answers_as_it_stands_there(name, here):
-    text = inspect.getdoc(getattr(sentiflow, name)).replace("# doctest: +SKIP", "")
-    assert run_examples(text, name) >= 1
+    assert run_examples(explain(getattr(sentiflow, name)), name) >= 1
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_examples_of_a_model_answer_as_they_stand_there(here):
+    model = sentiflow.load_model("runs/quickstart")
+    for what in (type(model), model.predict, model.predict_proba):
+        assert run_examples(explain(what), what.__name__, model=model) >= 1
 
 
 def test_every_public_name_is_there_and_explained():

@@ -63,11 +63,11 @@ class Model:
             UserError: Something in ``texts`` is no text.
 
         Example:
-            >>> found = model.predict(["what a lovely day", None])  # doctest: +SKIP
+            >>> found = model.predict(["I love this place", "so sad"])  # doctest: +SKIP
             >>> found[["predicted_label", "num_tokens"]]  # doctest: +SKIP
               predicted_label  num_tokens
             0        positive           4
-            1        negative           0
+            1        negative           2
         """
         scores = self._score(texts)
         labels = pa.array(self.classes, pa.string()).take(pa.array(scores.prediction))
