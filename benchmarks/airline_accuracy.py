@@ -25,12 +25,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.pipeline import Pipeline, make_pipeline, make_union
 
-from sentiflow import pipeline
 from sentiflow.cluster import connection
 from sentiflow.config import settings
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.models.package import ModelPackage
+from sentiflow.pipeline import stages
 
 TRAIN, VALIDATION, TEST = "1", "2", "3"
 """Times of the rows: with three times, ``split.kind: time`` gives each split one of them."""
@@ -50,7 +50,7 @@ def divide(csv: Path, *, num_folds: int) -> Iterator[pd.DataFrame]:
         yield rows.assign(part=part)
 
 
-def run(config: str, output: Path, verbs: Sequence[pipeline.Verb], **changes: object) -> Manifest:
+def run(config: str, output: Path, verbs: Sequence[stages.Verb], **changes: object) -> Manifest:
     """Run stages in this process; returns the manifest of the last one.
 
     Args:
@@ -62,13 +62,13 @@ def run(config: str, output: Path, verbs: Sequence[pipeline.Verb], **changes: ob
     store = f"sqlite:///{output.parent}/mlflow.db"
     changes |= {"output_uri": str(output), "tracking": {"uri": store, "register_model": False}}
     overrides = [f"{key.replace('__', '.')}={json.dumps(value)}" for key, value in changes.items()]
-    return pipeline.run(settings.load(config, overrides), verbs)[-1].record
+    return stages.run(settings.load(config, overrides), verbs)[-1].record
 
 
 def train_source(data: Path, output: Path) -> float:
     """Train the model to start from, on two classes; returns its test accuracy."""
     csv = [str(data / f"sentiment140_{name}.csv") for name in "ab"]
-    record = run("configs/sentiment140.yaml", output, pipeline.VERBS, prepare__csv=csv)
+    record = run("configs/sentiment140.yaml", output, stages.VERBS, prepare__csv=csv)
     return float(record["figures"]["test"]["accuracy"])
 
 

@@ -17,12 +17,12 @@ from conftest import PROJECT, REAL_DATA, write_config
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
-from sentiflow import pipeline
 from sentiflow.cli.app import app
 from sentiflow.config import settings
 from sentiflow.data import sample, schema
 from sentiflow.errors import UserError
 from sentiflow.models.package import ModelPackage
+from sentiflow.pipeline import stages
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -30,8 +30,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 def run_here(folder, verb: str, *overrides: str, overwrite: bool = False):
     """Run a job in this process, on the session's Ray."""
     config = settings.load(folder / "config.yaml", overrides)
-    verbs = [v for v in pipeline.VERBS if verb in (v, "run")]
-    return pipeline.run(config, verbs, overwrite=overwrite)
+    verbs = [v for v in stages.VERBS if verb in (v, "run")]
+    return stages.run(config, verbs, overwrite=overwrite)
 
 
 STAGES = {"prepare": "prepared", "train": "trained", "score": "scored", "evaluate": "report"}

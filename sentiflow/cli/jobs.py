@@ -1,7 +1,9 @@
 """The job commands (run, prepare, train, score, evaluate, sweep): one call of the pipeline each."""
 
 import atexit
+import contextlib
 import gc
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -23,7 +25,7 @@ from sentiflow.storage.uris import absolute_uri, as_typed
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sentiflow.pipeline import Outcome, Verb
+    from sentiflow.pipeline.stages import Outcome, Verb
     from sentiflow.training.sweep_trials import TrialRecord
 
 out = Console(highlight=False, markup=False)
@@ -129,13 +131,17 @@ def _run(
     resolved: Config, verb: str, *, overwrite: bool, dry_run: bool, verbose: bool
 ) -> Sequence["Outcome"]:
     """Run a job; in a dry run, show the settings and the plan instead, and return nothing."""
-    from sentiflow import pipeline
+    from sentiflow.pipeline import stages
 
-    verbs = pipeline.VERBS if verb == "run" else (cast("Verb", verb),)
+    verbs = stages.VERBS if verb == "run" else (cast("Verb", verb),)
     if not dry_run:
-        return pipeline.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
+        with (
+            exits.sigterm_ends(),
+            contextlib.redirect_stdout(sys.stderr),  # Ray prints there when it has lost a node
+        ):
+            return stages.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
     show_settings(resolved)
-    for plan in pipeline.plan(resolved, verbs, overwrite=overwrite):
+    for plan in stages.plan(resolved, verbs, overwrite=overwrite):
         typer.echo(f"# {plan.verb:<9} {plan.state}: {plan.uri}")
     return []
 

@@ -1,16 +1,15 @@
 """YAML file + dotted overrides -> one validated, frozen settings object."""
 
-import functools
+import os
 import re
-from collections.abc import Collection, Sequence
-from importlib import resources
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from sentiflow.config import faults, ray_job, requirements, yaml_text
+from sentiflow.config import defaults, faults, ray_job, requirements, yaml_text
 from sentiflow.config.faults import Source
 from sentiflow.config.sections import Config
 from sentiflow.config.types import Settings
@@ -26,9 +25,15 @@ _MAX_FAULTS = 20
 """Errors that are named; the others are counted."""
 
 
+Given = str | os.PathLike[str] | Mapping[str, Any]
+"""A settings file, or the settings as nested dictionaries."""
+Overrides = Sequence[str] | Mapping[str, Any]
+"""Changed settings, as ``section.key=value`` or as values by ``section.key``."""
+
+
 def load(
-    path: str | Path,
-    overrides: Sequence[str] = (),
+    path: Given,
+    overrides: Overrides = (),
     *,
     command: str = "",
     base: str | None = None,
@@ -37,8 +42,9 @@ def load(
     """Read a settings file, apply ``section.key=value`` overrides, validate, resolve the URIs.
 
     Args:
-        path: The YAML file.
-        overrides: Values are YAML: ``prepare.csv=[a.csv,b.csv]``, ``score.model_uri=null``.
+        path: The YAML file, or the settings.
+        overrides: Values of strings are YAML: ``prepare.csv=[a.csv,b.csv]``,
+            ``score.model_uri=null``.
         command: The command that will use the settings; what it requires is checked.
         base: Directory of relative locations; the working directory by default.
         submitted: Whether this is a job submitted to a cluster; detected by default.
@@ -46,24 +52,52 @@ def load(
     Raises:
         UserError: The file is missing or not YAML, or settings are wrong: a line for each.
     """
-    config = validate(read(path, overrides), source=_find_lines(Path(path), overrides))
-    requirements.check_given(config, command, source=str(path))
+    raw = read(path, overrides)
+    source = _locate(path, overrides)
+    config = validate(raw, source=source)
+    requirements.check_given(config, command, source=source.name)
     resolved = resolve(config, base=base, submitted=submitted)
     if command != "evaluate":  # it has the predictions, which may be earlier ones
-        requirements.check_slices(resolved, source=str(path))
+        requirements.check_slices(resolved, source=source.name)
     return resolved
 
 
-def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def read(path: Given, overrides: Overrides = ()) -> dict[str, Any]:
     """Read a settings file and apply the overrides, without validation.
 
     Raises:
         UserError: The file is missing or not YAML, or an override cannot be read.
     """
-    raw = _read_yaml(Path(path))
+    raw = _to_plain(path) if isinstance(path, Mapping) else _read_yaml(Path(path))
+    if isinstance(overrides, Mapping):
+        _change(raw, _to_plain(overrides))
+        return raw
     for override in overrides:
         _apply(raw, override)
     return raw
+
+
+def _to_plain(value: Any) -> Any:
+    """Copy a value of a Python program with what YAML has: dictionaries, lists, no paths."""
+    if isinstance(value, Mapping):
+        return {key: _to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_plain(item) for item in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _change(raw: dict[str, Any], changes: Mapping[str, Any], prefix: str = "") -> None:
+    """Put values into a settings dictionary; of a section only the settings given are changed.
+
+    Raises:
+        UserError: A section in a key is a value.
+    """
+    for name, value in changes.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict) and any(row[0].startswith(f"{key}.") for row in describe()):
+            _change(raw, value, f"{key}.")
+        else:
+            put(raw, key, value)
 
 
 def put(raw: dict[str, Any], key: str, value: Any) -> None:
@@ -93,7 +127,7 @@ def validate(raw: dict[str, Any], *, source: str | Source) -> Config:
     """Check a settings dictionary; the error names each fault with its place, key and a way out."""
     source = Source(source) if isinstance(source, str) else source
     try:
-        config = Config.model_validate(_fill_preset(_inherit_format(raw)))
+        config = Config.model_validate(defaults.fill_in(raw))
     except ValidationError as error:
         found = error.errors(include_url=False)
         places = {fault["loc"] for fault in found}
@@ -109,58 +143,6 @@ def validate(raw: dict[str, Any], *, source: str | Source) -> Config:
                 "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)",
             )
     return config
-
-
-_OF_EVERY_KIND = ("encoding", "errors", "max_text_length")
-"""Settings of a format that mean the same for every kind."""
-
-
-def _inherit_format(raw: dict[str, Any]) -> dict[str, Any]:
-    """Fill ``score.format`` in from ``format``.
-
-    Columns of one file say nothing about those of another, so they are given as a whole, and labels
-    are inherited only for a column of labels.
-    """
-    base, section = raw.get("format"), raw.get("score")
-    if not isinstance(base, dict) or not isinstance(section, dict):
-        return raw
-    own = section.get("format")
-    if not isinstance(own, dict):
-        return raw
-    inherited = dict(base)
-    if own.get("kind", base.get("kind")) != base.get("kind"):
-        inherited = {name: base[name] for name in _OF_EVERY_KIND if name in base}
-    columns = own.get("columns")
-    if isinstance(columns, dict) and columns.get("label") is None:
-        inherited.pop("labels", None)
-    return raw | {"score": section | {"format": inherited | own}}
-
-
-@functools.cache
-def _read_presets() -> dict[str, dict[str, Any]]:
-    text = (resources.files("sentiflow.config") / "presets.yaml").read_text("utf-8")
-    presets: dict[str, dict[str, Any]] = yaml_text.parse(text)
-    return presets
-
-
-def _fill_preset(raw: dict[str, Any]) -> dict[str, Any]:
-    """Fill the settings of ``train.preset`` in where ``train`` does not name its own."""
-    train = raw.get("train")
-    if not isinstance(train, dict) or not isinstance(train.get("preset"), str):
-        return raw
-    model = train.get("model")
-    if isinstance(model, dict) and model.get("kind", "rnn") != "rnn":
-        return raw  # refused by TrainSettings, in its own words
-    return raw | {"train": _merge(_read_presets().get(train["preset"], {}), train)}
-
-
-def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Merge nested settings; where both name one, the second counts."""
-    merged = base | own
-    for name in base.keys() & own.keys():
-        if isinstance(base[name], dict) and isinstance(own[name], dict):
-            merged[name] = _merge(base[name], own[name])
-    return merged
 
 
 def _is_inherited(place: tuple[int | str, ...], places: Collection[tuple[int | str, ...]]) -> bool:
@@ -333,10 +315,13 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _find_lines(path: Path, overrides: Sequence[str]) -> Source:
-    """Find the line of each setting in a file that was read."""
+def _locate(given: Given, overrides: Overrides) -> Source:
+    """Note where each setting was typed: the line of a file that was read, or an override."""
+    if isinstance(given, Mapping):
+        return Source("settings")
     keys = [override.partition("=")[0] for override in overrides]
-    return Source(str(path), yaml_text.find_lines(path.read_text(encoding="utf-8")), keys)
+    lines = yaml_text.find_lines(Path(given).read_text(encoding="utf-8"))
+    return Source(str(given), lines, keys)
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

@@ -69,6 +69,9 @@ class Promotion:
         """Say whether the champion stays because the candidate is not better."""
         return self.comparison is not None and not self.promoted
 
+    def __str__(self) -> str:
+        return to_text(self).replace("--force", "force=True")
+
 
 def promote(config: Config, *, version: int | None = None, force: bool = False) -> Promotion:
     """Make a version the champion if there is none, or it is better than the champion.

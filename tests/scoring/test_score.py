@@ -24,7 +24,6 @@ from stages import begin, look, mark_unfinished
 from test_cli import invoke
 from test_resume import busy_workers
 
-from sentiflow import pipeline
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
 from sentiflow.config.sections import ScoreSettings
@@ -32,6 +31,7 @@ from sentiflow.data import input_files, manifest, sample
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.errors import JobError, UserError
 from sentiflow.models.package import ModelPackage
+from sentiflow.pipeline import stages
 from sentiflow.scoring import score as scoring
 from sentiflow.scoring.job import PreviousRun
 from sentiflow.storage import filesystem
@@ -63,7 +63,7 @@ def configure(folder, finished_run, corpus, **score):
 
 def score(config, *overrides, **options):
     """Score in this process, on the session's Ray."""
-    (outcome,) = pipeline.run(settings.load(config, overrides), ["score"], **options)
+    (outcome,) = stages.run(settings.load(config, overrides), ["score"], **options)
     return outcome
 
 

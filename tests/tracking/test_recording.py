@@ -215,10 +215,10 @@ def test_the_experiment_is_shown_as_one_of_training_runs(store, uri, tmp_path):
 def test_sigterm_ends_the_run_as_killed(uri, store):
     script = f"""
         import time
-        from sentiflow import pipeline
+        from sentiflow.cli import exits
         from sentiflow.tracking import recording
         store = recording.open_store({uri!r}, experiment="laws", required=True)
-        with pipeline._sigterm_ends(), store.run("train", group="0123abcd", tags={{}}):
+        with exits.sigterm_ends(), store.run("train", group="0123abcd", tags={{}}):
             print("ready", flush=True)
             time.sleep(60)
     """

@@ -19,12 +19,12 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file
 from test_train import prepared  # noqa: F401
 
-from sentiflow import pipeline
 from sentiflow.cluster.connection import Resources
 from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.errors import JobError, StorageError, UserError, WorkerError
 from sentiflow.models.package import ModelPackage
+from sentiflow.pipeline import stages
 from sentiflow.tracking import finished_stages, rebuild
 from sentiflow.training import checkpoints, sweep, sweep_trials
 from sentiflow.training.results import CHECKPOINTS
@@ -52,7 +52,7 @@ def configure(folder, prepared, space, *, train=(), **options):  # noqa: F811
 
 
 def run(config):
-    (outcome,) = pipeline.run(settings.load(config), ["sweep"])
+    (outcome,) = stages.run(settings.load(config), ["sweep"])
     return outcome
 
 
@@ -195,7 +195,7 @@ class TestSweep:
         assert refused.returncode == 2
         assert "exists: name another file, or add --overwrite" in refused.stderr
 
-        (outcome,) = pipeline.run(settings.load(path), ["train"])
+        (outcome,) = stages.run(settings.load(path), ["train"])
         trial = folder / "run/sweep/trials" / record["trials"][0]["name"]
         assert outcome.record["fingerprint"] == manifest.read(str(trial))["fingerprint"]
         ours, theirs = (

@@ -1,4 +1,4 @@
-"""Config -> Ray started, a tracked run, the stages in order, an exit code.
+"""Config -> Ray started, a tracked run, the stages in order, their manifests.
 
 Stages, Ray and MLflow are imported where they are needed, as each takes a second or two.
 """
@@ -8,8 +8,6 @@ import functools
 import importlib
 import logging
 import secrets
-import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -97,11 +95,7 @@ def run(
         JobError: A stage failed.
     """
     outcomes = []
-    with (
-        _Session(config, verbose=verbose) as session,
-        _sigterm_ends(),
-        contextlib.redirect_stdout(sys.stderr),  # Ray prints there when it has lost a node
-    ):
+    with _Session(config, verbose=verbose) as session:
         for verb in verbs:
             left = verbs[verbs.index(verb) :]
             if manifest.read(getattr(config, verb).output_uri) is None:
@@ -320,21 +314,3 @@ class _Session(contextlib.ExitStack):
         """Say which command adds the runs that the store lacks."""
         if self._incomplete:
             log.warning(self._incomplete)
-
-
-@contextlib.contextmanager
-def _sigterm_ends() -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that the MLflow run ends as killed and Ray stops."""
-
-    def end(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    try:
-        before = signal.signal(signal.SIGTERM, end)
-    except ValueError:  # only the main thread gets signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
