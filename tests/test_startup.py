@@ -219,6 +219,15 @@ def run(folder, csv, verb="prepare"):
     return stages.run(settings.load(write_config(folder, csv), ()), [verb])
 
 
+def finish_preparation(folder, csv):
+    """Publish prepared data without a table; returns their directory."""
+    uri = settings.load(write_config(folder, csv), ()).prepare.output_uri
+    spec = OutputSpec("prepare", uri, {}, {}, owns=("_work",))
+    begin(spec)
+    publish(spec)
+    return uri
+
+
 def test_the_store_opens_while_ray_starts(tmp_path, sample_csv, happened):
     run(tmp_path, sample_csv)
     assert happened == [
@@ -227,10 +236,7 @@ def test_the_store_opens_while_ray_starts(tmp_path, sample_csv, happened):
 
 
 def test_what_is_complete_starts_nothing_and_is_tidied(tmp_path, sample_csv, happened):
-    uri = settings.load(write_config(tmp_path, sample_csv), ()).prepare.output_uri
-    spec = OutputSpec("prepare", uri, {}, {}, owns=("_work",))
-    begin(spec)
-    publish(spec)
+    uri = finish_preparation(tmp_path, sample_csv)
     filesystem.write_bytes(f"{uri}/started.json", b"{}")
     filesystem.write_bytes(f"{uri}/_work/part", b"left by a kill")
     (outcome,) = run(tmp_path, sample_csv)
@@ -272,9 +278,10 @@ def test_a_whole_run_starts_ray_once_and_readies_workers_while_it_trains(
     ]  # fmt: skip
 
 
-def test_a_training_alone_readies_no_workers_for_scoring(
-    tmp_path, sample_csv, happened, monkeypatch
-):
-    monkeypatch.setattr(stages, "_check", lambda config, verbs: None)  # nothing is prepared
-    run(tmp_path, sample_csv, verb="train")
+def test_a_training_alone_readies_no_workers_for_scoring(tmp_path, sample_csv, happened):
+    (tmp_path / "earlier").mkdir()
+    prepared = finish_preparation(tmp_path / "earlier", sample_csv)
+    config = write_config(tmp_path, sample_csv)
+    stages.run(settings.load(config, [f"train.prepared_uri={prepared}"]), ["train"])
+    assert "the stage runs" in happened
     assert "workers import" not in happened

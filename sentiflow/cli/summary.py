@@ -16,6 +16,9 @@ from sentiflow.storage.uris import as_typed
 Records = Mapping[str, Manifest]
 """Manifests by job."""
 
+_USUAL_DAMAGE = 0.01
+"""Share of texts with invalid bytes that is not worth a line."""
+
 
 def of_run(records: Records, uris: Mapping[str, str]) -> Table:
     """Summarize a whole run.
@@ -121,8 +124,10 @@ def _add_counts(table: Table, counts: Counts, uri: str) -> None:
     """Add the number of rows read, accepted, rejected and left out."""
     table.add_row("rows read", f"{counts['rows_read']:,}", "")
     damaged = counts.get("damaged", 0)
-    have = "text has" if damaged == 1 else "texts have"
-    note = f"{damaged:,} {have} U+FFFD for bytes that are not in the encoding" if damaged else ""
+    note = ""
+    if damaged > _USUAL_DAMAGE * counts["accepted"]:
+        have = "text has" if damaged == 1 else "texts have"
+        note = f"{damaged:,} {have} U+FFFD for bytes that are not in the encoding"
     table.add_row("  accepted", f"{counts['accepted']:,}", note)
     where = f"{uri}/rejected: {_list(counts['rejected_by_reason'])}" if counts["rejected"] else ""
     table.add_row("  rejected", f"{counts['rejected']:,}", where)

@@ -118,3 +118,5 @@ def test_texts_with_invalid_bytes_are_counted():
     record = manifest_of_preparation(damaged=1204)
     lines = lines_of(summary.of_preparation(record, "run/prepared"))
     assert lines[1] == "accepted 9 1,204 texts have U+FFFD for bytes that are not in the encoding"
+    record = manifest_of_preparation(accepted=9000, damaged=15)
+    assert lines_of(summary.of_preparation(record, "run/prepared"))[1] == "accepted 9,000"
