@@ -38,7 +38,8 @@ class Progress:
         self.label, self.total, self.unit, self.total_bytes = label, total, unit, total_bytes
         self.done = self.done_bytes = self.before = 0
         self.started = self.last_line = time.monotonic()
-        self.bar = _make_bar() if console.is_terminal else None
+        is_wanted = console.is_terminal and log.isEnabledFor(logging.INFO)
+        self.bar = _make_bar() if is_wanted else None
         self.task = self.bar.add_task(label, total=total) if self.bar else None
 
     def __enter__(self) -> "Progress":

@@ -1,6 +1,7 @@
 """A call of the library does what the command does, and leaves the program as it was."""
 
 import errno
+import io
 import logging
 import os
 import signal
@@ -15,8 +16,10 @@ import pytest
 import yaml
 from conftest import PROJECT, make_store
 from mlflow import MlflowClient
+from rich.console import Console
 
 import sentiflow
+from sentiflow import progress
 from sentiflow.config import settings
 from sentiflow.errors import JobError, StorageError, UserError
 from sentiflow.pipeline import calls
@@ -93,6 +96,40 @@ def test_a_program_decides_by_the_level_what_is_shown(level, num_lines, capfd, c
         logging.getLogger("sentiflow.any").info("score     10 rows")
     assert len(caplog.messages) == num_lines
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("level", [logging.INFO, logging.WARNING])
+def test_a_bar_is_shown_on_a_terminal_unless_the_program_wants_warnings_only(
+    level, caplog, monkeypatch
+):
+    monkeypatch.setattr(progress, "console", Console(file=io.StringIO(), force_terminal=True))
+    with caplog.at_level(level, "sentiflow"), calls.reporting():
+        assert (progress.Progress("score", total=1, unit="rows").bar is not None) == (level == 20)
+
+
+def test_a_notebook_shows_lines_in_one_output_and_the_last_one_changes(monkeypatch):
+    shown = []
+
+    class Output:
+        def update(self, data, raw):
+            shown[-1].append(data["text/plain"])
+
+    def display(data, raw, display_id):
+        shown.append([data["text/plain"]])
+        return Output()
+
+    monkeypatch.setattr(progress, "_find_display", lambda: display)
+    monkeypatch.setattr(progress, "_CHANGE_EVERY_SECONDS", 0)
+    with calls.reporting():
+        pass
+    assert shown == []
+    with calls.reporting(), progress.Progress("score", total=4, unit="rows") as bar:
+        progress.say("score", "begins")
+        bar.advance(2)
+        bar.advance(2)
+    (texts,) = shown
+    assert texts[0] == texts[-1] == "score     begins"
+    assert texts[1].startswith("score     begins\nscore     2 of 4 rows, ")
 
 
 def test_warnings_of_libraries_are_shown_on_request():
