@@ -3,6 +3,7 @@
 What imports torch is imported when the training runs, as it can be while Ray starts.
 """
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -174,7 +175,7 @@ def _register(config: Config, output: Output, recorder: "Recorder") -> dict[str,
 
     Where the store is unavailable, that is done later from the manifest.
     """
-    if not config.tracking.register_model or not recorder.run_id or not recorder.flush():
+    if not recorder.registers_model or not recorder.run_id or not recorder.flush():
         return None
     from sentiflow.tracking import registry
 
@@ -271,7 +272,7 @@ class TrainCallback:
         self.last_step = 0
         self.seen_epochs: set[tuple[Phase, int]] = set()
         self.unrecorded: list[tuple[int, dict[str, float]]] = []
-        self.recorded_at = time.monotonic()
+        self.recorded_at = -math.inf  # the first step at once: MLflow shows the first metric first
 
     def __call__(self, event: Event) -> None:
         """Show and record an event."""
@@ -311,7 +312,7 @@ class TrainCallback:
         )
         self.progress.advance(event.rows_done - self.progress.done, note=note)
         folder = "pretrain/step" if event.phase == PRETRAIN else "step"
-        named = {f"{folder}/{name}": value for name, value in metrics.items()}
+        named = {f"{folder}/{name}": metrics[name] for name in sorted(metrics)}  # accuracy first
         self.unrecorded.append((event.step, named))
         if time.monotonic() - self.recorded_at >= _RECORD_EVERY_SECONDS:
             self._record_steps()
