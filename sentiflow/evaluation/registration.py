@@ -39,7 +39,7 @@ def write_note(measured: Measurements, scored: Manifest, trained: Manifest, corp
     """
     metrics, split = measured.metrics, measured.split
     text = (
-        f"**{split.capitalize()} accuracy {metrics.accuracy:.1%}** "
+        f"{metrics.accuracy:.1%} {split} accuracy "
         f"(95% interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%}), "
         f"macro F1 {metrics.f1_macro:.3f}, {metrics.num_rows:,} texts.\n\n"
         f"- data: {corpus}, {trained['counts']['rows']:,} texts for training\n"

@@ -33,7 +33,7 @@ _MODEL = "model"
 """Name of the logged model in its run."""
 _VERSIONS_TAG = "mlflow.modelVersions"
 """The tag from which the UI shows the versions of a logged model."""
-_OURS = re.compile(r"\*\*\w+ accuracy ")
+_OURS = re.compile(r"\d+\.\d% \w+ accuracy ")
 """How the descriptions begin that sentiflow writes."""
 _MAX_DESCRIPTION = 5000
 """Characters."""
@@ -275,7 +275,7 @@ def _find_registered_model(client: MlflowClient, name: str, uri: str) -> Registe
         store = without_credentials(client.tracking_uri)
         raise UserError(
             f"{uri}: no model {name} is registered in {store}",
-            hint=f"it has {known}" if known else "sentiflow train registers one",
+            hint=f"it has {known}" if known else "sentiflow run registers one",
         ) from error
 
 

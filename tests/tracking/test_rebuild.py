@@ -89,7 +89,7 @@ def publish_run(
     run["training"] = {"metrics": {"test/accuracy": 0.75}, "tags": {}}
     if registers == "evaluate":
         run["registers_model"] = True
-        run["training"]["tags"]["mlflow.note.content"] = "**Test accuracy 75.0%**\n- data"
+        run["training"]["tags"]["mlflow.note.content"] = "75.0% test accuracy\n- data"
     evaluated = publish(f"{output}/report", "evaluate", inputs, run)
     return {"prepare": prepared, "train": trained, "score": scored, "evaluate": evaluated}
 
@@ -277,7 +277,7 @@ def test_the_model_of_a_whole_run_is_registered_with_the_note_of_its_evaluation(
     report = (
         f"#/experiments/{evaluation.experiment_id}/runs/{evaluation.run_id}/artifacts/report.html"
     )
-    note = f"**Test accuracy 75.0%** [Report]({report})\n- data"
+    note = f"75.0% test accuracy [Report]({report})\n- data"
     assert version.description == note
     assert found["train"].data.tags["mlflow.note.content"] == note
     assert send(output, uri) == ["complete"] * 4

@@ -322,7 +322,7 @@ def test_a_whole_run_registers_its_model_as_candidate_when_it_is_evaluated(finis
     assert "INFO" not in said
     figures = evaluated["figures"]["test"]
     headline, _, *facts = version.description.splitlines()
-    assert headline.startswith(f"**Test accuracy {figures['accuracy']:.1%}** (95% interval ")
+    assert headline.startswith(f"{figures['accuracy']:.1%} test accuracy (95% interval ")
     assert headline.endswith(f"/runs/{evaluated['run']['mlflow_run_id']}/artifacts/report.html)")
     assert facts[:2] == [
         f"- data: {Path(evaluated_csv(finished_run)).name}, {trained['counts']['rows']:,} "
@@ -372,11 +372,11 @@ def test_a_description_is_renewed_unless_a_user_has_changed_it(uri, make_package
         assert found.tags["a"] == text or key != fingerprint
         return found.description
 
-    assert describe("**Test accuracy 1%**") == "**Test accuracy 1%**"
-    assert describe("**Test accuracy 2%**") == "**Test accuracy 2%**"
-    assert describe("**Test accuracy 3%**", key="0" * 16) == "**Test accuracy 2%**"
+    assert describe("1.0% test accuracy (") == "1.0% test accuracy ("
+    assert describe("2.0% test accuracy (") == "2.0% test accuracy ("
+    assert describe("3.0% test accuracy (", key="0" * 16) == "2.0% test accuracy ("
     client.update_model_version("described", str(version.number), "for the night shift")
-    assert describe("**Test accuracy 4%**") == "for the night shift"
+    assert describe("4.0% test accuracy (") == "for the night shift"
 
 
 @pytest.mark.parametrize("classes", [("bad", "good", "so-so"), ("negative", "positive", "none")])
