@@ -35,7 +35,7 @@ def sample(
 
 def demo(
     folder: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="Where corpus, config and results go.")
+        Path, typer.Argument(metavar="DIR", help="Where corpus, config and results go.")
     ] = Path(_FOLDER),
     overwrite: Overwrite = False,
     verbose: Verbose = False,

@@ -29,7 +29,7 @@ _MAX_END_SECONDS = 10
 
 ConfigPath = Annotated[
     Path | None,
-    typer.Argument(metavar="[CONFIG]", help="A settings file (YAML): its store and its runs."),
+    typer.Argument(metavar="CONFIG", help="A settings file (YAML): its store and its runs."),
 ]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="The port of the web interface.")]
 NoBrowser = Annotated[
