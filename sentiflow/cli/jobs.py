@@ -77,14 +77,36 @@ def _command(verb: str) -> Callable[..., None]:
         as_json: AsJson = False,
     ) -> None:
         with reporting(verbose):
-            resolved = settings.load(config, overrides or (), command=verb)
-            outcomes = _run(resolved, verb, overwrite=overwrite, dry_run=dry_run, verbose=verbose)
-            if outcomes and as_json:
-                print_json(_list_outputs(outcomes))
-            elif outcomes:
-                _summarize(verb, outcomes, resolved)
+            run(
+                config,
+                verb,
+                overrides or (),
+                overwrite=overwrite,
+                dry_run=dry_run,
+                verbose=verbose,
+                as_json=as_json,
+            )
 
     return command
+
+
+def run(
+    config: Path,
+    verb: str,
+    overrides: Sequence[str] = (),
+    *,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    verbose: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Run a job, and print its result."""
+    resolved = settings.load(config, overrides, command=verb)
+    outcomes = _run(resolved, verb, overwrite=overwrite, dry_run=dry_run, verbose=verbose)
+    if outcomes and as_json:
+        print_json(_list_outputs(outcomes))
+    elif outcomes:
+        _summarize(verb, outcomes, resolved, config)
 
 
 def sweep(
@@ -185,7 +207,7 @@ def show_settings(resolved: Config) -> None:
     typer.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False), nl=False)
 
 
-def _summarize(verb: str, outcomes: Sequence["Outcome"], config: Config) -> None:
+def _summarize(verb: str, outcomes: Sequence["Outcome"], config: Config, path: Path) -> None:
     """Print the results of a job, and after a whole run what to type next."""
     from sentiflow.cli import summary
 
@@ -197,7 +219,7 @@ def _summarize(verb: str, outcomes: Sequence["Outcome"], config: Config) -> None
         _print(summary.of_evaluation(records["evaluate"], uris["evaluate"]))
     if verb != "run":
         return
-    from sentiflow.tracking import mlflow_store, store_address
+    from sentiflow.tracking import pages, store_address
 
     typer.echo("")
     _print(summary.of_run(records, uris))
@@ -205,7 +227,8 @@ def _summarize(verb: str, outcomes: Sequence["Outcome"], config: Config) -> None
         typer.echo("\nEverything was complete already; nothing was repeated.")
     store = store_address.default_uri(config.tracking.uri)
     typer.echo("\nNext:")
-    for line in summary.next_steps(uris, store, mlflow_store.find_page(store, config.name)):
+    page = pages.find_page(store, config.name)
+    for line in summary.next_steps(uris, store, page, config=path):
         typer.echo(f"  {line}")
 
 

@@ -309,8 +309,9 @@ class TrackingSettings(Settings):
     ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` in the working directory."""
     required: bool = True
     """Stop if the store cannot be reached when a job starts. false: continue without tracking."""
-    register_model: bool = True
-    """Register trained models under ``name``, with the alias candidate."""
+    register_model: Literal["auto"] | bool = "auto"
+    """Register models under ``name``, with the alias candidate. ``auto``: the model of a
+    ``sentiflow run``, when it is evaluated. true: each training, except the trials of a sweep."""
 
 
 class ClusterSettings(Settings):

@@ -109,7 +109,7 @@ def run(
                     outcomes.append(Outcome(verb, spec.uri, output.status.record, ran=False))
                     continue
                 session.start_ray(left)
-                with session.recorder(spec, verb) as recorder:
+                with session.recorder(spec, verb, is_whole_run=tuple(verbs) == VERBS) as recorder:
                     record = _run_stage(left, config, output, recorder, session)
                     _record_result(record, spec, recorder)
                 if not recorder.is_complete:
@@ -265,7 +265,7 @@ class _Session(contextlib.ExitStack):
             raise UnavailableError(f"{error}; {hint}") from error
 
     @contextlib.contextmanager
-    def recorder(self, spec: OutputSpec, verb: Verb) -> Iterator["Recorder"]:
+    def recorder(self, spec: OutputSpec, verb: Verb, *, is_whole_run: bool) -> Iterator["Recorder"]:
         """Open the stage's MLflow run."""
         from sentiflow.tracking import provenance
 
@@ -273,18 +273,26 @@ class _Session(contextlib.ExitStack):
             self._store = self._open_store()
             self.callback(self._say_incomplete)
         inputs = _inputs_known_before(spec)
-        name = provenance.name_run(verb, self.config, group=self.group)
+        first = self._store.read_first_training() if verb == "train" else {}
+        name = provenance.name_run(verb, self.config, first=first, decisive=spec.settings.keys())
         tags = provenance.describe_code() | {provenance.OUTPUT_TAG: spec.uri}
         tags |= provenance.describe_lineage(inputs)
-        registers_model = verb == "train" and self.config.tracking.register_model
+        registers = self._registers_model(verb, is_whole_run=is_whole_run)
         with self._store.run(
-            verb, group=self.group, tags=tags, name=name, registers_model=registers_model
+            verb, group=self.group, tags=tags, name=name, registers_model=registers
         ) as recorder:
             text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
             settings = {"settings.yaml": without_credentials(text).encode()}
             recorder.log_files(settings, are_outputs=False)
             recorder.log_inputs(inputs, stage=spec.stage)
             yield recorder
+
+    def _registers_model(self, verb: Verb, *, is_whole_run: bool) -> bool:
+        """Say whether a stage registers the model: each training, or a whole run's evaluation."""
+        setting = self.config.tracking.register_model
+        if setting == "auto":
+            return verb == "evaluate" and is_whole_run
+        return verb == "train" and setting
 
     def complete_runs(self) -> None:
         """Add what the MLflow runs of finished stages lack, from the stages' manifests."""

@@ -163,7 +163,7 @@ def _register(config: Config, output: Output, recorder: "Recorder") -> dict[str,
 
     Where the store is unavailable, that is done later from the manifest.
     """
-    if not config.tracking.register_model or not recorder.run_id or not recorder.flush():
+    if not recorder.registers_model or not recorder.run_id or not recorder.flush():
         return None
     from sentiflow.tracking import registry
 

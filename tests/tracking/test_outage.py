@@ -347,7 +347,7 @@ def test_a_whole_run_outlives_its_server_and_the_import_completes_the_record(
         evaluated = by_stage["evaluate"][0].data.metrics
         assert run.data.metrics["test/accuracy"] == evaluated["test/accuracy"]
         assert run.data.tags["sentiflow.fingerprint"] == record["fingerprint"]
-        assert run.info.run_name.startswith("train gru(32) ")
+        assert run.info.run_name == "run: gru(32)"
         files = {file.path for file in client.list_artifacts(run.info.run_id)}
         assert files == {"settings.yaml", "plots"}
         version = client.get_model_version_by_alias("test", "candidate")
@@ -367,7 +367,7 @@ def test_an_imported_run_equals_the_one_that_a_healthy_store_has(finished_run, t
     before, after = f"sqlite:///{finished_run}/mlflow.db", f"sqlite:///{tmp_path}/mlflow.db"
     command = ["tracking", "import", str(finished_run / "run"), "--tracking-uri"]
     healthy = CliRunner().invoke(app, [*command, before])
-    assert healthy.stderr.count(": complete\n") == 4, healthy.stderr
+    assert healthy.stderr.count("tracking  complete   ") == 4, healthy.stderr
     assert CliRunner().invoke(app, [*command, after]).exit_code == 0
     assert describe_runs(before) == describe_runs(after)
 
