@@ -23,7 +23,6 @@ from conftest import make_store
 from mlflow.entities import LoggedModelOutput
 from test_cli import invoke
 
-from sentiflow import pipeline
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
 from sentiflow.data.output_status import OutputSpec, State, Status
@@ -347,10 +346,10 @@ def evaluated_csv(folder) -> str:
 def test_the_setting_says_which_stage_registers():
     def stages(setting: object, *, is_whole_run: bool) -> list[str]:
         config = Config(name="a", output_uri="b", tracking={"register_model": setting})
-        session = pipeline._Session(config, verbose=False)
+        session = pipeline_stages._Session(config, verbose=False)
         return [
             verb
-            for verb in (*pipeline.VERBS, "sweep")
+            for verb in (*pipeline_stages.VERBS, "sweep")
             if session._registers_model(verb, is_whole_run=is_whole_run)
         ]
 

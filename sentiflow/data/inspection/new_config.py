@@ -87,9 +87,8 @@ def render(
         rejected=list_rejected(found),
         learned=learned if len(learned) < len(counts) else None,
         is_large=is_large,
-        batch_size=256 if is_large else 128 if found.sample.num_rows > _MEDIUM else 64,
+        batch_size=128 if found.sample.num_rows > _MEDIUM else 64,
         is_unbalanced=bool(counts) and max(counts.values()) >= _UNBALANCED * min(counts.values()),
-        num_epochs=4,
         model_uri=model_uri,
     )
 
