@@ -65,7 +65,9 @@ def test_the_config_has_what_the_file_needs_and_nothing_else(place):
         "columns": {"text": "text", "label": "sentiment"},
         "labels": {"negative": "negative", "positive": "positive", "neutral": "neutral"},
     }
-    assert found["prepare"] == {"csv": "messages.csv", "keep_columns": ["brand"]}
+    assert found["prepare"] == {
+        "csv": "messages.csv", "keep_columns": ["brand"], "vocabulary": {"min_count": 1}
+    }  # fmt: skip
     assert found["evaluate"] == {"slices": {"columns": ["brand"]}}
     assert found["score"] == {"keep_columns": ["text", "brand"]}
     assert (found["name"], found["output_uri"]) == ("messages", "runs/messages")

@@ -344,12 +344,14 @@ def evaluated_csv(folder) -> str:
 
 
 def test_the_setting_says_which_stage_registers():
+    from sentiflow.pipeline import stages as pipeline
+
     def stages(setting: object, *, is_whole_run: bool) -> list[str]:
         config = Config(name="a", output_uri="b", tracking={"register_model": setting})
-        session = pipeline_stages._Session(config, verbose=False)
+        session = pipeline._Session(config, verbose=False)
         return [
             verb
-            for verb in (*pipeline_stages.VERBS, "sweep")
+            for verb in (*pipeline.VERBS, "sweep")
             if session._registers_model(verb, is_whole_run=is_whole_run)
         ]
 
