@@ -97,7 +97,8 @@ def render(
 def list_rejected(found: Inspection) -> str:
     """Say how many rows are rejected, and why."""
     reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in found.rejected.items())
-    return f"{sum(found.rejected.values()):,} of {found.num_sampled:,} rows would be rejected: {reasons}"
+    num_rejected = sum(found.rejected.values())
+    return f"{num_rejected:,} of {found.num_sampled:,} rows would be rejected: {reasons}"
 
 
 def _flow(value: Any) -> str:
