@@ -65,6 +65,7 @@ def test_the_config_has_what_the_file_needs_and_nothing_else(place):
         "columns": {"text": "text", "label": "sentiment"},
         "labels": {"negative": "negative", "positive": "positive", "neutral": "neutral"},
     }
+    assert list(found["format"]["columns"]) == ["text", "label"]
     assert found["prepare"] == {
         "csv": "messages.csv", "keep_columns": ["brand"], "vocabulary": {"min_count": 1}
     }  # fmt: skip

@@ -167,7 +167,9 @@ def test_values_of_a_few_rows_are_taken_for_mistakes(look):
 def test_a_file_that_is_sorted_by_label_shows_all_its_classes(look, monkeypatch):
     monkeypatch.setattr(samples, "SAMPLE_BYTES", 6_000)
     monkeypatch.setattr(samples, "MIN_FILE_BYTES", 1)
-    rows = sorted([(f'{t}\nand "more"', n) for t, n in make_rows(3000)], key=lambda row: row[1])
+    rows = sorted(
+        [(f'{t}\nand, well, "more"', n) for t, n in make_rows(3000)], key=lambda row: row[1]
+    )
     found = look(write(rows, header=("text", "label")))
     assert set(found.classes) == {"negative", "neutral", "positive"}
     assert not found.sample.is_whole
