@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 import signal
 import sqlite3
 import time
@@ -385,7 +386,11 @@ def describe_runs(uri: str) -> dict[str, object]:
             for name in run.data.metrics
             if not name.startswith(("step/", "system/"))
         }
-        tags = {k: v for k, v in run.data.tags.items() if k not in process}
+        tags = {
+            k: re.sub(r"#/experiments/\d+/runs/\w{32}/", "#/", v)  # each store has ids of its own
+            for k, v in run.data.tags.items()
+            if k not in process
+        }
         datasets = sorted(str(dict(item.dataset)) for item in run.inputs.dataset_inputs)
         files = {file.path for file in client.list_artifacts(run.info.run_id)} - {"settings.yaml"}
         versions = [v.version for v in client.search_model_versions("name = 'test'")]
