@@ -1,5 +1,6 @@
 """The notebooks of ``examples/`` run from top to bottom, and show what they were saved with."""
 
+import itertools
 import json
 import re
 import socket
@@ -14,11 +15,12 @@ NOTEBOOKS = sorted((PROJECT / "examples").glob("*.ipynb"))
 
 
 def outputs_of(cell: NotebookNode) -> list[tuple[str, ...]]:
-    """List the kinds of a cell's outputs; a table may have other numbers elsewhere."""
-    return [
+    """List the kinds of a cell's outputs; prints may come in one message or in several."""
+    kinds = [
         (output.output_type, output.get("name", ""), *sorted(output.get("data", ())))
         for output in cell.get("outputs", ())
     ]
+    return [kind for kind, _ in itertools.groupby(kinds)]
 
 
 def text_of(book: NotebookNode) -> str:
