@@ -27,6 +27,14 @@ from sentiflow.pipeline import calls
 BASE = {"name": "n", "output_uri": "o", "train": {"num_epochs": 3, "model": {"hidden_size": 9}}}
 
 
+@pytest.fixture(autouse=True)
+def logging_as_python_starts_it(monkeypatch):
+    """Take away what a command, run earlier in this process, has set up."""
+    logging.getLogger("sentiflow").setLevel(logging.NOTSET)
+    kept = [h for h in logging.root.handlers if not isinstance(h, progress.LogHandler)]
+    monkeypatch.setattr(logging.root, "handlers", kept)
+
+
 def test_settings_of_a_program_are_those_of_a_file(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(BASE))
@@ -56,7 +64,11 @@ def test_a_section_is_changed_and_a_value_is_replaced():
     [
         ("nope.yaml", {}, "no such settings file: nope.yaml"),
         ({"name": "n"}, {}, "settings: the setting output_uri is missing"),
-        (BASE, {"train.num_epoch": 1}, "unknown setting train.num_epoch: did you mean num_epochs"),
+        (
+            BASE,
+            {"train.num_epoch": 1},
+            "unknown setting train.num_epoch: did you mean train.num_epochs",
+        ),
         (BASE, {"train": 5}, "settings: train=5"),
         (BASE, {}, "settings: sentiflow run needs prepare.csv"),
     ],

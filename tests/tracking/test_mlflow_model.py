@@ -30,7 +30,11 @@ def find_modules(path: Path) -> list[Path]:
 
 def _imports(path: Path) -> Iterator[str]:
     """Name everything that a file imports; ``from a import b`` gives ``a`` and ``a.b``."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []  # its imports are for editors and type checkers
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
