@@ -20,9 +20,6 @@ from sentiflow.metrics.multiclass import Metrics, class_log_losses, class_square
 from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
 from sentiflow.tracking import provenance, recording
 
-SURE = 0.05
-"""A difference with a p-value below it counts as one."""
-
 _ABSENT = "(absent)"
 """Stands for a setting that does not exist in the version of sentiflow that one run used."""
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -52,7 +49,7 @@ class SliceDifference:
     p_adjusted: float
     """The p-value, adjusted for the number of slices by ``paired.adjust``."""
     moved: bool
-    """Whether ``p_adjusted`` is below ``SURE``."""
+    """Whether ``p_adjusted`` is below ``paired.SURE``."""
 
 
 @dataclass(frozen=True)
@@ -295,7 +292,7 @@ def _measure_slices(
             float(second[item.rows].mean()),
             difference,
             p,
-            p < SURE,
+            p < paired.SURE,
         )
         for item, (difference, _), p in zip(chosen, found, adjusted, strict=True)
     ]
@@ -313,7 +310,7 @@ def _judge(
     interval = f"95 % interval {low:+.2f} to {high:+.2f}, {num_rows:,} rows"
     points = f"{abs(100 * accuracy.value):.2f} percentage points"
     word, side = ("better", "higher") if accuracy.value > 0 else ("worse", "lower")
-    if counts.p_value < SURE:
+    if counts.p_value < paired.SURE:
         said = f"{second} is {word} than {first}: its accuracy is {points} {side}"
         return f"{said} ({interval}, {p})."
     said = f"the accuracy of {second} is {points} {side}"

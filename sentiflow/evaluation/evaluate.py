@@ -38,7 +38,7 @@ STAGE = "evaluate"
 METRICS, PAGE, MISTAKES, PLOTS = "metrics.json", "report.html", "mistakes.parquet", "plots"
 OWNS = (METRICS, PAGE, MISTAKES, PLOTS)
 
-REPORT_VERSION = 4
+REPORT_VERSION = 5
 """Changes whenever the same predictions would give another report."""
 
 _HEADLINES = (

@@ -21,7 +21,8 @@ from sentiflow.evaluation.evaluated_rows import (
 )
 from sentiflow.evaluation.group_bias import GroupBias
 from sentiflow.evaluation.slices import MIN_ROWS, LengthCount, SliceMetrics
-from sentiflow.metrics import bootstrap, confidence
+from sentiflow.metrics import bootstrap, confidence, paired
+from sentiflow.metrics.calibration import CalibrationError, calibration_test
 from sentiflow.metrics.classification import (
     BinaryMetrics,
     ProbabilityMetrics,
@@ -64,6 +65,8 @@ class Measurements:
     """Metrics of the rows labelled with a class of the model, by split."""
     intervals: dict[str, dict[str, bootstrap.Interval]]
     """Intervals by split and metric, see ``bootstrap.intervals``."""
+    calibration_error: dict[str, CalibrationError]
+    """By split; with more than two classes that of the predicted class."""
     three_class: dict[str, confidence.ThreeClassMetrics]
     """Metrics by split that has neutral labels; empty if the margin of neutral is not known, or
     the classes of the model are not negative and positive."""
@@ -188,6 +191,7 @@ def measure(
         split=headline,
         figures={split: measure_metrics(part) for split, part in predicted.items()},
         intervals={split: _measure_intervals(part) for split, part in predicted.items()},
+        calibration_error={split: _test_calibration(part) for split, part in predicted.items()},
         three_class={} if margin is None else _measure_three(rows, margin),
         calibration=_measure_calibration(chosen, of_headline, known.get("temperature")),
         coverage=confidence.accuracy_by_coverage(
@@ -229,6 +233,12 @@ def _measure_intervals(predicted: Predicted) -> dict[str, bootstrap.Interval]:
     if not predicted.is_binary:
         return bootstrap.multiclass_intervals(**vars(predicted))
     return bootstrap.intervals(**_binary_columns(predicted))
+
+
+def _test_calibration(predicted: Predicted) -> CalibrationError:
+    if predicted.is_binary:
+        return calibration_test(label=predicted.label, probability=predicted.probabilities[:, 1])
+    return calibration_test(label=predicted.right, probability=predicted.confidence)
 
 
 class _BinaryColumns(TypedDict):
@@ -327,13 +337,7 @@ def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
             f"{num_neutral:,} are neutral (macro F1 {three.f1_macro:.3f})",
             "certainty",
         )
-    if interval := measured.intervals[measured.split].get("expected_calibration_error"):
-        low, high = (f"{100 * end:.1f}" for end in interval)
-        yield Highlight(
-            f"under {high} points" if low == "0.0" else f"{low} to {high} points",
-            "is the average gap between probability and outcome (95 % interval)",
-            "probabilities",
-        )
+    yield _summarize_calibration(measured.calibration_error[measured.split])
     neutral = measured.neutral
     if neutral and neutral.accuracy is not None:
         yield Highlight(
@@ -342,6 +346,22 @@ def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
             "certain predictions are answered",
             "certainty",
         )
+
+
+def _summarize_calibration(error: CalibrationError) -> Highlight:
+    """Claim a gap between probabilities and outcomes only where it is beyond chance."""
+    gap, chance = (f"{100 * value:.1f}" for value in (error.value, error.chance))
+    if error.p_value < paired.SURE:
+        meaning = (
+            "is the average gap between probability and outcome (chance alone reaches "
+            f"{chance}; {paired.write_p(error.p_value)})"
+        )
+        return Highlight(f"{gap} points", meaning, "probabilities")
+    meaning = (
+        f"between probability and outcome is shown: the average gap of {gap} points is within the "
+        f"{chance} that chance alone reaches"
+    )
+    return Highlight("No gap", meaning, "probabilities")
 
 
 def _summarize_texts(measured: Measurements) -> Iterator[Highlight]:

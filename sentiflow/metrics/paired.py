@@ -10,6 +10,9 @@ import numpy as np
 from sentiflow.data.schema import POSITIVE
 from sentiflow.metrics.classification import label_shares
 
+SURE = 0.05
+"""A difference with a p-value below it counts as one."""
+
 NUM_RESAMPLES = 10_000
 
 _DRAWS = 1000
