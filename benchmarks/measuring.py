@@ -21,12 +21,20 @@ def sentiflow(verb: str, *arguments: object, **environment: str) -> str:
     Raises:
         RuntimeError: The command failed.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "sentiflow", verb, *map(str, arguments)],
-        env=os.environ | environment, capture_output=True, text=True,
-    )  # fmt: skip
+    return python("-m", "sentiflow", verb, *arguments, **environment)
+
+
+def python(*arguments: object, **environment: str) -> str:
+    """Run Python; returns what it printed.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    command = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"sentiflow {verb}: exit code {done.returncode}\n{done.stderr[-4000:]}")
+        line = " ".join(command[1:])
+        raise RuntimeError(f"{line}: exit code {done.returncode}\n{done.stderr[-4000:]}")
     return done.stdout
 
 

@@ -12,8 +12,7 @@ process has finished its first 100,000 rows.
   discarded.
 - fastText: its ``predict`` in Python, a process for each core, a list of texts in memory; with
   bigrams, and with character 3- to 5-grams.
-- plain tasks: the same functions for each part, as plain tasks of Ray in place of Ray Data; without
-  completion markers, a lease or a run in MLflow.
+- plain tasks: the same command, but each part is one plain task of Ray in place of Ray Data.
 - ``--large``: ten times the rows, with time and peak memory of a process.
 """
 
@@ -25,12 +24,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from measuring import import_fasttext, make_csv, sentiflow, take_turns, write_config
+from measuring import import_fasttext, make_csv, python, sentiflow, take_turns, write_config
 
 from sentiflow.config.sections import FormatSettings
 from sentiflow.data import corpus, manifest, parts
@@ -57,13 +57,14 @@ def main() -> None:
     parser.add_argument("--models", default="rnn50,best")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--large", action="store_true")
-    parser.add_argument("--process", nargs=4, metavar=("KIND", "MODEL", "TEXT", "RANK"))
+    parser.add_argument("--process", nargs="+", help="KIND MODEL TEXT RANK, or tasks ARGUMENT ...")
     options = parser.parse_args()
     if options.process:
-        kind, model, text, rank = options.process
+        kind, *arguments = options.process
         if kind == "tasks":
-            print(json.dumps(score_by_tasks(model, text)))
+            score_by_tasks(arguments)
             return
+        model, text, rank = arguments
         print(json.dumps(PROCESSES[kind](model, read_pieces(text, int(rank)))))
         return
     import_fasttext()
@@ -90,7 +91,7 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
             config, f"score.corpus={folder}/corpus.parquet"
         )
         model = folder / name / "trained/model"
-        runs[f"plain tasks, {name}"] = lambda model=model: run_plain_tasks(model, folder)
+        runs[f"plain tasks, {name}"] = lambda config=config: score(config, run=run_by_tasks)
         runs[f"bare, {name}"] = lambda model=model: run_processes("bare", model, folder)
     for name in FASTTEXT:
         model = folder / f"{name}.bin"
@@ -157,10 +158,10 @@ def train(folder: Path, name: str, precision: str) -> Path:
     return config
 
 
-def score(config: Path, *overrides: str) -> Rates:
+def score(config: Path, *overrides: str, run: Callable[..., object] = sentiflow) -> Rates:
     """Score the corpus into a new directory; the times of its files give the steady rate."""
     with tempfile.TemporaryDirectory(dir=config.parent) as output:
-        sentiflow("score", config, *overrides, f"score.output_uri={output}/scored")
+        run("score", config, *overrides, f"score.output_uri={output}/scored")
         record = manifest.read(f"{output}/scored")
         first = 1 if "score.num_workers=1" in overrides else CORES
         steady = measure_steady(f"{output}/scored", first)
@@ -178,49 +179,39 @@ def measure_steady(folder: str, num_first: int) -> float:
     return rows / (files[-1][0] - files[num_first - 1][0])
 
 
-def run_plain_tasks(model: Path, folder: Path) -> Rates:
-    """Score the corpus by plain tasks, in a process of its own that starts Ray."""
-    command = [sys.executable, __file__, "--process", "tasks", str(model), str(folder), "0"]
-    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+def run_by_tasks(*arguments: object) -> None:
+    """Run a command of sentiflow in which plain tasks take the place of Ray Data."""
+    python(__file__, "--process", "tasks", *arguments)
 
 
-def score_by_tasks(model: str, folder: str) -> Rates:
-    """Read, score and write each part of the corpus in a plain task."""
-    from sentiflow.cluster import connection
-    from sentiflow.config.sections import ScoreSettings
-    from sentiflow.scoring import part_files
-    from sentiflow.scoring.job import Job
-    from sentiflow.scoring.score import score_texts
+def score_by_tasks(arguments: list[str]) -> None:
+    """Run the command in this process, which is one for it alone."""
+    from sentiflow.cli.app import main
+    from sentiflow.cluster import dataset
 
-    import ray  # after connection, which sets variables  # isort: skip
+    dataset.process = process_by_tasks
+    sys.argv[1:] = arguments
+    main()
 
-    with (
-        tempfile.TemporaryDirectory(dir=folder) as output,
-        connection.started(verbose=False),
-    ):
-        began = time.monotonic()
-        job = Job(
-            settings=ScoreSettings(),
-            precision="fp32",
-            on_gpu=False,
-            model_uri=model,
-            model_fingerprint=manifest.read(model)["fingerprint"],
-            first_part=0,
-            max_failed=0,
-            root=output,
-        )
 
-        @ray.remote(num_cpus=1)
-        def work(number: int, part: parts.Part) -> int:
-            table = score_texts(part_files.read_texts(part, job=job), job=job)
-            return part_files.write_predictions(table, number, job=job)["accepted"]
+def process_by_tasks(
+    parts: Mapping[Any, Any], read: Callable, steps: Sequence[Callable], write: Callable, **_: Any
+) -> Iterator[tuple[int, Any]]:
+    """Do what ``dataset.process`` does, each part in one plain task."""
+    import ray
 
-        source = corpus.open_csv(
-            [f"{folder}/corpus.csv"], settings=FormatSettings(), rows_per_part=PIECE, unpack_to=""
-        )
-        accepted = sum(ray.get([work.remote(*item) for item in enumerate(source.parts)]))
-        whole = accepted / (time.monotonic() - began)
-        return {"whole": whole, "steady": measure_steady(output, CORES)}
+    @ray.remote(num_cpus=1)
+    def work(label: Any, part: Any) -> tuple[int, str]:
+        table = read(part)
+        for step in steps:
+            table = step(table)
+        return label.number, json.dumps(write(table, label))
+
+    waiting = [work.remote(*item) for item in parts.items()]
+    while waiting:
+        (done,), waiting = ray.wait(waiting)
+        number, result = ray.get(done)
+        yield number, json.loads(result)
 
 
 def run_processes(kind: str, model: Path, folder: Path) -> Rates:

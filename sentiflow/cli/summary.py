@@ -36,8 +36,11 @@ def of_run(records: Records, uris: Mapping[str, str]) -> Table:
         f"{metrics['num_rows']:,} tweets",
     )
     if "by_class" in metrics:
-        classes = ", ".join(f"{found['f1']:.1%} {n}" for n, found in metrics["by_class"].items())
-        table.add_row("macro F1", f"{metrics['f1_macro']:.1%}", f"F1 {classes}")
+        f1 = {name: found["f1"] for name, found in metrics["by_class"].items()}
+        text = "F1 " + ", ".join(f"{f1[name]:.1%} {name}" for name in f1 if f1[name] is not None)
+        absent = ", ".join(name for name in f1 if f1[name] is None)
+        text += f"; neither labelled nor predicted: {absent}" if absent else ""
+        table.add_row("macro F1", f"{metrics['f1_macro']:.1%}", text)
     for verb, (rows, seconds) in _speeds(records).items():
         table.add_row(f"{verb}", f"{rows / seconds:,.0f} tweets/s", f"{seconds:.1f} s")
     return table

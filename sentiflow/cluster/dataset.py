@@ -51,7 +51,7 @@ class Label(NamedTuple):
 Write = Callable[[pa.Table, Label], Any]
 """Takes the last table of a part and its label, and returns what JSON can hold."""
 
-_MAX_RETRIES = 10
+_MAX_RETRIES = 4
 """How often a task is repeated whose worker or node has died; Ray Data's default is for ever."""
 _STOP_SECONDS = 60
 """How long running parts have to end after one has failed."""
@@ -224,28 +224,27 @@ def _guard_read(read: Read) -> Read:
 
 
 def _guard(step: Step) -> Step:
-    """Make a step of tables a step of blocks; a part that has failed passes through."""
-
-    def apply(block: pa.Table) -> pa.Table:
-        if _FAILURE in block.column_names:
-            return block
-        table, label = _unpack(block)
-        return _attempt(lambda: _pack(step(table), label), label)
-
-    apply.__name__ = _name(step)
-    return apply
+    """Make a step of tables a step of blocks."""
+    return _on_blocks(lambda table, label: _pack(step(table), label), _name(step))
 
 
 def _finish(write: Write) -> Step:
     """Make the last step, which returns one row with the result of a block."""
+    return _on_blocks(
+        lambda table, label: _row(label, result=json.dumps(write(table, label))), _name(write)
+    )
+
+
+def _on_blocks(work: Callable[[pa.Table, Label], pa.Table], name: str) -> Step:
+    """Make a step of blocks with a name; a part that has failed passes through."""
 
     def apply(block: pa.Table) -> pa.Table:
         if _FAILURE in block.column_names:
             return block
         table, label = _unpack(block)
-        return _attempt(lambda: _row(label, result=json.dumps(write(table, label))), label)
+        return _attempt(lambda: work(table, label), label)
 
-    apply.__name__ = _name(write)
+    apply.__name__ = name
     return apply
 
 

@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from sentiflow.config import ray_job, yaml_text
+from sentiflow.config import ray_job, requirements, yaml_text
 from sentiflow.config.model_sections import KINDS
 from sentiflow.config.sections import Config
 from sentiflow.config.types import Settings
@@ -56,8 +56,11 @@ def load(
         UserError: The file is missing or not YAML, or settings are wrong: a line for each.
     """
     config = validate(read(path, overrides), source=str(path))
-    _check_required(config, command, source=str(path))
-    return resolve(config, base=base, submitted=submitted)
+    requirements.check_given(config, command, source=str(path))
+    resolved = resolve(config, base=base, submitted=submitted)
+    if command != "evaluate":  # it has the predictions, which may be earlier ones
+        requirements.check_slices(resolved, source=str(path))
+    return resolved
 
 
 def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -171,28 +174,6 @@ def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 def _is_inherited(place: tuple[int | str, ...], places: Collection[tuple[int | str, ...]]) -> bool:
     """Say whether a fault of ``score.format`` is also one of ``format``, which is named."""
     return place[:2] == ("score", "format") and place[1:] in places
-
-
-def _check_required(config: Config, command: str, *, source: str) -> None:
-    """Check that the settings without which a command cannot run are given.
-
-    Raises:
-        UserError: Some are missing.
-    """
-    missing = []
-    if command in ("prepare", "run") and not config.prepare.csv:
-        missing = ["prepare.csv"]
-    if command == "score" and not config.prepare.csv:
-        names_prepared = config.score.prepared_uri or config.prepare.output_uri
-        if config.score.corpus == ("prepared",) and not names_prepared:
-            missing.append("score.corpus")
-        if not config.score.model_uri and "train" not in config.model_fields_set:
-            missing.append("score.model_uri")
-    if missing:
-        raise UserError(
-            f"{source}: sentiflow {command} needs {' and '.join(missing)}",
-            hint=f"add what is missing, or give {' '.join(f'{name}=VALUE' for name in missing)}",
-        )
 
 
 def resolve(config: Config, *, base: str | None = None, submitted: bool | None = None) -> Config:

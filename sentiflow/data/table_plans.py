@@ -1,7 +1,7 @@
 """Parquet files + settings -> what their columns mean, and their row groups."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pyarrow as pa
 
@@ -10,6 +10,7 @@ from sentiflow.data import csv_format, row_ids, schema
 from sentiflow.data.manifest_types import InputFile
 from sentiflow.data.table_files import (
     NUMBERED,
+    Labels,
     TableFormat,
     TablePlan,
     look_at,
@@ -37,6 +38,7 @@ def plan_scoring(
     text_column: str,
     keep_columns: Sequence[str],
     classes: Sequence[str] = schema.LABEL_NAMES,
+    settings: FormatSettings | None = None,
     earlier: Sequence[str] = (),
 ) -> TablePlan:
     """Inspect Parquet files before any of their rows is scored.
@@ -46,6 +48,7 @@ def plan_scoring(
         text_column: Name of the column with the texts.
         keep_columns: Columns to add; missing ones are ignored.
         classes: What the column ``label`` holds: their names, or positions among them.
+        settings: The section ``format``; all files may have its column of labels, by name.
         earlier: Files that were scored before; their ``row_id`` must not occur again.
 
     Raises:
@@ -61,15 +64,14 @@ def plan_scoring(
     others = [n for n in keep_columns if n in shared and n not in schema.TWEETS.names]
     why_not = row_ids.find_fault([footer.ids for footer in footers if footer.ids])
     has_ids = all(_is_id(_type_of(arrow, "tweet_id")) for arrow in schemas)
-    has_labels = all(_is_label(_type_of(arrow, "label")) for arrow in schemas)
+    label_column, labels = _find_labels(settings or FormatSettings(), classes, shared)
+    has_labels = all(_is_label(_type_of(arrow, label_column)) for arrow in schemas)
     columns = [("text", text_column)]
-    columns += [(name, name) for name, has in (("label", has_labels), ("tweet_id", has_ids)) if has]
+    columns += [("label", label_column)] if has_labels else []
+    columns += [("tweet_id", "tweet_id")] if has_ids else []
     table_format = TableFormat(
         columns=tuple(columns),
-        labels=(
-            *number_labels(len(classes)),
-            *((name, label) for label, name in enumerate(classes)),
-        ),
+        labels=labels,
         has_row_ids=why_not is None,
         kept=_join_types(others, uris, schemas, setting="score.keep_columns"),
     )
@@ -77,10 +79,34 @@ def plan_scoring(
     if not has_ids:
         notes.append("tweet_id is neither a string nor an integer: it is left out")
     if not has_labels:
-        notes.append("label is neither a string nor a number: all rows are unlabelled")
+        notes.append(f"{label_column} is neither a string nor a number: all rows are unlabelled")
     tables = tuple(footer.table for footer in footers[len(earlier) :])
     names = tuple(sorted(shared | {"row_id", "text"}))
     return TablePlan(tuple(files), tables, table_format, names, tuple(notes))
+
+
+def _find_labels(
+    settings: FormatSettings, classes: Sequence[str], shared: Collection[str]
+) -> tuple[str, Labels]:
+    """Find the column of labels of scored files, and what its values mean.
+
+    That is ``format.columns.label`` with the values of ``format.labels``, if the files have it,
+    otherwise ``label``. The names of classes are values, too, and their positions, unless a
+    position is one of the values of ``format.labels``.
+    """
+    named = [(name, label) for label, name in enumerate(classes)]
+    numbers = number_labels(len(classes))
+    column = settings.columns.label if settings.columns else None
+    if not isinstance(column, str) or column not in shared:
+        return "label", (*numbers, *named)
+    known = settings.classes or ()
+    written: dict[str, int | None] = {
+        value: None if label is None else classes.index(known[label])
+        for value, label in csv_format.meanings(settings)
+    }
+    has_numbers = any(value in written for value, label in numbers if label is not None)
+    others = named if has_numbers else [*numbers, *named]
+    return column, tuple((dict(others) | written).items())
 
 
 def plan_preparation(

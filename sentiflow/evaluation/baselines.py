@@ -77,9 +77,16 @@ def measure(rows: pa.Table, scored: Manifest) -> tuple[list[Baseline], str]:
     if found is None:
         return [], "the texts that the model was trained on are gone"
     text, label = found
-    if len(label) < MIN_ROWS or len(np.unique(label)) < 2:
+    if len(label) < MIN_ROWS:
         return [], f"only {len(label)} texts of the train split are labelled"
-    return [_train(text, label, rows.take(pa.array(_spread(len(rows)))))], ""
+    if len(np.unique(label)) < 2:
+        return [], "the texts of the train split have one label"
+    baseline = _train(text, label, rows.take(pa.array(_spread(len(rows)))))
+    return (
+        ([baseline], "")
+        if baseline
+        else ([], "the texts of the train split have no word in common")
+    )
 
 
 def _read_train_rows(
@@ -111,13 +118,17 @@ def _read_train_rows(
     return rows["text"].combine_chunks(), code[rows["label"].to_numpy()]
 
 
-def _train(text: pa.Array, label: np.ndarray, rows: pa.Table) -> Baseline:
+def _train(text: pa.Array, label: np.ndarray, rows: pa.Table) -> Baseline | None:
+    """Train and measure; None if no word is in two texts."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
     began, chosen = time.monotonic(), _spread(len(label))
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2)
-    features = vectorizer.fit_transform(text.take(pa.array(chosen)).to_pylist())
+    try:
+        features = vectorizer.fit_transform(text.take(pa.array(chosen)).to_pylist())
+    except ValueError:
+        return None
     # a stochastic solver at a low tolerance: as accurate as the default one, in a tenth of the time
     model = LogisticRegression(C=5, solver="saga", tol=1e-2, random_state=0)
     model.fit(features, label[chosen])

@@ -12,7 +12,7 @@ from sentiflow.config.settings import flatten
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest, Settings
 from sentiflow.errors import UserError
-from sentiflow.evaluation import evaluated_rows, lineage, results, slices
+from sentiflow.evaluation import common_rows, lineage, results, slices
 from sentiflow.evaluation.evaluated_rows import Predicted
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import BinaryMetrics, log_losses, squared_errors
@@ -133,7 +133,7 @@ def compare(
         UnavailableError: MLflow cannot be reached.
     """
     pair = (_find(first, tracking_uri), _find(second, tracking_uri))
-    rows = evaluated_rows.read_pair(pair)
+    rows = common_rows.read(pair)
     predicted = rows.predicted
     right = [each.right for each in predicted]
     accuracy, counts = compare_accuracy(*right)
@@ -170,7 +170,7 @@ def compare(
     )
 
 
-def _find(name: str, tracking_uri: str | None) -> evaluated_rows.Scored:
+def _find(name: str, tracking_uri: str | None) -> common_rows.Scored:
     """Find the predictions of a run."""
     if _RUN_ID.fullmatch(name):
         return _find_run(name, tracking_uri)
@@ -184,11 +184,11 @@ def _find(name: str, tracking_uri: str | None) -> evaluated_rows.Scored:
         except NotADirectoryError:  # a file was named
             break
         if record is not None and record["stage"] == "score":
-            return evaluated_rows.Scored(name, location, record)
+            return common_rows.Scored(name, location, record)
     raise UserError(f"{name} holds no finished predictions", hint=f"score it first; or {hint}")
 
 
-def _find_run(run_id: str, tracking_uri: str | None) -> evaluated_rows.Scored:
+def _find_run(run_id: str, tracking_uri: str | None) -> common_rows.Scored:
     tags = recording.read_tags(recording.default_uri(tracking_uri), run_id)
     stage = tags.get(recording.STAGE_TAG, "unknown")
     own = (provenance.OUTPUT_TAG, provenance.FINGERPRINT_TAG)
@@ -205,11 +205,11 @@ def _find_run(run_id: str, tracking_uri: str | None) -> evaluated_rows.Scored:
             f"{as_typed(uri)} no longer holds the predictions of the MLflow run {run_id}",
             hint="compare runs whose directories were not replaced",
         )
-    return evaluated_rows.Scored(run_id, uri, record)
+    return common_rows.Scored(run_id, uri, record)
 
 
 def _describe(
-    scored: evaluated_rows.Scored, metrics: Metrics, rows: evaluated_rows.ComparedRows, i: int
+    scored: common_rows.Scored, metrics: Metrics, rows: common_rows.ComparedRows, i: int
 ) -> Model:
     model = scored.record["inputs"]["model"]
     return Model(
@@ -280,6 +280,7 @@ def _measure_slices(
     patterns: Mapping[str, str],
 ) -> list[SliceDifference]:
     """Compare two models in each slice, given for each which rows it gets right."""
+    slices.check_patterns(rows, patterns)
     chosen, _ = slices.find(rows, settings=settings, patterns=patterns, by_unknown=False)
     found = [compare_accuracy(first[item.rows], second[item.rows]) for item in chosen]
     adjusted = paired.adjust([counts.p_value for _, counts in found])

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -24,6 +24,7 @@ from sentiflow.evaluation import (
     probing,
     report,
     results,
+    slices,
 )
 from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.results import EvaluationResult, Measurements
@@ -75,7 +76,8 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     """Evaluate predictions and render the report; return the manifest.
 
     Raises:
-        UserError: There is no labelled row that the model was not trained on.
+        UserError: There is no labelled row that the model was not trained on, or a pattern of
+            ``evaluate.slices`` matches no text.
     """
     began = time.monotonic()
     spec, settings = output.spec, config.evaluate
@@ -86,7 +88,6 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     rows, others = _leave_out_other_classes(rows, scored)
     notes += others
     evaluated_rows.require_labelled(rows, scored_uri)
-    output.begin()
     measured = results.measure(
         rows,
         model=scored["inputs"]["model"],
@@ -95,8 +96,11 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         columns=settings.slices.columns,
     )
     chosen = evaluated_rows.of_split(rows, measured.split)
+    slices.check_patterns(
+        chosen, settings.slices.patterns, columns=evaluated_rows.list_columns(scored)
+    )
+    output.begin()
     probed = probing.probe(config, scored, chosen)
-    notes += _find_empty_slices(measured, settings.slices.patterns, "text" in rows.column_names)
     highlights = results.summarize(measured, probed)
     result = EvaluationResult(
         config.name, measured, probed, is_unseen, notes, highlights,
@@ -177,16 +181,6 @@ def _leave_out_other_classes(rows: pa.Table, scored: Manifest) -> tuple[pa.Table
     listed = ", ".join(f"{name} {count:,}" for name, count in left_out.items())
     note = f"rows of classes that the model does not have are left out: {listed}"
     return rows.filter(~np.isin(rows["label"].to_numpy(), codes)), [note]
-
-
-def _find_empty_slices(
-    measured: Measurements, patterns: Mapping[str, str], has_texts: bool
-) -> list[str]:
-    """Write a note for each slice of the user's own that has no text."""
-    names = {item.name for item in measured.slices}
-    if patterns and not has_texts:
-        return ["slices of your own need the texts: score with score.keep_columns=[text]"]
-    return [f"no text is in the slice {name}" for name in patterns if name not in names]
 
 
 def _is_own(trained: Manifest, scored: Manifest) -> bool:

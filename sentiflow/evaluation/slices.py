@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data.text_hash import hash_strings, normalize_text
+from sentiflow.errors import UserError
 from sentiflow.metrics.classification import wilson_interval
 from sentiflow.models.tokenizer import tokenize
 
@@ -159,6 +160,36 @@ def find(
     if "time" in rows.column_names:
         found += _by_range(pc.hour(rows["time"]).to_pandas().to_numpy(np.float64), _HOURS)
     return [item for item in found if item.rows.any()], lengths
+
+
+def check_patterns(
+    rows: pa.Table, patterns: Mapping[str, str], *, columns: Sequence[str] = ()
+) -> None:
+    """Check that each pattern of the user's own matches a text.
+
+    Args:
+        rows: As for :func:`find`.
+        patterns: A regular expression (RE2) by name.
+        columns: Columns that could be slices; a message names them.
+
+    Raises:
+        UserError: One matches no text, or there are no texts.
+    """
+    if not patterns:
+        return
+    if "text" not in rows.column_names:
+        raise UserError(
+            f"the slices {', '.join(patterns)} need the texts, and there are none",
+            hint="score with score.keep_columns=[text]",
+        )
+    text = rows["text"].combine_chunks()
+    if empty := [name for name, regex in patterns.items() if not matches(text, regex).any()]:
+        found = ", ".join(f"{name} ({patterns[name]})" for name in empty)
+        others = f"; slices by column may name {', '.join(columns)}" if columns else ""
+        raise UserError(
+            f"no text is in the slice {found}: {len(text):,} evaluated texts were searched",
+            hint=f"correct the pattern or leave it out{others}",
+        )
 
 
 def measure(

@@ -57,8 +57,6 @@ def multiclass_intervals(
     label: np.ndarray,
     prediction: np.ndarray,
     probabilities: np.ndarray,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
 ) -> dict[str, Interval]:
     """Bound the metrics of ``multiclass_metrics`` as :func:`intervals` does those of two classes.
 
@@ -70,14 +68,12 @@ def multiclass_intervals(
         label: N positions in ``classes``; at least one.
         prediction: Likewise.
         probabilities: ``(N, C)``.
-        num_resamples: How often rows are drawn.
-        seed: The same seed gives the same intervals.
 
     Returns:
         By name of the metric; those of a class are ``precision_<class>`` and so on.
     """
     groups = _ClassGroups(tuple(classes), label, prediction, probabilities)
-    return _bound(groups, num_resamples, seed)
+    return _bound(groups, NUM_RESAMPLES, seed=0)
 
 
 def _bound(groups: "_Groups | _ClassGroups", num_resamples: int, seed: int) -> dict[str, Interval]:

@@ -159,11 +159,6 @@ def fit_class_temperature(*, label: np.ndarray, probabilities: np.ndarray) -> fl
     return _minimize(loss)
 
 
-def class_log_loss(*, label: np.ndarray, probabilities: np.ndarray) -> float:
-    """Compute the mean of -log p of the label over N rows of C classes."""
-    return float(-_log(probabilities)[np.arange(len(label)), label].mean())
-
-
 def _log(probabilities: np.ndarray) -> np.ndarray:
     return np.log(np.asarray(probabilities, dtype=np.float64).clip(PROBABILITY_FLOOR))
 

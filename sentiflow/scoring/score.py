@@ -33,13 +33,7 @@ from sentiflow.models.drift import Profile
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.progress import say
 from sentiflow.scoring import part_files, scored_corpus
-from sentiflow.scoring.job import (
-    Job,
-    PreviousRun,
-    ScoreCounts,
-    ScoredPart,
-    kept_types,
-)
+from sentiflow.scoring.job import Job, PreviousRun, ScoreCounts, ScoredPart, kept_types
 from sentiflow.storage.uris import as_typed, join
 from sentiflow.tracking import model_sources
 
@@ -385,7 +379,8 @@ def _report(report: ScoreReport, recorder: Recorder) -> None:
         say(STAGE, f"{rejected}: see rejected/")
     if counts.unknown_labels:
         values = ", ".join(f"{n:,} {value!r}" for value, n in report.unknown.most_common(5))
-        found = f"{counts.unknown_labels:,} labels are unknown, and become null"
+        number = counts.unknown_labels
+        found = f"{number:,} unknown {'label becomes' if number == 1 else 'labels become'} null"
         say(STAGE, f"{found}: {values}" if values else found)
     for line in report.drift.get("warnings", ()):
         say(STAGE, f"drift from the training data: {line}")

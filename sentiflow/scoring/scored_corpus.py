@@ -53,9 +53,11 @@ def name_labels(
         )
         return manifest.find_classes(record)
     assert settings.format is not None, "settings are resolved"
-    if not _are_tables(described) and settings.format.classes is not None:
-        return settings.format.classes
-    return SENTIMENT140 if tuple(classes) == BINARY else tuple(classes)
+    named, are_tables = settings.format.classes, _are_tables(described)
+    if named is not None and not are_tables:
+        return named
+    assumed = SENTIMENT140 if tuple(classes) == BINARY else tuple(classes)
+    return tuple(dict.fromkeys((*assumed, *(named or ())))) if are_tables else assumed
 
 
 def plan(
@@ -92,6 +94,7 @@ def plan(
             text_column=settings.text_column,
             keep_columns=settings.keep_columns,
             classes=name_labels(settings, described, classes),
+            settings=settings.format,
             earlier=[item["uri"] for item in old],
         )
     form = settings.format

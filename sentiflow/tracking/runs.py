@@ -11,7 +11,8 @@ import posixpath
 import re
 import socket
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -61,7 +62,7 @@ _BATCH_SIZES = {"metrics": 1000, "params": 100, "tags": 100}
 MAX_PARAM_LENGTH, MAX_TAG_LENGTH, MAX_KEY_LENGTH, MAX_DIGEST_LENGTH = 6000, 8000, 250, 36
 """Characters."""
 
-_FORBIDDEN_IN_KEYS = re.compile(r"[^\w\-. /:]", re.ASCII)
+_FORBIDDEN_IN_KEYS = re.compile(r"[^\w\-. /:]")
 
 
 def log(
@@ -228,13 +229,15 @@ def _name_host() -> str:
 
 def to_metrics(metrics: Mapping[str, float | None]) -> dict[str, float]:
     """Name metrics as MLflow allows; those that are None (undefined) are left out."""
-    return {to_key(name): float(value) for name, value in metrics.items() if value is not None}
+    keys = _to_keys(metrics)
+    return {keys[name]: float(value) for name, value in metrics.items() if value is not None}
 
 
 def to_params(settings: Mapping[str, Any]) -> dict[str, str]:
     """Turn settings into parameters with dotted names; long values are cut."""
     values = flatten(dict(settings))
-    return {to_key(k): _to_text(str(value))[:MAX_PARAM_LENGTH] for k, value in values.items()}
+    keys = _to_keys(values)
+    return {keys[k]: _to_text(str(value))[:MAX_PARAM_LENGTH] for k, value in values.items()}
 
 
 def to_tags(tags: Mapping[str, str]) -> dict[str, str]:
@@ -252,15 +255,24 @@ def now_ms() -> int:
     return to_ms(datetime.now(UTC))
 
 
+def _to_keys(names: Iterable[str]) -> dict[str, str]:
+    """Find a key for each name, such as those of classes; names with the same key get a hash."""
+    keys = {name: to_key(name) for name in names}
+    counts = Counter(keys.values())
+    return {name: key if counts[key] == 1 else _add_hash(key, name) for name, key in keys.items()}
+
+
+def _add_hash(key: str, name: str) -> str:
+    return f"{key[: MAX_KEY_LENGTH - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
 def to_key(name: str) -> str:
     """Replace characters that MLflow does not allow; a name that is too long ends in its hash."""
     key = _FORBIDDEN_IN_KEYS.sub("_", name)
     is_path = posixpath.normpath(key) != key or key.startswith(("/", ".."))
     if key == "." or is_path:  # MLflow may use it as the path of a file
         key = key.replace("/", "_").replace(".", "_") or "_"
-    if len(key) <= MAX_KEY_LENGTH:
-        return key
-    return f"{key[: MAX_KEY_LENGTH - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return key if len(key) <= MAX_KEY_LENGTH else _add_hash(key, name)
 
 
 def _to_text(value: str) -> str:

@@ -4,7 +4,6 @@ What imports torch is imported when the training runs, as it can be while Ray st
 """
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -25,16 +24,8 @@ from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed, join
 from sentiflow.tracking import model_sources
 from sentiflow.training import classes, transfer
-from sentiflow.training.results import (
-    CHECKPOINTS,
-    MODEL,
-    PRETRAIN,
-    TRAIN,
-    EpochResult,
-    Event,
-    Phase,
-    TrainReport,
-)
+from sentiflow.training.callback import TrainCallback, count_workers
+from sentiflow.training.results import CHECKPOINTS, MODEL, TrainReport
 
 if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
@@ -47,9 +38,6 @@ RAY_RECORDS = "ray"
 FIRST = "_first"
 """Folder of the model to start from while the training runs, if it comes from MLflow."""
 OWNS = (MODEL, CHECKPOINTS, "plots", RAY_RECORDS, FIRST)
-
-_RECORD_EVERY_SECONDS = 5.0
-_PREFIX: dict[Phase, str] = {PRETRAIN: "pretraining ", TRAIN: ""}
 
 _NOT_DECISIVE = {
     *("prepared_uri", "output_uri", "checkpoints", "preset"),
@@ -135,7 +123,7 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
     say(
         STAGE,
         f"{config.train.model.summary}; {job.prepared['counts']['vocabulary_size']:,} words, "
-        f"{num_rows:,} tweets, {_count_workers(num_workers)}",
+        f"{num_rows:,} tweets, {count_workers(num_workers)}",
     )
     if learned.names != BINARY:
         say(STAGE, f"classes: {learned.describe()}")
@@ -249,94 +237,3 @@ def _wait_for_nodes(config: Config, resources: Resources, num_workers: int) -> R
     max_wait_seconds = 60 * config.cluster.max_wait_minutes
     capacity = connection.Capacity(need, times=num_workers, max_wait_seconds=max_wait_seconds)
     return capacity.wait_for_nodes()
-
-
-class TrainCallback:
-    """Shows and records each step and epoch once, also if a restart repeats it."""
-
-    def __init__(
-        self,
-        progress: Progress,
-        recorder: "Recorder",
-        settings: TrainSettings,
-        expected_workers: int,
-        *,
-        num_classes: int = 2,
-    ) -> None:
-        """Expect the events of a training that asks for ``expected_workers`` workers."""
-        self.progress, self.recorder = progress, recorder
-        self.num_epochs = {PRETRAIN: settings.pretrain.num_epochs, TRAIN: settings.num_epochs}
-        self.shows_f1 = num_classes > 2 or settings.selection.metric == "macro_f1"
-        self.expected_workers, self.num_workers = expected_workers, 0
-        self.last_step = 0
-        self.seen_epochs: set[tuple[Phase, int]] = set()
-        self.unrecorded: list[tuple[int, dict[str, float]]] = []
-        self.recorded_at = time.monotonic()
-
-    def __call__(self, event: Event) -> None:
-        """Show and record an event."""
-        if event.is_start:
-            self._start(event)
-        if event.metrics and event.step > self.last_step:
-            self._show_steps(event, event.metrics)
-        for phase, epochs in ((PRETRAIN, event.pretraining), (TRAIN, event.history)):
-            for result in epochs:
-                if (phase, result.epoch) not in self.seen_epochs:
-                    self._take_epoch(phase, result, is_new=not event.is_start)
-        self.last_step = max(self.last_step, event.step)
-
-    def _start(self, event: Event) -> None:
-        before, self.num_workers = self.num_workers, event.num_workers
-        workers = _count_workers(self.num_workers)
-        where = (
-            f"step {event.step:,} of {event.num_steps:,}, "
-            f"in {_PREFIX[event.phase]}epoch {event.epoch + 1}"
-        )
-        if before:
-            why = "more workers have room" if self.num_workers > before else "workers were lost"
-            say(STAGE, f"{why}; resuming at {where}, {workers}")
-            return
-        if self.num_workers < self.expected_workers:
-            say(STAGE, f"starting with {workers}: the cluster has no room for more now")
-        self.progress.start_at(event.rows_done)
-        if event.step:
-            say(STAGE, f"resuming at {where}")
-
-    def _show_steps(self, event: Event, metrics: Mapping[str, float]) -> None:
-        prefix = _PREFIX[event.phase]
-        note = (
-            f"{prefix}epoch {event.epoch + 1} of {self.num_epochs[event.phase]}, "
-            f"step {event.step:,} of {event.num_steps:,}, "
-            f"loss {metrics['loss']:.3f}, accuracy {metrics['accuracy']:.3f}"
-        )
-        self.progress.advance(event.rows_done - self.progress.done, note=note)
-        folder = "pretrain/step" if event.phase == PRETRAIN else "step"
-        named = {f"{folder}/{name}": value for name, value in metrics.items()}
-        self.unrecorded.append((event.step, named))
-        if time.monotonic() - self.recorded_at >= _RECORD_EVERY_SECONDS:
-            self._record_steps()
-
-    def _take_epoch(self, phase: Phase, result: EpochResult, *, is_new: bool) -> None:
-        """Record an epoch, and show it unless it comes from a checkpoint."""
-        self.seen_epochs.add((phase, result.epoch))
-        if is_new:
-            self._record_steps()
-            accuracy, f1 = result.validation_accuracy, result.validation_f1_macro
-            validation = "" if accuracy is None else f", validation accuracy {accuracy:.4f}"
-            if self.shows_f1 and f1 is not None:
-                validation += f", macro F1 {f1:.4f}"
-            say(
-                STAGE,
-                f"{_PREFIX[phase]}epoch {result.epoch}: loss {result.train_loss:.4f}{validation} "
-                f"({result.seconds:.1f} s, {result.tweets_per_second:,.0f} tweets/s)",
-            )
-        self.recorder.log_metrics(result.to_metrics(phase), step=result.epoch)
-
-    def _record_steps(self) -> None:
-        self.recorder.log_series(self.unrecorded)
-        self.unrecorded, self.recorded_at = [], time.monotonic()
-
-
-def _count_workers(number: int) -> str:
-    """Write a number of workers in words: ``1 worker``, ``2 workers``."""
-    return f"{number} worker{'s' if number > 1 else ''}"

@@ -13,6 +13,7 @@ from sentiflow.data.manifest import find_classes
 from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.schema import BINARY, LABEL_NAMES, NEGATIVE, POSITIVE
 from sentiflow.metrics import confidence
+from sentiflow.metrics.multiclass import class_log_losses
 from sentiflow.models.networks import Network
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.package_files import PackageSettings
@@ -112,7 +113,11 @@ def _calibrate(scores: Scores, label: np.ndarray) -> tuple[Scores, dict[str, Any
     rescaled = confidence.rescale_classes(before, temperature=temperature)
     after = np.where(has_token[:, None], rescaled, before).astype(np.float32)
     measured = [
-        {"log_loss": confidence.class_log_loss(label=label[labelled], probabilities=p[labelled])}
+        {
+            "log_loss": float(
+                class_log_losses(label=label[labelled], probabilities=p[labelled]).mean()
+            )
+        }
         for p in (before, after)
     ]
     return replace(scores, probabilities=after), {

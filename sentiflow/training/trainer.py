@@ -7,7 +7,7 @@ a training resumed from a checkpoint makes the steps that remain.
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,9 +18,9 @@ from torch import nn
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import batching
-from sentiflow.training import checkpoints, collectives
+from sentiflow.training import checkpoints, collectives, gradients
+from sentiflow.training.dropout_masks import draw_dropout_mask
 from sentiflow.training.objectives import (
-    NGRAMS,
     VECTORS,
     ClassificationObjective,
     LanguageModeling,
@@ -32,7 +32,6 @@ from sentiflow.training.virtual_shards import Slice, TrainInput
 
 _NGRAMS_EPS = 1e-3
 """Adam's epsilon for the n-gram weights. A large one keeps the weights of rare n-grams small."""
-LARGE_TABLES = (VECTORS, NGRAMS)
 
 _SUMS = ("loss", "correct", "rows", "tokens", "cells", "gradient_norm", "steps", "seconds")
 """What is added up over rows, steps and workers. ``cells`` are those of the padded batches, with or
@@ -258,41 +257,11 @@ class Trainer:
             return self.objective(batch, mask, self.step)
 
     def _all_reduce(self, sums: torch.Tensor, batch: batching.Batch | None) -> torch.Tensor:
-        """Sum the gradients and metrics of all workers in one message; return the metrics.
-
-        Each gradient is already divided by the global batch size. The large tables hold most of
-        the network's weights, and a batch uses few of their rows: only used rows are sent.
-        """
+        """Sum gradients and metrics over the workers; return the metrics."""
         if collectives.world_size() == 1:
             return sums
-        rows = self._used_rows(batch)
-        trained = {n: p for n, p in self.tuned.items() if p.requires_grad}
-        for parameter in trained.values():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        gradients = [(p.grad, rows.get(name, slice(None))) for name, p in trained.items()]
-        sent = [whole[used] for whole, used in gradients]
-        flat = torch.cat([sums, *(tensor.flatten() for tensor in sent)])
-        received = collectives.all_reduce(flat)[len(sums) :].split(
-            [tensor.numel() for tensor in sent]
-        )
-        for (whole, used), tensor, summed in zip(gradients, sent, received, strict=True):
-            whole[used] = summed.view_as(tensor)
-        return flat[: len(sums)]
-
-    def _used_rows(self, batch: batching.Batch | None) -> dict[str, torch.Tensor]:
-        """Find the rows of the large tables for which any worker has a gradient."""
-        tables = [n for n in LARGE_TABLES if n in self.tuned and self.tuned[n].requires_grad]
-        if not tables:
-            return {}
-        sizes = [len(self.tuned[name]) for name in tables]
-        used = torch.zeros(sum(sizes), dtype=torch.uint8, device=self.device)
-        own = {} if batch is None else self.objective.used_rows(batch, self.step)
-        for name, marks in zip(tables, used.split(sizes), strict=True):
-            if name in own:
-                marks[own[name]] = 1
-        marked = collectives.all_reduce(used).split(sizes)
-        return {n: m.nonzero().squeeze(1) for n, m in zip(tables, marked, strict=True)}
+        used = {} if batch is None else self.objective.used_rows(batch, self.step)
+        return gradients.all_reduce(self.tuned, used, sums)
 
     def _collect_metrics(self) -> None:
         """Add up the metrics of the steps made since the last call; waits for a GPU."""
@@ -372,38 +341,3 @@ def _means(sums: np.ndarray) -> dict[str, float]:
         "padding_fraction": 1 - tokens / max(1, cells),
         "tweets_per_second": rows / max(1e-9, seconds),
     }
-
-
-def draw_dropout_mask(
-    shape: Sequence[int],
-    *,
-    dropout: np.ndarray,
-    seed: int,
-    step: int,
-    first_shard: int,
-) -> torch.Tensor:
-    """Draw the dropout mask of a slice, the same in any worker.
-
-    Each value is 0 or 1 / (1 - dropout). Each row has one mask for all of its tokens (variational
-    dropout, Gal and Ghahramani 2016). It costs less than a mask for each token and trains a
-    recurrent network as well.
-
-    Args:
-        shape: Rows of each shard of the slice, in order.
-        dropout: Dropout rate of each feature, ``(F,)`` float32.
-        seed: Seed of the training.
-        step: Optimizer step of the training.
-        first_shard: Number of the first shard in ``shape``.
-
-    Returns:
-        ``(B, F)`` float32 on the CPU, B the sum of ``shape``.
-    """
-    masks = [
-        np.random.Generator(np.random.Philox(key=[seed, step * 256 + shard])).random(
-            (num_rows, len(dropout)), np.float32
-        )
-        >= dropout
-        for shard, num_rows in enumerate(shape, first_shard)
-    ]
-    kept = np.concatenate([*masks, np.zeros((0, len(dropout)), bool)])
-    return torch.from_numpy(kept / (1 - dropout))

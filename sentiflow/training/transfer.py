@@ -20,13 +20,12 @@ def check(first: ModelInput, settings: TrainSettings, classes: tuple[str, ...]) 
     """
     theirs = PackageSettings.model_validate(first["settings"])
     check_network(first["uri"], theirs.model, settings.model)
-    notes = []
+    notes, keeps_ngrams = [], has_same_ngrams(theirs.model, settings.model)
     if theirs.classes != classes:
-        parts = "output layer and n-grams start" if theirs.model.ngrams else "output layer starts"
-        notes.append(
-            f"the first model has other classes ({', '.join(theirs.classes)}): the {parts} anew"
-        )
-    elif settings.model.ngrams and not has_same_ngrams(theirs.model, settings.model):
+        parts = "and the n-grams of new classes start" if keeps_ngrams else "starts"
+        named = ", ".join(theirs.classes)
+        notes.append(f"the first model has other classes ({named}): the output layer {parts} anew")
+    if settings.model.ngrams and not keeps_ngrams:
         notes.append("the first model has other n-grams: those of this model start anew")
     return notes
 

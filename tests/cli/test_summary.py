@@ -97,7 +97,7 @@ def test_an_evaluation_is_summed_up_by_its_conclusions_and_notes():
 
 def test_a_run_of_other_classes_shows_the_f1_of_each():
     figures = {"accuracy": 0.77, "accuracy_low": 0.74, "accuracy_high": 0.8, "num_rows": 1011}
-    by_class = {"joy": {"f1": 0.9}, "anger": {"f1": 0.5}}
+    by_class = {"joy": {"f1": 0.9}, "anger": {"f1": 0.5}, "fear": {"f1": None}}
     counts = {"epochs": 2, "rows": 10, "accepted": 9}
     records = {
         "prepare": manifest_of_preparation() | {"seconds": 1},
@@ -109,5 +109,5 @@ def test_a_run_of_other_classes_shows_the_f1_of_each():
     figures |= {"by_class": by_class, "f1_macro": 0.7}
     lines = lines_of(summary.of_run(records, {"prepare": "run/prepared"}))
     assert [line for line in lines if line not in binary] == [
-        "macro F1 70.0% F1 90.0% joy, 50.0% anger"
+        "macro F1 70.0% F1 90.0% joy, 50.0% anger; neither labelled nor predicted: fear"
     ]

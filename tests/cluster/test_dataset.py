@@ -4,6 +4,7 @@ import functools
 import os
 import signal
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -188,14 +189,15 @@ def test_a_part_whose_worker_dies_is_repeated(resources, tmp_path):
     ]
 
 
-def die(part):
+def die(part, *, folder):
+    tempfile.mkstemp(dir=folder)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_part_that_kills_every_worker_ends_the_job(resources, monkeypatch):
-    monkeypatch.setattr(dataset, "_MAX_RETRIES", 1)
+def test_a_part_that_kills_five_workers_ends_the_job(resources, tmp_path):
     with pytest.raises(JobError, match=r"^a part was lost: \S"):
-        process([1], read=die)
+        process([1], read=functools.partial(die, folder=tmp_path))
+    assert len(list(tmp_path.iterdir())) == 5
 
 
 def test_work_for_which_no_node_is_left_ends_the_job(resources, monkeypatch):

@@ -9,9 +9,11 @@ from pydantic import ValidationError
 
 from sentiflow.config import settings
 from sentiflow.config.model_sections import KINDS, BagSettings, RnnSettings
+from sentiflow.config.requirements import PREDICTED
 from sentiflow.config.sections import Config
 from sentiflow.config.settings import describe, flatten
 from sentiflow.config.types import Settings
+from sentiflow.data import schema
 from sentiflow.errors import UserError
 
 SHIPPED = sorted((PROJECT / "configs").glob("*.yaml"))
@@ -565,3 +567,49 @@ def test_a_preset_that_does_not_fit_is_one_line(load):
     assert "'balanced'" in line
     (line,) = faults_of(load, "train.preset=fast", "train.model.kind=bag_of_embeddings")
     assert "preset=fast is a recurrent network" in line
+
+
+@pytest.mark.parametrize(
+    ("overrides", "there"),
+    [
+        ([], "row_id, tweet_id"),
+        (["prepare.keep_columns=[airline]"], "airline, row_id"),
+        (["score.corpus=other.csv", "prepare.keep_columns=[brand]"], "row_id, tweet_id"),
+        (["score.corpus=other.csv", "score.keep_columns=[airline]"], "airline, row_id"),
+    ],
+)
+def test_a_column_of_slices_that_no_stage_keeps_is_refused(load, overrides, there):
+    line = (
+        "trial.yaml: evaluate.slices.columns: predictions will have no column brand; "
+        f"their columns are {there}"
+    )
+    slices = "evaluate.slices.columns=[predicted_label, probability_joy, brand]"
+    with pytest.raises(UserError, match=line):
+        load(slices, *overrides)
+    load(slices, *overrides, "score.keep_columns=[airline, brand]")
+    load(slices, *overrides, "evaluate.scored_uri=other/scored")
+
+
+def test_patterns_need_the_texts_of_scored_files(load):
+    overrides = ["evaluate.slices={rain: rain}", "score.corpus=other.csv"]
+    with pytest.raises(UserError, match=r"slices\.patterns need the texts, which .*name text"):
+        load(*overrides)
+    load(*overrides, "score.keep_columns=[text]")
+    load(*overrides, "evaluate.scored_uri=other/scored")
+    load(overrides[0])
+
+
+@pytest.mark.parametrize(
+    "override", ["prepare.keep_columns=[brand]", "score.prepared_uri=other/prepared"]
+)
+def test_prepared_data_may_hold_a_column_of_slices(load, override):
+    load("evaluate.slices.columns=[brand]", override)
+
+
+def test_finished_predictions_say_themselves_which_columns_they_have(path):
+    settings.load(path, ["evaluate.slices.columns=[brand]"], command="evaluate")
+
+
+def test_the_columns_of_all_predictions_are_those_of_the_settings():
+    found = {name for name in schema.predictions(["positive"]).names if "y_p" not in name}
+    assert found == set(PREDICTED)

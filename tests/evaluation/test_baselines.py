@@ -67,6 +67,27 @@ def test_train_texts_are_those_of_the_models_training(tmp_path):
     assert baselines.measure(rows.drop_columns("text"), record) == ([], "there are no texts")
 
 
+@pytest.mark.parametrize(
+    ("text", "label", "reason"),
+    [
+        (["good"] * 49, [0, 1] * 25, "only 49 texts of the train split are labelled"),
+        (["good"] * 60, [1] * 60, "the texts of the train split have one label"),
+        (
+            [f"word{i}" for i in range(60)],
+            [0, 1] * 30,
+            "the texts of the train split have no word in common",
+        ),
+    ],
+)
+def test_without_a_baseline_the_page_says_why(monkeypatch, text, label, reason):
+    found = (pa.array(text), np.array(label[: len(text)]))
+    monkeypatch.setattr(baselines, "_read_train_rows", lambda scored, classes: found)
+    assert baselines.measure(evaluated(noise=0), {}) == ([], reason)
+    data = report_data(rows_of("test", 600))
+    object.__setattr__(data.result, "no_baseline", reason)
+    assert f"There is no comparison with a simple model: {reason}." in Outline(write(data)).text
+
+
 def test_the_page_says_whether_the_model_is_better():
     label = np.random.default_rng(2).integers(0, 3, 900)
     found = baselines._train(texts_of(label, noise=0), label, evaluated(noise=0))

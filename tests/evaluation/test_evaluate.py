@@ -231,9 +231,19 @@ def test_rows_of_the_initial_model_are_left_out_too(tmp_path):
     assert "it is unknown whether" in notes[0]
 
 
-def test_empty_slices_of_the_user_are_noted(evaluate):
-    found = evaluate("evaluate.slices={nothing: zzzzqqqq}", "evaluate.behavior=false")
-    assert found["notes"] == ["no text is in the slice nothing"]
+def test_a_pattern_that_matches_nothing_is_refused_and_the_earlier_report_stays(evaluate, tmp_path):
+    found = evaluate("evaluate.behavior=false")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("report/*")}
+    with pytest.raises(
+        UserError,
+        match=r"^no text is in the slice nothing \(zzzz\): \d+ evaluated texts were searched: .* "
+        "row_id, tweet_id, split, label, prediction, predicted_label",
+    ):
+        evaluate("evaluate.slices={nothing: zzzz, good: good}", "evaluate.behavior=false")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("report/*")} == before
+    found = evaluate("evaluate.slices.columns=[predicted_label]", "evaluate.behavior=false")
+    own = {item["name"] for item in found["slices"] if item["is_own"]}
+    assert own == {"predicted_label: negative", "predicted_label: positive"}
 
 
 def test_metrics_of_another_corpus_stay_off_the_training_run(finished_run, evaluate, tmp_path):
@@ -256,7 +266,7 @@ def test_a_pattern_that_is_none_is_refused_with_the_settings(finished_run):
 
 def test_a_column_that_was_not_kept_is_refused_before_anything_is_written(finished_run, tmp_path):
     overrides = [f"evaluate.output_uri={tmp_path}/report", "evaluate.slices.columns=[brand]"]
-    config = settings.load(finished_run / "config.yaml", overrides)
+    config = settings.load(finished_run / "config.yaml", overrides, command="evaluate")
     with pytest.raises(UserError, match=r"evaluate.slices.columns: .* no column brand"):
         run_stage(evaluation, config, Recorder(), overwrite=True)
     assert not (tmp_path / "report").exists()
@@ -264,7 +274,8 @@ def test_a_column_that_was_not_kept_is_refused_before_anything_is_written(finish
 
 def test_a_plain_mapping_is_one_of_patterns(finished_run):
     def load(*overrides):
-        return settings.load(finished_run / "config.yaml", overrides).evaluate.slices
+        path = finished_run / "config.yaml"
+        return settings.load(path, overrides, command="evaluate").evaluate.slices
 
     plain = load("evaluate.slices={weather: rain}")
     assert plain == load("evaluate.slices={patterns: {weather: rain}}")

@@ -1,4 +1,5 @@
 """A model of any classes is measured, and its report shows what there is of it."""
+# ruff: noqa: F811 -- fixtures are imported
 
 import json
 import re
@@ -9,7 +10,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from sklearn import metrics as sklearn_metrics
-from test_report import Outline, browser, draw, needs_browser, report_data, visit, write  # noqa: F401
+from test_report import (  # noqa: F401
+    Outline,
+    browser,
+    draw,
+    needs_browser,
+    page,
+    plots,
+    report_data,
+    visit,
+    write,
+)
 
 from sentiflow.evaluation import evaluate, evaluated_rows, mistakes, results
 from sentiflow.evaluation.report import render_page
@@ -49,16 +60,6 @@ def rows():
 @pytest.fixture(scope="module")
 def data(rows):
     return report_data(rows, model=MODEL, asked=False)
-
-
-@pytest.fixture(scope="module")
-def plots(data):
-    return draw(data)
-
-
-@pytest.fixture(scope="module")
-def page(data, plots):
-    return render_page(data, plots)
 
 
 def test_metrics_json_has_each_class_and_the_names(data, rows):
@@ -207,7 +208,7 @@ def test_label_errors_of_classes_are_found():
 @needs_browser
 @pytest.mark.parametrize("width", [400, 1400])
 @pytest.mark.parametrize("num_classes", [3, 12])
-def test_a_page_of_classes_fits_a_phone_and_a_laptop(visit, width, num_classes):  # noqa: F811
+def test_a_page_of_classes_fits_a_phone_and_a_laptop(visit, width, num_classes):
     names = (*CLASSES, *(f"a rather long name of class {k}" for k in range(9)))[:num_classes]
     page = write(report_data(rows_of_classes(500, classes=names), model=MODEL, asked=False))
     tab = visit(page, viewport={"width": width, "height": 900})

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 import sklearn.metrics
 
+from sentiflow.errors import UserError
 from sentiflow.evaluation import slices
 from sentiflow.evaluation.slices import Slice
 
@@ -200,3 +201,13 @@ def test_slices_of_the_users_own_stand_first():
         ("late", False, 0.5),
     ]
     assert found[0].positive_fraction is None
+
+
+def test_own_slices_need_a_text():
+    rows = pa.table({"text": ["Rain", "dry"]})
+    slices.check_patterns(rows, {"weather": "(?i)rain"})
+    slices.check_patterns(rows.drop_columns("text"), {})
+    with pytest.raises(UserError, match=r"^no text is in the slice a \(rain\), b \(sun\): 2 eval"):
+        slices.check_patterns(rows, {"a": "rain", "b": "sun", "c": "dry"})
+    with pytest.raises(UserError, match=r"^the slices a need the texts.*keep_columns=\[text\]$"):
+        slices.check_patterns(rows.drop_columns("text"), {"a": "rain"})

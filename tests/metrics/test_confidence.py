@@ -18,6 +18,7 @@ from sentiflow.metrics.confidence import (
     rescale,
     three_class_metrics,
 )
+from sentiflow.metrics.multiclass import class_log_losses
 
 
 def rows_of(num_rows, *, temperature, seed=0):
@@ -212,7 +213,7 @@ def test_the_temperature_of_several_classes_is_found(temperature):
     calm = confidence.rescale_classes(rows["probabilities"], temperature=temperature)
     assert (calm.argmax(axis=1) == rows["probabilities"].argmax(axis=1)).all()
     losses = [
-        confidence.class_log_loss(label=rows["label"], probabilities=p)
+        class_log_losses(label=rows["label"], probabilities=p).mean()
         for p in (rows["probabilities"], calm)
     ]
     assert losses[1] < losses[0]

@@ -351,8 +351,8 @@ def of_three(tmp_path, make_package, resources):
     """Make settings for a model of three classes; returns the labels and what was predicted."""
     model = make_package(seed=5, classes=CLASSES)
 
-    def run(name, **settings):
-        corpus = {"corpus": str(tmp_path / name), "model_uri": model, "keep_columns": ["text"]}
+    def run(name, keep=("text",), **settings):
+        corpus = {"corpus": str(tmp_path / name), "model_uri": model, "keep_columns": list(keep)}
         alone = {"name": "three", "output_uri": str(tmp_path / "run"), "score": corpus}
         (tmp_path / "alone.yaml").write_text(yaml.safe_dump(alone | settings))
         score(tmp_path / "alone.yaml")
@@ -360,6 +360,26 @@ def of_three(tmp_path, make_package, resources):
         return table(tmp_path), scores
 
     return run
+
+
+@pytest.mark.parametrize(
+    ("labels", "written", "expected"),
+    [
+        ({"mixed": "m", "negative": ["n", "neg"]}, "m,n,neg,joy,0,,?", [3, 1, 1, 2, 0, 9, 9]),
+        ({"joy": 1, "neutral": 5}, "1,5,2,negative", [2, 0, 9, 1]),
+        ("auto", "joy,neutral,0,?", [2, 0, 0, 9]),
+    ],
+)
+def test_a_parquet_corpus_has_the_column_of_labels_of_the_format(
+    tmp_path, of_three, labels, written, expected
+):
+    mood = written.split(",")
+    rows = pa.table({"text": ["good day"] * len(mood), "mood": mood, "label": ["joy"] * len(mood)})
+    pq.write_table(rows, tmp_path / "a.parquet")
+    form = {"kind": "csv", "columns": {"text": "body", "label": "mood"}, "labels": labels}
+    predictions, _ = of_three("a.parquet", format=form, keep=["text", "mood"])
+    assert predictions["label"].fillna(9).tolist() == expected
+    assert predictions["mood"].tolist() == mood
 
 
 def assert_predicted(predictions, scores, tmp_path):
@@ -390,7 +410,7 @@ def test_labels_of_a_corpus_are_matched_by_name_with_the_classes_of_the_model(
     assert_predicted(predictions, scores, tmp_path)
     assert record(tmp_path)["classes"] == [*CLASSES, "positive", "mixed"]
     assert predictions["label"].fillna(9).tolist() == [0, 1, 3, 4, 9, 9] * 20
-    assert "20 labels are unknown, and become null: 20 '?'" in said.text
+    assert "20 unknown labels become null: 20 '?'" in said.text
     shares = record(tmp_path)["counts"]["predicted"]
     assert f"{shares['neutral'] / 120:.1%} neutral, {shares['negative'] / 120:.1%} neg" in said.text
 
@@ -623,7 +643,7 @@ def test_rejected_rows_and_unknown_labels_are_counted_and_reported(
     config = configure(tmp_path, finished_run, tmp_path / "a.parquet")
     score(config)
     assert "2 rows rejected (2 empty text): see rejected/" in said.text
-    assert "1 labels are unknown, and become null: 1 '4'" in said.text
+    assert "1 unknown label becomes null: 1 '4'" in said.text
     strict = f"score.output_uri={tmp_path}/strict"
     with pytest.raises(UserError, match=r"too many rows were rejected: 2 of 4 \(2 empty text\): "):
         score(config, "score.max_rejected_fraction=0.4", strict)
@@ -633,7 +653,7 @@ def test_rejected_rows_and_unknown_labels_are_counted_and_reported(
     (tmp_path / "b.csv").write_text('9,1,d,q,u,good\n"4","2","d","q","u","bad"\n')
     said.clear()
     score(config, f"score.corpus={tmp_path}/b.csv", f"score.output_uri={tmp_path}/b")
-    assert "1 labels are unknown, and become null" in said.text
+    assert "1 unknown label becomes null" in said.text
 
 
 def test_a_corpus_without_a_readable_row_is_refused(tmp_path, finished_run, resources):

@@ -39,6 +39,14 @@ def test_an_undefined_metric_is_left_out():
     assert runs.to_metrics({"a b": 1, "undefined": None}) == {"a b": 1.0}
 
 
+def test_metrics_of_any_classes_have_names_of_their_own():
+    names = ["très bien", "5 stars", "n/a", "a:b", "C++", "C##", "😀"]
+    found = runs.to_metrics({f"test/f1_{name}": n for n, name in enumerate(names)})
+    assert list(found.values()) == list(range(7))
+    assert list(found)[:4] == [f"test/f1_{name}" for name in names[:4]]
+    assert [name[:12] for name in found][4:] == ["test/f1_C__-", "test/f1_C__-", "test/f1__"]
+
+
 def test_no_value_holds_a_secret():
     secret = {"space": {"csv": ["s3://AKIA:se/cret@bucket/x", "http://h/?access_key=se/cret&a=b"]}}
     params = runs.to_params(secret)

@@ -6,7 +6,7 @@ import pytest
 
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.progress import Progress
-from sentiflow.training import train
+from sentiflow.training import callback
 from sentiflow.training.results import EpochResult, Event
 
 
@@ -31,12 +31,12 @@ def said(caplog):
 
 @pytest.fixture
 def make(monkeypatch):
-    monkeypatch.setattr(train, "_RECORD_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(callback, "_RECORD_EVERY_SECONDS", 0.0)
 
     def make(num_workers=2):
         settings = TrainSettings.model_validate({"num_epochs": 2, "pretrain": {"num_epochs": 1}})
         progress = Progress("train", total=100, unit="tweets")
-        return train.TrainCallback(progress, Recorder(), settings, num_workers)
+        return callback.TrainCallback(progress, Recorder(), settings, num_workers)
 
     return make
 

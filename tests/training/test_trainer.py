@@ -18,9 +18,10 @@ from sentiflow.errors import JobError, UserError
 from sentiflow.models import batching
 from sentiflow.models.networks import build
 from sentiflow.storage import filesystem
+from sentiflow.training.dropout_masks import draw_dropout_mask
 from sentiflow.training.objectives import ClassificationObjective, LanguageModeling
 from sentiflow.training.schedules import rate_factor
-from sentiflow.training.trainer import Trainer, draw_dropout_mask
+from sentiflow.training.trainer import Trainer
 from sentiflow.training.virtual_shards import (
     NUM_VIRTUAL_SHARDS,
     OwnRows,

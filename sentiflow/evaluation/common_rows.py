@@ -1,0 +1,266 @@
+"""Two scored directories -> the labelled rows that both have and neither model was trained on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow.data import manifest
+from sentiflow.data.manifest_types import Input, Manifest
+from sentiflow.data.schema import BINARY, SPLITS
+from sentiflow.errors import UserError
+from sentiflow.evaluation import evaluated_rows, lineage
+from sentiflow.evaluation.evaluated_rows import (
+    PROBABILITY,
+    TEXT,
+    TIME,
+    WHOLE,
+    Predicted,
+    classes_of,
+    name_any,
+    of_split,
+)
+
+_COMPARED_SPLITS = (SPLITS[2], WHOLE)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A scored directory that a user named."""
+
+    name: str
+    uri: str
+    record: Manifest
+    """Manifest of the directory."""
+
+
+Pair = tuple[Scored, Scored]
+
+
+@dataclass(frozen=True)
+class ComparedRows:
+    """N rows that both models have scored and neither was trained on.
+
+    Each is labelled with a class that both models have.
+    """
+
+    table: pa.Table
+    """``row_id``, in rising order; ``label_0``, ``prediction_0``, ``probability_0`` or one column a
+    class (``probability_neutral_0``) of the first model, ``_1`` of the second; ``text`` and
+    ``time`` where one of both has them."""
+    split: str
+    num_only_in: tuple[int, int]
+    """Labelled rows of the split that the other model has no prediction for in this split."""
+    num_seen_by: tuple[int, int]
+    """Rows of the other model's split that are in this model's training or validation split. They
+    are not compared and not counted in ``num_only_in``."""
+    notes: list[str]
+    """What a reader should know about them."""
+    num_classes: int
+    """Classes that both models have; in ``predicted`` they come first."""
+
+    @property
+    def predicted(self) -> tuple[Predicted, Predicted]:
+        """Return the predictions of both models; a class has the same number in both."""
+        first, second = (self._take(end) for end in ("_0", "_1"))
+        return first, second
+
+    def _take(self, end: str) -> Predicted:
+        names = [name for name in self.table.column_names if name.endswith(end)]
+        of_model = self.table.select(names)
+        return Predicted.of(of_model.rename_columns([name.removesuffix(end) for name in names]))
+
+
+def read(pair: Pair) -> ComparedRows:
+    """Find the common rows of two test splits, or of two corpora without splits.
+
+    Raises:
+        UserError: The two number different rows, labels differ, there is no common row, or a file
+            is damaged.
+    """
+    _check_numbers(pair)
+    tables = [evaluated_rows.read(scored.uri, scored.record) for scored in pair]
+    tables, classes, num_common, different = _number_alike(pair, tables)
+    split = _find_split(pair, tables)
+    tables = [table.filter(pc.equal(table["split"], split)) for table in tables]
+    common = _join(*tables)
+    _check_labels(pair, common, classes)
+    seen = [lineage.find_training_rows(scored.record, name=scored.name) for scored in pair]
+    row_ids = [of_split(table, split)["row_id"].to_numpy() for table in tables]
+    seen_by_any = np.concatenate([known.row_ids for known in seen])
+    unseen = [ids[~np.isin(ids, seen_by_any)] for ids in row_ids]
+    common = common.filter(np.isin(common["row_id"].to_numpy(), np.intersect1d(*unseen)))
+    if not len(common):
+        raise UserError(
+            f"{pair[0].name} and {pair[1].name} have no labelled row in common that neither model "
+            "was trained on",
+            hint="score the same prepared data with both models",
+        )
+    return ComparedRows(
+        common.combine_chunks(),
+        split,
+        num_only_in=(len(unseen[0]) - len(common), len(unseen[1]) - len(common)),
+        num_seen_by=(
+            int(np.isin(row_ids[1], seen[0].row_ids).sum()),
+            int(np.isin(row_ids[0], seen[1].row_ids).sum()),
+        ),
+        notes=[
+            f"it is unknown which rows the model of {scored.name} was trained on"
+            for scored, known in zip(pair, seen, strict=True)
+            if not known.is_known
+        ]
+        + different,
+        num_classes=num_common,
+    )
+
+
+def _number_alike(
+    pair: Pair, tables: list[pa.Table]
+) -> tuple[list[pa.Table], tuple[str, ...], int, list[str]]:
+    """Give each class the same number in both tables: first the classes that both models have.
+
+    Rows labelled with another class are left out. Tables of negative and positive stay as they are.
+
+    Returns:
+        The tables; the names of all classes; the number of those that both models have; notes.
+
+    Raises:
+        UserError: Fewer than two classes are common.
+    """
+    own = [classes_of(table) for table in tables]
+    if own == [BINARY, BINARY]:
+        return tables, manifest.find_classes(pair[0].record), len(BINARY), []
+    common = [name for name in own[0] if name in own[1]]
+    others = [name for name in dict.fromkeys((*own[0], *own[1])) if name not in common]
+    if len(common) < 2:
+        listed = " and ".join(
+            f"{s.name} has {', '.join(o)}" for s, o in zip(pair, own, strict=True)
+        )
+        raise UserError(
+            f"the models have fewer than two classes in common: {listed}",
+            hint="compare models of the same classes",
+        )
+    classes, notes = (*common, *others), []
+    if others:
+        notes.append(
+            f"the models have different classes: rows labelled {name_any(common)} are compared, "
+            f"and a prediction of {' or '.join(others)} counts as wrong"
+        )
+    tables = [
+        _renumber(table, manifest.find_classes(scored.record), classes, len(common))
+        for scored, table in zip(pair, tables, strict=True)
+    ]
+    return tables, classes, len(common), notes
+
+
+def _renumber(
+    rows: pa.Table, names: tuple[str, ...], classes: tuple[str, ...], num_common: int
+) -> pa.Table:
+    """Replace positions in ``names`` by those in ``classes``; keep rows labelled with the first."""
+    predicted = Predicted.of(rows)
+    code = np.array([classes.index(n) if n in classes else len(classes) for n in names], np.int8)
+    probabilities = np.zeros((len(rows), len(classes)), np.float32)
+    probabilities[:, [classes.index(name) for name in predicted.classes]] = predicted.probabilities
+    kept = [n for n in rows.column_names if n in ("row_id", "split", "num_tokens", TEXT, TIME)]
+    renumbered = rows.select(kept)
+    for name in ("label", "prediction"):
+        renumbered = renumbered.append_column(name, pa.array(code[rows[name].to_numpy()]))
+    for number, name in enumerate(classes):
+        renumbered = renumbered.append_column(
+            PROBABILITY + name, pa.array(probabilities[:, number])
+        )
+    return renumbered.filter(pc.field("label") < num_common)
+
+
+def _check_numbers(pair: Pair) -> None:
+    """Make sure that the same row number is the same row in both.
+
+    Raises:
+        UserError: They come from different files, or their files are unknown.
+    """
+    names = f"{pair[0].name} and {pair[1].name}"
+    corpora = [scored.record["inputs"]["corpus"] for scored in pair]
+    if corpora[0]["fingerprint"] != corpora[1]["fingerprint"]:
+        files = [_files_of(scored, names) for scored in pair]
+        one, other = ([item["uri"] for item in found["files"]] for found in files)
+        if files[0]["fingerprint"] != files[1]["fingerprint"]:
+            what = "with different content" if one == other else f"{_list(one)}; {_list(other)}"
+            raise UserError(
+                f"{names} have scored different files ({what})",
+                hint="score the same corpus with both models",
+            )
+    if lineage.has_header(pair[0].record) != lineage.has_header(pair[1].record):
+        raise UserError(
+            f"{names} number their rows differently: only one reads the first record of a file as "
+            "a header",
+            hint="use the same format.header, and score again",
+        )
+
+
+def _files_of(scored: Scored, names: str) -> Input:
+    found = lineage.input_files_of(scored.record)
+    if found is None:
+        uri = scored.record["inputs"]["corpus"]["uri"]
+        raise UserError(
+            f"{names} have scored two preparations, and {uri} is gone or was redone: it is unknown "
+            "whether their rows are the same",
+            hint="score the same prepared data with both models",
+        )
+    return found
+
+
+def _list(uris: Sequence[str]) -> str:
+    return ", ".join(uris[:3]) + (f" and {len(uris) - 3} more" if len(uris) > 3 else "")
+
+
+def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
+    """Find the split to compare by: ``test``, or ``all`` where there are no splits.
+
+    Raises:
+        UserError: Only one has splits, or a test split has no row labelled negative or positive.
+    """
+    found = [
+        next((name for name in _COMPARED_SPLITS if len(of_split(table, name))), "")
+        for table in tables
+    ]
+    if "" in found:
+        raise UserError(
+            f"{pair[found.index('')].name} has no test row labelled negative or positive",
+            hint="prepare with a test_fraction above 0",
+        )
+    if found[0] != found[1]:
+        kinds = {"test": "test rows", WHOLE: "no splits"}
+        texts = [f"{s.name} has {kinds[name]}" for s, name in zip(pair, found, strict=True)]
+        raise UserError(
+            f"{', '.join(texts)}: it is unknown which rows neither model was trained on",
+            hint="score the same prepared data with both models",
+        )
+    return found[0]
+
+
+def _join(first: pa.Table, second: pa.Table) -> pa.Table:
+    """Join rows by number; texts and times are the first's, where it has them."""
+    repeated = [name for name in (TEXT, TIME) if name in first.column_names]
+    second = second.select([name for name in second.column_names if name not in repeated])
+    joined = first.join(second, "row_id", join_type="inner", left_suffix="_0", right_suffix="_1")
+    return joined.sort_by("row_id")
+
+
+def _check_labels(pair: Pair, common: pa.Table, classes: Sequence[str]) -> None:
+    """Make sure that common rows have the same labels.
+
+    Raises:
+        UserError: They do not. The message names the first such row.
+    """
+    differing = common.filter(pc.not_equal(common["label_0"], common["label_1"]))
+    if not len(differing):
+        return
+    row = differing.slice(0, 1).to_pylist()[0]
+    names = [f"{classes[row[f'label_{i}']]} in {pair[i].name}" for i in (0, 1)]
+    raise UserError(
+        f"{len(differing):,} common rows have different labels: row {row['row_id']:,} is "
+        f"{' and '.join(names)}",
+        hint="score the same corpus with both models, with the same format.labels",
+    )

@@ -1,0 +1,203 @@
+"""Rows of two scored directories are joined by number, without training rows of either model."""
+
+import shutil
+
+import numpy as np
+import pytest
+from test_evaluated_rows import LABEL, ROW_IDS, TEXTS, Runs, by_tens, csv_input, tens
+
+from sentiflow.data import manifest
+from sentiflow.errors import UserError
+from sentiflow.evaluation import common_rows
+from sentiflow.evaluation.common_rows import Scored
+from sentiflow.storage.uris import join
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return Runs(tmp_path)
+
+
+def scored(uri):
+    return Scored(uri.rpartition("/")[2], join(uri, "scored"), manifest.read(join(uri, "scored")))
+
+
+def read(*uris):
+    first, second = map(scored, uris)
+    return common_rows.read((first, second))
+
+
+def row_ids(found):
+    return found.table["row_id"].to_pylist()
+
+
+def refusal(*uris):
+    with pytest.raises(UserError) as error:
+        read(*uris)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_predictions_are_joined_by_row_number_in_any_order(runs):
+    a = runs.run("a", wrong=[8, 19])
+    b = runs.score("bb", runs.prepare("a"), f"{a}/trained", split=by_tens(), wrong=[28])
+    found = read(a, b)
+    assert (row_ids(found), found.split) == (tens(8, 9), "test")
+    wrong = [found.table[f"prediction_{i}"].to_numpy() != found.table["label_0"] for i in (0, 1)]
+    assert [np.array(row_ids(found))[w].tolist() for w in wrong] == [[8, 19], [28]]
+    assert found.table["label_0"].to_pylist() == LABEL[tens(8, 9)].tolist()
+    assert (found.num_only_in, found.num_seen_by, found.notes) == ((0, 0), (0, 0), [])
+
+
+def test_two_preparations_of_one_csv_number_its_rows_alike(runs):
+    a = runs.run("a")
+    moved = csv_input(uri="/elsewhere/tweets.csv")
+    b = runs.run("b", prepare={"tokenizer": "tutorial", "csv": moved})
+    assert row_ids(read(a, b)) == tens(8, 9)
+
+
+def test_a_row_that_one_was_trained_on_or_chosen_by_is_not_compared(runs):
+    a = runs.run("a")
+    b = runs.run("b", split=by_tens(validation=(8,), test=(9, 0, 1)))
+    found = read(a, b)
+    assert row_ids(found) == tens(9)
+    assert found.num_seen_by == (60, 30)
+    assert found.num_only_in == (0, 0)
+
+
+def test_a_test_row_of_one_model_that_the_other_was_trained_on_is_not_compared(runs):
+    a = runs.run("a")
+    other = runs.prepare("other", by_tens(validation=(), test=(9, 0)))
+    b = runs.score("b", f"{a}/prepared", runs.train("b", other), split=by_tens())
+    found = read(a, b)
+    assert row_ids(found) == tens(9), "its row 8 stands as a test row in both, but b has seen it"
+    assert found.num_seen_by == (0, 30)
+
+
+def test_training_rows_of_the_initial_model_are_not_compared(runs):
+    old = runs.prepare("old", by_tens(validation=(), test=(9, 0)))
+    began = runs.train("old", old)
+    a, b = runs.run("a"), runs.run("b", train={"init_from": f"{began}/model"})
+    found = read(a, b)
+    assert row_ids(found) == tens(9)
+    assert found.notes == []
+    shutil.rmtree(began)
+    assert read(a, b).notes == ["it is unknown which rows the model of b was trained on"]
+
+
+def test_rows_of_one_alone_are_counted(runs):
+    a = runs.run("a")
+    b = runs.run("b", rows=[i for i in ROW_IDS if i not in (8, 18, 29)])
+    found = read(a, b)
+    assert len(found.table) == 57
+    assert found.num_only_in == (3, 0)
+    assert read(b, a).num_only_in == (0, 3)
+
+
+def test_rows_without_a_label_or_neutral_are_not_compared(runs):
+    label = LABEL.tolist()
+    label[8], label[9] = None, 2
+    found = read(runs.run("a", label=label), runs.run("b", label=label))
+    assert row_ids(found) == tens(8, 9)[2:]
+    assert found.num_only_in == (0, 0)
+
+
+@pytest.mark.parametrize("other", [1 - LABEL[18], 2])
+def test_labels_that_differ_are_refused(runs, other):
+    label = LABEL.copy()
+    label[18] = other
+    line = refusal(runs.run("a"), runs.run("b", label=label))
+    assert line.startswith("1 common rows have different labels: row 18 is ")
+    assert " in a and " in line
+
+
+def test_other_files_are_refused_and_named(runs):
+    a = runs.run("a")
+    b = runs.run("b", prepare={"csv": csv_input("0ther", "/data/more.csv")})
+    line = refusal(a, b)
+    assert line.startswith("a and b have scored different files (/data/tweets.csv; /data/more.csv)")
+    c = runs.run("c", prepare={"csv": csv_input("0ther")})
+    assert "with different content" in refusal(a, c)
+
+
+def test_rows_after_a_header_have_other_numbers(runs):
+    labels = {"negative": ["0"], "positive": ["4"]}
+    form = {"kind": "csv", "columns": {"text": 0, "label": 1}, "labels": labels, "header": None}
+    a = runs.run("a", prepare={"form": form})
+    b = runs.run("b", prepare={"form": form | {"header": True}})
+    assert "only one reads the first record" in refusal(a, b)
+    by_name = form | {"columns": {"text": "text", "label": "label"}}
+    assert row_ids(read(b, runs.run("c", prepare={"form": by_name}))) == tens(8, 9)
+
+
+def test_preparations_that_are_gone_are_not_taken_for_the_same(runs):
+    a, b = runs.run("a"), runs.run("b", prepare={"tokenizer": "tutorial"})
+    shutil.rmtree(f"{b}/prepared")
+    assert "b/prepared is gone or was redone" in refusal(a, b)
+
+
+def test_one_preparation_is_the_same_to_both_also_when_it_is_gone(runs):
+    a = runs.run("a")
+    b = runs.score("b", f"{a}/prepared", f"{a}/trained", split=by_tens())
+    other = runs.train("c", runs.prepare("c", by_tens(test=(9, 0))))
+    c = runs.score("c", f"{a}/prepared", other, split=by_tens())
+    shutil.rmtree(f"{a}/prepared")
+    found = read(a, b)
+    assert (row_ids(found), found.notes) == (tens(8, 9), [])
+    assert "unknown which rows the model of c" in read(a, c).notes[0]
+
+
+def test_a_corpus_without_splits_is_compared_without_training_rows(runs):
+    elsewhere = runs.prepare("x", csv=csv_input("e15e"))
+    stranger = runs.train("x", elsewhere)
+    a, b = (runs.score(name, csv_input(), stranger) for name in "ab")
+    found = read(a, b)
+    assert (row_ids(found), found.split) == (ROW_IDS.tolist(), "all")
+    c = runs.score("c", csv_input(), runs.train("c", runs.prepare("c")))
+    found = read(a, c)
+    assert row_ids(found) == tens(8, 9)
+    assert (found.num_only_in, found.num_seen_by) == ((0, 0), (0, 240))
+
+
+def test_files_that_were_trained_on_under_other_numbers_are_refused(runs):
+    trained = runs.train("x", runs.prepare("x"))
+    both = csv_input()["files"] + csv_input("more", "/data/more.csv")["files"]
+    corpus = {"fingerprint": "b07h", "files": both}
+    a, b = (runs.score(name, corpus, trained) for name in "ab")
+    assert "a was trained on rows of /data/tweets.csv" in refusal(a, b)
+    prepared = f"{runs.folder}/x/prepared/tweets/split=train/part-0.parquet"
+    corpus = csv_input("pa7t", prepared)
+    a, b = (runs.score(name, corpus, trained) for name in "ab")
+    assert f"a was trained on rows of {prepared}" in refusal(a, b)
+
+
+def test_test_rows_are_not_compared_with_rows_without_splits(runs):
+    a = runs.run("a")
+    b = runs.score("b", csv_input(), f"{a}/trained")
+    assert "a has test rows, b has no splits" in refusal(a, b)
+
+
+def test_no_common_row_is_refused(runs):
+    a, b = runs.run("a"), runs.run("b", split=by_tens(test=(0,)))
+    assert "no labelled row in common that neither model was trained on" in refusal(a, b)
+
+
+def test_validation_rows_are_not_compared(runs):
+    a, b = (runs.run(name, split=by_tens(test=())) for name in "ab")
+    assert "a has no test row labelled negative or positive" in refusal(a, b)
+
+
+def test_texts_are_taken_from_either_run(runs):
+    a = runs.run("a")
+    b = runs.score("b", f"{a}/prepared", f"{a}/trained", split=by_tens(), text=TEXTS)
+    assert read(a, b).table["text"].to_pylist() == [TEXTS[i] for i in tens(8, 9)]
+    shutil.rmtree(f"{a}/prepared")
+    assert read(a, b).table["text"].to_pylist() == [TEXTS[i] for i in tens(8, 9)]
+    assert "text" not in read(a, a).table.column_names
+
+
+def test_damaged_rows_give_one_clear_line(runs):
+    a, b = runs.run("a"), runs.run("b")
+    with open(f"{a}/prepared/tweets/split=validation/part-0.parquet", "wb") as file:
+        file.write(b"no parquet")
+    assert "is gone or damaged" in refusal(a, b)
