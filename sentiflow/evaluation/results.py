@@ -20,7 +20,7 @@ from sentiflow.evaluation.evaluated_rows import (
     of_split,
 )
 from sentiflow.evaluation.group_bias import GroupBias
-from sentiflow.evaluation.slices import MIN_ROWS, LengthCount, SliceMetrics
+from sentiflow.evaluation.slices import LengthCount, SliceMetrics
 from sentiflow.metrics import bootstrap, confidence, paired
 from sentiflow.metrics.calibration import CalibrationError, calibration_test
 from sentiflow.metrics.classification import (
@@ -366,12 +366,13 @@ def _summarize_calibration(error: CalibrationError) -> Highlight:
 
 def _summarize_texts(measured: Measurements) -> Iterator[Highlight]:
     metrics, fraction = measured.metrics, measured.label_errors.fraction
-    sure = [s for s in measured.slices if s.num_rows >= MIN_ROWS and s.high < metrics.accuracy]
-    if sure:
-        worst = min(sure, key=lambda item: item.accuracy)
+    if worse := [item for item in measured.slices if item.is_worse]:
+        worst = min(worse, key=lambda item: item.accuracy)
+        assert worst.p_adjusted is not None, "is_worse"
         yield Highlight(
             f"{worst.accuracy:.1%}",
-            f"is the lowest accuracy of a slice: {worst.name} ({worst.num_rows:,} texts)",
+            f"is the lowest accuracy of a slice: {worst.name} ({worst.num_rows:,} texts; "
+            f"{paired.write_p(worst.p_adjusted)})",
             "slices",
         )
     # a model no better than the most frequent label cannot question a label
@@ -394,14 +395,14 @@ def _summarize_probe(probed: ProbeResult) -> Iterator[Highlight]:
     beyond_chance = [
         bias
         for bias in probed.group_bias
-        if bias.spread > bias.chance_spread and bias.terms[0].known and bias.terms[-1].known
+        if bias.p_adjusted < paired.SURE and bias.terms[0].known and bias.terms[-1].known
     ]
     if beyond_chance:
         widest = max(beyond_chance, key=lambda bias: bias.spread)
         yield Highlight(
             f"{100 * widest.spread:.1f} points",
             f"is the largest gap in probability between groups by {widest.category}: "
-            f"{widest.terms[0].term} and {widest.terms[-1].term}, in the same sentences (chance "
-            f"alone reaches {100 * widest.chance_spread:.1f})",
+            f"{widest.terms[0].term} and {widest.terms[-1].term}, in the same sentences "
+            f"({paired.write_p(widest.p_adjusted)})",
             "groups",
         )

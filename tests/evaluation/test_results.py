@@ -129,20 +129,22 @@ METRICS = replace(
 )  # fmt: skip
 
 
-def slice_of(name, num_rows, accuracy, high):
-    return SliceMetrics(name, "", num_rows, 0.1, accuracy, 0.0, high, 0.0, 0.5, 0.5)
+def slice_of(name, num_rows, accuracy, p_adjusted):
+    return SliceMetrics(
+        name, "", num_rows, 0.1, accuracy, 0.0, 0.78, -0.05, 0.5, 0.5, p_adjusted=p_adjusted
+    )
 
 
 def behavior_of(name, pass_rate):
     return BehaviorResult("invariance", name, "", 10, 1, pass_rate, None, None, ())
 
 
-def gap(category, spread, chance_spread, *, known=(True, False, True)):
+def gap(category, spread, p_adjusted, *, known=(True, False, True)):
     terms = tuple(
         TermResult(term, (), 0.5, 0.0, 0.0, 0.0, knows)
         for term, knows in zip(("elderly", "older", "teenage"), known, strict=True)
     )
-    return GroupBias(category, 18, 54, terms, spread, 0.0, 0.0, chance_spread, 0.0)
+    return GroupBias(category, 18, 54, terms, spread, 0.1, 0.01, p_adjusted, 0.0)
 
 
 MEASURED = Measurements(
@@ -155,12 +157,12 @@ MEASURED = Measurements(
     coverage=[],
     neutral=AnsweredMetrics(0.1, 0.8, 987, 0.87, 0.8, 0.9),
     label_errors=LabelErrors(1234, 62, 0.05),
-    slices=[slice_of("question", 1200, 0.75, 0.78), slice_of("tiny", 2, 0.0, 0.6)],
+    slices=[slice_of("question", 1200, 0.75, 0.004), slice_of("tiny", 2, 0.0, None)],
     lengths=[],
 )
 PROBED = ProbeResult(
     behavior=[behavior_of("praise", 0.9), behavior_of("not bad", 0.1)],
-    group_bias=[gap("age", 0.2, 0.1), gap("religion", 0.3, 0.4)],
+    group_bias=[gap("age", 0.2, 0.002), gap("religion", 0.3, 0.06)],
 )
 
 
@@ -179,21 +181,25 @@ def test_each_part_gives_the_line_that_a_reader_wants():
         "p < 0.001)"
     )
     assert lines["certainty"].startswith("87.0% is the accuracy if only the 80.0% of the texts")
-    assert lines["slices"] == "75.0% is the lowest accuracy of a slice: question (1,200 texts)"
+    assert lines["slices"] == (
+        "75.0% is the lowest accuracy of a slice: question (1,200 texts; p = 0.004)"
+    )
     assert lines["mistakes"].startswith("5.0% of the labels may be wrong")
     assert lines["behavior"] == "10% is the lowest pass rate of 2 behavior tests: not bad"
 
 
 def test_a_gap_of_a_term_that_the_model_does_not_know_is_no_highlight():
     for known in ((False, True, True), (True, True, False)):
-        assert "groups" not in sections(ProbeResult(group_bias=[gap("age", 0.2, 0.1, known=known)]))
+        assert "groups" not in sections(
+            ProbeResult(group_bias=[gap("age", 0.2, 0.002, known=known)])
+        )
 
 
 def test_a_gap_within_chance_is_no_highlight():
     lines = {section: f"{figure} {text}" for figure, text, section in summarize()}
     assert lines["groups"] == (
         "20.0 points is the largest gap in probability between groups by age: elderly and teenage, "
-        "in the same sentences (chance alone reaches 10.0)"
+        "in the same sentences (p = 0.002)"
     )
     assert "groups" not in sections(ProbeResult(group_bias=PROBED.group_bias[1:]))
 
@@ -209,7 +215,7 @@ def test_slices_of_few_texts_are_no_highlight():
 
 
 def test_what_may_be_chance_is_no_highlight():
-    assert "slices" not in sections(slices=[slice_of("question", 1200, 0.75, 0.81)])
+    assert "slices" not in sections(slices=[slice_of("question", 1200, 0.75, 0.06)])
     no_better = replace(METRICS, accuracy_low=0.59)
     assert "mistakes" not in sections(figures={"test": no_better})
     calibrated = {"test": CalibrationError(0.008, 0.0123, 0.3)}
