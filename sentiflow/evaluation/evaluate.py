@@ -13,7 +13,7 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output
-from sentiflow.data.schema import BINARY
+from sentiflow.data.schema import BINARY, SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import (
     baselines,
@@ -95,6 +95,12 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         patterns=settings.slices.patterns,
         columns=settings.slices.columns,
     )
+    if measured.split == SPLITS[1]:
+        is_unseen = False
+        notes.append(
+            "there is no test split: the model was chosen by the validation texts, so expect less "
+            "on others (prepare.split.test_fraction sets texts aside)"
+        )
     chosen = evaluated_rows.of_split(rows, measured.split)
     slices.check_patterns(
         chosen, settings.slices.patterns, columns=evaluated_rows.list_columns(scored)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.data.manifest_types import Settings
-from sentiflow.data.schema import LABEL_NAMES, NEUTRAL
+from sentiflow.data.schema import LABEL_NAMES, NEUTRAL, SPLITS
 from sentiflow.evaluation import mistakes, slices
 from sentiflow.evaluation.baselines import Baseline
 from sentiflow.evaluation.behavior import BehaviorResult
@@ -130,7 +130,7 @@ class EvaluationResult:
     measured: Measurements
     probed: ProbeResult
     is_unseen: bool
-    """Whether it is certain that the model was trained on none of the rows."""
+    """Whether it is certain that the model was trained on, or chosen by, none of the rows."""
     notes: Sequence[str]
     """What a reader should know first."""
     highlights: Sequence[Highlight]
@@ -315,10 +315,11 @@ def summarize(measured: Measurements, probed: ProbeResult) -> list[Highlight]:
 
 def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
     metrics, three = measured.metrics, measured.three_class.get(measured.split)
+    of_choice = ", by which the model was chosen," if measured.split == SPLITS[1] else ""
     yield Highlight(
         f"{metrics.accuracy:.1%}",
-        f"of {metrics.num_rows:,} {name_texts(measured.split)} are labelled correctly (95 % "
-        f"interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%})",
+        f"of {metrics.num_rows:,} {name_texts(measured.split)}{of_choice} are labelled correctly "
+        f"(95 % interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%})",
         "figures",
     )
     if not measured.is_binary:

@@ -248,6 +248,18 @@ def test_the_calibration_error_is_tested_for_any_number_of_classes(num_classes):
     assert error["value"] < 1.3 * error["chance"]
 
 
+def test_without_a_test_split_the_headline_says_that_the_model_was_chosen_by_the_rows():
+    found = summarize(
+        split="validation",
+        figures={"validation": METRICS},
+        intervals={"validation": {}},
+        calibration_error={"validation": CalibrationError(0.0, 0.0, 1.0)},
+    )
+    assert found[0].meaning.startswith(
+        "of 1,234 validation texts, by which the model was chosen, are labelled correctly"
+    )
+
+
 def test_three_labels_are_reported_beside_two():
     neutral = {"neutral": {"negative": 40, "positive": 60, "neutral": 40}}
     three = ThreeClassMetrics(500, 0.55, 0.5, 0.6, 0.5, {}, neutral)
