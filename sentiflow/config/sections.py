@@ -300,6 +300,16 @@ class SweepSettings(Settings):
     each core, or as many as fit if trials have several workers."""
 
 
+class PromoteSettings(Settings):
+    """When a candidate replaces the champion of a registered model."""
+
+    min_gain: float = Field(default=0.0, ge=0, lt=1)
+    """Smallest gain in test accuracy. 0.01: one percentage point. A gain of 0 is never enough."""
+    max_p_value: float = Field(default=0.05, gt=0, le=1)
+    """Largest p-value of McNemar's test that both are right equally often. With 0.05 a candidate
+    that is no better is promoted in at most 1 of 40 cases. 1: any gain is enough."""
+
+
 class TrackingSettings(Settings):
     """Where MLflow stores the runs."""
 
@@ -333,5 +343,6 @@ class Config(Settings):
     score: ScoreSettings = ScoreSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     sweep: SweepSettings = SweepSettings()
+    promote: PromoteSettings = PromoteSettings()
     tracking: TrackingSettings = TrackingSettings()
     cluster: ClusterSettings = ClusterSettings()
