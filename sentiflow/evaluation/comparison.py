@@ -12,13 +12,23 @@ from sentiflow.config.settings import flatten
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest, Settings
 from sentiflow.errors import UserError
-from sentiflow.evaluation import common_rows, lineage, results, slices
+from sentiflow.evaluation import common_rows, lineage, probing, results, slices
 from sentiflow.evaluation.evaluated_rows import Predicted
+from sentiflow.evaluation.regression import Check, Regression, check_behavior, find_regression
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import BinaryMetrics, log_losses, squared_errors
 from sentiflow.metrics.multiclass import Metrics, class_log_losses, class_squared_errors
 from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
 from sentiflow.tracking import provenance, recording
+
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "f1_macro": "F1 macro",
+    "roc_auc": "ROC AUC",
+    "log_loss": "log loss *",
+    "brier": "Brier score *",
+}
+"""How pages name the compared metrics; of those with a star, a lower value is better."""
 
 _ABSENT = "(absent)"
 """Stands for a setting that does not exist in the version of sentiflow that one run used."""
@@ -107,6 +117,8 @@ class Comparison:
     notes: list[str]
     """What a reader should know first."""
     verdict: str
+    regression: Regression | None = None
+    """Whether the second is worse; None unless it was asked for."""
 
 
 def compare(
@@ -115,6 +127,7 @@ def compare(
     *,
     patterns: Mapping[str, str] | None = None,
     tracking_uri: str | None = None,
+    margin: float | None = None,
 ) -> Comparison:
     """Compare the models of two runs on their common test rows, which neither was trained on.
 
@@ -127,6 +140,8 @@ def compare(
         second: Likewise.
         patterns: The user's own slices: a regular expression (RE2) by name.
         tracking_uri: The store of the run ids. Default: the default of ``tracking.uri``.
+        margin: Also find out whether the second is worse by more than this; then both models take
+            the behavior tests.
 
     Raises:
         UserError: One has no predictions, or the two cannot be compared.
@@ -156,18 +171,51 @@ def compare(
     verdict = _judge(accuracy, counts, num_rows, *names)
     if (predicted[0].prediction == predicted[1].prediction).all():
         verdict = f"No difference shown: both predict the same label on each of {num_rows:,} rows."
+    differences = {"accuracy": accuracy, **_compare_metrics(*predicted, rows.num_classes)}
+    regression = None
+    if margin is not None:
+        checks = _list_checks((one, other), num_rows, differences, measured, patterns or {})
+        taken, not_asked = probing.judge_behavior(
+            [scored.record for scored in pair], rows.table, tracking=tracking_uri
+        )
+        checks += check_behavior(*taken) if taken else []
+        regression = find_regression(checks, margin=margin, not_asked=not_asked)
     return Comparison(
         one,
         other,
         rows.split,
         num_rows,
-        {"accuracy": accuracy, **_compare_metrics(*predicted, rows.num_classes)},
+        differences,
         counts,
         measured,
         settings,
         [*rows.notes, *notes],
         verdict,
+        regression,
     )
+
+
+def _list_checks(
+    models: tuple[Model, Model],
+    num_rows: int,
+    differences: Mapping[str, paired.Difference | None],
+    measured: list[SliceDifference],
+    patterns: Mapping[str, str],
+) -> list[Check]:
+    """List what decides whether the second model is worse, besides behavior tests."""
+    checks = []
+    for name, metric in (("accuracy", "accuracy"), ("macro F1", "f1_macro")):
+        if (difference := differences[metric]) is not None:
+            first, second = (getattr(model.figures, metric) for model in models)
+            checks.append(Check(name, num_rows, first, second, difference))
+    return checks + [
+        Check(
+            f"slice {item.name}", item.num_rows, item.accuracy_first, item.accuracy_second,
+            item.difference,
+        )
+        for item in measured
+        if item.name in patterns
+    ]  # fmt: skip
 
 
 def _find(name: str, tracking_uri: str | None) -> common_rows.Scored:
