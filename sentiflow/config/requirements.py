@@ -53,7 +53,7 @@ def check_slices(config: Config, *, source: str) -> None:
         raise UserError(
             f"{source}: evaluate.slices.columns: predictions will have no column "
             f"{', '.join(missing)}; their columns are {', '.join(dict.fromkeys(there))}",
-            hint="name the column in score.keep_columns, too",
+            hint=f"name the column in {'prepare' if from_prepared else 'score'}.keep_columns, too",
         )
     has_texts = {"text", score.text_column} & {*score.keep_columns}
     if evaluate.slices.patterns and is_known and not (from_prepared or has_texts):
