@@ -35,7 +35,11 @@ def compare(
     second: Annotated[str, typer.Argument(metavar="RUN", help="The run to compare with it.")],
     slices: Annotated[
         list[str] | None,
-        typer.Option("--slice", metavar="NAME=REGEX", help="Your own slice; may be repeated."),
+        typer.Option(
+            "--slice",
+            metavar="NAME=REGEX|COLUMN",
+            help="Your own slice, or a slice for each value of a column; may be repeated.",
+        ),
     ] = None,
     tracking_uri: Annotated[
         str | None,
@@ -60,13 +64,19 @@ def compare(
 ) -> None:
     """Compare two models on the same test rows, with confidence intervals and tests."""
     with reporting(verbose):
-        patterns = _read_patterns(slices or ())
+        patterns = _read_patterns([option for option in slices or () if "=" in option])
+        columns = [option for option in slices or () if "=" not in option]
         from sentiflow.cli import comparison_markdown, comparison_text
         from sentiflow.evaluation import comparison
         from sentiflow.storage import filesystem
 
         found = comparison.compare(
-            first, second, patterns=patterns, tracking_uri=tracking_uri, margin=margin
+            first,
+            second,
+            patterns=patterns,
+            columns=columns,
+            tracking_uri=tracking_uri,
+            margin=margin,
         )
         if markdown is not None:
             written = comparison_markdown.to_markdown(found).encode()
@@ -83,9 +93,6 @@ def _read_patterns(options: Sequence[str]) -> dict[str, str]:
     """Parse the slices that the user wrote as ``NAME=REGEX``."""
     from sentiflow.config.types import check_patterns
 
-    for option in options:
-        if "=" not in option:
-            raise UserError(f"--slice {option}", hint="write NAME=REGEX")
     try:
         return check_patterns(dict(option.split("=", 1) for option in options))
     except ValueError as error:

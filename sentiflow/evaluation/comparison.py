@@ -1,7 +1,7 @@
 """Two runs, named by the user -> a comparison of their models on the same test rows."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,6 +60,8 @@ class SliceDifference:
     """The p-value, adjusted for the number of slices by ``paired.adjust``."""
     moved: bool
     """Whether ``p_adjusted`` is below ``paired.SURE``."""
+    is_own: bool = False
+    """Whether the user named it, by a pattern or a column."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ def compare(
     second: str,
     *,
     patterns: Mapping[str, str] | None = None,
+    columns: Sequence[str] = (),
     tracking_uri: str | None = None,
     margin: float | None = None,
 ) -> Comparison:
@@ -139,6 +142,7 @@ def compare(
             that scored, evaluated, or trained.
         second: Likewise.
         patterns: The user's own slices: a regular expression (RE2) by name.
+        columns: The user's own slices: columns of the first run, each value a slice.
         tracking_uri: The store of the run ids. Default: the default of ``tracking.uri``.
         margin: Also find out whether the second is worse by more than this; then both models take
             the behavior tests.
@@ -148,7 +152,7 @@ def compare(
         UnavailableError: MLflow cannot be reached.
     """
     pair = (_find(first, tracking_uri), _find(second, tracking_uri))
-    rows = common_rows.read(pair)
+    rows = common_rows.read(pair, columns=columns)
     predicted = rows.predicted
     right = [each.right for each in predicted]
     accuracy, counts = compare_accuracy(*right)
@@ -161,6 +165,7 @@ def compare(
         *right,
         settings=pair[0].record["inputs"]["model"]["settings"],
         patterns=patterns or {},
+        columns=columns,
     )
     if one.fingerprint == other.fingerprint:
         notes.append("both are the same model")
@@ -174,7 +179,7 @@ def compare(
     differences = {"accuracy": accuracy, **_compare_metrics(*predicted, rows.num_classes)}
     regression = None
     if margin is not None:
-        checks = _list_checks((one, other), num_rows, differences, measured, patterns or {})
+        checks = _list_checks((one, other), num_rows, differences, measured)
         taken, not_asked = probing.judge_behavior(
             [scored.record for scored in pair], rows.table, tracking=tracking_uri
         )
@@ -200,7 +205,6 @@ def _list_checks(
     num_rows: int,
     differences: Mapping[str, paired.Difference | None],
     measured: list[SliceDifference],
-    patterns: Mapping[str, str],
 ) -> list[Check]:
     """List what decides whether the second model is worse, besides behavior tests."""
     checks = []
@@ -214,7 +218,7 @@ def _list_checks(
             item.difference,
         )
         for item in measured
-        if item.name in patterns
+        if item.is_own
     ]  # fmt: skip
 
 
@@ -326,10 +330,13 @@ def _measure_slices(
     *,
     settings: Settings,
     patterns: Mapping[str, str],
+    columns: Sequence[str],
 ) -> list[SliceDifference]:
     """Compare two models in each slice, given for each which rows it gets right."""
     slices.check_patterns(rows, patterns)
-    chosen, _ = slices.find(rows, settings=settings, patterns=patterns, by_unknown=False)
+    chosen, _ = slices.find(
+        rows, settings=settings, patterns=patterns, columns=columns, by_unknown=False
+    )
     found = [compare_accuracy(first[item.rows], second[item.rows]) for item in chosen]
     adjusted = paired.adjust([counts.p_value for _, counts in found])
     measured = [
@@ -342,6 +349,7 @@ def _measure_slices(
             difference,
             p,
             p < paired.SURE,
+            item.is_own,
         )
         for item, (difference, _), p in zip(chosen, found, adjusted, strict=True)
     ]

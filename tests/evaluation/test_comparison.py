@@ -306,7 +306,8 @@ def test_the_text_says_how_many_training_rows_are_left_out(runs):
 
 def test_a_wrong_slice_gives_one_clear_line(runs):
     a = runs.run("a")
-    assert "--slice rain: write NAME=REGEX" in line_of(invoke(a, a, "--slice", "rain"))
+    line = line_of(invoke(a, a, "--slice", "rain"))
+    assert "--slice: the predictions have no column rain; their columns are row_id" in line
     assert "--slice rain: '(' is not a regular" in line_of(invoke(a, a, "--slice", "rain=("))
 
 
@@ -340,6 +341,18 @@ def test_a_slice_of_the_users_own_that_got_worse_is_found(runs):
     result = invoke(good, bad, *options[:2], options[-1])
     assert result.exit_code == 3
     assert re.search(r"slice not\s+15\s+1\.0000\s+0\.0000", result.stdout)
+
+
+def test_a_column_has_a_slice_for_each_value(runs):
+    airline = np.where(np.arange(NUM_ROWS) % 2, "Delta", "United")
+    wrong = [i for i in TEST.tolist() if i % 2]
+    good, bad = runs.run("good", airline=airline), runs.run("bad", wrong=wrong)
+    result = invoke(good, bad, "--slice", "airline", "--fail-if-worse")
+    assert result.exit_code == 3, result.output
+    assert re.search(r"slice airline: Delta\s+30\s+1\.0000\s+0\.0000", result.stdout)
+    assert "slice airline: United" not in result.stdout
+    found = comparison.compare(good, bad, columns=["airline"])
+    assert [item.is_own for item in found.slices if "airline" in item.name] == [True, True]
 
 
 def test_markdown_has_the_verdict_and_what_is_worse_and_escapes_names(runs, tmp_path):
