@@ -8,10 +8,10 @@ from sentiflow.evaluation.comparison import (
     METRIC_NAMES,
     Comparison,
     Model,
-    Setting,
     SliceDifference,
 )
 from sentiflow.evaluation.regression import Regression
+from sentiflow.evaluation.setting_differences import Setting
 from sentiflow.metrics.paired import Difference, write_p
 from sentiflow.storage.uris import as_typed
 

@@ -3,18 +3,17 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.config.settings import flatten
 from sentiflow.data import manifest
-from sentiflow.data.manifest_types import Input, Manifest, Settings
+from sentiflow.data.manifest_types import Settings
 from sentiflow.errors import UserError
 from sentiflow.evaluation import common_rows, lineage, probing, results, slices
 from sentiflow.evaluation.evaluated_rows import Predicted
 from sentiflow.evaluation.regression import Check, Regression, check_behavior, find_regression
+from sentiflow.evaluation.setting_differences import Setting, compare_settings
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import BinaryMetrics, log_losses, squared_errors
 from sentiflow.metrics.multiclass import Metrics, class_log_losses, class_squared_errors
@@ -30,8 +29,6 @@ METRIC_NAMES = {
 }
 """How pages name the compared metrics; of those with a star, a lower value is better."""
 
-_ABSENT = "(absent)"
-"""Stands for a setting that does not exist in the version of sentiflow that one run used."""
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -62,16 +59,6 @@ class SliceDifference:
     """Whether ``p_adjusted`` is below ``paired.SURE``."""
     is_own: bool = False
     """Whether the user named it, by a pattern or a column."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A setting of preparation or training that differs between the models."""
-
-    key: str
-    """Dotted: ``train.model.cell``."""
-    first: Any
-    second: Any
 
 
 @dataclass(frozen=True)
@@ -159,7 +146,7 @@ def compare(
     one, other = (
         _describe(pair[i], _measure(predicted[i], rows.num_classes), rows, i) for i in (0, 1)
     )
-    settings, notes = _compare_settings(pair[0].record, pair[1].record)
+    settings, notes = compare_settings(pair[0].record, pair[1].record)
     measured = _measure_slices(
         rows.table,
         *right,
@@ -374,42 +361,3 @@ def _judge(
     if not accuracy.value:
         said = "both have the same accuracy"
     return f"No difference shown: {said} ({interval}); the difference may be chance: {p}."
-
-
-def _compare_settings(first: Manifest, second: Manifest) -> tuple[list[Setting] | None, list[str]]:
-    """List the settings in which two trainings differ, and their preparations.
-
-    Args:
-        first: Manifest of a scored directory.
-        second: Manifest of the other.
-
-    Returns:
-        The settings by key, None if a training's manifest is gone; what could not be compared.
-    """
-    one, other = lineage.training_of(first), lineage.training_of(second)
-    if not one or not other:
-        return None, ["settings are not compared: a training is gone or was redone"]
-    settings, notes = _compare_stage("train", one, other), []
-    prepared, other_prepared = (manifest.read_input(t["inputs"], "prepared") for t in (one, other))
-    if prepared and other_prepared:
-        settings |= _compare_stage("prepare", prepared, other_prepared)
-    elif len({t["inputs"]["prepared"]["fingerprint"] for t in (one, other)}) > 1:
-        notes = ["settings of prepare are not compared: prepared data are gone or were redone"]
-    return [settings[key] for key in sorted(settings)], notes
-
-
-def _compare_stage(stage: str, first: Manifest, second: Manifest) -> dict[str, Setting]:
-    """List by key the settings of a stage that differ, and inputs of different content."""
-    one, other = (flatten({stage: record["settings"]}) for record in (first, second))
-    for name in ("init_from", "csv"):
-        inputs = [record["inputs"].get(name) for record in (first, second)]
-        if len({item and item["fingerprint"] for item in inputs}) > 1:
-            one[f"{stage}.{name}"], other[f"{stage}.{name}"] = map(_name_input, inputs)
-    pairs = ((key, one.get(key, _ABSENT), other.get(key, _ABSENT)) for key in one | other)
-    return {key: Setting(key, before, after) for key, before, after in pairs if before != after}
-
-
-def _name_input(item: Input | None) -> str | list[str] | None:
-    if not item:
-        return None
-    return [file["uri"] for file in item["files"]] if "files" in item else item["uri"]

@@ -27,6 +27,7 @@ from sentiflow.evaluation import (
     slices,
 )
 from sentiflow.evaluation.behavior import BehaviorResult
+from sentiflow.evaluation.highlights import summarize
 from sentiflow.evaluation.results import EvaluationResult, Measurements
 from sentiflow.metrics.multiclass import list_scalars
 from sentiflow.plotting import to_curve
@@ -107,7 +108,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     )
     output.begin()
     probed = probing.probe(config, scored, chosen)
-    highlights = results.summarize(measured, probed)
+    highlights = summarize(measured, probed)
     result = EvaluationResult(
         config.name, measured, probed, is_unseen, notes, highlights,
         *baselines.measure(chosen, scored),

@@ -16,6 +16,8 @@ NUM_RESAMPLES = 1000
 MAX_GROUPS = 1000
 """With more different probabilities than this, nearly equal ones count as equal."""
 
+_Z, _TINY = 1.959963984540054, 1e-9
+
 Interval = tuple[float, float]
 
 
@@ -35,7 +37,8 @@ def intervals(
     at most ``MAX_GROUPS`` different probabilities this is the bootstrap itself; with more, the
     bounds differ by less than a twentieth of the interval's width.
 
-    There is none of the calibration error: see ``calibration.CalibrationError``.
+    The average precision has a logit interval, see :func:`_logit_interval`. The calibration error
+    has none, see ``calibration.CalibrationError``.
 
     Args:
         label: N labels, 0 or 1; at least one.
@@ -88,8 +91,21 @@ def _bound(groups: "_Groups | _ClassGroups", num_resamples: int, seed: int) -> d
         if np.isnan(observed[name][0]) or len(defined) < 0.9 * num_resamples:
             continue
         low, high = np.quantile(defined, [0.025, 0.975])
+        if name == "average_precision" and 0 < observed[name][0] < 1:
+            low, high = _logit_interval(observed[name][0], defined)
         found[name] = (float(low), float(high))
     return found
+
+
+def _logit_interval(observed: float, drawn: np.ndarray) -> np.ndarray:
+    """Bound the average precision: ± z standard deviations of the draws, both as logits.
+
+    The percentile interval holds it in 92 to 93 of 100 samples of 500 rows, this one in 95: see
+    Boyd, Eng and Page, "Area under the precision-recall curve", ECML 2013.
+    """
+    logits = np.log(drawn.clip(_TINY, 1 - _TINY)) - np.log1p(-drawn.clip(_TINY, 1 - _TINY))
+    reach = _Z * logits.std(ddof=1)
+    return 1 / (1 + np.exp(-(np.log(observed) - np.log1p(-observed) + np.array([-reach, reach]))))
 
 
 class _Groups:

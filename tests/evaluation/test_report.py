@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from sentiflow.evaluation import evaluate, mistakes, results
+from sentiflow.evaluation import evaluate, highlights, mistakes, results
 from sentiflow.evaluation.behavior import Failure, check_behavior
 from sentiflow.evaluation.charts import render as render_charts
 from sentiflow.evaluation.evaluated_rows import of_split
@@ -98,7 +98,7 @@ def report_data(rows, *, model=MODEL, asked=True, **changes):
             measure_group_bias(answer, knows=lambda term: term != "Sikh"),
             WORD_BIAS,
         )
-    lines = results.summarize(measured, probed)
+    lines = highlights.summarize(measured, probed)
     result = EvaluationResult(
         "quickstart",
         measured,

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sentiflow.evaluation import results
+from sentiflow.evaluation import highlights, results
 from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.group_bias import GroupBias, TermResult
 from sentiflow.evaluation.mistakes import LabelErrors
@@ -167,7 +167,7 @@ PROBED = ProbeResult(
 
 
 def summarize(probed=PROBED, **changes):
-    return results.summarize(replace(MEASURED, **changes), probed)
+    return highlights.summarize(replace(MEASURED, **changes), probed)
 
 
 def sections(*arguments, **changes):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.special
 
 from sentiflow.metrics import bootstrap
 from sentiflow.metrics.bootstrap import intervals
@@ -56,10 +57,14 @@ def test_intervals_equal_those_of_a_plain_bootstrap():
     rng = np.random.default_rng(5)
     plain = [metrics_of(take(rows, rng.integers(0, 300, 300))) for _ in range(500)]
     found = intervals(**rows)
-    for name in ("f1_macro", "roc_auc", "average_precision", "log_loss", "brier", "matthews"):
+    for name in ("f1_macro", "roc_auc", "log_loss", "brier", "matthews"):
         low, high = np.quantile([draw[name] for draw in plain], [0.025, 0.975])
         width = high - low
         assert found[name] == pytest.approx((low, high), abs=0.12 * width), name
+    reach = 1.96 * scipy.special.logit([draw["average_precision"] for draw in plain]).std()
+    middle = scipy.special.logit(metrics_of(rows)["average_precision"])
+    ends = scipy.special.logit(found["average_precision"])
+    assert ends == pytest.approx([middle - reach, middle + reach], abs=0.24 * reach)
 
 
 def test_an_interval_holds_the_truth_about_95_times_of_100():
