@@ -13,8 +13,8 @@ export MLFLOW_DISABLE_TELEMETRY = true
 
 .PHONY: demo test check lint docs bench soak audit clean
 
-demo: $(READY) runs/quickstart/tweets.csv
-	$(BIN)/sentiflow run configs/quickstart.yaml
+demo: $(READY)
+	$(BIN)/sentiflow demo
 
 test: $(READY)
 	$(MAKE) --no-print-directory lint
@@ -46,9 +46,6 @@ audit: $(READY_AUDIT)
 
 clean:
 	rm -rf .venv build runs/quickstart
-
-runs/quickstart/tweets.csv: | $(READY)
-	$(BIN)/sentiflow sample $@ --rows 20000 --seed 0
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'

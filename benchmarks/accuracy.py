@@ -1,6 +1,9 @@
 """Test accuracy of a configuration's model against fastText and logistic regression, on one split.
 
     python benchmarks/accuracy.py [CSV ...] [--config configs/sentiment140.yaml] [--seeds 3]
+    python benchmarks/accuracy.py airline --data DIR [--folds 5] [--seeds 3]
+
+The second form measures three classes, see ``airline_accuracy.py``.
 
 Without a CSV, 40,000 tweets of ``sentiflow sample`` are used. The rivals read the prepared tweets
 with our tokens, so all train and test on the same rows and words. Seconds are those of training;
@@ -12,10 +15,12 @@ test accuracy of the best fastText.
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 
+import airline_accuracy
 import pandas as pd
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -106,6 +111,9 @@ def run_logistic_regression(train: pd.DataFrame, test: pd.DataFrame) -> Row:
 
 def main() -> None:
     """Run all and print a table."""
+    if sys.argv[1:2] == ["airline"]:
+        airline_accuracy.main(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser()
     parser.add_argument("csv", nargs="*")
     parser.add_argument("--config", default="configs/sentiment140.yaml")

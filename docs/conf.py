@@ -17,7 +17,6 @@ release = sentiflow.__version__
 extensions = ["myst_parser", "sphinx_external_toc", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 external_toc_path = "docs/_toc.yml"
 include_patterns = ["*.md", "docs/*.md", "benchmarks/LOG.md"]
-nitpicky = True
 
 myst_heading_anchors = 4
 

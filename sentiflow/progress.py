@@ -1,8 +1,11 @@
 """Progress of work -> a bar on a terminal, otherwise a log line every few seconds."""
 
 import logging
+import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -13,6 +16,10 @@ from sentiflow.storage.uris import without_credentials
 log = logging.getLogger(__name__)
 
 LINE_EVERY_SECONDS = 5.0
+_CHANGE_EVERY_SECONDS = 0.5
+"""How often the line of a notebook changes."""
+_MAX_LINES = 100
+"""Lines that are shown in a notebook, the last ones."""
 
 console = Console(stderr=True, highlight=False)
 """Console for progress and logs; results go to standard output."""
@@ -31,7 +38,8 @@ class Progress:
         self.label, self.total, self.unit, self.total_bytes = label, total, unit, total_bytes
         self.done = self.done_bytes = self.before = 0
         self.started = self.last_line = time.monotonic()
-        self.bar = _make_bar() if console.is_terminal else None
+        is_wanted = console.is_terminal and log.isEnabledFor(logging.INFO)
+        self.bar = _make_bar() if is_wanted else None
         self.task = self.bar.add_task(label, total=total) if self.bar else None
 
     def __enter__(self) -> "Progress":
@@ -44,6 +52,8 @@ class Progress:
         """Remove the bar."""
         if self.bar:
             self.bar.stop()
+        if _cell:
+            _cell.show()
 
     def start_at(self, done: int) -> None:
         """Restart the clock, with ``done`` units done before."""
@@ -58,8 +68,14 @@ class Progress:
         note = note or self._bytes()
         if self.bar and self.task is not None:
             self.bar.update(self.task, advance=amount, description=f"{self.label} {note}".strip())
-        elif time.monotonic() - self.last_line >= LINE_EVERY_SECONDS and self.done < self.total:
-            self.last_line = time.monotonic()
+            return
+        pause = _CHANGE_EVERY_SECONDS if _cell else LINE_EVERY_SECONDS
+        if time.monotonic() - self.last_line < pause or self.done >= self.total:
+            return
+        self.last_line = time.monotonic()
+        if _cell:
+            _cell.show(self._line(note))
+        else:
             log.info("%s", self._line(note))
 
     def _bytes(self) -> str:
@@ -97,3 +113,78 @@ class LogHandler(logging.Handler):
         """Write one record."""
         with suppress(OSError):  # standard error is closed or full, which must not end a job
             console.print(without_credentials(self.format(record)), markup=False, soft_wrap=True)
+
+
+class CellHandler(logging.Handler):
+    """Writes log records to one output of a notebook's cell, and below them a line that changes."""
+
+    def __init__(self, display: Any) -> None:
+        """Begin without lines.
+
+        Args:
+            display: ``IPython.display.display``.
+        """
+        super().__init__()
+        self.lines: list[str] = []
+        self._display = display
+        self._output: Any = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        self.lines.append(without_credentials(self.format(record)))
+        self.show()
+
+    def show(self, running: str = "") -> None:
+        """Show the lines so far and what is running."""
+        lines = [*self.lines, running] if running else self.lines
+        if not lines and self._output is None:
+            return
+        text = {"text/plain": "\n".join(lines[-_MAX_LINES:])}
+        if self._output is None:
+            self._output = self._display(text, raw=True, display_id=True)
+        else:
+            self._output.update(text, raw=True)
+
+
+_cell: CellHandler | None = None
+"""The output of the cell that runs."""
+
+
+@contextmanager
+def shown(*, verbose: bool = False) -> Iterator[None]:
+    """Show the log and the progress of a call to who called it, in a notebook or on a terminal.
+
+    A program that has set the level of the logger ``sentiflow``, or of all loggers, has decided
+    what to show.
+    """
+    global _cell
+    logger = logging.getLogger("sentiflow")
+    if _cell or logger.level or logger.isEnabledFor(logging.INFO):
+        yield
+        return
+    display = _find_display()
+    handler: logging.Handler = LogHandler()
+    if display is not None:
+        handler = _cell = CellHandler(display)
+        logging.getLogger("ray.widgets").setLevel(logging.WARNING)  # it would ask for ipywidgets
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.propagate = True
+        logger.setLevel(logging.NOTSET)
+        logger.removeHandler(handler)
+        _cell = None
+
+
+def _find_display() -> Any:
+    """Find the function that shows something below a notebook's cell; None outside of one."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    if getattr(shell, "kernel", None) is None:
+        return None
+    from importlib import import_module
+
+    return import_module("IPython.display").display

@@ -23,7 +23,7 @@ def test_the_package_has_few_entries_and_all_its_modules_are_in_rooms():
     entries = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
     assert len(entries) <= 20
     loose = {path.name for path in MODULES if path.parent == PACKAGE}
-    assert loose == {"errors.py", "pipeline.py", "plotting.py", "progress.py"}
+    assert loose == {"errors.py", "plotting.py", "progress.py"}
 
 
 def test_rooms_hold_no_code_of_their_own():

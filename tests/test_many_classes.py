@@ -9,9 +9,9 @@ import pytest
 from conftest import SMALL_MODEL, write_config
 from mlflow import MlflowClient
 
-from sentiflow import pipeline
 from sentiflow.config import settings
 from sentiflow.models.package import ModelPackage
+from sentiflow.pipeline import stages
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -55,7 +55,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def outcomes(folder, resources):
     config = settings.load(folder / "config.yaml")
-    return {one.verb: one.record for one in pipeline.run(config, pipeline.VERBS)}
+    return {one.verb: one.record for one in stages.run(config, stages.VERBS)}
 
 
 def test_all_stages_know_ten_classes(folder, outcomes):
@@ -89,7 +89,7 @@ def test_each_class_has_metrics_of_its_own_and_the_registered_model_names_them(f
 
 
 def test_a_sweep_of_ten_classes_trains_each_trial(folder, outcomes):
-    (outcome,) = pipeline.run(settings.load(folder / "config.yaml"), ["sweep"])
+    (outcome,) = stages.run(settings.load(folder / "config.yaml"), ["sweep"])
     trials = outcome.record["trials"]
     assert [trial["status"] for trial in trials] == ["finished", "finished"]
     assert all(trial["validation_accuracy"] > 0.8 for trial in trials)

@@ -15,6 +15,7 @@ from conftest import PROJECT, make_store
 from test_cli import invoke
 
 PAGES = ["tutorial", "words"]
+OWN_CSV = "your_own_csv"
 LEFT_OUT = "…"
 
 
@@ -78,7 +79,7 @@ def run(command: str, place: Path) -> list[str]:
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, OWN_CSV])
 def test_each_command_of_a_page_prints_what_stands_below_it(page, place, monkeypatch, resources):
     monkeypatch.chdir(place)
     monkeypatch.setenv("COLUMNS", "100")
@@ -94,10 +95,17 @@ def test_each_command_of_a_page_prints_what_stands_below_it(page, place, monkeyp
         for line in step.lines:
             if line.strip() != LEFT_OUT:
                 assert form_of(line) in forms, f"{step.command}\n{line}\n" + "\n".join(printed)
+    if page == OWN_CSV:  # its Python reads what its commands have written
+        check_python(page)
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_python_of_a_page_answers_as_it_stands_there(page):
+    check_python(page)
+
+
+def check_python(page):
+    """Run the examples in Python of a page."""
     blocks = blocks_of(page, "python")
     assert blocks
     for block in blocks:

@@ -17,12 +17,12 @@ from conftest import PROJECT, REAL_DATA, write_config
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
-from sentiflow import pipeline
 from sentiflow.cli.app import app
 from sentiflow.config import settings
 from sentiflow.data import sample, schema
 from sentiflow.errors import UserError
 from sentiflow.models.package import ModelPackage
+from sentiflow.pipeline import stages
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -30,8 +30,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 def run_here(folder, verb: str, *overrides: str, overwrite: bool = False):
     """Run a job in this process, on the session's Ray."""
     config = settings.load(folder / "config.yaml", overrides)
-    verbs = [v for v in pipeline.VERBS if verb in (v, "run")]
-    return pipeline.run(config, verbs, overwrite=overwrite)
+    verbs = [v for v in stages.VERBS if verb in (v, "run")]
+    return stages.run(config, verbs, overwrite=overwrite)
 
 
 STAGES = {"prepare": "prepared", "train": "trained", "score": "scored", "evaluate": "report"}
@@ -175,6 +175,35 @@ def test_a_moved_input_with_the_same_bytes_is_the_same_input(copy_of_run, sample
     shutil.copy(sample_csv, moved)
     (outcome,) = run_here(copy_of_run, "prepare", f"prepare.csv={moved}")
     assert not outcome.ran
+
+
+def test_a_finished_preparation_is_skipped_when_its_input_is_gone(
+    copy_of_run, sample_csv, sentiflow
+):
+    gone = copy_of_run / "tweets.csv"
+    for path in (copy_of_run / "config.yaml", copy_of_run / "run/prepared/manifest.json"):
+        path.write_text(path.read_text().replace(str(sample_csv), str(gone)))
+    (outcome,) = run_here(copy_of_run, "prepare")
+    assert not outcome.ran
+    assert sentiflow("config", "validate", copy_of_run / "config.yaml").stderr == ""
+    with pytest.raises(UserError, match="no such file"):
+        run_here(copy_of_run, "prepare", f"prepare.csv={copy_of_run}/other.csv")
+    with pytest.raises(UserError, match="min_count: 2 there, 3 here"):
+        run_here(copy_of_run, "prepare", "prepare.vocabulary.min_count=3")
+
+
+def test_a_mistake_in_a_later_stage_ends_a_run_before_anything_starts(tmp_path, sample_csv):
+    write_config(tmp_path, sample_csv, tracking={"uri": f"sqlite:///{tmp_path}/mlflow.db"})
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="the corpus has no column brand: name it in prep"):
+        run_here(tmp_path, "run", "score.keep_columns=[brand]")
+    with pytest.raises(UserError, match=r"a label that format\.labels does not name"):
+        run_here(
+            tmp_path,
+            "run",
+            "format={kind: csv, columns: {text: 5, label: 0}, labels: {negative: 0, positive: 1}}",
+        )
+    assert sorted(tmp_path.rglob("*")) == before, "neither a run nor a directory is left"
 
 
 def test_a_changed_input_is_another_input(copy_of_run, sample_csv):
@@ -370,23 +399,23 @@ def test_a_wrong_vocabulary_source_leaves_no_directory(tmp_path, sample_csv, res
 
 def test_a_corpus_of_one_class_is_refused_and_nothing_is_left(tmp_path, resources):
     csv = tmp_path / "negative.csv"
-    csv.write_bytes(b"".join(sample.generate(num_rows=2000, seed=0)).split(b'\n"4"')[0] + b"\n")
+    csv.write_bytes(b"".join(sample.generate(num_rows=20_000, seed=0)).split(b'\n"4"')[0] + b"\n")
     write_config(tmp_path, csv)
-    with pytest.raises(UserError, match="none of the 1,000 accepted rows is positive"):
+    with pytest.raises(UserError, match="none of the 10,000 accepted rows is positive"):
         run_here(tmp_path, "prepare")
     assert not (tmp_path / "run/prepared").exists()
 
 
 def test_too_many_bad_rows_are_refused_with_counts_and_examples(tmp_path, sample_csv, resources):
     csv = tmp_path / "dirty.csv"
-    lines = sample_csv.read_bytes().splitlines(keepends=True)
-    csv.write_bytes(b"".join(lines[:1000] + [b'"4","no text"\n'] * 11))
+    lines = sample_csv.read_bytes().splitlines(keepends=True) * 2  # more than is looked at
+    csv.write_bytes(b"".join(lines + [b'"4","no text"\n'] * 150))
     write_config(tmp_path, csv)
     with pytest.raises(UserError) as refusal:
         run_here(tmp_path, "prepare")
     message = str(refusal.value)
-    assert "11 of 1,011 rejected (11 wrong number of columns)" in message
-    assert f"{csv}, byte {sum(map(len, lines[:1000]))}, row 1000" in message
+    assert "150 of 12,150 rejected (150 wrong number of columns)" in message
+    assert f"{csv}, byte {sum(map(len, lines))}, row 12000" in message
     assert not (tmp_path / "run/prepared").exists()
 
 

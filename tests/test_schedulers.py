@@ -94,7 +94,7 @@ def test_the_script_retries_only_what_a_retry_can_help(
 
 
 def test_the_line_for_cron_has_a_time_and_the_script():
-    (block,) = blocks_of("schedulers", "crontab")
+    (block,) = blocks_of("schedulers", "text")
     path, line = block.splitlines()
     assert path.startswith("PATH=/")
     assert re.fullmatch(r"(\S+ ){5} +/\S+/weekly\.sh 2>> /\S+\.log", line)

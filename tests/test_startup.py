@@ -14,11 +14,11 @@ from conftest import PROJECT, write_config
 from mlflow import MlflowClient
 from stages import begin, publish
 
-from sentiflow import pipeline
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.errors import UserError
+from sentiflow.pipeline import stages
 from sentiflow.storage import filesystem
 
 HEAVY = ("torch", "matplotlib", "sklearn", "mlflow", "ray", "pandas")
@@ -36,7 +36,7 @@ def loaded(script):
 
 
 def test_the_pipeline_loads_no_stage_before_it_is_named():
-    assert loaded("from sentiflow import pipeline") == set()
+    assert loaded("from sentiflow.pipeline import stages") == set()
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_the_pipeline_loads_no_stage_before_it_is_named():
     ],
 )
 def test_a_stage_loads_nothing_that_only_others_need(verbs, needless):
-    script = f"from sentiflow import pipeline; [pipeline._stage(verb) for verb in {verbs}]"
+    script = f"from sentiflow.pipeline import stages; [stages._stage(verb) for verb in {verbs}]"
     assert not loaded(script) & needless
 
 
@@ -58,22 +58,22 @@ def test_a_stage_loads_nothing_that_only_others_need(verbs, needless):
 def test_preparing_loads_neither_torch_nor_plots(tmp_path, sample_csv):
     config = write_config(tmp_path, sample_csv)
     script = f"""
-from sentiflow import pipeline
+from sentiflow.pipeline import stages
 from sentiflow.config import settings
-pipeline.run(settings.load({str(config)!r}, ()), ["prepare"])
+stages.run(settings.load({str(config)!r}, ()), ["prepare"])
 """
     assert not loaded(script) & {"torch", "matplotlib", "sklearn"}
     assert (tmp_path / "run/prepared/manifest.json").exists()
 
 
-@pytest.mark.parametrize("verb", pipeline.VERBS)
+@pytest.mark.parametrize("verb", stages.VERBS)
 def test_what_is_loaded_while_ray_starts_is_there(verb):
-    names = (*pipeline._DRIVER_MODULES[verb], *pipeline._WORKER_MODULES.get(verb, ()))
+    names = (*stages._DRIVER_MODULES[verb], *stages._WORKER_MODULES.get(verb, ()))
     assert all(importlib.import_module(name) for name in names)
 
 
 def test_a_worker_that_prepares_loads_neither_torch_nor_mlflow():
-    script = "".join(f"import {name}\n" for name in pipeline._WORKER_MODULES["prepare"])
+    script = "".join(f"import {name}\n" for name in stages._WORKER_MODULES["prepare"])
     assert not loaded(script) & {"torch", "matplotlib", "sklearn", "mlflow"}
 
 
@@ -211,12 +211,21 @@ def happened(monkeypatch):
     monkeypatch.setattr(connection, "starting", starting)
     monkeypatch.setattr(connection, "warm", lambda modules: notes.append("workers import"))
     monkeypatch.setattr(recording, "open_store", note("the store opens", recording.Store()))
-    monkeypatch.setattr(pipeline, "_stage", lambda verb: stage)
+    monkeypatch.setattr(stages, "_stage", lambda verb: stage)
     return notes
 
 
 def run(folder, csv, verb="prepare"):
-    return pipeline.run(settings.load(write_config(folder, csv), ()), [verb])
+    return stages.run(settings.load(write_config(folder, csv), ()), [verb])
+
+
+def finish_preparation(folder, csv):
+    """Publish prepared data without a table; returns their directory."""
+    uri = settings.load(write_config(folder, csv), ()).prepare.output_uri
+    spec = OutputSpec("prepare", uri, {}, {}, owns=("_work",))
+    begin(spec)
+    publish(spec)
+    return uri
 
 
 def test_the_store_opens_while_ray_starts(tmp_path, sample_csv, happened):
@@ -227,10 +236,7 @@ def test_the_store_opens_while_ray_starts(tmp_path, sample_csv, happened):
 
 
 def test_what_is_complete_starts_nothing_and_is_tidied(tmp_path, sample_csv, happened):
-    uri = settings.load(write_config(tmp_path, sample_csv), ()).prepare.output_uri
-    spec = OutputSpec("prepare", uri, {}, {}, owns=("_work",))
-    begin(spec)
-    publish(spec)
+    uri = finish_preparation(tmp_path, sample_csv)
     filesystem.write_bytes(f"{uri}/started.json", b"{}")
     filesystem.write_bytes(f"{uri}/_work/part", b"left by a kill")
     (outcome,) = run(tmp_path, sample_csv)
@@ -243,7 +249,7 @@ def test_a_wrong_input_is_said_before_anything_is_started(tmp_path, sample_csv, 
     def refuse(config):
         raise UserError("no such file")
 
-    pipeline._stage("prepare").describe_output = refuse
+    stages._stage("prepare").describe_output = refuse
     with pytest.raises(UserError):
         run(tmp_path, sample_csv)
     assert happened == []
@@ -258,11 +264,11 @@ def test_a_whole_run_starts_ray_once_and_readies_workers_while_it_trains(
     tmp_path, sample_csv, happened
 ):
     config = settings.load(write_config(tmp_path, sample_csv), ())
-    stage = pipeline._stage("prepare")
+    stage = stages._stage("prepare")
     stage.describe_output = lambda _: OutputSpec(
         "prepare", f"{tmp_path}/{len(happened)}", {}, {}, owns=("_work",)
     )
-    pipeline.run(config, pipeline.VERBS)
+    stages.run(config, stages.VERBS)
     waits, runs = "Ray is waited for", "the stage runs"
     assert happened == [
         "Ray starts", "the store opens", waits, runs,
@@ -273,5 +279,9 @@ def test_a_whole_run_starts_ray_once_and_readies_workers_while_it_trains(
 
 
 def test_a_training_alone_readies_no_workers_for_scoring(tmp_path, sample_csv, happened):
-    run(tmp_path, sample_csv, verb="train")
+    (tmp_path / "earlier").mkdir()
+    prepared = finish_preparation(tmp_path / "earlier", sample_csv)
+    config = write_config(tmp_path, sample_csv)
+    stages.run(settings.load(config, [f"train.prepared_uri={prepared}"]), ["train"])
+    assert "the stage runs" in happened
     assert "workers import" not in happened

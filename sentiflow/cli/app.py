@@ -13,13 +13,13 @@ from typing import Annotated
 import typer
 
 import sentiflow
-from sentiflow.cli import compare, doctor, exits, jobs, submit, words
+from sentiflow.cli import compare, demo, doctor, exits, init, jobs, submit, ui, words
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, ConfigPath, Overrides, Verbose
 from sentiflow.cli.terminal import print_json
 from sentiflow.config import settings
 from sentiflow.errors import JobError
-from sentiflow.progress import Progress, say
+from sentiflow.progress import say
 from sentiflow.storage.uris import absolute_uri
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ tracking_app = typer.Typer(no_args_is_help=True, help="Runs for MLflow, from the
 download_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Download the real tweets or word vectors."
 )
+app.command()(init.init)
 jobs.add_commands(app)
 app.add_typer(config_app, name="config")
 app.add_typer(tracking_app, name="tracking")
@@ -44,6 +45,9 @@ app.add_typer(words.app, name="words")
 app.command()(doctor.doctor)
 app.command(cls=compare.WithMargin)(compare.compare)
 app.command()(submit.submit)
+app.command()(ui.ui)
+app.command()(demo.demo)
+app.command()(demo.sample)
 
 To = Annotated[Path, typer.Option("--to", metavar="DIR", help="Where the files go.")]
 Mirror = Annotated[
@@ -86,7 +90,7 @@ def predict(
         str,
         typer.Argument(
             metavar="MODEL_URI",
-            help="A model package: a directory, s3://..., models:/NAME@champion, runs:/ID/model.",
+            help="A model: the directory of a run or a package, s3://..., models:/NAME@champion.",
         ),
     ],
     texts: Annotated[
@@ -139,31 +143,6 @@ def promote(
             typer.echo(promotion.to_text(outcome))
 
 
-@app.command()
-@reporting()
-def sample(
-    output: Annotated[Path, typer.Argument(metavar="OUT.csv")],
-    rows: Annotated[int, typer.Option(min=1, help="How many tweets.")],
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
-) -> None:
-    """Write a synthetic corpus in the format of Sentiment140."""
-    from sentiflow.data import sample as corpus_sample
-    from sentiflow.storage import filesystem
-
-    jobs.check_free(output, overwrite)
-    size = 0
-    with (
-        filesystem.publish(absolute_uri(str(output))) as stream,
-        Progress("sample", total=rows, unit="rows") as progress,
-    ):
-        for chunk in corpus_sample.generate(num_rows=rows, seed=seed):
-            stream.write(chunk)
-            size += len(chunk)
-            progress.advance(chunk.count(b"\n"))
-    say("sample", f"{rows:,} tweets, {size / 1e6:,.1f} MB: {output}")
-
-
 @tracking_app.callback()
 def tracking_group() -> None:
     """Keep the name of the only command."""
@@ -184,16 +163,16 @@ def import_outputs(
     """Add the runs of finished stages to MLflow, or what they lack; what is there stays."""
     with reporting(verbose):
         from sentiflow.cli import summary
-        from sentiflow.tracking import finished_stages, mlflow_store, rebuild, store_address
+        from sentiflow.tracking import finished_stages, pages, rebuild, store_address
 
         store = store_address.default_uri(tracking_uri)
+        where = ["--tracking-uri", store] if tracking_uri else []
         stages = [s for uri in output_uris for s in finished_stages.require(absolute_uri(uri))]
         for run in rebuild.send(stages, tracking_uri=store):
-            say("tracking", f"{run.name}: {run.outcome}")
+            say("tracking", f"{run.outcome:<9}  {run.name}")
         say("tracking", f"{len(stages)} run{'s' if len(stages) > 1 else ''} in {store}")
         for name in dict.fromkeys(stage.run.experiment for stage in stages):
-            for line in summary.open_runs(store, mlflow_store.find_page(store, name)):
-                say("tracking", line)
+            say("tracking", summary.open_runs(store, pages.find_page(store, name), *where))
 
 
 @config_app.command()
@@ -206,8 +185,12 @@ def show(config: ConfigPath, overrides: Overrides = None) -> None:
 @config_app.command()
 @reporting()
 def validate(config: ConfigPath, overrides: Overrides = None) -> None:
-    """Check the settings; print a line for each error."""
-    settings.load(config, overrides or ())
+    """Check the settings and the inputs that they name; print a line for each error."""
+    resolved = settings.load(config, overrides or ())
+    from sentiflow.cluster.doctor import config_checks
+
+    verbs = config_checks.choose_stages(resolved)
+    config_checks.require(resolved, verbs, needs_input=False)
     typer.echo(f"{config} is valid")
 
 

@@ -135,6 +135,23 @@ def _hangup_ends() -> Iterator[None]:
         signal.signal(signal.SIGHUP, before)
 
 
+@contextmanager
+def sigterm_ends() -> Iterator[None]:
+    """Turn SIGTERM into an exception, so that the MLflow run ends as killed and Ray stops."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():  # no other gets signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _discard(stream: int) -> None:
     """Let what is written to a file descriptor vanish."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream)

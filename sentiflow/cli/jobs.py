@@ -1,7 +1,9 @@
 """The job commands (run, prepare, train, score, evaluate, sweep): one call of the pipeline each."""
 
 import atexit
+import contextlib
 import gc
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -23,7 +25,7 @@ from sentiflow.storage.uris import absolute_uri, as_typed
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sentiflow.pipeline import Outcome, Verb
+    from sentiflow.pipeline.stages import Outcome, Verb
     from sentiflow.training.sweep_trials import TrialRecord
 
 out = Console(highlight=False, markup=False)
@@ -75,14 +77,36 @@ def _command(verb: str) -> Callable[..., None]:
         as_json: AsJson = False,
     ) -> None:
         with reporting(verbose):
-            resolved = settings.load(config, overrides or (), command=verb)
-            outcomes = _run(resolved, verb, overwrite=overwrite, dry_run=dry_run, verbose=verbose)
-            if outcomes and as_json:
-                print_json(_list_outputs(outcomes))
-            elif outcomes:
-                _summarize(verb, outcomes, resolved)
+            run(
+                config,
+                verb,
+                overrides or (),
+                overwrite=overwrite,
+                dry_run=dry_run,
+                verbose=verbose,
+                as_json=as_json,
+            )
 
     return command
+
+
+def run(
+    config: Path,
+    verb: str,
+    overrides: Sequence[str] = (),
+    *,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    verbose: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Run a job, and print its result."""
+    resolved = settings.load(config, overrides, command=verb)
+    outcomes = _run(resolved, verb, overwrite=overwrite, dry_run=dry_run, verbose=verbose)
+    if outcomes and as_json:
+        print_json(_list_outputs(outcomes))
+    elif outcomes:
+        _summarize(verb, outcomes, resolved, config)
 
 
 def sweep(
@@ -121,20 +145,25 @@ def sweep(
                 f"# The best of {len(trials)} trials of {config.name}: "
                 f"validation {selection.metric} {value:.4f}.\n"
             )
-            _write_best(best_to, settings.read(config, overrides or ()), best, origin)
+            raw = settings.read(config, overrides or ())
+            _write_best(best_to, raw, best, origin, resolved)
 
 
 def _run(
     resolved: Config, verb: str, *, overwrite: bool, dry_run: bool, verbose: bool
 ) -> Sequence["Outcome"]:
     """Run a job; in a dry run, show the settings and the plan instead, and return nothing."""
-    from sentiflow import pipeline
+    from sentiflow.pipeline import stages
 
-    verbs = pipeline.VERBS if verb == "run" else (cast("Verb", verb),)
+    verbs = stages.VERBS if verb == "run" else (cast("Verb", verb),)
     if not dry_run:
-        return pipeline.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
+        with (
+            exits.sigterm_ends(),
+            contextlib.redirect_stdout(sys.stderr),  # Ray prints there when it has lost a node
+        ):
+            return stages.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
     show_settings(resolved)
-    for plan in pipeline.plan(resolved, verbs, overwrite=overwrite):
+    for plan in stages.plan(resolved, verbs, overwrite=overwrite):
         typer.echo(f"# {plan.verb:<9} {plan.state}: {plan.uri}")
     return []
 
@@ -151,17 +180,26 @@ def check_free(path: Path, overwrite: bool, *, option: str = "") -> None:
         raise UserError(f"{option}{path} exists", hint="name another file, or add --overwrite")
 
 
-def _write_best(path: Path, raw: dict[str, Any], best: "TrialRecord", origin: str) -> None:
-    """Write the settings of the file with the values of the best trial."""
+def _write_best(
+    path: Path, raw: dict[str, Any], best: "TrialRecord", origin: str, swept: Config
+) -> None:
+    """Write the settings of the file with the values of the best trial.
+
+    They make a run of their own, beside that of the file, from the same prepared data.
+    """
     from sentiflow.storage import filesystem
 
     raw.pop("sweep", None)
     for key, value in best["values"].items():
         settings.put(raw, key, value)
+    for stage in ("train", "score", "evaluate"):
+        (raw.get(stage) or {}).pop("output_uri", None)
+    settings.put(raw, "prepare.output_uri", as_typed(swept.prepare.output_uri))
+    raw["output_uri"] = f"{str(raw['output_uri']).rstrip('/')}_{path.stem}"
     settings.validate(raw, source=str(path))
     text = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
     filesystem.write_bytes(absolute_uri(str(path)), (origin + text).encode())
-    say("sweep", f"settings of trial {best['trial']}: {path}")
+    say("sweep", f"settings of trial {best['trial']}: {path}, for a run in {raw['output_uri']}")
 
 
 def show_settings(resolved: Config) -> None:
@@ -169,7 +207,7 @@ def show_settings(resolved: Config) -> None:
     typer.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False), nl=False)
 
 
-def _summarize(verb: str, outcomes: Sequence["Outcome"], config: Config) -> None:
+def _summarize(verb: str, outcomes: Sequence["Outcome"], config: Config, path: Path) -> None:
     """Print the results of a job, and after a whole run what to type next."""
     from sentiflow.cli import summary
 
@@ -181,7 +219,7 @@ def _summarize(verb: str, outcomes: Sequence["Outcome"], config: Config) -> None
         _print(summary.of_evaluation(records["evaluate"], uris["evaluate"]))
     if verb != "run":
         return
-    from sentiflow.tracking import mlflow_store, store_address
+    from sentiflow.tracking import pages, store_address
 
     typer.echo("")
     _print(summary.of_run(records, uris))
@@ -189,7 +227,8 @@ def _summarize(verb: str, outcomes: Sequence["Outcome"], config: Config) -> None
         typer.echo("\nEverything was complete already; nothing was repeated.")
     store = store_address.default_uri(config.tracking.uri)
     typer.echo("\nNext:")
-    for line in summary.next_steps(uris, store, mlflow_store.find_page(store, config.name)):
+    page = pages.find_page(store, config.name)
+    for line in summary.next_steps(uris, store, page, config=path):
         typer.echo(f"  {line}")
 
 

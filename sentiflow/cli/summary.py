@@ -1,5 +1,6 @@
 """Manifests of a job -> the summary at its end, and commands to type next."""
 
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,9 @@ from sentiflow.storage.uris import as_typed
 
 Records = Mapping[str, Manifest]
 """Manifests by job."""
+
+_USUAL_DAMAGE = 0.01
+"""Share of texts with invalid bytes that is not worth a line."""
 
 
 def of_run(records: Records, uris: Mapping[str, str]) -> Table:
@@ -83,31 +87,35 @@ def of_evaluation(record: Manifest, uri: str) -> Table:
     return table
 
 
-def next_steps(uris: Mapping[str, str], store: str, page: str) -> list[str]:
+def next_steps(uris: Mapping[str, str], store: str, page: str, *, config: Path) -> list[str]:
     """List commands to type after a run.
 
     Args:
         uris: Directories by job.
         store: URI of the MLflow store, without a user name.
         page: The page of the runs in MLflow's web interface, or nothing.
+        config: The settings file.
     """
-    program, model = _program("sentiflow"), f"{uris['train']}/model"
-    compare, *others = open_runs(store, page)
+    predict = shlex.join([_program("sentiflow"), "predict", f"{uris['train']}/model"])
     return [
         f"open the report     {uris['evaluate']}/report.html",
-        f"compare runs        {compare}",
-        *(f"                    {line}" for line in others),
-        f'score a text        {program} predict {model} "what a lovely day"',
+        f"compare runs        {open_runs(store, page, str(config))}",
+        f'score a text        {predict} "what a lovely day"',
         f"read predictions    {uris['score']}/predictions/*.parquet",
     ]
 
 
-def open_runs(store: str, page: str) -> list[str]:
-    """Say how to see the runs of an experiment in a browser."""
+def open_runs(store: str, page: str, *arguments: str) -> str:
+    """Say how to see the runs of an experiment in a browser.
+
+    Args:
+        store: URI of the MLflow store.
+        page: The page of its runs.
+        arguments: What ``sentiflow ui`` needs to find the store.
+    """
     if store.startswith("http"):
-        return [f"{store}{page}"]
-    command = f"{_program('mlflow')} ui --backend-store-uri {_store_as_typed(store)}"
-    return [command, f"and open http://127.0.0.1:5000{page}"]
+        return f"{store}{page}"
+    return shlex.join([_program("sentiflow"), "ui", *arguments])
 
 
 def _table(*sides: JustifyMethod) -> Table:
@@ -120,7 +128,12 @@ def _table(*sides: JustifyMethod) -> Table:
 def _add_counts(table: Table, counts: Counts, uri: str) -> None:
     """Add the number of rows read, accepted, rejected and left out."""
     table.add_row("rows read", f"{counts['rows_read']:,}", "")
-    table.add_row("  accepted", f"{counts['accepted']:,}", "")
+    damaged = counts.get("damaged", 0)
+    note = ""
+    if damaged > _USUAL_DAMAGE * counts["accepted"]:
+        have = "text has" if damaged == 1 else "texts have"
+        note = f"{damaged:,} {have} U+FFFD for bytes that are not in the encoding"
+    table.add_row("  accepted", f"{counts['accepted']:,}", note)
     where = f"{uri}/rejected: {_list(counts['rejected_by_reason'])}" if counts["rejected"] else ""
     table.add_row("  rejected", f"{counts['rejected']:,}", where)
     if counts["left_out"]:
@@ -149,8 +162,3 @@ def _program(name: str) -> str:
     """Write a console script as the user can type it: by its path if it is not on PATH."""
     beside = str(Path(sys.executable).parent / name)
     return name if shutil.which(name) == beside else as_typed(beside)
-
-
-def _store_as_typed(uri: str) -> str:
-    path = uri.removeprefix("sqlite:///")
-    return f"sqlite:///{as_typed(path)}" if path.startswith("/") else uri

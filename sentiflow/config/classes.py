@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
+from sentiflow.errors import UserError
+
 BINARY = ("negative", "positive")
 SENTIMENT140 = (*BINARY, "neutral")
 """Classes of ``kind: sentiment140``; models learn the first two by default."""
@@ -58,6 +60,19 @@ def check_names(names: Sequence[str], *, num_names: int | None = None) -> None:
     if twice := [name for name in names if folded.count(name.casefold()) > 1]:
         same = [repr(name) for name in names if name.casefold() == twice[0].casefold()]
         raise ValueError(f"{' and '.join(same)} name one class: case does not count")
+
+
+def check_learned(learned: Sequence[str] | None, learnable: Sequence[str]) -> None:
+    """Check that the data have the classes that ``train.classes`` names.
+
+    Raises:
+        UserError: They do not.
+    """
+    if unknown := [name for name in learned or () if name not in learnable]:
+        raise UserError(
+            f"train.classes: the data have no {' or '.join(unknown)} to learn",
+            hint=f"the classes are {', '.join(learnable)}",
+        )
 
 
 def _check_labels(value: Any) -> dict[str, tuple[str, ...]] | str:

@@ -11,6 +11,7 @@ from sentiflow.config.types import (
     Column,
     CountOrAuto,
     Distinct,
+    Encoding,
     Fraction,
     Patterns,
     RequiredColumn,
@@ -61,8 +62,9 @@ class FormatSettings(Settings):
     time_format: str | None = None
     """``csv``: format of the time column for strptime, such as ``%d/%m/%Y %H:%M``. Default: ISO
     8601 (``20240131`` is a date), or else seconds since 1970."""
-    encoding: Literal["utf-8", "latin-1", "cp1252"] = "utf-8"
-    """Character encoding of the files."""
+    encoding: Encoding = "utf-8"
+    """Character encoding of the files: ``utf-8``, ``latin-1`` or ``cp1252``, by any of the names
+    that Python knows, such as ``latin1`` or ``windows-1252``."""
     errors: Literal["replace", "ignore"] = "replace"
     """Treatment of bytes that are invalid in ``encoding``: ``replace`` them by U+FFFD, or
     ``ignore`` (drop) them."""
@@ -147,8 +149,8 @@ class VocabularySettings(Settings):
     """Maximum number of words. null: no limit."""
     vectors: str = "package:glove.6B.50d"
     """Pretrained word vectors: ``package:glove.6B.50d``; ``torchtext:6B.50d``, which torchtext
-    downloads once; a file in the text format of GloVe or word2vec (.txt, .txt.gz, .zip); or a model
-    package, whose learned vectors are used."""
+    downloads once; a file in the text format of GloVe or word2vec (.txt, .txt.gz, .zip); or the
+    directory of a model package or of a run, whose learned vectors are used."""
     vectors_cache: str = ".vector_cache"
     """Cache directory of torchtext, on a local disk."""
 
@@ -204,8 +206,8 @@ class ScoreSettings(Settings):
     prepared_uri: str = ""
     """Directory of the prepared data. Default: ``prepare.output_uri``."""
     model_uri: str | None = None
-    """Model package: a directory, ``models:/name@champion``, ``models:/name/3`` or
-    ``runs:/ID/model``. Default: the model in ``train.output_uri``."""
+    """Model: the directory of a package or of a run, ``models:/name@champion``, ``models:/name/3``
+    or ``runs:/ID/model``. Default: the model in ``train.output_uri``."""
     output_uri: str = ""
     """Directory of the predictions. Default: ``<output_uri>/scored``."""
     format: FormatSettings | None = None
@@ -318,8 +320,9 @@ class TrackingSettings(Settings):
     ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` in the working directory."""
     required: bool = True
     """Stop if the store cannot be reached when a job starts. false: continue without tracking."""
-    register_model: bool = True
-    """Register trained models under ``name``, with the alias candidate."""
+    register_model: Literal["auto"] | bool = "auto"
+    """Register models under ``name``, with the alias candidate. ``auto``: the model of a
+    ``sentiflow run``, when it is evaluated. true: each training, except the trials of a sweep."""
 
 
 class ClusterSettings(Settings):

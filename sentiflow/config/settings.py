@@ -1,20 +1,16 @@
 """YAML file + dotted overrides -> one validated, frozen settings object."""
 
-import difflib
-import functools
+import os
 import re
-import reprlib
 from collections.abc import Collection, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 
-from sentiflow.config import ray_job, requirements, yaml_text
-from sentiflow.config.model_sections import KINDS
+from sentiflow.config import defaults, faults, ray_job, requirements, yaml_text
+from sentiflow.config.faults import Source
 from sentiflow.config.sections import Config
 from sentiflow.config.types import Settings
 from sentiflow.errors import UserError
@@ -23,21 +19,21 @@ from sentiflow.storage.uris import (
     holds_credentials,
     join,
     names_vectors,
-    without_credentials,
 )
 
 _MAX_FAULTS = 20
 """Errors that are named; the others are counted."""
-_MAX_VALUE = 200
-"""Characters of a wrong value that are shown."""
-_BRIEF = reprlib.Repr()
-_BRIEF.maxlevel = 2
-_BRIEF.maxstring = _BRIEF.maxother = 10_000  # whole, so that a password in it is found
+
+
+Given = str | os.PathLike[str] | Mapping[str, Any]
+"""A settings file, or the settings as nested dictionaries."""
+Overrides = Sequence[str] | Mapping[str, Any]
+"""Changed settings, as ``section.key=value`` or as values by ``section.key``."""
 
 
 def load(
-    path: str | Path,
-    overrides: Sequence[str] = (),
+    path: Given,
+    overrides: Overrides = (),
     *,
     command: str = "",
     base: str | None = None,
@@ -46,8 +42,9 @@ def load(
     """Read a settings file, apply ``section.key=value`` overrides, validate, resolve the URIs.
 
     Args:
-        path: The YAML file.
-        overrides: Values are YAML: ``prepare.csv=[a.csv,b.csv]``, ``score.model_uri=null``.
+        path: The YAML file, or the settings.
+        overrides: Values of strings are YAML: ``prepare.csv=[a.csv,b.csv]``,
+            ``score.model_uri=null``.
         command: The command that will use the settings; what it requires is checked.
         base: Directory of relative locations; the working directory by default.
         submitted: Whether this is a job submitted to a cluster; detected by default.
@@ -55,24 +52,52 @@ def load(
     Raises:
         UserError: The file is missing or not YAML, or settings are wrong: a line for each.
     """
-    config = validate(read(path, overrides), source=str(path))
-    requirements.check_given(config, command, source=str(path))
+    raw = read(path, overrides)
+    source = _locate(path, overrides)
+    config = validate(raw, source=source)
+    requirements.check_given(config, command, source=source.name)
     resolved = resolve(config, base=base, submitted=submitted)
     if command != "evaluate":  # it has the predictions, which may be earlier ones
-        requirements.check_slices(resolved, source=str(path))
+        requirements.check_slices(resolved, source=source.name)
     return resolved
 
 
-def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def read(path: Given, overrides: Overrides = ()) -> dict[str, Any]:
     """Read a settings file and apply the overrides, without validation.
 
     Raises:
         UserError: The file is missing or not YAML, or an override cannot be read.
     """
-    raw = _read_yaml(Path(path))
+    raw = _to_plain(path) if isinstance(path, Mapping) else _read_yaml(Path(path))
+    if isinstance(overrides, Mapping):
+        _change(raw, _to_plain(overrides))
+        return raw
     for override in overrides:
         _apply(raw, override)
     return raw
+
+
+def _to_plain(value: Any) -> Any:
+    """Copy a value of a Python program with what YAML has: dictionaries, lists, no paths."""
+    if isinstance(value, Mapping):
+        return {key: _to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_plain(item) for item in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _change(raw: dict[str, Any], changes: Mapping[str, Any], prefix: str = "") -> None:
+    """Put values into a settings dictionary; of a section only the settings given are changed.
+
+    Raises:
+        UserError: A section in a key is a value.
+    """
+    for name, value in changes.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict) and any(row[0].startswith(f"{key}.") for row in describe()):
+            _change(raw, value, f"{key}.")
+        else:
+            put(raw, key, value)
 
 
 def put(raw: dict[str, Any], key: str, value: Any) -> None:
@@ -98,77 +123,26 @@ def put(raw: dict[str, Any], key: str, value: Any) -> None:
     target[last] = value
 
 
-def validate(raw: dict[str, Any], *, source: str) -> Config:
-    """Check a settings dictionary; the error names each fault with its key and a way out."""
+def validate(raw: dict[str, Any], *, source: str | Source) -> Config:
+    """Check a settings dictionary; the error names each fault with its place, key and a way out."""
+    source = Source(source) if isinstance(source, str) else source
     try:
-        config = Config.model_validate(_fill_preset(_inherit_format(raw)))
+        config = Config.model_validate(defaults.fill_in(raw))
     except ValidationError as error:
-        faults = error.errors(include_url=False)
-        places = {fault["loc"] for fault in faults}
-        lines = [_explain(f, source) for f in faults if not _is_inherited(f["loc"], places)]
+        found = error.errors(include_url=False)
+        places = {fault["loc"] for fault in found}
+        lines = [faults.explain(f, source) for f in found if not _is_inherited(f["loc"], places)]
         if len(lines) > _MAX_FAULTS:
-            lines[_MAX_FAULTS:] = [f"{source}: and {len(lines) - _MAX_FAULTS} more errors"]
+            lines[_MAX_FAULTS:] = [f"{source.name}: and {len(lines) - _MAX_FAULTS} more errors"]
         raise UserError("\n".join(lines)) from error
     for key, value in flatten(config.model_dump()).items():
         if any(holds_credentials(text) for text in _texts(value)):
             raise UserError(
-                f"{source}: {key} holds a user name or password",
+                f"{source.locate(tuple(key.split('.')))}: {key} holds a user name or password",
                 hint="settings are recorded; use environment variables instead (AWS_ACCESS_KEY_ID, "
                 "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)",
             )
     return config
-
-
-_OF_EVERY_KIND = ("encoding", "errors", "max_text_length")
-"""Settings of a format that mean the same for every kind."""
-
-
-def _inherit_format(raw: dict[str, Any]) -> dict[str, Any]:
-    """Fill ``score.format`` in from ``format``.
-
-    Columns of one file say nothing about those of another, so they are given as a whole, and labels
-    are inherited only for a column of labels.
-    """
-    base, section = raw.get("format"), raw.get("score")
-    if not isinstance(base, dict) or not isinstance(section, dict):
-        return raw
-    own = section.get("format")
-    if not isinstance(own, dict):
-        return raw
-    inherited = dict(base)
-    if own.get("kind", base.get("kind")) != base.get("kind"):
-        inherited = {name: base[name] for name in _OF_EVERY_KIND if name in base}
-    columns = own.get("columns")
-    if isinstance(columns, dict) and columns.get("label") is None:
-        inherited.pop("labels", None)
-    return raw | {"score": section | {"format": inherited | own}}
-
-
-@functools.cache
-def _read_presets() -> dict[str, dict[str, Any]]:
-    text = (resources.files("sentiflow.config") / "presets.yaml").read_text("utf-8")
-    presets: dict[str, dict[str, Any]] = yaml_text.parse(text)
-    return presets
-
-
-def _fill_preset(raw: dict[str, Any]) -> dict[str, Any]:
-    """Fill the settings of ``train.preset`` in where ``train`` does not name its own."""
-    train = raw.get("train")
-    if not isinstance(train, dict) or not isinstance(train.get("preset"), str):
-        return raw
-    model = train.get("model")
-    if isinstance(model, dict) and model.get("kind", "rnn") != "rnn":
-        return raw  # refused by TrainSettings, in its own words
-    return raw | {"train": _merge(_read_presets().get(train["preset"], {}), train)}
-
-
-def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Merge nested settings; where both name one, the second counts."""
-    merged = base | own
-    for name in base.keys() & own.keys():
-        if isinstance(base[name], dict) and isinstance(own[name], dict):
-            merged[name] = _merge(base[name], own[name])
-    return merged
 
 
 def _is_inherited(place: tuple[int | str, ...], places: Collection[tuple[int | str, ...]]) -> bool:
@@ -287,7 +261,7 @@ def describe(section: type[Settings] = Config, prefix: str = "") -> list[tuple[s
     rows: list[tuple[str, str, str]] = []
     for name, field in section.model_fields.items():
         key = f"{prefix}{name}"
-        inner = [row for kind in _sections_in(field) for row in describe(kind, f"{key}.")]
+        inner = [row for kind in faults.sections_in(field) for row in describe(kind, f"{key}.")]
         if inner and key != "score.format":  # it has the settings of format
             rows += _join_kinds(inner)
             continue
@@ -318,6 +292,9 @@ def _texts(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
+_TABLE = re.compile(r"\.(csv|tsv|parquet)(\.\w+)?$", re.IGNORECASE)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     if path.is_dir():
         raise UserError(
@@ -325,6 +302,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         )
     if not path.exists():
         raise UserError(f"no such settings file: {path}", hint="see configs/")
+    if _TABLE.search(path.name):
+        raise UserError(
+            f"{path} is a table, not a config", hint=f"sentiflow init {path} writes one"
+        )
     try:
         raw = yaml_text.parse(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -332,6 +313,15 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise UserError(f"{path} holds no settings", hint="write sections of key: value")
     return raw
+
+
+def _locate(given: Given, overrides: Overrides) -> Source:
+    """Note where each setting was typed: the line of a file that was read, or an override."""
+    if isinstance(given, Mapping):
+        return Source("settings")
+    keys = [override.partition("=")[0] for override in overrides]
+    lines = yaml_text.find_lines(Path(given).read_text(encoding="utf-8"))
+    return Source(str(given), lines, keys)
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:
@@ -346,43 +336,3 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         shown = override if len(override) < 80 else f"{override[:77]}..."
         raise UserError(f"cannot read the value of {shown!r}", hint="it must be YAML") from error
     put(raw, key, parsed)
-
-
-def _explain(fault: Any, source: str) -> str:
-    *sections, name = (str(part) for part in fault["loc"])
-    key = ".".join([*(part for part in sections if part not in KINDS), name])
-    if fault["type"] == "extra_forbidden":
-        known = _known_settings(sections)
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-        if sections[-1:] and sections[-1] in KINDS:
-            others = [kind for kind, section in KINDS.items() if name in section.model_fields]
-            hint = f"it belongs to kind: {others[0]}" if others else hint
-        return f"{source}: unknown setting {key}: {hint}"
-    if fault["type"] == "missing":
-        return f"{source}: the setting {key} is missing: add it, or give {key}=VALUE"
-    message = fault["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    if isinstance(fault["input"], Mapping):  # the rule is about several settings of a section
-        return f"{source}: {key}: {message}"
-    return f"{source}: {key}={_shorten(fault['input'])}: {message}"
-
-
-def _shorten(value: Any) -> str:
-    """Write a value of any size: a few aliases of YAML can make one of millions of items."""
-    text = without_credentials(_BRIEF.repr(value))
-    return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}…"
-
-
-def _known_settings(location: Sequence[str]) -> list[str]:
-    """List the settings of a section; kinds of a section are steps of its location, too."""
-    found: type[Settings] = Config
-    for name in location:
-        found = KINDS.get(name) or _sections_in(found.model_fields[name])[0]
-    return list(found.model_fields)
-
-
-def _sections_in(field: FieldInfo) -> list[type[Settings]]:
-    """List the section of a field, or the kinds of section that it accepts."""
-    kinds = [get_args(kind) or (kind,) for kind in (field.annotation, *get_args(field.annotation))]
-    return [k for k, *_ in kinds if isinstance(k, type) and issubclass(k, Settings)]

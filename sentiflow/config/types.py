@@ -1,6 +1,7 @@
 """Value as written in a settings file -> checked value."""
 
-from typing import Annotated, Any
+import codecs
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -31,6 +32,23 @@ def _check_share(value: Any) -> float | str:
     raise ValueError("must be auto, or a number from 0 to 1")
 
 
+_ENCODINGS = {"utf-8": "utf-8", "utf-8-sig": "utf-8", "ascii": "utf-8"}
+_ENCODINGS |= {"iso8859-1": "latin-1", "cp1252": "cp1252"}
+"""The encodings that are read, by Python's name; ASCII is a part of UTF-8."""
+
+
+def _check_encoding(value: Any) -> str:
+    """Find an encoding by any of the names that Python knows."""
+    try:
+        return _ENCODINGS[codecs.lookup(value).name]
+    except (LookupError, TypeError) as error:
+        raise ValueError(
+            "must be utf-8, latin-1 or cp1252; convert other files first: iconv -f ENCODING -t "
+            "UTF-8 FILE"
+        ) from error
+
+
+Encoding = Annotated[Literal["utf-8", "latin-1", "cp1252"], BeforeValidator(_check_encoding)]
 CountOrAuto = Annotated[int | str, BeforeValidator(_check_count)]
 ShareOrAuto = Annotated[float | str, BeforeValidator(_check_share)]
 

@@ -1,7 +1,7 @@
 """YAML text -> plain values, without the surprises of YAML 1.1."""
 
 import re
-from collections import Counter
+from collections import Counter, deque
 from typing import Any
 
 import yaml
@@ -26,6 +26,28 @@ def parse(text: str) -> Any:
         raise ValueError("it is nested too deeply") from error
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(" ".join(str(error).split())) from error
+
+
+def find_lines(text: str) -> dict[tuple[str, ...], int]:
+    r"""Find the line of each key of YAML that :func:`parse` reads, by the path of keys to it.
+
+    Example:
+        >>> find_lines("train:\n  seed: 1\\n")
+        {('train',): 1, ('train', 'seed'): 2}
+    """
+    lines: dict[tuple[str, ...], int] = {}
+    left: deque[tuple[tuple[str, ...], Any]] = deque([((), yaml.compose(text, Loader=_Loader))])
+    seen = set()
+    while left:
+        path, node = left.popleft()
+        if node in seen:  # a few aliases can stand for millions of nodes
+            continue
+        seen.add(node)
+        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode) and (inner := (*path, key.value)) not in lines:
+                lines[inner] = key.start_mark.line + 1
+                left.append((inner, value))
+    return lines
 
 
 class _Loader(yaml.SafeLoader):

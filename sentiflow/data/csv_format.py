@@ -6,6 +6,7 @@ import codecs
 import csv
 import difflib
 import io
+import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,10 +24,13 @@ _SAMPLE_RECORDS = 500
 
 _SENTIMENT140_COLUMNS = ColumnsSettings(label=0, id=1, time=2, user=4, text=5)
 """Go, Bhayani and Huang 2009: target, id, date, flag, user, text."""
-_SENTIMENT140_LABELS = (("0", 0), ("4", 1), ("2", 2))
+SENTIMENT140_LABELS = (("0", 0), ("4", 1), ("2", 2))
 _SENTIMENT140_TIME = "%a %b %d %H:%M:%S PDT %Y"
+NO_COLUMNS = ColumnsSettings(text=0)
+"""For a format whose columns have no meaning yet."""
 _UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _COMPRESSED_MARKS = {b"PK\x03\x04": ".zip", b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
+_DELIMITERS = (",", ";", "\t", "|", ":")
 _NAMES_SHOWN = 12
 _NAME_LENGTH_SHOWN = 40
 
@@ -86,6 +90,31 @@ def resolve(
     Raises:
         UserError: A column is missing from the header, or the file is not text.
     """
+    names, num_columns, start = find_columns(settings, head, source=source)
+    labels, time_format = meanings(settings), settings.time_format
+    if settings.kind == "sentiment140":
+        columns = _SENTIMENT140_COLUMNS
+        labels, time_format = SENTIMENT140_LABELS, _SENTIMENT140_TIME
+    else:
+        assert settings.columns is not None, "settings are validated"
+        hint = ""
+        if not _has_all(settings.columns, names, num_columns):
+            hint = _suggest_delimiter(settings, settings.columns, head, num_columns)
+        columns = find_positions(
+            settings.columns, names, num_columns, source, needs_all=needs_all, hint=hint
+        )
+    found = CsvFormat(settings, num_columns, columns, labels, time_format, tuple(names))
+    return found, start
+
+
+def find_columns(
+    settings: FormatSettings, head: bytes, *, source: str
+) -> tuple[list[str], int, int]:
+    """Find the names of the columns (none without a header), their number, and where data begin.
+
+    Raises:
+        UserError: The file is not text.
+    """
     if head.startswith(_UTF_16_MARKS):
         raise UserError(f"{source} is UTF-16", hint="convert it to UTF-8 first")
     if head.startswith(b"PAR1"):
@@ -93,36 +122,51 @@ def resolve(
     for mark, suffix in _COMPRESSED_MARKS.items():
         if head.startswith(mark):
             raise UserError(f"{source} is compressed", hint=f"its name must end in {suffix}")
-    start = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
-    names: list[str] = []
-    labels, time_format = meanings(settings), settings.time_format
+    begin = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
     if settings.kind == "sentiment140":
-        num_columns, columns = 6, _SENTIMENT140_COLUMNS
-        labels, time_format = _SENTIMENT140_LABELS, _SENTIMENT140_TIME
-    else:
-        assert settings.columns is not None, "settings are validated"
-        names, num_columns, data_start = _find_columns(settings, head[start:], source)
-        start += data_start
-        columns = find_positions(settings.columns, names, num_columns, source, needs_all)
-    found = CsvFormat(settings, num_columns, columns, labels, time_format, tuple(names))
-    return found, start
-
-
-def _find_columns(settings: FormatSettings, head: bytes, source: str) -> tuple[list[str], int, int]:
-    """Find the names of the columns (none without a header), their number, and where data begin."""
+        return [], 6, begin
+    head = head[begin:]
     records, _ = find_records(head, delimiter=settings.delimiter)
     if not len(records):
         raise UserError(f"{source} holds no record", hint="the file is empty: name another CSV")
     if settings.has_header:
         names = _read_header(head, records, settings, source)
-        return names, len(names), int(records.stops[0])
+        return names, len(names), begin + int(records.stops[0])
     is_valid = ~records.malformed & (records.stops - records.starts < csv.field_size_limit())
     if not is_valid.any():
         raise UserError(f"{source} has no valid record at its beginning", hint="is it a CSV file?")
     chosen = np.flatnonzero(is_valid)[:_SAMPLE_RECORDS]
     rows = [_fields(head[records.starts[i] : records.stops[i]], settings) for i in chosen]
     # the most frequent number of columns; of several equally frequent ones the largest
-    return [], max(statistics.multimode(map(len, rows))), 0
+    return [], max(statistics.multimode(map(len, rows))), begin
+
+
+def _has_all(columns: ColumnsSettings, names: Sequence[str], num_columns: int) -> bool:
+    """Say whether a file with these columns has those of the settings."""
+    wanted = [column for column in dict(columns).values() if column is not None]
+    return all(c in names if isinstance(c, str) else c < num_columns for c in wanted)
+
+
+def _suggest_delimiter(
+    settings: FormatSettings, columns: ColumnsSettings, head: bytes, num_columns: int
+) -> str:
+    """Name a delimiter that gives the columns of the settings, or more than one where one is."""
+
+    def judge(delimiter: str) -> tuple[bool, int, list[str]]:
+        other = settings.model_copy(update={"delimiter": delimiter})
+        try:
+            names, number, _ = find_columns(other, head, source="")
+        except UserError:
+            return False, 0, []
+        return _has_all(columns, names, number), number, names
+
+    others = [delimiter for delimiter in _DELIMITERS if delimiter != settings.delimiter]
+    best = max(others, key=lambda delimiter: judge(delimiter)[:2])
+    has_all, number, names = judge(best)
+    if number == 1 or not (has_all or num_columns == 1):
+        return ""
+    shown = f": {list_names(names)}" if names else ""
+    return f"set format.delimiter={json.dumps(best)}, which gives {number} columns{shown}"
 
 
 def _read_header(head: bytes, records: Records, settings: FormatSettings, source: str) -> list[str]:
@@ -151,12 +195,20 @@ def find_positions(
     names: Sequence[str],
     num_columns: int,
     source: str,
+    *,
     needs_all: bool = True,
+    hint: str = "",
 ) -> ColumnsSettings:
     """Replace the names of columns by their positions.
 
-    If not all are needed, any but the text may be missing, unless there is a similar name: that is
-    a typing mistake.
+    Args:
+        columns: Names and positions.
+        names: Those in the file; empty if it names none.
+        num_columns: Their number.
+        source: The file, for messages.
+        needs_all: If not, any but the text may be missing, unless there is a similar name: that is
+            a typing mistake.
+        hint: What to do if one is missing; by default the columns are listed.
 
     Raises:
         UserError: A file has no such column, or several.
@@ -164,7 +216,7 @@ def find_positions(
     found = {
         key: None
         if not needs_all and key != "text" and _is_absent(value, names)
-        else _position(key, value, names, num_columns, source)
+        else _position(key, value, names, num_columns, source, hint)
         for key, value in dict(columns).items()
         if value is not None
     }
@@ -177,14 +229,14 @@ def _is_absent(column: int | str, names: Sequence[str]) -> bool:
 
 
 def _position(
-    key: str, column: int | str, names: Sequence[str], num_columns: int, source: str
+    key: str, column: int | str, names: Sequence[str], num_columns: int, source: str, hint: str
 ) -> int:
     if isinstance(column, int):
         if column >= num_columns:
             number = "1 column" if num_columns == 1 else f"{num_columns} columns"
             raise UserError(
                 f"format.columns.{key}={column}, but {source} has {number}",
-                hint="positions count from 0; is format.delimiter right?",
+                hint=hint or "positions count from 0; is format.delimiter right?",
             )
         return column
     if names.count(column) == 1:
@@ -194,15 +246,26 @@ def _position(
             f"format.columns.{key}: {source} has {names.count(column)} columns {column!r}",
             hint="give its position, counted from 0",
         )
-    close = difflib.get_close_matches(column, names, n=1, cutoff=0.5)
+    raise UserError(
+        f"format.columns.{key}: {source} has no column {column!r}",
+        hint=hint or suggest_column(column, names),
+    )
+
+
+def suggest_column(wanted: str, names: Sequence[str]) -> str:
+    """List the columns that there are, and ask for the most similar one."""
     if len(names) == 1:
-        hint = f"its only column is {_brief(names[0])}; is format.delimiter right?"
-    elif close:
-        hint = f"did you mean {_brief(close[0])}?"
-    else:
-        more = ", ..." if len(names) > _NAMES_SHOWN else ""
-        hint = f"its columns are {', '.join(map(_brief, names[:_NAMES_SHOWN]))}{more}"
-    raise UserError(f"format.columns.{key}: {source} has no column {column!r}", hint=hint)
+        return f"its only column is {_brief(names[0])}; is format.delimiter right?"
+    close = difflib.get_close_matches(wanted.lower(), [n.lower() for n in names], n=1, cutoff=0.6)
+    meant = next((name for name in names if name.lower() in close), "")
+    asked = f"did you mean {_brief(meant)}? " if meant else ""
+    return f"{asked}its columns are {list_names(names)}"
+
+
+def list_names(names: Sequence[str]) -> str:
+    """List the names of columns for a message; of many the first."""
+    more = ", ..." if len(names) > _NAMES_SHOWN else ""
+    return f"{', '.join(map(_brief, names[:_NAMES_SHOWN]))}{more}"
 
 
 def _brief(name: str) -> str:

@@ -1,6 +1,6 @@
 """Range of a CSV -> its records as a table of strings, none of them checked yet."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +33,26 @@ def read(
         The wanted columns (strings; null if the record cannot be split, empty if the CSV has no
         such column); and the reason why a record cannot be split, else null.
     """
+    numbers = {number for number in map(csv_format.position, wanted) if number is not None}
+    found, reason = split(content, csv_range, csv_format, sorted(numbers))
+    columns = {}
+    for name in wanted:
+        number = csv_format.position(name)
+        if number is None:
+            columns[name] = pc.if_else(reason.is_null(), "", pa.scalar(None, pa.string()))
+        else:
+            columns[name] = found[number]
+    return columns, reason
+
+
+def split(
+    content: bytes, csv_range: CsvRange, csv_format: CsvFormat, numbers: Sequence[int]
+) -> tuple[dict[int, pa.Array], pa.Array]:
+    """Split the records of a range as :func:`read` does.
+
+    Returns:
+        The columns with the given numbers, by number; and the reasons.
+    """
     delimiter = csv_format.settings.delimiter
     reason = np.full(csv_range.num_rows, None, dtype=object)
     is_regular = np.ones(csv_range.num_rows, bool)
@@ -43,22 +63,18 @@ def read(
         content = _without(content, records, records.malformed)
     skipped: list[int] = []
     repaired = to_utf8(content, csv_format.settings.encoding)
-    numbers = {number for number in map(csv_format.position, wanted) if number is not None}
-    table = _read_csv(repaired, csv_format, sorted(numbers), on_invalid=skipped.append)
+    table = _read_csv(repaired, csv_format, numbers, on_invalid=skipped.append)
     regular = np.flatnonzero(is_regular)
     assert table.num_rows + len(skipped) == len(regular), "CSV reader and record finder disagree"
     wrong = regular[np.array(skipped, np.int64)]
     is_regular[wrong], reason[wrong] = False, WRONG_COLUMNS
+    drops = csv_format.settings.errors == "ignore" and repaired != content
     columns = {}
-    for name in wanted:
-        number = csv_format.position(name)
-        if number is None:
-            column = pa.repeat("", table.num_rows)
-        else:
-            column = table[str(number)].combine_chunks()
-        if csv_format.settings.errors == "ignore" and repaired != content:
+    for number in numbers:
+        column = table[str(number)].combine_chunks()
+        if drops:
             column = pc.replace_substring(column, "\ufffd", "")
-        columns[name] = _spread(column, is_regular)
+        columns[number] = _spread(column, is_regular)
     if is_regular.all():
         return columns, pa.nulls(len(reason), pa.string())
     return columns, pa.array(reason, pa.string())
@@ -141,7 +157,7 @@ def _spread(column: pa.Array, filled: np.ndarray) -> pa.Array:
 def _read_csv(
     content: bytes,
     csv_format: CsvFormat,
-    wanted: list[int],
+    wanted: Sequence[int],
     *,
     on_invalid: Callable[[int], None],
 ) -> pa.Table:

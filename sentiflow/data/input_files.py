@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from pyarrow.fs import FileInfo
 
 from sentiflow.data import manifest
+from sentiflow.data.archives import SENTIMENT140
 from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import Progress
@@ -20,6 +21,36 @@ _CACHE = "input-hashes.json"
 """File in the user's cache: hashes of input files by their state."""
 _MAX_CACHED = 100_000
 """Latest hashes that are kept."""
+
+
+def expand(patterns: Sequence[str], *, setting: str) -> list[str]:
+    """List the files that a setting names, see ``filesystem.expand``.
+
+    Raises:
+        UserError: One does not exist, or is named twice.
+    """
+    try:
+        return filesystem.expand(list(patterns))
+    except UserError as error:
+        corpus_file = next(iter(SENTIMENT140.members))
+        missing = [uri for uri in patterns if uri.endswith(f"/{corpus_file}")]
+        if missing and not filesystem.exists(missing[0]):
+            hint = "get it by sentiflow download sentiment140, or a similar one by sentiflow sample"
+            raise UserError(f"{setting}: no such file: {missing[0]}", hint=hint) from error
+        raise UserError(f"{setting}: {error}") from error
+
+
+def are_gone(known: Input, patterns: Sequence[str]) -> bool:
+    """Say whether files that were read before are those of a setting, and none is there any more.
+
+    Args:
+        known: Their description.
+        patterns: Files and globs.
+    """
+    uris = [item["uri"] for item in known.get("files", [])]
+    is_same = all(any(filesystem.matches(uri, p) for p in patterns) for uri in uris)
+    is_same &= all(any(filesystem.matches(uri, p) for uri in uris) for p in patterns)
+    return bool(uris) and is_same and not any(filesystem.map_files(filesystem.exists, uris))
 
 
 def describe(uris: Sequence[str], *, known: Input | None = None) -> Input:

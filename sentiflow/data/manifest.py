@@ -17,6 +17,8 @@ FORMAT_VERSION = 2
 READABLE = (1, FORMAT_VERSION)
 """Versions that are read as input. A result of an older one is replaced, never resumed."""
 
+TRAINED, MODEL = "trained", "model"
+"""Folders of a training in its run, and of the package in its training."""
 _REQUIRED = {"stage", "format_version", "fingerprint", "settings", "inputs", "counts", "files"}
 _INSIDE = {"model": (1, 3), "train": (2,)}
 """Levels above a result at which there may be a training, or a sweep, that it is part of."""
@@ -60,7 +62,7 @@ def read(uri: str) -> Manifest | None:
 def _read(uri: str) -> Manifest | None:
     try:
         record = json.loads(filesystem.read_bytes(uri))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
         raise UserError(f"{uri} is not JSON", hint="it is damaged, or not a manifest") from error
@@ -99,6 +101,18 @@ def require(uri: str, *, stage: str, setting: str, check_files: bool = False) ->
             hint=f"make it again by sentiflow {stage} with --overwrite",
         )
     return record
+
+
+def find_package(uri: str) -> str:
+    """Find the model package of a run in its directory, or in that of its training; else ``uri``.
+
+    Every setting and command that names a model takes these directories, too.
+    """
+    for package in (uri, join(uri, MODEL), join(uri, TRAINED, MODEL)):
+        found = read(package)
+        if found and found["stage"] == "model":
+            return package
+    return uri
 
 
 def find_damaged(record: Manifest, sizes: Mapping[str, int]) -> str:

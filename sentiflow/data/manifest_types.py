@@ -139,7 +139,8 @@ class RunRecord(RunPart):
     artifacts: list[str]
     """Files of the directory that are also in the run, by their paths in both."""
     registers_model: bool
-    """Whether the model package is to be registered."""
+    """Whether the stage is to register the model: a training its own, an evaluation the one whose
+    predictions it measures."""
     mlflow_run_id: str
     """Empty where MLflow had not answered."""
     training: NotRequired[RunPart]
@@ -182,7 +183,7 @@ class Manifest(TypedDict, total=False):
     chosen_epoch: int
     model_fingerprint: str
     registered: dict[str, Any] | None
-    """train: name and version of the registered model."""
+    """train, evaluate: name and version of the model, where the stage has registered it."""
     num_workers: int
     device: str
     trials: list[dict[str, Any]]
@@ -218,11 +219,11 @@ class Manifest(TypedDict, total=False):
 
 
 EPOCH_METRICS = {
-    "train/loss": "train_loss",
-    "train/accuracy": "train_accuracy",
-    "validation/loss": "validation_loss",
     "validation/accuracy": "validation_accuracy",
     "validation/f1_macro": "validation_f1_macro",
+    "validation/loss": "validation_loss",
+    "train/accuracy": "train_accuracy",
+    "train/loss": "train_loss",
     "train/learning_rate": "learning_rate",
     "train/gradient_norm": "gradient_norm",
     "train/padding_fraction": "padding_fraction",

@@ -193,8 +193,15 @@ def guard(claim: str) -> Callable[[], None]:
 
 
 @contextlib.contextmanager
-def open_output(spec: OutputSpec, *, overwrite: bool = False) -> Iterator[Output]:
+def open_output(
+    spec: OutputSpec, *, overwrite: bool = False, before: Callable[[], None] = lambda: None
+) -> Iterator[Output]:
     """Look at the output of a stage; unless it is complete, hold its directory in the context.
+
+    Args:
+        spec: The output.
+        overwrite: Replace what is there.
+        before: Called before the directory of an incomplete output is held.
 
     Raises:
         UserError: There is a result of other settings and ``overwrite`` is off, or other files.
@@ -204,6 +211,8 @@ def open_output(spec: OutputSpec, *, overwrite: bool = False) -> Iterator[Output
     if output.is_complete and output.status.is_tidy:
         yield output
         return
+    if not output.is_complete:
+        before()
     try:
         with (
             lease.hold(spec.uri, job=spec.stage) as held,

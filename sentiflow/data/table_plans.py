@@ -59,7 +59,7 @@ def plan_scoring(
     footers = map_files(functools.partial(look_at, with_ids=True), [*earlier, *uris])
     schemas = [footer.arrow for footer in footers[len(earlier) :]]
     for uri, arrow in zip(uris, schemas, strict=True):
-        _check_text(uri, arrow, text_column, setting="score.text_column")
+        check_text(uri, arrow, text_column, setting="score.text_column")
     shared = set.intersection(*(set(arrow.names) for arrow in schemas))
     others = [n for n in keep_columns if n in shared and n not in schema.TWEETS.names]
     why_not = row_ids.find_fault([footer.ids for footer in footers if footer.ids])
@@ -129,7 +129,7 @@ def plan_preparation(
     shared = set.intersection(*(set(arrow.names) for arrow in schemas))
     columns = _find_columns(settings, uris, schemas)
     for uri, arrow in zip(uris, schemas, strict=True):
-        _check_text(uri, arrow, columns["text"], setting="format.columns.text")
+        check_text(uri, arrow, columns["text"], setting="format.columns.text")
         for meaning, name in columns.items():
             _check_type(uri, arrow, meaning, name)
     others = [name for name in keep_columns if name in shared and name not in ("user", "time")]
@@ -206,7 +206,7 @@ def _check_type(uri: str, arrow: pa.Schema, meaning: str, name: str) -> None:
     )
 
 
-def _check_text(uri: str, arrow: pa.Schema, text_column: str, *, setting: str) -> None:
+def check_text(uri: str, arrow: pa.Schema, text_column: str, *, setting: str) -> None:
     """Check that the names of a file differ, and that its texts are strings."""
     twice = sorted({name for name in arrow.names if arrow.names.count(name) > 1})
     if twice:

@@ -7,7 +7,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.config.classes import MAX_CLASSES, UNLABELLED, check_names, order_classes
 from sentiflow.data import csv_records
+from sentiflow.errors import UserError
 
 WRONG_COLUMNS = "wrong number of columns"
 UNKNOWN_LABEL = "unknown label"
@@ -26,6 +28,8 @@ REASONS = (
 )
 """Reasons for rejecting a row; the first that applies is recorded."""
 
+REPLACEMENT = "\ufffd"
+"""Stands in a text for bytes that are invalid in the encoding."""
 MAX_COUNTED = 200
 """Values of unknown labels that are counted in a part."""
 _NUM_SHOWN, _LENGTH_SHOWN = 10, 40
@@ -198,6 +202,34 @@ def list_unknown(counts: Mapping[str, int]) -> str:
     order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     shown = [f"{_shorten(value)!r} ({rows:,})" for value, rows in order[:_NUM_SHOWN]]
     return ", ".join([*shown, "..."] if len(order) > _NUM_SHOWN else shown)
+
+
+def choose_classes(counts: Mapping[str, int], *, num_values: int) -> tuple[str, ...]:
+    """Take the written labels as the names of the classes, for ``labels: auto``.
+
+    Args:
+        counts: Rows by value, of the most frequent ones at least.
+        num_values: Different values.
+
+    Raises:
+        UserError: There are too few or too many, or one is no name.
+    """
+    names = sorted(counts.keys() - {UNLABELLED})
+    listed = list_unknown(counts)
+    shown = (
+        f"the values of the label are {listed}" if counts else "the column of the label is empty"
+    )
+    hint = f"{shown}: set format.columns.label, or give those of each class in format.labels"
+    try:
+        if num_values > MAX_CLASSES:
+            raise ValueError(
+                f"the label has {num_values:,} values or more, and at most {MAX_CLASSES} classes "
+                "are possible"
+            )
+        check_names(names)
+    except ValueError as error:
+        raise UserError(f"format.labels=auto: {error}", hint=hint) from error
+    return order_classes(names)
 
 
 def _shorten(value: str) -> str:

@@ -22,6 +22,7 @@ from sentiflow.evaluation import (
     lineage,
     mistakes,
     probing,
+    registration,
     report,
     results,
     slices,
@@ -45,9 +46,9 @@ REPORT_VERSION = 5
 
 _HEADLINES = (
     "accuracy",
+    "f1_macro",
     "accuracy_low",
     "accuracy_high",
-    "f1_macro",
     "roc_auc",
     "log_loss",
     "brier",
@@ -127,7 +128,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     tables = filesystem.write_part(output.uri, MISTAKES, data.mistakes)
     seconds = time.monotonic() - began
     own = trained if trained and _is_own(trained, scored) else None
-    _track(result, files, recorder, own, spec)
+    _track(result, files, recorder, spec)
     _report(measured, seconds)
     for baseline in result.baselines:
         say(
@@ -135,6 +136,11 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
             f"{baseline.name} has an accuracy of {baseline.accuracy:.4f} "
             f"({baseline.seconds:.1f} s): {baseline.verdict.replace('95%', '95 %')}",
         )
+    registered = None
+    if own:
+        described = registration.write_note(measured, scored, own, data.corpus)
+        _track_training(measured, recorder, own, spec, described.text)
+        registered = registration.register(described, config.name, scored, own, recorder)
     return output.publish(
         counts={"rows": sum(metrics.num_rows for metrics in measured.figures.values())},
         files=[
@@ -146,6 +152,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         figures=content["figures"],
         conclusions=content["conclusions"],
         notes=notes,
+        registered=registered,
     )
 
 
@@ -264,37 +271,44 @@ def _describe_lineage(
 
 
 def _track(
-    result: EvaluationResult,
-    files: dict[str, bytes],
-    recorder: Recorder,
-    trained: Manifest | None,
-    spec: OutputSpec,
+    result: EvaluationResult, files: dict[str, bytes], recorder: Recorder, spec: OutputSpec
 ) -> None:
-    """Log the metrics and the report.
-
-    The headlines are logged to the training's run too, but only if the corpus is the one that it
-    was trained on: those of another corpus would be mistaken for its test metrics.
-    """
+    """Log the metrics, those of the headline first, and the report."""
     measured = result.measured
-    for split, metrics in measured.figures.items():
-        recorder.log_metrics(
-            {f"{split}/{name}": value for name, value in list_scalars(metrics).items()}
-        )
+    for split in sorted(measured.figures, key=lambda name: name != measured.split):
+        metrics = list_scalars(measured.figures[split])
+        names = [*_HEADLINES, *metrics]
+        recorder.log_metrics({f"{split}/{name}": metrics.get(name) for name in names})
     recorder.log_metrics(
         _mean_pass_rates(result.probed.behavior)
         | {f"bias/{bias.category}_spread": bias.spread for bias in result.probed.group_bias}
     )
     recorder.log_files(files)
     lines = (f"- **{number}** {meaning}" for number, meaning, _ in result.highlights)
+    recorder.set_tags(_tag_predictions(spec))
+    recorder.set_note("\n".join(lines))
+
+
+def _track_training(
+    measured: Measurements, recorder: Recorder, trained: Manifest, spec: OutputSpec, note: str
+) -> None:
+    """Log the headlines to the training's run, and describe it.
+
+    That is only done if the corpus is the one that it was trained on: the metrics of another corpus
+    would be mistaken for its test metrics.
+    """
+    training_run = recorder.of_run(trained.get("mlflow_run_id", ""))
+    training_run.log_metrics(
+        {f"{measured.split}/{name}": getattr(measured.metrics, name) for name in _HEADLINES}
+    )
+    training_run.set_tags(_tag_predictions(spec))
+    training_run.set_note(note, report_of=recorder)
+
+
+def _tag_predictions(spec: OutputSpec) -> dict[str, str]:
+    """Say by tags which predictions were evaluated."""
     scored = spec.inputs["scored"]
-    tags = {SCORED_TAG: scored["uri"], SCORED_FINGERPRINT_TAG: scored["fingerprint"]}
-    recorder.set_tags(tags | {"mlflow.note.content": "\n".join(lines)})
-    if trained:
-        training_run = recorder.of_run(trained.get("mlflow_run_id", ""))
-        training_run.log_metrics(
-            {f"{measured.split}/{name}": getattr(measured.metrics, name) for name in _HEADLINES}
-        )
-        training_run.set_tags(tags)
+    return {SCORED_TAG: scored["uri"], SCORED_FINGERPRINT_TAG: scored["fingerprint"]}
 
 
 def _mean_pass_rates(tests: Sequence[BehaviorResult]) -> dict[str, float]:

@@ -38,6 +38,9 @@ class Promotion:
         """Say whether the champion stays because the candidate is not better."""
         return self.comparison is not None and not self.promoted
 
+    def __str__(self) -> str:
+        return to_text(self).replace("--force", "force=True")
+
 
 def promote(config: Config, *, version: int | None = None, force: bool = False) -> Promotion:
     """Make a version the champion if there is none, or it is better than the champion.
@@ -60,7 +63,7 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
     aliases = registry.read_aliases(config.name, tracking_uri=uri)
     if version is None and CANDIDATE not in aliases:
         raise UserError(
-            f"{config.name} has no candidate", hint="sentiflow train registers one; or --version N"
+            f"{config.name} has no candidate", hint="sentiflow run registers one; or --version N"
         )
     wanted = f"@{CANDIDATE}" if version is None else f"/{version}"
     candidate = registry.resolve(f"models:/{config.name}{wanted}", tracking_uri=uri)

@@ -138,6 +138,7 @@ def write_texts(table: pa.Table, part: int, *, job: Job) -> dict[str, Any]:
         unknown_labels=tweets.count_unknown(table.select(["unknown_label"]).filter(is_unknown)),
         labels=_count_labels(kept, (*(job.format.classes or ()), UNLABELLED)),
         files=files,
+        damaged=pc.sum(pc.match_substring(kept["text"], tweets.REPLACEMENT)).as_py() or 0,
     )
     return asdict(result)
 

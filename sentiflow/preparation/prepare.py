@@ -19,16 +19,16 @@ import concurrent.futures
 import functools
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pyarrow.fs import FileType
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
-from sentiflow.config.sections import Config, FormatSettings, PrepareSettings
-from sentiflow.data import corpus, input_files, manifest, schema, table_files, table_plans
-from sentiflow.data.archives import SENTIMENT140
+from sentiflow.config.classes import check_learned
+from sentiflow.config.sections import Config, PrepareSettings
+from sentiflow.data import corpus, input_files, manifest, table_plans
 from sentiflow.data.manifest_types import (
     Counts,
     Input,
@@ -54,16 +54,22 @@ STAGE = "prepare"
 OWNS = ("tweets", "encoded", "rejected", VOCABULARY, WORK)
 
 
-def describe_output(config: Config) -> OutputSpec:
+def describe_output(config: Config, *, fetch: bool = True) -> OutputSpec:
     """Describe the output of preparation; a CSV is read only if it has changed since last time.
+
+    Files and word vectors of a complete result that are gone are described as they were.
+
+    Args:
+        config: The experiment.
+        fetch: Download word vectors that are not here; if not, they have no fingerprint.
 
     Raises:
         UserError: A CSV does not exist, all are empty, or there is no such class to train on.
     """
     settings = config.prepare
     if config.format.classes:
-        _check_learned(config.train.classes, config.format)
-    uris = _expand(settings)
+        check_learned(config.train.classes, config.format.learnable)
+    corpus.check_kept_names(settings.keep_columns)
     relevant = settings.model_dump(
         exclude={
             "csv": True,
@@ -82,11 +88,8 @@ def describe_output(config: Config) -> OutputSpec:
     relevant["rules"] = rules.hash_rules(settings.tokenizer) | installed
     record = manifest.read(settings.output_uri)
     inputs = record["inputs"] if record else {}
-    known = inputs.get("csv")
-    found = input_files.describe(uris, known=known) if known else input_files.as_found(uris)
-    if not any(item["bytes"] for item in found["files"]):
-        raise UserError(f"{uris[0]} holds no record", hint="the file is empty: name another CSV")
-    vectors = _describe_vectors(settings, known=inputs.get("vectors"))
+    found = _describe_files(settings, known=inputs.get("csv"))
+    vectors = _describe_vectors(settings, known=inputs.get("vectors"), fetch=fetch)
     return OutputSpec(STAGE, settings.output_uri, relevant, {"csv": found} | vectors, owns=OWNS)
 
 
@@ -119,35 +122,23 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         raise
 
 
-def _check_learned(learned: Sequence[str] | None, form: FormatSettings) -> None:
-    """Check that the classes to train on are encoded.
+def _describe_files(settings: PrepareSettings, *, known: Input | None) -> Input:
+    """Describe the input files.
 
     Raises:
-        UserError: They are not.
+        UserError: One does not exist, all are empty, or there are both CSV and Parquet.
     """
-    if unknown := [name for name in learned or () if name not in form.learnable]:
-        raise UserError(
-            f"train.classes: the data have no {' or '.join(unknown)} to learn",
-            hint=f"the classes are {', '.join(form.learnable)}",
-        )
-
-
-def _expand(settings: PrepareSettings) -> list[str]:
-    """List the input files."""
-    corpus_file = next(iter(SENTIMENT140.members))
-    for uri in settings.csv:
-        if uri.endswith(f"/{corpus_file}") and not filesystem.exists(uri):
-            hint = "get it by sentiflow download sentiment140, or a similar one by sentiflow sample"
-            raise UserError(f"no such file: {uri}", hint=hint)
-    uris = filesystem.expand(list(settings.csv))
+    try:
+        uris = input_files.expand(settings.csv, setting="prepare.csv")
+    except UserError:
+        if known and input_files.are_gone(known, settings.csv):
+            return known
+        raise
     corpus.are_tables(uris, setting="prepare.csv")
-    for name in settings.keep_columns:
-        if name.lower() in (*schema.TWEETS.names, "split"):
-            raise UserError(
-                f"prepare.keep_columns: tweets have their own column {name.lower()}",
-                hint="leave it out, or rename it in the files",
-            )
-    return uris
+    found = input_files.describe(uris, known=known) if known else input_files.as_found(uris)
+    if not any(item["bytes"] for item in found["files"]):
+        raise UserError(f"{uris[0]} holds no record", hint="the file is empty: name another CSV")
+    return found
 
 
 def _prepare(
@@ -175,7 +166,7 @@ def _prepare(
     flow = Flow(Job(settings, config.format, output.uri, key), source.parts, maps)
     if flow.job.format.classes is None:
         flow.find_classes()
-        _check_learned(config.train.classes, flow.job.format)
+        check_learned(config.train.classes, flow.job.format.learnable)
     parts = flow.ingest()
     results.check_rejected(parts, max_rejected_fraction=settings.max_rejected_fraction)
     if unknown := results.list_unknown(parts):
@@ -218,12 +209,20 @@ def _prepare(
     )
 
 
-def _describe_vectors(settings: PrepareSettings, *, known: Input | None) -> dict[str, Input]:
+def _describe_vectors(
+    settings: PrepareSettings, *, known: Input | None, fetch: bool
+) -> dict[str, Input]:
     """Describe the vectors as an input, unless they belong to an installed package."""
     source, options = _name_vectors(settings)
-    uri = word_vectors.locate(source, **options)
+    uri = word_vectors.locate(source, **options, fetch=False)
     if uri is None:
         return {}
+    if not filesystem.exists(uri):
+        if known and [item["uri"] for item in known.get("files", ())] == [uri]:
+            return {"vectors": known}
+        if not fetch:
+            return {"vectors": {"fingerprint": "", "files": []}}
+        word_vectors.locate(source, **options)
     if filesystem.file_info(uri).type == FileType.Directory:
         model = manifest.require(uri, stage="model", setting="prepare.vocabulary.vectors")
         return {"vectors": manifest.reference(uri, model)}
@@ -250,7 +249,7 @@ def _cut(config: Config, output: Output, maps: MapStages) -> corpus.Corpus:
         tables = table_plans.plan_preparation(
             files, settings=config.format, keep_columns=settings.keep_columns
         )
-        _check_columns(tables, settings)
+        corpus.check_preparation(tables, settings)
         source = corpus.open_tables(
             tables, rows_per_part=settings.rows_per_file, map_files=map_files
         )
@@ -266,34 +265,11 @@ def _cut(config: Config, output: Output, maps: MapStages) -> corpus.Corpus:
         rows_per_part=settings.rows_per_file,
         unpack_to=join(output.uri, WORK),
     )
-    _check_columns(plan, settings)
+    corpus.check_preparation(plan, settings)
     source = corpus.cut_csv(plan, map_files=map_files)
     for note in source.notes:
         say(STAGE, note)
     return source
-
-
-def _check_columns(plan: corpus.CsvPlan | table_files.TablePlan, settings: PrepareSettings) -> None:
-    """Check that all files have the columns that preparation needs.
-
-    Raises:
-        UserError: They do not.
-    """
-    kind = settings.split.kind
-    for name in sorted({"label", *settings.keep_columns, *({kind} & {"user", "time"})}):
-        if plan.has_column(name):
-            continue
-        if name not in ("label", "user", "time"):
-            raise UserError(
-                f"prepare.keep_columns: not all files have a column {name}",
-                hint=f"columns of all files are {', '.join(plan.columns or ())}",
-            )
-        raise UserError(
-            f"format.columns does not name the column {name}, which preparation needs",
-            hint=f"add format.columns.{name}"
-            if name in ("label", kind)
-            else f"add format.columns.{name}, or remove {name} from prepare.keep_columns",
-        )
 
 
 def _report(counts: Counts, usage: Mapping[str, float], seconds: float, recorder: Recorder) -> None:

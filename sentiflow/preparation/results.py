@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sentiflow.config.classes import MAX_CLASSES, UNLABELLED, check_names, order_classes
+from sentiflow.config.classes import UNLABELLED
 from sentiflow.data import tweets
 from sentiflow.data.manifest_types import Counts, FileEntry, SplitTokens
 from sentiflow.data.schema import SPLITS
@@ -47,6 +47,8 @@ class IngestedPart:
     labels: LabelCounts
     """Accepted rows."""
     files: list[FileEntry]
+    damaged: int = 0
+    """Accepted rows whose text has U+FFFD, which stands for bytes that are invalid."""
 
 
 @dataclass(frozen=True)
@@ -102,23 +104,7 @@ def choose_classes(found: Sequence[WrittenLabels]) -> tuple[str, ...]:
         UserError: There are too few or too many, or one is no name.
     """
     counts = _sum_counters(part.rows for part in found)
-    names = sorted(counts.keys() - {UNLABELLED})
-    num_values = max(part.num_values for part in found)
-    listed = tweets.list_unknown(counts)
-    shown = (
-        f"the values of the label are {listed}" if counts else "the column of the label is empty"
-    )
-    hint = f"{shown}: set format.columns.label, or give those of each class in format.labels"
-    try:
-        if num_values > MAX_CLASSES:
-            raise ValueError(
-                f"the label has {num_values:,} values or more, and at most {MAX_CLASSES} classes "
-                "are possible"
-            )
-        check_names(names)
-    except ValueError as error:
-        raise UserError(f"format.labels=auto: {error}", hint=hint) from error
-    return order_classes(names)
+    return tweets.choose_classes(counts, num_values=max(part.num_values for part in found))
 
 
 def check_classes(parts: Sequence[IngestedPart], *, learned: Sequence[str]) -> list[str]:
@@ -194,6 +180,7 @@ def count(
     return {
         "rows_read": num_rows,
         "accepted": accepted,
+        "damaged": sum(part.damaged for part in parts),
         "rejected": reasons.total(),
         "left_out": left_out.total(),
         "left_out_by_reason": {name: count for name, count in left_out.items() if count},

@@ -9,7 +9,7 @@ from sentiflow.config.classes import BINARY, SENTIMENT140, UNLABELLED
 from sentiflow.config.sections import ScoreSettings
 from sentiflow.data import corpus, input_files, manifest, table_files, table_plans
 from sentiflow.data.manifest_types import Input
-from sentiflow.storage import filesystem
+from sentiflow.errors import UserError
 from sentiflow.storage.uris import as_typed
 
 PREPARED = "prepared"
@@ -20,6 +20,8 @@ Plan = corpus.CsvPlan | table_files.TablePlan | corpus.Corpus
 def describe(settings: ScoreSettings) -> Input:
     """Describe the corpus as an input; files that were not scored before are not read.
 
+    If all files of a complete result are gone, they are described as they were.
+
     Raises:
         UserError: It does not exist.
     """
@@ -28,9 +30,14 @@ def describe(settings: ScoreSettings) -> Input:
             settings.prepared_uri, stage="prepare", setting="score.prepared_uri", check_files=True
         )
         return manifest.reference(settings.prepared_uri, record)
-    uris = filesystem.expand(list(settings.corpus))
     scored = manifest.read(settings.output_uri)
     known: Input | None = scored["inputs"].get("corpus") if scored else None
+    try:
+        uris = input_files.expand(settings.corpus, setting="score.corpus")
+    except UserError:
+        if known and input_files.are_gone(known, settings.corpus):
+            return known
+        raise
     if not known or "files" not in known:
         return input_files.as_found(uris)
     return input_files.add(known, uris) or input_files.describe(uris, known=known)

@@ -125,6 +125,26 @@ def exists(uri: str) -> bool:
     return bool(file_info(uri).type != fs.FileType.NotFound)
 
 
+def check_writable(uri: str) -> None:
+    """Check that a local directory can be written, or made; nothing is written.
+
+    Raises:
+        UserError: It cannot.
+    """
+    path = find_existing(uri)
+    if not (os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)):
+        what = "cannot be written" if os.path.isdir(path) else "is a file, not a directory"
+        raise UserError(f"{uri}: {path} {what}", hint="choose another location")
+
+
+def find_existing(uri: str) -> str:
+    """Find the path of a local location, or the nearest directory above it that exists."""
+    path = absolute_uri(uri)
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return path
+
+
 def listing(uri: str, *, suffix: str = "", recursive: bool = True) -> list[str]:
     """List the files below the directory ``uri``, sorted, relative to it; none if absent."""
     return sorted(name for name in sizes(uri, recursive=recursive) if name.endswith(suffix))
@@ -340,6 +360,16 @@ def _expand_one(pattern: str) -> list[str]:
     if not found:
         raise UserError(f"no file matches {pattern}", hint="check the path")
     return found
+
+
+def matches(uri: str, pattern: str) -> bool:
+    """Say whether a pattern of :func:`expand` names a file, which need not exist.
+
+    Example:
+        >>> matches("/in/a.csv", "/in/*.csv"), matches("/in/sub/a.csv", "/in/*.csv")
+        (True, False)
+    """
+    return uri == pattern or _matches(uri.split("/"), pattern.split("/"))
 
 
 def _glob_here(pattern: str) -> list[str]:

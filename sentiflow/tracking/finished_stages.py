@@ -12,9 +12,7 @@ from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed, is_local, join
-
-FOLDERS = ("prepared", "trained", "scored", "report", "sweep")
-"""Folders of a run's output, in the order in which the stages build on each other."""
+from sentiflow.tracking.provenance import FOLDERS
 
 _MODEL, _TRIALS = "model", "trials"
 

@@ -104,23 +104,6 @@ def connect(uri: str) -> MlflowClient:
     return make_client(uri)
 
 
-def find_page(tracking_uri: str, experiment: str) -> str:
-    """Find the page of an experiment's runs, below the address of MLflow's web interface.
-
-    MLflow opens on a page for prompts and traces, which does not show them.
-
-    Returns:
-        Nothing if the store does not answer, or has no such experiment.
-    """
-    try:
-        found = connect(tracking_uri).get_experiment_by_name(experiment)
-    except failures():
-        return ""
-    if found is None:
-        return ""
-    return f"/#/experiments/{found.experiment_id}/runs?workflowType=machine_learning"
-
-
 @contextmanager
 def asking(uri: str, what: str, *, hint: str = "") -> Iterator[MlflowClient]:
     """Connect to a store for the block, and turn MLflow's errors into one line.

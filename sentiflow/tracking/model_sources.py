@@ -5,11 +5,9 @@ from typing import Any
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import ModelInput
 from sentiflow.storage import filesystem
-from sentiflow.storage.uris import absolute_uri, join, names_model
+from sentiflow.storage.uris import absolute_uri, names_model
 
 SETTING = "score.model_uri"
-TRAINED, MODEL = "trained", "model"
-"""Folders of a training in its run, and of the package in its training."""
 
 
 def describe(uri: str, *, tracking: str | None, setting: str = SETTING) -> ModelInput:
@@ -32,7 +30,7 @@ def describe(uri: str, *, tracking: str | None, setting: str = SETTING) -> Model
         model = _resolve(uri, tracking)
         record, uri = model.record, str(model.version or uri)
     else:
-        uri = find_package(uri)
+        uri = manifest.find_package(uri)
         record = manifest.require(uri, stage="model", setting=setting)
     return {
         "uri": uri,
@@ -42,15 +40,6 @@ def describe(uri: str, *, tracking: str | None, setting: str = SETTING) -> Model
         "settings": record["settings"],
         "training": record["inputs"].get("training"),
     }
-
-
-def find_package(uri: str) -> str:
-    """Find the package of a run in its directory, or in that of its training; else ``uri``."""
-    for package in (uri, join(uri, MODEL), join(uri, TRAINED, MODEL)):
-        found = manifest.read(package)
-        if found and found["stage"] == "model":
-            return package
-    return uri
 
 
 def download(model: ModelInput, *, to: str, tracking: str | None) -> str:
@@ -82,7 +71,7 @@ def load(uri: str, *, tracking: str | None = None) -> Any:
         return registry.load(_resolve(uri, tracking))
     from sentiflow.models.package import ModelPackage
 
-    return ModelPackage.load(find_package(absolute_uri(uri)), setting="MODEL_URI")
+    return ModelPackage.load(manifest.find_package(absolute_uri(uri)), setting="MODEL_URI")
 
 
 def _resolve(uri: str, tracking: str | None) -> Any:

@@ -4,16 +4,18 @@ import getpass
 import hashlib
 import os
 import subprocess
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from sentiflow import __version__
 from sentiflow.config import ray_job
 from sentiflow.config.sections import Config
+from sentiflow.config.settings import flatten
 
-GROUP_DIGITS = 4
-"""Digits of the group in the names of its runs."""
+FOLDERS = ("prepared", "trained", "scored", "report", "sweep")
+"""Folders of a run's output, in the order in which the stages build on each other."""
 OUTPUT_TAG, FINGERPRINT_TAG = "sentiflow.output_uri", "sentiflow.fingerprint"
 """Tags of a run: location and fingerprint of its result. A version of a registered model has the
 fingerprint of its package."""
@@ -25,18 +27,58 @@ COMMIT_VARIABLE = "SENTIFLOW_COMMIT"
 """The variable with the commit where there is no repository, as in a submitted job: what
 :func:`read_commit` returned where the job was submitted."""
 _DIRTY = "-dirty"
+_IN_BRIEF = {
+    "train.model.kind",
+    "train.model.cell",
+    "train.model.hidden_size",
+    "train.model.hidden_sizes",
+}
+"""Settings that the name of the model says."""
+_MAX_CHANGED, _MAX_VALUE = 3, 20
+"""Settings in a run's name; characters of a value there."""
 
 
-def name_run(stage: str, config: Config, *, group: str) -> str:
-    """Name a run by its stage, and a training also by its model.
+def name_run(
+    stage: str, config: Config, *, first: Mapping[str, str], decisive: Collection[str]
+) -> str:
+    """Name a run by its output directory, and a training by its model and what is special about it.
+
+    Args:
+        stage: The stage.
+        config: Its settings.
+        first: The parameters of the experiment's first training; none, if this is the first.
+        decisive: The settings of a training that decide its result.
 
     Example:
-        >>> config = Config(name="a", output_uri="b", prepare={"csv": "c"})
-        >>> name_run("train", config, group="0b1c3f2a"), name_run("score", config, group="0b1c3f2a")
-        ('train gru(128) 3f2a', 'score 3f2a')
+        >>> config = Config(
+        ...     name="a",
+        ...     output_uri="runs/b",
+        ...     train={"output_uri": "runs/b/trained", "seed": 1},
+        ...     score={"output_uri": "runs/b/scored"},
+        ... )
+        >>> name_run("score", config, first={}, decisive=())
+        'b: score'
+        >>> name_run("train", config, first={"train.seed": "0"}, decisive=["seed"])
+        'b: gru(128), seed 1'
     """
-    what = f" {config.train.model.brief}" if stage == "train" else ""
-    return f"{stage}{what} {group[-GROUP_DIGITS:]}"
+    folders = getattr(config, stage).output_uri.rstrip("/").split("/")
+    folder = folders[-2] if folders[-1] in FOLDERS and len(folders) > 1 else folders[-1]
+    if stage != "train":
+        return f"{folder}: {stage}"
+    settings = flatten(config.model_dump(mode="json", include={"train"}))
+    changed = [
+        f"{key.rpartition('.')[2]} {_brief(value)}"
+        for key, value in settings.items()
+        if key.split(".")[1] in decisive
+        and key not in _IN_BRIEF
+        and first.get(key, str(value)) != str(value)
+    ]
+    more = ["..."] if len(changed) > _MAX_CHANGED else []
+    return f"{folder}: " + ", ".join([config.train.model.brief, *changed[:_MAX_CHANGED], *more])
+
+
+def _brief(value: object) -> str:
+    return textwrap.shorten(str(value), _MAX_VALUE, placeholder="...")
 
 
 def describe_code() -> dict[str, str]:

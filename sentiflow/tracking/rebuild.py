@@ -8,11 +8,12 @@ from itertools import groupby
 from typing import Any, Literal
 
 from sentiflow.data.manifest_types import EPOCH_METRICS, PRETRAINING_METRICS
-from sentiflow.tracking import mlflow_store, provenance, recording, runs
+from sentiflow.tracking import mlflow_store, pages, provenance, recording, runs
 from sentiflow.tracking.finished_stages import Epoch, FinishedStage, StageInfo, TrialInfo
 from sentiflow.tracking.runs import (
     CODE_TAGS,
     GROUP_TAG,
+    NOTE_TAG,
     PARENT_TAG,
     REASON_TAG,
     SCORED_FINGERPRINT_TAG,
@@ -30,7 +31,7 @@ from sentiflow.tracking.runs import (
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 
-_TAGS = {*CODE_TAGS, SCORED_TAG, SCORED_FINGERPRINT_TAG, "mlflow.note.content"}
+_TAGS = {*CODE_TAGS, SCORED_TAG, SCORED_FINGERPRINT_TAG, NOTE_TAG}
 """Tags that are taken from a manifest; any others are ignored."""
 _TRIAL_STATUS: dict[str, Status] = {
     "finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"
@@ -75,8 +76,9 @@ class _Import:
         num_added += sum(self._add_trial(stage, run, trial) for trial in info.trials)
         if info.stage == "train":
             self.trainings[info.fingerprint] = run
-            num_added += self._register(stage, run.info.run_id)
-        num_added += self._add_to_training(stage)
+            if described.registers_model:
+                num_added += self._register(stage, run.info.run_id)
+        num_added += self._add_to_training(stage, run.info.run_id)
         return ImportedRun(
             described.name, "added" if not found else "completed" if num_added else "complete"
         )
@@ -178,8 +180,13 @@ class _Import:
             reason=trial.reason,
         )
 
-    def _add_to_training(self, stage: FinishedStage) -> int:
-        """Add an evaluation's metrics to the run of the training, if it is among the stages."""
+    def _add_to_training(self, stage: FinishedStage, run_id: str) -> int:
+        """Add an evaluation's metrics to the run of the training, if it is among the stages.
+
+        Args:
+            stage: The evaluation; of other stages there is nothing to add.
+            run_id: Its run.
+        """
         scored, described = stage.info.inputs.get("scored"), stage.run.training
         models = [
             other.info.inputs.get("model")
@@ -188,21 +195,27 @@ class _Import:
         ]
         made_by = models[0].training if models and models[0] else None
         run = self.trainings.get(made_by.fingerprint) if made_by else None
-        if run is None or described is None:
+        if made_by is None or run is None or described is None:
             return 0
-        metrics = _to_points(described.metrics, to_ms(stage.run.end), 0)
-        return self._complete(run, _choose_tags(described.tags), metrics)
+        metrics, tags = _to_points(described.metrics, to_ms(stage.run.end), 0), described.tags
+        if note := tags.get(NOTE_TAG):
+            tags = tags | {NOTE_TAG: pages.add_report(note, self.experiment_id, run_id)}
+        num_added = self._complete(run, _choose_tags(tags), metrics)
+        for training in self.stages:
+            if training.info.fingerprint == made_by.fingerprint and stage.run.registers_model:
+                num_added += self._register(training, run.info.run_id, note=tags.get(NOTE_TAG, ""))
+        return num_added
 
-    def _register(self, stage: FinishedStage, run_id: str) -> int:
+    def _register(self, training: FinishedStage, run_id: str, *, note: str = "") -> int:
         """Register the model of a training, unless the store has it; return how many it was."""
-        if not stage.run.registers_model:
-            return 0
         from sentiflow.tracking import registry  # a second to import, and few runs need it
 
-        name, model = stage.run.experiment, stage.info.model_fingerprint
+        name, model = training.run.experiment, training.info.model_fingerprint
         if registry.find_version(self.client, name, model) is not None:
             return 0
-        registry.register(stage.model_uri, name=name, tracking_uri=self.tracking_uri, run_id=run_id)
+        uri = self.tracking_uri
+        registry.register(training.model_uri, name=name, tracking_uri=uri, run_id=run_id)
+        registry.describe(name, model, text=note, tags={}, tracking_uri=uri)
         return 1
 
 

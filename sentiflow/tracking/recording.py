@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from sentiflow.data.manifest_types import RunPart, RunRecord
 from sentiflow.errors import UnavailableError, UserError
 from sentiflow.storage.uris import without_credentials
-from sentiflow.tracking import mlflow_store, provenance, runs, store_address
+from sentiflow.tracking import mlflow_store, pages, provenance, runs, store_address
 from sentiflow.tracking.mlflow_store import connect, first_line
 from sentiflow.tracking.runs import CODE_TAGS, GROUP_TAG, PARENT_TAG, Status
 from sentiflow.tracking.runs import SCORED_FINGERPRINT_TAG as SCORED_FINGERPRINT_TAG
@@ -154,6 +154,11 @@ class Recorder:
         return self.sender.tracking_uri if self.sender else ""
 
     @property
+    def registers_model(self) -> bool:
+        """Whether the model is to be registered by the stage."""
+        return self.about is not None and self.about["registers_model"]
+
+    @property
     def is_complete(self) -> bool:
         """Whether the run has everything that was logged so far, but for step metrics."""
         return bool(self.run_id) and self.sender is not None and self.sender.is_complete
@@ -205,6 +210,19 @@ class Recorder:
         known = runs.to_tags(tags)
         self.kept["tags"] |= known
         self._put(runs.log, tags=known)
+
+    def set_note(self, text: str, *, report_of: "Recorder | None" = None) -> None:
+        """Describe the run in Markdown.
+
+        Args:
+            text: The description.
+            report_of: An evaluation, whose report is linked; the manifest has no link, as the run
+                may be rebuilt in another store.
+        """
+        self.kept["tags"] |= runs.to_tags({runs.NOTE_TAG: text})
+        if report_of and report_of.run_id:
+            text = pages.add_report(text, report_of.experiment_id, report_of.run_id)
+        self._put(runs.log, tags=runs.to_tags({runs.NOTE_TAG: text}))
 
     def log_files(self, files: Mapping[str, bytes], *, are_outputs: bool = True) -> None:
         """Store files, by their path below the run's artifacts.
@@ -284,6 +302,24 @@ class Store:
     experiment_id: str = ""
     """Empty if the store could not be reached and the job may run without it."""
 
+    def read_first_training(self) -> dict[str, str]:
+        """Read the parameters of the experiment's first training; none if there is none yet."""
+        if not self.experiment_id:
+            return {}
+        client = mlflow_store.make_client(self.tracking_uri)
+        try:
+            found = mlflow_store.ask(
+                lambda: client.search_runs(
+                    [self.experiment_id],
+                    f"tags.`{STAGE_TAG}` = 'train'",
+                    max_results=1,
+                    order_by=["attributes.start_time ASC"],
+                )
+            )
+        except mlflow_store.failures():  # the sender will say so
+            return {}
+        return dict(found[0].data.params) if found else {}
+
     @contextmanager
     def run(
         self,
@@ -295,7 +331,7 @@ class Store:
         registers_model: bool = False,
     ) -> Iterator[Recorder]:
         """Open a run for a stage; it ends finished, failed, or killed on Ctrl-C and SIGTERM."""
-        name = name or f"{stage} {group[-provenance.GROUP_DIGITS :]}"
+        name = name or f"{stage} {group[-4:]}"
         code = {
             "mlflow.source.name": f"sentiflow {stage}",
             "mlflow.source.type": "LOCAL",
@@ -383,9 +419,10 @@ def _experiment_id(client: MlflowClient, name: str, uri: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         location = mlflow_store.artifact_location(uri, name)
-        return str(client.create_experiment(name, location, tags=_MODEL_TRAINING))
+        return str(client.create_experiment(name, location, tags=_MODEL_TRAINING | pages.VIEW_TAGS))
     if experiment.lifecycle_stage != "active":
         client.restore_experiment(experiment.experiment_id)
+    pages.add_view(client, experiment.experiment_id, experiment.tags)
     return str(experiment.experiment_id)
 
 

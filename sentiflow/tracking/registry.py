@@ -33,7 +33,10 @@ _MODEL = "model"
 """Name of the logged model in its run."""
 _VERSIONS_TAG = "mlflow.modelVersions"
 """The tag from which the UI shows the versions of a logged model."""
-
+_OURS = re.compile(r"\d+\.\d% \w+ accuracy ")
+"""How the descriptions begin that sentiflow writes."""
+_MAX_DESCRIPTION = 5000
+"""Characters."""
 
 _BY_ALIAS = re.compile(r"models:/([^/@]+)@([^/@]+)")
 _BY_VERSION = re.compile(r"models:/([^/@]+)/(\d+|latest)")
@@ -179,6 +182,32 @@ def count_tagged(name: str, key: str, value: str, *, tracking_uri: str) -> int:
     return len(found)
 
 
+def describe(
+    name: str, fingerprint: str, *, text: str, tags: dict[str, str], tracking_uri: str
+) -> bool:
+    """Describe the version with a package, in Markdown and by tags, if there is one.
+
+    Returns:
+        Whether it got the text. A description that a user has written stays.
+
+    Raises:
+        JobError: MLflow refuses.
+        UnavailableError: The store does not answer.
+    """
+    with asking(tracking_uri, f"describe a version of {name}") as client:
+        version = find_version(client, name, fingerprint)
+        if version is None:
+            return False
+        number = str(version.number)
+        for key, value in tags.items():
+            client.set_model_version_tag(name, number, key, value)
+        known = client.get_model_version(name, number).description
+        if known == text or (known and not _OURS.match(known)):
+            return False
+        client.update_model_version(name, number, text[:_MAX_DESCRIPTION])
+        return True
+
+
 def _create(
     client: MlflowClient, name: str, run_id: str, package_uri: str, record: Manifest
 ) -> Version:
@@ -259,7 +288,7 @@ def _find_registered_model(client: MlflowClient, name: str, uri: str) -> Registe
         store = without_credentials(client.tracking_uri)
         raise UserError(
             f"{uri}: no model {name} is registered in {store}",
-            hint=f"it has {known}" if known else "sentiflow train registers one",
+            hint=f"it has {known}" if known else "sentiflow run registers one",
         ) from error
 
 

@@ -30,7 +30,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 STAGE_TAG, GROUP_TAG, TRIAL_TAG = "sentiflow.stage", "sentiflow.run", "sentiflow.trial"
-PARENT_TAG = "mlflow.parentRunId"
+PARENT_TAG, NOTE_TAG = "mlflow.parentRunId", "mlflow.note.content"
 SCORED_TAG, SCORED_FINGERPRINT_TAG = "sentiflow.scored_uri", "sentiflow.scored_fingerprint"
 """Which predictions were evaluated: tags of the evaluation, and of the training of its model."""
 CODE_TAGS = (

@@ -1,5 +1,6 @@
 """Events of a training -> lines for the user, and metrics in the run of MLflow."""
 
+import math
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -35,7 +36,7 @@ class TrainCallback:
         self.last_step = 0
         self.seen_epochs: set[tuple[Phase, int]] = set()
         self.unrecorded: list[tuple[int, dict[str, float]]] = []
-        self.recorded_at = time.monotonic()
+        self.recorded_at = -math.inf  # the first step at once: MLflow shows the first metric first
 
     def __call__(self, event: Event) -> None:
         """Show and record an event."""
@@ -75,7 +76,7 @@ class TrainCallback:
         )
         self.progress.advance(event.rows_done - self.progress.done, note=note)
         folder = "pretrain/step" if event.phase == PRETRAIN else "step"
-        named = {f"{folder}/{name}": value for name, value in metrics.items()}
+        named = {f"{folder}/{name}": metrics[name] for name in sorted(metrics)}  # accuracy first
         self.unrecorded.append((event.step, named))
         if time.monotonic() - self.recorded_at >= _RECORD_EVERY_SECONDS:
             self._record_steps()

@@ -10,10 +10,9 @@ import torch
 from sentiflow.config.classes import BINARY
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import UserError
-from sentiflow.models import networks, vocabulary
+from sentiflow.models import networks, transfer, vocabulary
 from sentiflow.models.ngram_bag import NgramBag
 from sentiflow.models.package import ModelPackage
-from sentiflow.training import transfer
 
 _OUTPUT = ("output.weight", "output.bias")
 

@@ -19,11 +19,12 @@ from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output, list_files
 from sentiflow.errors import JobError, UnavailableError, UserError
+from sentiflow.models import transfer
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed, join
 from sentiflow.tracking import model_sources
-from sentiflow.training import classes, transfer
+from sentiflow.training import classes
 from sentiflow.training.callback import TrainCallback, count_workers
 from sentiflow.training.results import CHECKPOINTS, MODEL, TrainReport
 
@@ -162,7 +163,7 @@ def _register(config: Config, output: Output, recorder: "Recorder") -> dict[str,
 
     Where the store is unavailable, that is done later from the manifest.
     """
-    if not config.tracking.register_model or not recorder.run_id or not recorder.flush():
+    if not recorder.registers_model or not recorder.run_id or not recorder.flush():
         return None
     from sentiflow.tracking import registry
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow.fs import FileType
 
+from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.models import package_files
 from sentiflow.storage import filesystem
@@ -81,11 +82,12 @@ def load(source: str, *, max_words: int | None = None, cache: str = ".vector_cac
 
 
 def locate(
-    source: str, *, max_words: int | None = None, cache: str = ".vector_cache"
+    source: str, *, max_words: int | None = None, cache: str = ".vector_cache", fetch: bool = True
 ) -> str | None:
     """Find the file or the model directory that :func:`load` reads; None for a package.
 
-    Vectors of torchtext that are not in its cache are downloaded.
+    Vectors of torchtext that are not in its cache are downloaded, unless ``fetch`` is False: then
+    the file need not exist.
 
     Raises:
         UserError: The source is unknown or missing, or cannot be downloaded.
@@ -94,14 +96,15 @@ def locate(
         return None
     if source.startswith("torchtext:"):
         path = glove.locate(source, cache)
-        if not path.exists():
+        if fetch and not path.exists():
             found = glove.load(path, max_words)
             write_copy(locate_copy(str(path), max_words=max_words), *found)
         return str(path)
-    if not source or filesystem.file_info(source).type == FileType.NotFound:
+    kind = filesystem.file_info(source).type if source else FileType.NotFound
+    if kind == FileType.NotFound:
         problem = f"there is no file, directory or word vectors {source!r}"
         raise UserError(problem, hint=f"use {SOURCES}")
-    return source
+    return manifest.find_package(source) if kind == FileType.Directory else source
 
 
 def _load(source: str, max_words: int | None, cache: str) -> _Found:

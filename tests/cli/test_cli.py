@@ -26,14 +26,14 @@ def one_line(result) -> str:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["train.num_epoch=3"], "unknown setting train.num_epoch: did you mean num_epochs?"),
+        (["train.num_epoch=3"], "unknown setting train.num_epoch: did you mean train.num_epochs?"),
         (["trian.num_epochs=3"], "unknown setting trian: did you mean train?"),
         (["train.num_epochs=0"], "train.num_epochs=0: input should be greater than or equal to 1"),
         (
             ["train.model.cell=gur"],
             "train.model.cell='gur': input should be 'rnn', 'gru' or 'lstm'",
         ),
-        (["format.header=true"], "quickstart.yaml: format: header needs kind: csv"),
+        (["format.header=true"], "command line: format: header needs kind: csv"),
         (["train.num_epochs"], "write section.key=value"),
         (["name.x=1"], "name is a value, not a section"),
         (["prepare.csv=null"], "prepare.csv"),
@@ -180,10 +180,11 @@ class TestPredict:
         assert [line.count("\t") for line in result.stdout.splitlines()] == [2, 2, 2]
 
 
-def test_an_output_that_cannot_be_written_gives_one_clear_line(tmp_path, monkeypatch):
+def test_an_output_that_cannot_be_written_gives_one_clear_line(tmp_path, sample_csv, monkeypatch):
     monkeypatch.chdir(PROJECT)
     (tmp_path / "file").write_text("")
-    line = one_line(invoke("run", QUICKSTART, f"output_uri={tmp_path}/file/run"))
+    changes = (f"output_uri={tmp_path}/file/run", f"prepare.csv={sample_csv}")
+    line = one_line(invoke("run", QUICKSTART, *changes))
     assert f"{tmp_path}/file/run" in line
     assert "choose another location" in line
 
@@ -213,3 +214,17 @@ def test_a_small_file_with_a_huge_value_gives_short_lines(tmp_path):
     assert result.exit_code == 2
     assert len(result.stderr) < 10_000
     assert result.stderr.splitlines()[-1].endswith("more errors")
+
+
+def test_a_dry_run_downloads_no_word_vectors(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torchtext.vocab.Vectors.cache", lambda *_: pytest.fail("a download"))
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_: pytest.fail("a request"))
+    invoke("sample", "tweets.csv", "--rows", "300", "--seed", "1")
+    settings = ["output_uri=run", "prepare.csv=tweets.csv"]
+    vectors = "prepare.vocabulary.vectors=torchtext:6B.50d"
+    result = invoke("prepare", QUICKSTART, *settings, vectors, "--dry-run")
+    assert result.exit_code == 0, result.stderr
+    assert "# prepare   would run, and download torchtext:6B.50d first: " in result.stdout
+    assert invoke("config", "validate", QUICKSTART, *settings, vectors).exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["tweets.csv"]

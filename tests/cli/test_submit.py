@@ -203,6 +203,7 @@ def test_settings_addresses_and_code_reach_driver_and_workers_and_keys_do_not(su
     assert len(end) == 3, "one line of the end, and where the results are"
 
 
+@pytest.mark.soak
 def test_a_broken_connection_and_an_interrupted_client_lose_no_line_and_repeat_none(
     start, cluster, tmp_path
 ):

@@ -1,5 +1,7 @@
 """The lines at the end of a job say what is in its manifest."""
 
+from pathlib import Path
+
 from rich.console import Console
 
 from sentiflow.cli import summary
@@ -62,25 +64,22 @@ def test_refused_and_left_out_rows_are_listed_by_reason_the_most_frequent_first(
         left_out_by_reason={"repeated": 1},
     )
     lines = lines_of(summary.of_preparation(record, "run/prepared"))
+    assert lines[1] == "accepted 9"
     assert lines[2] == "rejected 7 run/prepared/rejected: 5 unknown label, 2 empty text"
     assert lines[3] == "left out 1 1 repeated"
 
 
 def test_after_a_run_the_next_steps_name_its_results():
-    uris = {"train": "run/trained", "score": "run/scored", "evaluate": "run/report"}
-    found = summary.next_steps(uris, "http://mlflow:5000", "/#/experiments/1/runs")
+    uris = {"train": "my run/trained", "score": "run/scored", "evaluate": "run/report"}
+    page = "/#/experiments/1/runs"
+    found = summary.next_steps(uris, "http://mlflow:5000", page, config=Path("a.yaml"))
     report, compare, score, predictions = found
     assert report.endswith("run/report/report.html")
     assert compare.endswith("  http://mlflow:5000/#/experiments/1/runs")
-    assert "predict run/trained/model" in score
+    assert "predict 'my run/trained/model'" in score
     assert predictions.endswith("run/scored/predictions/*.parquet")
-
-
-def test_runs_in_a_file_are_shown_by_a_server_of_the_user(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    command, page = summary.open_runs(f"sqlite:///{tmp_path}/mlflow.db", "/#/experiments/1/runs")
-    assert command.endswith("mlflow ui --backend-store-uri sqlite:///mlflow.db")
-    assert page == "and open http://127.0.0.1:5000/#/experiments/1/runs"
+    in_a_file = summary.next_steps(uris, "sqlite:////x/mlflow.db", page, config=Path("a.yaml"))
+    assert in_a_file[1].endswith("sentiflow ui a.yaml")
 
 
 def test_an_evaluation_is_summed_up_by_its_conclusions_and_notes():
@@ -111,3 +110,11 @@ def test_a_run_of_other_classes_shows_the_f1_of_each():
     assert [line for line in lines if line not in binary] == [
         "macro F1 70.0% F1 90.0% joy, 50.0% anger; neither labelled nor predicted: fear"
     ]
+
+
+def test_texts_with_invalid_bytes_are_counted():
+    record = manifest_of_preparation(damaged=1204)
+    lines = lines_of(summary.of_preparation(record, "run/prepared"))
+    assert lines[1] == "accepted 9 1,204 texts have U+FFFD for bytes that are not in the encoding"
+    record = manifest_of_preparation(accepted=9000, damaged=15)
+    assert lines_of(summary.of_preparation(record, "run/prepared"))[1] == "accepted 9,000"

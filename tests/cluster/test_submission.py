@@ -116,7 +116,7 @@ def test_a_variable_that_may_be_a_secret_is_refused(monkeypatch, variable, probl
         ((*PLACES[:1], *PLACES[2:]), "prepare.csv='runs/quickstart/tweets.csv' is relative"),
         (PLACES[:2], "tracking.uri is null and MLFLOW_TRACKING_URI is not set"),
         ((*PLACES[:2], "tracking.uri=sqlite:////shared/m.db"), "an SQLite store"),
-        ((*PLACES, "train.num_epoch=3"), "did you mean num_epochs"),
+        ((*PLACES, "train.num_epoch=3"), "did you mean train.num_epochs"),
     ],
 )
 def test_settings_are_refused_as_the_job_would_refuse_them(overrides, problem):

@@ -1,5 +1,7 @@
 """Settings are valid as a whole, or refused with a line for each fault, with key and way out."""
 
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -114,15 +116,67 @@ def test_an_override_that_cannot_be_read_is_named(load, override, fault):
 @pytest.mark.parametrize(
     ("override", "key", "hint"),
     [
-        ("train.num_epohcs=3", "train.num_epohcs", "did you mean num_epochs?"),
+        ("train.num_epohcs=3", "train.num_epohcs", "did you mean train.num_epochs?"),
         ("trian.num_epochs=3", "trian", "did you mean train?"),
-        ("train.model.hiden_size=3", "train.model.hiden_size", "did you mean hidden_size?"),
-        ("score.format.erors=ignore", "score.format.erors", "did you mean errors?"),
+        (
+            "train.model.hiden_size=3",
+            "train.model.hiden_size",
+            "did you mean train.model.hidden_size?",
+        ),
+        ("score.format.erors=ignore", "score.format.erors", "did you mean score.format.errors?"),
+        ("train.lr=1", "train.lr", "did you mean train.learning_rate?"),
+        ("lr=1", "lr", "did you mean train.learning_rate?"),
+        ("train.epochs=1", "train.epochs", "did you mean train.num_epochs?"),
+        (
+            "train.batch_size=1",
+            "train.batch_size",
+            "did you mean train.batching.global_batch_size?",
+        ),
+        ("train.hidden_size=1", "train.hidden_size", "did you mean train.model.hidden_size?"),
+        ("format.sep=;", "format.sep", "did you mean format.delimiter?"),
+        ("format.text=a", "format.text", "did you mean format.columns.text?"),
+        ("score.csv=a", "score.csv", "did you mean score.corpus?"),
+        ("prepare.learning_rate=1", "prepare.learning_rate", "did you mean train.learning_rate?"),
+        ("prepare.lerning_rate=1", "prepare.lerning_rate", "did you mean train.learning_rate?"),
         ("tracking.zzz=1", "tracking.zzz", "known here: uri, required, register_model"),
     ],
 )
-def test_a_misspelt_setting_names_the_closest(load, path, override, key, hint):
-    assert faults_of(load, override) == [f"{path}: unknown setting {key}: {hint}"]
+def test_a_misspelt_setting_names_the_closest(load, override, key, hint):
+    assert faults_of(load, override) == [f"command line: unknown setting {key}: {hint}"]
+
+
+def test_a_mistake_is_named_where_it_was_typed(tmp_path):
+    path = tmp_path / "trial.yaml"
+    path.write_text("name: trial\ntrain:\n  lr: 3\n  model:\n    hidden_size: 0\n")
+    with pytest.raises(UserError) as error:
+        settings.load(path, ["train.seed=-1", "train.model.dropout=3"])
+    assert [line.partition(": ")[::2] for line in str(error.value).splitlines()] == [
+        (str(path), "the setting output_uri is missing: add it, or give output_uri=VALUE"),
+        ("command line", "train.model.dropout=3: input should be less than 1"),
+        (
+            f"{path}, line 5",
+            "train.model.hidden_size=0: input should be greater than or equal to 1",
+        ),
+        ("command line", "train.seed=-1: input should be greater than or equal to 0"),
+        (f"{path}, line 3", "unknown setting train.lr: did you mean train.learning_rate?"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        *(("latin1", "latin-1"), ("ISO-8859-1", "latin-1"), ("L1", "latin-1")),
+        *(("windows-1252", "cp1252"), ("UTF8", "utf-8"), ("utf-8-sig", "utf-8")),
+    ],
+)
+def test_an_encoding_has_any_name_that_python_knows(load, written, expected):
+    assert load(f"format.encoding={written}") == load(f"format.encoding={expected}")
+
+
+@pytest.mark.parametrize("written", ["utf-9", "utf-16", "cp1251", "[utf-8]"])
+def test_another_encoding_is_refused_with_the_way_out(load, written):
+    (line,) = faults_of(load, f"format.encoding={written}")
+    assert "must be utf-8, latin-1 or cp1252; convert other files first: iconv -f" in line
 
 
 @pytest.mark.parametrize(
@@ -143,9 +197,9 @@ def test_a_misspelt_setting_names_the_closest(load, path, override, key, hint):
         ("output_uri=null", "output_uri=None: input should be a valid string"),
     ],
 )
-def test_a_value_out_of_range_is_named_with_its_key(load, path, override, fault):
+def test_a_value_out_of_range_is_named_with_its_key(load, override, fault):
     (line,) = faults_of(load, override)
-    assert line.startswith(f"{path}: {fault}")
+    assert line.startswith(f"command line: {fault}")
 
 
 def test_every_fault_has_its_line(load):
@@ -262,9 +316,9 @@ def test_a_scored_format_inherits_what_it_does_not_say(load, own, expected):
     assert found["delimiter"] == expected.get("delimiter", ";")
 
 
-def test_a_fault_of_the_format_is_not_named_again_for_the_scored_one(load, path):
-    fault = "unknown setting format.kinds: did you mean kind?"
-    assert faults_of(load, "format.kinds=csv", "score.format.errors=ignore") == [f"{path}: {fault}"]
+def test_a_fault_of_the_format_is_not_named_again_for_the_scored_one(load):
+    fault = "command line: unknown setting format.kinds: did you mean format.kind?"
+    assert faults_of(load, "format.kinds=csv", "score.format.errors=ignore") == [fault]
 
 
 @pytest.mark.parametrize(
@@ -416,7 +470,7 @@ def test_described_defaults_are_the_real_ones():
             "train.model={kind: bag_of_embeddings, cell: gru}",
             "unknown setting train.model.cell: it belongs to kind: rnn",
         ),
-        ("train.model={kind: bag_of_embeddings, poling: sum}", "did you mean pooling?"),
+        ("train.model={kind: bag_of_embeddings, poling: sum}", "did you mean train.model.pooling?"),
         ("train.model={kind: bag_of_embeddings, hidden_sizes: null}", "must be a list of whole"),
         ("train.model.num_layers=17", "train.model.num_layers=17: input should be less than or"),
         ("prepare.vocabulary.vectors=models:/x/1", "give the directory of the model's package"),
@@ -613,3 +667,17 @@ def test_finished_predictions_say_themselves_which_columns_they_have(path):
 def test_the_columns_of_all_predictions_are_those_of_the_settings():
     found = {name for name in schema.predictions(["positive"]).names if "y_p" not in name}
     assert found == set(PREDICTED)
+
+
+def test_the_lines_of_a_file_with_aliases_are_found_in_no_time(tmp_path):
+    path = tmp_path / "trial.yaml"
+    names = "abcdefghijklmnop"
+    lines = [
+        f"{b}: &{b} {{{', '.join(f'{i}: *{a}' for i in range(9))}}}" for a, b in pairwise(names)
+    ]
+    path.write_text("\n".join(["a: &a {x: 1}", *lines, "name: trial", "output_uri: runs"]))
+    began = time.monotonic()
+    with pytest.raises(UserError) as error:
+        settings.load(path)
+    assert f"{path}, line 2: unknown setting b" in str(error.value)
+    assert time.monotonic() - began < 5

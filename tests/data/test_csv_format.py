@@ -217,11 +217,20 @@ REFUSED = {
         {"text": "text", "user": 4},
         "format.columns.user=4, but tweets.csv has 4 columns",
     ),
-    "another delimiter": (HEADER.replace(b",", b";"), {"text": "text"}, "is format.delimiter rig"),
+    "another delimiter": (
+        HEADER.replace(b",", b";"),
+        {"text": "text"},
+        """no column 'text': set format.delimiter=";", which gives 4 columns: 'id', 'text',""",
+    ),
     "another delimiter and positions": (
         ROWS.replace(b",", b"\t"),
         {"text": 1},
-        "has 1 column: positions count from 0; is format.delimiter right?",
+        'has 1 column: set format.delimiter="\\t", which gives 4 columns',
+    ),
+    "too few columns with any delimiter": (
+        ROWS,
+        {"text": 9},
+        "has 4 columns: positions count from 0; is format.delimiter right?",
     ),
     "many names": (
         b",".join(b"%d" % i for i in range(13)) + b"\n",
@@ -418,8 +427,16 @@ FAULTS = {
         "column 'body' is a name, but header is false",
     ),
     "before the first": ("{kind: csv, columns: {text: -1}}", "format.columns.text", "a position c"),
-    "misspelt": ("{kind: csv, columns: {txt: 0, text: 1}}", "format.columns.txt", "mean text?"),
-    "encoding": ("{encoding: utf-16}", "format.encoding", "'utf-16': input should be 'utf-8'"),
+    "misspelt": (
+        "{kind: csv, columns: {txt: 0, text: 1}}",
+        "format.columns.txt",
+        "mean format.columns.text?",
+    ),
+    "encoding": (
+        "{encoding: utf-16}",
+        "format.encoding",
+        "'utf-16': must be utf-8, latin-1 or cp1252",
+    ),
 }
 
 

@@ -12,7 +12,6 @@ import pytest
 from conftest import write_config
 from typer.testing import CliRunner
 
-from sentiflow import pipeline
 from sentiflow.cli.app import app
 from sentiflow.config import settings
 from sentiflow.config.sections import FormatSettings
@@ -25,6 +24,7 @@ from sentiflow.data.tweets import (
     UNKNOWN_LABEL,
     WRONG_COLUMNS,
 )
+from sentiflow.pipeline import stages
 from sentiflow.storage import hashes
 
 LABELS = {b"0": 0, b"2": 2, b"4": 1}
@@ -213,7 +213,7 @@ def prepared(tmp_path_factory, dirty_csv, resources):
     folder = tmp_path_factory.mktemp("prepared")
     prepare = {"csv": str(dirty_csv), "rows_per_file": 500, "max_rejected_fraction": 0.5}
     config = settings.load(write_config(folder, dirty_csv, prepare=prepare))
-    pipeline.run(config, ["prepare"])
+    stages.run(config, ["prepare"])
     return folder / "run/prepared"
 
 

@@ -157,7 +157,7 @@ def check_whole(spec, *, guests=()):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("second", "third"),
-    [(0, 0), (1, 0), *(pytest.param(n, 1, marks=pytest.mark.soak) for n in (0, 1))],
+    [(0, 0), *(pytest.param(*n, marks=pytest.mark.soak) for n in ((0, 1), (1, 0), (1, 1)))],
 )
 def test_after_two_runs_killed_anywhere_a_third_makes_the_directory_whole(
     resuming, faults, folder, second, third

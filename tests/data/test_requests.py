@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from tcp_proxy import Proxy
 
+from sentiflow.cluster.doctor import first_look
 from sentiflow.config.sections import FormatSettings
 from sentiflow.data import corpus, input_files, table_plans
 from sentiflow.storage import filesystem
@@ -71,6 +72,17 @@ def test_csv_files_are_opened_once_and_many_at_a_time(bucket, requests, tmp_path
     assert requests.most >= 8
     assert requests.count("GET") == NUM_FILES
     assert requests.count("HEAD") == 3 * NUM_FILES  # it exists; its size; it is opened
+
+
+def test_the_first_rows_of_a_few_files_take_a_request_each(bucket, requests):
+    content = b"text\n" + b"so good\n" * 200_000
+    uris = write(bucket, requests, "csv", [content] * NUM_FILES)
+    looks, findings = first_look.look_at_all(uris, FORM, text_column="text")
+    assert [look.uri for look in looks] == first_look.choose(uris)
+    assert not findings
+    assert requests.count("GET") == len(looks) == first_look.MAX_FILES
+    assert requests.most >= 3
+    assert not any(look.is_whole for look in looks)
 
 
 def test_parquet_files_are_opened_once_and_many_at_a_time(bucket, requests):

@@ -288,7 +288,7 @@ def test_no_candidate_gives_one_clear_line(config, register, store, good):
     register(good)
     name = settings.load(config).name
     recording.connect(store).delete_registered_model_alias(name, CANDIDATE)
-    with pytest.raises(UserError, match="has no candidate: sentiflow train registers one"):
+    with pytest.raises(UserError, match="has no candidate: sentiflow run registers one"):
         promotion.promote(settings.load(config))
     with pytest.raises(UserError, match="has no version 5: it has 1"):
         promotion.promote(settings.load(config), version=5)

@@ -305,8 +305,11 @@ def test_other_delimiters_and_encodings_are_read(tmp_path, resources, delimiter,
     rows = [["np"[i % 2], f"d\u00e9j\u00e0; vu,\t{extra} {i}"] for i in range(40)]
     path = write_rows(tmp_path / "tweets.txt", rows, encoding, delimiter=delimiter)
     form = PLAIN | {"delimiter": delimiter, "encoding": encoding}
-    prepare(tmp_path, path, form, split=TUTORIAL)
+    record = prepare(tmp_path, path, form, split=TUTORIAL)
     assert [row["text"] for row in read(tmp_path)] == [text for _, text in rows]
+    assert record["counts"]["damaged"] == 0
+    record = prepare(tmp_path / "utf-8", path, form | {"encoding": "utf-8"}, split=TUTORIAL)
+    assert record["counts"]["damaged"] == 40
 
 
 def test_files_may_have_their_columns_in_different_orders(tmp_path, resources):
@@ -504,7 +507,7 @@ REFUSED = {
     "no such column to keep": (
         PLAIN | {"columns": {"text": "b", "label": "a"}},
         {"keep_columns": ["d", "x"], "csv": "named.csv"},
-        "prepare.keep_columns: not all files have a column x: columns of all files are row_id, ",
+        "prepare.keep_columns: one of the files has no column x: its columns are 'a', 'b', ",
     ),
     "own column": (PLAIN, {"keep_columns": ["Split"]}, "tweets have their own column split: leave"),
     "mixed": (PLAIN, {"csv": "t*"}, "prepare.csv mixes CSV and Parquet: "),

@@ -15,10 +15,10 @@ import psutil
 import pytest
 from conftest import PROJECT, write_config
 
-from sentiflow import pipeline
 from sentiflow.config import settings
 from sentiflow.data import sample
 from sentiflow.errors import StorageError, UserError
+from sentiflow.pipeline import stages
 from sentiflow.storage import filesystem
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -54,7 +54,7 @@ def files_of(folder):
 def undisturbed(tmp_path_factory, csv, resources):
     """Prepare the corpus once without a kill."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    pipeline.run(settings.load(configure(folder, csv)), ["prepare"])
+    stages.run(settings.load(configure(folder, csv)), ["prepare"])
     return files_of(folder)
 
 
@@ -112,7 +112,7 @@ def test_a_killed_driver_resumes_to_the_same_files(
 
 def test_a_killed_worker_is_not_noticed(tmp_path, csv, undisturbed, resources):
     config = settings.load(configure(tmp_path, csv))
-    thread = threading.Thread(target=pipeline.run, args=(config, ["prepare"]))
+    thread = threading.Thread(target=stages.run, args=(config, ["prepare"]))
     thread.start()
     wait_for(tmp_path, "ingest", 2, lambda: not thread.is_alive())
     while not (workers := busy_workers()):
@@ -131,6 +131,7 @@ def kill_when(folder, config, name, number):
     time.sleep(1)  # what was begun may still be finished
 
 
+@pytest.mark.soak
 def test_unfinished_work_on_another_input_is_replaced_with_overwrite_only(
     tmp_path, csv, resources, said
 ):
@@ -141,9 +142,9 @@ def test_unfinished_work_on_another_input_is_replaced_with_overwrite_only(
     half.write_bytes(b"".join(csv.read_bytes().splitlines(keepends=True)[::2]))
     other = settings.load(config, [f"prepare.csv={half}"])
     with pytest.raises(UserError, match=r"unfinished run of other settings \(another csv: .*half"):
-        pipeline.run(other, ["prepare"])
+        stages.run(other, ["prepare"])
     assert markers(tmp_path, "ingest") == done
-    pipeline.run(other, ["prepare"], overwrite=True)
+    stages.run(other, ["prepare"], overwrite=True)
     assert "resumes" not in said.text
     rows = [
         filesystem.read_parquet(str(path)).num_rows
@@ -165,9 +166,9 @@ def test_content_that_changed_with_neither_size_nor_time_is_not_resumed(tmp_path
     own.write_bytes(b"".join(turned.get(line[:3], line[:3]) + line[3:] for line in lines))
     os.utime(own, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert own.stat().st_size == before.st_size
-    pipeline.run(settings.load(config), ["prepare"])
+    stages.run(settings.load(config), ["prepare"])
     fresh = tmp_path / "fresh"
-    pipeline.run(settings.load(config, [f"prepare.output_uri={fresh}/run/prepared"]), ["prepare"])
+    stages.run(settings.load(config, [f"prepare.output_uri={fresh}/run/prepared"]), ["prepare"])
     assert files_of(tmp_path) == files_of(fresh)
 
 
@@ -179,7 +180,7 @@ def test_a_storage_that_fails_keeps_the_finished_parts(tmp_path, csv, undisturbe
 
     def prepare():
         try:
-            pipeline.run(config, ["prepare"])
+            stages.run(config, ["prepare"])
         except StorageError as error:
             failures.append(error)
 
@@ -191,7 +192,7 @@ def test_a_storage_that_fails_keeps_the_finished_parts(tmp_path, csv, undisturbe
     assert len(failures) == 1
     assert len(markers(tmp_path, "ingest")) == 12
     obstacle.unlink()
-    pipeline.run(config, ["prepare"])
+    stages.run(config, ["prepare"])
     assert files_of(tmp_path) == undisturbed
 
 
@@ -200,7 +201,7 @@ def test_a_replacement_that_fails_leaves_the_result_as_it_was(
     tmp_path, sample_csv, resources, change
 ):
     config = configure(tmp_path, sample_csv)
-    pipeline.run(settings.load(config), ["prepare"])
+    stages.run(settings.load(config), ["prepare"])
     before = files_of(tmp_path)
     damaged = tmp_path / "vectors.txt"
     damaged.write_text("good 1 2\nbad 1\n")
@@ -212,7 +213,7 @@ def test_a_replacement_that_fails_leaves_the_result_as_it_was(
         ],
     }[change]
     with pytest.raises(UserError, match=r"vectors\.txt|column"):
-        pipeline.run(settings.load(config, other), ["prepare"], overwrite=True)
+        stages.run(settings.load(config, other), ["prepare"], overwrite=True)
     assert files_of(tmp_path) == before
-    (outcome,) = pipeline.run(settings.load(config), ["prepare"])
+    (outcome,) = stages.run(settings.load(config), ["prepare"])
     assert not outcome.ran

@@ -24,7 +24,6 @@ from stages import begin, look, mark_unfinished
 from test_cli import invoke
 from test_resume import busy_workers
 
-from sentiflow import pipeline
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
 from sentiflow.config.sections import ScoreSettings
@@ -32,6 +31,7 @@ from sentiflow.data import input_files, manifest, sample
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.errors import JobError, UserError
 from sentiflow.models.package import ModelPackage
+from sentiflow.pipeline import stages
 from sentiflow.scoring import score as scoring
 from sentiflow.scoring.job import PreviousRun
 from sentiflow.storage import filesystem
@@ -63,7 +63,7 @@ def configure(folder, finished_run, corpus, **score):
 
 def score(config, *overrides, **options):
     """Score in this process, on the session's Ray."""
-    (outcome,) = pipeline.run(settings.load(config, overrides), ["score"], **options)
+    (outcome,) = stages.run(settings.load(config, overrides), ["score"], **options)
     return outcome
 
 
@@ -524,10 +524,12 @@ def test_a_damaged_parquet_file_is_named_and_what_else_is_scored_is_kept(
     tmp_path, finished_run, resources
 ):
     for name in "ab":
-        rows = pa.table({"text": [f"good day {number}" for number in range(5000)]})
-        pq.write_table(rows, tmp_path / f"{name}.parquet", compression="zstd")
-    whole = (tmp_path / "b.parquet").read_bytes()
-    (tmp_path / "b.parquet").write_bytes(whole[:100] + bytes(200) + whole[300:])
+        rows = pa.table({"text": [f"good day {number}" for number in range(12_000)]})
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(rows, path, compression="zstd", row_group_size=6000)
+    whole = path.read_bytes()
+    begin = pq.read_metadata(path).row_group(1).column(0).data_page_offset + 60
+    path.write_bytes(whole[:begin] + bytes(200) + whole[begin + 200 :])  # not in the first rows
     config = configure(tmp_path, finished_run, tmp_path / "?.parquet")
     with pytest.raises(UserError, match=r"b\.parquet, rows [0-9,]+ to [0-9,]+: .*damaged"):
         score(config)
@@ -588,8 +590,12 @@ def test_columns_of_a_csv_are_kept_by_their_name(tmp_path, finished_run, resourc
     assert found["stars"].fillna("none").tolist() == ["5", "none"]
     assert found["time"].isna().tolist() == [False, True]
     assert record(tmp_path)["counts"]["rejected"] == 1
-    with pytest.raises(UserError, match=r"has no column color: its columns are row_id, .*stars"):
+    with pytest.raises(
+        UserError, match=r"has no column color: its columns are 'row_id', .*'stars'"
+    ):
         score(config, "score.keep_columns=[color]", f"score.output_uri={tmp_path}/other")
+    path.unlink()
+    assert not score(config).ran, "what is complete does not need its corpus"
 
 
 def test_a_kept_column_has_one_type_over_all_files(tmp_path, finished_run, resources):

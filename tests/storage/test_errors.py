@@ -289,7 +289,7 @@ class TestStore:
         assert nodes._one_line(error) == said
         config = write_config(tmp_path, tmp_path / "a.csv", output_uri=f"{strict}/run")
         found = local_checks.OUTPUT.attempt(settings.load(config)).what
-        assert "the object store refuses access (INVALID_ACCESS_KEY_ID" in found
+        assert "the object store refuses access (" in found
 
     def test_a_command_says_so_in_one_line(self, bucket, capsys):
         import typer

@@ -64,10 +64,8 @@ def check_usable(path) -> None:
 @pytest.mark.parametrize(
     ("number", "num_bytes"),
     [
-        (signal.SIGKILL, 1),
-        (signal.SIGKILL, 150_000),
+        *(pytest.param(signal.SIGKILL, n, marks=pytest.mark.soak) for n in (1, 150_000, 900_000)),
         (signal.SIGKILL, 450_000),
-        (signal.SIGKILL, 900_000),
         (signal.SIGINT, 450_000),
     ],
 )

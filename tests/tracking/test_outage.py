@@ -14,13 +14,13 @@ from mlflow import MlflowClient
 from mlflow_server import Server
 from typer.testing import CliRunner
 
-from sentiflow import pipeline
 from sentiflow.cli.app import app
 from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output
 from sentiflow.errors import JobError, UserError
+from sentiflow.pipeline import stages
 from sentiflow.tracking import recording
 
 pytestmark = pytest.mark.slow
@@ -245,9 +245,9 @@ def make_stage(during) -> types.SimpleNamespace:
 
 
 def run_stage(folder, csv, uri, during, monkeypatch, **tracking):
-    monkeypatch.setattr(pipeline, "_stage", lambda verb: make_stage(during))
+    monkeypatch.setattr(stages, "_stage", lambda verb: make_stage(during))
     path = write_config(folder, csv, tracking={"uri": uri} | tracking)
-    pipeline.run(settings.load(path), ["evaluate"])
+    stages.run(settings.load(path), ["evaluate"])
 
 
 def test_a_server_that_is_back_at_the_end_of_a_stage_gets_what_it_missed(
@@ -319,7 +319,7 @@ def test_a_whole_run_outlives_its_server_and_the_import_completes_the_record(
     killing = KillingHandler(server, "epoch 2:")
     logging.getLogger("sentiflow").addHandler(killing)
     try:
-        pipeline.run(config, pipeline.VERBS)
+        stages.run(config, stages.VERBS)
     finally:
         logging.getLogger("sentiflow").removeHandler(killing)
     log, lines = said.text, said.messages
@@ -334,9 +334,9 @@ def test_a_whole_run_outlives_its_server_and_the_import_completes_the_record(
         result = CliRunner().invoke(app, ["tracking", "import", str(tmp_path / "run")])
         assert result.exit_code == 0, result.stderr
         client = MlflowClient(server.uri)
-        stages = ("prepare", "train", "score", "evaluate")
-        by_stage = {stage: runs(server, stage, "test") for stage in stages}
-        assert {stage: len(found) for stage, found in by_stage.items()} == dict.fromkeys(stages, 1)
+        verbs = ("prepare", "train", "score", "evaluate")
+        by_stage = {stage: runs(server, stage, "test") for stage in verbs}
+        assert {stage: len(found) for stage, found in by_stage.items()} == dict.fromkeys(verbs, 1)
         assert {found[0].info.status for found in by_stage.values()} == {"FINISHED"}
         run = client.get_run(record["mlflow_run_id"])
         epochs = history(server, run.info.run_id, "validation/accuracy")
@@ -347,7 +347,7 @@ def test_a_whole_run_outlives_its_server_and_the_import_completes_the_record(
         evaluated = by_stage["evaluate"][0].data.metrics
         assert run.data.metrics["test/accuracy"] == evaluated["test/accuracy"]
         assert run.data.tags["sentiflow.fingerprint"] == record["fingerprint"]
-        assert run.info.run_name.startswith("train gru(32) ")
+        assert run.info.run_name == "run: gru(32)"
         files = {file.path for file in client.list_artifacts(run.info.run_id)}
         assert files == {"settings.yaml", "plots"}
         version = client.get_model_version_by_alias("test", "candidate")
@@ -367,7 +367,7 @@ def test_an_imported_run_equals_the_one_that_a_healthy_store_has(finished_run, t
     before, after = f"sqlite:///{finished_run}/mlflow.db", f"sqlite:///{tmp_path}/mlflow.db"
     command = ["tracking", "import", str(finished_run / "run"), "--tracking-uri"]
     healthy = CliRunner().invoke(app, [*command, before])
-    assert healthy.stderr.count(": complete\n") == 4, healthy.stderr
+    assert healthy.stderr.count("tracking  complete   ") == 4, healthy.stderr
     assert CliRunner().invoke(app, [*command, after]).exit_code == 0
     assert describe_runs(before) == describe_runs(after)
 

@@ -65,13 +65,16 @@ def publish(uri: str, stage: str, inputs: dict, run: dict | None, **details: obj
     return complete(spec, files=files, seconds=10, run=run, **details)
 
 
-def publish_run(output: str, *, model: str | None = None) -> dict[str, dict]:
+def publish_run(
+    output: str, *, model: str | None = None, registers: str = "train"
+) -> dict[str, dict]:
     """Publish four stages that build on each other."""
     csv = {"fingerprint": "c5f0", "files": [{"uri": "/in/tweets.csv", "bytes": 5}]}
     prepared = publish(f"{output}/prepared", "prepare", {"csv": csv}, describe("prepare"))
     inputs = {"prepared": manifest.reference(f"{output}/prepared", prepared)}
     trained = publish(
-        f"{output}/trained", "train", inputs, describe("train", registers_model=bool(model)),
+        f"{output}/trained", "train", inputs,
+        describe("train", registers_model=bool(model) and registers == "train"),
         history=EPOCHS, pretraining=[EPOCHS[0]], model_fingerprint=model or "0", registered=None,
     )  # fmt: skip
     made_by = {"uri": f"{output}/trained", "fingerprint": trained["fingerprint"]}
@@ -84,6 +87,9 @@ def publish_run(output: str, *, model: str | None = None) -> dict[str, dict]:
     tags = {"sentiflow.scored_uri": f"{output}/scored", "mlflow.note.content": "- **a**"}
     run = describe("evaluate", artifacts=["report.html"], tags=tags)
     run["training"] = {"metrics": {"test/accuracy": 0.75}, "tags": {}}
+    if registers == "evaluate":
+        run["registers_model"] = True
+        run["training"]["tags"]["mlflow.note.content"] = "75.0% test accuracy\n- data"
     evaluated = publish(f"{output}/report", "evaluate", inputs, run)
     return {"prepare": prepared, "train": trained, "score": scored, "evaluate": evaluated}
 
@@ -258,13 +264,34 @@ def test_a_model_that_was_not_registered_is_registered_once(output, uri, make_pa
     assert len(client.search_model_versions("name = 'laws'")) == 1
 
 
+def test_the_model_of_a_whole_run_is_registered_with_the_note_of_its_evaluation(
+    output, uri, make_package
+):
+    package = make_package(f"{output}/trained/model")
+    publish_run(output, model=manifest.read(package)["fingerprint"], registers="evaluate")
+    send(output, uri)
+    client, found = MlflowClient(uri), runs(uri)
+    version = client.get_model_version_by_alias("laws", "candidate")
+    assert version.run_id == found["train"].info.run_id
+    evaluation = found["evaluate"].info
+    report = (
+        f"#/experiments/{evaluation.experiment_id}/runs/{evaluation.run_id}/artifacts/report.html"
+    )
+    note = f"75.0% test accuracy [Report]({report})\n- data"
+    assert version.description == note
+    assert found["train"].data.tags["mlflow.note.content"] == note
+    assert send(output, uri) == ["complete"] * 4
+    assert len(client.search_model_versions("name = 'laws'")) == 1
+
+
 def test_the_command_says_what_it_did_and_where(output, uri):
     publish_run(output)
     result = invoke(output, "--tracking-uri", uri)
     assert result.exit_code == 0, result.stderr
-    assert "train abcd: added" in result.stderr
+    assert "tracking  added      train abcd\n" in result.stderr
     assert f"4 runs in {uri}" in result.stderr
-    assert "train abcd: complete\n" in invoke(output, "--tracking-uri", uri).stderr
+    assert f"sentiflow ui --tracking-uri {uri}\n" in result.stderr
+    assert "complete   train abcd\n" in invoke(output, "--tracking-uri", uri).stderr
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 
 from sentiflow import __version__
 from sentiflow.errors import JobError, UserError
-from sentiflow.tracking import mlflow_store, recording, runs
+from sentiflow.tracking import recording, runs
 
 
 @pytest.fixture
@@ -175,14 +175,6 @@ def test_a_run_whose_files_need_a_missing_package_gets_all_but_the_files(
     assert line.endswith("install sentiflow[s3]")
 
 
-def test_the_page_of_an_experiment_shows_its_runs(store, uri, tmp_path):
-    page = f"/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
-    assert mlflow_store.find_page(uri, "laws") == page
-    assert mlflow_store.find_page(uri, "another") == ""
-    assert mlflow_store.find_page(f"sqlite:///{tmp_path}/none.db", "laws") == ""
-    assert mlflow_store.find_page("http://127.0.0.1:9", "laws") == ""
-
-
 def test_the_tags_of_a_run_are_read(store, uri):
     with store.run("train", group="0123abcd", tags={"more": "x"}) as recorder:
         pass
@@ -215,10 +207,10 @@ def test_the_experiment_is_shown_as_one_of_training_runs(store, uri, tmp_path):
 def test_sigterm_ends_the_run_as_killed(uri, store):
     script = f"""
         import time
-        from sentiflow import pipeline
+        from sentiflow.cli import exits
         from sentiflow.tracking import recording
         store = recording.open_store({uri!r}, experiment="laws", required=True)
-        with pipeline._sigterm_ends(), store.run("train", group="0123abcd", tags={{}}):
+        with exits.sigterm_ends(), store.run("train", group="0123abcd", tags={{}}):
             print("ready", flush=True)
             time.sleep(60)
     """
@@ -231,7 +223,7 @@ def test_sigterm_ends_the_run_as_killed(uri, store):
 
 
 def test_runs_have_names_that_tell_them_apart(store, uri):
-    with store.run("train", group="0b1c3f2a", tags={}, name="train gru(128) 3f2a") as recorder:
+    with store.run("train", group="0b1c3f2a", tags={}, name="airline: gru(128)") as recorder:
         recorder.begin_nested("0001-c5f0", stage="train", tags={"sentiflow.trial": "0001"}).end(
             "FINISHED"
         )
@@ -239,7 +231,7 @@ def test_runs_have_names_that_tell_them_apart(store, uri):
         pass
     found = MlflowClient(uri).search_runs([store.experiment_id])
     names = {run.info.run_name for run in found}
-    assert names == {"train gru(128) 3f2a", "0001-c5f0", "prepare 3f2a"}
+    assert names == {"airline: gru(128)", "0001-c5f0", "prepare 3f2a"}
 
 
 def test_a_nested_run_shares_group_lineage_and_process_of_its_parent(store, uri):
@@ -285,7 +277,7 @@ def test_every_stage_records_its_inputs_output_and_code(finished_run):
             assert run.data.tags[f"sentiflow.input.{name}"] == fingerprint
             assert logged[shown].dataset.digest == fingerprint[:36]
             assert [tag.value for tag in logged[shown].tags] == [context]
-    assert runs["train"].info.run_name.startswith("train gru(32) ")
+    assert runs["train"].info.run_name == "run: gru(32)"
 
 
 def test_a_sweep_with_a_wide_space_fits_into_mlflow(store, uri):

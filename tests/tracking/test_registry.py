@@ -23,6 +23,8 @@ from conftest import make_store
 from mlflow.entities import LoggedModelOutput
 from test_cli import invoke
 
+from sentiflow.config.sections import Config
+from sentiflow.data import manifest
 from sentiflow.data.output_status import OutputSpec, State, Status
 from sentiflow.data.outputs import Output
 from sentiflow.errors import JobError, UserError
@@ -288,35 +290,94 @@ def test_a_registration_that_mlflow_refuses_is_one_line_with_the_way_out(laws, m
     assert line.endswith("; tracking.register_model=false trains without it")
 
 
-def test_a_training_registers_nothing_without_a_run_or_if_it_is_switched_off():
-    from sentiflow.config.sections import Config
-
-    config = Config.model_validate(
-        {"name": "laws", "output_uri": "x", "prepare": {"csv": "x"}, "train": {"output_uri": "x"}}
-    )
+def test_a_training_registers_nothing_without_a_run_or_if_it_is_not_told_to(uri):
+    config = Config(name="laws", output_uri="x")
     output = Output(OutputSpec("train", "x", {}, {}), Status(State.ABSENT))
-    assert train._register(config, output, Recorder()) is None
-    quiet = config.tracking.model_copy(update={"register_model": False})
-    told = config.model_copy(update={"tracking": quiet})
-    assert train._register(told, output, Recorder("0" * 32)) is None
+    with recording.Store().run("train", group="0123abcd", tags={}, registers_model=True) as without:
+        assert train._register(config, output, without) is None
+    with open_run(uri) as recorder:
+        assert train._register(config, output, recorder) is None
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_training_registers_its_model_as_candidate(finished_run):
-    with open(finished_run / "run/trained/manifest.json") as file:
-        record = json.load(file)
-    assert record["registered"]["name"] == "test"
-    number = record["registered"]["version"]
+def test_a_whole_run_registers_its_model_as_candidate_when_it_is_evaluated(finished_run):
+    trained, evaluated = (
+        json.loads((finished_run / f"run/{name}/manifest.json").read_text())
+        for name in ("trained", "report")
+    )
+    assert trained["registered"] is None
+    assert evaluated["registered"]["name"] == "test"
+    number = evaluated["registered"]["version"]
     uri = f"sqlite:///{finished_run}/mlflow.db"
     found = registry.resolve("models:/test@candidate", tracking_uri=uri)
     assert found.version == Version("test", number)
-    version = recording.connect(uri).get_model_version("test", str(number))
-    assert version.run_id == record["mlflow_run_id"]
-    assert found.record["fingerprint"] == record["model_fingerprint"]
+    client = recording.connect(uri)
+    version = client.get_model_version("test", str(number))
+    assert version.run_id == trained["mlflow_run_id"]
+    assert found.record["fingerprint"] == trained["model_fingerprint"]
     said = (finished_run / "stderr.txt").read_text()
-    assert f"registered: models:/test/{number} (candidate)\n" in said
+    assert f"evaluate  registered: models:/test/{number} (candidate)\n" in said
     assert "INFO" not in said
+    figures = evaluated["figures"]["test"]
+    headline, _, *facts = version.description.splitlines()
+    assert headline.startswith(f"{figures['accuracy']:.1%} test accuracy (95% interval ")
+    assert headline.endswith(f"/runs/{evaluated['run']['mlflow_run_id']}/artifacts/report.html)")
+    assert facts[:2] == [
+        f"- data: {Path(evaluated_csv(finished_run)).name}, {trained['counts']['rows']:,} "
+        "texts for training",
+        "- classes: negative, positive",
+    ]
+    assert float(version.tags["sentiflow.test_accuracy"]) == pytest.approx(
+        figures["accuracy"], abs=1e-6
+    )
+    run = client.get_run(trained["mlflow_run_id"])
+    assert run.data.tags["mlflow.note.content"] == version.description
+    metrics = list(client.get_run(evaluated["run"]["mlflow_run_id"]).data.metrics)
+    assert metrics[:2] == ["test/accuracy", "test/f1_macro"]
+
+
+def evaluated_csv(folder) -> str:
+    """Name the input file of a run."""
+    record = json.loads((folder / "run/prepared/manifest.json").read_text())
+    return record["inputs"]["csv"]["files"][0]["uri"]
+
+
+def test_the_setting_says_which_stage_registers():
+    from sentiflow.pipeline import stages as pipeline
+
+    def stages(setting: object, *, is_whole_run: bool) -> list[str]:
+        config = Config(name="a", output_uri="b", tracking={"register_model": setting})
+        session = pipeline._Session(config, verbose=False)
+        return [
+            verb
+            for verb in (*pipeline.VERBS, "sweep")
+            if session._registers_model(verb, is_whole_run=is_whole_run)
+        ]
+
+    assert stages("auto", is_whole_run=True) == ["evaluate"]
+    assert stages("auto", is_whole_run=False) == []
+    assert stages(True, is_whole_run=True) == stages(True, is_whole_run=False) == ["train"]
+    assert stages(False, is_whole_run=True) == []
+
+
+def test_a_description_is_renewed_unless_a_user_has_changed_it(uri, make_package):
+    package = make_package(seed=7)
+    version, _ = register(package, uri, name="described")
+    fingerprint = manifest.read(package)["fingerprint"]
+    client = recording.connect(uri)
+
+    def describe(text: str, key: str = fingerprint) -> str:
+        registry.describe("described", key, text=text, tags={"a": text}, tracking_uri=uri)
+        found = client.get_model_version("described", str(version.number))
+        assert found.tags["a"] == text or key != fingerprint
+        return found.description
+
+    assert describe("1.0% test accuracy (") == "1.0% test accuracy ("
+    assert describe("2.0% test accuracy (") == "2.0% test accuracy ("
+    assert describe("3.0% test accuracy (", key="0" * 16) == "2.0% test accuracy ("
+    client.update_model_version("described", str(version.number), "for the night shift")
+    assert describe("4.0% test accuracy (") == "for the night shift"
 
 
 @pytest.mark.parametrize("classes", [("bad", "good", "so-so"), ("negative", "positive", "none")])

@@ -96,9 +96,9 @@ def test_a_setting_may_be_named_on_the_command_line_or_below_its_sections():
         ({}, "sweep.space is empty: name settings and values"),
         (
             {"train.model.hiden_size": [1]},
-            "unknown setting train.model.hiden_size: did you mean hidden_size?",
+            "unknown setting train.model.hiden_size: did you mean train.model.hidden_size?",
         ),
-        ({"train.modle.cell": ["gru"]}, "unknown setting train.modle: did you mean model?"),
+        ({"train.modle.cell": ["gru"]}, "unknown setting train.modle: did you mean train.model?"),
         ({"train.seed.x": [1]}, "cannot override train.seed.x"),
         ({"train.seed": [1, -1]}, "sweep.space: train.seed=-1: input should be greater than"),
         ({"train.model.cell": ["gru", "x"]}, "sweep.space: train.model.cell='x': input should be"),

@@ -20,12 +20,12 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file
 from test_train import prepared  # noqa: F401
 
-from sentiflow import pipeline
 from sentiflow.cluster.connection import Resources
 from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.errors import JobError, StorageError, UserError, WorkerError
 from sentiflow.models.package import ModelPackage
+from sentiflow.pipeline import stages
 from sentiflow.tracking import finished_stages, rebuild
 from sentiflow.tracking.recording import Recorder
 from sentiflow.training import checkpoints, sweep, sweep_trials
@@ -54,7 +54,7 @@ def configure(folder, prepared, space, *, train=(), **options):  # noqa: F811
 
 
 def run(config):
-    (outcome,) = pipeline.run(settings.load(config), ["sweep"])
+    (outcome,) = stages.run(settings.load(config), ["sweep"])
     return outcome
 
 
@@ -189,16 +189,19 @@ class TestSweep:
         assert result.returncode == 0, result.stderr
         found = json.loads(result.stdout)["sweep"]
         assert found == record | {"output_uri": str(folder / "run/sweep"), "ran": False}
-        assert "sweep" not in yaml.safe_load(path.read_text())
+        written = yaml.safe_load(path.read_text())
+        assert "sweep" not in written
+        assert written["output_uri"] == str(folder / "run_best"), "a run beside that of the file"
+        assert written["prepare"]["output_uri"] == str(folder / "run/prepared")
         refused = sentiflow("sweep", config, "--best-to", path)
         assert refused.returncode == 2
         assert "exists: name another file, or add --overwrite" in refused.stderr
 
-        (outcome,) = pipeline.run(settings.load(path), ["train"])
+        (outcome,) = stages.run(settings.load(path), ["train"])
         trial = folder / "run/sweep/trials" / record["trials"][0]["name"]
         assert outcome.record["fingerprint"] == manifest.read(str(trial))["fingerprint"]
         ours, theirs = (
-            load_file(f / "model/weights.safetensors") for f in (folder / "run/trained", trial)
+            load_file(f / "model/weights.safetensors") for f in (folder / "run_best/trained", trial)
         )
         for name, tensor in ours.items():
             torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-5)

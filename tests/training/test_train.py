@@ -17,11 +17,11 @@ from conftest import PROJECT, write_config
 from safetensors.torch import load_file
 from stages import begin
 
-from sentiflow import pipeline
 from sentiflow.cluster.resources import Resources, count_train_workers
 from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.errors import JobError, UserError
+from sentiflow.pipeline import stages
 from sentiflow.storage import filesystem
 from sentiflow.training import checkpoints
 from sentiflow.training import train as training
@@ -58,7 +58,7 @@ def undisturbed_pair(tmp_path_factory, prepared, resources):
 
 
 def train_in(folder, prepared, **train):
-    (outcome,) = pipeline.run(settings.load(configure(folder, prepared, **train)), ["train"])
+    (outcome,) = stages.run(settings.load(configure(folder, prepared, **train)), ["train"])
     return folder, outcome.record
 
 
@@ -131,7 +131,7 @@ def test_a_killed_driver_resumes_in_the_middle_of_an_epoch(
     with pytest.raises(UserError, match=r"an unfinished run of other settings: .*--overwrite"):
         train_in(tmp_path / "other", prepared, num_epochs=1)
     other = settings.load(tmp_path / "other/config.yaml")
-    (outcome,) = pipeline.run(other, ["train"], overwrite=True)
+    (outcome,) = stages.run(other, ["train"], overwrite=True)
     assert "resuming" not in caplog.text
     assert [epoch["epoch"] for epoch in outcome.record["history"]] == [1]
 
@@ -140,7 +140,7 @@ def test_a_killed_driver_resumes_in_the_middle_of_an_epoch(
 def test_a_killed_worker_is_replaced(tmp_path, prepared, undisturbed_pair, resources, caplog):
     caplog.set_level(logging.INFO, logger="sentiflow.progress")
     resolved = settings.load(configure(tmp_path, prepared, num_workers=2))
-    thread = threading.Thread(target=pipeline.run, args=(resolved, ["train"]))
+    thread = threading.Thread(target=stages.run, args=(resolved, ["train"]))
     thread.start()
     wait_for_step(tmp_path, 200, lambda: not thread.is_alive())
     workers = training_workers()
@@ -163,7 +163,7 @@ def test_one_worker_may_resume_a_training_of_two(
     step = checkpoints.list_steps(theirs)[-2]
     checkpoints.save(ours, checkpoints.load(theirs, step))
     caplog.set_level(logging.INFO, logger="sentiflow.progress")
-    (outcome,) = pipeline.run(config, ["train"])
+    (outcome,) = stages.run(config, ["train"])
     assert f"resuming at step {step}" in caplog.text
     curve = [epoch["validation_loss"] for epoch in outcome.record["history"]]
     for _, record in (undisturbed, undisturbed_pair):
@@ -205,13 +205,13 @@ def test_training_may_start_from_an_earlier_model(tmp_path, prepared, undisturbe
     model = folder / "run/trained/model"
     changes = {"pretrain": {"num_epochs": 0}, "num_epochs": 1, "learning_rate": 1e-9}
     config = configure(tmp_path, prepared, init_from=str(folder / "run"), **changes)
-    (outcome,) = pipeline.run(settings.load(config), ["train"])
+    (outcome,) = stages.run(settings.load(config), ["train"])
     for name, tensor in weights_of(tmp_path).items():
         torch.testing.assert_close(tensor, weights_of(folder)[name], rtol=0, atol=1e-4)
     assert outcome.record["inputs"]["init_from"]["uri"] == str(model), "found in its run"
     other = configure(tmp_path, prepared, init_from=str(model), model={"hidden_size": 8})
     with pytest.raises(UserError, match="is of another network"):
-        pipeline.run(settings.load(other), ["train"], overwrite=True)
+        stages.run(settings.load(other), ["train"], overwrite=True)
     left = {path.name for path in (tmp_path / "run/trained").iterdir()}
     assert left == {"manifest.json", "model", "checkpoints", "plots"}, "the earlier result stays"
     uri, before = str(tmp_path / "run/trained"), outcome.record["fingerprint"]
@@ -225,7 +225,7 @@ def test_training_may_start_from_a_registered_model(tmp_path, prepared, undistur
     config = configure(tmp_path, prepared, init_from="models:/test@candidate", **changes)
     store = {"tracking": {"uri": f"sqlite:///{folder}/mlflow.db"}}
     config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | store))
-    (outcome,) = pipeline.run(settings.load(config), ["train"])
+    (outcome,) = stages.run(settings.load(config), ["train"])
     for name, tensor in weights_of(tmp_path).items():
         torch.testing.assert_close(tensor, weights_of(folder)[name], rtol=0, atol=1e-4)
     named = outcome.record["inputs"]["init_from"]
@@ -239,7 +239,7 @@ def test_training_stops_early_without_a_better_epoch(tmp_path, prepared, resourc
     config = configure(
         tmp_path, prepared, num_epochs=9, learning_rate=1e-9, selection={"patience": 2}
     )
-    (outcome,) = pipeline.run(settings.load(config), ["train"])
+    (outcome,) = stages.run(settings.load(config), ["train"])
     accuracy = [epoch["validation_accuracy"] for epoch in outcome.record["history"]]
     best = accuracy.index(max(accuracy))
     assert len(accuracy) == best + 3
@@ -257,7 +257,7 @@ def test_a_loss_that_is_not_finite_ends_the_job_with_its_rows(
     with pytest.raises(
         JobError, match=r"the loss of step \d+ \(epoch 1\) is not finite; lower"
     ) as e:
-        pipeline.run(settings.load(config), ["train"])
+        stages.run(settings.load(config), ["train"])
     rows = str(e.value).partition("rows: ")[2].split(", ")
     encoded = filesystem.listing(str(prepared / "encoded/split=train"))
     known = {

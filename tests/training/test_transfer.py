@@ -10,10 +10,10 @@ from conftest import new_package
 
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import UserError
-from sentiflow.models import networks, vocabulary
+from sentiflow.models import networks, transfer, vocabulary
 from sentiflow.models.package import ModelPackage
 from sentiflow.tracking import model_sources
-from sentiflow.training import initial_network, transfer
+from sentiflow.training import initial_network
 
 BINARY = ("negative", "positive")
 THREE = (*BINARY, "neutral")

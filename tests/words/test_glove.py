@@ -31,12 +31,12 @@ from test_download import (  # noqa: F401
 from test_word_vectors import loads_torch
 from typer.testing import CliRunner
 
-from sentiflow import pipeline
 from sentiflow.cli.app import app
 from sentiflow.config import settings
 from sentiflow.data.archives import GLOVE, Archive
 from sentiflow.data.download import download
 from sentiflow.errors import UserError
+from sentiflow.pipeline import stages
 from sentiflow.words import glove as glove_vectors
 from sentiflow.words import word_vectors
 
@@ -445,11 +445,11 @@ def test_prepare_downloads_the_vectors_once(
         write_config(tmp_path, sample_csv),
         [f"prepare.vocabulary.vectors={SOURCE}", f"prepare.vocabulary.vectors_cache={cache}"],
     )
-    (made,) = pipeline.run(config, ["prepare"])
+    (made,) = stages.run(config, ["prepare"])
     (vectors,) = made.record["inputs"]["vectors"]["files"]
     assert vectors["uri"] == str(cache / FILES[1])
     assert 0 < made.record["vocabulary"]["words_with_vector"] <= NUM_WORDS
-    (again,) = pipeline.run(config, ["prepare"])
+    (again,) = stages.run(config, ["prepare"])
     assert (made.ran, again.ran, len(server.requests)) == (True, False, 1)
 
 
@@ -464,5 +464,5 @@ def test_prepare_without_a_network_leaves_no_directory(
         [f"prepare.vocabulary.vectors={SOURCE}", f"prepare.vocabulary.vectors_cache={cache}"],
     )
     with pytest.raises(UserError, match="HTTP Error 404"):
-        pipeline.run(config, ["prepare"])
+        stages.run(config, ["prepare"])
     assert not (tmp_path / "run").exists()

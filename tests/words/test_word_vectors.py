@@ -143,6 +143,13 @@ def test_a_model_package_gives_the_vectors_that_it_has_learned(tmp_path):
     np.testing.assert_array_equal(found.vectors, learned[2:5])
 
 
+@pytest.mark.parametrize("inside", ["model", "trained/model"])
+def test_the_directory_of_a_run_names_its_model(tmp_path, inside):
+    new_package().save(str(tmp_path / inside), lineage={})
+    assert word_vectors.locate(str(tmp_path)) == str(tmp_path / inside)
+    assert word_vectors.load(str(tmp_path)).words[0].as_py() == "good"
+
+
 def test_a_directory_that_is_not_a_package_is_refused(tmp_path):
     with pytest.raises(UserError, match="name a finished model package"):
         word_vectors.load(str(tmp_path))

@@ -4,10 +4,10 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sentiflow.config.sections import Config
-from sentiflow.errors import UserError
+from sentiflow.errors import JobError, UserError
 from sentiflow.storage import errors
 from sentiflow.storage.uris import without_credentials
 
@@ -39,6 +39,43 @@ class CheckResult:
             name: without_credentials(value) if isinstance(value, str) else value
             for name, value in asdict(self).items()
         }
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with a config, in one line: what, where, and what to do."""
+
+    check: str
+    """Name of the check that found it, such as ``columns``."""
+    line: str
+    level: Literal["warning", "error"] = "error"
+    """``error``: a job would fail."""
+    is_mistake: bool = True
+    """Whether the user must correct it; if not, a later try may succeed."""
+
+    @classmethod
+    def of(
+        cls, check: str, work: Callable[..., object], *arguments: Any, setting: str = ""
+    ) -> "Finding | None":
+        """Do some work; if that fails for a known reason, the reason is what is found.
+
+        Args:
+            check: Name of the check.
+            work: The work.
+            arguments: Its arguments.
+            setting: What the line begins with.
+        """
+        try:
+            work(*arguments)
+        except (UserError, JobError, OSError) as error:
+            known = errors.explain(error) or error
+            if isinstance(known, OSError):
+                raise
+            line = str(known)
+            if setting and not line.startswith(setting):
+                line = f"{setting}: {line}"
+            return cls(check, line, is_mistake=isinstance(known, UserError))
+        return None
 
 
 @dataclass(frozen=True)

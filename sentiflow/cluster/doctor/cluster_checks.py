@@ -129,12 +129,18 @@ def run_on_nodes(check: Check, config: Config | None, among: Sequence[Node]) -> 
 
 
 def check_files(config: Config | None, able: Sequence[Node]) -> list[CheckResult]:
-    """Check that every node sees the input, and on one of them that it has the columns."""
+    """Check that every node sees the input, and on one of them what is in it."""
     if config is None:
         return []
     results = run_on_nodes(local_checks.INPUT, config, able)
-    if not has_errors(results):
-        results += run_on_nodes(local_checks.COLUMNS, config, able[:1])
+    if has_errors(results):
+        return results
+    answers = nodes.on_each(
+        local_checks.examine_config, config, nodes=able[:1], timeout_seconds=_ANSWER_SECONDS
+    )
+    for answer in answers:
+        failed = local_checks.INPUT.fail(answer.problem, [answer.node.name])
+        results += [failed] if answer.problem else answer.result or []
     return results
 
 

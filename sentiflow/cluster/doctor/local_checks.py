@@ -10,26 +10,22 @@ import platform
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
 import sentiflow
 from sentiflow.cluster import session_folder
 from sentiflow.cluster.doctor.check import Check, CheckResult, count, has_errors
-from sentiflow.config.sections import Config, FormatSettings
+from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
-from sentiflow.storage.uris import absolute_uri, is_local, join, names_model
+from sentiflow.storage.uris import is_local, join
 from sentiflow.tracking import provenance
-
-if TYPE_CHECKING:
-    from sentiflow.data.csv_format import CsvFormat
 
 PACKAGES = ("ray", "torch", "pyarrow", "pandas", "numpy", "mlflow", "torchtext")
 """Packages that decide whether jobs run and what comes out."""
@@ -109,9 +105,28 @@ def _attempt(check: Check, config: Config | None) -> list[CheckResult]:
 
 
 def _examine_input(config: Config | None) -> list[CheckResult]:
-    """Check the input files, and their columns if they are there."""
+    """Check the input files, and what is in them if they are there."""
     files = INPUT.attempt(config)
-    return [files] if has_errors([files]) else [files, COLUMNS.attempt(config)]
+    if has_errors([files]):
+        return [files]
+    return [files, *(found for found in examine_config(config) if found.check != OUTPUT.name)]
+
+
+def examine_config(config: Config | None) -> list[CheckResult]:
+    """Report what :func:`config_checks.find` finds, and which checks found nothing."""
+    from sentiflow.cluster.doctor import config_checks
+
+    assert config is not None, "it is checked with a config only"
+    verbs = config_checks.choose_stages(config)
+    findings = config_checks.find(config, verbs)
+    is_seen = not any(finding.check in ("input", "columns") for finding in findings)
+    results = []
+    for name, (what, why) in _OF_CONFIG.items():
+        found = [finding for finding in findings if finding.check == name]
+        is_well = what and not found and (is_seen or name == "columns")
+        results += [CheckResult(name, "ok", what)] if is_well else []
+        results += [CheckResult(name, f.level, f.line, why, _AS_IT_SAYS) for f in found]
+    return results
 
 
 def find_versions() -> dict[str, str]:
@@ -148,96 +163,30 @@ def _fits(version: str, wanted: Requirement) -> bool:
 
 
 def check_input(config: Config | None) -> str:
-    """Make sure that the input files and the prepared data are there."""
-    from sentiflow.data import manifest
+    """Make sure that the input files and the prepared data are there, as each machine reads them.
+
+    What is in the files is checked by :func:`config_checks.find` on one machine.
+    """
+    from sentiflow.cluster.doctor import config_checks, first_look
+    from sentiflow.data import input_files
 
     assert config is not None, "it is checked with a config only"
-    csv, corpus = _list_input(config)
-    model = config.score.model_uri
-    if corpus and model and not (csv or names_model(model)):
-        manifest.require(model, stage="model", setting="score.model_uri")
-    for section in ("train", "score"):
-        prepared = getattr(config, section).prepared_uri
-        is_read = section == "train" or not corpus
-        if is_read and prepared != config.prepare.output_uri:
-            manifest.require(prepared, stage="prepare", setting=f"{section}.prepared_uri")
-    return f"{count(len({*csv, *corpus}), 'file')} found"
-
-
-def check_columns(config: Config | None) -> str:
-    """Make sure that the input has the columns that the settings name."""
-    assert config is not None, "it is checked with a config only"
-    csv, corpus = _list_input(config)
-    if csv:
-        _match_prepare_columns(config, csv[0])
-    if csv or corpus:
-        _match_score_columns(config, corpus)
-    return "the input has the columns of the settings"
-
-
-def _list_input(config: Config) -> tuple[list[str], list[str]]:
-    """List the files of ``prepare.csv`` and of ``score.corpus``."""
-    csv = _expand("prepare.csv", config.prepare.csv)
-    return csv, _expand("score.corpus", config.score.corpus)
-
-
-def _expand(setting: str, patterns: Sequence[str]) -> list[str]:
-    """List the files of a setting; none for the prepared tweets."""
-    try:
-        return [] if patterns == ("prepared",) else filesystem.expand(list(patterns))
-    except UserError as error:
-        raise UserError(f"{setting}: {error}") from error
-
-
-def _match_prepare_columns(config: Config, uri: str) -> None:
-    """Make sure that a file has the columns that ``prepare`` reads."""
-    from sentiflow.data import input_files, table_plans
-
-    prepare = config.prepare
-    needed = {"label", *prepare.keep_columns, *({prepare.split.kind} & {"user", "time"})}
-    if uri.lower().endswith(".parquet"):
-        files = input_files.as_found([uri])["files"]
-        plan = table_plans.plan_preparation(
-            files, settings=config.format, keep_columns=prepare.keep_columns
-        )
-        missing = sorted(name for name in needed if not plan.has_column(name))
-    else:
-        found = _read_format(config.format, uri)
-        missing = sorted(name for name in needed if found.position(name) is None)
-    if missing:
-        raise UserError(
-            f"format.columns has no {', '.join(missing)}, which prepare needs",
-            hint="name the column there, or take it out of prepare.keep_columns",
-        )
-
-
-def _match_score_columns(config: Config, uris: Sequence[str]) -> None:
-    """Make sure that the corpus has the columns that ``score`` keeps."""
-    from sentiflow.data import corpus, input_files, manifest, schema, table_plans
-
-    score = config.score
-    if uris and uris[0].lower().endswith(".parquet"):
-        found = input_files.as_found(uris[:1])["files"]
-        plan = table_plans.plan_scoring(found, text_column=score.text_column, keep_columns=())
-        columns: Sequence[str] = plan.columns
-    elif uris:
-        csv_format = _read_format(score.format or config.format, uris[0], needs_all=False)
-        columns = (*schema.TWEETS.names, *csv_format.names)
-    elif score.prepared_uri == config.prepare.output_uri:
-        columns = (*schema.TWEETS.names, *config.prepare.keep_columns)
-    else:
-        record = manifest.require(score.prepared_uri, stage="prepare", setting="score.prepared_uri")
-        columns = (*schema.TWEETS.names, *record["settings"]["keep_columns"])
-    corpus.check_columns(columns, score.keep_columns)
-
-
-def _read_format(settings: FormatSettings, uri: str, *, needs_all: bool = True) -> "CsvFormat":
-    from sentiflow.data import csv_format
-    from sentiflow.storage import compression
-
-    with compression.open_content(uri) as content:
-        head = content.read_at(0, csv_format.HEAD_BYTES)
-    return csv_format.resolve(settings, head, source=uri, needs_all=needs_all)[0]
+    verbs = config_checks.choose_stages(config)
+    files: set[str] = set()
+    few: set[str] = set()
+    for verb, setting, patterns in (
+        ("prepare", "prepare.csv", config.prepare.csv),
+        ("score", "score.corpus", config.score.corpus),
+    ):
+        if verb in verbs and patterns != config_checks.PREPARED:
+            found = input_files.expand(patterns, setting=setting)
+            files.update(found)
+            few.update(first_look.choose(found))
+    for verb in {"train", "score"} & set(verbs):
+        config_checks.require_prepared(config, verbs, verb)
+    named = ", ".join(uri.rpartition("/")[2] for uri in sorted(few))
+    also = f"; the beginning of {named} is looked at" if len(few) < len(files) else ""
+    return f"{count(len(files), 'file')} found{also}"
 
 
 def find_outputs(config: Config) -> list[str]:
@@ -249,34 +198,23 @@ def find_outputs(config: Config) -> list[str]:
 
 
 def check_output(config: Config | None) -> str:
-    """Make sure that this machine can write results.
+    """Make sure that this machine can write results, and that they go to no other files.
 
     Nothing is written to a local disk. In an object store a small object is written and deleted.
     """
+    from sentiflow.cluster.doctor import config_checks
+
     assert config is not None, "it is checked with a config only"
+    for found in config_checks.check_outputs(config, config_checks.choose_stages(config)):
+        raise UserError(found.line)
     for uri in find_outputs(config):
         if is_local(uri):
-            _check_writable(uri)
+            filesystem.check_writable(uri)
         else:
             trial = join(uri, f".sentiflow-{secrets.token_hex(6)}")
             filesystem.write_bytes(trial, b"")
             filesystem.delete(trial)
     return f"{', '.join(find_outputs(config))} can be written"
-
-
-def _check_writable(folder: str) -> None:
-    path = _find_existing(folder)
-    if not (path.is_dir() and os.access(path, os.W_OK | os.X_OK)):
-        what = "cannot be written" if path.is_dir() else "is a file, not a directory"
-        raise UserError(f"{folder}: {path} {what}")
-
-
-def _find_existing(uri: str) -> Path:
-    """Find the path of a local location, or the nearest directory above it that exists."""
-    path = Path(absolute_uri(uri))
-    while not path.exists():
-        path = path.parent
-    return path
 
 
 def check_disk(config: Config | None, ray_folder: str = "") -> str:
@@ -287,7 +225,7 @@ def check_disk(config: Config | None, ray_folder: str = "") -> str:
         ray_folder: Where Ray keeps its files; by default where it would if started here.
     """
     ray_folder = ray_folder or str(session_folder.choose())
-    usage = shutil.disk_usage(_find_existing(ray_folder))
+    usage = shutil.disk_usage(filesystem.find_existing(ray_folder))
     if usage.free < _MIN_FREE_FRACTION * usage.total:
         raise UserError(
             f"{usage.free / 1e9:,.1f} of {usage.total / 1e9:,.1f} GB are free at {ray_folder}, "
@@ -295,7 +233,7 @@ def check_disk(config: Config | None, ray_folder: str = "") -> str:
         )
     need = f"{_MIN_RESULT_BYTES / 1e9:,.1f} GB"
     for uri in filter(is_local, find_outputs(config) if config else ()):
-        free = shutil.disk_usage(_find_existing(uri)).free
+        free = shutil.disk_usage(filesystem.find_existing(uri)).free
         if free < _MIN_RESULT_BYTES:
             raise UserError(f"{free / 1e9:,.1f} GB are free at {uri}; results need {need} or more")
     return f"at least {need} are free for results, and 5 % for Ray's own files"
@@ -321,7 +259,7 @@ def check_tracking(config: Config | None) -> str:
     uri = store_address.default_uri(None if config is None else config.tracking.uri)
     if uri.startswith("sqlite:"):
         path = Path(uri.removeprefix("sqlite:///"))
-        _check_writable(str(path.parent))
+        filesystem.check_writable(str(path.parent))
         if path.exists() and not os.access(path, os.W_OK):
             raise UserError(f"{path} cannot be written")
         return f"{uri} can be written"
@@ -346,12 +284,21 @@ INPUT = Check(
     do="correct the setting, or put the files where every machine can read them, and give it "
     "credentials for the store (AWS_ACCESS_KEY_ID, …)",
 )
-COLUMNS = Check(
-    "columns",
-    check_columns,
-    why="prepare or score would end with this message",
-    do="correct the setting that the message names",
-)
+_OF_CONFIG = {
+    "input": ("", "a job would end with this message"),
+    "columns": ("the input has the columns of the settings", "a job would end with this message"),
+    "labels": ("format.labels names the labels", "rows with other labels are rejected"),
+    "rows": ("the first rows can be read", "a job would end with this message"),
+    "encoding": (
+        "the texts are in the encoding of the settings",
+        "a model learns the wrong characters",
+    ),
+    "model": ("", "a job would end with this message"),
+    "output": ("", "a job would end with this message"),
+}
+"""For each check of ``config_checks`` what is said if nothing is found, and why it matters. Labels,
+rows and encoding are judged only if all columns are there."""
+_AS_IT_SAYS = "correct the setting that the message names"
 OUTPUT = Check(
     "output",
     check_output,

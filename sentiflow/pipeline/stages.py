@@ -1,14 +1,13 @@
-"""Config -> Ray started, a tracked run, the stages in order, an exit code.
+"""Config -> Ray started, a tracked run, the stages in order, their manifests.
 
 Stages, Ray and MLflow are imported where they are needed, as each takes a second or two.
 """
 
 import contextlib
+import functools
 import importlib
 import logging
 import secrets
-import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from sentiflow.config.sections import Config
-from sentiflow.data import output_status, outputs
+from sentiflow.data import manifest, output_status, outputs
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_status import OutputSpec, State
 from sentiflow.data.outputs import Output
@@ -89,29 +88,28 @@ def run(
 ) -> list[Outcome]:
     """Run stages in order; those that are complete are skipped, and start nothing.
 
+    Before the first of the others starts anything, the inputs of all of them are looked at.
+
     Raises:
         UserError: Input or settings are wrong, or a directory belongs to other settings.
         JobError: A stage failed.
     """
     outcomes = []
-    for verb in verbs:
-        output_status.check_location(verb, getattr(config, verb).output_uri)
-    with (
-        _Session(config, verbose=verbose) as session,
-        _sigterm_ends(),
-        contextlib.redirect_stdout(sys.stderr),  # Ray prints there when it has lost a node
-    ):
+    with _Session(config, verbose=verbose) as session:
         for verb in verbs:
+            left = verbs[verbs.index(verb) :]
+            if manifest.read(getattr(config, verb).output_uri) is None:
+                session.check(left)
             spec = _stage(verb).describe_output(config)
-            with outputs.open_output(spec, overwrite=overwrite) as output:
+            check = functools.partial(session.check, left)
+            with outputs.open_output(spec, overwrite=overwrite, before=check) as output:
                 if output.is_complete and output.status.record:
                     output.clean_up()
                     say(verb, f"complete: {as_typed(spec.uri)}")
                     outcomes.append(Outcome(verb, spec.uri, output.status.record, ran=False))
                     continue
-                left = verbs[verbs.index(verb) :]
                 session.start_ray(left)
-                with session.recorder(spec, verb) as recorder:
+                with session.recorder(spec, verb, is_whole_run=tuple(verbs) == VERBS) as recorder:
                     record = _run_stage(left, config, output, recorder, session)
                     _record_result(record, spec, recorder)
                 if not recorder.is_complete:
@@ -128,8 +126,14 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
         if plans and plans[-1].state != "complete":
             plans.append(Plan(verb, uri, f"after {plans[-1].verb}"))
             continue
-        spec = _stage(verb).describe_output(config)
+        left, is_new = verbs[verbs.index(verb) :], manifest.read(uri) is None
+        if is_new:
+            _check(config, left)
+        options = {"fetch": False} if verb == "prepare" else {}
+        spec = _stage(verb).describe_output(config, **options)
         found = output_status.find_status(spec)
+        if not is_new and found.state is not State.COMPLETE:
+            _check(config, left)
         states = {
             State.COMPLETE: "complete",
             State.ABSENT: "would run",
@@ -141,8 +145,18 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
             State.DIFFERENT: f"{'would replace' if overwrite else 'needs --overwrite'}: "
             + ", ".join(found.differences),
         }
-        plans.append(Plan(verb, uri, states[found.state]))
+        vectors = spec.inputs.get("vectors")
+        is_away = vectors is not None and not vectors["fingerprint"]
+        also = f", and download {config.prepare.vocabulary.vectors} first" if is_away else ""
+        plans.append(Plan(verb, uri, states[found.state] + also))
     return plans
+
+
+def _check(config: Config, verbs: Sequence[Verb]) -> None:
+    """Check what stages will use; its modules are imported only if a stage has to run."""
+    from sentiflow.cluster.doctor import config_checks
+
+    config_checks.require(config, verbs)
 
 
 def _stage(verb: Verb) -> ModuleType:
@@ -200,6 +214,17 @@ class _Session(contextlib.ExitStack):
         self._store: Store | None = None
         self._incomplete = ""
         """Why the store lacks runs of finished stages; empty if it has them all."""
+        self._is_checked = False
+
+    def check(self, verbs: Sequence[Verb]) -> None:
+        """Check once what these stages will use, before Ray or a run is started.
+
+        Raises:
+            UserError: Something is wrong.
+        """
+        if not self._is_checked:
+            _check(self.config, verbs)
+            self._is_checked = True
 
     def start_ray(self, verbs: Sequence[Verb]) -> None:
         """Start Ray or connect to it in the background, if the first of these stages needs it."""
@@ -240,7 +265,7 @@ class _Session(contextlib.ExitStack):
             raise UnavailableError(f"{error}; {hint}") from error
 
     @contextlib.contextmanager
-    def recorder(self, spec: OutputSpec, verb: Verb) -> Iterator["Recorder"]:
+    def recorder(self, spec: OutputSpec, verb: Verb, *, is_whole_run: bool) -> Iterator["Recorder"]:
         """Open the stage's MLflow run."""
         from sentiflow.tracking import provenance
 
@@ -248,18 +273,26 @@ class _Session(contextlib.ExitStack):
             self._store = self._open_store()
             self.callback(self._say_incomplete)
         inputs = _inputs_known_before(spec)
-        name = provenance.name_run(verb, self.config, group=self.group)
+        first = self._store.read_first_training() if verb == "train" else {}
+        name = provenance.name_run(verb, self.config, first=first, decisive=spec.settings.keys())
         tags = provenance.describe_code() | {provenance.OUTPUT_TAG: spec.uri}
         tags |= provenance.describe_lineage(inputs)
-        registers_model = verb == "train" and self.config.tracking.register_model
+        registers = self._registers_model(verb, is_whole_run=is_whole_run)
         with self._store.run(
-            verb, group=self.group, tags=tags, name=name, registers_model=registers_model
+            verb, group=self.group, tags=tags, name=name, registers_model=registers
         ) as recorder:
             text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
             settings = {"settings.yaml": without_credentials(text).encode()}
             recorder.log_files(settings, are_outputs=False)
             recorder.log_inputs(inputs, stage=spec.stage)
             yield recorder
+
+    def _registers_model(self, verb: Verb, *, is_whole_run: bool) -> bool:
+        """Say whether a stage registers the model: each training, or a whole run's evaluation."""
+        setting = self.config.tracking.register_model
+        if setting == "auto":
+            return verb == "evaluate" and is_whole_run
+        return verb == "train" and setting
 
     def complete_runs(self) -> None:
         """Add what the MLflow runs of finished stages lack, from the stages' manifests."""
@@ -289,21 +322,3 @@ class _Session(contextlib.ExitStack):
         """Say which command adds the runs that the store lacks."""
         if self._incomplete:
             log.warning(self._incomplete)
-
-
-@contextlib.contextmanager
-def _sigterm_ends() -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that the MLflow run ends as killed and Ray stops."""
-
-    def end(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    try:
-        before = signal.signal(signal.SIGTERM, end)
-    except ValueError:  # only the main thread gets signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

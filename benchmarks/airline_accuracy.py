@@ -1,0 +1,180 @@
+"""Accuracy and macro F1 of three classes over folds, from scratch and transferred, beside TF-IDF.
+
+    python benchmarks/accuracy.py airline --data DIR [--folds 5] [--seeds 3] [--output DIR]
+
+``DIR`` has ``airline_tweets.csv``, ``semeval_tweets.csv``, ``sentiment140_a.csv`` and
+``sentiment140_b.csv``. Texts are divided into folds by their hash. A fold is the test split once;
+of the other texts one in twenty is for validation, and the models are trained on the rest.
+``configs/airline.yaml`` trains for each fold and seed, once from scratch and once from a model of
+``configs/sentiment140.yaml``. With ``--output`` the same command continues after an interruption.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, f1_score
+from sklearn.pipeline import Pipeline, make_pipeline, make_union
+
+from sentiflow.cluster import connection
+from sentiflow.config import settings
+from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.text_hash import hash_strings, normalize_text
+from sentiflow.models.package import ModelPackage
+from sentiflow.pipeline import stages
+
+TRAIN, VALIDATION, TEST = "1", "2", "3"
+"""Times of the rows: with three times, ``split.kind: time`` gives each split one of them."""
+
+Predict = Callable[[list[str]], np.ndarray]
+Scores = dict[tuple[str, str], list[float]]
+"""The value of each fold and seed, by model and metric."""
+
+
+def divide(csv: Path, *, num_folds: int) -> Iterator[pd.DataFrame]:
+    """Assign the rows to splits, once for each fold; equal texts are in the same split."""
+    rows = pd.read_csv(csv, dtype=str, keep_default_na=False)[["text", "sentiment"]]
+    hashes = hash_strings(normalize_text(pa.array(rows["text"], pa.string())))
+    fold, twentieth = hashes % num_folds, hashes // num_folds % 20
+    for number in range(num_folds):
+        part = np.where(fold == number, TEST, np.where(twentieth == 0, VALIDATION, TRAIN))
+        yield rows.assign(part=part)
+
+
+def run(config: str, output: Path, verbs: Sequence[stages.Verb], **changes: object) -> Manifest:
+    """Run stages in this process; returns the manifest of the last one.
+
+    Args:
+        config: The settings file.
+        output: Its ``output_uri``.
+        verbs: The stages.
+        **changes: Values of settings, with ``__`` in place of the dots in their names.
+    """
+    store = f"sqlite:///{output.parent}/mlflow.db"
+    changes |= {"output_uri": str(output), "tracking": {"uri": store, "register_model": False}}
+    overrides = [f"{key.replace('__', '.')}={json.dumps(value)}" for key, value in changes.items()]
+    return stages.run(settings.load(config, overrides), verbs)[-1].record
+
+
+def train_source(data: Path, output: Path) -> float:
+    """Train the model to start from, on two classes; returns its test accuracy."""
+    csv = [str(data / f"sentiment140_{name}.csv") for name in "ab"]
+    record = run("configs/sentiment140.yaml", output, stages.VERBS, prepare__csv=csv)
+    return float(record["figures"]["test"]["accuracy"])
+
+
+def prepare(rows: pd.DataFrame, output: Path) -> None:
+    """Prepare a fold with the settings of ``configs/airline.yaml``."""
+    output.mkdir(parents=True, exist_ok=True)
+    csv = output.with_suffix(".csv")
+    if not csv.exists():
+        rows.to_csv(csv, index=False)
+    run(
+        "configs/airline.yaml",
+        output,
+        ["prepare"],
+        prepare__csv=str(csv),
+        prepare__keep_columns=[],
+        prepare__split={"kind": "time"},
+        format__columns={"text": "text", "label": "sentiment", "time": "part"},
+    )
+
+
+def train(fold: Path, *, seed: int, source: Path | None) -> Predict:
+    """Train with the settings of ``configs/airline.yaml`` on a prepared fold."""
+    output = fold / f"{'from_scratch' if source is None else 'transferred'}-{seed}"
+    run(
+        "configs/airline.yaml",
+        output,
+        ["train"],
+        train__prepared_uri=str(fold / "prepared"),
+        train__init_from=None if source is None else str(source),
+        train__seed=seed,
+    )
+    package = ModelPackage.load(str(output / "trained/model"))
+
+    def predict(texts: list[str]) -> np.ndarray:
+        scores = package.score(pa.array(texts, pa.string()))
+        return np.array(scores.classes)[scores.probabilities.argmax(axis=1)]
+
+    return predict
+
+
+def tfidf(class_weight: str | None = None) -> Pipeline:
+    """Logistic regression on TF-IDF of words and pairs of words, and of 2 to 5 characters."""
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
+    # C: the best of 1, 2, 4, 8 and 16 on the validation rows of two folds
+    model = LogisticRegression(C=8, max_iter=1000, class_weight=class_weight)
+    return make_pipeline(make_union(words, characters), model)
+
+
+def measure(scores: Scores, model: str, predict: Predict, rows: dict[str, pd.DataFrame]) -> None:
+    """Add a model's metrics on the test rows of each corpus."""
+    for corpus, test in rows.items():
+        found = predict(test["text"].tolist())
+        scores[model, f"{corpus} accuracy"].append(accuracy_score(test["sentiment"], found))
+        f1 = f1_score(test["sentiment"], found, average="macro")
+        scores[model, f"{corpus} macro F1"].append(f1)
+
+
+def run_folds(data: Path, folder: Path, *, num_folds: int, num_seeds: int) -> Scores:
+    """Train and measure all models on all folds."""
+    scores: Scores = defaultdict(list)
+    semeval = pd.read_csv(data / "semeval_tweets.csv", dtype=str, keep_default_na=False)
+    for number, rows in enumerate(divide(data / "airline_tweets.csv", num_folds=num_folds)):
+        splits = dict(list(rows.groupby("part")))
+        tests = {"airline": splits[TEST], "semeval": semeval}
+        trained = splits[TRAIN]
+        both = pd.concat([trained, splits[VALIDATION]])
+        for name, known, weights in (
+            ("TF-IDF", trained, None),
+            ("TF-IDF, balanced weights", trained, "balanced"),
+            ("TF-IDF, validation rows too", both, None),
+        ):
+            model = tfidf(weights).fit(known["text"], known["sentiment"])
+            measure(scores, name, model.predict, tests)
+        fold = folder / f"fold-{number}"
+        prepare(rows, fold)
+        for seed in range(num_seeds):
+            measure(scores, "from scratch", train(fold, seed=seed, source=None), tests)
+            transferred = train(fold, seed=seed, source=folder / "source")
+            measure(scores, "transferred", transferred, tests)
+        show(scores)
+    return scores
+
+
+def show(scores: Scores) -> None:
+    """Print the mean of each metric, and the standard deviation over folds and seeds."""
+    metrics = list(dict.fromkeys(metric for _, metric in scores))
+    print(f"\n{'mean ± standard deviation':<28}" + "".join(f"{name:>18}" for name in metrics))
+    for model in dict.fromkeys(model for model, _ in scores):
+        found = [scores[model, metric] for metric in metrics]
+        cells = [f"{statistics.mean(f):.4f} ± {np.std(f):.4f}" for f in found]
+        print(f"{model:<28}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
+
+
+def main(arguments: list[str]) -> None:
+    """Run all and print the tables."""
+    parser = argparse.ArgumentParser(prog="accuracy.py airline")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args(arguments)
+    data = options.data.resolve()
+    with tempfile.TemporaryDirectory() as name, connection.started(verbose=False):
+        folder = (options.output or Path(name)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        two = train_source(data, folder / "source")
+        print(f"two classes, configs/sentiment140.yaml: test accuracy {two:.4f}", flush=True)
+        run_folds(data, folder, num_folds=options.folds, num_seeds=options.seeds)

@@ -1,0 +1,101 @@
+"""``sentiflow sample`` and ``sentiflow demo``: a synthetic corpus, and a whole run on it."""
+
+import json
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from sentiflow.cli import jobs
+from sentiflow.cli.exits import reporting
+from sentiflow.cli.options import Overwrite, Verbose
+from sentiflow.errors import UserError
+from sentiflow.progress import Progress, say
+from sentiflow.storage.uris import absolute_uri
+
+_ROWS, _SEED = 20_000, 0
+_FOLDER = "runs/quickstart"
+"""Where the demo writes by default, and where its config says so."""
+
+
+def sample(
+    output: Annotated[Path, typer.Argument(metavar="OUT.csv")],
+    rows: Annotated[int, typer.Option(min=1, help="How many tweets.")],
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+) -> None:
+    """Write a synthetic corpus in the format of Sentiment140."""
+    with reporting():
+        jobs.check_free(output, overwrite)
+        _write_sample(output, rows, seed)
+
+
+def demo(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Where corpus, config and results go.")
+    ] = Path(_FOLDER),
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+) -> None:
+    """Prepare, train, score and evaluate 20,000 synthetic tweets, in a minute."""
+    with reporting(verbose):
+        corpus, config = folder / "tweets.csv", folder / "quickstart.yaml"
+        _make_corpus(corpus)
+        text = _write_config(folder)
+        if not config.exists() or config.read_text() != text:
+            config.write_text(text)
+            say("demo", f"settings: {config}")
+        jobs.run(config, "run", overwrite=overwrite, verbose=verbose)
+
+
+def _write_sample(output: Path, rows: int, seed: int) -> None:
+    from sentiflow.data import sample as corpus_sample
+    from sentiflow.storage import filesystem
+
+    size = 0
+    with (
+        filesystem.publish(absolute_uri(str(output))) as stream,
+        Progress("sample", total=rows, unit="rows") as progress,
+    ):
+        for chunk in corpus_sample.generate(num_rows=rows, seed=seed):
+            stream.write(chunk)
+            size += len(chunk)
+            progress.advance(chunk.count(b"\n"))
+    say("sample", f"{rows:,} tweets, {size / 1e6:,.1f} MB: {output}")
+
+
+def _make_corpus(path: Path) -> None:
+    """Write the demo's corpus, unless it is there.
+
+    Raises:
+        UserError: Another file is there.
+    """
+    from sentiflow.data import sample as corpus_sample
+
+    if not path.exists():
+        _write_sample(path, _ROWS, _SEED)
+    elif path.read_bytes() != b"".join(corpus_sample.generate(num_rows=_ROWS, seed=_SEED)):
+        raise UserError(f"{path} is not the demo's", hint="name another directory")
+
+
+def _write_config(folder: Path) -> str:
+    """Write the settings of ``configs/quickstart.yaml`` for another directory."""
+    text = (resources.files("sentiflow.cli") / "quickstart.yaml").read_text("utf-8")
+    return re.sub(
+        rf"(?<=: ){_FOLDER}(\S*)$",
+        lambda match: _to_yaml(f"{folder}{match[1]}"),
+        text,
+        flags=re.MULTILINE,
+    )
+
+
+def _to_yaml(path: str) -> str:
+    """Write a path as a value in YAML, in quotes where it needs them."""
+    try:
+        is_plain = yaml.safe_load(f"key: {path}") == {"key": path}
+    except yaml.YAMLError:
+        is_plain = False
+    return path if is_plain else json.dumps(path)

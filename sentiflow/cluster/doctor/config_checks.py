@@ -1,0 +1,230 @@
+"""Config -> all that can be known to be wrong with its files, models and directories.
+
+Every job asks before it starts Ray or a run in MLflow, and ``sentiflow doctor``, ``config
+validate`` and ``--dry-run`` ask, too. Nothing is written. Of each input the first megabyte of a few
+files is read: a wrong column, label or delimiter is found in a moment.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from sentiflow.cluster.doctor import first_look, row_checks
+from sentiflow.cluster.doctor.check import Finding
+from sentiflow.cluster.doctor.first_look import Look
+from sentiflow.config.classes import check_learned
+from sentiflow.config.sections import Config, FormatSettings, PrepareSettings
+from sentiflow.data import corpus, input_files, manifest, output_status, schema
+from sentiflow.errors import JobError, UserError
+from sentiflow.models import transfer
+from sentiflow.progress import say
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import as_typed, is_local
+from sentiflow.tracking import model_sources
+from sentiflow.words import word_vectors
+
+PREPARED = ("prepared",)
+STAGES = ("prepare", "train", "score", "evaluate")
+
+
+def require(config: Config, verbs: Sequence[str], *, needs_input: bool = True) -> None:
+    """Check what some stages are about to use; what does not stop them is said.
+
+    Args:
+        config: The experiment.
+        verbs: The stages that will run, in order.
+        needs_input: If not, input that is not there is said only: a job may run elsewhere.
+
+    Raises:
+        UserError: They would fail; a line for each reason.
+        JobError: A server does not answer.
+    """
+    findings = find(config, verbs)
+    errors = [f for f in findings if f.level == "error" and (needs_input or f.check != "input")]
+    if errors:
+        kind = UserError if any(found.is_mistake for found in errors) else JobError
+        raise kind("\n".join(found.line for found in errors))
+    for found in findings:
+        say(verbs[0], found.line)
+
+
+def choose_stages(config: Config) -> tuple[str, ...]:
+    """List the stages that a config describes, for commands that run none of them.
+
+    A preparation whose input is gone is not one of them, if its result is there.
+    """
+    score, evaluate = config.score, config.evaluate
+    if config.prepare.csv and not _is_done(config):
+        return STAGES
+    has_prepared = bool(config.prepare.csv)
+    trains = has_prepared or config.train.prepared_uri != config.prepare.output_uri
+    scores = has_prepared or score.corpus != PREPARED
+    scores |= score.prepared_uri != config.prepare.output_uri
+    evaluates = scores or evaluate.scored_uri != score.output_uri
+    chosen = {"train": trains, "score": scores, "evaluate": evaluates}
+    return tuple(name for name, is_described in chosen.items() if is_described)
+
+
+def _is_done(config: Config) -> bool:
+    record = manifest.read(config.prepare.output_uri)
+    known = record["inputs"].get("csv") if record else None
+    return known is not None and input_files.are_gone(known, config.prepare.csv)
+
+
+def find(config: Config, verbs: Sequence[str]) -> list[Finding]:
+    """Find what would make some stages fail, and what else their user should know.
+
+    Args:
+        config: The experiment.
+        verbs: The stages that will run, in order.
+    """
+    checks = {
+        "prepare": _check_preparation,
+        "train": _check_training,
+        "sweep": _check_training,
+        "score": _check_scoring,
+    }
+    chosen = [functools.partial(checks[verb], config, verbs) for verb in verbs if verb in checks]
+    findings = [found for check in chosen for found in check()]
+    return [*findings, *check_outputs(config, verbs)]
+
+
+def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[Finding]:
+    """Check the files of ``prepare.csv`` and the word vectors."""
+    settings, kind = config.prepare, config.prepare.split.kind
+    yield from _attempt("input", _find_vectors, config, setting="prepare.vocabulary.vectors")
+    yield from _attempt("columns", corpus.check_kept_names, settings.keep_columns)
+    if config.format.classes:
+        yield from _attempt("labels", check_learned, config.train.classes, config.format.learnable)
+    looks, findings, is_all = _look(
+        "prepare.csv",
+        settings.csv,
+        config.format,
+        required=("label", *({kind} & {"user", "time"})),
+        keep_columns=settings.keep_columns,
+    )
+    yield from findings
+    for look in looks:
+        faults = list(_attempt("columns", _check_kept, look, settings))
+        yield from faults
+        if faults:  # other files lack the same
+            return
+    yield from row_checks.judge_encoding(looks, config.format, "prepare.csv")
+    yield from row_checks.judge_rows(looks, config, is_all=is_all)
+
+
+def _look(
+    setting: str, patterns: Sequence[str], form: FormatSettings, **how: Any
+) -> tuple[list[Look], list[Finding], bool]:
+    """Look at files of a setting; also say whether all their rows were seen."""
+    uris: list[str] = []
+    expand = functools.partial(input_files.expand, patterns, setting=setting)
+    problem = Finding.of("input", lambda: uris.extend(expand()))
+    problem = problem or Finding.of("input", lambda: corpus.are_tables(uris, setting=setting))
+    if problem:
+        return [], [problem], False
+    looks, findings = first_look.look_at_all(uris, form, **how)
+    return looks, findings, len(looks) == len(uris) and all(look.is_whole for look in looks)
+
+
+def _check_kept(look: Look, settings: PrepareSettings) -> None:
+    if look.plan is not None:
+        corpus.check_preparation(look.plan, settings, source=as_typed(look.uri))
+
+
+def _find_vectors(config: Config) -> None:
+    words = config.prepare.vocabulary
+    word_vectors.locate(words.vectors, cache=words.vectors_cache, fetch=False)
+
+
+def _check_training(config: Config, verbs: Sequence[str]) -> Iterator[Finding]:
+    """Check the prepared data and the model to start from."""
+    settings = config.train
+    yield from _attempt("input", require_prepared, config, verbs, "train")
+    if settings.init_from is not None:
+        yield from _attempt("model", _check_first, config, setting="train.init_from")
+
+
+def _check_first(config: Config) -> None:
+    """Check that the training can start from the model of ``train.init_from``."""
+    settings = config.train
+    first = model_sources.describe(
+        settings.init_from or "", tracking=config.tracking.uri, setting="train.init_from"
+    )
+    transfer.check(first, settings, settings.classes or config.format.learnable)
+
+
+def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[Finding]:
+    """Check the model, the corpus and the columns to keep."""
+    settings = config.score
+    uri = settings.model_uri or ""
+    trains = "train" in verbs and f"{uri}/".startswith(f"{config.train.output_uri}/")
+    if not trains:
+        yield from _find_model(config, uri, "score.model_uri")
+    if settings.corpus == PREPARED:
+        yield from _attempt("input", require_prepared, config, verbs, "score")
+        yield from _attempt("columns", _check_prepared_columns, config, verbs)
+        return
+    form = settings.format or config.format
+    looks, findings, _ = _look(
+        "score.corpus", settings.corpus, form, text_column=settings.text_column
+    )
+    yield from findings
+    for look in looks:
+        columns = look.plan.columns if look.plan else None
+        yield from _attempt("columns", corpus.check_columns, columns, settings.keep_columns)
+    if "prepare" not in verbs or settings.corpus != config.prepare.csv:
+        yield from row_checks.judge_encoding(looks, form, "score.corpus")
+        yield from row_checks.judge_labels(looks, form)
+
+
+def _check_prepared_columns(config: Config, verbs: Sequence[str]) -> None:
+    """Check that prepared tweets have, or will have, the columns that scoring keeps."""
+    score, kept = config.score, config.prepare.keep_columns
+    if score.prepared_uri != config.prepare.output_uri or "prepare" not in verbs:
+        record = manifest.read(score.prepared_uri)
+        if record is None:
+            return
+        kept = record["settings"].get("keep_columns", ())
+    corpus.check_columns((*schema.TWEETS.names, *kept), score.keep_columns, is_prepared=True)
+
+
+def require_prepared(config: Config, verbs: Sequence[str], section: str) -> None:
+    """Check that the prepared data of a stage are there, unless they will be made.
+
+    Raises:
+        UserError: They are not.
+    """
+    uri = getattr(config, section).prepared_uri
+    will_be_made = "prepare" in verbs and uri == config.prepare.output_uri
+    is_read = section == "train" or config.score.corpus == PREPARED
+    if is_read and not will_be_made:
+        manifest.require(uri, stage="prepare", setting=f"{section}.prepared_uri")
+
+
+def _find_model(config: Config, uri: str, setting: str) -> Iterator[Finding]:
+    """Look a model up as the stage does."""
+    describe = functools.partial(
+        model_sources.describe, tracking=config.tracking.uri, setting=setting
+    )
+    yield from _attempt("model", describe, uri, setting=setting)
+
+
+def _attempt(
+    check: str, work: Callable[..., object], *arguments: Any, setting: str = ""
+) -> Iterator[Finding]:
+    if found := Finding.of(check, work, *arguments, setting=setting):
+        yield found
+
+
+def check_outputs(config: Config, verbs: Sequence[str]) -> Iterator[Finding]:
+    """Check that local directories can be written, and that none holds other files."""
+    uris = {verb: getattr(config, verb).output_uri for verb in verbs}
+    failed: list[str] = []
+    for uri in filter(is_local, dict.fromkeys([config.output_uri, *uris.values()])):
+        if not uri.startswith(tuple(f"{above}/" for above in failed)):
+            found = list(_attempt("output", filesystem.check_writable, uri))
+            failed += [uri for _ in found]
+            yield from found
+    for verb, uri in uris.items():
+        yield from _attempt("output", output_status.check_location, verb, uri)

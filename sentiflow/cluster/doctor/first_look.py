@@ -1,0 +1,195 @@
+"""Input files + format -> the first rows of a few of them, checked as a stage would check them."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow.cluster.doctor.check import Finding
+from sentiflow.config.sections import FormatSettings
+from sentiflow.data import corpus, csv_format, first_rows, table_plans, tweets
+from sentiflow.data.first_rows import FirstRows
+from sentiflow.data.manifest_types import InputFile
+from sentiflow.data.table_files import Labels, TableFormat, TablePlan
+from sentiflow.storage import filesystem
+
+MAX_FILES = 5
+"""Files of an input that are looked at: the first, the last, and some between them."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """The first rows of one file, as a stage would check them."""
+
+    uri: str
+    num_rows: int
+    is_whole: bool
+    """Whether the file has no more rows."""
+    plan: corpus.CsvPlan | TablePlan | None
+    """Its columns; None if it is blank."""
+    labels: Mapping[int, int] = field(default_factory=dict)
+    """Rows with each label."""
+    begins_unknown: bool = False
+    """Whether the label of the first row is unknown."""
+    label_column: str = ""
+    """The column that has the labels, if that of the settings has none of them."""
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """Rows that a preparation would reject, by reason."""
+    first_rejected: int | None = None
+    """Number of the first of them, from 0, other than for its label."""
+    unknown: Mapping[str, int] = field(default_factory=dict)
+    """Rows with each value of an unknown label."""
+    num_damaged: int = 0
+    """Texts that hold U+FFFD for invalid bytes."""
+    fitting_encoding: str = ""
+    """As in :class:`FirstRows`."""
+
+
+def choose(uris: Sequence[str]) -> list[str]:
+    """Choose the files to look at.
+
+    Example:
+        >>> choose(["a", "b"]), choose([str(i) for i in range(200)])
+        (['a', 'b'], ['0', '50', '100', '149', '199'])
+    """
+    last = len(uris) - 1
+    if last < MAX_FILES:
+        return list(uris)
+    return [uris[round(i * last / (MAX_FILES - 1))] for i in range(MAX_FILES)]
+
+
+def look_at_all(
+    uris: Sequence[str], settings: FormatSettings, **how: Any
+) -> tuple[list[Look], list[Finding]]:
+    """Look at some of the files, all at the same time; see :func:`look_at`.
+
+    Returns:
+        What was seen, and what is wrong with the other files.
+    """
+    looks: list[Look] = []
+
+    def look(uri: str) -> Finding | None:
+        return Finding.of("columns", lambda: looks.append(look_at(uri, settings, **how)))
+
+    found = filesystem.map_files(look, choose(uris))
+    looks.sort(key=lambda look: uris.index(look.uri))
+    return looks, list(dict.fromkeys(filter(None, found)))
+
+
+def look_at(
+    uri: str,
+    settings: FormatSettings,
+    *,
+    required: Iterable[str] = (),
+    keep_columns: Sequence[str] = (),
+    text_column: str | None = None,
+) -> Look:
+    """Check the first rows of a file as a stage would.
+
+    Args:
+        uri: The file.
+        settings: The format.
+        required: As for ``tweets.check``.
+        keep_columns: Columns that a preparation keeps.
+        text_column: The column of the text in Parquet that is scored; None: it is prepared. Of what
+            is scored only the text is needed.
+
+    Raises:
+        UserError: The file cannot be read, or lacks a column of the format.
+    """
+    rows = first_rows.read(uri, settings)
+    is_table = bool(len(rows.schema))
+    if not is_table and csv_format.is_blank(rows.head):
+        return Look(uri, 0, True, None)
+    if is_table:
+        columns, form, plan = _find_in_table(uri, rows, settings, keep_columns, text_column)
+    else:
+        columns, form, plan = _find_in_csv(uri, rows, settings, needs_all=text_column is None)
+    if not rows.num_rows:
+        return Look(uri, 0, rows.is_whole, plan)
+    wanted = ("text", "label", *(name for name in ("user", "time") if name in required))
+    table = {name: columns[name] for name in wanted if name in columns}
+    checked = tweets.check(
+        pa.table(table | {"reason": rows.faults}),
+        max_text_length=settings.max_text_length,
+        required=[name for name in required if name in columns],
+        **form,
+    )
+    has_damage = rows.is_damaged and not is_table
+    holds = (
+        pc.match_substring(columns["text"], tweets.REPLACEMENT) if has_damage else pa.array([False])
+    )
+    has_labels = checked["label"].null_count < rows.num_rows
+    return Look(
+        uri,
+        rows.num_rows,
+        rows.is_whole,
+        plan,
+        labels=Counter(checked["label"].drop_null().to_pylist()),
+        begins_unknown=checked["unknown_label"][0].is_valid,
+        label_column="" if has_labels else _find_labels(rows, form["labels"]),
+        reasons=Counter(checked["reason"].drop_null().to_pylist()),
+        first_rejected=_find_first(checked["reason"]),
+        unknown=first_rows.count_values(checked["unknown_label"].drop_null().combine_chunks()),
+        num_damaged=pc.sum(holds).as_py() or 0,
+        fitting_encoding=rows.fitting_encoding,
+    )
+
+
+def _find_first(reason: pa.ChunkedArray) -> int | None:
+    """Find the first row that is rejected for another reason than its label."""
+    is_other = pc.and_kleene(reason.is_valid(), pc.not_equal(reason, tweets.UNKNOWN_LABEL))
+    place = pc.index(is_other, True).as_py()
+    return place if place >= 0 else None
+
+
+def _find_labels(rows: FirstRows, labels: Labels) -> str:
+    """Find the column most of whose values are labels."""
+    known = pa.array([value for value, _ in labels if value], pa.string())
+    for number, name in enumerate(rows.rows.column_names):
+        written = pc.utf8_trim_whitespace(rows.column(number))
+        num_known = pc.sum(pc.is_in(written, value_set=known)).as_py() or 0
+        if num_known > rows.num_rows / 2:
+            return repr(name) if rows.names else f"column {number}"
+    return ""
+
+
+_Found = tuple[dict[str, pa.Array], dict[str, Any], corpus.CsvPlan | TablePlan]
+"""Columns by their meaning; the arguments of ``tweets.check`` for them; and the plan."""
+
+
+def _find_in_csv(uri: str, rows: FirstRows, settings: FormatSettings, *, needs_all: bool) -> _Found:
+    found, _ = csv_format.resolve(settings, rows.head, source=uri, needs_all=needs_all)
+    places = dict(found.columns).items()
+    columns = {name: rows.column(place) for name, place in places if place is not None}
+    plan = corpus.CsvPlan((corpus.PlannedFile(_describe(uri), found),))
+    return columns, {"labels": found.labels, "time_format": found.time_format}, plan
+
+
+def _find_in_table(
+    uri: str,
+    rows: FirstRows,
+    settings: FormatSettings,
+    keep_columns: Sequence[str],
+    text_column: str | None,
+) -> _Found:
+    if text_column is None:
+        plan = table_plans.plan_preparation(
+            [_describe(uri)], settings=settings, keep_columns=keep_columns
+        )
+    else:
+        table_plans.check_text(uri, rows.schema, text_column, setting="score.text_column")
+        meant = TableFormat(columns=(("text", text_column),))
+        names = tuple(sorted({*rows.names, "row_id", "text"}))
+        plan = TablePlan((), (), meant, names, ())
+    form = plan.table_format
+    known = dict(form.columns).items()
+    columns = {name: rows.column(column) for name, column in known if column in rows.names}
+    return columns, {"labels": form.labels, "time_format": form.time_format}, plan
+
+
+def _describe(uri: str) -> InputFile:
+    return {"uri": uri, "bytes": 0, "modified_ns": 0, "tree_sha256": ""}

@@ -1,0 +1,64 @@
+"""Settings as written -> settings with what they stand for: a preset, an inherited format."""
+
+import functools
+from importlib import resources
+from typing import Any
+
+from sentiflow.config import yaml_text
+
+
+def fill_in(raw: dict[str, Any]) -> dict[str, Any]:
+    """Fill in what ``train.preset`` stands for, and what ``score.format`` does not name."""
+    return _fill_preset(_inherit_format(raw))
+
+
+_OF_EVERY_KIND = ("encoding", "errors", "max_text_length")
+"""Settings of a format that mean the same for every kind."""
+
+
+def _inherit_format(raw: dict[str, Any]) -> dict[str, Any]:
+    """Fill ``score.format`` in from ``format``.
+
+    Columns of one file say nothing about those of another, so they are given as a whole, and labels
+    are inherited only for a column of labels.
+    """
+    base, section = raw.get("format"), raw.get("score")
+    if not isinstance(base, dict) or not isinstance(section, dict):
+        return raw
+    own = section.get("format")
+    if not isinstance(own, dict):
+        return raw
+    inherited = dict(base)
+    if own.get("kind", base.get("kind")) != base.get("kind"):
+        inherited = {name: base[name] for name in _OF_EVERY_KIND if name in base}
+    columns = own.get("columns")
+    if isinstance(columns, dict) and columns.get("label") is None:
+        inherited.pop("labels", None)
+    return raw | {"score": section | {"format": inherited | own}}
+
+
+@functools.cache
+def _read_presets() -> dict[str, dict[str, Any]]:
+    text = (resources.files("sentiflow.config") / "presets.yaml").read_text("utf-8")
+    presets: dict[str, dict[str, Any]] = yaml_text.parse(text)
+    return presets
+
+
+def _fill_preset(raw: dict[str, Any]) -> dict[str, Any]:
+    """Fill the settings of ``train.preset`` in where ``train`` does not name its own."""
+    train = raw.get("train")
+    if not isinstance(train, dict) or not isinstance(train.get("preset"), str):
+        return raw
+    model = train.get("model")
+    if isinstance(model, dict) and model.get("kind", "rnn") != "rnn":
+        return raw  # refused by TrainSettings, in its own words
+    return raw | {"train": _merge(_read_presets().get(train["preset"], {}), train)}
+
+
+def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Merge nested settings; where both name one, the second counts."""
+    merged = base | own
+    for name in base.keys() & own.keys():
+        if isinstance(base[name], dict) and isinstance(own[name], dict):
+            merged[name] = _merge(base[name], own[name])
+    return merged

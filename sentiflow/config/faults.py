@@ -1,0 +1,160 @@
+"""Faults in settings, as pydantic finds them -> a line for each: where, what, and the way out."""
+
+import difflib
+import functools
+import reprlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from pydantic.fields import FieldInfo
+
+from sentiflow.config.model_sections import KINDS
+from sentiflow.config.sections import Config
+from sentiflow.config.types import Settings
+from sentiflow.storage.uris import without_credentials
+
+_MAX_VALUE = 200
+"""Characters of a wrong value that are shown."""
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel = 2
+_BRIEF.maxstring = _BRIEF.maxother = 10_000  # whole, so that a password in it is found
+
+_SYNONYMS = {
+    "batch_size": "global_batch_size",
+    "csv": "corpus",
+    "data": "csv",
+    "epochs": "num_epochs",
+    "experiment": "name",
+    "files": "csv",
+    "input": "csv",
+    "layers": "num_layers",
+    "lr": "learning_rate",
+    "n_epochs": "num_epochs",
+    "output": "output_uri",
+    "output_dir": "output_uri",
+    "random_state": "seed",
+    "sep": "delimiter",
+    "separator": "delimiter",
+    "workers": "num_workers",
+}
+"""Names that others give to a setting."""
+
+Location = tuple[int | str, ...]
+"""Of a setting, as pydantic gives it: names, positions in a list, and kinds of a section."""
+Path = tuple[str, ...]
+"""Names of the sections of a setting, and its own."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where settings were typed."""
+
+    name: str
+    """The file, or the function that was called."""
+    lines: Mapping[Path, int] = field(default_factory=dict)
+    """The line of each setting in the file."""
+    overrides: Sequence[str] = ()
+    """Keys that were given on the command line."""
+
+    def locate(self, location: Location) -> str:
+        """Name the place of a setting, or of the section that is to have it.
+
+        Example:
+            >>> source = Source("mine.yaml", {("train",): 3, ("train", "seed"): 4}, ["train.lr"])
+            >>> source.locate(("train", "lr")), source.locate(("train", "seed"))
+            ('command line', 'mine.yaml, line 4')
+        """
+        path = _path_of(location)
+        typed = [tuple(key.split(".")) for key in self.overrides]
+        if any(path[: len(key)] == key or key[: len(path)] == path for key in typed):
+            return "command line"
+        known = (path[:size] for size in range(len(path), 0, -1))
+        line = next((self.lines[part] for part in known if part in self.lines), None)
+        return f"{self.name}, line {line}" if line else self.name
+
+
+def _path_of(location: Location) -> Path:
+    """List the names of a location, without the kinds of a section."""
+    *sections, last = map(str, location)
+    return (*(part for part in sections if part not in KINDS), last)
+
+
+def explain(fault: Any, source: Source) -> str:
+    """Write a fault in one line."""
+    location = tuple(fault["loc"])
+    key = ".".join(_path_of(location))
+    place = source.locate(location)
+    if fault["type"] == "extra_forbidden":
+        return f"{place}: unknown setting {key}: {_suggest(location)}"
+    if fault["type"] == "missing":
+        return f"{source.name}: the setting {key} is missing: add it, or give {key}=VALUE"
+    message = fault["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if isinstance(fault["input"], Mapping):  # the rule is about several settings of a section
+        return f"{place}: {key}: {message}"
+    return f"{place}: {key}={shorten(fault['input'])}: {message}"
+
+
+def _suggest(location: Location) -> str:
+    """Name the setting that was meant, or else those that there are."""
+    *sections, name = map(str, location)
+    others = [kind for kind, section in KINDS.items() if name in section.model_fields]
+    if others and sections and sections[-1] in KINDS:
+        return f"it belongs to kind: {others[0]}"
+    known, path = _known_settings(sections), _path_of(location)[:-1]
+    synonym = _SYNONYMS.get(name.lower(), name)
+    below = [key for key in list_keys() if key[: len(path)] == path]
+    found = (
+        _find(synonym, below)
+        or _find(name, below)
+        or _find_alike(name, [(*path, other) for other in known], cutoff=0.5)
+        or _find(name, list_keys())
+        or _find(synonym, list_keys())
+        or _find_alike(name, list_keys(), cutoff=0.8)
+    )
+    return f"did you mean {'.'.join(found)}?" if found else f"known here: {', '.join(known)}"
+
+
+def _find(name: str, keys: Sequence[Path]) -> Path | None:
+    """Find the first setting of that name."""
+    return next((key for key in keys if key[-1] == name.lower()), None)
+
+
+def _find_alike(name: str, keys: Sequence[Path], *, cutoff: float) -> Path | None:
+    """Find the setting whose name is the most similar one."""
+    close = difflib.get_close_matches(name, [key[-1] for key in keys], n=1, cutoff=cutoff)
+    return _find(close[0], keys) if close else None
+
+
+def shorten(value: Any) -> str:
+    """Write a value of any size: a few aliases of YAML can make one of millions of items."""
+    text = without_credentials(_BRIEF.repr(value))
+    return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}…"
+
+
+def _known_settings(sections: Sequence[str]) -> list[str]:
+    """List the settings of a section; kinds of a section are steps of its location, too."""
+    found: type[Settings] = Config
+    for name in sections:
+        found = KINDS.get(name) or sections_in(found.model_fields[name])[0]
+    return list(found.model_fields)
+
+
+@functools.cache
+def list_keys() -> list[Path]:
+    """List the path of every setting and section, those of the top first."""
+    return sorted(dict.fromkeys(_walk(Config, ())), key=len)
+
+
+def _walk(section: type[Settings], path: Path) -> Iterator[Path]:
+    for name, info in section.model_fields.items():
+        yield (*path, name)
+        for kind in sections_in(info):
+            yield from _walk(kind, (*path, name))
+
+
+def sections_in(info: FieldInfo) -> list[type[Settings]]:
+    """List the section of a field, or the kinds of section that it accepts."""
+    kinds = [get_args(kind) or (kind,) for kind in (info.annotation, *get_args(info.annotation))]
+    return [k for k, *_ in kinds if isinstance(k, type) and issubclass(k, Settings)]

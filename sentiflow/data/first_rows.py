@@ -1,0 +1,208 @@
+"""Input file -> its first rows as a table of texts, and what was noticed while they were read."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sentiflow.config.sections import FormatSettings
+from sentiflow.data import csv_format, csv_records, csv_rows
+from sentiflow.data.csv_format import CsvFormat
+from sentiflow.data.csv_ranges import CsvRange
+from sentiflow.errors import UserError
+from sentiflow.storage import compression, errors, filesystem
+
+FIRST_BYTES = 1 << 20
+"""Bytes of a CSV that are read, unpacked ones if it is compressed."""
+_FIRST_ROWS = 5_000
+"""Rows of a Parquet file that are read."""
+_BUFFER_BYTES = 1 << 18
+"""Bytes of a column of Parquet that are read at a time."""
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
+_LETTER = re.compile(r"[^\W\d_]")
+
+
+@dataclass(frozen=True)
+class FirstRows:
+    """The beginning of a file."""
+
+    uri: str
+    rows: pa.Table
+    """All columns as texts, named as in the file, or by their position if it names none; two may
+    have the same name. A record that cannot be split is a row of nulls."""
+    names: tuple[str, ...]
+    """Names in the header of a CSV, or in Parquet; none if a CSV has no header."""
+    faults: pa.Array
+    """For each row why its record cannot be split, one of ``tweets.REASONS``; null if it can."""
+    is_whole: bool
+    """Whether the file has no more rows."""
+    is_damaged: bool = False
+    """Whether there are bytes that are invalid in the encoding: texts hold U+FFFD for them."""
+    fitting_encoding: str = ""
+    """An encoding that fits the bytes better than that of the settings; empty if none does."""
+    schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
+    """The columns of Parquet with their types."""
+    head: bytes = field(default=b"", repr=False)
+    """The beginning of a CSV, for :func:`csv_format.resolve`."""
+
+    @property
+    def num_rows(self) -> int:
+        """Records that were read, whether they can be split or not."""
+        return self.rows.num_rows
+
+    def column(self, place: int | str) -> pa.Array:
+        """Return a column by its position, or by its name, of which there must be one."""
+        column = self.rows.column(place)
+        return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+    def count_faults(self) -> dict[str, int]:
+        """Count the records that cannot be split, by reason."""
+        return dict(Counter(self.faults.drop_null().to_pylist()).most_common())
+
+
+def count_values(column: pa.Array) -> dict[str, int]:
+    """Count the values of a column without white space around them, the most frequent first.
+
+    A null counts as an empty value.
+
+    Example:
+        >>> count_values(pa.array(["good", " bad", "good", None]))
+        {'good': 2, '': 1, 'bad': 1}
+    """
+    counts = pc.value_counts(pc.utf8_trim_whitespace(pc.fill_null(column, "")))
+    table = pa.table(counts.flatten(), names=["value", "rows"])
+    table = table.sort_by([("rows", "descending"), ("value", "ascending")])
+    return dict(zip(table["value"].to_pylist(), table["rows"].to_pylist(), strict=True))
+
+
+def read(uri: str, settings: FormatSettings) -> FirstRows:
+    """Read the first rows of a file: a megabyte of CSV, or some thousand rows of Parquet.
+
+    Args:
+        uri: The file; Parquet by its name, otherwise CSV, plain or compressed.
+        settings: The section ``format``: delimiter, header, encoding. Which columns it names does
+            not matter.
+
+    Returns:
+        The rows, of which there are none if the file is blank.
+
+    Raises:
+        UserError: The file is missing, damaged, or of another kind.
+    """
+    if uri.lower().endswith(".parquet"):
+        return _read_parquet(uri)
+    with compression.open_content(uri) as content:
+        piece = content.read_block(0, FIRST_BYTES)
+        is_whole = len(piece) < FIRST_BYTES
+    return read_piece(uri, piece, settings, is_whole=is_whole)
+
+
+def read_piece(
+    uri: str, piece: bytes, settings: FormatSettings, *, is_whole: bool = True
+) -> FirstRows:
+    """Read the rows of the beginning of a CSV; see :func:`read`.
+
+    Args:
+        uri: The file, for messages.
+        piece: Its first bytes.
+        settings: The section ``format``.
+        is_whole: Whether these are all bytes of the file.
+    """
+    head = piece[: csv_format.HEAD_BYTES]
+    if csv_format.is_blank(head):
+        return FirstRows(uri, pa.table({}), (), pa.nulls(0, pa.string()), is_whole, head=head)
+    names, num_columns, start = csv_format.find_columns(settings, head, source=uri)
+    records, used = csv_records.find_records(
+        piece[start:], delimiter=settings.delimiter, last=is_whole
+    )
+    content = piece[start : start + used]
+    form = CsvFormat(settings, num_columns, csv_format.NO_COLUMNS, header=tuple(names))
+    csv_range = CsvRange(
+        uri, start, start + used, 0, len(records), has_malformed=bool(records.malformed.any())
+    )
+    columns, faults = csv_rows.split(content, csv_range, form, range(num_columns))
+    own = names or [str(number) for number in range(num_columns)]
+    is_damaged, fitting = judge_encoding(content, settings.encoding)
+    return FirstRows(
+        uri,
+        pa.Table.from_arrays(list(columns.values()), names=own),
+        tuple(names),
+        faults,
+        is_whole,
+        is_damaged,
+        fitting,
+        head=head,
+    )
+
+
+def judge_encoding(content: bytes, encoding: str) -> tuple[bool, str]:
+    """Judge whether bytes are text of an encoding.
+
+    Returns:
+        Whether some are invalid in it; and an encoding that fits them better, or an empty text. No
+        other one is named for UTF-8 with some damage, or if it would give few Latin letters.
+
+    Example:
+        >>> judge_encoding("caf\u00e9".encode("latin-1"), "utf-8")
+        (True, 'cp1252')
+        >>> judge_encoding("caf\u00e9".encode(), "latin-1")
+        (False, 'utf-8')
+    """
+    if content.isascii():
+        return False, ""
+    is_damaged = not _decodes(content, encoding)
+    if encoding != "utf-8":
+        return is_damaged, "utf-8" if _decodes(content, "utf-8") else ""
+    if not is_damaged:
+        return False, ""
+    text = content.decode(errors="replace")
+    num_invalid = text.count("\ufffd")
+    if len(_BEYOND_ASCII.findall(text)) - num_invalid >= num_invalid:
+        return True, ""
+    fitting = "cp1252" if _decodes(content, "cp1252") else "latin-1"
+    letters = _LETTER.findall(content.decode(fitting))
+    num_foreign = sum(not letter.isascii() for letter in letters)
+    return True, fitting if num_foreign <= len(letters) / 2 else ""
+
+
+def _decodes(content: bytes, encoding: str) -> bool:
+    try:
+        content.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _read_parquet(uri: str) -> FirstRows:
+    file_system, path = filesystem.locate(uri)
+    try:
+        with file_system.open_input_file(path) as source:
+            problem = "is not Parquet"
+            file = pq.ParquetFile(source, buffer_size=_BUFFER_BYTES)
+            problem = "is damaged"
+            batch = next(file.iter_batches(_FIRST_ROWS), None)
+            arrow, num_rows = file.schema_arrow, file.metadata.num_rows
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowInvalid, OSError) as error:
+        damage = UserError(f"{uri} {problem}", hint=str(error).splitlines()[0])
+        raise errors.explain(error, uri=uri) or damage from error
+    found = arrow.empty_table() if batch is None else pa.Table.from_batches([batch])
+    columns = [_to_text(found.column(i).combine_chunks()) for i in range(len(arrow))]
+    rows = pa.Table.from_arrays(columns, names=arrow.names)
+    faults = pa.nulls(len(found), pa.string())
+    return FirstRows(uri, rows, tuple(arrow.names), faults, len(found) == num_rows, schema=arrow)
+
+
+def _to_text(column: pa.Array) -> pa.Array:
+    """Convert a column of any type to texts, for a reader and to count values."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    try:
+        return column.cast(pa.string())
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        values = [None if value is None else str(value) for value in column.to_pylist()]
+        return pa.array(values, pa.string())

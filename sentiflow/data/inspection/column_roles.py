@@ -1,0 +1,259 @@
+"""Columns of texts whose meaning is not known -> which is the text, the label, an id, a time..."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow.config.classes import MAX_CLASSES
+from sentiflow.data import schema, tweets
+from sentiflow.data.inspection.column_names import rate
+from sentiflow.data.inspection.columns import Column, main_values, shorten
+from sentiflow.data.inspection.label_values import are_sentiments
+from sentiflow.errors import UserError
+
+_MAX_KEPT = 8
+_MAX_VALUES = 50
+"""Different values of a column that is worth keeping."""
+_SECONDS = r"^\d{9,10}$"
+TIME_FORMATS = (
+    "%a %b %d %H:%M:%S %z %Y", "%a %b %d %H:%M:%S %Y",
+    "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d",
+    "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y",
+    "%d/%m/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%d/%m/%Y",
+    "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %H:%M", "%m/%d/%Y",
+)  # fmt: skip
+"""Formats of times other than ISO 8601 that are tried."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The meaning of each column."""
+
+    text: str | int
+    label: str | int | None = None
+    id: str | int | None = None
+    user: str | int | None = None
+    time: str | int | None = None
+    time_format: str | None = None
+    keep: tuple[str, ...] = ()
+    """Columns with few values, such as a brand."""
+    notes: tuple[str, ...] = field(default=())
+    """Remarks for the user."""
+
+    def of(self, name: str | int) -> str:
+        """Name the meaning of a column, or return an empty text."""
+        meanings = ("text", "label", "id", "user", "time")
+        found = [meaning for meaning in meanings if getattr(self, meaning) == name]
+        return "".join(found) or ("kept" if name in self.keep else "")
+
+
+def find_roles(
+    columns: Sequence[Column], *, source: str, text: str | None = None, label: str | None = None
+) -> Roles:
+    """Find the meaning of each column by its values and its name.
+
+    Args:
+        columns: All columns.
+        source: The file, for messages.
+        text: Name or position of the column of texts, if the user has said it.
+        label: The same of the column of labels.
+
+    Raises:
+        UserError: No column, or several, may be the text or the label; the message names them.
+    """
+    chosen_text = _named(columns, text, "--text", source) if text is not None else None
+    chosen_label = _named(columns, label, "--label", source) if label is not None else None
+    rest = [column for column in columns if column is not chosen_label]
+    chosen_text = chosen_text or _find_text(rest, source)
+    rest = [column for column in rest if column is not chosen_text]
+    if chosen_label is None:
+        chosen_label = _find_label(rest, source)
+    rest = [column for column in rest if column is not chosen_label]
+    time, time_format, notes = _find_time(rest)
+    rest = [column for column in rest if column is not time]
+    id_column = _best(rest, _is_id, "id")
+    rest = [column for column in rest if column is not id_column]
+    user = _best(rest, _is_user, "user")
+    rest = [column for column in rest if column is not user]
+
+    def name_of(column: Column | None) -> str | int | None:
+        return column.name if column else None
+
+    return Roles(
+        chosen_text.name,
+        label=name_of(chosen_label),
+        id=name_of(id_column),
+        user=name_of(user),
+        time=name_of(time),
+        time_format=time_format,
+        keep=tuple(_find_kept(rest, columns)),
+        notes=tuple(notes),
+    )
+
+
+def _named(columns: Sequence[Column], written: str, option: str, source: str) -> Column:
+    """Find a column that the user has named, or given by its position."""
+    found = [column for column in columns if str(column.name) == written]
+    if not found and written.isdigit() and int(written) < len(columns):
+        found = [columns[int(written)]]
+    if len(found) == 1:
+        return found[0]
+    problem = f"has {len(found)} columns {written!r}" if found else f"has no column {written!r}"
+    raise UserError(f"{option}: {source} {problem}", hint=f"its columns are {_list(columns)}")
+
+
+def _list(columns: Iterable[Column]) -> str:
+    return ", ".join(shorten(column.name) for column in columns)
+
+
+def _find_text(columns: Sequence[Column], source: str) -> Column:
+    """Find the column of texts: the one with the usual name, or with by far the longest values.
+
+    Raises:
+        UserError: None or several may be it.
+    """
+    found = [
+        c for c in columns
+        if c.mean_words >= 2 and c.number_share < 0.5 and c.date_share < 0.5
+        and c.filled_share >= 0.3 and (c.distinct_share >= 0.2 or c.fits("text") == 2)
+    ]  # fmt: skip
+    found = found or [c for c in columns if c.fits("text") == 2 and c.counts]
+    filled = [column for column in columns if column.counts]
+    if not found and len(filled) == 1 and filled[0].number_share < 0.5:
+        found = filled
+    if not found:
+        raise UserError(
+            f"{source}: no column holds texts of several words",
+            hint=f"name one with --text; the columns are {_list(columns)}",
+        )
+    found.sort(key=lambda c: c.mean_length, reverse=True)
+    named = [column for column in found if column.fits("text") == 2]
+    if len(named) == 1:
+        return named[0]
+    others = named or found
+    if len(others) == 1 or others[0].mean_length >= 2 * others[1].mean_length:
+        return others[0]
+    raise UserError(
+        f"{source}: several columns hold texts: {_list(others)}",
+        hint="choose one with --text COLUMN",
+    )
+
+
+def _find_label(columns: Sequence[Column], source: str) -> Column | None:
+    """Find the column of labels: by its values, by its name, or because there is no other one.
+
+    Raises:
+        UserError: Several may be it.
+    """
+    filled = [column for column in columns if column.counts]
+    ranks = {id(column): _rank_label(column, is_only=len(filled) == 1) for column in filled}
+    best = max(ranks.values(), default=0)
+    found = [column for column in filled if best and ranks[id(column)] == best]
+    found.sort(key=lambda column: column.num_filled, reverse=True)
+    if len(found) > 1 and found[0].num_filled < 2 * found[1].num_filled:
+        whole = [column for column in found if column.fits("label") == 2]
+        if len(whole) == 1:
+            return whole[0]
+        values = "; ".join(
+            f"{shorten(c.name)} ({', '.join(map(shorten, list(c.counts)[:4]))})" for c in found
+        )
+        raise UserError(
+            f"{source}: several columns may be the label: {values}",
+            hint="choose one with --label COLUMN",
+        )
+    return found[0] if found else None
+
+
+def _rank_label(column: Column, *, is_only: bool) -> int:
+    """Rate a column as the label: 4 by its values, 3 or 2 by its name, 1 as the only one, or 0."""
+    values = main_values(column)
+    fits = column.fits("label")
+    limit = MAX_CLASSES if fits == 2 else 20
+    is_repeated = column.num_filled >= 3 * len(values) or len(values) <= 3
+    if not 2 <= len(values) <= limit or not is_repeated or column.mean_length > 40:
+        return 0
+    if column.number_share > 0.5 and column.whole_share < 0.99:
+        return 0
+    if sum(values.values()) < 0.98 * column.num_filled:
+        return 0
+    if are_sentiments(values):
+        return 4
+    return fits + 1 if fits else int(is_only)
+
+
+def _find_time(columns: Sequence[Column]) -> tuple[Column | None, str | None, list[str]]:
+    """Find a column of times, and its format if it is neither ISO 8601 nor seconds."""
+    notes: list[str] = []
+    order = sorted(columns, key=lambda c: c.fits("time"), reverse=True)
+    for column in order:
+        is_date = column.date_share >= 0.95
+        if not column.counts or not (is_date or (column.fits("time") and column.whole_share == 1)):
+            continue
+        values = pa.array(list(column.counts), pa.string())
+        if is_date or pc.all(pc.match_substring_regex(values, _SECONDS)).as_py():
+            formats = [f for f in (None, *TIME_FORMATS) if _reads(values, f)]
+            if formats[:1] == [None]:
+                return column, None, notes
+            if len(formats) == 1:
+                return column, formats[0], notes
+            if formats:
+                notes.append(
+                    f"{column.name}: is {values[0]} day or month first? It is left out; "
+                    "set format.columns.time and format.time_format"
+                )
+    return None, None, notes
+
+
+def _reads(values: pa.Array, time_format: str | None) -> bool:
+    """Say whether nearly all values are times of this format."""
+    return tweets.read_times(values, time_format).null_count <= 0.02 * len(values)
+
+
+_KEYS = ("number", "nr", "no", "key")
+
+
+def _is_id(column: Column) -> bool:
+    if column.distinct_share < 0.95 or column.filled_share < 0.95 or column.mean_words > 1:
+        return False
+    if isinstance(column.name, int):
+        return column.whole_share == 1 and column.mean_length >= 5
+    return not rate(column.name, "user") or column.fits("id") == 2
+
+
+def _is_user(column: Column) -> bool:
+    return column.num_distinct > 1 and column.mean_words < 4 and column.number_share < 0.9
+
+
+def _best(columns: Sequence[Column], fits: Callable[[Column], bool], meaning: str) -> Column | None:
+    """Choose the column whose name fits a meaning best, among those whose values do."""
+    found = [c for c in columns if fits(c) and (c.fits(meaning) or isinstance(c.name, int))]
+    if meaning == "user":
+        found = [column for column in found if isinstance(column.name, str)]
+    return max(found, key=lambda column: column.fits(meaning), default=None)
+
+
+def _find_kept(columns: Iterable[Column], everything: Sequence[Column]) -> list[str]:
+    """Choose columns worth keeping: with a name, and few values that are repeated."""
+    taken: Collection[str] = {
+        *(name.lower() for name in schema.predictions(()).names),
+        *(name.lower() for name in schema.TWEETS.names),
+        *("probability", "user", "time", "id", "raw", "reason", "source", "offset"),
+    }
+    names = [str(column.name).lower() for column in everything]
+    kept = []
+    for column in columns:
+        if isinstance(column.name, int) or not column.name or column.name.lower() in taken:
+            continue
+        if names.count(column.name.lower()) > 1 or column.name.lower().startswith("probability_"):
+            continue
+        is_repeated = column.num_filled >= 5 * column.num_distinct
+        if not (2 <= column.num_distinct <= _MAX_VALUES and is_repeated):
+            continue
+        is_measure = column.number_share > 0.5 and column.whole_share < 0.99
+        if column.filled_share >= 0.5 and column.mean_length <= 40 and not is_measure:
+            kept.append(column.name)
+    return kept[:_MAX_KEPT]

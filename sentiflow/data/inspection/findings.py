@@ -1,0 +1,166 @@
+"""Input files of unknown form -> the section ``format`` for them, and how well it reads them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow.config.classes import UNLABELLED, check_names
+from sentiflow.config.sections import FormatSettings
+from sentiflow.data import csv_format, input_files, table_plans, tweets
+from sentiflow.data.inspection import column_roles, columns, samples
+from sentiflow.data.inspection.column_roles import Roles
+from sentiflow.data.inspection.columns import Column
+from sentiflow.data.inspection.label_values import name_classes
+from sentiflow.data.inspection.samples import Sample
+from sentiflow.errors import UserError
+from sentiflow.storage.uris import as_typed
+
+_SENTIMENT140_ROLES = Roles(text=5, label=0, id=1, user=4, time=2)
+_SENTIMENT140_CLASSES = {"negative": ["0"], "positive": ["4"], "neutral": ["2"]}
+_TARGETS = {"0", "2", "4"}
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found out about input files."""
+
+    sample: Sample
+    columns: tuple[Column, ...]
+    roles: Roles
+    is_sentiment140: bool
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The values of each class, and under ``unlabelled`` those that mean no label."""
+    unnamed: Mapping[str, int] = field(default_factory=dict)
+    """Rows by value of the label that so few rows have that it is left out."""
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    """Rows of the sample that the reader rejects, by reason."""
+
+    @property
+    def num_sampled(self) -> int:
+        """Rows of the sample."""
+        return len(self.sample.rows)
+
+    @property
+    def label_counts(self) -> dict[str, int]:
+        """Rows of the sample by class."""
+        if self.roles.label is None:
+            return {}
+        counts = self.column(self.roles.label).counts
+        return {n: sum(counts.get(v, 0) for v in values) for n, values in self.classes.items()}
+
+    def column(self, name: str | int) -> Column:
+        """Return what is known of a column."""
+        return next(column for column in self.columns if column.name == name)
+
+
+def inspect(
+    uris: Sequence[str], *, text: str | None = None, label: str | None = None
+) -> Inspection:
+    """Find out how files are written and what their columns mean, and judge it by our reader.
+
+    Args:
+        uris: CSV or Parquet files that are written alike.
+        text: Name or position of the column of texts; by default it is found.
+        label: The same of the column of labels.
+
+    Raises:
+        UserError: A file cannot be read, or what a column means cannot be decided.
+    """
+    source = as_typed(uris[0])
+    sample = samples.read(uris)
+    looks = tuple(columns.describe(name, sample.column(name)) for name in sample.names)
+    if text is None and label is None and _is_sentiment140(sample, looks):
+        found = Inspection(sample, looks, _SENTIMENT140_ROLES, True, _SENTIMENT140_CLASSES)
+        return replace(found, rejected=_judge(found, FormatSettings()))
+    roles = column_roles.find_roles(looks, source=source, text=text, label=label)
+    found = Inspection(sample, looks, roles, False)
+    if roles.label is not None:
+        classes, unnamed = _find_classes(found.column(roles.label), source)
+        found = replace(found, classes=classes, unnamed=unnamed)
+    settings = FormatSettings.model_validate(to_format(found))
+    if sample.dialect is None:
+        files = input_files.as_found(uris)["files"]
+        table_plans.plan_preparation(files, settings=settings, keep_columns=roles.keep)
+    return replace(found, rejected=_judge(found, settings))
+
+
+def to_format(found: Inspection) -> dict[str, object]:
+    """Write the section ``format``; settings that are as by default are left out."""
+    if found.is_sentiment140:
+        return {"kind": "sentiment140"}
+    roles, dialect = found.roles, found.sample.dialect
+    meanings = ("text", "label", "id", "time", "user")
+    places = {name: getattr(roles, name) for name in meanings}
+    columns = {name: place for name, place in places.items() if place is not None}
+    section: dict[str, object] = {"kind": "csv"}
+    if dialect and dialect.delimiter != ",":
+        section["delimiter"] = dialect.delimiter
+    if dialect and dialect.encoding != "utf-8":
+        section["encoding"] = dialect.encoding
+    if dialect and dialect.has_header and not any(isinstance(p, str) for p in columns.values()):
+        section["header"] = True
+    section["columns"] = columns
+    if roles.time_format:
+        section["time_format"] = roles.time_format
+    if found.classes:
+        section["labels"] = {
+            name: values[0] if len(values) == 1 else list(values)
+            for name, values in found.classes.items()
+        }
+    return section
+
+
+def _is_sentiment140(sample: Sample, columns: Sequence[Column]) -> bool:
+    """Say whether files are written as Sentiment140: six columns, no header, targets 0, 2 and 4."""
+    dialect = sample.dialect
+    if not dialect or dialect.has_header or len(columns) != 6:
+        return False
+    is_plain = (dialect.delimiter, dialect.encoding) == (",", "utf-8")
+    targets = set(columns[0].counts)
+    return is_plain and bool(targets) and targets <= _TARGETS and columns[5].mean_words >= 2
+
+
+def _find_classes(column: Column, source: str) -> tuple[dict[str, list[str]], dict[str, int]]:
+    """Find the classes of a column of labels, and values that are left out.
+
+    Raises:
+        UserError: There are fewer than two classes, or too many.
+    """
+    values = columns.main_values(column)
+    is_sentiment = isinstance(column.name, str) and any(
+        word in column.name.lower() for word in ("sentiment", "polarity")
+    )
+    classes = name_classes(values, is_sentiment=is_sentiment)
+    try:
+        check_names([name for name in classes if name != UNLABELLED])
+    except ValueError as error:
+        values_shown = ", ".join(map(columns.shorten, list(column.counts)[:5]))
+        raise UserError(
+            f"{source}: column {columns.shorten(column.name)} cannot be the label "
+            f"({column.num_distinct:,} values: {values_shown}, ...)",
+            hint=f"{error}; choose another column with --label",
+        ) from error
+    return classes, {v: rows for v, rows in column.counts.items() if v not in values}
+
+
+def _judge(found: Inspection, settings: FormatSettings) -> dict[str, int]:
+    """Check the sampled rows as ``prepare`` does, and count the rejected ones by reason."""
+    sample, roles = found.sample, found.roles
+    labels = csv_format.meanings(settings)
+    if settings.kind == "sentiment140":
+        labels = csv_format.SENTIMENT140_LABELS
+    rows = {"text": sample.column(roles.text), "reason": sample.faults}
+    if roles.label is not None:
+        rows["label"] = pc.fill_null(sample.column(roles.label), "")
+    checked = tweets.check(
+        pa.table(rows),
+        labels=labels,
+        max_text_length=settings.max_text_length,
+        required=["label"] if roles.label is not None else [],
+    )
+    return dict(Counter(checked["reason"].drop_null().to_pylist()).most_common())

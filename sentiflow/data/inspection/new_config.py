@@ -1,0 +1,108 @@
+"""What was found out about input files -> a settings file with comments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+import yaml
+
+from sentiflow.data.inspection import findings
+from sentiflow.data.inspection.findings import Inspection
+from sentiflow.storage.uris import split_member
+
+_MEDIUM, _LARGE = 20_000, 100_000
+"""Rows from which on larger batches serve as well and faster, and pretraining pays off."""
+_MIN_CLASS_ROWS = 40
+"""A class of fewer rows may have none in the validation or test split."""
+_UNBALANCED = 1.5
+_MAX_REJECTED = 0.2
+"""Share of rejected rows up to which the config allows them."""
+_SUFFIXES = re.compile(r"(\.(csv|tsv|txt|tab|parquet|gz|zst|zip))+$", re.IGNORECASE)
+
+
+def name_after(uri: str) -> str:
+    """Make a name for an experiment from that of a file.
+
+    Example:
+        >>> name_after("s3://bucket/inbox/Messages 2024.csv.gz"), name_after("a.zip::b/c.csv")
+        ('Messages_2024', 'c')
+    """
+    archive, member = split_member(uri)
+    plain = _SUFFIXES.sub("", (member or archive).rpartition("/")[2])
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", plain).strip("_.-") or "messages"
+
+
+def learned_classes(found: Inspection) -> list[str]:
+    """List the classes that have enough rows to learn; all, if fewer than two have."""
+    counts = found.label_counts
+    share = found.sample.num_rows / max(1, found.num_sampled)
+    enough = [name for name in counts if counts[name] * share >= _MIN_CLASS_ROWS]
+    enough = [name for name in enough if name != "unlabelled"]
+    return enough if len(enough) >= 2 else [name for name in counts if name != "unlabelled"]
+
+
+def count_rejected(found: Inspection) -> float:
+    """Return the share of rejected rows."""
+    return sum(found.rejected.values()) / max(1, found.num_sampled)
+
+
+def render(
+    found: Inspection, *, files: Sequence[str], name: str, origin: str, model_uri: str | None
+) -> str:
+    """Write the settings file.
+
+    Args:
+        found: What was found out.
+        files: The input files as the user has typed them.
+        name: Name of the experiment.
+        origin: The first line, a comment.
+        model_uri: A model to score with; then nothing is trained.
+    """
+    section = findings.to_format(found)
+    counts = {n: rows for n, rows in found.label_counts.items() if n != "unlabelled" and rows}
+    trains = bool(counts) and model_uri is None
+    learned = learned_classes(found)
+    share = count_rejected(found)
+    is_large = found.sample.num_rows > _LARGE
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sentiflow.data.inspection"),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701
+    )
+    environment.filters["flow"] = _flow
+    return environment.get_template("new_config.yaml.j2").render(
+        origin=origin,
+        name=name,
+        is_table=found.sample.dialect is None,
+        format=section,
+        rows=counts,
+        is_exact=found.sample.is_whole,
+        trains=trains,
+        files=list(files) if len(files) > 1 else files[0],
+        keep=list(found.roles.keep),
+        max_rejected=round(1.5 * share + 0.005, 2) if 0.005 < share <= _MAX_REJECTED else None,
+        rejected=list_rejected(found),
+        learned=learned if len(learned) < len(counts) else None,
+        is_large=is_large,
+        batch_size=128 if found.sample.num_rows > _MEDIUM else 64,
+        is_unbalanced=bool(counts) and max(counts.values()) >= _UNBALANCED * min(counts.values()),
+        model_uri=model_uri,
+    )
+
+
+def list_rejected(found: Inspection) -> str:
+    """Say how many rows are rejected, and why."""
+    reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in found.rejected.items())
+    num_rejected = sum(found.rejected.values())
+    return f"{num_rejected:,} of {found.num_sampled:,} rows would be rejected: {reasons}"
+
+
+def _flow(value: Any) -> str:
+    """Write a value as YAML in one line."""
+    text = yaml.safe_dump(
+        value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=float("inf")
+    )
+    return text.removesuffix("...\n").strip()

@@ -1,0 +1,262 @@
+"""Input files of unknown form -> how they are written, and a sample of their rows as texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from sentiflow.config.sections import ColumnsSettings, FormatSettings
+from sentiflow.data import csv_format, first_rows, table_files
+from sentiflow.data.first_rows import FirstRows
+from sentiflow.data.inspection import sniffing
+from sentiflow.data.table_files import TableFormat, TableSlice
+from sentiflow.errors import UserError
+from sentiflow.storage import compression, filesystem
+from sentiflow.storage.uris import as_typed
+
+SAMPLE_BYTES = 24 << 20
+"""Bytes of all files that are read, unpacked ones of compressed files."""
+MIN_FILE_BYTES = 1 << 20
+"""Bytes of each file that are read at least."""
+_SAMPLE_ROWS = 150_000
+"""Rows of Parquet files that are read."""
+_MAX_FILES = 8
+"""Files that are opened; of more, some from the first to the last."""
+_PACKED_RATIO = 2.5
+"""About how many times smaller texts are compressed."""
+_OTHER_KINDS = {
+    (".xlsx", ".xls", ".ods"): "a spreadsheet: save it as CSV",
+    (
+        ".json",
+        ".jsonl",
+        ".ndjson",
+    ): "JSON: write it as CSV, as pandas.read_json(...).to_csv(...) does",
+    (".yaml", ".yml"): "a config already: sentiflow run takes it",
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows of the input files, from their beginning, middle and end."""
+
+    uris: tuple[str, ...]
+    """All files."""
+    num_bytes: int
+    """Bytes of all files as they are stored."""
+    names: tuple[str | int, ...]
+    """Each column by its name, or by its position if it has none of its own."""
+    rows: pa.Table
+    """The columns as strings, named by their position. A record that cannot be split is a row of
+    nulls."""
+    faults: pa.Array
+    """For each row why its record cannot be split, else null."""
+    num_rows: int
+    """Rows of all files, an estimate unless ``is_whole``."""
+    is_whole: bool
+    """Whether all rows of all files were read."""
+    dialect: sniffing.Dialect | None = None
+    """How CSV files are written; None for Parquet."""
+    is_damaged: bool = False
+    """Whether a CSV has bytes that are invalid in its encoding."""
+
+    def column(self, name: str | int) -> pa.Array:
+        """Return a column."""
+        return self.rows.column(self.names.index(name)).combine_chunks()
+
+
+def read(uris: Sequence[str]) -> Sample:
+    """Read a sample of CSV or Parquet files that are written alike.
+
+    Args:
+        uris: The files. Their names tell which are Parquet, and which are compressed.
+
+    Raises:
+        UserError: A file cannot be read, or they are not written alike.
+    """
+    for uri in uris:
+        for suffixes, what in _OTHER_KINDS.items():
+            if uri.lower().endswith(suffixes):
+                raise UserError(f"{as_typed(uri)} is {what}")
+    num_bytes = sum(info.size for info in filesystem.map_files(filesystem.file_info, uris))
+    chosen = [uris[i] for i in sorted({*np.linspace(0, len(uris) - 1, _MAX_FILES, dtype=int)})]
+    are_tables = uris[0].lower().endswith(".parquet")
+    sample = _read_tables(chosen) if are_tables else _read_csvs(chosen)
+    share = len(chosen) / len(uris)
+    return replace(
+        sample,
+        uris=tuple(uris),
+        num_bytes=num_bytes,
+        num_rows=round(sample.num_rows / share),
+        is_whole=sample.is_whole and share == 1,
+    )
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """Pieces of a CSV: the first, of a large plain file also one of its middle and its end."""
+
+    uri: str
+    pieces: tuple[bytes, ...]
+    share: float
+    """Share of the file in the pieces; estimated for a compressed file that is not read whole."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the only piece is the whole file."""
+        return self.share == 1
+
+
+def _open_csv(uri: str, size: int) -> _Opened:
+    """Read about ``size`` bytes of a file."""
+    with compression.open_content(uri) as content:
+        if content.packed_size:
+            piece = content.read_block(0, size)
+            ratio = len(piece) / (_PACKED_RATIO * content.packed_size)
+            return _Opened(uri, (piece,), 1.0 if len(piece) < size else min(0.99, ratio))
+        total = content.stream.size()
+        if total <= size:
+            return _Opened(uri, (content.read_block(0, total) if total else b"",), 1.0)
+        block = size // 3
+        last = total // block - 1
+        pieces = tuple(content.read_block(number, block) for number in (0, last // 2, last))
+        return _Opened(uri, pieces, 3 * block / total)
+
+
+def _read_csvs(uris: Sequence[str]) -> Sample:
+    """Read the same number of bytes of each file; the first one tells how all are written."""
+    size = max(SAMPLE_BYTES // len(uris), MIN_FILE_BYTES)
+    opened = filesystem.map_files(lambda uri: _open_csv(uri, size), uris)
+    filled = [file for file in opened if not csv_format.is_blank(file.pieces[0])]
+    if not filled:
+        raise UserError(f"{as_typed(uris[0])} holds no record", hint="name a file with texts")
+    dialects = [sniffing.sniff(file.pieces[0], source=as_typed(file.uri)) for file in filled]
+    for file, dialect in zip(filled, dialects, strict=True):
+        _check_alike(filled[0].uri, dialects[0], file.uri, dialect)
+    encoding = sniffing.detect_encoding(
+        b"\n".join(piece for file in filled for piece in file.pieces), source=as_typed(uris[0])
+    )
+    dialect = replace(dialects[0], encoding=encoding)
+    settings = FormatSettings(
+        kind="csv",
+        columns=ColumnsSettings(text=0),
+        header=dialect.has_header,
+        delimiter=dialect.delimiter,
+        encoding=encoding,
+    )
+    found = [rows for file in filled for rows in _read_pieces(file, settings)]
+    names = _own_names(found[0].names, len(found[0].rows.columns))
+    tables, num_rows = [], 0.0
+    for file in filled:
+        read = [_by_position(rows, names) for rows in found if rows.uri == file.uri]
+        num_rows += sum(map(len, read)) / file.share
+        tables += read
+    return Sample(
+        tuple(uris),
+        0,
+        names,
+        pa.concat_tables(tables),
+        pa.concat_arrays([rows.faults for rows in found]),
+        round(num_rows),
+        all(file.is_whole for file in filled),
+        dialect,
+        any(rows.is_damaged for rows in found),
+    )
+
+
+def _check_alike(
+    uri: str, dialect: sniffing.Dialect, other_uri: str, other: sniffing.Dialect
+) -> None:
+    """Check that two files can be read with the same settings.
+
+    Raises:
+        UserError: They differ in delimiter, header or columns.
+    """
+    names = [
+        sorted(one.rows[0]) if one.has_header else len(one.rows[0]) for one in (dialect, other)
+    ]
+    forms = [(one.delimiter, one.has_header) for one in (dialect, other)]
+    if names[0] == names[1] and (forms[0] == forms[1] or names[0] in (1, ["text"])):
+        return
+    raise UserError(
+        f"{as_typed(other_uri)} is written otherwise than {as_typed(uri)}",
+        hint=f"{_describe(other)}, there {_describe(dialect)}; write a config for each",
+    )
+
+
+def _describe(dialect: sniffing.Dialect) -> str:
+    """Describe a dialect for a message."""
+    columns = len(dialect.rows[0])
+    names = " ".join(", ".join(dialect.rows[0])[:80].split())
+    header = f"header {names}" if dialect.has_header else "no header"
+    return f"delimiter {dialect.delimiter!r}, {columns} column{'s'[: columns != 1]}, {header}"
+
+
+def _read_pieces(file: _Opened, settings: FormatSettings) -> Iterator[FirstRows]:
+    """Read the rows of the pieces of a file, which may begin and end within a record."""
+    for number, piece in enumerate(file.pieces):
+        if number == 0:
+            yield first_rows.read_piece(file.uri, piece, settings, is_whole=file.is_whole)
+            continue
+        rest = piece[piece.find(b"\n") + 1 :]
+        without = settings.model_copy(update={"header": False})
+        read = first_rows.read_piece(file.uri, rest, without, is_whole=False)
+        # the piece may begin within a quoted text: its first records are none
+        begin = next((i for i, fault in enumerate(read.faults.to_pylist()) if fault is None), None)
+        if begin is not None:
+            yield replace(read, rows=read.rows.slice(begin), faults=read.faults.slice(begin))
+
+
+def _own_names(names: Sequence[str], num_columns: int) -> tuple[str | int, ...]:
+    """Take the position of columns that have no name, or that of another column."""
+    if not names:
+        return tuple(range(num_columns))
+    return tuple(
+        name if name and names.count(name) == 1 else place for place, name in enumerate(names)
+    )
+
+
+def _by_position(read: FirstRows, names: Sequence[str | int]) -> pa.Table:
+    """Put columns into the order of the first file, and name them by their position there."""
+    columns = [
+        read.column(name if isinstance(name, str) and read.names else place)
+        for place, name in enumerate(names)
+    ]
+    return pa.table({str(place): column for place, column in enumerate(columns)})
+
+
+def _read_tables(uris: Sequence[str]) -> Sample:
+    """Read rows of Parquet files; columns of lists and other nested types are left out."""
+    footers = filesystem.map_files(table_files.look_at, uris)
+    names = [f.name for f in footers[0].arrow if not pa.types.is_nested(f.type)]
+    shared = [name for name in names if all(name in footer.arrow.names for footer in footers)]
+    per_file = _SAMPLE_ROWS // len(uris)
+    tables, num_read, num_rows = [], 0, 0
+    for uri, footer in zip(uris, footers, strict=True):
+        total = footer.table.num_rows
+        num_rows += total
+        third = per_file // 3
+        spans = [(0, total)]
+        if total > per_file:
+            middle = (total - third) // 2
+            spans = [(0, third), (middle, middle + third), (total - third, total)]
+        for start, stop in spans:
+            if stop > start:
+                tables.append(_read_slice(uri, start, stop, shared))
+                num_read += stop - start
+    if not tables:
+        raise UserError(f"{as_typed(uris[0])} holds no row", hint="name a file with texts")
+    rows = pa.concat_tables(tables)
+    faults = pa.nulls(num_read, pa.string())
+    return Sample(tuple(uris), 0, tuple(shared), rows, faults, num_rows, num_read == num_rows)
+
+
+def _read_slice(uri: str, start: int, stop: int, names: Sequence[str]) -> pa.Table:
+    """Read rows of a Parquet file as strings."""
+    meanings = tuple((str(place), name) for place, name in enumerate(names))
+    table_format = TableFormat(columns=meanings, has_row_ids=False)
+    piece = TableSlice(uri, start, stop, first_row=0, num_bytes=0)
+    found, _ = table_files.read(piece, table_format, wanted=[m for m, _ in meanings], keep=())
+    return pa.table({meaning: found[meaning].cast(pa.string()) for meaning, _ in meanings})

@@ -1,0 +1,191 @@
+"""The beginning of a CSV -> its encoding, its delimiter and whether it has a header."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sentiflow.data import csv_records
+from sentiflow.data.csv_format import HEAD_BYTES
+from sentiflow.data.inspection.column_names import is_known
+from sentiflow.errors import UserError
+
+DELIMITERS = (",", ";", "\t", "|")
+_SAMPLE_RECORDS = 1000
+_MIN_SHARE = 0.7
+"""Share of the records that must have the same number of columns."""
+_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+_HIGH = re.compile(rb"[\x80-\xff]+")
+_NO_LETTERS = re.compile(rb"[\x80-\x9f]")
+"""Bytes that latin-1 has no character for, and cp1252 quotes, dashes and the euro."""
+_MAX_LINES_BEFORE = 5
+_VALUE = re.compile(r"[-+]?[\d.,:/ ]*\d[\d.,:/ %€$TZ+-]*|.*://.*|.*@.*\..*")
+"""A number, a date, an address: a value, not the name of a column."""
+_NAME = re.compile(r"[^\W\d][\w.\-/()#:?%]*( [\w.\-/()#:?%]+){0,2}")
+_MAX_NAME = 60
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a CSV is written."""
+
+    encoding: str
+    delimiter: str
+    has_header: bool
+    rows: tuple[tuple[str, ...], ...]
+    """The first records that have the usual number of columns, with the header."""
+
+
+def sniff(head: bytes, *, source: str) -> Dialect:
+    """Find out how a CSV is written; it is judged by our own grammar of records.
+
+    Args:
+        head: The beginning of the file, or all of it.
+        source: Its name, for messages.
+
+    Raises:
+        UserError: The reader cannot read such a file as it is; the message says how to change it.
+    """
+    encoding = detect_encoding(head, source=source)
+    head = head[:HEAD_BYTES].removeprefix(codecs.BOM_UTF8)
+    delimiter, rows = _find_delimiter(head, encoding)
+    if not rows:
+        raise UserError(f"{source} holds no record", hint="name a file with texts")
+    usual = max(map(len, rows), key=[len(row) for row in rows].count)
+    if usual == 1:
+        _check_first_lines(head, encoding, source)
+    chosen = tuple(row for row in rows if len(row) == usual)
+    return Dialect(encoding, delimiter, has_header(chosen), chosen)
+
+
+def _check_first_lines(head: bytes, encoding: str, source: str) -> None:
+    """Check that no comment or title stands before a header.
+
+    Raises:
+        UserError: A table begins some lines below.
+    """
+    lines = head.split(b"\n", _MAX_LINES_BEFORE)
+    for number in range(1, len(lines)):
+        _, rows = _find_delimiter(b"\n".join(lines[number:]), encoding)
+        alike = [row for row in rows if len(row) == len(rows[0]) > 1]
+        if len(alike) > _MIN_SHARE * len(rows) and has_header(alike):
+            shown = lines[0].decode(encoding, "replace").strip()[:40]
+            raise UserError(
+                f"{source} has {number} line{'s'[: number != 1]} before its header, {shown!r}",
+                hint=f"delete {'it' if number == 1 else 'them'}: tail -n +{number + 1} {source}",
+            )
+
+
+def detect_encoding(content: bytes, *, source: str) -> str:
+    """Find the encoding of a text: ``utf-8``, ``cp1252`` or ``latin-1``.
+
+    A text with some invalid bytes is UTF-8 if it has as many valid characters of several bytes.
+
+    Raises:
+        UserError: It is written in another one.
+    """
+    for mark, name in _MARKS.items():
+        if content.startswith(mark):
+            raise _refuse(source, name)
+    if content[:1000].count(b"\0") * 4 > len(content[:1000]):
+        raise _refuse(source, "UTF-16")
+    decoded = codecs.getincrementaldecoder("utf-8")("replace").decode(content)  # it may be cut
+    invalid = decoded.count("\ufffd")
+    if not invalid or 2 * invalid <= sum(character > "\x7f" for character in decoded):
+        return "utf-8"
+    runs = _HIGH.findall(content)
+    if sum(map(len, runs)) > 1.7 * len(runs):  # accents stand alone, other alphabets do not
+        raise _refuse(source, _guess(b"\n".join(_lines_with(content, runs))))
+    return "cp1252" if _NO_LETTERS.search(content) else "latin-1"
+
+
+def _lines_with(content: bytes, runs: Sequence[bytes]) -> list[bytes]:
+    """Take lines that have bytes beyond ASCII."""
+    return [line for line in content.splitlines() if _HIGH.search(line)][:200]
+
+
+def _guess(content: bytes) -> str:
+    """Name the encoding of a text in another alphabet."""
+    from charset_normalizer import from_bytes
+
+    best = from_bytes(content).best()
+    return best.encoding.replace("_", "-") if best else ""
+
+
+def _refuse(source: str, encoding: str) -> UserError:
+    if not encoding:
+        return UserError(f"{source} is not UTF-8", hint="save it as UTF-8; is it a text file?")
+    return UserError(
+        f"{source} is {encoding}, which is not read",
+        hint=f"convert it: iconv -f {encoding} -t UTF-8 {source} > utf8.csv",
+    )
+
+
+def _find_delimiter(head: bytes, encoding: str) -> tuple[str, list[tuple[str, ...]]]:
+    """Choose the delimiter with which most records have the same number of columns, two or more.
+
+    The first record, which may be a header, must have it, too. Of equal ones that with the most
+    columns counts. Without such a delimiter there is one column, and a delimiter that the texts do
+    not use.
+    """
+    tried = {delimiter: _split(head, encoding, delimiter) for delimiter in DELIMITERS}
+    ranks = {delimiter: _rank(rows, num) for delimiter, (rows, num) in tried.items()}
+    best = max(DELIMITERS, key=lambda delimiter: ranks[delimiter])
+    if ranks[best][0] < _MIN_SHARE:
+        best = max(DELIMITERS, key=lambda d: sum(len(row) == 1 for row in tried[d][0]))
+    return best, tried[best][0]
+
+
+def _rank(rows: Sequence[Sequence[str]], num_records: int) -> tuple[float, int]:
+    """Rate a delimiter: by the share of the records with the usual number of columns."""
+    sizes = [len(row) for row in rows]
+    usual = max(sizes, key=sizes.count, default=1)
+    if usual == 1 or sizes[0] != usual:
+        return 0.0, usual
+    return round(sizes.count(usual) / num_records, 2), usual
+
+
+def _split(head: bytes, encoding: str, delimiter: str) -> tuple[list[tuple[str, ...]], int]:
+    """Split the first records into fields; returns them, and the number with malformed ones."""
+    is_whole = len(head) < HEAD_BYTES - len(codecs.BOM_UTF8)
+    records, _ = csv_records.find_records(head, delimiter=delimiter, last=is_whole)
+    rows = []
+    num_records = min(len(records), _SAMPLE_RECORDS)
+    for start, stop, malformed in zip(
+        records.starts[:num_records],
+        records.stops[:num_records],
+        records.malformed[:num_records],
+        strict=True,
+    ):
+        if malformed or stop - start >= csv.field_size_limit():
+            continue
+        text = io.StringIO(head[start:stop].decode(encoding, "replace"), newline="")
+        rows.append(tuple(next(csv.reader(text, delimiter=delimiter))))
+    return rows, num_records
+
+
+def has_header(rows: Sequence[Sequence[str]]) -> bool:
+    """Say whether the first of some rows has the names of the columns."""
+    names, data = [cell.strip() for cell in rows[0]], rows[1:]
+    filled = [name for name in names if name]
+    if not filled or len(set(filled)) < len(filled):
+        return False
+    if any(_VALUE.fullmatch(name) or len(name) > _MAX_NAME for name in filled):
+        return False
+    if any(is_known(name) for name in filled):
+        return True
+    for name, column in zip(names, zip(*data, strict=True), strict=False):
+        values = [value.strip() for value in column if value.strip()]
+        if name in values:
+            return False
+        if name and values and all(_VALUE.fullmatch(value) for value in values):
+            return True
+    return all(_NAME.fullmatch(name) for name in filled)

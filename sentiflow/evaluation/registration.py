@@ -1,0 +1,86 @@
+"""An evaluation -> the model in MLflow's registry, described by its figures."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from sentiflow.data.manifest_types import Manifest
+from sentiflow.errors import JobError, UnavailableError, UserError
+from sentiflow.evaluation import lineage
+from sentiflow.evaluation.results import Measurements
+from sentiflow.progress import say
+from sentiflow.storage.uris import join
+from sentiflow.tracking import pages
+from sentiflow.tracking.recording import Recorder
+
+log = logging.getLogger(__name__)
+
+_MODEL = "model"
+"""Folder of the package in the output of a training."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """What is said of a model where it is listed."""
+
+    text: str
+    """In Markdown."""
+    tags: dict[str, str]
+
+
+def write_note(measured: Measurements, scored: Manifest, trained: Manifest, corpus: str) -> Note:
+    """Describe a model by its figures, its data, its classes and its network.
+
+    Args:
+        measured: The evaluation of the test rows.
+        scored: The manifest of the predictions.
+        trained: The manifest of the training.
+        corpus: The name of the data.
+    """
+    metrics, split = measured.metrics, measured.split
+    text = (
+        f"{metrics.accuracy:.1%} {split} accuracy "
+        f"(95% interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%}), "
+        f"macro F1 {metrics.f1_macro:.3f}, {metrics.num_rows:,} texts.\n\n"
+        f"- data: {corpus}, {trained['counts']['rows']:,} texts for training\n"
+        f"- classes: {', '.join(lineage.classes_of_model(scored))}\n"
+        f"- model: {lineage.describe_model(scored)}\n"
+    )
+    tags = {
+        f"sentiflow.{split}_accuracy": f"{metrics.accuracy:.6f}",
+        f"sentiflow.{split}_f1_macro": f"{metrics.f1_macro:.6f}",
+        f"sentiflow.{split}_rows": str(metrics.num_rows),
+        f"sentiflow.{split}_data": trained["inputs"]["prepared"]["fingerprint"],
+    }
+    return Note(text, tags)
+
+
+def register(
+    note: Note, name: str, scored: Manifest, trained: Manifest, recorder: Recorder
+) -> dict[str, Any] | None:
+    """Register the model if this stage is to do so, and describe its version if it has one.
+
+    Where the store is unavailable, that is done later from the manifest.
+
+    Returns:
+        Name and version for the manifest, if the model was registered now.
+    """
+    run_id = trained.get("mlflow_run_id", "")
+    if not run_id or not recorder.run_id or not recorder.flush():
+        return None
+    from sentiflow.tracking import registry  # a second to import
+
+    model, uri, registered = scored["inputs"]["model"], recorder.tracking_uri, None
+    try:
+        if recorder.registers_model:
+            package = join(model["training"]["uri"], _MODEL)
+            version = registry.register(package, name=name, tracking_uri=uri, run_id=run_id)
+            registered = {"name": version.name, "version": version.number}
+            say("evaluate", f"registered: {version} ({registry.CANDIDATE})")
+        text = pages.add_report(note.text, recorder.experiment_id, recorder.run_id)
+        registry.describe(name, model["fingerprint"], text=text, tags=note.tags, tracking_uri=uri)
+    except UnavailableError as error:
+        recorder.note_unavailable(error)
+    except (JobError, UserError) as error:  # the evaluation is complete without it
+        log.warning("%s", error)
+    return registered

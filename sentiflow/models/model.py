@@ -1,0 +1,142 @@
+"""Texts of any container -> a DataFrame of predictions, by a model package in this process."""
+
+import collections
+import concurrent.futures
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+
+from sentiflow.errors import JobError
+from sentiflow.models import texts as text_arrays
+from sentiflow.models.package import ModelPackage
+from sentiflow.models.scores import Scores
+from sentiflow.models.texts import Texts
+from sentiflow.storage.uris import as_typed
+
+_CHUNK = 1 << 15
+"""Texts scored at a time by one thread."""
+_MAX_THREADS = 8
+
+
+@dataclass(frozen=True, repr=False)
+class Model:
+    """A trained model, ready to label texts; :func:`sentiflow.load_model` reads it.
+
+    Example:
+        >>> model = sentiflow.load_model("runs/quickstart")  # doctest: +SKIP
+        >>> model.classes  # doctest: +SKIP
+        ('negative', 'positive')
+    """
+
+    package: ModelPackage
+    """Network, vocabulary and settings."""
+    uri: str
+    """The directory or the name that it was read from."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the columns of :meth:`predict_proba`."""
+        return self.package.settings.classes
+
+    def predict(self, texts: Texts) -> pd.DataFrame:
+        """Label texts, as ``score`` does with the rows of a file.
+
+        Args:
+            texts: A list, an iterator, a Series, an array of numpy or Arrow, or one text. None,
+                NaN and ``pd.NA`` stand for no text.
+
+        Returns:
+            A row for each text, in their order, with the index of the Series:
+            ``predicted_label``, ``probability`` (of positive, if the model has this class),
+            ``probability_<class>`` for each class (float32), and ``num_tokens``, the number of
+            words that the model knows. Where it is 0, the probabilities are the shares of the
+            classes in training.
+
+        Raises:
+            UserError: Something in ``texts`` is no text.
+
+        Example:
+            >>> found = model.predict(["I love this place", "so sad"])  # doctest: +SKIP
+            >>> found[["predicted_label", "num_tokens"]]  # doctest: +SKIP
+              predicted_label  num_tokens
+            0        positive           4
+            1        negative           2
+        """
+        scores = self._score(texts)
+        labels = pa.array(self.classes, pa.string()).take(pa.array(scores.prediction))
+        columns: dict[str, Any] = {"predicted_label": labels.to_pandas()}
+        if scores.probability is not None:
+            columns["probability"] = scores.probability
+        for number, name in enumerate(self.classes):
+            columns[f"probability_{name}"] = scores.probabilities[:, number]
+        columns["num_tokens"] = scores.num_tokens
+        found = pd.DataFrame(columns)
+        return found.set_axis(texts.index) if isinstance(texts, pd.Series) else found
+
+    def predict_proba(self, texts: Texts) -> np.ndarray:
+        """Compute the probability of each class: ``(N, C)`` float32, columns as :attr:`classes`.
+
+        Use it as a step of scikit-learn: ``FunctionTransformer(model.predict_proba)``.
+
+        Example:
+            >>> model.predict_proba(["good", "bad", "fine"]).shape  # doctest: +SKIP
+            (3, 2)
+        """
+        return self._score(texts).probabilities
+
+    def to(self, device: str) -> "Model":
+        """Move the model to a device, such as ``cuda`` or ``cpu``."""
+        return replace(self, package=self.package.to(device))
+
+    def _score(self, texts: Texts) -> Scores:
+        """Score texts piece by piece, on all cores or on the GPU."""
+        pieces = text_arrays.to_arrays(texts, size=_CHUNK)
+        device = next(self.package.network.parameters()).device
+        num_threads = min(_count_cores(), _MAX_THREADS) if device.type == "cpu" else 1
+        found: list[Scores] = []
+        pending: collections.deque[concurrent.futures.Future[Scores]] = collections.deque()
+        with _one_thread_each(), concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
+            for piece in pieces:
+                pending.append(pool.submit(self._score_piece, piece))
+                if len(pending) > num_threads:
+                    found.append(pending.popleft().result())
+            found += [future.result() for future in pending]
+        return Scores.join(found or [self.package.score(pa.array([], pa.string()))])
+
+    def _score_piece(self, piece: pa.Array) -> Scores:
+        scores = self.package.score(piece)
+        if not scores.is_finite.all():
+            row = int(np.flatnonzero(~scores.is_finite)[0])
+            raise JobError(f"the model gives no finite probability for {piece[row].as_py()[:60]!r}")
+        return scores
+
+    def __deepcopy__(self, memo: object) -> "Model":
+        return self  # it does not change, and scikit-learn copies the steps of a pipeline
+
+    def __repr__(self) -> str:
+        return f"Model({as_typed(self.uri)!r}, classes={list(self.classes)})"
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let each of our threads compute alone: small products gain nothing from several."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _count_cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

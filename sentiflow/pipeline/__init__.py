@@ -1,0 +1,1 @@
+"""A config -> its stages, run in order and tracked, and their results."""

@@ -1,0 +1,110 @@
+"""Calls of a Python program -> stages run, with progress shown and errors that say what to do."""
+
+import signal
+import threading
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sentiflow import progress
+from sentiflow.config import settings
+from sentiflow.errors import JobError, UserError
+from sentiflow.pipeline import results, stages
+from sentiflow.storage import errors
+
+if TYPE_CHECKING:
+    from sentiflow.evaluation.promotion import Promotion
+
+_KINDS: Mapping[str, type[results.StageResult]] = {
+    kind.stage: kind
+    for kind in (results.Prepared, results.Trained, results.Scored, results.Evaluated)
+}
+
+
+def run(
+    config: settings.Given,
+    changes: Mapping[str, Any] | None,
+    verbs: Sequence[stages.Verb] = stages.VERBS,
+    *,
+    overwrite: bool,
+    verbose: bool,
+) -> results.Run:
+    """Run stages, as the command ``run`` or that of one stage does.
+
+    Args:
+        config: The settings.
+        changes: Values by dotted key, which replace settings.
+        verbs: The stages.
+        overwrite: Replace results of other settings or inputs.
+        verbose: Show Ray's and MLflow's own messages.
+
+    Raises:
+        UserError: Input or settings are wrong.
+        JobError: A stage failed.
+    """
+    command = verbs[0] if len(verbs) == 1 else "run"
+    with reporting(verbose):
+        resolved = settings.load(config, changes or {}, command=command)
+        outcomes = stages.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
+    found: dict[str, results.StageResult] = {
+        o.verb: _KINDS[o.verb](o.uri, o.record, o.ran) for o in outcomes
+    }
+    return results.Run(resolved.output_uri, found)
+
+
+def promote(
+    config: settings.Given,
+    changes: Mapping[str, Any] | None,
+    *,
+    version: int | None,
+    force: bool,
+) -> "Promotion":
+    """Make a model the champion if it is better; see :func:`sentiflow.promote`."""
+    with reporting():
+        from sentiflow.evaluation import promotion
+
+        resolved = settings.load(config, changes or {})
+        return promotion.promote(resolved, version=version, force=force)
+
+
+@contextmanager
+def reporting(verbose: bool = False) -> Iterator[None]:
+    """Show the progress of a call; let its errors be those of :mod:`sentiflow.errors`."""
+    with progress.shown(verbose=verbose), warnings.catch_warnings(), _sigterm_ends():
+        if not verbose:
+            warnings.simplefilter("ignore")
+        try:
+            yield
+        except Exception as error:
+            known = errors.explain(error) or error
+            if isinstance(known, UserError | JobError):
+                known.args = (str(known).replace("--overwrite", "overwrite=True"),)
+            if known is error:
+                raise
+            raise known from error
+
+
+@contextmanager
+def _sigterm_ends() -> Iterator[None]:
+    """Let SIGTERM end Ray and the MLflow run first, and then the process, as it would anyway.
+
+    A program with a handler of its own keeps it, and only the main thread gets signals.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    received = []
+
+    def end(number: int, frame: object) -> None:
+        received.append(number)
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if received:
+            signal.raise_signal(signal.SIGTERM)

@@ -1,0 +1,379 @@
+"""Finished stages -> what a Python program asks of them: tables, metrics, the report, the model."""
+
+import html
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from sentiflow.data import manifest
+from sentiflow.data.manifest_types import Counts, Manifest
+from sentiflow.errors import UserError
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import absolute_uri, as_typed, is_local, join
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from sentiflow.models.model import Model
+
+R = TypeVar("R", bound="StageResult")
+Filters = Sequence[tuple[str, str, Any]]
+"""Conditions that rows must all meet: column, operator such as ``==`` or ``in``, value."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in Parquet files, which is read when it is asked for."""
+
+    uri: str
+    """The directory, or the file if there is one only."""
+    files: tuple[str, ...]
+    """The files, with the rows in their order."""
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        return list(self._dataset().schema.names)
+
+    def __len__(self) -> int:
+        return int(self._dataset().count_rows())
+
+    def to_arrow(
+        self, columns: Sequence[str] | None = None, *, filters: Filters = ()
+    ) -> "pa.Table":
+        """Read some columns, or all, as a table of Arrow.
+
+        Args:
+            columns: Their names.
+            filters: Conditions: ``[("split", "==", "test"), ("probability", "<", 0.5)]``.
+
+        Raises:
+            UserError: There is no such column.
+        """
+        import pyarrow.parquet as pq
+
+        dataset = self._dataset()
+        named = [*(columns or ()), *(name for name, _, _ in filters)]
+        if missing := [name for name in named if name not in dataset.schema.names]:
+            raise UserError(
+                f"{as_typed(self.uri)} has no column {', '.join(missing)}",
+                hint=f"there are {', '.join(dataset.schema.names)}",
+            )
+        condition = pq.filters_to_expression(list(filters)) if filters else None
+        wanted = None if columns is None else list(columns)
+        return dataset.to_table(columns=wanted, filter=condition)
+
+    def to_pandas(
+        self, columns: Sequence[str] | None = None, *, filters: Filters = ()
+    ) -> "pd.DataFrame":
+        """Read as :meth:`to_arrow` does, as a DataFrame."""
+        frame: pd.DataFrame = self.to_arrow(columns, filters=filters).to_pandas()
+        return frame
+
+    def _dataset(self) -> Any:
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+
+        if not self.files:
+            return ds.dataset(pa.table({}))
+        places = [filesystem.locate(join(self.uri, name)) for name in self.files]
+        return ds.dataset(
+            [path for _, path in places],
+            filesystem=places[0][0],
+            partitioning=ds.partitioning(flavor="hive"),
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class Report:
+    """The report of an evaluation; in a notebook it is shown by its headlines and a link."""
+
+    uri: str
+    """The page ``report.html``."""
+    headlines: tuple[tuple[str, str], ...]
+    """The most important results: a number, and what it means."""
+
+    def read(self) -> str:
+        """Read the page: HTML with all pictures in it, without scripts."""
+        return filesystem.read_bytes(self.uri).decode()
+
+    def __repr__(self) -> str:
+        width = max((len(number) for number, _ in self.headlines), default=0)
+        lines = [f"{number:>{width}}  {meaning}" for number, meaning in self.headlines]
+        return "\n".join([*lines, as_typed(self.uri)])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{html.escape(number)}</th>"
+            f'<td style="text-align: left">{html.escape(meaning)}</td></tr>'
+            for number, meaning in self.headlines
+        )
+        page = html.escape(as_typed(self.uri))
+        link = f'<a href="{page}" target="_blank">{page}</a>' if is_local(self.uri) else page
+        return f"<table>{rows}</table><p>{link}</p>"
+
+
+@dataclass(frozen=True, repr=False)
+class StageResult:
+    """The result of a stage: a directory with a manifest."""
+
+    stage: ClassVar[str]
+    folder: ClassVar[str]
+    """Name of the directory in that of a run."""
+
+    uri: str
+    """The directory."""
+    manifest: Manifest
+    """Settings, inputs, counts and files."""
+    ran: bool
+    """False if it was complete before."""
+
+    @classmethod
+    def load(cls: type[R], uri: str) -> R:
+        """Read the result in a directory.
+
+        Raises:
+            UserError: It is not complete, or is one of another stage.
+        """
+        where = absolute_uri(uri)
+        record = manifest.require(where, stage=cls.stage, setting=f"sentiflow {cls.stage}")
+        return cls(where, record, ran=False)
+
+    @property
+    def counts(self) -> Counts:
+        """Numbers of rows, as in the manifest."""
+        return self.manifest["counts"]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the stage, with the names that they have in MLflow."""
+        run = self.manifest.get("run")
+        return dict(run["metrics"]) if run else {}
+
+    def _table(self, name: str) -> Table:
+        paths = [item["path"] for item in self.manifest["files"]]
+        files = sorted(path for path in paths if path.startswith(f"{name}/"))
+        return Table(join(self.uri, name), tuple(path.removeprefix(f"{name}/") for path in files))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({as_typed(self.uri)!r}): {self._summary()}"
+
+    def _summary(self) -> str:
+        raise NotImplementedError
+
+
+class Prepared(StageResult):
+    """Checked, split and encoded rows, and a vocabulary."""
+
+    stage, folder = "prepare", "prepared"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; ``label`` is a position among them."""
+        return manifest.find_classes(self.manifest)
+
+    @property
+    def tweets(self) -> Table:
+        """The accepted rows, with their ``split``."""
+        return self._table("tweets")
+
+    @property
+    def rejected(self) -> Table:
+        """The rejected records, with their ``reason``."""
+        return self._table("rejected")
+
+    def _summary(self) -> str:
+        rows = self.counts
+        return f"{rows['accepted']:,} rows accepted, {rows['rejected']:,} rejected"
+
+
+class Trained(StageResult):
+    """A trained model, and how the training went."""
+
+    stage, folder = "train", "trained"
+
+    @property
+    def model(self) -> "Model":
+        """The model, on a GPU if there is one; it is read anew each time."""
+        return load_model(join(self.uri, "model"))
+
+    @property
+    def history(self) -> "pd.DataFrame":
+        """Loss, accuracy and speed of each epoch."""
+        import pandas as pd
+
+        return pd.DataFrame(self.manifest["history"])
+
+    def _summary(self) -> str:
+        chosen = self.manifest["chosen_epoch"]
+        epochs = {found["epoch"]: found for found in self.manifest["history"]}
+        accuracy = epochs.get(chosen, {}).get("validation_accuracy")
+        shown = "" if accuracy is None else f", validation accuracy {accuracy:.4f}"
+        return f"epoch {chosen} of {len(epochs)}{shown}"
+
+
+class Scored(StageResult):
+    """A prediction for each row of a corpus."""
+
+    stage, folder = "score", "scored"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; ``label`` and ``prediction`` are positions among them."""
+        return manifest.find_classes(self.manifest)
+
+    @property
+    def predictions(self) -> Table:
+        """The predictions; join them with other tables on ``row_id``."""
+        return self._table("predictions")
+
+    @property
+    def rejected(self) -> Table:
+        """The rejected records, with their ``reason``."""
+        return self._table("rejected")
+
+    @property
+    def failed(self) -> Table:
+        """The rows for which the model failed, with the ``error``."""
+        return self._table("failed")
+
+    def _summary(self) -> str:
+        return f"{self.counts['accepted']:,} rows scored"
+
+
+class Evaluated(StageResult):
+    """Metrics and a report."""
+
+    stage, folder = "evaluate", "report"
+
+    @property
+    def report(self) -> Report:
+        """The report."""
+        found = tuple((number, meaning) for number, meaning, _ in self.manifest["conclusions"])
+        return Report(join(self.uri, "report.html"), found)
+
+    @property
+    def mistakes(self) -> Table:
+        """The mistakes that the report shows."""
+        return Table(self.uri, ("mistakes.parquet",))
+
+    def _summary(self) -> str:
+        number, meaning = self.report.headlines[0]
+        return f"{number} {meaning}"
+
+
+@dataclass(frozen=True, repr=False)
+class Run:
+    """A whole run: its stages, and the way to what they left."""
+
+    output_uri: str
+    """The directory of the run."""
+    stages: Mapping[str, StageResult]
+    """The finished stages by their names: prepare, train, score, evaluate."""
+
+    @classmethod
+    def load(cls, output_uri: str) -> "Run":
+        """Read the stages that are complete in a directory.
+
+        Raises:
+            UserError: None is.
+        """
+        root = absolute_uri(output_uri)
+        kinds: tuple[type[StageResult], ...] = (Prepared, Trained, Scored, Evaluated)
+        found: dict[str, StageResult] = {}
+        for kind in kinds:
+            record = manifest.read(join(root, kind.folder))
+            if record is not None:
+                found[kind.stage] = kind(join(root, kind.folder), record, ran=False)
+        if not found:
+            raise UserError(
+                f"{as_typed(root)} has no finished stage of a run",
+                hint="name the output_uri of a config, such as runs/quickstart",
+            )
+        return cls(root, found)
+
+    @property
+    def prepared(self) -> Prepared:
+        """The prepared rows."""
+        return self._find(Prepared)
+
+    @property
+    def trained(self) -> Trained:
+        """The training."""
+        return self._find(Trained)
+
+    @property
+    def scored(self) -> Scored:
+        """The scored corpus."""
+        return self._find(Scored)
+
+    @property
+    def evaluated(self) -> Evaluated:
+        """The evaluation."""
+        return self._find(Evaluated)
+
+    @property
+    def model(self) -> "Model":
+        """The trained model; it is read anew each time."""
+        return self.trained.model
+
+    @property
+    def predictions(self) -> Table:
+        """A prediction for each row; join with other tables on ``row_id``."""
+        return self.scored.predictions
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the evaluation, such as ``test/accuracy``."""
+        return self.evaluated.metrics
+
+    @property
+    def report(self) -> Report:
+        """The report of the evaluation."""
+        return self.evaluated.report
+
+    def _find(self, kind: type[R]) -> R:
+        found = self.stages.get(kind.stage)
+        if not isinstance(found, kind):
+            raise UserError(
+                f"{as_typed(self.output_uri)} has no finished {kind.folder}",
+                hint=f"call sentiflow.{kind.stage} with its config",
+            )
+        return found
+
+    def __repr__(self) -> str:
+        lines = [f"  {stage.folder:<9} {stage._summary()}" for stage in self.stages.values()]
+        return "\n".join([f"Run({as_typed(self.output_uri)!r})", *lines])
+
+
+def load_model(uri: str, *, tracking_uri: str | None = None, device: str | None = None) -> "Model":
+    """Read a model package; see :func:`sentiflow.load_model`."""
+    import torch
+
+    from sentiflow.models.model import Model
+    from sentiflow.tracking import model_sources
+
+    package = model_sources.load(uri, tracking=tracking_uri)
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return Model(package.to(chosen), uri)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch without CUDA
+        raise UserError(
+            f"device={chosen!r} cannot be used: {str(error).splitlines()[0]}",
+            hint="leave it out, or give cpu",
+        ) from error
+
+
+def find_predictions(place: "str | os.PathLike[str] | Run | Scored") -> Table:
+    """Find the predictions of a run, of a scored corpus, or of the directory of either.
+
+    Raises:
+        UserError: There are none.
+    """
+    if isinstance(place, Run | Scored):
+        return place.predictions
+    root = absolute_uri(os.fspath(place)).removesuffix("/predictions")
+    inside = join(root, Scored.folder)
+    return Scored.load(inside if manifest.read(inside) else root).predictions

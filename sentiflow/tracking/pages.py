@@ -1,0 +1,109 @@
+"""Experiment -> the page of its training runs in MLflow's web interface.
+
+MLflow opens on a page for prompts and traces, and its own table of runs has no metrics. So each
+experiment gets a saved view, which MLflow keeps in a tag: only the trainings, the best first, with
+their metrics as columns. In charts, metrics of the test rows come first and those of the system
+last.
+"""
+
+import json
+
+from sentiflow.errors import UserError
+from sentiflow.storage.uris import without_credentials
+from sentiflow.tracking import mlflow_store  # before MLflow, which reads what it sets
+
+# isort: split
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+_KEY = "sentiflow"
+_METRICS = ("test/accuracy", "test/f1_macro", "validation/accuracy")
+_SECTIONS = (
+    "test", "validation", "train", "pretrain", "behavior", "bias", "score", "score/drift",
+    "prepare", "sweep", "step", "pretrain/step", "Model metrics", "System metrics",
+)  # fmt: skip
+"""Groups of charts, by what their metrics' names begin with; the last two are MLflow's own."""
+
+
+def _describe_view() -> str:
+    """Write a view as MLflow's web interface does when a user saves one."""
+    columns = [f"metrics.`{name}`" for name in _METRICS]
+    state = {
+        "searchFilter": """tags."sentiflow.stage" = 'train'""",
+        "orderByKey": columns[0],
+        "orderByAsc": False,
+        "selectedColumns": [*columns, "attributes.`Models`"],
+        "columnOrder": ["attributes.`Run Name`", *columns],
+        "columnWidths": {"attributes.`Run Name`": 320},
+        "compareRunCharts": [],
+        "compareRunSections": [
+            {"uuid": f"{_KEY}-{name}", "name": name, "display": True, "isReordered": False}
+            for name in _SECTIONS
+        ],
+        "isAccordionReordered": True,
+    }
+    return json.dumps({"name": "Training runs", "createdAt": 0, "state": json.dumps(state)})
+
+
+VIEW_TAGS = {f"mlflow.sharedViewState.{_KEY}": _describe_view()}
+"""Tags of an experiment with the view. It stays as the user changes it in the web interface."""
+
+
+def add_view(client: MlflowClient, experiment_id: str, known: dict[str, str]) -> None:
+    """Add the view to an experiment that lacks it among its tags."""
+    for key, value in VIEW_TAGS.items():
+        if key not in known:
+            client.set_experiment_tag(experiment_id, key, value)
+
+
+def find_page(tracking_uri: str, experiment: str) -> str:
+    """Find the page of an experiment's trainings, below the address of MLflow's web interface.
+
+    Returns:
+        Nothing if the store does not answer, or has no such experiment.
+    """
+    try:
+        client = mlflow_store.connect(tracking_uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            return ""
+        page = f"/#/experiments/{found.experiment_id}/runs?workflowType=machine_learning"
+        try:
+            add_view(client, found.experiment_id, found.tags)
+        except MlflowException:  # this user may only read
+            return page
+    except mlflow_store.failures():
+        return ""
+    return f"{page}&viewStateShareKey={_KEY}"
+
+
+def add_report(text: str, experiment_id: str, run_id: str) -> str:
+    """Add to the first line of a description the page with the report of an evaluation's run."""
+    first, end, others = text.partition("\n")
+    link = f"#/experiments/{experiment_id}/runs/{run_id}/artifacts/report.html"
+    return f"{first} [Report]({link}){end}{others}"
+
+
+def require_page(tracking_uri: str, experiment: str = "") -> str:
+    """Find the page of an experiment's trainings; by default that of the latest run.
+
+    Raises:
+        UserError: There is no such store, or it has no such experiment.
+        JobError: It refuses, or does not answer.
+    """
+    with mlflow_store.asking(tracking_uri, "look for runs") as client:
+        name = experiment or _name_latest(client)
+        if not name or client.get_experiment_by_name(name) is None:
+            what = f"no run of {name}" if name else "no run"
+            store = without_credentials(tracking_uri)
+            raise UserError(f"there is {what} in {store}", hint="sentiflow run CONFIG makes one")
+    return find_page(tracking_uri, name)
+
+
+def _name_latest(client: MlflowClient) -> str:
+    """Name the experiment with the latest run; nothing if there is no run."""
+    names = {each.experiment_id: each.name for each in client.search_experiments()}
+    order = ["attributes.start_time DESC"]
+    for run in client.search_runs(list(names), max_results=1, order_by=order):
+        return str(names[run.info.experiment_id])
+    return ""

@@ -1,0 +1,44 @@
+import pytest
+from conftest import PROJECT, make_store
+from test_cli import invoke, one_line
+
+from sentiflow.cli import demo
+from sentiflow.config import settings
+from sentiflow.data import sample
+
+
+@pytest.mark.parametrize("folder", ["runs/quickstart", "a b", "a: b", "#x", 'a"b', "7", "~"])
+def test_the_config_of_the_demo_is_the_quickstart_for_any_directory(folder, tmp_path):
+    path = tmp_path / "quickstart.yaml"
+    path.write_text(demo._write_config(demo.Path(folder)))
+    found = settings.read(path, [])
+    assert found["output_uri"] == folder
+    assert found["prepare"]["csv"] == f"{folder}/tweets.csv"
+    quickstart = PROJECT / "configs/quickstart.yaml"
+    assert found["train"] == settings.read(quickstart, [])["train"]
+    if folder == "runs/quickstart":
+        assert path.read_text() == quickstart.read_text()
+
+
+def test_the_demo_takes_no_corpus_of_the_user(tmp_path):
+    (tmp_path / "tweets.csv").write_text("mine")
+    line = one_line(invoke("demo", str(tmp_path)))
+    assert line == f"sentiflow: {tmp_path}/tweets.csv is not the demo's: name another directory"
+    assert (tmp_path / "tweets.csv").read_text() == "mine"
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_demo_runs_and_then_is_complete(tmp_path, monkeypatch, resources):
+    make_store(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    first = invoke("demo")
+    assert first.exit_code == 0, first.output
+    assert "sentiflow ui runs/quickstart/quickstart.yaml" in first.stdout
+    folder = tmp_path / "runs/quickstart"
+    assert (folder / "report/report.html").exists()
+    corpus = b"".join(sample.generate(num_rows=20_000, seed=0))
+    assert (folder / "tweets.csv").read_bytes() == corpus
+    again = invoke("demo", "runs/quickstart")
+    assert "nothing was repeated" in again.stdout

@@ -1,0 +1,240 @@
+"""``sentiflow init`` looks at a file and writes a config that runs as it is."""
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from conftest import make_store
+from odd_files import make_all, make_rows, write
+from test_cli import invoke, one_line
+
+from sentiflow.config import settings
+from sentiflow.storage import filesystem
+
+ROWS = make_rows(400)
+BRANDED = [(*row, "north" if i % 2 else "south") for i, row in enumerate(ROWS)]
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """Stand in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def init(*arguments):
+    result = invoke("init", *map(str, arguments))
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def read_config(path="messages.yaml"):
+    with open(path) as file:
+        return yaml.safe_load(file)
+
+
+def test_what_was_found_is_printed(place):
+    rows = [(str(1000 + i), *row) for i, row in enumerate(BRANDED)]
+    content = write(rows, header=("id", "message", "mood", "brand"), delimiter=";")
+    (place / "messages.csv").write_bytes(content)
+    printed = init("messages.csv").splitlines()
+    assert printed[0] == (
+        f'messages.csv: 400 rows ({len(content):,} bytes); CSV, utf-8, delimiter ";", with a header'
+    )
+    assert [line.split()[:2] for line in printed[2:7]] == [
+        ["column", "is"], ["id", "id"], ["message", "text"], ["mood", "label"], ["brand", "kept"],
+    ]  # fmt: skip
+    assert "negative 1" in printed[5]
+    shown = printed[8:11]
+    assert {line.split()[0] for line in shown} == {"negative", "neutral", "positive"}
+    assert printed[-2:] == ["written: messages.yaml", "next:    sentiflow run messages.yaml"]
+    assert max(map(len, printed)) <= 100
+
+
+def test_the_config_has_what_the_file_needs_and_nothing_else(place):
+    content = write(BRANDED, header=("text", "sentiment", "brand"))
+    (place / "messages.csv").write_bytes(content)
+    init("messages.csv")
+    found = read_config()
+    assert found["format"] == {
+        "kind": "csv",
+        "columns": {"text": "text", "label": "sentiment"},
+        "labels": {"negative": "negative", "positive": "positive", "neutral": "neutral"},
+    }
+    assert found["prepare"] == {
+        "csv": "messages.csv", "keep_columns": ["brand"], "vocabulary": {"min_count": 1}
+    }  # fmt: skip
+    assert found["evaluate"] == {"slices": {"columns": ["brand"]}}
+    assert found["score"] == {"keep_columns": ["text", "brand"]}
+    assert (found["name"], found["output_uri"]) == ("messages", "runs/messages")
+
+
+@pytest.mark.parametrize("file", [f for f in make_all() if f.name not in (
+    "UTF-16", "Cyrillic cp1251", "comment first")], ids=lambda file: file.name)  # fmt: skip
+def test_every_config_is_valid(place, file, make_package):
+    (place / "odd.csv").write_bytes(file.content)
+    init("odd.csv")
+    config = settings.load("odd.yaml", command="run" if file.label is not None else "")
+    assert config.format.delimiter == file.delimiter or file.num_columns == 1
+    model = [] if file.label is not None else [f"score.model_uri={make_package()}"]
+    result = invoke("config", "validate", "odd.yaml", *model)
+    assert result.exit_code == 0, result.output
+
+
+def test_names_that_yaml_reads_as_something_else_are_quoted(place):
+    rows = [(text, "yes" if label == "positive" else "no") for text, label in ROWS]
+    (place / "messages.csv").write_bytes(write(rows, header=("text: all", "label #1")))
+    init("messages.csv")
+    found = settings.load("messages.yaml").format
+    assert (found.columns.text, found.columns.label) == ("text: all", "label #1")
+    assert found.classes == ("no", "yes")
+
+
+def test_values_that_are_not_the_names_of_classes_are_shown_with_them(place):
+    rows = [(text, "4" if label == "positive" else "0") for text, label in ROWS]
+    (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
+    assert " (negative) " in init("messages.csv")
+    assert read_config()["format"]["labels"] == {"negative": "0", "positive": "4"}
+
+
+def test_a_large_corpus_gets_other_settings(place, monkeypatch):
+    from sentiflow.data.inspection import new_config
+
+    (place / "messages.csv").write_bytes(write(ROWS, header=("text", "label")))
+    init("messages.csv", "--output", "small.yaml")
+    monkeypatch.setattr(new_config, "_LARGE", 300)
+    init("messages.csv", "--output", "large.yaml")
+    small, large = (settings.load(f"{name}.yaml").train for name in ("small", "large"))
+    assert (small.pretrain.num_epochs, small.batching.global_batch_size) == (0, 64)
+    assert (large.pretrain.num_epochs, large.batching.global_batch_size) == (8, 256)
+    assert read_config("small.yaml")["name"] == "small"
+
+
+def test_a_rare_class_is_kept_and_not_learned(place):
+    rows = [*ROWS, *[("oh dear", "mixed")] * 5]
+    (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
+    assert "Too few rows to learn: mixed (5)." in init("messages.csv")
+    found = read_config()
+    assert found["train"]["classes"] == ["negative", "positive", "neutral"]
+    assert "mixed" in found["format"]["labels"]
+
+
+def test_rejected_rows_are_said_and_allowed(place):
+    rows = [*ROWS, *[("", "negative")] * 20]
+    (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
+    assert "20 of 420 rows would be rejected: 20 empty text." in init("messages.csv")
+    assert read_config()["prepare"]["max_rejected_fraction"] == pytest.approx(0.08)
+
+
+def test_a_file_that_is_mostly_rejected_gets_no_config(place):
+    rows = [*ROWS[:100], *[("", "negative")] * 200]
+    (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
+    result = invoke("init", "messages.csv", "--text", "text")
+    assert "200 of 300 rows would be rejected: 200 empty text" in one_line(result)
+    assert not (place / "messages.yaml").exists()
+
+
+def test_a_file_without_labels_gives_a_config_that_scores(place, make_package):
+    rows = [(f"the {i}th message, so good", "north" if i % 2 else "south", i) for i in range(90)]
+    rows = [(text, brand, str(number)) for text, brand, number in rows]
+    (place / "messages.csv").write_bytes(write(rows, header=("message", "brand", "id")))
+    printed = init("messages.csv")
+    assert "No column looks like a label (is it brand? --label brand), so" in printed
+    assert printed.endswith("next:    sentiflow score messages.yaml score.model_uri=MODEL\n")
+    assert "score.model_uri" in one_line(invoke("score", "messages.yaml"))
+    model = make_package()
+    printed = init("messages.csv", "--overwrite", "--model", model)
+    assert printed.endswith("next:    sentiflow score messages.yaml\n")
+    assert "looks like a label" not in printed
+    config = settings.load("messages.yaml", command="score")
+    assert (config.score.model_uri, config.score.keep_columns) == (model, ("text", "brand"))
+
+
+def test_nothing_is_replaced_without_being_asked(place):
+    (place / "messages.csv").write_bytes(write(ROWS, header=("text", "label")))
+    (place / "messages.yaml").write_text("mine")
+    assert "messages.yaml exists: name another" in one_line(invoke("init", "messages.csv"))
+    assert (place / "messages.yaml").read_text() == "mine"
+    init("messages.csv", "--overwrite")
+    assert read_config()["name"] == "messages"
+
+
+def test_a_table_in_place_of_a_config_is_said_to_be_one(place):
+    for name in ("my.csv", "my.csv.gz", "my.parquet"):
+        (place / name).write_bytes(b"text\nhello\n")
+        for command in (("run",), ("config", "validate"), ("doctor",)):
+            line = one_line(invoke(*command, name))
+            expected = f"{name} is a table, not a config: sentiflow init {name} writes one"
+            assert line == f"sentiflow: {expected}"
+
+
+def test_columns_are_asked_for_in_one_line(place):
+    rows = [(text, text[::-1], label) for text, label in ROWS]
+    (place / "messages.csv").write_bytes(write(rows, header=("question", "reply", "label")))
+    line = one_line(invoke("init", "messages.csv"))
+    assert line == (
+        "sentiflow: messages.csv: several columns hold texts: question, reply: "
+        "choose one with --text COLUMN"
+    )
+    init("messages.csv", "--text", "reply")
+    assert read_config()["format"]["columns"]["text"] == "reply"
+
+
+def test_files_in_object_storage_are_looked_at(place, bucket):
+    for name in ("a", "b"):
+        content = write(ROWS, header=("text", "label"), delimiter="\t")
+        filesystem.write_bytes(f"{bucket}/in/{name}.tsv", content)
+    printed = init(f"{bucket}/in/*.tsv", "--output", "messages.yaml")
+    assert printed.startswith("2 files: 800 rows")
+    assert read_config()["prepare"]["csv"] == f"{bucket}/in/*.tsv"
+    assert read_config()["format"]["delimiter"] == "\t"
+
+
+def test_many_files_are_named_by_a_glob_if_it_stands_for_them(place):
+    names = [f"{number}.csv" for number in range(5)]
+    for name in names:
+        (place / name).write_bytes(write(ROWS, header=("text", "label")))
+    init(*names, "--output", "messages.yaml")
+    assert read_config()["prepare"]["csv"] == "*.csv"
+    init(*names[:4], "--output", "messages.yaml", "--overwrite")
+    assert read_config()["prepare"]["csv"] == names[:4]
+
+
+def test_looking_imports_neither_ray_nor_torch_nor_mlflow(place):
+    (place / "messages.csv").write_bytes(write(ROWS, header=("text", "label")))
+    script = (
+        "import sys; from sentiflow.cli.app import app\n"
+        "app(['init', 'messages.csv'], standalone_mode=False)\n"
+        "print(*[m for m in ('ray', 'torch', 'mlflow', 'sklearn') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=place, check=True
+    )
+    assert done.stdout.splitlines()[-1] == ""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_config_that_was_written_runs_as_it_is(place, sentiflow):
+    """From a semicolon CSV in cp1252 to a report, and to predictions with the texts as they are."""
+    rows = [(f"{text} “wirklich” für 5 €", label) for text, label in make_rows(1200)]
+    branded = [(*row, "nord" if i % 2 else "süd") for i, row in enumerate(rows)]
+    content = write(branded, header=("message", "mood", "brand"), delimiter=";", encoding="cp1252")
+    (place / "messages.csv").write_bytes(content)
+    make_store(place)
+    looked = sentiflow("init", "messages.csv", cwd=place)
+    assert looked.returncode == 0, looked.stderr
+    ran = sentiflow("run", "messages.yaml", "train.num_epochs=2", "--json", cwd=place)
+    assert ran.returncode == 0, ran.stderr
+    record = json.loads(ran.stdout)
+    assert record["prepare"]["classes"] == ["negative", "positive", "neutral"]
+    assert record["prepare"]["counts"]["rejected"] == 0
+    predictions = pq.read_table(place / "runs/messages/scored/predictions").to_pandas()
+    assert sorted(predictions["text"]) == sorted(text for text, _ in rows)
+    assert set(predictions["brand"]) == {"nord", "süd"}
+    assert isinstance(predictions, pd.DataFrame)
+    assert (place / "runs/messages/report/report.html").exists()

@@ -1,0 +1,148 @@
+"""``sentiflow ui``: a real server, and what a browser shows of it."""
+
+import contextlib
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+from conftest import make_store
+from mlflow_server import Server
+from test_cli import invoke, one_line
+from test_run_pages import page_of, record_run
+
+needs_browser = pytest.mark.skipif(
+    shutil.which("chromium") is None, reason="no chromium on this machine"
+)
+
+
+@pytest.fixture
+def uri(tmp_path, monkeypatch) -> str:
+    """Make a store with two trainings and one more run."""
+    uri = make_store(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    record_run(uri, "airline", "prepare", prepare_rows=3)
+    record_run(uri, "airline", train_loss=1, system_cpu=2, test_accuracy=0.75, test_f1_macro=0.5)
+    record_run(uri, "airline", train_loss=1, system_cpu=2, test_accuracy=0.875, test_f1_macro=0.5)
+    return uri
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+@contextlib.contextmanager
+def showing(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run ``sentiflow ui`` for the block; gives the address that it prints, too."""
+    command = [sys.executable, "-m", "sentiflow", "ui", *arguments]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process, process.stdout.readline().strip()
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(30)
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return sock.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@needs_browser
+def test_the_address_shows_the_trainings_with_their_test_accuracy(uri):
+    from playwright.sync_api import sync_playwright
+
+    port = free_port()
+    with showing("--port", str(port)) as (process, address), sync_playwright() as playwright:
+        assert address == f"http://127.0.0.1:{port}{page_of('1')}"
+        options = {"executable_path": shutil.which("chromium"), "args": ["--no-sandbox"]}
+        browser = playwright.chromium.launch(**options)
+        tab = browser.new_page(viewport={"width": 1700, "height": 900})
+        tab.goto(address)
+        headers = tab.get_by_role("columnheader")
+        tab.get_by_text("test/f1_macro").first.wait_for(timeout=60_000)
+        names = [text.strip() for text in headers.all_inner_texts() if text.strip()]
+        assert names.index("test/accuracy") < names.index("test/f1_macro")
+        cells = tab.get_by_role("gridcell")
+        cells.filter(has_text="0.75").first.wait_for()
+        texts = [text.strip() for text in cells.all_inner_texts()]
+        assert sum("runs: train" in text for text in texts) == 2
+        assert not any("runs: prepare" in text for text in texts)
+        shown = [text for text in texts if text in ("0.75", "0.875")]
+        assert shown == ["0.875", "0.75"]  # the best first
+        tab.goto("about:blank")
+        tab.goto(f"{address}&compareRunsMode=CHART")
+        tab.get_by_text("System metrics").first.wait_for(timeout=60_000)
+        page = tab.locator("body").inner_text()
+        assert 0 < page.index("test (2)") < page.index("train (1)") < page.index("System metrics")
+        browser.close()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        assert "Traceback" not in process.stderr.read()
+    assert is_free(port)
+
+
+@pytest.mark.slow
+def test_a_browser_is_opened_where_there_is_a_desktop_and_sigterm_ends_the_server(
+    uri, tmp_path, monkeypatch
+):
+    program, opened, port = tmp_path / "browser", tmp_path / "opened", free_port()
+    program.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("BROWSER", f"{program} %s")
+    monkeypatch.setenv("DISPLAY", ":0")
+    with showing("--port", str(port)) as (process, address):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+        while not opened.exists() or not opened.read_text():
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(30) == 0
+    assert opened.read_text().strip() == address
+    assert is_free(port)
+
+
+@pytest.mark.slow
+def test_of_a_server_only_the_page_is_shown(tmp_path):
+    server = Server(tmp_path)
+    server.start()
+    try:
+        experiment = record_run(server.uri, "airline", test_accuracy=0.5)
+        result = invoke("ui", "--tracking-uri", server.uri, "--no-browser")
+        assert result.exit_code == 0, result.stderr
+        assert result.stdout == f"{server.uri}{page_of(experiment)}\n"
+    finally:
+        server.kill()
+
+
+def test_what_cannot_be_shown_is_said_in_one_line(uri, tmp_path, monkeypatch):
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        port = str(sock.getsockname()[1])
+        assert re.search(
+            rf"port {port}: .*in use: .*--port", one_line(invoke("ui", "--port", port))
+        )
+    config = tmp_path / "mine.yaml"
+    config.write_text("name: mine\noutput_uri: x\n")
+    assert "there is no run of mine in sqlite" in one_line(invoke("ui", str(config)))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///none.db")
+    assert "there is no MLflow store" in one_line(invoke("ui"))

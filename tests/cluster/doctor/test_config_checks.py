@@ -1,0 +1,308 @@
+"""What can be known to be wrong is found before anything starts; a right config is left alone."""
+
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from conftest import PROJECT, make_store
+
+from sentiflow.cluster.doctor import config_checks, first_look
+from sentiflow.config import settings
+from sentiflow.errors import UserError
+
+FORMAT = {
+    "kind": "csv",
+    "columns": {"text": "message", "label": "mood"},
+    "labels": {"negative": "bad", "positive": "good"},
+}
+ROWS = [("good", "hello there", "acme"), ("bad", "oh no", "acme")] * 60
+STAGES = config_checks.STAGES
+
+
+def to_csv(rows=ROWS, header="mood,message,brand", delimiter=","):
+    return "\n".join([header, *(delimiter.join(row) for row in rows), ""])
+
+
+@pytest.fixture
+def find(tmp_path, make_package):
+    """Find what is wrong with a config; its CSV has the columns mood, message and brand."""
+    config = {
+        "name": "test",
+        "output_uri": str(tmp_path / "run"),
+        "format": FORMAT,
+        "prepare": {"csv": str(tmp_path / "tickets.csv")},
+        "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db"},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "tickets.csv").write_text(to_csv())
+    make_package(str(tmp_path / "package"))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/notes.txt").write_text("mine")
+
+    def find(*overrides, verbs=STAGES, content=None):
+        if content is not None:
+            encoded = content if isinstance(content, bytes) else content.encode()
+            (tmp_path / "tickets.csv").write_bytes(encoded)
+        changes = [override.replace("{folder}", str(tmp_path)) for override in overrides]
+        before = sorted(tmp_path.rglob("*"))
+        found = config_checks.find(settings.load(tmp_path / "config.yaml", changes), verbs)
+        assert sorted(tmp_path.rglob("*")) == before, "nothing is written"
+        return [(f.check, f.level, f.line) for f in found]
+
+    return find
+
+
+def test_a_right_config_is_left_alone(find):
+    assert find() == []
+
+
+WRONG = {
+    "a column that is not there": (
+        ["format.columns.text=mesage"],
+        ("columns", "did you mean 'message'? its columns are 'mood', 'message', 'brand'"),
+    ),
+    "the only column": (["format.delimiter=;"], ("columns", 'set format.delimiter=",", which')),
+    "a kept column": (
+        ["prepare.keep_columns=[brnd]"],
+        ("columns", "tickets.csv has no column brnd: did you mean 'brand'? its columns are"),
+    ),
+    "a kept column of all tweets": (
+        ["prepare.keep_columns=[label]"],
+        ("columns", "tweets have their own column label"),
+    ),
+    "a kept column of the prepared corpus": (
+        ["score.keep_columns=[brand]"],
+        ("columns", "no column brand: name it in prepare.keep_columns, too; its columns are"),
+    ),
+    "a kept column of a corpus": (
+        ["score.corpus={folder}/tickets.csv", "score.keep_columns=[brnd]"],
+        ("columns", "score.keep_columns: the corpus has no column brnd: did you mean 'brand'?"),
+    ),
+    "a split": (["prepare.split.kind=time"], ("columns", "add format.columns.time")),
+    "a class": (["train.classes=[joy,anger]"], ("labels", "the classes are negative, positive")),
+    "input": (["prepare.csv={folder}/none.csv"], ("input", "prepare.csv: no such file: ")),
+    "a directory": (["prepare.csv={folder}"], ("input", "is a directory: name a file")),
+    "a corpus": (["score.corpus=/no/*.csv"], ("input", "score.corpus: no file matches /no")),
+    "two kinds": (
+        ["prepare.csv=[{folder}/tickets.csv, {folder}/b.parquet]"],
+        ("input", "prepare.csv: no such file"),
+    ),
+    "vectors": (
+        ["prepare.vocabulary.vectors=/no/vectors.txt"],
+        ("input", "prepare.vocabulary.vectors: there is no file, directory or word vectors"),
+    ),
+    "vectors of no name": (
+        ["prepare.vocabulary.vectors=torchtext:7B.1d"],
+        ("input", "prepare.vocabulary.vectors: there are no GloVe vectors"),
+    ),
+    "a model to start from": (
+        ["train.init_from=/no/model"],
+        ("model", "train.init_from: /no/model has no manifest.json"),
+    ),
+    "a model of another network": (
+        ["train.init_from={folder}/package"],
+        ("model", "/package is of another network"),
+    ),
+    "a model to score with": (
+        ["score.model_uri=/no/model"],
+        ("model", "score.model_uri: /no/model has no manifest.json"),
+    ),
+    "a model of no store": (
+        ["score.model_uri=models:/test@champion"],
+        ("model", "score.model_uri: there is no MLflow store"),
+    ),
+    "prepared data": (
+        ["train.prepared_uri=/no/data"],
+        ("input", "train.prepared_uri: /no/data has no manifest.json"),
+    ),
+    "a directory of other files": (
+        ["train.output_uri={folder}/other"],
+        ("output", "holds files that are not from train"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("overrides", "expected"), WRONG.values(), ids=WRONG)
+def test_a_mistake_is_found_in_one_line(find, overrides, expected):
+    ((check, level, line),) = find(*overrides)
+    assert (check, level) == (expected[0], "error")
+    assert expected[1] in line
+    assert "\n" not in line
+
+
+def test_only_what_the_stages_use_is_looked_at(find):
+    wrong = ["prepare.csv=/no.csv", "train.init_from=/no/model", "score.corpus=/no/corpus.csv"]
+    assert [check for check, _, _ in find(*wrong)] == ["input", "model", "input"]
+    assert [check for check, _, _ in find(*wrong, verbs=("score", "evaluate"))] == [
+        "model",
+        "input",
+    ]
+    assert find(*wrong, verbs=("evaluate",)) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "overrides", "level", "expected"),
+    [
+        (
+            [*ROWS, ("meh", "well", "acme")] * 3,
+            [],
+            "warning",
+            "3 of the first 363 rows have a label that format.labels does not name, in ",
+        ),
+        (
+            [("good", "a", ""), ("bad", "b", ""), ("Good", "c", ""), ("meh", "d", "")],
+            [],
+            "error",
+            "'Good' (1), 'meh' (1): write format.labels: {negative: bad, positive: [good, Good], "
+            "meh: meh}, or list such values under unlabelled there",
+        ),
+        (
+            ROWS,
+            ["format.columns.label=brand"],
+            "error",
+            "'acme' (120): is format.columns.label=brand the right column? 'mood' has the labels",
+        ),
+        (
+            [(str(i), "text", "acme") for i in range(40)],
+            [],
+            "error",
+            "... (40 values): is format.columns.label=mood the right column?",
+        ),
+        (
+            ROWS,
+            ["format.columns={text: 1, label: 0}"],
+            "warning",
+            "'mood' (1): if that is the header, write format.header: true",
+        ),
+        (
+            [("good", "a", "")] * 9,
+            [],
+            "error",
+            "none of the 9 rows is negative: a classifier needs two classes or more",
+        ),
+        ([("good", "a", "")] * 9, ["format.labels=auto"], "error", "there is only one: 'good'"),
+        (
+            [(str(i), "text", "acme") for i in range(101)],
+            ["format.labels=auto"],
+            "error",
+            "the label has 101 values or more, and at most 100 classes are possible",
+        ),
+    ],
+)
+def test_labels_that_do_not_fit_are_listed_with_the_setting_to_write(
+    find, rows, overrides, level, expected
+):
+    ((check, found, line),) = find(*overrides, content=to_csv(rows))
+    assert (check, found) == ("labels", level)
+    assert expected in line
+
+
+def test_labels_of_a_corpus_to_score_become_null_which_is_said(find, tmp_path):
+    (tmp_path / "new.csv").write_text(to_csv([("meh", "a", ""), ("", "b", "")]))
+    ((check, level, line),) = find("score.corpus={folder}/new.csv")
+    assert (check, level) == ("labels", "warning")
+    assert line.startswith("score.corpus: 1 of the first 2 rows has a label that format.labels")
+    assert line.endswith("they are scored, but not evaluated")
+    (tmp_path / "new.csv").write_text("message\nhello\n")
+    assert find("score.corpus={folder}/new.csv") == []
+
+
+def test_a_file_of_one_class_may_have_others_further_down(find):
+    rows = [("good", "so good " * 20, "acme")] * 9_000
+    assert find(content=to_csv(rows)) == []
+    assert find("format.labels=auto", content=to_csv(rows)) == []
+
+
+def test_rows_that_would_be_rejected_are_counted_by_reason(find):
+    rows = [*ROWS, ("good", " ", "acme"), ("good", "a", "b", "c")]
+    ((check, level, line),) = find(content=to_csv(rows))
+    assert (check, level) == ("rows", "error")
+    assert "2 of the first 122 rows would be rejected" in line
+    assert "1 empty text, 1 wrong number of columns; the first is row 120)" in line
+    assert find("prepare.max_rejected_fraction=0.1") == []
+    ((_, _, line),) = find("format={kind: sentiment140}")
+    assert "describe the file by the section format, with kind: csv; without it the six" in line
+    ((_, _, line),) = find(content="mood,message,brand\n")
+    assert "tickets.csv holds no record" in line
+
+
+def test_an_encoding_that_does_not_fit_is_named(find):
+    content = to_csv([*ROWS, ("good", "caf\u00e9 \u20ac5", "acme")])
+    assert find(content=content) == []
+    ((check, level, line),) = find(content=content.encode("cp1252"))
+    assert (check, level) == ("encoding", "warning")
+    assert "bytes that are not utf-8 become U+FFFD in 1 of the first 121 texts of " in line
+    assert line.endswith("; cp1252 fits: write format.encoding: cp1252")
+    assert find("format.encoding=windows-1252") == []
+    ((_, _, line),) = find("format.encoding=latin1", content=content)
+    assert line.endswith("write format.encoding: utf-8")
+    rows = [("good", f"caf\u00e9 {i}", "acme") for i in range(60)] + [("bad", "x", "acme")] * 60
+    damaged = to_csv(rows).encode() + b"good,\xff,acme\n"
+    assert find(content=damaged) == [], "UTF-8 with some damage is usual"
+
+
+def test_parquet_is_checked_alike(find, tmp_path):
+    table = pa.table({"mood": ["good", "bad", "meh"], "message": ["a", "b", "c"], "n": [1, 2, 3]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    use = ["prepare.csv={folder}/a.parquet"]
+    ((check, _, line),) = find(*use)
+    assert (check, "meh: meh" in line) == ("labels", True)
+    ((check, _, line),) = find(*use, "format.columns.text=mesage")
+    assert (check, "did you mean 'message'?" in line) == ("columns", True)
+    use = ["score.corpus={folder}/a.parquet"]
+    ((check, _, line),) = find(*use)
+    assert (check, "set score.text_column" in line) == ("columns", True)
+    assert find(*use, "score.text_column=message", "score.keep_columns=[n]") == []
+
+
+def test_a_few_of_many_files_are_looked_at(find, tmp_path):
+    for number in range(20):
+        (tmp_path / f"other/{number:02d}.csv").write_text(to_csv())
+    (tmp_path / "other/19.csv").write_text(to_csv(header="mood,text,brand"))
+    ((check, _, line),) = find("prepare.csv={folder}/other/*.csv", "prepare.keep_columns=[brand]")
+    assert (check, "19.csv has no column 'message'" in line) == ("columns", True)
+    assert len(first_look.choose([str(i) for i in range(20)])) == first_look.MAX_FILES
+
+
+def test_a_model_in_the_registry_is_resolved_as_the_stage_does(find, tmp_path):
+    make_store(tmp_path)
+    ((check, _, line),) = find("score.model_uri=models:/test@champion")
+    assert (check, line.startswith("score.model_uri: ")) == ("model", True)
+
+
+def test_everything_wrong_is_said_at_once_and_warnings_stop_nothing(find, tmp_path, said):
+    find(content=to_csv([*ROWS, ("meh", "well", "acme")]))
+    path = tmp_path / "config.yaml"
+    config_checks.require(settings.load(path), STAGES)
+    assert "'meh' (1)" in said.text
+    wrong = ["train.init_from=/no", "score.keep_columns=[brand]"]
+    with pytest.raises(UserError) as error:
+        config_checks.require(settings.load(path, wrong), STAGES)
+    assert [line.partition(":")[0] for line in str(error.value).splitlines()] == [
+        "train.init_from",
+        "score.keep_columns",
+    ]
+    missing = settings.load(path, ["prepare.csv=/no/tickets.csv"])
+    config_checks.require(missing, STAGES, needs_input=False)
+    assert "no such file: /no/tickets.csv" in said.text
+    with pytest.raises(UserError, match="no such file"):
+        config_checks.require(missing, STAGES)
+
+
+def test_a_refused_run_has_imported_neither_ray_nor_mlflow_nor_torch(find, tmp_path):
+    script = (
+        "import sys\n"
+        "from sentiflow.cli.app import main\n"
+        f"sys.argv = ['sentiflow', 'run', '{tmp_path}/config.yaml', 'format.columns.text=txt']\n"
+        "try: main()\n"
+        "finally: print([name for name in ('ray', 'mlflow', 'torch') if name in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, timeout=100
+    )
+    assert (done.returncode, done.stdout) == (2, "[]\n")
+    assert "has no column 'txt'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,271 @@
+"""What columns mean is found out by their values and names, or it is asked for."""
+
+import gzip
+import tempfile
+from pathlib import Path
+
+import hypothesis
+import hypothesis.strategies as st
+import pandas as pd
+import pytest
+from conftest import REAL_DATA
+from hypothesis import given
+from odd_files import make_rows, write
+from test_sniffing import ODD_FILES, READ, named
+
+from sentiflow.config import settings, yaml_text
+from sentiflow.config.sections import FormatSettings
+from sentiflow.data.inspection import column_roles, findings, new_config, samples
+from sentiflow.data.inspection.label_values import name_classes
+from sentiflow.errors import UserError
+
+ROWS = make_rows(300)
+MEANINGS = ("text", "label", "id", "user", "time")
+
+
+@pytest.fixture
+def look(tmp_path):
+    """Write a file, and inspect it."""
+
+    def inspect(content, name="a.csv", **options):
+        path = tmp_path / name
+        path.write_bytes(content)
+        return findings.inspect([str(path)], **options)
+
+    return inspect
+
+
+def places(found):
+    """Name the position of each meaning."""
+    given = {name: getattr(found.roles, name) for name in MEANINGS}
+    return {n: found.sample.names.index(c) for n, c in given.items() if c is not None}
+
+
+def one_line(caught) -> str:
+    (line,) = str(caught.value).splitlines()
+    return line
+
+
+@pytest.mark.parametrize("file", READ, ids=named)
+def test_the_columns_of_odd_files_are_found_and_read(look, file):
+    found = look(file.content)
+    expected = {"text": file.text, "label": file.label, **file.columns}
+    assert places(found) == {n: place for n, place in expected.items() if place is not None}
+    num_ragged = 4 if file.name == "ragged" else 0
+    assert sum(found.rejected.values()) == num_ragged
+    assert FormatSettings.model_validate(findings.to_format(found))
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        ("airline_tweets", {"id": 0, "time": 1, "user": 3, "text": 4, "label": 5}),
+        ("semeval_tweets", {"text": 0, "label": 1}),
+        ("tweets_unlabelled", {"text": 0}),
+        ("sentiment140_a", {"label": 0, "id": 1, "time": 2, "user": 4, "text": 5}),
+        ("sentiment140_b", {"label": 0, "id": 1, "time": 2, "user": 4, "text": 5}),
+    ],
+)
+@pytest.mark.skipif(not REAL_DATA.exists(), reason="the real tweets are not here")
+def test_real_files_are_right_without_an_option(name, columns):
+    found = findings.inspect([str(REAL_DATA / f"{name}.csv")])
+    assert places(found) == columns
+    assert found.is_sentiment140 == name.startswith("sentiment140")
+    assert not found.rejected
+    if name == "airline_tweets":
+        assert found.roles.keep == ("airline",)
+        assert list(found.classes) == ["negative", "positive", "neutral"]
+
+
+def test_a_file_without_labels_has_none(look):
+    rows = [(f"the {i}th text of this file", "north" if i % 2 else "south") for i in range(90)]
+    numbered = [(str(i + 1000), *row) for i, row in enumerate(rows)]
+    found = look(write(numbered, header=("id", "message", "brand")))
+    assert (found.roles.label, found.roles.keep, found.classes) == (None, ("brand",), {})
+
+
+def test_several_texts_are_asked_for(look):
+    rows = [(text, text[::-1], label) for text, label in ROWS]
+    content = write(rows, header=("question", "reply", "label"))
+    with pytest.raises(UserError) as caught:
+        look(content)
+    assert "several columns hold texts: question, reply: choose one with --text" in one_line(caught)
+    assert look(content, text="reply").roles.text == "reply"
+
+
+def test_several_labels_are_asked_for(look):
+    rows = [(text, label, str(i % 5)) for i, (text, label) in enumerate(ROWS)]
+    mixed = [(text, "a" if label == "positive" else "b", stars) for text, label, stars in rows]
+    content = write(mixed, header=("text", "category", "stars"))
+    with pytest.raises(UserError) as caught:
+        look(content)
+    assert "several columns may be the label: category (" in one_line(caught)
+    assert look(content, label="2").roles.label == "stars"
+    assert look(content, label="stars").classes == {str(i): [str(i)] for i in range(5)}
+    best = look(write(rows, header=("text", "category", "stars")))
+    assert best.roles.label == "category", "its values are those of sentiments"
+
+
+def test_columns_are_named_where_none_is_a_text(look):
+    with pytest.raises(UserError) as caught:
+        look(write([(str(i), "a" if i % 2 else "b") for i in range(50)], header=("id", "kind")))
+    assert "no column holds texts of several words: name one with --text" in one_line(caught)
+    assert one_line(caught).endswith("the columns are id, kind")
+
+
+@pytest.mark.parametrize("option", ["text", "label"])
+def test_a_column_that_is_not_there_is_refused_with_those_that_are(look, option):
+    with pytest.raises(UserError) as caught:
+        look(write(ROWS, header=("text", "label")), **{option: "mood"})
+    assert one_line(caught).startswith(f"--{option}: ")
+    assert one_line(caught).endswith("has no column 'mood': its columns are text, label")
+
+
+def test_a_column_of_many_values_is_no_label(look):
+    rows = [(text, str(i)) for i, (text, _) in enumerate(ROWS)]
+    content = write(rows, header=("text", "label"))
+    assert look(content).roles.label is None
+    with pytest.raises(UserError) as caught:
+        look(content, label="label")
+    assert "column label cannot be the label (300 values: 0, 1, 10, " in one_line(caught)
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({"0": 5, "4": 5}, {"negative": ["0"], "positive": ["4"]}),
+        ({"1.0": 5, "-1.0": 5, "0.0": 2},
+         {"negative": ["-1.0"], "positive": ["1.0"], "neutral": ["0.0"]}),
+        ({"0": 5, "1": 5, "2": 5}, {"0": ["0"], "1": ["1"], "2": ["2"]}),
+        ({"10": 5, "9": 5}, {"9": ["9"], "10": ["10"]}),
+        ({"Joy": 5, "joy": 2, "fear": 3}, {"Joy": ["Joy", "joy"], "fear": ["fear"]}),
+        ({"Positiv": 5, "NEG": 2}, {"negative": ["NEG"], "positive": ["Positiv"]}),
+        ({"spam": 5, "ham": 2, "N/A": 3},
+         {"ham": ["ham"], "spam": ["spam"], "unlabelled": ["", "N/A"]}),
+    ],
+)  # fmt: skip
+def test_classes_are_named_after_their_values(counts, expected):
+    found = name_classes(counts)
+    assert found == expected
+    assert list(found) == list(expected)
+
+
+def test_zero_and_one_are_negative_and_positive_where_the_column_says_so(look):
+    rows = [(text, str(int(label == "positive"))) for text, label in ROWS]
+    named = look(write(rows, header=("text", "sentiment")))
+    assert named.classes == {"negative": ["0"], "positive": ["1"]}
+    assert look(write(rows, header=("text", "target"))).classes == {"0": ["0"], "1": ["1"]}
+
+
+def test_values_of_a_few_rows_are_taken_for_mistakes(look):
+    rows = [*make_rows(6000), ("so good", "possitive")]
+    found = look(write(rows, header=("text", "label")))
+    assert found.unnamed == {"possitive": 1}
+    assert found.rejected == {"unknown label": 1}
+
+
+def test_a_file_that_is_sorted_by_label_shows_all_its_classes(look, monkeypatch):
+    monkeypatch.setattr(samples, "SAMPLE_BYTES", 6_000)
+    monkeypatch.setattr(samples, "MIN_FILE_BYTES", 1)
+    rows = sorted([(f'{t}\nand "more"', n) for t, n in make_rows(3000)], key=lambda row: row[1])
+    found = look(write(rows, header=("text", "label")))
+    assert set(found.classes) == {"negative", "neutral", "positive"}
+    assert not found.sample.is_whole
+    assert not found.rejected
+    assert found.sample.num_rows == pytest.approx(3000, rel=0.2)
+
+
+def test_files_are_read_together(tmp_path):
+    names = []
+    for number, header in enumerate([("text", "label"), ("label", "text")]):
+        rows = [row if number == 0 else row[::-1] for row in make_rows(50, seed=number)]
+        path = tmp_path / f"{number}.csv.gz"
+        path.write_bytes(gzip.compress(write(rows, header=header)))
+        names.append(str(path))
+    found = findings.inspect(names)
+    assert (len(found.sample.rows), found.sample.num_rows, found.sample.is_whole) == (
+        100,
+        100,
+        True,
+    )
+    assert sum(found.label_counts.values()) == 100
+
+
+def test_files_that_differ_are_refused(tmp_path):
+    for name, delimiter in (("a.csv", ","), ("b.csv", ";")):
+        content = write(ROWS, header=("text", "label"), delimiter=delimiter)
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        findings.inspect([str(tmp_path / name) for name in ("a.csv", "b.csv")])
+    assert "b.csv is written otherwise than " in one_line(caught)
+    assert "delimiter ';', 2 columns, header text, label, there delimiter ','" in one_line(caught)
+
+
+def test_parquet_is_read_as_csv_is(tmp_path):
+    table = pd.DataFrame(ROWS, columns=["message", "mood"])
+    table["written"] = pd.date_range("2024-01-01", periods=len(table), freq="h", tz="UTC")
+    table["tags"] = [["a"]] * len(table)
+    table["brand"] = pd.Series(["north", "south", "east"] * 100).astype("category")
+    table.to_parquet(tmp_path / "a.parquet")
+    found = findings.inspect([str(tmp_path / "a.parquet")])
+    assert found.roles == column_roles.Roles(
+        text="message", label="mood", time="written", keep=("brand",)
+    )
+    assert set(found.classes) == {"negative", "neutral", "positive"}
+    assert not found.rejected
+
+
+def test_the_rows_of_a_large_parquet_are_from_all_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(samples, "_SAMPLE_ROWS", 30)
+    rows = sorted(ROWS, key=lambda row: row[1])
+    pd.DataFrame(rows, columns=["text", "label"]).to_parquet(tmp_path / "a.parquet")
+    found = findings.inspect([str(tmp_path / "a.parquet")])
+    assert set(found.classes) == {"negative", "neutral", "positive"}
+    assert (found.sample.num_rows, found.sample.is_whole) == (300, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.csv", b"", "holds no record"),
+        ("a.csv", b"\n\n", "holds no record"),
+        ("a.json", b"[]", "is JSON"),
+        ("a.xlsx", b"PK", "is a spreadsheet: save it as CSV"),
+        ("a.yaml", b"name: a", "is a config already"),
+        ("a.csv.bz2", b"BZh", "is packed in a format that is not supported"),
+        ("a.csv.gz", b"no", "cannot be unpacked"),
+        ("a.csv", b"PAR1", "is Parquet"),
+        ("a.csv", b"\x1f\x8b\x08", "is compressed"),
+        ("a.parquet", b"text", "is not Parquet"),
+    ],
+)  # fmt: skip
+def test_files_of_another_kind_are_refused(look, name, content, expected):
+    with pytest.raises(UserError) as caught:
+        look(content, name)
+    assert expected in one_line(caught)
+
+
+def test_every_odd_file_has_a_name_of_its_own():
+    names = [file.name for file in ODD_FILES]
+    assert len(set(names)) == len(names) >= 40
+
+
+@given(st.data())
+@hypothesis.settings(max_examples=60)
+def test_any_bytes_give_a_config_or_one_line(data):
+    content = bytearray(data.draw(st.sampled_from(ODD_FILES)).content[:2000])
+    for _ in range(data.draw(st.integers(0, 6))):
+        place = data.draw(st.integers(0, len(content)))
+        inserted = data.draw(st.sampled_from([b'"', b"\n", b"\0", b"\xff", b";", b",", b"\r", b""]))
+        content[place : place + data.draw(st.integers(0, 40))] = inserted
+    with tempfile.NamedTemporaryFile(suffix=".csv") as file:
+        Path(file.name).write_bytes(content)
+        found, message = None, "one line"
+        try:
+            found = findings.inspect([file.name])
+        except UserError as error:
+            message = str(error)
+    assert len(message.splitlines()) == 1
+    if found:
+        text = new_config.render(found, files=["a.csv"], name="a", origin="", model_uri=None)
+        assert settings.validate(yaml_text.parse(text), source="a.yaml").name == "a"

@@ -1,0 +1,70 @@
+"""How a CSV is written is found out, whatever program has written it."""
+
+import pytest
+from odd_files import OddFile, make_all, make_random, make_rows, write
+
+from sentiflow.data.inspection import sniffing
+from sentiflow.errors import UserError
+
+ODD_FILES = make_all()
+REFUSED = ("UTF-16", "Cyrillic cp1251", "comment first")
+READ = [file for file in ODD_FILES if file.name not in REFUSED]
+
+
+def named(file: OddFile) -> str:
+    return file.name
+
+
+@pytest.mark.parametrize("file", [*READ, *make_random(60, seed=1)], ids=named)
+def test_delimiter_header_and_encoding_are_found(file):
+    found = sniffing.sniff(file.content, source="odd.csv")
+    assert found.delimiter == file.delimiter or file.num_columns == 1
+    assert found.has_header == file.header
+    assert len(found.rows[0]) == file.num_columns
+    texts = [file.content.decode(e, "replace") for e in (found.encoding, file.encoding)]
+    assert texts[0].removeprefix("\ufeff") == texts[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("UTF-16", "odd.csv is UTF-16, which is not read: convert it: iconv -f UTF-16 -t UTF-8 "),
+        ("Cyrillic cp1251", "odd.csv is cp1251, which is not read: convert it: iconv -f cp1251 "),
+        (
+            "comment first",
+            "odd.csv has 1 line before its header, '# exported on Monday': delete it: tail -n +2 ",
+        ),
+    ],
+)
+def test_what_the_reader_cannot_read_is_refused_with_a_way_out(name, expected):
+    (file,) = [file for file in ODD_FILES if file.name == name]
+    with pytest.raises(UserError) as caught:
+        sniffing.sniff(file.content, source="odd.csv")
+    assert str(caught.value).startswith(expected)
+
+
+def test_a_character_that_is_cut_at_the_end_is_no_damage():
+    assert sniffing.detect_encoding("text\nnaïve é".encode()[:-1], source="a.csv") == "utf-8"
+
+
+def test_a_record_that_is_cut_at_the_end_does_not_count(monkeypatch):
+    content = write(make_rows(300), header=("text", "label"), quote_all=True)
+    monkeypatch.setattr(sniffing, "HEAD_BYTES", 9_001)
+    assert sniffing.sniff(content, source="a.csv").delimiter == ","
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([("message", "mood"), ("so good", "fine"), ("hm", "bad")], True),
+        ([("fine", "so good"), ("bad", "hm"), ("fine", "oh")], False),
+        ([("17", "so good"), ("18", "hm")], False),
+        ([("a day like any other, and then it rained", "bad"), ("no", "good")], False),
+        ([("who", "how much"), ("ann", "12"), ("bob", "17.5")], True),
+        ([("text",)], True),
+        ([("text", "text"), ("a", "b")], False),
+        ([("", "")], False),
+    ],
+)
+def test_a_header_is_told_from_data(rows, expected):
+    assert sniffing.has_header(rows) is expected

@@ -1,0 +1,256 @@
+"""A model in Python: whatever holds the texts, each gets the prediction that `score` gives it."""
+
+import copy
+import pickle
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+from conftest import new_package
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+import sentiflow
+from sentiflow.errors import JobError, UserError
+from sentiflow.models import model as models
+from sentiflow.models import texts as text_arrays
+from sentiflow.models.model import Model
+from sentiflow.storage import filesystem
+
+TEXTS = ["good morning", None, "bad bad day", "", "good", "unheard of"]
+MODEL = Model(new_package(), "here")
+COLUMNS = [
+    "predicted_label", "probability", "probability_negative", "probability_positive", "num_tokens"
+]  # fmt: skip
+
+
+@pytest.fixture
+def expected() -> pd.DataFrame:
+    scores = MODEL.package.score(pa.array([text or "" for text in TEXTS]))
+    return pd.DataFrame(
+        {
+            "predicted_label": [MODEL.classes[code] for code in scores.prediction],
+            "probability": scores.probability,
+            "probability_negative": scores.probabilities[:, 0],
+            "probability_positive": scores.probabilities[:, 1],
+            "num_tokens": scores.num_tokens,
+        }
+    )
+
+
+def same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(found, expected, rtol=0, atol=1e-6)
+
+
+def test_predictions_are_those_of_the_package(expected):
+    found = MODEL.predict(TEXTS)
+    assert list(found.columns) == COLUMNS
+    same(found, expected)
+
+
+CONTAINERS = {
+    "tuple": tuple,
+    "iterator": iter,
+    "array of objects": lambda texts: np.array(texts, object),
+    "index": lambda texts: pd.Index(texts, dtype=object),
+    "Arrow": pa.array,
+    "large Arrow": lambda texts: pa.array(texts, pa.large_string()),
+    "Arrow view": lambda texts: pa.array(texts, pa.string_view()),
+    "chunks": lambda texts: pa.chunked_array([texts[:2], [], texts[2:]], pa.string()),
+    "slice": lambda texts: pa.array(["x", *texts, "y"]).slice(1, len(texts)),
+    "dictionary": lambda texts: pa.array(texts).dictionary_encode(),
+    "column of a table": lambda texts: pa.table({"text": texts})["text"],
+    "column of DuckDB": lambda texts: duckdb.from_arrow(pa.table({"text": texts})).to_arrow_table()[
+        "text"
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_what_holds_the_texts_does_not_matter(kind, expected):
+    same(MODEL.predict(CONTAINERS[kind](TEXTS)), expected)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, np.nan], ids=str)
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "object", "str", "string", "string[pyarrow]", "category",
+        pd.ArrowDtype(pa.string()), pd.ArrowDtype(pa.large_string()),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_series_of_any_type_keeps_its_index(dtype, missing, expected):
+    index = pd.MultiIndex.from_tuples([(n % 2, f"row {n}") for n in range(len(TEXTS))])
+    texts = [missing if text is None else text for text in TEXTS]
+    series = pd.Series(pd.Series(texts, dtype=object).astype(dtype).array, index=index)
+    same(MODEL.predict(series), expected.set_axis(index))
+    frame = pd.DataFrame({"text": series}).sort_index(ascending=False)
+    same(
+        frame.join(MODEL.predict(frame["text"]))[COLUMNS], expected.set_axis(index).loc[frame.index]
+    )
+
+
+def test_no_text_and_no_known_word_give_the_prior():
+    found = MODEL.predict([None, "unheard of", float("nan"), pd.NA, ""])
+    assert found["num_tokens"].eq(0).all()
+    assert found["probability_positive"].eq(0.25).all()
+    assert found["predicted_label"].eq("negative").all()
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [[], iter([]), np.array([]), pd.Series([], dtype=str), pa.array([], pa.string()), pa.array([])],
+    ids=lambda nothing: type(nothing).__name__,
+)
+def test_no_texts_give_an_empty_table_with_the_same_columns(nothing):
+    found = MODEL.predict(nothing)
+    assert len(found) == 0
+    assert found.dtypes.to_dict() == MODEL.predict(["good"]).dtypes.to_dict()
+    assert MODEL.predict_proba([]).shape == (0, 2)
+
+
+def test_a_column_without_any_text_is_no_error():
+    assert len(MODEL.predict(pd.Series([np.nan, np.nan]))) == 2
+    assert len(MODEL.predict([None])) == 1
+
+
+def test_one_text_gives_one_row(expected):
+    same(MODEL.predict("bad bad day"), expected.iloc[[2]].reset_index(drop=True))
+
+
+@pytest.mark.parametrize(
+    ("texts", "problem"),
+    [
+        (5, "predict takes texts, not int"),
+        (None, "predict takes texts, not NoneType"),
+        (b"good", "predict takes texts, not bytes"),
+        ({"text": "good"}, "predict takes texts, not dict"),
+        (pd.DataFrame({"text": ["good"]}), r"not DataFrame: name its column: predict\(frame"),
+        (["good", 5], "text 1 is 5 of type int"),
+        (pd.Series([0.5, 1.5]), "text 0 is 0.5 of type float"),
+        (["good", None, b"bad"], "text 2 is b'bad' of type bytes: decode it"),
+        ([["good"]], r"text 0 is \['good'\] of type list"),
+        (np.array([["good"]]), "text 0 is array"),
+        (pa.array([None, 7]), "text 1 is 7 of type int"),
+        ([None, *["good"] * 40_000, True], "text 40001 is True of type bool"),
+    ],
+    ids=str,
+)
+def test_what_is_no_text_is_named(texts, problem):
+    with pytest.raises(UserError, match=problem):
+        MODEL.predict(texts)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.none() | st.text(st.characters(), max_size=20), max_size=12), st.integers(1, 4))
+def test_each_text_is_predicted_as_if_alone_however_they_are_cut(texts, size):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "_CHUNK", size)
+        together = MODEL.predict_proba(texts)
+    alone = [MODEL.predict_proba([text])[0] for text in texts]
+    np.testing.assert_allclose(together, np.reshape(alone, (-1, 2)), rtol=0, atol=1e-6)
+
+
+def test_an_iterator_is_read_piece_by_piece():
+    taken = []
+    pieces = text_arrays.to_arrays((taken.append(n) or "good" for n in range(100)), size=10)
+    assert taken == []
+    assert len(next(pieces)) == 10
+    assert len(taken) == 10
+
+
+def test_the_number_of_threads_of_the_program_is_left_as_it_was():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        MODEL.predict(TEXTS)
+        with pytest.raises(UserError):
+            MODEL.predict([5])
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_model_that_gives_no_number_is_no_answer():
+    package = new_package()
+    with torch.no_grad():
+        package.network.output.bias.fill_(float("nan"))
+    with pytest.raises(JobError, match="no finite probability for 'good'"):
+        Model(package, "here").predict(["good"])
+
+
+def test_a_model_of_other_classes_has_no_probability_of_positive():
+    found = Model(new_package(classes=("joy", "fear", "anger")), "here").predict(TEXTS)
+    assert list(found.columns) == [
+        "predicted_label", "probability_joy", "probability_fear", "probability_anger", "num_tokens"
+    ]  # fmt: skip
+    np.testing.assert_allclose(found.filter(like="probability").sum(axis=1), 1, atol=1e-6)
+
+
+def test_a_model_is_a_step_of_scikit_learn():
+    texts, labels = ["good", "bad"] * 10, [1, 0] * 10
+    pipeline = make_pipeline(FunctionTransformer(MODEL.predict_proba), LogisticRegression(C=1e4))
+    assert cross_val_score(pipeline, texts, labels, cv=2).tolist() == [1, 1]
+    assert pipeline.fit(texts, labels).predict(["bad", "good"]).tolist() == [0, 1]
+
+
+def test_a_model_is_a_function_of_duckdb():
+    def positive(texts: pa.ChunkedArray) -> pa.Array:
+        return pa.array(MODEL.predict(texts)["probability"])
+
+    connection = duckdb.connect()
+    connection.create_function("positive", positive, ["VARCHAR"], "FLOAT", type="arrow")
+    messages = pd.DataFrame({"text": ["good", "bad"]})
+    connection.register("messages", messages)
+    found = connection.sql("SELECT positive(text) AS p FROM messages").to_df()["p"]
+    np.testing.assert_allclose(found, MODEL.predict(messages["text"])["probability"])
+
+
+def test_a_copy_is_the_model_itself_and_a_pickle_answers_the_same(expected):
+    assert copy.deepcopy(MODEL) is MODEL
+    same(pickle.loads(pickle.dumps(MODEL)).predict(TEXTS), expected)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_predict_equals_the_predictions_of_score(finished_run):
+    run = sentiflow.load_run(finished_run / "run")
+    texts = run.prepared.tweets.to_pandas(["row_id", "text"]).set_index("row_id")["text"]
+    predictions = sentiflow.read_predictions(run).set_index("row_id")
+    for model in (run.model, sentiflow.load_model(finished_run / "run/trained/model")):
+        found = model.predict(texts)
+        assert len(found) == len(predictions) > 5000
+        same(found, predictions.loc[texts.index, COLUMNS].rename_axis("row_id"))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_registered_model_is_loaded_by_its_name(finished_run):
+    store = f"sqlite:///{finished_run}/mlflow.db"
+    model = sentiflow.load_model("models:/test/1", tracking_uri=store, device="cpu")
+    assert model.classes == ("negative", "positive")
+    own = sentiflow.load_run(str(finished_run / "run")).model
+    same(model.predict(["what a lovely day"]), own.predict(["what a lovely day"]))
+
+
+def test_a_model_that_is_not_there_and_a_device_that_is_not_there_are_one_line(make_package):
+    with pytest.raises(UserError, match=r"nothere has no manifest.json: name a finished model"):
+        sentiflow.load_model("nothere")
+    with pytest.raises(UserError, match=r"device='quark' cannot be used: .*: leave it out"):
+        sentiflow.load_model(make_package(), device="quark")
+
+
+def test_a_model_reads_well(make_package):
+    uri = make_package()
+    model = sentiflow.load_model(uri)
+    assert repr(model) == f"Model({uri!r}, classes=['negative', 'positive'])"
+    assert model.to("cpu").classes == model.classes
+    assert filesystem.exists(model.uri)

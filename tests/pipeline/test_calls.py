@@ -1,0 +1,257 @@
+"""A call of the library does what the command does, and leaves the program as it was."""
+
+import errno
+import io
+import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import warnings
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import PROJECT, make_store
+from mlflow import MlflowClient
+from rich.console import Console
+
+import sentiflow
+from sentiflow import progress
+from sentiflow.config import settings
+from sentiflow.errors import JobError, StorageError, UserError
+from sentiflow.pipeline import calls
+
+BASE = {"name": "n", "output_uri": "o", "train": {"num_epochs": 3, "model": {"hidden_size": 9}}}
+
+
+def test_settings_of_a_program_are_those_of_a_file(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(BASE))
+    written = ["train.num_epochs=1", "prepare.csv=[a.csv,b.csv]", "format.encoding=utf-8"]
+    changes = {
+        "train.num_epochs": 1,
+        "prepare": {"csv": (Path("a.csv"), "b.csv")},
+        "format": {"encoding": "utf-8"},
+    }
+    expected = settings.load(path, written)
+    assert settings.load(path, changes) == settings.load(BASE, changes) == expected
+    assert settings.load(os.fspath(path), {"output_uri": tmp_path}).output_uri == str(tmp_path)
+
+
+def test_a_section_is_changed_and_a_value_is_replaced():
+    labels = {"format": {"kind": "csv", "columns": {"text": 0, "label": 1}}}
+    changed = settings.load(
+        BASE | labels, {"train": {"seed": 7}, "format": {"labels": {"joy": "j", "fear": "f"}}}
+    )
+    assert (changed.train.seed, changed.train.num_epochs) == (7, 3)
+    assert changed.format.classes == ("joy", "fear")
+    assert BASE["train"] == {"num_epochs": 3, "model": {"hidden_size": 9}}
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "problem"),
+    [
+        ("nope.yaml", {}, "no such settings file: nope.yaml"),
+        ({"name": "n"}, {}, "settings: the setting output_uri is missing"),
+        (BASE, {"train.num_epoch": 1}, "unknown setting train.num_epoch: did you mean num_epochs"),
+        (BASE, {"train": 5}, "settings: train=5"),
+        (BASE, {}, "settings: sentiflow run needs prepare.csv"),
+    ],
+)
+def test_wrong_settings_are_one_line(config, changes, problem):
+    with pytest.raises(UserError, match=problem) as error:
+        sentiflow.run(config, changes)
+    assert "\n" not in str(error.value)
+
+
+def test_errors_say_what_to_do_in_python():
+    with pytest.raises(UserError, match="replace it with overwrite=True"), calls.reporting():
+        raise UserError("it belongs to other settings", hint="replace it with --overwrite")
+    with pytest.raises(JobError, match="free some space"), calls.reporting():
+        raise OSError(errno.ENOSPC, "No space left on device", "/full")
+    with pytest.raises(StorageError, match="make it writable"), calls.reporting():
+        raise PermissionError(errno.EACCES, "Permission denied", "/root/x")
+    with pytest.raises(ZeroDivisionError), calls.reporting():
+        raise ZeroDivisionError
+
+
+def test_a_call_shows_its_progress_and_restores_the_logger(capfd):
+    logger = logging.getLogger("sentiflow")
+    before = (logger.level, logger.handlers[:], logger.propagate)
+    with calls.reporting():
+        logging.getLogger("sentiflow.any").info("score     10 rows")
+        print("of the program")
+    shown = capfd.readouterr()
+    assert "score     10 rows" in shown.err
+    assert shown.out == "of the program\n"
+    assert (logger.level, logger.handlers, logger.propagate) == before
+
+
+@pytest.mark.parametrize(("level", "num_lines"), [(logging.INFO, 1), (logging.WARNING, 0)])
+def test_a_program_decides_by_the_level_what_is_shown(level, num_lines, capfd, caplog):
+    with caplog.at_level(level, "sentiflow"), calls.reporting():
+        logging.getLogger("sentiflow.any").info("score     10 rows")
+    assert len(caplog.messages) == num_lines
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("level", [logging.INFO, logging.WARNING])
+def test_a_bar_is_shown_on_a_terminal_unless_the_program_wants_warnings_only(
+    level, caplog, monkeypatch
+):
+    monkeypatch.setattr(progress, "console", Console(file=io.StringIO(), force_terminal=True))
+    with caplog.at_level(level, "sentiflow"), calls.reporting():
+        assert (progress.Progress("score", total=1, unit="rows").bar is not None) == (level == 20)
+
+
+def test_a_notebook_shows_lines_in_one_output_and_the_last_one_changes(monkeypatch):
+    shown = []
+
+    class Output:
+        def update(self, data, raw):
+            shown[-1].append(data["text/plain"])
+
+    def display(data, raw, display_id):
+        shown.append([data["text/plain"]])
+        return Output()
+
+    monkeypatch.setattr(progress, "_find_display", lambda: display)
+    monkeypatch.setattr(progress, "_CHANGE_EVERY_SECONDS", 0)
+    with calls.reporting():
+        pass
+    assert shown == []
+    with calls.reporting(), progress.Progress("score", total=4, unit="rows") as bar:
+        progress.say("score", "begins")
+        bar.advance(2)
+        bar.advance(2)
+    (texts,) = shown
+    assert texts[0] == texts[-1] == "score     begins"
+    assert texts[1].startswith("score     begins\nscore     2 of 4 rows, ")
+
+
+def test_warnings_of_libraries_are_shown_on_request():
+    with warnings.catch_warnings(record=True) as noted:
+        warnings.simplefilter("always")
+        with calls.reporting():
+            warnings.warn("of a library", stacklevel=1)
+        assert noted == []
+        with calls.reporting(verbose=True):
+            warnings.warn("of a library", stacklevel=1)
+        assert len(noted) == 1
+
+
+def test_a_handler_of_the_program_stays():
+    def own(number, frame):
+        raise AssertionError
+
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+        with calls.reporting():
+            assert signal.getsignal(signal.SIGTERM) is own
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_thread_can_call():
+    done = []
+
+    def work():
+        with calls.reporting():
+            done.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done
+
+
+def program(text: str, **options) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(text)], cwd=PROJECT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **options,
+    )  # fmt: skip
+
+
+def test_sigterm_ends_the_mlflow_run_and_then_the_process(tmp_path):
+    uri = make_store(tmp_path)
+    script = f"""
+        import time
+        from sentiflow.pipeline import calls
+        from sentiflow.tracking import recording
+        store = recording.open_store({uri!r}, experiment="laws", required=True)
+        with calls.reporting(), store.run("train", group="0123abcd", tags={{}}):
+            print("ready", flush=True)
+            time.sleep(60)
+    """
+    with program(script) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == -signal.SIGTERM
+    client = MlflowClient(uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("laws").experiment_id])
+    assert run.info.status == "KILLED"
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_an_interrupted_call_leaves_no_ray_and_the_program_continues(tmp_path, sample_csv):
+    script = f"""
+        import psutil, ray, sentiflow, signal, threading, time
+        def interrupt_when_it_prepares():
+            while not ray.is_initialized():
+                time.sleep(0.01)
+            signal.raise_signal(signal.SIGINT)
+
+        threading.Thread(target=interrupt_when_it_prepares, daemon=True).start()
+        config = {{"name": "n", "output_uri": {str(tmp_path / "run")!r},
+                  "prepare": {{"csv": {str(sample_csv)!r}}},
+                  "tracking": {{"uri": {make_store(tmp_path)!r}}}}}
+        try:
+            sentiflow.prepare(config)
+        except KeyboardInterrupt:
+            print("interrupted")
+        left = [p for p in psutil.Process().children(recursive=True)
+                if p.status() != psutil.STATUS_ZOMBIE and "/ray/" in " ".join(p.cmdline())]
+        print(ray.is_initialized(), left)
+        print(sentiflow.prepare(config))
+    """
+    with program(script) as process:
+        out, err = process.communicate(timeout=120)
+    assert out.splitlines() == [
+        "interrupted",
+        "False []",
+        f"Prepared('{tmp_path}/run/prepared'): 6,000 rows accepted, 0 rejected",
+    ], err
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_run_is_that_of_the_command_and_leaves_a_running_ray(
+    tmp_path, finished_run, resources, capfd
+):
+    import ray
+
+    config = yaml.safe_load((finished_run / "config.yaml").read_text())
+    changes = {"output_uri": tmp_path / "run", "tracking.uri": make_store(tmp_path)}
+    run = sentiflow.run(config, changes)
+    assert ray.is_initialized()
+    other = sentiflow.load_run(finished_run / "run")
+    assert run.predictions.to_arrow().equals(other.predictions.to_arrow())
+    names = [name for name in run.metrics if name.startswith("test/")]
+    assert [run.metrics[n] for n in names] == [other.metrics[n] for n in names]
+    assert "test/accuracy" in names
+    assert all(stage.ran for stage in run.stages.values())
+    assert capfd.readouterr().out == ""
+    again = sentiflow.run(config, changes)
+    assert not any(stage.ran for stage in again.stages.values())
+    assert again == sentiflow.load_run(tmp_path / "run")
+    assert sentiflow.evaluate(config, changes) == again.evaluated
+    with pytest.raises(
+        UserError, match=r"other settings \(num_epochs: 6 there, 2 here\).*ite=True"
+    ):
+        sentiflow.train(config, changes | {"train.num_epochs": 2})
