@@ -13,12 +13,12 @@ from typing import Annotated
 import typer
 
 import sentiflow
-from sentiflow.cli import demo, doctor, exits, init, jobs, submit, ui, words
+from sentiflow.cli import compare, demo, doctor, exits, init, jobs, submit, ui, words
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, ConfigPath, Overrides, Verbose
 from sentiflow.cli.terminal import print_json
 from sentiflow.config import settings
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import JobError
 from sentiflow.progress import say
 from sentiflow.storage.uris import absolute_uri
 
@@ -43,12 +43,11 @@ app.add_typer(tracking_app, name="tracking")
 app.add_typer(download_app, name="download")
 app.add_typer(words.app, name="words")
 app.command()(doctor.doctor)
+app.command(cls=compare.WithMargin)(compare.compare)
 app.command()(submit.submit)
 app.command()(ui.ui)
 app.command()(demo.demo)
 app.command()(demo.sample)
-
-_RUN_HELP = "A run's output_uri, a scored directory, or the id of an MLflow run."
 
 To = Annotated[Path, typer.Option("--to", metavar="DIR", help="Where the files go.")]
 Mirror = Annotated[
@@ -142,47 +141,6 @@ def promote(
             raise JobError(promotion.to_text(outcome))
         if not as_json:
             typer.echo(promotion.to_text(outcome))
-
-
-@app.command()
-def compare(
-    first: Annotated[str, typer.Argument(metavar="RUN", help=_RUN_HELP)],
-    second: Annotated[str, typer.Argument(metavar="RUN", help="The run to compare with it.")],
-    slices: Annotated[
-        list[str] | None,
-        typer.Option("--slice", metavar="NAME=REGEX", help="Your own slice; may be repeated."),
-    ] = None,
-    tracking_uri: Annotated[
-        str | None,
-        typer.Option("--tracking-uri", metavar="URI", help="The store of MLflow run ids."),
-    ] = None,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
-    """Compare two models on the same test rows, with confidence intervals and tests."""
-    with reporting(verbose):
-        patterns = _read_patterns(slices or ())
-        from sentiflow.cli import comparison_text
-        from sentiflow.evaluation import comparison
-
-        found = comparison.compare(first, second, patterns=patterns, tracking_uri=tracking_uri)
-        if as_json:
-            print_json(dataclasses.asdict(found), allow_nan=False)
-        else:
-            typer.echo(comparison_text.to_text(found))
-
-
-def _read_patterns(options: Sequence[str]) -> dict[str, str]:
-    """Parse the slices that the user wrote as ``NAME=REGEX``."""
-    from sentiflow.config.types import check_patterns
-
-    for option in options:
-        if "=" not in option:
-            raise UserError(f"--slice {option}", hint="write NAME=REGEX")
-    try:
-        return check_patterns(dict(option.split("=", 1) for option in options))
-    except ValueError as error:
-        raise UserError(f"--slice {error}") from error
 
 
 @tracking_app.callback()

@@ -4,17 +4,16 @@ import textwrap
 from collections.abc import Sequence
 
 from sentiflow.cli.terminal import align, shorten, wrap
-from sentiflow.evaluation.comparison import Comparison, Model, Setting, SliceDifference
+from sentiflow.evaluation.comparison import (
+    METRIC_NAMES,
+    Comparison,
+    Model,
+    SliceDifference,
+)
+from sentiflow.evaluation.regression import Regression
+from sentiflow.evaluation.setting_differences import Setting
 from sentiflow.metrics.paired import Difference, write_p
 from sentiflow.storage.uris import as_typed
-
-_METRICS = {
-    "accuracy": "accuracy",
-    "f1_macro": "F1 macro",
-    "roc_auc": "ROC AUC",
-    "log_loss": "log loss *",
-    "brier": "Brier score *",
-}
 
 
 def to_text(found: Comparison) -> str:
@@ -27,6 +26,7 @@ def to_text(found: Comparison) -> str:
         _list_slices(found.slices),
         [wrap(f"Note: {note}.") for note in found.notes],
         [wrap(found.verdict)],
+        _list_worse(found.regression) if found.regression else [],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
@@ -69,7 +69,7 @@ def _list_settings(settings: Sequence[Setting] | None) -> list[str]:
 
 def _list_metrics(found: Comparison) -> list[str]:
     rows: list[tuple[str, ...]] = [("", "first", "second", "difference", "95 % interval", "")]
-    for name, title in _METRICS.items():
+    for name, title in METRIC_NAMES.items():
         values = [_write(getattr(m.figures, name)) for m in (found.first, found.second)]
         rows.append((title, *values, *_write_difference(found.differences[name])))
     counts = found.mcnemar
@@ -97,6 +97,25 @@ def _list_slices(slices: Sequence[SliceDifference]) -> list[str]:
     rest = len(slices) - len(moved)
     last = f"No difference is shown in the other {rest} slices. " if rest else ""
     return [align(rows, "<>>>>>>"), f"{last}p is adjusted for {len(slices)} slices (Holm)."]
+
+
+def _list_worse(found: Regression) -> list[str]:
+    num_checks = len(found.checks)
+    margin = f" by more than {found.margin:g}" if found.margin else ""
+    lines = [f"Not worse{margin}: none of {num_checks} checks shows it (Holm)."]
+    if found.worse:
+        titles = (f"worse{margin}", "rows", "first", "second", "difference", "95 % interval", "")
+        rows: list[tuple[str, ...]] = [titles]
+        for check in found.worse:
+            values = (_write(check.first), _write(check.second))
+            value, interval, _ = _write_difference(check.difference)
+            name = textwrap.shorten(check.name, 30, placeholder="...")
+            test = write_p(check.p_adjusted)
+            rows.append((name, f"{check.num_rows:,}", *values, value, interval, test))
+        lines = [align(rows, "<>>>>>>"), f"p is adjusted for {num_checks} checks (Holm)."]
+    if found.not_asked:
+        lines.append(wrap(f"Behavior tests are not among them: {found.not_asked}."))
+    return lines
 
 
 def _write(value: float | None) -> str:

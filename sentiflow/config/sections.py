@@ -292,13 +292,24 @@ class SweepSettings(Settings):
     """``random``: seed of the combinations."""
     grace_epochs: int = Field(default=1, ge=1)
     """Epochs of each trial before it may be stopped early. With ``train.num_epochs`` or more no
-    trial is stopped."""
+    trial is stopped, nor if trials have different numbers of epochs, unless ``train.schedule`` is
+    ``constant``."""
     reduction_factor: int = Field(default=3, ge=2)
     """Early stopping (ASHA, Li et al. 2020). With 3, about a third of the trials continues after
     ``grace_epochs``, a third of these after three times as many epochs, and so on."""
     max_concurrent: CountOrAuto = "auto"
     """Maximum number of trials at the same time. ``auto``: one for each GPU; without GPUs, one for
     each core, or as many as fit if trials have several workers."""
+
+
+class PromoteSettings(Settings):
+    """When a candidate replaces the champion of a registered model."""
+
+    min_gain: float = Field(default=0.0, ge=0, lt=1)
+    """Smallest gain in test accuracy. 0.01: one percentage point. A gain of 0 is never enough."""
+    max_p_value: float = Field(default=0.05, gt=0, le=1)
+    """Largest p-value of McNemar's test that both are right equally often. With 0.05 a candidate
+    that is no better is promoted in at most 1 of 40 cases. 1: any gain is enough."""
 
 
 class TrackingSettings(Settings):
@@ -335,5 +346,6 @@ class Config(Settings):
     score: ScoreSettings = ScoreSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     sweep: SweepSettings = SweepSettings()
+    promote: PromoteSettings = PromoteSettings()
     tracking: TrackingSettings = TrackingSettings()
     cluster: ClusterSettings = ClusterSettings()

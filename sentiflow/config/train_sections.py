@@ -19,7 +19,8 @@ class BatchingSettings(Settings):
     """How batches are formed. ``pooled``: texts of nearly equal length. ``exact``: texts of equal
     length, as in the tutorial."""
     drop_last: bool = False
-    """Leave out batches that are not full, as in the tutorial."""
+    """Leave out the batch that is not full. ``pooled``: as many rows are drawn at random in each
+    epoch. ``exact``: the batch of each length that is not full, as in the tutorial."""
 
 
 class PretrainSettings(Settings):

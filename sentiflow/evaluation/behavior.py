@@ -122,16 +122,35 @@ def check_behavior(score: Score, *, texts: Sequence[str], seed: int = 0) -> list
     Returns:
         A result for each test of :func:`make_tests` that has cases, in its order.
     """
-    tests = [test for test in make_tests(texts, seed=seed) if test.cases]
-    distinct = list(dict.fromkeys(t for test in tests for case in test.cases for t in case if t))
-    of_text = dict(zip(distinct, score(distinct).tolist(), strict=True))
+    tests, of_text = _score_tests(score, texts, seed)
     return [_measure(test, of_text) for test in tests]
 
 
-def _measure(test: BehaviorTest, probability: dict[str, float]) -> BehaviorResult:
+def judge_cases(
+    score: Score, *, texts: Sequence[str], seed: int = 0
+) -> dict[tuple[str, str], np.ndarray]:
+    """Say which cases of each test pass, by its kind and name; as :func:`check_behavior`."""
+    tests, of_text = _score_tests(score, texts, seed)
+    return {(test.kind, test.name): _judge(test, of_text)[0] for test in tests}
+
+
+def _score_tests(
+    score: Score, texts: Sequence[str], seed: int
+) -> tuple[list[BehaviorTest], dict[str, float]]:
+    """Make the tests that have cases, and score all of their texts at once."""
+    tests = [test for test in make_tests(texts, seed=seed) if test.cases]
+    distinct = list(dict.fromkeys(t for test in tests for case in test.cases for t in case if t))
+    return tests, dict(zip(distinct, score(distinct).tolist(), strict=True))
+
+
+def _judge(test: BehaviorTest, probability: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
     before = np.array([probability[text] for text, _ in test.cases])
     after = np.array([probability[changed or text] for text, changed in test.cases])
-    passed, badness = test.judge(before, after)
+    return test.judge(before, after)
+
+
+def _measure(test: BehaviorTest, probability: dict[str, float]) -> BehaviorResult:
+    passed, badness = _judge(test, probability)
     num_cases, num_passed = len(test.cases), int(passed.sum())
     low, high = wilson_interval(num_passed, num_cases)
     worst = sorted(np.flatnonzero(~passed).tolist(), key=lambda case: -badness[case])[:MAX_FAILURES]

@@ -22,6 +22,7 @@ from sentiflow.evaluation.evaluated_rows import (
     name_any,
     of_split,
 )
+from sentiflow.evaluation.slices import OWN
 
 _COMPARED_SPLITS = (SPLITS[2], WHOLE)
 
@@ -49,7 +50,7 @@ class ComparedRows:
     table: pa.Table
     """``row_id``, in rising order; ``label_0``, ``prediction_0``, ``probability_0`` or one column a
     class (``probability_neutral_0``) of the first model, ``_1`` of the second; ``text`` and
-    ``time`` where one of both has them."""
+    ``time`` where one of both has them; columns of the user's own, their names after ``OWN``."""
     split: str
     num_only_in: tuple[int, int]
     """Labelled rows of the split that the other model has no prediction for in this split."""
@@ -73,15 +74,23 @@ class ComparedRows:
         return Predicted.of(of_model.rename_columns([name.removesuffix(end) for name in names]))
 
 
-def read(pair: Pair) -> ComparedRows:
+def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
     """Find the common rows of two test splits, or of two corpora without splits.
+
+    Args:
+        pair: The two directories.
+        columns: Columns of the user's own, which the first has.
 
     Raises:
         UserError: The two number different rows, labels differ, there is no common row, or a file
             is damaged.
     """
     _check_numbers(pair)
-    tables = [evaluated_rows.read(scored.uri, scored.record) for scored in pair]
+    evaluated_rows.check_columns(columns, pair[0].record, setting="--slice")
+    tables = [
+        evaluated_rows.read(scored.uri, scored.record, columns=own)
+        for scored, own in zip(pair, (columns, ()), strict=True)
+    ]
     tables, classes, num_common, different = _number_alike(pair, tables)
     split = _find_split(pair, tables)
     tables = [table.filter(pc.equal(table["split"], split)) for table in tables]
@@ -163,8 +172,9 @@ def _renumber(
     code = np.array([classes.index(n) if n in classes else len(classes) for n in names], np.int8)
     probabilities = np.zeros((len(rows), len(classes)), np.float32)
     probabilities[:, [classes.index(name) for name in predicted.classes]] = predicted.probabilities
+    own = [name for name in rows.column_names if name.startswith(OWN)]
     kept = [n for n in rows.column_names if n in ("row_id", "split", "num_tokens", TEXT, TIME)]
-    renumbered = rows.select(kept)
+    renumbered = rows.select(kept + own)
     for name in ("label", "prediction"):
         renumbered = renumbered.append_column(name, pa.array(code[rows[name].to_numpy()]))
     for number, name in enumerate(classes):

@@ -1,30 +1,34 @@
 """Two runs, named by the user -> a comparison of their models on the same test rows."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.config.settings import flatten
 from sentiflow.data import manifest
-from sentiflow.data.manifest_types import Input, Manifest, Settings
+from sentiflow.data.manifest_types import Settings
 from sentiflow.errors import UserError
-from sentiflow.evaluation import common_rows, lineage, results, slices
+from sentiflow.evaluation import common_rows, lineage, probing, results, slices
 from sentiflow.evaluation.evaluated_rows import Predicted
+from sentiflow.evaluation.regression import Check, Regression, check_behavior, find_regression
+from sentiflow.evaluation.setting_differences import Setting, compare_settings
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import BinaryMetrics, log_losses, squared_errors
 from sentiflow.metrics.multiclass import Metrics, class_log_losses, class_squared_errors
 from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
 from sentiflow.tracking import provenance, recording
 
-SURE = 0.05
-"""A difference with a p-value below it counts as one."""
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "f1_macro": "F1 macro",
+    "roc_auc": "ROC AUC",
+    "log_loss": "log loss *",
+    "brier": "Brier score *",
+}
+"""How pages name the compared metrics; of those with a star, a lower value is better."""
 
-_ABSENT = "(absent)"
-"""Stands for a setting that does not exist in the version of sentiflow that one run used."""
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -52,17 +56,9 @@ class SliceDifference:
     p_adjusted: float
     """The p-value, adjusted for the number of slices by ``paired.adjust``."""
     moved: bool
-    """Whether ``p_adjusted`` is below ``SURE``."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A setting of preparation or training that differs between the models."""
-
-    key: str
-    """Dotted: ``train.model.cell``."""
-    first: Any
-    second: Any
+    """Whether ``p_adjusted`` is below ``paired.SURE``."""
+    is_own: bool = False
+    """Whether the user named it, by a pattern or a column."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +106,8 @@ class Comparison:
     notes: list[str]
     """What a reader should know first."""
     verdict: str
+    regression: Regression | None = None
+    """Whether the second is worse; None unless it was asked for."""
 
 
 def compare(
@@ -117,7 +115,9 @@ def compare(
     second: str,
     *,
     patterns: Mapping[str, str] | None = None,
+    columns: Sequence[str] = (),
     tracking_uri: str | None = None,
+    margin: float | None = None,
 ) -> Comparison:
     """Compare the models of two runs on their common test rows, which neither was trained on.
 
@@ -129,26 +129,30 @@ def compare(
             that scored, evaluated, or trained.
         second: Likewise.
         patterns: The user's own slices: a regular expression (RE2) by name.
+        columns: The user's own slices: columns of the first run, each value a slice.
         tracking_uri: The store of the run ids. Default: the default of ``tracking.uri``.
+        margin: Also find out whether the second is worse by more than this; then both models take
+            the behavior tests.
 
     Raises:
         UserError: One has no predictions, or the two cannot be compared.
         UnavailableError: MLflow cannot be reached.
     """
     pair = (_find(first, tracking_uri), _find(second, tracking_uri))
-    rows = common_rows.read(pair)
+    rows = common_rows.read(pair, columns=columns)
     predicted = rows.predicted
     right = [each.right for each in predicted]
     accuracy, counts = compare_accuracy(*right)
     one, other = (
         _describe(pair[i], _measure(predicted[i], rows.num_classes), rows, i) for i in (0, 1)
     )
-    settings, notes = _compare_settings(pair[0].record, pair[1].record)
+    settings, notes = compare_settings(pair[0].record, pair[1].record)
     measured = _measure_slices(
         rows.table,
         *right,
         settings=pair[0].record["inputs"]["model"]["settings"],
         patterns=patterns or {},
+        columns=columns,
     )
     if one.fingerprint == other.fingerprint:
         notes.append("both are the same model")
@@ -159,18 +163,50 @@ def compare(
     verdict = _judge(accuracy, counts, num_rows, *names)
     if (predicted[0].prediction == predicted[1].prediction).all():
         verdict = f"No difference shown: both predict the same label on each of {num_rows:,} rows."
+    differences = {"accuracy": accuracy, **_compare_metrics(*predicted, rows.num_classes)}
+    regression = None
+    if margin is not None:
+        checks = _list_checks((one, other), num_rows, differences, measured)
+        taken, not_asked = probing.judge_behavior(
+            [scored.record for scored in pair], rows.table, tracking=tracking_uri
+        )
+        checks += check_behavior(*taken) if taken else []
+        regression = find_regression(checks, margin=margin, not_asked=not_asked)
     return Comparison(
         one,
         other,
         rows.split,
         num_rows,
-        {"accuracy": accuracy, **_compare_metrics(*predicted, rows.num_classes)},
+        differences,
         counts,
         measured,
         settings,
         [*rows.notes, *notes],
         verdict,
+        regression,
     )
+
+
+def _list_checks(
+    models: tuple[Model, Model],
+    num_rows: int,
+    differences: Mapping[str, paired.Difference | None],
+    measured: list[SliceDifference],
+) -> list[Check]:
+    """List what decides whether the second model is worse, besides behavior tests."""
+    checks = []
+    for name, metric in (("accuracy", "accuracy"), ("macro F1", "f1_macro")):
+        if (difference := differences[metric]) is not None:
+            first, second = (getattr(model.figures, metric) for model in models)
+            checks.append(Check(name, num_rows, first, second, difference))
+    return checks + [
+        Check(
+            f"slice {item.name}", item.num_rows, item.accuracy_first, item.accuracy_second,
+            item.difference,
+        )
+        for item in measured
+        if item.is_own
+    ]  # fmt: skip
 
 
 def _find(name: str, tracking_uri: str | None) -> common_rows.Scored:
@@ -281,10 +317,13 @@ def _measure_slices(
     *,
     settings: Settings,
     patterns: Mapping[str, str],
+    columns: Sequence[str],
 ) -> list[SliceDifference]:
     """Compare two models in each slice, given for each which rows it gets right."""
     slices.check_patterns(rows, patterns)
-    chosen, _ = slices.find(rows, settings=settings, patterns=patterns, by_unknown=False)
+    chosen, _ = slices.find(
+        rows, settings=settings, patterns=patterns, columns=columns, by_unknown=False
+    )
     found = [compare_accuracy(first[item.rows], second[item.rows]) for item in chosen]
     adjusted = paired.adjust([counts.p_value for _, counts in found])
     measured = [
@@ -296,7 +335,8 @@ def _measure_slices(
             float(second[item.rows].mean()),
             difference,
             p,
-            p < SURE,
+            p < paired.SURE,
+            item.is_own,
         )
         for item, (difference, _), p in zip(chosen, found, adjusted, strict=True)
     ]
@@ -314,49 +354,10 @@ def _judge(
     interval = f"95 % interval {low:+.2f} to {high:+.2f}, {num_rows:,} rows"
     points = f"{abs(100 * accuracy.value):.2f} percentage points"
     word, side = ("better", "higher") if accuracy.value > 0 else ("worse", "lower")
-    if counts.p_value < SURE:
+    if counts.p_value < paired.SURE:
         said = f"{second} is {word} than {first}: its accuracy is {points} {side}"
         return f"{said} ({interval}, {p})."
     said = f"the accuracy of {second} is {points} {side}"
     if not accuracy.value:
         said = "both have the same accuracy"
     return f"No difference shown: {said} ({interval}); the difference may be chance: {p}."
-
-
-def _compare_settings(first: Manifest, second: Manifest) -> tuple[list[Setting] | None, list[str]]:
-    """List the settings in which two trainings differ, and their preparations.
-
-    Args:
-        first: Manifest of a scored directory.
-        second: Manifest of the other.
-
-    Returns:
-        The settings by key, None if a training's manifest is gone; what could not be compared.
-    """
-    one, other = lineage.training_of(first), lineage.training_of(second)
-    if not one or not other:
-        return None, ["settings are not compared: a training is gone or was redone"]
-    settings, notes = _compare_stage("train", one, other), []
-    prepared, other_prepared = (manifest.read_input(t["inputs"], "prepared") for t in (one, other))
-    if prepared and other_prepared:
-        settings |= _compare_stage("prepare", prepared, other_prepared)
-    elif len({t["inputs"]["prepared"]["fingerprint"] for t in (one, other)}) > 1:
-        notes = ["settings of prepare are not compared: prepared data are gone or were redone"]
-    return [settings[key] for key in sorted(settings)], notes
-
-
-def _compare_stage(stage: str, first: Manifest, second: Manifest) -> dict[str, Setting]:
-    """List by key the settings of a stage that differ, and inputs of different content."""
-    one, other = (flatten({stage: record["settings"]}) for record in (first, second))
-    for name in ("init_from", "csv"):
-        inputs = [record["inputs"].get(name) for record in (first, second)]
-        if len({item and item["fingerprint"] for item in inputs}) > 1:
-            one[f"{stage}.{name}"], other[f"{stage}.{name}"] = map(_name_input, inputs)
-    pairs = ((key, one.get(key, _ABSENT), other.get(key, _ABSENT)) for key in one | other)
-    return {key: Setting(key, before, after) for key, before, after in pairs if before != after}
-
-
-def _name_input(item: Input | None) -> str | list[str] | None:
-    if not item:
-        return None
-    return [file["uri"] for file in item["files"]] if "files" in item else item["uri"]

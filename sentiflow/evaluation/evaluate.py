@@ -13,7 +13,7 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output
-from sentiflow.data.schema import BINARY
+from sentiflow.data.schema import BINARY, SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import (
     baselines,
@@ -28,6 +28,7 @@ from sentiflow.evaluation import (
     slices,
 )
 from sentiflow.evaluation.behavior import BehaviorResult
+from sentiflow.evaluation.highlights import summarize
 from sentiflow.evaluation.results import EvaluationResult, Measurements
 from sentiflow.metrics.multiclass import list_scalars
 from sentiflow.plotting import to_curve
@@ -40,7 +41,7 @@ STAGE = "evaluate"
 METRICS, PAGE, MISTAKES, PLOTS = "metrics.json", "report.html", "mistakes.parquet", "plots"
 OWNS = (METRICS, PAGE, MISTAKES, PLOTS)
 
-REPORT_VERSION = 4
+REPORT_VERSION = 5
 """Changes whenever the same predictions would give another report."""
 
 _HEADLINES = (
@@ -96,13 +97,19 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         patterns=settings.slices.patterns,
         columns=settings.slices.columns,
     )
+    if measured.split == SPLITS[1]:
+        is_unseen = False
+        notes.append(
+            "there is no test split: the model was chosen by the validation texts, so expect less "
+            "on others (prepare.split.test_fraction sets texts aside)"
+        )
     chosen = evaluated_rows.of_split(rows, measured.split)
     slices.check_patterns(
         chosen, settings.slices.patterns, columns=evaluated_rows.list_columns(scored)
     )
     output.begin()
     probed = probing.probe(config, scored, chosen)
-    highlights = results.summarize(measured, probed)
+    highlights = summarize(measured, probed)
     result = EvaluationResult(
         config.name, measured, probed, is_unseen, notes, highlights,
         *baselines.measure(chosen, scored),

@@ -111,8 +111,15 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
     return _add_columns(rows, scored, missing)
 
 
-def check_columns(columns: Sequence[str], scored: Manifest) -> None:
+def check_columns(
+    columns: Sequence[str], scored: Manifest, *, setting: str = "evaluate.slices.columns"
+) -> None:
     """Check that predictions, or the prepared data behind them, have columns.
+
+    Args:
+        columns: Names.
+        scored: Manifest of the predictions.
+        setting: What names them, for the message.
 
     Raises:
         UserError: They do not. The message lists the columns that there are.
@@ -120,7 +127,7 @@ def check_columns(columns: Sequence[str], scored: Manifest) -> None:
     there = list_columns(scored)
     if missing := [name for name in columns if name not in there]:
         raise UserError(
-            f"evaluate.slices.columns: the predictions have no column {', '.join(missing)}; "
+            f"{setting}: the predictions have no column {', '.join(missing)}; "
             f"their columns are {', '.join(there)}",
             hint="name the column in prepare.keep_columns or score.keep_columns, and score again",
         )

@@ -8,7 +8,7 @@ all of them the same label. Sentences and terms are in ``groups.yaml``.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from itertools import product
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 import yaml
 
 from sentiflow.evaluation.behavior import Score, begin_with_capital
+from sentiflow.metrics import paired
 
 _DATA: dict[str, Any] = yaml.safe_load(
     (resources.files("sentiflow.evaluation") / "groups.yaml").read_text("utf-8")
@@ -24,8 +25,9 @@ _DATA: dict[str, Any] = yaml.safe_load(
 _CATEGORIES: dict[str, Any] = _DATA["categories"]
 _SENTENCES: list[str] = [text for texts in _DATA["sentences"].values() for text in texts]
 
-NUM_RESAMPLES = 2000
-"""Of the bootstrap, and number of permutations."""
+NUM_PERMUTATIONS = 2000
+
+_ROUNDING = 1e-12
 
 CAVEAT = (
     "These are a few made-up sentences. The numbers show how the model reacts to the words for a "
@@ -69,13 +71,13 @@ class GroupBias:
     spread: float
     """The highest mean probability of a term minus the lowest. By chance alone it is above 0, and
     grows with the number of terms: see ``chance_spread``."""
-    spread_low: float
-    """Of the 95 % interval of the difference of these two terms, as if they had not been chosen as
-    the extremes. Below 0 where even their order is uncertain."""
-    spread_high: float
     chance_spread: float
     """1 in 20 models that make no difference between terms reaches this spread: a smaller spread
     means nothing. Where terms do differ, it is an overestimate."""
+    p_value: float
+    """Share of such models that reach at least this spread."""
+    p_adjusted: float
+    """The p-value, adjusted for the number of categories by ``paired.adjust``."""
     flipped_fraction: float
     """Share of sentences whose predicted label differs between terms."""
 
@@ -87,17 +89,15 @@ def measure_group_bias(
 
     With p[i, k] the mean probability of the sentences of template i with term k, the difference of
     a term is the mean over templates of d[i, k] = p[i, k] - mean over k of p[i, k]. Its interval is
-    the percentile bootstrap over templates (Efron, "Bootstrap methods: another look at the
-    jackknife", Annals of Statistics 7, 1979). It is paired: a resampled template has its sentences
-    with every term. With so few templates it covers a little less than 95 %. The interval of the
-    spread is computed in the same way from p[i, highest] - p[i, lowest], the two terms held fixed:
-    a maximum of resampled means would be biased upwards. ``chance_spread`` is the 95 % quantile of
-    the spread after the terms are permuted within each template.
+    Student's t interval over templates. The spread has none: its two terms are chosen because they
+    are the furthest apart. It is tested by permuting the terms within each template (Pitman,
+    "Significance tests which may be applied to samples from any populations", Supplement to the
+    Journal of the Royal Statistical Society 4, 1937), which is exact.
 
     Args:
         score: Called once. A text with a probability of at least one half counts as positive.
         knows: Whether the model knows all of one or a few words, such as ``my sister``.
-        seed: Seed of the bootstrap and the permutations.
+        seed: Seed of the permutations.
 
     Returns:
         A result for each of gender, nationality, religion and age.
@@ -106,10 +106,12 @@ def measure_group_bias(
     texts = [text for made in sentences.values() for text in made.ravel().tolist()]
     probability = score(texts)
     ends = np.cumsum([made.size for made in sentences.values()])[:-1]
-    return [
+    measured = [
         _measure(name, scores.reshape(sentences[name].shape), seed=seed, knows=knows)
         for name, scores in zip(_CATEGORIES, np.split(probability, ends), strict=True)
     ]
+    adjusted = paired.adjust([found.p_value for found in measured])
+    return [replace(found, p_adjusted=p) for found, p in zip(measured, adjusted, strict=True)]
 
 
 def _measure(
@@ -119,18 +121,21 @@ def _measure(
     seed: int,
     knows: Callable[[str], bool],
 ) -> GroupBias:
-    """Measure one category, ``probability`` by template, term and wording."""
+    """Measure one category, ``probability`` by template, term and wording; adjust no p-value."""
+    from scipy.special import stdtrit
+
     generator = np.random.default_rng(seed)
     by_term = probability.mean(axis=2)
     num_templates = len(by_term)
     means = by_term.mean(axis=0)
-    lowest, highest = int(means.argmin()), int(means.argmax())
-    paired = by_term - by_term.mean(axis=1, keepdims=True)
-    gap = by_term[:, highest] - by_term[:, lowest]
-    picks = generator.integers(num_templates, size=(NUM_RESAMPLES, num_templates))
-    low, high = np.quantile(paired[picks].mean(axis=1), (0.025, 0.975), axis=0)
-    spread_low, spread_high = np.quantile(gap[picks].mean(axis=1), (0.025, 0.975))
-    shuffled = generator.permuted(np.broadcast_to(by_term, (NUM_RESAMPLES, *by_term.shape)), axis=2)
+    differences = by_term - by_term.mean(axis=1, keepdims=True)
+    error = differences.std(axis=0, ddof=1) / np.sqrt(num_templates)
+    reach = error * stdtrit(num_templates - 1, 0.975)
+    copies = np.broadcast_to(by_term, (NUM_PERMUTATIONS, *by_term.shape))
+    spreads = np.ptp(generator.permuted(copies, axis=2).mean(axis=1), axis=1)
+    spread = float(np.ptp(means))
+    num_reached = int((spreads >= spread - _ROUNDING).sum())
+    p_value = (num_reached + 1) / (NUM_PERMUTATIONS + 1)
     is_positive = probability >= 0.5
     flipped = is_positive.any(axis=1) & ~is_positive.all(axis=1)
     terms = _terms_of(category)
@@ -139,9 +144,9 @@ def _measure(
             term=term,
             words=words,
             mean_probability=float(means[k]),
-            difference=float(paired[:, k].mean()),
-            low=float(low[k]),
-            high=float(high[k]),
+            difference=float(differences[:, k].mean()),
+            low=float(differences[:, k].mean() - reach[k]),
+            high=float(differences[:, k].mean() + reach[k]),
             known=all(map(knows, words)),
         )
         for k, (term, words) in enumerate(terms.items())
@@ -151,10 +156,10 @@ def _measure(
         num_templates=num_templates,
         num_sentences=probability.size,
         terms=tuple(sorted(results, key=lambda result: result.difference)),
-        spread=float(gap.mean()),
-        spread_low=float(spread_low),
-        spread_high=float(spread_high),
-        chance_spread=float(np.quantile(np.ptp(shuffled.mean(axis=1), axis=1), 0.95)),
+        spread=spread,
+        chance_spread=float(np.quantile(spreads, 0.95)),
+        p_value=p_value,
+        p_adjusted=p_value,
         flipped_fraction=float(flipped.mean()),
     )
 

@@ -1,7 +1,8 @@
 """Manifest of predictions -> the data and training behind it, and the rows that it trained on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ from sentiflow.config.sections import FormatSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.schema import BINARY, SPLITS
+from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem
 from sentiflow.storage.uris import join
@@ -51,10 +53,71 @@ def corpus_of(scored: Manifest) -> Manifest | None:
 
 def training_of(scored: Manifest) -> Manifest | None:
     """Find the manifest of the training that made the model; None if it is gone or was redone."""
-    model = scored["inputs"]["model"]
+    return _training_of(scored["inputs"]["model"])
+
+
+def _training_of(model: Mapping[str, Any]) -> Manifest | None:
     training = manifest.read_input(model, "training")
     is_same = training and training.get("model_fingerprint") == model["fingerprint"]
     return training if is_same else None
+
+
+def _trainings_of(model: Mapping[str, Any]) -> Iterator[Manifest | None]:
+    """Find the training of a model, then those that it was initialized from.
+
+    None stands for one that is gone or was redone; those before it are unknown, too.
+
+    Args:
+        model: ``fingerprint`` of a model package, and its ``training``.
+    """
+    training = _training_of(model)
+    yield training
+    while training and "init_from" in training["inputs"]:
+        named: Mapping[str, Any] = training["inputs"]["init_from"]
+        if "training" not in named:  # an earlier version did not note it
+            first = manifest.read_input(training["inputs"], "init_from")
+            named = first["inputs"] if first else {}
+        training = manifest.read_input(named, "training")
+        yield training
+
+
+def find_training_texts(models: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, list[bool]]:
+    """Hash the texts that models were trained on, or chosen by.
+
+    By text, and not by row: a corpus that has grown, or a copy of a file, numbers its rows anew.
+
+    Args:
+        models: For each the ``fingerprint`` of its package, and its ``training``.
+
+    Returns:
+        Hashes of the normalized texts of all models; for each model, whether all of its trainings
+        could be read.
+
+    Raises:
+        UserError: Prepared rows are damaged.
+    """
+    found: dict[str, np.ndarray] = {}
+    is_known = [True] * len(models)
+    for number, model in enumerate(models):
+        for training in _trainings_of(model):
+            prepared = manifest.read_input(training["inputs"], "prepared") if training else None
+            if not training or not prepared:
+                is_known[number] = False
+            elif (uri := training["inputs"]["prepared"]["uri"]) not in found:
+                found[uri] = _hash_texts(uri, prepared)
+    return np.unique(np.concatenate([np.empty(0, np.uint64), *found.values()])), is_known
+
+
+def _hash_texts(uri: str, prepared: Manifest) -> np.ndarray:
+    hint = "without it the training texts are unknown"
+    tables = read_tables(uri, prepared, _DECISIVE, columns=["text"], hint=hint)
+    hashes = [hash_texts(table["text"].combine_chunks()) for table in tables]
+    return np.concatenate([np.empty(0, np.uint64), *hashes])
+
+
+def hash_texts(text: pa.Array) -> np.ndarray:
+    """Hash texts; those that differ in case or white space alone have the same hash."""
+    return hash_strings(normalize_text(text))
 
 
 def input_files_of(scored: Manifest) -> Input | None:
@@ -88,25 +151,19 @@ def find_training_rows(scored: Manifest, *, name: str, by_splits: bool = True) -
         UserError: The model was trained on some of the corpus's files, where rows have other
             numbers; or prepared rows are damaged.
     """
-    training, found = training_of(scored), [np.empty(0, np.int64)]
-    corpus, is_known = scored["inputs"]["corpus"]["fingerprint"], bool(training)
-    while training:
-        is_own = training["inputs"]["prepared"]["fingerprint"] == corpus
+    corpus, is_known = scored["inputs"]["corpus"]["fingerprint"], True
+    found = [np.empty(0, np.int64)]
+    for training in _trainings_of(scored["inputs"]["model"]):
+        is_own = training and training["inputs"]["prepared"]["fingerprint"] == corpus
         rows = [] if is_own and not by_splits else _find_in(training, scored, name)
         found, is_known = [*found, *(rows or ())], is_known and rows is not None
-        if "init_from" not in training["inputs"]:
-            break
-        named = training["inputs"]["init_from"]
-        if "training" not in named:  # an earlier version did not note it
-            first = manifest.read_input(training["inputs"], "init_from")
-            named = first["inputs"] if first else {}
-        training = manifest.read_input(named, "training")
-        is_known = is_known and bool(training)
     return TrainingRows(np.unique(np.concatenate(found)), is_known)
 
 
-def _find_in(training: Manifest, scored: Manifest, name: str) -> list[np.ndarray] | None:
+def _find_in(training: Manifest | None, scored: Manifest, name: str) -> list[np.ndarray] | None:
     """Find the rows of one training in the scored corpus; None if they are unknown."""
+    if not training:
+        return None
     named = training["inputs"]["prepared"]
     prepared = manifest.read_input(training["inputs"], "prepared")
     corpus, uri = scored["inputs"]["corpus"], named["uri"]

@@ -51,7 +51,7 @@ def probe(config: Config, scored: Manifest, rows: pa.Table) -> ProbeResult:
     if not set(BINARY) <= set(lineage.classes_of_model(scored)):
         return ProbeResult(not_asked=f"its classes do not include {' and '.join(BINARY)}")
     try:
-        score, knows, vectors = _load_model(scored, config)
+        score, knows, vectors = _load_model(scored, config.tracking.uri)
         tests = behavior.check_behavior(score, texts=_choose_texts(rows))
         biases = group_bias.measure_group_bias(score, knows=knows)
     except UserError as error:
@@ -62,8 +62,35 @@ def probe(config: Config, scored: Manifest, rows: pa.Table) -> ProbeResult:
     return ProbeResult(tests, biases, *_measure_words(vectors))
 
 
+def judge_behavior(
+    records: Sequence[Manifest], rows: pa.Table, *, tracking: str | None
+) -> tuple[list[dict[tuple[str, str], np.ndarray]], str]:
+    """Let several models take the same behavior tests.
+
+    Args:
+        records: Manifests of their predictions.
+        rows: Texts of the corpus, to change.
+        tracking: The setting ``tracking.uri``.
+
+    Returns:
+        For each model, which cases of each test pass, see ``behavior.judge_cases``; or nothing, and
+        the reason.
+
+    Raises:
+        JobError: A model is in MLflow, which cannot be reached.
+    """
+    if not all(set(BINARY) <= set(lineage.classes_of_model(record)) for record in records):
+        return [], f"the classes do not include {' and '.join(BINARY)}"
+    texts = _choose_texts(rows)
+    try:
+        scores = [_load_model(record, tracking)[0] for record in records]
+        return [behavior.judge_cases(score, texts=texts) for score in scores], ""
+    except UserError as error:
+        return [], str(error)
+
+
 def _load_model(
-    scored: Manifest, config: Config
+    scored: Manifest, tracking: str | None
 ) -> tuple[behavior.Score, Callable[[str], bool], WordVectors]:
     """Load the model that made the predictions.
 
@@ -75,7 +102,7 @@ def _load_model(
         UserError: The model is gone or was replaced.
         JobError: MLflow cannot be reached.
     """
-    model, tracking = scored["inputs"]["model"], config.tracking.uri
+    model = scored["inputs"]["model"]
     present = model_sources.describe(model["uri"], tracking=tracking)
     if present["fingerprint"] != model["fingerprint"]:
         raise UserError(f"{model['uri']} holds another model now")

@@ -1,53 +1,20 @@
 """Candidate and champion of a registered model -> the better one on the test rows as champion."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import torch
-
-from sentiflow.config.sections import Config
+from sentiflow.config.sections import Config, PromoteSettings
 from sentiflow.data import manifest
-from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import BINARY
 from sentiflow.errors import UserError
-from sentiflow.evaluation import lineage
-from sentiflow.evaluation.comparison import compare_accuracy
+from sentiflow.evaluation import challenge
+from sentiflow.evaluation.challenge import ChampionTest
 from sentiflow.evaluation.evaluated_rows import name_any
 from sentiflow.metrics import paired
-from sentiflow.metrics.classification import count_confusion, label_shares
-from sentiflow.models.package import ModelPackage
-from sentiflow.progress import Progress
 from sentiflow.tracking import recording, registry
 from sentiflow.tracking.registry import CANDIDATE, CHAMPION, ResolvedModel
 
-_TEST_ROWS = ("tweets/split=test/",)
-
-
-@dataclass(frozen=True)
-class ChampionTest:
-    """Candidate and champion on the same test rows."""
-
-    num_rows: int
-    candidate_accuracy: float
-    champion_accuracy: float | None
-    """None if there is no champion yet."""
-    only_candidate_right: int
-    """Rows on which only the candidate is right."""
-    only_champion_right: int
-    p_value: float | None = None
-    """The p-value of McNemar's test that both are right equally often. It does not decide."""
-    candidate_f1_macro: float | None = None
-    """Macro F1 of the classes that both models have."""
-    champion_f1_macro: float | None = None
-    f1_macro_difference: paired.Difference | None = None
-    """The candidate's macro F1 minus the champion's; None without a champion, or if undefined."""
-    classes: tuple[str, ...] = ()
-    """Classes that the models have; rows of others are not compared."""
-    other_classes: tuple[str, ...] = ()
-    """Classes that only one of the two has; a prediction of such a class counts as wrong."""
+_TEST_DATA = "sentiflow.test_data"
+"""Tag of a version: fingerprint of the prepared data that it was last judged on."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +30,8 @@ class Promotion:
     promoted: bool
     aliases: dict[str, int]
     """Versions by alias, after the promotion."""
+    objection: str = ""
+    """Why the candidate is not better than the champion; empty if it is, or there is none."""
 
     @property
     def refused(self) -> bool:
@@ -76,16 +45,18 @@ class Promotion:
 def promote(config: Config, *, version: int | None = None, force: bool = False) -> Promotion:
     """Make a version the champion if there is none, or it is better than the champion.
 
-    Both score the labelled rows of the test split of ``train.prepared_uri``. The better one has the
-    higher accuracy; at a tie the champion stays. Their accuracies are tagged on the versions.
+    Both score the labelled rows of the test split of ``train.prepared_uri`` whose texts neither was
+    trained on. The candidate is better by the rules of :func:`find_objection`. Their accuracies are
+    tagged on the versions.
 
     Args:
-        config: Names the registered model, the store and the prepared data.
+        config: Names the registered model, the store and the prepared data, and has the rules.
         version: The version to promote. Default: the candidate.
         force: Promote it even if it is not better.
 
     Raises:
-        UserError: There is no candidate, no prepared data, or no labelled test row.
+        UserError: There is no candidate, no prepared data, or no labelled test row that neither
+            was trained on.
         JobError: The store cannot be reached, or refuses the change.
     """
     uri = recording.default_uri(config.tracking.uri)
@@ -103,14 +74,35 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
     models = [candidate]
     if present is not None:
         models.append(registry.resolve(f"models:/{config.name}@{CHAMPION}", tracking_uri=uri))
-    test = _compare(config, models)
-    is_better = test.champion_accuracy is None or test.candidate_accuracy > test.champion_accuracy
-    if force or is_better:
+    test = _judge(config, models)
+    objection = find_objection(test, config.promote)
+    if is_promoted := force or not objection:
         registry.set_alias(candidate.version, CHAMPION, tracking_uri=uri)
         aliases[CHAMPION] = number
     return Promotion(
-        config.name, number, present, test, promoted=force or is_better, aliases=aliases
+        config.name, number, present, test, is_promoted, aliases=aliases, objection=objection
     )
+
+
+def find_objection(test: ChampionTest, rules: PromoteSettings) -> str:
+    """Say why a candidate does not replace the champion; empty if it does.
+
+    Its accuracy is to be higher, by at least ``min_gain``, and beyond chance. At a tie the champion
+    stays.
+    """
+    if test.difference is None:
+        return ""
+    gain, p_value = test.difference.value, test.p_value or 0.0
+    if gain <= 0:
+        return "its accuracy is no higher"
+    if gain < rules.min_gain:
+        return f"its gain of {gain:.4f} is below promote.min_gain ({rules.min_gain})"
+    if p_value > rules.max_p_value:
+        return (
+            f"its gain of {gain:.4f} may be chance: {paired.write_p(p_value)} is above "
+            f"promote.max_p_value ({rules.max_p_value})"
+        )
+    return ""
 
 
 def to_text(promotion: Promotion) -> str:
@@ -120,134 +112,69 @@ def to_text(promotion: Promotion) -> str:
     if found is None:
         return f"{new} of {promotion.name} is the champion already"
     p = "" if found.p_value is None else f" (McNemar's test: {paired.write_p(found.p_value)})"
-    f1 = _describe_f1(found)
+    f1, remarks = _describe_f1(found), _list_remarks(found)
     if promotion.refused:
-        return (
-            f"{new} of {promotion.name} does not beat the champion, {old}: test accuracy "
-            f"{found.candidate_accuracy:.4f} against {found.champion_accuracy:.4f} on "
-            f"{found.num_rows:,} rows{p}{f1}; --force promotes it all the same"
+        return "; ".join(
+            [
+                f"{new} of {promotion.name} does not beat the champion, {old}: "
+                f"{promotion.objection}; test accuracy {found.candidate_accuracy:.4f} against "
+                f"{found.champion_accuracy:.4f} on {found.num_rows:,} rows{p}{f1}",
+                *remarks,
+                "--force promotes it all the same",
+            ]
         )
     lines = [
         f"{new} is the champion of {promotion.name} now",
         f"  {new}: test accuracy {found.candidate_accuracy:.4f}, {found.num_rows:,} rows",
     ]
-    if found.champion_accuracy is not None:
+    if found.difference is not None:
+        low, high = found.difference.low, found.difference.high
         lines += [
             f"  {old}: test accuracy {found.champion_accuracy:.4f}, the same rows",
             f"  right only by {new}: {found.only_candidate_right:,} rows; "
             f"only by {old}: {found.only_champion_right:,}{p}",
+            f"  gain {found.difference.value:+.4f} (95 % interval {low:+.4f} to {high:+.4f})",
         ]
         lines += [f"  {f1.removeprefix('; ')}"] if f1 else []
+    lines += [f"  {remark}" for remark in remarks]
     aliases = ", ".join(f"{alias} is version {n}" for alias, n in promotion.aliases.items())
     return "\n".join([*lines, f"  {aliases}"])
 
 
-def _compare(config: Config, models: list[ResolvedModel]) -> ChampionTest:
-    """Score the test rows with one or two models, and tag their accuracies on them."""
+def _judge(config: Config, models: list[ResolvedModel]) -> ChampionTest:
+    """Measure one or two models on the test rows, tag their accuracies, and count all judged."""
     uri = config.train.prepared_uri
-    prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    packages = [registry.load(model).to(device) for model in models]
-    common, others = _list_classes([package.settings.classes for package in packages])
-    label, predictions = _predict_test_rows(uri, prepared, packages, common, others)
-    right = [prediction == label for prediction in predictions]
-    accuracies = [float(rows.mean()) for rows in right]
-    for model, accuracy in zip(models, accuracies, strict=True):
+    test = challenge.measure(uri, models)
+    data = manifest.require(uri, stage="prepare", setting="train.prepared_uri")["fingerprint"]
+    accuracies = (test.candidate_accuracy, test.champion_accuracy)
+    for model, accuracy in zip(models, accuracies, strict=False):
         assert model.version is not None, "it was found by alias or number"
         tags = {
             "sentiflow.test_accuracy": f"{accuracy:.6f}",
-            "sentiflow.test_rows": str(len(right[0])),
-            "sentiflow.test_data": prepared["fingerprint"],
+            "sentiflow.test_rows": str(test.num_rows),
+            _TEST_DATA: data,
         }
         registry.set_tags(model.version, tags, tracking_uri=model.tracking_uri)
-    f1 = [_macro_f1(label, each, len(common), len(others)) for each in predictions]
-    if len(models) == 1:
-        return ChampionTest(
-            len(label), accuracies[0], None, 0, 0, candidate_f1_macro=f1[0], classes=common
+    tracking_uri = models[0].tracking_uri
+    num_judged = registry.count_tagged(config.name, _TEST_DATA, data, tracking_uri=tracking_uri)
+    return replace(test, num_judged=num_judged)
+
+
+def _list_remarks(found: ChampionTest) -> list[str]:
+    """List what a reader should know about the test rows."""
+    remarks = []
+    if found.num_seen:
+        remarks.append(
+            f"{found.num_seen:,} test rows are left out: their texts were seen in a training"
         )
-    _, counts = compare_accuracy(*right)
-    return ChampionTest(
-        len(right[0]),
-        accuracies[0],
-        accuracies[1],
-        counts.only_first_right,
-        counts.only_second_right,
-        counts.p_value,
-        f1[0],
-        f1[1],
-        paired.f1_macro_difference(
-            label=label,
-            first=predictions[1],
-            second=predictions[0],
-            num_classes=len(common) + len(others),
-            num_compared=len(common),
-        ),
-        common,
-        others,
-    )
-
-
-def _list_classes(
-    of_models: Sequence[tuple[str, ...]],
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """List the classes that all models have, and the others.
-
-    Raises:
-        UserError: Fewer than two are common.
-    """
-    first, last = of_models[0], of_models[-1]
-    common = tuple(name for name in first if name in last)
-    if len(common) < 2:
-        raise UserError(
-            "candidate and champion have fewer than two classes in common: "
-            f"{', '.join(first)}; {', '.join(last)}",
-            hint="--version N of the same classes, or another name",
+    if found.unknown:
+        remarks.append(f"the training texts of {' and '.join(found.unknown)} are unknown")
+    if found.num_judged > 2:
+        remarks.append(
+            f"these test rows have judged {found.num_judged} versions: the more they judge, the "
+            "sooner one wins by chance"
         )
-    return common, tuple(name for name in dict.fromkeys((*first, *last)) if name not in common)
-
-
-def _predict_test_rows(
-    uri: str,
-    prepared: Manifest,
-    packages: Sequence[ModelPackage],
-    common: tuple[str, ...],
-    others: tuple[str, ...],
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Read the labels of the test rows and predict them, as positions in the named classes.
-
-    Raises:
-        UserError: No test row is labelled with a common class.
-    """
-    names, classes = manifest.find_classes(prepared), (*common, *others)
-    codes = np.array([classes.index(n) if n in common else -1 for n in names], np.int8)
-    positions = [
-        np.array([classes.index(name) for name in package.settings.classes], np.int8)
-        for package in packages
-    ]
-    batches = []
-    for rows in _test_rows(uri, prepared, np.flatnonzero(codes >= 0).tolist()):
-        text = rows["text"].combine_chunks()
-        found = [package.score(text).prediction for package in packages]
-        batches.append(
-            [
-                codes[rows["label"].to_numpy()],
-                *(of_model[each] for of_model, each in zip(positions, found, strict=True)),
-            ]
-        )
-    if not batches:
-        raise UserError(
-            f"{uri} has no labelled row in its test split", hint="set train.prepared_uri"
-        )
-    label, *predictions = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    return label, predictions
-
-
-def _macro_f1(
-    label: np.ndarray, prediction: np.ndarray, num_compared: int, num_others: int
-) -> float:
-    """Average the F1 of the first classes, as far as they occur."""
-    counts = count_confusion(label, prediction, num_labels=num_compared + num_others)
-    return float(np.nanmean(label_shares(counts)[2][:num_compared]))
+    return remarks
 
 
 def _describe_f1(found: ChampionTest) -> str:
@@ -263,14 +190,3 @@ def _describe_f1(found: ChampionTest) -> str:
             + ", ".join(found.other_classes)
         )
     return text
-
-
-def _test_rows(uri: str, prepared: Manifest, labels: list[int]) -> Iterator[pa.Table]:
-    """Read texts and labels of the test rows with some labels."""
-    numbers = [item["rows"] for item in prepared["files"] if item["path"].startswith(_TEST_ROWS)]
-    columns, hint = ["text", "label"], "prepare again with sentiflow prepare CONFIG --overwrite"
-    with Progress("promote", total=sum(filter(None, numbers)), unit="rows") as progress:
-        for table in lineage.read_tables(uri, prepared, _TEST_ROWS, columns=columns, hint=hint):
-            if len(rows := table.filter(pc.field("label").isin(labels)).combine_chunks()):
-                yield rows
-            progress.advance(len(table))

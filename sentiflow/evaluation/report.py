@@ -22,6 +22,7 @@ from sentiflow.evaluation.evaluated_rows import Predicted
 from sentiflow.evaluation.group_bias import CAVEAT, GroupBias
 from sentiflow.evaluation.results import EvaluationResult, name_texts
 from sentiflow.evaluation.slices import MIN_ROWS, SliceMetrics
+from sentiflow.metrics import paired
 from sentiflow.metrics.multiclass import Metrics
 
 MAX_SHOWN = 1000
@@ -96,7 +97,7 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"fill": _fill, "points": _points}
+    environment.filters |= {"fill": _fill, "points": _points, "p": paired.write_p}
     measured, probed = data.result.measured, data.result.probed
     direction = probed.word_bias.direction if probed.word_bias else None
     projections = direction.ends(_EACH_END) if direction else ()
@@ -110,6 +111,8 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         probed=probed,
         metrics=measured.metrics,
         intervals=measured.intervals[measured.split],
+        calibration_error=measured.calibration_error[measured.split],
+        sure=paired.SURE,
         splits=sorted(measured.figures, key=lambda split: split != measured.split),
         texts=name_texts(measured.split),
         baseline=measured.metrics.most_frequent,

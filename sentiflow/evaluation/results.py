@@ -1,6 +1,6 @@
 """Labelled rows -> everything that is measured on them, and the few lines to remember."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple, TypedDict
 
@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.data.manifest_types import Settings
-from sentiflow.data.schema import LABEL_NAMES, NEUTRAL
+from sentiflow.data.schema import NEUTRAL
 from sentiflow.evaluation import mistakes, slices
 from sentiflow.evaluation.baselines import Baseline
 from sentiflow.evaluation.behavior import BehaviorResult
@@ -20,8 +20,9 @@ from sentiflow.evaluation.evaluated_rows import (
     of_split,
 )
 from sentiflow.evaluation.group_bias import GroupBias
-from sentiflow.evaluation.slices import MIN_ROWS, LengthCount, SliceMetrics
+from sentiflow.evaluation.slices import LengthCount, SliceMetrics
 from sentiflow.metrics import bootstrap, confidence
+from sentiflow.metrics.calibration import CalibrationError, calibration_test
 from sentiflow.metrics.classification import (
     BinaryMetrics,
     ProbabilityMetrics,
@@ -64,6 +65,8 @@ class Measurements:
     """Metrics of the rows labelled with a class of the model, by split."""
     intervals: dict[str, dict[str, bootstrap.Interval]]
     """Intervals by split and metric, see ``bootstrap.intervals``."""
+    calibration_error: dict[str, CalibrationError]
+    """By split; with more than two classes that of the predicted class."""
     three_class: dict[str, confidence.ThreeClassMetrics]
     """Metrics by split that has neutral labels; empty if the margin of neutral is not known, or
     the classes of the model are not negative and positive."""
@@ -127,7 +130,7 @@ class EvaluationResult:
     measured: Measurements
     probed: ProbeResult
     is_unseen: bool
-    """Whether it is certain that the model was trained on none of the rows."""
+    """Whether it is certain that the model was trained on, or chosen by, none of the rows."""
     notes: Sequence[str]
     """What a reader should know first."""
     highlights: Sequence[Highlight]
@@ -188,6 +191,7 @@ def measure(
         split=headline,
         figures={split: measure_metrics(part) for split, part in predicted.items()},
         intervals={split: _measure_intervals(part) for split, part in predicted.items()},
+        calibration_error={split: _test_calibration(part) for split, part in predicted.items()},
         three_class={} if margin is None else _measure_three(rows, margin),
         calibration=_measure_calibration(chosen, of_headline, known.get("temperature")),
         coverage=confidence.accuracy_by_coverage(
@@ -229,6 +233,12 @@ def _measure_intervals(predicted: Predicted) -> dict[str, bootstrap.Interval]:
     if not predicted.is_binary:
         return bootstrap.multiclass_intervals(**vars(predicted))
     return bootstrap.intervals(**_binary_columns(predicted))
+
+
+def _test_calibration(predicted: Predicted) -> CalibrationError:
+    if predicted.is_binary:
+        return calibration_test(label=predicted.label, probability=predicted.probabilities[:, 1])
+    return calibration_test(label=predicted.right, probability=predicted.confidence)
 
 
 class _BinaryColumns(TypedDict):
@@ -296,92 +306,3 @@ def _measure_answered(predicted: Predicted, margin: float) -> AnsweredMetrics:
 def name_texts(split: str) -> str:
     """Name the texts of a split, or of a corpus without splits."""
     return "texts" if split == WHOLE else f"{split} texts"
-
-
-def summarize(measured: Measurements, probed: ProbeResult) -> list[Highlight]:
-    """Choose what is worth a line, in the order of the report."""
-    return [*_summarize_metrics(measured), *_summarize_texts(measured), *_summarize_probe(probed)]
-
-
-def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
-    metrics, three = measured.metrics, measured.three_class.get(measured.split)
-    yield Highlight(
-        f"{metrics.accuracy:.1%}",
-        f"of {metrics.num_rows:,} {name_texts(measured.split)} are labelled correctly (95 % "
-        f"interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%})",
-        "figures",
-    )
-    if not measured.is_binary:
-        ends = measured.intervals[measured.split]["f1_macro"]
-        yield Highlight(
-            f"{metrics.f1_macro:.3f}",
-            f"is the macro F1 of {len(measured.classes)} classes (95 % interval {ends[0]:.3f} to "
-            f"{ends[1]:.3f})",
-            "figures",
-        )
-    if three:
-        num_neutral = sum(three.confusion[LABEL_NAMES[NEUTRAL]].values())
-        yield Highlight(
-            f"{three.accuracy:.1%}",
-            f"of all {three.num_rows:,} texts are labelled correctly with three labels: "
-            f"{num_neutral:,} are neutral (macro F1 {three.f1_macro:.3f})",
-            "certainty",
-        )
-    if interval := measured.intervals[measured.split].get("expected_calibration_error"):
-        low, high = (f"{100 * end:.1f}" for end in interval)
-        yield Highlight(
-            f"under {high} points" if low == "0.0" else f"{low} to {high} points",
-            "is the average gap between probability and outcome (95 % interval)",
-            "probabilities",
-        )
-    neutral = measured.neutral
-    if neutral and neutral.accuracy is not None:
-        yield Highlight(
-            f"{neutral.accuracy:.1%}",
-            f"is the accuracy if only the {neutral.coverage:.1%} of the texts with the most "
-            "certain predictions are answered",
-            "certainty",
-        )
-
-
-def _summarize_texts(measured: Measurements) -> Iterator[Highlight]:
-    metrics, fraction = measured.metrics, measured.label_errors.fraction
-    sure = [s for s in measured.slices if s.num_rows >= MIN_ROWS and s.high < metrics.accuracy]
-    if sure:
-        worst = min(sure, key=lambda item: item.accuracy)
-        yield Highlight(
-            f"{worst.accuracy:.1%}",
-            f"is the lowest accuracy of a slice: {worst.name} ({worst.num_rows:,} texts)",
-            "slices",
-        )
-    # a model no better than the most frequent label cannot question a label
-    if fraction and measured.slices and metrics.accuracy_low > metrics.most_frequent[1]:
-        yield Highlight(
-            f"{fraction:.1%}",
-            "of the labels may be wrong, by an estimate that trusts the model",
-            "mistakes",
-        )
-
-
-def _summarize_probe(probed: ProbeResult) -> Iterator[Highlight]:
-    if probed.behavior:
-        worst = min(probed.behavior, key=lambda test: test.pass_rate)
-        yield Highlight(
-            f"{worst.pass_rate:.0%}",
-            f"is the lowest pass rate of {len(probed.behavior)} behavior tests: {worst.name}",
-            "behavior",
-        )
-    beyond_chance = [
-        bias
-        for bias in probed.group_bias
-        if bias.spread > bias.chance_spread and bias.terms[0].known and bias.terms[-1].known
-    ]
-    if beyond_chance:
-        widest = max(beyond_chance, key=lambda bias: bias.spread)
-        yield Highlight(
-            f"{100 * widest.spread:.1f} points",
-            f"is the largest gap in probability between groups by {widest.category}: "
-            f"{widest.terms[0].term} and {widest.terms[-1].term}, in the same sentences (chance "
-            f"alone reaches {100 * widest.chance_spread:.1f})",
-            "groups",
-        )

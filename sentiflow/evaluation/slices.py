@@ -3,7 +3,7 @@
 import math
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
+from sentiflow.metrics import paired
 from sentiflow.metrics.classification import wilson_interval
 from sentiflow.models.tokenizer import tokenize
 
@@ -105,6 +106,15 @@ class SliceMetrics:
     """Mean probability of positive; None likewise."""
     is_own: bool = False
     """Whether the user named it, by a pattern or a column."""
+    p_adjusted: float | None = None
+    """Of Fisher's exact test that the accuracy is that of all other rows, adjusted for all slices
+    that are tested (Holm). None for fewer than ``MIN_ROWS`` rows, or if there are no others."""
+
+    @property
+    def is_worse(self) -> bool:
+        """Say whether the accuracy is lower than that of all other rows, beyond chance."""
+        sure = self.p_adjusted is not None and self.p_adjusted < paired.SURE
+        return sure and self.difference is not None and self.difference < 0
 
 
 @dataclass(frozen=True)
@@ -210,8 +220,24 @@ def measure(
         prediction: N predicted labels.
     """
     right = prediction == label
-    found = [_measure(item, right, label, probability) for item in slices]
+    found = _test([_measure(item, right, label, probability) for item in slices], right)
     return sorted(found, key=lambda s: (not s.is_own, s.num_rows < MIN_ROWS, s.accuracy, s.name))
+
+
+def _test(measured: list[SliceMetrics], right: np.ndarray) -> list[SliceMetrics]:
+    """Test each slice of enough rows against all other rows, and adjust for the number of tests."""
+    from scipy.stats import fisher_exact
+
+    total, total_right, p_values = len(right), int(right.sum()), {}
+    for number, item in enumerate(measured):
+        if MIN_ROWS <= item.num_rows < total:
+            num_right = round(item.accuracy * item.num_rows)
+            num_wrong, other_right = item.num_rows - num_right, total_right - num_right
+            other_wrong = total - item.num_rows - other_right
+            table = [[num_right, num_wrong], [other_right, other_wrong]]
+            p_values[number] = float(fisher_exact(table).pvalue)
+    adjusted = dict(zip(p_values, paired.adjust([*p_values.values()]), strict=True))
+    return [replace(item, p_adjusted=adjusted.get(n)) for n, item in enumerate(measured)]
 
 
 def by_length(lengths: np.ndarray, right: np.ndarray) -> list[LengthCount]:

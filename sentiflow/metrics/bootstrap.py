@@ -6,8 +6,6 @@ import numpy as np
 
 from sentiflow.data.schema import NEGATIVE, POSITIVE
 from sentiflow.metrics.classification import (
-    NUM_CALIBRATION_BINS,
-    bin_probabilities,
     label_shares,
     log_losses,
     squared_errors,
@@ -17,6 +15,8 @@ from sentiflow.metrics.multiclass import class_log_losses, class_squared_errors
 NUM_RESAMPLES = 1000
 MAX_GROUPS = 1000
 """With more different probabilities than this, nearly equal ones count as equal."""
+
+_Z, _TINY = 1.959963984540054, 1e-9
 
 Interval = tuple[float, float]
 
@@ -37,8 +37,8 @@ def intervals(
     at most ``MAX_GROUPS`` different probabilities this is the bootstrap itself; with more, the
     bounds differ by less than a twentieth of the interval's width.
 
-    Drawing adds noise, and noise raises the calibration error, a sum of magnitudes. Its interval
-    is therefore the basic interval, reflected at the estimate, which corrects for that.
+    The average precision has a logit interval, see :func:`_logit_interval`. The calibration error
+    has none, see ``calibration.CalibrationError``.
 
     Args:
         label: N labels, 0 or 1; at least one.
@@ -63,8 +63,8 @@ def multiclass_intervals(
 ) -> dict[str, Interval]:
     """Bound the metrics of ``multiclass_metrics`` as :func:`intervals` does those of two classes.
 
-    Rows with the same label, prediction and bin of the calibration error are exchangeable if their
-    log losses are nearly equal: such groups are drawn. There is no interval of the ROC AUC.
+    Rows with the same label and prediction are exchangeable if their log losses are nearly equal:
+    such groups are drawn. There is no interval of the ROC AUC.
 
     Args:
         classes: Names of the C classes.
@@ -91,10 +91,21 @@ def _bound(groups: "_Groups | _ClassGroups", num_resamples: int, seed: int) -> d
         if np.isnan(observed[name][0]) or len(defined) < 0.9 * num_resamples:
             continue
         low, high = np.quantile(defined, [0.025, 0.975])
-        if name == "expected_calibration_error":
-            low, high = np.maximum(0, 2 * observed[name][0] - np.array([high, low]))
+        if name == "average_precision" and 0 < observed[name][0] < 1:
+            low, high = _logit_interval(observed[name][0], defined)
         found[name] = (float(low), float(high))
     return found
+
+
+def _logit_interval(observed: float, drawn: np.ndarray) -> np.ndarray:
+    """Bound the average precision: ± z standard deviations of the draws, both as logits.
+
+    The percentile interval holds it in 92 to 93 of 100 samples of 500 rows, this one in 95: see
+    Boyd, Eng and Page, "Area under the precision-recall curve", ECML 2013.
+    """
+    logits = np.log(drawn.clip(_TINY, 1 - _TINY)) - np.log1p(-drawn.clip(_TINY, 1 - _TINY))
+    reach = _Z * logits.std(ddof=1)
+    return 1 / (1 + np.exp(-(np.log(observed) - np.log1p(-observed) + np.array([-reach, reach]))))
 
 
 class _Groups:
@@ -104,17 +115,13 @@ class _Groups:
         probability = np.asarray(probability, dtype=np.float64)
         rank = _rank(probability)
         key = (rank * 2 + label) * 2 + prediction
-        keys, first, member, self.num_rows = np.unique(
-            key, return_index=True, return_inverse=True, return_counts=True
-        )
-        self.bin = bin_probabilities(probability[first])
+        keys, member, self.num_rows = np.unique(key, return_inverse=True, return_counts=True)
         self.rank, self.label, self.prediction = keys // 4, keys // 2 % 2, keys % 2
         self.num_ranks = int(self.rank[-1]) + 1
         loss = log_losses(label=label, probability=probability)
         error = squared_errors(label=label, probability=probability)
         self.mean_loss = np.bincount(member, loss) / self.num_rows
         self.mean_error = np.bincount(member, error) / self.num_rows
-        self.mean_probability = np.bincount(member, probability) / self.num_rows
 
     def measure(self, counts: np.ndarray) -> dict[str, np.ndarray]:
         """Measure each of R draws; NaN where a metric is undefined.
@@ -129,7 +136,6 @@ class _Groups:
                 **self._of_ranking(counts),
                 "log_loss": counts @ self.mean_loss / total,
                 "brier": counts @ self.mean_error / total,
-                "expected_calibration_error": self._calibration_error(counts) / total,
             }
 
     def _of_confusion(self, counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -168,12 +174,6 @@ class _Groups:
             "average_precision": (positive * precision).sum(axis=1) * num_negative / both,
         }
 
-    def _calibration_error(self, counts: np.ndarray) -> np.ndarray:
-        """Sum, over the bins, the rows times the gap between probability and outcome."""
-        gap = self.mean_probability - self.label
-        by_bin = _sum_by(self.bin, counts * gap, NUM_CALIBRATION_BINS)
-        return np.abs(by_bin).sum(axis=1)
-
 
 class _ClassGroups:
     """Groups of rows with the same label and prediction of C classes, and almost the same loss."""
@@ -186,10 +186,8 @@ class _ClassGroups:
         probabilities: np.ndarray,
     ) -> None:
         self.classes = classes
-        cell = np.int64(label) * len(classes) + prediction
-        confidence = probabilities[np.arange(len(label)), prediction].astype(np.float64)
+        key = np.int64(label) * len(classes) + prediction
         loss = class_log_losses(label=label, probabilities=probabilities)
-        key = cell * NUM_CALIBRATION_BINS + bin_probabilities(confidence)
         order = np.lexsort((loss, key))
         _, first, size = np.unique(key[order], return_index=True, return_counts=True)
         place = np.arange(len(key)) - np.repeat(first, size)
@@ -198,25 +196,20 @@ class _ClassGroups:
         member[order] = np.append(0, (np.diff(key[order]) != 0) | (np.diff(step) != 0)).cumsum()
         self.num_rows = np.bincount(member)
         error = class_squared_errors(label=label, probabilities=probabilities)
-        self.mean_loss, self.mean_error, self.mean_gap = (
-            np.bincount(member, values) / self.num_rows
-            for values in (loss, error, confidence - (label == prediction))
+        self.mean_loss, self.mean_error = (
+            np.bincount(member, values) / self.num_rows for values in (loss, error)
         )
-        grouped = key[order][np.unique(member[order], return_index=True)[1]]
-        self.cell, self.bin = np.divmod(grouped, NUM_CALIBRATION_BINS)
+        self.cell = key[order][np.unique(member[order], return_index=True)[1]]
 
     def measure(self, counts: np.ndarray) -> dict[str, np.ndarray]:
         """Measure each of R draws ``(R, groups)``; NaN where a metric is undefined."""
         total, size = counts.sum(axis=1), len(self.classes)
         cells = _sum_by(self.cell, counts, size**2).reshape(-1, size, size)
         shares = label_shares(cells)
-        order = np.argsort(self.bin, kind="stable")
-        gaps = _sum_by(self.bin[order], (counts * self.mean_gap)[:, order], NUM_CALIBRATION_BINS)
         return {
             "f1_macro": np.nanmean(shares[2], axis=1),
             "log_loss": counts @ self.mean_loss / total,
             "brier": counts @ self.mean_error / total,
-            "expected_calibration_error": np.abs(gaps).sum(axis=1) / total,
         } | {
             f"{metric}_{label}": values[:, code]
             for metric, values in zip(("precision", "recall", "f1"), shares, strict=True)
@@ -225,15 +218,14 @@ class _ClassGroups:
 
 
 def _rank(probability: np.ndarray) -> np.ndarray:
-    """Number the probabilities upward; a number never covers two bins of the calibration error."""
+    """Number the probabilities upward, by at most ``MAX_GROUPS`` numbers."""
     distinct, number = np.unique(probability, return_inverse=True)
     if len(distinct) <= MAX_GROUPS:
         return number
     quantiles = np.quantile(probability, np.linspace(0, 1, MAX_GROUPS + 1)[1:-1])
-    by_quantile = np.searchsorted(quantiles, distinct, side="right")
-    pairs = np.stack([by_quantile, bin_probabilities(distinct)])
-    is_new = np.append(False, (pairs[:, 1:] != pairs[:, :-1]).any(axis=0))
-    return is_new.cumsum()[number]
+    return np.unique(np.searchsorted(quantiles, distinct, side="right"), return_inverse=True)[1][
+        number
+    ]
 
 
 def _sum_by(key: np.ndarray, values: np.ndarray, num_keys: int) -> np.ndarray:

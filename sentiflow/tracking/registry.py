@@ -169,6 +169,19 @@ def set_tags(version: Version, tags: dict[str, str], *, tracking_uri: str) -> No
             client.set_model_version_tag(version.name, str(version.number), key, value)
 
 
+def count_tagged(name: str, key: str, value: str, *, tracking_uri: str) -> int:
+    """Count the versions of a registered model that have a tag with this value.
+
+    Raises:
+        JobError: MLflow refuses.
+    """
+    with asking(tracking_uri, f"look up {name}") as client:
+        found = client.search_model_versions(
+            f"name = '{name}' and tag.`{key}` = '{value}'", max_results=1000
+        )
+    return len(found)
+
+
 def describe(
     name: str, fingerprint: str, *, text: str, tags: dict[str, str], tracking_uri: str
 ) -> bool:

@@ -238,6 +238,25 @@ class _Division:
         return cls(num_concurrent, {"cpu": cpus, "gpu": gpu}, share, keeps_processes=True)
 
 
+def _choose_grace(config: Config, trials: Sequence[sweep_trials.Trial]) -> int:
+    """Choose the epochs before a trial may be stopped: all, if trials have different numbers.
+
+    A learning rate that follows a schedule is spread over all epochs of a trial. In the same epoch
+    one trial is then at its end and another still at its beginning, and would always lose.
+    """
+    epochs = {trial.config.train.num_epochs for trial in trials}
+    is_constant = all(trial.config.train.schedule == "constant" for trial in trials)
+    if len(epochs) == 1 or is_constant or config.sweep.grace_epochs >= max(epochs):
+        return config.sweep.grace_epochs
+    say(
+        STAGE,
+        f"no trial is stopped early: trials of {min(epochs)} to {max(epochs)} epochs are at "
+        "different points of their learning rates in the same epoch (train.schedule=constant "
+        "makes them comparable)",
+    )
+    return max(epochs)
+
+
 def _tune(
     config: Config,
     trials: Sequence[sweep_trials.Trial],
@@ -249,6 +268,7 @@ def _tune(
     """Let Ray Tune run the trials, those with a curve first: others are compared with them."""
     metric = config.train.selection.metric_name
     max_epochs = max(trial.config.train.num_epochs for trial in trials)
+    grace_epochs = _choose_grace(config, trials)
     order = sorted(range(len(trials)), key=lambda index: not has_curve[index])
 
     def run_trial(params: Mapping[str, int]) -> None:
@@ -267,7 +287,7 @@ def _tune(
                 metric=metric,
                 mode="min" if metric == "loss" else "max",
                 max_t=max_epochs,
-                grace_period=min(config.sweep.grace_epochs, max_epochs),
+                grace_period=min(grace_epochs, max_epochs),
                 reduction_factor=config.sweep.reduction_factor,
             ),
         ),

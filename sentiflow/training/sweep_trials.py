@@ -221,10 +221,11 @@ class _Result:
         names = ("pretrain/seconds", "train/epoch_seconds")
         return sum(metrics.get(name) or 0.0 for metrics in self.curve.values() for name in names)
 
-    def chosen(self, selection: SelectionSettings) -> tuple[int, dict[str, float | None]]:
-        """Choose the epoch for the trial's model as a training does; 0 before the first."""
+    def chosen(self) -> tuple[int, dict[str, float | None]]:
+        """Choose the epoch for the trial's model as its training does; 0 before the first."""
         if not self.curve:
             return 0, {}
+        selection = self.trial.config.train.selection
         name = f"validation/{selection.metric_name}"
         epoch = max(self.curve)
         if selection.keep == "best":
@@ -247,7 +248,7 @@ class TrialCallback(ray.tune.Callback):
         Args:
             trials: All trials, in their order.
             recorder: Recorder of the sweep's own run.
-            selection: How the best epoch is chosen.
+            selection: The metric by which trials are compared.
             capacity: What a trial needs of the cluster.
         """
         self.trials, self.recorder, self.selection = trials, recorder, selection
@@ -327,11 +328,11 @@ class TrialCallback(ray.tune.Callback):
 
     def _measure(self, known: _Result) -> float | None:
         """Return the metric by which trials are compared."""
-        _, metrics = known.chosen(self.selection)
+        _, metrics = known.chosen()
         return metrics.get(f"validation/{self.selection.metric_name}")
 
     def _record(self, known: _Result) -> TrialRecord:
-        epoch, metrics = known.chosen(self.selection)
+        epoch, metrics = known.chosen()
         assert known.status is not None, "Tune has ended every trial"
         return {
             "trial": known.trial.number,

@@ -103,7 +103,7 @@ class Trainer:
         self.step = self.epoch = self.step_in_epoch = 0
         self._epoch_sums, self._recent_sums = np.zeros(len(_SUMS)), np.zeros(len(_SUMS))
         self._pending: list[tuple[int, Slice, torch.Tensor]] = []
-        self._not_finite: tuple[int, Slice] | None = None
+        self._not_finite: tuple[str, int, Slice] | None = None
         self._collected_at = time.monotonic()
 
     @property
@@ -124,7 +124,7 @@ class Trainer:
             after_step: Called after each optimizer step.
 
         Raises:
-            JobError: A loss is not finite.
+            JobError: A loss or a gradient is not finite.
         """
         self.objective.train()
         if VECTORS in self.tuned:
@@ -169,7 +169,7 @@ class Trainer:
 
     @property
     def is_finite(self) -> bool:
-        """Whether the losses of all steps are finite, so that the weights are usable."""
+        """Whether losses and gradients of all steps are finite, so that the weights are usable."""
         self._collect_metrics()
         return self._not_finite is None
 
@@ -271,26 +271,29 @@ class Trainer:
         now = time.monotonic()
         rows = torch.stack([metrics for *_, metrics in pending]).tolist()
         for (step, batch_slice, _), values in zip(pending, rows, strict=True):
-            if not math.isfinite(values[0]):
-                self._not_finite = self._not_finite or (step, batch_slice)
+            if not math.isfinite(values[0] + values[-1]):
+                what = "gradient" if math.isfinite(values[0]) else "loss"
+                self._not_finite = self._not_finite or (what, step, batch_slice)
             sums = np.array([*values, 1, (now - self._collected_at) / len(pending)])
             self._epoch_sums += sums
             self._recent_sums += sums
         self._collected_at = now
 
     def _check_finite(self) -> None:
-        """Make sure that all losses so far are finite. All workers call this together.
+        """Make sure that all losses and gradients so far are finite.
+
+        All workers call this together.
 
         Raises:
-            JobError: A loss is not finite.
+            JobError: One is not finite.
         """
         self._collect_metrics()
         if self._not_finite is None:
             return
-        step, batch_slice = self._not_finite
+        what, step, batch_slice = self._not_finite
         row_ids = np.concatenate(collectives.gather(batch_slice.rows.row_ids[batch_slice.chosen]))
         raise JobError(
-            f"the loss of step {step} (epoch {self.epoch + 1}) is not finite; {self._remedy}, "
+            f"the {what} of step {step} (epoch {self.epoch + 1}) is not finite; {self._remedy}, "
             f"or look at the batch's rows: {', '.join(map(str, row_ids))}"
         )
 

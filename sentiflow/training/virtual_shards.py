@@ -185,7 +185,9 @@ class TrainInput:
             bucketing: ``pooled`` sorts shuffled rows by length inside pools of
                 ``BATCHES_IN_POOL`` batches, so that lengths in a batch are nearly equal;
                 ``exact`` makes them equal.
-            drop_last: Leave out batches that are not full.
+            drop_last: Leave out as many rows as the last batch is short of a full one: with
+                ``pooled``, rows drawn at random in each epoch; with ``exact``, rows of each
+                length, so a length of fewer rows than a batch is never trained on.
             keep_empty: Put rows of length 0 into the batches, too.
             seed: Seed of the training.
         """
@@ -194,7 +196,7 @@ class TrainInput:
         self.counts = counts.copy()
         self.counts[:, :, : self.min_length] = 0
         self.batch_size, self.bucketing, self.drop_last = batch_size, bucketing, drop_last
-        self._window_sizes: tuple[bytes, np.ndarray, np.ndarray] | None = None
+        self._window_sizes: tuple[tuple[object, ...], np.ndarray, np.ndarray] | None = None
 
     @property
     def num_rows(self) -> int:
@@ -203,7 +205,10 @@ class TrainInput:
 
     def num_steps(self, epoch: int) -> int:
         """Count the global batches of an epoch."""
-        return sum(len(self._used(self._divide(window)[1])) for window in self._windows(epoch))
+        return sum(
+            len(self._used(self._divide(window, self._draw_dropped(window, epoch, number))[1]))
+            for number, window in enumerate(self._windows(epoch))
+        )
 
     def slices(self, epoch: int, *, first_step: int = 0) -> Iterator[Slice]:
         """Yield this worker's slice of each global batch, in training order; it may be empty.
@@ -211,7 +216,8 @@ class TrainInput:
         ``first_step`` batches of the epoch are skipped.
         """
         for number, window in enumerate(self._windows(epoch)):
-            groups, sizes = self._divide(window)
+            dropped = self._draw_dropped(window, epoch, number)
+            groups, sizes = self._divide(window, dropped)
             random = np.random.default_rng([self.seed, epoch, number, NUM_VIRTUAL_SHARDS])
             batches = random.permutation(self._used(sizes))
             skipped, first_step = batches[:first_step], max(0, first_step - len(batches))
@@ -221,7 +227,8 @@ class TrainInput:
             starts = np.cumsum(sizes, axis=0) - sizes
             orders = [
                 begins[i] + self._order(rows.lengths[begins[i] : begins[i + 1]], groups[:, shard],
-                                        np.random.default_rng([self.seed, epoch, number, shard]))
+                                        np.random.default_rng([self.seed, epoch, number, shard]),
+                                        dropped[shard])
                 for i, shard in enumerate(self.rows.own)
             ]  # fmt: skip
             for batch in batches[len(skipped) :]:
@@ -239,14 +246,34 @@ class TrainInput:
         parts = np.array_split(order, -(-number // CHUNKS_IN_WINDOW), axis=1)
         return [np.sort(part, axis=1) for part in parts]
 
-    def _divide(self, window: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _count(self, window: np.ndarray) -> np.ndarray:
+        """Count the rows of each shard in a window by length: ``(NUM_VIRTUAL_SHARDS, L)``."""
+        return np.take_along_axis(self.counts, window[:, :, None], axis=1).sum(axis=1)
+
+    def _draw_dropped(self, window: np.ndarray, epoch: int, number: int) -> np.ndarray:
+        """Draw how many rows of each shard and length ``drop_last`` leaves out of pools.
+
+        Every row of the window is as likely as any other. Batches of the longest rows would
+        otherwise be the ones that are never full.
+        """
+        by_length = self._count(window)
+        num_dropped = int(by_length.sum()) % self.batch_size
+        if not (self.drop_last and self.bucketing == "pooled" and num_dropped):
+            return np.zeros_like(by_length)
+        random = np.random.default_rng([self.seed, epoch, number, NUM_VIRTUAL_SHARDS + 1])
+        drawn = random.multivariate_hypergeometric(
+            by_length.ravel(), num_dropped, method="marginals"
+        )
+        return drawn.reshape(by_length.shape)
+
+    def _divide(self, window: np.ndarray, dropped: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Count the rows from each shard in each group of a window, and in each batch.
 
         All rows of a batch are from one group: a length, or a pool. Batches are ordered by group.
         """
-        key = window.tobytes()
+        key = window.tobytes(), dropped.tobytes()
         if self._window_sizes is None or self._window_sizes[0] != key:
-            by_length = np.take_along_axis(self.counts, window[:, :, None], axis=1).sum(axis=1)
+            by_length = self._count(window) - dropped
             groups = by_length.T
             if self.bucketing == "pooled":
                 groups = _cut(by_length.sum(axis=1)[None], self.batch_size * BATCHES_IN_POOL)
@@ -258,10 +285,22 @@ class TrainInput:
         return np.flatnonzero(sizes.sum(axis=1) >= (self.batch_size if self.drop_last else 1))
 
     def _order(
-        self, lengths: np.ndarray, groups: np.ndarray, random: np.random.Generator
+        self,
+        lengths: np.ndarray,
+        groups: np.ndarray,
+        random: np.random.Generator,
+        dropped: np.ndarray,
     ) -> np.ndarray:
-        """Order a shard's rows: shuffled, then by group, and by length inside a group."""
+        """Order a shard's rows: shuffled, then by group, and by length inside a group.
+
+        So many rows of each length as ``dropped`` says are left out.
+        """
         rows = random.permutation(np.flatnonzero(lengths >= self.min_length))
+        if dropped.any():
+            by_length = np.argsort(lengths[rows], kind="stable")
+            num_rows = np.bincount(lengths[rows], minlength=len(dropped))
+            place = np.arange(len(rows)) - np.repeat(num_rows.cumsum() - num_rows, num_rows)
+            rows = np.delete(rows, by_length[place < np.repeat(dropped, num_rows)])
         if self.bucketing == "exact":
             return rows[np.argsort(lengths[rows], kind="stable")]
         return rows[np.lexsort((lengths[rows], np.repeat(np.arange(len(groups)), groups)))]

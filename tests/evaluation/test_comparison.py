@@ -306,8 +306,70 @@ def test_the_text_says_how_many_training_rows_are_left_out(runs):
 
 def test_a_wrong_slice_gives_one_clear_line(runs):
     a = runs.run("a")
-    assert "--slice rain: write NAME=REGEX" in line_of(invoke(a, a, "--slice", "rain"))
+    line = line_of(invoke(a, a, "--slice", "rain"))
+    assert "--slice: the predictions have no column rain; their columns are row_id" in line
     assert "--slice rain: '(' is not a regular" in line_of(invoke(a, a, "--slice", "rain=("))
+
+
+def test_a_worse_run_fails_with_exit_code_3_and_names_what_is_worse(runs, tmp_path):
+    good, bad = runs.run("good"), runs.run("bad", wrong=TEST[:20])
+    failed = invoke(good, bad, "--fail-if-worse")
+    assert failed.exit_code == 3
+    text = " ".join(failed.stdout.split())
+    assert "worse rows first second difference 95 % interval accuracy 60 1.0000 0.6667" in text
+    assert "p is adjusted for 2 checks (Holm)." in text
+    assert "Behavior tests are not among them: " in text
+    for arguments in (
+        (bad, good, "--fail-if-worse"),
+        (good, good, "--fail-if-worse"),
+        (good, bad, "--fail-if-worse", "0.4"),
+        (good, bad, "--fail-if-worse=0.4"),
+    ):
+        passed = invoke(*arguments)
+        assert passed.exit_code == 0, passed.output
+        assert "Not worse" in passed.stdout
+    assert invoke("--fail-if-worse", good, bad).exit_code == 3
+    assert invoke(good, bad, "--fail-if-worse", "2").exit_code == 2
+    found = json.loads(invoke(good, bad, "--fail-if-worse", "0.1", "--json").stdout)
+    assert found["regression"]["margin"] == 0.1
+    assert json.loads(invoke(good, bad, "--json").stdout)["regression"] is None
+
+
+def test_a_slice_of_the_users_own_that_got_worse_is_found(runs):
+    good, bad = runs.run("good"), runs.run("bad", wrong=WITH_NOT)
+    options = ("--slice", "not=(?i)not", "--slice", "other=x", "--fail-if-worse")
+    result = invoke(good, bad, *options[:2], options[-1])
+    assert result.exit_code == 3
+    assert re.search(r"slice not\s+15\s+1\.0000\s+0\.0000", result.stdout)
+
+
+def test_a_column_has_a_slice_for_each_value(runs):
+    airline = np.where(np.arange(NUM_ROWS) % 2, "Delta", "United")
+    wrong = [i for i in TEST.tolist() if i % 2]
+    good, bad = runs.run("good", airline=airline), runs.run("bad", wrong=wrong)
+    result = invoke(good, bad, "--slice", "airline", "--fail-if-worse")
+    assert result.exit_code == 3, result.output
+    assert re.search(r"slice airline: Delta\s+30\s+1\.0000\s+0\.0000", result.stdout)
+    assert "slice airline: United" not in result.stdout
+    found = comparison.compare(good, bad, columns=["airline"])
+    assert [item.is_own for item in found.slices if "airline" in item.name] == [True, True]
+
+
+def test_markdown_has_the_verdict_and_what_is_worse_and_escapes_names(runs, tmp_path):
+    good, bad = runs.run("good"), runs.run("b|_ad", wrong=WITH_NOT)
+    path = tmp_path / "report.md"
+    result = invoke(good, bad, "--slice", "a|b=(?i)not", "--fail-if-worse", "--markdown", path)
+    assert result.exit_code == 3
+    text = path.read_text()
+    assert text.startswith(f"### {bad} compared".replace("|", "\\|").replace("_", "\\_"))
+    assert "| slice a\\|b | 15 | 1.0000 | 0.0000 | -1.0000 |" in text
+    assert "| **Worse** | rows |" in text
+    assert "| accuracy | 1.0000 | 0.7500 | -0.2500 |" in text
+    for line in text.splitlines():
+        if line.startswith("|"):
+            assert len(re.findall(r"(?<!\\)\|", line)) in (4, 7, 8), line
+    invoke(good, good, "--fail-if-worse", "--markdown", path)
+    assert "**Not worse**: none of 2 checks shows it" in path.read_text()
 
 
 def test_the_exit_code_is_0_whatever_the_result(runs):

@@ -231,6 +231,23 @@ def test_rows_of_the_initial_model_are_left_out_too(tmp_path):
     assert "it is unknown whether" in notes[0]
 
 
+def test_without_a_test_split_it_is_said_that_the_model_was_chosen_by_the_rows(
+    finished_run, evaluate, tmp_path
+):
+    scored = tmp_path / "scored"
+    shutil.copytree(finished_run / "run/scored", scored)
+    for path in (scored / "predictions").glob("*.parquet"):
+        table = pq.read_table(path)
+        pq.write_table(table.filter(pa.compute.not_equal(table["split"], "test")), path)
+    refresh_sizes(scored)
+    found = evaluate(f"evaluate.scored_uri={scored}", "evaluate.behavior=false")
+    assert (found["split"], found["is_unseen"]) == ("validation", False)
+    assert found["notes"][0].startswith("there is no test split: the model was chosen by")
+    page = (tmp_path / "report/report.html").read_text()
+    assert "not trained on them" not in page
+    assert "There is no test split" in page
+
+
 def test_a_pattern_that_matches_nothing_is_refused_and_the_earlier_report_stays(evaluate, tmp_path):
     found = evaluate("evaluate.behavior=false")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("report/*")}

@@ -1,6 +1,7 @@
 """Candidates and champions in a real MLflow store, judged on prepared rows."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -75,6 +76,7 @@ def config(tmp_path, request, store, prepared) -> Path:
     name = request.node.name.partition("[")[0][:60]
     sections = {"prepare": {"csv": "x.csv"}, "train": {"prepared_uri": prepared}}
     sections |= {"output_uri": str(tmp_path / "run"), "tracking": {"uri": store}}
+    sections["promote"] = {"max_p_value": 0.1}  # 7 rows to 1 have a p-value of 0.07
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump({"name": name} | sections))
     return path
@@ -129,6 +131,9 @@ def test_a_better_candidate_becomes_champion(config, register, good, bad):
         "  version 2: test accuracy 0.8750, 8 rows",
         "  version 1: test accuracy 0.1250, the same rows",
         "  right only by version 2: 7 rows; only by version 1: 1 (McNemar's test: p = 0.07)",
+        "  gain +0.7500 (95 % interval +0.1042 to +1.0000)",
+        "  the training texts of models:/test_a_better_candidate_becomes_champion@candidate and "
+        "models:/test_a_better_candidate_becomes_champion@champion are unknown",
         "  candidate is version 2, champion is version 2",
     ]
     assert aliases(config) == {CANDIDATE: 2, CHAMPION: 2}
@@ -143,11 +148,88 @@ def test_a_worse_candidate_is_refused_in_one_line(config, register, good, bad):
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
     assert "version 2 of test_a_worse" in line
-    assert "0.1250 against 0.8750 on 8 rows (McNemar's test: p = 0.07); --force promotes it" in line
+    assert "champion, version 1: its accuracy is no higher; test accuracy 0.1250 against" in line
+    assert "against 0.8750 on 8 rows (McNemar's test: p = 0.07); " in line
+    assert line.endswith("; --force promotes it all the same")
     assert aliases(config) == {CANDIDATE: 2, CHAMPION: 1}
     answer = json.loads(invoke(config, "--json").stdout)
     assert (answer["promoted"], answer["comparison"]["only_champion_right"]) == (False, 7)
     assert answer["comparison"]["p_value"] == pytest.approx(2 * (1 + 8) / 2**8)
+
+
+@pytest.mark.parametrize(
+    ("rule", "objection"),
+    [
+        (
+            "max_p_value=0.05",
+            r"gain of 0.7500 may be chance: p = 0.07 is above promote.max_p_value",
+        ),
+        ("min_gain=0.8", r"gain of 0.7500 is below promote.min_gain \(0.8\)"),
+    ],
+)
+def test_a_champion_is_not_replaced_by_noise(config, register, good, bad, rule, objection):
+    """One more right row was enough."""
+    register(bad)
+    promotion.promote(settings.load(config))
+    register(good)
+    found = promotion.promote(settings.load(config, [f"promote.{rule}"]))
+    assert found.refused
+    assert re.search(objection, promotion.to_text(found))
+    assert aliases(config) == {CANDIDATE: 2, CHAMPION: 1}
+
+
+def test_texts_of_either_training_are_left_out_by_their_text(
+    config, register, good, bad, prepared, tmp_path
+):
+    """Also in another preparation, which numbers its rows anew."""
+
+    def train(name, package, texts):
+        data = OutputSpec("prepare", str(tmp_path / name / "prepared"), {"name": name}, {})
+        begin(data)
+        table = pa.table({"text": texts, "label": pa.array([0] * len(texts), pa.int8())})
+        files = filesystem.write_part(data.uri, "tweets/split=train/part-0.parquet", table)
+        record = publish(data, files=files)
+        inputs = {"prepared": manifest.reference(data.uri, record)}
+        training = OutputSpec("train", str(tmp_path / name / "trained"), {}, inputs)
+        named = {"uri": training.uri, "fingerprint": training.fingerprint}
+        made = str(tmp_path / name / "model")
+        saved = ModelPackage.load(package).save(made, lineage={"training": named})
+        begin(training)
+        publish(training, model_fingerprint=saved["fingerprint"])
+        return made
+
+    register(train("bad", bad, ["elsewhere", "GOOD  morning"]))
+    first = promotion.promote(settings.load(config)).comparison
+    assert (first.num_rows, first.num_seen, first.unknown) == (7, 1, ())
+    register(train("good", good, ["bad day"]))
+    found = promotion.promote(settings.load(config))
+    test = found.comparison
+    assert (test.num_rows, test.num_seen, test.unknown) == (6, 2, ())
+    assert test.only_candidate_right + test.only_champion_right == 6
+    assert "2 test rows are left out: their texts were seen in a training" in promotion.to_text(
+        found
+    )
+    register(train("all", bad, TEXTS))
+    with pytest.raises(UserError, match=r"all 8 labelled texts in the test split of .* were seen"):
+        promotion.promote(settings.load(config, ["promote.min_gain=0.1"]))
+
+
+def test_versions_that_one_test_split_has_judged_are_counted_and_said(
+    config, register, good, bad, tmp_path
+):
+    register(good)
+    assert promotion.promote(settings.load(config)).comparison.num_judged == 1
+    register(bad)
+    for _ in range(2):
+        found = promotion.promote(settings.load(config))
+        assert found.comparison.num_judged == 2
+        assert "have judged" not in promotion.to_text(found)
+    again = str(tmp_path / "again")
+    ModelPackage.load(bad).save(again, lineage={"training": {"fingerprint": "another"}})
+    register(again)
+    found = promotion.promote(settings.load(config))
+    assert found.comparison.num_judged == 3
+    assert "these test rows have judged 3 versions" in promotion.to_text(found)
 
 
 def test_an_equally_good_candidate_is_refused(config, register, good, tmp_path):

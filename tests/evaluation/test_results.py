@@ -10,13 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sentiflow.evaluation import results
+from sentiflow.evaluation import highlights, results
 from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.group_bias import GroupBias, TermResult
 from sentiflow.evaluation.mistakes import LabelErrors
 from sentiflow.evaluation.results import AnsweredMetrics, Measurements, ProbeResult
 from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.metrics import classification, confidence
+from sentiflow.metrics.calibration import CalibrationError
 from sentiflow.metrics.confidence import ThreeClassMetrics
 
 MODEL = {
@@ -128,42 +129,45 @@ METRICS = replace(
 )  # fmt: skip
 
 
-def slice_of(name, num_rows, accuracy, high):
-    return SliceMetrics(name, "", num_rows, 0.1, accuracy, 0.0, high, 0.0, 0.5, 0.5)
+def slice_of(name, num_rows, accuracy, p_adjusted):
+    return SliceMetrics(
+        name, "", num_rows, 0.1, accuracy, 0.0, 0.78, -0.05, 0.5, 0.5, p_adjusted=p_adjusted
+    )
 
 
 def behavior_of(name, pass_rate):
     return BehaviorResult("invariance", name, "", 10, 1, pass_rate, None, None, ())
 
 
-def gap(category, spread, chance_spread, *, known=(True, False, True)):
+def gap(category, spread, p_adjusted, *, known=(True, False, True)):
     terms = tuple(
         TermResult(term, (), 0.5, 0.0, 0.0, 0.0, knows)
         for term, knows in zip(("elderly", "older", "teenage"), known, strict=True)
     )
-    return GroupBias(category, 18, 54, terms, spread, 0.0, 0.0, chance_spread, 0.0)
+    return GroupBias(category, 18, 54, terms, spread, 0.1, 0.01, p_adjusted, 0.0)
 
 
 MEASURED = Measurements(
     split="test",
     figures={"test": METRICS},
-    intervals={"test": {"expected_calibration_error": (0.005, 0.0123)}},
+    intervals={"test": {}},
+    calibration_error={"test": CalibrationError(0.021, 0.0123, 0.0005)},
     three_class={},
     calibration=None,
     coverage=[],
     neutral=AnsweredMetrics(0.1, 0.8, 987, 0.87, 0.8, 0.9),
     label_errors=LabelErrors(1234, 62, 0.05),
-    slices=[slice_of("question", 1200, 0.75, 0.78), slice_of("tiny", 2, 0.0, 0.6)],
+    slices=[slice_of("question", 1200, 0.75, 0.004), slice_of("tiny", 2, 0.0, None)],
     lengths=[],
 )
 PROBED = ProbeResult(
     behavior=[behavior_of("praise", 0.9), behavior_of("not bad", 0.1)],
-    group_bias=[gap("age", 0.2, 0.1), gap("religion", 0.3, 0.4)],
+    group_bias=[gap("age", 0.2, 0.002), gap("religion", 0.3, 0.06)],
 )
 
 
 def summarize(probed=PROBED, **changes):
-    return results.summarize(replace(MEASURED, **changes), probed)
+    return highlights.summarize(replace(MEASURED, **changes), probed)
 
 
 def sections(*arguments, **changes):
@@ -172,23 +176,30 @@ def sections(*arguments, **changes):
 
 def test_each_part_gives_the_line_that_a_reader_wants():
     lines = {section: f"{figure} {text}" for figure, text, section in summarize()}
-    assert lines["probabilities"].startswith("0.5 to 1.2 points is the average gap between")
+    assert lines["probabilities"] == (
+        "2.1 points is the average gap between probability and outcome (chance alone reaches 1.2; "
+        "p < 0.001)"
+    )
     assert lines["certainty"].startswith("87.0% is the accuracy if only the 80.0% of the texts")
-    assert lines["slices"] == "75.0% is the lowest accuracy of a slice: question (1,200 texts)"
+    assert lines["slices"] == (
+        "75.0% is the lowest accuracy of a slice: question (1,200 texts; p = 0.004)"
+    )
     assert lines["mistakes"].startswith("5.0% of the labels may be wrong")
     assert lines["behavior"] == "10% is the lowest pass rate of 2 behavior tests: not bad"
 
 
 def test_a_gap_of_a_term_that_the_model_does_not_know_is_no_highlight():
     for known in ((False, True, True), (True, True, False)):
-        assert "groups" not in sections(ProbeResult(group_bias=[gap("age", 0.2, 0.1, known=known)]))
+        assert "groups" not in sections(
+            ProbeResult(group_bias=[gap("age", 0.2, 0.002, known=known)])
+        )
 
 
 def test_a_gap_within_chance_is_no_highlight():
     lines = {section: f"{figure} {text}" for figure, text, section in summarize()}
     assert lines["groups"] == (
         "20.0 points is the largest gap in probability between groups by age: elderly and teenage, "
-        "in the same sentences (chance alone reaches 10.0)"
+        "in the same sentences (p = 0.002)"
     )
     assert "groups" not in sections(ProbeResult(group_bias=PROBED.group_bias[1:]))
 
@@ -204,18 +215,60 @@ def test_slices_of_few_texts_are_no_highlight():
 
 
 def test_what_may_be_chance_is_no_highlight():
-    assert "slices" not in sections(slices=[slice_of("question", 1200, 0.75, 0.81)])
+    assert "slices" not in sections(slices=[slice_of("question", 1200, 0.75, 0.06)])
     no_better = replace(METRICS, accuracy_low=0.59)
     assert "mistakes" not in sections(figures={"test": no_better})
-    calibrated = {"test": {"expected_calibration_error": (0.0, 0.0123)}}
-    assert summarize(intervals=calibrated)[1][0] == "under 1.2 points"
+    calibrated = {"test": CalibrationError(0.008, 0.0123, 0.3)}
+    assert summarize(calibration_error=calibrated)[1][:2] == (
+        "No gap",
+        "between probability and outcome is shown: the average gap of 0.8 points is within the 1.2 "
+        "that chance alone reaches",
+    )
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_the_calibration_error_is_tested_for_any_number_of_classes(num_classes):
+    """For three classes: that of the predicted class, as in the metrics."""
+    rows = rows_of(num_rows=2000, seed=5)
+    if num_classes == 3:
+        rng = np.random.default_rng(1)
+        probabilities = rng.dirichlet([0.5] * 3, 2000).astype(np.float32)
+        label = (rng.random(2000)[:, None] > probabilities.cumsum(axis=1)).sum(axis=1)
+        rows = rows.drop_columns(["probability", "label", "prediction"])
+        rows = rows.append_column("label", pa.array(label.astype(np.int8)))
+        best = probabilities.argmax(axis=1).astype(np.int8)
+        rows = rows.append_column("prediction", pa.array(best))
+        for name, values in zip(("a", "b", "c"), probabilities.T, strict=True):
+            rows = rows.append_column(f"probability_{name}", pa.array(values))
+    found = measure(rows)
+    error = found["calibration_error"]["test"]
+    expected = found["figures"]["test"]["expected_calibration_error"]
+    assert error["value"] == pytest.approx(expected)
+    assert error["p_value"] > 0.01
+    assert error["value"] < 1.3 * error["chance"]
+
+
+def test_without_a_test_split_the_headline_says_that_the_model_was_chosen_by_the_rows():
+    found = summarize(
+        split="validation",
+        figures={"validation": METRICS},
+        intervals={"validation": {}},
+        calibration_error={"validation": CalibrationError(0.0, 0.0, 1.0)},
+    )
+    assert found[0].meaning.startswith(
+        "of 1,234 validation texts, by which the model was chosen, are labelled correctly"
+    )
 
 
 def test_three_labels_are_reported_beside_two():
     neutral = {"neutral": {"negative": 40, "positive": 60, "neutral": 40}}
     three = ThreeClassMetrics(500, 0.55, 0.5, 0.6, 0.5, {}, neutral)
     found = summarize(
-        split="all", figures={"all": METRICS}, three_class={"all": three}, intervals={"all": {}}
+        split="all",
+        figures={"all": METRICS},
+        three_class={"all": three},
+        intervals={"all": {}},
+        calibration_error={"all": CalibrationError(0.0, 0.0, 1.0)},
     )
     first, second = (f"{figure} {text}" for figure, text, _ in found[:2])
     assert first.startswith("80.0% of 1,234 texts are labelled correctly (95 % interval 79.0% to")

@@ -5,6 +5,7 @@ import datetime
 import numpy as np
 import pyarrow as pa
 import pytest
+import scipy.stats
 import sklearn.metrics
 
 from sentiflow.errors import UserError
@@ -152,6 +153,36 @@ def test_the_worst_slice_stands_first_and_tiny_ones_last():
     )  # fmt: skip
     assert [item.name for item in found] == ["worse", "all", "better", "tiny"]
     assert found[1].difference is None
+    assert [item.p_adjusted is None for item in found] == [False, True, False, True]
+
+
+def test_a_slice_is_worse_only_beyond_chance_among_all_slices():
+    """The whole interval of "some" is below the accuracy on all texts, which proves little."""
+    right = np.repeat([1, 0, 1, 0], [72, 28, 760, 140])
+    label, number = np.ones(1000, int), np.arange(1000)
+    one = [Slice("some", "", number < 100)]
+    others = [Slice(f"{k}", "", number % 20 == k) for k in range(20)]
+    whole = {"label": label, "probability": right * 0.9, "prediction": right}
+    (alone,) = slices.measure(one, **whole)
+    found = {item.name: item for item in slices.measure(one + others, **whole)}
+    assert alone.high < right.mean()
+    assert alone.is_worse
+    assert found["some"].p_adjusted == pytest.approx(21 * alone.p_adjusted)
+    assert not found["some"].is_worse
+    expected = scipy.stats.fisher_exact([[72, 28], [760, 140]]).pvalue
+    assert alone.p_adjusted == pytest.approx(expected)
+
+
+def test_a_model_without_a_worst_slice_has_one_in_few_reports():
+    """One in four had one when each slice was judged for itself."""
+    rng, alarms = np.random.default_rng(0), 0
+    members = [Slice(f"{k}", "", rng.random(3000) < rng.uniform(0.02, 0.5)) for k in range(20)]
+    label = np.ones(3000, int)
+    for _ in range(100):
+        right = (rng.random(3000) < 0.8).astype(int)
+        found = slices.measure(members, label=label, probability=None, prediction=right)
+        alarms += any(item.is_worse for item in found)
+    assert alarms <= 10  # 5 at most are expected
 
 
 def test_texts_are_counted_by_length():

@@ -183,7 +183,19 @@ def test_f1_differs_as_in_sklearn_and_as_by_drawing_rows():
         both = [f1_by_hand(rows["label"][some], rows[n][some]) for n in ("first", "second")]
         drawn.append(both[1] - both[0])
     assert (found.low, found.high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.015)
-    assert found.p_value is None
+
+
+def test_the_p_value_of_f1_is_that_of_exchanging_the_predictions_of_rows():
+    rows = called(answers(200, seed=6))
+    rows["label"][:100] = 0
+    found, rng, reached = paired.f1_macro_difference(**rows), np.random.default_rng(7), 0
+    for _ in range(2000):
+        swap = rng.random(200) < 0.5
+        first = np.where(swap, rows["second"], rows["first"])
+        second = np.where(swap, rows["first"], rows["second"])
+        change = f1_by_hand(rows["label"], second) - f1_by_hand(rows["label"], first)
+        reached += abs(change) >= abs(found.value) - 1e-12
+    assert found.p_value == pytest.approx(reached / 2000, abs=0.04)
 
 
 def f1_by_hand(label, prediction):
@@ -211,7 +223,7 @@ def test_a_model_does_not_differ_from_itself():
     equal = paired.Difference(0, 0, 0, 1.0)
     assert paired.roc_auc_difference(**rows) == equal
     assert loss_difference("log_loss", **rows) == loss_difference("brier", **rows) == equal
-    assert paired.f1_macro_difference(**called(rows)) == paired.Difference(0, 0, 0)
+    assert paired.f1_macro_difference(**called(rows)) == equal
 
 
 def test_losses_need_two_rows():

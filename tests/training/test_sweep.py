@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import logging
 import os
 import shutil
 import signal
@@ -26,6 +27,7 @@ from sentiflow.errors import JobError, StorageError, UserError, WorkerError
 from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
 from sentiflow.tracking import finished_stages, rebuild
+from sentiflow.tracking.recording import Recorder
 from sentiflow.training import checkpoints, sweep, sweep_trials
 from sentiflow.training.results import CHECKPOINTS
 
@@ -217,6 +219,32 @@ def is_training(process):
 def plan(config):
     loaded = settings.load(config)
     return sweep_trials.plan(loaded, root=loaded.sweep.output_uri, claim="")
+
+
+def test_a_trial_reports_the_epoch_whose_weights_its_own_training_keeps(tmp_path):
+    """The sweep's own setting decided for all of them."""
+    config = configure(tmp_path, tmp_path, {"train.selection.keep": ["best", "last"]})
+    best, last = (sweep_trials._Result(trial, Recorder()) for trial in plan(config))
+    for known in (best, last):
+        known.add(1, {"validation/accuracy": 0.8})
+        known.add(2, {"validation/accuracy": 0.7})
+    assert best.chosen() == (1, {"validation/accuracy": 0.8})
+    assert last.chosen() == (2, {"validation/accuracy": 0.7})
+
+
+def test_trials_of_different_numbers_of_epochs_are_not_stopped_early(tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="sentiflow.progress")
+
+    def choose(space, schedule):
+        config = configure(tmp_path, tmp_path, space, train={"schedule": schedule})
+        return sweep._choose_grace(settings.load(config), plan(config))
+
+    assert choose({"train.num_epochs": [2, 6]}, "one_cycle") == 6
+    assert "no trial is stopped early: trials of 2 to 6 epochs" in caplog.text
+    caplog.clear()
+    assert choose({"train.num_epochs": [2, 6]}, "constant") == 1
+    assert choose({"train.learning_rate": [0.1, 0.2]}, "one_cycle") == 1
+    assert not caplog.text
 
 
 def start(config):

@@ -336,6 +336,18 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_its_rows(uris):
     assert not trainer.is_finite
 
 
+def test_a_gradient_that_is_not_finite_ends_the_training_before_a_checkpoint(uris):
+    """The loss of its step is finite, and a checkpoint after it would be resumed for good."""
+    trainer = make_trainer(uris)
+    bias = trainer.objective.network.output.bias
+    bias.register_hook(lambda gradient: gradient * (torch.nan if trainer.step == 1 else 1))
+    steps = []
+    with pytest.raises(JobError, match=r"the gradient of step 2 \(epoch 1\) is not finite; lower"):
+        train_all(trainer, lambda: steps.append(trainer.step))
+    assert steps == [1]
+    assert not trainer.is_finite
+
+
 @pytest.mark.parametrize(
     ("changes", "remedy"),
     [

@@ -110,6 +110,25 @@ def test_every_row_to_learn_from_is_in_exactly_one_batch(
         assert rows == wanted
 
 
+def test_dropped_rows_are_drawn_at_random_and_are_no_more_than_a_batch(tmp_path, monkeypatch):
+    """Those of the last batch were always the longest rows."""
+    monkeypatch.setattr(virtual_shards, "ROWS_IN_CHUNK", 50)
+    lengths = np.sort(np.random.default_rng(0).integers(1, MAX_LENGTH + 1, 700))
+    uris = write(tmp_path, lengths)
+    left_out = []
+    for epoch in range(40):
+        alone = batches_of(open_inputs(uris, batch_size=64, drop_last=True), epoch=epoch)
+        workers = open_inputs(uris, batch_size=64, drop_last=True, world_size=3)
+        assert batches_of(workers, epoch=epoch) == alone
+        used = [row for batch in alone for row in batch]
+        assert len(used) == len(set(used)) == 640
+        left_out.append(sorted(set(range(700)) - set(used)))
+    assert left_out[0] != left_out[1]
+    found = lengths[np.concatenate(left_out)]
+    error = lengths.std() / len(found) ** 0.5
+    assert abs(found.mean() - lengths.mean()) < 4 * error
+
+
 def test_exact_bucketing_mixes_no_lengths(tmp_path, lengths):
     for batch in batches_of(open_inputs(write(tmp_path, lengths), bucketing="exact")):
         assert len(set(lengths[batch])) == 1

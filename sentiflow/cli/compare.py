@@ -1,0 +1,99 @@
+"""The command ``compare``: two models on the same rows, in text, JSON or Markdown."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from sentiflow.cli.exits import reporting
+from sentiflow.cli.options import AsJson, Verbose
+from sentiflow.cli.terminal import print_json
+from sentiflow.errors import UserError
+from sentiflow.storage.uris import absolute_uri
+
+_RUN_HELP = "A run's output_uri, a scored directory, or the id of an MLflow run."
+_FAIL_IF_WORSE = "--fail-if-worse"
+
+
+class WithMargin(TyperCommand):
+    """A command whose ``--fail-if-worse`` may stand without a margin, for a margin of 0."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Write the margin behind a ``--fail-if-worse`` that no number follows."""
+        if _FAIL_IF_WORSE in args:
+            after = args.index(_FAIL_IF_WORSE) + 1
+            if not re.fullmatch(r"[-+]?[\d.]+(e-?\d+)?", "".join(args[after : after + 1])):
+                args = [*args[:after], "0", *args[after:]]
+        return super().parse_args(ctx, args)
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="RUN", help=_RUN_HELP)],
+    second: Annotated[str, typer.Argument(metavar="RUN", help="The run to compare with it.")],
+    slices: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--slice",
+            metavar="NAME=REGEX|COLUMN",
+            help="Your own slice, or a slice for each value of a column; may be repeated.",
+        ),
+    ] = None,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option("--tracking-uri", metavar="URI", help="The store of MLflow run ids."),
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            _FAIL_IF_WORSE,
+            metavar="[MARGIN]",
+            min=0,
+            max=1,
+            help="End with exit code 3 if the second is worse by more than the margin (0).",
+        ),
+    ] = None,
+    markdown: Annotated[
+        str | None,
+        typer.Option("--markdown", metavar="FILE", help="Also write it for a pull request."),
+    ] = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Compare two models on the same test rows, with confidence intervals and tests."""
+    with reporting(verbose):
+        patterns = _read_patterns([option for option in slices or () if "=" in option])
+        columns = [option for option in slices or () if "=" not in option]
+        from sentiflow.cli import comparison_markdown, comparison_text
+        from sentiflow.evaluation import comparison
+        from sentiflow.storage import filesystem
+
+        found = comparison.compare(
+            first,
+            second,
+            patterns=patterns,
+            columns=columns,
+            tracking_uri=tracking_uri,
+            margin=margin,
+        )
+        if markdown is not None:
+            written = comparison_markdown.to_markdown(found).encode()
+            filesystem.write_bytes(absolute_uri(markdown), written)
+        if as_json:
+            print_json(dataclasses.asdict(found), allow_nan=False)
+        else:
+            typer.echo(comparison_text.to_text(found))
+    if found.regression and found.regression.worse:
+        raise typer.Exit(3)
+
+
+def _read_patterns(options: Sequence[str]) -> dict[str, str]:
+    """Parse the slices that the user wrote as ``NAME=REGEX``."""
+    from sentiflow.config.types import check_patterns
+
+    try:
+        return check_patterns(dict(option.split("=", 1) for option in options))
+    except ValueError as error:
+        raise UserError(f"--slice {error}") from error

@@ -1,0 +1,196 @@
+"""One or two registered models -> their accuracy on test rows that neither was trained on."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from sentiflow.data import manifest
+from sentiflow.data.manifest_types import Manifest
+from sentiflow.errors import UserError
+from sentiflow.evaluation import lineage
+from sentiflow.metrics import paired
+from sentiflow.metrics.classification import count_confusion, label_shares
+from sentiflow.models.package import ModelPackage
+from sentiflow.progress import Progress
+from sentiflow.tracking import registry
+from sentiflow.tracking.registry import ResolvedModel
+
+_TEST_ROWS = ("tweets/split=test/",)
+
+
+@dataclass(frozen=True)
+class ChampionTest:
+    """Candidate and champion on the same test rows."""
+
+    num_rows: int
+    """Rows that neither was trained on or chosen by, as far as that is known."""
+    candidate_accuracy: float
+    champion_accuracy: float | None
+    """None if there is no champion yet."""
+    only_candidate_right: int
+    """Rows on which only the candidate is right."""
+    only_champion_right: int
+    p_value: float | None = None
+    """The p-value of McNemar's test that both are right equally often."""
+    candidate_f1_macro: float | None = None
+    """Macro F1 of the classes that both models have."""
+    champion_f1_macro: float | None = None
+    f1_macro_difference: paired.Difference | None = None
+    """The candidate's macro F1 minus the champion's; None without a champion, or if undefined."""
+    classes: tuple[str, ...] = ()
+    """Classes that the models have; rows of others are not compared."""
+    other_classes: tuple[str, ...] = ()
+    """Classes that only one of the two has; a prediction of such a class counts as wrong."""
+    difference: paired.Difference | None = None
+    """The candidate's accuracy minus the champion's; None without a champion."""
+    num_seen: int = 0
+    """Test rows that are left out: one of the models was trained on their text, or chosen by it."""
+    unknown: tuple[str, ...] = ()
+    """Models whose training texts are unknown, by URI."""
+    num_judged: int = 1
+    """Versions that this test split has judged by now, with these."""
+
+
+def measure(uri: str, models: Sequence[ResolvedModel]) -> ChampionTest:
+    """Score the test rows of prepared data with a candidate and, if there is one, a champion.
+
+    Raises:
+        UserError: There is no labelled test row that neither was trained on, the models have fewer
+            than two classes in common, or prepared data are missing or damaged.
+    """
+    prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    packages = [registry.load(model).to(device) for model in models]
+    common, others = _list_classes([package.settings.classes for package in packages])
+    seen, is_known = lineage.find_training_texts(
+        [{"fingerprint": model.record["fingerprint"], **model.record["inputs"]} for model in models]
+    )
+    label, predictions, num_seen = _predict_test_rows(uri, prepared, packages, common, others, seen)
+    right = [prediction == label for prediction in predictions]
+    accuracies = [float(rows.mean()) for rows in right]
+    f1 = [_macro_f1(label, each, len(common), len(others)) for each in predictions]
+    unknown = tuple(m.uri for m, known in zip(models, is_known, strict=True) if not known)
+    if len(models) == 1:
+        return ChampionTest(
+            len(label), accuracies[0], None, 0, 0, candidate_f1_macro=f1[0], classes=common,
+            num_seen=num_seen, unknown=unknown,
+        )  # fmt: skip
+    only_candidate, only_champion = (int((right[i] & ~right[1 - i]).sum()) for i in range(2))
+    difference = paired.accuracy_difference(
+        only_first=only_champion, only_second=only_candidate, num_rows=len(label)
+    )
+    return ChampionTest(
+        num_rows=len(label),
+        candidate_accuracy=accuracies[0],
+        champion_accuracy=accuracies[1],
+        only_candidate_right=only_candidate,
+        only_champion_right=only_champion,
+        p_value=difference.p_value,
+        candidate_f1_macro=f1[0],
+        champion_f1_macro=f1[1],
+        f1_macro_difference=paired.f1_macro_difference(
+            label=label,
+            first=predictions[1],
+            second=predictions[0],
+            num_classes=len(common) + len(others),
+            num_compared=len(common),
+        ),
+        classes=common,
+        other_classes=others,
+        difference=difference,
+        num_seen=num_seen,
+        unknown=unknown,
+    )
+
+
+def _list_classes(
+    of_models: Sequence[tuple[str, ...]],
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """List the classes that all models have, and the others.
+
+    Raises:
+        UserError: Fewer than two are common.
+    """
+    first, last = of_models[0], of_models[-1]
+    common = tuple(name for name in first if name in last)
+    if len(common) < 2:
+        raise UserError(
+            "candidate and champion have fewer than two classes in common: "
+            f"{', '.join(first)}; {', '.join(last)}",
+            hint="--version N of the same classes, or another name",
+        )
+    return common, tuple(name for name in dict.fromkeys((*first, *last)) if name not in common)
+
+
+def _predict_test_rows(
+    uri: str,
+    prepared: Manifest,
+    packages: Sequence[ModelPackage],
+    common: tuple[str, ...],
+    others: tuple[str, ...],
+    seen: np.ndarray,
+) -> tuple[np.ndarray, list[np.ndarray], int]:
+    """Read the labels of the unseen test rows and predict them.
+
+    Returns:
+        Labels and predictions, as positions in the named classes; the number of rows left out.
+
+    Raises:
+        UserError: No unseen test row is labelled with a common class.
+    """
+    names, classes = manifest.find_classes(prepared), (*common, *others)
+    codes = np.array([classes.index(n) if n in common else -1 for n in names], np.int8)
+    positions = [
+        np.array([classes.index(name) for name in package.settings.classes], np.int8)
+        for package in packages
+    ]
+    batches, num_seen = [], 0
+    for labelled in _test_rows(uri, prepared, np.flatnonzero(codes >= 0).tolist()):
+        is_seen = np.isin(lineage.hash_texts(labelled["text"].combine_chunks()), seen)
+        num_seen += int(is_seen.sum())
+        rows = labelled.filter(pa.array(~is_seen)).combine_chunks()
+        if not len(rows):
+            continue
+        text = rows["text"].combine_chunks()
+        found = [package.score(text).prediction for package in packages]
+        batches.append(
+            [
+                codes[rows["label"].to_numpy()],
+                *(of_model[each] for of_model, each in zip(positions, found, strict=True)),
+            ]
+        )
+    if not batches and num_seen:
+        raise UserError(
+            f"all {num_seen:,} labelled texts in the test split of {uri} were seen in the training "
+            "of candidate or champion",
+            hint="set train.prepared_uri to data with the same prepare.split for both",
+        )
+    if not batches:
+        raise UserError(
+            f"{uri} has no labelled row in its test split", hint="set train.prepared_uri"
+        )
+    label, *predictions = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    return label, predictions, num_seen
+
+
+def _macro_f1(
+    label: np.ndarray, prediction: np.ndarray, num_compared: int, num_others: int
+) -> float:
+    """Average the F1 of the first classes, as far as they occur."""
+    counts = count_confusion(label, prediction, num_labels=num_compared + num_others)
+    return float(np.nanmean(label_shares(counts)[2][:num_compared]))
+
+
+def _test_rows(uri: str, prepared: Manifest, labels: list[int]) -> Iterator[pa.Table]:
+    """Read texts and labels of the test rows with some labels."""
+    numbers = [item["rows"] for item in prepared["files"] if item["path"].startswith(_TEST_ROWS)]
+    columns, hint = ["text", "label"], "prepare again with sentiflow prepare CONFIG --overwrite"
+    with Progress("promote", total=sum(filter(None, numbers)), unit="rows") as progress:
+        for table in lineage.read_tables(uri, prepared, _TEST_ROWS, columns=columns, hint=hint):
+            if len(rows := table.filter(pc.field("label").isin(labels)).combine_chunks()):
+                yield rows
+            progress.advance(len(table))

@@ -1,0 +1,109 @@
+"""What an evaluation has found -> the few lines to remember."""
+
+from collections.abc import Iterator
+
+from sentiflow.data.schema import LABEL_NAMES, NEUTRAL, SPLITS
+from sentiflow.evaluation.results import Highlight, Measurements, ProbeResult, name_texts
+from sentiflow.metrics import paired
+from sentiflow.metrics.calibration import CalibrationError
+
+
+def summarize(measured: Measurements, probed: ProbeResult) -> list[Highlight]:
+    """Choose what is worth a line, in the order of the report."""
+    return [*_summarize_metrics(measured), *_summarize_texts(measured), *_summarize_probe(probed)]
+
+
+def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
+    metrics, three = measured.metrics, measured.three_class.get(measured.split)
+    of_choice = ", by which the model was chosen," if measured.split == SPLITS[1] else ""
+    yield Highlight(
+        f"{metrics.accuracy:.1%}",
+        f"of {metrics.num_rows:,} {name_texts(measured.split)}{of_choice} are labelled correctly "
+        f"(95 % interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%})",
+        "figures",
+    )
+    if not measured.is_binary:
+        ends = measured.intervals[measured.split]["f1_macro"]
+        yield Highlight(
+            f"{metrics.f1_macro:.3f}",
+            f"is the macro F1 of {len(measured.classes)} classes (95 % interval {ends[0]:.3f} to "
+            f"{ends[1]:.3f})",
+            "figures",
+        )
+    if three:
+        num_neutral = sum(three.confusion[LABEL_NAMES[NEUTRAL]].values())
+        yield Highlight(
+            f"{three.accuracy:.1%}",
+            f"of all {three.num_rows:,} texts are labelled correctly with three labels: "
+            f"{num_neutral:,} are neutral (macro F1 {three.f1_macro:.3f})",
+            "certainty",
+        )
+    yield _summarize_calibration(measured.calibration_error[measured.split])
+    neutral = measured.neutral
+    if neutral and neutral.accuracy is not None:
+        yield Highlight(
+            f"{neutral.accuracy:.1%}",
+            f"is the accuracy if only the {neutral.coverage:.1%} of the texts with the most "
+            "certain predictions are answered",
+            "certainty",
+        )
+
+
+def _summarize_calibration(error: CalibrationError) -> Highlight:
+    """Claim a gap between probabilities and outcomes only where it is beyond chance."""
+    gap, chance = (f"{100 * value:.1f}" for value in (error.value, error.chance))
+    if error.p_value < paired.SURE:
+        meaning = (
+            "is the average gap between probability and outcome (chance alone reaches "
+            f"{chance}; {paired.write_p(error.p_value)})"
+        )
+        return Highlight(f"{gap} points", meaning, "probabilities")
+    meaning = (
+        f"between probability and outcome is shown: the average gap of {gap} points is within the "
+        f"{chance} that chance alone reaches"
+    )
+    return Highlight("No gap", meaning, "probabilities")
+
+
+def _summarize_texts(measured: Measurements) -> Iterator[Highlight]:
+    metrics, fraction = measured.metrics, measured.label_errors.fraction
+    if worse := [item for item in measured.slices if item.is_worse]:
+        worst = min(worse, key=lambda item: item.accuracy)
+        assert worst.p_adjusted is not None, "is_worse"
+        yield Highlight(
+            f"{worst.accuracy:.1%}",
+            f"is the lowest accuracy of a slice: {worst.name} ({worst.num_rows:,} texts; "
+            f"{paired.write_p(worst.p_adjusted)})",
+            "slices",
+        )
+    # a model no better than the most frequent label cannot question a label
+    if fraction and measured.slices and metrics.accuracy_low > metrics.most_frequent[1]:
+        yield Highlight(
+            f"{fraction:.1%}",
+            "of the labels may be wrong, by an estimate that trusts the model",
+            "mistakes",
+        )
+
+
+def _summarize_probe(probed: ProbeResult) -> Iterator[Highlight]:
+    if probed.behavior:
+        worst = min(probed.behavior, key=lambda test: test.pass_rate)
+        yield Highlight(
+            f"{worst.pass_rate:.0%}",
+            f"is the lowest pass rate of {len(probed.behavior)} behavior tests: {worst.name}",
+            "behavior",
+        )
+    beyond_chance = [
+        bias
+        for bias in probed.group_bias
+        if bias.p_adjusted < paired.SURE and bias.terms[0].known and bias.terms[-1].known
+    ]
+    if beyond_chance:
+        widest = max(beyond_chance, key=lambda bias: bias.spread)
+        yield Highlight(
+            f"{100 * widest.spread:.1f} points",
+            f"is the largest gap in probability between groups by {widest.category}: "
+            f"{widest.terms[0].term} and {widest.terms[-1].term}, in the same sentences "
+            f"({paired.write_p(widest.p_adjusted)})",
+            "groups",
+        )
