@@ -11,12 +11,14 @@ from rich.table import Table
 
 from sentiflow.data.manifest_types import Counts, Manifest
 from sentiflow.data.schema import SPLITS
+from sentiflow.evaluation.baselines import TFIDF
 from sentiflow.evaluation.evaluated_rows import headline_split
 from sentiflow.storage.uris import as_typed
 
 Records = Mapping[str, Manifest]
 """Manifests by job."""
 
+_OF_TFIDF = f"is the accuracy of {TFIDF}: "
 _USUAL_DAMAGE = 0.01
 """Share of texts with invalid bytes that is not worth a line."""
 
@@ -45,6 +47,9 @@ def of_run(records: Records, uris: Mapping[str, str]) -> Table:
         absent = ", ".join(name for name in f1 if f1[name] is None)
         text += f"; neither labelled nor predicted: {absent}" if absent else ""
         table.add_row("macro F1", f"{metrics['f1_macro']:.1%}", text)
+    for number, meaning, _ in records["evaluate"]["conclusions"]:
+        if meaning.startswith(_OF_TFIDF):
+            table.add_row("TF-IDF accuracy", number, meaning.removeprefix(_OF_TFIDF))
     for verb, (rows, seconds) in _speeds(records).items():
         table.add_row(f"{verb}", f"{rows / seconds:,.0f} tweets/s", f"{seconds:.1f} s")
     return table
@@ -97,12 +102,19 @@ def next_steps(uris: Mapping[str, str], store: str, page: str, *, config: Path) 
         config: The settings file.
     """
     predict = shlex.join([_program("sentiflow"), "predict", f"{uris['train']}/model"])
+    promote = shlex.join([_program("sentiflow"), "promote", str(config)])
     return [
         f"open the report     {uris['evaluate']}/report.html",
         f"compare runs        {open_runs(store, page, str(config))}",
+        f"make it champion    {promote}",
         f'score a text        {predict} "what a lovely day"',
-        f"read predictions    {uris['score']}/predictions/*.parquet",
+        read_predictions(uris["score"]),
     ]
+
+
+def read_predictions(uri: str) -> str:
+    """Say how to read the predictions of a scored directory."""
+    return f'read predictions    pandas.read_parquet("{uri}/predictions")'
 
 
 def open_runs(store: str, page: str, *arguments: str) -> str:

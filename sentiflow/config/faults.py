@@ -55,7 +55,9 @@ class Source:
     lines: Mapping[Path, int] = field(default_factory=dict)
     """The line of each setting in the file."""
     overrides: Sequence[str] = ()
-    """Keys that were given on the command line."""
+    """Keys that were given beside the file."""
+    place_of_overrides: str = "command line"
+    """Where these were typed."""
 
     def locate(self, location: Location) -> str:
         """Name the place of a setting, or of the section that is to have it.
@@ -68,7 +70,7 @@ class Source:
         path = _path_of(location)
         typed = [tuple(key.split(".")) for key in self.overrides]
         if any(path[: len(key)] == key or key[: len(path)] == path for key in typed):
-            return "command line"
+            return self.place_of_overrides
         known = (path[:size] for size in range(len(path), 0, -1))
         line = next((self.lines[part] for part in known if part in self.lines), None)
         return f"{self.name}, line {line}" if line else self.name

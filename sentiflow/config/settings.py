@@ -321,7 +321,8 @@ def _locate(given: Given, overrides: Overrides) -> Source:
         return Source("settings")
     keys = [override.partition("=")[0] for override in overrides]
     lines = yaml_text.find_lines(Path(given).read_text(encoding="utf-8"))
-    return Source(str(given), lines, keys)
+    place = "changed settings" if isinstance(overrides, Mapping) else "command line"
+    return Source(str(given), lines, keys, place)
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:
@@ -331,7 +332,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     if not value.strip():
         raise UserError(f"{override!r} has no value", hint=f"write {key}=null for no value")
     try:
-        parsed = yaml_text.parse(value)
+        parsed = value if len(value) == 1 and not value.isalnum() else yaml_text.parse(value)
     except ValueError as error:
         shown = override if len(override) < 80 else f"{override[:77]}..."
         raise UserError(f"cannot read the value of {shown!r}", hint="it must be YAML") from error

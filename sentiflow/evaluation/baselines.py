@@ -23,6 +23,9 @@ MIN_ROWS = 50
 _TRAIN = ("tweets/split=train/",)
 
 
+TFIDF = "TF-IDF with logistic regression"
+
+
 @dataclass(frozen=True)
 class Baseline:
     """A simple model beside the model; differences are the model's metric minus the baseline's."""
@@ -140,7 +143,7 @@ def _train(text: pa.Array, label: np.ndarray, rows: pa.Table) -> Baseline | None
     only_model, only_baseline = predicted.right & ~right, right & ~predicted.right
     shares = label_shares(count_confusion(truth, prediction, num_labels=size))[2]
     return Baseline(
-        "TF-IDF with logistic regression",
+        TFIDF,
         len(chosen),
         len(label),
         len(rows),

@@ -109,11 +109,11 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     )
     output.begin()
     probed = probing.probe(config, scored, chosen)
-    highlights = summarize(measured, probed)
+    simple_models, no_baseline = baselines.measure(chosen, scored)
+    highlights = summarize(measured, probed, simple_models)
     result = EvaluationResult(
-        config.name, measured, probed, is_unseen, notes, highlights,
-        *baselines.measure(chosen, scored),
-    )  # fmt: skip
+        config.name, measured, probed, is_unseen, notes, highlights, simple_models, no_baseline
+    )
     for note in notes:
         say(STAGE, note)
     trained = lineage.training_of(scored)

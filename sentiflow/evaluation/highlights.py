@@ -1,16 +1,28 @@
 """What an evaluation has found -> the few lines to remember."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sentiflow.data.schema import LABEL_NAMES, NEUTRAL, SPLITS
+from sentiflow.evaluation.baselines import Baseline
 from sentiflow.evaluation.results import Highlight, Measurements, ProbeResult, name_texts
 from sentiflow.metrics import paired
 from sentiflow.metrics.calibration import CalibrationError
 
 
-def summarize(measured: Measurements, probed: ProbeResult) -> list[Highlight]:
+def summarize(
+    measured: Measurements, probed: ProbeResult, simple_models: Sequence[Baseline] = ()
+) -> list[Highlight]:
     """Choose what is worth a line, in the order of the report."""
-    return [*_summarize_metrics(measured), *_summarize_texts(measured), *_summarize_probe(probed)]
+    found = [*_summarize_metrics(measured), *_summarize_texts(measured), *_summarize_probe(probed)]
+    compared = (
+        Highlight(
+            f"{each.accuracy:.1%}", f"is the accuracy of {each.name}: {each.verdict}", "figures"
+        )
+        for each in simple_models
+    )
+    num_own = sum(line.section == "figures" for line in found)
+    found[num_own:num_own] = compared
+    return found
 
 
 def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:

@@ -71,7 +71,7 @@ def load(uri: str, *, tracking: str | None = None) -> Any:
         return registry.load(_resolve(uri, tracking))
     from sentiflow.models.package import ModelPackage
 
-    return ModelPackage.load(manifest.find_package(absolute_uri(uri)), setting="MODEL_URI")
+    return ModelPackage.load(manifest.find_package(absolute_uri(uri)))
 
 
 def _resolve(uri: str, tracking: str | None) -> Any:

@@ -5,6 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sentiflow.cli import summary
+from sentiflow.evaluation import baselines
 
 SPLITS = ("train", "validation", "test")
 
@@ -73,11 +74,12 @@ def test_after_a_run_the_next_steps_name_its_results():
     uris = {"train": "my run/trained", "score": "run/scored", "evaluate": "run/report"}
     page = "/#/experiments/1/runs"
     found = summary.next_steps(uris, "http://mlflow:5000", page, config=Path("a.yaml"))
-    report, compare, score, predictions = found
+    report, compare, promote, score, predictions = found
+    assert promote.endswith("sentiflow promote a.yaml")
     assert report.endswith("run/report/report.html")
     assert compare.endswith("  http://mlflow:5000/#/experiments/1/runs")
     assert "predict 'my run/trained/model'" in score
-    assert predictions.endswith("run/scored/predictions/*.parquet")
+    assert predictions.endswith('  pandas.read_parquet("run/scored/predictions")')
     in_a_file = summary.next_steps(uris, "sqlite:////x/mlflow.db", page, config=Path("a.yaml"))
     assert in_a_file[1].endswith("sentiflow ui a.yaml")
 
@@ -102,9 +104,17 @@ def test_a_run_of_other_classes_shows_the_f1_of_each():
         "prepare": manifest_of_preparation() | {"seconds": 1},
         "train": {"counts": counts, "seconds": 1},
         "score": {"counts": counts, "seconds": 1},
-        "evaluate": {"figures": {"test": figures}, "counts": counts, "seconds": 1},
+        "evaluate": {
+            "figures": {"test": figures},
+            "conclusions": [
+                ["75.0%", f"is the accuracy of {baselines.TFIDF}: the model is better", "figures"]
+            ],
+            "counts": counts,
+            "seconds": 1,
+        },
     }
     binary = lines_of(summary.of_run(records, {"prepare": "run/prepared"}))
+    assert "TF-IDF accuracy 75.0% the model is better" in binary
     figures |= {"by_class": by_class, "f1_macro": 0.7}
     lines = lines_of(summary.of_run(records, {"prepare": "run/prepared"}))
     assert [line for line in lines if line not in binary] == [

@@ -47,8 +47,9 @@ def showing(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run ``sentiflow ui`` for the block; gives the address that it prints, too."""
     command = [sys.executable, "-m", "sentiflow", "ui", *arguments]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:  # fmt: skip
         try:
             yield process, process.stdout.readline().strip()
         finally:

@@ -262,7 +262,6 @@ MODEL, CORPUS = {"model_uri": "models:/m/1"}, {"corpus": "new.csv"}
     [
         ("prepare", {}, "prepare.csv"),
         ("run", {"prepare": {}}, "prepare.csv"),
-        ("run", {"score": MODEL | CORPUS}, "prepare.csv"),
         ("score", {}, "score.corpus and score.model_uri"),
         ("score", {"score": MODEL}, "score.corpus"),
         ("score", {"score": CORPUS}, "score.model_uri"),
@@ -277,6 +276,19 @@ def test_what_a_command_needs_is_named_in_one_line(tmp_path, command, sections, 
     assert str(error.value) == (
         f"{path}: sentiflow {command} needs {needs}: add what is missing, or give {values}"
     )
+
+
+def test_a_run_of_a_config_that_only_scores_names_the_command(tmp_path):
+    path = tmp_path / "trial.yaml"
+    path.write_text(yaml.safe_dump({"name": "n", "output_uri": "runs", "score": MODEL | CORPUS}))
+    with pytest.raises(UserError, match=r"trial\.yaml only scores: sentiflow score .*trial\.yaml$"):
+        settings.load(path, command="run")
+
+
+def test_a_delimiter_is_typed_as_it_is(load):
+    kind = ("format.kind=csv", "format.columns.text=0")
+    assert load(*kind, "format.delimiter=,").format.delimiter == ","
+    assert load(*kind, 'format.delimiter=";"').format.delimiter == ";"
 
 
 @pytest.mark.parametrize(

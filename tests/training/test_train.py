@@ -58,7 +58,8 @@ def undisturbed_pair(tmp_path_factory, prepared, resources):
 
 
 def train_in(folder, prepared, **train):
-    (outcome,) = stages.run(settings.load(configure(folder, prepared, **train)), ["train"])
+    config = settings.load(configure(folder, prepared, **train), ["tracking.register_model=true"])
+    (outcome,) = stages.run(config, ["train"])
     return folder, outcome.record
 
 
