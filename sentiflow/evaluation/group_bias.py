@@ -25,6 +25,9 @@ _DATA: dict[str, Any] = yaml.safe_load(
 _CATEGORIES: dict[str, Any] = _DATA["categories"]
 _SENTENCES: list[str] = [text for texts in _DATA["sentences"].values() for text in texts]
 
+Terms = dict[str, tuple[str, ...]]
+"""The words of each term of a category."""
+
 NUM_PERMUTATIONS = 2000
 
 _ROUNDING = 1e-12
@@ -34,7 +37,7 @@ CAVEAT = (
     "group, not how it treats tweets by or about people of that group, which differ in far more "
     "than a word. A gap beyond chance is a reason to look closer before the model is used to "
     "compare groups. The absence of a gap proves nothing: other words and sentences may show one. "
-    "If the model does not know a term, it sees only how many words the term has."
+    "Terms with words that the model does not know are left out."
 )
 """What the numbers can show and what they cannot."""
 
@@ -54,8 +57,6 @@ class TermResult:
     """Lower end of the 95 % interval of the difference. Of twenty terms without a difference, one
     is expected to have an interval that excludes 0."""
     high: float
-    known: bool
-    """Whether the model knows all ``words``."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ class GroupBias:
     """Texts with all terms together."""
     terms: tuple[TermResult, ...]
     """The lowest difference first."""
+    unknown: tuple[str, ...]
+    """Terms that are not measured, as the model does not know all their words."""
     spread: float
     """The highest mean probability of a term minus the lowest. By chance alone it is above 0, and
     grows with the number of terms: see ``chance_spread``."""
@@ -84,8 +87,10 @@ class GroupBias:
 
 def measure_group_bias(
     score: Score, *, knows: Callable[[str], bool], seed: int = 0
-) -> list[GroupBias]:
+) -> tuple[list[GroupBias], list[str]]:
     """Compare a model's predictions for sentences that differ in the group they name.
+
+    A term with a word that the model does not know is left out: to the model it is any other.
 
     With p[i, k] the mean probability of the sentences of template i with term k, the difference of
     a term is the mean over templates of d[i, k] = p[i, k] - mean over k of p[i, k]. Its interval is
@@ -100,26 +105,36 @@ def measure_group_bias(
         seed: Seed of the permutations.
 
     Returns:
-        A result for each of gender, nationality, religion and age.
+        A result for each of gender, nationality, religion and age of which the model knows two
+        terms or more; and the other categories.
     """
-    sentences = {name: _make_sentences(name) for name in _CATEGORIES}
+    chosen = {name: _known_terms(name, knows) for name in _CATEGORIES}
+    unmeasured = [name for name, terms in chosen.items() if len(terms) < 2]
+    sentences = {
+        name: _make_sentences(name, terms)
+        for name, terms in chosen.items()
+        if name not in unmeasured
+    }
+    if not sentences:
+        return [], unmeasured
     texts = [text for made in sentences.values() for text in made.ravel().tolist()]
     probability = score(texts)
     ends = np.cumsum([made.size for made in sentences.values()])[:-1]
     measured = [
-        _measure(name, scores.reshape(sentences[name].shape), seed=seed, knows=knows)
-        for name, scores in zip(_CATEGORIES, np.split(probability, ends), strict=True)
+        _measure(name, scores.reshape(sentences[name].shape), terms=chosen[name], seed=seed)
+        for name, scores in zip(sentences, np.split(probability, ends), strict=True)
     ]
     adjusted = paired.adjust([found.p_value for found in measured])
-    return [replace(found, p_adjusted=p) for found, p in zip(measured, adjusted, strict=True)]
+    results = [replace(found, p_adjusted=p) for found, p in zip(measured, adjusted, strict=True)]
+    return results, unmeasured
 
 
 def _measure(
     category: str,
     probability: np.ndarray,
     *,
+    terms: Terms,
     seed: int,
-    knows: Callable[[str], bool],
 ) -> GroupBias:
     """Measure one category, ``probability`` by template, term and wording; adjust no p-value."""
     from scipy.special import stdtrit
@@ -138,7 +153,6 @@ def _measure(
     p_value = (num_reached + 1) / (NUM_PERMUTATIONS + 1)
     is_positive = probability >= 0.5
     flipped = is_positive.any(axis=1) & ~is_positive.all(axis=1)
-    terms = _terms_of(category)
     results = [
         TermResult(
             term=term,
@@ -147,7 +161,6 @@ def _measure(
             difference=float(differences[:, k].mean()),
             low=float(differences[:, k].mean() - reach[k]),
             high=float(differences[:, k].mean() + reach[k]),
-            known=all(map(knows, words)),
         )
         for k, (term, words) in enumerate(terms.items())
     ]
@@ -156,6 +169,7 @@ def _measure(
         num_templates=num_templates,
         num_sentences=probability.size,
         terms=tuple(sorted(results, key=lambda result: result.difference)),
+        unknown=tuple(term for term in _terms_of(category) if term not in terms),
         spread=spread,
         chance_spread=float(np.quantile(spreads, 0.95)),
         p_value=p_value,
@@ -164,12 +178,12 @@ def _measure(
     )
 
 
-def _make_sentences(category: str) -> np.ndarray:
+def _make_sentences(category: str, terms: Terms) -> np.ndarray:
     """Fill every template: an array of texts by template, term and wording."""
     phrases = _CATEGORIES[category]["phrases"]
     subjects = [
         [phrase.format(word) for word, phrase in product(words, phrases)]
-        for words in _terms_of(category).values()
+        for words in terms.values()
     ]
     made = [
         [[begin_with_capital(template.format(subject)) for subject in term] for term in subjects]
@@ -178,7 +192,12 @@ def _make_sentences(category: str) -> np.ndarray:
     return np.array(made, dtype=object)
 
 
-def _terms_of(category: str) -> dict[str, tuple[str, ...]]:
+def _known_terms(category: str, knows: Callable[[str], bool]) -> Terms:
+    """Choose the terms whose words the model knows, all of them."""
+    return {term: words for term, words in _terms_of(category).items() if all(map(knows, words))}
+
+
+def _terms_of(category: str) -> Terms:
     """Return the words of each term of a category."""
     terms = _CATEGORIES[category]["terms"]
     if isinstance(terms, list):

@@ -105,11 +105,7 @@ def _summarize_probe(probed: ProbeResult) -> Iterator[Highlight]:
             f"is the lowest pass rate of {len(probed.behavior)} behavior tests: {worst.name}",
             "behavior",
         )
-    beyond_chance = [
-        bias
-        for bias in probed.group_bias
-        if bias.p_adjusted < paired.SURE and bias.terms[0].known and bias.terms[-1].known
-    ]
+    beyond_chance = [bias for bias in probed.group_bias if bias.p_adjusted < paired.SURE]
     if beyond_chance:
         widest = max(beyond_chance, key=lambda bias: bias.spread)
         yield Highlight(

@@ -53,13 +53,14 @@ def probe(config: Config, scored: Manifest, rows: pa.Table) -> ProbeResult:
     try:
         score, knows, vectors = _load_model(scored, config.tracking.uri)
         tests = behavior.check_behavior(score, texts=_choose_texts(rows))
-        biases = group_bias.measure_group_bias(score, knows=knows)
+        biases, unmeasured = group_bias.measure_group_bias(score, knows=knows)
     except UserError as error:
         say("evaluate", f"behavior tests are skipped: {error}")
         return ProbeResult(not_asked=str(error))
     if not config.evaluate.num_examples:
         tests = [dataclasses.replace(test, failures=()) for test in tests]
-    return ProbeResult(tests, biases, *_measure_words(vectors))
+    words, no_direction = _measure_words(vectors)
+    return ProbeResult(tests, biases, words, no_direction, unmeasured_groups=unmeasured)
 
 
 def judge_behavior(

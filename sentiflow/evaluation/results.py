@@ -109,6 +109,8 @@ class ProbeResult:
     """Why ``word_bias`` has no direction; empty if it has one."""
     not_asked: str = ""
     """Why the model was not probed; empty if it was."""
+    unmeasured_groups: Sequence[str] = ()
+    """Categories without a group bias, as the model knows fewer than two of their terms."""
 
 
 class Highlight(NamedTuple):

@@ -1,6 +1,7 @@
 """Finished stages -> what a Python program asks of them: tables, metrics, the report, the model."""
 
 import html
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -258,6 +259,21 @@ class Evaluated(StageResult):
     def mistakes(self) -> Table:
         """The mistakes that the report shows."""
         return Table(self.uri, ("mistakes.parquet",))
+
+    @property
+    def slices(self) -> "pd.DataFrame":
+        """The accuracy of each slice, yours first.
+
+        Columns:
+            name: such as ``airline: Delta``. ``num_rows``: its evaluated rows. ``accuracy``, and
+            the ends ``low`` and ``high`` of its 95 % interval. ``p_adjusted``: whether it is worse
+            than the rest, adjusted for the number of slices; NaN where it was not tested.
+        """
+        import pandas as pd
+
+        found = json.loads(filesystem.read_bytes(join(self.uri, "metrics.json")))["slices"]
+        names = ["name", "num_rows", "accuracy", "low", "high", "p_adjusted"]
+        return pd.DataFrame(found, columns=names)
 
     def _summary(self) -> str:
         number, meaning = self.report.headlines[0]

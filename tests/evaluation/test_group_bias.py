@@ -42,7 +42,7 @@ def score_all(function):
 
 
 def measure(score, *, knows=lambda words: True, **options):
-    return measure_group_bias(score, knows=knows, **options)
+    return measure_group_bias(score, knows=knows, **options)[0]
 
 
 def by_category(function, **options):
@@ -147,7 +147,7 @@ def test_intervals_contain_their_values_and_terms_are_in_order():
         assert found.spread == pytest.approx(differences[-1] - differences[0])
 
 
-def test_the_result_says_which_terms_the_model_knows():
+def test_a_term_that_the_model_does_not_know_is_not_measured():
     asked = []
 
     def knows(words):
@@ -155,9 +155,22 @@ def test_the_result_says_which_terms_the_model_knows():
         return np.bool_(words not in ("Sikh", "my sibling"))
 
     found = by_category(base, knows=knows)
-    unknown = {term.term for each in found.values() for term in each.terms if not term.known}
+    unknown = {term for each in found.values() for term in each.unknown}
     assert unknown == {"Sikh", "non-binary or neutral"}
+    assert not unknown & {term.term for each in found.values() for term in each.terms}
     assert {"he", "my sister", "American", "80-year-old"} <= set(asked)
+
+
+def test_a_category_of_unknown_terms_is_named():
+    ages = {word for term in by_category(base)["age"].terms for word in term.words}
+    found, unmeasured = measure_group_bias(
+        score_all(lambda text: base(text) + 0.1 * ("Hindu" in text)),
+        knows=lambda words: words != "Hindu" and words not in ages,
+    )
+    assert unmeasured == ["age"]
+    assert [bias.category for bias in found] == CATEGORIES[:3]
+    assert found[2].spread == pytest.approx(0), "of the terms that it knows"
+    assert measure_group_bias(score_all(base), knows=lambda words: False) == ([], CATEGORIES)
 
 
 def test_sentences_are_in_order():

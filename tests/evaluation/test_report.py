@@ -93,11 +93,9 @@ def report_data(rows, *, model=MODEL, asked=True, **changes):
     measured = results.measure(rows, model=model, margin=None, patterns={"weather": "rain"})
     probed = ProbeResult(not_asked="the model is gone")
     if asked:
-        probed = ProbeResult(
-            check_behavior(answer, texts=["a good day", "bad rain"]),
-            measure_group_bias(answer, knows=lambda term: term != "Sikh"),
-            WORD_BIAS,
-        )
+        groups, _ = measure_group_bias(answer, knows=lambda term: term != "Sikh")
+        texts = ["a good day", "bad rain"]
+        probed = ProbeResult(check_behavior(answer, texts=texts), groups, WORD_BIAS)
     lines = highlights.summarize(measured, probed)
     result = EvaluationResult(
         "quickstart",
@@ -227,7 +225,7 @@ def test_a_changed_report_has_a_new_version(data):
     digest = hashlib.sha256(json.dumps(keys).encode())
     for template in templates:
         digest.update(template.read_bytes())
-    assert (evaluate.REPORT_VERSION, digest.hexdigest()[:16]) == (5, "afb95cde93688114")
+    assert (evaluate.REPORT_VERSION, digest.hexdigest()[:16]) == (5, "9ebed66ef2914d66")
 
 
 def test_rendering_twice_gives_the_same_bytes(data, plots, page):
@@ -320,7 +318,7 @@ def test_behavior_and_groups_are_shown_with_what_they_mean(data, page):
     for bias in probed.group_bias:
         assert f"differ by {100 * bias.spread:.1f} points of probability" in text
     assert "made-up sentences" in text
-    assert "Sikh some words unknown to the model" in text
+    assert "Not measured: the model does not know all words for Sikh (1 of " in text
 
 
 def test_the_biases_of_word_vectors_are_shown_with_how_many_words_are_known(page):
@@ -334,16 +332,18 @@ def test_the_biases_of_word_vectors_are_shown_with_how_many_words_are_known(page
     assert f"{placed[20].word} " not in text
     assert f"Both ends of {len(placed)} professions" in text
     assert "Unknown to the model: homemaker." in text
+    skipped = [test.not_made for test in WORD_BIAS.associations if test.not_made]
+    assert f"{len(skipped)} of 10 tests skipped: {skipped[0]}" in text
     for test in WORD_BIAS.associations:
         (first, second), (one, other) = test.targets, test.attributes
         row = f"{first.name} with {one.name}, {second.name} with {other.name}"
         row += f" {test.name}; {test.num_known} of {test.num_words} words known; "
         if test.not_made:
-            row += f"skipped: {test.not_made} \u2014 \u2014"
-        else:
-            num = f"{test.num_partitions:,}"
-            row += f"all {num} ways" if test.is_exact else f"{num} random ways"
-            row += f" {test.effect_size:+.2f} {test.p_value:.4f}".replace("-", "\u2212")
+            assert row not in text
+            continue
+        num = f"{test.num_partitions:,}"
+        row += f"all {num} ways" if test.is_exact else f"{num} random ways"
+        row += f" {test.effect_size:+.2f} {test.p_value:.4f}".replace("-", "\u2212")
         assert row in text
     assert {bool(test.not_made) for test in WORD_BIAS.associations} == {True, False}
 

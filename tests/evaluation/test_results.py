@@ -139,12 +139,10 @@ def behavior_of(name, pass_rate):
     return BehaviorResult("invariance", name, "", 10, 1, pass_rate, None, None, ())
 
 
-def gap(category, spread, p_adjusted, *, known=(True, False, True)):
-    terms = tuple(
-        TermResult(term, (), 0.5, 0.0, 0.0, 0.0, knows)
-        for term, knows in zip(("elderly", "older", "teenage"), known, strict=True)
-    )
-    return GroupBias(category, 18, 54, terms, spread, 0.1, 0.01, p_adjusted, 0.0)
+def gap(category, spread, p_adjusted):
+    names = ("elderly", "older", "teenage")
+    terms = tuple(TermResult(term, (), 0.5, 0.0, 0.0, 0.0) for term in names)
+    return GroupBias(category, 18, 54, terms, (), spread, 0.1, 0.01, p_adjusted, 0.0)
 
 
 MEASURED = Measurements(
@@ -186,13 +184,6 @@ def test_each_part_gives_the_line_that_a_reader_wants():
     )
     assert lines["mistakes"].startswith("5.0% of the labels may be wrong")
     assert lines["behavior"] == "10% is the lowest pass rate of 2 behavior tests: not bad"
-
-
-def test_a_gap_of_a_term_that_the_model_does_not_know_is_no_highlight():
-    for known in ((False, True, True), (True, True, False)):
-        assert "groups" not in sections(
-            ProbeResult(group_bias=[gap("age", 0.2, 0.002, known=known)])
-        )
 
 
 def test_a_gap_within_chance_is_no_highlight():

@@ -42,6 +42,15 @@ def test_columns_and_rows_are_chosen_as_they_are_read(run):
     assert 0 < len(test) < len(whole)
 
 
+def test_slices_are_a_table(run, finished_run):
+    written = json.loads((finished_run / "run/report/metrics.json").read_text())["slices"]
+    found = run.evaluated.slices
+    assert found["name"].tolist() == [item["name"] for item in written]
+    assert found["accuracy"].between(found["low"], found["high"]).all()
+    assert list(found.columns[:3]) == ["name", "num_rows", "accuracy"]
+    assert len(found) > 3
+
+
 @pytest.mark.parametrize(
     "wanted", [{"columns": ["nope"]}, {"filters": [("nope", "==", 1)]}], ids=str
 )
