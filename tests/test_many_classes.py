@@ -88,6 +88,7 @@ def test_each_class_has_metrics_of_its_own_and_the_registered_model_names_them(f
     assert {f"probability_{name}" for name in CLASSES} <= set(answer.columns)
 
 
+@pytest.mark.soak
 def test_a_sweep_of_ten_classes_trains_each_trial(folder, outcomes):
     (outcome,) = stages.run(settings.load(folder / "config.yaml"), ["sweep"])
     trials = outcome.record["trials"]

@@ -254,7 +254,7 @@ def test_runtime_env_yaml_has_the_same_environment_for_rays_own_command():
     assert prepare(installs=True).runtime_env(Path("/x"))["pip"] == submission._PINNED
 
 
-MOST_BYTES = 1_500_000
+MOST_BYTES = 2_000_000
 
 
 @pytest.fixture(scope="module")

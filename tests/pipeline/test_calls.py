@@ -211,6 +211,7 @@ def test_sigterm_ends_the_mlflow_run_and_then_the_process(tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.soak
 def test_an_interrupted_call_leaves_no_ray_and_the_program_continues(tmp_path, sample_csv):
     script = f"""
         import psutil, ray, sentiflow, signal, threading, time
