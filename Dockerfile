@@ -3,7 +3,7 @@
 #   docker run --rm --volume "$PWD:/work" sentiflow sentiflow demo
 
 FROM python:3.11-slim AS build
-# The build of PyTorch: https://download.pytorch.org/whl/cu126 is one for GPUs, five times as large.
+# The build of PyTorch, here for CPUs: one for GPUs is five times as large.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PATH=/opt/sentiflow/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/sentiflow
