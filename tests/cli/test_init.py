@@ -220,6 +220,7 @@ def test_looking_imports_neither_ray_nor_torch_nor_mlflow(place):
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.soak
 def test_a_config_that_was_written_runs_as_it_is(place, sentiflow):
     """From a semicolon CSV in cp1252 to a report, and to predictions with the texts as they are."""
     rows = [(f"{text} “wirklich” für 5 €", label) for text, label in make_rows(1200)]

@@ -52,8 +52,10 @@ def test_every_kind_of_result_is_in_metrics_json(evaluate, tmp_path):
     found = evaluate("evaluate.slices={morning: '(?i)morning'}")
     assert found["split"] == "test"
     assert set(found["figures"]) == set(found["intervals"]) == {"validation", "test"}
-    for name in ("coverage", "slices", "lengths", "behavior", "group_bias", "word_bias"):
+    for name in ("coverage", "slices", "lengths", "behavior", "word_bias"):
         assert found[name], name
+    groups = [bias["category"] for bias in found["group_bias"]] + found["unmeasured_groups"]
+    assert sorted(groups) == ["age", "gender", "nationality", "religion"]
     assert {"morning", "negation", "mention"} <= {item["name"] for item in found["slices"]}
     assert found["label_errors"]["num_rows"] == found["figures"]["test"]["num_rows"]
     table = pq.read_table(tmp_path / "report/mistakes.parquet").to_pandas()

@@ -133,6 +133,7 @@ def wait_for(folder, number, is_over):
         time.sleep(0.002)
 
 
+@pytest.mark.soak
 def test_a_killed_driver_resumes_and_nothing_is_scored_again(
     tmp_path, corpora, finished_run, undisturbed, resources, said
 ):

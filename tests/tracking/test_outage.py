@@ -307,6 +307,7 @@ class KillingHandler(logging.Handler):
 
 
 @pytest.mark.ray
+@pytest.mark.soak
 def test_a_whole_run_outlives_its_server_and_the_import_completes_the_record(
     tmp_path, sample_csv, resources, said, monkeypatch, capfd, tmp_path_factory
 ):
