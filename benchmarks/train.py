@@ -13,8 +13,6 @@ per second after the first epoch, the median of the repeats, with the ratio to t
   collation of one tensor a tweet, as the tutorial has it.
 - tutorial's loop over sums: a DataLoader of batches of 128 of the tweets' summed vectors, which
   are made beforehand and not counted, as the tutorial has it for its first network.
-- workers: 1 and 2 with growing batches, and the number that ``train.num_workers: auto`` takes on
-  two nodes of a core for 1.6 million tweets.
 - workers, with ``--plot``: validation loss after each epoch with 1, 2 and 4 workers.
 - curves: validation accuracy after each epoch, the mean over as many seeds as repeats, with the
   tutorial's batches and with larger ones and a larger learning rate.
@@ -40,18 +38,15 @@ from measuring import make_csv, sentiflow, show_rates, take_turns, write_config
 from torch import nn
 
 from sentiflow.cluster import memory
-from sentiflow.cluster.resources import Resources
 from sentiflow.config.train_sections import NUM_VIRTUAL_SHARDS, TrainSettings
 from sentiflow.data import manifest
 from sentiflow.models import batching, cpu, vocabulary
-from sentiflow.training import worker_count
 from sentiflow.training.initial_network import build
 from sentiflow.training.objectives import ClassificationObjective
 from sentiflow.training.trainer import Trainer
 from sentiflow.training.virtual_shards import OwnRows, TrainInput, VirtualShards, own_shards
 
 BIGRU = {"model": {"cell": "gru", "hidden_size": 128, "dropout": 0.0}}
-QUICKSTART = {"model": {"cell": "gru", "hidden_size": 64, "pooling": "mean_max", "dropout": 0.3}}
 RNN = {
     "model": {"cell": "rnn", "hidden_size": 50, "bidirectional": False, "pooling": "last"}
     | {"vectors": "frozen", "dropout": 0.0}
@@ -348,7 +343,6 @@ def list_comparisons(prepared: Path) -> dict[str, dict]:
             "bare loop": (run_bare, prepared, TUNED),
             "bare gloo loop, 2 processes": (run_bare, prepared, TUNED, 2),
         },
-        **dict(compare_workers(prepared, size) for size in (128, 512, 2048, 8192)),
         "tutorial's network": {
             "tutorial's loop, batch 64": (run_tutorial, prepared, TUTORIAL),
             "sentiflow, batch 64, exact": (run_ours, prepared, TUTORIAL),
@@ -365,19 +359,6 @@ def list_comparisons(prepared: Path) -> dict[str, dict]:
             "sentiflow, batch 2,048": (run_ours, prepared, BIG_SUMS),
         },
     }
-
-
-def compare_workers(prepared: Path, batch_size: int) -> tuple[str, dict[str, tuple]]:
-    """Compare one worker of the quickstart's network with two; the title says what auto takes."""
-    settings = settings_of(QUICKSTART, batch_size, prepared_uri=str(prepared))
-    chosen, _ = worker_count.choose(
-        settings, manifest.read(str(prepared)), Resources(2, 0, 2, 1, False), num_rows=1_600_000
-    )
-    contestants = {
-        "sentiflow, 1 worker": (run_ours, prepared, settings),
-        "sentiflow, 2 workers": (run_ours, prepared, settings, 2),
-    }
-    return f"workers, GRU(64), tuned vectors, batch {batch_size}, auto: {chosen}", contestants
 
 
 def main() -> None:

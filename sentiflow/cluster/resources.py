@@ -48,7 +48,7 @@ class Resources:
     def train_workers(
         self, wanted: int | str, *, cpus: int | str = "auto", gpus: int | None = None
     ) -> int:
-        """Number of training workers; ``auto``: one for each GPU, else one for each node.
+        """Most training workers; ``auto``: one for each GPU, else one for each node.
 
         Nodes that an autoscaler could add count only if the setting is a number: they cost money.
 
@@ -138,7 +138,7 @@ class Resources:
 
 
 def count_train_workers(settings: TrainSettings, resources: Resources) -> int:
-    """Count the training workers; each needs a virtual shard of its own.
+    """Count the training workers that there can be; each needs a virtual shard of its own.
 
     Raises:
         UserError: The setting asks for more than there are shards, or can be cores or GPUs.

@@ -105,8 +105,7 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
     training: Input = {"uri": spec.uri, "fingerprint": spec.fingerprint}
     record = manifest.require(prepared_uri, stage="prepare", setting="train.prepared_uri")
     learned = classes.choose(record, config.train)
-    num_rows = int(learned.counts.sum())
-    num_workers, why = worker_count.choose(config.train, record, resources, num_rows=num_rows)
+    num_workers, why = worker_count.choose(config.train, record, learned, resources)
     if resources.may_grow:
         resources = _wait_for_nodes(config, resources, num_workers)
     cpus = config.train.cpus_per_worker
@@ -121,6 +120,7 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
         num_threads=resources.threads_per_train_worker(num_workers, cpus),
         on_gpu=gpus > 0,
     )
+    num_rows = int(learned.counts.sum())
     say(
         STAGE,
         f"{config.train.model.summary}; {job.prepared['counts']['vocabulary_size']:,} words, "

@@ -16,6 +16,7 @@ from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.models import vocabulary
 from sentiflow.storage.uris import join
+from sentiflow.training.classes import LearnedClasses
 
 _GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 _MIN_GAIN = 1.1
@@ -69,7 +70,7 @@ class Estimate:
     num_ngram_weights: int
     rates: Rates
     threads: Callable[[int], int]
-    """Threads of each of some workers; they gain less than workers do: the square root."""
+    """Threads of each worker, by their number. Threads gain less than workers: the square root."""
 
     def seconds(self, num_workers: int) -> float:
         """Estimate the seconds of the training."""
@@ -111,15 +112,15 @@ class Estimate:
 
 
 def choose(
-    settings: TrainSettings, prepared: Manifest, resources: Resources, *, num_rows: int
+    settings: TrainSettings, prepared: Manifest, learned: LearnedClasses, resources: Resources
 ) -> tuple[int, str]:
-    """Choose the number of training workers: the fastest, where the setting leaves it open.
+    """Choose the number of training workers: the fastest, where the settings leave it open.
 
     Args:
         settings: The section ``train``.
         prepared: The manifest of the prepared data.
+        learned: The classes, and their rows in the train split.
         resources: The cluster.
-        num_rows: Rows of the train split that are trained on.
 
     Returns:
         The number; and a line that says why, empty if there is nothing to choose.
@@ -130,48 +131,44 @@ def choose(
     most = count_train_workers(settings, resources)
     if most == 1:
         return 1, ""
-    estimate = _estimate(settings, prepared, resources, num_rows=num_rows)
-    best = estimate.fastest(most)
-    if settings.num_workers != "auto":
-        slower = f"train.num_workers={most}: {best} would be faster by estimate"
-        return most, "" if best == most else f"{slower}: {estimate.explain(most)}"
-    chosen = max(best, min(settings.min_workers, most))
-    if best == most:
-        return most, f"{most} workers: {estimate.gain(most):.1f} times as fast as one by estimate"
+    estimate = _estimate(settings, prepared, learned, resources)
+    best, chosen, setting = estimate.fastest(most), most, "num_workers"
+    if settings.num_workers == "auto":
+        chosen, setting = max(best, min(settings.min_workers, most)), "min_workers"
     if chosen > best:
-        return chosen, f"{chosen} of {most} workers, as train.min_workers asks for"
-    return chosen, f"{chosen} of {most} workers: {estimate.explain(most)}"
+        slower = f"train.{setting}={chosen}: {best} would be faster by estimate"
+        return chosen, f"{slower}: {estimate.explain(chosen)}"
+    if settings.num_workers != "auto":
+        return chosen, ""
+    if best == most:
+        return best, f"{best} workers: {estimate.gain(best):.1f} times as fast as one by estimate"
+    return best, f"{best} of {most} workers: {estimate.explain(most)}"
 
 
 def _estimate(
-    settings: TrainSettings, prepared: Manifest, resources: Resources, *, num_rows: int
+    settings: TrainSettings, prepared: Manifest, learned: LearnedClasses, resources: Resources
 ) -> Estimate:
-    model = settings.model
+    model, num_rows = settings.model, int(learned.counts.sum())
     vector_size = vocabulary.read_vector_size(join(settings.prepared_uri, "vocabulary.parquet"))
-    tokens = prepared["vocabulary"]["tokens"]["train"]
-    all_rows = sum(prepared["counts"]["labels"]["train"].values())
+    num_tokens = prepared["vocabulary"]["tokens"]["train"]["tokens"]
+    multiplications = vector_size
     if model.kind == "rnn":
         directions = 1 + model.bidirectional
         inputs = vector_size + (model.num_layers - 1) * directions * model.hidden_size
         states = model.num_layers * model.hidden_size
         gates = _GATES[model.cell] * model.hidden_size * directions
         multiplications = gates * (inputs + states)
-    else:
-        multiplications = vector_size
-    num_classes = len(settings.classes or prepared["classes"])
     uses_gpu = resources.gpus_per_train_worker(settings.gpus_per_worker) > 0
-    threads = functools.partial(
-        resources.threads_per_train_worker, wanted=1 if uses_gpu else settings.cpus_per_worker
-    )
+    cpus = 1 if uses_gpu else settings.cpus_per_worker
     return Estimate(
         batch_size=settings.batching.global_batch_size,
         num_rows=num_rows * (settings.num_epochs + settings.pretrain.num_epochs),
-        tokens_per_row=(tokens["tokens"] - tokens["unknown"]) / max(1, all_rows),
+        tokens_per_row=num_tokens / sum(prepared["counts"]["labels"]["train"].values()),
         multiplications=multiplications,
         num_words=prepared["counts"]["vocabulary_size"],
         vector_size=vector_size,
         is_tuned=model.vectors == "tuned",
-        num_ngram_weights=model.ngram_buckets * num_classes if model.ngrams else 0,
+        num_ngram_weights=model.ngram_buckets * len(learned.names) if model.ngrams else 0,
         rates=ON_GPU if uses_gpu else ON_CPU,
-        threads=threads,
+        threads=functools.partial(resources.threads_per_train_worker, wanted=cpus),
     )

@@ -9,6 +9,7 @@ from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import UserError
 from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.training import worker_count
+from sentiflow.training.classes import LearnedClasses
 
 WORDS = 15_000
 MANY, FEW = 1_280_000, 95_000
@@ -31,7 +32,7 @@ def prepared_uri(tmp_path_factory):
 
 @pytest.fixture
 def choose(prepared_uri):
-    """Choose the workers for some settings, on tweets of 15 known words."""
+    """Choose the workers for some settings, on tweets of 15 words."""
 
     def call(model, batch_size=128, *, place=NODES, num_rows=MANY, **train):
         batching = train.pop("batching", {}) | {"global_batch_size": batch_size}
@@ -40,11 +41,13 @@ def choose(prepared_uri):
             | train
         )
         prepared = {
-            "counts": {"vocabulary_size": WORDS, "labels": {"train": {"a": 600, "b": 400}}},
-            "classes": ["a", "b"],
-            "vocabulary": {"tokens": {"train": {"tokens": 16_000, "unknown": 1_000}}},
+            "counts": {"vocabulary_size": WORDS, "labels": {"train": {"a": num_rows, "b": 0}}},
+            "vocabulary": {"tokens": {"train": {"tokens": 15 * num_rows}}},
         }
-        return worker_count.choose(settings, prepared, place, num_rows=num_rows)
+        learned = LearnedClasses(
+            ("a", "b"), np.array([num_rows, 0]), np.arange(2, dtype=np.int8), None, reorders=False
+        )
+        return worker_count.choose(settings, prepared, learned, place)
 
     return call
 
@@ -82,10 +85,11 @@ def test_a_number_is_taken_and_one_that_does_not_pay_is_reported(choose):
 
 
 def test_auto_takes_at_least_min_workers(choose):
-    assert choose(GRU, 128, min_workers=2) == (
-        2, "2 of 2 workers, as train.min_workers asks for",
-    )  # fmt: skip
-    assert choose(GRU, 128, min_workers=5)[0] == 2
+    for min_workers in (2, 5):
+        num_workers, why = choose(GRU, 128, min_workers=min_workers)
+        assert num_workers == 2
+        assert why.startswith("train.min_workers=2: 1 would be faster by estimate: batches of 128")
+    assert choose(GRU, 2048, min_workers=2)[1].startswith("2 workers: ")
 
 
 def test_one_machine_without_gpus_has_nothing_to_choose(choose):
