@@ -15,6 +15,9 @@ class BatchingSettings(Settings):
 
     global_batch_size: int = Field(default=256, ge=1)
     """Rows in one optimizer step, divided among all workers."""
+    gradient_accumulation_steps: int = Field(default=1, ge=1)
+    """Compute a worker's share of a global batch in this number of pieces, one after the other,
+    before its one optimizer step. More pieces need less memory; the model stays the same."""
     bucketing: Literal["pooled", "exact"] = "pooled"
     """How batches are formed. ``pooled``: texts of nearly equal length. ``exact``: texts of equal
     length, as in the tutorial."""
@@ -33,6 +36,9 @@ class PretrainSettings(Settings):
     """Maximum learning rate of Adam during pretraining; the schedule is one cycle."""
     num_negatives: int = Field(default=500, ge=1)
     """Negative samples of the sampled softmax."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop pretraining after this number of epochs without a lower validation loss, and keep the
+    weights of its best epoch. Default: pretrain all epochs and keep the weights of the last."""
 
 
 class CheckpointSettings(Settings):
