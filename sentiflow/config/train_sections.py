@@ -15,9 +15,6 @@ class BatchingSettings(Settings):
 
     global_batch_size: int = Field(default=256, ge=1)
     """Rows in one optimizer step, divided among all workers."""
-    gradient_accumulation_steps: int = Field(default=1, ge=1)
-    """Compute a worker's share of a global batch in this number of pieces, one after the other,
-    before its one optimizer step. More pieces need less memory; the model stays the same."""
     bucketing: Literal["pooled", "exact"] = "pooled"
     """How batches are formed. ``pooled``: texts of nearly equal length. ``exact``: texts of equal
     length, as in the tutorial."""
@@ -122,6 +119,9 @@ class TrainSettings(Settings):
     """Maximum norm of the gradient; larger gradients are scaled down. null: no clipping."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Floating-point precision. ``auto``: bf16 autocast on a GPU, fp32 on a CPU."""
+    gradient_accumulation_steps: int = Field(default=1, ge=1)
+    """Number of pieces in which a worker computes its share of a global batch, one after the other,
+    before the one optimizer step. More pieces need less memory; the model stays the same."""
     num_workers: CountOrAuto = "auto"
     """Number of data-parallel workers. ``auto``: one for each GPU; without GPUs, one for each
     node."""

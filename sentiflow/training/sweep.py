@@ -115,7 +115,7 @@ def best(record: Manifest) -> sweep_trials.TrialRecord:
 
 
 def to_text(record: Manifest) -> str:
-    """Render the trials as a table, the best first, with the reasons of failures below it."""
+    """Render the trials as a table, the best first; then why trials failed, and the seeds."""
     trials, shows_f1 = record["trials"], _shows_f1(record)
     short = search_space.short_names(list(trials[0]["values"]))
     has_test = any(trial.get("test_accuracy") is not None for trial in trials)

@@ -285,7 +285,7 @@ class _Worker:
         if self.omits_vectors:
             del tensors[_VECTORS]
         checkpoints.save(self.root, checkpoints.Checkpoint(step, tensors, state))
-        best = (self.pretraining if self.phase == PRETRAIN else self.history).best
+        best = self.history.best or self.pretraining.best
         checkpoints.keep(
             self.root, last=self.settings.checkpoints.keep_last, best=best.step if best else None
         )

@@ -40,10 +40,10 @@ FIRST = "_first"
 """Folder of the model to start from while the training runs, if it comes from MLflow."""
 OWNS = (MODEL, CHECKPOINTS, "plots", RAY_RECORDS, FIRST)
 
-_NOT_DECISIVE = (
-    *("prepared_uri", "output_uri", "checkpoints", "preset", "init_from"),
+_NOT_DECISIVE = {
+    *("prepared_uri", "output_uri", "checkpoints", "preset", "gradient_accumulation_steps"),
     *("num_workers", "min_workers", "cpus_per_worker", "gpus_per_worker", "max_failures"),
-)
+}
 
 
 def describe_output(config: Config) -> OutputSpec:
@@ -58,9 +58,7 @@ def describe_output(config: Config) -> OutputSpec:
         settings.prepared_uri, stage="prepare", setting="train.prepared_uri", check_files=True
     )
     learned = classes.choose(record, settings)
-    decisive = settings.model_dump(
-        exclude=dict.fromkeys(_NOT_DECISIVE, True) | {"batching": {"gradient_accumulation_steps"}}
-    )
+    decisive = settings.model_dump(exclude=_NOT_DECISIVE | {"init_from"})
     inputs: dict[str, Any] = {"prepared": manifest.reference(settings.prepared_uri, record)}
     if settings.init_from is not None:
         first = _describe_first(config)

@@ -240,7 +240,7 @@ class Trainer:
         self, batch: batching.Batch, mask: torch.Tensor | None, global_size: int
     ) -> torch.Tensor:
         """Add up the gradients of a slice, one piece after the other; sum losses and hits."""
-        size = -(-len(batch.lengths) // self.settings.batching.gradient_accumulation_steps)
+        size = -(-len(batch.lengths) // self.settings.gradient_accumulation_steps)
         pieces, sums = batch.split(size), torch.zeros(2, device=self.device)
         masks = [None] * len(pieces) if mask is None else mask.split(size)
         for piece, own_mask in zip(pieces, masks, strict=True):
