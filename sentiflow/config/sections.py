@@ -292,8 +292,8 @@ class SweepSettings(Settings):
     """``random``: seed of the combinations."""
     grace_epochs: int = Field(default=1, ge=1)
     """Epochs of each trial before it may be stopped early. With ``train.num_epochs`` or more no
-    trial is stopped, nor if trials have different numbers of epochs, unless ``train.schedule`` is
-    ``constant``."""
+    trial is stopped, nor if trials differ only in ``train.seed``, nor if they have different
+    numbers of epochs, unless ``train.schedule`` is ``constant``."""
     reduction_factor: int = Field(default=3, ge=2)
     """Early stopping (ASHA, Li et al. 2020). With 3, about a third of the trials continues after
     ``grace_epochs``, a third of these after three times as many epochs, and so on."""

@@ -69,6 +69,11 @@ class Batch:
         """Copy the tensors to a device."""
         return Batch(self.token_ids.to(device), self.lengths.to(device), self.labels.to(device))
 
+    def split(self, size: int) -> list["Batch"]:
+        """Cut into batches of ``size`` tweets, the last one with the rest."""
+        parts = (tensor.split(size) for tensor in (self.token_ids, self.lengths, self.labels))
+        return [Batch(*part) for part in zip(*parts, strict=True)]
+
 
 def order_by_length(lengths: np.ndarray, *, batch_size: int) -> list[np.ndarray]:
     """Group all rows with a token into batches of nearly equal length, for scoring."""

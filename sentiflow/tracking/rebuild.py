@@ -167,6 +167,7 @@ class _Import:
             if trained
             else _to_points(chosen, to_ms(end), trial.chosen_epoch)
         )
+        metrics += _to_points({"test/accuracy": trial.test_accuracy}, to_ms(end), 0)
         run = found[0] if found else self._make(trial.name, described.start, tags)
         params = _derive_params(described.params, trial, trained)
         params["train.output_uri"] = stage.trial_uri(trial)

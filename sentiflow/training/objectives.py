@@ -17,6 +17,8 @@ from sentiflow.models.vocabulary import PAD_ID
 VECTORS = "network.embedding.weight"
 NGRAMS = "network.ngrams.weights.weight"
 """Names of the large tables among the parameters; a batch uses few of their rows."""
+VALIDATION_STEP = 1 << 48
+"""The step whose negative words validation uses after each epoch. No training comes so far."""
 _ROWS = 256
 """Rows of logits that are computed at a time: they fit the processor's cache."""
 

@@ -21,6 +21,7 @@ from sentiflow.models import batching
 from sentiflow.training import checkpoints, collectives, gradients
 from sentiflow.training.dropout_masks import draw_dropout_mask
 from sentiflow.training.objectives import (
+    VALIDATION_STEP,
     VECTORS,
     ClassificationObjective,
     LanguageModeling,
@@ -134,8 +135,7 @@ class Trainer:
             self._make_step(batch_slice)
             after_step()
         self._check_finite()
-        loss, confusion = self._evaluate()
-        count = int(confusion.sum())
+        loss, count, confusion = self._evaluate()
         if not math.isfinite(loss):
             raise JobError(
                 f"the validation loss after epoch {self.epoch + 1} is not finite; {self._remedy}"
@@ -146,7 +146,7 @@ class Trainer:
             train_loss=means["loss"],
             train_accuracy=means["accuracy"],
             validation_loss=loss / count if count else None,
-            validation_accuracy=int(np.trace(confusion)) / count if count else None,
+            validation_accuracy=int(np.trace(confusion)) / count if confusion.any() else None,
             learning_rate=self.learning_rate,
             gradient_norm=means["gradient_norm"],
             padding_fraction=means["padding_fraction"],
@@ -154,7 +154,7 @@ class Trainer:
             tweets_per_second=means["tweets_per_second"],
             step=self.step,
             ended=datetime.now(UTC).isoformat(timespec="seconds"),
-            validation_f1_macro=_macro_f1(confusion) if count else None,
+            validation_f1_macro=_macro_f1(confusion) if confusion.any() else None,
         )
         self.epoch, self.step_in_epoch = self.epoch + 1, 0
         self._epoch_sums = np.zeros(len(_SUMS))
@@ -225,10 +225,8 @@ class Trainer:
             sizes = (len(batch_slice.chosen), int(batch.lengths.sum()), batch.token_ids.numel())
             counts = torch.tensor(sizes, dtype=torch.float32).to(self.device, non_blocking=True)
             batch = batch.to(self.device)
-            losses = self._losses(batch, self._draw_dropout_mask(batch_slice))
-            (losses.trained.sum() / batch_slice.global_size).backward()
-            reported = torch.stack([losses.reported.sum(), losses.correct.float()])
-            sums = torch.cat([reported, counts])
+            mask = self._draw_dropout_mask(batch_slice)
+            sums = torch.cat([self._backward(batch, mask, batch_slice.global_size), counts])
         sums = self._all_reduce(sums, batch)
         limit = self.settings.clip_norm or math.inf
         norm = nn.utils.clip_grad_norm_(self.clipped, limit)
@@ -237,6 +235,19 @@ class Trainer:
         self._pending.append((self.step, batch_slice, torch.cat([sums, norm[None]])))
         if self.device.type == "cpu" or self.step % _STEPS_AHEAD == 0:
             self._check_finite()
+
+    def _backward(
+        self, batch: batching.Batch, mask: torch.Tensor | None, global_size: int
+    ) -> torch.Tensor:
+        """Add up the gradients of a slice, one piece after the other; sum losses and hits."""
+        size = -(-len(batch.lengths) // self.settings.gradient_accumulation_steps)
+        pieces, sums = batch.split(size), torch.zeros(2, device=self.device)
+        masks = [None] * len(pieces) if mask is None else mask.split(size)
+        for piece, own_mask in zip(pieces, masks, strict=True):
+            losses = self._losses(piece, own_mask, self.step)
+            (losses.trained.sum() / global_size).backward()
+            sums += torch.stack([losses.reported.sum(), losses.correct.float()])
+        return sums
 
     def _draw_dropout_mask(self, batch_slice: Slice) -> torch.Tensor | None:
         if not self._dropout_rates.any():
@@ -251,10 +262,10 @@ class Trainer:
         )
         return mask.to(self.device, non_blocking=True)
 
-    def _losses(self, batch: batching.Batch, mask: torch.Tensor | None = None) -> Losses:
+    def _losses(self, batch: batching.Batch, mask: torch.Tensor | None, step: int) -> Losses:
         """Compute the losses of a batch; without a mask there is no dropout."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.uses_bf16):
-            return self.objective(batch, mask, self.step)
+            return self.objective(batch, mask, step)
 
     def _all_reduce(self, sums: torch.Tensor, batch: batching.Batch | None) -> torch.Tensor:
         """Sum gradients and metrics over the workers; return the metrics."""
@@ -303,29 +314,31 @@ class Trainer:
         clipping = "set train.clip_norm" if norm is None else f"train.clip_norm ({norm})"
         return f"lower {self.objective.rate_setting} ({self.settings.learning_rate}) or {clipping}"
 
-    def _evaluate(self) -> tuple[float, np.ndarray]:
+    def _evaluate(self) -> tuple[float, int, np.ndarray]:
         """Sum the loss over the validation rows of all workers, and count rows.
 
         Rows without a token are left out.
 
         Returns:
-            The sum of the losses; and the rows by label and prediction, (C, C) float64.
+            The sum of the losses; the number of rows; and the rows by label and prediction, (C, C)
+            float64, all 0 while pretraining.
         """
         self.objective.eval()
         num_classes = self.objective.network.num_classes
-        sums = torch.zeros(1 + num_classes**2, dtype=torch.float64, device=self.device)
+        sums = torch.zeros(2 + num_classes**2, dtype=torch.float64, device=self.device)
         with torch.inference_mode():
             for rows in self.validation:
                 batches = batching.order_by_length(rows.lengths, batch_size=_EVALUATION_BATCH_SIZE)
                 for chosen in batches:
                     batch = batching.collate(rows, chosen).to(self.device)
-                    losses = self._losses(batch)
-                    assert losses.predictions is not None, "pretraining has no validation rows"
-                    pairs = batch.labels * num_classes + losses.predictions
+                    losses = self._losses(batch, None, VALIDATION_STEP)
                     sums[0] += losses.reported.double().sum()
-                    sums[1:] += torch.bincount(pairs, minlength=num_classes**2)
-        loss, *counts = collectives.all_reduce(sums).tolist()
-        return loss, np.array(counts).reshape(num_classes, num_classes)
+                    sums[1] += len(chosen)
+                    if losses.predictions is not None:
+                        pairs = batch.labels * num_classes + losses.predictions
+                        sums[2:] += torch.bincount(pairs, minlength=num_classes**2)
+        loss, count, *counts = collectives.all_reduce(sums).tolist()
+        return loss, int(count), np.array(counts).reshape(num_classes, num_classes)
 
 
 def _macro_f1(confusion: np.ndarray) -> float:

@@ -19,7 +19,7 @@ from sentiflow.models import batching
 from sentiflow.models.networks import build
 from sentiflow.storage import filesystem
 from sentiflow.training.dropout_masks import draw_dropout_mask
-from sentiflow.training.objectives import ClassificationObjective, LanguageModeling
+from sentiflow.training.objectives import VALIDATION_STEP, ClassificationObjective, LanguageModeling
 from sentiflow.training.schedules import rate_factor
 from sentiflow.training.trainer import Trainer
 from sentiflow.training.virtual_shards import (
@@ -100,7 +100,7 @@ def make_trainer(uris, settings=None, *, rank=0, world_size=1):
             keep_empty=not network.needs_token,
             seed=settings.seed,
         ),
-        validation=() if settings.pretrain.num_epochs else OwnRows(validation, own=own),
+        validation=OwnRows(validation, own=own),
         device=torch.device("cpu"),
     )
 
@@ -126,9 +126,9 @@ def flat_weights(trainer):
 
 
 def metrics(results):
-    """Leave out the metrics that depend on the clock."""
+    """Leave out what is undefined, and what depends on the clock."""
     clock = {"seconds", "tweets_per_second", "ended"}
-    return [{k: v for k, v in vars(r).items() if k not in clock} for r in results]
+    return [{k: v for k, v in vars(r).items() if k not in clock and v is not None} for r in results]
 
 
 def test_training_equals_a_plain_loop_over_the_same_batches(uris):
@@ -263,11 +263,58 @@ def run_workers(uris, variants, world_size, port):
     }
 
 
+IN_THREE = {"gradient_accumulation_steps": 3}
+PRETRAINING = WITH_DROPOUT | {"pretrain": {"num_epochs": 1}}
+
+
+@pytest.mark.parametrize("pieces", [3, 99])
+@pytest.mark.parametrize(
+    "changes",
+    [WITH_NGRAMS | {"classes": ["a", "b", "c"], "class_weights": "sqrt"}, PRETRAINING],
+    ids=["classes", "pretraining"],
+)
+def test_pieces_of_a_batch_make_the_step_of_the_whole_batch(uris, changes, pieces):
+    whole, trainer = (
+        make_trainer(uris, make_settings(**changes, gradient_accumulation_steps=number))
+        for number in (1, pieces)
+    )
+    expected, results = (metrics(train_all(each)) for each in (whole, trainer))
+    for ours, theirs in zip(results, expected, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+    torch.testing.assert_close(flat_weights(trainer), flat_weights(whole), rtol=1e-4, atol=1e-5)
+
+
+def test_a_piece_holds_its_share_of_the_rows(uris):
+    trainer, sizes = make_trainer(uris, make_settings(**IN_THREE)), []
+
+    def note(objective, args):
+        if objective.training:
+            sizes.append(len(args[0].lengths))
+
+    trainer.objective.register_forward_pre_hook(note)
+    trainer.train_epoch()
+    assert max(sizes) == 6
+    assert sum(sizes) == trainer.train.num_rows
+
+
+def test_pretraining_is_validated_with_the_same_negatives_after_each_epoch(uris):
+    trainer = make_trainer(uris, make_settings(**PRETRAINING))
+    (rows,) = OwnRows(plan(uris[1]), own=range(NUM_VIRTUAL_SHARDS))
+    batch = batching.collate(rows, np.flatnonzero(rows.lengths))
+    for _ in range(2):
+        result = trainer.train_epoch()
+        with torch.no_grad():
+            losses = trainer.objective.eval()(batch, None, VALIDATION_STEP).reported
+        assert result.validation_loss == pytest.approx(losses.mean().item(), rel=1e-5)
+        assert result.validation_accuracy is result.validation_f1_macro is None
+
+
 BY_TWO = {
     "n-grams": make_settings(**WITH_NGRAMS),
     "a bag": make_settings(**A_BAG),
     "classes": OF_CLASSES,
-    "pretraining": make_settings(**WITH_DROPOUT, pretrain={"num_epochs": 1}),
+    "pretraining": make_settings(**PRETRAINING),
+    "pieces": make_settings(**WITH_NGRAMS, **IN_THREE),
     "a bad loss": make_settings(learning_rate=1e38, clip_norm=None, schedule="constant"),
 }
 BY_FOUR = {"frozen at first": make_settings(**WITH_DROPOUT, frozen_epochs=1)}
@@ -280,16 +327,15 @@ def by_workers(uris):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["n-grams", "a bag", "classes", "pretraining", "frozen at first"])
+@pytest.mark.parametrize("name", [*BY_TWO.keys() - {"a bad loss"}, *BY_FOUR])
 def test_several_workers_train_as_one_does(uris, by_workers, name):
     alone = make_trainer(uris, (BY_TWO | BY_FOUR)[name])
     expected = metrics(train_all(alone))
     for results, weights in by_workers[name]:
         np.testing.assert_allclose(weights, flat_weights(alone).numpy(), atol=1e-5)
         for ours, theirs in zip(results, expected, strict=True):
-            ours.pop("padding_fraction"), theirs.get("padding_fraction")
-            known = {k: theirs[k] for k in ours if theirs[k] is not None}
-            assert {k: ours[k] for k in known} == pytest.approx(known, rel=1e-4)
+            ours.pop("padding_fraction")
+            assert ours == pytest.approx({k: theirs[k] for k in ours}, rel=1e-4)
 
 
 @pytest.mark.slow
