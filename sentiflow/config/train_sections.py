@@ -115,7 +115,8 @@ class TrainSettings(Settings):
     clip_norm: float | None = Field(default=1.0, gt=0)
     """Maximum norm of the gradient; larger gradients are scaled down. null: no clipping."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Floating-point precision. ``auto``: bf16 autocast on a GPU, fp32 on a CPU."""
+    """Floating-point precision. ``auto``: bf16 autocast on a GPU, fp32 on a CPU. Recurrent layers
+    on a GPU are always fp32 with TF32 products."""
     num_workers: CountOrAuto = "auto"
     """Number of data-parallel workers. ``auto``: one for each GPU; without GPUs, one for each
     node."""
