@@ -225,7 +225,8 @@ class ScoreSettings(Settings):
     """Rows in one padded batch. It affects the speed; predictions change only by rounding errors.
     ``auto``: depends on the network."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Floating-point precision. ``auto``: bf16 on a GPU, fp32 on a CPU."""
+    """Floating-point precision. ``auto``: bf16 on a GPU, fp32 on a CPU. Recurrent layers on a GPU
+    are always fp32 with TF32 products."""
     num_workers: CountOrAuto = "auto"
     """Maximum number of parts processed at the same time, one core each. ``auto``: the number of
     cores, or up to four for each GPU."""

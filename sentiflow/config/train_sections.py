@@ -118,7 +118,8 @@ class TrainSettings(Settings):
     clip_norm: float | None = Field(default=1.0, gt=0)
     """Maximum norm of the gradient; larger gradients are scaled down. null: no clipping."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Floating-point precision. ``auto``: bf16 autocast on a GPU, fp32 on a CPU."""
+    """Floating-point precision. ``auto``: bf16 autocast on a GPU, fp32 on a CPU. Recurrent layers
+    on a GPU are always fp32 with TF32 products."""
     gradient_accumulation_steps: int = Field(default=1, ge=1)
     """Number of pieces in which a worker computes its share of a global batch, one after the other,
     before the one optimizer step. More pieces need less memory; the model stays the same."""

@@ -347,7 +347,7 @@ def _choose_device(job: TrainJob, world_size: int) -> torch.device:
             "Ray counts a GPU that torch cannot use",
             hint="install a build of torch for it, or set train.gpus_per_worker=0",
         )
-    return torch.device("cuda" if uses_gpu else "cpu")
+    return torch.device("cuda", torch.cuda.current_device()) if uses_gpu else torch.device("cpu")
 
 
 def _pretrain_settings(settings: TrainSettings) -> TrainSettings:

@@ -1,8 +1,10 @@
 """Any number of workers makes the same steps, and so does a resumed training."""
 
+import contextlib
 import itertools
 import multiprocessing
 import os
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +22,7 @@ from sentiflow.models.networks import build
 from sentiflow.storage import filesystem
 from sentiflow.training.dropout_masks import draw_dropout_mask
 from sentiflow.training.objectives import VALIDATION_STEP, ClassificationObjective, LanguageModeling
+from sentiflow.training.prefetch import prefetch
 from sentiflow.training.schedules import rate_factor
 from sentiflow.training.trainer import Trainer
 from sentiflow.training.virtual_shards import (
@@ -75,7 +78,7 @@ def of_classes(uris):
     ]
 
 
-def make_trainer(uris, settings=None, *, rank=0, world_size=1):
+def make_trainer(uris, settings=None, *, rank=0, world_size=1, device="cpu"):
     settings = settings or make_settings()
     is_binary = settings.classes is None
     train, validation = map(plan, uris) if is_binary else of_classes(uris)
@@ -90,7 +93,7 @@ def make_trainer(uris, settings=None, *, rank=0, world_size=1):
     own = own_shards(rank, world_size)
     return Trainer(
         settings=settings,
-        objective=make_objective(network, settings),
+        objective=make_objective(network, settings).to(device),
         train=TrainInput(
             train,
             own=own,
@@ -101,7 +104,7 @@ def make_trainer(uris, settings=None, *, rank=0, world_size=1):
             seed=settings.seed,
         ),
         validation=OwnRows(validation, own=own),
-        device=torch.device("cpu"),
+        device=torch.device(device),
     )
 
 
@@ -231,6 +234,56 @@ def test_the_same_seed_gives_the_same_curve_and_another_seed_another(uris):
     assert first == second
     other = settings.model_copy(update={"seed": 1})
     assert metrics(train_all(make_trainer(uris, other))) != first
+
+
+def test_inputs_made_ahead_in_a_thread_train_the_same_weights(uris, monkeypatch):
+    settings = make_settings(**WITH_DROPOUT)
+    expected, ahead = make_trainer(uris, settings), make_trainer(uris, settings)
+    made = ahead._inputs
+    monkeypatch.setattr(ahead, "_inputs", lambda: prefetch(made(), ahead.device))
+    assert metrics(train_all(expected)) == metrics(train_all(ahead))
+    assert torch.equal(flat_weights(expected), flat_weights(ahead))
+
+
+def test_items_made_ahead_come_in_order_before_an_error():
+    def items():
+        yield from range(5)
+        raise JobError("the sixth")
+
+    found = []
+    with pytest.raises(JobError, match="the sixth"):
+        found.extend(prefetch(items(), torch.device("cpu")))
+    assert found == list(range(5))
+
+
+def test_the_thread_of_items_made_ahead_ends_with_its_user():
+    before = threading.active_count()
+    items = prefetch(itertools.count(), torch.device("cpu"))
+    assert next(items) == 0
+    assert threading.active_count() == before + 1
+    items.close()
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(
+    "changes", [WITH_NGRAMS, A_BAG, WITH_DROPOUT | {"pretrain": {"num_epochs": 1}}]
+)
+def test_no_step_waits_for_a_gpu(uris, changes, monkeypatch):
+    """Tensors on the device ``meta`` have no values, so that nothing can wait for one.
+
+    Neither autocast nor the fused optimizer knows this device.
+    """
+    adam = torch.optim.AdamW
+    monkeypatch.setattr(torch, "autocast", lambda *_, **options: contextlib.nullcontext())
+    monkeypatch.setattr(
+        torch.optim,
+        "AdamW",
+        lambda groups, weight_decay, fused: adam(groups, weight_decay=weight_decay),
+    )
+    trainer = make_trainer(uris, make_settings(**changes), device="meta")
+    for step_input in prefetch(trainer._inputs(), trainer.device):
+        trainer._make_step(step_input)
+    assert trainer.step == trainer.train.num_steps(0) > 5
 
 
 def run_rank(rank, world_size, uris, variants, port, queue):
