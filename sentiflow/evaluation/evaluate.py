@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
+from sentiflow.data.manifest import CARD
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output
@@ -21,6 +22,7 @@ from sentiflow.evaluation import (
     evaluated_rows,
     lineage,
     mistakes,
+    model_card,
     probing,
     registration,
     report,
@@ -39,7 +41,7 @@ from sentiflow.tracking.recording import SCORED_FINGERPRINT_TAG, SCORED_TAG, Rec
 
 STAGE = "evaluate"
 METRICS, PAGE, MISTAKES, PLOTS = "metrics.json", "report.html", "mistakes.parquet", "plots"
-OWNS = (METRICS, PAGE, MISTAKES, PLOTS)
+OWNS = (METRICS, PAGE, CARD, MISTAKES, PLOTS)
 
 REPORT_VERSION = 5
 """Changes whenever the same predictions would give another report."""
@@ -85,6 +87,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     spec, settings = output.spec, config.evaluate
     scored_uri = spec.inputs["scored"]["uri"]
     scored = manifest.require(scored_uri, stage="score", setting="")
+    model = scored["inputs"]["model"]
     rows = evaluated_rows.read(scored_uri, scored, columns=settings.slices.columns)
     rows, is_unseen, notes = _leave_out_training_rows(rows, scored)
     rows, others = _leave_out_other_classes(rows, scored)
@@ -92,7 +95,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     evaluated_rows.require_labelled(rows, scored_uri)
     measured = results.measure(
         rows,
-        model=scored["inputs"]["model"],
+        model=model,
         margin=settings.neutral_margin,
         patterns=settings.slices.patterns,
         columns=settings.slices.columns,
@@ -122,6 +125,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     plots = charts.render(result.measured, data.rows, data.curve)
     files = {f"{PLOTS}/{name}": written for name, written in plots.items()}
     files[PAGE] = report.render_page(data, plots).encode()
+    card = files[CARD] = model_card.render(model, result, corpus=data.corpus).encode()
     files[METRICS] = json.dumps(content, indent=2, allow_nan=False).encode()
     for name, written in files.items():
         filesystem.write_bytes(join(output.uri, name), written)
@@ -140,7 +144,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     if own:
         described = registration.write_note(measured, scored, own, data.corpus)
         _track_training(measured, recorder, own, spec, described.text)
-        registered = registration.register(described, config.name, scored, own, recorder)
+        registered = registration.register(described, config.name, scored, own, recorder, card)
     return output.publish(
         counts={"rows": sum(metrics.num_rows for metrics in measured.figures.values())},
         files=[
@@ -152,6 +156,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         figures=content["figures"],
         conclusions=content["conclusions"],
         notes=notes,
+        model_fingerprint=model["fingerprint"],
         registered=registered,
     )
 
@@ -226,17 +231,9 @@ def _collect(
         | {STAGE: spec.settings},
         lineage=_describe_lineage(prepared, scored, spec),
         versions=scored["versions"],
-        model=lineage.describe_model(scored),
-        corpus=_name_corpus(scored),
+        model=lineage.describe_model(scored["inputs"]["model"]["settings"]),
+        corpus=lineage.name_corpus(scored),
     )
-
-
-def _name_corpus(scored: Manifest) -> str:
-    """Name the input files of the corpus, or its place where they are not known."""
-    found = lineage.input_files_of(scored)
-    uris = [item["uri"] for item in found["files"]] if found else []
-    names = [uri.rpartition("/")[2] for uri in uris or [scored["inputs"]["corpus"]["uri"]]]
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more files" if len(names) > 3 else "")
 
 
 def _find_mistakes(rows: pa.Table, num_examples: int) -> pa.Table:
