@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sentiflow.config.sections import FormatSettings, PrepareSettings
+from sentiflow.config.sections import FormatSettings
 from sentiflow.data import (
     csv_format,
     csv_ranges,
@@ -81,85 +81,6 @@ class Corpus:
     """Remarks for the user."""
 
 
-def check_columns(
-    columns: Sequence[str] | None,
-    keep_columns: Sequence[str],
-    *,
-    classes: Sequence[str] = (),
-    is_prepared: bool = False,
-) -> None:
-    """Check ``score.keep_columns``; names are compared without case, as DuckDB and Spark do.
-
-    Args:
-        columns: Those of the corpus; None if it has no row.
-        keep_columns: Those to keep.
-        classes: Those of the model, where they are known.
-        is_prepared: Whether the corpus are prepared tweets.
-
-    Raises:
-        UserError: The corpus lacks one, or predictions have their own column of that name.
-    """
-    own = {name.lower() for name in schema.predictions(classes).names} | {"probability"}
-    for name in keep_columns:
-        if name.lower() in own and name not in schema.TWEETS.names:
-            raise UserError(
-                f"score.keep_columns: predictions have their own column {name.lower()}",
-                hint="leave it out, or rename it in the corpus",
-            )
-    missing = sorted(set(keep_columns).difference(columns or keep_columns))
-    if columns and missing:
-        also = "name it in prepare.keep_columns, too; " if is_prepared else ""
-        raise UserError(
-            f"score.keep_columns: the corpus has no column {', '.join(missing)}",
-            hint=also + csv_format.suggest_column(missing[0], columns),
-        )
-
-
-def check_kept_names(names: Sequence[str]) -> None:
-    """Check that ``prepare.keep_columns`` names no column that all tweets have.
-
-    Raises:
-        UserError: It does.
-    """
-    for name in names:
-        if name.lower() in (*schema.TWEETS.names, "split"):
-            raise UserError(
-                f"prepare.keep_columns: tweets have their own column {name.lower()}",
-                hint="leave it out, or rename it in the files",
-            )
-
-
-def check_preparation(
-    plan: "CsvPlan | table_files.TablePlan", settings: PrepareSettings, *, source: str = ""
-) -> None:
-    """Check that files have the columns that their preparation needs.
-
-    Args:
-        plan: The files.
-        settings: The section ``prepare``.
-        source: The file, if it is only one of all.
-
-    Raises:
-        UserError: They do not.
-    """
-    kind = settings.split.kind
-    for name in sorted({"label", *settings.keep_columns, *({kind} & {"user", "time"})}):
-        if plan.has_column(name):
-            continue
-        if name not in ("label", "user", "time"):
-            there = [other for other in plan.columns or () if other not in schema.TWEETS.names]
-            raise UserError(
-                f"prepare.keep_columns: {source or 'one of the files'} has no column {name}",
-                hint=csv_format.suggest_column(name, there),
-            )
-        raise UserError(
-            f"format.columns does not name the column {name}, which preparation needs",
-            hint=f"add format.columns.{name}"
-            if name in ("label", kind)
-            else f"add format.columns.{name}, or remove {name} from prepare.keep_columns",
-        )
-
-
 def are_tables(uris: Sequence[str], *, setting: str) -> bool:
     """Say whether input files are Parquet, by their names; all others are CSV.
 
@@ -196,6 +117,27 @@ class CsvPlan:
         """List the columns that ``score.keep_columns`` may name; None if all files are empty."""
         names = [set(file.csv_format.names) for file in self.planned if file.csv_format]
         return (*schema.TWEETS.names, *sorted(set.intersection(*names))) if names else None
+
+
+Plan = CsvPlan | table_files.TablePlan
+
+
+def cut(plan: Plan, *, rows_per_part: int, map_files: MapFiles = map, first_row: int = 0) -> Corpus:
+    """Cut planned files into parts, and hash their content.
+
+    Args:
+        plan: The files.
+        rows_per_part: Approximate number of rows in a part of Parquet files; a plan of CSV files
+            has it.
+        map_files: Does the work on each file, unless they are small.
+        first_row: Number of the first row.
+
+    Raises:
+        UserError: A CSV is damaged, or there is no record in any.
+    """
+    if isinstance(plan, CsvPlan):
+        return cut_csv(plan, map_files=map_files, first_row=first_row)
+    return open_tables(plan, rows_per_part=rows_per_part, map_files=map_files, first_row=first_row)
 
 
 def open_csv(

@@ -47,7 +47,7 @@ def is_compressed(uri: str) -> bool:
 
 
 class Content:
-    """The bytes of a file, read forward; keeps those that were not released."""
+    """The bytes of an open file."""
 
     def __init__(self, uri: str, stream: Any, *, packed_size: int = 0) -> None:
         """Describe a stream.
@@ -58,28 +58,10 @@ class Content:
             packed_size: Size of the compressed file; 0 for a plain one.
         """
         self.uri, self.stream, self.packed_size = uri, stream, packed_size
-        self.start, self.held, self.is_complete = 0, bytearray(), False
         self.num_read = 0
 
-    def read_at(self, start: int, size: int) -> bytes:
-        """Read up to ``size`` bytes from ``start``; fewer only at the end of the file."""
-        assert start >= self.start, "forgotten bytes are not read again"
-        self._fill(start + size)
-        return bytes(memoryview(self.held)[start - self.start : start - self.start + size])
-
-    def ends_at(self, position: int) -> bool:
-        """Say whether the file ends at or before ``position``."""
-        self._fill(position + 1)
-        return position >= self.start + len(self.held)
-
-    def forget(self, position: int) -> None:
-        """Release the bytes before ``position``, which are not read again."""
-        gone = max(0, min(position - self.start, len(self.held)))
-        del self.held[:gone]
-        self.start += gone
-
     def read_block(self, number: int, size: int) -> bytes:
-        """Read a block of ``size`` bytes, which is not kept; fewer bytes at the end of the file.
+        """Read a block of ``size`` bytes; fewer at the end of the file.
 
         The blocks of a plain file can be read at the same time, those of a compressed one only in
         order.
@@ -88,23 +70,21 @@ class Content:
             with self._named_errors():
                 left = self.stream.size() - number * size  # an object store refuses to read more
                 return bytes(self.stream.read_at(size, number * size)) if left > 0 else b""
-        block = self._read(size)
-        while len(block) < size and not self.is_complete:
-            block += self._read(size - len(block))
+        block = b""
+        while len(block) < size and (more := self._read(size - len(block))):
+            block += more
         return block
 
-    def _fill(self, stop: int) -> None:
-        """Read until the byte before ``stop`` is in memory, or the file ends."""
-        while not self.is_complete and self.start + len(self.held) < stop:
-            self.held += self._read(_READ_BYTES)
-
     def _read(self, size: int) -> bytes:
-        """Read some of the next bytes of the stream; none at its end."""
+        """Read some of the next bytes of a compressed file; none at its end."""
         with self._named_errors():
             block: bytes = self.stream.read(size)
-        self.is_complete = not block
         self.num_read += len(block)
-        self._check_size(self.num_read)
+        if self.num_read > max(_SAFE_BYTES, _MAX_RATIO * self.packed_size):
+            raise UserError(
+                f"{self.uri} unpacks to more than {_MAX_RATIO} times its size",
+                hint="is it damaged, or an attack? If it is right, unpack it first",
+            )
         return block
 
     @contextmanager
@@ -114,13 +94,6 @@ class Content:
             yield
         except _DAMAGED as error:
             raise _damage(self.uri, error) from error
-
-    def _check_size(self, size: int) -> None:
-        if self.packed_size and size > max(_SAFE_BYTES, _MAX_RATIO * self.packed_size):
-            raise UserError(
-                f"{self.uri} unpacks to more than {_MAX_RATIO} times its size",
-                hint="is it damaged, or an attack? If it is right, unpack it first",
-            )
 
 
 @contextmanager

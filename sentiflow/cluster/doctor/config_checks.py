@@ -14,7 +14,14 @@ from sentiflow.cluster.doctor.check import Finding
 from sentiflow.cluster.doctor.first_look import Look
 from sentiflow.config.classes import check_learned
 from sentiflow.config.sections import Config, FormatSettings, PrepareSettings
-from sentiflow.data import corpus, input_files, manifest, output_status, schema
+from sentiflow.data import (
+    corpus,
+    input_files,
+    manifest,
+    output_status,
+    required_columns,
+    schema,
+)
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import transfer
 from sentiflow.progress import say
@@ -93,7 +100,7 @@ def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[Finding
     """Check the files of ``prepare.csv`` and the word vectors."""
     settings, kind = config.prepare, config.prepare.split.kind
     yield from _attempt("input", _find_vectors, config, setting="prepare.vocabulary.vectors")
-    yield from _attempt("columns", corpus.check_kept_names, settings.keep_columns)
+    yield from _attempt("columns", required_columns.check_kept_names, settings.keep_columns)
     if config.format.classes:
         yield from _attempt("labels", check_learned, config.train.classes, config.format.learnable)
     looks, findings, is_all = _look(
@@ -129,7 +136,7 @@ def _look(
 
 def _check_kept(look: Look, settings: PrepareSettings) -> None:
     if look.plan is not None:
-        corpus.check_preparation(look.plan, settings, source=as_typed(look.uri))
+        required_columns.check_preparation(look.plan, settings, source=as_typed(look.uri))
 
 
 def _find_vectors(config: Config) -> None:
@@ -172,7 +179,9 @@ def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[Finding]:
     yield from findings
     for look in looks:
         columns = look.plan.columns if look.plan else None
-        yield from _attempt("columns", corpus.check_columns, columns, settings.keep_columns)
+        yield from _attempt(
+            "columns", required_columns.check_columns, columns, settings.keep_columns
+        )
     if "prepare" not in verbs or settings.corpus != config.prepare.csv:
         yield from row_checks.judge_encoding(looks, form, "score.corpus")
         yield from row_checks.judge_labels(looks, form)
@@ -186,7 +195,9 @@ def _check_prepared_columns(config: Config, verbs: Sequence[str]) -> None:
         if record is None:
             return
         kept = record["settings"].get("keep_columns", ())
-    corpus.check_columns((*schema.TWEETS.names, *kept), score.keep_columns, is_prepared=True)
+    required_columns.check_columns(
+        (*schema.TWEETS.names, *kept), score.keep_columns, is_prepared=True
+    )
 
 
 def require_prepared(config: Config, verbs: Sequence[str], section: str) -> None:

@@ -28,7 +28,7 @@ class Look:
     num_rows: int
     is_whole: bool
     """Whether the file has no more rows."""
-    plan: corpus.CsvPlan | TablePlan | None
+    plan: corpus.Plan | None
     """Its columns; None if it is blank."""
     labels: Mapping[int, int] = field(default_factory=dict)
     """Rows with each label."""
@@ -157,7 +157,7 @@ def _find_labels(rows: FirstRows, labels: Labels) -> str:
     return ""
 
 
-_Found = tuple[dict[str, pa.Array], dict[str, Any], corpus.CsvPlan | TablePlan]
+_Found = tuple[dict[str, pa.Array], dict[str, Any], corpus.Plan]
 """Columns by their meaning; the arguments of ``tweets.check`` for them; and the plan."""
 
 
