@@ -17,8 +17,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from conftest import PROJECT, write_config
-from test_download import (  # noqa: F401
+from archive_server import (  # noqa: F401
     Server,
     _no_proxy,
     certificate,
@@ -28,6 +27,7 @@ from test_download import (  # noqa: F401
     serve,
     server,
 )
+from conftest import PROJECT, write_config
 from test_word_vectors import loads_torch
 from typer.testing import CliRunner
 
