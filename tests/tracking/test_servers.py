@@ -1,4 +1,4 @@
-"""The servers that docs/tracking.md starts: its commands are typed, and jobs use them."""
+"""The servers that docs/tracking_servers.md starts: its commands are typed, and jobs use them."""
 
 import contextlib
 import os
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.slow
 
 def read_commands(heading: str, replaced: dict[str, str]) -> list[str]:
     """Read the commands below a heading of the page, as a user types them here."""
-    page = (PROJECT / "docs/tracking.md").read_text()
-    _, section = page.split(f"### {heading}\n")
+    page = (PROJECT / "docs/tracking_servers.md").read_text()
+    _, section = page.split(f"\n## {heading}\n")
     blocks = re.findall(r"^```bash\n(.*?)^```$", section.split("\n#")[0], re.DOTALL | re.MULTILINE)
     for old, new in replaced.items():
         blocks = [block.replace(old, new) for block in blocks]
