@@ -97,7 +97,7 @@ def _make_folder() -> str:
     return folder
 
 
-def _read(part: corpus.Part, *, classes: Sequence[str] | None, keep: Sequence[str]) -> pa.Table:
+def _read(part: parts.Part, *, classes: Sequence[str] | None, keep: Sequence[str]) -> pa.Table:
     """Read a part, as a worker; without known classes, a written label is the name of one."""
     table = parts.read(part, keep=keep, with_offsets=True)
     if classes is None:

@@ -19,10 +19,7 @@ from sentiflow.data import (
 )
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.manifest_types import FileEntry, Input, InputFile
-from sentiflow.data.parts import CsvPart as CsvPart
-from sentiflow.data.parts import Part as Part
-from sentiflow.data.parts import TablePart as TablePart
-from sentiflow.data.parts import read as read
+from sentiflow.data.parts import CsvPart, Part, TablePart
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem, hashes
 from sentiflow.storage.uris import as_typed, join

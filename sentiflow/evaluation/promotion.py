@@ -10,7 +10,7 @@ from sentiflow.evaluation import challenge
 from sentiflow.evaluation.challenge import ChampionTest
 from sentiflow.evaluation.evaluated_rows import name_any
 from sentiflow.metrics import paired
-from sentiflow.tracking import recording, registry
+from sentiflow.tracking import registry, store_address
 from sentiflow.tracking.registry import CANDIDATE, CHAMPION, ResolvedModel
 
 _TEST_DATA = "sentiflow.test_data"
@@ -59,7 +59,7 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
             was trained on.
         JobError: The store cannot be reached, or refuses the change.
     """
-    uri = recording.default_uri(config.tracking.uri)
+    uri = store_address.default_uri(config.tracking.uri)
     aliases = registry.read_aliases(config.name, tracking_uri=uri)
     if version is None and CANDIDATE not in aliases:
         raise UserError(

@@ -5,8 +5,6 @@ tokens; its words with their counts; and the hashes of its texts. What writes re
 completion markers. Ray is not imported, so that workers start fast.
 """
 
-from __future__ import annotations
-
 import functools
 from collections import Counter
 from collections.abc import Sequence

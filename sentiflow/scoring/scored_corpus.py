@@ -9,6 +9,7 @@ from sentiflow.config.classes import BINARY, SENTIMENT140, UNLABELLED
 from sentiflow.config.sections import ScoreSettings
 from sentiflow.data import corpus, input_files, manifest, table_plans
 from sentiflow.data.manifest_types import Input
+from sentiflow.data.parts import Part
 from sentiflow.storage.uris import as_typed
 
 PREPARED = "prepared"
@@ -164,7 +165,7 @@ def _note_absent(plan: corpus.CsvPlan) -> Iterator[str]:
             yield f"no column {lacking[0][1]!r} in {count}{lacking[0][0]}: {effect}"
 
 
-def name_part(part: corpus.Part, run_key: str) -> str:
+def name_part(part: Part, run_key: str) -> str:
     """Identify a part by the run, its rows and the content of its files."""
     files = part.inputs.get("files", [])
     contents = [manifest.identify_file(item) for item in files] or part.inputs["fingerprint"]

@@ -1,7 +1,5 @@
 """Plain or compressed file -> its content, read forward in bounded memory."""
 
-from __future__ import annotations
-
 import collections
 import concurrent.futures
 import gzip
@@ -66,19 +64,15 @@ class Content:
         The blocks of a plain file can be read at the same time, those of a compressed one only in
         order.
         """
-        if not self.packed_size:
-            with self._named_errors():
+        block = b""
+        try:
+            if not self.packed_size:
                 left = self.stream.size() - number * size  # an object store refuses to read more
                 return bytes(self.stream.read_at(size, number * size)) if left > 0 else b""
-        block = b""
-        while len(block) < size and (more := self._read(size - len(block))):
-            block += more
-        return block
-
-    def _read(self, size: int) -> bytes:
-        """Read some of the next bytes of a compressed file; none at its end."""
-        with self._named_errors():
-            block: bytes = self.stream.read(size)
+            while len(block) < size and (more := self.stream.read(size - len(block))):
+                block += more
+        except _DAMAGED as error:
+            raise _damage(self.uri, error) from error
         self.num_read += len(block)
         if self.num_read > max(_SAFE_BYTES, _MAX_RATIO * self.packed_size):
             raise UserError(
@@ -86,14 +80,6 @@ class Content:
                 hint="is it damaged, or an attack? If it is right, unpack it first",
             )
         return block
-
-    @contextmanager
-    def _named_errors(self) -> Iterator[None]:
-        """Name the file in errors."""
-        try:
-            yield
-        except _DAMAGED as error:
-            raise _damage(self.uri, error) from error
 
 
 @contextmanager

@@ -15,12 +15,8 @@ from sentiflow.errors import UnavailableError, UserError
 from sentiflow.storage.uris import without_credentials
 from sentiflow.tracking import mlflow_store, pages, provenance, runs, store_address
 from sentiflow.tracking.mlflow_store import connect, first_line
-from sentiflow.tracking.runs import CODE_TAGS, GROUP_TAG, PARENT_TAG, Status
-from sentiflow.tracking.runs import SCORED_FINGERPRINT_TAG as SCORED_FINGERPRINT_TAG
-from sentiflow.tracking.runs import SCORED_TAG as SCORED_TAG
-from sentiflow.tracking.runs import STAGE_TAG as STAGE_TAG
+from sentiflow.tracking.runs import CODE_TAGS, GROUP_TAG, PARENT_TAG, STAGE_TAG, Status
 from sentiflow.tracking.sending import Sender
-from sentiflow.tracking.store_address import default_uri as default_uri
 
 # isort: split
 from mlflow import MlflowClient

@@ -23,7 +23,7 @@ from sentiflow.data.output_status import OutputSpec
 from sentiflow.errors import JobError, UserError
 from sentiflow.models.package_files import FILES
 from sentiflow.storage import filesystem
-from sentiflow.tracking import finished_stages, rebuild, recording
+from sentiflow.tracking import finished_stages, rebuild, recording, store_address
 
 GROUP = "0123abcd"
 EPOCHS = [
@@ -410,7 +410,7 @@ def test_an_import_sends_nothing_to_a_host_that_a_manifest_names(output, uri, mo
             listener.accept()
     for run in runs(uri).values():
         assert not run.data.tags.keys() & {"mlflow.parentRunId", "sentiflow.pid"}
-    assert recording.default_uri(None) != host
+    assert store_address.default_uri(None) != host
     assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "secret"
 
 

@@ -133,7 +133,7 @@ def look_at(
         label_column="" if has_labels else _find_labels(rows, form["labels"]),
         reasons=Counter(checked["reason"].drop_null().to_pylist()),
         first_rejected=_find_first(checked["reason"]),
-        unknown=first_rows.count_values(checked["unknown_label"].drop_null().combine_chunks()),
+        unknown=tweets.count_values(checked["unknown_label"].drop_null()),
         num_damaged=pc.sum(holds).as_py() or 0,
         fitting_encoding=rows.fitting_encoding,
     )

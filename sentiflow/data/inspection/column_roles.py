@@ -1,7 +1,5 @@
 """Columns of texts whose meaning is not known -> which is the text, the label, an id, a time..."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
