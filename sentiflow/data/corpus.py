@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -216,7 +216,7 @@ def cut_csv(plan: CsvPlan, *, map_files: MapFiles = map, first_row: int = 0) -> 
 
 def cut_file(file: PlannedFile) -> dict[str, Any]:
     """Cut a file; the work of a task."""
-    return _cut(file).to_json()
+    return asdict(_cut(file))
 
 
 def _cut(file: PlannedFile, blocks: Iterable[bytes] | None = None) -> csv_ranges.CutFile:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,13 +62,9 @@ class CutFile:
     tree_sha256: str
     """Hash of the file as it is stored."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Convert to JSON."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> CutFile:
-        """Convert from JSON."""
+        """Convert from what ``asdict`` makes of it."""
         return cls(tuple(CsvRange(**item) for item in value["ranges"]), value["tree_sha256"])
 
 

@@ -149,7 +149,8 @@ def _prepare(
     """Do all steps, report the metrics and publish the manifest."""
     settings = config.prepare
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(_load_vectors, settings)
+        name, options = _name_vectors(settings)
+        loading = pool.submit(word_vectors.load, name, **options)
         source = _cut(config, output, maps)
         advice = resources.advise_parts(
             len(source.parts), num_rows=source.num_rows, setting="prepare.rows_per_file"
@@ -224,11 +225,6 @@ def _describe_vectors(
         model = manifest.require(uri, stage="model", setting="prepare.vocabulary.vectors")
         return {"vectors": manifest.reference(uri, model)}
     return {"vectors": input_files.describe([uri], known=known)}
-
-
-def _load_vectors(settings: PrepareSettings) -> word_vectors.WordVectors:
-    source, options = _name_vectors(settings)
-    return word_vectors.load(source, **options)
 
 
 def _name_vectors(settings: PrepareSettings) -> tuple[str, dict[str, Any]]:

@@ -113,7 +113,11 @@ def test_a_text_that_is_too_long_is_rejected_as_in_a_csv(tmp_path):
 
 REFUSED = {
     "no text": ({"body": TEXTS, "label": [0] * 4}, None, "0.parquet has no column text; its colu"),
-    "no label": ({"text": TEXTS, "mood": [0] * 4}, None, "its columns are text, mood: name the "),
+    "no label": (
+        {"text": TEXTS, "mood": [0] * 4},
+        None,
+        "columns are 'text', 'mood': name the ",
+    ),
     "no such name": (
         {"body": TEXTS, "moods": [0] * 4},
         CHOSEN,

@@ -1,5 +1,6 @@
 """Input files + format -> the first rows of a few of them, checked as a stage would check them."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,12 +72,12 @@ def look_at_all(
     """
     looks: list[Look] = []
 
-    def look(uri: str) -> Finding | None:
+    def look(uri: str) -> list[Finding]:
         return Finding.of("columns", lambda: looks.append(look_at(uri, settings, **how)))
 
     found = filesystem.map_files(look, choose(uris))
     looks.sort(key=lambda look: uris.index(look.uri))
-    return looks, list(dict.fromkeys(filter(None, found)))
+    return looks, list(dict.fromkeys(itertools.chain.from_iterable(found)))
 
 
 def look_at(
