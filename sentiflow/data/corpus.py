@@ -3,6 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -237,10 +238,10 @@ def _plan_and_cut(
     found: InputFile, find: _FindFormat, rows_per_part: int, unpack_to: str
 ) -> PlannedFile:
     """Find the format of a file and cut it; it is opened once."""
-    blocks = csv_ranges.read_blocks(found["uri"])
-    first = next(blocks, b"")
-    file = _plan(found, first[: csv_format.HEAD_BYTES], find, rows_per_part, unpack_to)
-    return replace(file, cut=_cut(file, itertools.chain([first], blocks)))
+    with closing(csv_ranges.read_blocks(found["uri"])) as blocks:
+        first = next(blocks, b"")
+        file = _plan(found, first[: csv_format.HEAD_BYTES], find, rows_per_part, unpack_to)
+        return replace(file, cut=_cut(file, itertools.chain([first], blocks)))
 
 
 def _plan_from_head(

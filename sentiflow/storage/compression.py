@@ -7,7 +7,7 @@ import itertools
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -111,11 +111,12 @@ def open_content(uri: str) -> Iterator[Content]:
             yield Content(uri, stream, packed_size=file.size())
 
 
-def read_blocks(uri: str, size: int) -> Iterator[bytes]:
+def read_blocks(uri: str, size: int) -> Generator[bytes]:
     """Read the content of a file in blocks of ``size`` bytes, the last one shorter.
 
     Blocks are read ahead: of a plain file several at a time, because an object store is slow to
-    answer; a compressed file is unpacked by one thread.
+    answer; a compressed file is unpacked by one thread. Close what is not read to its end: the
+    garbage collector would wait for these threads in any other thread.
     """
     at_once = 1 if is_compressed(uri) else _BLOCKS_AT_ONCE
     with open_content(uri) as content, concurrent.futures.ThreadPoolExecutor(at_once) as pool:

@@ -9,7 +9,8 @@ import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from itertools import chain
 
 import numpy as np
@@ -49,21 +50,21 @@ def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarra
     """
     parts: list[tuple[pa.Array, np.ndarray]] = []
     num_words, limit = 0, max_words or math.inf
-    blocks = _read_lines(uri)
-    first = next(blocks, b"").removeprefix(_BOM)
-    dim, promised = _recognize(first, uri)
-    first_line = 1 if promised is None else 2
-    rest = first if promised is None else first.partition(b"\n")[2]
-    for block in filter(None, chain([rest], blocks)):
-        try:
-            parts.append(_parse(block, dim))
-        except pa.ArrowInvalid as error:
-            index, fault = _find_first_fault(block, dim, reason=str(error))
-            line = first_line + num_words + index
-            raise UserError(f"{uri}, line {line:,}: {fault}") from error
-        num_words += len(parts[-1][0])
-        if num_words >= limit:
-            break
+    with closing(_read_lines(uri)) as blocks:
+        first = next(blocks, b"").removeprefix(_BOM)
+        dim, promised = _recognize(first, uri)
+        first_line = 1 if promised is None else 2
+        rest = first if promised is None else first.partition(b"\n")[2]
+        for block in filter(None, chain([rest], blocks)):
+            try:
+                parts.append(_parse(block, dim))
+            except pa.ArrowInvalid as error:
+                index, fault = _find_first_fault(block, dim, reason=str(error))
+                line = first_line + num_words + index
+                raise UserError(f"{uri}, line {line:,}: {fault}") from error
+            num_words += len(parts[-1][0])
+            if num_words >= limit:
+                break
     if num_words < min(promised or 1, limit):
         wanted = f", not {promised:,} as its first line says" if promised else ""
         raise UserError(f"{uri} holds {num_words:,} words{wanted}", hint="is it complete?")
@@ -71,19 +72,20 @@ def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarra
     return _leave_repeats_out(pa.concat_arrays(words), np.concatenate(vectors), uri)
 
 
-def _read_lines(uri: str) -> Iterator[bytes]:
+def _read_lines(uri: str) -> Generator[bytes]:
     """Read blocks of whole lines. Each line ends with a newline and no spaces before it."""
-    blocks, rest = read_blocks(uri, BLOCK_BYTES), b""
-    block = next(blocks, b"")
-    while block:
-        following = next(blocks, b"")
-        lines = rest + block
-        cut = (lines.rfind(b"\n") + 1 if following else 0) or len(lines)
-        lines, rest, block = lines[:cut], lines[cut:], following
-        if not following or not lines.endswith(b"\n"):
-            lines = lines.rstrip() + b"\n"
-        if lines != b"\n":
-            yield lines.replace(b"\r\n", b"\n").replace(b" \n", b"\n")
+    rest = b""
+    with closing(read_blocks(uri, BLOCK_BYTES)) as blocks:
+        block = next(blocks, b"")
+        while block:
+            following = next(blocks, b"")
+            lines = rest + block
+            cut = (lines.rfind(b"\n") + 1 if following else 0) or len(lines)
+            lines, rest, block = lines[:cut], lines[cut:], following
+            if not following or not lines.endswith(b"\n"):
+                lines = lines.rstrip() + b"\n"
+            if lines != b"\n":
+                yield lines.replace(b"\r\n", b"\n").replace(b" \n", b"\n")
 
 
 def _recognize(block: bytes, uri: str) -> tuple[int, int | None]:

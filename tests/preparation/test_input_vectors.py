@@ -11,6 +11,8 @@ from sentiflow.data.output_status import State, find_status
 from sentiflow.errors import UserError
 from sentiflow.preparation import prepare as preparation
 
+pytestmark = pytest.mark.ray
+
 
 @pytest.fixture
 def vectors_txt(tmp_path):

@@ -14,6 +14,8 @@ from test_prepare import PLAIN, THIRDS, WITH_USER, airline_csv, prepare, read, w
 from sentiflow.errors import UserError
 from sentiflow.preparation import prepare as preparation
 
+pytestmark = pytest.mark.ray
+
 BY_TIME = {"split": {"kind": "time"}}
 
 REFUSED = {

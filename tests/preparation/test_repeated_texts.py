@@ -21,6 +21,8 @@ from test_prepare import (
 from sentiflow.config import settings
 from sentiflow.preparation import flow, results
 
+pytestmark = pytest.mark.ray
+
 REPEATS = [
     ("p", "alpha"), ("n", "beta"), ("p", "gamma"), ("p", "ALPHA"), ("n", "beta"),
     ("n", "delta"), ("p", "alpha"), ("p", "epsilon"), ("n", "delta"), ("p", "zeta"),

@@ -21,6 +21,8 @@ from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output
 from sentiflow.pipeline import stages
 
+pytestmark = pytest.mark.slow
+
 
 def make_stage(during) -> types.SimpleNamespace:
     """Make a stage that logs and publishes, and calls ``during`` between the two."""
