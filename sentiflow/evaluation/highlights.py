@@ -78,7 +78,7 @@ def _summarize_calibration(error: CalibrationError) -> Highlight:
 
 
 def _summarize_texts(measured: Measurements) -> Iterator[Highlight]:
-    metrics, fraction = measured.metrics, measured.label_errors.fraction
+    fraction = measured.label_errors.fraction
     if worse := [item for item in measured.slices if item.is_worse]:
         worst = min(worse, key=lambda item: item.accuracy)
         assert worst.p_adjusted is not None, "is_worse"
@@ -88,8 +88,7 @@ def _summarize_texts(measured: Measurements) -> Iterator[Highlight]:
             f"{paired.write_p(worst.p_adjusted)})",
             "slices",
         )
-    # a model no better than the most frequent label cannot question a label
-    if fraction and measured.slices and metrics.accuracy_low > metrics.most_frequent[1]:
+    if fraction and measured.slices and measured.can_judge_labels:
         yield Highlight(
             f"{fraction:.1%}",
             "of the labels may be wrong, by an estimate that trusts the model",
