@@ -37,7 +37,8 @@ from sentiflow.plotting import to_curve
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
-from sentiflow.tracking.recording import SCORED_FINGERPRINT_TAG, SCORED_TAG, Recorder
+from sentiflow.tracking.recording import Recorder
+from sentiflow.tracking.runs import SCORED_FINGERPRINT_TAG, SCORED_TAG
 
 STAGE = "evaluate"
 METRICS, PAGE, MISTAKES, PLOTS = "metrics.json", "report.html", "mistakes.parquet", "plots"
