@@ -163,48 +163,41 @@ def compare(
     verdict = _judge(accuracy, counts, num_rows, *names)
     if (predicted[0].prediction == predicted[1].prediction).all():
         verdict = f"No difference shown: both predict the same label on each of {num_rows:,} rows."
-    differences = {"accuracy": accuracy, **_compare_metrics(*predicted, rows.num_classes)}
-    regression = None
-    if margin is not None:
-        checks = _list_checks((one, other), num_rows, differences, measured)
-        taken, not_asked = probing.judge_behavior(
-            [scored.record for scored in pair], rows.table, tracking=tracking_uri
-        )
-        checks += check_behavior(*taken) if taken else []
-        regression = find_regression(checks, margin=margin, not_asked=not_asked)
-    return Comparison(
+    compared = Comparison(
         one,
         other,
         rows.split,
         num_rows,
-        differences,
+        {"accuracy": accuracy, **_compare_metrics(*predicted, rows.num_classes)},
         counts,
         measured,
         settings,
         [*rows.notes, *notes],
         verdict,
-        regression,
     )
+    if margin is None:
+        return compared
+    taken, not_asked = probing.judge_behavior(
+        [scored.record for scored in pair], rows.table, tracking=tracking_uri
+    )
+    checks = _list_checks(compared) + (check_behavior(*taken) if taken else [])
+    return replace(compared, regression=find_regression(checks, margin=margin, not_asked=not_asked))
 
 
-def _list_checks(
-    models: tuple[Model, Model],
-    num_rows: int,
-    differences: Mapping[str, paired.Difference | None],
-    measured: list[SliceDifference],
-) -> list[Check]:
+def _list_checks(compared: Comparison) -> list[Check]:
     """List what decides whether the second model is worse, besides behavior tests."""
     checks = []
     for name, metric in (("accuracy", "accuracy"), ("macro F1", "f1_macro")):
-        if (difference := differences[metric]) is not None:
+        if (difference := compared.differences[metric]) is not None:
+            models = (compared.first, compared.second)
             first, second = (getattr(model.figures, metric) for model in models)
-            checks.append(Check(name, num_rows, first, second, difference))
+            checks.append(Check(name, compared.num_rows, first, second, difference))
     return checks + [
         Check(
             f"slice {item.name}", item.num_rows, item.accuracy_first, item.accuracy_second,
             item.difference,
         )
-        for item in measured
+        for item in compared.slices
         if item.is_own
     ]  # fmt: skip
 

@@ -79,13 +79,12 @@ def _summarize_calibration(error: CalibrationError) -> Highlight:
 
 
 def _summarize_texts(measured: Measurements) -> Iterator[Highlight]:
-    metrics, fraction = measured.metrics, measured.label_errors.fraction
     for is_found in (False, True):
         if worse := [s for s in measured.slices if s.is_worse and s.is_found == is_found]:
             worst = min(worse, key=lambda item: item.accuracy)
             yield Highlight(f"{worst.accuracy:.1%}", _describe_worst(worst, len(worse)), "slices")
-    # a model no better than the most frequent label cannot question a label
-    if fraction and measured.slices and metrics.accuracy_low > metrics.most_frequent[1]:
+    fraction = measured.label_errors.fraction
+    if fraction and measured.slices and measured.can_judge_labels:
         yield Highlight(
             f"{fraction:.1%}",
             "of the labels may be wrong, by an estimate that trusts the model",

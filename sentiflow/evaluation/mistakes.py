@@ -18,6 +18,9 @@ NUM_KEPT = 100
 NUM_OF_PAIR = 5
 """Rows of each pair of label and prediction."""
 
+MIN_ACCURACY = 0.7
+"""A model with a lower one is too often wrong to judge the labels."""
+
 COLUMNS = pa.schema(
     [
         pa.field("kind", pa.string(), nullable=False),

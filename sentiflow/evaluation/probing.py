@@ -1,8 +1,7 @@
 """Model + texts -> behavior tests, group bias, and biases of its word vectors."""
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -103,6 +102,8 @@ def _load_model(
         UserError: The model is gone or was replaced.
         JobError: MLflow cannot be reached.
     """
+    from sentiflow.models.cpu import one_thread
+
     model = scored["inputs"]["model"]
     present = model_sources.describe(model["uri"], tracking=tracking)
     if present["fingerprint"] != model["fingerprint"]:
@@ -110,7 +111,7 @@ def _load_model(
     package = model_sources.load(model["uri"], tracking=tracking)
 
     def score(texts: Sequence[str]) -> np.ndarray:
-        with _one_thread():
+        with one_thread():
             scores = package.score(pa.array(texts, pa.string()))
         if not scores.is_finite.all():
             raise UserError("the model gives no finite probability for a made-up text")
@@ -145,19 +146,6 @@ def _measure_words(vectors: WordVectors) -> tuple[word_bias.WordBias, str]:
         return word_bias.measure_word_bias(vectors), ""
     except UserError as error:
         return word_bias.measure_word_bias(vectors, pairs=()), str(error)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Use one thread: for so few texts, a second one costs more than it gains."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _choose_texts(rows: pa.Table) -> list[str]:

@@ -94,6 +94,13 @@ class Measurements:
         return list(self.metrics.confusion)
 
     @property
+    def can_judge_labels(self) -> bool:
+        """Say whether the model is right often enough to question labels."""
+        metrics = self.metrics
+        beats_most_frequent = metrics.accuracy_low > metrics.most_frequent[1]
+        return metrics.accuracy >= mistakes.MIN_ACCURACY and beats_most_frequent
+
+    @property
     def is_binary(self) -> bool:
         """Say whether the classes are negative and positive."""
         return isinstance(self.metrics, BinaryMetrics)

@@ -5,7 +5,9 @@ products use MKL, which uses half of it on AMD. :func:`affine` and :func:`tanh` 
 functions on a GPU, for other types, and under autocast.
 """
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,6 +19,17 @@ _SMALL = 1 << 19
 """Below this many multiplications a call of oneDNN costs more than it gains."""
 _ROWS = 2048
 """Rows multiplied at a time: they fit the processor's cache."""
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch use one thread: small products gain nothing from several."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def is_plain(tensor: torch.Tensor) -> bool:

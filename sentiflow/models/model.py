@@ -3,18 +3,16 @@
 import collections
 import concurrent.futures
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import torch
 
 from sentiflow.errors import JobError
 from sentiflow.models import texts as text_arrays
+from sentiflow.models.cpu import one_thread
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.scores import Scores
 from sentiflow.models.texts import Texts
@@ -102,7 +100,7 @@ class Model:
         num_threads = min(_count_cores(), _MAX_THREADS) if device.type == "cpu" else 1
         found: list[Scores] = []
         pending: collections.deque[concurrent.futures.Future[Scores]] = collections.deque()
-        with _one_thread_each(), concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
+        with one_thread(), concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
             for piece in pieces:
                 pending.append(pool.submit(self._score_piece, piece))
                 if len(pending) > num_threads:
@@ -122,17 +120,6 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({as_typed(self.uri)!r}, classes={list(self.classes)})"
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Let each of our threads compute alone: small products gain nothing from several."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _count_cores() -> int:

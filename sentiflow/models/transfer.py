@@ -13,21 +13,20 @@ def check(first: ModelInput, settings: TrainSettings, classes: tuple[str, ...]) 
     """Check that a training can start from a model.
 
     Returns:
-        A line for each part of the model that does not fit and starts anew.
+        A line about what does not fit and starts anew, if anything.
 
     Raises:
         UserError: The model has another network.
     """
     theirs = PackageSettings.model_validate(first["settings"])
     check_network(first["uri"], theirs.model, settings.model)
-    notes, keeps_ngrams = [], has_same_ngrams(theirs.model, settings.model)
     if theirs.classes != classes:
-        parts = "and the n-grams of new classes start" if keeps_ngrams else "starts"
+        anew = "output layer and n-grams start" if settings.model.ngrams else "output layer starts"
         named = ", ".join(theirs.classes)
-        notes.append(f"the first model has other classes ({named}): the output layer {parts} anew")
-    if settings.model.ngrams and not keeps_ngrams:
-        notes.append("the first model has other n-grams: those of this model start anew")
-    return notes
+        return [f"the first model has other classes ({named}): the {anew} anew"]
+    if settings.model.ngrams and not has_same_ngrams(theirs.model, settings.model):
+        return ["the first model has other n-grams: those of this model start anew"]
+    return []
 
 
 def check_network(uri: str, theirs: ModelSettings, ours: ModelSettings) -> None:

@@ -1,7 +1,5 @@
 """Prepared words + settings -> the network that a training starts from, and its vocabulary."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -88,7 +86,7 @@ def _load_weights(
 ) -> None:
     """Load the weights of a model; words that it does not know keep their vectors.
 
-    The output layer of other classes starts anew, as do other n-grams and those of new classes.
+    The output layer of other classes, and other n-grams, start anew.
     """
     assert settings.init_from is not None, "there is a first model"
     dims = first.network.embedding.embedding_dim, network.embedding.embedding_dim
@@ -110,34 +108,19 @@ def _load_weights(
     rows = torch.from_numpy(pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64))
     known = (rows >= 0).nonzero().squeeze(1)
     network.embedding.weight[known] = first.network.embedding.weight[rows[known]]
-    theirs = first.settings.classes
-    shared = [(i, theirs.index(name)) for i, name in enumerate(classes) if name in theirs]
-    if shared and transfer.has_same_ngrams(first.settings.model, settings.model):
-        _load_ngrams(network.ngrams, first.network.ngrams, rows, shared)
+    if has_same_classes and transfer.has_same_ngrams(first.settings.model, settings.model):
+        _load_ngrams(network.ngrams, first.network.ngrams, rows)
 
 
-def _load_ngrams(
-    ours: NgramBag,
-    theirs: NgramBag,
-    rows: torch.Tensor,
-    shared: Sequence[tuple[int, int]],
-) -> None:
-    """Load the n-gram weights of a model.
+def _load_ngrams(ours: NgramBag, theirs: NgramBag, rows: torch.Tensor) -> None:
+    """Load the n-gram weights of a model, in which word i of ours is the word ``rows[i]``, or -1.
 
     Its words keep the keys whose hashes are the rows of their n-grams; further words get new keys.
-
-    Args:
-        ours: The weights of the new model.
-        theirs: Those of the model.
-        rows: Word i of ours is the word ``rows[i]`` of theirs, or -1.
-        shared: Positions of each class that both have, ours first.
     """
     known = rows >= 0
-    for i, j in shared:
-        own, their = ours.weights.weight[:, i], theirs.weights.weight[:, j]
-        own[: ours.first_bucket][known] = their[rows[known]]
-        own[ours.first_bucket :] = their[theirs.first_bucket :]
-        ours.bias[i] = theirs.bias[j]
+    ours.weights.weight[: ours.first_bucket][known] = theirs.weights.weight[rows[known]]
+    ours.weights.weight[ours.first_bucket :] = theirs.weights.weight[theirs.first_bucket :]
+    ours.bias.copy_(theirs.bias)
     if theirs.keys is None and torch.equal(rows, torch.arange(theirs.first_bucket)):
         return
     keys = torch.arange(theirs.first_bucket) if theirs.keys is None else theirs.keys

@@ -195,6 +195,12 @@ def test_a_gap_within_chance_is_no_highlight():
     assert "groups" not in sections(ProbeResult(group_bias=PROBED.group_bias[1:]))
 
 
+def test_a_model_that_is_often_wrong_questions_no_labels():
+    metrics = replace(MEASURED.metrics, accuracy=0.69)
+    assert "mistakes" not in sections(figures={MEASURED.split: metrics})
+    assert "mistakes" in sections(figures={MEASURED.split: replace(metrics, accuracy=0.71)})
+
+
 def test_what_was_not_measured_gives_no_line():
     assert sections(ProbeResult(), neutral=None, slices=[]) == ["figures", "probabilities"]
     nothing = AnsweredMetrics(0.5, 0.0, 0, None, None, None)
