@@ -269,8 +269,8 @@ class EvaluateSettings(Settings):
     """Predictions whose probability differs from one half by less than this count as neutral.
     Default: the margin chosen on the validation rows during training."""
     num_examples: int = Field(default=15, ge=0)
-    """Mistakes of each kind shown in the report. 0: the report shows no text, and no table of
-    mistakes is written."""
+    """Mistakes of each kind shown in the report. 0: the report shows no text, no words are searched
+    for slices, and no table of mistakes is written."""
     behavior: bool = True
     """Test the model with generated texts (negation, robustness to typos, equal treatment of
     groups), and test its word vectors for bias."""

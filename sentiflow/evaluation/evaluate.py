@@ -89,7 +89,10 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     scored_uri = spec.inputs["scored"]["uri"]
     scored = manifest.require(scored_uri, stage="score", setting="")
     model = scored["inputs"]["model"]
-    rows = evaluated_rows.read(scored_uri, scored, columns=settings.slices.columns)
+    searched = [
+        name for name in evaluated_rows.list_searched(scored) if name not in settings.slices.columns
+    ]
+    rows = evaluated_rows.read(scored_uri, scored, columns=[*settings.slices.columns, *searched])
     rows, is_unseen, notes = _leave_out_training_rows(rows, scored)
     rows, others = _leave_out_other_classes(rows, scored)
     notes += others
@@ -100,6 +103,8 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         margin=settings.neutral_margin,
         patterns=settings.slices.patterns,
         columns=settings.slices.columns,
+        searched=searched,
+        with_words=settings.num_examples > 0,
     )
     if measured.split == SPLITS[1]:
         is_unseen = False
