@@ -1,6 +1,5 @@
 """Bytes of a text -> the encoding that they are written in."""
 
-import codecs
 import re
 
 _HIGH = re.compile(rb"[\x80-\xff]+")
@@ -18,7 +17,7 @@ def find(content: bytes) -> str:
         >>> find("caf\u00e9".encode("latin-1")), find("\u20ac 5".encode("cp1252"))
         ('latin-1', 'cp1252')
     """
-    decoded = codecs.getincrementaldecoder("utf-8")("replace").decode(content)  # it may be cut
+    decoded = content.decode("utf-8", "replace")
     invalid = decoded.count("\ufffd")
     if not invalid or 2 * invalid <= sum(character > "\x7f" for character in decoded):
         return "utf-8"
