@@ -1,5 +1,6 @@
 """A model card says what was measured, can be read by the Hub, and gives nothing away."""
 
+import dataclasses
 import re
 import shutil
 
@@ -17,6 +18,7 @@ from sentiflow.data import manifest
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage, model_card
+from sentiflow.evaluation.results import ProbeResult
 
 SETTINGS = {
     "model": {"cell": "gru", "hidden_size": 32},
@@ -237,6 +239,18 @@ def test_a_card_names_no_location_and_no_text(card, result, tmp_path):
     failures = [case.text for test in result.probed.behavior for case in test.failures]
     assert failures
     assert not any(text in card for text in failures)
+
+
+def test_notes_and_reasons_lose_the_directories_in_them(result, tmp_path):
+    notes = ["it was trained on rows of /home/ann/secret/a.csv", "s3://secret/team/b.csv is gone"]
+    probed = ProbeResult(not_asked="/srv/secret/model has no manifest.json: and/or 1/2 of it")
+    changed = dataclasses.replace(result, notes=notes, probed=probed)
+    card = model_card.render(model_of(tmp_path), changed, corpus="tweets.csv")
+    text = Outline(html_of(card)).text
+    assert "It was trained on rows of a.csv." in text
+    assert "b.csv is gone." in text
+    assert "The model was not tested: model has no manifest.json: and/or 1/2 of it." in text
+    assert "secret" not in card
 
 
 def test_without_an_evaluation_the_validation_metrics_are_there_and_no_results(tmp_path):
