@@ -252,7 +252,7 @@ def _write_metadata(
                 ],
             }
         ]
-    plain = json.loads(json.dumps(found))  # no references from one part of the YAML to another
+    plain = json.loads(json.dumps(found))  # without types of numpy
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=1000).strip()
 
 
