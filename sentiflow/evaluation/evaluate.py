@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow as pa
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
 from sentiflow.data.manifest import CARD
-from sentiflow.data.manifest_types import FileEntry, Manifest
+from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output
 from sentiflow.data.schema import BINARY, SPLITS
@@ -128,11 +129,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     trained = lineage.training_of(scored)
     data = _collect(config, result, chosen, scored, trained, spec)
     content = result.to_json()
-    plots = charts.render(result.measured, data.rows, data.curve)
-    files = {f"{PLOTS}/{name}": written for name, written in plots.items()}
-    files[PAGE] = report.render_page(data, plots).encode()
-    card = files[CARD] = model_card.render(model, result, corpus=data.corpus).encode()
-    files[METRICS] = json.dumps(content, indent=2, allow_nan=False).encode()
+    files = _render(data, content, model)
     for name, written in files.items():
         filesystem.write_bytes(join(output.uri, name), written)
     tables = filesystem.write_part(output.uri, MISTAKES, data.mistakes)
@@ -150,7 +147,9 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     if own:
         described = registration.write_note(measured, scored, own, data.corpus)
         _track_training(measured, recorder, own, spec, described.text)
-        registered = registration.register(described, config.name, scored, own, recorder, card)
+        registered = registration.register(
+            described, config.name, scored, own, recorder, files[CARD]
+        )
     return output.publish(
         counts={"rows": sum(metrics.num_rows for metrics in measured.figures.values())},
         files=[
@@ -165,6 +164,19 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         model_fingerprint=model["fingerprint"],
         registered=registered,
     )
+
+
+def _render(
+    data: report.ReportData, content: dict[str, Any], model: ModelInput
+) -> dict[str, bytes]:
+    """Write the report, the model card, the metrics and the plots, by the names of their files."""
+    plots = charts.render(data.result.measured, data.rows, data.curve)
+    return {
+        **{f"{PLOTS}/{name}": image for name, image in plots.items()},
+        PAGE: report.render_page(data, plots).encode(),
+        CARD: model_card.render(model, data.result, corpus=data.corpus).encode(),
+        METRICS: json.dumps(content, indent=2, allow_nan=False).encode(),
+    }
 
 
 def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table, bool, list[str]]:

@@ -36,6 +36,8 @@ _MAX_SLICES, _MAX_DATASETS = 20, 10
 _MAIN_SETTINGS = ("num_epochs", "batching.global_batch_size", "learning_rate", "seed")
 """Settings of a training that are shown even if they are the defaults."""
 _TABLE_FILE = re.compile(r"(\.(csv|tsv|txt|parquet|gz|bz2|zst|xz|lz4|zip))+$", re.IGNORECASE)
+_DIRECTORY = re.compile(r"(?:\b[A-Za-z][A-Za-z0-9+.-]*:/|(?<!\S))/(?:[^\s/]+/)+")
+"""Where a file is, in a text such as a note: ``/home/ann/`` or ``s3://bucket/key/``."""
 _ASSIGNED_BY = {
     "hash": "a hash of the text, so equal texts are in one split",
     "user": "their author",
@@ -205,8 +207,9 @@ def _escape(value: object) -> str:
 
 
 def _to_line(text: str) -> str:
-    """Write a text in a line, with a blank for each character that is not printed."""
-    return re.sub(r"\s+", " ", "".join(c if c.isprintable() else " " for c in text))
+    """Write a text in a line, without directories and without characters that are not printed."""
+    plain = re.sub(r"\s+", " ", "".join(c if c.isprintable() else " " for c in text))
+    return _DIRECTORY.sub("", plain)
 
 
 def _name_experiment(trained: Manifest | None) -> str:
@@ -249,7 +252,7 @@ def _write_metadata(
                 ],
             }
         ]
-    plain = json.loads(json.dumps(found))  # no references from one part of the YAML to another
+    plain = json.loads(json.dumps(found))  # without types of numpy
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=1000).strip()
 
 

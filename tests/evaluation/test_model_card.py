@@ -1,5 +1,6 @@
 """A model card says what was measured, can be read by the Hub, and gives nothing away."""
 
+import dataclasses
 import re
 import shutil
 
@@ -17,6 +18,7 @@ from sentiflow.data import manifest
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.evaluation import lineage, model_card
+from sentiflow.evaluation.results import ProbeResult
 
 SETTINGS = {
     "model": {"cell": "gru", "hidden_size": 32},
@@ -161,10 +163,10 @@ def test_the_figures_are_those_of_the_evaluation(card, result):
 
 
 def test_findings_about_slices_behavior_and_groups_are_in_the_card(card, result):
-    slices = table_of(card, "slice")
-    expected = [item for item in result.measured.slices if item.is_own or item.is_worse]
-    assert "weather" in slices
-    assert list(slices)[1:] == [s.name for s in sorted(expected, key=lambda s: s.accuracy)]
+    (weather,) = [item for item in result.measured.slices if item.name == "weather"]
+    ends = f"{weather.low:.1%} to {weather.high:.1%}"
+    shown = table_of(card, "slice")["weather"]
+    assert shown[:3] == [f"{weather.num_rows:,}", f"{weather.accuracy:.1%}", ends]
     lowest = min(result.probed.behavior, key=lambda test: test.pass_rate)
     passed = table_of(card, "test")[lowest.name]
     assert passed == [lowest.expectation, f"{lowest.num_passed} of {lowest.num_cases}"]
@@ -177,6 +179,24 @@ def test_findings_about_slices_behavior_and_groups_are_in_the_card(card, result)
     for number, meaning, _ in result.highlights:
         assert f"{number} {meaning.replace('95 %', '95%')}." in text
     assert "9 rows are left out." in text
+
+
+def test_own_slices_and_those_that_are_worse_are_there_the_worst_first(result, tmp_path):
+    base = dataclasses.replace(result.measured.slices[0], num_rows=100, p_adjusted=0.5)
+    slices = [
+        dataclasses.replace(base, name="own", accuracy=0.9, is_own=True),
+        dataclasses.replace(base, name="own and low", accuracy=0.5, is_own=True),
+        dataclasses.replace(base, name="own and small", accuracy=0.1, is_own=True, num_rows=5),
+        dataclasses.replace(base, name="usual", accuracy=0.2, is_own=False),
+        dataclasses.replace(
+            base, name="worse", accuracy=0.4, is_own=False, p_adjusted=0.001, difference=-0.2
+        ),
+    ]
+    measured = dataclasses.replace(result.measured, slices=slices)
+    changed = dataclasses.replace(result, measured=measured)
+    found = table_of(model_card.render(model_of(tmp_path), changed, corpus="t.csv"), "slice")
+    assert list(found)[1:] == ["worse", "own and low", "own", "own and small"]
+    assert [row[-1] for row in found.values()][1:3] == ["yes (p = 0.001)", "not shown"]
 
 
 def test_data_and_training_are_those_of_the_manifests(card):
@@ -237,6 +257,18 @@ def test_a_card_names_no_location_and_no_text(card, result, tmp_path):
     failures = [case.text for test in result.probed.behavior for case in test.failures]
     assert failures
     assert not any(text in card for text in failures)
+
+
+def test_notes_and_reasons_lose_the_directories_in_them(result, tmp_path):
+    notes = ["it was trained on rows of /home/ann/secret/a.csv", "s3://secret/team/b.csv is gone"]
+    probed = ProbeResult(not_asked="/srv/secret/model has no manifest.json: and/or 1/2 of it")
+    changed = dataclasses.replace(result, notes=notes, probed=probed)
+    card = model_card.render(model_of(tmp_path), changed, corpus="tweets.csv")
+    text = Outline(html_of(card)).text
+    assert "It was trained on rows of a.csv." in text
+    assert "b.csv is gone." in text
+    assert "The model was not tested: model has no manifest.json: and/or 1/2 of it." in text
+    assert "secret" not in card
 
 
 def test_without_an_evaluation_the_validation_metrics_are_there_and_no_results(tmp_path):
