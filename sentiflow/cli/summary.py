@@ -13,6 +13,7 @@ from sentiflow.data.manifest_types import Counts, Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.evaluation.baselines import TFIDF
 from sentiflow.evaluation.evaluated_rows import headline_split
+from sentiflow.evaluation.slices import FOUND
 from sentiflow.storage.uris import as_typed
 
 Records = Mapping[str, Manifest]
@@ -50,6 +51,8 @@ def of_run(records: Records, uris: Mapping[str, str]) -> Table:
     for number, meaning, _ in records["evaluate"]["conclusions"]:
         if meaning.startswith(_OF_TFIDF):
             table.add_row("TF-IDF accuracy", number, meaning.removeprefix(_OF_TFIDF))
+        if meaning.startswith(FOUND):
+            table.add_row("slice accuracy", number, "texts with " + meaning.removeprefix(FOUND))
     for verb, (rows, seconds) in _speeds(records).items():
         table.add_row(f"{verb}", f"{rows / seconds:,.0f} tweets/s", f"{seconds:.1f} s")
     return table

@@ -43,8 +43,8 @@ def search(
     """Search words, slices, and pairs of them for candidates, in one half of N rows.
 
     The clearest comes first, each next one is worse also on the rows that are in none before it. A
-    pair is worse than each of its two alone. What is in nearly the rows of a named slice is left
-    out, as that is measured anyway.
+    pair is worse than each of its two alone. A named slice is searched in pairs alone, as it is
+    measured anyway, and what has nearly the same rows is left out.
 
     Args:
         named: Slices that are measured anyway.
@@ -63,11 +63,13 @@ def search(
     if tokens is not None:
         words, of_words = _list_words(tokens, used, searched)
         names, has = names + words, sparse.hstack([has, of_words], format="csr")
+    differs = _differs(has[searched], len(named))
+    names, has = [names[k] for k in differs], has[:, differs]
     wrong = ~right[used][searched]
     first, second = _list_worse(has[searched], wrong)
-    members = _members(has[searched], first, second)
-    unlike = np.flatnonzero(~_is_named(members, has[searched][:, : len(named)]))
-    chosen = unlike[_choose(members[unlike], wrong)]
+    is_unnamed = (first != second) | (first >= len(named))
+    first, second = first[is_unnamed], second[is_unnamed]
+    chosen = _choose(_members(has[searched], first, second), wrong)
     members = _members(has, first[chosen], second[chosen])
     among = np.zeros(len(right), bool)
     among[used[~searched]] = True
@@ -112,6 +114,15 @@ def _list_words(
     return [f"“{word}”" for word in shown], has[:, [words[word] for word in shown]]
 
 
+def _differs(has: sparse.csr_array, num_named: int) -> np.ndarray:
+    """List the columns that are named, and those that do not have nearly the rows of such a one."""
+    named, others = has[:, :num_named], has[:, num_named:]
+    both = (others.T @ named).toarray()
+    either = others.sum(axis=0)[:, None] + named.sum(axis=0)[None] - both
+    is_same = (both > 0) & (both >= _SAME * either)
+    return np.append(np.arange(num_named), num_named + np.flatnonzero(~is_same.any(axis=1)))
+
+
 def _list_worse(has: sparse.csr_array, wrong: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """List what is worse than the rest, the clearest first: columns of ``has``, or pairs of them.
 
@@ -142,15 +153,6 @@ def _members(has: sparse.csr_array, first: np.ndarray, second: np.ndarray) -> sp
     """Say which of N rows have both of two columns: ``(pairs, N)``."""
     columns = has.tocsc()
     return columns[:, first].multiply(columns[:, second]).T.tocsr()
-
-
-def _is_named(members: sparse.csr_array, named: sparse.csr_array) -> np.ndarray:
-    """Say which slices have nearly the same rows as one of the named slices."""
-    if not named.shape[1]:
-        return np.zeros(members.shape[0], bool)
-    both = (members @ named).toarray()
-    either = members.sum(axis=1)[:, None] + named.sum(axis=0)[None] - both
-    return np.asarray((both >= _SAME * either).any(axis=1))
 
 
 def _choose(members: sparse.csr_array, wrong: np.ndarray) -> list[int]:
