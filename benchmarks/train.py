@@ -38,9 +38,8 @@ from measuring import make_csv, sentiflow, show_rates, take_turns, write_config
 from torch import nn
 
 from sentiflow.cluster import memory
-from sentiflow.config.train_sections import TrainSettings
+from sentiflow.config.train_sections import NUM_VIRTUAL_SHARDS, TrainSettings
 from sentiflow.data import manifest
-from sentiflow.data.schema import NUM_VIRTUAL_SHARDS
 from sentiflow.models import batching, cpu, vocabulary
 from sentiflow.training.initial_network import build
 from sentiflow.training.objectives import ClassificationObjective

@@ -152,11 +152,16 @@ class _Worker:
         first = initial_network.load_first(self.settings)
         if first is not None:
             self.words = initial_network.join_words(self.words, first)
-        own = own_shards(self.rank, self.world_size)
+        batching = self.settings.batching
+        own = own_shards(self.rank, self.world_size, batching.num_shards)
         self.classes = classes.choose(job.prepared, self.settings)
         positions = self.classes.positions if self.classes.reorders else None
         train, validation = (
-            VirtualShards.plan(_list_files(job, split, table="encoded"), positions=positions)
+            VirtualShards.plan(
+                _list_files(job, split, table="encoded"),
+                positions=positions,
+                num_shards=batching.num_shards,
+            )
             for split in ("train", "validation")
         )
         counts = train.count_lengths(own, max_length=job.prepared["settings"]["max_length"])
@@ -168,7 +173,6 @@ class _Worker:
             self.settings, self.words, classes=self.classes.names, first=first
         ).to(self.device)
         self.omits_vectors = _can_omit_vectors(self.settings, self.words)
-        batching = self.settings.batching
         self.train_input = TrainInput(
             train,
             own=own,

@@ -43,6 +43,7 @@ WITH_DROPOUT = {"model": {"cell": "gru", "hidden_size": 8, "dropout": 0.3, "outp
 WITH_NGRAMS = {"model": WITH_DROPOUT["model"] | {"ngrams": 2, "ngram_buckets": 100}}
 A_BAG = {"model": {"kind": "bag_of_embeddings", "hidden_sizes": [5], "dropout": 0.3}}
 A_FROZEN_BAG = {"model": A_BAG["model"] | {"vectors": "frozen"}}
+TWELVE = {"global_batch_size": 16, "num_shards": 12}
 NUM_ROWS = 150
 
 
@@ -81,7 +82,9 @@ def of_classes(uris):
 def make_trainer(uris, settings=None, *, rank=0, world_size=1, device="cpu"):
     settings = settings or make_settings()
     is_binary = settings.classes is None
-    train, validation = map(plan, uris) if is_binary else of_classes(uris)
+    splits = map(plan, uris) if is_binary else of_classes(uris)
+    num_shards = settings.batching.num_shards
+    train, validation = (replace(split, num_shards=num_shards) for split in splits)
     torch.manual_seed(0)
     network = build(
         settings.model,
@@ -90,14 +93,14 @@ def make_trainer(uris, settings=None, *, rank=0, world_size=1, device="cpu"):
         num_classes=2 if is_binary else 3,
     )
     network.embedding.weight.requires_grad_(settings.model.vectors == "tuned")
-    own = own_shards(rank, world_size)
+    own = own_shards(rank, world_size, num_shards)
     return Trainer(
         settings=settings,
         objective=make_objective(network, settings).to(device),
         train=TrainInput(
             train,
             own=own,
-            counts=train.count_lengths(range(NUM_VIRTUAL_SHARDS), max_length=MAX_LENGTH),
+            counts=train.count_lengths(range(num_shards), max_length=MAX_LENGTH),
             batch_size=settings.batching.global_batch_size,
             drop_last=settings.batching.drop_last,
             keep_empty=not network.needs_token,
@@ -226,6 +229,11 @@ def test_a_resumed_training_ends_with_the_same_weights(uris, stop, changes):
     later = train_all(resumed)
     assert torch.equal(flat_weights(resumed), flat_weights(undisturbed))
     assert metrics(later) == metrics(results[-len(later) :])
+
+
+def test_another_number_of_shards_draws_other_batches(uris):
+    first = metrics(train_all(make_trainer(uris)))
+    assert metrics(train_all(make_trainer(uris, make_settings(batching=TWELVE)))) != first
 
 
 def test_the_same_seed_gives_the_same_curve_and_another_seed_another(uris):
@@ -370,19 +378,22 @@ BY_TWO = {
     "pieces": make_settings(**WITH_NGRAMS, **IN_THREE),
     "a bad loss": make_settings(learning_rate=1e38, clip_norm=None, schedule="constant"),
 }
-BY_FOUR = {"frozen at first": make_settings(**WITH_DROPOUT, frozen_epochs=1)}
+BY_THREE = {
+    "frozen at first": make_settings(**WITH_DROPOUT, frozen_epochs=1),
+    "12 shards": make_settings(**WITH_DROPOUT, batching=TWELVE),
+}
 
 
 @pytest.fixture(scope="module")
 def by_workers(uris):
     """Train with several processes, which take seconds to start."""
-    return run_workers(uris, BY_TWO, 2, 29611) | run_workers(uris, BY_FOUR, 4, 29612)
+    return run_workers(uris, BY_TWO, 2, 29611) | run_workers(uris, BY_THREE, 3, 29612)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*BY_TWO.keys() - {"a bad loss"}, *BY_FOUR])
+@pytest.mark.parametrize("name", sorted({*BY_TWO, *BY_THREE} - {"a bad loss"}))
 def test_several_workers_train_as_one_does(uris, by_workers, name):
-    alone = make_trainer(uris, (BY_TWO | BY_FOUR)[name])
+    alone = make_trainer(uris, (BY_TWO | BY_THREE)[name])
     expected = metrics(train_all(alone))
     for results, weights in by_workers[name]:
         np.testing.assert_allclose(weights, flat_weights(alone).numpy(), atol=1e-5)
