@@ -53,6 +53,13 @@ class EncodedRows:
         return cls(rows.token_ids, rows.offsets, labels, table["row_id"].to_numpy())
 
 
+def copy_to(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy a tensor from the host to a device; a GPU copies while the host goes on."""
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 @dataclass(frozen=True)
 class Batch:
     """Padded tweets.
@@ -70,13 +77,6 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """Copy the tensors to a device, see :func:`copy_to`."""
         return Batch(*(copy_to(t, device) for t in (self.token_ids, self.lengths, self.labels)))
-
-
-def copy_to(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy a tensor from the host to a device; a GPU copies while the host goes on."""
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
 
 
 def order_by_length(lengths: np.ndarray, *, batch_size: int) -> list[np.ndarray]:
