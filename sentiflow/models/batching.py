@@ -53,6 +53,13 @@ class EncodedRows:
         return cls(rows.token_ids, rows.offsets, labels, table["row_id"].to_numpy())
 
 
+def copy_to(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy a tensor from the host to a device; a GPU copies while the host goes on."""
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 @dataclass(frozen=True)
 class Batch:
     """Padded tweets.
@@ -75,13 +82,6 @@ class Batch:
         """Cut into batches of ``size`` tweets, the last one with the rest."""
         parts = (tensor.split(size) for tensor in (self.token_ids, self.lengths, self.labels))
         return [Batch(*part) for part in zip(*parts, strict=True)]
-
-
-def copy_to(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy a tensor from the host to a device; a GPU copies while the host goes on."""
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
 
 
 def order_by_length(lengths: np.ndarray, *, batch_size: int) -> list[np.ndarray]:

@@ -23,7 +23,8 @@ def prefetch(items: Iterator[T], device: torch.device) -> Iterator[T]:
         items: Used by no one else.
         device: Where the items are; a thread would use the first GPU, not that of its process.
     """
-    choose = functools.partial(torch.cuda.set_device, device) if device.type == "cuda" else None
+    is_numbered = device.type == "cuda" and device.index is not None
+    choose = functools.partial(torch.cuda.set_device, device) if is_numbered else None
     with ThreadPoolExecutor(max_workers=1, initializer=choose) as pool:
         ahead = collections.deque(pool.submit(next, items, None) for _ in range(_ITEMS_AHEAD))
         while (item := ahead.popleft().result()) is not None:
