@@ -182,6 +182,7 @@ class Manifest(TypedDict, total=False):
     """train: the same of pretraining."""
     chosen_epoch: int
     model_fingerprint: str
+    """train, evaluate: the fingerprint of the model package."""
     registered: dict[str, Any] | None
     """train, evaluate: name and version of the model, where the stage has registered it."""
     num_workers: int

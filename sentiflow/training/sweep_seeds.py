@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 
 from sentiflow.config.train_sections import SelectionSettings, TrainSettings
 from sentiflow.data import manifest
-from sentiflow.models.package import ModelPackage
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.training import classes
@@ -70,6 +69,8 @@ def measure_test_accuracy(model_uri: str, settings: TrainSettings) -> float | No
     Returns:
         The share of these rows that are predicted correctly; None if there are none.
     """
+    from sentiflow.models.package import ModelPackage  # imports torch
+
     uri = settings.prepared_uri
     prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
     package, learned = ModelPackage.load(model_uri), classes.choose(prepared, settings)

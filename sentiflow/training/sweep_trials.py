@@ -13,7 +13,6 @@ from sentiflow.config.train_sections import SelectionSettings
 from sentiflow.data import manifest
 from sentiflow.data.output_status import find_status
 from sentiflow.data.outputs import Output
-from sentiflow.data.schema import NUM_VIRTUAL_SHARDS
 from sentiflow.errors import JobError, StorageError, UnavailableError, UserError, WorkerError
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
@@ -132,7 +131,8 @@ def train(trial: Trial, *, metric: str, share: Resources) -> None:
             reporter.log_metrics(metrics, step=epoch)
     else:
         # Elastic training is off, as living and dead trainings of one job cannot be told apart.
-        fixed = trial.config.train.model_copy(update={"min_workers": NUM_VIRTUAL_SHARDS})
+        most = trial.config.train.batching.num_shards
+        fixed = trial.config.train.model_copy(update={"min_workers": most})
         config = trial.config.model_copy(update={"train": fixed})
         try:
             training.run(config, trial.open_output(), reporter, resources=share)

@@ -152,11 +152,16 @@ class _Worker:
         first = initial_network.load_first(self.settings)
         if first is not None:
             self.words = initial_network.join_words(self.words, first)
-        own = own_shards(self.rank, self.world_size)
+        batching = self.settings.batching
+        own = own_shards(self.rank, self.world_size, batching.num_shards)
         self.classes = classes.choose(job.prepared, self.settings)
         positions = self.classes.positions if self.classes.reorders else None
         train, validation = (
-            VirtualShards.plan(_list_files(job, split, table="encoded"), positions=positions)
+            VirtualShards.plan(
+                _list_files(job, split, table="encoded"),
+                positions=positions,
+                num_shards=batching.num_shards,
+            )
             for split in ("train", "validation")
         )
         counts = train.count_lengths(own, max_length=job.prepared["settings"]["max_length"])
@@ -168,7 +173,6 @@ class _Worker:
             self.settings, self.words, classes=self.classes.names, first=first
         ).to(self.device)
         self.omits_vectors = _can_omit_vectors(self.settings, self.words)
-        batching = self.settings.batching
         self.train_input = TrainInput(
             train,
             own=own,
@@ -347,7 +351,7 @@ def _choose_device(job: TrainJob, world_size: int) -> torch.device:
             "Ray counts a GPU that torch cannot use",
             hint="install a build of torch for it, or set train.gpus_per_worker=0",
         )
-    return torch.device("cuda" if uses_gpu else "cpu")
+    return torch.device("cuda", torch.cuda.current_device()) if uses_gpu else torch.device("cpu")
 
 
 def _pretrain_settings(settings: TrainSettings) -> TrainSettings:

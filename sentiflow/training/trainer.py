@@ -7,7 +7,8 @@ a training resumed from a checkpoint makes the steps that remain.
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +28,7 @@ from sentiflow.training.objectives import (
     LanguageModeling,
     Losses,
 )
+from sentiflow.training.prefetch import prefetch
 from sentiflow.training.results import EpochResult
 from sentiflow.training.schedules import rate_factor
 from sentiflow.training.virtual_shards import Slice, TrainInput
@@ -41,6 +43,19 @@ without a token."""
 _EVALUATION_BATCH_SIZE = 1024
 _STEPS_AHEAD = 32
 """On a GPU, the metrics of this many steps are read at once: reading them waits for the GPU."""
+
+
+@dataclass(frozen=True)
+class StepInput:
+    """What a step needs; tensors are on the worker's device."""
+
+    batch_slice: Slice
+    batch: batching.Batch | None
+    """The slice's rows; None if it has none."""
+    mask: torch.Tensor | None
+    """The dropout mask of the slice; None without dropout."""
+    counts: torch.Tensor
+    """Rows, tokens and cells, ``(3,)`` float32."""
 
 
 class Trainer:
@@ -131,8 +146,9 @@ class Trainer:
         if VECTORS in self.tuned:
             self.tuned[VECTORS].requires_grad_(self.epoch >= self.settings.frozen_epochs)
         self._collected_at = time.monotonic()
-        for batch_slice in self.train.slices(self.epoch, first_step=self.step_in_epoch):
-            self._make_step(batch_slice)
+        inputs = self._inputs()
+        for step_input in inputs if self.device.type == "cpu" else prefetch(inputs, self.device):
+            self._make_step(step_input)
             after_step()
         self._check_finite()
         loss, count, confusion = self._evaluate()
@@ -212,21 +228,30 @@ class Trainer:
         self.step_in_epoch = position["step_in_epoch"]
         self._epoch_sums = np.array([position["sums"][name] for name in _SUMS])
 
-    def _make_step(self, batch_slice: Slice) -> None:
-        """Make one optimizer step on a global batch."""
+    def _inputs(self) -> Iterator[StepInput]:
+        """Make the inputs of the remaining steps of the epoch."""
+        slices = self.train.slices(self.epoch, first_step=self.step_in_epoch)
+        for step, batch_slice in enumerate(slices, start=self.step):
+            batch = mask = None
+            sizes = (0, 0, 0)
+            if len(batch_slice.chosen):
+                host = batching.collate(batch_slice.rows, batch_slice.chosen)
+                sizes = len(host.lengths), int(host.lengths.sum()), host.token_ids.numel()
+                batch, mask = host.to(self.device), self._draw_dropout_mask(batch_slice, step)
+            counts = torch.tensor(sizes, dtype=torch.float32)
+            yield StepInput(batch_slice, batch, mask, batching.copy_to(counts, self.device))
+
+    def _make_step(self, step_input: StepInput) -> None:
+        """Make one optimizer step on a global batch; nothing in it waits for a GPU."""
         factor = rate_factor(self.settings.schedule, self.step, self.num_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
         self.optimizer.zero_grad(set_to_none=True)
+        batch_slice, batch = step_input.batch_slice, step_input.batch
         sums = torch.zeros(5, device=self.device)
-        batch = None
-        if len(batch_slice.chosen):
-            batch = batching.collate(batch_slice.rows, batch_slice.chosen)
-            sizes = (len(batch_slice.chosen), int(batch.lengths.sum()), batch.token_ids.numel())
-            counts = torch.tensor(sizes, dtype=torch.float32).to(self.device, non_blocking=True)
-            batch = batch.to(self.device)
-            mask = self._draw_dropout_mask(batch_slice)
-            sums = torch.cat([self._backward(batch, mask, batch_slice.global_size), counts])
+        if batch is not None:
+            summed = self._backward(batch, step_input.mask, batch_slice.global_size)
+            sums = torch.cat([summed, step_input.counts])
         sums = self._all_reduce(sums, batch)
         limit = self.settings.clip_norm or math.inf
         norm = nn.utils.clip_grad_norm_(self.clipped, limit)
@@ -249,7 +274,7 @@ class Trainer:
             sums += torch.stack([losses.reported.sum(), losses.correct.float()])
         return sums
 
-    def _draw_dropout_mask(self, batch_slice: Slice) -> torch.Tensor | None:
+    def _draw_dropout_mask(self, batch_slice: Slice, step: int) -> torch.Tensor | None:
         if not self._dropout_rates.any():
             return None
         own = self.train.rows.own
@@ -257,10 +282,10 @@ class Trainer:
             batch_slice.shard_sizes[own.start : own.stop].tolist(),
             dropout=self._dropout_rates,
             seed=self.settings.seed,
-            step=self.step,
+            step=step,
             first_shard=own.start,
         )
-        return mask.to(self.device, non_blocking=True)
+        return batching.copy_to(mask, self.device)
 
     def _losses(self, batch: batching.Batch, mask: torch.Tensor | None, step: int) -> Losses:
         """Compute the losses of a batch; without a mask there is no dropout."""
@@ -336,7 +361,7 @@ class Trainer:
                     sums[1] += len(chosen)
                     if losses.predictions is not None:
                         pairs = batch.labels * num_classes + losses.predictions
-                        sums[2:] += torch.bincount(pairs, minlength=num_classes**2)
+                        sums[2:].index_add_(0, pairs, torch.ones_like(pairs, dtype=torch.float64))
         loss, count, *counts = collectives.all_reduce(sums).tolist()
         return loss, int(count), np.array(counts).reshape(num_classes, num_classes)
 
