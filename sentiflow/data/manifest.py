@@ -19,6 +19,8 @@ READABLE = (1, FORMAT_VERSION)
 
 TRAINED, MODEL = "trained", "model"
 """Folders of a training in its run, and of the package in its training."""
+CARD = "model_card.md"
+"""File of an evaluation."""
 _REQUIRED = {"stage", "format_version", "fingerprint", "settings", "inputs", "counts", "files"}
 _INSIDE = {"model": (1, 3), "train": (2,)}
 """Levels above a result at which there may be a training, or a sweep, that it is part of."""

@@ -11,9 +11,6 @@ LABEL_NAMES = ("negative", "positive", "neutral")
 
 SPLITS = ("train", "validation", "test")
 
-NUM_VIRTUAL_SHARDS = 8
-"""Upper limit of training workers. Changing it would change the order of all training rows."""
-
 TWEETS = pa.schema(
     [
         pa.field("row_id", pa.int64(), nullable=False),

@@ -250,7 +250,7 @@ def _describe(
         scored.name if _RUN_ID.fullmatch(scored.name) else None,
         model["uri"],
         model["fingerprint"],
-        lineage.describe_model(scored.record),
+        lineage.describe_model(model["settings"]),
         metrics,
         rows.num_only_in[i],
         rows.num_seen_by[i],

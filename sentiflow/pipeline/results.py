@@ -256,6 +256,11 @@ class Evaluated(StageResult):
         return Report(join(self.uri, "report.html"), found)
 
     @property
+    def model_card(self) -> str:
+        """The model card: Markdown, with the metadata that the Hugging Face Hub reads."""
+        return filesystem.read_bytes(join(self.uri, manifest.CARD)).decode()
+
+    @property
     def mistakes(self) -> Table:
         """The mistakes that the report shows."""
         return Table(self.uri, ("mistakes.parquet",))
@@ -268,11 +273,12 @@ class Evaluated(StageResult):
             name: such as ``airline: Delta``. ``num_rows``: its evaluated rows. ``accuracy``, and
             the ends ``low`` and ``high`` of its 95 % interval. ``p_adjusted``: whether it is worse
             than the rest, adjusted for the number of slices; NaN where it was not tested.
+            ``is_found``: whether a search found it; then all is of the half not searched.
         """
         import pandas as pd
 
         found = json.loads(filesystem.read_bytes(join(self.uri, "metrics.json")))["slices"]
-        names = ["name", "num_rows", "accuracy", "low", "high", "p_adjusted"]
+        names = ["name", "num_rows", "accuracy", "low", "high", "p_adjusted", "is_found"]
         return pd.DataFrame(found, columns=names)
 
     def _summary(self) -> str:

@@ -1,5 +1,6 @@
 """Only the holder of a directory writes, and a result replaces another as a whole."""
 
+import json
 import os
 import threading
 from dataclasses import replace
@@ -25,6 +26,16 @@ def test_the_second_writer_is_told_who_the_first_is(spec, folder):
             open_output(spec()).__enter__()
     with open_output(spec()) as third:
         assert third.resumes
+
+
+def test_a_submitted_job_that_holds_a_directory_is_named_by_its_id(spec, monkeypatch):
+    job = json.dumps({"metadata": {"job_submission_id": "sentiflow-run-x-1a2b3c"}})
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", job)
+    with (
+        open_output(spec()),
+        pytest.raises(JobError, match=r"\(prepare, sentiflow-run-x-1a2b3c, p"),
+    ):
+        open_output(spec()).__enter__()
 
 
 def test_a_writer_that_has_lost_its_lease_publishes_and_deletes_nothing(spec, folder):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import types
+from pathlib import Path
 
 import pytest
 from conftest import make_store
@@ -53,10 +54,12 @@ def describe(stage: str, **more: object) -> dict[str, object]:
 
 
 def publish(uri: str, stage: str, inputs: dict, run: dict | None, **details: object) -> dict:
-    """Publish a finished stage; of its files only ``report.html`` is real."""
+    """Publish a finished stage with two files of an evaluation."""
     spec = OutputSpec(stage, uri, {"seed": 3}, inputs)
-    filesystem.write_bytes(f"{uri}/report.html", b"page")
-    files = [{"path": "report.html", "rows": None, "bytes": 4}]
+    files = []
+    for name, content in {"report.html": b"page", "model_card.md": b"card"}.items():
+        filesystem.write_bytes(f"{uri}/{name}", content)
+        files.append({"path": name, "rows": None, "bytes": 4})
     return complete(spec, files=files, seconds=10, run=run, **details)
 
 
@@ -80,7 +83,7 @@ def publish_run(
     scored = publish(f"{output}/scored", "score", inputs, describe("score"))
     inputs = {"scored": manifest.reference(f"{output}/scored", scored)}
     tags = {"sentiflow.scored_uri": f"{output}/scored", "mlflow.note.content": "- **a**"}
-    run = describe("evaluate", artifacts=["report.html"], tags=tags)
+    run = describe("evaluate", artifacts=["model_card.md", "report.html"], tags=tags)
     run["training"] = {"metrics": {"test/accuracy": 0.75}, "tags": {}}
     if registers == "evaluate":
         run["registers_model"] = True
@@ -145,7 +148,10 @@ def test_the_runs_of_an_output_are_made_whole_and_only_once(output, uri):
     assert [(p.step, p.value) for p in points] == [(1, 1.0), (2, 0.5)]
     assert points[1].timestamp - points[0].timestamp == 1000
     assert client.get_metric_history(trained.info.run_id, "pretrain/loss")[0].value == 1
-    assert [f.path for f in client.list_artifacts(evaluated.info.run_id)] == ["report.html"]
+    assert [f.path for f in client.list_artifacts(evaluated.info.run_id)] == [
+        "model_card.md",
+        "report.html",
+    ]
     assert evaluated.data.tags["mlflow.note.content"] == "- **a**"
     assert evaluated.data.tags["sentiflow.output_uri"] == f"{output}/report"
     before = snapshot(uri)
@@ -275,6 +281,7 @@ def test_the_model_of_a_whole_run_is_registered_with_the_note_of_its_evaluation(
     note = f"75.0% test accuracy [Report]({report})\n- data"
     assert version.description == note
     assert found["train"].data.tags["mlflow.note.content"] == note
+    assert Path(version.source, "model_card.md").read_bytes() == b"card"
     assert send(output, uri) == ["complete"] * 4
     assert len(client.search_model_versions("name = 'laws'")) == 1
 
