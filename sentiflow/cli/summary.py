@@ -85,13 +85,14 @@ def of_preparation(record: Manifest, uri: str) -> Table:
 
 
 def of_evaluation(record: Manifest, uri: str) -> Table:
-    """Summarize an evaluation: the most important results, notes, and the path of the report."""
+    """Summarize an evaluation: the most important results, notes, report and model card."""
     table = _table("right", "left")
     for number, meaning, _ in record["conclusions"]:
         table.add_row(number, meaning)
     for note in record["notes"]:
         table.add_row("note", note)
     table.add_row("report", f"{uri}/report.html")
+    table.add_row("model card", f"{uri}/model_card.md")
     return table
 
 

@@ -15,7 +15,6 @@ which rows are in which part, and in which batch, depends on input and settings 
 from dataclasses import dataclass
 
 from sentiflow.config.train_sections import TrainSettings
-from sentiflow.data.schema import NUM_VIRTUAL_SHARDS
 from sentiflow.errors import UserError
 
 _TASKS_ON_GPU = 4
@@ -49,7 +48,7 @@ class Resources:
     def train_workers(
         self, wanted: int | str, *, cpus: int | str = "auto", gpus: int | None = None
     ) -> int:
-        """Number of training workers; ``auto``: one for each GPU, else one for each node.
+        """Most training workers; ``auto``: one for each GPU, else one for each node.
 
         Nodes that an autoscaler could add count only if the setting is a number: they cost money.
 
@@ -139,7 +138,7 @@ class Resources:
 
 
 def count_train_workers(settings: TrainSettings, resources: Resources) -> int:
-    """Count the training workers; each needs a virtual shard of its own.
+    """Count the training workers that there can be; each needs a virtual shard of its own.
 
     Raises:
         UserError: The setting asks for more than there are shards, or can be cores or GPUs.
@@ -149,9 +148,10 @@ def count_train_workers(settings: TrainSettings, resources: Resources) -> int:
         cpus=settings.cpus_per_worker,
         gpus=resources.gpus_per_train_worker(settings.gpus_per_worker),
     )
-    if num_workers > NUM_VIRTUAL_SHARDS and settings.num_workers != "auto":
+    num_shards = settings.batching.num_shards
+    if num_workers > num_shards and settings.num_workers != "auto":
         raise UserError(
-            f"train.num_workers={num_workers}: there can be {NUM_VIRTUAL_SHARDS}",
-            hint="the rows are read in that many shards",
+            f"train.num_workers={num_workers}, but the rows are divided into {num_shards} shards",
+            hint=f"set train.batching.num_shards={num_workers}",
         )
-    return min(num_workers, NUM_VIRTUAL_SHARDS)
+    return min(num_workers, num_shards)

@@ -9,6 +9,8 @@ from sentiflow.config.classes import check_names
 from sentiflow.config.model_sections import ModelSettings, RnnSettings
 from sentiflow.config.types import CountOrAuto, Settings
 
+NUM_VIRTUAL_SHARDS = 8
+
 
 class BatchingSettings(Settings):
     """How encoded tweets are grouped into padded batches."""
@@ -18,6 +20,9 @@ class BatchingSettings(Settings):
     bucketing: Literal["pooled", "exact"] = "pooled"
     """How batches are formed. ``pooled``: texts of nearly equal length. ``exact``: texts of equal
     length, as in the tutorial."""
+    num_shards: int = Field(default=NUM_VIRTUAL_SHARDS, ge=1, le=255)
+    """Number of virtual shards of the rows: the upper limit of workers. Another number draws other
+    batches."""
     drop_last: bool = False
     """Leave out the batch that is not full. ``pooled``: as many rows are drawn at random in each
     epoch. ``exact``: the batch of each length that is not full, as in the tutorial."""
@@ -33,6 +38,9 @@ class PretrainSettings(Settings):
     """Maximum learning rate of Adam during pretraining; the schedule is one cycle."""
     num_negatives: int = Field(default=500, ge=1)
     """Negative samples of the sampled softmax."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop pretraining after this number of epochs without a lower validation loss, and keep the
+    weights of its best epoch. Default: pretrain all epochs and keep the weights of the last."""
 
 
 class CheckpointSettings(Settings):
@@ -115,10 +123,14 @@ class TrainSettings(Settings):
     clip_norm: float | None = Field(default=1.0, gt=0)
     """Maximum norm of the gradient; larger gradients are scaled down. null: no clipping."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Floating-point precision. ``auto``: bf16 autocast on a GPU, fp32 on a CPU."""
+    """Floating-point precision. ``auto``: bf16 autocast on a GPU, fp32 on a CPU. Recurrent layers
+    on a GPU are always fp32 with TF32 products."""
+    gradient_accumulation_steps: int = Field(default=1, ge=1)
+    """Number of pieces in which a worker computes its share of a global batch, one after the other,
+    before the one optimizer step. More pieces need less memory; the model stays the same."""
     num_workers: CountOrAuto = "auto"
-    """Number of data-parallel workers. ``auto``: one for each GPU; without GPUs, one for each
-    node."""
+    """Number of data-parallel workers. ``auto``: at most one for each GPU, or without GPUs one for
+    each node; fewer where more would be slower, by an estimate that the job logs."""
     min_workers: int = Field(default=1, ge=1)
     """Minimum number of workers. If nodes are lost, training resumes with as many workers as fit,
     down to this number; the model stays the same."""

@@ -5,15 +5,11 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from sentiflow.config.classes import BINARY as BINARY
-from sentiflow.config.classes import order_classes as order_classes
 
 NEGATIVE, POSITIVE, NEUTRAL = 0, 1, 2
 LABEL_NAMES = ("negative", "positive", "neutral")
 
 SPLITS = ("train", "validation", "test")
-
-NUM_VIRTUAL_SHARDS = 8
-"""Upper limit of training workers. Changing it would change the order of all training rows."""
 
 TWEETS = pa.schema(
     [

@@ -98,7 +98,7 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"fill": _fill, "points": _points, "p": paired.write_p}
+    environment.filters |= {"fill": fill, "points": _points, "p": paired.write_p}
     measured, probed = data.result.measured, data.result.probed
     direction = probed.word_bias.direction if probed.word_bias else None
     projections = direction.ends(_EACH_END) if direction else ()
@@ -229,7 +229,7 @@ def _symmetric_axis(values: Sequence[float], *, step: float) -> Axis:
     return Axis(-reach, reach)
 
 
-def _fill(form: str, values: object) -> str:
+def fill(form: str, values: object) -> str:
     """Format the fields of ``values`` into ``form``; a dash where one of them is undefined."""
     fields: Mapping[str, Any] = values if isinstance(values, Mapping) else vars(values)
     names = [name for _, name, _, _ in Formatter().parse(form) if name]

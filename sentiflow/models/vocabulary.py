@@ -107,6 +107,11 @@ def load(uri: str, *, with_vectors: bool = True) -> Vocabulary:
     return from_table(filesystem.read_parquet(uri, columns=columns))
 
 
+def read_vector_size(uri: str) -> int:
+    """Read the size of the vectors in the file of :meth:`Vocabulary.save`, and nothing else."""
+    return int(filesystem.open_parquet(uri).schema_arrow.field("vector").metadata[_DIM])
+
+
 def from_table(table: pa.Table) -> Vocabulary:
     """Read the table of :meth:`Vocabulary.to_table`."""
     table = table.combine_chunks()

@@ -256,6 +256,11 @@ class Evaluated(StageResult):
         return Report(join(self.uri, "report.html"), found)
 
     @property
+    def model_card(self) -> str:
+        """The model card: Markdown, with the metadata that the Hugging Face Hub reads."""
+        return filesystem.read_bytes(join(self.uri, manifest.CARD)).decode()
+
+    @property
     def mistakes(self) -> Table:
         """The mistakes that the report shows."""
         return Table(self.uri, ("mistakes.parquet",))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sentiflow.cluster import connection
-from sentiflow.cluster.resources import Resources, count_train_workers
+from sentiflow.cluster.resources import Resources
 from sentiflow.config.classes import BINARY
 from sentiflow.config.sections import Config
 from sentiflow.config.train_sections import TrainSettings
@@ -24,7 +24,7 @@ from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import as_typed, join
 from sentiflow.tracking import model_sources
-from sentiflow.training import classes
+from sentiflow.training import classes, worker_count
 from sentiflow.training.callback import TrainCallback, count_workers
 from sentiflow.training.results import CHECKPOINTS, MODEL, TrainReport
 
@@ -41,7 +41,7 @@ FIRST = "_first"
 OWNS = (MODEL, CHECKPOINTS, "plots", RAY_RECORDS, FIRST)
 
 _NOT_DECISIVE = {
-    *("prepared_uri", "output_uri", "checkpoints", "preset"),
+    *("prepared_uri", "output_uri", "checkpoints", "preset", "gradient_accumulation_steps"),
     *("num_workers", "min_workers", "cpus_per_worker", "gpus_per_worker", "max_failures"),
 }
 
@@ -101,16 +101,16 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
 
     began = time.monotonic()
     spec = output.spec
-    num_workers = count_train_workers(config.train, resources)
+    prepared_uri = config.train.prepared_uri
+    training: Input = {"uri": spec.uri, "fingerprint": spec.fingerprint}
+    record = manifest.require(prepared_uri, stage="prepare", setting="train.prepared_uri")
+    learned = classes.choose(record, config.train)
+    num_workers, why = worker_count.choose(config.train, record, learned, resources)
     if resources.may_grow:
         resources = _wait_for_nodes(config, resources, num_workers)
     cpus = config.train.cpus_per_worker
     gpus = resources.gpus_per_train_worker(config.train.gpus_per_worker)
     output.begin()
-    prepared_uri = config.train.prepared_uri
-    training: Input = {"uri": spec.uri, "fingerprint": spec.fingerprint}
-    record = manifest.require(prepared_uri, stage="prepare", setting="train.prepared_uri")
-    learned = classes.choose(record, config.train)
     job = task.TrainJob(
         settings=_fetch_first(config, output, learned),
         root=output.uri,
@@ -126,6 +126,8 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
         f"{config.train.model.summary}; {job.prepared['counts']['vocabulary_size']:,} words, "
         f"{num_rows:,} tweets, {count_workers(num_workers)}",
     )
+    if why:
+        say(STAGE, why)
     if learned.names != BINARY:
         say(STAGE, f"classes: {learned.describe()}")
     total = num_rows * (config.train.pretrain.num_epochs + config.train.num_epochs)

@@ -1,10 +1,10 @@
 """Encoded Parquet -> each worker's slices of one sequence of global batches.
 
-The rows of a split, in the order of its files, are cut into ``NUM_VIRTUAL_SHARDS`` virtual shards
-of equal size. A worker owns some of the shards and reads no others. A global batch takes a slice of
-every shard, and its rows follow from the seed and the epoch. So any number of workers makes the
-same optimizer steps. Of the other workers' shards a worker needs one thing: the number of rows of
-each length in each chunk.
+The rows of a split, in the order of its files, are cut into S virtual shards of equal size; S is
+``train.batching.num_shards``. A worker owns some of the shards and reads no others. A global batch
+takes a slice of every shard, and its rows follow from the seed and the epoch. So any number of
+workers makes the same optimizer steps. Of the other workers' shards a worker needs one thing: the
+number of rows of each length in each chunk.
 
 A shard is read in chunks. An epoch goes through windows of a few chunks of every shard, in random
 order, and shuffles the rows of a window. So memory is bounded. A corpus that fits into one window,
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.data.schema import NUM_VIRTUAL_SHARDS
+from sentiflow.config.train_sections import NUM_VIRTUAL_SHARDS
 from sentiflow.models.batching import COLUMNS, EncodedRows
 from sentiflow.storage import filesystem
 
@@ -29,11 +29,9 @@ BATCHES_IN_POOL = 64
 """Rows are sorted by length only inside a pool of batches, so training order stays random."""
 
 
-def own_shards(rank: int, world_size: int) -> range:
+def own_shards(rank: int, world_size: int, num_shards: int = NUM_VIRTUAL_SHARDS) -> range:
     """List the shards that a worker owns: neighbors, about equally many for each worker."""
-    return range(
-        rank * NUM_VIRTUAL_SHARDS // world_size, (rank + 1) * NUM_VIRTUAL_SHARDS // world_size
-    )
+    return range(rank * num_shards // world_size, (rank + 1) * num_shards // world_size)
 
 
 @dataclass(frozen=True)
@@ -47,14 +45,19 @@ class VirtualShards:
     positions: np.ndarray | None = None
     """The label that replaces each label in the files, int8; rows with -1 are left out. None: all
     stay as they are."""
+    num_shards: int = NUM_VIRTUAL_SHARDS
 
     @classmethod
     def plan(
-        cls, rows: Mapping[str, int], *, positions: np.ndarray | None = None
+        cls,
+        rows: Mapping[str, int],
+        *,
+        positions: np.ndarray | None = None,
+        num_shards: int = NUM_VIRTUAL_SHARDS,
     ) -> "VirtualShards":
         """Cut files, given with their numbers of rows, in their order."""
         ends = np.cumsum([*rows.values()], dtype=int).tolist()
-        return cls(tuple(rows), tuple(ends), positions)
+        return cls(tuple(rows), tuple(ends), positions, num_shards)
 
     @property
     def num_rows(self) -> int:
@@ -64,7 +67,7 @@ class VirtualShards:
     @property
     def num_chunks(self) -> int:
         """Chunks of each shard."""
-        return max(1, -(-self.num_rows // (NUM_VIRTUAL_SHARDS * ROWS_IN_CHUNK)))
+        return max(1, -(-self.num_rows // (self.num_shards * ROWS_IN_CHUNK)))
 
     def read(self, shard: int, chunks: Sequence[int]) -> list[pa.Table]:
         """Read some chunks of a shard, in the order given."""
@@ -74,9 +77,9 @@ class VirtualShards:
         """Count the rows of each length in some shards.
 
         Returns:
-            ``(NUM_VIRTUAL_SHARDS, num_chunks, max_length + 1)`` int64; zero for the other shards.
+            ``(S, num_chunks, max_length + 1)`` int64; zero for the other shards.
         """
-        counts = np.zeros((NUM_VIRTUAL_SHARDS, self.num_chunks, max_length + 1), np.int64)
+        counts = np.zeros((self.num_shards, self.num_chunks, max_length + 1), np.int64)
         for shard in shards:
             for chunk in range(self.num_chunks):
                 for table in self._read_chunk(shard, chunk, ("length",)):
@@ -87,7 +90,7 @@ class VirtualShards:
     def _read_chunk(self, shard: int, chunk: int, columns: Sequence[str]) -> Iterator[pa.Table]:
         position = shard * self.num_chunks + chunk
         start, stop = (
-            number * self.num_rows // (NUM_VIRTUAL_SHARDS * self.num_chunks)
+            number * self.num_rows // (self.num_shards * self.num_chunks)
             for number in (position, position + 1)
         )
         for number in range(bisect.bisect_right(self.ends, start), len(self.uris)):
@@ -119,7 +122,7 @@ class Slice:
     chosen: np.ndarray
     """Numbers of the slice's rows in ``rows``, shard by shard."""
     shard_sizes: np.ndarray
-    """Rows of the global batch from each of the ``NUM_VIRTUAL_SHARDS`` shards."""
+    """Rows of the global batch from each of the S shards."""
 
     @property
     def global_size(self) -> int:
@@ -139,10 +142,10 @@ class OwnRows:
         """Read all windows, for evaluation."""
         for start in range(0, self.shards.num_chunks, CHUNKS_IN_WINDOW):
             chunks = np.arange(start, min(start + CHUNKS_IN_WINDOW, self.shards.num_chunks))
-            yield self.read(np.tile(chunks, (NUM_VIRTUAL_SHARDS, 1)))[0]
+            yield self.read(np.tile(chunks, (self.shards.num_shards, 1)))[0]
 
     def read(self, window: np.ndarray) -> tuple[EncodedRows, np.ndarray]:
-        """Read the chunks ``(NUM_VIRTUAL_SHARDS, chunks)``; return where each shard begins, too.
+        """Read the chunks ``(S, chunks)``; return where each shard begins, too.
 
         The last window stays in memory: most corpora have no other.
         """
@@ -192,6 +195,7 @@ class TrainInput:
             seed: Seed of the training.
         """
         self.rows, self.seed = OwnRows(shards, own=own), seed
+        self.num_shards = shards.num_shards
         self.min_length = 0 if keep_empty else 1
         self.counts = counts.copy()
         self.counts[:, :, : self.min_length] = 0
@@ -218,7 +222,7 @@ class TrainInput:
         for number, window in enumerate(self._windows(epoch)):
             dropped = self._draw_dropped(window, epoch, number)
             groups, sizes = self._divide(window, dropped)
-            random = np.random.default_rng([self.seed, epoch, number, NUM_VIRTUAL_SHARDS])
+            random = np.random.default_rng([self.seed, epoch, number, self.num_shards])
             batches = random.permutation(self._used(sizes))
             skipped, first_step = batches[:first_step], max(0, first_step - len(batches))
             if len(skipped) == len(batches):
@@ -239,15 +243,15 @@ class TrainInput:
                 yield Slice(rows, np.concatenate([*chosen, np.zeros(0, np.int64)]), sizes[batch])
 
     def _windows(self, epoch: int) -> list[np.ndarray]:
-        """Distribute the chunks of every shard over windows ``(NUM_VIRTUAL_SHARDS, chunks)``."""
+        """Distribute the chunks of every shard over windows ``(S, chunks)``."""
         number = self.counts.shape[1]
         random = np.random.default_rng([self.seed, epoch])
-        order = np.stack([random.permutation(number) for _ in range(NUM_VIRTUAL_SHARDS)])
+        order = np.stack([random.permutation(number) for _ in range(self.num_shards)])
         parts = np.array_split(order, -(-number // CHUNKS_IN_WINDOW), axis=1)
         return [np.sort(part, axis=1) for part in parts]
 
     def _count(self, window: np.ndarray) -> np.ndarray:
-        """Count the rows of each shard in a window by length: ``(NUM_VIRTUAL_SHARDS, L)``."""
+        """Count the rows of each shard in a window by length: ``(S, L)``."""
         return np.take_along_axis(self.counts, window[:, :, None], axis=1).sum(axis=1)
 
     def _draw_dropped(self, window: np.ndarray, epoch: int, number: int) -> np.ndarray:
@@ -260,7 +264,7 @@ class TrainInput:
         num_dropped = int(by_length.sum()) % self.batch_size
         if not (self.drop_last and self.bucketing == "pooled" and num_dropped):
             return np.zeros_like(by_length)
-        random = np.random.default_rng([self.seed, epoch, number, NUM_VIRTUAL_SHARDS + 1])
+        random = np.random.default_rng([self.seed, epoch, number, self.num_shards + 1])
         drawn = random.multivariate_hypergeometric(
             by_length.ravel(), num_dropped, method="marginals"
         )
@@ -310,25 +314,22 @@ def _cut(groups: np.ndarray, size: int) -> np.ndarray:
     """Cut each group into pieces, each with as even shares of the shards as whole rows allow.
 
     Args:
-        groups: ``(G, NUM_VIRTUAL_SHARDS)`` rows of each shard in each group.
+        groups: ``(G, S)`` rows of each shard in each group.
         size: Rows of a piece; the last piece of a group may have fewer.
 
     Returns:
-        ``(P, NUM_VIRTUAL_SHARDS)`` rows of each shard in each piece, group by group.
+        ``(P, S)`` rows of each shard in each piece, group by group.
     """
-    pieces = [np.zeros((0, NUM_VIRTUAL_SHARDS), np.int64)]
+    num_shards = groups.shape[1]
+    pieces = [np.zeros((0, num_shards), np.int64)]
     for counts in groups:
         total = int(counts.sum())
-        shard = np.repeat(np.arange(NUM_VIRTUAL_SHARDS), counts)
+        shard = np.repeat(np.arange(num_shards), counts)
         order = np.concatenate(
             [(np.arange(count) + 0.5) / count for count in counts if count] or [[]]
         )
         merged = shard[np.argsort(order, kind="stable")]
         num_pieces = -(-total // size)
-        cells = np.arange(total) // size * NUM_VIRTUAL_SHARDS + merged
-        pieces.append(
-            np.bincount(cells, minlength=num_pieces * NUM_VIRTUAL_SHARDS).reshape(
-                -1, NUM_VIRTUAL_SHARDS
-            )
-        )
+        cells = np.arange(total) // size * num_shards + merged
+        pieces.append(np.bincount(cells, minlength=num_pieces * num_shards).reshape(-1, num_shards))
     return np.concatenate(pieces)

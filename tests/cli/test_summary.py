@@ -93,6 +93,7 @@ def test_an_evaluation_is_summed_up_by_its_conclusions_and_notes():
         "76.1% is its accuracy where it is worst: [/b]",
         "note 9 rows are left out",
         "report runs/[a]/report/report.html",
+        "model card runs/[a]/report/model_card.md",
     ]
 
 

@@ -259,9 +259,11 @@ def test_an_unfinished_scoring_of_something_else_is_replaced_with_overwrite_only
 def test_an_invalid_request_deletes_nothing_even_with_overwrite(tmp_path, corpora, scored):
     before = record(tmp_path), times(tmp_path)
     (tmp_path / "no.parquet").write_bytes(b"PAR1")
+    (tmp_path / "empty.csv").write_text("\n")
     for override, problem in (
         ("score.keep_columns=[typo]", "has no column typo"),
         (f"score.corpus={tmp_path}/no.parquet", "is not Parquet"),
+        (f"score.corpus={tmp_path}/empty.csv", "holds no record"),
         (f"score.corpus=[{corpora}/day-0.csv,{tmp_path}/no.parquet]", "mixes CSV and Parquet"),
     ):
         with pytest.raises(UserError, match=problem):

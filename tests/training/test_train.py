@@ -276,7 +276,9 @@ def test_a_loss_that_is_not_finite_ends_the_job_with_its_rows(
 def test_more_workers_than_virtual_shards_are_refused(tmp_path, prepared, resources, monkeypatch):
     wanted = settings.load(configure(tmp_path, prepared, num_workers=9)).train
     place = Resources(num_cpus=64, num_gpus=0, num_nodes=1, min_node_cpus=64)
-    with pytest.raises(UserError, match=r"train\.num_workers=9: there can be 8"):
+    with pytest.raises(
+        UserError, match=r"train\.num_workers=9, but the rows are divided into 8 shards: set"
+    ):
         count_train_workers(wanted, place)
     many = Resources(num_cpus=64, num_gpus=16, num_nodes=2, min_node_cpus=32)
     auto = wanted.model_copy(update={"num_workers": "auto"})

@@ -1,7 +1,5 @@
 """Input files of unknown form -> the section ``format`` for them, and how well it reads them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

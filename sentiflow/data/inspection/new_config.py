@@ -1,7 +1,5 @@
 """What was found out about input files -> a settings file with comments."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Any

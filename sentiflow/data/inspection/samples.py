@@ -1,7 +1,5 @@
 """Input files of unknown form -> how they are written, and a sample of their rows as texts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 

@@ -1,0 +1,122 @@
+"""As many workers train as the estimate says are worth their start and their messages."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from sentiflow.cluster.resources import Resources
+from sentiflow.config.train_sections import TrainSettings
+from sentiflow.errors import UserError
+from sentiflow.models.vocabulary import Vocabulary
+from sentiflow.training import worker_count
+from sentiflow.training.classes import LearnedClasses
+
+WORDS = 15_000
+MANY, FEW = 1_280_000, 95_000
+GRU = {"hidden_size": 64, "pooling": "mean_max"}
+RNN = {"cell": "rnn", "hidden_size": 50, "bidirectional": False, "pooling": "last"}
+FROZEN = RNN | {"vectors": "frozen"}
+NODES = Resources(2, 0, 2, 1, is_one_machine=False)
+
+
+@pytest.fixture(scope="module")
+def prepared_uri(tmp_path_factory):
+    """Write a vocabulary with vectors of 50 numbers."""
+    folder = tmp_path_factory.mktemp("prepared")
+    words = Vocabulary(
+        pa.array(["<pad>", "good"]), pa.array([None, 7]), np.full((2, 50), np.nan, np.float32)
+    )
+    words.save(str(folder / "vocabulary.parquet"))
+    return str(folder)
+
+
+@pytest.fixture
+def choose(prepared_uri):
+    """Choose the workers for some settings, on tweets of 15 words."""
+
+    def call(model, batch_size=128, *, place=NODES, num_rows=MANY, **train):
+        batching = train.pop("batching", {}) | {"global_batch_size": batch_size}
+        settings = TrainSettings.model_validate(
+            {"prepared_uri": prepared_uri, "model": model, "num_epochs": 3, "batching": batching}
+            | train
+        )
+        prepared = {
+            "counts": {"vocabulary_size": WORDS, "labels": {"train": {"a": num_rows, "b": 0}}},
+            "vocabulary": {"tokens": {"train": {"tokens": 15 * num_rows}}},
+        }
+        learned = LearnedClasses(
+            ("a", "b"), np.array([num_rows, 0]), np.arange(2, dtype=np.int8), None, reorders=False
+        )
+        return worker_count.choose(settings, prepared, learned, place)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("model", "batch_size", "expected"),
+    [(GRU, 128, 1), (GRU, 512, 2), (GRU, 8192, 2), (RNN, 512, 1), (FROZEN, 8192, 2)],
+)
+def test_the_choice_is_the_one_that_was_measured(choose, model, batch_size, expected):
+    assert choose(model, batch_size)[0] == expected
+
+
+def test_the_line_says_what_was_chosen_and_why(choose):
+    assert choose(GRU, 2048)[1] == "2 workers: 1.7 times as fast as one by estimate"
+    assert choose(GRU, 128) == (
+        1,
+        "1 of 2 workers: batches of 128 rows give each too little to do; "
+        "train.batching.global_batch_size=512 would use 2",
+    )
+    assert choose(GRU, 512)[0] == 2, "the batch that the line names uses them"
+    assert choose({"kind": "bag_of_embeddings"})[1] == (
+        "1 of 2 workers: the network is too small to divide its steps"
+    )
+    assert choose(GRU, 512, num_rows=FEW)[1].endswith(" s is too short for more")
+
+
+def test_a_number_is_taken_and_one_that_does_not_pay_is_reported(choose):
+    assert choose(GRU, 128, num_workers=2) == (
+        2,
+        "train.num_workers=2: 1 would be faster by estimate: batches of 128 rows give each too "
+        "little to do; train.batching.global_batch_size=512 would use 2",
+    )
+    assert choose(GRU, 2048, num_workers=2) == (2, "")
+    assert choose(GRU, 2048, num_workers=1) == (1, "")
+
+
+def test_auto_takes_at_least_min_workers(choose):
+    for min_workers in (2, 5):
+        num_workers, why = choose(GRU, 128, min_workers=min_workers)
+        assert num_workers == 2
+        assert why.startswith("train.min_workers=2: 1 would be faster by estimate: batches of 128")
+    assert choose(GRU, 2048, min_workers=2)[1].startswith("2 workers: ")
+
+
+def test_one_machine_without_gpus_has_nothing_to_choose(choose):
+    assert choose(GRU, 8192, place=Resources(16, 0, 1, 16)) == (1, "")
+
+
+def test_more_workers_than_one_but_fewer_than_nodes_may_be_fastest(choose):
+    num_workers, why = choose(GRU, 512, place=Resources(8, 0, 8, 1, is_one_machine=False))
+    assert 1 < num_workers < 8
+    assert why.startswith(f"{num_workers} of 8 workers: batches of 512 rows")
+
+
+def test_gpus_need_larger_batches(choose):
+    place = Resources(16, 4, 1, 16)
+    assert choose(GRU, 256, place=place)[0] == 1
+    assert choose({"hidden_size": 128}, 8192, place=place)[0] == 4
+
+
+def test_a_worker_with_many_threads_is_not_divided_for_little(choose):
+    assert choose(GRU, 512, place=Resources(2, 0, 1, 2), num_workers=2) == (2, "")
+    _, why = choose(GRU, 512, place=Resources(16, 0, 1, 16), num_workers=2)
+    assert why.startswith("train.num_workers=2: 1 would be faster by estimate")
+
+
+def test_more_shards_allow_more_workers(choose):
+    place = Resources(16, 0, 16, 1, is_one_machine=False)
+    assert choose({}, 8192, place=place)[0] == 8
+    assert choose({}, 8192, place=place, batching={"num_shards": 12})[0] == 12
+    with pytest.raises(UserError, match=r"into 12 shards: set train\.batching\.num_shards=16"):
+        choose({}, 8192, place=place, batching={"num_shards": 12}, num_workers=16)
