@@ -119,7 +119,12 @@ def run_curve(
 
 
 def make_trainer(
-    prepared: Path, settings: TrainSettings, validation: VirtualShards, rank: int, world_size: int
+    prepared: Path,
+    settings: TrainSettings,
+    validation: VirtualShards,
+    rank: int = 0,
+    world_size: int = 1,
+    device: str = "cpu",
 ) -> Trainer:
     """Set up a worker's training as the train stage does."""
     memory.keep_freed()
@@ -127,10 +132,10 @@ def make_trainer(
     own = own_shards(rank, world_size)
     return Trainer(
         settings=settings,
-        objective=ClassificationObjective(build(settings, words)),
+        objective=ClassificationObjective(build(settings, words)).to(device),
         train=open_train(prepared, settings, own),
         validation=OwnRows(validation, own=own),
-        device=torch.device("cpu"),
+        device=torch.device(device),
     )
 
 
@@ -310,9 +315,9 @@ def time_starts(prepared: Path, num_workers: int, repeats: int) -> list[float]:
         return seconds[1:]
 
 
-def prepare_sample(folder: Path) -> Path:
+def prepare_sample(folder: Path, num_rows: int = 100_000) -> Path:
     """Prepare a synthetic corpus."""
-    csv = make_csv(folder / "sample.csv", 100_000)
+    csv = make_csv(folder / "sample.csv", num_rows)
     sections = {"prepare": {"csv": str(csv)}}
     sentiflow("prepare", write_config(folder / "config.json", output=folder / "run", **sections))
     return folder / "run/prepared"

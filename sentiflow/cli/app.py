@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import sentiflow
-from sentiflow.cli import compare, demo, doctor, exits, init, jobs, submit, ui, words
+from sentiflow.cli import card, compare, demo, doctor, exits, init, jobs, submit, ui, words
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import AsJson, ConfigPath, Overrides, Verbose
 from sentiflow.cli.terminal import print_json
@@ -44,6 +44,7 @@ app.add_typer(download_app, name="download")
 app.add_typer(words.app, name="words")
 app.command()(doctor.doctor)
 app.command(cls=compare.WithMargin)(compare.compare)
+app.command()(card.card)
 app.command()(submit.submit)
 app.command()(ui.ui)
 app.command()(demo.demo)

@@ -3,16 +3,11 @@
 import textwrap
 from collections.abc import Sequence
 
-from sentiflow.cli.terminal import align, shorten, wrap
-from sentiflow.evaluation.comparison import (
-    METRIC_NAMES,
-    Comparison,
-    Model,
-    SliceDifference,
-)
+from sentiflow.cli import comparison_rows
+from sentiflow.cli.terminal import align, wrap
+from sentiflow.evaluation.comparison import Comparison, Model
 from sentiflow.evaluation.regression import Regression
-from sentiflow.evaluation.setting_differences import Setting
-from sentiflow.metrics.paired import Difference, write_p
+from sentiflow.metrics.paired import write_p
 from sentiflow.storage.uris import as_typed
 
 
@@ -21,9 +16,9 @@ def to_text(found: Comparison) -> str:
     blocks = [
         _describe("first", found.first) + _describe("second", found.second),
         [_count_rows(found)],
-        _list_settings(found.settings),
+        _list_settings(found),
         _list_metrics(found),
-        _list_slices(found.slices),
+        _list_slices(found),
         [wrap(f"Note: {note}.") for note in found.notes],
         [wrap(found.verdict)],
         _list_worse(found.regression) if found.regression else [],
@@ -58,45 +53,36 @@ def _rows(number: int, which: str = "") -> str:
     return f"{number:,} {which}{'row is' if number == 1 else 'rows are'}"
 
 
-def _list_settings(settings: Sequence[Setting] | None) -> list[str]:
-    if settings is None:
+def _list_settings(found: Comparison) -> list[str]:
+    if found.settings is None:
         return []
-    if not settings:
-        return ["All settings of training and preparation are equal."]
-    rows = [(s.key, shorten(s.first), shorten(s.second)) for s in settings]
-    return [align([("settings that differ", "first", "second"), *rows], "<<<")]
+    rows = comparison_rows.list_settings(found)
+    table = align([("settings that differ", "first", "second"), *rows], "<<<")
+    return [table if rows else "All settings of training and preparation are equal."]
 
 
 def _list_metrics(found: Comparison) -> list[str]:
-    rows: list[tuple[str, ...]] = [("", "first", "second", "difference", "95 % interval", "")]
-    for name, title in METRIC_NAMES.items():
-        values = [_write(getattr(m.figures, name)) for m in (found.first, found.second)]
-        rows.append((title, *values, *_write_difference(found.differences[name])))
     counts = found.mcnemar
     test = (
         f"Only the first is right on {counts.only_first_right:,} rows, only the second on "
         f"{counts.only_second_right:,}. McNemar's exact test: {write_p(counts.p_value)}."
     )
-    return [align(rows, "<>>>>>"), "* lower is better", wrap(test)]
+    titles = ("", "first", "second", "difference", "95 % interval", "")
+    table = align([titles, *comparison_rows.list_metrics(found)], "<>>>>>")
+    return [table, "* lower is better", wrap(test)]
 
 
-def _list_slices(slices: Sequence[SliceDifference]) -> list[str]:
-    moved = [item for item in slices if item.moved]
-    if not slices:
+def _list_slices(found: Comparison) -> list[str]:
+    num_slices = len(found.slices)
+    if not num_slices:
         return []
+    moved = comparison_rows.list_slices(found)
     if not moved:
-        return [f"The accuracy differs in none of {len(slices)} slices (Holm)."]
-    titles = ("accuracy differs in", "rows", "first", "second", "difference", "95 % interval", "")
-    rows: list[tuple[str, ...]] = [titles]
-    for item in moved:
-        values = [_write(item.accuracy_first), _write(item.accuracy_second)]
-        value, interval, _ = _write_difference(item.difference)
-        name = textwrap.shorten(item.name, 30, placeholder="...")
-        test = write_p(item.p_adjusted)
-        rows.append((name, f"{item.num_rows:,}", *values, value, interval, test))
-    rest = len(slices) - len(moved)
+        return [f"The accuracy differs in none of {num_slices} slices (Holm)."]
+    rest = num_slices - len(moved)
     last = f"No difference is shown in the other {rest} slices. " if rest else ""
-    return [align(rows, "<>>>>>>"), f"{last}p is adjusted for {len(slices)} slices (Holm)."]
+    table = _align("accuracy differs in", moved)
+    return [table, f"{last}p is adjusted for {num_slices} slices (Holm)."]
 
 
 def _list_worse(found: Regression) -> list[str]:
@@ -104,26 +90,15 @@ def _list_worse(found: Regression) -> list[str]:
     margin = f" by more than {found.margin:g}" if found.margin else ""
     lines = [f"Not worse{margin}: none of {num_checks} checks shows it (Holm)."]
     if found.worse:
-        titles = (f"worse{margin}", "rows", "first", "second", "difference", "95 % interval", "")
-        rows: list[tuple[str, ...]] = [titles]
-        for check in found.worse:
-            values = (_write(check.first), _write(check.second))
-            value, interval, _ = _write_difference(check.difference)
-            name = textwrap.shorten(check.name, 30, placeholder="...")
-            test = write_p(check.p_adjusted)
-            rows.append((name, f"{check.num_rows:,}", *values, value, interval, test))
-        lines = [align(rows, "<>>>>>>"), f"p is adjusted for {num_checks} checks (Holm)."]
+        table = _align(f"worse{margin}", comparison_rows.list_worse(found))
+        lines = [table, f"p is adjusted for {num_checks} checks (Holm)."]
     if found.not_asked:
         lines.append(wrap(f"Behavior tests are not among them: {found.not_asked}."))
     return lines
 
 
-def _write(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
-
-
-def _write_difference(found: Difference | None) -> tuple[str, str, str]:
-    if found is None:
-        return "", "", ""
-    test = "" if found.p_value is None else write_p(found.p_value)
-    return f"{found.value:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}", test
+def _align(title: str, rows: Sequence[Sequence[str]]) -> str:
+    """Write rows on parts of the data in columns; long names of parts are cut."""
+    titles = (title, "rows", "first", "second", "difference", "95 % interval", "")
+    cut = [(textwrap.shorten(row[0], 30, placeholder="..."), *row[1:]) for row in rows]
+    return align([titles, *cut], "<>>>>>>")

@@ -6,16 +6,16 @@ import os
 import signal
 import stat
 import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, NoReturn
 
 import typer
 
 from sentiflow.errors import JobError, UserError
+from sentiflow.pipeline import signals
 from sentiflow.progress import LogHandler
 from sentiflow.storage import errors
 from sentiflow.storage.uris import without_credentials
@@ -111,45 +111,18 @@ def reporting(verbose: bool = False) -> Iterator[None]:
 
 @contextmanager
 def _hangup_ends() -> Iterator[None]:
-    """End a command whose terminal is closed as SIGTERM does, unless it runs under nohup.
-
-    So its MLflow run ends as killed. Only the main thread gets signals.
-    """
+    """End a command whose terminal is closed as SIGTERM does, unless it runs under nohup."""
 
     def end(number: int, frame: object) -> None:
         signal.signal(number, signal.SIG_IGN)  # shells send it again, while the run is ended
         for stream in (1, 2):
             if stat.S_ISCHR(os.fstat(stream).st_mode):  # the terminal, which is gone
                 _discard(stream)
-        raise SystemExit(128 + number)
+        signals.end(number, frame)
 
-    is_main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGHUP)
-    if before != signal.SIG_DFL or not is_main:
+    is_default = signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+    with signals.handled(signal.SIGHUP, end) if is_default else nullcontext():
         yield
-        return
-    signal.signal(signal.SIGHUP, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
-@contextmanager
-def sigterm_ends() -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that the MLflow run ends as killed and Ray stops."""
-
-    def end(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():  # no other gets signals
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _discard(stream: int) -> None:

@@ -50,9 +50,9 @@ def init(
         check_free(path, overwrite)
         from sentiflow.config import settings, yaml_text
         from sentiflow.data.inspection import findings
-        from sentiflow.storage import filesystem
+        from sentiflow.storage import filesystem, globs
 
-        uris = filesystem.expand([absolute_uri(file) for file in files])
+        uris = globs.expand([absolute_uri(file) for file in files])
         found = findings.inspect(uris, text=text, label=label)
         if new_config.count_rejected(found) > 0.5:
             raise UserError(
@@ -74,14 +74,14 @@ def init(
 
 def _as_glob(files: list[str], uris: list[str]) -> list[str]:
     """Write many files as one glob, if it stands for the same files in the same order."""
-    from sentiflow.storage import filesystem
+    from sentiflow.storage import globs
 
     folder, slash, name = files[0].rpartition("/")
     suffix = "".join(Path(name).suffixes[-2:])
     pattern = f"{folder}{slash}*{suffix}"
     if len(files) <= _MANY_FILES or any(mark in "".join(files) for mark in "*?["):
         return files
-    return [pattern] if filesystem.expand([absolute_uri(pattern)]) == uris else files
+    return [pattern] if globs.expand([absolute_uri(pattern)]) == uris else files
 
 
 def _next_command(path: Path, verb: str, model: str | None) -> str:
@@ -166,8 +166,7 @@ def _list_notes(found: "Inspection") -> list[str]:
 
     notes = []
     learned = new_config.learned_classes(found)
-    rare = {n: rows for n, rows in found.label_counts.items() if n not in learned and rows}
-    if rare := {name: rows for name, rows in rare.items() if name != "unlabelled"}:
+    if rare := {n: rows for n, rows in found.label_counts.items() if n not in learned and rows}:
         listed = ", ".join(f"{name} ({rows:,})" for name, rows in rare.items())
         notes.append(f"Too few rows to learn: {listed}.")
     if found.unnamed:

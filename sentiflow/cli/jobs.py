@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import gc
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from sentiflow.cli.terminal import print_json
 from sentiflow.config import settings
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
+from sentiflow.pipeline import signals
 from sentiflow.progress import say
 from sentiflow.storage.uris import absolute_uri, as_typed
 
@@ -158,7 +160,7 @@ def _run(
     verbs = stages.VERBS if verb == "run" else (cast("Verb", verb),)
     if not dry_run:
         with (
-            exits.sigterm_ends(),
+            signals.handled(signal.SIGTERM, signals.end),
             contextlib.redirect_stdout(sys.stderr),  # Ray prints there when it has lost a node
         ):
             return stages.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
@@ -217,7 +219,7 @@ def _summarize(verb: str, outcomes: Sequence["Outcome"], config: Config, path: P
         _print(summary.of_preparation(records["prepare"], uris["prepare"]))
     if verb == "evaluate":
         _print(summary.of_evaluation(records["evaluate"], uris["evaluate"]))
-    if verb == "score":
+    if verb == "score" and records["score"]["counts"]["accepted"]:
         typer.echo(f"Next:\n  {summary.read_predictions(uris['score'])}")
     if verb != "run":
         return

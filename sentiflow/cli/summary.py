@@ -13,6 +13,7 @@ from sentiflow.data.manifest_types import Counts, Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.evaluation.baselines import TFIDF
 from sentiflow.evaluation.evaluated_rows import headline_split
+from sentiflow.evaluation.slices import FOUND
 from sentiflow.storage.uris import as_typed
 
 Records = Mapping[str, Manifest]
@@ -50,6 +51,8 @@ def of_run(records: Records, uris: Mapping[str, str]) -> Table:
     for number, meaning, _ in records["evaluate"]["conclusions"]:
         if meaning.startswith(_OF_TFIDF):
             table.add_row("TF-IDF accuracy", number, meaning.removeprefix(_OF_TFIDF))
+        if meaning.startswith(FOUND):
+            table.add_row("slice accuracy", number, "texts with " + meaning.removeprefix(FOUND))
     for verb, (rows, seconds) in _speeds(records).items():
         table.add_row(f"{verb}", f"{rows / seconds:,.0f} tweets/s", f"{seconds:.1f} s")
     return table
@@ -82,13 +85,14 @@ def of_preparation(record: Manifest, uri: str) -> Table:
 
 
 def of_evaluation(record: Manifest, uri: str) -> Table:
-    """Summarize an evaluation: the most important results, notes, and the path of the report."""
+    """Summarize an evaluation: the most important results, notes, report and model card."""
     table = _table("right", "left")
     for number, meaning, _ in record["conclusions"]:
         table.add_row(number, meaning)
     for note in record["notes"]:
         table.add_row("note", note)
     table.add_row("report", f"{uri}/report.html")
+    table.add_row("model card", f"{uri}/model_card.md")
     return table
 
 

@@ -20,6 +20,7 @@ from sentiflow.cli.exits import reporting
 from sentiflow.cli.options import Overrides, Verbose
 from sentiflow.config import settings
 from sentiflow.errors import JobError, UserError
+from sentiflow.pipeline import signals
 from sentiflow.progress import say
 from sentiflow.storage.uris import without_credentials
 
@@ -97,7 +98,8 @@ def _serving(store: str, port: int, *, verbose: bool) -> Iterator[subprocess.Pop
     command += ["--host", _HOST, "--port", str(port)]
     # A variable keeps a password out of the list of processes. No job of ours runs on the server.
     variables = {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with tempfile.TemporaryFile() as log, _sigterm_interrupts():
+    interrupts = signals.handled(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryFile() as log, interrupts:
         server = subprocess.Popen(  # noqa: S603
             command,
             env=os.environ | variables,
@@ -154,13 +156,3 @@ def _last_line(log: IO[bytes]) -> str:
     log.seek(0)
     lines = log.read().decode(errors="replace").strip().splitlines()
     return f": {without_credentials(lines[-1])}" if lines else ""
-
-
-@contextlib.contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
@@ -49,9 +48,7 @@ def lacks_workers(living: Sequence[Node], resources: Resources) -> bool:
 
 def is_on_network(path: str) -> bool:
     """Say whether a directory is, or would be, on a file system that other machines can mount."""
-    folder = os.path.realpath(absolute_uri(path))
-    while not os.path.exists(folder):
-        folder = os.path.dirname(folder)
+    folder = filesystem.find_existing(os.path.realpath(absolute_uri(path)))
     # of several file systems mounted at one directory, the last is visible
     kinds = {mount.mountpoint: mount.fstype for mount in psutil.disk_partitions(all=True)}
     while folder not in kinds and folder != "/":
@@ -153,10 +150,8 @@ def _find_unseen(
 
 def _name_file(uri: str, token: str) -> str:
     """Name this node's file: at a location, or in the nearest directory above that exists."""
-    if is_local(uri):
-        path = Path(absolute_uri(uri))
-        uri = str(next(folder for folder in (path, *path.parents) if folder.is_dir()))
-    return join(uri, f".sentiflow-{token}-{nodes.here()}")
+    folder = filesystem.find_existing(uri) if is_local(uri) else uri
+    return join(folder, f".sentiflow-{token}-{nodes.here()}")
 
 
 def _write(uri: str, token: str) -> str:

@@ -18,7 +18,7 @@ from sentiflow.config import settings
 from sentiflow.config.classes import UNLABELLED
 from sentiflow.data import corpus, parts
 from sentiflow.errors import UserError
-from sentiflow.storage import compression, filesystem
+from sentiflow.storage import compression, globs
 from sentiflow.storage.uris import absolute_uri
 
 # isort: split
@@ -65,7 +65,7 @@ def read_texts(
     named = [uris] if isinstance(uris, str) else list(uris)
     required = {"name": "texts", "output_uri": "texts"}
     config = settings.validate({**required, "format": dict(format or {})}, source="read_texts")
-    files = filesystem.expand([absolute_uri(uri) for uri in named])
+    files = globs.expand([absolute_uri(uri) for uri in named])
     if any(map(compression.is_compressed, files)) and unpack_to is None:
         unpack_to = _make_folder()
     source = corpus.open_csv(
@@ -97,7 +97,7 @@ def _make_folder() -> str:
     return folder
 
 
-def _read(part: corpus.Part, *, classes: Sequence[str] | None, keep: Sequence[str]) -> pa.Table:
+def _read(part: parts.Part, *, classes: Sequence[str] | None, keep: Sequence[str]) -> pa.Table:
     """Read a part, as a worker; without known classes, a written label is the name of one."""
     table = parts.read(part, keep=keep, with_offsets=True)
     if classes is None:

@@ -225,7 +225,8 @@ class ScoreSettings(Settings):
     """Rows in one padded batch. It affects the speed; predictions change only by rounding errors.
     ``auto``: depends on the network."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Floating-point precision. ``auto``: bf16 on a GPU, fp32 on a CPU."""
+    """Floating-point precision. ``auto``: bf16 on a GPU, fp32 on a CPU. Recurrent layers on a GPU
+    are always fp32 with TF32 products."""
     num_workers: CountOrAuto = "auto"
     """Maximum number of parts processed at the same time, one core each. ``auto``: the number of
     cores, or up to four for each GPU."""
@@ -268,8 +269,8 @@ class EvaluateSettings(Settings):
     """Predictions whose probability differs from one half by less than this count as neutral.
     Default: the margin chosen on the validation rows during training."""
     num_examples: int = Field(default=15, ge=0)
-    """Mistakes of each kind shown in the report. 0: the report shows no text, and no table of
-    mistakes is written."""
+    """Mistakes of each kind shown in the report. 0: the report shows no text, no words are searched
+    for slices, and no table of mistakes is written."""
     behavior: bool = True
     """Test the model with generated texts (negation, robustness to typos, equal treatment of
     groups), and test its word vectors for bias."""
@@ -292,8 +293,8 @@ class SweepSettings(Settings):
     """``random``: seed of the combinations."""
     grace_epochs: int = Field(default=1, ge=1)
     """Epochs of each trial before it may be stopped early. With ``train.num_epochs`` or more no
-    trial is stopped, nor if trials have different numbers of epochs, unless ``train.schedule`` is
-    ``constant``."""
+    trial is stopped, nor if trials differ only in ``train.seed``, nor if they have different
+    numbers of epochs, unless ``train.schedule`` is ``constant``."""
     reduction_factor: int = Field(default=3, ge=2)
     """Early stopping (ASHA, Li et al. 2020). With 3, about a third of the trials continues after
     ``grace_epochs``, a third of these after three times as many epochs, and so on."""

@@ -38,6 +38,9 @@ class PretrainSettings(Settings):
     """Maximum learning rate of Adam during pretraining; the schedule is one cycle."""
     num_negatives: int = Field(default=500, ge=1)
     """Negative samples of the sampled softmax."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop pretraining after this number of epochs without a lower validation loss, and keep the
+    weights of its best epoch. Default: pretrain all epochs and keep the weights of the last."""
 
 
 class CheckpointSettings(Settings):
@@ -120,7 +123,11 @@ class TrainSettings(Settings):
     clip_norm: float | None = Field(default=1.0, gt=0)
     """Maximum norm of the gradient; larger gradients are scaled down. null: no clipping."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Floating-point precision. ``auto``: bf16 autocast on a GPU, fp32 on a CPU."""
+    """Floating-point precision. ``auto``: bf16 autocast on a GPU, fp32 on a CPU. Recurrent layers
+    on a GPU are always fp32 with TF32 products."""
+    gradient_accumulation_steps: int = Field(default=1, ge=1)
+    """Number of pieces in which a worker computes its share of a global batch, one after the other,
+    before the one optimizer step. More pieces need less memory; the model stays the same."""
     num_workers: CountOrAuto = "auto"
     """Number of data-parallel workers. ``auto``: at most one for each GPU, or without GPUs one for
     each node; fewer where more would be slower, by an estimate that the job logs."""

@@ -1,7 +1,12 @@
-"""Arrow array of strings -> its bytes and offsets, as numpy arrays, without a copy."""
+"""Arrow column -> one array; array of strings -> its bytes and offsets; without a copy."""
 
 import numpy as np
 import pyarrow as pa
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column as one array, without a copy if it has one chunk."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def string_buffers(text: pa.Array) -> tuple[np.ndarray, np.ndarray]:

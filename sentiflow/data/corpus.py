@@ -3,12 +3,13 @@
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
 
-from sentiflow.config.sections import FormatSettings, PrepareSettings
+from sentiflow.config.sections import FormatSettings
 from sentiflow.data import (
     csv_format,
     csv_ranges,
@@ -19,10 +20,7 @@ from sentiflow.data import (
 )
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.manifest_types import FileEntry, Input, InputFile
-from sentiflow.data.parts import CsvPart as CsvPart
-from sentiflow.data.parts import Part as Part
-from sentiflow.data.parts import TablePart as TablePart
-from sentiflow.data.parts import read as read
+from sentiflow.data.parts import CsvPart, Part, TablePart
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem, hashes
 from sentiflow.storage.uris import as_typed, join
@@ -81,85 +79,6 @@ class Corpus:
     """Remarks for the user."""
 
 
-def check_columns(
-    columns: Sequence[str] | None,
-    keep_columns: Sequence[str],
-    *,
-    classes: Sequence[str] = (),
-    is_prepared: bool = False,
-) -> None:
-    """Check ``score.keep_columns``; names are compared without case, as DuckDB and Spark do.
-
-    Args:
-        columns: Those of the corpus; None if it has no row.
-        keep_columns: Those to keep.
-        classes: Those of the model, where they are known.
-        is_prepared: Whether the corpus are prepared tweets.
-
-    Raises:
-        UserError: The corpus lacks one, or predictions have their own column of that name.
-    """
-    own = {name.lower() for name in schema.predictions(classes).names} | {"probability"}
-    for name in keep_columns:
-        if name.lower() in own and name not in schema.TWEETS.names:
-            raise UserError(
-                f"score.keep_columns: predictions have their own column {name.lower()}",
-                hint="leave it out, or rename it in the corpus",
-            )
-    missing = sorted(set(keep_columns).difference(columns or keep_columns))
-    if columns and missing:
-        also = "name it in prepare.keep_columns, too; " if is_prepared else ""
-        raise UserError(
-            f"score.keep_columns: the corpus has no column {', '.join(missing)}",
-            hint=also + csv_format.suggest_column(missing[0], columns),
-        )
-
-
-def check_kept_names(names: Sequence[str]) -> None:
-    """Check that ``prepare.keep_columns`` names no column that all tweets have.
-
-    Raises:
-        UserError: It does.
-    """
-    for name in names:
-        if name.lower() in (*schema.TWEETS.names, "split"):
-            raise UserError(
-                f"prepare.keep_columns: tweets have their own column {name.lower()}",
-                hint="leave it out, or rename it in the files",
-            )
-
-
-def check_preparation(
-    plan: "CsvPlan | table_files.TablePlan", settings: PrepareSettings, *, source: str = ""
-) -> None:
-    """Check that files have the columns that their preparation needs.
-
-    Args:
-        plan: The files.
-        settings: The section ``prepare``.
-        source: The file, if it is only one of all.
-
-    Raises:
-        UserError: They do not.
-    """
-    kind = settings.split.kind
-    for name in sorted({"label", *settings.keep_columns, *({kind} & {"user", "time"})}):
-        if plan.has_column(name):
-            continue
-        if name not in ("label", "user", "time"):
-            there = [other for other in plan.columns or () if other not in schema.TWEETS.names]
-            raise UserError(
-                f"prepare.keep_columns: {source or 'one of the files'} has no column {name}",
-                hint=csv_format.suggest_column(name, there),
-            )
-        raise UserError(
-            f"format.columns does not name the column {name}, which preparation needs",
-            hint=f"add format.columns.{name}"
-            if name in ("label", kind)
-            else f"add format.columns.{name}, or remove {name} from prepare.keep_columns",
-        )
-
-
 def are_tables(uris: Sequence[str], *, setting: str) -> bool:
     """Say whether input files are Parquet, by their names; all others are CSV.
 
@@ -196,6 +115,27 @@ class CsvPlan:
         """List the columns that ``score.keep_columns`` may name; None if all files are empty."""
         names = [set(file.csv_format.names) for file in self.planned if file.csv_format]
         return (*schema.TWEETS.names, *sorted(set.intersection(*names))) if names else None
+
+
+Plan = CsvPlan | table_files.TablePlan
+
+
+def cut(plan: Plan, *, rows_per_part: int, map_files: MapFiles = map, first_row: int = 0) -> Corpus:
+    """Cut planned files into parts, and hash their content.
+
+    Args:
+        plan: The files.
+        rows_per_part: Approximate number of rows in a part of Parquet files; a plan of CSV files
+            has it.
+        map_files: Does the work on each file, unless they are small.
+        first_row: Number of the first row.
+
+    Raises:
+        UserError: A CSV is damaged, or there is no record in any.
+    """
+    if isinstance(plan, CsvPlan):
+        return cut_csv(plan, map_files=map_files, first_row=first_row)
+    return open_tables(plan, rows_per_part=rows_per_part, map_files=map_files, first_row=first_row)
 
 
 def open_csv(
@@ -277,7 +217,7 @@ def cut_csv(plan: CsvPlan, *, map_files: MapFiles = map, first_row: int = 0) -> 
 
 def cut_file(file: PlannedFile) -> dict[str, Any]:
     """Cut a file; the work of a task."""
-    return _cut(file).to_json()
+    return asdict(_cut(file))
 
 
 def _cut(file: PlannedFile, blocks: Iterable[bytes] | None = None) -> csv_ranges.CutFile:
@@ -298,10 +238,10 @@ def _plan_and_cut(
     found: InputFile, find: _FindFormat, rows_per_part: int, unpack_to: str
 ) -> PlannedFile:
     """Find the format of a file and cut it; it is opened once."""
-    blocks = csv_ranges.read_blocks(found["uri"])
-    first = next(blocks, b"")
-    file = _plan(found, first[: csv_format.HEAD_BYTES], find, rows_per_part, unpack_to)
-    return replace(file, cut=_cut(file, itertools.chain([first], blocks)))
+    with closing(csv_ranges.read_blocks(found["uri"])) as blocks:
+        first = next(blocks, b"")
+        file = _plan(found, first[: csv_format.HEAD_BYTES], find, rows_per_part, unpack_to)
+        return replace(file, cut=_cut(file, itertools.chain([first], blocks)))
 
 
 def _plan_from_head(

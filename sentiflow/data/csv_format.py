@@ -1,7 +1,5 @@
 """Format settings + the beginning of a CSV -> the meaning of its columns."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 import difflib

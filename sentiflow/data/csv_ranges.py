@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import itertools
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,13 +63,9 @@ class CutFile:
     tree_sha256: str
     """Hash of the file as it is stored."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Convert to JSON."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> CutFile:
-        """Convert from JSON."""
+        """Convert from what ``asdict`` makes of it."""
         return cls(tuple(CsvRange(**item) for item in value["ranges"]), value["tree_sha256"])
 
 
@@ -89,7 +86,7 @@ def range_size(head: bytes, *, rows_per_range: int, delimiter: str) -> int:
     return min(max(1, num_leaves) * hashes.LEAF_BYTES, MAX_RANGE_BYTES)
 
 
-def read_blocks(source: str) -> Iterator[bytes]:
+def read_blocks(source: str) -> Generator[bytes]:
     """Read the content of a file in blocks of the size with which :func:`cut` hashes them."""
     return compression.read_blocks(source, _READ_BYTES)
 
@@ -116,13 +113,23 @@ def cut(
     Raises:
         UserError: A record does not end within 64 MiB, or a compressed file is damaged.
     """
+    if blocks is None:
+        with closing(read_blocks(source)) as opened:
+            return cut(
+                source,
+                first_record=first_record,
+                range_bytes=range_bytes,
+                delimiter=delimiter,
+                unpack_to=unpack_to,
+                blocks=opened,
+            )
     ranges = _Ranges(source, first_record, range_bytes, unpack_to)
     leaves: list[concurrent.futures.Future[bytes]] = []
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         packed = pool.submit(hashes.tree_sha256, source) if unpack_to else None
 
         def hashed() -> Iterator[bytes]:
-            for block in read_blocks(source) if blocks is None else blocks:
+            for block in blocks:
                 if not packed:
                     leaves.append(pool.submit(hashes.hash_leaves, block))
                 yield block

@@ -1,15 +1,13 @@
 """Input file -> its first rows as a table of texts, and what was noticed while they were read."""
 
-import re
-from collections import Counter
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sentiflow.config.sections import FormatSettings
-from sentiflow.data import csv_format, csv_records, csv_rows
+from sentiflow.data import csv_format, csv_records, csv_rows, encodings
+from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange
 from sentiflow.errors import UserError
@@ -21,8 +19,6 @@ _FIRST_ROWS = 5_000
 """Rows of a Parquet file that are read."""
 _BUFFER_BYTES = 1 << 18
 """Bytes of a column of Parquet that are read at a time."""
-_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
-_LETTER = re.compile(r"[^\W\d_]")
 
 
 @dataclass(frozen=True)
@@ -55,27 +51,7 @@ class FirstRows:
 
     def column(self, place: int | str) -> pa.Array:
         """Return a column by its position, or by its name, of which there must be one."""
-        column = self.rows.column(place)
-        return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-    def count_faults(self) -> dict[str, int]:
-        """Count the records that cannot be split, by reason."""
-        return dict(Counter(self.faults.drop_null().to_pylist()).most_common())
-
-
-def count_values(column: pa.Array) -> dict[str, int]:
-    """Count the values of a column without white space around them, the most frequent first.
-
-    A null counts as an empty value.
-
-    Example:
-        >>> count_values(pa.array(["good", " bad", "good", None]))
-        {'good': 2, '': 1, 'bad': 1}
-    """
-    counts = pc.value_counts(pc.utf8_trim_whitespace(pc.fill_null(column, "")))
-    table = pa.table(counts.flatten(), names=["value", "rows"])
-    table = table.sort_by([("rows", "descending"), ("value", "ascending")])
-    return dict(zip(table["value"].to_pylist(), table["rows"].to_pylist(), strict=True))
+        return one_array(self.rows.column(place))
 
 
 def read(uri: str, settings: FormatSettings) -> FirstRows:
@@ -142,38 +118,20 @@ def judge_encoding(content: bytes, encoding: str) -> tuple[bool, str]:
     """Judge whether bytes are text of an encoding.
 
     Returns:
-        Whether some are invalid in it; and an encoding that fits them better, or an empty text. No
-        other one is named for UTF-8 with some damage, or if it would give few Latin letters.
+        Whether some are invalid in it; and an encoding that fits them better, or an empty text: no
+        other one is named for UTF-8 with some damage.
 
     Example:
         >>> judge_encoding("caf\u00e9".encode("latin-1"), "utf-8")
-        (True, 'cp1252')
+        (True, 'latin-1')
         >>> judge_encoding("caf\u00e9".encode(), "latin-1")
         (False, 'utf-8')
     """
     if content.isascii():
         return False, ""
-    is_damaged = not _decodes(content, encoding)
-    if encoding != "utf-8":
-        return is_damaged, "utf-8" if _decodes(content, "utf-8") else ""
-    if not is_damaged:
-        return False, ""
-    text = content.decode(errors="replace")
-    num_invalid = text.count("\ufffd")
-    if len(_BEYOND_ASCII.findall(text)) - num_invalid >= num_invalid:
-        return True, ""
-    fitting = "cp1252" if _decodes(content, "cp1252") else "latin-1"
-    letters = _LETTER.findall(content.decode(fitting))
-    num_foreign = sum(not letter.isascii() for letter in letters)
-    return True, fitting if num_foreign <= len(letters) / 2 else ""
-
-
-def _decodes(content: bytes, encoding: str) -> bool:
-    try:
-        content.decode(encoding)
-    except UnicodeDecodeError:
-        return False
-    return True
+    is_damaged, fitting = not encodings.decodes(content, encoding), encodings.find(content)
+    is_better = is_damaged if encoding == "utf-8" else fitting == "utf-8"
+    return is_damaged, fitting if is_better and fitting != encoding else ""
 
 
 def _read_parquet(uri: str) -> FirstRows:

@@ -5,14 +5,12 @@ import logging
 import os
 from collections.abc import Collection, Sequence
 
-from pyarrow.fs import FileInfo
-
 from sentiflow.data import manifest
 from sentiflow.data.archives import SENTIMENT140
 from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import Progress
-from sentiflow.storage import filesystem, hashes
+from sentiflow.storage import filesystem, globs, hashes
 from sentiflow.storage.uris import is_local
 
 log = logging.getLogger(__name__)
@@ -23,15 +21,23 @@ _MAX_CACHED = 100_000
 """Latest hashes that are kept."""
 
 
-def expand(patterns: Sequence[str], *, setting: str) -> list[str]:
-    """List the files that a setting names, see ``filesystem.expand``.
+def expand(patterns: Sequence[str], *, setting: str, known: Input | None = None) -> list[str]:
+    """List the files that a setting names, see ``globs.expand``.
+
+    Args:
+        patterns: Files and globs.
+        setting: The setting, for messages.
+        known: The files of a complete result. If they are those of the setting, and none is there
+            any more, the list is empty.
 
     Raises:
         UserError: One does not exist, or is named twice.
     """
     try:
-        return filesystem.expand(list(patterns))
+        return globs.expand(list(patterns))
     except UserError as error:
+        if known and are_gone(known, patterns):
+            return []
         corpus_file = next(iter(SENTIMENT140.members))
         missing = [uri for uri in patterns if uri.endswith(f"/{corpus_file}")]
         if missing and not filesystem.exists(missing[0]):
@@ -48,8 +54,8 @@ def are_gone(known: Input, patterns: Sequence[str]) -> bool:
         patterns: Files and globs.
     """
     uris = [item["uri"] for item in known.get("files", [])]
-    is_same = all(any(filesystem.matches(uri, p) for p in patterns) for uri in uris)
-    is_same &= all(any(filesystem.matches(uri, p) for uri in uris) for p in patterns)
+    is_same = all(any(globs.matches(uri, p) for p in patterns) for uri in uris)
+    is_same &= all(any(globs.matches(uri, p) for uri in uris) for p in patterns)
     return bool(uris) and is_same and not any(filesystem.map_files(filesystem.exists, uris))
 
 
@@ -176,20 +182,16 @@ def add(known: Input, uris: Sequence[str]) -> Input | None:
 
 
 def as_found(uris: Sequence[str]) -> Input:
-    """Describe input files without reading their content: by URI, size and time."""
+    """Describe input files without reading their content: by URI, size and time.
+
+    Size and time of a member of an archive are those of the archive.
+    """
     found = zip(uris, filesystem.map_files(filesystem.file_info, uris), strict=True)
-    files = [describe_file(uri, info, tree_sha256="") for uri, info in found]
+    files: list[InputFile] = [
+        {"uri": uri, "bytes": info.size, "modified_ns": info.mtime_ns, "tree_sha256": ""}
+        for uri, info in found
+    ]
     return {"fingerprint": manifest.fingerprint(files), "files": files}
-
-
-def describe_file(uri: str, info: FileInfo, *, tree_sha256: str) -> InputFile:
-    """Describe an input file; size and time of a member of an archive are those of the archive."""
-    return {
-        "uri": uri,
-        "bytes": info.size,
-        "modified_ns": info.mtime_ns,
-        "tree_sha256": tree_sha256,
-    }
 
 
 def join(files: Sequence[InputFile]) -> Input:

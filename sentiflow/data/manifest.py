@@ -8,7 +8,7 @@ from typing import Any
 from sentiflow.config.classes import BINARY, SENTIMENT140
 from sentiflow.data import exchange
 from sentiflow.data.exchange import MANIFEST as MANIFEST
-from sentiflow.data.manifest_types import FileEntry, Input, InputFile, Manifest, Settings
+from sentiflow.data.manifest_types import Input, InputFile, Manifest, Settings
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join, join_member, split_member
@@ -19,6 +19,8 @@ READABLE = (1, FORMAT_VERSION)
 
 TRAINED, MODEL = "trained", "model"
 """Folders of a training in its run, and of the package in its training."""
+CARD = "model_card.md"
+"""File of an evaluation."""
 _REQUIRED = {"stage", "format_version", "fingerprint", "settings", "inputs", "counts", "files"}
 _INSIDE = {"model": (1, 3), "train": (2,)}
 """Levels above a result at which there may be a training, or a sweep, that it is part of."""
@@ -150,12 +152,3 @@ def find_learnable(record: Manifest) -> tuple[str, ...]:
     """
     is_binary = record["settings"].get("format", {}).get("kind") == "sentiment140"
     return BINARY if is_binary or "classes" not in record else find_classes(record)
-
-
-def list_files(uri: str, name: str) -> list[FileEntry]:
-    """List the files of the subdirectory ``name``, for a manifest."""
-    paths = [join(name, path) for path in filesystem.listing(join(uri, name))]
-    return [
-        {"path": path, "rows": None, "bytes": filesystem.file_info(join(uri, path)).size}
-        for path in paths
-    ]

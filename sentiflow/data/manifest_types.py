@@ -182,12 +182,16 @@ class Manifest(TypedDict, total=False):
     """train: the same of pretraining."""
     chosen_epoch: int
     model_fingerprint: str
+    """train, evaluate: the fingerprint of the model package."""
     registered: dict[str, Any] | None
     """train, evaluate: name and version of the model, where the stage has registered it."""
     num_workers: int
     device: str
     trials: list[dict[str, Any]]
     """sweep: a trial each, with its settings and metrics."""
+    seeds: list[dict[str, Any]]
+    """sweep: mean and standard deviation of trials that differ only in their seed, see
+    ``sweep_seeds.summarize``."""
     mlflow_run_id: str
     """train and sweep: empty where MLflow had not answered."""
 
@@ -231,4 +235,8 @@ EPOCH_METRICS = {
     "train/epoch_seconds": "seconds",
 }
 """Metrics of an epoch: MLflow's names, and the keys in ``history``."""
-PRETRAINING_METRICS = {"pretrain/loss": "train_loss", "pretrain/epoch_seconds": "seconds"}
+PRETRAINING_METRICS = {
+    "pretrain/loss": "train_loss",
+    "pretrain/validation_loss": "validation_loss",
+    "pretrain/epoch_seconds": "seconds",
+}

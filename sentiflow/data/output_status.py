@@ -128,14 +128,10 @@ def find_status(spec: OutputSpec, *, uri: str = "") -> Status:
     if STARTED not in names and not is_left:
         return Status(State.NOT_OURS if names - half else State.ABSENT)
     differences = tuple(spec.find_changes(started, may_grow=True)) if started else ()
-    is_begun = any(path.startswith(MARKERS) or _is_result(spec, path) for path in sizes)
+    results = {*spec.owns} - {WORK}
+    is_begun = any(p.startswith(MARKERS) or p.split("/")[0] in results for p in sizes)
     state = State.DIFFERENT if differences and is_begun else State.UNFINISHED
     return Status(state, differences, started=started, is_tidy=False)
-
-
-def _is_result(spec: OutputSpec, path: str) -> bool:
-    name = path.split("/")[0]
-    return name in spec.owns and name != WORK
 
 
 def _read_started(uri: str) -> Started | None:

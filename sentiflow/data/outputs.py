@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import Any, cast
 
 from sentiflow import __version__
+from sentiflow.config import ray_job
 from sentiflow.data import exchange, manifest
 from sentiflow.data.exchange import MANIFEST, NEXT, STARTED
 from sentiflow.data.manifest_types import Counts, FileEntry, Manifest, RunRecord
@@ -213,9 +214,10 @@ def open_output(
         return
     if not output.is_complete:
         before()
+    job = ", ".join(filter(None, [spec.stage, ray_job.submission_id()]))
     try:
         with (
-            lease.hold(spec.uri, job=spec.stage) as held,
+            lease.hold(spec.uri, job=job) as held,
             filesystem.recording(guard(held.claim)),  # a job that was stopped may have lost it
         ):
             status = find_status(spec)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from sentiflow.config.classes import BINARY as BINARY
-from sentiflow.config.classes import order_classes as order_classes
 
 NEGATIVE, POSITIVE, NEUTRAL = 0, 1, 2
 LABEL_NAMES = ("negative", "positive", "neutral")

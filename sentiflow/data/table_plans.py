@@ -29,7 +29,6 @@ _DEFAULT_COLUMNS = {
     "time": ("time",),
 }
 """Names of the column of each meaning, if ``format`` names none."""
-_NUM_NAMES_SHOWN = 12
 
 
 def plan_scoring(
@@ -175,17 +174,13 @@ def _find_default_columns(uris: Sequence[str], schemas: Sequence[pa.Schema]) -> 
     for uri, arrow in zip(uris, schemas, strict=True):
         for name in ("text", "label"):
             if name not in arrow.names:
+                names = csv_format.list_names(arrow.names)
                 raise UserError(
-                    f"{uri} has no column {name}; its columns are {_list_names(arrow.names)}",
+                    f"{uri} has no column {name}; its columns are {names}",
                     hint="name the columns: format: {kind: csv, columns: {text: ..., label: ...}, "
                     "labels: auto}",
                 )
     return {meaning: name for meaning, name in found.items() if name}
-
-
-def _list_names(names: Sequence[str]) -> str:
-    more = ", ..." if len(names) > _NUM_NAMES_SHOWN else ""
-    return ", ".join(names[:_NUM_NAMES_SHOWN]) + more
 
 
 def _check_type(uri: str, arrow: pa.Schema, meaning: str, name: str) -> None:

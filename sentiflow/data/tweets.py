@@ -1,5 +1,6 @@
 """Rows as they were read -> checked rows: their labels and times, and why a row is rejected."""
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow.compute as pc
 
 from sentiflow.config.classes import MAX_CLASSES, UNLABELLED, check_names, order_classes
 from sentiflow.data import csv_records
+from sentiflow.data.arrow_buffers import one_array
 from sentiflow.errors import UserError
 
 WRONG_COLUMNS = "wrong number of columns"
@@ -72,7 +74,7 @@ def check(
         >>> found["label"].to_pylist(), found["reason"].to_pylist()
         ([1, 0, None], [None, 'empty text', 'unknown label'])
     """
-    columns = {name: _one_array(rows[name]) for name in rows.column_names}
+    columns = {name: one_array(rows[name]) for name in rows.column_names}
     faults = _Faults(len(rows), columns.pop("reason", None))
     text = columns["text"]
     written = columns.pop("label", pa.nulls(len(rows), pa.string()))
@@ -176,6 +178,21 @@ def _read_labels(
     return meaning.take(found), _to_numpy(found.is_null())
 
 
+def count_values(column: pa.Array | pa.ChunkedArray) -> dict[str, int]:
+    """Count the values of a column without white space around them, the most frequent first.
+
+    A null counts as an empty value.
+
+    Example:
+        >>> count_values(pa.array(["good", " bad", "good", None]))
+        {'good': 2, '': 1, 'bad': 1}
+    """
+    counts = pc.value_counts(pc.utf8_trim_whitespace(pc.fill_null(column, "")))
+    table = pa.table(counts.flatten(), names=["value", "rows"])
+    table = table.sort_by([("rows", "descending"), ("value", "ascending")])
+    return dict(zip(table["value"].to_pylist(), table["rows"].to_pylist(), strict=True))
+
+
 def count_unknown(rows: pa.Table) -> dict[str, int]:
     """Count the values of unknown labels among the rows of a part, the most frequent first.
 
@@ -185,11 +202,8 @@ def count_unknown(rows: pa.Table) -> dict[str, int]:
     Returns:
         Rows by value, without white space around it; of many values the first ``MAX_COUNTED``.
     """
-    written = pc.utf8_trim_whitespace(rows["unknown_label"].drop_null())
-    counts = pc.value_counts(written)
-    table = pa.table(counts.flatten(), names=["value", "rows"])
-    table = table.sort_by([("rows", "descending"), ("value", "ascending")])[:MAX_COUNTED]
-    return dict(zip(table["value"].to_pylist(), table["rows"].to_pylist(), strict=True))
+    counts = count_values(rows["unknown_label"].drop_null())
+    return dict(itertools.islice(counts.items(), MAX_COUNTED))
 
 
 def list_unknown(counts: Mapping[str, int]) -> str:
@@ -238,7 +252,3 @@ def _shorten(value: str) -> str:
 
 def _to_numpy(flags: pa.Array) -> np.ndarray:
     return flags.to_numpy(zero_copy_only=False)
-
-
-def _one_array(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

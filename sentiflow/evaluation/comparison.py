@@ -18,7 +18,7 @@ from sentiflow.metrics import paired
 from sentiflow.metrics.classification import BinaryMetrics, log_losses, squared_errors
 from sentiflow.metrics.multiclass import Metrics, class_log_losses, class_squared_errors
 from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
-from sentiflow.tracking import provenance, recording
+from sentiflow.tracking import provenance, recording, runs, store_address
 
 METRIC_NAMES = {
     "accuracy": "accuracy",
@@ -221,10 +221,10 @@ def _find(name: str, tracking_uri: str | None) -> common_rows.Scored:
 
 
 def _find_run(run_id: str, tracking_uri: str | None) -> common_rows.Scored:
-    tags = recording.read_tags(recording.default_uri(tracking_uri), run_id)
-    stage = tags.get(recording.STAGE_TAG, "unknown")
+    tags = recording.read_tags(store_address.default_uri(tracking_uri), run_id)
+    stage = tags.get(runs.STAGE_TAG, "unknown")
     own = (provenance.OUTPUT_TAG, provenance.FINGERPRINT_TAG)
-    names = own if stage == "score" else (recording.SCORED_TAG, recording.SCORED_FINGERPRINT_TAG)
+    names = own if stage == "score" else (runs.SCORED_TAG, runs.SCORED_FINGERPRINT_TAG)
     uri, fingerprint = (tags.get(name) for name in names)
     if uri is None:
         raise UserError(
@@ -250,7 +250,7 @@ def _describe(
         scored.name if _RUN_ID.fullmatch(scored.name) else None,
         model["uri"],
         model["fingerprint"],
-        lineage.describe_model(scored.record),
+        lineage.describe_model(model["settings"]),
         metrics,
         rows.num_only_in[i],
         rows.num_seen_by[i],

@@ -4,13 +4,15 @@ import json
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
-from sentiflow.data.manifest_types import FileEntry, Manifest
+from sentiflow.data.manifest import CARD
+from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput
 from sentiflow.data.output_status import OutputSpec
 from sentiflow.data.outputs import Output
 from sentiflow.data.schema import BINARY, SPLITS
@@ -21,6 +23,7 @@ from sentiflow.evaluation import (
     evaluated_rows,
     lineage,
     mistakes,
+    model_card,
     probing,
     registration,
     report,
@@ -35,11 +38,12 @@ from sentiflow.plotting import to_curve
 from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
-from sentiflow.tracking.recording import SCORED_FINGERPRINT_TAG, SCORED_TAG, Recorder
+from sentiflow.tracking.recording import Recorder
+from sentiflow.tracking.runs import SCORED_FINGERPRINT_TAG, SCORED_TAG
 
 STAGE = "evaluate"
 METRICS, PAGE, MISTAKES, PLOTS = "metrics.json", "report.html", "mistakes.parquet", "plots"
-OWNS = (METRICS, PAGE, MISTAKES, PLOTS)
+OWNS = (METRICS, PAGE, CARD, MISTAKES, PLOTS)
 
 REPORT_VERSION = 5
 """Changes whenever the same predictions would give another report."""
@@ -85,17 +89,23 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     spec, settings = output.spec, config.evaluate
     scored_uri = spec.inputs["scored"]["uri"]
     scored = manifest.require(scored_uri, stage="score", setting="")
-    rows = evaluated_rows.read(scored_uri, scored, columns=settings.slices.columns)
+    model = scored["inputs"]["model"]
+    searched = [
+        name for name in evaluated_rows.list_searched(scored) if name not in settings.slices.columns
+    ]
+    rows = evaluated_rows.read(scored_uri, scored, columns=[*settings.slices.columns, *searched])
     rows, is_unseen, notes = _leave_out_training_rows(rows, scored)
     rows, others = _leave_out_other_classes(rows, scored)
     notes += others
     evaluated_rows.require_labelled(rows, scored_uri)
     measured = results.measure(
         rows,
-        model=scored["inputs"]["model"],
+        model=model,
         margin=settings.neutral_margin,
         patterns=settings.slices.patterns,
         columns=settings.slices.columns,
+        searched=searched,
+        with_words=settings.num_examples > 0,
     )
     if measured.split == SPLITS[1]:
         is_unseen = False
@@ -119,10 +129,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     trained = lineage.training_of(scored)
     data = _collect(config, result, chosen, scored, trained, spec)
     content = result.to_json()
-    plots = charts.render(result.measured, data.rows, data.curve)
-    files = {f"{PLOTS}/{name}": written for name, written in plots.items()}
-    files[PAGE] = report.render_page(data, plots).encode()
-    files[METRICS] = json.dumps(content, indent=2, allow_nan=False).encode()
+    files = _render(data, content, model)
     for name, written in files.items():
         filesystem.write_bytes(join(output.uri, name), written)
     tables = filesystem.write_part(output.uri, MISTAKES, data.mistakes)
@@ -140,7 +147,9 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     if own:
         described = registration.write_note(measured, scored, own, data.corpus)
         _track_training(measured, recorder, own, spec, described.text)
-        registered = registration.register(described, config.name, scored, own, recorder)
+        registered = registration.register(
+            described, config.name, scored, own, recorder, files[CARD]
+        )
     return output.publish(
         counts={"rows": sum(metrics.num_rows for metrics in measured.figures.values())},
         files=[
@@ -152,8 +161,22 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         figures=content["figures"],
         conclusions=content["conclusions"],
         notes=notes,
+        model_fingerprint=model["fingerprint"],
         registered=registered,
     )
+
+
+def _render(
+    data: report.ReportData, content: dict[str, Any], model: ModelInput
+) -> dict[str, bytes]:
+    """Write the report, the model card, the metrics and the plots, by the names of their files."""
+    plots = charts.render(data.result.measured, data.rows, data.curve)
+    return {
+        **{f"{PLOTS}/{name}": image for name, image in plots.items()},
+        PAGE: report.render_page(data, plots).encode(),
+        CARD: model_card.render(model, data.result, corpus=data.corpus).encode(),
+        METRICS: json.dumps(content, indent=2, allow_nan=False).encode(),
+    }
 
 
 def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> tuple[pa.Table, bool, list[str]]:
@@ -226,17 +249,9 @@ def _collect(
         | {STAGE: spec.settings},
         lineage=_describe_lineage(prepared, scored, spec),
         versions=scored["versions"],
-        model=lineage.describe_model(scored),
-        corpus=_name_corpus(scored),
+        model=lineage.describe_model(scored["inputs"]["model"]["settings"]),
+        corpus=lineage.name_corpus(scored),
     )
-
-
-def _name_corpus(scored: Manifest) -> str:
-    """Name the input files of the corpus, or its place where they are not known."""
-    found = lineage.input_files_of(scored)
-    uris = [item["uri"] for item in found["files"]] if found else []
-    names = [uri.rpartition("/")[2] for uri in uris or [scored["inputs"]["corpus"]["uri"]]]
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more files" if len(names) > 3 else "")
 
 
 def _find_mistakes(rows: pa.Table, num_examples: int) -> pa.Table:

@@ -140,6 +140,17 @@ def list_columns(scored: Manifest) -> list[str]:
     return list(dict.fromkeys([*kept, *_list_columns_of_predictions(scored)]))
 
 
+def list_searched(scored: Manifest) -> list[str]:
+    """List the kept columns that are searched for slices: no texts, times or authors."""
+    prepared = lineage.corpus_of(scored)
+    left_out, kept = {TEXT, TIME, "user", scored["settings"]["text_column"]}, list[str]()
+    for settings in (prepared["settings"] if prepared else {}, scored["settings"]):
+        columns = settings.get("format", {}).get("columns") or {}
+        left_out |= {columns.get(name) for name in ("id", TEXT, TIME, "user")}
+        kept += settings.get("keep_columns", ())
+    return [name for name in dict.fromkeys(kept) if name not in left_out]
+
+
 def _list_columns_of_predictions(scored: Manifest) -> list[str]:
     own = predictions(lineage.classes_of_model(scored)).names
     return [*scored["settings"]["keep_columns"], *own]

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from sentiflow.data.schema import LABEL_NAMES, NEUTRAL, SPLITS
 from sentiflow.evaluation.baselines import Baseline
 from sentiflow.evaluation.results import Highlight, Measurements, ProbeResult, name_texts
+from sentiflow.evaluation.slices import FOUND, SliceMetrics
 from sentiflow.metrics import paired
 from sentiflow.metrics.calibration import CalibrationError
 
@@ -78,22 +79,30 @@ def _summarize_calibration(error: CalibrationError) -> Highlight:
 
 
 def _summarize_texts(measured: Measurements) -> Iterator[Highlight]:
+    for is_found in (False, True):
+        if worse := [s for s in measured.slices if s.is_worse and s.is_found == is_found]:
+            worst = min(worse, key=lambda item: item.accuracy)
+            yield Highlight(f"{worst.accuracy:.1%}", _describe_worst(worst, len(worse)), "slices")
     fraction = measured.label_errors.fraction
-    if worse := [item for item in measured.slices if item.is_worse]:
-        worst = min(worse, key=lambda item: item.accuracy)
-        assert worst.p_adjusted is not None, "is_worse"
-        yield Highlight(
-            f"{worst.accuracy:.1%}",
-            f"is the lowest accuracy of a slice: {worst.name} ({worst.num_rows:,} texts; "
-            f"{paired.write_p(worst.p_adjusted)})",
-            "slices",
-        )
     if fraction and measured.slices and measured.can_judge_labels:
         yield Highlight(
             f"{fraction:.1%}",
             "of the labels may be wrong, by an estimate that trusts the model",
             "mistakes",
         )
+
+
+def _describe_worst(worst: SliceMetrics, num_worse: int) -> str:
+    assert worst.p_adjusted is not None, "is_worse"
+    assert worst.difference is not None, "is_worse"
+    size = f"{worst.num_rows:,} texts; {paired.write_p(worst.p_adjusted)}"
+    if not worst.is_found:
+        return f"is the lowest accuracy of a slice: {worst.name} ({size})"
+    others = f"; {num_worse - 1} more in the report" if num_worse > 1 else ""
+    return (
+        f"{FOUND}{worst.name}, a slice found by a search: "
+        f"{-100 * worst.difference:.1f} points below the rest ({size}){others}"
+    )
 
 
 def _summarize_probe(probed: ProbeResult) -> Iterator[Highlight]:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from sentiflow.config.model_sections import ModelSettings
 from sentiflow.config.sections import FormatSettings
 from sentiflow.data import manifest
-from sentiflow.data.manifest_types import Input, Manifest
+from sentiflow.data.manifest_types import Input, Manifest, Settings
 from sentiflow.data.schema import BINARY, SPLITS
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
@@ -37,9 +37,8 @@ def classes_of_model(scored: Manifest) -> tuple[str, ...]:
     return tuple(scored["inputs"]["model"]["settings"].get("classes", BINARY))
 
 
-def describe_model(scored: Manifest) -> str:
-    """Describe the model that made predictions in a line."""
-    settings = scored["inputs"]["model"]["settings"]
+def describe_model(settings: Settings) -> str:
+    """Describe a model in a line, by the settings of its package."""
     return (
         f"{_MODEL.validate_python(settings['model']).summary}; "
         f"tokenizer {settings['tokenizer']}, {settings['vocabulary_size']:,} words"
@@ -53,10 +52,15 @@ def corpus_of(scored: Manifest) -> Manifest | None:
 
 def training_of(scored: Manifest) -> Manifest | None:
     """Find the manifest of the training that made the model; None if it is gone or was redone."""
-    return _training_of(scored["inputs"]["model"])
+    return training_of_model(scored["inputs"]["model"])
 
 
-def _training_of(model: Mapping[str, Any]) -> Manifest | None:
+def training_of_model(model: Mapping[str, Any]) -> Manifest | None:
+    """Find the manifest of the training that made a model, as :func:`training_of` does.
+
+    Args:
+        model: ``fingerprint`` of its package, and its ``training``.
+    """
     training = manifest.read_input(model, "training")
     is_same = training and training.get("model_fingerprint") == model["fingerprint"]
     return training if is_same else None
@@ -70,7 +74,7 @@ def _trainings_of(model: Mapping[str, Any]) -> Iterator[Manifest | None]:
     Args:
         model: ``fingerprint`` of a model package, and its ``training``.
     """
-    training = _training_of(model)
+    training = training_of_model(model)
     yield training
     while training and "init_from" in training["inputs"]:
         named: Mapping[str, Any] = training["inputs"]["init_from"]
@@ -127,6 +131,19 @@ def input_files_of(scored: Manifest) -> Input | None:
         return corpus
     prepared = corpus_of(scored)
     return prepared["inputs"]["csv"] if prepared else None
+
+
+def name_corpus(scored: Manifest) -> str:
+    """Name the input files of a scored corpus, or its place where they are not known."""
+    found = input_files_of(scored)
+    uris = [item["uri"] for item in found["files"]] if found else []
+    return name_files(uris or [scored["inputs"]["corpus"]["uri"]])
+
+
+def name_files(uris: Sequence[str]) -> str:
+    """Name the first files of some, without their directories, and count the others."""
+    names = [uri.rpartition("/")[2] for uri in uris]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more files" if len(names) > 3 else "")
 
 
 def has_header(record: Manifest) -> bool:

@@ -10,7 +10,7 @@ from sentiflow.evaluation import challenge
 from sentiflow.evaluation.challenge import ChampionTest
 from sentiflow.evaluation.evaluated_rows import name_any
 from sentiflow.metrics import paired
-from sentiflow.tracking import recording, registry
+from sentiflow.tracking import registry, store_address
 from sentiflow.tracking.registry import CANDIDATE, CHAMPION, ResolvedModel
 
 _TEST_DATA = "sentiflow.test_data"
@@ -59,7 +59,7 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
             was trained on.
         JobError: The store cannot be reached, or refuses the change.
     """
-    uri = recording.default_uri(config.tracking.uri)
+    uri = store_address.default_uri(config.tracking.uri)
     aliases = registry.read_aliases(config.name, tracking_uri=uri)
     if version is None and CANDIDATE not in aliases:
         raise UserError(
@@ -123,13 +123,14 @@ def to_text(promotion: Promotion) -> str:
                 "--force promotes it all the same",
             ]
         )
-    lines = [
-        f"{new} is the champion of {promotion.name} now",
-        f"  {new}: test accuracy {found.candidate_accuracy:.4f}, {found.num_rows:,} rows",
-    ]
-    if found.difference is not None:
+    lines = [f"{new} is the champion of {promotion.name} now"]
+    accuracy = f"test accuracy {found.candidate_accuracy:.4f}, {found.num_rows:,} rows"
+    if found.difference is None:
+        lines[0] += f": {accuracy}"
+    else:
         low, high = found.difference.low, found.difference.high
         lines += [
+            f"  {new}: {accuracy}",
             f"  {old}: test accuracy {found.champion_accuracy:.4f}, the same rows",
             f"  right only by {new}: {found.only_candidate_right:,} rows; "
             f"only by {old}: {found.only_champion_right:,}{p}",
@@ -137,8 +138,10 @@ def to_text(promotion: Promotion) -> str:
         ]
         lines += [f"  {f1.removeprefix('; ')}"] if f1 else []
     lines += [f"  {remark}" for remark in remarks]
-    aliases = ", ".join(f"{alias} is version {n}" for alias, n in promotion.aliases.items())
-    return "\n".join([*lines, f"  {aliases}"])
+    if {*promotion.aliases.values()} != {promotion.candidate}:
+        aliases = (f"{alias} is version {n}" for alias, n in promotion.aliases.items())
+        lines.append(f"  {', '.join(aliases)}")
+    return "\n".join(lines)
 
 
 def _judge(config: Config, models: list[ResolvedModel]) -> ChampionTest:

@@ -44,7 +44,7 @@ def write_note(measured: Measurements, scored: Manifest, trained: Manifest, corp
         f"macro F1 {metrics.f1_macro:.3f}, {metrics.num_rows:,} texts.\n\n"
         f"- data: {corpus}, {trained['counts']['rows']:,} texts for training\n"
         f"- classes: {', '.join(lineage.classes_of_model(scored))}\n"
-        f"- model: {lineage.describe_model(scored)}\n"
+        f"- model: {lineage.describe_model(scored['inputs']['model']['settings'])}\n"
     )
     tags = {
         f"sentiflow.{split}_accuracy": f"{metrics.accuracy:.6f}",
@@ -56,9 +56,9 @@ def write_note(measured: Measurements, scored: Manifest, trained: Manifest, corp
 
 
 def register(
-    note: Note, name: str, scored: Manifest, trained: Manifest, recorder: Recorder
+    note: Note, name: str, scored: Manifest, trained: Manifest, recorder: Recorder, card: bytes
 ) -> dict[str, Any] | None:
-    """Register the model if this stage is to do so, and describe its version if it has one.
+    """Register the model if this stage is to do so; describe its version, and add the model card.
 
     Where the store is unavailable, that is done later from the manifest.
 
@@ -78,7 +78,9 @@ def register(
             registered = {"name": version.name, "version": version.number}
             say("evaluate", f"registered: {version} ({registry.CANDIDATE})")
         text = pages.add_report(note.text, recorder.experiment_id, recorder.run_id)
-        registry.describe(name, model["fingerprint"], text=text, tags=note.tags, tracking_uri=uri)
+        key = model["fingerprint"]
+        registry.describe(name, key, text=text, tags=note.tags, tracking_uri=uri)
+        registry.add_card(name, key, card, tracking_uri=uri)
     except UnavailableError as error:
         recorder.note_unavailable(error)
     except (JobError, UserError) as error:  # the evaluation is complete without it

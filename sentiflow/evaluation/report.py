@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from sentiflow.config.settings import flatten
 from sentiflow.data.manifest_types import Settings
+from sentiflow.evaluation import slice_search
 from sentiflow.evaluation.charts import bin_reliability
 from sentiflow.evaluation.evaluated_rows import Predicted
 from sentiflow.evaluation.group_bias import CAVEAT, GroupBias
@@ -97,7 +98,7 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"fill": _fill, "points": _points, "p": paired.write_p}
+    environment.filters |= {"fill": fill, "points": _points, "p": paired.write_p}
     measured, probed = data.result.measured, data.result.probed
     direction = probed.word_bias.direction if probed.word_bias else None
     projections = direction.ends(_EACH_END) if direction else ()
@@ -117,7 +118,9 @@ def render_page(data: ReportData, plots: dict[str, bytes]) -> str:
         texts=name_texts(measured.split),
         baseline=measured.metrics.most_frequent,
         slice_axis=_slice_axis(measured.slices),
+        slice_groups=_group_slices(measured.slices),
         min_rows=MIN_ROWS,
+        max_searched=slice_search.MAX_ROWS,
         max_shown=MAX_SHOWN,
         unit_axis=Axis(0, 1),
         mistakes={
@@ -190,6 +193,24 @@ def _list_pairs(metrics: Metrics, data: ReportData) -> list[ConfusedPair]:
     return sorted(found, key=lambda pair: -pair.num_rows)
 
 
+def _group_slices(slices: Sequence[SliceMetrics]) -> list[tuple[str, list[SliceMetrics]]]:
+    """Group slices under titles, but those of all texts that nobody named."""
+    shown = [item for item in slices if item.is_own or item.difference is not None]
+    return [
+        (title, list(items))
+        for title, items in groupby(
+            shown,
+            lambda s: (
+                "Your own"
+                if s.is_own
+                else "Found by a search, figures of the tested half"
+                if s.is_found
+                else "Others"
+            ),
+        )
+    ]
+
+
 def _slice_axis(slices: Sequence[SliceMetrics]) -> Axis:
     """Choose an axis that holds every slice of enough rows."""
     shown = [item for item in slices if item.num_rows >= MIN_ROWS] or slices
@@ -208,7 +229,7 @@ def _symmetric_axis(values: Sequence[float], *, step: float) -> Axis:
     return Axis(-reach, reach)
 
 
-def _fill(form: str, values: object) -> str:
+def fill(form: str, values: object) -> str:
     """Format the fields of ``values`` into ``form``; a dash where one of them is undefined."""
     fields: Mapping[str, Any] = values if isinstance(values, Mapping) else vars(values)
     names = [name for _, name, _, _ in Formatter().parse(form) if name]

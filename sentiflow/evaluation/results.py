@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from sentiflow.data.manifest_types import Settings
 from sentiflow.data.schema import NEUTRAL
-from sentiflow.evaluation import mistakes, slices
+from sentiflow.data.text_hash import hash_strings, normalize_text
+from sentiflow.evaluation import mistakes, slice_search, slices
 from sentiflow.evaluation.baselines import Baseline
 from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.evaluated_rows import (
@@ -77,7 +78,8 @@ class Measurements:
     """None without a margin."""
     label_errors: mistakes.LabelErrors
     slices: Sequence[SliceMetrics]
-    """The user's own, then others, the least accurate first; without texts those by column."""
+    """The user's own, those found by a search, then others, each the least accurate first; without
+    texts those by column."""
     lengths: Sequence[LengthCount]
     """Empty without texts."""
 
@@ -175,6 +177,8 @@ def measure(
     margin: float | None,
     patterns: Mapping[str, str],
     columns: Sequence[str] = (),
+    searched: Sequence[str] = (),
+    with_words: bool = True,
 ) -> Measurements:
     """Measure labelled rows.
 
@@ -185,6 +189,8 @@ def measure(
             chosen on the validation rows of the model.
         patterns: The user's own slices: a regular expression by name.
         columns: The user's own slices: a column with a slice for each value.
+        searched: Other columns whose values are searched for slices.
+        with_words: Whether words are searched, too.
     """
     known = model.get("calibration") or {}
     by_split = {split: part for split in EVALUATED if len(part := of_split(rows, split))}
@@ -193,8 +199,17 @@ def measure(
     chosen, of_headline = by_split[headline], predicted[headline]
     margin = known.get("neutral_margin") if margin is None else margin
     margin = margin if of_headline.is_binary else None
-    found, lengths = slices.find(
+    named, tokens = slices.find(
         chosen, settings=model["settings"], patterns=patterns, columns=columns
+    )
+    found = slice_search.search(
+        named,
+        slices.by_columns(
+            chosen, [n for n in searched if slices.has_categories(chosen[slices.OWN + n].type)]
+        ),
+        tokens=tokens if with_words else None,
+        right=of_headline.right,
+        draw=_draw_halves(chosen),
     )
     return Measurements(
         split=headline,
@@ -209,13 +224,22 @@ def measure(
         neutral=None if margin is None else _measure_answered(of_headline, margin),
         label_errors=mistakes.count_label_errors(of_headline),
         slices=slices.measure(
-            found,
+            [*named, *found],
             label=of_headline.label,
             probability=of_headline.probabilities[:, 1] if of_headline.is_binary else None,
             prediction=of_headline.prediction,
         ),
-        lengths=slices.by_length(lengths, of_headline.right) if len(lengths) else [],
+        lengths=slices.by_length(np.diff(tokens.offsets), of_headline.right) if tokens else [],
     )
+
+
+def _draw_halves(rows: pa.Table) -> np.ndarray:
+    """Draw a number for each row: the same for copies of a text, whatever the order of the rows."""
+    if "text" in rows.column_names:
+        texts = normalize_text(rows["text"].combine_chunks())
+    else:
+        texts = rows["row_id"].combine_chunks().cast(pa.string())
+    return hash_strings(texts, key="sentiflow-halves")
 
 
 def before_temperature(rows: pa.Table, temperature: float) -> Predicted:

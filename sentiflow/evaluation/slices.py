@@ -15,7 +15,7 @@ from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.errors import UserError
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import wilson_interval
-from sentiflow.models.tokenizer import tokenize
+from sentiflow.models.tokenizer import Tokens, tokenize
 
 MIN_ROWS = 30
 """Slices of fewer rows are listed last: their accuracy is too uncertain."""
@@ -24,6 +24,9 @@ MAX_VALUES = 20
 """Values of a column that are a slice each."""
 OWN = "own column "
 """Precedes the name of a column of the user's own in a table of rows."""
+
+FOUND = "is the accuracy on texts with "
+"""Begins what is said of a slice that a search has found."""
 
 _BEGIN, _END = r"(?:^|\s)", r"(?:$|[\s.,!?])"
 HAPPY = rf"{_BEGIN}(?:[:;=]['^]?[-o]?[)\]D]+|\([-:;=]|<3+|\^[_.-]?\^){_END}"
@@ -83,6 +86,14 @@ class Slice:
     """N booleans."""
     is_own: bool = False
     """Whether the user named it."""
+    among: np.ndarray | None = None
+    """N booleans, of a slice that a search has found: the rows that were not searched, among which
+    it is measured and compared. None: all."""
+
+    @property
+    def others(self) -> np.ndarray:
+        """Say which rows it is compared with."""
+        return ~self.rows if self.among is None else self.among & ~self.rows
 
 
 @dataclass(frozen=True)
@@ -93,7 +104,7 @@ class SliceMetrics:
     about: str
     num_rows: int
     fraction: float
-    """Share of all rows."""
+    """Share of all rows, or of those that were not searched."""
     accuracy: float
     low: float
     """Lower end of the 95 % Wilson interval of the accuracy."""
@@ -108,7 +119,10 @@ class SliceMetrics:
     """Whether the user named it, by a pattern or a column."""
     p_adjusted: float | None = None
     """Of Fisher's exact test that the accuracy is that of all other rows, adjusted for all slices
-    that are tested (Holm). None for fewer than ``MIN_ROWS`` rows, or if there are no others."""
+    that are tested (Holm); of one that was found, that it is not lower, adjusted for all
+    candidates. None for fewer than ``MIN_ROWS`` rows, or if there are no others."""
+    is_found: bool = False
+    """Whether a search has found it. Then all figures are of the half that was not searched."""
 
     @property
     def is_worse(self) -> bool:
@@ -133,7 +147,7 @@ def find(
     patterns: Mapping[str, str],
     columns: Sequence[str] = (),
     by_unknown: bool = True,
-) -> tuple[list[Slice], np.ndarray]:
+) -> tuple[list[Slice], Tokens | None]:
     """Find the slices of a table's rows; a row may be in many, and each slice has at least one.
 
     Args:
@@ -147,14 +161,14 @@ def find(
         by_unknown: Whether there are slices by unknown tokens.
 
     Returns:
-        The slices; the number of tokens of each text that the model reads, known or unknown to it.
+        The slices; the tokens of each text that the model reads, None without texts.
     """
-    of_columns = [item for name in columns for item in _by_value(rows[OWN + name], name)]
+    of_columns = by_columns(rows, columns)
     if "text" not in rows.column_names:
-        return of_columns, np.empty(0, np.int64)
+        return of_columns, None
     text = rows["text"].combine_chunks()
-    tokens = tokenize(text, name=settings["tokenizer"])
-    lengths = np.minimum(np.diff(tokens.offsets), settings["max_length"])
+    tokens = tokenize(text, name=settings["tokenizer"]).cut(settings["max_length"])
+    lengths = np.diff(tokens.offsets)
     own = {name: (f"matches {regex}", regex) for name, regex in patterns.items()}
     found = of_columns + _by_range(lengths, _LENGTHS)
     found += [
@@ -169,7 +183,7 @@ def find(
     found.append(Slice("repeated", "the same text is on more than one row", repeated))
     if "time" in rows.column_names:
         found += _by_range(pc.hour(rows["time"]).to_pandas().to_numpy(np.float64), _HOURS)
-    return [item for item in found if item.rows.any()], lengths
+    return [item for item in found if item.rows.any()], tokens
 
 
 def check_patterns(
@@ -209,9 +223,10 @@ def measure(
     probability: np.ndarray | None,
     prediction: np.ndarray,
 ) -> list[SliceMetrics]:
-    """Measure a model in each slice: the user's own, then others, the least accurate first.
+    """Measure a model in each slice: the user's own, those found, then others.
 
-    Those of few rows stand last.
+    The least accurate is first, those of few rows are last. A candidate of a search is left out
+    unless it is worse than the rest beyond chance, also where no candidate before it has its rows.
 
     Args:
         slices: Slices of N rows.
@@ -220,24 +235,53 @@ def measure(
         prediction: N predicted labels.
     """
     right = prediction == label
-    found = _test([_measure(item, right, label, probability) for item in slices], right)
-    return sorted(found, key=lambda s: (not s.is_own, s.num_rows < MIN_ROWS, s.accuracy, s.name))
+    measured = _test(slices, [_measure(item, right, label, probability) for item in slices], right)
+    return sorted(
+        _drop_echoes(slices, measured, right),
+        key=lambda s: (not s.is_own, not s.is_found, s.num_rows < MIN_ROWS, s.accuracy, s.name),
+    )
 
 
-def _test(measured: list[SliceMetrics], right: np.ndarray) -> list[SliceMetrics]:
-    """Test each slice of enough rows against all other rows, and adjust for the number of tests."""
+def _test(
+    slices: list[Slice], measured: list[SliceMetrics], right: np.ndarray
+) -> list[SliceMetrics]:
+    """Test each slice of enough rows against the others, and adjust for the number of tests.
+
+    Candidates of a search are adjusted for each other alone. They were chosen as worse, on other
+    rows: their test is one-sided.
+    """
+    p_values: dict[bool, dict[int, float]] = {True: {}, False: {}}
+    for number, (item, found) in enumerate(zip(slices, measured, strict=True)):
+        if found.num_rows >= MIN_ROWS and found.difference is not None:
+            kind = "less" if found.is_found else "two-sided"
+            p_values[found.is_found][number] = _fisher(right, item.rows, item.others, kind)
+    adjusted: dict[int, float] = {}
+    for family in p_values.values():
+        adjusted |= zip(family, paired.adjust([*family.values()]), strict=True)
+    return [replace(item, p_adjusted=adjusted.get(n)) for n, item in enumerate(measured)]
+
+
+def _drop_echoes(
+    slices: list[Slice], measured: list[SliceMetrics], right: np.ndarray
+) -> list[SliceMetrics]:
+    """Leave out candidates that are not worse, or only where they share rows with a clearer one."""
+    kept, told = [], np.zeros(len(right), bool)
+    for item, found in zip(slices, measured, strict=True):
+        if found.is_found:
+            rows, others = item.rows & ~told, item.others & ~told
+            if not found.is_worse or _fisher(right, rows, others, "less") >= paired.SURE:
+                continue
+            told |= item.rows
+        kept.append(found)
+    return kept
+
+
+def _fisher(right: np.ndarray, rows: np.ndarray, others: np.ndarray, kind: str) -> float:
+    """Test whether predictions are right as often on rows as on others."""
     from scipy.stats import fisher_exact
 
-    total, total_right, p_values = len(right), int(right.sum()), {}
-    for number, item in enumerate(measured):
-        if MIN_ROWS <= item.num_rows < total:
-            num_right = round(item.accuracy * item.num_rows)
-            num_wrong, other_right = item.num_rows - num_right, total_right - num_right
-            other_wrong = total - item.num_rows - other_right
-            table = [[num_right, num_wrong], [other_right, other_wrong]]
-            p_values[number] = float(fisher_exact(table).pvalue)
-    adjusted = dict(zip(p_values, paired.adjust([*p_values.values()]), strict=True))
-    return [replace(item, p_adjusted=adjusted.get(n)) for n, item in enumerate(measured)]
+    table = [[int((right & each).sum()), int((~right & each).sum())] for each in (rows, others)]
+    return float(fisher_exact(table, kind).pvalue)
 
 
 def by_length(lengths: np.ndarray, right: np.ndarray) -> list[LengthCount]:
@@ -253,22 +297,36 @@ def by_length(lengths: np.ndarray, right: np.ndarray) -> list[LengthCount]:
 def _measure(
     item: Slice, right: np.ndarray, label: np.ndarray, probability: np.ndarray | None
 ) -> SliceMetrics:
-    rows, num_rows = item.rows, int(item.rows.sum())
+    rows, num_rows, num_others = item.rows, int(item.rows.sum()), int(item.others.sum())
     low, high = wilson_interval(int(right[rows].sum()), num_rows)
     accuracy = float(right[rows].mean())
     return SliceMetrics(
         name=item.name,
         about=item.about,
         num_rows=num_rows,
-        fraction=num_rows / len(rows),
+        fraction=num_rows / (num_rows + num_others),
         accuracy=accuracy,
         low=low,
         high=high,
-        difference=accuracy - float(right[~rows].mean()) if num_rows < len(rows) else None,
+        difference=accuracy - float(right[item.others].mean()) if num_others else None,
         positive_fraction=None if probability is None else float(label[rows].mean()),
         mean_probability=None if probability is None else float(probability[rows].mean()),
         is_own=item.is_own,
+        is_found=item.among is not None,
     )
+
+
+def by_columns(rows: pa.Table, columns: Sequence[str]) -> list[Slice]:
+    """Find the rows of each value of columns, which stand under ``OWN`` and their names."""
+    return [item for name in columns for item in _by_value(rows[OWN + name], name)]
+
+
+def has_categories(kind: pa.DataType) -> bool:
+    """Say whether a column of this type may have categories: strings, numbers or booleans."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    is_text = kind in (pa.string(), pa.large_string(), pa.string_view())
+    return is_text or (pa.types.is_primitive(kind) and not pa.types.is_temporal(kind))
 
 
 def _by_value(values: pa.ChunkedArray, name: str) -> list[Slice]:

@@ -11,6 +11,8 @@ from sentiflow.models.vocabulary import PAD_ID
 
 COLUMNS = ("row_id", "label", "token_ids")
 """The columns of ``schema.ENCODED`` in :class:`EncodedRows`."""
+MAX_CELLS = 1 << 19
+"""Cells of a batch for scoring, with or without a token: about 800 MB of states on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,13 @@ class EncodedRows:
         return cls(rows.token_ids, rows.offsets, labels, table["row_id"].to_numpy())
 
 
+def copy_to(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy a tensor from the host to a device; a GPU copies while the host goes on."""
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 @dataclass(frozen=True)
 class Batch:
     """Padded tweets.
@@ -66,15 +75,29 @@ class Batch:
     labels: torch.Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        """Copy the tensors to a device."""
-        return Batch(self.token_ids.to(device), self.lengths.to(device), self.labels.to(device))
+        """Copy the tensors to a device, see :func:`copy_to`."""
+        return Batch(*(copy_to(t, device) for t in (self.token_ids, self.lengths, self.labels)))
+
+    def split(self, size: int) -> list["Batch"]:
+        """Cut into batches of ``size`` tweets, the last one with the rest."""
+        parts = (tensor.split(size) for tensor in (self.token_ids, self.lengths, self.labels))
+        return [Batch(*part) for part in zip(*parts, strict=True)]
 
 
 def order_by_length(lengths: np.ndarray, *, batch_size: int) -> list[np.ndarray]:
-    """Group all rows with a token into batches of nearly equal length, for scoring."""
+    """Group all rows with a token into batches of nearly equal length, for scoring.
+
+    Batches of long tweets have fewer than ``batch_size`` rows, see ``MAX_CELLS``.
+    """
     rows = np.argsort(lengths, kind="stable")
     rows = rows[np.searchsorted(lengths[rows], 1) :]
-    return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    batches = []
+    while len(rows):
+        cells = np.arange(1, len(rows[:batch_size]) + 1) * lengths[rows[:batch_size]]
+        size = max(1, int(np.searchsorted(cells, MAX_CELLS, side="right")))
+        batches.append(rows[:size])
+        rows = rows[size:]
+    return batches
 
 
 def collate(rows: EncodedRows, chosen: np.ndarray) -> Batch:

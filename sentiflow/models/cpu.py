@@ -69,6 +69,8 @@ def multiply_add(inputs: torch.Tensor, weight: torch.Tensor, other: torch.Tensor
 
 def multiply_sides(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Compute ``left.T @ right`` of float32 ``(R, M)`` and ``(R, N)``, without gradient."""
+    if left.device.type != "cpu":
+        return left.T @ right
     pairs = zip(left.split(_ROWS), right.split(_ROWS), strict=True)
     products = (multiply(a.T, b.T) for a, b in pairs)
     return functools.reduce(torch.Tensor.add_, products)

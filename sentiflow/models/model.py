@@ -21,6 +21,8 @@ from sentiflow.storage.uris import as_typed
 _CHUNK = 1 << 15
 """Texts scored at a time by one thread."""
 _MAX_THREADS = 8
+_THREADS_ON_GPU = 2
+"""While one waits for the GPU, the other one tokenizes."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -97,7 +99,8 @@ class Model:
         """Score texts piece by piece, on all cores or on the GPU."""
         pieces = text_arrays.to_arrays(texts, size=_CHUNK)
         device = next(self.package.network.parameters()).device
-        num_threads = min(_count_cores(), _MAX_THREADS) if device.type == "cpu" else 1
+        most = _MAX_THREADS if device.type == "cpu" else _THREADS_ON_GPU
+        num_threads = min(_count_cores(), most)
         found: list[Scores] = []
         pending: collections.deque[concurrent.futures.Future[Scores]] = collections.deque()
         with one_thread(), concurrent.futures.ThreadPoolExecutor(num_threads) as pool:

@@ -18,7 +18,7 @@ from sentiflow.models.vocabulary import PAD_ID
 _USES_OF_A_WORD = 3
 """A table of all words is computed for at least this many tokens for each word."""
 _MAX_TABLE_BYTES = 200 << 20
-_GATES_IN_CACHE, _MIN_BATCH, _MAX_BATCH, _MAX_BATCH_ON_GPU = 1 << 18, 128, 2048, 4096
+_GATES_IN_CACHE, _MIN_BATCH, _MAX_BATCH, _MAX_BATCH_ON_GPU = 1 << 18, 128, 2048, 1 << 15
 
 _CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
@@ -221,13 +221,12 @@ class TweetRNN(Network):
         self, number: int, inputs: torch.Tensor, valid: torch.Tensor, mask: torch.Tensor | None
     ) -> torch.Tensor:
         """Run one layer in each direction."""
-        if mask is not None:
-            inputs = inputs * mask
-        states = recurrence.encode(self.forward_layers[number], inputs, valid)
-        if not self.backward_layers:
-            return states
-        backward = recurrence.encode(self.backward_layers[number], inputs, valid, backward=True)
-        return torch.cat([states, backward], dim=-1)
+        stacks = (self.forward_layers, self.backward_layers)
+        return recurrence.encode_layer(
+            [stack[number] for stack in stacks if stack],
+            inputs if mask is None else inputs * mask,
+            valid,
+        )
 
     def _masks(self, dropout_mask: torch.Tensor | None) -> Iterator[torch.Tensor | None]:
         """Split a dropout mask into the masks of the layers."""

@@ -56,28 +56,47 @@ class ModelPackage:
         Args:
             text: N strings, without nulls.
             batch_size: Rows in a padded batch. It changes the speed only; by default the fastest.
-            bf16: Multiply in bfloat16: faster on a GPU, a little less exact.
+            bf16: Multiply in bfloat16: faster on a GPU, a little less exact. Recurrent layers on a
+                GPU do not, see :mod:`models.cudnn`.
         """
         tokens = tokenize(text, name=self.settings.tokenizer)
         encoded = self.vocabulary.encode(tokens, max_length=self.settings.max_length)
         rows = batching.EncodedRows.from_lists(encoded.token_ids)
+        probabilities = self.predict(rows, batch_size=batch_size, bf16=bf16)
+        lengths = np.diff(tokens.offsets)
+        return Scores(
+            probabilities, self.settings.classes, encoded.num_known, lengths, encoded.num_unknown
+        )
+
+    def predict(
+        self, rows: batching.EncodedRows, *, batch_size: int | None = None, bf16: bool = False
+    ) -> np.ndarray:
+        """Compute the probability of each class for encoded texts, ``(N, C)`` float32.
+
+        A GPU computes while the host makes the next batches, and is waited for once.
+
+        Args:
+            rows: N texts; those without a known word get the class priors.
+            batch_size: As :meth:`score` takes it.
+            bf16: As :meth:`score` takes it.
+        """
         probabilities = np.tile(np.array(self.settings.priors, np.float32), (len(rows), 1))
         device = next(self.network.parameters()).device
+        size = batch_size or self.network.scoring_batch_size
+        batches = batching.order_by_length(rows.lengths, batch_size=size)
+        found = []
         with (
             torch.inference_mode(),
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16),
         ):
             predict = self.network.inference_function(len(rows.token_ids))
-            size = batch_size or self.network.scoring_batch_size
-            for chosen in batching.order_by_length(rows.lengths, batch_size=size):
+            for chosen in batches:
                 batch = batching.collate(rows, chosen).to(device)
                 logits = predict(batch.token_ids, batch.lengths).float()
-                found = torch.softmax(logits / self.settings.temperature, dim=1)
-                probabilities[chosen] = found.cpu().numpy()
-        lengths = np.diff(tokens.offsets)
-        return Scores(
-            probabilities, self.settings.classes, encoded.num_known, lengths, encoded.num_unknown
-        )
+                found.append(torch.softmax(logits / self.settings.temperature, dim=1))
+            if batches:
+                probabilities[np.concatenate(batches)] = torch.cat(found).cpu().numpy()
+        return probabilities
 
     def save(
         self,

@@ -2,7 +2,7 @@
 
 On a CPU in float32, the tanh layer and the gated layer (Cho et al. 2014) have CPU kernels with
 gradients, and faster ones for inference. PyTorch's layers take up to 2 times as long to score and
-1.5 times as long to train. LSTM, GPUs and bf16 use PyTorch's layers.
+1.5 times as long to train. LSTM and bf16 use PyTorch's layers; GPUs use :mod:`models.cudnn`.
 
 The kernels for inference store u in place of the state h = 2 u - 1, because
 tanh x = 2 sigmoid(2 x) - 1. The factors move into the weights, W h = 2 W u - W 1, and each step
@@ -11,17 +11,39 @@ needs half as many operations. The state before the first step is h = 0, so u = 
 Shape: (T steps, B tweets, D features of the inputs, H of the states, G = H or 3 H of the gates)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from sentiflow.models import cpu
+from sentiflow.models import cpu, cudnn
 
 _Step = Callable[[int, torch.Tensor, torch.Tensor], None]
 """Takes the number of a step, the states before it, and the tensor for the states after it."""
+
+
+def encode_layer(
+    layers: Sequence[nn.RNNBase], inputs: torch.Tensor, valid: torch.Tensor
+) -> torch.Tensor:
+    """Run a layer of one or two directions over tweets.
+
+    Args:
+        layers: The forward direction and, if there is one, the backward direction, as
+            :func:`encode` takes them.
+        inputs: ``(T, B, D)``.
+        valid: ``(T, B)`` bool: the steps that hold a token, which are the first ones of each tweet.
+
+    Returns:
+        ``(T, B, H)`` or ``(T, B, 2 H)``, the forward half first; states of padding are undefined.
+    """
+    if inputs.device.type != "cpu":
+        return cudnn.encode_layer(layers, inputs, valid)
+    halves = [
+        encode(layer, inputs, valid, backward=bool(number)) for number, layer in enumerate(layers)
+    ]
+    return halves[0] if len(halves) == 1 else torch.cat(halves, dim=-1)
 
 
 def encode(

@@ -79,6 +79,13 @@ class Tokens:
         chosen = np.repeat(rows, np.diff(self.offsets))
         return np.bincount(self.ids[chosen], minlength=len(self.words))
 
+    def cut(self, max_length: int) -> "Tokens":
+        """Keep the first ``max_length`` tokens of each tweet."""
+        lengths = np.diff(self.offsets)
+        place = np.arange(len(self.ids)) - np.repeat(self.offsets[:-1], lengths)
+        offsets = np.append(0, np.cumsum(np.minimum(lengths, max_length)))
+        return Tokens(self.words, self.ids[place < max_length], offsets)
+
     def to_lists(self) -> pa.ListArray:
         """Return the tokens as a list-of-strings column."""
         offsets = pa.array(self.offsets.astype(np.int32))

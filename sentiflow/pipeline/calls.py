@@ -1,7 +1,6 @@
 """Calls of a Python program -> stages run, with progress shown and errors that say what to do."""
 
 import signal
-import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sentiflow import progress
 from sentiflow.config import settings
 from sentiflow.errors import JobError, UserError
-from sentiflow.pipeline import results, stages
+from sentiflow.pipeline import results, signals, stages
 from sentiflow.storage import errors
 
 if TYPE_CHECKING:
@@ -89,22 +88,20 @@ def reporting(verbose: bool = False) -> Iterator[None]:
 def _sigterm_ends() -> Iterator[None]:
     """Let SIGTERM end Ray and the MLflow run first, and then the process, as it would anyway.
 
-    A program with a handler of its own keeps it, and only the main thread gets signals.
+    A program with a handler of its own keeps it.
     """
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+    if signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
     received = []
 
     def end(number: int, frame: object) -> None:
         received.append(number)
-        raise SystemExit(128 + number)
+        signals.end(number, frame)
 
-    signal.signal(signal.SIGTERM, end)
     try:
-        yield
+        with signals.handled(signal.SIGTERM, end):
+            yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if received:
             signal.raise_signal(signal.SIGTERM)

@@ -10,10 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.cluster.map_stages import MapStages
-from sentiflow.data import corpus
 from sentiflow.data.csv_format import meanings
 from sentiflow.data.manifest_types import DuplicateCounts
-from sentiflow.data.parts import with_labels
+from sentiflow.data.parts import Part, with_labels
 from sentiflow.preparation import duplicates, part_files, results, splits, steps
 from sentiflow.preparation.part_files import Job, Texts
 from sentiflow.storage import filesystem
@@ -28,7 +27,7 @@ _MAX_KEYS = 1 << 24
 class Flow:
     """The map stages of one preparation."""
 
-    def __init__(self, job: Job, parts: Sequence[corpus.Part], maps: MapStages) -> None:
+    def __init__(self, job: Job, parts: Sequence[Part], maps: MapStages) -> None:
         """Collect the arguments of the tasks.
 
         Args:

@@ -5,8 +5,6 @@ tokens; its words with their counts; and the hashes of its texts. What writes re
 completion markers. Ray is not imported, so that workers start fast.
 """
 
-from __future__ import annotations
-
 import functools
 from collections import Counter
 from collections.abc import Sequence
@@ -153,22 +151,18 @@ def find_duplicates(uris: Sequence[str], *, job: Job) -> tuple[DuplicateCounts, 
     Returns:
         The counts; the URI of a table with the columns of ``duplicates.DROPPED``.
     """
-    texts = filesystem.map_files(_read_hashes, uris)
+    # the hashes of all texts are in memory; the other columns would take three times as much
+    texts = filesystem.map_files(
+        lambda uri: filesystem.read_arrow(uri).select(["normalized", "split"]), uris
+    )
     ends = np.cumsum([len(table) for table in texts])
     whole = pa.concat_tables(texts)
     repeats = np.split(duplicates.mark_repeats(whole["normalized"].to_numpy()), ends[:-1])
-    keys = filesystem.map_files(_read_chosen, list(zip(uris, repeats, strict=True)))
+    keys = filesystem.map_files(
+        lambda file: filesystem.read_arrow(file[0]).filter(pa.array(file[1])),
+        zip(uris, repeats, strict=True),
+    )
     return write_duplicates(pa.concat_tables(keys), 0, job=job, split=whole["split"].to_numpy())
-
-
-def _read_hashes(uri: str) -> pa.Table:
-    """Read what all texts need; the other columns take three times the memory."""
-    return filesystem.read_arrow(uri).select(["normalized", "split"])
-
-
-def _read_chosen(file: tuple[str, np.ndarray]) -> pa.Table:
-    uri, chosen = file
-    return filesystem.read_arrow(uri).filter(pa.array(chosen))
 
 
 def write_duplicates(

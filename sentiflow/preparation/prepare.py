@@ -28,7 +28,7 @@ from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.classes import check_learned
 from sentiflow.config.sections import Config, PrepareSettings
-from sentiflow.data import corpus, input_files, manifest, table_plans
+from sentiflow.data import corpus, input_files, manifest, required_columns, table_plans
 from sentiflow.data.manifest_types import (
     Counts,
     Input,
@@ -69,7 +69,7 @@ def describe_output(config: Config, *, fetch: bool = True) -> OutputSpec:
     settings = config.prepare
     if config.format.classes:
         check_learned(config.train.classes, config.format.learnable)
-    corpus.check_kept_names(settings.keep_columns)
+    required_columns.check_kept_names(settings.keep_columns)
     relevant = settings.model_dump(
         exclude={
             "csv": True,
@@ -128,12 +128,9 @@ def _describe_files(settings: PrepareSettings, *, known: Input | None) -> Input:
     Raises:
         UserError: One does not exist, all are empty, or there are both CSV and Parquet.
     """
-    try:
-        uris = input_files.expand(settings.csv, setting="prepare.csv")
-    except UserError:
-        if known and input_files.are_gone(known, settings.csv):
-            return known
-        raise
+    uris = input_files.expand(settings.csv, setting="prepare.csv", known=known)
+    if known and not uris:
+        return known
     corpus.are_tables(uris, setting="prepare.csv")
     found = input_files.describe(uris, known=known) if known else input_files.as_found(uris)
     if not any(item["bytes"] for item in found["files"]):
@@ -152,7 +149,8 @@ def _prepare(
     """Do all steps, report the metrics and publish the manifest."""
     settings = config.prepare
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(_load_vectors, settings)
+        name, options = _name_vectors(settings)
+        loading = pool.submit(word_vectors.load, name, **options)
         source = _cut(config, output, maps)
         advice = resources.advise_parts(
             len(source.parts), num_rows=source.num_rows, setting="prepare.rows_per_file"
@@ -229,11 +227,6 @@ def _describe_vectors(
     return {"vectors": input_files.describe([uri], known=known)}
 
 
-def _load_vectors(settings: PrepareSettings) -> word_vectors.WordVectors:
-    source, options = _name_vectors(settings)
-    return word_vectors.load(source, **options)
-
-
 def _name_vectors(settings: PrepareSettings) -> tuple[str, dict[str, Any]]:
     wanted = settings.vocabulary
     max_words = wanted.max_size if wanted.kind == "pretrained" else None
@@ -246,27 +239,23 @@ def _cut(config: Config, output: Output, maps: MapStages) -> corpus.Corpus:
     files = found["files"]
     map_files = functools.partial(maps.map, "read_files", key=input_files.identify_state(found))
     if corpus.are_tables([item["uri"] for item in files], setting="prepare.csv"):
-        tables = table_plans.plan_preparation(
+        plan: corpus.Plan = table_plans.plan_preparation(
             files, settings=config.format, keep_columns=settings.keep_columns
         )
-        corpus.check_preparation(tables, settings)
-        source = corpus.open_tables(
-            tables, rows_per_part=settings.rows_per_file, map_files=map_files
+    else:
+        for item in files:
+            if compression.is_compressed(item["uri"]):
+                say(STAGE, f"{as_typed(item['uri'])} is compressed: one task unpacks it")
+        plan = corpus.plan_csv(
+            files,
+            settings=config.format,
+            rows_per_part=settings.rows_per_file,
+            unpack_to=join(output.uri, WORK),
         )
-        if not source.num_rows:
-            raise UserError(f"{files[0]['uri']} holds no record", hint="it has no row")
-        return source
-    for item in files:
-        if compression.is_compressed(item["uri"]):
-            say(STAGE, f"{as_typed(item['uri'])} is compressed: one task unpacks it")
-    plan = corpus.plan_csv(
-        files,
-        settings=config.format,
-        rows_per_part=settings.rows_per_file,
-        unpack_to=join(output.uri, WORK),
-    )
-    corpus.check_preparation(plan, settings)
-    source = corpus.cut_csv(plan, map_files=map_files)
+    required_columns.check_preparation(plan, settings)
+    source = corpus.cut(plan, rows_per_part=settings.rows_per_file, map_files=map_files)
+    if not source.num_rows:
+        raise UserError(f"{files[0]['uri']} holds no record", hint="it has no row")
     for note in source.notes:
         say(STAGE, note)
     return source

@@ -4,13 +4,12 @@ Each is a function of an Arrow table, and can be called on one by itself. A row 
 refused or left out; it stays in the table until the files are written.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.sections import SplitSettings
+from sentiflow.data.arrow_buffers import one_array
 from sentiflow.data.text_hash import hash_strings, normalize_text
 from sentiflow.models import tokenizer, vocabulary
 from sentiflow.models.tokenizer import Tokens
@@ -30,10 +29,10 @@ def leave_out(table: pa.Table, *, every_nth: int = 1, repeated: pa.Table | None 
         repeated: Rows that ``prepare.duplicates`` leaves out, with the columns of
             ``duplicates.DROPPED``.
     """
-    reason, row_id = _column(table, "reason"), _column(table, "row_id")
+    reason, row_id = one_array(table["reason"]), one_array(table["row_id"])
     if repeated is not None and len(repeated):
-        found = pc.index_in(row_id, value_set=_column(repeated, "row_id"))
-        reason = pc.coalesce(reason, _column(repeated, "reason").take(found))
+        found = pc.index_in(row_id, value_set=one_array(repeated["row_id"]))
+        reason = pc.coalesce(reason, one_array(repeated["reason"]).take(found))
     if every_nth > 1:
         others = pa.array(row_id.to_numpy() % every_nth != 0)
         reason = pc.if_else(others, EVERY_NTH, reason)
@@ -66,7 +65,7 @@ def assign_splits(
     else:
         hashes = table["normalized"].to_numpy()
         if rule.kind == "user":
-            hashes = hash_strings(normalize_text(pc.fill_null(_column(table, "user"), "")))
+            hashes = hash_strings(normalize_text(pc.fill_null(one_array(table["user"]), "")))
         split = splits.assign_by_hash(
             hashes,
             validation_fraction=rule.validation_fraction,
@@ -113,22 +112,16 @@ def to_column(tokens: Tokens) -> pa.ListArray:
 
 def tokens_of(table: pa.Table) -> Tokens:
     """Take the tokens out of the column ``tokens``."""
-    lists = _column(table, "tokens")
+    lists = one_array(table["tokens"])
     offsets, words = lists.offsets.to_numpy().astype(np.int64), lists.flatten()
     return Tokens(words.dictionary, words.indices.to_numpy(), offsets - offsets[0])
 
 
 def _accepted_texts(table: pa.Table) -> pa.Array:
     """Return the texts, empty for rows with a reason."""
-    text, reason = _column(table, "text"), _column(table, "reason")
+    text, reason = one_array(table["text"]), one_array(table["reason"])
     return text if reason.null_count == len(table) else pc.if_else(pc.is_null(reason), text, "")
 
 
 def _set_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     return table.set_column(table.column_names.index(name), name, values)
-
-
-def _column(table: pa.Table, name: str) -> pa.Array:
-    """Return a column as one array, even if the table has no chunk."""
-    column = table[name]
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

@@ -22,7 +22,7 @@ import pyarrow as pa
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config, ScoreSettings
-from sentiflow.data import corpus, input_files, manifest, schema
+from sentiflow.data import input_files, manifest, required_columns, schema
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest_types import Manifest, RunRecord
 from sentiflow.data.output_status import WORK, OutputSpec
@@ -111,7 +111,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         num_previous=len(previous.input_files),
         unpack_to=join(output.uri, WORK),
     )
-    corpus.check_columns(plan.columns, settings.keep_columns, classes=classes)
+    required_columns.check_columns(plan.columns, settings.keep_columns, classes=classes)
     reference = _read_reference(spec)
     precision = _choose_precision(output, previous, settings, resources)
     previous.check_compatible(plan, precision)

@@ -7,14 +7,14 @@ from dataclasses import replace
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.classes import BINARY, SENTIMENT140, UNLABELLED
 from sentiflow.config.sections import ScoreSettings
-from sentiflow.data import corpus, input_files, manifest, table_files, table_plans
+from sentiflow.data import corpus, input_files, manifest, table_plans
 from sentiflow.data.manifest_types import Input
-from sentiflow.errors import UserError
+from sentiflow.data.parts import Part
 from sentiflow.storage.uris import as_typed
 
 PREPARED = "prepared"
 
-Plan = corpus.CsvPlan | table_files.TablePlan | corpus.Corpus
+Plan = corpus.Plan | corpus.Corpus
 
 
 def describe(settings: ScoreSettings) -> Input:
@@ -32,12 +32,9 @@ def describe(settings: ScoreSettings) -> Input:
         return manifest.reference(settings.prepared_uri, record)
     scored = manifest.read(settings.output_uri)
     known: Input | None = scored["inputs"].get("corpus") if scored else None
-    try:
-        uris = input_files.expand(settings.corpus, setting="score.corpus")
-    except UserError:
-        if known and input_files.are_gone(known, settings.corpus):
-            return known
-        raise
+    uris = input_files.expand(settings.corpus, setting="score.corpus", known=known)
+    if known and not uris:
+        return known
     if not known or "files" not in known:
         return input_files.as_found(uris)
     return input_files.add(known, uris) or input_files.describe(uris, known=known)
@@ -150,12 +147,9 @@ def cut(
         return plan
     state = input_files.identify_state(input_files.join(plan.files))
     map_files = functools.partial(maps.map, "read_files", key=state)
-    if isinstance(plan, corpus.CsvPlan):
-        found = corpus.cut_csv(plan, map_files=map_files, first_row=first_row)
-        return replace(found, notes=(*found.notes, *_note_absent(plan)))
-    return corpus.open_tables(
-        plan, rows_per_part=rows_per_part, map_files=map_files, first_row=first_row
-    )
+    found = corpus.cut(plan, rows_per_part=rows_per_part, map_files=map_files, first_row=first_row)
+    absent = _note_absent(plan) if isinstance(plan, corpus.CsvPlan) else ()
+    return replace(found, notes=(*found.notes, *absent))
 
 
 def _note_absent(plan: corpus.CsvPlan) -> Iterator[str]:
@@ -171,7 +165,7 @@ def _note_absent(plan: corpus.CsvPlan) -> Iterator[str]:
             yield f"no column {lacking[0][1]!r} in {count}{lacking[0][0]}: {effect}"
 
 
-def name_part(part: corpus.Part, run_key: str) -> str:
+def name_part(part: Part, run_key: str) -> str:
     """Identify a part by the run, its rows and the content of its files."""
     files = part.inputs.get("files", [])
     contents = [manifest.identify_file(item) for item in files] or part.inputs["fingerprint"]

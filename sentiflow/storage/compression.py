@@ -1,7 +1,5 @@
 """Plain or compressed file -> its content, read forward in bounded memory."""
 
-from __future__ import annotations
-
 import collections
 import concurrent.futures
 import gzip
@@ -9,7 +7,7 @@ import itertools
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,7 +45,7 @@ def is_compressed(uri: str) -> bool:
 
 
 class Content:
-    """The bytes of a file, read forward; keeps those that were not released."""
+    """The bytes of an open file."""
 
     def __init__(self, uri: str, stream: Any, *, packed_size: int = 0) -> None:
         """Describe a stream.
@@ -58,69 +56,30 @@ class Content:
             packed_size: Size of the compressed file; 0 for a plain one.
         """
         self.uri, self.stream, self.packed_size = uri, stream, packed_size
-        self.start, self.held, self.is_complete = 0, bytearray(), False
         self.num_read = 0
 
-    def read_at(self, start: int, size: int) -> bytes:
-        """Read up to ``size`` bytes from ``start``; fewer only at the end of the file."""
-        assert start >= self.start, "forgotten bytes are not read again"
-        self._fill(start + size)
-        return bytes(memoryview(self.held)[start - self.start : start - self.start + size])
-
-    def ends_at(self, position: int) -> bool:
-        """Say whether the file ends at or before ``position``."""
-        self._fill(position + 1)
-        return position >= self.start + len(self.held)
-
-    def forget(self, position: int) -> None:
-        """Release the bytes before ``position``, which are not read again."""
-        gone = max(0, min(position - self.start, len(self.held)))
-        del self.held[:gone]
-        self.start += gone
-
     def read_block(self, number: int, size: int) -> bytes:
-        """Read a block of ``size`` bytes, which is not kept; fewer bytes at the end of the file.
+        """Read a block of ``size`` bytes; fewer at the end of the file.
 
         The blocks of a plain file can be read at the same time, those of a compressed one only in
         order.
         """
-        if not self.packed_size:
-            with self._named_errors():
+        block = b""
+        try:
+            if not self.packed_size:
                 left = self.stream.size() - number * size  # an object store refuses to read more
                 return bytes(self.stream.read_at(size, number * size)) if left > 0 else b""
-        block = self._read(size)
-        while len(block) < size and not self.is_complete:
-            block += self._read(size - len(block))
-        return block
-
-    def _fill(self, stop: int) -> None:
-        """Read until the byte before ``stop`` is in memory, or the file ends."""
-        while not self.is_complete and self.start + len(self.held) < stop:
-            self.held += self._read(_READ_BYTES)
-
-    def _read(self, size: int) -> bytes:
-        """Read some of the next bytes of the stream; none at its end."""
-        with self._named_errors():
-            block: bytes = self.stream.read(size)
-        self.is_complete = not block
-        self.num_read += len(block)
-        self._check_size(self.num_read)
-        return block
-
-    @contextmanager
-    def _named_errors(self) -> Iterator[None]:
-        """Name the file in errors."""
-        try:
-            yield
+            while len(block) < size and (more := self.stream.read(size - len(block))):
+                block += more
         except _DAMAGED as error:
             raise _damage(self.uri, error) from error
-
-    def _check_size(self, size: int) -> None:
-        if self.packed_size and size > max(_SAFE_BYTES, _MAX_RATIO * self.packed_size):
+        self.num_read += len(block)
+        if self.num_read > max(_SAFE_BYTES, _MAX_RATIO * self.packed_size):
             raise UserError(
                 f"{self.uri} unpacks to more than {_MAX_RATIO} times its size",
                 hint="is it damaged, or an attack? If it is right, unpack it first",
             )
+        return block
 
 
 @contextmanager
@@ -152,11 +111,12 @@ def open_content(uri: str) -> Iterator[Content]:
             yield Content(uri, stream, packed_size=file.size())
 
 
-def read_blocks(uri: str, size: int) -> Iterator[bytes]:
+def read_blocks(uri: str, size: int) -> Generator[bytes]:
     """Read the content of a file in blocks of ``size`` bytes, the last one shorter.
 
     Blocks are read ahead: of a plain file several at a time, because an object store is slow to
-    answer; a compressed file is unpacked by one thread.
+    answer; a compressed file is unpacked by one thread. Close what is not read to its end: the
+    garbage collector would wait for these threads in any other thread.
     """
     at_once = 1 if is_compressed(uri) else _BLOCKS_AT_ONCE
     with open_content(uri) as content, concurrent.futures.ThreadPoolExecutor(at_once) as pool:

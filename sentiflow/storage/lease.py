@@ -83,7 +83,8 @@ class Held:
         if self.is_lost:
             return
         self._write()
-        if self._is_late() and self._find_others():  # one may have deleted it just before
+        is_late = began - self._renewed > self.dead_seconds / 2
+        if is_late and self._find_others():  # one may have deleted it just before
             self.is_lost = True
             filesystem.delete(self.claim)
         self._renewed = began
@@ -151,9 +152,6 @@ class Held:
                 others[claim] = holder
         return others
 
-    def _is_late(self) -> bool:
-        return bool(time.clock_gettime(filesystem.CLOCK) - self._renewed > self.dead_seconds / 2)
-
 
 @contextmanager
 def hold(
@@ -197,7 +195,11 @@ def check(claim: str) -> None:
         JobError: It is not.
     """
     if not filesystem.exists(claim):
-        raise _lost(claim)
+        raise JobError(
+            f"{as_typed(claim)} is gone: another job has taken the directory over, or this node "
+            "does not see it (is it a directory of one machine?); finished parts are kept: run the "
+            "same command again when the other job has ended"
+        )
 
 
 def _keep(held: Held, is_over: threading.Event, seconds: float) -> None:
@@ -234,11 +236,3 @@ def _write_in_place(uri: str, content: bytes) -> None:
         file_system.create_dir(os.path.dirname(path), recursive=True)
     with file_system.open_output_stream(path, compression=None) as stream:
         stream.write(content)
-
-
-def _lost(claim: str) -> JobError:
-    return JobError(
-        f"{as_typed(claim)} is gone: another job has taken the directory over, or this node does "
-        "not see it (is it a directory of one machine?); finished parts are kept: run the same "
-        "command again when the other job has ended"
-    )

@@ -78,6 +78,7 @@ class TrialInfo(BaseModel):
     validation_accuracy: float | None
     validation_loss: float | None
     validation_f1_macro: float | None = None
+    test_accuracy: float | None = None
     chosen_epoch: int
     reason: Text = ""
 

@@ -52,7 +52,7 @@ _DATABASE_LOCKS = {
     "mysql": f"SELECT GET_LOCK('sentiflow', {MAX_LOCK_SECONDS:.0f})",
 }
 _REASONS = (
-    (r"\[Errno -?\d+\] (\w[\w ]+)", r"\1"),
+    (r"\[Errno -?\d+\] (\w[\w -]+)", r"\1"),
     (
         r"certificate verify failed: ([\w ,'.:-]+)",
         r"certificate verify failed: \1; for a CA of your own set MLFLOW_TRACKING_SERVER_CERT_PATH",

@@ -3,7 +3,7 @@
 from typing import Any
 
 from sentiflow.data import manifest
-from sentiflow.data.manifest_types import ModelInput
+from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import absolute_uri, names_model
 
@@ -26,12 +26,20 @@ def describe(uri: str, *, tracking: str | None, setting: str = SETTING) -> Model
         UserError: There is no such model, or it is not a finished package.
         JobError: MLflow cannot be reached.
     """
+    return to_input(*find(uri, tracking=tracking, setting=setting))
+
+
+def find(uri: str, *, tracking: str | None, setting: str = SETTING) -> tuple[str, Manifest]:
+    """Find a model: return the location of its package, and the manifest; as :func:`describe`."""
     if names_model(uri):
         model = _resolve(uri, tracking)
-        record, uri = model.record, str(model.version or uri)
-    else:
-        uri = manifest.find_package(uri)
-        record = manifest.require(uri, stage="model", setting=setting)
+        return str(model.version or uri), model.record
+    uri = manifest.find_package(uri)
+    return uri, manifest.require(uri, stage="model", setting=setting)
+
+
+def to_input(uri: str, record: Manifest) -> ModelInput:
+    """Describe a model as an input of a stage, given the manifest of its package."""
     return {
         "uri": uri,
         "fingerprint": record["fingerprint"],

@@ -7,6 +7,7 @@ from functools import partial
 from itertools import groupby
 from typing import Any, Literal
 
+from sentiflow.data.manifest import CARD
 from sentiflow.data.manifest_types import EPOCH_METRICS, PRETRAINING_METRICS
 from sentiflow.tracking import mlflow_store, pages, provenance, recording, runs
 from sentiflow.tracking.finished_stages import Epoch, FinishedStage, StageInfo, TrialInfo
@@ -167,6 +168,7 @@ class _Import:
             if trained
             else _to_points(chosen, to_ms(end), trial.chosen_epoch)
         )
+        metrics += _to_points({"test/accuracy": trial.test_accuracy}, to_ms(end), 0)
         run = found[0] if found else self._make(trial.name, described.start, tags)
         params = _derive_params(described.params, trial, trained)
         params["train.output_uri"] = stage.trial_uri(trial)
@@ -203,10 +205,14 @@ class _Import:
         num_added = self._complete(run, _choose_tags(tags), metrics)
         for training in self.stages:
             if training.info.fingerprint == made_by.fingerprint and stage.run.registers_model:
-                num_added += self._register(training, run.info.run_id, note=tags.get(NOTE_TAG, ""))
+                card = stage.read(CARD) if CARD in stage.run.artifacts else b""
+                note = tags.get(NOTE_TAG, "")
+                num_added += self._register(training, run.info.run_id, note=note, card=card)
         return num_added
 
-    def _register(self, training: FinishedStage, run_id: str, *, note: str = "") -> int:
+    def _register(
+        self, training: FinishedStage, run_id: str, *, note: str = "", card: bytes = b""
+    ) -> int:
         """Register the model of a training, unless the store has it; return how many it was."""
         from sentiflow.tracking import registry  # a second to import, and few runs need it
 
@@ -216,6 +222,8 @@ class _Import:
         uri = self.tracking_uri
         registry.register(training.model_uri, name=name, tracking_uri=uri, run_id=run_id)
         registry.describe(name, model, text=note, tags={}, tracking_uri=uri)
+        if card:
+            registry.add_card(name, model, card, tracking_uri=uri)
         return 1
 
 

@@ -3,25 +3,20 @@
 import copy
 import logging
 import math
-import queue
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from sentiflow.data.manifest_types import RunPart, RunRecord
 from sentiflow.errors import UnavailableError, UserError
 from sentiflow.storage.uris import without_credentials
 from sentiflow.tracking import mlflow_store, pages, provenance, runs, store_address
 from sentiflow.tracking.mlflow_store import connect, first_line
-from sentiflow.tracking.runs import CODE_TAGS, GROUP_TAG, PARENT_TAG, Status
-from sentiflow.tracking.runs import SCORED_FINGERPRINT_TAG as SCORED_FINGERPRINT_TAG
-from sentiflow.tracking.runs import SCORED_TAG as SCORED_TAG
-from sentiflow.tracking.runs import STAGE_TAG as STAGE_TAG
-from sentiflow.tracking.store_address import default_uri as default_uri
+from sentiflow.tracking.runs import CODE_TAGS, GROUP_TAG, PARENT_TAG, STAGE_TAG, Status
+from sentiflow.tracking.sending import Sender
 
 # isort: split
 from mlflow import MlflowClient
@@ -30,13 +25,6 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 log = logging.getLogger(__name__)
 
-MAX_QUEUED = 1000
-"""Calls in the queue. Further ones are left out; the job adds all but step metrics at its end."""
-MAX_WAIT_SECONDS = 60.0
-"""The longest time that a stage waits at its end for what is queued."""
-
-Call = Callable[[MlflowClient], object]
-Result = TypeVar("Result")
 _SAMPLE_SECONDS = 5.0
 """Seconds between two samples of system metrics."""
 
@@ -46,87 +34,6 @@ _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 
 def _empty_part() -> RunPart:
     return {"metrics": {}, "tags": {}}
-
-
-class Sender:
-    """Sends what one stage logs, and never makes the stage wait.
-
-    The first failure of the store stops sending. What the run then lacks is added from the stage's
-    manifest: see :mod:`sentiflow.tracking.rebuild`.
-    """
-
-    def __init__(self, tracking_uri: str) -> None:
-        """Start the thread; nothing is sent yet."""
-        self.tracking_uri = tracking_uri
-        self.is_available = True
-        """False after the store's first failure."""
-        self.is_complete = True
-        """Whether everything but step metrics was sent or is queued."""
-        self._client = mlflow_store.make_client(tracking_uri)
-        self._queue: queue.Queue[Call | threading.Event | None] = queue.Queue()
-        self._refusals: set[str] = set()
-        threading.Thread(target=self._work, name="mlflow sender", daemon=True).start()
-
-    def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        """Pickle as None: Ray Tune stores its callbacks with their recorders, but uses no copy."""
-        return type(None), ()
-
-    def put(self, call: Call, *, is_optional: bool = False) -> None:
-        """Queue a call; it is left out if the store is unavailable or the queue is full.
-
-        Args:
-            call: What to ask the store for.
-            is_optional: Whether the run counts as complete without it, as it does without metrics
-                of steps.
-        """
-        if self.is_available and self._queue.qsize() < MAX_QUEUED:
-            self._queue.put(call)
-        elif not is_optional:
-            self.is_complete = False
-
-    def ask(self, call: Callable[[MlflowClient], Result], default: Result) -> Result:
-        """Call the store now; return ``default`` if it refuses, fails or has failed before.
-
-        A failure ends the sending. A refusal does not: it concerns one value.
-        """
-        try:
-            if self.is_available:
-                return mlflow_store.ask(lambda: call(self._client))
-        except mlflow_store.failures() as error:
-            if not mlflow_store.is_refusal(error):
-                self.fail(mlflow_store.unreachable(self.tracking_uri, error))
-            elif (reason := first_line(error)) not in self._refusals:
-                self._refusals.add(reason)
-                log.warning("MLflow refuses a part of the run: %s", reason)
-        return default
-
-    def flush(self) -> bool:
-        """Wait until everything queued is sent; return whether the store is still available."""
-        done = threading.Event()
-        self._queue.put(done)
-        if not done.wait(MAX_WAIT_SECONDS):
-            store = without_credentials(self.tracking_uri)
-            self.fail(f"the MLflow store {store} is too slow")
-        return self.is_available
-
-    def fail(self, problem: str) -> None:
-        """Send nothing more, as the store does not answer."""
-        if self.is_available:
-            log.warning("%s; the job continues without it", problem)
-        self.is_available = self.is_complete = False
-
-    def close(self) -> None:
-        """Send what is queued, and end the thread."""
-        self.flush()
-        self.is_available = False
-        self._queue.put(None)
-
-    def _work(self) -> None:
-        while (item := self._queue.get()) is not None:
-            if isinstance(item, threading.Event):
-                item.set()
-            else:
-                self.ask(item, None)
 
 
 @dataclass

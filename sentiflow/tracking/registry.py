@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sentiflow.data import manifest
-from sentiflow.data.manifest import MANIFEST
+from sentiflow.data.manifest import CARD, MANIFEST
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.models import package_files
@@ -206,6 +206,28 @@ def describe(
             return False
         client.update_model_version(name, number, text[:_MAX_DESCRIPTION])
         return True
+
+
+def add_card(name: str, fingerprint: str, card: bytes, *, tracking_uri: str) -> None:
+    """Add a model card to the files of the version with a package, if there is one.
+
+    Raises:
+        UserError: The run of its training is gone.
+        JobError: MLflow refuses.
+        UnavailableError: The store does not answer.
+    """
+    with (
+        asking(tracking_uri, f"add a model card to {name}") as client,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        version = find_version(client, name, fingerprint)
+        if version is None:
+            return
+        run_id = client.get_model_version(name, str(version.number)).run_id
+        path = Path(folder, CARD)
+        path.write_bytes(card)
+        model = _find_output(client, str(version), run_id, _MODEL)
+        client.log_model_artifact(model.model_id, str(path))
 
 
 def _create(

@@ -33,6 +33,8 @@ class TrainCallback:
         self.num_epochs = {PRETRAIN: settings.pretrain.num_epochs, TRAIN: settings.num_epochs}
         self.shows_f1 = num_classes > 2 or settings.selection.metric == "macro_f1"
         self.expected_workers, self.num_workers = expected_workers, 0
+        self.patience = settings.pretrain.patience
+        self.phase: Phase = PRETRAIN if settings.pretrain.num_epochs else TRAIN
         self.last_step = 0
         self.seen_epochs: set[tuple[Phase, int]] = set()
         self.unrecorded: list[tuple[int, dict[str, float]]] = []
@@ -42,6 +44,9 @@ class TrainCallback:
         """Show and record an event."""
         if event.is_start:
             self._start(event)
+        elif event.phase != self.phase:
+            self._end_pretraining(event)
+        self.phase = event.phase
         if event.metrics and event.step > self.last_step:
             self._show_steps(event, event.metrics)
         for phase, epochs in ((PRETRAIN, event.pretraining), (TRAIN, event.history)):
@@ -67,6 +72,21 @@ class TrainCallback:
         if event.step:
             say(TRAIN, f"resuming at {where}")
 
+    def _end_pretraining(self, event: Event) -> None:
+        """Measure the rate of training anew; with early stopping, say which weights were kept."""
+        self.progress.start_at(event.rows_done)
+        known = [
+            (epoch.validation_loss, epoch.epoch)
+            for epoch in event.pretraining
+            if epoch.validation_loss is not None
+        ]
+        if self.patience and known:
+            say(
+                TRAIN,
+                f"pretrained for {len(known)} of {self.num_epochs[PRETRAIN]} epochs; training "
+                f"starts from epoch {min(known)[1]}, which has the lowest validation loss",
+            )
+
     def _show_steps(self, event: Event, metrics: Mapping[str, float]) -> None:
         prefix = _PREFIX[event.phase]
         note = (
@@ -86,8 +106,11 @@ class TrainCallback:
         self.seen_epochs.add((phase, result.epoch))
         if is_new:
             self._record_steps()
-            accuracy, f1 = result.validation_accuracy, result.validation_f1_macro
+            loss, accuracy = result.validation_loss, result.validation_accuracy
             validation = "" if accuracy is None else f", validation accuracy {accuracy:.4f}"
+            if phase == PRETRAIN and loss is not None:
+                validation = f", validation loss {loss:.4f}"
+            f1 = result.validation_f1_macro
             if self.shows_f1 and f1 is not None:
                 validation += f", macro F1 {f1:.4f}"
             say(

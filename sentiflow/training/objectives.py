@@ -10,13 +10,15 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from sentiflow.models import cpu
-from sentiflow.models.batching import Batch
+from sentiflow.models.batching import Batch, copy_to
 from sentiflow.models.networks import Network, TweetRNN
 from sentiflow.models.vocabulary import PAD_ID
 
 VECTORS = "network.embedding.weight"
 NGRAMS = "network.ngrams.weights.weight"
 """Names of the large tables among the parameters; a batch uses few of their rows."""
+VALIDATION_STEP = 1 << 48
+"""The step whose negative words validation uses after each epoch. No training comes so far."""
 _ROWS = 256
 """Rows of logits that are computed at a time: they fit the processor's cache."""
 
@@ -139,7 +141,7 @@ class LanguageModeling(nn.Module):
     def used_rows(self, batch: Batch, step: int) -> dict[str, torch.Tensor]:
         """List the rows of each large table that get a gradient; rows may repeat."""
         ids = batch.token_ids.flatten()
-        return {VECTORS: torch.cat([ids, self.draw_negatives(step).to(ids.device)])}
+        return {VECTORS: torch.cat([ids, copy_to(self.draw_negatives(step), ids.device)])}
 
     def forward(self, batch: Batch, dropout_mask: torch.Tensor | None, step: int) -> Losses:
         """Compute each row's mean loss, and sum the rows' shares of correctly predicted words.
@@ -148,8 +150,9 @@ class LanguageModeling(nn.Module):
         """
         states = self.network.encode_first_layer(batch.token_ids, batch.lengths, dropout_mask)
         size = self.heads[0].in_features
-        negatives = self._look_up(self.draw_negatives(step).to(states.device))
-        rows, steps = _positions(batch.lengths - 1, len(states))
+        negatives = self._look_up(self.draw_negatives(step))
+        list_cells = _first_cells if states.device.type == "cpu" else _all_cells
+        rows, steps, has_next = list_cells(batch.lengths - 1, len(states) - 1)
         previous, following = batch.token_ids[rows, steps], batch.token_ids[rows, steps + 1]
         directions = [
             (states[steps, rows, :size], following),
@@ -158,12 +161,13 @@ class LanguageModeling(nn.Module):
         losses = torch.zeros(len(batch.lengths), device=states.device)
         correct = torch.zeros(len(batch.lengths), device=states.device)
         weights = 1.0 / (len(self.heads) * (batch.lengths - 1).clamp(min=1)).float()
+        shares = weights[rows] * has_next
         for head, (state, words) in zip(self.heads, directions, strict=False):
             loss, is_correct = self._predict(
                 cpu.affine(state, head.weight, head.bias), words, *negatives
             )
-            losses.index_add_(0, rows, loss * weights[rows])
-            correct.index_add_(0, rows, is_correct * weights[rows])
+            losses.index_add_(0, rows, loss * shares)
+            correct.index_add_(0, rows, is_correct * shares)
         return Losses(losses, losses.detach(), correct.sum())
 
     def _look_up(self, negatives: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -171,7 +175,8 @@ class LanguageModeling(nn.Module):
 
         A word drawn c times counts c times, so log c is added to its logit.
         """
-        words, counts = negatives.unique(return_counts=True)
+        distinct = negatives.unique(return_counts=True)
+        words, counts = (copy_to(tensor, self.bias.device) for tensor in distinct)
         bias = (self.bias - self.log_expected)[words] + counts.log()
         return words, self.network.embedding(words), bias
 
@@ -221,8 +226,9 @@ class _SampledSoftmax(torch.autograd.Function):
         parts, totals, tops = [], [], []
         for query, logit, same in _in_parts(queries, logits, equal):
             negative = cpu.multiply(query, vectors, bias)
-            rows = (same >= 0).nonzero().squeeze(1)
-            negative[rows, same[rows]] = -torch.inf
+            place = same.clamp(min=0)[:, None]
+            kept = negative.gather(1, place).masked_fill_(same[:, None] >= 0, -torch.inf)
+            negative.scatter_(1, place, kept)
             tops.append(negative.amax(dim=1))
             top = torch.maximum(tops[-1], logit)
             negative.sub_(top[:, None]).exp_()
@@ -250,11 +256,29 @@ class _SampledSoftmax(torch.autograd.Function):
 
 
 def _in_parts(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
-    return zip(*(tensor.split(_ROWS) for tensor in tensors), strict=True)
+    """Cut tensors for the cache of a CPU; a GPU takes them whole."""
+    size = _ROWS if tensors[0].device.type == "cpu" else max(1, len(tensors[0]))
+    return zip(*(tensor.split(size) for tensor in tensors), strict=True)
 
 
-def _positions(lengths: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the rows and steps of the first ``lengths`` cells of each row."""
-    steps = torch.arange(width, device=lengths.device)
-    rows, positions = (steps < lengths[:, None]).nonzero(as_tuple=True)
-    return rows, positions
+def _first_cells(
+    lengths: torch.Tensor, width: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """List the first ``lengths`` cells of each row.
+
+    Returns:
+        The rows and the steps of N cells, and whether each is among the first ones.
+    """
+    is_first = torch.arange(width) < lengths[:, None]
+    rows, steps = is_first.nonzero(as_tuple=True)
+    return rows, steps, torch.ones_like(rows, dtype=torch.bool)
+
+
+def _all_cells(
+    lengths: torch.Tensor, width: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Do as :func:`_first_cells`, but list all cells: a GPU would be waited for to count some."""
+    rows, steps = (torch.arange(size, device=lengths.device) for size in (len(lengths), width))
+    is_first = steps < lengths[:, None]
+    rows, steps = torch.cartesian_prod(rows, steps).unbind(dim=1)
+    return rows, steps, is_first.flatten()

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import pandas as pd
 
@@ -23,7 +23,7 @@ from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking.recording import Recorder
-from sentiflow.training import classes, search_space, sweep_trials
+from sentiflow.training import classes, search_space, sweep_seeds, sweep_trials
 from sentiflow.training import train as training
 
 # isort: split
@@ -31,8 +31,8 @@ import ray.tune
 from ray.tune.schedulers import ASHAScheduler
 
 STAGE = "sweep"
-TABLE = "trials.csv"
-OWNS = (sweep_trials.TRIALS, TABLE, sweep_trials.STOPPED, training.RAY_RECORDS)
+TABLE, SEEDS_TABLE = "trials.csv", "seeds.csv"
+OWNS = (sweep_trials.TRIALS, TABLE, SEEDS_TABLE, sweep_trials.STOPPED, training.RAY_RECORDS)
 
 _NOT_DECISIVE = {"output_uri", "max_concurrent"}
 _TUNE_VARIABLES = {
@@ -115,32 +115,72 @@ def best(record: Manifest) -> sweep_trials.TrialRecord:
 
 
 def to_text(record: Manifest) -> str:
-    """Render the trials as a table, the best first, with the reasons of failures below it."""
-    trials = record["trials"]
-    shows_f1 = record["settings"]["train"]["selection"]["metric"] == "macro_f1"
+    """Render the trials as a table, the best first; then why trials failed, and the seeds."""
+    trials, shows_f1 = record["trials"], _shows_f1(record)
     short = search_space.short_names(list(trials[0]["values"]))
-    table = pd.DataFrame(
-        {"trial": f"{trial['trial']}", "status": trial["status"]}
-        | {
-            short[key]: value if isinstance(value, str) else json.dumps(value)
-            for key, value in trial["values"].items()
-        }
-        | {
-            "accuracy": trial["validation_accuracy"],
-            "loss": trial["validation_loss"],
-            **({"macro F1": trial["validation_f1_macro"]} if shows_f1 else {}),
-            "epoch": f"{trial['chosen_epoch']} of {trial['epochs']}",
-            "seconds": f"{trial['seconds']:.1f}",
-        }
-        for trial in trials
+    has_test = any(trial.get("test_accuracy") is not None for trial in trials)
+    lines = _align(
+        [
+            {"trial": f"{trial['trial']}", "status": trial["status"]}
+            | _show_values(trial["values"], short)
+            | {
+                "accuracy": trial["validation_accuracy"],
+                "loss": trial["validation_loss"],
+                **({"macro F1": trial["validation_f1_macro"]} if shows_f1 else {}),
+                **({"test accuracy": trial["test_accuracy"]} if has_test else {}),
+                "epoch": f"{trial['chosen_epoch']} of {trial['epochs']}",
+                "seconds": f"{trial['seconds']:.1f}",
+            }
+            for trial in trials
+        ]
     )
     failed = [
         f"trial {t['trial']} failed: {sweep_trials.brief(t['reason'])}"
         for t in trials
         if t["reason"]
     ]
+    return "\n".join([*lines, *failed, *_show_seeds(record, short)])
+
+
+def _show_seeds(record: Manifest, short: Mapping[str, str]) -> list[str]:
+    """Render mean and standard deviation of trials that differ only in their seed."""
+    groups = record.get("seeds")
+    if not groups:
+        return []
+    names = {"accuracy": "validation_accuracy", "loss": "validation_loss"}
+    names |= {"macro F1": "validation_f1_macro"} if _shows_f1(record) else {}
+    names["test accuracy"] = "test_accuracy"
+    lines = _align(
+        [
+            {"seeds": f"{group['num_seeds']}"}
+            | _show_values(group["values"], short)
+            | {
+                title: f"{group[f'{name}_mean']:.4f} ± {group[f'{name}_std']:.4f}"
+                for title, name in names.items()
+                if group[f"{name}_mean"] is not None
+            }
+            for group in groups
+        ]
+    )
+    return ["", "mean ± standard deviation over the seeds:", *lines]
+
+
+def _shows_f1(record: Manifest) -> bool:
+    return bool(record["settings"]["train"]["selection"]["metric"] == "macro_f1")
+
+
+def _show_values(values: Mapping[str, Any], short: Mapping[str, str]) -> dict[str, str]:
+    return {
+        short[key]: value if isinstance(value, str) else json.dumps(value)
+        for key, value in values.items()
+    }
+
+
+def _align(rows: list[dict[str, Any]]) -> list[str]:
+    """Render a table with a line of names."""
+    table = pd.DataFrame(rows)
     lines = table.to_string(index=False, float_format="{:.4f}".format, na_rep="").splitlines()
-    return "\n".join([*(line.rstrip() for line in lines), *failed])
+    return [line.rstrip() for line in lines]
 
 
 def _publish(
@@ -150,17 +190,12 @@ def _publish(
     recorder: Recorder,
     seconds: float,
 ) -> Manifest:
-    """Write the table and the manifest; only trials with a model keep their directories.
-
-    The table has a column for each setting, by its dotted name.
-    """
-    rows = [
-        {key: value for key, value in record.items() if key != "values"} | record["values"]
-        for record in records
-    ]
-    table = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode()
-    filesystem.write_bytes(join(output.uri, TABLE), table)
-    recorder.log_files({TABLE: table})
+    """Write the tables and the manifest; only trials with a model keep their directories."""
+    seeds = sweep_seeds.summarize(records, trials[0].config.train.selection)
+    tables = {TABLE: _to_csv(records)} | ({SEEDS_TABLE: _to_csv(seeds)} if seeds else {})
+    for name, table in tables.items():
+        filesystem.write_bytes(join(output.uri, name), table)
+    recorder.log_files(tables)
     counts: dict[str, int] = {
         status: sum(r["status"] == status for r in records) for status in sweep_trials.ENDS
     }
@@ -173,7 +208,10 @@ def _publish(
         }
     )
     finished = {r["name"] for r in records if r["status"] == "finished"}
-    files: list[FileEntry] = [{"path": TABLE, "rows": len(records), "bytes": len(table)}]
+    files: list[FileEntry] = [
+        {"path": name, "rows": len(seeds if name == SEEDS_TABLE else records), "bytes": len(table)}
+        for name, table in tables.items()
+    ]
     for trial in trials:
         if trial.name in finished:
             files += list_files(output.uri, f"{sweep_trials.TRIALS}/{trial.name}")
@@ -185,8 +223,15 @@ def _publish(
         seconds=seconds,
         run=recorder.describe(),
         trials=records,
+        seeds=seeds,
         mlflow_run_id=recorder.run_id,
     )
+
+
+def _to_csv(records: Sequence[Mapping[str, Any]]) -> bytes:
+    """Write a table with a column for each setting, by its dotted name."""
+    rows = [{k: v for k, v in r.items() if k != "values"} | r["values"] for r in records]
+    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode()
 
 
 @dataclass(frozen=True)
@@ -239,21 +284,26 @@ class _Division:
 
 
 def _choose_grace(config: Config, trials: Sequence[sweep_trials.Trial]) -> int:
-    """Choose the epochs before a trial may be stopped: all, if trials have different numbers.
+    """Choose the epochs before a trial may be stopped: all, if that would not be fair.
 
-    A learning rate that follows a schedule is spread over all epochs of a trial. In the same epoch
-    one trial is then at its end and another still at its beginning, and would always lose.
+    A mean over seeds would be too good without the seeds that are stopped. A learning rate that
+    follows a schedule is spread over all epochs of a trial. In the same epoch one trial is then at
+    its end and another still at its beginning, and would always lose.
     """
     epochs = {trial.config.train.num_epochs for trial in trials}
     is_constant = all(trial.config.train.schedule == "constant" for trial in trials)
-    if len(epochs) == 1 or is_constant or config.sweep.grace_epochs >= max(epochs):
+    if config.sweep.grace_epochs >= max(epochs):
         return config.sweep.grace_epochs
-    say(
-        STAGE,
-        f"no trial is stopped early: trials of {min(epochs)} to {max(epochs)} epochs are at "
-        "different points of their learning rates in the same epoch (train.schedule=constant "
-        "makes them comparable)",
-    )
+    if sweep_seeds.has_repeats([trial.values for trial in trials]):
+        why = "mean and standard deviation over the seeds need all of them"
+    elif len(epochs) == 1 or is_constant:
+        return config.sweep.grace_epochs
+    else:
+        why = (
+            f"trials of {min(epochs)} to {max(epochs)} epochs are at different points of their "
+            "learning rates in the same epoch (train.schedule=constant makes them comparable)"
+        )
+    say(STAGE, f"no trial is stopped early: {why}")
     return max(epochs)
 
 

@@ -19,9 +19,9 @@ from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking.recording import Recorder
 from sentiflow.tracking.runs import TRIAL_TAG
-from sentiflow.training import search_space
+from sentiflow.training import search_space, sweep_seeds
 from sentiflow.training import train as training
-from sentiflow.training.results import read_epochs
+from sentiflow.training.results import MODEL, read_epochs
 
 # isort: split
 import ray.tune
@@ -141,6 +141,10 @@ def train(trial: Trial, *, metric: str, share: Resources) -> None:
         except (UserError, JobError) as error:
             ray.tune.report({"reason": str(error)})
             return
+    if status != "stopped" and sweep_seeds.SEED in trial.values:
+        model_uri = join(trial.uri, MODEL)
+        accuracy = sweep_seeds.measure_test_accuracy(model_uri, trial.config.train)
+        ray.tune.report({"test_accuracy": accuracy})
     if reporter.last is not None:
         ray.tune.report(reporter.last)
 
@@ -195,6 +199,9 @@ class TrialRecord(TypedDict):
     """Time of pretraining and of the epochs."""
     reason: str
     """Why the trial failed."""
+    test_accuracy: float | None
+    """Accuracy on the test rows; None unless ``train.seed`` is swept. Trials are not compared by
+    it."""
 
 
 @dataclass
@@ -208,6 +215,7 @@ class _Result:
     status: Status | None = None
     """None while the trial is trained."""
     reason: str = ""
+    test_accuracy: float | None = None
 
     def add(self, epoch: int, metrics: dict[str, float | None]) -> None:
         """Add an epoch; one that a restarted trial repeats is ignored."""
@@ -285,6 +293,7 @@ class TrialCallback(ray.tune.Callback):
         """Take an epoch, or the reason of a failure."""
         known = self.results[trial.config["index"]]
         known.reason = result.get("reason", known.reason)
+        known.test_accuracy = result.get("test_accuracy", known.test_accuracy)
         if "metrics" in result:
             known.add(result["epoch"], result["metrics"])
 
@@ -347,10 +356,13 @@ class TrialCallback(ray.tune.Callback):
             "epochs": len(known.curve),
             "seconds": round(known.seconds, 1),
             "reason": known.reason,
+            "test_accuracy": known.test_accuracy,
         }
 
     def _end(self, known: _Result, status: Status) -> None:
         known.status = status
+        if known.test_accuracy is not None:
+            known.recorder.log_metrics({"test/accuracy": known.test_accuracy})
         known.recorder.end(ENDS[status], reason=known.reason)
         record = self._record(known)
         values = ", ".join(f"{self.short[key]} {item}" for key, item in record["values"].items())

@@ -2,8 +2,9 @@
 
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,7 +16,6 @@ from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.outputs import guard
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import vocabulary
-from sentiflow.models.batching import EncodedRows
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.training import checkpoints, classes, collectives, initial_network, trained_package
@@ -63,7 +63,7 @@ class TrainJob:
 
 @dataclass
 class History:
-    """The finished epochs of training, and the best of them."""
+    """The finished epochs of a phase, and the best of them."""
 
     selection: SelectionSettings
     epochs: list[EpochResult] = field(default_factory=list)
@@ -78,12 +78,12 @@ class History:
 
     @property
     def chosen(self) -> EpochResult:
-        """The epoch whose weights become the model."""
+        """The epoch whose weights are used: for the model, or for the phase that follows."""
         return (self.best if self.selection.keep == "best" else None) or self.epochs[-1]
 
     @property
     def should_stop(self) -> bool:
-        """Whether ``train.selection.patience`` epochs have brought no better one."""
+        """Whether ``patience`` epochs have brought no better one."""
         patience = self.selection.patience
         if patience is None or self.best is None:
             return False
@@ -185,7 +185,9 @@ class _Worker:
         )
         self.validation = OwnRows(validation, own=own)
         self.history = History(self.settings.selection)
-        self.pretraining: list[EpochResult] = []
+        patience = self.settings.pretrain.patience
+        keep: Literal["best", "last"] = "best" if patience else "last"
+        self.pretraining = History(SelectionSettings(metric="loss", keep=keep, patience=patience))
         self._resume()
         self.saved_at = self.reported_at = time.monotonic()
 
@@ -193,46 +195,50 @@ class _Worker:
         """Continue the phase of the last checkpoint, or begin the first phase."""
         found = checkpoints.load_last(self.root)
         if found is not None:
-            self.pretraining = read_epochs(found.state["pretraining"])
+            self.pretraining.epochs = read_epochs(found.state["pretraining"])
             self.history.epochs = read_epochs(found.state["history"])
-        pretrains = len(self.pretraining) < self.settings.pretrain.num_epochs
-        self._begin_phase(PRETRAIN if pretrains else TRAIN)
+        self._begin_phase(PRETRAIN if self._pretrains else TRAIN)
         if found is not None and found.state["phase"] == self.phase:
             self.trainer.resume(found.tensors, found.state["position"])
         elif found is not None:
-            self._load_network(found)
+            self._load_network(self.pretraining.chosen)
         self.report(self._event(is_start=True))
+
+    @property
+    def _pretrains(self) -> bool:
+        """Whether an epoch of pretraining remains."""
+        num_epochs = self.settings.pretrain.num_epochs
+        return len(self.pretraining.epochs) < num_epochs and not self.pretraining.should_stop
 
     def _begin_phase(self, phase: Phase) -> None:
         """Make the trainer of a phase; the network keeps its weights."""
         self.phase, settings = phase, self.settings
-        validation: Iterable[EncodedRows] = self.validation
         objective: ClassificationObjective | LanguageModeling = ClassificationObjective(
             self.network, class_weights=self.classes.weights
         )
         self.first_step = self.first_row = 0
         if phase == PRETRAIN:
-            settings, validation = _pretrain_settings(settings), ()
+            settings = _pretrain_settings(settings)
             objective = LanguageModeling(
                 self.network,
                 counts=_word_counts(self.words),
                 num_negatives=settings.pretrain.num_negatives,
                 seed=settings.seed,
             )
-        elif settings.pretrain.num_epochs:
-            epochs = range(settings.pretrain.num_epochs)
-            self.first_step = sum(map(self.train_input.num_steps, epochs))
-            self.first_row = self.train_input.num_rows * len(epochs)
+        elif self.pretraining.epochs:
+            self.first_step = self.pretraining.epochs[-1].step
+            self.first_row = self.train_input.num_rows * settings.pretrain.num_epochs
         self.trainer = Trainer(
             settings=settings,
             objective=objective.to(self.device),
             train=self.train_input,
-            validation=validation,
+            validation=self.validation,
             device=self.device,
         )
 
-    def _load_network(self, found: checkpoints.Checkpoint) -> None:
-        """Load the network's weights from a checkpoint of either phase."""
+    def _load_network(self, epoch: EpochResult) -> None:
+        """Load the network's weights from the checkpoint of an epoch of either phase."""
+        found = checkpoints.load(self.root, epoch.step)
         weights = checkpoints.find_below(found.tensors, "weights/network.")
         self.network.load_state_dict(weights, strict=False)  # vectors may be omitted
 
@@ -243,8 +249,10 @@ class _Worker:
             JobError: The loss is not finite.
         """
         if self.phase == PRETRAIN:
-            while self.trainer.epoch < self.settings.pretrain.num_epochs:
-                self._train_epoch(self.pretraining)
+            while self._pretrains:
+                self._train_epoch(self.pretraining.epochs)
+            if self.pretraining.chosen is not self.pretraining.epochs[-1]:
+                self._load_network(self.pretraining.chosen)
             self._begin_phase(TRAIN)
         while self.trainer.epoch < self.settings.num_epochs and not self.history.should_stop:
             self._train_epoch(self.history.epochs)
@@ -274,14 +282,14 @@ class _Worker:
         state: checkpoints.CheckpointState = {
             "phase": self.phase,
             "position": self.trainer.position(),
-            "pretraining": [asdict(epoch) for epoch in self.pretraining],
+            "pretraining": [asdict(epoch) for epoch in self.pretraining.epochs],
             "history": [asdict(epoch) for epoch in self.history.epochs],
         }
         step, tensors = self.first_step + self.trainer.step, self.trainer.tensors()
         if self.omits_vectors:
             del tensors[_VECTORS]
         checkpoints.save(self.root, checkpoints.Checkpoint(step, tensors, state))
-        best = self.history.best
+        best = self.history.best or self.pretraining.best
         checkpoints.keep(
             self.root, last=self.settings.checkpoints.keep_last, best=best.step if best else None
         )
@@ -297,7 +305,7 @@ class _Worker:
             num_steps=self.first_step + trainer.num_steps,
             rows_done=self.first_row + trainer.rows_done,
             num_workers=self.world_size,
-            pretraining=tuple(self.pretraining),
+            pretraining=tuple(self.pretraining.epochs),
             history=tuple(self.history.epochs),
             is_start=is_start,
             metrics=metrics,
@@ -307,7 +315,7 @@ class _Worker:
         """Publish the model of the chosen epoch."""
         chosen = self.history.chosen
         if chosen.step != self.first_step + self.trainer.step:
-            self._load_network(checkpoints.load(self.root, chosen.step))
+            self._load_network(chosen)
         package = trained_package.save(
             join(self.job.root, MODEL),
             network=self.network.to(self.device),
@@ -320,7 +328,7 @@ class _Worker:
             lineage=self.job.lineage,
         )
         return TrainReport(
-            pretraining=self.pretraining,
+            pretraining=self.pretraining.epochs,
             history=self.history.epochs,
             chosen_epoch=chosen.epoch,
             package=package,
@@ -343,7 +351,7 @@ def _choose_device(job: TrainJob, world_size: int) -> torch.device:
             "Ray counts a GPU that torch cannot use",
             hint="install a build of torch for it, or set train.gpus_per_worker=0",
         )
-    return torch.device("cuda" if uses_gpu else "cpu")
+    return torch.device("cuda", torch.cuda.current_device()) if uses_gpu else torch.device("cpu")
 
 
 def _pretrain_settings(settings: TrainSettings) -> TrainSettings:

@@ -41,7 +41,7 @@ FIRST = "_first"
 OWNS = (MODEL, CHECKPOINTS, "plots", RAY_RECORDS, FIRST)
 
 _NOT_DECISIVE = {
-    *("prepared_uri", "output_uri", "checkpoints", "preset"),
+    *("prepared_uri", "output_uri", "checkpoints", "preset", "gradient_accumulation_steps"),
     *("num_workers", "min_workers", "cpus_per_worker", "gpus_per_worker", "max_failures"),
 }
 

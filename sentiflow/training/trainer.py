@@ -7,7 +7,8 @@ a training resumed from a checkpoint makes the steps that remain.
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,11 +22,13 @@ from sentiflow.models import batching
 from sentiflow.training import checkpoints, collectives, gradients
 from sentiflow.training.dropout_masks import draw_dropout_mask
 from sentiflow.training.objectives import (
+    VALIDATION_STEP,
     VECTORS,
     ClassificationObjective,
     LanguageModeling,
     Losses,
 )
+from sentiflow.training.prefetch import prefetch
 from sentiflow.training.results import EpochResult
 from sentiflow.training.schedules import rate_factor
 from sentiflow.training.virtual_shards import Slice, TrainInput
@@ -40,6 +43,19 @@ without a token."""
 _EVALUATION_BATCH_SIZE = 1024
 _STEPS_AHEAD = 32
 """On a GPU, the metrics of this many steps are read at once: reading them waits for the GPU."""
+
+
+@dataclass(frozen=True)
+class StepInput:
+    """What a step needs; tensors are on the worker's device."""
+
+    batch_slice: Slice
+    batch: batching.Batch | None
+    """The slice's rows; None if it has none."""
+    mask: torch.Tensor | None
+    """The dropout mask of the slice; None without dropout."""
+    counts: torch.Tensor
+    """Rows, tokens and cells, ``(3,)`` float32."""
 
 
 class Trainer:
@@ -130,12 +146,12 @@ class Trainer:
         if VECTORS in self.tuned:
             self.tuned[VECTORS].requires_grad_(self.epoch >= self.settings.frozen_epochs)
         self._collected_at = time.monotonic()
-        for batch_slice in self.train.slices(self.epoch, first_step=self.step_in_epoch):
-            self._make_step(batch_slice)
+        inputs = self._inputs()
+        for step_input in inputs if self.device.type == "cpu" else prefetch(inputs, self.device):
+            self._make_step(step_input)
             after_step()
         self._check_finite()
-        loss, confusion = self._evaluate()
-        count = int(confusion.sum())
+        loss, count, confusion = self._evaluate()
         if not math.isfinite(loss):
             raise JobError(
                 f"the validation loss after epoch {self.epoch + 1} is not finite; {self._remedy}"
@@ -146,7 +162,7 @@ class Trainer:
             train_loss=means["loss"],
             train_accuracy=means["accuracy"],
             validation_loss=loss / count if count else None,
-            validation_accuracy=int(np.trace(confusion)) / count if count else None,
+            validation_accuracy=int(np.trace(confusion)) / count if confusion.any() else None,
             learning_rate=self.learning_rate,
             gradient_norm=means["gradient_norm"],
             padding_fraction=means["padding_fraction"],
@@ -154,7 +170,7 @@ class Trainer:
             tweets_per_second=means["tweets_per_second"],
             step=self.step,
             ended=datetime.now(UTC).isoformat(timespec="seconds"),
-            validation_f1_macro=_macro_f1(confusion) if count else None,
+            validation_f1_macro=_macro_f1(confusion) if confusion.any() else None,
         )
         self.epoch, self.step_in_epoch = self.epoch + 1, 0
         self._epoch_sums = np.zeros(len(_SUMS))
@@ -212,23 +228,30 @@ class Trainer:
         self.step_in_epoch = position["step_in_epoch"]
         self._epoch_sums = np.array([position["sums"][name] for name in _SUMS])
 
-    def _make_step(self, batch_slice: Slice) -> None:
-        """Make one optimizer step on a global batch."""
+    def _inputs(self) -> Iterator[StepInput]:
+        """Make the inputs of the remaining steps of the epoch."""
+        slices = self.train.slices(self.epoch, first_step=self.step_in_epoch)
+        for step, batch_slice in enumerate(slices, start=self.step):
+            batch = mask = None
+            sizes = (0, 0, 0)
+            if len(batch_slice.chosen):
+                host = batching.collate(batch_slice.rows, batch_slice.chosen)
+                sizes = len(host.lengths), int(host.lengths.sum()), host.token_ids.numel()
+                batch, mask = host.to(self.device), self._draw_dropout_mask(batch_slice, step)
+            counts = torch.tensor(sizes, dtype=torch.float32)
+            yield StepInput(batch_slice, batch, mask, batching.copy_to(counts, self.device))
+
+    def _make_step(self, step_input: StepInput) -> None:
+        """Make one optimizer step on a global batch; nothing in it waits for a GPU."""
         factor = rate_factor(self.settings.schedule, self.step, self.num_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
         self.optimizer.zero_grad(set_to_none=True)
+        batch_slice, batch = step_input.batch_slice, step_input.batch
         sums = torch.zeros(5, device=self.device)
-        batch = None
-        if len(batch_slice.chosen):
-            batch = batching.collate(batch_slice.rows, batch_slice.chosen)
-            sizes = (len(batch_slice.chosen), int(batch.lengths.sum()), batch.token_ids.numel())
-            counts = torch.tensor(sizes, dtype=torch.float32).to(self.device, non_blocking=True)
-            batch = batch.to(self.device)
-            losses = self._losses(batch, self._draw_dropout_mask(batch_slice))
-            (losses.trained.sum() / batch_slice.global_size).backward()
-            reported = torch.stack([losses.reported.sum(), losses.correct.float()])
-            sums = torch.cat([reported, counts])
+        if batch is not None:
+            summed = self._backward(batch, step_input.mask, batch_slice.global_size)
+            sums = torch.cat([summed, step_input.counts])
         sums = self._all_reduce(sums, batch)
         limit = self.settings.clip_norm or math.inf
         norm = nn.utils.clip_grad_norm_(self.clipped, limit)
@@ -238,7 +261,20 @@ class Trainer:
         if self.device.type == "cpu" or self.step % _STEPS_AHEAD == 0:
             self._check_finite()
 
-    def _draw_dropout_mask(self, batch_slice: Slice) -> torch.Tensor | None:
+    def _backward(
+        self, batch: batching.Batch, mask: torch.Tensor | None, global_size: int
+    ) -> torch.Tensor:
+        """Add up the gradients of a slice, one piece after the other; sum losses and hits."""
+        size = -(-len(batch.lengths) // self.settings.gradient_accumulation_steps)
+        pieces, sums = batch.split(size), torch.zeros(2, device=self.device)
+        masks = [None] * len(pieces) if mask is None else mask.split(size)
+        for piece, own_mask in zip(pieces, masks, strict=True):
+            losses = self._losses(piece, own_mask, self.step)
+            (losses.trained.sum() / global_size).backward()
+            sums += torch.stack([losses.reported.sum(), losses.correct.float()])
+        return sums
+
+    def _draw_dropout_mask(self, batch_slice: Slice, step: int) -> torch.Tensor | None:
         if not self._dropout_rates.any():
             return None
         own = self.train.rows.own
@@ -246,15 +282,15 @@ class Trainer:
             batch_slice.shard_sizes[own.start : own.stop].tolist(),
             dropout=self._dropout_rates,
             seed=self.settings.seed,
-            step=self.step,
+            step=step,
             first_shard=own.start,
         )
-        return mask.to(self.device, non_blocking=True)
+        return batching.copy_to(mask, self.device)
 
-    def _losses(self, batch: batching.Batch, mask: torch.Tensor | None = None) -> Losses:
+    def _losses(self, batch: batching.Batch, mask: torch.Tensor | None, step: int) -> Losses:
         """Compute the losses of a batch; without a mask there is no dropout."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.uses_bf16):
-            return self.objective(batch, mask, self.step)
+            return self.objective(batch, mask, step)
 
     def _all_reduce(self, sums: torch.Tensor, batch: batching.Batch | None) -> torch.Tensor:
         """Sum gradients and metrics over the workers; return the metrics."""
@@ -303,29 +339,31 @@ class Trainer:
         clipping = "set train.clip_norm" if norm is None else f"train.clip_norm ({norm})"
         return f"lower {self.objective.rate_setting} ({self.settings.learning_rate}) or {clipping}"
 
-    def _evaluate(self) -> tuple[float, np.ndarray]:
+    def _evaluate(self) -> tuple[float, int, np.ndarray]:
         """Sum the loss over the validation rows of all workers, and count rows.
 
         Rows without a token are left out.
 
         Returns:
-            The sum of the losses; and the rows by label and prediction, (C, C) float64.
+            The sum of the losses; the number of rows; and the rows by label and prediction, (C, C)
+            float64, all 0 while pretraining.
         """
         self.objective.eval()
         num_classes = self.objective.network.num_classes
-        sums = torch.zeros(1 + num_classes**2, dtype=torch.float64, device=self.device)
+        sums = torch.zeros(2 + num_classes**2, dtype=torch.float64, device=self.device)
         with torch.inference_mode():
             for rows in self.validation:
                 batches = batching.order_by_length(rows.lengths, batch_size=_EVALUATION_BATCH_SIZE)
                 for chosen in batches:
                     batch = batching.collate(rows, chosen).to(self.device)
-                    losses = self._losses(batch)
-                    assert losses.predictions is not None, "pretraining has no validation rows"
-                    pairs = batch.labels * num_classes + losses.predictions
+                    losses = self._losses(batch, None, VALIDATION_STEP)
                     sums[0] += losses.reported.double().sum()
-                    sums[1:] += torch.bincount(pairs, minlength=num_classes**2)
-        loss, *counts = collectives.all_reduce(sums).tolist()
-        return loss, np.array(counts).reshape(num_classes, num_classes)
+                    sums[1] += len(chosen)
+                    if losses.predictions is not None:
+                        pairs = batch.labels * num_classes + losses.predictions
+                        sums[2:].index_add_(0, pairs, torch.ones_like(pairs, dtype=torch.float64))
+        loss, count, *counts = collectives.all_reduce(sums).tolist()
+        return loss, int(count), np.array(counts).reshape(num_classes, num_classes)
 
 
 def _macro_f1(confusion: np.ndarray) -> float:

@@ -9,7 +9,8 @@ import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from itertools import chain
 
 import numpy as np
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from sentiflow.errors import UserError
-from sentiflow.storage.compression import Content, open_content
+from sentiflow.storage.compression import read_blocks
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +50,7 @@ def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarra
     """
     parts: list[tuple[pa.Array, np.ndarray]] = []
     num_words, limit = 0, max_words or math.inf
-    with open_content(uri) as content:
-        blocks = _read_lines(content)
+    with closing(_read_lines(uri)) as blocks:
         first = next(blocks, b"").removeprefix(_BOM)
         dim, promised = _recognize(first, uri)
         first_line = 1 if promised is None else 2
@@ -72,20 +72,20 @@ def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarra
     return _leave_repeats_out(pa.concat_arrays(words), np.concatenate(vectors), uri)
 
 
-def _read_lines(content: Content) -> Iterator[bytes]:
+def _read_lines(uri: str) -> Generator[bytes]:
     """Read blocks of whole lines. Each line ends with a newline and no spaces before it."""
-    position, is_complete = 0, False
-    while not is_complete:
-        block = content.read_at(position, BLOCK_BYTES)
-        is_complete = content.ends_at(position + len(block))
-        cut = len(block) if is_complete else block.rfind(b"\n") + 1 or len(block)
-        lines = block[:cut]
-        if is_complete or not lines.endswith(b"\n"):
-            lines = lines.rstrip() + b"\n"
-        position += cut
-        content.forget(position)
-        if lines != b"\n":
-            yield lines.replace(b"\r\n", b"\n").replace(b" \n", b"\n")
+    rest = b""
+    with closing(read_blocks(uri, BLOCK_BYTES)) as blocks:
+        block = next(blocks, b"")
+        while block:
+            following = next(blocks, b"")
+            lines = rest + block
+            cut = (lines.rfind(b"\n") + 1 if following else 0) or len(lines)
+            lines, rest, block = lines[:cut], lines[cut:], following
+            if not following or not lines.endswith(b"\n"):
+                lines = lines.rstrip() + b"\n"
+            if lines != b"\n":
+                yield lines.replace(b"\r\n", b"\n").replace(b" \n", b"\n")
 
 
 def _recognize(block: bytes, uri: str) -> tuple[int, int | None]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sentiflow.cli import summary
-from sentiflow.evaluation import baselines
+from sentiflow.evaluation import baselines, slices
 
 SPLITS = ("train", "validation", "test")
 
@@ -93,6 +93,7 @@ def test_an_evaluation_is_summed_up_by_its_conclusions_and_notes():
         "76.1% is its accuracy where it is worst: [/b]",
         "note 9 rows are left out",
         "report runs/[a]/report/report.html",
+        "model card runs/[a]/report/model_card.md",
     ]
 
 
@@ -107,7 +108,8 @@ def test_a_run_of_other_classes_shows_the_f1_of_each():
         "evaluate": {
             "figures": {"test": figures},
             "conclusions": [
-                ["75.0%", f"is the accuracy of {baselines.TFIDF}: the model is better", "figures"]
+                ["75.0%", f"is the accuracy of {baselines.TFIDF}: the model is better", "figures"],
+                ["61.0%", f"{slices.FOUND}“hold” (214 texts)", "slices"],
             ],
             "counts": counts,
             "seconds": 1,
@@ -115,6 +117,7 @@ def test_a_run_of_other_classes_shows_the_f1_of_each():
     }
     binary = lines_of(summary.of_run(records, {"prepare": "run/prepared"}))
     assert "TF-IDF accuracy 75.0% the model is better" in binary
+    assert "slice accuracy 61.0% texts with “hold” (214 texts)" in binary
     figures |= {"by_class": by_class, "f1_macro": 0.7}
     lines = lines_of(summary.of_run(records, {"prepare": "run/prepared"}))
     assert [line for line in lines if line not in binary] == [

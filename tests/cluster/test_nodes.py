@@ -6,7 +6,7 @@ import time
 import pytest
 
 from sentiflow.cluster import nodes
-from sentiflow.storage import filesystem
+from sentiflow.storage import globs
 
 pytestmark = pytest.mark.ray
 
@@ -28,7 +28,7 @@ def test_a_node_answers_with_its_name_and_what_it_has(resources):
 @pytest.mark.parametrize(
     ("work", "arguments", "expected"),
     [
-        (filesystem.expand, [["/no/such"]], "no such file: /no/such: check the path"),
+        (globs.expand, [["/no/such"]], "no such file: /no/such: check the path"),
         (open, ["/no/such/file"], "No such file or directory: '/no/such/file'"),
         (int, ["x\ny"], "ValueError: invalid literal"),
         (os._exit, [3], "WorkerCrashedError"),

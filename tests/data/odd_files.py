@@ -70,10 +70,111 @@ def write(
 
 def make_all() -> list[OddFile]:
     """Make all files."""
-    rows = make_rows(300)
-    names = ("text", "sentiment")
-    french = make_rows(300, accents=True)
+    rows, french = make_rows(300), make_rows(300, accents=True)
+    return [*_punctuated(rows), *_encoded(rows, french), *_of_any_columns(rows), *_wide(rows)]
+
+
+_NAMES = ("text", "sentiment")
+
+
+def _punctuated(rows: Sequence[tuple[str, str]]) -> list[OddFile]:
+    """Make files with all delimiters, quotes and line ends, with and without a header."""
+    quoted = [(f'she said "{text}" and "left"', label) for text, label in rows]
+    spread = [(text.replace(" ", "\n", 1), label) for text, label in rows]
+    commas = [(f"{text}, and, well, it is, what it is", label) for text, label in rows]
+    semicolons = [(f"{text}; yes; no; {i}", label) for i, (text, label) in enumerate(rows)]
+    turned = [row[::-1] for row in rows]
+    odd, names = OddFile, _NAMES
+    return [
+        odd("plain comma", write(rows, header=names)),
+        odd("semicolon", write(rows, header=names, delimiter=";"), ";"),
+        odd("tab", write(rows, header=names, delimiter="\t"), "\t"),
+        odd("bar", write(rows, header=names, delimiter="|"), "|"),
+        odd("all quoted", write(rows, header=names, quote_all=True)),
+        odd("doubled quotes", write(quoted, header=names)),
+        odd("newlines in quotes", write(spread, header=names)),
+        odd("commas in text, semicolon", write(commas, header=names, delimiter=";"), ";"),
+        odd("semicolons in text, comma", write(semicolons, header=names)),
+        odd("commas in text, tab", write(commas, header=names, delimiter="\t"), "\t"),
+        odd("label first", write(turned, header=names[::-1]), text=1, label=0),
+        odd("no header", write(rows), header=False),
+        odd("no header, semicolon", write(rows, delimiter=";"), ";", header=False),
+        odd("no header, label first", write(turned), header=False, text=1, label=0),
+        odd("CRLF", write(rows, header=names, line_end="\r\n")),
+        odd("CR", write(rows, header=names, line_end="\r")),
+        odd("ten rows", write(rows[:10], header=names)),
+        odd("three rows, semicolon", write(rows[:3], header=names, delimiter=";"), ";"),
+        odd("comment first", b"# exported on Monday\n" + write(rows, header=names)),
+        odd("blank line first", b"\n\n" + write(rows, header=names)),
+        odd("ragged", write(rows, header=names) + b"a,b,c,d\nonly one\n" * 2),
+    ]  # fmt: skip
+
+
+def _encoded(rows: Sequence[tuple[str, str]], french: Sequence[tuple[str, str]]) -> list[OddFile]:
+    """Make files in several encodings."""
+    quotes = [(f"{text} “well”… 5 €", label) for text, label in french]
+    russian = [(f"{text} Всё очень плохо, спасибо", label) for text, label in rows]
+    odd, names = OddFile, _NAMES
+    damaged = write(french, header=names).replace("é".encode(), b"\xe9", 3)
+    return [
+        odd("latin-1, semicolon",
+            write(french, header=names, delimiter=";", encoding="latin-1"), ";",
+            encoding="latin-1"),
+        odd("cp1252", write(quotes, header=names, encoding="cp1252"), encoding="cp1252"),
+        odd("cp1252, semicolon, CRLF",
+            write(quotes, header=names, delimiter=";", line_end="\r\n", encoding="cp1252"), ";",
+            encoding="cp1252"),
+        odd("UTF-16", write(rows, header=names, encoding="utf-16"), encoding="utf-16"),
+        odd("UTF-8 mark", write(french, header=names, encoding="utf-8-sig"), encoding="utf-8-sig"),
+        odd("UTF-8 mark, semicolon, CRLF",
+            write(french, header=names, delimiter=";", line_end="\r\n", encoding="utf-8-sig"), ";",
+            encoding="utf-8-sig"),
+        odd("UTF-8 with damage", damaged),
+        odd("Cyrillic cp1251", write(russian, header=names, encoding="cp1251"), encoding="cp1251"),
+    ]  # fmt: skip
+
+
+def _of_any_columns(rows: Sequence[tuple[str, str]]) -> list[OddFile]:
+    """Make files with one to five columns."""
+    signs = {"negative": "-1", "neutral": "0", "positive": "1"}
     numbered = [(str(10**9 + 7 * i), *row) for i, row in enumerate(rows)]
+    stars = [(text, str(1 + i % 5)) for i, (text, _) in enumerate(rows)]
+    days = [
+        (text, label, f"{1 + i % 28:02d}/03/2024 10:{i % 60:02d}")
+        for i, (text, label) in enumerate(rows)
+    ]
+    titled = [("Review", text, label) for text, label in rows]
+    alone = [(text,) for text, _ in rows]
+    padded = [(*row, "", "", "") for row in rows]
+    shares = [(f"0,{i % 90 + 10}", *row) for i, row in enumerate(rows)]
+    counted = [(str(i), *row) for i, row in enumerate(rows)]
+    odd, names = OddFile, _NAMES
+    return [
+        odd("one column", write(alone, header=("text",)), num_columns=1, label=None),
+        odd("one column, no header", write(alone, quote_all=True), header=False, num_columns=1,
+            label=None),
+        odd("empty columns", write(padded, header=("v2", "v1", "", "", "")), num_columns=5),
+        odd("stars", write(stars, header=("review", "stars"))),
+        odd("numbers, no header", write([(signs[n], t) for t, n in rows]), header=False, text=1,
+            label=0),
+        odd("ids, tab", write(numbered, header=("id", *names), delimiter="\t"), "\t",
+            num_columns=3, text=1, label=2, columns={"id": 0}),
+        odd("ids, no header", write(numbered), header=False, num_columns=3, text=1, label=2,
+            columns={"id": 0}),
+        odd("day first", write(days, header=("text", "label", "created")), num_columns=3,
+            columns={"time": 2}),
+        odd("title and text", write(titled, header=("title", "body", "polarity")), num_columns=3,
+            text=1, label=2),
+        odd("decimal commas, semicolon",
+            write(shares, header=("share", *names), delimiter=";"), ";", num_columns=3, text=1,
+            label=2),
+        odd("index of pandas", write(counted, header=("", *names)), num_columns=3, text=1, label=2),
+    ]  # fmt: skip
+
+
+def _wide(rows: Sequence[tuple[str, str]]) -> list[OddFile]:
+    """Make files with six or more columns."""
+    short = {"negative": "neg", "neutral": "neu", "positive": "pos"}
     tweets = [
         ("4" if label == "positive" else "0", str(1467810369 + 11 * i),
          f"Mon Apr 06 22:{i % 60:02d}:45 PDT 2009", "NO_QUERY", f"user_{i % 90:02d}", text)
@@ -91,93 +192,19 @@ def make_all() -> list[OddFile]:
         "airline", "airline_sentiment_gold", "name", "retweet_count", "text", "tweet_coord",
         "tweet_created", "tweet_location", "user_timezone",
     )  # fmt: skip
-    quoted = [(f'she said "{text}" and "left"', label) for text, label in rows]
-    spread = [(text.replace(" ", "\n", 1), label) for text, label in rows]
-    stars = [(text, str(1 + i % 5)) for i, (text, _) in enumerate(rows)]
-    signs = {"negative": "-1", "neutral": "0", "positive": "1"}
-    short = {"negative": "neg", "neutral": "neu", "positive": "pos"}
     wide = [
         (str(i), f"2024-03-{1 + i % 28:02d}T10:00:00Z", f"kunde{i % 40}", text, short[label], "")
         for i, (text, label) in enumerate(rows)
     ]
     wide_names = ("id", "date", "author", "message", "label", "")
-    commas = [(f"{text}, and, well, it is, what it is", label) for text, label in rows]
-    semicolons = [(f"{text}; yes; no; {i}", label) for i, (text, label) in enumerate(rows)]
-    days = [
-        (text, label, f"{1 + i % 28:02d}/03/2024 10:{i % 60:02d}")
-        for i, (text, label) in enumerate(rows)
-    ]
-    damaged = write(french, header=names).replace("é".encode(), b"\xe9", 3)
-    titled = [("Review", text, label) for text, label in rows]
-    alone = [(text,) for text, _ in rows]
-    turned = [row[::-1] for row in rows]
-    quotes = [(f"{text} “well”… 5 €", label) for text, label in french]
-    padded = [(*row, "", "", "") for row in rows]
-    russian = [(f"{text} Всё очень плохо, спасибо", label) for text, label in rows]
-    shares = [(f"0,{i % 90 + 10}", *row) for i, row in enumerate(rows)]
-    counted = [(str(i), *row) for i, row in enumerate(rows)]
     odd = OddFile
     return [
-        odd("plain comma", write(rows, header=names)),
-        odd("semicolon", write(rows, header=names, delimiter=";"), ";"),
-        odd("tab", write(rows, header=names, delimiter="\t"), "\t"),
-        odd("bar", write(rows, header=names, delimiter="|"), "|"),
-        odd("all quoted", write(rows, header=names, quote_all=True)),
-        odd("doubled quotes", write(quoted, header=names)),
-        odd("newlines in quotes", write(spread, header=names)),
-        odd("commas in text, semicolon", write(commas, header=names, delimiter=";"), ";"),
-        odd("semicolons in text, comma", write(semicolons, header=names)),
-        odd("commas in text, tab", write(commas, header=names, delimiter="\t"), "\t"),
-        odd("label first", write(turned, header=names[::-1]), text=1, label=0),
-        odd("no header", write(rows), header=False),
-        odd("no header, semicolon", write(rows, delimiter=";"), ";", header=False),
-        odd("no header, label first", write(turned), header=False, text=1, label=0),
-        odd("latin-1, semicolon",
-            write(french, header=names, delimiter=";", encoding="latin-1"), ";",
-            encoding="latin-1"),
-        odd("cp1252", write(quotes, header=names, encoding="cp1252"), encoding="cp1252"),
-        odd("cp1252, semicolon, CRLF",
-            write(quotes, header=names, delimiter=";", line_end="\r\n", encoding="cp1252"), ";",
-            encoding="cp1252"),
-        odd("UTF-16", write(rows, header=names, encoding="utf-16"), encoding="utf-16"),
-        odd("UTF-8 mark", write(french, header=names, encoding="utf-8-sig"), encoding="utf-8-sig"),
-        odd("UTF-8 mark, semicolon, CRLF",
-            write(french, header=names, delimiter=";", line_end="\r\n", encoding="utf-8-sig"), ";",
-            encoding="utf-8-sig"),
-        odd("UTF-8 with damage", damaged),
-        odd("CRLF", write(rows, header=names, line_end="\r\n")),
-        odd("CR", write(rows, header=names, line_end="\r")),
-        odd("one column", write(alone, header=("text",)), num_columns=1, label=None),
-        odd("one column, no header", write(alone, quote_all=True), header=False, num_columns=1,
-            label=None),
         odd("Sentiment140", write(tweets, quote_all=True), header=False, num_columns=6, text=5,
             label=0, columns={"id": 1, "time": 2, "user": 4}),
-        odd("ten rows", write(rows[:10], header=names)),
-        odd("three rows, semicolon", write(rows[:3], header=names, delimiter=";"), ";"),
-        odd("empty columns", write(padded, header=("v2", "v1", "", "", "")), num_columns=5),
         odd("six columns, semicolon", write(wide, header=wide_names, delimiter=";"), ";",
             num_columns=6, text=3, label=4, columns={"id": 0, "time": 1, "user": 2}),
-        odd("stars", write(stars, header=("review", "stars"))),
-        odd("numbers, no header", write([(signs[n], t) for t, n in rows]), header=False, text=1,
-            label=0),
-        odd("ids, tab", write(numbered, header=("id", *names), delimiter="\t"), "\t",
-            num_columns=3, text=1, label=2, columns={"id": 0}),
-        odd("ids, no header", write(numbered), header=False, num_columns=3, text=1, label=2,
-            columns={"id": 0}),
         odd("crowd", write(crowd, header=crowd_names), num_columns=13, text=8, label=1,
             columns={"id": 0, "user": 6, "time": 10}),
-        odd("day first", write(days, header=("text", "label", "created")), num_columns=3,
-            columns={"time": 2}),
-        odd("title and text", write(titled, header=("title", "body", "polarity")), num_columns=3,
-            text=1, label=2),
-        odd("Cyrillic cp1251", write(russian, header=names, encoding="cp1251"), encoding="cp1251"),
-        odd("decimal commas, semicolon",
-            write(shares, header=("share", *names), delimiter=";"), ";", num_columns=3, text=1,
-            label=2),
-        odd("index of pandas", write(counted, header=("", *names)), num_columns=3, text=1, label=2),
-        odd("comment first", b"# exported on Monday\n" + write(rows, header=names)),
-        odd("blank line first", b"\n\n" + write(rows, header=names)),
-        odd("ragged", write(rows, header=names) + b"a,b,c,d\nonly one\n" * 2),
     ]  # fmt: skip
 
 

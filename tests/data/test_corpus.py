@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from sentiflow.config.sections import FormatSettings
-from sentiflow.data import corpus
+from sentiflow.data import corpus, parts
 from sentiflow.errors import UserError
 
 FORM = FormatSettings(kind="csv", columns={"text": "text"})
@@ -28,7 +28,7 @@ def test_a_file_without_a_record_adds_no_row_and_is_named(tmp_path, empty):
     assert [part.csv_range.first_row for part in found.parts] == [0, 2]
     assert (found.num_rows, len(found.files["files"])) == (3, 4)
     assert [note.partition(" ")[2] for note in found.notes] == ["holds no record"] * 2
-    names = [corpus.read(part)["text"].to_pylist() for part in found.parts]
+    names = [parts.read(part)["text"].to_pylist() for part in found.parts]
     assert names == [["x", "y"], ["z"]]
 
 

@@ -236,7 +236,7 @@ def read_here(path, folder, **form):
 
 def judge(found):
     """Judge the rows of all parts."""
-    tables = [corpus.read(part, required=("label",)) for part in found]
+    tables = [parts.read(part, required=("label",)) for part in found]
     return (
         pa.concat_tables(map(parts.take_accepted, tables)),
         pa.concat_tables(map(parts.take_rejected, tables)),

@@ -125,7 +125,7 @@ def refuse(spec):
 def kill_everywhere(start, faults, folder, follow, *, lay=lambda: None):
     """Kill what ``start`` begins at each of its steps, every time from anew; then ``follow``."""
     for after in itertools.count():
-        shutil.rmtree(folder, ignore_errors=True)
+        filesystem.delete(str(folder))
         lay()
         survived = faults.survives(start(), after=after)
         follow()
@@ -204,21 +204,24 @@ def test_a_complete_directory_stays_complete_during_clean_up(resuming, faults, f
     kill_everywhere(lambda: run(resuming()), faults, folder, follow)
 
 
-def test_an_earlier_result_is_whole_until_the_new_one_is(resuming, faults, folder):
+@pytest.mark.parametrize("where", ["here", pytest.param("in a store", marks=pytest.mark.soak)])
+def test_an_earlier_result_is_whole_until_the_new_one_is(resuming, faults, folder, request, where):
     """Whatever step a replacement is killed at, a reader finds one of the two results, whole."""
-    found = set()
+    uri = str(folder) if where == "here" else f"{request.getfixturevalue('bucket')}/made"
+    earlier, new = (dataclasses.replace(resuming(seed=seed), uri=uri) for seed in (1, 0))
+    found = []
 
     def lay():
-        list(run(resuming(seed=1)))
+        list(run(earlier))
 
     def follow():
-        record = manifest.read(str(folder))
-        assert manifest.require(str(folder), stage="prepare", setting="", check_files=True)
-        check_honest(resuming())
-        found.add(record["fingerprint"])
+        record = manifest.require(uri, stage="prepare", setting="", check_files=True)
+        check_honest(new)
+        found.append(record["fingerprint"])
 
-    kill_everywhere(lambda: run(resuming()), faults, folder, follow, lay=lay)
-    assert found == {resuming(seed=1).fingerprint, resuming().fingerprint}
+    kill_everywhere(lambda: run(new), faults, uri, follow, lay=lay)
+    assert found == sorted(found, key=[earlier.fingerprint, new.fingerprint].index)
+    assert len(set(found)) == 2
 
 
 def test_a_killed_replacement_is_resumed(resuming, faults, folder):

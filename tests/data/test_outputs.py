@@ -2,29 +2,19 @@
 
 import itertools
 import json
-import os
-import threading
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import settings
 from stages import begin, look, publish
 
 from sentiflow.data import exchange, manifest
-from sentiflow.data.manifest import fingerprint
-from sentiflow.data.output_status import OutputSpec, State, Status, find_status
+from sentiflow.data.output_status import State, Status, find_status
 from sentiflow.data.outputs import LIBRARIES, list_files, open_output
 from sentiflow.errors import JobError, UserError
 from sentiflow.storage import filesystem
 
 SETTINGS = settings(max_examples=100, deadline=None)
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner),
-    max_leaves=8,
-)
 
 
 def fill(folder, *names):
@@ -44,40 +34,6 @@ def finish(spec):
         seconds=1.23456,
         note="more",
     )
-
-
-def shuffled(value):
-    """Give each dictionary the reverse order of keys."""
-    if isinstance(value, dict):
-        return {key: shuffled(value[key]) for key in reversed(value)}
-    return [shuffled(item) for item in value] if isinstance(value, list) else value
-
-
-@SETTINGS
-@given(JSON)
-def test_a_fingerprint_does_not_depend_on_the_order_of_keys(value):
-    assert fingerprint(shuffled(value)) == fingerprint(value)
-
-
-@SETTINGS
-@given(JSON, JSON)
-def test_other_values_have_other_fingerprints(one, other):
-    same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
-    assert (fingerprint(one) == fingerprint(other)) == same
-
-
-def test_a_fingerprint_is_16_digits_and_the_same_everywhere():
-    assert fingerprint({"a": [1, "caf\u00e9"], "b": None}) == "8c83849043cf1613"
-
-
-def test_a_spec_is_identified_by_stage_settings_and_inputs_alone(spec):
-    def moved(one, uri, owns):
-        inputs = {"csv": {"fingerprint": one.inputs["csv"]["fingerprint"], "uri": uri}}
-        return OutputSpec(one.stage, uri, one.settings, inputs, owns).fingerprint
-
-    assert moved(spec(), "/elsewhere", ("other",)) == spec().fingerprint
-    others = [spec(seed=1), spec(csv="0000"), spec(stage="train"), spec(split=None)]
-    assert len({one.fingerprint for one in [spec(), *others]}) == 5
 
 
 def test_a_new_directory_is_absent(spec, folder):
@@ -250,56 +206,6 @@ def test_rolling_back_leaves_no_empty_directory(spec, folder):
     assert find_status(spec()).state is State.ABSENT
 
 
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        (b"{", "is not JSON: it is damaged"),
-        (b"\xff", "is not JSON: it is damaged"),
-        (b"[]", "is not a manifest of sentiflow"),
-        (b'{"name": "an app"}', "is not a manifest of sentiflow"),
-        (b'{"stage": "prepare", "format_version": 3}', "was written by a newer sentiflow: update"),
-    ],
-)
-def test_a_manifest_that_is_not_ours_is_refused_and_kept(spec, folder, content, problem):
-    filesystem.write_bytes(str(folder / "manifest.json"), content)
-    for act in (find_status, look, begin):
-        with pytest.raises(UserError) as error:
-            act(spec())
-        assert f"{folder}/manifest.json {problem}" in str(error.value)
-    with pytest.raises(UserError):
-        begin(spec(), overwrite=True)
-    assert (folder / "manifest.json").read_bytes() == content
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b'{"stage": "prepare", "format_version": 2}', b'{"stage": "prepare", "format_version": "2"}'],
-)
-def test_a_manifest_without_its_parts_is_refused(spec, folder, content):
-    filesystem.write_bytes(str(folder / "manifest.json"), content)
-    with pytest.raises(UserError):
-        find_status(spec())
-
-
-def test_requiring_returns_the_manifest_of_a_complete_directory(spec, folder):
-    finish(spec())
-    record = manifest.require(str(folder), stage="prepare", setting="train.prepared_uri")
-    assert record["fingerprint"] == spec().fingerprint
-
-
-def test_requiring_names_the_setting_and_what_it_should_be(spec, folder):
-    with pytest.raises(UserError) as error:
-        manifest.require(str(folder), stage="prepare", setting="train.prepared_uri")
-    assert str(error.value) == (
-        f"train.prepared_uri: {folder} has no manifest.json: "
-        "name the finished output of sentiflow prepare"
-    )
-    finish(spec())
-    with pytest.raises(UserError) as error:
-        manifest.require(str(folder), stage="model", setting="score.model_uri")
-    assert f"score.model_uri: {folder} is an output of prepare: name a f" in str(error.value)
-
-
 def test_an_unfinished_run_of_the_same_spec_is_resumed(spec, folder):
     begin(spec())
     fill(folder, "tables/half.parquet")
@@ -408,96 +314,6 @@ def test_nothing_is_published_over_a_missing_or_damaged_file(spec, folder, damag
     assert manifest.read(str(folder)) is None
 
 
-def test_damage_is_found_before_growth(spec, folder):
-    finish(grow(spec, "a"))
-    filesystem.delete(str(folder / "tables/part-0.parquet"))
-    assert find_status(grow(spec, "a", "b")).state is State.DAMAGED
-    with pytest.raises(UserError, match="missing or damaged"):
-        manifest.require(str(folder), stage="prepare", setting="x", check_files=True)
-
-
-def test_an_unfinished_run_is_resumed_when_files_were_added_at_the_end(spec, folder):
-    def found(*names, time=1):
-        files = [
-            {"uri": f"/in/{name}", "bytes": 1, "modified_ns": time, "tree_sha256": ""}
-            for name in names
-        ]
-        corpus = {"fingerprint": f"{names}{time}", "files": files}
-        return replace(spec(), inputs={"corpus": corpus}, grows="corpus")
-
-    begin(found("a"))
-    fill(folder, "tables/half.parquet")
-    assert look(found("a", "b")).resumes
-    for other in (found("b"), found("a", "b", time=2), replace(found("a", "b"), grows="")):
-        with pytest.raises(UserError, match=r"unfinished run of other settings.*another corpus"):
-            look(other)
-
-
-def test_the_second_writer_is_told_who_the_first_is(spec, folder):
-    with open_output(spec()) as first:
-        first.begin()
-        holder = rf"in use by another job \(prepare, process {os.getpid()} on "
-        with pytest.raises(JobError, match=holder):
-            open_output(spec()).__enter__()
-    with open_output(spec()) as third:
-        assert third.resumes
-
-
-def test_a_writer_that_has_lost_its_lease_publishes_and_deletes_nothing(spec, folder):
-    with open_output(spec()) as output:
-        output.begin()
-        fill(folder, "tables/a")
-        filesystem.delete(output.claim)
-        with pytest.raises(JobError, match="another job has taken the directory over"):
-            output.publish(counts={}, files=[], seconds=0)
-        with pytest.raises(JobError, match="another job has taken the directory over"):
-            output.roll_back()
-    assert filesystem.listing(str(folder)) == ["started.json", "tables/a"]
-
-
-def test_a_job_that_has_lost_its_lease_begins_and_writes_nothing(spec, folder):
-    with open_output(spec()) as output:
-        filesystem.delete(output.claim)
-        other = threading.Thread(target=finish, args=(spec(),))  # the checks are for this thread
-        other.start()
-        other.join()
-        with pytest.raises(JobError, match="another job has taken the directory over"):
-            output.begin()
-        with pytest.raises(JobError, match="another job has taken the directory over"):
-            filesystem.write_bytes(f"{output.uri}/words.parquet", b"late")
-    assert filesystem.listing(str(folder)) == ["manifest.json", "tables/part-0.parquet"]
-
-
-def test_what_a_late_task_left_after_a_roll_back_is_removed(spec, folder):
-    owner = replace(spec(), owns=("tables", "_work"))
-    fill(folder, "tables/late.parquet", "_work/receipts/ingest-000007.json")
-    assert find_status(owner).state is State.UNFINISHED
-    assert not begin(owner).resumes
-    assert filesystem.listing(str(folder)) == ["started.json"]
-
-
-def test_an_exchange_is_finished_by_who_reads_a_result_within(spec, folder):
-    """The package of a training is read, while the training's own files were only half moved."""
-
-    def save(output, content):
-        package = OutputSpec("model", f"{output.uri}/model", {"of": content}, {}, owns=("weights",))
-        begin(package, overwrite=True)
-        filesystem.write_bytes(f"{output.uri}/model/weights", content.encode())
-        size = len(content)
-        publish(package, files=[{"path": "weights", "rows": None, "bytes": size}])
-
-    for seed, content in enumerate(("old", "newer")):
-        output = begin(replace(spec(seed=seed, stage="train"), owns=("model",)), overwrite=True)
-        save(output, content)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(exchange, "exchange", lambda uri: None)  # it is killed before
-            output.publish(counts={}, files=list_files(output.uri, "model"), seconds=0)
-    filesystem.move(f"{folder}/_next/model/weights", f"{folder}/model/weights")
-    record = manifest.require(f"{folder}/model", stage="model", setting="", check_files=True)
-    assert record["settings"] == {"of": "newer"}
-    assert not (folder / "_next").exists()
-
-
 def test_looking_at_a_complete_output_writes_nothing(spec, folder):
     finish(spec())
     before = {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
@@ -519,73 +335,11 @@ def test_an_input_that_was_replaced_meanwhile_is_noticed(spec, folder, tmp_path)
             output.publish(counts={}, files=[], seconds=0)
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.sets(st.sampled_from("abcd")), st.sets(st.sampled_from("abcd")))
-def test_an_exchange_leaves_exactly_the_new_files(tmp_path_factory, old, new):
-    uri = str(tmp_path_factory.mktemp("exchange"))
-    for seed, names in enumerate((old, new)):
-        wanted = OutputSpec("prepare", uri, {"seed": seed}, {}, owns=("tables",))
-        output = begin(wanted, overwrite=True)
-        for name in names:
-            filesystem.write_bytes(f"{output.uri}/tables/{name}", b"%d" % seed)
-        files = [{"path": f"tables/{name}", "rows": None, "bytes": 1} for name in names]
-        publish(wanted, files=files)
-    assert filesystem.listing(uri) == sorted(["manifest.json", *(f"tables/{n}" for n in new)])
-    assert all(filesystem.read_bytes(f"{uri}/tables/{name}") == b"1" for name in new)
-
-
 def grow(spec, *names):
     """Make a spec to files of these names, whose content is their name, that may grow."""
     files = [{"uri": f"/in/{name}", "tree_sha256": name} for name in names]
     corpus = {"fingerprint": "+".join(names), "files": files}
     return replace(spec(), inputs={"corpus": corpus}, grows="corpus")
-
-
-def test_only_files_at_the_end_extend_a_corpus(spec):
-    finish(grow(spec, "a", "b"))
-    states = {
-        names: find_status(grow(spec, *names)).state
-        for names in ("ab", "abc", "abcd", "a", "ba", "acb", "cab", "c")
-    }
-    grown = {name for name, state in states.items() if state is State.EXTENDED}
-    assert states.pop("ab") is State.COMPLETE
-    assert grown == {"abc", "abcd"}
-    assert {states[name] for name in states.keys() - grown} == {State.DIFFERENT}
-
-
-def test_added_files_with_another_setting_are_a_difference(spec):
-    finish(grow(spec, "a"))
-    other = replace(grow(spec, "a", "b"), settings={"seed": 1})
-    assert find_status(other).state is State.DIFFERENT
-    assert find_status(replace(grow(spec, "a", "b"), grows="")).state is State.DIFFERENT
-
-
-def test_another_member_of_an_archive_does_not_extend_a_corpus(spec):
-    def of(*members):
-        files = [{"uri": f"/in/t.zip::{name}", "tree_sha256": "zip"} for name in members]
-        corpus = {"fingerprint": "+".join(members), "files": files}
-        return replace(spec(), inputs={"corpus": corpus}, grows="corpus")
-
-    finish(of("a.csv"))
-    assert find_status(of("b.csv", "a.csv")).state is State.DIFFERENT
-    assert find_status(of("a.csv", "b.csv")).state is State.EXTENDED
-
-
-@pytest.mark.parametrize(
-    ("now", "how"),
-    [("xab", "/in/x is not at the end"), ("a", "/in/b is gone"), ("b", "/in/a is gone")],
-)
-def test_the_file_that_differs_is_named(spec, now, how):
-    finish(grow(spec, "a", "b"))
-    assert find_status(grow(spec, *now)).differences == (f"another corpus, {how}",)
-
-
-def test_a_file_that_was_changed_is_named(spec):
-    finish(grow(spec, "a"))
-    changed = grow(spec, "a")
-    changed.inputs["corpus"]["files"][0]["tree_sha256"] = "other"
-    changed.inputs["corpus"]["fingerprint"] = "other"
-    assert find_status(changed).differences == ("another corpus, /in/a was changed",)
 
 
 def test_a_damaged_directory_is_replaced_with_overwrite_only(spec, folder):
@@ -601,45 +355,3 @@ def test_a_damaged_directory_is_replaced_with_overwrite_only(spec, folder):
             look(spec())
     finish(spec())
     assert find_status(spec()).state is State.COMPLETE
-
-
-def test_an_extended_directory_stays_complete_until_there_is_a_new_manifest(spec, folder):
-    record = finish(grow(spec, "a"))
-    before = manifest.read(str(folder))
-    grown = grow(spec, "a", "b")
-    assert begin(grown).resumes is False
-    fill(folder, "tables/part-1.parquet")
-    assert begin(grown).resumes is True
-    assert manifest.read(str(folder)) == before
-    added = [*record["files"], {"path": "tables/part-1.parquet", "rows": 1, "bytes": 21}]
-    publish(grown, files=added)
-    assert filesystem.listing(str(folder)) == [
-        "manifest.json",
-        "tables/part-0.parquet",
-        "tables/part-1.parquet",
-    ]
-    assert find_status(grown).state is State.COMPLETE
-
-
-def test_files_of_another_extension_are_removed_and_the_result_stays(spec, folder):
-    finish(grow(spec, "a"))
-    begin(grow(spec, "a", "b"))
-    fill(folder, "tables/half.parquet")
-    assert begin(grow(spec, "a", "c")).resumes is False
-    assert filesystem.listing(str(folder)) == [
-        "manifest.json",
-        "started.json",
-        "tables/part-0.parquet",
-    ]
-
-
-def test_a_rolled_back_extension_keeps_the_previous_result(spec, folder):
-    finish(grow(spec, "a"))
-    for give_up in (
-        lambda: look(grow(spec, "a", "b")).roll_back(),
-        lambda: look(grow(spec, "a")).clean_up(),
-    ):
-        begin(grow(spec, "a", "b"))
-        fill(folder, "tables/half.parquet")
-        give_up()
-        assert filesystem.listing(str(folder)) == ["manifest.json", "tables/part-0.parquet"]

@@ -13,7 +13,7 @@ from tcp_proxy import Proxy
 from sentiflow.cluster.doctor import first_look
 from sentiflow.config.sections import FormatSettings
 from sentiflow.data import corpus, input_files, table_plans
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, globs
 
 NUM_FILES = 40
 FORM = FormatSettings(kind="csv", columns={"text": "text"})
@@ -66,7 +66,7 @@ def write(bucket, requests, suffix, contents):
 
 def test_csv_files_are_opened_once_and_many_at_a_time(bucket, requests, tmp_path):
     uris = write(bucket, requests, "csv", [b"text\n" + b"so good\n" * 500] * NUM_FILES)
-    found = filesystem.expand(uris)
+    found = globs.expand(uris)
     source = corpus.open_csv(found, settings=FORM, rows_per_part=100, unpack_to=str(tmp_path))
     assert [len(source.parts), source.num_rows] == [NUM_FILES, 500 * NUM_FILES]
     assert requests.most >= 8
@@ -93,7 +93,7 @@ def test_parquet_files_are_opened_once_and_many_at_a_time(bucket, requests):
         pq.write_table(pa.table({"text": ["so good"] * 500, "row_id": ids}), sink)
         contents.append(sink.getvalue().to_pybytes())
     write(bucket, requests, "parquet", contents)
-    files = input_files.as_found(filesystem.expand([f"{bucket}/parquet/*.parquet"]))["files"]
+    files = input_files.as_found(globs.expand([f"{bucket}/parquet/*.parquet"]))["files"]
     plan = table_plans.plan_scoring(files, text_column="text", keep_columns=())
     assert plan.table_format.has_row_ids
     assert requests.most >= 8

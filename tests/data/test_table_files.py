@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sentiflow.data import corpus, input_files, table_files, table_plans
+from sentiflow.data.parts import read as read_part
 from sentiflow.errors import UserError
 
 
@@ -21,7 +22,7 @@ def read(folder, *tables, keep_columns=()):
         input_files.as_found(uris)["files"], text_column="text", keep_columns=keep_columns
     )
     (part,) = corpus.open_tables(plan, rows_per_part=100).parts
-    return corpus.read(part, keep=keep_columns)
+    return read_part(part, keep=keep_columns)
 
 
 @pytest.mark.parametrize("kind", [pa.float16(), pa.float64(), pa.uint8(), pa.int64(), pa.uint64()])
@@ -90,7 +91,7 @@ def test_a_part_has_whole_row_groups_or_a_piece_of_a_large_one(
     table = write_groups(tmp_path / "a.parquet", 200, group_rows)
     source = open_groups(tmp_path / "a.parquet", rows_per_part)
     assert bounds_of(source) == [[pair] for pair in itertools.pairwise(bounds)]
-    rows = pa.concat_tables([corpus.read(part) for part in source.parts])
+    rows = pa.concat_tables([read_part(part) for part in source.parts])
     assert rows["text"].to_pylist() == table["text"].to_pylist()
     assert rows["row_id"].to_pylist() == rows["offset"].to_pylist() == list(range(200))
     size = (tmp_path / "a.parquet").stat().st_size
@@ -113,10 +114,10 @@ def test_a_part_reads_its_own_row_groups_alone(tmp_path):
     column = pq.ParquetFile(path).metadata.row_group(2).column(0)
     damage(path, 4, column.data_page_offset)
     damage(path, column.data_page_offset + column.total_compressed_size, path.stat().st_size - 900)
-    assert corpus.read(parts[2])["text"].to_pylist() == table["text"].to_pylist()[100:150]
+    assert read_part(parts[2])["text"].to_pylist() == table["text"].to_pylist()[100:150]
     for number in (0, 1, 3):
         with pytest.raises(UserError, match="the file is damaged: create it again"):
-            corpus.read(parts[number])
+            read_part(parts[number])
 
 
 def test_a_piece_of_a_large_row_group_reads_nothing_behind_it(tmp_path, monkeypatch):
@@ -129,6 +130,6 @@ def test_a_piece_of_a_large_row_group_reads_nothing_behind_it(tmp_path, monkeypa
     damage(path, begin, column.data_page_offset + column.total_compressed_size)
     for number in (0, 1):
         expected = table["text"].to_pylist()[500 * number : 500 * number + 500]
-        assert corpus.read(parts[number])["text"].to_pylist() == expected
+        assert read_part(parts[number])["text"].to_pylist() == expected
     with pytest.raises(UserError, match="the file is damaged: create it again"):
-        corpus.read(parts[3])
+        read_part(parts[3])

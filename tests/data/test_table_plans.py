@@ -9,7 +9,7 @@ import yaml
 from conftest import PROJECT
 
 from sentiflow.config.sections import FormatSettings
-from sentiflow.data import corpus, input_files, table_plans
+from sentiflow.data import corpus, input_files, parts, table_plans
 from sentiflow.errors import UserError
 
 NAMED = {"kind": "csv", "columns": {"text": "body", "label": "mood"}}
@@ -31,7 +31,7 @@ def read(folder, *tables, form=None, keep=(), required=("label",)):
     """Read tables as they are prepared."""
     source = corpus.open_tables(plan(folder, *tables, form=form, keep=keep), rows_per_part=100)
     (part,) = source.parts
-    return corpus.read(part, required=required, keep=keep)
+    return parts.read(part, required=required, keep=keep)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,11 @@ def test_a_text_that_is_too_long_is_rejected_as_in_a_csv(tmp_path):
 
 REFUSED = {
     "no text": ({"body": TEXTS, "label": [0] * 4}, None, "0.parquet has no column text; its colu"),
-    "no label": ({"text": TEXTS, "mood": [0] * 4}, None, "its columns are text, mood: name the "),
+    "no label": (
+        {"text": TEXTS, "mood": [0] * 4},
+        None,
+        "columns are 'text', 'mood': name the ",
+    ),
     "no such name": (
         {"body": TEXTS, "moods": [0] * 4},
         CHOSEN,

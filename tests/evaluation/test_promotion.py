@@ -117,6 +117,8 @@ def test_the_first_candidate_becomes_champion(config, register, bad):
     assert result.comparison.num_rows == 8
     assert result.comparison.candidate_accuracy == 1 / 8
     assert result.comparison.p_value is None
+    now = "version 1 is the champion of test_the_first_candidate_becomes_champion now"
+    assert promotion.to_text(result).splitlines()[0] == f"{now}: test accuracy 0.1250, 8 rows"
     assert aliases(config) == result.aliases == {CANDIDATE: 1, CHAMPION: 1}
 
 
@@ -134,7 +136,6 @@ def test_a_better_candidate_becomes_champion(config, register, good, bad):
         "  gain +0.7500 (95 % interval +0.1042 to +1.0000)",
         "  the training texts of models:/test_a_better_candidate_becomes_champion@candidate and "
         "models:/test_a_better_candidate_becomes_champion@champion are unknown",
-        "  candidate is version 2, champion is version 2",
     ]
     assert aliases(config) == {CANDIDATE: 2, CHAMPION: 2}
 

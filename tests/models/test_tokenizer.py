@@ -314,6 +314,14 @@ def test_each_word_stands_once_and_is_counted_in_the_chosen_rows(name, texts, ch
     assert (tokens.ids.dtype, tokens.offsets.dtype) == (np.int32, np.int64)
 
 
+@SETTINGS
+@given(texts=st.lists(TWEETS, max_size=6), max_length=st.integers(0, 12))
+def test_cutting_keeps_the_first_tokens_of_each_text(texts, max_length):
+    tokens = tokenize(pa.array(texts, pa.string()), name="tweet")
+    rows = tokens.to_lists().to_pylist()
+    assert tokens.cut(max_length).to_lists().to_pylist() == [row[:max_length] for row in rows]
+
+
 @pytest.mark.parametrize("texts", [[], [""], ["", " ", "\n"], ["\ufe0f", ""]])
 def test_texts_without_a_word_have_no_tokens(texts):
     tokens = tokenize(pa.array(texts, pa.string()), name="tweet")

@@ -85,7 +85,7 @@ def test_errors_say_what_to_do_in_python():
     with pytest.raises(JobError, match="free some space"), calls.reporting():
         raise OSError(errno.ENOSPC, "No space left on device", "/full")
     with pytest.raises(StorageError, match="make it writable"), calls.reporting():
-        raise PermissionError(errno.EACCES, "Permission denied", "/root/x")
+        raise PermissionError(errno.EACCES, "Permission denied", "/srv/x")
     with pytest.raises(ZeroDivisionError), calls.reporting():
         raise ZeroDivisionError
 

@@ -1,11 +1,8 @@
 """Any CSV becomes tables that can be checked by hand: rows, splits, duplicates and words."""
 
 import csv
-import gzip
 import io
-import os
-import random
-from collections import Counter, defaultdict
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -13,16 +10,13 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import new_package
-from stages import look, run_stage
+from stages import run_stage
 
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
-from sentiflow.data import corpus, schema
-from sentiflow.data.output_status import State, find_status
-from sentiflow.errors import UserError
-from sentiflow.preparation import flow, results
+from sentiflow.data import corpus, parts, schema
 from sentiflow.preparation import prepare as preparation
+from sentiflow.preparation import results
 from sentiflow.tracking.recording import Recorder
 
 pytestmark = pytest.mark.ray
@@ -256,7 +250,7 @@ def test_a_column_of_parquet_keeps_its_type_in_the_tweets_and_in_a_corpus(tmp_pa
     found = corpus.open_prepared(
         str(tmp_path / "run/prepared"), rows_per_part=50, setting="", keep_columns=["confidence"]
     )
-    rows = [corpus.read(part, keep=("confidence",)) for part in found.parts]
+    rows = [parts.read(part, keep=("confidence",)) for part in found.parts]
     assert {table.schema.field("confidence").type for table in rows} == {pa.float32()}
     assert sum(map(len, rows)) == found.num_rows == 240
 
@@ -323,137 +317,6 @@ def test_files_may_have_their_columns_in_different_orders(tmp_path, resources):
     ]
 
 
-REPEATS = [
-    ("p", "alpha"), ("n", "beta"), ("p", "gamma"), ("p", "ALPHA"), ("n", "beta"),
-    ("n", "delta"), ("p", "alpha"), ("p", "epsilon"), ("n", "delta"), ("p", "zeta"),
-    ("p", "same  words"), ("n", "Same words"), ("p", "eta"), ("p", "theta"), ("p", "theta"),
-    ("u", "eta"), ("", "iota"), ("n", "iota"), ("n", "kappa"), ("n", "lambda"),
-    ("?", "alpha"),
-]  # fmt: skip
-"""Of each five rows three are in train, one in test and one in validation; the last is refused."""
-
-CONTRADICTING, REPEATED = [10, 11, 12, 15], [3, 4, 6, 8, 14, 16]
-
-REPORT = yaml.safe_load("""
-  rows: {train: 12, validation: 4, test: 4}
-  contradicting: {texts: 2, rows: {train: 4}}
-  exact:
-    repeated_texts: 6
-    surplus_rows: 6
-    within: {train: {repeated_texts: 3, surplus_rows: 3}}
-    shared_texts: {train_and_validation: 1, train_and_test: 1, validation_and_test: 1}
-    leaked_rows: {validation_in_train: 1, test_in_train: 1, test_in_validation: 1}
-  normalized:
-    repeated_texts: 7
-    surplus_rows: 8
-    within: {train: {repeated_texts: 4, surplus_rows: 4}}
-    shared_texts: {train_and_validation: 1, train_and_test: 2, validation_and_test: 1}
-    leaked_rows: {validation_in_train: 1, test_in_train: 2, test_in_validation: 1}
-""")
-"""What is counted of them, but for zeros."""
-
-
-@pytest.fixture
-def repeats_csv(tmp_path):
-    """Rows that repeat each other, contradict each other, and leak."""
-    return write_rows(tmp_path / "repeats.csv", REPEATS)
-
-
-@pytest.mark.parametrize(
-    ("mode", "dropped", "reasons"),
-    [
-        ("keep", [], {}),
-        ("drop_contradicting", CONTRADICTING, {"contradicting": 4}),
-        ("drop", CONTRADICTING + REPEATED, {"contradicting": 4, "repeated": 6}),
-    ],
-)
-def test_repeats_are_reported_and_left_out_as_the_settings_say(
-    tmp_path, repeats_csv, resources, monkeypatch, mode, dropped, reasons
-):
-    monkeypatch.setattr(results, "MIN_ROWS", 1)
-    chosen = {
-        "classes": ["negative", "positive"],
-        "split": TUTORIAL,
-        "duplicates": mode,
-        "max_rejected_fraction": 0.1,
-    }
-    record = prepare(tmp_path, repeats_csv, PLAIN, **chosen)
-    kept = [number for number in range(20) if number not in dropped]
-    assert record["counts"]["left_out_by_reason"] == reasons
-    assert record["counts"]["rows_read"] == 21
-    assert [(row["row_id"], row["text"]) for row in read(tmp_path)] == [
-        (number, REPEATS[number][1]) for number in kept
-    ]
-    assert numbers(read(tmp_path, "encoded")) == [n for n in kept if REPEATS[n][0]]
-    labels = record["counts"]["labels"]
-    assert sum(map(Counter, labels.values()), Counter()) == Counter(
-        {"n": "negative", "p": "positive", "u": "neutral", "": "unlabelled"}[REPEATS[number][0]]
-        for number in kept
-    )
-    report = dict(record["duplicates"])
-    left_out = {reason: sum(count.values()) for reason, count in report.pop("dropped").items()}
-    assert {reason: count for reason, count in left_out.items() if count} == reasons
-    counted = {name: count for name, count in settings.flatten(report).items() if count}
-    assert counted == settings.flatten(REPORT)
-
-
-def kept_of(rows, every_nth):
-    """Say which rows stay where repeats are dropped: the rule, row by row."""
-    texts = defaultdict(list)
-    for number, (label, text) in enumerate(rows):
-        if number % every_nth == 0 and label in MEANINGS:
-            texts[" ".join(text.lower().split())].append((label == "", number, label))
-    return sorted(
-        min(found)[1] for found in texts.values() if len({row[2] for row in found} - {""}) <= 1
-    )
-
-
-@pytest.mark.parametrize("is_large", [False, True])
-def test_every_nth_row_is_chosen_before_repeats_are_dropped_over_all_parts(
-    tmp_path, resources, monkeypatch, is_large
-):
-    """A large corpus is one whose texts are compared in groups, its words summed as a tree."""
-    if is_large:
-        monkeypatch.setattr(flow, "_MAX_KEYS", 400)
-        monkeypatch.setattr(flow, "_MERGED", 2)
-    rng = random.Random(5)
-    pool = [f"{'word ' * 60}{number}" for number in range(150)]
-    rows = []
-    for _ in range(1500):
-        text = rng.choice(pool)
-        usual = "np"[pool.index(text) % 2]
-        label = rng.choices([usual, "", "u", "?"], [40, 10, 1, 2])[0]
-        rows.append((label, rng.choice([text, text.upper(), f" {text}\n"])))
-    path = write_rows(tmp_path / "tweets.csv", rows)
-    record = prepare(
-        tmp_path, path, PLAIN, every_nth=3, duplicates="drop", split=THIRDS, rows_per_file=1,
-        max_rejected_fraction=0.2, keep_columns=[],
-    )  # fmt: skip
-    counts = record["counts"]
-    assert path.stat().st_size > 6 * 65_536
-    assert (counts["rows_read"], counts["left_out_by_reason"]["every_nth"]) == (1500, 1000)
-    assert counts["rejected"] == sum(label == "?" for label, _ in rows[::3])
-    kept = kept_of(rows, 3)
-    assert [(row["row_id"], row["label"]) for row in read(tmp_path)] == [
-        (number, MEANINGS[rows[number][0]]) for number in kept
-    ]
-    trained = numbers(read(tmp_path, "encoded/split=train"))
-    words = pq.read_table(tmp_path / "run/prepared/vocabulary.parquet").to_pydict()
-    count = dict(zip(words["word"], words["count"], strict=True))["word"]
-    assert count == sum(rows[n][1].lower().count("word") for n in trained)
-
-
-def test_repeats_are_dropped_beside_a_part_without_an_accepted_row(tmp_path, resources):
-    rows = [("np"[n % 2], f"text {n % 70}", f"u{n}", "0") for n in range(140)]
-    write_rows(tmp_path / "1.csv", rows)
-    write_rows(tmp_path / "2.csv", [("?", "unknown", "u", "0")] * 3)
-    prepare(
-        tmp_path, tmp_path / "*.csv", WITH_USER, duplicates="drop", split=TUTORIAL,
-        max_rejected_fraction=0.5, keep_columns=["user", "time"],
-    )  # fmt: skip
-    assert [row["user"] for row in read(tmp_path)] == [f"u{n}" for n in range(70)]
-
-
 WORDS = [
     ("p", "good good day"), ("n", "bad day zzqx"), ("p", "good zzqx unique"),
     ("n", "bad thing"), ("p", "good thing"),
@@ -492,151 +355,3 @@ def test_the_report_on_words_counts_what_is_trained_on_and_what_is_unknown(
     encoded = {row["row_id"]: row["token_ids"] for row in read(tmp_path, "encoded")}
     assert encoded[2] == [2, 5, 1]
     assert encoded[13] == []
-
-
-BY_TIME = {"split": {"kind": "time"}}
-
-REFUSED = {
-    "no user": (PLAIN, {"split": {"kind": "user"}}, "format.columns does not name the column user"),
-    "no time": (
-        PLAIN,
-        BY_TIME,
-        "the column time, which preparation needs: add format.columns.time",
-    ),
-    "no user to keep": (PLAIN, {"keep_columns": ["user"]}, "or remove user from prepare.keep_col"),
-    "no such column to keep": (
-        PLAIN | {"columns": {"text": "b", "label": "a"}},
-        {"keep_columns": ["d", "x"], "csv": "named.csv"},
-        "prepare.keep_columns: one of the files has no column x: its columns are 'a', 'b', ",
-    ),
-    "own column": (PLAIN, {"keep_columns": ["Split"]}, "tweets have their own column split: leave"),
-    "mixed": (PLAIN, {"csv": "t*"}, "prepare.csv mixes CSV and Parquet: "),
-    "no label": (
-        {"kind": "csv", "columns": {"text": 1}},
-        {},
-        "format.columns does not name the column label",
-    ),
-    "texts as labels": (
-        PLAIN | {"columns": {"text": 2, "label": 1}, "labels": "auto"},
-        {},
-        "a class needs 10 rows or more, and 60 of 60 have fewer: text 0 (1), text 1 (1), text 10 ",
-    ),
-    "a constant as label": (
-        PLAIN | {"columns": {"text": 1, "label": 2}, "labels": "auto"},
-        {},
-        "there is only one: 'ann': the values of the label are 'ann' (60): set format.columns.lab",
-    ),
-    "a class that is not there": (
-        PLAIN,
-        {"classes": ["positive", "negativ"]},
-        "train.classes: the data have no negativ to learn: the classes are negative, positive, neu",
-    ),
-    "a written class that is not there": (
-        PLAIN | {"labels": "auto"},
-        {"classes": ["n", "u"]},
-        "train.classes: the data have no u to learn: the classes are n, p",
-    ),
-    "another column as label": (
-        PLAIN | {"columns": {"text": 1, "label": 2}},
-        {},
-        "(60 unknown label); labels that format.labels does not name: 'ann' (60): name them",
-    ),
-    "two times": (WITH_USER, BY_TIME, "needs three distinct times, and the rows have 2: use more"),
-    "no such column": (PLAIN | {"columns": {"text": 7, "label": 0}}, {}, "format.columns.text=7, "),
-    "damaged": (PLAIN, {"csv": "damaged.csv.gz"}, "damaged.csv.gz cannot be unpacked: "),
-}
-
-
-@pytest.mark.parametrize(("form", "chosen", "line"), REFUSED.values(), ids=REFUSED)
-def test_an_unusable_corpus_is_refused_in_one_line_and_nothing_is_left(
-    tmp_path, resources, form, chosen, line
-):
-    rows = [["np"[i % 2], f"text {i}", "ann", f"2020-01-0{1 + i % 2}"] for i in range(60)]
-    path = write_rows(tmp_path / "tweets.csv", rows)
-    (tmp_path / "damaged.csv.gz").write_bytes(gzip.compress(path.read_bytes())[:-1])
-    write_rows(tmp_path / "named.csv", [["a", "b", "c", "d"], *rows])
-    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "tables.parquet")
-    files = tmp_path / chosen.get("csv", path.name)
-    with pytest.raises(UserError) as error:
-        prepare(tmp_path, files, form, **{k: v for k, v in chosen.items() if k != "csv"})
-    assert line in str(error.value)
-    assert "\n" not in str(error.value)
-    assert not (tmp_path / "run/prepared").exists()
-
-
-@pytest.fixture
-def vectors_txt(tmp_path):
-    """A file with the vectors of three words."""
-    path = tmp_path / "vectors.txt"
-    path.write_text("good 1 2\nbad -1 2\nday 0 3\n")
-    return path
-
-
-def few_tweets(folder):
-    texts = ["good day", "a bad day", "good good", "bad bad", "day", "good bad"]
-    lines = [f"{'np'[i % 2]},{text} {i}" for i, text in enumerate(texts * 10)]
-    (folder / "few.csv").write_text("\n".join(lines) + "\n")
-    return folder / "few.csv"
-
-
-def test_vectors_come_from_a_file_and_a_changed_file_is_refused(tmp_path, vectors_txt, resources):
-    csv = few_tweets(tmp_path)
-    words = {"kind": "pretrained", "vectors": str(vectors_txt)}
-    made = prepare(tmp_path, csv, PLAIN, vocabulary=words, split=THIRDS)
-    assert [item["uri"] for item in made["inputs"]["vectors"]["files"]] == [str(vectors_txt)]
-    table = pq.read_table(tmp_path / "run/prepared/vocabulary.parquet").to_pydict()
-    assert table["word"] == ["<pad>", "good", "bad", "day"]
-    assert table["vector"][1:] == [[1, 2], [-1, 2], [0, 3]]
-
-    moved = vectors_txt.rename(tmp_path / "moved.txt")  # only what is in it decides
-    raw = {"csv": str(csv), "split": THIRDS, "vocabulary": words | {"min_count": 1}}
-    raw["vocabulary"]["vectors"] = str(moved)
-    whole = {"name": "test", "output_uri": str(tmp_path / "run"), "format": PLAIN, "prepare": raw}
-    config = settings.resolve(settings.validate(whole, source="test"))
-    assert find_status(preparation.describe_output(config)).state is State.DIFFERENT
-    raw["vocabulary"].pop("min_count")
-    config = settings.resolve(settings.validate(whole, source="test"))
-    assert find_status(preparation.describe_output(config)).state is State.COMPLETE
-    moved.write_text("good 1 2\nbad -1 2\nday 0 4\n")
-    with pytest.raises(UserError, match=r"another vectors: .*/vectors\.txt there, .*/moved\.txt"):
-        look(preparation.describe_output(config))
-
-
-def test_vectors_come_from_a_model_package(tmp_path, resources):
-    package = new_package()
-    made = package.save(str(tmp_path / "model"), lineage={})
-    words = {"kind": "pretrained", "vectors": str(tmp_path / "model")}
-    record = prepare(tmp_path, few_tweets(tmp_path), PLAIN, vocabulary=words, split=THIRDS)
-    assert record["inputs"]["vectors"]["fingerprint"] == made["fingerprint"]
-    found = pq.read_table(tmp_path / "run/prepared/vocabulary.parquet")["word"].to_pylist()
-    assert found == [
-        "<pad>",
-        *package.vocabulary.words[package.vocabulary.num_special :].to_pylist(),
-    ]
-
-
-@pytest.mark.parametrize("changes", ["time", "content"])
-def test_a_csv_that_is_changed_while_it_is_prepared_is_refused(
-    tmp_path, resources, monkeypatch, changes
-):
-    rows = [("np"[number % 2], f"text {number}") for number in range(60)]
-    path = write_rows(tmp_path / "tweets.csv", rows)
-    fit = preparation.fitting.fit
-
-    def change_then_fit(*arguments):
-        time = path.stat().st_mtime_ns + 1
-        if changes == "content":
-            path.write_bytes(path.read_bytes().replace(b"text", b"TEXT"))
-        os.utime(path, ns=(time, time))
-        return fit(*arguments)
-
-    monkeypatch.setattr(preparation.fitting, "fit", change_then_fit)
-    if changes == "time":
-        assert prepare(tmp_path, path, PLAIN, split=THIRDS)["counts"]["accepted"] == 60
-        return
-    with pytest.raises(UserError, match=r"tweets\.csv was changed while it was read: run the same"):
-        prepare(tmp_path, path, PLAIN, split=THIRDS)
-    assert not (tmp_path / "run/prepared").exists()
-    monkeypatch.undo()
-    prepare(tmp_path, path, PLAIN, split=THIRDS)
-    assert read(tmp_path)[0]["text"] == "TEXT 0"

@@ -16,6 +16,7 @@ from sentiflow.errors import UserError
 from sentiflow.models import rules as text_rules
 from sentiflow.models import tokenizer, vocabulary
 from sentiflow.preparation import duplicates, prepare, rules, splits
+from sentiflow.scoring import score
 from sentiflow.words import word_vectors
 
 PACKAGE = "package:glove.6B.50d"
@@ -101,28 +102,31 @@ def test_every_process_finds_the_same():
 
 
 @pytest.fixture
-def describe(tmp_path, sample_csv):
-    """Describe the output of a preparation."""
+def describe(tmp_path, sample_csv, make_package):
+    """Describe the output of a stage, by default that of a preparation."""
     raw = {"name": "a", "output_uri": str(tmp_path), "prepare": {"csv": str(sample_csv)}}
+    raw["score"] = {"corpus": str(sample_csv), "model_uri": str(make_package())}
     config = settings.resolve(settings.validate(raw, source="test"))
-    return lambda: prepare.describe_output(config)
+    return lambda stage=prepare: stage.describe_output(config)
 
 
-def test_a_new_version_alone_is_not_another_result(describe, monkeypatch):
-    before = describe()
+@pytest.mark.parametrize("stage", [prepare, score])
+def test_a_new_version_alone_is_not_another_result(describe, monkeypatch, stage):
+    before = describe(stage)
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "99.0")
     monkeypatch.setattr(outputs, "version", lambda name: "99.0")
     monkeypatch.setattr(sentiflow, "__version__", "99.0")
     monkeypatch.setattr(pa, "__version__", "99.0")
     found()
-    assert describe() == before
+    assert describe(stage) == before
 
 
-def test_a_changed_rule_is_another_result_and_named(describe, monkeypatch):
-    before = describe()
+@pytest.mark.parametrize("stage", [prepare, score])
+def test_a_changed_rule_is_another_result_and_named(describe, monkeypatch, stage):
+    before = describe(stage)
     monkeypatch.setitem(tokenizer.TOKENIZERS, "tweet", (2, tokenizer.tutorial_rule))
     found()
-    now = describe()
+    now = describe(stage)
     assert now.fingerprint != before.fingerprint
     there = {"settings": before.settings, "inputs": before.inputs, "format_version": 2}
     record = json.loads(json.dumps(there))

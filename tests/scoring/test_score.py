@@ -259,9 +259,11 @@ def test_an_unfinished_scoring_of_something_else_is_replaced_with_overwrite_only
 def test_an_invalid_request_deletes_nothing_even_with_overwrite(tmp_path, corpora, scored):
     before = record(tmp_path), times(tmp_path)
     (tmp_path / "no.parquet").write_bytes(b"PAR1")
+    (tmp_path / "empty.csv").write_text("\n")
     for override, problem in (
         ("score.keep_columns=[typo]", "has no column typo"),
         (f"score.corpus={tmp_path}/no.parquet", "is not Parquet"),
+        (f"score.corpus={tmp_path}/empty.csv", "holds no record"),
         (f"score.corpus=[{corpora}/day-0.csv,{tmp_path}/no.parquet]", "mixes CSV and Parquet"),
     ):
         with pytest.raises(UserError, match=problem):
@@ -672,6 +674,19 @@ def test_a_corpus_without_a_readable_row_is_refused(tmp_path, finished_run, reso
     assert not (tmp_path / "run/scored").exists()
     with pytest.raises(UserError, match=r"x\.pq is Parquet: its name must end in \.parquet"):
         score(config, f"score.corpus={tmp_path}/x.pq")
+
+
+def test_a_corpus_of_no_row_has_no_prediction_to_read_or_evaluate(
+    tmp_path, finished_run, resources
+):
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "none.parquet")
+    config = str(configure(tmp_path, finished_run, tmp_path / "none.parquet"))
+    scored, evaluated = invoke("score", config), invoke("evaluate", config)
+    assert (scored.exit_code, scored.stdout) == (0, "")
+    assert record(tmp_path)["counts"]["rows_read"] == 0
+    assert evaluated.exit_code == 2
+    last = evaluated.stderr.splitlines()[-1]
+    assert last.endswith("has no prediction: the corpus has no row that was scored")
 
 
 def test_broken_bytes_in_a_parquet_file_are_replaced(tmp_path, finished_run, resources):

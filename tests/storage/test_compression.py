@@ -3,13 +3,14 @@
 import base64
 import gzip
 import io
+import itertools
 import logging
 import random
 import zipfile
 
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiflow.config.sections import FormatSettings
@@ -99,14 +100,13 @@ def write(folder, name, packed):
     return str(path)
 
 
-def read(uri, step=100):
+def read(uri, size=100):
     """Read a file forward."""
-    found = b""
+    found, numbers = [], itertools.count()
     with open_content(uri) as content:
-        while not content.ends_at(len(found)):
-            found += content.read_at(len(found), step)
-            content.forget(len(found))
-    return found
+        while block := content.read_block(next(numbers), size):
+            found.append(block)
+    return b"".join(found)
 
 
 def read_in_blocks(uri, size):
@@ -172,44 +172,15 @@ def test_a_suffix_in_upper_case_is_one(folder, kind):
     assert read(write(folder, f"LOUD.CSV.{kind.upper()}", PACK[kind](CONTENT))) == CONTENT
 
 
-STEPS = st.lists(
-    st.tuples(st.sampled_from(["read", "end", "forget"]), st.integers(0, 60), st.integers(0, 40)),
-    max_size=20,
-)
-
-
 @pytest.mark.parametrize("kind", PACK)
 @SETTINGS
-@given(st.integers(0, 50), STEPS, st.integers(1, 50))
-@example(50, [("read", 20, 20), ("forget", 30, 0), ("forget", 20, 0), ("read", 30, 9)], 50)
-def test_any_reading_forward_gives_the_bytes_of_the_plain_file(
-    folder, kind, size, steps, read_bytes
-):
+@given(st.integers(0, 50), st.integers(1, 60), st.integers(1, 50))
+def test_blocks_of_any_size_are_the_bytes_of_the_plain_file(folder, kind, size, block_bytes, chunk):
     plain = CONTENT[:size]
     uri = write(folder, f"law.{kind}", PACK[kind](plain))
-    forgotten = 0
-    with pytest.MonkeyPatch.context() as patch, open_content(uri) as content:
-        patch.setattr(compression, "_READ_BYTES", read_bytes)
-        for step, place, size in steps:
-            if step == "end":
-                assert content.ends_at(place) == (place >= len(plain))
-            elif step == "forget":
-                content.forget(place)
-                forgotten = max(forgotten, place)
-            elif place >= forgotten:
-                assert content.read_at(place, size) == plain[place : place + size]
-        assert content.ends_at(len(plain))
-
-
-@pytest.mark.parametrize("kind", ["gz", "zst", "zip"])
-def test_released_bytes_take_no_memory(monkeypatch, folder, kind):
-    monkeypatch.setattr(compression, "_READ_BYTES", 1000)
-    plain = random.Random(0).randbytes(50_000)
-    with open_content(write(folder, f"large.{kind}", PACK[kind](plain))) as content:
-        for start in range(0, len(plain), 500):
-            assert content.read_at(start, 500) == plain[start : start + 500]
-            content.forget(start + 500)
-            assert len(content.held) <= 1000
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compression, "_READ_BYTES", chunk)
+        assert read(uri, block_bytes) == read_in_blocks(uri, block_bytes) == plain
 
 
 @pytest.mark.parametrize("name", PACKED)
@@ -344,7 +315,7 @@ def test_a_packed_file_in_object_storage_is_read_in_few_requests(bucket, caplog,
     caplog.clear()
     caplog.set_level(logging.INFO, logger="werkzeug")  # moto's server says what it is asked for
     with open_content(uri) as file:
-        assert file.read_at(0, len(content)) == content
+        assert file.read_block(0, len(content)) == content
     assert 0 < caplog.text.count("GET ") < 12
 
 
@@ -355,10 +326,10 @@ def test_a_packed_file_in_object_storage_is_read_in_few_requests(bucket, caplog,
 def test_a_file_that_unpacks_to_far_too_much_is_refused(tmp_path, monkeypatch, name, pack):
     (tmp_path / name).write_bytes(pack(b"\n" * (20 << 20)))
     with open_content(f"{tmp_path}/{name}") as content:
-        assert content.ends_at(20 << 20), "it is small"
+        assert len(content.read_block(0, 21 << 20)) == 20 << 20, "it is small"
     monkeypatch.setattr(compression, "_SAFE_BYTES", 1 << 20)
     with (
         open_content(f"{tmp_path}/{name}") as content,
         pytest.raises(UserError, match=rf"{name} unpacks to more than 200 times its size: is it"),
     ):
-        content.ends_at(20 << 20)
+        content.read_block(0, 21 << 20)

@@ -273,11 +273,11 @@ class TestStore:
         noise = random.Random(0).randbytes(20_000_000)  # more than is read at first
         filesystem.write_bytes(uri, gzip.compress(noise, 1))
         with compression.open_content(uri) as content:
-            content.read_at(0, 100)
+            content.read_block(0, 100)
             self.ask_for_keys("0")
             try:
                 with pytest.raises(StorageError, match="the object store refuses access"):
-                    content.read_at(0, len(noise))
+                    content.read_block(0, len(noise))
                 with pytest.raises(StorageError, match="the object store refuses access"):
                     table_files._open(f"{bucket}/a.parquet")
             finally:

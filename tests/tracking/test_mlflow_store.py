@@ -1,5 +1,7 @@
 """Several jobs on one SQLite file; addresses with passwords."""
 
+import errno
+import os
 import subprocess
 import sys
 import textwrap
@@ -12,7 +14,7 @@ from sentiflow.config import settings
 from sentiflow.errors import JobError, UserError
 from sentiflow.tracking import mlflow_store, recording
 
-NUM_JOBS, NUM_STEPS = 4, 50
+NUM_JOBS, NUM_STEPS = 3, 50
 
 
 @pytest.mark.slow
@@ -109,6 +111,14 @@ def test_a_connection_that_broke_is_made_again_and_a_refusal_is_final():
     with pytest.raises(MlflowException, match="no"):
         mlflow_store.ask(lambda: answer(refused))
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ECONNREFUSED, errno.ENETUNREACH])
+def test_the_reason_of_the_system_is_whole(number):
+    error = OSError(number, os.strerror(number), "/ro/mlflow.db.lock")
+    line = mlflow_store.unreachable("sqlite:////ro/mlflow.db", error)
+    reason = os.strerror(number)
+    assert line == f"cannot reach the MLflow store sqlite:////ro/mlflow.db: {reason}"
 
 
 def test_no_error_shows_a_password():

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from test_servers import record, serving
 
 from sentiflow.errors import UnavailableError
-from sentiflow.tracking import mlflow_store, recording
+from sentiflow.tracking import mlflow_store, recording, store_address
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 
@@ -25,8 +25,8 @@ SEARCHED = f"{os.environ['PATH']}:{BY_DEBIAN}"
 NUM_JOBS = 4
 JOB = """
     import sys
-    from sentiflow.tracking import recording
-    uri = recording.default_uri(None)
+    from sentiflow.tracking import recording, store_address
+    uri = store_address.default_uri(None)
     store = recording.open_store(uri, experiment="many", required=True)
     with store.run("train", group="0123abcd", tags={}) as recorder:
         for step in range(50):
@@ -127,7 +127,7 @@ def test_a_database_that_crashes_costs_one_line_and_no_work(
     database, tmp_path, monkeypatch, caplog
 ):
     monkeypatch.chdir(tmp_path)
-    uri = recording.default_uri(database.uri)
+    uri = store_address.default_uri(database.uri)
     assert uri == f"postgresql://127.0.0.1:{database.port}/mlflow"
     store = recording.open_store(uri, experiment="laws", required=True)
     with store.run("train", group="0123abcd", tags={}) as recorder:

@@ -206,11 +206,12 @@ def test_the_experiment_is_shown_as_one_of_training_runs(store, uri, tmp_path):
 
 def test_sigterm_ends_the_run_as_killed(uri, store):
     script = f"""
-        import time
-        from sentiflow.cli import exits
+        import signal, time
+        from sentiflow.pipeline import signals
         from sentiflow.tracking import recording
         store = recording.open_store({uri!r}, experiment="laws", required=True)
-        with exits.sigterm_ends(), store.run("train", group="0123abcd", tags={{}}):
+        run = store.run("train", group="0123abcd", tags={{}})
+        with signals.handled(signal.SIGTERM, signals.end), run:
             print("ready", flush=True)
             time.sleep(60)
     """

@@ -4,19 +4,16 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-import venv
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import mlflow
-import pyarrow as pa
 import pytest
 import yaml
 from conftest import make_store
@@ -28,7 +25,6 @@ from sentiflow.data import manifest
 from sentiflow.data.output_status import OutputSpec, State, Status
 from sentiflow.data.outputs import Output
 from sentiflow.errors import JobError, UserError
-from sentiflow.models.package import ModelPackage
 from sentiflow.storage import filesystem
 from sentiflow.tracking import recording, registry
 from sentiflow.tracking.recording import Recorder
@@ -334,6 +330,8 @@ def test_a_whole_run_registers_its_model_as_candidate_when_it_is_evaluated(finis
     )
     run = client.get_run(trained["mlflow_run_id"])
     assert run.data.tags["mlflow.note.content"] == version.description
+    (card,) = Path(version.source.removeprefix("file://")).glob("model_card.md")
+    assert card.read_bytes() == (finished_run / "run/report/model_card.md").read_bytes()
     metrics = list(client.get_run(evaluated["run"]["mlflow_run_id"]).data.metrics)
     assert metrics[:2] == ["test/accuracy", "test/f1_macro"]
 
@@ -379,101 +377,3 @@ def test_a_description_is_renewed_unless_a_user_has_changed_it(uri, make_package
     assert describe("3.0% test accuracy (", key="0" * 16) == "2.0% test accuracy ("
     client.update_model_version("described", str(version.number), "for the night shift")
     assert describe("4.0% test accuracy (") == "for the night shift"
-
-
-@pytest.mark.parametrize("classes", [("bad", "good", "so-so"), ("negative", "positive", "none")])
-def test_a_model_of_several_classes_answers_with_each_through_mlflow(sqlite, make_package, classes):
-    package = make_package(classes=classes)
-    version, _ = register(package, sqlite, name="classes")
-    source = registry.resolve(str(version), tracking_uri=sqlite).source
-    loaded = mlflow.pyfunc.load_model(source)
-    answers = [answer.model_dump() for answer in loaded.predict(TEXTS)]
-    assert answers == expected(package)
-    assert ("probability" in answers[0]) == ("positive" in classes)
-    (output,) = loaded.metadata.signature.outputs.to_dict()
-    assert set(output["properties"]) == set(answers[0])
-
-
-def expected(package: str) -> list[dict[str, object]]:
-    """Answer the texts without MLflow."""
-    scores = ModelPackage.load(package).score(pa.array(TEXTS))
-    positive = {} if scores.probability is None else {"probability": scores.probability.tolist()}
-    columns = {
-        "label": [scores.classes[label] for label in scores.prediction],
-        **positive,
-        **{
-            f"probability_{name}": scores.probabilities[:, code].tolist()
-            for code, name in enumerate(scores.classes)
-        },
-        "num_tokens": scores.num_tokens.tolist(),
-    }
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def predict_by_mlflow(python_bin: Path, model: str, folder: Path, **variables: str) -> object:
-    (folder / "texts.json").write_text(json.dumps({"inputs": TEXTS}))
-    command = [python_bin / "mlflow", "models", "predict", "--env-manager", "local"]
-    command += ["-m", model, "-i", folder / "texts.json", "-o", folder / "answers.json"]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    subprocess.run(command, check=True, env=environment | variables, cwd=folder)
-    return json.loads((folder / "answers.json").read_text())
-
-
-@pytest.mark.soak
-def test_mlflow_models_predict_answers_as_the_package_does(server, make_package, tmp_path):
-    package = make_package()
-    register(package, server, name="predict")
-    answers = predict_by_mlflow(
-        BIN, "models:/predict@candidate", tmp_path, MLFLOW_TRACKING_URI=server
-    )
-    assert answers == {"predictions": expected(package)}
-
-
-def ask(address: str, body: object) -> object:
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(f"{address}/invocations", json.dumps(body).encode(), headers)
-    with urllib.request.urlopen(request, timeout=60) as response:
-        return json.load(response)
-
-
-@pytest.mark.slow
-def test_mlflow_models_serve_answers_as_the_package_does(sqlite, make_package):
-    package = make_package()
-    register(package, sqlite, name="serve")
-    command = [BIN / "mlflow", "models", "serve", "--env-manager", "local"]
-    command += ["-m", "models:/serve@candidate"]
-    with serving(*command, health="ping", MLFLOW_TRACKING_URI=sqlite) as address:
-        assert ask(address, {"inputs": TEXTS}) == {"predictions": expected(package)}
-        assert ask(address, {"inputs": []}) == {"predictions": []}
-        with pytest.raises(urllib.error.HTTPError, match="400") as error:
-            ask(address, {"inputs": [3]})
-        assert "Expected type str, but got int" in json.load(error.value)["message"]
-
-
-@pytest.fixture
-def fresh_bin(laws, tmp_path) -> Iterator[Path]:
-    """Make an environment of nothing but what the model requires."""
-    root = Path(registry.resolve("models:/laws/1", tracking_uri=laws).source)
-    venv.create(tmp_path / "fresh", with_pip=True)
-    command = [tmp_path / "fresh/bin/pip", "install", "--quiet", "--no-compile"]
-    subprocess.run([*command, "-r", root / "requirements.txt"], check=True)
-    yield tmp_path / "fresh/bin"
-    shutil.rmtree(tmp_path / "fresh")
-
-
-@pytest.mark.soak
-def test_an_environment_of_the_models_own_requirements_is_enough(
-    laws, fresh_bin, make_package, tmp_path
-):
-    root = Path(registry.resolve("models:/laws/1", tracking_uri=laws).source)
-    listed = subprocess.run([fresh_bin / "pip", "list"], check=True, capture_output=True, text=True)
-    assert not {"sentiflow", "ray"} & {line.split()[0] for line in listed.stdout.splitlines()}
-    answers = predict_by_mlflow(fresh_bin, str(root), tmp_path)
-    assert answers == {"predictions": expected(make_package())}
-    script = (
-        f"from mlflow import pyfunc; pyfunc.load_model({str(root)!r}).predict(['good']); "
-        "import sentiflow.models.package as p; print(p.__file__)"
-    )
-    command = [fresh_bin / "python", "-I", "-c", script]
-    ran = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
-    assert Path(ran.stdout.strip()) == root / "code/sentiflow/models/package.py"

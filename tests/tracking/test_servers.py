@@ -1,4 +1,4 @@
-"""The servers that docs/tracking.md starts: its commands are typed, and jobs use them."""
+"""The servers that docs/tracking_servers.md starts: its commands are typed, and jobs use them."""
 
 import contextlib
 import os
@@ -17,15 +17,15 @@ from conftest import PROJECT, write_config
 from sentiflow.cluster.doctor import local_checks
 from sentiflow.config import settings
 from sentiflow.errors import UnavailableError
-from sentiflow.tracking import mlflow_store, recording
+from sentiflow.tracking import mlflow_store, recording, store_address
 
 pytestmark = pytest.mark.slow
 
 
 def read_commands(heading: str, replaced: dict[str, str]) -> list[str]:
     """Read the commands below a heading of the page, as a user types them here."""
-    page = (PROJECT / "docs/tracking.md").read_text()
-    _, section = page.split(f"### {heading}\n")
+    page = (PROJECT / "docs/tracking_servers.md").read_text()
+    _, section = page.split(f"\n## {heading}\n")
     blocks = re.findall(r"^```bash\n(.*?)^```$", section.split("\n#")[0], re.DOTALL | re.MULTILINE)
     for old, new in replaced.items():
         blocks = [block.replace(old, new) for block in blocks]
@@ -71,7 +71,7 @@ def wait_for_port(server: subprocess.Popen, port: int, log: Path) -> None:
 
 def record(uri: str) -> None:
     """Record a run with all that a stage logs, and read it back."""
-    store = recording.open_store(recording.default_uri(uri), experiment="laws", required=True)
+    store = recording.open_store(store_address.default_uri(uri), experiment="laws", required=True)
     with store.run("train", group="0123abcd", tags={}) as recorder, recorder.watching_system():
         recorder.log_metrics({"loss": 1.0})
         recorder.log_files({"a.txt": b"a"})
@@ -84,7 +84,7 @@ def record(uri: str) -> None:
 def refusal(uri: str) -> str:
     """Return why a store cannot be used."""
     with pytest.raises(UnavailableError) as error:
-        recording.open_store(recording.default_uri(uri), experiment="laws", required=True)
+        recording.open_store(store_address.default_uri(uri), experiment="laws", required=True)
     (line,) = str(error.value).splitlines()
     return line
 
@@ -119,6 +119,7 @@ def no_user(monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
 
 
+@pytest.mark.soak
 def test_a_server_with_users_asks_for_a_password(tmp_path, no_user):
     pytest.importorskip("flask_wtf", reason="needs the extra auth")
     with serving("Users and passwords", tmp_path) as (port, (add_user, *_)):
@@ -128,7 +129,7 @@ def test_a_server_with_users_asks_for_a_password(tmp_path, no_user):
         record(f"http://admin:long-admin-password@{host}")
         subprocess.run(**type_in(add_user, tmp_path), check=True)
         recorder = recording.open_store(
-            recording.default_uri(f"http://ann:long-password-of-ann@{host}"),
+            store_address.default_uri(f"http://ann:long-password-of-ann@{host}"),
             experiment="of ann", required=True,
         )  # fmt: skip
         assert recorder.experiment_id

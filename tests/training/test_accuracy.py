@@ -11,7 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sentiflow.config.sections import FormatSettings
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import sample, schema
-from sentiflow.data.corpus import open_csv, read
+from sentiflow.data.corpus import open_csv
+from sentiflow.data.parts import read
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import tokenize
 from sentiflow.storage import filesystem

@@ -1,6 +1,7 @@
 """Each step and epoch is shown and recorded once, also if restarted workers repeat it."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -33,8 +34,9 @@ def said(caplog):
 def make(monkeypatch):
     monkeypatch.setattr(callback, "_RECORD_EVERY_SECONDS", 0.0)
 
-    def make(num_workers=2):
-        settings = TrainSettings.model_validate({"num_epochs": 2, "pretrain": {"num_epochs": 1}})
+    def make(num_workers=2, **pretrain):
+        pretrain = {"num_epochs": 1} | pretrain
+        settings = TrainSettings.model_validate({"num_epochs": 2, "pretrain": pretrain})
         progress = Progress("train", total=100, unit="tweets")
         return callback.TrainCallback(progress, Recorder(), settings, num_workers)
 
@@ -80,11 +82,23 @@ def test_a_resumed_training_records_the_epochs_of_its_checkpoint(make, said):
     told(start(6, pretraining=(epoch(1),), history=(epoch(1),)))
     told(at(5, history=(epoch(1),)))
     assert told.recorder.epochs == [
-        (1, {"pretrain/loss": 0.5, "pretrain/epoch_seconds": 2.0}),
+        (1, {"pretrain/loss": 0.5, "pretrain/validation_loss": 0.6, "pretrain/epoch_seconds": 2.0}),
         (1, epoch(1).to_metrics()),
     ]
     assert "resuming at step 6 of 10" in said.text
     assert "epoch 1: loss" not in said.text
+
+
+def test_the_end_of_a_pretraining_says_which_weights_training_starts_from(make, said):
+    told = make(num_epochs=5, patience=2)
+    epochs = [replace(epoch(i), validation_loss=loss) for i, loss in enumerate((3, 2, 2, 4), 1)]
+    told(start(phase="pretrain"))
+    told(at(20, phase="pretrain", pretraining=tuple(epochs)))
+    assert "pretraining epoch 4: loss 0.5000, validation loss 4.0000 (2.0 s" in said.text
+    told(steps(22, pretraining=tuple(epochs)))
+    told(steps(23, pretraining=tuple(epochs)))
+    line = "pretrained for 4 of 5 epochs; training starts from epoch 2, which has the lowest"
+    assert said.text.count(line) == 1
 
 
 def test_more_workers_are_announced(make, said):

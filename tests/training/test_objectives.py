@@ -1,3 +1,5 @@
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ import torch
 from sentiflow.config.model_sections import RnnSettings
 from sentiflow.models.batching import Batch
 from sentiflow.models.networks import build
+from sentiflow.training import objectives
 from sentiflow.training.objectives import NGRAMS, VECTORS, ClassificationObjective, LanguageModeling
 
 COUNTS = np.array([0, 5, 9, 1, 7, 3, 30, 2, 2, 1])
@@ -152,3 +155,41 @@ def test_all_words_with_a_gradient_are_among_the_used_rows():
     objective(batch, None, 2).trained.sum().backward()
     touched = objective.network.embedding.weight.grad.abs().sum(dim=1).nonzero().flatten()
     assert set(touched.tolist()) <= set(objective.used_rows(batch, 2)[VECTORS].tolist())
+
+
+@pytest.mark.parametrize("rows", [[[1, 2, 3, 4, 5], [6, 7], [8]], [[1], [2]]])
+def test_losses_over_all_cells_at_once_as_on_a_gpu_are_the_same(rows, monkeypatch):
+    objective, batch = language_modeling(make_network()), make_batch(rows)
+    torch.nn.init.normal_(objective.bias)
+    trained = [
+        parameter for name, parameter in objective.named_parameters() if objective.trains(name)
+    ]
+    results = []
+    for number in range(2):
+        if number:
+            monkeypatch.setattr(objectives, "_first_cells", objectives._all_cells)
+            monkeypatch.setattr(objectives, "_ROWS", 1 << 20)
+        losses = objective(batch, None, 3)
+        slope = torch.arange(1.0, 1 + len(rows))
+        gradients = torch.autograd.grad((losses.trained * slope).sum(), trained)
+        results.append((losses.reported, losses.correct, *gradients))
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("ngrams", [0, 2])
+def test_nothing_in_an_objective_waits_for_a_gpu(ngrams, monkeypatch):
+    """Tensors on the device ``meta`` have no values, so that nothing can wait for one."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **options: contextlib.nullcontext())
+    network = make_network(ngrams=ngrams, num_layers=2)
+    weights = np.array([0.5, 3.0], np.float32)
+    for objective in (
+        ClassificationObjective(network, class_weights=weights),
+        language_modeling(network),
+    ):
+        objective.to("meta")
+        batch = make_batch([[1, 2, 3], [4, 5]]).to(torch.device("meta"))
+        losses = objective(batch, None, 0)
+        losses.trained.sum().backward()
+        assert losses.reported.shape == (2,)
+        assert all(used.device.type == "meta" for used in objective.used_rows(batch, 0).values())

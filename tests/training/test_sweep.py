@@ -11,7 +11,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -207,6 +210,48 @@ class TestSweep:
             torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-5)
 
 
+@pytest.mark.ray
+@pytest.mark.slow
+def test_seeds_are_summarized_with_their_test_accuracy(tmp_path, prepared, resources):  # noqa: F811
+    space = {"train.seed": [1, 2, 3], "train.learning_rate": [1e-6, 0.02]}
+    record = run(configure(tmp_path, prepared, space, train={"num_epochs": 2})).record
+    assert record["counts"]["finished"] == 6
+    tests = [pq.read_table(path) for path in sorted(prepared.glob("tweets/split=test/*"))]
+    rows = pa.concat_tables(tests)
+    for trial in record["trials"]:
+        package = ModelPackage.load(str(tmp_path / "run/sweep/trials" / trial["name"] / "model"))
+        found = package.score(rows["text"].combine_chunks()).prediction == rows["label"].to_numpy()
+        assert trial["test_accuracy"] == pytest.approx(found.mean())
+    best, worst = record["seeds"]
+    assert (best["values"], worst["values"]) == (
+        {"train.learning_rate": 0.02},
+        {"train.learning_rate": 1e-6},
+    )
+    own = [t for t in record["trials"] if t["values"]["train.learning_rate"] == 0.02]
+    assert best["num_seeds"] == 3
+    for name in ("validation_accuracy", "test_accuracy"):
+        values = [trial[name] for trial in own]
+        assert best[f"{name}_mean"] == pytest.approx(np.mean(values))
+        assert best[f"{name}_std"] == pytest.approx(np.std(values, ddof=1))
+    *_, caption, header, first, second = sweep.to_text(record).splitlines()
+    assert caption == "mean ± standard deviation over the seeds:"
+    assert header.split() == ["seeds", "learning_rate", "accuracy", "loss", "test", "accuracy"]
+    shown = f"{best['test_accuracy_mean']:.4f} ± {best['test_accuracy_std']:.4f}"
+    assert first.split()[:2] == ["3", "0.02"]
+    assert first.endswith(shown)
+    assert second.split()[:2] == ["3", "1e-06"]
+    (_, row, _) = csv.reader(io.StringIO((tmp_path / "run/sweep/seeds.csv").read_text()))
+    assert f"{best['test_accuracy_std']}" in row
+    other = tmp_path / "other"
+    stages_there = finished_stages.require(str(tmp_path / "run"))
+    other.mkdir()
+    rebuild.send(stages_there, tracking_uri=f"sqlite:///{other}/mlflow.db")
+    for _, copy in (runs_of(tmp_path), runs_of(other)):
+        known = {r.data.tags.get("sentiflow.trial"): r.data.metrics for r in copy}
+        for trial in record["trials"]:
+            assert known[trial["name"]]["test/accuracy"] == trial["test_accuracy"]
+
+
 def is_training(process):
     """Say whether a process of Ray Tune is still there; Ray's own agents stay for a while."""
     try:
@@ -245,6 +290,8 @@ def test_trials_of_different_numbers_of_epochs_are_not_stopped_early(tmp_path, c
     assert choose({"train.num_epochs": [2, 6]}, "constant") == 1
     assert choose({"train.learning_rate": [0.1, 0.2]}, "one_cycle") == 1
     assert not caplog.text
+    assert choose({"train.seed": [1, 2]}, "constant") == 4
+    assert "no trial is stopped early: mean and standard deviation over the seeds" in caplog.text
 
 
 def start(config):

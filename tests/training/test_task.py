@@ -103,6 +103,41 @@ def test_a_training_resumes_when_its_checkpoints_omit_the_vectors(make_job, what
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0, msg=name)
 
 
+def test_an_early_stopped_pretraining_passes_on_its_best_epoch_and_can_be_resumed(make_job):
+    def pretrained(name):
+        job = make_job(name, kind="rnn", cell="rnn", hidden_size=4, bidirectional=False)
+        pretrain = {"num_epochs": 9, "learning_rate": 3.0, "num_negatives": 50, "patience": 2}
+        settings = job.settings.model_dump() | {"pretrain": pretrain, "learning_rate": 1e-9}
+        return replace(job, settings=TrainSettings.model_validate(settings))
+
+    def stop(event):
+        if len(event.pretraining) == num_epochs:
+            raise StoppedError
+
+    whole, stopped = pretrained("whole"), pretrained("stopped")
+    events, weights = [], {}
+
+    def watch(event):
+        events.append(event)
+        if event.phase == "pretrain" and event.pretraining:
+            found = checkpoints.load_last(f"{whole.settings.output_uri}/checkpoints")
+            weights[event.epoch] = found.tensors["weights/network.forward_layers.0.weight_hh_l0"]
+
+    report = task.run(whole, watch)
+    losses = [epoch.validation_loss for epoch in report.pretraining]
+    best, num_epochs = 1 + losses.index(min(losses)), len(losses)
+    assert best == num_epochs - 2 < 7
+    used = weights_of(whole)["forward_layers.0.weight_hh_l0"]
+    torch.testing.assert_close(used, weights[best], rtol=0, atol=1e-6)
+    assert not torch.allclose(used, weights[num_epochs], atol=1e-3)
+    assert report.history[0].step > report.pretraining[-1].step
+    with pytest.raises(StoppedError):
+        task.run(stopped, stop)
+    assert task.run(stopped, lambda event: None).history[-1].step == report.history[-1].step
+    for name, tensor in weights_of(stopped).items():
+        torch.testing.assert_close(tensor, weights_of(whole)[name], rtol=0, atol=0, msg=name)
+
+
 def test_each_epoch_says_when_it_ended(make_job):
     job = make_job("timed")
     report = task.run(job, lambda event: None)
@@ -227,6 +262,7 @@ def test_a_worker_uses_the_device_that_it_was_given(
     make_job, monkeypatch, on_gpu, is_usable, num_workers, device
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: is_usable)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     job = replace(make_job("somewhere"), on_gpu=on_gpu)
     assert task._choose_device(job, num_workers).type == device
 

@@ -1,8 +1,10 @@
 """Any number of workers makes the same steps, and so does a resumed training."""
 
+import contextlib
 import itertools
 import multiprocessing
 import os
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +21,8 @@ from sentiflow.models import batching
 from sentiflow.models.networks import build
 from sentiflow.storage import filesystem
 from sentiflow.training.dropout_masks import draw_dropout_mask
-from sentiflow.training.objectives import ClassificationObjective, LanguageModeling
+from sentiflow.training.objectives import VALIDATION_STEP, ClassificationObjective, LanguageModeling
+from sentiflow.training.prefetch import prefetch
 from sentiflow.training.schedules import rate_factor
 from sentiflow.training.trainer import Trainer
 from sentiflow.training.virtual_shards import (
@@ -76,7 +79,7 @@ def of_classes(uris):
     ]
 
 
-def make_trainer(uris, settings=None, *, rank=0, world_size=1):
+def make_trainer(uris, settings=None, *, rank=0, world_size=1, device="cpu"):
     settings = settings or make_settings()
     is_binary = settings.classes is None
     splits = map(plan, uris) if is_binary else of_classes(uris)
@@ -93,7 +96,7 @@ def make_trainer(uris, settings=None, *, rank=0, world_size=1):
     own = own_shards(rank, world_size, num_shards)
     return Trainer(
         settings=settings,
-        objective=make_objective(network, settings),
+        objective=make_objective(network, settings).to(device),
         train=TrainInput(
             train,
             own=own,
@@ -103,8 +106,8 @@ def make_trainer(uris, settings=None, *, rank=0, world_size=1):
             keep_empty=not network.needs_token,
             seed=settings.seed,
         ),
-        validation=() if settings.pretrain.num_epochs else OwnRows(validation, own=own),
-        device=torch.device("cpu"),
+        validation=OwnRows(validation, own=own),
+        device=torch.device(device),
     )
 
 
@@ -129,9 +132,9 @@ def flat_weights(trainer):
 
 
 def metrics(results):
-    """Leave out the metrics that depend on the clock."""
+    """Leave out what is undefined, and what depends on the clock."""
     clock = {"seconds", "tweets_per_second", "ended"}
-    return [{k: v for k, v in vars(r).items() if k not in clock} for r in results]
+    return [{k: v for k, v in vars(r).items() if k not in clock and v is not None} for r in results]
 
 
 def test_training_equals_a_plain_loop_over_the_same_batches(uris):
@@ -241,6 +244,56 @@ def test_the_same_seed_gives_the_same_curve_and_another_seed_another(uris):
     assert metrics(train_all(make_trainer(uris, other))) != first
 
 
+def test_inputs_made_ahead_in_a_thread_train_the_same_weights(uris, monkeypatch):
+    settings = make_settings(**WITH_DROPOUT)
+    expected, ahead = make_trainer(uris, settings), make_trainer(uris, settings)
+    made = ahead._inputs
+    monkeypatch.setattr(ahead, "_inputs", lambda: prefetch(made(), ahead.device))
+    assert metrics(train_all(expected)) == metrics(train_all(ahead))
+    assert torch.equal(flat_weights(expected), flat_weights(ahead))
+
+
+def test_items_made_ahead_come_in_order_before_an_error():
+    def items():
+        yield from range(5)
+        raise JobError("the sixth")
+
+    found = []
+    with pytest.raises(JobError, match="the sixth"):
+        found.extend(prefetch(items(), torch.device("cpu")))
+    assert found == list(range(5))
+
+
+def test_the_thread_of_items_made_ahead_ends_with_its_user():
+    before = threading.active_count()
+    items = prefetch(itertools.count(), torch.device("cpu"))
+    assert next(items) == 0
+    assert threading.active_count() == before + 1
+    items.close()
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(
+    "changes", [WITH_NGRAMS, A_BAG, WITH_DROPOUT | {"pretrain": {"num_epochs": 1}}]
+)
+def test_no_step_waits_for_a_gpu(uris, changes, monkeypatch):
+    """Tensors on the device ``meta`` have no values, so that nothing can wait for one.
+
+    Neither autocast nor the fused optimizer knows this device.
+    """
+    adam = torch.optim.AdamW
+    monkeypatch.setattr(torch, "autocast", lambda *_, **options: contextlib.nullcontext())
+    monkeypatch.setattr(
+        torch.optim,
+        "AdamW",
+        lambda groups, weight_decay, fused: adam(groups, weight_decay=weight_decay),
+    )
+    trainer = make_trainer(uris, make_settings(**changes), device="meta")
+    for step_input in prefetch(trainer._inputs(), trainer.device):
+        trainer._make_step(step_input)
+    assert trainer.step == trainer.train.num_steps(0) > 5
+
+
 def run_rank(rank, world_size, uris, variants, port, queue):
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.distributed.init_process_group("gloo", rank=rank, world_size=world_size)
@@ -271,11 +324,58 @@ def run_workers(uris, variants, world_size, port):
     }
 
 
+IN_THREE = {"gradient_accumulation_steps": 3}
+PRETRAINING = WITH_DROPOUT | {"pretrain": {"num_epochs": 1}}
+
+
+@pytest.mark.parametrize("pieces", [3, 99])
+@pytest.mark.parametrize(
+    "changes",
+    [WITH_NGRAMS | {"classes": ["a", "b", "c"], "class_weights": "sqrt"}, PRETRAINING],
+    ids=["classes", "pretraining"],
+)
+def test_pieces_of_a_batch_make_the_step_of_the_whole_batch(uris, changes, pieces):
+    whole, trainer = (
+        make_trainer(uris, make_settings(**changes, gradient_accumulation_steps=number))
+        for number in (1, pieces)
+    )
+    expected, results = (metrics(train_all(each)) for each in (whole, trainer))
+    for ours, theirs in zip(results, expected, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+    torch.testing.assert_close(flat_weights(trainer), flat_weights(whole), rtol=1e-4, atol=1e-5)
+
+
+def test_a_piece_holds_its_share_of_the_rows(uris):
+    trainer, sizes = make_trainer(uris, make_settings(**IN_THREE)), []
+
+    def note(objective, args):
+        if objective.training:
+            sizes.append(len(args[0].lengths))
+
+    trainer.objective.register_forward_pre_hook(note)
+    trainer.train_epoch()
+    assert max(sizes) == 6
+    assert sum(sizes) == trainer.train.num_rows
+
+
+def test_pretraining_is_validated_with_the_same_negatives_after_each_epoch(uris):
+    trainer = make_trainer(uris, make_settings(**PRETRAINING))
+    (rows,) = OwnRows(plan(uris[1]), own=range(NUM_VIRTUAL_SHARDS))
+    batch = batching.collate(rows, np.flatnonzero(rows.lengths))
+    for _ in range(2):
+        result = trainer.train_epoch()
+        with torch.no_grad():
+            losses = trainer.objective.eval()(batch, None, VALIDATION_STEP).reported
+        assert result.validation_loss == pytest.approx(losses.mean().item(), rel=1e-5)
+        assert result.validation_accuracy is result.validation_f1_macro is None
+
+
 BY_TWO = {
     "n-grams": make_settings(**WITH_NGRAMS),
     "a bag": make_settings(**A_BAG),
     "classes": OF_CLASSES,
-    "pretraining": make_settings(**WITH_DROPOUT, pretrain={"num_epochs": 1}),
+    "pretraining": make_settings(**PRETRAINING),
+    "pieces": make_settings(**WITH_NGRAMS, **IN_THREE),
     "a bad loss": make_settings(learning_rate=1e38, clip_norm=None, schedule="constant"),
 }
 BY_THREE = {
@@ -298,9 +398,8 @@ def test_several_workers_train_as_one_does(uris, by_workers, name):
     for results, weights in by_workers[name]:
         np.testing.assert_allclose(weights, flat_weights(alone).numpy(), atol=1e-5)
         for ours, theirs in zip(results, expected, strict=True):
-            ours.pop("padding_fraction"), theirs.get("padding_fraction")
-            known = {k: theirs[k] for k in ours if theirs[k] is not None}
-            assert {k: ours[k] for k in known} == pytest.approx(known, rel=1e-4)
+            ours.pop("padding_fraction")
+            assert ours == pytest.approx({k: theirs[k] for k in ours}, rel=1e-4)
 
 
 @pytest.mark.slow

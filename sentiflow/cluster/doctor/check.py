@@ -56,7 +56,7 @@ class Finding:
     @classmethod
     def of(
         cls, check: str, work: Callable[..., object], *arguments: Any, setting: str = ""
-    ) -> "Finding | None":
+    ) -> "list[Finding]":
         """Do some work; if that fails for a known reason, the reason is what is found.
 
         Args:
@@ -74,8 +74,8 @@ class Finding:
             line = str(known)
             if setting and not line.startswith(setting):
                 line = f"{setting}: {line}"
-            return cls(check, line, is_mistake=isinstance(known, UserError))
-        return None
+            return [cls(check, line, is_mistake=isinstance(known, UserError))]
+        return []
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,22 @@ files is read: a wrong column, label or delimiter is found in a moment.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sentiflow.cluster.doctor import first_look, row_checks
 from sentiflow.cluster.doctor.check import Finding
 from sentiflow.cluster.doctor.first_look import Look
 from sentiflow.config.classes import check_learned
-from sentiflow.config.sections import Config, FormatSettings, PrepareSettings
-from sentiflow.data import corpus, input_files, manifest, output_status, schema
+from sentiflow.config.sections import Config, FormatSettings
+from sentiflow.data import (
+    corpus,
+    input_files,
+    manifest,
+    output_status,
+    required_columns,
+    schema,
+)
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import transfer
 from sentiflow.progress import say
@@ -92,10 +99,14 @@ def find(config: Config, verbs: Sequence[str]) -> list[Finding]:
 def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[Finding]:
     """Check the files of ``prepare.csv`` and the word vectors."""
     settings, kind = config.prepare, config.prepare.split.kind
-    yield from _attempt("input", _find_vectors, config, setting="prepare.vocabulary.vectors")
-    yield from _attempt("columns", corpus.check_kept_names, settings.keep_columns)
+    words, name = settings.vocabulary, "prepare.vocabulary.vectors"
+    find_vectors = functools.partial(word_vectors.locate, cache=words.vectors_cache, fetch=False)
+    yield from Finding.of("input", find_vectors, words.vectors, setting=name)
+    yield from Finding.of("columns", required_columns.check_kept_names, settings.keep_columns)
     if config.format.classes:
-        yield from _attempt("labels", check_learned, config.train.classes, config.format.learnable)
+        yield from Finding.of(
+            "labels", check_learned, config.train.classes, config.format.learnable
+        )
     looks, findings, is_all = _look(
         "prepare.csv",
         settings.csv,
@@ -105,7 +116,10 @@ def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[Finding
     )
     yield from findings
     for look in looks:
-        faults = list(_attempt("columns", _check_kept, look, settings))
+        if look.plan is None:  # it is blank
+            continue
+        check = functools.partial(required_columns.check_preparation, source=as_typed(look.uri))
+        faults = Finding.of("columns", check, look.plan, settings)
         yield from faults
         if faults:  # other files lack the same
             return
@@ -119,30 +133,20 @@ def _look(
     """Look at files of a setting; also say whether all their rows were seen."""
     uris: list[str] = []
     expand = functools.partial(input_files.expand, patterns, setting=setting)
-    problem = Finding.of("input", lambda: uris.extend(expand()))
-    problem = problem or Finding.of("input", lambda: corpus.are_tables(uris, setting=setting))
-    if problem:
-        return [], [problem], False
+    problems = Finding.of("input", lambda: uris.extend(expand()))
+    problems = problems or Finding.of("input", lambda: corpus.are_tables(uris, setting=setting))
+    if problems:
+        return [], problems, False
     looks, findings = first_look.look_at_all(uris, form, **how)
     return looks, findings, len(looks) == len(uris) and all(look.is_whole for look in looks)
-
-
-def _check_kept(look: Look, settings: PrepareSettings) -> None:
-    if look.plan is not None:
-        corpus.check_preparation(look.plan, settings, source=as_typed(look.uri))
-
-
-def _find_vectors(config: Config) -> None:
-    words = config.prepare.vocabulary
-    word_vectors.locate(words.vectors, cache=words.vectors_cache, fetch=False)
 
 
 def _check_training(config: Config, verbs: Sequence[str]) -> Iterator[Finding]:
     """Check the prepared data and the model to start from."""
     settings = config.train
-    yield from _attempt("input", require_prepared, config, verbs, "train")
+    yield from Finding.of("input", require_prepared, config, verbs, "train")
     if settings.init_from is not None:
-        yield from _attempt("model", _check_first, config, setting="train.init_from")
+        yield from Finding.of("model", _check_first, config, setting="train.init_from")
 
 
 def _check_first(config: Config) -> None:
@@ -160,10 +164,12 @@ def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[Finding]:
     uri = settings.model_uri or ""
     trains = "train" in verbs and f"{uri}/".startswith(f"{config.train.output_uri}/")
     if not trains:
-        yield from _find_model(config, uri, "score.model_uri")
+        tracking, name = config.tracking.uri, "score.model_uri"
+        describe = functools.partial(model_sources.describe, tracking=tracking, setting=name)
+        yield from Finding.of("model", describe, uri, setting=name)
     if settings.corpus == PREPARED:
-        yield from _attempt("input", require_prepared, config, verbs, "score")
-        yield from _attempt("columns", _check_prepared_columns, config, verbs)
+        yield from Finding.of("input", require_prepared, config, verbs, "score")
+        yield from Finding.of("columns", _check_prepared_columns, config, verbs)
         return
     form = settings.format or config.format
     looks, findings, _ = _look(
@@ -172,7 +178,9 @@ def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[Finding]:
     yield from findings
     for look in looks:
         columns = look.plan.columns if look.plan else None
-        yield from _attempt("columns", corpus.check_columns, columns, settings.keep_columns)
+        yield from Finding.of(
+            "columns", required_columns.check_columns, columns, settings.keep_columns
+        )
     if "prepare" not in verbs or settings.corpus != config.prepare.csv:
         yield from row_checks.judge_encoding(looks, form, "score.corpus")
         yield from row_checks.judge_labels(looks, form)
@@ -186,7 +194,9 @@ def _check_prepared_columns(config: Config, verbs: Sequence[str]) -> None:
         if record is None:
             return
         kept = record["settings"].get("keep_columns", ())
-    corpus.check_columns((*schema.TWEETS.names, *kept), score.keep_columns, is_prepared=True)
+    required_columns.check_columns(
+        (*schema.TWEETS.names, *kept), score.keep_columns, is_prepared=True
+    )
 
 
 def require_prepared(config: Config, verbs: Sequence[str], section: str) -> None:
@@ -202,29 +212,14 @@ def require_prepared(config: Config, verbs: Sequence[str], section: str) -> None
         manifest.require(uri, stage="prepare", setting=f"{section}.prepared_uri")
 
 
-def _find_model(config: Config, uri: str, setting: str) -> Iterator[Finding]:
-    """Look a model up as the stage does."""
-    describe = functools.partial(
-        model_sources.describe, tracking=config.tracking.uri, setting=setting
-    )
-    yield from _attempt("model", describe, uri, setting=setting)
-
-
-def _attempt(
-    check: str, work: Callable[..., object], *arguments: Any, setting: str = ""
-) -> Iterator[Finding]:
-    if found := Finding.of(check, work, *arguments, setting=setting):
-        yield found
-
-
 def check_outputs(config: Config, verbs: Sequence[str]) -> Iterator[Finding]:
     """Check that local directories can be written, and that none holds other files."""
     uris = {verb: getattr(config, verb).output_uri for verb in verbs}
     failed: list[str] = []
     for uri in filter(is_local, dict.fromkeys([config.output_uri, *uris.values()])):
         if not uri.startswith(tuple(f"{above}/" for above in failed)):
-            found = list(_attempt("output", filesystem.check_writable, uri))
+            found = Finding.of("output", filesystem.check_writable, uri)
             failed += [uri for _ in found]
             yield from found
     for verb, uri in uris.items():
-        yield from _attempt("output", output_status.check_location, verb, uri)
+        yield from Finding.of("output", output_status.check_location, verb, uri)

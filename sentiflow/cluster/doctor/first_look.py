@@ -1,5 +1,6 @@
 """Input files + format -> the first rows of a few of them, checked as a stage would check them."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ class Look:
     num_rows: int
     is_whole: bool
     """Whether the file has no more rows."""
-    plan: corpus.CsvPlan | TablePlan | None
+    plan: corpus.Plan | None
     """Its columns; None if it is blank."""
     labels: Mapping[int, int] = field(default_factory=dict)
     """Rows with each label."""
@@ -71,12 +72,12 @@ def look_at_all(
     """
     looks: list[Look] = []
 
-    def look(uri: str) -> Finding | None:
+    def look(uri: str) -> list[Finding]:
         return Finding.of("columns", lambda: looks.append(look_at(uri, settings, **how)))
 
     found = filesystem.map_files(look, choose(uris))
     looks.sort(key=lambda look: uris.index(look.uri))
-    return looks, list(dict.fromkeys(filter(None, found)))
+    return looks, list(dict.fromkeys(itertools.chain.from_iterable(found)))
 
 
 def look_at(
@@ -133,7 +134,7 @@ def look_at(
         label_column="" if has_labels else _find_labels(rows, form["labels"]),
         reasons=Counter(checked["reason"].drop_null().to_pylist()),
         first_rejected=_find_first(checked["reason"]),
-        unknown=first_rows.count_values(checked["unknown_label"].drop_null().combine_chunks()),
+        unknown=tweets.count_values(checked["unknown_label"].drop_null()),
         num_damaged=pc.sum(holds).as_py() or 0,
         fitting_encoding=rows.fitting_encoding,
     )
@@ -157,7 +158,7 @@ def _find_labels(rows: FirstRows, labels: Labels) -> str:
     return ""
 
 
-_Found = tuple[dict[str, pa.Array], dict[str, Any], corpus.CsvPlan | TablePlan]
+_Found = tuple[dict[str, pa.Array], dict[str, Any], corpus.Plan]
 """Columns by their meaning; the arguments of ``tweets.check`` for them; and the plan."""
 
 

@@ -151,15 +151,15 @@ def check_versions(config: Config | None) -> str:
     wrong = [
         f"{wanted.name} {found[wanted.name]}, but sentiflow requires {wanted.specifier}"
         for wanted in map(Requirement, required)
-        if wanted.name in found and not _fits(found[wanted.name], wanted)
+        if wanted.name in found
+        and (
+            found[wanted.name] == "missing"
+            or not wanted.specifier.contains(found[wanted.name], prereleases=True)
+        )
     ]
     if wrong:
         raise UserError("; ".join(wrong))
     return shown
-
-
-def _fits(version: str, wanted: Requirement) -> bool:
-    return version != "missing" and wanted.specifier.contains(version, prereleases=True)
 
 
 def check_input(config: Config | None) -> str:

@@ -61,10 +61,9 @@ def judge_rows(looks: Sequence[Look], config: Config, *, is_all: bool) -> Iterat
     if form.labels == "auto":
         num_unknown = 0
         if is_all or len(unknown) > MAX_CLASSES:
-            found = Finding.of(
+            yield from Finding.of(
                 "labels", lambda: tweets.choose_classes(unknown, num_values=len(unknown))
             )
-            yield from [found] if found else []
     num_others = reasons.total()
     is_too_many = num_unknown + num_others > limit
     if form.labels != "auto" and is_all and not is_too_many:
@@ -148,7 +147,8 @@ def _explain_labels(
     if len(unknown) > _MAX_SHOWN or num_unknown == num_rows:
         right = next((look.label_column for look in looks if look.label_column), "")
         known = f" {right} has the labels of format.labels" if right else ""
-        return f"{what}: is format.columns.label={_label_of(settings)} the right column?{known}"
+        label = settings.columns.label if settings.columns else None
+        return f"{what}: is format.columns.label={label} the right column?{known}"
     labels = suggest_labels(settings, list(unknown))
     return f"{what}: write format.labels: {labels}, or list such values under unlabelled there"
 
@@ -158,10 +158,6 @@ def _list_unknown(unknown: Counter[str]) -> str:
     if len(unknown) <= _MAX_SHOWN:
         return tweets.list_unknown(unknown)
     return f"{tweets.list_unknown(dict(unknown.most_common(3)))}, ... ({len(unknown):,} values)"
-
-
-def _label_of(settings: FormatSettings) -> int | str | None:
-    return settings.columns.label if settings.columns else None
 
 
 def suggest_labels(settings: FormatSettings, unknown: Sequence[str]) -> str:

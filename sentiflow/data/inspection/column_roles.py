@@ -1,9 +1,8 @@
 """Columns of texts whose meaning is not known -> which is the text, the label, an id, a time..."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -65,34 +64,26 @@ def find_roles(
     Raises:
         UserError: No column, or several, may be the text or the label; the message names them.
     """
-    chosen_text = _named(columns, text, "--text", source) if text is not None else None
-    chosen_label = _named(columns, label, "--label", source) if label is not None else None
-    rest = [column for column in columns if column is not chosen_label]
-    chosen_text = chosen_text or _find_text(rest, source)
-    rest = [column for column in rest if column is not chosen_text]
-    if chosen_label is None:
-        chosen_label = _find_label(rest, source)
-    rest = [column for column in rest if column is not chosen_label]
+    found: dict[str, Column | None] = {}
+    rest = list(columns)
+
+    def take(meaning: str, column: Column | None) -> None:
+        found[meaning] = column
+        rest[:] = [other for other in rest if other is not column]
+
+    if label is not None:
+        take("label", _named(columns, label, "--label", source))
+    named = None if text is None else _named(columns, text, "--text", source)
+    take("text", named or _find_text(rest, source))
+    if label is None:
+        take("label", _find_label(rest, source))
     time, time_format, notes = _find_time(rest)
-    rest = [column for column in rest if column is not time]
-    id_column = _best(rest, _is_id, "id")
-    rest = [column for column in rest if column is not id_column]
-    user = _best(rest, _is_user, "user")
-    rest = [column for column in rest if column is not user]
-
-    def name_of(column: Column | None) -> str | int | None:
-        return column.name if column else None
-
-    return Roles(
-        chosen_text.name,
-        label=name_of(chosen_label),
-        id=name_of(id_column),
-        user=name_of(user),
-        time=name_of(time),
-        time_format=time_format,
-        keep=tuple(_find_kept(rest, columns)),
-        notes=tuple(notes),
-    )
+    take("time", time)
+    take("id", _best(rest, _is_id, "id"))
+    take("user", _best(rest, _is_user, "user"))
+    names: dict[str, Any] = {meaning: column.name for meaning, column in found.items() if column}
+    keep = tuple(_find_kept(rest, columns))
+    return Roles(**names, time_format=time_format, keep=keep, notes=tuple(notes))
 
 
 def _named(columns: Sequence[Column], written: str, option: str, source: str) -> Column:
@@ -244,16 +235,22 @@ def _find_kept(columns: Iterable[Column], everything: Sequence[Column]) -> list[
         *("probability", "user", "time", "id", "raw", "reason", "source", "offset"),
     }
     names = [str(column.name).lower() for column in everything]
-    kept = []
-    for column in columns:
-        if isinstance(column.name, int) or not column.name or column.name.lower() in taken:
-            continue
-        if names.count(column.name.lower()) > 1 or column.name.lower().startswith("probability_"):
-            continue
-        is_repeated = column.num_filled >= 5 * column.num_distinct
-        if not (2 <= column.num_distinct <= _MAX_VALUES and is_repeated):
-            continue
-        is_measure = column.number_share > 0.5 and column.whole_share < 0.99
-        if column.filled_share >= 0.5 and column.mean_length <= 40 and not is_measure:
-            kept.append(column.name)
+    kept = [
+        column.name
+        for column in columns
+        if isinstance(column.name, str)
+        and column.name
+        and column.name.lower() not in taken
+        and names.count(column.name.lower()) == 1
+        and not column.name.lower().startswith("probability_")
+        and _is_worth_keeping(column)
+    ]
     return kept[:_MAX_KEPT]
+
+
+def _is_worth_keeping(column: Column) -> bool:
+    """Say whether a column has few values that are repeated, and is not a measure."""
+    is_repeated = column.num_filled >= 5 * column.num_distinct
+    is_measure = column.number_share > 0.5 and column.whole_share < 0.99
+    is_short = column.filled_share >= 0.5 and column.mean_length <= 40
+    return 2 <= column.num_distinct <= _MAX_VALUES and is_repeated and is_short and not is_measure

@@ -1,7 +1,5 @@
 """Column of texts -> what its values look like."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

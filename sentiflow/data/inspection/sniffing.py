@@ -1,7 +1,5 @@
 """The beginning of a CSV -> its encoding, its delimiter and whether it has a header."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 import io
@@ -9,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sentiflow.data import csv_records
+from sentiflow.data import csv_records, encodings
 from sentiflow.data.csv_format import HEAD_BYTES
 from sentiflow.data.inspection.column_names import is_known
 from sentiflow.errors import UserError
@@ -23,9 +21,7 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
-_HIGH = re.compile(rb"[\x80-\xff]+")
-_NO_LETTERS = re.compile(rb"[\x80-\x9f]")
-"""Bytes that latin-1 has no character for, and cp1252 quotes, dashes and the euro."""
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 _MAX_LINES_BEFORE = 5
 _VALUE = re.compile(r"[-+]?[\d.,:/ ]*\d[\d.,:/ %€$TZ+-]*|.*://.*|.*@.*\..*")
 """A number, a date, an address: a value, not the name of a column."""
@@ -87,8 +83,6 @@ def _check_first_lines(head: bytes, encoding: str, source: str) -> None:
 def detect_encoding(content: bytes, *, source: str) -> str:
     """Find the encoding of a text: ``utf-8``, ``cp1252`` or ``latin-1``.
 
-    A text with some invalid bytes is UTF-8 if it has as many valid characters of several bytes.
-
     Raises:
         UserError: It is written in another one.
     """
@@ -97,19 +91,10 @@ def detect_encoding(content: bytes, *, source: str) -> str:
             raise _refuse(source, name)
     if content[:1000].count(b"\0") * 4 > len(content[:1000]):
         raise _refuse(source, "UTF-16")
-    decoded = codecs.getincrementaldecoder("utf-8")("replace").decode(content)  # it may be cut
-    invalid = decoded.count("\ufffd")
-    if not invalid or 2 * invalid <= sum(character > "\x7f" for character in decoded):
-        return "utf-8"
-    runs = _HIGH.findall(content)
-    if sum(map(len, runs)) > 1.7 * len(runs):  # accents stand alone, other alphabets do not
-        raise _refuse(source, _guess(b"\n".join(_lines_with(content, runs))))
-    return "cp1252" if _NO_LETTERS.search(content) else "latin-1"
-
-
-def _lines_with(content: bytes, runs: Sequence[bytes]) -> list[bytes]:
-    """Take lines that have bytes beyond ASCII."""
-    return [line for line in content.splitlines() if _HIGH.search(line)][:200]
+    if encoding := encodings.find(content):
+        return encoding
+    beyond_ascii = [line for line in content.splitlines() if _BEYOND_ASCII.search(line)]
+    raise _refuse(source, _guess(b"\n".join(beyond_ascii[:200])))
 
 
 def _guess(content: bytes) -> str:

@@ -321,7 +321,7 @@ def test_a_store_that_never_answers_is_named_and_the_other_checks_are_kept(load,
 
 
 def test_an_unknown_failure_of_a_check_is_not_hidden(load, monkeypatch):
-    monkeypatch.setattr(config_checks.corpus, "check_kept_names", lambda *_: 1 / 0)
+    monkeypatch.setattr(config_checks.required_columns, "check_kept_names", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         local_checks.examine_config(load())
     with pytest.raises(UserError):

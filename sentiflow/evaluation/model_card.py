@@ -1,0 +1,319 @@
+"""A model, its training and its evaluation -> its model card: Markdown as model hubs show it.
+
+The card begins with the metadata that the Hugging Face Hub reads: see
+https://github.com/huggingface/hub-docs/blob/main/modelcard.md. Names of files, classes and slices
+in it are not trusted. It holds no text of the corpus and no location.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jinja2
+import yaml
+
+from sentiflow.config.settings import flatten
+from sentiflow.config.train_sections import TrainSettings
+from sentiflow.data import manifest
+from sentiflow.data.manifest import CARD
+from sentiflow.data.manifest_types import Manifest, ModelInput
+from sentiflow.data.schema import BINARY, SPLITS
+from sentiflow.errors import UserError
+from sentiflow.evaluation import lineage
+from sentiflow.evaluation.group_bias import CAVEAT
+from sentiflow.evaluation.report import fill
+from sentiflow.evaluation.results import EvaluationResult, name_texts
+from sentiflow.evaluation.slices import MIN_ROWS, SliceMetrics
+from sentiflow.metrics import paired
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import absolute_uri, as_typed, join, names_model
+from sentiflow.tracking import model_sources
+from sentiflow.tracking.provenance import CODE_TAG, COMMIT_TAG, DIRTY_TAG, FOLDERS
+
+_REPORT = FOLDERS[3]
+_MAX_SLICES, _MAX_DATASETS = 20, 10
+_MAIN_SETTINGS = ("num_epochs", "batching.global_batch_size", "learning_rate", "seed")
+"""Settings of a training that are shown even if they are the defaults."""
+_TABLE_FILE = re.compile(r"(\.(csv|tsv|txt|parquet|gz|bz2|zst|xz|lz4|zip))+$", re.IGNORECASE)
+_DIRECTORY = re.compile(r"(?:\b[A-Za-z][A-Za-z0-9+.-]*:/|(?<!\S))/(?:[^\s/]+/)+")
+"""Where a file is, in a text such as a note: ``/home/ann/`` or ``s3://bucket/key/``."""
+_ASSIGNED_BY = {
+    "hash": "a hash of the text, so equal texts are in one split",
+    "user": "their author",
+    "time": "the time of writing: the test texts are the latest",
+    "tutorial": "their row number",
+}
+"""How texts came into the splits, by ``prepare.split.kind``."""
+
+
+class _Markdown(str):
+    """Text that is printed as it is."""
+
+
+class _Metric(NamedTuple):
+    """A metric of the card."""
+
+    title: str
+    name: str
+    form: str
+    hub: dict[str, Any]
+    """``type`` and ``args`` in the Hub's metadata; empty where the Hub has no such metric."""
+
+
+_METRICS = (
+    _Metric("Accuracy", "accuracy", "{:.1%}", {"type": "accuracy"}),
+    _Metric("Macro F1", "f1_macro", "{:.3f}", {"type": "f1", "args": {"average": "macro"}}),
+    _Metric("ROC AUC", "roc_auc", "{:.4f}", {"type": "roc_auc"}),
+    _Metric("Matthews correlation", "matthews", "{:.4f}", {"type": "matthews_correlation"}),
+    _Metric("Log loss", "log_loss", "{:.4f}", {}),
+    _Metric("Brier score", "brier", "{:.4f}", {}),
+)
+
+
+class _Measured(NamedTuple):
+    """The value of a metric on the headline split."""
+
+    metric: _Metric
+    value: float
+    low: float | None
+    """Ends of the 95 % interval; None where it has none."""
+    high: float | None
+
+    @property
+    def interval(self) -> str:
+        """Write the interval."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"{self.metric.form.format(self.low)} to {self.metric.form.format(self.high)}"
+
+
+def render(
+    model: ModelInput,
+    result: EvaluationResult | None,
+    *,
+    corpus: str = "",
+    validation: Mapping[str, float] | None = None,
+) -> str:
+    """Write a model card in Markdown.
+
+    Args:
+        model: The model, as an input of the predictions.
+        result: Its evaluation; None if there is none.
+        corpus: The evaluated texts, in a line.
+        validation: Metrics of the validation texts, shown if there is no evaluation.
+    """
+    environment = jinja2.Environment(  # noqa: S701  the page is not HTML
+        loader=jinja2.PackageLoader("sentiflow.evaluation"),
+        finalize=_escape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"fill": fill, "p": paired.write_p, "as_it_is": _Markdown}
+    settings = model["settings"] or {}
+    trained = lineage.training_of_model(model)
+    prepared = manifest.read_input(trained["inputs"], "prepared") if trained else None
+    uris = [item["uri"] for item in prepared["inputs"]["csv"]["files"]] if prepared else []
+    measured = result.measured if result else None
+    name = result.name if result else _name_experiment(trained)
+    metrics = _list_metrics(result) if result else []
+    return environment.get_template("model_card.md.j2").render(
+        front_matter=_Markdown(_write_metadata(name, uris, result, metrics, corpus)),
+        name=name,
+        model=model,
+        classes=list(settings.get("classes", BINARY)),
+        about=lineage.describe_model(settings),
+        max_length=settings["max_length"],
+        trained=trained,
+        prepared=prepared,
+        files=lineage.name_files(uris),
+        splits=_count_classes(prepared) if prepared else {},
+        assigned_by=_ASSIGNED_BY,
+        settings=_choose_settings(trained) if trained else [],
+        code=_describe_code(trained) if trained else "",
+        result=result,
+        measured=measured,
+        probed=result.probed if result else None,
+        metrics=metrics,
+        corpus=corpus,
+        texts=name_texts(measured.split) if measured else "",
+        slices=_choose_slices(result) if result else [],
+        min_rows=MIN_ROWS,
+        sure=paired.SURE,
+        caveat=CAVEAT,
+        validation=validation or {},
+    )
+
+
+def find(place: str) -> str:
+    """Find the card of a model that was evaluated; write one of a model that was not.
+
+    Args:
+        place: The directory of a run, of its evaluation, of its training or of a model package; or
+            a model in MLflow.
+
+    Raises:
+        UserError: There is no model and no evaluation, or the evaluation has no card.
+        JobError: MLflow cannot be reached.
+    """
+    uri = absolute_uri(place)
+    try:
+        model_uri, package = model_sources.find(uri, tracking=None, setting="the model")
+    except UserError:
+        if names_model(uri):
+            raise
+        card = _read_card(uri) or _read_card(join(uri, _REPORT))  # of another run's model
+        if card is None:
+            raise
+        return card
+    model = model_sources.to_input(model_uri, package)
+    for run in _list_runs(model, uri):
+        card = _read_card(join(run, _REPORT), fingerprint=model["fingerprint"])
+        if card is not None:
+            return card
+    return render(model, None, validation=package.get("metrics"))
+
+
+def _list_runs(model: ModelInput, uri: str) -> list[str]:
+    """List the directories that may be that of the run with the evaluation of a model."""
+    training = model["training"]
+    inside = (training["uri"] if training else "") if names_model(uri) else uri
+    above = [inside.rsplit("/", level)[0] for level in range(3)]
+    return [place for place in above if place and place[-1] not in ":/"]
+
+
+def _read_card(uri: str, *, fingerprint: str = "") -> str | None:
+    """Read the card of an evaluation, of the model with a fingerprint; None if there is none."""
+    record = manifest.read(uri)
+    if record is None or record["stage"] != "evaluate":
+        return None
+    if fingerprint and record.get("model_fingerprint") != fingerprint:
+        return None
+    if not any(item["path"] == CARD for item in record["files"]):
+        raise UserError(
+            f"{as_typed(uri)} is of an earlier version and has no model card",
+            hint="evaluate again with sentiflow evaluate CONFIG --overwrite",
+        )
+    return filesystem.read_bytes(join(uri, CARD)).decode()
+
+
+def _escape(value: object) -> str:
+    """Write a value so that Markdown shows it, and reads no table, tag, link or style in it."""
+    if isinstance(value, _Markdown):
+        return value
+    return re.sub(r"[\\`*<>|\[\]#@~$&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", _to_line(str(value)))
+
+
+def _to_line(text: str) -> str:
+    """Write a text in a line, without directories and without characters that are not printed."""
+    plain = re.sub(r"\s+", " ", "".join(c if c.isprintable() else " " for c in text))
+    return _DIRECTORY.sub("", plain)
+
+
+def _name_experiment(trained: Manifest | None) -> str:
+    run = trained.get("run") if trained else None
+    return run["experiment"] if run else "sentiment model"
+
+
+def _write_metadata(
+    name: str,
+    uris: Sequence[str],
+    result: EvaluationResult | None,
+    metrics: Sequence[_Measured],
+    corpus: str,
+) -> str:
+    """Write the metadata of the Hub as YAML."""
+    names = [uri.rpartition("/")[2] for uri in uris[:_MAX_DATASETS]]
+    known = [item for item in metrics if item.metric.hub]
+    found: dict[str, Any] = {
+        "library_name": "sentiflow",
+        "pipeline_tag": "text-classification",
+        "tags": ["sentiment-analysis", "sentiflow", "pytorch"],
+    }
+    if names:
+        found["datasets"] = list(dict.fromkeys(map(_to_id, names)))
+    if result:
+        split = result.measured.split
+        dataset = {"type": _to_id(corpus.partition(", ")[0]), "name": _to_line(corpus)}
+        if split in SPLITS:
+            dataset["split"] = split
+        found["metrics"] = [item.metric.hub["type"] for item in known]
+        found["model-index"] = [
+            {
+                "name": name,
+                "results": [
+                    {
+                        "task": {"type": "text-classification", "name": "Sentiment analysis"},
+                        "dataset": dataset,
+                        "metrics": [_to_hub(item) for item in known],
+                    }
+                ],
+            }
+        ]
+    plain = json.loads(json.dumps(found))  # without types of numpy
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=1000).strip()
+
+
+def _to_hub(measured: _Measured) -> dict[str, Any]:
+    """Describe a metric for the Hub, which has no field for an interval: it is in the name."""
+    title = measured.metric.title
+    named = f"{title} (95% interval {measured.interval})" if measured.interval else title
+    return {**measured.metric.hub, "value": measured.value, "name": named}
+
+
+def _to_id(name: str) -> str:
+    """Name a file as the Hub names datasets: without its ending, of letters, digits and ``-_.``."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", _TABLE_FILE.sub("", name))
+    return re.sub(r"([-.])[-.]+", r"\1", plain).strip("-.") or "texts"
+
+
+def _list_metrics(result: EvaluationResult) -> list[_Measured]:
+    """List the metrics of the headline split that are defined."""
+    measured = result.measured
+    known: dict[str, Any] = vars(measured.metrics)
+    intervals: dict[str, Any] = {**measured.intervals[measured.split]}
+    intervals["accuracy"] = (known["accuracy_low"], known["accuracy_high"])
+    return [
+        _Measured(metric, known[metric.name], *intervals.get(metric.name, (None, None)))
+        for metric in _METRICS
+        if known.get(metric.name) is not None
+    ]
+
+
+def _count_classes(prepared: Manifest) -> dict[str, dict[str, int]]:
+    """Count the texts of each class by split, without classes that have none."""
+    counts: dict[str, dict[str, int]] = prepared["counts"]["labels"]
+    used = [name for name in next(iter(counts.values())) if any(c[name] for c in counts.values())]
+    return {split: {name: counts[split][name] for name in used} for split in counts}
+
+
+def _choose_settings(trained: Manifest) -> list[tuple[str, str]]:
+    """Choose the settings that are not the defaults, and the main ones."""
+    defaults = flatten(TrainSettings().model_dump(mode="json"))
+    return [
+        (f"train.{key}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        for key, value in flatten(trained["settings"]).items()
+        if key in _MAIN_SETTINGS or value != defaults.get(key)
+    ]
+
+
+def _describe_code(trained: Manifest) -> str:
+    """Name the version of sentiflow and, if known, its commit and a hash of its code."""
+    run = trained.get("run")
+    tags = run["tags"] if run else {}
+    parts = [f"sentiflow {trained['versions']['sentiflow']}"]
+    if commit := tags.get(COMMIT_TAG):
+        changed = " with changes" if tags.get(DIRTY_TAG) else ""
+        parts.append(f"commit {commit[:12]}{changed}")
+    if code := tags.get(CODE_TAG):
+        parts.append(f"code {code}")
+    return ", ".join([*parts, f"torch {trained['versions']['torch']}"])
+
+
+def _choose_slices(result: EvaluationResult) -> list[SliceMetrics]:
+    """Choose the slices of the user's own and those that are worse beyond chance, worst first."""
+    shown = [item for item in result.measured.slices if item.is_own or item.is_worse]
+    order = sorted(shown, key=lambda item: (item.num_rows < MIN_ROWS, item.accuracy))
+    return order[:_MAX_SLICES]

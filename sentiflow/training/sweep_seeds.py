@@ -1,0 +1,86 @@
+"""Trials that differ only in their seed -> mean and standard deviation of their metrics."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from sentiflow.config.train_sections import SelectionSettings, TrainSettings
+from sentiflow.data import manifest
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import join
+from sentiflow.training import classes
+
+SEED = "train.seed"
+METRICS = ("validation_accuracy", "validation_loss", "validation_f1_macro", "test_accuracy")
+"""Metrics of a trial that are summarized."""
+
+
+def without_seed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave the seed out of a trial's values."""
+    return {key: value for key, value in values.items() if key != SEED}
+
+
+def has_repeats(values: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether trials differ only in their seed."""
+    return len({json.dumps(without_seed(each), sort_keys=True) for each in values}) < len(values)
+
+
+def summarize(
+    trials: Sequence[Mapping[str, Any]], selection: SelectionSettings
+) -> list[dict[str, Any]]:
+    """Summarize the finished trials that differ only in their seed.
+
+    Args:
+        trials: The ``sweep_trials.TrialRecord`` of each trial.
+        selection: The metric by which trials are compared.
+
+    Returns:
+        For each combination of other values with two seeds or more, the best mean first: the
+        ``values``, ``num_seeds``, and of each metric ``<metric>_mean`` and ``<metric>_std``, the
+        sample standard deviation. Both are None where a trial lacks the metric.
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for trial in trials:
+        if trial["status"] == "finished":
+            key = json.dumps(without_seed(trial["values"]), sort_keys=True)
+            groups.setdefault(key, []).append(trial)
+    found = [_summarize(group) for group in groups.values() if len(group) > 1]
+    mean = f"validation_{selection.metric_name}_mean"
+    return sorted(found, key=lambda group: selection.order(group[mean]))
+
+
+def _summarize(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {"values": without_seed(trials[0]["values"]), "num_seeds": len(trials)}
+    for name in METRICS:
+        numbers = [trial[name] for trial in trials]
+        is_known = None not in numbers
+        found[f"{name}_mean"] = statistics.fmean(numbers) if is_known else None
+        found[f"{name}_std"] = statistics.stdev(numbers) if is_known else None
+    return found
+
+
+def measure_test_accuracy(model_uri: str, settings: TrainSettings) -> float | None:
+    """Measure the accuracy of a model package on the test rows of the classes that it learned.
+
+    Returns:
+        The share of these rows that are predicted correctly; None if there are none.
+    """
+    from sentiflow.models.package import ModelPackage  # imports torch
+
+    uri = settings.prepared_uri
+    prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
+    package, learned = ModelPackage.load(model_uri), classes.choose(prepared, settings)
+    num_correct = num_rows = 0
+    for item in prepared["files"]:
+        if item["path"].startswith("tweets/split=test/"):
+            table = filesystem.read_parquet(join(uri, item["path"]), columns=["text", "label"])
+            code = pc.fill_null(table["label"], -1).to_numpy()
+            label = np.where(code >= 0, learned.positions[code], -1)
+            prediction = package.score(table["text"].combine_chunks()).prediction
+            num_correct += int((prediction == label).sum())
+            num_rows += int((label >= 0).sum())
+    return num_correct / num_rows if num_rows else None

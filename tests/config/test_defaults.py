@@ -1,0 +1,66 @@
+"""A preset and an inherited format stand for settings; what is written takes precedence."""
+
+# ruff: noqa: F401, F811 - fixtures of another file
+
+import pytest
+import yaml
+from conftest import PROJECT
+from test_settings import faults_of, load, path
+
+from sentiflow.config import settings
+from sentiflow.config.settings import flatten
+
+FORMAT = """{kind: csv, columns: {text: body, label: mood}, delimiter: ;, errors: ignore,
+    labels: {negative: bad, positive: good}}"""
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ("{encoding: cp1252}", {"columns.text": "body", "labels.positive": ("good",)}),
+        ("{columns: {text: message}}", {"columns.text": "message", "labels": None}),
+        ("{columns: {text: a, label: b}}", {"columns.id": None, "labels.negative": ("bad",)}),
+        ("{kind: sentiment140}", {"columns": None, "delimiter": ","}),
+    ],
+)
+def test_a_scored_format_inherits_what_it_does_not_say(load, own, expected):
+    config = load(f"format={FORMAT}", f"score.format={own}").score.format
+    found = flatten(config.model_dump())
+    assert expected.items() <= found.items()
+    assert found["errors"] == "ignore"
+    assert found["delimiter"] == expected.get("delimiter", ";")
+
+
+def test_a_fault_of_the_format_is_not_named_again_for_the_scored_one(load):
+    fault = "command line: unknown setting format.kinds: did you mean format.kind?"
+    assert faults_of(load, "format.kinds=csv", "score.format.errors=ignore") == [fault]
+
+
+@pytest.mark.parametrize("name", ["fast", "balanced", "best"])
+def test_a_preset_is_a_whole_set_of_settings_and_every_one_can_be_changed(load, name):
+    plain, preset = load(), load(f"train.preset={name}")
+    changed = load(
+        f"train.preset={name}", "train.num_epochs=9", "train.model.hidden_size=7",
+        "train.pretrain.num_epochs=3",
+    )  # fmt: skip
+    assert preset.train.model != plain.train.model
+    assert (changed.train.num_epochs, changed.train.pretrain.num_epochs) == (9, 3)
+    assert changed.train.model == preset.train.model.model_copy(update={"hidden_size": 7})
+    assert changed.train.batching == preset.train.batching
+    again = settings.validate(changed.model_dump(mode="json"), source="itself")
+    assert again.train == changed.train
+
+
+def test_the_best_preset_is_the_configuration_for_sentiment140(load):
+    shipped = settings.load(PROJECT / "configs/sentiment140.yaml").train
+    names = ("model", "batching", "pretrain", "num_epochs", "learning_rate")
+    preset = load("train.preset=best").train
+    assert [getattr(preset, name) for name in names] == [getattr(shipped, name) for name in names]
+
+
+def test_a_preset_that_does_not_fit_is_one_line(load):
+    (line,) = faults_of(load, "train.preset=bset")
+    assert "train.preset='bset'" in line
+    assert "'balanced'" in line
+    (line,) = faults_of(load, "train.preset=fast", "train.model.kind=bag_of_embeddings")
+    assert "preset=fast is a recurrent network" in line

@@ -1,0 +1,270 @@
+"""A mistake in the settings is a line: where it was typed, what is wrong, and the way out."""
+
+# ruff: noqa: F401, F811 - fixtures of another file
+
+import time
+from itertools import pairwise
+
+import pytest
+import yaml
+from test_settings import MINIMAL, faults_of, load, path
+
+from sentiflow.config import settings
+from sentiflow.config.model_sections import KINDS
+from sentiflow.config.sections import Config
+from sentiflow.config.types import Settings
+from sentiflow.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        ("train.num_epochs", "cannot read the override 'train.num_epochs': write section.key="),
+        ("=3", "cannot read the override '=3': write section.key="),
+        ("train.seed=[1", "cannot read the value of 'train.seed=[1': it must be YAML"),
+        ("prepare.csv.0=a", "cannot override prepare.csv.0: csv is a value, not a section"),
+    ],
+)
+def test_an_override_that_cannot_be_read_is_named(load, override, fault):
+    (line,) = faults_of(load, override)
+    assert line.startswith(fault)
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "hint"),
+    [
+        ("train.num_epohcs=3", "train.num_epohcs", "did you mean train.num_epochs?"),
+        ("trian.num_epochs=3", "trian", "did you mean train?"),
+        (
+            "train.model.hiden_size=3",
+            "train.model.hiden_size",
+            "did you mean train.model.hidden_size?",
+        ),
+        ("score.format.erors=ignore", "score.format.erors", "did you mean score.format.errors?"),
+        ("train.lr=1", "train.lr", "did you mean train.learning_rate?"),
+        ("lr=1", "lr", "did you mean train.learning_rate?"),
+        ("train.epochs=1", "train.epochs", "did you mean train.num_epochs?"),
+        (
+            "train.batch_size=1",
+            "train.batch_size",
+            "did you mean train.batching.global_batch_size?",
+        ),
+        ("train.hidden_size=1", "train.hidden_size", "did you mean train.model.hidden_size?"),
+        ("format.sep=;", "format.sep", "did you mean format.delimiter?"),
+        ("format.text=a", "format.text", "did you mean format.columns.text?"),
+        ("score.csv=a", "score.csv", "did you mean score.corpus?"),
+        ("prepare.learning_rate=1", "prepare.learning_rate", "did you mean train.learning_rate?"),
+        ("prepare.lerning_rate=1", "prepare.lerning_rate", "did you mean train.learning_rate?"),
+        ("tracking.zzz=1", "tracking.zzz", "known here: uri, required, register_model"),
+    ],
+)
+def test_a_misspelt_setting_names_the_closest(load, override, key, hint):
+    assert faults_of(load, override) == [f"command line: unknown setting {key}: {hint}"]
+
+
+def test_a_mistake_is_named_where_it_was_typed(tmp_path):
+    path = tmp_path / "trial.yaml"
+    path.write_text("name: trial\ntrain:\n  lr: 3\n  model:\n    hidden_size: 0\n")
+    with pytest.raises(UserError) as error:
+        settings.load(path, ["train.seed=-1", "train.model.dropout=3"])
+    assert [line.partition(": ")[::2] for line in str(error.value).splitlines()] == [
+        (str(path), "the setting output_uri is missing: add it, or give output_uri=VALUE"),
+        ("command line", "train.model.dropout=3: input should be less than 1"),
+        (
+            f"{path}, line 5",
+            "train.model.hidden_size=0: input should be greater than or equal to 1",
+        ),
+        ("command line", "train.seed=-1: input should be greater than or equal to 0"),
+        (f"{path}, line 3", "unknown setting train.lr: did you mean train.learning_rate?"),
+    ]
+
+
+@pytest.mark.parametrize("written", ["utf-9", "utf-16", "cp1251", "[utf-8]"])
+def test_another_encoding_is_refused_with_the_way_out(load, written):
+    (line,) = faults_of(load, f"format.encoding={written}")
+    assert "must be utf-8, latin-1 or cp1252; convert other files first: iconv -f" in line
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        ("train.num_epochs=0", "train.num_epochs=0: input should be greater than or equal to 1"),
+        ("train.model.dropout=1", "train.model.dropout=1: input should be less than 1"),
+        ("train.learning_rate=-1", "train.learning_rate=-1: input should be greater than 0"),
+        ("prepare.split.kind=hsah", "prepare.split.kind='hsah': input should be 'hash', 'tut"),
+        ("prepare.split.test_fraction=1.5", "prepare.split.test_fraction=1.5: input should be le"),
+        ("prepare.split.test_fraction=.nan", "prepare.split.test_fraction=nan: input should be "),
+        ("train.model.hidden_size=1.5", "train.model.hidden_size=1.5: input should be a valid in"),
+        ("train.model=gru", "train.model='gru': must be a section whose kind is rnn or bag"),
+        ("name=two words", "name='two words': string should match pattern"),
+        ("prepare.keep_columns=[user,user]", "prepare.keep_columns=['user', 'user']: names user t"),
+        ("score.keep_columns=[a,A]", "score.keep_columns=['a', 'A']: names a twice"),
+        ("prepare.csv=3", "prepare.csv=3: input should be a valid tuple"),
+        ("output_uri=null", "output_uri=None: input should be a valid string"),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_its_key(load, override, fault):
+    (line,) = faults_of(load, override)
+    assert line.startswith(f"command line: {fault}")
+
+
+def test_every_fault_has_its_line(load):
+    lines = faults_of(load, "train.num_epochs=0", "name=two words", "train.sede=1")
+    assert len(lines) == 3
+
+
+@pytest.mark.parametrize("missing", ["name", "output_uri"])
+def test_a_missing_setting_is_named(tmp_path, missing):
+    path = tmp_path / "trial.yaml"
+    path.write_text(yaml.safe_dump({name: v for name, v in MINIMAL.items() if name != missing}))
+    with pytest.raises(UserError, match=rf"trial\.yaml: the setting {missing} is missing: "):
+        settings.load(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        pytest.param(b"name: [", "is not YAML: ", id="unclosed bracket"),
+        pytest.param(b"name: \xff\xfe", "is not YAML: ", id="not UTF-8"),
+        pytest.param(b"[1]: 2", "is not YAML: ", id="a list as a key"),
+        pytest.param(b"name: a\nname: b", "the key 'name' occurs twice", id="key twice"),
+        pytest.param(
+            b"train:\n  seed: 1\n  num_epochs: 2\n  seed: 3",
+            "the key 'seed' occurs twice in the section at line 2",
+            id="key twice in a section",
+        ),
+        pytest.param(b"", "holds no settings: ", id="empty"),
+        pytest.param(b"- name", "holds no settings: ", id="a list"),
+        pytest.param(b"name", "holds no settings: ", id="a word"),
+    ],
+)
+def test_a_file_without_settings_is_refused_in_one_line(tmp_path, content, fault):
+    path = tmp_path / "trial.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        settings.load(path)
+    assert str(error.value).startswith(f"{path} ")
+    assert fault in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_and_a_directory_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"no such settings file: .*none\.yaml: see configs/"):
+        settings.load(tmp_path / "none.yaml")
+    with pytest.raises(UserError, match="is a directory: name a settings file"):
+        settings.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("tracking.uri=https://ann:secret@host/", "tracking.uri"),
+        ("prepare.csv=[a.csv,s3://id:secret@bucket/b.csv]", "prepare.csv"),
+    ],
+)
+def test_a_password_in_a_location_is_refused_and_not_repeated(load, override, key):
+    (line,) = faults_of(load, override)
+    assert f"{key} holds a user name or password: " in line
+    assert "secret" not in line
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        (
+            "train.model={kind: bag_of_embeddings, cell: gru}",
+            "unknown setting train.model.cell: it belongs to kind: rnn",
+        ),
+        ("train.model={kind: bag_of_embeddings, poling: sum}", "did you mean train.model.pooling?"),
+        ("train.model={kind: bag_of_embeddings, hidden_sizes: null}", "must be a list of whole"),
+        ("train.model.num_layers=17", "train.model.num_layers=17: input should be less than or"),
+        ("prepare.vocabulary.vectors=models:/x/1", "give the directory of the model's package"),
+        ("train.model={kind: transformer}", "train.model: must be a section whose kind is rnn or"),
+        ("train.model={kind: bag_of_embeddings, hidden_sizes: [3, 0]}", "train.model.hidden_sizes"),
+        ("train.model={kind: bag_of_embeddings, pooling: max}", "train.model.pooling='max': "),
+        ("train.model.hidden_sizes=[3]", "it belongs to kind: bag_of_embeddings"),
+        (
+            "train={model: {kind: bag_of_embeddings}, pretrain: {num_epochs: 1}}",
+            "train: model.kind=bag_of_embeddings has no recurrent layer to pretrain",
+        ),
+    ],
+)
+def test_a_setting_of_another_kind_of_network_is_refused(load, override, line):
+    (fault,) = faults_of(load, override)
+    assert line in fault
+
+
+def test_every_section_refuses_unknown_keys():
+    sections, seen = [Config, *KINDS.values()], []
+    while sections:
+        section = sections.pop()
+        seen.append(section.__name__)
+        assert section.model_config["extra"] == "forbid"
+        assert section.model_config["frozen"]
+        kinds = [field.annotation for field in section.model_fields.values()]
+        sections += [k for k in kinds if isinstance(k, type) and issubclass(k, Settings)]
+    assert len(seen) > 8
+
+
+def test_a_wrong_number_of_workers_has_one_line(load):
+    (line,) = faults_of(load, "train.num_workers=two")
+    assert "train.num_workers='two': " in line
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["train.num_workers=0"],
+        ["train.num_workers=-1"],
+        ["train.seed=-1"],
+        ["train.learning_rate=.inf"],
+        ["prepare.split={validation_fraction: 0.6, test_fraction: 0.6}"],
+        ["output_uri=''"],
+    ],
+    ids=lambda overrides: overrides[0],
+)
+def test_an_invalid_value_is_refused(load, overrides):
+    (line,) = faults_of(load, *overrides)
+    assert overrides[0].partition("=")[0] in line
+
+
+@pytest.mark.parametrize("override", ["score.model_uri=", "score.model_uri=  "])
+def test_an_override_without_a_value_is_refused(load, override):
+    with pytest.raises(UserError, match=r"has no value: write score\.model_uri=null for no value"):
+        load(override)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "!!timestamp soon",
+        "!!int x",
+        "!!float ''",
+        "9" * 5000,
+        "[" * 3000,
+        "{[1]: 2}",
+        "{a: 1, a: 2}",
+    ],
+    ids=lambda value: value[:12],
+)
+def test_strange_yaml_is_refused_in_one_short_line(load, path, value):
+    (line,) = faults_of(load, f"train.seed={value}")
+    assert len(line) < 200
+    path.write_text(f"name: {value}")
+    (line,) = faults_of(load)
+    assert line.startswith(f"{path} is not YAML: ")
+    assert len(line) < 400
+
+
+def test_the_lines_of_a_file_with_aliases_are_found_in_no_time(tmp_path):
+    path = tmp_path / "trial.yaml"
+    names = "abcdefghijklmnop"
+    lines = [
+        f"{b}: &{b} {{{', '.join(f'{i}: *{a}' for i in range(9))}}}" for a, b in pairwise(names)
+    ]
+    path.write_text("\n".join(["a: &a {x: 1}", *lines, "name: trial", "output_uri: runs"]))
+    began = time.monotonic()
+    with pytest.raises(UserError) as error:
+        settings.load(path)
+    assert f"{path}, line 2: unknown setting b" in str(error.value)
+    assert time.monotonic() - began < 5

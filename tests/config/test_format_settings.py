@@ -1,0 +1,133 @@
+"""The section format describes one way to read a file, or one line says why it does not."""
+
+import pytest
+import yaml
+
+from sentiflow.config import settings
+from sentiflow.errors import UserError
+
+
+def faults_of(form):
+    """List the lines that refuse a section ``format`` in a settings file."""
+    raw = {"name": "trial", "output_uri": "runs", "prepare": {"csv": "tweets.csv"}}
+    try:
+        settings.validate(raw | {"format": yaml.safe_load(form)}, source="trial.yaml")
+    except UserError as error:
+        return str(error).splitlines()
+    return []
+
+
+LABELLED = "kind: csv, columns: {text: 0, label: 1}"
+
+FAULTS = {
+    "columns without kind": ("{columns: {text: 0}}", "format", "columns needs kind: csv"),
+    "header without kind": ("{header: true}", "format", "header needs kind: csv"),
+    "delimiter without kind": ("{delimiter: ;}", "format", "delimiter needs kind: csv"),
+    "kind without columns": ("{kind: csv}", "format", "kind: csv needs columns, such as "),
+    "kind unknown": ("{kind: tsv}", "format.kind", "'tsv': input should be 'sentiment140' or"),
+    "no text": ("{kind: csv, columns: {id: 0}}", "format.columns.text", "is missing"),
+    "labels without label": (
+        "{kind: csv, columns: {text: 0}, labels: {negative: n, positive: p}}",
+        "format",
+        "columns.label and labels need each other",
+    ),
+    "label without labels": (f"{{{LABELLED}}}", "format", "need each other, such as labels: auto"),
+    "two meanings": (
+        f"{{{LABELLED}, labels: {{negative: [n, x], positive: [p, x]}}}}",
+        "format.labels",
+        "'x' is listed for negative and for positive",
+    ),
+    "two meanings of nothing": (
+        f"{{{LABELLED}, labels: {{negative: n, positive: p, neutral: ''}}}}",
+        "format.labels",
+        "'' is listed for neutral and for unlabelled",
+    ),
+    "two meanings but for a blank": (
+        f"{{{LABELLED}, labels: {{negative: '0', positive: '0 '}}}}",
+        "format.labels",
+        "'0' is listed for negative and for positive",
+    ),
+    "YAML's no": (
+        f"{{{LABELLED}, labels: {{negative: no, positive: p}}}}",
+        "format.labels",
+        "negative=False: write each value as it is in the CSV, in quotes",
+    ),
+    "a fraction": (
+        f"{{{LABELLED}, labels: {{negative: n, positive: [p, 4.0]}}}}",
+        "format.labels",
+        "positive=4.0: write each value as it is in the CSV, in quotes",
+    ),
+    "a value twice": (
+        f"{{{LABELLED}, labels: {{joy: [j, J, j], anger: a}}}}",
+        "format.labels",
+        "'j' is listed for joy and for joy",
+    ),
+    "a class twice": (
+        f"{{{LABELLED}, labels: {{joy: j, Joy: J, anger: a}}}}",
+        "format.labels",
+        "'joy' and 'Joy' name one class: case does not count",
+    ),
+    "one class": (f"{{{LABELLED}, labels: {{joy: j}}}}", "format.labels", "needs two classes or m"),
+    "no class": (f"{{{LABELLED}, labels: {{}}}}", "format.labels", "needs two classes or more"),
+    "without values": (
+        f"{{{LABELLED}, labels: {{joy: j, anger: []}}}}",
+        "format.labels",
+        "'anger' has no value: give one, or leave the class out",
+    ),
+    "an unquoted name": (
+        f"{{{LABELLED}, labels: {{yes: y, 'no': n}}}}",
+        "format.labels",
+        "the name of a class is written in quotes, not as True",
+    ),
+    "an unusable name": (
+        f"{{{LABELLED}, labels: {{'a ': y, b: n}}}}",
+        "format.labels",
+        "'a ' is not the name of a class: ",
+    ),
+    "too many": (
+        f"{{{LABELLED}, labels: {{{', '.join(f'c{i}: v{i}' for i in range(101))}}}}}",
+        "format.labels",
+        "there are 101 classes, and at most 100 are possible",
+    ),
+    "a list": (f"{{{LABELLED}, labels: [a, b]}}", "format.labels", "must be auto, or the values"),
+    "two characters": ("{kind: csv, columns: {text: 0}, delimiter: '::'}", "format", "'::' is not"),
+    "beyond ASCII": ("{kind: csv, columns: {text: 0}, delimiter: ¦}", "format", "not one ASCII"),
+    "a quote": ("{kind: csv, columns: {text: 0}, delimiter: '\"'}", "format", "is not one ASCII"),
+    "a name, no header": (
+        "{kind: csv, columns: {text: body}, header: false}",
+        "format",
+        "column 'body' is a name, but header is false",
+    ),
+    "before the first": ("{kind: csv, columns: {text: -1}}", "format.columns.text", "a position c"),
+    "misspelt": (
+        "{kind: csv, columns: {txt: 0, text: 1}}",
+        "format.columns.txt",
+        "mean format.columns.text?",
+    ),
+    "encoding": (
+        "{encoding: utf-16}",
+        "format.encoding",
+        "'utf-16': must be utf-8, latin-1 or cp1252",
+    ),
+}
+
+
+@pytest.mark.parametrize(("form", "key", "fault"), FAULTS.values(), ids=FAULTS)
+def test_an_invalid_format_is_refused_in_one_line(form, key, fault):
+    (line,) = faults_of(form)
+    assert line.startswith("trial.yaml: ")
+    assert f" {key}" in line
+    assert fault in line
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{kind: sentiment140, encoding: latin-1, errors: ignore, max_text_length: 5}",
+        "{kind: csv, columns: {text: 0}}",
+        '{kind: csv, columns: {text: body, time: 3}, delimiter: "\\t", time_format: "%d.%m.%Y"}',
+        f"{{{LABELLED}, labels: {{negative: 'no', positive: 'yes', unlabelled: []}}}}",
+    ],
+)
+def test_a_valid_format_is_accepted(form):
+    assert faults_of(form) == []

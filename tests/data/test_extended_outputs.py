@@ -1,0 +1,126 @@
+"""A result is extended where files were added at the end; other differences are named."""
+
+from dataclasses import replace
+
+import pytest
+from stages import begin, look, publish
+from test_outputs import fill, finish, grow
+
+from sentiflow.data import manifest
+from sentiflow.data.output_status import State, find_status
+from sentiflow.errors import UserError
+from sentiflow.storage import filesystem
+
+
+def test_damage_is_found_before_growth(spec, folder):
+    finish(grow(spec, "a"))
+    filesystem.delete(str(folder / "tables/part-0.parquet"))
+    assert find_status(grow(spec, "a", "b")).state is State.DAMAGED
+    with pytest.raises(UserError, match="missing or damaged"):
+        manifest.require(str(folder), stage="prepare", setting="x", check_files=True)
+
+
+def test_an_unfinished_run_is_resumed_when_files_were_added_at_the_end(spec, folder):
+    def found(*names, time=1):
+        files = [
+            {"uri": f"/in/{name}", "bytes": 1, "modified_ns": time, "tree_sha256": ""}
+            for name in names
+        ]
+        corpus = {"fingerprint": f"{names}{time}", "files": files}
+        return replace(spec(), inputs={"corpus": corpus}, grows="corpus")
+
+    begin(found("a"))
+    fill(folder, "tables/half.parquet")
+    assert look(found("a", "b")).resumes
+    for other in (found("b"), found("a", "b", time=2), replace(found("a", "b"), grows="")):
+        with pytest.raises(UserError, match=r"unfinished run of other settings.*another corpus"):
+            look(other)
+
+
+def test_only_files_at_the_end_extend_a_corpus(spec):
+    finish(grow(spec, "a", "b"))
+    states = {
+        names: find_status(grow(spec, *names)).state
+        for names in ("ab", "abc", "abcd", "a", "ba", "acb", "cab", "c")
+    }
+    grown = {name for name, state in states.items() if state is State.EXTENDED}
+    assert states.pop("ab") is State.COMPLETE
+    assert grown == {"abc", "abcd"}
+    assert {states[name] for name in states.keys() - grown} == {State.DIFFERENT}
+
+
+def test_added_files_with_another_setting_are_a_difference(spec):
+    finish(grow(spec, "a"))
+    other = replace(grow(spec, "a", "b"), settings={"seed": 1})
+    assert find_status(other).state is State.DIFFERENT
+    assert find_status(replace(grow(spec, "a", "b"), grows="")).state is State.DIFFERENT
+
+
+def test_another_member_of_an_archive_does_not_extend_a_corpus(spec):
+    def of(*members):
+        files = [{"uri": f"/in/t.zip::{name}", "tree_sha256": "zip"} for name in members]
+        corpus = {"fingerprint": "+".join(members), "files": files}
+        return replace(spec(), inputs={"corpus": corpus}, grows="corpus")
+
+    finish(of("a.csv"))
+    assert find_status(of("b.csv", "a.csv")).state is State.DIFFERENT
+    assert find_status(of("a.csv", "b.csv")).state is State.EXTENDED
+
+
+@pytest.mark.parametrize(
+    ("now", "how"),
+    [("xab", "/in/x is not at the end"), ("a", "/in/b is gone"), ("b", "/in/a is gone")],
+)
+def test_the_file_that_differs_is_named(spec, now, how):
+    finish(grow(spec, "a", "b"))
+    assert find_status(grow(spec, *now)).differences == (f"another corpus, {how}",)
+
+
+def test_a_file_that_was_changed_is_named(spec):
+    finish(grow(spec, "a"))
+    changed = grow(spec, "a")
+    changed.inputs["corpus"]["files"][0]["tree_sha256"] = "other"
+    changed.inputs["corpus"]["fingerprint"] = "other"
+    assert find_status(changed).differences == ("another corpus, /in/a was changed",)
+
+
+def test_an_extended_directory_stays_complete_until_there_is_a_new_manifest(spec, folder):
+    record = finish(grow(spec, "a"))
+    before = manifest.read(str(folder))
+    grown = grow(spec, "a", "b")
+    assert begin(grown).resumes is False
+    fill(folder, "tables/part-1.parquet")
+    assert begin(grown).resumes is True
+    assert manifest.read(str(folder)) == before
+    added = [*record["files"], {"path": "tables/part-1.parquet", "rows": 1, "bytes": 21}]
+    publish(grown, files=added)
+    assert filesystem.listing(str(folder)) == [
+        "manifest.json",
+        "tables/part-0.parquet",
+        "tables/part-1.parquet",
+    ]
+    assert find_status(grown).state is State.COMPLETE
+
+
+def test_files_of_another_extension_are_removed_and_the_result_stays(spec, folder):
+    finish(grow(spec, "a"))
+    begin(grow(spec, "a", "b"))
+    fill(folder, "tables/half.parquet")
+    assert begin(grow(spec, "a", "c")).resumes is False
+    assert filesystem.listing(str(folder)) == [
+        "manifest.json",
+        "started.json",
+        "tables/part-0.parquet",
+    ]
+
+
+def test_a_rolled_back_extension_keeps_the_previous_result(spec, folder):
+    finish(grow(spec, "a"))
+    for give_up in (
+        lambda: look(grow(spec, "a", "b")).roll_back(),
+        lambda: look(grow(spec, "a")).clean_up(),
+    ):
+        begin(grow(spec, "a", "b"))
+        fill(folder, "tables/half.parquet")
+        give_up()
+        assert filesystem.listing(str(folder)) == ["manifest.json", "tables/part-0.parquet"]

@@ -1,0 +1,353 @@
+"""A model card says what was measured, can be read by the Hub, and gives nothing away."""
+
+import dataclasses
+import re
+import shutil
+
+import pyarrow as pa
+import pytest
+import yaml
+from conftest import new_package
+from markdown_it import MarkdownIt
+from stages import publish
+from test_report import Outline, report_data, rows_of
+from test_report_of_classes import rows_of_classes
+
+import sentiflow
+from sentiflow.data import manifest
+from sentiflow.data.output_status import OutputSpec
+from sentiflow.errors import UserError
+from sentiflow.evaluation import lineage, model_card
+from sentiflow.evaluation.results import ProbeResult
+
+SETTINGS = {
+    "model": {"cell": "gru", "hidden_size": 32},
+    "tokenizer": "tweet",
+    "vocabulary_size": 1234,
+    "max_length": 20,
+}
+SPLITS = ("train", "validation", "test")
+HOSTILE = ["a|b", "<script>alert(1)</script>", "x\n---\n# y: [", "[l](http://e.org) *b* `c` &lt;"]
+THREE = ["negative", "positive", "neutral"]
+
+
+def model_of(folder, *, classes=("negative", "positive"), files=("tweets.csv",)):
+    """Publish the training of a model of three texts; return the model as an input."""
+    uris = [f"{folder}/secret/{name}" for name in files]
+    csv = {"fingerprint": "c5", "files": [{"uri": uri, "bytes": 1} for uri in uris]}
+    counts = {
+        "rows_read": 1500, "accepted": 1400, "rejected": 90, "left_out": 10,
+        "rejected_by_reason": {"empty text": 80, "unknown label": 10},
+        "left_out_by_reason": {"repeated": 10},
+        "labels": {
+            split: dict.fromkeys(classes, 3) | {"unlabelled": 0} for split in SPLITS
+        },
+    }  # fmt: skip
+    spec = OutputSpec("prepare", f"{folder}/prepared", {"split": {"kind": "hash"}}, {"csv": csv})
+    repeats = {
+        "normalized": {"leaked_rows": {"test_in_train": 7}},
+        "contradicting": {"texts": 21},
+    }
+    prepared = publish(spec, counts=counts, duplicates=repeats)
+    settings = {"num_epochs": 5, "seed": 3, "class_weights": "sqrt", "weight_decay": 0.0}
+    inputs = {"prepared": manifest.reference(f"{folder}/prepared", prepared)}
+    run = {"experiment": "tickets", "tags": {"mlflow.source.git.commit": "ab" * 20}}
+    trained = publish(
+        OutputSpec("train", f"{folder}/trained", settings, inputs),
+        counts={"rows": 1200, "epochs": 5, "parameters": 51_000}, seconds=61.7, chosen_epoch=4,
+        model_fingerprint="f1", num_workers=2, device="cpu", precision="fp32", run=run,
+    )  # fmt: skip
+    return {
+        "uri": f"{folder}/trained/model",
+        "fingerprint": "f1",
+        "settings": SETTINGS | {"classes": list(classes)},
+        "training": {"uri": f"{folder}/trained", "fingerprint": trained["fingerprint"]},
+    }
+
+
+def metadata_of(card):
+    """Read the metadata as the Hub does: what stands between the first two lines of dashes."""
+    found = re.match(r"---\r?\n([\s\S]*?)\r?\n---\r?\n", card)
+    return yaml.safe_load(found[1])
+
+
+def html_of(card):
+    """Render the text below the metadata."""
+    below = re.sub(r"\A---\n[\s\S]*?\n---\n", "", card)
+    return MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(below)
+
+
+def tables_of(card):
+    """Read the cells of each table of the card, as they are shown, by row."""
+    found = []
+    for table in re.findall(r"<table>.*?</table>", html_of(card), re.DOTALL):
+        rows = re.findall(r"<tr>.*?</tr>", table, re.DOTALL)
+        found.append(
+            [
+                [Outline(c).text.strip() for c in re.findall(r"<t[hd].*?>.*?</t[hd]>", row)]
+                for row in rows
+            ]
+        )
+    return found
+
+
+def table_of(card, title):
+    """Find the table whose first column has this title; return its rows by their first cell."""
+    (rows,) = [rows for rows in tables_of(card) if rows[0][0] == title]
+    return {row[0]: row[1:] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def result():
+    """The evaluation of a model of two classes."""
+    rows = pa.concat_tables([rows_of("validation", 300, seed=1), rows_of("test", 600, seed=2)])
+    return report_data(rows).result
+
+
+@pytest.fixture(scope="module")
+def card(result, tmp_path_factory):
+    model = model_of(tmp_path_factory.mktemp("home"))
+    return model_card.render(model, result, corpus="tweets.csv")
+
+
+@pytest.fixture(scope="module")
+def result_of_three():
+    rows = pa.concat_tables([rows_of_classes(400, split="validation", seed=1), rows_of_classes()])
+    return report_data(rows, asked=False).result
+
+
+def test_the_metadata_has_what_the_hub_reads(card, result):
+    found, metrics = metadata_of(card), result.measured.metrics
+    assert found["library_name"] == "sentiflow"
+    assert found["pipeline_tag"] == "text-classification"
+    assert found["datasets"] == ["tweets"]
+    assert found["metrics"] == ["accuracy", "f1", "roc_auc", "matthews_correlation"]
+    assert not {"license", "language"} & set(found), "the user knows them"
+    (index,) = found["model-index"]
+    assert index["name"] == "quickstart"
+    (results,) = index["results"]
+    assert results["task"]["type"] == "text-classification"
+    assert results["dataset"] == {"type": "tweets", "name": "tweets.csv", "split": "test"}
+    values = {item["type"]: item["value"] for item in results["metrics"]}
+    assert values == {
+        "accuracy": metrics.accuracy,
+        "f1": metrics.f1_macro,
+        "roc_auc": metrics.roc_auc,
+        "matthews_correlation": metrics.matthews,
+    }
+    interval = f"{metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%}"
+    assert results["metrics"][0]["name"] == f"Accuracy (95% interval {interval})"
+
+
+def test_the_figures_are_those_of_the_evaluation(card, result):
+    metrics, intervals = result.measured.metrics, result.measured.intervals["test"]
+    shown = table_of(card, "metric")
+    name, share = result.measured.metrics.most_frequent
+    assert shown["metric"] == ["this model", "95% interval", f"“{name}” for every text"]
+    low, high = metrics.accuracy_low, metrics.accuracy_high
+    assert shown["Accuracy"] == [
+        f"{metrics.accuracy:.1%}",
+        f"{low:.1%} to {high:.1%}",
+        f"{share:.1%}",
+    ]
+    for title, key in (("Log loss", "log_loss"), ("Brier score", "brier"), ("ROC AUC", "roc_auc")):
+        low, high = intervals[key]
+        assert shown[title][:2] == [f"{getattr(metrics, key):.4f}", f"{low:.4f} to {high:.4f}"]
+    classes = table_of(card, "class")
+    for name, found in metrics.by_class.items():
+        low, high = intervals[f"f1_{name}"]
+        assert classes[name] == [
+            f"{found.num_rows:,}", f"{found.num_predicted:,}", f"{found.precision:.1%}",
+            f"{found.recall:.1%}", f"{found.f1:.3f}", f"{low:.3f} to {high:.3f}",
+        ]  # fmt: skip
+
+
+def test_findings_about_slices_behavior_and_groups_are_in_the_card(card, result):
+    (weather,) = [item for item in result.measured.slices if item.name == "weather"]
+    ends = f"{weather.low:.1%} to {weather.high:.1%}"
+    shown = table_of(card, "slice")["weather"]
+    assert shown[:3] == [f"{weather.num_rows:,}", f"{weather.accuracy:.1%}", ends]
+    lowest = min(result.probed.behavior, key=lambda test: test.pass_rate)
+    passed = table_of(card, "test")[lowest.name]
+    assert passed == [lowest.expectation, f"{lowest.num_passed} of {lowest.num_cases}"]
+    groups = table_of(card, "category")
+    for bias in result.probed.group_bias:
+        assert groups[bias.category][:3] == [
+            bias.terms[0].term, bias.terms[-1].term, f"{100 * bias.spread:.1f}"
+        ]  # fmt: skip
+    text = Outline(html_of(card)).text
+    for number, meaning, _ in result.highlights:
+        assert f"{number} {meaning.replace('95 %', '95%')}." in text
+    assert "9 rows are left out." in text
+
+
+def test_own_slices_and_those_that_are_worse_are_there_the_worst_first(result, tmp_path):
+    base = dataclasses.replace(result.measured.slices[0], num_rows=100, p_adjusted=0.5)
+    slices = [
+        dataclasses.replace(base, name="own", accuracy=0.9, is_own=True),
+        dataclasses.replace(base, name="own and low", accuracy=0.5, is_own=True),
+        dataclasses.replace(base, name="own and small", accuracy=0.1, is_own=True, num_rows=5),
+        dataclasses.replace(base, name="usual", accuracy=0.2, is_own=False),
+        dataclasses.replace(
+            base, name="worse", accuracy=0.4, is_own=False, p_adjusted=0.001, difference=-0.2
+        ),
+    ]
+    measured = dataclasses.replace(result.measured, slices=slices)
+    changed = dataclasses.replace(result, measured=measured)
+    found = table_of(model_card.render(model_of(tmp_path), changed, corpus="t.csv"), "slice")
+    assert list(found)[1:] == ["worse", "own and low", "own", "own and small"]
+    assert [row[-1] for row in found.values()][1:3] == ["yes (p = 0.001)", "not shown"]
+
+
+def test_data_and_training_are_those_of_the_manifests(card):
+    text = Outline(html_of(card)).text
+    assert "1,500 rows were read and 1,400 accepted" in text
+    assert "Rejected: 90 (80 empty text, 10 unknown label)." in text
+    assert "Left out: 10 (10 repeated)." in text
+    splits = table_of(card, "split")
+    assert splits["split"] == ["texts", "negative", "positive"]
+    assert splits["test"] == ["6", "3 (50.0%)", "3 (50.0%)"]
+    assert "7 test texts are in the train split, too" in text
+    assert "epoch 4 of 5, 62 seconds on 2 workers (cpu, fp32)" in text
+    assert "commit abababababab," in text
+    settings = table_of(card, "setting")
+    assert list(settings)[1:] == ["train.num_epochs", "train.seed", "train.class_weights"]
+    assert settings["train.class_weights"] == ["sqrt"]
+
+
+def test_a_model_of_three_classes_has_a_card(result_of_three, tmp_path):
+    model = model_of(tmp_path, classes=THREE)
+    card = model_card.render(model, result_of_three, corpus="tweets.csv")
+    (metrics,) = [r["metrics"] for r in metadata_of(card)["model-index"][0]["results"]]
+    figures = result_of_three.measured.metrics
+    assert [(item["type"], item["value"]) for item in metrics] == [
+        ("accuracy", figures.accuracy), ("f1", figures.f1_macro), ("roc_auc", figures.roc_auc)
+    ]  # fmt: skip
+    assert list(table_of(card, "class"))[1:] == THREE
+    text = Outline(html_of(card)).text
+    assert "labels short texts as negative, positive or neutral" in text
+    assert "The model was not tested: the model is gone." in text
+
+
+def test_hostile_names_break_neither_the_metadata_nor_the_page(tmp_path):
+    rows = rows_of_classes(900, classes=tuple(HOSTILE))
+    result = report_data(rows, asked=False).result
+    files = ["---\nlicense: mit\n---.csv", "[x](e.org)|.csv", "ü\u202e b.parquet"]
+    model = model_of(tmp_path, classes=HOSTILE, files=files)
+    corpus = lineage.name_files(files)
+    card = model_card.render(model, result, corpus=corpus)
+    found = metadata_of(card)
+    assert "license" not in found
+    assert found["model-index"][0]["results"][0]["dataset"]["name"] == (
+        "--- license: mit ---.csv, [x](e.org)|.csv, ü b.parquet"
+    )
+    assert all(re.fullmatch(r"\w[\w.-]*", name, re.ASCII) for name in found["datasets"])
+    html = html_of(card)
+    assert not re.search(r"<(script|a|em|code>c|hr)\b", html)
+    shown = [" ".join(name.split()) for name in HOSTILE]
+    assert list(table_of(card, "class"))[1:] == shown
+    assert table_of(card, "split")["split"] == ["texts", *shown]
+    assert all(len({len(row) for row in table}) == 1 for table in tables_of(card))
+    assert "\u202e" not in card
+
+
+def test_a_card_names_no_location_and_no_text(card, result, tmp_path):
+    assert "secret" not in card
+    assert "/" + "tmp" not in card
+    failures = [case.text for test in result.probed.behavior for case in test.failures]
+    assert failures
+    assert not any(text in card for text in failures)
+
+
+def test_notes_and_reasons_lose_the_directories_in_them(result, tmp_path):
+    notes = ["it was trained on rows of /home/ann/secret/a.csv", "s3://secret/team/b.csv is gone"]
+    probed = ProbeResult(not_asked="/srv/secret/model has no manifest.json: and/or 1/2 of it")
+    changed = dataclasses.replace(result, notes=notes, probed=probed)
+    card = model_card.render(model_of(tmp_path), changed, corpus="tweets.csv")
+    text = Outline(html_of(card)).text
+    assert "It was trained on rows of a.csv." in text
+    assert "b.csv is gone." in text
+    assert "The model was not tested: model has no manifest.json: and/or 1/2 of it." in text
+    assert "secret" not in card
+
+
+def test_without_an_evaluation_the_validation_metrics_are_there_and_no_results(tmp_path):
+    known = {"validation/accuracy": 0.81234, "validation/f1_macro": 0.7, "validation/loss": 0.5}
+    card = model_card.render(model_of(tmp_path), None, validation=known)
+    assert "The model was not evaluated" in card
+    assert table_of(card, "metric") == {
+        "metric": ["validation"], "accuracy": ["0.8123"], "macro F1": ["0.7000"], "loss": ["0.5000"]
+    }  # fmt: skip
+    found = metadata_of(card)
+    assert found["datasets"] == ["tweets"]
+    assert not {"model-index", "metrics"} & set(found)
+    assert Outline(html_of(card)).text.split()[0] == "tickets"
+
+
+def test_without_its_training_a_package_has_a_card(make_package):
+    card = model_card.find(make_package())
+    assert "The training is gone or was redone" in card
+    assert "The prepared data are gone or were redone" in card
+    assert "datasets" not in metadata_of(card)
+
+
+def publish_report(uri, fingerprint, content=b"card"):
+    """Publish an evaluation that has only a card."""
+    from sentiflow.storage import filesystem
+
+    filesystem.write_bytes(f"{uri}/model_card.md", content)
+    files = [{"path": "model_card.md", "rows": None, "bytes": len(content)}] if content else []
+    spec = OutputSpec("evaluate", uri, {}, {}, owns=("model_card.md",))
+    publish(spec, files=files, model_fingerprint=fingerprint)
+
+
+def test_the_card_of_an_evaluation_is_found_from_each_directory_of_its_run(tmp_path, make_package):
+    run = tmp_path / "run"
+    made = make_package(f"{run}/trained/model")
+    publish_report(f"{run}/report", manifest.read(made)["fingerprint"])
+    for place in (run, run / "trained", run / "trained/model", run / "report"):
+        assert model_card.find(str(place)) == "card", place
+    shutil.rmtree(run / "trained")
+    assert model_card.find(str(run)) == "card"
+
+
+def test_the_evaluation_of_another_model_is_not_taken(tmp_path, make_package):
+    run = tmp_path / "run"
+    make_package(f"{run}/trained/model")
+    publish_report(f"{run}/report", "another")
+    assert "The model was not evaluated" in model_card.find(str(run))
+    assert model_card.find(str(run / "report")) == "card"
+
+
+def test_an_evaluation_of_an_earlier_version_has_no_card(tmp_path):
+    publish_report(str(tmp_path / "report"), "f1", b"")
+    with pytest.raises(UserError, match="is of an earlier version and has no model card"):
+        model_card.find(str(tmp_path))
+
+
+def test_a_package_below_its_card_can_be_loaded(tmp_path):
+    """As the page on the registry says for the Hub: ``README.md``, and the package as ``model``."""
+    new_package().save(str(tmp_path / "model"), lineage={})
+    (tmp_path / "README.md").write_text("card")
+    assert sentiflow.load_model(tmp_path).predict(["good day"])["predicted_label"].notna().all()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_command_writes_the_card_that_the_evaluation_left(finished_run, sentiflow, tmp_path):
+    written = (finished_run / "run/report/model_card.md").read_text()
+    assert str(finished_run) not in written
+    card = tmp_path / "README.md"
+    for options in ([], ["--overwrite"]):
+        done = sentiflow("card", finished_run / "run", "--output", card, *options)
+        assert (done.returncode, done.stdout) == (0, f"{card}\n"), done.stderr
+        assert card.read_text() == written
+    again = sentiflow("card", finished_run / "run", "--output", card)
+    assert again.returncode == 2
+    assert again.stderr == (
+        f"sentiflow: --output {card} exists: name another file, or add --overwrite\n"
+    )
+    figures = manifest.read(str(finished_run / "run/report"))["figures"]["test"]
+    results = metadata_of(written)["model-index"][0]["results"][0]
+    assert results["metrics"][0]["value"] == figures["accuracy"]
+    assert results["dataset"]["name"] == "tweets.csv"

@@ -1,0 +1,205 @@
+"""What is worse on both halves of the rows is found, and hardly anything else."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import scipy.stats
+
+from sentiflow.evaluation import results, slice_search, slices
+from sentiflow.evaluation.slices import MIN_ROWS, Slice
+
+MODEL = {"settings": {"tokenizer": "tweet", "max_length": 64}}
+WORDS = np.array([f"word{k}" for k in range(60)])
+
+
+def corpus(num_rows=4000, *, seed=0, **worse):
+    """Texts of random words, an airline, and a model that is right on four in five.
+
+    ``worse`` names the rows, as a function of this table and of the words of each, where it is
+    right on two in five only.
+    """
+    rng = np.random.default_rng(seed)
+    words = [rng.choice(WORDS, rng.integers(3, 18)) for _ in range(num_rows)]
+    rows = pa.table(
+        {
+            "row_id": np.arange(num_rows),
+            "split": ["test"] * num_rows,
+            "label": rng.integers(0, 2, num_rows).astype(np.int8),
+            "num_tokens": np.array([len(each) for each in words], np.int32),
+            "text": [" ".join(each) for each in words],
+            f"{slices.OWN}airline": rng.choice(["Delta", "United", "Virgin"], num_rows),
+        }
+    )
+    is_worse = np.zeros(num_rows, bool)
+    for choose in worse.values():
+        is_worse |= np.array([choose(*each) for each in zip(rows.to_pylist(), words, strict=True)])
+    right = rng.random(num_rows) < np.where(is_worse, 0.4, 0.8)
+    prediction = np.where(right, rows["label"], 1 - rows["label"].to_numpy()).astype(np.int8)
+    columns = {"prediction": prediction, "probability": np.where(prediction, 0.7, 0.3)}
+    return pa.table({name: rows[name] for name in rows.column_names} | columns)
+
+
+def measure(rows, **settings):
+    return results.measure(rows, model=MODEL, margin=None, patterns={}, **settings)
+
+
+def found_in(rows, **settings):
+    """Search, and return what was found by its name."""
+    settings = {"searched": ["airline"]} | settings
+    return {item.name: item for item in measure(rows, **settings).slices if item.is_found}
+
+
+def has(*names):
+    return lambda row, words: set(names) <= set(words)
+
+
+def is_delta(row, words):
+    return row[f"{slices.OWN}airline"] == "Delta"
+
+
+def is_long(row, words):
+    return 10 <= len(words) <= 14
+
+
+@pytest.mark.parametrize(
+    ("planted", "name"),
+    [
+        (has("word7"), "“word7”"),
+        (has("word7", "word8"), "“word7” and “word8”"),
+        (is_delta, "airline: Delta"),
+        (lambda *row: is_delta(*row) and has("word7")(*row), "airline: Delta and “word7”"),
+        (lambda *row: is_long(*row) and has("word7")(*row), "10 to 14 tokens and “word7”"),
+    ],
+)
+def test_a_slice_that_is_worse_is_found_and_its_parts_are_not(planted, name):
+    found = found_in(corpus(12_000, seed=1, planted=planted))
+    assert list(found) == [name]
+    assert found[name].is_worse
+
+
+def test_several_slices_are_found():
+    found = found_in(corpus(planted=has("word7"), another=has("word9"), third=is_delta))
+    assert {"“word7”", "“word9”", "airline: Delta"} <= set(found)
+
+
+def test_nothing_is_said_where_nothing_is_worse():
+    assert [found_in(corpus(seed=seed)) for seed in range(5)] == [{}] * 5
+
+
+def test_a_slice_that_is_named_is_not_found_again():
+    rows = corpus(planted=is_long, other=is_delta)
+    measured = measure(rows, columns=["airline"])
+    assert not any(item.is_found for item in measured.slices)
+    worse = {item.name for item in measured.slices if item.is_worse}
+    assert worse == {"10 to 14 tokens", "airline: Delta"}
+
+
+def test_the_figures_are_of_the_half_that_was_not_searched():
+    rows = corpus(planted=has("word7"))
+    (found,) = found_in(rows).values()
+    other_half = results._draw_halves(rows) % 2 == 1
+    right = (rows["label"].to_numpy() == rows["prediction"].to_numpy())[other_half]
+    member = np.array(["word7" in text.as_py().split() for text in rows["text"]])[other_half]
+    assert (found.num_rows, found.fraction) == (member.sum(), member.mean())
+    assert found.accuracy == right[member].mean()
+    assert found.difference == pytest.approx(right[member].mean() - right[~member].mean())
+    interval = scipy.stats.binomtest(int(right[member].sum()), int(member.sum()))
+    expected = interval.proportion_ci(method="wilson")
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_p_values_are_one_sided_and_adjusted_for_all_candidates():
+    rows = corpus(planted=has("word7"))
+    (found,) = found_in(rows, searched=[]).values()
+    right = rows["label"].to_numpy() == rows["prediction"].to_numpy()
+    named, tokens = slices.find(rows, settings=MODEL["settings"], patterns={})
+    draw = results._draw_halves(rows)
+    candidates = slice_search.search(named, tokens=tokens, right=right, draw=draw)
+    p_values = [
+        scipy.stats.fisher_exact(
+            [[right[m].sum(), (~right[m]).sum()] for m in (item.rows, item.among & ~item.rows)],
+            "less",
+        ).pvalue
+        for item in candidates
+    ]
+    assert 1 < len(candidates) <= slice_search.MAX_CANDIDATES
+    assert found.p_adjusted == pytest.approx(len(candidates) * min(p_values))
+
+
+def test_named_slices_are_tested_as_without_a_search():
+    rows = corpus(planted=has("word7"))
+    named, _ = slices.find(rows, settings=MODEL["settings"], patterns={})
+    columns = {name: rows[name].to_numpy() for name in ("label", "probability", "prediction")}
+    alone = slices.measure(named, **columns)
+    assert [item for item in measure(rows).slices if not item.is_found] == alone
+
+
+def test_the_order_of_the_rows_does_not_matter():
+    rows = corpus(planted=has("word7"), other=has("word9", "word3"))
+    shuffled = rows.take(pa.array(np.random.default_rng(1).permutation(len(rows))))
+    assert found_in(rows) == found_in(rows) == found_in(shuffled) != {}
+
+
+def test_copies_of_a_text_are_in_one_half():
+    """A text that was sent a hundred times cannot confirm what it was searched for."""
+    rows = corpus()
+    text = [f"Spam  {k % 5}" if k < 500 else t.as_py() for k, t in enumerate(rows["text"])]
+    text[0] = "spam 0 "
+    draw = results._draw_halves(rows.set_column(4, "text", pa.array(text)))
+    assert len(set(draw[:500] % 2)) == 2
+    assert [len(set(draw[k:500:5])) for k in range(5)] == [1] * 5
+    assert 0.45 < (draw[500:] % 2).mean() < 0.55
+
+
+def test_without_texts_columns_alone_are_searched():
+    rows = corpus(planted=is_delta).drop_columns("text")
+    assert list(found_in(rows)) == ["airline: Delta"]
+    assert found_in(corpus(planted=has("word7")).drop_columns("text"), searched=[]) == {}
+
+
+def test_words_can_be_left_out():
+    rows = corpus(planted=has("word7"), other=is_delta)
+    assert list(found_in(rows, with_words=False)) == ["airline: Delta"]
+
+
+@pytest.mark.parametrize("text", [None, "", "a b c"])
+@pytest.mark.parametrize("num_rows", [1, 30, 59])
+def test_a_corpus_of_few_rows_has_nothing_to_find(num_rows, text):
+    rows = corpus(num_rows)
+    rows = rows if text is None else rows.set_column(4, "text", pa.array([text] * num_rows))
+    assert found_in(rows) == {}
+
+
+def test_a_model_that_is_always_or_never_right_has_no_worse_slice():
+    rows = corpus(500)
+    for wrong in (0, 1):
+        prediction = pa.array(np.abs(rows["label"].to_numpy() - wrong))
+        place = rows.column_names.index("prediction")
+        assert found_in(rows.set_column(place, "prediction", prediction)) == {}
+
+
+def test_columns_without_categories_are_left_out():
+    rows = corpus(500)
+    for values in ([[1]] * 500, [b"\xff"] * 500, pa.array(range(500), pa.timestamp("s"))):
+        found_in(rows.append_column(slices.OWN + "other", pa.array(values)), searched=["other"])
+
+
+def test_words_that_are_not_printable_are_left_out():
+    rows = corpus(planted=has("word7"))
+    text = pa.array([text.as_py().replace("word7", "\x1b2J") for text in rows["text"]])
+    assert found_in(rows.set_column(4, "text", text)) == {}
+
+
+def test_many_rows_are_sampled(monkeypatch):
+    monkeypatch.setattr(slice_search, "MAX_ROWS", 1000)
+    rows = corpus()
+    right = rows["label"].to_numpy() == rows["prediction"].to_numpy()
+    half = Slice("half", "", np.arange(len(rows)) % 3 == 0)
+    tokens = slices.find(rows, settings=MODEL["settings"], patterns={})[1]
+    draw = results._draw_halves(rows)
+    found = slice_search.search([half], tokens=tokens, right=right & ~half.rows, draw=draw)
+    assert found
+    for item in found:
+        assert 400 < item.among.sum() < 600
+        assert MIN_ROWS <= item.rows.sum() < 300
+        assert not (item.rows & ~item.among).any()

@@ -1,0 +1,154 @@
+"""Repeated texts are reported over all parts, and left out as the settings say."""
+
+import random
+from collections import Counter, defaultdict
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from test_prepare import (
+    MEANINGS,
+    PLAIN,
+    THIRDS,
+    TUTORIAL,
+    WITH_USER,
+    numbers,
+    prepare,
+    read,
+    write_rows,
+)
+
+from sentiflow.config import settings
+from sentiflow.preparation import flow, results
+
+pytestmark = pytest.mark.ray
+
+REPEATS = [
+    ("p", "alpha"), ("n", "beta"), ("p", "gamma"), ("p", "ALPHA"), ("n", "beta"),
+    ("n", "delta"), ("p", "alpha"), ("p", "epsilon"), ("n", "delta"), ("p", "zeta"),
+    ("p", "same  words"), ("n", "Same words"), ("p", "eta"), ("p", "theta"), ("p", "theta"),
+    ("u", "eta"), ("", "iota"), ("n", "iota"), ("n", "kappa"), ("n", "lambda"),
+    ("?", "alpha"),
+]  # fmt: skip
+"""Of each five rows three are in train, one in test and one in validation; the last is refused."""
+
+CONTRADICTING, REPEATED = [10, 11, 12, 15], [3, 4, 6, 8, 14, 16]
+
+REPORT = yaml.safe_load("""
+  rows: {train: 12, validation: 4, test: 4}
+  contradicting: {texts: 2, rows: {train: 4}}
+  exact:
+    repeated_texts: 6
+    surplus_rows: 6
+    within: {train: {repeated_texts: 3, surplus_rows: 3}}
+    shared_texts: {train_and_validation: 1, train_and_test: 1, validation_and_test: 1}
+    leaked_rows: {validation_in_train: 1, test_in_train: 1, test_in_validation: 1}
+  normalized:
+    repeated_texts: 7
+    surplus_rows: 8
+    within: {train: {repeated_texts: 4, surplus_rows: 4}}
+    shared_texts: {train_and_validation: 1, train_and_test: 2, validation_and_test: 1}
+    leaked_rows: {validation_in_train: 1, test_in_train: 2, test_in_validation: 1}
+""")
+"""What is counted of them, but for zeros."""
+
+
+@pytest.fixture
+def repeats_csv(tmp_path):
+    """Rows that repeat each other, contradict each other, and leak."""
+    return write_rows(tmp_path / "repeats.csv", REPEATS)
+
+
+@pytest.mark.parametrize(
+    ("mode", "dropped", "reasons"),
+    [
+        ("keep", [], {}),
+        ("drop_contradicting", CONTRADICTING, {"contradicting": 4}),
+        ("drop", CONTRADICTING + REPEATED, {"contradicting": 4, "repeated": 6}),
+    ],
+)
+def test_repeats_are_reported_and_left_out_as_the_settings_say(
+    tmp_path, repeats_csv, resources, monkeypatch, mode, dropped, reasons
+):
+    monkeypatch.setattr(results, "MIN_ROWS", 1)
+    chosen = {
+        "classes": ["negative", "positive"],
+        "split": TUTORIAL,
+        "duplicates": mode,
+        "max_rejected_fraction": 0.1,
+    }
+    record = prepare(tmp_path, repeats_csv, PLAIN, **chosen)
+    kept = [number for number in range(20) if number not in dropped]
+    assert record["counts"]["left_out_by_reason"] == reasons
+    assert record["counts"]["rows_read"] == 21
+    assert [(row["row_id"], row["text"]) for row in read(tmp_path)] == [
+        (number, REPEATS[number][1]) for number in kept
+    ]
+    assert numbers(read(tmp_path, "encoded")) == [n for n in kept if REPEATS[n][0]]
+    labels = record["counts"]["labels"]
+    assert sum(map(Counter, labels.values()), Counter()) == Counter(
+        {"n": "negative", "p": "positive", "u": "neutral", "": "unlabelled"}[REPEATS[number][0]]
+        for number in kept
+    )
+    report = dict(record["duplicates"])
+    left_out = {reason: sum(count.values()) for reason, count in report.pop("dropped").items()}
+    assert {reason: count for reason, count in left_out.items() if count} == reasons
+    counted = {name: count for name, count in settings.flatten(report).items() if count}
+    assert counted == settings.flatten(REPORT)
+
+
+def kept_of(rows, every_nth):
+    """Say which rows stay where repeats are dropped: the rule, row by row."""
+    texts = defaultdict(list)
+    for number, (label, text) in enumerate(rows):
+        if number % every_nth == 0 and label in MEANINGS:
+            texts[" ".join(text.lower().split())].append((label == "", number, label))
+    return sorted(
+        min(found)[1] for found in texts.values() if len({row[2] for row in found} - {""}) <= 1
+    )
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_every_nth_row_is_chosen_before_repeats_are_dropped_over_all_parts(
+    tmp_path, resources, monkeypatch, is_large
+):
+    """A large corpus is one whose texts are compared in groups, its words summed as a tree."""
+    if is_large:
+        monkeypatch.setattr(flow, "_MAX_KEYS", 400)
+        monkeypatch.setattr(flow, "_MERGED", 2)
+    rng = random.Random(5)
+    pool = [f"{'word ' * 60}{number}" for number in range(150)]
+    rows = []
+    for _ in range(1500):
+        text = rng.choice(pool)
+        usual = "np"[pool.index(text) % 2]
+        label = rng.choices([usual, "", "u", "?"], [40, 10, 1, 2])[0]
+        rows.append((label, rng.choice([text, text.upper(), f" {text}\n"])))
+    path = write_rows(tmp_path / "tweets.csv", rows)
+    record = prepare(
+        tmp_path, path, PLAIN, every_nth=3, duplicates="drop", split=THIRDS, rows_per_file=1,
+        max_rejected_fraction=0.2, keep_columns=[],
+    )  # fmt: skip
+    counts = record["counts"]
+    assert path.stat().st_size > 6 * 65_536
+    assert (counts["rows_read"], counts["left_out_by_reason"]["every_nth"]) == (1500, 1000)
+    assert counts["rejected"] == sum(label == "?" for label, _ in rows[::3])
+    kept = kept_of(rows, 3)
+    assert [(row["row_id"], row["label"]) for row in read(tmp_path)] == [
+        (number, MEANINGS[rows[number][0]]) for number in kept
+    ]
+    trained = numbers(read(tmp_path, "encoded/split=train"))
+    words = pq.read_table(tmp_path / "run/prepared/vocabulary.parquet").to_pydict()
+    count = dict(zip(words["word"], words["count"], strict=True))["word"]
+    assert count == sum(rows[n][1].lower().count("word") for n in trained)
+
+
+def test_repeats_are_dropped_beside_a_part_without_an_accepted_row(tmp_path, resources):
+    rows = [("np"[n % 2], f"text {n % 70}", f"u{n}", "0") for n in range(140)]
+    write_rows(tmp_path / "1.csv", rows)
+    write_rows(tmp_path / "2.csv", [("?", "unknown", "u", "0")] * 3)
+    prepare(
+        tmp_path, tmp_path / "*.csv", WITH_USER, duplicates="drop", split=TUTORIAL,
+        max_rejected_fraction=0.5, keep_columns=["user", "time"],
+    )  # fmt: skip
+    assert [row["user"] for row in read(tmp_path)] == [f"u{n}" for n in range(70)]
