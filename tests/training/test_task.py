@@ -106,7 +106,7 @@ def test_a_training_resumes_when_its_checkpoints_omit_the_vectors(make_job, what
 def test_an_early_stopped_pretraining_passes_on_its_best_epoch_and_can_be_resumed(make_job):
     def pretrained(name):
         job = make_job(name, kind="rnn", cell="rnn", hidden_size=4, bidirectional=False)
-        pretrain = {"num_epochs": 9, "learning_rate": 0.3, "num_negatives": 50, "patience": 2}
+        pretrain = {"num_epochs": 9, "learning_rate": 3.0, "num_negatives": 50, "patience": 2}
         settings = job.settings.model_dump() | {"pretrain": pretrain, "learning_rate": 1e-9}
         return replace(job, settings=TrainSettings.model_validate(settings))
 
@@ -262,6 +262,7 @@ def test_a_worker_uses_the_device_that_it_was_given(
     make_job, monkeypatch, on_gpu, is_usable, num_workers, device
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: is_usable)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     job = replace(make_job("somewhere"), on_gpu=on_gpu)
     assert task._choose_device(job, num_workers).type == device
 
