@@ -32,7 +32,7 @@ from measuring import seconds_of
 from torch.profiler import ProfilerActivity, profile, schedule
 from train import make_trainer, plan, prepare_sample, settings_of
 
-from sentiflow.data.schema import NUM_VIRTUAL_SHARDS
+from sentiflow.config.train_sections import NUM_VIRTUAL_SHARDS
 from sentiflow.models import vocabulary
 from sentiflow.models.batching import EncodedRows
 from sentiflow.models.package import ModelPackage

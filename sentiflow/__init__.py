@@ -17,16 +17,8 @@ if TYPE_CHECKING:
     from sentiflow.config.settings import Given
     from sentiflow.evaluation.promotion import Promotion
     from sentiflow.models.model import Model
-    from sentiflow.pipeline.results import (
-        Evaluated,
-        Filters,
-        Prepared,
-        Report,
-        Run,
-        Scored,
-        Table,
-        Trained,
-    )
+    from sentiflow.pipeline.results import Evaluated, Prepared, Report, Run, Scored, Trained
+    from sentiflow.pipeline.tables import Filters, Table
 
 # Ray and MLflow read these when they are imported: no command reports to anybody by default.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -166,8 +166,7 @@ def _list_notes(found: "Inspection") -> list[str]:
 
     notes = []
     learned = new_config.learned_classes(found)
-    rare = {n: rows for n, rows in found.label_counts.items() if n not in learned and rows}
-    if rare := {name: rows for name, rows in rare.items() if name != "unlabelled"}:
+    if rare := {n: rows for n, rows in found.label_counts.items() if n not in learned and rows}:
         listed = ", ".join(f"{name} ({rows:,})" for name, rows in rare.items())
         notes.append(f"Too few rows to learn: {listed}.")
     if found.unnamed:

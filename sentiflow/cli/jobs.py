@@ -219,7 +219,7 @@ def _summarize(verb: str, outcomes: Sequence["Outcome"], config: Config, path: P
         _print(summary.of_preparation(records["prepare"], uris["prepare"]))
     if verb == "evaluate":
         _print(summary.of_evaluation(records["evaluate"], uris["evaluate"]))
-    if verb == "score":
+    if verb == "score" and records["score"]["counts"]["accepted"]:
         typer.echo(f"Next:\n  {summary.read_predictions(uris['score'])}")
     if verb != "run":
         return

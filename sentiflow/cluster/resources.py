@@ -141,17 +141,11 @@ def count_train_workers(settings: TrainSettings, resources: Resources) -> int:
     """Count the training workers that there can be; each needs a virtual shard of its own.
 
     Raises:
-        UserError: The setting asks for more than there are shards, or can be cores or GPUs.
+        UserError: As :meth:`Resources.train_workers`.
     """
     num_workers = resources.train_workers(
         settings.num_workers,
         cpus=settings.cpus_per_worker,
         gpus=resources.gpus_per_train_worker(settings.gpus_per_worker),
     )
-    num_shards = settings.batching.num_shards
-    if num_workers > num_shards and settings.num_workers != "auto":
-        raise UserError(
-            f"train.num_workers={num_workers}, but the rows are divided into {num_shards} shards",
-            hint=f"set train.batching.num_shards={num_workers}",
-        )
-    return min(num_workers, num_shards)
+    return min(num_workers, settings.batching.num_shards)

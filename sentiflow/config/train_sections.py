@@ -155,6 +155,16 @@ class TrainSettings(Settings):
     selection: SelectionSettings = SelectionSettings()
 
     @model_validator(mode="after")
+    def _check_shards(self) -> "TrainSettings":
+        wanted, most = self.num_workers, self.batching.num_shards
+        if wanted != "auto" and int(wanted) > most:
+            raise ValueError(
+                f"num_workers={wanted}, but the rows are divided into {most} shards: set "
+                f"train.batching.num_shards={wanted}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_network(self) -> "TrainSettings":
         if self.preset and not isinstance(self.model, RnnSettings):
             raise ValueError(

@@ -275,6 +275,7 @@ def test_a_search_for_slices_says_little_by_chance_and_finds_what_is_there():
                     power.add_interval("its interval holds the accuracy", hit.low, hit.high, truth)
     power.print("slices that are worse: how often they are found")
     assert np.mean(power.found["a word of 1000 texts, 10 points worse"]) > 0.9
+    assert np.mean(power.found["its interval holds the accuracy"]) > 0.93
 
 
 def draw_texts(rng: np.random.Generator) -> Tokens:

@@ -84,7 +84,7 @@ def busy_workers():
     ("name", "number"),
     [
         pytest.param("ingest", 5, marks=pytest.mark.soak),
-        pytest.param("drop", 2, marks=pytest.mark.soak),
+        pytest.param("encode", 2, marks=pytest.mark.soak),
     ],
 )
 def test_a_killed_driver_resumes_to_the_same_files(

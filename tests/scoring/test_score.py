@@ -676,6 +676,19 @@ def test_a_corpus_without_a_readable_row_is_refused(tmp_path, finished_run, reso
         score(config, f"score.corpus={tmp_path}/x.pq")
 
 
+def test_a_corpus_of_no_row_has_no_prediction_to_read_or_evaluate(
+    tmp_path, finished_run, resources
+):
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "none.parquet")
+    config = str(configure(tmp_path, finished_run, tmp_path / "none.parquet"))
+    scored, evaluated = invoke("score", config), invoke("evaluate", config)
+    assert (scored.exit_code, scored.stdout) == (0, "")
+    assert record(tmp_path)["counts"]["rows_read"] == 0
+    assert evaluated.exit_code == 2
+    last = evaluated.stderr.splitlines()[-1]
+    assert last.endswith("has no prediction: the corpus has no row that was scored")
+
+
 def test_broken_bytes_in_a_parquet_file_are_replaced(tmp_path, finished_run, resources):
     text = pa.array([b"caf\xe9 good", b"bad", None], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"text": text}), tmp_path / "a.parquet")

@@ -66,7 +66,7 @@ def check_usable(path) -> None:
     [
         *(pytest.param(signal.SIGKILL, n, marks=pytest.mark.soak) for n in (1, 150_000, 900_000)),
         (signal.SIGKILL, 450_000),
-        (signal.SIGINT, 450_000),
+        pytest.param(signal.SIGINT, 450_000, marks=pytest.mark.soak),
     ],
 )
 def test_a_store_survives_the_end_of_the_process_that_makes_it(tmp_path, number, num_bytes):

@@ -14,7 +14,7 @@ from sentiflow.config import settings
 from sentiflow.errors import JobError, UserError
 from sentiflow.tracking import mlflow_store, recording
 
-NUM_JOBS, NUM_STEPS = 4, 50
+NUM_JOBS, NUM_STEPS = 3, 50
 
 
 @pytest.mark.slow

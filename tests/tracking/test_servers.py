@@ -119,6 +119,7 @@ def no_user(monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
 
 
+@pytest.mark.soak
 def test_a_server_with_users_asks_for_a_password(tmp_path, no_user):
     pytest.importorskip("flask_wtf", reason="needs the extra auth")
     with serving("Users and passwords", tmp_path) as (port, (add_user, *_)):

@@ -262,6 +262,7 @@ def test_a_worker_uses_the_device_that_it_was_given(
     make_job, monkeypatch, on_gpu, is_usable, num_workers, device
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: is_usable)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     job = replace(make_job("somewhere"), on_gpu=on_gpu)
     assert task._choose_device(job, num_workers).type == device
 

@@ -17,7 +17,6 @@ from conftest import PROJECT, write_config
 from safetensors.torch import load_file
 from stages import begin
 
-from sentiflow.cluster.resources import Resources, count_train_workers
 from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.errors import JobError, UserError
@@ -273,13 +272,9 @@ def test_a_loss_that_is_not_finite_ends_the_job_with_its_rows(
     assert set(map(int, rows)) <= known
 
 
-def test_more_workers_than_virtual_shards_are_refused(tmp_path, prepared, resources, monkeypatch):
-    wanted = settings.load(configure(tmp_path, prepared, num_workers=9)).train
-    place = Resources(num_cpus=64, num_gpus=0, num_nodes=1, min_node_cpus=64)
+def test_more_workers_than_virtual_shards_are_refused(tmp_path, prepared):
     with pytest.raises(
-        UserError, match=r"train\.num_workers=9, but the rows are divided into 8 shards: set"
+        UserError, match=r"num_workers=9, but the rows are divided into 8 shards: set train.batch"
     ):
-        count_train_workers(wanted, place)
-    many = Resources(num_cpus=64, num_gpus=16, num_nodes=2, min_node_cpus=32)
-    auto = wanted.model_copy(update={"num_workers": "auto"})
-    assert count_train_workers(auto, many) == 8
+        settings.load(configure(tmp_path, prepared, num_workers=9))
+    settings.load(configure(tmp_path, prepared, num_workers=9, batching={"num_shards": 9}))

@@ -6,7 +6,6 @@ import pytest
 
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.train_sections import TrainSettings
-from sentiflow.errors import UserError
 from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.training import worker_count
 from sentiflow.training.classes import LearnedClasses
@@ -118,5 +117,3 @@ def test_more_shards_allow_more_workers(choose):
     place = Resources(16, 0, 16, 1, is_one_machine=False)
     assert choose({}, 8192, place=place)[0] == 8
     assert choose({}, 8192, place=place, batching={"num_shards": 12})[0] == 12
-    with pytest.raises(UserError, match=r"into 12 shards: set train\.batching\.num_shards=16"):
-        choose({}, 8192, place=place, batching={"num_shards": 12}, num_workers=16)

@@ -235,16 +235,22 @@ def _find_kept(columns: Iterable[Column], everything: Sequence[Column]) -> list[
         *("probability", "user", "time", "id", "raw", "reason", "source", "offset"),
     }
     names = [str(column.name).lower() for column in everything]
-    kept = []
-    for column in columns:
-        if isinstance(column.name, int) or not column.name or column.name.lower() in taken:
-            continue
-        if names.count(column.name.lower()) > 1 or column.name.lower().startswith("probability_"):
-            continue
-        is_repeated = column.num_filled >= 5 * column.num_distinct
-        if not (2 <= column.num_distinct <= _MAX_VALUES and is_repeated):
-            continue
-        is_measure = column.number_share > 0.5 and column.whole_share < 0.99
-        if column.filled_share >= 0.5 and column.mean_length <= 40 and not is_measure:
-            kept.append(column.name)
+    kept = [
+        column.name
+        for column in columns
+        if isinstance(column.name, str)
+        and column.name
+        and column.name.lower() not in taken
+        and names.count(column.name.lower()) == 1
+        and not column.name.lower().startswith("probability_")
+        and _is_worth_keeping(column)
+    ]
     return kept[:_MAX_KEPT]
+
+
+def _is_worth_keeping(column: Column) -> bool:
+    """Say whether a column has few values that are repeated, and is not a measure."""
+    is_repeated = column.num_filled >= 5 * column.num_distinct
+    is_measure = column.number_share > 0.5 and column.whole_share < 0.99
+    is_short = column.filled_share >= 0.5 and column.mean_length <= 40
+    return 2 <= column.num_distinct <= _MAX_VALUES and is_repeated and is_short and not is_measure

@@ -45,11 +45,12 @@ class Inspection:
 
     @property
     def label_counts(self) -> dict[str, int]:
-        """Rows of the sample by class."""
+        """Rows of the sample by class, unlabelled ones aside."""
         if self.roles.label is None:
             return {}
         counts = self.column(self.roles.label).counts
-        return {n: sum(counts.get(v, 0) for v in values) for n, values in self.classes.items()}
+        named = {name: values for name, values in self.classes.items() if name != UNLABELLED}
+        return {n: sum(counts.get(v, 0) for v in values) for n, values in named.items()}
 
     def column(self, name: str | int) -> Column:
         """Return what is known of a column."""

@@ -38,8 +38,7 @@ def learned_classes(found: Inspection) -> list[str]:
     counts = found.label_counts
     share = found.sample.num_rows / max(1, found.num_sampled)
     enough = [name for name in counts if counts[name] * share >= _MIN_CLASS_ROWS]
-    enough = [name for name in enough if name != "unlabelled"]
-    return enough if len(enough) >= 2 else [name for name in counts if name != "unlabelled"]
+    return enough if len(enough) >= 2 else list(counts)
 
 
 def count_rejected(found: Inspection) -> float:
@@ -60,7 +59,7 @@ def render(
         model_uri: A model to score with; then nothing is trained.
     """
     section = findings.to_format(found)
-    counts = {n: rows for n, rows in found.label_counts.items() if n != "unlabelled" and rows}
+    counts = {name: rows for name, rows in found.label_counts.items() if rows}
     trains = bool(counts) and model_uri is None
     learned = learned_classes(found)
     share = count_rejected(found)

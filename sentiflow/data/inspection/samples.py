@@ -146,18 +146,14 @@ def _read_csvs(uris: Sequence[str]) -> Sample:
     )
     found = [rows for file in filled for rows in _read_pieces(file, settings)]
     names = _own_names(found[0].names, len(found[0].rows.columns))
-    tables, num_rows = [], 0.0
-    for file in filled:
-        read = [_by_position(rows, names) for rows in found if rows.uri == file.uri]
-        num_rows += sum(map(len, read)) / file.share
-        tables += read
+    shares = {file.uri: file.share for file in filled}
     return Sample(
         tuple(uris),
         0,
         names,
-        pa.concat_tables(tables),
+        pa.concat_tables([_by_position(rows, names) for rows in found]),
         pa.concat_arrays([rows.faults for rows in found]),
-        round(num_rows),
+        round(sum(rows.num_rows / shares[rows.uri] for rows in found)),
         all(file.is_whole for file in filled),
         dialect,
         any(rows.is_damaged for rows in found),
@@ -231,24 +227,19 @@ def _read_tables(uris: Sequence[str]) -> Sample:
     names = [f.name for f in footers[0].arrow if not pa.types.is_nested(f.type)]
     shared = [name for name in names if all(name in footer.arrow.names for footer in footers)]
     per_file = _SAMPLE_ROWS // len(uris)
-    tables, num_read, num_rows = [], 0, 0
+    tables = []
     for uri, footer in zip(uris, footers, strict=True):
-        total = footer.table.num_rows
-        num_rows += total
-        third = per_file // 3
-        spans = [(0, total)]
+        total = size = footer.table.num_rows
+        starts = [0]
         if total > per_file:
-            middle = (total - third) // 2
-            spans = [(0, third), (middle, middle + third), (total - third, total)]
-        for start, stop in spans:
-            if stop > start:
-                tables.append(_read_slice(uri, start, stop, shared))
-                num_read += stop - start
+            size = per_file // 3
+            starts = [0, (total - size) // 2, total - size]
+        tables += [_read_slice(uri, start, start + size, shared) for start in starts if size]
     if not tables:
         raise UserError(f"{as_typed(uris[0])} holds no row", hint="name a file with texts")
-    rows = pa.concat_tables(tables)
-    faults = pa.nulls(num_read, pa.string())
-    return Sample(tuple(uris), 0, tuple(shared), rows, faults, num_rows, num_read == num_rows)
+    rows, num_rows = pa.concat_tables(tables), sum(footer.table.num_rows for footer in footers)
+    faults = pa.nulls(len(rows), pa.string())
+    return Sample(tuple(uris), 0, tuple(shared), rows, faults, num_rows, len(rows) == num_rows)
 
 
 def _read_slice(uri: str, start: int, stop: int, names: Sequence[str]) -> pa.Table:
