@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.config.sections import Config
+from sentiflow.config.sections import Config, EvaluateSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest import CARD
 from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput
@@ -30,6 +30,7 @@ from sentiflow.evaluation import (
     results,
     slices,
 )
+from sentiflow.evaluation.baselines import Baseline
 from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.highlights import summarize
 from sentiflow.evaluation.results import EvaluationResult, Measurements
@@ -86,37 +87,10 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
             ``evaluate.slices`` matches no text.
     """
     began = time.monotonic()
-    spec, settings = output.spec, config.evaluate
-    scored_uri = spec.inputs["scored"]["uri"]
-    scored = manifest.require(scored_uri, stage="score", setting="")
+    spec = output.spec
+    scored = manifest.require(spec.inputs["scored"]["uri"], stage="score", setting="")
     model = scored["inputs"]["model"]
-    searched = [
-        name for name in evaluated_rows.list_searched(scored) if name not in settings.slices.columns
-    ]
-    rows = evaluated_rows.read(scored_uri, scored, columns=[*settings.slices.columns, *searched])
-    rows, is_unseen, notes = _leave_out_training_rows(rows, scored)
-    rows, others = _leave_out_other_classes(rows, scored)
-    notes += others
-    evaluated_rows.require_labelled(rows, scored_uri)
-    measured = results.measure(
-        rows,
-        model=model,
-        margin=settings.neutral_margin,
-        patterns=settings.slices.patterns,
-        columns=settings.slices.columns,
-        searched=searched,
-        with_words=settings.num_examples > 0,
-    )
-    if measured.split == SPLITS[1]:
-        is_unseen = False
-        notes.append(
-            "there is no test split: the model was chosen by the validation texts, so expect less "
-            "on others (prepare.split.test_fraction sets texts aside)"
-        )
-    chosen = evaluated_rows.of_split(rows, measured.split)
-    slices.check_patterns(
-        chosen, settings.slices.patterns, columns=evaluated_rows.list_columns(scored)
-    )
+    chosen, measured, is_unseen, notes = _measure(config.evaluate, spec, scored)
     output.begin()
     probed = probing.probe(config, scored, chosen)
     simple_models, no_baseline = baselines.measure(chosen, scored)
@@ -136,13 +110,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     seconds = time.monotonic() - began
     own = trained if trained and _is_own(trained, scored) else None
     _track(result, files, recorder, spec)
-    _report(measured, seconds)
-    for baseline in result.baselines:
-        say(
-            STAGE,
-            f"{baseline.name} has an accuracy of {baseline.accuracy:.4f} "
-            f"({baseline.seconds:.1f} s): {baseline.verdict.replace('95%', '95 %')}",
-        )
+    _report(measured, simple_models, seconds)
     registered = None
     if own:
         described = registration.write_note(measured, scored, own, data.corpus)
@@ -164,6 +132,42 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         model_fingerprint=model["fingerprint"],
         registered=registered,
     )
+
+
+def _measure(
+    settings: EvaluateSettings, spec: OutputSpec, scored: Manifest
+) -> tuple[pa.Table, Measurements, bool, list[str]]:
+    """Measure the labelled predictions that tell how good the model is.
+
+    Returns:
+        The rows of the headline split; what they show; whether it is certain that the model was
+        trained on, or chosen by, none of them; and what a reader should know first.
+    """
+    scored_uri, own = spec.inputs["scored"]["uri"], settings.slices
+    searched = [name for name in evaluated_rows.list_searched(scored) if name not in own.columns]
+    rows = evaluated_rows.read(scored_uri, scored, columns=[*own.columns, *searched])
+    rows, is_unseen, notes = _leave_out_training_rows(rows, scored)
+    rows, others = _leave_out_other_classes(rows, scored)
+    notes += others
+    evaluated_rows.require_labelled(rows, scored_uri)
+    measured = results.measure(
+        rows,
+        model=scored["inputs"]["model"],
+        margin=settings.neutral_margin,
+        patterns=own.patterns,
+        columns=own.columns,
+        searched=searched,
+        with_words=settings.num_examples > 0,
+    )
+    if measured.split == SPLITS[1]:
+        is_unseen = False
+        notes.append(
+            "there is no test split: the model was chosen by the validation texts, so expect less "
+            "on others (prepare.split.test_fraction sets texts aside)"
+        )
+    chosen = evaluated_rows.of_split(rows, measured.split)
+    slices.check_patterns(chosen, own.patterns, columns=evaluated_rows.list_columns(scored))
+    return chosen, measured, is_unseen, notes
 
 
 def _render(
@@ -334,7 +338,7 @@ def _mean_pass_rates(tests: Sequence[BehaviorResult]) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in rates.items()}
 
 
-def _report(measured: Measurements, seconds: float) -> None:
+def _report(measured: Measurements, simple_models: Sequence[Baseline], seconds: float) -> None:
     metrics = measured.metrics
     name = "" if measured.split == evaluated_rows.WHOLE else f"{measured.split} "
     f1 = "" if measured.is_binary else f", macro F1 {metrics.f1_macro:.4f}"
@@ -344,3 +348,9 @@ def _report(measured: Measurements, seconds: float) -> None:
         f"(95 % interval {metrics.accuracy_low:.4f} to {metrics.accuracy_high:.4f}){f1} "
         f"on {metrics.num_rows:,} rows ({seconds:.1f} s)",
     )
+    for baseline in simple_models:
+        say(
+            STAGE,
+            f"{baseline.name} has an accuracy of {baseline.accuracy:.4f} "
+            f"({baseline.seconds:.1f} s): {baseline.verdict.replace('95%', '95 %')}",
+        )

@@ -183,19 +183,20 @@ def test_findings_about_slices_behavior_and_groups_are_in_the_card(card, result)
 
 def test_own_slices_and_those_that_are_worse_are_there_the_worst_first(result, tmp_path):
     base = dataclasses.replace(result.measured.slices[0], num_rows=100, p_adjusted=0.5)
+    worse = {"p_adjusted": 0.001, "difference": -0.2}
     slices = [
         dataclasses.replace(base, name="own", accuracy=0.9, is_own=True),
         dataclasses.replace(base, name="own and low", accuracy=0.5, is_own=True),
         dataclasses.replace(base, name="own and small", accuracy=0.1, is_own=True, num_rows=5),
         dataclasses.replace(base, name="usual", accuracy=0.2, is_own=False),
-        dataclasses.replace(
-            base, name="worse", accuracy=0.4, is_own=False, p_adjusted=0.001, difference=-0.2
-        ),
+        dataclasses.replace(base, name="worse", accuracy=0.4, is_own=False, is_found=True, **worse),
     ]
     measured = dataclasses.replace(result.measured, slices=slices)
     changed = dataclasses.replace(result, measured=measured)
-    found = table_of(model_card.render(model_of(tmp_path), changed, corpus="t.csv"), "slice")
-    assert list(found)[1:] == ["worse", "own and low", "own", "own and small"]
+    card = model_card.render(model_of(tmp_path), changed, corpus="t.csv")
+    found = table_of(card, "slice")
+    assert "Found: a search in one half" in card
+    assert list(found)[1:] == ["worse (found)", "own and low", "own", "own and small"]
     assert [row[-1] for row in found.values()][1:3] == ["yes (p = 0.001)", "not shown"]
 
 

@@ -173,6 +173,22 @@ def test_a_slice_is_worse_only_beyond_chance_among_all_slices():
     assert alone.p_adjusted == pytest.approx(expected)
 
 
+def test_a_candidate_of_a_search_is_compared_one_sided_among_the_rows_not_searched():
+    right = np.repeat([1, 0, 1, 0, 1], [72, 28, 760, 140, 500])
+    number = np.arange(1500)
+    found = Slice("found", "", number < 100, among=number < 1000)
+    whole = {"label": np.ones(1500, int), "probability": None, "prediction": right}
+    (measured,) = slices.measure([found], **whole)
+    expected = scipy.stats.fisher_exact([[72, 28], [760, 140]], "less").pvalue
+    assert measured.p_adjusted == pytest.approx(expected)
+    assert (measured.fraction, measured.accuracy) == (0.1, 0.72)
+    assert measured.difference == pytest.approx(0.72 - 760 / 900)
+    better = Slice("better", "", (number >= 100) & (number < 200), among=number < 1000)
+    measured = slices.measure([found, better, Slice("named", "", number < 100)], **whole)
+    assert [item.name for item in measured] == ["found", "named"]
+    assert measured[0].p_adjusted == pytest.approx(2 * expected)
+
+
 def test_a_model_without_a_worst_slice_has_one_in_few_reports():
     """One in four had one when each slice was judged for itself."""
     rng, alarms = np.random.default_rng(0), 0
