@@ -12,15 +12,13 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 from test_report import (  # noqa: F401
     Outline,
-    browser,
     draw,
-    needs_browser,
     page,
     plots,
     report_data,
-    visit,
     write,
 )
+from test_report_in_browser import browser, needs_browser, visit  # noqa: F401
 
 from sentiflow.evaluation import evaluate, evaluated_rows, mistakes, results
 from sentiflow.evaluation.report import render_page

@@ -16,14 +16,12 @@ from sklearn.metrics import f1_score
 from test_virtual_shards import MAX_LENGTH, plan, write
 
 from sentiflow.config.train_sections import TrainSettings
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import JobError
 from sentiflow.models import batching
 from sentiflow.models.networks import build
 from sentiflow.storage import filesystem
-from sentiflow.training.dropout_masks import draw_dropout_mask
 from sentiflow.training.objectives import VALIDATION_STEP, ClassificationObjective, LanguageModeling
 from sentiflow.training.prefetch import prefetch
-from sentiflow.training.schedules import rate_factor
 from sentiflow.training.trainer import Trainer
 from sentiflow.training.virtual_shards import (
     NUM_VIRTUAL_SHARDS,
@@ -427,137 +425,3 @@ def test_a_bag_learns_from_rows_without_a_token(uris):
     bag.train_epoch(), rnn.train_epoch()
     assert (bag.rows_done, rnn.rows_done) == (NUM_ROWS, rnn.train.num_rows)
     assert rnn.train.num_rows < NUM_ROWS
-
-
-def test_a_loss_that_is_not_finite_ends_the_training_with_its_rows(uris):
-    trainer = make_trainer(uris)
-    parts = list(trainer.train.slices(0))
-
-    def spoil():
-        if trainer.step == 2:
-            trainer.objective.network.output.bias.data[:] = torch.nan
-
-    with pytest.raises(
-        JobError, match=r"loss of step 3 \(epoch 1\) is not finite; lower"
-    ) as raised:
-        train_all(trainer, spoil)
-    ids = parts[2].rows.row_ids[parts[2].chosen]
-    assert str(raised.value).endswith(f"rows: {', '.join(map(str, ids))}")
-    assert not trainer.is_finite
-
-
-def test_a_gradient_that_is_not_finite_ends_the_training_before_a_checkpoint(uris):
-    """The loss of its step is finite, and a checkpoint after it would be resumed for good."""
-    trainer = make_trainer(uris)
-    bias = trainer.objective.network.output.bias
-    bias.register_hook(lambda gradient: gradient * (torch.nan if trainer.step == 1 else 1))
-    steps = []
-    with pytest.raises(JobError, match=r"the gradient of step 2 \(epoch 1\) is not finite; lower"):
-        train_all(trainer, lambda: steps.append(trainer.step))
-    assert steps == [1]
-    assert not trainer.is_finite
-
-
-@pytest.mark.parametrize(
-    ("changes", "remedy"),
-    [
-        ({}, "lower train.learning_rate (0.01) or train.clip_norm (1.0), or"),
-        ({"clip_norm": None}, "lower train.learning_rate (0.01) or set train.clip_norm, or"),
-        (
-            {"pretrain": {"num_epochs": 1}},
-            "lower train.pretrain.learning_rate (0.01) or train.clip_norm (1.0), or",
-        ),
-    ],
-    ids=["clipped", "not clipped", "pretraining"],
-)
-def test_the_settings_to_change_are_those_of_the_phase(uris, changes, remedy):
-    trainer = make_trainer(uris, make_settings(**changes))
-    trainer.objective.network.embedding.weight.data[:] = torch.nan
-    with pytest.raises(JobError) as raised:
-        train_all(trainer)
-    assert f"the loss of step 1 (epoch 1) is not finite; {remedy} look at" in str(raised.value)
-
-
-def test_weights_spoilt_by_the_last_step_end_the_training_too(uris):
-    trainer = make_trainer(uris)
-    last = trainer.train.num_steps(0)
-
-    def spoil():
-        if trainer.step == last:
-            trainer.objective.network.output.bias.data[:] = torch.nan
-
-    with pytest.raises(JobError, match="the validation loss after epoch 1 is not finite; lower"):
-        train_all(trainer, spoil)
-
-
-def test_a_corpus_without_one_full_batch_is_refused(uris):
-    settings = make_settings(batching={"global_batch_size": 1000, "drop_last": True})
-    with pytest.raises(UserError, match="no full batch in the"):
-        make_trainer(uris, settings)
-
-
-def curve(schedule, num_steps=100):
-    return [rate_factor(schedule, step, num_steps) for step in range(num_steps)]
-
-
-def test_constant_stays():
-    assert curve("constant") == [1.0] * 100
-
-
-def test_cosine_falls_from_one_as_pytorchs_does():
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100, eta_min=1e-5)
-    for ours in curve("cosine"):
-        assert ours == pytest.approx(theirs.get_last_lr()[0])
-        optimizer.step()
-        theirs.step()
-
-
-def test_one_cycle_rises_and_falls_once():
-    values = curve("one_cycle")
-    peak = int(np.argmax(values))
-    assert peak == 30
-    assert values[0] == pytest.approx(1 / 25)
-    assert values[peak] == pytest.approx(1.0)
-    assert (np.diff(values[: peak + 1]) > 0).all()
-    assert (np.diff(values[peak:]) < 0).all()
-    assert values[-1] < 0.01
-
-
-@pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "constant"])
-@pytest.mark.parametrize("num_steps", [1, 2, 3])
-def test_a_schedule_works_for_very_few_steps(schedule, num_steps):
-    values = [rate_factor(schedule, step, num_steps) for step in range(num_steps + 1)]
-    assert all(0 < value <= 1 for value in values)
-
-
-def draw(shape, **changes):
-    options = {"dropout": np.full(50, 0.3, np.float32), "seed": 3, "step": 7, "first_shard": 0}
-    return draw_dropout_mask(shape, **(options | changes))
-
-
-def test_the_masks_of_a_shard_are_the_same_in_any_worker():
-    whole = draw([4, 0, 3, 5])
-    apart = [draw([4, 0]), draw([3], first_shard=2), draw([5], first_shard=3)]
-    assert torch.equal(whole, torch.cat(apart))
-
-
-def test_features_are_dropped_at_their_rate_and_the_mean_stays():
-    mask = draw([2000, 2000])
-    assert set(mask.unique().tolist()) == {0.0, float(1 / (1 - np.float32(0.3)))}
-    assert abs((mask == 0).float().mean() - 0.3) < 0.005
-
-
-def test_seed_step_and_shard_each_give_other_masks():
-    masks = [draw([9]), draw([9], seed=4), draw([9], step=8), draw([9], first_shard=1)]
-    assert len({mask.numpy().tobytes() for mask in masks}) == 4
-
-
-def test_each_feature_has_its_own_dropout():
-    mask = draw([4000], dropout=np.array([0.0, 0.5, 0.9], np.float32))
-    np.testing.assert_allclose((mask == 0).float().mean(dim=0), [0, 0.5, 0.9], atol=0.02)
-    np.testing.assert_allclose(mask.mean(dim=0), 1, atol=0.2)
-
-
-def test_no_row_needs_no_mask():
-    assert draw([]).shape == (0, 50)

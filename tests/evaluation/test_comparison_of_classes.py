@@ -1,0 +1,102 @@
+"""Models of any classes are compared on those that both have."""
+# ruff: noqa: F811 -- fixtures are imported
+
+import json
+import re
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn_metrics
+from test_comparison import runs  # noqa: F401
+from test_evaluated_rows import NUM_ROWS
+
+from sentiflow.cli.comparison_text import to_text
+from sentiflow.data import manifest
+from sentiflow.errors import UserError
+from sentiflow.evaluation import comparison, evaluated_rows
+
+THREE = ("negative", "positive", "neutral")
+
+
+LABEL_OF_THREE = np.random.default_rng(3).integers(0, 3, NUM_ROWS).astype(np.int8)
+
+
+def of_classes(classes=THREE, *, certain, seed=0, label=LABEL_OF_THREE):
+    """Probabilities of a model; the more certain, the more often it is right."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 1, (NUM_ROWS, len(classes)))
+    for code, name in enumerate(classes):
+        logits[:, code] += certain * (label == THREE.index(name))
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return dict(zip(classes, probabilities.T, strict=True))
+
+
+def test_models_of_three_classes_are_compared(runs):
+    scored = {"label": LABEL_OF_THREE, "classes": THREE}
+    a = runs.run("a", of_classes=of_classes(certain=1), **scored)
+    b = runs.run("b", of_classes=of_classes(certain=4, seed=1), **scored)
+    found = comparison.compare(a, b)
+    rows = evaluated_rows.read(f"{a}/scored", manifest.read(f"{a}/scored"))
+    rows = evaluated_rows.of_split(rows, "test")
+    label, prediction = (rows[name].to_numpy() for name in ("label", "prediction"))
+    figures = found.first.figures
+    assert found.num_rows == len(rows)
+    assert figures.accuracy == (label == prediction).mean()
+    expected = sklearn_metrics.f1_score(label, prediction, average="macro")
+    assert figures.f1_macro == pytest.approx(expected)
+    difference = found.differences["f1_macro"]
+    assert difference.low < difference.value < difference.high
+    assert difference.value == pytest.approx(found.second.figures.f1_macro - figures.f1_macro)
+    assert found.differences["log_loss"].value < 0
+    assert found.differences["roc_auc"] is None
+    assert "better" in found.verdict
+    assert not any("different classes" in note for note in found.notes)
+    text = to_text(found)
+    assert re.search(r"F1 macro\s+0\.\d{4}\s+1\.0000\s+\+0\.\d{4}", text)
+    json.dumps(asdict(found), allow_nan=False)
+
+
+def test_other_orders_of_the_same_classes_are_the_same_classes(runs):
+    a = runs.run("a", label=LABEL_OF_THREE, classes=THREE, of_classes=of_classes(certain=2))
+    turned = ("neutral", "positive", "negative")
+    label = (2 - LABEL_OF_THREE).astype(np.int8)
+    label[LABEL_OF_THREE == 1] = 1
+    same = {name: of_classes(certain=2)[name] for name in turned}
+    b = runs.run("b", label=label, classes=turned, of_classes=same)
+    found = comparison.compare(a, b)
+    assert found.mcnemar.only_first_right == found.mcnemar.only_second_right == 0
+    assert found.first.figures == found.second.figures
+    assert not any("different classes" in note for note in found.notes)
+
+
+def test_models_of_different_classes_are_compared_on_those_that_both_have(runs):
+    two, three = ("negative", "positive"), THREE
+    label = {"label": LABEL_OF_THREE}
+    a = runs.run("a", of_classes=of_classes(two, certain=2), classes=THREE, **label)
+    b = runs.run("b", of_classes=of_classes(three, certain=2), classes=THREE, **label)
+    found = comparison.compare(a, b)
+    rows = evaluated_rows.read(f"{b}/scored", manifest.read(f"{b}/scored")).to_pandas()
+    rows = rows[(rows["split"] == "test") & (rows["label"] < 2)]
+    assert found.num_rows == len(rows)
+    assert found.second.figures.accuracy == (rows["label"] == rows["prediction"]).mean()
+    expected = sklearn_metrics.f1_score(
+        rows["label"], rows["prediction"], labels=[0, 1], average="macro"
+    )
+    assert found.second.figures.f1_macro == pytest.approx(expected)
+    assert found.notes[0] == (
+        "the models have different classes: rows labelled negative or positive are compared, and "
+        "a prediction of neutral counts as wrong"
+    )
+    difference = found.differences["f1_macro"]
+    change = found.second.figures.f1_macro - found.first.figures.f1_macro
+    assert difference.value == pytest.approx(change)
+
+
+def test_models_without_two_common_classes_are_refused(runs):
+    a = runs.run("a", of_classes=of_classes(certain=2), classes=THREE, label=LABEL_OF_THREE)
+    names = ("neutral", "spam", "ham")
+    other = dict(zip(names, of_classes(certain=2).values(), strict=True))
+    b = runs.run("b", of_classes=other, classes=names, label=LABEL_OF_THREE)
+    with pytest.raises(UserError, match="fewer than two classes in common"):
+        comparison.compare(a, b)

@@ -1,0 +1,125 @@
+"""The page is readable in a real browser, and nothing runs in it."""
+# ruff: noqa: F811 -- fixtures are imported
+
+import dataclasses
+import shutil
+
+import pyarrow as pa
+import pytest
+from test_report import (  # noqa: F401
+    ALL_PLOTS,
+    SCRIPT,
+    data,
+    page,
+    plots,
+    report_data,
+    rows,
+)
+
+from sentiflow.evaluation.report import render_page
+
+needs_browser = pytest.mark.skipif(
+    shutil.which("chromium") is None, reason="no chromium on this machine"
+)
+
+
+"""Of Debian's packages; everything else that a browser test needs is installed with the others."""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        options = {"executable_path": shutil.which("chromium"), "args": ["--no-sandbox"]}
+        browser = playwright.chromium.launch(**options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, tmp_path):
+    """Open a page from a file, without a network; what goes wrong is kept in ``problems``."""
+    contexts = []
+
+    def visit(page, **options):
+        context = browser.new_context(offline=True, **options)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.problems = []
+        tab.on("console", lambda message: tab.problems.append(message.text))
+        tab.on("pageerror", lambda error: tab.problems.append(str(error)))
+        tab.on("requestfailed", lambda request: tab.problems.append(request.url))
+        file = tmp_path / "report.html"
+        file.write_text(page, encoding="utf-8")
+        tab.goto(file.as_uri())
+        return tab
+
+    yield visit
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.browser
+@needs_browser
+@pytest.mark.parametrize(("width", "scheme"), [(400, "light"), (1400, "dark")])
+def test_the_page_is_readable_on_phone_and_laptop_by_day_and_night(visit, page, width, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    tab = visit(page, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert tab.evaluate("document.documentElement.scrollWidth") == width
+    cut = tab.evaluate(
+        "[...document.querySelectorAll('table')].filter(t => !t.closest('.scroll, .tall')"
+        " && t.getBoundingClientRect().right > innerWidth).map(t => t.innerText.slice(0, 40))"
+    )
+    assert cut == []
+    widths = tab.evaluate("[...document.images].map(image => image.naturalWidth)")
+    assert len(widths) == len(ALL_PLOTS)
+    assert min(widths) > 400
+    background = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(21, 24, 28)"}[scheme]
+    smallest = tab.evaluate(
+        "Math.min(...[...document.querySelectorAll('main *')].filter(e => e.childElementCount == 0"
+        " && e.textContent.trim()).map(e => parseFloat(getComputedStyle(e).fontSize)))"
+    )
+    assert smallest >= 12.5
+    found = Axe().run(tab)
+    assert found.violations_count == 0, found.generate_report()
+    assert tab.problems == []
+
+
+@pytest.mark.browser
+@needs_browser
+def test_nothing_is_too_long_for_a_phone(visit, rows, plots):
+    data = report_data(
+        rows.set_column(6, "text", pa.array(["t" * 300 + str(k) for k in range(len(rows))])),
+        counts={"c" * 90: 10**12},
+        settings={"k" * 90: {"v": "z" * 200}},
+        lineage=[("w" * 90, "u" * 200, "f" * 100)],
+        versions={"l" * 90: "v" * 90},
+    )
+    data = dataclasses.replace(data, result=dataclasses.replace(data.result, name="n" * 200))
+    tab = visit(render_page(data, plots), viewport={"width": 400, "height": 900})
+    tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert tab.evaluate("document.documentElement.scrollWidth") == 400
+
+
+@pytest.mark.browser
+@needs_browser
+def test_no_script_runs_in_the_page(visit, page):
+    tab = visit(page.replace("</body>", f"{SCRIPT}</body>"))
+    assert tab.title() == "quickstart · sentiflow report"
+    assert any("Content Security Policy" in problem for problem in tab.problems)
+
+
+@pytest.mark.browser
+@needs_browser
+def test_everything_is_printed(visit, page):
+    tab = visit(page)
+    tab.emulate_media(media="print")
+    pdf = tab.pdf(format="A4")
+    assert pdf.startswith(b"%PDF")
+    shown = tab.evaluate("getComputedStyle(document.querySelector('.contents')).display")
+    assert shown == "none"
+    assert tab.problems == []

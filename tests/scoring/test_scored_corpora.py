@@ -1,0 +1,242 @@
+"""Whatever the form of a corpus, its rows are scored or named."""
+# ruff: noqa: F811 -- fixtures are imported
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from test_cli import invoke
+from test_score import CLASSES, configure, corpora, record, score, table  # noqa: F401
+
+from sentiflow.errors import UserError
+from sentiflow.models.package import ModelPackage
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@pytest.fixture
+def of_three(tmp_path, make_package, resources):
+    """Make settings for a model of three classes; returns the labels and what was predicted."""
+    model = make_package(seed=5, classes=CLASSES)
+
+    def run(name, keep=("text",), **settings):
+        corpus = {"corpus": str(tmp_path / name), "model_uri": model, "keep_columns": list(keep)}
+        alone = {"name": "three", "output_uri": str(tmp_path / "run"), "score": corpus}
+        (tmp_path / "alone.yaml").write_text(yaml.safe_dump(alone | settings))
+        score(tmp_path / "alone.yaml")
+        scores = ModelPackage.load(model).score(pa.array(table(tmp_path)["text"].tolist()))
+        return table(tmp_path), scores
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("labels", "written", "expected"),
+    [
+        ({"mixed": "m", "negative": ["n", "neg"]}, "m,n,neg,joy,0,,?", [3, 1, 1, 2, 0, 9, 9]),
+        ({"joy": 1, "neutral": 5}, "1,5,2,negative", [2, 0, 9, 1]),
+        ("auto", "joy,neutral,0,?", [2, 0, 0, 9]),
+    ],
+)
+def test_a_parquet_corpus_has_the_column_of_labels_of_the_format(
+    tmp_path, of_three, labels, written, expected
+):
+    mood = written.split(",")
+    rows = pa.table({"text": ["good day"] * len(mood), "mood": mood, "label": ["joy"] * len(mood)})
+    pq.write_table(rows, tmp_path / "a.parquet")
+    form = {"kind": "csv", "columns": {"text": "body", "label": "mood"}, "labels": labels}
+    predictions, _ = of_three("a.parquet", format=form, keep=["text", "mood"])
+    assert predictions["label"].fillna(9).tolist() == expected
+    assert predictions["mood"].tolist() == mood
+
+
+def assert_predicted(predictions, scores, tmp_path):
+    """Compare predictions with what the model gives for the texts."""
+    assert list(predictions.columns) == [
+        "row_id", "tweet_id", "split", "label", "prediction", "predicted_label",
+        *(f"probability_{name}" for name in CLASSES), "num_tokens", "text",
+    ]  # fmt: skip
+    own = predictions[[f"probability_{name}" for name in CLASSES]].to_numpy()
+    np.testing.assert_allclose(own, scores.probabilities, atol=1e-6)
+    assert predictions["prediction"].tolist() == scores.prediction.tolist()
+    labels = [CLASSES[number] for number in scores.prediction]
+    assert predictions["predicted_label"].tolist() == labels
+    counts = record(tmp_path)["counts"]
+    assert counts["predicted"] == {name: labels.count(name) for name in CLASSES}
+    assert "positive" not in counts
+
+
+def test_labels_of_a_corpus_are_matched_by_name_with_the_classes_of_the_model(
+    tmp_path, of_three, said
+):
+    values = ["u", "n", "p", "m", "", "?"] * 20
+    rows = [f"good bad day {number},{value}" for number, value in enumerate(values)]
+    (tmp_path / "a.csv").write_text("\n".join(["body,mood", *rows]))
+    labels = {"mixed": "m", "neutral": "u", "positive": "p", "negative": "n"}
+    form = {"kind": "csv", "columns": {"text": "body", "label": "mood"}, "labels": labels}
+    predictions, scores = of_three("a.csv", format=form)
+    assert_predicted(predictions, scores, tmp_path)
+    assert record(tmp_path)["classes"] == [*CLASSES, "positive", "mixed"]
+    assert predictions["label"].fillna(9).tolist() == [0, 1, 3, 4, 9, 9] * 20
+    assert "20 unknown labels become null: 20 '?'" in said.text
+    shares = record(tmp_path)["counts"]["predicted"]
+    assert f"{shares['neutral'] / 120:.1%} neutral, {shares['negative'] / 120:.1%} neg" in said.text
+
+
+def test_files_without_a_column_of_labels_are_scored(tmp_path, of_three, said):
+    form = {"kind": "csv", "columns": {"text": "body", "label": "mood", "id": "n"}}
+    form["labels"] = {"neutral": "u", "negative": "n"}
+    (tmp_path / "a.csv").write_text("mood,body\nu,good\n")
+    (tmp_path / "b.csv").write_text("body\nbad day\n")
+    predictions, scores = of_three("*.csv", format=form)
+    assert_predicted(predictions, scores, tmp_path)
+    assert predictions["label"].fillna(9).tolist() == [0, 9]
+    assert f"no column 'mood' in {tmp_path}/b.csv: rows are unlabelled" in said.text
+    assert f"no column 'n' in 2 files, such as {tmp_path}/a.csv: tweet_id is null" in said.text
+    shutil.rmtree(tmp_path / "run")
+    (tmp_path / "c.csv").write_text("body,moood\nbad day,u\n")
+    with pytest.raises(UserError, match=r"c\.csv has no column 'mood': did you mean 'moood'\?"):
+        of_three("c.csv", format=form)
+
+
+def test_labels_are_names_of_classes_with_auto_and_in_parquet(tmp_path, of_three):
+    rows = pa.table({"text": ["good", "bad", "day", "so"], "label": ["joy", "negative", "", "x"]})
+    pq.write_table(rows, tmp_path / "a.parquet")
+    assert of_three("a.parquet")[0]["label"].fillna(9).tolist() == [2, 1, 9, 9]
+    shutil.rmtree(tmp_path / "run")
+    rows.to_pandas().to_csv(tmp_path / "a.csv", index=False)
+    form = {"kind": "csv", "columns": {"text": "text", "label": "label"}, "labels": "auto"}
+    predictions, scores = of_three("a.csv", format=form)
+    assert predictions["label"].fillna(9).tolist() == [2, 1, 9, 9]
+    assert_predicted(predictions, scores, tmp_path)
+
+
+def test_columns_of_a_csv_are_kept_by_their_name(tmp_path, finished_run, resources):
+    path = tmp_path / "shop.csv"
+    path.write_text("when,body,stars\n2024-01-01,good day,5\n,bad day,\n2024-01-02,,1\n")
+    form = {"kind": "csv", "columns": {"text": "body", "time": "when"}}
+    config = configure(
+        tmp_path, finished_run, path, format=form, keep_columns=["stars", "time", "text"]
+    )
+    score(config)
+    found = table(tmp_path)
+    assert found["text"].tolist() == ["good day", "bad day"]
+    assert found["stars"].fillna("none").tolist() == ["5", "none"]
+    assert found["time"].isna().tolist() == [False, True]
+    assert record(tmp_path)["counts"]["rejected"] == 1
+    with pytest.raises(
+        UserError, match=r"has no column color: its columns are 'row_id', .*'stars'"
+    ):
+        score(config, "score.keep_columns=[color]", f"score.output_uri={tmp_path}/other")
+    path.unlink()
+    assert not score(config).ran, "what is complete does not need its corpus"
+
+
+def test_a_kept_column_has_one_type_over_all_files(tmp_path, finished_run, resources):
+    for name, values in {"a": [1, 2], "b": [1.5, None], "c": ["x", "y"]}.items():
+        rows = pa.table({"text": ["good", "bad"], "k": values})
+        pq.write_table(rows, tmp_path / f"{name}.parquet")
+    config = configure(tmp_path, finished_run, tmp_path / "[ab].parquet", keep_columns=["k"])
+    score(config)
+    assert table(tmp_path)["k"].tolist()[:3] == [1, 2, 1.5]
+    with pytest.raises(UserError, match=r"k is string in .*c\.parquet, but double in the files"):
+        score(config, f"score.corpus={tmp_path}/?.parquet", f"score.output_uri={tmp_path}/other")
+    with pytest.raises(UserError, match="k is string in the new files, but double in the previous"):
+        score(config, f"score.corpus={tmp_path}/?.parquet")
+    assert len(table(tmp_path)) == 4
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        ("[text,text]", "names text twice"),
+        ("[Text,text]", "names text twice"),
+        ("[Prediction]", "predictions have their own column prediction"),
+    ],
+)
+def test_columns_that_predictions_have_already_are_refused(
+    tmp_path, corpora, finished_run, resources, names, problem
+):
+    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
+    with pytest.raises(UserError, match=problem):
+        score(config, f"score.keep_columns={names}")
+
+
+def test_what_pandas_writes_of_ids_and_labels_is_read_or_named(
+    tmp_path, finished_run, resources, said
+):
+    frame = pd.DataFrame(
+        {"row_id": [1.0, None, 3.0], "text": ["good", "bad", "day"], "label": [0.0, None, 1.0]}
+    )
+    frame.to_parquet(tmp_path / "a.parquet")
+    score(configure(tmp_path, finished_run, tmp_path / "a.parquet"))
+    assert table(tmp_path)["row_id"].tolist() == [0, 1, 2]
+    assert table(tmp_path)["label"].fillna(9).tolist() == [0, 9, 1]
+    assert "a.parquet has a row_id of type double: rows are numbered over all files" in said.text
+
+
+def test_rejected_rows_and_unknown_labels_are_counted_and_reported(
+    tmp_path, finished_run, resources, said
+):
+    rows = pa.table({"text": ["good", "", None, "bad"], "label": [0, 1, 1, 4]})
+    pq.write_table(rows, tmp_path / "a.parquet")
+    config = configure(tmp_path, finished_run, tmp_path / "a.parquet")
+    score(config)
+    assert "2 rows rejected (2 empty text): see rejected/" in said.text
+    assert "1 unknown label becomes null: 1 '4'" in said.text
+    strict = f"score.output_uri={tmp_path}/strict"
+    with pytest.raises(UserError, match=r"too many rows were rejected: 2 of 4 \(2 empty text\): "):
+        score(config, "score.max_rejected_fraction=0.4", strict)
+    said.clear()
+    score(config, "score.max_rejected_fraction=0.5", strict)
+    assert "0 rows scored, 2 before" in said.text
+    (tmp_path / "b.csv").write_text('9,1,d,q,u,good\n"4","2","d","q","u","bad"\n')
+    said.clear()
+    score(config, f"score.corpus={tmp_path}/b.csv", f"score.output_uri={tmp_path}/b")
+    assert "1 unknown label becomes null" in said.text
+
+
+def test_a_corpus_without_a_readable_row_is_refused(tmp_path, finished_run, resources):
+    (tmp_path / "ab.csv").write_text("a,b\nc,d\n")
+    pq.write_table(pa.table({"text": ["good"]}), tmp_path / "x.pq")
+    config = configure(tmp_path, finished_run, tmp_path / "ab.csv")
+    with pytest.raises(UserError, match=r"no row was accepted: 2 rejected \(2 wrong number"):
+        score(config)
+    assert not (tmp_path / "run/scored").exists()
+    with pytest.raises(UserError, match=r"x\.pq is Parquet: its name must end in \.parquet"):
+        score(config, f"score.corpus={tmp_path}/x.pq")
+
+
+def test_a_corpus_of_no_row_has_no_prediction_to_read_or_evaluate(
+    tmp_path, finished_run, resources
+):
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "none.parquet")
+    config = str(configure(tmp_path, finished_run, tmp_path / "none.parquet"))
+    scored, evaluated = invoke("score", config), invoke("evaluate", config)
+    assert (scored.exit_code, scored.stdout) == (0, "")
+    assert record(tmp_path)["counts"]["rows_read"] == 0
+    assert evaluated.exit_code == 2
+    last = evaluated.stderr.splitlines()[-1]
+    assert last.endswith("has no prediction: the corpus has no row that was scored")
+
+
+def test_broken_bytes_in_a_parquet_file_are_replaced(tmp_path, finished_run, resources):
+    text = pa.array([b"caf\xe9 good", b"bad", None], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"text": text}), tmp_path / "a.parquet")
+    score(configure(tmp_path, finished_run, tmp_path / "a.parquet", keep_columns=["text"]))
+    assert table(tmp_path)["text"].tolist() == ["caf\ufffd good", "bad"]
+    assert record(tmp_path)["counts"]["rejected"] == 1
+
+
+def test_texts_may_be_in_another_column_and_repeat(tmp_path, finished_run, resources):
+    text = pa.array(["good day", "bad day", "good day"]).dictionary_encode()
+    pq.write_table(pa.table({"body": text}), tmp_path / "posts.parquet")
+    config = configure(tmp_path, finished_run, tmp_path / "posts.parquet", keep_columns=["text"])
+    with pytest.raises(UserError, match=r"has no column text of strings.*set score\.text_column"):
+        score(config)
+    score(config, "score.text_column=body")
+    assert table(tmp_path)["text"].tolist() == ["good day", "bad day", "good day"]

@@ -1,0 +1,76 @@
+"""Learning rates and dropout masks follow from seed and step alone."""
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed
+
+from sentiflow.training.dropout_masks import draw_dropout_mask
+from sentiflow.training.schedules import rate_factor
+
+
+def curve(schedule, num_steps=100):
+    return [rate_factor(schedule, step, num_steps) for step in range(num_steps)]
+
+
+def test_constant_stays():
+    assert curve("constant") == [1.0] * 100
+
+
+def test_cosine_falls_from_one_as_pytorchs_does():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100, eta_min=1e-5)
+    for ours in curve("cosine"):
+        assert ours == pytest.approx(theirs.get_last_lr()[0])
+        optimizer.step()
+        theirs.step()
+
+
+def test_one_cycle_rises_and_falls_once():
+    values = curve("one_cycle")
+    peak = int(np.argmax(values))
+    assert peak == 30
+    assert values[0] == pytest.approx(1 / 25)
+    assert values[peak] == pytest.approx(1.0)
+    assert (np.diff(values[: peak + 1]) > 0).all()
+    assert (np.diff(values[peak:]) < 0).all()
+    assert values[-1] < 0.01
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "constant"])
+@pytest.mark.parametrize("num_steps", [1, 2, 3])
+def test_a_schedule_works_for_very_few_steps(schedule, num_steps):
+    values = [rate_factor(schedule, step, num_steps) for step in range(num_steps + 1)]
+    assert all(0 < value <= 1 for value in values)
+
+
+def draw(shape, **changes):
+    options = {"dropout": np.full(50, 0.3, np.float32), "seed": 3, "step": 7, "first_shard": 0}
+    return draw_dropout_mask(shape, **(options | changes))
+
+
+def test_the_masks_of_a_shard_are_the_same_in_any_worker():
+    whole = draw([4, 0, 3, 5])
+    apart = [draw([4, 0]), draw([3], first_shard=2), draw([5], first_shard=3)]
+    assert torch.equal(whole, torch.cat(apart))
+
+
+def test_features_are_dropped_at_their_rate_and_the_mean_stays():
+    mask = draw([2000, 2000])
+    assert set(mask.unique().tolist()) == {0.0, float(1 / (1 - np.float32(0.3)))}
+    assert abs((mask == 0).float().mean() - 0.3) < 0.005
+
+
+def test_seed_step_and_shard_each_give_other_masks():
+    masks = [draw([9]), draw([9], seed=4), draw([9], step=8), draw([9], first_shard=1)]
+    assert len({mask.numpy().tobytes() for mask in masks}) == 4
+
+
+def test_each_feature_has_its_own_dropout():
+    mask = draw([4000], dropout=np.array([0.0, 0.5, 0.9], np.float32))
+    np.testing.assert_allclose((mask == 0).float().mean(dim=0), [0, 0.5, 0.9], atol=0.02)
+    np.testing.assert_allclose(mask.mean(dim=0), 1, atol=0.2)
+
+
+def test_no_row_needs_no_mask():
+    assert draw([]).shape == (0, 50)

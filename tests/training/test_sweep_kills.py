@@ -1,0 +1,179 @@
+"""A sweep whose processes are killed trains nothing twice."""
+# ruff: noqa: F811 -- fixtures are imported
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from conftest import PROJECT
+from test_sweep import configure, plan, run, runs_of
+from test_train import prepared  # noqa: F401
+
+from sentiflow.cluster.connection import Resources
+from sentiflow.data import manifest
+from sentiflow.errors import StorageError, WorkerError
+from sentiflow.training import checkpoints, sweep_trials
+from sentiflow.training.results import CHECKPOINTS
+
+
+def is_training(process):
+    """Say whether a process of Ray Tune is still there; Ray's own agents stay for a while."""
+    try:
+        alive = process.status() != psutil.STATUS_ZOMBIE
+        return alive and "ImplicitFunc" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
+def start(config):
+    command = [sys.executable, "-m", "sentiflow", "sweep", str(config)]
+    return subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_checkpoint(root, process):
+    """Wait until a trial has one; returns the processes below the sweep's."""
+    deadline = time.monotonic() + 60
+    while not checkpoints.list_steps(root):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+@pytest.mark.ray
+@pytest.mark.soak
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_killed_process_of_a_trial_is_replaced(tmp_path, prepared, num_workers):
+    space = {"train.learning_rate": [0.02], "train.seed": [1, 2]}
+    train = {"batching": {"global_batch_size": 32}, "num_workers": num_workers}
+    config = configure(tmp_path, prepared, space, train=train, max_concurrent=1, grace_epochs=4)
+    tasks = plan(config)
+    root = f"{tasks[0].uri}/{CHECKPOINTS}"
+    with start(config) as process:
+        victim = next(filter(is_training, wait_for_checkpoint(root, process)))
+        begun = checkpoints.load_last(root).state["history"]
+        victim.kill()
+        lines = process.stderr.read()
+    assert process.returncode == 0, lines
+    record = manifest.read(str(tmp_path / "run/sweep"))
+    assert [trial["status"] for trial in record["trials"]] == ["finished"] * 2
+    assert manifest.read(tasks[0].uri)["history"][: len(begun)] == begun
+    client, _ = runs_of(tmp_path)
+    for trial in record["trials"]:
+        points = client.get_metric_history(trial["mlflow_run_id"], "validation/accuracy")
+        assert [p.step for p in points] == [1, 2, 3, 4]
+
+
+@pytest.mark.ray
+@pytest.mark.soak
+@pytest.mark.parametrize("num_kills", [1, 2])
+def test_a_lost_trial_is_resumed_and_has_failed_when_it_is_lost_again(
+    tmp_path,
+    prepared,
+    num_kills,
+):
+    space = {"train.learning_rate": [0.02], "train.seed": [1, 2]}
+    train = {"batching": {"global_batch_size": 32}, "max_failures": 0}
+    config = configure(tmp_path, prepared, space, train=train, max_concurrent=1, grace_epochs=4)
+    lost, kept = plan(config)
+    for number in range(num_kills):
+        with start(config) as process:
+            children = wait_for_checkpoint(f"{lost.uri}/{CHECKPOINTS}", process)
+            while not (victims := [child for child in children if is_training(child)]):
+                children = psutil.Process(process.pid).children(recursive=True)
+            victims[0].kill()
+            lines = process.stderr.read()
+        assert process.returncode == (1 if number == 0 else 0), lines
+    assert manifest.read(kept.uri) is not None
+    if num_kills == 1:
+        assert "trial 1 was lost" in lines.splitlines()[-1]
+        assert manifest.read(str(tmp_path / "run/sweep")) is None
+        begun = checkpoints.load_last(f"{lost.uri}/{CHECKPOINTS}").state["history"]
+        record = run(config).record
+        assert manifest.read(lost.uri)["history"][: len(begun)] == begun
+    record = manifest.read(str(tmp_path / "run/sweep"))
+    expected = ["finished", "finished" if num_kills == 1 else "failed"]
+    assert [trial["status"] for trial in record["trials"]] == expected
+
+
+@pytest.mark.ray
+@pytest.mark.soak
+def test_an_interrupted_sweep_ends_its_runs_and_resumes(tmp_path, prepared, resources):
+    space = {"train.learning_rate": [0.02], "train.seed": [1, 2]}
+    train = {"batching": {"global_batch_size": 32}}
+    config = configure(tmp_path, prepared, space, train=train, max_concurrent=1, grace_epochs=4)
+    tasks = plan(config)
+    with start(config) as process:
+        wait_for_checkpoint(f"{tasks[1].uri}/{CHECKPOINTS}", process)
+        process.send_signal(signal.SIGINT)
+        lines = process.stderr.read()
+    assert process.returncode == 130, lines
+    assert "Traceback" not in lines
+    assert {r.info.status for r in runs_of(tmp_path)[1]} == {"FINISHED", "KILLED"}
+    first = manifest.read(tasks[0].uri)
+    record = run(config).record
+    assert [trial["status"] for trial in record["trials"]] == ["finished"] * 2
+    assert manifest.read(tasks[0].uri) == first
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [WorkerError, StorageError])
+def test_failures_that_another_node_may_not_have_are_raised_for_tune_to_retry(
+    tmp_path,
+    prepared,
+    monkeypatch,
+    kind,
+):
+    def fail(*arguments, **options):
+        raise kind("this node is not let in")
+
+    monkeypatch.setattr(sweep_trials.training, "run", fail)
+    (task,) = plan(configure(tmp_path, prepared, {"train.seed": [1]}))
+    share = Resources(num_cpus=1, num_gpus=0, num_nodes=1, min_node_cpus=1, is_one_machine=True)
+    with pytest.raises(kind, match="not let in"):
+        sweep_trials.train(task, metric="accuracy", share=share)
+
+
+@pytest.mark.ray
+@pytest.mark.soak
+def test_a_killed_sweep_resumes_without_training_anything_twice(tmp_path, prepared, resources):
+    """Kill it when the first trial is finished, and the second has an epoch."""
+    space = {"train.learning_rate": [0.02], "train.seed": [1, 2, 3]}
+    train = {"batching": {"global_batch_size": 32}}
+    config = configure(tmp_path, prepared, space, train=train, max_concurrent=1, grace_epochs=4)
+    tasks = plan(config)
+    root = f"{tasks[1].uri}/{CHECKPOINTS}"
+    with start(config) as process:
+        children = wait_for_checkpoint(root, process)
+        os.kill(process.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while any(is_training(child) for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    first, second = (manifest.read(task.uri) for task in tasks[:2])
+    assert first is not None
+    assert second is None
+    begun = checkpoints.load_last(root).state["history"]
+    assert 0 < len(begun) < 4
+
+    record = run(config).record
+    assert [trial["status"] for trial in record["trials"]] == ["finished"] * 3
+    assert {trial["epochs"] for trial in record["trials"]} == {4}
+    assert manifest.read(tasks[0].uri) == first
+    history = manifest.read(tasks[1].uri)["history"]
+    assert history[: len(begun)] == begun, "its epochs were trained again"
+    client, runs = runs_of(tmp_path)
+    latest = {}
+    for found in sorted(runs, key=lambda r: r.info.start_time):
+        latest[found.data.tags.get("sentiflow.trial", "sweep")] = found
+    for found in latest.values():
+        assert found.info.status == "FINISHED"
+    for task in tasks:
+        run_id = latest[task.name].info.run_id
+        points = client.get_metric_history(run_id, "validation/accuracy")
+        assert [p.step for p in points] == [1, 2, 3, 4]
