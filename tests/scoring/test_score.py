@@ -343,9 +343,6 @@ def test_predictions_of_an_older_version_are_refused_and_replaced_with_overwrite
     assert set(table(tmp_path)["predicted_label"]) == {"negative", "positive"}
 
 
-CLASSES = ("neutral", "negative", "joy")
-
-
 # Which model
 
 

@@ -10,12 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from test_cli import invoke
-from test_score import CLASSES, configure, corpora, record, score, table  # noqa: F401
+from test_score import configure, corpora, record, score, table  # noqa: F401
 
 from sentiflow.errors import UserError
 from sentiflow.models.package import ModelPackage
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+CLASSES = ("neutral", "negative", "joy")
 
 
 @pytest.fixture
