@@ -9,7 +9,7 @@ from sentiflow.cli.exits import reporting
 from sentiflow.cli.jobs import check_free
 from sentiflow.cli.terminal import WIDTH, align, printable
 from sentiflow.errors import UserError
-from sentiflow.storage.uris import absolute_uri
+from sentiflow.storage.uris import absolute_uri, names_model
 
 if TYPE_CHECKING:
     from sentiflow.data.inspection.findings import Inspection
@@ -52,6 +52,10 @@ def init(
         from sentiflow.data.inspection import findings
         from sentiflow.storage import filesystem, globs
 
+        if model is not None and not names_model(model):
+            from sentiflow.tracking import model_sources
+
+            model_sources.find(model, tracking=None, setting="--model")
         uris = globs.expand([absolute_uri(file) for file in files])
         found = findings.inspect(uris, text=text, label=label)
         if new_config.count_rejected(found) > 0.5:

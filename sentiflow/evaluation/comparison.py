@@ -317,6 +317,7 @@ def _measure_slices(
     chosen, _ = slices.find(
         rows, settings=settings, patterns=patterns, columns=columns, by_unknown=False
     )
+    chosen = [item for item in chosen if item.is_own or not item.rows.all()]
     found = [compare_accuracy(first[item.rows], second[item.rows]) for item in chosen]
     adjusted = paired.adjust([counts.p_value for _, counts in found])
     measured = [

@@ -97,7 +97,7 @@ def _describe_worst(worst: SliceMetrics, num_worse: int) -> str:
     assert worst.difference is not None, "is_worse"
     size = f"{worst.num_rows:,} texts; {paired.write_p(worst.p_adjusted)}"
     if not worst.is_found:
-        return f"is the lowest accuracy of a slice: {worst.name} ({size})"
+        return f"is the accuracy of the worst slice beyond chance: {worst.name} ({size})"
     others = f"; {num_worse - 1} more in the report" if num_worse > 1 else ""
     return (
         f"{FOUND}{worst.name}, a slice found by a search: "

@@ -13,7 +13,7 @@ from sentiflow.metrics import paired
 from sentiflow.tracking import registry, store_address
 from sentiflow.tracking.registry import CANDIDATE, CHAMPION, ResolvedModel
 
-_TEST_DATA = "sentiflow.test_data"
+_TEST_DATA, _ACCURACY = "sentiflow.test_data", "sentiflow.test_accuracy"
 """Tag of a version: fingerprint of the prepared data that it was last judged on."""
 
 
@@ -153,14 +153,21 @@ def _judge(config: Config, models: list[ResolvedModel]) -> ChampionTest:
     for model, accuracy in zip(models, accuracies, strict=False):
         assert model.version is not None, "it was found by alias or number"
         tags = {
-            "sentiflow.test_accuracy": f"{accuracy:.6f}",
+            _ACCURACY: f"{accuracy:.6f}",
             "sentiflow.test_rows": str(test.num_rows),
             _TEST_DATA: data,
         }
         registry.set_tags(model.version, tags, tracking_uri=model.tracking_uri)
     tracking_uri = models[0].tracking_uri
-    num_judged = registry.count_tagged(config.name, _TEST_DATA, data, tracking_uri=tracking_uri)
-    return replace(test, num_judged=num_judged)
+    judged = registry.find_tagged(config.name, _TEST_DATA, data, tracking_uri=tracking_uri)
+    test = replace(test, num_judged=len(judged))
+    if test.champion_accuracy is not None:
+        return test
+    known = {number: float(tags[_ACCURACY]) for number, tags in judged.items() if _ACCURACY in tags}
+    best = max(known, key=lambda number: (known[number], -number))
+    return replace(
+        test, better=(best, known[best]) if known[best] > test.candidate_accuracy + 1e-6 else None
+    )
 
 
 def _list_remarks(found: ChampionTest) -> list[str]:
@@ -172,6 +179,12 @@ def _list_remarks(found: ChampionTest) -> list[str]:
         )
     if found.unknown:
         remarks.append(f"the training texts of {' and '.join(found.unknown)} are unknown")
+    if found.better:
+        number, accuracy = found.better
+        remarks.append(
+            f"version {number} has a test accuracy of {accuracy:.4f}: --version {number} "
+            "compares the two"
+        )
     if found.num_judged > 2:
         remarks.append(
             f"these test rows have judged {found.num_judged} versions: the more they judge, the "

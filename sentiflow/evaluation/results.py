@@ -123,7 +123,7 @@ class ProbeResult:
 
 
 class Highlight(NamedTuple):
-    """A number and what it means: ``76.1%``, ``is the lowest accuracy of a slice``."""
+    """A number and what it means: ``0.706``, ``is the macro F1``."""
 
     number: str
     meaning: str

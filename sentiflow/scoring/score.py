@@ -156,7 +156,7 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         drift=drift.compare(profile, reference) if reference else {},
         seconds=time.monotonic() - began,
     )
-    _report(report, recorder)
+    _report(report, output.uri, recorder)
     return _publish(output, source, previous, parts, report, job, recorder.describe())
 
 
@@ -363,7 +363,7 @@ def _check_failed(counts: ScoreCounts, output: Output, settings: ScoreSettings) 
         )
 
 
-def _report(report: ScoreReport, recorder: Recorder) -> None:
+def _report(report: ScoreReport, uri: str, recorder: Recorder) -> None:
     counts, num_scored = report.counts, report.num_scored
     rate = num_scored / report.seconds
     failed = f"{counts.failed:,} failed, " if counts.failed else ""
@@ -375,8 +375,9 @@ def _report(report: ScoreReport, recorder: Recorder) -> None:
         f"{counts.prior_only:,} without a known word ({report.seconds:.1f} s, {rate:,.0f} rows/s)",
     )
     if report.reasons:
-        rejected = f"{report.reasons.total():,} rows rejected ({_name_reasons(report.reasons)})"
-        say(STAGE, f"{rejected}: see rejected/")
+        number = report.reasons.total()
+        rejected = f"{number:,} {'row' if number == 1 else 'rows'} rejected"
+        say(STAGE, f"{rejected} ({_name_reasons(report.reasons)}): see {as_typed(uri)}/rejected")
     if counts.unknown_labels:
         values = ", ".join(f"{n:,} {value!r}" for value, n in report.unknown.most_common(5))
         number = counts.unknown_labels

@@ -169,8 +169,8 @@ def set_tags(version: Version, tags: dict[str, str], *, tracking_uri: str) -> No
             client.set_model_version_tag(version.name, str(version.number), key, value)
 
 
-def count_tagged(name: str, key: str, value: str, *, tracking_uri: str) -> int:
-    """Count the versions of a registered model that have a tag with this value.
+def find_tagged(name: str, key: str, value: str, *, tracking_uri: str) -> dict[int, dict[str, str]]:
+    """Return the tags of the versions of a registered model that have a tag with this value.
 
     Raises:
         JobError: MLflow refuses.
@@ -179,7 +179,7 @@ def count_tagged(name: str, key: str, value: str, *, tracking_uri: str) -> int:
         found = client.search_model_versions(
             f"name = '{name}' and tag.`{key}` = '{value}'", max_results=1000
         )
-    return len(found)
+    return {int(version.version): version.tags for version in found}
 
 
 def describe(

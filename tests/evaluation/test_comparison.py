@@ -291,7 +291,7 @@ def test_text_shows_what_differs_and_fits_the_page(runs, monkeypatch):
     assert "accuracy 1.0000 0.7458 -0.2542" in text
     assert "Only the first is right on 15 rows, only the second on 0. McNemar's" in text
     assert "negation 15 1.0000 0.0000 -1.0000" in text
-    assert "p is adjusted for 4 slices (Holm)" in text
+    assert "p is adjusted for 3 slices (Holm)" in text  # one holds every row
     assert text.endswith("59 rows, p < 0.001).")
 
 

@@ -180,7 +180,7 @@ def test_each_part_gives_the_line_that_a_reader_wants():
     )
     assert lines["certainty"].startswith("87.0% is the accuracy if only the 80.0% of the texts")
     assert lines["slices"] == (
-        "75.0% is the lowest accuracy of a slice: question (1,200 texts; p = 0.004)"
+        "75.0% is the accuracy of the worst slice beyond chance: question (1,200 texts; p = 0.004)"
     )
     assert lines["mistakes"].startswith("5.0% of the labels may be wrong")
     assert lines["behavior"] == "10% is the lowest pass rate of 2 behavior tests: not bad"

@@ -188,7 +188,7 @@ def test_rejected_rows_and_unknown_labels_are_counted_and_reported(
     pq.write_table(rows, tmp_path / "a.parquet")
     config = configure(tmp_path, finished_run, tmp_path / "a.parquet")
     score(config)
-    assert "2 rows rejected (2 empty text): see rejected/" in said.text
+    assert f"2 rows rejected (2 empty text): see {tmp_path}/run/scored/rejected" in said.text
     assert "1 unknown label becomes null: 1 '4'" in said.text
     strict = f"score.output_uri={tmp_path}/strict"
     with pytest.raises(UserError, match=r"too many rows were rejected: 2 of 4 \(2 empty text\): "):
