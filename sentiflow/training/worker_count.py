@@ -87,7 +87,7 @@ class Estimate:
     num_ngram_weights: int
     rates: Rates
     threads: Callable[[int], int]
-    """Number of workers -> threads of each. T threads are as fast as the square root of T workers."""
+    """Number of workers -> threads of each. T threads are as fast as the root of T workers."""
 
     def seconds(self, num_workers: int) -> float:
         """Estimate the seconds of the training."""
