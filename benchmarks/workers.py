@@ -21,7 +21,7 @@ from sentiflow.data import manifest
 from sentiflow.training import classes, worker_count
 
 MODEL = {"cell": "gru", "hidden_size": 64, "pooling": "mean_max", "dropout": 0.3}
-LONG = {"num_epochs": 50}
+LONG = {"num_epochs": 10_000}
 NODES = Resources(num_cpus=2, num_gpus=0, num_nodes=2, min_node_cpus=1, is_one_machine=False)
 
 

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow_server import Server
 
 from sentiflow.errors import JobError, UserError
-from sentiflow.tracking import recording
+from sentiflow.tracking import recording, sending
 
 pytestmark = pytest.mark.slow
 
@@ -115,7 +115,7 @@ def test_a_server_that_hangs_makes_only_the_end_wait_for_one_timeout(server, sto
 
 
 def test_a_full_queue_drops_step_metrics_and_nothing_else(server, store, monkeypatch):
-    monkeypatch.setattr(recording, "MAX_QUEUED", 50)
+    monkeypatch.setattr(sending, "MAX_QUEUED", 50)
     with open_run(store, "full") as recorder:
         recorder.flush()
         with hanging(server):
@@ -130,7 +130,7 @@ def test_a_full_queue_drops_step_metrics_and_nothing_else(server, store, monkeyp
 
 
 def test_what_a_full_queue_cannot_take_is_left_to_the_manifest(server, store, monkeypatch):
-    monkeypatch.setattr(recording, "MAX_QUEUED", 0)
+    monkeypatch.setattr(sending, "MAX_QUEUED", 0)
     with open_run(store, "small") as recorder:
         recorder.log_series([(1, {"loss": 1.0})])
         assert recorder.is_complete

@@ -75,6 +75,16 @@ def make_job(tmp_path):
     return make
 
 
+def test_the_rows_are_divided_into_the_shards_of_the_settings(make_job):
+    job = make_job("twelve")
+    batching = job.settings.batching.model_copy(update={"num_shards": 12})
+    settings = job.settings.model_copy(update={"batching": batching})
+    worker = task._Worker(replace(job, settings=settings), lambda event: None)
+    assert worker.train_input.rows.own == worker.validation.own == range(12)
+    assert {len(part.shard_sizes) for part in worker.train_input.slices(0)} == {12}
+    assert worker.train_input.num_rows == int(worker.counts[:, :, :].sum())
+
+
 def weights_of(job):
     return load_file(f"{job.settings.output_uri}/model/weights.safetensors")
 
