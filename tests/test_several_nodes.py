@@ -95,9 +95,13 @@ def end_of(process, log, *, seconds=PATIENCE):
         pytest.fail(f"no end after {seconds} s: {log.read_text()}")
 
 
+def list_files(uri, suffix):
+    return [name for name in filesystem.listing(uri) if name.endswith(suffix)]
+
+
 def table(uri):
     """Read a table in the bucket by its row ids."""
-    names = filesystem.listing(uri, suffix=".parquet")
+    names = list_files(uri, ".parquet")
     return pa.concat_tables([filesystem.read_parquet(f"{uri}/{n}") for n in names]).sort_by(
         "row_id"
     )
@@ -105,7 +109,7 @@ def table(uri):
 
 def assert_same_prepared(ours, theirs):
     """Compare every file byte by byte, except for the manifest, which has times."""
-    names = [filesystem.listing(f"{root}/prepared", suffix=".parquet") for root in (ours, theirs)]
+    names = [list_files(f"{root}/prepared", ".parquet") for root in (ours, theirs)]
     assert names[0] == names[1]
     for name in names[0]:
         content = [filesystem.read_bytes(f"{root}/prepared/{name}") for root in (ours, theirs)]
@@ -149,7 +153,7 @@ def start(config, verb, bucket, log, *overrides):
 def has_begun(uri, verb):
     """Say whether a stage is in the middle of its work."""
     if verb == "train":  # its log may be late, as the driver records epochs before it tells them
-        checkpoints = filesystem.listing(f"{uri}/trained/checkpoints", suffix="/state.json")
+        checkpoints = list_files(f"{uri}/trained/checkpoints", "/state.json")
         return len(checkpoints) > 1
     root = f"{uri}/prepared" if verb == "prepare" else f"{uri}/scored"
     return len(filesystem.listing(f"{root}/_work/receipts")) > 2

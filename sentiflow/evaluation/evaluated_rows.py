@@ -141,12 +141,12 @@ def list_columns(scored: Manifest) -> list[str]:
 
 
 def list_searched(scored: Manifest) -> list[str]:
-    """List the kept columns that are searched for slices: no texts, times or authors."""
+    """List the kept columns that are searched for slices: no ids, texts, labels, times, authors."""
     prepared = lineage.corpus_of(scored)
-    left_out, kept = {TEXT, TIME, "user", scored["settings"]["text_column"]}, list[str]()
+    left_out, kept = {TEXT, TIME, "label", "user", scored["settings"]["text_column"]}, list[str]()
     for settings in (prepared["settings"] if prepared else {}, scored["settings"]):
         columns = settings.get("format", {}).get("columns") or {}
-        left_out |= {columns.get(name) for name in ("id", TEXT, TIME, "user")}
+        left_out |= {columns.get(name) for name in ("id", TEXT, "label", TIME, "user")}
         kept += settings.get("keep_columns", ())
     return [name for name in dict.fromkeys(kept) if name not in left_out]
 

@@ -112,7 +112,8 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters |= {"fill": fill, "p": paired.write_p, "as_it_is": _Markdown}
-    settings = model["settings"] or {}
+    settings = model["settings"]
+    assert settings is not None, "a package has settings"
     trained = lineage.training_of_model(model)
     prepared = manifest.read_input(trained["inputs"], "prepared") if trained else None
     uris = [item["uri"] for item in prepared["inputs"]["csv"]["files"]] if prepared else []

@@ -1,7 +1,8 @@
 """Rows with their words -> slices that nobody named and that look worse than the rest.
 
 One half of the rows is searched. What is found there is a candidate: ``slices.measure`` tests it on
-the other half, from which all its figures are.
+the other half, from which all its figures are. Of copies of a text the first is used: they are
+right or wrong together, and a test would take them for so many confirmations.
 """
 
 from collections.abc import Sequence
@@ -51,13 +52,13 @@ def search(
         unnamed: Others, such as those by columns that no setting names.
         tokens: Of the N texts; None: no words are searched.
         right: N booleans: whether the prediction is right.
-        draw: N uint64 that look random and decide about the half. Rows with the same number are in
-            the same half.
+        draw: N uint64 that look random and decide about the half. Rows with the same number are
+            copies of a text.
 
     Returns:
         At most ``MAX_CANDIDATES`` slices, ``among`` the half that was not searched.
     """
-    used = np.sort(np.argsort(draw, kind="stable")[:MAX_ROWS])
+    used = np.sort(np.unique(draw, return_index=True)[1][:MAX_ROWS])
     searched = draw[used] % 2 == 0
     names, has = _list_slices([*named, *unnamed], used)
     if tokens is not None:

@@ -87,8 +87,8 @@ class Slice:
     is_own: bool = False
     """Whether the user named it."""
     among: np.ndarray | None = None
-    """N booleans, of a slice that a search has found: the rows that were not searched, among which
-    it is measured and compared. None: all."""
+    """N booleans, of a slice that a search has found: the rows that were not searched, without
+    copies of a text. It is measured and compared among them. None: all rows."""
 
     @property
     def others(self) -> np.ndarray:

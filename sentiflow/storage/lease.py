@@ -83,7 +83,8 @@ class Held:
         if self.is_lost:
             return
         self._write()
-        is_late = began - self._renewed > self.dead_seconds / 2
+        silence = time.clock_gettime(filesystem.CLOCK) - self._renewed  # a write may hang, too
+        is_late = silence > self.dead_seconds / 2
         if is_late and self._find_others():  # one may have deleted it just before
             self.is_lost = True
             filesystem.delete(self.claim)

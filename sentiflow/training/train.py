@@ -100,10 +100,9 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
     from sentiflow.training import checkpoints, task, workers
 
     began = time.monotonic()
-    spec = output.spec
-    prepared_uri = config.train.prepared_uri
+    spec, uri = output.spec, config.train.prepared_uri
     training: Input = {"uri": spec.uri, "fingerprint": spec.fingerprint}
-    record = manifest.require(prepared_uri, stage="prepare", setting="train.prepared_uri")
+    record = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
     learned = classes.choose(record, config.train)
     num_workers, why = worker_count.choose(config.train, record, learned, resources)
     if resources.may_grow:
@@ -123,7 +122,7 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
     num_rows = int(learned.counts.sum())
     say(
         STAGE,
-        f"{config.train.model.summary}; {job.prepared['counts']['vocabulary_size']:,} words, "
+        f"{config.train.model.summary}; {record['counts']['vocabulary_size']:,} words, "
         f"{num_rows:,} tweets, {count_workers(num_workers)}",
     )
     if why:

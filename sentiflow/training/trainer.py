@@ -242,7 +242,7 @@ class Trainer:
             yield StepInput(batch_slice, batch, mask, batching.copy_to(counts, self.device))
 
     def _make_step(self, step_input: StepInput) -> None:
-        """Make one optimizer step on a global batch; nothing in it waits for a GPU."""
+        """Make one optimizer step on a global batch; a single worker never waits for its GPU."""
         factor = rate_factor(self.settings.schedule, self.step, self.num_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor

@@ -32,7 +32,7 @@ class Rates:
     """Seconds that one worker of one thread, or of one GPU, needs."""
 
     multiplication: float
-    """One of the forward pass, with the two of the backward pass."""
+    """A multiplication of the forward pass, and the two that follow in the backward pass."""
     token: float
     """Reading a token and its word vector, and adding up the gradient of the vector."""
     weight: float
@@ -40,15 +40,32 @@ class Rates:
     step: float
     """A step, beside all that grows with tokens and weights."""
     message: float
-    """For each worker, as a sum goes round a ring of them; with waiting for the slowest."""
+    """A sum over the workers, divided by their number: it goes round a ring. With the wait for the
+    slowest worker."""
     byte: float
     """Sending a byte."""
     start: float
     """Starting several workers instead of one."""
 
 
-ON_CPU = Rates(1e-10, 2e-7, 2.5e-9, 1e-3, 1.5e-3, 2.5e-9, 8.0)
-ON_GPU = Rates(4e-12, 2e-9, 2e-11, 1e-2, 1e-4, 1e-10, 8.0)
+ON_CPU = Rates(
+    multiplication=1e-10,
+    token=2e-7,
+    weight=2.5e-9,
+    step=1e-3,
+    message=1.5e-3,
+    byte=2.5e-9,
+    start=8.0,
+)
+ON_GPU = Rates(
+    multiplication=4e-12,
+    token=2e-9,
+    weight=2e-11,
+    step=1e-2,
+    message=1e-4,
+    byte=1e-10,
+    start=8.0,
+)
 """Assumed, as no GPU was at hand: 100,000 tweets/s for a GRU(128) with batches of 8,192, and 10 ms
 to launch the kernels of a step."""
 
@@ -70,7 +87,7 @@ class Estimate:
     num_ngram_weights: int
     rates: Rates
     threads: Callable[[int], int]
-    """Threads of each worker, by their number. Threads gain less than workers: the square root."""
+    """Number of workers -> threads of each. T threads are as fast as the root of T workers."""
 
     def seconds(self, num_workers: int) -> float:
         """Estimate the seconds of the training."""
@@ -129,7 +146,7 @@ def choose(
         UserError: As :func:`resources.count_train_workers`.
     """
     most = count_train_workers(settings, resources)
-    if most == 1:
+    if most == 1 or not learned.counts.any():  # without rows the training ends at once
         return 1, ""
     estimate = _estimate(settings, prepared, learned, resources)
     best, chosen, setting = estimate.fastest(most), most, "num_workers"

@@ -298,7 +298,7 @@ def test_the_documented_command_of_ray_runs_a_job_from_a_clone_that_was_worked_i
     )  # fmt: skip
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0, out + err
-    assert filesystem.listing(f"{place}/plain/prepared/tweets", suffix=".parquet")
+    assert filesystem.listing(f"{place}/plain/prepared/tweets")
     (run,) = runs_of(store)
     assert run.info.status == "FINISHED"
     assert run.data.tags["sentiflow.submission_id"].startswith("raysubmit_")

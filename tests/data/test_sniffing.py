@@ -43,8 +43,9 @@ def test_what_the_reader_cannot_read_is_refused_with_a_way_out(name, expected):
     assert str(caught.value).startswith(expected)
 
 
-def test_a_character_that_is_cut_at_the_end_is_no_damage():
-    assert sniffing.detect_encoding("text\nnaïve é".encode()[:-1], source="a.csv") == "utf-8"
+@pytest.mark.parametrize("text", ["naïve é", "café", "ok “"])
+def test_a_character_that_is_cut_at_the_end_is_no_damage(text):
+    assert sniffing.detect_encoding(f"text\n{text}".encode()[:-1], source="a.csv") == "utf-8"
 
 
 def test_a_record_that_is_cut_at_the_end_does_not_count(monkeypatch):

@@ -50,10 +50,10 @@ def test_columns_of_the_users_own_are_read_from_predictions_or_prepared_tweets(t
     assert rows["own column text"].to_pylist() == rows["text"].to_pylist()
 
 
-def test_kept_columns_are_searched_but_for_texts_times_and_authors(tmp_path):
+def test_kept_columns_are_searched_but_for_texts_labels_times_and_authors(tmp_path):
     runs = Runs(tmp_path)
-    form = {"kind": "csv", "columns": {"text": "tweet", "user": "author"}}
-    kept = ["user", "author", "airline", "time"]
+    form = {"kind": "csv", "columns": {"text": "tweet", "label": "mood", "user": "author"}}
+    kept = ["user", "author", "airline", "label", "mood", "time"]
     airline = pa.array(["Delta"] * NUM_ROWS)
     run = runs.run("a", prepare={"keep_columns": kept, "form": form}, brand=airline, text=airline)
     record = manifest.read(f"{run}/scored")

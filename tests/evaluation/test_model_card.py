@@ -31,7 +31,7 @@ HOSTILE = ["a|b", "<script>alert(1)</script>", "x\n---\n# y: [", "[l](http://e.o
 THREE = ["negative", "positive", "neutral"]
 
 
-def model_of(folder, *, classes=("negative", "positive"), files=("tweets.csv",)):
+def model_of(folder, *, classes=("negative", "positive"), files=("tweets.csv",), weights="sqrt"):
     """Publish the training of a model of three texts; return the model as an input."""
     uris = [f"{folder}/secret/{name}" for name in files]
     csv = {"fingerprint": "c5", "files": [{"uri": uri, "bytes": 1} for uri in uris]}
@@ -49,7 +49,7 @@ def model_of(folder, *, classes=("negative", "positive"), files=("tweets.csv",))
         "contradicting": {"texts": 21},
     }
     prepared = publish(spec, counts=counts, duplicates=repeats)
-    settings = {"num_epochs": 5, "seed": 3, "class_weights": "sqrt", "weight_decay": 0.0}
+    settings = {"num_epochs": 5, "seed": 3, "class_weights": weights, "weight_decay": 0.0}
     inputs = {"prepared": manifest.reference(f"{folder}/prepared", prepared)}
     run = {"experiment": "tickets", "tags": {"mlflow.source.git.commit": "ab" * 20}}
     trained = publish(
@@ -234,7 +234,8 @@ def test_hostile_names_break_neither_the_metadata_nor_the_page(tmp_path):
     rows = rows_of_classes(900, classes=tuple(HOSTILE))
     result = report_data(rows, asked=False).result
     files = ["---\nlicense: mit\n---.csv", "[x](e.org)|.csv", "ü\u202e b.parquet"]
-    model = model_of(tmp_path, classes=HOSTILE, files=files)
+    weights = dict.fromkeys(HOSTILE, 2.0)
+    model = model_of(tmp_path, classes=HOSTILE, files=files, weights=weights)
     corpus = lineage.name_files(files)
     card = model_card.render(model, result, corpus=corpus)
     found = metadata_of(card)
@@ -248,6 +249,7 @@ def test_hostile_names_break_neither_the_metadata_nor_the_page(tmp_path):
     shown = [" ".join(name.split()) for name in HOSTILE]
     assert list(table_of(card, "class"))[1:] == shown
     assert table_of(card, "split")["split"] == ["texts", *shown]
+    assert {f"train.class_weights.{name}" for name in shown} < {*table_of(card, "setting")}
     assert all(len({len(row) for row in table}) == 1 for table in tables_of(card))
     assert "\u202e" not in card
 

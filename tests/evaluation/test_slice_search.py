@@ -151,6 +151,12 @@ def test_copies_of_a_text_are_in_one_half():
     assert 0.45 < (draw[500:] % 2).mean() < 0.55
 
 
+def test_copies_of_a_text_count_once():
+    """Copies are right or wrong together: each of them would confirm the others."""
+    rows = corpus(planted=has("word7"), other=is_delta)
+    assert found_in(pa.concat_tables([rows, rows, rows])) == found_in(rows) != {}
+
+
 def test_without_texts_columns_alone_are_searched():
     rows = corpus(planted=is_delta).drop_columns("text")
     assert list(found_in(rows)) == ["airline: Delta"]

@@ -226,6 +226,21 @@ def test_after_a_long_silence_another_claim_wins(uri):
     assert claims(uri) == ["other.json"]
 
 
+def test_a_sign_of_life_that_hangs_is_a_long_silence(uri, monkeypatch):
+    write = lease._write_in_place
+
+    def hang(claim, content):
+        time.sleep(0.6)
+        write(claim, content)
+
+    with lease.hold(uri, job="prepare", dead_seconds=1) as held:
+        write_claim(uri)
+        monkeypatch.setattr(lease, "_write_in_place", hang)
+        held.renew()
+        assert held.is_lost
+        assert claims(uri) == ["other.json"]
+
+
 def test_a_second_job_does_not_disturb_the_holder(uri):
     with lease.hold(uri, job="prepare") as held:
         write_claim(uri)

@@ -95,6 +95,10 @@ def test_one_machine_without_gpus_has_nothing_to_choose(choose):
     assert choose(GRU, 8192, place=Resources(16, 0, 1, 16)) == (1, "")
 
 
+def test_a_corpus_without_training_rows_has_nothing_to_choose(choose):
+    assert choose(GRU, num_rows=0) == choose(GRU, num_rows=0, num_workers=2) == (1, "")
+
+
 def test_more_workers_than_one_but_fewer_than_nodes_may_be_fastest(choose):
     num_workers, why = choose(GRU, 512, place=Resources(8, 0, 8, 1, is_one_machine=False))
     assert 1 < num_workers < 8

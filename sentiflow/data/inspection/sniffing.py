@@ -91,7 +91,7 @@ def detect_encoding(content: bytes, *, source: str) -> str:
             raise _refuse(source, name)
     if content[:1000].count(b"\0") * 4 > len(content[:1000]):
         raise _refuse(source, "UTF-16")
-    if encoding := encodings.find(content):
+    if encoding := encodings.find(content, is_cut=True):
         return encoding
     beyond_ascii = [line for line in content.splitlines() if _BEYOND_ASCII.search(line)]
     raise _refuse(source, _guess(b"\n".join(beyond_ascii[:200])))
