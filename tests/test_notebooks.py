@@ -11,7 +11,8 @@ import pytest
 from conftest import PROJECT
 from nbformat import NotebookNode
 
-NOTEBOOKS = sorted((PROJECT / "examples").glob("*.ipynb"))
+NOTEBOOKS = sorted((PROJECT / "examples").glob("*.ipynb"), reverse=True)
+"""The first one runs in each test of all."""
 
 
 def outputs_of(cell: NotebookNode) -> list[tuple[str, ...]]:
@@ -29,7 +30,11 @@ def text_of(book: NotebookNode) -> str:
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [NOTEBOOKS[0], *(pytest.param(path, marks=pytest.mark.soak) for path in NOTEBOOKS[1:])],
+    ids=lambda path: path.stem,
+)
 def test_a_notebook_runs_and_shows_what_it_was_saved_with(path, tmp_path):
     book = nbformat.read(path, as_version=4)
     saved = [outputs_of(cell) for cell in book.cells]

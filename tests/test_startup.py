@@ -153,7 +153,9 @@ def test_a_command_stopped_while_ray_starts_leaves_none_of_it(
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.soak)]
+)
 def test_a_stopped_command_ends_its_mlflow_run_as_killed(tmp_path, sample_csv, number):
     with start("prepare", write_config(tmp_path, sample_csv)) as process:
         wait_for(lambda: runs(tmp_path))

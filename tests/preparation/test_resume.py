@@ -154,6 +154,7 @@ def test_unfinished_work_on_another_input_is_replaced_with_overwrite_only(
     assert not (tmp_path / "run/prepared/_work").exists()
 
 
+@pytest.mark.soak
 def test_content_that_changed_with_neither_size_nor_time_is_not_resumed(tmp_path, csv, resources):
     """Labels are exchanged after the kill: no row may keep its earlier one."""
     own = tmp_path / "own.csv"

@@ -188,7 +188,7 @@ def test_a_failure_of_a_worker_may_be_tried_again(tmp_path, resources, num_worke
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.soak)])
 def test_a_function_is_run_by_all_workers_and_rank_0_returns(
     tmp_path, resources, num_workers, monkeypatch
 ):

@@ -312,11 +312,11 @@ def test_a_store_that_never_answers_is_named_and_the_other_checks_are_kept(load,
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ada")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "abc")
-        monkeypatch.setattr(local_checks, "_LIMIT_SECONDS", 15)
+        monkeypatch.setattr(local_checks, "_LIMIT_SECONDS", 8)
         found = local_checks.examine(load("score.corpus=s3://bucket/*.csv"))
     assert time.monotonic() - began < 40
     results = {result.check: (result.level, result.what) for result in found}
-    assert results["input"] == ("error", "no answer within 15 s")
+    assert results["input"] == ("error", "no answer within 8 s")
     assert results["output"][0] == "ok"
 
 
