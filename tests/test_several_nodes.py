@@ -65,6 +65,7 @@ def config(tmp_path_factory, sample_csv, bucket):
         "learning_rate: 0.01": "learning_rate: 0.003",
         "global_batch_size: 128": "global_batch_size: 64",
         "pooling: mean_max": "pooling: last",
+        "num_epochs: 6": "num_epochs: 3",
     }
     text = path.read_text()
     for old, new in changes.items():

@@ -103,6 +103,7 @@ def test_the_address_shows_the_trainings_with_their_test_accuracy(uri):
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_a_browser_is_opened_where_there_is_a_desktop_and_sigterm_ends_the_server(
     uri, tmp_path, monkeypatch
 ):

@@ -43,7 +43,7 @@ def test_a_worker_imports_no_library_that_only_training_or_tracking_needs():
     "first",
     [
         "import sentiflow.cluster.connection",
-        "import ray.data",
+        pytest.param("import ray.data", marks=pytest.mark.soak),
         pytest.param("import ray", marks=pytest.mark.soak),
     ],
 )

@@ -110,6 +110,7 @@ def test_a_killed_driver_resumes_to_the_same_files(
     assert files_of(tmp_path) == undisturbed
 
 
+@pytest.mark.soak
 def test_a_killed_worker_is_not_noticed(tmp_path, csv, undisturbed, resources):
     config = settings.load(configure(tmp_path, csv))
     thread = threading.Thread(target=stages.run, args=(config, ["prepare"]))

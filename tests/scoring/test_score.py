@@ -528,6 +528,7 @@ def test_predictions_can_be_queried_with_duckdb(finished_run):
     assert mean == pytest.approx(expected["probability"].mean(), abs=1e-6)
 
 
+@pytest.mark.soak
 def test_on_gpus_actors_score_and_the_predictions_are_the_same(
     tmp_path, corpora, finished_run, undisturbed, sentiflow
 ):

@@ -280,6 +280,7 @@ def test_trials_of_different_numbers_of_epochs_are_not_stopped_early(tmp_path, c
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.soak
 def test_a_trial_that_fails_is_listed_with_its_reason(tmp_path, prepared, resources):  # noqa: F811
     space = {"train.learning_rate": [0.01, 1e38]}
     record = run(configure(tmp_path, prepared, space, train={"num_epochs": 1})).record
