@@ -145,6 +145,7 @@ print(texts.count(), [node["NodeManagerAddress"] for node in ray.nodes()])
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_it_starts_a_ray_of_its_own_on_loopback_until_the_process_ends(sample_csv):
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(sample_csv)],

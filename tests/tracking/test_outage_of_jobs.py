@@ -48,6 +48,7 @@ def run_stage(folder, csv, uri, during, monkeypatch, **tracking):
     stages.run(settings.load(path), ["evaluate"])
 
 
+@pytest.mark.soak
 def test_a_server_that_is_back_at_the_end_of_a_stage_gets_what_it_missed(
     server, tmp_path, sample_csv, monkeypatch, caplog
 ):

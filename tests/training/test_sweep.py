@@ -205,6 +205,7 @@ class TestSweep:
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.soak
 def test_seeds_are_summarized_with_their_test_accuracy(tmp_path, prepared, resources):  # noqa: F811
     space = {"train.seed": [1, 2, 3], "train.learning_rate": [1e-6, 0.02]}
     record = run(configure(tmp_path, prepared, space, train={"num_epochs": 2})).record
