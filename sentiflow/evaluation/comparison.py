@@ -143,9 +143,7 @@ def compare(
     predicted = rows.predicted
     right = [each.right for each in predicted]
     accuracy, counts = compare_accuracy(*right)
-    one, other = (
-        _describe(pair[i], _measure(predicted[i], rows.num_classes), rows, i) for i in (0, 1)
-    )
+    one, other = (_describe(pair[i], rows, i) for i in (0, 1))
     settings, notes = compare_settings(pair[0].record, pair[1].record)
     measured = _measure_slices(
         rows.table,
@@ -240,9 +238,7 @@ def _find_run(run_id: str, tracking_uri: str | None) -> common_rows.Scored:
     return common_rows.Scored(run_id, uri, record)
 
 
-def _describe(
-    scored: common_rows.Scored, metrics: Metrics, rows: common_rows.ComparedRows, i: int
-) -> Model:
+def _describe(scored: common_rows.Scored, rows: common_rows.ComparedRows, i: int) -> Model:
     model = scored.record["inputs"]["model"]
     return Model(
         scored.name,
@@ -251,7 +247,7 @@ def _describe(
         model["uri"],
         model["fingerprint"],
         lineage.describe_model(model["settings"]),
-        metrics,
+        _measure(rows.predicted[i], rows.num_classes),
         rows.num_only_in[i],
         rows.num_seen_by[i],
     )

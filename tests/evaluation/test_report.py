@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from sentiflow.evaluation import evaluate, highlights, mistakes, results
-from sentiflow.evaluation.behavior import Failure, check_behavior
+from sentiflow.evaluation.behavior import check_behavior
 from sentiflow.evaluation.charts import render as render_charts
 from sentiflow.evaluation.evaluated_rows import of_split
 from sentiflow.evaluation.group_bias import measure_group_bias
@@ -365,54 +365,6 @@ def test_the_biases_of_word_vectors_are_shown_with_how_many_words_are_known(page
     assert {bool(test.not_made) for test in WORD_BIAS.associations} == {True, False}
 
 
-def test_a_small_vocabulary_gives_reasons_in_place_of_word_biases(rows):
-    vectors = word_vectors(unknown=word_vectors().words[9:].to_pylist())
-    few = measure_word_bias(vectors, pairs=())
-    reason = "only 0 of 10 pairs of words are known"
-    data = probed_anew(report_data(rows), word_bias=few, no_direction=reason)
-    text = Outline(write(data)).text
-    assert f"The gender direction cannot be computed: {reason}." in text
-    assert "The model knows too few words for each of the ten published tests (WEAT)" in text
-    lone = measure_word_bias(word_vectors(unknown=PROFESSIONS), tests=())
-    data = probed_anew(data, word_bias=lone, no_direction="")
-    assert f"Unknown to the model: {', '.join(PROFESSIONS)}." in Outline(write(data)).text
-
-
-def test_the_page_says_why_a_model_was_not_tested(rows):
-    text = Outline(write(report_data(rows, asked=False))).text
-    assert text.count("The model was not tested: the model is gone.") == 2
-
-
-def test_without_texts_the_page_says_how_to_keep_them(rows):
-    data = report_data(rows.drop_columns("text"))
-    text = Outline(render_page(data, draw(data))).text
-    assert "score.keep_columns: [text]" in text
-    assert "Mistakes worth reading" not in text
-
-
-def test_no_text_is_shown_where_none_is_wanted(rows):
-    data = report_data(rows, num_examples=0, mistakes=mistakes.COLUMNS.empty_table())
-    assert "The setting evaluate.num_examples: 0 hides all texts" in Outline(write(data)).text
-
-
-def test_three_labels_are_shown_where_some_are_neutral(rows):
-    label = rows["label"].to_numpy().copy()
-    label[::5] = 2
-    data = report_data(rows.set_column(2, "label", pa.array(label)))
-    text = Outline(write(data)).text
-    three = data.result.measured.three_class["test"]
-    assert "Three labels, test" in text
-    assert f"{three.accuracy:.1%} of {three.num_rows:,} texts are labelled correctly" in text
-    assert "400 neutral texts are not counted here" in text
-
-
-def test_a_corpus_without_splits_is_called_no_split():
-    text = Outline(write(report_data(rows_of("all", 300)))).text
-    assert "of the texts correctly" in text
-    assert "the all texts" not in text
-    assert "Groups of texts with something in common" in text
-
-
 def test_settings_lineage_counts_and_versions_are_on_the_page(page):
     text = Outline(page).text
     assert "train.model.cell gru train.num_epochs 3 train.init_from null" in text
@@ -430,49 +382,6 @@ def test_links_lead_to_parts_of_the_page_also_without_texts(rows, page):
         assert {attributes["href"] for tag, attributes in tags if tag == "a"} == places
 
 
-def test_the_page_makes_no_claim_about_possible_training_rows(rows):
-    data = report_data(rows)
-    data = dataclasses.replace(data, result=dataclasses.replace(data.result, is_unseen=False))
-    assert "not trained on" not in Outline(write(data)).text.partition("Summary")[0]
-
-
-def test_long_texts_are_cut(rows):
-    texts = pa.array(["long " * 500 + str(k) for k in range(len(rows))])
-    page = write(report_data(rows.set_column(6, "text", texts)))
-    assert "long " * 150 in page
-    assert "long " * 250 not in page
-
-
-def test_the_page_needs_nothing_but_itself(page):
-    tags = Outline(page).tags
-    assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in tags}
-    addresses = [
-        value
-        for _, attributes in tags
-        for name, value in attributes.items()
-        if name in ("src", "srcset", "href", "data", "action", "poster")
-    ]
-    images = [address for address in addresses if not address.startswith("#")]
-    assert len(images) == len(ALL_PLOTS)
-    assert all(image.startswith("data:image/png;base64,") for image in images)
-    assert "url(" not in page
-    assert "@import" not in page
-    assert "http://" not in page
-    assert "https://" not in page
-
-
-def test_the_page_forbids_scripts_and_the_network(page):
-    (policy,) = [
-        attributes["content"]
-        for tag, attributes in Outline(page).tags
-        if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
-    ]
-    directives = dict(part.strip().split(" ", 1) for part in policy.split(";"))
-    assert directives["default-src"] == "'none'"
-    assert "script-src" not in directives
-    assert directives["img-src"] == "data:"
-
-
 def test_headings_descend_and_images_have_texts_with_numbers(page):
     tags = Outline(page).tags
     headings = [int(tag[1]) for tag, _ in tags if re.fullmatch("h[1-6]", tag)]
@@ -484,73 +393,3 @@ def test_headings_descend_and_images_have_texts_with_numbers(page):
     assert all(re.search(r"\d", alt) and alt.endswith(".") for alt in alts)
     assert any("validation accuracy is highest, 80.3%, after epoch 2" in alt for alt in alts)
     assert all(attributes.get("scope") for tag, attributes in tags if tag == "th")
-
-
-def test_markup_in_names_settings_and_texts_is_shown_not_run(rows):
-    hostile = report_data(
-        rows.set_column(6, "text", pa.array([SCRIPT] * len(rows))),
-        counts={SCRIPT: 1},
-        settings={SCRIPT: {"x": SCRIPT}, "list": [SCRIPT]},
-        lineage=[(SCRIPT, SCRIPT, SCRIPT)],
-        versions={SCRIPT: SCRIPT},
-    )
-    hostile = dataclasses.replace(hostile, result=dataclasses.replace(hostile.result, name=SCRIPT))
-    failures = (Failure(SCRIPT, 0.1, SCRIPT, 0.2),)
-    behavior = [
-        dataclasses.replace(test, failures=failures) for test in hostile.result.probed.behavior
-    ]
-    hostile = probed_anew(hostile, behavior=behavior)
-    page = write(hostile)
-    outline = Outline(page)
-    assert "script" not in {tag for tag, _ in outline.tags}
-    assert "<script" not in page
-    num_failures = 2 * len(behavior)
-    assert (
-        outline.text.count(SCRIPT)
-        >= 10 + len(set(hostile.mistakes["kind"].to_pylist())) + num_failures
-    )
-
-
-def test_a_quote_in_a_name_stays_inside_its_attribute(rows):
-    page = write(report_data(rows, versions={'"><b onload="x': "1"}))
-    assert not any("onload" in attributes for _, attributes in Outline(page).tags)
-
-
-def test_the_only_split_takes_the_place_of_test():
-    data = report_data(rows_of("validation", 300))
-    data = dataclasses.replace(data, result=dataclasses.replace(data.result, is_unseen=False))
-    assert data.result.measured.split == "validation"
-    text = Outline(write(data)).text
-    assert "of the validation texts correctly" in text
-    assert "not trained on" not in text
-    assert "The epoch, the temperature and the neutral band were chosen on these texts" in text
-
-
-def test_one_class_leaves_out_what_needs_two(rows):
-    positive = rows.filter(pa.compute.equal(rows["label"], 1))
-    data = report_data(positive)
-    plots = draw(data)
-    assert set(plots) == ALL_PLOTS - {"roc.png", "precision_recall.png"}
-    text = Outline(render_page(data, plots)).text
-    assert "need both labels" in text
-    assert "ranks above a negative one —" in text
-
-
-def test_a_report_without_a_curve_has_no_training_section(rows):
-    data = report_data(rows, curve=report_data(rows).curve.iloc[:0])
-    assert 'id="training"' not in write(data)
-
-
-def test_a_training_that_diverged_is_reported(rows):
-    curve = report_data(rows).curve
-    curve.loc[1:, ["train_loss", "validation_loss"]] = np.nan
-    data = report_data(rows, curve=curve)
-    assert "3 — — 79.6%" in Outline(write(data)).text
-
-
-def test_a_training_without_validation_rows_is_reported(rows):
-    curve = report_data(rows).curve
-    curve[["validation_loss", "validation_accuracy"]] = np.nan
-    page = write(report_data(rows, curve=curve))
-    assert "3 0.3500 — —" in Outline(page).text
-    assert "nan" not in page.partition('id="training"')[2]

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import PROJECT, write_config
-from stages import begin, look, mark_unfinished
+from stages import look, mark_unfinished
 from test_cli import invoke
 from test_resume import busy_workers
 
@@ -28,12 +28,11 @@ from sentiflow.config import settings
 from sentiflow.config.sections import ScoreSettings
 from sentiflow.data import input_files, manifest, sample
 from sentiflow.data.output_status import OutputSpec
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
 from sentiflow.scoring import score as scoring
 from sentiflow.scoring.job import PreviousRun
-from sentiflow.storage import filesystem
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -117,9 +116,6 @@ def test_every_row_is_scored_once(undisturbed):
     assert undisturbed["row_id"].tolist() == list(range(NUM_ROWS))
 
 
-# What is killed
-
-
 def markers(folder):
     """Find the completion markers of the scored parts."""
     return sorted((folder / "run/scored/_work/receipts").glob("score-*.json"))
@@ -169,76 +165,6 @@ def test_a_killed_worker_is_not_noticed(tmp_path, corpora, finished_run, undistu
     assert_same(table(tmp_path), undisturbed)
 
 
-# What grows
-
-
-def test_only_new_files_of_an_extended_corpus_are_scored(
-    tmp_path, corpora, scored, undisturbed, said
-):
-    before = times(tmp_path)
-    days = [f"{corpora}/day-{number}.csv" for number in range(3)]
-    score(scored, f"score.corpus=[{days[0]},{days[1]}]")
-    assert "score     10,000 rows scored" in said.text
-    score(scored, f"score.corpus={corpora}/day-*.csv")
-    after = times(tmp_path)
-    assert {name: after[name] for name in before} == before
-    assert_same(table(tmp_path), undisturbed)
-    assert record(tmp_path)["counts"]["accepted"] == record(tmp_path)["profile"]["rows"] == NUM_ROWS
-    assert [f["uri"] for f in record(tmp_path)["inputs"]["corpus"]["files"]] == days
-    assert not score(scored, f"score.corpus={corpora}/day-*.csv").ran
-
-
-@pytest.mark.soak
-def test_a_killed_incremental_scoring_resumes_with_files_added_since(
-    tmp_path, corpora, finished_run, undisturbed, resources, said
-):
-    config = configure(tmp_path, finished_run, corpora / "day-0.csv")
-    score(config)
-    days = f"[{corpora}/day-0.csv,{corpora}/day-1.csv]"
-    command = [sys.executable, "-m", "sentiflow", "score", config, f"score.corpus={days}"]
-    with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL) as process:
-        wait_for(tmp_path, 2, lambda: process.poll() is not None)
-        os.kill(process.pid, signal.SIGKILL)
-    time.sleep(1)
-    before = times(tmp_path)
-    done = len(markers(tmp_path))
-    score(config, f"score.corpus={corpora}/day-*.csv")
-    assert f"resumes score: {done} of " in said.text
-    after = times(tmp_path)
-    assert sum(after[name] == time for name, time in before.items()) >= 4 + done
-    assert_same(table(tmp_path), undisturbed)
-
-
-def test_a_failed_incremental_scoring_keeps_the_previous_predictions(tmp_path, corpora, scored):
-    before = record(tmp_path), times(tmp_path)
-    (tmp_path / "damaged.csv.gz").write_text("\n")
-    with pytest.raises(UserError, match=r"damaged\.csv\.gz cannot be unpacked"):
-        score(scored, f"score.corpus=[{corpora}/day-0.csv,{tmp_path}/damaged.csv.gz]")
-    assert (record(tmp_path), times(tmp_path)) == before
-    assert not score(scored).ran
-
-
-def test_an_empty_file_adds_no_row_and_does_not_block_those_after_it(
-    tmp_path, corpora, scored, said
-):
-    (tmp_path / "empty.csv").write_text("\n")
-    days = f"{corpora}/day-0.csv,{tmp_path}/empty.csv"
-    score(scored, f"score.corpus=[{days}]")
-    assert f"{tmp_path}/empty.csv holds no record" in said.text
-    score(scored, f"score.corpus=[{days},{corpora}/day-1.csv]")
-    assert record(tmp_path)["counts"]["rows_read"] == 2 * NUM_ROWS // 3
-    assert table(tmp_path)["row_id"].tolist() == list(range(2 * NUM_ROWS // 3))
-
-
-def test_parts_of_an_abandoned_incremental_scoring_are_removed(tmp_path, corpora, scored):
-    before = times(tmp_path)
-    days = f"score.corpus=[{corpora}/day-0.csv,{corpora}/day-1.csv]"
-    begin(scoring.describe_output(settings.load(scored, [days])))
-    filesystem.write_bytes(f"{tmp_path}/run/scored/predictions/part-00004.parquet", b"half")
-    assert not score(scored).ran
-    assert times(tmp_path) == before
-
-
 @pytest.mark.parametrize("other", ["model", "corpus"])
 def test_an_unfinished_scoring_of_something_else_is_replaced_with_overwrite_only(
     tmp_path, corpora, scored, other
@@ -268,39 +194,6 @@ def test_an_invalid_request_deletes_nothing_even_with_overwrite(tmp_path, corpor
         with pytest.raises(UserError, match=problem):
             score(scored, override, overwrite=True)
     assert (record(tmp_path), times(tmp_path)) == before
-
-
-@pytest.mark.parametrize("has_row_ids", [False, True])
-def test_row_numbers_continue_in_an_extended_parquet_corpus(
-    tmp_path, corpora, finished_run, resources, has_row_ids
-):
-    texts = [f"good day number {number}" for number in range(50)]
-    ids = np.arange(50) * 7 if has_row_ids else np.zeros(50, np.int64)
-    for name, rows in (("a", slice(0, 30)), ("b", slice(30, 50))):
-        rows = pa.table({"row_id": ids[rows], "text": texts[rows]})
-        pq.write_table(rows, tmp_path / f"{name}.parquet")
-    config = configure(tmp_path, finished_run, tmp_path / "a.parquet", keep_columns=["text"])
-    score(config, "score.rows_per_file=20")
-    score(config, "score.rows_per_file=20", f"score.corpus={tmp_path}/?.parquet")
-    found = table(tmp_path)
-    assert found["row_id"].tolist() == (ids if has_row_ids else np.arange(50)).tolist()
-    assert found["text"].tolist() == texts
-    assert len(times(tmp_path)) == 3
-
-
-def test_a_new_file_that_repeats_a_row_id_is_refused_and_predictions_stay(
-    tmp_path, finished_run, resources
-):
-    for name, ids in (("a", [1, 2]), ("b", [2, 3])):
-        rows = pa.table({"row_id": ids, "text": ["good", "bad"]})
-        pq.write_table(rows, tmp_path / f"{name}.parquet")
-    config = configure(tmp_path, finished_run, tmp_path / "a.parquet")
-    score(config)
-    before = record(tmp_path)
-    with pytest.raises(UserError, match=r"a\.parquet contains a row_id of another file: give"):
-        score(config, f"score.corpus={tmp_path}/?.parquet")
-    assert record(tmp_path) == before
-    assert table(tmp_path)["row_id"].tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -343,9 +236,6 @@ def test_predictions_of_an_older_version_are_refused_and_replaced_with_overwrite
     assert set(table(tmp_path)["predicted_label"]) == {"negative", "positive"}
 
 
-# Which model
-
-
 def test_a_model_of_the_registry_is_downloaded_to_where_all_nodes_find_it(
     tmp_path, corpora, finished_run, resources
 ):
@@ -375,77 +265,6 @@ def test_predict_loads_a_model_of_the_registry(finished_run, monkeypatch):
     assert named.stdout == direct.stdout != ""
 
 
-# What fails
-
-
-@pytest.fixture
-def spoilt(tmp_path, finished_run):
-    """Make a model that has no answer for a text with the word ``happy``."""
-    package = ModelPackage.load(str(finished_run / "run/trained/model"))
-    word = package.vocabulary.words.index("happy").as_py()
-    with torch.no_grad():
-        package.network.embedding.weight[word] = float("nan")
-    package.save(str(tmp_path / "spoilt"), lineage={})
-    return str(tmp_path / "spoilt")
-
-
-def test_a_row_for_which_the_model_fails_is_kept_with_its_error(
-    tmp_path, corpora, finished_run, spoilt, undisturbed, resources
-):
-    config = configure(tmp_path, finished_run, corpora / "all.csv", keep_columns=["text"])
-    score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=0.9")
-    found, failed = table(tmp_path), table(tmp_path, "failed")
-    assert set(failed["error"]) == {"the probability is not a number"}
-    assert failed["text"].str.contains("happy", case=False).all()
-    assert not found["text"].str.contains(r"\bhappy\b", case=False).any()
-    both = np.concatenate([found["row_id"], failed["row_id"]])
-    assert sorted(both) == list(range(NUM_ROWS))
-    counts = record(tmp_path)["counts"]
-    assert (counts["accepted"], counts["failed"]) == (len(found), len(failed))
-    expected = undisturbed.set_index("row_id").loc[found["row_id"]]
-    np.testing.assert_allclose(found["probability"], expected["probability"], atol=1e-6)
-
-
-def test_too_many_failures_fail_the_job_and_nothing_is_scored_again_when_they_are_allowed(
-    tmp_path, corpora, finished_run, spoilt, resources
-):
-    config = configure(tmp_path, finished_run, corpora / "all.csv")
-    with pytest.raises(JobError, match="the model fails for"):
-        score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=0.001")
-    assert not (tmp_path / "run/scored/manifest.json").exists()
-    with pytest.raises(JobError, match=r"the model failed for [0-9,]+ of 30,000 rows"):
-        score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=0.004")
-    before = times(tmp_path)
-    score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=1")
-    assert times(tmp_path) == before
-
-
-def test_a_damaged_parquet_file_is_named_and_what_else_is_scored_is_kept(
-    tmp_path, finished_run, resources
-):
-    for name in "ab":
-        rows = pa.table({"text": [f"good day {number}" for number in range(12_000)]})
-        path = tmp_path / f"{name}.parquet"
-        pq.write_table(rows, path, compression="zstd", row_group_size=6000)
-    whole = path.read_bytes()
-    begin = pq.read_metadata(path).row_group(1).column(0).data_page_offset + 60
-    path.write_bytes(whole[:begin] + bytes(200) + whole[begin + 200 :])  # not in the first rows
-    config = configure(tmp_path, finished_run, tmp_path / "?.parquet")
-    with pytest.raises(UserError, match=r"b\.parquet, rows [0-9,]+ to [0-9,]+: .*damaged"):
-        score(config)
-    assert markers(tmp_path)
-
-
-def test_a_model_that_is_replaced_while_it_scores_ends_the_job(
-    tmp_path, corpora, finished_run, resources
-):
-    from sentiflow.scoring import scorer
-
-    model = str(finished_run / "run/trained/model")
-    with pytest.raises(JobError, match="has been replaced since the job began"):
-        scorer._load_model(model, "another", on_gpu=False)
-
-
 def test_a_resumed_scoring_keeps_its_precision(tmp_path):
     spec = OutputSpec("score", str(tmp_path), {}, {"model": {"fingerprint": "c5f0"}}, owns=())
     with_gpu, without = Resources(2, 1, 1, 2), Resources(2, 0, 1, 2)
@@ -472,9 +291,6 @@ def test_a_task_without_a_share_of_a_gpu_uses_none(finished_run, monkeypatch):
     fingerprint = manifest.read(model)["fingerprint"]
     package = scorer._load_model(model, fingerprint, on_gpu=False)
     assert {parameter.device.type for parameter in package.network.parameters()} == {"cpu"}
-
-
-# What is asked for
 
 
 def test_a_file_that_is_changed_while_it_is_scored_is_refused(

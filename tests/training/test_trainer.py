@@ -1,10 +1,8 @@
 """Any number of workers makes the same steps, and so does a resumed training."""
 
-import contextlib
 import itertools
 import multiprocessing
 import os
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +19,6 @@ from sentiflow.models import batching
 from sentiflow.models.networks import build
 from sentiflow.storage import filesystem
 from sentiflow.training.objectives import VALIDATION_STEP, ClassificationObjective, LanguageModeling
-from sentiflow.training.prefetch import prefetch
 from sentiflow.training.trainer import Trainer
 from sentiflow.training.virtual_shards import (
     NUM_VIRTUAL_SHARDS,
@@ -240,56 +237,6 @@ def test_the_same_seed_gives_the_same_curve_and_another_seed_another(uris):
     assert first == second
     other = settings.model_copy(update={"seed": 1})
     assert metrics(train_all(make_trainer(uris, other))) != first
-
-
-def test_inputs_made_ahead_in_a_thread_train_the_same_weights(uris, monkeypatch):
-    settings = make_settings(**WITH_DROPOUT)
-    expected, ahead = make_trainer(uris, settings), make_trainer(uris, settings)
-    made = ahead._inputs
-    monkeypatch.setattr(ahead, "_inputs", lambda: prefetch(made(), ahead.device))
-    assert metrics(train_all(expected)) == metrics(train_all(ahead))
-    assert torch.equal(flat_weights(expected), flat_weights(ahead))
-
-
-def test_items_made_ahead_come_in_order_before_an_error():
-    def items():
-        yield from range(5)
-        raise JobError("the sixth")
-
-    found = []
-    with pytest.raises(JobError, match="the sixth"):
-        found.extend(prefetch(items(), torch.device("cpu")))
-    assert found == list(range(5))
-
-
-def test_the_thread_of_items_made_ahead_ends_with_its_user():
-    before = threading.active_count()
-    items = prefetch(itertools.count(), torch.device("cpu"))
-    assert next(items) == 0
-    assert threading.active_count() == before + 1
-    items.close()
-    assert threading.active_count() == before
-
-
-@pytest.mark.parametrize(
-    "changes", [WITH_NGRAMS, A_BAG, WITH_DROPOUT | {"pretrain": {"num_epochs": 1}}]
-)
-def test_no_step_waits_for_a_gpu(uris, changes, monkeypatch):
-    """Tensors on the device ``meta`` have no values, so that nothing can wait for one.
-
-    Neither autocast nor the fused optimizer knows this device.
-    """
-    adam = torch.optim.AdamW
-    monkeypatch.setattr(torch, "autocast", lambda *_, **options: contextlib.nullcontext())
-    monkeypatch.setattr(
-        torch.optim,
-        "AdamW",
-        lambda groups, weight_decay, fused: adam(groups, weight_decay=weight_decay),
-    )
-    trainer = make_trainer(uris, make_settings(**changes), device="meta")
-    for step_input in prefetch(trainer._inputs(), trainer.device):
-        trainer._make_step(step_input)
-    assert trainer.step == trainer.train.num_steps(0) > 5
 
 
 def run_rank(rank, world_size, uris, variants, port, queue):

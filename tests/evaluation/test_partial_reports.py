@@ -1,0 +1,119 @@
+"""A report of part of the data leaves out what is not there, and says why."""
+# ruff: noqa: F811 -- fixtures are imported
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+from test_report import (  # noqa: F401
+    ALL_PLOTS,
+    Outline,
+    data,
+    draw,
+    page,
+    plots,
+    probed_anew,
+    report_data,
+    rows,
+    rows_of,
+    word_vectors,
+    write,
+)
+
+from sentiflow.evaluation import mistakes
+from sentiflow.evaluation.report import render_page
+from sentiflow.words.word_bias import PROFESSIONS, measure_word_bias
+
+
+def test_a_small_vocabulary_gives_reasons_in_place_of_word_biases(rows):
+    vectors = word_vectors(unknown=word_vectors().words[9:].to_pylist())
+    few = measure_word_bias(vectors, pairs=())
+    reason = "only 0 of 10 pairs of words are known"
+    data = probed_anew(report_data(rows), word_bias=few, no_direction=reason)
+    text = Outline(write(data)).text
+    assert f"The gender direction cannot be computed: {reason}." in text
+    assert "The model knows too few words for each of the ten published tests (WEAT)" in text
+    lone = measure_word_bias(word_vectors(unknown=PROFESSIONS), tests=())
+    data = probed_anew(data, word_bias=lone, no_direction="")
+    assert f"Unknown to the model: {', '.join(PROFESSIONS)}." in Outline(write(data)).text
+
+
+def test_the_page_says_why_a_model_was_not_tested(rows):
+    text = Outline(write(report_data(rows, asked=False))).text
+    assert text.count("The model was not tested: the model is gone.") == 2
+
+
+def test_without_texts_the_page_says_how_to_keep_them(rows):
+    data = report_data(rows.drop_columns("text"))
+    text = Outline(render_page(data, draw(data))).text
+    assert "score.keep_columns: [text]" in text
+    assert "Mistakes worth reading" not in text
+
+
+def test_no_text_is_shown_where_none_is_wanted(rows):
+    data = report_data(rows, num_examples=0, mistakes=mistakes.COLUMNS.empty_table())
+    assert "The setting evaluate.num_examples: 0 hides all texts" in Outline(write(data)).text
+
+
+def test_three_labels_are_shown_where_some_are_neutral(rows):
+    label = rows["label"].to_numpy().copy()
+    label[::5] = 2
+    data = report_data(rows.set_column(2, "label", pa.array(label)))
+    text = Outline(write(data)).text
+    three = data.result.measured.three_class["test"]
+    assert "Three labels, test" in text
+    assert f"{three.accuracy:.1%} of {three.num_rows:,} texts are labelled correctly" in text
+    assert "400 neutral texts are not counted here" in text
+
+
+def test_a_corpus_without_splits_is_called_no_split():
+    text = Outline(write(report_data(rows_of("all", 300)))).text
+    assert "of the texts correctly" in text
+    assert "the all texts" not in text
+    assert "Groups of texts with something in common" in text
+
+
+def test_the_page_makes_no_claim_about_possible_training_rows(rows):
+    data = report_data(rows)
+    data = dataclasses.replace(data, result=dataclasses.replace(data.result, is_unseen=False))
+    assert "not trained on" not in Outline(write(data)).text.partition("Summary")[0]
+
+
+def test_the_only_split_takes_the_place_of_test():
+    data = report_data(rows_of("validation", 300))
+    data = dataclasses.replace(data, result=dataclasses.replace(data.result, is_unseen=False))
+    assert data.result.measured.split == "validation"
+    text = Outline(write(data)).text
+    assert "of the validation texts correctly" in text
+    assert "not trained on" not in text
+    assert "The epoch, the temperature and the neutral band were chosen on these texts" in text
+
+
+def test_one_class_leaves_out_what_needs_two(rows):
+    positive = rows.filter(pa.compute.equal(rows["label"], 1))
+    data = report_data(positive)
+    plots = draw(data)
+    assert set(plots) == ALL_PLOTS - {"roc.png", "precision_recall.png"}
+    text = Outline(render_page(data, plots)).text
+    assert "need both labels" in text
+    assert "ranks above a negative one —" in text
+
+
+def test_a_report_without_a_curve_has_no_training_section(rows):
+    data = report_data(rows, curve=report_data(rows).curve.iloc[:0])
+    assert 'id="training"' not in write(data)
+
+
+def test_a_training_that_diverged_is_reported(rows):
+    curve = report_data(rows).curve
+    curve.loc[1:, ["train_loss", "validation_loss"]] = np.nan
+    data = report_data(rows, curve=curve)
+    assert "3 — — 79.6%" in Outline(write(data)).text
+
+
+def test_a_training_without_validation_rows_is_reported(rows):
+    curve = report_data(rows).curve
+    curve[["validation_loss", "validation_accuracy"]] = np.nan
+    page = write(report_data(rows, curve=curve))
+    assert "3 0.3500 — —" in Outline(page).text
+    assert "nan" not in page.partition('id="training"')[2]

@@ -1,0 +1,93 @@
+"""What fails while a corpus is scored is named, and the rest is scored and kept."""
+# ruff: noqa: F811 -- fixtures are imported
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from test_score import (  # noqa: F401
+    NUM_ROWS,
+    configure,
+    corpora,
+    markers,
+    record,
+    score,
+    scored,
+    table,
+    times,
+    undisturbed,
+)
+
+from sentiflow.errors import JobError, UserError
+from sentiflow.models.package import ModelPackage
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@pytest.fixture
+def spoilt(tmp_path, finished_run):
+    """Make a model that has no answer for a text with the word ``happy``."""
+    package = ModelPackage.load(str(finished_run / "run/trained/model"))
+    word = package.vocabulary.words.index("happy").as_py()
+    with torch.no_grad():
+        package.network.embedding.weight[word] = float("nan")
+    package.save(str(tmp_path / "spoilt"), lineage={})
+    return str(tmp_path / "spoilt")
+
+
+def test_a_row_for_which_the_model_fails_is_kept_with_its_error(
+    tmp_path, corpora, finished_run, spoilt, undisturbed, resources
+):
+    config = configure(tmp_path, finished_run, corpora / "all.csv", keep_columns=["text"])
+    score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=0.9")
+    found, failed = table(tmp_path), table(tmp_path, "failed")
+    assert set(failed["error"]) == {"the probability is not a number"}
+    assert failed["text"].str.contains("happy", case=False).all()
+    assert not found["text"].str.contains(r"\bhappy\b", case=False).any()
+    both = np.concatenate([found["row_id"], failed["row_id"]])
+    assert sorted(both) == list(range(NUM_ROWS))
+    counts = record(tmp_path)["counts"]
+    assert (counts["accepted"], counts["failed"]) == (len(found), len(failed))
+    expected = undisturbed.set_index("row_id").loc[found["row_id"]]
+    np.testing.assert_allclose(found["probability"], expected["probability"], atol=1e-6)
+
+
+def test_too_many_failures_fail_the_job_and_nothing_is_scored_again_when_they_are_allowed(
+    tmp_path, corpora, finished_run, spoilt, resources
+):
+    config = configure(tmp_path, finished_run, corpora / "all.csv")
+    with pytest.raises(JobError, match="the model fails for"):
+        score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=0.001")
+    assert not (tmp_path / "run/scored/manifest.json").exists()
+    with pytest.raises(JobError, match=r"the model failed for [0-9,]+ of 30,000 rows"):
+        score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=0.004")
+    before = times(tmp_path)
+    score(config, f"score.model_uri={spoilt}", "score.max_failed_fraction=1")
+    assert times(tmp_path) == before
+
+
+def test_a_damaged_parquet_file_is_named_and_what_else_is_scored_is_kept(
+    tmp_path, finished_run, resources
+):
+    for name in "ab":
+        rows = pa.table({"text": [f"good day {number}" for number in range(12_000)]})
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(rows, path, compression="zstd", row_group_size=6000)
+    whole = path.read_bytes()
+    begin = pq.read_metadata(path).row_group(1).column(0).data_page_offset + 60
+    path.write_bytes(whole[:begin] + bytes(200) + whole[begin + 200 :])  # not in the first rows
+    config = configure(tmp_path, finished_run, tmp_path / "?.parquet")
+    with pytest.raises(UserError, match=r"b\.parquet, rows [0-9,]+ to [0-9,]+: .*damaged"):
+        score(config)
+    assert markers(tmp_path)
+
+
+def test_a_model_that_is_replaced_while_it_scores_ends_the_job(
+    tmp_path, corpora, finished_run, resources
+):
+    from sentiflow.scoring import scorer
+
+    model = str(finished_run / "run/trained/model")
+    with pytest.raises(JobError, match="has been replaced since the job began"):
+        scorer._load_model(model, "another", on_gpu=False)
