@@ -79,7 +79,9 @@ def run(command: str, place: Path) -> list[str]:
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", [*PAGES, OWN_CSV])
+@pytest.mark.parametrize(
+    "page", [pytest.param("tutorial", marks=pytest.mark.soak), "words", OWN_CSV]
+)
 def test_each_command_of_a_page_prints_what_stands_below_it(page, place, monkeypatch, resources):
     monkeypatch.chdir(place)
     monkeypatch.setenv("COLUMNS", "100")
