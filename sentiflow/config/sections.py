@@ -204,6 +204,11 @@ class UnlabelledSettings(Settings):
     """Format of these files, with the settings of ``format`` but labels; those that are not given
     have their defaults. Default: CSV with a header, or Parquet, with the column ``text``."""
 
+    @property
+    def resolved_format(self) -> UnlabelledFormat:
+        """The format, also where none is given."""
+        return self.format or UnlabelledFormat()
+
 
 class PrepareSettings(Settings):
     """CSV or Parquet -> checked, split, encoded Parquet and a vocabulary."""

@@ -4,7 +4,7 @@ import functools
 from dataclasses import dataclass
 
 from sentiflow.cluster.map_stages import MapStages
-from sentiflow.config.sections import Config, FormatSettings, PrepareSettings, UnlabelledFormat
+from sentiflow.config.sections import Config, FormatSettings, PrepareSettings
 from sentiflow.data import corpus, input_files, required_columns, table_plans
 from sentiflow.data.manifest_types import Input
 from sentiflow.data.output_status import WORK
@@ -37,8 +37,7 @@ def labelled(config: Config) -> Source:
 def unlabelled(settings: PrepareSettings) -> Source:
     """Name the files of unlabelled texts, of which there may be none."""
     found = settings.unlabelled
-    form = found.format or UnlabelledFormat()
-    return Source("unlabelled", "prepare.unlabelled.files", found.files, form)
+    return Source("unlabelled", "prepare.unlabelled.files", found.files, found.resolved_format)
 
 
 def describe(source: Source, *, known: Input | None) -> Input:
