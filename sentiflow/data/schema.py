@@ -31,6 +31,17 @@ ENCODED = pa.schema(
 )
 """Labelled rows as token ids; ``length`` is 0 if no token is known."""
 
+UNLABELLED = pa.schema(
+    [
+        pa.field("row_id", pa.int64(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("token_ids", pa.list_(pa.int32()), nullable=False),
+        pa.field("length", pa.int32(), nullable=False),
+    ]
+)
+"""Unlabelled texts, also as token ids; ``row_id`` is the 0-based number of the record over all
+files of ``prepare.unlabelled``."""
+
 REJECTED = pa.schema(
     [
         pa.field("row_id", pa.int64(), nullable=False),

@@ -129,7 +129,10 @@ def run(config: Config, output: Output, recorder: "Recorder", *, resources: Reso
         say(STAGE, why)
     if learned.names != BINARY:
         say(STAGE, f"classes: {learned.describe()}")
-    total = num_rows * (config.train.pretrain.num_epochs + config.train.num_epochs)
+    further = classes.count_unlabelled(record)
+    if further and config.train.pretrain.num_epochs:
+        say(STAGE, f"pretraining reads {further:,} unlabelled texts, too")
+    total = classes.count_all_rows(record, config.train, learned)
     with Progress(STAGE, total=total, unit="tweets") as progress, recorder.watching_system():
         callback = TrainCallback(
             progress, recorder, config.train, num_workers, num_classes=len(learned.names)
