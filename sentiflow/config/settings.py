@@ -167,7 +167,8 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
     prepared = at(config.prepare.output_uri, join(root, "prepared"))
     trained = at(config.train.output_uri, join(root, "trained"))
     scored = at(config.score.output_uri, join(root, "scored"))
-    words = config.prepare.vocabulary
+    words, distill = config.prepare.vocabulary, config.train.distill
+    teachers = tuple(absolute_uri(uri, base=base) for uri in distill.teachers)
     vectors = {"vectors_cache": absolute_uri(words.vectors_cache, base=base)}
     if not names_vectors(words.vectors):
         vectors["vectors"] = absolute_uri(words.vectors, base=base)
@@ -181,6 +182,7 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
             "prepared_uri": at(config.train.prepared_uri, prepared),
             "output_uri": trained,
             "init_from": at(config.train.init_from or "", "") or None,
+            "distill": distill.model_copy(update={"teachers": teachers}),
         },
         "score": {
             "corpus": tuple(
@@ -209,7 +211,8 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
 
 
 _LOCATIONS = re.compile(
-    r"(_uri|^prepare\.csv|^prepare\.vocabulary\.vectors|^train\.init_from|^score\.corpus)$"
+    r"(_uri|^prepare\.csv|^prepare\.vocabulary\.vectors|^train\.init_from"
+    r"|^train\.distill\.teachers|^score\.corpus)$"
 )
 _OPTION = re.compile(r"://.*\?(region|scheme|endpoint_override)=")
 """An option of Arrow's URIs; in ours a ``?`` is a character of a name."""

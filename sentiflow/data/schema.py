@@ -31,6 +31,19 @@ ENCODED = pa.schema(
 )
 """Labelled rows as token ids; ``length`` is 0 if no token is known."""
 
+TAUGHT = pa.schema([*ENCODED, pa.field("teacher", pa.list_(pa.float32()), nullable=False)])
+"""Rows that a distilled network learns. ``label`` is a position in its classes, or -1 for a row of
+``prepare.unlabelled``; ``teacher`` has the mean probability of each class over the teachers that
+have answered the row, and where none has, 1 for its label."""
+
+HELD_OUT = pa.schema(
+    [
+        pa.field("row_id", pa.int64(), nullable=False),
+        pa.field("teacher", pa.list_(pa.float32()), nullable=False),
+    ]
+)
+"""The teachers' answers to validation and test rows, for the evaluation alone."""
+
 REJECTED = pa.schema(
     [
         pa.field("row_id", pa.int64(), nullable=False),

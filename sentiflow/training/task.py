@@ -57,6 +57,8 @@ class TrainJob:
     """Inputs for the model package's manifest."""
     num_threads: int
     """Threads of each worker."""
+    taught: dict[str, int] | None = None
+    """Files with the answers of teachers, and the rows of each, in place of the train split."""
     on_gpu: bool = False
     """Whether each worker was given a GPU. Without one a worker uses no GPU of its node."""
 
@@ -164,6 +166,8 @@ class _Worker:
             )
             for split in ("train", "validation")
         )
+        if job.taught is not None:
+            train = VirtualShards.plan(job.taught, num_shards=batching.num_shards)
         counts = train.count_lengths(own, max_length=job.prepared["settings"]["max_length"])
         self.counts = np.sum(collectives.gather(counts), axis=0)
         if not self.counts[:, :, 1:].any():
@@ -214,7 +218,9 @@ class _Worker:
         """Make the trainer of a phase; the network keeps its weights."""
         self.phase, settings = phase, self.settings
         objective: ClassificationObjective | LanguageModeling = ClassificationObjective(
-            self.network, class_weights=self.classes.weights
+            self.network,
+            class_weights=self.classes.weights,
+            hard_weight=self.settings.distill.hard_weight,
         )
         self.first_step = self.first_row = 0
         if phase == PRETRAIN:

@@ -110,7 +110,8 @@ class VirtualShards:
         labels = self.positions[table["label"].to_numpy()]
         index = table.column_names.index("label")
         table = table.set_column(index, table.schema.field(index), pa.array(labels))
-        return table.filter(pa.array(labels >= 0)).select([*columns])
+        kept = [name for name in columns if name in table.column_names]
+        return table.filter(pa.array(labels >= 0)).select(kept)
 
 
 @dataclass(frozen=True)
