@@ -132,6 +132,7 @@ def render(
         files=lineage.name_files(uris),
         splits=_count_classes(prepared) if prepared else {},
         assigned_by=_ASSIGNED_BY,
+        num_teachers=sum(n.startswith("teacher_") for n in trained["inputs"]) if trained else 0,
         settings=_choose_settings(trained) if trained else [],
         code=_describe_code(trained) if trained else "",
         result=result,

@@ -47,7 +47,8 @@ def compare_settings(first: Manifest, second: Manifest) -> tuple[list[Setting] |
 def _compare_stage(stage: str, first: Manifest, second: Manifest) -> dict[str, Setting]:
     """List by key the settings of a stage that differ, and inputs of different content."""
     one, other = (flatten({stage: record["settings"]}) for record in (first, second))
-    for name in ("init_from", "csv"):
+    teachers = {name for r in (first, second) for name in r["inputs"] if name[:8] == "teacher_"}
+    for name in ("init_from", "csv", *sorted(teachers)):
         inputs = [record["inputs"].get(name) for record in (first, second)]
         if len({item and item["fingerprint"] for item in inputs}) > 1:
             one[f"{stage}.{name}"], other[f"{stage}.{name}"] = map(_name_input, inputs)
